@@ -1,0 +1,41 @@
+# make demo    set everything up and identify a diffusivity from noisy data (figures in results/)
+# make test    set everything up and pass the tests: ruff, mypy, pytest on 1, 2, 3 and 4 ranks
+# make setup   only set up .venv (PETSc, petsc4py, mpi4py, npde_opt)
+# make doctor  say what is installed and what is wrong with it
+
+PYTHON ?= python3
+RANKS ?= $(shell cores=$$(nproc); [ $$cores -lt 2 ] && echo $$cores || echo 2)
+RUN = scripts/npde-env
+
+.PHONY: all setup demo test lint types serial parallel doctor clean
+
+all: setup
+
+setup:
+	@$(PYTHON) scripts/bootstrap.py
+
+demo: setup
+	$(RUN) mpirun -n $(RANKS) python drivers/identify.py --case meshes/brain_slice.toml --out results/brain_slice --plot
+
+test: parallel
+
+lint: setup
+	@echo "== ruff"
+	@$(RUN) ruff check .
+
+types: lint
+	@echo "== mypy"
+	@$(RUN) mypy
+
+serial: types
+	@echo "== pytest, 1 rank"
+	@$(RUN) scripts/pytest-ranks 1
+
+parallel: serial
+	@for n in 2 3 4; do echo "== pytest, $$n ranks"; $(RUN) scripts/pytest-ranks $$n || exit 1; done
+
+doctor: setup
+	@$(RUN) python -m npde_opt doctor
+
+clean:
+	rm -rf .venv .setup build *.egg-info .pytest_cache .mypy_cache .ruff_cache

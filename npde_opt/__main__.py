@@ -1,0 +1,32 @@
+"""`python -m npde_opt COMMAND`: what is installed and does it work (`doctor`), is a case well posed (`check`)."""
+
+from __future__ import annotations
+
+import sys
+
+USAGE = """usage: python -m npde_opt COMMAND ...
+
+  doctor        what is installed, what is wrong with it and what to do about it
+  check CASE    read a case (TOML), build its grid and equation, and say what a run would need
+"""
+
+
+def main(argv: list[str]) -> int:
+    command, rest = (argv[0], argv[1:]) if argv else ("", [])
+    if command == "doctor":
+        from npde_opt.doctor import main as doctor_main
+
+        return doctor_main(rest)
+    if command == "check":
+        from npde_opt.cases import check_main
+
+        return check_main(rest) or 0
+    if command in ("-h", "--help"):
+        print(USAGE, end="")
+        return 0
+    print(f"no such command: {command}\n" if command else "", USAGE, sep="", end="", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
