@@ -1,0 +1,182 @@
+"""Progress of a run as text: a live table on a terminal, fixed-width lines in a log, a closing summary."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from npde_opt.io.results import Summary
+
+HEADER_EVERY = 20
+
+
+@dataclass(frozen=True)
+class Level:
+    """A grid of a nested iteration: `level` 0 is the coarsest of `levels`."""
+
+    level: int = 0
+    levels: int = 1
+    shape: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        size = "x".join(str(n) for n in self.shape)
+        return f"{self.level + 1}/{self.levels} {size}" if self.levels > 1 else size or "-"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One completed iteration: the history row, where it was and the times in seconds."""
+
+    row: Mapping[str, Any]
+    elapsed: float
+    left: float | None
+    at_most: bool
+    relative: float
+    level: Level = Level()
+
+    def number(self, key: str, pattern: str) -> str:
+        value = self.row.get(key)
+        return "-" if value is None or not math.isfinite(value) else format(value, pattern)
+
+
+COLUMNS: tuple[tuple[str, int, Callable[[Progress], str]], ...] = (
+    ("grid", 16, lambda p: str(p.level)),
+    ("iter", 5, lambda p: p.number("iteration", "d")),
+    ("objective", 14, lambda p: p.number("objective", ".7e")),
+    ("misfit", 11, lambda p: p.number("misfit", ".4e")),
+    ("gradient", 10, lambda p: p.number("gradient_norm", ".2e")),
+    ("of start", 9, lambda p: "-" if math.isnan(p.relative) else f"{p.relative:.1e}"),
+    ("step", 8, lambda p: p.number("step", ".1e")),
+    ("solves", 7, lambda p: solves(p.row)),
+    ("krylov", 7, lambda p: p.number("krylov_iterations", "d")),
+    ("elapsed", 9, lambda p: clock(p.elapsed)),
+    ("left", 9, lambda p: "-" if p.left is None else ("<" if p.at_most else "") + clock(p.left)),
+)
+
+
+def solves(row: Mapping[str, Any]) -> str:
+    counts = [row[k] for k in ("forward_solves", "adjoint_solves") if row.get(k) is not None]
+    return str(sum(counts)) if counts else "-"
+
+
+def clock(seconds: float) -> str:
+    """1.2s, 3:04, 5:06:07, 2d 03h"""
+    if seconds < 10:
+        return f"{seconds:.1f}s"
+    whole = int(round(seconds))
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02d}"
+    if whole < 86400:
+        return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+    return f"{whole // 86400}d {whole // 3600 % 24:02d}h"
+
+
+class PlainLines:
+    """One flushed line an iteration, with the header every 20 lines."""
+
+    def __init__(self, stream: TextIO):
+        self.stream, self.count = stream, 0
+
+    def add(self, progress: Progress) -> None:
+        if self.count % HEADER_EVERY == 0:
+            print("".join(name.rjust(width) for name, width, _ in COLUMNS), file=self.stream)
+        self.count += 1
+        print("".join(text(progress).rjust(width) for _, width, text in COLUMNS), file=self.stream, flush=True)
+
+    def say(self, text: str) -> None:
+        print(text, file=self.stream, flush=True)
+
+    def close(self) -> None:
+        self.stream.flush()
+
+
+class LiveTable:
+    """A table that is redrawn at every iteration; the last rows that fit on the screen."""
+
+    def __init__(self, stream: TextIO, width: int = 0):
+        from rich.console import Console
+        from rich.live import Live
+
+        self.console = Console(file=stream, force_terminal=True, width=width or None)
+        self.live = Live(console=self.console, auto_refresh=False, redirect_stderr=False, redirect_stdout=False)
+        self.progress: list[Progress] = []
+
+    def add(self, progress: Progress) -> None:
+        if not self.live.is_started:
+            self.live.start()
+        self.progress = [*self.progress, progress][-max(self.console.height - 6, 4):]
+        self.live.update(self._render(), refresh=True)
+
+    def _render(self) -> Any:
+        from rich import box
+        from rich.table import Table
+
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+        for name, _, _ in COLUMNS:
+            table.add_column(name, justify="right", no_wrap=True,
+                             style={"objective": "bold", "left": "green"}.get(name, ""))
+        for i, p in enumerate(self.progress):
+            new_grid = i > 0 and p.level != self.progress[i - 1].level
+            if new_grid:
+                table.add_section()
+            table.add_row(*[text(p) for _, _, text in COLUMNS])
+        return table
+
+    def say(self, text: str) -> None:
+        self.console.print(text, highlight=False, markup=False)
+
+    def close(self) -> None:
+        self.live.stop()
+
+
+def terminal_width(stream: TextIO) -> int:
+    """Columns of the terminal that a person watches, 0 where the stream goes to a file or pipe.
+
+    mpirun gives its children a pseudo-terminal of no size even where its own output goes to a file; then its own
+    output decides.
+    """
+    if os.environ.get("TERM", "dumb") == "dumb":
+        return 0
+    try:
+        descriptor = stream.fileno()
+    except (OSError, ValueError, AttributeError):
+        return 0
+    if not os.isatty(descriptor):
+        return 0
+    columns = os.get_terminal_size(descriptor).columns
+    return columns or _parent_width()
+
+
+def _parent_width() -> int:
+    try:
+        with open(f"/proc/{os.getppid()}/fd/1", "rb", buffering=0) as output:
+            return os.get_terminal_size(output.fileno()).columns if output.isatty() else 0
+    except OSError:
+        return 0
+
+
+def closing_text(summary: Summary, out: Path | None = None) -> str:
+    """What a person reads at the end of a run."""
+    s, per = summary, summary.krylov_iterations_mean
+    reduction = f" ({s.gradient_norm / s.gradient_norm_initial:.1e} of the start)" if s.gradient_norm_initial else ""
+    ranks = "1 rank" if s.ranks == 1 else f"{s.ranks} ranks"
+    lines = [
+        "", f"{s.driver}, {s.case}: {s.status.replace('_', ' ')} after {s.iterations} iterations on {ranks}",
+        f"  grid         {' x '.join(f'{n:,}' for n in s.grid)} cells, {s.unknowns:,} unknowns, "
+        f"{s.parameters:,} parameters",
+        f"  objective    {s.objective_initial:.6g} -> {s.objective:.8g}",
+        f"  gradient     {s.gradient_norm_initial:.3g} -> {s.gradient_norm:.3g}{reduction}",
+        f"  solves       {s.forward_solves:,} forward, {s.adjoint_solves:,} adjoint"
+        + (f", {per:.1f} Krylov iterations each" if per is not None and math.isfinite(per) else ""),
+        f"  time         {clock(s.seconds.total)} (setup {clock(s.seconds.setup)}, solve {clock(s.seconds.solve)})",
+        f"  memory       {s.peak_memory_mb:,.0f} MB at the peak, all ranks together"]
+    lines += [f"  {name.replace('_', ' '):<12} {_metric(value)}" for name, value in s.metrics.items()]
+    return "\n".join([*lines, *([f"  results in   {out}"] if out else [])])
+
+
+def _metric(value: Any) -> str:
+    return f"{value:.5g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,182 @@
+"""Arrays of VTK files on regular grids: XML .vti and .vtr (all encodings) and legacy .vtk structured points.
+
+Cell and point arrays come as [i, j, k], with components in front where there are several.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import xml.etree.ElementTree as ElementTree
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from npde_opt.errors import InputError
+
+NUMBERS = {"Float64": "f8", "Float32": "f4", "Int64": "i8", "Int32": "i4", "Int16": "i2", "Int8": "i1",
+           "UInt64": "u8", "UInt32": "u4", "UInt16": "u2", "UInt8": "u1"}
+LEGACY = {"double": "f8", "float": "f4", "long": "i8", "vtkIdType": "i8", "int": "i4", "short": "i2", "char": "i1",
+          "unsigned_char": "u1", "unsigned_short": "u2", "unsigned_int": "u4", "unsigned_long": "u8",
+          "vtktypeint64": "i8"}
+
+
+def read_xml_vtk(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """All cell and point arrays of a one-piece .vti or .vtr file by name, blanking arrays left out."""
+    content = Path(path).read_bytes()
+    start = re.search(rb"<AppendedData[^>]*>\s*_", content)
+    appended = b""
+    if start:
+        end = content.rindex(b"</AppendedData>")
+        appended = content[start.end():end]
+        content = content[: start.end() - 1] + content[end:]
+    root = ElementTree.fromstring(content)
+    pieces = root.findall(".//Piece")
+    if root.get("type") not in ("ImageData", "RectilinearGrid") or len(pieces) != 1:
+        raise InputError(str(path), f"a VTK file of type {root.get('type')} with {len(pieces)} pieces",
+                         "ImageData or RectilinearGrid in one piece")
+    encoded = root.find("AppendedData")
+    decoder = _Decoder(root, appended, encoded is not None and encoded.get("encoding") == "base64")
+    extent = [int(n) for n in pieces[0].get("Extent", "").split()]
+    cells = [max(b - a, 1) for a, b in zip(extent[::2], extent[1::2], strict=True)]
+    points = [b - a + 1 for a, b in zip(extent[::2], extent[1::2], strict=True)]
+    dim = max((d + 1 for d, n in enumerate(points) if n > 1), default=1)
+    arrays = {}
+    for section, shape in (("CellData", cells[:dim]), ("PointData", points[:dim])):
+        for element in pieces[0].findall(f"{section}/DataArray"):
+            name = element.get("Name", section)
+            if name != "vtkGhostType":
+                arrays[name] = _fold(decoder.values(element), shape)
+    return arrays
+
+
+def _fold(values: np.ndarray, shape: list[int]) -> np.ndarray:
+    components = values.size // int(np.prod(shape))
+    return values.reshape(shape if components == 1 else [components, *shape], order="F")
+
+
+class _Decoder:
+    """The four encodings of a DataArray (ascii, base64, appended raw, appended base64), each with or without zlib."""
+
+    def __init__(self, root: ElementTree.Element, appended: bytes, appended_base64: bool):
+        self.order = ">" if root.get("byte_order") == "BigEndian" else "<"
+        self.header = np.dtype(self.order + ("u8" if root.get("header_type") == "UInt64" else "u4"))
+        self.compressed = root.get("compressor") is not None
+        if self.compressed and root.get("compressor") != "vtkZLibDataCompressor":
+            raise ValueError(f"compressor {root.get('compressor')}; zlib or none can be read")
+        self.appended, self.appended_base64 = appended, appended_base64
+
+    def values(self, element: ElementTree.Element) -> np.ndarray:
+        dtype = np.dtype(self.order + NUMBERS[element.get("type", "")])
+        if element.get("format") == "ascii":
+            return np.array((element.text or "").split(), dtype=float).astype(dtype.newbyteorder("="))
+        if element.get("format") == "appended":
+            data, coded = self.appended[int(element.get("offset", 0)):], self.appended_base64
+        else:
+            data, coded = (element.text or "").strip().encode(), True
+        raw = self._inflate(data, coded) if self.compressed else self._plain(data, coded)
+        return np.frombuffer(raw, dtype).astype(dtype.newbyteorder("="))
+
+    def _plain(self, data: bytes, coded: bool) -> bytes:
+        width = self.header.itemsize
+        if coded:
+            size = int(np.frombuffer(_decode(data, width), self.header)[0])
+            return _decode(data, width + size)[width:]
+        size = int(np.frombuffer(data[:width], self.header)[0])
+        return _exactly(data[width: width + size], size)
+
+    def _inflate(self, data: bytes, coded: bool) -> bytes:
+        width = self.header.itemsize
+        count = int(np.frombuffer(_decode(data, width) if coded else data[:width], self.header)[0])
+        width *= 3 + count
+        head = np.frombuffer(_decode(data, width) if coded else data[:width], self.header)
+        sizes = head[3:].astype(int)
+        if coded:
+            body = _decode(data[4 * ((width + 2) // 3):], int(sizes.sum()))
+        else:
+            body = _exactly(data[width: width + int(sizes.sum())], int(sizes.sum()))
+        ends = np.cumsum(sizes)
+        return b"".join(zlib.decompress(body[end - n: end]) for n, end in zip(sizes, ends, strict=True))
+
+
+def _decode(data: bytes, size: int) -> bytes:
+    return _exactly(base64.b64decode(data[: 4 * ((size + 2) // 3)])[:size], size)
+
+
+def _exactly(data: bytes, size: int) -> bytes:
+    if len(data) != size:
+        raise ValueError(f"{len(data)} bytes where {size} belong; the file is cut short")
+    return data
+
+
+def read_legacy_vtk(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """All scalar arrays of a legacy STRUCTURED_POINTS or RECTILINEAR_GRID file (ASCII or binary) by name."""
+    reader = _Legacy(Path(path).read_bytes())
+    if not reader.line().startswith("# vtk DataFile"):
+        raise InputError(str(path), "a file that is no legacy VTK file", "# vtk DataFile ... in the first line")
+    reader.line()
+    reader.binary = reader.line().upper() == "BINARY"
+    kind = reader.words()
+    if kind[-1].upper() not in ("STRUCTURED_POINTS", "RECTILINEAR_GRID"):
+        raise InputError(str(path), " ".join(kind), "DATASET STRUCTURED_POINTS or RECTILINEAR_GRID")
+    points: list[int] = []
+    shape: list[int] = []
+    arrays: dict[str, np.ndarray] = {}
+    while words := reader.words():
+        head = words[0].upper()
+        if head == "DIMENSIONS":
+            points = [int(n) for n in words[1:4]]
+        elif head in ("X_COORDINATES", "Y_COORDINATES", "Z_COORDINATES"):
+            reader.values(int(words[1]), words[2])
+        elif head in ("POINT_DATA", "CELL_DATA"):
+            dim = max((d + 1 for d, n in enumerate(points) if n > 1), default=1)
+            shape = [n if head == "POINT_DATA" else max(n - 1, 1) for n in points][:dim]
+        elif head == "SCALARS":
+            components = int(words[3]) if len(words) > 3 else 1
+            reader.words()
+            arrays[words[1]] = _fold(reader.values(components * int(np.prod(shape)), words[2]), shape)
+        elif head == "VECTORS":
+            arrays[words[1]] = _fold(reader.values(3 * int(np.prod(shape)), words[2]), shape)
+        elif head == "FIELD":
+            for _ in range(int(words[2])):
+                name, components_, tuples, number = reader.words()
+                values = reader.values(int(components_) * int(tuples), number)
+                arrays[name] = _fold(values, shape) if shape and int(tuples) == np.prod(shape) else values
+        elif head not in ("ORIGIN", "SPACING", "ASPECT_RATIO", "METADATA", "INFORMATION", "NAME", "DATA"):
+            raise InputError(str(path), f"section {words[0]}", "SCALARS, VECTORS or FIELD arrays")
+    return arrays
+
+
+class _Legacy:
+    """A cursor over a legacy file: lines of words, and arrays in ASCII or big-endian binary."""
+
+    def __init__(self, content: bytes):
+        self.content, self.at, self.binary = content, 0, False
+
+    def line(self) -> str:
+        end = self.content.find(b"\n", self.at)
+        end = len(self.content) if end < 0 else end
+        text, self.at = self.content[self.at: end].decode("latin-1").strip(), end + 1
+        return text
+
+    def words(self) -> list[str]:
+        """The next line that is not empty, in words; nothing at the end of the file."""
+        while self.at < len(self.content):
+            if words := self.line().split():
+                return words
+        return []
+
+    def values(self, count: int, number: str) -> np.ndarray:
+        dtype = np.dtype(">" + LEGACY[number])
+        if self.binary:
+            raw = _exactly(self.content[self.at: self.at + count * dtype.itemsize], count * dtype.itemsize)
+            self.at += len(raw)
+            return np.frombuffer(raw, dtype).astype(dtype.newbyteorder("="))
+        found: list[str] = []
+        while len(found) < count:
+            if not (words := self.words()):
+                raise ValueError(f"{len(found)} values where {count} belong; the file is cut short")
+            found += words
+        return np.array(found, dtype=float).astype(dtype.newbyteorder("="))

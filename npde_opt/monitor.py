@@ -1,0 +1,198 @@
+"""What a run tells while it goes on, and how it stops: table or log lines, history, checkpoints, signals.
+
+Time left = seconds an iteration x min(iterations to the cap, log(target / |g|) / slope of log |g|).
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from types import FrameType
+from typing import Any, TextIO
+
+import numpy as np
+from mpi4py import MPI
+
+from npde_opt.errors import InputError, Interrupted
+from npde_opt.io.checkpoint import Checkpoint, Space, State, save_checkpoint
+from npde_opt.io.report import Level, LiveTable, PlainLines, Progress, closing_text, terminal_width
+from npde_opt.io.results import RunDirectory, Summary
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+RECENT = 6
+
+
+class Monitor:
+    """Called by an optimizer after every completed iteration: `monitor(row, state)`. Collective.
+
+    Writes the row to history.csv and a checkpoint, prints on rank 0, and raises Interrupted on every rank after
+    SIGTERM, SIGUSR1 or a first SIGINT reached any rank (a second SIGINT ends at once). A context manager: signal
+    handlers are installed inside the block only.
+
+    Args:
+        out: the run's folder; None keeps nothing.
+        space: parameter space of the first level, for checkpoints.
+        case: hash of the case, compared on resume.
+        checkpoint_seconds: least time between checkpoints; 0 writes one an iteration, None none.
+        stream: where rank 0 prints, None nowhere. A terminal gets a live table, anything else plain lines.
+        live: True or False overrides that choice.
+    """
+
+    def __init__(self, comm: MPI.Intracomm = MPI.COMM_WORLD, out: RunDirectory | None = None, *,
+                 space: Space | None = None, case: str | None = None, checkpoint_seconds: float | None = 0.0,
+                 stream: TextIO | None = sys.stdout, live: bool | None = None):
+        self.comm, self.out, self.space, self.case = comm, out, space, case
+        self.checkpoint_seconds = checkpoint_seconds
+        self.rows = 0
+        self._repeated: tuple[Any, Any] | None = None
+        self._forecast, self._level = Forecast(), Level()
+        self._start = self._saved = time.monotonic()
+        self._signal = 0
+        self._handlers: dict[signal.Signals, Any] = {}
+        self.stream = stream if comm.rank == 0 else None
+        self._table: LiveTable | PlainLines | None = None
+        if self.stream is not None:
+            width = terminal_width(self.stream)
+            self._table = LiveTable(self.stream, width) if (width > 0 if live is None else live) else \
+                PlainLines(self.stream)
+
+    def __enter__(self) -> Monitor:
+        if threading.current_thread() is threading.main_thread():
+            self._handlers = {s: signal.signal(s, self._on_signal) for s in SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _on_signal(self, number: int, _: FrameType | None) -> None:
+        if number == signal.SIGINT and self._signal == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._signal = number
+
+    def start_level(self, shape: Sequence[int], *, space: Space | None = None, level: int = 0, levels: int = 1,
+                    gradient_rtol: float = 0.0, gradient_atol: float = 0.0, max_iterations: int | None = None) -> None:
+        """Says which grid is worked on from now on, of how many (nested iteration), and when it stops."""
+        self.space = space or self.space
+        self._level = Level(level, levels, tuple(shape))
+        self._forecast = Forecast(gradient_rtol, gradient_atol, max_iterations, last=level == levels - 1)
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Continues the count and history of a run from a checkpoint; rows after it are dropped. Collective."""
+        self.rows = checkpoint.number + 1
+        self._repeated = (checkpoint.extra.get("level"), checkpoint.extra.get("iteration"))
+        if self.out is not None:
+            self.out.truncate_history(self.rows)
+
+    def __call__(self, row: Mapping[str, Any], state: State) -> str | None:
+        row = {"level": self._level.level, **row}
+        place = (row["level"], row.get("iteration"))
+        if place == self._repeated:
+            number = self.rows - 1
+        else:
+            number, self.rows = self.rows, self.rows + 1
+            if self.out is not None:
+                self.out.append(row)
+        self._repeated = None
+        self._show(row)
+        stop, due = self._agree()
+        saved = None
+        if self.out is not None and self.checkpoint_seconds is not None and (due or stop):
+            saved = self._save(number, place, state)
+        if stop:
+            raise Interrupted(f"stopped by {signal.Signals(stop).name} after iteration {row.get('iteration')}; "
+                              + (f"{saved} holds it: continue with --resume" if saved else "no checkpoint was kept"))
+        return None
+
+    def _agree(self) -> tuple[int, bool]:
+        """The signal that any rank received (0: none), and whether a checkpoint is due by rank 0's clock."""
+        due = self.comm.rank == 0 and self.checkpoint_seconds is not None \
+            and time.monotonic() - self._saved >= self.checkpoint_seconds
+        mine, agreed = np.array([self._signal, due], dtype="i4"), np.empty(2, "i4")
+        self.comm.Allreduce(mine, agreed, op=MPI.MAX)
+        return int(agreed[0]), bool(agreed[1])
+
+    def _save(self, number: int, place: tuple[Any, Any], state: State) -> str:
+        if self.out is None or self.space is None:
+            raise InputError("monitor.space", None, "the parameter space, for checkpoints")
+        extra = {"case": self.case, "level": place[0], "iteration": place[1]}
+        path = save_checkpoint(self.out.path, self.comm, self.space, state, number, extra)
+        self._saved = time.monotonic()
+        return str(path)
+
+    def _show(self, row: Mapping[str, Any]) -> None:
+        if self._table is None:
+            return
+        now = time.monotonic()
+        self._forecast.add(int(row.get("iteration", 0)), float(row.get("gradient_norm", math.nan)), now)
+        left, bound = self._forecast.seconds_left()
+        self._table.add(Progress(row=row, elapsed=now - self._start, left=left, at_most=bound,
+                                 relative=self._forecast.reduction(), level=self._level))
+
+    def say(self, text: str) -> None:
+        """One line on rank 0."""
+        if self._table is not None:
+            self._table.say(text)
+
+    def finish(self, summary: Summary) -> None:
+        """Writes summary.json and prints the closing summary. Collective."""
+        if self.out is not None:
+            self.out.write_summary(summary)
+        self.close()
+        if self.stream is not None:
+            print(closing_text(summary, self.out.path if self.out else None), file=self.stream, flush=True)
+
+    def close(self) -> None:
+        """Ends the table and gives the signals back; the history stays open until the run's folder is closed."""
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}
+        if self._table is not None:
+            self._table.close()
+        if self.out is not None:
+            self.out.close()
+
+
+class Forecast:
+    """Seconds left, from how fast the gradient norm fell and how long an iteration took lately."""
+
+    def __init__(self, rtol: float = 0.0, atol: float = 0.0, max_iterations: int | None = None, last: bool = True):
+        self.rtol, self.atol, self.max_iterations, self.last = rtol, atol, max_iterations, last
+        self.points: list[tuple[int, float, float]] = []
+        self.initial = math.nan
+
+    def add(self, iteration: int, gradient_norm: float, now: float) -> None:
+        self.initial = gradient_norm if math.isnan(self.initial) else self.initial
+        self.points = [*self.points, (iteration, gradient_norm, now)][-RECENT:]
+
+    def reduction(self) -> float:
+        return self.points[-1][1] / self.initial if self.points and self.initial > 0 else math.nan
+
+    def seconds_left(self) -> tuple[float | None, bool]:
+        """Seconds, and whether they are only an upper bound (the iteration cap). (None, False) where nothing is
+        known: fewer than 3 iterations, or finer levels are still to come."""
+        if len(self.points) < 3 or not self.last:
+            return None, False
+        iteration, norm, now = self.points[-1]
+        steps = iteration - self.points[0][0]
+        if steps <= 0:
+            return None, False
+        pace = (now - self.points[0][2]) / steps
+        cap = None if self.max_iterations is None else float(max(self.max_iterations - iteration, 0))
+        needed = self._iterations_needed(norm)
+        if needed is None or (cap is not None and cap < needed):
+            return (None, False) if cap is None else (cap * pace, needed is None)
+        return needed * pace, False
+
+    def _iterations_needed(self, norm: float) -> float | None:
+        target = max(self.rtol * self.initial, self.atol)
+        norms = [p[1] for p in self.points]
+        if not target > 0 or not all(math.isfinite(n) and n > 0 for n in norms):
+            return None
+        if norm <= target:
+            return 0.0
+        slope = float(np.polyfit([p[0] for p in self.points], np.log(norms), 1)[0])
+        return math.log(target / norm) / slope if slope < -1e-3 else None

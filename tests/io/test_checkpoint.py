@@ -1,0 +1,145 @@
+"""Checkpoints: bit for bit, on any number of ranks, whole or not at all."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+from npde_opt.errors import InputError
+from npde_opt.grids import Grid
+from npde_opt.io.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
+
+SHAPE = (5, 4, 3)
+
+
+class GridSpace:
+    """The least that a checkpoint needs: one field on a grid."""
+
+    def __init__(self, comm, shape=SHAPE):
+        self.grid = Grid(shape, comm=comm)
+
+    def create_vec(self):
+        return self.grid.create_vec()
+
+    def view(self, vec, viewer):
+        vec.view(viewer)
+
+    def load(self, vec, viewer):
+        vec.load(viewer)
+
+
+def values(seed):
+    return np.random.default_rng(seed).standard_normal(SHAPE) / 3
+
+
+def state(space, seed):
+    return SimpleNamespace(vectors={"m": space.grid.from_natural(values(seed)),
+                                    "gradient": space.grid.from_natural(values(seed + 100))},
+                           meta={"radius": 0.1 + seed, "iteration": seed, "weight": np.float64(1 / 3)})
+
+
+def save(out, comm, seed, **extra):
+    space = GridSpace(comm)
+    return save_checkpoint(out, comm, space, state(space, seed), seed, extra)
+
+
+def names(folder):
+    return sorted(p.name for p in folder.iterdir())
+
+
+@pytest.mark.parallel([1, 2, 3])
+def test_round_trip_is_exact(tmp_path):
+    comm = MPI.COMM_WORLD
+    out = comm.bcast(tmp_path, root=0)
+    save(out, comm, 4, case="abc", level=1, iteration=4)
+    space = GridSpace(comm)
+    checkpoint, vectors = load_checkpoint(out, comm, space, case="abc")
+    assert checkpoint.number == 4 and checkpoint.extra["level"] == 1
+    assert checkpoint.state == {"radius": 4.1, "iteration": 4, "weight": 1 / 3}
+    for name, seed in (("m", 4), ("gradient", 104)):
+        np.testing.assert_array_equal(space.grid.gather(vectors[name]), values(seed))
+
+
+@pytest.mark.parallel(3)
+def test_written_on_two_ranks_read_on_three_and_one(tmp_path):
+    comm = MPI.COMM_WORLD
+    out = comm.bcast(tmp_path, root=0)
+    two = comm.Split(0 if comm.rank < 2 else 1, comm.rank)
+    if comm.rank < 2:
+        save(out, two, 7)
+    comm.Barrier()
+    for on in (comm, MPI.COMM_SELF):
+        space = GridSpace(on)
+        checkpoint, vectors = load_checkpoint(out, on, space)
+        np.testing.assert_array_equal(space.grid.gather(vectors["m"]), values(7))
+    assert json.loads((checkpoint.path / "meta.json").read_text().partition("\n")[2])["ranks"] == 2
+    two.Free()
+
+
+@pytest.mark.parallel([1, 2])
+def test_the_last_two_are_kept_and_an_abandoned_future_is_not(tmp_path):
+    comm = MPI.COMM_WORLD
+    out = comm.bcast(tmp_path, root=0)
+    for k in (8, 9, 10, 11):
+        save(out, comm, k)
+    comm.Barrier()
+    assert names(out) == ["checkpoint-10", "checkpoint-11"]
+    save(out, comm, 10)
+    comm.Barrier()
+    assert names(out) == ["checkpoint-10"]
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-8])
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize("file", ["m.bin", "gradient.bin", "meta.json"])
+@pytest.mark.parametrize("damage", [cut, flip, lambda path: path.unlink()])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, file, damage):
+    for k in (1, 2):
+        save(tmp_path, MPI.COMM_SELF, k)
+    damage(tmp_path / "checkpoint-2" / file)
+    with pytest.warns(RuntimeWarning, match="checkpoint-2 is damaged"):
+        assert find_checkpoint(tmp_path, MPI.COMM_SELF).number == 1
+    damage(tmp_path / "checkpoint-1" / file)
+    with pytest.warns(RuntimeWarning), pytest.raises(InputError, match="2, all damaged"):
+        find_checkpoint(tmp_path, MPI.COMM_SELF)
+
+
+def test_one_that_was_never_finished_is_not_seen_and_is_cleared(tmp_path):
+    save(tmp_path, MPI.COMM_SELF, 1)
+    (tmp_path / "checkpoint-1").rename(tmp_path / ".checkpoint-1.tmp")
+    assert find_checkpoint(tmp_path, MPI.COMM_SELF) is None
+    save(tmp_path, MPI.COMM_SELF, 2)
+    assert names(tmp_path) == ["checkpoint-2"]
+
+
+@pytest.mark.parallel([1, 2])
+def test_another_case_or_grid_is_refused_on_every_rank(tmp_path):
+    comm = MPI.COMM_WORLD
+    out = comm.bcast(tmp_path, root=0)
+    save(out, comm, 1, case="abc")
+    with pytest.raises(InputError, match="'abc'; allowed: 'xyz', the case given now"):
+        find_checkpoint(out, comm, case="xyz")
+    with pytest.raises(InputError, match="60 values; allowed: 120"):
+        find_checkpoint(out, comm, case="abc").load(GridSpace(comm, (5, 4, 6)), comm)
+
+
+@pytest.mark.parallel([1, 2])
+def test_a_folder_that_cannot_be_written_is_named_on_every_rank(tmp_path):
+    comm = MPI.COMM_WORLD
+    out = comm.bcast(tmp_path, root=0)
+    with pytest.raises(InputError, match="nowhere"):
+        save(out / "nowhere", comm, 1)
+    space = GridSpace(comm)
+    bad = SimpleNamespace(vectors={"a/b": space.create_vec()}, meta={})
+    with pytest.raises(InputError, match="a/b"):
+        save_checkpoint(out, comm, space, bad, 1)

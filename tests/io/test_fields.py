@@ -1,0 +1,208 @@
+"""Fields from files: what is read, and what is said when it cannot be."""
+
+import base64
+import builtins
+import zlib
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+from npde_opt.errors import InputError
+from npde_opt.io.fields import list_fields, read_field
+
+FIELD = np.arange(24.0).reshape(2, 3, 4) + 0.25
+GRDECL = """-- permeability
+SPECGRID
+ 2 3 2 1 F /
+PERMX
+  1.5 2*2 -- two of the same
+  4 5 6 7D0 8 9 10 11 12 / and a remark
+ACTNUM
+  10*1 2*0 /
+"""
+
+
+def test_npy_keeps_the_indices_and_values(tmp_path):
+    np.save(tmp_path / "k.npy", FIELD)
+    read = read_field(tmp_path / "k.npy")
+    assert read.dtype == float and read[1, 2, 3] == FIELD[1, 2, 3]
+    np.testing.assert_array_equal(read, FIELD)
+
+
+def test_integers_and_booleans_keep_their_type_and_single_precision_does_not(tmp_path):
+    np.savez(tmp_path / "k.npz", i=FIELD.astype("i4"), b=FIELD > 3, f=FIELD.astype("f4"))
+    types = [read_field(tmp_path / "k.npz", key).dtype for key in "ibf"]
+    assert types == [np.dtype("i4"), np.dtype(bool), np.dtype("f8")]
+
+
+def test_mat(tmp_path):
+    from scipy.io import savemat
+
+    savemat(tmp_path / "k.mat", {"vp": FIELD, "dz": 10.0})
+    np.testing.assert_array_equal(read_field(tmp_path / "k.mat", "vp"), FIELD)
+    assert set(list_fields(tmp_path / "k.mat")) == {"vp", "dz"}
+
+
+@pytest.mark.parametrize("name", ["brain.nii", "brain.nii.gz"])
+def test_nifti(tmp_path, name):
+    nibabel = pytest.importorskip("nibabel")
+    nibabel.save(nibabel.Nifti1Image(FIELD[..., None].astype("f4"), np.eye(4)), tmp_path / name)
+    read = read_field(tmp_path / name, shape=FIELD.shape)
+    assert read.dtype == float
+    np.testing.assert_array_equal(read, FIELD)
+
+
+def test_nifti_without_nibabel_names_the_extra(tmp_path, monkeypatch):
+    (tmp_path / "brain.nii.gz").write_bytes(b"x")
+    real = builtins.__import__
+
+    def without(name, *args, **kwargs):
+        if name == "nibabel":
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(InputError, match=r"npde_opt\[examples\]"):
+        read_field(tmp_path / "brain.nii.gz")
+
+
+def test_grdecl_repeats_comments_and_size(tmp_path):
+    (tmp_path / "k.grdecl").write_text(GRDECL)
+    permeability = read_field(tmp_path / "k.grdecl", "PERMX")
+    assert permeability.shape == (2, 3, 2)
+    np.testing.assert_array_equal(permeability.ravel(order="F"), [1.5, 2, 2, *range(4, 13)])
+    active = read_field(tmp_path / "k.grdecl", "ACTNUM")
+    assert active.dtype == np.int64 and active.sum() == 10 and active[0, 2, 1] == 0
+    assert list_fields(tmp_path / "k.grdecl") == ["PERMX", "ACTNUM"]
+
+
+def test_grdecl_without_size_is_folded_x_fastest(tmp_path):
+    (tmp_path / "k.INC").write_text("PERMX\n\n 1 2 3\n 4 5 6 /\nPERMY\n6*7\n/\n")
+    np.testing.assert_array_equal(read_field(tmp_path / "k.INC", "PERMX", (3, 1, 2))[:, 0, :], [[1, 4], [2, 5], [3, 6]])
+
+
+def test_bare_numbers(tmp_path):
+    (tmp_path / "perm.dat").write_text("1 2 3\n4 5 6\n")
+    np.testing.assert_array_equal(read_field(tmp_path / "perm.dat", shape=(2, 3)), [[1, 3, 5], [2, 4, 6]])
+
+
+@pytest.mark.parametrize("text, said", [("PERMX\n1 2 3\n", "PERMX without an end"), ("PERMX\n1 2* 3 /\n", "defaulted"),
+                                        ("PERMX\n1 2 x3 /\n", "PERMX.*x3")])
+def test_grdecl_errors(tmp_path, text, said):
+    (tmp_path / "k.prop").write_text(text)
+    with pytest.raises(InputError, match=said):
+        read_field(tmp_path / "k.prop")
+
+
+def test_missing_file_lists_the_folder(tmp_path):
+    np.save(tmp_path / "here.npy", FIELD)
+    with pytest.raises(InputError, match=r"there\.npy: got no such file.*here\.npy"):
+        read_field(tmp_path / "there.npy")
+    with pytest.raises(InputError, match="a folder"):
+        read_field(tmp_path)
+
+
+def test_unknown_extension_lists_the_known(tmp_path):
+    (tmp_path / "k.xlsx").write_text("1")
+    with pytest.raises(InputError, match=r"'\.xlsx'; allowed: \.npy, .*\.vti.*\.grdecl"):
+        read_field(tmp_path / "k.xlsx")
+
+
+def test_keys(tmp_path):
+    np.savez(tmp_path / "k.npz", kx=FIELD, ky=FIELD)
+    with pytest.raises(InputError, match="got 'kz'; allowed: in the file: kx, ky"):
+        read_field(tmp_path / "k.npz", "kz")
+    with pytest.raises(InputError, match="got none; allowed: one of the 2 arrays in the file: kx, ky"):
+        read_field(tmp_path / "k.npz")
+    np.savez(tmp_path / "one.npz", kx=FIELD)
+    np.testing.assert_array_equal(read_field(tmp_path / "one.npz"), FIELD)
+
+
+def test_not_a_number_counts_and_places(tmp_path):
+    bad = FIELD.copy()
+    bad[1, 0, 2], bad[1, 2, 3] = np.nan, np.inf
+    np.save(tmp_path / "k.npy", bad)
+    with pytest.raises(InputError, match=r"1 NaN and 1 infinite of 24 values, the first at \[1, 0, 2\]"):
+        read_field(tmp_path / "k.npy")
+    with pytest.raises(InputError, match=r"1 infinite of 24 values, the first at \[1, 2, 3\]"):
+        read_field(tmp_path / "k.npy", allow_nan=True)
+    bad[1, 2, 3] = 0
+    np.save(tmp_path / "k.npy", bad)
+    assert np.isnan(read_field(tmp_path / "k.npy", allow_nan=True)[1, 0, 2])
+
+
+def test_shape(tmp_path):
+    np.save(tmp_path / "k.npy", FIELD)
+    with pytest.raises(InputError, match=r"shape \(2, 3, 4\); allowed: shape \(2, 3, 5\)$"):
+        read_field(tmp_path / "k.npy", shape=(2, 3, 5))
+    with pytest.raises(InputError, match="transposed"):
+        read_field(tmp_path / "k.npy", shape=(4, 3, 2))
+    np.save(tmp_path / "k.npy", FIELD[:, :1])
+    np.testing.assert_array_equal(read_field(tmp_path / "k.npy", shape=(2, 4)), FIELD[:, 0])
+
+
+@pytest.mark.parametrize("name", ["k.npy", "k.npz", "k.mat", "k.vti", "k.vtk", "k.nii"])
+def test_damaged_files_are_named(tmp_path, name):
+    (tmp_path / name).write_bytes(b"\x93NUMPY not at all")
+    with pytest.raises(InputError, match=name):
+        read_field(tmp_path / name)
+
+
+def test_text_is_no_field(tmp_path):
+    np.save(tmp_path / "k.npy", np.array(["a", "b"]))
+    with pytest.raises(InputError, match="real numbers"):
+        read_field(tmp_path / "k.npy")
+
+
+def vti(array, appended="", encoding="raw", **attributes):
+    extra = "".join(f' {k}="{v}"' for k, v in attributes.items())
+    head = (f'<?xml version="1.0"?><VTKFile type="ImageData" byte_order="LittleEndian"{extra}><ImageData '
+            f'WholeExtent="0 3 0 2 0 0"><Piece Extent="0 3 0 2 0 0"><CellData>{array}</CellData></Piece></ImageData>')
+    tail = f'<AppendedData encoding="{encoding}">_{appended}</AppendedData>' if appended else ""
+    return (head + tail + "</VTKFile>").encode()
+
+
+@pytest.mark.parametrize("coding", ["ascii", "inline", "inline zlib", "appended base64 zlib"])
+def test_encodings_of_vti(tmp_path, coding):
+    values = np.arange(6.0, dtype="f4")
+    raw, packed = values.tobytes(), [zlib.compress(values.tobytes()[:16]), zlib.compress(values.tobytes()[16:])]
+    head = np.array([2, 16, 8, *map(len, packed)], "u4").tobytes()
+    blocks = (base64.b64encode(head) + base64.b64encode(b"".join(packed))).decode()
+    plain = base64.b64encode(np.array(24, "u4").tobytes() + raw).decode()
+    name = 'DataArray type="Float32" Name="k"'
+    contents = {
+        "ascii": vti(f'<{name} format="ascii"> 0 1 2 3 4 5 </DataArray>'),
+        "inline": vti(f'<{name} format="binary">{plain}</DataArray>'),
+        "inline zlib": vti(f'<{name} format="binary">{blocks}</DataArray>', compressor="vtkZLibDataCompressor"),
+        "appended base64 zlib": vti(f'<{name} format="appended" offset="0"/>', blocks, "base64",
+                                    compressor="vtkZLibDataCompressor")}
+    (tmp_path / "k.vti").write_bytes(contents[coding])
+    np.testing.assert_array_equal(read_field(tmp_path / "k.vti"), values.reshape(3, 2, order="F"))
+
+
+@pytest.mark.parametrize("binary", [False, True])
+@pytest.mark.parametrize("kind", ["POINT_DATA", "CELL_DATA"])
+def test_legacy_structured_points(tmp_path, binary, kind):
+    shape = (3, 2, 2) if kind == "POINT_DATA" else (2, 1, 1)
+    values = np.arange(np.prod(shape), dtype=">f4")
+    data = values.tobytes() + b"\n" if binary else (" ".join(str(v) for v in values) + "\n").encode()
+    head = (f"# vtk DataFile Version 3.0\nsomething\n{'BINARY' if binary else 'ASCII'}\nDATASET STRUCTURED_POINTS\n"
+            f"DIMENSIONS 3 2 2\nORIGIN 0 0 0\nSPACING 1 1 1\n{kind} {values.size}\nSCALARS k float 1\n"
+            "LOOKUP_TABLE default\n")
+    (tmp_path / "k.vtk").write_bytes(head.encode() + data)
+    np.testing.assert_array_equal(read_field(tmp_path / "k.vtk"), values.reshape(shape, order="F"))
+    (tmp_path / "k.vtk").write_bytes(head.encode() + data[: len(data) // 2])
+    with pytest.raises(InputError, match="cut short"):
+        read_field(tmp_path / "k.vtk")
+
+
+@pytest.mark.parallel([1, 2, 3])
+def test_every_rank_gets_the_field_or_the_error(tmp_path):
+    comm = MPI.COMM_WORLD
+    folder = comm.bcast(tmp_path, root=0)
+    if comm.rank == 0:
+        np.save(folder / "k.npy", FIELD)
+    np.testing.assert_array_equal(read_field(folder / "k.npy", comm=comm), FIELD)
+    with pytest.raises(InputError, match="no such file"):
+        read_field(folder / "none.npy", comm=comm)
