@@ -78,6 +78,7 @@ class SetupError(Exception):
 # ---- running commands ------------------------------------------------------------------------------------------
 
 running = set()
+locks = []  # held by children too: where this process is killed outright, the next one waits for what they still do
 stopping = threading.Event()
 screen = threading.Lock()
 
@@ -106,7 +107,7 @@ def run(log, command, cwd=None, **variables):
         print(f"$ {shlex.join(map(str, command))}", file=out, flush=True)
         process = subprocess.Popen(
             list(map(str, command)), cwd=cwd, env={**os.environ, "MAKEFLAGS": "", "MFLAGS": "", **variables},
-            stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, pass_fds=locks,
         )  # fmt: skip
         running.add(process)
         if stopping.is_set():
@@ -279,7 +280,9 @@ def alone(build):
         except BlockingIOError:
             say(f"  another set-up is building in {build.folder}: waiting for it")
             fcntl.flock(lock, fcntl.LOCK_EX)
+        locks.append(lock.fileno())
         yield
+        locks.clear()
 
 
 def unpack(log, build, requirement, folder):
@@ -352,7 +355,8 @@ def wheel_petsc4py(build):
     link = build.mpicc
     if build.own:
         waiting = build.folder / "link-when-built"
-        waiting.write_text(f"until [ -e '{build.folder}/petsc.done' ]; do sleep 0.5; done\nexec mpicc \"$@\"\n")
+        until = f"until [ -e '{build.folder}/petsc.done' ]; do kill -0 {os.getpid()} || exit 1; sleep 0.5; done"
+        waiting.write_text(f'{until}\nexec mpicc "$@"\n')
         link = f"sh '{waiting}'"
     flags = {"PCCFLAGS": GLUE, "CFLAGS": GLUE, "PLD": link}
     with stage("petsc4py: compile, link once PETSc is there"):
@@ -455,7 +459,7 @@ def set_up():
     with alone(build):
         say(f"  built parts are kept in {build.folder}")
         together(lambda: configure(build), lambda: (cythonize(build), packages()))
-        together(lambda: make_petsc(build), lambda: (wheel_petsc4py(build)), lambda: wheel_mpi4py(build))
+        together(lambda: make_petsc(build), lambda: wheel_petsc4py(build), lambda: wheel_mpi4py(build))
     install(build)
     STAMP.write_text(json.dumps({"inputs": inputs(), "build": build.key}))
     say(f"ready in {clock(time.monotonic() - start)}: source .venv/bin/activate, then python -m npde_opt doctor")
