@@ -199,6 +199,7 @@ def system_packages():
     with stage(f"system packages: {names}"):
         run("system", [*apt, "update"])
         run("system", [*apt, "install", "-y", "--no-install-recommends", *missing])
+    importlib.invalidate_caches()
     still = missing_packages()
     if still:
         raise SetupError(f"still missing after installing: {' '.join(still)}; see {LOGS}/system.log")
