@@ -15,7 +15,7 @@ import numpy as np
 from mpi4py import MPI
 
 from npde_opt.errors import InputError, collective
-from npde_opt.io.grdecl import read_grdecl
+from npde_opt.io.grdecl import open_grdecl
 from npde_opt.io.vtk_reader import read_legacy_vtk, read_xml_vtk
 
 Arrays = dict[str, Callable[[], np.ndarray]]
@@ -26,7 +26,7 @@ def read_field(path: str | os.PathLike, key: str | None = None, shape: Sequence[
     """One array of a file, indexed [x, y, z], in the file's number type (floats become float64, booleans stay).
 
     Args:
-        path: .npy, .npz, .mat, .nii, .nii.gz, .vti, .vtr, .vtk, .grdecl, .inc, .prop, .dat.
+        path: .npy, .npz, .mat, .nii, .nii.gz, .vti, .vtr, .vtk, .grdecl, .inc, .prop, .dat, .data.
         key: which array of a file that holds several.
         shape: the shape that is needed. Axes of length 1 may be missing or extra, and a flat list of values
             (GRDECL) is folded with x fastest.
@@ -144,8 +144,9 @@ def _eager(read: Callable[[Path], dict[str, np.ndarray]]) -> Callable[[Path], Ar
 
 READERS: dict[str, Callable[[Path], Arrays]] = {
     ".npy": _npy, ".npz": _npz, ".mat": _mat, ".nii": _nifti, ".nii.gz": _nifti, ".vti": _eager(read_xml_vtk),
-    ".vtr": _eager(read_xml_vtk), ".vtk": _eager(read_legacy_vtk), ".grdecl": _eager(read_grdecl),
-    ".inc": _eager(read_grdecl), ".prop": _eager(read_grdecl), ".dat": _eager(read_grdecl)}
+    ".vtr": _eager(read_xml_vtk), ".vtk": _eager(read_legacy_vtk), ".grdecl": open_grdecl,
+    ".inc": open_grdecl, ".prop": open_grdecl, ".dat": open_grdecl,
+    ".data": open_grdecl}
 
 
 def _check_finite(where: str, values: np.ndarray, allow_nan: bool) -> None:

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
 from npde_opt.errors import InputError
 
 KEYWORD = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*\Z")
+SIZES = ("SPECGRID", "DIMENS")
 INTEGERS = ("ACTNUM", "SATNUM", "FIPNUM", "EQLNUM", "PVTNUM", "FLUXNUM", "MULTNUM", "ENDNUM", "IMBNUM")
 
 
-def read_grdecl(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """All numeric blocks of a file by keyword.
+def open_grdecl(path: str | os.PathLike) -> dict[str, Callable[[], np.ndarray]]:
+    """The numeric blocks of a file by keyword, each as a function that gives its array.
 
     An array is [i, j, k] where the file gives its size (SPECGRID or DIMENS) and it has that many values, else flat.
     A file of bare numbers gives one block, `values`.
 
     Raises:
-        InputError: for a block that is not closed by `/`, and defaulted values (`3*`).
+        InputError: for a block that is not closed by `/`; from the functions for defaulted values (`3*`).
     """
     blocks: dict[str, list[str]] = {}
     name = ""
@@ -42,10 +45,14 @@ def read_grdecl(path: str | os.PathLike) -> dict[str, np.ndarray]:
         blocks["values"] = tokens
     elif tokens and name and KEYWORD.match(tokens[0]) is None:
         raise InputError(str(path), f"block {name} without an end", "blocks that end with /")
-    arrays = {n: _numbers(path, n, t) for n, t in blocks.items() if t and n and _numeric(t[0])}
-    size = _size(arrays)
-    return {n: v.reshape(size, order="F") if size and v.size == np.prod(size) else v
-            for n, v in arrays.items() if n not in ("SPECGRID", "DIMENS")}
+    numeric = {n: t for n, t in blocks.items() if t and n and _numeric(t[0])}
+    size = next((tuple(_numbers(path, n, numeric[n]).tolist()[:3]) for n in SIZES if n in numeric), None)
+    return {n: partial(_array, path, n, t, size) for n, t in numeric.items() if n not in SIZES}
+
+
+def _array(path: str | os.PathLike, name: str, tokens: list[str], size: tuple[int, ...] | None) -> np.ndarray:
+    values = _numbers(path, name, tokens)
+    return values.reshape(size, order="F") if size and values.size == np.prod(size) else values
 
 
 def _numeric(token: str) -> bool:
@@ -63,7 +70,7 @@ def _numbers(path: str | os.PathLike, name: str, tokens: list[str]) -> np.ndarra
             raise InputError(str(path), f"defaulted values in block {name}", "a value in every cell")
         counts = [int(count) if star else 1 for count, star, _ in pairs]
         values = np.repeat(_floats(path, name, [value for _, _, value in pairs]), counts)
-    return values.astype(np.int64) if name in (*INTEGERS, "SPECGRID", "DIMENS") else values
+    return values.astype(np.int64) if name in (*INTEGERS, *SIZES) else values
 
 
 def _floats(path: str | os.PathLike, name: str, tokens: list[str]) -> np.ndarray:
@@ -75,10 +82,3 @@ def _floats(path: str | os.PathLike, name: str, tokens: list[str]) -> np.ndarray
         return np.array([t.replace("D", "E").replace("d", "e") for t in tokens], dtype=float)
     except ValueError as error:
         raise InputError(str(path), f"in block {name}: {error}", "numbers") from None
-
-
-def _size(arrays: dict[str, np.ndarray]) -> tuple[int, ...] | None:
-    for name in ("SPECGRID", "DIMENS"):
-        if name in arrays:
-            return tuple(int(n) for n in arrays[name][:3])
-    return None

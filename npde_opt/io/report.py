@@ -49,13 +49,26 @@ COLUMNS: tuple[tuple[str, int, Callable[[Progress], str]], ...] = (
     ("objective", 14, lambda p: p.number("objective", ".7e")),
     ("misfit", 11, lambda p: p.number("misfit", ".4e")),
     ("gradient", 10, lambda p: p.number("gradient_norm", ".2e")),
-    ("of start", 9, lambda p: "-" if math.isnan(p.relative) else f"{p.relative:.1e}"),
+    ("rel.grad", 9, lambda p: "-" if math.isnan(p.relative) else f"{p.relative:.1e}"),
     ("step", 8, lambda p: p.number("step", ".1e")),
     ("solves", 7, lambda p: solves(p.row)),
     ("krylov", 7, lambda p: p.number("krylov_iterations", "d")),
     ("elapsed", 9, lambda p: clock(p.elapsed)),
     ("left", 9, lambda p: "-" if p.left is None else ("<" if p.at_most else "") + clock(p.left)),
 )
+
+
+DROPPED_FIRST = ("krylov", "rel.grad", "step", "grid", "elapsed", "misfit", "solves")
+
+
+def fitting(width: int) -> list[tuple[str, int, Callable[[Progress], str]]]:
+    """The columns that fit into so many characters, the less telling ones left out first."""
+    kept = list(COLUMNS)
+    for name in DROPPED_FIRST:
+        if sum(w for _, w, _ in kept) <= width:
+            break
+        kept = [c for c in kept if c[0] != name]
+    return kept
 
 
 def solves(row: Mapping[str, Any]) -> str:
@@ -103,6 +116,7 @@ class LiveTable:
 
         self.console = Console(file=stream, force_terminal=True, width=width or None)
         self.live = Live(console=self.console, auto_refresh=False, redirect_stderr=False, redirect_stdout=False)
+        self.columns = fitting(self.console.width)
         self.progress: list[Progress] = []
 
     def add(self, progress: Progress) -> None:
@@ -115,15 +129,15 @@ class LiveTable:
         from rich import box
         from rich.table import Table
 
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-        for name, _, _ in COLUMNS:
-            table.add_column(name, justify="right", no_wrap=True,
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0))
+        for name, width, _ in self.columns:
+            table.add_column(name, justify="right", no_wrap=True, width=width - 1,
                              style={"objective": "bold", "left": "green"}.get(name, ""))
         for i, p in enumerate(self.progress):
             new_grid = i > 0 and p.level != self.progress[i - 1].level
             if new_grid:
                 table.add_section()
-            table.add_row(*[text(p) for _, _, text in COLUMNS])
+            table.add_row(*[text(p) for _, _, text in self.columns])
         return table
 
     def say(self, text: str) -> None:

@@ -11,6 +11,7 @@ import re
 import xml.etree.ElementTree as ElementTree
 import zlib
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -136,15 +137,15 @@ def read_legacy_vtk(path: str | os.PathLike) -> dict[str, np.ndarray]:
         elif head == "SCALARS":
             components = int(words[3]) if len(words) > 3 else 1
             reader.words()
-            arrays[words[1]] = _fold(reader.values(components * int(np.prod(shape)), words[2]), shape)
+            arrays[unquote(words[1])] = _fold(reader.values(components * int(np.prod(shape)), words[2]), shape)
         elif head == "VECTORS":
-            arrays[words[1]] = _fold(reader.values(3 * int(np.prod(shape)), words[2]), shape)
+            arrays[unquote(words[1])] = _fold(reader.values(3 * int(np.prod(shape)), words[2]), shape)
         elif head == "FIELD":
             for _ in range(int(words[2])):
                 name, components_, tuples, number = reader.words()
                 values = reader.values(int(components_) * int(tuples), number)
-                arrays[name] = _fold(values, shape) if shape and int(tuples) == np.prod(shape) else values
-        elif head not in ("ORIGIN", "SPACING", "ASPECT_RATIO", "METADATA", "INFORMATION", "NAME", "DATA"):
+                arrays[unquote(name)] = _fold(values, shape) if shape and int(tuples) == np.prod(shape) else values
+        elif head not in ("ORIGIN", "SPACING", "ASPECT_RATIO"):
             raise InputError(str(path), f"section {words[0]}", "SCALARS, VECTORS or FIELD arrays")
     return arrays
 
@@ -162,9 +163,13 @@ class _Legacy:
         return text
 
     def words(self) -> list[str]:
-        """The next line that is not empty, in words; nothing at the end of the file."""
+        """The next line that is not empty, in words; nothing at the end of the file. Metadata are skipped."""
         while self.at < len(self.content):
-            if words := self.line().split():
+            words = self.line().split()
+            if words == ["METADATA"]:
+                while self.at < len(self.content) and self.line():
+                    pass
+            elif words:
                 return words
         return []
 

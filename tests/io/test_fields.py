@@ -82,6 +82,11 @@ def test_grdecl_without_size_is_folded_x_fastest(tmp_path):
     np.testing.assert_array_equal(read_field(tmp_path / "k.INC", "PERMX", (3, 1, 2))[:, 0, :], [[1, 4], [2, 5], [3, 6]])
 
 
+def test_defaults_matter_only_in_the_block_that_is_read(tmp_path):
+    (tmp_path / "k.data").write_text("DIMENS\n2 1 3 /\nOIL\n\nEQLDIMS\n 3* /\nDX\n6*25 /\n")
+    np.testing.assert_array_equal(read_field(tmp_path / "k.data", "DX"), np.full((2, 1, 3), 25))
+
+
 def test_bare_numbers(tmp_path):
     (tmp_path / "perm.dat").write_text("1 2 3\n4 5 6\n")
     np.testing.assert_array_equal(read_field(tmp_path / "perm.dat", shape=(2, 3)), [[1, 3, 5], [2, 4, 6]])
@@ -190,9 +195,14 @@ def test_legacy_structured_points(tmp_path, binary, kind):
     head = (f"# vtk DataFile Version 3.0\nsomething\n{'BINARY' if binary else 'ASCII'}\nDATASET STRUCTURED_POINTS\n"
             f"DIMENSIONS 3 2 2\nORIGIN 0 0 0\nSPACING 1 1 1\n{kind} {values.size}\nSCALARS k float 1\n"
             "LOOKUP_TABLE default\n")
+    data += b"METADATA\nINFORMATION 1\nNAME L2 LOCATION v\nDATA 1 3\n\nFIELD f 1\nn%20t 1 1 int\n" + (
+        b"\0\0\0\7\n" if binary else b"7\n")
+    shapes = {"k": shape, "n t": (1,)}
     (tmp_path / "k.vtk").write_bytes(head.encode() + data)
-    np.testing.assert_array_equal(read_field(tmp_path / "k.vtk"), values.reshape(shape, order="F"))
-    (tmp_path / "k.vtk").write_bytes(head.encode() + data[: len(data) // 2])
+    assert {n: read_field(tmp_path / "k.vtk", n).shape for n in list_fields(tmp_path / "k.vtk")} == shapes
+    np.testing.assert_array_equal(read_field(tmp_path / "k.vtk", "k"), values.reshape(shape, order="F"))
+    assert read_field(tmp_path / "k.vtk", "n t") == 7
+    (tmp_path / "k.vtk").write_bytes(head.encode() + data[:3])
     with pytest.raises(InputError, match="cut short"):
         read_field(tmp_path / "k.vtk")
 

@@ -1,0 +1,116 @@
+"""Figures: they are drawn from arrays of every dimension, whole, and say what is missing."""
+
+import builtins
+
+import numpy as np
+import pytest
+
+pytest.importorskip("matplotlib")
+from npde_opt.errors import InputError
+from npde_opt.io import figures
+
+SHAPES = [(30,), (20, 25), (8, 9, 10)]
+
+
+@pytest.fixture(autouse=True)
+def coarse(monkeypatch):
+    monkeypatch.setitem(figures.STYLE, "savefig.dpi", 70)
+
+
+def is_drawn(path):
+    """A PNG of some size with more than a few colours."""
+    from matplotlib.image import imread
+
+    image = imread(path)
+    return image.shape[0] > 120 and image.shape[1] > 200 and len(np.unique(image.reshape(-1, 4), axis=0)) > 50
+
+
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_fields_of_every_dimension(tmp_path, shape, log):
+    rng = np.random.default_rng(0)
+    true, recovered = rng.random(shape) + 0.1, rng.random(shape) + 0.1
+    edges = [np.linspace(0, 1, n + 1) ** 2 for n in shape]
+    path = figures.plot_fields(tmp_path / "k.png", edges, recovered, true, active=recovered > 0.2, log=log,
+                               points=rng.random((40, len(shape))), unit="m/d")
+    assert is_drawn(path)
+    assert [p.name for p in tmp_path.iterdir()] == ["k.png"]
+
+
+def test_both_panels_share_the_scale_of_active_cells(monkeypatch, tmp_path):
+    norms = []
+    real = figures._map
+    monkeypatch.setattr(figures, "_map", lambda *a: norms.append(a[5]) or real(*a))
+    true = np.full((4, 4), 2.0)
+    recovered = np.full((4, 4), 5.0)
+    recovered[0, 0] = 99
+    active = np.ones((4, 4), bool)
+    active[0, 0] = False
+    figures.plot_fields(tmp_path / "k.png", [np.arange(5)] * 2, recovered, true, active=active)
+    assert len(norms) == 2 and all((n.vmin, n.vmax) == (2, 5) for n in norms)
+
+
+def test_maps_are_not_transposed(monkeypatch, tmp_path):
+    drawn = []
+    real = figures._map
+    monkeypatch.setattr(figures, "_map", lambda ax, *a: drawn.append(ax) or real(ax, *a))
+    field = np.zeros((3, 2))
+    field[2, 0] = 1
+    figures.plot_fields(tmp_path / "k.png", [np.array([0, 1, 2, 3.0]), np.array([0, 5, 10.0])], field)
+    assert drawn[0].get_xlim() == (0, 3) and drawn[0].get_ylim() == (0, 10)
+    assert drawn[0].collections[0].get_array().tolist() == [[0, 0, 1], [0, 0, 0]]
+
+
+def test_a_field_of_another_shape_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"true field: got shape \(3, 4\)"):
+        figures.plot_fields(tmp_path / "k.png", [np.arange(5), np.arange(4)], np.zeros((4, 3)), np.zeros((3, 4)))
+
+
+def test_constant_field(tmp_path):
+    assert is_drawn(figures.plot_fields(tmp_path / "k.png", [np.arange(5), np.arange(4)], np.zeros((4, 3))))
+
+
+@pytest.mark.parametrize("sigma", [None, 0.1, np.linspace(0.1, 0.2, 50)])
+def test_data_fit_with_data_that_were_not_observed(tmp_path, sigma):
+    rng = np.random.default_rng(1)
+    observed = rng.standard_normal(50)
+    predicted = observed + 0.1 * rng.standard_normal(50)
+    observed[3] = np.nan
+    assert is_drawn(figures.plot_data_fit(tmp_path / "d.png", observed, predicted, sigma, name="head", unit="m"))
+    with pytest.raises(InputError, match="49 predictions; allowed: 50"):
+        figures.plot_data_fit(tmp_path / "d.png", observed, predicted[1:], sigma)
+
+
+def test_convergence_over_levels(tmp_path):
+    history = [{"level": k, "iteration": i, "objective": 10.0 ** (2 - i), "misfit": 9.0 ** (2 - i),
+                "gradient_norm": 10.0 ** (-i), "forward_solves": 3 * i, "adjoint_solves": 2 * i}
+               for k in range(2) for i in range(5)]
+    path = figures.plot_convergence(tmp_path / "c.png", history, gradient_rtol=1e-6, levels=["8 x 8", "16 x 16"])
+    assert is_drawn(path)
+    assert is_drawn(figures.plot_convergence(tmp_path / "one.png", history[:1]))
+    with pytest.raises(InputError, match="empty history"):
+        figures.plot_convergence(tmp_path / "c.png", [])
+
+
+def test_weights(tmp_path):
+    w = np.logspace(-3, 1, 5)
+    path = figures.plot_weights(tmp_path / "w.svg", w, 100 + w, 1 / w, w[2], target=101.0)
+    assert path.read_bytes().startswith(b"<?xml")
+
+
+def test_without_matplotlib_the_extra_is_named(tmp_path, monkeypatch):
+    real = builtins.__import__
+
+    def without(name, *args, **kwargs):
+        if name == "matplotlib":
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(InputError, match=r"npde_opt\[plot\]"):
+        figures.plot_weights(tmp_path / "w.png", [1.0], [1.0], [1.0], 1.0)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(InputError, match="nowhere"):
+        figures.plot_weights(tmp_path / "nowhere" / "w.png", [1.0, 2.0], [1.0, 2.0], [2.0, 1.0], 1.0)

@@ -1,0 +1,231 @@
+"""The monitor: what it prints, how it estimates, and how a run is stopped and resumed."""
+
+import io
+import os
+import re
+import signal
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+from npde_opt.errors import InputError, Interrupted
+from npde_opt.grids import Grid
+from npde_opt.io.checkpoint import find_checkpoint
+from npde_opt.io.report import Level, LiveTable, Progress, clock, closing_text, terminal_width
+from npde_opt.io.results import RunDirectory, Seconds, Summary
+from npde_opt.monitor import Forecast, Monitor
+
+
+class GridSpace:
+    def __init__(self, comm=MPI.COMM_WORLD):
+        self.grid = Grid((6, 5), comm=comm)
+
+    def create_vec(self):
+        return self.grid.create_vec()
+
+    def view(self, vec, viewer):
+        vec.view(viewer)
+
+    def load(self, vec, viewer):
+        vec.load(viewer)
+
+
+def row(i, **more):
+    return {"iteration": i, "objective": 100.0 / (i + 1), "misfit": 90.0 / (i + 1), "gradient_norm": 10.0 ** -i,
+            "step": 1.0, "forward_solves": 2 * i + 1, "adjoint_solves": i + 1, "krylov_iterations": 20 * i} | more
+
+
+def state(space, i):
+    return SimpleNamespace(vectors={"m": space.grid.from_natural(np.full((6, 5), i + 1 / 3))}, meta={"iteration": i})
+
+
+def folder(tmp_path):
+    return MPI.COMM_WORLD.bcast(tmp_path, root=0)
+
+
+SUMMARY = Summary(driver="identify", case="a.toml", ranks=2, grid=[64, 64], unknowns=4096, parameters=4096,
+                  status="max_iterations", iterations=9, objective=152.95, objective_initial=3e4, gradient_norm=1e-3,
+                  gradient_norm_initial=1e3, forward_solves=24, adjoint_solves=40, krylov_iterations_mean=7.25,
+                  seconds=Seconds(1.0, 100.0, 101.0), peak_memory_mb=1234.0, metrics={"relative_error": 0.125},
+                  versions={})
+
+
+@pytest.mark.parallel([1, 2])
+def test_plain_lines_on_rank_zero_with_repeated_header():
+    stream = io.StringIO()
+    monitor = Monitor(stream=stream)
+    monitor.start_level((6, 5), gradient_rtol=1e-6, max_iterations=50)
+    for i in range(25):
+        monitor(row(i), state(GridSpace(MPI.COMM_SELF), i))
+    lines = stream.getvalue().splitlines()
+    if MPI.COMM_WORLD.rank:
+        assert lines == []
+        return
+    headers = [i for i, line in enumerate(lines) if "objective" in line]
+    assert headers == [0, 21] and len(lines) == 27
+    assert len({len(line) for line in lines}) == 1
+    assert lines[3].split()[:9] == ["6x5", "2", "3.3333333e+01", "3.0000e+01", "1.00e-02", "1.0e-02", "1.0e+00", "8",
+                                    "40"]
+
+
+def test_missing_values_are_dashes():
+    progress = Progress(row={"iteration": 0, "objective": np.inf}, elapsed=1.0, left=None, at_most=False,
+                        relative=float("nan"), level=Level(1, 3, (32, 16)))
+    stream = io.StringIO()
+    from npde_opt.io.report import PlainLines
+
+    PlainLines(stream).add(progress)
+    assert stream.getvalue().splitlines()[1].split() == ["2/3", "32x16", "0", *"-------", "1.0s", "-"]
+
+
+def test_live_table_shows_the_rows():
+    stream = io.StringIO()
+    monitor = Monitor(MPI.COMM_SELF, stream=stream, live=True)
+    monitor.start_level((6, 5), level=1, levels=2)
+    with monitor:
+        for i in range(3):
+            monitor(row(i), state(GridSpace(MPI.COMM_SELF), i))
+    assert "\x1b[" in stream.getvalue() and "3.3333333e+01" in stream.getvalue()
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 105, 200])
+def test_columns_fit_the_terminal(width):
+    stream = io.StringIO()
+    table = LiveTable(stream, width)
+    table.add(Progress(row=row(7), elapsed=3700.0, left=1e5, at_most=True, relative=1e-7, level=Level(1, 3, (128, 128))))
+    table.close()
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", stream.getvalue())
+    assert "1.2500000e+01" in plain and "<1d 03h" in plain and "1.00e-07" in plain and "…" not in plain
+    assert max(map(len, plain.splitlines())) <= width
+    assert ("krylov" in plain) == (width >= 105)
+
+
+def test_a_file_is_no_terminal(tmp_path):
+    with open(tmp_path / "log", "w") as log:
+        assert terminal_width(log) == 0
+    assert terminal_width(io.StringIO()) == 0
+
+
+@pytest.mark.parametrize("seconds, text", [(1.25, "1.2s"), (59.7, "1:00"), (184, "3:04"), (3661, "1:01:01"),
+                                           (2 * 86400 + 3 * 3600, "2d 03h")])
+def test_clock(seconds, text):
+    assert clock(seconds) == text
+
+
+def test_forecast_from_the_rate_of_the_gradient():
+    forecast = Forecast(rtol=1e-6, max_iterations=50)
+    for i in range(4):
+        assert forecast.seconds_left() == (None, False)
+        forecast.add(i, 10.0 ** -i, 2.0 * i) if i < 2 else None
+    for i in range(2, 4):
+        forecast.add(i, 10.0 ** -i, 2.0 * i)
+    left, bound = forecast.seconds_left()
+    assert left == pytest.approx(3 * 2.0) and not bound
+
+
+def test_forecast_is_capped_by_the_iterations_and_honest():
+    slow = Forecast(rtol=1e-12, max_iterations=10)
+    stuck = Forecast(rtol=1e-6, max_iterations=10)
+    unknown = Forecast(rtol=1e-6)
+    coarse = Forecast(rtol=1e-6, max_iterations=10, last=False)
+    for i in range(5):
+        slow.add(i, 0.5 ** i, 2.0 * i)
+        for f in (stuck, unknown):
+            f.add(i, 1.0, 2.0 * i)
+        coarse.add(i, 0.1 ** i, 2.0 * i)
+    assert slow.seconds_left() == (pytest.approx(12.0), False)
+    assert stuck.seconds_left() == (pytest.approx(12.0), True)
+    assert unknown.seconds_left() == (None, False)
+    assert coarse.seconds_left() == (None, False)
+
+
+@pytest.mark.parallel([1, 2])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+def test_a_signal_to_one_rank_stops_all_after_a_checkpoint(tmp_path, number):
+    comm, space = MPI.COMM_WORLD, GridSpace()
+    out = RunDirectory(folder(tmp_path) / "run")
+    before = signal.getsignal(number)
+    monitor = Monitor(comm, out, space=space, case="abc", stream=None, checkpoint_seconds=1e9)
+    with pytest.raises(Interrupted, match=rf"{number.name} after iteration 1; .*checkpoint-1.*--resume"), monitor:
+        monitor(row(0), state(space, 0))
+        assert find_checkpoint(out.path, comm) is None
+        if comm.rank == comm.size - 1:
+            os.kill(os.getpid(), number)
+        monitor(row(1), state(space, 1))
+        monitor(row(2), state(space, 2))
+    assert signal.getsignal(number) == before
+    checkpoint = find_checkpoint(out.path, comm, case="abc")
+    assert (checkpoint.number, checkpoint.extra["iteration"], checkpoint.state) == (1, 1, {"iteration": 1})
+    m = checkpoint.load(space, comm)["m"]
+    np.testing.assert_array_equal(space.grid.gather(m), np.full((6, 5), 4 / 3))
+
+
+def test_a_second_interrupt_ends_at_once():
+    with pytest.raises(KeyboardInterrupt), Monitor(MPI.COMM_SELF, stream=None):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_interrupted_without_a_folder_says_so():
+    monitor = Monitor(MPI.COMM_SELF, stream=None)
+    with pytest.raises(Interrupted, match="no checkpoint"), monitor:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        monitor(row(0), state(GridSpace(MPI.COMM_SELF), 0))
+
+
+@pytest.mark.parallel([1, 2])
+@pytest.mark.parametrize("repeat", [False, True])
+def test_resume_continues_history_and_numbers(tmp_path, repeat):
+    comm, space = MPI.COMM_WORLD, GridSpace()
+    path = folder(tmp_path) / "run"
+    monitor = Monitor(comm, RunDirectory(path), space=space, stream=None)
+    for level in range(2):
+        monitor.start_level((6, 5), level=level, levels=2)
+        for i in range(3):
+            monitor(row(i), state(space, i))
+    monitor.out.append(row(3, level=1))
+    monitor.close()
+    comm.Barrier()
+    monitor = Monitor(comm, RunDirectory(path, mode="resume"), space=space, stream=None)
+    checkpoint = find_checkpoint(path, comm)
+    assert checkpoint.number == 5 and checkpoint.extra == {"case": None, "level": 1, "iteration": 2}
+    monitor.start_level((6, 5), level=1, levels=2)
+    monitor.resume(checkpoint)
+    for i in range(2 if repeat else 3, 5):
+        monitor(row(i), state(space, i))
+    assert [(r["level"], r["iteration"]) for r in monitor.out.history()] == [
+        (0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (1, 3), (1, 4)]
+    assert find_checkpoint(path, comm).number == 7
+    monitor.close()
+
+
+@pytest.mark.parametrize("seconds, written", [(0.0, 2), (None, None), (1e9, None)])
+def test_cadence_of_checkpoints(tmp_path, seconds, written):
+    space = GridSpace(MPI.COMM_SELF)
+    monitor = Monitor(MPI.COMM_SELF, RunDirectory(tmp_path, MPI.COMM_SELF), space=space, stream=None,
+                      checkpoint_seconds=seconds)
+    for i in range(3):
+        monitor(row(i), state(space, i))
+    found = find_checkpoint(tmp_path, MPI.COMM_SELF)
+    assert (found and found.number) == written
+
+
+def test_checkpoints_need_the_space(tmp_path):
+    monitor = Monitor(MPI.COMM_SELF, RunDirectory(tmp_path, MPI.COMM_SELF), stream=None)
+    with pytest.raises(InputError, match="monitor.space"):
+        monitor(row(0), state(GridSpace(MPI.COMM_SELF), 0))
+
+
+def test_closing_summary(tmp_path):
+    stream = io.StringIO()
+    monitor = Monitor(MPI.COMM_SELF, RunDirectory(tmp_path, MPI.COMM_SELF), stream=stream)
+    monitor.finish(SUMMARY)
+    text = stream.getvalue()
+    assert text.rstrip() == closing_text(SUMMARY, tmp_path).rstrip()
+    for part in ("identify, a.toml: max iterations after 9 iterations on 2 ranks", "30000 -> 152.95",
+                 "1.0e-06 of the start", "24 forward, 40 adjoint, 7.2 Krylov", "1:41 (setup 1.0s, solve 1:40)",
+                 "1,234 MB", "relative error 0.125", str(tmp_path)):
+        assert part in text
+    assert (tmp_path / "summary.json").exists()
