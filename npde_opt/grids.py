@@ -1,0 +1,257 @@
+"""Block-centred grids: unknowns at the centres of boxes, fluxes on their faces.
+
+A box is cut into nx x ny x nz cells by tensor-product edges (uniform or stretched); some cells may be inactive. Arrays
+are indexed [i_x, i_y, i_z] and stored x fastest, which is PETSc's natural ordering.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from mpi4py import MPI
+from petsc4py import PETSc
+
+from npde_opt.errors import InputError
+from npde_opt.layout import Layout
+
+KINDS = ("neumann", "dirichlet", "robin", "periodic")
+AXES = "xyz"
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """One side. Robin reads D du/dn + coefficient (u - value) = 0, Neumann D du/dn = value, Dirichlet u = value;
+    the values belong to the experiments."""
+
+    kind: str = "neumann"
+    coefficient: float = 0.0
+
+    def __post_init__(self):
+        if self.kind not in KINDS:
+            raise InputError("boundary kind", repr(self.kind), ", ".join(KINDS))
+        if self.kind == "robin" and not self.coefficient > 0:
+            raise InputError("boundary coefficient", self.coefficient, "a positive number for a robin side")
+
+
+class Grid:
+    """A block-centred grid distributed over the ranks of `comm`.
+
+    Args:
+        shape: cells along each axis, 1 to 3 axes.
+        extent: physical lengths along each axis (default: 1 everywhere); or give `edges`.
+        edges: one increasing array of n + 1 edge coordinates an axis, for stretched grids.
+        origin: coordinates of the lower corner (default 0), with `extent`.
+        boundaries: side name ('x-', 'x+', 'y-', ...) to Boundary or kind name; Neumann where not given.
+        active: bool array [i, j, k] given on every rank; False cells are left out of the domain.
+        components: values a cell in `create_vec` and `dm`.
+
+    Raises:
+        InputError: for shapes, lengths, sides or masks that cannot be, and for more unknowns than indices hold.
+    """
+
+    def __init__(self, shape: Sequence[int], *, extent: Sequence[float] | None = None,
+                 edges: Sequence[np.ndarray] | None = None, origin: Sequence[float] | None = None,
+                 boundaries: Mapping[str, Boundary | str] | None = None, active: np.ndarray | None = None,
+                 components: int = 1, comm: MPI.Intracomm = MPI.COMM_WORLD):
+        self.shape = tuple(int(n) for n in shape)
+        self.dim, self.comm, self.components = len(self.shape), comm, int(components)
+        if not 1 <= self.dim <= 3 or min(self.shape) < 1:
+            raise InputError("grid.shape", list(shape), "1 to 3 positive integers")
+        self.edges = self._edges(extent, edges, origin)
+        self.centers = tuple((e[1:] + e[:-1]) / 2 for e in self.edges)
+        self.widths = tuple(np.diff(e) for e in self.edges)
+        self.boundaries = self._boundaries(boundaries or {})
+        self._check_indices()
+        self.dm = self._create_dm(self.components)
+        self._scalar_dm = self.dm if self.components == 1 else self._create_dm(1)
+        self.layout = Layout(tuple(tuple(int(n) for n in r) for r in self._scalar_dm.getOwnershipRanges()), comm.rank)
+        self.start, self.local_shape = self.layout.start, self.layout.local_shape
+        self.stop = tuple(s + n for s, n in zip(self.start, self.local_shape, strict=True))
+        self.local_slice = tuple(slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
+        self.active_global = self._mask(active)
+        self._global, self._local = self._scalar_dm.createGlobalVec(), self._scalar_dm.createLocalVec()
+
+    def _edges(self, extent, edges, origin) -> tuple[np.ndarray, ...]:
+        if edges is None:
+            lengths = [1.0] * self.dim if extent is None else [float(x) for x in extent]
+            lower = [0.0] * self.dim if origin is None else [float(x) for x in origin]
+            if len(lengths) != self.dim or not all(np.isfinite(x) and x > 0 for x in lengths):
+                raise InputError("grid.extent", extent, f"{self.dim} positive lengths")
+            if len(lower) != self.dim or not np.isfinite(lower).all():
+                raise InputError("grid.origin", origin, f"{self.dim} numbers")
+            return tuple(a + x * np.linspace(0, 1, n + 1) for a, x, n in zip(lower, lengths, self.shape, strict=True))
+        arrays = tuple(np.asarray(e, float) for e in edges)
+        for axis, e, n in zip(AXES, arrays, self.shape, strict=False):
+            if e.shape != (n + 1,) or not np.isfinite(e).all() or np.any(np.diff(e) <= 0):
+                raise InputError(f"grid.edges.{axis}", f"{e.size} values", f"{n + 1} strictly increasing numbers")
+        if len(arrays) != self.dim:
+            raise InputError("grid.edges", len(arrays), f"{self.dim} arrays")
+        return arrays
+
+    def _boundaries(self, given: Mapping[str, Boundary | str]) -> dict[str, Boundary]:
+        sides = [a + s for a in AXES[: self.dim] for s in "-+"]
+        for side in given:
+            if side not in sides:
+                raise InputError("boundary side", repr(side), ", ".join(sides))
+        found = {s: b if isinstance(b, Boundary) else Boundary(b) for s, b in given.items()}
+        found = {s: found.get(s, Boundary()) for s in sides}
+        for a in AXES[: self.dim]:
+            if (found[a + "-"].kind == "periodic") != (found[a + "+"].kind == "periodic"):
+                raise InputError(f"boundaries of axis {a}", "one periodic side", "both sides periodic or neither")
+        return found
+
+    def _check_indices(self) -> None:
+        entries = int(np.prod(self.shape, dtype=np.int64)) * self.components * (1 + 2 * self.dim)
+        largest = np.iinfo(PETSc.IntType).max
+        if entries // self.comm.size > largest or self.size * self.components > largest:
+            raise InputError("grid.shape", list(self.shape), f"at most {largest:,} unknowns and non-zeros a rank with "
+                             "this PETSc; build PETSc with --with-64-bit-indices or use a coarser grid")
+
+    def _create_dm(self, components: int) -> PETSc.DMDA:
+        kinds = [PETSc.DM.BoundaryType.PERIODIC if self.periodic(d) else PETSc.DM.BoundaryType.GHOSTED
+                 for d in range(self.dim)]
+        try:
+            return PETSc.DMDA().create(sizes=self.shape, dof=components, stencil_width=1, boundary_type=kinds,
+                                       stencil_type=PETSc.DMDA.StencilType.STAR, comm=self.comm)
+        except PETSc.Error as error:
+            raise InputError("ranks", self.comm.size, f"at most as many as grid {self.shape} can be cut into") from error
+
+    def _mask(self, active: np.ndarray | None) -> np.ndarray | None:
+        if active is None:
+            return None
+        mask = np.asarray(active)
+        if mask.shape != self.shape:
+            raise InputError("grid.active", f"shape {mask.shape}", f"shape {self.shape}")
+        mask = np.asfortranarray(mask.astype(bool))
+        if not mask.any():
+            raise InputError("grid.active", "no active cell", "at least one")
+        return None if mask.all() else mask
+
+    def periodic(self, axis: int) -> bool:
+        return self.boundaries[AXES[axis] + "-"].kind == "periodic"
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def active_size(self) -> int:
+        return self.size if self.active_global is None else int(self.active_global.sum())
+
+    @cached_property
+    def active(self) -> np.ndarray:
+        """Owned part of the mask, bool [i, j, k]."""
+        if self.active_global is None:
+            return np.ones(self.local_shape, bool, order="F")
+        return np.asfortranarray(self.active_global[self.local_slice])
+
+    @cached_property
+    def volume(self) -> np.ndarray:
+        """Volumes of the owned cells [i, j, k] in the unit of the edges to the power dim."""
+        return np.asfortranarray(self.outer([w[s] for w, s in zip(self.widths, self.local_slice, strict=True)]))
+
+    def outer(self, factors: Sequence[np.ndarray]) -> np.ndarray:
+        """The product of one 1-D array an axis, broadcast to the box that they span."""
+        product: np.ndarray = np.ones((1,) * self.dim)
+        for d, f in enumerate(factors):
+            product = product * along(f, d, self.dim)
+        return product
+
+    def create_vec(self) -> PETSc.Vec:
+        return self.dm.createGlobalVec()
+
+    def create_scalar(self) -> PETSc.Vec:
+        """A Vec of one value a cell, whatever the number of components."""
+        return self._scalar_dm.createGlobalVec()
+
+    def view(self, vec: PETSc.Vec) -> np.ndarray:
+        """The owned values as an array [i, j, k], or [c, i, j, k] with components; writing into it writes the Vec."""
+        shape = self.local_shape if vec.getLocalSize() == self.layout.local_size else (self.components, *self.local_shape)
+        return vec.getArray().reshape(shape, order="F")
+
+    def ghosted(self, values: PETSc.Vec | np.ndarray, outside: float | None = None) -> np.ndarray:
+        """Owned values of a scalar field with one ghost cell all round (corners and, by default, cells outside the
+        domain are left at `outside` or 0). Collective."""
+        if isinstance(values, np.ndarray):
+            self.view(self._global)[...] = values
+            values = self._global
+        self._local.set(0.0 if outside is None else outside)
+        self._scalar_dm.globalToLocal(values, self._local)
+        return self._local.getArray().reshape([n + 2 for n in self.local_shape], order="F").copy(order="F")
+
+    def from_natural(self, array: np.ndarray) -> PETSc.Vec:
+        """A Vec from a global array [i, j, k] given on every rank."""
+        values = np.asarray(array)
+        if values.shape != self.shape:
+            raise InputError("field", f"shape {values.shape}", f"the grid's shape {self.shape}")
+        vec = self.create_scalar()
+        self.view(vec)[...] = values[self.local_slice]
+        return vec
+
+    def to_natural(self, vec: PETSc.Vec) -> np.ndarray | None:
+        """The global array [i, j, k] ([c, i, j, k] with components) on rank 0, None elsewhere. Collective."""
+        pieces = self.comm.gather((self.local_slice, np.array(self.view(vec), order="F")), root=0)
+        if pieces is None:
+            return None
+        lead = pieces[0][1].shape[: pieces[0][1].ndim - self.dim]
+        full = np.empty((*lead, *self.shape), order="F")
+        for box, values in pieces:
+            full[(..., *box)] = values
+        return full
+
+    def gather(self, vec: PETSc.Vec) -> np.ndarray:
+        """The global array on every rank. Collective."""
+        return self.comm.bcast(self.to_natural(vec), root=0)
+
+    def coordinates(self) -> list[np.ndarray]:
+        """Centre coordinates of the owned cells, one array an axis, shaped to broadcast."""
+        return [along(c[s], d, self.dim) for d, (c, s) in enumerate(zip(self.centers, self.local_slice, strict=True))]
+
+    def evaluate(self, f: Callable[..., np.ndarray]) -> np.ndarray:
+        """f(x, y, z) at the owned centres [i, j, k]."""
+        return np.asfortranarray(np.broadcast_to(f(*self.coordinates()), self.local_shape).astype(float))
+
+    def standard_normal(self, seed: int) -> PETSc.Vec:
+        """Independent standard normal values, drawn in natural order: the same on any number of ranks."""
+        rng, vec = np.random.default_rng(seed), self.create_scalar()
+        owned = self.view(vec)
+        slab, last = self.shape[:-1], self.local_slice[-1]
+        for k in range(self.shape[-1]):
+            values = rng.standard_normal(slab[::-1]).T if slab else rng.standard_normal()
+            if last.start <= k < last.stop:
+                owned[..., k - last.start] = values[self.local_slice[:-1]] if slab else values
+        return vec
+
+    def with_(self, **changes) -> Grid:
+        """The same grid with other boundaries, components, mask or communicator."""
+        given = {"edges": self.edges, "boundaries": self.boundaries, "active": self.active_global,
+                 "components": self.components, "comm": self.comm} | changes
+        return Grid(self.shape, **given)
+
+    def coarsen(self, smallest: int = 8) -> Grid | None:
+        """Cells merged in pairs along every axis that has at least 2 `smallest` cells (an odd last one is kept);
+        a coarse cell is active where any of its children is. None where no axis is long enough."""
+        halve = [n >= 2 * smallest for n in self.shape]
+        if not any(halve):
+            return None
+        edges = [np.append(e[:-1:2], e[-1]) if h else e for e, h in zip(self.edges, halve, strict=True)]
+        shape = [e.size - 1 for e in edges]
+        active = None
+        if self.active_global is not None:
+            active = self.active_global
+            for d, h in enumerate(halve):
+                active = np.logical_or.reduceat(active, np.arange(0, self.shape[d], 2), axis=d) if h else active
+        return Grid(shape, edges=edges, boundaries=self.boundaries, active=active, components=self.components,
+                    comm=self.comm)
+
+    def destroy(self) -> None:
+        for owned in {id(o): o for o in (self._global, self._local, self.dm, self._scalar_dm)}.values():
+            owned.destroy()
+
+
+def along(values: np.ndarray, axis: int, dim: int) -> np.ndarray:
+    """A 1-D array laid along one axis of `dim`, for broadcasting."""
+    return np.asarray(values).reshape([-1 if d == axis else 1 for d in range(dim)])

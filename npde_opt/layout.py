@@ -1,0 +1,94 @@
+"""Which rank owns which box of a structured grid, and the global index of any cell.
+
+Ranks form a px x py x pz grid (x fastest), each owns a box, numbered x fastest inside: PETSc's DMDA ordering.
+Boxes may be empty, which DMDA itself does not allow: coarse multigrid levels need that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from petsc4py import PETSc
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Ownership: `counts[d][p]` cells along axis d for the p-th rank of that axis."""
+
+    counts: tuple[tuple[int, ...], ...]
+    rank: int
+
+    @property
+    def dim(self) -> int:
+        return len(self.counts)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(sum(c) for c in self.counts)
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def processes(self) -> tuple[int, ...]:
+        return tuple(len(c) for c in self.counts)
+
+    @property
+    def position(self) -> tuple[int, ...]:
+        return tuple(int(p) for p in np.unravel_index(self.rank, self.processes, order="F"))
+
+    @property
+    def start(self) -> tuple[int, ...]:
+        return tuple(sum(c[:p]) for c, p in zip(self.counts, self.position, strict=True))
+
+    @property
+    def local_shape(self) -> tuple[int, ...]:
+        return tuple(c[p] for c, p in zip(self.counts, self.position, strict=True))
+
+    @property
+    def local_size(self) -> int:
+        return int(np.prod(self.local_shape, dtype=np.int64))
+
+    def owned(self) -> list[np.ndarray]:
+        """Global indices of the owned cells along each axis."""
+        return [np.arange(s, s + n) for s, n in zip(self.start, self.local_shape, strict=True)]
+
+    def global_index(self, cells: list[np.ndarray]) -> np.ndarray:
+        """PETSc's global index of cells given by one index array an axis (broadcast against each other).
+
+        Indices outside the grid along any axis give -1, which COO assembly ignores.
+        """
+        boxes = [np.asarray(c) for c in self.counts]
+        inside, owner, local = True, [], []
+        for c, n, i in zip(boxes, self.shape, cells, strict=True):
+            ends = np.cumsum(c)
+            valid = (i >= 0) & (i < n)
+            j = np.where(valid, i, 0)
+            p = np.searchsorted(ends, j, side="right")
+            inside, owner, local = inside & valid, [*owner, p], [*local, j - (ends - c)[p]]
+        sizes = boxes[0]
+        for c in boxes[1:]:
+            sizes = np.multiply.outer(sizes, c)
+        flat = sizes.ravel(order="F")
+        starts = (np.cumsum(flat) - flat).reshape(sizes.shape, order="F")
+        index = starts[tuple(owner)] if self.rank_count > 1 else 0
+        stride: np.ndarray | int = 1
+        for c, p, j in zip(boxes, owner, local, strict=True):
+            index = index + j * stride
+            stride = stride * c[p]
+        return np.where(inside, index, -1).astype(PETSc.IntType)
+
+    @property
+    def rank_count(self) -> int:
+        return int(np.prod(self.processes))
+
+    def coarsened(self, axes: list[bool]) -> Layout:
+        """Cells 2I and 2I+1 merge into I along the chosen axes; the owner of cell 2I owns I."""
+        counts = []
+        for c, halve in zip(self.counts, axes, strict=True):
+            ends = [0, *np.cumsum(c).tolist()]
+            counts.append(tuple((b + 1) // 2 - (a + 1) // 2 for a, b in zip(ends, ends[1:], strict=False))
+                          if halve else c)
+        return Layout(tuple(counts), self.rank)

@@ -1,0 +1,138 @@
+"""One table of recipes for A x = b, all reachable from the command line: -<prefix>recipe NAME.
+
+Every entry is a set of PETSc options below the caller's prefix; an option that the user gives wins.
+"""
+
+from __future__ import annotations
+
+from petsc4py import PETSc
+
+from npde_opt.errors import InputError, SolverError
+from npde_opt.grids import Grid
+from npde_opt.linear.geometric import hierarchy
+
+SMOOTHERS: dict[str, str | None] = {
+    "pc_mg_galerkin": "both", "pc_mg_distinct_smoothup": None,
+    "mg_levels_ksp_type": "richardson", "mg_levels_ksp_max_it": "1", "mg_levels_pc_type": "sor",
+    "mg_levels_pc_sor_local_forward": None,
+    "mg_levels_up_ksp_type": "richardson", "mg_levels_up_ksp_max_it": "1", "mg_levels_up_pc_type": "sor",
+    "mg_levels_up_pc_sor_local_backward": None,
+    "mg_coarse_ksp_type": "preonly", "mg_coarse_pc_type": "redundant",
+    "mg_coarse_redundant_pc_factor_shift_type": "nonzero"}
+
+RECIPES: dict[str, dict[str, str | None]] = {
+    "geometric": {"pc_type": "mg", **SMOOTHERS},
+    "gamg": {"pc_type": "gamg", "pc_gamg_threshold": "0.0", "pc_gamg_agg_nsmooths": "1", "pc_gamg_reuse_interpolation": "1",
+             "mg_levels_ksp_type": "richardson", "mg_levels_pc_type": "sor", "mg_levels_ksp_max_it": "1"},
+    "hypre": {"pc_type": "hypre", "pc_hypre_type": "boomeramg"},
+    "pyamg": {},
+    "direct": {}}
+
+PYAMG = "npde_opt.linear.pyamg_pc.PyAMG"
+
+
+def has_package(name: str) -> bool:
+    """True where this PETSc was built with the package."""
+    return bool(PETSc.Sys.hasExternalPackage(name))
+
+
+class LinearSolver:
+    """Solves with one matrix whose values change and whose pattern does not.
+
+    Args:
+        mat: AIJ matrix on the grid's scalar unknowns.
+        prefix: options prefix, e.g. 'state_'.
+        recipe: a name in RECIPES or 'auto' (geometric where the grid coarsens, else direct); the option
+            -<prefix>recipe wins.
+        symmetric: CG for symmetric positive definite matrices, else GMRES.
+
+    Raises:
+        InputError: for an unknown recipe or one that this PETSc build lacks.
+    """
+
+    def __init__(self, mat: PETSc.Mat, grid: Grid, prefix: str, recipe: str = "auto", symmetric: bool = True,
+                 rtol: float = 1e-8):
+        self.prefix, self.symmetric = prefix, symmetric
+        self.solves = self.iterations = 0
+        self._transfers: list[PETSc.Mat] = []
+        recipe = PETSc.Options().getString(prefix + "recipe", recipe)
+        if recipe not in (*RECIPES, "auto"):
+            raise InputError(f"-{prefix}recipe", recipe, ", ".join((*RECIPES, "auto")))
+        if recipe == "hypre" and not has_package("hypre"):
+            raise InputError(f"-{prefix}recipe", "hypre", "a PETSc built with hypre; this one offers geometric, gamg, "
+                             "pyamg, direct")
+        if recipe in ("auto", "geometric"):
+            self._transfers = hierarchy(grid)
+            if not self._transfers:
+                recipe = "direct"
+            elif recipe == "auto":
+                recipe = "geometric"
+        self.recipe = recipe
+        self.ksp = PETSc.KSP().create(grid.comm)
+        self.ksp.setOptionsPrefix(prefix)
+        self.ksp.setOperators(mat)
+        self.ksp.setTolerances(rtol=rtol, atol=1e-300, max_it=500)
+        self._configure(grid.comm.size)
+
+    def _options(self, ranks: int) -> dict[str, str | None]:
+        krylov = {"ksp_type": "cg" if self.symmetric else "gmres"}
+        if self.recipe == "direct":
+            return {"ksp_type": "preonly", "pc_type": "lu"} if ranks == 1 else \
+                {"ksp_type": "preonly", "pc_type": "redundant", "redundant_pc_type": "lu"}
+        if self.recipe == "pyamg":
+            own: dict[str, str | None] = {"pc_type": "python", "pc_python_type": PYAMG} if ranks == 1 else {
+                "pc_type": "asm", "pc_asm_overlap": "1", "pc_asm_type": "basic", "sub_ksp_type": "preonly",
+                "sub_pc_type": "python", "sub_pc_python_type": PYAMG}
+            return {**krylov, **own}
+        return {**krylov, **RECIPES[self.recipe]}
+
+    def _configure(self, ranks: int) -> None:
+        options, ours = PETSc.Options(), []
+        for key, value in self._options(ranks).items():
+            if not options.hasName(self.prefix + key):
+                options.setValue(self.prefix + key, value)
+                ours.append(self.prefix + key)
+        if self._transfers:
+            pc, count = self.ksp.getPC(), len(self._transfers) + 1
+            pc.setType(PETSc.PC.Type.MG)
+            pc.setMGLevels(count)
+            for depth, transfer in enumerate(self._transfers):
+                pc.setMGInterpolation(count - 1 - depth, transfer)
+        self.ksp.setFromOptions()
+        self._pending = ours
+
+    def update(self) -> None:
+        """Refreshes the preconditioner for the matrix's present values."""
+        self.ksp.setUp()
+        options = PETSc.Options()
+        while self._pending:
+            options.delValue(self._pending.pop())
+
+    def solve(self, b: PETSc.Vec, x: PETSc.Vec) -> None:
+        """A x = b. Raises SolverError where it does not converge."""
+        self.ksp.solve(b, x)
+        self._check()
+
+    def solve_transpose(self, b: PETSc.Vec, x: PETSc.Vec) -> None:
+        """A^T x = b with the same hierarchy. Raises SolverError where it does not converge."""
+        if self.symmetric:
+            self.ksp.solve(b, x)
+        else:
+            self.ksp.solveTranspose(b, x)
+        self._check()
+
+    def _check(self) -> None:
+        self.solves += 1
+        self.iterations += self.ksp.getIterationNumber()
+        reason = self.ksp.getConvergedReason()
+        if reason < 0:
+            name = next((k for k, v in vars(PETSc.KSP.ConvergedReason).items() if v == reason), str(reason))
+            raise SolverError(self.prefix, f"{name} after {self.ksp.getIterationNumber()} iterations, residual "
+                              f"{self.ksp.getResidualNorm():.3g}",
+                              f"Raise -{self.prefix}ksp_max_it, loosen -{self.prefix}ksp_rtol, try another "
+                              f"-{self.prefix}recipe, or check the coefficients' contrast.")
+
+    def destroy(self) -> None:
+        self.ksp.destroy()
+        for transfer in self._transfers:
+            transfer.destroy()

@@ -1,0 +1,202 @@
+"""Pure functions from a grid to sparse matrices: stencils, interpolation to points, prolongation between grids.
+
+A stencil matrix has, for every active cell, one entry for the cell and one for each of its 2 dim face neighbours;
+inactive cells keep an identity row, so the matrix is regular whatever the mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from petsc4py import PETSc
+
+from npde_opt.errors import InputError, collective
+from npde_opt.grids import AXES, Grid, along
+from npde_opt.layout import Layout
+
+
+class StencilMatrix:
+    """An AIJ matrix on the grid's scalar unknowns whose pattern is preallocated once.
+
+    `values` has shape (1 + 2 dim, *local_shape): centre, x-, x+, y-, y+, z-, z+. What it holds at inactive cells or
+    towards inactive or missing neighbours is ignored.
+    """
+
+    def __init__(self, grid: Grid, prefix: str | None = None):
+        self.grid = grid
+        layout = grid.layout
+        self.mat = PETSc.Mat().create(grid.comm)
+        self.mat.setSizes(((layout.local_size, layout.size),) * 2)
+        if prefix:
+            self.mat.setOptionsPrefix(prefix)
+        self.mat.setType(PETSc.Mat.Type.AIJ)
+        self.mat.setFromOptions()
+        rows, columns = self._pattern()
+        self.mat.setPreallocationCOO(rows, columns)
+        self._entries = np.empty((1 + 2 * grid.dim, layout.local_size))
+
+    def _pattern(self) -> tuple[np.ndarray, np.ndarray]:
+        grid, layout = self.grid, self.grid.layout
+        owned = [along(i, d, grid.dim) for d, i in enumerate(layout.owned())]
+        row = layout.global_index(owned)
+        columns = np.empty((1 + 2 * grid.dim, layout.local_size), PETSc.IntType)
+        columns[0] = row.ravel(order="F")
+        for d in range(grid.dim):
+            for side, step in enumerate((-1, 1)):
+                i = owned[d] + step
+                cells = [*owned[:d], i % grid.shape[d] if grid.periodic(d) else i, *owned[d + 1:]]
+                index = layout.global_index(cells)
+                if grid.active_global is not None:
+                    reached = grid.active_global[np.ix_(*[np.clip(c.ravel(), 0, n - 1)
+                                                          for c, n in zip(cells, grid.shape, strict=True)])]
+                    index = np.where(reached & grid.active, index, -1)
+                columns[1 + 2 * d + side] = index.ravel(order="F")
+        return np.tile(columns[0], 1 + 2 * grid.dim), columns.ravel()
+
+    def entries(self) -> np.ndarray:
+        """A reusable array (1 + 2 dim, *local_shape) to fill and hand to `set_values`."""
+        shape = self.grid.local_shape[::-1]
+        return self._entries.reshape(-1, *shape).transpose(0, *range(self.grid.dim, 0, -1))
+
+    def set_values(self, values: np.ndarray) -> None:
+        if self.grid.active_global is not None:
+            values[0][~self.grid.active] = 1.0
+        flat = values.transpose(0, *range(self.grid.dim, 0, -1)).reshape(-1)
+        self.mat.setValuesCOO(flat)
+
+    def destroy(self) -> None:
+        self.mat.destroy()
+
+
+def from_rows(comm, rows: int, columns: tuple[int, int | None], indices: np.ndarray, weights: np.ndarray,
+              keep: np.ndarray) -> PETSc.Mat:
+    """An AIJ matrix from `rows` owned rows of padded entries (rows, k) of which `keep` are stored."""
+    starts = np.zeros(rows + 1, PETSc.IntType)
+    np.cumsum(keep.sum(axis=1), out=starts[1:])
+    csr = (starts, indices[keep].astype(PETSc.IntType), weights[keep])
+    matrix = PETSc.Mat().createAIJ(((rows, None), columns), csr=csr, comm=comm)
+    matrix.assemble()
+    return matrix
+
+
+def tensor_entries(parents: Sequence[tuple[np.ndarray, np.ndarray]], layout: Layout, dim: int):
+    """Products of one-dimensional interpolation weights.
+
+    `parents[d]` = (indices, weights), each (n_d, 2). Returns (indices, weights), each (n_0 * ... , 2**dim), rows
+    numbered x fastest.
+    """
+    indices, weights = [], []
+    for corner in range(2**dim):
+        picks = [(corner >> d) & 1 for d in range(dim)]
+        cells = [along(p[0][:, k], d, dim) for d, (p, k) in enumerate(zip(parents, picks, strict=True))]
+        w: np.ndarray = np.ones((1,) * dim)
+        for d, (p, k) in enumerate(zip(parents, picks, strict=True)):
+            w = w * along(p[1][:, k], d, dim)
+        indices.append(layout.global_index(cells).ravel(order="F"))
+        weights.append(w.ravel(order="F"))
+    return np.stack(indices, axis=1), np.stack(weights, axis=1)
+
+
+def interpolation(grid: Grid, points: np.ndarray) -> PETSc.Mat:
+    """Multilinear interpolation from cell centres to points (n, dim): a Mat of n rows distributed over the ranks.
+
+    In the outer half cells it extrapolates linearly; where some of the neighbours are inactive the weights of the
+    active ones are renormalised.
+
+    Raises:
+        InputError: for points outside the grid or in inactive cells.
+    """
+    points = np.atleast_2d(np.asarray(points, float))
+    if points.ndim != 2 or points.shape[1] != grid.dim:
+        raise InputError("points", f"shape {points.shape}", f"(n, {grid.dim})")
+    check_points(grid, points)
+    share, extra = divmod(len(points), grid.comm.size)
+    first = grid.comm.rank * share + min(grid.comm.rank, extra)
+    own = points[first: first + share + (grid.comm.rank < extra)]
+    n = len(own)
+    lower, weight = np.zeros((n, grid.dim), int), np.zeros((n, grid.dim))
+    for d, c in enumerate(grid.centers):
+        if c.size > 1:
+            lower[:, d] = np.clip(np.searchsorted(c, own[:, d]) - 1, 0, c.size - 2)
+            weight[:, d] = (own[:, d] - c[lower[:, d]]) / (c[lower[:, d] + 1] - c[lower[:, d]])
+    indices, weights, active = [], [], []
+    for corner in range(2**grid.dim):
+        picks = [(corner >> d) & 1 for d in range(grid.dim)]
+        cells = [np.minimum(lower[:, d] + k, grid.shape[d] - 1) for d, k in enumerate(picks)]
+        indices.append(grid.layout.global_index(cells))
+        weights.append(np.prod([weight[:, d] if k else 1 - weight[:, d] for d, k in enumerate(picks)], axis=0))
+        active.append(np.ones(n, bool) if grid.active_global is None else grid.active_global[tuple(cells)])
+    w, on = np.stack(weights, axis=1).reshape(n, -1), np.stack(active, axis=1).reshape(n, -1)
+    partial = ~on.all(axis=1)
+    w[partial] = np.clip(w[partial], 1e-12, None) * on[partial]
+    w[partial] /= w[partial].sum(axis=1, keepdims=True)
+    size = (grid.layout.local_size, grid.layout.size)
+    return from_rows(grid.comm, n, size, np.stack(indices, axis=1).reshape(n, -1), w, w != 0)
+
+
+def cells_of(grid: Grid, points: np.ndarray) -> list[np.ndarray]:
+    """The cell indices along each axis of points (n, dim) inside the grid."""
+    return [np.clip(np.searchsorted(e, points[:, d], side="right") - 1, 0, n - 1)
+            for d, (e, n) in enumerate(zip(grid.edges, grid.shape, strict=True))]
+
+
+def check_points(grid: Grid, points: np.ndarray, field: str = "points") -> None:
+    """Raises InputError unless every point (n, dim) lies in an active cell."""
+    for d, e in enumerate(grid.edges):
+        bad = ~((points[:, d] >= e[0]) & (points[:, d] <= e[-1]))
+        if bad.any():
+            k = int(np.argmax(bad))
+            raise InputError(f"{field}[{k}]", tuple(points[k].tolist()), f"{AXES[d]} from {e[0]:g} to {e[-1]:g}")
+    if grid.active_global is not None:
+        bad = ~grid.active_global[tuple(cells_of(grid, points))]
+        if bad.any():
+            k = int(np.argmax(bad))
+            raise InputError(f"{field}[{k}]", tuple(points[k].tolist()), "a point in an active cell")
+
+
+def prolongation(coarse: Grid, fine: Grid) -> PETSc.Mat:
+    """Multilinear interpolation of cell values from a coarse to a fine grid over the same box (constant in the outer
+    half cells); weights of inactive coarse cells are given to the active ones. Rows of inactive cells are empty."""
+    parents = []
+    for c, f, s in zip(coarse.centers, fine.centers, fine.local_slice, strict=True):
+        x = f[s]
+        if c.size == 1:
+            parents.append((np.zeros((x.size, 2), int), np.tile([1.0, 0.0], (x.size, 1))))
+            continue
+        i = np.clip(np.searchsorted(c, x) - 1, 0, c.size - 2)
+        w = np.clip((x - c[i]) / (c[i + 1] - c[i]), 0, 1)
+        parents.append((np.stack([i, i + 1], axis=1), np.stack([1 - w, w], axis=1)))
+    indices, weights = tensor_entries(parents, coarse.layout, fine.dim)
+    if coarse.active_global is not None:
+        weights = weights * tensor_mask(parents, coarse.active_global, fine.dim)
+        weights[~fine.active.ravel(order="F")] = 0
+        total = weights.sum(axis=1, keepdims=True)
+        with collective(fine.comm):
+            if np.any(total[fine.active.ravel(order="F")] == 0):
+                raise InputError("grid.active", "an active cell without an active coarse neighbour",
+                                 "a coarse mask that covers the fine one")
+        weights = np.divide(weights, total, out=np.zeros_like(weights), where=total > 0)
+    size = (coarse.layout.local_size, coarse.layout.size)
+    return from_rows(fine.comm, fine.layout.local_size, size, indices, weights, weights != 0)
+
+
+def tensor_mask(parents, mask: np.ndarray, dim: int) -> np.ndarray:
+    """The mask at the cells of `tensor_entries`, shape (rows, 2**dim)."""
+    corners = []
+    for corner in range(2**dim):
+        cells = [p[0][:, (corner >> d) & 1] for d, p in enumerate(parents)]
+        corners.append(mask[np.ix_(*cells)].ravel(order="F"))
+    return np.stack(corners, axis=1)
+
+
+def diagonal(grid: Grid, values: np.ndarray) -> PETSc.Vec:
+    """A Vec of owned cell values [i, j, k]."""
+    vec = grid.create_scalar()
+    grid.view(vec)[...] = values
+    return vec
+
+
+def mass(grid: Grid) -> PETSc.Vec:
+    """Volumes of the active cells, 1 where inactive."""
+    return diagonal(grid, np.where(grid.active, grid.volume, 1.0))

@@ -1,0 +1,313 @@
+"""Named unknowns <-> one PETSc Vec: k_name = T(p_name) for fields, k_name(cell) = T(p_name[region(cell)]) by region.
+
+Transforms T: identity k = p; log k = exp(p); bounded k = lo + (hi - lo) / (1 + exp(-p)). Owned parts of the fields come
+first in the Vec, in the grid's ordering; region constants are stored on rank 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from mpi4py.MPI import MIN
+from petsc4py import PETSc
+
+from npde_opt.errors import InputError
+from npde_opt.grids import Grid
+
+TRANSFORMS = ("identity", "log", "bounded")
+
+
+@dataclass(frozen=True, eq=False)
+class Unknown:
+    """One unknown coefficient.
+
+    Args:
+        name: the coefficient's name in the equation.
+        transform: 'identity', 'log' or 'bounded'.
+        bounds: (lo, hi) of the coefficient: the range of 'bounded', or box constraints for bounded optimizers with
+            the other transforms (None: none on that side).
+        regions: None for a field, or an int array [i, j, k] (global, on every rank) of region numbers 0, 1, ...
+        fixed: optional values of the coefficient [i, j, k]; where they are not NaN the field is known and kept.
+    """
+
+    name: str
+    transform: str = "identity"
+    bounds: tuple[float | None, float | None] = (None, None)
+    regions: np.ndarray | None = None
+    fixed: np.ndarray | None = None
+
+    def __post_init__(self):
+        lo, hi = self.bounds
+        if self.transform not in TRANSFORMS:
+            raise InputError(f"unknown.{self.name}.transform", repr(self.transform), ", ".join(TRANSFORMS))
+        if (self.transform == "bounded" or (lo is not None and hi is not None)) and not (
+                lo is not None and hi is not None and lo < hi):
+            raise InputError(f"unknown.{self.name}.bounds", list(self.bounds), "[lower, upper] with lower < upper")
+        if self.transform == "log" and lo is not None and lo <= 0:
+            raise InputError(f"unknown.{self.name}.bounds", list(self.bounds), "positive bounds with the log transform")
+        if self.regions is not None and self.fixed is not None:
+            raise InputError(f"unknown.{self.name}.fixed", "given with regions", "fields only")
+
+    @property
+    def count(self) -> int:
+        """Number of region constants."""
+        return int(self.regions.max()) + 1 if self.regions is not None else 0
+
+    def value(self, p: np.ndarray) -> np.ndarray:
+        if self.transform == "log":
+            with np.errstate(over="ignore"):
+                return np.exp(p)
+        if self.transform == "bounded":
+            lo, hi = self.bounds
+            return lo + (hi - lo) * logistic(p)
+        return np.array(p)
+
+    def slope(self, p: np.ndarray, k: np.ndarray) -> np.ndarray | float:
+        """dT/dp at p, where k = T(p)."""
+        if self.transform == "log":
+            return k
+        if self.transform == "bounded":
+            lo, hi = self.bounds
+            return (k - lo) * (hi - k) / (hi - lo)
+        return 1.0
+
+    def curvature(self, p: np.ndarray, k: np.ndarray) -> np.ndarray | float:
+        """d2T/dp2 at p, where k = T(p)."""
+        if self.transform == "log":
+            return k
+        if self.transform == "bounded":
+            lo, hi = self.bounds
+            return (k - lo) * (hi - k) / (hi - lo) * (hi + lo - 2 * k) / (hi - lo)
+        return 0.0
+
+    def inverse(self, k: np.ndarray | float) -> np.ndarray:
+        """p with T(p) = k. Raises InputError where k is outside the transform's range."""
+        values = np.asarray(k, float)
+        lo, hi = self.bounds
+        if self.transform == "log":
+            self._require(values, values > 0, "positive values (log transform)")
+            return np.log(values)
+        if self.transform == "bounded":
+            self._require(values, (values > lo) & (values < hi), f"values strictly between {lo:g} and {hi:g}")
+            s = (values - lo) / (hi - lo)
+            return np.log(s / (1 - s))
+        self._require(values, np.isfinite(values), "finite values")
+        return values.copy()
+
+    def _require(self, values: np.ndarray, good: np.ndarray, allowed: str) -> None:
+        if not np.all(good):
+            raise InputError(f"unknown.{self.name}", float(values[~good].flat[0]), allowed)
+
+
+def logistic(p: np.ndarray) -> np.ndarray:
+    e = np.exp(-np.abs(p))
+    return np.where(p >= 0, 1, e) / (1 + e)
+
+
+class ParameterSpace:
+    """The vector space of all unknowns on a grid."""
+
+    def __init__(self, grid: Grid, unknowns: Sequence[Unknown]):
+        self.grid, self.comm, self.unknowns = grid, grid.comm, tuple(unknowns)
+        names = [u.name for u in self.unknowns]
+        if not names or len(set(names)) != len(names):
+            raise InputError("unknowns", names, "at least one, with distinct names")
+        for u in self.unknowns:
+            for label, array in (("regions", u.regions), ("fixed", u.fixed)):
+                if array is not None and array.shape != grid.shape:
+                    raise InputError(f"unknown.{u.name}.{label}", f"shape {array.shape}", f"shape {grid.shape}")
+        self._offsets: dict[str, int] = {}
+        size = 0
+        for u in self.unknowns:
+            if u.regions is None:
+                self._offsets[u.name] = size
+                size += grid.layout.local_size
+        self._fields = size
+        for u in self.unknowns:
+            if u.regions is not None:
+                self._offsets[u.name] = size
+                size += u.count if self.comm.rank == 0 else 0
+        self.local_size = size
+        self._regions = {u.name: np.asfortranarray(u.regions[grid.local_slice])
+                         for u in self.unknowns if u.regions is not None}
+        self._free = {u.name: np.asfortranarray(grid.active & (np.isnan(u.fixed[grid.local_slice])
+                                                if u.fixed is not None else True))
+                      for u in self.unknowns if u.regions is None}
+        self._fixed = {u.name: np.asfortranarray(u.fixed[grid.local_slice]) for u in self.unknowns
+                       if u.fixed is not None}
+
+    @property
+    def size(self) -> int:
+        """Number of unknown values that are free."""
+        fields = sum(int(f.sum()) for f in self._free.values())
+        return self.comm.allreduce(fields) + sum(u.count for u in self.unknowns)
+
+    def free(self, name: str) -> np.ndarray:
+        """Owned cells where the field is unknown: active and not fixed."""
+        return self._free[name]
+
+    def create_vec(self) -> PETSc.Vec:
+        return PETSc.Vec().createMPI((self.local_size, None), comm=self.comm)
+
+    def field(self, vec: PETSc.Vec, name: str) -> np.ndarray:
+        """The owned part of a field as a view [i, j, k]."""
+        at = self._offsets[name]
+        return vec.getArray()[at: at + self.grid.layout.local_size].reshape(self.grid.local_shape, order="F")
+
+    def field_vec(self, vec: PETSc.Vec, name: str) -> PETSc.Vec:
+        """A copy of a field as a scalar Vec of the grid; the caller destroys it."""
+        out = self.grid.create_scalar()
+        self.grid.view(out)[...] = self.field(vec, name)
+        return out
+
+    def constants(self, vec: PETSc.Vec, name: str) -> np.ndarray:
+        """Region constants, replicated. Collective."""
+        at, u = self._offsets[name], self.unknown(name)
+        own = np.array(vec.getArray(readonly=True)[at: at + u.count]) if self.comm.rank == 0 else None
+        return self.comm.bcast(own, root=0)
+
+    def unknown(self, name: str) -> Unknown:
+        return next(u for u in self.unknowns if u.name == name)
+
+    def split(self, vec: PETSc.Vec) -> dict[str, np.ndarray]:
+        """Parameters by name: owned view [i, j, k] of a field, replicated 1-D array of region constants."""
+        return {u.name: self.field(vec, u.name) if u.regions is None else self.constants(vec, u.name)
+                for u in self.unknowns}
+
+    def from_values(self, values: Mapping[str, np.ndarray | float]) -> PETSc.Vec:
+        """The Vec of given coefficient values: a number, an owned array [i, j, k], or region values."""
+        vec = self.create_vec()
+        for u in self.unknowns:
+            if u.regions is None:
+                field = np.array(np.broadcast_to(np.asarray(values[u.name], float), self.grid.local_shape), order="F")
+                inside = self._free[u.name]
+                out = self.field(vec, u.name)
+                out[inside] = u.inverse(field[inside])
+            elif self.comm.rank == 0:
+                at = self._offsets[u.name]
+                vec.getArray()[at: at + u.count] = u.inverse(np.broadcast_to(np.asarray(values[u.name], float), u.count))
+        return vec
+
+    def at(self, vec: PETSc.Vec) -> ParametersAt:
+        return ParametersAt(self, vec)
+
+    def weights(self) -> PETSc.Vec:
+        """Cell volumes for fields (1 where nothing is unknown), 1 for region constants."""
+        vec = self.create_vec()
+        vec.set(1.0)
+        for name, free in self._free.items():
+            self.field(vec, name)[...] = np.where(free, self.grid.volume, 1.0)
+        return vec
+
+    def bounds(self) -> tuple[PETSc.Vec, PETSc.Vec] | None:
+        """Box constraints on the parameters, or None where no unknown has any (a bounded transform needs none)."""
+        limits = [(u, b) for u in self.unknowns if u.transform != "bounded" for b in u.bounds if b is not None]
+        if not limits:
+            return None
+        lower, upper = self.create_vec(), self.create_vec()
+        for vec, side, default in ((lower, 0, PETSc.NINFINITY), (upper, 1, PETSc.INFINITY)):
+            vec.set(default)
+            for u in self.unknowns:
+                limit = u.bounds[side]
+                if u.transform == "bounded" or limit is None:
+                    continue
+                at = self._offsets[u.name]
+                count = self.grid.layout.local_size if u.regions is None else u.count * (self.comm.rank == 0)
+                vec.getArray()[at: at + count] = u.inverse(limit)
+        return lower, upper
+
+    def view(self, vec: PETSc.Vec, viewer: PETSc.Viewer) -> None:
+        """Writes in natural ordering, so that any number of ranks can load it. Collective."""
+        for u in self.unknowns:
+            if u.regions is None:
+                field = self.field_vec(vec, u.name)
+                field.view(viewer)
+                field.destroy()
+            else:
+                values = PETSc.Vec().createMPI((u.count if self.comm.rank == 0 else 0, u.count), comm=self.comm)
+                values.setArray(self.constants(vec, u.name) if self.comm.rank == 0 else np.empty(0))
+                values.view(viewer)
+                values.destroy()
+
+    def load(self, vec: PETSc.Vec, viewer: PETSc.Viewer) -> None:
+        """Reads what `view` wrote, on any number of ranks. Collective."""
+        for u in self.unknowns:
+            if u.regions is None:
+                field = self.grid.create_scalar()
+                field.load(viewer)
+                self.field(vec, u.name)[...] = self.grid.view(field)
+                field.destroy()
+            else:
+                values = PETSc.Vec().createMPI((u.count if self.comm.rank == 0 else 0, u.count), comm=self.comm)
+                values.load(viewer)
+                if self.comm.rank == 0:
+                    vec.getArray()[self._offsets[u.name]: self._offsets[u.name] + u.count] = values.getArray()
+                values.destroy()
+
+
+class ParametersAt:
+    """Coefficients k = T(p) at a point and the chain rule through T."""
+
+    def __init__(self, space: ParameterSpace, vec: PETSc.Vec):
+        self.space = space
+        self.p = {name: np.array(values, order="F") for name, values in space.split(vec).items()}
+        self.k = {u.name: u.value(self.p[u.name]) for u in space.unknowns}
+
+    def coefficients(self) -> dict[str, np.ndarray]:
+        """Owned cell values [i, j, k]; 1 in inactive cells, known values where fixed."""
+        out = {}
+        for u in self.space.unknowns:
+            if u.regions is not None:
+                out[u.name] = self.k[u.name][self.space._regions[u.name]]
+                continue
+            free = self.space.free(u.name)
+            values = self.k[u.name]
+            if not free.all():
+                values = np.where(free, values, self.space._fixed.get(u.name, 1.0))
+                values[~self.space.grid.active] = 1.0
+            out[u.name] = values
+        return out
+
+    def finite(self) -> bool:
+        """True where all coefficients are finite and those of log or bounded transforms positive. Collective."""
+        good = all(np.isfinite(k).all() and (u.transform != "log" or (k > 0).all())
+                   for u, k in ((u, self.k[u.name]) for u in self.space.unknowns))
+        return bool(self.space.comm.allreduce(int(good), op=MIN))
+
+    def push(self, dm: PETSc.Vec) -> dict[str, np.ndarray]:
+        """dk = T'(p) dp, owned cell values."""
+        out = {}
+        for name, dp in self.space.split(dm).items():
+            u = self.space.unknown(name)
+            change = u.slope(self.p[name], self.k[name]) * dp
+            out[name] = change[self.space._regions[name]] if u.regions is not None else \
+                np.where(self.space.free(name), change, 0.0)
+        return out
+
+    def pull(self, dk: Mapping[str, np.ndarray], out: PETSc.Vec) -> None:
+        """Adds T'(p)^T of cell values, the transpose of `push`. Collective."""
+        for u in self.space.unknowns:
+            if u.name in dk:
+                self._add(u, u.slope(self.p[u.name], self.k[u.name]), dk[u.name], out)
+
+    def pull_second(self, dk: Mapping[str, np.ndarray], dm: PETSc.Vec, out: PETSc.Vec) -> None:
+        """Adds T''(p) dp times cell values: the curvature of the transform. Collective."""
+        for name, dp in self.space.split(dm).items():
+            u = self.space.unknown(name)
+            if name in dk and u.transform != "identity":
+                self._add(u, u.curvature(self.p[name], self.k[name]) * dp, dk[name], out)
+
+    def _add(self, u: Unknown, factor, cells: np.ndarray, out: PETSc.Vec) -> None:
+        if u.regions is None:
+            target = self.space.field(out, u.name)
+            target += np.where(self.space.free(u.name), factor * cells, 0.0)
+            return
+        region = self.space._regions[u.name]
+        on = self.space.grid.active
+        sums = np.bincount(region[on], weights=cells[on], minlength=u.count)
+        total = self.space.comm.allreduce(sums)
+        if self.space.comm.rank == 0:
+            at = self.space._offsets[u.name]
+            out.getArray()[at: at + u.count] += np.broadcast_to(factor, u.count) * total

@@ -1,0 +1,23 @@
+"""Named stages for -log_view: setup, assemble, forward, adjoint, hessian, regularization, io."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from petsc4py import PETSc
+
+NAMES = ("setup", "assemble", "forward", "adjoint", "hessian", "regularization", "io")
+
+
+@contextlib.contextmanager
+def stage(name: str) -> Iterator[None]:
+    """Attributes what PETSc does inside the block to the stage of that name."""
+    if name not in NAMES:
+        raise ValueError(f"stage {name!r} is none of {NAMES}")
+    log = PETSc.Log.Stage(name)
+    log.push()
+    try:
+        yield
+    finally:
+        log.pop()

@@ -1,0 +1,193 @@
+"""-div(D grad u), integrated over cells: the sum over a cell's faces of g_f (u_cell - u_neighbour).
+
+The conductance of face f between cells a and b is g_f = area_f / (R_a + R_b), with half-cell resistances R = h / (2 D):
+the harmonic mean of D, weighted by widths. Outside the domain R is 0 for a Dirichlet side and 1 / coefficient for a
+Robin side, and u is the boundary value; Neumann sides and faces of inactive cells have area 0. Derivatives follow from
+dg/dR = -area / S^2 and d2g/dR2 = 2 area / S^3 with S = R_a + R_b, dR/dD = -h / (2 D^2), d2R/dD2 = h / D^3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from npde_opt.errors import InputError
+from npde_opt.grids import AXES, Grid, along
+from npde_opt.terms.interface import Coefficients
+
+
+class Diffusion:
+    """Linear diffusion with one coefficient for all directions, or one name a direction.
+
+    Args:
+        grid: the grid, whose sides say which boundary conditions hold.
+        coefficient: name of D, or names (D_x, D_y, ...) one a direction.
+    """
+
+    symmetric = True
+
+    def __init__(self, grid: Grid, coefficient: str | Sequence[str] = "D"):
+        names = (coefficient,) * grid.dim if isinstance(coefficient, str) else tuple(coefficient)
+        if len(names) != grid.dim:
+            raise InputError("diffusion coefficient", names, f"one name or {grid.dim} names")
+        self.grid, self.names = grid, names
+        self.areas = [self._areas(d) for d in range(grid.dim)]
+        self.half_widths = [along(grid.widths[d][grid.local_slice[d]] / 2, d, grid.dim) for d in range(grid.dim)]
+
+    @property
+    def coefficients(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(self.names))
+
+    def _areas(self, d: int) -> np.ndarray:
+        """Areas of the owned cells' faces normal to axis d (n_d + 1 along it), 0 where no flux passes."""
+        grid = self.grid
+        open_ = np.ones(grid.local_shape[d] + 1)
+        for side, face, edge in (("-", 0, grid.start[d] == 0), ("+", -1, grid.stop[d] == grid.shape[d])):
+            if edge and grid.boundaries[AXES[d] + side].kind == "neumann":
+                open_[face] = 0
+        factors = [w[s] for w, s in zip(grid.widths, grid.local_slice, strict=True)]
+        factors[d] = open_
+        area = grid.outer(factors)
+        if grid.active_global is None:
+            return np.asfortranarray(area)
+        padded = np.pad(grid.active_global, 1, mode="edge")
+        if grid.periodic(d):
+            ends = [slice(1, -1)] * grid.dim
+            lower, upper = ends.copy(), ends.copy()
+            lower[d], upper[d] = slice(0, 1), slice(-1, None)
+            padded[tuple(lower)], padded[tuple(upper)] = (np.take(grid.active_global, [k], axis=d) for k in (-1, 0))
+        box = [slice(s.start + 1, s.stop + 1) for s in grid.local_slice]
+        below, above = box.copy(), box.copy()
+        below[d] = slice(box[d].start - 1, box[d].stop)
+        above[d] = slice(box[d].start, box[d].stop + 1)
+        return np.asfortranarray(area * (padded[tuple(below)] & padded[tuple(above)]))
+
+    def at(self, coefficients: Coefficients) -> DiffusionAt:
+        return DiffusionAt(self, coefficients)
+
+
+def faces(ghosted: np.ndarray, d: int) -> tuple[np.ndarray, np.ndarray]:
+    """Values below and above the owned cells' faces normal to axis d, from a ghosted array."""
+    inner = [slice(1, -1)] * ghosted.ndim
+    below, above = inner.copy(), inner.copy()
+    below[d], above[d] = slice(0, -1), slice(1, None)
+    return ghosted[tuple(below)], ghosted[tuple(above)]
+
+
+def sides(face_values: np.ndarray, d: int) -> tuple[np.ndarray, np.ndarray]:
+    """Values on the lower and upper faces of the owned cells."""
+    lower, upper = [slice(None)] * face_values.ndim, [slice(None)] * face_values.ndim
+    lower[d], upper[d] = slice(0, -1), slice(1, None)
+    return face_values[tuple(lower)], face_values[tuple(upper)]
+
+
+def jump(ghosted: np.ndarray, d: int) -> np.ndarray:
+    below, above = faces(ghosted, d)
+    return above - below
+
+
+class DiffusionAt:
+    """Diffusion at given D; computes the resistances S and conductances g once."""
+
+    def __init__(self, term: Diffusion, coefficients: Coefficients):
+        self.term, self.grid = term, term.grid
+        self.D = [coefficients[name] for name in term.names]
+        self.sums: list[np.ndarray] = []
+        half: dict[str, np.ndarray] = {}
+        for d, name in enumerate(term.names):
+            if name not in half:
+                half[name] = self.grid.ghosted(0.5 / coefficients[name], 1.0)
+            resistance = half[name]
+            if self._needs_copy(d):
+                resistance = self._with_sides(resistance, d)
+            below, above = faces(resistance * self._ghost_widths(d), d)
+            self.sums.append(below + above)
+        self.conductances = [a / s for a, s in zip(term.areas, self.sums, strict=True)]
+
+    def _needs_copy(self, d: int) -> bool:
+        return not self.grid.periodic(d)
+
+    def _ghost_widths(self, d: int) -> np.ndarray:
+        w, s = self.grid.widths[d], self.grid.local_slice[d]
+        around = np.concatenate([[w[s.start - 1] if s.start or self.grid.periodic(d) else 1.0], w[s],
+                                 [w[s.stop % w.size] if s.stop < w.size or self.grid.periodic(d) else 1.0]])
+        return along(around, d, self.grid.dim)
+
+    def _with_sides(self, resistance: np.ndarray, d: int) -> np.ndarray:
+        """The ghosted half resistances per width with the outside values of axis d's sides set."""
+        grid, out = self.grid, resistance.copy(order="F")
+        for side, ghost, edge in (("-", 0, grid.start[d] == 0), ("+", -1, grid.stop[d] == grid.shape[d])):
+            boundary = grid.boundaries[AXES[d] + side]
+            if edge:
+                layer: list[slice | int] = [slice(None)] * grid.dim
+                layer[d] = ghost
+                out[tuple(layer)] = {"dirichlet": 0.0, "neumann": 1.0}.get(boundary.kind) \
+                    if boundary.kind != "robin" else 1.0 / boundary.coefficient
+        return out
+
+    def add_stencil(self, values: np.ndarray) -> None:
+        for d, g in enumerate(self.conductances):
+            lower, upper = sides(g, d)
+            values[0] += lower
+            values[0] += upper
+            values[1 + 2 * d] -= lower
+            values[2 + 2 * d] -= upper
+
+    def boundary_load(self, outside: np.ndarray) -> np.ndarray | float:
+        load: np.ndarray | float = 0.0
+        for d, g in enumerate(self.conductances):
+            load = load - self._divergence(g * jump(outside, d), d)
+        return load
+
+    @staticmethod
+    def _divergence(flux: np.ndarray, d: int) -> np.ndarray:
+        """r = g_lower (u - u_lower) - g_upper (u_upper - u) from flux = g jump(u)."""
+        lower, upper = sides(flux, d)
+        return lower - upper
+
+    def _dS(self, dk: Coefficients) -> list[np.ndarray | None]:
+        """Change of S by direction; ghosts outside the domain do not change."""
+        grid, found, out = self.grid, {}, []
+        for d, name in enumerate(self.term.names):
+            if name not in dk:
+                out.append(None)
+                continue
+            if name not in found:
+                found[name] = grid.ghosted(-0.5 * dk[name] / self.D[d] ** 2)
+            below, above = faces(found[name] * self._ghost_widths(d), d)
+            out.append(below + above)
+        return out
+
+    def derivative(self, u: np.ndarray, dk: Coefficients) -> np.ndarray | float:
+        result: np.ndarray | float = 0.0
+        for d, (area, s, ds) in enumerate(zip(self.term.areas, self.sums, self._dS(dk), strict=True)):
+            if ds is not None:
+                result = result + self._divergence(-area / s**2 * ds * jump(u, d), d)
+        return result
+
+    @staticmethod
+    def _products(pairs, d: int) -> np.ndarray:
+        return sum(jump(adjoint, d) * jump(u, d) for adjoint, u in pairs)
+
+    def contraction(self, pairs: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, np.ndarray]:
+        result: dict[str, np.ndarray] = {}
+        for d, name in enumerate(self.term.names):
+            lower, upper = sides(self.term.areas[d] / self.sums[d] ** 2 * self._products(pairs, d), d)
+            part = (lower + upper) * self.term.half_widths[d] / self.D[d] ** 2
+            result[name] = result[name] + part if name in result else part
+        return result
+
+    def second_contraction(self, pairs: list[tuple[np.ndarray, np.ndarray]], dk: Coefficients) -> dict[str, np.ndarray]:
+        result: dict[str, np.ndarray] = {}
+        for d, (name, ds) in enumerate(zip(self.term.names, self._dS(dk), strict=True)):
+            if ds is None:
+                continue
+            product, s = self._products(pairs, d), self.sums[d]
+            weight = self.term.areas[d] * product / s**2
+            lower, upper = sides(weight, d)
+            dlower, dupper = sides(-2 * weight * ds / s, d)
+            h, D = self.term.half_widths[d], self.D[d]
+            part = h * ((dlower + dupper) / D**2 - 2 * (lower + upper) * dk[name] / D**3)
+            result[name] = result[name] + part if name in result else part
+        return result
