@@ -1,0 +1,155 @@
+"""Descent directions H d = -g for TAO's line-search loop: Newton-CG and L-BFGS, resumable to the last bit.
+
+Each class is a TAO type written in Python: TAO calls `step` for the direction, searches along it, and calls
+`postStep`. What a class remembers from one step to the next is `memory()`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, NamedTuple
+
+from petsc4py import PETSc
+
+from npde_opt.optimizers.conjugate_gradients import steihaug
+from npde_opt.optimizers.interface import ObjectiveAt, Settings
+from npde_opt.optimizers.point import Point
+
+
+class NewtonCG:
+    """H d = -g by CG with the regularization as preconditioner, to an Eisenstat-Walker tolerance.
+
+    H is the exact or the Gauss-Newton Hessian at the point. CG stops at a direction of negative curvature.
+    `forcing` is its relative tolerance in the next step.
+    """
+
+    def __init__(self, point: Point, settings: Settings):
+        self.point, self.settings = point, settings
+        self.gauss_newton = settings.method == "gauss-newton"
+        self.forcing = settings.forcing_max
+        self.products = 0
+
+    def step(self, tao: PETSc.TAO, x: PETSc.Vec, g: PETSc.Vec, s: PETSc.Vec) -> None:
+        at = self.point.at(x)
+        self.products += steihaug(
+            lambda dm, out: at.hessian(dm, out, self.gauss_newton),
+            at.precondition,
+            g,
+            s,
+            rtol=self.forcing,
+            max_steps=self.settings.cg_max,
+            reorthogonalize=self.settings.reorthogonalize,
+        )
+        s.scale(-1.0)
+
+    def postStep(self, tao: PETSc.TAO) -> None:
+        """Nothing is remembered."""
+
+    def memory(self) -> tuple[dict[str, PETSc.Vec], dict[str, Any]]:
+        return {}, {}
+
+    def restore(self, vectors: dict[str, PETSc.Vec], meta: dict[str, Any]) -> None:
+        """Nothing to restore."""
+
+    def forget(self) -> bool:
+        """Whether dropping the memory gives a different direction after a failed line search."""
+        return False
+
+    def release(self) -> None:
+        """Nothing to destroy."""
+
+
+class Pair(NamedTuple):
+    """s = m+ - m, y = g+ - g, s^T y, and s^T y / y^T R^-1 y."""
+
+    step: PETSc.Vec
+    change: PETSc.Vec
+    curvature: float
+    scale: float
+
+
+class LBFGS:
+    """Two-loop recursion over pairs s = m+ - m, y = g+ - g, with the regularization R as initial Hessian.
+
+    H_0^-1 = t R^-1 with t = max over the pairs of s^T y / y^T R^-1 y, at most 1: R alone is far too weak where
+    the data curve the objective, and every step would be cut many times. The first step is shortened to the
+    length at which a non-negative quadratic would vanish, 2 J / (g^T R^-1 g), where that is less than one.
+    """
+
+    def __init__(self, point: Point, settings: Settings):
+        self.point = point
+        self.pairs: deque[Pair] = deque()
+        self.room = settings.memory
+        self.forcing, self.products = 0.0, 0
+        self._x, self._g, self._work = (point.iterate.duplicate() for _ in range(3))
+
+    def step(self, tao: PETSc.TAO, x: PETSc.Vec, g: PETSc.Vec, s: PETSc.Vec) -> None:
+        at, q = self.point.at(x), self._work
+        x.copy(self._x)
+        g.copy(self._g)
+        g.copy(q)
+        weights = []
+        for pair in reversed(self.pairs):
+            weights.append(pair.step.dot(q) / pair.curvature)
+            q.axpy(-weights[-1], pair.change)
+        at.precondition(q, s)
+        s.scale(min(1.0, max(pair.scale for pair in self.pairs)) if self.pairs else first_length(at.value, g.dot(s)))
+        for pair, weight in zip(self.pairs, reversed(weights), strict=True):
+            s.axpy(weight - pair.change.dot(s) / pair.curvature, pair.step)
+        s.scale(-1.0)
+
+    def postStep(self, tao: PETSc.TAO) -> None:
+        """Remembers the pair of an accepted step; one without positive curvature is left out."""
+        if tao.getConvergedReason() < 0:
+            return
+        x = tao.getSolution()
+        at = self.point.at(x)
+        step, change = x.duplicate(), x.duplicate()
+        step.waxpy(-1.0, self._x, x)
+        change.waxpy(-1.0, self._g, at.gradient())
+        curvature = step.dot(change)
+        if curvature <= 1e-12 * step.norm() * change.norm():
+            step.destroy()
+            change.destroy()
+            return
+        if len(self.pairs) == self.room:
+            drop(self.pairs.popleft())
+        self.pairs.append(Pair(step, change, curvature, step_scale(at, curvature, change, self._work)))
+
+    def memory(self) -> tuple[dict[str, PETSc.Vec], dict[str, Any]]:
+        vectors = {}
+        for i, pair in enumerate(self.pairs):
+            vectors[f"step_{i:02d}"], vectors[f"change_{i:02d}"] = pair.step, pair.change
+        return vectors, {"scales": [pair.scale for pair in self.pairs]}
+
+    def restore(self, vectors: dict[str, PETSc.Vec], meta: dict[str, Any]) -> None:
+        for i, scale in enumerate(meta["scales"]):
+            step, change = (vectors[f"{name}_{i:02d}"].copy() for name in ("step", "change"))
+            self.pairs.append(Pair(step, change, step.dot(change), scale))
+
+    def forget(self) -> bool:
+        had_pairs = bool(self.pairs)
+        while self.pairs:
+            drop(self.pairs.pop())
+        return had_pairs
+
+    def release(self) -> None:
+        self.forget()
+        for vector in (self._x, self._g, self._work):
+            vector.destroy()
+
+
+def drop(pair: Pair) -> None:
+    pair.step.destroy()
+    pair.change.destroy()
+
+
+def step_scale(at: ObjectiveAt, curvature: float, change: PETSc.Vec, work: PETSc.Vec) -> float:
+    """s^T y / y^T R^-1 y: how much of R^-1 agrees with the curvature that this step has met."""
+    at.precondition(change, work)
+    return curvature / change.dot(work)
+
+
+def first_length(value: float, slope: float) -> float:
+    """Length at most 1 along -d with g^T d = slope at which a non-negative quadratic from `value` vanishes."""
+    return min(1.0, 2.0 * value / slope) if value > 0 and slope > 0 else 1.0

@@ -1,0 +1,142 @@
+"""min_m J(m): what the optimizers ask of an objective, what they are told and what they answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from mpi4py import MPI
+from petsc4py import PETSc
+
+from npde_opt.errors import InputError
+
+METHODS = {
+    "newton": "python",
+    "gauss-newton": "python",
+    "lbfgs": "python",
+    "lmvm": "lmvm",
+    "bounded-lbfgs": "blmvm",
+    "bqnkls": "bqnkls",
+    "bntr": "bntr",
+    "ncg": "bncg",
+}
+"""The method names and the TAO types behind them."""
+
+
+class ObjectiveAt(Protocol):
+    """J at one point, evaluated lazily; the optimizer that asked for it destroys it."""
+
+    @property
+    def value(self) -> float: ...
+    @property
+    def misfit(self) -> float: ...
+    @property
+    def regularization(self) -> float: ...
+    def gradient(self) -> PETSc.Vec: ...
+    def hessian(self, dm: PETSc.Vec, out: PETSc.Vec, gauss_newton: bool) -> None: ...
+    def precondition(self, r: PETSc.Vec, out: PETSc.Vec) -> None: ...
+    def destroy(self) -> None: ...
+
+
+class Counters(Protocol):
+    def snapshot(self) -> dict[str, int]: ...
+
+
+class Objective(Protocol):
+    """J itself. `value` of a point where the state cannot be computed is inf; a failed solve raises.
+
+    Where the values of an ObjectiveAt also have `regularization_hessian(dm, out)` = R dm, the method
+    'bqnkls' multiplies by its quasi-Newton matrix; without, it applies the inverse alone.
+    """
+
+    @property
+    def comm(self) -> MPI.Intracomm: ...
+    @property
+    def counters(self) -> Counters: ...
+    def linearize(self, m: PETSc.Vec) -> ObjectiveAt: ...
+    def gradient_norm(self, g: PETSc.Vec) -> float: ...
+    def bounds(self) -> tuple[PETSc.Vec, PETSc.Vec] | None: ...
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to minimize; checked on creation (InputError).
+
+    method: 'newton' (Newton-CG, exact Hessian), 'gauss-newton', 'lbfgs', 'lmvm' (TAO's own L-BFGS),
+    'bounded-lbfgs' (blmvm), 'bqnkls', 'bntr', 'ncg' (bncg); the last four respect bounds.
+    max_iterations: completed iterations, those of a resumed run included.
+    gradient_rtol, gradient_atol: stop at norm(g) <= max(gradient_atol, gradient_rtol * reference), where the
+    reference is gradient_reference or the norm at m0; norms are the objective's (mass-weighted).
+    memory: pairs kept by the quasi-Newton methods.
+    cg_max, forcing_max: inner CG of the Newton methods stops at cg_max steps or at the relative residual
+    min(forcing_max, sqrt(norm(g) / reference)) (Eisenstat-Walker).
+    gauss_newton: bntr with the Gauss-Newton Hessian.
+    reorthogonalize: keep every inner CG direction and its Hessian product (2 vectors a step) to make each
+    new one conjugate to all: fewer steps, and equally many on any number of ranks.
+    level: copied into the rows of the history.
+    """
+
+    method: str = "newton"
+    max_iterations: int = 50
+    gradient_rtol: float = 1e-6
+    gradient_atol: float = 0.0
+    gradient_reference: float | None = None
+    memory: int = 10
+    cg_max: int = 200
+    forcing_max: float = 0.5
+    gauss_newton: bool = False
+    reorthogonalize: bool = False
+    level: int = 0
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise InputError("method", repr(self.method), ", ".join(METHODS))
+        for name, least in (("max_iterations", 0), ("memory", 1), ("cg_max", 1), ("level", 0)):
+            if getattr(self, name) < least:
+                raise InputError(name, getattr(self, name), f"an integer >= {least}")
+        for name in ("gradient_rtol", "gradient_atol"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise InputError(name, getattr(self, name), "a finite number >= 0")
+        if self.gradient_reference is not None and not self.gradient_reference > 0:
+            raise InputError("gradient_reference", self.gradient_reference, "a number > 0")
+        if not 0 < self.forcing_max < 1:
+            raise InputError("forcing_max", self.forcing_max, "a number between 0 and 1")
+
+
+@dataclass(frozen=True)
+class OptimizerState:
+    """All that continues a run: hand it to `minimize(..., resume=state)`.
+
+    vectors: 'm' and, for 'lbfgs', 'step_00', 'change_00', ... (oldest first). They belong to the optimizer and
+    change after the monitor returns: write or copy them there. meta can be written as JSON.
+    With the same ranks 'newton', 'gauss-newton' and 'lbfgs' then repeat the uninterrupted run to the last
+    bit; the other methods start afresh from 'm'.
+    """
+
+    vectors: dict[str, PETSc.Vec]
+    meta: dict[str, Any]
+
+
+Monitor = Callable[[dict[str, Any], OptimizerState], str | None]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What every optimizer answers. m belongs to the caller.
+
+    status: 'converged', 'max_iterations', 'stalled' or what a monitor asked for ('discrepancy');
+    reason: TAO's name of it and an explanation. iterations, objective_initial and gradient_norm_initial count
+    from the start of the run, also where it was resumed; history has the rows of this call.
+    """
+
+    m: PETSc.Vec
+    status: str
+    reason: str
+    iterations: int
+    objective: float
+    objective_initial: float
+    gradient_norm: float
+    gradient_norm_initial: float
+    history: list[dict[str, Any]] = field(default_factory=list)
+    counters: dict[str, int] = field(default_factory=dict)

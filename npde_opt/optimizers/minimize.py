@@ -1,0 +1,207 @@
+"""m* = argmin J(m) by any TAO type, from any start or from the state of an earlier run."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+from petsc4py import PETSc
+
+from npde_opt.errors import InputError, SolverError, collective
+from npde_opt.optimizers.directions import LBFGS, NewtonCG
+from npde_opt.optimizers.interface import Monitor, Objective, OptimizerState, Result, Settings
+from npde_opt.optimizers.point import Point
+from npde_opt.optimizers.solver import Solver
+
+DIRECTIONS = {"newton": NewtonCG, "gauss-newton": NewtonCG, "lbfgs": LBFGS}
+Reason = PETSc.TAO.ConvergedReason
+REASONS = {value: name for name, value in vars(Reason).items() if isinstance(value, int)}
+
+
+def minimize(
+    objective: Objective,
+    m0: PETSc.Vec,
+    settings: Settings,
+    monitor: Monitor | None = None,
+    resume: OptimizerState | None = None,
+) -> Result:
+    """Minimizes the objective from m0 (left as it is), or from the state of an earlier run.
+
+    `monitor(row, state)` is called after every completed iteration, 0 included; it may return 'stop:STATUS'
+    and may raise. Collective; what any rank's callback raises is raised on every rank.
+    Raises InputError for an unbounded method where the parameters have bounds, and SolverError where the
+    objective is not finite at the start.
+    """
+    run = Run(objective, m0, settings, monitor, resume)
+    try:
+        run.solve()
+        return run.result()
+    except BaseException:
+        run.point.iterate.destroy()
+        raise
+    finally:
+        run.destroy()
+
+
+class Run:
+    """One run of a TAO: after every iteration the row, the state, the monitor and the convergence test."""
+
+    def __init__(
+        self,
+        objective: Objective,
+        m0: PETSc.Vec,
+        settings: Settings,
+        monitor: Monitor | None,
+        resume: OptimizerState | None,
+    ):
+        self.objective, self.settings, self.monitor = objective, settings, monitor
+        self.meta: dict[str, Any] = {"method": settings.method, "iteration": -1, "seconds": 0.0, "counters": {}}
+        if resume is not None:
+            if resume.meta["method"] != settings.method:
+                raise InputError("method", repr(settings.method), f"'{resume.meta['method']}', as in the resumed run")
+            self.meta = dict(resume.meta)
+        self.point = Point(objective, resume.vectors["m"] if resume else m0)
+        kind = DIRECTIONS.get(settings.method)
+        self.direction = kind(self.point, settings) if kind else None
+        if resume is not None and self.direction is not None:
+            self.direction.restore(resume.vectors, resume.meta["memory"])
+        self.known = resume is not None
+        self.history: list[dict[str, Any]] = []
+        self.status = self.reason = ""
+        self.products = 0
+        self.solver: Solver | None = None
+        self._before = {"seconds": self.meta["seconds"], "counters": dict(self.meta["counters"])}
+        self._started, self._counted = time.perf_counter(), objective.counters.snapshot()
+
+    def solve(self) -> None:
+        """Runs TAO until it stops; where the search along an L-BFGS direction fails, once more without the pairs."""
+        self.solver = Solver(self.point, self.settings, self.direction)
+        tao = self.solver.tao
+        tao.setConvergenceTest(self.converged)
+        while True:
+            self.point.iterate.copy(self.solver.x)
+            tao.solve()
+            if tao.getConvergedReason() != Reason.DIVERGED_LS_FAILURE or self.direction is None:
+                break
+            if not self.direction.forget():
+                break
+            self.known = True
+        if not self.status:
+            self.status, self.reason = self.verdict(tao.getConvergedReason())
+
+    def converged(self, tao: PETSc.TAO) -> int | None:
+        """TAO's convergence test: completes the iteration. None leaves TAO's own verdict."""
+        if tao.getConvergedReason() == Reason.DIVERGED_LS_FAILURE:
+            return None
+        with collective(self.objective.comm):
+            self.complete(tao)
+        PETSc.garbage_cleanup(self.objective.comm)
+        if not self.status:
+            return None
+        return Reason.DIVERGED_MAXITS if self.status == "max_iterations" else Reason.CONVERGED_USER
+
+    def complete(self, tao: PETSc.TAO) -> None:
+        """Accepts TAO's solution: row, monitor, and whether to stop."""
+        assert self.solver is not None
+        meta = self.meta
+        tao.getSolution().copy(self.point.iterate)
+        value = self.point.accepted = self.point.here().value
+        norm = self.point.projected_gradient_norm(self.solver.bounds)
+        if not math.isfinite(norm):
+            raise SolverError("tao_", f"the gradient norm is {norm}", "Start elsewhere or scale the parameters.")
+        stop = None
+        self.solver.learn(tao.getIterationNumber() == 0)
+        if self.known:
+            self.known = False
+        else:
+            meta["iteration"] += 1
+            meta.update(objective=value, gradient_norm=norm)
+            if meta["iteration"] == 0:
+                meta.update(objective_initial=value, gradient_norm_initial=norm)
+            stop = self.report(self.row(tao))
+        reference = self.settings.gradient_reference or meta["gradient_norm_initial"]
+        self.solver.force(norm, reference)
+        target = max(self.settings.gradient_atol, self.settings.gradient_rtol * reference)
+        if norm <= target:
+            self.status, self.reason = "converged", f"CONVERGED_USER: gradient norm {norm:.3e} <= {target:.3e}"
+        elif stop:
+            self.status, self.reason = stop, f"CONVERGED_USER: stopped by the monitor ({stop})"
+        elif meta["iteration"] >= self.settings.max_iterations:
+            self.status = "max_iterations"
+            self.reason = f"DIVERGED_MAXITS: gradient norm {norm:.3e} > {target:.3e}"
+
+    def row(self, tao: PETSc.TAO) -> dict[str, Any]:
+        """One line of the history, with the counts of a resumed run continued."""
+        assert self.solver is not None
+        meta, at = self.meta, self.point.here()
+        counted = self.objective.counters.snapshot()
+        meta["counters"] = {
+            name: self._before["counters"].get(name, 0) + counted[name] - self._counted[name] for name in counted
+        }
+        meta["seconds"] = self._before["seconds"] + time.perf_counter() - self._started
+        products = self.solver.products()
+        inner, self.products = products - self.products, products
+        return {
+            "iteration": meta["iteration"],
+            "level": self.settings.level,
+            "objective": at.value,
+            "misfit": at.misfit,
+            "regularization": at.regularization,
+            "gradient_norm": meta["gradient_norm"],
+            "step": tao.getSolutionStatus()[4] if meta["iteration"] else 0.0,
+            **{name: meta["counters"].get(name, 0) for name in ("forward_solves", "adjoint_solves", "krylov_iterations")},
+            "inner_iterations": inner,
+            "seconds": meta["seconds"],
+        }
+
+    def report(self, row: dict[str, Any]) -> str | None:
+        """Hands row and state to the monitor; the status that it asks to stop with."""
+        self.history.append(row)
+        if self.monitor is None:
+            return None
+        vectors, memory = self.direction.memory() if self.direction is not None else ({}, {})
+        state = OptimizerState({"m": self.point.iterate, **vectors}, {**self.meta, "memory": memory})
+        answer = self.monitor(dict(row), state)
+        if answer is None:
+            return None
+        if not answer.startswith("stop:"):
+            raise InputError("monitor", repr(answer), "None or 'stop:STATUS'")
+        return answer.removeprefix("stop:")
+
+    def verdict(self, reason: int) -> tuple[str, str]:
+        """Status and explanation of a stop that TAO decided."""
+        name, norm = REASONS.get(reason, str(reason)), self.meta["gradient_norm"]
+        if reason == Reason.DIVERGED_MAXITS:
+            return "max_iterations", f"{name}: gradient norm {norm:.3e}"
+        if reason > 0 and reason != Reason.CONVERGED_STEPTOL:
+            return "converged", f"{name}: gradient norm {norm:.3e}"
+        reduced = norm / self.meta["gradient_norm_initial"]
+        return "stalled", (
+            f"{name}: no lower objective was found; the gradient norm is {norm:.3e}, {reduced:.1e} of its first value. "
+            "Where that is enough, raise gradient_rtol; otherwise tighten the tolerances of the state and adjoint "
+            "solves, on which the accuracy of objective and gradient depends"
+        )
+
+    def result(self) -> Result:
+        meta = self.meta
+        return Result(
+            m=self.point.iterate,
+            status=self.status,
+            reason=self.reason,
+            iterations=meta["iteration"],
+            objective=meta["objective"],
+            objective_initial=meta["objective_initial"],
+            gradient_norm=meta["gradient_norm"],
+            gradient_norm_initial=meta["gradient_norm_initial"],
+            history=self.history,
+            counters=dict(meta["counters"]),
+        )
+
+    def destroy(self) -> None:
+        if self.solver is not None:
+            self.solver.destroy()
+        if self.direction is not None:
+            self.direction.release()
+        self.point.destroy()
+        PETSc.garbage_cleanup(self.objective.comm)

@@ -1,0 +1,87 @@
+"""J, its gradient and its Hessian at one point at a time: TAO's callbacks at equal points share one solve."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from petsc4py import PETSc
+
+from npde_opt.errors import SolverError
+from npde_opt.optimizers.interface import Objective, ObjectiveAt
+
+
+class Point:
+    """Keeps the ObjectiveAt of the point that was asked for last, and destroys those that it replaces.
+
+    Collective. `iterate` is the last accepted point; `accepted` its value, from which the substitute for
+    infinite values is made.
+    """
+
+    def __init__(self, objective: Objective, m: PETSc.Vec):
+        self.objective = objective
+        self.iterate = m.duplicate()
+        m.copy(self.iterate)
+        self.accepted: float | None = None
+        self._m = m.duplicate()
+        self._at: ObjectiveAt | None = None
+
+    def at(self, m: PETSc.Vec) -> ObjectiveAt:
+        """The objective at m, the kept one where m has the same values."""
+        if self._at is None or not self._m.equal(m):
+            self.drop()
+            m.copy(self._m)
+            self._at = self.objective.linearize(self._m)
+        return self._at
+
+    def here(self) -> ObjectiveAt:
+        """The objective at the last accepted point."""
+        return self.at(self.iterate)
+
+    def finite_value(self, m: PETSc.Vec) -> float:
+        """J(m), or a value that any search rejects in favour of a shorter step where J(m) is not finite.
+
+        TAO's trust regions and More-Thuente search stop at infinity; they recover from a value that is
+        ten objectives above the last accepted one.
+        """
+        value = self.at(m).value
+        if math.isfinite(value):
+            return value
+        if self.accepted is None:
+            raise SolverError("tao_", f"the objective is {value} at the initial parameters", "Start elsewhere.")
+        return self.accepted + 10.0 * (abs(self.accepted) or 1.0)
+
+    def gradient(self, m: PETSc.Vec, out: PETSc.Vec) -> None:
+        """grad J(m); zero where J(m) is not finite."""
+        at = self.at(m)
+        if math.isfinite(at.value):
+            at.gradient().copy(out)
+        else:
+            out.set(0.0)
+
+    def projected_gradient_norm(self, bounds: tuple[PETSc.Vec, PETSc.Vec] | None) -> float:
+        """Norm of the gradient at the accepted point without what pushes against active bounds."""
+        gradient = self.here().gradient()
+        if bounds is None:
+            return self.objective.gradient_norm(gradient)
+        projected = gradient.duplicate()
+        projected.setArray(np.where(self.binding(bounds), 0.0, gradient.getArray(readonly=True)))
+        norm = self.objective.gradient_norm(projected)
+        projected.destroy()
+        return norm
+
+    def binding(self, bounds: tuple[PETSc.Vec, PETSc.Vec]) -> np.ndarray:
+        """Where (own entries) the accepted point is at a bound and the descent direction leads out."""
+        vectors = (*bounds, self.iterate, self.here().gradient())
+        lower, upper, m, g = (vector.getArray(readonly=True) for vector in vectors)
+        return ((m <= lower) & (g > 0)) | ((m >= upper) & (g < 0))
+
+    def drop(self) -> None:
+        if self._at is not None:
+            self._at.destroy()
+            self._at = None
+
+    def destroy(self) -> None:
+        """Everything but `iterate`, which becomes the result."""
+        self.drop()
+        self._m.destroy()

@@ -1,0 +1,256 @@
+"""TAO for an objective: the type of a method, its Hessian, preconditioner and initial Hessian, its options.
+
+-tao_type and all other options of the user win over the settings made here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import numpy as np
+from mpi4py import MPI
+from petsc4py import PETSc
+
+from npde_opt.errors import InputError, collective
+from npde_opt.optimizers.directions import LBFGS, NewtonCG, first_length, step_scale
+from npde_opt.optimizers.interface import METHODS, Settings
+from npde_opt.optimizers.point import Point
+
+BOUNDED = {"blmvm", "bncg", "bnls", "bntr", "bntl", "bqnls", "bqnkls", "bqnktr", "bqnktl", "tron"}
+KRYLOV = {"nls", "ntr", "ntl", "bnls", "bntr", "bntl"}
+DEFAULTS = {
+    "tao_ls_type": "armijo",
+    "tao_bnk_init_type": "direction",
+    "tao_bnk_imax": 0,
+    "tao_bnk_pmax": 0,
+    "tao_nls_imax": 0,
+    "tao_nls_pmax": 0,
+    "tao_bqnk_mat_type": "lmvmbfgs",
+}
+
+
+class HessianAction:
+    """Context of the Hessian's Mat: H(m) dm at the accepted point, and its rows and columns off the bounds."""
+
+    def __init__(self, point: Point, gauss_newton: bool):
+        self.point, self.gauss_newton = point, gauss_newton
+        self.products = 0
+        self.inactive: PETSc.IS | None = None
+
+    def mult(self, mat: PETSc.Mat, dm: PETSc.Vec, out: PETSc.Vec) -> None:
+        with collective(self.point.objective.comm):
+            self.point.here().hessian(dm, out, self.gauss_newton)
+        self.products += 1
+
+    def createSubMatrix(self, mat: PETSc.Mat, rows: PETSc.IS, columns: PETSc.IS, out: PETSc.Mat | None) -> PETSc.Mat:
+        self.release()
+        self.inactive = rows.duplicate()
+        return PETSc.Mat().createSubMatrixVirtual(mat, rows, columns)
+
+    def release(self) -> None:
+        if self.inactive is not None:
+            self.inactive.destroy()
+            self.inactive = None
+
+
+class RegularizationInverse:
+    """Context of a PC: R^-1 r at the accepted point; between bounds, its rows and columns off them."""
+
+    def __init__(self, action: HessianAction):
+        self.action = action
+
+    def apply(self, pc: PETSc.PC, r: PETSc.Vec, out: PETSc.Vec) -> None:
+        point, inactive = self.action.point, self.action.inactive
+        with collective(point.objective.comm):
+            if r.getSize() == point.iterate.getSize() or inactive is None:
+                point.here().precondition(r, out)
+                return
+            full, solved = point.iterate.duplicate(), point.iterate.duplicate()
+            full.set(0.0)
+            copy_part(full, inactive, r, into=True)
+            point.here().precondition(full, solved)
+            copy_part(solved, inactive, out, into=False)
+            full.destroy()
+            solved.destroy()
+
+
+class InitialHessian:
+    """Context of a quasi-Newton matrix's J0 = R / t, with t as in directions.LBFGS over all steps so far.
+
+    t changes by factors of at least 4, because the matrix then applies J0 to all its pairs again. With `bounds`
+    the inverse is restricted to the entries that may move: a projected step of a full inverse need not descend.
+    """
+
+    def __init__(self, point: Point):
+        self.point = point
+        self.scale = 0.0
+        self.bounds: tuple[PETSc.Vec, PETSc.Vec] | None = None
+        self.free: np.ndarray | None = None
+        self._x, self._g, self._work = (point.iterate.duplicate() for _ in range(3))
+
+    def learn(self, mat: PETSc.Mat, first: bool) -> None:
+        """Takes the step to the accepted point into account; `first`: there was none."""
+        at, step, change = self.point.here(), self._x, self._g
+        if not first:
+            step.aypx(-1.0, self.point.iterate)
+            change.aypx(-1.0, at.gradient())
+            curvature = step.dot(change)
+            scale = min(1.0, step_scale(at, curvature, change, self._work)) if curvature > 0 else 0.0
+            if scale > 4.0 * self.scale:
+                self.scale = scale
+                mat.stateIncrease()
+        self.point.iterate.copy(step)
+        at.gradient().copy(change)
+        if self.bounds is not None:
+            free = ~self.point.binding(self.bounds)
+            moved = self.free is None or bool((free != self.free).any())
+            if self.point.objective.comm.allreduce(moved, op=MPI.LOR):
+                self.free = free
+                mat.stateIncrease()
+
+    def mult(self, mat: PETSc.Mat, dm: PETSc.Vec, out: PETSc.Vec) -> None:
+        with collective(self.point.objective.comm):
+            self.point.here().regularization_hessian(dm, out)  # type: ignore[attr-defined]
+            out.scale(1.0 / (self.scale or 1.0))
+
+    def solve(self, mat: PETSc.Mat, r: PETSc.Vec, out: PETSc.Vec) -> None:
+        with collective(self.point.objective.comm):
+            at = self.point.here()
+            if self.free is None:
+                at.precondition(r, out)
+            else:
+                self._work.setArray(r.getArray(readonly=True) * self.free)
+                at.precondition(self._work, out)
+                out.setArray(out.getArray(readonly=True) * self.free)
+            out.scale(self.scale or first_length(at.value, r.dot(out)))
+
+    def release(self) -> None:
+        for vector in (self._x, self._g, self._work):
+            vector.destroy()
+
+
+class Solver:
+    """A configured TAO and the matrices that it was given; one owner, destroyed explicitly."""
+
+    def __init__(self, point: Point, settings: Settings, direction: NewtonCG | LBFGS | None):
+        self.point, self.settings, self.direction = point, settings, direction
+        comm, m = point.objective.comm, point.iterate
+        self.x = m.duplicate()
+        self.g = m.duplicate()
+        self.action = HessianAction(point, settings.method == "gauss-newton" or settings.gauss_newton)
+        self.initial = InitialHessian(point)
+        self.hessian, self.h0 = (symmetric(m, context, comm) for context in (self.action, self.initial))
+        self.tao = PETSc.TAO().create(comm)
+        self.tao.setType(METHODS[settings.method])
+        if direction is not None:
+            self.tao.setPythonContext(direction)
+        self.tao.setSolution(self.x)
+        self.tao.setTolerances(gatol=0.0, grtol=0.0, gttol=0.0)
+        self.tao.setObjective(self._objective)
+        self.tao.setGradient(self._gradient, self.g)
+        self.tao.setObjectiveGradient(self._objective_gradient, self.g)
+        self.tao.setHessian(self._hessian, self.hessian)
+        self.tao.setMaximumIterations(settings.max_iterations + 1)
+        with default_options(DEFAULTS | {"mat_lmvm_hist_size": settings.memory}):
+            self.tao.setFromOptions()
+        self.type = self.tao.getType()
+        self._set_bounds()
+        self._set_regularization()
+
+    def _set_bounds(self) -> None:
+        self.bounds = self.point.objective.bounds()
+        if self.bounds is None:
+            return
+        if self.type not in BOUNDED:
+            allowed = ", ".join(name for name, type_ in METHODS.items() if type_ in BOUNDED)
+            raise InputError("method", f"'{self.settings.method}' for parameters with bounds", allowed)
+        self.tao.setVariableBounds(self.bounds)
+
+    def _set_regularization(self) -> None:
+        """The regularization as initial Hessian of the quasi-Newton types, as preconditioner of the Newton types."""
+        if self.type in ("lmvm", "blmvm"):
+            self.tao.setLMVMH0(self.h0)
+            self.initial.bounds = self.bounds
+        elif self.type.startswith("bqn"):
+            self.tao.getLMVMMat().setLMVMJ0(self.h0)
+            if not hasattr(self.point.here(), "regularization_hessian"):
+                self.tao.getKSP().setType("preonly")
+        elif self.type in KRYLOV:
+            ksp = self.tao.getKSP()
+            ksp.setNormType(PETSc.KSP.NormType.NATURAL)
+            ksp.setTolerances(max_it=self.settings.cg_max)
+            ksp.getPC().setType("python")
+            ksp.getPC().setPythonContext(RegularizationInverse(self.action))
+
+    def learn(self, first: bool) -> None:
+        """Fits the initial Hessian of TAO's quasi-Newton types to the step to the accepted point."""
+        if self.type in ("lmvm", "blmvm") or self.type.startswith("bqn"):
+            self.initial.learn(self.h0, first)
+
+    def force(self, norm: float, reference: float) -> None:
+        """Sets the relative tolerance of the next inner solve from the gradient norm (Eisenstat-Walker)."""
+        self.forcing = min(self.settings.forcing_max, (norm / reference) ** 0.5) if norm > 0 else 0.0
+        if self.direction is not None:
+            self.direction.forcing = self.forcing
+        if self.type in KRYLOV:
+            self.tao.getKSP().setTolerances(rtol=self.forcing)
+
+    def products(self) -> int:
+        """Products with the Hessian so far."""
+        return self.action.products + (self.direction.products if self.direction is not None else 0)
+
+    def _objective(self, tao: PETSc.TAO, x: PETSc.Vec) -> float:
+        with collective(self.point.objective.comm):
+            return self.point.finite_value(x)
+
+    def _gradient(self, tao: PETSc.TAO, x: PETSc.Vec, g: PETSc.Vec) -> None:
+        with collective(self.point.objective.comm):
+            self.point.gradient(x, g)
+
+    def _objective_gradient(self, tao: PETSc.TAO, x: PETSc.Vec, g: PETSc.Vec) -> float:
+        with collective(self.point.objective.comm):
+            value = self.point.finite_value(x)
+            self.point.gradient(x, g)
+        return value
+
+    def _hessian(self, tao: PETSc.TAO, x: PETSc.Vec, hessian: PETSc.Mat, preconditioner: PETSc.Mat) -> None:
+        x.copy(self.point.iterate)
+        hessian.stateIncrease()
+
+    def destroy(self) -> None:
+        self.tao.destroy()
+        self.action.release()
+        self.initial.release()
+        for item in (self.hessian, self.h0, self.x, self.g, *(self.bounds or ())):
+            item.destroy()
+
+
+def copy_part(whole: PETSc.Vec, where: PETSc.IS, part: PETSc.Vec, into: bool) -> None:
+    """whole[where] = part, or the other way round."""
+    view = whole.getSubVector(where)
+    part.copy(view) if into else view.copy(part)
+    whole.restoreSubVector(where, view)
+    view.destroy()
+
+
+def symmetric(m: PETSc.Vec, context: object, comm: PETSc.Comm) -> PETSc.Mat:
+    """A symmetric Mat of the size of m whose action is the context's."""
+    mat = PETSc.Mat().createPython((m.getSizes(), m.getSizes()), context, comm=comm)
+    mat.setOption(PETSc.Mat.Option.SYMMETRIC, True)
+    mat.setUp()
+    return mat
+
+
+@contextlib.contextmanager
+def default_options(defaults: dict[str, object]) -> Iterator[None]:
+    """Options that hold inside the block unless the user gave them."""
+    options = PETSc.Options()
+    mine = [name for name in defaults if not options.hasName(name)]
+    for name in mine:
+        options.setValue(name, defaults[name])
+    try:
+        yield
+    finally:
+        for name in mine:
+            options.delValue(name)
