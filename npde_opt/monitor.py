@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import FrameType
 from typing import Any, TextIO
 
@@ -37,16 +38,17 @@ class Monitor:
         out: the run's folder; None keeps nothing.
         space: parameter space of the first level, for checkpoints.
         case: hash of the case, compared on resume.
+        misfit_target: ask the optimizer to stop ('stop:discrepancy') where the misfit is no larger.
         checkpoint_seconds: least time between checkpoints; 0 writes one an iteration, None none.
         stream: where rank 0 prints, None nowhere. A terminal gets a live table, anything else plain lines.
         live: True or False overrides that choice.
     """
 
     def __init__(self, comm: MPI.Intracomm = MPI.COMM_WORLD, out: RunDirectory | None = None, *,
-                 space: Space | None = None, case: str | None = None, checkpoint_seconds: float | None = 0.0,
-                 stream: TextIO | None = sys.stdout, live: bool | None = None):
+                 space: Space | None = None, case: str | None = None, misfit_target: float | None = None,
+                 checkpoint_seconds: float | None = 0.0, stream: TextIO | None = sys.stdout, live: bool | None = None):
         self.comm, self.out, self.space, self.case = comm, out, space, case
-        self.checkpoint_seconds = checkpoint_seconds
+        self.misfit_target, self.checkpoint_seconds = misfit_target, checkpoint_seconds
         self.rows = 0
         self._repeated: tuple[Any, Any] | None = None
         self._forecast, self._level = Forecast(), Level()
@@ -74,11 +76,14 @@ class Monitor:
         self._signal = number
 
     def start_level(self, shape: Sequence[int], *, space: Space | None = None, level: int = 0, levels: int = 1,
-                    gradient_rtol: float = 0.0, gradient_atol: float = 0.0, max_iterations: int | None = None) -> None:
-        """Says which grid is worked on from now on, of how many (nested iteration), and when it stops."""
+                    gradient_rtol: float = 0.0, gradient_atol: float = 0.0, gradient_reference: float | None = None,
+                    max_iterations: int | None = None) -> None:
+        """Says which grid is worked on from now on, of how many (nested iteration), and when it stops: at
+        max(gradient_atol, gradient_rtol * gradient_reference), by default the gradient norm at the level's start."""
         self.space = space or self.space
         self._level = Level(level, levels, tuple(shape))
-        self._forecast = Forecast(gradient_rtol, gradient_atol, max_iterations, last=level == levels - 1)
+        self._forecast = Forecast(gradient_rtol, gradient_atol, max_iterations, gradient_reference,
+                                  last=level == levels - 1)
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Continues the count and history of a run from a checkpoint; rows after it are dropped. Collective."""
@@ -97,7 +102,7 @@ class Monitor:
             if self.out is not None:
                 self.out.append(row)
         self._repeated = None
-        self._show(row)
+        self._show(row, state.meta.get("gradient_norm_initial"))
         stop, due = self._agree()
         saved = None
         if self.out is not None and self.checkpoint_seconds is not None and (due or stop):
@@ -105,7 +110,8 @@ class Monitor:
         if stop:
             raise Interrupted(f"stopped by {signal.Signals(stop).name} after iteration {row.get('iteration')}; "
                               + (f"{saved} holds it: continue with --resume" if saved else "no checkpoint was kept"))
-        return None
+        reached = self.misfit_target is not None and row.get("misfit", math.inf) <= self.misfit_target
+        return "stop:discrepancy" if reached else None
 
     def _agree(self) -> tuple[int, bool]:
         """The signal that any rank received (0: none), and whether a checkpoint is due by rank 0's clock."""
@@ -123,14 +129,15 @@ class Monitor:
         self._saved = time.monotonic()
         return str(path)
 
-    def _show(self, row: Mapping[str, Any]) -> None:
+    def _show(self, row: Mapping[str, Any], reference: float | None) -> None:
         if self._table is None:
             return
         now = time.monotonic()
+        self._forecast.reference = self._forecast.reference or reference
         self._forecast.add(int(row.get("iteration", 0)), float(row.get("gradient_norm", math.nan)), now)
         left, bound = self._forecast.seconds_left()
         self._table.add(Progress(row=row, elapsed=now - self._start, left=left, at_most=bound,
-                                 relative=self._forecast.reduction(), level=self._level))
+                                 relative=self._forecast.reduction(), level=replace(self._level, level=row["level"])))
 
     def say(self, text: str) -> None:
         """One line on rank 0."""
@@ -159,17 +166,19 @@ class Monitor:
 class Forecast:
     """Seconds left, from how fast the gradient norm fell and how long an iteration took lately."""
 
-    def __init__(self, rtol: float = 0.0, atol: float = 0.0, max_iterations: int | None = None, last: bool = True):
+    def __init__(self, rtol: float = 0.0, atol: float = 0.0, max_iterations: int | None = None,
+                 reference: float | None = None, last: bool = True):
         self.rtol, self.atol, self.max_iterations, self.last = rtol, atol, max_iterations, last
+        self.reference = reference
         self.points: list[tuple[int, float, float]] = []
-        self.initial = math.nan
 
     def add(self, iteration: int, gradient_norm: float, now: float) -> None:
-        self.initial = gradient_norm if math.isnan(self.initial) else self.initial
+        self.reference = self.reference or gradient_norm
         self.points = [*self.points, (iteration, gradient_norm, now)][-RECENT:]
 
     def reduction(self) -> float:
-        return self.points[-1][1] / self.initial if self.points and self.initial > 0 else math.nan
+        """The last gradient norm over its reference; NaN where there is none."""
+        return self.points[-1][1] / self.reference if self.points and self.reference else math.nan
 
     def seconds_left(self) -> tuple[float | None, bool]:
         """Seconds, and whether they are only an upper bound (the iteration cap). (None, False) where nothing is
@@ -188,7 +197,7 @@ class Forecast:
         return needed * pace, False
 
     def _iterations_needed(self, norm: float) -> float | None:
-        target = max(self.rtol * self.initial, self.atol)
+        target = max(self.rtol * (self.reference or 0.0), self.atol)
         norms = [p[1] for p in self.points]
         if not target > 0 or not all(math.isfinite(n) and n > 0 for n in norms):
             return None

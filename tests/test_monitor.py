@@ -94,7 +94,8 @@ def test_live_table_shows_the_rows():
 def test_columns_fit_the_terminal(width):
     stream = io.StringIO()
     table = LiveTable(stream, width)
-    table.add(Progress(row=row(7), elapsed=3700.0, left=1e5, at_most=True, relative=1e-7, level=Level(1, 3, (128, 128))))
+    table.add(Progress(row=row(7), elapsed=3700.0, left=1e5, at_most=True, relative=1e-7,
+                       level=Level(1, 3, (128, 128))))
     table.close()
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", stream.getvalue())
     assert "1.2500000e+01" in plain and "<1d 03h" in plain and "1.00e-07" in plain and "…" not in plain
@@ -139,6 +140,26 @@ def test_forecast_is_capped_by_the_iterations_and_honest():
     assert stuck.seconds_left() == (pytest.approx(12.0), True)
     assert unknown.seconds_left() == (None, False)
     assert coarse.seconds_left() == (None, False)
+
+
+def test_forecast_aims_at_the_reference_of_the_run():
+    forecast = Forecast(rtol=1e-6, reference=1e3)
+    for i in range(3):
+        forecast.add(i, 10.0 ** -i, 2.0 * i)
+    assert forecast.reduction() == pytest.approx(1e-5)
+    assert forecast.seconds_left() == (pytest.approx(1 * 2.0), False)
+
+
+def test_a_resumed_run_is_measured_against_its_first_gradient():
+    stream = io.StringIO()
+    Monitor(MPI.COMM_SELF, stream=stream)(row(4), SimpleNamespace(vectors={}, meta={"gradient_norm_initial": 10.0}))
+    assert stream.getvalue().splitlines()[1].split()[5] == "1.0e-05"
+
+
+def test_discrepancy_stops():
+    monitor = Monitor(MPI.COMM_SELF, stream=None, misfit_target=45.0)
+    answers = [monitor(row(i), SimpleNamespace(vectors={}, meta={})) for i in range(2)]
+    assert answers == [None, "stop:discrepancy"]
 
 
 @pytest.mark.parallel([1, 2])
