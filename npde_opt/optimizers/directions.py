@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from petsc4py import PETSc
 
+from npde_opt.errors import collective
 from npde_opt.optimizers.conjugate_gradients import steihaug
 from npde_opt.optimizers.interface import ObjectiveAt, Settings
 from npde_opt.optimizers.point import Point
@@ -20,7 +21,8 @@ class NewtonCG:
     """H d = -g by CG with the regularization as preconditioner, to an Eisenstat-Walker tolerance.
 
     H is the exact or the Gauss-Newton Hessian at the point. CG stops at a direction of negative curvature.
-    `forcing` is its relative tolerance in the next step.
+    `forcing` is its relative tolerance in the next step. After a failed line search the next direction is
+    that of the preconditioner alone. `slope` is g^T d.
     """
 
     def __init__(self, point: Point, settings: Settings):
@@ -28,22 +30,30 @@ class NewtonCG:
         self.gauss_newton = settings.method == "gauss-newton"
         self.forcing = settings.forcing_max
         self.products = 0
+        self.slope = 0.0
+        self._plain = False
 
     def step(self, tao: PETSc.TAO, x: PETSc.Vec, g: PETSc.Vec, s: PETSc.Vec) -> None:
         at = self.point.at(x)
-        self.products += steihaug(
-            lambda dm, out: at.hessian(dm, out, self.gauss_newton),
-            at.precondition,
-            g,
-            s,
-            rtol=self.forcing,
-            max_steps=self.settings.cg_max,
-            reorthogonalize=self.settings.reorthogonalize,
-        )
+        with collective(self.point.objective.comm):
+            if self._plain:
+                at.precondition(g, s)
+            else:
+                self.products += steihaug(
+                    lambda dm, out: at.hessian(dm, out, self.gauss_newton),
+                    at.precondition,
+                    g,
+                    s,
+                    rtol=self.forcing,
+                    max_steps=self.settings.cg_max,
+                    reorthogonalize=self.settings.reorthogonalize,
+                )
         s.scale(-1.0)
+        self.slope = g.dot(s)
 
     def postStep(self, tao: PETSc.TAO) -> None:
-        """Nothing is remembered."""
+        if tao.getConvergedReason() >= 0:
+            self._plain = False
 
     def memory(self) -> tuple[dict[str, PETSc.Vec], dict[str, Any]]:
         return {}, {}
@@ -52,8 +62,9 @@ class NewtonCG:
         """Nothing to restore."""
 
     def forget(self) -> bool:
-        """Whether dropping the memory gives a different direction after a failed line search."""
-        return False
+        """Whether there is another direction to try after a failed line search."""
+        self._plain = not self._plain
+        return self._plain
 
     def release(self) -> None:
         """Nothing to destroy."""
@@ -80,15 +91,20 @@ class LBFGS:
         self.point = point
         self.pairs: deque[Pair] = deque()
         self.room = settings.memory
-        self.forcing, self.products = 0.0, 0
+        self.forcing, self.products, self.slope = 0.0, 0, 0.0
         self._x, self._g, self._work = (point.iterate.duplicate() for _ in range(3))
 
     def step(self, tao: PETSc.TAO, x: PETSc.Vec, g: PETSc.Vec, s: PETSc.Vec) -> None:
-        at, q = self.point.at(x), self._work
         x.copy(self._x)
         g.copy(self._g)
+        with collective(self.point.objective.comm):
+            self._two_loops(self.point.at(x), g, s)
+        s.scale(-1.0)
+        self.slope = g.dot(s)
+
+    def _two_loops(self, at: ObjectiveAt, g: PETSc.Vec, s: PETSc.Vec) -> None:
+        q, weights = self._work, []
         g.copy(q)
-        weights = []
         for pair in reversed(self.pairs):
             weights.append(pair.step.dot(q) / pair.curvature)
             q.axpy(-weights[-1], pair.change)
@@ -96,7 +112,6 @@ class LBFGS:
         s.scale(min(1.0, max(pair.scale for pair in self.pairs)) if self.pairs else first_length(at.value, g.dot(s)))
         for pair, weight in zip(self.pairs, reversed(weights), strict=True):
             s.axpy(weight - pair.change.dot(s) / pair.curvature, pair.step)
-        s.scale(-1.0)
 
     def postStep(self, tao: PETSc.TAO) -> None:
         """Remembers the pair of an accepted step; one without positive curvature is left out."""
@@ -128,6 +143,7 @@ class LBFGS:
             self.pairs.append(Pair(step, change, step.dot(change), scale))
 
     def forget(self) -> bool:
+        """Drops the pairs; whether there were any."""
         had_pairs = bool(self.pairs)
         while self.pairs:
             drop(self.pairs.pop())

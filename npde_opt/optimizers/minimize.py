@@ -14,8 +14,10 @@ from npde_opt.optimizers.interface import Monitor, Objective, OptimizerState, Re
 from npde_opt.optimizers.point import Point
 from npde_opt.optimizers.solver import Solver
 
-DIRECTIONS = {"newton": NewtonCG, "gauss-newton": NewtonCG, "lbfgs": LBFGS}
+DIRECTIONS: dict[str, type[NewtonCG] | type[LBFGS]] = {"newton": NewtonCG, "gauss-newton": NewtonCG, "lbfgs": LBFGS}
 Reason = PETSc.TAO.ConvergedReason
+COUNTED = ("forward_solves", "adjoint_solves", "krylov_iterations")
+ROUNDING = 1e-14
 REASONS = {value: name for name, value in vars(Reason).items() if isinstance(value, int)}
 
 
@@ -37,9 +39,6 @@ def minimize(
     try:
         run.solve()
         return run.result()
-    except BaseException:
-        run.point.iterate.destroy()
-        raise
     finally:
         run.destroy()
 
@@ -75,20 +74,26 @@ class Run:
         self._started, self._counted = time.perf_counter(), objective.counters.snapshot()
 
     def solve(self) -> None:
-        """Runs TAO until it stops; where the search along an L-BFGS direction fails, once more without the pairs."""
+        """Runs TAO until it stops; where the line search fails, again with a simpler direction."""
         self.solver = Solver(self.point, self.settings, self.direction)
+        self.solver.set_bounds()
+        self.solver.set_regularization()
         tao = self.solver.tao
         tao.setConvergenceTest(self.converged)
         while True:
             self.point.iterate.copy(self.solver.x)
             tao.solve()
-            if tao.getConvergedReason() != Reason.DIVERGED_LS_FAILURE or self.direction is None:
-                break
-            if not self.direction.forget():
+            if tao.getConvergedReason() != Reason.DIVERGED_LS_FAILURE or not self.retry():
                 break
             self.known = True
         if not self.status:
             self.status, self.reason = self.verdict(tao.getConvergedReason())
+
+    def retry(self) -> bool:
+        """Whether, after a failed line search, there is another direction that could lower the objective."""
+        if self.direction is None or self.solver.type != "python":
+            return False
+        return -self.direction.slope > ROUNDING * abs(self.meta["objective"]) and self.direction.forget()
 
     def converged(self, tao: PETSc.TAO) -> int | None:
         """TAO's convergence test: completes the iteration. None leaves TAO's own verdict."""
@@ -96,7 +101,7 @@ class Run:
             return None
         with collective(self.objective.comm):
             self.complete(tao)
-        PETSc.garbage_cleanup(self.objective.comm)
+        PETSc.garbage_cleanup(self.point.iterate.getComm())
         if not self.status:
             return None
         return Reason.DIVERGED_MAXITS if self.status == "max_iterations" else Reason.CONVERGED_USER
@@ -150,7 +155,7 @@ class Run:
             "regularization": at.regularization,
             "gradient_norm": meta["gradient_norm"],
             "step": tao.getSolutionStatus()[4] if meta["iteration"] else 0.0,
-            **{name: meta["counters"].get(name, 0) for name in ("forward_solves", "adjoint_solves", "krylov_iterations")},
+            **{name: meta["counters"].get(name, 0) for name in COUNTED},
             "inner_iterations": inner,
             "seconds": meta["seconds"],
         }
@@ -176,7 +181,7 @@ class Run:
             return "max_iterations", f"{name}: gradient norm {norm:.3e}"
         if reason > 0 and reason != Reason.CONVERGED_STEPTOL:
             return "converged", f"{name}: gradient norm {norm:.3e}"
-        reduced = norm / self.meta["gradient_norm_initial"]
+        reduced = norm / (self.meta["gradient_norm_initial"] or 1.0)
         return "stalled", (
             f"{name}: no lower objective was found; the gradient norm is {norm:.3e}, {reduced:.1e} of its first value. "
             "Where that is enough, raise gradient_rtol; otherwise tighten the tolerances of the state and adjoint "
@@ -199,9 +204,13 @@ class Run:
         )
 
     def destroy(self) -> None:
+        """All but the result's m."""
         if self.solver is not None:
             self.solver.destroy()
         if self.direction is not None:
             self.direction.release()
+        comm = self.point.iterate.getComm()
         self.point.destroy()
-        PETSc.garbage_cleanup(self.objective.comm)
+        if not self.status:
+            self.point.iterate.destroy()
+        PETSc.garbage_cleanup(comm)

@@ -38,6 +38,15 @@ class Point:
         """The objective at the last accepted point."""
         return self.at(self.iterate)
 
+    def regularized(self) -> ObjectiveAt:
+        """The objective of which to take the regularization's inverse: the kept one, spared a new state.
+
+        TAO's quasi-Newton types ask for it between the search's last evaluation and the convergence test.
+        """
+        if self._at is not None and math.isfinite(self._at.value):
+            return self._at
+        return self.here()
+
     def finite_value(self, m: PETSc.Vec) -> float:
         """J(m), or a value that any search rejects in favour of a shorter step where J(m) is not finite.
 

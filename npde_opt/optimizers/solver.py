@@ -111,12 +111,12 @@ class InitialHessian:
 
     def mult(self, mat: PETSc.Mat, dm: PETSc.Vec, out: PETSc.Vec) -> None:
         with collective(self.point.objective.comm):
-            self.point.here().regularization_hessian(dm, out)  # type: ignore[attr-defined]
+            self.point.regularized().regularization_hessian(dm, out)  # type: ignore[attr-defined]
             out.scale(1.0 / (self.scale or 1.0))
 
     def solve(self, mat: PETSc.Mat, r: PETSc.Vec, out: PETSc.Vec) -> None:
         with collective(self.point.objective.comm):
-            at = self.point.here()
+            at = self.point.regularized()
             if self.free is None:
                 at.precondition(r, out)
             else:
@@ -135,13 +135,13 @@ class Solver:
 
     def __init__(self, point: Point, settings: Settings, direction: NewtonCG | LBFGS | None):
         self.point, self.settings, self.direction = point, settings, direction
-        comm, m = point.objective.comm, point.iterate
+        m = point.iterate
         self.x = m.duplicate()
         self.g = m.duplicate()
         self.action = HessianAction(point, settings.method == "gauss-newton" or settings.gauss_newton)
         self.initial = InitialHessian(point)
-        self.hessian, self.h0 = (symmetric(m, context, comm) for context in (self.action, self.initial))
-        self.tao = PETSc.TAO().create(comm)
+        self.hessian, self.h0 = (symmetric(m, context) for context in (self.action, self.initial))
+        self.tao = PETSc.TAO().create(m.getComm())
         self.tao.setType(METHODS[settings.method])
         if direction is not None:
             self.tao.setPythonContext(direction)
@@ -155,10 +155,10 @@ class Solver:
         with default_options(DEFAULTS | {"mat_lmvm_hist_size": settings.memory}):
             self.tao.setFromOptions()
         self.type = self.tao.getType()
-        self._set_bounds()
-        self._set_regularization()
+        self.bounds: tuple[PETSc.Vec, PETSc.Vec] | None = None
 
-    def _set_bounds(self) -> None:
+    def set_bounds(self) -> None:
+        """The parameters' bounds, of which TAO's unbounded types would silently take no notice (InputError)."""
         self.bounds = self.point.objective.bounds()
         if self.bounds is None:
             return
@@ -167,7 +167,7 @@ class Solver:
             raise InputError("method", f"'{self.settings.method}' for parameters with bounds", allowed)
         self.tao.setVariableBounds(self.bounds)
 
-    def _set_regularization(self) -> None:
+    def set_regularization(self) -> None:
         """The regularization as initial Hessian of the quasi-Newton types, as preconditioner of the Newton types."""
         if self.type in ("lmvm", "blmvm"):
             self.tao.setLMVMH0(self.h0)
@@ -234,9 +234,9 @@ def copy_part(whole: PETSc.Vec, where: PETSc.IS, part: PETSc.Vec, into: bool) ->
     view.destroy()
 
 
-def symmetric(m: PETSc.Vec, context: object, comm: PETSc.Comm) -> PETSc.Mat:
+def symmetric(m: PETSc.Vec, context: object) -> PETSc.Mat:
     """A symmetric Mat of the size of m whose action is the context's."""
-    mat = PETSc.Mat().createPython((m.getSizes(), m.getSizes()), context, comm=comm)
+    mat = PETSc.Mat().createPython((m.getSizes(), m.getSizes()), context, comm=m.getComm())
     mat.setOption(PETSc.Mat.Option.SYMMETRIC, True)
     mat.setUp()
     return mat

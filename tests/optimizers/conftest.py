@@ -7,7 +7,6 @@ import pytest
 from mpi4py import MPI
 from petsc4py import PETSc
 
-
 COMM = MPI.COMM_WORLD
 
 
@@ -165,6 +164,12 @@ class Exponential(Problem):
         return 50.0 * (self.B * (weights * (self.B * dm)))
 
 
+class Overflowing(Exponential):
+    """With so weak a regularization that R^-1 g overflows exp."""
+
+    weight = 1e-5
+
+
 class Rosenbrock(Problem):
     """sum_i 10 (m_{i+1} - m_i^2)^2 + (1 - m_i)^2, i + 1 periodic: minimum 0 at ones, an indefinite Hessian."""
 
@@ -202,7 +207,7 @@ class Rosenbrock(Problem):
         return product if gauss_newton else product - 40.0 * (dm * self.residuals(m)[0])
 
 
-PROBLEMS = {kind.__name__.lower(): kind for kind in (Quadratic, Bounded, Exponential, Rosenbrock)}
+PROBLEMS = {kind.__name__.lower(): kind for kind in (Quadratic, Bounded, Exponential, Overflowing, Rosenbrock)}
 
 
 @pytest.fixture

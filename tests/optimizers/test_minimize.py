@@ -8,12 +8,23 @@ from petsc4py import PETSc
 from npde_opt.errors import InputError, Interrupted, SolverError
 from npde_opt.optimizers import METHODS, Settings, minimize
 
+COMM = MPI.COMM_WORLD
 BOUNDED = ["bounded-lbfgs", "bqnkls", "bntr", "ncg"]
 RTOL = 1e-7
 
 
-def gathered(m):
-    return np.concatenate(MPI.COMM_WORLD.allgather(m.getArray().copy()))
+@pytest.fixture
+def option():
+    """Sets options of PETSc's database for one test."""
+    names = []
+
+    def put(name, value):
+        PETSc.Options().setValue(name, value)
+        names.append(name)
+
+    yield put
+    for name in names:
+        PETSc.Options().delValue(name)
 
 
 @pytest.mark.parallel([1, 2, 3])
@@ -21,7 +32,7 @@ def gathered(m):
 @pytest.mark.parametrize("name", ["quadratic", "bounded", "exponential", "rosenbrock"])
 def test_every_optimizer_on_every_problem(problem, name, method):
     objective = problem(name)
-    settings = Settings(method=method, gradient_rtol=RTOL, max_iterations=400)
+    settings = Settings(method=method, gradient_rtol=RTOL, max_iterations=600)
     if name == "bounded" and method not in BOUNDED:
         with pytest.raises(InputError, match=f"method: got '{method}'"):
             minimize(objective, objective.start(), settings)
@@ -30,6 +41,192 @@ def test_every_optimizer_on_every_problem(problem, name, method):
     assert result.status == "converged", (result.status, result.reason, result.iterations)
     assert result.gradient_norm <= RTOL * result.gradient_norm_initial
     assert result.objective < result.objective_initial
+    assert len(result.history) == result.iterations + 1
     assert objective.alive == 0
-    if name != "exponential":
+    if name == "exponential":
+        # the minimum found by Newton's method to 1e-12
+        assert result.objective == pytest.approx(0.23327371931, rel=1e-6)
+    else:
         assert (result.m - objective.solution).norm() < 2e-5
+
+
+@pytest.mark.parallel([1, 2])
+def test_history_counts_one_forward_and_one_adjoint_solve_an_iteration(problem):
+    objective = problem("quadratic")
+    result = minimize(objective, objective.start(), Settings(method="newton"))
+    assert [row["iteration"] for row in result.history] == list(range(result.iterations + 1))
+    assert [row["adjoint_solves"] for row in result.history] == list(range(1, result.iterations + 2))
+    assert objective.counters.forward == objective.counters.adjoint == result.counters["forward_solves"]
+    assert all(row["inner_iterations"] > 0 for row in result.history[1:])
+    assert all(row["step"] == 1.0 for row in result.history[1:])
+    last = result.history[-1]
+    assert last["objective"] == result.objective == last["misfit"] + last["regularization"]
+
+
+@pytest.mark.parallel([1, 2])
+def test_m0_is_left_as_it_is(problem):
+    objective = problem("quadratic")
+    m0 = objective.start()
+    minimize(objective, m0, Settings(method="lbfgs"))
+    assert (m0 - objective.start()).norm() == 0.0
+
+
+@pytest.mark.parallel([1, 2])
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "ncg"])
+def test_an_infinite_first_trial_is_survived(problem, method):
+    """With a weak regularization the first step of its inverse overflows exp."""
+    objective = problem("overflowing")
+    trials = []
+    phi = objective.phi
+    objective.phi = lambda m: trials.append(phi(m)) or trials[-1]
+    result = minimize(objective, objective.start(), Settings(method=method, gradient_rtol=1e-3, max_iterations=300))
+    assert result.status == "converged", result.reason
+    assert any(np.isinf(value) for value in trials) or method != "newton"
+    assert np.isfinite(result.objective) and result.objective < result.objective_initial
+
+
+@pytest.mark.parallel([1, 2])
+@pytest.mark.parametrize("search", ["armijo", "more-thuente"])
+def test_line_searches_recover_from_infinite_values(problem, option, search):
+    objective = problem("overflowing")
+    option("tao_ls_type", search)
+    infinite = []
+    phi = objective.phi
+
+    def cliff(m):
+        if m.max()[1] > 0.5:
+            infinite.append(1)
+            return np.inf
+        return phi(m)
+
+    objective.phi = cliff
+    result = minimize(objective, objective.start(), Settings(method="newton", gradient_rtol=1e-3, max_iterations=5))
+    assert infinite and result.iterations >= 1
+    assert result.objective < result.objective_initial
+
+
+@pytest.mark.parallel([1, 2])
+def test_an_infinite_start_is_an_error(problem):
+    objective = problem("exponential")
+    with pytest.raises(SolverError, match="initial parameters"):
+        minimize(objective, objective.vec(lambda i: 0 * i + 1e6), Settings(method="lbfgs"))
+    assert objective.alive == 0
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("where", ["linearize", "precondition", "monitor"])
+def test_what_one_rank_raises_is_raised_by_all(problem, method, where):
+    """Each callback fails on the last rank alone, where the others need not wait for it."""
+    if (where, method) == ("precondition", "ncg"):
+        where = "linearize"
+    objective = problem("quadratic")
+    calls = []
+
+    def fail(*arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            if COMM.rank == COMM.size - 1:
+                raise Interrupted("from one rank")
+            return Silent()
+        return original(*arguments)
+
+    class Silent:
+        """Needs nobody else."""
+
+        value, misfit, regularization = 1.0, 0.5, 0.5
+
+        def gradient(self):
+            return objective.vec(lambda i: i)
+
+        def precondition(self, r, out):
+            r.copy(out)
+
+        def destroy(self):
+            pass
+
+    original = {"linearize": objective.linearize, "precondition": objective.inverse.solve, "monitor": lambda *_: None}[
+        where
+    ]
+    if where == "linearize":
+        objective.linearize = fail
+    elif where == "precondition":
+        objective.inverse = type("Inverse", (), {"solve": staticmethod(fail)})()
+    with pytest.raises(Interrupted, match="from one rank"):
+        minimize(objective, objective.start(), Settings(method=method), fail if where == "monitor" else None)
+    assert objective.alive == 0
+    again = problem("quadratic")
+    assert minimize(again, again.start(), Settings(method=method)).status == "converged"
+
+
+@pytest.mark.parallel([1, 2])
+def test_the_users_tao_type_wins(problem, option):
+    option("tao_type", "bntr")
+    objective = problem("bounded")
+    result = minimize(objective, objective.start(), Settings(method="newton"))
+    assert result.status == "converged"
+    assert (result.m - objective.solution).norm() < 1e-4
+    assert not PETSc.Options().hasName("tao_ls_type")
+
+
+@pytest.mark.parallel([1, 2])
+@pytest.mark.parametrize("type_", ["nls", "ntr", "lmvm"])
+def test_other_tao_types_run(problem, option, type_):
+    option("tao_type", type_)
+    objective = problem("rosenbrock")
+    result = minimize(objective, objective.start(), Settings(method="newton", max_iterations=100))
+    assert result.status == "converged"
+    assert (result.m - objective.solution).norm() < 1e-4
+
+
+@pytest.mark.parallel([1, 2])
+@pytest.mark.parametrize("method", METHODS)
+def test_the_monitor_stops_the_run(problem, method):
+    objective = problem("exponential")
+    seen = []
+
+    def monitor(row, state):
+        seen.append(row["iteration"])
+        assert state.meta["iteration"] == row["iteration"]
+        return "stop:discrepancy" if len(seen) == 3 else None
+
+    result = minimize(objective, objective.start(), Settings(method=method), monitor)
+    assert result.status == "discrepancy"
+    assert seen == [0, 1, 2] and result.iterations == 2
+
+
+@pytest.mark.parallel([1, 2])
+def test_max_iterations_and_reference(problem):
+    objective = problem("exponential")
+    result = minimize(objective, objective.start(), Settings(method="lbfgs", max_iterations=3))
+    assert result.status == "max_iterations" and result.iterations == 3
+    settings = Settings(method="lbfgs", gradient_rtol=1e-3, gradient_reference=1e4 * result.gradient_norm_initial)
+    assert minimize(objective, objective.start(), settings).iterations == 0
+
+
+@pytest.mark.parallel([1, 2])
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "bntr"])
+def test_a_wrong_gradient_stalls_with_a_remedy(problem, method):
+    objective = problem("quadratic")
+    slope = objective.slope
+    objective.slope = lambda m: -1.0 * slope(m) - 2.0 * (objective.R * m)
+    result = minimize(objective, objective.start(), Settings(method=method))
+    assert result.status == "stalled"
+    assert "LS_FAILURE" in result.reason and "tighten the tolerances" in result.reason
+    assert result.iterations == 0 and (result.m - objective.start()).norm() == 0.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"method": "bfgs"}, "method"),
+        ({"memory": 0}, "memory"),
+        ({"gradient_rtol": -1.0}, "gradient_rtol"),
+        ({"forcing_max": 1.0}, "forcing_max"),
+        ({"gradient_reference": 0.0}, "gradient_reference"),
+        ({"max_iterations": -1}, "max_iterations"),
+    ],
+)
+def test_settings_are_checked(changes, field):
+    with pytest.raises(InputError, match=f"^{field}: got"):
+        Settings(**changes)

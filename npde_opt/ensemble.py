@@ -1,0 +1,63 @@
+"""COMM_WORLD as experiments x space: sum over e of J_e, each group of ranks solving its own experiments.
+
+All groups have equally many ranks and hold the same parameters, cut the same way; sums run between the ranks of equal
+position, are formed on one and broadcast, so that every group continues with the same bits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from mpi4py import MPI
+from petsc4py import PETSc
+
+from npde_opt.errors import InputError
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """`space`: the ranks of this group; `across`: the ranks of equal position in all groups."""
+
+    space: MPI.Intracomm
+    across: MPI.Intracomm
+
+    @classmethod
+    def whole(cls, comm: MPI.Intracomm) -> Ensemble:
+        """One group."""
+        return cls(comm, MPI.COMM_SELF)
+
+    @classmethod
+    def split(cls, comm: MPI.Intracomm, groups: int, experiments: int) -> Ensemble:
+        """`groups` groups of equally many ranks. Raises InputError where that cannot be."""
+        if groups < 1 or comm.size % groups or groups > experiments:
+            raise InputError("--experiment-groups", groups, f"a divisor of {comm.size} ranks, at most {experiments} "
+                             "(the number of experiments)")
+        if groups == 1:
+            return cls.whole(comm)
+        ranks = comm.size // groups
+        return cls(comm.Split(comm.rank // ranks, comm.rank), comm.Split(comm.rank % ranks, comm.rank))
+
+    @property
+    def groups(self) -> int:
+        return self.across.size
+
+    def own(self, experiments: int) -> range:
+        """Numbers of this group's experiments."""
+        return range(self.across.rank, experiments, self.across.size)
+
+    def sum(self, value: float) -> float:
+        return value if self.groups == 1 else self.across.bcast(self.across.reduce(value, root=0), root=0)
+
+    def all(self, value: bool) -> bool:
+        return bool(self.across.allreduce(int(value), op=MPI.MIN))
+
+    def sum_vec(self, vec: PETSc.Vec) -> None:
+        """Sums a Vec over the groups in place."""
+        if self.groups == 1:
+            return
+        own = vec.getArray()
+        total = np.empty_like(own)
+        self.across.Reduce(np.ascontiguousarray(own), total, root=0)
+        self.across.Bcast(total, root=0)
+        own[...] = total

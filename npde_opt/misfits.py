@@ -1,0 +1,127 @@
+"""phi(d) = sum_k rho((d_k - y_k) / sigma_k) for predicted data d, measured y and standard deviations sigma.
+
+Least squares rho = t^2/2; Huber rho = t^2/2 up to |t| = threshold and linear beyond; Student-t
+rho = (nu + 1)/2 log(1 + t^2/nu). A NaN in y means: not observed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from petsc4py import PETSc
+
+from npde_opt.errors import InputError
+
+
+class Misfit:
+    """Weighted least squares, and the base of the robust ones.
+
+    Args:
+        observed: global array of measured values (given on every rank); NaN where not observed.
+        sigma: standard deviation, a number or one a datum, in the unit of the data; positive.
+        layout: a Vec with the predicted data's ownership.
+    """
+
+    def __init__(self, observed: np.ndarray, sigma: float | np.ndarray, layout: PETSc.Vec):
+        y = np.asarray(observed, float).ravel()
+        s = np.broadcast_to(np.asarray(sigma, float), y.shape)
+        if y.size != layout.getSize():
+            raise InputError("data", f"{y.size} values", f"{layout.getSize()} values, one an observation")
+        if not (np.isfinite(s) & (s > 0)).all():
+            raise InputError("sigma", float(s[~(np.isfinite(s) & (s > 0))][0]), "positive standard deviations")
+        own = slice(*layout.getOwnershipRange())
+        self.comm = layout.getComm().tompi4py()
+        self.count = int(np.isfinite(y).sum())
+        self.observed, self.sigma = y[own], s[own]
+        self.weight = np.where(np.isfinite(self.observed), 1 / self.sigma, 0.0)
+        self.observed = np.nan_to_num(self.observed)
+
+    def scaled(self, d: PETSc.Vec) -> np.ndarray:
+        """(d - y) / sigma at the owned data, 0 where not observed."""
+        return self.weight * (d.getArray(readonly=True) - self.observed)
+
+    def rho(self, t: np.ndarray) -> np.ndarray:
+        return t**2 / 2
+
+    def slope(self, t: np.ndarray) -> np.ndarray:
+        return t
+
+    def curvature(self, t: np.ndarray) -> np.ndarray:
+        return np.ones_like(t)
+
+    def majorant(self, t: np.ndarray) -> np.ndarray:
+        """A non-negative curvature for Gauss-Newton."""
+        return self.curvature(t)
+
+    def value(self, d: PETSc.Vec) -> float:
+        return float(self.comm.allreduce(float(self.rho(self.scaled(d)).sum())))
+
+    def chi_squared(self, d: PETSc.Vec) -> float:
+        """sum of squared scaled residuals over the number of data; about 1 at the noise level."""
+        return float(self.comm.allreduce(float((self.scaled(d) ** 2).sum()))) / max(self.count, 1)
+
+    def gradient(self, d: PETSc.Vec) -> PETSc.Vec:
+        return self._vec(d, self.weight * self.slope(self.scaled(d)))
+
+    def hessian_weights(self, d: PETSc.Vec) -> PETSc.Vec:
+        return self._vec(d, self.weight**2 * self.curvature(self.scaled(d)))
+
+    def gauss_newton_weights(self, d: PETSc.Vec) -> PETSc.Vec:
+        return self._vec(d, self.weight**2 * self.majorant(self.scaled(d)))
+
+    @staticmethod
+    def _vec(like: PETSc.Vec, values: np.ndarray) -> PETSc.Vec:
+        out = like.duplicate()
+        out.setArray(values)
+        return out
+
+
+class LeastSquares(Misfit):
+    """phi = 1/2 sum ((d - y) / sigma)^2."""
+
+
+class Huber(Misfit):
+    """Quadratic up to `threshold` standard deviations, linear beyond."""
+
+    def __init__(self, observed, sigma, layout, threshold: float = 1.345):
+        super().__init__(observed, sigma, layout)
+        if not threshold > 0:
+            raise InputError("misfit.threshold", threshold, "a positive number of standard deviations")
+        self.threshold = threshold
+
+    def rho(self, t):
+        a = np.abs(t)
+        return np.where(a <= self.threshold, t**2 / 2, self.threshold * (a - self.threshold / 2))
+
+    def slope(self, t):
+        return np.clip(t, -self.threshold, self.threshold)
+
+    def curvature(self, t):
+        return (np.abs(t) <= self.threshold).astype(float)
+
+    def majorant(self, t):
+        return self.threshold / np.maximum(np.abs(t), self.threshold)
+
+
+class StudentT(Misfit):
+    """Student-t with `nu` degrees of freedom."""
+
+    def __init__(self, observed, sigma, layout, nu: float = 4.0):
+        super().__init__(observed, sigma, layout)
+        if not nu > 0:
+            raise InputError("misfit.nu", nu, "positive degrees of freedom")
+        self.nu = nu
+
+    def rho(self, t):
+        return (self.nu + 1) / 2 * np.log1p(t**2 / self.nu)
+
+    def slope(self, t):
+        return (self.nu + 1) * t / (self.nu + t**2)
+
+    def curvature(self, t):
+        return (self.nu + 1) * (self.nu - t**2) / (self.nu + t**2) ** 2
+
+    def majorant(self, t):
+        return (self.nu + 1) / (self.nu + t**2)
+
+
+MISFITS = {"least-squares": LeastSquares, "huber": Huber, "student-t": StudentT}

@@ -1,0 +1,186 @@
+"""J(m) = sum_e phi_e(F_e(m)) + sum_b R_b(m_b): value, gradient, Hessian action.
+
+The sum over experiments runs over the groups of an ensemble; a regularizer acts on one unknown field.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from petsc4py import PETSc
+
+from npde_opt.ensemble import Ensemble
+from npde_opt.errors import InputError
+from npde_opt.forward.steady import Counters, Linearization, SteadyState
+from npde_opt.misfits import Misfit
+from npde_opt.stages import stage
+
+
+class Objective:
+    """The objective of a forward map, one misfit a local experiment and regularizers by unknown's name."""
+
+    def __init__(self, forward: SteadyState, misfits: Sequence[Misfit], regularizers: Mapping[str, Any],
+                 ensemble: Ensemble | None = None):
+        if len(misfits) != len(forward.experiments):
+            raise InputError("misfits", len(misfits), f"{len(forward.experiments)}, one an experiment")
+        self.forward, self.misfits, self.regularizers = forward, list(misfits), dict(regularizers)
+        self.space, self.comm = forward.space, forward.grid.comm
+        self.ensemble = ensemble or Ensemble.whole(self.comm)
+        self._inverse_weights = self.space.weights()
+        self._inverse_weights.reciprocal()
+        self.data_count = self.ensemble.sum(sum(m.count for m in misfits))
+
+    @property
+    def counters(self) -> Counters:
+        return self.forward.counters
+
+    def create_vec(self) -> PETSc.Vec:
+        return self.space.create_vec()
+
+    def linearize(self, m: PETSc.Vec) -> ObjectiveAt:
+        return ObjectiveAt(self, m)
+
+    def gradient_norm(self, g: PETSc.Vec) -> float:
+        """sqrt(g^T M^-1 g): the L2 norm of the gradient's Riesz representative."""
+        work = g.duplicate()
+        work.pointwiseMult(g, self._inverse_weights)
+        norm = math.sqrt(max(work.dot(g), 0.0))
+        work.destroy()
+        return norm
+
+    def bounds(self) -> tuple[PETSc.Vec, PETSc.Vec] | None:
+        return self.space.bounds()
+
+    def destroy(self) -> None:
+        for regularizer in self.regularizers.values():
+            regularizer.destroy()
+        self._inverse_weights.destroy()
+        self.forward.destroy()
+
+
+class ObjectiveAt:
+    """J at the point m; solves happen when they are asked for and are kept."""
+
+    def __init__(self, objective: Objective, m: PETSc.Vec):
+        self.objective, self.m = objective, m.copy()
+        self._linearization: Linearization | None = None
+        self._value: tuple[float, float] | None = None
+        self._gradient: PETSc.Vec | None = None
+        self._adjoints: list[np.ndarray] | None = None
+        self._weights: dict[bool, list[PETSc.Vec]] = {}
+
+    @property
+    def linearization(self) -> Linearization:
+        if self._linearization is None:
+            self._linearization = self.objective.forward.linearize(self.m)
+        return self._linearization
+
+    def _values(self) -> tuple[float, float]:
+        if self._value is None:
+            objective = self.objective
+            if not objective.ensemble.all(objective.space.at(self.m).finite()):
+                self._value = (math.inf, math.inf)
+            else:
+                lin = self.linearization
+                misfit = sum(m.value(d) for m, d in zip(objective.misfits, lin.data, strict=True))
+                self._value = (objective.ensemble.sum(misfit), self._regularization())
+        return self._value
+
+    def _regularization(self) -> float:
+        total = 0.0
+        with stage("regularization"):
+            for name, r in self.objective.regularizers.items():
+                field = self.objective.space.field_vec(self.m, name)
+                total += r.value(field)
+                field.destroy()
+        return total
+
+    @property
+    def value(self) -> float:
+        return sum(self._values())
+
+    @property
+    def misfit(self) -> float:
+        return self._values()[0]
+
+    @property
+    def regularization(self) -> float:
+        return self._values()[1]
+
+    def chi_squared(self) -> float:
+        """Squared scaled residuals a datum; about 1 at the noise level."""
+        pairs = zip(self.objective.misfits, self.linearization.data, strict=True)
+        return self.objective.ensemble.sum(sum(m.chi_squared(d) * m.count for m, d in pairs)) \
+            / max(self.objective.data_count, 1)
+
+    @property
+    def adjoints(self) -> list[np.ndarray]:
+        if self._adjoints is None:
+            residuals = [m.gradient(d) for m, d in zip(self.objective.misfits, self.linearization.data, strict=True)]
+            self._adjoints = self.linearization.adjoint_states(residuals)
+            for r in residuals:
+                r.destroy()
+        return self._adjoints
+
+    def gradient(self) -> PETSc.Vec:
+        """dJ/dm; belongs to this point."""
+        if self._gradient is None:
+            g = self.linearization.apply_adjoint((), self.adjoints)
+            self.objective.ensemble.sum_vec(g)
+            self._add(g, lambda r, p, x, out: r.gradient(p, out), None)
+            self._gradient = g
+        return self._gradient
+
+    def _add(self, out: PETSc.Vec, action, dm: PETSc.Vec | None) -> None:
+        space = self.objective.space
+        with stage("regularization"):
+            for name, r in self.objective.regularizers.items():
+                p, part = space.field_vec(self.m, name), space.grid.create_scalar()
+                x = space.field_vec(dm, name) if dm is not None else None
+                action(r, p, x, part)
+                target = space.field(out, name)
+                target += np.where(space.free(name), space.grid.view(part), 0.0)
+                for vec in (p, part, x):
+                    if vec is not None:
+                        vec.destroy()
+
+    def _misfit_weights(self, gauss_newton: bool) -> list[PETSc.Vec]:
+        if gauss_newton not in self._weights:
+            self._weights[gauss_newton] = [m.gauss_newton_weights(d) if gauss_newton else m.hessian_weights(d)
+                                           for m, d in zip(self.objective.misfits, self.linearization.data, strict=True)]
+        return self._weights[gauss_newton]
+
+    def hessian(self, dm: PETSc.Vec, out: PETSc.Vec, gauss_newton: bool = False) -> None:
+        """out = H dm, exact or Gauss-Newton."""
+        out.set(0)
+        with stage("hessian"):
+            self.linearization.hessian(dm, self._misfit_weights(gauss_newton), out,
+                                       None if gauss_newton else self.adjoints)
+        self.objective.ensemble.sum_vec(out)
+        self._add(out, lambda r, p, x, part: r.hessian(p, x, part), dm)
+
+    def regularization_hessian(self, dm: PETSc.Vec, out: PETSc.Vec) -> None:
+        """out = R'' dm (the identity where nothing is regularized)."""
+        dm.copy(out)
+        space = self.objective.space
+        for name in self.objective.regularizers:
+            space.field(out, name)[space.free(name)] = 0
+        self._add(out, lambda r, p, x, part: r.hessian(p, x, part), dm)
+
+    def precondition(self, r: PETSc.Vec, out: PETSc.Vec) -> None:
+        """out ~ R''^-1 r; parameters without a regularizer are scaled by their inverse weights."""
+        space = self.objective.space
+        out.pointwiseMult(r, self.objective._inverse_weights)
+        for name in self.objective.regularizers:
+            space.field(out, name)[space.free(name)] = 0
+        self._add(out, lambda reg, p, x, part: reg.precondition(p, x, part), r)
+
+    def destroy(self) -> None:
+        vecs = [self.m, *([self._gradient] if self._gradient is not None else [])]
+        for vec in vecs + [w for ws in self._weights.values() for w in ws]:
+            vec.destroy()
+        if self._linearization is not None:
+            self._linearization.destroy()

@@ -1,0 +1,249 @@
+"""R(p) of one parameter field p with reference q and cell weights w, all with no flux through the sides.
+
+gradient       alpha/2 int w (sum_d c_d (d_d (p - q))^2 + e (p - q)^2)
+bilaplacian    alpha/2 int (delta (p - q) - gamma lap(p - q))^2, delta and gamma given or from a correlation length L
+               and a variance s^2: with kappa = 1/L, gamma = 1/(s (4 pi)^(dim/4) kappa^(2-dim/2) sqrt(Gamma(2)/Gamma(2-dim/2)))
+               and delta = gamma kappa^2 (Lindgren, Rue, Lindstroem 2011)
+total-variation alpha int w sqrt(|grad (p - q)|^2 + eps^2), lagged diffusivity as its preconditioner
+
+Each is built of face differences G and volumes: int |grad p|^2 = sum_f t_f (G p)_f^2.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from petsc4py import PETSc
+
+from npde_opt.errors import InputError
+from npde_opt.grids import Boundary, Grid
+from npde_opt.linear.recipes import LinearSolver
+from npde_opt.operators import StencilMatrix, mass
+from npde_opt.terms.diffusion import Diffusion, faces, jump, sides
+
+
+def closed(grid: Grid) -> Grid:
+    """The grid with no flux through its sides (periodic ones kept)."""
+    kept = {s: b if b.kind == "periodic" else Boundary() for s, b in grid.boundaries.items()}
+    return grid.with_(boundaries=kept, components=1)
+
+
+def operator(grid: Grid, diffusivities: Sequence[np.ndarray], reaction: np.ndarray | float) -> StencilMatrix:
+    """Stencil matrix of -div(D grad p) + reaction p, one owned diffusivity a direction."""
+    matrix = StencilMatrix(grid)
+    fill(matrix, grid, diffusivities, reaction)
+    return matrix
+
+
+def fill(matrix: StencilMatrix, grid: Grid, diffusivities: Sequence[np.ndarray], reaction: np.ndarray | float) -> None:
+    names = [f"D{d}" for d in range(grid.dim)]
+    values = matrix.entries()
+    values[...] = 0
+    Diffusion(grid, names).at(dict(zip(names, diffusivities, strict=True))).add_stencil(values)
+    values[0] += reaction * grid.volume
+    matrix.set_values(values)
+
+
+class Quadratic:
+    """R = alpha/2 (p - q)^T H (p - q) with a constant H; subclasses give `product` and `inverse`."""
+
+    def __init__(self, grid: Grid, alpha: float, reference: PETSc.Vec | None):
+        if not (np.isfinite(alpha) and alpha >= 0):
+            raise InputError("regularization.weight", alpha, "a number >= 0")
+        self.grid, self.alpha = grid, float(alpha)
+        self.work, self.other = grid.create_scalar(), grid.create_scalar()
+        self.reference = reference if reference is not None else grid.create_scalar()
+
+    def product(self, x: PETSc.Vec, out: PETSc.Vec) -> None:
+        raise TypeError("a subclass gives the product")
+
+    def inverse(self, r: PETSc.Vec, out: PETSc.Vec) -> None:
+        raise TypeError("a subclass gives the inverse")
+
+    def value(self, p: PETSc.Vec) -> float:
+        p.copy(self.work)
+        self.work.axpy(-1, self.reference)
+        self.product(self.work, self.other)
+        return 0.5 * self.alpha * self.work.dot(self.other)
+
+    def gradient(self, p: PETSc.Vec, out: PETSc.Vec) -> None:
+        p.copy(self.work)
+        self.work.axpy(-1, self.reference)
+        self.product(self.work, out)
+        out.scale(self.alpha)
+
+    def hessian(self, p: PETSc.Vec, dp: PETSc.Vec, out: PETSc.Vec) -> None:
+        self.product(dp, out)
+        out.scale(self.alpha)
+
+    def precondition(self, p: PETSc.Vec, r: PETSc.Vec, out: PETSc.Vec) -> None:
+        self.inverse(r, out)
+        out.scale(1 / self.alpha if self.alpha else 1.0)
+
+    def destroy(self) -> None:
+        for vec in (self.work, self.other, self.reference):
+            vec.destroy()
+
+
+class Gradient(Quadratic):
+    """H1 seminorm with one factor a direction, plus a small multiple of the L2 norm so that it can be inverted."""
+
+    def __init__(self, grid: Grid, alpha: float, reference: PETSc.Vec | None = None,
+                 directions: Sequence[float] | None = None, cell_weights: np.ndarray | float = 1.0,
+                 mass_weight: float | None = None, prefix: str = "reg_"):
+        grid = closed(grid)
+        super().__init__(grid, alpha, reference)
+        factors = [1.0] * grid.dim if directions is None else list(directions)
+        if len(factors) != grid.dim or min(factors) <= 0:
+            raise InputError("regularization.directions", directions, f"{grid.dim} positive factors")
+        length = max(float(e[-1] - e[0]) for e in grid.edges)
+        shift = 1e-2 / length**2 if mass_weight is None else mass_weight
+        weight = np.broadcast_to(np.asarray(cell_weights, float), grid.local_shape)
+        self.matrix = operator(grid, [c * weight for c in factors], shift * weight)
+        self.solver = LinearSolver(self.matrix.mat, grid, prefix, rtol=1e-6)
+        self.solver.update()
+
+    def product(self, x, out):
+        self.matrix.mat.mult(x, out)
+
+    def inverse(self, r, out):
+        self.solver.solve(r, out)
+
+    def destroy(self) -> None:
+        super().destroy()
+        self.solver.destroy()
+        self.matrix.destroy()
+
+
+class BiLaplacian(Quadratic):
+    """H = K M^-1 K with K = gamma L + delta M."""
+
+    def __init__(self, grid: Grid, alpha: float, reference: PETSc.Vec | None = None, gamma: float | None = None,
+                 delta: float | None = None, correlation_length: float | None = None, variance: float | None = None,
+                 directions: Sequence[float] | None = None, prefix: str = "reg_"):
+        grid = closed(grid)
+        super().__init__(grid, alpha, reference)
+        if gamma is None or delta is None:
+            gamma, delta = bilaplacian_scales(grid.dim, correlation_length, variance)
+        if not (gamma > 0 and delta > 0):
+            raise InputError("regularization.gamma, delta", (gamma, delta), "positive numbers")
+        factors = [1.0] * grid.dim if directions is None else list(directions)
+        one = np.ones(grid.local_shape, order="F")
+        self.matrix = operator(grid, [gamma * c * one for c in factors], delta)
+        self.mass = mass(grid)
+        self.inner = grid.create_scalar()
+        self.solver = LinearSolver(self.matrix.mat, grid, prefix, rtol=1e-6)
+        self.solver.update()
+
+    def product(self, x, out):
+        self.matrix.mat.mult(x, self.inner)
+        self.inner.pointwiseDivide(self.inner, self.mass)
+        self.matrix.mat.mult(self.inner, out)
+
+    def inverse(self, r, out):
+        self.solver.solve(r, self.inner)
+        self.inner.pointwiseMult(self.inner, self.mass)
+        self.solver.solve(self.inner, out)
+
+    def destroy(self) -> None:
+        super().destroy()
+        self.solver.destroy()
+        self.matrix.destroy()
+        self.mass.destroy()
+        self.inner.destroy()
+
+
+def bilaplacian_scales(dim: int, length: float | None, variance: float | None) -> tuple[float, float]:
+    """(gamma, delta) of a field with this correlation length and variance away from the sides."""
+    if length is None or variance is None or not (length > 0 and variance > 0):
+        raise InputError("regularization.correlation_length, variance", (length, variance),
+                         "two positive numbers, or gamma and delta")
+    nu, kappa = 2 - dim / 2, 1 / length
+    gamma = math.sqrt(math.gamma(nu) / (math.gamma(2) * (4 * math.pi) ** (dim / 2) * kappa ** (2 * nu) * variance))
+    return gamma, gamma * kappa**2
+
+
+class TotalVariation:
+    """Smoothed total variation; |grad p|^2 of a cell is the mean over its faces, direction by direction."""
+
+    def __init__(self, grid: Grid, alpha: float, reference: PETSc.Vec | None = None, epsilon: float = 1e-2,
+                 cell_weights: np.ndarray | float = 1.0, prefix: str = "reg_"):
+        if not (np.isfinite(alpha) and alpha >= 0):
+            raise InputError("regularization.weight", alpha, "a number >= 0")
+        if not epsilon > 0:
+            raise InputError("regularization.epsilon", epsilon, "a positive slope")
+        self.grid, self.alpha, self.epsilon = closed(grid), float(alpha), epsilon
+        grid = self.grid
+        self.weight = np.where(grid.active, cell_weights * grid.volume, 0.0)
+        self.reference = reference if reference is not None else grid.create_scalar()
+        self.work = grid.create_scalar()
+        self.spacing = self._inverse_distances()
+        self.length = max(float(e[-1] - e[0]) for e in grid.edges)
+        self.matrix = operator(grid, [np.ones(grid.local_shape, order="F")] * grid.dim, 1.0)
+        self.solver = LinearSolver(self.matrix.mat, grid, prefix, rtol=1e-4)
+        self._point: np.ndarray | None = None
+
+    def _inverse_distances(self) -> list[np.ndarray]:
+        """1 / centre distance on every face, 0 where the face is closed."""
+        one = {"D": np.ones(self.grid.local_shape, order="F")}
+        at = Diffusion(self.grid).at(one)
+        return [np.where(area > 0, 1 / s, 0.0) for area, s in zip(at.term.areas, at.sums, strict=True)]
+
+    def _slopes(self, x: PETSc.Vec, minus: PETSc.Vec | None) -> list[np.ndarray]:
+        x.copy(self.work)
+        if minus is not None:
+            self.work.axpy(-1, minus)
+        ghosts = self.grid.ghosted(self.work)
+        return [s * jump(ghosts, d) for d, s in enumerate(self.spacing)]
+
+    def _norm(self, slopes: list[np.ndarray]) -> np.ndarray:
+        squares = sum(0.5 * (a + b) for d, s in enumerate(slopes) for a, b in [sides(s**2, d)])
+        return np.sqrt(squares + self.epsilon**2)
+
+    def value(self, p: PETSc.Vec) -> float:
+        norm = self._norm(self._slopes(p, self.reference))
+        return self.alpha * float(self.grid.comm.allreduce(float((self.weight * norm).sum())))
+
+    def _transpose(self, cell: np.ndarray, slopes: list[np.ndarray], out: PETSc.Vec) -> None:
+        """Adds the transpose of the face slopes applied to (mean of `cell` over each face) * slopes."""
+        ghosts = self.grid.ghosted(cell)
+        total: np.ndarray | float = 0.0
+        for d, (slope, s) in enumerate(zip(slopes, self.spacing, strict=True)):
+            below, above = faces(ghosts, d)
+            lower, upper = sides(s * slope * 0.5 * (below + above), d)
+            total = total + lower - upper
+        self.grid.view(out)[...] += total
+
+    def gradient(self, p: PETSc.Vec, out: PETSc.Vec) -> None:
+        slopes = self._slopes(p, self.reference)
+        out.set(0)
+        self._transpose(self.alpha * self.weight / self._norm(slopes), slopes, out)
+
+    def hessian(self, p: PETSc.Vec, dp: PETSc.Vec, out: PETSc.Vec) -> None:
+        slopes, changes = self._slopes(p, self.reference), self._slopes(dp, None)
+        norm = self._norm(slopes)
+        inner = sum(0.5 * (a + b) for d, (s, c) in enumerate(zip(slopes, changes, strict=True))
+                    for a, b in [sides(s * c, d)])
+        out.set(0)
+        self._transpose(self.alpha * self.weight / norm, changes, out)
+        self._transpose(-self.alpha * self.weight * inner / norm**3, slopes, out)
+
+    def precondition(self, p: PETSc.Vec, r: PETSc.Vec, out: PETSc.Vec) -> None:
+        here = np.array(p.getArray(readonly=True))
+        same = self._point is not None and np.array_equal(here, self._point)
+        if not self.grid.comm.allreduce(int(same)) == self.grid.comm.size:
+            lagged = self.alpha / self._norm(self._slopes(p, self.reference)) * self.weight / self.grid.volume
+            lagged = np.where(self.grid.active, np.maximum(lagged, 1e-300), 1.0)
+            fill(self.matrix, self.grid, [lagged] * self.grid.dim, 1e-2 / self.length**2 * lagged)
+            self.solver.update()
+            self._point = here
+        self.solver.solve(r, out)
+
+    def destroy(self) -> None:
+        for owned in (self.work, self.reference, self.solver, self.matrix):
+            owned.destroy()
+
+
+REGULARIZERS = {"gradient": Gradient, "bilaplacian": BiLaplacian, "total-variation": TotalVariation}
