@@ -151,6 +151,10 @@ class ParameterSpace:
     def create_vec(self) -> PETSc.Vec:
         return PETSc.Vec().createMPI((self.local_size, None), comm=self.comm)
 
+    def offset(self, name: str) -> int:
+        """Where the owned part of an unknown starts in the owned part of the Vec."""
+        return self._offsets[name]
+
     def field(self, vec: PETSc.Vec, name: str) -> np.ndarray:
         """The owned part of a field as a view [i, j, k]."""
         at = self._offsets[name]

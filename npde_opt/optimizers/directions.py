@@ -1,17 +1,17 @@
 """Descent directions H d = -g for TAO's line-search loop: Newton-CG and L-BFGS, resumable to the last bit.
 
 Each class is a TAO type written in Python: TAO calls `step` for the direction, searches along it, and calls
-`postStep`. What a class remembers from one step to the next is `memory()`.
+`postStep` where there is one. What a class remembers from one step to the next is `memory()`.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import Any, NamedTuple
 
 from petsc4py import PETSc
 
-from npde_opt.errors import collective
 from npde_opt.optimizers.conjugate_gradients import steihaug
 from npde_opt.optimizers.interface import ObjectiveAt, Settings
 from npde_opt.optimizers.point import Point
@@ -31,11 +31,12 @@ class NewtonCG:
         self.forcing = settings.forcing_max
         self.products = 0
         self.slope = 0.0
-        self._plain = False
+        self._plain = self._next_plain = False
 
     def step(self, tao: PETSc.TAO, x: PETSc.Vec, g: PETSc.Vec, s: PETSc.Vec) -> None:
         at = self.point.at(x)
-        with collective(self.point.objective.comm):
+        self._plain, self._next_plain = self._next_plain, False
+        with self.point.together():
             if self._plain:
                 at.precondition(g, s)
             else:
@@ -51,10 +52,6 @@ class NewtonCG:
         s.scale(-1.0)
         self.slope = g.dot(s)
 
-    def postStep(self, tao: PETSc.TAO) -> None:
-        if tao.getConvergedReason() >= 0:
-            self._plain = False
-
     def memory(self) -> tuple[dict[str, PETSc.Vec], dict[str, Any]]:
         return {}, {}
 
@@ -63,8 +60,8 @@ class NewtonCG:
 
     def forget(self) -> bool:
         """Whether there is another direction to try after a failed line search."""
-        self._plain = not self._plain
-        return self._plain
+        self._next_plain = not self._plain
+        return self._next_plain
 
     def release(self) -> None:
         """Nothing to destroy."""
@@ -97,7 +94,7 @@ class LBFGS:
     def step(self, tao: PETSc.TAO, x: PETSc.Vec, g: PETSc.Vec, s: PETSc.Vec) -> None:
         x.copy(self._x)
         g.copy(self._g)
-        with collective(self.point.objective.comm):
+        with self.point.together():
             self._two_loops(self.point.at(x), g, s)
         s.scale(-1.0)
         self.slope = g.dot(s)
@@ -115,15 +112,13 @@ class LBFGS:
 
     def postStep(self, tao: PETSc.TAO) -> None:
         """Remembers the pair of an accepted step; one without positive curvature is left out."""
-        if tao.getConvergedReason() < 0:
-            return
         x = tao.getSolution()
         at = self.point.at(x)
         step, change = x.duplicate(), x.duplicate()
         step.waxpy(-1.0, self._x, x)
         change.waxpy(-1.0, self._g, at.gradient())
         curvature = step.dot(change)
-        if curvature <= 1e-12 * step.norm() * change.norm():
+        if curvature <= 1e-12 * math.sqrt(step.dot(step) * change.dot(change)):
             step.destroy()
             change.destroy()
             return

@@ -8,7 +8,7 @@ from typing import Any
 
 from petsc4py import PETSc
 
-from npde_opt.errors import InputError, SolverError, collective
+from npde_opt.errors import InputError, SolverError
 from npde_opt.optimizers.directions import LBFGS, NewtonCG
 from npde_opt.optimizers.interface import Monitor, Objective, OptimizerState, Result, Settings
 from npde_opt.optimizers.point import Point
@@ -38,7 +38,14 @@ def minimize(
     run = Run(objective, m0, settings, monitor, resume)
     try:
         run.solve()
+        if run.point.failure is not None:
+            raise run.point.failure
         return run.result()
+    except PETSc.Error:
+        failure, run.point.failure = run.point.failure, None
+        if failure is None:
+            raise
+        raise failure from None
     finally:
         run.destroy()
 
@@ -69,13 +76,12 @@ class Run:
         self.history: list[dict[str, Any]] = []
         self.status = self.reason = ""
         self.products = 0
-        self.solver: Solver | None = None
+        self.solver = Solver(self.point, settings, self.direction)
         self._before = {"seconds": self.meta["seconds"], "counters": dict(self.meta["counters"])}
         self._started, self._counted = time.perf_counter(), objective.counters.snapshot()
 
     def solve(self) -> None:
         """Runs TAO until it stops; where the line search fails, again with a simpler direction."""
-        self.solver = Solver(self.point, self.settings, self.direction)
         self.solver.set_bounds()
         self.solver.set_regularization()
         tao = self.solver.tao
@@ -87,7 +93,7 @@ class Run:
                 break
             self.known = True
         if not self.status:
-            self.status, self.reason = self.verdict(tao.getConvergedReason())
+            self.status, self.reason = self.verdict(int(tao.getConvergedReason()))
 
     def retry(self) -> bool:
         """Whether, after a failed line search, there is another direction that could lower the objective."""
@@ -99,16 +105,24 @@ class Run:
         """TAO's convergence test: completes the iteration. None leaves TAO's own verdict."""
         if tao.getConvergedReason() == Reason.DIVERGED_LS_FAILURE:
             return None
-        with collective(self.objective.comm):
+        with self.point.together():
+            if not self.lowered(tao):
+                return Reason.DIVERGED_LS_FAILURE
             self.complete(tao)
         PETSc.garbage_cleanup(self.point.iterate.getComm())
         if not self.status:
             return None
         return Reason.DIVERGED_MAXITS if self.status == "max_iterations" else Reason.CONVERGED_USER
 
+    def lowered(self, tao: PETSc.TAO) -> bool:
+        """Whether the step was one; TAO's loop around types written in Python takes a halted search for one."""
+        if self.solver.type != "python" or tao.getIterationNumber() == 0:
+            return True
+        x = tao.getSolution()
+        return not x.equal(self.point.iterate) and self.point.at(x).value <= self.meta["objective"]
+
     def complete(self, tao: PETSc.TAO) -> None:
         """Accepts TAO's solution: row, monitor, and whether to stop."""
-        assert self.solver is not None
         meta = self.meta
         tao.getSolution().copy(self.point.iterate)
         value = self.point.accepted = self.point.here().value
@@ -138,7 +152,6 @@ class Run:
 
     def row(self, tao: PETSc.TAO) -> dict[str, Any]:
         """One line of the history, with the counts of a resumed run continued."""
-        assert self.solver is not None
         meta, at = self.meta, self.point.here()
         counted = self.objective.counters.snapshot()
         meta["counters"] = {
@@ -205,8 +218,7 @@ class Run:
 
     def destroy(self) -> None:
         """All but the result's m."""
-        if self.solver is not None:
-            self.solver.destroy()
+        self.solver.destroy()
         if self.direction is not None:
             self.direction.release()
         comm = self.point.iterate.getComm()

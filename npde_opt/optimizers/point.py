@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 
 import numpy as np
 from petsc4py import PETSc
 
-from npde_opt.errors import SolverError
+from npde_opt.errors import SolverError, collective
 from npde_opt.optimizers.interface import Objective, ObjectiveAt
 
 
@@ -23,8 +25,27 @@ class Point:
         self.iterate = m.duplicate()
         m.copy(self.iterate)
         self.accepted: float | None = None
+        self.failure: Exception | None = None
         self._m = m.duplicate()
         self._at: ObjectiveAt | None = None
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Around a callback of PETSc's: what a rank raises is raised on all, and kept, for PETSc hides it."""
+        try:
+            if self.failure is not None:
+                raise self.failure
+            with collective(self.objective.comm):
+                yield
+        except Exception as error:
+            self.failure = error
+            raise
+
+    @contextlib.contextmanager
+    def later(self) -> Iterator[None]:
+        """Like `together`, but the next callback raises: inside its matrices TAO cannot be left in good order."""
+        with contextlib.suppress(Exception), self.together():
+            yield
 
     def at(self, m: PETSc.Vec) -> ObjectiveAt:
         """The objective at m, the kept one where m has the same values."""
@@ -74,7 +95,7 @@ class Point:
         if bounds is None:
             return self.objective.gradient_norm(gradient)
         projected = gradient.duplicate()
-        projected.setArray(np.where(self.binding(bounds), 0.0, gradient.getArray(readonly=True)))
+        projected.getArray()[:] = np.where(self.binding(bounds), 0.0, gradient.getArray(readonly=True))
         norm = self.objective.gradient_norm(projected)
         projected.destroy()
         return norm

@@ -12,7 +12,7 @@ import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
-from npde_opt.errors import InputError, collective
+from npde_opt.errors import InputError
 from npde_opt.optimizers.directions import LBFGS, NewtonCG, first_length, step_scale
 from npde_opt.optimizers.interface import METHODS, Settings
 from npde_opt.optimizers.point import Point
@@ -39,7 +39,7 @@ class HessianAction:
         self.inactive: PETSc.IS | None = None
 
     def mult(self, mat: PETSc.Mat, dm: PETSc.Vec, out: PETSc.Vec) -> None:
-        with collective(self.point.objective.comm):
+        with self.point.together():
             self.point.here().hessian(dm, out, self.gauss_newton)
         self.products += 1
 
@@ -62,7 +62,7 @@ class RegularizationInverse:
 
     def apply(self, pc: PETSc.PC, r: PETSc.Vec, out: PETSc.Vec) -> None:
         point, inactive = self.action.point, self.action.inactive
-        with collective(point.objective.comm):
+        with point.together():
             if r.getSize() == point.iterate.getSize() or inactive is None:
                 point.here().precondition(r, out)
                 return
@@ -110,19 +110,21 @@ class InitialHessian:
                 mat.stateIncrease()
 
     def mult(self, mat: PETSc.Mat, dm: PETSc.Vec, out: PETSc.Vec) -> None:
-        with collective(self.point.objective.comm):
+        dm.copy(out)
+        with self.point.later():
             self.point.regularized().regularization_hessian(dm, out)  # type: ignore[attr-defined]
             out.scale(1.0 / (self.scale or 1.0))
 
     def solve(self, mat: PETSc.Mat, r: PETSc.Vec, out: PETSc.Vec) -> None:
-        with collective(self.point.objective.comm):
+        r.copy(out)
+        with self.point.later():
             at = self.point.regularized()
             if self.free is None:
                 at.precondition(r, out)
             else:
-                self._work.setArray(r.getArray(readonly=True) * self.free)
+                self._work.getArray()[:] = r.getArray(readonly=True) * self.free
                 at.precondition(self._work, out)
-                out.setArray(out.getArray(readonly=True) * self.free)
+                out.getArray()[:] *= self.free
             out.scale(self.scale or first_length(at.value, r.dot(out)))
 
     def release(self) -> None:
@@ -178,7 +180,7 @@ class Solver:
                 self.tao.getKSP().setType("preonly")
         elif self.type in KRYLOV:
             ksp = self.tao.getKSP()
-            ksp.setNormType(PETSc.KSP.NormType.NATURAL)
+            ksp.setNormType(PETSc.KSP.NormType.NATURAL)  # type: ignore[arg-type]
             ksp.setTolerances(max_it=self.settings.cg_max)
             ksp.getPC().setType("python")
             ksp.getPC().setPythonContext(RegularizationInverse(self.action))
@@ -201,15 +203,15 @@ class Solver:
         return self.action.products + (self.direction.products if self.direction is not None else 0)
 
     def _objective(self, tao: PETSc.TAO, x: PETSc.Vec) -> float:
-        with collective(self.point.objective.comm):
+        with self.point.together():
             return self.point.finite_value(x)
 
     def _gradient(self, tao: PETSc.TAO, x: PETSc.Vec, g: PETSc.Vec) -> None:
-        with collective(self.point.objective.comm):
+        with self.point.together():
             self.point.gradient(x, g)
 
     def _objective_gradient(self, tao: PETSc.TAO, x: PETSc.Vec, g: PETSc.Vec) -> float:
-        with collective(self.point.objective.comm):
+        with self.point.together():
             value = self.point.finite_value(x)
             self.point.gradient(x, g)
         return value
@@ -237,7 +239,7 @@ def copy_part(whole: PETSc.Vec, where: PETSc.IS, part: PETSc.Vec, into: bool) ->
 def symmetric(m: PETSc.Vec, context: object) -> PETSc.Mat:
     """A symmetric Mat of the size of m whose action is the context's."""
     mat = PETSc.Mat().createPython((m.getSizes(), m.getSizes()), context, comm=m.getComm())
-    mat.setOption(PETSc.Mat.Option.SYMMETRIC, True)
+    mat.setOption(PETSc.Mat.Option.SYMMETRIC, True)  # type: ignore[arg-type]
     mat.setUp()
     return mat
 

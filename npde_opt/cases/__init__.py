@@ -1,0 +1,6 @@
+"""Cases: TOML files that say which equation, grid, data and unknowns a driver works on."""
+
+from npde_opt.cases.case import Case, load_case
+from npde_opt.cases.check import check_main
+
+__all__ = ["Case", "check_main", "load_case"]

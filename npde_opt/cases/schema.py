@@ -1,0 +1,155 @@
+"""Every key of a case file: section, key, type, default, unit and meaning. `document()` prints it as a page."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from npde_opt.errors import InputError
+
+REQUIRED = object()
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key: its TOML types, default (REQUIRED: none), and meaning."""
+
+    types: tuple[type, ...]
+    default: Any
+    meaning: str
+    choices: tuple[str, ...] = ()
+
+
+NUMBER, TEXT, LIST, TABLE = (int, float), (str,), (list,), (dict,)
+FIELD = (int, float, dict)
+
+SECTIONS: dict[str, dict[str, Key]] = {
+    "case": {"title": Key(TEXT, "", "one line for reports"),
+             "length_unit": Key(TEXT, "m", "unit of all lengths, for figures")},
+    "grid": {"shape": Key(LIST, None, "cells along each axis; default: that of `domain`'s file divided by `coarsen`"),
+             "extent": Key(LIST, None, "lengths along each axis; default 1 each, or the domain's"),
+             "origin": Key(LIST, None, "coordinates of the lower corner; default 0"),
+             "edges": Key(LIST, None, "stretched grids: one list of n + 1 edge coordinates an axis, instead of shape "
+                          "and extent"),
+             "coarsen": Key((int,), 1, "cells of the domain's file merged along each axis"),
+             "active": Key(FIELD, None, "a field; cells where it exceeds 0.5 are active. Default: the domain's mask, "
+                           "else all")},
+    "domain": {"mni152": Key(TEXT, None, "'volume' or 'slice': the MNI152 brain in nilearn, 1 mm voxels",
+                             ("volume", "slice")),
+               "slice": Key((int,), 80, "axial voxel index of the slice")},
+    "boundaries": {s: Key((str, dict), "neumann", "a kind (neumann, dirichlet, robin, periodic) or "
+                          "{kind = 'robin', coefficient = NUMBER}") for s in ("x-", "x+", "y-", "y+", "z-", "z+")},
+    "equation": {"D": Key(FIELD, None, "diffusivity or conductivity; leave out where it is unknown"),
+                 "c": Key(FIELD, None, "reaction; leave out for none, or where it is unknown"),
+                 "anisotropy": Key(LIST, None, "names of one coefficient a direction, e.g. ['D_x', 'D_y'], in place of "
+                                   "D; those not unknown are given in `known`"),
+                 "known": Key(TABLE, {}, "fields of the named coefficients that are known"),
+                 "velocity": Key(LIST, None, "constant advection velocity a direction"),
+                 "ground": Key(TABLE, None, "{at = [...], radius = R, conductance = G}: reference potential 0")},
+    "unknown": {"name": Key(TEXT, REQUIRED, "D, c or a name of `anisotropy`"),
+                "transform": Key(TEXT, "log", "what is optimized", ("identity", "log", "bounded")),
+                "bounds": Key(LIST, None, "[lower, upper] of the coefficient"),
+                "initial": Key(FIELD, REQUIRED, "the coefficient to start from"),
+                "regions": Key(TABLE, None, "a field of integers 0, 1, ...: one constant a region"),
+                "truth": Key(FIELD, None, "the true coefficient, for simulated data and the error reported"),
+                "unit": Key(TEXT, "", "for figures")},
+    "experiments": {"boundary": Key(LIST, None, "one table an experiment: side = value"),
+                    "source": Key(FIELD, 0.0, "f in every experiment"),
+                    "wells": Key(LIST, [], "one list an experiment of {at = [...], rate = Q, radius = R}"),
+                    "electrodes": Key(TABLE, None, "{count = N, radius = R, current = I, pattern = 'adjacent' or "
+                                      "'opposite'} on the outline of the active cells of a slice")},
+    "observations": {"points": Key((list, dict), None, "coordinates [[x, y], ...], or a field file with key"),
+                     "random": Key((int,), None, "this many points drawn uniformly over the active cells (seed)"),
+                     "at_electrodes": Key((bool,), False, "mean over every electrode"),
+                     "data": Key(TABLE, None, "{file, key}: measured values; default: simulated from `truth`"),
+                     "sigma": Key(NUMBER, None, "standard deviation of a datum; default: noise * rms(data)"),
+                     "noise": Key(NUMBER, 0.01, "relative noise of simulated data"),
+                     "refine": Key((int,), 2, "simulated data are made on a grid this many times finer"),
+                     "unit": Key(TEXT, "", "for figures")},
+    "misfit": {"kind": Key(TEXT, "least-squares", "noise model", ("least-squares", "huber", "student-t")),
+               "threshold": Key(NUMBER, 1.345, "Huber: standard deviations up to which it is quadratic"),
+               "nu": Key(NUMBER, 4.0, "Student-t: degrees of freedom")},
+    "regularization": {"unknown": Key(TEXT, None, "which unknown; default: the first field"),
+                       "kind": Key(TEXT, "gradient", "regularizer", ("gradient", "bilaplacian", "total-variation")),
+                       "weight": Key((int, float, str), 1.0, "a number, or 'discrepancy': the largest weight, in factors "
+                                     "of 4, whose misfit reaches the noise; or 'l-curve'"),
+                       "reference": Key(FIELD, None, "coefficient towards which it pulls; default: `initial`"),
+                       "gamma": Key(NUMBER, None, "bilaplacian: of the Laplacian"),
+                       "delta": Key(NUMBER, None, "bilaplacian: of the field"),
+                       "correlation_length": Key(NUMBER, None, "bilaplacian: instead of gamma and delta, with variance"),
+                       "variance": Key(NUMBER, None, "bilaplacian: prior variance of a cell's parameter"),
+                       "directions": Key(LIST, None, "factors a direction"),
+                       "cell_weights": Key(FIELD, None, "factor a cell (gradient, total-variation)"),
+                       "epsilon": Key(NUMBER, None, "total-variation: slope below which it is quadratic")},
+    "optimizer": {"method": Key(TEXT, "gauss-newton", "see --optimizer"),
+                  "max_iterations": Key((int,), 50, "a level"),
+                  "gradient_rtol": Key(NUMBER, 1e-6, "stop at this times the initial gradient norm"),
+                  "levels": Key((int,), None, "grids of nested iteration; default: as many as the grid coarsens into")},
+}
+LISTS = ("unknown", "regularization")
+FIELD_KEYS = {"file", "key", "value", "expression", "mni152", "lognormal", "clip", "scale"}
+
+
+def validate(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The case with defaults filled in. Raises InputError naming the first key that is wrong."""
+    _known("case file section", raw, SECTIONS)
+    out: dict[str, Any] = {}
+    for section, keys in SECTIONS.items():
+        given = raw.get(section, [] if section in LISTS else {})
+        if section in LISTS:
+            tables = given if isinstance(given, list) else [given]
+            out[section] = [_table(f"{section}[{i}]", t, keys) for i, t in enumerate(tables)]
+        else:
+            out[section] = _table(section, given, keys)
+    if not out["unknown"]:
+        raise InputError("unknown", "nothing", "at least one [[unknown]] table")
+    return out
+
+
+def _known(where: str, given: Mapping[str, Any], allowed: Mapping[str, Any]) -> None:
+    for key in given:
+        if key not in allowed:
+            near = difflib.get_close_matches(key, allowed, 1)
+            raise InputError(f"{where} '{key}'", "an unknown key", ", ".join(allowed)
+                             + (f" (did you mean '{near[0]}'?)" if near else ""))
+
+
+def _table(where: str, given: Any, keys: Mapping[str, Key]) -> dict[str, Any]:
+    if not isinstance(given, dict):
+        raise InputError(where, repr(given), "a table")
+    _known(f"{where}: key", given, keys)
+    out = {}
+    for name, key in keys.items():
+        value = given.get(name, key.default)
+        if value is REQUIRED:
+            raise InputError(f"{where}.{name}", "nothing", f"a value: {key.meaning}")
+        if name in given and (not isinstance(value, key.types) or (isinstance(value, bool) and bool not in key.types)):
+            raise InputError(f"{where}.{name}", repr(value), " or ".join(t.__name__ for t in key.types))
+        if name in given and key.choices and value not in key.choices:
+            raise InputError(f"{where}.{name}", repr(value), ", ".join(key.choices))
+        if isinstance(value, dict) and key.types == FIELD:
+            _known(f"{where}.{name}: key", value, dict.fromkeys(FIELD_KEYS))
+        out[name] = value
+    return out
+
+
+def document() -> str:
+    """The format of a case as a Markdown page."""
+    lines = ["# The format of a case", "", "A case is a TOML file. A *field* is a number, or one of "
+             "`{file = 'K.npy', key = '...'}` (.npy, .npz, .nii, .nii.gz, .vti, .vtr, .vtk, .mat, GRDECL; resampled by "
+             "volume to the grid), `{expression = 'exp(x)*y'}` (numpy functions of x, y, z), "
+             "`{mni152 = {grey = 0.33, white = 0.14, csf = 1.79}}`, `{lognormal = {contrast = 1000, seed = 0}}`; "
+             "`clip = [lo, hi]` and `scale = s` apply after reading. Relative files are looked for beside the "
+             "case, then in `--data`.", ""]
+    for section, keys in SECTIONS.items():
+        lines += [f"## [{section}]" if section not in LISTS else f"## [[{section}]]", "",
+                  "| key | type | default | meaning |", "|---|---|---|---|"]
+        for name, key in keys.items():
+            kinds = "field" if key.types == FIELD else "/".join(t.__name__ for t in key.types)
+            default = "required" if key.default is REQUIRED else "" if key.default is None else f"`{key.default!r}`"
+            choices = f" ({', '.join(key.choices)})" if key.choices else ""
+            lines.append(f"| `{name}` | {kinds} | {default} | {key.meaning}{choices} |")
+        lines.append("")
+    return "\n".join(lines)
