@@ -62,15 +62,20 @@ class Quadratic:
     def inverse(self, r: PETSc.Vec, out: PETSc.Vec) -> None:
         raise TypeError("a subclass gives the inverse")
 
-    def value(self, p: PETSc.Vec) -> float:
+    def _subtract_reference(self, p: PETSc.Vec) -> None:
+        """work = p - q, 0 in inactive cells."""
         p.copy(self.work)
         self.work.axpy(-1, self.reference)
+        if self.grid.active_global is not None:
+            self.grid.view(self.work)[~self.grid.active] = 0
+
+    def value(self, p: PETSc.Vec) -> float:
+        self._subtract_reference(p)
         self.product(self.work, self.other)
         return 0.5 * self.alpha * self.work.dot(self.other)
 
     def gradient(self, p: PETSc.Vec, out: PETSc.Vec) -> None:
-        p.copy(self.work)
-        self.work.axpy(-1, self.reference)
+        self._subtract_reference(p)
         self.product(self.work, out)
         out.scale(self.alpha)
 

@@ -1,0 +1,258 @@
+"""Exact derivatives: Taylor remainders and dot products for every transform, coefficient, misfit and regularizer."""
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+from petsc4py import PETSc
+
+from npde_opt.ensemble import Ensemble
+from npde_opt.forward import Experiment, SteadyState
+from npde_opt.grids import Boundary, Grid
+from npde_opt.misfits import MISFITS, LeastSquares
+from npde_opt.objective import Objective
+from npde_opt.operators import interpolation
+from npde_opt.parameters import ParameterSpace, Unknown
+from npde_opt.regularizers import REGULARIZERS
+from npde_opt.terms import Advection, Diffusion, Reaction
+from npde_opt.verify import dot_product_test, taylor_test
+
+SHAPE = (12, 10)
+REGIONS = (np.add.outer(np.arange(12) // 4, 3 * (np.arange(10) // 5)) * 7) % 6
+POINTS = np.random.default_rng(5).random((30, 2)) * [1.2, 1.0]
+VALUES = ({"x-": 1.0, "y+": 2.0, "x+": 0.5}, {"x-": -1.0, "y+": 0.3, "y-": 0.7})
+SIDES = {"x-": "dirichlet", "x+": Boundary("robin", 2.0), "y+": "dirichlet"}
+
+
+@pytest.fixture(autouse=True)
+def tight():
+    options = PETSc.Options()
+    options["state_ksp_rtol"] = "1e-13"
+    yield
+    options.delValue("state_ksp_rtol")
+
+
+def make(unknowns=("D",), transform="log", regions=False, names="D", misfit="least-squares", regularizer=None,
+         active=None, shape=SHAPE, sides=SIDES, fixed=None, advection=False, ensemble=None, comm=MPI.COMM_WORLD,
+         **extra):
+    """An objective with two experiments, a point m and a direction dm (the same on any number of ranks)."""
+    edges = [1.2 * np.linspace(0, 1, shape[0] + 1) ** 1.2, np.linspace(0, 1, shape[1] + 1)]
+    grid = Grid(shape, edges=edges, boundaries=sides, active=active, comm=ensemble.space if ensemble else comm)
+    bounds = (0.1, 9.0) if transform == "bounded" else (None, None)
+    regions = np.resize(REGIONS, shape) if regions else None
+    space = ParameterSpace(grid, [Unknown(u, transform, bounds, regions, fixed) for u in unknowns])
+    terms = [Diffusion(grid, names), Reaction(grid, "c")] + ([Advection(grid, (2.0, -1.0))] if advection else [])
+    all_names = {names} if isinstance(names, str) else set(names)
+    known = {n: 1.3 for n in all_names | {"c"} if n not in unknowns}
+    points = POINTS
+    if active is not None:
+        cells = [np.searchsorted(e, p, side="right") - 1 for e, p in zip(edges, POINTS.T, strict=True)]
+        points = POINTS[active[tuple(cells)]]
+    B = interpolation(grid, points)
+    own = ensemble.own(2) if ensemble else range(2)
+    sources = [(1.0 + e) * np.sin(3 * (e + 1) * grid.coordinates()[0]) * grid.volume for e in range(2)]
+    forward = SteadyState(space, terms, known, [Experiment(sources[e], VALUES[e]) for e in own], B)
+    y = [np.random.default_rng(e).standard_normal(len(points)) for e in range(2)]
+    y[0][3] = np.nan
+    layout = B.createVecLeft()
+    misfits = [MISFITS[misfit](y[e], 0.2 + 0.1 * e, layout) for e in own]
+    regularizers = {} if regularizer is None else {unknowns[0]: REGULARIZERS[regularizer](grid, 0.7, **extra)}
+    objective = Objective(forward, misfits, regularizers, ensemble)
+    return objective, vector(space, 1, 0.7), vector(space, 2, 0.4)
+
+
+def vector(space, seed, mean):
+    """Smooth random values at all unknowns, positive enough for the identity transform."""
+    vec = space.create_vec()
+    for i, u in enumerate(space.unknowns):
+        rng = np.random.default_rng(10 * seed + i)
+        if u.regions is None:
+            values = mean + 0.3 * (seed * rng.random(space.grid.shape) - 0.5)
+            space.field(vec, u.name)[...] = values[space.grid.local_slice]
+        elif space.comm.rank == 0:
+            at = space.offset(u.name)
+            vec.getArray()[at: at + u.count] = mean + 0.3 * (rng.random(u.count) - 0.5)
+    return vec
+
+
+def data(objective, lin):
+    out = []
+    for e, predicted in enumerate(lin.data):
+        vec = predicted.duplicate()
+        values = np.random.default_rng(100 + e).standard_normal(predicted.getSize())
+        vec.setArray(values[slice(*vec.getOwnershipRange())])
+        out.append(vec)
+    return out
+
+
+def check(objective, m, dm, second=2.8):
+    orders = taylor_test(objective, m, dm)
+    assert 1.8 < orders.first < 2.2, orders
+    assert second < orders.second < 3.5 or orders.second == np.inf, orders
+    assert 1.9 < orders.gradient < 2.5 or orders.gradient == np.inf, orders
+    lin = objective.forward.linearize(m)
+    assert dot_product_test(lin, dm, data(objective, lin)) <= 1e-10
+    lin.destroy()
+    objective.destroy()
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize("regions", [False, True])
+@pytest.mark.parametrize("transform", ["identity", "log", "bounded"])
+def test_transforms_of_fields_and_regions(transform, regions):
+    check(*make(transform=transform, regions=regions))
+
+
+@pytest.mark.parallel([1, 2])
+@pytest.mark.parametrize("regions", [False, True])
+@pytest.mark.parametrize("unknowns, names", [(("Dx", "Dy"), ("Dx", "Dy")), (("Dy",), ("Dx", "Dy")), (("c",), "D"),
+                                             (("D", "c"), "D"), (("c", "Dx", "Dy"), ("Dx", "Dy"))])
+def test_coefficients(unknowns, names, regions):
+    check(*make(unknowns, names=names, regions=regions))
+
+
+@pytest.mark.parametrize("transform", ["identity", "bounded"])
+def test_two_coefficients_with_other_transforms(transform):
+    check(*make(("D", "c"), transform))
+
+
+@pytest.mark.parallel([1, 2])
+@pytest.mark.parametrize("misfit", list(MISFITS))
+def test_misfits(misfit):
+    check(*make(misfit=misfit))
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize("regularizer", list(REGULARIZERS))
+@pytest.mark.parametrize("active", [False, True])
+def test_regularizers(regularizer, active):
+    mask = np.random.default_rng(8).random(SHAPE) > 0.15 if active else None
+    extra = {"gamma": 0.1, "delta": 0.5} if regularizer == "bilaplacian" else {}
+    if regularizer == "total-variation":
+        extra["epsilon"] = 1.0
+    check(*make(regularizer=regularizer, active=mask, **extra))
+
+
+@pytest.mark.parallel([1, 2])
+@pytest.mark.parametrize("regularizer", list(REGULARIZERS))
+def test_regularizers_alone(regularizer):
+    """Value, gradient and Hessian of R, with a reference and inverse by `precondition`."""
+    grid = Grid(SHAPE, boundaries={"x-": "periodic", "x+": "periodic"})
+    extra = {"gamma": 0.1, "delta": 0.5} if regularizer == "bilaplacian" else {}
+    R = REGULARIZERS[regularizer](grid, 0.7, reference=grid.standard_normal(9), **extra)
+    p, q, dq = (grid.standard_normal(s) for s in (1, 2, 3))
+    g, g1, h, h2 = (grid.create_scalar() for _ in range(4))
+    R.gradient(p, g)
+    e = 1e-6
+    plus, minus = p.copy(), p.copy()
+    plus.axpy(e, q)
+    minus.axpy(-e, q)
+    assert (R.value(plus) - R.value(minus)) / (2 * e) == pytest.approx(g.dot(q), rel=1e-6)
+    R.hessian(p, q, h)
+    R.gradient(plus, g)
+    R.gradient(minus, g1)
+    g.axpy(-1, g1)
+    g.scale(1 / (2 * e))
+    g.axpy(-1, h)
+    assert g.norm() < 1e-4 * h.norm()
+    R.hessian(p, dq, h2)
+    assert h.dot(dq) == pytest.approx(h2.dot(q), rel=1e-10)
+    if regularizer != "total-variation":
+        R.precondition(p, h, g)
+        g.axpy(-1, q)
+        if regularizer == "gradient":
+            assert g.norm() < 1e-2 * q.norm()
+        else:
+            assert g.norm() < 1e-4 * q.norm()
+    R.destroy()
+
+
+@pytest.mark.parallel([1, 2])
+def test_masks_fixed_cells_periodic_sides_and_multigrid():
+    active = np.random.default_rng(4).random((24, 22)) > 0.1
+    fixed = np.full((24, 22), np.nan)
+    fixed[3:8, 2:9] = 1.7
+    check(*make(active=active, shape=(24, 22), fixed=fixed,
+                sides={"x-": "dirichlet", "x+": "dirichlet", "y-": "periodic", "y+": "periodic"}))
+
+
+@pytest.mark.parallel([1, 2])
+def test_advection():
+    check(*make(("D", "c"), advection=True))
+
+
+def test_a_wrong_gradient_hessian_or_adjoint_is_seen():
+    objective, m, dm = make()
+    original = objective.linearize
+
+    class Wrong:
+        def __init__(self, at, gradient, hessian):
+            self.at, self.factors = at, (gradient, hessian)
+            self.value, self.destroy = at.value, at.destroy
+
+        def gradient(self):
+            return self.at.gradient() * self.factors[0]
+
+        def hessian(self, dm, out):
+            self.at.hessian(dm, out)
+            out.scale(self.factors[1])
+
+    objective.linearize = lambda x: Wrong(original(x), 1.01, 1)
+    assert taylor_test(objective, m, dm).first < 1.5
+    objective.linearize = lambda x: Wrong(original(x), 1, 1.05)
+    orders = taylor_test(objective, m, dm)
+    assert orders.first > 1.9 and orders.second < 2.5 and orders.gradient < 1.5
+    lin = objective.forward.linearize(m)
+    good = lin.apply_adjoint
+    lin.apply_adjoint = lambda d: good(d) * 1.001
+    assert dot_product_test(lin, dm, data(objective, lin)) > 1e-4
+
+
+def test_the_tests_leave_what_they_test_as_it_was():
+    objective, m, dm = make(regularizer="gradient")
+    at = objective.linearize(m)
+    value, gradient, h, again = at.value, at.gradient().copy(), objective.create_vec(), objective.create_vec()
+    at.hessian(dm, h)
+    before, arrays = objective.counters.snapshot(), (m.getArray().copy(), dm.getArray().copy())
+    taylor_test(objective, m, dm)
+    dot_product_test(at.linearization, dm, data(objective, at.linearization))
+    assert objective.counters.snapshot() == before
+    np.testing.assert_array_equal(m.getArray(), arrays[0])
+    np.testing.assert_array_equal(dm.getArray(), arrays[1])
+    at.hessian(dm, again)
+    assert at.value == value and (at.gradient() - gradient).norm() == 0
+    assert (again - h).norm() <= 1e-12 * h.norm()
+
+
+@pytest.mark.parallel([2, 4])
+def test_ensemble_of_two_groups_is_the_whole():
+    comm = MPI.COMM_WORLD
+    ensemble = Ensemble.split(comm, 2, 2)
+    results = []
+    for objective, m, dm in (make(regularizer="gradient", ensemble=ensemble), make(regularizer="gradient")):
+        at, h = objective.linearize(m), objective.create_vec()
+        at.hessian(dm, h)
+        space = objective.space
+        fields = [space.grid.gather(space.field_vec(v, "D")) for v in (at.gradient(), h)]
+        at.hessian(dm, h, gauss_newton=True)
+        fields.append(space.grid.gather(space.field_vec(h, "D")))
+        results.append((at.value, at.misfit, at.chi_squared(), objective.data_count, fields))
+    (*split, a), (*whole, b) = results
+    assert split == pytest.approx(whole, rel=1e-10)
+    for x, y in zip(a, b, strict=True):
+        assert np.abs(y).max() > 1e-3
+        np.testing.assert_allclose(x, y, rtol=1e-9, atol=1e-11 * np.abs(y).max())
+    assert len(set(comm.allgather(a[0].tobytes()))) == 1
+
+
+@pytest.mark.parallel(2)
+def test_taylor_of_an_ensemble():
+    objective, m, dm = make(ensemble=Ensemble.split(MPI.COMM_WORLD, 2, 2))
+    orders = taylor_test(objective, m, dm)
+    assert 1.9 < orders.first < 2.2 and 2.8 < orders.second < 3.5
+
+
+def test_least_squares_value_is_the_formula():
+    layout = PETSc.Vec().createSeq(3, comm=MPI.COMM_SELF)
+    d = PETSc.Vec().createWithArray(np.array([1.0, 2.0, 4.0]), comm=MPI.COMM_SELF)
+    misfit = LeastSquares(np.array([0.0, np.nan, 1.0]), np.array([1.0, 1.0, 2.0]), layout)
+    assert misfit.value(d) == pytest.approx(0.5 * (1 + 1.5**2)) and misfit.count == 2
