@@ -42,12 +42,15 @@ class Monitor:
         checkpoint_seconds: least time between checkpoints; 0 writes one an iteration, None none.
         stream: where rank 0 prints, None nowhere. A terminal gets a live table, anything else plain lines.
         live: True or False overrides that choice.
+        world: ranks that stop together, where `comm` is one group of an ensemble.
     """
 
     def __init__(self, comm: MPI.Intracomm = MPI.COMM_WORLD, out: RunDirectory | None = None, *,
                  space: Space | None = None, case: str | None = None, misfit_target: float | None = None,
-                 checkpoint_seconds: float | None = 0.0, stream: TextIO | None = sys.stdout, live: bool | None = None):
+                 checkpoint_seconds: float | None = 0.0, stream: TextIO | None = sys.stdout, live: bool | None = None,
+                 world: MPI.Intracomm | None = None):
         self.comm, self.out, self.space, self.case = comm, out, space, case
+        self.world = world or comm
         self.misfit_target, self.checkpoint_seconds = misfit_target, checkpoint_seconds
         self.rows = 0
         self._repeated: tuple[Any, Any] | None = None
@@ -118,7 +121,7 @@ class Monitor:
         due = self.comm.rank == 0 and self.checkpoint_seconds is not None \
             and time.monotonic() - self._saved >= self.checkpoint_seconds
         mine, agreed = np.array([self._signal, due], dtype="i4"), np.empty(2, "i4")
-        self.comm.Allreduce(mine, agreed, op=MPI.MAX)
+        self.world.Allreduce(mine, agreed, op=MPI.MAX)
         return int(agreed[0]), bool(agreed[1])
 
     def _save(self, number: int, place: tuple[Any, Any], state: State) -> str:

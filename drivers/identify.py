@@ -1,0 +1,232 @@
+"""Identifies the parameters of the equation that a case describes.
+
+    mpirun -n 4 python drivers/identify.py --case meshes/brain_slice.toml --out results/brain -state_ksp_rtol 1e-8
+
+Two dashes are this driver's options, one dash goes to PETSc (prefixes state_, reg_, tao_).
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+
+import petsc4py
+
+
+def read_options() -> argparse.Namespace:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+                                allow_abbrev=False)
+    p.add_argument("--case", required=True, help="TOML file (format: python -m npde_opt check --format)")
+    p.add_argument("--out", required=True, help="folder for summary.json, history.csv, VTK, figures, checkpoints")
+    p.add_argument("--resume", action="store_true", help="continue the run in --out from its last completed iteration")
+    p.add_argument("--overwrite", action="store_true", help="remove an earlier run in --out")
+    p.add_argument("--levels", type=int, help="grids of nested iteration; 1 switches it off")
+    p.add_argument("--grid", type=int, nargs="+", metavar="N", help="cells along each axis")
+    p.add_argument("--optimizer", help="newton, gauss-newton, lbfgs, bounded-lbfgs, bqnkls, bntr, ncg")
+    p.add_argument("--experiment-groups", type=int, default=1, help="groups of ranks that share the experiments")
+    p.add_argument("--seed", type=int, default=0, help="of noise and random points")
+    p.add_argument("--data", default=os.environ.get("NPDE_DATA"), help="folder with the case's data (or NPDE_DATA)")
+    p.add_argument("--plot", action="store_true", help="write PNG figures")
+    p.add_argument("--verify", action="store_true", help="Taylor and dot-product tests of this case, then stop")
+    options, rest = p.parse_known_args()
+    wrong = [a for a in rest if a.startswith("--")]
+    if wrong:
+        p.error(f"unknown option {wrong[0]}; see --help (PETSc's options have one dash)")
+    if options.levels is not None and options.levels < 1:
+        p.error(f"--levels {options.levels}: at least 1")
+    options.petsc = rest
+    return options
+
+
+if __name__ == "__main__":
+    OPTIONS = read_options()
+    petsc4py.init([sys.argv[0], *OPTIONS.petsc])
+
+import numpy as np  # noqa: E402
+from mpi4py import MPI  # noqa: E402
+
+from npde_opt import errors, nested, verify, weights  # noqa: E402
+from npde_opt.cases import Case, load_case  # noqa: E402
+from npde_opt.ensemble import Ensemble  # noqa: E402
+from npde_opt.io import figures  # noqa: E402
+from npde_opt.io.checkpoint import find_checkpoint  # noqa: E402
+from npde_opt.io.results import RunDirectory, Seconds, Summary, peak_memory_mb  # noqa: E402
+from npde_opt.io.vtk import write_vtk  # noqa: E402
+from npde_opt.monitor import Monitor  # noqa: E402
+from npde_opt.optimizers import OptimizerState  # noqa: E402
+from npde_opt.stages import stage  # noqa: E402
+
+WORLD = MPI.COMM_WORLD
+
+
+def main() -> int:
+    options, begin = OPTIONS, time.monotonic()
+    case = load_case(options.case, WORLD, cells=options.grid, data=options.data, seed=options.seed)
+    settings = case.settings(options.optimizer)
+    levels = options.levels or case.table["optimizer"]["levels"]
+    ensemble = Ensemble.split(WORLD, options.experiment_groups, case.experiment_count)
+    leader, comm = ensemble.across.rank == 0, ensemble.space
+    mode = "resume" if options.resume else "overwrite" if options.overwrite else "new"
+    out = None
+    with errors.collective(WORLD):
+        if leader and not options.verify:
+            out = RunDirectory(options.out, comm, mode)
+    grid = case.grid(comm)
+    case.prepare(ensemble)
+    if options.verify:
+        return verify_case(case, grid, ensemble)
+    monitor = Monitor(comm, out, case=case.hash, stream=sys.stdout if WORLD.rank == 0 else None, world=WORLD)
+    with monitor:
+        monitor.say(f"{case.table['case']['title'] or case.name}: {' x '.join(map(str, grid.shape))} cells, "
+                    f"{grid.active_size:,} active, {case.experiment_count} experiments, {WORLD.size} ranks in "
+                    f"{ensemble.groups} group{'s' if ensemble.groups > 1 else ''}")
+        choose_weight(case, grid, ensemble, settings, levels, out, monitor, options.resume)
+        resume = find_resume(case, comm, out, monitor, ensemble) if options.resume else None
+        ready = time.monotonic()
+        found = nested.identify(grid, lambda g: case.build(g, ensemble), settings, levels, monitor, resume)
+        solved = time.monotonic()
+        metrics = report(case, found, ensemble, out, options.plot and leader)
+        result, counts = found.result, found.result.counters
+        summary = Summary(
+            driver="identify", case=str(options.case), ranks=WORLD.size, grid=grid.shape, unknowns=grid.active_size,
+            parameters=found.objective.space.size, status=result.status, iterations=result.iterations,
+            objective=result.objective, objective_initial=result.objective_initial, gradient_norm=result.gradient_norm,
+            gradient_norm_initial=result.gradient_norm_initial,
+            forward_solves=int(ensemble.sum(counts["forward_solves"])),
+            adjoint_solves=int(ensemble.sum(counts["adjoint_solves"])),
+            krylov_iterations_mean=found.krylov_iterations / max(found.total_solves, 1),
+            seconds=Seconds(ready - begin, solved - ready, time.monotonic() - begin),
+            peak_memory_mb=peak_memory_mb(WORLD), metrics=metrics | {"reason": result.reason})
+        monitor.finish(summary)
+    return 0
+
+
+def choose_weight(case: Case, grid, ensemble, settings, levels, out, monitor, resumed: bool) -> None:
+    """Sets the regularization weight where the case asks for the discrepancy principle or an L-curve."""
+    rules = [r["weight"] for r in case.table["regularization"] if isinstance(r["weight"], str)]
+    if not rules:
+        return
+    stored = out.file("weight.json") if out is not None else None
+    text = stored.read_text() if stored is not None and resumed and stored.is_file() and WORLD.rank == 0 else None
+    text = WORLD.bcast(text, root=0)
+    if text:
+        case.weight_override = json.loads(text)["weight"]
+        return
+    hierarchy = nested.grids(grid, levels)
+    coarse = hierarchy[max(len(hierarchy) - 2, 0)]
+
+    def build(weight: float):
+        case.weight_override = weight
+        return case.build(coarse, ensemble)
+
+    monitor.say(f"regularization weight by {rules[0]} on {' x '.join(map(str, coarse.shape))} cells")
+    choice = weights.choose(build, rules[0], settings, monitor.say)
+    case.weight_override = choice.weight
+    monitor.say(f"chosen weight {choice.weight:.3e}" + ("" if choice.reached else
+                " (the misfit does not reach the noise on this grid; a smaller weight no longer helps)"))
+    if stored is not None and WORLD.rank == 0:
+        stored.write_text(json.dumps({"weight": choice.weight, "method": choice.method, "reached": choice.reached,
+                                      "weights": choice.weights, "misfits": choice.misfits,
+                                      "regularizations": choice.regularizations, "chi_squared": choice.chi_squared}))
+
+
+def find_resume(case: Case, comm, out, monitor, ensemble):
+    """(level, state for its objective, counts) of the last checkpoint, or None where the run wrote none."""
+    found = None
+    with errors.collective(WORLD):
+        if ensemble.groups > 1:
+            raise errors.InputError("--resume", f"{ensemble.groups} experiment groups", "--experiment-groups 1")
+        found = find_checkpoint(out.path, comm, case.hash)
+    if found is None:
+        return None
+    rows = out.history() if comm.rank == 0 else None
+    reference = comm.bcast(rows[0]["gradient_norm"] if rows else None, root=0)
+    monitor.resume(found)
+    monitor.say(f"resuming after iteration {found.extra['iteration']} on level {found.extra['level']}")
+    return (int(found.extra["level"]), lambda objective: OptimizerState(found.load(objective.space, comm), dict(found.state)),
+            {"reference": reference})
+
+
+def verify_case(case: Case, grid, ensemble) -> int:
+    """Taylor and dot-product tests at the starting point, in a random smooth direction."""
+    rules = [r for r in case.table["regularization"] if isinstance(r["weight"], str)]
+    case.weight_override = 1.0 if rules else None
+    objective, m = case.build(grid, ensemble)
+    dm = objective.create_vec()
+    noise = grid.standard_normal(1)
+    for u in objective.space.unknowns:
+        if u.regions is None:
+            objective.space.field(dm, u.name)[...] = grid.view(noise) * objective.space.free(u.name)
+        elif grid.comm.rank == 0:
+            objective.space.create_vec()
+            dm.getArray()[objective.space.offset(u.name):][: u.count] = 1.0
+    first, second = verify.taylor_test(objective, m, dm)
+    if WORLD.rank == 0:
+        print(f"Taylor remainders: order {first:.2f} with the gradient (2 expected), {second:.2f} with the Hessian "
+              "(3 expected)", flush=True)
+    return 0 if first > 1.8 and second > 2.7 else 1
+
+
+def report(case: Case, found: nested.Identification, ensemble, out, plot: bool) -> dict:
+    """Writes fields, figures; returns metrics."""
+    objective, m = found.objective, found.result.m
+    space, grid = objective.space, objective.space.grid
+    at = objective.linearize(m)
+    metrics = {"chi_squared": at.chi_squared(), "finest_grid_solves": found.finest_solves,
+               "total_solves": found.total_solves, "misfit": at.misfit, "regularization": at.regularization}
+    if case.weight_override is not None:
+        metrics["regularization_weight"] = case.weight_override
+    values, fields = space.at(m).coefficients(), {}
+    for u, table in zip(space.unknowns, case.table["unknown"], strict=True):
+        fields[u.name] = values[u.name]
+        if table["truth"] is not None:
+            true = case.field(f"unknown.{u.name}.truth", table["truth"], grid)
+            fields[f"{u.name}_true"] = np.where(grid.active, true, 1.0)
+            on = grid.active
+            parts = (u.inverse(values[u.name][on]), u.inverse(true[on]), u.inverse(
+                np.broadcast_to(case.field("initial", table["initial"], grid), grid.local_shape)[on]))
+            sums = grid.comm.allreduce(np.array([((parts[0] - parts[1])**2).sum(), ((parts[2] - parts[1])**2).sum()]))
+            metrics[f"relative_error_{u.name}"] = float(np.sqrt(sums[0] / max(sums[1], 1e-300)))
+    predicted = [np.concatenate(grid.comm.allgather(np.array(d.getArray()))) for d in at.linearization.data]
+    with stage("io"):
+        if out is not None:
+            state = {"u": at.linearization.states[0][(slice(1, -1),) * grid.dim]} if at.linearization.states else {}
+            write_vtk(out.file("parameters.vti"), grid, {**fields, **state, "active": grid.active.astype(float)})
+        if plot and out is not None:
+            whole = {name: gathered(grid, f) for name, f in fields.items()}
+            if grid.comm.rank == 0:
+                draw(case, grid, whole, predicted, ensemble, out)
+    at.destroy()
+    return metrics
+
+
+def gathered(grid, values: np.ndarray):
+    vec = grid.create_scalar()
+    grid.view(vec)[...] = values
+    out = grid.to_natural(vec)
+    vec.destroy()
+    return out
+
+
+def draw(case: Case, grid, fields, predicted, ensemble, out) -> None:
+    """PNG figures: fields, data fit, convergence, choice of the weight."""
+    active = None if grid.active_global is None else grid.active_global
+    unit = case.table["case"]["length_unit"]
+    for table in case.table["unknown"]:
+        name = table["name"]
+        figures.plot_fields(out.file(f"{name}.png"), grid.edges, fields[name], fields.get(f"{name}_true"), name=name,
+                            unit=table["unit"], length_unit=unit, active=active, points=case.points(),
+                            log=bool((fields[name] > 0).all()))
+    own = list(ensemble.own(case.experiment_count))
+    figures.plot_data_fit(out.file("data_fit.png"), case.observed[own].ravel(), np.concatenate(predicted), case.sigma,
+                          unit=case.table["observations"]["unit"])
+    figures.plot_convergence(out.file("convergence.png"), out.history())
+    if out.file("weight.json").is_file():
+        w = json.loads(out.file("weight.json").read_text())
+        figures.plot_weights(out.file("weight.png"), w["weights"], w["misfits"], w["regularizations"], w["weight"],
+                             target=case.observed.size / 2 if w["method"] == "discrepancy" else None, method=w["method"])
+
+
+if __name__ == "__main__":
+    errors.run(main, WORLD)
