@@ -188,15 +188,18 @@ class Case:
         return terms, known
 
     def patch(self, grid: Grid, at: np.ndarray, radius: float) -> np.ndarray:
-        """Global array of weights with sum 1: the active cells within `radius`, by volume, or the cell that holds
-        the point. Raises InputError where that is outside the domain."""
+        """Global array of weights with sum 1: a bump (1 - (r / radius)^2)^2 over the active cells within `radius`, by
+        volume, or the cell that holds the point. Raises InputError where that is outside the domain."""
         distance = sum(along2(c - x, d, grid.dim) for d, (c, x) in enumerate(zip(grid.centers, at, strict=True)))
         on = np.ones(grid.shape, bool) if grid.active_global is None else grid.active_global
         inside = on & (distance <= radius**2)
         if not inside.any():
             check_points(grid, at[None], "electrode, well or ground")
             inside = on & (distance == np.where(on, distance, np.inf).min())
-        weights = inside * grid.outer(grid.widths)
+        bump = (1 - distance / radius**2) ** 2 if radius > 0 else 1.0
+        weights = inside * grid.outer(grid.widths) * bump
+        if not weights.sum() > 0:
+            weights = inside * grid.outer(grid.widths)
         return np.asfortranarray(weights / weights.sum())
 
     def electrodes(self) -> np.ndarray:
@@ -242,9 +245,7 @@ class Case:
         for k in own:
             source = base.copy(order="F")
             if patches:
-                n = len(patches)
-                sink = (k + (1 if e["electrodes"].get("pattern", "opposite") == "adjacent" else n // 2)) % n
-                source += e["electrodes"].get("current", 1.0) * (patches[k] - patches[sink])
+                source += e["electrodes"].get("current", 1.0) * (patches[k] - patches[self._sink(k)])
             for well in e["wells"][k] if k < len(e["wells"]) else []:
                 at = np.asarray(well["at"], float)
                 source += well["rate"] * self.patch(grid, at, well.get("radius", 0.0))[grid.local_slice]
@@ -342,9 +343,23 @@ class Case:
             clean = ensemble.across.bcast(ensemble.across.reduce(clean, root=0), root=0)
         self.sigma = o["sigma"] if o["sigma"] is not None else o["noise"] * float(np.sqrt(np.mean(clean**2)))
         self.observed = clean + self.sigma * np.random.default_rng([self.seed, 2]).standard_normal(clean.shape)
+        self._drop_driven(self.observed)
         lin.destroy()
         forward.destroy()
         m.destroy()
+
+    def _drop_driven(self, observed: np.ndarray) -> None:
+        """Electrodes that carry current are not read (four-terminal measurement): NaN."""
+        e = self.table["experiments"]["electrodes"]
+        if e is None or not self.table["observations"]["at_electrodes"]:
+            return
+        for k in range(len(observed)):
+            observed[k, [k, self._sink(k)]] = np.nan
+
+    def _sink(self, k: int) -> int:
+        e = self.table["experiments"]["electrodes"]
+        n = e["count"]
+        return (k + (1 if e.get("pattern", "opposite") == "adjacent" else n // 2)) % n
 
     def build(self, grid: Grid, ensemble: Ensemble) -> tuple[Objective, PETSc.Vec]:
         """The objective and the starting parameters on a grid. Collective."""
