@@ -10,6 +10,7 @@ from mpi4py import MPI
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid
 from npde_opt.io.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
+from npde_opt.parameters import ParameterSpace, Unknown
 
 SHAPE = (5, 4, 3)
 
@@ -75,6 +76,31 @@ def test_written_on_two_ranks_read_on_three_and_one(tmp_path):
         checkpoint, vectors = load_checkpoint(out, on, space)
         np.testing.assert_array_equal(space.grid.gather(vectors["m"]), values(7))
     assert json.loads((checkpoint.path / "meta.json").read_text().partition("\n")[2])["ranks"] == 2
+    two.Free()
+
+
+@pytest.mark.parallel(3)
+def test_fields_and_constants_of_a_parameter_space_move_to_other_ranks(tmp_path):
+    comm = MPI.COMM_WORLD
+    out = comm.bcast(tmp_path, root=0)
+    regions = np.arange(60).reshape(SHAPE, order="F") % 4
+    active = values(1) > -0.4
+    unknowns = [Unknown("D", "log"), Unknown("c", regions=regions)]
+
+    def filled(on):
+        space = ParameterSpace(Grid(SHAPE, active=active, comm=on), unknowns)
+        field = np.exp(values(3))[space.grid.local_slice]
+        return space, space.from_values({"D": field, "c": np.array([0.5, -1.5, 2.5, 1 / 3])})
+
+    two = comm.Split(0 if comm.rank < 2 else 1, comm.rank)
+    if comm.rank < 2:
+        space, vec = filled(two)
+        save_checkpoint(out, two, space, SimpleNamespace(vectors={"m": vec}, meta={}), 0)
+    comm.Barrier()
+    space, vec = filled(comm)
+    _, vectors = load_checkpoint(out, comm, space)
+    np.testing.assert_array_equal(vectors["m"].getArray(), vec.getArray())
+    np.testing.assert_array_equal(space.constants(vectors["m"], "c"), [0.5, -1.5, 2.5, 1 / 3])
     two.Free()
 
 
