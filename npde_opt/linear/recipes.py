@@ -20,6 +20,11 @@ SMOOTHERS: dict[str, str | None] = {
     "mg_coarse_ksp_type": "preonly", "mg_coarse_pc_type": "redundant",
     "mg_coarse_redundant_pc_factor_shift_type": "nonzero"}
 
+# PETSc has no transpose of SOR for non-symmetric matrices; the same hierarchy solves with A and A^T under Jacobi.
+TRANSPOSABLE: dict[str, str | None] = {
+    f"mg_levels_{up}{key}": value for up in ("", "up_") for key, value in (
+        ("ksp_type", "richardson"), ("ksp_max_it", "2"), ("ksp_richardson_scale", "0.7"), ("pc_type", "jacobi"))}
+
 RECIPES: dict[str, dict[str, str | None]] = {
     "geometric": {"pc_type": "mg", **SMOOTHERS},
     "gamg": {"pc_type": "gamg", "pc_gamg_threshold": "0.0", "pc_gamg_agg_nsmooths": "1", "pc_gamg_reuse_interpolation": "1",
@@ -84,6 +89,8 @@ class LinearSolver:
                 "pc_type": "asm", "pc_asm_overlap": "1", "pc_asm_type": "basic", "sub_ksp_type": "preonly",
                 "sub_pc_type": "python", "sub_pc_python_type": PYAMG}
             return {**krylov, **own}
+        if not self.symmetric:
+            return {**krylov, **RECIPES[self.recipe], **TRANSPOSABLE}
         return {**krylov, **RECIPES[self.recipe]}
 
     def _configure(self, ranks: int) -> None:

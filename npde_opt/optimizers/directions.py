@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from petsc4py import PETSc
 
 from npde_opt.optimizers.conjugate_gradients import steihaug
-from npde_opt.optimizers.interface import ObjectiveAt, Settings
-from npde_opt.optimizers.point import Point
+from npde_opt.optimizers.interface import Settings
+from npde_opt.optimizers.point import Agreed, Point
 
 
 class NewtonCG:
@@ -36,7 +36,7 @@ class NewtonCG:
     def step(self, tao: PETSc.TAO, x: PETSc.Vec, g: PETSc.Vec, s: PETSc.Vec) -> None:
         at = self.point.at(x)
         self._plain, self._next_plain = self._next_plain, False
-        with self.point.together():
+        with self.point.callback():
             if self._plain:
                 at.precondition(g, s)
             else:
@@ -94,12 +94,12 @@ class LBFGS:
     def step(self, tao: PETSc.TAO, x: PETSc.Vec, g: PETSc.Vec, s: PETSc.Vec) -> None:
         x.copy(self._x)
         g.copy(self._g)
-        with self.point.together():
+        with self.point.callback():
             self._two_loops(self.point.at(x), g, s)
         s.scale(-1.0)
         self.slope = g.dot(s)
 
-    def _two_loops(self, at: ObjectiveAt, g: PETSc.Vec, s: PETSc.Vec) -> None:
+    def _two_loops(self, at: Agreed, g: PETSc.Vec, s: PETSc.Vec) -> None:
         q, weights = self._work, []
         g.copy(q)
         for pair in reversed(self.pairs):
@@ -155,7 +155,7 @@ def drop(pair: Pair) -> None:
     pair.change.destroy()
 
 
-def step_scale(at: ObjectiveAt, curvature: float, change: PETSc.Vec, work: PETSc.Vec) -> float:
+def step_scale(at: Agreed, curvature: float, change: PETSc.Vec, work: PETSc.Vec) -> float:
     """s^T y / y^T R^-1 y: how much of R^-1 agrees with the curvature that this step has met."""
     at.precondition(change, work)
     return curvature / change.dot(work)

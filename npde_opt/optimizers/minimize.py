@@ -8,7 +8,7 @@ from typing import Any
 
 from petsc4py import PETSc
 
-from npde_opt.errors import InputError, SolverError
+from npde_opt.errors import InputError, SolverError, collective
 from npde_opt.optimizers.directions import LBFGS, NewtonCG
 from npde_opt.optimizers.interface import Monitor, Objective, OptimizerState, Result, Settings
 from npde_opt.optimizers.point import Point
@@ -93,7 +93,7 @@ class Run:
                 break
             self.known = True
         if not self.status:
-            self.status, self.reason = self.verdict(int(tao.getConvergedReason()))
+            self.status, self.reason = self.verdict(tao.getConvergedReason())
 
     def retry(self) -> bool:
         """Whether, after a failed line search, there is another direction that could lower the objective."""
@@ -105,7 +105,7 @@ class Run:
         """TAO's convergence test: completes the iteration. None leaves TAO's own verdict."""
         if tao.getConvergedReason() == Reason.DIVERGED_LS_FAILURE:
             return None
-        with self.point.together():
+        with self.point.callback():
             if not self.lowered(tao):
                 return Reason.DIVERGED_LS_FAILURE
             self.complete(tao)
@@ -180,14 +180,15 @@ class Run:
             return None
         vectors, memory = self.direction.memory() if self.direction is not None else ({}, {})
         state = OptimizerState({"m": self.point.iterate, **vectors}, {**self.meta, "memory": memory})
-        answer = self.monitor(dict(row), state)
+        with collective(self.objective.comm):
+            answer = self.monitor(dict(row), state)
         if answer is None:
             return None
         if not answer.startswith("stop:"):
             raise InputError("monitor", repr(answer), "None or 'stop:STATUS'")
         return answer.removeprefix("stop:")
 
-    def verdict(self, reason: int) -> tuple[str, str]:
+    def verdict(self, reason: Any) -> tuple[str, str]:
         """Status and explanation of a stop that TAO decided."""
         name, norm = REASONS.get(reason, str(reason)), self.meta["gradient_norm"]
         if reason == Reason.DIVERGED_MAXITS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from collections.abc import Iterator
 
@@ -11,6 +12,51 @@ from petsc4py import PETSc
 
 from npde_opt.errors import SolverError, collective
 from npde_opt.optimizers.interface import Objective, ObjectiveAt
+
+
+class Agreed:
+    """An ObjectiveAt of which every operation raises on all ranks what it raises on any."""
+
+    def __init__(self, objective: Objective, m: PETSc.Vec):
+        self._comm = objective.comm
+        with collective(self._comm):
+            self._at: ObjectiveAt = objective.linearize(m)
+
+    @functools.cached_property
+    def value(self) -> float:
+        with collective(self._comm):
+            return self._at.value
+
+    @property
+    def misfit(self) -> float:
+        return self._at.misfit
+
+    @property
+    def regularization(self) -> float:
+        return self._at.regularization
+
+    def gradient(self) -> PETSc.Vec:
+        with collective(self._comm):
+            return self._at.gradient()
+
+    def hessian(self, dm: PETSc.Vec, out: PETSc.Vec, gauss_newton: bool) -> None:
+        with collective(self._comm):
+            self._at.hessian(dm, out, gauss_newton)
+
+    def precondition(self, r: PETSc.Vec, out: PETSc.Vec) -> None:
+        with collective(self._comm):
+            self._at.precondition(r, out)
+
+    @property
+    def multiplies_regularization(self) -> bool:
+        return hasattr(self._at, "regularization_hessian")
+
+    def regularization_hessian(self, dm: PETSc.Vec, out: PETSc.Vec) -> None:
+        with collective(self._comm):
+            self._at.regularization_hessian(dm, out)  # type: ignore[attr-defined]
+
+    def destroy(self) -> None:
+        self._at.destroy()
 
 
 class Point:
@@ -27,39 +73,38 @@ class Point:
         self.accepted: float | None = None
         self.failure: Exception | None = None
         self._m = m.duplicate()
-        self._at: ObjectiveAt | None = None
+        self._at: Agreed | None = None
 
     @contextlib.contextmanager
-    def together(self) -> Iterator[None]:
-        """Around a callback of PETSc's: what a rank raises is raised on all, and kept, for PETSc hides it."""
+    def callback(self) -> Iterator[None]:
+        """Around a callback of PETSc's: keeps what it raises, because PETSc raises something else."""
         try:
             if self.failure is not None:
                 raise self.failure
-            with collective(self.objective.comm):
-                yield
+            yield
         except Exception as error:
             self.failure = error
             raise
 
     @contextlib.contextmanager
     def later(self) -> Iterator[None]:
-        """Like `together`, but the next callback raises: inside its matrices TAO cannot be left in good order."""
-        with contextlib.suppress(Exception), self.together():
+        """Like `callback`, but the next callback raises: inside its matrices TAO cannot be left in good order."""
+        with contextlib.suppress(Exception), self.callback():
             yield
 
-    def at(self, m: PETSc.Vec) -> ObjectiveAt:
+    def at(self, m: PETSc.Vec) -> Agreed:
         """The objective at m, the kept one where m has the same values."""
         if self._at is None or not self._m.equal(m):
             self.drop()
             m.copy(self._m)
-            self._at = self.objective.linearize(self._m)
+            self._at = Agreed(self.objective, self._m)
         return self._at
 
-    def here(self) -> ObjectiveAt:
+    def here(self) -> Agreed:
         """The objective at the last accepted point."""
         return self.at(self.iterate)
 
-    def regularized(self) -> ObjectiveAt:
+    def regularized(self) -> Agreed:
         """The objective of which to take the regularization's inverse: the kept one, spared a new state.
 
         TAO's quasi-Newton types ask for it between the search's last evaluation and the convergence test.

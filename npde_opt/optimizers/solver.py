@@ -39,7 +39,7 @@ class HessianAction:
         self.inactive: PETSc.IS | None = None
 
     def mult(self, mat: PETSc.Mat, dm: PETSc.Vec, out: PETSc.Vec) -> None:
-        with self.point.together():
+        with self.point.callback():
             self.point.here().hessian(dm, out, self.gauss_newton)
         self.products += 1
 
@@ -62,7 +62,7 @@ class RegularizationInverse:
 
     def apply(self, pc: PETSc.PC, r: PETSc.Vec, out: PETSc.Vec) -> None:
         point, inactive = self.action.point, self.action.inactive
-        with point.together():
+        with point.callback():
             if r.getSize() == point.iterate.getSize() or inactive is None:
                 point.here().precondition(r, out)
                 return
@@ -112,7 +112,7 @@ class InitialHessian:
     def mult(self, mat: PETSc.Mat, dm: PETSc.Vec, out: PETSc.Vec) -> None:
         dm.copy(out)
         with self.point.later():
-            self.point.regularized().regularization_hessian(dm, out)  # type: ignore[attr-defined]
+            self.point.regularized().regularization_hessian(dm, out)
             out.scale(1.0 / (self.scale or 1.0))
 
     def solve(self, mat: PETSc.Mat, r: PETSc.Vec, out: PETSc.Vec) -> None:
@@ -176,7 +176,7 @@ class Solver:
             self.initial.bounds = self.bounds
         elif self.type.startswith("bqn"):
             self.tao.getLMVMMat().setLMVMJ0(self.h0)
-            if not hasattr(self.point.here(), "regularization_hessian"):
+            if not self.point.here().multiplies_regularization:
                 self.tao.getKSP().setType("preonly")
         elif self.type in KRYLOV:
             ksp = self.tao.getKSP()
@@ -203,15 +203,15 @@ class Solver:
         return self.action.products + (self.direction.products if self.direction is not None else 0)
 
     def _objective(self, tao: PETSc.TAO, x: PETSc.Vec) -> float:
-        with self.point.together():
+        with self.point.callback():
             return self.point.finite_value(x)
 
     def _gradient(self, tao: PETSc.TAO, x: PETSc.Vec, g: PETSc.Vec) -> None:
-        with self.point.together():
+        with self.point.callback():
             self.point.gradient(x, g)
 
     def _objective_gradient(self, tao: PETSc.TAO, x: PETSc.Vec, g: PETSc.Vec) -> float:
-        with self.point.together():
+        with self.point.callback():
             value = self.point.finite_value(x)
             self.point.gradient(x, g)
         return value
