@@ -1,0 +1,170 @@
+"""Recipes: each solves, those that cannot say so."""
+
+import numpy as np
+import pytest
+from petsc4py import PETSc
+
+from npde_opt.errors import InputError, SolverError
+from npde_opt.grids import Boundary, Grid
+from npde_opt.linear import RECIPES, LinearSolver
+from npde_opt.linear.geometric import hierarchy
+from npde_opt.linear.recipes import has_package
+from npde_opt.operators import StencilMatrix
+from npde_opt.terms import Advection, Diffusion
+
+SIDES = {"x-": "dirichlet", "y+": Boundary("robin", 2.0)}
+PREFIX = "lintest_"
+MINE = [r for r in RECIPES if r != "hypre"]
+
+
+@pytest.fixture
+def options():
+    """PETSc's options; what a test sets under the prefix is taken back."""
+    database = PETSc.Options()
+    yield database
+    for key in database.getAll():
+        if key.startswith(PREFIX):
+            database.delValue(key)
+
+
+def problem(shape=(30, 32), sides=SIDES, active=None, velocity=None, contrast=1.0):
+    grid = Grid(shape, boundaries=sides, active=active)
+    D = np.exp(contrast * np.random.default_rng(0).standard_normal(shape))[grid.local_slice]
+    matrix = StencilMatrix(grid)
+    values = matrix.entries()
+    values[...] = 0
+    Diffusion(grid).at({"D": D}).add_stencil(values)
+    if velocity:
+        Advection(grid, velocity).at({}).add_stencil(values)
+    matrix.set_values(values)
+    return grid, matrix
+
+
+def residual(grid, mat, solver, transpose=False):
+    b, x, r = grid.standard_normal(1), grid.create_scalar(), grid.create_scalar()
+    (solver.solve_transpose if transpose else solver.solve)(b, x)
+    (mat.multTranspose if transpose else mat.mult)(x, r)
+    r.axpy(-1, b)
+    return r.norm() / b.norm()
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize("velocity", [None, (5.0, -2.0)])
+@pytest.mark.parametrize("recipe", [*MINE, "auto"])
+def test_each_recipe_solves(recipe, velocity, options):
+    grid, matrix = problem(velocity=velocity)
+    options[PREFIX + "ksp_rtol"] = "1e-11"
+    solver = LinearSolver(matrix.mat, grid, PREFIX, recipe, symmetric=velocity is None)
+    solver.update()
+    assert solver.recipe == ("geometric" if recipe == "auto" else recipe)
+    for transpose in (False, True):
+        assert residual(grid, matrix.mat, solver, transpose) < 1e-8
+    assert solver.solves == 2 and 2 <= solver.iterations <= 120
+    solver.destroy()
+
+
+@pytest.mark.parallel([1, 2])
+@pytest.mark.parametrize("recipe", MINE)
+def test_new_values_are_solved_with_after_an_update(recipe):
+    grid, matrix = problem()
+    solver = LinearSolver(matrix.mat, grid, PREFIX, recipe, rtol=1e-10)
+    solver.update()
+    residual(grid, matrix.mat, solver)
+    values = matrix.entries()
+    values[...] = 0
+    D = np.exp(np.random.default_rng(5).standard_normal(grid.shape))[grid.local_slice]
+    Diffusion(grid).at({"D": D}).add_stencil(values)
+    matrix.set_values(values)
+    solver.update()
+    assert residual(grid, matrix.mat, solver) < 1e-7
+    solver.destroy()
+
+
+def test_the_option_wins_and_the_options_are_left_as_they_were(options):
+    grid, matrix = problem((12, 12))
+    options[PREFIX + "recipe"] = "gamg"
+    options[PREFIX + "ksp_type"] = "gmres"
+    before = options.getAll()
+    solver = LinearSolver(matrix.mat, grid, PREFIX, "direct")
+    solver.update()
+    assert solver.recipe == "gamg" and solver.ksp.getType() == "gmres" and solver.ksp.getPC().getType() == "gamg"
+    assert options.getAll() == before
+    solver.destroy()
+
+
+@pytest.mark.parallel([1, 2])
+def test_an_unknown_recipe_is_refused():
+    grid, matrix = problem((8, 8))
+    with pytest.raises(InputError, match="lintest_recipe.*geometric"):
+        LinearSolver(matrix.mat, grid, PREFIX, "cholmod")
+
+
+@pytest.mark.parallel([1, 2])
+def test_hypre_is_refused_where_petsc_lacks_it(monkeypatch):
+    monkeypatch.setattr("npde_opt.linear.recipes.has_package", lambda name: False)
+    grid, matrix = problem((8, 8))
+    with pytest.raises(InputError, match="hypre.*gamg"):
+        LinearSolver(matrix.mat, grid, PREFIX, "hypre")
+
+
+@pytest.mark.skipif(not has_package("hypre"), reason="this PETSc has no hypre")
+def test_hypre_solves():
+    grid, matrix = problem()
+    solver = LinearSolver(matrix.mat, grid, PREFIX, "hypre", rtol=1e-10)
+    solver.update()
+    assert residual(grid, matrix.mat, solver) < 1e-7
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize("transpose", [False, True])
+def test_no_convergence_is_an_error_with_the_prefix(transpose):
+    grid, matrix = problem(velocity=(1.0, 1.0))
+    solver = LinearSolver(matrix.mat, grid, PREFIX, "geometric", symmetric=False, rtol=1e-14)
+    solver.ksp.setTolerances(max_it=1)
+    solver.update()
+    with pytest.raises(SolverError, match="lintest_.*DIVERGED.*ksp_max_it"):
+        residual(grid, matrix.mat, solver, transpose)
+    solver.destroy()
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize("shape, share", [((32, 31), 0.35), ((10, 9, 12), 0.3), ((900,), 0.0)])
+def test_geometric_with_a_random_mask(shape, share):
+    active = np.random.default_rng(2).random(shape) > share
+    sides = {"x-": "dirichlet", "x+": "dirichlet"}
+    grid, matrix = problem(shape, sides, active=active if share else None)
+    assert hierarchy(grid)
+    one, mat = grid.create_scalar(), matrix.mat
+    one.set(1e-3)
+    mat.setDiagonal(mat.getDiagonal() + one)
+    solver = LinearSolver(mat, grid, PREFIX, "geometric", rtol=1e-10)
+    solver.update()
+    assert solver.ksp.getPC().getType() == "mg"
+    assert residual(grid, mat, solver) < 1e-7
+    assert solver.iterations < 60
+    solver.destroy()
+
+
+@pytest.mark.parallel([1, 2, 3])
+def test_iterations_hardly_grow_with_the_grid():
+    counts = []
+    for n in (24, 48, 96):
+        grid, matrix = problem((n, n), {"x-": "dirichlet", "x+": "dirichlet"}, contrast=0.3)
+        solver = LinearSolver(matrix.mat, grid, PREFIX, "geometric")
+        solver.update()
+        residual(grid, matrix.mat, solver)
+        counts.append(solver.iterations)
+        solver.destroy()
+    assert counts[-1] <= counts[0] + 8 and counts[-1] < 25
+
+
+@pytest.mark.parametrize("periodic", [False, True])
+def test_interpolations_keep_constants_away_from_dirichlet_sides(periodic):
+    grid = Grid((30, 25), boundaries={"x-": "periodic", "x+": "periodic"} if periodic else {})
+    levels = hierarchy(grid)
+    assert levels
+    for P in levels:
+        x, y = P.createVecs()
+        x.set(2.0)
+        P.mult(x, y)
+        np.testing.assert_allclose(y.getArray(), 2.0, rtol=1e-13)

@@ -1,0 +1,182 @@
+"""Stencil matrices, interpolation and prolongation against plain references."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from mpi4py import MPI
+
+from npde_opt.errors import InputError
+from npde_opt.grids import Grid
+from npde_opt.operators import StencilMatrix, interpolation, mass, prolongation
+from npde_opt.regularizers import operator
+
+SHAPES = [(9,), (6, 7), (4, 5, 6)]
+
+
+def vec_of(grid, values):
+    return grid.from_natural(values)
+
+
+def fields(shape, count):
+    return np.random.default_rng(1).standard_normal((count, *shape))
+
+
+def reference(shape, values, active, periodic):
+    """The stencil as a scipy matrix, numbered x fastest."""
+    n, dim = int(np.prod(shape)), len(shape)
+    number = np.arange(n).reshape(shape, order="F")
+    A = sp.lil_matrix((n, n))
+    for cell in np.ndindex(*shape):
+        row = number[cell]
+        if not active[cell]:
+            A[row, row] = 1
+            continue
+        A[row, row] += values[0][cell]
+        for d in range(dim):
+            for side, step in enumerate((-1, 1)):
+                other = list(cell)
+                other[d] += step
+                if periodic[d]:
+                    other[d] %= shape[d]
+                if 0 <= other[d] < shape[d] and active[tuple(other)]:
+                    A[row, number[tuple(other)]] += values[1 + 2 * d + side][cell]
+    return A.tocsr()
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("periodic", [False, True])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_stencil_matrix_is_the_reference(shape, periodic, masked):
+    rng = np.random.default_rng(0)
+    active = rng.random(shape) > 0.3 if masked else np.ones(shape, bool)
+    sides = {"x-": "periodic", "x+": "periodic"} if periodic else {}
+    grid = Grid(shape, boundaries=sides, active=active)
+    values, x = fields(shape, 1 + 2 * len(shape)), rng.standard_normal(shape)
+    matrix = StencilMatrix(grid)
+    A = reference(shape, values, active, [periodic] + [False] * (len(shape) - 1))
+    for factor in (3.0, 1.0):
+        entries = matrix.entries()
+        entries[...] = factor * values[(slice(None), *grid.local_slice)]
+        matrix.set_values(entries)
+    out = grid.create_scalar()
+    for multiply, B in ((matrix.mat.mult, A), (matrix.mat.multTranspose, A.T)):
+        multiply(vec_of(grid, x), out)
+        expected = (B @ x.ravel(order="F")).reshape(shape, order="F")
+        np.testing.assert_allclose(grid.gather(out), expected, rtol=1e-12, atol=1e-12)
+    matrix.destroy()
+
+
+@pytest.mark.parallel([1, 2, 3])
+def test_diffusion_operator_is_symmetric_and_has_the_volumes_as_row_sums():
+    edges = [np.linspace(0, 1, 9) ** 2, np.linspace(0, 2, 8)]
+    active = np.random.default_rng(2).random((8, 7)) > 0.2
+    grid = Grid((8, 7), edges=edges, active=active)
+    D = np.exp(fields((8, 7), 2))[(slice(None), *grid.local_slice)]
+    matrix = operator(grid, list(D), 1.0)
+    assert matrix.mat.isSymmetric(1e-13) if grid.comm.size == 1 else True
+    one, out = grid.create_scalar(), grid.create_scalar()
+    one.set(1.0)
+    matrix.mat.mult(one, out)
+    np.testing.assert_allclose(grid.gather(out), grid.gather(mass(grid)), rtol=1e-10)
+    assert out.sum() - int((~active).sum()) == pytest.approx(
+        float((np.outer(*[np.diff(e) for e in edges]) * active).sum()), rel=1e-10)
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_interpolation_is_exact_for_multilinear_fields(shape):
+    edges = [np.linspace(0, 1, n + 1) ** 1.3 * 2 - 1 for n in shape]
+    grid = Grid(shape, edges=edges)
+    points = np.random.default_rng(4).uniform(-1, 1, (37, len(shape)))
+    points[0], points[1] = -1, 1
+
+    def f(*x):
+        out = 1.0
+        for d, c in enumerate(x):
+            out = out * (2 + (d + 1) * c)
+        return out
+
+    x = grid.create_scalar()
+    grid.view(x)[...] = grid.evaluate(f)
+    B = interpolation(grid, points)
+    assert B.getSize() == (37, grid.size)
+    y = B.createVecLeft()
+    B.mult(x, y)
+    np.testing.assert_allclose(np.concatenate(grid.comm.allgather(y.getArray())), f(*points.T), rtol=1e-11,
+                               atol=1e-11)
+
+
+@pytest.mark.parallel([1, 2, 3])
+def test_interpolation_under_a_mask_takes_active_neighbours_only():
+    active = np.ones((10, 8), bool)
+    active[4:6, 3:5] = False
+    grid = Grid((10, 8), active=active)
+    points = np.random.default_rng(6).random((60, 2))
+    cells = (points * [10, 8]).astype(int)
+    points = points[active[tuple(cells.T)]]
+    field = np.where(active, 3.5, 1e6)
+    B = interpolation(grid, points)
+    y = B.createVecLeft()
+    B.mult(vec_of(grid, field), y)
+    np.testing.assert_allclose(y.getArray(), 3.5, rtol=1e-12)
+
+
+@pytest.mark.parallel([1, 2])
+@pytest.mark.parametrize("points, message", [
+    ([[0.5, 0.5], [1.2, 0.5]], r"points\[1\].*x from 0 to 1"), ([[0.5, -0.1]], r"points\[0\].*y from 0 to 1"),
+    ([[np.nan, 0.5]], r"points\[0\]"), ([[0.5, 0.5, 0.5]], r"\(n, 2\)"), ([[0.05, 0.05]], "active cell")])
+def test_points_that_cannot_be_are_named(points, message):
+    active = np.ones((8, 8), bool)
+    active[0, 0] = False
+    with pytest.raises(InputError, match=message):
+        interpolation(Grid((8, 8), active=active), np.array(points))
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize("shape", [(17,), (16, 19), (16, 5, 17)])
+def test_prolongation_is_exact_for_linear_fields_inside_and_keeps_constants(shape):
+    fine = Grid(shape, extent=[1.0, 2.0, 3.0][: len(shape)])
+    coarse = fine.coarsen(8)
+    assert coarse.shape == tuple((n + 1) // 2 if n >= 16 else n for n in shape)
+    P = prolongation(coarse, fine)
+    x, y = coarse.create_scalar(), fine.create_scalar()
+    x.set(2.5)
+    P.mult(x, y)
+    np.testing.assert_allclose(y.getArray(), 2.5, rtol=1e-13)
+
+    def f(*x):
+        return sum((d + 1.0) * c for d, c in enumerate(x))
+
+    coarse.view(x)[...] = coarse.evaluate(f)
+    P.mult(x, y)
+    clamped = [np.clip(c, k[0], k[-1]) for c, k in zip(fine.coordinates(), coarse.centers, strict=True)]
+    np.testing.assert_allclose(fine.view(y), np.broadcast_to(f(*clamped), fine.local_shape), rtol=1e-12)
+
+
+@pytest.mark.parallel([1, 2, 3])
+def test_prolongation_under_a_mask():
+    active = np.random.default_rng(3).random((20, 18)) > 0.4
+    fine = Grid((20, 18), active=active)
+    coarse = fine.coarsen(8)
+    np.testing.assert_array_equal(coarse.active_global[0, 0], active[:2, :2].any())
+    P = prolongation(coarse, fine)
+    x, y = vec_of(coarse, np.where(coarse.active_global, 7.0, 1e6)), fine.create_scalar()
+    P.mult(x, y)
+    np.testing.assert_allclose(fine.gather(y), np.where(active, 7.0, 0.0), rtol=1e-13)
+
+
+@pytest.mark.parallel([1, 2, 3])
+def test_prolongation_refuses_a_coarse_mask_that_leaves_holes():
+    hole = np.ones((8, 8), bool)
+    hole[:4, :4] = False
+    with pytest.raises(InputError, match="grid.active"):
+        prolongation(Grid((8, 8), active=hole), Grid((16, 16)))
+
+
+@pytest.mark.parallel([1, 2, 3])
+def test_natural_order_and_noise_do_not_depend_on_ranks():
+    values = fields((7, 6, 5), 1)[0]
+    whole, alone = Grid((7, 6, 5)), Grid((7, 6, 5), comm=MPI.COMM_SELF)
+    np.testing.assert_array_equal(whole.gather(whole.from_natural(values)), values)
+    np.testing.assert_array_equal(whole.gather(whole.standard_normal(3)), alone.gather(alone.standard_normal(3)))
