@@ -25,6 +25,7 @@ from npde_opt.io.results import RunDirectory, Summary
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 RECENT = 6
+SLOW_SECONDS, SLOW_RATIO = 1.0, 10.0
 
 
 class Monitor:
@@ -39,7 +40,8 @@ class Monitor:
         space: parameter space of the first level, for checkpoints.
         case: hash of the case, compared on resume.
         misfit_target: ask the optimizer to stop ('stop:discrepancy') where the misfit is no larger.
-        checkpoint_seconds: least time between checkpoints; 0 writes one an iteration, None none.
+        checkpoint_seconds: least time between checkpoints; 0 writes one an iteration, None none. One that takes more
+            than a second (large fields) is followed by a pause of ten times as long.
         stream: where rank 0 prints, None nowhere. A terminal gets a live table, anything else plain lines.
         live: True or False overrides that choice.
         world: ranks that stop together, where `comm` is one group of an ensemble.
@@ -56,6 +58,7 @@ class Monitor:
         self._repeated: tuple[Any, Any] | None = None
         self._forecast, self._level = Forecast(), Level()
         self._start = self._saved = time.monotonic()
+        self._rest = 0.0
         self._signal = 0
         self._handlers: dict[signal.Signals, Any] = {}
         self.stream = stream if comm.rank == 0 else None
@@ -119,7 +122,7 @@ class Monitor:
     def _agree(self) -> tuple[int, bool]:
         """The signal that any rank received (0: none), and whether a checkpoint is due by rank 0's clock."""
         due = self.comm.rank == 0 and self.checkpoint_seconds is not None \
-            and time.monotonic() - self._saved >= self.checkpoint_seconds
+            and time.monotonic() - self._saved >= max(self.checkpoint_seconds, self._rest)
         mine, agreed = np.array([self._signal, due], dtype="i4"), np.empty(2, "i4")
         self.world.Allreduce(mine, agreed, op=MPI.MAX)
         return int(agreed[0]), bool(agreed[1])
@@ -128,8 +131,11 @@ class Monitor:
         if self.out is None or self.space is None:
             raise InputError("monitor.space", None, "the parameter space, for checkpoints")
         extra = {"case": self.case, "level": place[0], "iteration": place[1]}
+        before = time.monotonic()
         path = save_checkpoint(self.out.path, self.comm, self.space, state, number, extra)
         self._saved = time.monotonic()
+        took = self._saved - before
+        self._rest = SLOW_RATIO * took if took > SLOW_SECONDS else 0.0
         return str(path)
 
     def _show(self, row: Mapping[str, Any], reference: float | None) -> None:

@@ -233,6 +233,16 @@ def test_cadence_of_checkpoints(tmp_path, seconds, written):
     assert (found and found.number) == written
 
 
+def test_slow_checkpoints_become_rare(tmp_path, monkeypatch):
+    monkeypatch.setattr("npde_opt.monitor.SLOW_SECONDS", 0.0)
+    monkeypatch.setattr("npde_opt.monitor.SLOW_RATIO", 1e6)
+    space = GridSpace(MPI.COMM_SELF)
+    monitor = Monitor(MPI.COMM_SELF, RunDirectory(tmp_path, MPI.COMM_SELF), space=space, stream=None)
+    for i in range(3):
+        monitor(row(i), state(space, i))
+    assert find_checkpoint(tmp_path, MPI.COMM_SELF).number == 0
+
+
 def test_checkpoints_need_the_space(tmp_path):
     monitor = Monitor(MPI.COMM_SELF, RunDirectory(tmp_path, MPI.COMM_SELF), stream=None)
     with pytest.raises(InputError, match="monitor.space"):
