@@ -162,7 +162,7 @@ class Monitor:
             print(closing_text(summary, self.out.path if self.out else None), file=self.stream, flush=True)
 
     def close(self) -> None:
-        """Ends the table and gives the signals back; the history stays open until the run's folder is closed."""
+        """Ends the table, closes history.csv and gives the signals back."""
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers = {}
