@@ -36,7 +36,9 @@ class Ensemble:
         if groups == 1:
             return cls.whole(comm)
         ranks = comm.size // groups
-        return cls(comm.Split(comm.rank // ranks, comm.rank), comm.Split(comm.rank % ranks, comm.rank))
+        inside, across = comm.Split(comm.rank // ranks, comm.rank), comm.Split(comm.rank % ranks, comm.rank)
+        assert isinstance(inside, MPI.Intracomm) and isinstance(across, MPI.Intracomm)
+        return cls(inside, across)
 
     @property
     def groups(self) -> int:

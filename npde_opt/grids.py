@@ -220,7 +220,7 @@ class Grid:
         owned = self.view(vec)
         slab, last = self.shape[:-1], self.local_slice[-1]
         for k in range(self.shape[-1]):
-            values = rng.standard_normal(slab[::-1]).T if slab else rng.standard_normal()
+            values = np.asarray(rng.standard_normal(slab[::-1])).T
             if last.start <= k < last.stop:
                 owned[..., k - last.start] = values[self.local_slice[:-1]] if slab else values
         return vec

@@ -61,7 +61,9 @@ class Layout:
         Indices outside the grid along any axis give -1, which COO assembly ignores.
         """
         boxes = [np.asarray(c) for c in self.counts]
-        inside, owner, local = True, [], []
+        inside: np.ndarray | bool = True
+        owner: list[np.ndarray] = []
+        local: list[np.ndarray] = []
         for c, n, i in zip(boxes, self.shape, cells, strict=True):
             ends = np.cumsum(c)
             valid = (i >= 0) & (i < n)

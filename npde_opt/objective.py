@@ -149,8 +149,9 @@ class ObjectiveAt:
 
     def _misfit_weights(self, gauss_newton: bool) -> list[PETSc.Vec]:
         if gauss_newton not in self._weights:
+            pairs = zip(self.objective.misfits, self.linearization.data, strict=True)
             self._weights[gauss_newton] = [m.gauss_newton_weights(d) if gauss_newton else m.hessian_weights(d)
-                                           for m, d in zip(self.objective.misfits, self.linearization.data, strict=True)]
+                                           for m, d in pairs]
         return self._weights[gauss_newton]
 
     def hessian(self, dm: PETSc.Vec, out: PETSc.Vec, gauss_newton: bool = False) -> None:

@@ -55,12 +55,18 @@ class Unknown:
         """Number of region constants."""
         return int(self.regions.max()) + 1 if self.regions is not None else 0
 
+    @property
+    def range(self) -> tuple[float, float]:
+        """The bounds, infinite where there are none."""
+        lo, hi = self.bounds
+        return -np.inf if lo is None else lo, np.inf if hi is None else hi
+
     def value(self, p: np.ndarray) -> np.ndarray:
         if self.transform == "log":
             with np.errstate(over="ignore"):
                 return np.exp(p)
         if self.transform == "bounded":
-            lo, hi = self.bounds
+            lo, hi = self.range
             return lo + (hi - lo) * logistic(p)
         return np.array(p)
 
@@ -69,7 +75,7 @@ class Unknown:
         if self.transform == "log":
             return k
         if self.transform == "bounded":
-            lo, hi = self.bounds
+            lo, hi = self.range
             return (k - lo) * (hi - k) / (hi - lo)
         return 1.0
 
@@ -78,14 +84,14 @@ class Unknown:
         if self.transform == "log":
             return k
         if self.transform == "bounded":
-            lo, hi = self.bounds
+            lo, hi = self.range
             return (k - lo) * (hi - k) / (hi - lo) * (hi + lo - 2 * k) / (hi - lo)
         return 0.0
 
     def inverse(self, k: np.ndarray | float) -> np.ndarray:
         """p with T(p) = k. Raises InputError where k is outside the transform's range."""
         values = np.asarray(k, float)
-        lo, hi = self.bounds
+        lo, hi = self.range
         if self.transform == "log":
             self._require(values, values > 0, "positive values (log transform)")
             return np.log(values)
@@ -191,7 +197,8 @@ class ParameterSpace:
                 out[inside] = u.inverse(field[inside])
             elif self.comm.rank == 0:
                 at = self._offsets[u.name]
-                vec.getArray()[at: at + u.count] = u.inverse(np.broadcast_to(np.asarray(values[u.name], float), u.count))
+                given = np.broadcast_to(np.asarray(values[u.name], float), u.count)
+                vec.getArray()[at: at + u.count] = u.inverse(given)
         return vec
 
     def at(self, vec: PETSc.Vec) -> ParametersAt:

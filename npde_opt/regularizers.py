@@ -2,7 +2,8 @@
 
 gradient       alpha/2 int w (sum_d c_d (d_d (p - q))^2 + e (p - q)^2)
 bilaplacian    alpha/2 int (delta (p - q) - gamma lap(p - q))^2, delta and gamma given or from a correlation length L
-               and a variance s^2: with kappa = 1/L, gamma = 1/(s (4 pi)^(dim/4) kappa^(2-dim/2) sqrt(Gamma(2)/Gamma(2-dim/2)))
+               and a variance s^2: with kappa = 1/L,
+               gamma = 1/(s (4 pi)^(dim/4) kappa^(2-dim/2) sqrt(Gamma(2)/Gamma(2-dim/2)))
                and delta = gamma kappa^2 (Lindgren, Rue, Lindstroem 2011)
 total-variation alpha int w sqrt(|grad (p - q)|^2 + eps^2), lagged diffusivity as its preconditioner
 
@@ -238,7 +239,7 @@ class TotalVariation:
     def precondition(self, p: PETSc.Vec, r: PETSc.Vec, out: PETSc.Vec) -> None:
         here = np.array(p.getArray(readonly=True))
         same = self._point is not None and np.array_equal(here, self._point)
-        if not self.grid.comm.allreduce(int(same)) == self.grid.comm.size:
+        if self.grid.comm.allreduce(int(same)) < self.grid.comm.size:
             lagged = self.alpha / self._norm(self._slopes(p, self.reference)) * self.weight / self.grid.volume
             lagged = np.where(self.grid.active, np.maximum(lagged, 1e-300), 1.0)
             fill(self.matrix, self.grid, [lagged] * self.grid.dim, 1e-2 / self.length**2 * lagged)

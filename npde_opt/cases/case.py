@@ -171,10 +171,11 @@ class Case:
         wanted = {"D": e["D"] if directions == "D" else None, "c": e["c"], **e["known"]}
         for name, spec in wanted.items():
             if spec is not None and name not in names:
-                known[name] = self.field(f"equation.{name}", spec, grid)
+                values = self.field(f"equation.{name}", spec, grid)
+                known[name] = values
                 if name.startswith("D"):
                     with collective(grid.comm):
-                        low = known[name][grid.active].min(initial=np.inf)
+                        low = values[grid.active].min(initial=np.inf)
                         if not low > 0:
                             raise InputError(f"equation.{name}", low, "positive values in all active cells")
         if e["c"] is not None or "c" in names:
@@ -264,7 +265,7 @@ class Case:
             return np.atleast_2d(np.asarray(o["points"], float))
         if o["random"] is None:
             raise InputError("observations", "no points", "points, random or at_electrodes")
-        rng, found = np.random.default_rng([self.seed, 1]), []
+        rng, found = np.random.default_rng([self.seed, 1]), list[np.ndarray]()
         mask = self._mask(self.edges)
         while len(found) < o["random"]:
             x = np.array([rng.uniform(e[0], e[-1]) for e in self.edges])

@@ -16,7 +16,7 @@ import numpy as np
 from petsc4py import PETSc
 
 from npde_opt.errors import InputError
-from npde_opt.grids import AXES, Grid
+from npde_opt.grids import AXES
 from npde_opt.linear.recipes import LinearSolver
 from npde_opt.operators import StencilMatrix
 from npde_opt.parameters import ParametersAt, ParameterSpace
@@ -88,6 +88,7 @@ class SteadyState:
         with stage("setup"):
             self.matrix = StencilMatrix(grid, prefix)
             self.solver = LinearSolver(self.matrix.mat, grid, prefix, recipe, self.symmetric)
+        self.assembled: list | None = None
         self._rhs, self._x = grid.create_scalar(), grid.create_scalar()
         self.outside = [self._outside(e.boundary) for e in self.experiments]
         self.loads = [self._load(e) for e in self.experiments]
@@ -175,7 +176,7 @@ class Linearization:
     def assemble(self) -> None:
         """Puts this point's operator into the shared matrix, where it is not there already."""
         forward = self.forward
-        if getattr(forward, "assembled", None) is self.points:
+        if forward.assembled is self.points:
             return
         with stage("assemble"):
             values = forward.matrix.entries()

@@ -77,7 +77,7 @@ class Checkpoint:
                     v.destroy()
                 raise InputError(f"--resume: {self.path}, vector {name}", f"{self.sizes[name]} values",
                                  f"{size} as this case has; {REMEDY}")
-            viewer = PETSc.Viewer().createBinary(str(self.path / f"{name}.bin"), "r", comm=comm)  # type: ignore[arg-type]
+            viewer = PETSc.Viewer().createBinary(str(self.path / f"{name}.bin"), "r", comm=comm)
             space.load(vec, viewer)
             viewer.destroy()
         return loaded
@@ -103,7 +103,7 @@ def save_checkpoint(out: str | os.PathLike, comm: MPI.Intracomm, space: Space, s
         if comm.rank == 0:
             _guard(folder, lambda: _empty(folder, temporary))
     for name, vec in state.vectors.items():
-        viewer = PETSc.Viewer().createBinary(str(temporary / f"{name}.bin"), "w", comm=comm)  # type: ignore[arg-type]
+        viewer = PETSc.Viewer().createBinary(str(temporary / f"{name}.bin"), "w", comm=comm)
         space.view(vec, viewer)
         viewer.destroy()
     meta = {"number": int(number), "ranks": comm.size, "versions": versions(), "vectors": list(state.vectors),

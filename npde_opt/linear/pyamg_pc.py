@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pyamg
 import scipy.sparse
+import scipy.sparse.linalg
 from petsc4py import PETSc
 
 
@@ -24,7 +25,8 @@ class PyAMG:
             local, symmetry="symmetric" if symmetric else "nonsymmetric", max_coarse=200,
             presmoother=("gauss_seidel", {"sweep": "forward"}), postsmoother=("gauss_seidel", {"sweep": "backward"}))
         self.cycle = solver.aspreconditioner(cycle="V")
-        self._matrix, self._transposed = local, None
+        self._matrix = local
+        self._transposed: scipy.sparse.linalg.LinearOperator | None = None
 
     def apply(self, pc: PETSc.PC, b: PETSc.Vec, x: PETSc.Vec) -> None:
         x.setArray(self.cycle.matvec(np.array(b.getArray(readonly=True))))

@@ -27,7 +27,8 @@ TRANSPOSABLE: dict[str, str | None] = {
 
 RECIPES: dict[str, dict[str, str | None]] = {
     "geometric": {"pc_type": "mg", **SMOOTHERS},
-    "gamg": {"pc_type": "gamg", "pc_gamg_threshold": "0.0", "pc_gamg_agg_nsmooths": "1", "pc_gamg_reuse_interpolation": "1",
+    "gamg": {"pc_type": "gamg", "pc_gamg_threshold": "0.0", "pc_gamg_agg_nsmooths": "1",
+             "pc_gamg_reuse_interpolation": "1",
              "mg_levels_ksp_type": "richardson", "mg_levels_pc_type": "sor", "mg_levels_ksp_max_it": "1"},
     "hypre": {"pc_type": "hypre", "pc_hypre_type": "boomeramg"},
     "pyamg": {},

@@ -180,7 +180,7 @@ class Solver:
                 self.tao.getKSP().setType("preonly")
         elif self.type in KRYLOV:
             ksp = self.tao.getKSP()
-            ksp.setNormType(PETSc.KSP.NormType.NATURAL)  # type: ignore[arg-type]
+            ksp.setNormType(PETSc.KSP.NormType.NATURAL)
             ksp.setTolerances(max_it=self.settings.cg_max)
             ksp.getPC().setType("python")
             ksp.getPC().setPythonContext(RegularizationInverse(self.action))
@@ -239,7 +239,7 @@ def copy_part(whole: PETSc.Vec, where: PETSc.IS, part: PETSc.Vec, into: bool) ->
 def symmetric(m: PETSc.Vec, context: object) -> PETSc.Mat:
     """A symmetric Mat of the size of m whose action is the context's."""
     mat = PETSc.Mat().createPython((m.getSizes(), m.getSizes()), context, comm=m.getComm())
-    mat.setOption(PETSc.Mat.Option.SYMMETRIC, True)  # type: ignore[arg-type]
+    mat.setOption(PETSc.Mat.Option.SYMMETRIC, True)
     mat.setUp()
     return mat
 

@@ -148,7 +148,9 @@ class DiffusionAt:
 
     def _dS(self, dk: Coefficients) -> list[np.ndarray | None]:
         """Change of S by direction; ghosts outside the domain do not change."""
-        grid, found, out = self.grid, {}, []
+        grid = self.grid
+        found: dict[str, np.ndarray] = {}
+        out: list[np.ndarray | None] = []
         for d, name in enumerate(self.term.names):
             if name not in dk:
                 out.append(None)
