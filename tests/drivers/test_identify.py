@@ -1,0 +1,240 @@
+"""The driver identify.py as it is called: results on 1 and 2 ranks, stop and resume, wrong input."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DRIVER = ROOT / "drivers" / "identify.py"
+LIMIT = 60
+
+CASE = """
+[grid]
+shape = [32, 32]
+
+[boundaries]
+"x-" = "dirichlet"
+"x+" = "dirichlet"
+
+[[unknown]]
+name = "D"
+initial = 1.0
+truth = { lognormal = { contrast = 20.0, seed = 0 } }
+
+[experiments]
+boundary = [{ "x+" = 1.0 }, { "x-" = 0.0 }]
+source = 1.0
+
+[observations]
+random = 100
+noise = 0.01
+
+[[regularization]]
+kind = "gradient"
+weight = 1.0
+
+[optimizer]
+method = "gauss-newton"
+gradient_rtol = 1e-6
+"""
+OBJECTIVE = 89.19
+
+
+def environment():
+    """That of a shell: a launched process must not take this one's MPI for its own."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("OMPI_", "PMIX_", "PMI_", "ORTE_"))}
+    return env | {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OMP_NUM_THREADS": "1",
+                  "OMPI_MCA_rmaps_base_oversubscribe": "1", "OMPI_MCA_mpi_yield_when_idle": "1",
+                  "OPENBLAS_NUM_THREADS": "1"}
+
+
+def command(ranks, case, out, *options):
+    launcher = ["mpirun", "-n", str(ranks)] if ranks > 1 else []
+    return [*launcher, sys.executable, str(DRIVER), "--case", str(case), "--out", str(out), *map(str, options)]
+
+
+def identify(ranks, case, out, *options):
+    return subprocess.run(command(ranks, case, out, *options), env=environment(), capture_output=True, text=True,
+                          timeout=LIMIT)
+
+
+def summary(run, out):
+    assert run.returncode == 0, run.stdout + run.stderr
+    return json.loads((out / "summary.json").read_text())
+
+
+def rows(out):
+    file = out / "history.csv"
+    return list(csv.DictReader(file.open())) if file.exists() else []
+
+
+@pytest.fixture
+def case(tmp_path):
+    """A function that writes CASE with some text replaced."""
+
+    def write(*replacements):
+        text = CASE
+        for old, new in replacements:
+            assert old in text
+            text = text.replace(old, new)
+        file = tmp_path / "case.toml"
+        file.write_text(text)
+        return file
+
+    return write
+
+
+def test_objective_is_the_same_on_any_number_of_ranks_and_groups(case, tmp_path):
+    file, found = case(), {}
+    for name, ranks, options in (("one", 1, []), ("two", 2, []), ("three", 3, []),
+                                 ("groups", 2, ["--experiment-groups", "2"])):
+        out = tmp_path / name
+        found[name] = summary(identify(ranks, file, out, *options), out)
+        assert found[name]["status"] == "converged"
+        assert found[name]["ranks"] == ranks
+    assert found["one"]["objective"] == pytest.approx(OBJECTIVE, rel=1e-3)
+    for name in ("two", "three", "groups"):
+        assert found[name]["objective"] == pytest.approx(found["one"]["objective"], rel=1e-6)
+    for name in ("history.csv", "parameters.vti"):
+        assert (tmp_path / "groups" / name).exists()
+
+
+def stop(ranks, case, out, number, *options):
+    """Starts a run and sends the signal to it (to one of its ranks) after two rows of history."""
+    run = subprocess.Popen(command(ranks, case, out, *options), env=environment(), stdout=subprocess.PIPE,
+                           stderr=subprocess.STDOUT, text=True)
+    try:
+        until = time.monotonic() + LIMIT
+        while len(rows(out)) < 2:
+            assert run.poll() is None and time.monotonic() < until
+            time.sleep(0.01)
+        children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+        os.kill(int(children[0]) if ranks > 1 else run.pid, number)
+        text = run.communicate(timeout=LIMIT)[0]
+    finally:
+        run.kill()
+    return run.returncode, text
+
+
+@pytest.mark.parametrize(("ranks", "number"), [(1, signal.SIGKILL), (1, signal.SIGTERM), (2, signal.SIGTERM)])
+def test_stopped_and_resumed_run_gives_the_same_objective_to_the_last_bit(case, tmp_path, ranks, number):
+    file = case(("[32, 32]", "[96, 96]"), ("1e-6", "1e-4"))
+    whole = summary(identify(ranks, file, tmp_path / "whole", "--levels", 1), tmp_path / "whole")
+    out = tmp_path / "stopped"
+    code, text = stop(ranks, file, out, number, "--levels", 1)
+    assert not (out / "summary.json").exists()
+    if number == signal.SIGTERM:
+        assert code == 75, text
+        assert list(out.glob("checkpoint-*"))
+    run = identify(ranks, file, out, "--levels", 1, "--resume")
+    assert summary(run, out)["objective"] == whole["objective"]
+    assert "resuming after iteration" in run.stdout
+    kept = ("iteration", "objective", "gradient_norm")
+    assert [[r[k] for k in kept] for r in rows(out)] == [[r[k] for k in kept] for r in rows(tmp_path / "whole")]
+
+
+def test_run_stopped_on_a_coarse_level_resumes_there(case, tmp_path):
+    file = case(("[32, 32]", "[128, 128]"), ("1e-6", "1e-4"))
+    whole = summary(identify(1, file, tmp_path / "whole"), tmp_path / "whole")
+    out = tmp_path / "stopped"
+    stop(1, file, out, signal.SIGTERM)
+    assert rows(out)[-1]["level"] == "0"
+    found = summary(identify(1, file, out, "--resume"), out)
+    assert found["objective"] == whole["objective"]
+    assert len(rows(out)) == len(rows(tmp_path / "whole"))
+
+
+FILE_TRUTH = ("{ lognormal = { contrast = 20.0, seed = 0 } }", "{ file = 'truth.npy' }")
+WRONG = {
+    "unknown key": ([("noise = 0.01", "noize = 0.01")], [], "noise'?"),
+    "unknown section": ([("[optimizer]", "[optimiser]")], [], "optimizer'?"),
+    "type of a key": ([("noise = 0.01", "noise = 'much'")], [], "observations.noise"),
+    "shape": ([("[32, 32]", "[32, -1]")], [], "grid.shape"),
+    "axes of a boundary": ([('"x-" = "dirichlet"', '"x-" = "dirichlett"')], [], "dirichlett"),
+    "side of an experiment": ([('"x+" = 1.0', '"w+" = 1.0')], [], "w+"),
+    "negative conductivity": ([("initial = 1.0", "initial = -1.0")], [], "unknown.D.initial"),
+    "negative conductivity in a field": ([FILE_TRUTH], [], "unknown.D.truth"),
+    "NaN in a file": ([FILE_TRUTH], [], "truth"),
+    "axes of a file": ([FILE_TRUTH], [], "unknown.D.truth"),
+    "no file": ([FILE_TRUTH], [], "truth.npy"),
+    "point outside": ([("random = 100", "points = [[0.5, 0.5], [1.5, 0.5]]")], [], "point"),
+    "expression": ([("initial = 1.0", "initial = { expression = 'open(1)' }")], [], "open"),
+    "number of data": ([("noise = 0.01", "sigma = 0.1\ndata = { file = 'truth.npy' }")], [], "observations.data"),
+    "TOML": ([("[optimizer]", "[optimizer")], [], "TOML"),
+    "grid option": ([], ["--grid", 16, 16, 16], "grid"),
+    "optimizer": ([], ["--optimizer", "newten"], "newten"),
+    "unknown option": ([], ["--resum"], "--resum"),
+    "levels": ([], ["--levels", 0], "--levels"),
+    "groups": ([], ["--experiment-groups", 5], "experiment"),
+}
+FILES = {"negative conductivity in a field": -np.ones((4, 4)), "NaN in a file": np.full((4, 4), np.nan),
+         "axes of a file": np.ones(4), "number of data": np.ones((2, 3))}
+
+
+def assert_input_error(run, text, ranks=1):
+    assert run.returncode == 2, run.stdout + run.stderr
+    lines = [line for line in run.stderr.splitlines() if line.startswith("error") or ": error:" in line]
+    assert len(lines) == 1 or (ranks > 1 and "usage:" in run.stderr), run.stderr
+    assert text in lines[0]
+    assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_input_is_named(case, tmp_path, name):
+    replacements, options, text = WRONG[name]
+    if name in FILES:
+        np.save(tmp_path / "truth.npy", FILES[name])
+    out = tmp_path / "out"
+    assert_input_error(identify(1, case(*replacements), out, *options), text)
+
+
+@pytest.mark.parametrize("name", ["unknown key", "NaN in a file", "negative conductivity in a field", "point outside"])
+def test_wrong_input_ends_two_ranks(case, tmp_path, name):
+    replacements, options, text = WRONG[name]
+    if name in FILES:
+        np.save(tmp_path / "truth.npy", FILES[name])
+    assert_input_error(identify(2, case(*replacements), tmp_path / "out", *options), text, 2)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_out_that_cannot_be_used(case, tmp_path, ranks):
+    file, out = case(), tmp_path / "out"
+    out.mkdir()
+    (out / "history.csv").write_text("level\n")
+    assert_input_error(identify(ranks, file, out), "--out")
+    assert_input_error(identify(ranks, file, tmp_path / "none", "--resume"), "--resume")
+    (tmp_path / "file").write_text("")
+    assert_input_error(identify(ranks, file, tmp_path / "file"), "--out")
+    assert_input_error(identify(ranks, file, tmp_path / "file" / "inside"), "--out")
+    assert_input_error(identify(ranks, tmp_path / "no.toml", tmp_path / "new"), "--case")
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_diverged_solve_ends_with_3(case, tmp_path, ranks):
+    run = identify(ranks, case(), tmp_path / "out", "-state_ksp_max_it", 1)
+    assert run.returncode == 3, run.stdout + run.stderr
+    assert run.stderr.count("error: solver 'state_") == 1
+
+
+def test_resume_with_another_case_is_refused(case, tmp_path):
+    out = tmp_path / "out"
+    summary(identify(1, case(), out), out)
+    assert_input_error(identify(1, case(("noise = 0.01", "noise = 0.02")), out, "--resume"), "case")
+    assert summary(identify(1, case(), out, "--overwrite"), out)["status"] == "converged"
+
+
+def test_verify_and_weight(case, tmp_path):
+    run = identify(1, case(), tmp_path / "out", "--verify")
+    assert run.returncode == 0 and "Taylor remainders" in run.stdout, run.stdout + run.stderr
+    out = tmp_path / "weight"
+    found = summary(identify(1, case(("weight = 1.0", "weight = 'discrepancy'")), out, "--plot"), out)
+    assert found["metrics"]["regularization_weight"] == json.loads((out / "weight.json").read_text())["weight"]
+    assert (out / "D.png").exists() and (out / "weight.png").exists()
