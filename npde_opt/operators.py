@@ -127,12 +127,12 @@ def interpolation(grid: Grid, points: np.ndarray) -> PETSc.Mat:
         indices.append(grid.layout.global_index(cells))
         weights.append(np.prod([weight[:, d] if k else 1 - weight[:, d] for d, k in enumerate(picks)], axis=0))
         active.append(np.ones(n, bool) if grid.active_global is None else grid.active_global[tuple(cells)])
-    w, on = np.stack(weights, axis=1).reshape(n, -1), np.stack(active, axis=1).reshape(n, -1)
+    w, on = np.stack(weights, axis=1), np.stack(active, axis=1)
     partial = ~on.all(axis=1)
     w[partial] = np.clip(w[partial], 1e-12, None) * on[partial]
     w[partial] /= w[partial].sum(axis=1, keepdims=True)
     size = (grid.layout.local_size, grid.layout.size)
-    return from_rows(grid.comm, n, size, np.stack(indices, axis=1).reshape(n, -1), w, w != 0)
+    return from_rows(grid.comm, n, size, np.stack(indices, axis=1), w, w != 0)
 
 
 def cells_of(grid: Grid, points: np.ndarray) -> list[np.ndarray]:

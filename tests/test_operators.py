@@ -108,6 +108,15 @@ def test_interpolation_is_exact_for_multilinear_fields(shape):
 
 
 @pytest.mark.parallel([1, 2, 3])
+def test_one_point_on_any_number_of_ranks():
+    grid = Grid((8, 8))
+    B = interpolation(grid, np.array([0.3, 0.6]))
+    y = B.createVecLeft()
+    B.mult(vec_of(grid, np.full((8, 8), 2.0)), y)
+    assert y.getSize() == 1 and y.sum() == pytest.approx(2.0)
+
+
+@pytest.mark.parallel([1, 2, 3])
 def test_interpolation_under_a_mask_takes_active_neighbours_only():
     active = np.ones((10, 8), bool)
     active[4:6, 3:5] = False
