@@ -140,8 +140,8 @@ def find_resume(case: Case, comm, out, monitor, ensemble):
         found = find_checkpoint(out.path, comm, case.hash)
     if found is None:
         return None
-    rows = out.history() if comm.rank == 0 else None
-    reference = comm.bcast(rows[0]["gradient_norm"] if rows else None, root=0)
+    rows = out.history()
+    reference = rows[0]["gradient_norm"] if rows else None
     monitor.resume(found)
     monitor.say(f"resuming after iteration {found.extra['iteration']} on level {found.extra['level']}")
     return (int(found.extra["level"]), lambda objective: OptimizerState(found.load(objective.space, comm), dict(found.state)),
@@ -159,7 +159,6 @@ def verify_case(case: Case, grid, ensemble) -> int:
         if u.regions is None:
             objective.space.field(dm, u.name)[...] = grid.view(noise) * objective.space.free(u.name)
         elif grid.comm.rank == 0:
-            objective.space.create_vec()
             dm.getArray()[objective.space.offset(u.name):][: u.count] = 1.0
     first, second = verify.taylor_test(objective, m, dm)
     if WORLD.rank == 0:
@@ -194,9 +193,10 @@ def report(case: Case, found: nested.Identification, ensemble, out, plot: bool) 
             state = {"u": at.linearization.states[0][(slice(1, -1),) * grid.dim]} if at.linearization.states else {}
             write_vtk(out.file("parameters.vti"), grid, {**fields, **state, "active": grid.active.astype(float)})
         if plot and out is not None:
+            history = out.history()
             whole = {name: gathered(grid, f) for name, f in fields.items()}
             if grid.comm.rank == 0:
-                draw(case, grid, whole, predicted, ensemble, out)
+                draw(case, grid, whole, predicted, ensemble, out, history)
     at.destroy()
     return metrics
 
@@ -209,7 +209,7 @@ def gathered(grid, values: np.ndarray):
     return out
 
 
-def draw(case: Case, grid, fields, predicted, ensemble, out) -> None:
+def draw(case: Case, grid, fields, predicted, ensemble, out, history) -> None:
     """PNG figures: fields, data fit, convergence, choice of the weight."""
     active = None if grid.active_global is None else grid.active_global
     unit = case.table["case"]["length_unit"]
@@ -221,7 +221,7 @@ def draw(case: Case, grid, fields, predicted, ensemble, out) -> None:
     own = list(ensemble.own(case.experiment_count))
     figures.plot_data_fit(out.file("data_fit.png"), case.observed[own].ravel(), np.concatenate(predicted), case.sigma,
                           unit=case.table["observations"]["unit"])
-    figures.plot_convergence(out.file("convergence.png"), out.history())
+    figures.plot_convergence(out.file("convergence.png"), history)
     if out.file("weight.json").is_file():
         w = json.loads(out.file("weight.json").read_text())
         figures.plot_weights(out.file("weight.png"), w["weights"], w["misfits"], w["regularizations"], w["weight"],

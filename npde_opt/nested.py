@@ -101,7 +101,7 @@ def identify(finest: Grid, build: Build, settings: Settings, levels: int | None 
         own = replace(settings, level=level, gradient_rtol=rtol, gradient_reference=reference)
         if monitor is not None:
             monitor.start_level(grid.shape, space=objective.space, level=level, levels=len(hierarchy),
-                                gradient_rtol=rtol, max_iterations=own.max_iterations)
+                                gradient_rtol=rtol, gradient_reference=reference, max_iterations=own.max_iterations)
         state = state_of(objective) if state_of is not None and level == first else None
         result = minimize(objective, m, own, monitor, state)
         reference = reference or result.gradient_norm_initial

@@ -34,9 +34,9 @@ class NewtonCG:
         self._plain = self._next_plain = False
 
     def step(self, tao: PETSc.TAO, x: PETSc.Vec, g: PETSc.Vec, s: PETSc.Vec) -> None:
-        at = self.point.at(x)
         self._plain, self._next_plain = self._next_plain, False
         with self.point.callback():
+            at = self.point.at(x)
             if self._plain:
                 at.precondition(g, s)
             else:
@@ -113,7 +113,12 @@ class LBFGS:
     def postStep(self, tao: PETSc.TAO) -> None:
         """Remembers the pair of an accepted step; one without positive curvature is left out."""
         x = tao.getSolution()
-        at = self.point.at(x)
+        if x.equal(self._x):
+            return
+        with self.point.callback():
+            self._remember(x, self.point.at(x))
+
+    def _remember(self, x: PETSc.Vec, at: Agreed) -> None:
         step, change = x.duplicate(), x.duplicate()
         step.waxpy(-1.0, self._x, x)
         change.waxpy(-1.0, self._g, at.gradient())

@@ -46,6 +46,9 @@ class Counters(Protocol):
 class Objective(Protocol):
     """J itself. `value` of a point where the state cannot be computed is inf; a failed solve raises.
 
+    Where groups of ranks share the experiments, each holding all of m on its `comm`, the objective also has
+    `everyone`, the communicator of all groups, on which errors and the monitor's answer are agreed.
+
     Where the values of an ObjectiveAt also have `regularization_hessian(dm, out)` = R dm, the method
     'bqnkls' multiplies by its quasi-Newton matrix; without, it applies the inverse alone.
     """

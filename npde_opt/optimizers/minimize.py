@@ -11,7 +11,7 @@ from petsc4py import PETSc
 from npde_opt.errors import InputError, SolverError, collective
 from npde_opt.optimizers.directions import LBFGS, NewtonCG
 from npde_opt.optimizers.interface import Monitor, Objective, OptimizerState, Result, Settings
-from npde_opt.optimizers.point import Point
+from npde_opt.optimizers.point import Point, everyone
 from npde_opt.optimizers.solver import Solver
 
 DIRECTIONS: dict[str, type[NewtonCG] | type[LBFGS]] = {"newton": NewtonCG, "gauss-newton": NewtonCG, "lbfgs": LBFGS}
@@ -154,9 +154,7 @@ class Run:
         """One line of the history, with the counts of a resumed run continued."""
         meta, at = self.meta, self.point.here()
         counted = self.objective.counters.snapshot()
-        meta["counters"] = {
-            name: self._before["counters"].get(name, 0) + counted[name] - self._counted[name] for name in counted
-        }
+        meta["counters"] = {name: self._before["counters"].get(name, 0) + counted[name] - self._counted[name] for name in counted}
         meta["seconds"] = self._before["seconds"] + time.perf_counter() - self._started
         products = self.solver.products()
         inner, self.products = products - self.products, products
@@ -180,7 +178,7 @@ class Run:
             return None
         vectors, memory = self.direction.memory() if self.direction is not None else ({}, {})
         state = OptimizerState({"m": self.point.iterate, **vectors}, {**self.meta, "memory": memory})
-        with collective(self.objective.comm):
+        with collective(everyone(self.objective)):
             answer = self.monitor(dict(row), state)
         if answer is None:
             return None

@@ -8,17 +8,23 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
+from mpi4py import MPI
 from petsc4py import PETSc
 
 from npde_opt.errors import SolverError, collective
 from npde_opt.optimizers.interface import Objective, ObjectiveAt
 
 
+def everyone(objective: Objective) -> MPI.Intracomm:
+    """All ranks that minimize this objective together."""
+    return getattr(objective, "everyone", objective.comm)
+
+
 class Agreed:
     """An ObjectiveAt of which every operation raises on all ranks what it raises on any."""
 
     def __init__(self, objective: Objective, m: PETSc.Vec):
-        self._comm = objective.comm
+        self._comm = everyone(objective)
         with collective(self._comm):
             self._at: ObjectiveAt = objective.linearize(m)
 

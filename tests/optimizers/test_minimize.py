@@ -9,6 +9,7 @@ from npde_opt.errors import InputError, Interrupted, SolverError
 from npde_opt.optimizers import METHODS, Settings, minimize
 
 COMM = MPI.COMM_WORLD
+NEWTON = ["newton", "gauss-newton", "bntr"]
 BOUNDED = ["bounded-lbfgs", "bqnkls", "bntr", "ncg"]
 RTOL = 1e-7
 
@@ -115,12 +116,12 @@ def test_an_infinite_start_is_an_error(problem):
 
 @pytest.mark.parallel([1, 2, 3])
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("where", ["linearize", "precondition", "monitor"])
+@pytest.mark.parametrize("where", ["linearize", "precondition", "curvature", "monitor"])
 def test_what_one_rank_raises_is_raised_by_all(problem, method, where):
     """Each callback fails on the last rank alone, where the others need not wait for it."""
-    if (where, method) == ("precondition", "ncg"):
+    if (where, method) == ("precondition", "ncg") or where == "curvature" and method not in NEWTON:
         where = "linearize"
-    objective = problem("quadratic")
+    objective = problem("bounded" if method in BOUNDED else "quadratic")
     calls = []
 
     def fail(*arguments):
@@ -134,6 +135,9 @@ def test_what_one_rank_raises_is_raised_by_all(problem, method, where):
     class Silent:
         """Needs nobody else."""
 
+        def __add__(self, other):
+            return other
+
         value, misfit, regularization = 1.0, 0.5, 0.5
 
         def gradient(self):
@@ -145,13 +149,18 @@ def test_what_one_rank_raises_is_raised_by_all(problem, method, where):
         def destroy(self):
             pass
 
-    original = {"linearize": objective.linearize, "precondition": objective.inverse.solve, "monitor": lambda *_: None}[
-        where
-    ]
+    original = {
+        "linearize": objective.linearize,
+        "precondition": objective.inverse.solve,
+        "curvature": objective.curvature,
+        "monitor": lambda *_: None,
+    }[where]
     if where == "linearize":
         objective.linearize = fail
     elif where == "precondition":
         objective.inverse = type("Inverse", (), {"solve": staticmethod(fail)})()
+    elif where == "curvature":
+        objective.curvature = fail
     with pytest.raises(Interrupted, match="from one rank"):
         minimize(objective, objective.start(), Settings(method=method), fail if where == "monitor" else None)
     assert objective.alive == 0
