@@ -55,9 +55,8 @@ def prolong(coarse: ParameterSpace, fine: ParameterSpace, m: PETSc.Vec, start: P
     for u in fine.unknowns:
         if u.regions is not None:
             values = coarse.constants(m, u.name)
-            if fine.comm.rank == 0:
-                at = fine.offset(u.name)
-                out.getArray()[at: at + u.count] = values
+            own = fine.owned_constants(out, u.name)
+            own[...] = values[:own.size]
             continue
         P = P or prolongation(coarse.grid, fine.grid)
         x, y = coarse.field_vec(m, u.name), fine.grid.create_scalar()

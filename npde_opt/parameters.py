@@ -178,6 +178,15 @@ class ParameterSpace:
         own = np.array(vec.getArray(readonly=True)[at: at + u.count]) if self.comm.rank == 0 else None
         return self.comm.bcast(own, root=0)
 
+    def _owned(self, u: Unknown) -> int:
+        return u.count if self.comm.rank == 0 else 0
+
+    def owned_constants(self, vec: PETSc.Vec, name: str) -> np.ndarray:
+        """The owned part of region constants as a view: all of them on rank 0, none elsewhere. Collective: PETSc keeps
+        norms until the array is taken for writing, so ranks that left that out would wait for each other."""
+        at, u = self._offsets[name], self.unknown(name)
+        return vec.getArray()[at: at + self._owned(u)]
+
     def unknown(self, name: str) -> Unknown:
         return next(u for u in self.unknowns if u.name == name)
 
@@ -195,10 +204,9 @@ class ParameterSpace:
                 inside = self._free[u.name]
                 out = self.field(vec, u.name)
                 out[inside] = u.inverse(field[inside])
-            elif self.comm.rank == 0:
-                at = self._offsets[u.name]
+            else:
                 given = np.broadcast_to(np.asarray(values[u.name], float), u.count)
-                vec.getArray()[at: at + u.count] = u.inverse(given)
+                self.owned_constants(vec, u.name)[...] = u.inverse(given)[:self._owned(u)]
         return vec
 
     def at(self, vec: PETSc.Vec) -> ParametersAt:
@@ -253,8 +261,7 @@ class ParameterSpace:
             else:
                 values = PETSc.Vec().createMPI((u.count if self.comm.rank == 0 else 0, u.count), comm=self.comm)
                 values.load(viewer)
-                if self.comm.rank == 0:
-                    vec.getArray()[self._offsets[u.name]: self._offsets[u.name] + u.count] = values.getArray()
+                self.owned_constants(vec, u.name)[...] = values.getArray()
                 values.destroy()
 
 
@@ -319,6 +326,5 @@ class ParametersAt:
         on = self.space.grid.active
         sums = np.bincount(region[on], weights=cells[on], minlength=u.count)
         total = self.space.comm.allreduce(sums)
-        if self.space.comm.rank == 0:
-            at = self.space._offsets[u.name]
-            out.getArray()[at: at + u.count] += np.broadcast_to(factor, u.count) * total
+        own = self.space.owned_constants(out, u.name)
+        own += (np.broadcast_to(factor, u.count) * total)[:own.size]

@@ -68,9 +68,9 @@ def vector(space, seed, mean):
         if u.regions is None:
             values = mean + 0.3 * (seed * rng.random(space.grid.shape) - 0.5)
             space.field(vec, u.name)[...] = values[space.grid.local_slice]
-        elif space.comm.rank == 0:
-            at = space.offset(u.name)
-            vec.getArray()[at: at + u.count] = mean + 0.3 * (rng.random(u.count) - 0.5)
+        else:
+            own = space.owned_constants(vec, u.name)
+            own[...] = (mean + 0.3 * (rng.random(u.count) - 0.5))[:own.size]
     return vec
 
 
@@ -100,6 +100,19 @@ def check(objective, m, dm, second=2.8):
 @pytest.mark.parametrize("transform", ["identity", "log", "bounded"])
 def test_transforms_of_fields_and_regions(transform, regions):
     check(*make(transform=transform, regions=regions))
+
+
+@pytest.mark.parallel([1, 2, 3])
+def test_norms_of_region_constants_are_not_stale():
+    objective, m, _ = make(regions=True)
+    space = objective.space
+    fresh, out = space.from_values({"D": np.arange(1.0, 7)}), space.create_vec()
+    out.set(0)
+    assert out.norm() == 0
+    at = space.at(m)
+    at.pull({"D": np.ones(space.grid.local_shape)}, out)
+    assert out.norm() == pytest.approx(np.linalg.norm(space.constants(out, "D"))) and out.norm() > 1
+    assert fresh.norm() == pytest.approx(np.linalg.norm(np.log(np.arange(1.0, 7))))
 
 
 @pytest.mark.parallel([1, 2])
