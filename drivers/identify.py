@@ -144,8 +144,11 @@ def find_resume(case: Case, comm, out, monitor, ensemble):
     reference = rows[0]["gradient_norm"] if rows else None
     monitor.resume(found)
     monitor.say(f"resuming after iteration {found.extra['iteration']} on level {found.extra['level']}")
-    return (int(found.extra["level"]), lambda objective: OptimizerState(found.load(objective.space, comm), dict(found.state)),
-            {"reference": reference})
+
+    def state(objective):
+        return OptimizerState(found.load(objective.space, comm), dict(found.state))
+
+    return int(found.extra["level"]), state, {"reference": reference}
 
 
 def verify_case(case: Case, grid, ensemble) -> int:
@@ -160,11 +163,11 @@ def verify_case(case: Case, grid, ensemble) -> int:
             objective.space.field(dm, u.name)[...] = grid.view(noise) * objective.space.free(u.name)
         elif grid.comm.rank == 0:
             dm.getArray()[objective.space.offset(u.name):][: u.count] = 1.0
-    first, second = verify.taylor_test(objective, m, dm)
+    orders = verify.taylor_test(objective, m, dm)
     if WORLD.rank == 0:
-        print(f"Taylor remainders: order {first:.2f} with the gradient (2 expected), {second:.2f} with the Hessian "
-              "(3 expected)", flush=True)
-    return 0 if first > 1.8 and second > 2.7 else 1
+        print(f"Taylor remainders: order {orders.first:.2f} with the gradient (2 expected), "
+              f"{orders.second:.2f} with the Hessian (3 expected)", flush=True)
+    return 0 if orders.first > 1.8 and orders.second > 2.7 else 1
 
 
 def report(case: Case, found: nested.Identification, ensemble, out, plot: bool) -> dict:
@@ -225,7 +228,8 @@ def draw(case: Case, grid, fields, predicted, ensemble, out, history) -> None:
     if out.file("weight.json").is_file():
         w = json.loads(out.file("weight.json").read_text())
         figures.plot_weights(out.file("weight.png"), w["weights"], w["misfits"], w["regularizations"], w["weight"],
-                             target=case.observed.size / 2 if w["method"] == "discrepancy" else None, method=w["method"])
+                             target=case.observed.size / 2 if w["method"] == "discrepancy" else None,
+                             method=w["method"])
 
 
 if __name__ == "__main__":

@@ -100,6 +100,8 @@ class Case:
                 raise InputError("grid.extent, origin", (extent, origin), f"{len(shape)} numbers each")
             if not all(isinstance(x, int | float) and x > 0 for x in extent):
                 raise InputError("grid.extent", extent, "positive lengths")
+            if self.table["grid"]["shape"] and len(self.table["grid"]["shape"]) != len(shape):
+                raise InputError("--grid", list(shape), f"{len(self.table['grid']['shape'])} numbers, as in grid.shape")
             edges = [o + x * np.linspace(0, 1, n + 1) for o, x, n in zip(origin, extent, shape, strict=True)]
         return edges
 
@@ -157,7 +159,8 @@ class Case:
         for u in self.table["unknown"]:
             regions = None
             if u["regions"] is not None:
-                regions = np.rint(evaluate(f"unknown.{u['name']}.regions", u["regions"], list(grid.edges), self)).astype(int)
+                found = evaluate(f"unknown.{u['name']}.regions", u["regions"], list(grid.edges), self)
+                regions = np.rint(found).astype(int)
             bounds = tuple(u["bounds"]) if u["bounds"] else (None, None)
             unknowns.append(Unknown(u["name"], u["transform"], bounds, regions))
         return ParameterSpace(grid, unknowns)
@@ -260,7 +263,8 @@ class Case:
         if o["at_electrodes"]:
             return self.electrodes()
         if isinstance(o["points"], dict):
-            return np.atleast_2d(read_field(self.find("observations.points", o["points"]["file"]), o["points"].get("key")))
+            file = self.find("observations.points", o["points"]["file"])
+            return np.atleast_2d(read_field(file, o["points"].get("key")))
         if o["points"] is not None:
             return np.atleast_2d(np.asarray(o["points"], float))
         if o["random"] is None:
@@ -315,7 +319,8 @@ class Case:
         u, grid = space.unknown(name), space.grid
         assert u.regions is not None
         region, on = u.regions[grid.local_slice], grid.active
-        sums = space.comm.allreduce(np.array([np.bincount(region[on], w, u.count) for w in (field[on], np.ones(on.sum()))]))
+        own = [np.bincount(region[on], w, u.count) for w in (field[on], np.ones(on.sum()))]
+        sums = space.comm.allreduce(np.array(own))
         return sums[0] / np.maximum(sums[1], 1)
 
     def prepare(self, ensemble: Ensemble) -> None:
@@ -324,7 +329,8 @@ class Case:
         total = self.experiment_count
         if o["data"] is not None:
             with collective(ensemble.space):
-                values = read_field(self.find("observations.data", o["data"]["file"]), o["data"].get("key"), allow_nan=True)
+                file = self.find("observations.data", o["data"]["file"])
+                values = read_field(file, o["data"].get("key"), allow_nan=True)
                 if values.size != n * total:
                     raise InputError("observations.data", f"{values.size} values", f"{total} experiments x {n} points")
                 self.observed = values.reshape(total, n)

@@ -73,12 +73,12 @@ SECTIONS: dict[str, dict[str, Key]] = {
                "nu": Key(NUMBER, 4.0, "Student-t: degrees of freedom")},
     "regularization": {"unknown": Key(TEXT, None, "which unknown; default: the first field"),
                        "kind": Key(TEXT, "gradient", "regularizer", ("gradient", "bilaplacian", "total-variation")),
-                       "weight": Key((int, float, str), 1.0, "a number, or 'discrepancy': the largest weight, in factors "
-                                     "of 4, whose misfit reaches the noise; or 'l-curve'"),
+                       "weight": Key((int, float, str), 1.0, "a number, or 'discrepancy': the largest weight, in "
+                                     "factors of 4, whose misfit reaches the noise; or 'l-curve'"),
                        "reference": Key(FIELD, None, "coefficient towards which it pulls; default: `initial`"),
                        "gamma": Key(NUMBER, None, "bilaplacian: of the Laplacian"),
                        "delta": Key(NUMBER, None, "bilaplacian: of the field"),
-                       "correlation_length": Key(NUMBER, None, "bilaplacian: instead of gamma and delta, with variance"),
+                       "correlation_length": Key(NUMBER, None, "bilaplacian: with variance, instead of gamma and delta"),
                        "variance": Key(NUMBER, None, "bilaplacian: prior variance of a cell's parameter"),
                        "directions": Key(LIST, None, "factors a direction"),
                        "cell_weights": Key(FIELD, None, "factor a cell (gradient, total-variation)"),
