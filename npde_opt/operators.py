@@ -65,6 +65,12 @@ class StencilMatrix:
         flat = values.transpose(0, *range(self.grid.dim, 0, -1)).reshape(-1)
         self.mat.setValuesCOO(flat)
 
+    def freeze(self) -> None:
+        """Keeps the matrix only: frees what `entries` and `set_values` need. Before the matrix is handed on."""
+        kept = self.mat.duplicate(copy=True)
+        self.mat.destroy()
+        self.mat, self._entries = kept, np.empty(0)
+
     def destroy(self) -> None:
         self.mat.destroy()
 

@@ -108,6 +108,7 @@ class Gradient(Quadratic):
         shift = 1e-2 / length**2 if mass_weight is None else mass_weight
         weight = np.broadcast_to(np.asarray(cell_weights, float), grid.local_shape)
         self.matrix = operator(grid, [c * weight for c in factors], shift * weight)
+        self.matrix.freeze()
         self.solver = LinearSolver(self.matrix.mat, grid, prefix, rtol=1e-6)
         self.solver.update()
 
@@ -138,6 +139,7 @@ class BiLaplacian(Quadratic):
         factors = [1.0] * grid.dim if directions is None else list(directions)
         one = np.ones(grid.local_shape, order="F")
         self.matrix = operator(grid, [gamma * c * one for c in factors], delta)
+        self.matrix.freeze()
         self.mass = mass(grid)
         self.inner = grid.create_scalar()
         self.solver = LinearSolver(self.matrix.mat, grid, prefix, rtol=1e-6)

@@ -78,7 +78,7 @@ class LinearSolver:
         self.ksp.setOptionsPrefix(prefix)
         self.ksp.setOperators(mat)
         self.ksp.setTolerances(rtol=rtol, atol=1e-300, max_it=500)
-        self._configure(grid.comm.size)
+        self._ranks, self._configured = grid.comm.size, False
 
     def _options(self, ranks: int) -> dict[str, str | None]:
         krylov = {"ksp_type": "cg" if self.symmetric else "gmres"}
@@ -94,9 +94,10 @@ class LinearSolver:
             return {**krylov, **RECIPES[self.recipe], **TRANSPOSABLE}
         return {**krylov, **RECIPES[self.recipe]}
 
-    def _configure(self, ranks: int) -> None:
+    def _configure(self) -> None:
+        """Sets up with the recipe's options in the database, and takes them out again: they are this solver's only."""
         options, ours = PETSc.Options(), []
-        for key, value in self._options(ranks).items():
+        for key, value in self._options(self._ranks).items():
             if not options.hasName(self.prefix + key):
                 options.setValue(self.prefix + key, value)
                 ours.append(self.prefix + key)
@@ -107,14 +108,17 @@ class LinearSolver:
             for depth, transfer in enumerate(self._transfers):
                 pc.setMGInterpolation(count - 1 - depth, transfer)
         self.ksp.setFromOptions()
-        self._pending = ours
+        self.ksp.setUp()
+        for name in ours:
+            options.delValue(name)
+        self._configured = True
 
     def update(self) -> None:
         """Refreshes the preconditioner for the matrix's present values."""
-        self.ksp.setUp()
-        options = PETSc.Options()
-        while self._pending:
-            options.delValue(self._pending.pop())
+        if self._configured:
+            self.ksp.setUp()
+        else:
+            self._configure()
 
     def solve(self, b: PETSc.Vec, x: PETSc.Vec) -> None:
         """A x = b. Raises SolverError where it does not converge."""

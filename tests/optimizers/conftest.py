@@ -62,7 +62,8 @@ class At:
         return self._gradient
 
     def hessian(self, dm, out, gauss_newton):
-        (self.problem.curvature(self.m, dm, gauss_newton) + self.problem.R * dm).copy(out)
+        self.problem.R.mult(dm, out)
+        out.axpy(1.0, self.problem.curvature(self.m, dm, gauss_newton))
 
     def regularization_hessian(self, dm, out):
         self.problem.R.mult(dm, out)

@@ -129,14 +129,11 @@ def test_what_one_rank_raises_is_raised_by_all(problem, method, where):
         if len(calls) == 3:
             if COMM.rank == COMM.size - 1:
                 raise Interrupted("from one rank")
-            return Silent()
+            return arguments[1] if where == "curvature" else Silent()
         return original(*arguments)
 
     class Silent:
         """Needs nobody else."""
-
-        def __add__(self, other):
-            return other
 
         value, misfit, regularization = 1.0, 0.5, 0.5
 
