@@ -204,6 +204,9 @@ class ParameterSpace:
                 inside = self._free[u.name]
                 out = self.field(vec, u.name)
                 out[inside] = u.inverse(field[inside])
+                if u.fixed is not None:  # regularizers see the known values too
+                    known = self.grid.active & ~inside
+                    out[known] = u.inverse(self._fixed[u.name][known])
             else:
                 given = np.broadcast_to(np.asarray(values[u.name], float), u.count)
                 self.owned_constants(vec, u.name)[...] = u.inverse(given)[:self._owned(u)]

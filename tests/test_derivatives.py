@@ -189,6 +189,19 @@ def test_masks_fixed_cells_periodic_sides_and_multigrid():
 
 
 @pytest.mark.parallel([1, 2])
+def test_regularizers_see_the_values_of_fixed_cells():
+    fixed = np.full(SHAPE, np.nan)
+    fixed[4:6, 2:5] = 3.0
+    active = np.ones(SHAPE, bool)
+    active[0, 0] = False
+    grid = Grid(SHAPE, active=active)
+    space = ParameterSpace(grid, [Unknown("D", "log", fixed=fixed)])
+    R = REGULARIZERS["gradient"](grid, 1.0, mass_weight=0.0)
+    same, other = (space.field_vec(space.from_values({"D": v}), "D") for v in (3.0, 5.0))
+    assert abs(R.value(same)) < 1e-12 < 1e-2 < R.value(other)
+
+
+@pytest.mark.parallel([1, 2])
 def test_advection():
     check(*make(("D", "c"), advection=True))
 
