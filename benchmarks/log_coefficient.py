@@ -52,7 +52,7 @@ def run(n: int, levels: int, xy: np.ndarray, data: np.ndarray, settings: Setting
         count = objective.counters
         solves = {"solves": count.forward_solves + count.adjoint_solves}
     elapsed = time.perf_counter() - start
-    products = sum(int(r["inner_iterations"]) for r in result.history)
+    products = sum(int(r["inner_iterations"]) for r in result.history)  # of the finest grid
     row |= {"newton": result.iterations, "cg": products, "objective": f"{result.objective:.4f}",
             "gradient": result.gradient_norm / result.gradient_norm_initial, **solves, "seconds": elapsed,
             "status": result.status}
