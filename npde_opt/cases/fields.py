@@ -93,7 +93,8 @@ def evaluate(field: str, spec: Any, edges: list[np.ndarray], case: Any) -> np.nd
         centers = [(e[1:] + e[:-1]) / 2 for e in edges]
         values = lognormal(centers, [e[-1] - e[0] for e in edges], options["contrast"], options["seed"])
     elif "file" in spec:
-        native = read_field(case.find(field, spec["file"]), spec.get("key"))
+        folded = tuple(spec["shape"]) if "shape" in spec else None
+        native = read_field(case.find(field, spec["file"]), spec.get("key"), folded)
         if native.ndim != len(edges):
             raise InputError(field, f"an array of shape {native.shape}", f"{len(edges)} axes")
         box = [np.linspace(e[0], e[-1], n + 1) for e, n in zip(edges, native.shape, strict=True)]

@@ -31,27 +31,33 @@ DEFAULTS = {
 
 
 class HessianAction:
-    """Context of the Hessian's Mat: H(m) dm at the accepted point, and its rows and columns off the bounds."""
+    """Context of the Hessian's Mat: H(m) dm at the accepted point, and its rows and columns off the bounds.
+
+    Here and below the objective gets a copy of what it multiplies: PETSc locks the original.
+    """
 
     def __init__(self, point: Point, gauss_newton: bool):
         self.point, self.gauss_newton = point, gauss_newton
         self.products = 0
         self.inactive: PETSc.IS | None = None
+        self._work = point.iterate.duplicate()
 
     def mult(self, mat: PETSc.Mat, dm: PETSc.Vec, out: PETSc.Vec) -> None:
+        dm.copy(self._work)
         with self.point.callback():
-            self.point.here().hessian(dm, out, self.gauss_newton)
+            self.point.here().hessian(self._work, out, self.gauss_newton)
         self.products += 1
 
     def createSubMatrix(self, mat: PETSc.Mat, rows: PETSc.IS, columns: PETSc.IS, out: PETSc.Mat | None) -> PETSc.Mat:
-        self.release()
+        if self.inactive is not None:
+            self.inactive.destroy()
         self.inactive = rows.duplicate()
         return PETSc.Mat().createSubMatrixVirtual(mat, rows, columns)
 
     def release(self) -> None:
+        self._work.destroy()
         if self.inactive is not None:
             self.inactive.destroy()
-            self.inactive = None
 
 
 class RegularizationInverse:
@@ -62,17 +68,21 @@ class RegularizationInverse:
 
     def apply(self, pc: PETSc.PC, r: PETSc.Vec, out: PETSc.Vec) -> None:
         point, inactive = self.action.point, self.action.inactive
-        with point.callback():
-            if r.getSize() == point.iterate.getSize() or inactive is None:
-                point.here().precondition(r, out)
-                return
-            full, solved = point.iterate.duplicate(), point.iterate.duplicate()
+        whole = r.getSize() == point.iterate.getSize() or inactive is None
+        full, solved = point.iterate.duplicate(), point.iterate.duplicate()
+        if whole:
+            r.copy(full)
+        else:
             full.set(0.0)
             copy_part(full, inactive, r, into=True)
+        with point.callback():
             point.here().precondition(full, solved)
+        if whole:
+            solved.copy(out)
+        else:
             copy_part(solved, inactive, out, into=False)
-            full.destroy()
-            solved.destroy()
+        full.destroy()
+        solved.destroy()
 
 
 class InitialHessian:
@@ -111,19 +121,20 @@ class InitialHessian:
 
     def mult(self, mat: PETSc.Mat, dm: PETSc.Vec, out: PETSc.Vec) -> None:
         dm.copy(out)
+        dm.copy(self._work)
         with self.point.later():
-            self.point.regularized().regularization_hessian(dm, out)
+            self.point.regularized().regularization_hessian(self._work, out)
             out.scale(1.0 / (self.scale or 1.0))
 
     def solve(self, mat: PETSc.Mat, r: PETSc.Vec, out: PETSc.Vec) -> None:
         r.copy(out)
+        r.copy(self._work)
+        if self.free is not None:
+            self._work.getArray()[:] *= self.free
         with self.point.later():
             at = self.point.regularized()
-            if self.free is None:
-                at.precondition(r, out)
-            else:
-                self._work.getArray()[:] = r.getArray(readonly=True) * self.free
-                at.precondition(self._work, out)
+            at.precondition(self._work, out)
+            if self.free is not None:
                 out.getArray()[:] *= self.free
             out.scale(self.scale or first_length(at.value, r.dot(out)))
 

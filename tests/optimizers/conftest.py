@@ -38,10 +38,11 @@ class Counters:
 
 
 class At:
-    """J at m, evaluated when asked."""
+    """J at m, evaluated when asked. Like real ones it takes writable views of what it is given."""
 
     def __init__(self, problem, m):
         self.problem, self.m = problem, m
+        m.getArray()
         self._value = self._gradient = None
         problem.alive += 1
 
@@ -62,13 +63,16 @@ class At:
         return self._gradient
 
     def hessian(self, dm, out, gauss_newton):
+        dm.getArray()
         self.problem.R.mult(dm, out)
         out.axpy(1.0, self.problem.curvature(self.m, dm, gauss_newton))
 
     def regularization_hessian(self, dm, out):
+        dm.getArray()
         self.problem.R.mult(dm, out)
 
     def precondition(self, r, out):
+        r.getArray()
         self.problem.inverse.solve(r, out)
 
     def destroy(self):
