@@ -32,8 +32,9 @@ def minimize(
 
     `monitor(row, state)` is called after every completed iteration, 0 included; it may return 'stop:STATUS'
     and may raise. Collective; what any rank's callback raises is raised on every rank.
+    A trial point at which the state cannot be solved for is rejected in favour of a shorter step.
     Raises InputError for an unbounded method where the parameters have bounds, and SolverError where the
-    objective is not finite at the start.
+    objective is not finite at the start or a solve fails at every trial point.
     """
     run = Run(objective, m0, settings, monitor, resume)
     try:
@@ -93,6 +94,8 @@ class Run:
                 break
             self.known = True
         if not self.status:
+            if self.point.rejected is not None:
+                raise self.point.rejected
             self.status, self.reason = self.verdict(tao.getConvergedReason())
 
     def retry(self) -> bool:

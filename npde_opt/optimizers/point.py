@@ -25,13 +25,19 @@ class Agreed:
 
     def __init__(self, objective: Objective, m: PETSc.Vec):
         self._comm = everyone(objective)
+        self.error: SolverError | None = None
         with collective(self._comm):
             self._at: ObjectiveAt = objective.linearize(m)
 
     @functools.cached_property
     def value(self) -> float:
-        with collective(self._comm):
-            return self._at.value
+        """J(m); inf, with the `error`, where the state's solver failed."""
+        try:
+            with collective(self._comm):
+                return self._at.value
+        except SolverError as error:
+            self.error = error
+            return math.inf
 
     @property
     def misfit(self) -> float:
@@ -78,6 +84,7 @@ class Point:
         m.copy(self.iterate)
         self.accepted: float | None = None
         self.failure: Exception | None = None
+        self.rejected: SolverError | None = None
         self._m = m.duplicate()
         self._at: Agreed | None = None
 
@@ -123,13 +130,15 @@ class Point:
         """J(m), or a value that any search rejects in favour of a shorter step where J(m) is not finite.
 
         TAO's trust regions and More-Thuente search stop at infinity; they recover from a value that is
-        ten objectives above the last accepted one.
+        ten objectives above the last accepted one. A failed solve at a trial point is such a value too; it is
+        kept as `rejected` until the next.
         """
-        value = self.at(m).value
+        at = self.at(m)
+        value, self.rejected = at.value, at.error
         if math.isfinite(value):
             return value
         if self.accepted is None:
-            raise SolverError("tao_", f"the objective is {value} at the initial parameters", "Start elsewhere.")
+            raise at.error or SolverError("tao_", f"the objective is {value} at the initial parameters", "Start elsewhere.")
         return self.accepted + 10.0 * (abs(self.accepted) or 1.0)
 
     def gradient(self, m: PETSc.Vec, out: PETSc.Vec) -> None:

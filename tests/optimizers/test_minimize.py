@@ -107,6 +107,34 @@ def test_line_searches_recover_from_infinite_values(problem, option, search):
 
 
 @pytest.mark.parallel([1, 2])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_failed_solve_shortens_the_step(problem, method):
+    """As long as a shorter one exists; at the start, or where every trial fails, the error comes out."""
+    objective = problem("exponential")
+    phi, failed = objective.phi, []
+
+    def solved_near(limit):
+        def value(m):
+            if m.max()[1] > limit:
+                failed.append(1)
+                raise SolverError("state_", "DIVERGED_ITS", "Raise -state_ksp_max_it.")
+            return phi(m)
+
+        return value
+
+    settings = Settings(method=method, gradient_rtol=1e-3, max_iterations=2)
+    m0 = objective.vec(lambda i: -2.0 + 0 * i)
+    objective.phi = solved_near(-1.9)
+    result = minimize(objective, m0, settings)
+    assert failed and result.iterations > 0 and result.objective < result.objective_initial
+    for limit in (-2.0, -3.0):
+        objective.phi = solved_near(limit)
+        with pytest.raises(SolverError, match="'state_' failed: DIVERGED_ITS"):
+            minimize(objective, m0, settings)
+        assert objective.alive == 0
+
+
+@pytest.mark.parallel([1, 2])
 def test_an_infinite_start_is_an_error(problem):
     objective = problem("exponential")
     with pytest.raises(SolverError, match="initial parameters"):
