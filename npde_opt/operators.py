@@ -69,7 +69,7 @@ class StencilMatrix:
         """Keeps the matrix only: frees what `entries` and `set_values` need. Before the matrix is handed on."""
         kept = self.mat.duplicate(copy=True)
         self.mat.destroy()
-        self.mat, self._entries = kept, np.empty(0)
+        self.mat, self._entries = kept, np.empty((0, 0))
 
     def destroy(self) -> None:
         self.mat.destroy()

@@ -139,7 +139,8 @@ def document() -> str:
     """The format of a case as a Markdown page."""
     lines = ["# The format of a case", "", "A case is a TOML file. A *field* is a number, or one of "
              "`{file = 'K.npy', key = '...'}` (.npy, .npz, .nii, .nii.gz, .vti, .vtr, .vtk, .mat, GRDECL; resampled by "
-             "volume to the grid; `shape = [nx, ny, nz]` folds flat files, x fastest), `{expression = 'exp(x)*y'}` (numpy functions of x, y, z), "
+             "volume to the grid; `shape = [nx, ny, nz]` folds flat files, x fastest), "
+             "`{expression = 'exp(x)*y'}` (numpy functions of x, y, z), "
              "`{mni152 = {grey = 0.33, white = 0.14, csf = 1.79}}`, `{lognormal = {contrast = 1000, seed = 0}}`; "
              "`clip = [lo, hi]` and `scale = s` apply after reading. Relative files are looked for beside the "
              "case, then in `--data`.", ""]
