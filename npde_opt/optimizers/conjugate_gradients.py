@@ -17,13 +17,13 @@ def steihaug(
     precondition: Action,
     b: PETSc.Vec,
     x: PETSc.Vec,
-    rtol: float,
+    rtol: Callable[[float], float],
     max_steps: int,
     reorthogonalize: bool = False,
 ) -> int:
     """Solves H x = b from x = 0 and returns the number of products with H.
 
-    Stops where sqrt(r^T M^-1 r) <= rtol times its first value, after max_steps, or at a direction with
+    Stops where n(r) = sqrt(r^T M^-1 r) <= rtol(n(b)) n(b), after max_steps, or at a direction with
     p^T H p <= 0: then x is the iterate so far, or M^-1 b in the first step, a descent direction for -b.
     `reorthogonalize` makes each direction conjugate to all before, at two vectors a step.
     Raises SolverError where M is not positive definite.
@@ -38,6 +38,7 @@ def steihaug(
     products = 0
     if not (math.isfinite(rz) and rz >= 0):
         raise SolverError("tao_", f"CG's preconditioner is not positive definite: r^T M^-1 r = {rz:g}", "Check it.")
+    target = rtol(math.sqrt(first)) ** 2 * first
     while rz > 0 and products < max_steps:
         hessian(p, hp)
         products += 1
@@ -51,16 +52,23 @@ def steihaug(
         r.axpy(-length, hp)
         precondition(r, z)
         previous, rz = rz, r.dot(z)
-        if rz <= rtol**2 * first:
+        if rz <= target:
             break
         if reorthogonalize:
             kept.append((p.copy(), hp.copy(), curvature))
             z.copy(p)
-            overlaps = z.mDot([pair[1] for pair in kept])
-            p.maxpy([-o / pair[2] for o, pair in zip(overlaps, kept, strict=True)], [pair[0] for pair in kept])
+            for (kept_p, _, kept_curvature), overlap in zip(kept, dots(z, [pair[1] for pair in kept]), strict=True):
+                p.axpy(-overlap / kept_curvature, kept_p)
             rz = r.dot(p)
         else:
             p.aypx(rz / previous, z)
     for vector in (r, z, p, hp, *(v for pair in kept for v in pair[:2])):
         vector.destroy()
     return products
+
+
+def dots(z: PETSc.Vec, vectors: list[PETSc.Vec]) -> list[float]:
+    """z^T v for all v with one reduction; VecMDot's result depends on where in memory the vectors lie."""
+    for v in vectors:
+        z.dotBegin(v)
+    return [z.dotEnd(v) for v in vectors]

@@ -21,16 +21,18 @@ class NewtonCG:
     """H d = -g by CG with the regularization as preconditioner, to an Eisenstat-Walker tolerance.
 
     H is the exact or the Gauss-Newton Hessian at the point. CG stops at a direction of negative curvature.
-    `forcing` is its relative tolerance in the next step. After a failed line search the next direction is
-    that of the preconditioner alone. `slope` is g^T d.
+    Its relative tolerance is min(forcing_max, sqrt(n(g) / n(g_0))) in the norm n(g) = sqrt(g^T R^-1 g), in which
+    CG measures its residual: a step then lowers n(g) as far as CG did, which it does not in other norms.
+    After a failed line search the next direction is that of the preconditioner alone. `slope` is g^T d.
     """
 
     def __init__(self, point: Point, settings: Settings):
         self.point, self.settings = point, settings
         self.gauss_newton = settings.method == "gauss-newton"
-        self.forcing = settings.forcing_max
         self.products = 0
         self.slope = 0.0
+        self.ahead = 1.0
+        self._reference = 0.0
         self._plain = self._next_plain = False
 
     def step(self, tao: PETSc.TAO, x: PETSc.Vec, g: PETSc.Vec, s: PETSc.Vec) -> None:
@@ -52,11 +54,16 @@ class NewtonCG:
         s.scale(-1.0)
         self.slope = g.dot(s)
 
+    def forcing(self, norm: float) -> float:
+        """CG's relative tolerance at n(g) = norm. `ahead` is how far the start was on its way already."""
+        self._reference = self._reference or norm / self.ahead
+        return min(self.settings.forcing_max, math.sqrt(norm / self._reference)) if norm > 0 else 0.0
+
     def memory(self) -> tuple[dict[str, PETSc.Vec], dict[str, Any]]:
-        return {}, {}
+        return {}, {"reference": self._reference}
 
     def restore(self, vectors: dict[str, PETSc.Vec], meta: dict[str, Any]) -> None:
-        """Nothing to restore."""
+        self._reference = meta["reference"]
 
     def forget(self) -> bool:
         """Whether there is another direction to try after a failed line search."""
@@ -88,7 +95,7 @@ class LBFGS:
         self.point = point
         self.pairs: deque[Pair] = deque()
         self.room = settings.memory
-        self.forcing, self.products, self.slope = 0.0, 0, 0.0
+        self.products, self.slope, self.ahead = 0, 0.0, 1.0
         self._x, self._g, self._work = (point.iterate.duplicate() for _ in range(3))
 
     def step(self, tao: PETSc.TAO, x: PETSc.Vec, g: PETSc.Vec, s: PETSc.Vec) -> None:

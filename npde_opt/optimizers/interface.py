@@ -73,10 +73,10 @@ class Settings:
     reference is gradient_reference or the norm at m0; norms are the objective's (mass-weighted).
     memory: pairs kept by the quasi-Newton methods.
     cg_max, forcing_max: inner CG of the Newton methods stops at cg_max steps or at the relative residual
-    min(forcing_max, sqrt(norm(g) / reference)) (Eisenstat-Walker).
+    min(forcing_max, sqrt(n(g) / n(g_0))) (Eisenstat-Walker), n the norm of the preconditioner.
     gauss_newton: bntr with the Gauss-Newton Hessian.
-    reorthogonalize: keep every inner CG direction and its Hessian product (2 vectors a step) to make each
-    new one conjugate to all: fewer steps, and equally many on any number of ranks.
+    reorthogonalize: keep every inner CG direction and its Hessian product (at most 2 cg_max vectors) to make each
+    new one conjugate to all: a quarter of the products where the data weigh more than the regularization.
     level: copied into the rows of the history.
     """
 
@@ -89,7 +89,7 @@ class Settings:
     cg_max: int = 200
     forcing_max: float = 0.5
     gauss_newton: bool = False
-    reorthogonalize: bool = False
+    reorthogonalize: bool = True
     level: int = 0
 
     def __post_init__(self) -> None:

@@ -143,8 +143,9 @@ class Run:
                 meta.update(objective_initial=value, gradient_norm_initial=norm)
             stop = self.report(self.row(tao))
         reference = self.settings.gradient_reference or meta["gradient_norm_initial"]
-        self.solver.force(norm, reference)
         target = max(self.settings.gradient_atol, self.settings.gradient_rtol * reference)
+        if norm > target:
+            self.solver.force(norm, meta["gradient_norm_initial"], reference)
         if norm <= target:
             self.status, self.reason = "converged", f"CONVERGED_USER: gradient norm {norm:.3e} <= {target:.3e}"
         elif stop:

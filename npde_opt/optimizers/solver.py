@@ -201,13 +201,12 @@ class Solver:
         if self.type in ("lmvm", "blmvm") or self.type.startswith("bqn"):
             self.initial.learn(self.h0, first)
 
-    def force(self, norm: float, reference: float) -> None:
-        """Sets the relative tolerance of the next inner solve from the gradient norm (Eisenstat-Walker)."""
-        self.forcing = min(self.settings.forcing_max, (norm / reference) ** 0.5) if norm > 0 else 0.0
+    def force(self, norm: float, norm_initial: float, reference: float) -> None:
+        """Sets the relative tolerance of the next inner solve (Eisenstat-Walker)."""
         if self.direction is not None:
-            self.direction.forcing = self.forcing
+            self.direction.ahead = min(1.0, norm_initial / reference) if norm_initial > 0 else 1.0
         if self.type in KRYLOV:
-            self.tao.getKSP().setTolerances(rtol=self.forcing)
+            self.tao.getKSP().setTolerances(rtol=min(self.settings.forcing_max, (norm / reference) ** 0.5))
 
     def products(self) -> int:
         """Products with the Hessian so far."""
