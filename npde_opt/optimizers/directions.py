@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from petsc4py import PETSc
 
 from npde_opt.optimizers.conjugate_gradients import steihaug
+from npde_opt.optimizers.initial_hessian import InitialHessian
 from npde_opt.optimizers.interface import Settings
 from npde_opt.optimizers.point import Agreed, Point
 
@@ -75,27 +76,23 @@ class NewtonCG:
 
 
 class Pair(NamedTuple):
-    """s = m+ - m, y = g+ - g, s^T y, and s^T y / y^T R^-1 y."""
+    """s = m+ - m, y = g+ - g, s^T y, and the shift of the initial Hessian that fits them."""
 
     step: PETSc.Vec
     change: PETSc.Vec
     curvature: float
-    scale: float
+    shift: float
 
 
 class LBFGS:
-    """Two-loop recursion over pairs s = m+ - m, y = g+ - g, with the regularization R as initial Hessian.
-
-    H_0^-1 = t R^-1 with t = max over the pairs of s^T y / y^T R^-1 y, at most 1: R alone is far too weak where
-    the data curve the objective, and every step would be cut many times. The first step is shortened to the
-    length at which a non-negative quadratic would vanish, 2 J / (g^T R^-1 g), where that is less than one.
-    """
+    """Two-loop recursion over pairs s = m+ - m, y = g+ - g from H_0 = R + d M of initial_hessian."""
 
     def __init__(self, point: Point, settings: Settings):
         self.point = point
         self.pairs: deque[Pair] = deque()
         self.room = settings.memory
         self.products, self.slope, self.ahead = 0, 0.0, 1.0
+        self.initial = InitialHessian(point)
         self._x, self._g, self._work = (point.iterate.duplicate() for _ in range(3))
 
     def step(self, tao: PETSc.TAO, x: PETSc.Vec, g: PETSc.Vec, s: PETSc.Vec) -> None:
@@ -112,8 +109,8 @@ class LBFGS:
         for pair in reversed(self.pairs):
             weights.append(pair.step.dot(q) / pair.curvature)
             q.axpy(-weights[-1], pair.change)
-        at.precondition(q, s)
-        s.scale(min(1.0, max(pair.scale for pair in self.pairs)) if self.pairs else first_length(at.value, g.dot(s)))
+        self.initial.shift = self.pairs[-1].shift if self.pairs else 0.0
+        self.initial.solve(at, q, s)
         for pair, weight in zip(self.pairs, reversed(weights), strict=True):
             s.axpy(weight - pair.change.dot(s) / pair.curvature, pair.step)
 
@@ -136,18 +133,18 @@ class LBFGS:
             return
         if len(self.pairs) == self.room:
             drop(self.pairs.popleft())
-        self.pairs.append(Pair(step, change, curvature, step_scale(at, curvature, change, self._work)))
+        self.pairs.append(Pair(step, change, curvature, self.initial.data_curvature(at, step, change)))
 
     def memory(self) -> tuple[dict[str, PETSc.Vec], dict[str, Any]]:
         vectors = {}
         for i, pair in enumerate(self.pairs):
             vectors[f"step_{i:02d}"], vectors[f"change_{i:02d}"] = pair.step, pair.change
-        return vectors, {"scales": [pair.scale for pair in self.pairs]}
+        return vectors, {"shifts": [pair.shift for pair in self.pairs]}
 
     def restore(self, vectors: dict[str, PETSc.Vec], meta: dict[str, Any]) -> None:
-        for i, scale in enumerate(meta["scales"]):
+        for i, shift in enumerate(meta["shifts"]):
             step, change = (vectors[f"{name}_{i:02d}"].copy() for name in ("step", "change"))
-            self.pairs.append(Pair(step, change, step.dot(change), scale))
+            self.pairs.append(Pair(step, change, step.dot(change), shift))
 
     def forget(self) -> bool:
         """Drops the pairs; whether there were any."""
@@ -158,6 +155,7 @@ class LBFGS:
 
     def release(self) -> None:
         self.forget()
+        self.initial.release()
         for vector in (self._x, self._g, self._work):
             vector.destroy()
 
@@ -165,14 +163,3 @@ class LBFGS:
 def drop(pair: Pair) -> None:
     pair.step.destroy()
     pair.change.destroy()
-
-
-def step_scale(at: Agreed, curvature: float, change: PETSc.Vec, work: PETSc.Vec) -> float:
-    """s^T y / y^T R^-1 y: how much of R^-1 agrees with the curvature that this step has met."""
-    at.precondition(change, work)
-    return curvature / change.dot(work)
-
-
-def first_length(value: float, slope: float) -> float:
-    """Length at most 1 along -d with g^T d = slope at which a non-negative quadratic from `value` vanishes."""
-    return min(1.0, 2.0 * value / slope) if value > 0 and slope > 0 else 1.0

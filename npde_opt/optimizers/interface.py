@@ -25,7 +25,10 @@ METHODS = {
 
 
 class ObjectiveAt(Protocol):
-    """J at one point, evaluated lazily; the optimizer that asked for it destroys it."""
+    """J at one point, evaluated lazily; the optimizer that asked for it destroys it.
+
+    hessian: out = H dm, exact or Gauss-Newton; regularization_hessian: out = R dm; precondition: out = R^-1 r.
+    """
 
     @property
     def value(self) -> float: ...
@@ -35,6 +38,7 @@ class ObjectiveAt(Protocol):
     def regularization(self) -> float: ...
     def gradient(self) -> PETSc.Vec: ...
     def hessian(self, dm: PETSc.Vec, out: PETSc.Vec, gauss_newton: bool) -> None: ...
+    def regularization_hessian(self, dm: PETSc.Vec, out: PETSc.Vec) -> None: ...
     def precondition(self, r: PETSc.Vec, out: PETSc.Vec) -> None: ...
     def destroy(self) -> None: ...
 
@@ -43,18 +47,23 @@ class Counters(Protocol):
     def snapshot(self) -> dict[str, int]: ...
 
 
+class Space(Protocol):
+    def weights(self) -> PETSc.Vec:
+        """The diagonal of the parameters' mass matrix, a new Vec."""
+        ...
+
+
 class Objective(Protocol):
     """J itself. `value` of a point where the state cannot be computed is inf; a failed solve raises.
 
     Where groups of ranks share the experiments, each holding all of m on its `comm`, the objective also has
     `everyone`, the communicator of all groups, on which errors and the monitor's answer are agreed.
-
-    Where the values of an ObjectiveAt also have `regularization_hessian(dm, out)` = R dm, the method
-    'bqnkls' multiplies by its quasi-Newton matrix; without, it applies the inverse alone.
     """
 
     @property
     def comm(self) -> MPI.Intracomm: ...
+    @property
+    def space(self) -> Space: ...
     @property
     def counters(self) -> Counters: ...
     def linearize(self, m: PETSc.Vec) -> ObjectiveAt: ...

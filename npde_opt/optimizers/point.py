@@ -59,13 +59,9 @@ class Agreed:
         with collective(self._comm):
             self._at.precondition(r, out)
 
-    @property
-    def multiplies_regularization(self) -> bool:
-        return hasattr(self._at, "regularization_hessian")
-
     def regularization_hessian(self, dm: PETSc.Vec, out: PETSc.Vec) -> None:
         with collective(self._comm):
-            self._at.regularization_hessian(dm, out)  # type: ignore[attr-defined]
+            self._at.regularization_hessian(dm, out)
 
     def destroy(self) -> None:
         self._at.destroy()

@@ -13,7 +13,8 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from npde_opt.errors import InputError
-from npde_opt.optimizers.directions import LBFGS, NewtonCG, first_length, step_scale
+from npde_opt.optimizers.directions import LBFGS, NewtonCG
+from npde_opt.optimizers.initial_hessian import InitialHessian
 from npde_opt.optimizers.interface import METHODS, Settings
 from npde_opt.optimizers.point import Point
 
@@ -85,16 +86,16 @@ class RegularizationInverse:
         solved.destroy()
 
 
-class InitialHessian:
-    """Context of a quasi-Newton matrix's J0 = R / t, with t as in directions.LBFGS over all steps so far.
+class InitialMatrix:
+    """Context of a quasi-Newton matrix's J0 = R + d M of initial_hessian.
 
-    t changes by factors of at least 4, because the matrix then applies J0 to all its pairs again. With `bounds`
+    d changes by factors of at least 4, because the matrix then applies J0 to all its pairs again. With `bounds`
     the inverse is restricted to the entries that may move: a projected step of a full inverse need not descend.
     """
 
     def __init__(self, point: Point):
         self.point = point
-        self.scale = 0.0
+        self.initial = InitialHessian(point)
         self.bounds: tuple[PETSc.Vec, PETSc.Vec] | None = None
         self.free: np.ndarray | None = None
         self._x, self._g, self._work = (point.iterate.duplicate() for _ in range(3))
@@ -105,10 +106,9 @@ class InitialHessian:
         if not first:
             step.aypx(-1.0, self.point.iterate)
             change.aypx(-1.0, at.gradient())
-            curvature = step.dot(change)
-            scale = min(1.0, step_scale(at, curvature, change, self._work)) if curvature > 0 else 0.0
-            if scale > 4.0 * self.scale:
-                self.scale = scale
+            shift = self.initial.data_curvature(at, step, change)
+            if shift > 4.0 * self.initial.shift or 0 < shift < 0.25 * self.initial.shift:
+                self.initial.shift = shift
                 mat.stateIncrease()
         self.point.iterate.copy(step)
         at.gradient().copy(change)
@@ -123,8 +123,7 @@ class InitialHessian:
         dm.copy(out)
         dm.copy(self._work)
         with self.point.later():
-            self.point.regularized().regularization_hessian(self._work, out)
-            out.scale(1.0 / (self.scale or 1.0))
+            self.initial.multiply(self.point.regularized(), self._work, out)
 
     def solve(self, mat: PETSc.Mat, r: PETSc.Vec, out: PETSc.Vec) -> None:
         r.copy(out)
@@ -132,13 +131,12 @@ class InitialHessian:
         if self.free is not None:
             self._work.getArray()[:] *= self.free
         with self.point.later():
-            at = self.point.regularized()
-            at.precondition(self._work, out)
+            self.initial.solve(self.point.regularized(), self._work, out)
             if self.free is not None:
                 out.getArray()[:] *= self.free
-            out.scale(self.scale or first_length(at.value, r.dot(out)))
 
     def release(self) -> None:
+        self.initial.release()
         for vector in (self._x, self._g, self._work):
             vector.destroy()
 
@@ -152,7 +150,7 @@ class Solver:
         self.x = m.duplicate()
         self.g = m.duplicate()
         self.action = HessianAction(point, settings.method == "gauss-newton" or settings.gauss_newton)
-        self.initial = InitialHessian(point)
+        self.initial = InitialMatrix(point)
         self.hessian, self.h0 = (symmetric(m, context) for context in (self.action, self.initial))
         self.tao = PETSc.TAO().create(m.getComm())
         self.tao.setType(METHODS[settings.method])
@@ -187,8 +185,6 @@ class Solver:
             self.initial.bounds = self.bounds
         elif self.type.startswith("bqn"):
             self.tao.getLMVMMat().setLMVMJ0(self.h0)
-            if not self.point.here().multiplies_regularization:
-                self.tao.getKSP().setType("preonly")
         elif self.type in KRYLOV:
             ksp = self.tao.getKSP()
             ksp.setNormType(PETSc.KSP.NormType.NATURAL)

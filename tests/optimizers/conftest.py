@@ -86,6 +86,7 @@ class Problem:
 
     def __init__(self):
         self.comm, self.counters, self.alive = COMM, Counters(), 0
+        self.space = self
         self.R = tridiagonal(self.n, -self.weight, 2.1 * self.weight, -self.weight)
         self.inverse = direct(self.R)
         self.build()
@@ -97,6 +98,9 @@ class Problem:
         v = self.R.createVecLeft()
         v.setArray(f(np.arange(*v.getOwnershipRange(), dtype=float)))
         return v
+
+    def weights(self):
+        return self.vec(lambda i: 0 * i + 1.0)
 
     def start(self):
         return self.vec(lambda i: 0 * i + 0.2)
@@ -175,6 +179,47 @@ class Overflowing(Exponential):
     weight = 1e-5
 
 
+class Fine(Problem):
+    """1/2 |W m - d|^2 / 0.01^2 + 1/2 int |grad m|^2 + m^2 on [0, 1]: twelve averages on a mesh of n cells."""
+
+    n = 400
+
+    def build(self):
+        h, n = 1.0 / self.n, self.n
+        self.R = tridiagonal(n, -1.0 / h, 2.0 / h + h, -1.0 / h)
+        self.inverse = direct(self.R)
+        self.W = PETSc.Mat().createDense((12, n), comm=COMM)
+        self.W.setUp()
+        for row in range(*self.W.getOwnershipRange()):
+            x = (np.arange(n) + 0.5) * h
+            self.W.setValues(row, np.arange(n, dtype="i4"), h * 10.0 * np.exp(-(((x - (row + 0.5) / 12) / 0.05) ** 2)))
+        self.W.assemble()
+        self.data = self.W * self.vec(lambda i: np.sin(5 * (i + 0.5) * h))
+
+    def weights(self):
+        return self.vec(lambda i: 0 * i + 1.0 / self.n)
+
+    def gradient_norm(self, g):
+        return g.norm() * self.n**0.5
+
+    def start(self):
+        return self.vec(lambda i: 0 * i)
+
+    def phi(self, m):
+        return 0.5e4 * (self.W * m - self.data).norm() ** 2
+
+    def transposed(self, residual):
+        out = self.R.createVecLeft()
+        self.W.multTranspose(residual, out)
+        return 1e4 * out
+
+    def slope(self, m):
+        return self.transposed(self.W * m - self.data)
+
+    def curvature(self, m, dm, gauss_newton):
+        return self.transposed(self.W * dm)
+
+
 class Rosenbrock(Problem):
     """sum_i 10 (m_{i+1} - m_i^2)^2 + (1 - m_i)^2, i + 1 periodic: minimum 0 at ones, an indefinite Hessian."""
 
@@ -212,10 +257,15 @@ class Rosenbrock(Problem):
         return product if gauss_newton else product - 40.0 * (dm * self.residuals(m)[0])
 
 
-PROBLEMS = {kind.__name__.lower(): kind for kind in (Quadratic, Bounded, Exponential, Overflowing, Rosenbrock)}
+PROBLEMS = {kind.__name__.lower(): kind for kind in (Quadratic, Bounded, Exponential, Overflowing, Fine, Rosenbrock)}
 
 
 @pytest.fixture
 def problem():
-    """A function from a name to a new problem."""
-    return lambda name: PROBLEMS[name]()
+    """A function from a name (and a size) to a new problem."""
+
+    def build(name, n=None):
+        kind = PROBLEMS[name]
+        return kind() if n is None else type(kind.__name__, (kind,), {"n": n})()
+
+    return build

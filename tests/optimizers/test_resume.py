@@ -56,7 +56,7 @@ def test_the_pairs_are_what_makes_lbfgs_equal(problem):
     objective = problem("exponential")
     expected = minimize(objective, objective.start(), settings)
     state = stopped(objective, settings, 5)
-    poorer = OptimizerState({"m": state.vectors["m"]}, {**state.meta, "memory": {"scales": []}})
+    poorer = OptimizerState({"m": state.vectors["m"]}, {**state.meta, "memory": {"shifts": []}})
     result = minimize(objective, objective.start(), settings, resume=poorer)
     assert (result.m - expected.m).norm() > 1e-8
 
