@@ -159,7 +159,7 @@ def verify_case(case: Case, grid, ensemble) -> int:
     dm = objective.create_vec()
     noise = grid.standard_normal(1)
     for u in objective.space.unknowns:
-        if u.regions is None:
+        if u.is_field:
             objective.space.field(dm, u.name)[...] = grid.view(noise) * objective.space.free(u.name)
         elif grid.comm.rank == 0:
             dm.getArray()[objective.space.offset(u.name):][: u.count] = 1.0

@@ -6,10 +6,25 @@ rho = (nu + 1)/2 log(1 + t^2/nu). A NaN in y means: not observed.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from petsc4py import PETSc
 
 from npde_opt.errors import InputError
+
+
+class Diagonal:
+    """W d = w d, entry by entry."""
+
+    def __init__(self, weights: PETSc.Vec):
+        self.weights = weights
+
+    def apply(self, d: PETSc.Vec) -> None:
+        d.pointwiseMult(d, self.weights)
+
+    def destroy(self) -> None:
+        self.weights.destroy()
 
 
 class Misfit:
@@ -62,11 +77,12 @@ class Misfit:
     def gradient(self, d: PETSc.Vec) -> PETSc.Vec:
         return self._vec(d, self.weight * self.slope(self.scaled(d)))
 
-    def hessian_weights(self, d: PETSc.Vec) -> PETSc.Vec:
-        return self._vec(d, self.weight**2 * self.curvature(self.scaled(d)))
+    def hessian_weights(self, d: PETSc.Vec) -> Any:
+        """W of the second derivative: `apply(d)` multiplies in place."""
+        return Diagonal(self._vec(d, self.weight**2 * self.curvature(self.scaled(d))))
 
-    def gauss_newton_weights(self, d: PETSc.Vec) -> PETSc.Vec:
-        return self._vec(d, self.weight**2 * self.majorant(self.scaled(d)))
+    def gauss_newton_weights(self, d: PETSc.Vec) -> Any:
+        return Diagonal(self._vec(d, self.weight**2 * self.majorant(self.scaled(d))))
 
     @staticmethod
     def _vec(like: PETSc.Vec, values: np.ndarray) -> PETSc.Vec:

@@ -53,7 +53,7 @@ def prolong(coarse: ParameterSpace, fine: ParameterSpace, m: PETSc.Vec, start: P
     out = start.copy()
     P = None
     for u in fine.unknowns:
-        if u.regions is not None:
+        if not u.is_field:
             values = coarse.constants(m, u.name)
             own = fine.owned_constants(out, u.name)
             own[...] = values[:own.size]

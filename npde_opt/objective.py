@@ -14,7 +14,7 @@ from petsc4py import PETSc
 
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError
-from npde_opt.forward.steady import Counters, Linearization, SteadyState
+from npde_opt.forward.interface import ForwardMap, Linearization, Weights
 from npde_opt.misfits import Misfit
 from npde_opt.stages import stage
 
@@ -22,7 +22,7 @@ from npde_opt.stages import stage
 class Objective:
     """The objective of a forward map, one misfit a local experiment and regularizers by unknown's name."""
 
-    def __init__(self, forward: SteadyState, misfits: Sequence[Misfit], regularizers: Mapping[str, Any],
+    def __init__(self, forward: ForwardMap, misfits: Sequence[Misfit], regularizers: Mapping[str, Any],
                  ensemble: Ensemble | None = None):
         if len(misfits) != len(forward.experiments):
             raise InputError("misfits", len(misfits), f"{len(forward.experiments)}, one an experiment")
@@ -34,7 +34,7 @@ class Objective:
         self.data_count = self.ensemble.sum(sum(m.count for m in misfits))
 
     @property
-    def counters(self) -> Counters:
+    def counters(self) -> Any:
         return self.forward.counters
 
     def create_vec(self) -> PETSc.Vec:
@@ -69,8 +69,8 @@ class ObjectiveAt:
         self._linearization: Linearization | None = None
         self._value: tuple[float, float] | None = None
         self._gradient: PETSc.Vec | None = None
-        self._adjoints: list[np.ndarray] | None = None
-        self._weights: dict[bool, list[PETSc.Vec]] = {}
+        self._adjoints: Any = None
+        self._weights: dict[bool, list[Weights]] = {}
 
     @property
     def linearization(self) -> Linearization:
@@ -117,7 +117,7 @@ class ObjectiveAt:
             / max(self.objective.data_count, 1)
 
     @property
-    def adjoints(self) -> list[np.ndarray]:
+    def adjoints(self) -> Any:
         if self._adjoints is None:
             residuals = [m.gradient(d) for m, d in zip(self.objective.misfits, self.linearization.data, strict=True)]
             self._adjoints = self.linearization.adjoint_states(residuals)
@@ -147,7 +147,7 @@ class ObjectiveAt:
                     if vec is not None:
                         vec.destroy()
 
-    def _misfit_weights(self, gauss_newton: bool) -> list[PETSc.Vec]:
+    def _misfit_weights(self, gauss_newton: bool) -> list[Weights]:
         if gauss_newton not in self._weights:
             pairs = zip(self.objective.misfits, self.linearization.data, strict=True)
             self._weights[gauss_newton] = [m.gauss_newton_weights(d) if gauss_newton else m.hessian_weights(d)
@@ -180,8 +180,10 @@ class ObjectiveAt:
         self._add(out, lambda reg, p, x, part: reg.precondition(p, x, part), r)
 
     def destroy(self) -> None:
-        vecs = [self.m, *([self._gradient] if self._gradient is not None else [])]
-        for vec in vecs + [w for ws in self._weights.values() for w in ws]:
+        for vec in [self.m, *([self._gradient] if self._gradient is not None else [])]:
             vec.destroy()
+        for weights in self._weights.values():
+            for w in weights:
+                w.destroy()
         if self._linearization is not None:
             self._linearization.destroy()

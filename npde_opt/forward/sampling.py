@@ -1,0 +1,174 @@
+"""Observations of a trajectory: d = (B_n g_n(u(t_n)))_n, g pointwise in the species (linear or not), B_n linear.
+
+g is given as text in the species' names: "u", "re**2 + im**2" (intensity), "1/(1 + exp(-(u - 0.3)/0.05))" (a smooth
+threshold). B_n interpolates to points, averages over regions, or keeps every cell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from petsc4py import PETSc
+
+from npde_opt.errors import InputError
+from npde_opt.grids import Grid
+from npde_opt.operators import from_rows, interpolation
+from npde_opt.terms.state import channels
+from npde_opt.terms.symbolic import Expressions
+
+
+@dataclass(frozen=True, eq=False)
+class Sampling:
+    """What is observed at certain times.
+
+    Args:
+        times: at which; they must be among the steps' times.
+        matrix: B, a Mat (n x cells); belongs to the sampling.
+        quantity: g as text. order: the place, among the n data of a time, of each owned row of B.
+    """
+
+    times: tuple[float, ...]
+    matrix: PETSc.Mat
+    quantity: str
+    order: np.ndarray
+
+    @property
+    def size(self) -> int:
+        """Data a time."""
+        return int(self.matrix.getSize()[0])
+
+    def destroy(self) -> None:
+        self.matrix.destroy()
+
+
+def at_points(grid: Grid, times: Sequence[float], points: np.ndarray, quantity: str = "u") -> Sampling:
+    """Values interpolated to points (n, dim)."""
+    B = interpolation(grid, points)
+    return Sampling(tuple(times), B, quantity, np.arange(*B.getOwnershipRange()))
+
+
+def snapshots(grid: Grid, times: Sequence[float], quantity: str = "u") -> Sampling:
+    """Every cell, in natural order (x fastest)."""
+    owned = np.meshgrid(*grid.layout.owned(), indexing="ij")
+    natural = np.ravel_multi_index(owned, grid.shape, order="F").ravel(order="F")
+    rows = grid.layout.global_index(grid.layout.owned_mesh()).reshape(-1, 1)
+    n = grid.layout.local_size
+    B = from_rows(grid.comm, n, (n, grid.layout.size), rows, np.ones((n, 1)), np.ones((n, 1), bool))
+    return Sampling(tuple(times), B, quantity, natural)
+
+
+def over_regions(grid: Grid, times: Sequence[float], regions: np.ndarray, quantity: str = "u") -> Sampling:
+    """Volume averages over the regions 0, 1, ... of an int array [i, j, k] (global, on every rank); -1: in none."""
+    if regions.shape != grid.shape:
+        raise InputError("observation.regions", f"shape {regions.shape}", f"shape {grid.shape}")
+    own, count = regions[grid.local_slice], int(regions.max()) + 1
+    inside = grid.active & (own >= 0)
+    weights = np.bincount(own[inside], grid.volume[inside], count)
+    total = grid.comm.allreduce(weights)
+    if not (total > 0).all():
+        raise InputError("observation.regions", f"region {int(np.argmin(total > 0))} without an active cell",
+                         "regions of at least one active cell")
+    B = PETSc.Mat().createAIJ(((None, count), (grid.layout.local_size, grid.layout.size)), comm=grid.comm)
+    columns = grid.layout.global_index(grid.layout.owned_mesh()).reshape(grid.local_shape, order="F")
+    B.setPreallocationCOO(own[inside].astype(PETSc.IntType), columns[inside])
+    B.setValuesCOO(grid.volume[inside] / total[own[inside]])
+    return Sampling(tuple(times), B, quantity, np.arange(*B.getOwnershipRange()))
+
+
+class Observer:
+    """Several samplings of one experiment, with derivatives. Data are ordered by sampling, time, place; a Vec holds
+    them rank by rank: `arrange` and `gather` translate."""
+
+    def __init__(self, grid: Grid, species: Sequence[str], times: np.ndarray, samplings: Sequence[Sampling]):
+        self.grid, self.species, self.samplings = grid, tuple(species), tuple(samplings)
+        self.expressions = [Expressions([s.quantity], species, "observation.quantity") for s in samplings]
+        for e in self.expressions:
+            if e.parameters:
+                raise InputError("observation.quantity", e.texts[0], "the species " + ", ".join(species))
+        self.places: dict[int, list[tuple[int, int]]] = {}
+        order, local, total = [], 0, 0
+        for k, s in enumerate(samplings):
+            rows = s.matrix.getLocalSize()[0]
+            for t in s.times:
+                self.places.setdefault(step_of(times, t), []).append((k, local))
+                order.append(total + s.order)
+                local, total = local + rows, total + s.size
+        self.order = np.concatenate(order) if order else np.empty(0, int)
+        self.local_size, self.size = local, total
+        self._x = grid.create_scalar()
+
+    def create_vec(self) -> PETSc.Vec:
+        return PETSc.Vec().createMPI((self.local_size, self.size), comm=self.grid.comm)
+
+    def arrange(self, values: np.ndarray) -> np.ndarray:
+        """A global array of data, by sampling, time and place, in the order of the Vec. Collective."""
+        values = np.asarray(values, float).ravel()
+        if values.size != self.size:
+            raise InputError("data", f"{values.size} values", f"{self.size} values, by sampling, time and place")
+        return values[np.concatenate(self.grid.comm.allgather(self.order))]
+
+    def gather(self, vec: PETSc.Vec) -> np.ndarray:
+        """The data by sampling, time and place on every rank. Collective."""
+        out = np.empty(self.size)
+        pieces = self.grid.comm.allgather((self.order, np.array(vec.getArray(readonly=True))))
+        for order, values in pieces:
+            out[order] = values
+        return out
+
+    def _rows(self, k: int, vec: PETSc.Vec, at: int) -> np.ndarray:
+        return vec.getArray()[at: at + self.samplings[k].matrix.getLocalSize()[0]]
+
+    def _apply(self, k: int, field: np.ndarray) -> np.ndarray:
+        self.grid.view(self._x)[...] = np.where(self.grid.active, field, 0.0)
+        y = self.samplings[k].matrix.createVecLeft()
+        self.samplings[k].matrix.mult(self._x, y)
+        values = np.array(y.getArray(readonly=True))
+        y.destroy()
+        return values
+
+    def _apply_transpose(self, k: int, values: np.ndarray) -> np.ndarray:
+        y = self.samplings[k].matrix.createVecLeft()
+        y.setArray(values)
+        self.samplings[k].matrix.multTranspose(y, self._x)
+        y.destroy()
+        return np.where(self.grid.active, self.grid.view(self._x), 0.0)
+
+    def observe(self, n: int, u: np.ndarray, data: PETSc.Vec) -> None:
+        """Puts what is seen of u(t_n) into `data`. Collective."""
+        for k, at in self.places.get(n, ()):
+            self._rows(k, data, at)[...] = self._apply(k, self.expressions[k].value(*u)[0])
+
+    def push(self, n: int, u: np.ndarray, du: np.ndarray, data: PETSc.Vec) -> None:
+        """B g'(u) du."""
+        for k, at in self.places.get(n, ()):
+            self._rows(k, data, at)[...] = self._apply(k, self.expressions[k].push(*u, *du)[0])
+
+    def pull(self, n: int, u: np.ndarray, d: PETSc.Vec, out: np.ndarray) -> None:
+        """Adds g'(u)^T B^T d."""
+        for k, at in self.places.get(n, ()):
+            w = self._apply_transpose(k, self._rows(k, d, at))
+            for c, part in enumerate(self.expressions[k].pull(*u, w)):
+                out[c] += part
+
+    def second(self, n: int, u: np.ndarray, du: np.ndarray, d: PETSc.Vec, out: np.ndarray) -> None:
+        """Adds (g''(u) du)^T B^T d."""
+        for k, at in self.places.get(n, ()):
+            w = self._apply_transpose(k, self._rows(k, d, at))
+            for c, part in enumerate(self.expressions[k].second(*u, w, *du)):
+                out[c] += part
+
+    def zeros(self) -> np.ndarray:
+        return channels(self.grid, len(self.species))
+
+    def destroy(self) -> None:
+        self._x.destroy()
+
+
+def step_of(times: np.ndarray, t: float) -> int:
+    """The index of a time among the steps' times. Raises InputError where it is none of them."""
+    n = int(np.argmin(np.abs(times - t)))
+    if abs(times[n] - t) > 1e-9 * max(abs(times[-1]), abs(times[0])):
+        raise InputError("observation.times", t, f"times of the steps; the nearest is {times[n]:.10g}")
+    return n
