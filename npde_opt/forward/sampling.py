@@ -24,7 +24,7 @@ class Sampling:
     """What is observed at certain times.
 
     Args:
-        times: at which; they must be among the steps' times.
+        times: at which; between the steps' times d is interpolated linearly.
         matrix: B, a Mat (n x cells); belongs to the sampling.
         quantity: g as text. order: the place, among the n data of a time, of each owned row of B.
     """
@@ -87,12 +87,13 @@ class Observer:
         for e in self.expressions:
             if e.parameters:
                 raise InputError("observation.quantity", e.texts[0], "the species " + ", ".join(species))
-        self.places: dict[int, list[tuple[int, int]]] = {}
+        self.places: dict[int, list[tuple[int, int, float]]] = {}
         order, local, total = [], 0, 0
         for k, s in enumerate(samplings):
             rows = s.matrix.getLocalSize()[0]
             for t in s.times:
-                self.places.setdefault(step_of(times, t), []).append((k, local))
+                for n, weight in around(times, t):
+                    self.places.setdefault(n, []).append((k, local, weight))
                 order.append(total + s.order)
                 local, total = local + rows, total + s.size
         self.order = np.concatenate(order) if order else np.empty(0, int)
@@ -136,26 +137,30 @@ class Observer:
         return np.where(self.grid.active, self.grid.view(self._x), 0.0)
 
     def observe(self, n: int, u: np.ndarray, data: PETSc.Vec) -> None:
-        """Puts what is seen of u(t_n) into `data`. Collective."""
-        for k, at in self.places.get(n, ()):
-            self._rows(k, data, at)[...] = self._apply(k, self.expressions[k].value(*u)[0])
+        """Adds what is seen of u(t_n) to `data`. Collective."""
+        for k, at, weight in self.places.get(n, ()):
+            seen = weight * self._apply(k, self.expressions[k].value(*u)[0])
+            rows = self._rows(k, data, at)
+            rows += seen
 
     def push(self, n: int, u: np.ndarray, du: np.ndarray, data: PETSc.Vec) -> None:
-        """B g'(u) du."""
-        for k, at in self.places.get(n, ()):
-            self._rows(k, data, at)[...] = self._apply(k, self.expressions[k].push(*u, *du)[0])
+        """Adds B g'(u) du."""
+        for k, at, weight in self.places.get(n, ()):
+            seen = weight * self._apply(k, self.expressions[k].push(*u, *du)[0])
+            rows = self._rows(k, data, at)
+            rows += seen
 
     def pull(self, n: int, u: np.ndarray, d: PETSc.Vec, out: np.ndarray) -> None:
         """Adds g'(u)^T B^T d."""
-        for k, at in self.places.get(n, ()):
-            w = self._apply_transpose(k, self._rows(k, d, at))
+        for k, at, weight in self.places.get(n, ()):
+            w = self._apply_transpose(k, weight * self._rows(k, d, at))
             for c, part in enumerate(self.expressions[k].pull(*u, w)):
                 out[c] += part
 
     def second(self, n: int, u: np.ndarray, du: np.ndarray, d: PETSc.Vec, out: np.ndarray) -> None:
         """Adds (g''(u) du)^T B^T d."""
-        for k, at in self.places.get(n, ()):
-            w = self._apply_transpose(k, self._rows(k, d, at))
+        for k, at, weight in self.places.get(n, ()):
+            w = self._apply_transpose(k, weight * self._rows(k, d, at))
             for c, part in enumerate(self.expressions[k].second(*u, w, *du)):
                 out[c] += part
 
@@ -166,9 +171,14 @@ class Observer:
         self._x.destroy()
 
 
-def step_of(times: np.ndarray, t: float) -> int:
-    """The index of a time among the steps' times. Raises InputError where it is none of them."""
-    n = int(np.argmin(np.abs(times - t)))
-    if abs(times[n] - t) > 1e-9 * max(abs(times[-1]), abs(times[0])):
-        raise InputError("observation.times", t, f"times of the steps; the nearest is {times[n]:.10g}")
-    return n
+def around(times: np.ndarray, t: float) -> list[tuple[int, float]]:
+    """(step, weight) whose weighted sum is the value at t. Raises InputError for a time outside the steps' times."""
+    slack = 1e-9 * (times[-1] - times[0])
+    if not times[0] - slack <= t <= times[-1] + slack:
+        raise InputError("observation.times", t, f"from {times[0]:g} to {times[-1]:g}")
+    n = int(np.clip(np.searchsorted(times, t) - 1, 0, times.size - 2))
+    part = float(np.clip((t - times[n]) / (times[n + 1] - times[n]), 0, 1))
+    near = slack / (times[n + 1] - times[n])
+    if part < near or part > 1 - near:
+        return [(n + round(part), 1.0)]
+    return [(n, 1 - part), (n + 1, part)]

@@ -13,7 +13,7 @@ from npde_opt.linear.presb import Presb
 from npde_opt.linear.recipes import LinearSolver
 from npde_opt.operators import mass
 
-KEPT = 12
+KEPT = 24
 
 
 class Decoupled:

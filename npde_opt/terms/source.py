@@ -103,7 +103,7 @@ class SourceAt:
 
     def derivative(self, state: State, dk: Mapping[str, Any]) -> np.ndarray | float:
         change = self._push(dk) * self._h(state.t)
-        if self.name in dk:
+        if self.name is not None and self.name in dk:
             change = change + self.shape * self._h(state.t, dk[self.name])
         return self._field(change) if np.ndim(change) or change else 0.0
 

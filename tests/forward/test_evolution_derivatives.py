@@ -11,7 +11,7 @@ from npde_opt.grids import Grid
 from npde_opt.misfits import LeastSquares
 from npde_opt.objective import Objective
 from npde_opt.parameters import ParameterSpace, Unknown
-from npde_opt.terms import Advection, Diffusion, Kinetics, Reaction, Source
+from npde_opt.terms import Advection, Diffusion, Kinetics, NonlinearDiffusion, Reaction, Source
 from npde_opt.verify import dot_product_test, taylor_test
 
 SHAPE = (9, 8)
@@ -39,7 +39,7 @@ def objective(terms, unknowns, scheme="imex-euler", species=("u",), gamma=1.0, k
     times = np.linspace(0, end, steps + 1) ** 1.1
     runs = trials(grid) if trials else [Trial({species[0]: START})]
     seen = samplings(grid, times) if samplings else [
-        at_points(grid, times[[2, -1]], POINTS, species[0]), snapshots(grid, times[[0, 3]], species[-1])]
+        at_points(grid, [0.3 * times[2] + 0.7 * times[3], times[-1]], POINTS, species[0]), snapshots(grid, times[[0, 3]], species[-1])]
     forward = Evolution(space, Equation(grid, terms(grid), species, gamma), {"a": 1.0, "s": 0.4} | (known or {}), runs, seen,
                         SCHEMES[scheme], times, Storage(storage))
     misfits = []
@@ -125,6 +125,26 @@ def test_histories_sources_sides_masks_and_regions(scheme):
                          {"u": 0.5}, [Source(grid, ("u",), "u", "w*exp(-w*x)", "h", [0.0, 0.003, 0.005])], {"x-": 1.5})],
                      samplings=lambda grid, times: [over_regions(grid, times[1:], regions),
                                                     snapshots(grid, times[[3]], "1/(1 + exp(-(u - 0.3)/0.2))")]))
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize("scheme", ["explicit-euler", "ars222", "crank-nicolson"])
+@pytest.mark.parametrize("form", ["porous-fisher", "perona-malik"])
+def test_nonlinear_diffusion(form, scheme):
+    active = np.ones(SHAPE, bool)
+    active[2:4, 5] = False
+
+    def terms(grid):
+        linear = [Diffusion(grid, "D0")] if scheme == "ars222" else []
+        return [*linear, NonlinearDiffusion(grid, ("u",), "u", form, floor=1e-6), Kinetics(grid, ("u",), "fisher-kpp")]
+
+    scale = "K" if form == "porous-fisher" else "kappa"
+    unknowns = [Unknown("D", "log"), Unknown(scale, "log", length=1), Unknown("r", "log", length=1)]
+    if form == "porous-fisher":
+        unknowns.append(Unknown("m", "log"))
+    check(*objective(terms, unknowns, scheme, known={"D0": 0.5, "K": 1.3}, active=active, end=0.004,
+                     sides={"x-": "dirichlet", "y-": "periodic", "y+": "periodic"},
+                     trials=lambda grid: [Trial({"u": START}, boundary={"x-": 0.7})]))
 
 
 def schroedinger(grid):
