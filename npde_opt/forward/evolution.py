@@ -17,6 +17,7 @@ from petsc4py import PETSc
 
 from npde_opt.errors import InputError, SolverError
 from npde_opt.forward.equation import Equation, LinearPart, LinearPoint, check_explicit
+from npde_opt.forward.fused import FusedEuler, applies
 from npde_opt.forward.initial import InitialState, Spec
 from npde_opt.forward.interface import Counters, Weights
 from npde_opt.forward.newton import Newton
@@ -78,7 +79,8 @@ class Evolution:
         scheme: see schemes.py.
         times: t_0 < ... < t_N, the same for all parameters.
         storage: the budget for trajectories.
-        bound: a state larger than this is a blow-up.
+        bound: a state larger than this is a blow-up. recipe: of the linear solvers (see linear/).
+        fused: take the fused explicit step where it applies (see fused.py).
 
     Raises:
         InputError: for coefficients missing, times that do not increase, or explicit steps beyond their limit.
@@ -86,7 +88,8 @@ class Evolution:
 
     def __init__(self, space: ParameterSpace, equation: Equation, known: Mapping[str, Any], experiments: Sequence[Trial],
                  samplings: Sequence[Sampling], scheme: Scheme, times: np.ndarray, storage: Storage | None = None,
-                 prefix: str = "state_", bound: float = 1e12):
+                 prefix: str = "state_", bound: float = 1e12, recipe: str = "auto",
+                 fused: bool = True):
         self.space, self.grid, self.equation, self.scheme = space, space.grid, equation, scheme
         self.experiments, self.prefix, self.bound = list(experiments), prefix, bound
         self.times = np.asarray(times, float)
@@ -97,14 +100,14 @@ class Evolution:
         self.nonlinear_implicit = scheme.nonlinear_implicit and bool(equation.nonlinear)
         self._check_coefficients()
         self.part = LinearPart(equation)
-        self.solvers = StepSolvers(self.part, prefix)
+        self.solvers = StepSolvers(self.part, prefix, recipe)
         self.newton = self._newton()
         self.samplings = tuple(samplings)
         self.observers = [Observer(self.grid, equation.species, self.times, e.samplings or samplings)
                           for e in experiments]
         self.outsides = [equation.outside(e.boundary, self._outside) for e in experiments]
         self.counters = EvolutionCounters()
-        self._ever = False
+        self._ever, self.fused = False, fused
         self._plan(storage or Storage())
 
     def _check_coefficients(self) -> None:
@@ -168,7 +171,7 @@ class Evolution:
 
 @dataclass
 class Adjoints:
-    """An adjoint sweep: its data multipliers, dJ/dk, and the multipliers of all steps where they are kept."""
+    """An adjoint sweep: its data multipliers, dJ/dk, and the multipliers of all steps, once they are kept."""
 
     data: list[PETSc.Vec]
     gradient: Gradients
@@ -227,8 +230,9 @@ class EvolutionPoint:
         else:
             groups = Group(scheme.implicit, linear, own_sources + sources), Group(scheme.explicit, None, reactions)
         outside = forward.outsides[e]
-        return Stepper(self.grid, scheme, groups, forward.times, outside, self.linear.load(outside), forward.solvers,
-                       forward.newton)
+        found = Stepper(self.grid, scheme, groups, forward.times, outside, self.linear.load(outside), forward.solvers,
+                        forward.newton)
+        return FusedEuler(found, self.k) if forward.fused and applies(found, self.k) else found
 
     def _start(self, e: int) -> Arrays:
         return self.forward.initials[e].value(self.k), None
@@ -329,19 +333,26 @@ class EvolutionPoint:
         self.assemble()
         forward = self.forward
         found = Adjoints([v.copy() for v in d], {}, None)
-        multipliers: list[dict[int, Stages]] = [{} for _ in d]
         inner: Gradients = {}
         for e, vec in enumerate(d):
-            adjoint = self._adjoint(e, vec, inner, multipliers[e] if forward.keeps_multipliers else None)
+            adjoint = self._adjoint(e, vec, inner, None)
             forward.initials[e].pull(self.k, adjoint, found.gradient)
             forward.counters.adjoint_solves += 1
         for name, values in inner.items():
             found.gradient[name] = found.gradient[name] - values if name in found.gradient else -values
-        found.multipliers = multipliers if forward.keeps_multipliers else None
         forward.count_krylov()
         return found
 
-    def _adjoint(self, e: int, d: PETSc.Vec, out: Gradients, kept: dict[int, Stages] | None) -> np.ndarray:
+    def _keep_multipliers(self, adjoints: Adjoints) -> None:
+        """Runs the adjoint sweeps once more for the multipliers of all steps, which Hessian products need."""
+        if not self.forward.keeps_multipliers or adjoints.multipliers is not None:
+            return
+        adjoints.multipliers = [{} for _ in adjoints.data]
+        for e, d in enumerate(adjoints.data):
+            self._adjoint(e, d, None, adjoints.multipliers[e])
+            self.forward.counters.adjoint_solves += 1
+
+    def _adjoint(self, e: int, d: PETSc.Vec, out: Gradients | None, kept: dict[int, Stages] | None) -> np.ndarray:
         """lambda_0 of one experiment."""
         stepper, observer = self.steppers[e], self.forward.observers[e]
         work: dict[str, Any] = {"adjoint": channels(self.grid, len(self.forward.equation.species)), "late": []}
@@ -356,7 +367,8 @@ class EvolutionPoint:
         sweep = self._sweep(e)
         with stage("adjoint"):
             sweep.reverse(visit)
-            stepper.flush(out)
+            if out is not None:
+                stepper.flush(out)
         start = self._start(e)[0]
         assert start is not None
         observer.pull(0, start, d, work["adjoint"])
@@ -383,6 +395,7 @@ class EvolutionPoint:
                 vec.destroy()
             return
         self.assemble()
+        self._keep_multipliers(adjoints)
         dk = self.parameters.push(dm)
         total: Gradients = {}
         inner: Gradients = {}

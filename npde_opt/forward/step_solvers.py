@@ -19,7 +19,7 @@ KEPT = 24
 class Decoupled:
     """One system a species: M + alpha A_c by multigrid, or M alone where no linear term acts on the species."""
 
-    def __init__(self, part: LinearPart, mass_vec: PETSc.Vec, alpha: float, prefix: str):
+    def __init__(self, part: LinearPart, mass_vec: PETSc.Vec, alpha: float, prefix: str, recipe: str):
         self.part, self.grid, self.mass, self.alpha = part, part.grid, mass_vec, alpha
         self.iterations = 0
         self._b, self._x = self.grid.create_scalar(), self.grid.create_scalar()
@@ -29,7 +29,7 @@ class Decoupled:
             ((c, _, factor),) = operator.pattern
             mat = part.matrices[k].mat.duplicate()
             self.matrices[c] = (k, factor, mat)
-            self.solvers[c] = step_solver(mat, part, prefix, operator.symmetric)
+            self.solvers[c] = step_solver(mat, part, prefix, operator.symmetric, recipe)
 
     def update(self) -> None:
         """Takes the present values of the linear part's matrices."""
@@ -64,9 +64,9 @@ class Decoupled:
         self._x.destroy()
 
 
-def step_solver(mat: PETSc.Mat, part: LinearPart, prefix: str, symmetric: bool) -> LinearSolver:
+def step_solver(mat: PETSc.Mat, part: LinearPart, prefix: str, symmetric: bool, recipe: str = "auto") -> LinearSolver:
     """A solver that starts from a guess and stops at the true residual."""
-    solver = LinearSolver(mat, part.grid, prefix, symmetric=symmetric)
+    solver = LinearSolver(mat, part.grid, prefix, recipe, symmetric)
     if solver.recipe != "direct":
         solver.ksp.setInitialGuessNonzero(True)
         if symmetric:
@@ -77,7 +77,7 @@ def step_solver(mat: PETSc.Mat, part: LinearPart, prefix: str, symmetric: bool) 
 class PresbStep:
     """The two species of a complex equation together."""
 
-    def __init__(self, part: LinearPart, mass_vec: PETSc.Vec, alpha: float, prefix: str):
+    def __init__(self, part: LinearPart, mass_vec: PETSc.Vec, alpha: float, prefix: str, recipe: str):
         operators = part.equation.operators
         mats: dict[bool, tuple[PETSc.Mat, float]] = {}
         for matrix, operator in zip(part.matrices, operators, strict=True):
@@ -85,7 +85,7 @@ class PresbStep:
             mats[row != column] = (matrix.mat, alpha * factor)
         A, a = mats[True]
         B, b = mats.get(False, (None, 0.0))
-        self.presb = Presb(part.grid, mass_vec, A, B, (a, b), prefix)
+        self.presb = Presb(part.grid, mass_vec, A, B, (a, b), prefix, recipe)
 
     @property
     def iterations(self) -> int:
@@ -104,8 +104,8 @@ class PresbStep:
 class StepSolvers:
     """The solvers of the step sizes in use, made when first asked for; the KEPT most recent are kept."""
 
-    def __init__(self, part: LinearPart, prefix: str):
-        self.part, self.prefix, self.mass = part, prefix, mass(part.grid)
+    def __init__(self, part: LinearPart, prefix: str, recipe: str = "auto"):
+        self.part, self.prefix, self.recipe, self.mass = part, prefix, recipe, mass(part.grid)
         self._found: dict[float, tuple[Any, object]] = {}
         self._retired = 0
 
@@ -115,7 +115,7 @@ class StepSolvers:
         solver, version = self._found.pop(key, (None, None))
         if solver is None:
             kind = PresbStep if self.part.equation.complex else Decoupled
-            solver = kind(self.part, self.mass, key, self.prefix)
+            solver = kind(self.part, self.mass, key, self.prefix, self.recipe)
             if len(self._found) >= KEPT:
                 oldest = next(iter(self._found))
                 self._retire(self._found.pop(oldest)[0])

@@ -31,13 +31,13 @@ class Presb:
     """
 
     def __init__(self, grid: Grid, mass: PETSc.Vec, A: PETSc.Mat, B: PETSc.Mat | None, alphas: tuple[float, float],
-                 prefix: str, rtol: float = 1e-8):
+                 prefix: str, recipe: str = "auto", rtol: float = 1e-8):
         self.grid, self.mass, self.A, self.B, self.prefix = grid, mass, A, B, prefix
         self.alpha, self.beta = alphas
         self.solves = self.iterations = 0
         self._sum = A.duplicate()
         self._work = [grid.create_scalar() for _ in range(6)]
-        self.inner = LinearSolver(self._sum, grid, prefix + "presb_", symmetric=True)
+        self.inner = LinearSolver(self._sum, grid, prefix + "presb_", recipe, True)
         n, total = self._work[0].getLocalSize(), self._work[0].getSize()
         self._operator = PETSc.Mat().createPython(((2 * n, 2 * total),) * 2, self, comm=grid.comm)
         self._operator.setUp()
