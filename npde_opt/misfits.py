@@ -185,7 +185,7 @@ class CorrelatedErrors(Misfit):
     `correlation` is C (times x times), the data are ordered by time and place (one sampling) and all observed.
     """
 
-    def __init__(self, observed, sigma, layout, correlation: np.ndarray = np.eye(1)):
+    def __init__(self, observed, sigma, layout, correlation: np.ndarray | float = 1.0):
         super().__init__(observed, sigma, layout)
         C = np.atleast_2d(np.asarray(correlation, float))
         if C.shape[0] != C.shape[1] or layout.getSize() % len(C) or not np.allclose(C, C.T):

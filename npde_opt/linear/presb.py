@@ -17,7 +17,7 @@ from npde_opt.errors import SolverError
 from npde_opt.grids import Grid
 from npde_opt.linear.recipes import LinearSolver
 
-CYCLES = 2
+CYCLES = 3
 
 
 class Presb:
@@ -49,11 +49,12 @@ class Presb:
         self.ksp.setOperators(self._operator)
         self.ksp.setPCSide(PETSc.PC.Side.RIGHT)
         self.ksp.setTolerances(rtol=rtol, atol=1e-300, max_it=300)
-        self.ksp.setInitialGuessNonzero(True)
         pc = self.ksp.getPC()
         pc.setType(PETSc.PC.Type.PYTHON)
         pc.setPythonContext(_Preconditioner(self))
         self.ksp.setFromOptions()
+        self._rtol = self.ksp.getTolerances()[0]
+        self._guess = self._b.duplicate()
 
     def update(self) -> None:
         """Takes the present values of A and B."""
@@ -120,9 +121,9 @@ class Presb:
     def solve(self, f: np.ndarray, guess: np.ndarray, transposed: bool = False) -> np.ndarray:
         """Solution [2, i, j, k] for a right-hand side of that shape. Raises SolverError where it does not converge."""
         sign = -1.0 if transposed else 1.0
-        for vec, values in ((self._b, f), (self._x, guess)):
+        for vec, values in ((self._b, f), (self._guess, guess)):
             vec.setArray(np.concatenate([values[0].ravel(order="F"), sign * values[1].ravel(order="F")]))
-        self.ksp.solve(self._b, self._x)
+        self._solve_for_correction()
         self.solves += 1
         self.iterations += self.ksp.getIterationNumber()
         if self.ksp.getConvergedReason() < 0:
@@ -136,11 +137,27 @@ class Presb:
         out[1] = sign * imaginary.reshape(shape, order="F")
         return out
 
+    def _solve_for_correction(self) -> None:
+        """x from the guess, or from 0 where the guess is no better; stops at rtol times the norm of b either way."""
+        size = self._b.norm()
+        self._operator.mult(self._guess, self._x)
+        self._x.aypx(-1.0, self._b)
+        left = self._x.norm()
+        helps = left < 0.5 * size
+        if helps:
+            self._x.copy(self._b)
+            self.ksp.setTolerances(rtol=min(self._rtol * size / max(left, 1e-300), 0.5))
+        else:
+            self.ksp.setTolerances(rtol=self._rtol)
+        self.ksp.solve(self._b, self._x)
+        if helps:
+            self._x.axpy(1.0, self._guess)
+
     def release(self) -> None:
         """Destroys all; PETSc keeps the name `destroy` of a matrix's context for itself."""
         self.ksp.destroy()
         self.inner.destroy()
-        for item in (self._operator, self._sum, self._b, self._x, *self._work):
+        for item in (self._operator, self._sum, self._b, self._x, self._guess, *self._work):
             item.destroy()
 
 
