@@ -1,8 +1,4 @@
-"""Pure functions from a grid to sparse matrices: stencils, interpolation to points, prolongation between grids.
-
-A stencil matrix has, for every active cell, one entry for the cell and one for each of its 2 dim face neighbours;
-inactive cells keep an identity row, so the matrix is regular whatever the mask.
-"""
+"""Pure functions from a grid to sparse matrices: interpolation to points, prolongation between grids, masses."""
 
 from __future__ import annotations
 
@@ -14,65 +10,6 @@ from petsc4py import PETSc
 from npde_opt.errors import InputError, collective
 from npde_opt.grids import AXES, Grid, along
 from npde_opt.layout import Layout
-
-
-class StencilMatrix:
-    """An AIJ matrix on the grid's scalar unknowns whose pattern is preallocated once.
-
-    `values` has shape (1 + 2 dim, *local_shape): centre, x-, x+, y-, y+, z-, z+. What it holds at inactive cells or
-    towards inactive or missing neighbours is ignored.
-    """
-
-    def __init__(self, grid: Grid, prefix: str | None = None):
-        self.grid = grid
-        layout = grid.layout
-        self.mat = PETSc.Mat().create(grid.comm)
-        self.mat.setSizes(((layout.local_size, layout.size),) * 2)
-        if prefix:
-            self.mat.setOptionsPrefix(prefix)
-        self.mat.setType(PETSc.Mat.Type.AIJ)
-        self.mat.setFromOptions()
-        rows, columns = self._pattern()
-        self.mat.setPreallocationCOO(rows, columns)
-        self._entries = np.empty((1 + 2 * grid.dim, layout.local_size))
-
-    def _pattern(self) -> tuple[np.ndarray, np.ndarray]:
-        grid, layout = self.grid, self.grid.layout
-        owned = [along(i, d, grid.dim) for d, i in enumerate(layout.owned())]
-        row = layout.global_index(owned)
-        columns = np.empty((1 + 2 * grid.dim, layout.local_size), PETSc.IntType)
-        columns[0] = row.ravel(order="F")
-        for d in range(grid.dim):
-            for side, step in enumerate((-1, 1)):
-                i = owned[d] + step
-                cells = [*owned[:d], i % grid.shape[d] if grid.periodic(d) else i, *owned[d + 1:]]
-                index = layout.global_index(cells)
-                if grid.active_global is not None:
-                    reached = grid.active_global[np.ix_(*[np.clip(c.ravel(), 0, n - 1)
-                                                          for c, n in zip(cells, grid.shape, strict=True)])]
-                    index = np.where(reached & grid.active, index, -1)
-                columns[1 + 2 * d + side] = index.ravel(order="F")
-        return np.tile(columns[0], 1 + 2 * grid.dim), columns.ravel()
-
-    def entries(self) -> np.ndarray:
-        """A reusable array (1 + 2 dim, *local_shape) to fill and hand to `set_values`."""
-        shape = self.grid.local_shape[::-1]
-        return self._entries.reshape(-1, *shape).transpose(0, *range(self.grid.dim, 0, -1))
-
-    def set_values(self, values: np.ndarray) -> None:
-        if self.grid.active_global is not None:
-            values[0][~self.grid.active] = 1.0
-        flat = values.transpose(0, *range(self.grid.dim, 0, -1)).reshape(-1)
-        self.mat.setValuesCOO(flat)
-
-    def freeze(self) -> None:
-        """Keeps the matrix only: frees what `entries` and `set_values` need. Before the matrix is handed on."""
-        kept = self.mat.duplicate(copy=True)
-        self.mat.destroy()
-        self.mat, self._entries = kept, np.empty((0, 0))
-
-    def destroy(self) -> None:
-        self.mat.destroy()
 
 
 def from_rows(comm, rows: int, columns: tuple[int, int | None], indices: np.ndarray, weights: np.ndarray,

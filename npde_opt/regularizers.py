@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 from petsc4py import PETSc
@@ -21,7 +22,8 @@ from petsc4py import PETSc
 from npde_opt.errors import InputError
 from npde_opt.grids import Boundary, Grid
 from npde_opt.linear.recipes import LinearSolver
-from npde_opt.operators import StencilMatrix, mass
+from npde_opt.operators import mass
+from npde_opt.stencils import StencilMatrix
 from npde_opt.terms.diffusion import Diffusion, faces, jump, sides
 
 
@@ -48,7 +50,11 @@ def fill(matrix: StencilMatrix, grid: Grid, diffusivities: Sequence[np.ndarray],
 
 
 class Quadratic:
-    """R = alpha/2 (p - q)^T H (p - q) with a constant H; subclasses give `product` and `inverse`."""
+    """R = alpha/2 (p - q)^T H (p - q) with a constant H; subclasses give `product`, `inverse` and the `matrix` that the
+    inverse solves with (its hierarchy is made when it is first asked for)."""
+
+    matrix: StencilMatrix
+    prefix: str
 
     def __init__(self, grid: Grid, alpha: float, reference: PETSc.Vec | None):
         if not (np.isfinite(alpha) and alpha >= 0):
@@ -88,9 +94,16 @@ class Quadratic:
         self.inverse(r, out)
         out.scale(1 / self.alpha if self.alpha else 1.0)
 
+    @cached_property
+    def solver(self) -> LinearSolver:
+        found = LinearSolver(self.matrix, self.grid, self.prefix, rtol=1e-6)
+        found.update()
+        return found
+
     def destroy(self) -> None:
-        for vec in (self.work, self.other, self.reference):
-            vec.destroy()
+        solver = [self.solver] if "solver" in self.__dict__ else []
+        for owned in (self.work, self.other, self.reference, self.matrix, *solver):
+            owned.destroy()
 
 
 class Gradient(Quadratic):
@@ -109,19 +122,13 @@ class Gradient(Quadratic):
         weight = np.broadcast_to(np.asarray(cell_weights, float), grid.local_shape)
         self.matrix = operator(grid, [c * weight for c in factors], shift * weight)
         self.matrix.freeze()
-        self.solver = LinearSolver(self.matrix.mat, grid, prefix, rtol=1e-6)
-        self.solver.update()
+        self.prefix = prefix
 
     def product(self, x, out):
         self.matrix.mat.mult(x, out)
 
     def inverse(self, r, out):
         self.solver.solve(r, out)
-
-    def destroy(self) -> None:
-        super().destroy()
-        self.solver.destroy()
-        self.matrix.destroy()
 
 
 class BiLaplacian(Quadratic):
@@ -140,10 +147,9 @@ class BiLaplacian(Quadratic):
         one = np.ones(grid.local_shape, order="F")
         self.matrix = operator(grid, [gamma * c * one for c in factors], delta)
         self.matrix.freeze()
+        self.prefix = prefix
         self.mass = mass(grid)
         self.inner = grid.create_scalar()
-        self.solver = LinearSolver(self.matrix.mat, grid, prefix, rtol=1e-6)
-        self.solver.update()
 
     def product(self, x, out):
         self.matrix.mat.mult(x, self.inner)
@@ -157,8 +163,6 @@ class BiLaplacian(Quadratic):
 
     def destroy(self) -> None:
         super().destroy()
-        self.solver.destroy()
-        self.matrix.destroy()
         self.mass.destroy()
         self.inner.destroy()
 
@@ -189,9 +193,16 @@ class TotalVariation:
         self.work = grid.create_scalar()
         self.spacing = self._inverse_distances()
         self.length = max(float(e[-1] - e[0]) for e in grid.edges)
-        self.matrix = operator(grid, [np.ones(grid.local_shape, order="F")] * grid.dim, 1.0)
-        self.solver = LinearSolver(self.matrix.mat, grid, prefix, rtol=1e-4)
+        self.prefix = prefix
         self._point: np.ndarray | None = None
+
+    @cached_property
+    def matrix(self) -> StencilMatrix:
+        return StencilMatrix(self.grid)
+
+    @cached_property
+    def solver(self) -> LinearSolver:
+        return LinearSolver(self.matrix, self.grid, self.prefix, rtol=1e-4)
 
     def _inverse_distances(self) -> list[np.ndarray]:
         """1 / centre distance on every face, 0 where the face is closed."""
@@ -250,7 +261,8 @@ class TotalVariation:
         self.solver.solve(r, out)
 
     def destroy(self) -> None:
-        for owned in (self.work, self.reference, self.solver, self.matrix):
+        made = [self.__dict__[name] for name in ("solver", "matrix") if name in self.__dict__]
+        for owned in (self.work, self.reference, *made):
             owned.destroy()
 
 

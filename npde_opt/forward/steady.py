@@ -18,7 +18,7 @@ from petsc4py import PETSc
 from npde_opt.errors import InputError
 from npde_opt.grids import AXES
 from npde_opt.linear.recipes import LinearSolver
-from npde_opt.operators import StencilMatrix
+from npde_opt.stencils import StencilMatrix
 from npde_opt.parameters import ParametersAt, ParameterSpace
 from npde_opt.stages import stage
 from npde_opt.terms import Term
@@ -87,7 +87,7 @@ class SteadyState:
         self.counters = Counters()
         with stage("setup"):
             self.matrix = StencilMatrix(grid, prefix)
-            self.solver = LinearSolver(self.matrix.mat, grid, prefix, recipe, self.symmetric)
+            self.solver = LinearSolver(self.matrix, grid, prefix, recipe, self.symmetric)
         self.assembled: list | None = None
         self._rhs, self._x = grid.create_scalar(), grid.create_scalar()
         self.outside = [self._outside(e.boundary) for e in self.experiments]
