@@ -212,6 +212,19 @@ class ParameterSpace:
                 self.owned_constants(vec, u.name)[...] = u.inverse(given)[:self._owned(u)]
         return vec
 
+    def standard_normal(self, seed: int) -> PETSc.Vec:
+        """White noise as a gradient (a dual vector), drawn in natural order: the same on any number of ranks."""
+        vec, noise = self.create_vec(), self.grid.standard_normal(seed)
+        for u in self.unknowns:
+            if u.regions is None:
+                values = self.grid.view(noise) * np.sqrt(self.grid.volume)
+                self.field(vec, u.name)[...] = np.where(self.free(u.name), values, 0.0)
+            else:
+                own = self.owned_constants(vec, u.name)
+                own[...] = np.random.default_rng([seed, u.count]).standard_normal(u.count)[:own.size]
+        noise.destroy()
+        return vec
+
     def at(self, vec: PETSc.Vec) -> ParametersAt:
         return ParametersAt(self, vec)
 

@@ -13,7 +13,7 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from npde_opt.grids import Grid, along
-from npde_opt.layout import Layout, Numbering
+from npde_opt.layout import Numbering
 
 Offset = tuple[int, ...]
 Planes = dict[Offset, np.ndarray]

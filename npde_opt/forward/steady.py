@@ -18,9 +18,9 @@ from petsc4py import PETSc
 from npde_opt.errors import InputError
 from npde_opt.grids import AXES
 from npde_opt.linear.recipes import LinearSolver
-from npde_opt.stencils import StencilMatrix
 from npde_opt.parameters import ParametersAt, ParameterSpace
 from npde_opt.stages import stage
+from npde_opt.stencils import StencilMatrix
 from npde_opt.terms import Term
 
 
