@@ -41,19 +41,19 @@ def tensor_entries(parents: Sequence[tuple[np.ndarray, np.ndarray]], layout: Lay
     return np.stack(indices, axis=1), np.stack(weights, axis=1)
 
 
-def interpolation(grid: Grid, points: np.ndarray) -> PETSc.Mat:
+def interpolation(grid: Grid, points: np.ndarray, field: str = "points") -> PETSc.Mat:
     """Multilinear interpolation from cell centres to points (n, dim): a Mat of n rows distributed over the ranks.
 
     In the outer half cells it extrapolates linearly; where some of the neighbours are inactive the weights of the
     active ones are renormalised.
 
     Raises:
-        InputError: for points outside the grid or in inactive cells.
+        InputError: naming `field`, for points outside the grid or in inactive cells.
     """
     points = np.atleast_2d(np.asarray(points, float))
     if points.ndim != 2 or points.shape[1] != grid.dim:
-        raise InputError("points", f"shape {points.shape}", f"(n, {grid.dim})")
-    check_points(grid, points)
+        raise InputError(field, f"shape {points.shape}", f"(n, {grid.dim})")
+    check_points(grid, points, field)
     share, extra = divmod(len(points), grid.comm.size)
     first = grid.comm.rank * share + min(grid.comm.rank, extra)
     own = points[first: first + share + (grid.comm.rank < extra)]
@@ -71,7 +71,7 @@ def interpolation(grid: Grid, points: np.ndarray) -> PETSc.Mat:
         weights.append(np.prod([weight[:, d] if k else 1 - weight[:, d] for d, k in enumerate(picks)], axis=0))
         active.append(np.ones(n, bool) if grid.active_global is None else grid.active_global[tuple(cells)])
     w, on = np.stack(weights, axis=1), np.stack(active, axis=1)
-    partial = ~on.all(axis=1)
+    partial = ((w != 0) & ~on).any(axis=1)
     w[partial] = np.clip(w[partial], 1e-12, None) * on[partial]
     w[partial] /= w[partial].sum(axis=1, keepdims=True)
     size = (grid.layout.local_size, grid.layout.size)

@@ -19,9 +19,10 @@ from npde_opt.errors import InputError
 from npde_opt.grids import AXES
 from npde_opt.linear.recipes import LinearSolver
 from npde_opt.parameters import ParametersAt, ParameterSpace
+from npde_opt.pockets import check_fixed
 from npde_opt.stages import stage
 from npde_opt.stencils import StencilMatrix
-from npde_opt.terms import Term
+from npde_opt.terms import Reaction, Term
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +62,8 @@ class SteadyState:
         observation: Mat (data x cells), or one an experiment.
 
     Raises:
-        InputError: for coefficients missing, or an operator that is singular (no Dirichlet or Robin side, no
-            reaction).
+        InputError: for coefficients missing, or an operator that is singular (a part of the active cells with neither a
+            Dirichlet or Robin side nor a reaction).
     """
 
     def __init__(self, space: ParameterSpace, terms: Sequence[Term], known: Mapping[str, np.ndarray | float],
@@ -76,10 +77,9 @@ class SteadyState:
         given = set(self.known) | {u.name for u in space.unknowns}
         if needed - given:
             raise InputError("coefficients", sorted(given), f"values or unknowns for {sorted(needed)}")
-        fixed = any(b.kind in ("dirichlet", "robin") for b in grid.boundaries.values())
-        if not fixed and not any(type(t).__name__ == "Reaction" for t in terms):
-            raise InputError("boundaries", "no Dirichlet or Robin side and no reaction", "one of them (or a ground), "
-                             "without which the solution is defined up to a constant only")
+        reactions = [t.name for t in terms if isinstance(t, Reaction)]
+        check_fixed(grid, sum((self.known[name] != 0 if name in self.known else np.array(True) for name in reactions),
+                              start=np.array(False)))
         self.experiments = tuple(experiments)
         self.observations = [observation] * len(self.experiments) if isinstance(observation, PETSc.Mat) \
             else list(observation)
