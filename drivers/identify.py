@@ -54,7 +54,7 @@ from npde_opt.io import figures  # noqa: E402
 from npde_opt.io.checkpoint import find_checkpoint  # noqa: E402
 from npde_opt.io.results import RunDirectory, Seconds, Summary, peak_memory_mb  # noqa: E402
 from npde_opt.io.vtk import write_vtk  # noqa: E402
-from npde_opt.monitor import Monitor  # noqa: E402
+from npde_opt.monitor import SPECTRUM, Monitor  # noqa: E402
 from npde_opt.optimizers import OptimizerState  # noqa: E402
 from npde_opt.stages import stage  # noqa: E402
 

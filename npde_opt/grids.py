@@ -67,7 +67,7 @@ class Grid:
         self.boundaries = self._boundaries(boundaries or {})
         self._check_indices()
         fits = like is not None and like.shape == self.shape and like.comm is comm
-        self.layout = like.layout if like is not None and fits else self._layout()
+        self.layout: Layout = like.layout if like is not None and fits else self._layout()
         self.start, self.local_shape = self.layout.start, self.layout.local_shape
         self.stop = tuple(s + n for s, n in zip(self.start, self.local_shape, strict=True))
         self.local_slice = tuple(slice(a, b) for a, b in zip(self.start, self.stop, strict=True))

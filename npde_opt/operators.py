@@ -117,7 +117,6 @@ def prolongation(coarse: Grid, fine: Grid, cubic: bool = False) -> PETSc.Mat:
         weights = np.divide(weights, total, out=np.zeros_like(weights), where=total > 0)
     if cubic:
         wide, wide_weights = _stencils(coarse, fine, 4)
-        linear = np.zeros(len(rows), bool)
         if coarse.active_global is not None:
             linear = ~_covered(coarse, fine, 4).all(axis=1)
             wide[linear], wide_weights[linear] = indices[linear][:, :1], 0

@@ -40,9 +40,10 @@ def steihaug(
 ) -> int:
     """Solves H x = b from x = 0 and returns the number of products with H.
 
-    With n(r) = norm(r, r^T M^-1 r), by default sqrt(r^T M^-1 r), stops where n(r) <= rtol(n(b)) n(b), after max_steps, or at a direction with p^T H p <= 0: then x is the
-    iterate so far, or M^-1 b in the first step, a descent direction for -b. Given a list `kept`, keeps its directions
-    there (with M^-1 H p where `solved`), for the caller to destroy, and makes each new one conjugate to all before.
+    With n(r) = norm(r, r^T M^-1 r), by default sqrt(r^T M^-1 r), stops where n(r) <= rtol(n(b)) n(b), after max_steps,
+    or at a direction with p^T H p <= 0: then x is the iterate so far, or M^-1 b in the first step, a descent direction
+    for -b. Given a list `kept`, keeps its directions there (with M^-1 H p where `solved`), for the caller to destroy,
+    and makes each new one conjugate to all before.
     Raises SolverError where M is not positive definite.
     """
     norm = norm or preconditioned_norm

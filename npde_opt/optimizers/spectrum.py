@@ -11,7 +11,6 @@ where they cost little memory, and S is formed anew for each finer R.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
