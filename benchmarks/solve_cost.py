@@ -10,7 +10,7 @@ from common import FIELDS, Row, parser, report, seconds, unit_square
 from petsc4py import PETSc
 
 from npde_opt.linear.recipes import LinearSolver, has_package
-from npde_opt.operators import StencilMatrix
+from npde_opt.stencils import StencilMatrix
 from npde_opt.terms import Diffusion
 
 TARGETS = {("smooth", "solve"): 100, ("smooth", "update"): 40, ("rough", "solve"): 280}
@@ -35,7 +35,7 @@ def measure(n: int, recipe: str, repeats: int) -> list[Row]:
         made: list[LinearSolver] = []
 
         def set_up(made=made) -> None:
-            made.append(LinearSolver(matrix.mat, grid, "bench_", recipe))
+            made.append(LinearSolver(matrix, grid, "bench_", recipe))
             made[-1].update()
 
         set_up_time = seconds(set_up, 1)

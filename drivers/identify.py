@@ -28,7 +28,7 @@ def read_options() -> argparse.Namespace:
     p.add_argument("--seed", type=int, default=0, help="of noise and random points")
     p.add_argument("--data", default=os.environ.get("NPDE_DATA"), help="folder with the case's data (or NPDE_DATA)")
     p.add_argument("--plot", action="store_true", help="write PNG figures")
-    p.add_argument("--verify", action="store_true", help="Taylor and dot-product tests of this case, then stop")
+    p.add_argument("--verify", action="store_true", help="Taylor and dot-product tests of this case's derivatives, then stop")
     options, rest = p.parse_known_args()
     wrong = [a for a in rest if a.startswith("--")]
     if wrong:
@@ -45,6 +45,7 @@ if __name__ == "__main__":
 
 import numpy as np  # noqa: E402
 from mpi4py import MPI  # noqa: E402
+from petsc4py import PETSc  # noqa: E402
 
 from npde_opt import errors, nested, verify, weights  # noqa: E402
 from npde_opt.cases import Case, load_case  # noqa: E402
@@ -53,16 +54,18 @@ from npde_opt.io import figures  # noqa: E402
 from npde_opt.io.checkpoint import find_checkpoint  # noqa: E402
 from npde_opt.io.results import RunDirectory, Seconds, Summary, peak_memory_mb  # noqa: E402
 from npde_opt.io.vtk import write_vtk  # noqa: E402
-from npde_opt.monitor import Monitor  # noqa: E402
+from npde_opt.monitor import SPECTRUM, Monitor  # noqa: E402
 from npde_opt.optimizers import OptimizerState  # noqa: E402
 from npde_opt.stages import stage  # noqa: E402
 
 WORLD = MPI.COMM_WORLD
+DOT_LIMIT = 1e-7
 
 
 def main() -> int:
     options, begin = OPTIONS, time.monotonic()
     case = load_case(options.case, WORLD, cells=options.grid, data=options.data, seed=options.seed)
+    case.set_petsc_options()
     settings = case.settings(options.optimizer)
     levels = options.levels or case.table["optimizer"]["levels"]
     ensemble = Ensemble.split(WORLD, options.experiment_groups, case.experiment_count)
@@ -72,17 +75,19 @@ def main() -> int:
     with errors.collective(WORLD):
         if leader and not options.verify:
             out = RunDirectory(options.out, comm, mode)
+    if options.verify:
+        tighten()
     grid = case.grid(comm)
-    case.prepare(ensemble)
+    data = case.prepare(ensemble)
     if options.verify:
         return verify_case(case, grid, ensemble)
     monitor = Monitor(comm, out, case=case.hash, stream=sys.stdout if WORLD.rank == 0 else None, world=WORLD)
     with monitor:
         monitor.say(f"{case.table['case']['title'] or case.name}: {' x '.join(map(str, grid.shape))} cells, "
                     f"{grid.active_size:,} active, {case.experiment_count} experiments, {WORLD.size} ranks in "
-                    f"{ensemble.groups} group{'s' if ensemble.groups > 1 else ''}")
+                    f"{ensemble.groups} group{'s' if ensemble.groups > 1 else ''}; {data.origin}")
         choose_weight(case, grid, ensemble, settings, levels, out, monitor, options.resume)
-        resume = find_resume(case, comm, out, monitor, ensemble) if options.resume else None
+        resume = find_resume(case, out, monitor, ensemble) if options.resume else None
         ready = time.monotonic()
         found = nested.identify(grid, lambda g: case.build(g, ensemble), settings, levels, monitor, resume)
         solved = time.monotonic()
@@ -131,30 +136,43 @@ def choose_weight(case: Case, grid, ensemble, settings, levels, out, monitor, re
                                       "regularizations": choice.regularizations, "chi_squared": choice.chi_squared}))
 
 
-def find_resume(case: Case, comm, out, monitor, ensemble):
-    """(level, state for its objective, counts) of the last checkpoint, or None where the run wrote none."""
-    found = None
+def find_resume(case: Case, out, monitor, ensemble):
+    """Where the run's last checkpoint leaves off, or None where it wrote none. The group that writes the run's folder
+    reads it, and hands it to the others."""
+    found, learnt, rows, comm = None, None, [], ensemble.space
     with errors.collective(WORLD):
-        if ensemble.groups > 1:
-            raise errors.InputError("--resume", f"{ensemble.groups} experiment groups", "--experiment-groups 1")
-        found = find_checkpoint(out.path, comm, case.hash)
+        if out is not None:
+            found, rows = find_checkpoint(out.path, comm, case.hash), out.history()
+            learnt = find_checkpoint(out.file(SPECTRUM), comm, case.hash)
+    found, learnt, rows = ensemble.across.bcast((found, learnt, rows), root=0)
     if found is None:
         return None
-    rows = out.history()
-    reference = rows[0]["gradient_norm"] if rows else None
     monitor.resume(found)
     monitor.say(f"resuming after iteration {found.extra['iteration']} on level {found.extra['level']}")
 
-    def state(objective):
-        return OptimizerState(found.load(objective.space, comm), dict(found.state))
+    def load(checkpoint, space):
+        with errors.collective(WORLD):
+            vectors = {name: space.create_vec() for name in checkpoint.vectors} if out is None else \
+                checkpoint.load(space, comm)
+        for name in checkpoint.vectors:
+            ensemble.across.Bcast(vectors[name].getArray(), root=0)
+        return vectors
 
-    return int(found.extra["level"]), state, {"reference": reference}
+    return nested.Resume(int(found.extra["level"]), lambda o: OptimizerState(load(found, o.space), dict(found.state)),
+                         rows[0]["gradient_norm"] if rows else None,
+                         lambda space: None if learnt is None else list(load(learnt, space).values()))
+
+
+def tighten() -> None:
+    """State solves tight enough to tell derivatives from solver errors, where the user did not say how tight."""
+    options = PETSc.Options()
+    if not options.hasName("state_ksp_rtol"):
+        options.setValue("state_ksp_rtol", "1e-12")
 
 
 def verify_case(case: Case, grid, ensemble) -> int:
-    """Taylor and dot-product tests at the starting point, in a random smooth direction."""
-    rules = [r for r in case.table["regularization"] if isinstance(r["weight"], str)]
-    case.weight_override = 1.0 if rules else None
+    """Taylor and dot-product tests at the starting point, in a random direction."""
+    case.weight_override = 1.0
     objective, m = case.build(grid, ensemble)
     dm = objective.create_vec()
     noise = grid.standard_normal(1)
@@ -164,10 +182,15 @@ def verify_case(case: Case, grid, ensemble) -> int:
         elif grid.comm.rank == 0:
             dm.getArray()[objective.space.offset(u.name):][: u.count] = 1.0
     orders = verify.taylor_test(objective, m, dm)
+    at = objective.linearize(m)
+    data = [misfit.gradient(d) for misfit, d in zip(objective.misfits, at.linearization.data, strict=True)]
+    difference = WORLD.allreduce(verify.dot_product_test(at.linearization, dm, data), op=MPI.MAX)
     if WORLD.rank == 0:
         print(f"Taylor remainders: order {orders.first:.2f} with the gradient (2 expected), "
-              f"{orders.second:.2f} with the Hessian (3 expected)", flush=True)
-    return 0 if orders.first > 1.8 and orders.second > 2.7 else 1
+              f"{orders.second:.2f} with the Hessian (3 expected)\n"
+              f"dot products: <J dm, d> and <dm, J^T d> differ by {difference:.1e} relative (below {DOT_LIMIT:g} expected)",
+              flush=True)
+    return 0 if orders.first > 1.8 and orders.second > 2.7 and difference < DOT_LIMIT else 1
 
 
 def report(case: Case, found: nested.Identification, ensemble, out, plot: bool) -> dict:
@@ -190,7 +213,10 @@ def report(case: Case, found: nested.Identification, ensemble, out, plot: bool) 
                 np.broadcast_to(case.field("initial", table["initial"], grid), grid.local_shape)[on]))
             sums = grid.comm.allreduce(np.array([((parts[0] - parts[1])**2).sum(), ((parts[2] - parts[1])**2).sum()]))
             metrics[f"relative_error_{u.name}"] = float(np.sqrt(sums[0] / max(sums[1], 1e-300)))
-    predicted = [np.concatenate(grid.comm.allgather(np.array(d.getArray()))) for d in at.linearization.data]
+    predicted = np.zeros(case.data.observed.shape)
+    for k, d in zip(ensemble.own(case.experiment_count), at.linearization.data, strict=True):
+        predicted[k] = np.concatenate(grid.comm.allgather(np.array(d.getArray())))
+    predicted = ensemble.across.reduce(predicted, root=0)
     with stage("io"):
         if out is not None:
             state = {"u": at.linearization.states[0][(slice(1, -1),) * grid.dim]} if at.linearization.states else {}
@@ -199,7 +225,7 @@ def report(case: Case, found: nested.Identification, ensemble, out, plot: bool) 
             history = out.history()
             whole = {name: gathered(grid, f) for name, f in fields.items()}
             if grid.comm.rank == 0:
-                draw(case, grid, whole, predicted, ensemble, out, history)
+                draw(case, grid, whole, predicted, out, history)
     at.destroy()
     return metrics
 
@@ -212,23 +238,23 @@ def gathered(grid, values: np.ndarray):
     return out
 
 
-def draw(case: Case, grid, fields, predicted, ensemble, out, history) -> None:
+def draw(case: Case, grid, fields, predicted, out, history) -> None:
     """PNG figures: fields, data fit, convergence, choice of the weight."""
     active = None if grid.active_global is None else grid.active_global
     unit = case.table["case"]["length_unit"]
     for table in case.table["unknown"]:
         name = table["name"]
         figures.plot_fields(out.file(f"{name}.png"), grid.edges, fields[name], fields.get(f"{name}_true"), name=name,
-                            unit=table["unit"], length_unit=unit, active=active, points=case.points(),
+                            unit=table["unit"], length_unit=unit, active=active, points=case.places.markers,
                             log=bool((fields[name] > 0).all()))
-    own = list(ensemble.own(case.experiment_count))
-    figures.plot_data_fit(out.file("data_fit.png"), case.observed[own].ravel(), np.concatenate(predicted), case.sigma,
-                          unit=case.table["observations"]["unit"])
+    data = case.data
+    figures.plot_data_fit(out.file("data_fit.png"), data.observed.ravel(), predicted.ravel(),
+                          np.broadcast_to(data.sigma, predicted.shape).ravel(), unit=case.table["observations"]["unit"])
     figures.plot_convergence(out.file("convergence.png"), history)
     if out.file("weight.json").is_file():
         w = json.loads(out.file("weight.json").read_text())
         figures.plot_weights(out.file("weight.png"), w["weights"], w["misfits"], w["regularizations"], w["weight"],
-                             target=case.observed.size / 2 if w["method"] == "discrepancy" else None,
+                             target=np.isfinite(data.observed).sum() / 2 if w["method"] == "discrepancy" else None,
                              method=w["method"])
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 from petsc4py import PETSc
@@ -21,7 +22,8 @@ from petsc4py import PETSc
 from npde_opt.errors import InputError
 from npde_opt.grids import Boundary, Grid
 from npde_opt.linear.recipes import LinearSolver
-from npde_opt.operators import StencilMatrix, mass
+from npde_opt.operators import mass
+from npde_opt.stencils import StencilMatrix
 from npde_opt.terms.diffusion import Diffusion, faces, jump, sides
 
 
@@ -48,14 +50,17 @@ def fill(matrix: StencilMatrix, grid: Grid, diffusivities: Sequence[np.ndarray],
 
 
 class Quadratic:
-    """R = alpha/2 (p - q)^T H (p - q) with a constant H; subclasses give `product` and `inverse`."""
+    """R = alpha/2 (p - q)^T H (p - q) with a constant H; subclasses give `product`, `inverse` and the `matrix` that the
+    inverse solves with (its hierarchy is made when it is first asked for)."""
+
+    matrix: StencilMatrix
+    prefix: str
 
     def __init__(self, grid: Grid, alpha: float, reference: PETSc.Vec | None):
         if not (np.isfinite(alpha) and alpha >= 0):
             raise InputError("regularization.weight", alpha, "a number >= 0")
         self.grid, self.alpha = grid, float(alpha)
-        self.work, self.other = grid.create_scalar(), grid.create_scalar()
-        self.reference = reference if reference is not None else grid.create_scalar()
+        self.work, self.reference = grid.create_scalar(), reference
 
     def product(self, x: PETSc.Vec, out: PETSc.Vec) -> None:
         raise TypeError("a subclass gives the product")
@@ -66,14 +71,18 @@ class Quadratic:
     def _subtract_reference(self, p: PETSc.Vec) -> None:
         """work = p - q, 0 in inactive cells."""
         p.copy(self.work)
-        self.work.axpy(-1, self.reference)
+        if self.reference is not None:
+            self.work.axpy(-1, self.reference)
         if self.grid.active_global is not None:
             self.grid.view(self.work)[~self.grid.active] = 0
 
     def value(self, p: PETSc.Vec) -> float:
         self._subtract_reference(p)
-        self.product(self.work, self.other)
-        return 0.5 * self.alpha * self.work.dot(self.other)
+        product = p.duplicate()
+        self.product(self.work, product)
+        value = 0.5 * self.alpha * self.work.dot(product)
+        product.destroy()
+        return value
 
     def gradient(self, p: PETSc.Vec, out: PETSc.Vec) -> None:
         self._subtract_reference(p)
@@ -88,9 +97,16 @@ class Quadratic:
         self.inverse(r, out)
         out.scale(1 / self.alpha if self.alpha else 1.0)
 
+    @cached_property
+    def solver(self) -> LinearSolver:
+        found = LinearSolver(self.matrix, self.grid, self.prefix, rtol=1e-6)
+        found.update()
+        return found
+
     def destroy(self) -> None:
-        for vec in (self.work, self.other, self.reference):
-            vec.destroy()
+        made = [self.solver] if "solver" in self.__dict__ else []
+        for owned in (self.work, self.matrix, *made, *([self.reference] if self.reference is not None else [])):
+            owned.destroy()
 
 
 class Gradient(Quadratic):
@@ -109,19 +125,13 @@ class Gradient(Quadratic):
         weight = np.broadcast_to(np.asarray(cell_weights, float), grid.local_shape)
         self.matrix = operator(grid, [c * weight for c in factors], shift * weight)
         self.matrix.freeze()
-        self.solver = LinearSolver(self.matrix.mat, grid, prefix, rtol=1e-6)
-        self.solver.update()
+        self.prefix = prefix
 
     def product(self, x, out):
         self.matrix.mat.mult(x, out)
 
     def inverse(self, r, out):
         self.solver.solve(r, out)
-
-    def destroy(self) -> None:
-        super().destroy()
-        self.solver.destroy()
-        self.matrix.destroy()
 
 
 class BiLaplacian(Quadratic):
@@ -140,10 +150,9 @@ class BiLaplacian(Quadratic):
         one = np.ones(grid.local_shape, order="F")
         self.matrix = operator(grid, [gamma * c * one for c in factors], delta)
         self.matrix.freeze()
+        self.prefix = prefix
         self.mass = mass(grid)
         self.inner = grid.create_scalar()
-        self.solver = LinearSolver(self.matrix.mat, grid, prefix, rtol=1e-6)
-        self.solver.update()
 
     def product(self, x, out):
         self.matrix.mat.mult(x, self.inner)
@@ -157,8 +166,6 @@ class BiLaplacian(Quadratic):
 
     def destroy(self) -> None:
         super().destroy()
-        self.solver.destroy()
-        self.matrix.destroy()
         self.mass.destroy()
         self.inner.destroy()
 
@@ -189,15 +196,22 @@ class TotalVariation:
         self.work = grid.create_scalar()
         self.spacing = self._inverse_distances()
         self.length = max(float(e[-1] - e[0]) for e in grid.edges)
-        self.matrix = operator(grid, [np.ones(grid.local_shape, order="F")] * grid.dim, 1.0)
-        self.solver = LinearSolver(self.matrix.mat, grid, prefix, rtol=1e-4)
+        self.prefix = prefix
         self._point: np.ndarray | None = None
+
+    @cached_property
+    def matrix(self) -> StencilMatrix:
+        return StencilMatrix(self.grid)
+
+    @cached_property
+    def solver(self) -> LinearSolver:
+        return LinearSolver(self.matrix, self.grid, self.prefix, rtol=1e-4)
 
     def _inverse_distances(self) -> list[np.ndarray]:
         """1 / centre distance on every face, 0 where the face is closed."""
         one = {"D": np.ones(self.grid.local_shape, order="F")}
         at = Diffusion(self.grid).at(one)
-        return [np.where(area > 0, 1 / s, 0.0) for area, s in zip(at.term.areas, at.sums, strict=True)]
+        return [np.where(at.term.areas(d) > 0, 1 / s, 0.0) for d, s in enumerate(at.sums)]
 
     def _slopes(self, x: PETSc.Vec, minus: PETSc.Vec | None) -> list[np.ndarray]:
         x.copy(self.work)
@@ -250,7 +264,8 @@ class TotalVariation:
         self.solver.solve(r, out)
 
     def destroy(self) -> None:
-        for owned in (self.work, self.reference, self.solver, self.matrix):
+        made = [self.__dict__[name] for name in ("solver", "matrix") if name in self.__dict__]
+        for owned in (self.work, self.reference, *made):
             owned.destroy()
 
 

@@ -7,9 +7,9 @@ from petsc4py import PETSc
 from npde_opt.errors import InputError, SolverError
 from npde_opt.grids import Boundary, Grid
 from npde_opt.linear import RECIPES, LinearSolver
-from npde_opt.linear.geometric import hierarchy
+from npde_opt.linear.geometric import Hierarchy
 from npde_opt.linear.recipes import has_package
-from npde_opt.operators import StencilMatrix
+from npde_opt.stencils import StencilMatrix
 from npde_opt.terms import Advection, Diffusion
 
 SIDES = {"x-": "dirichlet", "y+": Boundary("robin", 2.0)}
@@ -54,7 +54,7 @@ def residual(grid, mat, solver, transpose=False):
 def test_each_recipe_solves(recipe, velocity, options):
     grid, matrix = problem(velocity=velocity)
     options[PREFIX + "ksp_rtol"] = "1e-11"
-    solver = LinearSolver(matrix.mat, grid, PREFIX, recipe, symmetric=velocity is None)
+    solver = LinearSolver(matrix, grid, PREFIX, recipe, symmetric=velocity is None)
     solver.update()
     assert solver.recipe == ("geometric" if recipe == "auto" else recipe)
     for transpose in (False, True):
@@ -67,7 +67,7 @@ def test_each_recipe_solves(recipe, velocity, options):
 @pytest.mark.parametrize("recipe", MINE)
 def test_new_values_are_solved_with_after_an_update(recipe):
     grid, matrix = problem()
-    solver = LinearSolver(matrix.mat, grid, PREFIX, recipe, rtol=1e-10)
+    solver = LinearSolver(matrix, grid, PREFIX, recipe, rtol=1e-10)
     solver.update()
     residual(grid, matrix.mat, solver)
     values = matrix.entries()
@@ -85,7 +85,7 @@ def test_the_option_wins_and_the_options_are_left_as_they_were(options):
     options[PREFIX + "recipe"] = "gamg"
     options[PREFIX + "ksp_type"] = "gmres"
     before = options.getAll()
-    solver = LinearSolver(matrix.mat, grid, PREFIX, "direct")
+    solver = LinearSolver(matrix, grid, PREFIX, "direct")
     solver.update()
     assert solver.recipe == "gamg" and solver.ksp.getType() == "gmres" and solver.ksp.getPC().getType() == "gamg"
     assert options.getAll() == before
@@ -96,7 +96,7 @@ def test_the_option_wins_and_the_options_are_left_as_they_were(options):
 def test_an_unknown_recipe_is_refused():
     grid, matrix = problem((8, 8))
     with pytest.raises(InputError, match="lintest_recipe.*geometric"):
-        LinearSolver(matrix.mat, grid, PREFIX, "cholmod")
+        LinearSolver(matrix, grid, PREFIX, "cholmod")
 
 
 @pytest.mark.parallel([1, 2])
@@ -104,13 +104,13 @@ def test_hypre_is_refused_where_petsc_lacks_it(monkeypatch):
     monkeypatch.setattr("npde_opt.linear.recipes.has_package", lambda name: False)
     grid, matrix = problem((8, 8))
     with pytest.raises(InputError, match="hypre.*gamg"):
-        LinearSolver(matrix.mat, grid, PREFIX, "hypre")
+        LinearSolver(matrix, grid, PREFIX, "hypre")
 
 
 @pytest.mark.skipif(not has_package("hypre"), reason="this PETSc has no hypre")
 def test_hypre_solves():
     grid, matrix = problem()
-    solver = LinearSolver(matrix.mat, grid, PREFIX, "hypre", rtol=1e-10)
+    solver = LinearSolver(matrix, grid, PREFIX, "hypre", rtol=1e-10)
     solver.update()
     assert residual(grid, matrix.mat, solver) < 1e-7
 
@@ -119,7 +119,7 @@ def test_hypre_solves():
 @pytest.mark.parametrize("transpose", [False, True])
 def test_no_convergence_is_an_error_with_the_prefix(transpose):
     grid, matrix = problem(velocity=(1.0, 1.0))
-    solver = LinearSolver(matrix.mat, grid, PREFIX, "geometric", symmetric=False, rtol=1e-14)
+    solver = LinearSolver(matrix, grid, PREFIX, "geometric", symmetric=False, rtol=1e-14)
     solver.ksp.setTolerances(max_it=1)
     solver.update()
     with pytest.raises(SolverError, match="lintest_.*DIVERGED.*ksp_max_it"):
@@ -133,14 +133,13 @@ def test_geometric_with_a_random_mask(shape, share):
     active = np.random.default_rng(2).random(shape) > share
     sides = {"x-": "dirichlet", "x+": "dirichlet"}
     grid, matrix = problem(shape, sides, active=active if share else None)
-    assert hierarchy(grid)
-    one, mat = grid.create_scalar(), matrix.mat
-    one.set(1e-3)
-    mat.setDiagonal(mat.getDiagonal() + one)
-    solver = LinearSolver(mat, grid, PREFIX, "geometric", rtol=1e-10)
+    values = matrix.entries()
+    values[0] += 1e-3
+    matrix.set_values(values)
+    solver = LinearSolver(matrix, grid, PREFIX, "geometric", rtol=1e-10)
     solver.update()
     assert solver.ksp.getPC().getType() == "mg"
-    assert residual(grid, mat, solver) < 1e-7
+    assert residual(grid, matrix.mat, solver) < 1e-7
     assert solver.iterations < 60
     solver.destroy()
 
@@ -150,7 +149,7 @@ def test_iterations_hardly_grow_with_the_grid():
     counts = []
     for n in (24, 48, 96):
         grid, matrix = problem((n, n), {"x-": "dirichlet", "x+": "dirichlet"}, contrast=0.3)
-        solver = LinearSolver(matrix.mat, grid, PREFIX, "geometric")
+        solver = LinearSolver(matrix, grid, PREFIX, "geometric")
         solver.update()
         residual(grid, matrix.mat, solver)
         counts.append(solver.iterations)
@@ -161,10 +160,72 @@ def test_iterations_hardly_grow_with_the_grid():
 @pytest.mark.parametrize("periodic", [False, True])
 def test_interpolations_keep_constants_away_from_dirichlet_sides(periodic):
     grid = Grid((30, 25), boundaries={"x-": "periodic", "x+": "periodic"} if periodic else {})
-    levels = hierarchy(grid)
-    assert levels
-    for P in levels:
+    levels = Hierarchy(grid)
+    assert levels.interpolations
+    for P in levels.interpolations:
         x, y = P.createVecs()
         x.set(2.0)
         P.mult(x, y)
         np.testing.assert_allclose(y.getArray(), 2.0, rtol=1e-13)
+
+
+DOMAINS = {
+    "odd, Dirichlet above": ((41, 64), {"x-": "dirichlet", "y+": "dirichlet"}, 0.0),
+    "periodic and odd": ((33, 47), dict.fromkeys(("x-", "x+", "y-", "y+"), "periodic"), 0.0),
+    "mask": ((50, 61), {"x-": "dirichlet"}, 0.4),
+    "mask, periodic": ((51, 60), {"x-": "periodic", "x+": "periodic"}, 0.4),
+    "3-D, mask": ((20, 11, 13), {"x-": "dirichlet"}, 0.3),
+    "line": ((1000,), {"x-": "dirichlet"}, 0.0)}
+
+
+@pytest.mark.parallel([1, 2, 3, 4])
+@pytest.mark.parametrize("velocity", [False, True])
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_coarse_matrices_are_galerkin_products(domain, velocity):
+    shape, sides, share = DOMAINS[domain]
+    active = np.random.default_rng(2).random(shape) >= share if share else None
+    grid, matrix = problem(shape, sides, active, (3.0, -2.0, 1.0)[:len(shape)] if velocity else None)
+    levels, fine = Hierarchy(grid), matrix.mat.duplicate(copy=True)
+    levels.update(matrix)
+    if active is not None:  # identity rows take no part
+        rows = np.arange(*fine.getOwnershipRange(), dtype=PETSc.IntType)[~grid.active.ravel(order="F")]
+        fine.zeroRowsColumns(PETSc.IS().createGeneral(rows, comm=grid.comm), diag=0.0)
+    assert levels.matrices
+    for P, coarse in zip(levels.interpolations, levels.matrices, strict=True):
+        expected = fine.ptap(P)
+        rest = expected.copy()
+        rest.axpy(-1, coarse.mat, structure=PETSc.Mat.Structure.DIFFERENT_NONZERO_PATTERN)
+        assert rest.norm() <= 1e-13 * expected.norm()
+        fine = expected
+    levels.destroy()
+
+
+@pytest.mark.parallel([1, 2])
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_values_are_read_back_after_freezing(share):
+    active = np.random.default_rng(2).random((30, 32)) >= share if share else None
+    grid, matrix = problem(active=active)
+    before = {offset: plane.copy() for offset, plane in matrix.planes().items()}
+    matrix.freeze()
+    inner = {(0, 0): ..., (1, 0): np.s_[:, :-1], (-1, 0): np.s_[:, 1:], (0, 1): np.s_[:-1], (0, -1): np.s_[1:]}
+    whole = grid.comm.size == 1
+    for offset, plane in matrix.planes().items():
+        part = inner[offset] if whole else ...
+        if whole or offset == (0, 0):
+            np.testing.assert_array_equal(plane[part], before[offset][part])
+
+
+@pytest.mark.parallel([1, 2])
+def test_other_matrix_types_take_their_values_as_coo(options):
+    grid, matrix = problem()
+    options[PREFIX + "mat_type"] = "baij"
+    other = StencilMatrix(grid, PREFIX)
+    values = other.entries()
+    values[...] = matrix.entries()
+    other.set_values(values)
+    x = grid.standard_normal(3)
+    y, z = x.duplicate(), x.duplicate()
+    matrix.mat.mult(x, y)
+    other.mat.mult(x, z)
+    assert other.mat.getType().endswith("baij")
+    assert (y - z).norm() <= 1e-13 * y.norm()

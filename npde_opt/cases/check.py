@@ -1,47 +1,90 @@
-"""`python -m npde_opt check CASE`: reads a case, builds its grid and starting point, and says what a run would need."""
+"""`python -m npde_opt check CASE`: reads a case and all that a run would read, and says what is wrong or needed."""
 
 from __future__ import annotations
 
 import argparse
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
 
+import numpy as np
 from mpi4py import MPI
+from petsc4py import PETSc
 
-from npde_opt.errors import NpdeError
+from npde_opt.cases.case import Case, load_case
+from npde_opt.cases.data import read_data
+from npde_opt.cases.schema import document
+from npde_opt.errors import InputError, NpdeError
+from npde_opt.grids import Grid
+
+Step = Callable[[], object]
 
 
 def check_main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m npde_opt check", description=__doc__)
     parser.add_argument("case", nargs="?", help="a TOML file")
-    parser.add_argument("--data", help="folder with the case's data files")
+    parser.add_argument("--data", default=os.environ.get("NPDE_DATA"), help="folder with the case's data (or NPDE_DATA)")
+    parser.add_argument("--grid", type=int, nargs="+", metavar="N", help="cells along each axis")
     parser.add_argument("--format", action="store_true", help="print the format of a case instead")
     options = parser.parse_args(argv)
     if options.format:
-        from npde_opt.cases.schema import document
-
         print(document())
         return 0
     if not options.case:
         parser.error("a case file is needed")
-    from npde_opt.cases.case import load_case
-
-    comm = MPI.COMM_WORLD
     try:
-        case = load_case(options.case, comm, data=options.data)
-        grid = case.grid(comm)
-        space = case.space(grid)
-        case.start(space).destroy()
-        case.terms(grid)
-        count = len(case.points())
-        case.observation(grid).destroy()
-        case.experiments(grid, range(case.experiment_count))
+        case = load_case(options.case, MPI.COMM_SELF, cells=options.grid, data=options.data)
+        grid = case.grid(MPI.COMM_SELF)
     except NpdeError as error:
         print(f"error: {error}")
         return error.exit_code
-    size = space.size
+    wrong: dict[str, int] = {}
+    for step in steps(case, grid):
+        try:
+            step()
+        except NpdeError as error:
+            wrong[str(error)] = error.exit_code
+    for text in wrong:
+        print(f"error: {text}")
+    if not wrong:
+        print("\n".join([f"{options.case} is well formed", *report(case, grid)]))
+    return max(wrong.values(), default=0)
+
+
+def steps(case: Case, grid: Grid) -> Iterator[Step]:
+    """All that a run reads and places, without a solve."""
+    o = case.table["observations"]
+    yield lambda: case.start(case.space(grid)).destroy()
+    yield lambda: case.forward(grid, range(case.experiment_count)).destroy()
+    if o["data"] is not None:
+        yield lambda: read_data(case, len(case.places.functionals(grid)))
+    else:
+        yield lambda: case.start(case.space(grid), "truth").destroy()
+        yield lambda: _indices(case, grid)
+    for u in case.table["unknown"]:
+        if u["truth"] is not None:
+            yield partial(case.field, f"unknown.{u['name']}.truth", u["truth"], grid)
+    for r in case.table["regularization"]:
+        for key in ("reference", "cell_weights"):
+            if r[key] is not None:
+                yield partial(case.field, f"regularization.{key}", r[key], grid)
+
+
+def _indices(case: Case, grid: Grid) -> None:
+    """Raises InputError where PETSc cannot number the cells of the grid that data are simulated on."""
+    shape = [e.size - 1 for e in case.domain.data_edges()]
+    if int(np.prod(shape, dtype=np.int64)) > np.iinfo(PETSc.IntType).max:
+        raise InputError("observations.refine", f"{' x '.join(map(str, shape))} cells", "a grid that indices of this PETSc "
+                         "hold: a smaller refine, or observations.shape")
+
+
+def report(case: Case, grid: Grid) -> list[str]:
+    """Lines on what a run works on."""
+    space, o = case.space(grid), case.table["observations"]
     gigabytes = grid.size * (120 + 70 * grid.dim) / 1e9
-    print(f"{options.case} is well formed")
-    print(f"  grid          {' x '.join(map(str, grid.shape))}, {grid.active_size:,} of {grid.size:,} cells active")
-    print(f"  unknowns      {', '.join(u.name + ' (' + u.transform + ')' for u in space.unknowns)}: {size:,} values")
-    print(f"  experiments   {case.experiment_count}, {count} observations each")
-    print(f"  memory        about {gigabytes:.2g} GB for operator and hierarchy, all ranks together")
-    return 0
+    data = f"from {o['data']['file']}" if o["data"] is not None else \
+        f"simulated on {' x '.join(str(e.size - 1) for e in case.domain.data_edges())} cells"
+    return [f"  grid          {' x '.join(map(str, grid.shape))}, {grid.active_size:,} of {grid.size:,} cells active",
+            f"  unknowns      {', '.join(u.name + ' (' + u.transform + ')' for u in space.unknowns)}: {space.size:,} values",
+            f"  experiments   {case.experiment_count}, {len(case.places.functionals(grid))} observations each, {data}",
+            f"  memory        about {gigabytes:.2g} GB for operator and hierarchy, all ranks together"]

@@ -6,7 +6,8 @@ Arrays with cells of their own are resampled by volume: the mean over a grid cel
 from __future__ import annotations
 
 import importlib.util
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,49 @@ from npde_opt.io.fields import read_field
 FUNCTIONS = {name: getattr(np, name) for name in (
     "exp", "log", "sqrt", "sin", "cos", "tan", "tanh", "arctan2", "abs", "where", "minimum", "maximum", "pi")}
 MODES = 16
+MILLIMETRE = 1e-3
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where a case's fields come from: files beside the case or in the data folder, and anatomy.
+
+    `anatomy` is ('volume' or 'slice', index of the slice), (None, ...) for none.
+    """
+
+    folder: Path
+    data_folder: Path | None
+    anatomy: tuple[str | None, int]
+
+    def find(self, field: str, name: str) -> Path:
+        """The path of a file. Raises InputError where there is none."""
+        places = [self.folder / name, *([self.data_folder / name] if self.data_folder else [])]
+        for place in places:
+            if place.exists():
+                return place
+        if self.data_folder and Path(name).name == name:
+            below = sorted(p for p in self.data_folder.rglob(name) if p.is_file())
+            if len(below) > 1:
+                raise InputError(field, f"{name}, of which there are {len(below)}: {', '.join(map(str, below[:4]))}",
+                                 "a path below --data that names one of them")
+            if below:
+                return below[0]
+        hint = "" if self.data_folder else "; give the folder that holds it by --data DIR or NPDE_DATA"
+        raise InputError(field, name, f"an existing file (looked in {', '.join(str(p.parent) for p in places)}){hint}")
+
+    @cached_property
+    def voxels(self) -> dict[str, np.ndarray]:
+        """Tissue fractions and mask of the anatomy."""
+        kind, index = self.anatomy
+        assert kind is not None
+        return mni152(kind, index)
+
+    @cached_property
+    def edges(self) -> list[np.ndarray]:
+        """Edges of the anatomy's voxels in m; empty without one."""
+        if self.anatomy[0] is None:
+            return []
+        return [np.arange(n + 1) * MILLIMETRE for n in self.voxels["mask"].shape]
 
 
 def overlap(source: np.ndarray, target: np.ndarray) -> scipy.sparse.csr_matrix:
@@ -78,32 +122,44 @@ def lognormal(centers: list[np.ndarray], lengths: list[float], contrast: float, 
     return np.exp(out * np.log(contrast) / (out.max() - out.min()))
 
 
-def evaluate(field: str, spec: Any, edges: list[np.ndarray], case: Any) -> np.ndarray:
-    """Global array [i, j, k] of a field's specification on the cells of `edges`."""
+def nearest_values(values: np.ndarray, source: list[np.ndarray], target: list[np.ndarray]) -> np.ndarray:
+    """What `values` hold at the middles of the cells of `target` edges."""
+    picks = [np.clip(np.searchsorted(a, (b[1:] + b[:-1]) / 2, side="right") - 1, 0, a.size - 2)
+             for a, b in zip(source, target, strict=True)]
+    return np.asarray(values, float)[np.ix_(*picks)]
+
+
+def evaluate(field: str, spec: Any, edges: list[np.ndarray], sources: Sources, nearest: bool = False) -> np.ndarray:
+    """Global array [i, j, k] of a field's specification on the cells of `edges`; arrays are resampled by volume, or
+    at the middles of the cells (`nearest`, for labels)."""
     shape = tuple(e.size - 1 for e in edges)
     if isinstance(spec, int | float):
         values = np.full(shape, float(spec), order="F")
     elif "expression" in spec:
         values = expression(field, spec["expression"], edges)
     elif "mni152" in spec:
-        native = tissue(mni152(*case.domain), spec["mni152"])
-        values = resample(native, case.native_edges, edges)
+        if not sources.edges:
+            raise InputError(field, "mni152", "another field, or domain.mni152 = 'volume' or 'slice'")
+        values = resample(tissue(sources.voxels, spec["mni152"]), sources.edges, edges)
     elif "lognormal" in spec:
         options = {"contrast": 1000.0, "seed": 0} | spec["lognormal"]
         centers = [(e[1:] + e[:-1]) / 2 for e in edges]
         values = lognormal(centers, [e[-1] - e[0] for e in edges], options["contrast"], options["seed"])
     elif "file" in spec:
         folded = tuple(spec["shape"]) if "shape" in spec else None
-        native = read_field(case.find(field, spec["file"]), spec.get("key"), folded)
+        native = read_field(sources.find(field, spec["file"]), spec.get("key"), folded)
         if native.ndim != len(edges):
             raise InputError(field, f"an array of shape {native.shape}", f"{len(edges)} axes")
         box = [np.linspace(e[0], e[-1], n + 1) for e, n in zip(edges, native.shape, strict=True)]
-        values = resample(native, box, edges)
+        values = (nearest_values if nearest else resample)(native, box, edges)
+    elif "value" in spec:
+        values = np.full(shape, float(spec["value"]), order="F")
     else:
-        values = np.full(shape, float(spec.get("value", np.nan)), order="F")
+        raise InputError(field, spec, "a number, or a table with value, file, expression, mni152 or lognormal")
     values = values * spec.get("scale", 1.0) if isinstance(spec, dict) else values
     if isinstance(spec, dict) and "clip" in spec:
-        values = np.clip(values, *spec["clip"])
+        low, high = spec["clip"]
+        values = np.clip(values, low, high)
     if not np.isfinite(values).all():
         raise InputError(field, f"{int((~np.isfinite(values)).sum())} values that are not finite", "finite values")
     return np.asfortranarray(values)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,49 +24,64 @@ class Key:
 
 NUMBER, TEXT, LIST, TABLE = (int, float), (str,), (list,), (dict,)
 FIELD = (int, float, dict)
+PREFIXES = ("state_", "reg_", "tao_")
+SIDES = ("x-", "x+", "y-", "y+", "z-", "z+")
 
 SECTIONS: dict[str, dict[str, Key]] = {
     "case": {"title": Key(TEXT, "", "one line for reports"),
              "length_unit": Key(TEXT, "m", "unit of all lengths, for figures")},
-    "grid": {"shape": Key(LIST, None, "cells along each axis; default: that of `domain`'s file divided by `coarsen`"),
+    "grid": {"file": Key(TEXT, None, "a TOML file with keys of this section, beside the case; keys given here win"),
+             "shape": Key(LIST, None, "cells along each axis; default: that of `domain`'s file divided by `coarsen`"),
              "extent": Key(LIST, None, "lengths along each axis; default 1 each, or the domain's"),
              "origin": Key(LIST, None, "coordinates of the lower corner; default 0"),
              "edges": Key(LIST, None, "stretched grids: one list of n + 1 edge coordinates an axis, instead of shape "
                           "and extent"),
              "coarsen": Key((int,), 1, "cells of the domain's file merged along each axis"),
              "active": Key(FIELD, None, "a field; cells where it exceeds 0.5 are active. Default: the domain's mask, "
-                           "else all")},
+                           "else all"),
+             "keep": Key(TEXT, "all", "of the active cells: all (each part that no face joins to the rest needs a "
+                         "Dirichlet or Robin side, a reaction or a ground of its own), or the largest part only",
+                         ("all", "largest"))},
     "domain": {"mni152": Key(TEXT, None, "'volume' or 'slice': the MNI152 brain in nilearn, 1 mm voxels",
                              ("volume", "slice")),
                "slice": Key((int,), 80, "axial voxel index of the slice")},
     "boundaries": {s: Key((str, dict), "neumann", "a kind (neumann, dirichlet, robin, periodic) or "
-                          "{kind = 'robin', coefficient = NUMBER}") for s in ("x-", "x+", "y-", "y+", "z-", "z+")},
+                          "{kind = 'robin', coefficient = NUMBER}") for s in SIDES},
     "equation": {"D": Key(FIELD, None, "diffusivity or conductivity; leave out where it is unknown"),
                  "c": Key(FIELD, None, "reaction; leave out for none, or where it is unknown"),
                  "anisotropy": Key(LIST, None, "names of one coefficient a direction, e.g. ['D_x', 'D_y'], in place of "
                                    "D; those not unknown are given in `known`"),
                  "known": Key(TABLE, {}, "fields of the named coefficients that are known"),
                  "velocity": Key(LIST, None, "constant advection velocity a direction"),
-                 "ground": Key(TABLE, None, "{at = [...], radius = R, conductance = G}: reference potential 0")},
+                 "ground": Key(TABLE, None, "reference potential 0 behind a conductance")},
     "unknown": {"name": Key(TEXT, REQUIRED, "D, c or a name of `anisotropy`"),
                 "transform": Key(TEXT, "log", "what is optimized", ("identity", "log", "bounded")),
                 "bounds": Key(LIST, None, "[lower, upper] of the coefficient"),
                 "initial": Key(FIELD, REQUIRED, "the coefficient to start from"),
-                "regions": Key(TABLE, None, "a field of integers 0, 1, ...: one constant a region"),
+                "regions": Key(FIELD, None, "a field of integers 0, 1, ...: one constant a region"),
                 "truth": Key(FIELD, None, "the true coefficient, for simulated data and the error reported"),
                 "unit": Key(TEXT, "", "for figures")},
     "experiments": {"boundary": Key(LIST, None, "one table an experiment: side = value"),
                     "source": Key(FIELD, 0.0, "f in every experiment"),
-                    "wells": Key(LIST, [], "one list an experiment of {at = [...], rate = Q, radius = R}"),
-                    "electrodes": Key(TABLE, None, "{count = N, radius = R, current = I, pattern = 'adjacent' or "
-                                      "'opposite'} on the outline of the active cells of a slice")},
-    "observations": {"points": Key((list, dict), None, "coordinates [[x, y], ...], or a field file with key"),
+                    "wells": Key(LIST, [], "one list of wells an experiment"),
+                    "electrodes": Key(TABLE, None, "one experiment an electrode: current in there, out at another one")},
+    "observations": {"points": Key((list, dict), None, "coordinates [[x, y], ...], or {file, key}"),
                      "random": Key((int,), None, "this many points drawn uniformly over the active cells (seed)"),
-                     "at_electrodes": Key((bool,), False, "mean over every electrode"),
-                     "data": Key(TABLE, None, "{file, key}: measured values; default: simulated from `truth`"),
-                     "sigma": Key(NUMBER, None, "standard deviation of a datum; default: noise * rms(data)"),
+                     "at_electrodes": Key((bool,), False, "mean over every electrode; the two that carry current are "
+                                          "left out"),
+                     "sides": Key(LIST, [], "means over sides of the box ('x-', Neumann or Robin) or parts of them"),
+                     "boxes": Key(LIST, [], "means over boxes"),
+                     "balls": Key(LIST, [], "means over balls"),
+                     "integrals": Key(LIST, [], "fields w: the integrals of w u"),
+                     "data": Key(TABLE, None, "{file, key}: measured values [experiment, observation], NaN where not "
+                                 "observed; observations in the order electrodes, points, sides, boxes, balls, "
+                                 "integrals. Default: simulated from `truth`"),
+                     "sigma": Key((int, float, dict), None, "standard deviation of a datum, or {file, key} with one a "
+                                  "datum; default: noise * rms(data)"),
                      "noise": Key(NUMBER, 0.01, "relative noise of simulated data"),
-                     "refine": Key((int,), 2, "simulated data are made on a grid this many times finer"),
+                     "refine": Key((int,), 2, "simulated data are made on a grid this many times finer than the one "
+                                   "inverted, but no finer than the domain's voxels"),
+                     "shape": Key(LIST, None, "simulated data are made on a grid of these numbers of cells instead"),
                      "unit": Key(TEXT, "", "for figures")},
     "misfit": {"kind": Key(TEXT, "least-squares", "noise model", ("least-squares", "huber", "student-t")),
                "threshold": Key(NUMBER, 1.345, "Huber: standard deviations up to which it is quadratic"),
@@ -80,16 +95,40 @@ SECTIONS: dict[str, dict[str, Key]] = {
                        "delta": Key(NUMBER, None, "bilaplacian: of the field"),
                        "correlation_length": Key(NUMBER, None, "bilaplacian: with variance, instead of gamma and delta"),
                        "variance": Key(NUMBER, None, "bilaplacian: prior variance of a cell's parameter"),
-                       "directions": Key(LIST, None, "factors a direction"),
+                       "directions": Key(LIST, None, "factors a direction (gradient, bilaplacian)"),
                        "cell_weights": Key(FIELD, None, "factor a cell (gradient, total-variation)"),
                        "epsilon": Key(NUMBER, None, "total-variation: slope below which it is quadratic")},
     "optimizer": {"method": Key(TEXT, "gauss-newton", "see --optimizer"),
                   "max_iterations": Key((int,), 50, "a level"),
                   "gradient_rtol": Key(NUMBER, 1e-6, "stop at this times the initial gradient norm"),
                   "levels": Key((int,), None, "grids of nested iteration; default: as many as the grid coarsens into")},
+    "petsc": {},
 }
 LISTS = ("unknown", "regularization")
-FIELD_KEYS = {"file", "key", "shape", "value", "expression", "mni152", "lognormal", "clip", "scale"}
+FIELD_KEYS = {"file": Key(TEXT, None, ""), "key": Key(TEXT, None, ""), "shape": Key(LIST, None, ""),
+              "value": Key(NUMBER, None, ""), "expression": Key(TEXT, None, ""), "mni152": Key(TABLE, None, ""),
+              "lognormal": Key(TABLE, None, ""), "clip": Key(LIST, None, ""), "scale": Key(NUMBER, 1.0, "")}
+FILE = {"file": Key(TEXT, REQUIRED, "a file"), "key": Key(TEXT, None, "which of its arrays")}
+AT = Key(LIST, REQUIRED, "coordinates of the centre")
+INSIDE: dict[str, dict[str, Key]] = {
+    **{f"boundaries.{side}": {"kind": Key(TEXT, REQUIRED, "of the side"), "coefficient": Key(NUMBER, 0.0, "of a Robin side")}
+       for side in SIDES},
+    "equation.ground": {"at": AT, "radius": Key(NUMBER, 0.0, "of the patch"),
+                        "conductance": Key(NUMBER, REQUIRED, "current out of it for a potential of 1")},
+    "experiments.wells": {"at": AT, "rate": Key(NUMBER, REQUIRED, "integral of its source"),
+                          "radius": Key(NUMBER, 0.0, "of the patch; 0 is the cell that holds it")},
+    "experiments.electrodes": {
+        "count": Key((int,), None, "this many, evenly around the outline of the active cells in the middle axial plane"),
+        "at": Key(LIST, None, "or their centres [[x, y, z], ...]"),
+        "radius": Key(NUMBER, 0.0, "of the patch"), "current": Key(NUMBER, 1.0, "that flows"),
+        "pattern": Key(TEXT, "opposite", "which electrode takes the current", ("opposite", "adjacent"))},
+    "observations.sides": {"side": Key(TEXT, REQUIRED, "which", SIDES), "lower": Key(LIST, None, "corner of the part"),
+                           "upper": Key(LIST, None, "corner of the part")},
+    "observations.boxes": {"lower": Key(LIST, REQUIRED, "a corner"), "upper": Key(LIST, REQUIRED, "the other corner")},
+    "observations.balls": {"at": AT, "radius": Key(NUMBER, REQUIRED, "of the ball")},
+    "observations.points": FILE, "observations.data": FILE, "observations.sigma": FILE,
+}
+"""Tables inside a section, or in a list (of lists) of it."""
 
 
 def validate(raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,11 +140,48 @@ def validate(raw: Mapping[str, Any]) -> dict[str, Any]:
         if section in LISTS:
             tables = given if isinstance(given, list) else [given]
             out[section] = [_table(f"{section}[{i}]", t, keys) for i, t in enumerate(tables)]
-        else:
+        elif section != "petsc":
             out[section] = _table(section, given, keys)
     if not out["unknown"]:
         raise InputError("unknown", "nothing", "at least one [[unknown]] table")
+    out["petsc"] = _petsc(raw.get("petsc", {}))
+    for place, keys in INSIDE.items():
+        section, name = place.split(".")
+        out[section][name] = _inside(place, out[section][name], keys)
+    for side, value in [(s, v) for e in out["experiments"]["boundary"] or [] for s, v in _sides(e)]:
+        if side not in SIDES or isinstance(value, bool) or not isinstance(value, int | float):
+            raise InputError("experiments.boundary", f"{side} = {value!r}", f"a number for a side ({', '.join(SIDES)})")
+    for k, spec in enumerate(out["observations"]["integrals"]):
+        _table("observations.integrals", {str(k): spec}, {str(k): Key(FIELD, REQUIRED, "a field")})
+    e = out["experiments"]["electrodes"]
+    if e is not None and ((e["count"] is None) == (e["at"] is None) or len(e["at"] or [0] * e["count"]) < 2):
+        raise InputError("experiments.electrodes", {k: e[k] for k in ("count", "at")}, "a count or a list `at` of 2 or more")
     return out
+
+
+def _sides(experiment: Any) -> Iterable[tuple[str, Any]]:
+    if not isinstance(experiment, dict):
+        raise InputError("experiments.boundary", repr(experiment), "a table {side = value} an experiment")
+    return experiment.items()
+
+
+def _inside(where: str, given: Any, keys: Mapping[str, Key]) -> Any:
+    """Tables below a section's key, in a list or not, with defaults; anything else is left as it is."""
+    if isinstance(given, list) and where not in ("observations.points",):
+        return [g if isinstance(g, str) and g in SIDES else _inside(f"{where}[{i}]", g, keys) for i, g in enumerate(given)]
+    if isinstance(given, dict) or "[" in where:
+        return _table(where, given, keys)
+    return given
+
+
+def _petsc(given: Any) -> dict[str, str]:
+    """PETSc options by name, without a dash."""
+    if not isinstance(given, dict):
+        raise InputError("petsc", repr(given), "a table")
+    for name, value in given.items():
+        if not name.startswith(PREFIXES) or isinstance(value, dict | list):
+            raise InputError(f"petsc.{name}", repr(value), f"a value, and a name that starts with {', '.join(PREFIXES)}")
+    return {k: str(v).lower() if isinstance(v, bool) else str(v) for k, v in given.items()}
 
 
 def _known(where: str, given: Mapping[str, Any], allowed: Mapping[str, Any]) -> None:
@@ -130,7 +206,7 @@ def _table(where: str, given: Any, keys: Mapping[str, Key]) -> dict[str, Any]:
         if name in given and key.choices and value not in key.choices:
             raise InputError(f"{where}.{name}", repr(value), ", ".join(key.choices))
         if isinstance(value, dict) and key.types == FIELD:
-            _known(f"{where}.{name}: key", value, dict.fromkeys(FIELD_KEYS))
+            value = {k: v for k, v in _table(f"{where}.{name}", value, FIELD_KEYS).items() if k in value}
         out[name] = value
     return out
 
@@ -144,13 +220,17 @@ def document() -> str:
              "`{mni152 = {grey = 0.33, white = 0.14, csf = 1.79}}`, `{lognormal = {contrast = 1000, seed = 0}}`; "
              "`clip = [lo, hi]` and `scale = s` apply after reading. Relative files are looked for beside the "
              "case, then in `--data`.", ""]
-    for section, keys in SECTIONS.items():
-        lines += [f"## [{section}]" if section not in LISTS else f"## [[{section}]]", "",
-                  "| key | type | default | meaning |", "|---|---|---|---|"]
+    pages = {(f"[[{s}]]" if s in LISTS else f"[{s}]"): keys for s, keys in SECTIONS.items() if keys}
+    pages |= {f"Tables in {place}": keys for place, keys in INSIDE.items()
+              if keys is not FILE and not place.startswith("boundaries")}
+    for heading, keys in pages.items():
+        lines += [f"## {heading}", "", "| key | type | default | meaning |", "|---|---|---|---|"]
         for name, key in keys.items():
             kinds = "field" if key.types == FIELD else "/".join(t.__name__ for t in key.types)
             default = "required" if key.default is REQUIRED else "" if key.default is None else f"`{key.default!r}`"
             choices = f" ({', '.join(key.choices)})" if key.choices else ""
             lines.append(f"| `{name}` | {kinds} | {default} | {key.meaning}{choices} |")
         lines.append("")
+    lines += ["## [petsc]", "", f"Options of PETSc without their dash, of the prefixes {', '.join(PREFIXES)}; the command line "
+              "wins. For example `state_recipe = 'gamg'`.", ""]
     return "\n".join(lines)

@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from petsc4py import PETSc
 
 from npde_opt.errors import InputError
 from npde_opt.forward.schemes import Scheme
 from npde_opt.grids import Grid
-from npde_opt.operators import StencilMatrix
+from npde_opt.stencils import StencilMatrix
 from npde_opt.terms.interface import Term
 from npde_opt.terms.state import Gradients, State, add, channels
 
@@ -259,6 +258,3 @@ def check_explicit(scheme: Scheme, part: LinearPart, dt: float) -> str | None:
     limit = 2 / stiffness if stiffness > 0 else np.inf
     return f"an explicit step of {dt:.4g} exceeds the stability limit {limit:.4g}" if dt > limit * (1 + 1e-9) else None
 
-
-def copy_vec(grid: Grid, values: np.ndarray, vec: PETSc.Vec) -> None:
-    grid.view(vec)[...] = values

@@ -15,7 +15,7 @@ from npde_opt.errors import InputError, SolverError
 from npde_opt.forward.equation import LinearPart
 from npde_opt.forward.step_solvers import step_solver
 from npde_opt.linear.recipes import LinearSolver
-from npde_opt.operators import StencilMatrix
+from npde_opt.stencils import StencilMatrix
 from npde_opt.terms.state import State, channels
 
 MAX_ITERATIONS = 25
@@ -37,7 +37,7 @@ class Newton:
         self.symmetric = symmetric
         self.rtol = PETSc.Options().getReal(prefix + "newton_rtol", 1e-10)
         self.matrices = [StencilMatrix(self.grid) for _ in range(self.count)]
-        self.solvers: list[LinearSolver] = [step_solver(m.mat, part, prefix, symmetric) for m in self.matrices]
+        self.solvers: list[LinearSolver] = [step_solver(m, part, prefix, symmetric) for m in self.matrices]
         self.iterations = 0
         self.coupling = np.zeros((self.count, self.count, *self.grid.local_shape))
         self._b, self._x = self.grid.create_scalar(), self.grid.create_scalar()

@@ -19,10 +19,11 @@ from npde_opt.errors import InputError
 from npde_opt.forward.interface import Counters, Weights
 from npde_opt.grids import AXES
 from npde_opt.linear.recipes import LinearSolver
-from npde_opt.operators import StencilMatrix
 from npde_opt.parameters import ParametersAt, ParameterSpace
+from npde_opt.pockets import check_fixed
 from npde_opt.stages import stage
-from npde_opt.terms import Term
+from npde_opt.stencils import StencilMatrix
+from npde_opt.terms import Reaction, Term
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,8 +51,8 @@ class SteadyState:
         observation: Mat (data x cells), or one an experiment.
 
     Raises:
-        InputError: for coefficients missing, or an operator that is singular (no Dirichlet or Robin side, no
-            reaction).
+        InputError: for coefficients missing, or an operator that is singular (a part of the active cells with neither a
+            Dirichlet or Robin side nor a reaction).
     """
 
     def __init__(self, space: ParameterSpace, terms: Sequence[Term], known: Mapping[str, np.ndarray | float],
@@ -65,10 +66,9 @@ class SteadyState:
         given = set(self.known) | {u.name for u in space.unknowns}
         if needed - given:
             raise InputError("coefficients", sorted(given), f"values or unknowns for {sorted(needed)}")
-        fixed = any(b.kind in ("dirichlet", "robin") for b in grid.boundaries.values())
-        if not fixed and not any(type(t).__name__ == "Reaction" for t in terms):
-            raise InputError("boundaries", "no Dirichlet or Robin side and no reaction", "one of them (or a ground), "
-                             "without which the solution is defined up to a constant only")
+        reactions = [t.name for t in terms if isinstance(t, Reaction)]
+        check_fixed(grid, sum((self.known[name] != 0 if name in self.known else np.array(True) for name in reactions),
+                              start=np.array(False)))
         self.experiments = tuple(experiments)
         self.observations = [observation] * len(self.experiments) if isinstance(observation, PETSc.Mat) \
             else list(observation)
@@ -76,7 +76,7 @@ class SteadyState:
         self.counters = Counters()
         with stage("setup"):
             self.matrix = StencilMatrix(grid, prefix)
-            self.solver = LinearSolver(self.matrix.mat, grid, prefix, recipe, self.symmetric)
+            self.solver = LinearSolver(self.matrix, grid, prefix, recipe, self.symmetric)
         self.assembled: list | None = None
         self._rhs, self._x = grid.create_scalar(), grid.create_scalar()
         self.outside = [self._outside(e.boundary) for e in self.experiments]
@@ -174,6 +174,7 @@ class Linearization:
                 point.add_stencil(values)
             forward.matrix.set_values(values)
             forward.solver.update()
+            forward.matrix.freeze()
         forward.assembled = self.points
 
     def _observe(self, e: int, u: np.ndarray) -> PETSc.Vec:

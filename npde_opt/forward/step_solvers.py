@@ -12,6 +12,7 @@ from npde_opt.forward.equation import LinearPart
 from npde_opt.linear.presb import Presb
 from npde_opt.linear.recipes import LinearSolver
 from npde_opt.operators import mass
+from npde_opt.stencils import StencilMatrix, combine
 
 KEPT = 24
 
@@ -23,21 +24,20 @@ class Decoupled:
         self.part, self.grid, self.mass, self.alpha = part, part.grid, mass_vec, alpha
         self.iterations = 0
         self._b, self._x = self.grid.create_scalar(), self.grid.create_scalar()
-        self.matrices: dict[int, tuple[int, float, PETSc.Mat]] = {}
+        self.matrices: dict[int, tuple[int, float, StencilMatrix]] = {}
         self.solvers: dict[int, LinearSolver] = {}
         for k, operator in enumerate(part.equation.operators):
             ((c, _, factor),) = operator.pattern
-            mat = part.matrices[k].mat.duplicate()
-            self.matrices[c] = (k, factor, mat)
-            self.solvers[c] = step_solver(mat, part, prefix, operator.symmetric, recipe)
+            matrix = StencilMatrix(self.grid)
+            self.matrices[c] = (k, factor, matrix)
+            self.solvers[c] = step_solver(matrix, part, prefix, operator.symmetric, recipe)
 
     def update(self) -> None:
         """Takes the present values of the linear part's matrices."""
-        for c, (k, factor, mat) in self.matrices.items():
-            self.part.matrices[k].mat.copy(mat, PETSc.Mat.Structure.SAME_NONZERO_PATTERN)
-            mat.scale(self.alpha * factor)
-            mat.setDiagonal(self.mass, PETSc.InsertMode.ADD_VALUES)
+        for c, (k, factor, matrix) in self.matrices.items():
+            combine(matrix, [(self.alpha * factor, self.part.matrices[k])], self.grid.view(self.mass))
             self.solvers[c].update()
+            matrix.freeze()
 
     def solve(self, b: np.ndarray, guess: np.ndarray, transposed: bool = False) -> np.ndarray:
         """All species' solutions [c, i, j, k]."""
@@ -58,15 +58,15 @@ class Decoupled:
     def destroy(self) -> None:
         for solver in self.solvers.values():
             solver.destroy()
-        for _, _, mat in self.matrices.values():
-            mat.destroy()
+        for _, _, matrix in self.matrices.values():
+            matrix.destroy()
         self._b.destroy()
         self._x.destroy()
 
 
-def step_solver(mat: PETSc.Mat, part: LinearPart, prefix: str, symmetric: bool, recipe: str = "auto") -> LinearSolver:
+def step_solver(matrix: StencilMatrix, part: LinearPart, prefix: str, symmetric: bool, recipe: str = "auto") -> LinearSolver:
     """A solver that starts from a guess and stops at the true residual."""
-    solver = LinearSolver(mat, part.grid, prefix, recipe, symmetric)
+    solver = LinearSolver(matrix, part.grid, prefix, recipe, symmetric)
     if solver.recipe != "direct":
         solver.ksp.setInitialGuessNonzero(True)
         if symmetric:
@@ -79,10 +79,10 @@ class PresbStep:
 
     def __init__(self, part: LinearPart, mass_vec: PETSc.Vec, alpha: float, prefix: str, recipe: str):
         operators = part.equation.operators
-        mats: dict[bool, tuple[PETSc.Mat, float]] = {}
+        mats: dict[bool, tuple[StencilMatrix, float]] = {}
         for matrix, operator in zip(part.matrices, operators, strict=True):
             row, column, factor = operator.pattern[-1]
-            mats[row != column] = (matrix.mat, alpha * factor)
+            mats[row != column] = (matrix, alpha * factor)
         A, a = mats[True]
         B, b = mats.get(False, (None, 0.0))
         self.presb = Presb(part.grid, mass_vec, A, B, (a, b), prefix, recipe)

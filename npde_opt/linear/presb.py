@@ -16,6 +16,7 @@ from petsc4py import PETSc
 from npde_opt.errors import SolverError
 from npde_opt.grids import Grid
 from npde_opt.linear.recipes import LinearSolver
+from npde_opt.stencils import StencilMatrix, combine
 
 CYCLES = 3
 
@@ -30,12 +31,13 @@ class Presb:
         prefix: options prefix of the outer solver; the V-cycles have `prefix` + 'presb_'.
     """
 
-    def __init__(self, grid: Grid, mass: PETSc.Vec, A: PETSc.Mat, B: PETSc.Mat | None, alphas: tuple[float, float],
+    def __init__(self, grid: Grid, mass: PETSc.Vec, A: StencilMatrix, B: StencilMatrix | None, alphas: tuple[float, float],
                  prefix: str, recipe: str = "auto", rtol: float = 1e-8):
-        self.grid, self.mass, self.A, self.B, self.prefix = grid, mass, A, B, prefix
+        self.grid, self.mass, self._parts, self.prefix = grid, mass, (A, B), prefix
+        self.A, self.B = A.mat, B.mat if B is not None else None
         self.alpha, self.beta = alphas
         self.solves = self.iterations = 0
-        self._sum = A.duplicate()
+        self._sum = StencilMatrix(grid)
         self._work = [grid.create_scalar() for _ in range(6)]
         self.inner = LinearSolver(self._sum, grid, prefix + "presb_", recipe, True)
         n, total = self._work[0].getLocalSize(), self._work[0].getSize()
@@ -63,18 +65,21 @@ class Presb:
         self.A.mult(ones, row)
         self.grid.view(shift)[...] = 2 * self.alpha * np.maximum(0.0, -self.grid.view(row))
         self._shift = np.array(shift.getArray(readonly=True))
-        self.A.copy(self._sum, PETSc.Mat.Structure.SAME_NONZERO_PATTERN)
-        self._sum.scale(self.alpha)
-        if self.B is not None:
-            self._sum.axpy(self.beta, self.B, PETSc.Mat.Structure.SAME_NONZERO_PATTERN)
         shift.axpy(1.0, self.mass)
-        self._sum.setDiagonal(shift, PETSc.InsertMode.ADD_VALUES)
+        A, B = self._parts
+        combine(self._sum, [(self.alpha, A), *([(self.beta, B)] if B is not None else [])], self.grid.view(shift))
         self.inner.update()
-        ksp = self.inner.ksp
-        if self.inner.recipe != "direct" and ksp.getType() != PETSc.KSP.Type.RICHARDSON:
-            ksp.setType(PETSc.KSP.Type.RICHARDSON)
-            ksp.setNormType(PETSc.KSP.NormType.NONE)
-            ksp.setTolerances(max_it=CYCLES)
+        self._sum.freeze()
+
+    def _cycles(self, b: PETSc.Vec, x: PETSc.Vec) -> None:
+        """x ~ (W + T)^-1 b by V-cycles, or exactly where the inner recipe is direct."""
+        pc, residual, change = self.inner.ksp.getPC(), self._work[5], self._work[2]
+        pc.apply(b, x)
+        for _ in range(CYCLES - 1 if self.inner.recipe != "direct" else 0):
+            self._sum.mat.mult(x, residual)
+            residual.aypx(-1.0, b)
+            pc.apply(residual, change)
+            x.axpy(1.0, change)
 
     def _halves(self, vec: PETSc.Vec) -> tuple[np.ndarray, np.ndarray]:
         array = vec.getArray()
@@ -110,10 +115,10 @@ class Presb:
         f, g = self._halves_readonly(r)
         rhs, h, product, y = self._work[0], self._work[3], self._work[1], self._work[4]
         rhs.setArray(f + g)
-        self.inner.solve(rhs, h)
+        self._cycles(rhs, h)
         self.A.mult(h, product)
         rhs.setArray(g - self.alpha * product.getArray(readonly=True) - self._shift * h.getArray(readonly=True))
-        self.inner.solve(rhs, y)
+        self._cycles(rhs, y)
         real, imaginary = self._halves(out)
         imaginary[...] = y.getArray(readonly=True)
         real[...] = h.getArray(readonly=True) - imaginary

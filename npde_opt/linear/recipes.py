@@ -9,12 +9,12 @@ from petsc4py import PETSc
 
 from npde_opt.errors import InputError, SolverError
 from npde_opt.grids import Grid
-from npde_opt.linear.geometric import hierarchy
+from npde_opt.linear.geometric import Hierarchy
+from npde_opt.stencils import StencilMatrix
 
 SMOOTHERS: dict[str, str | None] = {
-    "pc_mg_galerkin": "both", "pc_mg_distinct_smoothup": None,
-    "mg_levels_ksp_type": "richardson", "mg_levels_ksp_max_it": "1", "mg_levels_pc_type": "sor",
-    "mg_levels_pc_sor_local_forward": None,
+    "pc_mg_galerkin": "none", "pc_mg_distinct_smoothup": None,
+    "mg_levels_ksp_type": "preonly", "mg_levels_pc_type": "sor", "mg_levels_pc_sor_local_forward": None,
     "mg_levels_up_ksp_type": "richardson", "mg_levels_up_ksp_max_it": "1", "mg_levels_up_pc_type": "sor",
     "mg_levels_up_pc_sor_local_backward": None,
     "mg_coarse_ksp_type": "preonly", "mg_coarse_pc_type": "redundant",
@@ -46,7 +46,7 @@ class LinearSolver:
     """Solves with one matrix whose values change and whose pattern does not.
 
     Args:
-        mat: AIJ matrix on the grid's scalar unknowns.
+        matrix: stencil matrix on the grid's scalar unknowns.
         prefix: options prefix, e.g. 'state_'.
         recipe: a name in RECIPES or 'auto' (geometric where the grid coarsens, else direct); the option
             -<prefix>recipe wins.
@@ -56,11 +56,11 @@ class LinearSolver:
         InputError: for an unknown recipe or one that this PETSc build lacks.
     """
 
-    def __init__(self, mat: PETSc.Mat, grid: Grid, prefix: str, recipe: str = "auto", symmetric: bool = True,
+    def __init__(self, matrix: StencilMatrix, grid: Grid, prefix: str, recipe: str = "auto", symmetric: bool = True,
                  rtol: float = 1e-8):
-        self.prefix, self.symmetric = prefix, symmetric
+        self.matrix, self.prefix, self.symmetric = matrix, prefix, symmetric
         self.solves = self.iterations = 0
-        self._transfers: list[PETSc.Mat] = []
+        self.hierarchy: Hierarchy | None = None
         recipe = PETSc.Options().getString(prefix + "recipe", recipe)
         if recipe not in (*RECIPES, "auto"):
             raise InputError(f"-{prefix}recipe", recipe, ", ".join((*RECIPES, "auto")))
@@ -68,15 +68,15 @@ class LinearSolver:
             raise InputError(f"-{prefix}recipe", "hypre", "a PETSc built with hypre; this one offers geometric, gamg, "
                              "pyamg, direct")
         if recipe in ("auto", "geometric"):
-            self._transfers = hierarchy(grid)
-            if not self._transfers:
+            self.hierarchy = Hierarchy(grid)
+            if not self.hierarchy.interpolations:
                 recipe = "direct"
             elif recipe == "auto":
                 recipe = "geometric"
         self.recipe = recipe
         self.ksp = PETSc.KSP().create(grid.comm)
         self.ksp.setOptionsPrefix(prefix)
-        self.ksp.setOperators(mat)
+        self.ksp.setOperators(matrix.mat)
         self.ksp.setTolerances(rtol=rtol, atol=1e-300, max_it=500)
         self._ranks, self._configured = grid.comm.size, False
 
@@ -101,20 +101,31 @@ class LinearSolver:
             if not options.hasName(self.prefix + key):
                 options.setValue(self.prefix + key, value)
                 ours.append(self.prefix + key)
-        if self._transfers:
-            pc, count = self.ksp.getPC(), len(self._transfers) + 1
-            pc.setType(PETSc.PC.Type.MG)
-            pc.setMGLevels(count)
-            for depth, transfer in enumerate(self._transfers):
-                pc.setMGInterpolation(count - 1 - depth, transfer)
+        if self.recipe == "geometric":
+            self._set_levels()
         self.ksp.setFromOptions()
         self.ksp.setUp()
         for name in ours:
             options.delValue(name)
         self._configured = True
 
+    def _set_levels(self) -> None:
+        assert self.hierarchy is not None
+        pc, top = self.ksp.getPC(), len(self.hierarchy.interpolations)
+        pc.setType(PETSc.PC.Type.MG)
+        pc.setMGLevels(top + 1)
+        for depth, (transfer, coarse) in enumerate(zip(self.hierarchy.interpolations, self.hierarchy.matrices, strict=True)):
+            pc.setMGInterpolation(top - depth, transfer)
+            below = top - depth - 1
+            pc.getMGSmoother(below).setOperators(coarse.mat)
+            if below:
+                pc.getMGSmootherUp(below).setOperators(coarse.mat)
+
     def update(self) -> None:
         """Refreshes the preconditioner for the matrix's present values."""
+        if self.recipe == "geometric":
+            assert self.hierarchy is not None
+            self.hierarchy.update(self.matrix)
         if self._configured:
             self.ksp.setUp()
         else:
@@ -146,5 +157,5 @@ class LinearSolver:
 
     def destroy(self) -> None:
         self.ksp.destroy()
-        for transfer in self._transfers:
-            transfer.destroy()
+        if self.hierarchy is not None:
+            self.hierarchy.destroy()

@@ -43,7 +43,8 @@ class NonlinearDiffusion:
         if sympy.simplify(D - D.subs(g, -g)) != 0:
             raise InputError("diffusivity", repr(text), "an even function of g = |grad u|")
         self.flux = Expressions([f"({text})*g"], (species, "g"), "diffusivity")
-        self.areas = Diffusion(grid).areas
+        linear = Diffusion(grid)
+        self.areas = [linear.areas(d) for d in range(grid.dim)]
         self.distances = [self._distances(d) for d in range(grid.dim)]
         self.weights = [self._weights(d) for d in range(grid.dim)]
 

@@ -1,0 +1,88 @@
+"""A case's domain: cell edges, active cells and boundaries of the grid inverted and of the one data are simulated on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+
+from npde_opt.cases.fields import Sources, evaluate, resample
+from npde_opt.errors import InputError, collective
+from npde_opt.grids import Boundary, Grid
+from npde_opt.pockets import largest_pocket
+
+
+class Domain:
+    """Makes grids of a validated case; `cells` replaces the case's own numbers of cells along the axes."""
+
+    def __init__(self, table: dict[str, Any], sources: Sources, cells: Sequence[int] | None = None):
+        self.table, self.sources = table, sources
+        self.edges = self._edges(cells)
+        self.dim = len(self.edges)
+        self.boundaries = {side: Boundary(b) if isinstance(b, str) else Boundary(**b)
+                           for side, b in table["boundaries"].items() if side[0] in "xyz"[: self.dim]}
+
+    def _edges(self, cells: Sequence[int] | None) -> list[np.ndarray]:
+        grid, native = self.table["grid"], self.sources.edges
+        if grid["edges"] is not None and cells is None:
+            return [np.asarray(e, float) for e in grid["edges"]]
+        if native:
+            factor = grid["coarsen"]
+            if factor < 1:
+                raise InputError("grid.coarsen", factor, "an integer >= 1")
+            shape = list(cells or grid["shape"] or [-(-(e.size - 1) // factor) for e in native])
+            return cut(native, shape, "--grid" if cells else "grid.shape")
+        shape = list(cells or grid["shape"] or [])
+        if not shape or not all(isinstance(n, int) and n > 0 for n in shape) or len(shape) > 3:
+            raise InputError("--grid" if cells else "grid.shape", shape, "1 to 3 positive integers")
+        if grid["edges"] is not None:
+            return cut([np.asarray(e, float) for e in grid["edges"]], shape, "--grid")
+        extent, origin = grid["extent"] or [1.0] * len(shape), grid["origin"] or [0.0] * len(shape)
+        if grid["shape"] and len(grid["shape"]) != len(shape):
+            raise InputError("--grid", shape, f"{len(grid['shape'])} numbers, as in grid.shape")
+        for name, values in (("extent", extent), ("origin", origin)):
+            if len(values) != len(shape) or not all(isinstance(x, int | float) for x in values):
+                raise InputError(f"grid.{name}", values, f"{len(shape)} numbers")
+        if not all(x > 0 for x in extent):
+            raise InputError("grid.extent", extent, "positive lengths")
+        return [o + x * np.linspace(0, 1, n + 1) for o, x, n in zip(origin, extent, shape, strict=True)]
+
+    def mask(self, edges: list[np.ndarray]) -> np.ndarray | None:
+        """Active cells [i, j, k], None where all are."""
+        table = self.table["grid"]
+        if table["active"] is not None:
+            mask = evaluate("grid.active", table["active"], edges, self.sources) > 0.5
+        elif self.sources.edges:
+            mask = resample(self.sources.voxels["mask"], self.sources.edges, edges) > 0.5
+        else:
+            return None
+        periodic = [self.boundaries[a + "-"].kind == "periodic" for a in "xyz"[: self.dim]]
+        return largest_pocket(mask, periodic) if table["keep"] == "largest" else mask
+
+    def grid(self, comm: MPI.Intracomm, edges: list[np.ndarray] | None = None) -> Grid:
+        """The case's grid, or one of other edges over the same box. Collective."""
+        edges = edges or self.edges
+        with collective(comm):
+            return Grid([e.size - 1 for e in edges], edges=edges, boundaries=self.boundaries, active=self.mask(edges),
+                        comm=comm)
+
+    def data_edges(self) -> list[np.ndarray]:
+        """Edges of the grid that data are simulated on: observations.shape, or cells cut into observations.refine,
+        but no finer than the voxels of the anatomy."""
+        o, native = self.table["observations"], self.sources.edges
+        if o["shape"] is not None:
+            return cut(self.edges, o["shape"], "observations.shape")
+        if o["refine"] < 1:
+            raise InputError("observations.refine", o["refine"], "an integer >= 1")
+        if native and any((e.size - 1) * o["refine"] > n.size - 1 for e, n in zip(self.edges, native, strict=True)):
+            return cut(native, [n.size - 1 for n in native], "observations.refine")
+        return cut(self.edges, [(e.size - 1) * o["refine"] for e in self.edges], "observations.refine")
+
+
+def cut(edges: list[np.ndarray], shape: Sequence[int], field: str) -> list[np.ndarray]:
+    """Edges of other numbers of cells over the same box, stretched alike."""
+    if len(shape) != len(edges) or not all(isinstance(n, int) and n > 0 for n in shape):
+        raise InputError(field, list(shape), f"{len(edges)} positive integers")
+    return [np.interp(np.linspace(0, e.size - 1, n + 1), np.arange(e.size), e) for e, n in zip(edges, shape, strict=True)]

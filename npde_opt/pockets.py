@@ -1,0 +1,70 @@
+"""Pockets: parts of the active cells that no face joins to the rest.
+
+The steady equation is singular in a pocket that has neither a Dirichlet or Robin side, nor a reaction or ground.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import scipy.ndimage
+from mpi4py import MPI
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from npde_opt.errors import InputError
+from npde_opt.grids import AXES, Grid
+
+
+def label_pockets(mask: np.ndarray, periodic: Sequence[bool] = ()) -> tuple[np.ndarray, int]:
+    """Pocket numbers 1, 2, ... of the true cells [i, j, k] (0 elsewhere) and how many there are."""
+    labels, count = scipy.ndimage.label(mask)
+    pairs = []
+    for axis, wraps in enumerate(periodic):
+        if wraps:
+            ends = labels.take(0, axis).ravel(), labels.take(-1, axis).ravel()
+            both = (ends[0] > 0) & (ends[1] > 0)
+            pairs.append(np.stack([e[both] for e in ends]))
+    if not pairs or count < 2:
+        return labels, count
+    first, second = np.concatenate(pairs, axis=1) - 1
+    joined = coo_matrix((np.ones(first.size), (first, second)), shape=(count, count))
+    count, groups = connected_components(joined, directed=False)
+    return np.append(0, groups + 1)[labels], count
+
+
+def largest_pocket(mask: np.ndarray, periodic: Sequence[bool] = ()) -> np.ndarray:
+    """The mask's largest pocket."""
+    labels, count = label_pockets(mask, periodic)
+    return mask if count < 2 else labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
+
+
+def check_fixed(grid: Grid, held: np.ndarray | bool) -> None:
+    """Raises InputError unless the solution is fixed in every pocket. Collective.
+
+    Args:
+        held: owned cells [i, j, k], or all of them, that have a reaction.
+    """
+    fixing = [s for s, b in grid.boundaries.items() if b.kind in ("dirichlet", "robin")]
+    some = bool(grid.comm.allreduce(int(np.any(held & grid.active)), op=MPI.MAX))
+    if not fixing and not some:
+        raise InputError("boundaries", "no Dirichlet or Robin side and no reaction", "one of them (or a ground), "
+                         "without which the solution is defined up to a constant only")
+    mask = grid.active_global
+    if mask is None:
+        return
+    labels, count = label_pockets(mask, [grid.periodic(d) for d in range(grid.dim)])
+    good = np.zeros(count + 1, bool)
+    good[labels[grid.local_slice][held & grid.active]] = True
+    grid.comm.Allreduce(MPI.IN_PLACE, good, op=MPI.LOR)
+    for side in fixing:
+        good[np.unique(labels.take(-1 if side[1] == "+" else 0, AXES.index(side[0])))] = True
+    loose = np.flatnonzero(~good[1:]) + 1
+    if loose.size:
+        cells = np.bincount(labels.ravel(), minlength=count + 1)
+        first = tuple(int(i) for i in np.argwhere(labels == loose[0])[0])
+        raise InputError("grid.active", f"{loose.size} of {count} separate parts ({cells[loose].sum():,} of "
+                         f"{cells[1:].sum():,} cells, the first at cell {list(first)}) without an active cell at a Dirichlet or "
+                         "Robin side, a reaction or a ground", "a mask whose parts each have one, or "
+                         "grid.keep = 'largest' to keep the largest part only")

@@ -1,0 +1,216 @@
+"""Matrices of stencils on structured grids, with values as planes: A[i, i + o] = plane_o[i] for a few offsets o.
+
+A grid's stencil matrix has, for every active cell, one entry for the cell and one for each of its 2 dim face neighbours;
+inactive cells keep an identity row, so the matrix is regular whatever the mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from mpi4py import MPI
+from petsc4py import PETSc
+
+from npde_opt.grids import Grid, along
+from npde_opt.layout import Numbering
+
+Offset = tuple[int, ...]
+Planes = dict[Offset, np.ndarray]
+"""Owned values [k, j, i] (x last) by offset."""
+CHUNK = 1 << 15
+
+
+class OffsetMatrix:
+    """A square AIJ matrix with, in each row, one entry an offset to the cell; its pattern is preallocated once.
+
+    Values come as one plane an offset; those without an unknown or a column are ignored. PETSc uses the arrays kept
+    here, so that an update writes each value once and nothing else; other types (-<prefix>mat_type) take them as COO.
+
+    Args:
+        numbering: the unknowns; cells without a number have no row.
+        offsets: one integer an axis each, the centre first.
+        periodic: by axis.
+        active: global bool mask of the cells that couple; the others keep their centre only.
+    """
+
+    def __init__(self, comm: MPI.Intracomm, numbering: Numbering, offsets: Sequence[Offset], periodic: Sequence[bool],
+                 active: np.ndarray | None = None, prefix: str | None = None):
+        self.comm, self.numbering, self.layout = comm, numbering, numbering.layout
+        self.offsets, self.periodic = list(offsets), tuple(periodic)
+        columns = self._columns(active)
+        kind = PETSc.Options().getString((prefix or "") + "mat_type", "aij")
+        self._shared = comm.allreduce(int(kind == "aij" and self._share(columns)), op=MPI.MIN) == 1
+        if not self._shared:
+            self._preallocate(columns, kind)
+        if prefix:
+            self.mat.setOptionsPrefix(prefix)
+
+    def _columns(self, active: np.ndarray | None) -> np.ndarray:
+        """Global numbers (offsets, owned cells) of the entries' columns, -1 for none; the first plane is the row."""
+        owned, dim, layout = self.layout.owned(), self.layout.dim, self.layout
+        columns = np.empty((len(self.offsets), layout.local_size), PETSc.IntType)
+        for plane, offset in zip(columns, self.offsets, strict=True):
+            cells = [(i + o) % n if p else i + o for i, o, n, p in
+                     zip(owned, offset, layout.shape, self.periodic, strict=True)]
+            numbers = self.numbering.of([along(c, d, dim) for d, c in enumerate(cells)])
+            if active is not None and any(offset):
+                box = np.ix_(*[np.clip(c, 0, n - 1) for c, n in zip(cells, layout.shape, strict=True)])
+                numbers = np.where(active[box] & active[np.ix_(*owned)], numbers, -1)
+            plane[...] = numbers.ravel(order="F")
+        columns[1:, columns[0] < 0] = -1
+        return columns
+
+    def _share(self, columns: np.ndarray) -> bool:
+        """Builds the matrix on arrays of our own; False where a row has two entries in one column."""
+        local, size = self.numbering.sizes
+        first = self.comm.scan(local) - local
+        self._order = sorted(range(len(self.offsets)), key=lambda s: self.offsets[s][::-1])
+        own = (columns >= first) & (columns < first + local)
+        keep = np.ascontiguousarray(own[self._order].T)
+        lengths = keep.sum(axis=1, dtype=np.int8)
+        rows = np.repeat(np.arange(local, dtype=PETSc.IntType), lengths[columns[0] >= 0])
+        j = columns[self._order].T[keep] - PETSc.IntType(first)
+        self._sort: np.ndarray | None = None
+        if np.any((np.diff(j) <= 0) & (np.diff(rows) == 0)):
+            self._sort = np.lexsort((j, rows)).astype(PETSc.IntType)
+            j = j[self._sort]
+        away = np.nonzero(((columns >= 0) & ~own).ravel())[0]
+        number, target = np.tile(columns[0] - first, len(self.offsets))[away], columns.ravel()[away]
+        order = np.lexsort((target, number))
+        number, oj = number[order], np.ascontiguousarray(target[order])
+        which, cell = np.divmod(away[order], max(self.layout.local_size, 1))
+        self._away = [(s, np.nonzero(which == s)[0], cell[which == s]) for s in range(len(self.offsets))]
+        doubled = np.any((np.diff(j) == 0) & (np.diff(rows) == 0)) | np.any((np.diff(oj) == 0) & (np.diff(number) == 0))
+        if self.comm.allreduce(int(doubled)):
+            return False
+        self._a, self._oa = np.zeros(j.size), np.zeros(oj.size)
+        i, oi = starts(rows, local), starts(number, local)
+        self._firsts = np.concatenate([[0], np.cumsum(lengths, dtype=int)[CHUNK - 1::CHUNK], [j.size]])
+        self._kept = [np.packbits(keep[cells: cells + CHUNK]) for cells in range(0, len(keep), CHUNK)]
+        csr = (i, np.ascontiguousarray(j), self._a)
+        self.mat = PETSc.Mat().createAIJWithArrays(
+            ((local, size),) * 2, csr if self.comm.size == 1 else (csr, (oi, oj, self._oa)), comm=self.comm)
+        self.mat.setOption(PETSc.Mat.Option.NO_OFF_PROC_ENTRIES, True)
+        return True
+
+    def _preallocate(self, columns: np.ndarray, kind: str) -> None:
+        self.mat = PETSc.Mat().create(self.comm)
+        self.mat.setSizes((self.numbering.sizes,) * 2)
+        self.mat.setType(kind)
+        self.mat.setPreallocationCOO(np.tile(columns[0], len(self.offsets)), columns.ravel())
+
+    def set_planes(self, planes: Planes) -> None:
+        """Updates the matrix from owned values [k, j, i] by offset. Collective."""
+        self._update([planes[o].reshape(-1) for o in self.offsets])
+
+    def _update(self, planes: Sequence[np.ndarray]) -> None:
+        if not self._shared:
+            self.mat.setValuesCOO(np.concatenate(planes))
+            return
+        target = self._a if self._sort is None else np.empty_like(self._a)
+        block = np.empty((CHUNK, len(self.offsets)))
+        for chunk, cells, keep in self._chunks():
+            for column, s in enumerate(self._order):
+                block[: len(keep), column] = planes[s][cells: cells + CHUNK]
+            target[self._firsts[chunk]: self._firsts[chunk + 1]] = block[: len(keep)][keep]
+        if self._sort is not None:
+            np.take(target, self._sort, out=self._a)
+        for s, entries, cells in self._away:
+            self._oa[entries] = planes[s][cells]
+        self.mat.assemble()
+
+    def _chunks(self) -> Iterator[tuple[int, int, np.ndarray]]:
+        """Number, first cell and mask (cells, offsets in the order of columns) of the own block's entries."""
+        k = len(self.offsets)
+        for chunk, bits in enumerate(self._kept):
+            cells = min(CHUNK, self.layout.local_size - chunk * CHUNK)
+            yield chunk, chunk * CHUNK, np.unpackbits(bits, count=cells * k).reshape(cells, k).view(bool)
+
+    def destroy(self) -> None:
+        self.mat.destroy()
+
+
+def starts(rows: np.ndarray, count: int) -> np.ndarray:
+    """CSR row starts of sorted row numbers."""
+    out = np.zeros(count + 1, PETSc.IntType)
+    np.cumsum(np.bincount(rows, minlength=count), out=out[1:])
+    return out
+
+
+def stencil_offsets(dim: int) -> list[Offset]:
+    """Centre, x-, x+, y-, y+, z-, z+."""
+    unit = [tuple(int(d == e) for e in range(dim)) for d in range(dim)]
+    return [(0,) * dim, *(tuple(s * o for o in u) for u in unit for s in (-1, 1))]
+
+
+class StencilMatrix(OffsetMatrix):
+    """The stencil of 1 + 2 dim points on a grid's scalar unknowns; inactive cells have an identity row."""
+
+    def __init__(self, grid: Grid, prefix: str | None = None):
+        self.grid = grid
+        self._entries: np.ndarray | None = None
+        self._inactive: np.ndarray | None = None
+        self._missing: np.ndarray | None = None
+        super().__init__(grid.comm, Numbering(grid.layout), stencil_offsets(grid.dim),
+                         [grid.periodic(d) for d in range(grid.dim)], grid.active_global, prefix)
+
+    def _columns(self, active: np.ndarray | None) -> np.ndarray:
+        columns = super()._columns(active)
+        if active is not None:
+            self._inactive = ~self.grid.active.ravel(order="F")
+            self._missing = columns < 0
+            self._missing[0] = self._inactive
+        return columns
+
+    def entries(self) -> np.ndarray:
+        """A reusable array (1 + 2 dim, *local_shape) to fill and hand to `set_values`: centre, x-, x+, y-, ... What it
+        holds at inactive cells or towards inactive or missing neighbours is ignored."""
+        if self._entries is None:
+            self._entries = np.empty((len(self.offsets), self.layout.local_size))
+        dim = self.layout.dim
+        return self._entries.reshape(-1, *self.layout.local_shape[::-1]).transpose(0, *range(dim, 0, -1))
+
+    def set_values(self, values: np.ndarray) -> None:
+        """Updates the matrix. Collective."""
+        flat = values.transpose(0, *range(self.layout.dim, 0, -1)).reshape(len(values), -1)
+        if self._inactive is not None:
+            flat[0, self._inactive] = 1
+        self._update(list(flat))
+
+    def planes(self) -> Planes:
+        """The values last set, owned [k, j, i] by offset, 0 at inactive cells and towards them. After `freeze` they
+        are read back from the matrix."""
+        flat = self._read() if self._entries is None else self._entries
+        if self._missing is not None:
+            flat[self._missing] = 0
+        return dict(zip(self.offsets, flat.reshape(-1, *self.layout.local_shape[::-1]), strict=True))
+
+    def _read(self) -> np.ndarray:
+        flat = np.zeros((len(self.offsets), self.layout.local_size))
+        source = self._a
+        if self._sort is not None:
+            source = np.empty_like(self._a)
+            source[self._sort] = self._a
+        for chunk, cells, keep in self._chunks():
+            block = np.zeros(keep.shape)
+            block[keep] = source[self._firsts[chunk]: self._firsts[chunk + 1]]
+            flat[self._order, cells: cells + CHUNK] = block.T
+        for s, entries, cells in self._away:
+            flat[s, cells] = self._oa[entries]
+        return flat
+
+    def freeze(self) -> None:
+        """Frees the entries, where the matrix can give them back."""
+        self._entries = None if self._shared else self._entries
+
+
+def combine(target: StencilMatrix, parts: Sequence[tuple[float, StencilMatrix]], diagonal: np.ndarray) -> None:
+    """target := sum of factor times matrix, plus a diagonal of owned values [i, j, k]. Collective."""
+    entries = target.entries()
+    entries[...] = 0
+    for factor, matrix in parts:
+        for plane, values in zip(entries, matrix.planes().values(), strict=True):
+            plane += factor * values.T
+    entries[0] += diagonal
+    target.set_values(entries)
