@@ -9,7 +9,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from petsc4py import PETSc
 
 from npde_opt.ensemble import Ensemble
@@ -90,9 +89,9 @@ class ObjectiveAt:
         total = 0.0
         with stage("regularization"):
             for name, r in self.objective.regularizers.items():
-                field = self.objective.space.field_vec(self.m, name)
-                total += r.value(field)
-                field.destroy()
+                block = self.objective.space.block_vec(self.m, name)
+                total += r.value(block)
+                block.destroy()
         return total
 
     @property
@@ -135,11 +134,10 @@ class ObjectiveAt:
         space = self.objective.space
         with stage("regularization"):
             for name, r in self.objective.regularizers.items():
-                p, part = space.field_vec(self.m, name), space.grid.create_scalar()
-                x = space.field_vec(dm, name) if dm is not None else None
+                p = space.block_vec(self.m, name)
+                part, x = p.duplicate(), space.block_vec(dm, name) if dm is not None else None
                 action(r, p, x, part)
-                target = space.field(out, name)
-                target += np.where(space.free(name), space.grid.view(part), 0.0)
+                space.add_block(out, name, part)
                 for vec in (p, part, x):
                     if vec is not None:
                         vec.destroy()
@@ -165,7 +163,7 @@ class ObjectiveAt:
         dm.copy(out)
         space = self.objective.space
         for name in self.objective.regularizers:
-            space.field(out, name)[space.free(name)] = 0
+            space.zero_block(out, name)
         self._add(out, lambda r, p, x, part: r.hessian(p, x, part), dm)
 
     def precondition(self, r: PETSc.Vec, out: PETSc.Vec) -> None:
@@ -175,7 +173,7 @@ class ObjectiveAt:
         out.pointwiseDivide(r, weights)
         weights.destroy()
         for name in self.objective.regularizers:
-            space.field(out, name)[space.free(name)] = 0
+            space.zero_block(out, name)
         self._add(out, lambda reg, p, x, part: reg.precondition(p, x, part), r)
 
     def destroy(self) -> None:

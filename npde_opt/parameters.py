@@ -184,6 +184,32 @@ class ParameterSpace:
         self.grid.view(out)[...] = self.field(vec, name)
         return out
 
+    def block_vec(self, vec: PETSc.Vec, name: str) -> PETSc.Vec:
+        """A copy of an unknown's parameters: a scalar Vec of the grid, or a Vec of its constants or small array, all on
+        rank 0. The caller destroys it. Collective."""
+        u = self.unknown(name)
+        if u.is_field:
+            return self.field_vec(vec, name)
+        out = PETSc.Vec().createMPI((self._owned(u), u.count), comm=self.comm)
+        out.setArray(self.owned_constants(vec, name))
+        return out
+
+    def add_block(self, vec: PETSc.Vec, name: str, part: PETSc.Vec) -> None:
+        """Adds a block to an unknown's parameters where they are free. Collective."""
+        if self.unknown(name).is_field:
+            target = self.field(vec, name)
+            target += np.where(self.free(name), self.grid.view(part), 0.0)
+        else:
+            own = self.owned_constants(vec, name)
+            own += part.getArray(readonly=True)
+
+    def zero_block(self, vec: PETSc.Vec, name: str) -> None:
+        """Sets an unknown's parameters to 0 where they are free. Collective."""
+        if self.unknown(name).is_field:
+            self.field(vec, name)[self.free(name)] = 0
+        else:
+            self.owned_constants(vec, name)[...] = 0
+
     def constants(self, vec: PETSc.Vec, name: str) -> np.ndarray:
         """Region constants, replicated. Collective."""
         at, u = self._offsets[name], self.unknown(name)

@@ -187,6 +187,7 @@ class EvolutionPoint:
         self.data: list[PETSc.Vec] = []
         self.final: list[np.ndarray] = []
         self._sweeps: list[Sweep] = []
+        self._held: list[Adjoints] = []
         self.linear = LinearPoint(forward.part, self.k, ())
         self.nonlinear = [t.at(self.k) for t in forward.equation.nonlinear]
         self.assemble()
@@ -333,6 +334,7 @@ class EvolutionPoint:
         self.assemble()
         forward = self.forward
         found = Adjoints([v.copy() for v in d], {}, None)
+        self._held.append(found)
         inner: Gradients = {}
         for e, vec in enumerate(d):
             adjoint = self._adjoint(e, vec, inner, None)
@@ -380,6 +382,7 @@ class EvolutionPoint:
         out = self.forward.space.create_vec()
         self.parameters.pull(found.gradient, out)
         if adjoints is None:
+            self._held.pop()
             release(found)
         return out
 
@@ -487,7 +490,9 @@ class EvolutionPoint:
             vec.destroy()
         for sweep in self._sweeps:
             sweep.destroy()
-        self.data, self._sweeps = [], []
+        for adjoints in self._held:
+            release(adjoints)
+        self.data, self._sweeps, self._held = [], [], []
 
 
 def extrapolated(late: list[Stages]) -> Stages | None:

@@ -8,9 +8,11 @@ from petsc4py import PETSc
 from npde_opt.forward import SCHEMES, Equation, Evolution, On, Storage, Trial
 from npde_opt.forward.sampling import at_points, over_regions, snapshots
 from npde_opt.grids import Grid
-from npde_opt.misfits import LeastSquares
+from npde_opt.misfits import CorrelatedErrors, LeastSquares, ProportionalErrors
 from npde_opt.objective import Objective
 from npde_opt.parameters import ParameterSpace, Unknown
+from npde_opt.priors import SmallPrior
+from npde_opt.regularizers import REGULARIZERS
 from npde_opt.terms import Advection, Diffusion, Kinetics, NonlinearDiffusion, Reaction, Source
 from npde_opt.verify import dot_product_test, taylor_test
 
@@ -134,7 +136,8 @@ def test_histories_sources_sides_masks_and_regions(scheme):
     regions = np.add.outer(np.arange(9) // 5, 2 * (np.arange(8) // 4)) - 1
 
     def terms(grid):
-        return [Diffusion(grid, ("Dx", "Dy")), Advection(grid, (1.0, -2.0)), Reaction(grid, "c"),
+        return [Diffusion(grid, ("Dx", "Dy")), Advection(grid, (1.0, -2.0)), Advection(grid, (-0.4, 0.3), "central"),
+                Reaction(grid, "c"),
                 Kinetics(grid, ("u",), {"u": "-q*u**2"})]
 
     unknowns = [Unknown("Dx", "log"), Unknown("h", length=3), Unknown("w", "log", length=1), Unknown("c"),
@@ -178,6 +181,34 @@ def test_complex_states_seen_by_intensity(scheme):
                      known={"W": 0.3}, trials=lambda grid: [Trial({"re": "cos(f)", "im": "0.5*sin(2*f + x)"})],
                      samplings=lambda grid, times: [snapshots(grid, times[[2, -1]], "re**2 + im**2"),
                                                     at_points(grid, times[1:], POINTS, "im")]))
+
+
+@pytest.mark.parallel([1, 2, 3])
+def test_errors_that_are_correlated_or_proportional_and_priors():
+    unknowns = [Unknown("D", "log"), Unknown("r", "log", length=1), Unknown("h", length=3)]
+    correlation = 0.6 ** np.abs(np.subtract.outer(np.arange(4), np.arange(4)))
+    for kind in ("correlated", "proportional"):
+        J, m, dm = objective(fisher, unknowns, "ars222", known={"K": 1.2}, end=0.01,
+                             trials=lambda grid: [Trial({"u": START}, [Source(grid, ("u",), "u", 5.0, "h", [0, 0.003, 0.005])])],
+                             samplings=lambda grid, times: [at_points(grid, times[[1, 2, 4, 6]], POINTS)])
+        observer, space = J.forward.observers[0], J.space
+        y = observer.arrange(0.5 + 0.1 * np.random.default_rng(3).standard_normal(observer.size))
+        J.misfits = [CorrelatedErrors(y, 0.2, observer.create_vec(), correlation) if kind == "correlated" else
+                     ProportionalErrors(y, 0.3, observer.create_vec(), 0.7, 0.01)]
+        J.regularizers = {"D": REGULARIZERS["gradient"](space.grid, 0.3), "r": SmallPrior(space.comm, 1, 1.0, 0.2, 0.5),
+                          "h": SmallPrior(space.comm, 3, 0.1, 0.0, 1.0, 0.05, [0, 0.003, 0.005])}
+        if kind == "correlated":
+            at = J.linearize(m)
+            e = (observer.gather(at.linearization.data[0]) - observer.gather(_vec(observer, y))).reshape(4, -1)
+            expected = 0.5 * np.einsum("ti,ts,si->", e, np.linalg.inv(0.04 * correlation), e)
+            assert at.misfit == pytest.approx(expected, rel=1e-10)
+        check(J, m, dm)
+
+
+def _vec(observer, values):
+    vec = observer.create_vec()
+    vec.setArray(values[slice(*vec.getOwnershipRange())])
+    return vec
 
 
 @pytest.mark.parallel([1, 2])
