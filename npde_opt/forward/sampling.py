@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.sparse
 from petsc4py import PETSc
 
 from npde_opt.errors import InputError
@@ -77,6 +78,54 @@ def over_regions(grid: Grid, times: Sequence[float], regions: np.ndarray, quanti
     return Sampling(tuple(times), B, quantity, np.arange(*B.getOwnershipRange()))
 
 
+def voxels(grid: Grid, times: Sequence[float], edges: Sequence[np.ndarray], quantity: str = "u") -> Sampling:
+    """Volume averages, over active cells, of the boxes between other edges of the same domain, in natural order: data of
+    one grid seen by finer or coarser ones. Boxes without an active cell are 0."""
+    overlaps = [overlap_lengths(e, g[s.start: s.stop + 1]).tocoo()
+                for e, g, s in zip(edges, grid.edges, grid.local_slice, strict=True)]
+    shape = tuple(e.size - 1 for e in edges)
+    rows, columns, weights = _tensor(overlaps, grid, shape)
+    n, size = int(np.prod(shape, dtype=np.int64)), grid.comm.size
+    share = n // size + (grid.comm.rank < n % size)
+    B = PETSc.Mat().create(grid.comm)
+    B.setSizes(((share, n), (grid.layout.local_size, grid.layout.size)))
+    B.setType(PETSc.Mat.Type.AIJ)
+    B.setPreallocationCOO(rows.astype(PETSc.IntType), columns.astype(PETSc.IntType))
+    B.setValuesCOO(weights)
+    ones, total = B.createVecs()
+    ones.set(1.0)
+    B.mult(ones, total)
+    sums = np.array(total.getArray(readonly=True))
+    total.setArray(np.divide(1.0, sums, out=np.zeros_like(sums), where=sums > 0))
+    B.diagonalScale(L=total)
+    ones.destroy()
+    total.destroy()
+    return Sampling(tuple(times), B, quantity, np.arange(*B.getOwnershipRange()))
+
+
+def overlap_lengths(a: np.ndarray, b: np.ndarray) -> scipy.sparse.csr_matrix:
+    """Lengths shared by the intervals between edges a (rows) and edges b (columns)."""
+    first = np.clip(np.searchsorted(a, b[:-1], side="right") - 1, 0, a.size - 2)
+    last = np.clip(np.searchsorted(a, b[1:], side="left") - 1, 0, a.size - 2)
+    counts = last - first + 1
+    columns = np.repeat(np.arange(b.size - 1), counts)
+    rows = np.repeat(first, counts) + np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    lengths = np.minimum(a[rows + 1], b[columns + 1]) - np.maximum(a[rows], b[columns])
+    keep = lengths > 1e-12 * (a[-1] - a[0])
+    return scipy.sparse.csr_matrix((lengths[keep], (rows[keep], columns[keep])), shape=(a.size - 1, b.size - 1))
+
+
+def _tensor(overlaps: Sequence[scipy.sparse.coo_matrix], grid: Grid, shape: tuple[int, ...]):
+    """Rows, global columns and weights of the product of one overlap an axis, over active cells."""
+    meshes = np.meshgrid(*[np.arange(o.nnz) for o in overlaps], indexing="ij")
+    row = [o.row[m.ravel()] for o, m in zip(overlaps, meshes, strict=True)]
+    own = [o.col[m.ravel()] for o, m in zip(overlaps, meshes, strict=True)]
+    weights = np.prod([o.data[m.ravel()] for o, m in zip(overlaps, meshes, strict=True)], axis=0)
+    on = grid.active[tuple(own)]
+    columns = grid.layout.global_index([c + s for c, s in zip(own, grid.start, strict=True)])
+    return np.ravel_multi_index(row, shape, order="F")[on], columns[on], weights[on]
+
+
 class Observer:
     """Several samplings of one experiment, with derivatives. Data are ordered by sampling, time, place; a Vec holds
     them rank by rank: `arrange` and `gather` translate."""
@@ -102,6 +151,24 @@ class Observer:
 
     def create_vec(self) -> PETSc.Vec:
         return PETSc.Vec().createMPI((self.local_size, self.size), comm=self.grid.comm)
+
+    def unseen(self) -> np.ndarray:
+        """1 for data of places that no active cell is seen from, else 0, by sampling, time and place. Collective."""
+        vec = self.create_vec()
+        self._x.set(1.0)
+        self.grid.view(self._x)[~self.grid.active] = 0
+        at = 0
+        for s in self.samplings:
+            y = s.matrix.createVecLeft()
+            s.matrix.mult(self._x, y)
+            empty = (y.getArray(readonly=True) == 0).astype(float)
+            for _ in s.times:
+                vec.getArray()[at: at + empty.size] = empty
+                at += empty.size
+            y.destroy()
+        out = self.gather(vec)
+        vec.destroy()
+        return out
 
     def arrange(self, values: np.ndarray) -> np.ndarray:
         """A global array of data, by sampling, time and place, in the order of the Vec. Collective."""
