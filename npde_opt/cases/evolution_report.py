@@ -42,7 +42,7 @@ def report_evolution(case: EvolutionCase, found: Identification, ensemble: Ensem
     if out is not None:
         fields = {u.name: v for u, v in zip(space.unknowns, space.at(m).coefficients().values(), strict=True) if u.length is None}
         final = dict(zip(forward.equation.species, lin.final[0], strict=True)) if lin.final else {}
-        write_vtk(out.file("parameters.vti"), grid, {**fields, **final, "active": grid.active.astype(float)})
+        write_vtk(out.file("parameters"), grid, {**fields, **final, "active": grid.active.astype(float)})
     if plot and out is not None:
         draw(case, found, at, ensemble, out)
     at.destroy()
