@@ -14,7 +14,7 @@ from npde_opt.cases.data import read_data
 from npde_opt.cases.evolution_case import EvolutionCase
 from npde_opt.cases.schema import document
 from npde_opt.ensemble import Ensemble
-from npde_opt.errors import InputError, NpdeError
+from npde_opt.errors import NpdeError
 from npde_opt.grids import Grid, check_indices
 
 Step = Callable[[], object]
