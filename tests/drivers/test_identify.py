@@ -127,7 +127,8 @@ def stop(ranks, case, out, number, *options):
 
 
 @pytest.mark.parametrize(("ranks", "number", "options"), [
-    (1, signal.SIGKILL, []), (1, signal.SIGTERM, []), (2, signal.SIGTERM, []), (2, signal.SIGUSR1, GROUPS), (2, signal.SIGKILL, GROUPS)])
+    (1, signal.SIGKILL, []), (1, signal.SIGTERM, []), (2, signal.SIGTERM, []), (2, signal.SIGUSR1, GROUPS),
+    (2, signal.SIGKILL, GROUPS)])
 def test_stopped_and_resumed_run_gives_the_same_objective_to_the_last_bit(case, tmp_path, monkeypatch, ranks, number, options):
     # OpenBLAS' dot products depend on the alignment of arrays: the same in all processes where glibc maps each array
     monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "512")
