@@ -54,7 +54,7 @@ from npde_opt.io import figures  # noqa: E402
 from npde_opt.io.checkpoint import find_checkpoint  # noqa: E402
 from npde_opt.io.results import RunDirectory, Seconds, Summary, peak_memory_mb  # noqa: E402
 from npde_opt.io.vtk import write_vtk  # noqa: E402
-from npde_opt.monitor import Monitor  # noqa: E402
+from npde_opt.monitor import SPECTRUM, Monitor  # noqa: E402
 from npde_opt.optimizers import OptimizerState  # noqa: E402
 from npde_opt.stages import stage  # noqa: E402
 
@@ -137,27 +137,30 @@ def choose_weight(case: Case, grid, ensemble, settings, levels, out, monitor, re
 
 
 def find_resume(case: Case, out, monitor, ensemble):
-    """(level, state for its objective, counts) of the last checkpoint, or None where the run wrote none. The group
-    that writes the run's folder reads it, and hands it to the others."""
-    found, rows, comm = None, [], ensemble.space
+    """Where the run's last checkpoint leaves off, or None where it wrote none. The group that writes the run's folder
+    reads it, and hands it to the others."""
+    found, learnt, rows, comm = None, None, [], ensemble.space
     with errors.collective(WORLD):
         if out is not None:
             found, rows = find_checkpoint(out.path, comm, case.hash), out.history()
-    found, rows = ensemble.across.bcast((found, rows), root=0)
+            learnt = find_checkpoint(out.file(SPECTRUM), comm, case.hash)
+    found, learnt, rows = ensemble.across.bcast((found, learnt, rows), root=0)
     if found is None:
         return None
     monitor.resume(found)
     monitor.say(f"resuming after iteration {found.extra['iteration']} on level {found.extra['level']}")
 
-    def state(objective):
+    def load(checkpoint, space):
         with errors.collective(WORLD):
-            vectors = {name: objective.create_vec() for name in found.vectors} if out is None else \
-                found.load(objective.space, comm)
-        for name in found.vectors:
+            vectors = {name: space.create_vec() for name in checkpoint.vectors} if out is None else \
+                checkpoint.load(space, comm)
+        for name in checkpoint.vectors:
             ensemble.across.Bcast(vectors[name].getArray(), root=0)
-        return OptimizerState(vectors, dict(found.state))
+        return vectors
 
-    return int(found.extra["level"]), state, {"reference": rows[0]["gradient_norm"] if rows else None}
+    return nested.Resume(int(found.extra["level"]), lambda o: OptimizerState(load(found, o.space), dict(found.state)),
+                         rows[0]["gradient_norm"] if rows else None,
+                         lambda space: None if learnt is None else list(load(learnt, space).values()))
 
 
 def tighten() -> None:

@@ -16,7 +16,7 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from npde_opt.errors import InputError
-from npde_opt.layout import Layout
+from npde_opt.layout import Layout, neighbours
 
 KINDS = ("neumann", "dirichlet", "robin", "periodic")
 AXES = "xyz"
@@ -48,6 +48,7 @@ class Grid:
         boundaries: side name ('x-', 'x+', 'y-', ...) to Boundary or kind name; Neumann where not given.
         active: bool array [i, j, k] given on every rank; False cells are left out of the domain.
         components: values a cell in `create_vec` and `dm`.
+        like: a grid of the same shape, whose layout and volumes are shared.
 
     Raises:
         InputError: for shapes, lengths, sides or masks that cannot be, and for more unknowns than indices hold.
@@ -56,7 +57,7 @@ class Grid:
     def __init__(self, shape: Sequence[int], *, extent: Sequence[float] | None = None,
                  edges: Sequence[np.ndarray] | None = None, origin: Sequence[float] | None = None,
                  boundaries: Mapping[str, Boundary | str] | None = None, active: np.ndarray | None = None,
-                 components: int = 1, comm: MPI.Intracomm = MPI.COMM_WORLD):
+                 components: int = 1, comm: MPI.Intracomm = MPI.COMM_WORLD, like: Grid | None = None):
         self.shape = tuple(int(n) for n in shape)
         self.dim, self.comm, self.components = len(self.shape), comm, int(components)
         if not 1 <= self.dim <= 3 or min(self.shape) < 1:
@@ -66,14 +67,14 @@ class Grid:
         self.widths = tuple(np.diff(e) for e in self.edges)
         self.boundaries = self._boundaries(boundaries or {})
         check_indices(self.shape, self.components, comm)
-        self.dm = self._create_dm(self.components)
-        self._scalar_dm = self.dm if self.components == 1 else self._create_dm(1)
-        self.layout = Layout(tuple(tuple(int(n) for n in r) for r in self._scalar_dm.getOwnershipRanges()), comm.rank)
+        fits = like is not None and like.shape == self.shape and like.comm is comm
+        self.layout: Layout = like.layout if like is not None and fits else self._layout()
         self.start, self.local_shape = self.layout.start, self.layout.local_shape
         self.stop = tuple(s + n for s, n in zip(self.start, self.local_shape, strict=True))
         self.local_slice = tuple(slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
         self.active_global = self._mask(active)
-        self._global, self._local = self._scalar_dm.createGlobalVec(), self._scalar_dm.createLocalVec()
+        if like is not None and fits and all(a is b for a, b in zip(self.edges, like.edges, strict=True)):
+            self.__dict__["volume"] = like.volume
 
     def _edges(self, extent, edges, origin) -> tuple[np.ndarray, ...]:
         if edges is None:
@@ -112,6 +113,17 @@ class Grid:
                                        stencil_type=PETSc.DMDA.StencilType.STAR, comm=self.comm)
         except PETSc.Error as error:
             raise InputError("ranks", self.comm.size, f"at most as many as grid {self.shape} can be cut into") from error
+
+    def _layout(self) -> Layout:
+        dm = self._create_dm(1)
+        ranges = tuple(tuple(int(n) for n in r) for r in dm.getOwnershipRanges())
+        dm.destroy()
+        return Layout(ranges, self.comm.rank)
+
+    @cached_property
+    def dm(self) -> PETSc.DMDA:
+        """The DMDA of `components` values a cell, made when it is first asked for. Collective."""
+        return self._create_dm(self.components)
 
     def _mask(self, active: np.ndarray | None) -> np.ndarray | None:
         if active is None:
@@ -155,26 +167,63 @@ class Grid:
         return product
 
     def create_vec(self) -> PETSc.Vec:
-        return self.dm.createGlobalVec()
+        """A Vec of `components` values a cell, cell by cell."""
+        return self._vec(self.components)
 
     def create_scalar(self) -> PETSc.Vec:
         """A Vec of one value a cell, whatever the number of components."""
-        return self._scalar_dm.createGlobalVec()
+        return self._vec(1)
+
+    def _vec(self, components: int) -> PETSc.Vec:
+        vec = PETSc.Vec().create(self.comm)
+        vec.setSizes((self.layout.local_size * components, self.layout.size * components), bsize=components)
+        vec.setFromOptions()
+        return vec
+
+    def to_file(self, vec: PETSc.Vec, viewer: PETSc.Viewer) -> None:
+        """Writes a Vec in natural ordering, so that any number of ranks can read it. Collective."""
+        ordered = self._natural(vec)
+        vec.copy(ordered)
+        ordered.view(viewer)
+        ordered.destroy()
+
+    def from_file(self, vec: PETSc.Vec, viewer: PETSc.Viewer) -> None:
+        """Reads what `to_file` wrote. Collective."""
+        ordered = self._natural(vec)
+        ordered.load(viewer)
+        ordered.copy(vec)
+        ordered.destroy()
+
+    def _natural(self, vec: PETSc.Vec) -> PETSc.Vec:
+        components = vec.getSize() // self.size
+        dm = self.dm if components == self.components else self._create_dm(components)
+        ordered = dm.createGlobalVec()
+        if dm is not self.dm:
+            dm.destroy()
+        return ordered
 
     def view(self, vec: PETSc.Vec) -> np.ndarray:
         """The owned values as an array [i, j, k], or [c, i, j, k] with components; writing into it writes the Vec."""
         shape = self.local_shape if vec.getLocalSize() == self.layout.local_size else (self.components, *self.local_shape)
         return vec.getArray().reshape(shape, order="F")
 
-    def ghosted(self, values: PETSc.Vec | np.ndarray, outside: float | None = None) -> np.ndarray:
-        """Owned values of a scalar field with one ghost cell all round (corners and, by default, cells outside the
-        domain are left at `outside` or 0). Collective."""
-        if isinstance(values, np.ndarray):
-            self.view(self._global)[...] = values
-            values = self._global
-        self._local.set(0.0 if outside is None else outside)
-        self._scalar_dm.globalToLocal(values, self._local)
-        return self._local.getArray().reshape([n + 2 for n in self.local_shape], order="F").copy(order="F")
+    def ghosted(self, values: PETSc.Vec | np.ndarray, outside: float = 0.0) -> np.ndarray:
+        """Owned values of a scalar field with one ghost cell all round; corners and cells outside the domain are left
+        at `outside`. Collective."""
+        own = values if isinstance(values, np.ndarray) else \
+            values.getArray(readonly=True).reshape(self.local_shape, order="F")
+        out = np.full([n + 2 for n in self.local_shape], outside, order="F")
+        inner = (slice(1, -1),) * self.dim
+        out[inner] = own
+        for d in range(self.dim):
+            at_ends = self.start[d] == 0, self.stop[d] == self.shape[d]
+            if all(at_ends) and not self.periodic(d):
+                continue
+            below, above = neighbours(own.T[None], self.layout, d, self.periodic(d), self.comm)
+            for layer, end, ghost in ((below, at_ends[0], 0), (above, at_ends[1], -1)):
+                if self.periodic(d) or not end:
+                    out[inner[:d] + (ghost,) + inner[d + 1:]] = layer[0].T.squeeze(d)
+        return out
 
     def from_natural(self, array: np.ndarray) -> PETSc.Vec:
         """A Vec from a global array [i, j, k] given on every rank."""
@@ -223,7 +272,7 @@ class Grid:
         """The same grid with other boundaries, components, mask or communicator."""
         given = {"edges": self.edges, "boundaries": self.boundaries, "active": self.active_global,
                  "components": self.components, "comm": self.comm} | changes
-        return Grid(self.shape, **given)
+        return Grid(self.shape, like=self, **given)
 
     def coarsen(self, smallest: int = 8) -> Grid | None:
         """Cells merged in pairs along every axis that has at least 2 `smallest` cells (an odd last one is kept);
@@ -242,8 +291,8 @@ class Grid:
                     comm=self.comm)
 
     def destroy(self) -> None:
-        for owned in {id(o): o for o in (self._global, self._local, self.dm, self._scalar_dm)}.values():
-            owned.destroy()
+        if "dm" in self.__dict__:
+            self.dm.destroy()
 
 
 def check_indices(shape: Sequence[int], components: int, comm: MPI.Intracomm) -> None:

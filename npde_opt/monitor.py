@@ -12,11 +12,12 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from types import FrameType
+from types import FrameType, SimpleNamespace
 from typing import Any, TextIO
 
 import numpy as np
 from mpi4py import MPI
+from petsc4py import PETSc
 
 from npde_opt.errors import InputError, Interrupted
 from npde_opt.io.checkpoint import Checkpoint, Space, State, save_checkpoint
@@ -25,6 +26,7 @@ from npde_opt.io.results import RunDirectory, Summary
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 RECENT = 6
+SPECTRUM = "spectrum"
 SLOW_SECONDS, SLOW_RATIO = 1.0, 10.0
 
 
@@ -137,6 +139,13 @@ class Monitor:
         took = self._saved - before
         self._rest = SLOW_RATIO * took if took > SLOW_SECONDS else 0.0
         return str(path)
+
+    def keep_spectrum(self, space: Space, vectors: Sequence[PETSc.Vec]) -> None:
+        """Writes the vectors of a spectrum for finer levels, for a resumed run. Collective."""
+        if self.out is not None and self.checkpoint_seconds is not None:
+            named = {f"v_{i:03d}": v for i, v in enumerate(vectors)}
+            state = SimpleNamespace(vectors=named, meta={})
+            save_checkpoint(self.out.file(SPECTRUM), self.comm, space, state, 0, {"case": self.case})
 
     def _show(self, row: Mapping[str, Any], reference: float | None) -> None:
         if self._table is None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 from petsc4py import PETSc
 
 from npde_opt.grids import Grid
@@ -17,6 +18,7 @@ from npde_opt.monitor import Monitor
 from npde_opt.objective import Objective
 from npde_opt.operators import prolongation
 from npde_opt.optimizers import OptimizerState, Result, Settings, minimize
+from npde_opt.optimizers.spectrum import Spectrum, learn
 from npde_opt.parameters import ParameterSpace
 
 Build = Callable[[Grid], tuple[Objective, PETSc.Vec]]
@@ -48,67 +50,179 @@ def grids(finest: Grid, levels: int | None = None) -> list[Grid]:
     return found[::-1]
 
 
-def prolong(coarse: ParameterSpace, fine: ParameterSpace, m: PETSc.Vec, start: PETSc.Vec) -> PETSc.Vec:
-    """The coarse parameters on the fine grid: fields interpolated (fixed cells from `start`), constants copied."""
-    out = start.copy()
-    P = None
-    for u in fine.unknowns:
-        if u.regions is not None:
-            values = coarse.constants(m, u.name)
-            own = fine.owned_constants(out, u.name)
-            own[...] = values[:own.size]
-            continue
-        P = P or prolongation(coarse.grid, fine.grid)
-        x, y = coarse.field_vec(m, u.name), fine.grid.create_scalar()
-        P.mult(x, y)
-        free = fine.free(u.name)
-        fine.field(out, u.name)[free] = fine.grid.view(y)[free]
-        x.destroy()
+class Prolongation:
+    """Parameters from one grid to the next finer one: fields interpolated, constants copied; and its transpose.
+
+    Fields are interpolated cubically, so that a regularization of second derivatives is not disturbed, and linearly
+    where the coefficient itself is unknown: there an overshoot could leave the range in which it makes sense.
+    """
+
+    def __init__(self, coarse: ParameterSpace, fine: ParameterSpace):
+        self.coarse, self.fine = coarse, fine
+        kinds = {u.name: u.transform != "identity" for u in fine.unknowns if u.regions is None}
+        made = {cubic: prolongation(coarse.grid, fine.grid, cubic) for cubic in sorted(set(kinds.values()))}
+        self._matrices = {name: made[cubic] for name, cubic in kinds.items()}
+
+    def apply(self, coarse: PETSc.Vec) -> PETSc.Vec:
+        """Zero in cells that are not free. Collective; the caller destroys the Vec."""
+        out = self.fine.create_vec()
+        y = self.fine.grid.create_scalar()
+        for u in self.fine.unknowns:
+            if u.regions is not None:
+                values, own = self.coarse.constants(coarse, u.name), self.fine.owned_constants(out, u.name)
+                own[...] = values[:own.size]
+                continue
+            x = self.coarse.field_vec(coarse, u.name)
+            self._matrices[u.name].mult(x, y)
+            x.destroy()
+            self.fine.field(out, u.name)[...] = np.where(self.fine.free(u.name), self.fine.grid.view(y), 0.0)
         y.destroy()
-    if P is not None:
-        P.destroy()
-    return out
+        return out
+
+    def apply_transpose(self, fine: PETSc.Vec) -> PETSc.Vec:
+        """The transpose of `apply`. Collective; the caller destroys the Vec."""
+        out = self.coarse.create_vec()
+        x = self.coarse.grid.create_scalar()
+        for u in self.fine.unknowns:
+            if u.regions is not None:
+                values, own = self.fine.constants(fine, u.name), self.coarse.owned_constants(out, u.name)
+                own[...] = values[:own.size]
+                continue
+            y = self.fine.field_vec(fine, u.name)
+            self.fine.grid.view(y)[~self.fine.free(u.name)] = 0
+            self._matrices[u.name].multTranspose(y, x)
+            y.destroy()
+            self.coarse.field(out, u.name)[...] = self.coarse.grid.view(x)
+        x.destroy()
+        return out
+
+    def start(self, coarse: PETSc.Vec, given: PETSc.Vec) -> PETSc.Vec:
+        """The coarse parameters on the fine grid, cells that are not free as in `given`. Collective."""
+        out = self.apply(coarse)
+        for u in self.fine.unknowns:
+            if u.regions is None:
+                fixed = ~self.fine.free(u.name)
+                self.fine.field(out, u.name)[fixed] = self.fine.field(given, u.name)[fixed]
+        return out
+
+    def destroy(self) -> None:
+        for matrix in {id(m): m for m in self._matrices.values()}.values():
+            matrix.destroy()
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Where to go on: the level, the optimizer's state there, the first level's first gradient norm, and the vectors of
+    a spectrum in a level's space (None where none was kept)."""
+
+    level: int
+    state: Callable[[Objective], OptimizerState]
+    reference: float | None = None
+    spectrum: Callable[[ParameterSpace], list[PETSc.Vec] | None] = lambda space: None
 
 
 def identify(finest: Grid, build: Build, settings: Settings, levels: int | None = None, monitor: Monitor | None = None,
-             resume: tuple[int, Callable[[Objective], OptimizerState], dict[str, Any]] | None = None) -> Identification:
-    """Minimizes on all levels. `resume` = (level to continue on, state for its objective, counts so far).
+             resume: Resume | None = None) -> Identification:
+    """Minimizes on all levels, or on those that a resumed run has left.
 
-    Coarse levels stop at a gradient of 1e-3 of the initial one, the finest at settings.gradient_rtol.
+    Coarse levels stop at a gradient of 1e-3 of the initial one, the finest at settings.gradient_rtol. Two levels below
+    the finest, the Newton methods learn the leading part of the data's Hessian, which preconditions the finer levels.
 
     Raises:
         SolverError, Interrupted: as the objective and the monitor raise them.
     """
-    hierarchy = grids(finest, levels)
-    first, state_of, counts = resume if resume is not None else (0, None, {})
-    reference = counts.get("reference", settings.gradient_reference)
-    history: list[dict[str, Any]] = []
-    total = krylov = 0
-    previous: tuple[Objective, PETSc.Vec] | None = None
-    for level, grid in enumerate(hierarchy):
-        if level < first:
-            continue
-        objective, m = build(grid)
-        if previous is not None:
-            start = m
-            m = prolong(previous[0].space, objective.space, previous[1], start)
-            start.destroy()
-            previous[1].destroy()
-            previous[0].destroy()
-        last = level == len(hierarchy) - 1
-        rtol = settings.gradient_rtol if last else max(settings.gradient_rtol, COARSE_RTOL)
-        own = replace(settings, level=level, gradient_rtol=rtol, gradient_reference=reference)
-        if monitor is not None:
-            monitor.start_level(grid.shape, space=objective.space, level=level, levels=len(hierarchy),
-                                gradient_rtol=rtol, gradient_reference=reference, max_iterations=own.max_iterations)
-        state = state_of(objective) if state_of is not None and level == first else None
-        result = minimize(objective, m, own, monitor, state)
-        reference = reference or result.gradient_norm_initial
-        history += result.history
-        spent = objective.counters.snapshot()
-        solves = spent["forward_solves"] + spent["adjoint_solves"]
-        total, krylov = total + solves, krylov + spent["krylov_iterations"]
-        m.destroy()
-        previous = (objective, result.m)
-        PETSc.garbage_cleanup(grid.comm)
-    return Identification(objective, result, history, solves, total, krylov)
+    run = _Levels(grids(finest, levels), build, settings, monitor, resume)
+    try:
+        return run.solve()
+    finally:
+        run.destroy()
+
+
+class _Levels:
+    """One nested iteration; owns the lifts between levels and the spectrum."""
+
+    def __init__(self, hierarchy: list[Grid], build: Build, settings: Settings, monitor: Monitor | None,
+                 resume: Resume | None):
+        self.hierarchy, self.build, self.settings, self.monitor, self.resume = hierarchy, build, settings, monitor, resume
+        newton = settings.method in ("newton", "gauss-newton") and settings.learnt > 0
+        self.learning = max(len(hierarchy) - 3, 0) if newton and len(hierarchy) > 1 else None
+        self.reference = resume.reference if resume else settings.gradient_reference
+        self.spectrum: Spectrum | None = None
+        self.lifts: list[Prolongation] = []
+
+    def solve(self) -> Identification:
+        first, history, total, krylov = 0, list[dict[str, Any]](), 0, 0
+        if self.resume is not None:
+            first = self.resume.level
+            self._recall(first)
+        previous: tuple[Objective, PETSc.Vec] | None = None
+        for level in range(first, len(self.hierarchy)):
+            objective, m = self.build(self.hierarchy[level])
+            if previous is not None:
+                m = self._ascend(previous, objective, m)
+            result = self._minimize(level, objective, m)
+            m.destroy()
+            self.reference = self.reference or result.gradient_norm_initial
+            history += result.history
+            if level == self.learning:
+                self._learn(level, objective, result.m)
+            spent = objective.counters.snapshot()
+            solves = spent["forward_solves"] + spent["adjoint_solves"]
+            total, krylov = total + solves, krylov + spent["krylov_iterations"]
+            previous = (objective, result.m)
+            PETSc.garbage_cleanup(self.hierarchy[level].comm)
+        return Identification(objective, result, history, solves, total, krylov)
+
+    def _ascend(self, previous: tuple[Objective, PETSc.Vec], objective: Objective, given: PETSc.Vec) -> PETSc.Vec:
+        """The start on the next level from the minimizer on the last, which goes with its objective."""
+        lift = Prolongation(previous[0].space, objective.space)
+        self.lifts.append(lift)
+        m = lift.start(previous[1], given)
+        if self.spectrum is not None:
+            at = objective.linearize(m)
+            self.spectrum = self.spectrum.lifted(lift, at.regularization_hessian)
+            at.destroy()
+        for owned in (given, previous[1], previous[0]):
+            owned.destroy()
+        return m
+
+    def _minimize(self, level: int, objective: Objective, m: PETSc.Vec) -> Result:
+        count = len(self.hierarchy)
+        rtol = self.settings.gradient_rtol
+        if level < count - 1:
+            rtol = max(rtol, COARSE_RTOL)
+        own = replace(self.settings, level=level, gradient_rtol=rtol, gradient_reference=self.reference)
+        if self.monitor is not None:
+            self.monitor.start_level(self.hierarchy[level].shape, space=objective.space, level=level, levels=count,
+                                     gradient_rtol=rtol, gradient_reference=self.reference,
+                                     max_iterations=own.max_iterations)
+        state = self.resume.state(objective) if self.resume is not None and level == self.resume.level else None
+        return minimize(objective, m, own, self.monitor, state, self.spectrum)
+
+    def _learn(self, level: int, objective: Objective, m: PETSc.Vec) -> None:
+        noise = objective.space.standard_normal(0)
+        self.spectrum = learn(objective, m, noise, self.settings.learnt, self.settings.method == "gauss-newton")
+        noise.destroy()
+        if self.monitor is not None:
+            self.monitor.keep_spectrum(objective.space, self.spectrum.vectors)
+
+    def _recall(self, first: int) -> None:
+        """The spectrum that an interrupted run had on level `first`, with the lifts from where it was learnt."""
+        if self.learning is None or first <= self.learning or self.resume is None:
+            return
+        spaces = []
+        for level in range(self.learning, first + 1):
+            objective, m = self.build(self.hierarchy[level])
+            spaces.append(objective.space)
+            m.destroy()
+            objective.destroy()
+        vectors = self.resume.spectrum(spaces[0])
+        if vectors is not None:
+            self.lifts = [Prolongation(a, b) for a, b in zip(spaces, spaces[1:], strict=False)]
+            self.spectrum = Spectrum(vectors, self.lifts, np.empty((0, 0)))
+
+    def destroy(self) -> None:
+        if self.spectrum is not None:
+            self.spectrum.destroy()
+        for lift in self.lifts:
+            lift.destroy()

@@ -29,8 +29,6 @@ class Objective:
         self.forward, self.misfits, self.regularizers = forward, list(misfits), dict(regularizers)
         self.space, self.comm = forward.space, forward.grid.comm
         self.ensemble = ensemble or Ensemble.whole(self.comm)
-        self._inverse_weights = self.space.weights()
-        self._inverse_weights.reciprocal()
         self.data_count = self.ensemble.sum(sum(m.count for m in misfits))
 
     @property
@@ -45,8 +43,8 @@ class Objective:
 
     def gradient_norm(self, g: PETSc.Vec) -> float:
         """sqrt(g^T M^-1 g): the L2 norm of the gradient's Riesz representative."""
-        work = g.duplicate()
-        work.pointwiseMult(g, self._inverse_weights)
+        work = self.space.weights()
+        work.pointwiseDivide(g, work)
         norm = math.sqrt(max(work.dot(g), 0.0))
         work.destroy()
         return norm
@@ -57,7 +55,6 @@ class Objective:
     def destroy(self) -> None:
         for regularizer in self.regularizers.values():
             regularizer.destroy()
-        self._inverse_weights.destroy()
         self.forward.destroy()
 
 
@@ -174,7 +171,9 @@ class ObjectiveAt:
     def precondition(self, r: PETSc.Vec, out: PETSc.Vec) -> None:
         """out ~ R''^-1 r; parameters without a regularizer are scaled by their inverse weights."""
         space = self.objective.space
-        out.pointwiseMult(r, self.objective._inverse_weights)
+        weights = space.weights()
+        out.pointwiseDivide(r, weights)
+        weights.destroy()
         for name in self.objective.regularizers:
             space.field(out, name)[space.free(name)] = 0
         self._add(out, lambda reg, p, x, part: reg.precondition(p, x, part), r)

@@ -68,10 +68,10 @@ class Unknown:
         if self.transform == "bounded":
             lo, hi = self.range
             return lo + (hi - lo) * logistic(p)
-        return np.array(p)
+        return np.array(p, order="F")
 
-    def slope(self, p: np.ndarray, k: np.ndarray) -> np.ndarray | float:
-        """dT/dp at p, where k = T(p)."""
+    def slope(self, k: np.ndarray) -> np.ndarray | float:
+        """dT/dp where T(p) = k."""
         if self.transform == "log":
             return k
         if self.transform == "bounded":
@@ -79,8 +79,8 @@ class Unknown:
             return (k - lo) * (hi - k) / (hi - lo)
         return 1.0
 
-    def curvature(self, p: np.ndarray, k: np.ndarray) -> np.ndarray | float:
-        """d2T/dp2 at p, where k = T(p)."""
+    def curvature(self, k: np.ndarray) -> np.ndarray | float:
+        """d2T/dp2 where T(p) = k."""
         if self.transform == "log":
             return k
         if self.transform == "bounded":
@@ -212,6 +212,19 @@ class ParameterSpace:
                 self.owned_constants(vec, u.name)[...] = u.inverse(given)[:self._owned(u)]
         return vec
 
+    def standard_normal(self, seed: int) -> PETSc.Vec:
+        """White noise as a gradient (a dual vector), drawn in natural order: the same on any number of ranks."""
+        vec, noise = self.create_vec(), self.grid.standard_normal(seed)
+        for u in self.unknowns:
+            if u.regions is None:
+                values = self.grid.view(noise) * np.sqrt(self.grid.volume)
+                self.field(vec, u.name)[...] = np.where(self.free(u.name), values, 0.0)
+            else:
+                own = self.owned_constants(vec, u.name)
+                own[...] = np.random.default_rng([seed, u.count]).standard_normal(u.count)[:own.size]
+        noise.destroy()
+        return vec
+
     def at(self, vec: PETSc.Vec) -> ParametersAt:
         return ParametersAt(self, vec)
 
@@ -245,7 +258,7 @@ class ParameterSpace:
         for u in self.unknowns:
             if u.regions is None:
                 field = self.field_vec(vec, u.name)
-                field.view(viewer)
+                self.grid.to_file(field, viewer)
                 field.destroy()
             else:
                 values = PETSc.Vec().createMPI((u.count if self.comm.rank == 0 else 0, u.count), comm=self.comm)
@@ -258,7 +271,7 @@ class ParameterSpace:
         for u in self.unknowns:
             if u.regions is None:
                 field = self.grid.create_scalar()
-                field.load(viewer)
+                self.grid.from_file(field, viewer)
                 self.field(vec, u.name)[...] = self.grid.view(field)
                 field.destroy()
             else:
@@ -273,8 +286,8 @@ class ParametersAt:
 
     def __init__(self, space: ParameterSpace, vec: PETSc.Vec):
         self.space = space
-        self.p = {name: np.array(values, order="F") for name, values in space.split(vec).items()}
-        self.k = {u.name: u.value(self.p[u.name]) for u in space.unknowns}
+        parts = space.split(vec)
+        self.k = {u.name: u.value(parts[u.name]) for u in space.unknowns}
 
     def coefficients(self) -> dict[str, np.ndarray]:
         """Owned cell values [i, j, k]; 1 in inactive cells, known values where fixed."""
@@ -302,7 +315,7 @@ class ParametersAt:
         out = {}
         for name, dp in self.space.split(dm).items():
             u = self.space.unknown(name)
-            change = u.slope(self.p[name], self.k[name]) * dp
+            change = u.slope(self.k[name]) * dp
             out[name] = change[self.space._regions[name]] if u.regions is not None else \
                 np.where(self.space.free(name), change, 0.0)
         return out
@@ -311,14 +324,14 @@ class ParametersAt:
         """Adds T'(p)^T of cell values, the transpose of `push`. Collective."""
         for u in self.space.unknowns:
             if u.name in dk:
-                self._add(u, u.slope(self.p[u.name], self.k[u.name]), dk[u.name], out)
+                self._add(u, u.slope(self.k[u.name]), dk[u.name], out)
 
     def pull_second(self, dk: Mapping[str, np.ndarray], dm: PETSc.Vec, out: PETSc.Vec) -> None:
         """Adds T''(p) dp times cell values: the curvature of the transform. Collective."""
         for name, dp in self.space.split(dm).items():
             u = self.space.unknown(name)
             if name in dk and u.transform != "identity":
-                self._add(u, u.curvature(self.p[name], self.k[name]) * dp, dk[name], out)
+                self._add(u, u.curvature(self.k[name]) * dp, dk[name], out)
 
     def _add(self, u: Unknown, factor, cells: np.ndarray, out: PETSc.Vec) -> None:
         if u.regions is None:

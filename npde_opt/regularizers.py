@@ -60,8 +60,7 @@ class Quadratic:
         if not (np.isfinite(alpha) and alpha >= 0):
             raise InputError("regularization.weight", alpha, "a number >= 0")
         self.grid, self.alpha = grid, float(alpha)
-        self.work, self.other = grid.create_scalar(), grid.create_scalar()
-        self.reference = reference if reference is not None else grid.create_scalar()
+        self.work, self.reference = grid.create_scalar(), reference
 
     def product(self, x: PETSc.Vec, out: PETSc.Vec) -> None:
         raise TypeError("a subclass gives the product")
@@ -72,14 +71,18 @@ class Quadratic:
     def _subtract_reference(self, p: PETSc.Vec) -> None:
         """work = p - q, 0 in inactive cells."""
         p.copy(self.work)
-        self.work.axpy(-1, self.reference)
+        if self.reference is not None:
+            self.work.axpy(-1, self.reference)
         if self.grid.active_global is not None:
             self.grid.view(self.work)[~self.grid.active] = 0
 
     def value(self, p: PETSc.Vec) -> float:
         self._subtract_reference(p)
-        self.product(self.work, self.other)
-        return 0.5 * self.alpha * self.work.dot(self.other)
+        product = p.duplicate()
+        self.product(self.work, product)
+        value = 0.5 * self.alpha * self.work.dot(product)
+        product.destroy()
+        return value
 
     def gradient(self, p: PETSc.Vec, out: PETSc.Vec) -> None:
         self._subtract_reference(p)
@@ -101,8 +104,8 @@ class Quadratic:
         return found
 
     def destroy(self) -> None:
-        solver = [self.solver] if "solver" in self.__dict__ else []
-        for owned in (self.work, self.other, self.reference, self.matrix, *solver):
+        made = [self.solver] if "solver" in self.__dict__ else []
+        for owned in (self.work, self.matrix, *made, *([self.reference] if self.reference is not None else [])):
             owned.destroy()
 
 
@@ -208,7 +211,7 @@ class TotalVariation:
         """1 / centre distance on every face, 0 where the face is closed."""
         one = {"D": np.ones(self.grid.local_shape, order="F")}
         at = Diffusion(self.grid).at(one)
-        return [np.where(area > 0, 1 / s, 0.0) for area, s in zip(at.term.areas, at.sums, strict=True)]
+        return [np.where(at.term.areas(d) > 0, 1 / s, 0.0) for d, s in enumerate(at.sums)]
 
     def _slopes(self, x: PETSc.Vec, minus: PETSc.Vec | None) -> list[np.ndarray]:
         x.copy(self.work)

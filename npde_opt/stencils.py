@@ -6,14 +6,14 @@ inactive cells keep an identity row, so the matrix is regular whatever the mask.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
 from npde_opt.grids import Grid, along
-from npde_opt.layout import Layout, Numbering
+from npde_opt.layout import Numbering
 
 Offset = tuple[int, ...]
 Planes = dict[Offset, np.ndarray]
@@ -67,9 +67,10 @@ class OffsetMatrix:
         first = self.comm.scan(local) - local
         self._order = sorted(range(len(self.offsets)), key=lambda s: self.offsets[s][::-1])
         own = (columns >= first) & (columns < first + local)
-        self._keep = np.ascontiguousarray(own[self._order].T)
-        rows = np.repeat(np.arange(local, dtype=PETSc.IntType), self._keep.sum(axis=1)[columns[0] >= 0])
-        j = columns[self._order].T[self._keep] - PETSc.IntType(first)
+        keep = np.ascontiguousarray(own[self._order].T)
+        lengths = keep.sum(axis=1, dtype=np.int8)
+        rows = np.repeat(np.arange(local, dtype=PETSc.IntType), lengths[columns[0] >= 0])
+        j = columns[self._order].T[keep] - PETSc.IntType(first)
         self._sort: np.ndarray | None = None
         if np.any((np.diff(j) <= 0) & (np.diff(rows) == 0)):
             self._sort = np.lexsort((j, rows)).astype(PETSc.IntType)
@@ -85,7 +86,8 @@ class OffsetMatrix:
             return False
         self._a, self._oa = np.zeros(j.size), np.zeros(oj.size)
         i, oi = starts(rows, local), starts(number, local)
-        self._firsts = np.concatenate([[0], np.cumsum(self._keep.sum(axis=1))[CHUNK - 1::CHUNK], [j.size]])
+        self._firsts = np.concatenate([[0], np.cumsum(lengths, dtype=int)[CHUNK - 1::CHUNK], [j.size]])
+        self._kept = [np.packbits(keep[cells: cells + CHUNK]) for cells in range(0, len(keep), CHUNK)]
         csr = (i, np.ascontiguousarray(j), self._a)
         self.mat = PETSc.Mat().createAIJWithArrays(
             ((local, size),) * 2, csr if self.comm.size == 1 else (csr, (oi, oj, self._oa)), comm=self.comm)
@@ -108,8 +110,7 @@ class OffsetMatrix:
             return
         target = self._a if self._sort is None else np.empty_like(self._a)
         block = np.empty((CHUNK, len(self.offsets)))
-        for chunk, cells in enumerate(range(0, self.layout.local_size, CHUNK)):
-            keep = self._keep[cells: cells + CHUNK]
+        for chunk, cells, keep in self._chunks():
             for column, s in enumerate(self._order):
                 block[: len(keep), column] = planes[s][cells: cells + CHUNK]
             target[self._firsts[chunk]: self._firsts[chunk + 1]] = block[: len(keep)][keep]
@@ -118,6 +119,13 @@ class OffsetMatrix:
         for s, entries, cells in self._away:
             self._oa[entries] = planes[s][cells]
         self.mat.assemble()
+
+    def _chunks(self) -> Iterator[tuple[int, int, np.ndarray]]:
+        """Number, first cell and mask (cells, offsets in the order of columns) of the own block's entries."""
+        k = len(self.offsets)
+        for chunk, bits in enumerate(self._kept):
+            cells = min(CHUNK, self.layout.local_size - chunk * CHUNK)
+            yield chunk, chunk * CHUNK, np.unpackbits(bits, count=cells * k).reshape(cells, k).view(bool)
 
     def destroy(self) -> None:
         self.mat.destroy()
@@ -184,8 +192,7 @@ class StencilMatrix(OffsetMatrix):
         if self._sort is not None:
             source = np.empty_like(self._a)
             source[self._sort] = self._a
-        for chunk, cells in enumerate(range(0, self.layout.local_size, CHUNK)):
-            keep = self._keep[cells: cells + CHUNK]
+        for chunk, cells, keep in self._chunks():
             block = np.zeros(keep.shape)
             block[keep] = source[self._firsts[chunk]: self._firsts[chunk + 1]]
             flat[self._order, cells: cells + CHUNK] = block.T

@@ -1,11 +1,22 @@
 """Nested iteration: the hierarchy of grids, and parameters carried to the next grid."""
 
+import functools
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from npde_opt.forward import Experiment, SteadyState
 from npde_opt.grids import Grid
-from npde_opt.nested import grids, prolong
+from npde_opt.misfits import LeastSquares
+from npde_opt.nested import Prolongation, grids, identify
+from npde_opt.objective import Objective
+from npde_opt.operators import interpolation
+from npde_opt.optimizers import Settings
+from npde_opt.optimizers.spectrum import learn
 from npde_opt.parameters import ParameterSpace, Unknown
+from npde_opt.regularizers import BiLaplacian
+from npde_opt.terms import Diffusion
 
 
 @pytest.mark.parallel([1, 2])
@@ -18,11 +29,105 @@ def test_grids_are_coarsest_first():
     assert all(2 * a.shape[0] == b.shape[0] for a, b in zip(found, found[1:], strict=False))
 
 
+def spaces(transform="log"):
+    active = np.ones((33, 36), bool)
+    active[20:, 25:] = False
+    finest = Grid((33, 36), active=active)
+    made = []
+    for grid in grids(finest, 2):
+        regions = np.zeros(grid.shape, int)
+        regions[grid.shape[0] // 2:] = 1
+        made.append(ParameterSpace(grid, [Unknown("D", transform), Unknown("c", "log", regions=regions)]))
+    return made
+
+
 @pytest.mark.parallel([1, 2])
-def test_prolonged_parameters_keep_a_constant():
-    coarse, fine = (ParameterSpace(g, [Unknown("D", "log")]) for g in grids(Grid((32, 32)), 2))
-    m = coarse.from_values({"D": np.full(coarse.grid.local_shape, 3.0)})
-    start = fine.from_values({"D": np.full(fine.grid.local_shape, 1.0)})
-    out = prolong(coarse, fine, m, start)
-    assert out.getArray() == pytest.approx(np.log(3.0), rel=1e-12)
-    assert not start.getArray().any()
+@pytest.mark.parametrize("transform", ["identity", "log"])
+def test_prolonged_parameters_keep_a_constant(transform):
+    coarse, fine = spaces(transform)
+    m = coarse.from_values({"D": np.full(coarse.grid.local_shape, 3.0), "c": [2.0, 5.0]})
+    given = fine.from_values({"D": np.full(fine.grid.local_shape, 1.0), "c": [1.0, 1.0]})
+    lift = Prolongation(coarse, fine)
+    values = fine.at(lift.start(m, given)).coefficients()
+    assert values["D"][fine.grid.active] == pytest.approx(3.0, rel=1e-12)
+    np.testing.assert_allclose(fine.constants(lift.apply(m), "c"), np.log([2.0, 5.0]))
+    assert given.norm() == 0 if transform == "log" else given.norm() > 0
+    lift.destroy()
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize("transform", ["identity", "log"])
+def test_restriction_is_the_transpose_of_prolongation(transform):
+    coarse, fine = spaces(transform)
+    x, y = coarse.standard_normal(1), fine.standard_normal(2)
+    lift = Prolongation(coarse, fine)
+    left, right = lift.apply(x).dot(y), x.dot(lift.apply_transpose(y))
+    assert left == pytest.approx(right, rel=1e-12) and abs(left) > 0
+    lift.destroy()
+
+
+SIDES = {"y-": "dirichlet", "y+": "dirichlet"}
+POINTS = np.random.default_rng(0).uniform(0.05, 0.95, (60, 2))
+
+
+def forward_map(grid):
+    space = ParameterSpace(grid, [Unknown("D", "log")])
+    pushes = [Experiment(grid.volume * s, {"y+": 1.0}) for s in (0.0, 1.0)]
+    return SteadyState(space, [Diffusion(grid, "D")], {}, pushes, interpolation(grid, POINTS))
+
+
+@functools.cache
+def data():
+    """Two experiments' values at 60 points with 1 % noise, computed on a finer grid."""
+    forward = forward_map(Grid((96, 96), boundaries=SIDES))
+    D = forward.grid.evaluate(lambda x, y: np.exp(np.sin(4 * x) * np.cos(3 * y)))
+    lin = forward.linearize(forward.space.from_values({"D": D}))
+    clean = [np.concatenate(forward.grid.comm.allgather(d.getArray())) for d in lin.data]
+    lin.destroy()
+    return [d + 0.01 * np.random.default_rng(k).standard_normal(60) for k, d in enumerate(clean)]
+
+
+def problem(grid):
+    forward = forward_map(grid)
+    layout = forward.observations[0].createVecLeft()
+    misfits = [LeastSquares(d, 0.01, layout) for d in data()]
+    objective = Objective(forward, misfits, {"D": BiLaplacian(grid, 1.0, gamma=0.1, delta=0.5)})
+    return objective, objective.create_vec()
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize("method", ["newton", "gauss-newton"])
+def test_what_is_learnt_on_a_coarse_grid_saves_cg_steps_on_the_finest(method):
+    grid = Grid((64, 64), boundaries=SIDES)
+    settings = Settings(method=method, gradient_rtol=1e-7)
+    products, objectives = [], []
+    for learnt in (100, 0):
+        found = identify(grid, problem, replace(settings, learnt=learnt), 3)
+        assert found.result.status == "converged"
+        products.append(sum(r["inner_iterations"] for r in found.history if r["level"] == 2))
+        objectives.append(found.result.objective)
+        found.objective.destroy()
+    assert objectives[0] == pytest.approx(objectives[1], rel=1e-7)
+    assert products[0] <= 0.5 * products[1]
+
+
+@pytest.mark.parallel([1, 2])
+def test_a_learnt_spectrum_is_that_of_the_hessian():
+    """All of H is learnt from as many products as there are data, so M^-1 H = 1 on the span of the data."""
+    grid = Grid((24, 24), boundaries=SIDES)
+    objective, m = problem(grid)
+    noise = objective.space.standard_normal(0)
+    spectrum = learn(objective, m, noise, 60, True)
+    at = objective.linearize(m)
+    x, right, back, plain = noise.duplicate(), noise.duplicate(), noise.duplicate(), noise.duplicate()
+    at.precondition(noise, x)
+    at.hessian(x, right, True)
+    at.precondition(right, plain)
+    plain.copy(back)
+    spectrum.refine(right, back)
+    for vec in (back, plain):
+        vec.axpy(-1, x)
+    assert back.norm() < 0.3 * x.norm() < 3 * plain.norm()
+    spectrum.destroy()
+    at.destroy()
+    objective.destroy()

@@ -8,8 +8,8 @@ from mpi4py import MPI
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid
 from npde_opt.operators import interpolation, mass, prolongation
-from npde_opt.stencils import StencilMatrix
 from npde_opt.regularizers import operator
+from npde_opt.stencils import StencilMatrix
 
 SHAPES = [(9,), (6, 7), (4, 5, 6)]
 
@@ -165,12 +165,36 @@ def test_prolongation_is_exact_for_linear_fields_inside_and_keeps_constants(shap
 
 
 @pytest.mark.parallel([1, 2, 3])
-def test_prolongation_under_a_mask():
+def test_cubic_prolongation_is_exact_for_cubics_inside_and_of_order_four():
+    errors = []
+    for n in (32, 64):
+        fine = Grid((n, n + 2), boundaries={"y-": "periodic", "y+": "periodic"})
+        coarse = fine.coarsen(8)
+        P = prolongation(coarse, fine, cubic=True)
+        x, y = coarse.create_scalar(), fine.create_scalar()
+        coarse.view(x)[...] = coarse.evaluate(lambda x, y: x**3 - 2 * x**2 + 0 * y)
+        P.mult(x, y)
+        inner = (fine.coordinates()[0] > 4 / n) & (fine.coordinates()[0] < 1 - 4 / n) & (fine.view(y) > -9)
+        exact = fine.evaluate(lambda x, y: x**3 - 2 * x**2 + 0 * y)
+        np.testing.assert_allclose(fine.view(y)[inner], exact[inner], atol=1e-13)
+
+        def f(x, y):
+            return np.cos(np.pi * x) * np.sin(2 * np.pi * y)
+
+        coarse.view(x)[...] = coarse.evaluate(f)
+        P.mult(x, y)
+        errors.append(fine.comm.allreduce(float(np.abs(fine.view(y) - fine.evaluate(f)).max()), op=MPI.MAX))
+    assert errors[0] / errors[1] > 13
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize("cubic", [False, True])
+def test_prolongation_under_a_mask(cubic):
     active = np.random.default_rng(3).random((20, 18)) > 0.4
     fine = Grid((20, 18), active=active)
     coarse = fine.coarsen(8)
     np.testing.assert_array_equal(coarse.active_global[0, 0], active[:2, :2].any())
-    P = prolongation(coarse, fine)
+    P = prolongation(coarse, fine, cubic)
     x, y = vec_of(coarse, np.where(coarse.active_global, 7.0, 1e6)), fine.create_scalar()
     P.mult(x, y)
     np.testing.assert_allclose(fine.gather(y), np.where(active, 7.0, 0.0), rtol=1e-13)

@@ -18,10 +18,10 @@ from petsc4py import PETSc
 from npde_opt.errors import InputError
 from npde_opt.grids import AXES
 from npde_opt.linear.recipes import LinearSolver
-from npde_opt.stencils import StencilMatrix
 from npde_opt.parameters import ParametersAt, ParameterSpace
 from npde_opt.pockets import check_fixed
 from npde_opt.stages import stage
+from npde_opt.stencils import StencilMatrix
 from npde_opt.terms import Reaction, Term
 
 
@@ -185,6 +185,7 @@ class Linearization:
                 point.add_stencil(values)
             forward.matrix.set_values(values)
             forward.solver.update()
+            forward.matrix.freeze()
         forward.assembled = self.points
 
     def _observe(self, e: int, u: np.ndarray) -> PETSc.Vec:

@@ -112,8 +112,8 @@ class RunDirectory:
             self._replace_history([])
 
     def earlier(self) -> list[str]:
-        """Names of what an earlier run left: history.csv, summary.json, checkpoint folders."""
-        names = [n for n in ("history.csv", "summary.json") if (self.path / n).exists()]
+        """Names of what an earlier run left: history.csv, summary.json, checkpoint folders, the spectrum."""
+        names = [n for n in ("history.csv", "summary.json", "spectrum") if (self.path / n).exists()]
         return names + sorted(p.name for p in self.path.glob("checkpoint-*"))
 
     def file(self, name: str) -> Path:

@@ -116,8 +116,8 @@ class Halving:
         """Rows 2I, and rows 2r + 1 from the one before the first owned coarse cell on, of every plane."""
         d = self.layout.dim - 1 - self.axis
         start, count = self.layout.start[self.axis], self.layout.local_shape[self.axis]
-        below, above = neighbours(np.stack(list(planes.values())), self.layout, self.axis, self.periodic, self.comm) \
-            if self._exchanges else (None, None)
+        ghosts = neighbours(np.stack(list(planes.values())), self.layout, self.axis, self.periodic, self.comm) \
+            if self._exchanges else None
         out = {}
         for k, (offset, plane) in enumerate(planes.items()):
             moved = np.moveaxis(plane, d, 0)
@@ -125,11 +125,11 @@ class Halving:
             odd = np.zeros([self.cells + 1 if e == d else n for e, n in enumerate(plane.shape)])
             slots, lead = np.moveaxis(odd, d, 0), int(start % 2 == 0)
             slots[lead: lead + len(own)] = own
-            if below is not None and count:
+            if ghosts is not None and count:
                 if lead:
-                    slots[0] = np.moveaxis(below[k], d, 0)[0]
+                    slots[0] = np.moveaxis(ghosts[0][k], d, 0)[0]
                 if (start + count) % 2 == 1:
-                    slots[-1] = np.moveaxis(above[k], d, 0)[0]
+                    slots[-1] = np.moveaxis(ghosts[1][k], d, 0)[0]
             out[offset] = np.moveaxis(moved[start % 2::2], 0, d), odd
         return out
 

@@ -14,8 +14,7 @@ from npde_opt.stencils import StencilMatrix
 
 SMOOTHERS: dict[str, str | None] = {
     "pc_mg_galerkin": "none", "pc_mg_distinct_smoothup": None,
-    "mg_levels_ksp_type": "richardson", "mg_levels_ksp_max_it": "1", "mg_levels_pc_type": "sor",
-    "mg_levels_pc_sor_local_forward": None,
+    "mg_levels_ksp_type": "preonly", "mg_levels_pc_type": "sor", "mg_levels_pc_sor_local_forward": None,
     "mg_levels_up_ksp_type": "richardson", "mg_levels_up_ksp_max_it": "1", "mg_levels_up_pc_type": "sor",
     "mg_levels_up_pc_sor_local_backward": None,
     "mg_coarse_ksp_type": "preonly", "mg_coarse_pc_type": "redundant",

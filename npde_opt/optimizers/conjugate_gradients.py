@@ -4,12 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 from petsc4py import PETSc
 
 from npde_opt.errors import SolverError
 
 Action = Callable[[PETSc.Vec, PETSc.Vec], None]
+
+
+class Direction(NamedTuple):
+    """One of CG's directions p, with H p, M^-1 H p (where it was asked for) and p^T H p."""
+
+    p: PETSc.Vec
+    hp: PETSc.Vec
+    solved: PETSc.Vec | None
+    curvature: float
+
+    def destroy(self) -> None:
+        for vec in (self.p, self.hp, self.solved):
+            if vec is not None:
+                vec.destroy()
 
 
 def steihaug(
@@ -19,26 +34,30 @@ def steihaug(
     x: PETSc.Vec,
     rtol: Callable[[float], float],
     max_steps: int,
-    reorthogonalize: bool = False,
+    kept: list[Direction] | None = None,
+    norm: Callable[[PETSc.Vec, float], float] | None = None,
+    solved: bool = False,
 ) -> int:
     """Solves H x = b from x = 0 and returns the number of products with H.
 
-    Stops where n(r) = sqrt(r^T M^-1 r) <= rtol(n(b)) n(b), after max_steps, or at a direction with
-    p^T H p <= 0: then x is the iterate so far, or M^-1 b in the first step, a descent direction for -b.
-    `reorthogonalize` makes each direction conjugate to all before, at two vectors a step.
+    With n(r) = norm(r, r^T M^-1 r), by default sqrt(r^T M^-1 r), stops where n(r) <= rtol(n(b)) n(b), after max_steps,
+    or at a direction with p^T H p <= 0: then x is the iterate so far, or M^-1 b in the first step, a descent direction
+    for -b. Given a list `kept`, keeps its directions there (with M^-1 H p where `solved`), for the caller to destroy,
+    and makes each new one conjugate to all before.
     Raises SolverError where M is not positive definite.
     """
+    norm = norm or preconditioned_norm
     r, z, p, hp = (b.duplicate() for _ in range(4))
-    kept: list[tuple[PETSc.Vec, PETSc.Vec, float]] = []
     b.copy(r)
     x.set(0.0)
     precondition(r, z)
     z.copy(p)
-    rz = first = r.dot(z)
+    rz = r.dot(z)
     products = 0
     if not (math.isfinite(rz) and rz >= 0):
         raise SolverError("tao_", f"CG's preconditioner is not positive definite: r^T M^-1 r = {rz:g}", "Check it.")
-    target = rtol(math.sqrt(first)) ** 2 * first
+    first = norm(r, rz)
+    target = rtol(first) * first
     while rz > 0 and products < max_steps:
         hessian(p, hp)
         products += 1
@@ -50,21 +69,31 @@ def steihaug(
         length = rz / curvature
         x.axpy(length, p)
         r.axpy(-length, hp)
+        if kept is not None:
+            kept.append(Direction(p.copy(), hp.copy(), z.copy() if solved else None, curvature))
         precondition(r, z)
         previous, rz = rz, r.dot(z)
-        if rz <= target:
+        image = kept[-1].solved if kept else None
+        if image is not None:
+            image.axpy(-1.0, z)
+            image.scale(1 / length)
+        if norm(r, rz) <= target:
             break
-        if reorthogonalize:
-            kept.append((p.copy(), hp.copy(), curvature))
+        if kept is not None:
             z.copy(p)
-            for (kept_p, _, kept_curvature), overlap in zip(kept, dots(z, [pair[1] for pair in kept]), strict=True):
-                p.axpy(-overlap / kept_curvature, kept_p)
+            for old, overlap in zip(kept, dots(z, [d.hp for d in kept]), strict=True):
+                p.axpy(-overlap / old.curvature, old.p)
             rz = r.dot(p)
         else:
             p.aypx(rz / previous, z)
-    for vector in (r, z, p, hp, *(v for pair in kept for v in pair[:2])):
+    for vector in (r, z, p, hp):
         vector.destroy()
     return products
+
+
+def preconditioned_norm(r: PETSc.Vec, rz: float) -> float:
+    """sqrt(r^T M^-1 r)."""
+    return math.sqrt(max(rz, 0.0))
 
 
 def dots(z: PETSc.Vec, vectors: list[PETSc.Vec]) -> list[float]:

@@ -10,30 +10,32 @@ import math
 from collections import deque
 from typing import Any, NamedTuple
 
+import numpy as np
 from petsc4py import PETSc
 
-from npde_opt.optimizers.conjugate_gradients import steihaug
+from npde_opt.optimizers.conjugate_gradients import Direction, steihaug
 from npde_opt.optimizers.initial_hessian import InitialHessian
 from npde_opt.optimizers.interface import Settings
 from npde_opt.optimizers.point import Agreed, Point
+from npde_opt.optimizers.spectrum import Spectrum
 
 
 class NewtonCG:
     """H d = -g by CG with the regularization as preconditioner, to an Eisenstat-Walker tolerance.
 
     H is the exact or the Gauss-Newton Hessian at the point. CG stops at a direction of negative curvature.
-    Its relative tolerance is min(forcing_max, sqrt(n(g) / n(g_0))) in the norm n(g) = sqrt(g^T R^-1 g), in which
-    CG measures its residual: a step then lowers n(g) as far as CG did, which it does not in other norms.
+    Its relative tolerance is min(forcing_max, sqrt(n(g) / n(g_0))) in the norm n(g) = sqrt(g^T R^-1 g): a step then
+    lowers n(g) as far as CG did. Where a `spectrum` was learnt on a coarser grid, it adds to the preconditioner.
     After a failed line search the next direction is that of the preconditioner alone. `slope` is g^T d.
     """
 
-    def __init__(self, point: Point, settings: Settings):
-        self.point, self.settings = point, settings
+    def __init__(self, point: Point, settings: Settings, spectrum: Spectrum | None = None):
+        self.point, self.settings, self.spectrum = point, settings, spectrum
         self.gauss_newton = settings.method == "gauss-newton"
         self.products = 0
         self.slope = 0.0
         self.ahead = 1.0
-        self._reference = 0.0
+        self._reference = self._square = 0.0
         self._plain = self._next_plain = False
 
     def step(self, tao: PETSc.TAO, x: PETSc.Vec, g: PETSc.Vec, s: PETSc.Vec) -> None:
@@ -43,17 +45,30 @@ class NewtonCG:
             if self._plain:
                 at.precondition(g, s)
             else:
-                self.products += steihaug(
-                    lambda dm, out: at.hessian(dm, out, self.gauss_newton),
-                    at.precondition,
-                    g,
-                    s,
-                    rtol=self.forcing,
-                    max_steps=self.settings.cg_max,
-                    reorthogonalize=self.settings.reorthogonalize,
-                )
+                self._solve(at, g, s)
         s.scale(-1.0)
         self.slope = g.dot(s)
+
+    def _solve(self, at: Agreed, g: PETSc.Vec, s: PETSc.Vec) -> None:
+        kept: list[Direction] | None = [] if self.settings.reorthogonalize else None
+        self.products += steihaug(
+            lambda dm, out: at.hessian(dm, out, self.gauss_newton),
+            lambda r, z: self._precondition(at, r, z),
+            g,
+            s,
+            rtol=self.forcing,
+            max_steps=self.settings.cg_max,
+            kept=kept,
+            norm=lambda r, rz: math.sqrt(max(self._square, 0.0)),
+        )
+        for direction in kept or []:
+            direction.destroy()
+
+    def _precondition(self, at: Agreed, r: PETSc.Vec, z: PETSc.Vec) -> None:
+        at.precondition(r, z)
+        self._square = r.dot(z)
+        if self.spectrum is not None:
+            self.spectrum.refine(r, z)
 
     def forcing(self, norm: float) -> float:
         """CG's relative tolerance at n(g) = norm. `ahead` is how far the start was on its way already."""
@@ -61,10 +76,13 @@ class NewtonCG:
         return min(self.settings.forcing_max, math.sqrt(norm / self._reference)) if norm > 0 else 0.0
 
     def memory(self) -> tuple[dict[str, PETSc.Vec], dict[str, Any]]:
-        return {}, {"reference": self._reference}
+        core = self.spectrum.core.tolist() if self.spectrum is not None else None
+        return {}, {"reference": self._reference, "spectrum_core": core}
 
     def restore(self, vectors: dict[str, PETSc.Vec], meta: dict[str, Any]) -> None:
         self._reference = meta["reference"]
+        if self.spectrum is not None and meta["spectrum_core"] is not None:
+            self.spectrum.core = np.array(meta["spectrum_core"])
 
     def forget(self) -> bool:
         """Whether there is another direction to try after a failed line search."""
@@ -87,7 +105,7 @@ class Pair(NamedTuple):
 class LBFGS:
     """Two-loop recursion over pairs s = m+ - m, y = g+ - g from H_0 = R + d M of initial_hessian."""
 
-    def __init__(self, point: Point, settings: Settings):
+    def __init__(self, point: Point, settings: Settings, spectrum: Spectrum | None = None):
         self.point = point
         self.pairs: deque[Pair] = deque()
         self.room = settings.memory

@@ -82,7 +82,8 @@ class Settings:
     reference is gradient_reference or the norm at m0; norms are the objective's (mass-weighted).
     memory: pairs kept by the quasi-Newton methods.
     cg_max, forcing_max: inner CG of the Newton methods stops at cg_max steps or at the relative residual
-    min(forcing_max, sqrt(n(g) / n(g_0))) (Eisenstat-Walker), n the norm of the preconditioner.
+    min(forcing_max, sqrt(n(g) / n(g_0))) (Eisenstat-Walker), n the norm of the preconditioner R^-1.
+    learnt: products with a coarse grid's Hessian that nested iteration may spend on preconditioning finer ones.
     gauss_newton: bntr with the Gauss-Newton Hessian.
     reorthogonalize: keep every inner CG direction and its Hessian product (at most 2 cg_max vectors) to make each
     new one conjugate to all: a quarter of the products where the data weigh more than the regularization.
@@ -99,12 +100,13 @@ class Settings:
     forcing_max: float = 0.5
     gauss_newton: bool = False
     reorthogonalize: bool = True
+    learnt: int = 100
     level: int = 0
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise InputError("method", repr(self.method), ", ".join(METHODS))
-        for name, least in (("max_iterations", 0), ("memory", 1), ("cg_max", 1), ("level", 0)):
+        for name, least in (("max_iterations", 0), ("memory", 1), ("cg_max", 1), ("learnt", 0), ("level", 0)):
             if getattr(self, name) < least:
                 raise InputError(name, getattr(self, name), f"an integer >= {least}")
         for name in ("gradient_rtol", "gradient_atol"):

@@ -13,6 +13,7 @@ from npde_opt.optimizers.directions import LBFGS, NewtonCG
 from npde_opt.optimizers.interface import Monitor, Objective, OptimizerState, Result, Settings
 from npde_opt.optimizers.point import Point, everyone
 from npde_opt.optimizers.solver import Solver
+from npde_opt.optimizers.spectrum import Spectrum
 
 DIRECTIONS: dict[str, type[NewtonCG] | type[LBFGS]] = {"newton": NewtonCG, "gauss-newton": NewtonCG, "lbfgs": LBFGS}
 Reason = PETSc.TAO.ConvergedReason
@@ -27,16 +28,18 @@ def minimize(
     settings: Settings,
     monitor: Monitor | None = None,
     resume: OptimizerState | None = None,
+    spectrum: Spectrum | None = None,
 ) -> Result:
     """Minimizes the objective from m0 (left as it is), or from the state of an earlier run.
 
     `monitor(row, state)` is called after every completed iteration, 0 included; it may return 'stop:STATUS'
     and may raise. Collective; what any rank's callback raises is raised on every rank.
+    The Newton methods take a `spectrum` learnt on a coarser grid into their preconditioner.
     A trial point at which the state cannot be solved for is rejected in favour of a shorter step.
     Raises InputError for an unbounded method where the parameters have bounds, and SolverError where the
     objective is not finite at the start or a solve fails at every trial point.
     """
-    run = Run(objective, m0, settings, monitor, resume)
+    run = Run(objective, m0, settings, monitor, resume, spectrum)
     try:
         run.solve()
         if run.point.failure is not None:
@@ -61,6 +64,7 @@ class Run:
         settings: Settings,
         monitor: Monitor | None,
         resume: OptimizerState | None,
+        spectrum: Spectrum | None,
     ):
         self.objective, self.settings, self.monitor = objective, settings, monitor
         self.meta: dict[str, Any] = {"method": settings.method, "iteration": -1, "seconds": 0.0, "counters": {}}
@@ -70,7 +74,7 @@ class Run:
             self.meta = dict(resume.meta)
         self.point = Point(objective, resume.vectors["m"] if resume else m0)
         kind = DIRECTIONS.get(settings.method)
-        self.direction = kind(self.point, settings) if kind else None
+        self.direction = kind(self.point, settings, spectrum) if kind else None
         if resume is not None and self.direction is not None:
             self.direction.restore(resume.vectors, resume.meta["memory"])
         self.known = resume is not None

@@ -25,7 +25,8 @@ class Advection:
         if len(velocity) != grid.dim or not np.isfinite(velocity).all():
             raise InputError("velocity", list(velocity), f"{grid.dim} numbers")
         self.grid, self.velocity = grid, tuple(float(v) for v in velocity)
-        self.areas = Diffusion(grid).areas
+        diffusion = Diffusion(grid)
+        self.areas = [diffusion.areas(d) for d in range(grid.dim)]
 
     @property
     def coefficients(self) -> tuple[str, ...]:

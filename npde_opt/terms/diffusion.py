@@ -32,25 +32,29 @@ class Diffusion:
         if len(names) != grid.dim:
             raise InputError("diffusion coefficient", names, f"one name or {grid.dim} names")
         self.grid, self.names = grid, names
-        self.areas = [self._areas(d) for d in range(grid.dim)]
+        self._factors = [self._area_factors(d) for d in range(grid.dim)]
         self.half_widths = [along(grid.widths[d][grid.local_slice[d]] / 2, d, grid.dim) for d in range(grid.dim)]
 
     @property
     def coefficients(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(self.names))
 
-    def _areas(self, d: int) -> np.ndarray:
-        """Areas of the owned cells' faces normal to axis d (n_d + 1 along it), 0 where no flux passes."""
+    def _area_factors(self, d: int) -> list[np.ndarray]:
+        """Arrays whose product broadcasts to the areas of the owned cells' faces normal to axis d."""
         grid = self.grid
         open_ = np.ones(grid.local_shape[d] + 1)
-        for side, face, edge in (("-", 0, grid.start[d] == 0), ("+", -1, grid.stop[d] == grid.shape[d])):
+        for side, face, edge in self.outer_faces(d):
             if edge and grid.boundaries[AXES[d] + side].kind == "neumann":
                 open_[face] = 0
         factors = [w[s] for w, s in zip(grid.widths, grid.local_slice, strict=True)]
         factors[d] = open_
-        area = grid.outer(factors)
-        if grid.active_global is None:
-            return np.asfortranarray(area)
+        laid = [along(f, e, grid.dim) for e, f in enumerate(factors)]
+        return laid if grid.active_global is None else [np.asfortranarray(grid.outer(factors) * self._both_active(d))]
+
+    def _both_active(self, d: int) -> np.ndarray:
+        """Whether the cells on both sides of the owned cells' faces normal to axis d are active."""
+        grid = self.grid
+        assert grid.active_global is not None
         padded = np.pad(grid.active_global, 1, mode="edge")
         if grid.periodic(d):
             ends = [slice(1, -1)] * grid.dim
@@ -61,7 +65,24 @@ class Diffusion:
         below, above = box.copy(), box.copy()
         below[d] = slice(box[d].start - 1, box[d].stop)
         above[d] = slice(box[d].start, box[d].stop + 1)
-        return np.asfortranarray(area * (padded[tuple(below)] & padded[tuple(above)]))
+        return padded[tuple(below)] & padded[tuple(above)]
+
+    def outer_faces(self, d: int) -> list[tuple[str, int, bool]]:
+        """Side, index of its face along axis d, and whether that face is owned here, for both sides of the axis."""
+        grid = self.grid
+        return [("-", 0, grid.start[d] == 0), ("+", -1, grid.stop[d] == grid.shape[d])]
+
+    def weigh(self, values: np.ndarray, d: int, face: int | None = None) -> np.ndarray:
+        """Multiplies values on the owned cells' faces normal to axis d (or on one layer of them) by the areas: 0 where
+        no flux passes. In place."""
+        for factor in self._factors[d]:
+            values *= factor if face is None or factor.shape[d] == 1 else np.take(factor, [face], axis=d)
+        return values
+
+    def areas(self, d: int) -> np.ndarray:
+        """Areas of the owned cells' faces normal to axis d (n_d + 1 along it), 0 where no flux passes."""
+        faces = [n + (d == e) for e, n in enumerate(self.grid.local_shape)]
+        return self.weigh(np.ones(faces, order="F"), d)
 
     def at(self, coefficients: Coefficients) -> DiffusionAt:
         return DiffusionAt(self, coefficients)
@@ -88,7 +109,7 @@ def jump(ghosted: np.ndarray, d: int) -> np.ndarray:
 
 
 class DiffusionAt:
-    """Diffusion at given D; computes the resistances S and conductances g once."""
+    """Diffusion at given D; keeps the resistances S."""
 
     def __init__(self, term: Diffusion, coefficients: Coefficients):
         self.term, self.grid = term, term.grid
@@ -103,7 +124,10 @@ class DiffusionAt:
                 resistance = self._with_sides(resistance, d)
             below, above = faces(resistance * self._ghost_widths(d), d)
             self.sums.append(below + above)
-        self.conductances = [a / s for a, s in zip(term.areas, self.sums, strict=True)]
+
+    def conductance(self, d: int) -> np.ndarray:
+        """g on the owned cells' faces normal to axis d."""
+        return self.term.weigh(1 / self.sums[d], d)
 
     def _needs_copy(self, d: int) -> bool:
         return not self.grid.periodic(d)
@@ -117,7 +141,7 @@ class DiffusionAt:
     def _with_sides(self, resistance: np.ndarray, d: int) -> np.ndarray:
         """The ghosted half resistances per width with the outside values of axis d's sides set."""
         grid, out = self.grid, resistance.copy(order="F")
-        for side, ghost, edge in (("-", 0, grid.start[d] == 0), ("+", -1, grid.stop[d] == grid.shape[d])):
+        for side, ghost, edge in self.term.outer_faces(d):
             boundary = grid.boundaries[AXES[d] + side]
             if edge:
                 layer: list[slice | int] = [slice(None)] * grid.dim
@@ -127,17 +151,24 @@ class DiffusionAt:
         return out
 
     def add_stencil(self, values: np.ndarray) -> None:
-        for d, g in enumerate(self.conductances):
-            lower, upper = sides(g, d)
+        for d in range(self.grid.dim):
+            lower, upper = sides(self.conductance(d), d)
             values[0] += lower
             values[0] += upper
             values[1 + 2 * d] -= lower
             values[2 + 2 * d] -= upper
 
     def boundary_load(self, outside: np.ndarray) -> np.ndarray | float:
-        load: np.ndarray | float = 0.0
-        for d, g in enumerate(self.conductances):
-            load = load - self._divergence(g * jump(outside, d), d)
+        load = np.zeros(self.grid.local_shape, order="F")
+        for d in range(self.grid.dim):
+            for side, end, edge in self.term.outer_faces(d):
+                if not edge or self.grid.boundaries[AXES[d] + side].kind not in ("dirichlet", "robin"):
+                    continue
+                ghosts: list[slice | int] = [slice(1, -1)] * self.grid.dim
+                cells: list[slice | int] = [slice(None)] * self.grid.dim
+                ghosts[d], cells[d] = end, end
+                conductance = self.term.weigh(1 / np.take(self.sums[d], [end], axis=d), d, end)
+                load[tuple(cells)] += conductance.squeeze(d) * outside[tuple(ghosts)]
         return load
 
     @staticmethod
@@ -163,20 +194,36 @@ class DiffusionAt:
 
     def derivative(self, u: np.ndarray, dk: Coefficients) -> np.ndarray | float:
         result: np.ndarray | float = 0.0
-        for d, (area, s, ds) in enumerate(zip(self.term.areas, self.sums, self._dS(dk), strict=True)):
+        for d, ds in enumerate(self._dS(dk)):
             if ds is not None:
-                result = result + self._divergence(-area / s**2 * ds * jump(u, d), d)
+                ds *= jump(u, d)
+                result = result - self._divergence(self._over_squares(ds, d), d)
         return result
 
+    def _over_squares(self, values: np.ndarray, d: int) -> np.ndarray:
+        """area / S^2 times values on the faces normal to axis d. In place."""
+        values /= self.sums[d]
+        values /= self.sums[d]
+        return self.term.weigh(values, d)
+
     @staticmethod
-    def _products(pairs, d: int) -> np.ndarray:
-        return sum(jump(adjoint, d) * jump(u, d) for adjoint, u in pairs)
+    def _products(pairs: list[tuple[np.ndarray, np.ndarray]], d: int) -> np.ndarray:
+        total: np.ndarray | None = None
+        for adjoint, u in pairs:
+            product = jump(adjoint, d)
+            product *= jump(u, d)
+            total = product if total is None else np.add(total, product, out=total)
+        assert total is not None
+        return total
 
     def contraction(self, pairs: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, np.ndarray]:
         result: dict[str, np.ndarray] = {}
         for d, name in enumerate(self.term.names):
-            lower, upper = sides(self.term.areas[d] / self.sums[d] ** 2 * self._products(pairs, d), d)
-            part = (lower + upper) * self.term.half_widths[d] / self.D[d] ** 2
+            lower, upper = sides(self._over_squares(self._products(pairs, d), d), d)
+            part = lower + upper
+            part *= self.term.half_widths[d]
+            part /= self.D[d]
+            part /= self.D[d]
             result[name] = result[name] + part if name in result else part
         return result
 
@@ -185,8 +232,7 @@ class DiffusionAt:
         for d, (name, ds) in enumerate(zip(self.term.names, self._dS(dk), strict=True)):
             if ds is None:
                 continue
-            product, s = self._products(pairs, d), self.sums[d]
-            weight = self.term.areas[d] * product / s**2
+            s, weight = self.sums[d], self._over_squares(self._products(pairs, d), d)
             lower, upper = sides(weight, d)
             dlower, dupper = sides(-2 * weight * ds / s, d)
             h, D = self.term.half_widths[d], self.D[d]

@@ -25,10 +25,10 @@ class GridSpace:
         return self.grid.create_vec()
 
     def view(self, vec, viewer):
-        vec.view(viewer)
+        self.grid.to_file(vec, viewer)
 
     def load(self, vec, viewer):
-        vec.load(viewer)
+        self.grid.from_file(vec, viewer)
 
 
 def values(seed):

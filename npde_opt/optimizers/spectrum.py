@@ -1,0 +1,155 @@
+"""A low-rank part of the Hessian learnt on a coarse grid, M = R + sum_i (R v_i)(R v_i)^T, as preconditioner on finer ones:
+
+    M^-1 = R^-1 - V (I + S)^-1 V^T,   S = V^T R V.
+
+On the coarse grid the sum is the Nystroem approximation Y G^-1 Y^T of the data's part H - R of the Hessian, with
+Y = (H - R) T, G = T^T Y and T the leading Ritz vectors in the span of CG's directions p: it is exact on T and nowhere
+above H - R, so no eigenvalue of M^-1 H falls below 1, and V = R^-1 Y costs no solve beyond CG's own (compare Frangella,
+Tropp, Udell 2023). The data's part is smooth, so that prolonged V serve on finer grids; they stay on the coarse one,
+where they cost little memory, and S is formed anew for each finer R.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import scipy.linalg
+from petsc4py import PETSc
+
+from npde_opt.optimizers.conjugate_gradients import Direction, dots, steihaug
+from npde_opt.optimizers.interface import Objective, ObjectiveAt
+
+LEAST = 0.5
+DEPENDENT = 1e-8
+RTOL = 1e-10
+Action = Callable[[PETSc.Vec, PETSc.Vec], None]
+
+
+class Lift(Protocol):
+    """Prolongation of parameters from one grid to the next finer one, and its transpose; the caller destroys the Vec."""
+
+    def apply(self, coarse: PETSc.Vec) -> PETSc.Vec: ...
+    def apply_transpose(self, fine: PETSc.Vec) -> PETSc.Vec: ...
+
+
+class Spectrum:
+    """The vectors v on a coarse grid, the lifts from there to the grid in use, and (I + S)^-1. Owns the vectors."""
+
+    def __init__(self, vectors: Sequence[PETSc.Vec], lifts: Sequence[Lift], core: np.ndarray):
+        self.vectors, self.lifts, self.core = list(vectors), tuple(lifts), core
+
+    def refine(self, r: PETSc.Vec, z: PETSc.Vec) -> None:
+        """z = M^-1 r from z = R^-1 r. Collective."""
+        if self.vectors:
+            restricted = self._restrict(r)
+            weights = -self.core @ np.array(dots(restricted, self.vectors))
+            restricted.set(0.0)
+            restricted.maxpy(list(weights), self.vectors)
+            correction = self._prolong(restricted)
+            z.axpy(1.0, correction)
+            correction.destroy()
+
+    def lifted(self, lift: Lift, regularization: Action) -> Spectrum:
+        """The preconditioner on the next finer grid, given the product with its R. It shares the vectors."""
+        finer = Spectrum(self.vectors, (*self.lifts, lift), self.core)
+        S = np.empty((len(self.vectors),) * 2)
+        for j, v in enumerate(self.vectors):
+            fine = finer._prolong(v.copy())
+            product = fine.duplicate()
+            regularization(fine, product)
+            fine.destroy()
+            restricted = finer._restrict(product)
+            product.destroy()
+            S[:, j] = dots(restricted, self.vectors)
+            restricted.destroy()
+        finer.core = core(S)
+        return finer
+
+    def _prolong(self, vec: PETSc.Vec) -> PETSc.Vec:
+        for lift in self.lifts:
+            vec, coarse = lift.apply(vec), vec
+            coarse.destroy()
+        return vec
+
+    def _restrict(self, vec: PETSc.Vec) -> PETSc.Vec:
+        vec = vec.copy()
+        for lift in reversed(self.lifts):
+            vec, fine = lift.apply_transpose(vec), vec
+            fine.destroy()
+        return vec
+
+    def destroy(self) -> None:
+        for v in self.vectors:
+            v.destroy()
+        self.vectors = []
+
+
+def core(S: np.ndarray) -> np.ndarray:
+    """(I + S)^-1."""
+    inverse = scipy.linalg.inv(np.eye(len(S)) + (S + S.T) / 2)
+    return (inverse + inverse.T) / 2
+
+
+def learn(objective: Objective, m: PETSc.Vec, noise: PETSc.Vec, room: int, gauss_newton: bool) -> Spectrum:
+    """The spectrum of the Hessian at m from at most `room` products with it, by CG for a right-hand side from `noise`
+    (any vector with parts in all directions). Collective."""
+    at: Any = objective.linearize(m)
+    kept: list[Direction] = []
+    b, x = noise.duplicate(), noise.duplicate()
+
+    def data_part(p: PETSc.Vec, out: PETSc.Vec) -> None:
+        at.hessian(p, out, gauss_newton)
+        at.regularization_hessian(p, b)
+        out.axpy(-1.0, b)
+
+    at.precondition(noise, x)
+    right = noise.duplicate()
+    data_part(x, right)
+    steihaug(lambda p, out: at.hessian(p, out, gauss_newton), at.precondition, right, x, lambda norm: RTOL, room, kept,
+             solved=True)
+    found = _nystroem(at, kept)
+    for owned in (b, x, right, *kept):
+        owned.destroy()
+    at.destroy()
+    return found
+
+
+def _nystroem(at: ObjectiveAt, directions: Sequence[Direction]) -> Spectrum:
+    """V from CG's directions, for which H p and R^-1 H p are known."""
+    if not directions:
+        return Spectrum([], [], np.empty((0, 0)))
+    tests, images, n = [d.p for d in directions], [], len(directions)
+    for direction in directions:
+        assert direction.solved is not None
+        image = direction.solved.copy()
+        image.axpy(-1.0, direction.p)
+        images.append(image)
+    R, G, S = np.empty((3, n, n))
+    data, product = tests[0].duplicate(), tests[0].duplicate()
+    for j, direction in enumerate(directions):
+        at.regularization_hessian(direction.p, product)
+        data.waxpy(-1.0, product, direction.hp)
+        R[:, j], G[:, j], S[:, j] = dots(product, tests), dots(data, tests), dots(data, images)
+    vectors = []
+    B = factor(R, G)
+    for column in B.T:
+        v = data.duplicate()
+        v.set(0.0)
+        v.maxpy(list(column), images)
+        vectors.append(v)
+    for owned in (data, product, *images):
+        owned.destroy()
+    return Spectrum(vectors, [], core(B.T @ S @ B))
+
+
+def factor(R: np.ndarray, G: np.ndarray) -> np.ndarray:
+    """B with Y G^-1 Y^T = (Y B)(Y B)^T on the leading Ritz vectors, from R = T^T R T and G = T^T Y."""
+    scale = 1 / np.sqrt(np.diag(R))
+    size, Q = scipy.linalg.eigh((R + R.T) / 2 * np.outer(scale, scale))
+    good = size > DEPENDENT * size[-1]
+    Q = scale[:, None] * Q[:, good] / np.sqrt(size[good])
+    ritz, E = scipy.linalg.eigh(Q.T @ ((G + G.T) / 2) @ Q)
+    leading = ritz > LEAST
+    return (Q @ E)[:, leading] / np.sqrt(ritz[leading])
