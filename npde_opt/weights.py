@@ -17,8 +17,8 @@ from npde_opt.objective import Objective
 from npde_opt.optimizers import Settings, minimize
 
 FACTOR = 4.0
-TRIALS = 12
-STAGNATION = 0.005
+TRIALS = {"discrepancy": 24, "l-curve": 14}
+STAGNATION, STARTED = 0.005, 0.5
 CLOSE, REFINEMENTS = 0.03, 4
 SHORT = 0.1
 
@@ -81,9 +81,10 @@ def choose(build: Callable[[float], tuple[Objective, PETSc.Vec]], method: str, s
         objective.destroy()
         return chi
 
-    for _ in range(TRIALS):
+    for trial in range(TRIALS[method]):
         chi = attempt(weight)
-        if method == "discrepancy" and (chi <= 1 or (len(tried) > 3 and tried[-2][3] - chi < STAGNATION * chi)):
+        stagnates = trial > 2 and chi < STARTED * tried[0][3] and tried[-2][3] - chi < STAGNATION * chi
+        if method == "discrepancy" and (chi <= 1 or stagnates):
             break
         weight /= FACTOR
     chosen, reached = tried[-1][0], method == "l-curve" or tried[-1][3] <= 1
