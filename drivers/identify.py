@@ -64,6 +64,7 @@ from npde_opt.stages import stage  # noqa: E402
 
 WORLD = MPI.COMM_WORLD
 DOT_LIMIT = 1e-7
+CHOICE_CELLS = 20_000
 
 
 def main() -> int:
@@ -129,7 +130,8 @@ def recomputation(case: EvolutionCase, grid, ensemble) -> str:
 
 
 def choose_weight(case: Case, grid, ensemble, settings, levels, out, monitor, resumed: bool) -> None:
-    """Sets the regularization weight where the case asks for the discrepancy principle or an L-curve."""
+    """Sets the regularization weight where the case asks for the discrepancy principle or an L-curve, on the finest grid of
+    at most 20,000 cells."""
     rules = [r["weight"] for r in case.table["regularization"] if isinstance(r["weight"], str)]
     if not rules:
         return
@@ -140,7 +142,7 @@ def choose_weight(case: Case, grid, ensemble, settings, levels, out, monitor, re
         case.weight_override = json.loads(text)["weight"]
         return
     hierarchy = nested.grids(grid, levels)
-    coarse = hierarchy[max(len(hierarchy) - 2, 0)]
+    coarse = next((g for g in reversed(hierarchy) if g.active_size <= CHOICE_CELLS), hierarchy[0])
 
     def build(weight: float):
         case.weight_override = weight

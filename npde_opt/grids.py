@@ -6,6 +6,7 @@ are indexed [i_x, i_y, i_z] and stored x fastest, which is PETSc's natural order
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -65,7 +66,7 @@ class Grid:
         self.centers = tuple((e[1:] + e[:-1]) / 2 for e in self.edges)
         self.widths = tuple(np.diff(e) for e in self.edges)
         self.boundaries = self._boundaries(boundaries or {})
-        self._check_indices()
+        check_indices(self.shape, self.components, comm)
         fits = like is not None and like.shape == self.shape and like.comm is comm
         self.layout: Layout = like.layout if like is not None and fits else self._layout()
         self.start, self.local_shape = self.layout.start, self.layout.local_shape
@@ -103,13 +104,6 @@ class Grid:
             if (found[a + "-"].kind == "periodic") != (found[a + "+"].kind == "periodic"):
                 raise InputError(f"boundaries of axis {a}", "one periodic side", "both sides periodic or neither")
         return found
-
-    def _check_indices(self) -> None:
-        entries = int(np.prod(self.shape, dtype=np.int64)) * self.components * (1 + 2 * self.dim)
-        largest = np.iinfo(PETSc.IntType).max
-        if entries // self.comm.size > largest or self.size * self.components > largest:
-            raise InputError("grid.shape", list(self.shape), f"at most {largest:,} unknowns and non-zeros a rank with "
-                             "this PETSc; build PETSc with --with-64-bit-indices or use a coarser grid")
 
     def _create_dm(self, components: int) -> PETSc.DMDA:
         kinds = [PETSc.DM.BoundaryType.PERIODIC if self.periodic(d) else PETSc.DM.BoundaryType.GHOSTED
@@ -299,6 +293,15 @@ class Grid:
     def destroy(self) -> None:
         if "dm" in self.__dict__:
             self.dm.destroy()
+
+
+def check_indices(shape: Sequence[int], components: int, comm: MPI.Intracomm) -> None:
+    """Raises InputError where PETSc's indices do not hold a grid's unknowns, or a rank's part of its matrix."""
+    unknowns = math.prod(shape) * components
+    largest = np.iinfo(PETSc.IntType).max
+    if unknowns * (1 + 2 * len(shape)) // comm.size > largest or unknowns > largest:
+        raise InputError("grid.shape", list(shape), f"at most {largest:,} unknowns and non-zeros a rank with "
+                         "this PETSc; build PETSc with --with-64-bit-indices or use a coarser grid")
 
 
 def along(values: np.ndarray, axis: int, dim: int) -> np.ndarray:

@@ -1,7 +1,7 @@
 """The regularization weight alpha of min_m phi(m) + alpha R(m) from the data.
 
-Discrepancy principle: the largest alpha of a decreasing sequence at which the squared scaled residuals a datum, chi^2,
-reach 1 (where the noise is known). L-curve: the alpha of largest curvature of (log phi, log R).
+Discrepancy principle: the alpha at which the squared scaled residuals a datum, chi^2, are 1 (where the noise is known).
+L-curve: the alpha of largest curvature of (log phi, log R), in factors of 4.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from npde_opt.objective import Objective
 from npde_opt.optimizers import Settings, minimize
 
 FACTOR = 4.0
-TRIALS = 12
-STAGNATION = 0.005
+TRIALS = {"discrepancy": 24, "l-curve": 14}
+STAGNATION, STARTED = 0.005, 0.5
+CLOSE, REFINEMENTS = 0.03, 4
+SHORT = 0.1
 
 
 @dataclass(frozen=True)
@@ -52,18 +54,20 @@ def choose(build: Callable[[float], tuple[Objective, PETSc.Vec]], method: str, s
            say: Callable[[str], None] = lambda text: None) -> Choice:
     """Tries weights downwards, each started from the last minimizer; `build` gives objective and start for a weight.
 
-    The discrepancy principle stops at chi^2 <= 1, or where a smaller weight no longer lowers chi^2 by 0.5 % (the data
-    cannot be fitted to their noise on this grid; `reached` is False then).
+    The discrepancy principle goes down to chi^2 <= 1, then closes in on 1 to 3 % by interpolation; where a smaller weight no
+    longer lowers chi^2 by 0.5 % it takes that one (the data cannot be fitted to their noise on this grid; `reached` is
+    False then).
     """
     if method not in ("discrepancy", "l-curve"):
         raise InputError("regularization.weight", method, "'discrepancy' or 'l-curve'")
     objective, m = build(1.0)
     weight = largest(objective, m)
     objective.destroy()
-    tried: list[tuple[float, float, float, float]] = []
-    reached = False
     own = replace(settings, method="gauss-newton", gradient_rtol=max(settings.gradient_rtol, 1e-3), max_iterations=15)
-    for _ in range(TRIALS):
+    tried: list[tuple[float, float, float, float]] = []
+
+    def attempt(weight: float) -> float:
+        nonlocal m
         objective, start = build(weight)
         start.destroy()
         result = minimize(objective, m, own)
@@ -75,21 +79,47 @@ def choose(build: Callable[[float], tuple[Objective, PETSc.Vec]], method: str, s
         say(f"weight {weight:.3e}  misfit {at.misfit:.4e}  chi^2 {chi:.3f}")
         at.destroy()
         objective.destroy()
-        if method == "discrepancy":
-            reached = chi <= 1
-            if reached or (len(tried) > 3 and tried[-2][3] - chi < STAGNATION * chi):
-                break
+        return chi
+
+    for trial in range(TRIALS[method]):
+        chi = attempt(weight)
+        stagnates = trial > 2 and chi < STARTED * tried[0][3] and tried[-2][3] - chi < STAGNATION * chi
+        if method == "discrepancy" and (chi <= 1 or stagnates):
+            break
         weight /= FACTOR
+    chosen, reached = tried[-1][0], method == "l-curve" or tried[-1][3] <= 1
+    if method == "discrepancy" and reached and len(tried) > 1:
+        chosen = close_in(attempt, tried)
     m.destroy()
     columns = [list(c) for c in zip(*tried, strict=True)]
-    chosen = tried[-1][0] if method == "discrepancy" else columns[0][corner(columns[1], columns[2])]
-    return Choice(chosen, method, reached or method == "l-curve", *columns)
+    if method == "l-curve":
+        chosen = tried[corner(columns[1], columns[2])][0]
+    return Choice(chosen, method, reached, *columns)
+
+
+def close_in(attempt: Callable[[float], float], tried: list[tuple[float, float, float, float]]) -> float:
+    """The weight tried whose chi^2 is closest to 1, after steps between the last two, which bracket it."""
+    above, below = [(np.log(t[0]), np.log(t[3])) for t in tried[-2:]]
+    for _ in range(REFINEMENTS):
+        if min(abs(above[1]), abs(below[1])) < CLOSE:
+            break
+        share = np.clip(above[1] / (above[1] - below[1]), 0.1, 0.9)
+        x = above[0] + share * (below[0] - above[0])
+        y = np.log(attempt(float(np.exp(x))))
+        above, below = ((x, y), below) if y > 0 else (above, (x, y))
+    return min(tried, key=lambda t: abs(np.log(t[3])))[0]
 
 
 def corner(misfits: list[float], regularizations: list[float]) -> int:
-    """Index of the largest curvature of the L-curve."""
+    """Index of the sharpest turn of the L-curve from falling misfits to growing regularizations, by decreasing weight.
+    The curvature is that of the circle through three points in a row (Menger), where both steps change the two by
+    10 % at least."""
+    if len(misfits) < 3:
+        return len(misfits) - 1
     x, y = np.log(np.maximum(misfits, 1e-300)), np.log(np.maximum(regularizations, 1e-300))
-    dx, dy = np.gradient(x), np.gradient(y)
-    speed = np.maximum(dx**2 + dy**2, 1e-300) ** 1.5
-    curvature = np.abs(dx * np.gradient(dy) - dy * np.gradient(dx)) / speed
-    return int(np.argmax(curvature[1:-1])) + 1 if len(misfits) > 2 else len(misfits) - 1
+    before = np.stack([x[1:-1] - x[:-2], y[1:-1] - y[:-2]])
+    after = np.stack([x[2:] - x[1:-1], y[2:] - y[1:-1]])
+    turn = before[1] * after[0] - before[0] * after[1]
+    steps = [np.maximum(np.hypot(*step), 1e-300) for step in (before, after, before + after)]
+    curvature = 2 * turn / np.prod(steps, axis=0)
+    return int(np.argmax(np.where(np.minimum(steps[0], steps[1]) > SHORT, curvature, -np.inf))) + 1

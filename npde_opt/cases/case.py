@@ -83,7 +83,7 @@ class Case:
         self.table, self.path, self.seed = validate(raw), path, seed
         self.name = path.stem
         anatomy = self.table["domain"]
-        self.sources = Sources(path.parent, data, (anatomy["mni152"], anatomy["slice"]))
+        self.sources = Sources(path.parent, data, (anatomy["mni152"], anatomy["slice"]), anatomy["crop"])
         self.domain = Domain(self.table, self.sources, cells)
         self.places = Places(self.domain, seed)
         text = json.dumps([self.table, [e.size for e in self.domain.edges], seed], sort_keys=True, default=str)

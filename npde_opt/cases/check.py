@@ -7,17 +7,15 @@ import os
 from collections.abc import Callable, Iterator
 from functools import partial
 
-import numpy as np
 from mpi4py import MPI
-from petsc4py import PETSc
 
 from npde_opt.cases.case import Case, load_case
 from npde_opt.cases.data import read_data
 from npde_opt.cases.evolution_case import EvolutionCase
 from npde_opt.cases.schema import document
 from npde_opt.ensemble import Ensemble
-from npde_opt.errors import InputError, NpdeError
-from npde_opt.grids import Grid
+from npde_opt.errors import NpdeError
+from npde_opt.grids import Grid, check_indices
 
 Step = Callable[[], object]
 
@@ -89,7 +87,7 @@ def steps(case: Case, grid: Grid) -> Iterator[Step]:
         yield lambda: read_data(case, len(case.places.functionals(grid)))
     else:
         yield lambda: case.start(case.space(grid), "truth").destroy()
-        yield lambda: _indices(case, grid)
+        yield lambda: check_indices([e.size - 1 for e in case.domain.data_edges()], 1, grid.comm)
     for u in case.table["unknown"]:
         if u["truth"] is not None:
             yield partial(case.field, f"unknown.{u['name']}.truth", u["truth"], grid)
@@ -97,14 +95,6 @@ def steps(case: Case, grid: Grid) -> Iterator[Step]:
         for key in ("reference", "cell_weights"):
             if r[key] is not None:
                 yield partial(case.field, f"regularization.{key}", r[key], grid)
-
-
-def _indices(case: Case, grid: Grid) -> None:
-    """Raises InputError where PETSc cannot number the cells of the grid that data are simulated on."""
-    shape = [e.size - 1 for e in case.domain.data_edges()]
-    if int(np.prod(shape, dtype=np.int64)) > np.iinfo(PETSc.IntType).max:
-        raise InputError("observations.refine", f"{' x '.join(map(str, shape))} cells", "a grid that indices of this PETSc "
-                         "hold: a smaller refine, or observations.shape")
 
 
 def report(case: Case, grid: Grid) -> list[str]:

@@ -10,7 +10,7 @@ from mpi4py import MPI
 
 from npde_opt.cases.fields import Sources, evaluate, resample
 from npde_opt.errors import InputError, collective
-from npde_opt.grids import Boundary, Grid
+from npde_opt.grids import Boundary, Grid, check_indices
 from npde_opt.pockets import largest_pocket
 
 
@@ -64,8 +64,10 @@ class Domain:
     def grid(self, comm: MPI.Intracomm, edges: list[np.ndarray] | None = None) -> Grid:
         """The case's grid, or one of other edges over the same box. Collective."""
         edges = edges or self.edges
+        shape = [e.size - 1 for e in edges]
         with collective(comm):
-            return Grid([e.size - 1 for e in edges], edges=edges, boundaries=self.boundaries, active=self.mask(edges),
+            check_indices(shape, 1, comm)
+            return Grid(shape, edges=edges, boundaries=self.boundaries, active=self.mask(edges),
                         comm=comm)
 
     def data_edges(self) -> list[np.ndarray]:

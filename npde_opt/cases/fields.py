@@ -28,12 +28,14 @@ MILLIMETRE = 1e-3
 class Sources:
     """Where a case's fields come from: files beside the case or in the data folder, and anatomy.
 
-    `anatomy` is ('volume' or 'slice', index of the slice), (None, ...) for none.
+    `anatomy` is ('volume' or 'slice', index of the slice), (None, ...) for none; `crop` takes the smallest box
+    around its active voxels.
     """
 
     folder: Path
     data_folder: Path | None
     anatomy: tuple[str | None, int]
+    crop: bool = False
 
     def find(self, field: str, name: str) -> Path:
         """The path of a file. Raises InputError where there is none."""
@@ -52,18 +54,31 @@ class Sources:
         raise InputError(field, name, f"an existing file (looked in {', '.join(str(p.parent) for p in places)}){hint}")
 
     @cached_property
-    def voxels(self) -> dict[str, np.ndarray]:
-        """Tissue fractions and mask of the anatomy."""
+    def _box(self) -> tuple[slice, ...]:
+        """The part of the anatomy's file that is the domain."""
+        mask = self._whole["mask"]
+        if not self.crop:
+            return tuple(slice(0, n) for n in mask.shape)
+        on = [np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != d))) for d in range(mask.ndim)]
+        return tuple(slice(int(i[0]), int(i[-1]) + 1) for i in on)
+
+    @property
+    def _whole(self) -> dict[str, np.ndarray]:
         kind, index = self.anatomy
         assert kind is not None
         return mni152(kind, index)
+
+    @cached_property
+    def voxels(self) -> dict[str, np.ndarray]:
+        """Tissue fractions and mask of the anatomy."""
+        return {name: values[self._box] for name, values in self._whole.items()}
 
     @cached_property
     def edges(self) -> list[np.ndarray]:
         """Edges of the anatomy's voxels in m; empty without one."""
         if self.anatomy[0] is None:
             return []
-        return [np.arange(n + 1) * MILLIMETRE for n in self.voxels["mask"].shape]
+        return [np.arange(s.start, s.stop + 1) * MILLIMETRE for s in self._box]
 
 
 def overlap(source: np.ndarray, target: np.ndarray) -> scipy.sparse.csr_matrix:

@@ -65,8 +65,8 @@ class Places:
 
     @cached_property
     def electrodes(self) -> np.ndarray:
-        """Centres (n, dim): as given, or evenly around the outline of the active cells in the middle (or only) axial
-        plane, found on the finest native resolution so that all grids share them."""
+        """Centres (n, dim): as given, or in rings around the outline of the active cells in axial planes, found on the
+        finest native resolution so that all grids share them."""
         e, dim = self.electrode_table, self.domain.dim
         if e is None:
             return np.empty((0, dim))
@@ -78,11 +78,13 @@ class Places:
         mask = self.domain.mask(edges)
         if mask is None:
             mask = np.ones([x.size - 1 for x in edges], bool)
-        level = mask.shape[2] // 2 if dim == 3 else 0
-        ring = outline(mask[:, :, level] if dim == 3 else mask, edges, e["count"], e["radius"])
         if dim == 2:
-            return ring
-        return np.column_stack([ring, np.full(len(ring), (edges[2][level] + edges[2][level + 1]) / 2)])
+            return outline(mask, edges, e["count"], e["radius"])
+        rings = []
+        for level in ring_levels(mask, e["rings"]):
+            ring = outline(mask[:, :, level], edges, e["count"], e["radius"])
+            rings.append(np.column_stack([ring, np.full(len(ring), (edges[2][level] + edges[2][level + 1]) / 2)]))
+        return np.concatenate(rings)
 
     def sink(self, k: int) -> int:
         """The electrode that takes the current which electrode k gives."""
@@ -194,6 +196,16 @@ def points_of(values: Any, dim: int, field: str) -> np.ndarray:
     if found.ndim != 2 or found.shape[1] != dim or not len(found) or not np.isfinite(found).all():
         raise InputError(field, f"shape {found.shape}", f"(n, {dim}): n points of {dim} finite coordinates")
     return found
+
+
+def ring_levels(mask: np.ndarray, rings: int) -> list[int]:
+    """Indices of axial planes."""
+    if rings < 1:
+        raise InputError("experiments.electrodes.rings", rings, "at least 1")
+    if rings == 1:
+        return [mask.shape[2] // 2]
+    on = np.flatnonzero(mask.any(axis=(0, 1)))
+    return [int(on[(k + 1) * on.size // (rings + 1)]) for k in range(rings)]
 
 
 def outline(plane: np.ndarray, edges: list[np.ndarray], count: int, radius: float) -> np.ndarray:

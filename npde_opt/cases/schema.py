@@ -44,7 +44,8 @@ SECTIONS: dict[str, dict[str, Key]] = {
                          ("all", "largest"))},
     "domain": {"mni152": Key(TEXT, None, "'volume' or 'slice': the MNI152 brain in nilearn, 1 mm voxels",
                              ("volume", "slice")),
-               "slice": Key((int,), 80, "axial voxel index of the slice")},
+               "slice": Key((int,), 80, "axial voxel index of the slice"),
+               "crop": Key((bool,), False, "leave out planes of voxels at the ends that hold no brain")},
     "boundaries": {s: Key((str, dict), "neumann", "a kind (neumann, dirichlet, robin, periodic) or "
                           "{kind = 'robin', coefficient = NUMBER}") for s in SIDES},
     "equation": {"D": Key(FIELD, None, "diffusivity or conductivity; leave out where it is unknown"),
@@ -118,7 +119,8 @@ INSIDE: dict[str, dict[str, Key]] = {
     "experiments.wells": {"at": AT, "rate": Key(NUMBER, REQUIRED, "integral of its source"),
                           "radius": Key(NUMBER, 0.0, "of the patch; 0 is the cell that holds it")},
     "experiments.electrodes": {
-        "count": Key((int,), None, "this many, evenly around the outline of the active cells in the middle axial plane"),
+        "count": Key((int,), None, "this many a ring, evenly around the outline of the active cells in an axial plane"),
+        "rings": Key((int,), 1, "rings, evenly spaced in height over the active cells; 1 is in the middle of the box"),
         "at": Key(LIST, None, "or their centres [[x, y, z], ...]"),
         "radius": Key(NUMBER, 0.0, "of the patch"), "current": Key(NUMBER, 1.0, "that flows"),
         "pattern": Key(TEXT, "opposite", "which electrode takes the current", ("opposite", "adjacent"))},

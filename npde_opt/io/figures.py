@@ -102,8 +102,7 @@ def _maps(plt, edges, panels, mask, label, length_unit, places, points_name, lim
             if fixed is not None and p < rows - 1:
                 ax.set_xlabel("")
         if mask.ndim == 3:
-            axes[p, 0].annotate(title, (0, 0.5), xytext=(-44, 0), xycoords="axes fraction", textcoords="offset points",
-                                rotation=90, va="center", ha="right", fontsize=12, fontweight="bold")
+            axes[p, 0].set_ylabel(f"$\\bf{{{title}}}$\n{axes[p, 0].get_ylabel()}")
     bar = figure.colorbar(artist, ax=axes, label=label, aspect=28, pad=0.02)
     bar.outline.set_linewidth(0.5)
     if log:
@@ -147,6 +146,8 @@ def _map(ax, edges, values, mask, fixed, norm, cmap, length_unit):
     ax.set(xlabel=f"{names[0]} [{length_unit}]", ylabel=f"{names[1]} [{length_unit}]")
     ratio = (x[-1] - x[0]) / (y[-1] - y[0])
     ax.set_aspect("equal" if 0.2 < ratio < 5 else "auto")
+    if ratio < 0.7:
+        ax.xaxis.get_major_locator().set_params(nbins=3)
     ax.spines[:].set_visible(True)
     return artist
 
