@@ -39,6 +39,8 @@ def read_options() -> argparse.Namespace:
     p.add_argument("--data", default=os.environ.get("NPDE_DATA"), help="folder with the case's data (or NPDE_DATA)")
     p.add_argument("--plot", action="store_true", help="write PNG figures")
     p.add_argument("--verify", action="store_true", help="Taylor and dot-product tests of this case's derivatives, then stop")
+    p.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a variable of the case's [variables]")
+    p.add_argument("--memory", help="budget for the trajectories of evolution equations, all ranks together, e.g. 4GB")
     options, rest = p.parse_known_args()
     wrong = [a for a in rest if a.startswith("--")]
     if wrong:
@@ -49,6 +51,7 @@ def read_options() -> argparse.Namespace:
         p.error("--resume and --overwrite exclude each other")
     if options.levels is not None and options.levels < 1:
         p.error(f"--levels {options.levels}: at least 1")
+    options.variables = dict(x.split("=", 1) if "=" in x else p.error(f"--set {x}: NAME=VALUE") for x in options.set)
     options.petsc = rest
     return options
 
@@ -61,7 +64,8 @@ import numpy as np  # noqa: E402
 from petsc4py import PETSc  # noqa: E402
 
 from npde_opt import errors, nested, verify, weights  # noqa: E402
-from npde_opt.cases import Case, load_case  # noqa: E402
+from npde_opt.cases import Case, EvolutionCase, load_case  # noqa: E402
+from npde_opt.cases.evolution_report import report_evolution  # noqa: E402
 from npde_opt.ensemble import Ensemble  # noqa: E402
 from npde_opt.io import figures  # noqa: E402
 from npde_opt.io.checkpoint import find_checkpoint  # noqa: E402
@@ -77,10 +81,14 @@ CHOICE_CELLS = 20_000
 
 def main() -> int:
     options, begin = OPTIONS, time.monotonic()
-    case = load_case(options.case, WORLD, cells=options.grid, data=options.data, seed=options.seed)
+    case = load_case(options.case, WORLD, cells=options.grid, data=options.data, seed=options.seed,
+                     variables=options.variables)
+    evolves = isinstance(case, EvolutionCase)
+    if evolves:
+        case.memory = options.memory or case.memory
     case.set_petsc_options()
     settings = case.settings(options.optimizer)
-    levels = options.levels or case.table["optimizer"]["levels"]
+    levels = options.levels or case.table["optimizer"]["levels"] or (1 if evolves else None)
     ensemble = Ensemble.split(WORLD, options.experiment_groups, case.experiment_count)
     leader, comm = ensemble.across.rank == 0, ensemble.space
     mode = "resume" if options.resume else "overwrite" if options.overwrite else "new"
@@ -99,12 +107,14 @@ def main() -> int:
         monitor.say(f"{case.table['case']['title'] or case.name}: {' x '.join(map(str, grid.shape))} cells, "
                     f"{grid.active_size:,} active, {case.experiment_count} experiments, {WORLD.size} ranks in "
                     f"{ensemble.groups} group{'s' if ensemble.groups > 1 else ''}; {data.origin}")
+        if evolves:
+            monitor.say(recomputation(case, grid, ensemble))
         choose_weight(case, grid, ensemble, settings, levels, out, monitor, options.resume)
         resume = find_resume(case, out, monitor, ensemble) if options.resume else None
         ready = time.monotonic()
         found = nested.identify(grid, lambda g: case.build(g, ensemble), settings, levels, monitor, resume)
         solved = time.monotonic()
-        metrics = report(case, found, ensemble, out, options.plot and leader)
+        metrics = (report_evolution if evolves else report)(case, found, ensemble, out, options.plot and leader)
         result, counts = found.result, found.result.counters
         summary = Summary(
             driver="identify", case=str(options.case), ranks=WORLD.size, grid=grid.shape, unknowns=grid.active_size,
@@ -118,6 +128,17 @@ def main() -> int:
             peak_memory_mb=peak_memory_mb(WORLD), metrics=metrics | {"reason": result.reason})
         monitor.finish(summary)
     return 0
+
+
+def recomputation(case: EvolutionCase, grid, ensemble) -> str:
+    """How trajectories are stored, and what that costs."""
+    forward = case.forward(grid, list(ensemble.own(case.experiment_count)))
+    plan = forward.storage
+    forward.destroy()
+    if plan.keeps_all:
+        return f"{plan.steps} steps of {case.table['evolution']['scheme']}, all states kept"
+    return f"{plan.steps} steps of {case.table['evolution']['scheme']}, {plan.memory} checkpoints in memory and {plan.disk} " \
+        f"on disk: a gradient does every step {plan.predicted:.2f} times"
 
 
 def choose_weight(case: Case, grid, ensemble, settings, levels, out, monitor, resumed: bool) -> None:
@@ -191,7 +212,7 @@ def verify_case(case: Case, grid, ensemble) -> int:
     dm = objective.create_vec()
     noise = grid.standard_normal(1)
     for u in objective.space.unknowns:
-        if u.regions is None:
+        if u.is_field:
             objective.space.field(dm, u.name)[...] = grid.view(noise) * objective.space.free(u.name)
         elif grid.comm.rank == 0:
             dm.getArray()[objective.space.offset(u.name):][: u.count] = 1.0

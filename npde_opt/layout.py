@@ -56,6 +56,10 @@ class Layout:
         """Global indices of the owned cells along each axis."""
         return [np.arange(s, s + n) for s, n in zip(self.start, self.local_shape, strict=True)]
 
+    def owned_mesh(self) -> list[np.ndarray]:
+        """Global indices of the owned cells along each axis, x fastest, one entry a cell."""
+        return [g.ravel(order="F") for g in np.meshgrid(*self.owned(), indexing="ij")]
+
     def global_index(self, cells: list[np.ndarray]) -> np.ndarray:
         """PETSc's global index of cells given by one index array an axis (broadcast against each other).
 

@@ -6,10 +6,25 @@ rho = (nu + 1)/2 log(1 + t^2/nu). A NaN in y means: not observed.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from petsc4py import PETSc
 
 from npde_opt.errors import InputError
+
+
+class Diagonal:
+    """W d = w d, entry by entry."""
+
+    def __init__(self, weights: PETSc.Vec):
+        self.weights = weights
+
+    def apply(self, d: PETSc.Vec) -> None:
+        d.pointwiseMult(d, self.weights)
+
+    def destroy(self) -> None:
+        self.weights.destroy()
 
 
 class Misfit:
@@ -62,11 +77,12 @@ class Misfit:
     def gradient(self, d: PETSc.Vec) -> PETSc.Vec:
         return self._vec(d, self.weight * self.slope(self.scaled(d)))
 
-    def hessian_weights(self, d: PETSc.Vec) -> PETSc.Vec:
-        return self._vec(d, self.weight**2 * self.curvature(self.scaled(d)))
+    def hessian_weights(self, d: PETSc.Vec) -> Any:
+        """W of the second derivative: `apply(d)` multiplies in place."""
+        return Diagonal(self._vec(d, self.weight**2 * self.curvature(self.scaled(d))))
 
-    def gauss_newton_weights(self, d: PETSc.Vec) -> PETSc.Vec:
-        return self._vec(d, self.weight**2 * self.majorant(self.scaled(d)))
+    def gauss_newton_weights(self, d: PETSc.Vec) -> Any:
+        return Diagonal(self._vec(d, self.weight**2 * self.majorant(self.scaled(d))))
 
     @staticmethod
     def _vec(like: PETSc.Vec, values: np.ndarray) -> PETSc.Vec:
@@ -122,6 +138,87 @@ class StudentT(Misfit):
 
     def majorant(self, t):
         return (self.nu + 1) / (self.nu + t**2)
+
+
+class ProportionalErrors(Misfit):
+    """Errors that grow with the predicted value: phi = 1/2 sum t^2, t = (d - y) / (sigma max(|d|, floor)^power).
+
+    Generalised least squares of count data (power 0.2 to 0.5) and of relative errors (power 1).
+    """
+
+    def __init__(self, observed, sigma, layout, power: float = 1.0, floor: float = 1.0):
+        super().__init__(observed, sigma, layout)
+        if not (power >= 0 and floor > 0):
+            raise InputError("misfit.power, floor", (power, floor), "a power >= 0 and a positive floor")
+        self.power, self.floor = power, floor
+
+    def _size(self, d: PETSc.Vec) -> tuple[np.ndarray, np.ndarray]:
+        """max(|d|, floor), and d/dd of its logarithm."""
+        values = d.getArray(readonly=True)
+        size = np.maximum(np.abs(values), self.floor)
+        return size, np.where(np.abs(values) > self.floor, 1 / np.where(values == 0, 1, values), 0.0)
+
+    def scaled(self, d: PETSc.Vec) -> np.ndarray:
+        return super().scaled(d) * self._size(d)[0] ** -self.power
+
+    def _slopes(self, d: PETSc.Vec) -> tuple[np.ndarray, np.ndarray]:
+        """dt/dd and d2t/dd2 with t = w (d - y) s^-p: s' / s = l, l' = -l^2."""
+        size, log_slope = self._size(d)
+        w, t = self.weight * size**-self.power, self.scaled(d)
+        p = self.power
+        return w - p * log_slope * t, -2 * p * log_slope * w + p * (p + 1) * log_slope**2 * t
+
+    def gradient(self, d: PETSc.Vec) -> PETSc.Vec:
+        return self._vec(d, self.scaled(d) * self._slopes(d)[0])
+
+    def hessian_weights(self, d: PETSc.Vec) -> Any:
+        first, second = self._slopes(d)
+        return Diagonal(self._vec(d, first**2 + self.scaled(d) * second))
+
+    def gauss_newton_weights(self, d: PETSc.Vec) -> Any:
+        return Diagonal(self._vec(d, self._slopes(d)[0] ** 2))
+
+
+class CorrelatedErrors(Misfit):
+    """phi = 1/2 (d - y)^T Sigma^-1 (d - y) with Sigma = diag(sigma) C diag(sigma), C correlating the times of each place.
+
+    `correlation` is C (times x times), the data are ordered by time and place (one sampling) and all observed.
+    """
+
+    def __init__(self, observed, sigma, layout, correlation: np.ndarray | float = 1.0):
+        super().__init__(observed, sigma, layout)
+        C = np.atleast_2d(np.asarray(correlation, float))
+        if C.shape[0] != C.shape[1] or layout.getSize() % len(C) or not np.allclose(C, C.T):
+            raise InputError("misfit.correlation", f"shape {C.shape}", "a symmetric matrix, times x times")
+        if self.count != layout.getSize():
+            raise InputError("data", f"{layout.getSize() - self.count} missing values", "none with correlated errors")
+        try:
+            self.inverse_root = np.linalg.inv(np.linalg.cholesky(C))
+        except np.linalg.LinAlgError as error:
+            raise InputError("misfit.correlation", "an indefinite matrix", "a positive definite one") from error
+
+    def _along_times(self, matrix: np.ndarray, values: np.ndarray) -> np.ndarray:
+        return (matrix @ values.reshape(len(matrix), -1)).ravel()
+
+    def scaled(self, d: PETSc.Vec) -> np.ndarray:
+        return self._along_times(self.inverse_root, super().scaled(d))
+
+    def gradient(self, d: PETSc.Vec) -> PETSc.Vec:
+        return self._vec(d, self.weight * self._along_times(self.inverse_root.T, self.scaled(d)))
+
+    def apply(self, d: PETSc.Vec) -> None:
+        """d := Sigma^-1 d."""
+        half = self._along_times(self.inverse_root, self.weight * d.getArray(readonly=True))
+        d.setArray(self.weight * self._along_times(self.inverse_root.T, half))
+
+    def hessian_weights(self, d: PETSc.Vec) -> Any:
+        return self
+
+    def gauss_newton_weights(self, d: PETSc.Vec) -> Any:
+        return self
+
+    def destroy(self) -> None:
+        """Nothing to destroy: it is its own W."""
 
 
 MISFITS = {"least-squares": LeastSquares, "huber": Huber, "student-t": StudentT}

@@ -143,9 +143,8 @@ class Monitor:
     def keep_spectrum(self, space: Space, vectors: Sequence[PETSc.Vec]) -> None:
         """Writes the vectors of a spectrum for finer levels, for a resumed run. Collective."""
         if self.out is not None and self.checkpoint_seconds is not None:
-            named = {f"v_{i:03d}": v for i, v in enumerate(vectors)}
-            state = SimpleNamespace(vectors=named, meta={})
-            save_checkpoint(self.out.file(SPECTRUM), self.comm, space, state, 0, {"case": self.case})
+            state = SimpleNamespace(vectors={f"v_{i:03d}": v for i, v in enumerate(vectors)}, meta={})
+            save_checkpoint(self.out.folder(SPECTRUM), self.comm, space, state, 0, {"case": self.case})
 
     def _show(self, row: Mapping[str, Any], reference: float | None) -> None:
         if self._table is None:

@@ -59,7 +59,7 @@ class Prolongation:
 
     def __init__(self, coarse: ParameterSpace, fine: ParameterSpace):
         self.coarse, self.fine = coarse, fine
-        kinds = {u.name: u.transform != "identity" for u in fine.unknowns if u.regions is None}
+        kinds = {u.name: u.transform != "identity" for u in fine.unknowns if u.is_field}
         made = {cubic: prolongation(coarse.grid, fine.grid, cubic) for cubic in sorted(set(kinds.values()))}
         self._matrices = {name: made[cubic] for name, cubic in kinds.items()}
 
@@ -68,7 +68,7 @@ class Prolongation:
         out = self.fine.create_vec()
         y = self.fine.grid.create_scalar()
         for u in self.fine.unknowns:
-            if u.regions is not None:
+            if not u.is_field:
                 values, own = self.coarse.constants(coarse, u.name), self.fine.owned_constants(out, u.name)
                 own[...] = values[:own.size]
                 continue
@@ -84,7 +84,7 @@ class Prolongation:
         out = self.coarse.create_vec()
         x = self.coarse.grid.create_scalar()
         for u in self.fine.unknowns:
-            if u.regions is not None:
+            if not u.is_field:
                 values, own = self.fine.constants(fine, u.name), self.coarse.owned_constants(out, u.name)
                 own[...] = values[:own.size]
                 continue
@@ -100,7 +100,7 @@ class Prolongation:
         """The coarse parameters on the fine grid, cells that are not free as in `given`. Collective."""
         out = self.apply(coarse)
         for u in self.fine.unknowns:
-            if u.regions is None:
+            if u.is_field:
                 fixed = ~self.fine.free(u.name)
                 self.fine.field(out, u.name)[fixed] = self.fine.field(given, u.name)[fixed]
         return out

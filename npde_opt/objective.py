@@ -9,12 +9,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from petsc4py import PETSc
 
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError
-from npde_opt.forward.steady import Counters, Linearization, SteadyState
+from npde_opt.forward.interface import ForwardMap, Linearization, Weights
 from npde_opt.misfits import Misfit
 from npde_opt.stages import stage
 
@@ -22,7 +21,7 @@ from npde_opt.stages import stage
 class Objective:
     """The objective of a forward map, one misfit a local experiment and regularizers by unknown's name."""
 
-    def __init__(self, forward: SteadyState, misfits: Sequence[Misfit], regularizers: Mapping[str, Any],
+    def __init__(self, forward: ForwardMap, misfits: Sequence[Misfit], regularizers: Mapping[str, Any],
                  ensemble: Ensemble | None = None):
         if len(misfits) != len(forward.experiments):
             raise InputError("misfits", len(misfits), f"{len(forward.experiments)}, one an experiment")
@@ -32,7 +31,7 @@ class Objective:
         self.data_count = self.ensemble.sum(sum(m.count for m in misfits))
 
     @property
-    def counters(self) -> Counters:
+    def counters(self) -> Any:
         return self.forward.counters
 
     def create_vec(self) -> PETSc.Vec:
@@ -66,8 +65,8 @@ class ObjectiveAt:
         self._linearization: Linearization | None = None
         self._value: tuple[float, float] | None = None
         self._gradient: PETSc.Vec | None = None
-        self._adjoints: list[np.ndarray] | None = None
-        self._weights: dict[bool, list[PETSc.Vec]] = {}
+        self._adjoints: Any = None
+        self._weights: dict[bool, list[Weights]] = {}
 
     @property
     def linearization(self) -> Linearization:
@@ -90,9 +89,9 @@ class ObjectiveAt:
         total = 0.0
         with stage("regularization"):
             for name, r in self.objective.regularizers.items():
-                field = self.objective.space.field_vec(self.m, name)
-                total += r.value(field)
-                field.destroy()
+                block = self.objective.space.block_vec(self.m, name)
+                total += r.value(block)
+                block.destroy()
         return total
 
     @property
@@ -114,7 +113,7 @@ class ObjectiveAt:
             / max(self.objective.data_count, 1)
 
     @property
-    def adjoints(self) -> list[np.ndarray]:
+    def adjoints(self) -> Any:
         if self._adjoints is None:
             residuals = [m.gradient(d) for m, d in zip(self.objective.misfits, self.linearization.data, strict=True)]
             self._adjoints = self.linearization.adjoint_states(residuals)
@@ -135,16 +134,15 @@ class ObjectiveAt:
         space = self.objective.space
         with stage("regularization"):
             for name, r in self.objective.regularizers.items():
-                p, part = space.field_vec(self.m, name), space.grid.create_scalar()
-                x = space.field_vec(dm, name) if dm is not None else None
+                p = space.block_vec(self.m, name)
+                part, x = p.duplicate(), space.block_vec(dm, name) if dm is not None else None
                 action(r, p, x, part)
-                target = space.field(out, name)
-                target += np.where(space.free(name), space.grid.view(part), 0.0)
+                space.add_block(out, name, part)
                 for vec in (p, part, x):
                     if vec is not None:
                         vec.destroy()
 
-    def _misfit_weights(self, gauss_newton: bool) -> list[PETSc.Vec]:
+    def _misfit_weights(self, gauss_newton: bool) -> list[Weights]:
         if gauss_newton not in self._weights:
             pairs = zip(self.objective.misfits, self.linearization.data, strict=True)
             self._weights[gauss_newton] = [m.gauss_newton_weights(d) if gauss_newton else m.hessian_weights(d)
@@ -165,7 +163,7 @@ class ObjectiveAt:
         dm.copy(out)
         space = self.objective.space
         for name in self.objective.regularizers:
-            space.field(out, name)[space.free(name)] = 0
+            space.zero_block(out, name)
         self._add(out, lambda r, p, x, part: r.hessian(p, x, part), dm)
 
     def precondition(self, r: PETSc.Vec, out: PETSc.Vec) -> None:
@@ -175,12 +173,14 @@ class ObjectiveAt:
         out.pointwiseDivide(r, weights)
         weights.destroy()
         for name in self.objective.regularizers:
-            space.field(out, name)[space.free(name)] = 0
+            space.zero_block(out, name)
         self._add(out, lambda reg, p, x, part: reg.precondition(p, x, part), r)
 
     def destroy(self) -> None:
-        vecs = [self.m, *([self._gradient] if self._gradient is not None else [])]
-        for vec in vecs + [w for ws in self._weights.values() for w in ws]:
+        for vec in [self.m, *([self._gradient] if self._gradient is not None else [])]:
             vec.destroy()
+        for weights in self._weights.values():
+            for w in weights:
+                w.destroy()
         if self._linearization is not None:
             self._linearization.destroy()

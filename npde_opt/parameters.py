@@ -1,7 +1,8 @@
-"""Named unknowns <-> one PETSc Vec: k_name = T(p_name) for fields, k_name(cell) = T(p_name[region(cell)]) by region.
+"""Named unknowns <-> one PETSc Vec: k_name = T(p_name) for fields and small arrays (scalars, histories), and by region
+k_name(cell) = T(p_name[region(cell)]).
 
 Transforms T: identity k = p; log k = exp(p); bounded k = lo + (hi - lo) / (1 + exp(-p)). Owned parts of the fields come
-first in the Vec, in the grid's ordering; region constants are stored on rank 0.
+first in the Vec, in the grid's ordering; region constants and small arrays are stored on rank 0.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class Unknown:
             the other transforms (None: none on that side).
         regions: None for a field, or an int array [i, j, k] (global, on every rank) of region numbers 0, 1, ...
         fixed: optional values of the coefficient [i, j, k]; where they are not NaN the field is known and kept.
+        length: None for a field or regions; 1 for a scalar, n for n values (a history), the same on every rank.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Unknown:
     bounds: tuple[float | None, float | None] = (None, None)
     regions: np.ndarray | None = None
     fixed: np.ndarray | None = None
+    length: int | None = None
 
     def __post_init__(self):
         lo, hi = self.bounds
@@ -49,10 +52,19 @@ class Unknown:
             raise InputError(f"unknown.{self.name}.bounds", list(self.bounds), "positive bounds with the log transform")
         if self.regions is not None and self.fixed is not None:
             raise InputError(f"unknown.{self.name}.fixed", "given with regions", "fields only")
+        if self.length is not None and (self.length < 1 or self.regions is not None or self.fixed is not None):
+            raise InputError(f"unknown.{self.name}.length", self.length, "a positive integer, without regions or fixed")
+
+    @property
+    def is_field(self) -> bool:
+        """One value a cell, rather than region constants or a small array."""
+        return self.regions is None and self.length is None
 
     @property
     def count(self) -> int:
-        """Number of region constants."""
+        """Number of region constants or values of a small array; 0 for fields."""
+        if self.length is not None:
+            return self.length
         return int(self.regions.max()) + 1 if self.regions is not None else 0
 
     @property
@@ -127,12 +139,12 @@ class ParameterSpace:
         self._offsets: dict[str, int] = {}
         size = 0
         for u in self.unknowns:
-            if u.regions is None:
+            if u.is_field:
                 self._offsets[u.name] = size
                 size += grid.layout.local_size
         self._fields = size
         for u in self.unknowns:
-            if u.regions is not None:
+            if not u.is_field:
                 self._offsets[u.name] = size
                 size += u.count if self.comm.rank == 0 else 0
         self.local_size = size
@@ -140,7 +152,7 @@ class ParameterSpace:
                          for u in self.unknowns if u.regions is not None}
         self._free = {u.name: np.asfortranarray(grid.active & (np.isnan(u.fixed[grid.local_slice])
                                                 if u.fixed is not None else True))
-                      for u in self.unknowns if u.regions is None}
+                      for u in self.unknowns if u.is_field}
         self._fixed = {u.name: np.asfortranarray(u.fixed[grid.local_slice]) for u in self.unknowns
                        if u.fixed is not None}
 
@@ -172,6 +184,32 @@ class ParameterSpace:
         self.grid.view(out)[...] = self.field(vec, name)
         return out
 
+    def block_vec(self, vec: PETSc.Vec, name: str) -> PETSc.Vec:
+        """A copy of an unknown's parameters: a scalar Vec of the grid, or a Vec of its constants or small array, all on
+        rank 0. The caller destroys it. Collective."""
+        u = self.unknown(name)
+        if u.is_field:
+            return self.field_vec(vec, name)
+        out = PETSc.Vec().createMPI((self._owned(u), u.count), comm=self.comm)
+        out.setArray(self.owned_constants(vec, name))
+        return out
+
+    def add_block(self, vec: PETSc.Vec, name: str, part: PETSc.Vec) -> None:
+        """Adds a block to an unknown's parameters where they are free. Collective."""
+        if self.unknown(name).is_field:
+            target = self.field(vec, name)
+            target += np.where(self.free(name), self.grid.view(part), 0.0)
+        else:
+            own = self.owned_constants(vec, name)
+            own += part.getArray(readonly=True)
+
+    def zero_block(self, vec: PETSc.Vec, name: str) -> None:
+        """Sets an unknown's parameters to 0 where they are free. Collective."""
+        if self.unknown(name).is_field:
+            self.field(vec, name)[self.free(name)] = 0
+        else:
+            self.owned_constants(vec, name)[...] = 0
+
     def constants(self, vec: PETSc.Vec, name: str) -> np.ndarray:
         """Region constants, replicated. Collective."""
         at, u = self._offsets[name], self.unknown(name)
@@ -192,14 +230,14 @@ class ParameterSpace:
 
     def split(self, vec: PETSc.Vec) -> dict[str, np.ndarray]:
         """Parameters by name: owned view [i, j, k] of a field, replicated 1-D array of region constants."""
-        return {u.name: self.field(vec, u.name) if u.regions is None else self.constants(vec, u.name)
+        return {u.name: self.field(vec, u.name) if u.is_field else self.constants(vec, u.name)
                 for u in self.unknowns}
 
     def from_values(self, values: Mapping[str, np.ndarray | float]) -> PETSc.Vec:
         """The Vec of given coefficient values: a number, an owned array [i, j, k], or region values."""
         vec = self.create_vec()
         for u in self.unknowns:
-            if u.regions is None:
+            if u.is_field:
                 field = np.array(np.broadcast_to(np.asarray(values[u.name], float), self.grid.local_shape), order="F")
                 inside = self._free[u.name]
                 out = self.field(vec, u.name)
@@ -249,14 +287,14 @@ class ParameterSpace:
                 if u.transform == "bounded" or limit is None:
                     continue
                 at = self._offsets[u.name]
-                count = self.grid.layout.local_size if u.regions is None else u.count * (self.comm.rank == 0)
+                count = self.grid.layout.local_size if u.is_field else u.count * (self.comm.rank == 0)
                 vec.getArray()[at: at + count] = u.inverse(limit)
         return lower, upper
 
     def view(self, vec: PETSc.Vec, viewer: PETSc.Viewer) -> None:
         """Writes in natural ordering, so that any number of ranks can load it. Collective."""
         for u in self.unknowns:
-            if u.regions is None:
+            if u.is_field:
                 field = self.field_vec(vec, u.name)
                 self.grid.to_file(field, viewer)
                 field.destroy()
@@ -269,7 +307,7 @@ class ParameterSpace:
     def load(self, vec: PETSc.Vec, viewer: PETSc.Viewer) -> None:
         """Reads what `view` wrote, on any number of ranks. Collective."""
         for u in self.unknowns:
-            if u.regions is None:
+            if u.is_field:
                 field = self.grid.create_scalar()
                 self.grid.from_file(field, viewer)
                 self.field(vec, u.name)[...] = self.grid.view(field)
@@ -290,9 +328,12 @@ class ParametersAt:
         self.k = {u.name: u.value(parts[u.name]) for u in space.unknowns}
 
     def coefficients(self) -> dict[str, np.ndarray]:
-        """Owned cell values [i, j, k]; 1 in inactive cells, known values where fixed."""
+        """Owned cell values [i, j, k] (1 in inactive cells, known values where fixed); small arrays (n,), scalars ()."""
         out = {}
         for u in self.space.unknowns:
+            if u.length is not None:
+                out[u.name] = self.k[u.name] if u.length > 1 else self.k[u.name][0]
+                continue
             if u.regions is not None:
                 out[u.name] = self.k[u.name][self.space._regions[u.name]]
                 continue
@@ -311,17 +352,20 @@ class ParametersAt:
         return bool(self.space.comm.allreduce(int(good), op=MIN))
 
     def push(self, dm: PETSc.Vec) -> dict[str, np.ndarray]:
-        """dk = T'(p) dp, owned cell values."""
+        """dk = T'(p) dp, owned cell values, small arrays or scalars."""
         out = {}
         for name, dp in self.space.split(dm).items():
             u = self.space.unknown(name)
             change = u.slope(self.k[name]) * dp
+            if u.length is not None:
+                out[name] = change if u.length > 1 else change[0]
+                continue
             out[name] = change[self.space._regions[name]] if u.regions is not None else \
                 np.where(self.space.free(name), change, 0.0)
         return out
 
     def pull(self, dk: Mapping[str, np.ndarray], out: PETSc.Vec) -> None:
-        """Adds T'(p)^T of cell values, the transpose of `push`. Collective."""
+        """Adds T'(p)^T of cell values (of a small array: values a rank, to be summed), the transpose of `push`. Collective."""
         for u in self.space.unknowns:
             if u.name in dk:
                 self._add(u, u.slope(self.k[u.name]), dk[u.name], out)
@@ -334,6 +378,10 @@ class ParametersAt:
                 self._add(u, u.curvature(self.k[name]) * dp, dk[name], out)
 
     def _add(self, u: Unknown, factor, cells: np.ndarray, out: PETSc.Vec) -> None:
+        if u.length is not None:
+            own = self.space.owned_constants(out, u.name)
+            own += (np.broadcast_to(factor, u.length) * self._total(u.length, cells))[:own.size]
+            return
         if u.regions is None:
             target = self.space.field(out, u.name)
             target += np.where(self.space.free(u.name), factor * cells, 0.0)
@@ -344,3 +392,10 @@ class ParametersAt:
         total = self.space.comm.allreduce(sums)
         own = self.space.owned_constants(out, u.name)
         own += (np.broadcast_to(factor, u.count) * total)[:own.size]
+
+    def _total(self, length: int, values: np.ndarray) -> np.ndarray:
+        """Cotangents of a small array summed over ranks, of a scalar over the active cells too."""
+        if length == 1:
+            grid = self.space.grid
+            values = values[grid.active].sum() if np.shape(values) == grid.local_shape else np.sum(values)
+        return self.space.comm.allreduce(np.broadcast_to(np.asarray(values, float), length).copy())

@@ -203,3 +203,14 @@ class StencilMatrix(OffsetMatrix):
     def freeze(self) -> None:
         """Frees the entries, where the matrix can give them back."""
         self._entries = None if self._shared else self._entries
+
+
+def combine(target: StencilMatrix, parts: Sequence[tuple[float, StencilMatrix]], diagonal: np.ndarray) -> None:
+    """target := sum of factor times matrix, plus a diagonal of owned values [i, j, k]. Collective."""
+    entries = target.entries()
+    entries[...] = 0
+    for factor, matrix in parts:
+        for plane, values in zip(entries, matrix.planes().values(), strict=True):
+            plane += factor * values.T
+    entries[0] += diagonal
+    target.set_values(entries)

@@ -2,5 +2,6 @@
 
 from npde_opt.cases.case import Case, load_case
 from npde_opt.cases.check import check_main
+from npde_opt.cases.evolution_case import EvolutionCase
 
-__all__ = ["Case", "check_main", "load_case"]
+__all__ = ["Case", "EvolutionCase", "check_main", "load_case"]

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from petsc4py import PETSc
 
 from npde_opt.cases.data import Data, read_data, simulate
 from npde_opt.cases.domain import Domain
+from npde_opt.cases.evolution_case import EvolutionCase
+from npde_opt.cases.evolution_schema import substitute
 from npde_opt.cases.fields import Sources, evaluate
 from npde_opt.cases.places import Places
 from npde_opt.cases.schema import validate
@@ -37,8 +39,10 @@ OPTIONS = {"gradient": ("directions",), "total-variation": ("epsilon",),
 
 
 def load_case(path: str | os.PathLike, comm: MPI.Intracomm = MPI.COMM_WORLD, *, cells: Sequence[int] | None = None,
-              data: str | os.PathLike | None = None, seed: int = 0) -> Case:
-    """Reads and validates a case on every rank. Raises InputError naming the key that is wrong."""
+              data: str | os.PathLike | None = None, seed: int = 0,
+              variables: Mapping[str, str] | None = None) -> Case | EvolutionCase:
+    """Reads and validates a case on every rank; one with an [evolution] section is an EvolutionCase. `variables` replace
+    those of its [variables] section. Raises InputError naming the key that is wrong."""
     with collective(comm):
         file = Path(path)
         raw = read_toml(file, "--case")
@@ -48,7 +52,18 @@ def load_case(path: str | os.PathLike, comm: MPI.Intracomm = MPI.COMM_WORLD, *, 
             raw["grid"] = shared | {k: v for k, v in grid.items() if k != "file"}
         if data is not None and not Path(data).is_dir():
             raise InputError("--data", data, "an existing folder")
-        return Case(raw, file, cells, Path(data) if data else None, seed)
+        folder = Path(data) if data else None
+        if "evolution" in raw:
+            return EvolutionCase(substitute(raw, _variables(raw, variables or {})), file, cells, folder, seed)
+        return Case(raw, file, cells, folder, seed)
+
+
+def _variables(raw: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, Any]:
+    known = raw.get("variables", {})
+    for name in given:
+        if name not in known:
+            raise InputError("--set", name, ", ".join(known) or "nothing: the case has no [variables]")
+    return {**known, **given}
 
 
 def read_toml(file: Path, field: str) -> dict[str, Any]:

@@ -11,7 +11,9 @@ from mpi4py import MPI
 
 from npde_opt.cases.case import Case, load_case
 from npde_opt.cases.data import read_data
+from npde_opt.cases.evolution_case import EvolutionCase
 from npde_opt.cases.schema import document
+from npde_opt.ensemble import Ensemble
 from npde_opt.errors import NpdeError
 from npde_opt.grids import Grid, check_indices
 
@@ -36,6 +38,8 @@ def check_main(argv: list[str]) -> int:
     except NpdeError as error:
         print(f"error: {error}")
         return error.exit_code
+    if isinstance(case, EvolutionCase):
+        return check_evolution(case, grid, options.case)
     wrong: dict[str, int] = {}
     for step in steps(case, grid):
         try:
@@ -47,6 +51,31 @@ def check_main(argv: list[str]) -> int:
     if not wrong:
         print("\n".join([f"{options.case} is well formed", *report(case, grid)]))
     return max(wrong.values(), default=0)
+
+
+def check_evolution(case: EvolutionCase, grid: Grid, path: str) -> int:
+    """Reads all that a run reads and makes its forward map."""
+    try:
+        forward = case.forward(grid, range(case.experiment_count))
+        case.start(forward.space).destroy()
+        measured = all(o["data"] is not None for o in case.table["observation"])
+        if measured:
+            case.prepare(Ensemble.whole(grid.comm))
+        else:
+            case.start(forward.space, "truth").destroy()
+    except NpdeError as error:
+        print(f"error: {error}")
+        return error.exit_code
+    plan = forward.storage
+    state = "all states kept" if plan.keeps_all else f"{plan.memory} checkpoints in memory, {plan.disk} on disk, " \
+        f"recomputation factor {plan.predicted:.2f}"
+    print("\n".join([f"{path} is well formed",
+                     f"  grid          {' x '.join(map(str, grid.shape))}, {grid.active_size:,} of {grid.size:,} cells active",
+                     f"  unknowns      {', '.join(u.name for u in forward.space.unknowns)}: {forward.space.size:,} values",
+                     f"  experiments   {case.experiment_count}, {sum(o.size for o in forward.observers):,} data",
+                     f"  steps         {forward.times.size - 1} of {case.table['evolution']['scheme']}, {state}"]))
+    forward.destroy()
+    return 0
 
 
 def steps(case: Case, grid: Grid) -> Iterator[Step]:

@@ -16,6 +16,7 @@ import numpy as np
 from petsc4py import PETSc
 
 from npde_opt.errors import InputError
+from npde_opt.forward.interface import Counters, Weights
 from npde_opt.grids import AXES
 from npde_opt.linear.recipes import LinearSolver
 from npde_opt.parameters import ParametersAt, ParameterSpace
@@ -37,18 +38,6 @@ class Experiment:
 
     source: np.ndarray
     boundary: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass
-class Counters:
-    """Solves with the state operator so far: forward (states and incremental states), adjoint, Krylov iterations."""
-
-    forward_solves: int = 0
-    adjoint_solves: int = 0
-    krylov_iterations: int = 0
-
-    def snapshot(self) -> dict[str, int]:
-        return dict(vars(self))
 
 
 class SteadyState:
@@ -236,7 +225,7 @@ class Linearization:
         self.parameters.pull({k: -v for k, v in self._pull(pairs).items()}, out)
         return out
 
-    def hessian(self, dm: PETSc.Vec, weights: Sequence[PETSc.Vec], out: PETSc.Vec,
+    def hessian(self, dm: PETSc.Vec, weights: Sequence[Weights], out: PETSc.Vec,
                 adjoints: list[np.ndarray] | None) -> None:
         """Adds J^T W J dm and, where the misfit's adjoint states are given, the second-order term, with one
         incremental state and one incremental adjoint an experiment."""
@@ -245,7 +234,7 @@ class Linearization:
         dlambdas = []
         for e, du in enumerate(dus):
             d = self._observe(e, du)
-            d.pointwiseMult(d, weights[e])
+            weights[e].apply(d)
             load = self._load(e, d)
             d.destroy()
             if adjoints is not None:

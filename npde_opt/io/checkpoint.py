@@ -126,7 +126,7 @@ def _guard(folder: Path, work) -> None:
 def _empty(folder: Path, temporary: Path) -> None:
     for stale in folder.glob(".checkpoint-*"):
         shutil.rmtree(stale)
-    temporary.mkdir(parents=True)
+    temporary.mkdir()
 
 
 def _seal(folder: Path, temporary: Path, final: Path, meta: dict[str, Any], keep: int) -> None:

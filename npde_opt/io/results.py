@@ -119,6 +119,13 @@ class RunDirectory:
     def file(self, name: str) -> Path:
         return self.path / name
 
+    def folder(self, name: str) -> Path:
+        """A folder of the run, made where it is missing. Collective."""
+        with collective(self.comm):
+            if self.comm.rank == 0:
+                self.file(name).mkdir(exist_ok=True)
+        return self.file(name)
+
     def append(self, row: Row) -> None:
         """Adds one line to history.csv, on the disk when this returns. Columns that the row lacks stay empty.
 

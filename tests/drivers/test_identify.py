@@ -109,13 +109,13 @@ def test_objective_is_the_same_on_any_number_of_ranks_and_groups(case, tmp_path)
         assert (tmp_path / "groups" / name).exists()
 
 
-def stop(ranks, case, out, number, *options):
-    """Starts a run and sends the signal to it (to one of its ranks) after two rows of history."""
+def stop(ranks, case, out, number, *options, level="0"):
+    """Starts a run and sends the signal to it (to one of its ranks) after two rows of history on a level."""
     run = subprocess.Popen(command(ranks, case, out, *options), env=environment(), stdout=subprocess.PIPE,
                            stderr=subprocess.STDOUT, text=True)
     try:
         until = time.monotonic() + LIMIT
-        while len(rows(out)) < 2:
+        while len([r for r in rows(out) if r["level"] == level]) < 2:
             assert run.poll() is None and time.monotonic() < until
             time.sleep(0.01)
         children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
@@ -124,6 +124,21 @@ def stop(ranks, case, out, number, *options):
     finally:
         run.kill()
     return run.returncode, text
+
+
+@pytest.mark.parametrize("options", [[], GROUPS])
+def test_a_run_resumed_on_the_finest_of_three_grids_still_has_what_a_coarse_one_learnt(case, tmp_path, options):
+    ranks = 2 if options else 1
+    file = case(("[32, 32]", "[128, 128]"), ('method = "gauss-newton"', 'method = "newton"'), ("1e-6", "1e-9"))
+    whole = summary(identify(ranks, file, tmp_path / "whole", "--levels", 3, *options), tmp_path / "whole")
+    out = tmp_path / "stopped"
+    stop(ranks, file, out, signal.SIGKILL, "--levels", 3, *options, level="2")
+    assert not (out / "summary.json").exists()
+    run = identify(ranks, file, out, "--levels", 3, "--resume", *options)
+    assert summary(run, out)["objective"] == pytest.approx(whole["objective"], rel=1e-10)
+    assert "on level 2" in run.stdout
+    steps = [[r["inner_iterations"] for r in rows(folder)] for folder in (out, tmp_path / "whole")]
+    assert steps[0] == steps[1]
 
 
 @pytest.mark.parametrize(("ranks", "number", "options"), [

@@ -1,0 +1,352 @@
+"""A case of an evolution equation: terms, initial states, observations and unknowns, and how they look on any grid."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from petsc4py import PETSc
+
+from npde_opt.cases.domain import Domain
+from npde_opt.cases.evolution_schema import validate_evolution
+from npde_opt.cases.fields import Sources, evaluate
+from npde_opt.cases.pictures import picture
+from npde_opt.cases.tables import read_values
+from npde_opt.ensemble import Ensemble
+from npde_opt.errors import InputError, collective
+from npde_opt.forward import Equation, Evolution, On, Storage, Trial, scheme
+from npde_opt.forward.sampling import Sampling, at_points, over_regions, voxels
+from npde_opt.forward.steps import doubling, equal
+from npde_opt.grids import Grid
+from npde_opt.misfits import MISFITS, CorrelatedErrors, Misfit, ProportionalErrors
+from npde_opt.objective import Objective
+from npde_opt.optimizers import Settings
+from npde_opt.parameters import ParameterSpace, Unknown
+from npde_opt.priors import SmallPrior
+from npde_opt.regularizers import REGULARIZERS
+from npde_opt.terms import Advection, Diffusion, Kinetics, NonlinearDiffusion, Reaction, Source
+from npde_opt.terms.absorbing import absorbing_rate
+
+OPTIONS = {"gradient": ("directions",), "total-variation": ("epsilon",),
+           "bilaplacian": ("gamma", "delta", "correlation_length", "variance", "directions")}
+UNITS = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
+
+
+@dataclass(frozen=True)
+class Series:
+    """Data of all experiments: values and standard deviations by sampling, time and place (NaN: not observed)."""
+
+    observed: list[np.ndarray]
+    sigma: list[np.ndarray]
+    origin: str
+
+
+class EvolutionCase:
+    """A validated case; `grid`, `prepare` and `build` make its PETSc objects."""
+
+    def __init__(self, raw: dict[str, Any], path: Path, cells: Sequence[int] | None, data: Path | None, seed: int):
+        self.table, self.path, self.seed = validate_evolution(raw), path, seed
+        self.name = path.stem
+        anatomy = self.table["domain"]
+        self.sources = Sources(path.parent, data, (anatomy["mni152"], anatomy["slice"]))
+        self.table["grid"]["edges"] = _edges(self.table["grid"]["edges"])
+        self.domain = Domain(self.table, self.sources, cells)
+        self.memory: str = self.table["evolution"]["memory"]
+        text = json.dumps([self.table, [e.size for e in self.domain.edges], seed], sort_keys=True, default=str)
+        self.hash = hashlib.sha256(text.encode()).hexdigest()[:16]
+        self.data: Series | None = None
+        self.weight_override: float | None = None
+        self.species = tuple(self.table["evolution"]["species"])
+        self.settings()
+
+    @property
+    def experiment_count(self) -> int:
+        return len(self.table["experiment"])
+
+    def settings(self, method: str | None = None) -> Settings:
+        o = self.table["optimizer"]
+        return Settings(method=method or o["method"], max_iterations=o["max_iterations"], gradient_rtol=o["gradient_rtol"])
+
+    def set_petsc_options(self) -> None:
+        """Puts the case's [petsc] into the options database, where the command line says nothing else."""
+        options = PETSc.Options()
+        for name, value in self.table["petsc"].items():
+            if not options.hasName(name):
+                options.setValue(name, value)
+
+    def grid(self, comm: Any) -> Grid:
+        return self.domain.grid(comm)
+
+    def field(self, name: str, spec: Any, grid: Grid) -> np.ndarray:
+        """Owned part of a field on a grid [i, j, k]; also {file, column, ...} with one value a cell of the case's grid."""
+        if isinstance(spec, dict) and "picture" in spec:
+            return np.asfortranarray(picture(name, spec, grid)[grid.local_slice])
+        if isinstance(spec, dict) and ({"column", "part"} & set(spec)):
+            shape = tuple(e.size - 1 for e in self.domain.edges)
+            values = read_values(name, spec, self.sources).reshape(shape, order="F")
+            picks = [np.clip(np.searchsorted(a, c, side="right") - 1, 0, n - 1)
+                     for a, c, n in zip(self.domain.edges, grid.centers, shape, strict=True)]
+            return np.asfortranarray(values[np.ix_(*picks)][grid.local_slice])
+        return np.asfortranarray(evaluate(name, spec, list(grid.edges), self.sources)[grid.local_slice])
+
+    def times(self) -> np.ndarray:
+        spec = self.table["evolution"]["times"]
+        if isinstance(spec, list):
+            return np.asarray(spec, float)
+        start = spec.get("start", 0.0)
+        if "steps" in spec:
+            return equal(start, spec.get("end", 0.0), spec["steps"])
+        if "first" in spec:
+            return doubling(start, spec["first"], spec.get("end", 0.0), spec.get("repeats", 8))
+        raise InputError("evolution.times", spec, "a list, {end, steps} or {end, first, repeats}")
+
+    def _gamma(self) -> complex:
+        given = self.table["evolution"]["gamma"]
+        if not isinstance(given, str):
+            return complex(given)
+        try:
+            return 1j * float(given.replace(" ", "").removeprefix("i").removeprefix("*") or 1.0)
+        except ValueError as error:
+            raise InputError("evolution.gamma", repr(given), "a number, 'i' or 'i*NUMBER'") from error
+
+    def terms(self, grid: Grid) -> tuple[list[Any], dict[str, np.ndarray]]:
+        """Terms, and known coefficients on a grid."""
+        known: dict[str, np.ndarray] = {}
+        for name, spec in self.table["evolution"]["known"].items():
+            known[name] = np.asarray(float(spec)) if isinstance(spec, int | float) else \
+                self.field(f"evolution.known.{name}", spec, grid)
+        found = [self._term(f"evolution.terms[{i}]", t, grid, known) for i, t in enumerate(self.table["evolution"]["terms"])]
+        return found, known
+
+    def _term(self, field: str, t: dict[str, Any], grid: Grid, known: dict[str, np.ndarray]) -> Any:
+        species = t.get("species", self.species[0])
+        on = t.get("species") if self._gamma().imag == 0 else None
+        if "diffusion" in t:
+            return On(Diffusion(grid, t["diffusion"]), on)
+        if "nonlinear-diffusion" in t:
+            return NonlinearDiffusion(grid, self.species, species, t["nonlinear-diffusion"], t.get("floor"))
+        if "advection" in t:
+            return On(Advection(grid, t["advection"], t.get("scheme", "upwind")), on)
+        if "reaction" in t:
+            return On(Reaction(grid, t["reaction"]), on)
+        if "absorbing" in t:
+            rate = absorbing_rate(grid, t["absorbing"], t.get("speed", 1.0), t.get("depth", 5.0))
+            known["absorbing rate"] = abs(self._gamma()) * rate
+            return On(Reaction(grid, "absorbing rate"), on, True)
+        if "kinetics" in t:
+            return Kinetics(grid, self.species, t["kinetics"])
+        if "source" in t:
+            return Source(grid, self.species, species, t["source"], t.get("history"), t.get("times", ()))
+        raise InputError(field, sorted(t), "diffusion, nonlinear-diffusion, advection, reaction, absorbing, kinetics or source")
+
+    def space(self, grid: Grid) -> ParameterSpace:
+        unknowns = []
+        for u in self.table["unknown"]:
+            regions = None
+            if u["regions"] is not None:
+                spec, name = u["regions"], f"unknown.{u['name']}.regions"
+                regions = np.rint(evaluate(name, spec, list(grid.edges), self.sources, nearest=True)).astype(int)
+            length = {"field": None, "scalar": 1, "history": u["length"] or 0}[u["kind"]]
+            unknowns.append(Unknown(u["name"], u["transform"], tuple(u["bounds"] or (None, None)), regions, length=length))
+        return ParameterSpace(grid, unknowns)
+
+    def value(self, u: dict[str, Any], key: str, space: ParameterSpace) -> Any:
+        """A start or truth: small arrays as they are, fields evaluated, region constants as means of a field."""
+        found, spec = space.unknown(u["name"]), u[key]
+        if spec is None:
+            raise InputError(f"unknown.{u['name']}.{key}", "nothing", "a value, where data are simulated")
+        if found.length is not None:
+            return np.broadcast_to(np.asarray(spec, float), found.length)
+        field = self.field(f"unknown.{u['name']}.{key}", spec, space.grid)
+        if found.regions is None:
+            return field
+        on, region = space.grid.active, found.regions[space.grid.local_slice]
+        own = np.array([np.bincount(region[on], w, found.count) for w in (field[on], np.ones(int(on.sum())))])
+        sums = space.comm.allreduce(own)
+        return sums[0] / np.maximum(sums[1], 1)
+
+    def start(self, space: ParameterSpace, key: str = "initial") -> PETSc.Vec:
+        return space.from_values({u["name"]: self.value(u, key, space) for u in self.table["unknown"]})
+
+    def trials(self, grid: Grid, own: Sequence[int]) -> list[Trial]:
+        found = []
+        for e in own:
+            x = self.table["experiment"][e]
+            initial = {s: v if isinstance(v, str) else self.field(f"experiment.initial.{s}", v, grid)
+                       for s, v in x["initial"].items()}
+            sources = [Source(grid, self.species, s.get("species", self.species[0]), s["shape"], s.get("history"),
+                              s.get("times", ())) for s in x["sources"]]
+            found.append(Trial(initial, sources, x["boundary"]))
+        return found
+
+    def samplings(self, grid: Grid) -> list[Sampling]:
+        return [self._sampling(f"observation[{i}]", o, grid) for i, o in enumerate(self.table["observation"])]
+
+    def observed_times(self, field: str, o: dict[str, Any]) -> np.ndarray:
+        spec = o["times"]
+        if isinstance(spec, list):
+            return np.asarray(spec, float)
+        if "file" in spec:
+            return read_values(f"{field}.times", spec, self.sources).ravel()
+        return np.linspace(spec["start"], spec["end"], spec["count"])
+
+    def _sampling(self, field: str, o: dict[str, Any], grid: Grid) -> Sampling:
+        times = self.observed_times(field, o).tolist()
+        if o["points"] is not None:
+            return at_points(grid, times, np.atleast_2d(np.asarray(o["points"], float)), o["quantity"])
+        if o["regions"] is not None:
+            found = evaluate(f"{field}.regions", o["regions"], list(grid.edges), self.sources, nearest=True)
+            return over_regions(grid, times, np.rint(found).astype(int), o["quantity"])
+        return voxels(grid, times, self.domain.edges, o["quantity"])
+
+    def forward(self, grid: Grid, own: Sequence[int], cut: int = 1) -> Evolution:
+        """The map of the experiments in `own`; every step is cut into `cut`."""
+        e, times = self.table["evolution"], self.times()
+        if cut > 1:
+            parts = np.arange(cut) / cut
+            times = np.append((times[:-1, None] + np.diff(times)[:, None] * parts).ravel(), times[-1])
+        with collective(grid.comm):
+            terms, known = self.terms(grid)
+            equation = Equation(grid, terms, self.species, self._gamma())
+            trials, space = self.trials(grid, own), self.space(grid)
+        return Evolution(space, equation, known, trials, self.samplings(grid), scheme(e["scheme"]), times, self._storage(grid),
+                         bound=float(e["bound"]), recipe=e["recipe"])
+
+    def _storage(self, grid: Grid) -> Storage:
+        if not self.memory:
+            return Storage()
+        text = self.memory.strip().upper()
+        unit = next((u for u in UNITS if text.endswith(u)), "")
+        try:
+            size = float(text.removesuffix(unit)) * UNITS.get(unit, 1.0)
+        except ValueError as error:
+            raise InputError("--memory", self.memory, "a number with KB, MB, GB or TB") from error
+        return Storage(size / grid.comm.size)
+
+    def prepare(self, ensemble: Ensemble) -> Series:
+        """Reads the data, or simulates them on a finer grid with noise. Collective."""
+        simulated = None
+        if any(o["data"] is None for o in self.table["observation"]):
+            simulated = self._simulate(ensemble)
+        observed, sigmas = [], []
+        rng = np.random.default_rng([self.seed, 2])
+        for e in range(self.experiment_count):
+            values, sigma, first = [], [], 0
+            for i, o in enumerate(self.table["observation"]):
+                if o["data"] is not None:
+                    with collective(ensemble.space):
+                        clean = read_values(f"observation[{i}].data", o["data"][e], self.sources).ravel()
+                    noise = o["noise"] if o["sigma"] is None else None
+                else:
+                    assert simulated is not None
+                    sampled = simulated[e][0][i]
+                    clean, noise = simulated[e][1][first: first + sampled], o["noise"]
+                    first += sampled
+                scale = np.sqrt(np.nanmean(clean**2)) if clean.size else 1.0
+                s = float(o["sigma"]) if o["sigma"] is not None else float(noise or 0.0) * float(scale)
+                if o["data"] is None or o["sigma"] is None:
+                    clean = clean + s * rng.standard_normal(clean.size)
+                values.append(clean)
+                sigma.append(np.full(clean.size, s))
+            observed.append(np.concatenate(values))
+            sigmas.append(np.concatenate(sigma))
+        files = [o["data"][0]["file"] for o in self.table["observation"] if o["data"] is not None]
+        self.data = Series(observed, sigmas, f"data from {', '.join(files)}" if files else "data simulated on a finer grid")
+        return self.data
+
+    def _simulate(self, ensemble: Ensemble) -> list[tuple[list[int], np.ndarray]]:
+        """Noise-free data of the truth: sizes and values of the samplings without data, by experiment."""
+        refine, cut = (self.table["simulation"][k] for k in ("refine", "steps"))
+        edges = [refined(e, refine) for e in self.domain.edges]
+        grid = self.domain.grid(ensemble.space, edges)
+        own = list(ensemble.own(self.experiment_count))
+        forward = self.forward(grid, own, cut)
+        with collective(ensemble.space):
+            m = self.start(forward.space, "truth")
+        lin = forward.linearize(m)
+        found = {}
+        for k, e in enumerate(own):
+            sizes = [len(s.times) * s.size for s in forward.observers[k].samplings]
+            values = forward.observers[k].gather(lin.data[k])
+            ends = np.cumsum([0, *sizes])
+            picked = [i for i, o in enumerate(self.table["observation"]) if o["data"] is None]
+            wanted = np.concatenate([values[ends[i]: ends[i + 1]] for i in picked])
+            found[e] = ([sizes[i] if i in picked else 0 for i in range(len(sizes))], wanted)
+        lin.destroy()
+        forward.destroy()
+        m.destroy()
+        everything: dict[int, Any] = {}
+        for part in ensemble.across.allgather(found):
+            everything |= part
+        return [everything[e] for e in range(self.experiment_count)]
+
+    def build(self, grid: Grid, ensemble: Ensemble) -> tuple[Objective, PETSc.Vec]:
+        """The objective and the starting parameters on a grid. Collective."""
+        own = list(ensemble.own(self.experiment_count))
+        forward = self.forward(grid, own)
+        assert self.data is not None
+        misfits = [self._misfit(forward, k, self.data.observed[e], self.data.sigma[e]) for k, e in enumerate(own)]
+        with collective(grid.comm):
+            m = self.start(forward.space)
+        return Objective(forward, misfits, self._regularizers(forward.space, m), ensemble), m
+
+    def _misfit(self, forward: Evolution, k: int, observed: np.ndarray, sigma: np.ndarray) -> Misfit:
+        t, observer = self.table["misfit"], forward.observers[k]
+        layout, y, s = observer.create_vec(), observer.arrange(observed), observer.arrange(sigma)
+        unseen = observer.arrange(observer.unseen())
+        y = np.where(unseen > 0, np.nan, y)
+        if t["kind"] == "proportional":
+            return ProportionalErrors(y, s, layout, t["power"], t["floor"])
+        if t["kind"] == "correlated":
+            n = len(observer.samplings[0].times)
+            return CorrelatedErrors(y, s, layout, t["correlation"] ** np.abs(np.subtract.outer(np.arange(n), np.arange(n))))
+        extra = {"huber": {"threshold": t["threshold"]}, "student-t": {"nu": t["nu"]}}.get(t["kind"], {})
+        return MISFITS[t["kind"]](y, s, layout, **extra)
+
+    def _regularizers(self, space: ParameterSpace, m: PETSc.Vec) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for r in self.table["regularization"]:
+            name = r["unknown"]
+            if name not in {u.name for u in space.unknowns if u.is_field}:
+                raise InputError("regularization.unknown", repr(name), "an unknown field")
+            reference = space.field_vec(m, name)
+            if r["reference"] is not None:
+                values = self.field("regularization.reference", r["reference"], space.grid)
+                space.grid.view(reference)[...] = space.unknown(name).inverse(values)
+            weight = self.weight_override if isinstance(r["weight"], str) else r["weight"]
+            options = {k: r[k] for k in OPTIONS[r["kind"]] if r[k] is not None}
+            found[name] = REGULARIZERS[r["kind"]](space.grid, weight, reference, **options)
+        for u, table in zip(space.unknowns, self.table["unknown"], strict=True):
+            if not u.is_field and (table["deviation"] is not None or table["smoothness"] > 0):
+                found[u.name] = SmallPrior(space.comm, u.count, 1.0 if table["deviation"] is not None else 0.0,
+                                           space.constants(m, u.name), table["deviation"] or 1.0, table["smoothness"])
+        return found
+
+
+def refined(edges: np.ndarray, factor: int) -> np.ndarray:
+    """Edges with every cell cut into `factor`."""
+    parts = np.arange(factor) / factor
+    return np.append((edges[:-1, None] + np.diff(edges)[:, None] * parts).ravel(), edges[-1])
+
+
+def _edges(given: list[Any] | None) -> list[Any] | None:
+    """Lists of edges from tables {first, equal, growth, count}: `equal` cells of size `first`, then each `growth` times
+    the one before."""
+    if given is None:
+        return None
+    out = []
+    for i, e in enumerate(given):
+        if isinstance(e, dict):
+            try:
+                powers = np.maximum(np.arange(e["count"]) - e["equal"] + 1, 0)
+                widths = e["first"] * float(e["growth"]) ** powers
+            except (KeyError, TypeError) as error:
+                raise InputError(f"grid.edges[{i}]", e, "a list, or {first, equal, growth, count}") from error
+            e = np.concatenate([[0.0], np.cumsum(widths)]).tolist()
+        out.append(e)
+    return out

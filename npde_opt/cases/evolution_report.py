@@ -1,0 +1,170 @@
+"""What a run of an evolution case leaves: metrics with confidence intervals, VTK, figures and an animation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from petsc4py import PETSc
+
+from npde_opt.cases.evolution_case import EvolutionCase
+from npde_opt.ensemble import Ensemble
+from npde_opt.grids import Grid
+from npde_opt.io import figures
+from npde_opt.io.animation import animate
+from npde_opt.io.results import RunDirectory
+from npde_opt.io.vtk import write_vtk
+from npde_opt.nested import Identification
+from npde_opt.objective import ObjectiveAt
+from npde_opt.parameters import ParameterSpace
+
+FRAMES = 40
+SMALL = 40
+
+
+def report_evolution(case: EvolutionCase, found: Identification, ensemble: Ensemble, out: RunDirectory | None,
+                     plot: bool) -> dict[str, Any]:
+    """Writes fields, figures and the animation; returns metrics. Collective."""
+    objective, m = found.objective, found.result.m
+    space, grid = objective.space, objective.space.grid
+    forward: Any = objective.forward
+    at = objective.linearize(m)
+    lin: Any = at.linearization
+    counters = forward.counters.snapshot()
+    metrics: dict[str, Any] = {
+        "chi_squared": at.chi_squared(), "misfit": at.misfit, "regularization": at.regularization,
+        "data": int(objective.data_count), "mean_squared_weighted_residual": 2 * at.misfit / max(objective.data_count, 1),
+        "finest_grid_solves": found.finest_solves, "total_solves": found.total_solves, "steps": counters["steps"],
+        "recomputation_predicted": forward.storage.predicted, "recomputation_measured": measured(counters)}
+    metrics |= estimates(case, space, at, m) | errors_of(case, space, m)
+    metrics |= data_errors(case, forward, at, ensemble)
+    if out is not None:
+        fields = {u.name: v for u, v in zip(space.unknowns, space.at(m).coefficients().values(), strict=True) if u.length is None}
+        final = dict(zip(forward.equation.species, lin.final[0], strict=True)) if lin.final else {}
+        write_vtk(out.file("parameters.vti"), grid, {**fields, **final, "active": grid.active.astype(float)})
+    if plot and out is not None:
+        draw(case, found, at, ensemble, out)
+    at.destroy()
+    return metrics
+
+
+def measured(counters: Mapping[str, int]) -> float:
+    """Steps done over those of trajectories that were not there before."""
+    return counters["steps"] / max(counters["steps"] - counters["recomputed"], 1)
+
+
+def estimates(case: EvolutionCase, space: ParameterSpace, at: ObjectiveAt, m: PETSc.Vec) -> dict[str, Any]:
+    """Small unknowns with 95 % intervals from the Gauss-Newton Hessian, where all unknowns are small; the variance of a
+    datum is taken from the misfit."""
+    small = [u for u in space.unknowns if not u.is_field]
+    values = {u.name: u.value(space.constants(m, u.name)) for u in small}
+    out: dict[str, Any] = {name: v.tolist() if v.size > 1 else float(v[0]) for name, v in values.items()}
+    count = sum(u.count for u in small)
+    if len(small) < len(space.unknowns) or count > SMALL:
+        return out
+    H = np.zeros((count, count))
+    e, h = space.create_vec(), space.create_vec()
+    for j in range(count):
+        e.set(0)
+        if space.comm.rank == 0:
+            e.getArray()[j] = 1.0
+        e.assemble()
+        at.hessian(e, h, True)
+        H[:, j] = np.concatenate([space.constants(h, u.name) for u in small])
+    variance = 2 * at.misfit / max(at.objective.data_count - count, 1)
+    deviations = np.sqrt(np.maximum(np.diag(np.linalg.pinv(H)) * variance, 0))
+    first = 0
+    for u in small:
+        p, s = space.constants(m, u.name), deviations[first: first + u.count]
+        first += u.count
+        low, high = u.value(p - 1.96 * s), u.value(p + 1.96 * s)
+        out[f"{u.name}_interval"] = np.stack([low, high], axis=1).squeeze().tolist()
+    return out
+
+
+def errors_of(case: EvolutionCase, space: ParameterSpace, m: PETSc.Vec) -> dict[str, float]:
+    """Errors of the parameters against the truth: of scalars relative to it, of fields relative to those of the start."""
+    out: dict[str, float] = {}
+    values = space.at(m).coefficients()
+    for u, table in zip(space.unknowns, case.table["unknown"], strict=True):
+        if table["truth"] is None:
+            continue
+        true, start = case.value(table, "truth", space), case.value(table, "initial", space)
+        if u.is_field:
+            on = space.free(u.name)
+            pairs = [(values[u.name][on], true[on]), (start[on], true[on])]
+            sums = space.comm.allreduce(np.array([((u.inverse(a) - u.inverse(b)) ** 2).sum() for a, b in pairs]))
+            out[f"relative_error_{u.name}"] = float(np.sqrt(sums[0] / max(sums[1], 1e-300)))
+        else:
+            found = u.value(space.constants(m, u.name))
+            out[f"relative_error_{u.name}"] = float(np.linalg.norm(found - true) / max(float(np.linalg.norm(true)), 1e-300))
+    return out
+
+
+def predictions(forward: Any, at: ObjectiveAt, ensemble: Ensemble, count: int) -> list[np.ndarray]:
+    """Predicted data of all experiments, by sampling, time and place, on every rank. Collective."""
+    own = [forward.observers[k].gather(d) for k, d in enumerate(at.linearization.data)]
+    found: dict[int, np.ndarray] = {}
+    for part in ensemble.across.allgather(dict(zip(ensemble.own(count), own, strict=True))):
+        found |= part
+    return [found[e] for e in range(count)]
+
+
+def data_errors(case: EvolutionCase, forward: Any, at: ObjectiveAt, ensemble: Ensemble) -> dict[str, float]:
+    predicted = predictions(forward, at, ensemble, case.experiment_count)
+    assert case.data is not None
+    difference = np.concatenate([p - y for p, y in zip(predicted, case.data.observed, strict=True)])
+    return {"rmse": float(np.sqrt(np.nanmean(difference**2)))}
+
+
+def gathered(grid: Grid, values: np.ndarray) -> np.ndarray | None:
+    """The global array on rank 0. Collective."""
+    vec = grid.create_scalar()
+    grid.view(vec)[...] = values
+    out = grid.to_natural(vec)
+    vec.destroy()
+    return out
+
+
+def draw(case: EvolutionCase, found: Identification, at: ObjectiveAt, ensemble: Ensemble, out: RunDirectory) -> None:
+    """Fields, data fit, convergence, and the first experiment's state in time."""
+    objective, space = found.objective, found.objective.space
+    grid, unit = space.grid, case.table["case"]["length_unit"]
+    forward: Any = objective.forward
+    coefficients = space.at(found.result.m).coefficients()
+    for u, table in zip(space.unknowns, case.table["unknown"], strict=True):
+        if u.length is not None:
+            continue
+        true = None if table["truth"] is None or not u.is_field else gathered(grid, case.value(table, "truth", space))
+        field = gathered(grid, coefficients[u.name])
+        if field is not None:
+            figures.plot_fields(out.file(f"{u.name}.png"), grid.edges, field, true, name=u.name, unit=table["unit"],
+                                length_unit=unit, active=grid.active_global)
+    predicted = [forward.observers[k].gather(d) for k, d in enumerate(at.linearization.data)]
+    if grid.comm.rank == 0 and predicted:
+        own = list(ensemble.own(case.experiment_count))
+        assert case.data is not None
+        figures.plot_data_fit(out.file("data_fit.png"), np.concatenate([case.data.observed[e] for e in own]),
+                              np.concatenate(predicted), np.concatenate([case.data.sigma[e] for e in own]))
+        figures.plot_convergence(out.file("convergence.png"), out.history())
+    if at.linearization.data:
+        movie(case, forward, at.linearization, grid, out)
+
+
+def movie(case: EvolutionCase, forward: Any, lin: Any, grid: Grid, out: RunDirectory) -> None:
+    states, times = lin.states(0), forward.times
+    picks = np.unique(np.searchsorted(times, np.linspace(times[0], times[-1], FRAMES)).clip(0, times.size - 1))
+    species = forward.equation.species
+    name = "|u|^2" if forward.equation.complex else species[-1]
+    frames = [gathered(grid, (states[n] ** 2).sum(axis=0) if forward.equation.complex else states[n][-1]) for n in picks]
+    if grid.comm.rank:
+        return
+    first = case.table["observation"][0]
+    data = []
+    if grid.dim == 1 and first["points"] is None and first["regions"] is None and first["quantity"] == species[-1] \
+            and case.data is not None and all(len(a) == len(b) for a, b in zip(grid.edges, case.domain.edges, strict=True)):
+        seen = case.observed_times("observation[0]", first)
+        data = list(zip(seen, case.data.observed[0][: seen.size * grid.size].reshape(seen.size, -1), strict=True))
+    animate(out.file("state.gif"), grid.edges, [f for f in frames if f is not None], times[picks].tolist(), name=name,
+            length_unit=case.table["case"]["length_unit"], active=grid.active_global, data=data)

@@ -1,0 +1,73 @@
+"""u_s(x, 0) = g_s(x; k), given for each species as a number, an array, or text in x, y, z and coefficients' names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from npde_opt.errors import InputError
+from npde_opt.grids import AXES, Grid
+from npde_opt.terms.state import Gradients, add, channels
+from npde_opt.terms.symbolic import Expressions
+
+Spec = str | float | np.ndarray
+
+
+class InitialState:
+    """The initial state of an experiment; species that are not named start at 0. Arrays hold owned cells [i, j, k]."""
+
+    def __init__(self, grid: Grid, species: Sequence[str], given: Mapping[str, Spec]):
+        for name in given:
+            if name not in species:
+                raise InputError("initial", f"a state of {name!r}", "species " + ", ".join(species))
+        self.grid, self.count = grid, len(species)
+        self.known = channels(grid, self.count)
+        self.axes = AXES[: grid.dim]
+        self.texts: dict[int, Expressions] = {}
+        for c, name in enumerate(species):
+            spec = given.get(name, 0.0)
+            if isinstance(spec, str):
+                self.texts[c] = Expressions([spec], self.axes, f"initial.{name}")
+            else:
+                self.known[c] = np.where(grid.active, spec, 0.0)
+
+    @property
+    def coefficients(self) -> set[str]:
+        return {n for e in self.texts.values() for n in e.parameters}
+
+    def _arguments(self, e: Expressions, k: Mapping[str, Any]) -> list:
+        return [*self.grid.coordinates(), *e.values_of(k)]
+
+    def _cells(self, values: Any) -> np.ndarray:
+        return np.where(self.grid.active, values, 0.0)
+
+    def value(self, k: Mapping[str, Any]) -> np.ndarray:
+        out = self.known.copy(order="K")
+        for c, e in self.texts.items():
+            out[c] = self._cells(e.value(*self._arguments(e, k))[0])
+        return out
+
+    def push(self, k: Mapping[str, Any], dk: Mapping[str, Any]) -> np.ndarray:
+        out = channels(self.grid, self.count)
+        for c, e in self.texts.items():
+            out[c] = self._cells(e.push(*self._arguments(e, k), *self._directions(e, dk))[0])
+        return out
+
+    def _directions(self, e: Expressions, dk: Mapping[str, Any]) -> list:
+        return [*[0.0] * len(self.axes), *e.values_of(dk, 0.0)]
+
+    def pull(self, k: Mapping[str, Any], adjoint: np.ndarray, out: Gradients) -> None:
+        """Adds (dg/dk)^T lambda."""
+        for c, e in self.texts.items():
+            parts = e.pull(*self._arguments(e, k), adjoint[c])[len(self.axes):]
+            for name, part in zip(e.parameters, parts, strict=True):
+                add(out, name, self._cells(part))
+
+    def second(self, k: Mapping[str, Any], adjoint: np.ndarray, dk: Mapping[str, Any], out: Gradients) -> None:
+        """Adds (d2g/dk2 dk)^T lambda."""
+        for c, e in self.texts.items():
+            parts = e.second(*self._arguments(e, k), adjoint[c], *self._directions(e, dk))[len(self.axes):]
+            for name, part in zip(e.parameters, parts, strict=True):
+                add(out, name, self._cells(part))

@@ -1,0 +1,72 @@
+"""What a forward map F and its linearization offer: all that objectives, optimizers and checks need of an equation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from petsc4py import PETSc
+
+from npde_opt.grids import Grid
+from npde_opt.parameters import ParameterSpace
+
+
+@dataclass
+class Counters:
+    """Solves with the state operator so far: forward (states and incremental states), adjoint, Krylov iterations.
+
+    For an evolution a solve is a whole trajectory.
+    """
+
+    forward_solves: int = 0
+    adjoint_solves: int = 0
+    krylov_iterations: int = 0
+
+    def snapshot(self) -> dict[str, int]:
+        return dict(vars(self))
+
+
+class Weights(Protocol):
+    """W of a misfit's second derivative."""
+
+    def apply(self, d: PETSc.Vec) -> None:
+        """d := W d."""
+
+    def destroy(self) -> None: ...
+
+
+class Linearization(Protocol):
+    """F at one point, with its derivatives there. Vecs that methods return belong to the caller."""
+
+    data: list[PETSc.Vec]
+
+    def apply(self, dm: PETSc.Vec) -> list[PETSc.Vec]:
+        """J dm, one data Vec an experiment."""
+
+    def adjoint_states(self, d: Sequence[PETSc.Vec]) -> Any:
+        """What J^T d and second-order terms with the multipliers d need; only this class looks inside."""
+
+    def apply_adjoint(self, d: Sequence[PETSc.Vec], adjoints: Any = None) -> PETSc.Vec:
+        """J^T d."""
+
+    def hessian(self, dm: PETSc.Vec, weights: Sequence[Weights], out: PETSc.Vec, adjoints: Any) -> None:
+        """Adds J^T W J dm and, where the misfit's adjoint states are given, the second-order term."""
+
+    def destroy(self) -> None: ...
+
+
+class ForwardMap(Protocol):
+    """A map from parameters to predicted data, one data Vec an experiment."""
+
+    space: ParameterSpace
+    grid: Grid
+    counters: Any
+
+    @property
+    def experiments(self) -> Sequence[Any]: ...
+
+    def linearize(self, m: PETSc.Vec) -> Any:
+        """F and its derivatives at m: a Linearization. Raises SolverError where the state cannot be found."""
+
+    def destroy(self) -> None: ...

@@ -1,0 +1,182 @@
+"""Implicit stages with nonlinear terms: F(U) = M U + alpha r(U) - b = 0 by Newton's method.
+
+One species: the Jacobian M + alpha r' is one assembled matrix. Several: GMRES on the coupled system with a multigrid
+cycle a species as preconditioner (species couple within cells only).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from petsc4py import PETSc
+
+from npde_opt.errors import InputError, SolverError
+from npde_opt.forward.equation import LinearPart
+from npde_opt.forward.step_solvers import step_solver
+from npde_opt.linear.recipes import LinearSolver
+from npde_opt.stencils import StencilMatrix
+from npde_opt.terms.state import State, channels
+
+MAX_ITERATIONS = 25
+
+
+class Newton:
+    """Solves stages and systems with their Jacobians; the matrices are shared by all stages.
+
+    The option -<prefix>newton_rtol (1e-10) is relative to the norm of b.
+    """
+
+    def __init__(self, part: LinearPart, mass: PETSc.Vec, prefix: str, symmetric: bool):
+        equation = part.equation
+        if equation.complex:
+            raise InputError("scheme", "implicit nonlinear terms with an imaginary gamma", "ars222 or imex-euler")
+        self.part, self.grid, self.prefix = part, part.grid, prefix
+        self.count = len(equation.species)
+        self.mass = np.array(self.grid.view(mass), order="F")
+        self.symmetric = symmetric
+        self.rtol = PETSc.Options().getReal(prefix + "newton_rtol", 1e-10)
+        self.matrices = [StencilMatrix(self.grid) for _ in range(self.count)]
+        self.solvers: list[LinearSolver] = [step_solver(m, part, prefix, symmetric) for m in self.matrices]
+        self.iterations = 0
+        self.coupling = np.zeros((self.count, self.count, *self.grid.local_shape))
+        self._b, self._x = self.grid.create_scalar(), self.grid.create_scalar()
+        self._held: tuple[Any, float] | None = None
+        self._coupled = Coupled(self) if self.count > 1 else None
+
+    def _assemble(self, alpha: float, group: Any, state: State) -> None:
+        """The Jacobian at a state, where it is not there already."""
+        if self._held is not None and self._held[0] is state.u and self._held[1] == alpha:
+            return
+        values = np.zeros((self.count, self.count, 1 + 2 * self.grid.dim, *self.grid.local_shape))
+        if group.linear is not None:
+            for operator, points in zip(group.linear.operators, group.linear.points, strict=True):
+                for row, column, factor in operator.pattern:
+                    part = np.zeros(values.shape[2:])
+                    for point in points:
+                        point.add_stencil(part)
+                    values[row, column] += factor * part
+        for point in group.others:
+            point.add_jacobian(state, values)
+        for c, matrix in enumerate(self.matrices):
+            entries = matrix.entries()
+            entries[...] = alpha * values[c, c]
+            entries[0] += self.mass
+            matrix.set_values(entries)
+            self.solvers[c].update()
+        self.coupling = alpha * values[:, :, 0]
+        self._held = (state.u, alpha)
+
+    def solve(self, alpha: float, b: np.ndarray, group: Any, guess: State, load: np.ndarray | None) -> np.ndarray:
+        """U from b and a guess. Raises SolverError where Newton's method does not converge."""
+        state, scale = guess, max(self._norm(b), 1e-300)
+        last = np.inf
+        for _ in range(MAX_ITERATIONS):
+            residual = self.mass * state.u + alpha * group.residual(state, load) - b
+            norm = self._norm(residual)
+            if not np.isfinite(norm):
+                break
+            if norm <= self.rtol * scale or (norm < 1e-8 * scale and norm > 0.5 * last):
+                return state.u
+            last = norm
+            self._assemble(alpha, group, state)
+            step = self._linear(-residual, channels(self.grid, self.count), False)
+            state = State(self.grid, state.u + step, state.t, guess._outside)
+        raise SolverError(self.prefix, f"Newton's method stopped at a residual of {norm / scale:.3g} after "
+                          f"{MAX_ITERATIONS} iterations", "Take shorter steps.")
+
+    def linear(self, alpha: float, group: Any, state: State, b: np.ndarray, guess: np.ndarray, adjoint: bool) -> np.ndarray:
+        """The solution of the system with the Jacobian at `state`, or its transpose."""
+        self._assemble(alpha, group, state)
+        return self._linear(b, guess, adjoint)
+
+    def _linear(self, b: np.ndarray, guess: np.ndarray, transposed: bool) -> np.ndarray:
+        if self._coupled is not None:
+            return self._coupled.solve(b, guess, transposed)
+        self.grid.view(self._b)[...] = b[0]
+        self.grid.view(self._x)[...] = guess[0]
+        solver = self.solvers[0]
+        before = solver.iterations
+        (solver.solve_transpose if transposed else solver.solve)(self._b, self._x)
+        self.iterations += solver.iterations - before
+        out = np.empty_like(b)
+        out[0] = self.grid.view(self._x)
+        return out
+
+    def _norm(self, values: np.ndarray) -> float:
+        return float(np.sqrt(self.grid.comm.allreduce(float(np.vdot(values, values)))))
+
+    def destroy(self) -> None:
+        if self._coupled is not None:
+            self._coupled.release()
+        for solver, matrix in zip(self.solvers, self.matrices, strict=True):
+            solver.destroy()
+            matrix.destroy()
+        self._b.destroy()
+        self._x.destroy()
+
+
+class Coupled:
+    """Context of the coupled Jacobian and its preconditioner."""
+
+    def __init__(self, newton: Newton):
+        self.grid, self.matrices, self.solvers, self.count = newton.grid, newton.matrices, newton.solvers, newton.count
+        self._couplings = lambda: newton.coupling
+        self._count_iterations = newton
+        self.transposed = False
+        n, total = self.grid.layout.local_size, self.grid.layout.size
+        sizes = ((self.count * n, self.count * total),) * 2
+        self.operator = PETSc.Mat().createPython(sizes, self, comm=self.grid.comm)
+        self.operator.setUp()
+        self._b, self._x = self.operator.createVecRight(), self.operator.createVecRight()
+        self._u, self._v = self.grid.create_scalar(), self.grid.create_scalar()
+        self.ksp = PETSc.KSP().create(self.grid.comm)
+        self.ksp.setOptionsPrefix(newton.prefix)
+        self.ksp.setType(PETSc.KSP.Type.GMRES)
+        self.ksp.setOperators(self.operator)
+        self.ksp.setPCSide(PETSc.PC.Side.RIGHT)
+        self.ksp.setTolerances(rtol=1e-8, atol=1e-300, max_it=300)
+        self.ksp.setInitialGuessNonzero(True)
+        self.ksp.getPC().setType(PETSc.PC.Type.PYTHON)
+        self.ksp.getPC().setPythonContext(self)
+        self.ksp.setFromOptions()
+
+    def mult(self, mat: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
+        n, values, out = self.grid.layout.local_size, x.getArray(readonly=True), y.getArray()
+        coupling = self._couplings()
+        for c, matrix in enumerate(self.matrices):
+            self._u.setArray(values[c * n: (c + 1) * n])
+            (matrix.mat.multTranspose if self.transposed else matrix.mat.mult)(self._u, self._v)
+            total = np.array(self._v.getArray(readonly=True))
+            for d in range(self.count):
+                if d != c:
+                    block = coupling[d, c] if self.transposed else coupling[c, d]
+                    total += block.ravel(order="F") * values[d * n: (d + 1) * n]
+            out[c * n: (c + 1) * n] = total
+
+    def apply(self, pc: PETSc.PC, x: PETSc.Vec, y: PETSc.Vec) -> None:
+        n, values, out = self.grid.layout.local_size, x.getArray(readonly=True), y.getArray()
+        for c, solver in enumerate(self.solvers):
+            self._u.setArray(values[c * n: (c + 1) * n])
+            inner = solver.ksp.getPC()
+            (inner.applyTranspose if self.transposed and not solver.symmetric else inner.apply)(self._u, self._v)
+            out[c * n: (c + 1) * n] = self._v.getArray(readonly=True)
+
+    def solve(self, b: np.ndarray, guess: np.ndarray, transposed: bool) -> np.ndarray:
+        self.transposed = transposed
+        for vec, values in ((self._b, b), (self._x, guess)):
+            vec.setArray(np.concatenate([v.ravel(order="F") for v in values]))
+        self.ksp.solve(self._b, self._x)
+        self._count_iterations.iterations += self.ksp.getIterationNumber()
+        if self.ksp.getConvergedReason() < 0:
+            raise SolverError(self.ksp.getOptionsPrefix(), f"GMRES on the coupled species stopped after "
+                              f"{self.ksp.getIterationNumber()} iterations", "Take shorter steps.")
+        out, found, n = np.empty_like(b), self._x.getArray(readonly=True), self.grid.layout.local_size
+        for c in range(self.count):
+            out[c] = found[c * n: (c + 1) * n].reshape(self.grid.local_shape, order="F")
+        return out
+
+    def release(self) -> None:
+        self.ksp.destroy()
+        for item in (self.operator, self._b, self._x, self._u, self._v):
+            item.destroy()

@@ -1,0 +1,139 @@
+"""(M + alpha A) u = b for the stages of a time step, alpha = dt a_ii: one matrix and one multigrid hierarchy an operator and
+step size, for all steps, increments and adjoints."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from petsc4py import PETSc
+
+from npde_opt.forward.equation import LinearPart
+from npde_opt.linear.presb import Presb
+from npde_opt.linear.recipes import LinearSolver
+from npde_opt.operators import mass
+from npde_opt.stencils import StencilMatrix, combine
+
+KEPT = 24
+
+
+class Decoupled:
+    """One system a species: M + alpha A_c by multigrid, or M alone where no linear term acts on the species."""
+
+    def __init__(self, part: LinearPart, mass_vec: PETSc.Vec, alpha: float, prefix: str, recipe: str):
+        self.part, self.grid, self.mass, self.alpha = part, part.grid, mass_vec, alpha
+        self.iterations = 0
+        self._b, self._x = self.grid.create_scalar(), self.grid.create_scalar()
+        self.matrices: dict[int, tuple[int, float, StencilMatrix]] = {}
+        self.solvers: dict[int, LinearSolver] = {}
+        for k, operator in enumerate(part.equation.operators):
+            ((c, _, factor),) = operator.pattern
+            matrix = StencilMatrix(self.grid)
+            self.matrices[c] = (k, factor, matrix)
+            self.solvers[c] = step_solver(matrix, part, prefix, operator.symmetric, recipe)
+
+    def update(self) -> None:
+        """Takes the present values of the linear part's matrices."""
+        for c, (k, factor, matrix) in self.matrices.items():
+            combine(matrix, [(self.alpha * factor, self.part.matrices[k])], self.grid.view(self.mass))
+            self.solvers[c].update()
+            matrix.freeze()
+
+    def solve(self, b: np.ndarray, guess: np.ndarray, transposed: bool = False) -> np.ndarray:
+        """All species' solutions [c, i, j, k]."""
+        out = np.empty_like(b)
+        for c in range(len(b)):
+            if c not in self.solvers:
+                out[c] = b[c] / self.grid.view(self.mass)
+                continue
+            self.grid.view(self._b)[...] = b[c]
+            self.grid.view(self._x)[...] = guess[c]
+            solver = self.solvers[c]
+            before = solver.iterations
+            (solver.solve_transpose if transposed else solver.solve)(self._b, self._x)
+            self.iterations += solver.iterations - before
+            out[c] = self.grid.view(self._x)
+        return out
+
+    def destroy(self) -> None:
+        for solver in self.solvers.values():
+            solver.destroy()
+        for _, _, matrix in self.matrices.values():
+            matrix.destroy()
+        self._b.destroy()
+        self._x.destroy()
+
+
+def step_solver(matrix: StencilMatrix, part: LinearPart, prefix: str, symmetric: bool, recipe: str = "auto") -> LinearSolver:
+    """A solver that starts from a guess and stops at the true residual."""
+    solver = LinearSolver(matrix, part.grid, prefix, recipe, symmetric)
+    if solver.recipe != "direct":
+        solver.ksp.setInitialGuessNonzero(True)
+        if symmetric:
+            solver.ksp.setNormType(PETSc.KSP.NormType.UNPRECONDITIONED)
+    return solver
+
+
+class PresbStep:
+    """The two species of a complex equation together."""
+
+    def __init__(self, part: LinearPart, mass_vec: PETSc.Vec, alpha: float, prefix: str, recipe: str):
+        operators = part.equation.operators
+        mats: dict[bool, tuple[StencilMatrix, float]] = {}
+        for matrix, operator in zip(part.matrices, operators, strict=True):
+            row, column, factor = operator.pattern[-1]
+            mats[row != column] = (matrix, alpha * factor)
+        A, a = mats[True]
+        B, b = mats.get(False, (None, 0.0))
+        self.presb = Presb(part.grid, mass_vec, A, B, (a, b), prefix, recipe)
+
+    @property
+    def iterations(self) -> int:
+        return self.presb.iterations
+
+    def update(self) -> None:
+        self.presb.update()
+
+    def solve(self, b: np.ndarray, guess: np.ndarray, transposed: bool = False) -> np.ndarray:
+        return self.presb.solve(b, guess, transposed)
+
+    def destroy(self) -> None:
+        self.presb.release()
+
+
+class StepSolvers:
+    """The solvers of the step sizes in use, made when first asked for; the KEPT most recent are kept."""
+
+    def __init__(self, part: LinearPart, prefix: str, recipe: str = "auto"):
+        self.part, self.prefix, self.recipe, self.mass = part, prefix, recipe, mass(part.grid)
+        self._found: dict[float, tuple[Any, object]] = {}
+        self._retired = 0
+
+    def at(self, alpha: float) -> Any:
+        """The solver for M + alpha A with the linear part's present values."""
+        key = float(f"{alpha:.12g}")
+        solver, version = self._found.pop(key, (None, None))
+        if solver is None:
+            kind = PresbStep if self.part.equation.complex else Decoupled
+            solver = kind(self.part, self.mass, key, self.prefix, self.recipe)
+            if len(self._found) >= KEPT:
+                oldest = next(iter(self._found))
+                self._retire(self._found.pop(oldest)[0])
+        if version is not self.part.version:
+            solver.update()
+        self._found[key] = (solver, self.part.version)
+        return solver
+
+    def _retire(self, solver: Any) -> None:
+        self._retired += solver.iterations
+        solver.destroy()
+
+    @property
+    def iterations(self) -> int:
+        """Krylov iterations so far."""
+        return self._retired + sum(s.iterations for s, _ in self._found.values())
+
+    def destroy(self) -> None:
+        for solver, _ in self._found.values():
+            solver.destroy()
+        self.mass.destroy()

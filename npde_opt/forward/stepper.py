@@ -1,0 +1,259 @@
+"""One time step and its derivatives, for any scheme of schemes.py.
+
+With r_I, r_E the terms by how they are treated, S = M + dt a^I_ii r_I' and all sums over j <= i:
+    step      S-solve    M (U_i - u_n) + dt sum_j (a^I_ij r_I(U_j) + a^E_ij r_E(U_j)) = 0
+    tangent   S dU_i = M du_n - dt sum_{j<i} a_ij r'(U_j) dU_j - dt sum_j a_ij r_k(U_j) dk
+    adjoint   S^T mu_i = [i = s] lambda_{n+1} - r'(U_i)^T nu^{(i)},   nu_j = dt sum_{i >= j} a_ij mu_i,
+              lambda_n = sum_i M mu_i - r'(U_0)^T nu_0,               dJ/dk -= sum_j r_k(U_j)^T nu_j
+(nu^{(i)} without the diagonal), and the adjoint's own derivative along (dU, dk).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from npde_opt.forward.equation import LinearPoint
+from npde_opt.forward.schemes import Scheme
+from npde_opt.grids import Grid
+from npde_opt.terms.state import Gradients, State, SystemPoint
+
+Stages = list[np.ndarray]
+
+
+class Group:
+    """The terms that one tableau treats: the linear ones (matrices) or none, and others."""
+
+    def __init__(self, rows: Sequence[Sequence[float]], linear: LinearPoint | None, others: Sequence[SystemPoint]):
+        self.rows, self.linear, self.others = rows, linear, list(others)
+        self.empty = linear is None and not self.others
+
+    def weight(self, i: int, j: int) -> float:
+        """Of r(U_j) in stage i; 0 where the group is empty."""
+        return 0.0 if self.empty else self.rows[i - 1][j]
+
+    def residual(self, state: State, load: np.ndarray | None) -> np.ndarray:
+        out = self.linear.product(state.u) if self.linear else np.zeros_like(state.u)
+        if self.linear and load is not None:
+            out -= load
+        for point in self.others:
+            out += point.residual(state)
+        return out
+
+    def jacobian(self, state: State, change: State) -> np.ndarray:
+        out = self.linear.product(change.u) if self.linear else np.zeros_like(change.u)
+        for point in self.others:
+            out += point.jacobian(state, change)
+        return out
+
+    def derivative(self, state: State, dk: Mapping[str, Any]) -> np.ndarray | float:
+        total: np.ndarray | float = self.linear.derivative(state, dk) if self.linear else 0.0
+        for point in self.others:
+            total = total + point.derivative(state, dk)
+        return total
+
+    def jacobian_transpose(self, state: State, adjoint: State, out: Gradients | None = None) -> np.ndarray:
+        """r'^T nu; with `out` also the contraction of r_k."""
+        total = self.linear.product(adjoint.u, True) if self.linear else np.zeros_like(adjoint.u)
+        if self.linear and out is not None:
+            self.linear.contraction(state, adjoint, out)
+        for point in self.others:
+            total += point.jacobian_transpose(state, adjoint, out)
+        return total
+
+    def contraction(self, state: State, adjoint: State, out: Gradients) -> None:
+        if self.linear:
+            self.linear.contraction(state, adjoint, out)
+        for point in self.others:
+            point.contraction(state, adjoint, out)
+
+    def second(self, state: State, adjoint: State, change: State, dk: Mapping[str, Any], out: Gradients) -> np.ndarray:
+        total = np.zeros_like(state.u)
+        if self.linear:
+            total += self.linear.second(state, adjoint, change, dk, out)
+        for point in self.others:
+            total += point.second(state, adjoint, change, dk, out)
+        return total
+
+
+class Stepper:
+    """Steps of one experiment at one point of the parameters.
+
+    Args:
+        scheme: the tableau. groups: (implicit, explicit).
+        times: t_0 ... t_N. outside: boundary fields by species. load: b of the linear terms, or None.
+        solvers: `at(alpha)` gives the solver of M + alpha A; newton: solves implicit stages of nonlinear terms, or None.
+    """
+
+    def __init__(self, grid: Grid, scheme: Scheme, groups: tuple[Group, Group], times: np.ndarray,
+                 outside: Sequence[np.ndarray | None], load: np.ndarray | None, solvers: Any, newton: Any = None):
+        self.grid, self.scheme, self.groups, self.times = grid, scheme, groups, times
+        self.outside, self.load, self.solvers, self.newton = outside, load, solvers, newton
+        self.mass = np.array(grid.view(solvers.mass), order="F")
+        self.linear = next((g.linear for g in groups if g.linear), None)
+
+    def state(self, n: int, j: int, u: np.ndarray) -> State:
+        t = self.times[n] + self.scheme.times[j] * self.dt(n)
+        return State(self.grid, u, t, self.outside)
+
+    def dt(self, n: int) -> float:
+        return float(self.times[n + 1] - self.times[n])
+
+    def _alpha(self, n: int, i: int) -> float:
+        return self.dt(n) * self.groups[0].weight(i, i)
+
+    def step(self, n: int, u: np.ndarray, previous: np.ndarray | None) -> Stages:
+        """U_0 ... U_s from u_n; `previous` is u_{n-1}, from which solves get an extrapolated guess."""
+        states, residuals = [self.state(n, 0, u)], list[list[np.ndarray | None]]()
+        for i in range(1, self.scheme.stages + 1):
+            residuals.append([self._residual(g, k, i - 1, states[-1]) for k, g in enumerate(self.groups)])
+            rhs = self.mass * u
+            for j, pair in enumerate(residuals):
+                for g, r in zip(self.groups, pair, strict=True):
+                    if r is not None and g.weight(i, j):
+                        rhs -= self.dt(n) * g.weight(i, j) * r
+            states.append(self.state(n, i, self._solve_stage(n, i, rhs, u, previous)))
+        return [s.u for s in states]
+
+    def _residual(self, group: Group, k: int, j: int, state: State) -> np.ndarray | None:
+        used = any(group.weight(i, j) for i in range(j + 1, self.scheme.stages + 1))
+        return group.residual(state, self.load) if used else None
+
+    def _solve_stage(self, n: int, i: int, rhs: np.ndarray, u: np.ndarray, previous: np.ndarray | None) -> np.ndarray:
+        alpha, group = self._alpha(n, i), self.groups[0]
+        if alpha == 0:
+            rhs /= self.mass
+            return rhs
+        guess = self.extrapolated(n, i, u, previous)
+        state = self.state(n, i, guess)
+        if self.newton is not None:
+            return self.newton.solve(alpha, rhs, group, state, self.load)
+        if self.load is not None:
+            rhs += alpha * self.load
+        for point in group.others:  # they do not depend on the state
+            rhs -= alpha * point.residual(state)
+        return self.solvers.at(alpha).solve(rhs, guess)
+
+    def extrapolated(self, n: int, i: int, u: np.ndarray, previous: np.ndarray | None) -> np.ndarray:
+        if previous is None:
+            return u
+        ratio = self.scheme.times[i] * self.dt(n) / self.dt(max(n - 1, 0))
+        return u + ratio * (u - previous)
+
+    def _linear_solve(self, n: int, i: int, stage: State, rhs: np.ndarray, guess: np.ndarray, adjoint: bool) -> np.ndarray:
+        alpha = self._alpha(n, i)
+        if alpha == 0:
+            return rhs / self.mass
+        if self.newton is not None:
+            return self.newton.linear(alpha, self.groups[0], stage, rhs, guess, adjoint)
+        return self.solvers.at(alpha).solve(rhs, guess, adjoint)
+
+    def tangent(self, n: int, stages: Stages, du: np.ndarray, dk: Mapping[str, Any],
+                previous: np.ndarray | None = None) -> Stages:
+        """dU_0 ... dU_s."""
+        states = [self.state(n, j, u) for j, u in enumerate(stages)]
+        changes = [State(self.grid, du)]
+        for i in range(1, self.scheme.stages + 1):
+            rhs = self.mass * du
+            for j in range(i + 1):
+                for g in self.groups:
+                    w = self.dt(n) * g.weight(i, j)
+                    if w:
+                        change = g.derivative(states[j], dk)
+                        rhs -= w * (change + g.jacobian(states[j], changes[j]) if j < i else change)
+            guess = self.extrapolated(n, i, du, previous)
+            changes.append(State(self.grid, self._linear_solve(n, i, states[i], rhs, guess, False)))
+        return [c.u for c in changes]
+
+    def adjoint(self, n: int, stages: Stages, adjoint: np.ndarray, out: Gradients | None,
+                guess: Stages | None = None) -> tuple[np.ndarray, Stages]:
+        """(lambda_n, mu_1 ... mu_s) from lambda_{n+1}; adds sum_j r_k^T nu_j to `out` where it is given. `guess` has
+        multipliers to start from."""
+        s, states = self.scheme.stages, [self.state(n, j, u) for j, u in enumerate(stages)]
+        multipliers: Stages = [np.empty(0)] * (s + 1)
+        result = np.zeros_like(adjoint)
+        for i in range(s, -1, -1):
+            rhs = adjoint.copy(order="K") if i == s else np.zeros_like(adjoint)
+            late = []
+            for g in self.groups:
+                nu = self._nu(n, g, i, multipliers)
+                if g.weight(i, i) if i else False:
+                    late.append(g)
+                    if nu is not None:
+                        rhs -= g.jacobian_transpose(states[i], nu)
+                elif nu is not None:
+                    rhs -= g.jacobian_transpose(states[i], nu, out)
+            if i == 0:
+                result += rhs
+                break
+            start = guess[i] if guess is not None else np.zeros_like(rhs)
+            multipliers[i] = self._linear_solve(n, i, states[i], rhs, start, True)
+            result += self.mass * multipliers[i]
+            for g in late:
+                nu = self._nu(n, g, i, multipliers, True)
+                if nu is not None and out is not None:
+                    g.contraction(states[i], nu, out)
+        return result, multipliers
+
+    def _nu(self, n: int, group: Group, j: int, multipliers: Stages, diagonal: bool = False) -> State | None:
+        """dt sum_i a_ij mu_i over i > j (i >= j with the diagonal), or None where it is zero."""
+        first = j if diagonal else j + 1
+        parts = [(self.dt(n) * group.weight(i, j), multipliers[i]) for i in range(max(first, 1), self.scheme.stages + 1)
+                 if group.weight(i, j)]
+        if not parts:
+            return None
+        total = parts[0][0] * parts[0][1]
+        for w, mu in parts[1:]:
+            total += w * mu
+        return State(self.grid, total)
+
+    def second(self, n: int, stages: Stages, changes: Stages, multipliers: Stages, dadjoint: np.ndarray,
+               dk: Mapping[str, Any], out: Gradients, guess: Stages | None = None) -> tuple[np.ndarray, Stages]:
+        """(dlambda_n, dmu) from dlambda_{n+1}: the derivative of `adjoint` along the tangent; adds to `out`."""
+        s = self.scheme.stages
+        states = [self.state(n, j, u) for j, u in enumerate(stages)]
+        tangents = [State(self.grid, du) for du in changes]
+        dmultipliers: Stages = [np.empty(0)] * (s + 1)
+        result = np.zeros_like(dadjoint)
+        for i in range(s, -1, -1):
+            rhs = dadjoint.copy(order="K") if i == s else np.zeros_like(dadjoint)
+            late = []
+            for g in self.groups:
+                full = self._nu(n, g, i, multipliers, True)
+                if full is not None:
+                    rhs -= g.second(states[i], full, tangents[i], dk, out)
+                implicit = bool(i and g.weight(i, i))
+                dnu = self._nu(n, g, i, dmultipliers)
+                if implicit:
+                    late.append(g)
+                if dnu is not None:
+                    rhs -= g.jacobian_transpose(states[i], dnu, None if implicit else out)
+            if i == 0:
+                result += rhs
+                break
+            start = guess[i] if guess is not None else np.zeros_like(rhs)
+            dmultipliers[i] = self._linear_solve(n, i, states[i], rhs, start, True)
+            result += self.mass * dmultipliers[i]
+            for g in late:
+                dnu = self._nu(n, g, i, dmultipliers, True)
+                if dnu is not None:
+                    g.contraction(states[i], dnu, out)
+        return result, dmultipliers
+
+    def first_adjoint(self, u: np.ndarray, multipliers: Stages) -> np.ndarray:
+        """lambda_0 before what is observed at t_0, from the multipliers of step 0."""
+        out, state = np.zeros_like(u), self.state(0, 0, u)
+        for mu in multipliers[1:]:
+            out += self.mass * mu
+        for g in self.groups:
+            nu = self._nu(0, g, 0, multipliers)
+            if nu is not None:
+                out -= g.jacobian_transpose(state, nu)
+        return out
+
+    def flush(self, out: Gradients) -> None:
+        """Completes the contractions in `out`."""
+        if self.linear is not None:
+            self.linear.flush(out)

@@ -1,0 +1,203 @@
+"""Forward sweeps whose steps are visited again backward, within a memory budget.
+
+A sweep advances restart data over steps 0 ... N - 1 and gives what the reverse of each step needs. Either all of that
+is kept, or a schedule of the package checkpoint_schedules stores restart data of some steps in memory or on disk and
+computes the rest again. Steps done over N is the recomputation factor (1 where all is kept).
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import checkpoint_schedules as schedules
+import numpy as np
+from checkpoint_schedules import StorageType
+
+from npde_opt.errors import InputError
+
+Arrays = tuple[np.ndarray | None, ...]
+Advance = Callable[[int, Arrays], tuple[Arrays, Arrays]]
+"""(n, restart data of step n) -> (restart data of step n + 1, what the reverse of step n needs)."""
+
+TABULATED = 500_000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a trajectory of `steps` steps is stored: everything where `memory` and `disk` are 0, else so many units.
+
+    A unit is the restart data of a step or what its reverse needs. predicted: steps done over `steps`, the first
+    sweep included.
+    """
+
+    steps: int
+    memory: int = 0
+    disk: int = 0
+    folder: str | None = None
+
+    @property
+    def keeps_all(self) -> bool:
+        return self.memory + self.disk == 0
+
+    def actions(self) -> list[Any]:
+        """The schedule's actions, for one forward and one reverse sweep."""
+        units, found = min(self.memory + self.disk, self.steps - 1), []
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # it suggests numba
+            if self.disk == 0 and self.steps**2 * units <= TABULATED and self.steps < 250:
+                schedule = schedules.MixedCheckpointSchedule(self.steps, units, storage=StorageType.RAM)
+            else:
+                schedule = schedules.MultistageCheckpointSchedule(self.steps, min(self.memory, units), self.disk)
+            for action in schedule:
+                found.append(action)
+                if isinstance(action, schedules.EndReverse):
+                    break
+        return found
+
+    @property
+    def predicted(self) -> float:
+        if self.keeps_all:
+            return 1.0
+        forward = (a for a in self.actions() if isinstance(a, schedules.Forward))
+        return sum(min(a.n1, self.steps) - a.n0 for a in forward) / self.steps
+
+
+def plan(steps: int, step_bytes: int, unit_bytes: int, budget: float | None, disk: float = 0.0,
+         folder: str | None = None) -> Plan:
+    """The plan for a trajectory: `step_bytes` a step where all is kept, `unit_bytes` a stored unit, `budget` and `disk`
+    bytes of memory and disk (None: all is kept).
+
+    Raises:
+        InputError: where the budget does not hold a single unit.
+    """
+    if budget is None or steps * step_bytes <= budget or steps < 2:
+        return Plan(steps)
+    memory, on_disk = int(budget // unit_bytes), int(disk // unit_bytes)
+    if memory < 1:
+        raise InputError("memory", f"{budget:.4g} bytes", f"at least {unit_bytes:,} bytes a rank for one checkpoint")
+    return Plan(steps, min(memory, steps - 1), min(on_disk, max(steps - 1 - memory, 0)), folder)
+
+
+class Sweep:
+    """One trajectory.
+
+    Args:
+        plan: how it is stored.
+        advance: does a step.
+        start: restart data of step 0.
+    """
+
+    def __init__(self, plan: Plan, advance: Advance, start: Arrays):
+        self.plan, self._advance, self._restart = plan, advance, start
+        self.steps_done = 0
+        self._kept: list[Arrays] = []
+        self._actions: Iterator[Any] | None = None
+        self._stored: dict[tuple[StorageType, int], dict[str, Any]] = {}
+        self._work: Arrays | None = None
+        self._folder: Path | None = None
+        self.exhausted = False
+
+    def forward(self) -> None:
+        """The first sweep, up to the last step."""
+        if self.plan.keeps_all:
+            for n in range(self.plan.steps):
+                self._restart, needed = self._step(n, self._restart)
+                self._kept.append(needed)
+            return
+        self._actions = iter(self.plan.actions())
+        self._run(lambda n, needed: None, schedules.EndForward)
+
+    def reverse(self, visit: Callable[[int, Arrays], None]) -> None:
+        """Calls visit(n, needed) for n = N - 1 ... 0; a scheduled sweep once only."""
+        if self.plan.keeps_all:
+            for n in range(self.plan.steps - 1, -1, -1):
+                visit(n, self._kept[n])
+            return
+        self._run(visit, schedules.EndReverse)
+        self.exhausted = True
+        self.destroy()
+
+    def kept(self, n: int) -> Arrays:
+        """What the reverse of step n needs, where all is kept."""
+        return self._kept[n]
+
+    def _step(self, n: int, restart: Arrays) -> tuple[Arrays, Arrays]:
+        self.steps_done += 1
+        return self._advance(n, restart)
+
+    def _run(self, visit: Callable[[int, Arrays], None], until: type) -> None:
+        assert self._actions is not None
+        for action in self._actions:
+            if isinstance(action, schedules.Forward):
+                self._forward(action)
+            elif isinstance(action, schedules.Reverse):
+                for n in action:
+                    assert self._work is not None
+                    visit(n, self._work)
+            elif isinstance(action, schedules.Copy | schedules.Move):
+                self._load(action)
+            if isinstance(action, until):
+                return
+
+    def _forward(self, action: Any) -> None:
+        """Restart data are stored as those of the first step, needed data as those of the last."""
+        if action.write_ics:
+            self._put(action.storage, action.n0, {"restart": self._restart})
+        needed: Arrays | None = None
+        for n in range(action.n0, min(action.n1, self.plan.steps)):
+            self._restart, needed = self._step(n, self._restart)
+        if action.write_adj_deps:
+            if action.storage == StorageType.WORK:
+                self._work = needed
+            else:
+                self._put(action.storage, action.n0, {"needed": needed})
+
+    def _put(self, storage: StorageType, n: int, data: dict[str, Any]) -> None:
+        if storage == StorageType.DISK:
+            data = {k: self._write(f"{n}_{k}", v) for k, v in data.items()}
+        self._stored[storage, n] = data
+
+    def _load(self, action: Any) -> None:
+        key = (action.from_storage, action.n)
+        data = self._stored.pop(key) if isinstance(action, schedules.Move) else self._stored[key]
+        for kind, value in data.items():
+            arrays = self._read(value, isinstance(action, schedules.Move)) if isinstance(value, Path) else value
+            if kind == "restart":
+                self._restart = arrays
+            else:
+                self._work = arrays
+
+    def _write(self, name: str, arrays: Arrays) -> Path:
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="npde_opt_", dir=self.plan.folder))
+        path = self._folder / f"{name}.npz"
+        given: dict[str, Any] = {f"a{i}": np.ascontiguousarray(a.T) for i, a in enumerate(arrays) if a is not None}
+        np.savez(path, count=len(arrays), **given)
+        return path
+
+    @staticmethod
+    def _read(path: Path, remove: bool) -> Arrays:
+        with np.load(path) as file:
+            arrays = tuple(layout(file[f"a{i}"].T) if f"a{i}" in file else None for i in range(int(file["count"])))
+        if remove:
+            path.unlink()
+        return arrays
+
+    def destroy(self) -> None:
+        """Frees what is stored, on disk too."""
+        self._kept, self._stored, self._work = [], {}, None
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+
+def layout(a: np.ndarray) -> np.ndarray:
+    """The array [c, i, j, k] with each channel stored x fastest."""
+    axes = (0, *range(a.ndim - 1, 0, -1))
+    return np.ascontiguousarray(a.transpose(axes)).transpose(axes)

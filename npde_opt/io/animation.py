@@ -1,0 +1,92 @@
+"""An animated GIF of a state in time: lines in one dimension, maps in two, the three middle slices in three."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from npde_opt.errors import InputError
+from npde_opt.io.figures import _style
+
+LARGEST = 512
+
+
+def animate(path: str | os.PathLike, edges: Sequence[np.ndarray], frames: Sequence[np.ndarray], times: Sequence[float], *,
+            name: str = "u", length_unit: str = "m", time_unit: str = "", active: np.ndarray | None = None,
+            data: Sequence[tuple[float, np.ndarray]] = (), every: float = 0.08) -> Path:
+    """Writes the frames, arrays [i, j, k], one every `every` seconds.
+
+    Args:
+        data: (time, values [i]) of one dimension, drawn as points from their time on.
+        active: bool [i, j, k]; other cells are left out.
+
+    Raises:
+        InputError: without matplotlib and pillow, and for a place that is not writable.
+    """
+    with _style() as plt:
+        from matplotlib.animation import FuncAnimation, PillowWriter
+
+        shown = [np.where(active, f, np.nan) if active is not None else np.asarray(f) for f in frames]
+        low, high = (float(g([g2(f) for f in shown])) for g, g2 in ((min, np.nanmin), (max, np.nanmax)))
+        high = high if high > low else low + 1.0
+        figure, update = _lines(plt, edges[0], shown, times, (low, high), name, length_unit, time_unit, data) \
+            if len(edges) == 1 else _maps(plt, edges, shown, times, (low, high), name, length_unit, time_unit)
+        animation = FuncAnimation(figure, update, frames=len(shown))
+        try:
+            animation.save(os.fspath(path), writer=PillowWriter(fps=round(1 / every)), dpi=80)
+        except OSError as error:
+            raise InputError(str(path), error.strerror or str(error), "a place where files can be written") from error
+        plt.close(figure)
+    return Path(path)
+
+
+def _lines(plt, edges, frames, times, limits, name, length_unit, time_unit, data):
+    figure, ax = plt.subplots(figsize=(6, 3.5))
+    x = (edges[1:] + edges[:-1]) / 2
+    (line,) = ax.plot(x, frames[0])
+    (points,) = ax.plot([], [], "o", ms=3, color="tab:red", label="measured")
+    top = max([limits[1], *[float(np.nanmax(v)) for _, v in data]])
+    ax.set(xlabel=f"x [{length_unit}]", ylabel=name, ylim=(limits[0], limits[0] + 1.05 * (top - limits[0])))
+    if data:
+        ax.legend(loc="upper right")
+
+    def update(i):
+        line.set_ydata(frames[i])
+        seen = [v for t, v in data if t <= times[i] * (1 + 1e-9)]
+        if seen:
+            points.set_data(x, seen[-1])
+        ax.set_title(f"t = {times[i]:.4g} {time_unit}")
+        return line, points
+
+    return figure, update
+
+
+def _maps(plt, edges, frames, times, limits, name, length_unit, time_unit):
+    dim = len(edges)
+    cuts = [None] if dim == 2 else [2, 1, 0]
+    figure, axes = plt.subplots(1, len(cuts), figsize=(4.6 * len(cuts), 4.0), squeeze=False)
+    images = []
+    for ax, cut in zip(axes[0], cuts, strict=True):
+        kept = [d for d in range(dim) if d != cut]
+        extent = [edges[kept[0]][0], edges[kept[0]][-1], edges[kept[1]][0], edges[kept[1]][-1]]
+        images.append((ax.imshow(_slice(frames[0], cut).T, origin="lower", extent=extent, vmin=limits[0], vmax=limits[1],
+                                 aspect="auto" if dim == 2 else "equal", cmap="magma"), cut))
+        ax.set(xlabel=f"{'xyz'[kept[0]]} [{length_unit}]", ylabel=f"{'xyz'[kept[1]]} [{length_unit}]")
+    figure.colorbar(images[-1][0], ax=axes[0].tolist(), label=name)
+
+    def update(i):
+        for image, cut in images:
+            image.set_data(_slice(frames[i], cut).T)
+        figure.suptitle(f"t = {times[i]:.4g} {time_unit}")
+        return [image for image, _ in images]
+
+    return figure, update
+
+
+def _slice(values: np.ndarray, cut: int | None) -> np.ndarray:
+    found = values if cut is None else np.take(values, values.shape[cut] // 2, axis=cut)
+    thin = tuple(slice(None, None, max(1, n // LARGEST)) for n in found.shape)
+    return found[thin]

@@ -1,0 +1,176 @@
+"""(W + i T)(x + i y) = f + i g in real form, [[W, -T], [T, W]] [x; y] = [f; g], by GMRES with PRESB preconditioning.
+
+With W symmetric positive definite and T symmetric positive semi-definite, P = [[W, -T], [T, W + 2T]] leaves eigenvalues
+in [1/2, 1] whatever the grid and the step (Axelsson, Neytcheva and Ahmad, Numer. Algorithms 66 (2014)); it costs two
+solves with W + T, here V-cycles:
+    (W + T) h = f + g,   (W + T) y = g - T h,   x = h - y.
+Where T has negative row sums (a negative potential) P is made with their absolute values. The transposed system is the
+conjugate one: solved with the signs of g and y changed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from petsc4py import PETSc
+
+from npde_opt.errors import SolverError
+from npde_opt.grids import Grid
+from npde_opt.linear.recipes import LinearSolver
+from npde_opt.stencils import StencilMatrix, combine
+
+CYCLES = 3
+
+
+class Presb:
+    """Solves with W = M + alpha B, T = alpha A for matrices of one pattern a grid.
+
+    Args:
+        grid: the grid; mass: M, a Vec of cell volumes.
+        A, B: symmetric matrices; B may be None.
+        alphas: (of A, of B).
+        prefix: options prefix of the outer solver; the V-cycles have `prefix` + 'presb_'.
+    """
+
+    def __init__(self, grid: Grid, mass: PETSc.Vec, A: StencilMatrix, B: StencilMatrix | None, alphas: tuple[float, float],
+                 prefix: str, recipe: str = "auto", rtol: float = 1e-8):
+        self.grid, self.mass, self._parts, self.prefix = grid, mass, (A, B), prefix
+        self.A, self.B = A.mat, B.mat if B is not None else None
+        self.alpha, self.beta = alphas
+        self.solves = self.iterations = 0
+        self._sum = StencilMatrix(grid)
+        self._work = [grid.create_scalar() for _ in range(6)]
+        self.inner = LinearSolver(self._sum, grid, prefix + "presb_", recipe, True)
+        n, total = self._work[0].getLocalSize(), self._work[0].getSize()
+        self._operator = PETSc.Mat().createPython(((2 * n, 2 * total),) * 2, self, comm=grid.comm)
+        self._operator.setUp()
+        self._b, self._x = self._operator.createVecRight(), self._operator.createVecRight()
+        self.ksp = PETSc.KSP().create(grid.comm)
+        self.ksp.setOptionsPrefix(prefix)
+        self.ksp.setType(PETSc.KSP.Type.GMRES)
+        self.ksp.setGMRESRestart(60)
+        self.ksp.setOperators(self._operator)
+        self.ksp.setPCSide(PETSc.PC.Side.RIGHT)
+        self.ksp.setTolerances(rtol=rtol, atol=1e-300, max_it=300)
+        pc = self.ksp.getPC()
+        pc.setType(PETSc.PC.Type.PYTHON)
+        pc.setPythonContext(_Preconditioner(self))
+        self.ksp.setFromOptions()
+        self._rtol = self.ksp.getTolerances()[0]
+        self._guess = self._b.duplicate()
+
+    def update(self) -> None:
+        """Takes the present values of A and B."""
+        row, ones, shift = self._work[:3]
+        ones.set(1.0)
+        self.A.mult(ones, row)
+        self.grid.view(shift)[...] = 2 * self.alpha * np.maximum(0.0, -self.grid.view(row))
+        self._shift = np.array(shift.getArray(readonly=True))
+        shift.axpy(1.0, self.mass)
+        A, B = self._parts
+        combine(self._sum, [(self.alpha, A), *([(self.beta, B)] if B is not None else [])], self.grid.view(shift))
+        self.inner.update()
+        self._sum.freeze()
+
+    def _cycles(self, b: PETSc.Vec, x: PETSc.Vec) -> None:
+        """x ~ (W + T)^-1 b by V-cycles, or exactly where the inner recipe is direct."""
+        pc, residual, change = self.inner.ksp.getPC(), self._work[5], self._work[2]
+        pc.apply(b, x)
+        for _ in range(CYCLES - 1 if self.inner.recipe != "direct" else 0):
+            self._sum.mat.mult(x, residual)
+            residual.aypx(-1.0, b)
+            pc.apply(residual, change)
+            x.axpy(1.0, change)
+
+    def _halves(self, vec: PETSc.Vec) -> tuple[np.ndarray, np.ndarray]:
+        array = vec.getArray()
+        half = array.size // 2
+        return array[:half], array[half:]
+
+    def mult(self, mat: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
+        """The real form."""
+        parts, half = self._halves_readonly(x), self._work[0]
+        real, imaginary = self._halves(y)
+        for values, own, other, sign in zip(parts, (real, imaginary), (imaginary, real), (1, -1), strict=True):
+            half.setArray(values)
+            product = self._W(half)
+            own[...] = product if sign > 0 else own + product
+            self.A.mult(half, self._work[1])
+            product = sign * self.alpha * self._work[1].getArray(readonly=True)
+            other[...] = product if sign > 0 else other + product
+
+    def _halves_readonly(self, vec: PETSc.Vec) -> tuple[np.ndarray, np.ndarray]:
+        array = vec.getArray(readonly=True)
+        half = array.size // 2
+        return array[:half], array[half:]
+
+    def _W(self, x: PETSc.Vec) -> np.ndarray:
+        out = self.mass.getArray(readonly=True) * x.getArray(readonly=True)
+        if self.B is not None:
+            self.B.mult(x, self._work[2])
+            out += self.beta * self._work[2].getArray(readonly=True)
+        return out
+
+    def precondition(self, r: PETSc.Vec, out: PETSc.Vec) -> None:
+        """P^-1 r."""
+        f, g = self._halves_readonly(r)
+        rhs, h, product, y = self._work[0], self._work[3], self._work[1], self._work[4]
+        rhs.setArray(f + g)
+        self._cycles(rhs, h)
+        self.A.mult(h, product)
+        rhs.setArray(g - self.alpha * product.getArray(readonly=True) - self._shift * h.getArray(readonly=True))
+        self._cycles(rhs, y)
+        real, imaginary = self._halves(out)
+        imaginary[...] = y.getArray(readonly=True)
+        real[...] = h.getArray(readonly=True) - imaginary
+
+    def solve(self, f: np.ndarray, guess: np.ndarray, transposed: bool = False) -> np.ndarray:
+        """Solution [2, i, j, k] for a right-hand side of that shape. Raises SolverError where it does not converge."""
+        sign = -1.0 if transposed else 1.0
+        for vec, values in ((self._b, f), (self._guess, guess)):
+            vec.setArray(np.concatenate([values[0].ravel(order="F"), sign * values[1].ravel(order="F")]))
+        self._solve_for_correction()
+        self.solves += 1
+        self.iterations += self.ksp.getIterationNumber()
+        if self.ksp.getConvergedReason() < 0:
+            raise SolverError(self.prefix, f"GMRES with PRESB stopped after {self.ksp.getIterationNumber()} iterations "
+                              f"(reason {self.ksp.getConvergedReason()})",
+                              f"Raise -{self.prefix}ksp_max_it, loosen -{self.prefix}ksp_rtol, or take shorter steps.")
+        real, imaginary = self._halves_readonly(self._x)
+        out = np.empty_like(f)
+        shape = self.grid.local_shape
+        out[0] = real.reshape(shape, order="F")
+        out[1] = sign * imaginary.reshape(shape, order="F")
+        return out
+
+    def _solve_for_correction(self) -> None:
+        """x from the guess, or from 0 where the guess is no better; stops at rtol times the norm of b either way."""
+        size = self._b.norm()
+        self._operator.mult(self._guess, self._x)
+        self._x.aypx(-1.0, self._b)
+        left = self._x.norm()
+        helps = left < 0.5 * size
+        if helps:
+            self._x.copy(self._b)
+            self.ksp.setTolerances(rtol=min(self._rtol * size / max(left, 1e-300), 0.5))
+        else:
+            self.ksp.setTolerances(rtol=self._rtol)
+        self.ksp.solve(self._b, self._x)
+        if helps:
+            self._x.axpy(1.0, self._guess)
+
+    def release(self) -> None:
+        """Destroys all; PETSc keeps the name `destroy` of a matrix's context for itself."""
+        self.ksp.destroy()
+        self.inner.destroy()
+        for item in (self._operator, self._sum, self._b, self._x, self._guess, *self._work):
+            item.destroy()
+
+
+class _Preconditioner:
+    """Context of the outer PC."""
+
+    def __init__(self, presb: Presb):
+        self._precondition = presb.precondition
+
+    def apply(self, pc: PETSc.PC, r: PETSc.Vec, out: PETSc.Vec) -> None:
+        self._precondition(r, out)

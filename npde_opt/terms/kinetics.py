@@ -1,0 +1,113 @@
+"""R_c(u_1 ... u_C; theta), any reaction between species given as text, integrated over cells: r = -volume R.
+
+Derivatives in the species and in the parameters are symbolic. Parameters are cell fields or scalars. Named models:
+
+    fisher-kpp      du/dt = r u (1 - u/K)
+    allen-cahn      du/dt = a (u - u^3)
+    gray-scott      du/dt = -u v^2 + F (1 - u),  dv/dt = u v^2 - (F + k) v
+    fitzhugh-nagumo du/dt = u - u^3/3 - w + I,   dw/dt = epsilon (u + a - b w)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from npde_opt.errors import InputError
+from npde_opt.grids import Grid
+from npde_opt.terms.state import Gradients, State, add, channels
+from npde_opt.terms.symbolic import Expressions
+
+MODELS: dict[str, dict[str, str]] = {
+    "fisher-kpp": {"u": "r*u*(1 - u/K)"},
+    "allen-cahn": {"u": "a*(u - u**3)"},
+    "gray-scott": {"u": "-u*v**2 + F*(1 - u)", "v": "u*v**2 - (F + k)*v"},
+    "fitzhugh-nagumo": {"u": "u - u**3/3 - w + I", "w": "epsilon*(u + a - b*w)"}}
+
+
+class Kinetics:
+    """A reaction; species without an expression do not react.
+
+    Args:
+        grid: the grid.
+        species: names of the state's species, in order.
+        rates: species name to text, or the name of a model.
+    """
+
+    pointwise = True
+
+    def __init__(self, grid: Grid, species: tuple[str, ...], rates: Mapping[str, str] | str):
+        if isinstance(rates, str):
+            if rates not in MODELS:
+                raise InputError("reaction", repr(rates), "rates by species, or " + ", ".join(MODELS))
+            rates = MODELS[rates]
+        for name in rates:
+            if name not in species:
+                raise InputError("reaction", f"a rate of {name!r}", "species " + ", ".join(species))
+        self.grid, self.species = grid, tuple(species)
+        self.expressions = Expressions([rates.get(s, "0") for s in species], species, "reaction")
+
+    @property
+    def coefficients(self) -> tuple[str, ...]:
+        return self.expressions.parameters
+
+    def at(self, coefficients: Mapping[str, Any]) -> KineticsAt:
+        return KineticsAt(self, coefficients)
+
+
+class KineticsAt:
+    """The reaction with given parameters."""
+
+    def __init__(self, term: Kinetics, coefficients: Mapping[str, Any]):
+        self.grid, self.expressions = term.grid, term.expressions
+        self.names = term.expressions.parameters
+        self.parameters = term.expressions.values_of(coefficients)
+        self.count = len(term.species)
+        self.volume = np.where(term.grid.active, term.grid.volume, 0.0)
+
+    def _integrated(self, rates: list) -> np.ndarray:
+        out = channels(self.grid, self.count)
+        for c, rate in enumerate(rates):
+            np.multiply(self.volume, rate, out=out[c])
+            np.negative(out[c], out=out[c])
+        return out
+
+    def _directions(self, change: State | None, dk: Mapping[str, Any]) -> list:
+        du = list(change.u) if change is not None else [0.0] * self.count
+        return [*du, *self.expressions.values_of(dk, 0.0)]
+
+    def residual(self, state: State) -> np.ndarray:
+        return self._integrated(self.expressions.value(*state.u, *self.parameters))
+
+    def jacobian(self, state: State, change: State) -> np.ndarray:
+        return self._integrated(self.expressions.push(*state.u, *self.parameters, *self._directions(change, {})))
+
+    def derivative(self, state: State, dk: Mapping[str, Any]) -> np.ndarray | float:
+        if not any(n in dk for n in self.names):
+            return 0.0
+        return self._integrated(self.expressions.push(*state.u, *self.parameters, *self._directions(None, dk)))
+
+    def jacobian_transpose(self, state: State, adjoint: State, out: Gradients | None = None) -> np.ndarray:
+        parts = self.expressions.pull(*state.u, *self.parameters, *adjoint.u)
+        if out is not None:
+            for name, part in zip(self.names, parts[self.count:], strict=True):
+                add(out, name, -self.volume * part)
+        return self._integrated(parts[:self.count])
+
+    def contraction(self, state: State, adjoint: State, out: Gradients) -> None:
+        self.jacobian_transpose(state, adjoint, out)
+
+    def second(self, state: State, adjoint: State, change: State, dk: Mapping[str, Any], out: Gradients) -> np.ndarray:
+        parts = self.expressions.second(*state.u, *self.parameters, *adjoint.u, *self._directions(change, dk))
+        for name, part in zip(self.names, parts[self.count:], strict=True):
+            add(out, name, -self.volume * part)
+        return self._integrated(parts[:self.count])
+
+    def add_jacobian(self, state: State, values: np.ndarray) -> None:
+        entries = self.expressions.jacobian(*state.u, *self.parameters)
+        width = len(self.expressions.arguments)
+        for c in range(self.count):
+            for d in range(self.count):
+                values[c, d, 0] -= self.volume * entries[c * width + d]

@@ -1,0 +1,189 @@
+"""-div(D(u, |grad u|; k) grad u) of one species, integrated over cells.
+
+Through face f between cells a and b flows area_f F with F(v, s) = D(v, |s|) s, v = (u_a + u_b)/2 and the slope
+s = (u_b - u_a)/distance, so lambda^T r = sum_f area_f F_f (lambda_b - lambda_a). Parameters that are cell fields enter
+as the mean of the two cells. |grad u| at a face is the slope across it (Perona and Malik's four-neighbour scheme).
+Known forms: porous-Fisher D (u/K)^m, Perona-Malik D/(1 + (g/kappa)^2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import sympy
+
+from npde_opt.errors import InputError
+from npde_opt.grids import Grid, along
+from npde_opt.terms.diffusion import Diffusion, faces, jump, sides
+from npde_opt.terms.state import Gradients, State, add, channels
+from npde_opt.terms.symbolic import Expressions, parse
+
+FORMS = {"porous-fisher": "D*(u/K)**m", "perona-malik": "D/(1 + (g/kappa)**2)"}
+
+
+class NonlinearDiffusion:
+    """Diffusion of `species` among `names` with diffusivity `text` in the species' name, g = |grad u|, and parameters.
+
+    `floor`: u at a face is not taken smaller than this (powers of u and their derivatives are singular at 0).
+    """
+
+    pointwise = False
+
+    def __init__(self, grid: Grid, names: Sequence[str], species: str, text: str, floor: float | None = None):
+        if species not in names:
+            raise InputError("diffusion.species", repr(species), ", ".join(names))
+        for side, boundary in grid.boundaries.items():
+            if boundary.kind == "robin":
+                raise InputError(f"boundaries.{side}", "robin", "neumann, dirichlet or periodic with nonlinear diffusion")
+        text = FORMS.get(text, text)
+        self.grid, self.count, self.channel, self.floor = grid, len(names), list(names).index(species), floor
+        D, g = parse(text, "diffusivity"), sympy.Symbol("g", real=True)
+        if sympy.simplify(D - D.subs(g, -g)) != 0:
+            raise InputError("diffusivity", repr(text), "an even function of g = |grad u|")
+        self.flux = Expressions([f"({text})*g"], (species, "g"), "diffusivity")
+        linear = Diffusion(grid)
+        self.areas = [linear.areas(d) for d in range(grid.dim)]
+        self.distances = [self._distances(d) for d in range(grid.dim)]
+        self.weights = [self._weights(d) for d in range(grid.dim)]
+
+    @property
+    def coefficients(self) -> tuple[str, ...]:
+        return self.flux.parameters
+
+    def _ends(self, d: int) -> list[tuple[int, bool]]:
+        """(face, whether this rank has that side of the domain) of an axis that is not periodic."""
+        grid = self.grid
+        if grid.periodic(d):
+            return []
+        return [(0, grid.start[d] == 0), (-1, grid.stop[d] == grid.shape[d])]
+
+    def _distances(self, d: int) -> np.ndarray:
+        """Between the points on both sides of the owned cells' faces; half a cell at the sides."""
+        grid = self.grid
+        w, s = grid.widths[d], grid.local_slice[d]
+        around = np.concatenate([w[[s.start - 1]], w[s], w[[s.stop % w.size]]])
+        out = (around[:-1] + around[1:]) / 2
+        for face, here in self._ends(d):
+            if here:
+                out[face] = around[1 if face == 0 else -2] / 2
+        return along(out, d, grid.dim)
+
+    def _weights(self, d: int) -> tuple[np.ndarray, np.ndarray]:
+        """Of the cells below and above in a face's parameter."""
+        below = np.full(self.grid.local_shape[d] + 1, 0.5)
+        for face, here in self._ends(d):
+            if here:
+                below[face] = 0.0 if face == 0 else 1.0
+        return along(below, d, self.grid.dim), along(1 - below, d, self.grid.dim)
+
+    def at(self, coefficients: Mapping[str, Any]) -> NonlinearDiffusionAt:
+        return NonlinearDiffusionAt(self, coefficients)
+
+
+class NonlinearDiffusionAt:
+    """The term with given parameters."""
+
+    def __init__(self, term: NonlinearDiffusion, k: Mapping[str, Any]):
+        self.term, self.grid, self.flux = term, term.grid, term.flux
+        self.parameters = [self._at_faces({n: k[n] for n in term.flux.parameters}, d) for d in range(term.grid.dim)]
+
+    def _at_faces(self, k: Mapping[str, Any], d: int) -> list[Any]:
+        """The parameters at faces normal to axis d, 0 for those that are not given."""
+        below, above = self.term.weights[d]
+        out: list[Any] = []
+        for name in self.flux.parameters:
+            value = np.asarray(k.get(name, 0.0), float)
+            if value.ndim:
+                a, b = faces(self.grid.ghosted(np.asfortranarray(value), 1.0), d)
+                value = below * a + above * b
+            out.append(value)
+        return out
+
+    def _arguments(self, state: State, d: int) -> tuple[list[Any], np.ndarray]:
+        """(v, s, parameters) at faces, and where v follows u."""
+        a, b = faces(state.ghosted(self.term.channel), d)
+        v, s = (a + b) / 2, (b - a) / self.term.distances[d]
+        moves = np.ones_like(v)
+        if self.term.floor is not None:
+            moves = np.where(v >= self.term.floor, 1.0, 0.0)
+            v = np.maximum(v, self.term.floor)
+        return [v, s, *self.parameters[d]], moves
+
+    def _directions(self, change: State | None, moves: np.ndarray, dk: Mapping[str, Any], d: int) -> list[Any]:
+        if change is None:
+            return [0.0, 0.0, *self._at_faces(dk, d)]
+        a, b = faces(change.ghosted(self.term.channel), d)
+        return [moves * (a + b) / 2, (b - a) / self.term.distances[d], *self._at_faces(dk, d)]
+
+    def _divergence(self, fluxes: Sequence[Any]) -> np.ndarray:
+        out = channels(self.grid, self.term.count)
+        for d, flux in enumerate(fluxes):
+            lower, upper = sides(self.term.areas[d] * flux, d)
+            out[self.term.channel] += lower - upper
+        return out
+
+    def residual(self, state: State) -> np.ndarray:
+        return self._divergence([self.flux.value(*self._arguments(state, d)[0])[0] for d in range(self.grid.dim)])
+
+    def _pushed(self, state: State, change: State | None, dk: Mapping[str, Any]) -> np.ndarray:
+        out = []
+        for d in range(self.grid.dim):
+            arguments, moves = self._arguments(state, d)
+            out.append(self.flux.push(*arguments, *self._directions(change, moves, dk, d))[0])
+        return self._divergence(out)
+
+    def jacobian(self, state: State, change: State) -> np.ndarray:
+        return self._pushed(state, change, {})
+
+    def derivative(self, state: State, dk: Mapping[str, Any]) -> np.ndarray | float:
+        own = {n: v for n, v in dk.items() if n in self.flux.parameters}
+        return self._pushed(state, None, own) if own else 0.0
+
+    def _gather(self, parts: Sequence[Any], moves: np.ndarray, d: int, out: np.ndarray, gradients: Gradients | None) -> None:
+        """Adds cotangents (of v, s, parameters) at faces to those of the cells and of the coefficients."""
+        shape = moves.shape
+        v, s = np.broadcast_to(moves * parts[0] / 2, shape), np.broadcast_to(parts[1] / self.term.distances[d], shape)
+        out[self.term.channel] += sides(v + s, d)[0] + sides(v - s, d)[1]
+        if gradients is not None:
+            below, above = self.term.weights[d]
+            for name, part in zip(self.flux.parameters, parts[2:], strict=True):
+                full = np.broadcast_to(part, shape)
+                add(gradients, name, sides(above * full, d)[0] + sides(below * full, d)[1])
+
+    def _weighted(self, adjoint: State, d: int) -> np.ndarray:
+        return self.term.areas[d] * jump(adjoint.ghosted(self.term.channel), d)
+
+    def jacobian_transpose(self, state: State, adjoint: State, out: Gradients | None = None) -> np.ndarray:
+        result = channels(self.grid, self.term.count)
+        for d in range(self.grid.dim):
+            arguments, moves = self._arguments(state, d)
+            parts = self.flux.pull(*arguments, self._weighted(adjoint, d))
+            self._gather(parts, moves, d, result, out)
+        return result
+
+    def contraction(self, state: State, adjoint: State, out: Gradients) -> None:
+        self.jacobian_transpose(state, adjoint, out)
+
+    def second(self, state: State, adjoint: State, change: State, dk: Mapping[str, Any], out: Gradients) -> np.ndarray:
+        result = channels(self.grid, self.term.count)
+        own = {n: v for n, v in dk.items() if n in self.flux.parameters}
+        for d in range(self.grid.dim):
+            arguments, moves = self._arguments(state, d)
+            directions = self._directions(change, moves, own, d)
+            parts = self.flux.second(*arguments, self._weighted(adjoint, d), *directions)
+            self._gather(parts, moves, d, result, out)
+        return result
+
+    def add_jacobian(self, state: State, values: np.ndarray) -> None:
+        own = values[self.term.channel, self.term.channel]
+        for d in range(self.grid.dim):
+            arguments, moves = self._arguments(state, d)
+            slopes = self.flux.jacobian(*arguments)
+            area = self.term.areas[d]
+            v, s = area * moves * slopes[0] / 2, area * slopes[1] / self.term.distances[d]
+            (below_low, below_up), (above_low, above_up) = sides(v - s, d), sides(v + s, d)
+            own[0] += above_low - below_up
+            own[1 + 2 * d] += below_low
+            own[2 + 2 * d] -= above_up

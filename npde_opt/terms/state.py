@@ -1,0 +1,84 @@
+"""A state of several species at one time, and what a term of an evolution equation gives at given coefficients.
+
+A term is a residual r(u, t; k) of M du/dt + r = 0, integrated over cells, for all species together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from npde_opt.grids import Grid
+
+Gradients = dict[str, Any]
+"""Cotangents by coefficient name: owned cell arrays, or what a small array's cotangent is on this rank."""
+
+
+def channels(grid: Grid, count: int) -> np.ndarray:
+    """A zero array [c, i, j, k] whose channels are each stored x fastest."""
+    shape = grid.local_shape[::-1]
+    return np.zeros((count, *shape)).transpose(0, *range(grid.dim, 0, -1))
+
+
+class State:
+    """Values [c, i, j, k] of the owned cells at time t; ghosts are fetched when first asked for, and kept.
+
+    `outside` holds a ghosted field of boundary values for each species, or None for zero.
+    """
+
+    def __init__(self, grid: Grid, u: np.ndarray, t: float = 0.0, outside: Sequence[np.ndarray | None] | None = None):
+        self.grid, self.u, self.t, self._outside = grid, u, t, outside
+        self._ghosted: dict[int, np.ndarray] = {}
+
+    def ghosted(self, c: int) -> np.ndarray:
+        """Species c with one ghost cell all round. Collective at the first call."""
+        if c not in self._ghosted:
+            found = self.grid.ghosted(self.u[c])
+            outside = self._outside[c] if self._outside is not None else None
+            if outside is not None:
+                found += outside
+            self._ghosted[c] = found
+        return self._ghosted[c]
+
+
+class SystemPoint(Protocol):
+    """A term at given coefficients, for all species."""
+
+    def residual(self, state: State) -> np.ndarray:
+        """r [c, i, j, k]."""
+
+    def jacobian(self, state: State, change: State) -> np.ndarray:
+        """r_u du."""
+
+    def jacobian_transpose(self, state: State, adjoint: State, out: Gradients | None = None) -> np.ndarray:
+        """r_u^T lambda; adds r_k^T lambda to `out` where it is given."""
+
+    def derivative(self, state: State, dk: Mapping[str, Any]) -> np.ndarray | float:
+        """r_k dk."""
+
+    def contraction(self, state: State, adjoint: State, out: Gradients) -> None:
+        """Adds r_k^T lambda to `out`."""
+
+    def second(self, state: State, adjoint: State, change: State, dk: Mapping[str, Any], out: Gradients) -> np.ndarray:
+        """r_uu^T(lambda, du) + r_uk^T(lambda, dk); adds r_ku^T(lambda, du) + r_kk^T(lambda, dk) to `out`."""
+
+    def add_jacobian(self, state: State, values: np.ndarray) -> None:
+        """Adds r_u to the stencils (c, d, 1 + 2 dim, *local_shape) of the rows c and columns d of species."""
+
+
+class SystemTerm(Protocol):
+    """A term of an evolution equation."""
+
+    @property
+    def coefficients(self) -> tuple[str, ...]:
+        """Names that it reads."""
+
+    def at(self, coefficients: Mapping[str, Any]) -> Any:
+        """The term with these coefficients: a SystemPoint."""
+
+
+def add(out: Gradients, name: str, value: Any) -> None:
+    """out[name] += value."""
+    out[name] = out[name] + value if name in out else value

@@ -1,0 +1,251 @@
+"""Exact derivatives of trajectories: Taylor remainders and dot products for every scheme, term, unknown and storage."""
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+from petsc4py import PETSc
+
+from npde_opt.forward import SCHEMES, Equation, Evolution, On, Storage, Trial
+from npde_opt.forward.sampling import at_points, over_regions, snapshots
+from npde_opt.grids import Grid
+from npde_opt.misfits import CorrelatedErrors, LeastSquares, ProportionalErrors
+from npde_opt.objective import Objective
+from npde_opt.parameters import ParameterSpace, Unknown
+from npde_opt.priors import SmallPrior
+from npde_opt.regularizers import REGULARIZERS
+from npde_opt.terms import Advection, Diffusion, Kinetics, NonlinearDiffusion, Reaction, Source
+from npde_opt.verify import dot_product_test, taylor_test
+
+SHAPE = (9, 8)
+POINTS = np.random.default_rng(5).random((7, 2))
+TIGHT = {"state_ksp_rtol": "1e-14", "state_newton_rtol": "1e-14"}
+START = "0.3 + 0.4*a*exp(-8*((x - s)**2 + (y - 0.6)**2))"
+
+
+@pytest.fixture(autouse=True)
+def tight():
+    options = PETSc.Options()
+    for name, value in TIGHT.items():
+        options[name] = value
+    yield
+    for name in TIGHT:
+        options.delValue(name)
+
+
+def objective(terms, unknowns, scheme="imex-euler", species=("u",), gamma=1.0, known=None, trials=None, samplings=None,
+              steps=6, end=0.03, storage=None, sides=None, active=None, shape=SHAPE):
+    """An objective and a point m and direction dm, the same on any number of ranks; `terms`, `trials` and `samplings`
+    are functions of the grid."""
+    grid = Grid(shape, boundaries=sides or {}, active=active, comm=MPI.COMM_WORLD)
+    space = ParameterSpace(grid, unknowns)
+    times = np.linspace(0, end, steps + 1) ** 1.1
+    runs = trials(grid) if trials else [Trial({species[0]: START})]
+    seen = samplings(grid, times) if samplings else [
+        at_points(grid, [0.3 * times[2] + 0.7 * times[3], times[-1]], POINTS, species[0]),
+        snapshots(grid, times[[0, 3]], species[-1])]
+    forward = Evolution(space, Equation(grid, terms(grid), species, gamma), {"a": 1.0, "s": 0.4} | (known or {}), runs, seen,
+                        SCHEMES[scheme], times, Storage(storage))
+    misfits = []
+    for e, observer in enumerate(forward.observers):
+        y = np.random.default_rng(e).standard_normal(observer.size)
+        misfits.append(LeastSquares(observer.arrange(y), 0.5, observer.create_vec()))
+    m, dm = vector(space, 1, 0.7), vector(space, 2, 0.5)
+    return Objective(forward, misfits, {}), m, dm
+
+
+def vector(space, seed, mean):
+    vec = space.create_vec()
+    for i, u in enumerate(space.unknowns):
+        rng = np.random.default_rng(10 * seed + i)
+        if u.is_field:
+            values = mean + 0.3 * (seed * rng.random(space.grid.shape) - 0.5)
+            space.field(vec, u.name)[...] = values[space.grid.local_slice]
+        else:
+            own = space.owned_constants(vec, u.name)
+            own[...] = (mean + 0.3 * (rng.random(u.count) - 0.5))[:own.size]
+    return vec
+
+
+def check(objective, m, dm, second=2.7):
+    orders = taylor_test(objective, m, dm)
+    assert 1.7 < orders.first < 2.6 or orders.first == np.inf, orders
+    assert second < orders.second < 3.6 or orders.second == np.inf, orders
+    assert 1.85 < orders.gradient < 2.6 or orders.gradient == np.inf, orders
+    lin = objective.forward.linearize(m)
+    d = []
+    for e, predicted in enumerate(lin.data):
+        vec = predicted.duplicate()
+        vec.setArray(objective.forward.observers[e].arrange(
+            np.random.default_rng(100 + e).standard_normal(predicted.getSize()))[slice(*vec.getOwnershipRange())])
+        d.append(vec)
+    assert dot_product_test(lin, dm, d) <= 1e-10
+    lin.destroy()
+    objective.destroy()
+
+
+def fisher(grid):
+    return [Diffusion(grid, "D"), Kinetics(grid, ("u",), "fisher-kpp")]
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize("scheme", list(SCHEMES))
+def test_schemes(scheme):
+    """Field D, scalar r, position of the initial state, together."""
+    check(*objective(fisher, [Unknown("D", "log"), Unknown("r", "identity", length=1), Unknown("s", length=1)], scheme,
+                     known={"K": 1.2}, end=0.01))
+
+
+def gray_scott(grid):
+    names = ("u", "v")
+    return [On(Diffusion(grid, "Du"), "u"), On(Diffusion(grid, "Dv"), "v"), Kinetics(grid, names, "gray-scott")]
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize("scheme", ["explicit-euler", "ars222", "crank-nicolson"])
+def test_two_species_fields_and_initial_states(scheme):
+    unknowns = [Unknown("Du", "log", length=1), Unknown("Dv"), Unknown("F"), Unknown("k", "bounded", (0.1, 3.0)), Unknown("v0")]
+    check(*objective(gray_scott, unknowns, scheme, ("u", "v"), end=0.008,
+                     trials=lambda grid: [Trial({"u": START, "v": "v0"}), Trial({"u": 1.0, "v": "v0**2"})]))
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize("shape, sides", [((9, 8), {"x-": "periodic", "x+": "periodic"}), ((11,), {}), ((5, 6, 4), {})])
+def test_the_fused_step_is_the_assembled_one(shape, sides):
+    unknowns = [Unknown("Du", "log", length=1), Unknown("Dv", length=1), Unknown("F"), Unknown("k", length=1), Unknown("v0")]
+    found = []
+    for fused in (True, False):
+        J, m, dm = objective(gray_scott, unknowns, "explicit-euler", ("u", "v"), shape=shape, sides=sides, end=0.008,
+                             trials=lambda grid: [Trial({"u": "1 - 0.5*x", "v": "v0**2"})],
+                             samplings=lambda grid, times: [snapshots(grid, times[[2, -1]], "u*v")])
+        J.forward.fused = fused
+        at, h = J.linearize(m), J.create_vec()
+        assert (type(at.linearization.steppers[0]).__name__ == "FusedEuler") == fused
+        at.hessian(dm, h)
+        found.append([at.gradient().getArray().copy(), h.getArray().copy()])
+        check(J, m, dm) if fused else J.destroy()
+    for x, y in zip(*found, strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-11, atol=1e-12 * np.abs(x).max(initial=1))
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize("scheme", ["imex-theta", "ars222", "backward-euler", "explicit-euler"])
+def test_histories_sources_sides_masks_and_regions(scheme):
+    """An unknown history and shape of a source, Dirichlet values, advection, a mask, averages over regions."""
+    active = np.ones(SHAPE, bool)
+    active[4:6, 3:5] = False
+    regions = np.add.outer(np.arange(9) // 5, 2 * (np.arange(8) // 4)) - 1
+
+    def terms(grid):
+        return [Diffusion(grid, ("Dx", "Dy")), Advection(grid, (1.0, -2.0)), Advection(grid, (-0.4, 0.3), "central"),
+                Reaction(grid, "c"),
+                Kinetics(grid, ("u",), {"u": "-q*u**2"})]
+
+    unknowns = [Unknown("Dx", "log"), Unknown("h", length=3), Unknown("w", "log", length=1), Unknown("c"),
+                Unknown("q", "log", regions=np.maximum(regions, 0))]
+    check(*objective(terms, unknowns, scheme, known={"Dy": 0.8}, active=active,
+                     sides={"x-": "dirichlet", "y+": "dirichlet"}, end=0.006,
+                     trials=lambda grid: [Trial(
+                         {"u": 0.5}, [Source(grid, ("u",), "u", "w*exp(-w*x)", "h", [0.0, 0.003, 0.005])], {"x-": 1.5})],
+                     samplings=lambda grid, times: [over_regions(grid, times[1:], regions),
+                                                    snapshots(grid, times[[3]], "1/(1 + exp(-(u - 0.3)/0.2))")]))
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize("scheme", ["explicit-euler", "ars222", "crank-nicolson"])
+@pytest.mark.parametrize("form", ["porous-fisher", "perona-malik"])
+def test_nonlinear_diffusion(form, scheme):
+    active = np.ones(SHAPE, bool)
+    active[2:4, 5] = False
+
+    def terms(grid):
+        linear = [Diffusion(grid, "D0")] if scheme == "ars222" else []
+        return [*linear, NonlinearDiffusion(grid, ("u",), "u", form, floor=1e-6), Kinetics(grid, ("u",), "fisher-kpp")]
+
+    scale = "K" if form == "porous-fisher" else "kappa"
+    unknowns = [Unknown("D", "log"), Unknown(scale, "log", length=1), Unknown("r", "log", length=1)]
+    if form == "porous-fisher":
+        unknowns.append(Unknown("m", "log"))
+    check(*objective(terms, unknowns, scheme, known={"D0": 0.5, "K": 1.3}, active=active, end=0.004,
+                     sides={"x-": "dirichlet", "y-": "periodic", "y+": "periodic"},
+                     trials=lambda grid: [Trial({"u": START}, boundary={"x-": 0.7})]))
+
+
+def schroedinger(grid):
+    return [On(Diffusion(grid, "D")), On(Reaction(grid, "V")), On(Reaction(grid, "W"), absorbing=True)]
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize("scheme", ["crank-nicolson", "backward-euler", "ars222"])
+def test_complex_states_seen_by_intensity(scheme):
+    check(*objective(schroedinger, [Unknown("V"), Unknown("D", "log", length=1), Unknown("f")], scheme, ("re", "im"), 1j,
+                     known={"W": 0.3}, trials=lambda grid: [Trial({"re": "cos(f)", "im": "0.5*sin(2*f + x)"})],
+                     samplings=lambda grid, times: [snapshots(grid, times[[2, -1]], "re**2 + im**2"),
+                                                    at_points(grid, times[1:], POINTS, "im")]))
+
+
+@pytest.mark.parallel([1, 2, 3])
+def test_errors_that_are_correlated_or_proportional_and_priors():
+    unknowns = [Unknown("D", "log"), Unknown("r", "log", length=1), Unknown("h", length=3)]
+    correlation = 0.6 ** np.abs(np.subtract.outer(np.arange(4), np.arange(4)))
+    for kind in ("correlated", "proportional"):
+        J, m, dm = objective(fisher, unknowns, "ars222", known={"K": 1.2}, end=0.01,
+                             trials=lambda grid: [Trial({"u": START}, [Source(grid, ("u",), "u", 5.0, "h", [0, 0.003, 0.005])])],
+                             samplings=lambda grid, times: [at_points(grid, times[[1, 2, 4, 6]], POINTS)])
+        observer, space = J.forward.observers[0], J.space
+        y = observer.arrange(0.5 + 0.1 * np.random.default_rng(3).standard_normal(observer.size))
+        J.misfits = [CorrelatedErrors(y, 0.2, observer.create_vec(), correlation) if kind == "correlated" else
+                     ProportionalErrors(y, 0.3, observer.create_vec(), 0.7, 0.01)]
+        J.regularizers = {"D": REGULARIZERS["gradient"](space.grid, 0.3), "r": SmallPrior(space.comm, 1, 1.0, 0.2, 0.5),
+                          "h": SmallPrior(space.comm, 3, 0.1, 0.0, 1.0, 0.05, [0, 0.003, 0.005])}
+        if kind == "correlated":
+            at = J.linearize(m)
+            e = (observer.gather(at.linearization.data[0]) - observer.gather(_vec(observer, y))).reshape(4, -1)
+            expected = 0.5 * np.einsum("ti,ts,si->", e, np.linalg.inv(0.04 * correlation), e)
+            assert at.misfit == pytest.approx(expected, rel=1e-10)
+        check(J, m, dm)
+
+
+def _vec(observer, values):
+    vec = observer.create_vec()
+    vec.setArray(values[slice(*vec.getOwnershipRange())])
+    return vec
+
+
+@pytest.mark.parallel([1, 2])
+def test_a_nonlinear_complex_equation():
+    """Focusing nonlinear Schroedinger: i du/dt = -D lap u - g |u|^2 u."""
+    def terms(grid):
+        rates = {"re": "-g*(re**2 + im**2)*im", "im": "g*(re**2 + im**2)*re"}
+        return [Diffusion(grid, "D"), Kinetics(grid, ("re", "im"), rates)]
+
+    check(*objective(terms, [Unknown("D", "log", length=1), Unknown("g", length=1)], "ars222", ("re", "im"), 1j,
+                     trials=lambda grid: [Trial({"re": START})]))
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize("scheme", ["explicit-euler", "ars222", "crank-nicolson"])
+def test_all_storages_give_the_same_gradient_and_hessian(scheme, tmp_path):
+    """Everything kept, checkpoints in memory, some on disk: equal to rounding, and the recomputation as predicted."""
+    found = []
+    cells = 8 * SHAPE[0] * SHAPE[1] // MPI.COMM_WORLD.size
+    stages = SCHEMES[scheme].stages + (SCHEMES[scheme].diagonal > 0)
+    unit = cells * max(stages, 2 if SCHEMES[scheme].diagonal > 0 else 1) * 1.5
+    for memory, disk in ((None, 0.0), (3.2 * unit, 0.0), (1.2 * unit, 2.2 * unit)):
+        J, m, dm = objective(fisher, [Unknown("D", "log"), Unknown("r", length=1)], scheme, known={"K": 1.2}, end=0.01,
+                             steps=11, storage=None)
+        J.forward._plan(Storage(memory, disk))
+        at, h = J.linearize(m), J.create_vec()
+        g = at.gradient()
+        assert J.forward.counters.steps == round(11 * J.forward.storage.predicted)
+        at.hessian(dm, h)
+        gn = J.create_vec()
+        at.hessian(dm, gn, True)
+        found.append([v.getArray().copy() for v in (g, h, gn)])
+        if memory is not None:
+            assert not J.forward.storage.keeps_all and J.forward.storage.predicted > 1.2
+        at.destroy()
+        J.destroy()
+    for other in found[1:]:
+        for x, y in zip(found[0], other, strict=True):
+            assert np.abs(x).max(initial=0) > 0 or x.size == 0
+            np.testing.assert_allclose(y, x, rtol=1e-13, atol=1e-13 * np.abs(x).max(initial=1))
