@@ -300,7 +300,7 @@ class ParameterSpace:
                 field.destroy()
             else:
                 values = PETSc.Vec().createMPI((u.count if self.comm.rank == 0 else 0, u.count), comm=self.comm)
-                values.setArray(self.constants(vec, u.name) if self.comm.rank == 0 else np.empty(0))
+                values.setArray(self.owned_constants(vec, u.name))
                 values.view(viewer)
                 values.destroy()
 

@@ -42,7 +42,7 @@ def report_evolution(case: EvolutionCase, found: Identification, ensemble: Ensem
     if out is not None:
         fields = {u.name: v for u, v in zip(space.unknowns, space.at(m).coefficients().values(), strict=True) if u.length is None}
         final = dict(zip(forward.equation.species, lin.final[0], strict=True)) if lin.final else {}
-        write_vtk(out.file("parameters.vti"), grid, {**fields, **final, "active": grid.active.astype(float)})
+        write_vtk(out.file("parameters"), grid, {**fields, **final, "active": grid.active.astype(float)})
     if plot and out is not None:
         draw(case, found, at, ensemble, out)
     at.destroy()
@@ -65,11 +65,10 @@ def estimates(case: EvolutionCase, space: ParameterSpace, at: ObjectiveAt, m: PE
         return out
     H = np.zeros((count, count))
     e, h = space.create_vec(), space.create_vec()
-    for j in range(count):
+    columns = [(u.name, i) for u in small for i in range(u.count)]
+    for j, (name, i) in enumerate(columns):
         e.set(0)
-        if space.comm.rank == 0:
-            e.getArray()[j] = 1.0
-        e.assemble()
+        space.owned_constants(e, name)[i: i + 1] = 1.0
         at.hessian(e, h, True)
         H[:, j] = np.concatenate([space.constants(h, u.name) for u in small])
     variance = 2 * at.misfit / max(at.objective.data_count - count, 1)
@@ -142,12 +141,13 @@ def draw(case: EvolutionCase, found: Identification, at: ObjectiveAt, ensemble: 
             figures.plot_fields(out.file(f"{u.name}.png"), grid.edges, field, true, name=u.name, unit=table["unit"],
                                 length_unit=unit, active=grid.active_global)
     predicted = [forward.observers[k].gather(d) for k, d in enumerate(at.linearization.data)]
+    history = out.history()
     if grid.comm.rank == 0 and predicted:
         own = list(ensemble.own(case.experiment_count))
         assert case.data is not None
         figures.plot_data_fit(out.file("data_fit.png"), np.concatenate([case.data.observed[e] for e in own]),
                               np.concatenate(predicted), np.concatenate([case.data.sigma[e] for e in own]))
-        figures.plot_convergence(out.file("convergence.png"), out.history())
+        figures.plot_convergence(out.file("convergence.png"), history)
     if at.linearization.data:
         movie(case, forward, at.linearization, grid, out)
 

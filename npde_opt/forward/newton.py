@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from petsc4py import PETSc
 
-from npde_opt.errors import InputError, SolverError
+from npde_opt.errors import InputError, SolverError, collective
 from npde_opt.forward.equation import LinearPart
 from npde_opt.forward.step_solvers import step_solver
 from npde_opt.linear.recipes import LinearSolver
@@ -58,6 +58,9 @@ class Newton:
                     values[row, column] += factor * part
         for point in group.others:
             point.add_jacobian(state, values)
+        with collective(self.grid.comm):
+            if not np.isfinite(values).all():
+                raise SolverError(self.prefix, "the Jacobian of a step is not finite", "Take shorter steps.")
         for c, matrix in enumerate(self.matrices):
             entries = matrix.entries()
             entries[...] = alpha * values[c, c]
@@ -97,7 +100,8 @@ class Newton:
         self.grid.view(self._x)[...] = guess[0]
         solver = self.solvers[0]
         before = solver.iterations
-        (solver.solve_transpose if transposed else solver.solve)(self._b, self._x)
+        with collective(self.grid.comm):
+            (solver.solve_transpose if transposed else solver.solve)(self._b, self._x)
         self.iterations += solver.iterations - before
         out = np.empty_like(b)
         out[0] = self.grid.view(self._x)

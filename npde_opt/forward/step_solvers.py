@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from petsc4py import PETSc
 
+from npde_opt.errors import collective
 from npde_opt.forward.equation import LinearPart
 from npde_opt.linear.presb import Presb
 from npde_opt.linear.recipes import LinearSolver
@@ -50,7 +51,8 @@ class Decoupled:
             self.grid.view(self._x)[...] = guess[c]
             solver = self.solvers[c]
             before = solver.iterations
-            (solver.solve_transpose if transposed else solver.solve)(self._b, self._x)
+            with collective(self.grid.comm):
+                (solver.solve_transpose if transposed else solver.solve)(self._b, self._x)
             self.iterations += solver.iterations - before
             out[c] = self.grid.view(self._x)
         return out
