@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 DRIVER = ROOT / "drivers" / "identify.py"
-LIMIT = 60
+LIMIT = 240
 
 CASE = """
 [grid]
