@@ -10,6 +10,7 @@ from petsc4py import PETSc
 
 from npde_opt.cases.evolution_case import EvolutionCase
 from npde_opt.ensemble import Ensemble
+from npde_opt.errors import InputError
 from npde_opt.grids import Grid
 from npde_opt.io import figures
 from npde_opt.io.animation import animate
@@ -18,6 +19,7 @@ from npde_opt.io.vtk import write_vtk
 from npde_opt.nested import Identification
 from npde_opt.objective import ObjectiveAt
 from npde_opt.parameters import ParameterSpace
+from npde_opt.terms.symbolic import Expressions
 
 FRAMES = 40
 SMALL = 40
@@ -38,6 +40,7 @@ def report_evolution(case: EvolutionCase, found: Identification, ensemble: Ensem
         "finest_grid_solves": found.finest_solves, "total_solves": found.total_solves, "steps": counters["steps"],
         "recomputation_predicted": forward.storage.predicted, "recomputation_measured": measured(counters)}
     metrics |= estimates(case, space, at, m) | errors_of(case, space, m)
+    metrics |= derived(case, space, m)
     metrics |= data_errors(case, forward, at, ensemble)
     if out is not None:
         fields = {u.name: v for u, v in zip(space.unknowns, space.at(m).coefficients().values(), strict=True) if u.length is None}
@@ -79,6 +82,21 @@ def estimates(case: EvolutionCase, space: ParameterSpace, at: ObjectiveAt, m: PE
         first += u.count
         low, high = u.value(p - 1.96 * s), u.value(p + 1.96 * s)
         out[f"{u.name}_interval"] = np.stack([low, high], axis=1).squeeze().tolist()
+    return out
+
+
+def derived(case: EvolutionCase, space: ParameterSpace, m: PETSc.Vec) -> dict[str, float]:
+    """The case's own figures of its scalars."""
+    table = case.table["evolution"]
+    scalars = {u.name: float(u.value(space.constants(m, u.name))[0]) for u in space.unknowns if u.length == 1}
+    scalars |= {n: float(v) for n, v in table["known"].items() if isinstance(v, int | float)}
+    out = {}
+    for name, text in table["derived"].items():
+        e = Expressions([text], (), f"evolution.derived.{name}")
+        missing = set(e.parameters) - set(scalars)
+        if missing:
+            raise InputError(f"evolution.derived.{name}", text, "the scalars " + ", ".join(sorted(scalars)))
+        out[name] = float(e.value(*e.values_of(scalars))[0])  # type: ignore[arg-type]
     return out
 
 

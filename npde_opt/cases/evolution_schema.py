@@ -23,6 +23,7 @@ EVOLUTION: dict[str, dict[str, Key]] = {
         "known": Key(TABLE, {}, "coefficients that are known: numbers or fields"),
         "scheme": Key(TEXT, "ars222", "explicit-euler, heun, imex-euler, imex-theta, ars222, crank-nicolson, backward-euler"),
         "times": Key((list, dict), REQUIRED, "a list, {end, steps}, or {end, first, repeats}: steps that double after so many"),
+        "derived": Key(TABLE, {}, "figures to report: name = text in scalar unknowns and known numbers"),
         "recipe": Key(TEXT, "auto", "of the linear solvers"),
         "memory": Key(TEXT, "", "budget for trajectories of all ranks, e.g. '4GB'; default: all states are kept (--memory)"),
         "bound": Key(NUMBER, 1e12, "a state larger than this is a blow-up")},
