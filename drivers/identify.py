@@ -12,18 +12,28 @@ import sys
 import time
 
 import petsc4py
+from mpi4py import MPI
+
+WORLD = MPI.COMM_WORLD
+
+
+class Parser(argparse.ArgumentParser):
+    """Speaks on rank 0 only."""
+
+    def _print_message(self, message, file=None):
+        if WORLD.rank == 0:
+            super()._print_message(message, file)
 
 
 def read_options() -> argparse.Namespace:
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-                                allow_abbrev=False)
+    p = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     p.add_argument("--case", required=True, help="TOML file (format: python -m npde_opt check --format)")
-    p.add_argument("--out", required=True, help="folder for summary.json, history.csv, VTK, figures, checkpoints")
+    p.add_argument("--out", help="folder for summary.json, history.csv, VTK, figures, checkpoints")
     p.add_argument("--resume", action="store_true", help="continue the run in --out from its last completed iteration")
     p.add_argument("--overwrite", action="store_true", help="remove an earlier run in --out")
     p.add_argument("--levels", type=int, help="grids of nested iteration; 1 switches it off")
     p.add_argument("--grid", type=int, nargs="+", metavar="N", help="cells along each axis")
-    p.add_argument("--optimizer", help="newton, gauss-newton, lbfgs, bounded-lbfgs, bqnkls, bntr, ncg")
+    p.add_argument("--optimizer", help="newton, gauss-newton, lbfgs, lmvm, bounded-lbfgs, bqnkls, bntr, ncg")
     p.add_argument("--experiment-groups", type=int, default=1, help="groups of ranks that share the experiments")
     p.add_argument("--seed", type=int, default=0, help="of noise and random points")
     p.add_argument("--data", default=os.environ.get("NPDE_DATA"), help="folder with the case's data (or NPDE_DATA)")
@@ -35,6 +45,10 @@ def read_options() -> argparse.Namespace:
     wrong = [a for a in rest if a.startswith("--")]
     if wrong:
         p.error(f"unknown option {wrong[0]}; see --help (PETSc's options have one dash)")
+    if options.out is None and not options.verify:
+        p.error("--out is needed (a folder for the results)")
+    if options.resume and options.overwrite:
+        p.error("--resume and --overwrite exclude each other")
     if options.levels is not None and options.levels < 1:
         p.error(f"--levels {options.levels}: at least 1")
     options.variables = dict(x.split("=", 1) if "=" in x else p.error(f"--set {x}: NAME=VALUE") for x in options.set)
@@ -47,7 +61,6 @@ if __name__ == "__main__":
     petsc4py.init([sys.argv[0], *OPTIONS.petsc])
 
 import numpy as np  # noqa: E402
-from mpi4py import MPI  # noqa: E402
 from petsc4py import PETSc  # noqa: E402
 
 from npde_opt import errors, nested, verify, weights  # noqa: E402
@@ -62,7 +75,6 @@ from npde_opt.monitor import SPECTRUM, Monitor  # noqa: E402
 from npde_opt.optimizers import OptimizerState  # noqa: E402
 from npde_opt.stages import stage  # noqa: E402
 
-WORLD = MPI.COMM_WORLD
 DOT_LIMIT = 1e-7
 CHOICE_CELLS = 20_000
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mpi4py import MPI
 
-from npde_opt.cases import check_main
+from npde_opt.cases import check_main, load_case
 from npde_opt.cases.fields import overlap, resample
 from npde_opt.cases.schema import SECTIONS, document, validate
 from npde_opt.errors import InputError
@@ -49,6 +50,117 @@ def test_wrong_key_is_named(raw, text):
     with pytest.raises(InputError) as error:
         validate(raw)
     assert text in str(error.value)
+
+
+@pytest.mark.parametrize(("more", "text"), [
+    ({"experiments": {"electrodes": {"count": 8, "radios": 1.0}}}, "did you mean 'radius'"),
+    ({"experiments": {"electrodes": {"radius": 1.0}}}, "a count or a list `at`"),
+    ({"experiments": {"electrodes": {"count": 1}}}, "2 or more"),
+    ({"experiments": {"wells": [[{"at": [0.5]}]]}}, "experiments.wells[0][0].rate"),
+    ({"experiments": {"boundary": [{"x+": "much"}]}}, "experiments.boundary"),
+    ({"experiments": {"boundary": [1.0]}}, "experiments.boundary"),
+    ({"equation": {"ground": {"at": [0.5, 0.5]}}}, "equation.ground.conductance"),
+    ({"observations": {"balls": [{"at": [0.5, 0.5]}]}}, "observations.balls[0].radius"),
+    ({"observations": {"sides": ["w-"]}}, "observations.sides[0]"),
+    ({"observations": {"integrals": ["x"]}}, "observations.integrals"),
+    ({"boundaries": {"x-": {"coefficient": 2.0}}}, "boundaries.x-.kind"),
+    ({"equation": {"c": {"fiel": "a.npy"}}}, "did you mean 'file'"),
+    ({"petsc": {"ksp_rtol": 1e-9}}, "state_, reg_, tao_"),
+])
+def test_wrong_key_inside_a_section_is_named(more, text):
+    with pytest.raises(InputError) as error:
+        validate({"unknown": [UNKNOWN]} | more)
+    assert text in str(error.value)
+
+
+CASE = """
+[grid]
+file = "grids/box.toml"
+shape = [8, 6]
+
+[boundaries]
+"x-" = "dirichlet"
+
+[equation]
+c = { file = "reaction.npy" }
+
+[[unknown]]
+name = "D"
+initial = 1.0
+truth = { file = "truth.npy" }
+regions = { file = "regions.npy" }
+
+[experiments]
+source = 1.0
+
+[observations]
+points = { file = "points.npy" }
+
+[[unknown]]
+name = "c"
+initial = 1.0
+truth = 2.0
+
+[[regularization]]
+unknown = "c"
+reference = { file = "reference.npy" }
+"""
+ARRAYS = {"truth": np.ones((4, 3)), "regions": np.repeat([0, 2], 2)[:, None] * np.ones(3, int), "reference": np.ones((8, 6)),
+          "points": np.full((3, 2), 0.5)}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "grids").mkdir()
+    (tmp_path / "grids" / "box.toml").write_text("shape = [4, 3]\nextent = [2.0, 1.0]\n")
+    (tmp_path / "case.toml").write_text(CASE)
+    for name, values in ARRAYS.items():
+        np.save(tmp_path / f"{name}.npy", values)
+    return tmp_path
+
+
+def test_a_grid_file_is_shared_and_overridden(folder):
+    case = load_case(folder / "case.toml")
+    assert [e.size - 1 for e in case.domain.edges] == [8, 6] and case.domain.edges[0][-1] == 2.0
+    (folder / "case.toml").write_text(CASE.replace("box", "bax"))
+    with pytest.raises(InputError, match="grid.file"):
+        load_case(folder / "case.toml")
+    (folder / "case.toml").write_text(CASE)
+    (folder / "grids" / "box.toml").write_text("shap = [4, 3]\n")
+    with pytest.raises(InputError, match="did you mean 'shape'"):
+        load_case(folder / "case.toml")
+
+
+def test_regions_are_not_averaged(folder):
+    case = load_case(folder / "case.toml", cells=(5, 3))
+    regions = case.space(case.grid(MPI.COMM_SELF)).unknown("D").regions
+    assert regions[:, 0].tolist() == [0, 0, 2, 2, 2]
+
+
+def test_check_reads_what_a_run_reads_and_names_all_that_is_wrong(folder, capsys):
+    assert check_main([str(folder / "case.toml")]) == 0
+    assert "is well formed" in capsys.readouterr().out
+    np.save(folder / "truth.npy", -np.ones((4, 3)))
+    np.save(folder / "reference.npy", np.full((8, 6), np.nan))
+    np.save(folder / "points.npy", np.full((3, 2), 1.5))
+    assert check_main([str(folder / "case.toml")]) == 2
+    text = capsys.readouterr().out
+    assert text.count("error: ") == 3
+    assert "unknown.D.truth" in text and "reference.npy" in text and "observations.points[0]" in text
+    (folder / "points.npy").unlink()
+    assert check_main([str(folder / "case.toml")]) == 2
+    assert "points.npy" in capsys.readouterr().out
+
+
+def test_check_reads_measured_data(folder, capsys):
+    text = CASE.replace("points.npy\" }", "points.npy\" }\ndata = { file = 'd.npy' }\nsigma = { file = 's.npy' }")
+    (folder / "case.toml").write_text(text)
+    for data, sigma, wrong in ((np.ones(3), np.ones(3), ""), (np.ones(4), np.ones(3), "observations.data"),
+                               (np.ones(3), np.zeros(3), "observations.sigma"), (np.full(3, np.nan), np.ones(3), "NaN only")):
+        np.save(folder / "d.npy", data)
+        np.save(folder / "s.npy", sigma)
+        assert check_main([str(folder / "case.toml")]) == (2 if wrong else 0)
+        assert wrong in capsys.readouterr().out
 
 
 def test_the_format_names_every_key():

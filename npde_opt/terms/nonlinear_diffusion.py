@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import sympy
 
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid, along
@@ -39,8 +38,8 @@ class NonlinearDiffusion:
                 raise InputError(f"boundaries.{side}", "robin", "neumann, dirichlet or periodic with nonlinear diffusion")
         text = FORMS.get(text, text)
         self.grid, self.count, self.channel, self.floor = grid, len(names), list(names).index(species), floor
-        D, g = parse(text, "diffusivity"), sympy.Symbol("g", real=True)
-        if sympy.simplify(D - D.subs(g, -g)) != 0:
+        D, g = parse(text, "diffusivity"), parse("g")
+        if (D - D.subs(g, -g)).simplify() != 0:
             raise InputError("diffusivity", repr(text), "an even function of g = |grad u|")
         self.flux = Expressions([f"({text})*g"], (species, "g"), "diffusivity")
         linear = Diffusion(grid)

@@ -9,17 +9,25 @@ from __future__ import annotations
 import ast
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import sympy
 
 from npde_opt.errors import InputError
 
-FUNCTIONS = {name: getattr(sympy, name) for name in (
-    "exp", "log", "sqrt", "sin", "cos", "tan", "tanh", "cosh", "sinh", "atan")}
-CONSTANTS = {"pi": sympy.pi}
+if TYPE_CHECKING:
+    import sympy
+
+FUNCTIONS = ("exp", "log", "sqrt", "sin", "cos", "tan", "tanh", "cosh", "sinh", "atan")
 OPERATORS: dict[type, Callable] = {ast.Add: lambda a, b: a + b, ast.Sub: lambda a, b: a - b, ast.Mult: lambda a, b: a * b,
                                    ast.Div: lambda a, b: a / b, ast.Pow: lambda a, b: a**b}
+
+
+def _sympy() -> Any:
+    """Imported where it is first needed: it takes longer to load than all else together."""
+    import sympy
+
+    return sympy
 
 
 def parse(text: str, field: str = "expression") -> sympy.Expr:
@@ -32,7 +40,7 @@ def parse(text: str, field: str = "expression") -> sympy.Expr:
         tree = ast.parse(text, mode="eval")
     except SyntaxError as error:
         raise InputError(field, repr(text), f"an expression ({error.msg})") from error
-    return sympy.sympify(_convert(tree.body, text, field))
+    return _sympy().sympify(_convert(tree.body, text, field))
 
 
 def _convert(node: ast.AST, text: str, field: str) -> sympy.Expr:
@@ -42,11 +50,11 @@ def _convert(node: ast.AST, text: str, field: str) -> sympy.Expr:
         value = _convert(node.operand, text, field)
         return -value if isinstance(node.op, ast.USub) else value
     if isinstance(node, ast.Constant) and type(node.value) in (int, float):
-        return sympy.Integer(node.value) if isinstance(node.value, int) else sympy.Float(node.value)
+        return _sympy().Integer(node.value) if isinstance(node.value, int) else _sympy().Float(node.value)
     if isinstance(node, ast.Name):
-        return CONSTANTS.get(node.id, sympy.Symbol(node.id, real=True))
+        return _sympy().pi if node.id == "pi" else _sympy().Symbol(node.id, real=True)
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in FUNCTIONS and not node.keywords:
-        return FUNCTIONS[node.func.id](*[_convert(a, text, field) for a in node.args])
+        return getattr(_sympy(), node.func.id)(*[_convert(a, text, field) for a in node.args])
     raise InputError(field, f"{ast.unparse(node)!r} in {text!r}", "numbers, names, + - * / ** and "
                      + ", ".join(FUNCTIONS))
 
@@ -66,16 +74,16 @@ class Expressions:
         names = sorted({s.name for f in self.outputs for s in f.free_symbols} - set(variables))
         self.parameters = tuple(names)
         self.arguments = (*variables, *names)
-        self._symbols = [sympy.Symbol(n, real=True) for n in self.arguments]
+        self._symbols = [_sympy().Symbol(n, real=True) for n in self.arguments]
 
     def _multipliers(self) -> list[sympy.Symbol]:
-        return [sympy.Symbol(f"multiplier{i}_", real=True) for i in range(len(self.outputs))]
+        return [_sympy().Symbol(f"multiplier{i}_", real=True) for i in range(len(self.outputs))]
 
     def _directions(self) -> list[sympy.Symbol]:
-        return [sympy.Symbol(f"d_{n}_", real=True) for n in self.arguments]
+        return [_sympy().Symbol(f"d_{n}_", real=True) for n in self.arguments]
 
     def _compile(self, extra: Sequence[sympy.Symbol], results: Sequence[sympy.Expr]) -> Callable:
-        return sympy.lambdify([*self._symbols, *extra], list(results), modules="numpy", cse=True)
+        return _sympy().lambdify([*self._symbols, *extra], list(results), modules="numpy", cse=True)
 
     @functools.cached_property
     def value(self) -> Callable[..., list]:
@@ -86,7 +94,7 @@ class Expressions:
     def push(self) -> Callable[..., list]:
         """(a..., d...) -> sum_a f_i,a d_a."""
         d = self._directions()
-        results = [sum((f.diff(a) * x for a, x in zip(self._symbols, d, strict=True)), sympy.Integer(0))
+        results = [sum((f.diff(a) * x for a, x in zip(self._symbols, d, strict=True)), _sympy().Integer(0))
                    for f in self.outputs]
         return self._compile(d, results)
 
@@ -100,7 +108,7 @@ class Expressions:
     def second(self) -> Callable[..., list]:
         """(a..., w..., d...) -> sum_ib w_i f_i,ab d_b, one an argument."""
         w, d = self._multipliers(), self._directions()
-        slope = sum((self._weighted(w).diff(a) * x for a, x in zip(self._symbols, d, strict=True)), sympy.Integer(0))
+        slope = sum((self._weighted(w).diff(a) * x for a, x in zip(self._symbols, d, strict=True)), _sympy().Integer(0))
         return self._compile([*w, *d], [slope.diff(a) for a in self._symbols])
 
     @functools.cached_property
@@ -109,7 +117,7 @@ class Expressions:
         return self._compile([], [f.diff(a) for f in self.outputs for a in self._symbols])
 
     def _weighted(self, w: Sequence[sympy.Symbol]) -> sympy.Expr:
-        return sum((x * f for x, f in zip(w, self.outputs, strict=True)), sympy.Integer(0))
+        return sum((x * f for x, f in zip(w, self.outputs, strict=True)), _sympy().Integer(0))
 
     def values_of(self, parameters: Mapping[str, np.ndarray], missing: float | None = None) -> list[np.ndarray | float]:
         """The parameters' values in the order of the arguments; `missing` where one is not given."""

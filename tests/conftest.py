@@ -1,0 +1,7 @@
+"""What a run of pytest covers."""
+
+from mpi4py import MPI
+
+
+def pytest_report_header() -> str:
+    return f"npde_opt: the tests for {MPI.COMM_WORLD.size} of 1 to 4 ranks; the others: scripts/pytest-ranks N, or make test"
