@@ -58,6 +58,19 @@ def test_simulated_cases(name):
     check_gradient(case, Ensemble.split(MPI.COMM_WORLD, 1, case.experiment_count))
 
 
+@pytest.mark.parallel([1, 2])
+def test_steps_are_chosen_by_accuracy():
+    case = load_case(MESHES / "quantum_wells.toml", MPI.COMM_WORLD, cells=(14, 12))
+    shorten(case, 0.6)
+    ensemble = Ensemble.split(MPI.COMM_WORLD, MPI.COMM_WORLD.size, case.experiment_count)
+    sizes = []
+    for tolerance in (1e-2, 1e-3):
+        case.table["evolution"]["times"], case._chosen = {"end": 0.6, "tolerance": tolerance}, None
+        case.choose_steps(ensemble)
+        sizes.append(case.times().size - 1)
+    assert 8 <= sizes[0] < sizes[1] <= 512
+
+
 def test_brain_tumour():
     pytest.importorskip("nilearn")
     case = load_case(MESHES / "brain_tumour.toml", MPI.COMM_WORLD, cells=(16, 18, 15))
