@@ -287,7 +287,8 @@ class EvolutionCase:
             observed.append(np.concatenate(values))
             sigmas.append(np.concatenate(sigma))
         files = [o["data"][0]["file"] for o in self.table["observation"] if o["data"] is not None]
-        self.data = Series(observed, sigmas, f"data from {', '.join(files)}" if files else "data simulated on a finer grid")
+        finer = "a finer grid" if self.table["simulation"]["refine"] > 1 else "the same grid"
+        self.data = Series(observed, sigmas, f"data from {', '.join(files)}" if files else f"data simulated on {finer}")
         return self.data
 
     def _simulate(self, ensemble: Ensemble) -> list[tuple[list[int], np.ndarray]]:
