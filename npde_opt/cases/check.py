@@ -12,6 +12,7 @@ from mpi4py import MPI
 from npde_opt.cases.case import Case, load_case
 from npde_opt.cases.data import read_data
 from npde_opt.cases.evolution_case import EvolutionCase
+from npde_opt.cases.evolution_schema import document_evolution
 from npde_opt.cases.schema import document
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import NpdeError
@@ -29,6 +30,7 @@ def check_main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     if options.format:
         print(document())
+        print(document_evolution())
         return 0
     if not options.case:
         parser.error("a case file is needed")

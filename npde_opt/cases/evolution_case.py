@@ -21,7 +21,7 @@ from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError, collective
 from npde_opt.forward import Equation, Evolution, On, Storage, Trial, scheme
 from npde_opt.forward.sampling import Sampling, at_points, over_regions, voxels
-from npde_opt.forward.steps import doubling, equal
+from npde_opt.forward.steps import accurate, doubling, equal
 from npde_opt.grids import Grid
 from npde_opt.misfits import MISFITS, CorrelatedErrors, Misfit, ProportionalErrors
 from npde_opt.objective import Objective
@@ -34,6 +34,7 @@ from npde_opt.terms.absorbing import absorbing_rate
 
 OPTIONS = {"gradient": ("directions",), "total-variation": ("epsilon",),
            "bilaplacian": ("gamma", "delta", "correlation_length", "variance", "directions")}
+FEWEST = 8
 UNITS = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
 
 
@@ -60,6 +61,7 @@ class EvolutionCase:
         text = json.dumps([self.table, [e.size for e in self.domain.edges], seed], sort_keys=True, default=str)
         self.hash = hashlib.sha256(text.encode()).hexdigest()[:16]
         self.data: Series | None = None
+        self._chosen: np.ndarray | None = None
         self.weight_override: float | None = None
         self.species = tuple(self.table["evolution"]["species"])
         self.settings()
@@ -96,6 +98,8 @@ class EvolutionCase:
 
     def times(self) -> np.ndarray:
         spec = self.table["evolution"]["times"]
+        if self._chosen is not None:
+            return self._chosen
         if isinstance(spec, list):
             return np.asarray(spec, float)
         start = spec.get("start", 0.0)
@@ -103,7 +107,33 @@ class EvolutionCase:
             return equal(start, spec.get("end", 0.0), spec["steps"])
         if "first" in spec:
             return doubling(start, spec["first"], spec.get("end", 0.0), spec.get("repeats", 8))
-        raise InputError("evolution.times", spec, "a list, {end, steps} or {end, first, repeats}")
+        if "tolerance" in spec:
+            return equal(start, spec.get("end", 0.0), FEWEST)
+        raise InputError("evolution.times", spec, "a list, {end, steps}, {end, first, repeats} or {end, tolerance}")
+
+    def choose_steps(self, ensemble: Ensemble) -> None:
+        """Equal steps as accurate as `tolerance` asks at the initial parameters, where it does. Collective."""
+        spec = self.table["evolution"]["times"]
+        if isinstance(spec, list) or "tolerance" not in spec or self._chosen is not None:
+            return
+        grid, own = self.grid(ensemble.space), list(ensemble.own(self.experiment_count))
+
+        def predict(times: np.ndarray) -> np.ndarray:
+            self._chosen = times
+            forward = self.forward(grid, own)
+            try:
+                m = self.start(forward.space)
+                lin = forward.linearize(m)
+                data = [o.gather(d) for o, d in zip(forward.observers, lin.data, strict=True)]
+                lin.destroy()
+                m.destroy()
+            finally:
+                forward.destroy()
+            return np.concatenate([x for part in ensemble.across.allgather(data) for x in part])
+
+        order = scheme(self.table["evolution"]["scheme"]).order
+        start, tolerance = spec.get("start", 0.0), float(spec["tolerance"])
+        self._chosen = accurate(predict, start, spec.get("end", 0.0), order, tolerance, FEWEST)
 
     def _gamma(self) -> complex:
         given = self.table["evolution"]["gamma"]
@@ -230,6 +260,7 @@ class EvolutionCase:
 
     def prepare(self, ensemble: Ensemble) -> Series:
         """Reads the data, or simulates them on a finer grid with noise. Collective."""
+        self.choose_steps(ensemble)
         simulated = None
         if any(o["data"] is None for o in self.table["observation"]):
             simulated = self._simulate(ensemble)

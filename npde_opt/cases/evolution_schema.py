@@ -22,7 +22,9 @@ EVOLUTION: dict[str, dict[str, Key]] = {
                      "{source = TEXT, history = NAME or LIST, times = LIST}; with species = NAME where there are several"),
         "known": Key(TABLE, {}, "coefficients that are known: numbers or fields"),
         "scheme": Key(TEXT, "ars222", "explicit-euler, heun, imex-euler, imex-theta, ars222, crank-nicolson, backward-euler"),
-        "times": Key((list, dict), REQUIRED, "a list, {end, steps}, or {end, first, repeats}: steps that double after so many"),
+        "times": Key((list, dict), REQUIRED, "a list, {end, steps}, {end, first, repeats}: steps that double after so many, or "
+                     "{end, tolerance}: equal steps, halved at the initial parameters until the data change by less than "
+                     "this times their norm"),
         "derived": Key(TABLE, {}, "figures to report: name = text in scalar unknowns and known numbers"),
         "recipe": Key(TEXT, "auto", "of the linear solvers"),
         "memory": Key(TEXT, "", "budget for trajectories of all ranks, e.g. '4GB'; default: all states are kept (--memory)"),
@@ -89,3 +91,20 @@ def substitute(raw: Any, variables: Mapping[str, Any]) -> Any:
         for name, value in variables.items():
             raw = raw.replace("{" + name + "}", str(value))
     return raw
+
+
+def document_evolution() -> str:
+    """The keys of an evolution case as a Markdown page."""
+    lines = ["# The format of an evolution case", "", "Sections that differ from those of a steady case, whose `[case]`, "
+             "`[grid]`, `[domain]`, `[boundaries]`, `[optimizer]` and `[petsc]` it shares. `[variables]` holds names and values "
+             "that replace {NAME} in texts, and that --set NAME=VALUE changes.", ""]
+    for section, keys in EVOLUTION.items():
+        heading = f"[[{section}]]" if section in LISTS else f"[{section}]"
+        lines += [f"## {heading}", "", "| key | type | default | meaning |", "|---|---|---|---|"]
+        for name, key in keys.items():
+            kinds = "field" if key.types == FIELD else "/".join(t.__name__ for t in key.types)
+            default = "required" if key.default is REQUIRED else "" if key.default is None else f"`{key.default!r}`"
+            choices = f" ({', '.join(key.choices)})" if key.choices else ""
+            lines.append(f"| `{name}` | {kinds} | {default} | {key.meaning}{choices} |")
+        lines.append("")
+    return "\n".join(lines)

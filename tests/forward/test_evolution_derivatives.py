@@ -5,6 +5,7 @@ import pytest
 from mpi4py import MPI
 from petsc4py import PETSc
 
+from npde_opt.ensemble import Ensemble
 from npde_opt.forward import SCHEMES, Equation, Evolution, On, Storage, Trial
 from npde_opt.forward.sampling import at_points, over_regions, snapshots
 from npde_opt.grids import Grid
@@ -249,3 +250,30 @@ def test_all_storages_give_the_same_gradient_and_hessian(scheme, tmp_path):
         for x, y in zip(found[0], other, strict=True):
             assert np.abs(x).max(initial=0) > 0 or x.size == 0
             np.testing.assert_allclose(y, x, rtol=1e-13, atol=1e-13 * np.abs(x).max(initial=1))
+
+
+@pytest.mark.parallel([2, 4])
+def test_two_groups_of_experiments_are_the_whole():
+    results = []
+    for groups in (2, 1):
+        ensemble = Ensemble.split(MPI.COMM_WORLD, groups, 2)
+        grid = Grid(SHAPE, comm=ensemble.space)
+        space, times = ParameterSpace(grid, [Unknown("D", "log"), Unknown("r", length=1)]), np.linspace(0, 0.02, 7)
+        trials = [Trial({"u": START}), Trial({"u": "0.5 + 0.2*x"})]
+        forward = Evolution(space, Equation(grid, fisher(grid)), {"a": 1.0, "s": 0.4, "K": 1.2},
+                            [trials[e] for e in ensemble.own(2)], [at_points(grid, times[[3, 6]], POINTS)], SCHEMES["ars222"],
+                            times)
+        misfits = [LeastSquares(np.full(o.size, 0.1 + e), 0.5, o.create_vec())
+                   for e, o in zip(ensemble.own(2), forward.observers, strict=True)]
+        J = Objective(forward, misfits, {}, ensemble)
+        m, dm = vector(space, 1, 0.7), vector(space, 2, 0.5)
+        at, h = J.linearize(m), J.create_vec()
+        at.hessian(dm, h)
+        found = [at.value]
+        for vec in (at.gradient(), h):
+            found += [space.grid.gather(space.field_vec(vec, "D")), space.constants(vec, "r")]
+        results.append(found)
+        at.destroy()
+        J.destroy()
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11 * np.abs(b).max())

@@ -1,0 +1,169 @@
+"""Evolution equations: Gray-Scott by explicit steps, the cost of a gradient with and without checkpoints, products with A
+a diffusion step, and PRESB's iterations by grid, step and potential.
+
+    scripts/npde-env python benchmarks/evolution.py [--parts gray-scott gradient diffusion presb] [--sizes 128 256]
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from common import comm, parser, report
+from mpi4py import MPI
+
+from npde_opt.forward import SCHEMES, Equation, Evolution, Storage, Trial
+from npde_opt.forward.equation import On
+from npde_opt.forward.sampling import snapshots
+from npde_opt.grids import Grid
+from npde_opt.io.results import peak_memory_mb
+from npde_opt.misfits import LeastSquares
+from npde_opt.objective import Objective
+from npde_opt.parameters import ParameterSpace, Unknown
+from npde_opt.terms import Diffusion, Kinetics, Reaction
+
+Row = dict[str, Any]
+SIDES = ("x-", "x+", "y-", "y+")
+
+
+def gray_scott(n: int, steps: int, storage: Storage | None = None, fused: bool = True) -> Objective:
+    """Du, Dv scalars, F and k fields, the last v observed."""
+    grid = Grid((n, n), extent=(n, n), boundaries=dict.fromkeys(SIDES, "periodic"))
+    rng = np.random.default_rng(0)
+    u, v = (1 - 0.5 * (rng.random((n, n)) < 0.3))[grid.local_slice], (0.25 * (rng.random((n, n)) < 0.3))[grid.local_slice]
+    space = ParameterSpace(grid, [Unknown("Du", length=1), Unknown("Dv", length=1), Unknown("F"), Unknown("k")])
+    terms = [On(Diffusion(grid, "Du"), "u"), On(Diffusion(grid, "Dv"), "v"), Kinetics(grid, ("u", "v"), "gray-scott")]
+    forward = Evolution(space, Equation(grid, terms, ("u", "v")), {}, [Trial({"u": u, "v": v})],
+                        [snapshots(grid, [float(steps)], "v")], SCHEMES["explicit-euler"], np.linspace(0, steps, steps + 1),
+                        storage, fused=fused)
+    observer = forward.observers[0]
+    return Objective(forward, [LeastSquares(np.zeros(observer.size), 1.0, observer.create_vec())], {})
+
+
+def fisher(n: int, steps: int, storage: Storage | None = None) -> Objective:
+    """Fisher-KPP with a field D by imex-euler."""
+    grid = Grid((n, n))
+    space = ParameterSpace(grid, [Unknown("D", "log"), Unknown("r", "log", length=1)])
+    forward = Evolution(space, Equation(grid, [Diffusion(grid, "D"), Kinetics(grid, ("u",), "fisher-kpp")]), {"K": 1.0},
+                        [Trial({"u": "0.8*exp(-60*((x - 0.4)**2 + (y - 0.5)**2))"})], [snapshots(grid, [1.0])],
+                        SCHEMES["imex-euler"], np.linspace(0, 1, steps + 1), storage)
+    observer = forward.observers[0]
+    return Objective(forward, [LeastSquares(np.zeros(observer.size), 1.0, observer.create_vec())], {})
+
+
+def timed(action: Callable[[], Any]) -> tuple[float, Any]:
+    comm.Barrier()
+    start = time.perf_counter()
+    found = action()
+    return comm.allreduce(time.perf_counter() - start, op=MPI.MAX), found
+
+
+def gradient(objective: Objective, values: dict[str, float], repeats: int = 2) -> tuple[float, float]:
+    """Seconds of the forward run and of forward run and gradient together, the best of some."""
+    m, found = objective.space.from_values(values), []
+    for _ in range(repeats):
+        forward, at = timed(lambda: value_of(objective.linearize(m)))
+        backward, _ = timed(at.gradient)
+        found.append((forward, forward + backward))
+        at.destroy()
+    return min(f for f, _ in found), min(t for _, t in found)
+
+
+def value_of(at: Any) -> Any:
+    """The point, after its trajectories ran."""
+    assert np.isfinite(at.value)
+    return at
+
+
+def gray_scott_rows() -> list[Row]:
+    rows = []
+    for fused in (True, False):
+        J = gray_scott(512, 100, fused=fused)
+        forward, both = gradient(J, {"Du": 0.16, "Dv": 0.08, "F": 0.035, "k": 0.06})
+        rows.append({"part": "Gray-Scott 512^2, 100 explicit steps", "path": "fused" if fused else "assembled",
+                     "forward s": forward, "gradient s": both, "peak MB": peak_memory_mb(comm)})
+        J.destroy()
+    return rows
+
+
+def gradient_rows() -> list[Row]:
+    """The cost of a gradient in forward runs, all kept and at a tenth of the memory."""
+    rows, steps, n = [], 100, 128
+    cells = n * n * 8
+    for name, make, values, size in (("Gray-Scott", gray_scott, {"Du": 0.16, "Dv": 0.08, "F": 0.035, "k": 0.06}, 2 * cells),
+                                     ("Fisher-KPP implicit", fisher, {"D": 0.01, "r": 3.0}, cells)):
+        reference = None
+        for share in (None, 0.1):
+            J = make(n, steps, Storage(None if share is None else share * steps * size / comm.size))
+            forward, both = gradient(J, values)
+            reference = reference or forward
+            plan = J.forward.storage
+            rows.append({"part": f"{name} {n}^2, {steps} steps", "memory": "all" if share is None else share,
+                         "gradient / forward": both / reference, "recomputation predicted": plan.predicted})
+            J.destroy()
+    return rows
+
+
+def diffusion_rows(n: int) -> list[Row]:
+    """Krylov iterations of implicit steps and products with A (an iteration is one and a V-cycle of about 4)."""
+    rows = []
+    grid = Grid((n, n))
+    for number in (1.0, 10.0, 100.0, 1000.0):
+        dt, steps = number / n**2, 4
+        space = ParameterSpace(grid, [Unknown("D", length=1)])
+        forward = Evolution(space, Equation(grid, [Diffusion(grid, "D")]), {},
+                            [Trial({"u": "exp(-60*((x - 0.4)**2 + (y - 0.5)**2))"})], [snapshots(grid, [steps * dt])],
+                            SCHEMES["backward-euler"], np.linspace(0, steps * dt, steps + 1))
+        seconds, lin = timed(lambda f=forward, s=space: f.linearize(s.from_values({"D": 1.0})))
+        iterations = forward.counters.krylov_iterations / steps
+        rows.append({"part": f"diffusion step {n}^2", "dt D/h^2": number, "iterations": iterations,
+                     "products with A": 5 * iterations + 1, "seconds a step": seconds / steps})
+        lin.destroy()
+        forward.destroy()
+    return rows
+
+
+def presb_rows(sizes: list[int]) -> list[Row]:
+    rows = []
+    for n in sizes:
+        grid = Grid((n, n), boundaries=dict.fromkeys(SIDES, "dirichlet"))
+        space = ParameterSpace(grid, [Unknown("D", length=1)])
+        for dt in (1e-4, 1e-3, 1e-2, 1e-1):
+            for strength in (0.0, 1e4):
+                x, y = grid.coordinates()
+                V = strength * ((x - 0.5) ** 2 + (y - 0.5) ** 2)
+                bell = "exp(-200*((x - 0.4)**2 + (y - 0.5)**2))"
+                packet = Trial({"re": f"{bell}*cos(40*x)", "im": f"{bell}*sin(40*x)"})
+                equation = Equation(grid, [Diffusion(grid, "D"), Reaction(grid, "V")], ("re", "im"), 1j)
+                forward = Evolution(space, equation, {"V": V}, [packet], [snapshots(grid, [3 * dt], "re")],
+                                    SCHEMES["crank-nicolson"], np.linspace(0, 3 * dt, 4))
+                lin = forward.linearize(space.from_values({"D": 0.5}))
+                rows.append({"part": f"PRESB {n}^2", "dt": dt, "V": strength,
+                             "iterations": forward.counters.krylov_iterations / 3})
+                lin.destroy()
+                forward.destroy()
+    return rows
+
+
+def main() -> None:
+    p = parser("evolution", __doc__ or "")
+    p.add_argument("--parts", nargs="+", default=["gray-scott", "gradient", "diffusion", "presb"])
+    p.add_argument("--sizes", nargs="+", type=int, default=[128, 256, 512, 1024],
+                   help="of PRESB's grids; diffusion takes the last")
+    options = p.parse_args()
+    rows: list[Row] = []
+    if "gray-scott" in options.parts:
+        rows += gray_scott_rows()
+    if "gradient" in options.parts:
+        rows += gradient_rows()
+    if "diffusion" in options.parts:
+        rows += diffusion_rows(options.sizes[-1])
+    if "presb" in options.parts:
+        rows += presb_rows(options.sizes)
+    report("evolution", rows, options.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""Evolution cases in short form: every file is built, its data simulated or read, and its gradient right; tables; figures."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.io
+from mpi4py import MPI
+
+from npde_opt import nested
+from npde_opt.cases import evolution_report, load_case
+from npde_opt.cases.evolution_report import report_evolution
+from npde_opt.cases.fields import Sources
+from npde_opt.cases.tables import read_values
+from npde_opt.ensemble import Ensemble
+from npde_opt.errors import InputError
+from npde_opt.io.results import RunDirectory
+from npde_opt.monitor import Monitor
+
+MESHES = Path(__file__).parents[1] / "meshes"
+SHORT = {"gray_scott": ((16, 16), 6.0), "quantum_wells": ((14, 12), 0.6), "graded_index": ((64,), 20.0),
+         "phase_retrieval": ((12, 10), 20.0)}
+
+
+def shorten(case, end):
+    """Few steps up to `end`, at whose end and middle is observed."""
+    case.table["evolution"]["times"] = {"end": end, "steps": 6}
+    for o in case.table["observation"]:
+        o["times"] = [end / 2, end]
+
+
+def check_gradient(case, ensemble):
+    grid = case.grid(ensemble.space)
+    case.prepare(ensemble)
+    J, m = case.build(grid, ensemble)
+    at = J.linearize(m)
+    g = at.gradient()
+    assert np.isfinite(at.value) and g.norm() > 0
+    e, values = 1e-5 / max(g.norm(), 1e-300) ** 1.0 * max(m.norm(), 1.0), []
+    for sign in (1, -1):
+        x = m.copy()
+        x.axpy(sign * e, g)
+        there = J.linearize(x)
+        values.append(there.value)
+        there.destroy()
+    assert (values[0] - values[1]) / (2 * e) == pytest.approx(g.dot(g), rel=1e-3)
+    at.destroy()
+    J.destroy()
+
+
+@pytest.mark.parametrize("name", list(SHORT))
+def test_simulated_cases(name):
+    if name == "phase_retrieval":
+        pytest.importorskip("skimage")
+    cells, end = SHORT[name]
+    case = load_case(MESHES / f"{name}.toml", MPI.COMM_WORLD, cells=cells)
+    shorten(case, end)
+    check_gradient(case, Ensemble.split(MPI.COMM_WORLD, 1, case.experiment_count))
+
+
+@pytest.mark.parallel([1, 2])
+def test_steps_are_chosen_by_accuracy():
+    case = load_case(MESHES / "quantum_wells.toml", MPI.COMM_WORLD, cells=(14, 12))
+    shorten(case, 0.6)
+    ensemble = Ensemble.split(MPI.COMM_WORLD, MPI.COMM_WORLD.size, case.experiment_count)
+    sizes = []
+    for tolerance in (1e-2, 1e-5):
+        case.table["evolution"]["times"], case._chosen = {"end": 0.6, "tolerance": tolerance}, None
+        case.choose_steps(ensemble)
+        sizes.append(case.times().size - 1)
+    assert 8 <= sizes[0] < sizes[1] <= 512
+
+
+def test_brain_tumour():
+    pytest.importorskip("nilearn")
+    case = load_case(MESHES / "brain_tumour.toml", MPI.COMM_WORLD, cells=(16, 18, 15))
+    shorten(case, 60.0)
+    case.table["simulation"]["refine"] = 1
+    check_gradient(case, Ensemble.split(MPI.COMM_WORLD, 1, 1))
+
+
+def test_harmonic_oscillator(tmp_path):
+    x, t = -7.5 + 15 * np.arange(512) / 512, 0.025 * np.arange(401)
+    u = np.exp(-((x - 1) ** 2) / 2)[None] * np.exp(-0.5j * t)[:, None]
+    scipy.io.savemat(tmp_path / "harmonic_osc.mat", {"usol": u})
+    case = load_case(MESHES / "harmonic_oscillator.toml", MPI.COMM_WORLD, data=tmp_path)
+    check_gradient(case, Ensemble.split(MPI.COMM_WORLD, 1, case.experiment_count))
+
+
+def scratch_file(folder):
+    """Logistic growth at 38 places, in the columns of the assay."""
+    lines = ["\ufeffColumn,Position,AvgDens,Time"]
+    for t in (0, 12, 24, 36, 48):
+        for i in range(38):
+            u = 100 + 500 * abs(i - 19) / 19
+            density = 1700 * u * np.exp(1.1 * t / 24) / (1700 + u * (np.exp(1.1 * t / 24) - 1))
+            lines.append(f"{i + 1},{25 + 50 * i},{density * 1e-6:.9e},{t}")
+    (folder / "CellDensity_16.csv").write_text("\n".join([*lines, ",,,", ""]))
+
+
+@pytest.mark.parallel([1, 2])
+@pytest.mark.parametrize("name", ["scratch_assay", "scratch_assay_porous"])
+def test_scratch_assay_is_fitted(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(evolution_report, "FRAMES", 4)
+    comm = MPI.COMM_WORLD
+    folder = Path(comm.bcast(str(tmp_path), root=0))
+    if comm.rank == 0:
+        scratch_file(folder)
+    comm.Barrier()
+    case = load_case(MESHES / f"{name}.toml", comm, data=folder, variables={"cells": "16"})
+    ensemble = Ensemble.split(comm, 1, 1)
+    grid = case.grid(comm)
+    case.prepare(ensemble)
+    assert case.data.observed[0].size == 37 * 5
+    out = RunDirectory(folder / "out", comm, "new")
+    with Monitor(comm, out, case=case.hash, stream=None) as monitor:
+        found = nested.identify(grid, lambda g: case.build(g, ensemble), case.settings(), 1, monitor)
+        metrics = report_evolution(case, found, ensemble, out, name == "scratch_assay")
+    comm.Barrier()
+    assert metrics["r"] == pytest.approx(1.1, rel=0.03)
+    low, high = metrics["r_interval"]
+    assert low < metrics["r"] < high and (metrics["D"] < 3e-3 or "m" in metrics)
+    assert (folder / "out" / "state.gif").exists() == (name == "scratch_assay")
+
+
+def test_pumping_test_recovers_an_aquifer(tmp_path):
+    times = np.geomspace(0.3, 800, 8)
+    for r in (30, 90):
+        from scipy.special import exp1
+
+        drawdown = 788 / 1440 / 7 / (4 * np.pi * 66.0 / 1440) * exp1(r**2 * 2.5e-5 / (4 * 66.0 / 1440 * times))
+        np.savetxt(tmp_path / f"piezometer_h{r}.txt", np.column_stack([times, -drawdown]), header="time (min), head (m)")
+    case = load_case(MESHES / "pumping_test.toml", MPI.COMM_WORLD, data=tmp_path)
+    ensemble = Ensemble.split(MPI.COMM_WORLD, 1, 1)
+    case.prepare(ensemble)
+    J, m = case.build(case.grid(MPI.COMM_WORLD), ensemble)
+    m = J.space.from_values({"D": 66.0 / 1440 / 2.5e-5, "w": 1 / 2.5e-5})
+    at = J.linearize(m)
+    assert np.sqrt(2 * at.misfit * 0.05**2 / 16) < 0.01
+    at.destroy()
+    J.destroy()
+
+
+def test_tables_and_wrong_cases(tmp_path):
+    (tmp_path / "a.csv").write_text("t,v\n0,1.5\n1,2.5\n2,\n")
+    sources = Sources(tmp_path, None, (None, 0))
+    np.testing.assert_array_equal(read_values("d", {"file": "a.csv", "column": "v", "where": {"t": [0.5, 1.5]}}, sources), [2.5])
+    assert np.isnan(read_values("d", {"file": "a.csv", "column": 1}, sources)[2])
+    with pytest.raises(InputError, match="column: got 'w'; allowed: t, v"):
+        read_values("d", {"file": "a.csv", "column": "w"}, sources)
+    with pytest.raises(InputError, match="--set"):
+        load_case(MESHES / "scratch_assay.toml", MPI.COMM_WORLD, variables={"cell": "12"})
+    text = (MESHES / "gray_scott.toml").read_text()
+    for change, message in ((('"gray-scott"', '"gray-scot"'), "reaction"), (('explicit-euler', 'euler'), "scheme"),
+                            (('species = ["u", "v"]', 'species = ["u", "w"]'), "term's species|species")):
+        (tmp_path / "wrong.toml").write_text(text.replace(*change))
+        with pytest.raises(InputError, match=message):
+            case = load_case(tmp_path / "wrong.toml", MPI.COMM_WORLD, cells=(8, 8))
+            case.forward(case.grid(MPI.COMM_WORLD), [0])
