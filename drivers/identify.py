@@ -290,7 +290,7 @@ def draw(case: Case, grid, fields, predicted, out, history) -> None:
         w = json.loads(out.file("weight.json").read_text())
         figures.plot_weights(out.file("weight.png"), w["weights"], w["misfits"], w["regularizations"], w["weight"],
                              target=np.isfinite(data.observed).sum() / 2 if w["method"] == "discrepancy" else None,
-                             method=w["method"])
+                             method={"discrepancy": "discrepancy principle", "l-curve": "L-curve"}[w["method"]])
 
 
 if __name__ == "__main__":

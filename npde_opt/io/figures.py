@@ -146,8 +146,8 @@ def _map(ax, edges, values, mask, fixed, norm, cmap, length_unit):
     ax.set(xlabel=f"{names[0]} [{length_unit}]", ylabel=f"{names[1]} [{length_unit}]")
     ratio = (x[-1] - x[0]) / (y[-1] - y[0])
     ax.set_aspect("equal" if 0.2 < ratio < 5 else "auto")
-    if ratio < 0.7:
-        ax.xaxis.get_major_locator().set_params(nbins=3)
+    if ratio < 0.5:
+        ax.set_xticks([x[0], x[-1]])
     ax.spines[:].set_visible(True)
     return artist
 
@@ -291,7 +291,7 @@ def plot_weights(path: str | os.PathLike, weights: Sequence[float], misfits: Seq
             ax.loglog(x, y, "o-", color=FIRST, ms=5)
             ax.loglog(x[pick], y[pick], "o", ms=13, mfc="none", mec=SECOND, mew=2)
             ax.grid(True, which="major", color="#e8e8e8", lw=0.6)
-        for i in sorted({0, pick, len(w) - 1}):
+        for i in [pick, *(i for i in (0, len(w) - 1) if abs(i - pick) > 1)]:
             left.annotate(f"{w[i]:.2g}", (f[i], r[i]), xytext=(9, 7), textcoords="offset points", fontsize=9,
                           color=SECOND if i == pick else INK)
         if target is not None:
