@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -38,7 +37,7 @@ def report_evolution(case: EvolutionCase, found: Identification, ensemble: Ensem
         "chi_squared": at.chi_squared(), "misfit": at.misfit, "regularization": at.regularization,
         "data": int(objective.data_count), "mean_squared_weighted_residual": 2 * at.misfit / max(objective.data_count, 1),
         "finest_grid_solves": found.finest_solves, "total_solves": found.total_solves, "steps": counters["steps"],
-        "recomputation_predicted": forward.storage.predicted, "recomputation_measured": measured(counters)}
+        "recomputation_predicted": forward.storage.predicted, "recomputation_measured": forward.recomputation}
     metrics |= estimates(case, space, at, m) | errors_of(case, space, m)
     metrics |= derived(case, space, m)
     metrics |= data_errors(case, forward, at, ensemble)
@@ -50,11 +49,6 @@ def report_evolution(case: EvolutionCase, found: Identification, ensemble: Ensem
         draw(case, found, at, ensemble, out)
     at.destroy()
     return metrics
-
-
-def measured(counters: Mapping[str, int]) -> float:
-    """Steps done over those of trajectories that were not there before."""
-    return counters["steps"] / max(counters["steps"] - counters["recomputed"], 1)
 
 
 def estimates(case: EvolutionCase, space: ParameterSpace, at: ObjectiveAt, m: PETSc.Vec) -> dict[str, Any]:

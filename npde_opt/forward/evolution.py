@@ -70,6 +70,8 @@ class EvolutionCounters(Counters):
 class Evolution:
     """The forward map of an evolution equation for several experiments on one grid.
 
+    `recomputation` is the steps that the last gradient did, its forward run included, over the steps of a trajectory.
+
     Args:
         space: the unknowns; coefficients of terms, initial states and sources by name.
         equation: the terms.
@@ -106,7 +108,7 @@ class Evolution:
         self.observers = [Observer(self.grid, equation.species, self.times, e.samplings or samplings)
                           for e in experiments]
         self.outsides = [equation.outside(e.boundary, self._outside) for e in experiments]
-        self.counters = EvolutionCounters()
+        self.counters, self.recomputation = EvolutionCounters(), 1.0
         self._ever, self.fused = False, fused
         self._plan(storage or Storage())
 
@@ -325,7 +327,9 @@ class EvolutionPoint:
                 observer.push(n + 1, stages[-1], du, data)
                 if kept is not None:
                     kept.append(changes)
-        forward.counters.recomputed += 0 if keeps else forward.times.size - 1
+        again = 0 if keeps else forward.times.size - 1
+        forward.counters.steps += again
+        forward.counters.recomputed += again
         forward.counters.forward_solves += 1
         return data
 
@@ -371,6 +375,7 @@ class EvolutionPoint:
             sweep.reverse(visit)
             if out is not None:
                 stepper.flush(out)
+        self.forward.recomputation = sweep.steps_done / sweep.plan.steps
         start = self._start(e)[0]
         assert start is not None
         observer.pull(0, start, d, work["adjoint"])
