@@ -398,8 +398,8 @@ def packages():
     lists += [config["options.extras_require"][extra] for extra in ("plot", "examples", "test")]
     wanted = [line for text in lists for line in text.split("\n") if line]
     wanted = [line for line in wanted if not line.startswith(("petsc4py", "mpi4py"))]
-    # nilearn is here for its template images, which nibabel reads: what it imports (pandas, scikit-learn) stays out.
-    data = [line for line in wanted if line.startswith("nilearn")]
+    # These are here for the images they bring, which nibabel and pillow read: what they import (pandas, networkx) stays out.
+    data = [line for line in wanted if line.startswith(("nilearn", "scikit-image"))]
     with stage("Python packages"):
         # mpi-pytest would bring an mpi4py of its own, replaced below by the one of this MPI
         pip("packages", "install", *[line for line in wanted if line not in data])

@@ -15,6 +15,7 @@ from npde_opt.io import figures
 from npde_opt.io.animation import animate
 from npde_opt.io.results import RunDirectory
 from npde_opt.io.vtk import write_vtk
+from npde_opt.io.waves import animate_wave, plot_course, plot_snapshots
 from npde_opt.nested import Identification
 from npde_opt.objective import ObjectiveAt
 from npde_opt.parameters import ParameterSpace
@@ -161,13 +162,48 @@ def draw(case: EvolutionCase, found: Identification, at: ObjectiveAt, ensemble: 
                               np.concatenate(predicted), np.concatenate([case.data.sigma[e] for e in own]))
         figures.plot_convergence(out.file("convergence.png"), history)
     if at.linearization.data:
+        if grid.dim == 1 and forward.equation.complex:
+            course(case, forward, at.linearization, grid, out)
         movie(case, forward, at.linearization, grid, out)
+
+
+def snapshots(case: EvolutionCase, forward: Any, predicted: np.ndarray, e: int, out: RunDirectory) -> None:
+    """Data that see every cell, at up to five times, beside what the fit predicts. On one rank."""
+    edges, o = case.domain.edges, case.table["observation"][0]
+    if len(edges) > 2 or o["points"] is not None or o["regions"] is not None or case.data is None:
+        return
+    times, shape = case.observed_times("observation[0]", o), [len(a) - 1 for a in edges]
+    picks = np.unique(np.linspace(0, times.size - 1, min(times.size, 5)).astype(int))
+    parts = [values[: times.size * int(np.prod(shape))].reshape(times.size, *shape[::-1]) for values in
+             (case.data.observed[e], predicted)]
+    measured_there, fitted = [p[picks].transpose(0, *range(len(shape), 0, -1)) for p in parts]
+    plot_snapshots(out.file("snapshots.png"), edges, measured_there, fitted, times[picks].tolist(), o["quantity"],
+                   case.table["evolution"]["axis"], case.table["case"]["length_unit"], float(case.data.sigma[e][0]) or 1.0)
+
+
+def course(case: EvolutionCase, forward: Any, lin: Any, grid: Grid, out: RunDirectory) -> None:
+    """|u|^2 of complex states in one dimension over (t, x), up to five experiments of this group. Collective."""
+    found = []
+    for k in range(min(len(lin.data), 5)):
+        rows = [gathered(grid, (u**2).sum(axis=0)) for u in lin.states(k)]
+        found.append([r for r in rows if r is not None])
+    if grid.comm.rank == 0:
+        marks = case.observed_times("observation[0]", case.table["observation"][0]).tolist()
+        plot_course(out.file("course.png"), grid.edges[0], [np.array(f) for f in found], forward.times, "|u|^2",
+                    case.table["evolution"]["axis"], case.table["case"]["length_unit"], marks)
 
 
 def movie(case: EvolutionCase, forward: Any, lin: Any, grid: Grid, out: RunDirectory) -> None:
     states, times = lin.states(0), forward.times
     picks = np.unique(np.searchsorted(times, np.linspace(times[0], times[-1], FRAMES)).clip(0, times.size - 1))
     species = forward.equation.species
+    if forward.equation.complex and grid.dim == 2:
+        both = [[gathered(grid, states[n][c]) for c in (0, 1)] for n in picks]
+        if grid.comm.rank == 0:
+            waves = [a + 1j * b for a, b in both if a is not None and b is not None]
+            animate_wave(out.file("state.gif"), grid.edges, waves, times[picks].tolist(), case.table["evolution"]["axis"],
+                         case.table["case"]["length_unit"])
+        return
     name = "|u|^2" if forward.equation.complex else species[-1]
     frames = [gathered(grid, (states[n] ** 2).sum(axis=0) if forward.equation.complex else states[n][-1]) for n in picks]
     if grid.comm.rank:

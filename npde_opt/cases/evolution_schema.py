@@ -18,7 +18,8 @@ EVOLUTION: dict[str, dict[str, Key]] = {
         "gamma": Key((int, float, str), 1.0, "of gamma du/dt = ...: a number, or 'i', or 'i*NUMBER'"),
         "terms": Key(LIST, REQUIRED, "tables, summed: {diffusion = 'D'} or ['Dx', 'Dy'], {nonlinear-diffusion = TEXT or "
                      "porous-fisher, perona-malik, floor = NUMBER}, {advection = [vx, vy], scheme = 'central'}, {reaction = 'c'} "
-                     "(adds c u to A), {absorbing = {'x-' = WIDTH}, speed = NUMBER}, {kinetics = NAME or {u = TEXT}}, "
+                     "(adds c u to A; also text in coefficients, 'k**2*(1 - n**2)'), "
+                     "{absorbing = {'x-' = WIDTH}, speed = NUMBER}, {kinetics = NAME or {u = TEXT}}, "
                      "{source = TEXT, history = NAME or LIST, times = LIST}; with species = NAME where there are several"),
         "known": Key(TABLE, {}, "coefficients that are known: numbers or fields"),
         "scheme": Key(TEXT, "ars222", "explicit-euler, heun, imex-euler, imex-theta, ars222, crank-nicolson, backward-euler"),
@@ -28,6 +29,7 @@ EVOLUTION: dict[str, dict[str, Key]] = {
         "derived": Key(TABLE, {}, "figures to report: name = text in scalar unknowns and known numbers"),
         "recipe": Key(TEXT, "auto", "of the linear solvers"),
         "memory": Key(TEXT, "", "budget for trajectories of all ranks, e.g. '4GB'; default: all states are kept (--memory)"),
+        "axis": Key(TEXT, "t", "name and unit of the variable t for figures, e.g. 't [h]', or 'z [um]' of a paraxial wave"),
         "bound": Key(NUMBER, 1e12, "a state larger than this is a blow-up")},
     "unknown": {**SECTIONS["unknown"],
                 "name": Key(TEXT, REQUIRED, "a coefficient of the terms, initial states or sources"),

@@ -14,7 +14,14 @@ from npde_opt.grids import Grid
 
 
 def picture(field: str, spec: dict[str, Any], grid: Grid) -> np.ndarray:
-    """Global array [i, j] over the box of the grid, y upwards, scaled to `range` = [lo, hi] (default 0 to 1)."""
+    """Global array [i, j], y upwards, scaled to `range` = [lo, hi] (default 0 to 1), over `box` = [[x0, x1], [y0, y1]] (default
+    the grid's); lo outside. Raises InputError naming the key that is wrong."""
+    for key, allowed in (("range", (2,)), ("box", (2, 2))):
+        if key in spec and np.shape(spec[key]) != allowed or key == "box" and np.any(np.diff(spec.get(key, [[0, 1]])) <= 0):
+            raise InputError(f"{field}.{key}", spec[key], "[lo, hi]" if key == "range" else "[[x0, x1], [y0, y1]], increasing")
+    wrong = set(spec) - {"picture", "range", "box"}
+    if wrong:
+        raise InputError(field, ", ".join(sorted(wrong)), "picture, range, box")
     try:
         from PIL import Image
     except ImportError as error:
@@ -31,5 +38,6 @@ def picture(field: str, spec: dict[str, Any], grid: Grid) -> np.ndarray:
         raise InputError(field, f"a picture on {grid.dim} axes", "2 axes")
     grey = np.asarray(Image.open(path).convert("L"), float).T[:, ::-1] / 255
     low, high = spec.get("range", [0.0, 1.0])
-    box = [np.linspace(e[0], e[-1], n + 1) for e, n in zip(grid.edges, grey.shape, strict=True)]
+    ends = spec.get("box", [(e[0], e[-1]) for e in grid.edges])
+    box = [np.linspace(a, b, n + 1) for (a, b), n in zip(ends, grey.shape, strict=True)]
     return low + (high - low) * resample(grey, box, list(grid.edges))

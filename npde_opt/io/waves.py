@@ -1,0 +1,104 @@
+"""Complex states and snapshots: intensity and phase in time, a state over (t, x), and data beside their predictions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from npde_opt.errors import InputError
+from npde_opt.io.figures import _save, _style
+
+
+def _extent(edges: Sequence[np.ndarray]) -> list[float]:
+    return [edges[0][0], edges[0][-1], edges[1][0], edges[1][-1]]
+
+
+def animate_wave(path: str | os.PathLike, edges: Sequence[np.ndarray], states: Sequence[np.ndarray], times: Sequence[float],
+                 axis: str = "t", length_unit: str = "m", every: float = 0.1) -> Path:
+    """An animated GIF of a complex state in two dimensions: |u|^2, and the phase as hue where there is light.
+
+    Args:
+        states: complex arrays [i, j].
+
+    Raises:
+        InputError: for a place that is not writable.
+    """
+    with _style() as plt:
+        from matplotlib.animation import FuncAnimation, PillowWriter
+
+        name, _, unit = axis.partition(" ")
+        top = max(float(np.quantile(np.abs(s) ** 2, 0.999)) for s in states)
+        figure, axes = plt.subplots(1, 2, figsize=(9.2, 4.2), layout="compressed")
+        kind = {"origin": "lower", "extent": _extent(edges)}
+        left = axes[0].imshow(np.abs(states[0].T) ** 2, cmap="inferno", vmin=0, vmax=top, **kind)
+        right = axes[1].imshow(np.angle(states[0].T), cmap="twilight", vmin=-np.pi, vmax=np.pi, interpolation="nearest", **kind)
+        for ax, artist, title in zip(axes, (left, right), ("intensity", "phase [rad]"), strict=True):
+            ax.set(title=title, xlabel=f"x [{length_unit}]", ylabel=f"y [{length_unit}]")
+            figure.colorbar(artist, ax=ax)
+
+        def update(i):
+            left.set_data(np.abs(states[i].T) ** 2)
+            right.set_data(np.angle(states[i].T))
+            right.set_alpha(np.clip(4 * np.abs(states[i].T) ** 2 / top, 0, 1))
+            figure.suptitle(f"{name} = {times[i]:.4g} {unit.strip('[]')}")
+            return left, right
+
+        animation = FuncAnimation(figure, update, frames=len(states))
+        try:
+            animation.save(os.fspath(path), writer=PillowWriter(fps=round(1 / every)), dpi=80)
+        except OSError as error:
+            raise InputError(str(path), error.strerror or str(error), "a place where files can be written") from error
+        plt.close(figure)
+    return Path(path)
+
+
+def plot_course(path: str | os.PathLike, edges: np.ndarray, courses: Sequence[np.ndarray], times: np.ndarray, name: str = "u",
+                axis: str = "t", length_unit: str = "m", marks: Sequence[float] = ()) -> Path:
+    """States of one dimension over (t, x), one panel an experiment: arrays [n, i]; lines at the times `marks`."""
+    with _style() as plt:
+        figure, axes = plt.subplots(len(courses), 1, figsize=(8, 0.8 + 1.5 * len(courses)), squeeze=False, sharex=True,
+                                    layout="compressed")
+        top = max(float(np.max(c)) for c in courses)
+        for ax, course in zip(axes[:, 0], courses, strict=True):
+            artist = ax.pcolormesh(times, (edges[1:] + edges[:-1]) / 2, course.T, cmap="inferno", vmax=top, rasterized=True)
+            for t in marks:
+                ax.axvline(t, color="w", lw=0.7, ls=":")
+            ax.set_ylabel(f"x [{length_unit}]")
+        axes[-1, 0].set_xlabel(axis)
+        figure.colorbar(artist, ax=axes, label=name, aspect=30)
+        return _save(plt, figure, path)
+
+
+def plot_snapshots(path: str | os.PathLike, edges: Sequence[np.ndarray], observed: np.ndarray, predicted: np.ndarray,
+                   times: Sequence[float], name: str = "u", axis: str = "t", length_unit: str = "m", sigma: float = 1.0) -> Path:
+    """Data beside predictions and what is left between them, arrays [n, i(, j)] of one experiment; lines in one dimension."""
+    label, _, unit = axis.partition(" ")
+    titles = [f"{label} = {t:.4g} {unit.strip('[]')}" for t in times]
+    with _style() as plt:
+        if observed.ndim == 2:
+            figure, axes = plt.subplots(1, len(times), figsize=(3.2 * len(times), 3.0), squeeze=False, sharey=True,
+                                        layout="constrained")
+            x = (edges[0][1:] + edges[0][:-1]) / 2
+            for ax, y, p, title in zip(axes[0], observed, predicted, titles, strict=True):
+                ax.plot(x, y, ".", ms=3, color="#c8501e", label="measured")
+                ax.plot(x, p, color="#1f5fa8", lw=1.2, label="predicted")
+                ax.set(title=title, xlabel=f"x [{length_unit}]")
+            axes[0, 0].set_ylabel(name)
+            axes[0, -1].legend()
+            return _save(plt, figure, path)
+        figure, axes = plt.subplots(3, len(times), figsize=(2.7 * len(times) + 0.8, 8.0), squeeze=False, layout="compressed")
+        low, high = float(np.nanmin(observed)), float(np.nanmax(observed))
+        rows = ((observed, (low, high), "inferno", f"measured {name}"), (predicted, (low, high), "inferno", "predicted"),
+                ((predicted - observed) / sigma, (-4, 4), "RdBu_r", "difference / sigma"))
+        for row, (values, limits, cmap, text) in zip(axes, rows, strict=True):
+            for ax, part in zip(row, values, strict=True):
+                artist = ax.imshow(part.T, origin="lower", extent=_extent(edges), vmin=limits[0], vmax=limits[1], cmap=cmap)
+                ax.set(xticks=[], yticks=[])
+            row[0].set_ylabel(text)
+            figure.colorbar(artist, ax=row, aspect=14)
+        for ax, title in zip(axes[0], titles, strict=True):
+            ax.set_title(title)
+        return _save(plt, figure, path)
