@@ -181,8 +181,14 @@ class EvolutionCase:
             if u["regions"] is not None:
                 spec, name = u["regions"], f"unknown.{u['name']}.regions"
                 regions = np.rint(evaluate(name, spec, list(grid.edges), self.sources, nearest=True)).astype(int)
+            fixed = None
+            if u["known"] is not None:
+                mask, kept = (evaluate(f"unknown.{u['name']}.{key}", u[key], list(grid.edges), self.sources)
+                              for key in ("known", "initial"))
+                fixed = np.where(mask > 0.5, kept, np.nan)
             length = {"field": None, "scalar": 1, "history": u["length"] or 0}[u["kind"]]
-            unknowns.append(Unknown(u["name"], u["transform"], tuple(u["bounds"] or (None, None)), regions, length=length))
+            unknowns.append(Unknown(u["name"], u["transform"], tuple(u["bounds"] or (None, None)), regions, fixed,
+                                    length))
         return ParameterSpace(grid, unknowns)
 
     def value(self, u: dict[str, Any], key: str, space: ParameterSpace) -> Any:

@@ -161,13 +161,14 @@ def draw(case: EvolutionCase, found: Identification, at: ObjectiveAt, ensemble: 
         figures.plot_data_fit(out.file("data_fit.png"), np.concatenate([case.data.observed[e] for e in own]),
                               np.concatenate(predicted), np.concatenate([case.data.sigma[e] for e in own]))
         figures.plot_convergence(out.file("convergence.png"), history)
+        snapshots(case, predicted[0], own[0], out)
     if at.linearization.data:
         if grid.dim == 1 and forward.equation.complex:
             course(case, forward, at.linearization, grid, out)
         movie(case, forward, at.linearization, grid, out)
 
 
-def snapshots(case: EvolutionCase, forward: Any, predicted: np.ndarray, e: int, out: RunDirectory) -> None:
+def snapshots(case: EvolutionCase, predicted: np.ndarray, e: int, out: RunDirectory) -> None:
     """Data that see every cell, at up to five times, beside what the fit predicts. On one rank."""
     edges, o = case.domain.edges, case.table["observation"][0]
     if len(edges) > 2 or o["points"] is not None or o["regions"] is not None or case.data is None:

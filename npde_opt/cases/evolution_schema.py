@@ -38,6 +38,7 @@ EVOLUTION: dict[str, dict[str, Key]] = {
                 "kind": Key(TEXT, "field", "a field (with `regions` one constant a region), a scalar, or a history of "
                             "`length` values", ("field", "scalar", "history")),
                 "length": Key((int,), None, "values of a history"),
+                "known": Key(FIELD, None, "fields: where it exceeds 0.5 the unknown is known and keeps `initial`"),
                 "deviation": Key(NUMBER, None, "scalars and histories: standard deviation of a normal prior of the "
                                  "parameter around its initial value"),
                 "smoothness": Key(NUMBER, 0.0, "histories: weight of the squared differences")},
