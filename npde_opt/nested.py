@@ -179,9 +179,7 @@ class _Levels:
         self.lifts.append(lift)
         m = lift.start(previous[1], given)
         if self.spectrum is not None:
-            at = objective.linearize(m)
-            self.spectrum = self.spectrum.lifted(lift, at.regularization_hessian)
-            at.destroy()
+            self.spectrum = self.spectrum.lifted(lift)
         for owned in (given, previous[1], previous[0]):
             owned.destroy()
         return m
@@ -219,7 +217,7 @@ class _Levels:
         vectors = self.resume.spectrum(spaces[0])
         if vectors is not None:
             self.lifts = [Prolongation(a, b) for a, b in zip(spaces, spaces[1:], strict=False)]
-            self.spectrum = Spectrum(vectors, self.lifts, np.empty((0, 0)))
+            self.spectrum = Spectrum(vectors, self.lifts)
 
     def destroy(self) -> None:
         if self.spectrum is not None:

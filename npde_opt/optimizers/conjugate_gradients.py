@@ -37,11 +37,12 @@ def steihaug(
     kept: list[Direction] | None = None,
     norm: Callable[[PETSc.Vec, float], float] | None = None,
     solved: bool = False,
+    enough: Callable[[PETSc.Vec], bool] = lambda r: False,
 ) -> int:
     """Solves H x = b from x = 0 and returns the number of products with H.
 
-    With n(r) = norm(r, r^T M^-1 r), by default sqrt(r^T M^-1 r), stops where n(r) <= rtol(n(b)) n(b), after max_steps,
-    or at a direction with p^T H p <= 0: then x is the iterate so far, or M^-1 b in the first step, a descent direction
+    With n(r) = norm(r, r^T M^-1 r), by default sqrt(r^T M^-1 r), stops where n(r) <= rtol(n(b)) n(b) or enough(r), after
+    max_steps, or at a direction with p^T H p <= 0: then x is the iterate so far, or M^-1 b in the first step, a descent direction
     for -b. Given a list `kept`, keeps its directions there (with M^-1 H p where `solved`), for the caller to destroy,
     and makes each new one conjugate to all before.
     Raises SolverError where M is not positive definite.
@@ -55,7 +56,8 @@ def steihaug(
     rz = r.dot(z)
     products = 0
     if not (math.isfinite(rz) and rz >= 0):
-        raise SolverError("tao_", f"CG's preconditioner is not positive definite: r^T M^-1 r = {rz:g}", "Check it.")
+        raise SolverError("tao_", f"CG's preconditioner is not positive definite: r^T M^-1 r = {rz:g}",
+                          "Solve more exactly for the regularization: -reg_ksp_rtol 1e-10.")
     first = norm(r, rz)
     target = rtol(first) * first
     while rz > 0 and products < max_steps:
@@ -77,7 +79,7 @@ def steihaug(
         if image is not None:
             image.axpy(-1.0, z)
             image.scale(1 / length)
-        if norm(r, rz) <= target:
+        if norm(r, rz) <= target or enough(r):
             break
         if kept is not None:
             z.copy(p)

@@ -25,7 +25,8 @@ class NewtonCG:
 
     H is the exact or the Gauss-Newton Hessian at the point. CG stops at a direction of negative curvature.
     Its relative tolerance is min(forcing_max, sqrt(n(g) / n(g_0))) in the norm n(g) = sqrt(g^T R^-1 g): a step then
-    lowers n(g) as far as CG did. Where a `spectrum` was learnt on a coarser grid, it adds to the preconditioner.
+    lowers n(g) as far as CG did. It also stops where its residual, the next gradient by the model, has half the `target`
+    norm at which the iteration converges. Where a `spectrum` was learnt on a coarser grid, it adds to the preconditioner.
     After a failed line search the next direction is that of the preconditioner alone. `slope` is g^T d.
     """
 
@@ -34,7 +35,7 @@ class NewtonCG:
         self.gauss_newton = settings.method == "gauss-newton"
         self.products = 0
         self.slope = 0.0
-        self.ahead = 1.0
+        self.ahead, self.target = 1.0, 0.0
         self._reference = self._square = 0.0
         self._plain = self._next_plain = False
 
@@ -50,6 +51,9 @@ class NewtonCG:
         self.slope = g.dot(s)
 
     def _solve(self, at: Agreed, g: PETSc.Vec, s: PETSc.Vec) -> None:
+        if self.spectrum is not None and not self.spectrum.fitted:
+            self.spectrum.fit(at, self.gauss_newton)
+            self.products += 1
         kept: list[Direction] | None = [] if self.settings.reorthogonalize else None
         self.products += steihaug(
             lambda dm, out: at.hessian(dm, out, self.gauss_newton),
@@ -60,6 +64,7 @@ class NewtonCG:
             max_steps=self.settings.cg_max,
             kept=kept,
             norm=lambda r, rz: math.sqrt(max(self._square, 0.0)),
+            enough=lambda r: self.point.objective.gradient_norm(r) <= 0.5 * self.target,
         )
         for direction in kept or []:
             direction.destroy()
@@ -76,13 +81,15 @@ class NewtonCG:
         return min(self.settings.forcing_max, math.sqrt(norm / self._reference)) if norm > 0 else 0.0
 
     def memory(self) -> tuple[dict[str, PETSc.Vec], dict[str, Any]]:
-        core = self.spectrum.core.tolist() if self.spectrum is not None else None
-        return {}, {"reference": self._reference, "spectrum_core": core}
+        core = None if self.spectrum is None or self.spectrum.core is None else self.spectrum.core.tolist()
+        fitted = self.spectrum is not None and self.spectrum.fitted
+        return {}, {"reference": self._reference, "spectrum_fitted": fitted, "spectrum_core": core}
 
     def restore(self, vectors: dict[str, PETSc.Vec], meta: dict[str, Any]) -> None:
         self._reference = meta["reference"]
-        if self.spectrum is not None and meta["spectrum_core"] is not None:
-            self.spectrum.core = np.array(meta["spectrum_core"])
+        if self.spectrum is not None:
+            core, self.spectrum.fitted = meta["spectrum_core"], meta["spectrum_fitted"]
+            self.spectrum.core = None if core is None else np.array(core)
 
     def forget(self) -> bool:
         """Whether there is another direction to try after a failed line search."""
@@ -109,7 +116,7 @@ class LBFGS:
         self.point = point
         self.pairs: deque[Pair] = deque()
         self.room = settings.memory
-        self.products, self.slope, self.ahead = 0, 0.0, 1.0
+        self.products, self.slope, self.ahead, self.target = 0, 0.0, 1.0, 0.0
         self.initial = InitialHessian(point)
         self._x, self._g, self._work = (point.iterate.duplicate() for _ in range(3))
 

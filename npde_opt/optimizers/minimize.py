@@ -149,7 +149,7 @@ class Run:
         reference = self.settings.gradient_reference or meta["gradient_norm_initial"]
         target = max(self.settings.gradient_atol, self.settings.gradient_rtol * reference)
         if norm > target:
-            self.solver.force(norm, meta["gradient_norm_initial"], reference)
+            self.solver.force(norm, meta["gradient_norm_initial"], reference, target)
         if norm <= target:
             self.status, self.reason = "converged", f"CONVERGED_USER: gradient norm {norm:.3e} <= {target:.3e}"
         elif stop:

@@ -197,9 +197,10 @@ class Solver:
         if self.type in ("lmvm", "blmvm") or self.type.startswith("bqn"):
             self.initial.learn(self.h0, first)
 
-    def force(self, norm: float, norm_initial: float, reference: float) -> None:
+    def force(self, norm: float, norm_initial: float, reference: float, target: float) -> None:
         """Sets the relative tolerance of the next inner solve (Eisenstat-Walker)."""
         if self.direction is not None:
+            self.direction.target = target
             self.direction.ahead = min(1.0, norm_initial / reference) if norm_initial > 0 else 1.0
         if self.type in KRYLOV:
             self.tao.getKSP().setTolerances(rtol=min(self.settings.forcing_max, (norm / reference) ** 0.5))

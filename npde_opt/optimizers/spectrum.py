@@ -6,7 +6,9 @@ On the coarse grid the sum is the Nystroem approximation Y G^-1 Y^T of the data'
 Y = (H - R) T, G = T^T Y and T the leading Ritz vectors in the span of CG's directions p: it is exact on T and nowhere
 above H - R, so no eigenvalue of M^-1 H falls below 1, and V = R^-1 Y costs no solve beyond CG's own (compare Frangella,
 Tropp, Udell 2023). The data's part is smooth, so that prolonged V serve on finer grids; they stay on the coarse one,
-where they cost little memory, and S is formed anew for each finer R.
+where they cost little memory, and S is formed anew for each finer R (`fit`). Whether they serve is measured there.
+
+R^-1 is an iterative solve: along V, M^-1 is kept at LEFT of it, which leaves its error no room to make M^-1 indefinite.
 """
 
 from __future__ import annotations
@@ -23,8 +25,17 @@ from npde_opt.optimizers.interface import Objective, ObjectiveAt
 
 LEAST = 0.5
 DEPENDENT = 1e-8
+LEFT = 1e-3
+MISMATCH = 0.2
 RTOL = 1e-10
 Action = Callable[[PETSc.Vec, PETSc.Vec], None]
+
+
+class Hessian(Protocol):
+    """H = R + the data's part at one point, and R."""
+
+    def hessian(self, dm: PETSc.Vec, out: PETSc.Vec, gauss_newton: bool) -> None: ...
+    def regularization_hessian(self, dm: PETSc.Vec, out: PETSc.Vec) -> None: ...
 
 
 class Lift(Protocol):
@@ -35,14 +46,18 @@ class Lift(Protocol):
 
 
 class Spectrum:
-    """The vectors v on a coarse grid, the lifts from there to the grid in use, and (I + S)^-1. Owns the vectors."""
+    """The vectors v on a coarse grid, the lifts from there to the grid in use, and (I + S)^-1, which `fit` forms.
 
-    def __init__(self, vectors: Sequence[PETSc.Vec], lifts: Sequence[Lift], core: np.ndarray):
+    Owns the vectors. Before `fit`, and where it found that the vectors do not serve, M is R.
+    """
+
+    def __init__(self, vectors: Sequence[PETSc.Vec], lifts: Sequence[Lift] = (), core: np.ndarray | None = None):
         self.vectors, self.lifts, self.core = list(vectors), tuple(lifts), core
+        self.fitted = core is not None
 
     def refine(self, r: PETSc.Vec, z: PETSc.Vec) -> None:
         """z = M^-1 r from z = R^-1 r. Collective."""
-        if self.vectors:
+        if self.core is not None and self.vectors:
             restricted = self._restrict(r)
             weights = -self.core @ np.array(dots(restricted, self.vectors))
             restricted.set(0.0)
@@ -51,21 +66,46 @@ class Spectrum:
             z.axpy(1.0, correction)
             correction.destroy()
 
-    def lifted(self, lift: Lift, regularization: Action) -> Spectrum:
-        """The preconditioner on the next finer grid, given the product with its R. It shares the vectors."""
-        finer = Spectrum(self.vectors, (*self.lifts, lift), self.core)
+    def lifted(self, lift: Lift) -> Spectrum:
+        """The same vectors for the next finer grid, to be fitted there."""
+        return Spectrum(self.vectors, (*self.lifts, lift))
+
+    def fit(self, at: Hessian, gauss_newton: bool) -> None:
+        """Forms S for the R at this point, and keeps it where the vectors serve the Hessian H there.
+
+        The test is a product with t = sum_i +-v_i / S_ii, to which all v contribute alike: t^T H t is within MISMATCH of
+        t^T M t. Collective.
+        """
+        self.fitted = True
+        if not self.vectors:
+            return
         S = np.empty((len(self.vectors),) * 2)
         for j, v in enumerate(self.vectors):
-            fine = finer._prolong(v.copy())
+            fine = self._prolong(v.copy())
             product = fine.duplicate()
-            regularization(fine, product)
+            at.regularization_hessian(fine, product)
             fine.destroy()
-            restricted = finer._restrict(product)
+            restricted = self._restrict(product)
             product.destroy()
             S[:, j] = dots(restricted, self.vectors)
             restricted.destroy()
-        finer.core = core(S)
-        return finer
+        self.core = core(S)
+        if not abs(self._quotient(at, gauss_newton, S) - 1) <= MISMATCH:
+            self.core = None
+
+    def _quotient(self, at: Hessian, gauss_newton: bool, S: np.ndarray) -> float:
+        """t^T H t / t^T M t."""
+        weights = (-1.0) ** np.arange(len(S)) / np.diag(S)
+        combined = self.vectors[0].duplicate()
+        combined.set(0.0)
+        combined.maxpy(list(weights), self.vectors)
+        t = self._prolong(combined)
+        product = t.duplicate()
+        at.hessian(t, product, gauss_newton)
+        found = t.dot(product) / float(weights @ S @ weights + np.square(S @ weights).sum())
+        t.destroy()
+        product.destroy()
+        return found
 
     def _prolong(self, vec: PETSc.Vec) -> PETSc.Vec:
         for lift in self.lifts:
@@ -87,9 +127,10 @@ class Spectrum:
 
 
 def core(S: np.ndarray) -> np.ndarray:
-    """(I + S)^-1."""
-    inverse = scipy.linalg.inv(np.eye(len(S)) + (S + S.T) / 2)
-    return (inverse + inverse.T) / 2
+    """(I + S)^-1, where S is beyond 1/LEFT (1 - LEFT) S^-1."""
+    sizes, E = scipy.linalg.eigh((S + S.T) / 2)
+    weights = np.minimum(1 / (1 + np.maximum(sizes, 0)), (1 - LEFT) / np.maximum(sizes, LEAST))
+    return (E * weights) @ E.T
 
 
 def learn(objective: Objective, m: PETSc.Vec, noise: PETSc.Vec, room: int, gauss_newton: bool) -> Spectrum:
@@ -119,7 +160,7 @@ def learn(objective: Objective, m: PETSc.Vec, noise: PETSc.Vec, room: int, gauss
 def _nystroem(at: ObjectiveAt, directions: Sequence[Direction]) -> Spectrum:
     """V from CG's directions, for which H p and R^-1 H p are known."""
     if not directions:
-        return Spectrum([], [], np.empty((0, 0)))
+        return Spectrum([])
     tests, images, n = [d.p for d in directions], [], len(directions)
     for direction in directions:
         assert direction.solved is not None
@@ -141,7 +182,7 @@ def _nystroem(at: ObjectiveAt, directions: Sequence[Direction]) -> Spectrum:
         vectors.append(v)
     for owned in (data, product, *images):
         owned.destroy()
-    return Spectrum(vectors, [], core(B.T @ S @ B))
+    return Spectrum(vectors, (), core(B.T @ S @ B))
 
 
 def factor(R: np.ndarray, G: np.ndarray) -> np.ndarray:
