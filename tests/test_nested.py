@@ -112,8 +112,9 @@ def test_what_is_learnt_on_a_coarse_grid_saves_cg_steps_on_the_finest(method):
 
 
 @pytest.mark.parallel([1, 2])
-def test_a_learnt_spectrum_is_that_of_the_hessian():
+def test_a_learnt_spectrum_is_that_of_the_hessian(monkeypatch):
     """All of H is learnt from as many products as there are data, so M^-1 H = 1 on the span of the data."""
+    monkeypatch.setattr("npde_opt.optimizers.spectrum.LEFT", 1e-12)
     grid = Grid((24, 24), boundaries=SIDES)
     objective, m = problem(grid)
     noise = objective.space.standard_normal(0)
@@ -128,6 +129,57 @@ def test_a_learnt_spectrum_is_that_of_the_hessian():
     for vec in (back, plain):
         vec.axpy(-1, x)
     assert back.norm() < 0.3 * x.norm() < 3 * plain.norm()
+    spectrum.destroy()
+    at.destroy()
+    objective.destroy()
+
+
+@pytest.mark.parallel([1, 2])
+def test_a_learnt_spectrum_leaves_room_for_the_error_of_the_regularization_solves():
+    """Along V, at least a thousandth of R^-1 is left, however much the data weigh."""
+    grid = Grid((24, 24), boundaries=SIDES)
+    objective, m = problem(grid)
+    noise = objective.space.standard_normal(0)
+    spectrum = learn(objective, m, noise, 60, True)
+    at = objective.linearize(m)
+    r, z = noise.duplicate(), noise.duplicate()
+    for v in spectrum.vectors:
+        at.regularization_hessian(v, r)
+        at.precondition(r, z)
+        plain = r.dot(z)
+        spectrum.refine(r, z)
+        assert r.dot(z) >= 0.99e-3 * plain
+    spectrum.destroy()
+    at.destroy()
+    objective.destroy()
+
+
+class Wrong:
+    """An objective's point whose Hessian has grown since the spectrum was learnt."""
+
+    def __init__(self, at):
+        self.at = at
+        self.regularization_hessian = at.regularization_hessian
+
+    def hessian(self, dm, out, gauss_newton):
+        self.at.hessian(dm, out, gauss_newton)
+        out.scale(2.0)
+
+
+@pytest.mark.parallel([1, 2])
+def test_a_spectrum_is_used_only_where_it_describes_the_hessian():
+    grid = Grid((24, 24), boundaries=SIDES)
+    objective, m = problem(grid)
+    noise = objective.space.standard_normal(0)
+    spectrum = learn(objective, m, noise, 60, True)
+    at = objective.linearize(m)
+    spectrum.fit(at, True)
+    assert spectrum.core is not None
+    spectrum.fit(Wrong(at), True)
+    assert spectrum.core is None
+    z = noise.copy()
+    spectrum.refine(noise, z)
+    assert z.equal(noise)
     spectrum.destroy()
     at.destroy()
     objective.destroy()
