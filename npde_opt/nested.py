@@ -126,7 +126,8 @@ def identify(finest: Grid, build: Build, settings: Settings, levels: int | None 
     """Minimizes on all levels, or on those that a resumed run has left.
 
     Coarse levels stop at a gradient of 1e-3 of the initial one, the finest at settings.gradient_rtol. Two levels below
-    the finest, the Newton methods learn the leading part of the data's Hessian, which preconditions the finer levels.
+    the finest, the Newton methods learn the leading part of the data's Hessian, which preconditions the finer levels
+    (where there are regularized fields).
 
     Raises:
         SolverError, Interrupted: as the objective and the monitor raise them.
@@ -136,6 +137,12 @@ def identify(finest: Grid, build: Build, settings: Settings, levels: int | None 
         return run.solve()
     finally:
         run.destroy()
+
+
+def regularized(objective: Objective) -> bool:
+    """Whether there is a field unknown, and every one has a regularization, from which the data's part can be told."""
+    fields = {u.name for u in objective.space.unknowns if u.is_field}
+    return bool(fields) and fields <= set(objective.regularizers)
 
 
 class _Levels:
@@ -164,7 +171,7 @@ class _Levels:
             m.destroy()
             self.reference = self.reference or result.gradient_norm_initial
             history += result.history
-            if level == self.learning:
+            if level == self.learning and regularized(objective):
                 self._learn(level, objective, result.m)
             spent = objective.counters.snapshot()
             solves = spent["forward_solves"] + spent["adjoint_solves"]

@@ -254,7 +254,7 @@ class ParameterSpace:
         """White noise as a gradient (a dual vector), drawn in natural order: the same on any number of ranks."""
         vec, noise = self.create_vec(), self.grid.standard_normal(seed)
         for u in self.unknowns:
-            if u.regions is None:
+            if u.is_field:
                 values = self.grid.view(noise) * np.sqrt(self.grid.volume)
                 self.field(vec, u.name)[...] = np.where(self.free(u.name), values, 0.0)
             else:

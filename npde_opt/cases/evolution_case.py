@@ -240,7 +240,7 @@ class EvolutionCase:
             return over_regions(grid, times, np.rint(found).astype(int), o["quantity"])
         return voxels(grid, times, self.domain.edges, o["quantity"])
 
-    def forward(self, grid: Grid, own: Sequence[int], cut: int = 1) -> Evolution:
+    def forward(self, grid: Grid, own: Sequence[int], cut: int = 1, storage: Storage | None = None) -> Evolution:
         """The map of the experiments in `own`; every step is cut into `cut`."""
         e, times = self.table["evolution"], self.times()
         if cut > 1:
@@ -250,8 +250,8 @@ class EvolutionCase:
             terms, known = self.terms(grid)
             equation = Equation(grid, terms, self.species, self._gamma())
             trials, space = self.trials(grid, own), self.space(grid)
-        return Evolution(space, equation, known, trials, self.samplings(grid), scheme(e["scheme"]), times, self._storage(grid),
-                         bound=float(e["bound"]), recipe=e["recipe"])
+        return Evolution(space, equation, known, trials, self.samplings(grid), scheme(e["scheme"]), times,
+                         storage or self._storage(grid), bound=float(e["bound"]), recipe=e["recipe"])
 
     def _storage(self, grid: Grid) -> Storage:
         if not self.memory:
@@ -303,7 +303,7 @@ class EvolutionCase:
         edges = [refined(e, refine) for e in self.domain.edges]
         grid = self.domain.grid(ensemble.space, edges)
         own = list(ensemble.own(self.experiment_count))
-        forward = self.forward(grid, own, cut)
+        forward = self.forward(grid, own, cut, Storage(forward_only=True))
         with collective(ensemble.space):
             m = self.start(forward.space, "truth")
         lin = forward.linearize(m)

@@ -7,6 +7,7 @@ Second derivatives run the derivative of that sweep along (du, dk).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,11 +53,15 @@ class Trial:
 
 @dataclass(frozen=True)
 class Storage:
-    """What trajectories may take: bytes of memory a rank (None: all states are kept) and of disk, and where."""
+    """What trajectories may take: bytes of memory a rank (None: all states are kept) and of disk, and where.
+
+    forward_only: no derivatives are wanted; the memory is that of sqrt(steps) states whatever the budget.
+    """
 
     memory: float | None = None
     disk: float = 0.0
     folder: str | None = None
+    forward_only: bool = False
 
 
 @dataclass
@@ -135,6 +140,8 @@ class Evolution:
         unit = state * max(2 if implicit else 1, self.scheme.stages + implicit)
         runs = max(len(self.experiments), 1)
         budget = None if storage.memory is None else storage.memory / runs
+        if storage.forward_only:
+            budget = max(math.isqrt(steps), 2) * unit
         self.storage = plan(steps, state * self.scheme.stages, unit, budget, storage.disk / runs, storage.folder)
         least = None if budget is None else max(budget, 2 * unit)
         self.storage_second = plan(steps, 2 * state * self.scheme.stages, 2 * unit, least, storage.disk / runs,

@@ -1,21 +1,12 @@
 """The driver identify.py as it is called: results on 1 and 2 ranks, stop and resume, wrong input."""
 
-import csv
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
-DRIVER = ROOT / "drivers" / "identify.py"
-LIMIT = 240
+from calling import identify, rows, stop, summary
 
 CASE = """
 [grid]
@@ -50,34 +41,6 @@ OBJECTIVE = 78.70357
 GROUPS = ["--experiment-groups", 2]
 
 
-def environment():
-    """That of a shell: a launched process must not take this one's MPI for its own."""
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("OMPI_", "PMIX_", "PMI_", "ORTE_"))}
-    return env | {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OMP_NUM_THREADS": "1",
-                  "OMPI_MCA_rmaps_base_oversubscribe": "1", "OMPI_MCA_mpi_yield_when_idle": "1",
-                  "OPENBLAS_NUM_THREADS": "1"}
-
-
-def command(ranks, case, out, *options):
-    launcher = ["mpirun", "-n", str(ranks)] if ranks > 1 else []
-    return [*launcher, sys.executable, str(DRIVER), "--case", str(case), "--out", str(out), *map(str, options)]
-
-
-def identify(ranks, case, out, *options):
-    return subprocess.run(command(ranks, case, out, *options), env=environment(), capture_output=True, text=True,
-                          timeout=LIMIT)
-
-
-def summary(run, out):
-    assert run.returncode == 0, run.stdout + run.stderr
-    return json.loads((out / "summary.json").read_text())
-
-
-def rows(out):
-    file = out / "history.csv"
-    return list(csv.DictReader(file.open())) if file.exists() else []
-
-
 @pytest.fixture
 def case(tmp_path):
     """A function that writes CASE with some text replaced."""
@@ -107,23 +70,6 @@ def test_objective_is_the_same_on_any_number_of_ranks_and_groups(case, tmp_path)
         assert found[name]["objective"] == pytest.approx(found["one"]["objective"], rel=1e-6)
     for name in ("history.csv", "parameters.vti"):
         assert (tmp_path / "groups" / name).exists()
-
-
-def stop(ranks, case, out, number, *options, level="0"):
-    """Starts a run and sends the signal to it (to one of its ranks) after two rows of history on a level."""
-    run = subprocess.Popen(command(ranks, case, out, *options), env=environment(), stdout=subprocess.PIPE,
-                           stderr=subprocess.STDOUT, text=True)
-    try:
-        until = time.monotonic() + LIMIT
-        while len([r for r in rows(out) if r["level"] == level]) < 2:
-            assert run.poll() is None and time.monotonic() < until
-            time.sleep(0.01)
-        children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
-        os.kill(int(children[0]) if ranks > 1 else run.pid, number)
-        text = run.communicate(timeout=LIMIT)[0]
-    finally:
-        run.kill()
-    return run.returncode, text
 
 
 @pytest.mark.parametrize("options", [[], GROUPS])

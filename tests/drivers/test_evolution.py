@@ -1,0 +1,77 @@
+"""Evolution cases by the driver: nested iteration, groups of ranks, and a run killed and resumed on several ranks."""
+
+import signal
+
+import pytest
+from calling import identify, rows, stop, summary
+
+CASE = """
+[grid]
+shape = [32, 32]
+
+[evolution]
+terms = [{ diffusion = "D" }, { kinetics = { u = "r*u*(1 - u)" } }]
+scheme = "imex-euler"
+times = { end = 2.0, steps = 10 }
+
+[[unknown]]
+name = "D"
+initial = 0.01
+truth = { expression = "0.01 + 0.01*exp(-((x - 0.4)**2 + (y - 0.6)**2)/0.05)" }
+
+[[unknown]]
+name = "r"
+kind = "scalar"
+initial = 1.0
+truth = 1.2
+
+[[experiment]]
+initial = { u = "exp(-((x - 0.3)**2 + (y - 0.5)**2)/0.02)" }
+
+[[experiment]]
+initial = { u = "exp(-((x - 0.7)**2 + (y - 0.4)**2)/0.02)" }
+
+[[observation]]
+times = [0.6, 1.2, 2.0]
+noise = 0.02
+
+[[regularization]]
+unknown = "D"
+kind = "gradient"
+weight = 10.0
+
+[simulation]
+refine = 2
+steps = 2
+
+[optimizer]
+method = "gauss-newton"
+gradient_rtol = 1e-6
+"""
+
+
+@pytest.fixture
+def case(tmp_path):
+    (tmp_path / "case.toml").write_text(CASE)
+    return tmp_path / "case.toml"
+
+
+def test_nested_iteration_needs_fewer_trajectories_on_the_finest_grid(case, tmp_path):
+    found = {levels: summary(identify(2, case, tmp_path / str(levels), "--levels", levels), tmp_path / str(levels))
+             for levels in (1, 2)}
+    assert {f["status"] for f in found.values()} == {"converged"}
+    assert found[2]["objective"] == pytest.approx(found[1]["objective"], rel=1e-6)
+    assert found[2]["metrics"]["finest_grid_solves"] < 0.7 * found[1]["metrics"]["finest_grid_solves"]
+    assert found[2]["metrics"]["r"] == pytest.approx(1.2, rel=0.02)
+
+
+@pytest.mark.parametrize(("ranks", "options"), [(2, []), (2, ["--experiment-groups", 2]), (3, [])])
+def test_a_killed_run_goes_on_from_its_last_iteration(case, tmp_path, ranks, options):
+    whole = summary(identify(ranks, case, tmp_path / "whole", *options), tmp_path / "whole")
+    out = tmp_path / "killed"
+    stop(ranks, case, out, signal.SIGKILL, *options)
+    assert not (out / "summary.json").exists()
+    run = identify(ranks, case, out, "--resume", *options)
+    assert "resuming after iteration" in run.stdout
+    assert summary(run, out)["objective"] == pytest.approx(whole["objective"], rel=1e-9)
+    assert len(rows(out)) == len(rows(tmp_path / "whole"))
