@@ -25,7 +25,7 @@ from npde_opt.optimizers.interface import Objective, ObjectiveAt
 
 LEAST = 0.5
 DEPENDENT = 1e-8
-LEFT = 1e-3
+LEFT = 1e-4
 MISMATCH = 0.2
 RTOL = 1e-10
 Action = Callable[[PETSc.Vec, PETSc.Vec], None]
