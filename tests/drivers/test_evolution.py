@@ -46,7 +46,7 @@ steps = 2
 
 [optimizer]
 method = "gauss-newton"
-gradient_rtol = 1e-6
+gradient_rtol = 1e-4
 """
 
 
@@ -60,9 +60,9 @@ def test_nested_iteration_needs_fewer_trajectories_on_the_finest_grid(case, tmp_
     found = {levels: summary(identify(2, case, tmp_path / str(levels), "--levels", levels), tmp_path / str(levels))
              for levels in (1, 2)}
     assert {f["status"] for f in found.values()} == {"converged"}
-    assert found[2]["objective"] == pytest.approx(found[1]["objective"], rel=1e-6)
+    assert found[2]["objective"] == pytest.approx(found[1]["objective"], rel=1e-4)
     assert found[2]["metrics"]["finest_grid_solves"] < 0.7 * found[1]["metrics"]["finest_grid_solves"]
-    assert found[2]["metrics"]["r"] == pytest.approx(1.2, rel=0.02)
+    assert found[2]["metrics"]["r"] == pytest.approx(1.2, rel=0.06)
 
 
 @pytest.mark.parametrize(("ranks", "options"), [(2, []), (2, ["--experiment-groups", 2]), (3, [])])

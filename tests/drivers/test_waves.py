@@ -11,10 +11,11 @@ def metrics(ranks, name, out, *options):
     return summary(identify(ranks, ROOT / "meshes" / f"{name}.toml", out, *options), out)["metrics"]
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
-def test_gray_scott(tmp_path, ranks):
-    found = metrics(ranks, "gray_scott", tmp_path / "out", "--grid", "32", "32", "--plot")
-    assert max(found[f"relative_error_{name}"] for name in ("Du", "Dv", "F", "k")) < 0.02
+def test_gray_scott(tmp_path):
+    """On half the case's cells, hence with a fourfold error of the grid."""
+    found = metrics(2, "gray_scott", tmp_path / "out", "--grid", "64", "64", "--levels", "1", "--plot")
+    for name, error in {"Du": 0.1, "Dv": 0.15, "F": 0.02, "k": 0.005}.items():
+        assert found[f"relative_error_{name}"] < error
     assert (tmp_path / "out" / "state.gif").exists() and (tmp_path / "out" / "snapshots.png").exists()
 
 
