@@ -216,4 +216,5 @@ def movie(case: EvolutionCase, forward: Any, lin: Any, grid: Grid, out: RunDirec
         seen = case.observed_times("observation[0]", first)
         data = list(zip(seen, case.data.observed[0][: seen.size * grid.size].reshape(seen.size, -1), strict=True))
     animate(out.file("state.gif"), grid.edges, [f for f in frames if f is not None], times[picks].tolist(), name=name,
-            length_unit=case.table["case"]["length_unit"], active=grid.active_global, data=data)
+            length_unit=case.table["case"]["length_unit"], axis=case.table["evolution"]["axis"], active=grid.active_global,
+            data=data)

@@ -15,7 +15,7 @@ LARGEST = 512
 
 
 def animate(path: str | os.PathLike, edges: Sequence[np.ndarray], frames: Sequence[np.ndarray], times: Sequence[float], *,
-            name: str = "u", length_unit: str = "m", time_unit: str = "", active: np.ndarray | None = None,
+            name: str = "u", length_unit: str = "m", axis: str = "t", active: np.ndarray | None = None,
             data: Sequence[tuple[float, np.ndarray]] = (), every: float = 0.08) -> Path:
     """Writes the frames, arrays [i, j, k], one every `every` seconds.
 
@@ -32,8 +32,8 @@ def animate(path: str | os.PathLike, edges: Sequence[np.ndarray], frames: Sequen
         shown = [np.where(active, f, np.nan) if active is not None else np.asarray(f) for f in frames]
         low, high = (float(g([g2(f) for f in shown])) for g, g2 in ((min, np.nanmin), (max, np.nanmax)))
         high = high if high > low else low + 1.0
-        figure, update = _lines(plt, edges[0], shown, times, (low, high), name, length_unit, time_unit, data) \
-            if len(edges) == 1 else _maps(plt, edges, shown, times, (low, high), name, length_unit, time_unit)
+        figure, update = _lines(plt, edges[0], shown, times, (low, high), name, length_unit, axis, data) \
+            if len(edges) == 1 else _maps(plt, edges, shown, times, (low, high), name, length_unit, axis)
         animation = FuncAnimation(figure, update, frames=len(shown))
         try:
             animation.save(os.fspath(path), writer=PillowWriter(fps=round(1 / every)), dpi=80)
@@ -43,8 +43,14 @@ def animate(path: str | os.PathLike, edges: Sequence[np.ndarray], frames: Sequen
     return Path(path)
 
 
-def _lines(plt, edges, frames, times, limits, name, length_unit, time_unit, data):
-    figure, ax = plt.subplots(figsize=(6, 3.5))
+def titled(axis: str, value: float) -> str:
+    """'z = 3 um' from 'z [um]' and 3."""
+    name, _, unit = axis.partition(" ")
+    return f"{name} = {value:.4g} {unit.strip('[]')}".rstrip()
+
+
+def _lines(plt, edges, frames, times, limits, name, length_unit, axis, data):
+    figure, ax = plt.subplots(figsize=(6, 3.5), layout="constrained")
     x = (edges[1:] + edges[:-1]) / 2
     (line,) = ax.plot(x, frames[0])
     (points,) = ax.plot([], [], "o", ms=3, color="tab:red", label="measured")
@@ -55,19 +61,19 @@ def _lines(plt, edges, frames, times, limits, name, length_unit, time_unit, data
 
     def update(i):
         line.set_ydata(frames[i])
-        seen = [v for t, v in data if t <= times[i] * (1 + 1e-9)]
+        seen = [d for d in data if d[0] <= times[i] * (1 + 1e-9)]
         if seen:
-            points.set_data(x, seen[-1])
-        ax.set_title(f"t = {times[i]:.4g} {time_unit}")
+            points.set_data(x, seen[-1][1])
+        ax.set_title(titled(axis, times[i]) + (f", measured at {seen[-1][0]:.4g}" if seen else ""))
         return line, points
 
     return figure, update
 
 
-def _maps(plt, edges, frames, times, limits, name, length_unit, time_unit):
+def _maps(plt, edges, frames, times, limits, name, length_unit, axis):
     dim = len(edges)
     cuts = [None] if dim == 2 else [2, 1, 0]
-    figure, axes = plt.subplots(1, len(cuts), figsize=(4.6 * len(cuts), 4.0), squeeze=False)
+    figure, axes = plt.subplots(1, len(cuts), figsize=(4.6 * len(cuts), 4.0), squeeze=False, layout="compressed")
     images = []
     for ax, cut in zip(axes[0], cuts, strict=True):
         kept = [d for d in range(dim) if d != cut]
@@ -80,7 +86,7 @@ def _maps(plt, edges, frames, times, limits, name, length_unit, time_unit):
     def update(i):
         for image, cut in images:
             image.set_data(_slice(frames[i], cut).T)
-        figure.suptitle(f"t = {times[i]:.4g} {time_unit}")
+        figure.suptitle(titled(axis, times[i]))
         return [image for image, _ in images]
 
     return figure, update

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from npde_opt.errors import InputError
+from npde_opt.io.animation import titled
 from npde_opt.io.figures import _save, _style
 
 
@@ -29,7 +30,6 @@ def animate_wave(path: str | os.PathLike, edges: Sequence[np.ndarray], states: S
     with _style() as plt:
         from matplotlib.animation import FuncAnimation, PillowWriter
 
-        name, _, unit = axis.partition(" ")
         top = max(float(np.quantile(np.abs(s) ** 2, 0.999)) for s in states)
         figure, axes = plt.subplots(1, 2, figsize=(9.2, 4.2), layout="compressed")
         kind = {"origin": "lower", "extent": _extent(edges)}
@@ -43,7 +43,7 @@ def animate_wave(path: str | os.PathLike, edges: Sequence[np.ndarray], states: S
             left.set_data(np.abs(states[i].T) ** 2)
             right.set_data(np.angle(states[i].T))
             right.set_alpha(np.clip(4 * np.abs(states[i].T) ** 2 / top, 0, 1))
-            figure.suptitle(f"{name} = {times[i]:.4g} {unit.strip('[]')}")
+            figure.suptitle(titled(axis, times[i]))
             return left, right
 
         animation = FuncAnimation(figure, update, frames=len(states))
@@ -75,8 +75,7 @@ def plot_course(path: str | os.PathLike, edges: np.ndarray, courses: Sequence[np
 def plot_snapshots(path: str | os.PathLike, edges: Sequence[np.ndarray], observed: np.ndarray, predicted: np.ndarray,
                    times: Sequence[float], name: str = "u", axis: str = "t", length_unit: str = "m", sigma: float = 1.0) -> Path:
     """Data beside predictions and what is left between them, arrays [n, i(, j)] of one experiment; lines in one dimension."""
-    label, _, unit = axis.partition(" ")
-    titles = [f"{label} = {t:.4g} {unit.strip('[]')}" for t in times]
+    titles = [titled(axis, t) for t in times]
     with _style() as plt:
         if observed.ndim == 2:
             figure, axes = plt.subplots(1, len(times), figsize=(3.2 * len(times), 3.0), squeeze=False, sharey=True,
