@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 from petsc4py import PETSc
+from scipy.integrate import solve_ivp
 
 from npde_opt.errors import InputError, SolverError
 from npde_opt.forward import SCHEMES, Equation, Evolution, On, Trial
@@ -14,7 +15,7 @@ from npde_opt.misfits import LeastSquares
 from npde_opt.objective import Objective
 from npde_opt.optimizers import Settings, minimize
 from npde_opt.parameters import ParameterSpace, Unknown
-from npde_opt.terms import Diffusion, Kinetics, Reaction
+from npde_opt.terms import Advection, Diffusion, Kinetics, Reaction
 from npde_opt.terms.absorbing import absorbing_rate
 from npde_opt.verify import manufactured_order
 
@@ -88,6 +89,51 @@ def test_heat_kernel():
         return np.abs(u[0] - kernel(0.03)).max()
 
     assert abs(manufactured_order(error, (32, 64)) - 2) < 0.2
+
+
+@pytest.mark.parallel([1, 2])
+def test_allen_cahn_kink_stands_still():
+    """u = tanh(x sqrt(a / (2 D))) solves D u_xx + a (u - u^3) = 0; the discrete front is off by O(h^2)."""
+    def error(n):
+        grid = Grid((n,), extent=(2.0,), origin=(-1.0,))
+        x, width = grid.centers[0], np.sqrt(2 * 0.01 / 1.0)
+        kink = np.tanh(x / width)
+        u = run(grid, [Diffusion(grid, "D"), Kinetics(grid, ("u",), "allen-cahn")],
+                {"u": np.asfortranarray(kink[grid.local_slice])}, np.linspace(0, 4, 81), "ars222", {"D": 0.01, "a": 1.0})
+        return np.abs(u[0] - kink).max()
+
+    assert abs(manufactured_order(error, (32, 64)) - 2) < 0.2
+
+
+def test_fitzhugh_nagumo_follows_its_ode():
+    grid, known = Grid((4,)), {"I": 0.5, "epsilon": 0.08, "a": 0.7, "b": 0.8}
+
+    def rates(t, y):
+        u, w = y
+        return u - u**3 / 3 - w + known["I"], known["epsilon"] * (u + known["a"] - known["b"] * w)
+
+    true = solve_ivp(rates, (0, 20), (-1.0, 1.0), rtol=1e-10, atol=1e-12).y[:, -1]
+
+    def error(steps):
+        u = run(grid, [Kinetics(grid, ("u", "w"), "fitzhugh-nagumo")], {"u": -1.0, "w": 1.0},
+                np.linspace(0, 20, steps + 1), "heun", known, ("u", "w"))
+        return np.abs(u[:, 0] - true).max()
+
+    assert error(800) < 1e-3
+    assert abs(manufactured_order(error, (800, 1600)) - 2) < 0.2
+
+
+@pytest.mark.parallel([1, 2])
+@pytest.mark.parametrize(("scheme", "order"), [("upwind", 1), ("central", 2)])
+def test_order_of_advection(scheme, order):
+    """A sine carried once around a periodic interval and a little further."""
+    def error(n):
+        grid = Grid((n,), boundaries={"x-": "periodic", "x+": "periodic"})
+        u = run(grid, [Advection(grid, (1.0,), scheme)], {"u": "sin(2*pi*x)"}, np.linspace(0, 1.1, 4 * n + 1),
+                "crank-nicolson", {})
+        return np.abs(u[0] - np.sin(2 * np.pi * (grid.centers[0] - 1.1))).max()
+
+    assert abs(manufactured_order(error, (64, 128)) - order) < 0.2
 
 
 @pytest.mark.parallel([1, 2])
