@@ -111,15 +111,29 @@ def test_what_is_learnt_on_a_coarse_grid_saves_cg_steps_on_the_finest(method):
     assert products[0] <= 0.5 * products[1]
 
 
+@pytest.fixture
+def learnt():
+    """A function that gives a spectrum of 24^2 cells, the point that it was learnt at, and a right-hand side."""
+    owned = []
+
+    def make():
+        objective, m = problem(Grid((24, 24), boundaries=SIDES))
+        noise = objective.space.standard_normal(0)
+        spectrum = learn(objective, m, noise, 60, True)
+        at = objective.linearize(m)
+        owned.extend((spectrum, at, objective))
+        return spectrum, at, noise
+
+    yield make
+    for item in owned:
+        item.destroy()
+
+
 @pytest.mark.parallel([1, 2])
-def test_a_learnt_spectrum_is_that_of_the_hessian(monkeypatch):
+def test_a_learnt_spectrum_is_that_of_the_hessian(learnt, monkeypatch):
     """All of H is learnt from as many products as there are data, so M^-1 H = 1 on the span of the data."""
     monkeypatch.setattr("npde_opt.optimizers.spectrum.LEFT", 1e-12)
-    grid = Grid((24, 24), boundaries=SIDES)
-    objective, m = problem(grid)
-    noise = objective.space.standard_normal(0)
-    spectrum = learn(objective, m, noise, 60, True)
-    at = objective.linearize(m)
+    spectrum, at, noise = learnt()
     x, right, back, plain = noise.duplicate(), noise.duplicate(), noise.duplicate(), noise.duplicate()
     at.precondition(noise, x)
     at.hessian(x, right, True)
@@ -129,19 +143,12 @@ def test_a_learnt_spectrum_is_that_of_the_hessian(monkeypatch):
     for vec in (back, plain):
         vec.axpy(-1, x)
     assert back.norm() < 0.3 * x.norm() < 3 * plain.norm()
-    spectrum.destroy()
-    at.destroy()
-    objective.destroy()
 
 
 @pytest.mark.parallel([1, 2])
-def test_a_learnt_spectrum_leaves_room_for_the_error_of_the_regularization_solves():
+def test_a_learnt_spectrum_leaves_room_for_the_error_of_the_regularization_solves(learnt):
     """Along V, at least a ten-thousandth of R^-1 is left, however much the data weigh."""
-    grid = Grid((24, 24), boundaries=SIDES)
-    objective, m = problem(grid)
-    noise = objective.space.standard_normal(0)
-    spectrum = learn(objective, m, noise, 60, True)
-    at = objective.linearize(m)
+    spectrum, at, noise = learnt()
     r, z = noise.duplicate(), noise.duplicate()
     for v in spectrum.vectors:
         at.regularization_hessian(v, r)
@@ -149,9 +156,6 @@ def test_a_learnt_spectrum_leaves_room_for_the_error_of_the_regularization_solve
         plain = r.dot(z)
         spectrum.refine(r, z)
         assert r.dot(z) >= 0.9e-4 * plain
-    spectrum.destroy()
-    at.destroy()
-    objective.destroy()
 
 
 class Wrong:
@@ -167,12 +171,8 @@ class Wrong:
 
 
 @pytest.mark.parallel([1, 2])
-def test_a_spectrum_is_used_only_where_it_describes_the_hessian():
-    grid = Grid((24, 24), boundaries=SIDES)
-    objective, m = problem(grid)
-    noise = objective.space.standard_normal(0)
-    spectrum = learn(objective, m, noise, 60, True)
-    at = objective.linearize(m)
+def test_a_spectrum_is_used_only_where_it_describes_the_hessian(learnt):
+    spectrum, at, noise = learnt()
     spectrum.fit(at, True)
     assert spectrum.core is not None
     spectrum.fit(Wrong(at), True)
@@ -180,6 +180,3 @@ def test_a_spectrum_is_used_only_where_it_describes_the_hessian():
     z = noise.copy()
     spectrum.refine(noise, z)
     assert z.equal(noise)
-    spectrum.destroy()
-    at.destroy()
-    objective.destroy()

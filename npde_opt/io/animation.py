@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,20 +28,25 @@ def animate(path: str | os.PathLike, edges: Sequence[np.ndarray], frames: Sequen
         InputError: without matplotlib and pillow, and for a place that is not writable.
     """
     with _style() as plt:
-        from matplotlib.animation import FuncAnimation, PillowWriter
-
         shown = [np.where(active, f, np.nan) if active is not None else np.asarray(f) for f in frames]
         low, high = (float(g([g2(f) for f in shown])) for g, g2 in ((min, np.nanmin), (max, np.nanmax)))
         high = high if high > low else low + 1.0
         figure, update = _lines(plt, edges[0], shown, times, (low, high), name, length_unit, axis, data) \
             if len(edges) == 1 else _maps(plt, edges, shown, times, (low, high), name, length_unit, axis)
-        animation = FuncAnimation(figure, update, frames=len(shown))
-        try:
-            animation.save(os.fspath(path), writer=PillowWriter(fps=round(1 / every)), dpi=80)
-        except OSError as error:
-            raise InputError(str(path), error.strerror or str(error), "a place where files can be written") from error
-        plt.close(figure)
+        write(path, plt, figure, update, len(shown), every)
     return Path(path)
+
+
+def write(path: str | os.PathLike, plt: Any, figure: Any, update: Callable[[int], Any], frames: int, every: float) -> None:
+    """The figure as a GIF of frames update(0), update(1), ..., one every `every` seconds; closes the figure."""
+    from matplotlib.animation import FuncAnimation, PillowWriter
+
+    animation = FuncAnimation(figure, update, frames=frames)
+    try:
+        animation.save(os.fspath(path), writer=PillowWriter(fps=round(1 / every)), dpi=80)
+    except OSError as error:
+        raise InputError(str(path), error.strerror or str(error), "a place where files can be written") from error
+    plt.close(figure)
 
 
 def titled(axis: str, value: float) -> str:

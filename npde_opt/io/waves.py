@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from npde_opt.errors import InputError
-from npde_opt.io.animation import titled
+from npde_opt.io.animation import titled, write
 from npde_opt.io.figures import _save, _style
 
 
@@ -28,8 +27,6 @@ def animate_wave(path: str | os.PathLike, edges: Sequence[np.ndarray], states: S
         InputError: for a place that is not writable.
     """
     with _style() as plt:
-        from matplotlib.animation import FuncAnimation, PillowWriter
-
         top = max(float(np.quantile(np.abs(s) ** 2, 0.999)) for s in states)
         figure, axes = plt.subplots(1, 2, figsize=(9.2, 4.2), layout="compressed")
         kind = {"origin": "lower", "extent": _extent(edges)}
@@ -46,12 +43,7 @@ def animate_wave(path: str | os.PathLike, edges: Sequence[np.ndarray], states: S
             figure.suptitle(titled(axis, times[i]))
             return left, right
 
-        animation = FuncAnimation(figure, update, frames=len(states))
-        try:
-            animation.save(os.fspath(path), writer=PillowWriter(fps=round(1 / every)), dpi=80)
-        except OSError as error:
-            raise InputError(str(path), error.strerror or str(error), "a place where files can be written") from error
-        plt.close(figure)
+        write(path, plt, figure, update, len(states), every)
     return Path(path)
 
 

@@ -127,7 +127,7 @@ class Spectrum:
 
 
 def core(S: np.ndarray) -> np.ndarray:
-    """(I + S)^-1, where S is beyond 1/LEFT (1 - LEFT) S^-1."""
+    """(I + S)^-1 in the eigenvectors of S, but (1 - LEFT) S^-1 where an eigenvalue is so large that less than LEFT were left."""
     sizes, E = scipy.linalg.eigh((S + S.T) / 2)
     weights = np.minimum(1 / (1 + np.maximum(sizes, 0)), (1 - LEFT) / np.maximum(sizes, LEAST))
     return (E * weights) @ E.T
