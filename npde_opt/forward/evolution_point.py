@@ -1,0 +1,370 @@
+"""The trajectories of an evolution equation at one point, and their exact discrete derivatives.
+
+With the steps of stepper.py, observations d_n = B g(u_n) and multipliers d of the data, backward from n = N:
+    lambda := lambda + g'(u_n)^T B^T d_n,  then the adjoint of step n - 1,   ... and dg/dk^T lambda at the initial state.
+Second derivatives run the derivative of that sweep along (du, dk).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from mpi4py import MPI
+from petsc4py import PETSc
+
+from npde_opt.errors import InputError, SolverError
+from npde_opt.forward.equation import LinearPoint, check_explicit
+from npde_opt.forward.fused import FusedEuler, applies
+from npde_opt.forward.interface import Weights
+from npde_opt.forward.stepper import Group, Stages, Stepper
+from npde_opt.forward.trajectory import Arrays, Sweep
+from npde_opt.parameters import ParametersAt
+from npde_opt.stages import stage
+from npde_opt.terms.state import Gradients, channels
+
+if TYPE_CHECKING:
+    from npde_opt.forward.evolution import Evolution
+
+
+@dataclass
+class Adjoints:
+    """An adjoint sweep: its data multipliers, dJ/dk, and the multipliers of all steps, once they are kept."""
+
+    data: list[PETSc.Vec]
+    gradient: Gradients
+    multipliers: list[dict[int, Stages]] | None
+
+
+class EvolutionPoint:
+    """F at one point, with its derivatives there: a Linearization."""
+
+    def __init__(self, forward: Evolution, parameters: ParametersAt):
+        self.forward, self.parameters, self.grid = forward, parameters, forward.grid
+        self.k: dict[str, Any] = {**forward.known, **parameters.coefficients()}
+        self.data: list[PETSc.Vec] = []
+        self.final: list[np.ndarray] = []
+        self._sweeps: list[Sweep] = []
+        self._held: list[Adjoints] = []
+        self.linear = LinearPoint(forward.part, self.k, ())
+        self.nonlinear = [t.at(self.k) for t in forward.equation.nonlinear]
+        self.assemble()
+        self._check_steps()
+        self.steppers = [self._stepper(e) for e in range(len(forward.experiments))]
+        try:
+            for e, observer in enumerate(forward.observers):
+                self.data.append(observer.create_vec())
+                self._sweeps.append(self._run(e, self.data[e]))
+                forward.counters.forward_solves += 1
+        except Exception:
+            self.destroy()
+            raise
+        finally:
+            forward.count_krylov()
+        forward._ever = True
+
+    def assemble(self) -> None:
+        """Puts this point's operators into the shared matrices, where they are not there already."""
+        with stage("assemble"):
+            self.forward.part.assemble(self.linear.points)
+
+    def _check_steps(self) -> None:
+        forward = self.forward
+        problem = check_explicit(forward.scheme, forward.part, float(np.diff(forward.times).max()))
+        if problem and not forward._ever:
+            raise InputError("times", problem, "shorter steps, or an implicit scheme")
+        if problem:
+            raise SolverError(forward.prefix, problem, "Take shorter steps or an implicit scheme.")
+
+    def _stepper(self, e: int) -> Stepper:
+        forward, scheme = self.forward, self.forward.scheme
+        sources = [s.at(self.k) for s in forward.experiments[e].sources]
+        own_sources = [p for p in self.nonlinear if getattr(p, "stateless", False)]
+        reactions = [p for p in self.nonlinear if p not in own_sources]
+        linear = self.linear if forward.equation.operators else None
+        if not scheme.linear_implicit:
+            groups = Group(scheme.implicit, None, []), Group(scheme.explicit, linear, reactions + own_sources + sources)
+        elif scheme.nonlinear_implicit:
+            groups = Group(scheme.implicit, linear, reactions + own_sources + sources), Group(scheme.explicit, None, [])
+        else:
+            groups = Group(scheme.implicit, linear, own_sources + sources), Group(scheme.explicit, None, reactions)
+        outside = forward.outsides[e]
+        found = Stepper(self.grid, scheme, groups, forward.times, outside, self.linear.load(outside), forward.solvers,
+                        forward.newton)
+        return FusedEuler(found, self.k) if forward.fused and applies(found, self.k) else found
+
+    def _start(self, e: int) -> Arrays:
+        return self.forward.initials[e].value(self.k), None
+
+    def _run(self, e: int, data: PETSc.Vec | None) -> Sweep:
+        """A forward sweep; observes into `data`."""
+        start = self._start(e)
+        sweep = Sweep(self.forward.storage, self._advance(e, data), start)
+        assert start[0] is not None
+        if data is not None:
+            self.forward.observers[e].observe(0, start[0], data)
+        with stage("forward"):
+            sweep.forward()
+        return sweep
+
+    def _advance(self, e: int, data: PETSc.Vec | None):
+        forward, stepper = self.forward, self.steppers[e]
+        seen, last = [-1], forward.times.size - 2
+        implicit = forward.scheme.diagonal > 0
+
+        def advance(n: int, restart: Arrays) -> tuple[Arrays, Arrays]:
+            u, previous = restart
+            assert u is not None
+            stages = stepper.step(n, u, previous)
+            self._check_size(n, stages[-1])
+            forward.counters.steps += 1
+            if n > seen[0]:
+                seen[0] = n
+                if data is not None:
+                    forward.observers[e].observe(n + 1, stages[-1], data)
+                    if n == last:
+                        self.final.append(stages[-1])
+            else:
+                forward.counters.recomputed += 1
+            return (stages[-1], u if implicit else None), tuple(stages)
+
+        return advance
+
+    def _check_size(self, n: int, u: np.ndarray) -> None:
+        own = max(float(u.max(initial=0.0)), -float(u.min(initial=0.0)))
+        size = self.grid.comm.allreduce(own if np.isfinite(own) else np.inf, op=MPI.MAX)
+        if not size <= self.forward.bound:
+            t = self.forward.times[n + 1]
+            raise SolverError(self.forward.prefix, f"the state grew to {size:.3g} in step {n + 1} (t = {t:.6g})",
+                              "Take shorter steps, or bound the parameters.")
+
+    def _sweep(self, e: int) -> Sweep:
+        """A sweep that can be reversed."""
+        if self._sweeps[e].exhausted:
+            self._sweeps[e] = self._run(e, None)
+            self.forward.counters.recomputed += self.forward.times.size - 1
+        return self._sweeps[e]
+
+    def states(self, e: int) -> list[np.ndarray]:
+        """u_0 ... u_N of an experiment [c, i, j, k]; computed again where they were not kept."""
+        u, previous = self._start(e)
+        assert u is not None
+        found = [u]
+        self.assemble()
+        for n in range(self.forward.times.size - 1):
+            kept = self._sweeps[e].kept(n) if self.forward.storage.keeps_all else None
+            after = kept[-1] if kept is not None else self.steppers[e].step(n, u, previous)[-1]
+            assert after is not None and u is not None
+            u, previous = after, u
+            found.append(after)
+        return found
+
+    def apply(self, dm: PETSc.Vec) -> list[PETSc.Vec]:
+        """J dm: one data Vec an experiment, which the caller destroys."""
+        self.assemble()
+        dk = self.parameters.push(dm)
+        out = [self._tangent(e, dk, None) for e in range(len(self.data))]
+        self.forward.count_krylov()
+        return out
+
+    def _tangent(self, e: int, dk: Mapping[str, Any], kept: list[Stages] | None) -> PETSc.Vec:
+        """J dk of one experiment, beside the kept stages or computing them again; the increments go into `kept`."""
+        forward, stepper, observer = self.forward, self.steppers[e], self.forward.observers[e]
+        keeps = forward.storage.keeps_all
+        (u, previous), du = self._start(e), forward.initials[e].push(self.k, dk)
+        data, dprevious = observer.create_vec(), None
+        assert u is not None
+        observer.push(0, u, du, data)
+        with stage("forward"):
+            for n in range(forward.times.size - 1):
+                stages: Any = self._sweeps[e].kept(n) if keeps else stepper.step(n, u, previous)
+                changes = stepper.tangent(n, stages, du, dk, dprevious)
+                u, previous, du, dprevious = stages[-1], u, changes[-1], du
+                observer.push(n + 1, stages[-1], du, data)
+                if kept is not None:
+                    kept.append(changes)
+        again = 0 if keeps else forward.times.size - 1
+        forward.counters.steps += again
+        forward.counters.recomputed += again
+        forward.counters.forward_solves += 1
+        return data
+
+    def adjoint_states(self, d: Sequence[PETSc.Vec]) -> Adjoints:
+        """The adjoint sweeps with data multipliers d."""
+        self.assemble()
+        forward = self.forward
+        found = Adjoints([v.copy() for v in d], {}, None)
+        self._held.append(found)
+        inner: Gradients = {}
+        for e, vec in enumerate(d):
+            adjoint = self._adjoint(e, vec, inner, None)
+            forward.initials[e].pull(self.k, adjoint, found.gradient)
+            forward.counters.adjoint_solves += 1
+        for name, values in inner.items():
+            found.gradient[name] = found.gradient[name] - values if name in found.gradient else -values
+        forward.count_krylov()
+        return found
+
+    def _keep_multipliers(self, adjoints: Adjoints) -> None:
+        """Runs the adjoint sweeps once more for the multipliers of all steps, which Hessian products need."""
+        if not self.forward.keeps_multipliers or adjoints.multipliers is not None:
+            return
+        adjoints.multipliers = [{} for _ in adjoints.data]
+        for e, d in enumerate(adjoints.data):
+            self._adjoint(e, d, None, adjoints.multipliers[e])
+            self.forward.counters.adjoint_solves += 1
+
+    def _adjoint(self, e: int, d: PETSc.Vec, out: Gradients | None, kept: dict[int, Stages] | None) -> np.ndarray:
+        """lambda_0 of one experiment."""
+        stepper, observer = self.steppers[e], self.forward.observers[e]
+        work: dict[str, Any] = {"adjoint": channels(self.grid, len(self.forward.equation.species)), "late": []}
+
+        def visit(n: int, stages: Any) -> None:
+            observer.pull(n + 1, stages[-1], d, work["adjoint"])
+            work["adjoint"], mu = stepper.adjoint(n, stages, work["adjoint"], out, extrapolated(work["late"]))
+            work["late"] = [mu, *work["late"][:1]]
+            if kept is not None:
+                kept[n] = mu
+
+        sweep = self._sweep(e)
+        with stage("adjoint"):
+            sweep.reverse(visit)
+            if out is not None:
+                stepper.flush(out)
+        self.forward.recomputation = sweep.steps_done / sweep.plan.steps
+        start = self._start(e)[0]
+        assert start is not None
+        observer.pull(0, start, d, work["adjoint"])
+        return work["adjoint"]
+
+    def apply_adjoint(self, d: Sequence[PETSc.Vec], adjoints: Adjoints | None = None) -> PETSc.Vec:
+        """J^T d. The caller destroys the Vec."""
+        found = self.adjoint_states(d) if adjoints is None else adjoints
+        out = self.forward.space.create_vec()
+        self.parameters.pull(found.gradient, out)
+        if adjoints is None:
+            self._held.pop()
+            release(found)
+        return out
+
+    def hessian(self, dm: PETSc.Vec, weights: Sequence[Weights], out: PETSc.Vec, adjoints: Adjoints | None) -> None:
+        """Adds J^T W J dm and, where the misfit's adjoint states are given, the second-order term."""
+        if adjoints is None:
+            images = self.apply(dm)
+            for w, image in zip(weights, images, strict=True):
+                w.apply(image)
+            product = self.apply_adjoint(images)
+            out.axpy(1.0, product)
+            for vec in (*images, product):
+                vec.destroy()
+            return
+        self.assemble()
+        self._keep_multipliers(adjoints)
+        dk = self.parameters.push(dm)
+        total: Gradients = {}
+        inner: Gradients = {}
+        for e, w in enumerate(weights):
+            self._second(e, w, dk, adjoints, inner, total)
+        for name, values in inner.items():
+            total[name] = total[name] - values if name in total else -values
+        self.parameters.pull_second(adjoints.gradient, dm, out)
+        self.parameters.pull(total, out)
+        self.forward.count_krylov()
+
+    def _second(self, e: int, w: Weights, dk: Mapping[str, Any], adjoints: Adjoints, inner: Gradients,
+                total: Gradients) -> None:
+        """Adds one experiment's part of the Hessian product."""
+        forward, stepper, observer = self.forward, self.steppers[e], self.forward.observers[e]
+        d, species = adjoints.data[e], len(forward.equation.species)
+        multipliers = adjoints.multipliers[e] if adjoints.multipliers is not None else None
+        work: dict[str, Any] = {"adjoint": channels(self.grid, species), "dadjoint": channels(self.grid, species),
+                                "late": [], "dlate": []}
+
+        def visit(n: int, stages: Any, changes: Any, image: PETSc.Vec) -> None:
+            observer.pull(n + 1, stages[-1], image, work["dadjoint"])
+            observer.second(n + 1, stages[-1], changes[-1], d, work["dadjoint"])
+            if multipliers is None:
+                observer.pull(n + 1, stages[-1], d, work["adjoint"])
+                work["adjoint"], mu = stepper.adjoint(n, stages, work["adjoint"], None, extrapolated(work["late"]))
+                work["late"] = [mu, *work["late"][:1]]
+            else:
+                mu = multipliers[n]
+            work["dadjoint"], dmu = stepper.second(n, stages, changes, mu, work["dadjoint"], dk, inner,
+                                                   extrapolated(work["dlate"]))
+            work["dlate"] = [dmu, *work["dlate"][:1]]
+
+        u0, du0 = self._start(e)[0], forward.initials[e].push(self.k, dk)
+        assert u0 is not None
+        if forward.storage.keeps_all and multipliers is not None:
+            changes: list[Stages] = []
+            image = self._tangent(e, dk, changes)
+            w.apply(image)
+            with stage("adjoint"):
+                self._sweeps[e].reverse(lambda n, stages: visit(n, stages, changes[n], image))
+        else:
+            image = observer.create_vec()
+            observer.push(0, u0, du0, image)
+            sweep = Sweep(forward.storage_second, self._advance_both(e, dk, image), (u0, None, du0, None))
+            sweep.forward()
+            forward.counters.forward_solves += 1
+            w.apply(image)
+            half = forward.scheme.stages + 1
+            with stage("adjoint"):
+                sweep.reverse(lambda n, needed: visit(n, needed[:half], needed[half:], image))
+            sweep.destroy()
+        stepper.flush(inner)
+        forward.counters.adjoint_solves += 1
+        observer.pull(0, u0, image, work["dadjoint"])
+        observer.second(0, u0, du0, d, work["dadjoint"])
+        if multipliers is None:
+            observer.pull(0, u0, d, work["adjoint"])
+        forward.initials[e].pull(self.k, work["dadjoint"], total)
+        first = work["adjoint"] if multipliers is None else self._initial_adjoint(e, d, u0, multipliers)
+        forward.initials[e].second(self.k, first, dk, total)
+        image.destroy()
+
+    def _initial_adjoint(self, e: int, d: PETSc.Vec, u0: np.ndarray, multipliers: dict[int, Stages]) -> np.ndarray:
+        """lambda_0 from the multipliers of step 0."""
+        out = self.steppers[e].first_adjoint(u0, multipliers[0])
+        self.forward.observers[e].pull(0, u0, d, out)
+        return out
+
+    def _advance_both(self, e: int, dk: Mapping[str, Any], image: PETSc.Vec):
+        """Steps and increments together."""
+        forward, stepper, seen = self.forward, self.steppers[e], [-1]
+
+        def advance(n: int, restart: Arrays) -> tuple[Arrays, Arrays]:
+            u, previous, du, dprevious = restart
+            assert u is not None and du is not None
+            stages = stepper.step(n, u, previous)
+            changes = stepper.tangent(n, stages, du, dk, dprevious)
+            forward.counters.steps += 1
+            if n > seen[0]:
+                seen[0] = n
+                forward.observers[e].push(n + 1, stages[-1], changes[-1], image)
+            return (stages[-1], u, changes[-1], du), (*stages, *changes)
+
+        return advance
+
+    def destroy(self) -> None:
+        for vec in self.data:
+            vec.destroy()
+        for sweep in self._sweeps:
+            sweep.destroy()
+        for adjoints in self._held:
+            release(adjoints)
+        self.data, self._sweeps, self._held = [], [], []
+
+
+def extrapolated(late: list[Stages]) -> Stages | None:
+    """A guess of the next multipliers from those of the one or two steps before."""
+    if len(late) < 2:
+        return late[0] if late else None
+    return [2 * a - b for a, b in zip(late[0], late[1], strict=True)]
+
+
+def release(adjoints: Adjoints) -> None:
+    for vec in adjoints.data:
+        vec.destroy()
