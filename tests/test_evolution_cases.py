@@ -79,6 +79,25 @@ def test_brain_tumour():
     check_gradient(case, Ensemble.split(MPI.COMM_WORLD, 1, 1))
 
 
+@pytest.mark.parallel([1, 2])
+def test_reported_predictions_are_those_that_the_misfit_sees():
+    pytest.importorskip("nilearn")
+    case = load_case(MESHES / "brain_tumour.toml", MPI.COMM_WORLD, cells=(16, 18, 15))
+    shorten(case, 60.0)
+    case.table["simulation"]["refine"] = 1
+    ensemble = Ensemble.split(MPI.COMM_WORLD, 1, 1)
+    case.prepare(ensemble)
+    J, m = case.build(case.grid(ensemble.space), ensemble)
+    at = J.linearize(m)
+    assert at.value > 0
+    found = evolution_report.predictions(J.forward, at, ensemble, 1)[0]
+    assert found.size == 2 * 16 * 18 * 15 and 0 < np.isfinite(found).sum() == J.data_count < found.size
+    error = evolution_report.data_errors(case, J.forward, at, ensemble)["rmse"]
+    assert error == pytest.approx(0.05 * np.sqrt(2 * at.misfit / J.data_count), rel=1e-10)
+    at.destroy()
+    J.destroy()
+
+
 def test_harmonic_oscillator(tmp_path):
     x, t = -7.5 + 15 * np.arange(512) / 512, 0.025 * np.arange(401)
     u = np.exp(-((x - 1) ** 2) / 2)[None] * np.exp(-0.5j * t)[:, None]

@@ -115,12 +115,19 @@ def errors_of(case: EvolutionCase, space: ParameterSpace, m: PETSc.Vec) -> dict[
 
 
 def predictions(forward: Any, at: ObjectiveAt, ensemble: Ensemble, count: int) -> list[np.ndarray]:
-    """Predicted data of all experiments, by sampling, time and place, on every rank. Collective."""
-    own = [forward.observers[k].gather(d) for k, d in enumerate(at.linearization.data)]
+    """Predicted data of all experiments, by sampling, time and place, on every rank; NaN where no active cell is seen, as
+    in the misfit. Collective."""
+    own = own_predictions(forward, at)
     found: dict[int, np.ndarray] = {}
     for part in ensemble.across.allgather(dict(zip(ensemble.own(count), own, strict=True))):
         found |= part
     return [found[e] for e in range(count)]
+
+
+def own_predictions(forward: Any, at: ObjectiveAt) -> list[np.ndarray]:
+    """Those of this group's experiments. Collective over the group."""
+    return [np.where(o.unseen() > 0, np.nan, o.gather(d))
+            for o, d in zip(forward.observers, at.linearization.data, strict=True)]
 
 
 def data_errors(case: EvolutionCase, forward: Any, at: ObjectiveAt, ensemble: Ensemble) -> dict[str, float]:
@@ -153,7 +160,7 @@ def draw(case: EvolutionCase, found: Identification, at: ObjectiveAt, ensemble: 
         if field is not None:
             figures.plot_fields(out.file(f"{u.name}.png"), grid.edges, field, true, name=u.name, unit=table["unit"],
                                 length_unit=unit, active=grid.active_global)
-    predicted = [forward.observers[k].gather(d) for k, d in enumerate(at.linearization.data)]
+    predicted = own_predictions(forward, at)
     history = out.history()
     if grid.comm.rank == 0 and predicted:
         own = list(ensemble.own(case.experiment_count))
