@@ -128,16 +128,15 @@ class Evolution:
         steps, count = self.times.size - 1, len(self.equation.species)
         state = 8 * count * self.grid.layout.local_size
         state = int(self.grid.comm.allreduce(state, op=MPI.MAX))
-        implicit = self.scheme.diagonal > 0
-        unit = state * max(2 if implicit else 1, self.scheme.stages + implicit)
+        unit = state * self.scheme.stages
         runs = max(len(self.experiments), 1)
         budget = None if storage.memory is None else storage.memory / runs
         if storage.forward_only:
             budget = max(math.isqrt(steps), 2) * unit
-        self.storage = plan(steps, state * self.scheme.stages, unit, budget, storage.disk / runs, storage.folder)
-        least = None if budget is None else max(budget, 2 * unit)
-        self.storage_second = plan(steps, 2 * state * self.scheme.stages, 2 * unit, least, storage.disk / runs,
-                                   storage.folder)
+        self.storage = plan(steps, unit, unit, budget, storage.disk / runs, storage.folder)
+        both = max(2 * unit, 3 * state)
+        least = None if budget is None else max(budget, both)
+        self.storage_second = plan(steps, 2 * unit, both, least, storage.disk / runs, storage.folder)
         self.keeps_multipliers = budget is None or 3 * steps * state * self.scheme.stages <= budget
 
     def _outside(self, values: Mapping[str, float]) -> np.ndarray:

@@ -96,7 +96,7 @@ class EvolutionPoint:
         return FusedEuler(found, self.k) if forward.fused and applies(found, self.k) else found
 
     def _start(self, e: int) -> Arrays:
-        return self.forward.initials[e].value(self.k), None
+        return (self.forward.initials[e].value(self.k),)
 
     def _run(self, e: int, data: PETSc.Vec | None) -> Sweep:
         """A forward sweep; observes into `data`."""
@@ -112,12 +112,11 @@ class EvolutionPoint:
     def _advance(self, e: int, data: PETSc.Vec | None):
         forward, stepper = self.forward, self.steppers[e]
         seen, last = [-1], forward.times.size - 2
-        implicit = forward.scheme.diagonal > 0
 
         def advance(n: int, restart: Arrays) -> tuple[Arrays, Arrays]:
-            u, previous = restart
+            (u,) = restart
             assert u is not None
-            stages = stepper.step(n, u, previous)
+            stages = stepper.step(n, u)
             self._check_size(n, stages[-1])
             forward.counters.steps += 1
             if n > seen[0]:
@@ -128,7 +127,7 @@ class EvolutionPoint:
                         self.final.append(stages[-1])
             else:
                 forward.counters.recomputed += 1
-            return (stages[-1], u if implicit else None), tuple(stages)
+            return (stages[-1],), tuple(stages[:-1])
 
         return advance
 
@@ -149,17 +148,21 @@ class EvolutionPoint:
 
     def states(self, e: int) -> list[np.ndarray]:
         """u_0 ... u_N of an experiment [c, i, j, k]; computed again where they were not kept."""
-        u, previous = self._start(e)
+        (u,) = self._start(e)
         assert u is not None
         found = [u]
         self.assemble()
         for n in range(self.forward.times.size - 1):
-            kept = self._sweeps[e].kept(n) if self.forward.storage.keeps_all else None
-            after = kept[-1] if kept is not None else self.steppers[e].step(n, u, previous)[-1]
-            assert after is not None and u is not None
-            u, previous = after, u
-            found.append(after)
+            found.append(self._stages(e, n, found[-1])[-1])
         return found
+
+    def _stages(self, e: int, n: int, u: np.ndarray) -> Stages:
+        """Of step n, kept or computed again from u_n."""
+        if not self.forward.storage.keeps_all:
+            return self.steppers[e].step(n, u)
+        sweep = self._sweeps[e]
+        after = sweep.kept(n + 1) if n + 1 < sweep.plan.steps else sweep.last
+        return [*sweep.kept(n), after[0]]  # type: ignore[list-item]
 
     def apply(self, dm: PETSc.Vec) -> list[PETSc.Vec]:
         """J dm: one data Vec an experiment, which the caller destroys."""
@@ -173,15 +176,15 @@ class EvolutionPoint:
         """J dk of one experiment, beside the kept stages or computing them again; the increments go into `kept`."""
         forward, stepper, observer = self.forward, self.steppers[e], self.forward.observers[e]
         keeps = forward.storage.keeps_all
-        (u, previous), du = self._start(e), forward.initials[e].push(self.k, dk)
+        (u,), du = self._start(e), forward.initials[e].push(self.k, dk)
         data, dprevious = observer.create_vec(), None
         assert u is not None
         observer.push(0, u, du, data)
         with stage("forward"):
             for n in range(forward.times.size - 1):
-                stages: Any = self._sweeps[e].kept(n) if keeps else stepper.step(n, u, previous)
+                stages = self._stages(e, n, u)
                 changes = stepper.tangent(n, stages, du, dk, dprevious)
-                u, previous, du, dprevious = stages[-1], u, changes[-1], du
+                u, du, dprevious = stages[-1], changes[-1], du
                 observer.push(n + 1, stages[-1], du, data)
                 if kept is not None:
                     kept.append(changes)
@@ -221,7 +224,9 @@ class EvolutionPoint:
         stepper, observer = self.steppers[e], self.forward.observers[e]
         work: dict[str, Any] = {"adjoint": channels(self.grid, len(self.forward.equation.species)), "late": []}
 
-        def visit(n: int, stages: Any) -> None:
+        def visit(n: int, needed: Any) -> None:
+            stages = [*needed, work["after"]]
+            work["after"] = stages[0]
             observer.pull(n + 1, stages[-1], d, work["adjoint"])
             work["adjoint"], mu = stepper.adjoint(n, stages, work["adjoint"], out, extrapolated(work["late"]))
             work["late"] = [mu, *work["late"][:1]]
@@ -229,6 +234,7 @@ class EvolutionPoint:
                 kept[n] = mu
 
         sweep = self._sweep(e)
+        (work["after"],) = sweep.last
         with stage("adjoint"):
             sweep.reverse(visit)
             if out is not None:
@@ -302,17 +308,25 @@ class EvolutionPoint:
             image = self._tangent(e, dk, changes)
             w.apply(image)
             with stage("adjoint"):
-                self._sweeps[e].reverse(lambda n, stages: visit(n, stages, changes[n], image))
+                for n in range(len(changes) - 1, -1, -1):
+                    visit(n, self._stages(e, n, u0), changes[n], image)
         else:
             image = observer.create_vec()
             observer.push(0, u0, du0, image)
-            sweep = Sweep(forward.storage_second, self._advance_both(e, dk, image), (u0, None, du0, None))
+            sweep = Sweep(forward.storage_second, self._advance_both(e, dk, image), (u0, du0, None))
             sweep.forward()
             forward.counters.forward_solves += 1
             w.apply(image)
-            half = forward.scheme.stages + 1
+            half = forward.scheme.stages
+            after, dafter, _ = sweep.last
+
+            def visit_both(n: int, needed: Any) -> None:
+                nonlocal after, dafter
+                visit(n, [*needed[:half], after], [*needed[half:], dafter], image)
+                after, dafter = needed[0], needed[half]
+
             with stage("adjoint"):
-                sweep.reverse(lambda n, needed: visit(n, needed[:half], needed[half:], image))
+                sweep.reverse(visit_both)
             sweep.destroy()
         stepper.flush(inner)
         forward.counters.adjoint_solves += 1
@@ -336,15 +350,15 @@ class EvolutionPoint:
         forward, stepper, seen = self.forward, self.steppers[e], [-1]
 
         def advance(n: int, restart: Arrays) -> tuple[Arrays, Arrays]:
-            u, previous, du, dprevious = restart
+            u, du, dprevious = restart
             assert u is not None and du is not None
-            stages = stepper.step(n, u, previous)
+            stages = stepper.step(n, u)
             changes = stepper.tangent(n, stages, du, dk, dprevious)
             forward.counters.steps += 1
             if n > seen[0]:
                 seen[0] = n
                 forward.observers[e].push(n + 1, stages[-1], changes[-1], image)
-            return (stages[-1], u, changes[-1], du), (*stages, *changes)
+            return (stages[-1], changes[-1], du), (*stages[:-1], *changes[:-1])
 
         return advance
 

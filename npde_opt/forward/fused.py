@@ -107,7 +107,7 @@ class FusedEuler(Stepper):
     def _given(self, block: slice) -> list[Any]:
         return [p[block] if field else p for p, field in zip(self.parameters, self.fields, strict=True)]
 
-    def step(self, n: int, u: np.ndarray, previous: np.ndarray | None) -> Stages:
+    def step(self, n: int, u: np.ndarray) -> Stages:
         dt, padded, out = self.dt(n), self._padded(u), np.empty_like(u)
         diagonal = 2 * sum(self.squares)
         for block in self._blocks():

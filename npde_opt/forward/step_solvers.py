@@ -57,6 +57,18 @@ class Decoupled:
             out[c] = self.grid.view(self._x)
         return out
 
+    def product(self, x: np.ndarray) -> np.ndarray:
+        """(M + alpha A) x [c, i, j, k]."""
+        out = np.empty_like(x)
+        for c in range(len(x)):
+            if c not in self.matrices:
+                out[c] = x[c] * self.grid.view(self.mass)
+                continue
+            self.grid.view(self._x)[...] = x[c]
+            self.matrices[c][2].mat.mult(self._x, self._b)
+            out[c] = self.grid.view(self._b)
+        return out
+
     def destroy(self) -> None:
         for solver in self.solvers.values():
             solver.destroy()
@@ -98,6 +110,9 @@ class PresbStep:
 
     def solve(self, b: np.ndarray, guess: np.ndarray, transposed: bool = False) -> np.ndarray:
         return self.presb.solve(b, guess, transposed)
+
+    def product(self, x: np.ndarray) -> np.ndarray:
+        return self.presb.product(x)
 
     def destroy(self) -> None:
         self.presb.release()

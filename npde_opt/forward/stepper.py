@@ -104,8 +104,8 @@ class Stepper:
     def _alpha(self, n: int, i: int) -> float:
         return self.dt(n) * self.groups[0].weight(i, i)
 
-    def step(self, n: int, u: np.ndarray, previous: np.ndarray | None) -> Stages:
-        """U_0 ... U_s from u_n; `previous` is u_{n-1}, from which solves get an extrapolated guess."""
+    def step(self, n: int, u: np.ndarray) -> Stages:
+        """U_0 ... U_s from u_n, and from nothing else: a step done again is the same to the last bit."""
         states, residuals = [self.state(n, 0, u)], list[list[np.ndarray | None]]()
         for i in range(1, self.scheme.stages + 1):
             residuals.append([self._residual(g, k, i - 1, states[-1]) for k, g in enumerate(self.groups)])
@@ -114,29 +114,41 @@ class Stepper:
                 for g, r in zip(self.groups, pair, strict=True):
                     if r is not None and g.weight(i, j):
                         rhs -= self.dt(n) * g.weight(i, j) * r
-            states.append(self.state(n, i, self._solve_stage(n, i, rhs, u, previous)))
+            states.append(self.state(n, i, self._solve_stage(n, i, rhs, states[-1].u)))
         return [s.u for s in states]
 
     def _residual(self, group: Group, k: int, j: int, state: State) -> np.ndarray | None:
         used = any(group.weight(i, j) for i in range(j + 1, self.scheme.stages + 1))
         return group.residual(state, self.load) if used else None
 
-    def _solve_stage(self, n: int, i: int, rhs: np.ndarray, u: np.ndarray, previous: np.ndarray | None) -> np.ndarray:
+    def _solve_stage(self, n: int, i: int, rhs: np.ndarray, before: np.ndarray) -> np.ndarray:
         alpha, group = self._alpha(n, i), self.groups[0]
         if alpha == 0:
             rhs /= self.mass
             return rhs
-        guess = self.extrapolated(n, i, u, previous)
-        state = self.state(n, i, guess)
+        state = self.state(n, i, before)
         if self.newton is not None:
             return self.newton.solve(alpha, rhs, group, state, self.load)
         if self.load is not None:
             rhs += alpha * self.load
         for point in group.others:  # they do not depend on the state
             rhs -= alpha * point.residual(state)
-        return self.solvers.at(alpha).solve(rhs, guess)
+        solver = self.solvers.at(alpha)
+        return solver.solve(rhs, self._guess(solver, rhs, before, smooth=n > 0 and self.scheme.damps))
+
+    def _guess(self, solver: Any, rhs: np.ndarray, before: np.ndarray, smooth: bool) -> np.ndarray:
+        """before + a d, d = M^-1 (rhs - S before): for a = 1 the change at the present rate. A state that no damping step
+        has smoothed may have a rate far too large; a then leaves the smallest residual."""
+        residual = rhs - solver.product(before)
+        d = residual / self.mass
+        if smooth:
+            return before + d
+        image = solver.product(d)
+        sums = self.grid.comm.allreduce(np.array([(image * residual).sum(), (image**2).sum()]))
+        return before + (sums[0] / sums[1] if sums[1] > 0 else 0.0) * d
 
     def extrapolated(self, n: int, i: int, u: np.ndarray, previous: np.ndarray | None) -> np.ndarray:
+        """Of increments."""
         if previous is None:
             return u
         ratio = self.scheme.times[i] * self.dt(n) / self.dt(max(n - 1, 0))

@@ -23,7 +23,7 @@ from npde_opt.errors import InputError
 
 Arrays = tuple[np.ndarray | None, ...]
 Advance = Callable[[int, Arrays], tuple[Arrays, Arrays]]
-"""(n, restart data of step n) -> (restart data of step n + 1, what the reverse of step n needs)."""
+"""(n, restart data of step n) -> (restart data of step n + 1, what the reverse of step n needs beside them)."""
 
 TABULATED = 500_000
 
@@ -91,6 +91,8 @@ class Sweep:
         plan: how it is stored.
         advance: does a step.
         start: restart data of step 0.
+
+    `last` has the restart data after the last step.
     """
 
     def __init__(self, plan: Plan, advance: Advance, start: Arrays):
@@ -98,6 +100,7 @@ class Sweep:
         self.steps_done = 0
         self._kept: list[Arrays] = []
         self._actions: Iterator[Any] | None = None
+        self.last = start
         self._stored: dict[tuple[StorageType, int], dict[str, Any]] = {}
         self._work: Arrays | None = None
         self._folder: Path | None = None
@@ -109,12 +112,13 @@ class Sweep:
             for n in range(self.plan.steps):
                 self._restart, needed = self._step(n, self._restart)
                 self._kept.append(needed)
-            return
-        self._actions = iter(self.plan.actions())
-        self._run(lambda n, needed: None, schedules.EndForward)
+        else:
+            self._actions = iter(self.plan.actions())
+            self._run(lambda n, needed: None, schedules.EndForward)
+        self.last = self._restart
 
     def reverse(self, visit: Callable[[int, Arrays], None]) -> None:
-        """Calls visit(n, needed) for n = N - 1 ... 0; a scheduled sweep once only."""
+        """Calls visit(n, needed) for n = N - 1 ... 0, one after the other; a scheduled sweep once only."""
         if self.plan.keeps_all:
             for n in range(self.plan.steps - 1, -1, -1):
                 visit(n, self._kept[n])

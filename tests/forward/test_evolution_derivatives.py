@@ -229,8 +229,7 @@ def test_all_storages_give_the_same_gradient_and_hessian(scheme, tmp_path):
     """Everything kept, checkpoints in memory, some on disk: equal to rounding, and the recomputation as predicted."""
     found = []
     cells = 8 * SHAPE[0] * SHAPE[1] // MPI.COMM_WORLD.size
-    stages = SCHEMES[scheme].stages + (SCHEMES[scheme].diagonal > 0)
-    unit = cells * max(stages, 2 if SCHEMES[scheme].diagonal > 0 else 1) * 1.5
+    unit = cells * SCHEMES[scheme].stages * 1.5
     for memory, disk in ((None, 0.0), (3.2 * unit, 0.0), (1.2 * unit, 2.2 * unit)):
         J, m, dm = objective(fisher, [Unknown("D", "log"), Unknown("r", length=1)], scheme, known={"K": 1.2}, end=0.01,
                              steps=11, storage=None)
