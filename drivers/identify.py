@@ -183,7 +183,7 @@ def find_resume(case: Case, out, monitor, ensemble):
     if found is None:
         return None
     monitor.resume(found)
-    monitor.say(f"resuming after iteration {found.extra['iteration']} on level {found.extra['level']}")
+    monitor.say(f"resuming after iteration {found.extra['iteration']} on grid {found.extra['level'] + 1}")
 
     def load(checkpoint, space):
         with errors.collective(WORLD):

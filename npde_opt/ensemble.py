@@ -6,6 +6,7 @@ position, are formed on one and broadcast, so that every group continues with th
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,7 +30,9 @@ class Ensemble:
 
     @classmethod
     def split(cls, comm: MPI.Intracomm, groups: int, experiments: int) -> Ensemble:
-        """`groups` groups of equally many ranks. Raises InputError where that cannot be."""
+        """`groups` groups of equally many ranks. Raises InputError where that cannot be, or where processes
+        that were started together do not see each other."""
+        _check_launch()
         if groups < 1 or comm.size % groups or groups > experiments:
             raise InputError("--experiment-groups", groups, f"a divisor of {comm.size} ranks, at most {experiments} "
                              "(the number of experiments)")
@@ -63,3 +66,13 @@ class Ensemble:
         self.across.Reduce(np.ascontiguousarray(own), total, root=0)
         self.across.Bcast(total, root=0)
         own[...] = total
+
+
+def _check_launch() -> None:
+    """A launcher of another MPI leaves every process alone, each of which would do the whole run into the same folder."""
+    for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"):
+        started = os.environ.get(name, "1")
+        if MPI.COMM_WORLD.size == 1 and started.isdigit() and int(started) > 1:
+            raise InputError("MPI", f"1 rank in a process that was started with {name}={started}",
+                             f"the launcher of this MPI, {MPI.Get_library_version().split(chr(10))[0].strip()}: its own "
+                             "mpirun, or srun --mpi=pmix (srun --mpi=list names the others)")

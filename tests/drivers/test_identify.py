@@ -215,6 +215,12 @@ def test_out_that_cannot_be_used(case, tmp_path):
     assert_input_error(identify(1, tmp_path / "no.toml", tmp_path / "new"), "--case")
 
 
+def test_processes_that_do_not_see_each_other_are_refused(case, tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
+    assert_input_error(identify(1, case(), tmp_path / "out"), "started with SLURM_STEP_NUM_TASKS=2")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_diverged_solve_ends_with_3(case, tmp_path, ranks):
     run = identify(ranks, case(), tmp_path / "out", "-state_ksp_max_it", 1)
