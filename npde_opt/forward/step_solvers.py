@@ -33,6 +33,11 @@ class Decoupled:
             self.matrices[c] = (k, factor, matrix)
             self.solvers[c] = step_solver(matrix, part, prefix, operator.symmetric, recipe)
 
+    @property
+    def direct(self) -> bool:
+        """Whether no solve depends on its guess."""
+        return all(s.recipe == "direct" for s in self.solvers.values())
+
     def update(self) -> None:
         """Takes the present values of the linear part's matrices."""
         for c, (k, factor, matrix) in self.matrices.items():
@@ -100,6 +105,10 @@ class PresbStep:
         A, a = mats[True]
         B, b = mats.get(False, (None, 0.0))
         self.presb = Presb(part.grid, mass_vec, A, B, (a, b), prefix, recipe)
+
+    @property
+    def direct(self) -> bool:
+        return self.presb.direct
 
     @property
     def iterations(self) -> int:

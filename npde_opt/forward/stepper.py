@@ -139,6 +139,8 @@ class Stepper:
     def _guess(self, solver: Any, rhs: np.ndarray, before: np.ndarray, smooth: bool) -> np.ndarray:
         """before + a d, d = M^-1 (rhs - S before): for a = 1 the change at the present rate. A state that no damping step
         has smoothed may have a rate far too large; a then leaves the smallest residual."""
+        if solver.direct:
+            return before
         residual = rhs - solver.product(before)
         d = residual / self.mass
         if smooth:

@@ -5,7 +5,7 @@ in [1/2, 1] whatever the grid and the step (Axelsson, Neytcheva and Ahmad, Numer
 solves with W + T, here V-cycles:
     (W + T) h = f + g,   (W + T) y = g - T h,   x = h - y.
 Where T has negative row sums (a negative potential) P is made with their absolute values. The transposed system is the
-conjugate one: solved with the signs of g and y changed.
+conjugate one: solved with the signs of g and y changed. With the recipe `direct` the real form itself is factorized.
 """
 
 from __future__ import annotations
@@ -45,23 +45,35 @@ class Presb:
         n, total = self._work[0].getLocalSize(), self._work[0].getSize()
         self._operator = PETSc.Mat().createPython(((2 * n, 2 * total),) * 2, self, comm=grid.comm)
         self._operator.setUp()
+        self._real: PETSc.Mat | None = None
         self._b, self._x = self._operator.createVecRight(), self._operator.createVecRight()
         self.ksp = PETSc.KSP().create(grid.comm)
         self.ksp.setOptionsPrefix(prefix)
-        self.ksp.setType(PETSc.KSP.Type.GMRES)
-        self.ksp.setGMRESRestart(60)
-        self.ksp.setOperators(self._operator)
-        self.ksp.setPCSide(PETSc.PC.Side.RIGHT)
         self.ksp.setTolerances(rtol=rtol, atol=1e-300, max_it=300)
         pc = self.ksp.getPC()
-        pc.setType(PETSc.PC.Type.PYTHON)
-        pc.setPythonContext(_Preconditioner(self))
+        if self.direct:
+            self.ksp.setType(PETSc.KSP.Type.PREONLY)
+            pc.setType(PETSc.PC.Type.LU if grid.comm.size == 1 else PETSc.PC.Type.REDUNDANT)
+        else:
+            self.ksp.setType(PETSc.KSP.Type.GMRES)
+            self.ksp.setGMRESRestart(60)
+            self.ksp.setOperators(self._operator)
+            self.ksp.setPCSide(PETSc.PC.Side.RIGHT)
+            pc.setType(PETSc.PC.Type.PYTHON)
+            pc.setPythonContext(_Preconditioner(self))
         self.ksp.setFromOptions()
         self._rtol = self.ksp.getTolerances()[0]
         self._guess = self._b.duplicate()
 
+    @property
+    def direct(self) -> bool:
+        return self.inner.recipe == "direct"
+
     def update(self) -> None:
         """Takes the present values of A and B."""
+        if self.direct:
+            self._factorize()
+            return
         row, ones, shift = self._work[:3]
         ones.set(1.0)
         self.A.mult(ones, row)
@@ -73,12 +85,25 @@ class Presb:
         self.inner.update()
         self._sum.freeze()
 
+    def _factorize(self) -> None:
+        A, B = self._parts
+        combine(self._sum, [(self.beta, B)] if B is not None else [], self.grid.view(self.mass))
+        up, down = self.A.copy(), self.A.copy()
+        up.scale(-self.alpha)
+        down.scale(self.alpha)
+        nest = PETSc.Mat().createNest([[self._sum.mat, up], [down, self._sum.mat]], comm=self.grid.comm)
+        if self._real is not None:
+            self._real.destroy()
+        self._real = nest.convert(PETSc.Mat.Type.AIJ, PETSc.Mat())
+        for item in (nest, up, down):
+            item.destroy()
+        self.ksp.setOperators(self._real)
+        self.ksp.setUp()
+
     def _cycles(self, b: PETSc.Vec, x: PETSc.Vec) -> None:
-        """x ~ (W + T)^-1 b by Chebyshev's iteration over V-cycles, or exactly where the inner recipe is direct."""
+        """x ~ (W + T)^-1 b by Chebyshev's iteration over V-cycles."""
         pc, residual, cycle, change = self.inner.ksp.getPC(), self._work[5], self._work[2], self._work[6]
         pc.apply(b, x)
-        if self.inner.recipe == "direct":
-            return
         middle, half = 1 - REDUCTION / 2, REDUCTION / 2
         x.scale(1 / middle)
         x.copy(change)
@@ -165,6 +190,9 @@ class Presb:
 
     def _solve_for_correction(self) -> None:
         """x from the guess, or from 0 where the guess is no better; stops at rtol times the norm of b either way."""
+        if self.direct:
+            self.ksp.solve(self._b, self._x)
+            return
         size = self._b.norm()
         self._operator.mult(self._guess, self._x)
         self._x.aypx(-1.0, self._b)
@@ -182,6 +210,8 @@ class Presb:
     def release(self) -> None:
         """Destroys all; PETSc keeps the name `destroy` of a matrix's context for itself."""
         self.ksp.destroy()
+        if self._real is not None:
+            self._real.destroy()
         self.inner.destroy()
         for item in (self._operator, self._sum, self._b, self._x, self._guess, *self._work):
             item.destroy()

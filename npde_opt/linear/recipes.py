@@ -48,7 +48,7 @@ class LinearSolver:
     Args:
         matrix: stencil matrix on the grid's scalar unknowns.
         prefix: options prefix, e.g. 'state_'.
-        recipe: a name in RECIPES or 'auto' (geometric where the grid coarsens, else direct); the option
+        recipe: a name in RECIPES or 'auto' (geometric where a 2-D or 3-D grid coarsens, else direct); the option
             -<prefix>recipe wins.
         symmetric: CG for symmetric positive definite matrices, else GMRES.
 
@@ -69,7 +69,7 @@ class LinearSolver:
                              "pyamg, direct")
         if recipe in ("auto", "geometric"):
             self.hierarchy = Hierarchy(grid)
-            if not self.hierarchy.interpolations:
+            if not self.hierarchy.interpolations or (recipe == "auto" and grid.dim == 1):
                 recipe = "direct"
             elif recipe == "auto":
                 recipe = "geometric"
