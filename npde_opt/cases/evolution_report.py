@@ -36,8 +36,8 @@ def report_evolution(case: EvolutionCase, found: Identification, ensemble: Ensem
     counters = forward.counters.snapshot()
     metrics: dict[str, Any] = {
         "chi_squared": at.chi_squared(), "misfit": at.misfit, "regularization": at.regularization,
-        "data": int(objective.data_count), "mean_squared_weighted_residual": 2 * at.misfit / max(objective.data_count, 1),
-        "finest_grid_solves": found.finest_solves, "total_solves": found.total_solves, "steps": counters["steps"],
+        "data": int(objective.data_count), "finest_grid_solves": found.finest_solves, "total_solves": found.total_solves,
+        "steps": counters["steps"],
         "recomputation_predicted": forward.storage.predicted, "recomputation_measured": forward.recomputation}
     metrics |= estimates(case, space, at, m) | errors_of(case, space, m)
     metrics |= derived(case, space, m)
@@ -53,8 +53,8 @@ def report_evolution(case: EvolutionCase, found: Identification, ensemble: Ensem
 
 
 def estimates(case: EvolutionCase, space: ParameterSpace, at: ObjectiveAt, m: PETSc.Vec) -> dict[str, Any]:
-    """Small unknowns with 95 % intervals from the Gauss-Newton Hessian, where all unknowns are small; the variance of a
-    datum is taken from the misfit."""
+    """Small unknowns with 95 % intervals from the Gauss-Newton Hessian, where all unknowns are small; the standard deviation
+    of a datum is the given one times what the misfit tells."""
     small = [u for u in space.unknowns if not u.is_field]
     values = {u.name: u.value(space.constants(m, u.name)) for u in small}
     out: dict[str, Any] = {name: v.tolist() if v.size > 1 else float(v[0]) for name, v in values.items()}
@@ -71,7 +71,7 @@ def estimates(case: EvolutionCase, space: ParameterSpace, at: ObjectiveAt, m: PE
         H[:, j] = np.concatenate([space.constants(h, u.name) for u in small])
     variance = 2 * at.misfit / max(at.objective.data_count - count, 1)
     deviations = np.sqrt(np.maximum(np.diag(np.linalg.pinv(H)) * variance, 0))
-    first = 0
+    out["sigma_estimated_over_given"], first = float(np.sqrt(variance)), 0
     for u in small:
         p, s = space.constants(m, u.name), deviations[first: first + u.count]
         first += u.count

@@ -193,4 +193,6 @@ def closing_text(summary: Summary, out: Path | None = None) -> str:
 
 
 def _metric(value: Any) -> str:
+    if isinstance(value, list):
+        return "[" + ", ".join(_metric(v) for v in value) + "]"
     return f"{value:.5g}" if isinstance(value, float) else str(value)
