@@ -107,22 +107,37 @@ def gradient_rows() -> list[Row]:
 
 
 def diffusion_rows(n: int) -> list[Row]:
-    """Krylov iterations of implicit steps and products with A (an iteration takes 9.8 of them, see solve_cost.py)."""
-    rows = []
+    """Implicit steps from a bell: Krylov iterations, and the time of a step in products with A, all that a step does counted."""
+    rows, steps = [], 50
     grid = Grid((n, n))
     for number in (1.0, 10.0, 100.0, 1000.0):
-        dt, steps = number / n**2, 4
+        dt = number / n**2
         space = ParameterSpace(grid, [Unknown("D", length=1)])
         forward = Evolution(space, Equation(grid, [Diffusion(grid, "D")]), {},
                             [Trial({"u": "exp(-60*((x - 0.4)**2 + (y - 0.5)**2))"})], [snapshots(grid, [steps * dt])],
-                            SCHEMES["backward-euler"], np.linspace(0, steps * dt, steps + 1))
-        seconds, lin = timed(lambda f=forward, s=space: f.linearize(s.from_values({"D": 1.0})))
-        iterations = forward.counters.krylov_iterations / steps
-        rows.append({"part": f"diffusion step {n}^2", "dt D/h^2": number, "iterations": iterations,
-                     "products with A": 9.8 * iterations + 1, "seconds a step": seconds / steps})
-        lin.destroy()
+                            SCHEMES["backward-euler"], np.linspace(0, steps * dt, steps + 1), Storage(forward_only=True))
+        m, found, counts = space.from_values({"D": 1.0}), [], []
+        for _ in range(2):
+            before = forward.counters.krylov_iterations
+            seconds, lin = timed(lambda f=forward, m=m: f.linearize(m))
+            found += [seconds, product_seconds(forward.part.matrices[0].mat, grid)]
+            counts.append((forward.counters.krylov_iterations - before) / steps)
+            lin.destroy()
+        rows.append({"part": f"diffusion step {n}^2", "dt D/h^2": number, "iterations": counts[-1],
+                     "seconds a step": found[2] / steps, "products with A": found[2] / steps / min(found[1::2])})
         forward.destroy()
     return rows
+
+
+def product_seconds(A: Any, grid: Grid, repeats: int = 50) -> float:
+    """Of one product with A."""
+    x, y = grid.create_scalar(), grid.create_scalar()
+    x.set(1.0)
+    A.mult(x, y)
+    seconds, _ = timed(lambda: [A.mult(x, y) for _ in range(repeats)])
+    x.destroy()
+    y.destroy()
+    return seconds / repeats
 
 
 def presb_rows(sizes: list[int]) -> list[Row]:
