@@ -1,15 +1,15 @@
-"""Explicit Euler steps of u_s' = D_s lap u_s + R_s(u; theta) with constant D_s on uniform grids, fused over cache blocks:
+"""Explicit Euler steps of u_s' = D_s lap u_s + R_s(u; theta) with constant D_s on uniform grids, in one pass over the cells:
 
-    step      u+ = (1 - 2 dt D sum_d w_d) u + dt D sum_d w_d (u_- + u_+) + dt R(u; theta),    w_d = 1/h_d^2
+    step      u+ = u + dt (D sum_d w_d (u_- + u_+ - 2 u) + R(u; theta)),    w_d = 1/h_d^2
     adjoint   lambda = the same with R'(u)^T,   dJ/dD += dt <u, lap lambda>,   dJ/dtheta += dt R_theta^T lambda.
 
-Equal to the assembled step to rounding, without matrices: each block of a few thousand cells stays in cache between the
-operations on it.
+Equal to the assembled step to rounding, without matrices: loops written for the reaction at hand and compiled by numba.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,7 @@ from npde_opt.grids import AXES
 from npde_opt.terms.diffusion import Diffusion
 from npde_opt.terms.kinetics import KineticsAt
 from npde_opt.terms.state import Gradients, add
-
-BLOCK = 8192
+from npde_opt.terms.symbolic import Expressions
 
 
 def applies(stepper: Stepper, coefficients: dict[str, Any]) -> bool:
@@ -53,19 +52,13 @@ class FusedEuler(Stepper):
             self.names[c] = operator.terms[0].coefficients[0]
             self.D[c] = factor * float(coefficients[operator.terms[0].coefficients[0]])
         self.factor = 1 / self.linear.part.equation.gamma.real
-        self.squares = [1 / float(w[0]) ** 2 for w in self.grid.widths]
-        self.fields = [np.ndim(p) > 0 for p in self.kinetics.parameters]
-        self.parameters = [np.asarray(p).T for p in self.kinetics.parameters]
+        self.weights = np.array([1 / float(w[0]) ** 2 for w in self.grid.widths[::-1]])
+        self.fields = tuple(np.ndim(p) > 0 for p in self.kinetics.parameters)
+        self.parameters = [np.ascontiguousarray(np.transpose(p)) if field else float(p)
+                           for p, field in zip(self.kinetics.parameters, self.fields, strict=True)]
         self.volume = float(np.prod([w[0] for w in self.grid.widths]))
-        self._sums: list[Any] = []
-        self._slopes = np.zeros(count)
-
-    def _blocks(self) -> Iterator[slice]:
-        """Slices of the slowest axis in blocks of about BLOCK cells."""
-        n = self.grid.local_shape[-1]
-        thick = max(1, BLOCK // max(1, int(np.prod(self.grid.local_shape[:-1]))))
-        for a in range(0, n, thick):
-            yield slice(a, min(a + thick, n))
+        self._step, self._back = kernels(self.kinetics.expressions, self.fields, self.grid.dim)
+        self._slopes, self._scalars, self._sums = np.zeros(count), np.zeros(len(self.fields)), list[np.ndarray]()
 
     def _padded(self, u: np.ndarray) -> list[np.ndarray]:
         """Species with ghosts, slowest axis first; the values at Neumann sides are mirrored."""
@@ -82,100 +75,95 @@ class FusedEuler(Stepper):
             out.append(field.T)
         return out
 
-    def _neighbours(self, padded: np.ndarray, block: slice) -> np.ndarray:
-        """sum_d w_d (u_- + u_+) over a block; axis 0 of `padded` is the slowest one."""
-        dim = self.grid.dim
-        inner = [slice(block.start + 1, block.stop + 1), *[slice(1, -1)] * (dim - 1)]
-        total: np.ndarray | None = None
-        for axis in range(dim):
-            lower, upper = inner.copy(), inner.copy()
-            a = inner[axis]
-            lower[axis] = slice(a.start - 1, a.stop - 1 if a.stop > 0 else a.stop - 1)
-            upper[axis] = slice(a.start + 1, a.stop + 1 if a.stop != -1 else None)
-            w = self.squares[dim - 1 - axis]
-            pair = padded[tuple(lower)] + padded[tuple(upper)]
-            if total is None:
-                total, first = pair, w
-            elif w == first:
-                total += pair
-            else:
-                total += (w / first) * pair
-        assert total is not None
-        total *= self.squares[dim - 1]
-        return total
-
-    def _given(self, block: slice) -> list[Any]:
-        return [p[block] if field else p for p, field in zip(self.parameters, self.fields, strict=True)]
-
     def step(self, n: int, u: np.ndarray) -> Stages:
-        dt, padded, out = self.dt(n), self._padded(u), np.empty_like(u)
-        diagonal = 2 * sum(self.squares)
-        for block in self._blocks():
-            own = [u[c].T[block] for c in range(len(u))]
-            rates = self.kinetics.expressions.value(*own, *self._given(block))
-            for c, rate in enumerate(rates):
-                target = out[c].T[block]
-                np.multiply(rate, dt * self.factor, out=target)
-                self._diffuse(c, dt, padded[c], own[c], block, diagonal, target)
+        out = np.empty_like(u)
+        self._step(*self._padded(u), *[o.T for o in out], *self.parameters, self.dt(n), self.factor, self.D, self.weights)
         return [u, out]
-
-    def _diffuse(self, c: int, dt: float, padded: np.ndarray, own: np.ndarray, block: slice, diagonal: float,
-                 target: np.ndarray) -> None:
-        """Adds u + dt D lap u."""
-        if self.D[c] == 0:
-            target += own
-            return
-        near = self._neighbours(padded, block)
-        near *= dt * self.D[c]
-        target += near
-        target += (1 - dt * self.D[c] * diagonal) * own
 
     def adjoint(self, n: int, stages: Stages, adjoint: np.ndarray, out: Gradients | None,
                 guess: Stages | None = None) -> tuple[np.ndarray, Stages]:
-        dt, u, padded = self.dt(n), stages[0], self._padded(adjoint)
-        result, count, diagonal = np.empty_like(u), len(u), 2 * sum(self.squares)
+        u, result = stages[0], np.empty_like(adjoint)
         if not self._sums:
-            self._sums = [np.zeros_like(p) if field else 0.0 for p, field in zip(self.parameters, self.fields, strict=True)]
-        for block in self._blocks():
-            own, late = [[a[c].T[block] for c in range(count)] for a in (u, adjoint)]
-            parts = self.kinetics.expressions.pull(*own, *self._given(block), *late)
-            for c in range(count):
-                target = result[c].T[block]
-                np.multiply(parts[c], dt * self.factor, out=target)
-                self._diffuse_back(c, dt, padded[c], late[c], own[c], block, diagonal, target, out is not None)
-            if out is not None:
-                self._collect(block, dt, parts[count:])
+            self._sums = [np.zeros(self.grid.local_shape[::-1]) for field in self.fields if field]
+        slopes, scalars, sums = self._slopes, self._scalars, self._sums
+        if out is None:
+            slopes, scalars, sums = np.empty_like(slopes), np.empty_like(scalars), [np.empty_like(s) for s in sums]
+        self._back(*[a.T for a in u], *self._padded(adjoint), *[r.T for r in result], *self.parameters, *sums, slopes, scalars,
+                   self.dt(n), self.factor, self.D, self.weights)
         return result, [np.empty(0), adjoint / self.volume] if out is None else []
-
-    def _diffuse_back(self, c: int, dt: float, padded: np.ndarray, late: np.ndarray, own: np.ndarray, block: slice,
-                      diagonal: float, target: np.ndarray, collect: bool) -> None:
-        if self.D[c] == 0:
-            target += late
-            return
-        change = self._neighbours(padded, block)
-        change -= diagonal * late
-        change *= dt * self.factor
-        if collect:
-            self._slopes[c] += float((own * change).sum())
-        change *= self.D[c] / self.factor
-        target += change
-        target += late
-
-    def _collect(self, block: slice, dt: float, parts: list[Any]) -> None:
-        for i, (part, field) in enumerate(zip(parts, self.fields, strict=True)):
-            if field:
-                self._sums[i][block] += (dt * self.factor) * part
-            else:
-                self._sums[i] += dt * self.factor * float(np.sum(np.broadcast_to(part, self._shape(block))))
-
-    def _shape(self, block: slice) -> tuple[int, ...]:
-        return (block.stop - block.start, *self.grid.local_shape[-2::-1])
 
     def flush(self, out: Gradients) -> None:
         super().flush(out)
-        for name, total, field in zip(self.kinetics.names, self._sums, self.fields, strict=bool(self._sums)):
-            add(out, name, -total.T if field else -total)
-        for name, slope in zip(self.names, self._slopes, strict=True):
-            if name is not None and self._sums:
-                add(out, name, -slope)
-        self._sums, self._slopes = [], np.zeros(len(self._slopes))
+        if self._sums or not any(self.fields):
+            sums = iter(self._sums)
+            for i, (name, field) in enumerate(zip(self.kinetics.names, self.fields, strict=True)):
+                add(out, name, -next(sums).T if field else -float(self._scalars[i]))
+            for name, slope in zip(self.names, self._slopes, strict=True):
+                if name is not None:
+                    add(out, name, -float(slope))
+        self._slopes, self._scalars, self._sums = np.zeros_like(self._slopes), np.zeros_like(self._scalars), []
+
+
+@functools.cache
+def _compiled(source: str, name: str) -> Callable[..., None]:
+    """Imported where it is first needed: numba takes long to load."""
+    import math
+
+    import numba
+
+    space: dict[str, Any] = {"math": math}
+    exec(source, space)
+    return numba.njit(error_model="numpy", fastmath={"contract", "reassoc"})(space[name])
+
+
+@functools.lru_cache(maxsize=64)
+def kernels(expressions: Expressions, fields: tuple[bool, ...], dim: int) -> tuple[Callable[..., None], Callable[..., None]]:
+    """The loops of a step, (padded..., out..., parameters..., dt, s, D, w), and of its adjoint, (u..., padded adjoint...,
+    out..., parameters..., field sums..., slopes, scalar sums, dt, s, D, w); all arrays with the slowest axis first."""
+    count = len(expressions.outputs)
+    species, own = range(count), [i for i, field in enumerate(fields) if field]
+    axes = [f"i{d}" for d in range(dim)]
+    here, inner = ", ".join(axes), [f"{i} + 1" for i in axes]
+    given = [f"k{i}[{here}]" if field else f"k{i}" for i, field in enumerate(fields)]
+    parameters = [f"k{i}" for i in range(len(fields))]
+
+    def laplacian(field: str) -> str:
+        parts = []
+        for d, i in enumerate(axes):
+            low, high = [*inner], [*inner]
+            low[d], high[d] = i, f"{i} + 2"
+            parts.append(f"w[{d}] * ({field}[{', '.join(low)}] + {field}[{', '.join(high)}] - 2 * {field}[{', '.join(inner)}])")
+        return " + ".join(parts)
+
+    def function(name: str, arguments: list[str], before: list[str], body: list[str], after: list[str]) -> str:
+        lines = [f"def {name}({', '.join(arguments)}):"]
+        for d, i in enumerate(axes):
+            if d == dim - 1:
+                lines += ["    " * (d + 1) + line for line in before]
+            lines.append("    " * (d + 1) + f"for {i} in range(o0.shape[{d}]):")
+        lines += ["    " * (dim + 1) + line for line in body]
+        lines += ["    " * dim + line for line in after]
+        return "\n".join(lines)
+
+    last = ["dt", "s", "D", "w"]
+    centre = ", ".join(inner)
+    code, rates = expressions.code("value", [*(f"v{c}" for c in species), *(f"q{i}" for i in range(len(fields)))])
+    load = [f"q{i} = {text}" for i, text in enumerate(given)]
+    step = function("step", [*(f"p{c}" for c in species), *(f"o{c}" for c in species), *parameters, *last], [],
+                    [*(f"v{c} = p{c}[{centre}]" for c in species), *load, *code,
+                     *(f"o{c}[{here}] = v{c} + dt * (D[{c}] * ({laplacian(f'p{c}')}) + s * ({rates[c]}))" for c in species)], [])
+    code, parts = expressions.code("pull", [*(f"v{c}" for c in species), *(f"q{i}" for i in range(len(fields))),
+                                            *(f"m{c}" for c in species)])
+    scalars = [i for i, field in enumerate(fields) if not field]
+    back = function(
+        "back", [*(f"u{c}" for c in species), *(f"p{c}" for c in species), *(f"o{c}" for c in species), *parameters,
+                 *(f"g{i}" for i in own), "slopes", "sums", *last],
+        [*(f"a{c} = 0.0" for c in species), *(f"b{i} = 0.0" for i in scalars)],
+        [*(f"v{c} = u{c}[{here}]" for c in species), *(f"m{c} = p{c}[{centre}]" for c in species), *load, *code,
+         *(f"l{c} = {laplacian(f'p{c}')}" for c in species),
+         *(f"o{c}[{here}] = m{c} + dt * (D[{c}] * l{c} + s * ({parts[c]}))" for c in species),
+         *(f"a{c} += v{c} * l{c}" for c in species),
+         *(f"g{i}[{here}] += dt * s * ({parts[count + i]})" for i in own),
+         *(f"b{i} += {parts[count + i]}" for i in scalars)],
+        [*(f"slopes[{c}] += dt * s * a{c}" for c in species), *(f"sums[{i}] += dt * s * b{i}" for i in scalars)])
+    return _compiled(step, "step"), _compiled(back, "back")

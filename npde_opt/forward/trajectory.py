@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,8 @@ Arrays = tuple[np.ndarray | None, ...]
 Advance = Callable[[int, Arrays], tuple[Arrays, Arrays]]
 """(n, restart data of step n) -> (restart data of step n + 1, what the reverse of step n needs beside them)."""
 
-TABULATED = 500_000
+TABULATED = 1_000_000_000
+"""Steps squared times units up to which the table of an optimal schedule takes about a second (compiled by numba)."""
 
 
 @dataclass(frozen=True)
@@ -48,16 +48,14 @@ class Plan:
     def actions(self) -> list[Any]:
         """The schedule's actions, for one forward and one reverse sweep."""
         units, found = min(self.memory + self.disk, self.steps - 1), []
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # it suggests numba
-            if self.disk == 0 and self.steps**2 * units <= TABULATED and self.steps < 250:
-                schedule = schedules.MixedCheckpointSchedule(self.steps, units, storage=StorageType.RAM)
-            else:
-                schedule = schedules.MultistageCheckpointSchedule(self.steps, min(self.memory, units), self.disk)
-            for action in schedule:
-                found.append(action)
-                if isinstance(action, schedules.EndReverse):
-                    break
+        if self.disk == 0 and self.steps**2 * units <= TABULATED:
+            schedule = schedules.MixedCheckpointSchedule(self.steps, units, storage=StorageType.RAM)
+        else:
+            schedule = schedules.MultistageCheckpointSchedule(self.steps, min(self.memory, units), self.disk)
+        for action in schedule:
+            found.append(action)
+            if isinstance(action, schedules.EndReverse):
+                break
         return found
 
     @property

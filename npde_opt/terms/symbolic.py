@@ -85,6 +85,19 @@ class Expressions:
     def _compile(self, extra: Sequence[sympy.Symbol], results: Sequence[sympy.Expr]) -> Callable:
         return _sympy().lambdify([*self._symbols, *extra], list(results), modules="numpy", cse=True)
 
+    def code(self, what: str, names: Sequence[str]) -> tuple[list[str], list[str]]:
+        """The `value` or `pull` of scalars as Python: assignments of common parts, and one expression a result; `names` are
+        those of the arguments (a..., and w... for pull)."""
+        from sympy.printing.pycode import PythonCodePrinter
+
+        w = self._multipliers() if what == "pull" else []
+        results = [self._weighted(w).diff(a) for a in self._symbols] if what == "pull" else self.outputs
+        safe = {old: _sympy().Symbol(new, real=True) for old, new in zip([*self._symbols, *w], names, strict=True)}
+        common, results = _sympy().cse([r.subs(safe, simultaneous=True) for r in results],
+                                       _sympy().numbered_symbols("c_", real=True))
+        printer = PythonCodePrinter({"fully_qualified_modules": True})
+        return [f"{name} = {printer.doprint(e)}" for name, e in common], [printer.doprint(e) for e in results]
+
     @functools.cached_property
     def value(self) -> Callable[..., list]:
         """(a...) -> f_i."""
