@@ -1,6 +1,7 @@
 """Explicit Euler steps of u_s' = D_s lap u_s + R_s(u; theta) with constant D_s on uniform grids, in one pass over the cells:
 
     step      u+ = u + dt (D sum_d w_d (u_- + u_+ - 2 u) + R(u; theta)),    w_d = 1/h_d^2
+    tangent   du+ = du + dt (D lap du + dD lap u + R_u du + R_theta dtheta)
     adjoint   lambda = the same with R'(u)^T,   dJ/dD += dt <u, lap lambda>,   dJ/dtheta += dt R_theta^T lambda.
 
 Equal to the assembled step to rounding, without matrices: loops written for the reaction at hand and compiled by numba.
@@ -9,7 +10,7 @@ Equal to the assembled step to rounding, without matrices: loops written for the
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ def applies(stepper: Stepper, coefficients: dict[str, Any]) -> bool:
 
 
 class FusedEuler(Stepper):
-    """The stepper with its step and adjoint replaced."""
+    """The stepper with its step, tangent and adjoint replaced."""
 
     def __init__(self, stepper: Stepper, coefficients: dict[str, Any]):
         super().__init__(stepper.grid, stepper.scheme, stepper.groups, stepper.times, stepper.outside, None,
@@ -57,7 +58,7 @@ class FusedEuler(Stepper):
         self.parameters = [np.ascontiguousarray(np.transpose(p)) if field else float(p)
                            for p, field in zip(self.kinetics.parameters, self.fields, strict=True)]
         self.volume = float(np.prod([w[0] for w in self.grid.widths]))
-        self._step, self._back = kernels(self.kinetics.expressions, self.fields, self.grid.dim)
+        self._step, self._push, self._back = kernels(self.kinetics.expressions, self.fields, self.grid.dim)
         self._slopes, self._scalars, self._sums = np.zeros(count), np.zeros(len(self.fields)), list[np.ndarray]()
 
     def _padded(self, u: np.ndarray) -> list[np.ndarray]:
@@ -79,6 +80,17 @@ class FusedEuler(Stepper):
         out = np.empty_like(u)
         self._step(*self._padded(u), *[o.T for o in out], *self.parameters, self.dt(n), self.factor, self.D, self.weights)
         return [u, out]
+
+    def tangent(self, n: int, stages: Stages, du: np.ndarray, dk: Mapping[str, Any],
+                previous: np.ndarray | None = None) -> Stages:
+        out = np.empty_like(du)
+        directions = [np.ascontiguousarray(np.broadcast_to(np.transpose(dk.get(name, 0.0)), self.grid.local_shape[::-1]))
+                      if field else float(dk.get(name, 0.0))
+                      for name, field in zip(self.kinetics.names, self.fields, strict=True)]
+        dD = np.array([self.factor * float(dk.get(name, 0.0)) if name is not None else 0.0 for name in self.names])
+        self._push(*self._padded(stages[0]), *self._padded(du), *[o.T for o in out], *self.parameters, *directions, dD,
+                   self.dt(n), self.factor, self.D, self.weights)
+        return [du, out]
 
     def adjoint(self, n: int, stages: Stages, adjoint: np.ndarray, out: Gradients | None,
                 guess: Stages | None = None) -> tuple[np.ndarray, Stages]:
@@ -117,9 +129,10 @@ def _compiled(source: str, name: str) -> Callable[..., None]:
 
 
 @functools.lru_cache(maxsize=64)
-def kernels(expressions: Expressions, fields: tuple[bool, ...], dim: int) -> tuple[Callable[..., None], Callable[..., None]]:
-    """The loops of a step, (padded..., out..., parameters..., dt, s, D, w), and of its adjoint, (u..., padded adjoint...,
-    out..., parameters..., field sums..., slopes, scalar sums, dt, s, D, w); all arrays with the slowest axis first."""
+def kernels(expressions: Expressions, fields: tuple[bool, ...], dim: int) -> tuple[Callable[..., None], ...]:
+    """The loops of a step, (padded..., out..., parameters..., dt, s, D, w), of its tangent, (padded..., padded increment...,
+    out..., parameters..., their increments..., dD, dt, s, D, w), and of its adjoint, (u..., padded adjoint..., out...,
+    parameters..., field sums..., slopes, scalar sums, dt, s, D, w); all arrays with the slowest axis first."""
     count = len(expressions.outputs)
     species, own = range(count), [i for i, field in enumerate(fields) if field]
     axes = [f"i{d}" for d in range(dim)]
@@ -147,13 +160,20 @@ def kernels(expressions: Expressions, fields: tuple[bool, ...], dim: int) -> tup
 
     last = ["dt", "s", "D", "w"]
     centre = ", ".join(inner)
-    code, rates = expressions.code("value", [*(f"v{c}" for c in species), *(f"q{i}" for i in range(len(fields)))])
+    arguments = [*(f"v{c}" for c in species), *(f"q{i}" for i in range(len(fields)))]
+    code, rates = expressions.code("value", arguments)
     load = [f"q{i} = {text}" for i, text in enumerate(given)]
     step = function("step", [*(f"p{c}" for c in species), *(f"o{c}" for c in species), *parameters, *last], [],
                     [*(f"v{c} = p{c}[{centre}]" for c in species), *load, *code,
                      *(f"o{c}[{here}] = v{c} + dt * (D[{c}] * ({laplacian(f'p{c}')}) + s * ({rates[c]}))" for c in species)], [])
-    code, parts = expressions.code("pull", [*(f"v{c}" for c in species), *(f"q{i}" for i in range(len(fields))),
-                                            *(f"m{c}" for c in species)])
+    code, rates = expressions.code("push", [*arguments, *(f"m{c}" for c in species), *(f"r{i}" for i in range(len(fields)))])
+    push = function("push", [*(f"p{c}" for c in species), *(f"t{c}" for c in species), *(f"o{c}" for c in species), *parameters,
+                             *(f"d{i}" for i in range(len(fields))), "dD", *last], [],
+                    [*(f"v{c} = p{c}[{centre}]" for c in species), *(f"m{c} = t{c}[{centre}]" for c in species), *load,
+                     *(f"r{i} = d{i}" + f"[{here}]" * field for i, field in enumerate(fields)), *code,
+                     *(f"o{c}[{here}] = m{c} + dt * (D[{c}] * ({laplacian(f't{c}')}) + dD[{c}] * ({laplacian(f'p{c}')})"
+                       f" + s * ({rates[c]}))" for c in species)], [])
+    code, parts = expressions.code("pull", [*arguments, *(f"m{c}" for c in species)])
     scalars = [i for i, field in enumerate(fields) if not field]
     back = function(
         "back", [*(f"u{c}" for c in species), *(f"p{c}" for c in species), *(f"o{c}" for c in species), *parameters,
@@ -166,4 +186,4 @@ def kernels(expressions: Expressions, fields: tuple[bool, ...], dim: int) -> tup
          *(f"g{i}[{here}] += dt * s * ({parts[count + i]})" for i in own),
          *(f"b{i} += {parts[count + i]}" for i in scalars)],
         [*(f"slopes[{c}] += dt * s * a{c}" for c in species), *(f"sums[{i}] += dt * s * b{i}" for i in scalars)])
-    return _compiled(step, "step"), _compiled(back, "back")
+    return _compiled(step, "step"), _compiled(push, "push"), _compiled(back, "back")

@@ -86,17 +86,25 @@ class Expressions:
         return _sympy().lambdify([*self._symbols, *extra], list(results), modules="numpy", cse=True)
 
     def code(self, what: str, names: Sequence[str]) -> tuple[list[str], list[str]]:
-        """The `value` or `pull` of scalars as Python: assignments of common parts, and one expression a result; `names` are
-        those of the arguments (a..., and w... for pull)."""
+        """The `value`, `push` or `pull` of scalars as Python: assignments of common parts, and one expression a result; `names`
+        are those of the arguments (a..., and d... or w...)."""
         from sympy.printing.pycode import PythonCodePrinter
 
-        w = self._multipliers() if what == "pull" else []
-        results = [self._weighted(w).diff(a) for a in self._symbols] if what == "pull" else self.outputs
-        safe = {old: _sympy().Symbol(new, real=True) for old, new in zip([*self._symbols, *w], names, strict=True)}
+        extra, results = {"value": ([], self.outputs), "push": (self._directions(), self._pushed()),
+                          "pull": (self._multipliers(), self._pulled())}[what]
+        safe = {old: _sympy().Symbol(new, real=True) for old, new in zip([*self._symbols, *extra], names, strict=True)}
         common, results = _sympy().cse([r.subs(safe, simultaneous=True) for r in results],
                                        _sympy().numbered_symbols("c_", real=True))
         printer = PythonCodePrinter({"fully_qualified_modules": True})
         return [f"{name} = {printer.doprint(e)}" for name, e in common], [printer.doprint(e) for e in results]
+
+    def _pushed(self) -> list[sympy.Expr]:
+        d = self._directions()
+        return [sum((f.diff(a) * x for a, x in zip(self._symbols, d, strict=True)), _sympy().Integer(0))
+                for f in self.outputs]
+
+    def _pulled(self) -> list[sympy.Expr]:
+        return [self._weighted(self._multipliers()).diff(a) for a in self._symbols]
 
     @functools.cached_property
     def value(self) -> Callable[..., list]:
@@ -106,16 +114,12 @@ class Expressions:
     @functools.cached_property
     def push(self) -> Callable[..., list]:
         """(a..., d...) -> sum_a f_i,a d_a."""
-        d = self._directions()
-        results = [sum((f.diff(a) * x for a, x in zip(self._symbols, d, strict=True)), _sympy().Integer(0))
-                   for f in self.outputs]
-        return self._compile(d, results)
+        return self._compile(self._directions(), self._pushed())
 
     @functools.cached_property
     def pull(self) -> Callable[..., list]:
         """(a..., w...) -> sum_i w_i f_i,a, one an argument."""
-        w = self._multipliers()
-        return self._compile(w, [self._weighted(w).diff(a) for a in self._symbols])
+        return self._compile(self._multipliers(), self._pulled())
 
     @functools.cached_property
     def second(self) -> Callable[..., list]:
