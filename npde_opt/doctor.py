@@ -27,6 +27,7 @@ OPTIONAL = {
     "nibabel": "brain images",
     "nilearn": "brain templates",
     "checkpoint_schedules": "checkpointed adjoint sweeps",
+    "numba": "fused explicit steps",
 }
 DISTRIBUTIONS = {"PIL": "pillow", "checkpoint_schedules": "checkpoint-schedules"}
 PACKAGES = ["hypre", "ml", "mumps", "superlu_dist"]
