@@ -10,6 +10,7 @@ from petsc4py import PETSc
 
 from npde_opt.errors import collective
 from npde_opt.forward.equation import LinearPart
+from npde_opt.linear.guess import Mover
 from npde_opt.linear.presb import Presb
 from npde_opt.linear.recipes import LinearSolver
 from npde_opt.operators import mass
@@ -25,6 +26,7 @@ class Decoupled:
         self.part, self.grid, self.mass, self.alpha = part, part.grid, mass_vec, alpha
         self.iterations = 0
         self._b, self._x = self.grid.create_scalar(), self.grid.create_scalar()
+        self._move = Mover(mass_vec)
         self.matrices: dict[int, tuple[int, float, StencilMatrix]] = {}
         self.solvers: dict[int, LinearSolver] = {}
         for k, operator in enumerate(part.equation.operators):
@@ -33,11 +35,6 @@ class Decoupled:
             self.matrices[c] = (k, factor, matrix)
             self.solvers[c] = step_solver(matrix, part, prefix, operator.symmetric, recipe)
 
-    @property
-    def direct(self) -> bool:
-        """Whether no solve depends on its guess."""
-        return all(s.recipe == "direct" for s in self.solvers.values())
-
     def update(self) -> None:
         """Takes the present values of the linear part's matrices."""
         for c, (k, factor, matrix) in self.matrices.items():
@@ -45,7 +42,12 @@ class Decoupled:
             self.solvers[c].update()
             matrix.freeze()
 
-    def solve(self, b: np.ndarray, guess: np.ndarray, transposed: bool = False) -> np.ndarray:
+    def step(self, b: np.ndarray, before: np.ndarray, smooth: bool) -> np.ndarray:
+        """The solution from the state before (see linear/guess.py)."""
+        return self.solve(b, before, move=True, smooth=smooth)
+
+    def solve(self, b: np.ndarray, guess: np.ndarray, transposed: bool = False, move: bool = False,
+              smooth: bool = False) -> np.ndarray:
         """All species' solutions [c, i, j, k]."""
         out = np.empty_like(b)
         for c in range(len(b)):
@@ -55,23 +57,13 @@ class Decoupled:
             self.grid.view(self._b)[...] = b[c]
             self.grid.view(self._x)[...] = guess[c]
             solver = self.solvers[c]
+            if move and solver.recipe != "direct":
+                self._move(self.matrices[c][2].mat, self._b, self._x, smooth)
             before = solver.iterations
             with collective(self.grid.comm):
                 (solver.solve_transpose if transposed else solver.solve)(self._b, self._x)
             self.iterations += solver.iterations - before
             out[c] = self.grid.view(self._x)
-        return out
-
-    def product(self, x: np.ndarray) -> np.ndarray:
-        """(M + alpha A) x [c, i, j, k]."""
-        out = np.empty_like(x)
-        for c in range(len(x)):
-            if c not in self.matrices:
-                out[c] = x[c] * self.grid.view(self.mass)
-                continue
-            self.grid.view(self._x)[...] = x[c]
-            self.matrices[c][2].mat.mult(self._x, self._b)
-            out[c] = self.grid.view(self._b)
         return out
 
     def destroy(self) -> None:
@@ -81,6 +73,7 @@ class Decoupled:
             matrix.destroy()
         self._b.destroy()
         self._x.destroy()
+        self._move.destroy()
 
 
 def step_solver(matrix: StencilMatrix, part: LinearPart, prefix: str, symmetric: bool, recipe: str = "auto") -> LinearSolver:
@@ -107,10 +100,6 @@ class PresbStep:
         self.presb = Presb(part.grid, mass_vec, A, B, (a, b), prefix, recipe)
 
     @property
-    def direct(self) -> bool:
-        return self.presb.direct
-
-    @property
     def iterations(self) -> int:
         return self.presb.iterations
 
@@ -120,8 +109,8 @@ class PresbStep:
     def solve(self, b: np.ndarray, guess: np.ndarray, transposed: bool = False) -> np.ndarray:
         return self.presb.solve(b, guess, transposed)
 
-    def product(self, x: np.ndarray) -> np.ndarray:
-        return self.presb.product(x)
+    def step(self, b: np.ndarray, before: np.ndarray, smooth: bool) -> np.ndarray:
+        return self.presb.step(b, before, smooth)
 
     def destroy(self) -> None:
         self.presb.release()

@@ -133,21 +133,7 @@ class Stepper:
             rhs += alpha * self.load
         for point in group.others:  # they do not depend on the state
             rhs -= alpha * point.residual(state)
-        solver = self.solvers.at(alpha)
-        return solver.solve(rhs, self._guess(solver, rhs, before, smooth=n > 0 and self.scheme.damps))
-
-    def _guess(self, solver: Any, rhs: np.ndarray, before: np.ndarray, smooth: bool) -> np.ndarray:
-        """before + a d, d = M^-1 (rhs - S before): for a = 1 the change at the present rate. A state that no damping step
-        has smoothed may have a rate far too large; a then leaves the smallest residual."""
-        if solver.direct:
-            return before
-        residual = rhs - solver.product(before)
-        d = residual / self.mass
-        if smooth:
-            return before + d
-        image = solver.product(d)
-        sums = self.grid.comm.allreduce(np.array([(image * residual).sum(), (image**2).sum()]))
-        return before + (sums[0] / sums[1] if sums[1] > 0 else 0.0) * d
+        return self.solvers.at(alpha).step(rhs, before, smooth=n > 0 and self.scheme.damps)
 
     def extrapolated(self, n: int, i: int, u: np.ndarray, previous: np.ndarray | None) -> np.ndarray:
         """Of increments."""

@@ -59,8 +59,9 @@ class Level:
         return Level(self.grid, centers, halvings[-1].coarse, halvings[-1].mask, False)
 
 
-def transfer(fine: Level, coarse: Level, halvings: list[Halving]) -> PETSc.Mat:
-    """P from `coarse` to `fine`: the product of the halvings' interpolations."""
+def restriction(fine: Level, coarse: Level, halvings: list[Halving]) -> PETSc.Mat:
+    """P^T from `fine` to `coarse`, P the product of the halvings' interpolations: its rows are the longer ones, so that products
+    with it and its transpose take two thirds of the time of those with P."""
     dim, owned = len(fine.centers), fine.layout.owned()
     rows = slice(None) if fine.mask is None else fine.mask[np.ix_(*owned)].ravel(order="F")
     indices, weights = [], []
@@ -78,18 +79,22 @@ def transfer(fine: Level, coarse: Level, halvings: list[Halving]) -> PETSc.Mat:
         spread_w, spread = np.zeros((rows.size, w.shape[1])), np.zeros((rows.size, w.shape[1]), PETSc.IntType)
         spread_w[rows], spread[rows] = w, columns
         w, columns = spread_w, spread
-    return from_rows(fine.grid.comm, len(w), coarse.numbering.sizes, columns, w, w != 0)
+    P = from_rows(fine.grid.comm, len(w), coarse.numbering.sizes, columns, w, w != 0)
+    R = PETSc.Mat()
+    P.transpose(R)
+    P.destroy()
+    return R
 
 
 class Hierarchy:
-    """Interpolations and coarse matrices below a stencil matrix, finest first; empty where the grid does not coarsen.
+    """Restrictions P^T and coarse matrices below a stencil matrix, finest first; empty where the grid does not coarsen.
 
     `update` refreshes the values of the coarse matrices, whose patterns are made once.
     """
 
     def __init__(self, grid: Grid):
         self.grid = grid
-        self.interpolations: list[PETSc.Mat] = []
+        self.restrictions: list[PETSc.Mat] = []
         self.matrices: list[OffsetMatrix] = []
         self._halvings: list[list[Halving]] = []
         level = Level(grid, grid.centers, grid.layout, grid.active_global, True)
@@ -100,7 +105,7 @@ class Hierarchy:
                 break
             halvings = level.halvings(axes)
             coarse = level.coarsened(halvings)
-            self.interpolations.append(transfer(level, coarse, halvings))
+            self.restrictions.append(restriction(level, coarse, halvings))
             self._halvings.append(halvings)
             for axis in axes:
                 offsets = {o[:axis] + (step,) + o[axis + 1:] for o in offsets for step in (-1, 0, 1)}
@@ -116,5 +121,5 @@ class Hierarchy:
             coarse.set_planes(planes)
 
     def destroy(self) -> None:
-        for owned in (*self.interpolations, *self.matrices):
+        for owned in (*self.restrictions, *self.matrices):
             owned.destroy()

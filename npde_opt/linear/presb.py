@@ -15,6 +15,7 @@ from petsc4py import PETSc
 
 from npde_opt.errors import SolverError
 from npde_opt.grids import Grid
+from npde_opt.linear.guess import Mover
 from npde_opt.linear.recipes import LinearSolver
 from npde_opt.stencils import StencilMatrix, combine
 
@@ -64,6 +65,9 @@ class Presb:
         self.ksp.setFromOptions()
         self._rtol = self.ksp.getTolerances()[0]
         self._guess = self._b.duplicate()
+        for half in self._halves(self._guess):
+            half[...] = mass.getArray(readonly=True)
+        self._move = Mover(self._guess)
 
     @property
     def direct(self) -> bool:
@@ -160,32 +164,31 @@ class Presb:
         imaginary[...] = y.getArray(readonly=True)
         real[...] = h.getArray(readonly=True) - imaginary
 
-    def solve(self, f: np.ndarray, guess: np.ndarray, transposed: bool = False) -> np.ndarray:
+    def step(self, f: np.ndarray, before: np.ndarray, smooth: bool) -> np.ndarray:
+        """The solution from the state before (see guess.py)."""
+        return self.solve(f, before, move=True, smooth=smooth)
+
+    def solve(self, f: np.ndarray, guess: np.ndarray, transposed: bool = False, move: bool = False,
+              smooth: bool = False) -> np.ndarray:
         """Solution [2, i, j, k] for a right-hand side of that shape. Raises SolverError where it does not converge."""
         sign = -1.0 if transposed else 1.0
         for vec, values in ((self._b, f), (self._guess, guess)):
             vec.setArray(np.concatenate([values[0].ravel(order="F"), sign * values[1].ravel(order="F")]))
+        if move and not self.direct:
+            self._move(self._operator, self._b, self._guess, smooth)
         self._solve_for_correction()
         self.solves += 1
         self.iterations += self.ksp.getIterationNumber()
         if self.ksp.getConvergedReason() < 0:
             raise SolverError(self.prefix, f"GMRES with PRESB stopped after {self.ksp.getIterationNumber()} iterations "
                               f"(reason {self.ksp.getConvergedReason()})",
-                              f"Raise -{self.prefix}ksp_max_it, loosen -{self.prefix}ksp_rtol, or take shorter steps.")
+                              f"Raise -{self.prefix}ksp_max_it, loosen -{self.prefix}ksp_rtol, take shorter steps, "
+                              "or shift a negative potential up by a constant (the state changes by a phase only).")
         real, imaginary = self._halves_readonly(self._x)
         out = np.empty_like(f)
         shape = self.grid.local_shape
         out[0] = real.reshape(shape, order="F")
         out[1] = sign * imaginary.reshape(shape, order="F")
-        return out
-
-    def product(self, x: np.ndarray) -> np.ndarray:
-        """The real form times [2, i, j, k]."""
-        self._guess.setArray(np.concatenate([half.ravel(order="F") for half in x]))
-        self._operator.mult(self._guess, self._b)
-        out = np.empty_like(x)
-        for half, values in zip(out, self._halves_readonly(self._b), strict=True):
-            half[...] = values.reshape(self.grid.local_shape, order="F")
         return out
 
     def _solve_for_correction(self) -> None:
@@ -213,6 +216,7 @@ class Presb:
         if self._real is not None:
             self._real.destroy()
         self.inner.destroy()
+        self._move.destroy()
         for item in (self._operator, self._sum, self._b, self._x, self._guess, *self._work):
             item.destroy()
 

@@ -69,7 +69,7 @@ class LinearSolver:
                              "pyamg, direct")
         if recipe in ("auto", "geometric"):
             self.hierarchy = Hierarchy(grid)
-            if not self.hierarchy.interpolations or (recipe == "auto" and grid.dim == 1):
+            if not self.hierarchy.restrictions or (recipe == "auto" and grid.dim == 1):
                 recipe = "direct"
             elif recipe == "auto":
                 recipe = "geometric"
@@ -111,11 +111,11 @@ class LinearSolver:
 
     def _set_levels(self) -> None:
         assert self.hierarchy is not None
-        pc, top = self.ksp.getPC(), len(self.hierarchy.interpolations)
+        pc, top = self.ksp.getPC(), len(self.hierarchy.restrictions)
         pc.setType(PETSc.PC.Type.MG)
         pc.setMGLevels(top + 1)
-        for depth, (transfer, coarse) in enumerate(zip(self.hierarchy.interpolations, self.hierarchy.matrices, strict=True)):
-            pc.setMGInterpolation(top - depth, transfer)
+        for depth, (transfer, coarse) in enumerate(zip(self.hierarchy.restrictions, self.hierarchy.matrices, strict=True)):
+            pc.setMGRestriction(top - depth, transfer)
             below = top - depth - 1
             pc.getMGSmoother(below).setOperators(coarse.mat)
             if below:

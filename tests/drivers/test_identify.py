@@ -82,7 +82,7 @@ def test_a_run_resumed_on_the_finest_of_three_grids_still_has_what_a_coarse_one_
     assert not (out / "summary.json").exists()
     run = identify(ranks, file, out, "--levels", 3, "--resume", *options)
     assert summary(run, out)["objective"] == pytest.approx(whole["objective"], rel=1e-10)
-    assert "on level 2" in run.stdout
+    assert "on grid 3" in run.stdout
     steps = [[r["inner_iterations"] for r in rows(folder)] for folder in (out, tmp_path / "whole")]
     assert steps[0] == steps[1]
 
