@@ -53,15 +53,15 @@ class Spectrum:
 
     def __init__(self, vectors: Sequence[PETSc.Vec], lifts: Sequence[Lift] = (), core: np.ndarray | None = None):
         self.vectors, self.lifts, self.core = list(vectors), tuple(lifts), core
-        self.fitted = core is not None
+        self.used, self.fitted = self.vectors, core is not None
 
     def refine(self, r: PETSc.Vec, z: PETSc.Vec) -> None:
         """z = M^-1 r from z = R^-1 r. Collective."""
-        if self.core is not None and self.vectors:
+        if self.core is not None and self.used:
             restricted = self._restrict(r)
-            weights = -self.core @ np.array(dots(restricted, self.vectors))
+            weights = -self.core @ np.array(dots(restricted, self.used))
             restricted.set(0.0)
-            restricted.maxpy(list(weights), self.vectors)
+            restricted.maxpy(list(weights), self.used)
             correction = self._prolong(restricted)
             z.axpy(1.0, correction)
             correction.destroy()
@@ -71,7 +71,8 @@ class Spectrum:
         return Spectrum(self.vectors, (*self.lifts, lift))
 
     def fit(self, at: Hessian, gauss_newton: bool) -> None:
-        """Forms S for the R at this point, and keeps it where the vectors serve the Hessian H there.
+        """Forms S for the R at this point, and keeps the vectors that serve the Hessian H there: all, or the half or quarter of
+        the largest S_ii.
 
         The test is a product with t = sum_i +-v_i / S_ii, to which all v contribute alike: t^T H t is within MISMATCH of
         t^T M t. Collective.
@@ -89,16 +90,21 @@ class Spectrum:
             product.destroy()
             S[:, j] = dots(restricted, self.vectors)
             restricted.destroy()
-        self.core = core(S)
-        if not abs(self._quotient(at, gauss_newton, S) - 1) <= MISMATCH:
-            self.core = None
+        order = np.argsort(-np.diag(S), kind="stable")
+        for count in (n for n in (len(S), len(S) // 2, len(S) // 4) if n):
+            some = np.sort(order[:count])
+            part = S[np.ix_(some, some)]
+            self.used, self.core = [self.vectors[i] for i in some], core(part)
+            if abs(self._quotient(at, gauss_newton, part) - 1) <= MISMATCH:
+                return
+        self.used, self.core = [], None
 
     def _quotient(self, at: Hessian, gauss_newton: bool, S: np.ndarray) -> float:
         """t^T H t / t^T M t."""
         weights = (-1.0) ** np.arange(len(S)) / np.diag(S)
-        combined = self.vectors[0].duplicate()
+        combined = self.used[0].duplicate()
         combined.set(0.0)
-        combined.maxpy(list(weights), self.vectors)
+        combined.maxpy(list(weights), self.used)
         t = self._prolong(combined)
         product = t.duplicate()
         at.hessian(t, product, gauss_newton)
@@ -123,7 +129,7 @@ class Spectrum:
     def destroy(self) -> None:
         for v in self.vectors:
             v.destroy()
-        self.vectors = []
+        self.vectors, self.used = [], []
 
 
 def core(S: np.ndarray) -> np.ndarray:
