@@ -10,7 +10,6 @@ import math
 from collections import deque
 from typing import Any, NamedTuple
 
-import numpy as np
 from petsc4py import PETSc
 
 from npde_opt.optimizers.conjugate_gradients import Direction, steihaug
@@ -81,15 +80,12 @@ class NewtonCG:
         return min(self.settings.forcing_max, math.sqrt(norm / self._reference)) if norm > 0 else 0.0
 
     def memory(self) -> tuple[dict[str, PETSc.Vec], dict[str, Any]]:
-        core = None if self.spectrum is None or self.spectrum.core is None else self.spectrum.core.tolist()
-        fitted = self.spectrum is not None and self.spectrum.fitted
-        return {}, {"reference": self._reference, "spectrum_fitted": fitted, "spectrum_core": core}
+        return {}, {"reference": self._reference, "spectrum": None if self.spectrum is None else self.spectrum.state}
 
     def restore(self, vectors: dict[str, PETSc.Vec], meta: dict[str, Any]) -> None:
         self._reference = meta["reference"]
-        if self.spectrum is not None:
-            core, self.spectrum.fitted = meta["spectrum_core"], meta["spectrum_fitted"]
-            self.spectrum.core = None if core is None else np.array(core)
+        if self.spectrum is not None and meta["spectrum"] is not None:
+            self.spectrum.restore(meta["spectrum"])
 
     def forget(self) -> bool:
         """Whether there is another direction to try after a failed line search."""

@@ -94,10 +94,25 @@ class Spectrum:
         for count in (n for n in (len(S), len(S) // 2, len(S) // 4) if n):
             some = np.sort(order[:count])
             part = S[np.ix_(some, some)]
-            self.used, self.core = [self.vectors[i] for i in some], core(part)
+            self._use(some, core(part))
             if abs(self._quotient(at, gauss_newton, part) - 1) <= MISMATCH:
                 return
         self.used, self.core = [], None
+
+    def _use(self, numbers: Sequence[int] | np.ndarray, matrix: np.ndarray) -> None:
+        self.used, self.core = [self.vectors[i] for i in numbers], matrix
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What `fit` found, as numbers."""
+        numbers = [i for i, v in enumerate(self.vectors) if any(v is u for u in self.used)]
+        return {"fitted": self.fitted, "numbers": numbers, "core": None if self.core is None else self.core.tolist()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Sets what `state` gave."""
+        self.fitted, self.used, self.core = bool(state["fitted"]), [], None
+        if state["core"] is not None:
+            self._use(state["numbers"], np.array(state["core"]))
 
     def _quotient(self, at: Hessian, gauss_newton: bool, S: np.ndarray) -> float:
         """t^T H t / t^T M t."""
