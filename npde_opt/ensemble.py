@@ -70,9 +70,12 @@ class Ensemble:
 
 def _check_launch() -> None:
     """A launcher of another MPI leaves every process alone, each of which would do the whole run into the same folder."""
-    for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"):
-        started = os.environ.get(name, "1")
-        if MPI.COMM_WORLD.size == 1 and started.isdigit() and int(started) > 1:
-            raise InputError("MPI", f"1 rank in a process that was started with {name}={started}",
-                             f"the launcher of this MPI, {MPI.Get_library_version().split(chr(10))[0].strip()}: its own "
-                             "mpirun, or srun --mpi=pmix (srun --mpi=list names the others)")
+    launchers = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")  # mpirun within Slurm is the nearer one
+    name = next((n for n in launchers if n in os.environ), None)
+    if name is None or MPI.COMM_WORLD.size > 1:
+        return
+    started = os.environ[name]
+    if started.isdigit() and int(started) > 1:
+        raise InputError("MPI", f"1 rank in a process that was started with {name}={started}",
+                         f"the launcher of this MPI, {MPI.Get_library_version().split(chr(10))[0].strip()}: its own "
+                         "mpirun, or srun --mpi=pmix (srun --mpi=list names the others)")

@@ -13,7 +13,7 @@ from npde_opt.nested import Prolongation, grids, identify
 from npde_opt.objective import Objective
 from npde_opt.operators import interpolation
 from npde_opt.optimizers import Settings
-from npde_opt.optimizers.spectrum import learn
+from npde_opt.optimizers.spectrum import Spectrum, learn
 from npde_opt.parameters import ParameterSpace, Unknown
 from npde_opt.regularizers import BiLaplacian
 from npde_opt.terms import Diffusion
@@ -180,3 +180,39 @@ def test_a_spectrum_is_used_only_where_it_describes_the_hessian(learnt):
     z = noise.copy()
     spectrum.refine(noise, z)
     assert z.equal(noise)
+
+
+class Stiffer:
+    """An objective's point whose Hessian has grown along some vectors."""
+
+    def __init__(self, at, vectors):
+        self.at, self.images = at, []
+        self.regularization_hessian = at.regularization_hessian
+        for v in vectors:
+            self.images.append(v.duplicate())
+            at.regularization_hessian(v, self.images[-1])
+
+    def hessian(self, dm, out, gauss_newton):
+        self.at.hessian(dm, out, gauss_newton)
+        for image in self.images:
+            out.axpy(3 * image.dot(dm), image)
+
+
+@pytest.mark.parallel([1, 2])
+def test_the_part_of_a_spectrum_that_describes_the_hessian_is_used_and_restored(learnt):
+    spectrum, at, noise = learnt()
+    image, sizes = noise.duplicate(), []
+    for v in spectrum.vectors:
+        at.regularization_hessian(v, image)
+        sizes.append(image.dot(v))
+    order = np.argsort(-np.array(sizes))
+    leading = sorted(order[: len(order) // 2].tolist())
+    spectrum.fit(Stiffer(at, [spectrum.vectors[i] for i in order[len(order) // 2:]]), True)
+    assert spectrum.state["numbers"] == leading
+    one, other = noise.copy(), noise.copy()
+    spectrum.refine(noise, one)
+    assert not one.equal(noise)
+    restored = Spectrum(spectrum.vectors)
+    restored.restore(spectrum.state)
+    restored.refine(noise, other)
+    assert other.equal(one)

@@ -59,7 +59,13 @@ class FusedEuler(Stepper):
                            for p, field in zip(self.kinetics.parameters, self.fields, strict=True)]
         self.volume = float(np.prod([w[0] for w in self.grid.widths]))
         self._step, self._push, self._back = kernels(self.kinetics.expressions, self.fields, self.grid.dim)
-        self._slopes, self._scalars, self._sums = np.zeros(count), np.zeros(len(self.fields)), list[np.ndarray]()
+        self._sums: list[np.ndarray] = []
+        self._clear()
+
+    def _clear(self) -> None:
+        """dJ/dD, and dJ/dtheta of the scalars and of the fields, so far."""
+        self._slopes, self._scalars = np.zeros(len(self.D)), np.zeros(len(self.fields))
+        self._sums = [np.zeros(self.grid.local_shape[::-1]) for field in self.fields if field]
 
     def _padded(self, u: np.ndarray) -> list[np.ndarray]:
         """Species with ghosts, slowest axis first; the values at Neumann sides are mirrored."""
@@ -95,8 +101,6 @@ class FusedEuler(Stepper):
     def adjoint(self, n: int, stages: Stages, adjoint: np.ndarray, out: Gradients | None,
                 guess: Stages | None = None) -> tuple[np.ndarray, Stages]:
         u, result = stages[0], np.empty_like(adjoint)
-        if not self._sums:
-            self._sums = [np.zeros(self.grid.local_shape[::-1]) for field in self.fields if field]
         slopes, scalars, sums = self._slopes, self._scalars, self._sums
         if out is None:
             slopes, scalars, sums = np.empty_like(slopes), np.empty_like(scalars), [np.empty_like(s) for s in sums]
@@ -106,14 +110,13 @@ class FusedEuler(Stepper):
 
     def flush(self, out: Gradients) -> None:
         super().flush(out)
-        if self._sums or not any(self.fields):
-            sums = iter(self._sums)
-            for i, (name, field) in enumerate(zip(self.kinetics.names, self.fields, strict=True)):
-                add(out, name, -next(sums).T if field else -float(self._scalars[i]))
-            for name, slope in zip(self.names, self._slopes, strict=True):
-                if name is not None:
-                    add(out, name, -float(slope))
-        self._slopes, self._scalars, self._sums = np.zeros_like(self._slopes), np.zeros_like(self._scalars), []
+        sums = iter(self._sums)
+        for i, (name, field) in enumerate(zip(self.kinetics.names, self.fields, strict=True)):
+            add(out, name, -next(sums).T if field else -float(self._scalars[i]))
+        for name, slope in zip(self.names, self._slopes, strict=True):
+            if name is not None:
+                add(out, name, -float(slope))
+        self._clear()
 
 
 @functools.cache

@@ -42,13 +42,9 @@ class Decoupled:
             self.solvers[c].update()
             matrix.freeze()
 
-    def step(self, b: np.ndarray, before: np.ndarray, smooth: bool) -> np.ndarray:
-        """The solution from the state before (see linear/guess.py)."""
-        return self.solve(b, before, move=True, smooth=smooth)
-
-    def solve(self, b: np.ndarray, guess: np.ndarray, transposed: bool = False, move: bool = False,
-              smooth: bool = False) -> np.ndarray:
-        """All species' solutions [c, i, j, k]."""
+    def solve(self, b: np.ndarray, guess: np.ndarray, transposed: bool = False, smooth: bool | None = None) -> np.ndarray:
+        """All species' solutions [c, i, j, k]; `smooth` is given where the guess is a state that is to be moved first (see
+        linear/guess.py)."""
         out = np.empty_like(b)
         for c in range(len(b)):
             if c not in self.solvers:
@@ -57,7 +53,7 @@ class Decoupled:
             self.grid.view(self._b)[...] = b[c]
             self.grid.view(self._x)[...] = guess[c]
             solver = self.solvers[c]
-            if move and solver.recipe != "direct":
+            if smooth is not None and solver.recipe != "direct":
                 self._move(self.matrices[c][2].mat, self._b, self._x, smooth)
             before = solver.iterations
             with collective(self.grid.comm):
@@ -106,11 +102,8 @@ class PresbStep:
     def update(self) -> None:
         self.presb.update()
 
-    def solve(self, b: np.ndarray, guess: np.ndarray, transposed: bool = False) -> np.ndarray:
-        return self.presb.solve(b, guess, transposed)
-
-    def step(self, b: np.ndarray, before: np.ndarray, smooth: bool) -> np.ndarray:
-        return self.presb.step(b, before, smooth)
+    def solve(self, b: np.ndarray, guess: np.ndarray, transposed: bool = False, smooth: bool | None = None) -> np.ndarray:
+        return self.presb.solve(b, guess, transposed, smooth)
 
     def destroy(self) -> None:
         self.presb.release()

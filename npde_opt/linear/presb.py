@@ -164,17 +164,13 @@ class Presb:
         imaginary[...] = y.getArray(readonly=True)
         real[...] = h.getArray(readonly=True) - imaginary
 
-    def step(self, f: np.ndarray, before: np.ndarray, smooth: bool) -> np.ndarray:
-        """The solution from the state before (see guess.py)."""
-        return self.solve(f, before, move=True, smooth=smooth)
-
-    def solve(self, f: np.ndarray, guess: np.ndarray, transposed: bool = False, move: bool = False,
-              smooth: bool = False) -> np.ndarray:
-        """Solution [2, i, j, k] for a right-hand side of that shape. Raises SolverError where it does not converge."""
+    def solve(self, f: np.ndarray, guess: np.ndarray, transposed: bool = False, smooth: bool | None = None) -> np.ndarray:
+        """Solution [2, i, j, k] for a right-hand side of that shape; `smooth` is given where the guess is a state that is to
+        be moved first (see guess.py). Raises SolverError where it does not converge."""
         sign = -1.0 if transposed else 1.0
         for vec, values in ((self._b, f), (self._guess, guess)):
             vec.setArray(np.concatenate([values[0].ravel(order="F"), sign * values[1].ravel(order="F")]))
-        if move and not self.direct:
+        if smooth is not None and not self.direct:
             self._move(self._operator, self._b, self._guess, smooth)
         self._solve_for_correction()
         self.solves += 1

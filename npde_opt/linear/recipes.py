@@ -67,12 +67,11 @@ class LinearSolver:
         if recipe == "hypre" and not has_package("hypre"):
             raise InputError(f"-{prefix}recipe", "hypre", "a PETSc built with hypre; this one offers geometric, gamg, "
                              "pyamg, direct")
-        if recipe in ("auto", "geometric"):
+        if recipe == "auto":
+            recipe = "geometric" if grid.dim > 1 else "direct"
+        if recipe == "geometric":
             self.hierarchy = Hierarchy(grid)
-            if not self.hierarchy.restrictions or (recipe == "auto" and grid.dim == 1):
-                recipe = "direct"
-            elif recipe == "auto":
-                recipe = "geometric"
+            recipe = "geometric" if self.hierarchy.restrictions else "direct"
         self.recipe = recipe
         self.ksp = PETSc.KSP().create(grid.comm)
         self.ksp.setOptionsPrefix(prefix)
