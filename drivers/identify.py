@@ -258,19 +258,11 @@ def report(case: Case, found: nested.Identification, ensemble, out, plot: bool) 
             write_vtk(out.file("parameters.vti"), grid, {**fields, **state, "active": grid.active.astype(float)})
         if plot and out is not None:
             history = out.history()
-            whole = {name: gathered(grid, f) for name, f in fields.items()}
+            whole = {name: grid.to_natural(f) for name, f in fields.items()}
             if grid.comm.rank == 0:
                 draw(case, grid, whole, predicted, out, history)
     at.destroy()
     return metrics
-
-
-def gathered(grid, values: np.ndarray):
-    vec = grid.create_scalar()
-    grid.view(vec)[...] = values
-    out = grid.to_natural(vec)
-    vec.destroy()
-    return out
 
 
 def draw(case: Case, grid, fields, predicted, out, history) -> None:

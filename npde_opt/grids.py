@@ -234,9 +234,11 @@ class Grid:
         self.view(vec)[...] = values[self.local_slice]
         return vec
 
-    def to_natural(self, vec: PETSc.Vec) -> np.ndarray | None:
-        """The global array [i, j, k] ([c, i, j, k] with components) on rank 0, None elsewhere. Collective."""
-        pieces = self.comm.gather((self.local_slice, np.array(self.view(vec), order="F")), root=0)
+    def to_natural(self, values: PETSc.Vec | np.ndarray) -> np.ndarray | None:
+        """The global array [i, j, k] ([c, i, j, k] with components) of a Vec or of owned values on rank 0, None elsewhere.
+        Collective."""
+        own = values if isinstance(values, np.ndarray) else self.view(values)
+        pieces = self.comm.gather((self.local_slice, np.array(own, order="F")), root=0)
         if pieces is None:
             return None
         lead = pieces[0][1].shape[: pieces[0][1].ndim - self.dim]

@@ -90,9 +90,9 @@ def test_reported_predictions_are_those_that_the_misfit_sees():
     J, m = case.build(case.grid(ensemble.space), ensemble)
     at = J.linearize(m)
     assert at.value > 0
-    found = evolution_report.predictions(J.forward, at, ensemble, 1)[0]
+    (found,) = predicted = evolution_report.predictions(J.forward, at, ensemble, 1)
     assert found.size == 2 * 16 * 18 * 15 and 0 < np.isfinite(found).sum() == J.data_count < found.size
-    error = evolution_report.data_errors(case, J.forward, at, ensemble)["rmse"]
+    error = evolution_report.data_errors(case, predicted)["rmse"]
     assert error == pytest.approx(0.05 * np.sqrt(2 * at.misfit / J.data_count), rel=1e-10)
     at.destroy()
     J.destroy()

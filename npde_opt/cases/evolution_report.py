@@ -41,13 +41,14 @@ def report_evolution(case: EvolutionCase, found: Identification, ensemble: Ensem
         "recomputation_predicted": forward.storage.predicted, "recomputation_measured": forward.recomputation}
     metrics |= estimates(case, space, at, m) | errors_of(case, space, m)
     metrics |= derived(case, space, m)
-    metrics |= data_errors(case, forward, at, ensemble)
+    predicted = predictions(forward, at, ensemble, case.experiment_count)
+    metrics |= data_errors(case, predicted)
     if out is not None:
         fields = {u.name: v for u, v in zip(space.unknowns, space.at(m).coefficients().values(), strict=True) if u.length is None}
         final = dict(zip(forward.equation.species, lin.final[0], strict=True)) if lin.final else {}
         write_vtk(out.file("parameters"), grid, {**fields, **final, "active": grid.active.astype(float)})
     if plot and out is not None:
-        draw(case, found, at, ensemble, out)
+        draw(case, found, at, predicted, out)
     at.destroy()
     return metrics
 
@@ -117,37 +118,22 @@ def errors_of(case: EvolutionCase, space: ParameterSpace, m: PETSc.Vec) -> dict[
 def predictions(forward: Any, at: ObjectiveAt, ensemble: Ensemble, count: int) -> list[np.ndarray]:
     """Predicted data of all experiments, by sampling, time and place, on every rank; NaN where no active cell is seen, as
     in the misfit. Collective."""
-    own = own_predictions(forward, at)
+    own = [np.where(o.unseen() > 0, np.nan, o.gather(d))
+           for o, d in zip(forward.observers, at.linearization.data, strict=True)]
     found: dict[int, np.ndarray] = {}
     for part in ensemble.across.allgather(dict(zip(ensemble.own(count), own, strict=True))):
         found |= part
     return [found[e] for e in range(count)]
 
 
-def own_predictions(forward: Any, at: ObjectiveAt) -> list[np.ndarray]:
-    """Those of this group's experiments. Collective over the group."""
-    return [np.where(o.unseen() > 0, np.nan, o.gather(d))
-            for o, d in zip(forward.observers, at.linearization.data, strict=True)]
-
-
-def data_errors(case: EvolutionCase, forward: Any, at: ObjectiveAt, ensemble: Ensemble) -> dict[str, float]:
-    predicted = predictions(forward, at, ensemble, case.experiment_count)
+def data_errors(case: EvolutionCase, predicted: list[np.ndarray]) -> dict[str, float]:
     assert case.data is not None
     difference = np.concatenate([p - y for p, y in zip(predicted, case.data.observed, strict=True)])
     return {"rmse": float(np.sqrt(np.nanmean(difference**2)))}
 
 
-def gathered(grid: Grid, values: np.ndarray) -> np.ndarray | None:
-    """The global array on rank 0. Collective."""
-    vec = grid.create_scalar()
-    grid.view(vec)[...] = values
-    out = grid.to_natural(vec)
-    vec.destroy()
-    return out
-
-
-def draw(case: EvolutionCase, found: Identification, at: ObjectiveAt, ensemble: Ensemble, out: RunDirectory) -> None:
-    """Fields, data fit, convergence, and the first experiment's state in time."""
+def draw(case: EvolutionCase, found: Identification, at: ObjectiveAt, predicted: list[np.ndarray], out: RunDirectory) -> None:
+    """Fields, the fit of all data, convergence, and the first experiment's state in time."""
     objective, space = found.objective, found.objective.space
     grid, unit = space.grid, case.table["case"]["length_unit"]
     forward: Any = objective.forward
@@ -155,45 +141,44 @@ def draw(case: EvolutionCase, found: Identification, at: ObjectiveAt, ensemble: 
     for u, table in zip(space.unknowns, case.table["unknown"], strict=True):
         if u.length is not None:
             continue
-        true = None if table["truth"] is None or not u.is_field else gathered(grid, case.value(table, "truth", space))
-        field = gathered(grid, coefficients[u.name])
+        true = None if table["truth"] is None or not u.is_field else grid.to_natural(case.value(table, "truth", space))
+        field = grid.to_natural(coefficients[u.name])
         if field is not None:
             figures.plot_fields(out.file(f"{u.name}.png"), grid.edges, field, true, name=u.name, unit=table["unit"],
                                 length_unit=unit, active=grid.active_global)
-    predicted = own_predictions(forward, at)
     history = out.history()
-    if grid.comm.rank == 0 and predicted:
-        own = list(ensemble.own(case.experiment_count))
+    if grid.comm.rank == 0:
         assert case.data is not None
-        figures.plot_data_fit(out.file("data_fit.png"), np.concatenate([case.data.observed[e] for e in own]),
-                              np.concatenate(predicted), np.concatenate([case.data.sigma[e] for e in own]))
+        figures.plot_data_fit(out.file("data_fit.png"), np.concatenate(case.data.observed), np.concatenate(predicted),
+                              np.concatenate(case.data.sigma))
         figures.plot_convergence(out.file("convergence.png"), history)
-        snapshots(case, predicted[0], own[0], out)
+        snapshots(case, predicted[0], out)
     if at.linearization.data:
         if grid.dim == 1 and forward.equation.complex:
             course(case, forward, at.linearization, grid, out)
         movie(case, forward, at.linearization, grid, out)
 
 
-def snapshots(case: EvolutionCase, predicted: np.ndarray, e: int, out: RunDirectory) -> None:
-    """Data that see every cell, at up to five times, beside what the fit predicts. On one rank."""
+def snapshots(case: EvolutionCase, predicted: np.ndarray, out: RunDirectory) -> None:
+    """The first experiment's data, where they see every cell, at up to five times, beside what the fit predicts. On one
+    rank."""
     edges, o = case.domain.edges, case.table["observation"][0]
     if len(edges) > 2 or o["points"] is not None or o["regions"] is not None or case.data is None:
         return
     times, shape = case.observed_times("observation[0]", o), [len(a) - 1 for a in edges]
     picks = np.unique(np.linspace(0, times.size - 1, min(times.size, 5)).astype(int))
     parts = [values[: times.size * int(np.prod(shape))].reshape(times.size, *shape[::-1]) for values in
-             (case.data.observed[e], predicted)]
+             (case.data.observed[0], predicted)]
     measured_there, fitted = [p[picks].transpose(0, *range(len(shape), 0, -1)) for p in parts]
     plot_snapshots(out.file("snapshots.png"), edges, measured_there, fitted, times[picks].tolist(), o["quantity"],
-                   case.table["evolution"]["axis"], case.table["case"]["length_unit"], float(case.data.sigma[e][0]) or 1.0)
+                   case.table["evolution"]["axis"], case.table["case"]["length_unit"], float(case.data.sigma[0][0]) or 1.0)
 
 
 def course(case: EvolutionCase, forward: Any, lin: Any, grid: Grid, out: RunDirectory) -> None:
     """|u|^2 of complex states in one dimension over (t, x), up to five experiments of this group. Collective."""
     found = []
     for k in range(min(len(lin.data), 5)):
-        rows = [gathered(grid, (u**2).sum(axis=0)) for u in lin.states(k)]
+        rows = [grid.to_natural((u**2).sum(axis=0)) for u in lin.states(k)]
         found.append([r for r in rows if r is not None])
     if grid.comm.rank == 0:
         marks = case.observed_times("observation[0]", case.table["observation"][0]).tolist()
@@ -206,14 +191,14 @@ def movie(case: EvolutionCase, forward: Any, lin: Any, grid: Grid, out: RunDirec
     picks = np.unique(np.searchsorted(times, np.linspace(times[0], times[-1], FRAMES)).clip(0, times.size - 1))
     species = forward.equation.species
     if forward.equation.complex and grid.dim == 2:
-        both = [[gathered(grid, states[n][c]) for c in (0, 1)] for n in picks]
+        both = [[grid.to_natural(states[n][c]) for c in (0, 1)] for n in picks]
         if grid.comm.rank == 0:
             waves = [a + 1j * b for a, b in both if a is not None and b is not None]
             animate_wave(out.file("state.gif"), grid.edges, waves, times[picks].tolist(), case.table["evolution"]["axis"],
                          case.table["case"]["length_unit"])
         return
     name = "|u|^2" if forward.equation.complex else species[-1]
-    frames = [gathered(grid, (states[n] ** 2).sum(axis=0) if forward.equation.complex else states[n][-1]) for n in picks]
+    frames = [grid.to_natural((states[n] ** 2).sum(axis=0) if forward.equation.complex else states[n][-1]) for n in picks]
     if grid.comm.rank:
         return
     first = case.table["observation"][0]
