@@ -13,7 +13,8 @@ from petsc4py import PETSc
 
 from npde_opt.errors import InputError, SolverError, collective
 from npde_opt.forward.equation import LinearPart
-from npde_opt.forward.step_solvers import step_solver
+from npde_opt.forward.step_solvers import solve_step, step_solver
+from npde_opt.linear.guess import Corrector
 from npde_opt.linear.recipes import LinearSolver
 from npde_opt.stencils import StencilMatrix
 from npde_opt.terms.state import State, channels
@@ -41,6 +42,7 @@ class Newton:
         self.iterations = 0
         self.coupling = np.zeros((self.count, self.count, *self.grid.local_shape))
         self._b, self._x = self.grid.create_scalar(), self.grid.create_scalar()
+        self._corrector = Corrector(mass)
         self._held: tuple[Any, float] | None = None
         self._coupled = Coupled(self) if self.count > 1 else None
 
@@ -115,7 +117,7 @@ class Newton:
         solver = self.solvers[0]
         before = solver.iterations
         with collective(self.grid.comm):
-            (solver.solve_transpose if transposed else solver.solve)(self._b, self._x)
+            solve_step(solver, self._corrector, self._b, self._x, transposed)
         self.iterations += solver.iterations - before
         out = np.empty_like(b)
         out[0] = self.grid.view(self._x)
@@ -132,6 +134,7 @@ class Newton:
             matrix.destroy()
         self._b.destroy()
         self._x.destroy()
+        self._corrector.destroy()
 
 
 class Coupled:

@@ -41,11 +41,6 @@ class Scheme:
         """The a^I_ii of the implicit stages, 0 for explicit schemes."""
         return max(row[i + 1] for i, row in enumerate(self.implicit)) if self.linear_implicit else 0.0
 
-    @property
-    def damps(self) -> bool:
-        """Whether a step leaves nothing of infinitely fast decay: then no stage weighs r_I(U_0)."""
-        return self.diagonal > 0 and all(row[0] == 0 for row in self.implicit)
-
 
 def theta(name: str, value: float, order: int, **kind: bool) -> Scheme:
     return Scheme(name, ((1 - value, value),), ((1.0, 0.0),), (0.0, 1.0), order, **kind)

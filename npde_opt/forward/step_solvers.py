@@ -10,7 +10,7 @@ from petsc4py import PETSc
 
 from npde_opt.errors import collective
 from npde_opt.forward.equation import LinearPart
-from npde_opt.linear.guess import Mover
+from npde_opt.linear.guess import Corrector
 from npde_opt.linear.presb import Presb
 from npde_opt.linear.recipes import LinearSolver
 from npde_opt.operators import mass
@@ -26,7 +26,7 @@ class Decoupled:
         self.part, self.grid, self.mass, self.alpha = part, part.grid, mass_vec, alpha
         self.iterations = 0
         self._b, self._x = self.grid.create_scalar(), self.grid.create_scalar()
-        self._move = Mover(mass_vec)
+        self._corrector = Corrector(mass_vec)
         self.matrices: dict[int, tuple[int, float, StencilMatrix]] = {}
         self.solvers: dict[int, LinearSolver] = {}
         for k, operator in enumerate(part.equation.operators):
@@ -42,8 +42,8 @@ class Decoupled:
             self.solvers[c].update()
             matrix.freeze()
 
-    def solve(self, b: np.ndarray, guess: np.ndarray, transposed: bool = False, smooth: bool | None = None) -> np.ndarray:
-        """All species' solutions [c, i, j, k]; `smooth` is given where the guess is a state that is to be moved first (see
+    def solve(self, b: np.ndarray, guess: np.ndarray, transposed: bool = False, moves: bool = False) -> np.ndarray:
+        """All species' solutions [c, i, j, k]; with `moves` the guess is a state that is moved first (see
         linear/guess.py)."""
         out = np.empty_like(b)
         for c in range(len(b)):
@@ -53,11 +53,9 @@ class Decoupled:
             self.grid.view(self._b)[...] = b[c]
             self.grid.view(self._x)[...] = guess[c]
             solver = self.solvers[c]
-            if smooth is not None and solver.recipe != "direct":
-                self._move(self.matrices[c][2].mat, self._b, self._x, smooth)
             before = solver.iterations
             with collective(self.grid.comm):
-                (solver.solve_transpose if transposed else solver.solve)(self._b, self._x)
+                solve_step(solver, self._corrector, self._b, self._x, transposed, moves)
             self.iterations += solver.iterations - before
             out[c] = self.grid.view(self._x)
         return out
@@ -69,17 +67,28 @@ class Decoupled:
             matrix.destroy()
         self._b.destroy()
         self._x.destroy()
-        self._move.destroy()
+        self._corrector.destroy()
 
 
 def step_solver(matrix: StencilMatrix, part: LinearPart, prefix: str, symmetric: bool, recipe: str = "auto") -> LinearSolver:
-    """A solver that starts from a guess and stops at the true residual."""
+    """A solver that stops at the true residual."""
     solver = LinearSolver(matrix, part.grid, prefix, recipe, symmetric)
     if solver.recipe != "direct":
-        solver.ksp.setInitialGuessNonzero(True)
         if symmetric:
             solver.ksp.setNormType(PETSc.KSP.NormType.UNPRECONDITIONED)
+        else:
+            solver.ksp.setPCSide(PETSc.PC.Side.RIGHT)
     return solver
+
+
+def solve_step(solver: LinearSolver, corrector: Corrector, b: PETSc.Vec, x: PETSc.Vec, transposed: bool,
+               moves: bool = False) -> None:
+    """From the guess in x, where the recipe makes use of one."""
+    run = solver.solve_transpose if transposed else solver.solve
+    if solver.recipe == "direct":
+        run(b, x)
+    else:
+        corrector.solve(solver.ksp, b, x, run, moves, transposed and not solver.symmetric)
 
 
 class PresbStep:
@@ -102,8 +111,8 @@ class PresbStep:
     def update(self) -> None:
         self.presb.update()
 
-    def solve(self, b: np.ndarray, guess: np.ndarray, transposed: bool = False, smooth: bool | None = None) -> np.ndarray:
-        return self.presb.solve(b, guess, transposed, smooth)
+    def solve(self, b: np.ndarray, guess: np.ndarray, transposed: bool = False, moves: bool = False) -> np.ndarray:
+        return self.presb.solve(b, guess, transposed, moves)
 
     def destroy(self) -> None:
         self.presb.release()

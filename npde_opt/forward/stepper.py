@@ -133,7 +133,7 @@ class Stepper:
             rhs += alpha * self.load
         for point in group.others:  # they do not depend on the state
             rhs -= alpha * point.residual(state)
-        return self.solvers.at(alpha).solve(rhs, before, smooth=n > 0 and self.scheme.damps)
+        return self.solvers.at(alpha).solve(rhs, before, moves=True)
 
     def extrapolated(self, n: int, i: int, u: np.ndarray, previous: np.ndarray | None) -> np.ndarray:
         """Of increments."""

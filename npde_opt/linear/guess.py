@@ -1,15 +1,20 @@
-"""What the solution of a time step S u = b, S = M + alpha A, is guessed to be: u := u_n + a d with d = M^-1 (b - S u_n).
+"""S u = b, S = M + alpha A, from a guess u: the solver makes a correction e, S e = r = b - S u, to a residual of rtol |b|.
 
-For a = 1 that is the state moved on at its present rate. A state that no damping step has smoothed may have a rate far too
-large; there a leaves the smallest residual.
+Where the guess is the state before a step it is moved on first: u += a d, r -= a S d with d = M^-1 r. For a = 1 that is the
+state moved on at its present rate. Where the state is rough, and its rate far too large, a leaves the smallest residual.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from petsc4py import PETSc
 
+SMOOTH = 0.5
+"""A move at the full rate leaves less than this share of a residual."""
 
-class Mover:
+
+class Corrector:
     """Work vectors, and the inverse of M.
 
     Args:
@@ -21,18 +26,39 @@ class Mover:
         mass.copy(self._inverse)
         self._inverse.reciprocal()
 
-    def __call__(self, S: PETSc.Mat, b: PETSc.Vec, u: PETSc.Vec, smooth: bool) -> None:
-        """Moves u."""
-        residual, change = self._residual, self._change
-        S.mult(u, residual)
+    def solve(self, ksp: PETSc.KSP, b: PETSc.Vec, u: PETSc.Vec, run: Callable[[PETSc.Vec, PETSc.Vec], None],
+              moves: bool = False, transposed: bool = False) -> None:
+        """Improves u. `run(r, e)` solves S e = r, or S^T e = r, with `ksp`, which stops at the true residual."""
+        S, residual, size = ksp.getOperators()[0], self._residual, b.norm()
+        (S.multTranspose if transposed else S.mult)(u, residual)
         residual.aypx(-1.0, b)
+        left, goal = residual.norm(), ksp.getTolerances()[0] * size
+        if left > size:
+            u.set(0.0)
+            b.copy(residual)
+            left = size
+        if moves and left > goal:
+            left = self._moved(S, u, left)
+        if left <= goal:
+            return
+        ksp.setTolerances(atol=goal)
+        run(self._residual, self._change)
+        u.axpy(1.0, self._change)
+
+    def _moved(self, S: PETSc.Mat, u: PETSc.Vec, left: float) -> float:
+        residual, change, after = self._residual, self._change, self._image
         change.pointwiseMult(residual, self._inverse)
-        a = 1.0
-        if not smooth:
-            S.mult(change, self._image)
-            size = self._image.norm()
-            a = self._image.dot(residual) / size**2 if size > 0 else 0.0
+        S.mult(change, after)
+        after.aypx(-1.0, residual)
+        a, size = 1.0, after.norm()
+        if size > SMOOTH * left:
+            common = after.dot(residual)
+            a = (left**2 - common) / (left**2 - 2 * common + size**2)
+            after.axpby(1 - a, a, residual)
+            size = after.norm()
         u.axpy(a, change)
+        self._residual, self._image = after, residual
+        return size
 
     def destroy(self) -> None:
         for vec in (self._inverse, self._residual, self._change, self._image):

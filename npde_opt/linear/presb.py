@@ -15,7 +15,7 @@ from petsc4py import PETSc
 
 from npde_opt.errors import SolverError
 from npde_opt.grids import Grid
-from npde_opt.linear.guess import Mover
+from npde_opt.linear.guess import Corrector
 from npde_opt.linear.recipes import LinearSolver
 from npde_opt.stencils import StencilMatrix, combine
 
@@ -63,11 +63,9 @@ class Presb:
             pc.setType(PETSc.PC.Type.PYTHON)
             pc.setPythonContext(_Preconditioner(self))
         self.ksp.setFromOptions()
-        self._rtol = self.ksp.getTolerances()[0]
-        self._guess = self._b.duplicate()
-        for half in self._halves(self._guess):
+        for half in self._halves(self._x):
             half[...] = mass.getArray(readonly=True)
-        self._move = Mover(self._guess)
+        self._corrector = Corrector(self._x)
 
     @property
     def direct(self) -> bool:
@@ -164,22 +162,17 @@ class Presb:
         imaginary[...] = y.getArray(readonly=True)
         real[...] = h.getArray(readonly=True) - imaginary
 
-    def solve(self, f: np.ndarray, guess: np.ndarray, transposed: bool = False, smooth: bool | None = None) -> np.ndarray:
-        """Solution [2, i, j, k] for a right-hand side of that shape; `smooth` is given where the guess is a state that is to
-        be moved first (see guess.py). Raises SolverError where it does not converge."""
+    def solve(self, f: np.ndarray, guess: np.ndarray, transposed: bool = False, moves: bool = False) -> np.ndarray:
+        """Solution [2, i, j, k] for a right-hand side of that shape; with `moves` the guess is a state that is moved first
+        (see guess.py). Raises SolverError where it does not converge."""
         sign = -1.0 if transposed else 1.0
-        for vec, values in ((self._b, f), (self._guess, guess)):
+        for vec, values in ((self._b, f), (self._x, guess)):
             vec.setArray(np.concatenate([values[0].ravel(order="F"), sign * values[1].ravel(order="F")]))
-        if smooth is not None and not self.direct:
-            self._move(self._operator, self._b, self._guess, smooth)
-        self._solve_for_correction()
         self.solves += 1
-        self.iterations += self.ksp.getIterationNumber()
-        if self.ksp.getConvergedReason() < 0:
-            raise SolverError(self.prefix, f"GMRES with PRESB stopped after {self.ksp.getIterationNumber()} iterations "
-                              f"(reason {self.ksp.getConvergedReason()})",
-                              f"Raise -{self.prefix}ksp_max_it, loosen -{self.prefix}ksp_rtol, take shorter steps, "
-                              "or shift a negative potential up by a constant (the state changes by a phase only).")
+        if self.direct:
+            self._run(self._b, self._x)
+        else:
+            self._corrector.solve(self.ksp, self._b, self._x, self._run, moves)
         real, imaginary = self._halves_readonly(self._x)
         out = np.empty_like(f)
         shape = self.grid.local_shape
@@ -187,24 +180,14 @@ class Presb:
         out[1] = sign * imaginary.reshape(shape, order="F")
         return out
 
-    def _solve_for_correction(self) -> None:
-        """x from the guess, or from 0 where the guess is no better; stops at rtol times the norm of b either way."""
-        if self.direct:
-            self.ksp.solve(self._b, self._x)
-            return
-        size = self._b.norm()
-        self._operator.mult(self._guess, self._x)
-        self._x.aypx(-1.0, self._b)
-        left = self._x.norm()
-        helps = left < 0.5 * size
-        if helps:
-            self._x.copy(self._b)
-            self.ksp.setTolerances(rtol=min(self._rtol * size / max(left, 1e-300), 0.5))
-        else:
-            self.ksp.setTolerances(rtol=self._rtol)
-        self.ksp.solve(self._b, self._x)
-        if helps:
-            self._x.axpy(1.0, self._guess)
+    def _run(self, b: PETSc.Vec, x: PETSc.Vec) -> None:
+        self.ksp.solve(b, x)
+        self.iterations += self.ksp.getIterationNumber()
+        if self.ksp.getConvergedReason() < 0:
+            raise SolverError(self.prefix, f"GMRES with PRESB stopped after {self.ksp.getIterationNumber()} iterations "
+                              f"(reason {self.ksp.getConvergedReason()})",
+                              f"Raise -{self.prefix}ksp_max_it, loosen -{self.prefix}ksp_rtol, take shorter steps, "
+                              "or shift a negative potential up by a constant (the state changes by a phase only).")
 
     def release(self) -> None:
         """Destroys all; PETSc keeps the name `destroy` of a matrix's context for itself."""
@@ -212,8 +195,8 @@ class Presb:
         if self._real is not None:
             self._real.destroy()
         self.inner.destroy()
-        self._move.destroy()
-        for item in (self._operator, self._sum, self._b, self._x, self._guess, *self._work):
+        self._corrector.destroy()
+        for item in (self._operator, self._sum, self._b, self._x, *self._work):
             item.destroy()
 
 
