@@ -1,19 +1,23 @@
 """Evolution equations: Gray-Scott by explicit steps, the cost of a gradient with and without checkpoints, products with A
-a diffusion step, and PRESB's iterations by grid, step and potential.
+a diffusion step, PRESB's iterations by grid, step and potential, and (on demand) a gradient of the brain tumour at 1 mm.
 
     scripts/npde-env python benchmarks/evolution.py [--parts gray-scott gradient diffusion presb] [--sizes 128 256]
+    scripts/npde-env mpirun -n 2 python benchmarks/evolution.py --parts brain
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from common import comm, parser, report
 from mpi4py import MPI
 
+from npde_opt.cases.case import load_case
+from npde_opt.ensemble import Ensemble
 from npde_opt.forward import SCHEMES, Equation, Evolution, Storage, Trial
 from npde_opt.forward.equation import On
 from npde_opt.forward.sampling import snapshots
@@ -162,9 +166,27 @@ def presb_rows(sizes: list[int]) -> list[Row]:
     return rows
 
 
+def brain_rows(cells: list[int], steps: int = 50) -> list[Row]:
+    """The case meshes/brain_tumour.toml, with data of the same grid: forward run and gradient, and the memory of both."""
+    case = load_case(Path(__file__).parents[1] / "meshes/brain_tumour.toml", comm, cells=cells)
+    case.table["evolution"]["times"] = {**case.table["evolution"]["times"], "steps": steps}
+    case.table["simulation"] |= {"refine": 1}
+    case.set_petsc_options()
+    ensemble = Ensemble.split(comm, 1, case.experiment_count)
+    grid = case.grid(comm)
+    case.prepare(ensemble)
+    J, m = case.build(grid, ensemble)
+    forward, at = timed(lambda: value_of(J.linearize(m)))
+    backward, _ = timed(at.gradient)
+    return [{"part": f"brain tumour {' x '.join(map(str, grid.shape))}, {grid.active_size:,} active, {steps} steps",
+             "forward s": forward, "gradient s": forward + backward, "peak MB": peak_memory_mb(comm)}]
+
+
 def main() -> None:
     p = parser("evolution", __doc__ or "")
-    p.add_argument("--parts", nargs="+", default=["gray-scott", "gradient", "diffusion", "presb"])
+    p.add_argument("--parts", nargs="+", default=["gray-scott", "gradient", "diffusion", "presb"],
+                   help="of gray-scott, gradient, diffusion, presb, brain")
+    p.add_argument("--brain", nargs=3, type=int, default=[197, 233, 189], help="cells of the brain")
     p.add_argument("--sizes", nargs="+", type=int, default=[128, 256, 512, 1024],
                    help="of PRESB's grids; diffusion takes the last")
     options = p.parse_args()
@@ -177,6 +199,8 @@ def main() -> None:
         rows += diffusion_rows(options.sizes[-1])
     if "presb" in options.parts:
         rows += presb_rows(options.sizes)
+    if "brain" in options.parts:
+        rows += brain_rows(options.brain)
     report("evolution", rows, options.out)
 
 
