@@ -166,6 +166,11 @@ class Grid:
             product = product * along(f, d, self.dim)
         return product
 
+    @cached_property
+    def active_local_size(self) -> int:
+        """Number of owned active cells."""
+        return self.layout.local_size if self.active_global is None else int(self.active.sum())
+
     def create_vec(self) -> PETSc.Vec:
         """A Vec of `components` values a cell, cell by cell."""
         return self._vec(self.components)
@@ -174,11 +179,42 @@ class Grid:
         """A Vec of one value a cell, whatever the number of components."""
         return self._vec(1)
 
+    def create_active(self) -> PETSc.Vec:
+        """A Vec of one value an active cell: what stencil matrices act on."""
+        vec = PETSc.Vec().create(self.comm)
+        vec.setSizes((self.active_local_size, self.active_size))
+        vec.setFromOptions()
+        return vec
+
     def _vec(self, components: int) -> PETSc.Vec:
         vec = PETSc.Vec().create(self.comm)
         vec.setSizes((self.layout.local_size * components, self.layout.size * components), bsize=components)
         vec.setFromOptions()
         return vec
+
+    def pack(self, values: np.ndarray) -> np.ndarray:
+        """The values of the owned active cells, one after the other, from an owned array [i, j, k]."""
+        return values.ravel(order="F") if self.active_global is None else values.T[self.active.T]
+
+    def put(self, values: np.ndarray, vec: PETSc.Vec) -> None:
+        """Writes owned values [i, j, k] into a Vec of active cells, or [c, i, j, k] into one that holds c of them in turn."""
+        array, n = vec.getArray(), self.active_local_size
+        for c, v in enumerate(values if values.ndim > self.dim else values[None]):
+            array[c * n: (c + 1) * n] = self.pack(v)
+
+    def take(self, vec: PETSc.Vec, out: np.ndarray | None = None) -> np.ndarray:
+        """The owned values that `put` wrote, in `out` if given, which is an array [i, j, k] otherwise; inactive cells get 0."""
+        if out is None:
+            out = np.empty(self.local_shape, order="F")
+        array, n = vec.getArray(readonly=True), self.active_local_size
+        for c, v in enumerate(out if out.ndim > self.dim else out[None]):
+            part = array[c * n: (c + 1) * n]
+            if self.active_global is None:
+                v[...] = part.reshape(self.local_shape, order="F")
+            else:
+                v[...] = 0.0
+                v.T[self.active.T] = part
+        return out
 
     def to_file(self, vec: PETSc.Vec, viewer: PETSc.Viewer) -> None:
         """Writes a Vec in natural ordering, so that any number of ranks can read it. Collective."""

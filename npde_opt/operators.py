@@ -187,5 +187,7 @@ def diagonal(grid: Grid, values: np.ndarray) -> PETSc.Vec:
 
 
 def mass(grid: Grid) -> PETSc.Vec:
-    """Volumes of the active cells, 1 where inactive."""
-    return diagonal(grid, np.where(grid.active, grid.volume, 1.0))
+    """Volumes of the active cells."""
+    vec = grid.create_active()
+    grid.put(grid.volume, vec)
+    return vec

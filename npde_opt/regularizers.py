@@ -13,7 +13,7 @@ Each is built of face differences G and volumes: int |grad p|^2 = sum_f t_f (G p
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -61,12 +61,27 @@ class Quadratic:
             raise InputError("regularization.weight", alpha, "a number >= 0")
         self.grid, self.alpha = grid, float(alpha)
         self.work, self.reference = grid.create_scalar(), reference
+        self._x, self._y = grid.create_active(), grid.create_active()
 
-    def product(self, x: PETSc.Vec, out: PETSc.Vec) -> None:
+    def _product(self, x: PETSc.Vec, y: PETSc.Vec) -> None:
+        """y = H x, in active cells."""
         raise TypeError("a subclass gives the product")
 
-    def inverse(self, r: PETSc.Vec, out: PETSc.Vec) -> None:
+    def _inverse(self, x: PETSc.Vec, y: PETSc.Vec) -> None:
         raise TypeError("a subclass gives the inverse")
+
+    def product(self, x: PETSc.Vec, out: PETSc.Vec) -> None:
+        """H x; 0 in inactive cells."""
+        self._apply(self._product, x, out)
+
+    def inverse(self, r: PETSc.Vec, out: PETSc.Vec) -> None:
+        """H^-1 r; 0 in inactive cells."""
+        self._apply(self._inverse, r, out)
+
+    def _apply(self, action: Callable[[PETSc.Vec, PETSc.Vec], None], x: PETSc.Vec, out: PETSc.Vec) -> None:
+        self.grid.put(self.grid.view(x), self._x)
+        action(self._x, self._y)
+        self.grid.take(self._y, self.grid.view(out))
 
     def _subtract_reference(self, p: PETSc.Vec) -> None:
         """work = p - q, 0 in inactive cells."""
@@ -105,7 +120,7 @@ class Quadratic:
 
     def destroy(self) -> None:
         made = [self.solver] if "solver" in self.__dict__ else []
-        for owned in (self.work, self.matrix, *made, *([self.reference] if self.reference is not None else [])):
+        for owned in (self.work, self._x, self._y, self.matrix, *made, *([self.reference] if self.reference is not None else [])):
             owned.destroy()
 
 
@@ -127,11 +142,11 @@ class Gradient(Quadratic):
         self.matrix.freeze()
         self.prefix = prefix
 
-    def product(self, x, out):
-        self.matrix.mat.mult(x, out)
+    def _product(self, x, y):
+        self.matrix.mat.mult(x, y)
 
-    def inverse(self, r, out):
-        self.solver.solve(r, out)
+    def _inverse(self, x, y):
+        self.solver.solve(x, y)
 
 
 class BiLaplacian(Quadratic):
@@ -152,17 +167,17 @@ class BiLaplacian(Quadratic):
         self.matrix.freeze()
         self.prefix = prefix
         self.mass = mass(grid)
-        self.inner = grid.create_scalar()
+        self.inner = grid.create_active()
 
-    def product(self, x, out):
+    def _product(self, x, y):
         self.matrix.mat.mult(x, self.inner)
         self.inner.pointwiseDivide(self.inner, self.mass)
-        self.matrix.mat.mult(self.inner, out)
+        self.matrix.mat.mult(self.inner, y)
 
-    def inverse(self, r, out):
-        self.solver.solve(r, self.inner)
+    def _inverse(self, x, y):
+        self.solver.solve(x, self.inner)
         self.inner.pointwiseMult(self.inner, self.mass)
-        self.solver.solve(self.inner, out)
+        self.solver.solve(self.inner, y)
 
     def destroy(self) -> None:
         super().destroy()
@@ -194,6 +209,7 @@ class TotalVariation:
         self.weight = np.where(grid.active, cell_weights * grid.volume, 0.0)
         self.reference = reference if reference is not None else grid.create_scalar()
         self.work = grid.create_scalar()
+        self._x, self._y = grid.create_active(), grid.create_active()
         self.spacing = self._inverse_distances()
         self.length = max(float(e[-1] - e[0]) for e in grid.edges)
         self.prefix = prefix
@@ -257,15 +273,17 @@ class TotalVariation:
         same = self._point is not None and np.array_equal(here, self._point)
         if self.grid.comm.allreduce(int(same)) < self.grid.comm.size:
             lagged = self.alpha / self._norm(self._slopes(p, self.reference)) * self.weight / self.grid.volume
-            lagged = np.where(self.grid.active, np.maximum(lagged, 1e-300), 1.0)
+            lagged = np.maximum(lagged, 1e-300)
             fill(self.matrix, self.grid, [lagged] * self.grid.dim, 1e-2 / self.length**2 * lagged)
             self.solver.update()
             self._point = here
-        self.solver.solve(r, out)
+        self.grid.put(self.grid.view(r), self._x)
+        self.solver.solve(self._x, self._y)
+        self.grid.take(self._y, self.grid.view(out))
 
     def destroy(self) -> None:
         made = [self.__dict__[name] for name in ("solver", "matrix") if name in self.__dict__]
-        for owned in (self.work, self.reference, *made):
+        for owned in (self.work, self._x, self._y, self.reference, *made):
             owned.destroy()
 
 

@@ -1,7 +1,6 @@
 """Matrices of stencils on structured grids, with values as planes: A[i, i + o] = plane_o[i] for a few offsets o.
 
-A grid's stencil matrix has, for every active cell, one entry for the cell and one for each of its 2 dim face neighbours;
-inactive cells keep an identity row, so the matrix is regular whatever the mask.
+A grid's stencil matrix has, for every active cell, one entry for the cell and one for each of its active face neighbours.
 """
 
 from __future__ import annotations
@@ -31,14 +30,13 @@ class OffsetMatrix:
         numbering: the unknowns; cells without a number have no row.
         offsets: one integer an axis each, the centre first.
         periodic: by axis.
-        active: global bool mask of the cells that couple; the others keep their centre only.
     """
 
     def __init__(self, comm: MPI.Intracomm, numbering: Numbering, offsets: Sequence[Offset], periodic: Sequence[bool],
-                 active: np.ndarray | None = None, prefix: str | None = None):
+                 prefix: str | None = None):
         self.comm, self.numbering, self.layout = comm, numbering, numbering.layout
         self.offsets, self.periodic = list(offsets), tuple(periodic)
-        columns = self._columns(active)
+        columns = self._columns()
         kind = PETSc.Options().getString((prefix or "") + "mat_type", "aij")
         self._shared = comm.allreduce(int(kind == "aij" and self._share(columns)), op=MPI.MIN) == 1
         if not self._shared:
@@ -46,18 +44,14 @@ class OffsetMatrix:
         if prefix:
             self.mat.setOptionsPrefix(prefix)
 
-    def _columns(self, active: np.ndarray | None) -> np.ndarray:
+    def _columns(self) -> np.ndarray:
         """Global numbers (offsets, owned cells) of the entries' columns, -1 for none; the first plane is the row."""
         owned, dim, layout = self.layout.owned(), self.layout.dim, self.layout
         columns = np.empty((len(self.offsets), layout.local_size), PETSc.IntType)
         for plane, offset in zip(columns, self.offsets, strict=True):
             cells = [(i + o) % n if p else i + o for i, o, n, p in
                      zip(owned, offset, layout.shape, self.periodic, strict=True)]
-            numbers = self.numbering.of([along(c, d, dim) for d, c in enumerate(cells)])
-            if active is not None and any(offset):
-                box = np.ix_(*[np.clip(c, 0, n - 1) for c, n in zip(cells, layout.shape, strict=True)])
-                numbers = np.where(active[box] & active[np.ix_(*owned)], numbers, -1)
-            plane[...] = numbers.ravel(order="F")
+            plane[...] = self.numbering.of([along(c, d, dim) for d, c in enumerate(cells)]).ravel(order="F")
         columns[1:, columns[0] < 0] = -1
         return columns
 
@@ -145,22 +139,19 @@ def stencil_offsets(dim: int) -> list[Offset]:
 
 
 class StencilMatrix(OffsetMatrix):
-    """The stencil of 1 + 2 dim points on a grid's scalar unknowns; inactive cells have an identity row."""
+    """The stencil of 1 + 2 dim points on a grid's active cells (see `Grid.create_active`)."""
 
     def __init__(self, grid: Grid, prefix: str | None = None):
         self.grid = grid
         self._entries: np.ndarray | None = None
-        self._inactive: np.ndarray | None = None
         self._missing: np.ndarray | None = None
-        super().__init__(grid.comm, Numbering(grid.layout), stencil_offsets(grid.dim),
-                         [grid.periodic(d) for d in range(grid.dim)], grid.active_global, prefix)
+        super().__init__(grid.comm, Numbering(grid.layout, grid.active_global), stencil_offsets(grid.dim),
+                         [grid.periodic(d) for d in range(grid.dim)], prefix)
 
-    def _columns(self, active: np.ndarray | None) -> np.ndarray:
-        columns = super()._columns(active)
-        if active is not None:
-            self._inactive = ~self.grid.active.ravel(order="F")
+    def _columns(self) -> np.ndarray:
+        columns = super()._columns()
+        if self.grid.active_global is not None:
             self._missing = columns < 0
-            self._missing[0] = self._inactive
         return columns
 
     def entries(self) -> np.ndarray:
@@ -173,10 +164,7 @@ class StencilMatrix(OffsetMatrix):
 
     def set_values(self, values: np.ndarray) -> None:
         """Updates the matrix. Collective."""
-        flat = values.transpose(0, *range(self.layout.dim, 0, -1)).reshape(len(values), -1)
-        if self._inactive is not None:
-            flat[0, self._inactive] = 1
-        self._update(list(flat))
+        self._update(list(values.transpose(0, *range(self.layout.dim, 0, -1)).reshape(len(values), -1)))
 
     def planes(self) -> Planes:
         """The values last set, owned [k, j, i] by offset, 0 at inactive cells and towards them. After `freeze` they

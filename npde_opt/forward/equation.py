@@ -114,7 +114,7 @@ class LinearPart:
         self.equation, self.grid = equation, equation.grid
         self.matrices = [StencilMatrix(self.grid) for _ in equation.operators]
         self.version: object = None
-        self._x, self._y = self.grid.create_scalar(), self.grid.create_scalar()
+        self._x, self._y = self.grid.create_active(), self.grid.create_active()
         self.bounds = [0.0] * len(self.matrices)
 
     def assemble(self, points: Sequence[Sequence[Any]]) -> bool:
@@ -137,14 +137,14 @@ class LinearPart:
         return float(rows[self.grid.active].max(initial=0.0))
 
     def mult(self, k: int, x: np.ndarray, transposed: bool = False) -> np.ndarray:
-        """A_k x of an owned field [i, j, k]; a view that the next call overwrites."""
-        self.grid.view(self._x)[...] = x
+        """A_k x of an owned field [i, j, k]."""
+        self.grid.put(x, self._x)
         mat = self.matrices[k].mat
         if transposed and not self.equation.operators[k].symmetric:
             mat.multTranspose(self._x, self._y)
         else:
             mat.mult(self._x, self._y)
-        return self.grid.view(self._y)
+        return self.grid.take(self._y)
 
     def stiffness(self) -> float:
         """The bound of the eigenvalues of M^-1 A over all ranks and operators, in 1/time."""

@@ -34,14 +34,14 @@ class Newton:
             raise InputError("scheme", "implicit nonlinear terms with an imaginary gamma", "ars222 or imex-euler")
         self.part, self.grid, self.prefix = part, part.grid, prefix
         self.count = len(equation.species)
-        self.mass = np.array(self.grid.view(mass), order="F")
+        self.mass = self.grid.volume
         self.symmetric = symmetric
         self.rtol = PETSc.Options().getReal(prefix + "newton_rtol", 1e-10)
         self.matrices = [StencilMatrix(self.grid) for _ in range(self.count)]
         self.solvers: list[LinearSolver] = [step_solver(m, part, prefix, symmetric) for m in self.matrices]
         self.iterations = 0
         self.coupling = np.zeros((self.count, self.count, *self.grid.local_shape))
-        self._b, self._x = self.grid.create_scalar(), self.grid.create_scalar()
+        self._b, self._x = self.grid.create_active(), self.grid.create_active()
         self._corrector = Corrector(mass)
         self._held: tuple[Any, float] | None = None
         self._coupled = Coupled(self) if self.count > 1 else None
@@ -112,15 +112,15 @@ class Newton:
     def _linear(self, b: np.ndarray, guess: np.ndarray, transposed: bool) -> np.ndarray:
         if self._coupled is not None:
             return self._coupled.solve(b, guess, transposed)
-        self.grid.view(self._b)[...] = b[0]
-        self.grid.view(self._x)[...] = guess[0]
+        self.grid.put(b[0], self._b)
+        self.grid.put(guess[0], self._x)
         solver = self.solvers[0]
         before = solver.iterations
         with collective(self.grid.comm):
             solve_step(solver, self._corrector, self._b, self._x, transposed)
         self.iterations += solver.iterations - before
         out = np.empty_like(b)
-        out[0] = self.grid.view(self._x)
+        self.grid.take(self._x, out[0])
         return out
 
     def _norm(self, values: np.ndarray) -> float:
@@ -145,12 +145,12 @@ class Coupled:
         self._couplings = lambda: newton.coupling
         self._count_iterations = newton
         self.transposed = False
-        n, total = self.grid.layout.local_size, self.grid.layout.size
+        n, total = self.grid.active_local_size, self.grid.active_size
         sizes = ((self.count * n, self.count * total),) * 2
         self.operator = PETSc.Mat().createPython(sizes, self, comm=self.grid.comm)
         self.operator.setUp()
         self._b, self._x = self.operator.createVecRight(), self.operator.createVecRight()
-        self._u, self._v = self.grid.create_scalar(), self.grid.create_scalar()
+        self._u, self._v = self.grid.create_active(), self.grid.create_active()
         self.ksp = PETSc.KSP().create(self.grid.comm)
         self.ksp.setOptionsPrefix(newton.prefix)
         self.ksp.setType(PETSc.KSP.Type.GMRES)
@@ -163,7 +163,7 @@ class Coupled:
         self.ksp.setFromOptions()
 
     def mult(self, mat: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
-        n, values, out = self.grid.layout.local_size, x.getArray(readonly=True), y.getArray()
+        n, values, out = self.grid.active_local_size, x.getArray(readonly=True), y.getArray()
         coupling = self._couplings()
         for c, matrix in enumerate(self.matrices):
             self._u.setArray(values[c * n: (c + 1) * n])
@@ -172,11 +172,11 @@ class Coupled:
             for d in range(self.count):
                 if d != c:
                     block = coupling[d, c] if self.transposed else coupling[c, d]
-                    total += block.ravel(order="F") * values[d * n: (d + 1) * n]
+                    total += self.grid.pack(block) * values[d * n: (d + 1) * n]
             out[c * n: (c + 1) * n] = total
 
     def apply(self, pc: PETSc.PC, x: PETSc.Vec, y: PETSc.Vec) -> None:
-        n, values, out = self.grid.layout.local_size, x.getArray(readonly=True), y.getArray()
+        n, values, out = self.grid.active_local_size, x.getArray(readonly=True), y.getArray()
         for c, solver in enumerate(self.solvers):
             self._u.setArray(values[c * n: (c + 1) * n])
             inner = solver.ksp.getPC()
@@ -185,17 +185,14 @@ class Coupled:
 
     def solve(self, b: np.ndarray, guess: np.ndarray, transposed: bool) -> np.ndarray:
         self.transposed = transposed
-        for vec, values in ((self._b, b), (self._x, guess)):
-            vec.setArray(np.concatenate([v.ravel(order="F") for v in values]))
+        self.grid.put(b, self._b)
+        self.grid.put(guess, self._x)
         self.ksp.solve(self._b, self._x)
         self._count_iterations.iterations += self.ksp.getIterationNumber()
         if self.ksp.getConvergedReason() < 0:
             raise SolverError(self.ksp.getOptionsPrefix(), f"GMRES on the coupled species stopped after "
                               f"{self.ksp.getIterationNumber()} iterations", "Take shorter steps.")
-        out, found, n = np.empty_like(b), self._x.getArray(readonly=True), self.grid.layout.local_size
-        for c in range(self.count):
-            out[c] = found[c * n: (c + 1) * n].reshape(self.grid.local_shape, order="F")
-        return out
+        return self.grid.take(self._x, np.empty_like(b))
 
     def release(self) -> None:
         self.ksp.destroy()

@@ -78,7 +78,7 @@ class SteadyState:
             self.matrix = StencilMatrix(grid, prefix)
             self.solver = LinearSolver(self.matrix, grid, prefix, recipe, self.symmetric)
         self.assembled: list | None = None
-        self._rhs, self._x = grid.create_scalar(), grid.create_scalar()
+        self._rhs, self._x, self._cells = grid.create_active(), grid.create_active(), grid.create_scalar()
         self.outside = [self._outside(e.boundary) for e in self.experiments]
         self.loads = [self._load(e) for e in self.experiments]
 
@@ -117,7 +117,7 @@ class SteadyState:
 
     def solve(self, load: np.ndarray, adjoint: bool = False) -> np.ndarray:
         """Ghosted solution of A x = load (A^T for the adjoint), 0 outside the domain."""
-        self.grid.view(self._rhs)[...] = load
+        self.grid.put(load, self._rhs)
         before = self.solver.iterations
         with stage("adjoint" if adjoint else "forward"):
             (self.solver.solve_transpose if adjoint else self.solver.solve)(self._rhs, self._x)
@@ -126,7 +126,7 @@ class SteadyState:
             self.counters.adjoint_solves += 1
         else:
             self.counters.forward_solves += 1
-        return self.grid.ghosted(self._x)
+        return self.grid.ghosted(self.grid.take(self._x))
 
     def inner(self, ghosted: np.ndarray) -> np.ndarray:
         return ghosted[(slice(1, -1),) * self.grid.dim]
@@ -136,6 +136,7 @@ class SteadyState:
         self.matrix.destroy()
         self._rhs.destroy()
         self._x.destroy()
+        self._cells.destroy()
 
 
 class Linearization:
@@ -179,15 +180,15 @@ class Linearization:
 
     def _observe(self, e: int, u: np.ndarray) -> PETSc.Vec:
         B, grid = self.forward.observations[e], self.forward.grid
-        grid.view(self.forward._x)[...] = self.forward.inner(u)
+        grid.view(self.forward._cells)[...] = self.forward.inner(u)
         data = B.createVecLeft()
-        B.mult(self.forward._x, data)
+        B.mult(self.forward._cells, data)
         return data
 
     def _load(self, e: int, d: PETSc.Vec) -> np.ndarray:
         """B_e^T d as an owned array."""
-        self.forward.observations[e].multTranspose(d, self.forward._x)
-        return self.forward.grid.view(self.forward._x).copy(order="F")
+        self.forward.observations[e].multTranspose(d, self.forward._cells)
+        return self.forward.grid.view(self.forward._cells).copy(order="F")
 
     def _residual_change(self, u: np.ndarray, dk: Mapping[str, np.ndarray]) -> np.ndarray:
         total = np.zeros(self.forward.grid.local_shape, order="F")

@@ -25,7 +25,7 @@ class Decoupled:
     def __init__(self, part: LinearPart, mass_vec: PETSc.Vec, alpha: float, prefix: str, recipe: str):
         self.part, self.grid, self.mass, self.alpha = part, part.grid, mass_vec, alpha
         self.iterations = 0
-        self._b, self._x = self.grid.create_scalar(), self.grid.create_scalar()
+        self._b, self._x = self.grid.create_active(), self.grid.create_active()
         self._corrector = Corrector(mass_vec)
         self.matrices: dict[int, tuple[int, float, StencilMatrix]] = {}
         self.solvers: dict[int, LinearSolver] = {}
@@ -38,7 +38,7 @@ class Decoupled:
     def update(self) -> None:
         """Takes the present values of the linear part's matrices."""
         for c, (k, factor, matrix) in self.matrices.items():
-            combine(matrix, [(self.alpha * factor, self.part.matrices[k])], self.grid.view(self.mass))
+            combine(matrix, [(self.alpha * factor, self.part.matrices[k])], self.grid.volume)
             self.solvers[c].update()
             matrix.freeze()
 
@@ -48,16 +48,16 @@ class Decoupled:
         out = np.empty_like(b)
         for c in range(len(b)):
             if c not in self.solvers:
-                out[c] = b[c] / self.grid.view(self.mass)
+                out[c] = b[c] / self.grid.volume
                 continue
-            self.grid.view(self._b)[...] = b[c]
-            self.grid.view(self._x)[...] = guess[c]
+            self.grid.put(b[c], self._b)
+            self.grid.put(guess[c], self._x)
             solver = self.solvers[c]
             before = solver.iterations
             with collective(self.grid.comm):
                 solve_step(solver, self._corrector, self._b, self._x, transposed, moves)
             self.iterations += solver.iterations - before
-            out[c] = self.grid.view(self._x)
+            self.grid.take(self._x, out[c])
         return out
 
     def destroy(self) -> None:

@@ -91,7 +91,7 @@ class Stepper:
                  outside: Sequence[np.ndarray | None], load: np.ndarray | None, solvers: Any, newton: Any = None):
         self.grid, self.scheme, self.groups, self.times = grid, scheme, groups, times
         self.outside, self.load, self.solvers, self.newton = outside, load, solvers, newton
-        self.mass = np.array(grid.view(solvers.mass), order="F")
+        self.mass = grid.volume
         self.linear = next((g.linear for g in groups if g.linear), None)
 
     def state(self, n: int, j: int, u: np.ndarray) -> State:

@@ -3,7 +3,7 @@
 Coarse unknowns sit at the cell centres 0, 2, 4, ... of each coarsened axis, so P has 1.5 entries a row and axis and
 any size coarsens. Axes coarsen together only while their spacings are within a factor of two (semi-coarsening). Under
 a mask a coarse unknown exists where one of the cells {2I, 2I+1} is active, axis by axis; the weight of a missing
-parent goes to the other. Coarse levels number existing unknowns only.
+parent goes to the other.
 
 P is the product of one interpolation an axis (`Halving`), so P^T A P is formed axis by axis on planes of values.
 """
@@ -29,9 +29,9 @@ SHORTEST = 5
 class Level:
     """One level: centre coordinates an axis, ownership, and which unknowns exist (None: all)."""
 
-    def __init__(self, grid: Grid, centers: Sequence[np.ndarray], layout: Layout, mask: np.ndarray | None, finest: bool):
+    def __init__(self, grid: Grid, centers: Sequence[np.ndarray], layout: Layout, mask: np.ndarray | None):
         self.grid, self.centers, self.layout, self.mask = grid, tuple(centers), layout, mask
-        self.numbering = Numbering(layout, None if finest else mask)
+        self.numbering = Numbering(layout, mask)
 
     @property
     def size(self) -> int:
@@ -56,7 +56,7 @@ class Level:
     def coarsened(self, halvings: list[Halving]) -> Level:
         halved = {h.axis for h in halvings}
         centers = [c[::2] if d in halved else c for d, c in enumerate(self.centers)]
-        return Level(self.grid, centers, halvings[-1].coarse, halvings[-1].mask, False)
+        return Level(self.grid, centers, halvings[-1].coarse, halvings[-1].mask)
 
 
 def restriction(fine: Level, coarse: Level, halvings: list[Halving]) -> PETSc.Mat:
@@ -75,10 +75,6 @@ def restriction(fine: Level, coarse: Level, halvings: list[Halving]) -> PETSc.Ma
         indices.append(coarse.numbering.of(box).ravel(order="F")[rows])
         weights.append(weight.ravel(order="F")[rows])
     w, columns = np.stack(weights, axis=1), np.stack(indices, axis=1)
-    if isinstance(rows, np.ndarray) and fine.numbering.mask is None:
-        spread_w, spread = np.zeros((rows.size, w.shape[1])), np.zeros((rows.size, w.shape[1]), PETSc.IntType)
-        spread_w[rows], spread[rows] = w, columns
-        w, columns = spread_w, spread
     P = from_rows(fine.grid.comm, len(w), coarse.numbering.sizes, columns, w, w != 0)
     R = PETSc.Mat()
     P.transpose(R)
@@ -97,7 +93,7 @@ class Hierarchy:
         self.restrictions: list[PETSc.Mat] = []
         self.matrices: list[OffsetMatrix] = []
         self._halvings: list[list[Halving]] = []
-        level = Level(grid, grid.centers, grid.layout, grid.active_global, True)
+        level = Level(grid, grid.centers, grid.layout, grid.active_global)
         offsets, periodic = set(stencil_offsets(grid.dim)), [grid.periodic(d) for d in range(grid.dim)]
         while level.size > COARSEST:
             axes = level.axes_to_coarsen()

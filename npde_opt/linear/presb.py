@@ -41,7 +41,7 @@ class Presb:
         self.alpha, self.beta = alphas
         self.solves = self.iterations = 0
         self._sum = StencilMatrix(grid)
-        self._work = [grid.create_scalar() for _ in range(7)]
+        self._work = [grid.create_active() for _ in range(7)]
         self.inner = LinearSolver(self._sum, grid, prefix + "presb_", recipe, True)
         n, total = self._work[0].getLocalSize(), self._work[0].getSize()
         self._operator = PETSc.Mat().createPython(((2 * n, 2 * total),) * 2, self, comm=grid.comm)
@@ -79,17 +79,17 @@ class Presb:
         row, ones, shift = self._work[:3]
         ones.set(1.0)
         self.A.mult(ones, row)
-        self.grid.view(shift)[...] = 2 * self.alpha * np.maximum(0.0, -self.grid.view(row))
+        shift.setArray(2 * self.alpha * np.maximum(0.0, -row.getArray(readonly=True)))
         self._shift = np.array(shift.getArray(readonly=True))
         shift.axpy(1.0, self.mass)
         A, B = self._parts
-        combine(self._sum, [(self.alpha, A), *([(self.beta, B)] if B is not None else [])], self.grid.view(shift))
+        combine(self._sum, [(self.alpha, A), *([(self.beta, B)] if B is not None else [])], self.grid.take(shift))
         self.inner.update()
         self._sum.freeze()
 
     def _factorize(self) -> None:
         A, B = self._parts
-        combine(self._sum, [(self.beta, B)] if B is not None else [], self.grid.view(self.mass))
+        combine(self._sum, [(self.beta, B)] if B is not None else [], self.grid.volume)
         up, down = self.A.copy(), self.A.copy()
         up.scale(-self.alpha)
         down.scale(self.alpha)
@@ -165,20 +165,20 @@ class Presb:
     def solve(self, f: np.ndarray, guess: np.ndarray, transposed: bool = False, moves: bool = False) -> np.ndarray:
         """Solution [2, i, j, k] for a right-hand side of that shape; with `moves` the guess is a state that is moved first
         (see guess.py). Raises SolverError where it does not converge."""
-        sign = -1.0 if transposed else 1.0
         for vec, values in ((self._b, f), (self._x, guess)):
-            vec.setArray(np.concatenate([values[0].ravel(order="F"), sign * values[1].ravel(order="F")]))
+            self.grid.put(values, vec)
+            self._conjugate(vec, transposed)
         self.solves += 1
         if self.direct:
             self._run(self._b, self._x)
         else:
             self._corrector.solve(self.ksp, self._b, self._x, self._run, moves)
-        real, imaginary = self._halves_readonly(self._x)
-        out = np.empty_like(f)
-        shape = self.grid.local_shape
-        out[0] = real.reshape(shape, order="F")
-        out[1] = sign * imaginary.reshape(shape, order="F")
-        return out
+        self._conjugate(self._x, transposed)
+        return self.grid.take(self._x, np.empty_like(f))
+
+    def _conjugate(self, vec: PETSc.Vec, transposed: bool) -> None:
+        if transposed:
+            np.negative(self._halves(vec)[1], out=self._halves(vec)[1])
 
     def _run(self, b: PETSc.Vec, x: PETSc.Vec) -> None:
         self.ksp.solve(b, x)
