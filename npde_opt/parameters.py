@@ -136,6 +136,8 @@ class ParameterSpace:
             for label, array in (("regions", u.regions), ("fixed", u.fixed)):
                 if array is not None and array.shape != grid.shape:
                     raise InputError(f"unknown.{u.name}.{label}", f"shape {array.shape}", f"shape {grid.shape}")
+            if u.regions is not None and np.any((u.regions < 0) & (True if grid.active_global is None else grid.active_global)):
+                raise InputError(f"unknown.{u.name}.regions", f"{int(u.regions.min())} in an active cell", "integers >= 0")
         self._offsets: dict[str, int] = {}
         size = 0
         for u in self.unknowns:

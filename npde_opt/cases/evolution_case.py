@@ -18,10 +18,10 @@ from npde_opt.cases.fields import Sources, evaluate
 from npde_opt.cases.pictures import picture
 from npde_opt.cases.tables import read_values
 from npde_opt.ensemble import Ensemble
-from npde_opt.errors import InputError, collective
+from npde_opt.errors import InputError, SolverError, collective
 from npde_opt.forward import Equation, Evolution, On, Storage, Trial, scheme
 from npde_opt.forward.sampling import Sampling, at_points, over_regions, voxels
-from npde_opt.forward.steps import accurate, doubling, equal
+from npde_opt.forward.steps import TooFewSteps, accurate, doubling, equal
 from npde_opt.grids import Grid
 from npde_opt.misfits import MISFITS, CorrelatedErrors, Misfit, ProportionalErrors
 from npde_opt.objective import Objective
@@ -120,16 +120,24 @@ class EvolutionCase:
 
         def predict(times: np.ndarray) -> np.ndarray:
             self._chosen = times
-            forward = self.forward(grid, own)
+            forward, data, problem = self.forward(grid, own), [], ""
+            m = self.start(forward.space)
             try:
-                m = self.start(forward.space)
                 lin = forward.linearize(m)
                 data = [o.gather(d) for o, d in zip(forward.observers, lin.data, strict=True)]
                 lin.destroy()
-                m.destroy()
+            except (SolverError, InputError) as error:
+                if isinstance(error, InputError) and error.field != "times":
+                    raise
+                problem = str(error)
             finally:
+                m.destroy()
                 forward.destroy()
-            return np.concatenate([x for part in ensemble.across.allgather(data) for x in part])
+            parts = ensemble.across.allgather((problem, data))
+            for problem, _ in parts:
+                if problem:
+                    raise TooFewSteps(problem)
+            return np.concatenate([x for _, part in parts for x in part])
 
         order = scheme(self.table["evolution"]["scheme"]).order
         start, tolerance = spec.get("start", 0.0), float(spec["tolerance"])
@@ -166,8 +174,9 @@ class EvolutionCase:
             return On(Reaction(grid, t["reaction"]), on)
         if "absorbing" in t:
             rate = absorbing_rate(grid, t["absorbing"], t.get("speed", 1.0), t.get("depth", 5.0))
-            known["absorbing rate"] = abs(self._gamma()) * rate
-            return On(Reaction(grid, "absorbing rate"), on, True)
+            name = f"absorbing rate {len(known)}"
+            known[name] = abs(self._gamma()) * rate
+            return On(Reaction(grid, name), on, True)
         if "kinetics" in t:
             return Kinetics(grid, self.species, t["kinetics"])
         if "source" in t:
@@ -341,6 +350,8 @@ class EvolutionCase:
         if t["kind"] == "proportional":
             return ProportionalErrors(y, s, layout, t["power"], t["floor"])
         if t["kind"] == "correlated":
+            if len(observer.samplings) > 1:
+                raise InputError("misfit.kind", "'correlated' with several observations", "one [[observation]], or another kind")
             n = len(observer.samplings[0].times)
             return CorrelatedErrors(y, s, layout, t["correlation"] ** np.abs(np.subtract.outer(np.arange(n), np.arange(n))))
         extra = {"huber": {"threshold": t["threshold"]}, "student-t": {"nu": t["nu"]}}.get(t["kind"], {})

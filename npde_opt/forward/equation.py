@@ -1,9 +1,10 @@
 """gamma M du/dt = -r(u, t; k): an equation as a sum of terms, and its linear terms as assembled matrices.
 
 With A the sum of the linear terms (-div(D grad u) + v.grad u + c u ...):
-    gamma real       M du_s/dt = -(A_s u_s + ...)/gamma                     for each species s
+    gamma real       gamma M du_s/dt = -(A_s u_s + ...)                     for each species s
     gamma = i g      i g M du/dt = A u - i B u,  two species u = re + i im:
                      M dre/dt = (A im - B re)/g,  M dim/dt = -(A re + B im)/g
+(reactions and sources of a complex equation are rates of re and im themselves),
 so Schroedinger's equation is gamma = i with A = H, the paraxial one gamma = 2ik with A = -lap - k^2 (n^2/n_0^2 - 1).
 """
 
@@ -14,13 +15,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from mpi4py import MPI
 
 from npde_opt.errors import InputError
 from npde_opt.forward.schemes import Scheme
 from npde_opt.grids import Grid
 from npde_opt.stencils import StencilMatrix
+from npde_opt.terms.advection import Advection
+from npde_opt.terms.diffusion import Diffusion
 from npde_opt.terms.interface import Term
-from npde_opt.terms.state import Gradients, State, add, channels
+from npde_opt.terms.state import Gradients, State, channels
 
 COMPLEX = ("re", "im")
 PAIRS = 8
@@ -64,6 +68,7 @@ class Equation:
     def __init__(self, grid: Grid, terms: Sequence[Any], species: Sequence[str] = ("u",), gamma: complex = 1.0):
         self.grid, self.species, self.gamma = grid, tuple(species), complex(gamma)
         self.complex = self.gamma.imag != 0
+        self.inertia = 1.0 if self.complex else self.gamma.real
         if not (self.gamma.real == 0 and self.gamma.imag > 0 or self.gamma.imag == 0 and self.gamma.real > 0):
             raise InputError("gamma", gamma, "a positive number, or i times one")
         if self.complex and len(self.species) != 2:
@@ -78,14 +83,18 @@ class Equation:
             if on.species is None and len(self.species) > 1 or on.species not in (None, *self.species):
                 raise InputError("term's species", on.species, ", ".join(self.species))
             found.setdefault(self.species.index(on.species or self.species[0]), []).append(on.term)
-        return [Operator(tuple(terms), ((c, c, 1 / self.gamma.real),)) for c, terms in sorted(found.items())]
+        return [Operator(tuple(terms), ((c, c, 1.0),)) for c, terms in sorted(found.items())]
 
     def _complex(self, linear: Sequence[On]) -> list[Operator]:
         f = 1 / self.gamma.imag
         for on in linear:
             if not on.term.symmetric:
                 raise InputError("term", type(on.term).__name__, "symmetric linear terms where gamma is imaginary")
+            if on.species is not None:
+                raise InputError("term's species", repr(on.species), "none where gamma is imaginary: linear terms act on both")
         A, B = ([on.term for on in linear if on.absorbing == absorbing] for absorbing in (False, True))
+        if B and not A:
+            raise InputError("terms", "absorbing layers only", "a diffusion or potential beside them")
         patterns = (((0, 1, -f), (1, 0, f)), ((0, 0, f), (1, 1, f)))
         return [Operator(tuple(terms), pattern) for terms, pattern in zip((A, B), patterns, strict=True) if terms]
 
@@ -101,17 +110,23 @@ class Equation:
 
     def outside(self, boundary: Mapping[str, Any], ghosts: Any) -> list[np.ndarray | None]:
         """Ghosted boundary fields by species from {side: value} or {species: {side: value}}."""
-        per_species = {s: v for s, v in boundary.items() if s in self.species}
-        if not per_species:
-            per_species = dict.fromkeys(self.species, boundary) if boundary and not self.complex else {}
+        named = {s: v for s, v in boundary.items() if s in self.species}
+        plain = {s: v for s, v in boundary.items() if s not in self.species}
+        if plain and named:
+            raise InputError("boundary", sorted(boundary), "sides, or species (" + ", ".join(self.species) + ") with sides")
+        if self.complex and any(v != 0 for v in plain.values()):
+            raise InputError("boundary", plain, "{re = {side = value}, im = {side = value}} where gamma is imaginary")
+        per_species = named or dict.fromkeys(self.species, plain)
         return [ghosts(per_species[s]) if per_species.get(s) else None for s in self.species]
 
 
 class LinearPart:
-    """The linear terms' matrices, one an operator; values belong to the point that was assembled last."""
+    """The linear terms' matrices, one an operator; values belong to the point that was assembled last. `mass`: gamma M (M
+    where gamma is imaginary), owned [i, j, k]."""
 
     def __init__(self, equation: Equation):
         self.equation, self.grid = equation, equation.grid
+        self.mass = equation.inertia * self.grid.volume
         self.matrices = [StencilMatrix(self.grid) for _ in equation.operators]
         self.version: object = None
         self._x, self._y = self.grid.create_active(), self.grid.create_active()
@@ -133,7 +148,7 @@ class LinearPart:
 
     def _gershgorin(self, values: np.ndarray) -> float:
         """A bound of the eigenvalues of M^-1 A on this rank."""
-        rows = np.abs(values).sum(axis=0) / self.grid.volume
+        rows = np.abs(values).sum(axis=0) / self.mass
         return float(rows[self.grid.active].max(initial=0.0))
 
     def mult(self, k: int, x: np.ndarray, transposed: bool = False) -> np.ndarray:
@@ -221,12 +236,16 @@ class LinearPoint:
         if self._pairs and len(self._pairs[0]) >= PAIRS:
             self.flush(out)
 
+    def discard(self) -> None:
+        for pairs in self._pairs:
+            pairs.clear()
+
     def flush(self, out: Gradients) -> None:
         """Adds the collected contractions to `out`."""
         for points, pairs in zip(self.points, self._pairs, strict=True):
             for point in points if pairs else ():
                 for name, values in point.contraction(pairs).items():
-                    add(out, name, values)
+                    out.add(name, values)
             pairs.clear()
 
     def second(self, state: State, adjoint: State, change: State, dk: Mapping[str, Any], out: Gradients) -> np.ndarray:
@@ -241,20 +260,32 @@ class LinearPoint:
                     parts += [point.second_contraction([(nu, state.ghosted(column))], cells)] if cells else []
                     for found in parts:
                         for name, values in found.items():
-                            add(out, name, values)
+                            out.add(name, values)
         return np.where(self.active, result, 0.0)
 
 
-def check_explicit(scheme: Scheme, part: LinearPart, dt: float) -> str | None:
+def check_explicit(scheme: Scheme, part: LinearPart, coefficients: Mapping[str, Any], nonlinear: float, dt: float) -> str | None:
     """Why explicit steps of size dt are unstable, or None where they are not.
 
-    The eigenvalues of M^-1 A lie in [0, L] with Gershgorin's L; Euler's and Heun's steps are stable up to 2 / L.
+    The eigenvalues of what is explicit in M^-1 r_u lie within L of 0 with Gershgorin's L, of which diffusion D(u) gives
+    `nonlinear`: steps are stable up to 2 / L. Euler's steps of central advection are up to 2 min(D) / |v|^2 too.
     """
-    if scheme.linear_implicit:
+    if scheme.linear_implicit and not nonlinear:
         return None
-    stiffness = part.stiffness()
-    if part.equation.complex:
+    stiffness = nonlinear + (0.0 if scheme.linear_implicit else part.stiffness())
+    if part.equation.complex and not scheme.linear_implicit:
         return f"explicit steps of {dt:.4g} with an imaginary gamma are unstable at any size"
     limit = 2 / stiffness if stiffness > 0 else np.inf
+    if scheme.name == "explicit-euler":
+        limit = min([limit, *(_central_limit(part, o, coefficients) for o in part.equation.operators)])
     return f"an explicit step of {dt:.4g} exceeds the stability limit {limit:.4g}" if dt > limit * (1 + 1e-9) else None
 
+
+def _central_limit(part: LinearPart, operator: Operator, coefficients: Mapping[str, Any]) -> float:
+    speeds = [sum(v**2 for v in t.velocity) for t in operator.terms if isinstance(t, Advection) and t.scheme == "central"]
+    if not any(speeds):
+        return np.inf
+    fields = [np.broadcast_to(coefficients[n], part.grid.local_shape)[part.grid.active]
+              for t in operator.terms if isinstance(t, Diffusion) for n in t.names]
+    least = part.grid.comm.allreduce(min((float(f.min(initial=np.inf)) for f in fields), default=0.0), op=MPI.MIN)
+    return 2 * part.equation.inertia * least / sum(speeds)

@@ -95,6 +95,9 @@ class Evolution:
         if self.times.size < 2 or not np.all(np.diff(self.times) > 0):
             raise InputError("times", f"{self.times.size} values", "at least two increasing times")
         self.known = {k: np.asarray(v, float) for k, v in known.items()}
+        for name, values in self.known.items():
+            if values.shape == self.grid.local_shape and self.grid.active_global is not None:
+                self.known[name] = np.where(self.grid.active, values, 1.0)
         self.initials = [InitialState(self.grid, equation.species, e.initial) for e in experiments]
         self.nonlinear_implicit = scheme.nonlinear_implicit and bool(equation.nonlinear)
         self._check_coefficients()
@@ -121,7 +124,7 @@ class Evolution:
             return None
         symmetric = all(getattr(t, "pointwise", False) for t in self.equation.nonlinear) \
             and all(o.symmetric for o in self.equation.operators)
-        return Newton(self.part, self.solvers.mass, self.prefix, symmetric)
+        return Newton(self.part, self.solvers.mass, self.prefix, symmetric, self.solvers.recipe)
 
     def _plan(self, storage: Storage) -> None:
         """Trajectories of all experiments share the budget; multipliers and increments are kept where thrice fits."""

@@ -24,7 +24,8 @@ from npde_opt.forward.stepper import Group, Stages, Stepper
 from npde_opt.forward.trajectory import Arrays, Sweep
 from npde_opt.parameters import ParametersAt
 from npde_opt.stages import stage
-from npde_opt.terms.state import Gradients, channels
+from npde_opt.terms.nonlinear_diffusion import NonlinearDiffusionAt
+from npde_opt.terms.state import Gradients, State, channels
 
 if TYPE_CHECKING:
     from npde_opt.forward.evolution import Evolution
@@ -58,6 +59,9 @@ class EvolutionPoint:
             for e, observer in enumerate(forward.observers):
                 self.data.append(observer.create_vec())
                 self._sweeps.append(self._run(e, self.data[e]))
+                if not np.isfinite(self.data[e].norm(PETSc.NormType.INFINITY)):
+                    raise SolverError(forward.prefix, "a predicted datum is not finite",
+                                      "Look for an observed quantity that is not defined for the state.")
                 forward.counters.forward_solves += 1
         except Exception:
             self.destroy()
@@ -71,9 +75,17 @@ class EvolutionPoint:
         with stage("assemble"):
             self.forward.part.assemble(self.linear.points)
 
-    def _check_steps(self) -> None:
-        forward = self.forward
-        problem = check_explicit(forward.scheme, forward.part, float(np.diff(forward.times).max()))
+    def _check_steps(self, n: int | None = None, state: State | None = None) -> None:
+        """Refuses explicit steps beyond the stability limit: the longest, or step n from `state`, if diffusivities follow it."""
+        forward, nonlinear = self.forward, 0.0
+        if n is not None and state is not None:
+            moving = [] if forward.scheme.nonlinear_implicit else \
+                [p for p in self.nonlinear if isinstance(p, NonlinearDiffusionAt)]
+            if not moving:
+                return
+            nonlinear = self.grid.comm.allreduce(sum(p.stiffness(state, forward.part.mass) for p in moving), op=MPI.MAX)
+        dt = np.diff(forward.times)
+        problem = check_explicit(forward.scheme, forward.part, self.k, nonlinear, float(dt.max() if n is None else dt[n]))
         if problem and not forward._ever:
             raise InputError("times", problem, "shorter steps, or an implicit scheme")
         if problem:
@@ -106,8 +118,12 @@ class EvolutionPoint:
         assert start[0] is not None
         if data is not None:
             self.forward.observers[e].observe(0, start[0], data)
+        last = self.forward.times.size - 2
+        self._check_steps(0, self.steppers[e].state(0, 0, start[0]))
         with stage("forward"):
             sweep.forward()
+        assert sweep.last[0] is not None
+        self._check_steps(last, self.steppers[e].state(last, 0, sweep.last[0]))
         return sweep
 
     def _advance(self, e: int, data: PETSc.Vec | None):
@@ -202,17 +218,27 @@ class EvolutionPoint:
         """The adjoint sweeps with data multipliers d."""
         self.assemble()
         forward = self.forward
-        found = Adjoints([v.copy() for v in d], {}, None)
+        found = Adjoints([v.copy() for v in d], self._gradients(), None)
         self._held.append(found)
-        inner: Gradients = {}
+        inner = self._gradients()
         for e, vec in enumerate(d):
             adjoint = self._adjoint(e, vec, inner, None)
             forward.initials[e].pull(self.k, adjoint, found.gradient)
             forward.counters.adjoint_solves += 1
-        for name, values in inner.items():
-            found.gradient[name] = found.gradient[name] - values if name in found.gradient else -values
+        found.gradient.subtract(inner)
         forward.count_krylov()
+        self._check_finite(found.gradient)
         return found
+
+    def _gradients(self) -> Gradients:
+        return Gradients(self.grid, {u.name: u.length for u in self.forward.space.unknowns})
+
+    def _check_finite(self, gradient: Gradients) -> None:
+        """Raises SolverError where a derivative is not finite (a rate like sqrt(u) at u = 0). Collective."""
+        good = all(np.isfinite(v).all() for v in gradient.values.values())
+        if not self.grid.comm.allreduce(int(good), op=MPI.MIN):
+            raise SolverError(self.forward.prefix, "a derivative is not finite",
+                              "Look for rates, diffusivities or observed quantities that are singular at the state.")
 
     def _keep_multipliers(self, adjoints: Adjoints) -> None:
         """Runs the adjoint sweeps once more for the multipliers of all steps, which Hessian products need."""
@@ -226,6 +252,7 @@ class EvolutionPoint:
     def _adjoint(self, e: int, d: PETSc.Vec, out: Gradients | None, kept: dict[int, Stages] | None) -> np.ndarray:
         """lambda_0 of one experiment."""
         stepper, observer = self.steppers[e], self.forward.observers[e]
+        stepper.discard()
         work: dict[str, Any] = {"adjoint": channels(self.grid, len(self.forward.equation.species)), "late": []}
 
         def visit(n: int, needed: Any) -> None:
@@ -253,7 +280,7 @@ class EvolutionPoint:
         """J^T d. The caller destroys the Vec."""
         found = self.adjoint_states(d) if adjoints is None else adjoints
         out = self.forward.space.create_vec()
-        self.parameters.pull(found.gradient, out)
+        self.parameters.pull(found.gradient.values, out)
         if adjoints is None:
             self._held.pop()
             release(found)
@@ -273,20 +300,20 @@ class EvolutionPoint:
         self.assemble()
         self._keep_multipliers(adjoints)
         dk = self.parameters.push(dm)
-        total: Gradients = {}
-        inner: Gradients = {}
+        total, inner = self._gradients(), self._gradients()
         for e, w in enumerate(weights):
             self._second(e, w, dk, adjoints, inner, total)
-        for name, values in inner.items():
-            total[name] = total[name] - values if name in total else -values
-        self.parameters.pull_second(adjoints.gradient, dm, out)
-        self.parameters.pull(total, out)
+        total.subtract(inner)
+        self._check_finite(total)
+        self.parameters.pull_second(adjoints.gradient.values, dm, out)
+        self.parameters.pull(total.values, out)
         self.forward.count_krylov()
 
     def _second(self, e: int, w: Weights, dk: Mapping[str, Any], adjoints: Adjoints, inner: Gradients,
                 total: Gradients) -> None:
         """Adds one experiment's part of the Hessian product."""
         forward, stepper, observer = self.forward, self.steppers[e], self.forward.observers[e]
+        stepper.discard()
         d, species = adjoints.data[e], len(forward.equation.species)
         multipliers = adjoints.multipliers[e] if adjoints.multipliers is not None else None
         work: dict[str, Any] = {"adjoint": channels(self.grid, species), "dadjoint": channels(self.grid, species),

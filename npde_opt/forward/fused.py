@@ -19,7 +19,7 @@ from npde_opt.forward.stepper import Stages, Stepper
 from npde_opt.grids import AXES
 from npde_opt.terms.diffusion import Diffusion
 from npde_opt.terms.kinetics import KineticsAt
-from npde_opt.terms.state import Gradients, add
+from npde_opt.terms.state import Gradients
 from npde_opt.terms.symbolic import Expressions
 
 
@@ -51,13 +51,12 @@ class FusedEuler(Stepper):
         for operator in self.linear.operators:
             ((c, _, factor),) = operator.pattern
             self.names[c] = operator.terms[0].coefficients[0]
-            self.D[c] = factor * float(coefficients[operator.terms[0].coefficients[0]])
-        self.factor = 1 / self.linear.part.equation.gamma.real
+            self.D[c] = factor * float(coefficients[operator.terms[0].coefficients[0]]) / self.linear.part.equation.inertia
+        self.factor = 1 / self.linear.part.equation.inertia
         self.weights = np.array([1 / float(w[0]) ** 2 for w in self.grid.widths[::-1]])
         self.fields = tuple(np.ndim(p) > 0 for p in self.kinetics.parameters)
         self.parameters = [np.ascontiguousarray(np.transpose(p)) if field else float(p)
                            for p, field in zip(self.kinetics.parameters, self.fields, strict=True)]
-        self.volume = float(np.prod([w[0] for w in self.grid.widths]))
         self._step, self._push, self._back = kernels(self.kinetics.expressions, self.fields, self.grid.dim)
         self._sums: list[np.ndarray] = []
         self._clear()
@@ -106,16 +105,20 @@ class FusedEuler(Stepper):
             slopes, scalars, sums = np.empty_like(slopes), np.empty_like(scalars), [np.empty_like(s) for s in sums]
         self._back(*[a.T for a in u], *self._padded(adjoint), *[r.T for r in result], *self.parameters, *sums, slopes, scalars,
                    self.dt(n), self.factor, self.D, self.weights)
-        return result, [np.empty(0), adjoint / self.volume] if out is None else []
+        return result, [np.empty(0), adjoint / self.mass] if out is None else []
+
+    def discard(self) -> None:
+        super().discard()
+        self._clear()
 
     def flush(self, out: Gradients) -> None:
         super().flush(out)
         sums = iter(self._sums)
         for i, (name, field) in enumerate(zip(self.kinetics.names, self.fields, strict=True)):
-            add(out, name, -next(sums).T if field else -float(self._scalars[i]))
+            out.add(name, -next(sums).T if field else -float(self._scalars[i]))
         for name, slope in zip(self.names, self._slopes, strict=True):
             if name is not None:
-                add(out, name, -float(slope))
+                out.add(name, -float(slope))
         self._clear()
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from npde_opt.errors import InputError
 from npde_opt.grids import AXES, Grid
-from npde_opt.terms.state import Gradients, add, channels
+from npde_opt.terms.state import Gradients, channels
 from npde_opt.terms.symbolic import Expressions
 
 Spec = str | float | np.ndarray
@@ -63,11 +63,11 @@ class InitialState:
         for c, e in self.texts.items():
             parts = e.pull(*self._arguments(e, k), adjoint[c])[len(self.axes):]
             for name, part in zip(e.parameters, parts, strict=True):
-                add(out, name, self._cells(part))
+                out.add(name, self._cells(part))
 
     def second(self, k: Mapping[str, Any], adjoint: np.ndarray, dk: Mapping[str, Any], out: Gradients) -> None:
         """Adds (d2g/dk2 dk)^T lambda."""
         for c, e in self.texts.items():
             parts = e.second(*self._arguments(e, k), adjoint[c], *self._directions(e, dk))[len(self.axes):]
             for name, part in zip(e.parameters, parts, strict=True):
-                add(out, name, self._cells(part))
+                out.add(name, self._cells(part))

@@ -25,20 +25,20 @@ MAX_ITERATIONS = 25
 class Newton:
     """Solves stages and systems with their Jacobians; the matrices are shared by all stages.
 
-    The option -<prefix>newton_rtol (1e-10) is relative to the norm of b.
+    The option -<prefix>newton_rtol (1e-10) is relative to the norm of b, or of the residual before the step if that is larger.
     """
 
-    def __init__(self, part: LinearPart, mass: PETSc.Vec, prefix: str, symmetric: bool):
+    def __init__(self, part: LinearPart, mass: PETSc.Vec, prefix: str, symmetric: bool, recipe: str = "auto"):
         equation = part.equation
         if equation.complex:
             raise InputError("scheme", "implicit nonlinear terms with an imaginary gamma", "ars222 or imex-euler")
         self.part, self.grid, self.prefix = part, part.grid, prefix
         self.count = len(equation.species)
-        self.mass = self.grid.volume
+        self.mass = part.mass
         self.symmetric = symmetric
         self.rtol = PETSc.Options().getReal(prefix + "newton_rtol", 1e-10)
         self.matrices = [StencilMatrix(self.grid) for _ in range(self.count)]
-        self.solvers: list[LinearSolver] = [step_solver(m, part, prefix, symmetric) for m in self.matrices]
+        self.solvers: list[LinearSolver] = [step_solver(m, part, prefix, symmetric, recipe) for m in self.matrices]
         self.iterations = 0
         self.coupling = np.zeros((self.count, self.count, *self.grid.local_shape))
         self._b, self._x = self.grid.create_active(), self.grid.create_active()
@@ -81,17 +81,18 @@ class Newton:
         return State(self.grid, state.u + change, state.t, state._outside)
 
     def _guess(self, alpha: float, b: np.ndarray, group: Any, before: State,
-               load: np.ndarray | None) -> tuple[State, np.ndarray, float]:
-        """The state before, changed at its present rate where that leaves a smaller residual."""
+               load: np.ndarray | None) -> tuple[State, np.ndarray, float, float]:
+        """The state before, changed at its present rate where that leaves a smaller residual; its residual, the norm of that
+        and the norm for the state before."""
         residual, norm = self._residual(alpha, b, group, before, load)
         moved = self._moved(before, -residual / self.mass)
         other, size = self._residual(alpha, b, group, moved, load)
-        return (moved, other, size) if size < norm else (before, residual, norm)
+        return (moved, other, size, norm) if size < norm else (before, residual, norm, norm)
 
     def solve(self, alpha: float, b: np.ndarray, group: Any, before: State, load: np.ndarray | None) -> np.ndarray:
         """U from b and the state before. Raises SolverError where Newton's method does not converge."""
-        scale, last = max(self._norm(b), 1e-300), np.inf
-        state, residual, norm = self._guess(alpha, b, group, before, load)
+        state, residual, norm, first = self._guess(alpha, b, group, before, load)
+        scale, last = max(self._norm(b), first, 1e-300), np.inf
         for _ in range(MAX_ITERATIONS):
             if not np.isfinite(norm):
                 break

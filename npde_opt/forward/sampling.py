@@ -222,14 +222,14 @@ class Observer:
         for k, at, weight in self.places.get(n, ()):
             w = self._apply_transpose(k, weight * self._rows(k, d, at))
             for c, part in enumerate(self.expressions[k].pull(*u, w)):
-                out[c] += part
+                out[c] += np.where(w != 0, part, 0.0)  # g need not have a slope where it is not seen
 
     def second(self, n: int, u: np.ndarray, du: np.ndarray, d: PETSc.Vec, out: np.ndarray) -> None:
         """Adds (g''(u) du)^T B^T d."""
         for k, at, weight in self.places.get(n, ()):
             w = self._apply_transpose(k, weight * self._rows(k, d, at))
             for c, part in enumerate(self.expressions[k].second(*u, w, *du)):
-                out[c] += part
+                out[c] += np.where(w != 0, part, 0.0)
 
     def zeros(self) -> np.ndarray:
         return channels(self.grid, len(self.species))

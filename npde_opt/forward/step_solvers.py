@@ -13,7 +13,6 @@ from npde_opt.forward.equation import LinearPart
 from npde_opt.linear.guess import Corrector
 from npde_opt.linear.presb import Presb
 from npde_opt.linear.recipes import LinearSolver
-from npde_opt.operators import mass
 from npde_opt.stencils import StencilMatrix, combine
 
 KEPT = 24
@@ -23,7 +22,7 @@ class Decoupled:
     """One system a species: M + alpha A_c by multigrid, or M alone where no linear term acts on the species."""
 
     def __init__(self, part: LinearPart, mass_vec: PETSc.Vec, alpha: float, prefix: str, recipe: str):
-        self.part, self.grid, self.mass, self.alpha = part, part.grid, mass_vec, alpha
+        self.part, self.grid, self.alpha = part, part.grid, alpha
         self.iterations = 0
         self._b, self._x = self.grid.create_active(), self.grid.create_active()
         self._corrector = Corrector(mass_vec)
@@ -38,7 +37,7 @@ class Decoupled:
     def update(self) -> None:
         """Takes the present values of the linear part's matrices."""
         for c, (k, factor, matrix) in self.matrices.items():
-            combine(matrix, [(self.alpha * factor, self.part.matrices[k])], self.grid.volume)
+            combine(matrix, [(self.alpha * factor, self.part.matrices[k])], self.part.mass)
             self.solvers[c].update()
             matrix.freeze()
 
@@ -48,7 +47,7 @@ class Decoupled:
         out = np.empty_like(b)
         for c in range(len(b)):
             if c not in self.solvers:
-                out[c] = b[c] / self.grid.volume
+                out[c] = b[c] / self.part.mass
                 continue
             self.grid.put(b[c], self._b)
             self.grid.put(guess[c], self._x)
@@ -122,7 +121,9 @@ class StepSolvers:
     """The solvers of the step sizes in use, made when first asked for; the KEPT most recent are kept."""
 
     def __init__(self, part: LinearPart, prefix: str, recipe: str = "auto"):
-        self.part, self.prefix, self.recipe, self.mass = part, prefix, recipe, mass(part.grid)
+        self.part, self.prefix, self.recipe = part, prefix, recipe
+        self.mass = part.grid.create_active()
+        part.grid.put(part.mass, self.mass)
         self._found: dict[float, tuple[Any, object]] = {}
         self._retired = 0
 

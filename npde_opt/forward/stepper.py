@@ -91,7 +91,7 @@ class Stepper:
                  outside: Sequence[np.ndarray | None], load: np.ndarray | None, solvers: Any, newton: Any = None):
         self.grid, self.scheme, self.groups, self.times = grid, scheme, groups, times
         self.outside, self.load, self.solvers, self.newton = outside, load, solvers, newton
-        self.mass = grid.volume
+        self.mass = solvers.part.mass
         self.linear = next((g.linear for g in groups if g.linear), None)
 
     def state(self, n: int, j: int, u: np.ndarray) -> State:
@@ -252,6 +252,11 @@ class Stepper:
             if nu is not None:
                 out -= g.jacobian_transpose(state, nu)
         return out
+
+    def discard(self) -> None:
+        """Forgets the contractions of a sweep that was not completed."""
+        if self.linear is not None:
+            self.linear.discard()
 
     def flush(self, out: Gradients) -> None:
         """Completes the contractions in `out`."""

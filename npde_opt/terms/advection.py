@@ -1,7 +1,7 @@
 """v . grad u with a known constant velocity, integrated over cells. It makes the operator non-symmetric.
 
-upwind   first order: along each axis volume * |v| / h * (u - u_upwind), h the distance of the centres; where there is
-         no upwind neighbour the value of a Dirichlet side enters, and elsewhere nothing flows in
+upwind   first order: along each axis area * |v| * (u - u_upwind); where there is no upwind neighbour the value of a
+         Dirichlet or Robin side enters, and at Neumann sides nothing flows in
 central  second order: area * v * (u_upper face - u_lower face) with the mean of the neighbours at a face, the value of a
          Dirichlet or Robin side there, and the cell's own value at Neumann sides
 """

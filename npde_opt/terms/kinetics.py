@@ -17,7 +17,7 @@ import numpy as np
 
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid
-from npde_opt.terms.state import Gradients, State, add, channels
+from npde_opt.terms.state import Gradients, State, channels
 from npde_opt.terms.symbolic import Expressions
 
 MODELS: dict[str, dict[str, str]] = {
@@ -65,14 +65,21 @@ class KineticsAt:
         self.names = term.expressions.parameters
         self.parameters = term.expressions.values_of(coefficients)
         self.count = len(term.species)
-        self.volume = np.where(term.grid.active, term.grid.volume, 0.0)
+        self._inactive = None if term.grid.active_global is None else ~term.grid.active
+        self._minus = -term.grid.volume
 
     def _integrated(self, rates: list) -> np.ndarray:
         out = channels(self.grid, self.count)
         for c, rate in enumerate(rates):
-            np.multiply(self.volume, rate, out=out[c])
-            np.negative(out[c], out=out[c])
+            self._weighted(rate, out[c])
         return out
+
+    def _weighted(self, rate: Any, out: np.ndarray | None = None) -> np.ndarray:
+        """-volume R; 0 in inactive cells, where a rate need not be finite."""
+        found = np.multiply(self._minus, rate, out=out)
+        if self._inactive is not None:
+            found[self._inactive] = 0.0
+        return found
 
     def _directions(self, change: State | None, dk: Mapping[str, Any]) -> list:
         du = list(change.u) if change is not None else [0.0] * self.count
@@ -93,7 +100,7 @@ class KineticsAt:
         parts = self.expressions.pull(*state.u, *self.parameters, *adjoint.u)
         if out is not None:
             for name, part in zip(self.names, parts[self.count:], strict=True):
-                add(out, name, -self.volume * part)
+                out.add(name, self._weighted(part))
         return self._integrated(parts[:self.count])
 
     def contraction(self, state: State, adjoint: State, out: Gradients) -> None:
@@ -102,7 +109,7 @@ class KineticsAt:
     def second(self, state: State, adjoint: State, change: State, dk: Mapping[str, Any], out: Gradients) -> np.ndarray:
         parts = self.expressions.second(*state.u, *self.parameters, *adjoint.u, *self._directions(change, dk))
         for name, part in zip(self.names, parts[self.count:], strict=True):
-            add(out, name, -self.volume * part)
+            out.add(name, self._weighted(part))
         return self._integrated(parts[:self.count])
 
     def add_jacobian(self, state: State, values: np.ndarray) -> None:
@@ -110,4 +117,4 @@ class KineticsAt:
         width = len(self.expressions.arguments)
         for c in range(self.count):
             for d in range(self.count):
-                values[c, d, 0] -= self.volume * entries[c * width + d]
+                values[c, d, 0] += self._weighted(entries[c * width + d])

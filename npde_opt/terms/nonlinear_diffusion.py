@@ -16,7 +16,7 @@ import numpy as np
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid, along
 from npde_opt.terms.diffusion import Diffusion, faces, jump, sides
-from npde_opt.terms.state import Gradients, State, add, channels
+from npde_opt.terms.state import Gradients, State, channels
 from npde_opt.terms.symbolic import Expressions, parse
 
 FORMS = {"porous-fisher": "D*(u/K)**m", "perona-malik": "D/(1 + (g/kappa)**2)"}
@@ -116,10 +116,14 @@ class NonlinearDiffusionAt:
         a, b = faces(change.ghosted(self.term.channel), d)
         return [moves * (a + b) / 2, (b - a) / self.term.distances[d], *self._at_faces(dk, d)]
 
+    def _open(self, values: Any, d: int) -> np.ndarray:
+        """0 at closed faces, where a diffusivity need not be finite."""
+        return np.where(self.term.areas[d] > 0, values, 0.0)
+
     def _divergence(self, fluxes: Sequence[Any]) -> np.ndarray:
         out = channels(self.grid, self.term.count)
         for d, flux in enumerate(fluxes):
-            lower, upper = sides(self.term.areas[d] * flux, d)
+            lower, upper = sides(self.term.areas[d] * self._open(flux, d), d)
             out[self.term.channel] += lower - upper
         return out
 
@@ -142,14 +146,14 @@ class NonlinearDiffusionAt:
 
     def _gather(self, parts: Sequence[Any], moves: np.ndarray, d: int, out: np.ndarray, gradients: Gradients | None) -> None:
         """Adds cotangents (of v, s, parameters) at faces to those of the cells and of the coefficients."""
-        shape = moves.shape
+        shape, parts = moves.shape, [self._open(part, d) for part in parts]
         v, s = np.broadcast_to(moves * parts[0] / 2, shape), np.broadcast_to(parts[1] / self.term.distances[d], shape)
         out[self.term.channel] += sides(v + s, d)[0] + sides(v - s, d)[1]
         if gradients is not None:
             below, above = self.term.weights[d]
             for name, part in zip(self.flux.parameters, parts[2:], strict=True):
                 full = np.broadcast_to(part, shape)
-                add(gradients, name, sides(above * full, d)[0] + sides(below * full, d)[1])
+                gradients.add(name, sides(above * full, d)[0] + sides(below * full, d)[1])
 
     def _weighted(self, adjoint: State, d: int) -> np.ndarray:
         return self.term.areas[d] * jump(adjoint.ghosted(self.term.channel), d)
@@ -175,11 +179,19 @@ class NonlinearDiffusionAt:
             self._gather(parts, moves, d, result, out)
         return result
 
+    def stiffness(self, state: State, mass: np.ndarray) -> float:
+        """Gershgorin's bound of the eigenvalues of M^-1 r_u on this rank, in 1/time."""
+        stencil = np.zeros((1 + 2 * self.grid.dim, *self.grid.local_shape))
+        self._add_stencil(state, stencil)
+        return float((np.abs(stencil).sum(axis=0) / mass)[self.grid.active].max(initial=0.0))
+
     def add_jacobian(self, state: State, values: np.ndarray) -> None:
-        own = values[self.term.channel, self.term.channel]
+        self._add_stencil(state, values[self.term.channel, self.term.channel])
+
+    def _add_stencil(self, state: State, own: np.ndarray) -> None:
         for d in range(self.grid.dim):
             arguments, moves = self._arguments(state, d)
-            slopes = self.flux.jacobian(*arguments)
+            slopes = [self._open(slope, d) for slope in self.flux.jacobian(*arguments)[:2]]
             area = self.term.areas[d]
             v, s = area * moves * slopes[0] / 2, area * slopes[1] / self.term.distances[d]
             (below_low, below_up), (above_low, above_up) = sides(v - s, d), sides(v + s, d)

@@ -13,7 +13,7 @@ import numpy as np
 
 from npde_opt.errors import InputError
 from npde_opt.grids import AXES, Grid
-from npde_opt.terms.state import Gradients, State, add, channels
+from npde_opt.terms.state import Gradients, State, channels
 from npde_opt.terms.symbolic import Expressions
 
 
@@ -69,8 +69,12 @@ class SourceAt:
         self.term, self.k, self.grid = term, k, term.grid
         self.volume = np.where(term.grid.active, term.grid.volume, 0.0)
         self.parameters = term.text.values_of(k) if term.text else []
-        self.shape: Any = term.text.value(*self._arguments())[0] if term.text else term.known
+        self.shape: Any = self._masked(term.text.value(*self._arguments())[0] if term.text else term.known)
         self.name = term.history if isinstance(term.history, str) else None
+
+    def _masked(self, values: Any) -> Any:
+        """0 in inactive cells, where a shape need not be finite."""
+        return values if self.grid.active_global is None else np.where(self.grid.active, values, 0.0)
 
     def _arguments(self) -> list:
         return [*self.grid.coordinates(), *self.parameters]
@@ -93,7 +97,7 @@ class SourceAt:
         text = self.term.text
         if text is None or not any(n in dk for n in text.parameters):
             return 0.0
-        return text.push(*self._arguments(), *[0.0] * self.grid.dim, *text.values_of(dk, 0.0))[0]
+        return self._masked(text.push(*self._arguments(), *[0.0] * self.grid.dim, *text.values_of(dk, 0.0))[0])
 
     def residual(self, state: State) -> np.ndarray:
         return self._field(self.shape * self._h(state.t))
@@ -115,19 +119,19 @@ class SourceAt:
     def contraction(self, state: State, adjoint: State, out: Gradients) -> None:
         weighted = -self.volume * adjoint.u[self.term.channel]
         if self.name is not None:
-            add(out, self.name, self.term.weights(state.t) * float((weighted * self.shape).sum()))
+            out.add(self.name, self.term.weights(state.t) * float((weighted * self.shape).sum()))
         self._pull(weighted * self._h(state.t), out)
 
     def _pull(self, weighted: np.ndarray, out: Gradients) -> None:
         text = self.term.text
         if text is not None:
             for name, part in zip(text.parameters, text.pull(*self._arguments(), weighted)[self.grid.dim:], strict=True):
-                add(out, name, part)
+                out.add(name, part)
 
     def second(self, state: State, adjoint: State, change: State, dk: Mapping[str, Any], out: Gradients) -> np.ndarray:
         weighted = -self.volume * adjoint.u[self.term.channel]
         if self.name is not None:
-            add(out, self.name, self.term.weights(state.t) * float((weighted * self._push(dk)).sum()))
+            out.add(self.name, self.term.weights(state.t) * float((weighted * self._push(dk)).sum()))
             if self.name in dk:
                 self._pull(weighted * self._h(state.t, dk[self.name]), out)
         text = self.term.text
@@ -135,7 +139,7 @@ class SourceAt:
             directions = [*[0.0] * self.grid.dim, *text.values_of(dk, 0.0)]
             parts = text.second(*self._arguments(), weighted * self._h(state.t), *directions)[self.grid.dim:]
             for name, part in zip(text.parameters, parts, strict=True):
-                add(out, name, part)
+                out.add(name, part)
         return channels(self.grid, self.term.count)
 
     def add_jacobian(self, state: State, values: np.ndarray) -> None:

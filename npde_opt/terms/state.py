@@ -12,9 +12,6 @@ import numpy as np
 
 from npde_opt.grids import Grid
 
-Gradients = dict[str, Any]
-"""Cotangents by coefficient name: owned cell arrays, or what a small array's cotangent is on this rank."""
-
 
 def channels(grid: Grid, count: int) -> np.ndarray:
     """A zero array [c, i, j, k] whose channels are each stored x fastest."""
@@ -79,6 +76,26 @@ class SystemTerm(Protocol):
         """The term with these coefficients: a SystemPoint."""
 
 
-def add(out: Gradients, name: str, value: Any) -> None:
-    """out[name] += value."""
-    out[name] = out[name] + value if name in out else value
+class Gradients:
+    """Cotangents of the unknown coefficients: owned cell arrays of fields; of small arrays, and of scalars whether they come
+    as numbers or cell by cell, this rank's part.
+
+    Args:
+        lengths: by unknown, None for fields. Cotangents of other coefficients are dropped.
+    """
+
+    def __init__(self, grid: Grid, lengths: Mapping[str, int | None]):
+        self.grid, self.lengths = grid, lengths
+        self.values: dict[str, Any] = {}
+
+    def add(self, name: str, value: Any) -> None:
+        if name not in self.lengths:
+            return
+        if self.lengths[name] == 1:
+            whole = self.grid.active_global is None or np.shape(value) != self.grid.local_shape
+            value = float(np.sum(value if whole else value[self.grid.active]))
+        self.values[name] = self.values[name] + value if name in self.values else value
+
+    def subtract(self, other: Gradients) -> None:
+        for name, value in other.values.items():
+            self.add(name, -value)
