@@ -176,3 +176,34 @@ def test_tables_and_wrong_cases(tmp_path):
         with pytest.raises(InputError, match=message):
             case = load_case(tmp_path / "wrong.toml", MPI.COMM_WORLD, cells=(8, 8))
             case.forward(case.grid(MPI.COMM_WORLD), [0])
+
+
+def test_two_absorbing_terms_are_the_sum(tmp_path):
+    text = (MESHES / "graded_index.toml").read_text()
+    both = '{ absorbing = { "x-" = 12.0, "x+" = 12.0 }, speed = 0.06 }'
+    assert both in text
+    two = '{ absorbing = { "x-" = 12.0 }, speed = 0.06 }, { absorbing = { "x+" = 12.0 }, speed = 0.06 }'
+    (tmp_path / "two.toml").write_text(text.replace(both, two))
+    rates = []
+    for path in (MESHES / "graded_index.toml", tmp_path / "two.toml"):
+        case = load_case(path, MPI.COMM_WORLD, cells=(64,))
+        known = case.terms(case.grid(MPI.COMM_WORLD))[1]
+        rates.append(sum(v for k, v in known.items() if k.startswith("absorbing")))
+    np.testing.assert_array_equal(*rates)
+    assert rates[0][0] > 0 and rates[0][-1] > 0
+
+
+def test_cases_that_cannot_be(tmp_path):
+    case = load_case(MESHES / "quantum_wells.toml", MPI.COMM_WORLD, cells=(14, 12))
+    ensemble = Ensemble.split(MPI.COMM_WORLD, 1, case.experiment_count)
+    shorten(case, 0.6)
+    case.table["evolution"]["times"] = {"end": 0.5, "tolerance": 1e-2}
+    with pytest.raises(InputError, match="observation.times: got 0.6"):
+        case.choose_steps(ensemble)
+    case = load_case(MESHES / "quantum_wells.toml", MPI.COMM_WORLD, cells=(14, 12))
+    shorten(case, 0.6)
+    case.table["observation"].append(dict(case.table["observation"][0]))
+    case.table["misfit"] |= {"kind": "correlated", "correlation": 0.5}
+    case.prepare(ensemble)
+    with pytest.raises(InputError, match="several observations"):
+        case.build(case.grid(ensemble.space), ensemble)

@@ -278,6 +278,8 @@ def check_explicit(scheme: Scheme, part: LinearPart, coefficients: Mapping[str, 
     limit = 2 / stiffness if stiffness > 0 else np.inf
     if scheme.name == "explicit-euler":
         limit = min([limit, *(_central_limit(part, o, coefficients) for o in part.equation.operators)])
+        if limit == 0:
+            return "explicit Euler steps of central advection without diffusion are unstable at any size"
     return f"an explicit step of {dt:.4g} exceeds the stability limit {limit:.4g}" if dt > limit * (1 + 1e-9) else None
 
 

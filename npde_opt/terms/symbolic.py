@@ -83,7 +83,9 @@ class Expressions:
         return [_sympy().Symbol(f"d_{n}_", real=True) for n in self.arguments]
 
     def _compile(self, extra: Sequence[sympy.Symbol], results: Sequence[sympy.Expr]) -> Callable:
-        return _sympy().lambdify([*self._symbols, *extra], list(results), modules="numpy", cse=True)
+        """Silent where a value is not defined: who uses the values looks whether they are finite."""
+        found = _sympy().lambdify([*self._symbols, *extra], list(results), modules="numpy", cse=True)
+        return np.errstate(divide="ignore", invalid="ignore", over="ignore")(found)
 
     def code(self, what: str, names: Sequence[str]) -> tuple[list[str], list[str]]:
         """The `value`, `push` or `pull` of scalars as Python: assignments of common parts, and one expression a result; `names`

@@ -6,6 +6,7 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from npde_opt.ensemble import Ensemble
+from npde_opt.errors import SolverError
 from npde_opt.forward import SCHEMES, Equation, Evolution, On, Storage, Trial
 from npde_opt.forward.sampling import at_points, over_regions, snapshots
 from npde_opt.grids import Grid
@@ -277,3 +278,92 @@ def test_two_groups_of_experiments_are_the_whole():
         J.destroy()
     for a, b in zip(*results, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11 * np.abs(b).max())
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize("scheme", ["explicit-euler", "ars222"])
+def test_a_scalar_that_several_parts_read(scheme):
+    """K in the reaction, the initial state and (with one more experiment, whose step is not fused) a history of one value."""
+    check(*objective(fisher, [Unknown("D", "log", length=1), Unknown("K", length=1)], scheme, known={"r": 1.1}, end=0.005,
+                     trials=lambda grid: [Trial({"u": "0.4*K + 0.2*x"}),
+                                          Trial({"u": "0.4 + 0.2*y"}, [Source(grid, ("u",), "u", "1 + x*K", "K", [0.0])])]))
+
+
+@pytest.mark.parallel([1, 2])
+@pytest.mark.parametrize("scheme", ["explicit-euler", "ars222", "backward-euler", "crank-nicolson"])
+def test_gamma_divides_all_terms(scheme):
+    """gamma du/dt = f is du/dt = f / gamma, for linear terms, reactions, diffusivities D(u) and sources."""
+    found = []
+    for gamma, share in ((2.0, 1.0), (1.0, 0.5)):
+        J, m, dm = objective(
+            lambda grid, share=share: [*fisher(grid), NonlinearDiffusion(grid, ("u",), "u", "E*u"),
+                                       Source(grid, ("u",), "u", 3 * share)],
+            [Unknown("v0")], scheme, gamma=gamma, known={"K": 1.2, "D": 0.7 * share, "r": 1.3 * share, "E": 0.2 * share},
+            end=0.005, trials=lambda grid: [Trial({"u": "v0"})])
+        at = J.linearize(m)
+        found.append([at.value, at.gradient().norm()])
+        at.destroy()
+        J.destroy() if gamma == 1 else check(J, m, dm)
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-11)
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize("scheme", ["explicit-euler", "ars222", "backward-euler"])
+def test_what_is_singular_at_inactive_cells_is_not_seen(scheme):
+    """u = 0 where nothing is, where log(u), u**p, D(u) and sqrt(u) or their slopes are infinite, and known values missing."""
+    active = np.ones(SHAPE, bool)
+    active[3:7, 2:6] = False
+
+    def terms(grid):
+        return [Diffusion(grid, "D"), NonlinearDiffusion(grid, ("u",), "u", "E*u**p"),
+                Kinetics(grid, ("u",), {"u": "r*u*log(K/u) - q*u**p"}), Source(grid, ("u",), "u", "q/w")]
+
+    w = np.where(active, 2.0, np.nan)[Grid(SHAPE).local_slice]
+    check(*objective(terms, [Unknown("E", "log"), Unknown("r", length=1), Unknown("p", length=1)], scheme, active=active,
+                     known={"K": 2.0, "D": w, "w": w, "q": 0.3}, end=0.003, trials=lambda grid: [Trial({"u": "0.3 + 0.4*x"})],
+                     samplings=lambda grid, times: [snapshots(grid, times[[2, -1]], "sqrt(u)")]))
+
+
+@pytest.mark.parallel([1, 2])
+def test_a_derivative_that_is_not_finite_is_an_error():
+    for quantity, problem in (("log(u)", "predicted datum is not finite"), ("sqrt(u)", "derivative is not finite")):
+        J, m, _ = objective(fisher, [Unknown("v0")], known={"K": 1.0, "r": 0.0, "D": 1.0},
+                            trials=lambda grid: [Trial({"u": "v0"})],
+                            samplings=lambda grid, times, q=quantity: [snapshots(grid, times[[0]], q)])
+        m.set(0.0)
+        with pytest.raises(SolverError, match=problem):
+            J.linearize(m).gradient()
+
+
+@pytest.mark.parallel([1, 2])
+@pytest.mark.parametrize("scheme", ["backward-euler", "crank-nicolson"])
+@pytest.mark.parametrize("species", [("u",), ("u", "v")])
+def test_newton_starts_from_nothing(scheme, species):
+    """A source or a boundary value sets in where the state is 0."""
+    def terms(grid):
+        linear = [On(Diffusion(grid, "D"), s) for s in species]
+        return [*linear, Kinetics(grid, species, "fisher-kpp" if len(species) == 1 else "gray-scott")]
+
+    check(*objective(terms, [Unknown("D", "log")], scheme, species, known={"K": 1.2, "r": 1.0, "F": 0.3, "k": 0.2},
+                     sides={"x-": "dirichlet"}, end=0.01,
+                     trials=lambda grid: [Trial({}, boundary={"u": {"x-": 1.0}}),
+                                          Trial({}, [Source(grid, species, species[0], "x")])]))
+
+
+def test_a_sweep_that_failed_leaves_nothing_behind():
+    J, m, _ = objective(fisher, [Unknown("D", "log"), Unknown("r", length=1)], "ars222", known={"K": 1.2})
+    expected = J.linearize(m).gradient().getArray().copy()
+    at = J.linearize(m)
+    stepper, left = at.linearization.steppers[0], [3]
+    adjoint = stepper.adjoint
+
+    def failing(*args):
+        left[0] -= 1
+        if not left[0]:
+            raise SolverError("state_", "a test", "None.")
+        return adjoint(*args)
+
+    stepper.adjoint = failing
+    with pytest.raises(SolverError, match="a test"):
+        at.gradient()
+    np.testing.assert_allclose(at.gradient().getArray(), expected, rtol=1e-13)

@@ -9,13 +9,13 @@ from scipy.integrate import solve_ivp
 from npde_opt.errors import InputError, SolverError
 from npde_opt.forward import SCHEMES, Equation, Evolution, On, Trial
 from npde_opt.forward.sampling import at_points, snapshots
-from npde_opt.forward.steps import accurate, doubling
+from npde_opt.forward.steps import TooFewSteps, accurate, doubling
 from npde_opt.grids import Grid
 from npde_opt.misfits import LeastSquares
 from npde_opt.objective import Objective
 from npde_opt.optimizers import Settings, minimize
 from npde_opt.parameters import ParameterSpace, Unknown
-from npde_opt.terms import Advection, Diffusion, Kinetics, Reaction
+from npde_opt.terms import Advection, Diffusion, Kinetics, NonlinearDiffusion, Reaction
 from npde_opt.terms.absorbing import absorbing_rate
 from npde_opt.verify import manufactured_order
 
@@ -262,6 +262,14 @@ def test_refused_steps_and_blow_up():
     grid = Grid((8, 8))
     with pytest.raises(InputError, match="stability limit 0.003906"):
         run(grid, [Diffusion(grid, "D")], {"u": "x"}, np.linspace(0, 1, 11), "explicit-euler", {"D": 1.0})
+    for name in ("explicit-euler", "ars222"):
+        with pytest.raises(InputError, match="stability limit"):
+            run(grid, [NonlinearDiffusion(grid, ("u",), "u", "D*(1 + u)")], {"u": "x"}, np.linspace(0, 1, 11), name, {"D": 1.0})
+    drift = Advection(grid, (1.0, 0.5), "central")
+    with pytest.raises(InputError, match="central advection without diffusion"):
+        run(grid, [drift], {"u": "x"}, np.linspace(0, 1, 11), "explicit-euler", {})
+    with pytest.raises(InputError, match="stability limit 0.0016"):
+        run(grid, [drift, Diffusion(grid, "D")], {"u": "x"}, np.linspace(0, 1, 501), "explicit-euler", {"D": 1e-3})
     with pytest.raises(InputError, match="times"):
         run(grid, [Diffusion(grid, "D")], {"u": "x"}, np.array([0.0, 1.0, 1.0]), "imex-euler", {"D": 1.0})
     with pytest.raises(SolverError, match=r"grew to .* in step"):
@@ -279,6 +287,14 @@ def test_steps_by_accuracy():
     times = accurate(lambda t: np.array([(1 + rate * (t[1] - t[0]) / 2) ** -(2.0 * (t.size - 1))]), 0, 1, 1, 1e-3)
     value = (1 + rate * (times[1] - times[0]) / 2) ** -(2.0 * (times.size - 1))
     assert abs(value / np.exp(-rate) - 1) < 3e-3 and times.size < 4200
+
+    def fails(times):
+        raise TooFewSteps("it grew")
+
+    with pytest.raises(InputError, match="times.tolerance: got 0.001; allowed: one that 100 steps reach: it grew"):
+        accurate(fails, 0, 1, 1, 1e-3, most=100)
+    late = doubling(-5, 0.1, -1, 3)
+    assert late[0] == -5 and late[-1] == -1 and np.all(np.diff(late) > 0)
     found = doubling(0, 0.1, 5, 3)
     assert found[-1] == 5 and np.diff(found)[0] == pytest.approx(0.1) and np.all(np.diff(found)[:-1] <= np.diff(found).max())
 
@@ -306,3 +322,18 @@ def test_fisher_is_identified_on_any_number_of_ranks():
     assert np.exp(space.constants(found.m, "r"))[0] == pytest.approx(4.0, rel=0.01)
     assert space.constants(found.m, "s")[0] == pytest.approx(0.45, abs=2e-3)
     assert found.objective == pytest.approx(466.8544368, rel=1e-6)
+
+
+def test_equations_that_cannot_be():
+    grid, pair = Grid((8, 8), boundaries={"x-": "dirichlet"}), ("re", "im")
+    absorbing = On(Reaction(grid, "W"), absorbing=True)
+    with pytest.raises(InputError, match="absorbing layers only"):
+        Equation(grid, [absorbing], pair, 1j)
+    with pytest.raises(InputError, match="term's species"):
+        Equation(grid, [On(Diffusion(grid, "D"), "re")], pair, 1j)
+    equation = Equation(grid, [Diffusion(grid, "D"), absorbing], pair, 1j)
+    for boundary in ({"x-": 3.0}, {"re": {"x-": 1.0}, "x-": 1.0}, {"re": {"x-": 1.0}, "typo": {}}):
+        with pytest.raises(InputError, match="boundary"):
+            equation.outside(boundary, lambda values: np.zeros(1))
+    with pytest.raises(InputError, match="-1 in an active cell"):
+        ParameterSpace(grid, [Unknown("D", regions=np.full((8, 8), -1))])
