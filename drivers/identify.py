@@ -108,7 +108,7 @@ def main() -> int:
                     f"{grid.active_size:,} active, {case.experiment_count} experiments, {WORLD.size} ranks in "
                     f"{ensemble.groups} group{'s' if ensemble.groups > 1 else ''}; {data.origin}")
         if evolves:
-            monitor.say(recomputation(case, grid, ensemble))
+            monitor.say(recomputation(case))
         choose_weight(case, grid, ensemble, settings, levels, out, monitor, options.resume)
         resume = find_resume(case, out, monitor, ensemble) if options.resume else None
         ready = time.monotonic()
@@ -130,11 +130,9 @@ def main() -> int:
     return 0
 
 
-def recomputation(case: EvolutionCase, grid, ensemble) -> str:
+def recomputation(case: EvolutionCase) -> str:
     """How trajectories are stored, and what that costs."""
-    forward = case.forward(grid, list(ensemble.own(case.experiment_count)))
-    plan = forward.storage
-    forward.destroy()
+    plan = case.plan
     if plan.keeps_all:
         return f"{plan.steps} steps of {case.table['evolution']['scheme']}, all states kept"
     return f"{plan.steps} steps of {case.table['evolution']['scheme']}, {plan.memory} checkpoints in memory and {plan.disk} " \

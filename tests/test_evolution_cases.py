@@ -193,17 +193,75 @@ def test_two_absorbing_terms_are_the_sum(tmp_path):
     assert rates[0][0] > 0 and rates[0][-1] > 0
 
 
-def test_cases_that_cannot_be(tmp_path):
+def test_an_observation_after_the_end_is_said_where_steps_are_chosen():
     case = load_case(MESHES / "quantum_wells.toml", MPI.COMM_WORLD, cells=(14, 12))
     ensemble = Ensemble.split(MPI.COMM_WORLD, 1, case.experiment_count)
     shorten(case, 0.6)
     case.table["evolution"]["times"] = {"end": 0.5, "tolerance": 1e-2}
     with pytest.raises(InputError, match="observation.times: got 0.6"):
         case.choose_steps(ensemble)
-    case = load_case(MESHES / "quantum_wells.toml", MPI.COMM_WORLD, cells=(14, 12))
-    shorten(case, 0.6)
-    case.table["observation"].append(dict(case.table["observation"][0]))
-    case.table["misfit"] |= {"kind": "correlated", "correlation": 0.5}
-    case.prepare(ensemble)
-    with pytest.raises(InputError, match="several observations"):
-        case.build(case.grid(ensemble.space), ensemble)
+
+
+WELLS, SCOTT = "quantum_wells", "gray_scott"
+WRONG = {
+    "term's key": (SCOTT, '{ diffusion = "Du", species', '{ diffusion = "Du", speceis', r"terms\[0\]: key 'speceis'.*'species'"),
+    "term": (SCOTT, '{ diffusion = "Du"', '{ difusion = "Du"', r"evolution.terms\[0\].*did you mean 'diffusion'"),
+    "coefficient's name": (SCOTT, '{ diffusion = "Du"', "{ diffusion = 0.5",
+        r"terms\[0\].diffusion: got 0.5; allowed: str or list"),
+    "times": (SCOTT, "end = 400.0, steps = 1000", "end = 400.0, stpes = 1000", r"evolution.times.*steps, first, tolerance"),
+    "times' key": (SCOTT, "end = 400.0, steps", "end = 400.0, strat = 0, steps", r"evolution.times: key 'strat'"),
+    "no times": (SCOTT, "times = [50.0, 100.0, 200.0, 400.0]", "times = []", r"observation\[0\].times: got none"),
+    "count": (WELLS, "count = 6", "cuont = 6", r"observation\[0\].times: key 'cuont'"),
+    "noise": (WELLS, "noise = 0.05", "noise = 0", r"observation\[0\].noise: got 0"),
+    "sigma": (WELLS, "noise = 0.05", "sigma = -1.0", r"observation\[0\].sigma: got -1.0"),
+    "misfit": (WELLS, "[simulation]", "[misfit]\nkind = 'correlated'\ncorrelation = 1.5\n[simulation]",
+        "misfit.correlation: got 1.5"),
+    "correlated": (WELLS, "[simulation]", "[[observation]]\ntimes = [1.0]\n[misfit]\nkind = 'correlated'\n[simulation]",
+                   "several observations"),
+    "refine": (WELLS, "refine = 2", "refine = 0", "simulation.refine: got 0"),
+    "regularization": (WELLS, 'unknown = "V"', 'unknown = "E"',
+        r"regularization\[0\].unknown: got 'E'; allowed: an unknown field: V"),
+    "known twice": (WELLS, "known = { D = 0.5 }", "known = { D = 0.5, V = 1.0 }", "unknown.V: got known too"),
+    "unused": (SCOTT, 'name = "k"', 'name = "q"', "unknown.q: got in no term, initial state or source; allowed: .*Du, Dv, F, k"),
+    "derived": (SCOTT, 'scheme = "expl', 'derived = { x = "2*DU" }\nscheme = "expl',
+        r"evolution.derived.x: got 2\*DU; allowed: .*Du, Dv"),
+    "boundary": (WELLS, "[[observation]]", 'boundary = { re = { "x-" = "sin(t)" } }\n[[observation]]',
+        r"boundary.x-: got 'sin\(t\)'"),
+    "points": (SCOTT, 'quantity = "v"', 'quantity = "v"\npoints = [[0.1, 0.2], [0.1]]', r"observation\[0\].points"),
+    "start": (SCOTT, "initial = 1.8e-5", "initial = { expression = 'x' }", "unknown.Du.initial: got .*; allowed: a number"),
+    "history": (SCOTT, 'kind = "scalar"\ninitial = 0.061', 'kind = "history"\nlength = 3\ninitial = [0.1, 0.2]',
+                "unknown.k.initial: got .*; allowed: a number, or 3 numbers"),
+    "history's times": (WELLS, 'terms = [', 'terms = [{ source = 1.0, history = "V", times = [0.0, 1.0, 2.0] }, ',
+        "source.history 'V'"),
+    "known": (WELLS, "D = 0.5", "D = nan", "known.D: got values that are not finite"),
+    "recipe": (WELLS, 'recipe = "direct"', 'recipe = "foo"', "state_recipe: got foo"),
+    "boundary of a complex state": (WELLS, "[[observation]]", 'boundary = { "x-" = 1.0 }\n[[observation]]',
+        "boundary: got {'x-': 1.0}"),
+    "memory": (SCOTT, 'times = { end', 'memory = "1KB"\ntimes = { end',
+        "memory: got 1000 bytes; allowed: at least .* for one checkpoint"),
+}
+
+
+@pytest.mark.parametrize("what", list(WRONG))
+def test_a_wrong_case_is_one_clear_error_before_any_work(what, tmp_path):
+    name, old, new, message = WRONG[what]
+    text = (MESHES / f"{name}.toml").read_text()
+    assert old in text
+    path = tmp_path / "case.toml"
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(InputError, match=message):
+        case = load_case(path, MPI.COMM_WORLD, cells=(16, 14))
+        forward = case.forward(case.grid(MPI.COMM_WORLD), range(case.experiment_count))
+        case.start(forward.space)
+
+
+def test_negative_diffusivities_and_states_that_are_not_finite_are_refused(tmp_path):
+    text = (MESHES / "gray_scott.toml").read_text()
+    for old, new, message in (("initial = 1.8e-5", "transform = 'identity'\ninitial = -1.8e-5",
+                               "Du: got a diffusivity of -1.8e-05"),
+                              ('u = "1 - 0.5*exp', 'u = "log(x - 9) - 0.5*exp', "initial: got a state that is not finite")):
+        (tmp_path / "case.toml").write_text(text.replace(old, new, 1))
+        case = load_case(tmp_path / "case.toml", MPI.COMM_WORLD, cells=(16, 14))
+        forward = case.forward(case.grid(MPI.COMM_WORLD), [0])
+        with pytest.raises(InputError, match=message):
+            forward.linearize(case.start(forward.space))

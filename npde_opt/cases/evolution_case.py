@@ -22,7 +22,8 @@ from npde_opt.errors import InputError, SolverError, collective
 from npde_opt.forward import Equation, Evolution, On, Storage, Trial, scheme
 from npde_opt.forward.sampling import Sampling, at_points, over_regions, voxels
 from npde_opt.forward.steps import TooFewSteps, accurate, doubling, equal
-from npde_opt.grids import Grid
+from npde_opt.forward.trajectory import Plan
+from npde_opt.grids import AXES, Grid
 from npde_opt.misfits import MISFITS, CorrelatedErrors, Misfit, ProportionalErrors
 from npde_opt.objective import Objective
 from npde_opt.optimizers import Settings
@@ -31,6 +32,7 @@ from npde_opt.priors import SmallPrior
 from npde_opt.regularizers import REGULARIZERS
 from npde_opt.terms import Advection, Diffusion, Kinetics, NonlinearDiffusion, Reaction, Source
 from npde_opt.terms.absorbing import absorbing_rate
+from npde_opt.terms.symbolic import Expressions
 
 OPTIONS = {"gradient": ("directions",), "total-variation": ("epsilon",),
            "bilaplacian": ("gamma", "delta", "correlation_length", "variance", "directions")}
@@ -61,6 +63,7 @@ class EvolutionCase:
         text = json.dumps([self.table, [e.size for e in self.domain.edges], seed], sort_keys=True, default=str)
         self.hash = hashlib.sha256(text.encode()).hexdigest()[:16]
         self.data: Series | None = None
+        self.plan: Plan | None = None
         self._chosen: np.ndarray | None = None
         self.weight_override: float | None = None
         self.species = tuple(self.table["evolution"]["species"])
@@ -90,7 +93,10 @@ class EvolutionCase:
             return np.asfortranarray(picture(name, spec, grid)[grid.local_slice])
         if isinstance(spec, dict) and ({"column", "part"} & set(spec)):
             shape = tuple(e.size - 1 for e in self.domain.edges)
-            values = read_values(name, spec, self.sources).reshape(shape, order="F")
+            values = read_values(name, spec, self.sources)
+            if values.size != int(np.prod(shape)):
+                raise InputError(name, f"{values.size} values in {spec['file']}", f"{np.prod(shape)}, one a cell of the grid")
+            values = values.reshape(shape, order="F")
             picks = [np.clip(np.searchsorted(a, c, side="right") - 1, 0, n - 1)
                      for a, c, n in zip(self.domain.edges, grid.centers, shape, strict=True)]
             return np.asfortranarray(values[np.ix_(*picks)][grid.local_slice])
@@ -169,19 +175,17 @@ class EvolutionCase:
         if "nonlinear-diffusion" in t:
             return NonlinearDiffusion(grid, self.species, species, t["nonlinear-diffusion"], t.get("floor"))
         if "advection" in t:
-            return On(Advection(grid, t["advection"], t.get("scheme", "upwind")), on)
+            return On(Advection(grid, t["advection"], t["scheme"]), on)
         if "reaction" in t:
             return On(Reaction(grid, t["reaction"]), on)
         if "absorbing" in t:
-            rate = absorbing_rate(grid, t["absorbing"], t.get("speed", 1.0), t.get("depth", 5.0))
+            rate = absorbing_rate(grid, t["absorbing"], t["speed"], t["depth"])
             name = f"absorbing rate {len(known)}"
             known[name] = abs(self._gamma()) * rate
             return On(Reaction(grid, name), on, True)
         if "kinetics" in t:
             return Kinetics(grid, self.species, t["kinetics"])
-        if "source" in t:
-            return Source(grid, self.species, species, t["source"], t.get("history"), t.get("times", ()))
-        raise InputError(field, sorted(t), "diffusion, nonlinear-diffusion, advection, reaction, absorbing, kinetics or source")
+        return Source(grid, self.species, species, t["source"], t.get("history"), t["times"])
 
     def space(self, grid: Grid) -> ParameterSpace:
         unknowns = []
@@ -206,7 +210,10 @@ class EvolutionCase:
         if spec is None:
             raise InputError(f"unknown.{u['name']}.{key}", "nothing", "a value, where data are simulated")
         if found.length is not None:
-            return np.broadcast_to(np.asarray(spec, float), found.length)
+            try:
+                return np.broadcast_to(np.asarray(spec, float), found.length)
+            except (ValueError, TypeError) as error:
+                raise InputError(f"unknown.{u['name']}.{key}", spec, f"a number, or {found.length} numbers") from error
         field = self.field(f"unknown.{u['name']}.{key}", spec, space.grid)
         if found.regions is None:
             return field
@@ -224,8 +231,8 @@ class EvolutionCase:
             x = self.table["experiment"][e]
             initial = {s: v if isinstance(v, str) else self.field(f"experiment.initial.{s}", v, grid)
                        for s, v in x["initial"].items()}
-            sources = [Source(grid, self.species, s.get("species", self.species[0]), s["shape"], s.get("history"),
-                              s.get("times", ())) for s in x["sources"]]
+            sources = [Source(grid, self.species, y["species"] or self.species[0], y["shape"], y["history"], y["times"])
+                       for y in x["sources"]]
             found.append(Trial(initial, sources, x["boundary"]))
         return found
 
@@ -243,7 +250,11 @@ class EvolutionCase:
     def _sampling(self, field: str, o: dict[str, Any], grid: Grid) -> Sampling:
         times = self.observed_times(field, o).tolist()
         if o["points"] is not None:
-            return at_points(grid, times, np.atleast_2d(np.asarray(o["points"], float)), o["quantity"])
+            try:
+                points = np.atleast_2d(np.asarray(o["points"], float))
+            except ValueError as error:
+                raise InputError(f"{field}.points", o["points"], f"a list of points of {grid.dim} numbers each") from error
+            return at_points(grid, times, points, o["quantity"])
         if o["regions"] is not None:
             found = evaluate(f"{field}.regions", o["regions"], list(grid.edges), self.sources, nearest=True)
             return over_regions(grid, times, np.rint(found).astype(int), o["quantity"])
@@ -259,8 +270,22 @@ class EvolutionCase:
             terms, known = self.terms(grid)
             equation = Equation(grid, terms, self.species, self._gamma())
             trials, space = self.trials(grid, own), self.space(grid)
+            self._check_unknowns(space, equation, grid)
         return Evolution(space, equation, known, trials, self.samplings(grid), scheme(e["scheme"]), times,
                          storage or self._storage(grid), bound=float(e["bound"]), recipe=e["recipe"])
+
+    def _check_unknowns(self, space: ParameterSpace, equation: Equation, grid: Grid) -> None:
+        """Raises InputError for unknowns that nothing depends on."""
+        texts, used = [], set(equation.coefficients)
+        for x in self.table["experiment"]:
+            texts += [*x["initial"].values(), *(y["shape"] for y in x["sources"])]
+            used |= {y["history"] for y in x["sources"] if isinstance(y["history"], str)}
+        for text in {t for t in texts if isinstance(t, str)}:
+            used |= set(Expressions([text], AXES[: grid.dim], "experiment").parameters)
+        for u in space.unknowns:
+            if u.name not in used:
+                raise InputError(f"unknown.{u.name}", "in no term, initial state or source",
+                                 "a coefficient of theirs: " + (", ".join(sorted(used)) or "there is none"))
 
     def _storage(self, grid: Grid) -> Storage:
         if not self.memory:
@@ -276,6 +301,9 @@ class EvolutionCase:
     def prepare(self, ensemble: Ensemble) -> Series:
         """Reads the data, or simulates them on a finer grid with noise. Collective."""
         self.choose_steps(ensemble)
+        forward = self.forward(self.grid(ensemble.space), list(ensemble.own(self.experiment_count)))  # its errors come first
+        self.plan = forward.storage
+        forward.destroy()
         simulated = None
         if any(o["data"] is None for o in self.table["observation"]):
             simulated = self._simulate(ensemble)
@@ -350,8 +378,6 @@ class EvolutionCase:
         if t["kind"] == "proportional":
             return ProportionalErrors(y, s, layout, t["power"], t["floor"])
         if t["kind"] == "correlated":
-            if len(observer.samplings) > 1:
-                raise InputError("misfit.kind", "'correlated' with several observations", "one [[observation]], or another kind")
             n = len(observer.samplings[0].times)
             return CorrelatedErrors(y, s, layout, t["correlation"] ** np.abs(np.subtract.outer(np.arange(n), np.arange(n))))
         extra = {"huber": {"threshold": t["threshold"]}, "student-t": {"nu": t["nu"]}}.get(t["kind"], {})
@@ -361,8 +387,6 @@ class EvolutionCase:
         found: dict[str, Any] = {}
         for r in self.table["regularization"]:
             name = r["unknown"]
-            if name not in {u.name for u in space.unknowns if u.is_field}:
-                raise InputError("regularization.unknown", repr(name), "an unknown field")
             reference = space.field_vec(m, name)
             if r["reference"] is not None:
                 values = self.field("regularization.reference", r["reference"], space.grid)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from typing import Any
 
 from npde_opt.cases.schema import FIELD, LIST, NUMBER, REQUIRED, SECTIONS, TABLE, TEXT, Key, _known, _petsc, _table
 from npde_opt.errors import InputError
+from npde_opt.terms.symbolic import Expressions
 
 SHARED = ("case", "grid", "domain", "boundaries", "optimizer")
 MODELS = ("least-squares", "huber", "student-t", "proportional", "correlated")
@@ -62,6 +64,28 @@ EVOLUTION: dict[str, dict[str, Key]] = {
     "regularization": {**SECTIONS["regularization"], "unknown": Key(TEXT, REQUIRED, "which unknown field")},
 }
 LISTS = ("unknown", "experiment", "observation", "regularization")
+NUMBERS = Key(LIST, (), "numbers")
+SOURCE = {"history": Key((str, list), None, "an unknown history, or its values at `times`; default: constant"), "times": NUMBERS}
+SPECIES = {"species": Key(TEXT, None, "which, where there are several")}
+TERMS: dict[str, dict[str, Key]] = {
+    "diffusion": {"diffusion": Key((str, list), REQUIRED, "a coefficient's name, or one a direction"), **SPECIES},
+    "nonlinear-diffusion": {"nonlinear-diffusion": Key(TEXT, REQUIRED, "D(u, g), g = |grad u|"),
+                            "floor": Key(NUMBER, None, "u is not taken smaller than this"), **SPECIES},
+    "advection": {"advection": Key(LIST, REQUIRED, "the velocity"),
+                  "scheme": Key(TEXT, "upwind", "", ("upwind", "central")), **SPECIES},
+    "reaction": {"reaction": Key(TEXT, REQUIRED, "a coefficient's name, or text in coefficients"), **SPECIES},
+    "absorbing": {"absorbing": Key(TABLE, REQUIRED, "side = width"), "speed": Key(NUMBER, 1.0, "of the waves"),
+                  "depth": Key(NUMBER, 5.0, "of the layer in e-foldings")},
+    "kinetics": {"kinetics": Key((str, dict), REQUIRED, "a model's name, or {species = text}")},
+    "source": {"source": Key((str, int, float), REQUIRED, "its shape, text in x, y, z and coefficients"), **SOURCE, **SPECIES}}
+TIMES: dict[str, dict[str, Key]] = {
+    kind: {"start": Key(NUMBER, 0.0, ""), "end": Key(NUMBER, REQUIRED, "the last time"), **keys} for kind, keys in {
+        "steps": {"steps": Key((int,), REQUIRED, "their number")},
+        "first": {"first": Key(NUMBER, REQUIRED, "the first step"), "repeats": Key((int,), 8, "steps of each size")},
+        "tolerance": {"tolerance": Key(NUMBER, REQUIRED, "relative change of the data")}}.items()}
+EXPERIMENT_SOURCE = {"shape": Key((str, int, float), REQUIRED, "text in x, y, z and coefficients"), **SOURCE, **SPECIES}
+COUNTED = {"start": Key(NUMBER, REQUIRED, "the first"), "end": Key(NUMBER, REQUIRED, "the last"),
+           "count": Key((int,), REQUIRED, "how many")}
 
 
 def validate_evolution(raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -81,7 +105,81 @@ def validate_evolution(raw: Mapping[str, Any]) -> dict[str, Any]:
             raise InputError(section, "nothing", f"at least one [[{section}]] table")
     out["experiment"] = out["experiment"] or [_table("experiment", {}, EVOLUTION["experiment"])]
     out["petsc"] = _petsc(raw.get("petsc", {}))
+    _check_tables(out)
+    _check_values(out)
     return out
+
+
+def _check_tables(out: dict[str, Any]) -> None:
+    """Those inside the sections, with defaults filled in."""
+    evolution = out["evolution"]
+    evolution["terms"] = [_one_of(f"evolution.terms[{i}]", t, TERMS) for i, t in enumerate(evolution["terms"])]
+    if isinstance(evolution["times"], dict):
+        evolution["times"] = _one_of("evolution.times", evolution["times"], TIMES)
+    for e, x in enumerate(out["experiment"]):
+        x["sources"] = [_table(f"experiment[{e}].sources[{i}]", s, EXPERIMENT_SOURCE) for i, s in enumerate(x["sources"])]
+        for side, value in x["boundary"].items():
+            for name, v in value.items() if isinstance(value, dict) else [(side, value)]:
+                if isinstance(v, bool) or not isinstance(v, int | float):
+                    raise InputError(f"experiment[{e}].boundary.{name}", repr(v), "a number")
+    for i, o in enumerate(out["observation"]):
+        if isinstance(o["times"], dict) and "file" not in o["times"]:
+            o["times"] = _table(f"observation[{i}].times", o["times"], COUNTED)
+        if o["times"] == [] or isinstance(o["times"], dict) and o["times"].get("count", 1) < 1:
+            raise InputError(f"observation[{i}].times", "none", "at least one time")
+
+
+def _one_of(where: str, given: Any, kinds: Mapping[str, dict[str, Key]]) -> dict[str, Any]:
+    """A table of the kind of the one key of `kinds` that it has, without what is not given and has no default."""
+    if not isinstance(given, dict):
+        raise InputError(where, repr(given), "a table")
+    kind = [k for k in kinds if k in given]
+    if len(kind) != 1:
+        near = difflib.get_close_matches(next(iter(given), ""), kinds, 1)
+        raise InputError(where, sorted(given), "one of " + ", ".join(kinds) + (f" (did you mean '{near[0]}'?)" if near else ""))
+    return {k: v for k, v in _table(where, given, kinds[kind[0]]).items() if v is not None}
+
+
+def _check_values(out: dict[str, Any]) -> None:
+    """Numbers that are checked before any work."""
+    wanted = [("evolution.bound", out["evolution"]["bound"], "a positive number"),
+              ("simulation.refine", out["simulation"]["refine"], "an integer >= 1"),
+              ("simulation.steps", out["simulation"]["steps"], "an integer >= 1"),
+              ("misfit.threshold", out["misfit"]["threshold"], "a positive number"),
+              ("misfit.nu", out["misfit"]["nu"], "a positive number"),
+              ("misfit.floor", out["misfit"]["floor"], "a positive number")]
+    for i, o in enumerate(out["observation"]):
+        if o["sigma"] is not None:
+            wanted.append((f"observation[{i}].sigma", o["sigma"], "a positive standard deviation"))
+        else:
+            wanted.append((f"observation[{i}].noise", o["noise"], "a positive number, or a positive sigma"))
+    for name, value, allowed in wanted:
+        if not value > 0:
+            raise InputError(name, value, allowed)
+    if out["misfit"]["power"] < 0:
+        raise InputError("misfit.power", out["misfit"]["power"], "a number >= 0")
+    if not -1 < out["misfit"]["correlation"] < 1:
+        raise InputError("misfit.correlation", out["misfit"]["correlation"], "a number between -1 and 1")
+    if out["misfit"]["kind"] == "correlated" and len(out["observation"]) > 1:
+        raise InputError("misfit.kind", "'correlated' with several observations", "one [[observation]], or another kind")
+    unknown = {u["name"]: u for u in out["unknown"]}
+    fields = [name for name, u in unknown.items() if u["kind"] == "field"]
+    for i, r in enumerate(out["regularization"]):
+        if r["unknown"] not in fields:
+            raise InputError(f"regularization[{i}].unknown", repr(r["unknown"]),
+                             "an unknown field: " + (", ".join(fields) or "there is none"))
+    known = out["evolution"]["known"]
+    for name, u in unknown.items():
+        if name in known:
+            raise InputError(f"unknown.{name}", "known too", "a coefficient that is not in evolution.known")
+        if u["kind"] == "history" and not (u["length"] or 0) > 0:
+            raise InputError(f"unknown.{name}.length", u["length"], "the number of a history's values")
+    scalars = {n for n, u in unknown.items() if u["kind"] == "scalar"}
+    scalars |= {n for n, v in known.items() if isinstance(v, int | float)}
+    for name, text in out["evolution"]["derived"].items():
+        missing = set(Expressions([text], (), f"evolution.derived.{name}").parameters) - scalars
+        if missing:
+            raise InputError(f"evolution.derived.{name}", text, "text in the scalars " + ", ".join(sorted(scalars)))
 
 
 def substitute(raw: Any, variables: Mapping[str, Any]) -> Any:

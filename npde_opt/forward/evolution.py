@@ -117,7 +117,26 @@ class Evolution:
             *(i.coefficients for i in self.initials), *(s.coefficients for e in self.experiments for s in e.sources))
         missing = needed - set(self.known) - {u.name for u in self.space.unknowns}
         if missing:
-            raise InputError("coefficients", f"no value for {', '.join(sorted(missing))}", "known or unknown values for all")
+            given = sorted({*self.known, *(u.name for u in self.space.unknowns)})
+            raise InputError("coefficients", f"no value for {', '.join(sorted(missing))}",
+                             f"known or unknown values for all; those given are {', '.join(given) or 'none'}, the species "
+                             f"{', '.join(self.equation.species)}")
+        for name in sorted(needed & set(self.known)):
+            values = self.known[name]
+            on = values if values.shape != self.grid.local_shape else values[self.grid.active]
+            if not self.grid.comm.allreduce(int(np.isfinite(on).all()), op=MPI.MIN):
+                raise InputError(f"known.{name}", "values that are not finite", "finite numbers in active cells")
+        for s in (s for e in self.experiments for s in e.sources if isinstance(s.history, str)):
+            self._check_history(s)
+        for s in (t for t in self.equation.nonlinear if isinstance(t, Source) and isinstance(t.history, str)):
+            self._check_history(s)
+
+    def _check_history(self, source: Source) -> None:
+        name = str(source.history)
+        unknown = [u.length or 0 for u in self.space.unknowns if u.name == name]
+        length = unknown[0] if unknown else np.size(self.known[name])
+        if length != source.times.size:
+            raise InputError(f"source.history {name!r}", f"{length} values", f"{source.times.size} values, one a time")
 
     def _newton(self) -> Newton | None:
         if not self.nonlinear_implicit:
@@ -134,6 +153,10 @@ class Evolution:
         unit = state * self.scheme.stages
         runs = max(len(self.experiments), 1)
         budget = None if storage.memory is None else storage.memory / runs
+        if budget is not None and budget < unit:
+            ranks = self.grid.comm.size
+            raise InputError("memory", f"{budget * runs * ranks:.4g} bytes", f"at least {unit * runs * ranks:,} bytes for one "
+                             f"checkpoint an experiment ({runs}) on all ranks ({ranks})")
         if storage.forward_only:
             budget = max(math.isqrt(steps), 2) * unit
         self.storage = plan(steps, unit, unit, budget, storage.disk / runs, storage.folder)

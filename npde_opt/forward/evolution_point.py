@@ -24,6 +24,7 @@ from npde_opt.forward.stepper import Group, Stages, Stepper
 from npde_opt.forward.trajectory import Arrays, Sweep
 from npde_opt.parameters import ParametersAt
 from npde_opt.stages import stage
+from npde_opt.terms.diffusion import Diffusion
 from npde_opt.terms.nonlinear_diffusion import NonlinearDiffusionAt
 from npde_opt.terms.state import Gradients, State, channels
 
@@ -52,6 +53,7 @@ class EvolutionPoint:
         self._held: list[Adjoints] = []
         self.linear = LinearPoint(forward.part, self.k, ())
         self.nonlinear = [t.at(self.k) for t in forward.equation.nonlinear]
+        self._check_diffusivities()
         self.assemble()
         self._check_steps()
         self.steppers = [self._stepper(e) for e in range(len(forward.experiments))]
@@ -75,6 +77,23 @@ class EvolutionPoint:
         with stage("assemble"):
             self.forward.part.assemble(self.linear.points)
 
+    def _refuse(self, field: str, problem: str, allowed: str, remedy: str) -> None:
+        """Wrong input at the first point, a rejected step of the line search at later ones."""
+        if not self.forward._ever:
+            raise InputError(field, problem, allowed)
+        raise SolverError(self.forward.prefix, problem, remedy)
+
+    def _check_diffusivities(self) -> None:
+        """Refuses negative ones where gamma is real."""
+        if self.forward.equation.complex:
+            return
+        names = {n for o in self.linear.operators for t in o.terms if isinstance(t, Diffusion) for n in t.names}
+        for name in sorted(names):
+            values = np.broadcast_to(self.k[name], self.grid.local_shape)[self.grid.active]
+            least = self.grid.comm.allreduce(float(values.min(initial=np.inf)), op=MPI.MIN)
+            if least < 0:
+                self._refuse(name, f"a diffusivity of {least:.4g}", "values >= 0", "Use the transform 'log', or bounds.")
+
     def _check_steps(self, n: int | None = None, state: State | None = None) -> None:
         """Refuses explicit steps beyond the stability limit: the longest, or step n from `state`, if diffusivities follow it."""
         forward, nonlinear = self.forward, 0.0
@@ -86,10 +105,8 @@ class EvolutionPoint:
             nonlinear = self.grid.comm.allreduce(sum(p.stiffness(state, forward.part.mass) for p in moving), op=MPI.MAX)
         dt = np.diff(forward.times)
         problem = check_explicit(forward.scheme, forward.part, self.k, nonlinear, float(dt.max() if n is None else dt[n]))
-        if problem and not forward._ever:
-            raise InputError("times", problem, "shorter steps, or an implicit scheme")
         if problem:
-            raise SolverError(forward.prefix, problem, "Take shorter steps or an implicit scheme.")
+            self._refuse("times", problem, "shorter steps, or an implicit scheme", "Take shorter steps or an implicit scheme.")
 
     def _stepper(self, e: int) -> Stepper:
         forward, scheme = self.forward, self.forward.scheme
@@ -116,6 +133,8 @@ class EvolutionPoint:
         start = self._start(e)
         sweep = Sweep(self.forward.storage, self._advance(e, data), start)
         assert start[0] is not None
+        if not self.grid.comm.allreduce(int(np.isfinite(start[0]).all()), op=MPI.MIN):
+            self._refuse("initial", "a state that is not finite", "finite values in all active cells", "Bound the parameters.")
         if data is not None:
             self.forward.observers[e].observe(0, start[0], data)
         last = self.forward.times.size - 2

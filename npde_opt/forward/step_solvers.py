@@ -12,7 +12,7 @@ from npde_opt.errors import collective
 from npde_opt.forward.equation import LinearPart
 from npde_opt.linear.guess import Corrector
 from npde_opt.linear.presb import Presb
-from npde_opt.linear.recipes import LinearSolver
+from npde_opt.linear.recipes import LinearSolver, chosen_recipe
 from npde_opt.stencils import StencilMatrix, combine
 
 KEPT = 24
@@ -121,7 +121,7 @@ class StepSolvers:
     """The solvers of the step sizes in use, made when first asked for; the KEPT most recent are kept."""
 
     def __init__(self, part: LinearPart, prefix: str, recipe: str = "auto"):
-        self.part, self.prefix, self.recipe = part, prefix, recipe
+        self.part, self.prefix, self.recipe = part, prefix, chosen_recipe(prefix, recipe)
         self.mass = part.grid.create_active()
         part.grid.put(part.mass, self.mass)
         self._found: dict[float, tuple[Any, object]] = {}

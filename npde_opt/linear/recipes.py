@@ -42,6 +42,17 @@ def has_package(name: str) -> bool:
     return bool(PETSc.Sys.hasExternalPackage(name))
 
 
+def chosen_recipe(prefix: str, recipe: str = "auto") -> str:
+    """The recipe, or that of the option -<prefix>recipe. Raises InputError for an unknown one or one that this build lacks."""
+    recipe = PETSc.Options().getString(prefix + "recipe", recipe)
+    if recipe not in (*RECIPES, "auto"):
+        raise InputError(f"-{prefix}recipe", recipe, ", ".join((*RECIPES, "auto")))
+    if recipe == "hypre" and not has_package("hypre"):
+        raise InputError(f"-{prefix}recipe", "hypre", "a PETSc built with hypre; this one offers geometric, gamg, "
+                         "pyamg, direct")
+    return recipe
+
+
 class LinearSolver:
     """Solves with one matrix whose values change and whose pattern does not.
 
@@ -61,12 +72,7 @@ class LinearSolver:
         self.matrix, self.prefix, self.symmetric = matrix, prefix, symmetric
         self.solves = self.iterations = 0
         self.hierarchy: Hierarchy | None = None
-        recipe = PETSc.Options().getString(prefix + "recipe", recipe)
-        if recipe not in (*RECIPES, "auto"):
-            raise InputError(f"-{prefix}recipe", recipe, ", ".join((*RECIPES, "auto")))
-        if recipe == "hypre" and not has_package("hypre"):
-            raise InputError(f"-{prefix}recipe", "hypre", "a PETSc built with hypre; this one offers geometric, gamg, "
-                             "pyamg, direct")
+        recipe = chosen_recipe(prefix, recipe)
         if recipe == "auto":
             recipe = "geometric" if grid.dim > 1 else "direct"
         if recipe == "geometric":
