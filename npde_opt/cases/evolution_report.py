@@ -149,8 +149,11 @@ def draw(case: EvolutionCase, found: Identification, at: ObjectiveAt, predicted:
     history = out.history()
     if grid.comm.rank == 0:
         assert case.data is not None
-        figures.plot_data_fit(out.file("data_fit.png"), np.concatenate(case.data.observed), np.concatenate(predicted),
-                              np.concatenate(case.data.sigma))
+        fitted, sigma = np.concatenate(predicted), np.concatenate(case.data.sigma)
+        misfit = case.table["misfit"]
+        if misfit["kind"] == "proportional":
+            sigma = sigma * np.maximum(np.abs(fitted), misfit["floor"]) ** misfit["power"]
+        figures.plot_data_fit(out.file("data_fit.png"), np.concatenate(case.data.observed), fitted, sigma)
         figures.plot_convergence(out.file("convergence.png"), history)
         snapshots(case, predicted[0], out)
     if at.linearization.data:

@@ -1,4 +1,4 @@
-"""An animated GIF of a state in time: lines in one dimension, maps in two, the three middle slices in three."""
+"""An animated GIF of a state in time: lines in one dimension, maps in two, three slices through the last maximum in three."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from npde_opt.errors import InputError
 from npde_opt.io.figures import _style
 
 LARGEST = 512
+GRADED = 100.0
 
 
 def animate(path: str | os.PathLike, edges: Sequence[np.ndarray], frames: Sequence[np.ndarray], times: Sequence[float], *,
@@ -59,7 +60,7 @@ def _lines(plt, edges, frames, times, limits, name, length_unit, axis, data):
     figure, ax = plt.subplots(figsize=(6, 3.5), layout="constrained")
     x = (edges[1:] + edges[:-1]) / 2
     (line,) = ax.plot(x, frames[0])
-    (points,) = ax.plot([], [], "o", ms=3, color="tab:red", label="measured")
+    (points,) = ax.plot([], [], "o", ms=3, color="tab:red", label="data")
     top = max([limits[1], *[float(np.nanmax(v)) for _, v in data]])
     ax.set(xlabel=f"x [{length_unit}]", ylabel=name, ylim=(limits[0], limits[0] + 1.05 * (top - limits[0])))
     if data:
@@ -70,7 +71,7 @@ def _lines(plt, edges, frames, times, limits, name, length_unit, axis, data):
         seen = [d for d in data if d[0] <= times[i] * (1 + 1e-9)]
         if seen:
             points.set_data(x, seen[-1][1])
-        ax.set_title(titled(axis, times[i]) + (f", measured at {seen[-1][0]:.4g}" if seen else ""))
+        ax.set_title(titled(axis, times[i]) + (f", data of {seen[-1][0]:.4g}" if seen else ""))
         return line, points
 
     return figure, update
@@ -81,24 +82,46 @@ def _maps(plt, edges, frames, times, limits, name, length_unit, axis):
     cuts = [None] if dim == 2 else [2, 1, 0]
     figure, axes = plt.subplots(1, len(cuts), figsize=(4.6 * len(cuts), 4.0), squeeze=False, layout="compressed")
     images = []
+    middle = np.unravel_index(np.nanargmax(frames[-1]), frames[-1].shape)
     for ax, cut in zip(axes[0], cuts, strict=True):
         kept = [d for d in range(dim) if d != cut]
-        extent = [edges[kept[0]][0], edges[kept[0]][-1], edges[kept[1]][0], edges[kept[1]][-1]]
-        images.append((ax.imshow(_slice(frames[0], cut).T, origin="lower", extent=extent, vmin=limits[0], vmax=limits[1],
-                                 aspect="auto" if dim == 2 else "equal", cmap="magma"), cut))
+        plane, at = [edges[d] for d in kept], tuple(middle[d] if d == cut else slice(None) for d in range(dim))
+        kind = {"vmin": limits[0], "vmax": limits[1], "cmap": "magma"}
+        logarithmic = all(e[0] >= 0 and e[-1] - e[-2] > GRADED * (e[1] - e[0]) for e in plane)
+        if logarithmic:  # around a well: most cells are near the origin
+            artist = ax.pcolormesh(*plane, frames[0][at].T, **kind)
+            ax.set(xscale="log", yscale="log", xlim=(plane[0][1], plane[0][-1]), ylim=(plane[1][1], plane[1][-1]))
+        else:
+            artist = ax.imshow(pixels(frames[0][at], plane).T, origin="lower", extent=extent(plane),
+                               aspect="auto" if dim == 2 else "equal", **kind)
+        images.append((artist, at, None if logarithmic else plane))
         ax.set(xlabel=f"{'xyz'[kept[0]]} [{length_unit}]", ylabel=f"{'xyz'[kept[1]]} [{length_unit}]")
     figure.colorbar(images[-1][0], ax=axes[0].tolist(), label=name)
 
     def update(i):
-        for image, cut in images:
-            image.set_data(_slice(frames[i], cut).T)
+        for image, at, plane in images:
+            if plane is None:
+                image.set_array(frames[i][at].T)
+            else:
+                image.set_data(pixels(frames[i][at], plane).T)
         figure.suptitle(titled(axis, times[i]))
-        return [image for image, _ in images]
+        return [image for image, *_ in images]
 
     return figure, update
 
 
-def _slice(values: np.ndarray, cut: int | None) -> np.ndarray:
-    found = values if cut is None else np.take(values, values.shape[cut] // 2, axis=cut)
-    thin = tuple(slice(None, None, max(1, n // LARGEST)) for n in found.shape)
-    return found[thin]
+def extent(edges: Sequence[np.ndarray]) -> list[float]:
+    """Of an image of two axes."""
+    return [edges[0][0], edges[0][-1], edges[1][0], edges[1][-1]]
+
+
+def pixels(values: np.ndarray, edges: Sequence[np.ndarray]) -> np.ndarray:
+    """Values [i, j] on evenly spaced pixels, at most LARGEST a side: those of the cells that hold their centres."""
+    picks = []
+    for e in edges:
+        widths = np.diff(e)
+        even = np.allclose(widths, widths[0], rtol=1e-6)
+        count = min(widths.size, LARGEST) if even else LARGEST
+        centers = e[0] + (e[-1] - e[0]) * (np.arange(count) + 0.5) / count
+        picks.append(np.clip(np.searchsorted(e, centers, side="right") - 1, 0, widths.size - 1))
+    return values[np.ix_(*picks)]

@@ -8,12 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from npde_opt.io.animation import titled, write
+from npde_opt.io.animation import extent, pixels, titled, write
 from npde_opt.io.figures import _save, _style
-
-
-def _extent(edges: Sequence[np.ndarray]) -> list[float]:
-    return [edges[0][0], edges[0][-1], edges[1][0], edges[1][-1]]
 
 
 def animate_wave(path: str | os.PathLike, edges: Sequence[np.ndarray], states: Sequence[np.ndarray], times: Sequence[float],
@@ -29,17 +25,22 @@ def animate_wave(path: str | os.PathLike, edges: Sequence[np.ndarray], states: S
     with _style() as plt:
         top = max(float(np.quantile(np.abs(s) ** 2, 0.999)) for s in states)
         figure, axes = plt.subplots(1, 2, figsize=(9.2, 4.2), layout="compressed")
-        kind = {"origin": "lower", "extent": _extent(edges)}
-        left = axes[0].imshow(np.abs(states[0].T) ** 2, cmap="inferno", vmin=0, vmax=top, **kind)
-        right = axes[1].imshow(np.angle(states[0].T), cmap="twilight", vmin=-np.pi, vmax=np.pi, interpolation="nearest", **kind)
+
+        def shown(values):
+            return pixels(values, edges).T
+
+        kind = {"origin": "lower", "extent": extent(edges)}
+        left = axes[0].imshow(shown(np.abs(states[0]) ** 2), cmap="inferno", vmin=0, vmax=top, **kind)
+        right = axes[1].imshow(shown(np.angle(states[0])), cmap="twilight", vmin=-np.pi, vmax=np.pi,
+                               interpolation="nearest", **kind)
         for ax, artist, title in zip(axes, (left, right), ("intensity", "phase [rad]"), strict=True):
             ax.set(title=title, xlabel=f"x [{length_unit}]", ylabel=f"y [{length_unit}]")
             figure.colorbar(artist, ax=ax)
 
         def update(i):
-            left.set_data(np.abs(states[i].T) ** 2)
-            right.set_data(np.angle(states[i].T))
-            right.set_alpha(np.clip(4 * np.abs(states[i].T) ** 2 / top, 0, 1))
+            left.set_data(shown(np.abs(states[i]) ** 2))
+            right.set_data(shown(np.angle(states[i])))
+            right.set_alpha(np.clip(4 * shown(np.abs(states[i]) ** 2) / top, 0, 1))
             figure.suptitle(titled(axis, times[i]))
             return left, right
 
@@ -74,7 +75,7 @@ def plot_snapshots(path: str | os.PathLike, edges: Sequence[np.ndarray], observe
                                         layout="constrained")
             x = (edges[0][1:] + edges[0][:-1]) / 2
             for ax, y, p, title in zip(axes[0], observed, predicted, titles, strict=True):
-                ax.plot(x, y, ".", ms=3, color="#c8501e", label="measured")
+                ax.plot(x, y, ".", ms=3, color="#c8501e", label="data")
                 ax.plot(x, p, color="#1f5fa8", lw=1.2, label="predicted")
                 ax.set(title=title, xlabel=f"x [{length_unit}]")
             axes[0, 0].set_ylabel(name)
@@ -82,11 +83,12 @@ def plot_snapshots(path: str | os.PathLike, edges: Sequence[np.ndarray], observe
             return _save(plt, figure, path)
         figure, axes = plt.subplots(3, len(times), figsize=(2.7 * len(times) + 0.8, 8.0), squeeze=False, layout="compressed")
         low, high = float(np.nanmin(observed)), float(np.nanmax(observed))
-        rows = ((observed, (low, high), "inferno", f"measured {name}"), (predicted, (low, high), "inferno", "predicted"),
+        rows = ((observed, (low, high), "inferno", f"{name}, data"), (predicted, (low, high), "inferno", "predicted"),
                 ((predicted - observed) / sigma, (-4, 4), "RdBu_r", "difference / sigma"))
         for row, (values, limits, cmap, text) in zip(axes, rows, strict=True):
             for ax, part in zip(row, values, strict=True):
-                artist = ax.imshow(part.T, origin="lower", extent=_extent(edges), vmin=limits[0], vmax=limits[1], cmap=cmap)
+                artist = ax.imshow(pixels(part, edges).T, origin="lower", extent=extent(edges), vmin=limits[0],
+                                   vmax=limits[1], cmap=cmap)
                 ax.set(xticks=[], yticks=[])
             row[0].set_ylabel(text)
             figure.colorbar(artist, ax=row, aspect=14)
