@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
 from mpi4py import MPI
@@ -88,13 +90,21 @@ def agree(comm: MPI.Intracomm, seconds: float = AGREEMENT_SECONDS) -> bool:
     return True
 
 
+def interrupt(number: int, _: FrameType | None) -> None:
+    raise Interrupted(f"stopped by {signal.Signals(number).name} before the first iteration or after the last; start it "
+                      "again, with --resume where it has made its folder")
+
+
 def run(main: Callable[[], int | None], comm: MPI.Intracomm = MPI.COMM_WORLD) -> None:
     """Runs a driver's `main` and exits: 0, or the error's exit code on every rank with one message.
 
     Exit codes: 2 wrong input, 3 a solve that diverged, 75 interrupted with a checkpoint, 1 anything else. A rank
-    that fails alone ends the others (MPI_Abort) after 3 seconds.
+    that fails alone ends the others (MPI_Abort) after 3 seconds. SIGTERM and SIGUSR1 interrupt, where `main` does not handle
+    them itself.
     """
     code: int
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, interrupt)
     try:
         code = int(main() or 0)
     except SystemExit as stop:

@@ -14,7 +14,7 @@ from npde_opt.operators import interpolation
 from npde_opt.parameters import ParameterSpace, Unknown
 from npde_opt.regularizers import REGULARIZERS
 from npde_opt.terms import Advection, Diffusion, Reaction
-from npde_opt.verify import dot_product_test, taylor_test
+from npde_opt.verify import WIDE, _settled, dot_product_test, taylor_test
 
 SHAPE = (12, 10)
 REGIONS = (np.add.outer(np.arange(12) // 4, 3 * (np.arange(10) // 5)) * 7) % 6
@@ -282,3 +282,15 @@ def test_least_squares_value_is_the_formula():
     d = PETSc.Vec().createWithArray(np.array([1.0, 2.0, 4.0]), comm=MPI.COMM_SELF)
     misfit = LeastSquares(np.array([0.0, np.nan, 1.0]), np.array([1.0, 1.0, 2.0]), layout)
     assert misfit.value(d) == pytest.approx(0.5 * (1 + 1.5**2)) and misfit.count == 2
+
+
+def test_orders_over_a_wide_range_tell_a_wrong_derivative():
+    """Remainders a e + b e^2 + rounding: 1 where the gradient is wrong by a, 2 where it is right, at whatever scale."""
+    for scale in (1.0, 1e2):
+        def remainders(a, scale=scale):
+            return [abs(a * e + (scale * e) ** 2 / (1 + scale * e)) + 1e-13 for e in WIDE]
+
+        assert _settled(WIDE, remainders(0.0), 1e-12, 2.0) == pytest.approx(2, abs=0.05)
+        assert _settled(WIDE, remainders(0.01 * scale), 1e-12, 2.0) < 1.6
+    assert _settled(WIDE, [1e-15] * 8, 1e-12, 2.0) == np.inf
+    assert np.isnan(_settled(WIDE, [1.0, np.nan] * 4, 1e-12, 2.0))

@@ -4,6 +4,8 @@ import io
 import os
 import re
 import signal
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -260,3 +262,10 @@ def test_closing_summary(tmp_path):
                  "1,234 MB", "relative error 0.125", str(tmp_path)):
         assert part in text
     assert (tmp_path / "summary.json").exists()
+
+
+def test_a_signal_before_the_first_iteration_ends_with_75():
+    code = "import os, signal, time\nfrom npde_opt import errors\n" \
+        "errors.run(lambda: (os.kill(os.getpid(), signal.SIGUSR1), time.sleep(20)) and 0)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert run.returncode == 75 and "stopped by SIGUSR1 before the first iteration" in run.stderr

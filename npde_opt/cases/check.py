@@ -27,6 +27,8 @@ def check_main(argv: list[str]) -> int:
     parser.add_argument("case", nargs="?", help="a TOML file")
     parser.add_argument("--data", default=os.environ.get("NPDE_DATA"), help="folder with the case's data (or NPDE_DATA)")
     parser.add_argument("--grid", type=int, nargs="+", metavar="N", help="cells along each axis")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a variable of the case's [variables]")
+    parser.add_argument("--memory", help="budget for the trajectories of evolution equations, all ranks together, e.g. 4GB")
     parser.add_argument("--format", action="store_true", help="print the format of a case instead")
     options = parser.parse_args(argv)
     if options.format:
@@ -36,7 +38,10 @@ def check_main(argv: list[str]) -> int:
     if not options.case:
         parser.error("a case file is needed")
     try:
-        case = load_case(options.case, MPI.COMM_SELF, cells=options.grid, data=options.data)
+        case = load_case(options.case, MPI.COMM_SELF, cells=options.grid, data=options.data,
+                         variables=dict(text.partition("=")[::2] for text in options.set))
+        if isinstance(case, EvolutionCase):
+            case.memory = options.memory or case.memory
         grid = case.grid(MPI.COMM_SELF)
     except NpdeError as error:
         print(f"error: {error}")

@@ -153,10 +153,12 @@ class EvolutionCase:
         given = self.table["evolution"]["gamma"]
         if not isinstance(given, str):
             return complex(given)
+        factor = given.replace(" ", "").replace("*", "")
         try:
-            return 1j * float(given.replace(" ", "").removeprefix("i").removeprefix("*") or 1.0)
+            return 1j * float((factor.removeprefix("i") if factor.startswith("i") else factor.removesuffix("i")) or 1.0) \
+                if "i" in factor else complex(float(factor))
         except ValueError as error:
-            raise InputError("evolution.gamma", repr(given), "a number, 'i' or 'i*NUMBER'") from error
+            raise InputError("evolution.gamma", repr(given), "a number, 'i', 'i*NUMBER' or 'NUMBERi'") from error
 
     def terms(self, grid: Grid) -> tuple[list[Any], dict[str, np.ndarray]]:
         """Terms, and known coefficients on a grid."""

@@ -17,11 +17,12 @@ ANY = (int, float, str, list, dict)
 EVOLUTION: dict[str, dict[str, Key]] = {
     "evolution": {
         "species": Key(LIST, ["u"], "names of the state's components; ['re', 'im'] for a complex state"),
-        "gamma": Key((int, float, str), 1.0, "of gamma du/dt = ...: a number, or 'i', or 'i*NUMBER'"),
+        "gamma": Key((int, float, str), 1.0, "of gamma du/dt = ...: a number, or 'i', or 'i*NUMBER' (2ik of a paraxial wave)"),
         "terms": Key(LIST, REQUIRED, "tables, summed: {diffusion = 'D'} or ['Dx', 'Dy'], {nonlinear-diffusion = TEXT or "
-                     "porous-fisher, perona-malik, floor = NUMBER}, {advection = [vx, vy], scheme = 'central'}, {reaction = 'c'} "
+                     "porous-fisher, perona-malik, floor = NUMBER}, {advection = [vx, vy], scheme = 'upwind' or 'central'}, "
+                     "{reaction = 'c'} "
                      "(adds c u to A; also text in coefficients, 'k**2*(1 - n**2)'), "
-                     "{absorbing = {'x-' = WIDTH}, speed = NUMBER}, {kinetics = NAME or {u = TEXT}}, "
+                     "{absorbing = {'x-' = WIDTH}, speed = NUMBER, depth = 5.0 (e-foldings)}, {kinetics = NAME or {u = TEXT}}, "
                      "{source = TEXT, history = NAME or LIST, times = LIST}; with species = NAME where there are several"),
         "known": Key(TABLE, {}, "coefficients that are known: numbers or fields"),
         "scheme": Key(TEXT, "ars222", "explicit-euler, heun, imex-euler, imex-theta, ars222, crank-nicolson, backward-euler"),
@@ -44,7 +45,9 @@ EVOLUTION: dict[str, dict[str, Key]] = {
                 "deviation": Key(NUMBER, None, "scalars and histories: standard deviation of a normal prior of the "
                                  "parameter around its initial value"),
                 "smoothness": Key(NUMBER, 0.0, "histories: weight of the squared differences")},
-    "experiment": {"initial": Key(TABLE, {}, "species to text in x, y, z and coefficients, or a field, or {file, column, ...}"),
+    "experiment": {"initial": Key(TABLE, {}, "species to text in x, y, z and coefficients, or a field, or a column of a text "
+                                  "file, one value a cell, rows chosen by ranges: {file = 'a.csv', column = 'u', where = "
+                                  "{t = [0, 0]}, scale = 1.0}"),
                    "boundary": Key(TABLE, {}, "side = value on Dirichlet and Robin sides"),
                    "sources": Key(LIST, [], "tables {shape, species, history, times} of this experiment")},
     "observation": {"times": Key((list, dict), REQUIRED, "a list, {start, end, count}, or {file, column, ...}"),

@@ -179,7 +179,7 @@ def find_checkpoint(out: str | os.PathLike, comm: MPI.Intracomm, case: str | Non
             found = _find(folder)
             if found and case is not None and found.extra.get("case") != case:
                 raise InputError(f"--resume: case of {found.path}", repr(found.extra.get("case")),
-                                 f"{case!r}, the case given now; the same case file, {REMEDY}")
+                                 f"{case!r}, the case given now; the same case file, --grid, --seed and --set, {REMEDY}")
     return comm.bcast(found, root=0)
 
 

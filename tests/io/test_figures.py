@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("matplotlib")
 from npde_opt.errors import InputError
 from npde_opt.io import figures
+from npde_opt.io.animation import LARGEST, pixels
 
 SHAPES = [(30,), (20, 25), (8, 9, 10)]
 
@@ -114,3 +115,10 @@ def test_without_matplotlib_the_extra_is_named(tmp_path, monkeypatch):
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(InputError, match="nowhere"):
         figures.plot_weights(tmp_path / "nowhere" / "w.png", [1.0, 2.0], [1.0, 2.0], [2.0, 1.0], 1.0)
+
+
+def test_pixels_of_stretched_grids_are_to_scale():
+    edges = [np.array([0.0, 1.0, 4.0]), np.array([0.0, 2.0, 4.0, 6.0])]
+    image = pixels(np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), edges)
+    assert image.shape == (LARGEST, 3)
+    assert (image[:, 0] == 1).mean() == pytest.approx(0.25, abs=0.01) and image[-1].tolist() == [4, 5, 6]
