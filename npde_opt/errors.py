@@ -91,8 +91,15 @@ def agree(comm: MPI.Intracomm, seconds: float = AGREEMENT_SECONDS) -> bool:
 
 
 def interrupt(number: int, _: FrameType | None) -> None:
+    ignore_signals()
     raise Interrupted(f"stopped by {signal.Signals(number).name} before the first iteration or after the last; start it "
                       "again, with --resume where it has made its folder")
+
+
+def ignore_signals() -> None:
+    """One is enough: ending together must not be interrupted."""
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def run(main: Callable[[], int | None], comm: MPI.Intracomm = MPI.COMM_WORLD) -> None:
@@ -110,6 +117,7 @@ def run(main: Callable[[], int | None], comm: MPI.Intracomm = MPI.COMM_WORLD) ->
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else (0 if stop.code is None else 1)
     except BaseException as error:
+        ignore_signals()
         code = getattr(error, "exit_code", 1)
         together = agree(comm)
         if not together or comm.rank == 0:

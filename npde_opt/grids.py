@@ -203,7 +203,10 @@ class Grid:
             array[c * n: (c + 1) * n] = self.pack(v)
 
     def take(self, vec: PETSc.Vec, out: np.ndarray | None = None) -> np.ndarray:
-        """The owned values that `put` wrote, in `out` if given, which is an array [i, j, k] otherwise; inactive cells get 0."""
+        """The owned values that `put` wrote, in `out`; where that is not given an array [i, j, k], which is a view of the Vec if
+        all cells are active. Inactive cells get 0."""
+        if out is None and self.active_global is None:
+            return self.view(vec)
         if out is None:
             out = np.empty(self.local_shape, order="F")
         array, n = vec.getArray(readonly=True), self.active_local_size

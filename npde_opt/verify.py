@@ -49,19 +49,22 @@ def taylor_test(objective: Any, m: PETSc.Vec, dm: PETSc.Vec, steps: Sequence[flo
         for e in steps:
             point = m.copy()
             point.axpy(e, dm)
+            there = objective.linearize(point)
             try:
-                there = objective.linearize(point)
+                reached, rest = there.value, there.gradient().copy()
             except SolverError:
-                point.destroy()
                 if not wide:
                     raise
+                reached, rest = math.inf, None
+            if rest is None or (wide and not math.isfinite(reached)):
+                for owned in (there, point, *([rest] if rest is not None else [])):
+                    owned.destroy()
                 continue
             done.append(e)
-            change = there.value - value
-            size = max(size, abs(there.value))
+            change = reached - value
+            size = max(size, abs(reached))
             firsts.append(abs(change - e * slope))
             seconds.append(abs(change - e * slope - e**2 / 2 * curvature))
-            rest = there.gradient().copy()
             rest.axpy(-1, g)
             rest.axpy(-e, h)
             gradients.append(rest.norm())
@@ -107,8 +110,9 @@ def _order(steps: Sequence[float], errors: Sequence[float], floor: float) -> flo
 
 def _settled(steps: Sequence[float], errors: Sequence[float], floor: float, expected: float) -> float:
     """Of the last three orders between neighbouring steps before errors no longer fall, the one nearest to `expected`: a wrong
-    derivative shows a lower order in all three. inf where the errors are rounding from the start. NaN stays NaN."""
-    if not all(math.isfinite(e) for e in errors):
+    derivative shows a lower order in all three. inf where the errors are rounding from the start, NaN where one is or where
+    there are fewer than two."""
+    if len(steps) < 2 or not all(math.isfinite(e) for e in errors):
         return math.nan
     good = [(s, e) for s, e in zip(steps, errors, strict=True) if e > floor]
     if len(good) < 2:

@@ -220,7 +220,7 @@ WRONG = {
                    "several observations"),
     "refine": (WELLS, "refine = 2", "refine = 0", "simulation.refine: got 0"),
     "regularization": (WELLS, 'unknown = "V"', 'unknown = "E"',
-        r"regularization\[0\].unknown: got 'E'; allowed: an unknown field: V"),
+        r"regularization\[0\].unknown: got 'E'; allowed: an unknown field without regions: V"),
     "known twice": (WELLS, "known = { D = 0.5 }", "known = { D = 0.5, V = 1.0 }", "unknown.V: got known too"),
     "unused": (SCOTT, 'name = "k"', 'name = "q"', "unknown.q: got in no term, initial state or source; allowed: .*Du, Dv, F, k"),
     "derived": (SCOTT, 'scheme = "expl', 'derived = { x = "2*DU" }\nscheme = "expl',

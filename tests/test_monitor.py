@@ -269,3 +269,17 @@ def test_a_signal_before_the_first_iteration_ends_with_75():
         "errors.run(lambda: (os.kill(os.getpid(), signal.SIGUSR1), time.sleep(20)) and 0)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert run.returncode == 75 and "stopped by SIGUSR1 before the first iteration" in run.stderr
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_second_signal_does_not_keep_the_ranks_from_ending(second):
+    code = "import os, signal, time\nfrom mpi4py import MPI\nfrom npde_opt import errors\n" \
+        "def main():\n    if MPI.COMM_WORLD.rank:\n        MPI.COMM_WORLD.Barrier()\n" \
+        "    MPI.COMM_WORLD.rank or signal.setitimer(signal.ITIMER_REAL, 1.0)\n" \
+        f"    signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), {int(second)}))\n" \
+        "    os.kill(os.getpid(), signal.SIGTERM)\n    time.sleep(20)\n" \
+        "errors.run(main)"
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("OMPI_COMM", "PMIX_", "PMI_", "ORTE_"))}
+    run = subprocess.run(["mpirun", "--allow-run-as-root", "--oversubscribe", "-n", "2", sys.executable, "-c", code], env=env,
+                         capture_output=True, text=True, timeout=60)
+    assert run.returncode == 75 and "stopped by SIGTERM" in run.stderr

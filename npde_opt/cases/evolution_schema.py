@@ -166,11 +166,11 @@ def _check_values(out: dict[str, Any]) -> None:
     if out["misfit"]["kind"] == "correlated" and len(out["observation"]) > 1:
         raise InputError("misfit.kind", "'correlated' with several observations", "one [[observation]], or another kind")
     unknown = {u["name"]: u for u in out["unknown"]}
-    fields = [name for name, u in unknown.items() if u["kind"] == "field"]
+    fields = [name for name, u in unknown.items() if u["kind"] == "field" and u["regions"] is None]
     for i, r in enumerate(out["regularization"]):
         if r["unknown"] not in fields:
             raise InputError(f"regularization[{i}].unknown", repr(r["unknown"]),
-                             "an unknown field: " + (", ".join(fields) or "there is none"))
+                             "an unknown field without regions: " + (", ".join(fields) or "there is none"))
     known = out["evolution"]["known"]
     for name, u in unknown.items():
         if name in known:

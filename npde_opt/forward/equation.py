@@ -152,7 +152,7 @@ class LinearPart:
         return float(rows[self.grid.active].max(initial=0.0))
 
     def mult(self, k: int, x: np.ndarray, transposed: bool = False) -> np.ndarray:
-        """A_k x of an owned field [i, j, k]."""
+        """A_k x of an owned field [i, j, k]; it may be a view that the next call overwrites."""
         self.grid.put(x, self._x)
         mat = self.matrices[k].mat
         if transposed and not self.equation.operators[k].symmetric:
@@ -161,10 +161,11 @@ class LinearPart:
             mat.mult(self._x, self._y)
         return self.grid.take(self._y)
 
-    def stiffness(self) -> float:
-        """The bound of the eigenvalues of M^-1 A over all ranks and operators, in 1/time."""
-        factors = [max(abs(f) for _, _, f in o.pattern) for o in self.equation.operators]
-        own = max((b * f for b, f in zip(self.bounds, factors, strict=True)), default=0.0)
+    def stiffness(self, species: int | None = None) -> float:
+        """The bound of the eigenvalues of M^-1 A over all ranks and operators (those of one species), in 1/time."""
+        rows = [(b, abs(f)) for b, o in zip(self.bounds, self.equation.operators, strict=True) for row, _, f in o.pattern
+                if species in (None, row)]
+        own = max((b * f for b, f in rows), default=0.0)
         return float(max(self.grid.comm.allgather(own)))
 
     def destroy(self) -> None:
@@ -268,7 +269,8 @@ def check_explicit(scheme: Scheme, part: LinearPart, coefficients: Mapping[str, 
     """Why explicit steps of size dt are unstable, or None where they are not.
 
     The eigenvalues of what is explicit in M^-1 r_u lie within L of 0 with Gershgorin's L, of which diffusion D(u) gives
-    `nonlinear`: steps are stable up to 2 / L. Euler's steps of central advection are up to 2 min(D) / |v|^2 too.
+    `nonlinear` (what implicit diffusion does not make up for): steps are stable up to 2 / L. Euler's steps of central advection
+    are up to 2 min(D) / |v|^2 too.
     """
     if scheme.linear_implicit and not nonlinear:
         return None

@@ -8,7 +8,7 @@ Second derivatives run the derivative of that sweep along (du, dk).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +61,7 @@ class EvolutionPoint:
             for e, observer in enumerate(forward.observers):
                 self.data.append(observer.create_vec())
                 self._sweeps.append(self._run(e, self.data[e]))
-                if not np.isfinite(self.data[e].norm(PETSc.NormType.INFINITY)):
+                if not self._finite([self.data[e].getArray(readonly=True)]):
                     raise SolverError(forward.prefix, "a predicted datum is not finite",
                                       "Look for an observed quantity that is not defined for the state.")
                 forward.counters.forward_solves += 1
@@ -102,7 +102,10 @@ class EvolutionPoint:
                 [p for p in self.nonlinear if isinstance(p, NonlinearDiffusionAt)]
             if not moving:
                 return
-            nonlinear = self.grid.comm.allreduce(sum(p.stiffness(state, forward.part.mass) for p in moving), op=MPI.MAX)
+            own = sum(p.stiffness(state, forward.part.mass) for p in moving)
+            nonlinear = self.grid.comm.allreduce(own if np.isfinite(own) else np.inf, op=MPI.MAX)
+            if forward.scheme.linear_implicit:  # implicit diffusion of the same species makes up for as much
+                nonlinear = max(nonlinear - min(forward.part.stiffness(p.term.channel) for p in moving), 0.0)
         dt = np.diff(forward.times)
         problem = check_explicit(forward.scheme, forward.part, self.k, nonlinear, float(dt.max() if n is None else dt[n]))
         if problem:
@@ -133,7 +136,7 @@ class EvolutionPoint:
         start = self._start(e)
         sweep = Sweep(self.forward.storage, self._advance(e, data), start)
         assert start[0] is not None
-        if not self.grid.comm.allreduce(int(np.isfinite(start[0]).all()), op=MPI.MIN):
+        if not self._finite(start):
             self._refuse("initial", "a state that is not finite", "finite values in all active cells", "Bound the parameters.")
         if data is not None:
             self.forward.observers[e].observe(0, start[0], data)
@@ -252,10 +255,13 @@ class EvolutionPoint:
     def _gradients(self) -> Gradients:
         return Gradients(self.grid, {u.name: u.length for u in self.forward.space.unknowns})
 
+    def _finite(self, arrays: Iterable[Any]) -> bool:
+        """On all ranks. Collective."""
+        return bool(self.grid.comm.allreduce(int(all(np.isfinite(a).all() for a in arrays)), op=MPI.MIN))
+
     def _check_finite(self, gradient: Gradients) -> None:
         """Raises SolverError where a derivative is not finite (a rate like sqrt(u) at u = 0). Collective."""
-        good = all(np.isfinite(v).all() for v in gradient.values.values())
-        if not self.grid.comm.allreduce(int(good), op=MPI.MIN):
+        if not self._finite(gradient.values.values()):
             raise SolverError(self.forward.prefix, "a derivative is not finite",
                               "Look for rates, diffusivities or observed quantities that are singular at the state.")
 

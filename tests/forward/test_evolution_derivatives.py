@@ -16,7 +16,7 @@ from npde_opt.parameters import ParameterSpace, Unknown
 from npde_opt.priors import SmallPrior
 from npde_opt.regularizers import REGULARIZERS
 from npde_opt.terms import Advection, Diffusion, Kinetics, NonlinearDiffusion, Reaction, Source
-from npde_opt.verify import dot_product_test, taylor_test
+from npde_opt.verify import WIDE, dot_product_test, taylor_test
 
 SHAPE = (9, 8)
 POINTS = np.random.default_rng(5).random((7, 2))
@@ -333,6 +333,34 @@ def test_a_derivative_that_is_not_finite_is_an_error():
         m.set(0.0)
         with pytest.raises(SolverError, match=problem):
             J.linearize(m).gradient()
+
+
+@pytest.mark.parallel([1, 2])
+@pytest.mark.parametrize("corner", [0, -1])
+def test_one_datum_that_is_not_finite_is_seen_by_all_ranks(corner):
+    u = np.ones(SHAPE)
+    u[corner, corner] = -1.0
+    J, m, _ = objective(fisher, [Unknown("D", "log")], known={"K": 1.0, "r": 0.0},
+                        trials=lambda grid: [Trial({"u": u[grid.local_slice]})],
+                        samplings=lambda grid, times: [snapshots(grid, times[[0]], "log(u)")])
+    with pytest.raises(SolverError, match="predicted datum is not finite"):
+        assert J.linearize(m).value
+
+
+@pytest.mark.parallel([1, 2])
+def test_verification_passes_over_steps_where_nothing_is_defined():
+    """D = 0.02 + e dm is negative for the larger steps; where it is for all of them nothing is verified."""
+    for size, defined in ((1.0, True), (1e6, False)):
+        J, m, dm = objective(fisher, [Unknown("D", length=1)], "ars222", known={"K": 1.2, "r": 1.0})
+        m.set(0.02)
+        dm.set(-size)
+        J.linearize(m).gradient()
+        orders = taylor_test(J, m, dm, WIDE)
+        if defined:
+            assert orders.first == pytest.approx(2, abs=0.1) and orders.second == pytest.approx(3, abs=0.1)
+        else:
+            assert np.isnan(orders.first)
+        J.destroy()
 
 
 @pytest.mark.parallel([1, 2])

@@ -265,6 +265,8 @@ def test_refused_steps_and_blow_up():
     for name in ("explicit-euler", "ars222"):
         with pytest.raises(InputError, match="stability limit"):
             run(grid, [NonlinearDiffusion(grid, ("u",), "u", "D*(1 + u)")], {"u": "x"}, np.linspace(0, 1, 11), name, {"D": 1.0})
+    run(grid, [Diffusion(grid, "D"), NonlinearDiffusion(grid, ("u",), "u", "0.3*u")], {"u": "x"}, np.linspace(0, 0.2, 11),
+        "imex-euler", {"D": 1.0})
     drift = Advection(grid, (1.0, 0.5), "central")
     with pytest.raises(InputError, match="central advection without diffusion"):
         run(grid, [drift], {"u": "x"}, np.linspace(0, 1, 11), "explicit-euler", {})
