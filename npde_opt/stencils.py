@@ -17,6 +17,7 @@ from npde_opt.layout import Numbering
 Offset = tuple[int, ...]
 Planes = dict[Offset, np.ndarray]
 """Owned values [k, j, i] (x last) by offset."""
+Csr = tuple[np.ndarray, np.ndarray, np.ndarray]
 CHUNK = 1 << 15
 
 
@@ -82,11 +83,17 @@ class OffsetMatrix:
         i, oi = starts(rows, local), starts(number, local)
         self._firsts = np.concatenate([[0], np.cumsum(lengths, dtype=int)[CHUNK - 1::CHUNK], [j.size]])
         self._kept = [np.packbits(keep[cells: cells + CHUNK]) for cells in range(0, len(keep), CHUNK)]
-        csr = (i, np.ascontiguousarray(j), self._a)
-        self.mat = PETSc.Mat().createAIJWithArrays(
-            ((local, size),) * 2, csr if self.comm.size == 1 else (csr, (oi, oj, self._oa)), comm=self.comm)
-        self.mat.setOption(PETSc.Mat.Option.NO_OFF_PROC_ENTRIES, True)
+        self._pattern = (i, np.ascontiguousarray(j)), (oi, oj)
+        self.mat = self._wrap(*((*p, a) for p, a in zip(self._pattern, (self._a, self._oa), strict=True)))
         return True
+
+    def _wrap(self, own: Csr, away: Csr) -> PETSc.Mat:
+        """A matrix on CSR arrays: the own block's, with local columns, and those of other columns."""
+        i, j, a = away
+        parts = own if self.comm.size == 1 else (own, (i, j.copy(), a))  # PETSc renumbers these columns in place
+        mat = PETSc.Mat().createAIJWithArrays((self.numbering.sizes,) * 2, parts, comm=self.comm)
+        mat.setOption(PETSc.Mat.Option.NO_OFF_PROC_ENTRIES, True)
+        return mat
 
     def _preallocate(self, columns: np.ndarray, kind: str) -> None:
         self.mat = PETSc.Mat().create(self.comm)
@@ -120,6 +127,28 @@ class OffsetMatrix:
         for chunk, bits in enumerate(self._kept):
             cells = min(CHUNK, self.layout.local_size - chunk * CHUNK)
             yield chunk, chunk * CHUNK, np.unpackbits(bits, count=cells * k).reshape(cells, k).view(bool)
+
+    @property
+    def shared(self) -> bool:
+        """Whether PETSc uses the arrays kept here."""
+        return self._shared
+
+    def rest_of_sweep(self, target: PETSc.Mat | None = None) -> PETSc.Mat:
+        """D + L - A as sliced ELLPACK, D + L the lower triangle of every rank's own block: a forward sweep of Gauss-Seidel
+        from zero, x = (D + L)^-1 b, leaves the residual b - A x = (D + L - A) x. Goes into a `target` made here before.
+        Collective; for shared matrices."""
+        (i, j), (oi, oj) = self._pattern
+        keep, kept = np.empty(j.size, bool), np.zeros_like(i)
+        for first in range(0, i.size - 1, CHUNK):
+            rows = i[first: first + CHUNK + 1]
+            part = slice(rows[0], rows[-1])
+            keep[part] = j[part] > np.repeat(np.arange(first, first + rows.size - 1, dtype=j.dtype), np.diff(rows))
+            count = np.concatenate([[0], np.cumsum(keep[part], dtype=i.dtype)])
+            kept[first + 1: first + rows.size] = kept[first] + count[rows[1:] - rows[0]]
+        rest = self._wrap((kept, j[keep], -self._a[keep]), (oi, oj, -self._oa))
+        found = rest.convert(PETSc.Mat.Type.SELL, target or PETSc.Mat())
+        rest.destroy()
+        return found
 
     def destroy(self) -> None:
         self.mat.destroy()

@@ -129,6 +129,60 @@ def test_no_convergence_is_an_error_with_the_prefix(transpose):
 
 
 @pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize("case", ["plain", "periodic", "masked", "3-D"])
+def test_the_cycle_is_that_of_petscs_multigrid_with_the_same_sweeps(case, options):
+    shape = (12, 11, 13) if case == "3-D" else (33, 40)
+    sides = dict.fromkeys(("x-", "x+"), "periodic") if case == "periodic" else SIDES
+    active = np.random.default_rng(2).random(shape) > 0.3 if case == "masked" else None
+    grid, matrix = problem(shape, sides, active, contrast=0.5)
+    own, petsc = (LinearSolver(matrix, grid, PREFIX) for _ in range(2))
+    own.update()
+    options[PREFIX + "pc_type"] = "mg"
+    b, x, y = (grid.create_active() for _ in range(3))
+    for seed in (1, 2):
+        values = matrix.entries()
+        values[...] = 0
+        D = np.exp(np.random.default_rng(seed).standard_normal(grid.shape))[grid.local_slice]
+        Diffusion(grid).at({"D": D}).add_stencil(values)
+        values[0] += 1e-3
+        matrix.set_values(values)
+        grid.put(grid.view(grid.standard_normal(seed)), b)
+        for solver, z in ((own, x), (petsc, y)):
+            solver.update()
+            solver.ksp.getPC().apply(b, z)
+        assert (own.ksp.getPC().getType(), petsc.ksp.getPC().getType()) == ("python", "mg")
+        size = y.norm()
+        y.axpy(-1, x)
+        assert y.norm() < 1e-12 * size
+    own.destroy()
+    petsc.destroy()
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize("option", ["pc_type mg", "mg_levels_pc_type jacobi", "mat_type seqaij"])
+def test_options_of_petscs_multigrid_are_obeyed(option, options):
+    key, value = option.split()
+    options[PREFIX + key] = value
+    grid = Grid((30, 32), boundaries=SIDES)
+    if key == "mat_type" and grid.comm.size > 1:
+        value = options[PREFIX + key] = "mpiaij"
+    matrix = StencilMatrix(grid, PREFIX)
+    values = matrix.entries()
+    values[...] = 0
+    Diffusion(grid).at({"D": np.ones(grid.layout.local_shape)}).add_stencil(values)
+    matrix.set_values(values)
+    solver = LinearSolver(matrix, grid, PREFIX, rtol=1e-10)
+    solver.update()
+    pc = solver.ksp.getPC()
+    assert pc.getType() == "mg"
+    if key == "mg_levels_pc_type":
+        assert pc.getMGSmoother(1).getPC().getType() == "jacobi"
+    else:
+        assert residual(grid, matrix.mat, solver) < 1e-7
+    solver.destroy()
+
+
+@pytest.mark.parallel([1, 2, 3])
 @pytest.mark.parametrize("shape, share", [((32, 31), 0.35), ((10, 9, 12), 0.3), ((900,), 0.0)])
 def test_geometric_with_a_random_mask(shape, share):
     active = np.random.default_rng(2).random(shape) > share
@@ -139,7 +193,7 @@ def test_geometric_with_a_random_mask(shape, share):
     matrix.set_values(values)
     solver = LinearSolver(matrix, grid, PREFIX, "geometric", rtol=1e-10)
     solver.update()
-    assert solver.ksp.getPC().getType() == "mg"
+    assert solver.recipe == "geometric"
     assert residual(grid, matrix.mat, solver) < 1e-7
     assert solver.iterations < 60
     solver.destroy()

@@ -9,16 +9,18 @@ from petsc4py import PETSc
 
 from npde_opt.errors import InputError, SolverError
 from npde_opt.grids import Grid
+from npde_opt.linear.cycle import Cycle
 from npde_opt.linear.geometric import Hierarchy
 from npde_opt.stencils import StencilMatrix
 
+COARSEST: dict[str, str | None] = {
+    "mg_coarse_ksp_type": "preonly", "mg_coarse_pc_type": "redundant",
+    "mg_coarse_redundant_pc_factor_shift_type": "nonzero"}
 SMOOTHERS: dict[str, str | None] = {
     "pc_mg_galerkin": "none", "pc_mg_distinct_smoothup": None,
     "mg_levels_ksp_type": "preonly", "mg_levels_pc_type": "sor", "mg_levels_pc_sor_local_forward": None,
     "mg_levels_up_ksp_type": "richardson", "mg_levels_up_ksp_max_it": "1", "mg_levels_up_pc_type": "sor",
-    "mg_levels_up_pc_sor_local_backward": None,
-    "mg_coarse_ksp_type": "preonly", "mg_coarse_pc_type": "redundant",
-    "mg_coarse_redundant_pc_factor_shift_type": "nonzero"}
+    "mg_levels_up_pc_sor_local_backward": None, **COARSEST}
 
 # PETSc has no transpose of SOR for non-symmetric matrices; the same hierarchy solves with A and A^T under Jacobi.
 TRANSPOSABLE: dict[str, str | None] = {
@@ -84,6 +86,17 @@ class LinearSolver:
         self.ksp.setOperators(matrix.mat)
         self.ksp.setTolerances(rtol=rtol, atol=1e-300, max_it=500)
         self._ranks, self._configured = grid.comm.size, False
+        self._cycle: Cycle | None = None
+
+    def _own_cycle(self) -> Cycle | None:
+        """Where PETSc's own multigrid is not asked for by its options or needed (non-symmetric matrices, other matrix types)."""
+        if self.recipe != "geometric" or not self.symmetric:
+            return None
+        assert self.hierarchy is not None
+        asked = any(key.startswith((self.prefix + "pc_", self.prefix + "mg_levels")) for key in PETSc.Options().getAll())
+        if asked or not all(m.shared for m in (self.matrix, *self.hierarchy.matrices)):
+            return None
+        return Cycle(self.matrix, self.hierarchy, self.prefix + "mg_coarse_")
 
     def _options(self, ranks: int) -> dict[str, str | None]:
         krylov = {"ksp_type": "cg" if self.symmetric else "gmres"}
@@ -95,6 +108,8 @@ class LinearSolver:
                 "pc_type": "asm", "pc_asm_overlap": "1", "pc_asm_type": "basic", "sub_ksp_type": "preonly",
                 "sub_pc_type": "python", "sub_pc_python_type": PYAMG}
             return {**krylov, **own}
+        if self._cycle is not None:
+            return {**krylov, **COARSEST}
         if not self.symmetric:
             return {**krylov, **RECIPES[self.recipe], **TRANSPOSABLE}
         return {**krylov, **RECIPES[self.recipe]}
@@ -102,11 +117,15 @@ class LinearSolver:
     def _configure(self) -> None:
         """Sets up with the recipe's options in the database, and takes them out again: they are this solver's only."""
         options, ours = PETSc.Options(), []
+        self._cycle = self._own_cycle()
         for key, value in self._options(self._ranks).items():
             if not options.hasName(self.prefix + key):
                 options.setValue(self.prefix + key, value)
                 ours.append(self.prefix + key)
-        if self.recipe == "geometric":
+        if self._cycle is not None:
+            self.ksp.getPC().setType(PETSc.PC.Type.PYTHON)
+            self.ksp.getPC().setPythonContext(self._cycle)
+        elif self.recipe == "geometric":
             self._set_levels()
         self.ksp.setFromOptions()
         self.ksp.setUp()
@@ -162,5 +181,7 @@ class LinearSolver:
 
     def destroy(self) -> None:
         self.ksp.destroy()
+        if self._cycle is not None:
+            self._cycle.release()
         if self.hierarchy is not None:
             self.hierarchy.destroy()
