@@ -7,9 +7,10 @@ are indexed [i_x, i_y, i_z] and stored x fastest, which is PETSc's natural order
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 from mpi4py import MPI
@@ -20,6 +21,7 @@ from npde_opt.layout import Layout, neighbours
 
 KINDS = ("neumann", "dirichlet", "robin", "periodic")
 AXES = "xyz"
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -72,9 +74,13 @@ class Grid:
         self.start, self.local_shape = self.layout.start, self.layout.local_shape
         self.stop = tuple(s + n for s, n in zip(self.start, self.local_shape, strict=True))
         self.local_slice = tuple(slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
-        self.active_global = self._mask(active)
+        kept = like is not None and fits and active is like.active_global
+        self.active_global: np.ndarray | None = active if kept else self._mask(active)
+        self.shared: dict[Hashable, Any] = {}
         if like is not None and fits and all(a is b for a, b in zip(self.edges, like.edges, strict=True)):
             self.__dict__["volume"] = like.volume
+            if self.active_global is like.active_global:
+                self.shared = like.shared
 
     def _edges(self, extent, edges, origin) -> tuple[np.ndarray, ...]:
         if edges is None:
@@ -311,8 +317,8 @@ class Grid:
 
     def with_(self, **changes) -> Grid:
         """The same grid with other boundaries, components, mask or communicator."""
-        given = {"edges": self.edges, "boundaries": self.boundaries, "active": self.active_global,
-                 "components": self.components, "comm": self.comm} | changes
+        given: dict[str, Any] = {"edges": self.edges, "boundaries": self.boundaries, "active": self.active_global,
+                                 "components": self.components, "comm": self.comm} | changes
         return Grid(self.shape, like=self, **given)
 
     def coarsen(self, smallest: int = 8) -> Grid | None:
@@ -331,9 +337,18 @@ class Grid:
         return Grid(shape, edges=edges, boundaries=self.boundaries, active=active, components=self.components,
                     comm=self.comm)
 
+    def once(self, key: Hashable, make: Callable[[], Made]) -> Made:
+        """What `make` gives, made when it is first asked for under this key, here or by a grid that is `with_` other boundaries
+        or components. Collective where `make` is."""
+        if key not in self.shared:
+            self.shared[key] = make()
+        return self.shared[key]
+
     def destroy(self) -> None:
+        """Frees what is kept here; a grid that is used again makes it again."""
+        self.shared.clear()
         if "dm" in self.__dict__:
-            self.dm.destroy()
+            self.__dict__.pop("dm").destroy()
 
 
 def check_indices(shape: Sequence[int], components: int, comm: MPI.Intracomm) -> None:

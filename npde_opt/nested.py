@@ -187,7 +187,7 @@ class _Levels:
         m = lift.start(previous[1], given)
         if self.spectrum is not None:
             self.spectrum = self.spectrum.lifted(lift)
-        for owned in (given, previous[1], previous[0]):
+        for owned in (given, previous[1], previous[0], previous[0].space.grid):
             owned.destroy()
         return m
 

@@ -61,7 +61,6 @@ class Quadratic:
             raise InputError("regularization.weight", alpha, "a number >= 0")
         self.grid, self.alpha = grid, float(alpha)
         self.work, self.reference = grid.create_scalar(), reference
-        self._x, self._y = grid.create_active(), grid.create_active()
 
     def _product(self, x: PETSc.Vec, y: PETSc.Vec) -> None:
         """y = H x, in active cells."""
@@ -79,9 +78,17 @@ class Quadratic:
         self._apply(self._inverse, r, out)
 
     def _apply(self, action: Callable[[PETSc.Vec, PETSc.Vec], None], x: PETSc.Vec, out: PETSc.Vec) -> None:
-        self.grid.put(self.grid.view(x), self._x)
-        action(self._x, self._y)
-        self.grid.take(self._y, self.grid.view(out))
+        if self.grid.active_global is None:
+            action(x, out)
+            return
+        inside, image = self._active
+        self.grid.put(self.grid.view(x), inside)
+        action(inside, image)
+        self.grid.take(image, self.grid.view(out))
+
+    @cached_property
+    def _active(self) -> tuple[PETSc.Vec, PETSc.Vec]:
+        return self.grid.create_active(), self.grid.create_active()
 
     def _subtract_reference(self, p: PETSc.Vec) -> None:
         """work = p - q, 0 in inactive cells."""
@@ -120,7 +127,8 @@ class Quadratic:
 
     def destroy(self) -> None:
         made = [self.solver] if "solver" in self.__dict__ else []
-        for owned in (self.work, self._x, self._y, self.matrix, *made, *([self.reference] if self.reference is not None else [])):
+        for owned in (self.work, *self.__dict__.get("_active", ()), self.matrix, *made,
+                      *([self.reference] if self.reference is not None else [])):
             owned.destroy()
 
 

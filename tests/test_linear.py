@@ -216,8 +216,8 @@ def test_iterations_hardly_grow_with_the_grid():
 def test_interpolations_keep_constants_away_from_dirichlet_sides(periodic):
     grid = Grid((30, 25), boundaries={"x-": "periodic", "x+": "periodic"} if periodic else {})
     levels = Hierarchy(grid)
-    assert levels.restrictions
-    for R in levels.restrictions:
+    assert levels.coarsening.restrictions
+    for R in levels.coarsening.restrictions:
         y, x = R.createVecs()
         x.set(2.0)
         R.multTranspose(x, y)
@@ -243,7 +243,7 @@ def test_coarse_matrices_are_galerkin_products(domain, velocity):
     levels, fine = Hierarchy(grid), matrix.mat.duplicate(copy=True)
     levels.update(matrix)
     assert levels.matrices
-    for R, coarse in zip(levels.restrictions, levels.matrices, strict=True):
+    for R, coarse in zip(levels.coarsening.restrictions, levels.matrices, strict=True):
         expected = fine.ptap(R.transpose(PETSc.Mat()))
         rest = expected.copy()
         rest.axpy(-1, coarse.mat, structure=PETSc.Mat.Structure.DIFFERENT_NONZERO_PATTERN)

@@ -175,7 +175,6 @@ class Linearization:
                 point.add_stencil(values)
             forward.matrix.set_values(values)
             forward.solver.update()
-            forward.matrix.freeze()
         forward.assembled = self.points
 
     def _observe(self, e: int, u: np.ndarray) -> PETSc.Vec:

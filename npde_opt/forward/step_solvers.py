@@ -39,7 +39,6 @@ class Decoupled:
         for c, (k, factor, matrix) in self.matrices.items():
             combine(matrix, [(self.alpha * factor, self.part.matrices[k])], self.part.mass)
             self.solvers[c].update()
-            matrix.freeze()
 
     def solve(self, b: np.ndarray, guess: np.ndarray, transposed: bool = False, moves: bool = False) -> np.ndarray:
         """All species' solutions [c, i, j, k]; with `moves` the guess is a state that is moved first (see

@@ -29,8 +29,7 @@ class Cycle:
 
     def __init__(self, matrix: OffsetMatrix, hierarchy: Hierarchy, prefix: str):
         self._matrices = [matrix, *hierarchy.matrices]
-        self._transfers = hierarchy.restrictions
-        self._restrictions = [R.convert(PETSc.Mat.Type.SELL, PETSc.Mat()) for R in hierarchy.restrictions]
+        self._transfers, self._restrictions = hierarchy.coarsening.restrictions, hierarchy.coarsening.sliced
         self._rests: list[PETSc.Mat] = []
         self._residuals = [m.mat.createVecLeft() for m in self._matrices[:-1]]
         self._b, self._x = ([m.mat.createVecLeft() for m in self._matrices[1:]] for _ in range(2))
@@ -71,5 +70,5 @@ class Cycle:
     def release(self) -> None:
         """Destroys what is made here; petsc4py calls a method `destroy` of a context itself."""
         self._coarsest.destroy()
-        for item in (*self._restrictions, *self._rests, *self._residuals, *self._b, *self._x):
+        for item in (*self._rests, *self._residuals, *self._b, *self._x):
             item.destroy()

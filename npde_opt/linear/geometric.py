@@ -11,6 +11,7 @@ P is the product of one interpolation an axis (`Halving`), so P^T A P is formed 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import product
 
 import numpy as np
@@ -20,7 +21,7 @@ from npde_opt.grids import AXES, Grid
 from npde_opt.layout import Layout, Numbering
 from npde_opt.linear.halving import Halving
 from npde_opt.operators import from_rows
-from npde_opt.stencils import OffsetMatrix, StencilMatrix, stencil_offsets
+from npde_opt.stencils import OffsetMatrix, Pattern, StencilMatrix, stencil_offsets
 
 COARSEST = 400
 SHORTEST = 5
@@ -82,17 +83,13 @@ def restriction(fine: Level, coarse: Level, halvings: list[Halving]) -> PETSc.Ma
     return R
 
 
-class Hierarchy:
-    """Restrictions P^T and coarse matrices below a stencil matrix, finest first; empty where the grid does not coarsen.
-
-    `update` refreshes the values of the coarse matrices, whose patterns are made once.
-    """
+class Coarsening:
+    """What the hierarchies of a grid share, finest level first: the restrictions P^T and the patterns of the coarse matrices."""
 
     def __init__(self, grid: Grid):
-        self.grid = grid
         self.restrictions: list[PETSc.Mat] = []
-        self.matrices: list[OffsetMatrix] = []
-        self._halvings: list[list[Halving]] = []
+        self.halvings: list[list[Halving]] = []
+        self.patterns: list[Pattern] = []
         level = Level(grid, grid.centers, grid.layout, grid.active_global)
         offsets, periodic = set(stencil_offsets(grid.dim)), [grid.periodic(d) for d in range(grid.dim)]
         while level.size > COARSEST:
@@ -102,20 +99,38 @@ class Hierarchy:
             halvings = level.halvings(axes)
             coarse = level.coarsened(halvings)
             self.restrictions.append(restriction(level, coarse, halvings))
-            self._halvings.append(halvings)
+            self.halvings.append(halvings)
             for axis in axes:
                 offsets = {o[:axis] + (step,) + o[axis + 1:] for o in offsets for step in (-1, 0, 1)}
-            self.matrices.append(OffsetMatrix(grid.comm, coarse.numbering, sorted(offsets, key=any), periodic))
+            self.patterns.append(Pattern(grid.comm, coarse.numbering, sorted(offsets, key=any), periodic))
             level = coarse
+
+    @classmethod
+    def of(cls, grid: Grid) -> Coarsening:
+        """The grid's own. Collective."""
+        return grid.once(("coarsening", tuple(b.kind for b in grid.boundaries.values())), lambda: cls(grid))
+
+    @cached_property
+    def sliced(self) -> list[PETSc.Mat]:
+        """The restrictions in sliced ELLPACK. Collective."""
+        return [R.convert(PETSc.Mat.Type.SELL, PETSc.Mat()) for R in self.restrictions]
+
+
+class Hierarchy:
+    """Coarse matrices below a stencil matrix, finest first; none where the grid does not coarsen."""
+
+    def __init__(self, grid: Grid):
+        self.coarsening = Coarsening.of(grid)
+        self.matrices = [OffsetMatrix(p) for p in self.coarsening.patterns]
 
     def update(self, matrix: StencilMatrix) -> None:
         """Galerkin products of the matrix's present values. Collective."""
         planes = matrix.planes()
-        for halvings, coarse in zip(self._halvings, self.matrices, strict=True):
+        for halvings, coarse in zip(self.coarsening.halvings, self.matrices, strict=True):
             for halving in halvings:
                 planes = halving.galerkin(planes)
             coarse.set_planes(planes)
 
     def destroy(self) -> None:
-        for owned in (*self.restrictions, *self.matrices):
+        for owned in self.matrices:
             owned.destroy()

@@ -85,7 +85,6 @@ class Presb:
         A, B = self._parts
         combine(self._sum, [(self.alpha, A), *([(self.beta, B)] if B is not None else [])], self.grid.take(shift))
         self.inner.update()
-        self._sum.freeze()
 
     def _factorize(self) -> None:
         A, B = self._parts

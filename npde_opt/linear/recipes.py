@@ -79,7 +79,7 @@ class LinearSolver:
             recipe = "geometric" if grid.dim > 1 else "direct"
         if recipe == "geometric":
             self.hierarchy = Hierarchy(grid)
-            recipe = "geometric" if self.hierarchy.restrictions else "direct"
+            recipe = "geometric" if self.hierarchy.matrices else "direct"
         self.recipe = recipe
         self.ksp = PETSc.KSP().create(grid.comm)
         self.ksp.setOptionsPrefix(prefix)
@@ -135,10 +135,11 @@ class LinearSolver:
 
     def _set_levels(self) -> None:
         assert self.hierarchy is not None
-        pc, top = self.ksp.getPC(), len(self.hierarchy.restrictions)
+        restrictions = self.hierarchy.coarsening.restrictions
+        pc, top = self.ksp.getPC(), len(restrictions)
         pc.setType(PETSc.PC.Type.MG)
         pc.setMGLevels(top + 1)
-        for depth, (transfer, coarse) in enumerate(zip(self.hierarchy.restrictions, self.hierarchy.matrices, strict=True)):
+        for depth, (transfer, coarse) in enumerate(zip(restrictions, self.hierarchy.matrices, strict=True)):
             pc.setMGRestriction(top - depth, transfer)
             below = top - depth - 1
             pc.getMGSmoother(below).setOperators(coarse.mat)
@@ -146,10 +147,11 @@ class LinearSolver:
                 pc.getMGSmootherUp(below).setOperators(coarse.mat)
 
     def update(self) -> None:
-        """Refreshes the preconditioner for the matrix's present values."""
+        """Refreshes the preconditioner for the matrix's present values, and frees its entries."""
         if self.recipe == "geometric":
             assert self.hierarchy is not None
             self.hierarchy.update(self.matrix)
+        self.matrix.freeze()
         if self._configured:
             self.ksp.setUp()
         else:
