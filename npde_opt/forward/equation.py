@@ -148,8 +148,11 @@ class LinearPart:
 
     def _gershgorin(self, values: np.ndarray) -> float:
         """A bound of the eigenvalues of M^-1 A on this rank."""
-        rows = np.abs(values).sum(axis=0) / self.mass
-        return float(rows[self.grid.active].max(initial=0.0))
+        rows = np.abs(values[0])
+        for plane in values[1:]:
+            rows += np.abs(plane)
+        rows /= self.mass
+        return float((rows if self.grid.active_global is None else rows[self.grid.active]).max(initial=0.0))
 
     def mult(self, k: int, x: np.ndarray, transposed: bool = False) -> np.ndarray:
         """A_k x of an owned field [i, j, k]; it may be a view that the next call overwrites."""
