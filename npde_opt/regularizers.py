@@ -26,6 +26,10 @@ from npde_opt.operators import mass
 from npde_opt.stencils import StencilMatrix
 from npde_opt.terms.diffusion import Diffusion, faces, jump, sides
 
+ENERGY = "natural"
+"""Norm of the residual in solves with R: CG leaves r^T R^-1 r too small by the energy of its error, which this norm bounds.
+The preconditioned norm does not; then what is built on R^-1 (optimizers/spectrum.py) may be indefinite."""
+
 
 def closed(grid: Grid) -> Grid:
     """The grid with no flux through its sides (periodic ones kept)."""
@@ -121,7 +125,7 @@ class Quadratic:
 
     @cached_property
     def solver(self) -> LinearSolver:
-        found = LinearSolver(self.matrix, self.grid, self.prefix, rtol=1e-6)
+        found = LinearSolver(self.matrix, self.grid, self.prefix, rtol=1e-6, norm=ENERGY)
         found.update()
         return found
 
@@ -229,7 +233,7 @@ class TotalVariation:
 
     @cached_property
     def solver(self) -> LinearSolver:
-        return LinearSolver(self.matrix, self.grid, self.prefix, rtol=1e-4)
+        return LinearSolver(self.matrix, self.grid, self.prefix, rtol=1e-4, norm=ENERGY)
 
     def _inverse_distances(self) -> list[np.ndarray]:
         """1 / centre distance on every face, 0 where the face is closed."""

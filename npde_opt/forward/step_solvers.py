@@ -70,12 +70,9 @@ class Decoupled:
 
 def step_solver(matrix: StencilMatrix, part: LinearPart, prefix: str, symmetric: bool, recipe: str = "auto") -> LinearSolver:
     """A solver that stops at the true residual."""
-    solver = LinearSolver(matrix, part.grid, prefix, recipe, symmetric)
-    if solver.recipe != "direct":
-        if symmetric:
-            solver.ksp.setNormType(PETSc.KSP.NormType.UNPRECONDITIONED)
-        else:
-            solver.ksp.setPCSide(PETSc.PC.Side.RIGHT)
+    solver = LinearSolver(matrix, part.grid, prefix, recipe, symmetric, norm="unpreconditioned")
+    if solver.recipe != "direct" and not symmetric:
+        solver.ksp.setPCSide(PETSc.PC.Side.RIGHT)
     return solver
 
 

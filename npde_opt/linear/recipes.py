@@ -64,14 +64,15 @@ class LinearSolver:
         recipe: a name in RECIPES or 'auto' (geometric where a 2-D or 3-D grid coarsens, else direct); the option
             -<prefix>recipe wins.
         symmetric: CG for symmetric positive definite matrices, else GMRES.
+        norm: of the residual that `rtol` is for, as in -<prefix>ksp_norm_type; "natural" only where the method is CG.
 
     Raises:
         InputError: for an unknown recipe or one that this PETSc build lacks.
     """
 
     def __init__(self, matrix: StencilMatrix, grid: Grid, prefix: str, recipe: str = "auto", symmetric: bool = True,
-                 rtol: float = 1e-8):
-        self.matrix, self.prefix, self.symmetric = matrix, prefix, symmetric
+                 rtol: float = 1e-8, norm: str = "preconditioned"):
+        self.matrix, self.prefix, self.symmetric, self.norm = matrix, prefix, symmetric, norm
         self.solves = self.iterations = 0
         self.hierarchy: Hierarchy | None = None
         recipe = chosen_recipe(prefix, recipe)
@@ -99,7 +100,9 @@ class LinearSolver:
         return Cycle(self.matrix, self.hierarchy, self.prefix + "mg_coarse_")
 
     def _options(self, ranks: int) -> dict[str, str | None]:
-        krylov = {"ksp_type": "cg" if self.symmetric else "gmres"}
+        krylov: dict[str, str | None] = {"ksp_type": "cg" if self.symmetric else "gmres"}
+        if self.norm != "natural" or PETSc.Options().getString(self.prefix + "ksp_type", "cg") == "cg":
+            krylov["ksp_norm_type"] = self.norm
         if self.recipe == "direct":
             return {"ksp_type": "preonly", "pc_type": "lu"} if ranks == 1 else \
                 {"ksp_type": "preonly", "pc_type": "redundant", "redundant_pc_type": "lu"}
