@@ -21,13 +21,19 @@ from pathlib import Path
 from typing import Any
 
 SETUP = "run `make setup` in the checkout and start from its environment: source .venv/bin/activate"
+REQUIRED = {
+    "scipy": "linear algebra",
+    "pyamg": "the recipe pyamg",
+    "sympy": "reactions as text",
+    "numba": "compiled reactions and fused explicit steps",
+    "checkpoint_schedules": "checkpointed adjoint sweeps",
+    "rich": "progress",
+}
 OPTIONAL = {
     "matplotlib": "figures (--plot)",
     "PIL": "images as data",
     "nibabel": "brain images",
     "nilearn": "brain templates",
-    "checkpoint_schedules": "checkpointed adjoint sweeps",
-    "numba": "fused explicit steps",
 }
 DISTRIBUTIONS = {"PIL": "pillow", "checkpoint_schedules": "checkpoint-schedules"}
 PACKAGES = ["hypre", "ml", "mumps", "superlu_dist"]
@@ -152,14 +158,15 @@ def ranks(count: int = 2) -> Finding:
     return Finding("ranks", f"asked for {count}, MPI has {answer[0]}, PETSc has {answer[1]}", remedy)
 
 
-def optional() -> list[Finding]:
+def packages() -> list[Finding]:
     findings = []
-    for module, purpose in OPTIONAL.items():
+    for module, purpose in {**REQUIRED, **OPTIONAL}.items():
         name = DISTRIBUTIONS.get(module, module)
         if importlib.util.find_spec(module):
             findings.append(Finding(name, importlib.metadata.version(name)))
         else:
-            findings.append(Finding(name, f"not installed: no {purpose}", f"pip install {name}", essential=False))
+            remedy = SETUP if module in REQUIRED else f"pip install {name}"
+            findings.append(Finding(name, f"not installed: no {purpose}", remedy, essential=module in REQUIRED))
     return findings
 
 
@@ -185,7 +192,7 @@ def main(argv: list[str]) -> int:
         print("usage: python -m npde_opt doctor", file=sys.stderr)
         return 2
     wrong = 0
-    for probe in (python, mpi, petsc, ranks, machine, optional):
+    for probe in (python, mpi, petsc, ranks, machine, packages):
         found = probe()
         for finding in found if isinstance(found, list) else [found]:
             print(f"{finding.mark:<6}{finding.subject:<22}{finding.text}", flush=True)

@@ -173,7 +173,8 @@ class _Levels:
             history += result.history
             if level == self.learning and regularized(objective):
                 self._learn(level, objective, result.m)
-            spent = objective.counters.snapshot()
+            resumed = self.resume is not None and level == first
+            spent = result.counters if resumed else objective.counters.snapshot()
             solves = spent["forward_solves"] + spent["adjoint_solves"]
             total, krylov = total + solves, krylov + spent["krylov_iterations"]
             previous = (objective, result.m)
