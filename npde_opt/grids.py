@@ -345,7 +345,10 @@ class Grid:
         return self.shared[key]
 
     def destroy(self) -> None:
-        """Frees what is kept here; a grid that is used again makes it again."""
+        """Frees what is kept here and by grids that share it (see `once`); a grid that is used again makes it again."""
+        for made in self.shared.values():
+            if hasattr(made, "destroy"):
+                made.destroy()
         self.shared.clear()
         if "dm" in self.__dict__:
             self.__dict__.pop("dm").destroy()

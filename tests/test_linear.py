@@ -129,9 +129,9 @@ def test_no_convergence_is_an_error_with_the_prefix(transpose):
 
 
 @pytest.mark.parallel([1, 2, 3])
-@pytest.mark.parametrize("case", ["plain", "periodic", "masked", "3-D"])
+@pytest.mark.parametrize("case", ["plain", "large", "periodic", "masked", "3-D"])
 def test_the_cycle_is_that_of_petscs_multigrid_with_the_same_sweeps(case, options):
-    shape = (12, 11, 13) if case == "3-D" else (33, 40)
+    shape = {"3-D": (12, 11, 13), "large": (300, 250)}.get(case, (33, 40))
     sides = dict.fromkeys(("x-", "x+"), "periodic") if case == "periodic" else SIDES
     active = np.random.default_rng(2).random(shape) > 0.3 if case == "masked" else None
     grid, matrix = problem(shape, sides, active, contrast=0.5)

@@ -69,6 +69,7 @@ def simulate(case: Case, ensemble: Ensemble) -> Data:
     lin.destroy()
     forward.destroy()
     m.destroy()
+    grid.destroy()
     finer = all(a.size > b.size or b.size == 2 for a, b in zip(edges, case.domain.edges, strict=True))
     return Data(observed, sigma, f"data simulated on {' x '.join(map(str, grid.shape))} cells" + ("" if finer else
                 ", no finer than the grid inverted: measured data would fit less well"))

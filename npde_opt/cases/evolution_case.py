@@ -357,6 +357,7 @@ class EvolutionCase:
         lin.destroy()
         forward.destroy()
         m.destroy()
+        grid.destroy()
         everything: dict[int, Any] = {}
         for part in ensemble.across.allgather(found):
             everything |= part

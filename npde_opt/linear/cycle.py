@@ -1,6 +1,6 @@
 """The V-cycle of symmetric matrices, from x = 0 on every level:
 
-    (D + L) x = b,   x := x + P A_coarse^-1 P^T (b - A x),   (D + U) x = b - L x
+    (D + L) x = b,   x := x + P A_coarse^-1 P^T (b - A x),   (D + U) x := b - (A - D - U) x
 
 D + L and D + U are the triangles of every rank's own block: a forward and a backward sweep of Gauss-Seidel, so that the
 cycle is symmetric. After the forward sweep b - A x = (D + L - A) x, a product with half of the matrix. That half and P^T are

@@ -115,6 +115,10 @@ class Coarsening:
         """The restrictions in sliced ELLPACK. Collective."""
         return [R.convert(PETSc.Mat.Type.SELL, PETSc.Mat()) for R in self.restrictions]
 
+    def destroy(self) -> None:
+        for R in (*self.restrictions, *self.__dict__.get("sliced", ())):
+            R.destroy()
+
 
 class Hierarchy:
     """Coarse matrices below a stencil matrix, finest first; none where the grid does not coarsen."""
