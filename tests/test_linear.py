@@ -94,6 +94,19 @@ def test_the_option_wins_and_the_options_are_left_as_they_were(options):
 
 
 @pytest.mark.parallel([1, 2])
+@pytest.mark.parametrize("method", ["fgmres", "minres", "bcgs"])
+@pytest.mark.parametrize("norm", [None, "natural"])
+def test_other_krylov_methods_measure_as_they_can(method, norm, options):
+    grid, matrix = problem()
+    options[PREFIX + "ksp_type"] = method
+    solver = LinearSolver(matrix, grid, PREFIX, rtol=1e-10, norm=norm)
+    solver.update()
+    assert solver.ksp.getType() == method
+    assert residual(grid, matrix.mat, solver) < 1e-7
+    solver.destroy()
+
+
+@pytest.mark.parallel([1, 2])
 def test_an_unknown_recipe_is_refused():
     grid, matrix = problem((8, 8))
     with pytest.raises(InputError, match="lintest_recipe.*geometric"):

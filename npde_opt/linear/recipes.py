@@ -64,14 +64,15 @@ class LinearSolver:
         recipe: a name in RECIPES or 'auto' (geometric where a 2-D or 3-D grid coarsens, else direct); the option
             -<prefix>recipe wins.
         symmetric: CG for symmetric positive definite matrices, else GMRES.
-        norm: of the residual that `rtol` is for, as in -<prefix>ksp_norm_type; "natural" only where the method is CG.
+        norm: of the residual that `rtol` is for, as in -<prefix>ksp_norm_type ("natural" only where the method is CG); else
+            the method's own.
 
     Raises:
         InputError: for an unknown recipe or one that this PETSc build lacks.
     """
 
     def __init__(self, matrix: StencilMatrix, grid: Grid, prefix: str, recipe: str = "auto", symmetric: bool = True,
-                 rtol: float = 1e-8, norm: str = "preconditioned"):
+                 rtol: float = 1e-8, norm: str | None = None):
         self.matrix, self.prefix, self.symmetric, self.norm = matrix, prefix, symmetric, norm
         self.solves = self.iterations = 0
         self.hierarchy: Hierarchy | None = None
@@ -101,7 +102,7 @@ class LinearSolver:
 
     def _options(self, ranks: int) -> dict[str, str | None]:
         krylov: dict[str, str | None] = {"ksp_type": "cg" if self.symmetric else "gmres"}
-        if self.norm != "natural" or PETSc.Options().getString(self.prefix + "ksp_type", "cg") == "cg":
+        if self.norm and (self.norm != "natural" or PETSc.Options().getString(self.prefix + "ksp_type", "cg") == "cg"):
             krylov["ksp_norm_type"] = self.norm
         if self.recipe == "direct":
             return {"ksp_type": "preonly", "pc_type": "lu"} if ranks == 1 else \
