@@ -83,10 +83,8 @@ CHOICE_CELLS = 20_000
 def main() -> int:
     options, begin = OPTIONS, time.monotonic()
     case = load_case(options.case, WORLD, cells=options.grid, data=options.data, seed=options.seed,
-                     variables=options.variables)
+                     variables=options.variables, memory=options.memory)
     evolves = isinstance(case, EvolutionCase)
-    if evolves:
-        case.memory = options.memory or case.memory
     case.set_petsc_options()
     settings = case.settings(options.optimizer)
     levels = options.levels or case.table["optimizer"]["levels"] or (1 if evolves else None)

@@ -40,9 +40,9 @@ OPTIONS = {"gradient": ("directions",), "total-variation": ("epsilon",),
 
 def load_case(path: str | os.PathLike, comm: MPI.Intracomm = MPI.COMM_WORLD, *, cells: Sequence[int] | None = None,
               data: str | os.PathLike | None = None, seed: int = 0,
-              variables: Mapping[str, str] | None = None) -> Case | EvolutionCase:
+              variables: Mapping[str, str] | None = None, memory: str | None = None) -> Case | EvolutionCase:
     """Reads and validates a case on every rank; one with an [evolution] section is an EvolutionCase. `variables` replace
-    those of its [variables] section. Raises InputError naming the key that is wrong."""
+    those of its [variables] section, `memory` its budget. Raises InputError naming the key that is wrong."""
     with collective(comm):
         file = Path(path)
         raw = read_toml(file, "--case")
@@ -53,8 +53,13 @@ def load_case(path: str | os.PathLike, comm: MPI.Intracomm = MPI.COMM_WORLD, *, 
         if data is not None and not Path(data).is_dir():
             raise InputError("--data", data, "an existing folder")
         folder = Path(data) if data else None
+        values = _variables(raw, variables or {})
         if "evolution" in raw:
-            return EvolutionCase(substitute(raw, _variables(raw, variables or {})), file, cells, folder, seed)
+            case = EvolutionCase(substitute(raw, values), file, cells, folder, seed)
+            case.memory = memory or case.memory
+            return case
+        if memory:
+            raise InputError("--memory", memory, "a case with an [evolution] section")
         return Case(raw, file, cells, folder, seed)
 
 

@@ -39,9 +39,7 @@ def check_main(argv: list[str]) -> int:
         parser.error("a case file is needed")
     try:
         case = load_case(options.case, MPI.COMM_SELF, cells=options.grid, data=options.data,
-                         variables=dict(text.partition("=")[::2] for text in options.set))
-        if isinstance(case, EvolutionCase):
-            case.memory = options.memory or case.memory
+                         variables=dict(text.partition("=")[::2] for text in options.set), memory=options.memory)
         grid = case.grid(MPI.COMM_SELF)
     except NpdeError as error:
         print(f"error: {error}")

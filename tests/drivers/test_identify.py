@@ -160,6 +160,8 @@ WRONG = {
     "number of data": ([("noise = 0.01", "sigma = 0.1\ndata = { file = 'truth.npy' }")], [], "observations.data"),
     "TOML": ([("[optimizer]", "[optimizer")], [], "TOML"),
     "grid option": ([], ["--grid", 16, 16, 16], "grid"),
+    "variable of a case without": ([], ["--set", "cells=12"], "--set"),
+    "memory without an evolution": ([], ["--memory", "4GB"], "--memory"),
     "optimizer": ([], ["--optimizer", "newten"], "newten"),
     "unknown option": ([], ["--resum"], "--resum"),
     "resume and overwrite": ([], ["--resume", "--overwrite"], "--overwrite"),
