@@ -1,0 +1,125 @@
+"""x = op over ranks of x_r: reductions of which no rank gets another answer than the others.
+
+MPI_MAX and MPI_MIN lose a NaN or keep it, by the order of the ranks: here it is NaN on every rank.
+Values that ought to be equal on all ranks are checked to be so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import Any, TypeVar, overload
+
+import numpy as np
+from mpi4py import MPI
+
+from npde_opt.errors import NpdeError
+
+# Sums of the same numbers in another order differ by rounding: `same` takes them for equal.
+ROUNDING = 1e-9
+
+T = TypeVar("T")
+
+
+@overload
+def total(comm: MPI.Comm, x: float) -> float: ...
+
+
+@overload
+def total(comm: MPI.Comm, x: np.ndarray) -> np.ndarray: ...
+
+
+def total(comm: MPI.Comm, x: float | np.ndarray) -> float | np.ndarray:
+    """Sum over the ranks, entry by entry; a number for a number, an array for an array."""
+    return _reduced(comm, x, MPI.SUM)
+
+
+@overload
+def largest(comm: MPI.Comm, x: float) -> float: ...
+
+
+@overload
+def largest(comm: MPI.Comm, x: np.ndarray) -> np.ndarray: ...
+
+
+def largest(comm: MPI.Comm, x: float | np.ndarray) -> float | np.ndarray:
+    """Maximum over the ranks, entry by entry; NaN where any rank has NaN."""
+    return _extreme(comm, x, MPI.MAX, -math.inf)
+
+
+@overload
+def smallest(comm: MPI.Comm, x: float) -> float: ...
+
+
+@overload
+def smallest(comm: MPI.Comm, x: np.ndarray) -> np.ndarray: ...
+
+
+def smallest(comm: MPI.Comm, x: float | np.ndarray) -> float | np.ndarray:
+    """Minimum over the ranks, entry by entry; NaN where any rank has NaN."""
+    return _extreme(comm, x, MPI.MIN, math.inf)
+
+
+def everywhere(comm: MPI.Comm, true: bool) -> bool:
+    """Whether it is true on every rank."""
+    return _reduced(comm, int(not true), MPI.MAX) == 0
+
+
+def anywhere(comm: MPI.Comm, true: bool) -> bool:
+    """Whether it is true on any rank."""
+    return _reduced(comm, int(bool(true)), MPI.MAX) > 0
+
+
+def same(comm: MPI.Comm, value: T, what: str) -> T:
+    """The value, which all ranks must have; floats may differ by rounding, and get one rank's bits.
+
+    `what` names it. Raises NpdeError on every rank, with two of the values, where they differ.
+    """
+    if comm.size == 1:
+        return value
+    number = float(value) if isinstance(value, float | np.floating) else None
+    finite = number is not None and math.isfinite(number)
+    # What has to be equal exactly, and what may differ by rounding.
+    told = ("number",) if finite else (type(value).__name__, str(number) if number is not None else value)
+    size = number if finite and number is not None else 0.0
+    ends = largest(comm, np.array([size, -size, _digest(told), -_digest(told)]))
+    high, low = float(ends[0]), -float(ends[1])
+    if ends[2] != -ends[3] or high - low > ROUNDING * max(abs(high), abs(low)):
+        _raise_differing(comm, value, what)
+    return type(value)(high) if finite else value  # type: ignore[call-arg]
+
+
+def _digest(told: tuple[Any, ...]) -> float:
+    """A number of 52 bits that tells values apart."""
+    return float(int.from_bytes(hashlib.sha256(repr(told).encode()).digest()[:8], "big") >> 12)
+
+
+def _raise_differing(comm: MPI.Comm, value: Any, what: str) -> None:
+    """Every rank comes here, and says what it has."""
+    texts = comm.allgather(str(value))
+    other = next((r for r, text in enumerate(texts) if text != texts[0]), comm.size - 1)
+    raise NpdeError(f"{what} differs between ranks: {texts[0]} on rank 0, {texts[other]} on rank {other}; "
+                    "it must be summed over the ranks, or be computed alike on each")
+
+
+def _extreme(comm: MPI.Comm, x: Any, op: MPI.Op, never: float) -> Any:
+    """Maximum or minimum; `never` is the number that wins against none."""
+    own = np.asarray(x)
+    if own.dtype.kind != "f":
+        return _reduced(comm, x, op)
+    # Numbers and "is NaN" travel in one message: the latter wins against 0.
+    lost = np.isnan(own)
+    sent = np.array([np.where(lost, never, own), np.where(lost, -never, 0.0)])
+    found, any_lost = _reduced(comm, sent, op)
+    found = np.where(any_lost != 0, np.nan, found)
+    return float(found) if own.ndim == 0 else found
+
+
+def _reduced(comm: MPI.Comm, x: Any, op: MPI.Op) -> Any:
+    """Numbers and arrays of them; one rank's own is what it is."""
+    own = np.ascontiguousarray(x)
+    found = np.empty_like(own)
+    comm.Allreduce(own, found, op=op)
+    if np.ndim(x) > 0:
+        return found
+    return found[0].item()
