@@ -6,7 +6,6 @@ Two dashes are this driver's options, one dash goes to PETSc (prefixes state_, r
 """
 
 import argparse
-import contextlib
 import json
 import os
 import sys
@@ -62,9 +61,8 @@ if __name__ == "__main__":
     petsc4py.init([sys.argv[0], *OPTIONS.petsc])
 
 import numpy as np  # noqa: E402
-from petsc4py import PETSc  # noqa: E402
 
-from npde_opt import errors, nested, verify, weights  # noqa: E402
+from npde_opt import errors, nested, weights  # noqa: E402
 from npde_opt.cases import Case, EvolutionCase, load_case  # noqa: E402
 from npde_opt.cases.evolution_report import report_evolution  # noqa: E402
 from npde_opt.ensemble import Ensemble  # noqa: E402
@@ -74,9 +72,9 @@ from npde_opt.io.results import RunDirectory, Seconds, Summary, peak_memory_mb  
 from npde_opt.io.vtk import write_vtk  # noqa: E402
 from npde_opt.monitor import SPECTRUM, Monitor  # noqa: E402
 from npde_opt.optimizers import OptimizerState  # noqa: E402
+from npde_opt.runs.verification import verify_case  # noqa: E402
 from npde_opt.stages import stage  # noqa: E402
 
-DOT_LIMIT = 1e-7
 CHOICE_CELLS = 20_000
 
 
@@ -97,9 +95,7 @@ def main() -> int:
             out = RunDirectory(options.out, comm, mode)
     grid = case.grid(comm)
     if options.verify:
-        with tight_solves():
-            case.prepare(ensemble)
-            return verify_case(case, grid, ensemble)
+        return verify_case(case, grid, ensemble, WORLD)
     data = case.prepare(ensemble)
     monitor = Monitor(comm, out, case=case.hash, stream=sys.stdout if WORLD.rank == 0 else None, world=WORLD)
     with monitor:
@@ -193,44 +189,6 @@ def find_resume(case: Case, out, monitor, ensemble):
     return nested.Resume(int(found.extra["level"]), lambda o: OptimizerState(load(found, o.space), dict(found.state)),
                          rows[0]["gradient_norm"] if rows else None,
                          lambda space: None if learnt is None else list(load(learnt, space).values()))
-
-
-@contextlib.contextmanager
-def tight_solves():
-    """State solves tight enough to tell derivatives from solver errors, where the user did not say how tight."""
-    options, ours = PETSc.Options(), not PETSc.Options().hasName("state_ksp_rtol")
-    if ours:
-        options.setValue("state_ksp_rtol", "1e-12")
-    yield
-    if ours:
-        options.delValue("state_ksp_rtol")
-
-
-def verify_case(case: Case, grid, ensemble) -> int:
-    """Taylor and dot-product tests at the starting point, in a random direction."""
-    case.weight_override = 1.0
-    objective, m = case.build(grid, ensemble)
-    dm = objective.create_vec()
-    noise = grid.standard_normal(1)
-    for u in objective.space.unknowns:
-        if u.is_field:
-            objective.space.field(dm, u.name)[...] = grid.view(noise) * objective.space.free(u.name)
-        elif grid.comm.rank == 0:
-            dm.getArray()[objective.space.offset(u.name):][: u.count] = 1.0
-    orders = verify.taylor_test(objective, m, dm, verify.WIDE)
-    at = objective.linearize(m)
-    data = [misfit.gradient(d) for misfit, d in zip(objective.misfits, at.linearization.data, strict=True)]
-    difference = WORLD.allreduce(verify.dot_product_test(at.linearization, dm, data), op=MPI.MAX)
-    if WORLD.rank == 0:
-        print(f"Taylor remainders: order {orders.first:.2f} with the gradient (2 expected), "
-              f"{orders.second:.2f} with the Hessian (3 expected)\n"
-              f"dot products: <J dm, d> and <dm, J^T d> differ by {difference:.1e} relative (below {DOT_LIMIT:g} expected)",
-              flush=True)
-    failed = [name for name, good in (("gradient", orders.first > 1.8), ("Hessian", orders.second > 2.7),
-                                      ("adjoint", difference < DOT_LIMIT)) if not good]
-    if WORLD.rank == 0:
-        print("verification failed: " + ", ".join(failed) if failed else "verified", flush=True)
-    return 1 if failed else 0
 
 
 def report(case: Case, found: nested.Identification, ensemble, out, plot: bool) -> dict:

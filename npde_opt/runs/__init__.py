@@ -1,0 +1,1 @@
+"""What a run does from its case to its summary."""
