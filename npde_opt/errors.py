@@ -1,25 +1,44 @@
-"""Errors that end all ranks together: one message, one exit code, nobody left waiting."""
+"""Errors that end all ranks together: one message, one exit code, nobody left waiting.
+
+A block `with collective(comm)` is left by all ranks in the same way. Its end is an agreement (see agreement.py) of
+
+    the lowest rank that failed, and the least and the largest place in the program where the ranks are.
+
+Where a rank failed, all raise what it raised. Where the places differ, ranks have gone different ways: nothing that they
+could do together is safe any more, and all end. A rank that failed waits for the others for a limited time only: where they
+do not come, they wait inside the block for it, and it ends all.
+"""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import pickle
 import signal
 import sys
-import time
 import traceback
-from collections.abc import Callable, Iterator
-from types import FrameType
-from typing import Any
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any, NoReturn
 
 from mpi4py import MPI
 
-AGREEMENT_SECONDS = 3.0
+from npde_opt import agreement
+
+# A rank that failed waits so long for the others; one that was told to stop, so long.
+FAILED_SECONDS, STOPPED_SECONDS = 12.0, 3.0
+# What MPI and PETSc do at the very end may wait for messages of a failed run: it is cut off after so long.
+FINALIZE_SECONDS = 15
 
 
 class NpdeError(Exception):
-    """Base of the errors that npde_opt raises on purpose."""
+    """Base of the errors that npde_opt raises on purpose.
+
+    exit_code: of a run that ends by it. patience: seconds that a rank which raised it waits for the others.
+    """
 
     exit_code = 1
+    patience = FAILED_SECONDS
 
 
 class InputError(NpdeError):
@@ -31,7 +50,7 @@ class InputError(NpdeError):
         super().__init__(f"{field}: got {value}; allowed: {allowed}")
         self.field, self.value, self.allowed = field, value, allowed
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return InputError, (self.field, str(self.value), self.allowed)
 
 
@@ -44,7 +63,7 @@ class SolverError(NpdeError):
         super().__init__(f"solver '{prefix}' failed: {reason}. {remedy}")
         self.prefix, self.reason, self.remedy = prefix, reason, remedy
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return SolverError, (self.prefix, self.reason, self.remedy)
 
 
@@ -54,46 +73,196 @@ class Interrupted(NpdeError):
     exit_code = 75
 
 
-@contextlib.contextmanager
-def collective(comm: MPI.Intracomm) -> Iterator[None]:
-    """Raises on every rank what any rank raised inside the block (the lowest failing rank's exception).
+class RankError(NpdeError):
+    """What another rank raised, by its text, where the error itself cannot be sent."""
 
-    The block must not communicate after a rank-local failure; `run` ends those that do.
+    def __init__(self, text: str, exit_code: int = 1):
+        super().__init__(text)
+        self.exit_code = exit_code
+
+
+# All ranks of a group raise these together, and go on from them with the other groups.
+RECOVERABLE = (SolverError, Interrupted)
+
+
+class collective:  # noqa: N801 (it is used like contextlib's functions)
+    """A block that raises on every rank what any rank raised inside it (the lowest failing rank's exception).
+
+    Collective, the making of it too. Whatever is raised counts, SystemExit and KeyboardInterrupt included. A rank that failed
+    waits 12 s for the others (3 s after a signal); where they do not come, it ends all of them with its message
+    and exit code.
+
+    Args:
+        comm: the ranks that leave the block together.
+        within: the group of ranks to which this one belongs, where groups do different work in the block. The group agrees
+            first, and waits for the other groups without limit where all its ranks raised a SolverError or Interrupted.
     """
-    failure: BaseException | None = None
-    try:
-        yield
-    except Exception as error:
-        failure = error
-    rank = comm.rank if failure is not None else comm.size
-    first = comm.allreduce(rank, op=MPI.MIN)
-    if first == comm.size:
-        return
-    shared = comm.bcast(portable(failure) if comm.rank == first else None, root=first)
-    raise failure if comm.rank == first and failure is not None else shared
+
+    def __init__(self, comm: MPI.Intracomm, within: MPI.Intracomm | None = None):
+        caller = sys._getframe(1)
+        self._site = caller.f_code, caller.f_lineno
+        self._group = within
+        self._channels = [agreement.channel(c) for c in (within, comm) if c is not None and c.size > 1]
+        self._outside = [c.place for c in self._channels]
+        self._ranks = comm.size
+        self.code = 0
+
+    def __enter__(self) -> collective:
+        place = agreement.place(*self._site)
+        for channel in self._channels:
+            channel.place = agreement.nested(channel.place, place)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        shared = error
+        try:
+            for channel in self._channels:
+                shared = self._agree(channel, shared)
+        finally:
+            for channel, place in zip(self._channels, self._outside, strict=True):
+                channel.place = place
+        if shared is not None and shared is not error:
+            raise shared
+
+    def _agree(self, channel: agreement.Channel, error: BaseException | None) -> BaseException | None:
+        """What all ranks of the channel raise."""
+        comm, left = channel.comm, -1
+        if isinstance(error, SystemExit):
+            left = exit_code(error)
+        mine = [comm.size if error is None else comm.rank, channel.place, -channel.place, left, -left, -self.code]
+        # A group that failed as one may be far ahead of the others.
+        as_one = self._group is not None and comm.size == self._ranks and isinstance(error, RECOVERABLE)
+        found = channel.least(mine, None if error is None or as_one else patience(error))
+        if found is None:
+            assert error is not None
+            self._end(error)
+        first, least, largest, left_least, left_most, code = found
+        if least != -largest:
+            self._end_apart(channel, error, first)
+        if first == comm.size:
+            self.code = -code
+            return None
+        if error is not None and left >= 0 and left_least == -left_most:
+            return error  # All left with the same exit code.
+        return error_of(comm, error, first)
+
+    def _end(self, error: BaseException) -> NoReturn:
+        ignore_signals()
+        error = said(error)
+        agreement.end_all(lambda: speak(error, alone=True), exit_code(error))
+        raise AssertionError("unreachable")
+
+    def _end_apart(self, channel: agreement.Channel, error: BaseException | None, first: int) -> NoReturn:
+        """Ends all ranks, which are at different places. All of the channel come here."""
+        comm = channel.comm
+        code, line = self._site
+        places = comm.allgather(f"{code.co_filename}:{line} ({code.co_qualname})")
+        failure = error_of(comm, error, first) if first < comm.size else None
+        if failure is None:
+            other = next((r for r, p in enumerate(places) if p != places[0]), comm.size - 1)
+            failure = RankError(f"the ranks went different ways: rank 0 ends the block of {places[0]}, rank {other} that of "
+                                f"{places[other]}")
+        if comm.rank != first % comm.size:
+            ignore_signals()
+            agreement.finished(lambda: False, agreement.ENDING_SECONDS)
+        self._end(failure)
 
 
-def portable(error: BaseException | None) -> Exception:
-    """The error itself where it can be sent to other ranks, else its text."""
-    if isinstance(error, NpdeError):
+def patience(error: BaseException) -> float:
+    """Seconds that a rank with this error waits for the others."""
+    if isinstance(error, KeyboardInterrupt):
+        return STOPPED_SECONDS
+    return error.patience if isinstance(error, NpdeError) else FAILED_SECONDS
+
+
+def exit_code(error: BaseException) -> int:
+    """Of a run that ends by this error."""
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+    if isinstance(error, KeyboardInterrupt):
+        return 130
+    with contextlib.suppress(Exception):
+        return int(getattr(error, "exit_code", 1))
+    return 1
+
+
+def text_of(error: BaseException) -> str:
+    """What the error says, or its type where it says nothing."""
+    with contextlib.suppress(Exception):
+        return str(error) or type(error).__name__
+    return f"{type(error).__name__} (without a text: its str() fails)"
+
+
+def said(error: BaseException) -> BaseException:
+    """The error, or an error in place of the exit of a rank that leaves the others at work."""
+    if not isinstance(error, SystemExit):
         return error
-    return NpdeError(f"{type(error).__name__}: {error}")
+    why = f": {error.code}" if isinstance(error.code, str) else f" (sys.exit({error.code}))"
+    return RankError(f"rank {MPI.COMM_WORLD.rank} left while others work{why}", exit_code(error) or 1)
 
 
-def agree(comm: MPI.Intracomm, seconds: float = AGREEMENT_SECONDS) -> bool:
+def error_of(comm: MPI.Intracomm, error: BaseException | None, first: int) -> BaseException:
+    """The error of rank `first` on all ranks; as it is, or a substitute where it cannot be sent. Collective."""
+    mine = said(error) if error is not None and comm.rank == first else None
+    message = None if mine is None else (packed(mine), text_of(mine), exit_code(mine), trace_of(mine))
+    data, text, code, trace = comm.bcast(message, root=first)
+    if mine is not None:
+        return mine if data is not None else substitute(mine, text, code)
+    found: BaseException = RankError(text, code)
+    with contextlib.suppress(Exception):
+        found = pickle.loads(data) if data is not None else found
+    if trace:
+        found.add_note(f"On rank {first} of {comm.size}:\n{trace}")
+    return found
+
+
+def packed(error: BaseException) -> bytes | None:
+    """The pickled error, or one of its kind that can be pickled; None where there is none."""
+    for sent in (error, plain(error)):
+        with contextlib.suppress(Exception):
+            data = pickle.dumps(sent)
+            if isinstance(pickle.loads(data), BaseException):
+                return data
+    return None
+
+
+def plain(error: BaseException) -> BaseException | None:
+    """An InputError, SolverError or Interrupted without what a subclass or the user added."""
+    if isinstance(error, InputError):
+        return InputError(str(error.field), str(error.value), str(error.allowed))
+    if isinstance(error, SolverError):
+        return SolverError(str(error.prefix), str(error.reason), str(error.remedy))
+    return Interrupted(text_of(error)) if isinstance(error, Interrupted) else None
+
+
+def substitute(error: BaseException, text: str, code: int) -> BaseException:
+    """What the failing rank itself raises where the others cannot have its error: the same as they."""
+    found = RankError(text, code)
+    found.__cause__ = error
+    return found
+
+
+def trace_of(error: BaseException) -> str:
+    """Where an error that is not ours was raised."""
+    if isinstance(error, NpdeError | KeyboardInterrupt | SystemExit):
+        return ""
+    return "".join(traceback.format_exception(error))
+
+
+def agree(comm: MPI.Intracomm, seconds: float = STOPPED_SECONDS) -> bool:
     """True where every rank arrives here within the time; never blocks longer."""
-    request, until = comm.Ibarrier(), time.monotonic() + seconds
-    while not request.Test():
-        if time.monotonic() > until:
-            return False
-        time.sleep(0.01)
-    return True
+    if comm.size == 1:
+        return True
+    channel = agreement.channel(comm)
+    return channel.least([comm.size, channel.place, -channel.place, -1, 1, 0], seconds) is not None
 
 
 def interrupt(number: int, _: FrameType | None) -> None:
     ignore_signals()
-    raise Interrupted(f"stopped by {signal.Signals(number).name} before the first iteration or after the last; start it "
-                      "again, with --resume where it has made its folder")
+    error = Interrupted(f"stopped by {signal.Signals(number).name} before the first iteration or after the last; start it "
+                        "again, with --resume where it has made its folder")
+    error.patience = STOPPED_SECONDS
+    raise error
 
 
 def ignore_signals() -> None:
@@ -102,31 +271,42 @@ def ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def run(main: Callable[[], int | None], comm: MPI.Intracomm = MPI.COMM_WORLD) -> None:
-    """Runs a driver's `main` and exits: 0, or the error's exit code on every rank with one message.
+def speak(error: BaseException, alone: bool = False) -> None:
+    """The one message of a run that failed."""
+    if isinstance(error, SystemExit) and not isinstance(error.code, str):
+        return
+    if trace_of(error):
+        traceback.print_exception(error)
+    sys.stdout.flush()
+    where = f" (rank {MPI.COMM_WORLD.rank} of {MPI.COMM_WORLD.size})" if alone else ""
+    said_text = error.code if isinstance(error, SystemExit) else text_of(error)
+    print(f"error{where}: {said_text}", file=sys.stderr, flush=True)
 
-    Exit codes: 2 wrong input, 3 a solve that diverged, 75 interrupted with a checkpoint, 1 anything else. A rank
-    that fails alone ends the others (MPI_Abort) after 3 seconds. SIGTERM and SIGUSR1 interrupt, where `main` does not handle
-    them itself.
+
+def run(main: Callable[[], int | None], comm: MPI.Intracomm = MPI.COMM_WORLD) -> None:
+    """Runs a driver's `main` as a collective block and exits: with what it returns (the largest of all ranks), or with the
+    error's exit code on every rank and one message.
+
+    Exit codes: 2 wrong input, 3 a solve that diverged, 75 interrupted with a checkpoint, 130 KeyboardInterrupt, n after
+    sys.exit(n) (1 where a rank leaves the others at work with 0), 1 anything else. A rank that fails alone ends the
+    others after 12 seconds. SIGTERM and SIGUSR1 interrupt, where `main` does not handle them itself.
     """
-    code: int
     for number in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, interrupt)
     try:
-        code = int(main() or 0)
-    except SystemExit as stop:
-        code = stop.code if isinstance(stop.code, int) else (0 if stop.code is None else 1)
+        with collective(comm) as everyone:
+            everyone.code = int(main() or 0)
+        code = everyone.code
     except BaseException as error:
         ignore_signals()
-        code = getattr(error, "exit_code", 1)
-        together = agree(comm)
-        if not together or comm.rank == 0:
-            where = "" if together else f" (rank {comm.rank} of {comm.size})"
-            if not isinstance(error, NpdeError | KeyboardInterrupt):
-                traceback.print_exc()
-            sys.stdout.flush()
-            print(f"error{where}: {error or type(error).__name__}", file=sys.stderr, flush=True)
-        if not together:
-            comm.Abort(code)
+        code = exit_code(error)
+        if comm.rank == 0:
+            speak(error)
+        atexit.register(_limit_finalize)
     sys.stdout.flush()
     sys.exit(code)
+
+
+def _limit_finalize() -> None:
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(FINALIZE_SECONDS)

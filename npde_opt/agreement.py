@@ -1,0 +1,124 @@
+"""Agreement of ranks: x = min over ranks of x_r, on a communicator of its own and with a limit of time.
+
+What a block of a program communicates can never pair with an agreement about the block, since each has its own
+communicator; and a rank that waits in vain can tell so and end the others, since the agreement does not block.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import zlib
+from collections.abc import Callable
+from types import CodeType
+
+import numpy as np
+from mpi4py import MPI
+
+# A wait polls without pause for so long, then pauses between polls: ranks may share a core.
+SPIN_SECONDS = 2e-3
+PAUSES = (1e-4, 1e-3)
+# Ranks that end the others at the same time hear of each other in `HEAR_SECONDS`; the lowest speaks and ends all,
+# the others wait for that.
+HEAR_SECONDS, ENDING_SECONDS = 0.3, 5.0
+
+_KEY = MPI.Comm.Create_keyval()
+_places: dict[tuple[CodeType, int], int] = {}
+
+
+class Channel:
+    """The private communicator of a communicator's ranks, and where in the program this rank is.
+
+    `place` is a number that tells the open blocks apart: equal on ranks that opened the same ones in the same order.
+    """
+
+    def __init__(self, comm: MPI.Intracomm):
+        self.comm = comm.Dup()
+        self.place = 0
+        # Messages that nobody waits for any more keep their buffers.
+        self._left: list[tuple[MPI.Request, np.ndarray, np.ndarray]] = []
+
+    def least(self, values: list[int], seconds: float | None) -> list[int] | None:
+        """Minimum over the ranks, entry by entry; None where not all came within so many seconds (None: no limit).
+
+        Signals are handled in the meantime: what their handlers raise is raised here.
+        """
+        mine = np.array(values, dtype="i8")
+        found = np.empty_like(mine)
+        request = self.comm.Iallreduce(mine, found, op=MPI.MIN)
+        arrived = False
+        try:
+            arrived = finished(request.Test, seconds)
+        finally:
+            if not arrived:
+                self._left.append((request, mine, found))
+        return found.tolist() if arrived else None
+
+
+def channel(comm: MPI.Intracomm) -> Channel:
+    """The channel of a communicator; the first call is collective. It lives as long as the program."""
+    found = comm.Get_attr(_KEY)
+    if not isinstance(found, Channel):
+        found = Channel(comm)
+        comm.Set_attr(_KEY, found)
+    return found
+
+
+def place(code: CodeType, line: int) -> int:
+    """A number of 31 bits for a line of the program, the same on all ranks."""
+    key = (code, line)
+    if key not in _places:
+        _places[key] = zlib.crc32(f"{code.co_qualname}:{line}".encode()) >> 1
+    return _places[key]
+
+
+def nested(outer: int, inner: int) -> int:
+    """The place of a block inside another one, 62 bits at most."""
+    return (outer * 1_000_003 + inner + 1) & (2**62 - 1)
+
+
+def finished(test: Callable[[], bool], seconds: float | None) -> bool:
+    """Polls until the test is true, or for so many seconds."""
+    start = time.monotonic()
+    while not test():
+        waited = time.monotonic() - start
+        if seconds is not None and waited > seconds:
+            return False
+        if waited > SPIN_SECONDS:
+            time.sleep(PAUSES[waited > 1])
+    return True
+
+
+def end_all(speak: Callable[[], None], code: int) -> None:
+    """Ends all ranks of the program with this exit code; of the ranks that do so at once, one speaks. Never returns."""
+    world = MPI.COMM_WORLD
+    station = world.Get_attr(_KEY)
+    if not isinstance(station, Channel) or _is_first(station.comm):
+        speak()
+    else:
+        time.sleep(ENDING_SECONDS)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    world.Abort(code)
+
+
+def _is_first(comm: MPI.Intracomm) -> bool:
+    """Whether no other rank ends all, or only higher ones that begin now."""
+    heard: list[int] = []
+    # Messages arrive as the library is called: more than one look is needed.
+    finished(lambda: _listen(comm, heard), HEAR_SECONDS / 2)
+    if heard:
+        return False
+    mine = np.array([comm.rank], dtype="i4")
+    requests = [comm.Isend(mine, dest=r) for r in range(comm.size) if r != comm.rank]
+    finished(lambda: MPI.Request.Testall(requests) and _listen(comm, heard), HEAR_SECONDS)
+    return min(heard, default=comm.size) > comm.rank
+
+
+def _listen(comm: MPI.Intracomm, heard: list[int]) -> bool:
+    """Notes the ranks that say that they end all; whether one lower than this does."""
+    status = MPI.Status()
+    while comm.Iprobe(source=MPI.ANY_SOURCE, status=status):
+        comm.Recv(np.empty(1, dtype="i4"), source=status.Get_source())
+        heard.append(status.Get_source())
+    return min(heard, default=comm.size) < comm.rank
