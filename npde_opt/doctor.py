@@ -24,7 +24,7 @@ SETUP = "run `make setup` in the checkout and start from its environment: source
 REQUIRED = {
     "scipy": "linear algebra",
     "pyamg": "the recipe pyamg",
-    "sympy": "reactions as text",
+    "msgspec": "the format of cases",
     "numba": "compiled reactions and fused explicit steps",
     "checkpoint_schedules": "checkpointed adjoint sweeps",
     "rich": "progress",

@@ -23,6 +23,7 @@ from npde_opt.forward import Equation, Evolution, On, Storage, Trial, scheme
 from npde_opt.forward.sampling import Sampling, at_points, over_regions, voxels
 from npde_opt.forward.steps import TooFewSteps, accurate, doubling, equal
 from npde_opt.forward.trajectory import Plan
+from npde_opt.functions.text import Expressions, gamma_of
 from npde_opt.grids import AXES, Grid
 from npde_opt.misfits import MISFITS, CorrelatedErrors, Misfit, ProportionalErrors
 from npde_opt.objective import Objective
@@ -32,7 +33,6 @@ from npde_opt.priors import SmallPrior
 from npde_opt.regularizers import REGULARIZERS
 from npde_opt.terms import Advection, Diffusion, Kinetics, NonlinearDiffusion, Reaction, Source
 from npde_opt.terms.absorbing import absorbing_rate
-from npde_opt.terms.symbolic import Expressions
 
 OPTIONS = {"gradient": ("directions",), "total-variation": ("epsilon",),
            "bilaplacian": ("gamma", "delta", "correlation_length", "variance", "directions")}
@@ -150,15 +150,7 @@ class EvolutionCase:
         self._chosen = accurate(predict, start, spec.get("end", 0.0), order, tolerance, FEWEST)
 
     def _gamma(self) -> complex:
-        given = self.table["evolution"]["gamma"]
-        if not isinstance(given, str):
-            return complex(given)
-        factor = given.replace(" ", "").replace("*", "")
-        try:
-            return 1j * float((factor.removeprefix("i") if factor.startswith("i") else factor.removesuffix("i")) or 1.0) \
-                if "i" in factor else complex(float(factor))
-        except ValueError as error:
-            raise InputError("evolution.gamma", repr(given), "a number, 'i', 'i*NUMBER' or 'NUMBERi'") from error
+        return gamma_of("evolution.gamma", self.table["evolution"]["gamma"])
 
     def terms(self, grid: Grid) -> tuple[list[Any], dict[str, np.ndarray]]:
         """Terms, and known coefficients on a grid."""

@@ -10,6 +10,7 @@ from petsc4py import PETSc
 from npde_opt.cases.evolution_case import EvolutionCase
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError
+from npde_opt.functions.text import Expressions
 from npde_opt.grids import Grid
 from npde_opt.io import figures
 from npde_opt.io.animation import animate
@@ -19,7 +20,6 @@ from npde_opt.io.waves import animate_wave, plot_course, plot_snapshots
 from npde_opt.nested import Identification
 from npde_opt.objective import ObjectiveAt
 from npde_opt.parameters import ParameterSpace
-from npde_opt.terms.symbolic import Expressions
 
 FRAMES = 40
 SMALL = 40

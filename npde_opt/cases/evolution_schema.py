@@ -8,7 +8,7 @@ from typing import Any
 
 from npde_opt.cases.schema import FIELD, LIST, NUMBER, REQUIRED, SECTIONS, TABLE, TEXT, Key, _known, _petsc, _table
 from npde_opt.errors import InputError
-from npde_opt.terms.symbolic import Expressions
+from npde_opt.functions.text import Expressions
 
 SHARED = ("case", "grid", "domain", "boundaries", "optimizer")
 MODELS = ("least-squares", "huber", "student-t", "proportional", "correlated")

@@ -15,11 +15,10 @@ import numpy as np
 import scipy.sparse
 
 from npde_opt.errors import InputError
+from npde_opt.functions.text import evaluate_text
 from npde_opt.grids import along
 from npde_opt.io.fields import read_field
 
-FUNCTIONS = {name: getattr(np, name) for name in (
-    "exp", "log", "sqrt", "sin", "cos", "tan", "tanh", "arctan2", "abs", "where", "minimum", "maximum", "pi")}
 MODES = 16
 MILLIMETRE = 1e-3
 
@@ -181,15 +180,7 @@ def evaluate(field: str, spec: Any, edges: list[np.ndarray], sources: Sources, n
 
 
 def expression(field: str, text: str, edges: list[np.ndarray]) -> np.ndarray:
+    """A text in x, y, z at the middles of the cells."""
     dim = len(edges)
     names = {a: along((e[1:] + e[:-1]) / 2, d, dim) for d, (a, e) in enumerate(zip("xyz", edges, strict=False))}
-    try:
-        code = compile(text, field, "eval")
-        for name in code.co_names:
-            if name not in names and name not in FUNCTIONS:
-                raise NameError(f"'{name}' is not known")
-        values = eval(code, {"__builtins__": {}}, FUNCTIONS | names)  # noqa: S307
-    except (SyntaxError, NameError, TypeError) as error:
-        raise InputError(field, f"{text!r} ({error})", f"numpy arithmetic of {', '.join(names)} with "
-                         f"{', '.join(FUNCTIONS)}") from error
-    return np.array(np.broadcast_to(values, tuple(e.size - 1 for e in edges)), dtype=float)
+    return np.array(np.broadcast_to(evaluate_text(field, text, names), tuple(e.size - 1 for e in edges)), dtype=float)

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from npde_opt.forward.stepper import Stages, Stepper
+from npde_opt.functions.text import Expressions
 from npde_opt.grids import AXES
 from npde_opt.terms.diffusion import Diffusion
 from npde_opt.terms.kinetics import KineticsAt
 from npde_opt.terms.state import Gradients
-from npde_opt.terms.symbolic import Expressions
 
 
 def applies(stepper: Stepper, coefficients: dict[str, Any]) -> bool:
@@ -116,20 +116,21 @@ class FusedEuler(Stepper):
         sums = iter(self._sums)
         for i, (name, field) in enumerate(zip(self.kinetics.names, self.fields, strict=True)):
             out.add(name, -next(sums).T if field else -float(self._scalars[i]))
-        for name, slope in zip(self.names, self._slopes, strict=True):
-            if name is not None:
-                out.add(name, -float(slope))
+        for diffusivity, slope in zip(self.names, self._slopes, strict=True):
+            if diffusivity is not None:
+                out.add(diffusivity, -float(slope))
         self._clear()
 
 
 @functools.cache
 def _compiled(source: str, name: str) -> Callable[..., None]:
-    """Imported where it is first needed: numba takes long to load."""
+    """Loops from `kernels`, whose source is written from the graph of a reaction: names are v0, q1, ..., c_2, and nothing of a
+    user's text is in it. Numba is imported where it is first needed: it takes long to load."""
     import math
 
     import numba
 
-    space: dict[str, Any] = {"math": math}
+    space: dict[str, Any] = {"math": math, "__builtins__": {"range": range, "abs": abs}}
     exec(source, space)
     return numba.njit(error_model="numpy", fastmath={"contract", "reassoc"})(space[name])
 

@@ -14,10 +14,10 @@ import scipy.sparse
 from petsc4py import PETSc
 
 from npde_opt.errors import InputError
+from npde_opt.functions.text import Expressions
 from npde_opt.grids import Grid
 from npde_opt.operators import from_rows, interpolation
 from npde_opt.terms.state import channels
-from npde_opt.terms.symbolic import Expressions
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from npde_opt.errors import InputError
+from npde_opt.functions.text import Expressions
 from npde_opt.grids import Grid
 from npde_opt.terms.state import Gradients, State, channels
-from npde_opt.terms.symbolic import Expressions
 
 MODELS: dict[str, dict[str, str]] = {
     "fisher-kpp": {"u": "r*u*(1 - u/K)"},

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from npde_opt.functions.text import Expressions
 from npde_opt.grids import Grid
 from npde_opt.terms.interface import Coefficients
-from npde_opt.terms.symbolic import Expressions
 
 
 class Reaction:
