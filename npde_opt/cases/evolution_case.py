@@ -21,7 +21,7 @@ from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError, SolverError, collective
 from npde_opt.forward import Equation, Evolution, On, Storage, Trial, scheme
 from npde_opt.forward.sampling import Sampling, at_points, over_regions, voxels
-from npde_opt.forward.steps import TooFewSteps, accurate, doubling, equal
+from npde_opt.forward.steps import TooFewSteps, accurate, doubling, equal, with_stops
 from npde_opt.forward.trajectory import Plan
 from npde_opt.functions.text import Expressions, gamma_of
 from npde_opt.grids import AXES, Grid
@@ -179,7 +179,8 @@ class EvolutionCase:
             return On(Reaction(grid, name), on, True)
         if "kinetics" in t:
             return Kinetics(grid, self.species, t["kinetics"])
-        return Source(grid, self.species, species, t["source"], t.get("history"), t["times"])
+        return Source(grid, self.species, species, t["source"], t.get("history"), t["times"],
+                      t["interpolation"])
 
     def space(self, grid: Grid) -> ParameterSpace:
         unknowns = []
@@ -225,7 +226,8 @@ class EvolutionCase:
             x = self.table["experiment"][e]
             initial = {s: v if isinstance(v, str) else self.field(f"experiment.initial.{s}", v, grid)
                        for s, v in x["initial"].items()}
-            sources = [Source(grid, self.species, y["species"] or self.species[0], y["shape"], y["history"], y["times"])
+            sources = [Source(grid, self.species, y["species"] or self.species[0], y["shape"], y["history"], y["times"],
+                              y["interpolation"])
                        for y in x["sources"]]
             found.append(Trial(initial, sources, x["boundary"]))
         return found
@@ -256,7 +258,7 @@ class EvolutionCase:
 
     def forward(self, grid: Grid, own: Sequence[int], cut: int = 1, storage: Storage | None = None) -> Evolution:
         """The map of the experiments in `own`; every step is cut into `cut`."""
-        e, times = self.table["evolution"], self.times()
+        e, times = self.table["evolution"], with_stops(self.times(), self._breakpoints())
         if cut > 1:
             parts = np.arange(cut) / cut
             times = np.append((times[:-1, None] + np.diff(times)[:, None] * parts).ravel(), times[-1])
@@ -267,6 +269,11 @@ class EvolutionCase:
             self._check_unknowns(space, equation, grid)
         return Evolution(space, equation, known, trials, self.samplings(grid), scheme(e["scheme"]), times,
                          storage or self._storage(grid), bound=float(e["bound"]), recipe=e["recipe"])
+
+    def _breakpoints(self) -> list[float]:
+        """Of the histories of all experiments, so that all groups of experiments take the same steps."""
+        tables = [*self.table["evolution"]["terms"], *(y for x in self.table["experiment"] for y in x["sources"])]
+        return [t for table in tables if table.get("history") is not None for t in table["times"]]
 
     def _check_unknowns(self, space: ParameterSpace, equation: Equation, grid: Grid) -> None:
         """Raises InputError for unknowns that nothing depends on."""

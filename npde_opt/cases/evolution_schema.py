@@ -23,12 +23,13 @@ EVOLUTION: dict[str, dict[str, Key]] = {
                      "{reaction = 'c'} "
                      "(adds c u to A; also text in coefficients, 'k**2*(1 - n**2)'), "
                      "{absorbing = {'x-' = WIDTH}, speed = NUMBER, depth = 5.0 (e-foldings)}, {kinetics = NAME or {u = TEXT}}, "
-                     "{source = TEXT, history = NAME or LIST, times = LIST}; with species = NAME where there are several"),
+                     "{source = TEXT, history = NAME or LIST, times = LIST, interpolation = 'linear' or 'steps'}; "
+                     "with species = NAME where there are several"),
         "known": Key(TABLE, {}, "coefficients that are known: numbers or fields"),
         "scheme": Key(TEXT, "ars222", "explicit-euler, heun, imex-euler, imex-theta, ars222, crank-nicolson, backward-euler"),
         "times": Key((list, dict), REQUIRED, "a list, {end, steps}, {end, first, repeats}: steps that double after so many, or "
                      "{end, tolerance}: equal steps, halved at the initial parameters until the data change by less than "
-                     "this times their norm"),
+                     "this times their norm. Steps also end at the times of all observations and histories"),
         "derived": Key(TABLE, {}, "figures to report: name = text in scalar unknowns and known numbers"),
         "recipe": Key(TEXT, "auto", "of the linear solvers"),
         "memory": Key(TEXT, "", "budget for trajectories of all ranks, e.g. '4GB'; default: all states are kept (--memory)"),
@@ -49,7 +50,7 @@ EVOLUTION: dict[str, dict[str, Key]] = {
                                   "file, one value a cell, rows chosen by ranges: {file = 'a.csv', column = 'u', where = "
                                   "{t = [0, 0]}, scale = 1.0}"),
                    "boundary": Key(TABLE, {}, "side = value on Dirichlet and Robin sides"),
-                   "sources": Key(LIST, [], "tables {shape, species, history, times} of this experiment")},
+                   "sources": Key(LIST, [], "tables {shape, species, history, times, interpolation} of this experiment")},
     "observation": {"times": Key((list, dict), REQUIRED, "a list, {start, end, count}, or {file, column, ...}"),
                     "points": Key(LIST, None, "coordinates; default: every cell of the case's grid"),
                     "regions": Key(FIELD, None, "a field of integers: averages over 0, 1, ...; -1 is in none"),
@@ -68,7 +69,9 @@ EVOLUTION: dict[str, dict[str, Key]] = {
 }
 LISTS = ("unknown", "experiment", "observation", "regularization")
 NUMBERS = Key(LIST, (), "numbers")
-SOURCE = {"history": Key((str, list), None, "an unknown history, or its values at `times`; default: constant"), "times": NUMBERS}
+SOURCE = {"history": Key((str, list), None, "an unknown history, or its values at `times`; default: constant"), "times": NUMBERS,
+          "interpolation": Key(TEXT, "linear", "of a history between its times, or steps: each value holds until the next time",
+                               ("linear", "steps"))}
 SPECIES = {"species": Key(TEXT, None, "which, where there are several")}
 TERMS: dict[str, dict[str, Key]] = {
     "diffusion": {"diffusion": Key((str, list), REQUIRED, "a coefficient's name, or one a direction"), **SPECIES},

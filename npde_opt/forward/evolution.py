@@ -20,6 +20,7 @@ from npde_opt.forward.newton import Newton
 from npde_opt.forward.sampling import Observer, Sampling
 from npde_opt.forward.schemes import Scheme
 from npde_opt.forward.step_solvers import StepSolvers
+from npde_opt.forward.steps import with_stops
 from npde_opt.forward.trajectory import plan
 from npde_opt.grids import AXES
 from npde_opt.parameters import ParameterSpace
@@ -76,7 +77,8 @@ class Evolution:
         experiments: initial states and sources; they share matrices and multigrid.
         samplings: what is observed of every experiment.
         scheme: see schemes.py.
-        times: t_0 < ... < t_N, the same for all parameters.
+        times: t_0 < ... < t_N, the same for all parameters. Steps also end at the breakpoints of all histories and at the
+            times of all observations; `self.times` has them.
         storage: the budget for trajectories.
         bound: a state larger than this is a blow-up. recipe: of the linear solvers (see linear/).
         fused: take the fused explicit step where it applies (see fused.py).
@@ -101,6 +103,7 @@ class Evolution:
         self.initials = [InitialState(self.grid, equation.species, e.initial) for e in experiments]
         self.nonlinear_implicit = scheme.nonlinear_implicit and bool(equation.nonlinear)
         self._check_coefficients()
+        self.times = with_stops(self.times, *self._stops(samplings))
         self.part = LinearPart(equation)
         self.solvers = StepSolvers(self.part, prefix, recipe)
         self.newton = self._newton()
@@ -134,9 +137,14 @@ class Evolution:
     def _check_history(self, source: Source) -> None:
         name = str(source.history)
         unknown = [u.length or 0 for u in self.space.unknowns if u.name == name]
-        length = unknown[0] if unknown else np.size(self.known[name])
-        if length != source.times.size:
-            raise InputError(f"source.history {name!r}", f"{length} values", f"{source.times.size} values, one a time")
+        source.take_length(f"source.history {name!r}", unknown[0] if unknown else np.size(self.known[name]))
+
+    def _stops(self, samplings: Sequence[Sampling]) -> tuple[list[float], list[float]]:
+        """Breakpoints of histories, and observed times."""
+        sources = [s for e in self.experiments for s in e.sources]
+        sources += [t for t in self.equation.nonlinear if isinstance(t, Source)]
+        seen = [s for e in self.experiments for s in e.samplings or samplings]
+        return [t for s in sources for t in s.breakpoints], [t for s in seen for t in s.times]
 
     def _newton(self) -> Newton | None:
         if not self.nonlinear_implicit:

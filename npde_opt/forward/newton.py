@@ -77,15 +77,12 @@ class Newton:
         residual = self.mass * state.u + alpha * group.residual(state, load) - b
         return residual, self._norm(residual)
 
-    def _moved(self, state: State, change: np.ndarray) -> State:
-        return State(self.grid, state.u + change, state.t, state._outside)
-
     def _guess(self, alpha: float, b: np.ndarray, group: Any, before: State,
                load: np.ndarray | None) -> tuple[State, np.ndarray, float, float]:
         """The state before, changed at its present rate where that leaves a smaller residual; its residual, the norm of that
         and the norm for the state before."""
         residual, norm = self._residual(alpha, b, group, before, load)
-        moved = self._moved(before, -residual / self.mass)
+        moved = before.moved(-residual / self.mass)
         other, size = self._residual(alpha, b, group, moved, load)
         return (moved, other, size, norm) if size < norm else (before, residual, norm, norm)
 
@@ -100,7 +97,7 @@ class Newton:
                 return state.u
             last = norm
             self._assemble(alpha, group, state)
-            state = self._moved(state, self._linear(-residual, channels(self.grid, self.count), False))
+            state = state.moved(self._linear(-residual, channels(self.grid, self.count), False))
             residual, norm = self._residual(alpha, b, group, state, load)
         raise SolverError(self.prefix, f"Newton's method stopped at a residual of {norm / scale:.3g} after "
                           f"{MAX_ITERATIONS} iterations", "Take shorter steps.")

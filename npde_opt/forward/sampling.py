@@ -14,6 +14,7 @@ import scipy.sparse
 from petsc4py import PETSc
 
 from npde_opt.errors import InputError
+from npde_opt.forward.steps import index_of
 from npde_opt.functions.text import Expressions
 from npde_opt.grids import Grid
 from npde_opt.operators import from_rows, interpolation
@@ -25,7 +26,7 @@ class Sampling:
     """What is observed at certain times.
 
     Args:
-        times: at which; between the steps' times d is interpolated linearly.
+        times: at which; steps end there.
         matrix: B, a Mat (n x cells); belongs to the sampling.
         quantity: g as text. order: the place, among the n data of a time, of each owned row of B.
     """
@@ -127,8 +128,10 @@ def _tensor(overlaps: Sequence[scipy.sparse.coo_matrix], grid: Grid, shape: tupl
 
 
 class Observer:
-    """Several samplings of one experiment, with derivatives. Data are ordered by sampling, time, place; a Vec holds
-    them rank by rank: `arrange` and `gather` translate."""
+    """Several samplings of one experiment, with derivatives; `times` are those at which steps end.
+
+    Data are ordered by sampling, time, place; a Vec holds them rank by rank: `arrange` and `gather` translate.
+    """
 
     def __init__(self, grid: Grid, species: Sequence[str], times: np.ndarray, samplings: Sequence[Sampling]):
         self.grid, self.species, self.samplings = grid, tuple(species), tuple(samplings)
@@ -136,13 +139,12 @@ class Observer:
         for e in self.expressions:
             if e.parameters:
                 raise InputError("observation.quantity", e.texts[0], "the species " + ", ".join(species))
-        self.places: dict[int, list[tuple[int, int, float]]] = {}
+        self.places: dict[int, list[tuple[int, int]]] = {}
         order, local, total = [], 0, 0
         for k, s in enumerate(samplings):
             rows = s.matrix.getLocalSize()[0]
             for t in s.times:
-                for n, weight in around(times, t):
-                    self.places.setdefault(n, []).append((k, local, weight))
+                self.places.setdefault(index_of(times, t), []).append((k, local))
                 order.append(total + s.order)
                 local, total = local + rows, total + s.size
         self.order = np.concatenate(order) if order else np.empty(0, int)
@@ -205,29 +207,29 @@ class Observer:
 
     def observe(self, n: int, u: np.ndarray, data: PETSc.Vec) -> None:
         """Adds what is seen of u(t_n) to `data`. Collective."""
-        for k, at, weight in self.places.get(n, ()):
-            seen = weight * self._apply(k, self.expressions[k].value(*u)[0])
+        for k, at in self.places.get(n, ()):
+            seen = self._apply(k, self.expressions[k].value(*u)[0])
             rows = self._rows(k, data, at)
             rows += seen
 
     def push(self, n: int, u: np.ndarray, du: np.ndarray, data: PETSc.Vec) -> None:
         """Adds B g'(u) du."""
-        for k, at, weight in self.places.get(n, ()):
-            seen = weight * self._apply(k, self.expressions[k].push(*u, *du)[0])
+        for k, at in self.places.get(n, ()):
+            seen = self._apply(k, self.expressions[k].push(*u, *du)[0])
             rows = self._rows(k, data, at)
             rows += seen
 
     def pull(self, n: int, u: np.ndarray, d: PETSc.Vec, out: np.ndarray) -> None:
         """Adds g'(u)^T B^T d."""
-        for k, at, weight in self.places.get(n, ()):
-            w = self._apply_transpose(k, weight * self._rows(k, d, at))
+        for k, at in self.places.get(n, ()):
+            w = self._apply_transpose(k, self._rows(k, d, at))
             for c, part in enumerate(self.expressions[k].pull(*u, w)):
                 out[c] += np.where(w != 0, part, 0.0)  # g need not have a slope where it is not seen
 
     def second(self, n: int, u: np.ndarray, du: np.ndarray, d: PETSc.Vec, out: np.ndarray) -> None:
         """Adds (g''(u) du)^T B^T d."""
-        for k, at, weight in self.places.get(n, ()):
-            w = self._apply_transpose(k, weight * self._rows(k, d, at))
+        for k, at in self.places.get(n, ()):
+            w = self._apply_transpose(k, self._rows(k, d, at))
             for c, part in enumerate(self.expressions[k].second(*u, w, *du)):
                 out[c] += np.where(w != 0, part, 0.0)
 
@@ -236,16 +238,3 @@ class Observer:
 
     def destroy(self) -> None:
         self._x.destroy()
-
-
-def around(times: np.ndarray, t: float) -> list[tuple[int, float]]:
-    """(step, weight) whose weighted sum is the value at t. Raises InputError for a time outside the steps' times."""
-    slack = 1e-9 * (times[-1] - times[0])
-    if not times[0] - slack <= t <= times[-1] + slack:
-        raise InputError("observation.times", t, f"from {times[0]:g} to {times[-1]:g}")
-    n = int(np.clip(np.searchsorted(times, t) - 1, 0, times.size - 2))
-    part = float(np.clip((t - times[n]) / (times[n + 1] - times[n]), 0, 1))
-    near = slack / (times[n + 1] - times[n])
-    if part < near or part > 1 - near:
-        return [(n + round(part), 1.0)]
-    return [(n, 1 - part), (n + 1, part)]

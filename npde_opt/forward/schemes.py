@@ -41,6 +41,12 @@ class Scheme:
         """The a^I_ii of the implicit stages, 0 for explicit schemes."""
         return max(row[i + 1] for i, row in enumerate(self.implicit)) if self.linear_implicit else 0.0
 
+    @property
+    def integrates_lines(self) -> bool:
+        """Whether the weights of what is not a reaction integrate linear functions of t: sum_j b_j c_j = 1/2."""
+        weights = self.implicit[-1] if self.linear_implicit else self.explicit[-1]
+        return abs(sum(b * c for b, c in zip(weights, self.times, strict=True)) - 0.5) < 1e-12
+
 
 def theta(name: str, value: float, order: int, **kind: bool) -> Scheme:
     return Scheme(name, ((1 - value, value),), ((1.0, 0.0),), (0.0, 1.0), order, **kind)

@@ -95,8 +95,10 @@ class Stepper:
         self.linear = next((g.linear for g in groups if g.linear), None)
 
     def state(self, n: int, j: int, u: np.ndarray) -> State:
-        t = self.times[n] + self.scheme.times[j] * self.dt(n)
-        return State(self.grid, u, t, self.outside)
+        """U_j of step n. Schemes that would not integrate a history that is linear in the step see its mean."""
+        middle = (self.times[n] + self.times[n + 1]) / 2
+        t = self.times[n] + self.scheme.times[j] * self.dt(n) if self.scheme.integrates_lines else middle
+        return State(self.grid, u, t, self.outside, middle)
 
     def dt(self, n: int) -> float:
         return float(self.times[n + 1] - self.times[n])

@@ -1,12 +1,18 @@
-"""Times of steps: equal, doubling, or as many as an accuracy asks for. They are chosen once, before an optimization."""
+"""Times of steps: equal, doubling, or as many as an accuracy asks for, and those at which a step must end.
+
+They are chosen once, before an optimization.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from npde_opt.errors import InputError
+
+NEAR = 1e-6
+"""A time this close to a stop, in steps, is the stop."""
 
 
 class TooFewSteps(Exception):
@@ -60,3 +66,53 @@ def accurate(predict: Callable[[np.ndarray], np.ndarray], start: float, end: flo
                 return equal(start, end, steps)
         coarse, steps, problem = fine, 2 * steps, ""
     raise InputError("times.tolerance", tolerance, f"one that {most} steps reach{problem}")
+
+
+def with_stops(times: np.ndarray, breakpoints: Sequence[float], observed: Sequence[float] = ()) -> np.ndarray:
+    """The times with stops between them: every step ends where a history has a kink or a jump, or where something is seen.
+
+    Breakpoints are taken as they are, since what a history does between two of them counts however close they are. A time
+    within NEAR of a step of one gives way to it, and an observed time to those, so that no other step is tiny. Stops
+    outside the times are left out. A second call with the same stops changes nothing.
+
+    Args:
+        times: t_0 < ... < t_N.
+        breakpoints: times of kinks and jumps, in any order.
+        observed: times of observations, in any order.
+    """
+    ends = times[[0, -1]]
+    rounding = 4 * np.finfo(float).eps * np.abs(ends).max()
+    kinks = np.unique(np.asarray(breakpoints, float))
+    kinks = kinks[(kinks > ends[0] + rounding) & (kinks < ends[1] - rounding)]
+    kinks = kinks[np.diff(kinks, prepend=-np.inf) > rounding]
+    found = np.concatenate([ends[:1], kinks, ends[1:]])
+    for weaker in (times[1:-1], np.unique(np.asarray(observed, float))):
+        inside = weaker[(weaker > ends[0]) & (weaker < ends[1])]
+        apart = _distance(inside, found) > np.maximum(NEAR * _step_around(inside, times), rounding)
+        found = np.sort(np.concatenate([found, inside[apart]]))
+    return found
+
+
+def index_of(times: np.ndarray, t: float) -> int:
+    """n with t_n = t. Raises InputError for a time at which no step ends."""
+    n = int(_nearest(np.array([t]), times)[0])
+    step = np.diff(times)[max(n - 1, 0): n + 1].max()
+    rounding = 4 * np.finfo(float).eps * np.abs(times).max()
+    if not abs(t - times[n]) <= max(NEAR * step, rounding):
+        raise InputError("observation.times", t, f"from {times[0]:g} to {times[-1]:g}")
+    return n
+
+
+def _nearest(points: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Indices of the nearest of the sorted values."""
+    above = np.searchsorted(found, points).clip(1, found.size - 1)
+    return np.where(points - found[above - 1] <= found[above] - points, above - 1, above)
+
+
+def _distance(points: np.ndarray, found: np.ndarray) -> np.ndarray:
+    return np.abs(points - found[_nearest(points, found)])
+
+
+def _step_around(points: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Sizes of the steps in which points lie."""
+    return np.diff(times)[np.searchsorted(times, points).clip(1, times.size - 1) - 1]

@@ -1,7 +1,12 @@
 """f(x, t) = s(x; k) h(t) in one species, integrated over cells: r = -volume s h.
 
-s is text in x, y, z and coefficients' names, a number or an owned array; h is 1, or linear between values at given
-times, which may be an unknown history. Before the first and after the last time h keeps the end values.
+s is text in x, y, z and coefficients' names, a number or an owned array; h is 1, or a history, whose values may be unknown:
+
+    linear   between the values at given times; before the first and after the last time h keeps the end values
+    steps    n values at n times: each holds until the next time, the first before its time too, the last to the end;
+             n values and n + 1 times: each holds in its interval, and h is 0 outside
+
+Steps of time end at a history's times, so that in each step h is linear, or constant, and its integral exact.
 """
 
 from __future__ import annotations
@@ -16,18 +21,26 @@ from npde_opt.functions.text import Expressions
 from npde_opt.grids import AXES, Grid
 from npde_opt.terms.state import Gradients, State, channels
 
+INTERPOLATIONS = ("linear", "steps")
+
 
 class Source:
     """A source in `species` of `names`.
 
     Args:
-        shape: s. history: values of h at `times`, or the name of an unknown with one value a time; None: h = 1.
+        shape: s.
+        history: values of h, or the name of an unknown with as many; None: h = 1.
+        times: of the history's values.
+        interpolation: 'linear' or 'steps'.
+
+    Raises:
+        InputError: for times that do not increase, and another number of values than the times ask for.
     """
 
     pointwise = True
 
     def __init__(self, grid: Grid, names: Sequence[str], species: str, shape: str | float | np.ndarray,
-                 history: str | Sequence[float] | None = None, times: Sequence[float] = ()):
+                 history: str | Sequence[float] | None = None, times: Sequence[float] = (), interpolation: str = "linear"):
         if species not in names:
             raise InputError("source.species", repr(species), ", ".join(names))
         self.grid, self.count, self.channel = grid, len(names), list(names).index(species)
@@ -36,23 +49,43 @@ class Source:
         self.times, self.history = np.asarray(times, float), history
         if history is not None and (self.times.size == 0 or np.any(np.diff(self.times) <= 0)):
             raise InputError("source.times", list(times), "increasing times, one a value of the history")
-        if history is not None and not isinstance(history, str) and len(history) != self.times.size:
-            raise InputError("source.history", f"{len(history)} values", f"{self.times.size} values, one a time")
+        if interpolation not in INTERPOLATIONS:
+            raise InputError("source.interpolation", repr(interpolation), ", ".join(INTERPOLATIONS))
+        self.interpolation = interpolation
+        self.length = self.times.size
+        if history is not None and not isinstance(history, str):
+            self.take_length("source.history", len(history))
 
     @property
     def coefficients(self) -> tuple[str, ...]:
         named = (self.history,) if isinstance(self.history, str) else ()
         return (*named, *(self.text.parameters if self.text else ()))
 
-    def weights(self, t: float) -> np.ndarray:
-        """w with h(t) = w . (values of the history)."""
-        w = np.zeros(self.times.size)
-        x = float(np.clip(t, self.times[0], self.times[-1]))
-        i = int(np.clip(np.searchsorted(self.times, x) - 1, 0, max(self.times.size - 2, 0)))
-        if self.times.size == 1:
-            w[0] = 1.0
+    @property
+    def breakpoints(self) -> np.ndarray:
+        """Times of kinks and jumps of h."""
+        return self.times if self.history is not None else np.empty(0)
+
+    def take_length(self, field: str, length: int) -> None:
+        """Sets the number of values of the history. Raises InputError where the times do not go with it."""
+        allowed, said = [self.times.size], "one a time"
+        if self.interpolation == "steps" and self.times.size > 1:
+            allowed, said = [self.times.size, self.times.size - 1], "one a time or an interval between times"
+        if length not in allowed:
+            raise InputError(field, f"{length} values", f"{' or '.join(map(str, allowed))} values, {said}")
+        self.length = length
+
+    def weights(self, t: float, middle: float) -> np.ndarray:
+        """w with h(t) = w . (values of the history), t in the time step around `middle`."""
+        w = np.zeros(self.length)
+        last = self.times.size - 1
+        i = int(np.searchsorted(self.times, middle, side="right")) - 1
+        if self.interpolation == "steps" and self.length == last:
+            w[i: i + 1] = 1.0 if 0 <= i < last else 0.0
+        elif self.interpolation == "steps" or i < 0 or i == last:
+            w[max(i, 0)] = 1.0
         else:
-            part = (x - self.times[i]) / (self.times[i + 1] - self.times[i])
+            part = (t - self.times[i]) / (self.times[i + 1] - self.times[i])
             w[i], w[i + 1] = 1 - part, part
         return w
 
@@ -79,11 +112,11 @@ class SourceAt:
     def _arguments(self) -> list:
         return [*self.grid.coordinates(), *self.parameters]
 
-    def _h(self, t: float, values: Any = None) -> float:
+    def _h(self, state: State, values: Any = None) -> float:
         if self.term.history is None:
             return 1.0
         given = values if values is not None else self.known_history()
-        return float(self.term.weights(t) @ np.atleast_1d(np.asarray(given, float)))
+        return float(self.term.weights(state.t, state.middle) @ np.atleast_1d(np.asarray(given, float)))
 
     def known_history(self) -> Any:
         return self.k[self.term.history] if isinstance(self.term.history, str) else self.term.history
@@ -100,15 +133,15 @@ class SourceAt:
         return self._masked(text.push(*self._arguments(), *[0.0] * self.grid.dim, *text.values_of(dk, 0.0))[0])
 
     def residual(self, state: State) -> np.ndarray:
-        return self._field(self.shape * self._h(state.t))
+        return self._field(self.shape * self._h(state))
 
     def jacobian(self, state: State, change: State) -> np.ndarray:
         return channels(self.grid, self.term.count)
 
     def derivative(self, state: State, dk: Mapping[str, Any]) -> np.ndarray | float:
-        change = self._push(dk) * self._h(state.t)
+        change = self._push(dk) * self._h(state)
         if self.name is not None and self.name in dk:
-            change = change + self.shape * self._h(state.t, dk[self.name])
+            change = change + self.shape * self._h(state, dk[self.name])
         return self._field(change) if np.ndim(change) or change else 0.0
 
     def jacobian_transpose(self, state: State, adjoint: State, out: Gradients | None = None) -> np.ndarray:
@@ -119,8 +152,8 @@ class SourceAt:
     def contraction(self, state: State, adjoint: State, out: Gradients) -> None:
         weighted = -self.volume * adjoint.u[self.term.channel]
         if self.name is not None:
-            out.add(self.name, self.term.weights(state.t) * float((weighted * self.shape).sum()))
-        self._pull(weighted * self._h(state.t), out)
+            out.add(self.name, self.term.weights(state.t, state.middle) * float((weighted * self.shape).sum()))
+        self._pull(weighted * self._h(state), out)
 
     def _pull(self, weighted: np.ndarray, out: Gradients) -> None:
         text = self.term.text
@@ -131,13 +164,13 @@ class SourceAt:
     def second(self, state: State, adjoint: State, change: State, dk: Mapping[str, Any], out: Gradients) -> np.ndarray:
         weighted = -self.volume * adjoint.u[self.term.channel]
         if self.name is not None:
-            out.add(self.name, self.term.weights(state.t) * float((weighted * self._push(dk)).sum()))
+            out.add(self.name, self.term.weights(state.t, state.middle) * float((weighted * self._push(dk)).sum()))
             if self.name in dk:
-                self._pull(weighted * self._h(state.t, dk[self.name]), out)
+                self._pull(weighted * self._h(state, dk[self.name]), out)
         text = self.term.text
         if text is not None:
             directions = [*[0.0] * self.grid.dim, *text.values_of(dk, 0.0)]
-            parts = text.second(*self._arguments(), weighted * self._h(state.t), *directions)[self.grid.dim:]
+            parts = text.second(*self._arguments(), weighted * self._h(state), *directions)[self.grid.dim:]
             for name, part in zip(text.parameters, parts, strict=True):
                 out.add(name, part)
         return channels(self.grid, self.term.count)

@@ -22,12 +22,20 @@ def channels(grid: Grid, count: int) -> np.ndarray:
 class State:
     """Values [c, i, j, k] of the owned cells at time t; ghosts are fetched when first asked for, and kept.
 
-    `outside` holds a ghosted field of boundary values for each species, or None for zero.
+    Args:
+        outside: a ghosted field of boundary values for each species, or None for zero.
+        middle: of the time step that the state belongs to, which says on which side of a jump of a history it is.
     """
 
-    def __init__(self, grid: Grid, u: np.ndarray, t: float = 0.0, outside: Sequence[np.ndarray | None] | None = None):
+    def __init__(self, grid: Grid, u: np.ndarray, t: float = 0.0, outside: Sequence[np.ndarray | None] | None = None,
+                 middle: float | None = None):
         self.grid, self.u, self.t, self._outside = grid, u, t, outside
+        self.middle = t if middle is None else middle
         self._ghosted: dict[int, np.ndarray] = {}
+
+    def moved(self, change: np.ndarray) -> State:
+        """u + change at the same time."""
+        return State(self.grid, self.u + change, self.t, self._outside, self.middle)
 
     def ghosted(self, c: int) -> np.ndarray:
         """Species c with one ghost cell all round. Collective at the first call."""
