@@ -96,11 +96,10 @@ class collective:  # noqa: N801 (it is used like contextlib's functions)
         comm: the ranks that leave the block together.
         within: the group of ranks to which this one belongs, where groups do different work in the block. The group agrees
             first, and waits for the other groups without limit where all its ranks raised a SolverError or Interrupted.
-        above: calls between the block and the making of it, for the place in the program.
     """
 
-    def __init__(self, comm: MPI.Intracomm, within: MPI.Intracomm | None = None, above: int = 0):
-        caller = sys._getframe(1 + above)
+    def __init__(self, comm: MPI.Intracomm, within: MPI.Intracomm | None = None):
+        caller = sys._getframe(1)
         self._site = caller.f_code, caller.f_lineno
         self._group = within
         self._channels = [agreement.channel(c) for c in (within, comm) if c is not None and c.size > 1]
@@ -133,11 +132,7 @@ class collective:  # noqa: N801 (it is used like contextlib's functions)
         mine = [comm.size if error is None else comm.rank, channel.place, -channel.place, left, -left, -self.code]
         # A group that failed as one may be far ahead of the others.
         as_one = self._group is not None and comm.size == self._ranks and isinstance(error, RECOVERABLE)
-        try:
-            found = channel.least(mine, None if error is None or as_one else patience(error))
-        except BaseException as stop:
-            # A signal while this rank waited: the others learn of it in the agreement after this one.
-            return self._agree(channel, stop)
+        found = channel.least(mine, None if error is None or as_one else patience(error))
         if found is None:
             assert error is not None
             self._end(error)

@@ -164,11 +164,11 @@ class _Levels:
             self._recall(first)
         previous: tuple[Objective, PETSc.Vec] | None = None
         for level in range(first, len(self.hierarchy)):
-            objective, m = self.build(self.hierarchy[level])
-            if previous is not None:
-                m = self._ascend(previous, objective, m)
-            result = self._minimize(level, objective, m)
-            m.destroy()
+            objective, given = self.build(self.hierarchy[level])
+            m = given.copy() if previous is None else self._ascend(previous, objective, given)
+            result = self._minimize(level, objective, m, given)
+            for owned in (m, given):
+                owned.destroy()
             self.reference = self.reference or result.gradient_norm_initial
             history += result.history
             if level == self.learning and regularized(objective):
@@ -188,22 +188,23 @@ class _Levels:
         m = lift.start(previous[1], given)
         if self.spectrum is not None:
             self.spectrum = self.spectrum.lifted(lift)
-        for owned in (given, previous[1], previous[0], previous[0].space.grid):
+        for owned in (previous[1], previous[0], previous[0].space.grid):
             owned.destroy()
         return m
 
-    def _minimize(self, level: int, objective: Objective, m: PETSc.Vec) -> Result:
+    def _minimize(self, level: int, objective: Objective, m: PETSc.Vec, given: PETSc.Vec) -> Result:
         count = len(self.hierarchy)
-        rtol = self.settings.gradient_rtol
+        rtol, decrement = self.settings.gradient_rtol, self.settings.decrement
         if level < count - 1:
-            rtol = max(rtol, COARSE_RTOL)
-        own = replace(self.settings, level=level, gradient_rtol=rtol, gradient_reference=self.reference)
+            rtol, decrement = max(rtol, COARSE_RTOL), None
+        own = replace(self.settings, level=level, gradient_rtol=rtol, gradient_reference=self.reference,
+                      decrement=decrement)
         if self.monitor is not None:
             self.monitor.start_level(self.hierarchy[level].shape, space=objective.space, level=level, levels=count,
                                      gradient_rtol=rtol, gradient_reference=self.reference,
                                      max_iterations=own.max_iterations)
         state = self.resume.state(objective) if self.resume is not None and level == self.resume.level else None
-        return minimize(objective, m, own, self.monitor, state, self.spectrum)
+        return minimize(objective, m, own, self.monitor, state, self.spectrum, given)
 
     def _learn(self, level: int, objective: Objective, m: PETSc.Vec) -> None:
         noise = objective.space.standard_normal(0)

@@ -1,7 +1,6 @@
 """J(m) = sum_e phi_e(F_e(m)) + sum_b R_b(m_b): value, gradient, Hessian action.
 
 The sum over experiments runs over the groups of an ensemble; a regularizer acts on one unknown field.
-Everything is done in three steps: what a group does by itself; agreement of all ranks that nothing failed; sums.
 """
 
 from __future__ import annotations
@@ -10,15 +9,16 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mpi4py import MPI
+import numpy as np
 from petsc4py import PETSc
 
-from npde_opt import reductions
 from npde_opt.ensemble import Ensemble
-from npde_opt.errors import InputError, collective
+from npde_opt.errors import InputError
 from npde_opt.forward.interface import ForwardMap, Linearization, Weights
 from npde_opt.misfits import Misfit
 from npde_opt.stages import stage
+
+INVISIBLE = 1e-6
 
 
 class Objective:
@@ -26,29 +26,22 @@ class Objective:
 
     def __init__(self, forward: ForwardMap, misfits: Sequence[Misfit], regularizers: Mapping[str, Any],
                  ensemble: Ensemble | None = None):
+        if len(misfits) != len(forward.experiments):
+            raise InputError("misfits", len(misfits), f"{len(forward.experiments)}, one an experiment")
         self.forward, self.misfits, self.regularizers = forward, list(misfits), dict(regularizers)
         self.space, self.comm = forward.space, forward.grid.comm
         self.ensemble = ensemble or Ensemble.whole(self.comm)
-        with self.together():
-            if len(misfits) != len(forward.experiments):
-                raise InputError("misfits", len(misfits), f"{len(forward.experiments)}, one an experiment")
-            counts = tuple(int(m.count) for m in misfits)
-        reductions.same(self.ensemble.space, counts, "the numbers of data of the experiments")
-        reductions.same(self.everyone, tuple(self.regularizers), "the names of the regularized unknowns")
-        self.data_count = self.ensemble.sum(sum(counts))
-
-    @property
-    def everyone(self) -> MPI.Intracomm:
-        """All ranks of all groups."""
-        return self.ensemble.world
-
-    def together(self) -> collective:
-        """A block of what each group does by itself; see Ensemble.together."""
-        return self.ensemble.together()
+        self.data_count = self.ensemble.sum(sum(m.count for m in misfits))
+        if self.data_count == 0:
+            raise InputError("data", "no value that was observed", "at least one datum")
 
     @property
     def counters(self) -> Any:
         return self.forward.counters
+
+    @property
+    def unknown_count(self) -> int:
+        return len(self.space.unknowns)
 
     def create_vec(self) -> PETSc.Vec:
         return self.space.create_vec()
@@ -66,6 +59,18 @@ class Objective:
 
     def bounds(self) -> tuple[PETSc.Vec, PETSc.Vec] | None:
         return self.space.bounds()
+
+    def units(self, m: PETSc.Vec) -> list[tuple[str, PETSc.Vec, float]]:
+        return self.space.units(m)
+
+    def stretch(self, dm: PETSc.Vec) -> float:
+        return self.space.stretch(dm)
+
+    def runaways(self, dm: PETSc.Vec) -> list[str]:
+        return self.space.runaways(dm)
+
+    def saturated(self, m: PETSc.Vec, g: PETSc.Vec) -> np.ndarray:
+        return self.space.saturated(m, g)
 
     def destroy(self) -> None:
         for regularizer in self.regularizers.values():
@@ -91,49 +96,24 @@ class ObjectiveAt:
         return self._linearization
 
     def _values(self) -> tuple[float, float]:
-        """Misfit and regularization, inf where the parameters are out of range."""
         if self._value is None:
-            objective, misfits, penalties = self.objective, list[float](), dict[str, float]()
-            with objective.together():
-                defined = objective.space.at(self.m).finite()
-                if defined:
-                    misfits, penalties = self._misfits(), self._penalties()
-            if not objective.ensemble.all(defined):
+            objective = self.objective
+            if not objective.ensemble.all(objective.space.at(self.m).finite()):
                 self._value = (math.inf, math.inf)
             else:
-                self._value = (self._total_misfit(misfits), self._total_penalty(penalties))
+                lin = self.linearization
+                misfit = sum(m.value(d) for m, d in zip(objective.misfits, lin.data, strict=True))
+                self._value = (objective.ensemble.sum(misfit), self._regularization())
         return self._value
 
-    def _misfits(self) -> list[float]:
-        """Of this group's experiments."""
-        pairs = zip(self.objective.misfits, self.linearization.data, strict=True)
-        return [float(misfit.value(d)) for misfit, d in pairs]
-
-    def _penalties(self) -> dict[str, float]:
-        """Values of the regularizers, by unknown."""
-        found = {}
+    def _regularization(self) -> float:
+        total = 0.0
         with stage("regularization"):
             for name, r in self.objective.regularizers.items():
                 block = self.objective.space.block_vec(self.m, name)
-                found[name] = float(r.value(block))
+                total += r.value(block)
                 block.destroy()
-        return found
-
-    def _total_misfit(self, misfits: list[float]) -> float:
-        """Sum over all experiments; what the ranks of a group have must be equal."""
-        ensemble = self.objective.ensemble
-        agreed = [reductions.same(ensemble.space, value, f"the misfit of experiment {self._number(k)}")
-                  for k, value in enumerate(misfits)]
-        return ensemble.sum(sum(agreed))
-
-    def _number(self, k: int) -> int:
-        """Of this group's k-th experiment among all."""
-        across = self.objective.ensemble.across
-        return across.rank + k * across.size
-
-    def _total_penalty(self, penalties: dict[str, float]) -> float:
-        everyone = self.objective.everyone
-        return sum(reductions.same(everyone, value, f"the regularization of {name}") for name, value in penalties.items())
+        return total
 
     @property
     def value(self) -> float:
@@ -149,11 +129,9 @@ class ObjectiveAt:
 
     def chi_squared(self) -> float:
         """Squared scaled residuals a datum; about 1 at the noise level."""
-        objective = self.objective
-        with objective.together():
-            pairs = zip(objective.misfits, self.linearization.data, strict=True)
-            own = sum(m.chi_squared(d) * m.count for m, d in pairs)
-        return objective.ensemble.sum(own) / max(objective.data_count, 1)
+        pairs = zip(self.objective.misfits, self.linearization.data, strict=True)
+        return self.objective.ensemble.sum(sum(m.chi_squared(d) * m.count for m, d in pairs)) \
+            / max(self.objective.data_count, 1)
 
     @property
     def adjoints(self) -> Any:
@@ -167,11 +145,9 @@ class ObjectiveAt:
     def gradient(self) -> PETSc.Vec:
         """dJ/dm; belongs to this point."""
         if self._gradient is None:
-            with self.objective.together():
-                g = self.linearization.apply_adjoint((), self.adjoints)
+            g = self.linearization.apply_adjoint((), self.adjoints)
             self.objective.ensemble.sum_vec(g)
-            with self.objective.together():
-                self._add(g, lambda r, p, x, out: r.gradient(p, out), None)
+            self._add(g, lambda r, p, x, out: r.gradient(p, out), None)
             self._gradient = g
         return self._gradient
 
@@ -197,12 +173,33 @@ class ObjectiveAt:
     def hessian(self, dm: PETSc.Vec, out: PETSc.Vec, gauss_newton: bool = False) -> None:
         """out = H dm, exact or Gauss-Newton."""
         out.set(0)
-        with self.objective.together(), stage("hessian"):
+        with stage("hessian"):
             self.linearization.hessian(dm, self._misfit_weights(gauss_newton), out,
                                        None if gauss_newton else self.adjoints)
         self.objective.ensemble.sum_vec(out)
-        with self.objective.together():
-            self._add(out, lambda r, p, x, part: r.hessian(p, x, part), dm)
+        self._add(out, lambda r, p, x, part: r.hessian(p, x, part), dm)
+
+    def information(self, dm: PETSc.Vec) -> float:
+        """dm^T J^T W J dm, what the data tell along dm: how far it moves them, in standard deviations and squared."""
+        images = self.linearization.apply(dm)
+        own = 0.0
+        for d, w in zip(images, self._misfit_weights(True), strict=True):
+            weighted = d.copy()
+            w.apply(weighted)
+            own += d.dot(weighted)
+            weighted.destroy()
+            d.destroy()
+        return self.objective.ensemble.sum(own)
+
+    def unseen(self) -> list[str]:
+        """Names of the unknowns of which changes of natural size, +-1 for logarithms, move no datum by INVISIBLE sigma."""
+        space, found = self.objective.space, []
+        for u in space.unknowns:
+            dm = space.trial_change(self.m, u.name)
+            if self.information(dm) < INVISIBLE**2:
+                found.append(u.name)
+            dm.destroy()
+        return found
 
     def regularization_hessian(self, dm: PETSc.Vec, out: PETSc.Vec) -> None:
         """out = R'' dm (the identity where nothing is regularized)."""
@@ -210,8 +207,7 @@ class ObjectiveAt:
         space = self.objective.space
         for name in self.objective.regularizers:
             space.zero_block(out, name)
-        with self.objective.together():
-            self._add(out, lambda r, p, x, part: r.hessian(p, x, part), dm)
+        self._add(out, lambda r, p, x, part: r.hessian(p, x, part), dm)
 
     def precondition(self, r: PETSc.Vec, out: PETSc.Vec) -> None:
         """out ~ R''^-1 r; parameters without a regularizer are scaled by their inverse weights."""
@@ -221,8 +217,7 @@ class ObjectiveAt:
         weights.destroy()
         for name in self.objective.regularizers:
             space.zero_block(out, name)
-        with self.objective.together():
-            self._add(out, lambda reg, p, x, part: reg.precondition(p, x, part), r)
+        self._add(out, lambda reg, p, x, part: reg.precondition(p, x, part), r)
 
     def destroy(self) -> None:
         for vec in [self.m, *([self._gradient] if self._gradient is not None else [])]:

@@ -16,8 +16,15 @@ from petsc4py import PETSc
 
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid
+from npde_opt.reductions import largest
 
 TRANSFORMS = ("identity", "log", "bounded")
+RUNAWAY = 30.0
+"""Change of a logarithm, a factor of 1e13, that is no answer any more."""
+SATURATED = 12.0
+"""|p| of a bounded transform from which on its coefficient is at an end of its range, to 6e-6 of it."""
+SMALL = 40
+"""Most values of small unknowns for which their own Hessian is formed column by column."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -265,6 +272,21 @@ class ParameterSpace:
         noise.destroy()
         return vec
 
+    def trial_change(self, m: PETSc.Vec, name: str) -> PETSc.Vec:
+        """Random changes of one unknown's values, of size 1 for logarithms and of the largest value's size otherwise.
+        The same on any number of ranks. Collective; the caller destroys the Vec."""
+        u, vec = self.unknown(name), self.create_vec()
+        if u.is_field:
+            noise = self.grid.standard_normal(0)
+            self.field(vec, name)[...] = np.where(self.free(name), self.grid.view(noise), 0.0)
+            noise.destroy()
+        else:
+            own = self.owned_constants(vec, name)
+            own[...] = np.random.default_rng(0).standard_normal(u.count)[:own.size]
+        if u.transform == "identity":
+            vec.scale(largest(self.comm, float(np.abs(self._own(m, u)).max(initial=0.0))) or 1.0)
+        return vec
+
     def at(self, vec: PETSc.Vec) -> ParametersAt:
         return ParametersAt(self, vec)
 
@@ -276,10 +298,14 @@ class ParameterSpace:
             self.field(vec, name)[...] = np.where(free, self.grid.volume, 1.0)
         return vec
 
+    @property
+    def has_bounds(self) -> bool:
+        """Whether some parameter has a box constraint (a bounded transform needs none)."""
+        return any(b is not None for u in self.unknowns if u.transform != "bounded" for b in u.bounds)
+
     def bounds(self) -> tuple[PETSc.Vec, PETSc.Vec] | None:
         """Box constraints on the parameters, or None where no unknown has any (a bounded transform needs none)."""
-        limits = [(u, b) for u in self.unknowns if u.transform != "bounded" for b in u.bounds if b is not None]
-        if not limits:
+        if not self.has_bounds:
             return None
         lower, upper = self.create_vec(), self.create_vec()
         for vec, side, default in ((lower, 0, PETSc.NINFINITY), (upper, 1, PETSc.INFINITY)):
@@ -292,6 +318,50 @@ class ParameterSpace:
                 count = self.grid.layout.local_size if u.is_field else u.count * (self.comm.rank == 0)
                 vec.getArray()[at: at + count] = u.inverse(limit)
         return lower, upper
+
+    def stretch(self, dm: PETSc.Vec) -> float:
+        """Largest change of a parameter whose coefficient depends on it exponentially (log or bounded). Collective."""
+        own = [np.abs(self._own(dm, u)).max(initial=0.0) for u in self.unknowns if u.transform != "identity"]
+        return largest(self.comm, float(np.max(own, initial=0.0)))
+
+    def runaways(self, dm: PETSc.Vec) -> list[str]:
+        """Names of the unknowns with a log transform that dm changes by more than a factor of exp(RUNAWAY). Collective."""
+        logs = [u for u in self.unknowns if u.transform == "log"]
+        own = np.array([np.abs(self._own(dm, u)).max(initial=0.0) for u in logs])
+        changes = largest(self.comm, own) if logs else own
+        return [u.name for u, change in zip(logs, changes, strict=True) if change > RUNAWAY]
+
+    def saturated(self, m: PETSc.Vec, g: PETSc.Vec) -> np.ndarray:
+        """Own entries (bool) where a bounded transform is within exp(-SATURATED) of an end, and -g leads on."""
+        found = np.zeros(self.local_size, bool)
+        for u in self.unknowns:
+            if u.transform == "bounded":
+                p, slope = self._own(m, u), self._own(g, u)
+                at = self._offsets[u.name]
+                found[at: at + p.size] = (np.abs(p) > SATURATED) & (p * slope < 0)
+        return found
+
+    def units(self, m: PETSc.Vec) -> list[tuple[str, PETSc.Vec, float]]:
+        """Every value of the small unknowns (none where there are more than SMALL): name, unit Vec and natural size,
+        1 for logarithms and the value's own size otherwise. Collective; the caller destroys the Vecs."""
+        small = [u for u in self.unknowns if not u.is_field]
+        if sum(u.count for u in small) > SMALL:
+            return []
+        found = []
+        for u in small:
+            p = self.constants(m, u.name)
+            for i in range(u.count):
+                unit = self.create_vec()
+                self.owned_constants(unit, u.name)[i: i + 1] = 1.0
+                size = 1.0 if u.transform != "identity" else float(abs(p[i]) or np.abs(p).max() or 1.0)
+                found.append((u.name if u.count == 1 else f"{u.name}[{i}]", unit, size))
+        return found
+
+    def _own(self, vec: PETSc.Vec, u: Unknown) -> np.ndarray:
+        """The owned parameters of an unknown, flat, as they lie in the Vec."""
+        at = self._offsets[u.name]
+        size = self.grid.layout.local_size if u.is_field else self._owned(u)
+        return vec.getArray(readonly=True)[at: at + size]
 
     def view(self, vec: PETSc.Vec, viewer: PETSc.Viewer) -> None:
         """Writes in natural ordering, so that any number of ranks can load it. Collective."""

@@ -54,6 +54,7 @@ def choose(build: Callable[[float], tuple[Objective, PETSc.Vec]], method: str, s
            say: Callable[[str], None] = lambda text: None) -> Choice:
     """Tries weights downwards, each started from the last minimizer; `build` gives objective and start for a weight.
 
+    Minimizes with Gauss-Newton, or, where parameters have bounds that it would take no notice of, with the settings' method.
     The discrepancy principle goes down to chi^2 <= 1, then closes in on 1 to 3 % by interpolation; where a smaller weight no
     longer lowers chi^2 by 0.5 % it takes that one (the data cannot be fitted to their noise on this grid; `reached` is
     False then).
@@ -61,9 +62,11 @@ def choose(build: Callable[[float], tuple[Objective, PETSc.Vec]], method: str, s
     if method not in ("discrepancy", "l-curve"):
         raise InputError("regularization.weight", method, "'discrepancy' or 'l-curve'")
     objective, m = build(1.0)
-    weight = largest(objective, m)
+    weight, bounded = largest(objective, m), objective.space.has_bounds
     objective.destroy()
-    own = replace(settings, method="gauss-newton", gradient_rtol=max(settings.gradient_rtol, 1e-3), max_iterations=15)
+    own = replace(settings, gradient_rtol=max(settings.gradient_rtol, 1e-3), decrement=None)
+    if not bounded:
+        own = replace(own, method="gauss-newton", max_iterations=15)
     tried: list[tuple[float, float, float, float]] = []
 
     def attempt(weight: float) -> float:

@@ -13,10 +13,14 @@ from typing import Any, NamedTuple
 from petsc4py import PETSc
 
 from npde_opt.optimizers.conjugate_gradients import Direction, steihaug
+from npde_opt.optimizers.gauss_newton import GaussNewton
 from npde_opt.optimizers.initial_hessian import InitialHessian
 from npde_opt.optimizers.interface import Settings
-from npde_opt.optimizers.point import Agreed, Point
+from npde_opt.optimizers.point import FARTHEST, Agreed, Point
 from npde_opt.optimizers.spectrum import Spectrum
+
+DEEP = 0.03
+"""CG's relative tolerance for steps that must see every parameter."""
 
 
 class NewtonCG:
@@ -27,6 +31,10 @@ class NewtonCG:
     lowers n(g) as far as CG did. It also stops where its residual, the next gradient by the model, has half the `target`
     norm at which the iteration converges. Where a `spectrum` was learnt on a coarser grid, it adds to the preconditioner.
     After a failed line search the next direction is that of the preconditioner alone. `slope` is g^T d.
+
+    Where H has negative curvature along CG's first direction, the step is that of the Gauss-Newton Hessian. Once
+    `deepen` was called it always is, with the small unknowns scaled by their own block of it: CG then sees parameters
+    of which the gradient is small because they are far from where the data want them.
     """
 
     def __init__(self, point: Point, settings: Settings, spectrum: Spectrum | None = None):
@@ -37,6 +45,7 @@ class NewtonCG:
         self.ahead, self.target = 1.0, 0.0
         self._reference = self._square = 0.0
         self._plain = self._next_plain = False
+        self.deep = False
 
     def step(self, tao: PETSc.TAO, x: PETSc.Vec, g: PETSc.Vec, s: PETSc.Vec) -> None:
         self._plain, self._next_plain = self._next_plain, False
@@ -44,18 +53,35 @@ class NewtonCG:
             at = self.point.at(x)
             if self._plain:
                 at.precondition(g, s)
-            else:
-                self._solve(at, g, s)
+            elif self.deep:
+                self._solve_deep(at, x, g, s)
+            elif not self._solve(at, g, s, self.gauss_newton):
+                self._solve(at, g, s, True)
         s.scale(-1.0)
+        shorten(self.point, s)
         self.slope = g.dot(s)
 
-    def _solve(self, at: Agreed, g: PETSc.Vec, s: PETSc.Vec) -> None:
+    def _solve_deep(self, at: Agreed, x: PETSc.Vec, g: PETSc.Vec, s: PETSc.Vec) -> None:
+        model = GaussNewton(self.point.objective, at, x, None)
+        model.step(g, s, DEEP, self.settings.cg_max)
+        self.products += model.products
+        model.destroy()
+
+    def _solve(self, at: Agreed, g: PETSc.Vec, s: PETSc.Vec, gauss_newton: bool) -> bool:
+        """Whether H had positive curvature along the first direction."""
         if self.spectrum is not None and not self.spectrum.fitted:
             self.spectrum.fit(at, self.gauss_newton)
             self.products += 1
         kept: list[Direction] | None = [] if self.settings.reorthogonalize else None
+        curvatures: list[float] = []
+
+        def hessian(dm: PETSc.Vec, out: PETSc.Vec) -> None:
+            at.hessian(dm, out, gauss_newton)
+            if not curvatures:
+                curvatures.append(dm.dot(out))
+
         self.products += steihaug(
-            lambda dm, out: at.hessian(dm, out, self.gauss_newton),
+            hessian,
             lambda r, z: self._precondition(at, r, z),
             g,
             s,
@@ -67,6 +93,7 @@ class NewtonCG:
         )
         for direction in kept or []:
             direction.destroy()
+        return gauss_newton or not curvatures or curvatures[0] > 0
 
     def _precondition(self, at: Agreed, r: PETSc.Vec, z: PETSc.Vec) -> None:
         at.precondition(r, z)
@@ -80,10 +107,11 @@ class NewtonCG:
         return min(self.settings.forcing_max, math.sqrt(norm / self._reference)) if norm > 0 else 0.0
 
     def memory(self) -> tuple[dict[str, PETSc.Vec], dict[str, Any]]:
-        return {}, {"reference": self._reference, "spectrum": None if self.spectrum is None else self.spectrum.state}
+        spectrum = None if self.spectrum is None else self.spectrum.state
+        return {}, {"reference": self._reference, "deep": self.deep, "spectrum": spectrum}
 
     def restore(self, vectors: dict[str, PETSc.Vec], meta: dict[str, Any]) -> None:
-        self._reference = meta["reference"]
+        self._reference, self.deep = meta["reference"], meta["deep"]
         if self.spectrum is not None and meta["spectrum"] is not None:
             self.spectrum.restore(meta["spectrum"])
 
@@ -91,6 +119,11 @@ class NewtonCG:
         """Whether there is another direction to try after a failed line search."""
         self._next_plain = not self._plain
         return self._next_plain
+
+    def deepen(self) -> bool:
+        """Goes over to the Gauss-Newton steps that see every parameter, for the rest of the run; False where it had."""
+        before, self.deep = self.deep, True
+        return not before
 
     def release(self) -> None:
         """Nothing to destroy."""
@@ -122,6 +155,7 @@ class LBFGS:
         with self.point.callback():
             self._two_loops(self.point.at(x), g, s)
         s.scale(-1.0)
+        shorten(self.point, s)
         self.slope = g.dot(s)
 
     def _two_loops(self, at: Agreed, g: PETSc.Vec, s: PETSc.Vec) -> None:
@@ -174,11 +208,22 @@ class LBFGS:
             drop(self.pairs.pop())
         return had_pairs
 
+    def deepen(self) -> bool:
+        """There are no deeper steps."""
+        return False
+
     def release(self) -> None:
         self.forget()
         self.initial.release()
         for vector in (self._x, self._g, self._work):
             vector.destroy()
+
+
+def shorten(point: Point, s: PETSc.Vec) -> None:
+    """Scales a step to FARTHEST where it changes the logarithm of a coefficient by more."""
+    stretch = point.objective.stretch(s)
+    if stretch > FARTHEST:
+        s.scale(FARTHEST / stretch)
 
 
 def drop(pair: Pair) -> None:

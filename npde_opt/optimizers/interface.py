@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
@@ -27,7 +29,8 @@ METHODS = {
 class ObjectiveAt(Protocol):
     """J at one point, evaluated lazily; the optimizer that asked for it destroys it.
 
-    hessian: out = H dm, exact or Gauss-Newton; regularization_hessian: out = R dm; precondition: out = R^-1 r.
+    hessian: out = H dm, exact or Gauss-Newton; regularization_hessian: out = R dm; precondition: out = R^-1 r;
+    unseen: names of the unknowns on which no datum depends here (J dm = 0 for changes of that unknown).
     """
 
     @property
@@ -40,6 +43,7 @@ class ObjectiveAt(Protocol):
     def hessian(self, dm: PETSc.Vec, out: PETSc.Vec, gauss_newton: bool) -> None: ...
     def regularization_hessian(self, dm: PETSc.Vec, out: PETSc.Vec) -> None: ...
     def precondition(self, r: PETSc.Vec, out: PETSc.Vec) -> None: ...
+    def unseen(self) -> list[str]: ...
     def destroy(self) -> None: ...
 
 
@@ -66,9 +70,26 @@ class Objective(Protocol):
     def space(self) -> Space: ...
     @property
     def counters(self) -> Counters: ...
+    @property
+    def unknown_count(self) -> int: ...
     def linearize(self, m: PETSc.Vec) -> ObjectiveAt: ...
     def gradient_norm(self, g: PETSc.Vec) -> float: ...
     def bounds(self) -> tuple[PETSc.Vec, PETSc.Vec] | None: ...
+    def units(self, m: PETSc.Vec) -> list[tuple[str, PETSc.Vec, float]]:
+        """Name, unit vector (the caller destroys it) and natural size of every small unknown's values."""
+        ...
+
+    def stretch(self, dm: PETSc.Vec) -> float:
+        """Largest change of a parameter with a log or bounded transform along dm, 0 where there is none."""
+        ...
+
+    def runaways(self, dm: PETSc.Vec) -> list[str]:
+        """Names of the unknowns of which dm changes a logarithm by more than RUNAWAY."""
+        ...
+
+    def saturated(self, m: PETSc.Vec, g: PETSc.Vec) -> np.ndarray:
+        """Own entries (bool) at the end of a bounded transform's range that the descent direction -g leaves."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -80,6 +101,10 @@ class Settings:
     max_iterations: completed iterations, those of a resumed run included.
     gradient_rtol, gradient_atol: stop at norm(g) <= max(gradient_atol, gradient_rtol * reference), where the
     reference is gradient_reference or the norm at m0; norms are the objective's (mass-weighted).
+    decrement: an answer is converged where also 1/2 g^T H^-1 g, by which the Gauss-Newton model would still lower the
+    objective, is no larger. The misfit is in units of its noise: at 1e-3 no parameter, and no combination of parameters,
+    is farther than 0.05 of its standard deviation from the minimum. None: the gradient alone decides, as on the
+    coarse grids of a nested iteration, of which the answer is only a start.
     memory: pairs kept by the quasi-Newton methods.
     cg_max, forcing_max: inner CG of the Newton methods stops at cg_max steps or at the relative residual
     min(forcing_max, sqrt(n(g) / n(g_0))) (Eisenstat-Walker), n the norm of the preconditioner R^-1.
@@ -95,6 +120,7 @@ class Settings:
     gradient_rtol: float = 1e-6
     gradient_atol: float = 0.0
     gradient_reference: float | None = None
+    decrement: float | None = 1e-3
     memory: int = 10
     cg_max: int = 200
     forcing_max: float = 0.5
@@ -114,6 +140,8 @@ class Settings:
                 raise InputError(name, getattr(self, name), "a finite number >= 0")
         if self.gradient_reference is not None and not self.gradient_reference > 0:
             raise InputError("gradient_reference", self.gradient_reference, "a number > 0")
+        if self.decrement is not None and not self.decrement > 0:
+            raise InputError("decrement", self.decrement, "a number > 0, or None")
         if not 0 < self.forcing_max < 1:
             raise InputError("forcing_max", self.forcing_max, "a number between 0 and 1")
 
@@ -139,9 +167,18 @@ Monitor = Callable[[dict[str, Any], OptimizerState], str | None]
 class Result:
     """What every optimizer answers. m belongs to the caller.
 
-    status: 'converged', 'max_iterations', 'stalled' or what a monitor asked for ('discrepancy');
-    reason: TAO's name of it and an explanation. iterations, objective_initial and gradient_norm_initial count
-    from the start of the run, also where it was resumed; history has the rows of this call.
+    status:
+        'converged': the gradient test holds and the decrement is within Settings.decrement, or the decrement alone tells
+            that no step can help (at the start, or where the line search ends in rounding).
+        'undetermined': J cannot be lowered, but the data do not see some unknown or a combination of unknowns, or a
+            log parameter ran away from the start by more than a factor of exp(RUNAWAY).
+        'stalled': no lower objective was found, though gradient and decrement say that there is one.
+        'max_iterations': stopped before that.
+        what a monitor asked for ('discrepancy').
+    reason: TAO's name of it and an explanation, which says what is missing.
+    decrement: 1/2 g^T H^-1 g of the Gauss-Newton Hessian at m, from below; NaN where it was not asked for.
+    iterations, objective_initial and gradient_norm_initial count from the start of the run, also where it was resumed;
+    history has the rows of this call.
     """
 
     m: PETSc.Vec
@@ -152,5 +189,6 @@ class Result:
     objective_initial: float
     gradient_norm: float
     gradient_norm_initial: float
+    decrement: float = math.nan
     history: list[dict[str, Any]] = field(default_factory=list)
     counters: dict[str, int] = field(default_factory=dict)

@@ -9,12 +9,12 @@ from typing import Any
 from petsc4py import PETSc
 
 from npde_opt.errors import InputError, SolverError, collective
+from npde_opt.optimizers.assessment import Assessment, assess, idle, refuse_blind_start
 from npde_opt.optimizers.directions import LBFGS, NewtonCG
 from npde_opt.optimizers.interface import Monitor, Objective, OptimizerState, Result, Settings
-from npde_opt.optimizers.point import Point, everyone, together
+from npde_opt.optimizers.point import Point, everyone
 from npde_opt.optimizers.solver import Solver
 from npde_opt.optimizers.spectrum import Spectrum
-from npde_opt.reductions import same
 
 DIRECTIONS: dict[str, type[NewtonCG] | type[LBFGS]] = {"newton": NewtonCG, "gauss-newton": NewtonCG, "lbfgs": LBFGS}
 Reason = PETSc.TAO.ConvergedReason
@@ -30,24 +30,30 @@ def minimize(
     monitor: Monitor | None = None,
     resume: OptimizerState | None = None,
     spectrum: Spectrum | None = None,
+    origin: PETSc.Vec | None = None,
 ) -> Result:
     """Minimizes the objective from m0 (left as it is), or from the state of an earlier run.
 
     `monitor(row, state)` is called after every completed iteration, 0 included; it may return 'stop:STATUS'
     and may raise. Collective; what any rank's callback raises is raised on every rank.
     The Newton methods take a `spectrum` learnt on a coarser grid into their preconditioner.
+    From `origin` (by default m0) no log parameter may run away: see Result.
     A trial point at which the state cannot be solved for is rejected in favour of a shorter step.
-    Raises InputError for an unbounded method where the parameters have bounds, and SolverError where the
-    objective is not finite at the start or a solve fails at every trial point.
+    Raises InputError for an unbounded method where the parameters have bounds and where nothing depends on any unknown,
+    and SolverError where the objective is not finite at the start or a solve fails at every trial point from there.
     """
-    with collective(everyone(objective)):
-        run = Run(objective, m0, settings, monitor, resume, spectrum)
+    run = Run(objective, m0, settings, monitor, resume, spectrum, origin or m0)
     try:
-        # A callback may fail on one rank only, between two agreements: the others then wait inside TAO.
-        with collective(everyone(objective)):
-            return run.finished()
+        run.solve()
+        if run.point.failure is not None:
+            raise run.point.failure
+        return run.result()
+    except PETSc.Error:
+        failure, run.point.failure = run.point.failure, None
+        if failure is None:
+            raise
+        raise failure from None
     finally:
-        # All ranks are here: what follows is collective.
         run.destroy()
 
 
@@ -62,6 +68,7 @@ class Run:
         monitor: Monitor | None,
         resume: OptimizerState | None,
         spectrum: Spectrum | None,
+        origin: PETSc.Vec,
     ):
         self.objective, self.settings, self.monitor = objective, settings, monitor
         self.meta: dict[str, Any] = {"method": settings.method, "iteration": -1, "seconds": 0.0, "counters": {}}
@@ -77,23 +84,12 @@ class Run:
         self.known = resume is not None
         self.history: list[dict[str, Any]] = []
         self.status = self.reason = ""
+        self.decrement = math.nan
+        self.origin = origin
         self.products = 0
         self.solver = Solver(self.point, settings, self.direction)
         self._before = {"seconds": self.meta["seconds"], "counters": dict(self.meta["counters"])}
         self._started, self._counted = time.perf_counter(), objective.counters.snapshot()
-
-    def finished(self) -> Result:
-        """Runs to the end; raises what a callback raised, which PETSc turns into an error of its own."""
-        try:
-            self.solve()
-        except PETSc.Error:
-            failure, self.point.failure = self.point.failure, None
-            if failure is None:
-                raise
-            raise failure from None
-        if self.point.failure is not None:
-            raise self.point.failure
-        return self.result()
 
     def solve(self) -> None:
         """Runs TAO until it stops; where the line search fails, again with a simpler direction."""
@@ -108,15 +104,25 @@ class Run:
                 break
             self.known = True
         if not self.status:
-            if self.point.rejected is not None:
+            if self.point.rejected is not None and self.meta["objective"] >= self.meta["objective_initial"]:
                 raise self.point.rejected
-            self.status, self.reason = self.verdict(tao.getConvergedReason())
+            with self.point.callback():
+                self.status, self.reason = self.verdict(tao.getConvergedReason())
 
     def retry(self) -> bool:
         """Whether, after a failed line search, there is another direction that could lower the objective."""
         if self.direction is None or self.solver.type != "python":
             return False
-        return -self.direction.slope > ROUNDING * abs(self.meta["objective"]) and self.direction.forget()
+        if -self.direction.slope > ROUNDING * abs(self.meta["objective"]) and self.direction.forget():
+            return True
+        tolerance = self.settings.decrement
+        return tolerance is not None and self.assess(tolerance).decrement > tolerance and self.direction.deepen()
+
+    def assess(self, tolerance: float) -> Assessment:
+        """The accepted point, of which the decrement is kept for the result."""
+        found = assess(self.point, self.solver.bounds, tolerance, self.settings.cg_max)
+        self.decrement = found.decrement
+        return found
 
     def converged(self, tao: PETSc.TAO) -> int | None:
         """TAO's convergence test: completes the iteration. None leaves TAO's own verdict."""
@@ -156,17 +162,66 @@ class Run:
             if meta["iteration"] == 0:
                 meta.update(objective_initial=value, gradient_norm_initial=norm)
             stop = self.report(self.row(tao))
+        if meta["iteration"] == 0 and norm == 0:
+            refuse_blind_start(self.point)
         reference = self.settings.gradient_reference or meta["gradient_norm_initial"]
         target = max(self.settings.gradient_atol, self.settings.gradient_rtol * reference)
-        if norm > target:
-            self.solver.force(norm, meta["gradient_norm_initial"], reference, target)
+        self.judge(norm, target, stop)
+        if not self.status:
+            self.solver.force(norm, meta["gradient_norm_initial"], reference, min(target, 0.1 * norm))
+
+    def judge(self, norm: float, target: float, stop: str | None) -> None:
+        """Sets the status where the run ends at the accepted point."""
+        tolerance, first = self.settings.decrement, self.meta["iteration"] == 0
         if norm <= target:
-            self.status, self.reason = "converged", f"CONVERGED_USER: gradient norm {norm:.3e} <= {target:.3e}"
+            self.status, self.reason = self.answer(f"gradient norm {norm:.3e} <= {target:.3e}")
+        elif first and tolerance is not None and idle(self.point, self.solver.bounds, self.settings.cg_max):
+            self.status, self.reason = self.answer(f"gradient norm {norm:.3e}, from the start on")
+        ran = self.ran_away() if not self.status else None
+        if self.status:
+            return
+        if ran:
+            self.status, self.reason = "undetermined", f"CONVERGED_USER: {ran}"
         elif stop:
             self.status, self.reason = stop, f"CONVERGED_USER: stopped by the monitor ({stop})"
-        elif meta["iteration"] >= self.settings.max_iterations:
+        elif self.meta["iteration"] >= self.settings.max_iterations:
             self.status = "max_iterations"
-            self.reason = f"DIVERGED_MAXITS: gradient norm {norm:.3e} > {target:.3e}"
+            missing = [f"gradient norm {norm:.3e} > {target:.3e}"] if norm > target else []
+            self.reason = "DIVERGED_MAXITS: " + ", ".join([*missing, *self.lacking()])
+        elif norm <= target and self.direction is not None:
+            self.direction.deepen()
+
+    def answer(self, gradient: str) -> tuple[str, str]:
+        """'converged' or 'undetermined' where the decrement allows it, nothing where the run must go on."""
+        tolerance = self.settings.decrement
+        if tolerance is None:
+            return "converged", f"CONVERGED_USER: {gradient}"
+        ran = self.ran_away()
+        if ran:
+            return "undetermined", f"CONVERGED_USER: {ran}"
+        found = self.assess(tolerance)
+        if not found.decrement <= tolerance:
+            return "", ""
+        text = f"CONVERGED_USER: {gradient}, decrement {found.decrement:.1e} <= {tolerance:g}"
+        if found.undetermined:
+            return "undetermined", f"{text}, but the data do not see {'; '.join(found.undetermined)}"
+        return "converged", text
+
+    def ran_away(self) -> str:
+        """What a parameter far beyond its start is called, or nothing."""
+        step = self.origin.duplicate()
+        step.waxpy(-1.0, self.origin, self.point.iterate)
+        names = self.objective.runaways(step)
+        step.destroy()
+        return f"{', '.join(names)} ran away from the start by more than a factor of 1e13" if names else ""
+
+    def lacking(self) -> list[str]:
+        """What the decrement says that is still to gain, where it is asked for."""
+        tolerance = self.settings.decrement
+        if tolerance is None:
+            return []
+        found = self.assess(tolerance).decrement
+        return [f"decrement {'at least ' if found > tolerance else ''}{found:.1e} (converged: {tolerance:g})"]
 
     def row(self, tao: PETSc.TAO) -> dict[str, Any]:
         """One line of the history, with the counts of a resumed run continued."""
@@ -196,12 +251,11 @@ class Run:
             return None
         vectors, memory = self.direction.memory() if self.direction is not None else ({}, {})
         state = OptimizerState({"m": self.point.iterate, **vectors}, {**self.meta, "memory": memory})
-        with together(self.objective):
+        with collective(everyone(self.objective)):
             answer = self.monitor(dict(row), state)
-        answer = same(everyone(self.objective), answer, "the monitor's answer")
         if answer is None:
             return None
-        if not (isinstance(answer, str) and answer.startswith("stop:")):
+        if not answer.startswith("stop:"):
             raise InputError("monitor", repr(answer), "None or 'stop:STATUS'")
         return answer.removeprefix("stop:")
 
@@ -209,14 +263,22 @@ class Run:
         """Status and explanation of a stop that TAO decided."""
         name, norm = REASONS.get(reason, str(reason)), self.meta["gradient_norm"]
         if reason == Reason.DIVERGED_MAXITS:
-            return "max_iterations", f"{name}: gradient norm {norm:.3e}"
-        if reason > 0 and reason != Reason.CONVERGED_STEPTOL:
-            return "converged", f"{name}: gradient norm {norm:.3e}"
+            return "max_iterations", ", ".join([f"{name}: gradient norm {norm:.3e}", *self.lacking()])
+        if self.settings.decrement is None:
+            if reason > 0 and reason != Reason.CONVERGED_STEPTOL:
+                return "converged", f"{name}: gradient norm {norm:.3e}"
+        else:
+            status, text = self.answer(f"gradient norm {norm:.3e}")
+            if status:
+                return status, text.replace("CONVERGED_USER", name)
         reduced = norm / (self.meta["gradient_norm_initial"] or 1.0)
+        lacking = "".join(f", {text}" for text in self.lacking())
+        if self.point.rejected is not None:
+            lacking += f"; the last trial point was rejected ({self.point.rejected})"
         return "stalled", (
-            f"{name}: no lower objective was found; the gradient norm is {norm:.3e}, {reduced:.1e} of its first value. "
-            "Where that is enough, raise gradient_rtol; otherwise tighten the tolerances of the state and adjoint "
-            "solves, on which the accuracy of objective and gradient depends"
+            f"{name}: no lower objective was found; the gradient norm is {norm:.3e}, {reduced:.1e} of its first value"
+            f"{lacking}. Where that is enough, raise gradient_rtol; otherwise tighten the tolerances of the state and adjoint "
+            "solves, on which the accuracy of objective and gradient depends, or start elsewhere"
         )
 
     def result(self) -> Result:
@@ -230,6 +292,7 @@ class Run:
             objective_initial=meta["objective_initial"],
             gradient_norm=meta["gradient_norm"],
             gradient_norm_initial=meta["gradient_norm_initial"],
+            decrement=self.decrement,
             history=self.history,
             counters=dict(meta["counters"]),
         )

@@ -11,20 +11,16 @@ import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
-from npde_opt import reductions
 from npde_opt.errors import SolverError, collective
 from npde_opt.optimizers.interface import Objective, ObjectiveAt
+
+FARTHEST = 3.0
+"""Largest change of a parameter with a log or bounded transform in one step: a factor of 20."""
 
 
 def everyone(objective: Objective) -> MPI.Intracomm:
     """All ranks that minimize this objective together."""
     return getattr(objective, "everyone", objective.comm)
-
-
-def together(objective: Objective) -> collective:
-    """A block in which each group of ranks does its own; it raises on all ranks what one raised."""
-    world = everyone(objective)
-    return collective(world, objective.comm if objective.comm.size < world.size else None, above=1)
 
 
 class Agreed:
@@ -41,11 +37,10 @@ class Agreed:
         """J(m); inf, with the `error`, where the state's solver failed."""
         try:
             with collective(self._comm):
-                value = self._at.value
+                return self._at.value
         except SolverError as error:
             self.error = error
             return math.inf
-        return reductions.same(self._comm, value, "the objective")
 
     @property
     def misfit(self) -> float:
@@ -71,6 +66,10 @@ class Agreed:
         with collective(self._comm):
             self._at.regularization_hessian(dm, out)
 
+    def unseen(self) -> list[str]:
+        with collective(self._comm):
+            return self._at.unseen()
+
     def destroy(self) -> None:
         self._at.destroy()
 
@@ -79,7 +78,7 @@ class Point:
     """Keeps the ObjectiveAt of the point that was asked for last, and destroys those that it replaces.
 
     Collective. `iterate` is the last accepted point; `accepted` its value, from which the substitute for
-    infinite values is made.
+    infinite values is made. A trial point farther than FARTHEST from `iterate` gets that substitute too.
     """
 
     def __init__(self, objective: Objective, m: PETSc.Vec):
@@ -87,7 +86,7 @@ class Point:
         self.iterate = m.duplicate()
         m.copy(self.iterate)
         self.accepted: float | None = None
-        self.failure: BaseException | None = None
+        self.failure: Exception | None = None
         self.rejected: SolverError | None = None
         self._m = m.duplicate()
         self._at: Agreed | None = None
@@ -99,14 +98,14 @@ class Point:
             if self.failure is not None:
                 raise self.failure
             yield
-        except BaseException as error:
+        except Exception as error:
             self.failure = error
             raise
 
     @contextlib.contextmanager
     def later(self) -> Iterator[None]:
         """Like `callback`, but the next callback raises: inside its matrices TAO cannot be left in good order."""
-        with contextlib.suppress(BaseException), self.callback():
+        with contextlib.suppress(Exception), self.callback():
             yield
 
     def at(self, m: PETSc.Vec) -> Agreed:
@@ -137,6 +136,9 @@ class Point:
         ten objectives above the last accepted one. A failed solve at a trial point is such a value too; it is
         kept as `rejected` until the next.
         """
+        if self.accepted is not None and self.too_far(m):
+            self.rejected = None
+            return self.accepted + 10.0 * (abs(self.accepted) or 1.0)
         at = self.at(m)
         value, self.rejected = at.value, at.error
         if math.isfinite(value):
@@ -145,8 +147,19 @@ class Point:
             raise at.error or SolverError("tao_", f"the objective is {value} at the initial parameters", "Start elsewhere.")
         return self.accepted + 10.0 * (abs(self.accepted) or 1.0)
 
+    def too_far(self, m: PETSc.Vec) -> bool:
+        """Whether a trial point changes a logarithm by more than FARTHEST: it is rejected without a solve."""
+        step = self.iterate.duplicate()
+        step.waxpy(-1.0, self.iterate, m)
+        stretch = self.objective.stretch(step)
+        step.destroy()
+        return stretch > FARTHEST * (1.0 + 1e-6)
+
     def gradient(self, m: PETSc.Vec, out: PETSc.Vec) -> None:
-        """grad J(m); zero where J(m) is not finite."""
+        """grad J(m); zero where J(m) is not finite or m too far away."""
+        if self.accepted is not None and self.too_far(m):
+            out.set(0.0)
+            return
         at = self.at(m)
         if math.isfinite(at.value):
             at.gradient().copy(out)
@@ -163,6 +176,11 @@ class Point:
         norm = self.objective.gradient_norm(projected)
         projected.destroy()
         return norm
+
+    def held(self, bounds: tuple[PETSc.Vec, PETSc.Vec] | None) -> np.ndarray:
+        """Where (own entries) the descent direction leads out of the bounds or out of a bounded transform's range."""
+        saturated = self.objective.saturated(self.iterate, self.here().gradient())
+        return saturated if bounds is None else saturated | self.binding(bounds)
 
     def binding(self, bounds: tuple[PETSc.Vec, PETSc.Vec]) -> np.ndarray:
         """Where (own entries) the accepted point is at a bound and the descent direction leads out."""

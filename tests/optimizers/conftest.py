@@ -75,6 +75,9 @@ class At:
         r.getArray()
         self.problem.inverse.solve(r, out)
 
+    def unseen(self):
+        return []
+
     def destroy(self):
         self.problem.alive -= 1
 
@@ -83,6 +86,7 @@ class Problem:
     """The Objective protocol around `phi`, its `slope` and `curvature`; `solution(i)` is the minimum."""
 
     n, weight, box = 24, 1.0, None
+    unknown_count = 1
 
     def __init__(self):
         self.comm, self.counters, self.alive = COMM, Counters(), 0
@@ -110,6 +114,18 @@ class Problem:
 
     def gradient_norm(self, g):
         return g.norm()
+
+    def units(self, m):
+        return []
+
+    def stretch(self, dm):
+        return 0.0
+
+    def runaways(self, dm):
+        return []
+
+    def saturated(self, m, g):
+        return np.zeros(m.getLocalSize(), bool)
 
     def bounds(self):
         return None if self.box is None else tuple(self.vec(side) for side in self.box)
