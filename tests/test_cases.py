@@ -87,8 +87,8 @@ c = { file = "reaction.npy" }
 [[unknown]]
 name = "D"
 initial = 1.0
-truth = { file = "truth.npy" }
-regions = { file = "regions.npy" }
+truth = { file = "truth.npy", resample = true }
+regions = { file = "regions.npy", resample = true }
 
 [experiments]
 source = 1.0

@@ -18,9 +18,10 @@ from npde_opt.cases.data import Data, read_data, simulate
 from npde_opt.cases.domain import Domain
 from npde_opt.cases.evolution_case import EvolutionCase
 from npde_opt.cases.evolution_schema import substitute
-from npde_opt.cases.fields import Sources, evaluate
+from npde_opt.cases.fields import evaluate
 from npde_opt.cases.places import Places
 from npde_opt.cases.schema import validate
+from npde_opt.cases.sources import Sources
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError, collective
 from npde_opt.forward import SteadyState
@@ -88,8 +89,10 @@ class Case:
         self.table, self.path, self.seed = validate(raw), path, seed
         self.name = path.stem
         anatomy = self.table["domain"]
-        self.sources = Sources(path.parent, data, (anatomy["mni152"], anatomy["slice"]), anatomy["crop"])
-        self.domain = Domain(self.table, self.sources, cells)
+        sources = Sources(path.parent, data, (anatomy["mni152"], anatomy["slice"]), anatomy["crop"],
+                          self.table["case"]["length_unit"])
+        self.domain = Domain(self.table, sources, cells)
+        self.sources = self.domain.sources
         self.places = Places(self.domain, seed)
         text = json.dumps([self.table, [e.size for e in self.domain.edges], seed], sort_keys=True, default=str)
         self.hash = hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -260,7 +263,10 @@ class Case:
         for r in self.table["regularization"]:
             name = self.regularized(r)
             regularizers[name] = self._regularizer(r, name, forward.space, m)
-        return Objective(forward, misfits, regularizers, ensemble), m
+        objective = Objective(forward, misfits, regularizers, ensemble)
+        if objective.data_count == 0:
+            raise InputError("observations", "no datum", "at least one")
+        return objective, m
 
     def _misfit(self, k: int, layout: PETSc.Vec) -> Misfit:
         kind = self.table["misfit"]["kind"]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from npde_opt.cases.measured import by_experiment, positive, some
+from npde_opt.cases.tables import is_table, read_values
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError, collective
-from npde_opt.io.fields import read_field
 
 if TYPE_CHECKING:
     from npde_opt.cases.case import Case
@@ -25,27 +27,30 @@ class Data:
 
 
 def read_data(case: Case, count: int) -> Data:
-    """The data of observations.data: values, and sigma as a number or as many values in a file."""
+    """The data of observations.data, with sigma as a number or as many values in a file.
+
+    Raises:
+        InputError: for a missing sigma, wrong shapes, deviations that are not positive, and no datum at all.
+    """
     o, total = case.table["observations"], case.experiment_count
-    arrays = []
-    for name, spec in (("data", o["data"]), ("sigma", o["sigma"])):
-        field = f"observations.{name}"
-        if spec is None:
-            raise InputError(field, "nothing", "a positive number or a file with measured data")
-        if not isinstance(spec, dict):
-            arrays.append(np.full((total, count), float(spec)))
-            continue
-        file = case.sources.find(field, spec["file"])
-        values = read_field(file, spec.get("key"), allow_nan=name == "data")
-        if values.size != count * total:
-            raise InputError(field, f"{values.size} values in {file.name}", f"{total} experiments x {count} observations")
-        arrays.append(values.reshape(total, count).astype(float))
-    observed, sigma = arrays
-    if not (sigma > 0).all():
-        raise InputError("observations.sigma", float(sigma[~(sigma > 0)][0]), "positive standard deviations")
-    if not np.isfinite(observed).any():
-        raise InputError("observations.data", "NaN only", "at least one value")
-    return Data(observed, sigma, f"data from {o['data']['file']}")
+    observed = _measured(case, "observations.data", o["data"], count)
+    if o["sigma"] is None:
+        raise InputError("observations.sigma", "nothing", "a positive number or a file with measured data")
+    if isinstance(o["sigma"], dict):
+        sigma = _measured(case, "observations.sigma", o["sigma"], count)
+    else:
+        sigma = np.full((total, count), float(o["sigma"]))
+    some("observations.data", observed)
+    sigma = positive("observations.sigma", sigma, observed)
+    if o.get("add_noise"):
+        observed = observed + sigma * np.random.default_rng([case.seed, 2]).standard_normal(observed.shape)
+    return Data(observed, sigma, f"data from {o['data']['file']}" + (", noise added" if o.get("add_noise") else ""))
+
+
+def _measured(case: Case, field: str, spec: dict[str, Any], count: int) -> np.ndarray:
+    """An array (experiments, observations) of a file."""
+    values = read_values(field, spec, case.sources)
+    return by_experiment(field, values, case.experiment_count, count, is_table(Path(spec["file"])))
 
 
 def simulate(case: Case, ensemble: Ensemble) -> Data:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from mpi4py import MPI
 
-from npde_opt.cases.fields import Sources, evaluate, resample
+from npde_opt.cases.fields import evaluate, resample
+from npde_opt.cases.sources import Sources
 from npde_opt.errors import InputError, collective
 from npde_opt.grids import Boundary, Grid, check_indices
 from npde_opt.pockets import largest_pocket
@@ -20,9 +22,16 @@ class Domain:
     def __init__(self, table: dict[str, Any], sources: Sources, cells: Sequence[int] | None = None):
         self.table, self.sources = table, sources
         self.edges = self._edges(cells)
+        homes = (self.edges, self._edges(None)) if cells and self._sized() else (self.edges,)
+        self.sources = dataclasses.replace(sources, homes=homes)
         self.dim = len(self.edges)
         self.boundaries = {side: Boundary(b) if isinstance(b, str) else Boundary(**b)
                            for side, b in table["boundaries"].items() if side[0] in "xyz"[: self.dim]}
+
+    def _sized(self) -> bool:
+        """Whether the case itself says how many cells it has."""
+        grid = self.table["grid"]
+        return grid["shape"] is not None or grid["edges"] is not None or bool(self.sources.edges)
 
     def _edges(self, cells: Sequence[int] | None) -> list[np.ndarray]:
         grid, native = self.table["grid"], self.sources.edges

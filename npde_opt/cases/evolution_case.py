@@ -14,8 +14,12 @@ from petsc4py import PETSc
 
 from npde_opt.cases.domain import Domain
 from npde_opt.cases.evolution_schema import validate_evolution
-from npde_opt.cases.fields import Sources, evaluate
+from npde_opt.cases.fields import evaluate
+from npde_opt.cases.measured import by_time, deviation, positive, some
 from npde_opt.cases.pictures import picture
+from npde_opt.cases.places import points_of, read_points
+from npde_opt.cases.placing import cells
+from npde_opt.cases.sources import Sources
 from npde_opt.cases.tables import read_values
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError, SolverError, collective
@@ -52,13 +56,15 @@ class Series:
 class EvolutionCase:
     """A validated case; `grid`, `prepare` and `build` make its PETSc objects."""
 
-    def __init__(self, raw: dict[str, Any], path: Path, cells: Sequence[int] | None, data: Path | None, seed: int):
+    def __init__(self, raw: dict[str, Any], path: Path, shape: Sequence[int] | None, data: Path | None, seed: int):
         self.table, self.path, self.seed = validate_evolution(raw), path, seed
         self.name = path.stem
         anatomy = self.table["domain"]
-        self.sources = Sources(path.parent, data, (anatomy["mni152"], anatomy["slice"]))
+        sources = Sources(path.parent, data, (anatomy["mni152"], anatomy["slice"]), anatomy["crop"],
+                          self.table["case"]["length_unit"])
         self.table["grid"]["edges"] = _edges(self.table["grid"]["edges"])
-        self.domain = Domain(self.table, self.sources, cells)
+        self.domain = Domain(self.table, sources, shape)
+        self.sources = self.domain.sources
         self.memory: str = self.table["evolution"]["memory"]
         text = json.dumps([self.table, [e.size for e in self.domain.edges], seed], sort_keys=True, default=str)
         self.hash = hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -88,18 +94,9 @@ class EvolutionCase:
         return self.domain.grid(comm)
 
     def field(self, name: str, spec: Any, grid: Grid) -> np.ndarray:
-        """Owned part of a field on a grid [i, j, k]; also {file, column, ...} with one value a cell of the case's grid."""
+        """Owned part of a field on a grid [i, j, k]; or a picture."""
         if isinstance(spec, dict) and "picture" in spec:
             return np.asfortranarray(picture(name, spec, grid)[grid.local_slice])
-        if isinstance(spec, dict) and ({"column", "part"} & set(spec)):
-            shape = tuple(e.size - 1 for e in self.domain.edges)
-            values = read_values(name, spec, self.sources)
-            if values.size != int(np.prod(shape)):
-                raise InputError(name, f"{values.size} values in {spec['file']}", f"{np.prod(shape)}, one a cell of the grid")
-            values = values.reshape(shape, order="F")
-            picks = [np.clip(np.searchsorted(a, c, side="right") - 1, 0, n - 1)
-                     for a, c, n in zip(self.domain.edges, grid.centers, shape, strict=True)]
-            return np.asfortranarray(values[np.ix_(*picks)][grid.local_slice])
         return np.asfortranarray(evaluate(name, spec, list(grid.edges), self.sources)[grid.local_slice])
 
     def times(self) -> np.ndarray:
@@ -240,16 +237,14 @@ class EvolutionCase:
         if isinstance(spec, list):
             return np.asarray(spec, float)
         if "file" in spec:
-            return read_values(f"{field}.times", spec, self.sources).ravel()
+            return read_values(f"{field}.times", spec, self.sources, allow_nan=False).ravel()
         return np.linspace(spec["start"], spec["end"], spec["count"])
 
     def _sampling(self, field: str, o: dict[str, Any], grid: Grid) -> Sampling:
         times = self.observed_times(field, o).tolist()
         if o["points"] is not None:
-            try:
-                points = np.atleast_2d(np.asarray(o["points"], float))
-            except ValueError as error:
-                raise InputError(f"{field}.points", o["points"], f"a list of points of {grid.dim} numbers each") from error
+            points = read_points(f"{field}.points", o["points"], self.sources, grid.dim) if isinstance(o["points"], dict) \
+                else points_of(o["points"], grid.dim, f"{field}.points")
             return at_points(grid, times, points, o["quantity"])
         if o["regions"] is not None:
             found = evaluate(f"{field}.regions", o["regions"], list(grid.edges), self.sources, nearest=True)
@@ -304,36 +299,77 @@ class EvolutionCase:
         self.choose_steps(ensemble)
         forward = self.forward(self.grid(ensemble.space), list(ensemble.own(self.experiment_count)))  # its errors come first
         self.plan = forward.storage
+        sizes = [(len(s.times), s.size) for s in forward.observers[0].samplings]
         forward.destroy()
+        with collective(ensemble.space):
+            measured = [self._measured(e, sizes) for e in range(self.experiment_count)]
         simulated = None
         if any(o["data"] is None for o in self.table["observation"]):
             simulated = self._simulate(ensemble)
-        observed, sigmas = [], []
         rng = np.random.default_rng([self.seed, 2])
-        for e in range(self.experiment_count):
-            values, sigma, first = [], [], 0
-            for i, o in enumerate(self.table["observation"]):
-                if o["data"] is not None:
-                    with collective(ensemble.space):
-                        clean = read_values(f"observation[{i}].data", o["data"][e], self.sources).ravel()
-                    noise = o["noise"] if o["sigma"] is None else None
-                else:
-                    assert simulated is not None
-                    sampled = simulated[e][0][i]
-                    clean, noise = simulated[e][1][first: first + sampled], o["noise"]
-                    first += sampled
-                scale = np.sqrt(np.nanmean(clean**2)) if clean.size else 1.0
-                s = float(o["sigma"]) if o["sigma"] is not None else float(noise or 0.0) * float(scale)
-                if o["data"] is None or o["sigma"] is None:
-                    clean = clean + s * rng.standard_normal(clean.size)
-                values.append(clean)
-                sigma.append(np.full(clean.size, s))
-            observed.append(np.concatenate(values))
-            sigmas.append(np.concatenate(sigma))
-        files = [o["data"][0]["file"] for o in self.table["observation"] if o["data"] is not None]
-        finer = "a finer grid" if self.table["simulation"]["refine"] > 1 else "the same grid"
-        self.data = Series(observed, sigmas, f"data from {', '.join(files)}" if files else f"data simulated on {finer}")
+        observed, sigmas = [], []
+        with collective(ensemble.space):
+            for e in range(self.experiment_count):
+                parts = self._experiment_data(e, measured[e], simulated, rng)
+                observed.append(np.concatenate([values for values, _ in parts]))
+                sigmas.append(np.concatenate([sigma for _, sigma in parts]))
+            some("observation.data", *observed)
+        self.data = Series(observed, sigmas, self._origin())
         return self.data
+
+    def _measured(self, e: int, sizes: list[tuple[int, int]]) -> list[np.ndarray | None]:
+        """Measured values of an experiment by observation, each flat by time and place; None where they are simulated."""
+        found: list[np.ndarray | None] = []
+        for i, o in enumerate(self.table["observation"]):
+            field = f"observation[{i}].data"
+            if o["data"] is not None and len(o["data"]) != self.experiment_count:
+                raise InputError(field, f"{len(o['data'])} files", f"{self.experiment_count}, one an experiment")
+            found.append(None if o["data"] is None else self._series(f"{field}[{e}]", o["data"][e], o, sizes[i]))
+        return found
+
+    def _series(self, field: str, spec: dict[str, Any], o: dict[str, Any], size: tuple[int, int]) -> np.ndarray:
+        """Values of a file, flat by time and place."""
+        everywhere = o["points"] is None and o["regions"] is None
+        shape = cells(self.domain.edges) if everywhere else None
+        return by_time(field, read_values(field, spec, self.sources), *size, shape)
+
+    def _experiment_data(self, e: int, measured: list[np.ndarray | None], simulated: Any,
+                         rng: np.random.Generator) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Values and standard deviations by observation; noise goes to simulated data, and to measured ones on request."""
+        parts, first = [], 0
+        for i, o in enumerate(self.table["observation"]):
+            clean = measured[i]
+            if clean is None:
+                sampled = simulated[e][0][i]
+                clean = simulated[e][1][first: first + sampled]
+                first += sampled
+            sigma = self._sigma(f"observation[{i}]", o, e, clean)
+            if measured[i] is None or o.get("add_noise"):
+                clean = clean + sigma * rng.standard_normal(clean.size)
+            parts.append((clean, sigma))
+        return parts
+
+    def _sigma(self, field: str, o: dict[str, Any], e: int, values: np.ndarray) -> np.ndarray:
+        """Standard deviations of an experiment's data: a number, a file (for all experiments, or one each), or relative."""
+        given = o["sigma"]
+        if given is None:
+            return np.full(values.size, deviation(field, o["noise"], values))
+        if isinstance(given, int | float):
+            return np.full(values.size, float(given))
+        if isinstance(given, list) and len(given) != self.experiment_count:
+            raise InputError(f"{field}.sigma", f"{len(given)} files", f"one, or {self.experiment_count}: one an experiment")
+        spec = given[e] if isinstance(given, list) else given
+        times = len(self.observed_times(field, o))
+        found = self._series(f"{field}.sigma", spec, o, (times, values.size // times))
+        return positive(f"{field}.sigma", found, values)
+
+    def _origin(self) -> str:
+        """Where the data come from, in words."""
+        files = [o["data"][0]["file"] for o in self.table["observation"] if o["data"] is not None]
+        if files:
+            added = any(o["data"] is not None and o.get("add_noise") for o in self.table["observation"])
+            return f"data from {', '.join(files)}" + (", noise added" if added else "")
+        return f"data simulated on {'a finer' if self.table['simulation']['refine'] > 1 else 'the same'} grid"
 
     def _simulate(self, ensemble: Ensemble) -> list[tuple[list[int], np.ndarray]]:
         """Noise-free data of the truth: sizes and values of the samplings without data, by experiment."""
@@ -370,7 +406,10 @@ class EvolutionCase:
         misfits = [self._misfit(forward, k, self.data.observed[e], self.data.sigma[e]) for k, e in enumerate(own)]
         with collective(grid.comm):
             m = self.start(forward.space)
-        return Objective(forward, misfits, self._regularizers(forward.space, m), ensemble), m
+        objective = Objective(forward, misfits, self._regularizers(forward.space, m), ensemble)
+        if objective.data_count == 0:
+            raise InputError("observation", "no datum in an active cell", "at least one")
+        return objective, m
 
     def _misfit(self, forward: Evolution, k: int, observed: np.ndarray, sigma: np.ndarray) -> Misfit:
         t, observer = self.table["misfit"], forward.observers[k]

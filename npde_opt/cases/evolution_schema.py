@@ -52,12 +52,14 @@ EVOLUTION: dict[str, dict[str, Key]] = {
                    "boundary": Key(TABLE, {}, "side = value on Dirichlet and Robin sides"),
                    "sources": Key(LIST, [], "tables {shape, species, history, times, interpolation} of this experiment")},
     "observation": {"times": Key((list, dict), REQUIRED, "a list, {start, end, count}, or {file, column, ...}"),
-                    "points": Key(LIST, None, "coordinates; default: every cell of the case's grid"),
+                    "points": Key((list, dict), None, "coordinates, or {file, ...}; default: every cell of the case's grid"),
                     "regions": Key(FIELD, None, "a field of integers: averages over 0, 1, ...; -1 is in none"),
                     "quantity": Key(TEXT, "u", "what is seen of the species, e.g. 're**2 + im**2'"),
                     "data": Key(LIST, None, "one {file, ...} an experiment, ordered by time and place; default: simulated"),
-                    "sigma": Key(NUMBER, None, "standard deviation; default: noise * rms of the data"),
-                    "noise": Key(NUMBER, 0.01, "relative noise of simulated data")},
+                    "sigma": Key((int, float, dict, list), None, "standard deviation, or {file, ...} with one a datum (a list: "
+                                 "one file an experiment); default: noise * rms of the data"),
+                    "noise": Key(NUMBER, 0.01, "relative noise of simulated data; of measured ones only their sigma"),
+                    "add_noise": Key((bool,), False, "add noise to measured data too, for tests")},
     "misfit": {"kind": Key(TEXT, "least-squares", "noise model", MODELS),
                "threshold": Key(NUMBER, 1.345, "Huber"), "nu": Key(NUMBER, 4.0, "Student-t"),
                "power": Key(NUMBER, 1.0, "proportional: errors grow with this power of the prediction"),
@@ -155,7 +157,10 @@ def _check_values(out: dict[str, Any]) -> None:
               ("misfit.nu", out["misfit"]["nu"], "a positive number"),
               ("misfit.floor", out["misfit"]["floor"], "a positive number")]
     for i, o in enumerate(out["observation"]):
-        if o["sigma"] is not None:
+        if isinstance(o["sigma"], dict | list):
+            if o["data"] is None:
+                raise InputError(f"observation[{i}].sigma", "a file", "a number, where data are simulated")
+        elif o["sigma"] is not None:
             wanted.append((f"observation[{i}].sigma", o["sigma"], "a positive standard deviation"))
         else:
             wanted.append((f"observation[{i}].noise", o["noise"], "a positive number, or a positive sigma"))

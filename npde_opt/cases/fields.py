@@ -5,79 +5,21 @@ Arrays with cells of their own are resampled by volume: the mean over a grid cel
 
 from __future__ import annotations
 
-import importlib.util
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import scipy.sparse
 
+from npde_opt.cases.placing import cells, place
+from npde_opt.cases.sources import Sources
+from npde_opt.cases.tables import COLUMN_KEYS, given, is_table, read_values
 from npde_opt.errors import InputError
 from npde_opt.functions.text import evaluate_text
 from npde_opt.grids import along
-from npde_opt.io.fields import read_field
+from npde_opt.io.fields import READERS, read_gridded
+from npde_opt.io.gridded import Gridded
 
 MODES = 16
-MILLIMETRE = 1e-3
-
-
-@dataclass(frozen=True)
-class Sources:
-    """Where a case's fields come from: files beside the case or in the data folder, and anatomy.
-
-    `anatomy` is ('volume' or 'slice', index of the slice), (None, ...) for none; `crop` takes the smallest box
-    around its active voxels.
-    """
-
-    folder: Path
-    data_folder: Path | None
-    anatomy: tuple[str | None, int]
-    crop: bool = False
-
-    def find(self, field: str, name: str) -> Path:
-        """The path of a file. Raises InputError where there is none."""
-        places = [self.folder / name, *([self.data_folder / name] if self.data_folder else [])]
-        for place in places:
-            if place.exists():
-                return place
-        if self.data_folder and Path(name).name == name:
-            below = sorted(p for p in self.data_folder.rglob(name) if p.is_file())
-            if len(below) > 1:
-                raise InputError(field, f"{name}, of which there are {len(below)}: {', '.join(map(str, below[:4]))}",
-                                 "a path below --data that names one of them")
-            if below:
-                return below[0]
-        hint = "" if self.data_folder else "; give the folder that holds it by --data DIR or NPDE_DATA"
-        raise InputError(field, name, f"an existing file (looked in {', '.join(str(p.parent) for p in places)}){hint}")
-
-    @cached_property
-    def _box(self) -> tuple[slice, ...]:
-        """The part of the anatomy's file that is the domain."""
-        mask = self._whole["mask"]
-        if not self.crop:
-            return tuple(slice(0, n) for n in mask.shape)
-        on = [np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != d))) for d in range(mask.ndim)]
-        return tuple(slice(int(i[0]), int(i[-1]) + 1) for i in on)
-
-    @property
-    def _whole(self) -> dict[str, np.ndarray]:
-        kind, index = self.anatomy
-        assert kind is not None
-        return mni152(kind, index)
-
-    @cached_property
-    def voxels(self) -> dict[str, np.ndarray]:
-        """Tissue fractions and mask of the anatomy."""
-        return {name: values[self._box] for name, values in self._whole.items()}
-
-    @cached_property
-    def edges(self) -> list[np.ndarray]:
-        """Edges of the anatomy's voxels in m; empty without one."""
-        if self.anatomy[0] is None:
-            return []
-        return [np.arange(s.start, s.stop + 1) * MILLIMETRE for s in self._box]
 
 
 def overlap(source: np.ndarray, target: np.ndarray) -> scipy.sparse.csr_matrix:
@@ -93,25 +35,12 @@ def resample(values: np.ndarray, source: list[np.ndarray], target: list[np.ndarr
     """Volume means of `values` over the cells of `target` edges."""
     out = np.asarray(values, float)
     for d, (a, b) in enumerate(zip(source, target, strict=True)):
+        if np.array_equal(a, b):
+            continue
         moved = np.moveaxis(out, d, 0)
         flat = overlap(a, b) @ moved.reshape(moved.shape[0], -1)
         out = np.moveaxis(flat.reshape(-1, *moved.shape[1:]), 0, d)
     return np.asfortranarray(out)
-
-
-@lru_cache(maxsize=2)
-def mni152(kind: str, index: int) -> dict[str, np.ndarray]:
-    """Fractions of grey and white matter and the brain's mask, 1 mm voxels [x, y, z] or one axial slice [x, y]."""
-    found = importlib.util.find_spec("nilearn")
-    if found is None or found.submodule_search_locations is None:
-        raise InputError("domain.mni152", "nilearn is not installed", "pip install 'npde_opt[examples]'")
-    folder = Path(found.submodule_search_locations[0]) / "datasets" / "data"
-    part = (slice(None), slice(None), index) if kind == "slice" else slice(None)
-    grey, white, t1 = (read_field(folder / f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz")[part]
-                       for name in ("gm", "wm", "t1"))
-    if not np.any(t1 > 0):
-        raise InputError("domain.slice", index, "the index of an axial slice through the brain, about 10 to 150")
-    return {"grey": grey / 255, "white": white / 255, "mask": (t1 > 0).astype(float)}
 
 
 def tissue(fractions: dict[str, np.ndarray], values: dict[str, float]) -> np.ndarray:
@@ -146,7 +75,7 @@ def nearest_values(values: np.ndarray, source: list[np.ndarray], target: list[np
 def evaluate(field: str, spec: Any, edges: list[np.ndarray], sources: Sources, nearest: bool = False) -> np.ndarray:
     """Global array [i, j, k] of a field's specification on the cells of `edges`; arrays are resampled by volume, or
     at the middles of the cells (`nearest`, for labels)."""
-    shape = tuple(e.size - 1 for e in edges)
+    shape, found = cells(edges), None
     if isinstance(spec, int | float):
         values = np.full(shape, float(spec), order="F")
     elif "expression" in spec:
@@ -160,11 +89,8 @@ def evaluate(field: str, spec: Any, edges: list[np.ndarray], sources: Sources, n
         centers = [(e[1:] + e[:-1]) / 2 for e in edges]
         values = lognormal(centers, [e[-1] - e[0] for e in edges], options["contrast"], options["seed"])
     elif "file" in spec:
-        folded = tuple(spec["shape"]) if "shape" in spec else None
-        native = read_field(sources.find(field, spec["file"]), spec.get("key"), folded)
-        if native.ndim != len(edges):
-            raise InputError(field, f"an array of shape {native.shape}", f"{len(edges)} axes")
-        box = [np.linspace(e[0], e[-1], n + 1) for e, n in zip(edges, native.shape, strict=True)]
+        found = read_file(field, spec, sources)
+        native, box = place(field, spec, found, edges, sources)
         values = (nearest_values if nearest else resample)(native, box, edges)
     elif "value" in spec:
         values = np.full(shape, float(spec["value"]), order="F")
@@ -176,7 +102,22 @@ def evaluate(field: str, spec: Any, edges: list[np.ndarray], sources: Sources, n
         values = np.clip(values, low, high)
     if not np.isfinite(values).all():
         raise InputError(field, f"{int((~np.isfinite(values)).sum())} values that are not finite", "finite values")
+    if found is not None:
+        sources.log.note(field, spec["file"], values, found.values.shape, found.box)
+    elif not isinstance(spec, int | float):
+        sources.log.note(field, next(iter(spec)), values)
     return np.asfortranarray(values)
+
+
+def read_file(field: str, spec: dict[str, Any], sources: Sources) -> Gridded:
+    """The array of {file, ...} with its place; a column of a text table has x running fastest."""
+    path = sources.find(field, spec["file"])
+    if not COLUMN_KEYS & set(given(spec)) and (not is_table(path) or path.suffix.lower() in READERS):
+        return read_gridded(path, spec.get("key"), part=spec.get("part"))
+    table = {k: v for k, v in spec.items() if k not in ("shape", "scale", "resample", "clip")}
+    values = read_values(field, table, sources, allow_nan=False)
+    shape = next((h for h in map(cells, sources.homes) if values.shape == (np.prod(h),)), values.shape)
+    return Gridded(values.reshape(shape, order="F"))
 
 
 def expression(field: str, text: str, edges: list[np.ndarray]) -> np.ndarray:

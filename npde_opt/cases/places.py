@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from npde_opt.cases.domain import Domain
 from npde_opt.cases.fields import evaluate
+from npde_opt.cases.sources import Sources
+from npde_opt.cases.tables import is_table, read_values
 from npde_opt.errors import InputError
 from npde_opt.forward import Experiment
 from npde_opt.grids import Grid, along
-from npde_opt.io.fields import read_field
 from npde_opt.observations import Functional, ball_mean, box_mean, cell_sum, integral, point_values, side_mean
 from npde_opt.operators import cells_of, check_points
 
@@ -128,8 +130,7 @@ class Places:
         """Observation points (n, dim), possibly none."""
         o, dim = self.table["observations"], self.domain.dim
         if isinstance(o["points"], dict):
-            file = self.domain.sources.find("observations.points", o["points"]["file"])
-            return points_of(read_field(file, o["points"].get("key")), dim, "observations.points")
+            return read_points("observations.points", o["points"], self.domain.sources, dim)
         if o["points"] is not None:
             return points_of(o["points"], dim, "observations.points")
         return self._random(o["random"]) if o["random"] is not None else np.empty((0, dim))
@@ -187,14 +188,24 @@ class Places:
                 observed[k, [k, self.sink(k)]] = np.nan
 
 
+def read_points(field: str, spec: dict[str, Any], sources: Sources, dim: int) -> np.ndarray:
+    """Coordinates (n, dim) of {file, ...}: an array, or columns of a text table (default: all that it has)."""
+    if is_table(Path(spec["file"])) and spec.get("column") is None:
+        spec = spec | {"column": list(range(dim)) if dim > 1 else 0}
+    return points_of(read_values(field, spec, sources, allow_nan=False), dim, field)
+
+
 def points_of(values: Any, dim: int, field: str) -> np.ndarray:
-    """Coordinates (n, dim)."""
+    """Coordinates (n, dim); on one axis a list of n numbers is n points."""
     try:
-        found = np.atleast_2d(np.asarray(values, float))
+        found = np.asarray(values, float)
     except (TypeError, ValueError) as error:
         raise InputError(field, repr(values), f"a list of points of {dim} coordinates") from error
+    if found.ndim == 1:
+        found = found[:, None] if dim == 1 else found[None]
     if found.ndim != 2 or found.shape[1] != dim or not len(found) or not np.isfinite(found).all():
-        raise InputError(field, f"shape {found.shape}", f"(n, {dim}): n points of {dim} finite coordinates")
+        raise InputError(field, f"shape {found.shape}", f"(n, {dim}): n points of {dim} finite coordinates"
+                         + (f"; it looks transposed: ({dim}, n)" if found.shape[:1] == (dim,) else ""))
     return found
 
 

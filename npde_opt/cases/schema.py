@@ -77,9 +77,10 @@ SECTIONS: dict[str, dict[str, Key]] = {
                      "data": Key(TABLE, None, "{file, key}: measured values [experiment, observation], NaN where not "
                                  "observed; observations in the order electrodes, points, sides, boxes, balls, "
                                  "integrals. Default: simulated from `truth`"),
-                     "sigma": Key((int, float, dict), None, "standard deviation of a datum, or {file, key} with one a "
+                     "sigma": Key((float, int, dict), None, "standard deviation of a datum, or {file, key} with one a "
                                   "datum; default: noise * rms(data)"),
                      "noise": Key(NUMBER, 0.01, "relative noise of simulated data"),
+                     "add_noise": Key((bool,), False, "add noise to measured data too, for tests"),
                      "refine": Key((int,), 2, "simulated data are made on a grid this many times finer than the one "
                                    "inverted, but no finer than the domain's voxels"),
                      "shape": Key(LIST, None, "simulated data are made on a grid of these numbers of cells instead"),
@@ -108,8 +109,22 @@ SECTIONS: dict[str, dict[str, Key]] = {
 LISTS = ("unknown", "regularization")
 FIELD_KEYS = {"file": Key(TEXT, None, ""), "key": Key(TEXT, None, ""), "shape": Key(LIST, None, ""),
               "value": Key(NUMBER, None, ""), "expression": Key(TEXT, None, ""), "mni152": Key(TABLE, None, ""),
-              "lognormal": Key(TABLE, None, ""), "clip": Key(LIST, None, ""), "scale": Key(NUMBER, 1.0, "")}
-FILE = {"file": Key(TEXT, REQUIRED, "a file"), "key": Key(TEXT, None, "which of its arrays")}
+              "lognormal": Key(TABLE, None, ""), "clip": Key(LIST, None, ""), "scale": Key(NUMBER, 1.0, ""),
+              "resample": Key((bool,), False, "")}
+FILE = {"file": Key(TEXT, REQUIRED, "an array's file, or a text table (.csv, .txt, .dat, .tsv)"),
+        "key": Key(TEXT, None, "which of its arrays"),
+        "part": Key(TEXT, None, "of complex arrays", ("real", "imag", "intensity")),
+        "column": Key((str, int, list), None, "of a text table: a name, a number from 0, or a list of them"),
+        "where": Key(TABLE, {}, "rows of a text table: {column = [from, to]}"),
+        "rows": Key(LIST, None, "[first, last, step] of the first axis, from 0, the last included"),
+        "shape": Key(LIST, None, "folds the values, the last axis fastest"),
+        "scale": Key(NUMBER, 1.0, "factor of the values"),
+        "delimiter": Key(TEXT, None, "',', ';', 'tab', '|' or 'space'; default: found"),
+        "decimal": Key(TEXT, None, "'.' or ','; default: found", (".", ",")),
+        "header": Key((bool, list), None, "whether the first line holds names, or the names; default: found"),
+        "skip": Key((int,), 0, "lines left out at the top"),
+        "encoding": Key(TEXT, None, "default: found (UTF-8, UTF-16, Latin-1)"),
+        "missing": Key((int, float, str, list), None, "what stands for a missing value, beside empty words, NaN and NA")}
 AT = Key(LIST, REQUIRED, "coordinates of the centre")
 INSIDE: dict[str, dict[str, Key]] = {
     **{f"boundaries.{side}": {"kind": Key(TEXT, REQUIRED, "of the side"), "coefficient": Key(NUMBER, 0.0, "of a Robin side")}

@@ -2,86 +2,109 @@
 
 from __future__ import annotations
 
-import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.io
 
-from npde_opt.cases.fields import Sources
+from npde_opt.cases.sources import Sources
 from npde_opt.errors import InputError
-from npde_opt.io.fields import read_field
+from npde_opt.io.fields import read_gridded
+from npde_opt.io.tables import Layout, Table, read_table
 
-TEXT_FILES = (".csv", ".txt", ".dat")
-KEYS = {"file", "column", "where", "key", "part", "rows", "scale", "shape"}
-PARTS = {"real": np.real, "imag": np.imag, "intensity": lambda a: np.abs(a) ** 2}
+TEXT_FILES = (".csv", ".txt", ".dat", ".tsv")
+LAYOUT = {"delimiter", "decimal", "header", "skip", "encoding", "missing"}
+COLUMN_KEYS = {"column", "where", "rows"} | LAYOUT
+KEYS = {"file", "key", "part", "scale", "shape"} | COLUMN_KEYS
 
 
-def read_values(field: str, spec: dict[str, Any], sources: Sources) -> np.ndarray:
+def is_table(path: Path) -> bool:
+    """Whether a file is a text table, by its extension."""
+    return path.suffix.lower() in TEXT_FILES
+
+
+def read_values(field: str, spec: dict[str, Any], sources: Sources, *, allow_nan: bool = True) -> np.ndarray:
     """The array of {file, ...}.
 
-    Text tables: `column` (a name of the first line, or a number from 0), `where` = {column = [from, to]} chooses rows.
-    Other files: `key`, and `part` (real, imag, intensity) of complex arrays. `rows` = [first, last, step] of the first
-    axis (last included), then `shape` and `scale`.
+    Text tables: `column` (a name, a number from 0, or a list of them, which gives [row, column]; all where the file has
+    one only), `where` = {column = [from, to]} chooses rows. Other files: `key`, and `part` (real, imag, intensity) of
+    complex arrays. `rows` = [first, last, step] of the first axis (last included), then `shape` and `scale`.
 
     Raises:
-        InputError: naming the field and what is there.
+        InputError: naming the field or the file, and what is there.
     """
+    spec = given(spec)
     wrong = set(spec) - KEYS
     if wrong or "file" not in spec:
         raise InputError(field, sorted(wrong) or "no file", ", ".join(sorted(KEYS)))
     path = sources.find(field, spec["file"])
-    values = _text(field, path, spec) if path.suffix in TEXT_FILES else _array(field, path, spec)
+    values = _text(field, path, spec) if is_table(path) else _array(field, path, spec)
     if "rows" in spec:
-        first, last, step = spec["rows"]
-        values = values[first: last + 1: step]
+        values = values[_rows(field, spec["rows"], len(values))]
     if "shape" in spec:
         if values.size != int(np.prod(spec["shape"])):
             raise InputError(field, f"{values.size} values in {path.name}", f"{spec['shape']}")
         values = values.reshape(spec["shape"])
-    return np.asarray(values, float) * spec.get("scale", 1.0)
+    values = np.asarray(values, float) * spec.get("scale", 1.0)
+    if not allow_nan and np.isnan(values).any():
+        raise InputError(field, f"{int(np.isnan(values).sum())} missing values in {path.name}", "a value everywhere")
+    sources.log.note(field, spec["file"], values)
+    return values
+
+
+def given(spec: dict[str, Any]) -> dict[str, Any]:
+    """The keys of a table that say something."""
+    return {k: v for k, v in spec.items() if v is not None and v != {} and not (k == "skip" and v == 0)}
+
+
+def table_of(field: str, path: Path, spec: dict[str, Any]) -> Table:
+    """The text table of {file, ...} at a path."""
+    if not is_table(path):
+        raise InputError(field, spec["file"], f"a text table ({', '.join(TEXT_FILES)})")
+    layout = {k: v for k, v in spec.items() if k in LAYOUT}
+    if "missing" in layout and not isinstance(layout["missing"], list):
+        layout["missing"] = [layout["missing"]]
+    return read_table(path, Layout(**layout))
 
 
 def _array(field: str, path: Path, spec: dict[str, Any]) -> np.ndarray:
-    if "part" not in spec:
-        return read_field(path, spec.get("key"), allow_nan=True)
-    if spec["part"] not in PARTS:
-        raise InputError(f"{field}.part", repr(spec["part"]), ", ".join(PARTS))
-    arrays = scipy.io.loadmat(path) if path.suffix == ".mat" else np.load(path)
-    if spec.get("key") not in arrays:
-        raise InputError(f"{field}.key", repr(spec.get("key")), ", ".join(k for k in arrays if not k.startswith("_")))
-    return PARTS[spec["part"]](np.asarray(arrays[spec["key"]]))
+    for key in sorted({"column", "where"} | LAYOUT - {"missing"}):
+        if key in spec:
+            raise InputError(f"{field}.{key}", repr(spec[key]), f"a text table ({', '.join(TEXT_FILES)}), not {path.name}")
+    values = read_gridded(path, spec.get("key"), part=spec.get("part"), allow_nan=True).values
+    if "missing" in spec:
+        codes = spec["missing"] if isinstance(spec["missing"], list) else [spec["missing"]]
+        values = np.where(np.isin(values, [c for c in codes if not isinstance(c, str)]), np.nan, values)
+    return values
 
 
 def _text(field: str, path: Path, spec: dict[str, Any]) -> np.ndarray:
-    names, rows = _table(path)
-    keep = np.ones(len(rows), bool)
-    for name, (low, high) in spec.get("where", {}).items():
-        values = rows[:, _index(field, name, names, rows)]
-        keep &= (values >= low) & (values <= high)
-    return rows[keep, _index(field, spec.get("column", 0), names, rows)]
+    for key in ("key", "part"):
+        if key in spec:
+            raise InputError(f"{field}.{key}", repr(spec[key]), f"an array of a binary file; {path.name} has columns")
+    table = table_of(field, path, spec)
+    keep = np.ones(len(table.rows), bool)
+    for name, ends in spec.get("where", {}).items():
+        if not isinstance(ends, list) or len(ends) != 2 or any(isinstance(x, str | bool) for x in ends):
+            raise InputError(f"{field}.where.{name}", ends, "[from, to]")
+        values = table.numbers(table.index(f"{field}.where", name))
+        keep &= (values >= ends[0]) & (values <= ends[1])
+    if not keep.any():
+        raise InputError(f"{field}.where", spec["where"], f"ranges that hold some of the {keep.size} rows of {path.name}")
+    column = spec.get("column")
+    if column is None and len(table.rows[0]) > 1:
+        raise InputError(f"{field}.column", "none", f"one of the columns of {path.name}: {table.columns}")
+    if isinstance(column, list):
+        if not column:
+            raise InputError(f"{field}.column", "[]", f"columns of {path.name}: {table.columns}")
+        return np.column_stack([table.numbers(table.index(f"{field}.column", c))[keep] for c in column])
+    return table.numbers(table.index(f"{field}.column", 0 if column is None else column))[keep]
 
 
-def _index(field: str, column: str | int, names: list[str], rows: np.ndarray) -> int:
-    if isinstance(column, int) and column < rows.shape[1]:
-        return column
-    if column in names:
-        return names.index(str(column))
-    raise InputError(f"{field}.column", repr(column), ", ".join(names) or f"0 to {rows.shape[1] - 1}")
-
-
-def _table(path: Path) -> tuple[list[str], np.ndarray]:
-    """Names (where the first line has any) and rows of numbers; empty fields are NaN, empty and # lines are skipped."""
-    lines = [x for x in path.read_text(encoding="utf-8-sig").splitlines() if x.strip(", \t") and not x.startswith("#")]
-    split = list(csv.reader(lines)) if "," in lines[0] else [line.split() for line in lines]
-    names = [] if all(_number(x) is not None for x in split[0] if x) else [x.strip() for x in split[0]]
-    rows = [[_number(x) for x in row] for row in split[1 if names else 0:]]
-    return names, np.array(rows, dtype=float)
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
+def _rows(field: str, rows: Any, count: int) -> slice:
+    """[first, last, step] as a slice of `count` rows."""
+    good = isinstance(rows, Sequence) and len(rows) == 3 and all(type(n) is int for n in rows)
+    if not good or not (0 <= rows[0] <= rows[1] < count and rows[2] > 0):
+        raise InputError(f"{field}.rows", rows, f"[first, last, step] of the {count} rows, from 0, the last included")
+    return slice(rows[0], rows[1] + 1, rows[2])

@@ -1,6 +1,7 @@
 """Arrays of VTK files on regular grids: XML .vti and .vtr (all encodings) and legacy .vtk structured points.
 
-Cell and point arrays come as [i, j, k], with components in front where there are several.
+Cell and point arrays come as [i, j, k], with components in front where there are several, and with the coordinates
+that the file gives them.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import os
 import re
 import xml.etree.ElementTree as ElementTree
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
 import numpy as np
 
 from npde_opt.errors import InputError
+from npde_opt.io.gridded import Gridded, aligned, increasing, trimmed
 
 NUMBERS = {"Float64": "f8", "Float32": "f4", "Int64": "i8", "Int32": "i4", "Int16": "i2", "Int8": "i1",
            "UInt64": "u8", "UInt32": "u4", "UInt16": "u2", "UInt8": "u1"}
@@ -24,16 +27,16 @@ LEGACY = {"double": "f8", "float": "f4", "long": "i8", "vtkIdType": "i8", "int":
           "vtktypeint64": "i8"}
 
 
-def read_xml_vtk(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """All cell and point arrays of a one-piece .vti or .vtr file by name, blanking arrays left out."""
-    content = Path(path).read_bytes()
-    start = re.search(rb"<AppendedData[^>]*>\s*_", content)
-    appended = b""
-    if start:
-        end = content.rindex(b"</AppendedData>")
-        appended = content[start.end():end]
-        content = content[: start.end() - 1] + content[end:]
-    root = ElementTree.fromstring(content)
+def read_xml_vtk(path: str | os.PathLike) -> dict[str, Gridded]:
+    """All cell and point arrays of a one-piece .vti or .vtr file by name, blanking arrays left out.
+
+    Where an array of points has the name of one of cells, " (points)" is added to it.
+
+    Raises:
+        InputError: for other kinds of VTK files and several pieces.
+        ValueError: for damaged files, and axes that are oblique (see `aligned`).
+    """
+    root, appended = _parse(Path(path).read_bytes())
     pieces = root.findall(".//Piece")
     if root.get("type") not in ("ImageData", "RectilinearGrid") or len(pieces) != 1:
         raise InputError(str(path), f"a VTK file of type {root.get('type')} with {len(pieces)} pieces",
@@ -41,16 +44,67 @@ def read_xml_vtk(path: str | os.PathLike) -> dict[str, np.ndarray]:
     encoded = root.find("AppendedData")
     decoder = _Decoder(root, appended, encoded is not None and encoded.get("encoding") == "base64")
     extent = [int(n) for n in pieces[0].get("Extent", "").split()]
-    cells = [max(b - a, 1) for a, b in zip(extent[::2], extent[1::2], strict=True)]
-    points = [b - a + 1 for a, b in zip(extent[::2], extent[1::2], strict=True)]
-    dim = max((d + 1 for d, n in enumerate(points) if n > 1), default=1)
-    arrays = {}
-    for section, shape in (("CellData", cells[:dim]), ("PointData", points[:dim])):
+    first, last = extent[::2], extent[1::2]
+    points = [b - a + 1 for a, b in zip(first, last, strict=True)]
+    place = _image_place(root, first) if root.get("type") == "ImageData" else \
+        [decoder.values(e) for e in pieces[0].findall("Coordinates/DataArray")]
+    arrays: dict[str, Gridded] = {}
+    for section, kind in (("CellData", "cells"), ("PointData", "points")):
         for element in pieces[0].findall(f"{section}/DataArray"):
             name = element.get("Name", section)
             if name != "vtkGhostType":
-                arrays[name] = _fold(decoder.values(element), shape)
+                name = f"{name} (points)" if name in arrays else name
+                arrays[name] = _place(decoder.values(element), points, place, kind)
     return arrays
+
+
+def _parse(content: bytes) -> tuple[ElementTree.Element, bytes]:
+    """The XML of a file, and its appended data, which may be bytes that XML does not allow."""
+    start = re.search(rb"<AppendedData[^>]*>\s*_", content)
+    appended = b""
+    if start:
+        end = content.rindex(b"</AppendedData>")
+        appended = content[start.end():end]
+        content = content[: start.end() - 1] + content[end:]
+    return ElementTree.fromstring(content), appended
+
+
+@dataclass(frozen=True)
+class _Image:
+    """Coordinates of points by an affine map: corner + steps (i, j, k)."""
+
+    steps: np.ndarray
+    corner: np.ndarray
+
+
+def _image_place(root: ElementTree.Element, first: list[int]) -> _Image:
+    """Of an ImageData whose piece starts at point `first`: Origin + Direction diag(Spacing) (i, j, k)."""
+    image = root.find("ImageData")
+    assert image is not None
+    origin = _attribute(image, "Origin", "0 0 0", 3)
+    spacing = _attribute(image, "Spacing", "1 1 1", 3)
+    direction = _attribute(image, "Direction", "1 0 0 0 1 0 0 0 1", 9).reshape(3, 3)
+    steps = direction * spacing
+    return _Image(steps, origin + steps @ np.asarray(first, float))
+
+
+def _attribute(element: ElementTree.Element, name: str, default: str, count: int) -> np.ndarray:
+    numbers = np.array(element.get(name, default).split(), float)
+    if numbers.size != count:
+        raise ValueError(f"{name} has {numbers.size} numbers where {count} belong")
+    return numbers
+
+
+def _place(values: np.ndarray, points: list[int], place: _Image | list[np.ndarray], kind: str) -> Gridded:
+    """Flat values of cells or points as an array with coordinates; `points` are their numbers along the axes."""
+    flat = tuple(n == 1 for n in points)
+    shape = points if kind == "points" else [max(n - 1, 1) for n in points]
+    folded = _fold(values, shape)
+    if isinstance(place, _Image):
+        return trimmed(aligned(folded, place.steps, place.corner, flat, kind))
+    if [c.size for c in place] != points:
+        raise ValueError(f"{[c.size for c in place]} coordinates for {points} points")
+    return trimmed(increasing(folded, place, kind))
 
 
 def _fold(values: np.ndarray, shape: list[int]) -> np.ndarray:
@@ -112,42 +166,69 @@ def _exactly(data: bytes, size: int) -> bytes:
     return data
 
 
-def read_legacy_vtk(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """All scalar arrays of a legacy STRUCTURED_POINTS or RECTILINEAR_GRID file (ASCII or binary) by name."""
+def read_legacy_vtk(path: str | os.PathLike) -> dict[str, Gridded]:
+    """All scalar and vector arrays of a legacy STRUCTURED_POINTS or RECTILINEAR_GRID file (ASCII or binary) by name."""
     reader = _Legacy(Path(path).read_bytes())
     if not reader.line().startswith("# vtk DataFile"):
         raise InputError(str(path), "a file that is no legacy VTK file", "# vtk DataFile ... in the first line")
     reader.line()
     reader.binary = reader.line().upper() == "BINARY"
     kind = reader.words()
-    if kind[-1].upper() not in ("STRUCTURED_POINTS", "RECTILINEAR_GRID"):
+    if not kind or kind[-1].upper() not in ("STRUCTURED_POINTS", "RECTILINEAR_GRID"):
         raise InputError(str(path), " ".join(kind), "DATASET STRUCTURED_POINTS or RECTILINEAR_GRID")
+    return _legacy_arrays(reader)
+
+
+def _legacy_arrays(reader: _Legacy) -> dict[str, Gridded]:
+    """Reads the part below DATASET."""
     points: list[int] = []
-    shape: list[int] = []
-    arrays: dict[str, np.ndarray] = {}
+    place = _LegacyPlace()
+    belongs, arrays = "", dict[str, Gridded]()
+
+    def put(name: str, values: np.ndarray) -> None:
+        name = unquote(name)
+        arrays[f"{name} (points)" if name in arrays else name] = _place(values, points, place.found(), belongs)
+
     while words := reader.words():
         head = words[0].upper()
+        count = int(np.prod([n if belongs == "points" else max(n - 1, 1) for n in points]))
         if head == "DIMENSIONS":
             points = [int(n) for n in words[1:4]]
+        elif head in ("ORIGIN", "SPACING", "ASPECT_RATIO"):
+            place.given[head] = np.array(words[1:4], float)
         elif head in ("X_COORDINATES", "Y_COORDINATES", "Z_COORDINATES"):
-            reader.values(int(words[1]), words[2])
+            place.coordinates.append(reader.values(int(words[1]), words[2]))
         elif head in ("POINT_DATA", "CELL_DATA"):
-            dim = max((d + 1 for d, n in enumerate(points) if n > 1), default=1)
-            shape = [n if head == "POINT_DATA" else max(n - 1, 1) for n in points][:dim]
+            belongs = "points" if head == "POINT_DATA" else "cells"
         elif head == "SCALARS":
             components = int(words[3]) if len(words) > 3 else 1
             reader.words()
-            arrays[unquote(words[1])] = _fold(reader.values(components * int(np.prod(shape)), words[2]), shape)
+            put(words[1], reader.values(components * count, words[2]))
         elif head == "VECTORS":
-            arrays[unquote(words[1])] = _fold(reader.values(3 * int(np.prod(shape)), words[2]), shape)
+            put(words[1], reader.values(3 * count, words[2]))
         elif head == "FIELD":
             for _ in range(int(words[2])):
                 name, components_, tuples, number = reader.words()
                 values = reader.values(int(components_) * int(tuples), number)
-                arrays[unquote(name)] = _fold(values, shape) if shape and int(tuples) == np.prod(shape) else values
-        elif head not in ("ORIGIN", "SPACING", "ASPECT_RATIO"):
-            raise InputError(str(path), f"section {words[0]}", "SCALARS, VECTORS or FIELD arrays")
+                if belongs and int(tuples) == count:
+                    put(name, values)
+                else:
+                    arrays[unquote(name)] = Gridded(values)
     return arrays
+
+
+class _LegacyPlace:
+    """What the lines of a legacy file say about coordinates."""
+
+    def __init__(self) -> None:
+        self.given: dict[str, np.ndarray] = {}
+        self.coordinates: list[np.ndarray] = []
+
+    def found(self) -> _Image | list[np.ndarray]:
+        if self.coordinates:
+            return self.coordinates
+        spacing = self.given.get("SPACING", self.given.get("ASPECT_RATIO", np.ones(3)))
+        return _Image(np.diag(spacing), self.given.get("ORIGIN", np.zeros(3)))
 
 
 class _Legacy:

@@ -1,0 +1,95 @@
+"""Measured data: their values are never touched, and their shape says which datum is which.
+
+An array is experiments x observations (steady cases) or times x places (evolution cases). Axes of length 1 may be
+missing or extra, since they leave no doubt; an array of another shape is refused, even where it has as many values.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from npde_opt.errors import InputError
+from npde_opt.io.fields import hint, thick
+
+
+def by_experiment(field: str, values: np.ndarray, experiments: int, observations: int, columns: bool) -> np.ndarray:
+    """Values as (experiments, observations).
+
+    Args:
+        columns: the values come from a text table, with a row an observation and a column an experiment.
+
+    Raises:
+        InputError: for another shape, naming `field`, with a hint where it looks transposed.
+    """
+    wanted = (experiments, observations)
+    given = values.T if columns and values.ndim == 2 else values
+    if thick(given.shape) == thick(wanted):
+        return given.reshape(wanted).astype(float)
+    if columns:
+        raise InputError(field, f"{values.shape[0]} rows and {values[0].size} columns",
+                         f"{observations} rows, one an observation, and {experiments} columns, one an experiment "
+                         "(column = [...])")
+    raise InputError(field, f"an array of shape {values.shape}", f"shape {wanted}: {experiments} experiments x "
+                     f"{observations} observations{hint(values.shape, wanted, '[experiment, observation]')}")
+
+
+def by_time(field: str, values: np.ndarray, times: int, places: int, cells: Sequence[int] | None) -> np.ndarray:
+    """Values as a flat list by time and place (cells with x fastest).
+
+    Args:
+        cells: the shape of the grid where every cell is observed: then an array may be (times, *cells) too.
+
+    Raises:
+        InputError: for another shape, naming `field`, with a hint where it looks transposed.
+    """
+    values = np.asarray(values, float)
+    if values.ndim == 1 and values.size == times * places:
+        return values
+    if thick(values.shape) == thick((times, places)):
+        return values.ravel()
+    boxes = (times, *cells) if cells is not None else ()
+    if cells is not None and thick(values.shape) == thick(boxes):
+        return np.concatenate([v.ravel(order="F") for v in values.reshape(boxes)])
+    listed = f"{times * places} values by time and place, or shape {(times, places)}: times x places"
+    if cells is not None and len(cells) > 1:
+        listed += f", or {boxes}"
+    near = hint(values.shape, (times, places), "[time, place]") or \
+        (hint(values.shape, boxes, "[time, x, y, z]") if boxes else "")
+    raise InputError(field, f"an array of shape {values.shape}", listed + near)
+
+
+def deviation(field: str, noise: float, values: np.ndarray) -> float:
+    """`noise` times the root mean square of the values that are there.
+
+    Raises:
+        InputError: where that is 0, since no datum can be weighed by it.
+    """
+    there = values[~np.isnan(values)]
+    if not there.size:
+        return math.nan
+    found = float(noise) * float(np.sqrt(np.mean(there**2)))
+    if not found > 0:
+        raise InputError(f"{field}.sigma", "none, and data that are 0 everywhere", "a positive standard deviation")
+    return found
+
+
+def positive(field: str, sigma: np.ndarray, observed: np.ndarray) -> np.ndarray:
+    """Standard deviations, 1 where nothing was observed.
+
+    Raises:
+        InputError: for one that is not positive or missing where there is a datum.
+    """
+    needed = ~np.isnan(observed)
+    bad = needed & ~(sigma > 0)
+    if bad.any():
+        raise InputError(field, float(sigma[bad][0]), f"positive standard deviations ({int(bad.sum())} are not)")
+    return np.where(needed, sigma, 1.0)
+
+
+def some(field: str, *observed: np.ndarray) -> None:
+    """Raises InputError where no datum was observed at all."""
+    if not any(np.isfinite(values).any() for values in observed):
+        raise InputError(field, f"NaN only ({sum(v.size for v in observed)} values)", "at least one value")

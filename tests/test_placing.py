@@ -1,0 +1,311 @@
+"""Values of files lie where the file says, or are those of the case's own cells."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+from npde_opt.cases import load_case
+from npde_opt.cases.fields import evaluate
+from npde_opt.cases.sources import Sources
+from npde_opt.errors import InputError
+from npde_opt.grids import Grid
+from npde_opt.io.fields import read_field, read_gridded
+from npde_opt.io.vtk import write_vtk
+
+STRETCHED = [np.array([0.0, 0.1, 0.3, 0.7, 1.5])]
+TENTHS = [np.linspace(0, 1, 11), np.linspace(0, 1, 2)]
+K = np.array([1.0, 10.0, 100.0, 1000.0])
+
+
+def sources(folder, homes=(), unit=""):
+    return Sources(folder, None, (None, 0), unit=unit, homes=homes)
+
+
+def vtr(folder, edges, values, section="CellData"):
+    arrays = "".join(f'<DataArray type="Float64" format="ascii">{" ".join(map(str, e))}</DataArray>'
+                     for e in (*edges, *[[0]] * (3 - len(edges))))
+    extent = " ".join(f"0 {len(e) - 1}" for e in edges) + " 0 0" * (3 - len(edges))
+    (folder / "k.vtr").write_text(
+        f'<VTKFile type="RectilinearGrid"><RectilinearGrid WholeExtent="{extent}"><Piece Extent="{extent}"><Coordinates>'
+        f'{arrays}</Coordinates><{section}><DataArray type="Float64" Name="K" format="ascii">'
+        f'{" ".join(map(str, values))}</DataArray></{section}></Piece></RectilinearGrid></VTKFile>')
+    return {"file": "k.vtr"}
+
+
+def vti(folder, values, extent="0 2 0 1 0 0", section="CellData", **attributes):
+    more = "".join(f' {k}="{v}"' for k, v in attributes.items())
+    (folder / "k.vti").write_text(
+        f'<VTKFile type="ImageData"><ImageData WholeExtent="{extent}"{more}><Piece Extent="{extent}"><{section}>'
+        f'<DataArray type="Float64" Name="K" format="ascii">{" ".join(map(str, values))}</DataArray></{section}></Piece>'
+        '</ImageData></VTKFile>')
+    return {"file": "k.vti"}
+
+
+@pytest.mark.parametrize("nearest", [False, True])
+def test_an_array_of_the_grids_shape_is_taken_cell_by_cell(nearest, tmp_path):
+    np.save(tmp_path / "k.npy", K)
+    np.testing.assert_array_equal(evaluate("k", {"file": "k.npy"}, STRETCHED, sources(tmp_path), nearest), K)
+
+
+def test_other_grids_of_a_case_get_means_of_its_cells(tmp_path):
+    np.save(tmp_path / "k.npy", K)
+    home = sources(tmp_path, (STRETCHED,))
+    coarse = evaluate("k", {"file": "k.npy"}, [STRETCHED[0][::2]], home)
+    np.testing.assert_allclose(coarse, [(1 * 0.1 + 10 * 0.2) / 0.3, (100 * 0.4 + 1000 * 0.8) / 1.2], rtol=1e-14)
+    fine = evaluate("k", {"file": "k.npy"}, [np.interp(np.arange(9) / 2, np.arange(5), STRETCHED[0])], home)
+    np.testing.assert_allclose(fine, np.repeat(K, 2), rtol=1e-12)
+
+
+def test_other_shapes_are_refused_unless_resampled(tmp_path):
+    grid = [np.linspace(0, 1, 9), np.linspace(0, 1, 7)]
+    for shape, message in (((6, 8), r"shape \(6, 8\) in k.npy; allowed: the grid's shape \(8, 6\); it looks transposed"),
+                           ((4, 3), r"allowed: the grid's shape \(8, 6\); or resample = true"),
+                           ((48,), r"flat list of 48 values.*shape = \[8, 6\]"), ((8, 6, 2), "resample")):
+        np.save(tmp_path / "k.npy", np.ones(shape))
+        with pytest.raises(InputError, match=message):
+            evaluate("k", {"file": "k.npy"}, grid, sources(tmp_path))
+    np.save(tmp_path / "k.npy", np.arange(12.0).reshape(4, 3))
+    found = evaluate("k", {"file": "k.npy", "resample": True}, grid, sources(tmp_path))
+    np.testing.assert_allclose(found, np.arange(12.0).reshape(4, 3).repeat(2, 0).repeat(2, 1), atol=1e-12)
+    np.save(tmp_path / "k.npy", np.arange(48.0))
+    found = evaluate("k", {"file": "k.npy", "shape": [8, 6]}, grid, sources(tmp_path))
+    np.testing.assert_array_equal(found, np.arange(48.0).reshape(8, 6, order="F"))
+
+
+def test_a_file_with_edges_keeps_them(tmp_path):
+    found = evaluate("k", vtr(tmp_path, [[0, 0.1, 1], [0, 1]], [1, 10]), TENTHS, sources(tmp_path))
+    np.testing.assert_allclose(found[:, 0], [1] + 9 * [10], rtol=1e-12)
+    back = evaluate("k", vtr(tmp_path, [[1, 0.1, 0], [0, 1]], [10, 1]), TENTHS, sources(tmp_path))
+    np.testing.assert_allclose(back, found, rtol=1e-12)
+    with pytest.raises(InputError, match="x coordinates do not increase"):
+        evaluate("k", vtr(tmp_path, [[0, 2, 1], [0, 1]], [10, 1]), TENTHS, sources(tmp_path))
+
+
+def test_a_file_larger_than_the_grid_is_cut_and_a_smaller_one_refused(tmp_path):
+    found = evaluate("k", vtr(tmp_path, [[-1, 0.5, 7], [-3, 4]], [1, 10]), TENTHS, sources(tmp_path))
+    np.testing.assert_allclose(found[:, 0], 5 * [1] + 5 * [10], rtol=1e-12)
+    for x in ([0, 0.5, 0.9], [0.1, 0.5, 1], [10, 11, 12]):
+        with pytest.raises(InputError, match=r"k.vtr on the box \[.*\] x \[0, 1\]; allowed: a file that covers the grid's "
+                                             r"box \[0, 1\] x \[0, 1\]"):
+            evaluate("k", vtr(tmp_path, [x, [0, 1]], [1, 10]), TENTHS, sources(tmp_path))
+    nearly = vtr(tmp_path, [[1e-7, 0.5, 1 - 1e-7], [0, 1]], [1, 10])
+    np.testing.assert_allclose(evaluate("k", nearly, TENTHS, sources(tmp_path)), found, rtol=1e-12)
+
+
+def test_values_at_points_and_components_are_refused(tmp_path):
+    with pytest.raises(InputError, match="values at the points of k.vti"):
+        evaluate("k", vti(tmp_path, [1, 1.5, 2] * 2, section="PointData", Spacing="0.5 1 1"), TENTHS, sources(tmp_path))
+    with pytest.raises(InputError, match="2 components in k.vti"):
+        evaluate("k", vti(tmp_path, [1, 1, 2, 2], Spacing="0.5 1 1"), TENTHS, sources(tmp_path))
+
+
+@pytest.mark.parametrize(("extent", "attributes", "values"), [
+    ("0 2 0 1 0 0", {"Spacing": "0.5 1 1"}, [1, 2]),
+    ("4 6 -1 0 0 0", {"Spacing": "0.5 1 1", "Origin": "-2 1 0"}, [1, 2]),
+    ("0 2 0 1 0 0", {"Spacing": "0.5 1 1", "Origin": "1 0 0", "Direction": "-1 0 0 0 1 0 0 0 1"}, [2, 1]),
+    ("0 1 0 2 0 0", {"Spacing": "1 0.5 1", "Direction": "0 1 0 1 0 0 0 0 1"}, [1, 2])])
+def test_images_lie_where_extent_origin_spacing_and_direction_say(extent, attributes, values, tmp_path):
+    found = evaluate("k", vti(tmp_path, values, extent, **attributes), TENTHS, sources(tmp_path))
+    np.testing.assert_allclose(found[:, 0], 5 * [1] + 5 * [2], rtol=1e-12)
+
+
+def test_oblique_images_are_refused(tmp_path):
+    with pytest.raises(InputError, match="oblique"):
+        evaluate("k", vti(tmp_path, [1, 2], Spacing="0.5 1 1", Direction="0.8 -0.6 0 0.6 0.8 0 0 0 1"), TENTHS,
+                 sources(tmp_path))
+
+
+@pytest.mark.parametrize("kind", ["STRUCTURED_POINTS\nDIMENSIONS 3 2 1\nORIGIN 0 0 0\nSPACING 0.5 1 1",
+                                  "RECTILINEAR_GRID\nDIMENSIONS 3 2 1\nX_COORDINATES 3 float\n0 0.1 1\nY_COORDINATES 2 float\n"
+                                  "0 1\nZ_COORDINATES 1 float\n0"])
+def test_legacy_files_lie_where_they_say(kind, tmp_path):
+    (tmp_path / "k.vtk").write_text(f"# vtk DataFile Version 3.0\nk\nASCII\nDATASET {kind}\nCELL_DATA 2\nSCALARS K float 1\n"
+                                    "LOOKUP_TABLE default\n1 10\n")
+    first = 5 if "SPACING" in kind else 1
+    found = evaluate("k", {"file": "k.vtk"}, TENTHS, sources(tmp_path))
+    np.testing.assert_allclose(found[:, 0], first * [1] + (10 - first) * [10], rtol=1e-6)
+
+
+def test_what_is_written_is_read_at_its_place(tmp_path):
+    edges = [np.array([2.0, 2.1, 2.5, 4.0]), np.array([-1.0, 0.0, 0.5])]
+    grid = Grid((3, 2), edges=edges, comm=MPI.COMM_SELF)
+    values = np.arange(6.0).reshape(3, 2)
+    write_vtk(tmp_path / "k.vtr", grid, {"K": values})
+    np.testing.assert_array_equal(evaluate("k", {"file": "k.vtr"}, edges, sources(tmp_path)), values)
+
+
+AXES = {"upright": (np.diag([2.0, 3.0, 4.0]), lambda v: v),
+        "x runs backwards": (np.diag([-2.0, 3.0, 4.0]), lambda v: v[::-1]),
+        "y and z swapped, z backwards": (np.array([[2.0, 0, 0], [0, 0, 3], [0, -4, 0]]),
+                                         lambda v: v.transpose(0, 2, 1)[:, ::-1])}
+
+
+def nifti(folder, name, values, steps, unit, corner, form="sform"):
+    nibabel = pytest.importorskip("nibabel")
+    affine = np.eye(4)
+    affine[:3, :3] = steps
+    # the lower corner of the box is `corner`, whichever way the axes run
+    back = np.where(steps < 0, -steps * (values.shape - np.ones(3)), 0)
+    affine[:3, 3] = corner + back.sum(axis=1) + np.abs(steps).sum(axis=1) / 2
+    image = nibabel.Nifti1Image(values, None)
+    (image.set_sform if form == "sform" else image.set_qform)(affine, code=1 if form != "none" else 0)
+    image.header.set_xyzt_units(unit)
+    nibabel.save(image, folder / name)
+
+
+@pytest.mark.parametrize("way", list(AXES))
+@pytest.mark.parametrize("form", ["sform", "qform"])
+@pytest.mark.parametrize(("unit", "case_unit", "factor"), [("mm", "m", 1e-3), ("mm", "mm", 1), ("unknown", "m", 1),
+                                                           ("meter", "mm", 1e3), ("micron", "um", 1)])
+def test_nifti_lies_where_its_affine_says(way, form, unit, case_unit, factor, tmp_path):
+    steps, turned = AXES[way]
+    world = np.random.default_rng(0).random((2, 3, 4))
+    corner = np.array([10.0, -20.0, 5.0])
+    nifti(tmp_path, "k.nii", turned(world), steps, unit, corner, form)
+    edges = [factor * (c + s * np.arange(n + 1)) for c, s, n in zip(corner, (2, 3, 4), world.shape, strict=True)]
+    np.testing.assert_allclose(evaluate("k", {"file": "k.nii"}, edges, sources(tmp_path, unit=case_unit)), world, rtol=1e-6)
+    with pytest.raises(InputError, match="covers the grid's box"):
+        evaluate("k", {"file": "k.nii"}, [e + 10 * factor for e in edges], sources(tmp_path, unit=case_unit))
+
+
+def test_nifti_that_is_oblique_or_without_a_place(tmp_path):
+    values = np.random.default_rng(0).random((2, 3, 4))
+    turn = np.array([[0.8, -0.6, 0], [0.6, 0.8, 0], [0, 0, 1]])
+    nifti(tmp_path, "oblique.nii", values, turn, "mm", np.zeros(3))
+    with pytest.raises(InputError, match="oblique"):
+        read_gridded(tmp_path / "oblique.nii")
+    nifti(tmp_path, "none.nii", values, np.eye(3), "mm", np.zeros(3), "none")
+    found = read_gridded(tmp_path / "none.nii")
+    assert found.edges is None
+    np.testing.assert_array_equal(found.values, values)
+
+
+def test_nifti_in_mni_coordinates_lies_on_the_anatomy(tmp_path):
+    pytest.importorskip("nilearn")
+    (tmp_path / "case.toml").write_text('[domain]\nmni152 = "volume"\n[grid]\ncoarsen = 32\n[[unknown]]\nname = "D"\n'
+                                        'initial = 1.0\ntruth = { file = "k.nii" }\n')
+    left_half = np.zeros((2, 1, 1))
+    left_half[0] = 1
+    nifti(tmp_path, "k.nii", left_half + 1, np.diag([200.0, 500, 500]), "unknown", np.array([-200.0, -250, -250]))
+    case = load_case(tmp_path / "case.toml", MPI.COMM_SELF)
+    x = (case.domain.edges[0][1:] + case.domain.edges[0][:-1]) / 2 - 0.0985
+    found = case.field("truth", {"file": "k.nii"}, case.grid(MPI.COMM_SELF))[:, 0, 0]
+    assert (found[x < -0.02] == 2).all() and (found[x > 0.02] == 1).all()
+
+
+DECKS = {
+    "MULTIPLY": ("MULTIPLY\n PERMX 0.001 /\n/\n", [0.1, 0.2, 0.3, 0.4]),
+    "quoted": ("MULTIPLY\n 'PERMX' 0.001 /\n/\n", [0.1, 0.2, 0.3, 0.4]),
+    "in a box": ("MULTIPLY\n PERMX 2 1 1 1 2 1 1 /\n/\n", [200, 200, 600, 400]),
+    "box of defaults": ("MULTIPLY\n PERMX 2 2* 2 2 2* /\n/\n", [100, 200, 600, 800]),
+    "two records, the box kept": ("ADD\n PERMX 1 1 1 1 1 1 1 /\n PERMX 10 /\n/\n", [111, 200, 300, 400]),
+    "BOX": ("BOX\n 2 2 1 2 1 1 /\nPERMX\n 5 6 /\nENDBOX\nADD\n PERMX 1 /\n/\n", [101, 6, 301, 7]),
+    "BOX of a change": ("BOX\n 1 2 1 1 1 1 /\nEQUALS\n PERMX 7 /\n/\nENDBOX\n", [7, 7, 300, 400]),
+    "EQUALS then MULTIPLY": ("EQUALS\n PERMX 3 /\n/\nMULTIPLY\n PERMX 2 /\n/\n", [6, 6, 6, 6]),
+    "COPY": ("EQUALS\n PERMY 5 /\n/\nCOPY\n PERMY PERMX 1 1 1 1 1 1 /\n/\n", [5, 200, 300, 400]),
+    "COPY takes what was there": ("COPY\n PERMX PERMY /\n/\nMULTIPLY\n PERMX 2 /\n/\nCOPY\n PERMY PERMX 1 1 1 1 1 1 /\n/\n",
+                                  [100, 400, 600, 800]),
+    "MAXVALUE": ("MAXVALUE\n PERMX 250 /\n/\nMINVALUE\n PERMX 150 /\n/\n", [150, 200, 250, 250]),
+    "another array": ("MULTREGT\n PORO 1 /\n/\nOPERATE\n PORO 1 2 /\n/\n", [100, 200, 300, 400]),
+    "given again": ("MULTIREG\n PORO 1 1 /\n/\nPERMX\n 4*8 /\n", [8, 8, 8, 8])}
+
+
+@pytest.mark.parametrize("what", list(DECKS))
+def test_a_deck_is_applied_in_its_order(what, tmp_path):
+    more, values = DECKS[what]
+    (tmp_path / "k.GRDECL").write_text("SPECGRID\n 2 2 1 1 F /\nPERMX\n 100 200 300 400 /\n" + more)
+    np.testing.assert_allclose(read_field(tmp_path / "k.GRDECL", "PERMX").ravel(order="F"), values, rtol=1e-14)
+
+
+def test_an_included_file_is_read(tmp_path):
+    (tmp_path / "more.inc").write_text("MULTIPLY\n PERMX 0.5 /\n/\n")
+    (tmp_path / "k.grdecl").write_text("PERMX\n 2*4 /\nINCLUDE\n 'more.inc' /\n")
+    assert read_field(tmp_path / "k.grdecl", "PERMX").tolist() == [2, 2]
+    (tmp_path / "more.inc").unlink()
+    with pytest.raises(InputError, match=r"k.grdecl, line 3: got INCLUDE more.inc"):
+        read_field(tmp_path / "k.grdecl", "PERMX")
+    (tmp_path / "k.grdecl").write_text("PERMX\n 2*4 /\nINCLUDE\n k.grdecl /\n")
+    with pytest.raises(InputError, match="include each other"):
+        read_field(tmp_path / "k.grdecl", "PERMX")
+
+
+@pytest.mark.parametrize(("more", "message"), [
+    ("MULTIREG\n PERMX 2 1 M /\n/\n", r"line 5, array PERMX: got MULTIREG, which is not applied here"),
+    ("OPERATE\n PERMX 6* MULTX PERMX 2 /\n/\n", "line 5, array PERMX: got OPERATE"),
+    ("EQUALREG\n PORO 1 1 /\n PERMX 2 1 M /\n/\n", "got EQUALREG"),
+    ("PERMX\n 1 2 3 4 /\n 5 6 7 8 /\n", "line 5, array PERMX: got block PERMX of several records"),
+    ("PERMX\n 1 2 3 4\n", "PERMX without an end"),
+    ("PERMX\n 1 2 3 4\nPORO\n 1 2 3 4 /\n", "PERMX without an end"),
+    ("BOX\n 1 3 1 1 1 1 /\n", r"line 5: got a box .*inside \(2, 2, 1\)"),
+    ("MULTIPLY\n PERMX /\n/\n", "line 5: got MULTIPLY PERMX"),
+    ("MULTIPLY\n PERMX two /\n/\n", "TWO"),
+    ("COPY\n PERMZ PERMX /\n/\n", "array PERMZ: got no values"),
+    ("BOX\n 1 2 1 1 1 1 /\nPERMX\n 1 2 3 4 /\n", "got 4 values; allowed: 2"),
+])
+def test_what_a_deck_does_that_is_not_known_is_refused(more, message, tmp_path):
+    (tmp_path / "k.GRDECL").write_text("SPECGRID\n 2 2 1 1 F /\nPERMX\n 100 200 300 400 /\n" + more)
+    with pytest.raises(InputError, match=message):
+        read_field(tmp_path / "k.GRDECL", "PERMX")
+
+
+def test_files_must_be_regular_and_whole(tmp_path):
+    here = sources(tmp_path)
+    (tmp_path / "folder.npy").mkdir()
+    os.mkfifo(tmp_path / "pipe.npy")
+    (tmp_path / "device.npy").symlink_to("/dev/zero")
+    for name in ("folder.npy", "pipe.npy", "device.npy"):
+        with pytest.raises(InputError, match="regular file"):
+            here.find("k", name)
+        with pytest.raises(InputError, match="regular file"):
+            read_field(tmp_path / name)
+    for name in ("", "a\0b", 3):
+        with pytest.raises(InputError, match="name of a file"):
+            here.find("k", name)
+    np.savez_compressed(tmp_path / "k.npz", k=np.random.default_rng(0).random(1000))
+    content = (tmp_path / "k.npz").read_bytes()
+    (tmp_path / "k.npz").write_bytes(content[:500] + bytes(300) + content[800:])
+    with pytest.raises(InputError, match="k.npz"):
+        read_field(tmp_path / "k.npz")
+    np.save(tmp_path / "k.npy", np.ones(100))
+    (tmp_path / "k.npy").write_bytes((tmp_path / "k.npy").read_bytes()[:300])
+    with pytest.raises(InputError, match="k.npy"):
+        read_field(tmp_path / "k.npy")
+
+
+def test_a_file_larger_than_memory_is_said(tmp_path):
+    with open(tmp_path / "k.npy", "wb") as file:
+        file.truncate(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") + 1)
+    with pytest.raises(InputError, match="GB of memory here"):
+        read_field(tmp_path / "k.npy")
+
+
+@pytest.mark.parametrize(("values", "message"), [
+    (np.array([1, "a"], object), "pickle|Object"), (np.ones(3, [("a", float)]), "real numbers"),
+    (np.array(["a"]), "real numbers"), (np.ones(3) + 1j, "choose a part: real, imag, intensity"),
+    (np.array([1.0, np.nan, np.inf]), r"1 NaN and 1 infinite of 3 values, the first at \[1\]")])
+def test_what_is_no_real_number_is_refused(values, message, tmp_path):
+    np.save(tmp_path / "k.npy", values, allow_pickle=True)
+    with pytest.raises(InputError, match=message):
+        evaluate("k", {"file": "k.npy"}, [np.arange(4.0)], sources(tmp_path))
+
+
+def test_integers_booleans_and_parts_of_complex_values_are_numbers(tmp_path):
+    edges, here = [np.arange(4.0)], sources(tmp_path)
+    for values, more, wanted in ((np.array([1, 2, 3], ">u2"), {}, [1, 2, 3]), (np.array([True, False, True]), {}, [1, 0, 1]),
+                                 (np.array([3 + 4j, 1, 2j]), {"part": "intensity"}, [25, 1, 4]),
+                                 (np.array([3 + 4j, 1, 2j]), {"part": "imag"}, [4, 0, 2])):
+        np.save(tmp_path / "k.npy", values)
+        found = evaluate("k", {"file": "k.npy", **more}, edges, here)
+        assert found.dtype == float and found.tolist() == wanted
+
+
+def test_anatomies_of_evolution_cases_are_cropped_too():
+    pytest.importorskip("nilearn")
+    path = Path(__file__).parents[1] / "meshes" / "brain_tumour.toml"
+    whole = load_case(path, MPI.COMM_SELF).sources
+    part = dataclasses.replace(whole, crop=True)
+    assert [e.size for e in part.edges] < [e.size for e in whole.edges]
