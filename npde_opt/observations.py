@@ -1,8 +1,10 @@
 """Linear observations d = B u: each datum is a sum over points, d_i = sum_q w_iq u(x_iq).
 
 A point value has one point, a mean over a box, a ball or a part of a side has quadrature points (the middles of the
-pieces that the cells cut out of it), an integral the centres of all cells. They refer to places, not to cells, so one
-description serves every grid of a hierarchy.
+pieces that the cells cut out of it), an integral the centres of all cells. They refer to places, not
+to cells, so one description serves every grid of a hierarchy: `nearest` says that a grid is another
+one than that the place was given for, where what has no active cell is seen from the nearest one
+(see locate.py). On periodic axes places go on beyond the ends: a ball or a box may lie across them.
 """
 
 from __future__ import annotations
@@ -15,9 +17,14 @@ from petsc4py import PETSc
 
 from npde_opt.errors import InputError
 from npde_opt.grids import AXES, Grid, along
-from npde_opt.operators import cells_of, check_points, interpolation
+from npde_opt.locate import SLACK, located, offsets, slack, wrapped
+from npde_opt.operators import interpolation
 
 CUTS = 4
+ROUNDING = 1e-9
+"""Points of a ball's outline are within it, whatever the roundings of their distance."""
+Pieces = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""What the cells of an axis cut out of an interval: cells, middles and lengths of the pieces."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,56 +52,78 @@ def integral(grid: Grid, density: np.ndarray) -> Functional:
     return cell_sum(grid, cells, weights[cells])
 
 
-def box_mean(grid: Grid, lower: Sequence[float], upper: Sequence[float], field: str = "box") -> Functional:
-    """Mean over the active part of the box between two corners. Raises InputError where there is none."""
-    middles, lengths = zip(*(_pieces(grid, d, a, b, field) for d, (a, b) in enumerate(
-        zip(_corner(grid, lower, field), _corner(grid, upper, field), strict=True))), strict=True)
-    return _mean(grid, list(middles), grid.outer(lengths), field)
+def box_mean(grid: Grid, lower: Sequence[float], upper: Sequence[float], field: str = "box",
+             nearest: bool = False) -> Functional:
+    """Mean over the active part of the box between two corners. On a periodic axis it may go
+    through the ends (from 0.9 to 1.1, or from 0.9 to 0.1, of an axis from 0 to 1).
+
+    Raises:
+        InputError: for corners outside the domain or in the wrong order, and unless `nearest`
+            where the box holds no active cell.
+    """
+    low, high = _corner(grid, lower, field), _corner(grid, upper, field)
+    pieces = [_pieces(grid, d, a, b, field) for d, (a, b) in enumerate(zip(low, high, strict=True))]
+    return _mean(grid, pieces, None, field, nearest)
 
 
-def ball_mean(grid: Grid, at: Sequence[float], radius: float, field: str = "ball") -> Functional:
-    """Mean over the active part of the ball: cells are cut into 4 along each axis. Raises InputError where it holds none."""
+def ball_mean(grid: Grid, at: Sequence[float], radius: float, field: str = "ball",
+              nearest: bool = False) -> Functional:
+    """Mean over the active part of the ball: cells are cut into 4 along each axis, and of the
+    parts those with their middle in the ball are taken.
+
+    Raises:
+        InputError: for a radius that is not positive, and unless `nearest` for a centre outside
+            the active cells.
+    """
     center = _corner(grid, at, field)
     if not radius > 0:
         raise InputError(f"{field}.radius", radius, "a positive length")
-    check_points(grid, center[None], f"{field}.at")
-    middles, lengths = [], []
-    for d, x in enumerate(center):
-        e = grid.edges[d]
-        fine = np.append((e[:-1, None] + np.diff(e)[:, None] * np.arange(CUTS) / CUTS).ravel(), e[-1])
-        middle = (fine[1:] + fine[:-1]) / 2
-        near = np.abs(middle - x) <= radius
-        middles.append(middle[near])
-        lengths.append(np.diff(fine)[near])
-    distance = sum(along((m - x) ** 2, d, grid.dim) for d, (m, x) in enumerate(zip(middles, center, strict=True)))
-    inside = grid.outer(lengths) * (distance <= radius**2)
-    return _mean(grid, middles, inside, field) if np.any(inside) else Functional(center[None], np.ones(1))
+    places, _ = located(grid, center[None], [f"{field}.at"], nearest)
+    pieces, distances = [], []
+    for d in range(grid.dim):
+        cells, middles, lengths = _cut(grid, d)
+        away = np.abs(offsets(grid, d, middles, center[d])) / radius
+        near = away <= 1 + ROUNDING
+        pieces.append((cells[near], middles[near], lengths[near]))
+        distances.append(away[near])
+    squares = sum(along(r**2, d, grid.dim) for d, r in enumerate(distances))
+    inside = np.asarray(squares) <= (1 + ROUNDING) ** 2
+    if not inside.any():
+        return Functional(places, np.ones(1))
+    return _mean(grid, pieces, inside, field, nearest, places)
 
 
-def side_mean(grid: Grid, side: str, lower: Sequence[float] | None = None, upper: Sequence[float] | None = None,
-              field: str = "side") -> Functional:
-    """Mean over a side ('x-', ...) of the domain's box, or over its part between two corners. u at the side is
-    extrapolated from the two nearest cells (one where the second is inactive).
+def _cut(grid: Grid, axis: int) -> Pieces:
+    """The cells of an axis cut into CUTS pieces."""
+    edges, widths = grid.edges[axis], grid.widths[axis]
+    starts = edges[:-1, None] + widths[:, None] * np.arange(CUTS) / CUTS
+    fine = np.append(starts.ravel(), edges[-1])
+    return np.repeat(np.arange(widths.size), CUTS), (fine[1:] + fine[:-1]) / 2, np.diff(fine)
+
+
+def side_mean(grid: Grid, side: str, lower: Sequence[float] | None = None,
+              upper: Sequence[float] | None = None, field: str = "side",
+              nearest: bool = False) -> Functional:
+    """Mean over a side ('x-', ...) of the domain's box, or over its part between two corners. u at
+    the side is extrapolated from the two nearest cells (one where the second is inactive).
 
     Raises:
-        InputError: for no such side, one where u is given (Dirichlet) or that is periodic, or no active cell there.
+        InputError: for no such side, one where u is given (Dirichlet) or that is periodic, and
+            unless `nearest` where there is no active cell.
     """
     if side not in grid.boundaries:
         raise InputError(f"{field}.side", repr(side), ", ".join(grid.boundaries))
     if grid.boundaries[side].kind not in ("neumann", "robin"):
-        raise InputError(f"{field}.side", f"{side} ({grid.boundaries[side].kind})", "a Neumann or Robin side")
-    axis = AXES.index(side[0])
+        raise InputError(f"{field}.side", f"{side} ({grid.boundaries[side].kind})",
+                         "a Neumann or Robin side")
+    axis, end = AXES.index(side[0]), -1 if side[1] == "+" else 0
     low = _corner(grid, [e[0] for e in grid.edges] if lower is None else lower, field)
     high = _corner(grid, [e[-1] for e in grid.edges] if upper is None else upper, field)
-    middles, lengths = [], []
+    pieces = []
     for d, (a, b) in enumerate(zip(low, high, strict=True)):
-        if d == axis:
-            middle, length = grid.edges[d][[-1 if side[1] == "+" else 0]], np.ones(1)
-        else:
-            middle, length = _pieces(grid, d, a, b, field)
-        middles.append(middle)
-        lengths.append(length)
-    return _mean(grid, middles, grid.outer(lengths), field)
+        on_side = np.arange(grid.shape[d])[[end]], grid.edges[d][[end]], np.ones(1)
+        pieces.append(on_side if d == axis else _pieces(grid, d, a, b, field))
+    return _mean(grid, pieces, None, field, nearest)
 
 
 def _corner(grid: Grid, x: Sequence[float], field: str) -> np.ndarray:
@@ -104,26 +133,47 @@ def _corner(grid: Grid, x: Sequence[float], field: str) -> np.ndarray:
     return corner
 
 
-def _pieces(grid: Grid, axis: int, lower: float, upper: float, field: str) -> tuple[np.ndarray, np.ndarray]:
-    """Middles and lengths of what the cells of an axis cut out of an interval."""
-    e = grid.edges[axis]
-    if not e[0] <= lower < upper <= e[-1]:
-        raise InputError(f"{field}, {AXES[axis]}", (float(lower), float(upper)), f"lower < upper within {e[0]:g} to {e[-1]:g}")
-    a, b = np.maximum(e[:-1], lower), np.minimum(e[1:], upper)
-    cut = b > a
-    return ((a + b) / 2)[cut], (b - a)[cut]
+def _pieces(grid: Grid, axis: int, lower: float, upper: float, field: str) -> Pieces:
+    """What the cells of an axis cut out of an interval; of slivers at its ends nothing."""
+    edges, n, periodic = grid.edges[axis], grid.shape[axis], grid.periodic(axis)
+    first, last = float(edges[0]), float(edges[-1])
+    near = slack(edges, periodic)
+    cells = np.arange(n)
+    if periodic:
+        length = upper - lower if upper > lower else upper - lower + (last - first)
+        good = lower != upper and 0 < length <= last - first + near[0]
+        lower = float(wrapped(np.asarray(lower), edges))
+        upper = lower + min(length, last - first)
+        edges, cells = np.append(edges, edges[1:] + (last - first)), np.append(cells, cells)
+    else:
+        good = first - near[0] <= lower < upper <= last + near[-1]
+    if not good:
+        raise InputError(f"{field}, {AXES[axis]}", (float(lower), float(upper)),
+                         f"lower < upper within {first:g} to {last:g}")
+    a, b = np.maximum(edges[:-1], lower), np.minimum(edges[1:], upper)
+    cut = b - a > SLACK * np.minimum(np.diff(edges), upper - lower)
+    middles = ((a + b) / 2)[cut]
+    return cells[cut], wrapped(middles, grid.edges[axis]) if periodic else middles, (b - a)[cut]
 
 
-def _mean(grid: Grid, middles: list[np.ndarray], sizes: np.ndarray, field: str) -> Functional:
-    """The functional of points on a tensor grid, weighted by `sizes` where they lie in active cells, of sum 1."""
-    points = np.stack([np.broadcast_to(along(m, d, grid.dim), sizes.shape)[sizes > 0] for d, m in enumerate(middles)],
-                      axis=1)
-    weights = sizes[sizes > 0]
+def _mean(grid: Grid, pieces: Sequence[Pieces], inside: np.ndarray | None, field: str,
+          nearest: bool, fallback: np.ndarray | None = None) -> Functional:
+    """The functional of the middles of pieces (where `inside`, if given) in active cells, weighted
+    by their sizes, of sum 1. Where there are none, a point: `fallback`, or that next to the
+    middle of all."""
+    cells, middles, lengths = zip(*pieces, strict=True)
+    taken = np.ones([c.size for c in cells], bool) if inside is None else inside
     if grid.active_global is not None:
-        on = grid.active_global[tuple(cells_of(grid, points))]
-        points, weights = points[on], weights[on]
-    if not weights.size:
-        raise InputError(field, "a place without active cells", "one that holds some")
+        taken = taken & grid.active_global[np.ix_(*cells)]
+    if not taken.any():
+        if not nearest:
+            raise InputError(field, "a place without active cells", "one that holds some")
+        middle = np.array([m[m.size // 2] for m in middles])
+        places = located(grid, middle[None], [field], True)[0] if fallback is None else fallback
+        return Functional(places, np.ones(1))
+    points = np.stack([m[i] for m, i in zip(middles, np.nonzero(taken), strict=True)], axis=1)
+    scaled = [x / x.max() for x in lengths]  # their product stays representable in any unit
+    weights = grid.outer(scaled)[taken]
     return Functional(points, weights / weights.sum())
 
 

@@ -1,4 +1,5 @@
-"""Pure functions from a grid to sparse matrices: interpolation to points, prolongation between grids, masses."""
+"""Pure functions from a grid to sparse matrices: interpolation to points, prolongation between
+grids, masses."""
 
 from __future__ import annotations
 
@@ -6,20 +7,30 @@ from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
+import scipy.sparse
+from mpi4py import MPI
 from petsc4py import PETSc
 
 from npde_opt.errors import InputError, collective
-from npde_opt.grids import AXES, Grid, along
+from npde_opt.grids import Grid, along
 from npde_opt.layout import Layout
+from npde_opt.locate import active_at, located
 
 
-def from_rows(comm, rows: int, columns: tuple[int, int | None], indices: np.ndarray, weights: np.ndarray,
-              keep: np.ndarray) -> PETSc.Mat:
-    """An AIJ matrix from `rows` owned rows of padded entries (rows, k) of which `keep` are stored."""
-    starts = np.zeros(rows + 1, PETSc.IntType)
-    np.cumsum(keep.sum(axis=1), out=starts[1:])
-    csr = (starts, indices[keep].astype(PETSc.IntType), weights[keep])
-    matrix = PETSc.Mat().createAIJ(((rows, None), columns), csr=csr, comm=comm)
+def from_rows(comm: MPI.Intracomm, rows: int, columns: tuple[int, int | None],
+              indices: np.ndarray, weights: np.ndarray, keep: np.ndarray) -> PETSc.Mat:
+    """An AIJ matrix from `rows` owned rows of padded entries (rows, k) of which `keep` are stored.
+
+    Entries of a row in one column are added: where an axis has one cell, or two and is periodic,
+    neighbours on both sides are the same cell, and PETSc would keep the last entry only.
+    """
+    starts = np.append(0, np.cumsum(keep.sum(axis=1)))
+    width = int(indices.max(initial=0)) + 1
+    entries = (weights[keep], indices[keep].astype(PETSc.IntType), starts.astype(PETSc.IntType))
+    own = scipy.sparse.csr_matrix(entries, shape=(rows, width))
+    own.sum_duplicates()
+    csr = [x.astype(PETSc.IntType, copy=False) for x in (own.indptr, own.indices)]
+    matrix = PETSc.Mat().createAIJ(((rows, None), columns), csr=(*csr, own.data), comm=comm)
     matrix.assemble()
     return matrix
 
@@ -41,11 +52,14 @@ def tensor_entries(parents: Sequence[tuple[np.ndarray, np.ndarray]], layout: Lay
     return np.stack(indices, axis=1), np.stack(weights, axis=1)
 
 
-def interpolation(grid: Grid, points: np.ndarray, field: str = "points") -> PETSc.Mat:
-    """Multilinear interpolation from cell centres to points (n, dim): a Mat of n rows distributed over the ranks.
+def interpolation(grid: Grid, points: np.ndarray, field: str = "points",
+                  nearest: bool = False) -> PETSc.Mat:
+    """Multilinear interpolation from cell centres to points (n, dim): a Mat of n rows distributed
+    over the ranks.
 
-    In the outer half cells it extrapolates linearly; where some of the neighbours are inactive the weights of the
-    active ones are renormalised.
+    Across the seam of a periodic axis it takes the last and the first cell; in the outer half
+    cells of other axes it extrapolates linearly. Where some of the neighbours are inactive their
+    weights go to the active ones. `locate.py` says where a point may lie, and what `nearest` is.
 
     Raises:
         InputError: naming `field`, for points outside the grid or in inactive cells.
@@ -53,49 +67,38 @@ def interpolation(grid: Grid, points: np.ndarray, field: str = "points") -> PETS
     points = np.atleast_2d(np.asarray(points, float))
     if points.ndim != 2 or points.shape[1] != grid.dim:
         raise InputError(field, f"shape {points.shape}", f"(n, {grid.dim})")
-    check_points(grid, points, field)
-    share, extra = divmod(len(points), grid.comm.size)
+    places, _ = located(grid, points, field, nearest)
+    share, extra = divmod(len(places), grid.comm.size)
     first = grid.comm.rank * share + min(grid.comm.rank, extra)
-    own = points[first: first + share + (grid.comm.rank < extra)]
-    n = len(own)
-    lower, weight = np.zeros((n, grid.dim), int), np.zeros((n, grid.dim))
-    for d, c in enumerate(grid.centers):
-        if c.size > 1:
-            lower[:, d] = np.clip(np.searchsorted(c, own[:, d]) - 1, 0, c.size - 2)
-            weight[:, d] = (own[:, d] - c[lower[:, d]]) / (c[lower[:, d] + 1] - c[lower[:, d]])
+    own = places[first: first + share + (grid.comm.rank < extra)]
+    around = [_around(grid, axis, own[:, axis]) for axis in range(grid.dim)]
     indices, weights, active = [], [], []
-    for corner in range(2**grid.dim):
-        picks = [(corner >> d) & 1 for d in range(grid.dim)]
-        cells = [np.minimum(lower[:, d] + k, grid.shape[d] - 1) for d, k in enumerate(picks)]
+    for pairs in product(*around):  # a neighbour an axis
+        cells = [cell for cell, _ in pairs]
         indices.append(grid.layout.global_index(cells))
-        weights.append(np.prod([weight[:, d] if k else 1 - weight[:, d] for d, k in enumerate(picks)], axis=0))
-        active.append(np.ones(n, bool) if grid.active_global is None else grid.active_global[tuple(cells)])
+        weights.append(np.prod([weight for _, weight in pairs], axis=0))
+        active.append(active_at(grid, cells))
     w, on = np.stack(weights, axis=1), np.stack(active, axis=1)
     partial = ((w != 0) & ~on).any(axis=1)
-    w[partial] = np.clip(w[partial], 1e-12, None) * on[partial]
+    w[partial] = np.clip(w[partial], 0, None) * on[partial]  # that of the own cell is positive
     w[partial] /= w[partial].sum(axis=1, keepdims=True)
     size = (grid.layout.local_size, grid.layout.size)
-    return from_rows(grid.comm, n, size, np.stack(indices, axis=1), w, w != 0)
+    return from_rows(grid.comm, len(own), size, np.stack(indices, axis=1), w, w != 0)
 
 
-def cells_of(grid: Grid, points: np.ndarray) -> list[np.ndarray]:
-    """The cell indices along each axis of points (n, dim) inside the grid."""
-    return [np.clip(np.searchsorted(e, points[:, d], side="right") - 1, 0, n - 1)
-            for d, (e, n) in enumerate(zip(grid.edges, grid.shape, strict=True))]
-
-
-def check_points(grid: Grid, points: np.ndarray, field: str = "points") -> None:
-    """Raises InputError unless every point (n, dim) lies in an active cell."""
-    for d, e in enumerate(grid.edges):
-        bad = ~((points[:, d] >= e[0]) & (points[:, d] <= e[-1]))
-        if bad.any():
-            k = int(np.argmax(bad))
-            raise InputError(f"{field}[{k}]", tuple(points[k].tolist()), f"{AXES[d]} from {e[0]:g} to {e[-1]:g}")
-    if grid.active_global is not None:
-        bad = ~grid.active_global[tuple(cells_of(grid, points))]
-        if bad.any():
-            k = int(np.argmax(bad))
-            raise InputError(f"{field}[{k}]", tuple(points[k].tolist()), "a point in an active cell")
+def _around(grid: Grid, axis: int, x: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The cells (one or two) that coordinates along an axis are interpolated from, and weights."""
+    centers, n = grid.centers[axis], grid.shape[axis]
+    if n == 1:
+        return [(np.zeros(x.size, int), np.ones(x.size))]
+    below = np.searchsorted(centers, x) - 1
+    if not grid.periodic(axis):
+        below = np.clip(below, 0, n - 2)
+    length = grid.edges[axis][-1] - grid.edges[axis][0]
+    lower = centers[below % n] - np.where(below < 0, length, 0.0)
+    upper = centers[(below + 1) % n] + np.where(below == n - 1, length, 0.0)
+    weight = (x - lower) / (upper - lower)
+    return [(below % n, 1 - weight), ((below + 1) % n, weight)]
 
 
 def prolongation(coarse: Grid, fine: Grid, cubic: bool = False) -> PETSc.Mat:

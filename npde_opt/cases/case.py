@@ -243,13 +243,14 @@ class Case:
 
     def prepare(self, ensemble: Ensemble) -> Data:
         """Reads the data, or simulates them on a finer grid with noise. Collective."""
-        if self.table["observations"]["data"] is None:
-            self.data = simulate(self, ensemble)
-        else:
-            grid = self.grid(ensemble.space)
-            with collective(ensemble.space):
+        grid = self.grid(ensemble.space)
+        with collective(ensemble.space):
+            self.places.check(grid)
+            if self.table["observations"]["data"] is not None:
                 self.data = read_data(self, len(self.places.functionals(grid)))
-            grid.destroy()
+        grid.destroy()
+        if self.data is None:
+            self.data = simulate(self, ensemble)
         return self.data
 
     def build(self, grid: Grid, ensemble: Ensemble) -> tuple[Objective, PETSc.Vec]:

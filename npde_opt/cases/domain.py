@@ -79,6 +79,10 @@ class Domain:
             return Grid(shape, edges=edges, boundaries=self.boundaries, active=self.mask(edges),
                         comm=comm)
 
+    def is_own(self, grid: Grid) -> bool:
+        """Whether a grid has the case's own cells."""
+        return all(np.array_equal(a, b) for a, b in zip(grid.edges, self.edges, strict=True))
+
     def data_edges(self) -> list[np.ndarray]:
         """Edges of the grid that data are simulated on: observations.shape, or cells cut into observations.refine,
         but no finer than the voxels of the anatomy."""

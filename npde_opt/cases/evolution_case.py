@@ -245,7 +245,8 @@ class EvolutionCase:
         if o["points"] is not None:
             points = read_points(f"{field}.points", o["points"], self.sources, grid.dim) if isinstance(o["points"], dict) \
                 else points_of(o["points"], grid.dim, f"{field}.points")
-            return at_points(grid, times, points, o["quantity"])
+            elsewhere = not self.domain.is_own(grid)
+            return at_points(grid, times, points, o["quantity"], f"{field}.points", elsewhere)
         if o["regions"] is not None:
             found = evaluate(f"{field}.regions", o["regions"], list(grid.edges), self.sources, nearest=True)
             return over_regions(grid, times, np.rint(found).astype(int), o["quantity"])

@@ -12,13 +12,15 @@ import numpy as np
 
 from npde_opt.cases.domain import Domain
 from npde_opt.cases.fields import evaluate
+from npde_opt.cases.outline import outline, ring_levels
+from npde_opt.cases.random_points import random_points
 from npde_opt.cases.sources import Sources
 from npde_opt.cases.tables import is_table, read_values
 from npde_opt.errors import InputError
 from npde_opt.forward import Experiment
-from npde_opt.grids import Grid, along
+from npde_opt.grids import Boundary, Grid, along
+from npde_opt.locate import boxed, located, offsets
 from npde_opt.observations import Functional, ball_mean, box_mean, cell_sum, integral, point_values, side_mean
-from npde_opt.operators import cells_of, check_points
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,35 +37,56 @@ class Patch:
         out[tuple(i[here] for i in own)] += amount * self.weights[here]
 
 
-def patch(grid: Grid, at: Sequence[float], radius: float, field: str) -> Patch:
-    """A bump (1 - (r / radius)^2)^2 over the active cells within `radius`, by volume, or the cell that holds the point
-    where there are none. Raises InputError for a point outside the box, or far from active cells."""
+def patch(grid: Grid, at: Sequence[float], radius: float, field: str,
+          nearest: bool = False) -> Patch:
+    """A bump (1 - (r / radius)^2)^2 over the active cells with centres within `radius`, by volume,
+    or the cell that holds the point where there are none. On periodic axes distances are the
+    shortest ways round; `locate.py` says where a point may lie, and what `nearest` is.
+
+    Raises:
+        InputError: for a point outside the box, or one far from active cells unless `nearest`.
+    """
     x = np.asarray(at, float)
     if x.shape != (grid.dim,) or not np.isfinite(x).all():
         raise InputError(field, list(at), f"{grid.dim} coordinates")
-    for a, e, axis in zip(x, grid.edges, "xyz", strict=False):
-        if not e[0] <= a <= e[-1]:
-            raise InputError(field, x.tolist(), f"a point in the domain: {axis} from {e[0]:g} to {e[-1]:g}")
-    near = [np.flatnonzero(np.abs(c - a) < radius) for c, a in zip(grid.centers, x, strict=True)]
-    distance = sum(along((c[i] - a) ** 2, d, grid.dim) for d, (c, a, i) in enumerate(zip(grid.centers, x, near, strict=True)))
-    inside = np.asarray(distance) < radius**2
+    boxed(grid, x[None], [field], nearest)
+    away = [np.abs(offsets(grid, d, c, a)) for d, (c, a) in enumerate(zip(grid.centers, x, strict=True))]
+    near = [np.flatnonzero(r < radius) for r in away]
+    squares = np.asarray(sum(along((r[i] / radius if i.size else r[i]) ** 2, d, grid.dim)
+                             for d, (r, i) in enumerate(zip(away, near, strict=True))))
+    inside = squares < 1
     if grid.active_global is not None:
         inside = inside & grid.active_global[np.ix_(*near)]
     if not inside.any():
-        check_points(grid, x[None], field)
-        return Patch(tuple(cells_of(grid, x[None])), np.ones(1))
-    volume = grid.outer([w[i] for w, i in zip(grid.widths, near, strict=True)])
-    weights = ((1 - distance / radius**2) ** 2 * volume)[inside]
+        _, cells = located(grid, x[None], [field], nearest)
+        return Patch(tuple(cells), np.ones(1))
+    widths = [w[i] / w.max() for w, i in zip(grid.widths, near, strict=True)]  # in any unit
+    weights = ((1 - squares) ** 2 * grid.outer(widths))[inside]
     found = np.nonzero(inside)
     return Patch(tuple(i[f] for i, f in zip(near, found, strict=True)), weights / weights.sum())
 
 
 class Places:
-    """Electrodes, experiments and observations of a validated case."""
+    """Electrodes, experiments and observations of a validated case.
+
+    On the case's own grid each place must have an active cell; on others (coarser ones of nested
+    iteration, the finer one that data are simulated on) what has none goes to the nearest.
+    """
 
     def __init__(self, domain: Domain, seed: int):
         self.domain, self.table, self.seed = domain, domain.table, seed
         self.electrode_table: dict[str, Any] | None = self.table["experiments"]["electrodes"]
+
+    def _elsewhere(self, grid: Grid) -> bool:
+        """Whether a grid is another one than the case's own."""
+        return not self.domain.is_own(grid)
+
+    def check(self, grid: Grid) -> None:
+        """Raises InputError for places without active cells on the case's own grid."""
+        self.experiments(grid, range(self.experiment_count), np.zeros(grid.local_shape))
+        if self.table["equation"]["ground"] is not None:
+            self.ground(grid)
+        self.functionals(grid)
 
     @cached_property
     def electrodes(self) -> np.ndarray:
@@ -76,6 +99,9 @@ class Places:
             return points_of(e["at"], dim, "experiments.electrodes.at")
         if dim < 2:
             raise InputError("experiments.electrodes.count", e["count"], "electrodes.at in one dimension")
+        if any(self.domain.boundaries.get(a + "-", Boundary()).kind == "periodic" for a in "xy"):
+            raise InputError("experiments.electrodes.count", e["count"],
+                             "electrodes.at where x or y is periodic: there is no outline")
         edges = self.domain.sources.edges or self.domain.edges
         mask = self.domain.mask(edges)
         if mask is None:
@@ -85,8 +111,19 @@ class Places:
         rings = []
         for level in ring_levels(mask, e["rings"]):
             ring = outline(mask[:, :, level], edges, e["count"], e["radius"])
-            rings.append(np.column_stack([ring, np.full(len(ring), (edges[2][level] + edges[2][level + 1]) / 2)]))
+            height = (edges[2][level] + edges[2][level + 1]) / 2
+            rings.append(np.column_stack([ring, np.full(len(ring), height)]))
         return np.concatenate(rings)
+
+    def electrode_patches(self, grid: Grid) -> list[Patch]:
+        """The cells of every electrode. Rings are found on the domain's finest cells, so that also
+        on the case's own grid a point of them may be beside its active cells."""
+        e = self.electrode_table
+        if e is None:
+            return []
+        nearest = self._elsewhere(grid) or e["at"] is None
+        return [patch(grid, x, e["radius"], f"experiments.electrodes[{k}]", nearest)
+                for k, x in enumerate(self.electrodes)]
 
     def sink(self, k: int) -> int:
         """The electrode that takes the current which electrode k gives."""
@@ -104,17 +141,16 @@ class Places:
     def experiments(self, grid: Grid, own: Sequence[int], source: np.ndarray) -> list[Experiment]:
         """The experiments numbered in `own`; `source` is the owned part of f in all of them."""
         e, base = self.table["experiments"], source * grid.volume
-        electrodes = self.electrode_table
-        patches = [] if electrodes is None else [
-            patch(grid, x, electrodes["radius"], f"experiments.electrodes[{k}]") for k, x in enumerate(self.electrodes)]
-        out = []
+        electrodes, patches, out = self.electrode_table, self.electrode_patches(grid), []
         for k in own:
             load = base.copy(order="F")
             if electrodes is not None:
                 patches[k].add(grid, electrodes["current"], load)
                 patches[self.sink(k)].add(grid, -electrodes["current"], load)
             for j, well in enumerate(e["wells"][k] if k < len(e["wells"]) else []):
-                patch(grid, well["at"], well["radius"], f"experiments.wells[{k}][{j}].at").add(grid, well["rate"], load)
+                where = f"experiments.wells[{k}][{j}].at"
+                found = patch(grid, well["at"], well["radius"], where, self._elsewhere(grid))
+                found.add(grid, well["rate"], load)
             sides = e["boundary"][k] if e["boundary"] and k < len(e["boundary"]) else {}
             out.append(Experiment(load, sides))
         return out
@@ -122,7 +158,8 @@ class Places:
     def ground(self, grid: Grid) -> np.ndarray:
         """Owned reaction coefficients of the ground."""
         g, out = self.table["equation"]["ground"], np.zeros(grid.local_shape, order="F")
-        patch(grid, g["at"], g["radius"], "equation.ground.at").add(grid, g["conductance"], out)
+        found = patch(grid, g["at"], g["radius"], "equation.ground.at", self._elsewhere(grid))
+        found.add(grid, g["conductance"], out)
         return out / grid.volume
 
     @cached_property
@@ -142,37 +179,40 @@ class Places:
         return both if len(both) else None
 
     def _random(self, count: int) -> np.ndarray:
+        """Points (count, dim) drawn uniformly over where all grids that see them are active: the
+        case's own and the one that data are simulated on (coarser ones of nested iteration are
+        active wherever the case's own is)."""
         if count < 1:
             raise InputError("observations.random", count, "a positive number of points")
-        edges, found = self.domain.edges, list[np.ndarray]()
-        rng, mask = np.random.default_rng([self.seed, 1]), self.domain.mask(edges)
-        if mask is not None and not mask.any():
-            raise InputError("grid.active", "no active cell", "at least one")
-        while len(found) < count:
-            x = np.array([rng.uniform(e[0], e[-1]) for e in edges])
-            cell = tuple(min(int(np.searchsorted(e, v, side="right")) - 1, e.size - 2) for e, v in zip(edges, x, strict=True))
-            if mask is None or mask[cell]:
-                found.append(x)
-        return np.array(found)
+        grids = [self.domain.edges]
+        if self.table["observations"]["data"] is None:
+            grids.append(self.domain.data_edges())
+        masks = [(edges, mask) for edges in grids if (mask := self.domain.mask(edges)) is not None]
+        rng = np.random.default_rng([self.seed, 1])
+        return random_points(rng, count, self.domain.edges, masks, "observations.random")
 
     def functionals(self, grid: Grid) -> list[Functional]:
         """What is observed in every experiment: electrodes, points, sides, boxes, balls, integrals, in this order."""
         o, found = self.table["observations"], list[Functional]()
+        nearest = self._elsewhere(grid)
         if o["at_electrodes"]:
-            e = self.electrode_table
-            if e is None:
+            if self.electrode_table is None:
                 raise InputError("observations.at_electrodes", True, "false, or experiments.electrodes")
-            patches = [patch(grid, x, e["radius"], f"experiments.electrodes[{k}]") for k, x in enumerate(self.electrodes)]
-            found += [cell_sum(grid, p.cells, p.weights) for p in patches]
-        found += point_values(self.points) if len(self.points) else []
+            found += [cell_sum(grid, p.cells, p.weights) for p in self.electrode_patches(grid)]
+        if len(self.points):
+            places, _ = located(grid, self.points, "observations.points", nearest)
+            found += point_values(places)
         for k, part in enumerate(o["sides"]):
             where = f"observations.sides[{k}]"
-            found.append(side_mean(grid, part, field=where) if isinstance(part, str) else
-                         side_mean(grid, part["side"], part["lower"], part["upper"], where))
+            spec: dict[str, Any] = {"side": part} if isinstance(part, str) else part
+            corners = spec.get("lower"), spec.get("upper")
+            found.append(side_mean(grid, spec["side"], *corners, where, nearest))
         for k, box in enumerate(o["boxes"]):
-            found.append(box_mean(grid, box["lower"], box["upper"], f"observations.boxes[{k}]"))
+            where = f"observations.boxes[{k}]"
+            found.append(box_mean(grid, box["lower"], box["upper"], where, nearest))
         for k, ball in enumerate(o["balls"]):
-            found.append(ball_mean(grid, ball["at"], ball["radius"], f"observations.balls[{k}]"))
+            where = f"observations.balls[{k}]"
+            found.append(ball_mean(grid, ball["at"], ball["radius"], where, nearest))
         for k, spec in enumerate(o["integrals"]):
             density = evaluate(f"observations.integrals[{k}]", spec, list(grid.edges), self.domain.sources)
             found.append(integral(grid, density))
@@ -207,30 +247,3 @@ def points_of(values: Any, dim: int, field: str) -> np.ndarray:
         raise InputError(field, f"shape {found.shape}", f"(n, {dim}): n points of {dim} finite coordinates"
                          + (f"; it looks transposed: ({dim}, n)" if found.shape[:1] == (dim,) else ""))
     return found
-
-
-def ring_levels(mask: np.ndarray, rings: int) -> list[int]:
-    """Indices of axial planes."""
-    if rings < 1:
-        raise InputError("experiments.electrodes.rings", rings, "at least 1")
-    if rings == 1:
-        return [mask.shape[2] // 2]
-    on = np.flatnonzero(mask.any(axis=(0, 1)))
-    return [int(on[(k + 1) * on.size // (rings + 1)]) for k in range(rings)]
-
-
-def outline(plane: np.ndarray, edges: list[np.ndarray], count: int, radius: float) -> np.ndarray:
-    """Points (count, 2) at even angles on the outline of a plane's active cells, half a radius inside it."""
-    x, y = ((a[1:] + a[:-1]) / 2 for a in edges[:2])
-    i, j = np.nonzero(plane)
-    if not i.size:
-        raise InputError("experiments.electrodes", "no active cell in the middle plane", "electrodes.at")
-    cx, cy = x[i].mean(), y[j].mean()
-    angle, r = np.arctan2(y[j] - cy, x[i] - cx), np.hypot(x[i] - cx, y[j] - cy)
-    found = []
-    for target in 2 * np.pi * np.arange(count) / count:
-        near = np.abs(np.angle(np.exp(1j * (angle - target)))) < np.pi / max(count, 60)
-        k = np.argmax(np.where(near, r, -1))
-        pull = max(0.0, 1 - 0.5 * radius / r[k])
-        found.append([cx + pull * (x[i[k]] - cx), cy + pull * (y[j[k]] - cy)])
-    return np.array(found)

@@ -31,7 +31,7 @@ def applies(stepper: Stepper, coefficients: dict[str, Any]) -> bool:
     terms = [t for o in linear.operators for t in o.terms]
     return (len(group.others) == 1 and isinstance(group.others[0], KineticsAt) and grid.active_global is None
             and all(b.kind in ("neumann", "periodic") for b in grid.boundaries.values())
-            and all(np.allclose(w, w[0], rtol=1e-12) for w in grid.widths)
+            and all(np.allclose(w, w[0], rtol=1e-12, atol=0) for w in grid.widths)
             and all(len(o.terms) == 1 for o in linear.operators)
             and all(isinstance(t, Diffusion) and len(set(t.names)) == 1 and np.ndim(coefficients[t.names[0]]) == 0
                     for t in terms))

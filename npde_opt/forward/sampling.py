@@ -20,6 +20,9 @@ from npde_opt.grids import Grid
 from npde_opt.operators import from_rows, interpolation
 from npde_opt.terms.state import channels
 
+ROUNDING = 1e-9
+"""Overlaps of cells that are a smaller share of the narrower one are those of rounded edges."""
+
 
 @dataclass(frozen=True, eq=False)
 class Sampling:
@@ -45,9 +48,11 @@ class Sampling:
         self.matrix.destroy()
 
 
-def at_points(grid: Grid, times: Sequence[float], points: np.ndarray, quantity: str = "u") -> Sampling:
-    """Values interpolated to points (n, dim)."""
-    B = interpolation(grid, points)
+def at_points(grid: Grid, times: Sequence[float], points: np.ndarray, quantity: str = "u",
+              field: str = "points", nearest: bool = False) -> Sampling:
+    """Values interpolated to points (n, dim). `locate.py` says where they may lie, and what
+    `nearest` is. Raises InputError naming `field`."""
+    B = interpolation(grid, points, field, nearest)
     return Sampling(tuple(times), B, quantity, np.arange(*B.getOwnershipRange()))
 
 
@@ -112,7 +117,8 @@ def overlap_lengths(a: np.ndarray, b: np.ndarray) -> scipy.sparse.csr_matrix:
     columns = np.repeat(np.arange(b.size - 1), counts)
     rows = np.repeat(first, counts) + np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     lengths = np.minimum(a[rows + 1], b[columns + 1]) - np.maximum(a[rows], b[columns])
-    keep = lengths > 1e-12 * (a[-1] - a[0])
+    shorter = np.minimum(a[rows + 1] - a[rows], b[columns + 1] - b[columns])
+    keep = lengths > ROUNDING * shorter
     return scipy.sparse.csr_matrix((lengths[keep], (rows[keep], columns[keep])), shape=(a.size - 1, b.size - 1))
 
 

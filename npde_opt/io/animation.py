@@ -120,7 +120,7 @@ def pixels(values: np.ndarray, edges: Sequence[np.ndarray]) -> np.ndarray:
     picks = []
     for e in edges:
         widths = np.diff(e)
-        even = np.allclose(widths, widths[0], rtol=1e-6)
+        even = np.allclose(widths, widths[0], rtol=1e-6, atol=0)
         count = min(widths.size, LARGEST) if even else LARGEST
         centers = e[0] + (e[-1] - e[0]) * (np.arange(count) + 0.5) / count
         picks.append(np.clip(np.searchsorted(e, centers, side="right") - 1, 0, widths.size - 1))

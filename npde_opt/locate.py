@@ -1,0 +1,164 @@
+"""Where a place is on a grid: the active cell that holds a point, alike on all outlines.
+
+A coordinate on a periodic axis of length L stands for the place x modulo L: it is wrapped into the
+box. On other axes it must lie within the box. A cell holds the points of its closed box and those
+that are nearer to it than SLACK of the narrower one of the two cells that meet there (or than a few
+roundings of the coordinates, where that is more). A point on a face is taken for one of the upper
+cell; where that is not active, or not there, for one of the lower cell. So points on the outline
+of the box and of the active cells are found on all sides and corners, in any unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+
+import numpy as np
+from scipy.spatial import KDTree
+
+from npde_opt.errors import InputError
+from npde_opt.grids import AXES, Grid
+
+SLACK = 1e-6
+"""Of a cell's width: how far from it a point may lie and count as one of the cell."""
+ROUNDINGS = 4
+
+
+def slack(edges: np.ndarray, periodic: bool) -> np.ndarray:
+    """At each edge of an axis, how far beyond it a point still counts as one of the cell before."""
+    widths = np.diff(edges)
+    outside = (widths[-1:], widths[:1]) if periodic else ([np.inf], [np.inf])
+    narrower = np.minimum(np.append(outside[0], widths), np.append(widths, outside[1]))
+    rounding = np.spacing(np.abs(edges).max())
+    return np.maximum(SLACK * narrower, ROUNDINGS * rounding)
+
+
+def wrapped(x: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Coordinates on a periodic axis, in [first, last edge)."""
+    first, last = edges[0], edges[-1]
+    inside = (x >= first) & (x < last)
+    moved = first + np.mod(x - first, last - first)
+    moved = np.where(moved >= last, first, moved)  # rounded up to the end of the axis
+    return np.where(inside, x, moved)
+
+
+def offsets(grid: Grid, axis: int, x: np.ndarray, center: float | np.ndarray) -> np.ndarray:
+    """x - center along an axis, the shortest way round where that is periodic."""
+    away = x - center
+    if not grid.periodic(axis):
+        return away
+    length = grid.edges[axis][-1] - grid.edges[axis][0]
+    return away - length * np.round(away / length)
+
+
+def located(grid: Grid, points: np.ndarray, field: str | Sequence[str] = "points",
+            nearest: bool = False) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Points (n, dim) as places inside the box, and the active cells that hold them, one index
+    array an axis.
+
+    Args:
+        field: name of the points, or one name a point.
+        nearest: take a point that lies in no active cell for the next place that does: the one in
+            the active cell with the nearest centre. For grids other than the one that the points
+            were given for, whose active cells differ.
+
+    Raises:
+        InputError: naming `field`, for points that are not finite, and unless `nearest` for those
+            outside the box or in no active cell.
+    """
+    places = boxed(grid, points, field, nearest)
+    holding = [np.zeros(len(places), int) for _ in range(grid.dim)]
+    found = np.zeros(len(places), bool)
+    for candidates in _candidates(grid, places):
+        active = active_at(grid, candidates) & ~found
+        for cells, candidate in zip(holding, candidates, strict=True):
+            cells[active] = candidate[active]
+        found |= active
+        if found.all():
+            break
+    lost = np.flatnonzero(~found)
+    if lost.size and not nearest:
+        k = int(lost[0])
+        raise InputError(_name(field, k), tuple(np.asarray(points)[k].tolist()),
+                         "a point in an active cell")
+    if lost.size:
+        places[lost], moved = _nearest(grid, places[lost])
+        for cells, to in zip(holding, moved, strict=True):
+            cells[lost] = to
+    return places, holding
+
+
+def _name(field: str | Sequence[str], k: int) -> str:
+    return f"{field}[{k}]" if isinstance(field, str) else field[k]
+
+
+def boxed(grid: Grid, points: np.ndarray, field: str | Sequence[str],
+          nearest: bool = False) -> np.ndarray:
+    """Points (n, dim) as places in the box. Raises InputError as `located`."""
+    places = np.array(points, float)
+    for axis in range(grid.dim):
+        places[:, axis] = _inside(grid, axis, places, field, nearest)
+    return places
+
+
+def _inside(grid: Grid, axis: int, points: np.ndarray, field: str | Sequence[str],
+            nearest: bool) -> np.ndarray:
+    """The coordinates of points along an axis, within its edges."""
+    x, edges = points[:, axis], grid.edges[axis]
+    first, last = float(edges[0]), float(edges[-1])
+    finite = np.isfinite(x)
+    if grid.periodic(axis) and finite.all():
+        return wrapped(x, edges)
+    near = slack(edges, False)
+    good = finite & (nearest | ((x >= first - near[0]) & (x <= last + near[-1])))
+    if not good.all():
+        k = int(np.argmin(good))
+        raise InputError(_name(field, k), tuple(points[k].tolist()),
+                         f"{AXES[axis]} from {first:g} to {last:g}")
+    return np.clip(x, first, last)
+
+
+def active_at(grid: Grid, cells: Sequence[np.ndarray]) -> np.ndarray:
+    """Whether cells, given by one index array an axis, are active."""
+    if grid.active_global is None:
+        return np.ones(cells[0].shape, bool)
+    return grid.active_global[tuple(cells)]
+
+
+def _candidates(grid: Grid, places: np.ndarray) -> Iterator[list[np.ndarray]]:
+    """The cells that hold places (n, dim): the upper ones first, then those beyond faces that a
+    place lies on, then beyond edges and corners."""
+    sides = [_holding(grid, axis, places[:, axis]) for axis in range(grid.dim)]
+    for picks in sorted(product((0, 1), repeat=grid.dim), key=sum):
+        yield [side[pick] for side, pick in zip(sides, picks, strict=True)]
+
+
+def _holding(grid: Grid, axis: int, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The cells along an axis that hold coordinates x, and the others that do (or the same)."""
+    edges, n, periodic = grid.edges[axis], grid.shape[axis], grid.periodic(axis)
+    near = slack(edges, periodic)
+    cell = np.clip(np.searchsorted(edges, x, side="right") - 1, 0, n - 1)
+    step = np.where(x - edges[cell] <= near[cell], -1, 0)
+    step = np.where((step == 0) & (edges[cell + 1] - x <= near[cell + 1]), 1, step)
+    beside = cell + step
+    return cell, beside % n if periodic else np.clip(beside, 0, n - 1)
+
+
+def _nearest(grid: Grid, places: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The places of active cells that are next to given ones, and these cells."""
+    active = [np.ravel(i) for i in np.nonzero(
+        np.ones(grid.shape, bool) if grid.active_global is None else grid.active_global)]
+    origin = np.array([e[0] for e in grid.edges])
+    extent = np.array([e[-1] - e[0] for e in grid.edges])
+    unit = extent.max()  # so that squares of distances are neither huge nor tiny
+    centers = np.stack([c[i] for c, i in zip(grid.centers, active, strict=True)], axis=1)
+    around = [x / unit if grid.periodic(d) else 0.0 for d, x in enumerate(extent)]
+    tree = KDTree((centers - origin) / unit, boxsize=around)
+    _, chosen = tree.query((places - origin) / unit)
+    cells = [i[chosen] for i in active]
+    found = np.empty_like(places)
+    for d, (c, i) in enumerate(zip(grid.centers, cells, strict=True)):
+        half = grid.widths[d][i] / 2
+        away = np.clip(offsets(grid, d, places[:, d], c[i]), -half, half)
+        found[:, d] = c[i] + away
+    return found, cells
