@@ -13,7 +13,7 @@ from npde_opt.cases.evolution_report import report_evolution
 from npde_opt.cases.fields import Sources
 from npde_opt.cases.tables import read_values
 from npde_opt.ensemble import Ensemble
-from npde_opt.errors import InputError
+from npde_opt.errors import InputError, NpdeError
 from npde_opt.io.results import RunDirectory
 from npde_opt.monitor import Monitor
 
@@ -258,10 +258,10 @@ def test_a_wrong_case_is_one_clear_error_before_any_work(what, tmp_path):
 def test_negative_diffusivities_and_states_that_are_not_finite_are_refused(tmp_path):
     text = (MESHES / "gray_scott.toml").read_text()
     for old, new, message in (("initial = 1.8e-5", "transform = 'identity'\ninitial = -1.8e-5",
-                               "Du: got a diffusivity of -1.8e-05"),
+                               "diffusivity Du is not positive in 224 cells, -1.8e-05 at the smallest"),
                               ('u = "1 - 0.5*exp', 'u = "log(x - 9) - 0.5*exp', "initial: got a state that is not finite")):
         (tmp_path / "case.toml").write_text(text.replace(old, new, 1))
         case = load_case(tmp_path / "case.toml", MPI.COMM_WORLD, cells=(16, 14))
         forward = case.forward(case.grid(MPI.COMM_WORLD), [0])
-        with pytest.raises(InputError, match=message):
+        with pytest.raises(NpdeError, match=message):
             forward.linearize(case.start(forward.space))

@@ -15,14 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from mpi4py import MPI
 
 from npde_opt.errors import InputError
-from npde_opt.forward.schemes import Scheme
 from npde_opt.grids import Grid
 from npde_opt.stencils import StencilMatrix
-from npde_opt.terms.advection import Advection
-from npde_opt.terms.diffusion import Diffusion
 from npde_opt.terms.interface import Term
 from npde_opt.terms.state import Gradients, State, channels
 
@@ -266,33 +262,3 @@ class LinearPoint:
                         for name, values in found.items():
                             out.add(name, values)
         return np.where(self.active, result, 0.0)
-
-
-def check_explicit(scheme: Scheme, part: LinearPart, coefficients: Mapping[str, Any], nonlinear: float, dt: float) -> str | None:
-    """Why explicit steps of size dt are unstable, or None where they are not.
-
-    The eigenvalues of what is explicit in M^-1 r_u lie within L of 0 with Gershgorin's L, of which diffusion D(u) gives
-    `nonlinear` (what implicit diffusion does not make up for): steps are stable up to 2 / L. Euler's steps of central advection
-    are up to 2 min(D) / |v|^2 too.
-    """
-    if scheme.linear_implicit and not nonlinear:
-        return None
-    stiffness = nonlinear + (0.0 if scheme.linear_implicit else part.stiffness())
-    if part.equation.complex and not scheme.linear_implicit:
-        return f"explicit steps of {dt:.4g} with an imaginary gamma are unstable at any size"
-    limit = 2 / stiffness if stiffness > 0 else np.inf
-    if scheme.name == "explicit-euler":
-        limit = min([limit, *(_central_limit(part, o, coefficients) for o in part.equation.operators)])
-        if limit == 0:
-            return "explicit Euler steps of central advection without diffusion are unstable at any size"
-    return f"an explicit step of {dt:.4g} exceeds the stability limit {limit:.4g}" if dt > limit * (1 + 1e-9) else None
-
-
-def _central_limit(part: LinearPart, operator: Operator, coefficients: Mapping[str, Any]) -> float:
-    speeds = [sum(v**2 for v in t.velocity) for t in operator.terms if isinstance(t, Advection) and t.scheme == "central"]
-    if not any(speeds):
-        return np.inf
-    fields = [np.broadcast_to(coefficients[n], part.grid.local_shape)[part.grid.active]
-              for t in operator.terms if isinstance(t, Diffusion) for n in t.names]
-    least = part.grid.comm.allreduce(min((float(f.min(initial=np.inf)) for f in fields), default=0.0), op=MPI.MIN)
-    return 2 * part.equation.inertia * least / sum(speeds)

@@ -17,6 +17,7 @@ from npde_opt.forward.evolution_point import EvolutionPoint
 from npde_opt.forward.initial import InitialState, Spec
 from npde_opt.forward.interface import Counters
 from npde_opt.forward.newton import Newton
+from npde_opt.forward.positivity import check_known, diffusivities
 from npde_opt.forward.sampling import Observer, Sampling
 from npde_opt.forward.schemes import Scheme
 from npde_opt.forward.step_solvers import StepSolvers
@@ -129,6 +130,9 @@ class Evolution:
             on = values if values.shape != self.grid.local_shape else values[self.grid.active]
             if not self.grid.comm.allreduce(int(np.isfinite(on).all()), op=MPI.MIN):
                 raise InputError(f"known.{name}", "values that are not finite", "finite numbers in active cells")
+        if not self.equation.complex:
+            names = diffusivities(t for o in self.equation.operators for t in o.terms)
+            check_known(self.grid, [n for n in names if n in self.known], self.known, zero=True)
         for s in (s for e in self.experiments for s in e.sources if isinstance(s.history, str)):
             self._check_history(s)
         for s in (t for t in self.equation.nonlinear if isinstance(t, Source) and isinstance(t.history, str)):

@@ -17,16 +17,16 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from npde_opt.errors import InputError, SolverError
-from npde_opt.forward.equation import LinearPoint, check_explicit
+from npde_opt.forward.equation import LinearPoint
 from npde_opt.forward.fused import FusedEuler, applies
 from npde_opt.forward.interface import Weights
+from npde_opt.forward.positivity import check_diffusivities, diffusivities
+from npde_opt.forward.stability import Limits
 from npde_opt.forward.stepper import Group, Stages, Stepper
 from npde_opt.forward.trajectory import Arrays, Sweep
 from npde_opt.parameters import ParametersAt
 from npde_opt.stages import stage
-from npde_opt.terms.diffusion import Diffusion
-from npde_opt.terms.nonlinear_diffusion import NonlinearDiffusionAt
-from npde_opt.terms.state import Gradients, State, channels
+from npde_opt.terms.state import Gradients, channels
 
 if TYPE_CHECKING:
     from npde_opt.forward.evolution import Evolution
@@ -51,11 +51,12 @@ class EvolutionPoint:
         self.final: list[np.ndarray] = []
         self._sweeps: list[Sweep] = []
         self._held: list[Adjoints] = []
+        self._check_diffusivities()
         self.linear = LinearPoint(forward.part, self.k, ())
         self.nonlinear = [t.at(self.k) for t in forward.equation.nonlinear]
-        self._check_diffusivities()
         self.assemble()
-        self._check_steps()
+        self.limits = Limits(forward.scheme, forward.part, self.k, self.nonlinear)
+        self._refuse_step(self.limits.linear(float(np.diff(forward.times).max())))
         self.steppers = [self._stepper(e) for e in range(len(forward.experiments))]
         try:
             for e, observer in enumerate(forward.observers):
@@ -84,32 +85,25 @@ class EvolutionPoint:
         raise SolverError(self.forward.prefix, problem, remedy)
 
     def _check_diffusivities(self) -> None:
-        """Refuses negative ones where gamma is real."""
-        if self.forward.equation.complex:
-            return
-        names = {n for o in self.linear.operators for t in o.terms if isinstance(t, Diffusion) for n in t.names}
-        for name in sorted(names):
-            values = np.broadcast_to(self.k[name], self.grid.local_shape)[self.grid.active]
-            least = self.grid.comm.allreduce(float(values.min(initial=np.inf)), op=MPI.MIN)
-            if least < 0:
-                self._refuse(name, f"a diffusivity of {least:.4g}", "values >= 0", "Use the transform 'log', or bounds.")
+        """Of the unknowns, where gamma is real."""
+        forward = self.forward
+        if not forward.equation.complex:
+            unknown = {u.name for u in forward.space.unknowns}
+            names = [n for n in diffusivities(t for o in forward.equation.operators for t in o.terms) if n in unknown]
+            check_diffusivities(self.grid, forward.prefix, names, self.k)
 
-    def _check_steps(self, n: int | None = None, state: State | None = None) -> None:
-        """Refuses explicit steps beyond the stability limit: the longest, or step n from `state`, if diffusivities follow it."""
-        forward, nonlinear = self.forward, 0.0
-        if n is not None and state is not None:
-            moving = [] if forward.scheme.nonlinear_implicit else \
-                [p for p in self.nonlinear if isinstance(p, NonlinearDiffusionAt)]
-            if not moving:
-                return
-            own = sum(p.stiffness(state, forward.part.mass) for p in moving)
-            nonlinear = self.grid.comm.allreduce(own if np.isfinite(own) else np.inf, op=MPI.MAX)
-            if forward.scheme.linear_implicit:  # implicit diffusion of the same species makes up for as much
-                nonlinear = max(nonlinear - min(forward.part.stiffness(p.term.channel) for p in moving), 0.0)
-        dt = np.diff(forward.times)
-        problem = check_explicit(forward.scheme, forward.part, self.k, nonlinear, float(dt.max() if n is None else dt[n]))
+    def _refuse_step(self, problem: str | None) -> None:
         if problem:
             self._refuse("times", problem, "shorter steps, or an implicit scheme", "Take shorter steps or an implicit scheme.")
+
+    def _look(self, e: int, n: int, u: np.ndarray) -> int:
+        """Checks step n from u of an experiment; the step at which to look again."""
+        if not self.limits.depends_on_state:
+            return self.forward.times.size
+        stepper, steps = self.steppers[e], self.forward.times.size - 1
+        problem, later = self.limits.at(stepper.state(n, 0, u), stepper.dt(n), steps, n in (0, steps - 1))
+        self._refuse_step(problem)
+        return n + later
 
     def _stepper(self, e: int) -> Stepper:
         forward, scheme = self.forward, self.forward.scheme
@@ -141,25 +135,27 @@ class EvolutionPoint:
         if data is not None:
             self.forward.observers[e].observe(0, start[0], data)
         last = self.forward.times.size - 2
-        self._check_steps(0, self.steppers[e].state(0, 0, start[0]))
         with stage("forward"):
             sweep.forward()
         assert sweep.last[0] is not None
-        self._check_steps(last, self.steppers[e].state(last, 0, sweep.last[0]))
+        self._look(e, last, sweep.last[0])
         return sweep
 
     def _advance(self, e: int, data: PETSc.Vec | None):
         forward, stepper = self.forward, self.steppers[e]
-        seen, last = [-1], forward.times.size - 2
+        seen, last, look = -1, forward.times.size - 2, 0
 
         def advance(n: int, restart: Arrays) -> tuple[Arrays, Arrays]:
+            nonlocal seen, look
             (u,) = restart
             assert u is not None
+            if n > seen and n >= look:
+                look = self._look(e, n, u)
             stages = stepper.step(n, u)
             self._check_size(n, stages[-1])
             forward.counters.steps += 1
-            if n > seen[0]:
-                seen[0] = n
+            if n > seen:
+                seen = n
                 if data is not None:
                     forward.observers[e].observe(n + 1, stages[-1], data)
                     if n == last:

@@ -17,6 +17,7 @@ from petsc4py import PETSc
 
 from npde_opt.errors import InputError
 from npde_opt.forward.interface import Counters, Weights
+from npde_opt.forward.positivity import check_diffusivities, check_known, diffusivities
 from npde_opt.grids import AXES
 from npde_opt.linear.recipes import LinearSolver
 from npde_opt.parameters import ParametersAt, ParameterSpace
@@ -52,13 +53,13 @@ class SteadyState:
 
     Raises:
         InputError: for coefficients missing, or an operator that is singular (a part of the active cells with neither a
-            Dirichlet or Robin side nor a reaction).
+            Dirichlet or Robin side nor a reaction), and known diffusivities that are not positive.
     """
 
     def __init__(self, space: ParameterSpace, terms: Sequence[Term], known: Mapping[str, np.ndarray | float],
                  experiments: Sequence[Experiment], observation: PETSc.Mat | Sequence[PETSc.Mat],
                  prefix: str = "state_", recipe: str = "auto"):
-        self.space, self.grid, self.terms = space, space.grid, tuple(terms)
+        self.space, self.grid, self.terms, self.prefix = space, space.grid, tuple(terms), prefix
         grid = self.grid
         self.known = {k: np.asfortranarray(np.broadcast_to(np.asarray(v, float), grid.local_shape))
                       for k, v in known.items()}
@@ -66,6 +67,8 @@ class SteadyState:
         given = set(self.known) | {u.name for u in space.unknowns}
         if needed - given:
             raise InputError("coefficients", sorted(given), f"values or unknowns for {sorted(needed)}")
+        self.diffusivities = diffusivities(terms)
+        check_known(grid, [n for n in self.diffusivities if n in self.known], self.known, zero=False)
         reactions = [t.name for t in terms if isinstance(t, Reaction)]
         check_fixed(grid, sum((self.known[name] != 0 if name in self.known else np.array(True) for name in reactions),
                               start=np.array(False)))
@@ -112,7 +115,7 @@ class SteadyState:
         return np.where(grid.active, load, 0.0)
 
     def linearize(self, m: PETSc.Vec) -> Linearization:
-        """Solves all states at m. Raises SolverError where a solve diverges."""
+        """Solves all states at m. Raises SolverError where a diffusivity is not positive or a solve diverges."""
         return Linearization(self, self.space.at(m))
 
     def solve(self, load: np.ndarray, adjoint: bool = False) -> np.ndarray:
@@ -149,6 +152,8 @@ class Linearization:
     def __init__(self, forward: SteadyState, parameters: ParametersAt):
         self.forward, self.parameters = forward, parameters
         coefficients = {**forward.known, **parameters.coefficients()}
+        names = {u.name for u in forward.space.unknowns}
+        check_diffusivities(forward.grid, forward.prefix, [n for n in forward.diffusivities if n in names], coefficients)
         self.points = [term.at(coefficients) for term in forward.terms]
         self.assemble()
         self.states: list[np.ndarray] = []

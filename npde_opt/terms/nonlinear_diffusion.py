@@ -40,6 +40,8 @@ class NonlinearDiffusion:
         text = FORMS.get(text, text)
         self.grid, self.count, self.channel, self.floor = grid, len(names), list(names).index(species), floor
         _check_even(text)
+        self.text = text
+        self.diffusivity = Expressions([text], (species, "g"), "diffusivity")
         self.flux = Expressions([f"({text})*g"], (species, "g"), "diffusivity")
         linear = Diffusion(grid)
         self.areas = [linear.areas(d) for d in range(grid.dim)]
@@ -186,6 +188,22 @@ class NonlinearDiffusionAt:
             parts = self.flux.second(*arguments, self._weighted(adjoint, d), *directions)
             self._gather(parts, moves, d, result, out)
         return result
+
+    def range(self, state: State) -> tuple[float, float]:
+        """The smallest and the largest diffusivity at this rank's open faces; NaN where one is not defined."""
+        low, high = np.inf, -np.inf
+        for d in range(self.grid.dim):
+            arguments = self._arguments(state, d)[0]
+            values = np.broadcast_to(self.term.diffusivity.value(*arguments[:2], *self._named(d))[0], arguments[0].shape)
+            seen = values[np.broadcast_to(self.term.areas[d] > 0, values.shape)]
+            if seen.size:
+                low, high = np.minimum(low, seen.min()), np.maximum(high, seen.max())
+        return float(low), float(high)
+
+    def _named(self, d: int) -> list[Any]:
+        """The parameters at faces that the diffusivity reads."""
+        given = dict(zip(self.flux.parameters, self.parameters[d], strict=True))
+        return [given[name] for name in self.term.diffusivity.parameters]
 
     def stiffness(self, state: State, mass: np.ndarray) -> float:
         """Gershgorin's bound of the eigenvalues of M^-1 r_u on this rank, in 1/time."""

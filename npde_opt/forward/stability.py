@@ -1,0 +1,279 @@
+"""Limits of explicit steps, from what the terms say of their eigenvalues.
+
+For u' = -lambda u an explicit scheme multiplies u by R(-dt lambda), R a polynomial: 1 + z (explicit and IMEX Euler, IMEX
+theta), 1 + z + z^2/2 (Heun, ars222). Steps are stable where |R| <= 1 for all eigenvalues lambda of M^-1 r_u of what is
+explicit. Where rows have a positive diagonal and the rest does not exceed it (diffusion, upwind advection, decay) that holds
+up to 2 / L with Gershgorin's bound L, for all these R. Central advection has other rows: with the conductances a_d = 2 D/h^2
+(+ |v|/h of upwind advection) and the speeds b_d = |v|/h of each axis, the eigenvalues of a cell's stencil are (von Neumann)
+
+    lambda = c + sum_d (a_d (1 - cos t_d) + i b_d sin t_d):
+
+a sum of ellipses through 0, on which |R| <= 1 is looked for. Both regions |R| <= 1 are convex (a disk; a Cassini oval), so that
+the boundary of the sum is enough: its points are those with a common normal on all ellipses.
+
+What grows (lambda < 0) is physics, and a matter of accuracy; so is what turns slowly in reactions.
+Sources: Hindmarsh, Gresho, Griffiths, Int. J. Numer. Meth. Fluids 4 (1984); Hundsdorfer, Verwer, ch. I.3 and IV.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from npde_opt.forward.equation import LinearPart, Operator
+from npde_opt.forward.schemes import Scheme
+from npde_opt.grids import along
+from npde_opt.reductions import largest, smallest
+from npde_opt.terms.advection import Advection
+from npde_opt.terms.diffusion import Diffusion
+from npde_opt.terms.kinetics import KineticsAt
+from npde_opt.terms.nonlinear_diffusion import NonlinearDiffusionAt
+from npde_opt.terms.reaction import Reaction
+from npde_opt.terms.state import State
+
+ANGLES = np.concatenate([np.geomspace(1e-4, 0.05, 12), np.linspace(0.06, np.pi, 180)])
+"""Where ellipses are looked at: dense at 0, where |R| = 1."""
+
+CELLS = 64
+"""Cells whose stencils are looked at where coefficients vary."""
+
+SAMPLE = 4096
+"""Cells a rank whose reactions are looked at within a trajectory; at its first and last state all are."""
+
+ROUNDING = 1e-6
+"""Share of the largest diffusivity that the smallest may be below 0: states undershoot a little."""
+
+LONGEST, LOOKS = 64, 16
+"""Steps without a look at the state, where its rates are far from the limit: so many, and a share of all."""
+
+
+def amplification(scheme: Scheme) -> np.ndarray:
+    """Coefficients of R(z) - 1 of the explicit tableau, from z^1 on."""
+    size = scheme.stages + 1
+    stages = [np.eye(1, size)[0]]
+    for row in scheme.explicit:
+        total = sum(a * np.roll(stages[j], 1) for j, a in enumerate(row[: len(stages)]))
+        stages.append(stages[0] + total)
+    return stages[-1][1:]
+
+
+def grows(change: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """Whether |R(z)| > 1, beyond rounding."""
+    q = np.polyval([*change[::-1], 0.0], z)
+    return 2 * q.real + np.abs(q) ** 2 > 1e-15 * np.abs(z) ** 2
+
+
+def longest_step(change: np.ndarray, eigenvalues: np.ndarray) -> float:
+    """The largest dt with |R(-dt lambda)| <= 1 for all eigenvalues; |z| <= 2 holds in both regions."""
+    sizes = np.abs(eigenvalues)
+    eigenvalues = eigenvalues[sizes > 1e-9 * sizes.max(initial=0.0)]  # those at 0 are rounding
+    if not eigenvalues.size:
+        return np.inf
+    low, high = 0.0, float(2 / sizes.max())
+    if not grows(change, -high * eigenvalues).any():
+        return high
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (low, middle) if grows(change, -middle * eigenvalues).any() else (middle, high)
+    return low
+
+
+def outline(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The boundary, from 0 on, of the sum of ellipses a_d (1 - cos t) + i b_d sin t, one an axis."""
+    normals = []
+    for a_d, b_d in zip(a, b, strict=True):
+        if b_d > 0:  # the outer normal at t = ANGLES
+            normals.append(np.arctan2(a_d * np.sin(ANGLES), -b_d * np.cos(ANGLES)))
+    normals.append(np.array([0.0, np.pi / 2, np.pi]))
+    angle = np.concatenate(normals)
+    x, y = np.zeros_like(angle), np.zeros_like(angle)
+    for a_d, b_d in zip(a, b, strict=True):
+        size = np.hypot(a_d * np.cos(angle), b_d * np.sin(angle))
+        size[size == 0] = np.inf
+        x += a_d + a_d**2 * np.cos(angle) / size
+        y += b_d**2 * np.sin(angle) / size
+    return x + 1j * y
+
+
+def central_limit(scheme: Scheme, part: LinearPart, operator: Operator, coefficients: Mapping[str, Any]) -> float:
+    """The limit of an operator's central advection, over all ranks; infinite where it has none."""
+    grid = part.grid
+    if not any(isinstance(t, Advection) and t.scheme == "central" and any(t.velocity) for t in operator.terms):
+        return np.inf
+    a, b, c = rates(part, operator, coefficients)
+    on = grid.active
+    table = np.array([np.broadcast_to(x, grid.local_shape)[on] for x in (*a, *b, c)])
+    own, change = np.inf, amplification(scheme)
+    least = smallest(grid.comm, float(table[-1].min(initial=np.inf)))  # what damps everywhere
+    if table.size:
+        picked = np.unique(table[:, _representative(table, grid.dim)], axis=1)
+        for column in picked.T:
+            points = outline(column[: grid.dim], column[grid.dim: -1])
+            own = min(own, longest_step(change, np.concatenate([points + least, points + column[-1]])))
+    return smallest(grid.comm, own)
+
+
+def _representative(table: np.ndarray, dim: int) -> np.ndarray:
+    """Cells of the largest conductances and speeds, and spread over the ratios that Euler's limit asks for."""
+    a, b = table[:dim], table[dim: 2 * dim]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(b > 0, b**2 / a, 0.0).sum(axis=0)
+    order = np.argsort(ratio, kind="stable")
+    spread = order[np.unique(np.linspace(0, order.size - 1, CELLS).astype(int))]
+    return np.unique([*spread, int(a.sum(axis=0).argmax()), int(b.sum(axis=0).argmax())])
+
+
+def rates(part: LinearPart, operator: Operator, coefficients: Mapping[str, Any]) -> tuple[list[Any], list[Any], Any]:
+    """(a, b) by axis and c >= 0, as numbers or owned cells, in 1/time."""
+    grid = part.grid
+    h = [along(w[s], d, grid.dim) for d, (w, s) in enumerate(zip(grid.widths, grid.local_slice, strict=True))]
+    a: list[Any] = [0.0] * grid.dim
+    v: list[float] = [0.0] * grid.dim
+    c: Any = 0.0
+    for term in operator.terms:
+        if isinstance(term, Diffusion):
+            a = [x + 2 * coefficients[name] / h[d] ** 2 for d, (x, name) in enumerate(zip(a, term.names, strict=True))]
+        elif isinstance(term, Advection):
+            v = [x + y for x, y in zip(v, term.velocity, strict=True)]
+            if term.scheme == "upwind":
+                a = [x + abs(y) / h[d] for d, (x, y) in enumerate(zip(a, term.velocity, strict=True))]
+        elif isinstance(term, Reaction):
+            c = c + term.at(coefficients).c
+    unit = part.equation.inertia
+    b = [abs(x) / h[d] / unit for d, x in enumerate(v)]
+    return [x / unit for x in a], b, np.maximum(c, 0.0) / unit
+
+
+def decay(jacobians: np.ndarray, stiffness: np.ndarray, share: float) -> float:
+    """The largest |mu| among eigenvalues mu of diag(stiffness) - J that decay, exactly where it may exceed `share`.
+
+    Elsewhere Gershgorin's bound, of the Jacobian scaled so that it has sqrt|J_cd J_dc| off the diagonal: the units of the
+    species do not matter.
+    """
+    count = len(jacobians)
+    matrices = -jacobians
+    matrices[range(count), range(count)] += stiffness[:, None]
+    couplings = np.sqrt(np.abs(jacobians)) * np.sqrt(np.abs(jacobians.transpose(1, 0, 2)))
+    couplings[range(count), range(count)] = 0.0
+    bounds = (matrices[range(count), range(count)] + couplings.sum(axis=1)).max(axis=0)
+    near = bounds > share
+    if count == 1 or not near.any():
+        return float(bounds.max(initial=0.0))
+    exact = _decays(matrices[:, :, near])
+    return float(np.concatenate([exact, bounds[~near]]).max(initial=0.0))
+
+
+def _decays(matrices: np.ndarray) -> np.ndarray:
+    """The largest |mu| among the eigenvalues of positive real part, 0 without one, by cell of [c, d, cell]."""
+    if len(matrices) == 2:
+        (a, b), (c, d) = matrices
+        half, product = (a + d) / 2, np.sqrt(np.abs(b)) * np.sqrt(np.abs(c))
+        square = ((a - d) / 2) ** 2 + np.sign(b) * np.sign(c) * product**2
+        root = np.sqrt(np.abs(square))
+        return np.where(square >= 0, np.maximum(half + root, 0.0), np.where(half > 0, np.hypot(half, root), 0.0))
+    found = np.linalg.eigvals(np.moveaxis(matrices, 2, 0))
+    return np.where(found.real > 0, np.abs(found), 0.0).max(axis=1)
+
+
+class Limits:
+    """The limits at one point of the parameters; `part` holds its operators. Collective."""
+
+    def __init__(self, scheme: Scheme, part: LinearPart, coefficients: Mapping[str, Any], nonlinear: Sequence[Any]):
+        self.scheme, self.part, self.grid = scheme, part, part.grid
+        explicit = not scheme.nonlinear_implicit
+        self.moving = [p for p in nonlinear if isinstance(p, NonlinearDiffusionAt)]
+        self.reacting = [p for p in nonlinear if isinstance(p, KineticsAt)] if explicit else []
+        self.explicit = explicit
+        self.stiffness = 0.0 if scheme.linear_implicit else part.stiffness()
+        species = range(len(part.equation.species))
+        by_species = np.array([part.stiffness(c) for c in species]) if nonlinear else np.zeros(len(species))
+        # Implicit diffusion of the same species makes up for as much of D(u).
+        self.relief = by_species if scheme.linear_implicit else np.zeros(len(species))
+        self.by_species = by_species - self.relief
+        self.central = np.inf if scheme.linear_implicit else \
+            min((central_limit(scheme, part, o, coefficients) for o in part.equation.operators), default=np.inf)
+
+    def linear(self, dt: float) -> str | None:
+        """Why steps of dt are unstable for the linear terms, or None."""
+        scheme, name = self.scheme, self.scheme.name
+        wave = self.part.equation.complex
+        if not self.part.equation.operators:
+            return None
+        if scheme.linear_implicit:
+            share = 1 - 2 * scheme.diagonal if scheme.stages == 1 else 0.0
+            if share <= 0:
+                return None
+            if wave:
+                return f"steps of {dt:.4g} by {name} with theta < 1/2 and an imaginary gamma are unstable at any size"
+            return self._compared(dt, 2 / (share * self.part.stiffness()), "the linear terms with theta < 1/2")
+        if wave:
+            return f"explicit steps of {dt:.4g} by {name} with an imaginary gamma are unstable at any size"
+        if self.central * self.stiffness < 1e-7:
+            return f"explicit steps of {dt:.4g} by {name} of central advection without diffusion are unstable at any size"
+        whole = 2 / self.stiffness if self.stiffness > 0 else np.inf
+        what = "central advection" if self.central < whole else self._terms()
+        return self._compared(dt, min(whole, self.central), what)
+
+    def _terms(self) -> str:
+        kinds = dict.fromkeys(type(t).__name__.lower() for o in self.part.equation.operators for t in o.terms)
+        return " and ".join(kinds)
+
+    def _compared(self, dt: float, limit: float, what: str) -> str | None:
+        if dt <= limit * (1 + 1e-9):
+            return None
+        return f"a step of {dt:.4g} by {self.scheme.name} exceeds the stability limit {limit:.4g} of {what}"
+
+    @property
+    def depends_on_state(self) -> bool:
+        return bool(self.moving or self.reacting)
+
+    def at(self, state: State, dt: float, steps: int, first: bool = False) -> tuple[str | None, int]:
+        """Why a step of dt from `state` is unstable or its diffusivity wrong, or None; and after how many steps to look again.
+
+        That is at once near the limit; far from it rates have to grow by orders of magnitude until then.
+
+        Args:
+            steps: of the whole trajectory.
+            first: look at the reactions of all cells.
+        """
+        problem = self._negative(state)
+        if problem or not self.explicit:
+            return problem, 1
+        rates, rate = self._rates(state, 2 / dt, first)
+        what = [n for n, x in (("D(u)", rates.max() > self.stiffness), ("kinetics", rate > rates.max())) if x]
+        if self.stiffness > 0:
+            what.append(self._terms())
+        problem = self._compared(dt, 2 / rate if rate > 0 else np.inf, " and ".join(what))
+        longest = int(np.clip(steps // LOOKS, 1, 8 if self.moving else LONGEST))
+        moved = max(rate - self.stiffness, 0.0)
+        share = moved / max(2 / dt - self.stiffness, moved) if moved > 0 else 0.0
+        return problem, int(np.clip(share**-2, 1, longest)) if share > 0 else longest
+
+    def _rates(self, state: State, limit: float, first: bool) -> tuple[np.ndarray, float]:
+        """Those of diffusion, advection and linear reactions by species, and those of all with the kinetics, over all ranks."""
+        comm, mass = self.grid.comm, self.part.mass
+        moving = np.zeros(len(state.u))
+        for p in self.moving:
+            moving[p.term.channel] += p.stiffness(state, mass)
+        moving = largest(comm, np.where(np.isfinite(moving), moving, np.inf))
+        rates = self.by_species + np.maximum(moving - self.relief, 0.0)
+        if not self.reacting:
+            return rates, float(rates.max())
+        own = np.zeros((len(state.u),) * 2)[..., None]
+        every = 1 if first else max(state.u[0].size // SAMPLE, 1) | 1
+        for q in self.reacting:
+            own = own + q.jacobians(state, every)
+        share = (limit + float(rates.max())) / 2
+        return rates, largest(comm, max(decay(own / self.part.equation.inertia, rates, share), float(rates.max())))
+
+    def _negative(self, state: State) -> str | None:
+        """What is wrong with diffusivities D(u) at a state: values below 0 (beyond rounding) make no sense backward in time."""
+        for point in self.moving:
+            low, high = point.range(state)
+            low, high = smallest(self.grid.comm, low), largest(self.grid.comm, high)
+            if not low >= -ROUNDING * max(high, -low, 0.0):
+                return f"the diffusivity {point.term.text!r} falls to {low:.4g}"
+        return None
+
