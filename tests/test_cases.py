@@ -7,8 +7,10 @@ import pytest
 from mpi4py import MPI
 
 from npde_opt.cases import check_main, load_case
+from npde_opt.cases.evolution_schema import document_evolution
 from npde_opt.cases.fields import overlap, resample
 from npde_opt.cases.schema import SECTIONS, document, validate
+from npde_opt.cases.typed import keys_of
 from npde_opt.errors import InputError
 
 MESHES = sorted((Path(__file__).resolve().parents[1] / "meshes").glob("*.toml"))
@@ -33,7 +35,7 @@ def test_shipped_case_is_well_formed(file, tmp_path, capsys):
 
 def test_defaults_are_filled_in():
     table = validate({"unknown": [UNKNOWN]})
-    assert set(table) == set(SECTIONS)
+    assert set(table) == {*SECTIONS, "petsc"}
     assert table["unknown"][0]["transform"] == "log" and table["optimizer"]["max_iterations"] == 50
 
 
@@ -55,7 +57,7 @@ def test_wrong_key_is_named(raw, text):
 @pytest.mark.parametrize(("more", "text"), [
     ({"experiments": {"electrodes": {"count": 8, "radios": 1.0}}}, "did you mean 'radius'"),
     ({"experiments": {"electrodes": {"radius": 1.0}}}, "a count or a list `at`"),
-    ({"experiments": {"electrodes": {"count": 1}}}, "2 or more"),
+    ({"experiments": {"electrodes": {"count": 1}}}, "an integer >= 2"),
     ({"experiments": {"wells": [[{"at": [0.5]}]]}}, "experiments.wells[0][0].rate"),
     ({"experiments": {"boundary": [{"x+": "much"}]}}, "experiments.boundary"),
     ({"experiments": {"boundary": [1.0]}}, "experiments.boundary"),
@@ -165,9 +167,15 @@ def test_check_reads_measured_data(folder, capsys):
 
 def test_the_format_names_every_key():
     page = document()
-    for section, keys in SECTIONS.items():
+    for section, table in SECTIONS.items():
         assert f"[{section}]" in page
-        assert all(f"| `{key}` |" in page for key in keys)
+        assert all(f"| `{key}` |" in page for key in keys_of(table))
+
+
+def test_the_pages_in_docs_are_those_of_the_structs():
+    docs = MESHES[0].parents[1] / "docs"
+    assert (docs / "case-format.md").read_text() == document() + "\n"
+    assert (docs / "evolution-format.md").read_text() == document_evolution() + "\n"
 
 
 def test_resampling_keeps_the_mean():

@@ -19,12 +19,15 @@ from npde_opt.cases.domain import Domain
 from npde_opt.cases.evolution_case import EvolutionCase
 from npde_opt.cases.evolution_schema import substitute
 from npde_opt.cases.fields import evaluate
+from npde_opt.cases.limits import FILE_BYTES, check_raw
 from npde_opt.cases.places import Places
 from npde_opt.cases.schema import validate
 from npde_opt.cases.sources import Sources
+from npde_opt.cases.typed import shown
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError, collective
 from npde_opt.forward import SteadyState
+from npde_opt.functions.text import check_name
 from npde_opt.grids import Grid
 from npde_opt.misfits import MISFITS, Misfit
 from npde_opt.objective import Objective
@@ -47,6 +50,7 @@ def load_case(path: str | os.PathLike, comm: MPI.Intracomm = MPI.COMM_WORLD, *, 
     with collective(comm):
         file = Path(path)
         raw = read_toml(file, "--case")
+        check_raw("", {k: v for k, v in raw.items() if k != "variables"})
         grid = raw.get("grid")
         if isinstance(grid, dict) and isinstance(grid.get("file"), str):
             shared = read_toml(file.parent / grid["file"], "grid.file")
@@ -66,20 +70,33 @@ def load_case(path: str | os.PathLike, comm: MPI.Intracomm = MPI.COMM_WORLD, *, 
 
 def _variables(raw: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, Any]:
     known = raw.get("variables", {})
-    for name in given:
+    if not isinstance(known, dict):
+        raise InputError("variables", shown(known), "a table {name = text or number}")
+    for name, value in known.items():
+        check_name(name, "variables: name")
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise InputError(f"variables.{name}", shown(value), "a text or a number")
+    check_raw("variables", known)
+    for name, text in given.items():
         if name not in known:
             raise InputError("--set", name, ", ".join(known) or "nothing: the case has no [variables]")
+        if len(text) > 1000 or not text.isprintable():
+            raise InputError(f"--set {name}", shown(text), "a printable text of at most 1,000 characters")
     return {**known, **given}
 
 
 def read_toml(file: Path, field: str) -> dict[str, Any]:
     """A TOML file's tables. Raises InputError naming `field`."""
-    if not file.is_file():
-        raise InputError(field, str(file), "an existing TOML file")
     try:
-        return tomllib.loads(file.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise InputError(f"{field} {file}", str(error), "valid TOML") from error
+        if not file.is_file():
+            raise InputError(field, str(file), "an existing TOML file")
+        if file.stat().st_size > FILE_BYTES:
+            raise InputError(f"{field} {file}", f"{file.stat().st_size:,} bytes", f"at most {FILE_BYTES:,}")
+        return tomllib.loads(file.read_text(encoding="utf-8-sig"))
+    except RecursionError:
+        raise InputError(f"{field} {file}", "lists or tables too deep in each other", "a shallow TOML file") from None
+    except (ValueError, OSError) as error:  # of TOML, of the encoding, of integers of thousands of digits
+        raise InputError(f"{field} {file}", str(error).splitlines()[0][:200], "valid TOML") from error
 
 
 class Case:

@@ -10,6 +10,7 @@ import numpy as np
 from mpi4py import MPI
 
 from npde_opt.cases.fields import evaluate, resample
+from npde_opt.cases.limits import fits
 from npde_opt.cases.sources import Sources
 from npde_opt.errors import InputError, collective
 from npde_opt.grids import Boundary, Grid, check_indices
@@ -36,7 +37,7 @@ class Domain:
     def _edges(self, cells: Sequence[int] | None) -> list[np.ndarray]:
         grid, native = self.table["grid"], self.sources.edges
         if grid["edges"] is not None and cells is None:
-            return [np.asarray(e, float) for e in grid["edges"]]
+            return axes_of(grid["edges"])
         if native:
             factor = grid["coarsen"]
             if factor < 1:
@@ -47,7 +48,7 @@ class Domain:
         if not shape or not all(isinstance(n, int) and n > 0 for n in shape) or len(shape) > 3:
             raise InputError("--grid" if cells else "grid.shape", shape, "1 to 3 positive integers")
         if grid["edges"] is not None:
-            return cut([np.asarray(e, float) for e in grid["edges"]], shape, "--grid")
+            return cut(axes_of(grid["edges"]), shape, "--grid")
         extent, origin = grid["extent"] or [1.0] * len(shape), grid["origin"] or [0.0] * len(shape)
         if grid["shape"] and len(grid["shape"]) != len(shape):
             raise InputError("--grid", shape, f"{len(grid['shape'])} numbers, as in grid.shape")
@@ -101,3 +102,20 @@ def cut(edges: list[np.ndarray], shape: Sequence[int], field: str) -> list[np.nd
     if len(shape) != len(edges) or not all(isinstance(n, int) and n > 0 for n in shape):
         raise InputError(field, list(shape), f"{len(edges)} positive integers")
     return [np.interp(np.linspace(0, e.size - 1, n + 1), np.arange(e.size), e) for e, n in zip(edges, shape, strict=True)]
+
+
+def axes_of(given: Sequence[Any]) -> list[np.ndarray]:
+    """Edges from lists, or from tables {first, equal, growth, count}: `equal` cells of size `first`, then each `growth`
+    times the one before."""
+    out = []
+    for i, e in enumerate(given):
+        if isinstance(e, dict):
+            fits(f"grid.edges[{i}].count", e["count"], 8.0, "cells")
+            powers = np.maximum(np.arange(e["count"]) - e["equal"] + 1, 0)
+            with np.errstate(over="ignore"):
+                e = np.concatenate([[0.0], np.cumsum(e["first"] * float(e["growth"]) ** powers)])
+        edges = np.asarray(e, float)
+        if edges.size < 2 or not np.isfinite(edges).all() or np.any(np.diff(edges) <= 0):
+            raise InputError(f"grid.edges[{i}]", f"{edges.size} values", "2 or more increasing, finite numbers")
+        out.append(edges)
+    return out

@@ -62,7 +62,6 @@ class EvolutionCase:
         anatomy = self.table["domain"]
         sources = Sources(path.parent, data, (anatomy["mni152"], anatomy["slice"]), anatomy["crop"],
                           self.table["case"]["length_unit"])
-        self.table["grid"]["edges"] = _edges(self.table["grid"]["edges"])
         self.domain = Domain(self.table, sources, shape)
         self.sources = self.domain.sources
         self.memory: str = self.table["evolution"]["memory"]
@@ -447,21 +446,3 @@ def refined(edges: np.ndarray, factor: int) -> np.ndarray:
     """Edges with every cell cut into `factor`."""
     parts = np.arange(factor) / factor
     return np.append((edges[:-1, None] + np.diff(edges)[:, None] * parts).ravel(), edges[-1])
-
-
-def _edges(given: list[Any] | None) -> list[Any] | None:
-    """Lists of edges from tables {first, equal, growth, count}: `equal` cells of size `first`, then each `growth` times
-    the one before."""
-    if given is None:
-        return None
-    out = []
-    for i, e in enumerate(given):
-        if isinstance(e, dict):
-            try:
-                powers = np.maximum(np.arange(e["count"]) - e["equal"] + 1, 0)
-                widths = e["first"] * float(e["growth"]) ** powers
-            except (KeyError, TypeError) as error:
-                raise InputError(f"grid.edges[{i}]", e, "a list, or {first, equal, growth, count}") from error
-            e = np.concatenate([[0.0], np.cumsum(widths)]).tolist()
-        out.append(e)
-    return out

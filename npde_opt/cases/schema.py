@@ -2,252 +2,441 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
+from msgspec import Meta, field
+
+from npde_opt.cases.typed import Optional, Table, known_keys, read, rows_of, shown
 from npde_opt.errors import InputError
+from npde_opt.functions.text import check_name
 
-REQUIRED = object()
-
-
-@dataclass(frozen=True)
-class Key:
-    """One key: its TOML types, default (REQUIRED: none), and meaning."""
-
-    types: tuple[type, ...]
-    default: Any
-    meaning: str
-    choices: tuple[str, ...] = ()
-
-
-NUMBER, TEXT, LIST, TABLE = (int, float), (str,), (list,), (dict,)
-FIELD = (int, float, dict)
 PREFIXES = ("state_", "reg_", "tao_")
 SIDES = ("x-", "x+", "y-", "y+", "z-", "z+")
 
-SECTIONS: dict[str, dict[str, Key]] = {
-    "case": {"title": Key(TEXT, "", "one line for reports"),
-             "length_unit": Key(TEXT, "m", "unit of all lengths, for figures")},
-    "grid": {"file": Key(TEXT, None, "a TOML file with keys of this section, beside the case; keys given here win"),
-             "shape": Key(LIST, None, "cells along each axis; default: that of `domain`'s file divided by `coarsen`"),
-             "extent": Key(LIST, None, "lengths along each axis; default 1 each, or the domain's"),
-             "origin": Key(LIST, None, "coordinates of the lower corner; default 0"),
-             "edges": Key(LIST, None, "stretched grids: one list of n + 1 edge coordinates an axis, instead of shape "
-                          "and extent"),
-             "coarsen": Key((int,), 1, "cells of the domain's file merged along each axis"),
-             "active": Key(FIELD, None, "a field; cells where it exceeds 0.5 are active. Default: the domain's mask, "
-                           "else all"),
-             "keep": Key(TEXT, "all", "of the active cells: all (each part that no face joins to the rest needs a "
-                         "Dirichlet or Robin side, a reaction or a ground of its own), or the largest part only",
-                         ("all", "largest"))},
-    "domain": {"mni152": Key(TEXT, None, "'volume' or 'slice': the MNI152 brain in nilearn, 1 mm voxels",
-                             ("volume", "slice")),
-               "slice": Key((int,), 80, "axial voxel index of the slice"),
-               "crop": Key((bool,), False, "leave out planes of voxels at the ends that hold no brain")},
-    "boundaries": {s: Key((str, dict), "neumann", "a kind (neumann, dirichlet, robin, periodic) or "
-                          "{kind = 'robin', coefficient = NUMBER}") for s in SIDES},
-    "equation": {"D": Key(FIELD, None, "diffusivity or conductivity; leave out where it is unknown"),
-                 "c": Key(FIELD, None, "reaction; leave out for none, or where it is unknown"),
-                 "anisotropy": Key(LIST, None, "names of one coefficient a direction, e.g. ['D_x', 'D_y'], in place of "
-                                   "D; those not unknown are given in `known`"),
-                 "known": Key(TABLE, {}, "fields of the named coefficients that are known"),
-                 "velocity": Key(LIST, None, "constant advection velocity a direction"),
-                 "ground": Key(TABLE, None, "reference potential 0 behind a conductance")},
-    "unknown": {"name": Key(TEXT, REQUIRED, "D, c or a name of `anisotropy`"),
-                "transform": Key(TEXT, "log", "what is optimized", ("identity", "log", "bounded")),
-                "bounds": Key(LIST, None, "[lower, upper] of the coefficient"),
-                "initial": Key(FIELD, REQUIRED, "the coefficient to start from"),
-                "regions": Key(FIELD, None, "a field of integers 0, 1, ...: one constant a region"),
-                "truth": Key(FIELD, None, "the true coefficient, for simulated data and the error reported"),
-                "unit": Key(TEXT, "", "for figures")},
-    "experiments": {"boundary": Key(LIST, None, "one table an experiment: side = value"),
-                    "source": Key(FIELD, 0.0, "f in every experiment"),
-                    "wells": Key(LIST, [], "one list of wells an experiment"),
-                    "electrodes": Key(TABLE, None, "one experiment an electrode: current in there, out at another one")},
-    "observations": {"points": Key((list, dict), None, "coordinates [[x, y], ...], or {file, key}"),
-                     "random": Key((int,), None, "this many points drawn uniformly over the active cells (seed)"),
-                     "at_electrodes": Key((bool,), False, "mean over every electrode; the two that carry current are "
-                                          "left out"),
-                     "sides": Key(LIST, [], "means over sides of the box ('x-', Neumann or Robin) or parts of them"),
-                     "boxes": Key(LIST, [], "means over boxes"),
-                     "balls": Key(LIST, [], "means over balls"),
-                     "integrals": Key(LIST, [], "fields w: the integrals of w u"),
-                     "data": Key(TABLE, None, "{file, key}: measured values [experiment, observation], NaN where not "
-                                 "observed; observations in the order electrodes, points, sides, boxes, balls, "
-                                 "integrals. Default: simulated from `truth`"),
-                     "sigma": Key((float, int, dict), None, "standard deviation of a datum, or {file, key} with one a "
-                                  "datum; default: noise * rms(data)"),
-                     "noise": Key(NUMBER, 0.01, "relative noise of simulated data"),
-                     "add_noise": Key((bool,), False, "add noise to measured data too, for tests"),
-                     "refine": Key((int,), 2, "simulated data are made on a grid this many times finer than the one "
-                                   "inverted, but no finer than the domain's voxels"),
-                     "shape": Key(LIST, None, "simulated data are made on a grid of these numbers of cells instead"),
-                     "unit": Key(TEXT, "", "for figures")},
-    "misfit": {"kind": Key(TEXT, "least-squares", "noise model", ("least-squares", "huber", "student-t")),
-               "threshold": Key(NUMBER, 1.345, "Huber: standard deviations up to which it is quadratic"),
-               "nu": Key(NUMBER, 4.0, "Student-t: degrees of freedom")},
-    "regularization": {"unknown": Key(TEXT, None, "which unknown; default: the first field"),
-                       "kind": Key(TEXT, "gradient", "regularizer", ("gradient", "bilaplacian", "total-variation")),
-                       "weight": Key((int, float, str), 1.0, "a number, or 'discrepancy': the largest weight, in "
-                                     "factors of 4, whose misfit reaches the noise; or 'l-curve'"),
-                       "reference": Key(FIELD, None, "coefficient towards which it pulls; default: `initial`"),
-                       "gamma": Key(NUMBER, None, "bilaplacian: of the Laplacian"),
-                       "delta": Key(NUMBER, None, "bilaplacian: of the field"),
-                       "correlation_length": Key(NUMBER, None, "bilaplacian: with variance, instead of gamma and delta"),
-                       "variance": Key(NUMBER, None, "bilaplacian: prior variance of a cell's parameter"),
-                       "directions": Key(LIST, None, "factors a direction (gradient, bilaplacian)"),
-                       "cell_weights": Key(FIELD, None, "factor a cell (gradient, total-variation)"),
-                       "epsilon": Key(NUMBER, None, "total-variation: slope below which it is quadratic")},
-    "optimizer": {"method": Key(TEXT, "gauss-newton", "see --optimizer"),
-                  "max_iterations": Key((int,), 50, "a level"),
-                  "gradient_rtol": Key(NUMBER, 1e-6, "stop at this times the initial gradient norm"),
-                  "levels": Key((int,), None, "grids of nested iteration; default: as many as the grid coarsens into")},
-    "petsc": {},
-}
+Count = Annotated[int, Meta(ge=1)]
+Index = Annotated[int, Meta(ge=0)]
+Positive = Annotated[float, Meta(gt=0)]
+NotNegative = Annotated[float, Meta(ge=0)]
+Side = Literal["x-", "x+", "y-", "y+", "z-", "z+"]
+Place = Annotated[list[float], Meta(min_length=1, max_length=3)]
+Cells = Annotated[list[Count], Meta(min_length=1, max_length=3)]
+Pair = tuple[float, float]
+Names = Annotated[list[str], Meta(min_length=1, max_length=20)]
+
+
+# ---- files and fields -------------------------------------------------------------------------------------------
+
+
+class File(Optional, kw_only=True):
+    """An array, or columns of a text table."""
+
+    file: Annotated[str, Meta(description="an array's file, or a text table (.csv, .txt, .dat, .tsv)")]
+    key: Annotated[str | None, Meta(description="which of its arrays")] = None
+    part: Annotated[Literal["real", "imag", "intensity"] | None, Meta(description="of complex arrays")] = None
+    column: Annotated[str | Index | list[str | Index] | None,
+                      Meta(description="of a text table: a name, a number from 0, or a list of them")] = None
+    where: Annotated[dict[str, Pair] | None, Meta(description="rows of a text table: {column = [from, to]}")] = None
+    rows: Annotated[tuple[Index, Index, Count] | None,
+                    Meta(description="[first, last, step] of the first axis, from 0, the last included")] = None
+    shape: Annotated[Cells | None, Meta(description="folds the values: arrays of x fastest, data of the last axis")] = None
+    scale: Annotated[float | None, Meta(description="factor of the values")] = None
+    delimiter: Annotated[str | None, Meta(description="',', ';', 'tab', '|' or 'space'; default: found")] = None
+    decimal: Annotated[Literal[".", ","] | None, Meta(description="default: found")] = None
+    header: Annotated[bool | list[str] | None,
+                      Meta(description="whether the first line holds names, or the names; default: found")] = None
+    skip: Annotated[Index | None, Meta(description="lines left out at the top")] = None
+    encoding: Annotated[str | None, Meta(description="default: found (UTF-8, UTF-16, Latin-1)")] = None
+    missing: Annotated[float | str | list[float | str] | None,
+                       Meta(description="what stands for a missing value, beside empty words, NaN and NA")] = None
+
+
+class AnyField(Optional, kw_only=True):
+    """What all fields have."""
+
+    clip: Annotated[Pair | None, Meta(description="[lo, hi]: values are cut off there, after `scale`")] = None
+    scale: Annotated[float | None, Meta(description="factor of the values")] = None
+
+
+class FileField(AnyField, kw_only=True):
+    """An array, laid over the grid as its file says."""
+
+    file: Annotated[str, Meta(description=".npy, .npz, .nii, .nii.gz, .vti, .vtr, .vtk, .mat, GRDECL")]
+    key: Annotated[str | None, Meta(description="which of its arrays")] = None
+    shape: Annotated[Cells | None, Meta(description="folds flat files, x fastest")] = None
+    resample: Annotated[bool | None,
+                        Meta(description="true: an array of another shape is laid over the whole box")] = None
+
+
+class Expression(AnyField, kw_only=True):
+    """A text at the middles of the cells."""
+
+    expression: Annotated[str, Meta(description="text in x, y, z, e.g. 'where(x > 0.5, exp(x)*y, 1)'")]
+
+
+class Value(AnyField, kw_only=True):
+    """The same value everywhere."""
+
+    value: Annotated[float, Meta(description="a number")]
+
+
+class Tissues(Table, kw_only=True):
+    """Values of the tissues."""
+
+    grey: Annotated[float, Meta(description="of grey matter")]
+    white: Annotated[float, Meta(description="of white matter")]
+    csf: Annotated[float, Meta(description="of fluid")]
+
+
+class AnatomyField(AnyField, kw_only=True):
+    """Tissues of the brain, mixed by volume; needs domain.mni152."""
+
+    mni152: Annotated[Tissues, Meta(description="{grey = 0.33, white = 0.14, csf = 1.79}")]
+
+
+class Contrast(Table, kw_only=True):
+    """A random field."""
+
+    contrast: Annotated[float, Meta(gt=0, description="largest over smallest value")] = 1000.0
+    seed: Annotated[Index, Meta(description="of the random numbers")] = 0
+
+
+class LognormalField(AnyField, kw_only=True):
+    """A smooth log-normal benchmark field."""
+
+    lognormal: Annotated[Contrast, Meta(description="{contrast = 1000, seed = 0}")]
+
+
+FIELD_TABLES = FileField | Expression | Value | AnatomyField | LognormalField
+Field = float | FIELD_TABLES
+
+
+# ---- sections ---------------------------------------------------------------------------------------------------
+
+
+class CaseSection(Table, kw_only=True):
+    """Names."""
+
+    title: Annotated[str, Meta(description="one line for reports")] = ""
+    length_unit: Annotated[str, Meta(description="unit of all lengths, for figures")] = "m"
+
+
+class Growing(Table, kw_only=True):
+    """Edges from `origin`: `equal` cells of size `first`, then each `growth` times the one before."""
+
+    first: Annotated[float, Meta(gt=0, description="size of the first cells")]
+    equal: Annotated[Count, Meta(description="cells of that size")]
+    growth: Annotated[float, Meta(gt=0, le=10, description="of each cell against the one before")]
+    count: Annotated[Count, Meta(description="cells in all")]
+
+
+class GridSection(Table, kw_only=True):
+    """The grid that is inverted."""
+
+    file: Annotated[str | None, Meta(description="a TOML file with keys of this section, beside the case; keys given here "
+                                     "win")] = None
+    shape: Annotated[Cells | None, Meta(description="cells along each axis; default: that of `domain`'s file divided by "
+                                        "`coarsen`")] = None
+    extent: Annotated[Annotated[list[Positive], Meta(min_length=1, max_length=3)] | None,
+                      Meta(description="lengths along each axis; default 1 each, or the domain's")] = None
+    origin: Annotated[Place | None, Meta(description="coordinates of the lower corner; default 0")] = None
+    edges: Annotated[Annotated[list[Annotated[list[float], Meta(min_length=2)] | Growing], Meta(min_length=1, max_length=3)]
+                     | None,
+                     Meta(description="stretched grids, instead of shape and extent: an axis a list of n + 1 coordinates, or "
+                          "{first, equal, growth, count}: `equal` cells of size `first`, then each `growth` times the one "
+                          "before, `count` in all")] = None
+    coarsen: Annotated[Count, Meta(description="cells of the domain's file merged along each axis")] = 1
+    active: Annotated[Field | None, Meta(description="a field; cells where it exceeds 0.5 are active. Default: the domain's "
+                                         "mask, else all")] = None
+    keep: Annotated[Literal["all", "largest"],
+                    Meta(description="of the active cells: all (each part that no face joins to the rest needs a Dirichlet "
+                         "or Robin side, a reaction or a ground of its own), or the largest part only")] = "all"
+
+
+class DomainSection(Table, kw_only=True):
+    """A domain that comes with the data."""
+
+    mni152: Annotated[Literal["volume", "slice"] | None,
+                      Meta(description="'volume' or 'slice': the MNI152 brain in nilearn, 1 mm voxels")] = None
+    slice: Annotated[Index, Meta(description="axial voxel index of the slice")] = 80
+    crop: Annotated[bool, Meta(description="leave out planes of voxels at the ends that hold no brain")] = False
+
+
+class BoundaryKind(Table, kw_only=True):
+    """A side with a coefficient."""
+
+    kind: Annotated[Literal["neumann", "dirichlet", "robin", "periodic"], Meta(description="of the side")]
+    coefficient: Annotated[NotNegative, Meta(description="of a Robin side")] = 0.0
+
+
+Boundary = Annotated[Literal["neumann", "dirichlet", "robin", "periodic"] | BoundaryKind,
+                     Meta(description="a kind (neumann, dirichlet, robin, periodic) or "
+                          "{kind = 'robin', coefficient = NUMBER}")]
+
+
+class BoundariesSection(Table, kw_only=True):
+    """Kinds of the sides."""
+
+    x_low: Boundary = field(default="neumann", name="x-")
+    x_high: Boundary = field(default="neumann", name="x+")
+    y_low: Boundary = field(default="neumann", name="y-")
+    y_high: Boundary = field(default="neumann", name="y+")
+    z_low: Boundary = field(default="neumann", name="z-")
+    z_high: Boundary = field(default="neumann", name="z+")
+
+
+class Ground(Table, kw_only=True):
+    """A conductance to potential 0."""
+
+    at: Annotated[Place, Meta(description="coordinates of the centre")]
+    radius: Annotated[NotNegative, Meta(description="of the patch")] = 0.0
+    conductance: Annotated[Positive, Meta(description="current out of it for a potential of 1")]
+
+
+class EquationSection(Table, kw_only=True):
+    """-div(D grad u) + v.grad u + c u = f."""
+
+    D: Annotated[Field | None, Meta(description="diffusivity or conductivity; leave out where it is unknown")] = None
+    c: Annotated[Field | None, Meta(description="reaction; leave out for none, or where it is unknown")] = None
+    anisotropy: Annotated[Names | None, Meta(description="names of one coefficient a direction, e.g. ['D_x', 'D_y'], in place "
+                                             "of D; those not unknown are given in `known`")] = None
+    known: Annotated[dict[str, Field], Meta(description="fields of the named coefficients that are known")] = {}
+    velocity: Annotated[Place | None, Meta(description="constant advection velocity a direction")] = None
+    ground: Annotated[Ground | None, Meta(description="reference potential 0 behind a conductance")] = None
+
+
+class AnyUnknown(Table, kw_only=True):
+    """What is sought, in steady and evolution cases."""
+
+    transform: Annotated[Literal["identity", "log", "bounded"], Meta(description="what is optimized")] = "log"
+    bounds: Annotated[Pair | None, Meta(description="[lower, upper] of the coefficient")] = None
+    unit: Annotated[str, Meta(description="for figures")] = ""
+
+
+class UnknownSection(AnyUnknown, kw_only=True):
+    """What is sought."""
+
+    name: Annotated[str, Meta(description="D, c or a name of `anisotropy`")]
+    initial: Annotated[Field, Meta(description="the coefficient to start from")]
+    regions: Annotated[Field | None, Meta(description="a field of integers 0, 1, ...: one constant a region")] = None
+    truth: Annotated[Field | None,
+                     Meta(description="the true coefficient, for simulated data and the error reported")] = None
+
+
+class Well(Table, kw_only=True):
+    """A source on a patch."""
+
+    at: Annotated[Place, Meta(description="coordinates of the centre")]
+    rate: Annotated[float, Meta(description="integral of its source")]
+    radius: Annotated[NotNegative, Meta(description="of the patch; 0 is the cell that holds it")] = 0.0
+
+
+class Electrodes(Table, kw_only=True):
+    """Patches that currents flow between."""
+
+    count: Annotated[Annotated[int, Meta(ge=2)] | None,
+                     Meta(description="this many a ring, evenly around the outline of the active cells in an axial "
+                          "plane")] = None
+    rings: Annotated[Count, Meta(description="rings, evenly spaced in height over the active cells; 1 is in the middle of the "
+                                 "box")] = 1
+    at: Annotated[Annotated[list[Place], Meta(min_length=2)] | None,
+                  Meta(description="or their centres [[x, y, z], ...]")] = None
+    radius: Annotated[NotNegative, Meta(description="of the patch")] = 0.0
+    current: Annotated[float, Meta(description="that flows")] = 1.0
+    pattern: Annotated[Literal["opposite", "adjacent"], Meta(description="which electrode takes the current")] = "opposite"
+
+
+class ExperimentsSection(Table, kw_only=True):
+    """What is done."""
+
+    boundary: Annotated[list[dict[Side, float]] | None, Meta(description="one table an experiment: side = value")] = None
+    source: Annotated[Field, Meta(description="f in every experiment")] = 0.0
+    wells: Annotated[list[list[Well]] | File,
+                     Meta(description="one list of wells an experiment, or {file, ...}: a text table with columns of "
+                          "coordinates, rate, and perhaps radius and experiment (1, 2, ...)")] = []
+    electrodes: Annotated[Electrodes | None,
+                          Meta(description="one experiment an electrode: current in there, out at another one")] = None
+
+
+class SidePart(Table, kw_only=True):
+    """A part of a side."""
+
+    side: Annotated[Side, Meta(description="which")]
+    lower: Annotated[Place | None, Meta(description="corner of the part")] = None
+    upper: Annotated[Place | None, Meta(description="corner of the part")] = None
+
+
+class Box(Table, kw_only=True):
+    """A box."""
+
+    lower: Annotated[Place, Meta(description="a corner")]
+    upper: Annotated[Place, Meta(description="the other corner")]
+
+
+class Ball(Table, kw_only=True):
+    """A ball."""
+
+    at: Annotated[Place, Meta(description="coordinates of the centre")]
+    radius: Annotated[Positive, Meta(description="of the ball")]
+
+
+class ObservationsSection(Table, kw_only=True):
+    """What is seen of every experiment."""
+
+    points: Annotated[Annotated[list[Place], Meta(min_length=1)] | File | None,
+                      Meta(description="coordinates [[x, y], ...], or {file, ...}")] = None
+    random: Annotated[Count | None,
+                      Meta(description="this many points drawn uniformly over the active cells (seed)")] = None
+    at_electrodes: Annotated[bool, Meta(description="mean over every electrode; the two that carry current are left "
+                                        "out")] = False
+    sides: Annotated[list[Side | SidePart],
+                     Meta(description="means over sides of the box ('x-', Neumann or Robin) or parts of them")] = []
+    boxes: Annotated[list[Box], Meta(description="means over boxes")] = []
+    balls: Annotated[list[Ball], Meta(description="means over balls")] = []
+    integrals: Annotated[list[Field], Meta(description="fields w: the integrals of w u")] = []
+    data: Annotated[File | None,
+                    Meta(description="{file, ...}: measured values [experiment, observation], NaN where not observed; "
+                         "observations in the order electrodes, points, sides, boxes, balls, integrals. Default: simulated "
+                         "from `truth`")] = None
+    sigma: Annotated[Positive | File | None, Meta(description="standard deviation of a datum, or {file, ...} with one a datum; "
+                                                  "default: noise * rms(data)")] = None
+    noise: Annotated[Positive, Meta(description="relative noise of simulated data")] = 0.01
+    add_noise: Annotated[bool, Meta(description="add noise to measured data too, for tests")] = False
+    refine: Annotated[Count, Meta(description="simulated data are made on a grid this many times finer than the one inverted, "
+                                  "but no finer than the domain's voxels")] = 2
+    shape: Annotated[Cells | None,
+                     Meta(description="simulated data are made on a grid of these numbers of cells instead")] = None
+    unit: Annotated[str, Meta(description="for figures")] = ""
+
+
+class AnyMisfit(Table, kw_only=True):
+    """Noise models, in steady and evolution cases."""
+
+    threshold: Annotated[Positive, Meta(description="Huber: standard deviations up to which it is quadratic")] = 1.345
+    nu: Annotated[Positive, Meta(description="Student-t: degrees of freedom")] = 4.0
+
+
+class MisfitSection(AnyMisfit, kw_only=True):
+    """Noise model."""
+
+    kind: Annotated[Literal["least-squares", "huber", "student-t"], Meta(description="noise model")] = "least-squares"
+
+
+class AnyRegularization(Table, kw_only=True):
+    """What is asked of an unknown field, in steady and evolution cases."""
+
+    kind: Annotated[Literal["gradient", "bilaplacian", "total-variation"], Meta(description="regularizer")] = "gradient"
+    weight: Annotated[NotNegative | Literal["discrepancy", "l-curve"],
+                      Meta(description="a number, or 'discrepancy': the largest weight, in factors of 4, whose misfit reaches "
+                           "the noise; or 'l-curve'")] = 1.0
+    gamma: Annotated[Positive | None, Meta(description="bilaplacian: of the Laplacian")] = None
+    delta: Annotated[Positive | None, Meta(description="bilaplacian: of the field")] = None
+    correlation_length: Annotated[Positive | None,
+                                  Meta(description="bilaplacian: with variance, instead of gamma and delta")] = None
+    variance: Annotated[Positive | None, Meta(description="bilaplacian: prior variance of a cell's parameter")] = None
+    directions: Annotated[Annotated[list[NotNegative], Meta(min_length=1, max_length=3)] | None,
+                          Meta(description="factors a direction (gradient, bilaplacian)")] = None
+    epsilon: Annotated[Positive | None, Meta(description="total-variation: slope below which it is quadratic")] = None
+
+
+class RegularizationSection(AnyRegularization, kw_only=True):
+    """What is asked of an unknown field."""
+
+    unknown: Annotated[str | None, Meta(description="which unknown; default: the first field")] = None
+    reference: Annotated[Field | None, Meta(description="coefficient towards which it pulls; default: `initial`")] = None
+    cell_weights: Annotated[Field | None, Meta(description="factor a cell (gradient, total-variation)")] = None
+    sides: Annotated[Literal["robin", "no-flux"] | None, Meta(description="bilaplacian: on the sides of the box")] = None
+
+
+class OptimizerSection(Table, kw_only=True):
+    """How it is sought."""
+
+    method: Annotated[str, Meta(description="see --optimizer")] = "gauss-newton"
+    max_iterations: Annotated[int, Meta(ge=0, le=1_000_000, description="a level")] = 50
+    gradient_rtol: Annotated[NotNegative, Meta(description="stop at this times the initial gradient norm")] = 1e-6
+    levels: Annotated[Annotated[int, Meta(ge=1, le=30)] | None,
+                      Meta(description="grids of nested iteration; default: as many as the grid coarsens into")] = None
+
+
+SECTIONS: dict[str, type[Table]] = {
+    "case": CaseSection, "grid": GridSection, "domain": DomainSection, "boundaries": BoundariesSection,
+    "equation": EquationSection, "unknown": UnknownSection, "experiments": ExperimentsSection,
+    "observations": ObservationsSection, "misfit": MisfitSection, "regularization": RegularizationSection,
+    "optimizer": OptimizerSection}
 LISTS = ("unknown", "regularization")
-FIELD_KEYS = {"file": Key(TEXT, None, ""), "key": Key(TEXT, None, ""), "shape": Key(LIST, None, ""),
-              "value": Key(NUMBER, None, ""), "expression": Key(TEXT, None, ""), "mni152": Key(TABLE, None, ""),
-              "lognormal": Key(TABLE, None, ""), "clip": Key(LIST, None, ""), "scale": Key(NUMBER, 1.0, ""),
-              "resample": Key((bool,), False, "")}
-FILE = {"file": Key(TEXT, REQUIRED, "an array's file, or a text table (.csv, .txt, .dat, .tsv)"),
-        "key": Key(TEXT, None, "which of its arrays"),
-        "part": Key(TEXT, None, "of complex arrays", ("real", "imag", "intensity")),
-        "column": Key((str, int, list), None, "of a text table: a name, a number from 0, or a list of them"),
-        "where": Key(TABLE, {}, "rows of a text table: {column = [from, to]}"),
-        "rows": Key(LIST, None, "[first, last, step] of the first axis, from 0, the last included"),
-        "shape": Key(LIST, None, "folds the values, the last axis fastest"),
-        "scale": Key(NUMBER, 1.0, "factor of the values"),
-        "delimiter": Key(TEXT, None, "',', ';', 'tab', '|' or 'space'; default: found"),
-        "decimal": Key(TEXT, None, "'.' or ','; default: found", (".", ",")),
-        "header": Key((bool, list), None, "whether the first line holds names, or the names; default: found"),
-        "skip": Key((int,), 0, "lines left out at the top"),
-        "encoding": Key(TEXT, None, "default: found (UTF-8, UTF-16, Latin-1)"),
-        "missing": Key((int, float, str, list), None, "what stands for a missing value, beside empty words, NaN and NA")}
-AT = Key(LIST, REQUIRED, "coordinates of the centre")
-INSIDE: dict[str, dict[str, Key]] = {
-    **{f"boundaries.{side}": {"kind": Key(TEXT, REQUIRED, "of the side"), "coefficient": Key(NUMBER, 0.0, "of a Robin side")}
-       for side in SIDES},
-    "equation.ground": {"at": AT, "radius": Key(NUMBER, 0.0, "of the patch"),
-                        "conductance": Key(NUMBER, REQUIRED, "current out of it for a potential of 1")},
-    "experiments.wells": {"at": AT, "rate": Key(NUMBER, REQUIRED, "integral of its source"),
-                          "radius": Key(NUMBER, 0.0, "of the patch; 0 is the cell that holds it")},
-    "experiments.electrodes": {
-        "count": Key((int,), None, "this many a ring, evenly around the outline of the active cells in an axial plane"),
-        "rings": Key((int,), 1, "rings, evenly spaced in height over the active cells; 1 is in the middle of the box"),
-        "at": Key(LIST, None, "or their centres [[x, y, z], ...]"),
-        "radius": Key(NUMBER, 0.0, "of the patch"), "current": Key(NUMBER, 1.0, "that flows"),
-        "pattern": Key(TEXT, "opposite", "which electrode takes the current", ("opposite", "adjacent"))},
-    "observations.sides": {"side": Key(TEXT, REQUIRED, "which", SIDES), "lower": Key(LIST, None, "corner of the part"),
-                           "upper": Key(LIST, None, "corner of the part")},
-    "observations.boxes": {"lower": Key(LIST, REQUIRED, "a corner"), "upper": Key(LIST, REQUIRED, "the other corner")},
-    "observations.balls": {"at": AT, "radius": Key(NUMBER, REQUIRED, "of the ball")},
-    "observations.points": FILE, "observations.data": FILE, "observations.sigma": FILE,
-}
-"""Tables inside a section, or in a list (of lists) of it."""
+MOST_TABLES = 10_000
 
 
 def validate(raw: Mapping[str, Any]) -> dict[str, Any]:
     """The case with defaults filled in. Raises InputError naming the first key that is wrong."""
-    _known("case file section", raw, SECTIONS)
-    out: dict[str, Any] = {}
-    for section, keys in SECTIONS.items():
-        given = raw.get(section, [] if section in LISTS else {})
-        if section in LISTS:
-            tables = given if isinstance(given, list) else [given]
-            out[section] = [_table(f"{section}[{i}]", t, keys) for i, t in enumerate(tables)]
-        elif section != "petsc":
-            out[section] = _table(section, given, keys)
+    out = read_sections(raw, SECTIONS, LISTS)
     if not out["unknown"]:
         raise InputError("unknown", "nothing", "at least one [[unknown]] table")
-    out["petsc"] = _petsc(raw.get("petsc", {}))
-    for place, keys in INSIDE.items():
-        section, name = place.split(".")
-        out[section][name] = _inside(place, out[section][name], keys)
-    for side, value in [(s, v) for e in out["experiments"]["boundary"] or [] for s, v in _sides(e)]:
-        if side not in SIDES or isinstance(value, bool) or not isinstance(value, int | float):
-            raise InputError("experiments.boundary", f"{side} = {value!r}", f"a number for a side ({', '.join(SIDES)})")
-    for k, spec in enumerate(out["observations"]["integrals"]):
-        _table("observations.integrals", {str(k): spec}, {str(k): Key(FIELD, REQUIRED, "a field")})
+    for name in (*(out["equation"]["anisotropy"] or []), *out["equation"]["known"]):
+        check_name(name, "equation: name")
     e = out["experiments"]["electrodes"]
-    if e is not None and ((e["count"] is None) == (e["at"] is None) or len(e["at"] or [0] * e["count"]) < 2):
-        raise InputError("experiments.electrodes", {k: e[k] for k in ("count", "at")}, "a count or a list `at` of 2 or more")
+    if e is not None and (e["count"] is None) == (e["at"] is None):
+        raise InputError("experiments.electrodes", {k: e[k] for k in ("count", "at")},
+                         "a count or a list `at` of 2 or more")
+    if out["observations"]["sigma"] is not None and out["observations"]["data"] is None \
+            and not isinstance(out["observations"]["sigma"], int | float):
+        raise InputError("observations.sigma", "a file", "a number, where data are simulated")
     return out
 
 
-def _sides(experiment: Any) -> Iterable[tuple[str, Any]]:
-    if not isinstance(experiment, dict):
-        raise InputError("experiments.boundary", repr(experiment), "a table {side = value} an experiment")
-    return experiment.items()
-
-
-def _inside(where: str, given: Any, keys: Mapping[str, Key]) -> Any:
-    """Tables below a section's key, in a list or not, with defaults; anything else is left as it is."""
-    if isinstance(given, list) and where not in ("observations.points",):
-        return [g if isinstance(g, str) and g in SIDES else _inside(f"{where}[{i}]", g, keys) for i, g in enumerate(given)]
-    if isinstance(given, dict) or "[" in where:
-        return _table(where, given, keys)
-    return given
+def read_sections(raw: Mapping[str, Any], sections: Mapping[str, type[Table]], lists: tuple[str, ...]) -> dict[str, Any]:
+    """All sections with defaults, and the options of PETSc."""
+    known_keys("case file section", raw, [*sections, "petsc", *(["variables"] if "evolution" in sections else [])])
+    out: dict[str, Any] = {}
+    for section, table in sections.items():
+        if section not in lists:
+            out[section] = read(section, raw.get(section, {}), table)
+            continue
+        given = raw.get(section, [])
+        tables = given if isinstance(given, list) else [given]
+        if len(tables) > MOST_TABLES:
+            raise InputError(section, f"{len(tables):,} tables", f"at most {MOST_TABLES:,}")
+        out[section] = [read(f"{section}[{i}]", t, table) for i, t in enumerate(tables)]
+    names = [u["name"] for u in out["unknown"]]
+    for i, name in enumerate(names):
+        check_name(name, f"unknown[{i}].name")
+        if name in names[:i]:
+            raise InputError(f"unknown[{i}].name", repr(name), "a name of its own for each unknown")
+    out["petsc"] = _petsc(raw.get("petsc", {}))
+    return out
 
 
 def _petsc(given: Any) -> dict[str, str]:
     """PETSc options by name, without a dash."""
     if not isinstance(given, dict):
-        raise InputError("petsc", repr(given), "a table")
+        raise InputError("petsc", shown(given), "a table")
     for name, value in given.items():
-        if not name.startswith(PREFIXES) or isinstance(value, dict | list):
-            raise InputError(f"petsc.{name}", repr(value), f"a value, and a name that starts with {', '.join(PREFIXES)}")
+        plain = name.replace("_", "").isalnum() and name.isascii()
+        if not plain or not name.startswith(PREFIXES) or isinstance(value, dict | list):
+            raise InputError(f"petsc.{name}", shown(value), f"a value, and a name that starts with {', '.join(PREFIXES)}")
     return {k: str(v).lower() if isinstance(v, bool) else str(v) for k, v in given.items()}
 
 
-def _known(where: str, given: Mapping[str, Any], allowed: Mapping[str, Any]) -> None:
-    for key in given:
-        if key not in allowed:
-            near = difflib.get_close_matches(key, allowed, 1)
-            raise InputError(f"{where} '{key}'", "an unknown key", ", ".join(allowed)
-                             + (f" (did you mean '{near[0]}'?)" if near else ""))
-
-
-def _table(where: str, given: Any, keys: Mapping[str, Key]) -> dict[str, Any]:
-    if not isinstance(given, dict):
-        raise InputError(where, repr(given), "a table")
-    _known(f"{where}: key", given, keys)
-    out = {}
-    for name, key in keys.items():
-        value = given.get(name, key.default)
-        if value is REQUIRED:
-            raise InputError(f"{where}.{name}", "nothing", f"a value: {key.meaning}")
-        if name in given and (not isinstance(value, key.types) or (isinstance(value, bool) and bool not in key.types)):
-            raise InputError(f"{where}.{name}", repr(value), " or ".join(t.__name__ for t in key.types))
-        if name in given and key.choices and value not in key.choices:
-            raise InputError(f"{where}.{name}", repr(value), ", ".join(key.choices))
-        if isinstance(value, dict) and key.types == FIELD:
-            value = {k: v for k, v in _table(f"{where}.{name}", value, FIELD_KEYS).items() if k in value}
-        out[name] = value
-    return out
+INNER = (Growing, BoundaryKind, Ground, Well, Electrodes, SidePart, Box, Ball)
+FIELDS = (FileField, Expression, Value, AnatomyField, Tissues, LognormalField, Contrast)
 
 
 def document() -> str:
     """The format of a case as a Markdown page."""
-    lines = ["# The format of a case", "", "A case is a TOML file. A *field* is a number, or one of "
-             "`{file = 'K.npy', key = '...'}` (.npy, .npz, .nii, .nii.gz, .vti, .vtr, .vtk, .mat, GRDECL; resampled by "
-             "volume to the grid; `shape = [nx, ny, nz]` folds flat files, x fastest), "
-             "`{expression = 'exp(x)*y'}` (numpy functions of x, y, z), "
-             "`{mni152 = {grey = 0.33, white = 0.14, csf = 1.79}}`, `{lognormal = {contrast = 1000, seed = 0}}`; "
-             "`clip = [lo, hi]` and `scale = s` apply after reading. Relative files are looked for beside the "
-             "case, then in `--data`.", ""]
-    pages = {(f"[[{s}]]" if s in LISTS else f"[{s}]"): keys for s, keys in SECTIONS.items() if keys}
-    pages |= {f"Tables in {place}": keys for place, keys in INSIDE.items()
-              if keys is not FILE and not place.startswith("boundaries")}
-    for heading, keys in pages.items():
-        lines += [f"## {heading}", "", "| key | type | default | meaning |", "|---|---|---|---|"]
-        for name, key in keys.items():
-            kinds = "field" if key.types == FIELD else "/".join(t.__name__ for t in key.types)
-            default = "required" if key.default is REQUIRED else "" if key.default is None else f"`{key.default!r}`"
-            choices = f" ({', '.join(key.choices)})" if key.choices else ""
-            lines.append(f"| `{name}` | {kinds} | {default} | {key.meaning}{choices} |")
-        lines.append("")
-    lines += ["## [petsc]", "", f"Options of PETSc without their dash, of the prefixes {', '.join(PREFIXES)}; the command line "
-              "wins. For example `state_recipe = 'gamg'`.", ""]
+    lines = ["# The format of a case", "", "A case is a TOML file. A *field* is a number, or one of the tables of fields below, "
+             "e.g. `{file = 'K.npy'}` or `{expression = 'exp(x)*y'}`; `scale` and then `clip` apply to its values. Relative "
+             "files are looked for beside the case, then in `--data`.", ""]
+    for section, table in SECTIONS.items():
+        lines += [f"## [[{section}]]" if section in LISTS else f"## [{section}]", "", *rows_of(table), ""]
+    lines += ["## [petsc]", "", f"Options of PETSc without their dash, of the prefixes {', '.join(PREFIXES)}; the command "
+              "line wins. For example `state_recipe = 'gamg'`.", "", "# Tables inside the sections", ""]
+    lines += tables_of([*FIELDS, File, *INNER])
     return "\n".join(lines)
+
+
+def tables_of(tables: list[type[Table]]) -> list[str]:
+    """Tables inside sections, by their names."""
+    lines = []
+    for table in tables:
+        lines += [f"## {table.__name__}", "", (table.__doc__ or "").strip().splitlines()[0], "", *rows_of(table), ""]
+    return lines

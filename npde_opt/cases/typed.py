@@ -1,0 +1,229 @@
+"""Tables of a case against their types: msgspec structs, one a table, with a description beside each key.
+
+`read` gives a plain dict with defaults filled in, or an InputError that names the path of what is wrong. A union of
+structs is told apart by the first required key of each.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import types
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from npde_opt.errors import InputError
+
+SHOWN = 100
+
+
+class Table(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A table of a case; keys without a default are required."""
+
+
+class Optional(Table):
+    """A table whose result has no keys that were not given and have no default."""
+
+
+def shown(value: Any) -> str:
+    """A value in an error message."""
+    text = repr(value)
+    return text if len(text) <= SHOWN else text[:SHOWN] + "..."
+
+
+@functools.cache
+def keys_of(table: type[Table]) -> dict[str, tuple[Any, msgspec.structs.FieldInfo]]:
+    """Type (with its Annotated) and field of each key, as a case spells it."""
+    hints = typing.get_type_hints(table, include_extras=True)
+    return {f.encode_name: (hints[f.name], f) for f in msgspec.structs.fields(table)}
+
+
+def bare(kind: Any) -> Any:
+    """A type without its Annotated."""
+    return typing.get_args(kind)[0] if typing.get_origin(kind) is typing.Annotated else kind
+
+
+def limits(kind: Any) -> dict[str, Any]:
+    """What an Annotated type says."""
+    found: dict[str, Any] = {}
+    for meta in typing.get_args(kind)[1:] if typing.get_origin(kind) is typing.Annotated else ():
+        names = ("ge", "gt", "le", "lt", "min_length", "max_length", "description")
+        found |= {n: getattr(meta, n) for n in names if getattr(meta, n) is not None}
+    return found
+
+
+def options(kind: Any) -> list[Any]:
+    """The members of a union, but None."""
+    inside = bare(kind)
+    if typing.get_origin(inside) in (typing.Union, types.UnionType):
+        return [part for member in typing.get_args(inside) if member is not type(None) for part in options(member)]
+    return [kind]
+
+
+def is_table(kind: Any) -> bool:
+    return isinstance(bare(kind), type) and issubclass(bare(kind), Table)
+
+
+def plain(kind: Any) -> bool:
+    """Whether msgspec checks values of a type by itself: no table in it, whose keys would be named."""
+    if any(typing.get_origin(bare(member)) is dict for member in options(kind)):
+        return False
+    inner = [part for member in options(kind) for part in typing.get_args(bare(member)) if part is not type(None)]
+    return not any(is_table(member) for member in options(kind)) and all(
+        plain(part) for part in inner if isinstance(part, type) or typing.get_origin(part) is not None)
+
+
+def allowed(kind: Any) -> str:
+    """A type in words."""
+    return " or ".join(dict.fromkeys(_words(member) for member in options(kind)))
+
+
+def _words(kind: Any) -> str:
+    inside, origin, says = bare(kind), typing.get_origin(bare(kind)), limits(kind)
+    parts = typing.get_args(inside)
+    if origin is typing.Literal:
+        return ", ".join(map(str, parts))
+    if is_table(kind):
+        return "{" + ", ".join(keys_of(inside)) + "}"
+    if origin is tuple:
+        return f"a list of {len(parts)}: " + ", ".join(allowed(p) for p in parts)
+    if origin is list:
+        low, high = says.get("min_length", 0), says.get("max_length")
+        size = f" of {low} to {high}" if high else f" of at least {low}" if low else ""
+        return f"a list{size} ({allowed(parts[0])} each)"
+    if origin is dict:
+        return f"a table ({allowed(parts[1])} each)"
+    signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+    ranges = " and".join(f" {sign} {says[name]:g}" for name, sign in signs.items() if name in says)
+    return {int: "an integer", float: "a number", str: "a text", bool: "true or false"}[inside] + ranges
+
+
+def read(where: str, given: Any, table: type[Table]) -> dict[str, Any]:
+    """The table with defaults filled in. Raises InputError for keys and values that it cannot have."""
+    if not isinstance(given, Mapping):
+        raise InputError(where, shown(given), "a table " + _words(table))
+    keys = keys_of(table)
+    known_keys(f"{where}: key", given, keys)
+    out = {}
+    for name, (kind, field) in keys.items():
+        if name in given:
+            out[name] = value_of(f"{where}.{name}", given[name], kind)
+        elif field.required:
+            raise InputError(f"{where}.{name}", "nothing", f"a value: {limits(kind).get('description', allowed(kind))}")
+        else:
+            out[name] = field.default_factory() if field.default is msgspec.NODEFAULT else field.default
+    return {k: v for k, v in out.items() if v is not None} if issubclass(table, Optional) else out
+
+
+def known_keys(where: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Raises InputError for a key that is not known, with the one that is most like it."""
+    for key in given:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
+            raise InputError(f"{where} {shown(key)}", "an unknown key", ", ".join(known)
+                             + (f" (did you mean '{near[0]}'?)" if near else ""))
+
+
+def value_of(where: str, given: Any, kind: Any) -> Any:
+    """A value of a key. Raises InputError, with the path to the part that is wrong."""
+    if plain(kind):
+        return _checked(where, given, kind)
+    tables = [bare(member) for member in options(kind) if is_table(member)]
+    others = [member for member in options(kind) if not is_table(member)]
+    if isinstance(given, dict) and tables:
+        return read(where, given, _chosen(where, given, tables))
+    for member in others:
+        origin, parts, says = typing.get_origin(bare(member)), typing.get_args(bare(member)), limits(member)
+        if origin is list and isinstance(given, list):
+            if not says.get("min_length", 0) <= len(given) <= says.get("max_length", len(given)):
+                raise InputError(where, f"{len(given)} values", allowed(member))
+            return [value_of(f"{where}[{i}]", x, parts[0]) for i, x in enumerate(given)]
+        if origin is dict and isinstance(given, dict):
+            for name in given:
+                _checked(f"{where}, key {shown(name)}", name, parts[0])
+            return {name: value_of(f"{where}.{name}", x, parts[1]) for name, x in given.items()}
+    leaves = [member for member in others if typing.get_origin(bare(member)) not in (list, dict)]
+    if not leaves:
+        raise InputError(where, shown(given), allowed(kind))
+    for member in leaves:
+        if _fits(given, member):
+            return given
+    raise InputError(where, shown(given), allowed(kind))
+
+
+def _chosen(where: str, given: Mapping[str, Any], tables: Sequence[type[Table]]) -> type[Table]:
+    """The one of `tables` whose first required key is given."""
+    if len(tables) == 1:
+        return tables[0]
+    first = {next(name for name, (_, f) in keys_of(t).items() if f.required): t for t in tables}
+    found = [name for name in first if name in given]
+    if len(found) != 1:
+        near = [n for key in given for n in difflib.get_close_matches(key, first, 1)]
+        raise InputError(where, shown(sorted(given)), "one of " + ", ".join(first)
+                         + (f" (did you mean '{near[0]}'?)" if near and not found else ""))
+    return first[found[0]]
+
+
+def _fits(given: Any, kind: Any) -> bool:
+    try:
+        msgspec.convert(given, kind)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def _checked(where: str, given: Any, kind: Any) -> Any:
+    """The value as it is, where msgspec takes it for the type."""
+    try:
+        msgspec.convert(given, kind)
+    except msgspec.ValidationError as error:
+        path = str(error).rpartition(" - at `$")[2].rstrip("`") if " - at `$" in str(error) else ""
+        place, found, inner = _descend(path, given, kind)
+        raise InputError(where + place, shown(found), allowed(inner)) from None
+    return given
+
+
+def _descend(path: str, given: Any, kind: Any) -> tuple[str, Any, Any]:
+    """The place, value and type at msgspec's path, as far as it leads through lists."""
+    place = ""
+    for text in path.replace("]", "").split("[")[1:]:
+        parts = [typing.get_args(bare(m)) for m in options(kind) if typing.get_origin(bare(m)) in (list, tuple)]
+        if not text.isdigit() or not isinstance(given, list) or not parts:
+            break
+        index, place = int(text), f"{place}[{text}]"
+        given, kind = given[index], parts[0][min(index, len(parts[0]) - 1)]
+    return place, given, kind
+
+
+def rows_of(table: type[Table]) -> list[str]:
+    """A Markdown table of the keys."""
+    lines = ["| key | type | default | meaning |", "|---|---|---|---|"]
+    for name, (kind, field) in keys_of(table).items():
+        value = field.default if field.default is not msgspec.NODEFAULT else \
+            None if field.required else field.default_factory()
+        default = "required" if field.required else "" if value is None else f"`{value!r}`"
+        cells = [f"`{name}`", _type(kind), default, str(limits(kind).get("description", ""))]
+        lines.append("| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |")
+    return lines
+
+
+def _type(kind: Any) -> str:
+    """A type in the documentation: tables by their names."""
+    names = []
+    for member in options(kind):
+        inside, parts = bare(member), typing.get_args(bare(member))
+        origin = typing.get_origin(inside)
+        if is_table(member):
+            names.append(inside.__name__)
+        elif origin is list:
+            names.append(f"list of {_type(parts[0])}")
+        elif origin is dict:
+            names.append(f"table of {_type(parts[1])}")
+        else:
+            names.append(_words(member))
+    if "Expression" in names:
+        names = ["field", *[n for n in names if not n.endswith("Field") and n not in ("Expression", "Value", "a number")]]
+    return " or ".join(dict.fromkeys(names))
