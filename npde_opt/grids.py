@@ -225,28 +225,6 @@ class Grid:
                 v.T[self.active.T] = part
         return out
 
-    def to_file(self, vec: PETSc.Vec, viewer: PETSc.Viewer) -> None:
-        """Writes a Vec in natural ordering, so that any number of ranks can read it. Collective."""
-        ordered = self._natural(vec)
-        vec.copy(ordered)
-        ordered.view(viewer)
-        ordered.destroy()
-
-    def from_file(self, vec: PETSc.Vec, viewer: PETSc.Viewer) -> None:
-        """Reads what `to_file` wrote. Collective."""
-        ordered = self._natural(vec)
-        ordered.load(viewer)
-        ordered.copy(vec)
-        ordered.destroy()
-
-    def _natural(self, vec: PETSc.Vec) -> PETSc.Vec:
-        components = vec.getSize() // self.size
-        dm = self.dm if components == self.components else self._create_dm(components)
-        ordered = dm.createGlobalVec()
-        if dm is not self.dm:
-            dm.destroy()
-        return ordered
-
     def view(self, vec: PETSc.Vec) -> np.ndarray:
         """The owned values as an array [i, j, k], or [c, i, j, k] with components; writing into it writes the Vec."""
         shape = self.local_shape if vec.getLocalSize() == self.layout.local_size else (self.components, *self.local_shape)

@@ -5,12 +5,13 @@ Time left = seconds an iteration x min(iterations to the cap, log(target / |g|) 
 
 from __future__ import annotations
 
+import contextlib
 import math
 import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import FrameType, SimpleNamespace
 from typing import Any, TextIO
@@ -22,7 +23,8 @@ from petsc4py import PETSc
 from npde_opt.errors import InputError, Interrupted
 from npde_opt.io.checkpoint import Checkpoint, Space, State, save_checkpoint
 from npde_opt.io.report import Level, LiveTable, PlainLines, Progress, closing_text, terminal_width
-from npde_opt.io.results import RunDirectory, Summary
+from npde_opt.io.results import Summary
+from npde_opt.runs.folder import HISTORY, RunDirectory
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 RECENT = 6
@@ -40,21 +42,25 @@ class Monitor:
     Args:
         out: the run's folder; None keeps nothing.
         space: parameter space of the first level, for checkpoints.
-        case: hash of the case, compared on resume.
+        identity: of the run, compared on resume (see runs/identity.py).
         misfit_target: ask the optimizer to stop ('stop:discrepancy') where the misfit is no larger.
         checkpoint_seconds: least time between checkpoints; 0 writes one an iteration, None none. One that takes more
             than a second (large fields) is followed by a pause of ten times as long.
         stream: where rank 0 prints, None nowhere. A terminal gets a live table, anything else plain lines.
         live: True or False overrides that choice.
         world: ranks that stop together, where `comm` is one group of an ensemble.
+        across: the ranks of equal position in the groups of an ensemble, whose counters a checkpoint holds.
     """
 
     def __init__(self, comm: MPI.Intracomm = MPI.COMM_WORLD, out: RunDirectory | None = None, *,
-                 space: Space | None = None, case: str | None = None, misfit_target: float | None = None,
+                 space: Space | None = None, identity: Mapping[str, str] | None = None, misfit_target: float | None = None,
                  checkpoint_seconds: float | None = 0.0, stream: TextIO | None = sys.stdout, live: bool | None = None,
-                 world: MPI.Intracomm | None = None):
-        self.comm, self.out, self.space, self.case = comm, out, space, case
-        self.world = world or comm
+                 world: MPI.Intracomm | None = None, across: MPI.Intracomm = MPI.COMM_SELF):
+        self.comm, self.out, self.space, self.identity = comm, out, space, dict(identity or {})
+        self.world, self.across = world or comm, across
+        self.weight: Mapping[str, Any] | None = None
+        self._reference: float | None = None
+        self._spent: Mapping[str, int] = {}
         self.misfit_target, self.checkpoint_seconds = misfit_target, checkpoint_seconds
         self.rows = 0
         self._repeated: tuple[Any, Any] | None = None
@@ -76,7 +82,12 @@ class Monitor:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        self._give_back_signals()
+
+    def _give_back_signals(self) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         if number == signal.SIGINT and self._signal == signal.SIGINT:
@@ -85,10 +96,13 @@ class Monitor:
 
     def start_level(self, shape: Sequence[int], *, space: Space | None = None, level: int = 0, levels: int = 1,
                     gradient_rtol: float = 0.0, gradient_atol: float = 0.0, gradient_reference: float | None = None,
-                    max_iterations: int | None = None) -> None:
+                    max_iterations: int | None = None, spent: Mapping[str, int] | None = None) -> None:
         """Says which grid is worked on from now on, of how many (nested iteration), and when it stops: at
-        max(gradient_atol, gradient_rtol * gradient_reference), by default the gradient norm at the level's start."""
+        max(gradient_atol, gradient_rtol * gradient_reference), by default the gradient norm at the level's start.
+        `spent`: what the levels before counted. Collective: a signal that came between two grids ends the run here."""
+        self.stop_if_asked()
         self.space = space or self.space
+        self._reference, self._spent = gradient_reference, dict(spent or {})
         self._level = Level(level, levels, tuple(shape))
         self._forecast = Forecast(gradient_rtol, gradient_atol, max_iterations, gradient_reference,
                                   last=level == levels - 1)
@@ -98,12 +112,20 @@ class Monitor:
         self.rows = checkpoint.number + 1
         self._repeated = (checkpoint.extra.get("level"), checkpoint.extra.get("iteration"))
         if self.out is not None:
-            self.out.truncate_history(self.rows)
+            problem = self.out.restore_history(checkpoint.attachments.get(HISTORY, b""), self.rows)
+            if problem:
+                self.say(f"{HISTORY} {problem}: its rows are restored from {checkpoint.path.name}")
+
+    def restart(self) -> None:
+        """Begins the history of a run that has no checkpoint again. Collective."""
+        if self.out is not None:
+            self.out.restart_history()
 
     def __call__(self, row: Mapping[str, Any], state: State) -> str | None:
         row = {"level": self._level.level, **row}
         place = (row["level"], row.get("iteration"))
-        if place == self._repeated:
+        repeated = place == self._repeated
+        if repeated:
             number = self.rows - 1
         else:
             number, self.rows = self.rows, self.rows + 1
@@ -113,13 +135,37 @@ class Monitor:
         self._show(row, state.meta.get("gradient_norm_initial"))
         stop, due = self._agree()
         saved = None
-        if self.out is not None and self.checkpoint_seconds is not None and (due or stop):
-            saved = self._save(number, place, state)
+        if self.checkpoint_seconds is not None and (due or stop):
+            counters = self.across.allgather(dict(state.meta.get("counters", {})))
+            spent = self.across.allgather(dict(self._spent))
+            if self.out is not None and repeated:
+                saved = str(self.out.file(f"checkpoint-{number}"))
+            elif self.out is not None:
+                saved = self._save(number, place, state, {"counters": counters, "spent": spent})
         if stop:
             raise Interrupted(f"stopped by {signal.Signals(stop).name} after iteration {row.get('iteration')}; "
                               + (f"{saved} holds it: continue with --resume" if saved else "no checkpoint was kept"))
         reached = self.misfit_target is not None and row.get("misfit", math.inf) <= self.misfit_target
         return "stop:discrepancy" if reached else None
+
+    def stop_if_asked(self) -> None:
+        """Raises Interrupted on every rank where a signal reached any, after an iteration that is written. Collective."""
+        stop, _ = self._agree()
+        if stop:
+            raise Interrupted(f"stopped by {signal.Signals(stop).name} between two iterations: continue with --resume")
+
+    @contextlib.contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Inside, where no iteration can be completed, signals end the run at once, as they do outside the monitor."""
+        self.stop_if_asked()
+        mine = {number: signal.getsignal(number) for number in self._handlers}
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        try:
+            yield
+        finally:
+            for number, handler in mine.items():
+                signal.signal(number, handler)
 
     def _agree(self) -> tuple[int, bool]:
         """The signal that any rank received (0: none), and whether a checkpoint is due by rank 0's clock."""
@@ -129,12 +175,15 @@ class Monitor:
         self.world.Allreduce(mine, agreed, op=MPI.MAX)
         return int(agreed[0]), bool(agreed[1])
 
-    def _save(self, number: int, place: tuple[Any, Any], state: State) -> str:
+    def _save(self, number: int, place: tuple[Any, Any], state: State, counted: Mapping[str, Any]) -> str:
         if self.out is None or self.space is None:
             raise InputError("monitor.space", None, "the parameter space, for checkpoints")
-        extra = {"case": self.case, "level": place[0], "iteration": place[1]}
+        extra = {"identity": self.identity, "level": place[0], "iteration": place[1],
+                 "gradient_reference": self._reference, "weight": self.weight, **counted}
+        rows = {HISTORY: self.out.history_copy(number + 1)}
         before = time.monotonic()
-        path = save_checkpoint(self.out.path, self.comm, self.space, state, number, extra)
+        path = save_checkpoint(self.out.path, self.comm, self.space, state, number, extra, attachments=rows,
+                               check=self.out.check)
         self._saved = time.monotonic()
         took = self._saved - before
         self._rest = SLOW_RATIO * took if took > SLOW_SECONDS else 0.0
@@ -144,7 +193,8 @@ class Monitor:
         """Writes the vectors of a spectrum for finer levels, for a resumed run. Collective."""
         if self.out is not None and self.checkpoint_seconds is not None:
             state = SimpleNamespace(vectors={f"v_{i:03d}": v for i, v in enumerate(vectors)}, meta={})
-            save_checkpoint(self.out.folder(SPECTRUM), self.comm, space, state, 0, {"case": self.case})
+            save_checkpoint(self.out.folder(SPECTRUM), self.comm, space, state, 0, {"identity": self.identity},
+                            check=self.out.check)
 
     def _show(self, row: Mapping[str, Any], reference: float | None) -> None:
         if self._table is None:
@@ -170,10 +220,8 @@ class Monitor:
             print(closing_text(summary, self.out.path if self.out else None), file=self.stream, flush=True)
 
     def close(self) -> None:
-        """Ends the table, closes history.csv and gives the signals back."""
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        self._handlers = {}
+        """Ends the table and gives the signals and the folder back."""
+        self._give_back_signals()
         if self._table is not None:
             self._table.close()
         if self.out is not None:

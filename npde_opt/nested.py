@@ -6,8 +6,10 @@ share one reference for the gradient norm (mass-weighted, hence comparable): the
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -29,7 +31,7 @@ COARSE_RTOL = 1e-3
 
 @dataclass(frozen=True)
 class Identification:
-    """The finest grid's objective and result, and what all levels did."""
+    """The finest grid's objective and result, and what all levels did, those before a resumed run was stopped included."""
 
     objective: Objective
     result: Result
@@ -112,12 +114,13 @@ class Prolongation:
 
 @dataclass(frozen=True)
 class Resume:
-    """Where to go on: the level, the optimizer's state there, the first level's first gradient norm, and the vectors of
-    a spectrum in a level's space (None where none was kept)."""
+    """Where to go on: the level, the optimizer's state there, the gradient norm to which that level compares (None: its
+    own first), what the levels before counted, and the vectors of a spectrum in a level's space (None where none was kept)."""
 
     level: int
     state: Callable[[Objective], OptimizerState]
     reference: float | None = None
+    spent: Mapping[str, int] = field(default_factory=dict)
     spectrum: Callable[[ParameterSpace], list[PETSc.Vec] | None] = lambda space: None
 
 
@@ -139,6 +142,11 @@ def identify(finest: Grid, build: Build, settings: Settings, levels: int | None 
         run.destroy()
 
 
+def solves(counted: Mapping[str, int]) -> int:
+    """Forward and adjoint solves."""
+    return counted.get("forward_solves", 0) + counted.get("adjoint_solves", 0)
+
+
 def regularized(objective: Objective) -> bool:
     """Whether there is a field unknown, and every one has a regularization, from which the data's part can be told."""
     fields = {u.name for u in objective.space.unknowns if u.is_field}
@@ -154,11 +162,12 @@ class _Levels:
         newton = settings.method in ("newton", "gauss-newton") and settings.learnt > 0
         self.learning = max(len(hierarchy) - 3, 0) if newton and len(hierarchy) > 1 else None
         self.reference = resume.reference if resume else settings.gradient_reference
+        self.spent: Counter[str] = Counter(resume.spent if resume else {})
         self.spectrum: Spectrum | None = None
         self.lifts: list[Prolongation] = []
 
     def solve(self) -> Identification:
-        first, history, total, krylov = 0, list[dict[str, Any]](), 0, 0
+        first, history = 0, list[dict[str, Any]]()
         if self.resume is not None:
             first = self.resume.level
             self._recall(first)
@@ -171,15 +180,14 @@ class _Levels:
                 owned.destroy()
             self.reference = self.reference or result.gradient_norm_initial
             history += result.history
+            counted = Counter(result.counters)
             if level == self.learning and regularized(objective):
-                self._learn(level, objective, result.m)
-            resumed = self.resume is not None and level == first
-            spent = result.counters if resumed else objective.counters.snapshot()
-            solves = spent["forward_solves"] + spent["adjoint_solves"]
-            total, krylov = total + solves, krylov + spent["krylov_iterations"]
+                counted += self._learn(level, objective, result.m)
+            self.spent += counted
             previous = (objective, result.m)
             PETSc.garbage_cleanup(self.hierarchy[level].comm)
-        return Identification(objective, result, history, solves, total, krylov)
+        return Identification(objective, result, history, solves(counted), solves(self.spent),
+                              self.spent["krylov_iterations"])
 
     def _ascend(self, previous: tuple[Objective, PETSc.Vec], objective: Objective, given: PETSc.Vec) -> PETSc.Vec:
         """The start on the next level from the minimizer on the last, which goes with its objective."""
@@ -202,16 +210,20 @@ class _Levels:
         if self.monitor is not None:
             self.monitor.start_level(self.hierarchy[level].shape, space=objective.space, level=level, levels=count,
                                      gradient_rtol=rtol, gradient_reference=self.reference,
-                                     max_iterations=own.max_iterations)
+                                     max_iterations=own.max_iterations, spent=self.spent)
         state = self.resume.state(objective) if self.resume is not None and level == self.resume.level else None
         return minimize(objective, m, own, self.monitor, state, self.spectrum, given)
 
-    def _learn(self, level: int, objective: Objective, m: PETSc.Vec) -> None:
+    def _learn(self, level: int, objective: Objective, m: PETSc.Vec) -> Counter[str]:
+        """Learns the spectrum for finer levels; what that counted."""
+        before = Counter(objective.counters.snapshot())
         noise = objective.space.standard_normal(0)
-        self.spectrum = learn(objective, m, noise, self.settings.learnt, self.settings.method == "gauss-newton")
+        with self.monitor.interruptible() if self.monitor is not None else nullcontext():
+            self.spectrum = learn(objective, m, noise, self.settings.learnt, self.settings.method == "gauss-newton")
         noise.destroy()
         if self.monitor is not None:
             self.monitor.keep_spectrum(objective.space, self.spectrum.vectors)
+        return Counter(objective.counters.snapshot()) - before
 
     def _recall(self, first: int) -> None:
         """The spectrum that an interrupted run had on level `first`, with the lifts from where it was learnt."""

@@ -16,6 +16,7 @@ from petsc4py import PETSc
 
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid
+from npde_opt.io.vectors import Sink, Source
 from npde_opt.reductions import largest
 
 TRANSFORMS = ("identity", "log", "bounded")
@@ -363,32 +364,22 @@ class ParameterSpace:
         size = self.grid.layout.local_size if u.is_field else self._owned(u)
         return vec.getArray(readonly=True)[at: at + size]
 
-    def view(self, vec: PETSc.Vec, viewer: PETSc.Viewer) -> None:
-        """Writes in natural ordering, so that any number of ranks can load it. Collective."""
+    def write(self, vec: PETSc.Vec, sink: Sink) -> None:
+        """Writes field by field in natural order, so that any number of ranks can read it. Collective."""
         for u in self.unknowns:
             if u.is_field:
-                field = self.field_vec(vec, u.name)
-                self.grid.to_file(field, viewer)
-                field.destroy()
+                sink.field(self.grid, self.field(vec, u.name))
             else:
-                values = PETSc.Vec().createMPI((u.count if self.comm.rank == 0 else 0, u.count), comm=self.comm)
-                values.setArray(self.owned_constants(vec, u.name))
-                values.view(viewer)
-                values.destroy()
+                sink.constants(self.owned_constants(vec, u.name))
 
-    def load(self, vec: PETSc.Vec, viewer: PETSc.Viewer) -> None:
-        """Reads what `view` wrote, on any number of ranks. Collective."""
+    def read(self, vec: PETSc.Vec, source: Source) -> None:
+        """Reads what `write` wrote, on any number of ranks. Collective."""
         for u in self.unknowns:
             if u.is_field:
-                field = self.grid.create_scalar()
-                self.grid.from_file(field, viewer)
-                self.field(vec, u.name)[...] = self.grid.view(field)
-                field.destroy()
+                self.field(vec, u.name)[...] = source.field(self.grid)
             else:
-                values = PETSc.Vec().createMPI((u.count if self.comm.rank == 0 else 0, u.count), comm=self.comm)
-                values.load(viewer)
-                self.owned_constants(vec, u.name)[...] = values.getArray()
-                values.destroy()
+                own = self.owned_constants(vec, u.name)
+                own[...] = source.constants(u.count)[: own.size]
 
 
 class ParametersAt:

@@ -14,8 +14,9 @@ from npde_opt.cases.fields import Sources
 from npde_opt.cases.tables import read_values
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError, NpdeError
-from npde_opt.io.results import RunDirectory
 from npde_opt.monitor import Monitor
+from npde_opt.runs.attempts import Attempts
+from npde_opt.runs.folder import RunDirectory
 
 MESHES = Path(__file__).parents[1] / "meshes"
 SHORT = {"gray_scott": ((16, 16), 6.0), "quantum_wells": ((14, 12), 0.6), "graded_index": ((64,), 20.0),
@@ -132,9 +133,10 @@ def test_scratch_assay_is_fitted(name, tmp_path, monkeypatch):
     case.prepare(ensemble)
     assert case.data.observed[0].size == 37 * 5
     out = RunDirectory(folder / "out", comm, "new")
-    with Monitor(comm, out, case=case.hash, stream=None) as monitor:
+    with Monitor(comm, out, stream=None) as monitor:
         found = nested.identify(grid, lambda g: case.build(g, ensemble), case.settings(), 1, monitor)
-        metrics = report_evolution(case, found, ensemble, out, name == "scratch_assay")
+        metrics = report_evolution(case, found, ensemble, out, name == "scratch_assay", Attempts(comm, print))
+    out.close()
     comm.Barrier()
     assert metrics["r"] == pytest.approx(1.1, rel=0.03)
     low, high = metrics["r_interval"]

@@ -16,8 +16,9 @@ from npde_opt.errors import InputError, Interrupted
 from npde_opt.grids import Grid
 from npde_opt.io.checkpoint import find_checkpoint
 from npde_opt.io.report import Level, LiveTable, Progress, clock, closing_text, terminal_width
-from npde_opt.io.results import RunDirectory, Seconds, Summary
+from npde_opt.io.results import Seconds, Summary
 from npde_opt.monitor import Forecast, Monitor
+from npde_opt.runs.folder import RunDirectory
 
 
 class GridSpace:
@@ -27,11 +28,11 @@ class GridSpace:
     def create_vec(self):
         return self.grid.create_vec()
 
-    def view(self, vec, viewer):
-        vec.view(viewer)
+    def write(self, vec, sink):
+        sink.field(self.grid, self.grid.view(vec))
 
-    def load(self, vec, viewer):
-        vec.load(viewer)
+    def read(self, vec, source):
+        self.grid.view(vec)[...] = source.field(self.grid)
 
 
 def row(i, **more):
@@ -170,7 +171,7 @@ def test_a_signal_to_one_rank_stops_all_after_a_checkpoint(tmp_path, number):
     comm, space = MPI.COMM_WORLD, GridSpace()
     out = RunDirectory(folder(tmp_path) / "run")
     before = signal.getsignal(number)
-    monitor = Monitor(comm, out, space=space, case="abc", stream=None, checkpoint_seconds=1e9)
+    monitor = Monitor(comm, out, space=space, identity={"case": "abc"}, stream=None, checkpoint_seconds=1e9)
     with pytest.raises(Interrupted, match=rf"{number.name} after iteration 1; .*checkpoint-1.*--resume"), monitor:
         monitor(row(0), state(space, 0))
         assert find_checkpoint(out.path, comm) is None
@@ -179,7 +180,7 @@ def test_a_signal_to_one_rank_stops_all_after_a_checkpoint(tmp_path, number):
         monitor(row(1), state(space, 1))
         monitor(row(2), state(space, 2))
     assert signal.getsignal(number) == before
-    checkpoint = find_checkpoint(out.path, comm, case="abc")
+    checkpoint = find_checkpoint(out.path, comm, {"case": "abc"})
     assert (checkpoint.number, checkpoint.extra["iteration"], checkpoint.state) == (1, 1, {"iteration": 1})
     m = checkpoint.load(space, comm)["m"]
     np.testing.assert_array_equal(space.grid.gather(m), np.full((6, 5), 4 / 3))
@@ -213,7 +214,7 @@ def test_resume_continues_history_and_numbers(tmp_path, repeat):
     comm.Barrier()
     monitor = Monitor(comm, RunDirectory(path, mode="resume"), space=space, stream=None)
     checkpoint = find_checkpoint(path, comm)
-    assert checkpoint.number == 5 and checkpoint.extra == {"case": None, "level": 1, "iteration": 2}
+    assert checkpoint.number == 5 and (checkpoint.extra["level"], checkpoint.extra["iteration"]) == (1, 2)
     monitor.start_level((6, 5), level=1, levels=2)
     monitor.resume(checkpoint)
     for i in range(2 if repeat else 3, 5):

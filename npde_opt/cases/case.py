@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -111,8 +109,6 @@ class Case:
         self.domain = Domain(self.table, sources, cells)
         self.sources = self.domain.sources
         self.places = Places(self.domain, seed)
-        text = json.dumps([self.table, [e.size for e in self.domain.edges], seed], sort_keys=True, default=str)
-        self.hash = hashlib.sha256(text.encode()).hexdigest()[:16]
         self.data: Data | None = None
         self.weight_override: float | None = None
         self._check()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,8 +63,6 @@ class EvolutionCase:
         self.domain = Domain(self.table, sources, shape)
         self.sources = self.domain.sources
         self.memory: str = self.table["evolution"]["memory"]
-        text = json.dumps([self.table, [e.size for e in self.domain.edges], seed], sort_keys=True, default=str)
-        self.hash = hashlib.sha256(text.encode()).hexdigest()[:16]
         self.data: Series | None = None
         self.plan: Plan | None = None
         self._chosen: np.ndarray | None = None

@@ -14,41 +14,44 @@ from npde_opt.functions.text import Expressions
 from npde_opt.grids import Grid
 from npde_opt.io import figures
 from npde_opt.io.animation import animate
-from npde_opt.io.results import RunDirectory
 from npde_opt.io.vtk import write_vtk
 from npde_opt.io.waves import animate_wave, plot_course, plot_snapshots
 from npde_opt.nested import Identification
 from npde_opt.objective import ObjectiveAt
 from npde_opt.parameters import ParameterSpace
+from npde_opt.runs.attempts import Attempts
+from npde_opt.runs.folder import RunDirectory
 
 FRAMES = 40
 SMALL = 40
 
 
 def report_evolution(case: EvolutionCase, found: Identification, ensemble: Ensemble, out: RunDirectory | None,
-                     plot: bool) -> dict[str, Any]:
+                     plot: bool, attempt: Attempts) -> dict[str, Any]:
     """Writes fields, figures and the animation; returns metrics. Collective."""
     objective, m = found.objective, found.result.m
     space, grid = objective.space, objective.space.grid
     forward: Any = objective.forward
     at = objective.linearize(m)
     lin: Any = at.linearization
-    counters = forward.counters.snapshot()
     metrics: dict[str, Any] = {
         "chi_squared": at.chi_squared(), "misfit": at.misfit, "regularization": at.regularization,
         "data": int(objective.data_count), "finest_grid_solves": found.finest_solves, "total_solves": found.total_solves,
-        "steps": counters["steps"],
+        "steps": found.result.counters.get("steps", 0),
         "recomputation_predicted": forward.storage.predicted, "recomputation_measured": forward.recomputation}
-    metrics |= estimates(case, space, at, m) | errors_of(case, space, m)
-    metrics |= derived(case, space, m)
+    metrics |= attempt("the intervals", lambda: estimates(case, space, at, m)) or {}
+    metrics |= attempt("the error against the truth", lambda: errors_of(case, space, m)) or {}
+    metrics |= attempt("derived figures", lambda: derived(case, space, m)) or {}
     predicted = predictions(forward, at, ensemble, case.experiment_count)
     metrics |= data_errors(case, predicted)
     if out is not None:
         fields = {u.name: v for u, v in zip(space.unknowns, space.at(m).coefficients().values(), strict=True) if u.length is None}
         final = dict(zip(forward.equation.species, lin.final[0], strict=True)) if lin.final else {}
-        write_vtk(out.file("parameters"), grid, {**fields, **final, "active": grid.active.astype(float)})
-    if plot and out is not None:
-        draw(case, found, at, predicted, out)
+        shown = {**fields, **final, "active": grid.active.astype(float)}
+        own = Attempts(grid.comm, attempt.say)  # other groups do not write
+        own("the VTK file", lambda: write_vtk(out.file("parameters"), grid, shown))
+        if plot:
+            own("drawing", lambda: draw(case, found, at, predicted, out))
     at.destroy()
     return metrics
 

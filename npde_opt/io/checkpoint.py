@@ -1,20 +1,21 @@
 """Checkpoints: everything that an optimizer needs to go on, whole or not at all.
 
-`checkpoint-<k>/` holds one PETSc binary file a vector, in natural ordering (any number of ranks reads it), and
-`meta.json` with the sizes and checksums of those files. It is written under another name, flushed to the disk and
-renamed; the last two are kept, and a damaged one gives way to the one before it.
+`checkpoint-<k>/` holds one file a vector (see vectors.py), small files of the caller's, and `meta.json` with the sizes
+and checksums of all of them. It is written under another name, flushed to the disk and renamed; the last two are kept,
+and a damaged one gives way to the one before it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shutil
 import warnings
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,8 +23,9 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from npde_opt.errors import InputError, collective
-from npde_opt.io.files import sync_folder, whole_file
+from npde_opt.io.files import disk, sync_folder, whole_file
 from npde_opt.io.results import versions
+from npde_opt.io.vectors import Sink, Source, VectorReader, VectorWriter
 
 KEEP = 2
 NAME = re.compile(r"[A-Za-z0-9_-]+\Z")
@@ -31,11 +33,11 @@ REMEDY = "another --out, or --overwrite to start again"
 
 
 class Space(Protocol):
-    """What a checkpoint asks of a parameter space: vectors, and their files in natural ordering."""
+    """What a checkpoint asks of a parameter space: vectors, and their parts in natural order."""
 
     def create_vec(self) -> PETSc.Vec: ...
-    def view(self, vec: PETSc.Vec, viewer: PETSc.Viewer) -> None: ...
-    def load(self, vec: PETSc.Vec, viewer: PETSc.Viewer) -> None: ...
+    def write(self, vec: PETSc.Vec, sink: Sink) -> None: ...
+    def read(self, vec: PETSc.Vec, source: Source) -> None: ...
 
 
 class State(Protocol):
@@ -52,7 +54,7 @@ class Checkpoint:
     """A verified checkpoint folder.
 
     `number` is the row of history.csv that it belongs to, `state` the optimizer's meta, `extra` what the caller added
-    (case, level, iteration).
+    (identity of the run, level, iteration), `attachments` the contents of the caller's files.
     """
 
     path: Path
@@ -61,66 +63,94 @@ class Checkpoint:
     sizes: Mapping[str, int]
     state: Mapping[str, Any]
     extra: Mapping[str, Any]
+    attachments: Mapping[str, bytes] = field(default_factory=dict)
 
     def load(self, space: Space, comm: MPI.Intracomm) -> dict[str, PETSc.Vec]:
         """The vectors, which the caller destroys. Collective.
 
         Raises:
-            InputError: where a vector has another size than the space's vectors.
+            InputError: where a vector has another size than the space's vectors, or can no longer be read.
         """
         loaded: dict[str, PETSc.Vec] = {}
-        for name in self.vectors:
-            vec = space.create_vec()
-            loaded[name], size = vec, vec.getSize()
-            if size != self.sizes[name]:
-                for v in loaded.values():
-                    v.destroy()
-                raise InputError(f"--resume: {self.path}, vector {name}", f"{self.sizes[name]} values",
-                                 f"{size} as this case has; {REMEDY}")
-            viewer = PETSc.Viewer().createBinary(str(self.path / f"{name}.bin"), "r", comm=comm)
-            space.load(vec, viewer)
-            viewer.destroy()
+        try:
+            for name in self.vectors:
+                loaded[name] = space.create_vec()
+                self._load(name, loaded[name], space, comm)
+        except InputError:
+            for vec in loaded.values():
+                vec.destroy()
+            raise
         return loaded
 
+    def _load(self, name: str, vec: PETSc.Vec, space: Space, comm: MPI.Intracomm) -> None:
+        size = vec.getSize()
+        if size != self.sizes[name]:
+            raise InputError(f"--resume: {self.path}, vector {name}", f"{self.sizes[name]} values",
+                             f"{size} as this case has; {REMEDY}")
+        source = VectorReader(self.path / f"{name}.bin", comm)
+        space.read(vec, source)
+        source.close()
 
-def save_checkpoint(out: str | os.PathLike, comm: MPI.Intracomm, space: Space, state: State, number: int,
-                    extra: Mapping[str, Any] | None = None, keep: int = KEEP) -> Path:
+
+def save_checkpoint(
+    out: str | os.PathLike,
+    comm: MPI.Intracomm,
+    space: Space,
+    state: State,
+    number: int,
+    extra: Mapping[str, Any] | None = None,
+    keep: int = KEEP,
+    attachments: Mapping[str, bytes] | None = None,
+    check: Callable[[], None] = lambda: None,
+) -> Path:
     """Writes checkpoint-<number>, then removes all but the last `keep`. Collective.
 
     Args:
         number: counts the completed iterations of the whole run; the row of history.csv.
-        extra: JSON-able values; `case` is compared on resume.
+        extra: JSON-able values; `identity` is compared on resume.
+        attachments: contents of small files by name, needed on rank 0 only.
+        check: raises InputError, on rank 0, where the folder is no longer this run's.
 
     Raises:
-        InputError: on every rank, where the folder cannot be written.
+        InputError: on every rank, where the folder cannot be written. What was complete before stays.
     """
     folder = Path(out)
     final, temporary = folder / f"checkpoint-{number}", folder / f".checkpoint-{number}.tmp"
-    with collective(comm):
-        bad = [name for name in state.vectors if not NAME.match(name)]
-        if bad:
-            raise InputError("checkpoint vector", ", ".join(bad), "names of letters, digits, _ and -")
-        if comm.rank == 0:
-            _guard(folder, lambda: _empty(folder, temporary))
-    for name, vec in state.vectors.items():
-        viewer = PETSc.Viewer().createBinary(str(temporary / f"{name}.bin"), "w", comm=comm)
-        space.view(vec, viewer)
-        viewer.destroy()
     meta = {"number": int(number), "ranks": comm.size, "versions": versions(), "vectors": list(state.vectors),
             "sizes": {n: v.getSize() for n, v in state.vectors.items()}, "state": dict(state.meta),
-            "extra": dict(extra or {})}
-    with collective(comm):
+            "extra": dict(extra or {}), "attachments": sorted(attachments or {})}
+    try:
+        with collective(comm), _on_disk(folder):
+            _check_names(state.vectors)
+            if comm.rank == 0:
+                check()
+                _empty(folder, temporary)
+        for name, vec in state.vectors.items():
+            sink = VectorWriter(temporary / f"{name}.bin", comm)
+            space.write(vec, sink)
+            sink.close()
+        with collective(comm), _on_disk(folder):
+            if comm.rank == 0:
+                check()
+                _attach(temporary, attachments or {})
+                _seal(folder, temporary, final, meta)
+                _prune(folder, int(number), keep)
+    except InputError:
+        # What it took of a full disk is given back.
         if comm.rank == 0:
-            _guard(folder, lambda: _seal(folder, temporary, final, meta, keep))
+            shutil.rmtree(temporary, ignore_errors=True)
+        raise
     return final
 
 
-def _guard(folder: Path, work) -> None:
-    try:
-        work()
-    except OSError as error:
-        raise InputError(f"checkpoint in {folder}", error.strerror or str(error),
-                         "a folder with space that can be written") from error
+def _on_disk(folder: Path) -> contextlib.AbstractContextManager[None]:
+    return disk("checkpoint", folder)
+
+
+def _check_names(names: Mapping[str, Any]) -> None:
+    bad = [name for name in names if not NAME.match(name)]
+    if bad:
+        raise InputError("checkpoint vector", ", ".join(bad), "names of letters, digits, _ and -")
 
 
 def _empty(folder: Path, temporary: Path) -> None:
@@ -129,7 +159,14 @@ def _empty(folder: Path, temporary: Path) -> None:
     temporary.mkdir()
 
 
-def _seal(folder: Path, temporary: Path, final: Path, meta: dict[str, Any], keep: int) -> None:
+def _attach(temporary: Path, attachments: Mapping[str, bytes]) -> None:
+    for name, content in attachments.items():
+        with open(temporary / name, "wb") as file:
+            file.write(content)
+
+
+def _seal(folder: Path, temporary: Path, final: Path, meta: dict[str, Any]) -> None:
+    """Adds meta.json and gives the folder its name, when all that is inside has reached the disk."""
     files = sorted(p for p in temporary.iterdir() if p.name != "meta.json")
     meta["files"] = {p.name: {"bytes": p.stat().st_size, "crc32": _checksum(p)} for p in files}
     for p in files:
@@ -138,15 +175,15 @@ def _seal(folder: Path, temporary: Path, final: Path, meta: dict[str, Any], keep
     with whole_file(temporary / "meta.json") as file:
         file.write(json.dumps({"crc32": zlib.crc32(body.encode())}).encode() + b"\n" + body.encode())
     if final.exists():
-        replaced = folder / f".{final.name}.replaced"
-        final.rename(replaced)
-        temporary.rename(final)
-        shutil.rmtree(replaced)
-    else:
-        temporary.rename(final)
+        # One of this number is there where it was damaged: a run resumed from the one before comes to it again.
+        shutil.rmtree(final)
+    temporary.rename(final)
     sync_folder(folder)
+
+
+def _prune(folder: Path, current: int, keep: int) -> None:
+    """Removes those before the last `keep`, and those of a future that a resumed run left behind."""
     numbers = _numbers(folder)
-    current = meta["number"]
     for n in [m for m in numbers if m > current] + [m for m in numbers if m <= current][:-keep]:
         shutil.rmtree(folder / f"checkpoint-{n}")
 
@@ -164,23 +201,32 @@ def _numbers(folder: Path) -> list[int]:
     return sorted(int(m.group(1)) for m in names if m)
 
 
-def find_checkpoint(out: str | os.PathLike, comm: MPI.Intracomm, case: str | None = None) -> Checkpoint | None:
+def find_checkpoint(out: str | os.PathLike, comm: MPI.Intracomm,
+                    identity: Mapping[str, str] | None = None) -> Checkpoint | None:
     """The newest undamaged checkpoint of a run, on every rank; None where it wrote none. Collective.
 
     Args:
-        case: what `extra["case"]` has to be (a hash of the case).
+        identity: what `extra["identity"]` has to be; see runs/identity.py.
 
     Raises:
-        InputError: where all checkpoints are damaged, or belong to another case.
+        InputError: where all checkpoints are damaged, or belong to another run.
     """
     folder, found = Path(out), None
-    with collective(comm):
+    with collective(comm), disk("--resume", folder, "a folder that can be read"):
         if comm.rank == 0:
             found = _find(folder)
-            if found and case is not None and found.extra.get("case") != case:
-                raise InputError(f"--resume: case of {found.path}", repr(found.extra.get("case")),
-                                 f"{case!r}, the case given now; the same case file, --grid, --seed and --set, {REMEDY}")
+            if found and identity is not None:
+                check_identity(found, identity)
     return comm.bcast(found, root=0)
+
+
+def check_identity(found: Checkpoint, identity: Mapping[str, str]) -> None:
+    """Raises InputError naming the first thing that is not as it was in the run that wrote the checkpoint."""
+    before = found.extra.get("identity") or {}
+    for name in [*identity, *before]:
+        was, now = before.get(name, "nothing"), identity.get(name, "nothing")
+        if was != now:
+            raise InputError(f"--resume: {name}", f"{now}, other than in the run of {found.path}", f"{was}; {REMEDY}")
 
 
 def _find(folder: Path) -> Checkpoint | None:
@@ -207,11 +253,13 @@ def _verified(path: Path) -> Checkpoint:
             raise ValueError(f"{name} has {size} of {expected['bytes']} bytes")
         if _checksum(path / name) != expected["crc32"]:
             raise ValueError(f"{name} does not match its checksum")
-    return Checkpoint(path, meta["number"], tuple(meta["vectors"]), meta["sizes"], meta["state"], meta["extra"])
+    attachments = {name: (path / name).read_bytes() for name in meta["attachments"]}
+    return Checkpoint(path, meta["number"], tuple(meta["vectors"]), meta["sizes"], meta["state"], meta["extra"],
+                      attachments)
 
 
 def load_checkpoint(out: str | os.PathLike, comm: MPI.Intracomm, space: Space,
-                    case: str | None = None) -> tuple[Checkpoint, dict[str, PETSc.Vec]] | None:
+                    identity: Mapping[str, str] | None = None) -> tuple[Checkpoint, dict[str, PETSc.Vec]] | None:
     """`find_checkpoint` and its vectors in one step, where the space is known beforehand. Collective."""
-    found = find_checkpoint(out, comm, case)
+    found = find_checkpoint(out, comm, identity)
     return None if found is None else (found, found.load(space, comm))

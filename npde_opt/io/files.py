@@ -1,4 +1,7 @@
-"""Files that appear whole or not at all: written beside their place, flushed to the disk, then renamed."""
+"""Files that appear whole or not at all: written beside their place, flushed to the disk, then renamed.
+
+Whatever the disk refuses (no space, quota, permission, a folder that is gone) is an InputError that names folder and cause.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from npde_opt.errors import InputError
+
+KEPT = "a folder with space that can be written; what was complete stays, and --resume goes on from it"
+
 
 @contextlib.contextmanager
 def whole_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
     """A binary file that replaces `path` when the block ends, and leaves `path` untouched when the block raises."""
     target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary = beside(target)
     try:
         with open(temporary, "wb") as file:
             yield file
@@ -21,9 +28,16 @@ def whole_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         os.replace(temporary, target)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        # A folder that is gone or read-only must not hide the first cause.
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise
     sync_folder(target.parent)
+
+
+def beside(target: Path) -> Path:
+    """The name under which a file is written before it is complete; the suffix stays, by which some writers go."""
+    return target.with_name(f".{target.stem}.{os.getpid()}.tmp{target.suffix}")
 
 
 def sync_folder(path: str | os.PathLike) -> None:
@@ -33,3 +47,17 @@ def sync_folder(path: str | os.PathLike) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def disk(field: str, folder: str | os.PathLike, allowed: str = KEPT) -> Iterator[None]:
+    """Raises what the operating system refuses inside the block as an InputError of `field`, folder and cause."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(field, f"{folder} ({cause(error)})", allowed) from error
+
+
+def cause(error: OSError) -> str:
+    """'No space left on device'"""
+    return error.strerror or str(error) or type(error).__name__

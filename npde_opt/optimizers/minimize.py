@@ -81,7 +81,8 @@ class Run:
         self.direction = kind(self.point, settings, spectrum) if kind else None
         if resume is not None and self.direction is not None:
             self.direction.restore(resume.vectors, resume.meta["memory"])
-        self.known = resume is not None
+        # A resumed run stands at its last point again before it goes on: `known` it is, and not counted twice.
+        self.known = self.again = resume is not None
         self.history: list[dict[str, Any]] = []
         self.status = self.reason = ""
         self.decrement = math.nan
@@ -154,6 +155,9 @@ class Run:
             raise SolverError("tao_", f"the gradient norm is {norm}", "Start elsewhere or scale the parameters.")
         stop = None
         self.solver.learn(tao.getIterationNumber() == 0)
+        if self.again:
+            self.again = False
+            self._counted = self.objective.counters.snapshot()
         if self.known:
             self.known = False
         else:
@@ -226,8 +230,7 @@ class Run:
     def row(self, tao: PETSc.TAO) -> dict[str, Any]:
         """One line of the history, with the counts of a resumed run continued."""
         meta, at = self.meta, self.point.here()
-        counted = self.objective.counters.snapshot()
-        meta["counters"] = {name: self._before["counters"].get(name, 0) + counted[name] - self._counted[name] for name in counted}
+        meta["counters"] = self.counted()
         meta["seconds"] = self._before["seconds"] + time.perf_counter() - self._started
         products = self.solver.products()
         inner, self.products = products - self.products, products
@@ -243,6 +246,11 @@ class Run:
             "inner_iterations": inner,
             "seconds": meta["seconds"],
         }
+
+    def counted(self) -> dict[str, int]:
+        """What the objective counted since the start, that of the runs before included."""
+        now = self.objective.counters.snapshot()
+        return {name: self._before["counters"].get(name, 0) + now[name] - self._counted[name] for name in now}
 
     def report(self, row: dict[str, Any]) -> str | None:
         """Hands row and state to the monitor; the status that it asks to stop with."""
@@ -294,7 +302,7 @@ class Run:
             gradient_norm_initial=meta["gradient_norm_initial"],
             decrement=self.decrement,
             history=self.history,
-            counters=dict(meta["counters"]),
+            counters=self.counted(),
         )
 
     def destroy(self) -> None:

@@ -1,1 +1,1 @@
-"""What a run does from its case to its summary."""
+"""A run from its first to its last line: its folder, what it goes on from, what it leaves."""

@@ -107,7 +107,7 @@ def test_stopped_and_resumed_run_gives_the_same_objective_to_the_last_bit(case, 
     assert "resuming after iteration" in run.stdout
     assert len(rows(out)) == len(rows(tmp_path / "whole"))
     counts = [s["metrics"]["finest_grid_solves"] for s in (summary(run, out), whole)]
-    assert 0 <= counts[0] - counts[1] <= 4  # the point of the checkpoint is evaluated again
+    assert counts[0] == counts[1]  # the point of the checkpoint is evaluated again, and not counted again
     if ranks > 1 and not options:  # alignment of MPI's own memory
         return
     assert summary(run, out)["objective"] == whole["objective"]
@@ -212,7 +212,7 @@ def test_out_that_cannot_be_used(case, tmp_path):
     out.mkdir()
     (out / "history.csv").write_text("level\n")
     assert_input_error(identify(1, file, out), "--out")
-    assert_input_error(identify(1, file, tmp_path / "none", "--resume"), "--resume")
+    assert_input_error(identify(1, file, ""), "--out")
     (tmp_path / "file").write_text("")
     assert_input_error(identify(1, file, tmp_path / "file"), "--out")
     assert_input_error(identify(1, file, tmp_path / "file" / "inside"), "--out")

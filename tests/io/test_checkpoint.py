@@ -24,11 +24,11 @@ class GridSpace:
     def create_vec(self):
         return self.grid.create_vec()
 
-    def view(self, vec, viewer):
-        self.grid.to_file(vec, viewer)
+    def write(self, vec, sink):
+        sink.field(self.grid, self.grid.view(vec))
 
-    def load(self, vec, viewer):
-        self.grid.from_file(vec, viewer)
+    def read(self, vec, source):
+        self.grid.view(vec)[...] = source.field(self.grid)
 
 
 def values(seed):
@@ -54,9 +54,9 @@ def names(folder):
 def test_round_trip_is_exact(tmp_path):
     comm = MPI.COMM_WORLD
     out = comm.bcast(tmp_path, root=0)
-    save(out, comm, 4, case="abc", level=1, iteration=4)
+    save(out, comm, 4, identity={"case": "abc"}, level=1, iteration=4)
     space = GridSpace(comm)
-    checkpoint, vectors = load_checkpoint(out, comm, space, case="abc")
+    checkpoint, vectors = load_checkpoint(out, comm, space, {"case": "abc"})
     assert checkpoint.number == 4 and checkpoint.extra["level"] == 1
     assert checkpoint.state == {"radius": 4.1, "iteration": 4, "weight": 1 / 3}
     for name, seed in (("m", 4), ("gradient", 104)):
@@ -157,11 +157,13 @@ def test_one_that_was_never_finished_is_not_seen_and_is_cleared(tmp_path):
 def test_another_case_or_grid_is_refused_on_every_rank(tmp_path):
     comm = MPI.COMM_WORLD
     out = comm.bcast(tmp_path, root=0)
-    save(out, comm, 1, case="abc")
-    with pytest.raises(InputError, match="'abc'; allowed: 'xyz', the case given now"):
-        find_checkpoint(out, comm, case="xyz")
+    save(out, comm, 1, identity={"case": "abc", "file": "1"})
+    for given, said in (({"case": "xyz", "file": "1"}, "--resume: case: got xyz, other than in the run of .*allowed: abc"),
+                        ({"case": "abc", "file": "2"}, "file: got 2.*allowed: 1"), ({"case": "abc"}, "file: got nothing")):
+        with pytest.raises(InputError, match=said):
+            find_checkpoint(out, comm, given)
     with pytest.raises(InputError, match="60 values; allowed: 120"):
-        find_checkpoint(out, comm, case="abc").load(GridSpace(comm, (5, 4, 6)), comm)
+        find_checkpoint(out, comm, {"case": "abc", "file": "1"}).load(GridSpace(comm, (5, 4, 6)), comm)
 
 
 @pytest.mark.parallel([1, 2])

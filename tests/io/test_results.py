@@ -9,7 +9,9 @@ import pytest
 from mpi4py import MPI
 
 from npde_opt.errors import InputError
-from npde_opt.io.results import HISTORY_COLUMNS, RunDirectory, Seconds, Summary, peak_memory_mb, read_history, versions
+from npde_opt.io.history import COLUMNS, read_history
+from npde_opt.io.results import Seconds, Summary, peak_memory_mb, versions
+from npde_opt.runs.folder import RunDirectory
 
 KEYS = {"driver", "case", "ranks", "grid", "unknowns", "parameters", "status", "iterations", "objective",
         "objective_initial", "gradient_norm", "gradient_norm_initial", "forward_solves", "adjoint_solves",
@@ -55,7 +57,7 @@ def test_history_is_there_while_the_run_goes_on(tmp_path):
     assert out.history() == [row(i) for i in range(3)]
     with open(out.path / "history.csv", newline="") as file:
         table = list(csv.reader(file))
-    assert tuple(table[0]) == HISTORY_COLUMNS and all(len(line) == len(HISTORY_COLUMNS) for line in table)
+    assert tuple(table[0]) == COLUMNS and all(len(line) == len(COLUMNS) for line in table)
     with pytest.raises(InputError, match="surprise"):
         out.append({"surprise": 1})
     out.close()
@@ -66,26 +68,41 @@ def test_resume_drops_later_rows_and_repeats_none(tmp_path):
     out = RunDirectory(shared(tmp_path) / "run")
     for i in range(5):
         out.append(row(i))
+    copy = out.history_copy(3)
     out.close()
     MPI.COMM_WORLD.Barrier()
     out = RunDirectory(out.path, mode="resume")
-    out.truncate_history(3)
+    assert out.restore_history(copy, 3) == ""
     out.append(row(3))
     assert [r["iteration"] for r in out.history()] == [0, 1, 2, 3]
     assert out.history()[1]["objective"] == row(1)["objective"]
     out.close()
 
 
-def test_a_line_cut_short_is_dropped(tmp_path):
+def cut(file):
+    file.write_bytes(file.read_bytes()[:-9])
+
+
+def change(file):
+    file.write_bytes(file.read_bytes().replace(b"1.333", b"1.334"))
+
+
+@pytest.mark.parametrize(("damage", "said"), [
+    (cut, "has 2 of 3 rows"), (change, "is damaged in line 3"), (lambda file: file.unlink(), "is gone")])
+def test_a_history_that_was_damaged_is_restored_and_said_so(tmp_path, damage, said):
     out = RunDirectory(tmp_path, MPI.COMM_SELF)
     for i in range(3):
         out.append(row(i))
+    copy, whole = out.history_copy(3), (tmp_path / "history.csv").read_bytes()
     out.close()
-    file = tmp_path / "history.csv"
-    file.write_bytes(file.read_bytes()[:-9])
-    assert [r["iteration"] for r in read_history(tmp_path)] == [0, 1]
-    with pytest.warns(RuntimeWarning, match="2 of the 3 iterations"):
-        RunDirectory(tmp_path, MPI.COMM_SELF, "resume").truncate_history(3)
+    damage(tmp_path / "history.csv")
+    out = RunDirectory(tmp_path, MPI.COMM_SELF, "resume")
+    assert out.restore_history(copy, 3) == said
+    assert (tmp_path / "history.csv").read_bytes() == whole
+    assert [r["iteration"] for r in read_history(tmp_path)] == [0, 1, 2]
+    out.restart_history()
+    assert read_history(tmp_path) == []
+    out.close()
 
 
 @pytest.mark.parallel([1, 2])
@@ -102,16 +119,21 @@ def test_folders_that_cannot_be_used(tmp_path):
         RunDirectory(folder / "file" / "below")
     with pytest.raises(InputError, match="can be written"):
         RunDirectory("/proc/npde_opt_run")
-    with pytest.raises(InputError, match="holds no run"):
-        RunDirectory(folder / "user", mode="resume")
+    for name in ("", "  ", "a\nb", "a\udc80"):
+        with pytest.raises(InputError, match="--out"):
+            RunDirectory(name)
     with pytest.raises(InputError, match="new, resume, overwrite"):
         RunDirectory(folder / "user", mode="append")
-    RunDirectory(folder / "user").append(row(0))
+    first = RunDirectory(folder / "user")
+    first.append(row(0))
+    first.close()
+    comm.Barrier()
     with pytest.raises(InputError, match="earlier run.*another --out, --resume.*--overwrite"):
         RunDirectory(folder / "user")
     comm.Barrier()
     out = RunDirectory(folder / "user", mode="overwrite")
     assert out.history() == [] and (folder / "user" / "notes.txt").read_text() == "mine"
+    out.close()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

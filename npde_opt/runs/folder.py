@@ -1,0 +1,265 @@
+"""The folder of a run: history.csv as it goes, summary.json at the end, whose run it is, and what was written.
+
+`.written` names what the run writes, before it is written, so that --overwrite removes that and nothing else. `.lock`
+belongs to the run that is at work (see lock.py). Only rank 0 touches the disk; every step there is local work, followed
+by an agreement of all ranks on what failed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mpi4py import MPI
+
+from npde_opt.errors import InputError, collective
+from npde_opt.io.files import disk, whole_file
+from npde_opt.io.history import COLUMNS, Row, complete_lines, difference, head_of, line_of, rows_of
+from npde_opt.io.results import Summary, summary_text
+from npde_opt.runs.lock import LOCK, RunLock, take_lock
+
+MODES = ("new", "resume", "overwrite")
+HISTORY, SUMMARY, WRITTEN = "history.csv", "summary.json", ".written"
+
+# What runs leave under names that do not depend on the case.
+FIXED = (HISTORY, SUMMARY, WRITTEN, "weight.json", "spectrum", "parameters.vti", "parameters.vtr", "data_fit.png",
+         "convergence.png", "weight.png", "snapshots.png", "course.png", "state.gif")
+TEMPORARY = re.compile(r"checkpoint-\d+|\.checkpoint-\d+\..*|\..*\.\d+\.tmp(\.\w+)?")
+
+# What says that a run was here, rather than a folder of the user's or one killed before it did anything.
+TRACES = (HISTORY, SUMMARY, "spectrum", "weight.json")
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def check_name(path: str | os.PathLike) -> None:
+    """Raises InputError for names of folders that only a slip of the keyboard can mean."""
+    text = os.fspath(path)
+    if not text.strip():
+        raise InputError("--out", repr(text), "the name of a folder")
+    if CONTROL.search(text):
+        raise InputError("--out", ascii(text), "a name without control characters")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError("--out", ascii(text), "a name in UTF-8") from error
+
+
+class RunDirectory:
+    """The output folder of a run, checked before any work starts. Collective; only rank 0 touches the disk.
+
+    Args:
+        path: the folder, made where it is missing.
+        mode: 'new' refuses a folder that holds an earlier run; 'resume' goes on with it, or begins where there is none;
+            'overwrite' removes what it wrote, and nothing else.
+        columns: the columns of history.csv.
+
+    Raises:
+        InputError: on every rank, where the path is a file, cannot be written, is another run's that is at work, or
+            holds an earlier run in mode 'new'.
+    """
+
+    def __init__(self, path: str | os.PathLike, comm: MPI.Intracomm = MPI.COMM_WORLD, mode: str = "new",
+                 columns: Sequence[str] = COLUMNS):
+        if mode not in MODES:
+            raise InputError("mode of the run folder", repr(mode), ", ".join(MODES))
+        self.path, self.comm, self.mode, self.columns = Path(path), comm, mode, tuple(columns)
+        self._lines = [head_of(self.columns)]
+        self._lock: RunLock | None = None
+        with collective(comm):
+            check_name(path)
+            if comm.rank == 0:
+                self._prepare()
+
+    def _prepare(self) -> None:
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError("--out", f"{self.path}, which is a file", "a folder, or a path that does not exist yet")
+        with disk("--out", self.path, "a folder that can be written"):
+            self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = take_lock(self.path, self.comm.size)
+        try:
+            self._begin()
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self) -> None:
+        earlier = self.earlier()
+        if self.mode == "new" and earlier:
+            raise InputError("--out", f"{self.path}, which holds an earlier run ({', '.join(earlier)})",
+                             "another --out, --resume to continue that run, or --overwrite to replace it")
+        with self.writing():
+            if self.mode != "new":
+                self._remove(everything=self.mode == "overwrite")
+            if self.mode != "resume":
+                self._replace_history(self._lines)
+            elif (self.path / HISTORY).exists():
+                self._lines = complete_lines((self.path / HISTORY).read_bytes()) or self._lines
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Around what rank 0 writes: raises InputError where the folder is no longer this run's or the disk refuses."""
+        self.check()
+        with disk("--out", self.path):
+            yield
+
+    def check(self) -> None:
+        """Raises InputError, on rank 0, where the folder was removed, replaced or taken by another run."""
+        if self._lock is not None:
+            self._lock.check()
+
+    def earlier(self) -> list[str]:
+        """Names of what an earlier run left: history, summary, checkpoints, the spectrum, the choice of the weight."""
+        names = [n for n in TRACES if (self.path / n).exists()]
+        return names + sorted(p.name for p in self.path.glob("checkpoint-*"))
+
+    def _remove(self, everything: bool) -> None:
+        """Takes away what earlier runs wrote here: everything, or what was half written when one was killed."""
+        noted = self.path / WRITTEN
+        mine = {*FIXED, *(noted.read_text().splitlines() if noted.exists() else ())}
+        for entry in sorted(self.path.iterdir()):
+            if entry.name == LOCK or not (TEMPORARY.fullmatch(entry.name) or (everything and entry.name in mine)):
+                continue
+            if not everything and not entry.name.startswith("."):
+                continue
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+
+    def claim(self, names: Sequence[str]) -> None:
+        """Notes what this run will write, so that --overwrite finds it. Collective."""
+        with collective(self.comm):
+            if self.comm.rank == 0:
+                self._note(names)
+
+    def _note(self, names: Sequence[str]) -> None:
+        file = self.path / WRITTEN
+        with self.writing():
+            known = file.read_text().splitlines() if file.exists() else []
+            both = list(dict.fromkeys([*known, *(n for n in names if n not in FIXED)]))
+            if both != known:
+                with whole_file(file) as out:
+                    out.write("".join(f"{n}\n" for n in both).encode())
+
+    def file(self, name: str) -> Path:
+        return self.path / name
+
+    def folder(self, name: str) -> Path:
+        """A folder of the run, made where it is missing. Collective."""
+        with collective(self.comm):
+            if self.comm.rank == 0:
+                with self.writing():
+                    self.file(name).mkdir(exist_ok=True)
+        return self.file(name)
+
+    def write(self, name: str, text: str) -> None:
+        """Writes a file, whole or not at all. Collective; the text is rank 0's."""
+        with collective(self.comm):
+            if self.comm.rank == 0:
+                with self.writing(), whole_file(self.path / name) as file:
+                    file.write(text.encode())
+
+    def append(self, row: Row) -> None:
+        """Adds one line to history.csv, on the disk when this returns. Columns that the row lacks stay empty. Collective.
+
+        Raises:
+            InputError: for a key that is no column, and where the disk refuses; no part of the line stays then.
+        """
+        with collective(self.comm):
+            line = line_of(row, self.columns)
+            if self.comm.rank == 0:
+                with self.writing():
+                    _append(self.path / HISTORY, line.encode())
+                self._lines.append(line)
+
+    def history_copy(self, rows: int) -> bytes:
+        """The first `rows` rows as they are in history.csv, for a checkpoint. On rank 0."""
+        return "".join(self._lines[: rows + 1]).encode()
+
+    def restore_history(self, copy: bytes, rows: int) -> str:
+        """Puts history.csv back to a checkpoint's copy of its first `rows` rows. Collective.
+
+        Returns:
+            What was wrong with the file, on rank 0; nothing where it only had rows of iterations after the checkpoint.
+        """
+        problem = ""
+        with collective(self.comm):
+            if self.comm.rank == 0:
+                kept, file = complete_lines(copy), self.path / HISTORY
+                if len(kept) != rows + 1:
+                    raise InputError("--resume: rows in the checkpoint", len(kept) - 1, f"{rows}, as many as iterations")
+                with self.writing():
+                    problem = difference(file.read_bytes() if file.exists() else None, kept)
+                    self._replace_history(kept)
+        return problem
+
+    def restart_history(self) -> None:
+        """Empties history.csv: a run that starts again repeats no row. Collective."""
+        with collective(self.comm):
+            if self.comm.rank == 0:
+                with self.writing():
+                    self._replace_history([head_of(self.columns)])
+
+    def _replace_history(self, lines: Sequence[str]) -> None:
+        self._lines = list(lines)
+        with whole_file(self.path / HISTORY) as file:
+            file.write("".join(lines).encode())
+
+    def history(self) -> list[dict[str, float]]:
+        """The rows of history.csv (on every rank). Collective."""
+        return self.comm.bcast(rows_of(self._lines) if self.comm.rank == 0 else None, root=0)
+
+    def finished(self) -> dict[str, Any] | None:
+        """The summary of a run that came to its end, on every rank. Collective."""
+        found: dict[str, Any] | None = None
+        with collective(self.comm):
+            if self.comm.rank == 0:
+                found = _summary(self.path / SUMMARY)
+        return self.comm.bcast(found, root=0)
+
+    def write_summary(self, summary: Summary) -> None:
+        """Writes summary.json, whole or not at all. Collective."""
+        self.write(SUMMARY, summary_text(summary) if self.comm.rank == 0 else "")
+
+    def close(self) -> None:
+        """Frees the folder for other runs."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+
+def _append(path: Path, content: bytes) -> None:
+    """Adds to a file; where the disk refuses a part, none stays."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
+    try:
+        before = os.fstat(descriptor).st_size
+        try:
+            _write_all(descriptor, content)
+            os.fsync(descriptor)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(descriptor, before)
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    """A disk that fills up takes a part of the bytes first, and says why at the next."""
+    while content:
+        content = content[os.write(descriptor, content):]
+
+
+def _summary(path: Path) -> dict[str, Any] | None:
+    """None where there is none, or one that nobody can read: written whole, it was not made by a run."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and "status" in found else None

@@ -1,0 +1,105 @@
+"""What makes a run the run that it is: its case, the contents of the files that this reads, and the options that change
+results. A resumed run has to agree in all of it; what differs is named.
+
+Files count by what they hold, not by where they lie. What changes neither the problem nor the path of the optimizer
+(titles, the memory for trajectories, numbers of ranks and groups) does not count.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mpi4py import MPI
+
+from npde_opt.cases import Case, EvolutionCase
+from npde_opt.errors import collective
+from npde_opt.io.files import disk
+
+SHORT = 16
+"""Characters of a hash that are kept."""
+
+COSMETIC = ("case",)
+
+# Said on the command line too; what holds is counted once.
+ELSEWHERE = {"optimizer": ("method", "levels"), "evolution": ("memory", "axis")}
+
+
+def identity(case: Case | EvolutionCase, comm: MPI.Intracomm, method: str, levels: int | None) -> dict[str, str]:
+    """Names and short texts or hashes, in the order in which they are compared. Collective; rank 0 reads the files."""
+    found: dict[str, str] = {}
+    with collective(comm):
+        if comm.rank == 0:
+            cells = " x ".join(str(len(e) - 1) for e in case.domain.edges)
+            found = {"--grid": cells, "--optimizer": method, "--levels": str(levels or "all"), "--seed": str(case.seed)}
+            found |= {f"section [{name}] of the case (or --set)": text for name, text in _sections(case.table)}
+            for place, path in files(case):
+                with disk(place, path, "a file that can be read"):
+                    found[f"the contents of {place}, file {path.name}"] = content_hash(path)
+            if case.table["domain"]["mni152"] is not None:
+                found["the anatomy mni152"] = _anatomy(case)
+    return comm.bcast(found, root=0)
+
+
+def _sections(table: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, section in table.items():
+        if name in COSMETIC:
+            continue
+        kept = section
+        if name in ELSEWHERE:
+            kept = {k: v for k, v in section.items() if k not in ELSEWHERE[name]}
+        yield name, _short(json.dumps(kept, sort_keys=True, default=str).encode())
+
+
+def files(case: Case | EvolutionCase) -> list[tuple[str, Path]]:
+    """The files that a case's table names, by the place of the name in it."""
+    return [(place, _path(case, place, spec)) for place, spec in _references("", case.table)]
+
+
+def _references(place: str, value: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """All tables {file = ...} and {picture = ...} inside a value."""
+    if isinstance(value, Mapping):
+        if isinstance(value.get("file"), str) or isinstance(value.get("picture"), str):
+            yield place, value
+        for name, inner in value.items():
+            yield from _references(f"{place}.{name}" if place else str(name), inner)
+    elif isinstance(value, list | tuple):
+        for i, inner in enumerate(value):
+            yield from _references(f"{place}[{i}]", inner)
+
+
+def _path(case: Case | EvolutionCase, place: str, spec: Mapping[str, Any]) -> Path:
+    if isinstance(spec.get("file"), str):
+        return case.sources.find(place, spec["file"])
+    path = Path(spec["picture"])
+    if path.suffix:
+        return path
+    package = importlib.util.find_spec("skimage")
+    places = (package.submodule_search_locations if package is not None else None) or ["."]
+    return Path(places[0]) / "data" / f"{path.name}.png"
+
+
+def content_hash(path: Path) -> str:
+    """Of a file's bytes, read piece by piece."""
+    total = hashlib.sha256()
+    with open(path, "rb") as file:
+        while piece := file.read(1 << 22):
+            total.update(piece)
+    return total.hexdigest()[:SHORT]
+
+
+def _anatomy(case: Case | EvolutionCase) -> str:
+    """Of the tissue fractions, whatever version of the package they come from."""
+    total = hashlib.sha256()
+    for name, values in sorted(case.sources.voxels.items()):
+        total.update(name.encode())
+        total.update(values.tobytes())
+    return total.hexdigest()[:SHORT]
+
+
+def _short(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:SHORT]
