@@ -23,7 +23,7 @@ PAUSES = (1e-4, 1e-3)
 HEAR_SECONDS, ENDING_SECONDS = 0.3, 5.0
 
 _KEY = MPI.Comm.Create_keyval()
-_places: dict[tuple[CodeType, int], int] = {}
+_places: dict[object, int] = {}
 
 
 class Channel:
@@ -32,7 +32,7 @@ class Channel:
     `place` is a number that tells the open blocks apart: equal on ranks that opened the same ones in the same order.
     """
 
-    def __init__(self, comm: MPI.Intracomm):
+    def __init__(self, comm: MPI.Comm):
         self.comm = comm.Dup()
         self.place = 0
         # Messages that nobody waits for any more keep their buffers.
@@ -55,20 +55,34 @@ class Channel:
         return found.tolist() if arrived else None
 
 
-def channel(comm: MPI.Intracomm) -> Channel:
-    """The channel of a communicator; the first call is collective. It lives as long as the program."""
+_channels: list[Channel] = []
+
+
+def channel(comm: MPI.Comm) -> Channel:
+    """The channel of a communicator's ranks, the same for all communicators of these ranks in this order (PETSc has its own).
+
+    The first call is collective. A channel lives as long as the program.
+    """
     found = comm.Get_attr(_KEY)
-    if not isinstance(found, Channel):
-        found = Channel(comm)
-        comm.Set_attr(_KEY, found)
-    return found
+    if isinstance(found, Channel):
+        return found
+    known = next((c for c in _channels if MPI.Comm.Compare(comm, c.comm) == MPI.CONGRUENT), None)
+    if known is None:
+        known = Channel(comm)
+        _channels.append(known)
+    comm.Set_attr(_KEY, known)
+    return known
 
 
 def place(code: CodeType, line: int) -> int:
-    """A number of 31 bits for a line of the program, the same on all ranks."""
-    key = (code, line)
+    """A number for a line of the program, the same on all ranks."""
+    return number((code.co_qualname, line))
+
+
+def number(key: object) -> int:
+    """31 bits for a key, by its text."""
     if key not in _places:
-        _places[key] = zlib.crc32(f"{code.co_qualname}:{line}".encode()) >> 1
+        _places[key] = zlib.crc32(str(key).encode()) >> 1
     return _places[key]
 
 
@@ -102,7 +116,7 @@ def end_all(speak: Callable[[], None], code: int) -> None:
     world.Abort(code)
 
 
-def _is_first(comm: MPI.Intracomm) -> bool:
+def _is_first(comm: MPI.Comm) -> bool:
     """Whether no other rank ends all, or only higher ones that begin now."""
     heard: list[int] = []
     # Messages arrive as the library is called: more than one look is needed.
@@ -115,7 +129,7 @@ def _is_first(comm: MPI.Intracomm) -> bool:
     return min(heard, default=comm.size) > comm.rank
 
 
-def _listen(comm: MPI.Intracomm, heard: list[int]) -> bool:
+def _listen(comm: MPI.Comm, heard: list[int]) -> bool:
     """Notes the ranks that say that they end all; whether one lower than this does."""
     status = MPI.Status()
     while comm.Iprobe(source=MPI.ANY_SOURCE, status=status):

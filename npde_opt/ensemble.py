@@ -13,20 +13,22 @@ import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
-from npde_opt.errors import InputError
+from npde_opt import reductions
+from npde_opt.errors import InputError, collective
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """`space`: the ranks of this group; `across`: the ranks of equal position in all groups."""
+    """`space`: the ranks of this group; `across`: those of equal position in all groups; `world`: all."""
 
     space: MPI.Intracomm
     across: MPI.Intracomm
+    world: MPI.Intracomm
 
     @classmethod
     def whole(cls, comm: MPI.Intracomm) -> Ensemble:
         """One group."""
-        return cls(comm, MPI.COMM_SELF)
+        return cls(comm, MPI.COMM_SELF, comm)
 
     @classmethod
     def split(cls, comm: MPI.Intracomm, groups: int, experiments: int) -> Ensemble:
@@ -41,7 +43,7 @@ class Ensemble:
         ranks = comm.size // groups
         inside, across = comm.Split(comm.rank // ranks, comm.rank), comm.Split(comm.rank % ranks, comm.rank)
         assert isinstance(inside, MPI.Intracomm) and isinstance(across, MPI.Intracomm)
-        return cls(inside, across)
+        return cls(inside, across, comm)
 
     @property
     def groups(self) -> int:
@@ -51,11 +53,19 @@ class Ensemble:
         """Numbers of this group's experiments."""
         return range(self.across.rank, experiments, self.across.size)
 
+    def together(self) -> collective:
+        """A block of what every group does by itself, raising on all ranks of all groups what one raised.
+
+        A group waits in it for its own ranks for a limited time, and for other groups as long as they work. Nothing inside
+        may communicate across groups: sums over groups come after it.
+        """
+        return collective(self.world, self.space if self.groups > 1 else None, above=1)
+
     def sum(self, value: float) -> float:
         return value if self.groups == 1 else self.across.bcast(self.across.reduce(value, root=0), root=0)
 
     def all(self, value: bool) -> bool:
-        return bool(self.across.allreduce(int(value), op=MPI.MIN))
+        return reductions.everywhere(self.across, value)
 
     def sum_vec(self, vec: PETSc.Vec) -> None:
         """Sums a Vec over the groups in place."""

@@ -96,10 +96,11 @@ class collective:  # noqa: N801 (it is used like contextlib's functions)
         comm: the ranks that leave the block together.
         within: the group of ranks to which this one belongs, where groups do different work in the block. The group agrees
             first, and waits for the other groups without limit where all its ranks raised a SolverError or Interrupted.
+        above: calls between the block and the making of it, for the place in the program.
     """
 
-    def __init__(self, comm: MPI.Intracomm, within: MPI.Intracomm | None = None):
-        caller = sys._getframe(1)
+    def __init__(self, comm: MPI.Intracomm, within: MPI.Intracomm | None = None, above: int = 0):
+        caller = sys._getframe(1 + above)
         self._site = caller.f_code, caller.f_lineno
         self._group = within
         self._channels = [agreement.channel(c) for c in (within, comm) if c is not None and c.size > 1]
@@ -132,40 +133,63 @@ class collective:  # noqa: N801 (it is used like contextlib's functions)
         mine = [comm.size if error is None else comm.rank, channel.place, -channel.place, left, -left, -self.code]
         # A group that failed as one may be far ahead of the others.
         as_one = self._group is not None and comm.size == self._ranks and isinstance(error, RECOVERABLE)
-        found = channel.least(mine, None if error is None or as_one else patience(error))
+        try:
+            found = channel.least(mine, None if error is None or as_one else patience(error))
+        except BaseException as stop:
+            # A signal while this rank waited: the others learn of it in the agreement after this one.
+            return self._agree(channel, stop)
         if found is None:
             assert error is not None
-            self._end(error)
-        first, least, largest, left_least, left_most, code = found
+            end(error)
+        first, least, largest, left_least, left_most, returned = found
         if least != -largest:
-            self._end_apart(channel, error, first)
+            code, line = self._site
+            end_apart(comm, f"ends the block at {code.co_filename}:{line} ({code.co_qualname})", error, first)
         if first == comm.size:
-            self.code = -code
+            self.code = -returned
             return None
         if error is not None and left >= 0 and left_least == -left_most:
             return error  # All left with the same exit code.
         return error_of(comm, error, first)
 
-    def _end(self, error: BaseException) -> NoReturn:
-        ignore_signals()
-        error = said(error)
-        agreement.end_all(lambda: speak(error, alone=True), exit_code(error))
-        raise AssertionError("unreachable")
+def check_place(comm: MPI.Comm, kind: tuple[object, ...]) -> None:
+    """Ends all ranks where one has failed or is somewhere else in the program; `kind` is what all are about to do. Collective.
 
-    def _end_apart(self, channel: agreement.Channel, error: BaseException | None, first: int) -> NoReturn:
-        """Ends all ranks, which are at different places. All of the channel come here."""
-        comm = channel.comm
-        code, line = self._site
-        places = comm.allgather(f"{code.co_filename}:{line} ({code.co_qualname})")
-        failure = error_of(comm, error, first) if first < comm.size else None
-        if failure is None:
-            other = next((r for r, p in enumerate(places) if p != places[0]), comm.size - 1)
-            failure = RankError(f"the ranks went different ways: rank 0 ends the block of {places[0]}, rank {other} that of "
-                                f"{places[other]}")
-        if comm.rank != first % comm.size:
-            ignore_signals()
-            agreement.finished(lambda: False, agreement.ENDING_SECONDS)
-        self._end(failure)
+    Without a limit of time: others may be at work yet.
+    """
+    channel = agreement.channel(comm)
+    place = agreement.nested(channel.place, agreement.number(kind))
+    found = channel.least([comm.size, place, -place, -1, 1, 0], None)
+    assert found is not None
+    if found[1] != -found[2]:
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and frame.f_globals.get("__name__") == "npde_opt.reductions":
+            frame = frame.f_back
+        where = "" if frame is None else f" at {frame.f_code.co_filename}:{frame.f_lineno} ({frame.f_code.co_qualname})"
+        end_apart(channel.comm, f"forms a {kind[0]}{where}", None, found[0])
+
+
+def end(error: BaseException) -> NoReturn:
+    """Ends all ranks with this error, which this rank alone knows."""
+    ignore_signals()
+    error = said(error)
+    agreement.end_all(lambda: speak(error, alone=True), exit_code(error))
+    raise AssertionError("unreachable")
+
+
+def end_apart(comm: MPI.Comm, doing: str, error: BaseException | None, first: int) -> NoReturn:
+    """Ends all ranks, which are at different places of the program; all of `comm` come here. `first`: the lowest
+    that failed."""
+    all_doing = comm.allgather(doing)
+    if first < comm.size:
+        failure = error_of(comm, error, first)
+    else:
+        other = next((r for r, d in enumerate(all_doing) if d != all_doing[0]), comm.size - 1)
+        failure = RankError(f"the ranks went different ways: rank 0 {all_doing[0]}, rank {other} {all_doing[other]}")
+    if comm.rank != first % comm.size:
+        ignore_signals()
+        agreement.finished(lambda: False, agreement.ENDING_SECONDS)
+    end(failure)
 
 
 def patience(error: BaseException) -> float:
@@ -201,7 +225,7 @@ def said(error: BaseException) -> BaseException:
     return RankError(f"rank {MPI.COMM_WORLD.rank} left while others work{why}", exit_code(error) or 1)
 
 
-def error_of(comm: MPI.Intracomm, error: BaseException | None, first: int) -> BaseException:
+def error_of(comm: MPI.Comm, error: BaseException | None, first: int) -> BaseException:
     """The error of rank `first` on all ranks; as it is, or a substitute where it cannot be sent. Collective."""
     mine = said(error) if error is not None and comm.rank == first else None
     message = None if mine is None else (packed(mine), text_of(mine), exit_code(mine), trace_of(mine))

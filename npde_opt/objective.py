@@ -1,6 +1,7 @@
 """J(m) = sum_e phi_e(F_e(m)) + sum_b R_b(m_b): value, gradient, Hessian action.
 
 The sum over experiments runs over the groups of an ensemble; a regularizer acts on one unknown field.
+Everything is done in three steps: what a group does by itself; agreement of all ranks that nothing failed; sums.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from mpi4py import MPI
 from petsc4py import PETSc
 
+from npde_opt import reductions
 from npde_opt.ensemble import Ensemble
-from npde_opt.errors import InputError
+from npde_opt.errors import InputError, collective
 from npde_opt.forward.interface import ForwardMap, Linearization, Weights
 from npde_opt.misfits import Misfit
 from npde_opt.stages import stage
@@ -26,14 +29,27 @@ class Objective:
 
     def __init__(self, forward: ForwardMap, misfits: Sequence[Misfit], regularizers: Mapping[str, Any],
                  ensemble: Ensemble | None = None):
-        if len(misfits) != len(forward.experiments):
-            raise InputError("misfits", len(misfits), f"{len(forward.experiments)}, one an experiment")
         self.forward, self.misfits, self.regularizers = forward, list(misfits), dict(regularizers)
         self.space, self.comm = forward.space, forward.grid.comm
         self.ensemble = ensemble or Ensemble.whole(self.comm)
-        self.data_count = self.ensemble.sum(sum(m.count for m in misfits))
+        with self.together():
+            if len(misfits) != len(forward.experiments):
+                raise InputError("misfits", len(misfits), f"{len(forward.experiments)}, one an experiment")
+            counts = tuple(int(m.count) for m in misfits)
+        reductions.same(self.ensemble.space, counts, "the numbers of data of the experiments")
+        reductions.same(self.everyone, tuple(self.regularizers), "the names of the regularized unknowns")
+        self.data_count = self.ensemble.sum(sum(counts))
         if self.data_count == 0:
             raise InputError("data", "no value that was observed", "at least one datum")
+
+    @property
+    def everyone(self) -> MPI.Intracomm:
+        """All ranks of all groups."""
+        return self.ensemble.world
+
+    def together(self) -> collective:
+        """A block of what each group does by itself; see Ensemble.together."""
+        return self.ensemble.together()
 
     @property
     def counters(self) -> Any:
@@ -96,24 +112,49 @@ class ObjectiveAt:
         return self._linearization
 
     def _values(self) -> tuple[float, float]:
+        """Misfit and regularization, inf where the parameters are out of range."""
         if self._value is None:
-            objective = self.objective
-            if not objective.ensemble.all(objective.space.at(self.m).finite()):
+            objective, misfits, penalties = self.objective, list[float](), dict[str, float]()
+            with objective.together():
+                defined = objective.space.at(self.m).finite()
+                if defined:
+                    misfits, penalties = self._misfits(), self._penalties()
+            if not objective.ensemble.all(defined):
                 self._value = (math.inf, math.inf)
             else:
-                lin = self.linearization
-                misfit = sum(m.value(d) for m, d in zip(objective.misfits, lin.data, strict=True))
-                self._value = (objective.ensemble.sum(misfit), self._regularization())
+                self._value = (self._total_misfit(misfits), self._total_penalty(penalties))
         return self._value
 
-    def _regularization(self) -> float:
-        total = 0.0
+    def _misfits(self) -> list[float]:
+        """Of this group's experiments."""
+        pairs = zip(self.objective.misfits, self.linearization.data, strict=True)
+        return [float(misfit.value(d)) for misfit, d in pairs]
+
+    def _penalties(self) -> dict[str, float]:
+        """Values of the regularizers, by unknown."""
+        found = {}
         with stage("regularization"):
             for name, r in self.objective.regularizers.items():
                 block = self.objective.space.block_vec(self.m, name)
-                total += r.value(block)
+                found[name] = float(r.value(block))
                 block.destroy()
-        return total
+        return found
+
+    def _total_misfit(self, misfits: list[float]) -> float:
+        """Sum over all experiments; what the ranks of a group have must be equal."""
+        ensemble = self.objective.ensemble
+        agreed = [reductions.same(ensemble.space, value, f"the misfit of experiment {self._number(k)}")
+                  for k, value in enumerate(misfits)]
+        return ensemble.sum(sum(agreed))
+
+    def _number(self, k: int) -> int:
+        """Of this group's k-th experiment among all."""
+        across = self.objective.ensemble.across
+        return across.rank + k * across.size
+
+    def _total_penalty(self, penalties: dict[str, float]) -> float:
+        everyone = self.objective.everyone
+        return sum(reductions.same(everyone, value, f"the regularization of {name}") for name, value in penalties.items())
 
     @property
     def value(self) -> float:
@@ -129,9 +170,11 @@ class ObjectiveAt:
 
     def chi_squared(self) -> float:
         """Squared scaled residuals a datum; about 1 at the noise level."""
-        pairs = zip(self.objective.misfits, self.linearization.data, strict=True)
-        return self.objective.ensemble.sum(sum(m.chi_squared(d) * m.count for m, d in pairs)) \
-            / max(self.objective.data_count, 1)
+        objective = self.objective
+        with objective.together():
+            pairs = zip(objective.misfits, self.linearization.data, strict=True)
+            own = sum(m.chi_squared(d) * m.count for m, d in pairs)
+        return objective.ensemble.sum(own) / max(objective.data_count, 1)
 
     @property
     def adjoints(self) -> Any:
@@ -145,9 +188,11 @@ class ObjectiveAt:
     def gradient(self) -> PETSc.Vec:
         """dJ/dm; belongs to this point."""
         if self._gradient is None:
-            g = self.linearization.apply_adjoint((), self.adjoints)
+            with self.objective.together():
+                g = self.linearization.apply_adjoint((), self.adjoints)
             self.objective.ensemble.sum_vec(g)
-            self._add(g, lambda r, p, x, out: r.gradient(p, out), None)
+            with self.objective.together():
+                self._add(g, lambda r, p, x, out: r.gradient(p, out), None)
             self._gradient = g
         return self._gradient
 
@@ -173,22 +218,24 @@ class ObjectiveAt:
     def hessian(self, dm: PETSc.Vec, out: PETSc.Vec, gauss_newton: bool = False) -> None:
         """out = H dm, exact or Gauss-Newton."""
         out.set(0)
-        with stage("hessian"):
+        with self.objective.together(), stage("hessian"):
             self.linearization.hessian(dm, self._misfit_weights(gauss_newton), out,
                                        None if gauss_newton else self.adjoints)
         self.objective.ensemble.sum_vec(out)
-        self._add(out, lambda r, p, x, part: r.hessian(p, x, part), dm)
+        with self.objective.together():
+            self._add(out, lambda r, p, x, part: r.hessian(p, x, part), dm)
 
     def information(self, dm: PETSc.Vec) -> float:
         """dm^T J^T W J dm, what the data tell along dm: how far it moves them, in standard deviations and squared."""
-        images = self.linearization.apply(dm)
         own = 0.0
-        for d, w in zip(images, self._misfit_weights(True), strict=True):
-            weighted = d.copy()
-            w.apply(weighted)
-            own += d.dot(weighted)
-            weighted.destroy()
-            d.destroy()
+        with self.objective.together():
+            images = self.linearization.apply(dm)
+            for d, w in zip(images, self._misfit_weights(True), strict=True):
+                weighted = d.copy()
+                w.apply(weighted)
+                own += d.dot(weighted)
+                weighted.destroy()
+                d.destroy()
         return self.objective.ensemble.sum(own)
 
     def unseen(self) -> list[str]:
@@ -207,7 +254,8 @@ class ObjectiveAt:
         space = self.objective.space
         for name in self.objective.regularizers:
             space.zero_block(out, name)
-        self._add(out, lambda r, p, x, part: r.hessian(p, x, part), dm)
+        with self.objective.together():
+            self._add(out, lambda r, p, x, part: r.hessian(p, x, part), dm)
 
     def precondition(self, r: PETSc.Vec, out: PETSc.Vec) -> None:
         """out ~ R''^-1 r; parameters without a regularizer are scaled by their inverse weights."""
@@ -217,7 +265,8 @@ class ObjectiveAt:
         weights.destroy()
         for name in self.objective.regularizers:
             space.zero_block(out, name)
-        self._add(out, lambda reg, p, x, part: reg.precondition(p, x, part), r)
+        with self.objective.together():
+            self._add(out, lambda reg, p, x, part: reg.precondition(p, x, part), r)
 
     def destroy(self) -> None:
         for vec in [self.m, *([self._gradient] if self._gradient is not None else [])]:

@@ -1,7 +1,9 @@
 """x = op over ranks of x_r: reductions of which no rank gets another answer than the others.
 
 MPI_MAX and MPI_MIN lose a NaN or keep it, by the order of the ranks: here it is NaN on every rank.
-Values that ought to be equal on all ranks are checked to be so.
+Before every reduction the ranks compare what they are about to do: no sum can be one with a maximum or with a sum of
+another block, and no rank waits in one for a rank that failed. Values that ought to be equal on all ranks are checked
+to be so.
 """
 
 from __future__ import annotations
@@ -13,10 +15,12 @@ from typing import Any, TypeVar, overload
 import numpy as np
 from mpi4py import MPI
 
-from npde_opt.errors import NpdeError
+from npde_opt.errors import NpdeError, check_place
 
 # Sums of the same numbers in another order differ by rounding: `same` takes them for equal.
 ROUNDING = 1e-9
+
+OPERATIONS = {"sum": MPI.SUM, "maximum": MPI.MAX, "minimum": MPI.MIN}
 
 T = TypeVar("T")
 
@@ -31,7 +35,7 @@ def total(comm: MPI.Comm, x: np.ndarray) -> np.ndarray: ...
 
 def total(comm: MPI.Comm, x: float | np.ndarray) -> float | np.ndarray:
     """Sum over the ranks, entry by entry; a number for a number, an array for an array."""
-    return _reduced(comm, x, MPI.SUM)
+    return _reduced(comm, x, "sum")
 
 
 @overload
@@ -44,7 +48,7 @@ def largest(comm: MPI.Comm, x: np.ndarray) -> np.ndarray: ...
 
 def largest(comm: MPI.Comm, x: float | np.ndarray) -> float | np.ndarray:
     """Maximum over the ranks, entry by entry; NaN where any rank has NaN."""
-    return _extreme(comm, x, MPI.MAX, -math.inf)
+    return _extreme(comm, x, "maximum", -math.inf)
 
 
 @overload
@@ -57,17 +61,17 @@ def smallest(comm: MPI.Comm, x: np.ndarray) -> np.ndarray: ...
 
 def smallest(comm: MPI.Comm, x: float | np.ndarray) -> float | np.ndarray:
     """Minimum over the ranks, entry by entry; NaN where any rank has NaN."""
-    return _extreme(comm, x, MPI.MIN, math.inf)
+    return _extreme(comm, x, "minimum", math.inf)
 
 
 def everywhere(comm: MPI.Comm, true: bool) -> bool:
     """Whether it is true on every rank."""
-    return _reduced(comm, int(not true), MPI.MAX) == 0
+    return _reduced(comm, int(not true), "maximum") == 0
 
 
 def anywhere(comm: MPI.Comm, true: bool) -> bool:
     """Whether it is true on any rank."""
-    return _reduced(comm, int(bool(true)), MPI.MAX) > 0
+    return _reduced(comm, int(bool(true)), "maximum") > 0
 
 
 def same(comm: MPI.Comm, value: T, what: str) -> T:
@@ -102,24 +106,28 @@ def _raise_differing(comm: MPI.Comm, value: Any, what: str) -> None:
                     "it must be summed over the ranks, or be computed alike on each")
 
 
-def _extreme(comm: MPI.Comm, x: Any, op: MPI.Op, never: float) -> Any:
+def _extreme(comm: MPI.Comm, x: Any, kind: str, never: float) -> Any:
     """Maximum or minimum; `never` is the number that wins against none."""
     own = np.asarray(x)
     if own.dtype.kind != "f":
-        return _reduced(comm, x, op)
+        return _reduced(comm, x, kind)
     # Numbers and "is NaN" travel in one message: the latter wins against 0.
     lost = np.isnan(own)
     sent = np.array([np.where(lost, never, own), np.where(lost, -never, 0.0)])
-    found, any_lost = _reduced(comm, sent, op)
+    found, any_lost = _reduced(comm, sent, kind)
     found = np.where(any_lost != 0, np.nan, found)
     return float(found) if own.ndim == 0 else found
 
 
-def _reduced(comm: MPI.Comm, x: Any, op: MPI.Op) -> Any:
+def _reduced(comm: MPI.Comm, x: Any, kind: str) -> Any:
     """Numbers and arrays of them; one rank's own is what it is."""
     own = np.ascontiguousarray(x)
     found = np.empty_like(own)
-    comm.Allreduce(own, found, op=op)
+    if comm.size == 1:
+        found = own.copy()
+    else:
+        check_place(comm, (kind, own.dtype.char, own.size))
+        comm.Allreduce(own, found, op=OPERATIONS[kind])
     if np.ndim(x) > 0:
         return found
     return found[0].item()

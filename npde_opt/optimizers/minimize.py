@@ -12,9 +12,10 @@ from npde_opt.errors import InputError, SolverError, collective
 from npde_opt.optimizers.assessment import Assessment, assess, idle, refuse_blind_start
 from npde_opt.optimizers.directions import LBFGS, NewtonCG
 from npde_opt.optimizers.interface import Monitor, Objective, OptimizerState, Result, Settings
-from npde_opt.optimizers.point import Point, everyone
+from npde_opt.optimizers.point import Point, everyone, together
 from npde_opt.optimizers.solver import Solver
 from npde_opt.optimizers.spectrum import Spectrum
+from npde_opt.reductions import same
 
 DIRECTIONS: dict[str, type[NewtonCG] | type[LBFGS]] = {"newton": NewtonCG, "gauss-newton": NewtonCG, "lbfgs": LBFGS}
 Reason = PETSc.TAO.ConvergedReason
@@ -42,18 +43,14 @@ def minimize(
     Raises InputError for an unbounded method where the parameters have bounds and where nothing depends on any unknown,
     and SolverError where the objective is not finite at the start or a solve fails at every trial point from there.
     """
-    run = Run(objective, m0, settings, monitor, resume, spectrum, origin or m0)
+    with collective(everyone(objective)):
+        run = Run(objective, m0, settings, monitor, resume, spectrum, origin or m0)
     try:
-        run.solve()
-        if run.point.failure is not None:
-            raise run.point.failure
-        return run.result()
-    except PETSc.Error:
-        failure, run.point.failure = run.point.failure, None
-        if failure is None:
-            raise
-        raise failure from None
+        # A callback may fail on one rank only, between two agreements: the others then wait inside TAO.
+        with collective(everyone(objective)):
+            return run.finished()
     finally:
+        # All ranks are here: what follows is collective.
         run.destroy()
 
 
@@ -91,6 +88,19 @@ class Run:
         self.solver = Solver(self.point, settings, self.direction)
         self._before = {"seconds": self.meta["seconds"], "counters": dict(self.meta["counters"])}
         self._started, self._counted = time.perf_counter(), objective.counters.snapshot()
+
+    def finished(self) -> Result:
+        """Runs to the end; raises what a callback raised, which PETSc turns into an error of its own."""
+        try:
+            self.solve()
+        except PETSc.Error:
+            failure, self.point.failure = self.point.failure, None
+            if failure is None:
+                raise
+            raise failure from None
+        if self.point.failure is not None:
+            raise self.point.failure
+        return self.result()
 
     def solve(self) -> None:
         """Runs TAO until it stops; where the line search fails, again with a simpler direction."""
@@ -259,11 +269,12 @@ class Run:
             return None
         vectors, memory = self.direction.memory() if self.direction is not None else ({}, {})
         state = OptimizerState({"m": self.point.iterate, **vectors}, {**self.meta, "memory": memory})
-        with collective(everyone(self.objective)):
+        with together(self.objective):
             answer = self.monitor(dict(row), state)
+        answer = same(everyone(self.objective), answer, "the monitor's answer")
         if answer is None:
             return None
-        if not answer.startswith("stop:"):
+        if not (isinstance(answer, str) and answer.startswith("stop:")):
             raise InputError("monitor", repr(answer), "None or 'stop:STATUS'")
         return answer.removeprefix("stop:")
 

@@ -11,6 +11,7 @@ import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
+from npde_opt import reductions
 from npde_opt.errors import SolverError, collective
 from npde_opt.optimizers.interface import Objective, ObjectiveAt
 
@@ -21,6 +22,12 @@ FARTHEST = 3.0
 def everyone(objective: Objective) -> MPI.Intracomm:
     """All ranks that minimize this objective together."""
     return getattr(objective, "everyone", objective.comm)
+
+
+def together(objective: Objective) -> collective:
+    """A block in which each group of ranks does its own; it raises on all ranks what one raised."""
+    world = everyone(objective)
+    return collective(world, objective.comm if objective.comm.size < world.size else None, above=1)
 
 
 class Agreed:
@@ -37,10 +44,11 @@ class Agreed:
         """J(m); inf, with the `error`, where the state's solver failed."""
         try:
             with collective(self._comm):
-                return self._at.value
+                value = self._at.value
         except SolverError as error:
             self.error = error
             return math.inf
+        return reductions.same(self._comm, value, "the objective")
 
     @property
     def misfit(self) -> float:
@@ -86,7 +94,7 @@ class Point:
         self.iterate = m.duplicate()
         m.copy(self.iterate)
         self.accepted: float | None = None
-        self.failure: Exception | None = None
+        self.failure: BaseException | None = None
         self.rejected: SolverError | None = None
         self._m = m.duplicate()
         self._at: Agreed | None = None
@@ -98,14 +106,14 @@ class Point:
             if self.failure is not None:
                 raise self.failure
             yield
-        except Exception as error:
+        except BaseException as error:
             self.failure = error
             raise
 
     @contextlib.contextmanager
     def later(self) -> Iterator[None]:
         """Like `callback`, but the next callback raises: inside its matrices TAO cannot be left in good order."""
-        with contextlib.suppress(Exception), self.callback():
+        with contextlib.suppress(BaseException), self.callback():
             yield
 
     def at(self, m: PETSc.Vec) -> Agreed:
