@@ -155,7 +155,7 @@ def test_data_of_inactive_cells_alone_are_none(tmp_path):
     np.save(tmp_path / "y.npy", y)
     case, _ = prepared(tmp_path, EVOLUTION.replace("shape = [16]", "shape = [16]\nactive = { expression = 'where(x<0.4, 1, 0)' }")
                        + "data = [{ file = 'y.npy' }]\nsigma = 0.1\n")
-    with pytest.raises(InputError, match="no datum in an active cell"):
+    with pytest.raises(InputError, match="at least one datum"):
         case.build(case.grid(MPI.COMM_SELF), Ensemble.whole(MPI.COMM_SELF))
 
 

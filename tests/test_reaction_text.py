@@ -1,12 +1,14 @@
 """A reaction whose coefficient is text in unknown fields: exact derivatives, and what is refused; pictures in a box."""
 
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
 from petsc4py import PETSc
 
 from npde_opt.cases.pictures import picture
+from npde_opt.cases.sources import Sources
 from npde_opt.errors import InputError
 from npde_opt.forward import SCHEMES, Equation, Evolution, Trial
 from npde_opt.forward.sampling import snapshots
@@ -16,6 +18,8 @@ from npde_opt.objective import Objective
 from npde_opt.parameters import ParameterSpace, Unknown
 from npde_opt.terms import Diffusion, Reaction
 from npde_opt.verify import dot_product_test, taylor_test
+
+HERE = Sources(Path("."), None, (None, 0))
 
 
 @pytest.fixture
@@ -53,10 +57,10 @@ def test_picture_in_a_box():
     if not (find_spec("PIL") and find_spec("skimage")):
         pytest.skip("needs npde_opt[plot,examples]")
     grid = Grid((32, 32), extent=(4.0, 4.0))
-    found = picture("truth", {"picture": "camera", "range": [0.5, 2.5], "box": [[1.0, 3.0], [1.0, 3.0]]}, grid)
+    found = picture("truth", {"picture": "camera", "range": [0.5, 2.5], "box": [[1.0, 3.0], [1.0, 3.0]]}, grid, HERE)
     assert (found[:8] == 0.5).all() and (found[:, 24:] == 0.5).all()
-    whole = picture("truth", {"picture": "camera", "range": [0.5, 2.5]}, Grid((16, 16)))
+    whole = picture("truth", {"picture": "camera", "range": [0.5, 2.5]}, Grid((16, 16)), HERE)
     np.testing.assert_allclose(found[8:24, 8:24], whole, rtol=1e-12)
     for key, value in (("box", [[1.0, 0.0], [0.0, 1.0]]), ("range", [1.0]), ("boks", 1)):
         with pytest.raises(InputError, match=key):
-            picture("truth", {"picture": "camera", key: value}, grid)
+            picture("truth", {"picture": "camera", key: value}, grid, HERE)

@@ -277,10 +277,7 @@ class Case:
         for r in self.table["regularization"]:
             name = self.regularized(r)
             regularizers[name] = self._regularizer(r, name, forward.space, m)
-        objective = Objective(forward, misfits, regularizers, ensemble)
-        if objective.data_count == 0:
-            raise InputError("observations", "no datum", "at least one")
-        return objective, m
+        return Objective(forward, misfits, regularizers, ensemble), m
 
     def _misfit(self, k: int, layout: PETSc.Vec) -> Misfit:
         kind = self.table["misfit"]["kind"]

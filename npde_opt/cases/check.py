@@ -7,17 +7,22 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 from mpi4py import MPI
 
-from npde_opt.cases.case import Case, load_case
+from npde_opt.cases import inventory
+from npde_opt.cases.case import Case, load_case, read_toml
 from npde_opt.cases.data import read_data
 from npde_opt.cases.evolution_case import EvolutionCase
 from npde_opt.cases.evolution_schema import document_evolution
+from npde_opt.cases.measured import some
+from npde_opt.cases.placing import LENGTHS
 from npde_opt.cases.schema import document
-from npde_opt.ensemble import Ensemble
 from npde_opt.errors import NpdeError
+from npde_opt.forward import Evolution
 from npde_opt.grids import Grid, check_indices
+from npde_opt.io.gridded import box_text
 
 Step = Callable[[], object]
 
@@ -44,10 +49,9 @@ def check_main(argv: list[str]) -> int:
     except NpdeError as error:
         print(f"error: {error}")
         return error.exit_code
-    if isinstance(case, EvolutionCase):
-        return check_evolution(case, grid, options.case)
+    lines: list[str] = []
     wrong: dict[str, int] = {}
-    for step in steps(case, grid):
+    for step in evolution_steps(case, grid, lines) if isinstance(case, EvolutionCase) else steps(case, grid):
         try:
             step()
         except NpdeError as error:
@@ -55,36 +59,44 @@ def check_main(argv: list[str]) -> int:
     for text in wrong:
         print(f"error: {text}")
     if not wrong:
-        print("\n".join([f"{options.case} is well formed", *report(case, grid)]))
+        print("\n".join([f"{options.case} is well formed", *report(case, grid, lines)]))
     return max(wrong.values(), default=0)
 
 
-def check_evolution(case: EvolutionCase, grid: Grid, path: str) -> int:
-    """Reads all that a run reads and makes its forward map."""
-    try:
+def evolution_steps(case: EvolutionCase, grid: Grid, lines: list[str]) -> Iterator[Step]:
+    """All that a run of an evolution case reads and makes before its first solve; `lines` get what it needs."""
+    sizes: list[tuple[int, int]] = []
+
+    def equation() -> None:
         forward = case.forward(grid, range(case.experiment_count))
-        case.start(forward.space).destroy()
-        measured = all(o["data"] is not None for o in case.table["observation"])
-        if measured:
-            case.prepare(Ensemble.whole(grid.comm))
-        else:
-            case.start(forward.space, "truth").destroy()
-    except NpdeError as error:
-        print(f"error: {error}")
-        return error.exit_code
-    plan = forward.storage
-    state = "all states kept" if plan.keeps_all else f"{plan.memory} checkpoints in memory, {plan.disk} on disk, " \
-        f"recomputation factor {plan.predicted:.2f}"
-    kept = plan.steps if plan.keeps_all else plan.memory
-    gigabytes = 8e-9 * kept * forward.scheme.stages * len(forward.equation.species) * grid.size * case.experiment_count
-    print("\n".join([f"{path} is well formed",
-                     f"  grid          {' x '.join(map(str, grid.shape))}, {grid.active_size:,} of {grid.size:,} cells active",
-                     f"  unknowns      {', '.join(u.name for u in forward.space.unknowns)}: {forward.space.size:,} values",
-                     f"  experiments   {case.experiment_count}, {sum(o.size for o in forward.observers):,} data",
-                     f"  steps         {forward.times.size - 1} of {case.table['evolution']['scheme']}, {state}",
-                     f"  memory        {gigabytes:.2g} GB for states, all ranks together"]))
-    forward.destroy()
-    return 0
+        sizes.extend((len(s.times), s.size) for s in forward.observers[0].samplings)
+        lines.extend(evolution_needs(case, grid, forward))
+        forward.destroy()
+
+    yield equation
+    yield lambda: case.start(case.space(grid)).destroy()
+    if any(o["data"] is None for o in case.table["observation"]):
+        yield lambda: case.start(case.space(grid), "truth").destroy()
+    if sizes:
+        yield lambda: measured(case, sizes)
+    for u in case.table["unknown"]:
+        if u["truth"] is not None and u["kind"] == "field":
+            yield partial(case.field, f"unknown.{u['name']}.truth", u["truth"], grid)
+    for r in case.table["regularization"]:
+        if r["reference"] is not None:
+            yield partial(case.field, "regularization.reference", r["reference"], grid)
+
+
+def measured(case: EvolutionCase, sizes: list[tuple[int, int]]) -> None:
+    """Reads measured data and their deviations."""
+    found = []
+    for e in range(case.experiment_count):
+        for i, (o, values) in enumerate(zip(case.table["observation"], case.measured(e, sizes), strict=True)):
+            if values is not None:
+                case.sigma(f"observation[{i}]", o, e, values)
+                found.append(values)
+    if all(o["data"] is not None for o in case.table["observation"]):
+        some("observation.data", *found)
 
 
 def steps(case: Case, grid: Grid) -> Iterator[Step]:
@@ -106,15 +118,71 @@ def steps(case: Case, grid: Grid) -> Iterator[Step]:
                 yield partial(case.field, f"regularization.{key}", r[key], grid)
 
 
-def report(case: Case, grid: Grid) -> list[str]:
+def report(case: Case | EvolutionCase, grid: Grid, needs: list[str]) -> list[str]:
     """Lines on what a run works on."""
+    raw = read_toml(case.path, "--case")
+    named = list(raw.get("boundaries", {}))
+    if isinstance(case, EvolutionCase):
+        boundary = [x["boundary"] for x in case.table["experiment"]]
+        drives, assumed = inventory.evolution_drives(case.table), evolution_defaults(case)
+    else:
+        given = case.table["experiments"]["boundary"] or []
+        boundary = [given[k] if k < len(given) else {} for k in range(case.experiment_count)]
+        drives, assumed = inventory.steady_drives(case.table), steady_defaults(case, raw)
+        needs = steady_needs(case, grid)
+    if not {"extent", "edges", "file"} & set(raw.get("grid", {})) and not case.sources.edges:
+        assumed.insert(0, "grid.extent: 1 along every axis")
+    unit = case.table["case"]["length_unit"]
+    return [f"  grid          {' x '.join(map(str, grid.shape))}, {grid.active_size:,} of {grid.size:,} cells active, "
+            f"box {box_text(case.domain.edges)}" + (f" {unit}" if unit in LENGTHS else ""),
+            *needs, *inventory.boundaries(case.domain, boundary, named), *drives,
+            *inventory.readings(case.sources.log), *inventory.defaults(assumed)]
+
+
+def evolution_defaults(case: EvolutionCase) -> list[str]:
+    """What the observations of an evolution case leave open."""
+    lines = []
+    for i, o in enumerate(case.table["observation"]):
+        if o["sigma"] is None:
+            lines.append(f"observation[{i}].sigma: {o['noise']:g} times the rms of the data")
+        if o["points"] is None and o["regions"] is None:
+            lines.append(f"observation[{i}].points: every cell of the grid")
+    return lines
+
+
+def steady_defaults(case: Case, raw: dict[str, Any]) -> list[str]:
+    """What a steady case leaves open."""
+    o, lines = case.table["observations"], []
+    if "source" not in raw.get("experiments", {}):
+        lines.append("experiments.source: 0")
+    if o["sigma"] is None:
+        lines.append(f"observations.sigma: {o['noise']:g} times the rms of the data")
+    if not case.table["regularization"]:
+        lines.append("regularization: none")
+    return lines
+
+
+def evolution_needs(case: EvolutionCase, grid: Grid, forward: Evolution) -> list[str]:
+    """Sizes of an evolution case."""
+    plan = forward.storage
+    state = "all states kept" if plan.keeps_all else f"{plan.memory} checkpoints in memory, {plan.disk} on disk, " \
+        f"recomputation factor {plan.predicted:.2f}"
+    kept = plan.steps if plan.keeps_all else plan.memory
+    gigabytes = 8e-9 * kept * forward.scheme.stages * len(forward.equation.species) * grid.size * case.experiment_count
+    return [f"  unknowns      {', '.join(u.name for u in forward.space.unknowns)}: {forward.space.size:,} values",
+            f"  experiments   {case.experiment_count}, {sum(o.size for o in forward.observers):,} data",
+            f"  steps         {forward.times.size - 1} of {case.table['evolution']['scheme']}, {state}",
+            f"  memory        {gigabytes:.2g} GB for states, all ranks together"]
+
+
+def steady_needs(case: Case, grid: Grid) -> list[str]:
+    """Sizes of a steady case."""
     space, o = case.space(grid), case.table["observations"]
     simulated = 0 if o["data"] is not None else math.prod(e.size - 1 for e in case.domain.data_edges())
     gigabytes = peak_bytes(grid.size, simulated, grid.dim, case.experiment_count) / 1e9
     data = f"from {o['data']['file']}" if o["data"] is not None else \
         f"simulated on {' x '.join(str(e.size - 1) for e in case.domain.data_edges())} cells"
-    return [f"  grid          {' x '.join(map(str, grid.shape))}, {grid.active_size:,} of {grid.size:,} cells active",
-            f"  unknowns      {', '.join(u.name + ' (' + u.transform + ')' for u in space.unknowns)}: {space.size:,} values",
+    return [f"  unknowns      {', '.join(u.name + ' (' + u.transform + ')' for u in space.unknowns)}: {space.size:,} values",
             f"  experiments   {case.experiment_count}, {len(case.places.functionals(grid))} observations each, {data}",
             f"  memory        about {gigabytes:.2g} GB at the peak, all ranks together, and 0.15 GB a rank"]
 

@@ -62,6 +62,7 @@ class EvolutionCase:
                           self.table["case"]["length_unit"])
         self.domain = Domain(self.table, sources, shape)
         self.sources = self.domain.sources
+        self._read_histories()
         self.memory: str = self.table["evolution"]["memory"]
         self.data: Series | None = None
         self.plan: Plan | None = None
@@ -69,6 +70,17 @@ class EvolutionCase:
         self.weight_override: float | None = None
         self.species = tuple(self.table["evolution"]["species"])
         self.settings()
+
+    def _read_histories(self) -> None:
+        """Histories of sources and their times that are columns of files become lists."""
+        tables = {f"evolution.terms[{i}]": t for i, t in enumerate(self.table["evolution"]["terms"]) if "source" in t}
+        for e, x in enumerate(self.table["experiment"]):
+            tables |= {f"experiment[{e}].sources[{i}]": s for i, s in enumerate(x["sources"])}
+        for where, table in tables.items():
+            for key in ("history", "times"):
+                if isinstance(table.get(key), dict):
+                    values = read_values(f"{where}.{key}", table[key], self.sources, allow_nan=False)
+                    table[key] = values.ravel().tolist()
 
     @property
     def experiment_count(self) -> int:
@@ -91,7 +103,7 @@ class EvolutionCase:
     def field(self, name: str, spec: Any, grid: Grid) -> np.ndarray:
         """Owned part of a field on a grid [i, j, k]; or a picture."""
         if isinstance(spec, dict) and "picture" in spec:
-            return np.asfortranarray(picture(name, spec, grid)[grid.local_slice])
+            return np.asfortranarray(picture(name, spec, grid, self.sources)[grid.local_slice])
         return np.asfortranarray(evaluate(name, spec, list(grid.edges), self.sources)[grid.local_slice])
 
     def times(self) -> np.ndarray:
@@ -216,7 +228,7 @@ class EvolutionCase:
         found = []
         for e in own:
             x = self.table["experiment"][e]
-            initial = {s: v if isinstance(v, str) else self.field(f"experiment.initial.{s}", v, grid)
+            initial = {s: v if isinstance(v, str) else self.field(f"experiment[{e}].initial.{s}", v, grid)
                        for s, v in x["initial"].items()}
             sources = [Source(grid, self.species, y["species"] or self.species[0], y["shape"], y["history"], y["times"],
                               y["interpolation"])
@@ -298,7 +310,7 @@ class EvolutionCase:
         sizes = [(len(s.times), s.size) for s in forward.observers[0].samplings]
         forward.destroy()
         with collective(ensemble.space):
-            measured = [self._measured(e, sizes) for e in range(self.experiment_count)]
+            measured = [self.measured(e, sizes) for e in range(self.experiment_count)]
         simulated = None
         if any(o["data"] is None for o in self.table["observation"]):
             simulated = self._simulate(ensemble)
@@ -313,8 +325,15 @@ class EvolutionCase:
         self.data = Series(observed, sigmas, self._origin())
         return self.data
 
-    def _measured(self, e: int, sizes: list[tuple[int, int]]) -> list[np.ndarray | None]:
-        """Measured values of an experiment by observation, each flat by time and place; None where they are simulated."""
+    def measured(self, e: int, sizes: list[tuple[int, int]]) -> list[np.ndarray | None]:
+        """Measured values of an experiment by observation, each flat by time and place; None where they are simulated.
+
+        Args:
+            sizes: numbers of times and places of the observations.
+
+        Raises:
+            InputError: for files that are wrong, and for as many files as experiments where there are others.
+        """
         found: list[np.ndarray | None] = []
         for i, o in enumerate(self.table["observation"]):
             field = f"observation[{i}].data"
@@ -339,13 +358,13 @@ class EvolutionCase:
                 sampled = simulated[e][0][i]
                 clean = simulated[e][1][first: first + sampled]
                 first += sampled
-            sigma = self._sigma(f"observation[{i}]", o, e, clean)
+            sigma = self.sigma(f"observation[{i}]", o, e, clean)
             if measured[i] is None or o.get("add_noise"):
                 clean = clean + sigma * rng.standard_normal(clean.size)
             parts.append((clean, sigma))
         return parts
 
-    def _sigma(self, field: str, o: dict[str, Any], e: int, values: np.ndarray) -> np.ndarray:
+    def sigma(self, field: str, o: dict[str, Any], e: int, values: np.ndarray) -> np.ndarray:
         """Standard deviations of an experiment's data: a number, a file (for all experiments, or one each), or relative."""
         given = o["sigma"]
         if given is None:
@@ -402,10 +421,7 @@ class EvolutionCase:
         misfits = [self._misfit(forward, k, self.data.observed[e], self.data.sigma[e]) for k, e in enumerate(own)]
         with collective(grid.comm):
             m = self.start(forward.space)
-        objective = Objective(forward, misfits, self._regularizers(forward.space, m), ensemble)
-        if objective.data_count == 0:
-            raise InputError("observation", "no datum in an active cell", "at least one")
-        return objective, m
+        return Objective(forward, misfits, self._regularizers(forward.space, m), ensemble), m
 
     def _misfit(self, forward: Evolution, k: int, observed: np.ndarray, sigma: np.ndarray) -> Misfit:
         t, observer = self.table["misfit"], forward.observers[k]

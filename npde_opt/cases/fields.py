@@ -5,13 +5,14 @@ Arrays with cells of their own are resampled by volume: the mean over a grid cel
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 import scipy.sparse
 
 from npde_opt.cases.placing import cells, place
-from npde_opt.cases.sources import Sources
+from npde_opt.cases.sources import Log, Sources
 from npde_opt.cases.tables import COLUMN_KEYS, given, is_table, read_values
 from npde_opt.errors import InputError
 from npde_opt.functions.text import evaluate_text
@@ -104,8 +105,8 @@ def evaluate(field: str, spec: Any, edges: list[np.ndarray], sources: Sources, n
         raise InputError(field, f"{int((~np.isfinite(values)).sum())} values that are not finite", "finite values")
     if found is not None:
         sources.log.note(field, spec["file"], values, found.values.shape, found.box)
-    elif not isinstance(spec, int | float):
-        sources.log.note(field, next(iter(spec)), values)
+    else:
+        sources.log.note(field, "" if isinstance(spec, int | float) else next(iter(spec)), values)
     return np.asfortranarray(values)
 
 
@@ -115,7 +116,8 @@ def read_file(field: str, spec: dict[str, Any], sources: Sources) -> Gridded:
     if not COLUMN_KEYS & set(given(spec)) and (not is_table(path) or path.suffix.lower() in READERS):
         return read_gridded(path, spec.get("key"), part=spec.get("part"))
     table = {k: v for k, v in spec.items() if k not in ("shape", "scale", "resample", "clip")}
-    values = read_values(field, table, sources, allow_nan=False)
+    unheard = dataclasses.replace(sources, log=Log())  # `evaluate` notes what becomes of the values
+    values = read_values(field, table, unheard, allow_nan=False)
     shape = next((h for h in map(cells, sources.homes) if values.shape == (np.prod(h),)), values.shape)
     return Gridded(values.reshape(shape, order="F"))
 

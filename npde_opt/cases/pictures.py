@@ -9,35 +9,61 @@ from typing import Any
 import numpy as np
 
 from npde_opt.cases.fields import resample
+from npde_opt.cases.sources import Sources
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid
+from npde_opt.io.gridded import box_text
+
+WHITE = {"1": 1.0, "I;16": 65535.0, "I;16B": 65535.0, "I;16L": 65535.0, "I": 65535.0}
+"""Values of white by the mode of a picture, where it is not 255."""
 
 
-def picture(field: str, spec: dict[str, Any], grid: Grid) -> np.ndarray:
+def picture(field: str, spec: dict[str, Any], grid: Grid, sources: Sources) -> np.ndarray:
     """Global array [i, j], y upwards, scaled to `range` = [lo, hi] (default 0 to 1), over `box` = [[x0, x1], [y0, y1]] (default
-    the grid's); lo outside. Raises InputError naming the key that is wrong."""
+    the grid's); lo outside. Raises InputError naming the key that is wrong, and for a damaged file."""
     for key, allowed in (("range", (2,)), ("box", (2, 2))):
         if key in spec and np.shape(spec[key]) != allowed or key == "box" and np.any(np.diff(spec.get(key, [[0, 1]])) <= 0):
             raise InputError(f"{field}.{key}", spec[key], "[lo, hi]" if key == "range" else "[[x0, x1], [y0, y1]], increasing")
     wrong = set(spec) - {"picture", "range", "box"}
     if wrong:
         raise InputError(field, ", ".join(sorted(wrong)), "picture, range, box")
+    if grid.dim != 2:
+        raise InputError(field, f"a picture on {grid.dim} axes", "2 axes")
+    grey = _grey(field, _path(field, spec["picture"], sources))
+    low, high = spec.get("range", [0.0, 1.0])
+    ends = spec.get("box", [(e[0], e[-1]) for e in grid.edges])
+    box = [np.linspace(a, b, n + 1) for (a, b), n in zip(ends, grey.shape, strict=True)]
+    values = low + (high - low) * resample(grey, box, list(grid.edges))
+    sources.log.note(field, str(spec["picture"]), values, grey.shape, box_text(box))
+    return values
+
+
+def _path(field: str, name: str, sources: Sources) -> Path:
+    """A file of the case, or a picture of scikit-image by its name without an extension."""
+    if not isinstance(name, str) or Path(name).suffix:
+        return sources.find(f"{field}.picture", name)
+    found = importlib.util.find_spec("skimage")
+    if found is None or found.submodule_search_locations is None:
+        raise InputError(field, "scikit-image is not installed", "pip install 'npde_opt[examples]'")
+    path = Path(found.submodule_search_locations[0]) / "data" / f"{Path(name).name}.png"
+    if not path.is_file():
+        raise InputError(f"{field}.picture", str(name), "a picture of scikit-image's data, or a file")
+    return path
+
+
+def _grey(field: str, path: Path) -> np.ndarray:
+    """Brightness [x, y] from 0 to 1, y upwards."""
     try:
         from PIL import Image
     except ImportError as error:
         raise InputError(field, "a picture without pillow", "pip install 'npde_opt[plot,examples]'") from error
-    path = Path(spec["picture"])
-    if not path.suffix:
-        found = importlib.util.find_spec("skimage")
-        if found is None or found.submodule_search_locations is None:
-            raise InputError(field, "scikit-image is not installed", "pip install 'npde_opt[examples]'")
-        path = Path(found.submodule_search_locations[0]) / "data" / f"{path.name}.png"
-    if not path.is_file():
-        raise InputError(f"{field}.picture", str(spec["picture"]), "a picture of scikit-image's data, or a file")
-    if grid.dim != 2:
-        raise InputError(field, f"a picture on {grid.dim} axes", "2 axes")
-    grey = np.asarray(Image.open(path).convert("L"), float).T[:, ::-1] / 255
-    low, high = spec.get("range", [0.0, 1.0])
-    ends = spec.get("box", [(e[0], e[-1]) for e in grid.edges])
-    box = [np.linspace(a, b, n + 1) for (a, b), n in zip(ends, grey.shape, strict=True)]
-    return low + (high - low) * resample(grey, box, list(grid.edges))
+    try:
+        with Image.open(path) as image:
+            if image.mode == "F":
+                raise ValueError("its values are floats, of which white is not known")
+            white = WHITE.get(image.mode, 255.0)
+            grey = np.asarray(image if image.mode in WHITE else image.convert("L"), float)
+    except Exception as error:
+        raise InputError(f"{field}.picture", f"{path}, which cannot be read ({str(error).splitlines()[0]})",
+                         "an undamaged picture") from error
+    return grey.T[:, ::-1] / white

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,11 +15,12 @@ from npde_opt.cases.domain import Domain
 from npde_opt.cases.fields import evaluate
 from npde_opt.cases.outline import outline, ring_levels
 from npde_opt.cases.random_points import random_points
-from npde_opt.cases.sources import Sources
-from npde_opt.cases.tables import is_table, read_values
+from npde_opt.cases.sources import Log, Sources
+from npde_opt.cases.tables import is_table, named_columns, read_values
 from npde_opt.errors import InputError
 from npde_opt.forward import Experiment
-from npde_opt.grids import Boundary, Grid, along
+from npde_opt.grids import AXES, Boundary, Grid, along
+from npde_opt.io.gridded import box_text
 from npde_opt.locate import boxed, located, offsets
 from npde_opt.observations import Functional, ball_mean, box_mean, cell_sum, integral, point_values, side_mean
 
@@ -76,6 +78,9 @@ class Places:
     def __init__(self, domain: Domain, seed: int):
         self.domain, self.table, self.seed = domain, domain.table, seed
         self.electrode_table: dict[str, Any] | None = self.table["experiments"]["electrodes"]
+        wells = self.table["experiments"]["wells"]
+        if isinstance(wells, dict):
+            self.table["experiments"]["wells"] = read_wells("experiments.wells", wells, domain.sources, domain.dim)
 
     def _elsewhere(self, grid: Grid) -> bool:
         """Whether a grid is another one than the case's own."""
@@ -232,7 +237,37 @@ def read_points(field: str, spec: dict[str, Any], sources: Sources, dim: int) ->
     """Coordinates (n, dim) of {file, ...}: an array, or columns of a text table (default: all that it has)."""
     if is_table(Path(spec["file"])) and spec.get("column") is None:
         spec = spec | {"column": list(range(dim)) if dim > 1 else 0}
-    return points_of(read_values(field, spec, sources, allow_nan=False), dim, field)
+    values = read_values(field, spec, dataclasses.replace(sources, log=Log()), allow_nan=False)
+    found = points_of(values, dim, field)
+    sources.log.note(field, spec["file"], found, box=box_text([np.sort(x) for x in found.T]))
+    return found
+
+
+def read_wells(field: str, spec: dict[str, Any], sources: Sources, dim: int) -> list[list[dict[str, Any]]]:
+    """Wells by experiment from a text table with the columns x, y, z (as many as the grid has axes), rate and, where it
+    has them, radius (0) and experiment (1, 2, ...; without it all wells are of one experiment).
+
+    Raises:
+        InputError: for a column that is missing, and experiments that are not numbered 1, 2, ...
+    """
+    names = named_columns(field, spec, sources)
+    needed = [*AXES[:dim], "rate"]
+    missing = [name for name in needed if name not in names]
+    if missing:
+        raise InputError(f"{field}: {spec['file']}", f"the columns {', '.join(names) or 'without names'}",
+                         f"{', '.join(needed)}; radius, experiment")
+    wanted = [*needed, *(name for name in ("radius", "experiment") if name in names)]
+    rows = read_values(field, spec | {"column": wanted}, sources, allow_nan=False)
+    columns = dict(zip(wanted, rows.T, strict=True))
+    number = columns.get("experiment", np.ones(len(rows)))
+    count = int(number.max())
+    if sorted(set(number.tolist())) != list(range(1, count + 1)):
+        raise InputError(f"{field}: {spec['file']}", f"experiments {sorted(set(number.tolist()))}", "1, 2, ..., none left out")
+    wells: list[list[dict[str, Any]]] = [[] for _ in range(count)]
+    for k, row in enumerate(rows):
+        radius = float(columns["radius"][k]) if "radius" in columns else 0.0
+        wells[int(number[k]) - 1].append({"at": row[:dim].tolist(), "rate": float(columns["rate"][k]), "radius": radius})
+    return wells
 
 
 def points_of(values: Any, dim: int, field: str) -> np.ndarray:

@@ -34,18 +34,18 @@ class Reading:
 
 @dataclass
 class Log:
-    """What has been read, by the key of the case; kept where `on`."""
+    """What has been read first for each key of the case."""
 
-    on: bool = False
     readings: dict[str, Reading] = field(default_factory=dict)
 
     def note(self, key: str, origin: str, values: np.ndarray, shape: tuple[int, ...] | None = None, box: str = "") -> None:
         """Keeps shape (default: that of the values), smallest, mean and largest value and the number of missing ones."""
-        if not self.on or key in self.readings or not values.size:
+        if key in self.readings or not values.size:
             return
-        there = values[~np.isnan(values)] if values.dtype.kind == "f" else values
+        missing = np.isnan(values) if values.dtype.kind == "f" else np.zeros(1, bool)
+        there = values[~missing] if missing.any() else values
         low, mean, high = (float(f(there)) if there.size else np.nan for f in (np.min, np.mean, np.max))
-        self.readings[key] = Reading(origin, shape or values.shape, low, mean, high, values.size - there.size, box)
+        self.readings[key] = Reading(origin, shape or values.shape, low, mean, high, int(missing.sum()), box)
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,11 @@ def table_of(field: str, path: Path, spec: dict[str, Any]) -> Table:
     return read_table(path, Layout(**layout))
 
 
+def named_columns(field: str, spec: dict[str, Any], sources: Sources) -> list[str]:
+    """Names of the columns of the text table of {file, ...}."""
+    return table_of(field, sources.find(field, spec["file"]), given(spec)).names
+
+
 def _array(field: str, path: Path, spec: dict[str, Any]) -> np.ndarray:
     for key in sorted({"column", "where"} | LAYOUT - {"missing"}):
         if key in spec:

@@ -1,0 +1,120 @@
+"""`check` says what is read, what is prescribed on which side, what drives the experiments, and what was defaulted."""
+
+import re
+
+import numpy as np
+import pytest
+
+from npde_opt.cases import check_main
+
+STEADY = """
+[grid]
+shape = [4, 3]
+[boundaries]
+"x-" = "dirichlet"
+"x+" = "dirichlet"
+"y+" = { kind = "robin", coefficient = 2.0 }
+[equation]
+c = { file = "c.vtr" }
+[[unknown]]
+name = "D"
+initial = 1.0
+[experiments]
+boundary = [{ "x+" = 1.5 }, { "x+" = 2.5, "y+" = 3.0 }]
+wells = { file = "wells.csv" }
+[observations]
+points = { file = "points.csv", column = ["x", "y"] }
+data = { file = "points.csv", column = ["first", "second"] }
+sigma = { file = "sigma.npy" }
+[[regularization]]
+weight = 1.0
+"""
+PUMP = '{ source = "x", history = { file = "pump.csv", column = "rate" }, times = { file = "pump.csv", column = "t" } }'
+EVOLUTION = """
+[grid]
+shape = [6]
+[boundaries]
+"x-" = "dirichlet"
+[evolution]
+terms = [{ diffusion = "D" }, PUMP]
+times = { end = 1.0, steps = 4 }
+[[unknown]]
+name = "D"
+kind = "scalar"
+initial = 1.0
+[[experiment]]
+boundary = { "x-" = 4.0 }
+initial = { u = { file = "u.csv", column = "u", scale = 2.0 } }
+[[experiment]]
+[[observation]]
+times = { file = "u.csv", column = "t", rows = [0, 1, 1] }
+points = { file = "u.csv", column = "x", rows = [1, 2, 1] }
+data = [{ file = "a.npy" }, { file = "b.npy" }]
+""".replace("PUMP", PUMP)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "c.vtr").write_text(
+        '<VTKFile type="RectilinearGrid"><RectilinearGrid><Piece Extent="0 2 0 1 0 0"><Coordinates>'
+        '<DataArray type="Float64" format="ascii">0 0.5 2</DataArray><DataArray type="Float64" format="ascii">-1 1</DataArray>'
+        '<DataArray type="Float64" format="ascii">0</DataArray></Coordinates><CellData><DataArray type="Float64" Name="c" '
+        'format="ascii">1 3</DataArray></CellData></Piece></RectilinearGrid></VTKFile>')
+    (tmp_path / "wells.csv").write_text("x,y,rate,experiment\n0.5,0.5,2,2\n0.1,0.2,-1,1\n")
+    (tmp_path / "points.csv").write_text("x;y;first;second\n0,1;0,5;7;8\n0,9;0,25;;9\n")
+    np.save(tmp_path / "sigma.npy", np.full((2, 2), 0.1))
+    (tmp_path / "pump.csv").write_text("t,rate\n0,0\n0.5,3\n1,1\n")
+    (tmp_path / "u.csv").write_text("t,x,u\n" + "".join(f"{0.2 + 0.1 * i:g},{0.1 * (i + 1):g},{i}\n" for i in range(6)))
+    np.save(tmp_path / "a.npy", [[1.0, 2.0], [3.0, np.nan]])
+    np.save(tmp_path / "b.npy", np.arange(4.0))
+    return tmp_path
+
+
+def said(folder, text, capsys, code=0):
+    (folder / "case.toml").write_text(text)
+    assert check_main([str(folder / "case.toml")]) == code
+    return re.sub(r"  +", "  ", capsys.readouterr().out)
+
+
+def test_steady(folder, capsys):
+    text = said(folder, STEADY, capsys)
+    for line in ("equation.c  2 x 1  1  2  3  c.vtr, on [0, 2] x [-1, 1]", "unknown.D.initial  4 x 3  1  1  1  a number",
+                 "observations.points  2 x 2  0.1  0.4375  0.9  points.csv, on [0.1, 0.9] x [0.25, 0.5]",
+                 "observations.data  2 x 2  7  8  9  points.csv, 1 missing",
+                 "observations.sigma  2 x 2  0.1  0.1  0.1  sigma.npy", "x-  dirichlet: 0 by default",
+                 "x+  dirichlet: 1.5 (experiment 0); 2.5 (experiment 1)",
+                 "y+  robin (coefficient 2): 0 by default (experiment 0); 3 (experiment 1)",
+                 "y-  neumann by default: no flux", "experiment 0: well at (0.1, 0.2), rate -1, radius 0",
+                 "experiment 1: well at (0.5, 0.5), rate 2, radius 0", "grid.extent: 1 along every axis",
+                 "experiments.source: 0"):
+        assert line in text, text
+
+
+def test_evolution(folder, capsys):
+    text = said(folder, EVOLUTION, capsys)
+    for line in ("experiment[0].initial.u  6  0  5  10  u.csv", "observation[0].times  2  0.2  0.25  0.3  u.csv",
+                 "observation[0].points  2 x 1  0.2  0.25  0.3  u.csv, on [0.2, 0.3]",
+                 "observation[0].data[0]  2 x 2  1  2  3  a.npy, 1 missing", "observation[0].data[1]  4  0  1.5  3  b.npy",
+                 "evolution.terms[1].history  3  0  1.33333  3  pump.csv", "x-  dirichlet: 4 (experiment 0); 0 by default "
+                 "(experiment 1)", "x+  neumann by default: no flux", "experiment 1: u starts from 0 by default",
+                 "all experiments: source x times 3 values 0 ... 3, linear between 3 times 0 ... 1",
+                 "observation[0].sigma: 0.01 times the rms of the data"):
+        assert line in text, text
+
+
+def test_errors_of_evolution_cases_are_all_named(folder, capsys):
+    np.save(folder / "a.npy", np.ones((3, 2)))
+    text = said(folder, EVOLUTION.replace('name = "D"', 'name = "D"\ntruth = 1.0'), capsys, 2)
+    assert text.count("error: ") == 1 and "observation[0].data[0]: got an array of shape (3, 2)" in text
+    np.save(folder / "a.npy", np.full((2, 2), np.nan))
+    np.save(folder / "b.npy", np.full((2, 2), np.nan))
+    assert "NaN only" in said(folder, EVOLUTION, capsys, 2)
+
+
+@pytest.mark.parametrize(("table", "message"), [
+    ("x,y\n0.5,0.5\n", "the columns x, y; allowed: x, y, rate"), ("0.5,0.5,1\n", "without names"),
+    ("x,y,rate,experiment\n0.5,0.5,2,1\n0.1,0.2,-1,3\n", "1, 2, ..., none left out"),
+    ("x,y,rate\n0.5,0.5,\n", "missing values in wells.csv"), ("x,y,rate\n0.5,0.5,2 m3\n", "wells.csv, line 2: got '2 m3'")])
+def test_wrong_tables_of_wells(table, message, folder, capsys):
+    (folder / "wells.csv").write_text(table)
+    assert message in said(folder, STEADY, capsys, 2)
