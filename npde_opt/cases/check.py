@@ -11,7 +11,7 @@ from typing import Any
 
 from mpi4py import MPI
 
-from npde_opt.cases import inventory
+from npde_opt.cases import evolution_data, inventory
 from npde_opt.cases.case import Case, load_case, read_toml
 from npde_opt.cases.data import read_data
 from npde_opt.cases.evolution_case import EvolutionCase
@@ -91,9 +91,9 @@ def measured(case: EvolutionCase, sizes: list[tuple[int, int]]) -> None:
     """Reads measured data and their deviations."""
     found = []
     for e in range(case.experiment_count):
-        for i, (o, values) in enumerate(zip(case.table["observation"], case.measured(e, sizes), strict=True)):
+        for i, (o, values) in enumerate(zip(case.table["observation"], evolution_data.measured(case, e, sizes), strict=True)):
             if values is not None:
-                case.sigma(f"observation[{i}]", o, e, values)
+                evolution_data.sigma(case, f"observation[{i}]", o, e, values)
                 found.append(values)
     if all(o["data"] is not None for o in case.table["observation"]):
         some("observation.data", *found)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,11 @@ import numpy as np
 from petsc4py import PETSc
 
 from npde_opt.cases.domain import Domain
+from npde_opt.cases.evolution_data import Series, prepare
 from npde_opt.cases.evolution_schema import validate_evolution
 from npde_opt.cases.fields import evaluate
-from npde_opt.cases.measured import by_time, deviation, positive, some
 from npde_opt.cases.pictures import picture
 from npde_opt.cases.places import points_of, read_points
-from npde_opt.cases.placing import cells
 from npde_opt.cases.sources import Sources
 from npde_opt.cases.tables import read_values
 from npde_opt.ensemble import Ensemble
@@ -40,15 +38,6 @@ OPTIONS = {"gradient": ("directions",), "total-variation": ("epsilon",),
            "bilaplacian": ("gamma", "delta", "correlation_length", "variance", "directions")}
 FEWEST = 8
 UNITS = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
-
-
-@dataclass(frozen=True)
-class Series:
-    """Data of all experiments: values and standard deviations by sampling, time and place (NaN: not observed)."""
-
-    observed: list[np.ndarray]
-    sigma: list[np.ndarray]
-    origin: str
 
 
 class EvolutionCase:
@@ -304,114 +293,8 @@ class EvolutionCase:
 
     def prepare(self, ensemble: Ensemble) -> Series:
         """Reads the data, or simulates them on a finer grid with noise. Collective."""
-        self.choose_steps(ensemble)
-        forward = self.forward(self.grid(ensemble.space), list(ensemble.own(self.experiment_count)))  # its errors come first
-        self.plan = forward.storage
-        sizes = [(len(s.times), s.size) for s in forward.observers[0].samplings]
-        forward.destroy()
-        with collective(ensemble.space):
-            measured = [self.measured(e, sizes) for e in range(self.experiment_count)]
-        simulated = None
-        if any(o["data"] is None for o in self.table["observation"]):
-            simulated = self._simulate(ensemble)
-        rng = np.random.default_rng([self.seed, 2])
-        observed, sigmas = [], []
-        with collective(ensemble.space):
-            for e in range(self.experiment_count):
-                parts = self._experiment_data(e, measured[e], simulated, rng)
-                observed.append(np.concatenate([values for values, _ in parts]))
-                sigmas.append(np.concatenate([sigma for _, sigma in parts]))
-            some("observation.data", *observed)
-        self.data = Series(observed, sigmas, self._origin())
+        self.data = prepare(self, ensemble)
         return self.data
-
-    def measured(self, e: int, sizes: list[tuple[int, int]]) -> list[np.ndarray | None]:
-        """Measured values of an experiment by observation, each flat by time and place; None where they are simulated.
-
-        Args:
-            sizes: numbers of times and places of the observations.
-
-        Raises:
-            InputError: for files that are wrong, and for as many files as experiments where there are others.
-        """
-        found: list[np.ndarray | None] = []
-        for i, o in enumerate(self.table["observation"]):
-            field = f"observation[{i}].data"
-            if o["data"] is not None and len(o["data"]) != self.experiment_count:
-                raise InputError(field, f"{len(o['data'])} files", f"{self.experiment_count}, one an experiment")
-            found.append(None if o["data"] is None else self._series(f"{field}[{e}]", o["data"][e], o, sizes[i]))
-        return found
-
-    def _series(self, field: str, spec: dict[str, Any], o: dict[str, Any], size: tuple[int, int]) -> np.ndarray:
-        """Values of a file, flat by time and place."""
-        everywhere = o["points"] is None and o["regions"] is None
-        shape = cells(self.domain.edges) if everywhere else None
-        return by_time(field, read_values(field, spec, self.sources), *size, shape)
-
-    def _experiment_data(self, e: int, measured: list[np.ndarray | None], simulated: Any,
-                         rng: np.random.Generator) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Values and standard deviations by observation; noise goes to simulated data, and to measured ones on request."""
-        parts, first = [], 0
-        for i, o in enumerate(self.table["observation"]):
-            clean = measured[i]
-            if clean is None:
-                sampled = simulated[e][0][i]
-                clean = simulated[e][1][first: first + sampled]
-                first += sampled
-            sigma = self.sigma(f"observation[{i}]", o, e, clean)
-            if measured[i] is None or o.get("add_noise"):
-                clean = clean + sigma * rng.standard_normal(clean.size)
-            parts.append((clean, sigma))
-        return parts
-
-    def sigma(self, field: str, o: dict[str, Any], e: int, values: np.ndarray) -> np.ndarray:
-        """Standard deviations of an experiment's data: a number, a file (for all experiments, or one each), or relative."""
-        given = o["sigma"]
-        if given is None:
-            return np.full(values.size, deviation(field, o["noise"], values))
-        if isinstance(given, int | float):
-            return np.full(values.size, float(given))
-        if isinstance(given, list) and len(given) != self.experiment_count:
-            raise InputError(f"{field}.sigma", f"{len(given)} files", f"one, or {self.experiment_count}: one an experiment")
-        spec = given[e] if isinstance(given, list) else given
-        times = len(self.observed_times(field, o))
-        found = self._series(f"{field}.sigma", spec, o, (times, values.size // times))
-        return positive(f"{field}.sigma", found, values)
-
-    def _origin(self) -> str:
-        """Where the data come from, in words."""
-        files = [o["data"][0]["file"] for o in self.table["observation"] if o["data"] is not None]
-        if files:
-            added = any(o["data"] is not None and o.get("add_noise") for o in self.table["observation"])
-            return f"data from {', '.join(files)}" + (", noise added" if added else "")
-        return f"data simulated on {'a finer' if self.table['simulation']['refine'] > 1 else 'the same'} grid"
-
-    def _simulate(self, ensemble: Ensemble) -> list[tuple[list[int], np.ndarray]]:
-        """Noise-free data of the truth: sizes and values of the samplings without data, by experiment."""
-        refine, cut = (self.table["simulation"][k] for k in ("refine", "steps"))
-        edges = [refined(e, refine) for e in self.domain.edges]
-        grid = self.domain.grid(ensemble.space, edges)
-        own = list(ensemble.own(self.experiment_count))
-        forward = self.forward(grid, own, cut, Storage(forward_only=True))
-        with collective(ensemble.space):
-            m = self.start(forward.space, "truth")
-        lin = forward.linearize(m)
-        found = {}
-        for k, e in enumerate(own):
-            sizes = [len(s.times) * s.size for s in forward.observers[k].samplings]
-            values = forward.observers[k].gather(lin.data[k])
-            ends = np.cumsum([0, *sizes])
-            picked = [i for i, o in enumerate(self.table["observation"]) if o["data"] is None]
-            wanted = np.concatenate([values[ends[i]: ends[i + 1]] for i in picked])
-            found[e] = ([sizes[i] if i in picked else 0 for i in range(len(sizes))], wanted)
-        lin.destroy()
-        forward.destroy()
-        m.destroy()
-        grid.destroy()
-        everything: dict[int, Any] = {}
-        for part in ensemble.across.allgather(found):
-            everything |= part
-        return [everything[e] for e in range(self.experiment_count)]
 
     def build(self, grid: Grid, ensemble: Ensemble) -> tuple[Objective, PETSc.Vec]:
         """The objective and the starting parameters on a grid. Collective."""
@@ -452,9 +335,3 @@ class EvolutionCase:
                 found[u.name] = SmallPrior(space.comm, u.count, 1.0 if table["deviation"] is not None else 0.0,
                                            space.constants(m, u.name), table["deviation"] or 1.0, table["smoothness"])
         return found
-
-
-def refined(edges: np.ndarray, factor: int) -> np.ndarray:
-    """Edges with every cell cut into `factor`."""
-    parts = np.arange(factor) / factor
-    return np.append((edges[:-1, None] + np.diff(edges)[:, None] * parts).ravel(), edges[-1])
