@@ -16,6 +16,7 @@ from npde_opt.cases.schema import (
     Count,
     Expression,
     File,
+    FileField,
     LognormalField,
     Names,
     NotNegative,
@@ -34,14 +35,6 @@ from npde_opt.functions.text import Expressions, check_name
 # ---- fields and histories ---------------------------------------------------------------------------------------
 
 
-class StateField(File, kw_only=True):
-    """An array over the grid, or a column or part with one value a cell of the case's grid."""
-
-    resample: Annotated[bool | None,
-                        Meta(description="true: an array of another shape is laid over the whole box")] = None
-    clip: Annotated[Pair | None, Meta(description="[lo, hi]: values are cut off there, after `scale`")] = None
-
-
 class PictureField(Optional, kw_only=True):
     """A grey picture."""
 
@@ -51,7 +44,7 @@ class PictureField(Optional, kw_only=True):
                    Meta(description="[[x0, x1], [y0, y1]] that it covers; default the grid's; black outside")] = None
 
 
-FIELD_TABLES = StateField | Expression | Value | AnatomyField | LognormalField | PictureField
+FIELD_TABLES = FileField | Expression | Value | AnatomyField | LognormalField | PictureField
 Field = float | FIELD_TABLES
 Numbers = Annotated[list[float], Meta(min_length=1)]
 Interpolation = Literal["linear", "steps"]
@@ -354,7 +347,7 @@ def substitute(raw: Any, variables: Mapping[str, Any]) -> Any:
 
 
 INNER = (Diffusion, NonlinearDiffusion, Advection, Reaction, Absorbing, Kinetics, Source, EqualSteps, DoublingSteps,
-         AccurateSteps, CountedTimes, SourceTable, StateField, PictureField)
+         AccurateSteps, CountedTimes, SourceTable, FileField, PictureField)
 
 
 def document_evolution() -> str:

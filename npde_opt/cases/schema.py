@@ -58,14 +58,13 @@ class AnyField(Optional, kw_only=True):
     scale: Annotated[float | None, Meta(description="factor of the values")] = None
 
 
-class FileField(AnyField, kw_only=True):
-    """An array, laid over the grid as its file says."""
+class FileField(File, kw_only=True):
+    """An array where its file says, or of the shape of the grid; or a column with one value a cell, x fastest."""
 
-    file: Annotated[str, Meta(description=".npy, .npz, .nii, .nii.gz, .vti, .vtr, .vtk, .mat, GRDECL")]
-    key: Annotated[str | None, Meta(description="which of its arrays")] = None
-    shape: Annotated[Cells | None, Meta(description="folds flat files, x fastest")] = None
     resample: Annotated[bool | None,
-                        Meta(description="true: an array of another shape is laid over the whole box")] = None
+                        Meta(description="true: an array of another shape, whose file gives no coordinates, is laid evenly "
+                             "over the whole box")] = None
+    clip: Annotated[Pair | None, Meta(description="[lo, hi]: values are cut off there, after `scale`")] = None
 
 
 class Expression(AnyField, kw_only=True):

@@ -91,7 +91,7 @@ def _text(field: str, path: Path, spec: dict[str, Any]) -> np.ndarray:
     table = table_of(field, path, spec)
     keep = np.ones(len(table.rows), bool)
     for name, ends in spec.get("where", {}).items():
-        if not isinstance(ends, list) or len(ends) != 2 or any(isinstance(x, str | bool) for x in ends):
+        if not isinstance(ends, list | tuple) or len(ends) != 2 or any(isinstance(x, str | bool) for x in ends):
             raise InputError(f"{field}.where.{name}", ends, "[from, to]")
         values = table.numbers(table.index(f"{field}.where", name))
         keep &= (values >= ends[0]) & (values <= ends[1])
