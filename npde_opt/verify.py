@@ -1,129 +1,338 @@
-"""Checks of derivatives and discretisations by what their errors do; none changes what it tests."""
+"""Checks of derivatives and discretisations by what their errors do; none changes what it tests.
+
+For J with gradient g and Hessian H at m, a direction dm and steps e that fall until J is rounding:
+
+    r1(e) = |J(m + e dm) - J - e g.dm|                       order 2 for a right gradient, 1 for a wrong one
+    r2(e) = |J(m + e dm) - J - e g.dm - e^2/2 dm.H dm|       order 3 for a right Hessian
+    r3(e) = |g(m + e dm) - g - e H dm|                       order 2 for a right Hessian
+
+Beside the orders, g.dm and H dm are compared with central differences (see differences.py).
+"""
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from petsc4py import PETSc
 
+from npde_opt.differences import Comparison, best, compare, noise, order
 from npde_opt.errors import SolverError
+from npde_opt.linear.accuracy import tight
+
+WIDE = tuple(4e-2 * 4.0**-k for k in range(8))
+"""The first steps; they go on in the same ratio until rounding."""
+
+LIMIT = 1e-5
+"""Relative difference between a derivative and central differences up to which it is right."""
+
+FLOOR = 1e-13
+"""Rounding and solver error of a value, relative to it."""
+
+FEWEST, MOST = 6, 24
+"""Steps."""
+
+ORDERS = {"gradient": 1.8, "Hessian": 2.6, "Hessian's rows": 1.8}
+"""Least orders of r1, r2, r3."""
 
 
 @dataclass(frozen=True)
 class TaylorOrders:
-    """Observed orders in the step e, inf where a remainder is rounding only.
+    """What a Taylor test found.
 
-    first: |J(m + e dm) - J - e g.dm|, 2 for a right gradient; second: with e^2/2 dm.H dm subtracted too, 3 for a
-    right Hessian; gradient: |g(m + e dm) - g - e H dm|, 2 for a right Hessian.
+    first, second, gradient: orders of r1, r2, r3; inf where a remainder is rounding at all steps (the derivative is exact),
+        NaN where a value is not finite or nothing depends on the direction.
+    slope: g.dm beside central differences of J. rows: H dm beside those of g, by name of an unknown ("" where the objective
+        has no names).
+    depends: whether J or g change along the direction at all.
     """
 
     first: float
     second: float
     gradient: float
+    slope: Comparison
+    rows: Mapping[str, Comparison] = field(default_factory=dict)
+    depends: bool = True
+
+    def problems(self) -> list[str]:
+        """What is wrong, in words; empty for right derivatives."""
+        if not self.depends:
+            return ["nothing depends on it"]
+        found = []
+        # Where a remainder is not yet in its first term above rounding (a total variation, whose third derivative varies
+        # fast) its order is low for a right derivative too; differences that are exact enough tell better.
+        rows = all(row.resolved and row.agrees(LIMIT) for row in self.rows.values() if row.size)
+        told = (self.slope.resolved and self.slope.agrees(LIMIT), rows, rows)
+        reached = (self.first, self.second, self.gradient)
+        for (name, least), found_order, known in zip(ORDERS.items(), reached, told, strict=True):
+            if not found_order >= least and not (known and math.isfinite(found_order)):
+                found.append(f"{name} (order {found_order:.2f})")
+        if not self.slope.agrees(LIMIT):
+            found.append(f"gradient (differs by {self.slope.relative:.1e})")
+        for name, row in self.rows.items():
+            if not row.agrees(LIMIT):
+                found.append(f"Hessian{' row ' + name if name else ''} (differs by {row.relative:.1e})")
+        return found
 
 
-WIDE = tuple(4e-2 * 4.0**-k for k in range(8))
-"""Steps for a problem whose scales are not known."""
+def taylor_test(objective: Any, m: PETSc.Vec, dm: PETSc.Vec, steps: Sequence[float] = WIDE,
+                floor: float = FLOOR) -> TaylorOrders:
+    """Taylor remainders and central differences of an objective at m in direction dm. Collective.
 
+    Args:
+        objective: `linearize(m)` gives a point with `value`, `gradient()`, `hessian(dm, out)` and `destroy()`.
+        steps: the first and largest ones, falling; those where the objective is not defined are passed over, and they go on
+            in the ratio of the last two until the values are rounding.
+        floor: rounding of a value (of the gradient's norm), relative to it.
 
-def taylor_test(objective: Any, m: PETSc.Vec, dm: PETSc.Vec, steps: Sequence[float] = (4e-2, 2e-2, 1e-2, 5e-3),
-                floor: float = 1e-12) -> TaylorOrders:
-    """Taylor remainders of an objective's value and gradient at m in direction dm. Collective.
+    A direction in several unknowns is also taken unknown by unknown, and the worst is returned: what one of them contributes
+    may be too little to be seen beside the others.
 
-    Remainders below `floor` times the value (the norm of the gradient) are taken for rounding. With the steps WIDE, those
-    where the objective is not defined are passed over, and the orders are those of the smallest steps before rounding.
+    Solves are tight inside (linear/accuracy.py), unless the user gave a tolerance.
     """
-    wide, done = steps is WIDE, []
-    firsts, seconds, gradients = [], [], []
-    with _counters_kept(objective):
+    with tight(), _counters_kept(objective):
+        parts = _parts(objective, dm)
+        found = [_along(objective, m, direction, steps, floor) for direction in (dm, *parts)]
+        for part in parts:
+            part.destroy()
+    return _worst(found)
+
+
+def _along(objective: Any, m: PETSc.Vec, dm: PETSc.Vec, steps: Sequence[float], floor: float) -> TaylorOrders:
+    line = _Line(objective, m, dm)
+    try:
+        _walk(line, steps)
+        return line.orders(floor)
+    finally:
+        line.destroy()
+
+
+def _parts(objective: Any, dm: PETSc.Vec) -> list[PETSc.Vec]:
+    """dm in one unknown each, where it is in several."""
+    space = getattr(objective, "space", None)
+    if space is None or len(space.unknowns) < 2:
+        return []
+    found = []
+    for u in space.unknowns:
+        block, part = space.block_vec(dm, u.name), space.create_vec()
+        space.add_block(part, u.name, block)
+        if block.norm() > 0:
+            found.append(part)
+        else:
+            part.destroy()
+        block.destroy()
+    return found if len(found) > 1 else []
+
+
+def _worst(found: Sequence[TaylorOrders]) -> TaylorOrders:
+    """NaN is worse than any order."""
+    if len(found) == 1:
+        return found[0]
+    first, second, gradient = (float(np.min([getattr(o, name) for o in found])) for name in ("first", "second", "gradient"))
+    slope = max((o.slope for o in found), key=_wrongness)
+    names = {name for o in found for name in o.rows}
+    rows = {name: max((o.rows[name] for o in found if name in o.rows), key=_wrongness) for name in sorted(names)}
+    return TaylorOrders(first, second, gradient, slope, rows, all(o.depends for o in found))
+
+
+def _wrongness(comparison: Comparison) -> tuple[bool, bool, float]:
+    return not math.isfinite(comparison.size), not comparison.agrees(LIMIT), comparison.relative
+
+
+def _walk(line: _Line, steps: Sequence[float]) -> None:
+    """Takes the steps, and goes on until they are rounding."""
+    ratio, e = (steps[-1] / steps[-2] if len(steps) > 1 else 0.25), steps[0]
+    for k in range(MOST):
+        e = steps[k] if k < len(steps) else e * ratio
+        if line.take(e) and len(line.steps) >= FEWEST and line.exhausted():
+            return
+
+
+class _Line:
+    """Values and gradients at m +- e dm."""
+
+    def __init__(self, objective: Any, m: PETSc.Vec, dm: PETSc.Vec):
+        self.objective, self.m, self.dm = objective, m, dm
         here = objective.linearize(m)
-        value, g, h = here.value, here.gradient(), objective.create_vec()
-        here.hessian(dm, h)
-        slope, curvature = g.dot(dm), h.dot(dm)
-        size = abs(value)
-        for e in steps:
-            point = m.copy()
-            point.axpy(e, dm)
-            there = objective.linearize(point)
-            try:
-                reached, rest = there.value, there.gradient().copy()
-            except SolverError:
-                if not wide:
-                    raise
-                reached, rest = math.inf, None
-            if rest is None or (wide and not math.isfinite(reached)):
-                for owned in (there, point, *([rest] if rest is not None else [])):
-                    owned.destroy()
-                continue
-            done.append(e)
-            change = reached - value
-            size = max(size, abs(reached))
-            firsts.append(abs(change - e * slope))
-            seconds.append(abs(change - e * slope - e**2 / 2 * curvature))
-            rest.axpy(-1, g)
-            rest.axpy(-e, h)
-            gradients.append(rest.norm())
-            for owned in (rest, there, point):
-                owned.destroy()
-        norm = g.norm()
-        here.destroy()
-        h.destroy()
-    remainders = ((firsts, floor * size, 2.0), (seconds, floor * size, 3.0), (gradients, floor * norm, 2.0))
-    if wide:
-        return TaylorOrders(*[_settled(done, errors, least, expected) for errors, least, expected in remainders])
-    return TaylorOrders(*[_order(done, errors, least) for errors, least, _ in remainders])
+        try:
+            self.value, self.g = float(here.value), here.gradient().copy()
+            self.h = self.g.duplicate()
+            here.hessian(dm, self.h)
+        finally:
+            here.destroy()
+        self.slope, self.curvature = self.g.dot(dm), self.h.dot(dm)
+        self.steps: list[float] = []
+        self.plus: list[float] = []
+        self.minus: list[float] = []
+        self.changes: list[float] = []
+        self.rests: list[float] = []
+        self.bends: list[np.ndarray] = []
+        self.sizes: list[float] = []
+        self._central: PETSc.Vec | None = None
+        self._better: PETSc.Vec | None = None
+        self.rows: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        space = getattr(objective, "space", None)
+        self.names = [u.name for u in space.unknowns] if space is not None else [""]
+
+    def norms(self, vec: PETSc.Vec) -> np.ndarray:
+        """One an unknown."""
+        if self.names == [""]:
+            return np.array([vec.norm()])
+        found = []
+        for name in self.names:
+            block = self.objective.space.block_vec(vec, name)
+            found.append(block.norm())
+            block.destroy()
+        return np.array(found)
+
+    def _at(self, e: float) -> tuple[float, PETSc.Vec] | None:
+        """Value and gradient, or None where they are not defined."""
+        point = self.m.copy()
+        point.axpy(e, self.dm)
+        there = None
+        try:
+            there = self.objective.linearize(point)
+            value = float(there.value)
+            return (value, there.gradient().copy()) if math.isfinite(value) else None
+        except SolverError:
+            return None
+        finally:
+            point.destroy()
+            if there is not None:
+                there.destroy()
+
+    def take(self, e: float) -> bool:
+        """Both sides of m; whether J is defined on both. Below a step where it was, being undefined counts as NaN."""
+        up = self._at(e)
+        down = self._at(-e) if up is not None else None
+        if up is None or down is None:
+            if up is not None:
+                up[1].destroy()
+            if self.steps:
+                self.plus[-1] = math.nan
+            return False
+        self.steps.append(e)
+        self.plus.append(up[0])
+        self.minus.append(down[0])
+        self._gradients(e, up[1], down[1])
+        return True
+
+    def _gradients(self, e: float, up: PETSc.Vec, down: PETSc.Vec) -> None:
+        """Remainders of gradients, and the rows of the Hessian by differences; takes over both Vecs."""
+        self.sizes.append(max(up.norm(), down.norm(), self.g.norm()))
+        central, rest = up.copy(), up.copy()
+        rest.axpy(-1.0, self.g)
+        self.changes.append(rest.norm())
+        rest.axpy(-e, self.h)
+        self.rests.append(rest.norm())
+        central.axpy(-1.0, down)
+        central.scale(1 / (2 * e))
+        up.axpy(1.0, down)
+        up.axpy(-2.0, self.g)
+        self.bends.append(self.norms(up))
+        for vec in (up, down, rest):
+            vec.destroy()
+        self._improve(central)
+
+    def _improve(self, central: PETSc.Vec) -> None:
+        """Richardson's extrapolation of the central differences so far."""
+        if self._central is None:
+            self._central = central
+            return
+        q = self.steps[-2] / self.steps[-1]
+        better = central.copy()
+        better.scale(1 + 1 / (q**2 - 1))
+        better.axpy(-1 / (q**2 - 1), self._central)
+        self._central.destroy()
+        self._central = central
+        if self._better is not None:
+            self._better.axpy(-1.0, better)
+            change = self.norms(self._better)
+            self._better.destroy()
+            size = np.maximum(self.norms(better), self.norms(self.h))
+            off = better.copy()
+            off.axpy(-1.0, self.h)
+            self.rows.append((self.norms(off), size, change))
+            off.destroy()
+        self._better = better
+
+    def exhausted(self) -> bool:
+        """Whether the last steps change J by rounding only. The same on all ranks."""
+        size = max(abs(self.value), abs(self.plus[-1]), abs(self.minus[-1]))
+        even = [abs(u - 2 * self.value + d) for u, d in zip(self.plus[-3:], self.minus[-3:], strict=True)]
+        stuck = even[2] <= 1e-9 * size and even[2] >= even[1] / 3 and even[1] >= even[0] / 3
+        found = bool(even[2] <= FLOOR * size or stuck)
+        ensemble = getattr(self.objective, "ensemble", None)
+        return found if ensemble is None else bool(ensemble.across.bcast(found, root=0))
+
+    def orders(self, floor: float) -> TaylorOrders:
+        steps, plus, minus = (np.array(x) for x in (self.steps, self.plus, self.minus))
+        if len(steps) < 4 or not (np.isfinite(plus).all() and np.isfinite(minus).all() and math.isfinite(self.value)
+                                  and np.isfinite([self.slope, self.curvature, *self.rests]).all()):
+            nothing = Comparison(math.nan, math.nan, math.nan)
+            return TaylorOrders(math.nan, math.nan, math.nan, nothing)
+        least = noise(steps, self.value, plus, minus) + floor * np.maximum(np.maximum(abs(plus), abs(minus)), abs(self.value))
+        least_row = self._noise() + floor * np.array(self.sizes)[:, None]
+        least_all = np.linalg.norm(self._noise()) + floor * np.array(self.sizes)
+        change = plus - self.value
+        slope = compare(steps, self.slope, plus, minus, least)
+        if not self._depends(change, least, least_all):
+            return TaylorOrders(math.nan, math.nan, math.nan, slope, {}, False)
+        first = np.abs(change - steps * self.slope)
+        second = np.abs(change - steps * self.slope - steps**2 / 2 * self.curvature)
+        return TaylorOrders(order(steps, first, least), order(steps, second, least), order(steps, self.rests, least_all),
+                            slope, self._compared(steps, least_row))
+
+    def _noise(self) -> np.ndarray:
+        """Rounding of the gradient by unknown: what second differences at the smallest steps leave."""
+        return np.minimum.reduce(self.bends[-3:])
+
+    def _depends(self, change: np.ndarray, least: np.ndarray, least_gradient: np.ndarray) -> bool:
+        moved = (np.abs(change) > least).any() or (np.array(self.changes) > least_gradient).any()
+        claimed = abs(self.slope) * self.steps[0] > least[0] or abs(self.curvature) * self.steps[0]**2 > least[0]
+        return bool(moved or claimed)
+
+    def _compared(self, steps: np.ndarray, least: np.ndarray) -> dict[str, Comparison]:
+        found = {}
+        for i, name in enumerate(self.names):
+            differences, sizes, changes = (np.array([row[j][i] for row in self.rows]) for j in range(3))
+            found[name] = best(differences, sizes, np.maximum(changes, least[2:, i] / steps[2:]))
+        return found
+
+    def destroy(self) -> None:
+        for vec in (self.g, self.h, self._central, self._better):
+            if vec is not None:
+                vec.destroy()
 
 
 def dot_product_test(linearization: Any, dm: PETSc.Vec, d: Sequence[PETSc.Vec]) -> float:
-    """|<J dm, d> - <dm, J^T d>| over the larger of the two; `d` has one data Vec an experiment. Collective."""
-    with _counters_kept(linearization.forward):
+    """|<J dm, d> - <dm, J^T d>| over the larger of the two, NaN where both are 0; `d` has one data Vec an experiment.
+
+    Solves are tight inside, unless the user gave a tolerance. Collective.
+    """
+    with tight(), _counters_kept(linearization.forward):
         images = linearization.apply(dm)
         left = sum(a.dot(b) for a, b in zip(images, d, strict=True))
         back = linearization.apply_adjoint(d)
         right = back.dot(dm)
         for vec in (*images, back):
             vec.destroy()
-    return abs(left - right) / max(abs(left), abs(right), 1e-300)
+    size = max(abs(left), abs(right))
+    return abs(left - right) / size if size else math.nan
 
 
 def manufactured_order(solve_error: Callable[[int], float], sizes: Sequence[int]) -> float:
     """Observed order of solve_error(n), the error with n cells an axis, between the two last of `sizes`."""
-    errors = [float(solve_error(n)) for n in sizes]
-    return _order([1 / n for n in sizes], errors, 0.0)
-
-
-def _order(steps: Sequence[float], errors: Sequence[float], floor: float) -> float:
-    """Order between the last two errors above the floor; inf where fewer than two are. NaN stays NaN."""
+    n, errors = sizes[-2:], [float(solve_error(n)) for n in sizes][-2:]
     if not all(math.isfinite(e) for e in errors):
         return math.nan
-    good = [(s, e) for s, e in zip(steps, errors, strict=True) if e > floor]
-    if len(good) < 2:
+    if min(errors) <= 0:
         return math.inf
-    (s0, e0), (s1, e1) = good[-2:]
-    return math.log(e0 / e1) / math.log(s0 / s1)
-
-
-def _settled(steps: Sequence[float], errors: Sequence[float], floor: float, expected: float) -> float:
-    """Of the last three orders between neighbouring steps before errors no longer fall, the one nearest to `expected`: a wrong
-    derivative shows a lower order in all three. inf where the errors are rounding from the start, NaN where one is or where
-    there are fewer than two."""
-    if len(steps) < 2 or not all(math.isfinite(e) for e in errors):
-        return math.nan
-    good = [(s, e) for s, e in zip(steps, errors, strict=True) if e > floor]
-    if len(good) < 2:
-        return math.inf
-    orders: list[float] = []
-    for (s0, e0), (s1, e1) in itertools.pairwise(good):
-        orders.append(math.log(e0 / e1) / math.log(s0 / s1))
-        if orders[-1] < 0.5 and len(orders) > 1:
-            orders.pop()
-            break
-    return min(orders[-3:], key=lambda order: abs(order - expected))
+    return math.log(errors[0] / errors[1]) / math.log(n[1] / n[0])
 
 
 @contextlib.contextmanager

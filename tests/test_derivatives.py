@@ -14,21 +14,13 @@ from npde_opt.operators import interpolation
 from npde_opt.parameters import ParameterSpace, Unknown
 from npde_opt.regularizers import REGULARIZERS
 from npde_opt.terms import Advection, Diffusion, Reaction
-from npde_opt.verify import WIDE, _settled, dot_product_test, taylor_test
+from npde_opt.verify import dot_product_test, taylor_test
 
 SHAPE = (12, 10)
 REGIONS = (np.add.outer(np.arange(12) // 4, 3 * (np.arange(10) // 5)) * 7) % 6
 POINTS = np.random.default_rng(5).random((30, 2)) * [1.2, 1.0]
 VALUES = ({"x-": 1.0, "y+": 2.0, "x+": 0.5}, {"x-": -1.0, "y+": 0.3, "y-": 0.7})
 SIDES = {"x-": "dirichlet", "x+": Boundary("robin", 2.0), "y+": "dirichlet"}
-
-
-@pytest.fixture(autouse=True)
-def tight():
-    options = PETSc.Options()
-    options["state_ksp_rtol"] = "1e-13"
-    yield
-    options.delValue("state_ksp_rtol")
 
 
 def make(unknowns=("D",), transform="log", regions=False, names="D", misfit="least-squares", regularizer=None,
@@ -86,6 +78,8 @@ def data(objective, lin):
 
 def check(objective, m, dm, second=2.8):
     orders = taylor_test(objective, m, dm)
+    assert orders.problems() == [], orders
+    assert orders.slope.resolved and all(row.relative < 1e-7 for row in orders.rows.values()), orders
     assert 1.8 < orders.first < 2.2, orders
     assert second < orders.second < 3.5 or orders.second == np.inf, orders
     assert 1.9 < orders.gradient < 2.5 or orders.gradient == np.inf, orders
@@ -223,33 +217,6 @@ def test_advection():
     check(*make(("D", "c"), advection=True))
 
 
-def test_a_wrong_gradient_hessian_or_adjoint_is_seen():
-    objective, m, dm = make()
-    original = objective.linearize
-
-    class Wrong:
-        def __init__(self, at, gradient, hessian):
-            self.at, self.factors = at, (gradient, hessian)
-            self.value, self.destroy = at.value, at.destroy
-
-        def gradient(self):
-            return self.at.gradient() * self.factors[0]
-
-        def hessian(self, dm, out):
-            self.at.hessian(dm, out)
-            out.scale(self.factors[1])
-
-    objective.linearize = lambda x: Wrong(original(x), 1.01, 1)
-    assert taylor_test(objective, m, dm).first < 1.5
-    objective.linearize = lambda x: Wrong(original(x), 1, 1.05)
-    orders = taylor_test(objective, m, dm)
-    assert orders.first > 1.9 and orders.second < 2.5 and orders.gradient < 1.5
-    lin = objective.forward.linearize(m)
-    good = lin.apply_adjoint
-    lin.apply_adjoint = lambda d: good(d) * 1.001
-    assert dot_product_test(lin, dm, data(objective, lin)) > 1e-4
-
-
 def test_the_tests_leave_what_they_test_as_it_was():
     objective, m, dm = make(regularizer="gradient")
     at = objective.linearize(m)
@@ -299,15 +266,3 @@ def test_least_squares_value_is_the_formula():
     d = PETSc.Vec().createWithArray(np.array([1.0, 2.0, 4.0]), comm=MPI.COMM_SELF)
     misfit = LeastSquares(np.array([0.0, np.nan, 1.0]), np.array([1.0, 1.0, 2.0]), layout)
     assert misfit.value(d) == pytest.approx(0.5 * (1 + 1.5**2)) and misfit.count == 2
-
-
-def test_orders_over_a_wide_range_tell_a_wrong_derivative():
-    """Remainders a e + b e^2 + rounding: 1 where the gradient is wrong by a, 2 where it is right, at whatever scale."""
-    for scale in (1.0, 1e2):
-        def remainders(a, scale=scale):
-            return [abs(a * e + (scale * e) ** 2 / (1 + scale * e)) + 1e-13 for e in WIDE]
-
-        assert _settled(WIDE, remainders(0.0), 1e-12, 2.0) == pytest.approx(2, abs=0.05)
-        assert _settled(WIDE, remainders(0.01 * scale), 1e-12, 2.0) < 1.6
-    assert _settled(WIDE, [1e-15] * 8, 1e-12, 2.0) == np.inf
-    assert np.isnan(_settled(WIDE, [1.0, np.nan] * 4, 1e-12, 2.0))

@@ -14,6 +14,7 @@ from petsc4py import PETSc
 from npde_opt.errors import InputError, SolverError, collective
 from npde_opt.forward.equation import LinearPart
 from npde_opt.forward.step_solvers import solve_step, step_solver
+from npde_opt.linear.accuracy import TIGHT, Tolerance, given, is_tight
 from npde_opt.linear.guess import Corrector
 from npde_opt.linear.recipes import LinearSolver
 from npde_opt.stencils import StencilMatrix
@@ -36,7 +37,7 @@ class Newton:
         self.count = len(equation.species)
         self.mass = part.mass
         self.symmetric = symmetric
-        self.rtol = PETSc.Options().getReal(prefix + "newton_rtol", 1e-10)
+        self._rtol = PETSc.Options().getReal(prefix + "newton_rtol", 1e-10)
         self.matrices = [StencilMatrix(self.grid) for _ in range(self.count)]
         self.solvers: list[LinearSolver] = [step_solver(m, part, prefix, symmetric, recipe) for m in self.matrices]
         self.iterations = 0
@@ -45,6 +46,11 @@ class Newton:
         self._corrector = Corrector(mass)
         self._held: tuple[Any, float] | None = None
         self._coupled = Coupled(self) if self.count > 1 else None
+
+    @property
+    def rtol(self) -> float:
+        tightened = is_tight() and not given(self.prefix + "newton_rtol")
+        return min(TIGHT, self._rtol) if tightened else self._rtol
 
     def _assemble(self, alpha: float, group: Any, state: State) -> None:
         """The Jacobian at a state, where it is not there already."""
@@ -155,6 +161,7 @@ class Coupled:
         self.ksp.setOperators(self.operator)
         self.ksp.setPCSide(PETSc.PC.Side.RIGHT)
         self.ksp.setTolerances(rtol=1e-8, atol=1e-300, max_it=300)
+        self._tolerance = Tolerance(self.ksp)
         self.ksp.setInitialGuessNonzero(True)
         self.ksp.getPC().setType(PETSc.PC.Type.PYTHON)
         self.ksp.getPC().setPythonContext(self)
@@ -185,6 +192,7 @@ class Coupled:
         self.transposed = transposed
         self.grid.put(b, self._b)
         self.grid.put(guess, self._x)
+        self._tolerance.use()
         self.ksp.solve(self._b, self._x)
         self._count_iterations.iterations += self.ksp.getIterationNumber()
         if self.ksp.getConvergedReason() < 0:

@@ -83,6 +83,7 @@ def solve_step(solver: LinearSolver, corrector: Corrector, b: PETSc.Vec, x: PETS
     if solver.recipe == "direct":
         run(b, x)
     else:
+        solver.tolerance.use()
         corrector.solve(solver.ksp, b, x, run, moves, transposed and not solver.symmetric)
 
 

@@ -15,6 +15,7 @@ from petsc4py import PETSc
 
 from npde_opt.errors import SolverError
 from npde_opt.grids import Grid
+from npde_opt.linear.accuracy import Tolerance
 from npde_opt.linear.guess import Corrector
 from npde_opt.linear.recipes import LinearSolver
 from npde_opt.stencils import StencilMatrix, combine
@@ -51,6 +52,7 @@ class Presb:
         self.ksp = PETSc.KSP().create(grid.comm)
         self.ksp.setOptionsPrefix(prefix)
         self.ksp.setTolerances(rtol=rtol, atol=1e-300, max_it=300)
+        self._tolerance = Tolerance(self.ksp)
         pc = self.ksp.getPC()
         if self.direct:
             self.ksp.setType(PETSc.KSP.Type.PREONLY)
@@ -168,6 +170,7 @@ class Presb:
             self.grid.put(values, vec)
             self._conjugate(vec, transposed)
         self.solves += 1
+        self._tolerance.use()
         if self.direct:
             self._run(self._b, self._x)
         else:

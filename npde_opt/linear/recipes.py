@@ -9,6 +9,7 @@ from petsc4py import PETSc
 
 from npde_opt.errors import InputError, SolverError
 from npde_opt.grids import Grid
+from npde_opt.linear.accuracy import Tolerance
 from npde_opt.linear.cycle import Cycle
 from npde_opt.linear.geometric import Hierarchy
 from npde_opt.stencils import StencilMatrix
@@ -88,6 +89,7 @@ class LinearSolver:
         self.ksp.setOperators(matrix.mat)
         self.ksp.setTolerances(rtol=rtol, atol=1e-300, max_it=500)
         self._ranks, self._configured = grid.comm.size, False
+        self.tolerance = Tolerance(self.ksp)
         self._cycle: Cycle | None = None
 
     def _own_cycle(self) -> Cycle | None:
@@ -163,11 +165,13 @@ class LinearSolver:
 
     def solve(self, b: PETSc.Vec, x: PETSc.Vec) -> None:
         """A x = b. Raises SolverError where it does not converge."""
+        self.tolerance.use()
         self.ksp.solve(b, x)
         self._check()
 
     def solve_transpose(self, b: PETSc.Vec, x: PETSc.Vec) -> None:
         """A^T x = b with the same hierarchy. Raises SolverError where it does not converge."""
+        self.tolerance.use()
         if self.symmetric:
             self.ksp.solve(b, x)
         else:

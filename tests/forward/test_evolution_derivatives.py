@@ -350,7 +350,7 @@ def test_one_datum_that_is_not_finite_is_seen_by_all_ranks(corner):
 @pytest.mark.parallel([1, 2])
 def test_verification_passes_over_steps_where_nothing_is_defined():
     """D = 0.02 + e dm is negative for the larger steps; where it is for all of them nothing is verified."""
-    for size, defined in ((1.0, True), (1e6, False)):
+    for size, defined in ((1.0, True), (1e6, True), (1e30, False)):
         J, m, dm = objective(fisher, [Unknown("D", length=1)], "ars222", known={"K": 1.2, "r": 1.0})
         m.set(0.02)
         dm.set(-size)

@@ -1,0 +1,63 @@
+"""How exactly a solve is made: to its own tolerance, or inside `tight()` to TIGHT.
+
+Derivatives are compared with differences of values that come from iterative solves; these have to be more exact there than
+an optimizer needs them. A tolerance that the user gave as an option is kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from petsc4py import PETSc
+
+TIGHT = 1e-13
+"""Relative tolerance inside `tight()`."""
+
+_depth = [0]
+
+
+@contextlib.contextmanager
+def tight() -> Iterator[None]:
+    """Solves inside the block are tight."""
+    _depth[0] += 1
+    try:
+        yield
+    finally:
+        _depth[0] -= 1
+
+
+def is_tight() -> bool:
+    return _depth[0] > 0
+
+
+def given(name: str) -> bool:
+    """Whether the option is in the database, from the command line or a case."""
+    return bool(PETSc.Options().hasName(name))
+
+
+class Tolerance:
+    """The relative tolerance of a KSP.
+
+    Args:
+        ksp: its own tolerance is what it has when a solve begins outside `tight()`.
+    """
+
+    def __init__(self, ksp: PETSc.KSP):
+        self._ksp = ksp
+        self._own: float | None = None
+
+    @property
+    def own(self) -> float:
+        """The tolerance outside `tight()`."""
+        return float(self._ksp.getTolerances()[0]) if self._own is None else self._own
+
+    def use(self) -> None:
+        """Sets the tolerance that is right at this moment; called before every solve."""
+        tightened = is_tight() and not given((self._ksp.getOptionsPrefix() or "") + "ksp_rtol")
+        if tightened and self._own is None:
+            self._own = self.own
+            self._ksp.setTolerances(rtol=min(TIGHT, self._own))
+        elif not tightened and self._own is not None:
+            self._ksp.setTolerances(rtol=self._own)
+            self._own = None
