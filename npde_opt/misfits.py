@@ -140,14 +140,27 @@ class StudentT(Misfit):
         return (self.nu + 1) / (self.nu + t**2)
 
 
+FLOOR = 1e-3
+
+
+def default_floor(observed: np.ndarray) -> float:
+    """FLOOR times the largest of the data (1 where all are 0), NaN left out."""
+    largest = float(np.nanmax(np.abs(observed), initial=0.0))
+    return FLOOR * largest if largest > 0 else 1.0
+
+
 class ProportionalErrors(Misfit):
     """Errors that grow with the predicted value: phi = 1/2 sum t^2, t = (d - y) / (sigma max(|d|, floor)^power).
 
     Generalised least squares of count data (power 0.2 to 0.5) and of relative errors (power 1).
+
+    Args:
+        floor: in the unit of the data; None: a share of the largest (see `default_floor`).
     """
 
-    def __init__(self, observed, sigma, layout, power: float = 1.0, floor: float = 1.0):
+    def __init__(self, observed, sigma, layout, power: float = 1.0, floor: float | None = None):
         super().__init__(observed, sigma, layout)
+        floor = default_floor(observed) if floor is None else floor
         if not (power >= 0 and floor > 0):
             raise InputError("misfit.power, floor", (power, floor), "a power >= 0 and a positive floor")
         self.power, self.floor = power, floor

@@ -10,7 +10,7 @@ import numpy as np
 from petsc4py import PETSc
 
 from npde_opt.cases.domain import Domain
-from npde_opt.cases.evolution_data import Series, prepare
+from npde_opt.cases.evolution_data import Series, floor, prepare
 from npde_opt.cases.evolution_schema import validate_evolution
 from npde_opt.cases.fields import evaluate
 from npde_opt.cases.pictures import picture
@@ -260,7 +260,7 @@ class EvolutionCase:
             trials, space = self.trials(grid, own), self.space(grid)
             self._check_unknowns(space, equation, grid)
         return Evolution(space, equation, known, trials, self.samplings(grid), scheme(e["scheme"]), times,
-                         storage or self._storage(grid), bound=float(e["bound"]), recipe=e["recipe"])
+                         storage or self._storage(grid), bound=e["bound"], recipe=e["recipe"])
 
     def _breakpoints(self) -> list[float]:
         """Of the histories of all experiments, so that all groups of experiments take the same steps."""
@@ -308,11 +308,12 @@ class EvolutionCase:
 
     def _misfit(self, forward: Evolution, k: int, observed: np.ndarray, sigma: np.ndarray) -> Misfit:
         t, observer = self.table["misfit"], forward.observers[k]
+        assert self.data is not None
         layout, y, s = observer.create_vec(), observer.arrange(observed), observer.arrange(sigma)
         unseen = observer.arrange(observer.unseen())
         y = np.where(unseen > 0, np.nan, y)
         if t["kind"] == "proportional":
-            return ProportionalErrors(y, s, layout, t["power"], t["floor"])
+            return ProportionalErrors(y, s, layout, t["power"], floor(self, self.data.observed))
         if t["kind"] == "correlated":
             n = len(observer.samplings[0].times)
             return CorrelatedErrors(y, s, layout, t["correlation"] ** np.abs(np.subtract.outer(np.arange(n), np.arange(n))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from npde_opt.cases.tables import read_values
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError, collective
 from npde_opt.forward import Storage
+from npde_opt.misfits import default_floor
 
 if TYPE_CHECKING:
     from npde_opt.cases.evolution_case import EvolutionCase
@@ -87,7 +89,7 @@ def _experiment_data(case: EvolutionCase, e: int, measured: list[np.ndarray | No
             first += sampled
         deviations = sigma(case, f"observation[{i}]", o, e, clean)
         if measured[i] is None or o.get("add_noise"):
-            clean = clean + deviations * rng.standard_normal(clean.size)
+            clean = clean + spread(case, deviations, clean) * rng.standard_normal(clean.size)
         parts.append((clean, deviations))
     return parts
 
@@ -96,7 +98,9 @@ def sigma(case: EvolutionCase, field: str, o: dict[str, Any], e: int, values: np
     """Standard deviations of an experiment's data: a number, a file (for all experiments, or one each), or relative."""
     given = o["sigma"]
     if given is None:
-        return np.full(values.size, deviation(field, o["noise"], values))
+        s = deviation(field, o["noise"], values)
+        misfit, rms = case.table["misfit"], s / o["noise"]
+        return np.full(values.size, s * rms**-misfit["power"] if misfit["kind"] == "proportional" and rms > 0 else s)
     if isinstance(given, int | float):
         return np.full(values.size, float(given))
     if isinstance(given, list) and len(given) != case.experiment_count:
@@ -105,6 +109,19 @@ def sigma(case: EvolutionCase, field: str, o: dict[str, Any], e: int, values: np
     times = len(case.observed_times(field, o))
     found = _series(case, f"{field}.sigma", spec, o, (times, values.size // times))
     return positive(f"{field}.sigma", found, values)
+
+
+def floor(case: EvolutionCase, data: Sequence[np.ndarray]) -> float:
+    """Of proportional errors: as given, or a share of the largest of the data."""
+    given = case.table["misfit"]["floor"]
+    return float(given) if given is not None else default_floor(np.concatenate(data))
+
+
+def spread(case: EvolutionCase, deviations: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Standard deviations of noise, as the misfit takes it to be."""
+    t = case.table["misfit"]
+    return deviations * np.maximum(np.abs(values), floor(case, [values])) ** t["power"] if t["kind"] == "proportional" \
+        else deviations
 
 
 def _origin(case: EvolutionCase) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 from petsc4py import PETSc
 
 from npde_opt.cases.evolution_case import EvolutionCase
+from npde_opt.cases.evolution_data import floor
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError
 from npde_opt.functions.text import Expressions
@@ -155,7 +156,7 @@ def draw(case: EvolutionCase, found: Identification, at: ObjectiveAt, predicted:
         fitted, sigma = np.concatenate(predicted), np.concatenate(case.data.sigma)
         misfit = case.table["misfit"]
         if misfit["kind"] == "proportional":
-            sigma = sigma * np.maximum(np.abs(fitted), misfit["floor"]) ** misfit["power"]
+            sigma = sigma * np.maximum(np.abs(fitted), floor(case, case.data.observed)) ** misfit["power"]
         figures.plot_data_fit(out.file("data_fit.png"), np.concatenate(case.data.observed), fitted, sigma)
         figures.plot_convergence(out.file("convergence.png"), history)
         snapshots(case, predicted[0], out)

@@ -186,7 +186,8 @@ class EvolutionSection(Table, kw_only=True):
                                 "(--memory)")] = ""
     axis: Annotated[str, Meta(description="name and unit of the variable t for figures, e.g. 't [h]', or 'z [um]' of a paraxial "
                               "wave")] = "t"
-    bound: Annotated[Positive, Meta(description="a state larger than this is a blow-up")] = 1e12
+    bound: Annotated[Positive | None, Meta(description="a state larger than this is a blow-up; default: 1e30 times its start, "
+                                           "boundary values and what its sources bring")] = None
 
 
 class EvolutionUnknown(AnyUnknown, kw_only=True):
@@ -246,7 +247,8 @@ class EvolutionMisfit(AnyMisfit, kw_only=True):
     kind: Annotated[Literal["least-squares", "huber", "student-t", "proportional", "correlated"],
                     Meta(description="noise model")] = "least-squares"
     power: Annotated[NotNegative, Meta(description="proportional: errors grow with this power of the prediction")] = 1.0
-    floor: Annotated[Positive, Meta(description="proportional: predictions smaller than this count as this")] = 1.0
+    floor: Annotated[Positive | None, Meta(description="proportional: predictions smaller than this count as this; default: "
+                                           "1e-3 of the largest datum")] = None
     correlation: Annotated[float, Meta(gt=-1, lt=1, description="correlated: of neighbouring times")] = 0.5
 
 

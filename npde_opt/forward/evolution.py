@@ -81,7 +81,8 @@ class Evolution:
         times: t_0 < ... < t_N, the same for all parameters. Steps also end at the breakpoints of all histories and at the
             times of all observations; `self.times` has them.
         storage: the budget for trajectories.
-        bound: a state larger than this is a blow-up. recipe: of the linear solvers (see linear/).
+        bound: a state larger than this is a blow-up; None: GROWTH times what drives it (see guard.py).
+        recipe: of the linear solvers (see linear/).
         fused: take the fused explicit step where it applies (see fused.py).
 
     Raises:
@@ -90,7 +91,7 @@ class Evolution:
 
     def __init__(self, space: ParameterSpace, equation: Equation, known: Mapping[str, Any], experiments: Sequence[Trial],
                  samplings: Sequence[Sampling], scheme: Scheme, times: np.ndarray, storage: Storage | None = None,
-                 prefix: str = "state_", bound: float = 1e12, recipe: str = "auto",
+                 prefix: str = "state_", bound: float | None = None, recipe: str = "auto",
                  fused: bool = True):
         self.space, self.grid, self.equation, self.scheme = space, space.grid, equation, scheme
         self.experiments, self.prefix, self.bound = list(experiments), prefix, bound

@@ -7,21 +7,18 @@ Second derivatives run the derivative of that sweep along (du, dk).
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from mpi4py import MPI
 from petsc4py import PETSc
 
-from npde_opt.errors import InputError, SolverError
 from npde_opt.forward.equation import LinearPoint
 from npde_opt.forward.fused import FusedEuler, applies
+from npde_opt.forward.guard import Guard
 from npde_opt.forward.interface import Weights
-from npde_opt.forward.positivity import check_diffusivities, diffusivities
-from npde_opt.forward.stability import Limits
+from npde_opt.forward.positivity import check_reactions
 from npde_opt.forward.stepper import Group, Stages, Stepper
 from npde_opt.forward.trajectory import Arrays, Sweep
 from npde_opt.parameters import ParametersAt
@@ -30,7 +27,6 @@ from npde_opt.terms.state import Gradients, channels
 
 if TYPE_CHECKING:
     from npde_opt.forward.evolution import Evolution
-
 
 @dataclass
 class Adjoints:
@@ -51,20 +47,19 @@ class EvolutionPoint:
         self.final: list[np.ndarray] = []
         self._sweeps: list[Sweep] = []
         self._held: list[Adjoints] = []
-        self._check_diffusivities()
+        self.guard = Guard(forward)
+        self.guard.check_diffusivities(self.k)
         self.linear = LinearPoint(forward.part, self.k, ())
+        check_reactions(self.grid, forward.prefix, [p for operator in self.linear.points for p in operator])
         self.nonlinear = [t.at(self.k) for t in forward.equation.nonlinear]
         self.assemble()
-        self.limits = Limits(forward.scheme, forward.part, self.k, self.nonlinear)
-        self._refuse_step(self.limits.linear(float(np.diff(forward.times).max())))
+        self.guard.check_steps(self.k, self.nonlinear)
         self.steppers = [self._stepper(e) for e in range(len(forward.experiments))]
         try:
             for e, observer in enumerate(forward.observers):
                 self.data.append(observer.create_vec())
                 self._sweeps.append(self._run(e, self.data[e]))
-                if not self._finite([self.data[e].getArray(readonly=True)]):
-                    raise SolverError(forward.prefix, "a predicted datum is not finite",
-                                      "Look for an observed quantity that is not defined for the state.")
+                self.guard.check_data(self.data[e].getArray(readonly=True))
                 forward.counters.forward_solves += 1
         except Exception:
             self.destroy()
@@ -77,33 +72,6 @@ class EvolutionPoint:
         """Puts this point's operators into the shared matrices, where they are not there already."""
         with stage("assemble"):
             self.forward.part.assemble(self.linear.points)
-
-    def _refuse(self, field: str, problem: str, allowed: str, remedy: str) -> None:
-        """Wrong input at the first point, a rejected step of the line search at later ones."""
-        if not self.forward._ever:
-            raise InputError(field, problem, allowed)
-        raise SolverError(self.forward.prefix, problem, remedy)
-
-    def _check_diffusivities(self) -> None:
-        """Of the unknowns, where gamma is real."""
-        forward = self.forward
-        if not forward.equation.complex:
-            unknown = {u.name for u in forward.space.unknowns}
-            names = [n for n in diffusivities(t for o in forward.equation.operators for t in o.terms) if n in unknown]
-            check_diffusivities(self.grid, forward.prefix, names, self.k)
-
-    def _refuse_step(self, problem: str | None) -> None:
-        if problem:
-            self._refuse("times", problem, "shorter steps, or an implicit scheme", "Take shorter steps or an implicit scheme.")
-
-    def _look(self, e: int, n: int, u: np.ndarray) -> int:
-        """Checks step n from u of an experiment; the step at which to look again."""
-        if not self.limits.depends_on_state:
-            return self.forward.times.size
-        stepper, steps = self.steppers[e], self.forward.times.size - 1
-        problem, later = self.limits.at(stepper.state(n, 0, u), stepper.dt(n), steps, n in (0, steps - 1))
-        self._refuse_step(problem)
-        return n + later
 
     def _stepper(self, e: int) -> Stepper:
         forward, scheme = self.forward, self.forward.scheme
@@ -128,21 +96,21 @@ class EvolutionPoint:
     def _run(self, e: int, data: PETSc.Vec | None) -> Sweep:
         """A forward sweep; observes into `data`."""
         start = self._start(e)
-        sweep = Sweep(self.forward.storage, self._advance(e, data), start)
         assert start[0] is not None
-        if not self._finite(start):
-            self._refuse("initial", "a state that is not finite", "finite values in all active cells", "Bound the parameters.")
+        self.guard.check_start(start[0])
+        bound = self.guard.bound(self.steppers[e], start[0])
+        sweep = Sweep(self.forward.storage, self._advance(e, data, bound), start)
         if data is not None:
             self.forward.observers[e].observe(0, start[0], data)
         last = self.forward.times.size - 2
         with stage("forward"):
             sweep.forward()
         assert sweep.last[0] is not None
-        self._look(e, last, sweep.last[0])
+        self.guard.look(self.steppers[e], last, sweep.last[0])
         return sweep
 
-    def _advance(self, e: int, data: PETSc.Vec | None):
-        forward, stepper = self.forward, self.steppers[e]
+    def _advance(self, e: int, data: PETSc.Vec | None, bound: float):
+        forward, guard, stepper = self.forward, self.guard, self.steppers[e]
         seen, last, look = -1, forward.times.size - 2, 0
 
         def advance(n: int, restart: Arrays) -> tuple[Arrays, Arrays]:
@@ -150,9 +118,9 @@ class EvolutionPoint:
             (u,) = restart
             assert u is not None
             if n > seen and n >= look:
-                look = self._look(e, n, u)
-            stages = stepper.step(n, u)
-            self._check_size(n, stages[-1])
+                look = guard.look(stepper, n, u)
+            stages = guard.step(stepper, n, u)
+            guard.check_size(stepper, n, stages, bound)
             forward.counters.steps += 1
             if n > seen:
                 seen = n
@@ -165,17 +133,6 @@ class EvolutionPoint:
             return (stages[-1],), tuple(stages[:-1])
 
         return advance
-
-    def _check_size(self, n: int, u: np.ndarray) -> None:
-        flat = u.ravel(order="K")
-        own = math.sqrt(np.vdot(flat, flat))  # one pass; the largest value where that is too much
-        if not own <= self.forward.bound:
-            own = max(float(u.max(initial=0.0)), -float(u.min(initial=0.0)))
-        size = self.grid.comm.allreduce(own if np.isfinite(own) else np.inf, op=MPI.MAX)
-        if not size <= self.forward.bound:
-            t = self.forward.times[n + 1]
-            raise SolverError(self.forward.prefix, f"the state grew to {size:.3g} in step {n + 1} (t = {t:.6g})",
-                              "Take shorter steps, or bound the parameters.")
 
     def _sweep(self, e: int) -> Sweep:
         """A sweep that can be reversed."""
@@ -245,21 +202,11 @@ class EvolutionPoint:
             forward.counters.adjoint_solves += 1
         found.gradient.subtract(inner)
         forward.count_krylov()
-        self._check_finite(found.gradient)
+        self.guard.check_derivatives(found.gradient.values.values())
         return found
 
     def _gradients(self) -> Gradients:
         return Gradients(self.grid, {u.name: u.length for u in self.forward.space.unknowns})
-
-    def _finite(self, arrays: Iterable[Any]) -> bool:
-        """On all ranks. Collective."""
-        return bool(self.grid.comm.allreduce(int(all(np.isfinite(a).all() for a in arrays)), op=MPI.MIN))
-
-    def _check_finite(self, gradient: Gradients) -> None:
-        """Raises SolverError where a derivative is not finite (a rate like sqrt(u) at u = 0). Collective."""
-        if not self._finite(gradient.values.values()):
-            raise SolverError(self.forward.prefix, "a derivative is not finite",
-                              "Look for rates, diffusivities or observed quantities that are singular at the state.")
 
     def _keep_multipliers(self, adjoints: Adjoints) -> None:
         """Runs the adjoint sweeps once more for the multipliers of all steps, which Hessian products need."""
@@ -325,7 +272,7 @@ class EvolutionPoint:
         for e, w in enumerate(weights):
             self._second(e, w, dk, adjoints, inner, total)
         total.subtract(inner)
-        self._check_finite(total)
+        self.guard.check_derivatives(total.values.values())
         self.parameters.pull_second(adjoints.gradient.values, dm, out)
         self.parameters.pull(total.values, out)
         self.forward.count_krylov()

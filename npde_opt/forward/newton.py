@@ -13,6 +13,7 @@ from petsc4py import PETSc
 
 from npde_opt.errors import InputError, SolverError, collective
 from npde_opt.forward.equation import LinearPart
+from npde_opt.forward.positivity import rates_not_finite
 from npde_opt.forward.step_solvers import solve_step, step_solver
 from npde_opt.linear.accuracy import TIGHT, Tolerance, given, is_tight
 from npde_opt.linear.guess import Corrector
@@ -105,6 +106,9 @@ class Newton:
             self._assemble(alpha, group, state)
             state = state.moved(self._linear(-residual, channels(self.grid, self.count), False))
             residual, norm = self._residual(alpha, b, group, state, load)
+        if not np.isfinite(norm):
+            found = rates_not_finite(self.part.equation.species, state, group.others)
+            raise SolverError(self.prefix, found or "Newton's method met a residual that is not finite", "Take shorter steps.")
         raise SolverError(self.prefix, f"Newton's method stopped at a residual of {norm / scale:.3g} after "
                           f"{MAX_ITERATIONS} iterations", "Take shorter steps.")
 

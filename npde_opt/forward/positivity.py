@@ -1,8 +1,9 @@
-"""D > 0: where a diffusivity is not, an equation is not elliptic, or runs backward in time."""
+"""D > 0 and c finite: where a diffusivity is not positive, an equation is not elliptic, or runs backward in time; no step goes on
+from what is no number."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from npde_opt.errors import InputError, SolverError
 from npde_opt.grids import Grid
 from npde_opt.reductions import smallest, total
 from npde_opt.terms.diffusion import Diffusion
+from npde_opt.terms.reaction import ReactionAt
+from npde_opt.terms.state import State
 
 
 def diffusivities(terms: Iterable[Any]) -> list[str]:
@@ -35,6 +38,28 @@ def check_known(grid: Grid, names: Iterable[str], values: Mapping[str, Any], zer
         if wrong:
             raise InputError(f"known.{name}", f"a diffusivity of {least:.4g} in {wrong} cells",
                              "values >= 0" if zero else "values > 0")
+
+
+def check_reactions(grid: Grid, prefix: str, points: Iterable[Any]) -> None:
+    """Raises SolverError on all ranks where the coefficient of a linear reaction is no number in an active cell. Collective."""
+    for point in points:
+        if isinstance(point, ReactionAt):
+            own = np.broadcast_to(np.asarray(point.c, float), grid.local_shape)[grid.active]
+            wrong = int(total(grid.comm, float(np.count_nonzero(~np.isfinite(own)))))
+            if wrong:
+                raise SolverError(prefix, f"the reaction {point.said!r} is not finite in {wrong} cells", "Bound the parameters.")
+
+
+def not_finite(grid: Grid, species: Sequence[str], values: np.ndarray, what: str = "") -> str:
+    """Which species of [c, i, j, k] are no numbers, and in how many active cells; '' where all are numbers. Collective."""
+    own = np.array([float(np.count_nonzero(~np.isfinite(v[grid.active]))) for v in values])
+    counts = total(grid.comm, own)
+    return " and ".join(f"{what}{s} is not finite in {int(c)} cells" for s, c in zip(species, counts, strict=True) if c)
+
+
+def rates_not_finite(species: Sequence[str], state: State, points: Iterable[Any]) -> str:
+    """The same of the rates that terms give at a state. Collective."""
+    return not_finite(state.grid, species, sum((p.residual(state) for p in points), start=np.zeros_like(state.u)), "the rate of ")
 
 
 def _wrong(grid: Grid, values: Any, zero: bool) -> tuple[int, float]:

@@ -17,7 +17,7 @@ from petsc4py import PETSc
 
 from npde_opt.errors import InputError
 from npde_opt.forward.interface import Counters, Weights
-from npde_opt.forward.positivity import check_diffusivities, check_known, diffusivities
+from npde_opt.forward.positivity import check_diffusivities, check_known, check_reactions, diffusivities
 from npde_opt.grids import AXES
 from npde_opt.linear.recipes import LinearSolver
 from npde_opt.parameters import ParametersAt, ParameterSpace
@@ -155,6 +155,7 @@ class Linearization:
         names = {u.name for u in forward.space.unknowns}
         check_diffusivities(forward.grid, forward.prefix, [n for n in forward.diffusivities if n in names], coefficients)
         self.points = [term.at(coefficients) for term in forward.terms]
+        check_reactions(forward.grid, forward.prefix, self.points)
         self.assemble()
         self.states: list[np.ndarray] = []
         self.data: list[PETSc.Vec] = []

@@ -36,6 +36,7 @@ class ReactionAt:
     """Reaction at given c."""
 
     def __init__(self, term: Reaction, coefficients: Coefficients):
+        self.said = term.name
         self.name, self.volume, self.c = term.name, term.grid.volume, coefficients[term.name]
         self.inner = (slice(1, -1),) * term.grid.dim
 
@@ -63,6 +64,7 @@ class ReactionTextAt(ReactionAt):
 
     def __init__(self, term: Reaction, coefficients: Coefficients):
         assert term.text is not None
+        self.said = term.name
         self.text, self.volume = term.text, term.grid.volume
         self.inner = (slice(1, -1),) * term.grid.dim
         self.given = self.text.values_of(coefficients)

@@ -118,6 +118,11 @@ class SourceAt:
         given = values if values is not None else self.known_history()
         return float(self.term.weights(state.t, state.middle) @ np.atleast_1d(np.asarray(given, float)))
 
+    def size(self) -> float:
+        """The largest |s h| on this rank at any time."""
+        h = np.ones(1) if self.term.history is None else np.atleast_1d(np.asarray(self.known_history(), float))
+        return float(np.abs(self.shape).max(initial=0.0)) * float(np.abs(h).max(initial=0.0))
+
     def known_history(self) -> Any:
         return self.k[self.term.history] if isinstance(self.term.history, str) else self.term.history
 
