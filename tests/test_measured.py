@@ -165,6 +165,17 @@ def test_data_that_are_zero_have_no_relative_noise(tmp_path):
         prepared(tmp_path, EVOLUTION + "data = [{ file = 'y.npy' }]\n")
 
 
+def test_codes_of_missing_values_in_arrays(tmp_path):
+    y = np.ones((3, 2))
+    y[1, 0] = -9999
+    np.save(tmp_path / "y.npy", y)
+    with pytest.raises(InputError, match=r"y.npy: got -9999 at \[1, 0\], 1 of 6 values; allowed: .*missing"):
+        prepared(tmp_path, STEADY + "data = { file = 'y.npy' }\n")
+    found = prepared(tmp_path, STEADY + "data = { file = 'y.npy', missing = -9999 }\n")[1].observed
+    assert np.isnan(found[1, 0]) and np.isnan(found).sum() == 1
+    assert prepared(tmp_path, STEADY + "data = { file = 'y.npy', missing = [] }\n")[1].observed[1, 0] == -9999
+
+
 def test_as_many_files_as_experiments(tmp_path):
     np.save(tmp_path / "y.npy", np.ones((3, 16)))
     with pytest.raises(InputError, match="got 2 files; allowed: 1"):

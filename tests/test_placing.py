@@ -303,6 +303,24 @@ def test_integers_booleans_and_parts_of_complex_values_are_numbers(tmp_path):
         assert found.dtype == float and found.tolist() == wanted
 
 
+def test_pictures_are_files_of_the_case(tmp_path):
+    Image = pytest.importorskip("PIL.Image")
+    from npde_opt.cases.pictures import picture
+
+    grid = Grid((3, 2), comm=MPI.COMM_SELF)
+    brightness = np.array([[0.0, 0.2, 0.4], [0.6, 0.8, 1.0]])
+    for mode, white in (("uint8", 255), ("uint16", 65535)):
+        Image.fromarray(np.rint(brightness * white).astype(mode)).save(tmp_path / "k.png")
+        found = picture("k", {"picture": "k.png"}, grid, sources(tmp_path))
+        np.testing.assert_allclose(found, brightness[::-1].T, atol=1e-12)
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 40), "uint8")).save(tmp_path / "k.png")
+    (tmp_path / "k.png").write_bytes((tmp_path / "k.png").read_bytes()[:600])
+    with pytest.raises(InputError, match="k.png, which cannot be read"):
+        picture("k", {"picture": "k.png"}, grid, sources(tmp_path))
+    with pytest.raises(InputError, match="k.picture: got none.png; allowed: an existing file"):
+        picture("k", {"picture": "none.png"}, grid, sources(tmp_path))
+
+
 def test_anatomies_of_evolution_cases_are_cropped_too():
     pytest.importorskip("nilearn")
     path = Path(__file__).parents[1] / "meshes" / "brain_tumour.toml"

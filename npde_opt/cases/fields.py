@@ -15,6 +15,7 @@ from npde_opt.cases.placing import cells, place
 from npde_opt.cases.sources import Log, Sources
 from npde_opt.cases.tables import COLUMN_KEYS, given, is_table, read_values
 from npde_opt.errors import InputError
+from npde_opt.forward.sampling import overlap_lengths
 from npde_opt.functions.text import evaluate_text
 from npde_opt.grids import along
 from npde_opt.io.fields import READERS, read_gridded
@@ -25,11 +26,10 @@ MODES = 16
 
 def overlap(source: np.ndarray, target: np.ndarray) -> scipy.sparse.csr_matrix:
     """Fractions (target cells x source cells) of each target cell covered by the source cells, both given by edges."""
-    lower = np.maximum(source[None, :-1], target[:-1, None])
-    upper = np.minimum(source[None, 1:], target[1:, None])
-    lengths = np.clip(upper - lower, 0, None)
-    total = lengths.sum(axis=1, keepdims=True)
-    return scipy.sparse.csr_matrix(np.divide(lengths, total, out=np.zeros_like(lengths), where=total > 0))
+    shares = overlap_lengths(target, source)
+    total = np.asarray(shares.sum(axis=1)).ravel()
+    shares.data /= np.repeat(total, np.diff(shares.indptr))
+    return shares
 
 
 def resample(values: np.ndarray, source: list[np.ndarray], target: list[np.ndarray]) -> np.ndarray:

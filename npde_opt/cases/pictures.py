@@ -59,6 +59,7 @@ def _grey(field: str, path: Path) -> np.ndarray:
         raise InputError(field, "a picture without pillow", "pip install 'npde_opt[plot,examples]'") from error
     try:
         with Image.open(path) as image:
+            image.load()
             if image.mode == "F":
                 raise ValueError("its values are floats, of which white is not known")
             white = WHITE.get(image.mode, 255.0)

@@ -11,7 +11,7 @@ import numpy as np
 from npde_opt.cases.sources import Sources
 from npde_opt.errors import InputError
 from npde_opt.io.fields import read_gridded
-from npde_opt.io.tables import Layout, Table, read_table
+from npde_opt.io.tables import DECLARE, Layout, Table, read_table, sentinels
 
 TEXT_FILES = (".csv", ".txt", ".dat", ".tsv")
 LAYOUT = {"delimiter", "decimal", "header", "skip", "encoding", "missing"}
@@ -80,7 +80,11 @@ def _array(field: str, path: Path, spec: dict[str, Any]) -> np.ndarray:
     values = read_gridded(path, spec.get("key"), part=spec.get("part"), allow_nan=True).values
     if "missing" in spec:
         codes = spec["missing"] if isinstance(spec["missing"], list) else [spec["missing"]]
-        values = np.where(np.isin(values, [c for c in codes if not isinstance(c, str)]), np.nan, values)
+        return np.where(np.isin(values, [c for c in codes if not isinstance(c, str)]), np.nan, values)
+    odd = np.argwhere(sentinels(np.asarray(values, float)))
+    if len(odd):
+        first = tuple(int(i) for i in odd[0])
+        raise InputError(f"{path}", f"{values[first]:g} at {list(first)}, {len(odd)} of {values.size} values", DECLARE)
     return values
 
 

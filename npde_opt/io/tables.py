@@ -22,10 +22,14 @@ THOUSANDS = re.compile(r"[+-]?\d{1,3},\d{3}\Z")
 SUSPECT = re.compile(r"[<>≤≥~±]\s*[+-]?[\d.,]|\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|\d+:\d+|[+-]?\d[\d.,]*\s*[*?A-Za-z]?\Z")
 """A number with a mark (`<0.3`, `0.3*`), a date or a time of day."""
 NO_VALUE = ("n.d.", "nd", "n/d", "bdl", "lod", "<lod")
+SEPARATOR = re.compile(r"sep=.\Z", re.IGNORECASE)
+"""What spreadsheets write above a table."""
 MISSING = ("", "nan", "na", "n/a", "null")
 SENTINELS = (999.0, 9999.0, 99999.0, 999.25, 999.9, 9999.9, 1e20, 1e30, 9.96921e36, 1.70141e38, 3.402823e38)
+LARGEST = 1e30
 FAR = 10.0
 """A sentinel is obvious where it is this many times larger than all other values."""
+DECLARE = "a value: declare it by missing = ... where it stands for none, else missing = []"
 COMMENTS = ("#", "%", "//")
 DELIMITERS = {",": ",", ";": ";", "\t": "\t", "tab": "\t", "|": "|", " ": " ", "space": " ", "whitespace": " "}
 ROWS_OF_UNITS = 2
@@ -109,13 +113,22 @@ class Table:
         return f"a number (with decimal '{self.decimal}'), an empty word, NaN, NA or a code that `missing` names{other}"
 
     def _refuse_sentinels(self, column: int, values: np.ndarray) -> None:
-        size = np.abs(values)
-        codes = np.isin(size, SENTINELS) | (size > 1e30)
-        rest = size[~codes & ~np.isnan(size)]
-        if codes.any() and (not rest.size or size[codes].min() > FAR * rest.max()):
+        codes = sentinels(values)
+        if codes.any():
             i = int(np.argmax(codes))
-            raise InputError(f"{self.path}, line {self.lines[i]}", repr(self.rows[i][column]),
-                             "a value: declare it by missing = ... where it stands for none, else missing = []")
+            raise InputError(f"{self.path}, line {self.lines[i]}", repr(self.rows[i][column]), DECLARE)
+
+
+def sentinels(values: np.ndarray) -> np.ndarray:
+    """Where values obviously stand for missing ones: -9999 and its like among values of which no other is negative, or
+    that are far larger than all others."""
+    size = np.abs(values)
+    codes = np.isin(size, SENTINELS) | (size > LARGEST)
+    rest = values[~codes & ~np.isnan(size)]
+    if not codes.any() or not rest.size:
+        return codes
+    lonely = (values < 0) & (rest.min() >= 0)
+    return codes & (lonely | (size > FAR * np.abs(rest).max()))
 
 
 def number(word: str, decimal: str = ".") -> float | None:
@@ -204,7 +217,7 @@ def _lines(path: Path, layout: Layout) -> tuple[list[tuple[int, str]], list[tupl
         plain = text.strip()
         if plain.startswith(COMMENTS):
             comments.append((n, plain.lstrip("#%/").strip()))
-        elif plain.strip(",;|\t \""):
+        elif plain.strip(",;|\t \"") and not SEPARATOR.match(plain):
             lines.append((n, text))
     return comments, lines
 

@@ -35,6 +35,8 @@ WAYS = {
     "names given": (POINTS, {"header": ["t", "u"]}, ["t", "u"]),
     "header that is given": ("1,2\n" + POINTS, {"header": True}, ["1", "2"]),
     "empty rows and words at the end": ("time,head,,\n" + POINTS.replace("\n", ",,\n") + ",,,\n\n", {}, ["time", "head"]),
+    "semicolon, points": (POINTS.replace(",", ";"), {}, []),
+    "spreadsheet": ("sep=,\ntime,head\n" + POINTS, {}, ["time", "head"]),
     "line ends": (("time,head\n" + POINTS).replace("\n", "\r\n"), {}, ["time", "head"]),
     "typographic minus and Fortran exponents": ("t,h\n" + POINTS.replace("0.500000", "5D-1"), {}, ["t", "h"]),
 }
@@ -67,7 +69,7 @@ def test_missing_values(tmp_path):
     assert np.isnan(table.numbers(2)).all()
     (tmp_path / "a.csv").write_text("t,v\n0,-9999\n1,0.5\n")
     assert read_table(tmp_path / "a.csv", Layout(missing=[])).numbers(1)[0] == -9999
-    (tmp_path / "a.csv").write_text("t,v\n0,-9999\n1,8000\n")
+    (tmp_path / "a.csv").write_text("t,v\n0,-9999\n1,-8000\n")
     assert read_table(tmp_path / "a.csv").numbers(1)[0] == -9999
 
 
@@ -83,6 +85,7 @@ WRONG = {
     "underscores": ("t,v\n1,1_000\n2,0.5\n", {}, r"line 2: got '1_000'"),
     "ragged": ("t,v\n1,0.5\n2,0.5,ok\n", {}, r"line 3: got 3 words.*allowed: 2"),
     "short row": ("t,v\n1,0.5\n2\n", {}, r"line 3: got 1 words.*allowed: 2"),
+    "-9999 among heights": ("t,v\n1,1500\n2,-9999\n", {}, r"line 3: got '-9999'.*missing"),
     "-9999": ("t,v\n1,0.5\n2,-9999\n", {}, r"line 3: got '-9999'.*missing"),
     "-999.25": ("t,v\n1,0.5\n2,-999.25\n", {}, r"line 3: got '-999.25'.*missing"),
     "1e30": ("t,v\n1,0.5\n2,1e30\n", {}, r"line 3: got '1e30'.*missing"),
