@@ -15,7 +15,8 @@ from npde_opt.linear.presb import Presb
 from npde_opt.linear.recipes import LinearSolver, chosen_recipe
 from npde_opt.stencils import StencilMatrix, combine
 
-KEPT = 24
+KEPT, MOST, SMALL = 24, 200, 500_000
+"""Solvers that are kept: so many, or as have SMALL cells a rank together, at most MOST."""
 
 
 class Decoupled:
@@ -33,6 +34,10 @@ class Decoupled:
             matrix = StencilMatrix(self.grid)
             self.matrices[c] = (k, factor, matrix)
             self.solvers[c] = step_solver(matrix, part, prefix, operator.symmetric, recipe)
+
+    def resize(self, alpha: float) -> None:
+        """For another step size, from the next update on."""
+        self.alpha = alpha
 
     def update(self) -> None:
         """Takes the present values of the linear part's matrices."""
@@ -98,7 +103,12 @@ class PresbStep:
             mats[row != column] = (matrix, alpha * factor)
         A, a = mats[True]
         B, b = mats.get(False, (None, 0.0))
+        self.factors = a / alpha, b / alpha
         self.presb = Presb(part.grid, mass_vec, A, B, (a, b), prefix, recipe)
+
+    def resize(self, alpha: float) -> None:
+        """For another step size, from the next update on."""
+        self.presb.alpha, self.presb.beta = (alpha * f for f in self.factors)
 
     @property
     def iterations(self) -> int:
@@ -115,38 +125,41 @@ class PresbStep:
 
 
 class StepSolvers:
-    """The solvers of the step sizes in use, made when first asked for; the KEPT most recent are kept."""
+    """The solvers of the step sizes in use, made when first asked for. The most recent are kept: KEPT, and more on small grids;
+    beyond, the one that was not used for longest is given the new size, which is cheaper than a new one."""
 
     def __init__(self, part: LinearPart, prefix: str, recipe: str = "auto"):
         self.part, self.prefix, self.recipe = part, prefix, chosen_recipe(prefix, recipe)
         self.mass = part.grid.create_active()
         part.grid.put(part.mass, self.mass)
         self._found: dict[float, tuple[Any, object]] = {}
-        self._retired = 0
+        grid = part.grid
+        self.kept = int(np.clip(SMALL * grid.comm.size // grid.size, KEPT, MOST))
 
     def at(self, alpha: float) -> Any:
         """The solver for M + alpha A with the linear part's present values."""
         key = float(f"{alpha:.12g}")
         solver, version = self._found.pop(key, (None, None))
         if solver is None:
-            kind = PresbStep if self.part.equation.complex else Decoupled
-            solver = kind(self.part, self.mass, key, self.prefix, self.recipe)
-            if len(self._found) >= KEPT:
-                oldest = next(iter(self._found))
-                self._retire(self._found.pop(oldest)[0])
+            solver, version = self._made(key), None
         if version is not self.part.version:
             solver.update()
         self._found[key] = (solver, self.part.version)
         return solver
 
-    def _retire(self, solver: Any) -> None:
-        self._retired += solver.iterations
-        solver.destroy()
+    def _made(self, alpha: float) -> Any:
+        """A solver for alpha, which has to be updated."""
+        if len(self._found) < self.kept:
+            kind = PresbStep if self.part.equation.complex else Decoupled
+            return kind(self.part, self.mass, alpha, self.prefix, self.recipe)
+        solver, _ = self._found.pop(next(iter(self._found)))
+        solver.resize(alpha)
+        return solver
 
     @property
     def iterations(self) -> int:
         """Krylov iterations so far."""
-        return self._retired + sum(s.iterations for s, _ in self._found.values())
+        return sum(s.iterations for s, _ in self._found.values())
 
     def destroy(self) -> None:
         for solver, _ in self._found.values():

@@ -112,3 +112,26 @@ def test_derivatives_with_histories_inside_of_steps(name):
     d = [v.duplicate() for v in lin.data]
     d[0].setArray(observer.arrange(np.random.default_rng(1).standard_normal(observer.size))[slice(*d[0].getOwnershipRange())])
     assert dot_product_test(lin, dm, d) <= 1e-9
+
+
+@pytest.mark.parallel([1, 2])
+@pytest.mark.parametrize("gamma", [1.0, 1j])
+@pytest.mark.parametrize("shape", [(12,), (8, 8)])
+def test_solvers_change_the_step_size(gamma, shape):
+    """More sizes of steps than solvers that are kept: the same to the last digits."""
+    found = []
+    for kept in (50, 2):
+        grid = Grid(shape, comm=MPI.COMM_WORLD)
+        space, species = ParameterSpace(grid, [Unknown("D", "log")]), ("u",) if gamma == 1.0 else ("re", "im")
+        times = np.cumsum([0.0, 0.01, 0.02, 0.005, 0.013, 0.02, 0.007])
+        forward = Evolution(space, Equation(grid, [Diffusion(grid, "D")], species, gamma), {}, [Trial({species[0]: "x**2"})],
+                            [snapshots(grid, [times[-1]], species[0])], SCHEMES["crank-nicolson"], times)
+        forward.solvers.kept = kept
+        observer = forward.observers[0]
+        J = Objective(forward, [LeastSquares(np.zeros(observer.size), 1.0, observer.create_vec())], {})
+        at = J.linearize(space.from_values({"D": 0.5}))
+        found.append([at.value, at.gradient().norm()])
+        J.linearize(space.from_values({"D": 0.4})).gradient()
+        assert len(forward.solvers._found) <= kept
+        J.destroy()
+    np.testing.assert_allclose(*found, rtol=1e-6)
