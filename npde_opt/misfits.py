@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from petsc4py import PETSc
 
+from npde_opt import reductions
 from npde_opt.errors import InputError
 
 
@@ -68,11 +69,11 @@ class Misfit:
         return self.curvature(t)
 
     def value(self, d: PETSc.Vec) -> float:
-        return float(self.comm.allreduce(float(self.rho(self.scaled(d)).sum())))
+        return reductions.total(self.comm, float(self.rho(self.scaled(d)).sum()))
 
     def chi_squared(self, d: PETSc.Vec) -> float:
         """sum of squared scaled residuals over the number of data; about 1 at the noise level."""
-        return float(self.comm.allreduce(float((self.scaled(d) ** 2).sum()))) / max(self.count, 1)
+        return reductions.total(self.comm, float((self.scaled(d) ** 2).sum())) / max(self.count, 1)
 
     def gradient(self, d: PETSc.Vec) -> PETSc.Vec:
         return self._vec(d, self.weight * self.slope(self.scaled(d)))

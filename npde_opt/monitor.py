@@ -20,6 +20,7 @@ import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
+from npde_opt import reductions
 from npde_opt.errors import InputError, Interrupted
 from npde_opt.io.checkpoint import Checkpoint, Space, State, save_checkpoint
 from npde_opt.io.report import Level, LiveTable, PlainLines, Progress, closing_text, terminal_width
@@ -171,8 +172,7 @@ class Monitor:
         """The signal that any rank received (0: none), and whether a checkpoint is due by rank 0's clock."""
         due = self.comm.rank == 0 and self.checkpoint_seconds is not None \
             and time.monotonic() - self._saved >= max(self.checkpoint_seconds, self._rest)
-        mine, agreed = np.array([self._signal, due], dtype="i4"), np.empty(2, "i4")
-        self.world.Allreduce(mine, agreed, op=MPI.MAX)
+        agreed = reductions.largest(self.world, np.array([self._signal, due], dtype="i4"))
         return int(agreed[0]), bool(agreed[1])
 
     def _save(self, number: int, place: tuple[Any, Any], state: State, counted: Mapping[str, Any]) -> str:

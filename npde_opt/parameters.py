@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from mpi4py.MPI import MIN
 from petsc4py import PETSc
 
+from npde_opt import reductions
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid
 from npde_opt.io.vectors import Sink, Source
@@ -170,7 +170,7 @@ class ParameterSpace:
     def size(self) -> int:
         """Number of unknown values that are free."""
         fields = sum(int(f.sum()) for f in self._free.values())
-        return self.comm.allreduce(fields) + sum(u.count for u in self.unknowns)
+        return int(reductions.total(self.comm, fields)) + sum(u.count for u in self.unknowns)
 
     def free(self, name: str) -> np.ndarray:
         """Owned cells where the field is unknown: active and not fixed."""
@@ -412,7 +412,7 @@ class ParametersAt:
         """True where all coefficients are finite and those of log or bounded transforms positive. Collective."""
         good = all(np.isfinite(k).all() and (u.transform != "log" or (k > 0).all())
                    for u, k in ((u, self.k[u.name]) for u in self.space.unknowns))
-        return bool(self.space.comm.allreduce(int(good), op=MIN))
+        return reductions.everywhere(self.space.comm, good)
 
     def push(self, dm: PETSc.Vec) -> dict[str, np.ndarray]:
         """dk = T'(p) dp, owned cell values, small arrays or scalars."""
@@ -452,7 +452,7 @@ class ParametersAt:
         region = self.space._regions[u.name]
         on = self.space.grid.active
         sums = np.bincount(region[on], weights=cells[on], minlength=u.count)
-        total = self.space.comm.allreduce(sums)
+        total = reductions.total(self.space.comm, sums)
         own = self.space.owned_constants(out, u.name)
         own += (np.broadcast_to(factor, u.count) * total)[:own.size]
 
@@ -461,4 +461,4 @@ class ParametersAt:
         if length == 1:
             grid = self.space.grid
             values = values[grid.active].sum() if np.shape(values) == grid.local_shape else np.sum(values)
-        return self.space.comm.allreduce(np.broadcast_to(np.asarray(values, float), length).copy())
+        return reductions.total(self.space.comm, np.broadcast_to(np.asarray(values, float), length))

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import scipy.ndimage
-from mpi4py import MPI
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from npde_opt import reductions
 from npde_opt.errors import InputError
 from npde_opt.grids import AXES, Grid
 
@@ -47,7 +47,7 @@ def check_fixed(grid: Grid, held: np.ndarray | bool) -> None:
         held: owned cells [i, j, k], or all of them, that have a reaction.
     """
     fixing = [s for s, b in grid.boundaries.items() if b.kind in ("dirichlet", "robin")]
-    some = bool(grid.comm.allreduce(int(np.any(held & grid.active)), op=MPI.MAX))
+    some = reductions.anywhere(grid.comm, bool(np.any(held & grid.active)))
     if not fixing and not some:
         raise InputError("boundaries", "no Dirichlet or Robin side and no reaction", "one of them (or a ground), "
                          "without which the solution is defined up to a constant only")
@@ -57,7 +57,7 @@ def check_fixed(grid: Grid, held: np.ndarray | bool) -> None:
     labels, count = label_pockets(mask, [grid.periodic(d) for d in range(grid.dim)])
     good = np.zeros(count + 1, bool)
     good[labels[grid.local_slice][held & grid.active]] = True
-    grid.comm.Allreduce(MPI.IN_PLACE, good, op=MPI.LOR)
+    good = reductions.largest(grid.comm, good.astype("i1")) > 0
     for side in fixing:
         good[np.unique(labels.take(-1 if side[1] == "+" else 0, AXES.index(side[0])))] = True
     loose = np.flatnonzero(~good[1:]) + 1

@@ -19,6 +19,7 @@ from functools import cached_property
 import numpy as np
 from petsc4py import PETSc
 
+from npde_opt import reductions
 from npde_opt.errors import InputError
 from npde_opt.grids import Boundary, Grid
 from npde_opt.linear.recipes import LinearSolver
@@ -254,7 +255,7 @@ class TotalVariation:
 
     def value(self, p: PETSc.Vec) -> float:
         norm = self._norm(self._slopes(p, self.reference))
-        return self.alpha * float(self.grid.comm.allreduce(float((self.weight * norm).sum())))
+        return self.alpha * reductions.total(self.grid.comm, float((self.weight * norm).sum()))
 
     def _transpose(self, cell: np.ndarray, slopes: list[np.ndarray], out: PETSc.Vec) -> None:
         """Adds the transpose of the face slopes applied to (mean of `cell` over each face) * slopes."""
@@ -283,7 +284,7 @@ class TotalVariation:
     def precondition(self, p: PETSc.Vec, r: PETSc.Vec, out: PETSc.Vec) -> None:
         here = np.array(p.getArray(readonly=True))
         same = self._point is not None and np.array_equal(here, self._point)
-        if self.grid.comm.allreduce(int(same)) < self.grid.comm.size:
+        if not reductions.everywhere(self.grid.comm, same):
             lagged = self.alpha / self._norm(self._slopes(p, self.reference)) * self.weight / self.grid.volume
             lagged = np.maximum(lagged, 1e-300)
             fill(self.matrix, self.grid, [lagged] * self.grid.dim, 1e-2 / self.length**2 * lagged)

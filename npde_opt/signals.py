@@ -30,10 +30,9 @@ def _keep(number: int, _: FrameType | None) -> None:
 
 def act(comm: MPI.Intracomm) -> None:
     """Raises Interrupted on every rank where any has received a signal so far. Collective."""
-    from mpi4py import MPI
-
+    from npde_opt import reductions
     from npde_opt.errors import Interrupted
 
-    number = comm.allreduce(max(_received, default=0), op=MPI.MAX)
+    number = int(reductions.largest(comm, max(_received, default=0)))
     if number:
         raise Interrupted(f"stopped by {signal.Signals(number).name} before it began; start it again")

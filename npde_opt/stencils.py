@@ -11,6 +11,7 @@ import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
+from npde_opt import reductions
 from npde_opt.grids import Grid, along
 from npde_opt.layout import Numbering
 
@@ -69,7 +70,7 @@ class Pattern:
         which, cell = np.divmod(away[order], max(self.layout.local_size, 1))
         self.away_cells = [(s, np.nonzero(which == s)[0], cell[which == s]) for s in range(len(self.offsets))]
         doubled = np.any((np.diff(j) == 0) & (np.diff(rows) == 0)) | np.any((np.diff(oj) == 0) & (np.diff(number) == 0))
-        if self.comm.allreduce(int(doubled)):
+        if reductions.anywhere(self.comm, bool(doubled)):
             return False
         self.own, self.away = (starts(rows, local), np.ascontiguousarray(j)), (starts(number, local), oj)
         self.firsts = np.concatenate([[0], np.cumsum(lengths, dtype=int)[CHUNK - 1::CHUNK], [j.size]])

@@ -1,6 +1,8 @@
 """Reductions give every rank the same answer, NaN included."""
 
+import ast
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from mpi4py import MPI
 from npde_opt import errors, reductions
 
 comm = MPI.COMM_WORLD
+ROOT = Path(__file__).parents[1]
 
 
 
@@ -68,3 +71,25 @@ def test_values_that_agree_are_returned(value):
 def test_rounding_is_no_difference_and_all_go_on_with_the_same_bits():
     found = reductions.same(comm, 0.1 if comm.rank == 0 else 0.1 * (1 + 4e-16), "it")
     assert len(set(comm.allgather(found.hex()))) == 1
+
+
+def raw_reductions(text: str) -> list[int]:
+    """Lines with an MPI reduction other than those of reductions.py: allreduce, or an operation that loses NaN."""
+    names = {"MAX", "MIN", "LOR", "LAND", "allreduce", "Allreduce", "Iallreduce"}
+    nodes = list(ast.walk(ast.parse(text)))
+    used = {node.lineno for node in nodes if isinstance(node, ast.Attribute) and node.attr in names}
+    return sorted(used | {node.lineno for node in nodes if isinstance(node, ast.ImportFrom) and node.module == "mpi4py.MPI"})
+
+
+@pytest.mark.parametrize("text", ["comm.allreduce(x)", "comm.Allreduce(a, b, op=MPI.SUM)", "comm.reduce(x, op=MPI.MAX)",
+                                  "from mpi4py.MPI import MIN"])
+def test_the_scan_sees_raw_reductions(text):
+    assert raw_reductions(text) == [1]
+
+
+def test_nobody_reduces_but_the_reductions():
+    allowed = {"npde_opt/reductions.py", "npde_opt/agreement.py", "npde_opt/doctor.py"}
+    files = [p for folder in ("npde_opt", "drivers") for p in (ROOT / folder).rglob("*.py")]
+    assert len(files) > 50
+    raw = {str(p.relative_to(ROOT)): raw_reductions(p.read_text()) for p in files}
+    assert {name: lines for name, lines in raw.items() if lines and name not in allowed} == {}

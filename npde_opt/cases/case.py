@@ -12,6 +12,7 @@ import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
+from npde_opt import reductions
 from npde_opt.cases.data import Data, read_data, simulate
 from npde_opt.cases.domain import Domain
 from npde_opt.cases.evolution_case import EvolutionCase
@@ -250,7 +251,7 @@ class Case:
         assert u.regions is not None
         region, on = u.regions[grid.local_slice], grid.active
         own = [np.bincount(region[on], w, u.count) for w in (field[on], np.ones(on.sum()))]
-        sums = space.comm.allreduce(np.array(own))
+        sums = reductions.total(space.comm, np.array(own))
         empty = sums[1] == 0
         return np.where(empty, sums[0].sum() / sums[1].sum(), sums[0] / np.where(empty, 1, sums[1]))
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from petsc4py import PETSc
 
+from npde_opt import reductions
 from npde_opt.cases.domain import Domain
 from npde_opt.cases.evolution_data import Series, floor, prepare
 from npde_opt.cases.evolution_schema import validate_evolution
@@ -207,7 +208,7 @@ class EvolutionCase:
             return field
         on, region = space.grid.active, found.regions[space.grid.local_slice]
         own = np.array([np.bincount(region[on], w, found.count) for w in (field[on], np.ones(int(on.sum())))])
-        sums = space.comm.allreduce(own)
+        sums = reductions.total(space.comm, own)
         return sums[0] / np.maximum(sums[1], 1)
 
     def start(self, space: ParameterSpace, key: str = "initial") -> PETSc.Vec:

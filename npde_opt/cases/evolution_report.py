@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from petsc4py import PETSc
 
+from npde_opt import reductions
 from npde_opt.cases.evolution_case import EvolutionCase
 from npde_opt.cases.evolution_data import floor
 from npde_opt.ensemble import Ensemble
@@ -111,7 +112,7 @@ def errors_of(case: EvolutionCase, space: ParameterSpace, m: PETSc.Vec) -> dict[
         if u.is_field:
             on = space.free(u.name)
             pairs = [(values[u.name][on], true[on]), (start[on], true[on])]
-            sums = space.comm.allreduce(np.array([((u.inverse(a) - u.inverse(b)) ** 2).sum() for a, b in pairs]))
+            sums = reductions.total(space.comm, np.array([((u.inverse(a) - u.inverse(b)) ** 2).sum() for a, b in pairs]))
             out[f"relative_error_{u.name}"] = float(np.sqrt(sums[0] / max(sums[1], 1e-300)))
         else:
             found = u.value(space.constants(m, u.name))

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from npde_opt import reductions
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid
 from npde_opt.stencils import StencilMatrix
@@ -164,8 +165,8 @@ class LinearPart:
         """The bound of the eigenvalues of M^-1 A over all ranks and operators (those of one species), in 1/time."""
         rows = [(b, abs(f)) for b, o in zip(self.bounds, self.equation.operators, strict=True) for row, _, f in o.pattern
                 if species in (None, row)]
-        own = max((b * f for b, f in rows), default=0.0)
-        return float(max(self.grid.comm.allgather(own)))
+        own = np.max([b * f for b, f in rows], initial=0.0)
+        return reductions.largest(self.grid.comm, float(own))
 
     def destroy(self) -> None:
         for matrix in self.matrices:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from mpi4py import MPI
 from petsc4py import PETSc
 
+from npde_opt import reductions
 from npde_opt.errors import InputError
 from npde_opt.forward.equation import Equation, LinearPart
 from npde_opt.forward.evolution_point import EvolutionPoint
@@ -129,7 +129,7 @@ class Evolution:
         for name in sorted(needed & set(self.known)):
             values = self.known[name]
             on = values if values.shape != self.grid.local_shape else values[self.grid.active]
-            if not self.grid.comm.allreduce(int(np.isfinite(on).all()), op=MPI.MIN):
+            if not reductions.everywhere(self.grid.comm, bool(np.isfinite(on).all())):
                 raise InputError(f"known.{name}", "values that are not finite", "finite numbers in active cells")
         if not self.equation.complex:
             names = diffusivities(t for o in self.equation.operators for t in o.terms)
@@ -162,7 +162,7 @@ class Evolution:
         """Trajectories of all experiments share the budget; multipliers and increments are kept where thrice fits."""
         steps, count = self.times.size - 1, len(self.equation.species)
         state = 8 * count * self.grid.layout.local_size
-        state = int(self.grid.comm.allreduce(state, op=MPI.MAX))
+        state = int(reductions.largest(self.grid.comm, state))
         unit = state * self.scheme.stages
         runs = max(len(self.experiments), 1)
         budget = None if storage.memory is None else storage.memory / runs

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from petsc4py import PETSc
 
+from npde_opt import reductions
 from npde_opt.errors import InputError, SolverError, collective
 from npde_opt.forward.equation import LinearPart
 from npde_opt.forward.positivity import rates_not_finite
@@ -132,7 +133,7 @@ class Newton:
         return out
 
     def _norm(self, values: np.ndarray) -> float:
-        return float(np.sqrt(self.grid.comm.allreduce(float(np.vdot(values, values)))))
+        return float(np.sqrt(reductions.total(self.grid.comm, float(np.vdot(values, values)))))
 
     def destroy(self) -> None:
         if self._coupled is not None:

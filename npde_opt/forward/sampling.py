@@ -13,6 +13,7 @@ import numpy as np
 import scipy.sparse
 from petsc4py import PETSc
 
+from npde_opt import reductions
 from npde_opt.errors import InputError
 from npde_opt.forward.steps import index_of
 from npde_opt.functions.text import Expressions
@@ -73,7 +74,7 @@ def over_regions(grid: Grid, times: Sequence[float], regions: np.ndarray, quanti
     own, count = regions[grid.local_slice], int(regions.max()) + 1
     inside = grid.active & (own >= 0)
     weights = np.bincount(own[inside], grid.volume[inside], count)
-    total = grid.comm.allreduce(weights)
+    total = reductions.total(grid.comm, weights)
     if not (total > 0).all():
         raise InputError("observation.regions", f"region {int(np.argmin(total > 0))} without an active cell",
                          "regions of at least one active cell")

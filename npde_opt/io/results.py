@@ -14,6 +14,7 @@ import numpy as np
 from mpi4py import MPI
 
 import npde_opt
+from npde_opt import reductions
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def _plain(value: Any) -> Any:
 
 def peak_memory_mb(comm: MPI.Intracomm = MPI.COMM_WORLD) -> float:
     """Peak resident memory of all ranks together in MB (10^6 bytes). Collective."""
-    return comm.allreduce(_peak_bytes(), op=MPI.SUM) / 1e6
+    return reductions.total(comm, float(_peak_bytes())) / 1e6
 
 
 def _peak_bytes() -> float:

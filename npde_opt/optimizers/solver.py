@@ -9,9 +9,9 @@ import contextlib
 from collections.abc import Iterator
 
 import numpy as np
-from mpi4py import MPI
 from petsc4py import PETSc
 
+from npde_opt import reductions
 from npde_opt.errors import InputError
 from npde_opt.optimizers.directions import LBFGS, NewtonCG
 from npde_opt.optimizers.initial_hessian import InitialHessian
@@ -115,7 +115,7 @@ class InitialMatrix:
         if self.bounds is not None:
             free = ~self.point.binding(self.bounds)
             moved = self.free is None or bool((free != self.free).any())
-            if self.point.objective.comm.allreduce(moved, op=MPI.LOR):
+            if reductions.anywhere(self.point.objective.comm, moved):
                 self.free = free
                 mat.stateIncrease()
 
