@@ -150,7 +150,7 @@ def run(case, ensemble: Ensemble, out: RunDirectory | None) -> int:
         adjoint_solves=int(ensemble.sum(counts["adjoint_solves"])),
         krylov_iterations_mean=found.krylov_iterations / max(found.total_solves, 1),
         seconds=Seconds(ready - START, solved - ready, time.monotonic() - START),
-        peak_memory_mb=peak_memory_mb(WORLD), metrics=metrics | {"reason": result.reason}))
+        peak_memory_mb=peak_memory_mb(WORLD), metrics=metrics | {"reason": result.reason, "decrement": result.decrement}))
     return 0
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,8 +14,10 @@ from npde_opt.cases.evolution_case import EvolutionCase
 from npde_opt.cases.evolution_data import floor
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError
+from npde_opt.findings import findings
 from npde_opt.functions.text import Expressions
 from npde_opt.grids import Grid
+from npde_opt.intervals import Estimates, parameter_metrics
 from npde_opt.io import figures
 from npde_opt.io.animation import animate
 from npde_opt.io.vtk import write_vtk
@@ -25,7 +29,6 @@ from npde_opt.runs.attempts import Attempts
 from npde_opt.runs.folder import RunDirectory
 
 FRAMES = 40
-SMALL = 40
 
 
 def report_evolution(case: EvolutionCase, found: Identification, ensemble: Ensemble, out: RunDirectory | None,
@@ -41,9 +44,11 @@ def report_evolution(case: EvolutionCase, found: Identification, ensemble: Ensem
         "data": int(objective.data_count), "finest_grid_solves": found.finest_solves, "total_solves": found.total_solves,
         "steps": found.result.counters.get("steps", 0),
         "recomputation_predicted": forward.storage.predicted, "recomputation_measured": forward.recomputation}
-    metrics |= attempt("the intervals", lambda: estimates(case, space, at, m)) or {}
+    values, estimates = attempt("the intervals", lambda: parameter_metrics(space, at, m)) or ({}, None)
+    metrics |= values
     metrics |= attempt("the error against the truth", lambda: errors_of(case, space, m)) or {}
-    metrics |= attempt("derived figures", lambda: derived(case, space, m)) or {}
+    metrics |= attempt("derived figures", lambda: derived(case, space, m, estimates)) or {}
+    metrics |= attempt("bounds and the way from the start", lambda: findings(space, m, case.start(space))) or {}
     predicted = predictions(forward, at, ensemble, case.experiment_count)
     metrics |= data_errors(case, predicted)
     if out is not None:
@@ -58,47 +63,29 @@ def report_evolution(case: EvolutionCase, found: Identification, ensemble: Ensem
     return metrics
 
 
-def estimates(case: EvolutionCase, space: ParameterSpace, at: ObjectiveAt, m: PETSc.Vec) -> dict[str, Any]:
-    """Small unknowns with 95 % intervals from the Gauss-Newton Hessian, where all unknowns are small; the standard deviation
-    of a datum is the given one times what the misfit tells."""
-    small = [u for u in space.unknowns if not u.is_field]
-    values = {u.name: u.value(space.constants(m, u.name)) for u in small}
-    out: dict[str, Any] = {name: v.tolist() if v.size > 1 else float(v[0]) for name, v in values.items()}
-    count = sum(u.count for u in small)
-    if len(small) < len(space.unknowns) or count > SMALL:
-        return out
-    H = np.zeros((count, count))
-    e, h = space.create_vec(), space.create_vec()
-    columns = [(u.name, i) for u in small for i in range(u.count)]
-    for j, (name, i) in enumerate(columns):
-        e.set(0)
-        space.owned_constants(e, name)[i: i + 1] = 1.0
-        at.hessian(e, h, True)
-        H[:, j] = np.concatenate([space.constants(h, u.name) for u in small])
-    variance = 2 * at.misfit / max(at.objective.data_count - count, 1)
-    deviations = np.sqrt(np.maximum(np.diag(np.linalg.pinv(H)) * variance, 0))
-    out["sigma_estimated_over_given"], first = float(np.sqrt(variance)), 0
-    for u in small:
-        p, s = space.constants(m, u.name), deviations[first: first + u.count]
-        first += u.count
-        low, high = u.value(p - 1.96 * s), u.value(p + 1.96 * s)
-        out[f"{u.name}_interval"] = np.stack([low, high], axis=1).squeeze().tolist()
-    return out
-
-
-def derived(case: EvolutionCase, space: ParameterSpace, m: PETSc.Vec) -> dict[str, float]:
-    """The case's own figures of its scalars."""
+def derived(case: EvolutionCase, space: ParameterSpace, m: PETSc.Vec, estimates: Estimates | None) -> dict[str, Any]:
+    """The case's own figures of its scalars, with intervals where the scalars have them."""
     table = case.table["evolution"]
-    scalars = {u.name: float(u.value(space.constants(m, u.name))[0]) for u in space.unknowns if u.length == 1}
+    scalars: dict[str, Any] = {u.name: float(u.value(space.constants(m, u.name))[0]) for u in space.unknowns if u.length == 1}
     scalars |= {n: float(v) for n, v in table["known"].items() if isinstance(v, int | float)}
-    out = {}
+    out: dict[str, Any] = {}
     for name, text in table["derived"].items():
         e = Expressions([text], (), f"evolution.derived.{name}")
         missing = set(e.parameters) - set(scalars)
         if missing:
             raise InputError(f"evolution.derived.{name}", text, "the scalars " + ", ".join(sorted(scalars)))
-        out[name] = float(e.value(*e.values_of(scalars))[0])  # type: ignore[arg-type]
+        arguments = e.values_of(scalars)
+        out[name] = float(e.value(*arguments)[0])
+        if estimates is not None:
+            slopes = dict(zip(e.parameters, map(float, e.jacobian(*arguments)), strict=True))
+            found = estimates.derived(functools.partial(_figure, e, scalars), slopes)
+            out[f"{name}_interval"] = None if found is None else list(found)
     return out
+
+
+def _figure(e: Expressions, scalars: Mapping[str, Any], values: Mapping[str, Any]) -> float:
+    """A figure where the unknowns among its scalars have other values."""
+    return float(e.value(*e.values_of({**scalars, **values}))[0])
 
 
 def errors_of(case: EvolutionCase, space: ParameterSpace, m: PETSc.Vec) -> dict[str, float]:

@@ -179,7 +179,7 @@ def closing_text(summary: Summary, out: Path | None = None) -> str:
     reduction = f" ({s.gradient_norm / s.gradient_norm_initial:.1e} of the start)" if s.gradient_norm_initial else ""
     ranks = "1 rank" if s.ranks == 1 else f"{s.ranks} ranks"
     lines = [
-        "", f"{s.driver}, {s.case}: {s.status.replace('_', ' ')} after {s.iterations} iterations on {ranks}",
+        "", *unfinished(s), f"{s.driver}, {s.case}: {s.status.replace('_', ' ')} after {s.iterations} iterations on {ranks}",
         f"  grid         {' x '.join(f'{n:,}' for n in s.grid)} cells, {s.unknowns:,} unknowns, "
         f"{s.parameters:,} parameters",
         f"  objective    {s.objective_initial:.6g} -> {s.objective:.8g}",
@@ -188,11 +188,49 @@ def closing_text(summary: Summary, out: Path | None = None) -> str:
         + (f", {per:.1f} Krylov iterations each" if per is not None and math.isfinite(per) else ""),
         f"  time         {clock(s.seconds.total)} (setup {clock(s.seconds.setup)}, solve {clock(s.seconds.solve)})",
         f"  memory       {s.peak_memory_mb:,.0f} MB at the peak, all ranks together"]
-    lines += [f"  {name.replace('_', ' '):<12} {_metric(value)}" for name, value in s.metrics.items()]
+    lines += [f"  {name.replace('_', ' '):<12} {_metric(value, name)}" for name, value in s.metrics.items()
+              if name not in FINDINGS]
+    lines += advice(s.metrics)
     return "\n".join([*lines, *([f"  results in   {out}"] if out else [])])
 
 
-def _metric(value: Any) -> str:
+FINDINGS = {"at_bound": "AT A BOUND", "undetermined": "NOT DETERMINED", "moved": "FAR FROM START"}
+UNFINISHED = ("max_iterations", "stalled", "undetermined", "discrepancy")
+LEAST_BAND = 0.1
+
+
+def unfinished(s: Summary) -> list[str]:
+    """The line that nobody overlooks, where the answer is not a converged one."""
+    if s.status not in UNFINISHED:
+        return []
+    return [f"NOT CONVERGED: {s.status.replace('_', ' ')} after {s.iterations} iterations: {s.metrics.get('reason', '')}"]
+
+
+def advice(metrics: Mapping[str, Any]) -> list[str]:
+    """The fit against the noise, and what should be known of the parameters, as lines to act on."""
+    lines = [f"  {title:<12} {'; '.join(metrics[key])}" for key, title in FINDINGS.items() if metrics.get(key)]
+    chi, count = metrics.get("chi_squared"), metrics.get("data")
+    if chi is None or not count or not math.isfinite(chi):
+        return lines
+    # three standard deviations of chi^2 of so many data, and as much again as sigma is seldom known better than
+    band = max(LEAST_BAND, 3 * math.sqrt(2 / count))
+    seen = f"(chi^2 {chi:.3g} with {count:,} data)"
+    regularized = bool(metrics.get("regularization"))
+    if chi > 1 + band:
+        weight = ", the regularization too strong (lower its weight)" if regularized else ""
+        text = f"ABOVE the noise level {seen}: the model leaves something out, sigma is too small{weight}, or this is not the " \
+            "minimum; look at the data's fit (--plot)"
+    elif chi < 1 - band:
+        weight = " (raise the regularization's weight)" if regularized else ""
+        text = f"below the noise level {seen}: sigma is too large, or the fit follows the noise{weight}"
+    else:
+        text = f"at the noise level {seen}"
+    return [*lines, f"  {'fit':<12} {text}"]
+
+
+def _metric(value: Any, name: str = "") -> str:
+    if value is None and name.endswith("_interval"):
+        return "not determined by the data"
     if isinstance(value, list):
-        return "[" + ", ".join(_metric(v) for v in value) + "]"
+        return "[" + ", ".join(_metric(v, name) for v in value) + "]"
     return f"{value:.5g}" if isinstance(value, float) else str(value)

@@ -36,7 +36,9 @@ def assess(point: Point, bounds: tuple[PETSc.Vec, PETSc.Vec] | None, tolerance: 
     found = model.decrement(at.gradient(), tolerance, cg_max)
     undetermined: list[str] = []
     if found <= tolerance:
-        unseen = [name for name in at.unseen() if not _known(model.names, model.small.undetermined, name)]
+        held_whole = {name.split("[")[0] for name in model.held} - {name.split("[")[0] for name in model.names}
+        unseen = [name for name in at.unseen() if name not in held_whole
+                  and not _known(model.names, model.small.undetermined, name)]
         undetermined = unseen + [c for c in model.small.combinations(model.names) if c not in unseen]
     model.destroy()
     return Assessment(found, tuple(undetermined))

@@ -121,9 +121,10 @@ class NewtonCG:
         return self._next_plain
 
     def deepen(self) -> bool:
-        """Goes over to the Gauss-Newton steps that see every parameter, for the rest of the run; False where it had."""
-        before, self.deep = self.deep, True
-        return not before
+        """Goes over to the Gauss-Newton steps that see every parameter, for the rest of the run; False where it had, and
+        where no unknown is small: the preconditioner scales fields."""
+        before, self.deep = self.deep, self.point.has_small()
+        return self.deep and not before
 
     def release(self) -> None:
         """Nothing to destroy."""

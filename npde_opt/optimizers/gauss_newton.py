@@ -27,19 +27,22 @@ class GaussNewton:
         at: the point, at the parameters m.
         fixed: own entries that may not move (at a bound), bool.
 
-    Each small value costs a product with H. Owns `units`; `destroy` it.
+    Each small value costs a product with H. Owns `units`; `destroy` it. `names` are those of the small values that may
+    move, `held` those of the others.
     """
 
     def __init__(self, objective: Objective, at: Agreed, m: PETSc.Vec, fixed: np.ndarray | None):
         self.at, self.fixed = at, fixed
         self.products = 0
         self.names: list[str] = []
+        self.held: list[str] = []
         self.units: list[PETSc.Vec] = []
         sizes = []
         for name, unit, size in objective.units(m):
             self.mask(unit)
             if unit.norm() == 0:
                 unit.destroy()
+                self.held.append(name)
                 continue
             self.names.append(name)
             self.units.append(unit)

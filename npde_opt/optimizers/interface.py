@@ -102,8 +102,8 @@ class Settings:
     gradient_rtol, gradient_atol: stop at norm(g) <= max(gradient_atol, gradient_rtol * reference), where the
     reference is gradient_reference or the norm at m0; norms are the objective's (mass-weighted).
     decrement: an answer is converged where also 1/2 g^T H^-1 g, by which the Gauss-Newton model would still lower the
-    objective, is no larger. The misfit is in units of its noise: at 1e-3 no parameter, and no combination of parameters,
-    is farther than 0.05 of its standard deviation from the minimum. None: the gradient alone decides, as on the
+    objective, is no larger. The misfit is in units of its noise: at 1e-2 no parameter, and no combination of parameters,
+    is farther than 0.14 of its standard deviation from the minimum. None: the gradient alone decides, as on the
     coarse grids of a nested iteration, of which the answer is only a start.
     memory: pairs kept by the quasi-Newton methods.
     cg_max, forcing_max: inner CG of the Newton methods stops at cg_max steps or at the relative residual
@@ -120,7 +120,7 @@ class Settings:
     gradient_rtol: float = 1e-6
     gradient_atol: float = 0.0
     gradient_reference: float | None = None
-    decrement: float | None = 1e-3
+    decrement: float | None = 1e-2
     memory: int = 10
     cg_max: int = 200
     forcing_max: float = 0.5

@@ -9,7 +9,7 @@ from typing import Any
 from petsc4py import PETSc
 
 from npde_opt.errors import InputError, SolverError, collective
-from npde_opt.optimizers.assessment import Assessment, assess, idle, refuse_blind_start
+from npde_opt.optimizers.assessment import IDLE, Assessment, assess, idle, refuse_blind_start
 from npde_opt.optimizers.directions import LBFGS, NewtonCG
 from npde_opt.optimizers.interface import Monitor, Objective, OptimizerState, Result, Settings
 from npde_opt.optimizers.point import Point, everyone, together
@@ -191,19 +191,24 @@ class Run:
             self.status, self.reason = self.answer(f"gradient norm {norm:.3e} <= {target:.3e}")
         elif first and tolerance is not None and idle(self.point, self.solver.bounds, self.settings.cg_max):
             self.status, self.reason = self.answer(f"gradient norm {norm:.3e}, from the start on")
-        ran = self.ran_away() if not self.status else None
         if self.status:
             return
+        ran = self.ran_away()
         if ran:
-            self.status, self.reason = "undetermined", f"CONVERGED_USER: {ran}"
+            self.status, self.reason = "undetermined", ran
         elif stop:
             self.status, self.reason = stop, f"CONVERGED_USER: stopped by the monitor ({stop})"
         elif self.meta["iteration"] >= self.settings.max_iterations:
-            self.status = "max_iterations"
-            missing = [f"gradient norm {norm:.3e} > {target:.3e}"] if norm > target else []
-            self.reason = "DIVERGED_MAXITS: " + ", ".join([*missing, *self.lacking()])
+            self.status, self.reason = self.exhausted(norm, target)
         elif norm <= target and self.direction is not None:
             self.direction.deepen()
+
+    def exhausted(self, norm: float, target: float) -> tuple[str, str]:
+        """Status and explanation at the last iteration: an answer all the same where nothing is left to gain."""
+        if self.settings.decrement is not None and self.assess(IDLE).decrement <= IDLE:
+            return self.answer(f"gradient norm {norm:.3e}")
+        missing = [f"gradient norm {norm:.3e} > {target:.3e}"] if norm > target else []
+        return "max_iterations", "DIVERGED_MAXITS: " + ", ".join([*missing, *self.lacking()])
 
     def answer(self, gradient: str) -> tuple[str, str]:
         """'converged' or 'undetermined' where the decrement allows it, nothing where the run must go on."""
@@ -212,13 +217,13 @@ class Run:
             return "converged", f"CONVERGED_USER: {gradient}"
         ran = self.ran_away()
         if ran:
-            return "undetermined", f"CONVERGED_USER: {ran}"
+            return "undetermined", ran
         found = self.assess(tolerance)
         if not found.decrement <= tolerance:
             return "", ""
         text = f"CONVERGED_USER: {gradient}, decrement {found.decrement:.1e} <= {tolerance:g}"
         if found.undetermined:
-            return "undetermined", f"{text}, but the data do not see {'; '.join(found.undetermined)}"
+            return "undetermined", f"the data do not see {'; '.join(found.undetermined)} ({text})"
         return "converged", text
 
     def ran_away(self) -> str:

@@ -185,6 +185,13 @@ class Point:
         projected.destroy()
         return norm
 
+    def has_small(self) -> bool:
+        """Whether some unknowns are small enough for their own block of the Hessian."""
+        units = self.objective.units(self.iterate)
+        for _, unit, _ in units:
+            unit.destroy()
+        return bool(units)
+
     def held(self, bounds: tuple[PETSc.Vec, PETSc.Vec] | None) -> np.ndarray:
         """Where (own entries) the descent direction leads out of the bounds or out of a bounded transform's range."""
         saturated = self.objective.saturated(self.iterate, self.here().gradient())

@@ -10,7 +10,9 @@ from petsc4py import PETSc
 
 from npde_opt.cases import Case
 from npde_opt.ensemble import Ensemble
+from npde_opt.findings import findings
 from npde_opt.grids import Grid
+from npde_opt.intervals import parameter_metrics
 from npde_opt.io import figures
 from npde_opt.io.vtk import write_vtk
 from npde_opt.nested import Identification
@@ -36,10 +38,14 @@ def report_steady(case: Case, found: Identification, ensemble: Ensemble, out: Ru
     at = objective.linearize(m)
     metrics: dict[str, Any] = {
         "chi_squared": at.chi_squared(), "finest_grid_solves": found.finest_solves,
-        "total_solves": found.total_solves, "misfit": at.misfit, "regularization": at.regularization}
+        "total_solves": found.total_solves, "misfit": at.misfit, "regularization": at.regularization,
+        "data": int(objective.data_count)}
     if case.weight_override is not None:
         metrics["regularization_weight"] = case.weight_override
     metrics |= attempt("the error against the truth", lambda: truth_errors(case, space, m)) or {}
+    values, _ = attempt("the intervals", lambda: parameter_metrics(space, at, m)) or ({}, None)
+    metrics |= values
+    metrics |= attempt("bounds and the way from the start", lambda: findings(space, m, case.start(space))) or {}
     fields = true_and_found(case, space, m)
     predicted = predictions(case, ensemble, grid, at.linearization.data)
     with stage("io"):

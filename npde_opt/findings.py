@@ -1,0 +1,72 @@
+"""What a person should know of the parameters at the end of a run: which lie at a bound, which went far from the start."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from petsc4py import PETSc
+
+from npde_opt.parameters import SATURATED, ParameterSpace, Unknown
+from npde_opt.reductions import largest, total
+
+FAR = math.log(100.0)
+FAR_FIELD = math.log(1e4)
+
+
+def findings(space: ParameterSpace, m: PETSc.Vec, start: PETSc.Vec) -> dict[str, Any]:
+    """`at_bound` and `moved`, texts that name the unknowns; only what there is. Destroys `start`. Collective."""
+    found: dict[str, Any] = {"at_bound": [], "moved": []}
+    for u in space.unknowns:
+        text = _at_bound(space, m, u)
+        if text:
+            found["at_bound"].append(text)
+        text = _moved(space, m, start, u)
+        if text:
+            found["moved"].append(text)
+    start.destroy()
+    return {key: texts for key, texts in found.items() if texts}
+
+
+def _at_bound(space: ParameterSpace, m: PETSc.Vec, u: Unknown) -> str:
+    if u.bounds == (None, None):
+        return ""
+    p = _values(space, m, u)
+    if u.transform == "bounded":
+        low, high = p < -SATURATED, p > SATURATED
+    else:
+        lower, upper = u.bounds
+        ends = (-math.inf if lower is None else float(u.inverse(lower)), math.inf if upper is None else float(u.inverse(upper)))
+        low, high = p <= ends[0], p >= ends[1]
+    parts = []
+    for where, name, bound in ((low, "lower", u.bounds[0]), (high, "upper", u.bounds[1])):
+        count, size = total(space.comm, np.array([float(where.sum()), float(p.size)]))
+        if count:
+            share = f"{count / size:.1%} of its values " if size > 1 else ""
+            parts.append(f"{share}at the {name} bound {bound:g}")
+    return f"{u.name}: {', '.join(parts)}" if parts else ""
+
+
+def _moved(space: ParameterSpace, m: PETSc.Vec, start: PETSc.Vec, u: Unknown) -> str:
+    if u.transform != "log":
+        return ""
+    change = _values(space, m, u) - _values(space, start, u)
+    up, down = (largest(space.comm, float(np.max(sign * change, initial=0.0))) for sign in (1, -1))
+    if max(up, down) <= (FAR_FIELD if u.is_field else FAR):
+        return ""
+    exponent = up if up >= down else -down
+    return f"{u.name}{'' if u.count == 1 else ' (the farthest value)'} is {_power(exponent)} times its start"
+
+
+def _power(exponent: float) -> str:
+    """exp(exponent), also where that is no number of a computer."""
+    decades = exponent / math.log(10.0)
+    return f"{math.exp(exponent):.2g}" if abs(decades) < 300 else f"1e{decades:+.0f}"
+
+
+def _values(space: ParameterSpace, vec: PETSc.Vec, u: Unknown) -> np.ndarray:
+    """Owned parameters; those of a small unknown on rank 0 alone."""
+    if u.is_field:
+        return space.field(vec, u.name)[space.free(u.name)]
+    return np.array(space.owned_constants(vec, u.name))

@@ -1,0 +1,220 @@
+"""Confidence intervals of small unknowns and of figures derived from them, where no field is unknown:
+
+    Cov = (H_data / s^2 + H_prior)^-1,   p_i +- q sqrt(Cov_ii),   f +- q sqrt(f'^T Cov f'),
+
+with the Gauss-Newton Hessian at the minimizer. s^2 = 2 misfit / (n - k), for n data and k values, is how far the standard
+deviations of the data were off; q is then the quantile of Student's t with n - k degrees of freedom. Where s^2 cannot be
+told (n <= k) or a robust misfit already allows for outliers, s = 1 and q is the normal quantile.
+
+Intervals are symmetric in the parameter and carried through its transform, those of a product of powers in its logarithm.
+What no datum sees has none: see `information`. At a bound the interval is that in which J rises by q^2 / 2,
+g d + 1/2 h d^2, h the curvature with the other parameters at their best.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from petsc4py import PETSc
+from scipy import special
+
+from npde_opt.information import Information
+from npde_opt.misfits import Huber, StudentT
+from npde_opt.objective import ObjectiveAt
+from npde_opt.parameters import ParameterSpace, Unknown
+
+LEVEL = 0.95
+BROAD = 10.0
+"""Standard deviation of a logarithm, eight decades either way at 95 %, from which on nothing is determined."""
+
+Interval = tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One value of a small unknown: p its parameter, g = dJ/dp."""
+
+    name: str
+    unknown: Unknown
+    p: float
+    g: float
+    held: bool
+
+
+class Estimates:
+    """Values, intervals and what is not determined, at a point of an objective without unknown fields. Collective."""
+
+    def __init__(self, space: ParameterSpace, at: ObjectiveAt, m: PETSc.Vec):
+        self.entries = _entries(space, at, m)
+        units = space.units(m)
+        sizes = np.array([size for _, _, size in units])
+        data, prior = _hessians(space, at, [unit for _, unit, _ in units])
+        self.freedom = at.objective.data_count - len(self.entries)
+        robust = any(isinstance(misfit, Huber | StudentT) for misfit in at.objective.misfits)
+        self.scaled = self.freedom > 0 and not robust
+        self.variance = 2 * at.misfit / self.freedom if self.scaled else 1.0
+        tail = (1 + LEVEL) / 2
+        self.quantile = float(special.stdtrit(self.freedom, tail) if self.scaled else special.ndtri(tail))
+
+        # data that are fitted exactly leave no error to estimate
+        self.H = data / max(self.variance, 1e-300) + prior
+        self.free = np.array([not e.held for e in self.entries])
+        on = np.flatnonzero(self.free)
+        self.information = Information(self.H[np.ix_(on, on)], sizes[on])
+
+    @property
+    def method(self) -> str:
+        """How the intervals were found, in words."""
+        if self.scaled:
+            return f"{LEVEL:.0%}, Gauss-Newton Hessian, t quantile with {int(self.freedom)} degrees of freedom, sigma scaled " \
+                f"by {np.sqrt(self.variance):.3g}"
+        return f"{LEVEL:.0%}, Gauss-Newton Hessian, normal quantile, sigma as given"
+
+    def interval(self, i: int) -> Interval:
+        """Of the coefficient's value of entry i; None where it is not determined."""
+        entry = self.entries[i]
+        if entry.held:
+            return self._one_sided(i)
+        gradient = np.zeros(len(self.entries))
+        gradient[i] = 1.0
+        deviation = self._deviation(gradient)
+        if deviation is None or (entry.unknown.transform != "identity" and deviation > BROAD):
+            return None
+        ends = entry.unknown.value(entry.p + self.quantile * deviation * np.array([-1.0, 1.0]))
+        low, high = np.clip(ends, *entry.unknown.range)
+        return float(low), float(high)
+
+    def _deviation(self, gradient: np.ndarray) -> float | None:
+        return self.information.deviation(gradient[self.free])
+
+    def _one_sided(self, i: int) -> Interval:
+        """From the bound into the range: the d of g d + 1/2 h d^2 = q^2 / 2."""
+        entry, on = self.entries[i], np.flatnonzero(self.free)
+        row = self.H[i, on]
+        h = max(float(self.H[i, i] - row @ self.information.inverse @ row), 0.0)
+        g, place = abs(entry.g) / max(self.variance, 1e-300), entry.p
+        if entry.unknown.transform == "bounded":
+            # the transform is flat at the ends of its range: in the coefficient itself the objective is not
+            place = float(entry.unknown.value(np.array([entry.p]))[0])
+            slope = float(np.asarray(entry.unknown.slope(np.array([place])))[0])
+            g, h = g / slope, h / slope**2
+        root = g + np.sqrt(g**2 + h * self.quantile**2)
+        far = place - np.sign(-entry.g) * (self.quantile**2 / root if root > 0 else np.inf)
+        ends = np.array(sorted((place, far)))
+        if entry.unknown.transform != "bounded":
+            ends = entry.unknown.value(ends)
+        low, high = np.clip(ends, *entry.unknown.range)
+        return float(low), float(high)
+
+    def derived(self, f: Callable[[Mapping[str, float]], float], slopes: Mapping[str, float]) -> Interval:
+        """Of f(k), k by entry, with the given df/dk; None where it is not determined. Held parameters count as known."""
+        gradient = np.array([slopes.get(e.name, 0.0) * _slope(e) for e in self.entries])
+        deviation, value = self._deviation(gradient), f(self._values(0.0))
+        if deviation is None:
+            return None
+        if not self._is_product(f, value, gradient):
+            return value - self.quantile * deviation, value + self.quantile * deviation
+        relative = deviation / abs(value)
+        if relative > BROAD:
+            return None
+        ends = sorted(value * np.exp(self.quantile * relative * np.array([-1.0, 1.0])))
+        return float(ends[0]), float(ends[1])
+
+    def _values(self, change: np.ndarray | float) -> dict[str, float]:
+        """The coefficients' values where the parameters are changed."""
+        changes = np.broadcast_to(change, len(self.entries))
+        return {e.name: float(e.unknown.value(np.array([e.p + c]))[0]) for e, c in zip(self.entries, changes, strict=True)}
+
+    def _is_product(self, f: Callable[[Mapping[str, float]], float], value: float, gradient: np.ndarray) -> bool:
+        """Whether f is a product of powers of log parameters: its logarithm is linear, also far away."""
+        logs = all(g == 0 or e.unknown.transform == "log" for g, e in zip(gradient, self.entries, strict=True))
+        if value == 0 or not logs:
+            return False
+        change = 1.0 + 0.1 * np.arange(len(self.entries)) * (-1.0) ** np.arange(len(self.entries))
+        ratio = f(self._values(change)) / value
+        return ratio > 0 and abs(np.log(ratio) - float(gradient @ change) / value) < 1e-9 * (1 + abs(np.log(ratio)))
+
+    def undetermined(self) -> list[str]:
+        """Parameters that the data do not determine, alone or in combinations, as text."""
+        names = [e.name for e in self.entries]
+        free = [name for name, on in zip(names, self.free, strict=True) if on]
+        found = self.information.combinations(free)
+        seen = {name for name, blind in zip(free, self.information.undetermined, strict=True) if not blind}
+        return found + [name for i, name in enumerate(names) if name in seen and self.interval(i) is None]
+
+    def metrics(self) -> dict[str, Any]:
+        """Intervals by unknown (None where not determined), with their method, for summary.json."""
+        out: dict[str, Any] = {"intervals": self.method}
+        if self.scaled:
+            out["sigma_estimated_over_given"] = float(np.sqrt(self.variance))
+        by_unknown: dict[str, list[Any]] = {}
+        for i, entry in enumerate(self.entries):
+            found = self.interval(i)
+            by_unknown.setdefault(entry.unknown.name, []).append(None if found is None else list(found))
+        out |= {f"{name}_interval": found[0] if len(found) == 1 else found for name, found in by_unknown.items()}
+        undetermined = self.undetermined()
+        return out | ({"undetermined": undetermined} if undetermined else {})
+
+
+def parameter_metrics(space: ParameterSpace, at: ObjectiveAt, m: PETSc.Vec) -> tuple[dict[str, Any], Estimates | None]:
+    """Values of the small unknowns, and their intervals or why there are none. Collective."""
+    small = [u for u in space.unknowns if not u.is_field]
+    values = {u.name: u.value(space.constants(m, u.name)) for u in small}
+    out: dict[str, Any] = {name: v.tolist() if v.size > 1 else float(v[0]) for name, v in values.items()}
+    if not small:
+        return out, None
+    if len(small) < len(space.unknowns):
+        return out | {"intervals": "not given: what the unknown fields leave open is not accounted for"}, None
+    units = space.units(m)
+    for _, unit, _ in units:
+        unit.destroy()
+    if not units:
+        return out | {"intervals": "not given: too many values"}, None
+    found = Estimates(space, at, m)
+    return out | found.metrics(), found
+
+
+def _slope(entry: Entry) -> float:
+    """dk/dp."""
+    value = entry.unknown.value(np.array([entry.p]))
+    return float(np.broadcast_to(np.asarray(entry.unknown.slope(value)), 1)[0])
+
+
+def _entries(space: ParameterSpace, at: ObjectiveAt, m: PETSc.Vec) -> list[Entry]:
+    gradient, bounds = at.gradient(), space.bounds()
+    held = space.saturated(m, gradient).astype(float)
+    if bounds is not None:
+        lower, upper, p, g = (vec.getArray(readonly=True) for vec in (*bounds, m, gradient))
+        held = np.maximum(held, ((p <= lower) & (g > 0)) | ((p >= upper) & (g < 0)))
+        for vec in bounds:
+            vec.destroy()
+    mark = space.create_vec()
+    mark.setArray(held)
+    found = []
+    for u in space.unknowns:
+        parts = [space.constants(vec, u.name) for vec in (m, gradient, mark)]
+        for i, (p, g, on) in enumerate(zip(*parts, strict=True)):
+            name = u.name if u.count == 1 else f"{u.name}[{i}]"
+            found.append(Entry(name, u, float(p), float(g), bool(on)))
+    mark.destroy()
+    return found
+
+
+def _hessians(space: ParameterSpace, at: ObjectiveAt, units: list[PETSc.Vec]) -> tuple[np.ndarray, np.ndarray]:
+    """The data's and the priors' Gauss-Newton Hessian; destroys the unit vectors."""
+    whole, prior = np.zeros((2, len(units), len(units)))
+    image, part = space.create_vec(), space.create_vec()
+    for j, unit in enumerate(units):
+        at.hessian(unit, image, True)
+        at.regularization_hessian(unit, part)
+        for u in space.unknowns:
+            if u.name not in at.objective.regularizers:
+                space.zero_block(part, u.name)
+        whole[:, j] = np.concatenate([space.constants(image, u.name) for u in space.unknowns])
+        prior[:, j] = np.concatenate([space.constants(part, u.name) for u in space.unknowns])
+    for vec in (image, part, *units):
+        vec.destroy()
+    return whole - prior, prior

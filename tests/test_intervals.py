@@ -1,0 +1,161 @@
+"""Confidence intervals against the profile of the likelihood, the normal distribution and bounds."""
+
+import numpy as np
+import pytest
+from fits import case_of, diffusion, identified, reported
+from mpi4py import MPI
+from scipy import optimize, stats
+
+from npde_opt.ensemble import Ensemble
+from npde_opt.intervals import Estimates
+
+AGREEMENT = 0.1
+"""Ends of intervals may differ by this part of the half-width from those of the profile."""
+
+LOGISTIC = """
+[grid]
+shape = [2]
+[evolution]
+terms = [{ kinetics = { u = "r*u*(1 - u/K)" } }]
+scheme = "heun"
+times = { end = 4.0, steps = 16 }
+derived = { fastest = "r*K/4", half = "r/2 - 3*K" }
+[[unknown]]
+name = "r"
+kind = "scalar"
+initial = 1.0
+truth = 1.5
+[[unknown]]
+name = "K"
+kind = "scalar"
+initial = 2.0
+truth = 3.0
+[[experiment]]
+initial = { u = 0.2 }
+[[observation]]
+times = { start = 0.25, end = 4.0, count = 16 }
+points = [[0.2]]
+noise = 0.02
+[simulation]
+refine = 1
+steps = 1
+"""
+
+
+def profile_ends(objective, m, along, across, estimates):
+    """Where min_b J(m + a along + b across) rises by q^2 s^2 / 2, as changes a to either side."""
+    rise = 0.5 * estimates.quantile**2 * estimates.variance
+
+    def value(a, b):
+        p = m.copy()
+        own = objective.space.create_vec()
+        for name, da, db in zip(("0", "1"), along, across, strict=True):
+            u = objective.space.unknowns[int(name)]
+            objective.space.owned_constants(own, u.name)[...] = a * da + b * db
+        p.axpy(1.0, own)
+        at = objective.linearize(p)
+        found = at.value
+        at.destroy()
+        return found
+
+    least = value(0.0, 0.0)
+
+    def profile(a):
+        best = optimize.minimize_scalar(lambda b: value(a, b), bracket=(-0.05, 0.05), options={"xtol": 1e-6})
+        return best.fun - least - rise
+
+    ends = []
+    for side in (-1, 1):
+        step = 0.02
+        while profile(side * step) < 0:
+            step *= 2
+        ends.append(side * optimize.brentq(lambda a, side=side: profile(side * a), 0, step, xtol=1e-5))
+    return np.array(ends)
+
+
+def estimates_of(found):
+    objective, m = found.objective, found.result.m
+    return Estimates(objective.space, objective.linearize(m), m)
+
+
+@pytest.mark.parametrize("kind", ["diffusion", "logistic"])
+def test_intervals_agree_with_the_profile_likelihood(tmp_path, kind):
+    case = diffusion(tmp_path) if kind == "diffusion" else case_of(tmp_path, LOGISTIC)
+    found = identified(case, gradient_rtol=1e-9)
+    metrics, estimates, m = reported(case, found), estimates_of(found), found.result.m
+    assert "95%" in metrics["intervals"] and "t quantile" in metrics["intervals"]
+    names = [u.name for u in found.objective.space.unknowns]
+    for i, name in enumerate(names):
+        along, across = np.eye(2)[i], np.eye(2)[1 - i]
+        exact = profile_ends(found.objective, m, along, across, estimates)
+        ours = np.log(np.array(metrics[f"{name}_interval"]) / metrics[name])
+        assert abs(ours - exact).max() < AGREEMENT * (exact[1] - exact[0]) / 2, (name, ours, exact)
+    if kind == "logistic":
+        # log r + log K goes along, log r - log K across
+        exact = profile_ends(found.objective, m, (1.0, 0.0), (1.0, -1.0), estimates)
+        ours = np.log(np.array(metrics["fastest_interval"]) / metrics["fastest"])
+        assert abs(ours - exact).max() < AGREEMENT * (exact[1] - exact[0]) / 2, (ours, exact)
+
+
+def test_a_difference_has_the_deviation_of_its_gradient(tmp_path):
+    """Delta method on the plain scale, against central differences of the figure."""
+    case = case_of(tmp_path, LOGISTIC)
+    found = identified(case, gradient_rtol=1e-9)
+    metrics, estimates = reported(case, found), estimates_of(found)
+    r, K = metrics["r"], metrics["K"]
+    gradient = np.array([r / 2, -3 * K])
+    half = estimates.quantile * np.sqrt(gradient @ estimates.information.inverse @ gradient)
+    assert metrics["half_interval"] == pytest.approx([r / 2 - 3 * K - half, r / 2 - 3 * K + half], rel=1e-6)
+    assert estimates.quantile == pytest.approx(stats.t.ppf(0.975, 14), rel=1e-12)
+
+
+@pytest.mark.parametrize(("more", "method"), [("bounds = [0.1, 2.0]", "bntr"),
+                                              ('transform = "bounded"\nbounds = [0.1, 2.0]', "gauss-newton")])
+def test_intervals_honour_bounds(tmp_path, more, method):
+    """The data want D = 4, the bound is 2: the answer is there, and the interval ends there."""
+    free = diffusion(tmp_path)
+    free.prepare(Ensemble.split(MPI.COMM_WORLD, 1, 1))
+    case = diffusion(tmp_path, D=1.0, D_more=more, truth=1.5)
+    found = identified(case, method, free.data, max_iterations=100)
+    assert found.result.status == "converged", found.result.reason
+    metrics = reported(case, found)
+    assert "upper bound 2" in metrics["at_bound"][0]
+    low, high = metrics["D_interval"]
+    assert high == pytest.approx(2.0, rel=1e-4) and 1.0 < low < 2.0
+    assert metrics["w_interval"][0] < metrics["w"] < metrics["w_interval"][1]
+
+
+def test_robust_misfits_take_sigma_as_given(tmp_path):
+    case = case_of(tmp_path, LOGISTIC + '[misfit]\nkind = "huber"\n')
+    metrics = reported(case, identified(case))
+    assert "normal quantile, sigma as given" in metrics["intervals"]
+    assert "sigma_estimated_over_given" not in metrics
+
+
+def test_beside_unknown_fields_intervals_are_not_given(tmp_path):
+    text = LOGISTIC.replace('name = "r"\nkind = "scalar"', 'name = "r"')
+    text = text.replace('derived = { fastest = "r*K/4", half = "r/2 - 3*K" }', 'derived = { twice = "2*K" }')
+    case = case_of(tmp_path, text + '[[regularization]]\nunknown = "r"\nkind = "gradient"\nweight = 1.0\n')
+    metrics = reported(case, identified(case))
+    assert metrics["intervals"].startswith("not given")
+    assert not [name for name in metrics if name.endswith("_interval")]
+
+
+def coverage(tmp_path, count):
+    """Share of simulated data sets whose intervals hold the truth."""
+    hits = []
+    for seed in range(count):
+        case = case_of(tmp_path, LOGISTIC)
+        case.seed = seed
+        metrics = reported(case, identified(case))
+        hits.append([metrics["r_interval"][0] < 1.5 < metrics["r_interval"][1],
+                     metrics["K_interval"][0] < 3.0 < metrics["K_interval"][1],
+                     metrics["fastest_interval"][0] < 1.125 < metrics["fastest_interval"][1]])
+    return np.mean(hits, axis=0)
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say(tmp_path):
+    """60 of 64 on average; below 54 with a probability of 1e-3."""
+    shares = coverage(tmp_path, 64)
+    assert (shares >= 54 / 64).all(), shares
+    assert MPI.COMM_WORLD.size == 1
