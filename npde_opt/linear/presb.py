@@ -17,7 +17,7 @@ from npde_opt.errors import SolverError
 from npde_opt.grids import Grid
 from npde_opt.linear.accuracy import Tolerance
 from npde_opt.linear.guess import Corrector
-from npde_opt.linear.recipes import LinearSolver
+from npde_opt.linear.recipes import LinearSolver, direct_options, options_below
 from npde_opt.stencils import StencilMatrix, combine
 
 CYCLES = 3
@@ -56,7 +56,6 @@ class Presb:
         pc = self.ksp.getPC()
         if self.direct:
             self.ksp.setType(PETSc.KSP.Type.PREONLY)
-            pc.setType(PETSc.PC.Type.LU if grid.comm.size == 1 else PETSc.PC.Type.REDUNDANT)
         else:
             self.ksp.setType(PETSc.KSP.Type.GMRES)
             self.ksp.setGMRESRestart(60)
@@ -64,7 +63,7 @@ class Presb:
             self.ksp.setPCSide(PETSc.PC.Side.RIGHT)
             pc.setType(PETSc.PC.Type.PYTHON)
             pc.setPythonContext(_Preconditioner(self))
-        self.ksp.setFromOptions()
+            self.ksp.setFromOptions()
         for half in self._halves(self._x):
             half[...] = mass.getArray(readonly=True)
         self._corrector = Corrector(self._x)
@@ -101,7 +100,9 @@ class Presb:
         for item in (nest, up, down):
             item.destroy()
         self.ksp.setOperators(self._real)
-        self.ksp.setUp()
+        with options_below(self.prefix, direct_options(self.grid.comm.size)):
+            self.ksp.setFromOptions()
+            self.ksp.setUp()
 
     def _cycles(self, b: PETSc.Vec, x: PETSc.Vec) -> None:
         """x ~ (W + T)^-1 b by Chebyshev's iteration over V-cycles."""

@@ -5,6 +5,9 @@ Every entry is a set of PETSc options below the caller's prefix; an option that 
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Mapping
+
 from petsc4py import PETSc
 
 from npde_opt.errors import InputError, SolverError
@@ -14,9 +17,17 @@ from npde_opt.linear.cycle import Cycle
 from npde_opt.linear.geometric import Hierarchy
 from npde_opt.stencils import StencilMatrix
 
+ZERO_PIVOT = "1e-300"
+"""PETSc takes a pivot below 2.2e-14 for zero, whatever the matrix's unit: then it gives up, or adds
+that much to it. Pivots of the matrices here are as large as their rows unless these are singular,
+so that only a pivot of zero is one."""
+FACTORED = ("", "redundant_", "sub_", *(
+    f"mg_{level}_{inner}" for level in ("coarse", "levels", "levels_up")
+    for inner in ("", "redundant_", "sub_")))
+PIVOTS: dict[str, str | None] = {f"{place}pc_factor_zeropivot": ZERO_PIVOT for place in FACTORED}
+"""For all factorizations of any recipe, and of those that a user chooses by options."""
 COARSEST: dict[str, str | None] = {
-    "mg_coarse_ksp_type": "preonly", "mg_coarse_pc_type": "redundant",
-    "mg_coarse_redundant_pc_factor_shift_type": "nonzero"}
+    "mg_coarse_ksp_type": "preonly", "mg_coarse_pc_type": "redundant"}
 SMOOTHERS: dict[str, str | None] = {
     "pc_mg_galerkin": "none", "pc_mg_distinct_smoothup": None,
     "mg_levels_ksp_type": "preonly", "mg_levels_pc_type": "sor", "mg_levels_pc_sor_local_forward": None,
@@ -32,7 +43,8 @@ RECIPES: dict[str, dict[str, str | None]] = {
     "geometric": {"pc_type": "mg", **SMOOTHERS},
     "gamg": {"pc_type": "gamg", "pc_gamg_threshold": "0.0", "pc_gamg_agg_nsmooths": "1",
              "pc_gamg_reuse_interpolation": "1",
-             "mg_levels_ksp_type": "richardson", "mg_levels_pc_type": "sor", "mg_levels_ksp_max_it": "1"},
+             "mg_levels_ksp_type": "richardson", "mg_levels_pc_type": "sor", "mg_levels_ksp_max_it": "1",
+             "mg_coarse_sub_pc_factor_shift_type": "none"},
     "hypre": {"pc_type": "hypre", "pc_hypre_type": "boomeramg"},
     "pyamg": {},
     "direct": {}}
@@ -54,6 +66,27 @@ def chosen_recipe(prefix: str, recipe: str = "auto") -> str:
         raise InputError(f"-{prefix}recipe", "hypre", "a PETSc built with hypre; this one offers geometric, gamg, "
                          "pyamg, direct")
     return recipe
+
+
+def direct_options(ranks: int) -> dict[str, str | None]:
+    """Options of an LU factorization, on several ranks of the whole matrix on each."""
+    if ranks == 1:
+        return {"pc_type": "lu", **PIVOTS}
+    return {"pc_type": "redundant", "redundant_pc_type": "lu", **PIVOTS}
+
+
+@contextlib.contextmanager
+def options_below(prefix: str, own: Mapping[str, str | None]) -> Iterator[None]:
+    """Options in PETSc's database inside the block, where the user gives no others."""
+    database = PETSc.Options()
+    added = [key for key in own if not database.hasName(prefix + key)]
+    for key in added:
+        database.setValue(prefix + key, own[key])
+    try:
+        yield
+    finally:
+        for key in added:
+            database.delValue(prefix + key)
 
 
 class LinearSolver:
@@ -107,8 +140,7 @@ class LinearSolver:
         if self.norm and (self.norm != "natural" or PETSc.Options().getString(self.prefix + "ksp_type", "cg") == "cg"):
             krylov["ksp_norm_type"] = self.norm
         if self.recipe == "direct":
-            return {"ksp_type": "preonly", "pc_type": "lu"} if ranks == 1 else \
-                {"ksp_type": "preonly", "pc_type": "redundant", "redundant_pc_type": "lu"}
+            return {"ksp_type": "preonly", **direct_options(ranks)}
         if self.recipe == "pyamg":
             own: dict[str, str | None] = {"pc_type": "python", "pc_python_type": PYAMG} if ranks == 1 else {
                 "pc_type": "asm", "pc_asm_overlap": "1", "pc_asm_type": "basic", "sub_ksp_type": "preonly",
@@ -122,21 +154,15 @@ class LinearSolver:
 
     def _configure(self) -> None:
         """Sets up with the recipe's options in the database, and takes them out again: they are this solver's only."""
-        options, ours = PETSc.Options(), []
         self._cycle = self._own_cycle()
-        for key, value in self._options(self._ranks).items():
-            if not options.hasName(self.prefix + key):
-                options.setValue(self.prefix + key, value)
-                ours.append(self.prefix + key)
-        if self._cycle is not None:
-            self.ksp.getPC().setType(PETSc.PC.Type.PYTHON)
-            self.ksp.getPC().setPythonContext(self._cycle)
-        elif self.recipe == "geometric":
-            self._set_levels()
-        self.ksp.setFromOptions()
-        self.ksp.setUp()
-        for name in ours:
-            options.delValue(name)
+        with options_below(self.prefix, {**PIVOTS, **self._options(self._ranks)}):
+            if self._cycle is not None:
+                self.ksp.getPC().setType(PETSc.PC.Type.PYTHON)
+                self.ksp.getPC().setPythonContext(self._cycle)
+            elif self.recipe == "geometric":
+                self._set_levels()
+            self.ksp.setFromOptions()
+            self.ksp.setUp()
         self._configured = True
 
     def _set_levels(self) -> None:
