@@ -1,0 +1,419 @@
+"""Seeded mutants of every shipped case through `check`: each ends in "well formed" or in lines that name what is wrong.
+
+    scripts/npde-env python benchmarks/fuzz.py --mutants 2000 --seed 0 --run 60
+
+Counts what was accepted, refused, ended in a traceback, took over 20 s, or ran a command that a text of the case asks for.
+With --run so many of the accepted mutants are also run: forward map, misfit and gradient. Mutants that failed are kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import copy
+import io
+import json
+import math
+import os
+import random
+import select
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+LIMIT = 20.0
+SENTINEL = "a command ran"
+SMALL = {"grid.shape": 8, "grid.coarsen": 24}
+
+HOSTILE = [
+    "__import__('os').system('touch \"SENTINEL\"')", "open('SENTINEL', 'w')", "9**9**9", "1/0", "log(-1)", "'abc'", "x[100]",
+    "x if x else 1", "().__class__.__base__.__subclasses__()", "lambda: 1", "exp(" * 300 + "1" + ")" * 300, "x" * 3000, "",
+    "x.real", "f(x)", "exp", "u u", "\u00b5", "nan", "x**-0.5", "sqrt(x - 2)", "where(x > 0)", "[1, 2]", "u/0", "i", "-",
+    "../../etc/passwd", "/dev/zero", "/dev/stdin", "/proc/self/mem", ".", "\u0000", "a\nb", "{x}", "{cells}", "%s", "None", "true",
+]
+NUMBERS = [0, -1, 1, 2, 3, 10**12, 2**31, 2**63, 10**400, -(10**18), 0.0, -0.0, 1e-320, 1e308, -1e308, 1e12, 1e-12, 0.5, math.nan,
+           math.inf, -math.inf, True, False]
+OTHERS = [[], {}, [[]], [{}], [1.0], [[1.0, 2.0]], [1.0, "x"], {"file": "missing.npy"}, {"expression": "x"}, {"value": 1.0},
+          {"file": "one.npy"}, {"file": "complex.npy", "part": "real"}, {"file": "one.csv", "column": 9}, {"file": "text.csv"},
+          {"file": "nan.npy"}, {"file": "folder"}, {"file": "fifo"}, {"file": "broken.npz"}, {"start": 1.0, "end": 0.0, "count": 3},
+          {"lognormal": {"contrast": -1}}, {"picture": "camera"}, {"mni152": {"grey": 1}}]
+
+
+WORDS = ["explicit-euler", "heun", "imex-euler", "imex-theta", "ars222", "crank-nicolson", "backward-euler", "log", "identity", "bounded",
+         "neumann", "dirichlet", "robin", "periodic", "gradient", "bilaplacian", "total-variation", "discrepancy", "l-curve",
+         "huber", "student-t", "proportional", "correlated", "least-squares", "field", "scalar", "history", "u", "v", "D", "c", "k",
+         "fisher-kpp", "gray-scott", "allen-cahn", "fitzhugh-nagumo", "porous-fisher", "perona-malik", "upwind", "central", "i", "2*i",
+         "largest", "all", "x-", "y+", "direct", "gamg", "pyamg", "auto", "newton", "lbfgs", "bqnkls", "1GB", "1e3KB", "-1GB", "nan",
+         "u**2", "1/u", "log(u)", "u**-3", "1e100*u", "exp(u*1e3)", "where(x > 0.3, x, 1)", "abs(x - 0.3)", "0", "1", "-1", "x",
+         "1/(x - x)", "sqrt(0.5 - x)", "u*v", "exp(1000*x)", "0*x", "1e-300*x", "g", "g**2", "u*g"]
+INTEGERS = [0, 1, 2, 3, 5, 7, 64, 1000, 10**5, 10**6, 10**8, 10**9, 10**12, 2**31, 2**62, -1, -5]
+REALS = [0.0, 1e-320, 1e-12, 1e-3, 0.3, 1.0, 2.0, 17.0, 1e3, 1e12, 1e150, 1e308, -1.0, -1e-9, -1e308]
+ADDED: dict[str, list[tuple[str, Any]]] = {
+    "grid": [("shape", [4]), ("shape", [4, 4]), ("shape", [10**6, 10**6]), ("extent", [1.0, 2.0]), ("origin", [-1.0]), ("coarsen", 10**9),
+             ("edges", [[0.0, 0.5, 1.0]]), ("edges", [{"first": 1e300, "equal": 1, "growth": 9.0, "count": 500}]), ("keep", "largest"),
+             ("active", {"expression": "x > 0.4"}), ("active", 0), ("active", {"file": "one.npy"}), ("file", "case.toml"),
+             ("edges", [{"first": 1.0, "equal": 4, "growth": 1.0, "count": 10**11}])],
+    "equation": [("velocity", [1.0, 2.0]), ("velocity", [1e308]), ("c", 1.0), ("c", -1e9), ("D", 0.0), ("D", {"expression": "x"}),
+                 ("anisotropy", ["a", "b"]), ("anisotropy", ["D"]), ("known", {"q": 1.0}),
+                 ("ground", {"at": [0.5, 0.5], "conductance": 1e300}), ("ground", {"at": [9.0], "conductance": 1.0, "radius": 1e9})],
+    "experiments": [("boundary", [{"x-": 1e308, "z+": 1.0}]), ("boundary", [{}]), ("boundary", []), ("source", {"expression": "1/x"}),
+                    ("electrodes", {"count": 4}), ("electrodes", {"count": 10**9}), ("electrodes", {"at": [[0.1, 0.1], [0.9, 0.9]]}),
+                    ("electrodes", {"count": 2, "rings": 10**9, "radius": 1e9}), ("wells", [[]]), ("wells", {"file": "one.csv"}),
+                    ("wells", [[{"at": [0.5], "rate": 1.0}]]), ("source", -1e308)],
+    "observations": [("random", 10**9), ("random", 3), ("points", [[0.5, 0.5]]), ("points", [[0.5], [0.5, 0.5]]), ("sides", ["x-", "z-"]),
+                     ("points", {"file": "one.csv", "column": [0, 1]}), ("boxes", [{"lower": [1.0, 1.0], "upper": [0.0, 0.0]}]),
+                     ("balls", [{"at": [0.5, 0.5], "radius": 1e-9}]), ("integrals", [{"expression": "x"}, 0.0]), ("refine", 10**6),
+                     ("shape", [10**9, 1]), ("shape", [3, 3]), ("sigma", 1e-300), ("sigma", {"file": "one.npy"}), ("noise", 1e300),
+                     ("data", {"file": "one.npy"}), ("data", {"file": "nan.npy"}), ("at_electrodes", True), ("add_noise", True)],
+    "unknown": [("regions", {"expression": "x > 0.5"}), ("regions", 10**9), ("regions", {"expression": "1e12*x"}), ("bounds", [0.0, 1.0]),
+                ("bounds", [1.0, 1e-9]), ("kind", "history"), ("length", 10**12), ("length", 3), ("known", 1.0), ("known", 0.0),
+                ("deviation", 1e-300), ("smoothness", 1e300), ("truth", {"file": "one.npy"}), ("transform", "bounded"),
+                ("regions", {"file": "one.npy", "resample": True}), ("initial", [1.0, 2.0, 3.0]), ("truth", 1e-300), ("truth", -1.0)],
+    "evolution": [("times", {"end": 1.0, "first": 1e-320, "repeats": 1}), ("times", {"end": 1.0, "steps": 10**12}), ("derived", {"q": "1/0"}),
+                  ("times", {"end": 1.0, "first": 1e-3, "repeats": 10**10}), ("times", {"end": 1.0, "tolerance": 1e-3}), ("memory", "1MB"),
+                  ("times", {"end": 1.0, "tolerance": 1e-30}), ("times", {"end": 1.0, "steps": 10**8}), ("times", [1.0, 0.5]),
+                  ("times", [0.0, 0.0, 1.0]), ("times", {"end": 1e308, "start": -1e308, "steps": 3}), ("memory", "1e400GB"),
+                  ("species", ["u", "v"]), ("species", ["re", "im"]), ("bound", 1e-300), ("derived", {"q": "D*k"}), ("gamma", -1.0),
+                  ("gamma", "i*1e-300"), ("gamma", 1e300), ("recipe", "none"), ("memory", "1e-9KB"), ("memory", "infGB"),
+                  ("known", {"D": {"expression": "x"}}), ("axis", "")],
+    "terms": [("advection", [1.0]), ("reaction", "1/q"), ("source", "exp(x*t)")],
+    "experiment": [("sources", [{"shape": "sin(x)", "history": [1.0, 2.0], "times": [0.0, 1.0]}]), ("boundary", {"x-": 1.0}),
+                   ("sources", [{"shape": "q", "history": "h", "times": [0.0]}]), ("sources", [{"shape": 1e308}]),
+                   ("boundary", {"u": {"x-": 1.0}}), ("boundary", {"z-": 1.0}), ("sources", [{"shape": "x", "history": [], "times": []}]),
+                   ("initial", {"u": "1/x"}), ("initial", {"v": 1.0}), ("initial", {"u": {"file": "one.csv", "column": "v"}}),
+                   ("sources", [{"shape": 1.0, "history": [1.0, 2.0], "times": [1.0, 0.0], "interpolation": "steps"}])],
+    "observation": [("times", {"start": 0.0, "end": 1.0, "count": 10**12}), ("times", {"start": 0.0, "end": 1.0, "count": 10**7}),
+                    ("times", [-1.0, 1e308]), ("points", [[0.5]]), ("points", [[1e308, 0.0]]), ("regions", {"expression": "x"}),
+                    ("regions", 10**9), ("quantity", "1/u"), ("quantity", "w"), ("quantity", "0"), ("data", [{"file": "one.csv"}]),
+                    ("sigma", 1e-300), ("noise", 1e300), ("add_noise", True), ("times", [0.1, 0.1, 0.05])],
+    "misfit": [("kind", "huber"), ("kind", "correlated"), ("correlation", 0.9999999), ("power", 1e300), ("floor", 1e-300), ("nu", 1e-300)],
+    "simulation": [("refine", 10**6), ("steps", 10**9), ("refine", 3), ("steps", 1)],
+    "regularization": [("kind", "total-variation"), ("epsilon", 1e-300), ("weight", 1e300), ("weight", "discrepancy"), ("gamma", 1e300),
+                       ("correlation_length", 1e-300), ("variance", 1e300), ("directions", [1.0]), ("directions", [0.0, 0.0, 0.0]),
+                       ("cell_weights", {"expression": "-x"}), ("reference", -1.0), ("reference", {"file": "one.npy"}), ("sides", "robin")],
+    "optimizer": [("method", "newton"), ("method", "none"), ("max_iterations", 0), ("levels", 30), ("levels", 3), ("gradient_rtol", 0.0)],
+    "petsc": [("state_ksp_rtol", "x"), ("state_ksp_rtol", 1e-3), ("state_recipe", "none"), ("state_mat_type", "q"), ("tao_q", True)],
+    "domain": [("mni152", "slice"), ("slice", 10**6), ("slice", 0), ("crop", True)],
+    "boundaries": [("x-", "periodic"), ("x+", "periodic"), ("z-", "dirichlet"), ("x-", {"kind": "robin", "coefficient": 0.0}),
+                   ("y-", {"kind": "robin", "coefficient": 1e308}), ("y+", "robin")],
+}
+
+
+def toml(value: Any) -> str:
+    """A value in TOML, tables inline."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return json.dumps(value).replace("\x7f", "\\u007f")
+    if isinstance(value, float):
+        return repr(value) if math.isfinite(value) else str(value).replace("infinity", "inf")
+    if isinstance(value, list):
+        return "[" + ", ".join(map(toml, value)) + "]"
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{json.dumps(k)} = {toml(v)}" for k, v in value.items()) + " }" if value else "{}"
+    return str(value)
+
+
+def written(case: dict[str, Any]) -> str:
+    return "\n".join(f"{json.dumps(k)} = {toml(v)}" for k, v in case.items()) + "\n"
+
+
+def stand_ins(folder: Path) -> None:
+    """Small files in the place of those that are not shipped, and some that no case can use."""
+    import numpy as np
+    import scipy.io
+
+    rng = np.random.default_rng(0)
+    np.savez(folder / "observations.npz", xy=rng.uniform(0.1, 0.9, (5, 2)), data=rng.random(5))
+    scipy.io.savemat(folder / "harmonic_osc.mat", {"usol": rng.random((401, 8)) + 1j * rng.random((401, 8))})
+    places, times = np.arange(30, 1850, 50), (0, 12, 24, 36, 48)
+    rows = [f"{i},{p},{1e-4 * (1 + t / 50):.6g},{t}" for t in times for i, p in enumerate(places)]
+    (folder / "CellDensity_10.csv").write_text("\n".join(["Column,Position,AvgDens,Time", *rows]) + "\n")
+    for r in (30, 90):
+        np.savetxt(folder / f"piezometer_h{r}.txt", np.column_stack([np.geomspace(0.3, 800, 6), -rng.random(6)]))
+    for name, key, values in (("PERM_SPE10MODEL1.INC", "PERMX", np.full(64, 5.0)), ("PERM_0704.prop", "PERMX", np.full(512, 5.0)),
+                              ("ACTNUM_0704.prop", "ACTNUM", np.ones(512, int))):
+        (folder / name).write_text(key + "\n" + " ".join(map(str, values)) + " /\n")
+    np.save(folder / "one.npy", np.ones((8, 8)))
+    np.save(folder / "complex.npy", np.ones(8) * 1j)
+    np.save(folder / "nan.npy", np.full((8, 8), np.nan))
+    (folder / "one.csv").write_text("t,v\n0,1\n1,2\n")
+    (folder / "text.csv").write_text("a;b\nx;y\n")
+    (folder / "broken.npz").write_bytes(b"PK\x03\x04 no archive")
+    (folder / "folder").mkdir()
+    os.mkfifo(folder / "fifo")
+
+
+def shrunk(case: dict[str, Any]) -> dict[str, Any]:
+    """The case on few cells and steps."""
+    grid = case.get("grid", {})
+    if "shape" in grid:
+        grid["shape"] = [min(8, n) for n in grid["shape"]]
+    if "scratch" not in str(case["case"]["title"]).lower() and "coarsen" in grid:
+        grid["coarsen"] = SMALL["grid.coarsen"]
+    if "Scratch" in case["case"]["title"]:
+        grid["shape"] = [37]
+    for edges in grid.get("edges", []):
+        edges["count"] = 24
+    times = case.get("evolution", {}).get("times", {})
+    if "steps" in times:
+        times["steps"] = 30
+    for o in [case.get("observations", {})]:
+        if "random" in o:
+            o["random"] = 5
+    text = json.dumps(case).replace("[46, 112, 22]", "[8, 8, 8]").replace("[100, 1, 20]", "[8, 1, 8]")
+    return json.loads(text)
+
+
+def shipped() -> dict[str, dict[str, Any]]:
+    """Every case in meshes/, small."""
+    return {f.stem: shrunk(tomllib.loads(f.read_text())) for f in sorted((ROOT / "meshes").glob("*.toml"))}
+
+
+def places(value: Any, path: tuple = ()) -> Iterator[tuple]:
+    """Paths of all values below."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        yield (*path, key)
+        yield from places(inner, (*path, key))
+
+
+def at(case: Any, path: tuple) -> Any:
+    for key in path:
+        case = case[key]
+    return case
+
+
+def mutate(case: dict[str, Any], rng: random.Random) -> None:
+    """One change somewhere."""
+    found = list(places(case))
+    if not found:
+        return
+    path = rng.choice(found)
+    parent, key = at(case, path[:-1]), path[-1]
+    old, kind = parent[key], rng.randrange(12)
+    if kind == 0:
+        del parent[key]
+    elif kind == 1:
+        parent[key] = rng.choice(NUMBERS)
+    elif kind in (2, 3):
+        parent[key] = rng.choice(HOSTILE).replace("SENTINEL", SENTINEL)
+    elif kind == 4:
+        parent[key] = copy.deepcopy(rng.choice(OTHERS))
+    elif kind == 5 and isinstance(parent, dict):
+        parent[rng.choice([key + "s", key[:-1] or "q", key.upper(), "", "\u00e9", "__class__"])] = parent.pop(key)
+    elif kind == 6 and isinstance(old, int | float) and not isinstance(old, bool):
+        parent[key] = rng.choice([-old, old * 10, old * 1e6, old * 1e-6, str(old), [old], float(old), old + 1])
+    elif kind == 7 and isinstance(old, list):
+        parent[key] = rng.choice([old[::-1], old[:-1], old + old, [old], old[:1], old * 200])
+    elif kind == 8:
+        parent[key] = copy.deepcopy(at(case, rng.choice(found)))
+    elif kind == 9 and isinstance(old, str):
+        i = rng.randrange(len(old) + 1)
+        parent[key] = old[:i] + rng.choice(["(", ")", "*", "x", "/0", "**", " ", "\u221e", "'", "[0]", ".y", ":="]) + old[i + rng.randrange(2):]
+    elif kind == 10:
+        deep: Any = old
+        for _ in range(rng.choice([1, 3, 60])):
+            deep = rng.choice([[deep], {"a": deep}])
+        parent[key] = deep
+    else:
+        parent[key] = {"value": old} if rng.random() < 0.5 else [old, old]
+
+
+def vary(case: dict[str, Any], rng: random.Random) -> None:
+    """One change to a value of the same type, so that it gets past the types."""
+    found = [p for p in places(case) if not isinstance(at(case, p), dict | list)]
+    if not found:
+        return
+    path = rng.choice(found)
+    parent, key = at(case, path[:-1]), path[-1]
+    old = parent[key]
+    if isinstance(old, bool):
+        parent[key] = not old
+    elif isinstance(old, int):
+        parent[key] = rng.choice(INTEGERS)
+    elif isinstance(old, float):
+        parent[key] = rng.choice([*REALS, -old, old * 1e6, old * 1e-6, old * 1.5, old * 1e-30, old * 1e30])
+    else:
+        parent[key] = rng.choice(WORDS) if rng.random() < 0.8 else rng.choice(HOSTILE).replace("SENTINEL", SENTINEL)
+
+
+def add(case: dict[str, Any], rng: random.Random) -> None:
+    """A key of a section, set to what it may be, or almost."""
+    section = rng.choice([s for s in ADDED if s in case or rng.random() < 0.15])
+    tables = case.setdefault(section, {})
+    if isinstance(tables, list):
+        tables = rng.choice(tables)
+    key, value = rng.choice(ADDED[section])
+    tables[key] = copy.deepcopy(value)
+
+
+def garbled(text: str, rng: random.Random) -> str:
+    """A change of the file's text."""
+    i = rng.randrange(len(text))
+    return rng.choice([text[:i], text[:i] + text[i + 1:], text + text, text.replace("=", ":", 1), text[:i] + "\x00" + text[i:],
+                       text + "\nq = " + "9" * 5000, text + "\nq = " + "[" * 3000, text + "\nq = 1979-05-27T07:32:00Z",
+                       "\ufeff" + text, text.replace("\n", "\r\n"), text + "\nvariables = 3", ""])
+
+
+def mutants(seed: int, count: int) -> Iterator[tuple[str, str]]:
+    """Names and texts of mutated cases, the same for the same seed; one to four changes each."""
+    cases, rng = shipped(), random.Random(seed)
+    names = [n for n in cases if "mni152" not in json.dumps(cases[n])] * 4 + list(cases)
+    for _ in range(count):
+        name = rng.choice(names)
+        case = copy.deepcopy(cases[name])
+        for _ in range(rng.choice([1, 1, 1, 2, 2, 3, 4])):
+            with contextlib.suppress(KeyError, IndexError, TypeError, AttributeError):
+                rng.choice([mutate, vary, vary, add, add])(case, rng)
+        text = written(case)
+        yield name, garbled(text, rng) if rng.random() < 0.05 else text
+
+
+# ---- a worker: checks files that it is told, one JSON line each ---------------------------------------------------
+
+
+def outcome(path: str, data: str, run: bool) -> dict[str, Any]:
+    """What `check` says of a case, and a run of it."""
+    from npde_opt.cases import check_main
+    from npde_opt.errors import NpdeError
+
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(io.StringIO()):
+            code = check_main([path, "--data", data])
+        lines = said.getvalue().splitlines()
+        if code and not (lines and all(line.startswith("error: ") for line in lines)):
+            return {"kind": "traceback", "text": "not one line: " + said.getvalue()[:2000]}
+        if code:
+            return {"kind": "refused", "text": lines[0][:300]}
+        if run:
+            try:
+                once(path, data)
+            except NpdeError as error:
+                return {"kind": "refused in the run", "text": str(error)[:300]}
+        return {"kind": "ran" if run else "accepted", "text": ""}
+    except BaseException:
+        return {"kind": "traceback", "text": traceback.format_exc()[-3000:]}
+
+
+def once(path: str, data: str) -> None:
+    """Data, objective and gradient of a case at its start."""
+    from mpi4py import MPI
+
+    from npde_opt.cases import load_case
+    from npde_opt.ensemble import Ensemble
+
+    case = load_case(path, MPI.COMM_SELF, data=data)
+    ensemble = Ensemble.whole(MPI.COMM_SELF)
+    case.weight_override = 1.0
+    grid = case.grid(MPI.COMM_SELF)
+    case.prepare(ensemble)
+    objective, m = case.build(grid, ensemble)
+    point = objective.linearize(m)
+    point.gradient()
+    point.destroy()
+    objective.destroy()
+
+
+def work() -> None:
+    sys.path.insert(0, str(ROOT))
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    for line in sys.stdin:
+        job = json.loads(line)
+        print(json.dumps(outcome(**job)), file=answers, flush=True)
+
+
+class Worker:
+    """A process that checks one file after the other, ended and started anew where it takes too long."""
+
+    def __init__(self) -> None:
+        self.process: subprocess.Popen | None = None
+
+    def _start(self) -> subprocess.Popen:
+        env = {k: v for k, v in os.environ.items() if not k.startswith(("OMPI_", "PMIX_", "PMI_", "ORTE_"))}
+        self.process = subprocess.Popen([sys.executable, __file__, "--worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=subprocess.DEVNULL, env=env | {"OMP_NUM_THREADS": "1"})
+        self.ask({"path": "", "data": "", "run": False}, 300)  # imports take their time
+        return self.process
+
+    def ask(self, job: dict[str, Any], limit: float = LIMIT) -> dict[str, Any]:
+        process = self.process or self._start()
+        assert process.stdin is not None and process.stdout is not None
+        try:
+            process.stdin.write(json.dumps(job).encode() + b"\n")
+            process.stdin.flush()
+        except BrokenPipeError:
+            self.end()
+            return self.ask(job, limit)
+        ready, _, _ = select.select([process.stdout], [], [], limit)
+        answer = process.stdout.readline() if ready else b""
+        if answer:
+            return json.loads(answer)
+        status = process.poll()
+        self.end()
+        return {"kind": "hang" if not ready else "traceback", "text": "" if not ready else f"the process died: {status}"}
+
+    def end(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+
+def fuzz(seed: int, count: int, run: int = 0, limit: float = LIMIT, keep: Path | None = None) -> dict[str, Any]:
+    """Counts by kind, and the mutants that failed."""
+    counts: dict[str, int] = {}
+    failures, slowest, worker = [], 0.0, Worker()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        (folder / "data").mkdir()
+        stand_ins(folder / "data")
+        path = folder / "case.toml"
+        for k, (name, text) in enumerate(mutants(seed, count)):
+            path.write_text(text, errors="surrogatepass")
+            started = time.monotonic()
+            wanted = counts.get("ran", 0) + counts.get("refused in the run", 0) < run
+            found = worker.ask({"path": str(path), "data": str(folder / "data"), "run": wanted}, limit)
+            slowest = max(slowest, time.monotonic() - started)
+            if any(p.name == SENTINEL for p in (folder / SENTINEL, Path.cwd() / SENTINEL) if p.exists()):
+                found = {"kind": "command", "text": text}
+                (Path.cwd() / SENTINEL).unlink(missing_ok=True)
+            counts[found["kind"]] = counts.get(found["kind"], 0) + 1
+            if found["kind"] in ("traceback", "hang", "command"):
+                failures.append({"case": name, "number": k, **found})
+                if keep is not None:
+                    keep.mkdir(parents=True, exist_ok=True)
+                    (keep / f"{seed}-{k}-{found['kind']}.toml").write_text(text, errors="surrogatepass")
+    worker.end()
+    return {"seed": seed, "mutants": count, "counts": counts, "slowest_seconds": round(slowest, 2), "failures": failures}
+
+
+def main() -> None:
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument("--mutants", type=int, default=2000)
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--run", type=int, default=60, help="accepted mutants that are run too")
+    p.add_argument("--keep", type=Path, help="folder for the mutants that failed")
+    p.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    options = p.parse_args()
+    if options.worker:
+        work()
+        return
+    found = fuzz(options.seed, options.mutants, options.run, keep=options.keep)
+    for failure in found["failures"]:
+        print(f"{failure['kind']}: {failure['case']} {failure['number']}\n{failure['text']}\n")
+    print(json.dumps({k: v for k, v in found.items() if k != "failures"}, indent=1))
+    sys.exit(1 if found["failures"] else 0)
+
+
+if __name__ == "__main__":
+    main()
