@@ -27,83 +27,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mutations import ADDED, HOSTILE, INTEGERS, NUMBERS, OTHERS, REALS, WORDS
+
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT = 20.0
+RUN_LIMIT = 60.0
 SENTINEL = "a command ran"
 SMALL = {"grid.shape": 8, "grid.coarsen": 24}
-
-HOSTILE = [
-    "__import__('os').system('touch \"SENTINEL\"')", "open('SENTINEL', 'w')", "9**9**9", "1/0", "log(-1)", "'abc'", "x[100]",
-    "x if x else 1", "().__class__.__base__.__subclasses__()", "lambda: 1", "exp(" * 300 + "1" + ")" * 300, "x" * 3000, "",
-    "x.real", "f(x)", "exp", "u u", "\u00b5", "nan", "x**-0.5", "sqrt(x - 2)", "where(x > 0)", "[1, 2]", "u/0", "i", "-",
-    "../../etc/passwd", "/dev/zero", "/dev/stdin", "/proc/self/mem", ".", "\u0000", "a\nb", "{x}", "{cells}", "%s", "None", "true",
-]
-NUMBERS = [0, -1, 1, 2, 3, 10**12, 2**31, 2**63, 10**400, -(10**18), 0.0, -0.0, 1e-320, 1e308, -1e308, 1e12, 1e-12, 0.5, math.nan,
-           math.inf, -math.inf, True, False]
-OTHERS = [[], {}, [[]], [{}], [1.0], [[1.0, 2.0]], [1.0, "x"], {"file": "missing.npy"}, {"expression": "x"}, {"value": 1.0},
-          {"file": "one.npy"}, {"file": "complex.npy", "part": "real"}, {"file": "one.csv", "column": 9}, {"file": "text.csv"},
-          {"file": "nan.npy"}, {"file": "folder"}, {"file": "fifo"}, {"file": "broken.npz"}, {"start": 1.0, "end": 0.0, "count": 3},
-          {"lognormal": {"contrast": -1}}, {"picture": "camera"}, {"mni152": {"grey": 1}}]
-
-
-WORDS = ["explicit-euler", "heun", "imex-euler", "imex-theta", "ars222", "crank-nicolson", "backward-euler", "log", "identity", "bounded",
-         "neumann", "dirichlet", "robin", "periodic", "gradient", "bilaplacian", "total-variation", "discrepancy", "l-curve",
-         "huber", "student-t", "proportional", "correlated", "least-squares", "field", "scalar", "history", "u", "v", "D", "c", "k",
-         "fisher-kpp", "gray-scott", "allen-cahn", "fitzhugh-nagumo", "porous-fisher", "perona-malik", "upwind", "central", "i", "2*i",
-         "largest", "all", "x-", "y+", "direct", "gamg", "pyamg", "auto", "newton", "lbfgs", "bqnkls", "1GB", "1e3KB", "-1GB", "nan",
-         "u**2", "1/u", "log(u)", "u**-3", "1e100*u", "exp(u*1e3)", "where(x > 0.3, x, 1)", "abs(x - 0.3)", "0", "1", "-1", "x",
-         "1/(x - x)", "sqrt(0.5 - x)", "u*v", "exp(1000*x)", "0*x", "1e-300*x", "g", "g**2", "u*g"]
-INTEGERS = [0, 1, 2, 3, 5, 7, 64, 1000, 10**5, 10**6, 10**8, 10**9, 10**12, 2**31, 2**62, -1, -5]
-REALS = [0.0, 1e-320, 1e-12, 1e-3, 0.3, 1.0, 2.0, 17.0, 1e3, 1e12, 1e150, 1e308, -1.0, -1e-9, -1e308]
-ADDED: dict[str, list[tuple[str, Any]]] = {
-    "grid": [("shape", [4]), ("shape", [4, 4]), ("shape", [10**6, 10**6]), ("extent", [1.0, 2.0]), ("origin", [-1.0]), ("coarsen", 10**9),
-             ("edges", [[0.0, 0.5, 1.0]]), ("edges", [{"first": 1e300, "equal": 1, "growth": 9.0, "count": 500}]), ("keep", "largest"),
-             ("active", {"expression": "x > 0.4"}), ("active", 0), ("active", {"file": "one.npy"}), ("file", "case.toml"),
-             ("edges", [{"first": 1.0, "equal": 4, "growth": 1.0, "count": 10**11}])],
-    "equation": [("velocity", [1.0, 2.0]), ("velocity", [1e308]), ("c", 1.0), ("c", -1e9), ("D", 0.0), ("D", {"expression": "x"}),
-                 ("anisotropy", ["a", "b"]), ("anisotropy", ["D"]), ("known", {"q": 1.0}),
-                 ("ground", {"at": [0.5, 0.5], "conductance": 1e300}), ("ground", {"at": [9.0], "conductance": 1.0, "radius": 1e9})],
-    "experiments": [("boundary", [{"x-": 1e308, "z+": 1.0}]), ("boundary", [{}]), ("boundary", []), ("source", {"expression": "1/x"}),
-                    ("electrodes", {"count": 4}), ("electrodes", {"count": 10**9}), ("electrodes", {"at": [[0.1, 0.1], [0.9, 0.9]]}),
-                    ("electrodes", {"count": 2, "rings": 10**9, "radius": 1e9}), ("wells", [[]]), ("wells", {"file": "one.csv"}),
-                    ("wells", [[{"at": [0.5], "rate": 1.0}]]), ("source", -1e308)],
-    "observations": [("random", 10**9), ("random", 3), ("points", [[0.5, 0.5]]), ("points", [[0.5], [0.5, 0.5]]), ("sides", ["x-", "z-"]),
-                     ("points", {"file": "one.csv", "column": [0, 1]}), ("boxes", [{"lower": [1.0, 1.0], "upper": [0.0, 0.0]}]),
-                     ("balls", [{"at": [0.5, 0.5], "radius": 1e-9}]), ("integrals", [{"expression": "x"}, 0.0]), ("refine", 10**6),
-                     ("shape", [10**9, 1]), ("shape", [3, 3]), ("sigma", 1e-300), ("sigma", {"file": "one.npy"}), ("noise", 1e300),
-                     ("data", {"file": "one.npy"}), ("data", {"file": "nan.npy"}), ("at_electrodes", True), ("add_noise", True)],
-    "unknown": [("regions", {"expression": "x > 0.5"}), ("regions", 10**9), ("regions", {"expression": "1e12*x"}), ("bounds", [0.0, 1.0]),
-                ("bounds", [1.0, 1e-9]), ("kind", "history"), ("length", 10**12), ("length", 3), ("known", 1.0), ("known", 0.0),
-                ("deviation", 1e-300), ("smoothness", 1e300), ("truth", {"file": "one.npy"}), ("transform", "bounded"),
-                ("regions", {"file": "one.npy", "resample": True}), ("initial", [1.0, 2.0, 3.0]), ("truth", 1e-300), ("truth", -1.0)],
-    "evolution": [("times", {"end": 1.0, "first": 1e-320, "repeats": 1}), ("times", {"end": 1.0, "steps": 10**12}), ("derived", {"q": "1/0"}),
-                  ("times", {"end": 1.0, "first": 1e-3, "repeats": 10**10}), ("times", {"end": 1.0, "tolerance": 1e-3}), ("memory", "1MB"),
-                  ("times", {"end": 1.0, "tolerance": 1e-30}), ("times", {"end": 1.0, "steps": 10**8}), ("times", [1.0, 0.5]),
-                  ("times", [0.0, 0.0, 1.0]), ("times", {"end": 1e308, "start": -1e308, "steps": 3}), ("memory", "1e400GB"),
-                  ("species", ["u", "v"]), ("species", ["re", "im"]), ("bound", 1e-300), ("derived", {"q": "D*k"}), ("gamma", -1.0),
-                  ("gamma", "i*1e-300"), ("gamma", 1e300), ("recipe", "none"), ("memory", "1e-9KB"), ("memory", "infGB"),
-                  ("known", {"D": {"expression": "x"}}), ("axis", "")],
-    "terms": [("advection", [1.0]), ("reaction", "1/q"), ("source", "exp(x*t)")],
-    "experiment": [("sources", [{"shape": "sin(x)", "history": [1.0, 2.0], "times": [0.0, 1.0]}]), ("boundary", {"x-": 1.0}),
-                   ("sources", [{"shape": "q", "history": "h", "times": [0.0]}]), ("sources", [{"shape": 1e308}]),
-                   ("boundary", {"u": {"x-": 1.0}}), ("boundary", {"z-": 1.0}), ("sources", [{"shape": "x", "history": [], "times": []}]),
-                   ("initial", {"u": "1/x"}), ("initial", {"v": 1.0}), ("initial", {"u": {"file": "one.csv", "column": "v"}}),
-                   ("sources", [{"shape": 1.0, "history": [1.0, 2.0], "times": [1.0, 0.0], "interpolation": "steps"}])],
-    "observation": [("times", {"start": 0.0, "end": 1.0, "count": 10**12}), ("times", {"start": 0.0, "end": 1.0, "count": 10**7}),
-                    ("times", [-1.0, 1e308]), ("points", [[0.5]]), ("points", [[1e308, 0.0]]), ("regions", {"expression": "x"}),
-                    ("regions", 10**9), ("quantity", "1/u"), ("quantity", "w"), ("quantity", "0"), ("data", [{"file": "one.csv"}]),
-                    ("sigma", 1e-300), ("noise", 1e300), ("add_noise", True), ("times", [0.1, 0.1, 0.05])],
-    "misfit": [("kind", "huber"), ("kind", "correlated"), ("correlation", 0.9999999), ("power", 1e300), ("floor", 1e-300), ("nu", 1e-300)],
-    "simulation": [("refine", 10**6), ("steps", 10**9), ("refine", 3), ("steps", 1)],
-    "regularization": [("kind", "total-variation"), ("epsilon", 1e-300), ("weight", 1e300), ("weight", "discrepancy"), ("gamma", 1e300),
-                       ("correlation_length", 1e-300), ("variance", 1e300), ("directions", [1.0]), ("directions", [0.0, 0.0, 0.0]),
-                       ("cell_weights", {"expression": "-x"}), ("reference", -1.0), ("reference", {"file": "one.npy"}), ("sides", "robin")],
-    "optimizer": [("method", "newton"), ("method", "none"), ("max_iterations", 0), ("levels", 30), ("levels", 3), ("gradient_rtol", 0.0)],
-    "petsc": [("state_ksp_rtol", "x"), ("state_ksp_rtol", 1e-3), ("state_recipe", "none"), ("state_mat_type", "q"), ("tao_q", True)],
-    "domain": [("mni152", "slice"), ("slice", 10**6), ("slice", 0), ("crop", True)],
-    "boundaries": [("x-", "periodic"), ("x+", "periodic"), ("z-", "dirichlet"), ("x-", {"kind": "robin", "coefficient": 0.0}),
-                   ("y-", {"kind": "robin", "coefficient": 1e308}), ("y+", "robin")],
-}
 
 
 def toml(value: Any) -> str:
@@ -217,7 +147,8 @@ def mutate(case: dict[str, Any], rng: random.Random) -> None:
         parent[key] = copy.deepcopy(at(case, rng.choice(found)))
     elif kind == 9 and isinstance(old, str):
         i = rng.randrange(len(old) + 1)
-        parent[key] = old[:i] + rng.choice(["(", ")", "*", "x", "/0", "**", " ", "\u221e", "'", "[0]", ".y", ":="]) + old[i + rng.randrange(2):]
+        piece = rng.choice(["(", ")", "*", "x", "/0", "**", " ", "\u221e", "'", "[0]", ".y", ":="])
+        parent[key] = old[:i] + piece + old[i + rng.randrange(2):]
     elif kind == 10:
         deep: Any = old
         for _ in range(rng.choice([1, 3, 60])):
@@ -281,12 +212,18 @@ def mutants(seed: int, count: int) -> Iterator[tuple[str, str]]:
 
 
 def outcome(path: str, data: str, run: bool) -> dict[str, Any]:
-    """What `check` says of a case, and a run of it."""
+    """What `check` says of a case, or how a run of it ends."""
     from npde_opt.cases import check_main
     from npde_opt.errors import NpdeError
 
     said = io.StringIO()
     try:
+        if run:
+            try:
+                once(path, data)
+            except NpdeError as error:
+                return {"kind": "refused in the run", "text": str(error)[:300]}
+            return {"kind": "ran", "text": ""}
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(io.StringIO()):
             code = check_main([path, "--data", data])
         lines = said.getvalue().splitlines()
@@ -294,12 +231,7 @@ def outcome(path: str, data: str, run: bool) -> dict[str, Any]:
             return {"kind": "traceback", "text": "not one line: " + said.getvalue()[:2000]}
         if code:
             return {"kind": "refused", "text": lines[0][:300]}
-        if run:
-            try:
-                once(path, data)
-            except NpdeError as error:
-                return {"kind": "refused in the run", "text": str(error)[:300]}
-        return {"kind": "ran" if run else "accepted", "text": ""}
+        return {"kind": "accepted", "text": ""}
     except BaseException:
         return {"kind": "traceback", "text": traceback.format_exc()[-3000:]}
 
@@ -342,8 +274,11 @@ class Worker:
         env = {k: v for k, v in os.environ.items() if not k.startswith(("OMPI_", "PMIX_", "PMI_", "ORTE_"))}
         self.process = subprocess.Popen([sys.executable, __file__, "--worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=subprocess.DEVNULL, env=env | {"OMP_NUM_THREADS": "1"})
+        process = self.process
         self.ask({"path": "", "data": "", "run": False}, 300)  # imports take their time
-        return self.process
+        if self.process is None:
+            raise RuntimeError("the worker does not start: try --worker")
+        return process
 
     def ask(self, job: dict[str, Any], limit: float = LIMIT) -> dict[str, Any]:
         process = self.process or self._start()
@@ -372,7 +307,7 @@ class Worker:
 def fuzz(seed: int, count: int, run: int = 0, limit: float = LIMIT, keep: Path | None = None) -> dict[str, Any]:
     """Counts by kind, and the mutants that failed."""
     counts: dict[str, int] = {}
-    failures, slowest, worker = [], 0.0, Worker()
+    failures, slowest, ran, worker = [], 0.0, 0, Worker()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         (folder / "data").mkdir()
@@ -381,9 +316,13 @@ def fuzz(seed: int, count: int, run: int = 0, limit: float = LIMIT, keep: Path |
         for k, (name, text) in enumerate(mutants(seed, count)):
             path.write_text(text, errors="surrogatepass")
             started = time.monotonic()
-            wanted = counts.get("ran", 0) + counts.get("refused in the run", 0) < run
-            found = worker.ask({"path": str(path), "data": str(folder / "data"), "run": wanted}, limit)
+            job = {"path": str(path), "data": str(folder / "data"), "run": False}
+            found = worker.ask(job, limit)
             slowest = max(slowest, time.monotonic() - started)
+            if found["kind"] == "accepted" and ran < run:
+                ran += 1
+                found = worker.ask(job | {"run": True}, RUN_LIMIT)
+                found = found if found["kind"] != "hang" else {"kind": "a long run", "text": ""}
             if any(p.name == SENTINEL for p in (folder / SENTINEL, Path.cwd() / SENTINEL) if p.exists()):
                 found = {"kind": "command", "text": text}
                 (Path.cwd() / SENTINEL).unlink(missing_ok=True)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from mpi4py import MPI
 
+from npde_opt.capacity import fits
 from npde_opt.cases.fields import evaluate, resample
-from npde_opt.cases.limits import fits
 from npde_opt.cases.sources import Sources
 from npde_opt.errors import InputError, collective
 from npde_opt.grids import Boundary, Grid, check_indices
 from npde_opt.pockets import largest_pocket
+
+CELL_BYTES = 40
+"""At least, of arrays over the whole grid that a rank makes while it reads a case."""
 
 
 class Domain:
@@ -49,6 +53,7 @@ class Domain:
             raise InputError("--grid" if cells else "grid.shape", shape, "1 to 3 positive integers")
         if grid["edges"] is not None:
             return cut(axes_of(grid["edges"]), shape, "--grid")
+        sized("--grid" if cells else "grid.shape", shape)
         extent, origin = grid["extent"] or [1.0] * len(shape), grid["origin"] or [0.0] * len(shape)
         if grid["shape"] and len(grid["shape"]) != len(shape):
             raise InputError("--grid", shape, f"{len(grid['shape'])} numbers, as in grid.shape")
@@ -97,10 +102,17 @@ class Domain:
         return cut(self.edges, [(e.size - 1) * o["refine"] for e in self.edges], "observations.refine")
 
 
+def sized(field: str, shape: Sequence[int]) -> None:
+    """Raises InputError for more cells than indices can count, or than this machine's memory can hold at all."""
+    check_indices(shape, 1, MPI.COMM_SELF)
+    fits(field, math.prod(shape), CELL_BYTES, "cells")
+
+
 def cut(edges: list[np.ndarray], shape: Sequence[int], field: str) -> list[np.ndarray]:
     """Edges of other numbers of cells over the same box, stretched alike."""
     if len(shape) != len(edges) or not all(isinstance(n, int) and n > 0 for n in shape):
         raise InputError(field, list(shape), f"{len(edges)} positive integers")
+    sized(field, shape)
     return [np.interp(np.linspace(0, e.size - 1, n + 1), np.arange(e.size), e) for e, n in zip(edges, shape, strict=True)]
 
 

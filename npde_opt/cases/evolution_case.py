@@ -10,7 +10,8 @@ import numpy as np
 from petsc4py import PETSc
 
 from npde_opt import reductions
-from npde_opt.cases.domain import Domain
+from npde_opt.capacity import fits
+from npde_opt.cases.domain import Domain, sized
 from npde_opt.cases.evolution_data import Series, floor, prepare
 from npde_opt.cases.evolution_schema import validate_evolution
 from npde_opt.cases.fields import evaluate
@@ -22,7 +23,7 @@ from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError, SolverError, collective
 from npde_opt.forward import Equation, Evolution, On, Storage, Trial, scheme
 from npde_opt.forward.sampling import Sampling, at_points, over_regions, voxels
-from npde_opt.forward.steps import TooFewSteps, accurate, doubling, equal, with_stops
+from npde_opt.forward.steps import STEP_BYTES, TooFewSteps, accurate, doubling, equal, with_stops
 from npde_opt.forward.trajectory import Plan
 from npde_opt.functions.text import Expressions, gamma_of
 from npde_opt.grids import AXES, Grid
@@ -53,6 +54,9 @@ class EvolutionCase:
         self.domain = Domain(self.table, sources, shape)
         self.sources = self.domain.sources
         self._read_histories()
+        if any(o["data"] is None for o in self.table["observation"]):
+            factor = self.table["simulation"]["refine"]
+            sized("simulation.refine", [(e.size - 1) * factor for e in self.domain.edges])
         self.memory: str = self.table["evolution"]["memory"]
         self.data: Series | None = None
         self.plan: Plan | None = None
@@ -235,6 +239,7 @@ class EvolutionCase:
             return np.asarray(spec, float)
         if "file" in spec:
             return read_values(f"{field}.times", spec, self.sources, allow_nan=False).ravel()
+        fits(f"{field}.times.count", spec["count"], STEP_BYTES, "times")
         return np.linspace(spec["start"], spec["end"], spec["count"])
 
     def _sampling(self, field: str, o: dict[str, Any], grid: Grid) -> Sampling:
@@ -253,6 +258,7 @@ class EvolutionCase:
         """The map of the experiments in `own`; every step is cut into `cut`."""
         e, times = self.table["evolution"], with_stops(self.times(), self._breakpoints())
         if cut > 1:
+            fits("simulation.steps", cut * times.size, STEP_BYTES, "steps")
             parts = np.arange(cut) / cut
             times = np.append((times[:-1, None] + np.diff(times)[:, None] * parts).ravel(), times[-1])
         with collective(grid.comm):
@@ -290,6 +296,8 @@ class EvolutionCase:
             size = float(text.removesuffix(unit)) * UNITS.get(unit, 1.0)
         except ValueError as error:
             raise InputError("--memory", self.memory, "a number with KB, MB, GB or TB") from error
+        if not 0 < size < np.inf:
+            raise InputError("--memory", self.memory, "a positive, finite number with KB, MB, GB or TB")
         return Storage(size / grid.comm.size)
 
     def prepare(self, ensemble: Ensemble) -> Series:

@@ -15,7 +15,6 @@ from npde_opt.cases.placing import cells, place
 from npde_opt.cases.sources import Log, Sources
 from npde_opt.cases.tables import COLUMN_KEYS, given, is_table, read_values
 from npde_opt.errors import InputError
-from npde_opt.forward.sampling import overlap_lengths
 from npde_opt.functions.text import evaluate_text
 from npde_opt.grids import along
 from npde_opt.io.fields import READERS, read_gridded
@@ -26,10 +25,13 @@ MODES = 16
 
 def overlap(source: np.ndarray, target: np.ndarray) -> scipy.sparse.csr_matrix:
     """Fractions (target cells x source cells) of each target cell covered by the source cells, both given by edges."""
-    shares = overlap_lengths(target, source)
-    total = np.asarray(shares.sum(axis=1)).ravel()
-    shares.data /= np.repeat(total, np.diff(shares.indptr))
-    return shares
+    cuts = np.unique(np.concatenate([source, target]))
+    cuts = cuts[(cuts >= max(source[0], target[0])) & (cuts <= min(source[-1], target[-1]))]
+    middles, lengths = (cuts[1:] + cuts[:-1]) / 2, np.diff(cuts)
+    rows, columns = (np.clip(np.searchsorted(e, middles, side="right") - 1, 0, e.size - 2) for e in (target, source))
+    shared = scipy.sparse.csr_matrix((lengths, (rows, columns)), shape=(target.size - 1, source.size - 1))
+    total = np.asarray(shared.sum(axis=1)).ravel()
+    return scipy.sparse.diags_array(np.divide(1.0, total, out=np.zeros_like(total), where=total > 0)) @ shared
 
 
 def resample(values: np.ndarray, source: list[np.ndarray], target: list[np.ndarray]) -> np.ndarray:

@@ -1,9 +1,8 @@
-"""What a case may hold at all: finite numbers of 64 bits, texts and lists of sane sizes, counts that fit into memory."""
+"""What a case may hold at all: finite numbers of 64 bits, texts and lists of sane sizes."""
 
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 from npde_opt.errors import InputError
@@ -12,7 +11,6 @@ FILE_BYTES = 20_000_000
 DEPTH = 20
 TEXT = 100_000
 INTEGER = 2**63
-CGROUP = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 def check_raw(where: str, value: Any, depth: int = 0) -> None:
@@ -35,27 +33,3 @@ def check_raw(where: str, value: Any, depth: int = 0) -> None:
         raise InputError(where, f"an integer of {value.bit_length()} bits", "integers of 64 bits")
     elif not isinstance(value, int | float):
         raise InputError(where, f"{value} (a date or time)", "a number, a text, true, false, a list or a table")
-
-
-def memory_available() -> float:
-    """Bytes that this machine, or the limit of this job, can still give. Unlimited where it does not tell."""
-    found = [math.inf]
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        found += [1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable")]
-    except (OSError, ValueError, IndexError):
-        pass
-    for name in CGROUP:
-        try:
-            found.append(float(Path(name).read_text()))
-        except (OSError, ValueError):
-            continue
-    return min(found)
-
-
-def fits(field: str, count: float, bytes_each: float, what: str = "values") -> None:
-    """Raises InputError where `count` things of so many bytes are more than the machine can hold."""
-    needed, there = float(count) * bytes_each, memory_available()
-    if needed > there:
-        raise InputError(field, f"{count:,} {what}, at least {needed / 1e9:,.3g} GB",
-                         f"at most {int(there // bytes_each):,} {what}: {there / 1e9:,.3g} GB of memory are there")

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from npde_opt.capacity import fits
 from npde_opt.cases.domain import Domain
 from npde_opt.cases.fields import evaluate
 from npde_opt.cases.outline import outline, ring_levels
@@ -23,6 +24,9 @@ from npde_opt.grids import AXES, Boundary, Grid, along
 from npde_opt.io.gridded import box_text
 from npde_opt.locate import boxed, located, offsets
 from npde_opt.observations import Functional, ball_mean, box_mean, cell_sum, integral, point_values, side_mean
+
+POINT_BYTES = 500
+"""At least, of an observed point: coordinates, its row of the operator, its data."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,6 +193,7 @@ class Places:
         active wherever the case's own is)."""
         if count < 1:
             raise InputError("observations.random", count, "a positive number of points")
+        fits("observations.random", count, POINT_BYTES, "points")
         grids = [self.domain.edges]
         if self.table["observations"]["data"] is None:
             grids.append(self.domain.data_edges())

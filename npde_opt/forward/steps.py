@@ -9,10 +9,15 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from npde_opt.capacity import fits
 from npde_opt.errors import InputError
 
 NEAR = 1e-6
 """A time this close to a stop, in steps, is the stop."""
+
+
+STEP_BYTES = 2000
+"""At least, of a step: its times, its place in the plan of checkpoints, a state of a few cells."""
 
 
 class TooFewSteps(Exception):
@@ -23,6 +28,7 @@ def equal(start: float, end: float, steps: int) -> np.ndarray:
     """steps + 1 times."""
     if steps < 1 or not end > start:
         raise InputError("times", (start, end, steps), "an end after the start and at least one step")
+    fits("evolution.times.steps", steps, STEP_BYTES, "steps")
     return np.linspace(start, end, steps + 1)
 
 
@@ -33,13 +39,17 @@ def doubling(start: float, first: float, end: float, repeats: int) -> np.ndarray
     """
     if not (first > 0 and end > start and repeats > 0):
         raise InputError("times", (start, first, end, repeats), "an end after the start, a positive step and repeats")
-    times, dt = [start], first
-    slack = 1e-9 * (end - start)
-    while times[-1] < end - slack:
-        for _ in range(repeats):
-            times.append(times[-1] + dt)
-        dt *= 2
-    return np.append([t for t in times if t < end - slack], end)
+    parts: list[np.ndarray] = []
+    at, dt, slack = start, first, 1e-9 * (end - start)
+    while at < end - slack:
+        count = int(min(repeats, np.ceil((end - at) / dt)))
+        fits("evolution.times", sum(p.size for p in parts) + count, STEP_BYTES, "steps")
+        if at + dt == at:
+            raise InputError("evolution.times.first", first, f"steps that move on from {at:.17g}")
+        parts.append(at + dt * np.arange(count))
+        at, dt = at + count * dt, 2 * dt
+    times = np.concatenate(parts)
+    return np.append(times[times < end - slack], end)
 
 
 def accurate(predict: Callable[[np.ndarray], np.ndarray], start: float, end: float, order: int, tolerance: float,
