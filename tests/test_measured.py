@@ -182,6 +182,27 @@ def test_as_many_files_as_experiments(tmp_path):
         prepared(tmp_path, EVOLUTION + "data = [{ file = 'y.npy' }, { file = 'y.npy' }]\n")
 
 
+@pytest.mark.parallel([1, 2, 3])
+def test_every_rank_has_the_data_or_the_error(tmp_path):
+    comm = MPI.COMM_WORLD
+    folder = comm.bcast(tmp_path, root=0)
+    if comm.rank == 0:
+        np.save(folder / "y.npy", np.arange(48.0).reshape(3, 16) + 1)
+        np.save(folder / "k.npy", np.arange(16.0))
+        np.save(folder / "t.npy", np.ones((16, 3)))
+        for name in ("y", "t"):
+            (folder / f"{name}.toml").write_text(EVOLUTION.replace('u = "1+x"', "u = { file = 'k.npy' }")
+                                                 + f"data = [{{ file = '{name}.npy' }}]\nsigma = 0.1\n")
+    comm.Barrier()
+    ensemble = Ensemble.whole(comm)
+    case = load_case(folder / "y.toml", comm)
+    np.testing.assert_array_equal(case.prepare(ensemble).observed[0], np.arange(48.0) + 1)
+    grid = case.grid(comm)
+    np.testing.assert_array_equal(case.trials(grid, [0])[0].initial["u"], np.arange(16.0)[grid.local_slice])
+    with pytest.raises(InputError, match="transposed"):
+        load_case(folder / "t.toml", comm).prepare(ensemble)
+
+
 def lines(form, head=""):
     return head + "".join(form.format(t, h) for t, h in HEADS)
 

@@ -197,6 +197,15 @@ def test_nifti_in_mni_coordinates_lies_on_the_anatomy(tmp_path):
     assert (found[x < -0.02] == 2).all() and (found[x > 0.02] == 1).all()
 
 
+def test_damaged_compressed_images_are_refused(tmp_path):
+    nifti(tmp_path, "k.nii.gz", np.zeros((20, 20, 20)), np.eye(3), "mm", np.zeros(3))
+    content = bytearray((tmp_path / "k.nii.gz").read_bytes())
+    content[-8] ^= 1  # of the checksum
+    (tmp_path / "k.nii.gz").write_bytes(bytes(content))
+    with pytest.raises(InputError, match="k.nii.gz"):
+        read_gridded(tmp_path / "k.nii.gz")
+
+
 DECKS = {
     "MULTIPLY": ("MULTIPLY\n PERMX 0.001 /\n/\n", [0.1, 0.2, 0.3, 0.4]),
     "quoted": ("MULTIPLY\n 'PERMX' 0.001 /\n/\n", [0.1, 0.2, 0.3, 0.4]),
@@ -241,6 +250,7 @@ def test_an_included_file_is_read(tmp_path):
     ("PERMX\n 1 2 3 4\n", "PERMX without an end"),
     ("PERMX\n 1 2 3 4\nPORO\n 1 2 3 4 /\n", "PERMX without an end"),
     ("BOX\n 1 3 1 1 1 1 /\n", r"line 5: got a box .*inside \(2, 2, 1\)"),
+    ("MULTIPLY\n PERMX 2\nPORO\n 4*1 /\n", "MULTIPLY without an end"),
     ("MULTIPLY\n PERMX /\n/\n", "line 5: got MULTIPLY PERMX"),
     ("MULTIPLY\n PERMX two /\n/\n", "TWO"),
     ("COPY\n PERMZ PERMX /\n/\n", "array PERMZ: got no values"),

@@ -7,6 +7,7 @@ checks it and says what is wrong in the terms of the file. `read_field` gives it
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import os
 import stat
 import zipfile
@@ -203,9 +204,18 @@ def _nifti(path: Path) -> Arrays:
     except ImportError:
         raise InputError(str(path), "a NIfTI file without the nibabel package",
                          "pip install 'npde_opt[examples]' (or pip install nibabel)") from None
+    if path.name.lower().endswith(".gz"):
+        _check_gzip(path)
     image = nibabel.load(path)
     _check_size(str(path), "unpacked", int(np.prod(image.shape)) * 8)  # type: ignore[attr-defined]
     return {"volume": lambda: _placed(image)}
+
+
+def _check_gzip(path: Path) -> None:
+    """Reads a file to its end, where the checksum is, to which nibabel does not come."""
+    with gzip.open(path) as file:
+        while file.read(1 << 20):
+            pass
 
 
 def _placed(image: Any) -> Gridded:

@@ -68,6 +68,8 @@ class _Deck:
         elif name == "ENDBOX":
             self.box = None
         elif name in CHANGES or name == "COPY":
+            if not ended:
+                raise InputError(place, f"{name} without an end", "records that end with /, and a / below them")
             self._change(name, place, full)
         elif full and _numeric(full[0][0]):
             problem = "without an end" if not ended else "of several records" if len(full) > 1 else ""
