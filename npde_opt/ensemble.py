@@ -53,13 +53,13 @@ class Ensemble:
         """Numbers of this group's experiments."""
         return range(self.across.rank, experiments, self.across.size)
 
-    def together(self) -> collective:
+    def together(self, above: int = 0) -> collective:
         """A block of what every group does by itself, raising on all ranks of all groups what one raised.
 
         A group waits in it for its own ranks for a limited time, and for other groups as long as they work. Nothing inside
-        may communicate across groups: sums over groups come after it.
+        may communicate across groups: sums over groups come after it. `above`: see collective.
         """
-        return collective(self.world, self.space if self.groups > 1 else None, above=1)
+        return collective(self.world, self.space if self.groups > 1 else None, above=above + 1)
 
     def sum(self, value: float) -> float:
         return value if self.groups == 1 else self.across.bcast(self.across.reduce(value, root=0), root=0)

@@ -49,7 +49,7 @@ class Objective:
 
     def together(self) -> collective:
         """A block of what each group does by itself; see Ensemble.together."""
-        return self.ensemble.together()
+        return self.ensemble.together(above=1)
 
     @property
     def counters(self) -> Any:
@@ -118,7 +118,10 @@ class ObjectiveAt:
             with objective.together():
                 defined = objective.space.at(self.m).finite()
                 if defined:
-                    misfits, penalties = self._misfits(), self._penalties()
+                    misfits = self._misfits()
+            with objective.together():
+                if defined:
+                    penalties = self._penalties()
             if not objective.ensemble.all(defined):
                 self._value = (math.inf, math.inf)
             else:

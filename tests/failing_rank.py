@@ -86,7 +86,9 @@ class Mine(LeastSquares):
 
 class Prior(BiLaplacian):
     def value(self, p):
-        return np.nan if fails("regularizer") else super().value(p)
+        nan = fails("regularizer")
+        value = super().value(p)
+        return np.nan if nan else value
 
     def gradient(self, p, out):
         nan = fails("regularizer-gradient")
@@ -117,7 +119,9 @@ class Map(SteadyState):
 
 class Sum(Objective):
     def gradient_norm(self, g):
-        return np.nan if fails("norm") else super().gradient_norm(g)
+        nan = fails("norm")
+        norm = super().gradient_norm(g)
+        return np.nan if nan else norm
 
 
 def monitor(row, state):

@@ -257,8 +257,8 @@ class Case:
 
     def prepare(self, ensemble: Ensemble) -> Data:
         """Reads the data, or simulates them on a finer grid with noise. Collective."""
-        grid = self.grid(ensemble.space)
-        with collective(ensemble.space):
+        with ensemble.together():
+            grid = self.grid(ensemble.space)
             self.places.check(grid)
             if self.table["observations"]["data"] is not None:
                 self.data = read_data(self, len(self.places.functionals(grid)))

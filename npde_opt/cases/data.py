@@ -11,7 +11,7 @@ import numpy as np
 from npde_opt.cases.measured import by_experiment, positive, some
 from npde_opt.cases.tables import is_table, read_values
 from npde_opt.ensemble import Ensemble
-from npde_opt.errors import InputError, collective
+from npde_opt.errors import InputError
 
 if TYPE_CHECKING:
     from npde_opt.cases.case import Case
@@ -56,14 +56,14 @@ def _measured(case: Case, field: str, spec: dict[str, Any], count: int) -> np.nd
 def simulate(case: Case, ensemble: Ensemble) -> Data:
     """Data of the truth with noise of `sigma`, or `noise` times their root mean square. Collective."""
     o, total, comm = case.table["observations"], case.experiment_count, ensemble.space
-    with collective(comm):
+    with ensemble.together():
         edges = case.domain.data_edges()
-    grid = case.domain.grid(comm, edges)
-    own = list(ensemble.own(total))
-    forward = case.forward(grid, own)
-    m = case.start(forward.space, "truth")
-    lin = forward.linearize(m)
-    found = [np.concatenate(comm.allgather(np.array(d.getArray()))) for d in lin.data]
+        grid = case.domain.grid(comm, edges)
+        own = list(ensemble.own(total))
+        forward = case.forward(grid, own)
+        m = case.start(forward.space, "truth")
+        lin = forward.linearize(m)
+        found = [np.concatenate(comm.allgather(np.array(d.getArray()))) for d in lin.data]
     clean = np.zeros((total, found[0].size))
     clean[own] = found
     if ensemble.groups > 1:

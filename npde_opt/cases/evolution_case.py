@@ -124,19 +124,8 @@ class EvolutionCase:
 
         def predict(times: np.ndarray) -> np.ndarray:
             self._chosen = times
-            forward, data, problem = self.forward(grid, own), [], ""
-            m = self.start(forward.space)
-            try:
-                lin = forward.linearize(m)
-                data = [o.gather(d) for o, d in zip(forward.observers, lin.data, strict=True)]
-                lin.destroy()
-            except (SolverError, InputError) as error:
-                if isinstance(error, InputError) and error.field != "times":
-                    raise
-                problem = str(error)
-            finally:
-                m.destroy()
-                forward.destroy()
+            with ensemble.together():
+                data, problem = self._tried(grid, own)
             parts = ensemble.across.allgather((problem, data))
             for problem, _ in parts:
                 if problem:
@@ -146,6 +135,24 @@ class EvolutionCase:
         order = scheme(self.table["evolution"]["scheme"]).order
         start, tolerance = spec.get("start", 0.0), float(spec["tolerance"])
         self._chosen = accurate(predict, start, spec.get("end", 0.0), order, tolerance, FEWEST)
+
+    def _tried(self, grid: Grid, own: Sequence[int]) -> tuple[list[np.ndarray], str]:
+        """Predicted data of a group's experiments with the present steps, or why there are none. Collective in the group."""
+        data: list[np.ndarray] = []
+        forward = self.forward(grid, own)
+        m = self.start(forward.space)
+        try:
+            lin = forward.linearize(m)
+            data = [o.gather(d) for o, d in zip(forward.observers, lin.data, strict=True)]
+            lin.destroy()
+        except (SolverError, InputError) as error:
+            if isinstance(error, InputError) and error.field != "times":
+                raise
+            return [], str(error)
+        finally:
+            m.destroy()
+            forward.destroy()
+        return data, ""
 
     def _gamma(self) -> complex:
         return gamma_of("evolution.gamma", self.table["evolution"]["gamma"])

@@ -12,7 +12,7 @@ from npde_opt.cases.measured import by_time, deviation, positive, some
 from npde_opt.cases.placing import cells
 from npde_opt.cases.tables import read_values
 from npde_opt.ensemble import Ensemble
-from npde_opt.errors import InputError, collective
+from npde_opt.errors import InputError
 from npde_opt.forward import Storage
 from npde_opt.misfits import default_floor
 
@@ -32,18 +32,19 @@ class Series:
 def prepare(case: EvolutionCase, ensemble: Ensemble) -> Series:
     """Reads the data, or simulates them on a finer grid with noise. Collective."""
     case.choose_steps(ensemble)
-    forward = case.forward(case.grid(ensemble.space), list(ensemble.own(case.experiment_count)))  # its errors come first
-    case.plan = forward.storage
-    sizes = [(len(s.times), s.size) for s in forward.observers[0].samplings]
-    forward.destroy()
-    with collective(ensemble.space):
+    with ensemble.together():
+        # Its errors come first.
+        forward = case.forward(case.grid(ensemble.space), list(ensemble.own(case.experiment_count)))
+        case.plan = forward.storage
+        sizes = [(len(s.times), s.size) for s in forward.observers[0].samplings]
+        forward.destroy()
         found = [measured(case, e, sizes) for e in range(case.experiment_count)]
     simulated = None
     if any(o["data"] is None for o in case.table["observation"]):
         simulated = _simulate(case, ensemble)
     rng = np.random.default_rng([case.seed, 2])
     observed, sigmas = [], []
-    with collective(ensemble.space):
+    with ensemble.together():
         for e in range(case.experiment_count):
             parts = _experiment_data(case, e, found[e], simulated, rng)
             observed.append(np.concatenate([values for values, _ in parts]))
@@ -135,13 +136,22 @@ def _origin(case: EvolutionCase) -> str:
 
 def _simulate(case: EvolutionCase, ensemble: Ensemble) -> list[tuple[list[int], np.ndarray]]:
     """Noise-free data of the truth: sizes and values of the samplings without data, by experiment."""
+    with ensemble.together():
+        found = _simulate_own(case, ensemble)
+    everything: dict[int, Any] = {}
+    for part in ensemble.across.allgather(found):
+        everything |= part
+    return [everything[e] for e in range(case.experiment_count)]
+
+
+def _simulate_own(case: EvolutionCase, ensemble: Ensemble) -> dict[int, tuple[list[int], np.ndarray]]:
+    """Those of the group's experiments. Collective in the group."""
     refine, cut = (case.table["simulation"][k] for k in ("refine", "steps"))
     edges = [refined(e, refine) for e in case.domain.edges]
     grid = case.domain.grid(ensemble.space, edges)
     own = list(ensemble.own(case.experiment_count))
     forward = case.forward(grid, own, cut, Storage(forward_only=True))
-    with collective(ensemble.space):
-        m = case.start(forward.space, "truth")
+    m = case.start(forward.space, "truth")
     lin = forward.linearize(m)
     found = {}
     for k, e in enumerate(own):
@@ -155,10 +165,7 @@ def _simulate(case: EvolutionCase, ensemble: Ensemble) -> list[tuple[list[int], 
     forward.destroy()
     m.destroy()
     grid.destroy()
-    everything: dict[int, Any] = {}
-    for part in ensemble.across.allgather(found):
-        everything |= part
-    return [everything[e] for e in range(case.experiment_count)]
+    return found
 
 
 def refined(edges: np.ndarray, factor: int) -> np.ndarray:

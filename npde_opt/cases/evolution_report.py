@@ -110,8 +110,9 @@ def errors_of(case: EvolutionCase, space: ParameterSpace, m: PETSc.Vec) -> dict[
 def predictions(forward: Any, at: ObjectiveAt, ensemble: Ensemble, count: int) -> list[np.ndarray]:
     """Predicted data of all experiments, by sampling, time and place, on every rank; NaN where no active cell is seen, as
     in the misfit. Collective."""
-    own = [np.where(o.unseen() > 0, np.nan, o.gather(d))
-           for o, d in zip(forward.observers, at.linearization.data, strict=True)]
+    with ensemble.together():
+        pairs = zip(forward.observers, at.linearization.data, strict=True)
+        own = [np.where(o.unseen() > 0, np.nan, o.gather(d)) for o, d in pairs]
     found: dict[int, np.ndarray] = {}
     for part in ensemble.across.allgather(dict(zip(ensemble.own(count), own, strict=True))):
         found |= part

@@ -64,6 +64,9 @@ def steihaug(
         hessian(p, hp)
         products += 1
         curvature = p.dot(hp)
+        if not math.isfinite(curvature):
+            raise SolverError("tao_", f"a product with the Hessian gives p^T H p = {curvature:g}",
+                              "Look for weights of the misfit or regularizers that are not finite.")
         if not curvature > 0:
             if products == 1:
                 z.copy(x)

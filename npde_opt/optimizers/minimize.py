@@ -160,7 +160,7 @@ class Run:
         meta = self.meta
         tao.getSolution().copy(self.point.iterate)
         value = self.point.accepted = self.point.here().value
-        norm = self.point.projected_gradient_norm(self.solver.bounds)
+        norm = same(everyone(self.objective), self.point.projected_gradient_norm(self.solver.bounds), "the gradient norm")
         if not math.isfinite(norm):
             raise SolverError("tao_", f"the gradient norm is {norm}", "Start elsewhere or scale the parameters.")
         stop = None

@@ -171,6 +171,9 @@ class Point:
         at = self.at(m)
         if math.isfinite(at.value):
             at.gradient().copy(out)
+            if not math.isfinite(out.norm()):
+                raise SolverError("tao_", "the gradient is not finite", "Look for derivatives of the misfit or of regularizers "
+                                  "that are not finite where their values are.")
         else:
             out.set(0.0)
 

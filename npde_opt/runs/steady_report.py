@@ -97,8 +97,9 @@ def predictions(case: Case, ensemble: Ensemble, grid: Grid, data: list[PETSc.Vec
     """Predicted data of all experiments [experiment, observation] in the first group. Collective."""
     assert case.data is not None
     predicted = np.zeros(case.data.observed.shape)
-    for k, d in zip(ensemble.own(case.experiment_count), data, strict=True):
-        predicted[k] = np.concatenate(grid.comm.allgather(np.array(d.getArray())))
+    with ensemble.together():
+        for k, d in zip(ensemble.own(case.experiment_count), data, strict=True):
+            predicted[k] = np.concatenate(grid.comm.allgather(np.array(d.getArray())))
     return ensemble.across.reduce(predicted, root=0)
 
 
