@@ -4,7 +4,8 @@ gradient       alpha/2 int w (sum_d c_d (d_d (p - q))^2 + e (p - q)^2)
 bilaplacian    alpha/2 int (delta (p - q) - gamma lap(p - q))^2, delta and gamma given or from a correlation length L
                and a variance s^2: with kappa = 1/L,
                gamma = 1/(s (4 pi)^(dim/4) kappa^(2-dim/2) sqrt(Gamma(2)/Gamma(2-dim/2)))
-               and delta = gamma kappa^2 (Lindgren, Rue, Lindstroem 2011)
+               and delta = gamma kappa^2 (Lindgren, Rue, Lindstroem 2011), and p - q over its pointwise standard deviation
+               times s (prior_variance.py): so the variance is s^2 at sides, in corners and on outlines too
 total-variation alpha int w sqrt(|grad (p - q)|^2 + eps^2), lagged diffusivity as its preconditioner
 
 Each is built of face differences G and volumes: int |grad p|^2 = sum_f t_f (G p)_f^2.
@@ -24,6 +25,7 @@ from npde_opt.errors import InputError
 from npde_opt.grids import Boundary, Grid
 from npde_opt.linear.recipes import LinearSolver
 from npde_opt.operators import mass
+from npde_opt.prior_variance import pointwise_variance
 from npde_opt.stencils import StencilMatrix
 from npde_opt.terms.diffusion import Diffusion, faces, jump, sides
 
@@ -163,13 +165,19 @@ class Gradient(Quadratic):
 
 
 class BiLaplacian(Quadratic):
-    """H = K M^-1 K with K = gamma L + delta M."""
+    """H = S^-1 K M^-1 K S^-1 with K = gamma L + delta M.
+
+    S is 1 where gamma and delta are given. From a correlation length and a variance it is diagonal, such that H^-1 has this
+    variance in every cell. `directions` are factors of L by axis: the correlation length of an axis is that given times the
+    root of its factor.
+    """
 
     def __init__(self, grid: Grid, alpha: float, reference: PETSc.Vec | None = None, gamma: float | None = None,
                  delta: float | None = None, correlation_length: float | None = None, variance: float | None = None,
                  directions: Sequence[float] | None = None, prefix: str = "reg_"):
         grid = closed(grid)
         super().__init__(grid, alpha, reference)
+        wanted = variance if gamma is None or delta is None else None
         if gamma is None or delta is None:
             gamma, delta = bilaplacian_scales(grid.dim, correlation_length, variance)
         if not (gamma > 0 and delta > 0):
@@ -181,21 +189,34 @@ class BiLaplacian(Quadratic):
         self.prefix = prefix
         self.mass = mass(grid)
         self.inner = grid.create_active()
+        self.scales, self._scaled = None, grid.create_active()
+        if wanted is not None:
+            self.scales = grid.create_active()
+            found = pointwise_variance(grid, [gamma * c for c in factors], delta)
+            grid.put(np.sqrt(wanted / found), self.scales)
 
     def _product(self, x, y):
-        self.matrix.mat.mult(x, self.inner)
+        if self.scales is not None:
+            self._scaled.pointwiseDivide(x, self.scales)
+        self.matrix.mat.mult(x if self.scales is None else self._scaled, self.inner)
         self.inner.pointwiseDivide(self.inner, self.mass)
         self.matrix.mat.mult(self.inner, y)
+        if self.scales is not None:
+            y.pointwiseDivide(y, self.scales)
 
     def _inverse(self, x, y):
-        self.solver.solve(x, self.inner)
+        if self.scales is not None:
+            self._scaled.pointwiseMult(x, self.scales)
+        self.solver.solve(x if self.scales is None else self._scaled, self.inner)
         self.inner.pointwiseMult(self.inner, self.mass)
         self.solver.solve(self.inner, y)
+        if self.scales is not None:
+            y.pointwiseMult(y, self.scales)
 
     def destroy(self) -> None:
         super().destroy()
-        self.mass.destroy()
-        self.inner.destroy()
+        for vec in (self.mass, self.inner, self._scaled, *([self.scales] if self.scales is not None else [])):
+            vec.destroy()
 
 
 def bilaplacian_scales(dim: int, length: float | None, variance: float | None) -> tuple[float, float]:
