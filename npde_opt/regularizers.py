@@ -177,7 +177,10 @@ class BiLaplacian(Quadratic):
                  directions: Sequence[float] | None = None, prefix: str = "reg_"):
         grid = closed(grid)
         super().__init__(grid, alpha, reference)
-        wanted = variance if gamma is None or delta is None else None
+        wanted = variance if gamma is None and delta is None else None
+        if wanted is None and not (variance is None and correlation_length is None):
+            raise InputError("regularization", f"gamma {gamma}, delta {delta}, correlation_length {correlation_length}, "
+                             f"variance {variance}", "gamma and delta, or correlation_length and variance")
         if gamma is None or delta is None:
             gamma, delta = bilaplacian_scales(grid.dim, correlation_length, variance)
         if not (gamma > 0 and delta > 0):

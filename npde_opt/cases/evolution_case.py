@@ -346,6 +346,10 @@ class EvolutionCase:
                 space.grid.view(reference)[...] = space.unknown(name).inverse(values)
             weight = self.weight_override if isinstance(r["weight"], str) else r["weight"]
             options = {k: r[k] for k in OPTIONS[r["kind"]] if r[k] is not None}
+            if r["cell_weights"] is not None:
+                if r["kind"] == "bilaplacian":
+                    raise InputError("regularization.cell_weights", "given", "gradient and total-variation only")
+                options["cell_weights"] = self.field("regularization.cell_weights", r["cell_weights"], space.grid)
             found[name] = REGULARIZERS[r["kind"]](space.grid, weight, reference, **options)
         for u, table in zip(space.unknowns, self.table["unknown"], strict=True):
             if not u.is_field and (table["deviation"] is not None or table["smoothness"] > 0):

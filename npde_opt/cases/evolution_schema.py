@@ -206,8 +206,9 @@ class EvolutionUnknown(AnyUnknown, kw_only=True):
     known: Annotated[Field | None,
                      Meta(description="fields: where it exceeds 0.5 the unknown is known and keeps `initial`")] = None
     deviation: Annotated[Positive | None, Meta(description="scalars and histories: standard deviation of a normal prior of the "
-                                               "parameter around its initial value")] = None
-    smoothness: Annotated[NotNegative, Meta(description="histories: weight of the squared differences")] = 0.0
+                                               "parameter around its initial value, of its logarithm with the transform log")] = None
+    smoothness: Annotated[NotNegative, Meta(description="histories: weight of the squared differences between neighbouring values, "
+                                               "beside the deviation")] = 0.0
 
 
 class ExperimentSection(Table, kw_only=True):
@@ -265,7 +266,6 @@ class EvolutionRegularization(AnyRegularization, kw_only=True):
     unknown: Annotated[str, Meta(description="which unknown field")]
     reference: Annotated[Field | None, Meta(description="coefficient towards which it pulls; default: `initial`")] = None
     cell_weights: Annotated[Field | None, Meta(description="factor a cell (gradient, total-variation)")] = None
-    sides: Annotated[Literal["robin", "no-flux"] | None, Meta(description="bilaplacian: on the sides of the box")] = None
 
 
 SHARED = ("case", "grid", "domain", "boundaries", "optimizer")

@@ -331,8 +331,11 @@ class AnyRegularization(Table, kw_only=True):
     gamma: Annotated[Positive | None, Meta(description="bilaplacian: of the Laplacian")] = None
     delta: Annotated[Positive | None, Meta(description="bilaplacian: of the field")] = None
     correlation_length: Annotated[Positive | None,
-                                  Meta(description="bilaplacian: with variance, instead of gamma and delta")] = None
-    variance: Annotated[Positive | None, Meta(description="bilaplacian: prior variance of a cell's parameter")] = None
+                                  Meta(description="bilaplacian: with variance, instead of gamma and delta; of an axis "
+                                       "with a factor in `directions`: times its root")] = None
+    variance: Annotated[Positive | None,
+                        Meta(description="bilaplacian: prior variance of a cell's parameter, the same in the middle, at sides "
+                             "and on outlines (at weight 1; of the logarithm with the transform log)")] = None
     directions: Annotated[Annotated[list[NotNegative], Meta(min_length=1, max_length=3)] | None,
                           Meta(description="factors a direction (gradient, bilaplacian)")] = None
     epsilon: Annotated[Positive | None, Meta(description="total-variation: slope below which it is quadratic")] = None
@@ -344,7 +347,6 @@ class RegularizationSection(AnyRegularization, kw_only=True):
     unknown: Annotated[str | None, Meta(description="which unknown; default: the first field")] = None
     reference: Annotated[Field | None, Meta(description="coefficient towards which it pulls; default: `initial`")] = None
     cell_weights: Annotated[Field | None, Meta(description="factor a cell (gradient, total-variation)")] = None
-    sides: Annotated[Literal["robin", "no-flux"] | None, Meta(description="bilaplacian: on the sides of the box")] = None
 
 
 class OptimizerSection(Table, kw_only=True):
