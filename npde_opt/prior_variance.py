@@ -216,17 +216,17 @@ class Coarse:
         """K on the active cells of a window, closed at its ends, and their numbers [i, j, k] (-1: none)."""
         numbers = np.full(volume.shape, -1)
         numbers[volume > 0] = np.arange(np.count_nonzero(volume > 0))
-        rows, columns, values = [], [], []
+        rows, columns, values = list[np.ndarray](), list[np.ndarray](), list[np.ndarray]()
         for d, cells in enumerate(around):
             flow = self.conductances[d][np.ix_(*[a if e != d else np.arange(self.conductances[d].shape[d])
                                                  for e, a in enumerate(around)])]
             n = self.volume.shape[d]
-            for i, cell in enumerate(cells):
-                j = (i + 1) % cells.size
-                if cells[j] != (cell + 1) % n or cell >= flow.shape[d] or i == j:
+            for place, cell in enumerate(cells):
+                after = (place + 1) % cells.size
+                if cells[after] != (cell + 1) % n or cell >= flow.shape[d] or place == after:
                     continue
                 value = np.take(flow, cell, d)
-                a, b = np.take(numbers, i, d), np.take(numbers, j, d)
+                a, b = np.take(numbers, place, d), np.take(numbers, after, d)
                 open_ = (value > 0) & (a >= 0) & (b >= 0)
                 rows.append(a[open_])
                 columns.append(b[open_])

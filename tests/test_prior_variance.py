@@ -47,17 +47,17 @@ def some_cells(grid, count=12):
 
 
 GRIDS = {
-    "line": dict(shape=(60,), extent=(30.0,)),
-    "ring": dict(shape=(60,), extent=(30.0,), boundaries=PERIODIC),
-    "box": dict(shape=(24, 18), extent=(24.0, 18.0)),
-    "stretched": dict(shape=(24, 18), edges=[stretched(24, 24.0), stretched(18, 20.0)]),
-    "periodic": dict(shape=(24, 18), extent=(24.0, 18.0), boundaries=PERIODIC),
-    "stretched ring": dict(shape=(24, 18), edges=[stretched(24, 24.0), stretched(18, 20.0)], boundaries=PERIODIC),
-    "one cell": dict(shape=(24, 1), extent=(24.0, 1.0)),
-    "three": dict(shape=(10, 9, 8), extent=(20.0, 18.0, 8.0)),
-    "outline": dict(shape=(24, 20), extent=(24.0, 20.0), active=outline((24, 20))),
-    "periodic outline": dict(shape=(24, 20), extent=(24.0, 20.0), active=outline((24, 20)), boundaries=PERIODIC),
-    "outline of three": dict(shape=(10, 9, 8), extent=(20.0, 18.0, 8.0), active=outline((10, 9, 8)))}
+    "line": {"shape": (60,), "extent": (30.0,)},
+    "ring": {"shape": (60,), "extent": (30.0,), "boundaries": PERIODIC},
+    "box": {"shape": (24, 18), "extent": (24.0, 18.0)},
+    "stretched": {"shape": (24, 18), "edges": [stretched(24, 24.0), stretched(18, 20.0)]},
+    "periodic": {"shape": (24, 18), "extent": (24.0, 18.0), "boundaries": PERIODIC},
+    "stretched ring": {"shape": (24, 18), "edges": [stretched(24, 24.0), stretched(18, 20.0)], "boundaries": PERIODIC},
+    "one cell": {"shape": (24, 1), "extent": (24.0, 1.0)},
+    "three": {"shape": (10, 9, 8), "extent": (20.0, 18.0, 8.0)},
+    "outline": {"shape": (24, 20), "extent": (24.0, 20.0), "active": outline((24, 20))},
+    "periodic outline": {"shape": (24, 20), "extent": (24.0, 20.0), "active": outline((24, 20)), "boundaries": PERIODIC},
+    "outline of three": {"shape": (10, 9, 8), "extent": (20.0, 18.0, 8.0), "active": outline((10, 9, 8))}}
 
 
 @pytest.mark.parallel([1, 2, 3])
