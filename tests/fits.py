@@ -47,8 +47,8 @@ steps = 1
 
 
 def case_of(tmp_path, text):
-    """The case of a text, the same on every rank."""
-    path = tmp_path / "case.toml"
+    """The case of a text, the same on every rank; beside it the data that the test wrote on the first."""
+    path = MPI.COMM_WORLD.bcast(tmp_path / "case.toml", root=0)
     if MPI.COMM_WORLD.rank == 0:
         path.write_text(text)
     MPI.COMM_WORLD.barrier()

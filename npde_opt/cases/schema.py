@@ -355,6 +355,8 @@ class OptimizerSection(Table, kw_only=True):
     method: Annotated[str, Meta(description="see --optimizer")] = "gauss-newton"
     max_iterations: Annotated[int, Meta(ge=0, le=1_000_000, description="a level")] = 50
     gradient_rtol: Annotated[NotNegative, Meta(description="stop at this times the initial gradient norm")] = 1e-6
+    decrement: Annotated[Positive, Meta(description="converged: the objective is this near its minimum, in units of the "
+                                        "noise (and the gradient test holds)")] = 1e-2
     levels: Annotated[Annotated[int, Meta(ge=1, le=30)] | None,
                       Meta(description="grids of nested iteration; default: as many as the grid coarsens into")] = None
 
