@@ -106,6 +106,19 @@ def test_stiff_kinetics(name):
             run(grid, terms, {"u": "1 + x"}, np.linspace(0, 2.2, 51), name, known, species)
 
 
+@pytest.mark.parametrize("species", [("u", "v"), ("u", "v", "w")])
+@pytest.mark.parametrize("name", ALL_EXPLICIT)
+def test_oscillations(name, species):
+    """A turn of few steps grows without bound, in any units of the species; one of many is a matter of accuracy."""
+    grid, rates = Grid((4,), comm=MPI.COMM_SELF), {"u": "a*v", "v": "-b*u"}
+    terms, known = [Kinetics(grid, species, rates)], {"a": 1e13, "b": 1e-11}
+    assert run(grid, terms, {"u": 1.0}, np.linspace(0, 1, 41), name, known, species) < 1e13
+    with pytest.raises(InputError, match="exceeds the stability limit 0.[01][50]* of kinetics"):
+        run(grid, terms, {"u": 1.0}, np.linspace(0, 10, 41), name, known, species)
+    damped = [Kinetics(grid, species, {"u": "a*v - c*u", "v": "-b*u - c*v"})]
+    assert run(grid, damped, {"u": 1.0}, np.linspace(0, 4.9, 51), name, {**known, "c": 9.0}, species) < 1.0
+
+
 @pytest.mark.parallel([1, 2])
 @pytest.mark.parametrize("name", ALL_EXPLICIT)
 def test_rates_that_grow_stiff_on_the_way(name):
