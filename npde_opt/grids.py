@@ -341,6 +341,12 @@ def check_indices(shape: Sequence[int], components: int, comm: MPI.Intracomm) ->
                          "this PETSc; build PETSc with --with-64-bit-indices or use a coarser grid")
 
 
+def sums_by_number(numbers: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
+    """Sums (count,) of values by number, floats also on a rank that has none (where numpy's
+    bincount gives integers, which no rank's floats can be added to)."""
+    return np.bincount(numbers, values, count).astype(float)
+
+
 def along(values: np.ndarray, axis: int, dim: int) -> np.ndarray:
     """A 1-D array laid along one axis of `dim`, for broadcasting."""
     return np.asarray(values).reshape([-1 if d == axis else 1 for d in range(dim)])

@@ -15,7 +15,7 @@ from petsc4py import PETSc
 
 from npde_opt import reductions
 from npde_opt.errors import InputError
-from npde_opt.grids import Grid
+from npde_opt.grids import Grid, sums_by_number
 from npde_opt.io.vectors import Sink, Source
 from npde_opt.reductions import largest
 
@@ -451,7 +451,7 @@ class ParametersAt:
             return
         region = self.space._regions[u.name]
         on = self.space.grid.active
-        sums = np.bincount(region[on], weights=cells[on], minlength=u.count)
+        sums = sums_by_number(region[on], cells[on], u.count)
         total = reductions.total(self.space.comm, sums)
         own = self.space.owned_constants(out, u.name)
         own += (np.broadcast_to(factor, u.count) * total)[:own.size]

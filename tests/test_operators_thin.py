@@ -14,6 +14,7 @@ from npde_opt.linear.geometric import Hierarchy
 from npde_opt.linear.presb import Presb
 from npde_opt.observations import ball_mean, box_mean, observation_matrix, point_values
 from npde_opt.operators import interpolation, mass, prolongation
+from npde_opt.parameters import ParameterSpace, Unknown
 from npde_opt.regularizers import BiLaplacian, Gradient, TotalVariation, bilaplacian_scales
 from npde_opt.stencils import StencilMatrix
 from npde_opt.terms import Advection, Diffusion, Reaction
@@ -422,3 +423,16 @@ def test_prolongation_between_thin_grids(shape, periodic, cubic):
 def test_too_few_cells_for_the_ranks_are_refused():
     with pytest.raises(InputError, match="ranks"):
         Grid((1, 1))
+
+
+@pytest.mark.parallel([1, 2, 3])
+def test_region_constants_where_a_rank_has_no_active_cell():
+    active = np.zeros((2, 12), bool)
+    active[:, :3] = True
+    grid, regions = Grid((2, 12), active=active), np.zeros((2, 12), int)
+    regions[1] = 1
+    space = ParameterSpace(grid, [Unknown("D", "identity", regions=regions)])
+    m = space.from_values({"D": [2.0, 3.0]})
+    out = space.create_vec()
+    space.at(m).pull({"D": np.ones(grid.local_shape, order="F")}, out)
+    np.testing.assert_array_equal(space.constants(out, "D"), [3.0, 3.0])

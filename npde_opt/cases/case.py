@@ -27,7 +27,7 @@ from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError, collective
 from npde_opt.forward import SteadyState
 from npde_opt.functions.text import check_name
-from npde_opt.grids import Grid
+from npde_opt.grids import Grid, sums_by_number
 from npde_opt.misfits import MISFITS, Misfit
 from npde_opt.objective import Objective
 from npde_opt.observations import observation_matrix
@@ -250,7 +250,7 @@ class Case:
         u, grid = space.unknown(name), space.grid
         assert u.regions is not None
         region, on = u.regions[grid.local_slice], grid.active
-        own = [np.bincount(region[on], w, u.count) for w in (field[on], np.ones(on.sum()))]
+        own = [sums_by_number(region[on], w, u.count) for w in (field[on], np.ones(on.sum()))]
         sums = reductions.total(space.comm, np.array(own))
         empty = sums[1] == 0
         return np.where(empty, sums[0].sum() / sums[1].sum(), sums[0] / np.where(empty, 1, sums[1]))

@@ -26,7 +26,7 @@ from npde_opt.forward.sampling import Sampling, at_points, over_regions, voxels
 from npde_opt.forward.steps import STEP_BYTES, TooFewSteps, accurate, doubling, equal, with_stops
 from npde_opt.forward.trajectory import Plan
 from npde_opt.functions.text import Expressions, gamma_of
-from npde_opt.grids import AXES, Grid
+from npde_opt.grids import AXES, Grid, sums_by_number
 from npde_opt.misfits import MISFITS, CorrelatedErrors, Misfit, ProportionalErrors
 from npde_opt.objective import Objective
 from npde_opt.optimizers import Settings
@@ -219,7 +219,7 @@ class EvolutionCase:
         if found.regions is None:
             return field
         on, region = space.grid.active, found.regions[space.grid.local_slice]
-        own = np.array([np.bincount(region[on], w, found.count) for w in (field[on], np.ones(int(on.sum())))])
+        own = np.array([sums_by_number(region[on], w, found.count) for w in (field[on], np.ones(int(on.sum())))])
         sums = reductions.total(space.comm, own)
         return sums[0] / np.maximum(sums[1], 1)
 

@@ -17,7 +17,7 @@ from npde_opt import reductions
 from npde_opt.errors import InputError
 from npde_opt.forward.steps import index_of
 from npde_opt.functions.text import Expressions
-from npde_opt.grids import Grid
+from npde_opt.grids import Grid, sums_by_number
 from npde_opt.operators import from_rows, interpolation
 from npde_opt.terms.state import channels
 
@@ -73,7 +73,7 @@ def over_regions(grid: Grid, times: Sequence[float], regions: np.ndarray, quanti
         raise InputError("observation.regions", f"shape {regions.shape}", f"shape {grid.shape}")
     own, count = regions[grid.local_slice], int(regions.max()) + 1
     inside = grid.active & (own >= 0)
-    weights = np.bincount(own[inside], grid.volume[inside], count)
+    weights = sums_by_number(own[inside], grid.volume[inside], count)
     total = reductions.total(grid.comm, weights)
     if not (total > 0).all():
         raise InputError("observation.regions", f"region {int(np.argmin(total > 0))} without an active cell",
