@@ -126,7 +126,7 @@ def test_run_stopped_on_a_coarse_level_resumes_there(case, tmp_path):
     assert len(rows(out)) == len(rows(tmp_path / "whole"))
 
 
-FILE_TRUTH = ("{ lognormal = { contrast = 20.0, seed = 0 } }", "{ file = 'truth.npy' }")
+FILE_TRUTH = ("{ lognormal = { contrast = 20.0, seed = 0 } }", "{ file = 'truth.npy', resample = true }")
 ELECTRODES = ("source = 1.0", "electrodes = { at = [[0.1, 0.5], [1.5, 0.5]], radius = 0.1 }")
 WRONG = {
     "unknown key": ([("noise = 0.01", "noize = 0.01")], [], "noise'?"),
@@ -155,7 +155,7 @@ WRONG = {
     "table in a section": ([ELECTRODES, ("radius", "raduis")], [], "did you mean 'radius'"),
     "PETSc option": ([("[optimizer]", "[petsc]\nrecipe = 'gamg'\n[optimizer]")], [], "petsc.recipe"),
     "recipe": ([("[optimizer]", "[petsc]\nstate_recipe = 'gang'\n[optimizer]")], [], "-state_recipe"),
-    "weight": ([("weight = 1.0", "weight = 'l-curv'")], [], "regularization.weight"),
+    "weight": ([("weight = 1.0", "weight = 'l-curv'")], [], "regularization[0].weight"),
     "data folder": ([], ["--data", "/nowhere"], "--data"),
     "number of data": ([("noise = 0.01", "sigma = 0.1\ndata = { file = 'truth.npy' }")], [], "observations.data"),
     "TOML": ([("[optimizer]", "[optimizer")], [], "TOML"),
