@@ -64,7 +64,7 @@ def folder(tmp_path):
     (tmp_path / "points.csv").write_text("x;y;first;second\n0,1;0,5;7;8\n0,9;0,25;;9\n")
     np.save(tmp_path / "sigma.npy", np.full((2, 2), 0.1))
     (tmp_path / "pump.csv").write_text("t,rate\n0,0\n0.5,3\n1,1\n")
-    (tmp_path / "u.csv").write_text("t,x,u\n" + "".join(f"{0.2 + 0.1 * i:g},{0.1 * (i + 1):g},{i}\n" for i in range(6)))
+    (tmp_path / "u.csv").write_text("t,x,u\n" + "".join(f"{0.2 + 0.1 * i:g},{(i + 0.5) / 6:.4g},{i}\n" for i in range(6)))
     np.save(tmp_path / "a.npy", [[1.0, 2.0], [3.0, np.nan]])
     np.save(tmp_path / "b.npy", np.arange(4.0))
     return tmp_path
@@ -93,7 +93,7 @@ def test_steady(folder, capsys):
 def test_evolution(folder, capsys):
     text = said(folder, EVOLUTION, capsys)
     for line in ("experiment[0].initial.u  6  0  5  10  u.csv", "observation[0].times  2  0.2  0.25  0.3  u.csv",
-                 "observation[0].points  2 x 1  0.2  0.25  0.3  u.csv, on [0.2, 0.3]",
+                 "observation[0].points  2 x 1  0.25  0.33335  0.4167  u.csv, on [0.25, 0.4167]",
                  "observation[0].data[0]  2 x 2  1  2  3  a.npy, 1 missing", "observation[0].data[1]  4  0  1.5  3  b.npy",
                  "evolution.terms[1].history  3  0  1.33333  3  pump.csv", "x-  dirichlet: 4 (experiment 0); 0 by default "
                  "(experiment 1)", "x+  neumann by default: no flux", "experiment 1: u starts from 0 by default",

@@ -13,12 +13,12 @@ import scipy.sparse
 
 from npde_opt.cases.placing import cells, place
 from npde_opt.cases.sources import Log, Sources
-from npde_opt.cases.tables import COLUMN_KEYS, given, is_table, read_values
+from npde_opt.cases.tables import COLUMN_KEYS, given, is_table, named_columns, read_values
 from npde_opt.errors import InputError
 from npde_opt.functions.text import evaluate_text
-from npde_opt.grids import along
+from npde_opt.grids import AXES, along
 from npde_opt.io.fields import READERS, read_gridded
-from npde_opt.io.gridded import Gridded
+from npde_opt.io.gridded import Gridded, box_text
 
 MODES = 16
 
@@ -120,8 +120,33 @@ def read_file(field: str, spec: dict[str, Any], sources: Sources) -> Gridded:
     table = {k: v for k, v in spec.items() if k not in ("shape", "scale", "resample", "clip")}
     unheard = dataclasses.replace(sources, log=Log())  # `evaluate` notes what becomes of the values
     values = read_values(field, table, unheard, allow_nan=False)
-    shape = next((h for h in map(cells, sources.homes) if values.shape == (np.prod(h),)), values.shape)
-    return Gridded(values.reshape(shape, order="F"))
+    home = next((h for h in sources.homes if values.shape == (np.prod(cells(h)),)), None)
+    if home is None:
+        return Gridded(values)
+    axes = list(AXES[: len(home)])
+    if is_table(path) and set(axes) <= set(named_columns(field, table, sources)):
+        places = read_values(field, table | {"column": axes}, unheard, allow_nan=False)
+        values = values[_rows_of_cells(field, spec["file"], places, home)]
+    return Gridded(values.reshape(cells(home), order="F"))
+
+
+def _rows_of_cells(field: str, file: str, places: np.ndarray, edges: list[np.ndarray]) -> np.ndarray:
+    """The row of each cell, x fastest, of a table whose columns x, y, z say where its rows lie.
+
+    Raises:
+        InputError: unless every cell holds the place of one row.
+    """
+    inside = [(p >= e[0]) & (p <= e[-1]) for p, e in zip(places.T, edges, strict=True)]
+    index = [np.clip(np.searchsorted(e, p, side="right") - 1, 0, e.size - 2)
+             for p, e in zip(places.T, edges, strict=True)]
+    flat = np.ravel_multi_index(index, cells(edges), order="F")
+    order = np.argsort(flat, kind="stable")
+    if not np.all(inside) or not np.array_equal(flat[order], np.arange(flat.size)):
+        raise InputError(field, f"columns {', '.join(AXES[: len(edges)])} of {file} over "
+                         f"{box_text([np.sort(p) for p in places.T])}",
+                         f"one row in every cell of the grid's box {box_text(edges)}; or other names of the columns "
+                         "(header = [...]), where rows are cells with x fastest")
+    return order
 
 
 def expression(field: str, text: str, edges: list[np.ndarray]) -> np.ndarray:
