@@ -22,6 +22,17 @@ from npde_opt.grids import AXES, Grid
 SLACK = 1e-6
 """Of a cell's width: how far from it a point may lie and count as one of the cell."""
 ROUNDINGS = 4
+PLACES = """\
+A *place* (of points, wells, electrodes, the ground, boxes, balls, parts of sides) is given by
+coordinates. On a periodic axis they count modulo its length, wherever they lie, so that a ball, a
+box (from 0.9 to 1.1, or from 0.9 to 0.1, of an axis from 0 to 1) or a well may go through the ends.
+On other axes they lie within the box. A point on a face belongs to the upper cell, or to the lower
+one where that is not active; up to 1e-6 of the narrower cell beside a face count as on it (or a few
+roundings of the coordinates, where they are more). So all sides and corners of the box and of the
+active cells are found, in any unit. On the case's own grid each place needs an active cell; on the
+coarser grids of nested iteration and the finer one of simulated data a place without one goes to
+the active cell with the nearest centre."""
+"""What the format of a case says about them."""
 
 
 def slack(edges: np.ndarray, periodic: bool) -> np.ndarray:

@@ -10,6 +10,7 @@ from msgspec import Meta, field
 from npde_opt.cases.typed import Optional, Table, known_keys, read, rows_of, shown
 from npde_opt.errors import InputError
 from npde_opt.functions.text import check_name
+from npde_opt.locate import PLACES
 
 PREFIXES = ("state_", "reg_", "tao_")
 SIDES = ("x-", "x+", "y-", "y+", "z-", "z+")
@@ -285,7 +286,8 @@ class ObservationsSection(Table, kw_only=True):
     points: Annotated[Annotated[list[Place], Meta(min_length=1)] | File | None,
                       Meta(description="coordinates [[x, y], ...], or {file, ...}")] = None
     random: Annotated[Count | None,
-                      Meta(description="this many points drawn uniformly over the active cells (seed)")] = None
+                      Meta(description="this many points drawn uniformly over the places that are active on the case's grid and "
+                           "on the one that data are simulated on (seed)")] = None
     at_electrodes: Annotated[bool, Meta(description="mean over every electrode; the two that carry current are left "
                                         "out")] = False
     sides: Annotated[list[Side | SidePart],
@@ -428,7 +430,7 @@ def document() -> str:
     """The format of a case as a Markdown page."""
     lines = ["# The format of a case", "", "A case is a TOML file. A *field* is a number, or one of the tables of fields below, "
              "e.g. `{file = 'K.npy'}` or `{expression = 'exp(x)*y'}`; `scale` and then `clip` apply to its values. Relative "
-             "files are looked for beside the case, then in `--data`.", ""]
+             "files are looked for beside the case, then in `--data`.", "", PLACES, ""]
     for section, table in SECTIONS.items():
         lines += [f"## [[{section}]]" if section in LISTS else f"## [{section}]", "", *rows_of(table), ""]
     lines += ["## [petsc]", "", f"Options of PETSc without their dash, of the prefixes {', '.join(PREFIXES)}; the command "
