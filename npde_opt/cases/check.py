@@ -1,4 +1,5 @@
-"""`python -m npde_opt check CASE`: reads a case and all that a run would read, and says what is wrong or needed."""
+"""`python -m npde_opt check CASE`: reads a case and all that a run would read, and says what is
+wrong or needed."""
 
 from __future__ import annotations
 
@@ -64,7 +65,8 @@ def check_main(argv: list[str]) -> int:
 
 
 def evolution_steps(case: EvolutionCase, grid: Grid, lines: list[str]) -> Iterator[Step]:
-    """All that a run of an evolution case reads and makes before its first solve; `lines` get what it needs."""
+    """All that a run of an evolution case reads and makes before its first solve; `lines` get what
+    it needs."""
     sizes: list[tuple[int, int]] = []
 
     def equation() -> None:
@@ -188,7 +190,8 @@ def steady_needs(case: Case, grid: Grid) -> list[str]:
 
 
 def peak_bytes(cells: int, simulated: int, dim: int, experiments: int) -> float:
-    """Of a run, roughly, as measured on cases from 0.07 to 4 million cells: operator, hierarchy and regularizer, what CG and
-    the learnt spectrum keep, and six vectors an experiment; or the simulation of the data where that takes more."""
+    """Of a run, roughly, as measured on cases from 0.07 to 4 million cells: operator, hierarchy and
+    regularizer, what CG and the learnt spectrum keep, and six vectors an experiment; or the
+    simulation of the data where that takes more."""
     matrices = 560 if dim < 3 else 850
     return max(cells * (matrices + 1300 + 45 * experiments), simulated * (matrices - 100 + 8 * experiments))

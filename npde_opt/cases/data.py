@@ -1,4 +1,5 @@
-"""A case's data (experiments x observations): read from a file, or simulated from the truth with noise."""
+"""A case's data (experiments x observations): read from a file, or simulated from the truth with
+noise."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Data:
-    """observed[e, i] (NaN: not observed), the standard deviation of a datum, and where they come from."""
+    """observed[e, i] (NaN: not observed), the standard deviation of a datum, and where they come
+    from."""
 
     observed: np.ndarray
     sigma: np.ndarray | float
@@ -30,7 +32,8 @@ def read_data(case: Case, count: int) -> Data:
     """The data of observations.data, with sigma as a number or as many values in a file.
 
     Raises:
-        InputError: for a missing sigma, wrong shapes, deviations that are not positive, and no datum at all.
+        InputError: for a missing sigma, wrong shapes, deviations that are not positive, and no
+            datum at all.
     """
     o, total = case.table["observations"], case.experiment_count
     observed = _measured(case, "observations.data", o["data"], count)
@@ -54,7 +57,8 @@ def _measured(case: Case, field: str, spec: dict[str, Any], count: int) -> np.nd
 
 
 def simulate(case: Case, ensemble: Ensemble) -> Data:
-    """Data of the truth with noise of `sigma`, or `noise` times their root mean square. Collective."""
+    """Data of the truth with noise of `sigma`, or `noise` times their root mean square.
+    Collective."""
     o, total, comm = case.table["observations"], case.experiment_count, ensemble.space
     with ensemble.together():
         edges = case.domain.data_edges()

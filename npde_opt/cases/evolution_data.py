@@ -1,4 +1,5 @@
-"""Data of an evolution case: measured values by experiment, observation, time and place, or simulated ones with noise."""
+"""Data of an evolution case: measured values by experiment, observation, time and place, or
+simulated ones with noise."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Series:
-    """Data of all experiments: values and standard deviations by sampling, time and place (NaN: not observed)."""
+    """Data of all experiments: values and standard deviations by sampling, time and place (NaN: not
+    observed)."""
 
     observed: list[np.ndarray]
     sigma: list[np.ndarray]
@@ -54,39 +56,53 @@ def prepare(case: EvolutionCase, ensemble: Ensemble) -> Series:
 
 
 def measured(case: EvolutionCase, e: int, sizes: list[tuple[int, int]]) -> list[np.ndarray | None]:
-    """Measured values of an experiment by observation, each flat by time and place; None where they are simulated.
+    """Measured values of an experiment by observation, each flat by time and place; None where they
+    are simulated.
 
     Args:
         sizes: numbers of times and places of the observations.
 
     Raises:
-        InputError: for files that are wrong, and for as many files as experiments where there are others.
+        InputError: for files that are wrong, and for as many files as experiments where there are
+            others.
     """
     found: list[np.ndarray | None] = []
     for i, o in enumerate(case.table["observation"]):
         field = f"observation[{i}].data"
         if o["data"] is not None and len(o["data"]) != case.experiment_count:
-            raise InputError(field, f"{len(o['data'])} files", f"{case.experiment_count}, one an experiment")
-        found.append(None if o["data"] is None else _series(case, f"{field}[{e}]", o["data"][e], o, sizes[i]))
+            raise InputError(
+                field, f"{len(o['data'])} files", f"{case.experiment_count}, one an experiment"
+            )
+        found.append(
+            None if o["data"] is None else _series(case, f"{field}[{e}]", o["data"][e], o, sizes[i])
+        )
     return found
 
 
-def _series(case: EvolutionCase, field: str, spec: dict[str, Any], o: dict[str, Any], size: tuple[int, int]) -> np.ndarray:
+def _series(
+    case: EvolutionCase, field: str, spec: dict[str, Any], o: dict[str, Any], size: tuple[int, int]
+) -> np.ndarray:
     """Values of a file, flat by time and place."""
     everywhere = o["points"] is None and o["regions"] is None
     shape = cells(case.domain.edges) if everywhere else None
     return by_time(field, read_values(field, spec, case.sources), *size, shape)
 
 
-def _experiment_data(case: EvolutionCase, e: int, measured: list[np.ndarray | None], simulated: Any,
-                     rng: np.random.Generator) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Values and standard deviations by observation; noise goes to simulated data, and to measured ones on request."""
+def _experiment_data(
+    case: EvolutionCase,
+    e: int,
+    measured: list[np.ndarray | None],
+    simulated: Any,
+    rng: np.random.Generator,
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Values and standard deviations by observation; noise goes to simulated data, and to measured
+    ones on request."""
     parts, first = [], 0
     for i, o in enumerate(case.table["observation"]):
         clean = measured[i]
         if clean is None:
             sampled = simulated[e][0][i]
-            clean = simulated[e][1][first: first + sampled]
+            clean = simulated[e][1][first : first + sampled]
             first += sampled
         deviations = sigma(case, f"observation[{i}]", o, e, clean)
         if measured[i] is None or o.get("add_noise"):
@@ -95,17 +111,27 @@ def _experiment_data(case: EvolutionCase, e: int, measured: list[np.ndarray | No
     return parts
 
 
-def sigma(case: EvolutionCase, field: str, o: dict[str, Any], e: int, values: np.ndarray) -> np.ndarray:
-    """Standard deviations of an experiment's data: a number, a file (for all experiments, or one each), or relative."""
+def sigma(
+    case: EvolutionCase, field: str, o: dict[str, Any], e: int, values: np.ndarray
+) -> np.ndarray:
+    """Standard deviations of an experiment's data: a number, a file (for all experiments, or one
+    each), or relative."""
     given = o["sigma"]
     if given is None:
         s = deviation(field, o["noise"], values)
         misfit, rms = case.table["misfit"], s / o["noise"]
-        return np.full(values.size, s * rms**-misfit["power"] if misfit["kind"] == "proportional" and rms > 0 else s)
+        return np.full(
+            values.size,
+            s * rms ** -misfit["power"] if misfit["kind"] == "proportional" and rms > 0 else s,
+        )
     if isinstance(given, int | float):
         return np.full(values.size, float(given))
     if isinstance(given, list) and len(given) != case.experiment_count:
-        raise InputError(f"{field}.sigma", f"{len(given)} files", f"one, or {case.experiment_count}: one an experiment")
+        raise InputError(
+            f"{field}.sigma",
+            f"{len(given)} files",
+            f"one, or {case.experiment_count}: one an experiment",
+        )
     spec = given[e] if isinstance(given, list) else given
     times = len(case.observed_times(field, o))
     found = _series(case, f"{field}.sigma", spec, o, (times, values.size // times))
@@ -121,8 +147,11 @@ def floor(case: EvolutionCase, data: Sequence[np.ndarray]) -> float:
 def spread(case: EvolutionCase, deviations: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Standard deviations of noise, as the misfit takes it to be."""
     t = case.table["misfit"]
-    return deviations * np.maximum(np.abs(values), floor(case, [values])) ** t["power"] if t["kind"] == "proportional" \
+    return (
+        deviations * np.maximum(np.abs(values), floor(case, [values])) ** t["power"]
+        if t["kind"] == "proportional"
         else deviations
+    )
 
 
 def _origin(case: EvolutionCase) -> str:
@@ -135,7 +164,8 @@ def _origin(case: EvolutionCase) -> str:
 
 
 def _simulate(case: EvolutionCase, ensemble: Ensemble) -> list[tuple[list[int], np.ndarray]]:
-    """Noise-free data of the truth: sizes and values of the samplings without data, by experiment."""
+    """Noise-free data of the truth: sizes and values of the samplings without data, by
+    experiment."""
     with ensemble.together():
         found = _simulate_own(case, ensemble)
     everything: dict[int, Any] = {}
@@ -144,7 +174,9 @@ def _simulate(case: EvolutionCase, ensemble: Ensemble) -> list[tuple[list[int], 
     return [everything[e] for e in range(case.experiment_count)]
 
 
-def _simulate_own(case: EvolutionCase, ensemble: Ensemble) -> dict[int, tuple[list[int], np.ndarray]]:
+def _simulate_own(
+    case: EvolutionCase, ensemble: Ensemble
+) -> dict[int, tuple[list[int], np.ndarray]]:
     """Those of the group's experiments. Collective in the group."""
     refine, cut = (case.table["simulation"][k] for k in ("refine", "steps"))
     edges = [refined(e, refine) for e in case.domain.edges]
@@ -159,7 +191,7 @@ def _simulate_own(case: EvolutionCase, ensemble: Ensemble) -> dict[int, tuple[li
         values = forward.observers[k].gather(lin.data[k])
         ends = np.cumsum([0, *sizes])
         picked = [i for i, o in enumerate(case.table["observation"]) if o["data"] is None]
-        wanted = np.concatenate([values[ends[i]: ends[i + 1]] for i in picked])
+        wanted = np.concatenate([values[ends[i] : ends[i + 1]] for i in picked])
         found[e] = ([sizes[i] if i in picked else 0 for i in range(len(sizes))], wanted)
     lin.destroy()
     forward.destroy()

@@ -1,6 +1,8 @@
-"""Fields of a case at any resolution: numbers, expressions, files, anatomy, random benchmark fields.
+"""Fields of a case at any resolution: numbers, expressions, files, anatomy, random benchmark
+fields.
 
-Arrays with cells of their own are resampled by volume: the mean over a grid cell of the array's cells.
+Arrays with cells of their own are resampled by volume: the mean over a grid cell of the array's
+cells.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ MODES = 16
 
 
 def overlap(source: np.ndarray, target: np.ndarray) -> scipy.sparse.csr_matrix:
-    """Fractions (target cells x source cells) of each target cell covered by the source cells, both given by edges."""
+    """Fractions (target cells x source cells) of each target cell covered by the source cells, both
+    given by edges."""
     cuts = np.unique(np.concatenate([source, target]))
     cuts = cuts[(cuts >= max(source[0], target[0])) & (cuts <= min(source[-1], target[-1]))]
     middles, lengths = (cuts[1:] + cuts[:-1]) / 2, np.diff(cuts)
@@ -57,7 +60,8 @@ def tissue(fractions: dict[str, np.ndarray], values: dict[str, float]) -> np.nda
 
 
 def lognormal(centers: list[np.ndarray], lengths: list[float], contrast: float, seed: int) -> np.ndarray:
-    """exp(g) with g = sum_ij a_ij cos(pi i x) cos(pi j y) / (1 + i^2 + j^2), scaled to max / min = contrast."""
+    """exp(g) with g = sum_ij a_ij cos(pi i x) cos(pi j y) / (1 + i^2 + j^2), scaled to max / min =
+    contrast."""
     dim = len(centers)
     a = np.random.default_rng(seed).standard_normal((MODES,) * dim)
     modes = np.arange(MODES)
@@ -76,8 +80,8 @@ def nearest_values(values: np.ndarray, source: list[np.ndarray], target: list[np
 
 
 def evaluate(field: str, spec: Any, edges: list[np.ndarray], sources: Sources, nearest: bool = False) -> np.ndarray:
-    """Global array [i, j, k] of a field's specification on the cells of `edges`; arrays are resampled by volume, or
-    at the middles of the cells (`nearest`, for labels)."""
+    """Global array [i, j, k] of a field's specification on the cells of `edges`; arrays are
+    resampled by volume, or at the middles of the cells (`nearest`, for labels)."""
     shape, found = cells(edges), None
     if isinstance(spec, int | float):
         values = np.full(shape, float(spec), order="F")

@@ -1,5 +1,5 @@
-"""What a case is made of, as lines that a tired person reads: what was read, on which sides what is prescribed, what
-drives the experiments, and what was taken by default."""
+"""What a case is made of, as lines that a tired person reads: what was read, on which sides what is
+prescribed, what drives the experiments, and what was taken by default."""
 
 from __future__ import annotations
 
@@ -16,16 +16,34 @@ MOST = 12
 
 
 def readings(log: Log) -> list[str]:
-    """A row for every field and datum: shape, smallest, mean and largest value, and where it comes from."""
+    """A row for every field and datum: shape, smallest, mean and largest value, and where it comes
+    from."""
     if not log.readings:
         return []
     rows = [("", "shape", "smallest", "mean", "largest", "from")]
-    rows += [(key, " x ".join(map(str, r.shape)), f"{r.low:.6g}", f"{r.mean:.6g}", f"{r.high:.6g}", _origin(r))
-             for key, r in log.readings.items()]
+    rows += [
+        (
+            key,
+            " x ".join(map(str, r.shape)),
+            f"{r.low:.6g}",
+            f"{r.mean:.6g}",
+            f"{r.high:.6g}",
+            _origin(r),
+        )
+        for key, r in log.readings.items()
+    ]
     widths = [max(len(row[i]) for row in rows) for i in range(5)]
     return ["  what is read"] + [
-        "    " + "  ".join([row[0].ljust(widths[0]), *(w.rjust(n) for w, n in zip(row[1:5], widths[1:], strict=True)), row[5]]
-                           ).rstrip() for row in rows]
+        "    "
+        + "  ".join(
+            [
+                row[0].ljust(widths[0]),
+                *(w.rjust(n) for w, n in zip(row[1:5], widths[1:], strict=True)),
+                row[5],
+            ]
+        ).rstrip()
+        for row in rows
+    ]
 
 
 def _origin(r: Reading) -> str:
@@ -34,7 +52,9 @@ def _origin(r: Reading) -> str:
     return ", ".join(p for p in parts if p)
 
 
-def boundaries(domain: Domain, given: Sequence[Mapping[str, Any]], named: Iterable[str]) -> list[str]:
+def boundaries(
+    domain: Domain, given: Sequence[Mapping[str, Any]], named: Iterable[str]
+) -> list[str]:
     """A line a side: its kind and the values of the experiments.
 
     Args:
@@ -43,7 +63,9 @@ def boundaries(domain: Domain, given: Sequence[Mapping[str, Any]], named: Iterab
     """
     lines = ["  sides"]
     for side, boundary in domain.boundaries.items():
-        kind = boundary.kind + (f" (coefficient {boundary.coefficient:g})" if boundary.kind == "robin" else "")
+        kind = boundary.kind + (
+            f" (coefficient {boundary.coefficient:g})" if boundary.kind == "robin" else ""
+        )
         text = f"    {side}  {kind}"
         values = [_value(g, side) for g in given]
         if boundary.kind in PRESCRIBED:
@@ -57,7 +79,8 @@ def boundaries(domain: Domain, given: Sequence[Mapping[str, Any]], named: Iterab
 
 
 def _value(given: Mapping[str, Any], side: str) -> str:
-    """The value on a side as text, '' where there is none; by species where that is how it is given."""
+    """The value on a side as text, '' where there is none; by species where that is how it is
+    given."""
     if side in given:
         return f"{given[side]:g}"
     by_species = {s: v[side] for s, v in given.items() if isinstance(v, Mapping) and side in v}
@@ -72,31 +95,49 @@ def _grouped(values: list[str]) -> str:
     if len(where) < 2:
         return "".join(where) or "0 by default"
     named = [f"{value} (experiment {_numbers(at)})" for value, at in where.items()]
-    return "; ".join(named[:MOST]) + (f"; and {len(named) - MOST} more values" if len(named) > MOST else "")
+    return "; ".join(named[:MOST]) + (
+        f"; and {len(named) - MOST} more values" if len(named) > MOST else ""
+    )
 
 
 def _numbers(at: list[int]) -> str:
     whole = len(at) > 2 and at == list(range(at[0], at[-1] + 1))
-    return f"{at[0]} to {at[-1]}" if whole else ", ".join(map(str, at[:MOST])) + (" ..." if len(at) > MOST else "")
+    return (
+        f"{at[0]} to {at[-1]}"
+        if whole
+        else ", ".join(map(str, at[:MOST])) + (" ..." if len(at) > MOST else "")
+    )
 
 
 def steady_drives(table: Mapping[str, Any]) -> list[str]:
-    """Wells, electrodes and the ground of a steady case; its source is among the fields that are read."""
+    """Wells, electrodes and the ground of a steady case; its source is among the fields that are
+    read."""
     e, ground = table["experiments"], table["equation"]["ground"]
-    lines = [f"experiment {k}: well at {_point(w['at'])}, rate {w['rate']:g}, radius {w['radius']:g}"
-             for k, wells in enumerate(e["wells"]) for w in wells]
+    lines = [
+        f"experiment {k}: well at {_point(w['at'])}, rate {w['rate']:g}, radius {w['radius']:g}"
+        for k, wells in enumerate(e["wells"])
+        for w in wells
+    ]
     if e["electrodes"] is not None:
         x = e["electrodes"]
         count = len(x["at"]) if x["at"] is not None else x["count"] * x["rings"]
-        lines.append(f"{count} electrodes of radius {x['radius']:g}, current {x['current']:g} between {x['pattern']} ones")
+        lines.append(
+            f"{count} electrodes of radius {x['radius']:g}, current {x['current']:g} between {x['pattern']} ones"
+        )
     if ground is not None:
-        lines.append(f"ground at {_point(ground['at'])}, radius {ground['radius']:g}, conductance {ground['conductance']:g}")
+        lines.append(
+            f"ground at {_point(ground['at'])}, radius {ground['radius']:g}, conductance {ground['conductance']:g}"
+        )
     return _listed("wells and electrodes", lines)
 
 
 def evolution_drives(table: Mapping[str, Any]) -> list[str]:
     """Sources and initial states of an evolution case."""
-    lines = [f"all experiments: source {_short(t['source'])}{_history(t)}" for t in table["evolution"]["terms"] if "source" in t]
+    lines = [
+        f"all experiments: source {_short(t['source'])}{_history(t)}"
+        for t in table["evolution"]["terms"]
+        if "source" in t
+    ]
     for e, x in enumerate(table["experiment"]):
         lines += [f"experiment {e}: source {_short(y['shape'])}{_history(y)}" for y in x["sources"]]
         for species in table["evolution"]["species"]:
@@ -110,9 +151,16 @@ def _history(source: Mapping[str, Any]) -> str:
     if history is None:
         return ", constant in time"
     kind = f", {source.get('interpolation', 'linear')} between" if len(times) > 1 else ", at"
-    values = f"the unknown {history}" if isinstance(history, str) else \
-        f"{len(history)} values {min(history):g} ... {max(history):g}"
-    return f" times {values}{kind} {len(times)} times {min(times):g} ... {max(times):g}" if len(times) else f" times {values}"
+    values = (
+        f"the unknown {history}"
+        if isinstance(history, str)
+        else f"{len(history)} values {min(history):g} ... {max(history):g}"
+    )
+    return (
+        f" times {values}{kind} {len(times)} times {min(times):g} ... {max(times):g}"
+        if len(times)
+        else f" times {values}"
+    )
 
 
 def _point(at: Sequence[float]) -> str:

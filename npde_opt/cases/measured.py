@@ -1,7 +1,8 @@
 """Measured data: their values are never touched, and their shape says which datum is which.
 
-An array is experiments x observations (steady cases) or times x places (evolution cases). Axes of length 1 may be
-missing or extra, since they leave no doubt; an array of another shape is refused, even where it has as many values.
+An array is experiments x observations (steady cases) or times x places (evolution cases). Axes of
+length 1 may be missing or extra, since they leave no doubt; an array of another shape is refused,
+even where it has as many values.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ from npde_opt.errors import InputError
 from npde_opt.io.fields import hint, thick
 
 
-def by_experiment(field: str, values: np.ndarray, experiments: int, observations: int, columns: bool) -> np.ndarray:
+def by_experiment(
+    field: str, values: np.ndarray, experiments: int, observations: int, columns: bool
+) -> np.ndarray:
     """Values as (experiments, observations).
 
     Args:
-        columns: the values come from a text table, with a row an observation and a column an experiment.
+        columns: the values come from a text table, with a row an observation and a column an
+            experiment.
 
     Raises:
         InputError: for another shape, naming `field`, with a hint where it looks transposed.
@@ -29,18 +33,28 @@ def by_experiment(field: str, values: np.ndarray, experiments: int, observations
     if thick(given.shape) == thick(wanted):
         return given.reshape(wanted).astype(float)
     if columns:
-        raise InputError(field, f"{values.shape[0]} rows and {values[0].size} columns",
-                         f"{observations} rows, one an observation, and {experiments} columns, one an experiment "
-                         "(column = [...])")
-    raise InputError(field, f"an array of shape {values.shape}", f"shape {wanted}: {experiments} experiments x "
-                     f"{observations} observations{hint(values.shape, wanted, '[experiment, observation]')}")
+        raise InputError(
+            field,
+            f"{values.shape[0]} rows and {values[0].size} columns",
+            f"{observations} rows, one an observation, and {experiments} columns, one an experiment "
+            "(column = [...])",
+        )
+    raise InputError(
+        field,
+        f"an array of shape {values.shape}",
+        f"shape {wanted}: {experiments} experiments x "
+        f"{observations} observations{hint(values.shape, wanted, '[experiment, observation]')}",
+    )
 
 
-def by_time(field: str, values: np.ndarray, times: int, places: int, cells: Sequence[int] | None) -> np.ndarray:
+def by_time(
+    field: str, values: np.ndarray, times: int, places: int, cells: Sequence[int] | None
+) -> np.ndarray:
     """Values as a flat list by time and place (cells with x fastest).
 
     Args:
-        cells: the shape of the grid where every cell is observed: then an array may be (times, *cells) too.
+        cells: the shape of the grid where every cell is observed: then an array may be (times,
+            *cells) too.
 
     Raises:
         InputError: for another shape, naming `field`, with a hint where it looks transposed.
@@ -53,11 +67,14 @@ def by_time(field: str, values: np.ndarray, times: int, places: int, cells: Sequ
     boxes = (times, *cells) if cells is not None else ()
     if cells is not None and thick(values.shape) == thick(boxes):
         return np.concatenate([v.ravel(order="F") for v in values.reshape(boxes)])
-    listed = f"{times * places} values by time and place, or shape {(times, places)}: times x places"
+    listed = (
+        f"{times * places} values by time and place, or shape {(times, places)}: times x places"
+    )
     if cells is not None and len(cells) > 1:
         listed += f", or {boxes}"
-    near = hint(values.shape, (times, places), "[time, place]") or \
-        (hint(values.shape, boxes, "[time, x, y, z]") if boxes else "")
+    near = hint(values.shape, (times, places), "[time, place]") or (
+        hint(values.shape, boxes, "[time, x, y, z]") if boxes else ""
+    )
     raise InputError(field, f"an array of shape {values.shape}", listed + near)
 
 
@@ -72,7 +89,11 @@ def deviation(field: str, noise: float, values: np.ndarray) -> float:
         return math.nan
     found = float(noise) * float(np.sqrt(np.mean(there**2)))
     if not found > 0:
-        raise InputError(f"{field}.sigma", "none, and data that are 0 everywhere", "a positive standard deviation")
+        raise InputError(
+            f"{field}.sigma",
+            "none, and data that are 0 everywhere",
+            "a positive standard deviation",
+        )
     return found
 
 
@@ -85,11 +106,15 @@ def positive(field: str, sigma: np.ndarray, observed: np.ndarray) -> np.ndarray:
     needed = ~np.isnan(observed)
     bad = needed & ~(sigma > 0)
     if bad.any():
-        raise InputError(field, float(sigma[bad][0]), f"positive standard deviations ({int(bad.sum())} are not)")
+        raise InputError(
+            field, float(sigma[bad][0]), f"positive standard deviations ({int(bad.sum())} are not)"
+        )
     return np.where(needed, sigma, 1.0)
 
 
 def some(field: str, *observed: np.ndarray) -> None:
     """Raises InputError where no datum was observed at all."""
     if not any(np.isfinite(values).any() for values in observed):
-        raise InputError(field, f"NaN only ({sum(v.size for v in observed)} values)", "at least one value")
+        raise InputError(
+            field, f"NaN only ({sum(v.size for v in observed)} values)", "at least one value"
+        )

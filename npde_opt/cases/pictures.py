@@ -1,4 +1,5 @@
-"""Grey pictures as fields: {picture = 'camera'} of scikit-image's own data, or {picture = 'FILE.png'}, between lo and hi."""
+"""Grey pictures as fields: {picture = 'camera'} of scikit-image's own data, or {picture =
+'FILE.png'}, between lo and hi."""
 
 from __future__ import annotations
 
@@ -19,11 +20,21 @@ WHITE = {"1": 1.0, "I;16": 65535.0, "I;16B": 65535.0, "I;16L": 65535.0, "I": 655
 
 
 def picture(field: str, spec: dict[str, Any], grid: Grid, sources: Sources) -> np.ndarray:
-    """Global array [i, j], y upwards, scaled to `range` = [lo, hi] (default 0 to 1), over `box` = [[x0, x1], [y0, y1]] (default
-    the grid's); lo outside. Raises InputError naming the key that is wrong, and for a damaged file."""
+    """Global array [i, j], y upwards, scaled to `range` = [lo, hi] (default 0 to 1), over `box` =
+    [[x0, x1], [y0, y1]] (default the grid's); lo outside. Raises InputError naming the key that is
+    wrong, and for a damaged file."""
     for key, allowed in (("range", (2,)), ("box", (2, 2))):
-        if key in spec and np.shape(spec[key]) != allowed or key == "box" and np.any(np.diff(spec.get(key, [[0, 1]])) <= 0):
-            raise InputError(f"{field}.{key}", spec[key], "[lo, hi]" if key == "range" else "[[x0, x1], [y0, y1]], increasing")
+        if (
+            key in spec
+            and np.shape(spec[key]) != allowed
+            or key == "box"
+            and np.any(np.diff(spec.get(key, [[0, 1]])) <= 0)
+        ):
+            raise InputError(
+                f"{field}.{key}",
+                spec[key],
+                "[lo, hi]" if key == "range" else "[[x0, x1], [y0, y1]], increasing",
+            )
     wrong = set(spec) - {"picture", "range", "box"}
     if wrong:
         raise InputError(field, ", ".join(sorted(wrong)), "picture, range, box")
@@ -47,7 +58,9 @@ def _path(field: str, name: str, sources: Sources) -> Path:
         raise InputError(field, "scikit-image is not installed", "pip install 'npde_opt[examples]'")
     path = Path(found.submodule_search_locations[0]) / "data" / f"{Path(name).name}.png"
     if not path.is_file():
-        raise InputError(f"{field}.picture", str(name), "a picture of scikit-image's data, or a file")
+        raise InputError(
+            f"{field}.picture", str(name), "a picture of scikit-image's data, or a file"
+        )
     return path
 
 
@@ -56,7 +69,9 @@ def _grey(field: str, path: Path) -> np.ndarray:
     try:
         from PIL import Image
     except ImportError as error:
-        raise InputError(field, "a picture without pillow", "pip install 'npde_opt[plot,examples]'") from error
+        raise InputError(
+            field, "a picture without pillow", "pip install 'npde_opt[plot,examples]'"
+        ) from error
     try:
         with Image.open(path) as image:
             image.load()
@@ -65,6 +80,9 @@ def _grey(field: str, path: Path) -> np.ndarray:
             white = WHITE.get(image.mode, 255.0)
             grey = np.asarray(image if image.mode in WHITE else image.convert("L"), float)
     except Exception as error:
-        raise InputError(f"{field}.picture", f"{path}, which cannot be read ({str(error).splitlines()[0]})",
-                         "an undamaged picture") from error
+        raise InputError(
+            f"{field}.picture",
+            f"{path}, which cannot be read ({str(error).splitlines()[0]})",
+            "an undamaged picture",
+        ) from error
     return grey.T[:, ::-1] / white

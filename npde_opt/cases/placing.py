@@ -1,8 +1,9 @@
 """Where the values of a file lie on a case's grid.
 
-Files with coordinates (.vtr, .vti, .vtk, NIfTI) lie where they say and must cover the grid's box. Arrays without
-(.npy, .npz, .mat, GRDECL, columns of text) are values of the cells of the case's own grid; those of another shape
-are refused, unless the case asks for `resample`: then their cells are laid evenly over the box.
+Files with coordinates (.vtr, .vti, .vtk, NIfTI) lie where they say and must cover the grid's box.
+Arrays without (.npy, .npz, .mat, GRDECL, columns of text) are values of the cells of the case's own
+grid; those of another shape are refused, unless the case asks for `resample`: then their cells are
+laid evenly over the box.
 """
 
 from __future__ import annotations
@@ -17,13 +18,26 @@ from npde_opt.io.fields import fit, hint, thick
 from npde_opt.io.gridded import Gridded, box_text
 
 COVER = 1e-5
-"""Part of the box's length by which a file may fall short of it (files store coordinates in single precision)."""
+"""Part of the box's length by which a file may fall short of it (files store coordinates in single
+precision)."""
 SINGLE = 1e-7
-LENGTHS = {"km": 1e3, "m": 1.0, "dm": 0.1, "cm": 1e-2, "mm": 1e-3, "um": 1e-6, "µm": 1e-6, "μm": 1e-6, "nm": 1e-9}
+LENGTHS = {
+    "km": 1e3,
+    "m": 1.0,
+    "dm": 0.1,
+    "cm": 1e-2,
+    "mm": 1e-3,
+    "um": 1e-6,
+    "µm": 1e-6,
+    "μm": 1e-6,
+    "nm": 1e-9,
+}
 IMAGES = (".nii", ".nii.gz")
 
 
-def place(field: str, spec: dict[str, Any], found: Gridded, edges: Edges, sources: Sources) -> tuple[np.ndarray, Edges]:
+def place(
+    field: str, spec: dict[str, Any], found: Gridded, edges: Edges, sources: Sources
+) -> tuple[np.ndarray, Edges]:
     """The values [i, j, k] of a file and the edges of their cells, in the coordinates of the case.
 
     Args:
@@ -31,16 +45,23 @@ def place(field: str, spec: dict[str, Any], found: Gridded, edges: Edges, source
         edges: of the grid that the values are for; all grids of a case have the same box.
 
     Raises:
-        InputError: for values at points, several components, another number of axes or another shape, and a
-            file that does not cover the box.
+        InputError: for values at points, several components, another number of axes or another
+            shape, and a file that does not cover the box.
     """
     if found.edges is None:
         return _by_cell(field, spec, found.values, edges, sources.homes or (edges,))
     if found.kind == "points":
-        raise InputError(field, f"values at the points of {spec['file']}",
-                         "values of cells (ParaView: Point Data to Cell Data)")
+        raise InputError(
+            field,
+            f"values at the points of {spec['file']}",
+            "values of cells (ParaView: Point Data to Cell Data)",
+        )
     if found.components > 1:
-        raise InputError(field, f"{found.components} components in {spec['file']}", "an array of one value a cell")
+        raise InputError(
+            field,
+            f"{found.components} components in {spec['file']}",
+            "an array of one value a cell",
+        )
     if "shape" in spec:
         fit(f"{field}: {spec['file']}", found.values, tuple(spec["shape"]))
     values, box = _upright(field, spec, found, edges)
@@ -48,8 +69,11 @@ def place(field: str, spec: dict[str, Any], found: Gridded, edges: Edges, source
     for a, e in zip(box, edges, strict=True):
         slack = COVER * (e[-1] - e[0]) + SINGLE * np.abs(e).max()
         if a[0] > e[0] + slack or a[-1] < e[-1] - slack:
-            raise InputError(field, f"{spec['file']} on the box {box_text(box)}",
-                             f"a file that covers the grid's box {box_text(edges)}{_of_unit(found.unit, sources)}")
+            raise InputError(
+                field,
+                f"{spec['file']} on the box {box_text(box)}",
+                f"a file that covers the grid's box {box_text(edges)}{_of_unit(found.unit, sources)}",
+            )
     return values, box
 
 
@@ -57,8 +81,11 @@ def _of_unit(unit: str, sources: Sources) -> str:
     return f" (case.length_unit is {sources.unit!r}, the file's unit {unit!r})" if unit else ""
 
 
-def _upright(field: str, spec: dict[str, Any], found: Gridded, edges: Edges) -> tuple[np.ndarray, Edges]:
-    """Values and edges with as many axes as the grid has; along an axis where the file is flat its only cell is the grid's."""
+def _upright(
+    field: str, spec: dict[str, Any], found: Gridded, edges: Edges
+) -> tuple[np.ndarray, Edges]:
+    """Values and edges with as many axes as the grid has; along an axis where the file is flat its
+    only cell is the grid's."""
     assert found.edges is not None
     box, values = list(found.edges), found.values
     while len(box) > len(edges) and values.shape[-1] == 1:
@@ -67,15 +94,19 @@ def _upright(field: str, spec: dict[str, Any], found: Gridded, edges: Edges) -> 
         box, values = [*box, np.zeros(1)], values[..., None]
     flat = [d for d, a in enumerate(box) if a.size == 1]
     if len(box) != len(edges) or any(edges[d].size > 2 for d in flat):
-        raise InputError(field, f"{spec['file']} of shape {found.values.shape}",
-                         f"values along all {len(edges)} axes of the grid {cells(edges)}")
+        raise InputError(
+            field,
+            f"{spec['file']} of shape {found.values.shape}",
+            f"values along all {len(edges)} axes of the grid {cells(edges)}",
+        )
     for d in flat:
         box[d] = edges[d][[0, -1]]
     return values, box
 
 
 def _in_units(file: str, unit: str, box: Edges, sources: Sources) -> Edges:
-    """Edges in the case's unit of length. Coordinates of an image on the MNI152 anatomy are those of the MNI space in mm."""
+    """Edges in the case's unit of length. Coordinates of an image on the MNI152 anatomy are those
+    of the MNI space in mm."""
     image = file.lower().endswith(IMAGES)
     if image and sources.anatomy[0] is not None:
         factor = LENGTHS.get(unit, MILLIMETRE) / MILLIMETRE
@@ -85,9 +116,11 @@ def _in_units(file: str, unit: str, box: Edges, sources: Sources) -> Edges:
     return box
 
 
-def _by_cell(field: str, spec: dict[str, Any], values: np.ndarray, edges: Edges,
-             homes: tuple[Edges, ...]) -> tuple[np.ndarray, Edges]:
-    """Values without a place: of the cells of one of `homes`, or laid evenly over the box on request."""
+def _by_cell(
+    field: str, spec: dict[str, Any], values: np.ndarray, edges: Edges, homes: tuple[Edges, ...]
+) -> tuple[np.ndarray, Edges]:
+    """Values without a place: of the cells of one of `homes`, or laid evenly over the box on
+    request."""
     if "shape" in spec:
         values = fit(f"{field}: {spec['file']}", values, tuple(spec["shape"]))
     for home in homes:
@@ -97,19 +130,31 @@ def _by_cell(field: str, spec: dict[str, Any], values: np.ndarray, edges: Edges,
         return _stretched(field, spec, values, edges)
     shape = cells(homes[0])
     if values.ndim == 1 and values.size == np.prod(shape):
-        raise InputError(field, f"a flat list of {values.size} values in {spec['file']}",
-                         f"shape = {list(shape)} with it, where x runs fastest")
-    raise InputError(field, f"an array of shape {values.shape} in {spec['file']}",
-                     f"the grid's shape {shape}{hint(values.shape, shape)}; or resample = true, which lays its cells "
-                     "evenly over the box")
+        raise InputError(
+            field,
+            f"a flat list of {values.size} values in {spec['file']}",
+            f"shape = {list(shape)} with it, where x runs fastest",
+        )
+    raise InputError(
+        field,
+        f"an array of shape {values.shape} in {spec['file']}",
+        f"the grid's shape {shape}{hint(values.shape, shape)}; or resample = true, which lays its cells "
+        "evenly over the box",
+    )
 
 
-def _stretched(field: str, spec: dict[str, Any], values: np.ndarray, edges: Edges) -> tuple[np.ndarray, Edges]:
+def _stretched(
+    field: str, spec: dict[str, Any], values: np.ndarray, edges: Edges
+) -> tuple[np.ndarray, Edges]:
     while values.ndim > len(edges) and values.shape[-1] == 1:
         values = values[..., 0]
     if values.ndim != len(edges):
-        raise InputError(field, f"an array of shape {values.shape} in {spec['file']}", f"{len(edges)} axes")
-    return values, [np.linspace(e[0], e[-1], n + 1) for e, n in zip(edges, values.shape, strict=True)]
+        raise InputError(
+            field, f"an array of shape {values.shape} in {spec['file']}", f"{len(edges)} axes"
+        )
+    return values, [
+        np.linspace(e[0], e[-1], n + 1) for e, n in zip(edges, values.shape, strict=True)
+    ]
 
 
 def cells(edges: Edges) -> tuple[int, ...]:

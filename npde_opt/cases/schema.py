@@ -300,7 +300,7 @@ class ObservationsSection(Table, kw_only=True):
                          "observations in the order electrodes, points, sides, boxes, balls, integrals. Default: simulated "
                          "from `truth`")] = None
     sigma: Annotated[Positive | File | None, Meta(description="standard deviation of a datum, or {file, ...} with one a datum; "
-                                                  "default: noise * rms(data)")] = None
+                                                  "default, for simulated data: noise * rms")] = None
     noise: Annotated[Positive, Meta(description="relative noise of simulated data")] = 0.01
     add_noise: Annotated[bool, Meta(description="add noise to measured data too, for tests")] = False
     refine: Annotated[Count, Meta(description="simulated data are made on a grid this many times finer than the one inverted, "

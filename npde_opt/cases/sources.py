@@ -1,4 +1,5 @@
-"""Where a case's fields and data come from: files beside the case or in the data folder, and the MNI152 anatomy."""
+"""Where a case's fields and data come from: files beside the case or in the data folder, and the
+MNI152 anatomy."""
 
 from __future__ import annotations
 
@@ -38,14 +39,26 @@ class Log:
 
     readings: dict[str, Reading] = field(default_factory=dict)
 
-    def note(self, key: str, origin: str, values: np.ndarray, shape: tuple[int, ...] | None = None, box: str = "") -> None:
-        """Keeps shape (default: that of the values), smallest, mean and largest value and the number of missing ones."""
+    def note(
+        self,
+        key: str,
+        origin: str,
+        values: np.ndarray,
+        shape: tuple[int, ...] | None = None,
+        box: str = "",
+    ) -> None:
+        """Keeps shape (default: that of the values), smallest, mean and largest value and the
+        number of missing ones."""
         if key in self.readings or not values.size:
             return
         missing = np.isnan(values) if values.dtype.kind == "f" else np.zeros(1, bool)
         there = values[~missing] if missing.any() else values
-        low, mean, high = (float(f(there)) if there.size else np.nan for f in (np.min, np.mean, np.max))
-        self.readings[key] = Reading(origin, shape or values.shape, low, mean, high, int(missing.sum()), box)
+        low, mean, high = (
+            float(f(there)) if there.size else np.nan for f in (np.min, np.mean, np.max)
+        )
+        self.readings[key] = Reading(
+            origin, shape or values.shape, low, mean, high, int(missing.sum()), box
+        )
 
 
 @dataclass(frozen=True)
@@ -84,12 +97,21 @@ class Sources:
         if self.data_folder and Path(name).name == name:
             below = sorted(p for p in self.data_folder.rglob(name) if p.is_file())
             if len(below) > 1:
-                raise InputError(field, f"{name}, of which there are {len(below)}: {', '.join(map(str, below[:4]))}",
-                                 "a path below --data that names one of them")
+                raise InputError(
+                    field,
+                    f"{name}, of which there are {len(below)}: {', '.join(map(str, below[:4]))}",
+                    "a path below --data that names one of them",
+                )
             if below:
                 return below[0]
-        hint = "" if self.data_folder else "; give the folder that holds it by --data DIR or NPDE_DATA"
-        raise InputError(field, name, f"an existing file (looked in {', '.join(str(p.parent) for p in places)}){hint}")
+        hint = (
+            "" if self.data_folder else "; give the folder that holds it by --data DIR or NPDE_DATA"
+        )
+        raise InputError(
+            field,
+            name,
+            f"an existing file (looked in {', '.join(str(p.parent) for p in places)}){hint}",
+        )
 
     @cached_property
     def _box(self) -> tuple[slice, ...]:
@@ -97,7 +119,10 @@ class Sources:
         mask = self._whole["mask"]
         if not self.crop:
             return tuple(slice(0, n) for n in mask.shape)
-        on = [np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != d))) for d in range(mask.ndim)]
+        on = [
+            np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != d)))
+            for d in range(mask.ndim)
+        ]
         return tuple(slice(int(i[0]), int(i[-1]) + 1) for i in on)
 
     @property
@@ -123,23 +148,29 @@ def _template(name: str) -> Path:
     """A file of the template in nilearn."""
     found = importlib.util.find_spec("nilearn")
     if found is None or found.submodule_search_locations is None:
-        raise InputError("domain.mni152", "nilearn is not installed", "pip install 'npde_opt[examples]'")
+        raise InputError(
+            "domain.mni152", "nilearn is not installed", "pip install 'npde_opt[examples]'"
+        )
     return Path(found.submodule_search_locations[0]) / "datasets" / "data" / TEMPLATE.format(name)
 
 
 @lru_cache(maxsize=2)
 def mni152(kind: str, index: int) -> dict[str, np.ndarray]:
-    """Fractions of grey and white matter and the brain's mask, 1 mm voxels [x, y, z] or one axial slice [x, y]."""
+    """Fractions of grey and white matter and the brain's mask, 1 mm voxels [x, y, z] or one axial
+    slice [x, y]."""
     part = (slice(None), slice(None), index) if kind == "slice" else slice(None)
     grey, white, t1 = (read_field(_template(name))[part] for name in ("gm", "wm", "t1"))
     if not np.any(t1 > 0):
-        raise InputError("domain.slice", index, "the index of an axial slice through the brain, about 10 to 150")
+        raise InputError(
+            "domain.slice", index, "the index of an axial slice through the brain, about 10 to 150"
+        )
     return {"grey": grey / 255, "white": white / 255, "mask": (t1 > 0).astype(float)}
 
 
 @lru_cache(maxsize=1)
 def mni152_corner() -> tuple[float, ...]:
-    """MNI coordinates in mm of the corner of the template's voxels, which is 0 in a case's coordinates."""
+    """MNI coordinates in mm of the corner of the template's voxels, which is 0 in a case's
+    coordinates."""
     found: Gridded = read_gridded(_template("gm"))
     assert found.edges is not None
     return tuple(float(e[0]) for e in found.edges)

@@ -1,4 +1,5 @@
-"""Measured values from files: columns of text tables with rows chosen by ranges, or arrays of binary files."""
+"""Measured values from files: columns of text tables with rows chosen by ranges, or arrays of
+binary files."""
 
 from __future__ import annotations
 
@@ -24,12 +25,16 @@ def is_table(path: Path) -> bool:
     return path.suffix.lower() in TEXT_FILES
 
 
-def read_values(field: str, spec: dict[str, Any], sources: Sources, *, allow_nan: bool = True) -> np.ndarray:
+def read_values(
+    field: str, spec: dict[str, Any], sources: Sources, *, allow_nan: bool = True
+) -> np.ndarray:
     """The array of {file, ...}.
 
-    Text tables: `column` (a name, a number from 0, or a list of them, which gives [row, column]; all where the file has
-    one only), `where` = {column = [from, to]} chooses rows. Other files: `key`, and `part` (real, imag, intensity) of
-    complex arrays. `rows` = [first, last, step] of the first axis (last included), then `shape` and `scale`.
+    Text tables: `column` (a name, a number from 0, or a list of them, which gives [row, column];
+        all where the file has
+    one only), `where` = {column = [from, to]} chooses rows. Other files: `key`, and `part` (real,
+    imag, intensity) of complex arrays. `rows` = [first, last, step] of the first axis (last
+    included), then `shape` and `scale`.
 
     Raises:
         InputError: naming the field or the file, and what is there.
@@ -48,14 +53,20 @@ def read_values(field: str, spec: dict[str, Any], sources: Sources, *, allow_nan
         values = values.reshape(spec["shape"])
     values = np.asarray(values, float) * spec.get("scale", 1.0)
     if not allow_nan and np.isnan(values).any():
-        raise InputError(field, f"{int(np.isnan(values).sum())} missing values in {path.name}", "a value everywhere")
+        raise InputError(
+            field,
+            f"{int(np.isnan(values).sum())} missing values in {path.name}",
+            "a value everywhere",
+        )
     sources.log.note(field, spec["file"], values)
     return values
 
 
 def given(spec: dict[str, Any]) -> dict[str, Any]:
     """The keys of a table that say something."""
-    return {k: v for k, v in spec.items() if v is not None and v != {} and not (k == "skip" and v == 0)}
+    return {
+        k: v for k, v in spec.items() if v is not None and v != {} and not (k == "skip" and v == 0)
+    }
 
 
 def table_of(field: str, path: Path, spec: dict[str, Any]) -> Table:
@@ -76,38 +87,64 @@ def named_columns(field: str, spec: dict[str, Any], sources: Sources) -> list[st
 def _array(field: str, path: Path, spec: dict[str, Any]) -> np.ndarray:
     for key in sorted({"column", "where"} | LAYOUT - {"missing"}):
         if key in spec:
-            raise InputError(f"{field}.{key}", repr(spec[key]), f"a text table ({', '.join(TEXT_FILES)}), not {path.name}")
+            raise InputError(
+                f"{field}.{key}",
+                repr(spec[key]),
+                f"a text table ({', '.join(TEXT_FILES)}), not {path.name}",
+            )
     values = read_gridded(path, spec.get("key"), part=spec.get("part"), allow_nan=True).values
     if "missing" in spec:
         codes = spec["missing"] if isinstance(spec["missing"], list) else [spec["missing"]]
-        return np.where(np.isin(values, [c for c in codes if not isinstance(c, str)]), np.nan, values)
+        return np.where(
+            np.isin(values, [c for c in codes if not isinstance(c, str)]), np.nan, values
+        )
     odd = np.argwhere(sentinels(np.asarray(values, float)))
     if len(odd):
         first = tuple(int(i) for i in odd[0])
-        raise InputError(f"{path}", f"{values[first]:g} at {list(first)}, {len(odd)} of {values.size} values", DECLARE)
+        raise InputError(
+            f"{path}",
+            f"{values[first]:g} at {list(first)}, {len(odd)} of {values.size} values",
+            DECLARE,
+        )
     return values
 
 
 def _text(field: str, path: Path, spec: dict[str, Any]) -> np.ndarray:
     for key in ("key", "part"):
         if key in spec:
-            raise InputError(f"{field}.{key}", repr(spec[key]), f"an array of a binary file; {path.name} has columns")
+            raise InputError(
+                f"{field}.{key}",
+                repr(spec[key]),
+                f"an array of a binary file; {path.name} has columns",
+            )
     table = table_of(field, path, spec)
     keep = np.ones(len(table.rows), bool)
     for name, ends in spec.get("where", {}).items():
-        if not isinstance(ends, list | tuple) or len(ends) != 2 or any(isinstance(x, str | bool) for x in ends):
+        if (
+            not isinstance(ends, list | tuple)
+            or len(ends) != 2
+            or any(isinstance(x, str | bool) for x in ends)
+        ):
             raise InputError(f"{field}.where.{name}", ends, "[from, to]")
         values = table.numbers(table.index(f"{field}.where", name))
         keep &= (values >= ends[0]) & (values <= ends[1])
     if not keep.any():
-        raise InputError(f"{field}.where", spec["where"], f"ranges that hold some of the {keep.size} rows of {path.name}")
+        raise InputError(
+            f"{field}.where",
+            spec["where"],
+            f"ranges that hold some of the {keep.size} rows of {path.name}",
+        )
     column = spec.get("column")
     if column is None and len(table.rows[0]) > 1:
-        raise InputError(f"{field}.column", "none", f"one of the columns of {path.name}: {table.columns}")
+        raise InputError(
+            f"{field}.column", "none", f"one of the columns of {path.name}: {table.columns}"
+        )
     if isinstance(column, list):
         if not column:
             raise InputError(f"{field}.column", "[]", f"columns of {path.name}: {table.columns}")
-        return np.column_stack([table.numbers(table.index(f"{field}.column", c))[keep] for c in column])
+        return np.column_stack(
+            [table.numbers(table.index(f"{field}.column", c))[keep] for c in column]
+        )
     return table.numbers(table.index(f"{field}.column", 0 if column is None else column))[keep]
 
 
@@ -115,5 +152,9 @@ def _rows(field: str, rows: Any, count: int) -> slice:
     """[first, last, step] as a slice of `count` rows."""
     good = isinstance(rows, Sequence) and len(rows) == 3 and all(type(n) is int for n in rows)
     if not good or not (0 <= rows[0] <= rows[1] < count and rows[2] > 0):
-        raise InputError(f"{field}.rows", rows, f"[first, last, step] of the {count} rows, from 0, the last included")
+        raise InputError(
+            f"{field}.rows",
+            rows,
+            f"[first, last, step] of the {count} rows, from 0, the last included",
+        )
     return slice(rows[0], rows[1] + 1, rows[2])

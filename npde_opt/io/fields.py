@@ -1,7 +1,9 @@
-"""Fields that users have, as arrays [i_x, i_y, i_z]: NumPy, MATLAB, NIfTI, VTK and Eclipse (GRDECL) files.
+"""Fields that users have, as arrays [i_x, i_y, i_z]: NumPy, MATLAB, NIfTI, VTK and Eclipse (GRDECL)
+files.
 
-Every reader gives the arrays of a file by name, with the place that the file gives them; `read_gridded` chooses one,
-checks it and says what is wrong in the terms of the file. `read_field` gives its values alone.
+Every reader gives the arrays of a file by name, with the place that the file gives them;
+`read_gridded` chooses one, checks it and says what is wrong in the terms of the file. `read_field`
+gives its values alone.
 """
 
 from __future__ import annotations
@@ -34,8 +36,8 @@ def read_field(path: str | os.PathLike, key: str | None = None, shape: Sequence[
 
     Args:
         path, key, allow_nan: as there.
-        shape: the shape that is needed. Axes of length 1 may be missing or extra, and a flat list of values
-            (GRDECL) is folded with x fastest.
+        shape: the shape that is needed. Axes of length 1 may be missing or extra, and a flat list
+            of values (GRDECL) is folded with x fastest.
         comm: read on rank 0 and send to the others (collective); without it the caller reads alone.
 
     Raises:
@@ -64,8 +66,8 @@ def list_fields(path: str | os.PathLike) -> list[str]:
 
 def read_gridded(path: str | os.PathLike, key: str | None = None, *, part: str | None = None,
                  allow_nan: bool = False) -> Gridded:
-    """One array of a file with its place, indexed [x, y, z], in the file's number type (floats become float64,
-    booleans stay).
+    """One array of a file with its place, indexed [x, y, z], in the file's number type (floats
+    become float64, booleans stay).
 
     Args:
         path: .npy, .npz, .mat, .nii, .nii.gz, .vti, .vtr, .vtk, .grdecl, .inc, .prop, .dat, .data.
@@ -74,9 +76,10 @@ def read_gridded(path: str | os.PathLike, key: str | None = None, *, part: str |
         allow_nan: accept NaN (data that were not observed); infinite values are never accepted.
 
     Raises:
-        InputError: naming the file and key and what is there, for a missing file, an unknown extension, a missing
-            or ambiguous key, values that are no numbers, NaN or infinite values (how many and the first index),
-            complex values without a part, or an optional package that is not installed.
+        InputError: naming the file and key and what is there, for a missing file, an unknown
+            extension, a missing or ambiguous key, values that are no numbers, NaN or infinite
+            values (how many and the first index), complex values without a part, or an optional
+            package that is not installed.
     """
     path = Path(path)
     arrays = _open(path)
@@ -117,7 +120,8 @@ def _real(where: str, values: np.ndarray, part: str | None) -> np.ndarray:
 
 
 class _readable:
-    """Turns what a format's library raises on a damaged file into an InputError that names the file."""
+    """Turns what a format's library raises on a damaged file into an InputError that names the
+    file."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -145,7 +149,8 @@ def _open(path: Path) -> Arrays:
 
 
 def check_file(field: str, path: Path) -> None:
-    """Raises InputError naming `field` unless a regular file that fits into memory is there (no folder, device or pipe)."""
+    """Raises InputError naming `field` unless a regular file that fits into memory is there (no
+    folder, device or pipe)."""
     try:
         status = path.stat()
     except OSError:
@@ -219,7 +224,8 @@ def _check_gzip(path: Path) -> None:
 
 
 def _placed(image: Any) -> Gridded:
-    """A NIfTI image by its sform, else its qform; one with neither has no place. Axes 4 and up of length 1 go."""
+    """A NIfTI image by its sform, else its qform; one with neither has no place. Axes 4 and up of
+    length 1 go."""
     values = np.asanyarray(image.dataobj)
     if any(n > 1 for n in values.shape[3:]):
         raise ValueError(f"{values.ndim} axes {values.shape}; one volume is needed")
@@ -261,7 +267,8 @@ def _check_finite(where: str, values: np.ndarray, allow_nan: bool) -> None:
 
 
 def fit(where: str, values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Values of a shape: axes of length 1 may be missing or extra, flat lists are folded with x fastest.
+    """Values of a shape: axes of length 1 may be missing or extra, flat lists are folded with x
+    fastest.
 
     Raises:
         InputError: naming `where`, with a hint where the values look transposed.
@@ -281,7 +288,8 @@ def thick(shape: Sequence[int]) -> list[int]:
 
 
 def hint(given: Sequence[int], wanted: Sequence[int], order: str = "[x, y, z]") -> str:
-    """What to add to a message where `given` is `wanted` with its axes in another order, '' elsewhere."""
+    """What to add to a message where `given` is `wanted` with its axes in another order, ''
+    elsewhere."""
     if thick(given) != thick(wanted) and sorted(thick(given)) == sorted(thick(wanted)):
         return f"; it looks transposed: arrays are indexed {order}"
     return ""

@@ -1,7 +1,8 @@
 """Eclipse (GRDECL) property blocks: `KEYWORD  v v n*v ... /`, x fastest, comments from `--`.
 
-What a deck does to its arrays is done in its order: BOX and ENDBOX, EQUALS, COPY, ADD, MULTIPLY, MINVALUE,
-MAXVALUE and INCLUDE. An array that any other keyword names is refused, with that keyword and its line.
+What a deck does to its arrays is done in its order: BOX and ENDBOX, EQUALS, COPY, ADD, MULTIPLY,
+MINVALUE, MAXVALUE and INCLUDE. An array that any other keyword names is refused, with that keyword
+and its line.
 """
 
 from __future__ import annotations
@@ -20,13 +21,24 @@ from npde_opt.errors import InputError
 KEYWORD = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*\Z")
 WORD = re.compile(r"'[^']*'|\"[^\"]*\"|/|[^\s/'\"]+")
 SIZES = ("SPECGRID", "DIMENS")
-INTEGERS = ("ACTNUM", "SATNUM", "FIPNUM", "EQLNUM", "PVTNUM", "FLUXNUM", "MULTNUM", "ENDNUM", "IMBNUM")
+INTEGERS = (
+    "ACTNUM",
+    "SATNUM",
+    "FIPNUM",
+    "EQLNUM",
+    "PVTNUM",
+    "FLUXNUM",
+    "MULTNUM",
+    "ENDNUM",
+    "IMBNUM",
+)
 CHANGES: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
     "EQUALS": lambda values, x: np.full_like(values, x),
     "ADD": lambda values, x: values + x,
     "MULTIPLY": lambda values, x: values * x,
     "MINVALUE": lambda values, x: np.maximum(values, x),
-    "MAXVALUE": lambda values, x: np.minimum(values, x)}
+    "MAXVALUE": lambda values, x: np.minimum(values, x),
+}
 DEEPEST = 8
 
 Box = tuple[slice, slice, slice]
@@ -37,7 +49,8 @@ class Step:
     """One thing that a deck does to one array.
 
     Attributes:
-        kind: 'values' (a block of its own), a key of CHANGES, 'COPY', or 'refused' (by what, in `words`).
+        kind: 'values' (a block of its own), a key of CHANGES, 'COPY', or 'refused' (by what, in
+            `words`).
         place: file and line, for messages.
         box: the cells that it changes; None: all.
         words: the block's values, the number, or the array that is copied.
@@ -69,28 +82,40 @@ class _Deck:
             self.box = None
         elif name in CHANGES or name == "COPY":
             if not ended:
-                raise InputError(place, f"{name} without an end", "records that end with /, and a / below them")
+                raise InputError(
+                    place, f"{name} without an end", "records that end with /, and a / below them"
+                )
             self._change(name, place, full)
         elif full and _numeric(full[0][0]):
-            problem = "without an end" if not ended else "of several records" if len(full) > 1 else ""
-            kind, words = ("refused", [f"block {name} {problem}"]) if problem else ("values", full[0])
+            problem = (
+                "without an end" if not ended else "of several records" if len(full) > 1 else ""
+            )
+            kind, words = (
+                ("refused", [f"block {name} {problem}"]) if problem else ("values", full[0])
+            )
             self.steps.append(Step(name, kind, place, self.box, words))
         else:
             for word in {_bare(w) for r in full for w in r}:
-                self.steps.append(Step(word, "refused", place, None, [f"{name}, which is not applied here"]))
+                self.steps.append(
+                    Step(word, "refused", place, None, [f"{name}, which is not applied here"])
+                )
 
     def _change(self, name: str, place: str, records: list[list[str]]) -> None:
-        """Records `ARRAY number [i1 i2 j1 j2 k1 k2]`, or `FROM TO [...]` of COPY; a box holds for the next ones too."""
+        """Records `ARRAY number [i1 i2 j1 j2 k1 k2]`, or `FROM TO [...]` of COPY; a box holds for
+        the next ones too."""
         box = self.box
         for record in records:
             if len(record) < 2:
-                raise InputError(place, f"{name} {' '.join(record)}", "an array and what is done to it")
+                raise InputError(
+                    place, f"{name} {' '.join(record)}", "an array and what is done to it"
+                )
             box = self._box(place, record[2:8], box)
             target, word = (record[1], record[0]) if name == "COPY" else (record[0], record[1])
             self.steps.append(Step(_bare(target), name, place, box, [_bare(word)]))
 
     def _box(self, place: str, words: list[str], before: Box | None) -> Box | None:
-        """The box of i1 i2 j1 j2 k1 k2, from 1 and with the last; `1*` and what is missing keeps what was before."""
+        """The box of i1 i2 j1 j2 k1 k2, from 1 and with the last; `1*` and what is missing keeps
+        what was before."""
         plain = [w for word in words for w in _repeated(word)]
         if all(w == "" for w in plain):
             return before
@@ -102,28 +127,34 @@ class _Deck:
             ends[: len(plain)] = [int(w) if w else e for w, e in zip(plain, ends, strict=False)]
         except ValueError as error:
             raise InputError(place, f"a box {' '.join(words)}", "i1 i2 j1 j2 k1 k2") from error
-        if not all(1 <= a <= b <= n for a, b, n in zip(ends[::2], ends[1::2], self.size, strict=True)):
+        if not all(
+            1 <= a <= b <= n for a, b, n in zip(ends[::2], ends[1::2], self.size, strict=True)
+        ):
             raise InputError(place, f"a box {ends}", f"a box inside {self.size}")
         i, j, k = (slice(a - 1, b) for a, b in zip(ends[::2], ends[1::2], strict=True))
         return i, j, k
 
 
 def open_grdecl(path: str | os.PathLike) -> dict[str, Callable[[], np.ndarray]]:
-    """The numeric blocks of a file by keyword, each as a function that gives its array after all that the file does to it.
+    """The numeric blocks of a file by keyword, each as a function that gives its array after all
+    that the file does to it.
 
-    An array is [i, j, k] where the file gives its size (SPECGRID or DIMENS) and it has that many values, else flat.
-    A file of bare numbers gives one block, `values`.
+    An array is [i, j, k] where the file gives its size (SPECGRID or DIMENS) and it has that many
+    values, else flat. A file of bare numbers gives one block, `values`.
 
     Raises:
-        InputError: for a box outside the grid and an INCLUDE that is not there; from the functions for a block
-            without an end, defaulted values (`3*`), and keywords that change the array and are not known here.
+        InputError: for a box outside the grid and an INCLUDE that is not there; from the functions
+            for a block without an end, defaulted values (`3*`), and keywords that change the array
+            and are not known here.
     """
     deck = _Deck()
     bare = _read(Path(path), deck, DEEPEST)
     if bare and not deck.steps:
         deck.steps.append(Step("values", "values", str(path), None, bare))
     made = dict.fromkeys(s.name for s in deck.steps if s.kind in ("values", "EQUALS", "COPY"))
-    made |= dict.fromkeys(s.name for s in deck.steps if s.kind == "refused" and s.words[0].startswith("block "))
+    made |= dict.fromkeys(
+        s.name for s in deck.steps if s.kind == "refused" and s.words[0].startswith("block ")
+    )
     return {name: partial(_array, path, deck, name, len(deck.steps)) for name in made}
 
 
@@ -186,19 +217,33 @@ def _array(path: str | os.PathLike, deck: _Deck, name: str, until: int) -> np.nd
         if step.name != name:
             continue
         if step.kind == "refused":
-            raise InputError(f"{step.place}, array {name}", step.words[0], "a file without it, or with what it does done")
+            raise InputError(
+                f"{step.place}, array {name}",
+                step.words[0],
+                "a file without it, or with what it does done",
+            )
         if step.kind == "values":
             given = _numbers(path, name, step.words)
             values = given if step.box is None else _put(deck, step, values, given)
         elif step.kind == "COPY":
             source = _array(path, deck, step.words[0], number)
-            values = source.copy() if step.box is None else _put(deck, step, values, _whole(deck, step, source)[step.box])
+            values = (
+                source.copy()
+                if step.box is None
+                else _put(deck, step, values, _whole(deck, step, source)[step.box])
+            )
         else:
             values = _changed(deck, step, values)
     if values is None:
-        raise InputError(f"{path}, array {name}", "no values", "a block of values before it is used")
+        raise InputError(
+            f"{path}, array {name}", "no values", "a block of values before it is used"
+        )
     if values.dtype.kind == "f" and np.isnan(values).any():
-        raise InputError(f"{path}, array {name}", f"{int(np.isnan(values).sum())} cells outside its boxes", "a value a cell")
+        raise InputError(
+            f"{path}, array {name}",
+            f"{int(np.isnan(values).sum())} cells outside its boxes",
+            "a value a cell",
+        )
     values = _folded(deck, values)
     return np.rint(values).astype(np.int64) if name in INTEGERS else values
 
@@ -216,7 +261,9 @@ def _whole(deck: _Deck, step: Step, values: np.ndarray | None) -> np.ndarray:
         return np.full(deck.size, np.nan, order="F")
     folded = _folded(deck, values)
     if folded.shape != deck.size:
-        raise InputError(step.place, f"{values.size} values of {step.name}", f"{int(np.prod(deck.size))}")
+        raise InputError(
+            step.place, f"{values.size} values of {step.name}", f"{int(np.prod(deck.size))}"
+        )
     return folded.astype(float)
 
 
@@ -226,7 +273,9 @@ def _put(deck: _Deck, step: Step, values: np.ndarray | None, given: np.ndarray) 
     assert step.box is not None
     target = out[step.box]
     if target.size != given.size:
-        raise InputError(step.place, f"{given.size} values", f"{target.size}, one a cell of its box")
+        raise InputError(
+            step.place, f"{given.size} values", f"{target.size}, one a cell of its box"
+        )
     out[step.box] = given.reshape(target.shape, order="F")
     return out
 
@@ -234,7 +283,9 @@ def _put(deck: _Deck, step: Step, values: np.ndarray | None, given: np.ndarray) 
 def _changed(deck: _Deck, step: Step, values: np.ndarray | None) -> np.ndarray:
     number = float(_floats(step.place, step.kind, step.words)[0])
     if values is None and step.kind != "EQUALS":
-        raise InputError(step.place, f"{step.kind} {step.name} before it has values", "its values above")
+        raise InputError(
+            step.place, f"{step.kind} {step.name} before it has values", "its values above"
+        )
     if step.box is None and values is not None:
         return CHANGES[step.kind](values.astype(float), number)
     out = _whole(deck, step, values)
@@ -272,7 +323,9 @@ def _numbers(path: str | os.PathLike, name: str, tokens: list[str]) -> np.ndarra
     if any(star and not value for _, star, value in pairs):
         raise InputError(str(path), f"defaulted values in block {name}", "a value in every cell")
     if not all(count.isdigit() for count, star, _ in pairs if star):
-        raise InputError(str(path), f"a repeat count in block {name} that is no number", "COUNT*VALUE")
+        raise InputError(
+            str(path), f"a repeat count in block {name} that is no number", "COUNT*VALUE"
+        )
     counts = [int(count) if star else 1 for count, star, _ in pairs]
     return np.repeat(_floats(path, name, [value for _, _, value in pairs]), counts)
 

@@ -1,7 +1,7 @@
 """Arrays with their place: values of cells (or points) and the coordinates that a file gives them.
 
-An image says where cell (i, j, k) lies by an affine map, x = corner + S (i, j, k): S has one column an index.
-`aligned` turns such an array until x, y and z increase with i, j and k.
+An image says where cell (i, j, k) lies by an affine map, x = corner + S (i, j, k): S has one column
+an index. `aligned` turns such an array until x, y and z increase with i, j and k.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ class Gridded:
 
     Attributes:
         values: [i, j, k], or [c, i, j, k] with c > 1 components in front.
-        edges: per axis the increasing coordinates of the n + 1 cell edges (kind 'cells') or of the n
-            points (kind 'points'), in `unit`; one coordinate alone says that the file is flat along
-            this axis. None: the file says nothing about place.
+        edges: per axis the increasing coordinates of the n + 1 cell edges (kind 'cells') or of the
+            n points (kind 'points'), in `unit`; one coordinate alone says that the file is flat
+            along this axis. None: the file says nothing about place.
         kind: 'cells' or 'points', what the values belong to.
         unit: of the edges, '' where the file does not say.
     """
@@ -42,7 +42,11 @@ class Gridded:
     @property
     def box(self) -> str:
         """Lower to upper corner as text, '' without a place."""
-        return "" if self.edges is None else box_text(self.edges) + (f" {self.unit}" if self.unit else "")
+        return (
+            ""
+            if self.edges is None
+            else box_text(self.edges) + (f" {self.unit}" if self.unit else "")
+        )
 
 
 def box_text(edges: tuple[np.ndarray, ...] | list[np.ndarray]) -> str:
@@ -50,8 +54,14 @@ def box_text(edges: tuple[np.ndarray, ...] | list[np.ndarray]) -> str:
     return " x ".join(f"[{e[0]:g}, {e[-1]:g}]" for e in edges)
 
 
-def aligned(values: np.ndarray, steps: np.ndarray, corner: np.ndarray, flat: tuple[bool, ...] = (),
-            kind: str = "cells", unit: str = "") -> Gridded:
+def aligned(
+    values: np.ndarray,
+    steps: np.ndarray,
+    corner: np.ndarray,
+    flat: tuple[bool, ...] = (),
+    kind: str = "cells",
+    unit: str = "",
+) -> Gridded:
     """An image [..., i, j, k] turned and mirrored until x, y, z increase with its indices.
 
     Args:
@@ -60,10 +70,13 @@ def aligned(values: np.ndarray, steps: np.ndarray, corner: np.ndarray, flat: tup
         flat: indices along which the file has no thickness.
 
     Raises:
-        ValueError: for axes that are no coordinate axes (an oblique image), and for steps of length 0.
+        ValueError: for axes that are no coordinate axes (an oblique image), and for steps of length
+            0.
     """
     steps, corner = np.asarray(steps, float), np.asarray(corner, float)
-    if not (np.isfinite(steps).all() and np.isfinite(corner).all() and np.abs(steps).sum(axis=0).all()):
+    if not (
+        np.isfinite(steps).all() and np.isfinite(corner).all() and np.abs(steps).sum(axis=0).all()
+    ):
         raise ValueError("its spacing or origin is zero or not finite")
     along = np.abs(steps).argmax(axis=0)
     main = steps[along, np.arange(3)]
@@ -108,4 +121,6 @@ def trimmed(found: Gridded) -> Gridded:
     keep = max(thick, default=1)
     lead = found.values.ndim - len(found.edges)
     shape = found.values.shape[: lead + keep]
-    return Gridded(found.values.reshape(shape, order="F"), found.edges[:keep], found.kind, found.unit)
+    return Gridded(
+        found.values.reshape(shape, order="F"), found.edges[:keep], found.kind, found.unit
+    )

@@ -1,7 +1,8 @@
 """Text tables: names and rows of words, whatever program wrote them.
 
-Encoding, delimiter, decimal sign, header and rows of units are found where they are not given. What could be read
-in two ways is refused, and a word that is neither a number nor a missing value is an error that names it.
+Encoding, delimiter, decimal sign, header and rows of units are found where they are not given. What
+could be read in two ways is refused, and a word that is neither a number nor a missing value is an
+error that names it.
 """
 
 from __future__ import annotations
@@ -15,23 +16,47 @@ from pathlib import Path
 import numpy as np
 
 from npde_opt.errors import InputError
+from npde_opt.io.encodings import decoded
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eEdD][+-]?\d+)?\Z")
 COMMA_NUMBER = re.compile(r"[+-]?(\d+,\d*|,\d+)([eEdD][+-]?\d+)?\Z")
 THOUSANDS = re.compile(r"[+-]?\d{1,3},\d{3}\Z")
-SUSPECT = re.compile(r"[<>≤≥~±]\s*[+-]?[\d.,]|\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|\d+:\d+|[+-]?\d[\d.,]*\s*[*?A-Za-z]?\Z")
+SUSPECT = re.compile(
+    r"[<>≤≥~±]\s*[+-]?[\d.,]|\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|\d+:\d+|[+-]?\d[\d.,]*\s*[*?A-Za-z]?\Z"
+)
 """A number with a mark (`<0.3`, `0.3*`), a date or a time of day."""
 NO_VALUE = ("n.d.", "nd", "n/d", "bdl", "lod", "<lod")
 SEPARATOR = re.compile(r"sep=.\Z", re.IGNORECASE)
 """What spreadsheets write above a table."""
 MISSING = ("", "nan", "na", "n/a", "null")
-SENTINELS = (999.0, 9999.0, 99999.0, 999.25, 999.9, 9999.9, 1e20, 1e30, 9.96921e36, 1.70141e38, 3.402823e38)
+SENTINELS = (
+    999.0,
+    9999.0,
+    99999.0,
+    999.25,
+    999.9,
+    9999.9,
+    1e20,
+    1e30,
+    9.96921e36,
+    1.70141e38,
+    3.402823e38,
+)
 LARGEST = 1e30
 FAR = 10.0
 """A sentinel is obvious where it is this many times larger than all other values."""
 DECLARE = "a value: declare it by missing = ... where it stands for none, else missing = []"
 COMMENTS = ("#", "%", "//")
-DELIMITERS = {",": ",", ";": ";", "\t": "\t", "tab": "\t", "|": "|", " ": " ", "space": " ", "whitespace": " "}
+DELIMITERS = {
+    ",": ",",
+    ";": ";",
+    "\t": "\t",
+    "tab": "\t",
+    "|": "|",
+    " ": " ",
+    "space": " ",
+    "whitespace": " ",
+}
 ROWS_OF_UNITS = 2
 
 
@@ -43,7 +68,8 @@ class Layout:
         delimiter: a key of DELIMITERS. decimal: '.' or ','.
         header: whether the first line holds names, or the names themselves.
         skip: lines to leave out at the top. encoding: a name that Python knows.
-        missing: words or numbers that stand for a missing value, beside an empty word, NaN, NA and null.
+        missing: words or numbers that stand for a missing value, beside an empty word, NaN, NA and
+            null.
     """
 
     delimiter: str | None = None
@@ -56,7 +82,8 @@ class Layout:
 
 @dataclass(frozen=True)
 class Table:
-    """Names of the columns ([] where there are none), and rows of words with the numbers of their lines."""
+    """Names of the columns ([] where there are none), and rows of words with the numbers of their
+    lines."""
 
     path: Path
     names: list[str]
@@ -73,28 +100,41 @@ class Table:
 
     def index(self, field: str, column: str | int) -> int:
         """Where a column is, by its name or its number from 0. Raises InputError naming `field`."""
-        if isinstance(column, int) and not isinstance(column, bool) and 0 <= column < len(self.rows[0]):
+        if (
+            isinstance(column, int)
+            and not isinstance(column, bool)
+            and 0 <= column < len(self.rows[0])
+        ):
             return column
         places = [i for i, name in enumerate(self.names) if name == column]
         if len(places) > 1:
-            raise InputError(field, f"{column!r}, the name of {len(places)} columns of {self.path.name}",
-                             f"their numbers: {', '.join(map(str, places))}")
+            raise InputError(
+                field,
+                f"{column!r}, the name of {len(places)} columns of {self.path.name}",
+                f"their numbers: {', '.join(map(str, places))}",
+            )
         if not places:
-            raise InputError(field, repr(column), f"{self.columns} (the columns of {self.path.name})")
+            raise InputError(
+                field, repr(column), f"{self.columns} (the columns of {self.path.name})"
+            )
         return places[0]
 
     def numbers(self, column: int) -> np.ndarray:
         """The values of a column, NaN where they are missing.
 
         Raises:
-            InputError: naming file, line and word for a word that is no number, and for numbers that obviously
-                stand for missing values and are not declared as such.
+            InputError: naming file, line and word for a word that is no number, and for numbers
+                that obviously stand for missing values and are not declared as such.
         """
         out = np.empty(len(self.rows))
         for i, row in enumerate(self.rows):
             value = self._value(row[column])
             if value is None:
-                raise InputError(f"{self.path}, line {self.lines[i]}", repr(row[column]), self._allowed(row[column]))
+                raise InputError(
+                    f"{self.path}, line {self.lines[i]}",
+                    repr(row[column]),
+                    self._allowed(row[column]),
+                )
             out[i] = value
         if self.missing is None:
             self._refuse_sentinels(column, out)
@@ -108,20 +148,25 @@ class Table:
         return np.nan if value is not None and value in codes else value
 
     def _allowed(self, word: str) -> str:
-        other = f"; decimal = '{'.' if self.decimal == ',' else ','}' reads it" if number(
-            word, "." if self.decimal == "," else ",") is not None else ""
+        other = (
+            f"; decimal = '{'.' if self.decimal == ',' else ','}' reads it"
+            if number(word, "." if self.decimal == "," else ",") is not None
+            else ""
+        )
         return f"a number (with decimal '{self.decimal}'), an empty word, NaN, NA or a code that `missing` names{other}"
 
     def _refuse_sentinels(self, column: int, values: np.ndarray) -> None:
         codes = sentinels(values)
         if codes.any():
             i = int(np.argmax(codes))
-            raise InputError(f"{self.path}, line {self.lines[i]}", repr(self.rows[i][column]), DECLARE)
+            raise InputError(
+                f"{self.path}, line {self.lines[i]}", repr(self.rows[i][column]), DECLARE
+            )
 
 
 def sentinels(values: np.ndarray) -> np.ndarray:
-    """Where values obviously stand for missing ones: -9999 and its like among values of which no other is negative, or
-    that are far larger than all others."""
+    """Where values obviously stand for missing ones: -9999 and its like among values of which no
+    other is negative, or that are far larger than all others."""
     size = np.abs(values)
     codes = np.isin(size, SENTINELS) | (size > LARGEST)
     rest = values[~codes & ~np.isnan(size)]
@@ -146,13 +191,16 @@ def read_table(path: Path, layout: Layout = Layout()) -> Table:
     """The table in a text file.
 
     Raises:
-        InputError: naming the file, and the line where it is one, for what cannot be read or is ambiguous.
+        InputError: naming the file, and the line where it is one, for what cannot be read or is
+            ambiguous.
     """
     _check(path, layout)
     comments, lines = _lines(path, layout)
     if not lines:
         raise InputError(str(path), "no rows", "a table with at least one row of numbers")
-    delimiter = DELIMITERS[layout.delimiter] if layout.delimiter else _delimiter(path, lines, layout)
+    delimiter = (
+        DELIMITERS[layout.delimiter] if layout.delimiter else _delimiter(path, lines, layout)
+    )
     split = [(n, words) for n, text in lines if any(words := _split(text, delimiter))]
     if not split:
         raise InputError(str(path), "no rows", "a table with at least one row of numbers")
@@ -160,7 +208,9 @@ def read_table(path: Path, layout: Layout = Layout()) -> Table:
     above = [text for n, text in comments if n < split[0][0]]
     names, split = _header(path, split, above, decimal, delimiter, layout)
     if not split:
-        raise InputError(str(path), "a header without rows", "a table with at least one row of numbers")
+        raise InputError(
+            str(path), "a header without rows", "a table with at least one row of numbers"
+        )
     width = len(names) or len(split[0][1])
     rows = [_even(path, n, words, width) for n, words in split]
     return Table(path, names, rows, [n for n, _ in split], decimal, layout.missing)
@@ -168,56 +218,28 @@ def read_table(path: Path, layout: Layout = Layout()) -> Table:
 
 def _check(path: Path, layout: Layout) -> None:
     if layout.delimiter is not None and layout.delimiter not in DELIMITERS:
-        raise InputError(f"delimiter of {path}", repr(layout.delimiter), ", ".join(map(repr, DELIMITERS)))
+        raise InputError(
+            f"delimiter of {path}", repr(layout.delimiter), ", ".join(map(repr, DELIMITERS))
+        )
     if layout.decimal not in (None, ".", ","):
         raise InputError(f"decimal of {path}", repr(layout.decimal), "'.' or ','")
     if isinstance(layout.skip, bool) or not isinstance(layout.skip, int) or layout.skip < 0:
         raise InputError(f"skip of {path}", layout.skip, "a number of lines")
 
 
-def decoded(path: Path, encoding: str | None = None) -> str:
-    """The text of a file: by its byte order mark, else UTF-8, UTF-16 without a mark, Latin-1 (Windows 1252)."""
-    content = path.read_bytes()
-    if encoding is None:
-        encoding = _encoding(content)
-    try:
-        text = content.decode(encoding)
-    except (UnicodeDecodeError, LookupError) as error:
-        raise InputError(f"encoding of {path}", f"{encoding} ({error})", "the encoding of the file: utf-8, utf-16, "
-                         "latin-1, ...") from None
-    if "\0" in text:
-        raise InputError(str(path), "bytes that are no text", "a text table")
-    return text.removeprefix("\ufeff")
-
-
-def _encoding(content: bytes) -> str:
-    if content.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
-        return "utf-32"
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return "utf-16"
-    start = content[:400]
-    for name, half in (("utf-16-le", start[1::2]), ("utf-16-be", start[::2])):
-        if half and half.count(0) > 0.8 * len(half):
-            return name
-    for name in ("utf-8", "cp1252"):
-        try:
-            content.decode(name)
-            return name
-        except UnicodeDecodeError:
-            continue
-    return "latin-1"
-
-
 def _lines(path: Path, layout: Layout) -> tuple[list[tuple[int, str]], list[tuple[int, str]]]:
-    """Comment lines (without their mark) and the others, with their numbers; lines of blanks and delimiters alone go."""
-    numbered = list(enumerate(re.split(r"\r\n|\r|\n", decoded(path, layout.encoding)), 1))[layout.skip:]
+    """Comment lines (without their mark) and the others, with their numbers; lines of blanks and
+    delimiters alone go."""
+    numbered = list(enumerate(re.split(r"\r\n|\r|\n", decoded(path, layout.encoding)), 1))[
+        layout.skip :
+    ]
     comments: list[tuple[int, str]] = []
     lines: list[tuple[int, str]] = []
     for n, text in numbered:
         plain = text.strip()
         if plain.startswith(COMMENTS):
             comments.append((n, plain.lstrip("#%/").strip()))
-        elif plain.strip(",;|\t \"") and not SEPARATOR.match(plain):
+        elif plain.strip(',;|\t "') and not SEPARATOR.match(plain):
             lines.append((n, text))
     return comments, lines
 
@@ -225,11 +247,15 @@ def _lines(path: Path, layout: Layout) -> tuple[list[tuple[int, str]], list[tupl
 def _split(text: str, delimiter: str) -> list[str]:
     if delimiter == " ":
         return text.split()
-    return [word.strip() for word in next(csv.reader([text], delimiter=delimiter, skipinitialspace=True))]
+    return [
+        word.strip()
+        for word in next(csv.reader([text], delimiter=delimiter, skipinitialspace=True))
+    ]
 
 
 def _delimiter(path: Path, lines: list[tuple[int, str]], layout: Layout) -> str:
-    """The delimiter that nine lines of ten have: semicolon, tab, bar, comma (unless it is the decimal sign), else blanks."""
+    """The delimiter that nine lines of ten have: semicolon, tab, bar, comma (unless it is the
+    decimal sign), else blanks."""
     bare = [re.sub(r'"[^"]*"', "0", text) for _, text in lines]
     few = 0.9 * (len(bare) - 1) if len(bare) > 1 else 1
     for delimiter in (";", "\t", "|"):
@@ -243,10 +269,14 @@ def _delimiter(path: Path, lines: list[tuple[int, str]], layout: Layout) -> str:
 
 
 def _comma(path: Path, bare: list[str], layout: Layout) -> str:
-    """Whether the commas of lines separate words, or are the decimal signs of words between blanks."""
+    """Whether the commas of lines separate words, or are the decimal signs of words between
+    blanks."""
     body = bare[1:] if len(bare) > 1 and not any(c.isdigit() for c in bare[0]) else bare
     title = bare[0] if body is not bare else ""
-    if all(len(w := text.split()) > 1 and all(COMMA_NUMBER.match(x) or NUMBER.match(x) for x in w) for text in body):
+    if all(
+        len(w := text.split()) > 1 and all(COMMA_NUMBER.match(x) or NUMBER.match(x) for x in w)
+        for text in body
+    ):
         return " "
     pointed = any(re.search(r"\d\.|\.\d|\d[eE][+-]?\d", text) for text in body)
     if pointed or layout.decimal == ".":
@@ -257,8 +287,11 @@ def _comma(path: Path, bare: list[str], layout: Layout) -> str:
     if title and counts == {1} and all(COMMA_NUMBER.match(text.strip()) for text in body):
         return " "
     if any(n % 2 for n in counts) and all(re.fullmatch(r"[\s\d,+-]*", text) for text in body):
-        raise InputError(f"delimiter of {path}", f"commas that separate numbers or are their decimal signs ({body[0]!r})",
-                         "delimiter = ',' or decimal = ',' in the table's keys")
+        raise InputError(
+            f"delimiter of {path}",
+            f"commas that separate numbers or are their decimal signs ({body[0]!r})",
+            "delimiter = ',' or decimal = ',' in the table's keys",
+        )
     return ","
 
 
@@ -269,15 +302,29 @@ def _decimal(path: Path, split: list[tuple[int, list[str]]], delimiter: str) -> 
     if not commas or any("." in w and NUMBER.match(w) for w in words):
         return "."
     if delimiter == "," and all(THOUSANDS.match(w) for w in commas):
-        raise InputError(f"decimal of {path}", f"{commas[0]!r}, thousands or a decimal comma", "decimal = '.' or ','")
+        raise InputError(
+            f"decimal of {path}",
+            f"{commas[0]!r}, thousands or a decimal comma",
+            "decimal = '.' or ','",
+        )
     return ","
 
 
-def _header(path: Path, split: list[tuple[int, list[str]]], comments: list[str], decimal: str, delimiter: str,
-            layout: Layout) -> tuple[list[str], list[tuple[int, list[str]]]]:
+def _header(
+    path: Path,
+    split: list[tuple[int, list[str]]],
+    comments: list[str],
+    decimal: str,
+    delimiter: str,
+    layout: Layout,
+) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Names of the columns, and the rows without header and units."""
-    titled = _titled(path, split, decimal) if layout.header is None or not isinstance(layout.header, bool) else \
-        layout.header and not (_named(comments, split, delimiter) and _numeric(split[0][1], decimal))
+    titled = (
+        _titled(path, split, decimal)
+        if layout.header is None or not isinstance(layout.header, bool)
+        else layout.header
+        and not (_named(comments, split, delimiter) and _numeric(split[0][1], decimal))
+    )
     below = split[1:] if titled else split
     if titled:
         for _ in range(ROWS_OF_UNITS):
@@ -285,7 +332,9 @@ def _header(path: Path, split: list[tuple[int, list[str]]], comments: list[str],
     if isinstance(layout.header, Sequence):
         names = [str(name) for name in layout.header]
         if below and len(names) != len(below[0][1]):
-            raise InputError(f"header of {path}", f"{len(names)} names", f"{len(below[0][1])}, one a column")
+            raise InputError(
+                f"header of {path}", f"{len(names)} names", f"{len(below[0][1])}, one a column"
+            )
         return names, below
     if titled:
         return _without_end(split[0][1], below), below
@@ -300,7 +349,8 @@ def _without_end(names: list[str], rows: list[tuple[int, list[str]]]) -> list[st
 
 
 def _named(comments: list[str], split: list[tuple[int, list[str]]], delimiter: str) -> list[str]:
-    """Names in the last comment line above the rows, where it has as many words as they have columns."""
+    """Names in the last comment line above the rows, where it has as many words as they have
+    columns."""
     if not comments:
         return []
     width = len(split[0][1])
@@ -315,20 +365,32 @@ def _titled(path: Path, split: list[tuple[int, list[str]]], decimal: str) -> boo
     """Whether the first line is a header: no word of it is a number, though words below are.
 
     Raises:
-        InputError: where it holds numbers, or words such as `<0.3` or a date, where numbers are expected.
+        InputError: where it holds numbers, or words such as `<0.3` or a date, where numbers are
+            expected.
     """
     line, first = split[0]
     if _numeric(first, decimal):
         return False
     body = [row for _, row in split[1:]]
-    holds = [any(number(row[i], decimal) is not None for row in body if i < len(row)) for i in range(len(first))]
-    words = [(i, w) for i, w in enumerate(first) if number(w, decimal) is None and w.lower() not in MISSING]
+    holds = [
+        any(number(row[i], decimal) is not None for row in body if i < len(row))
+        for i in range(len(first))
+    ]
+    words = [
+        (i, w)
+        for i, w in enumerate(first)
+        if number(w, decimal) is None and w.lower() not in MISSING
+    ]
     numbers = [w for w in first if number(w, decimal) is not None]
     if numbers and not any(holds[i] for i, _ in words):
         return False  # columns of text beside columns of numbers
     odd = next((w for i, w in words if _suspect(w) or numbers and holds[i]), None)
     if odd is not None:
-        raise InputError(f"{path}, line {line}", repr(odd), "names of columns or numbers; header = true or false says which")
+        raise InputError(
+            f"{path}, line {line}",
+            repr(odd),
+            "names of columns or numbers; header = true or false says which",
+        )
     return True
 
 
@@ -341,7 +403,8 @@ def _suspect(word: str) -> bool:
 
 
 def _units(words: list[str], decimal: str) -> bool:
-    """Whether a row below the header holds units: words, none of them a number or what stands for one."""
+    """Whether a row below the header holds units: words, none of them a number or what stands for
+    one."""
     there = [w for w in words if w and w.lower() not in MISSING]
     return bool(there) and not any(number(w, decimal) is not None or _suspect(w) for w in there)
 
@@ -351,5 +414,9 @@ def _even(path: Path, line: int, words: list[str], width: int) -> list[str]:
     while len(words) > width and not words[-1]:
         words = words[:-1]
     if len(words) != width:
-        raise InputError(f"{path}, line {line}", f"{len(words)} words ({' '.join(words)[:60]})", f"{width}, as in the first line")
+        raise InputError(
+            f"{path}, line {line}",
+            f"{len(words)} words ({' '.join(words)[:60]})",
+            f"{width}, as in the first line",
+        )
     return words

@@ -1,7 +1,8 @@
-"""Arrays of VTK files on regular grids: XML .vti and .vtr (all encodings) and legacy .vtk structured points.
+"""Arrays of VTK files on regular grids: XML .vti and .vtr (all encodings) and legacy .vtk
+structured points.
 
-Cell and point arrays come as [i, j, k], with components in front where there are several, and with the coordinates
-that the file gives them.
+Cell and point arrays come as [i, j, k], with components in front where there are several, and with
+the coordinates that the file gives them.
 """
 
 from __future__ import annotations
@@ -78,7 +79,8 @@ class _Image:
 
 
 def _image_place(root: ElementTree.Element, first: list[int]) -> _Image:
-    """Of an ImageData whose piece starts at point `first`: Origin + Direction diag(Spacing) (i, j, k)."""
+    """Of an ImageData whose piece starts at point `first`: Origin + Direction diag(Spacing) (i, j,
+    k)."""
     image = root.find("ImageData")
     assert image is not None
     origin = _attribute(image, "Origin", "0 0 0", 3)
@@ -96,7 +98,8 @@ def _attribute(element: ElementTree.Element, name: str, default: str, count: int
 
 
 def _place(values: np.ndarray, points: list[int], place: _Image | list[np.ndarray], kind: str) -> Gridded:
-    """Flat values of cells or points as an array with coordinates; `points` are their numbers along the axes."""
+    """Flat values of cells or points as an array with coordinates; `points` are their numbers along
+    the axes."""
     flat = tuple(n == 1 for n in points)
     shape = points if kind == "points" else [max(n - 1, 1) for n in points]
     folded = _fold(values, shape)
@@ -113,7 +116,8 @@ def _fold(values: np.ndarray, shape: list[int]) -> np.ndarray:
 
 
 class _Decoder:
-    """The four encodings of a DataArray (ascii, base64, appended raw, appended base64), each with or without zlib."""
+    """The four encodings of a DataArray (ascii, base64, appended raw, appended base64), each with
+    or without zlib."""
 
     def __init__(self, root: ElementTree.Element, appended: bytes, appended_base64: bool):
         self.order = ">" if root.get("byte_order") == "BigEndian" else "<"
@@ -167,7 +171,8 @@ def _exactly(data: bytes, size: int) -> bytes:
 
 
 def read_legacy_vtk(path: str | os.PathLike) -> dict[str, Gridded]:
-    """All scalar and vector arrays of a legacy STRUCTURED_POINTS or RECTILINEAR_GRID file (ASCII or binary) by name."""
+    """All scalar and vector arrays of a legacy STRUCTURED_POINTS or RECTILINEAR_GRID file (ASCII or
+    binary) by name."""
     reader = _Legacy(Path(path).read_bytes())
     if not reader.line().startswith("# vtk DataFile"):
         raise InputError(str(path), "a file that is no legacy VTK file", "# vtk DataFile ... in the first line")
@@ -244,7 +249,8 @@ class _Legacy:
         return text
 
     def words(self) -> list[str]:
-        """The next line that is not empty, in words; nothing at the end of the file. Metadata are skipped."""
+        """The next line that is not empty, in words; nothing at the end of the file. Metadata are
+        skipped."""
         while self.at < len(self.content):
             words = self.line().split()
             if words == ["METADATA"]:
