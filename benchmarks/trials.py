@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import disturbed
+
 ROOT = Path(__file__).parents[1]
 LIMIT = 240
 MESSAGE = re.compile(r"^error( \(rank \d+ of \d+\))?: ", re.MULTILINE)
@@ -118,7 +120,12 @@ def one_rank_errors() -> Iterable[Trial]:
                 yield Trial(fails.name, fails.check)
 
 
-PARTS: dict[str, Callable[[], Iterable[Trial]]] = {"errors": one_rank_errors}
+def disturbed_runs() -> Iterable[Trial]:
+    """Runs that are killed, signalled or robbed of their disk and folder, then resumed (see disturbed.py)."""
+    return (Trial(name, check) for name, check in disturbed.checks())
+
+
+PARTS: dict[str, Callable[[], Iterable[Trial]]] = {"errors": one_rank_errors, "runs": disturbed_runs}
 
 
 def main() -> int:
@@ -128,14 +135,16 @@ def main() -> int:
     options = parser.parse_args()
     failed = 0
     for part in options.parts:
-        trials = [t for t in PARTS[part]() if options.only in t.name]
-        wrong = 0
-        for trial in trials:
+        count = wrong = 0
+        for trial in PARTS[part]():
+            if options.only not in trial.name:
+                continue
+            count += 1
             problem = trial.check()
             if problem:
                 wrong += 1
                 print(f"{part}: {trial.name}: {problem}", flush=True)
-        print(f"{part}: {len(trials) - wrong} of {len(trials)} trials ended as they should", flush=True)
+        print(f"{part}: {count - wrong} of {count} trials ended as they should", flush=True)
         failed += wrong
     return 1 if failed else 0
 
