@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,9 @@ from npde_opt.runs.attempts import Attempts
 from npde_opt.runs.folder import RunDirectory
 
 FRAMES = 40
+"""Of an animation."""
+ROWS, FEWEST = 400, 16
+"""Times of a figure over (t, x), and the fewest that make one, whatever the budget: states of one dimension are small."""
 
 
 def report_evolution(case: EvolutionCase, found: Identification, ensemble: Ensemble, out: RunDirectory | None,
@@ -172,29 +175,51 @@ def snapshots(case: EvolutionCase, predicted: np.ndarray, out: RunDirectory) -> 
 
 def course(case: EvolutionCase, forward: Any, lin: Any, grid: Grid, out: RunDirectory) -> None:
     """|u|^2 of complex states in one dimension over (t, x), up to five experiments of this group. Collective."""
-    found = []
+    found, picks = [], shown_steps(forward, max(affordable(forward, ROWS), FEWEST))
     for k in range(min(len(lin.data), 5)):
-        rows = [grid.to_natural((u**2).sum(axis=0)) for u in lin.states(k)]
+        rows = [grid.to_natural((u**2).sum(axis=0)) for u in some_states(lin, k, picks)]
         found.append([r for r in rows if r is not None])
     if grid.comm.rank == 0:
         marks = case.observed_times("observation[0]", case.table["observation"][0]).tolist()
-        plot_course(out.file("course.png"), grid.edges[0], [np.array(f) for f in found], forward.times, "|u|^2",
+        plot_course(out.file("course.png"), grid.edges[0], [np.array(f) for f in found], forward.times[picks], "|u|^2",
                     case.table["evolution"]["axis"], case.table["case"]["length_unit"], marks)
 
 
+def affordable(forward: Any, wanted: int) -> int:
+    """How many states a figure may hold: those that the budget for trajectories holds, at least two."""
+    plan = forward.storage
+    return wanted if plan.keeps_all else max(2, min(wanted, plan.memory))
+
+
+def shown_steps(forward: Any, count: int) -> np.ndarray:
+    """Numbers of at most `count` steps, evenly spaced in time, the first and the last among them."""
+    times = forward.times
+    return np.unique(np.searchsorted(times, np.linspace(times[0], times[-1], count)).clip(0, times.size - 1))
+
+
+def some_states(lin: Any, e: int, picks: np.ndarray) -> Iterator[np.ndarray]:
+    """The states of an experiment after these steps, one after the other. Collective."""
+    wanted = set(picks.tolist())
+    for n, u in enumerate(lin.states(e)):
+        if n in wanted:
+            yield u
+        if n == picks[-1]:
+            return
+
+
 def movie(case: EvolutionCase, forward: Any, lin: Any, grid: Grid, out: RunDirectory) -> None:
-    states, times = lin.states(0), forward.times
-    picks = np.unique(np.searchsorted(times, np.linspace(times[0], times[-1], FRAMES)).clip(0, times.size - 1))
-    species = forward.equation.species
+    times, species = forward.times, forward.equation.species
+    picks = shown_steps(forward, affordable(forward, FRAMES))
+    states = some_states(lin, 0, picks)
     if forward.equation.complex and grid.dim == 2:
-        both = [[grid.to_natural(states[n][c]) for c in (0, 1)] for n in picks]
+        both = [[grid.to_natural(u[c]) for c in (0, 1)] for u in states]
         if grid.comm.rank == 0:
             waves = [a + 1j * b for a, b in both if a is not None and b is not None]
             animate_wave(out.file("state.gif"), grid.edges, waves, times[picks].tolist(), case.table["evolution"]["axis"],
                          case.table["case"]["length_unit"])
         return
     name = "|u|^2" if forward.equation.complex else species[-1]
-    frames = [grid.to_natural((states[n] ** 2).sum(axis=0) if forward.equation.complex else states[n][-1]) for n in picks]
+    frames = [grid.to_natural((u**2).sum(axis=0) if forward.equation.complex else u[-1]) for u in states]
     if grid.comm.rank:
         return
     first = case.table["observation"][0]

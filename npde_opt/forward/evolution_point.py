@@ -7,7 +7,7 @@ Second derivatives run the derivative of that sweep along (du, dk).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -141,15 +141,16 @@ class EvolutionPoint:
             self.forward.counters.recomputed += self.forward.times.size - 1
         return self._sweeps[e]
 
-    def states(self, e: int) -> list[np.ndarray]:
-        """u_0 ... u_N of an experiment [c, i, j, k]; computed again where they were not kept."""
+    def states(self, e: int) -> Iterator[np.ndarray]:
+        """u_0 ... u_N of an experiment [c, i, j, k], one after the other; computed again where they were not kept, so
+        that no more than one is held here. Collective in every step."""
         (u,) = self._start(e)
         assert u is not None
-        found = [u]
         self.assemble()
+        yield u
         for n in range(self.forward.times.size - 1):
-            found.append(self._stages(e, n, found[-1])[-1])
-        return found
+            u = self._stages(e, n, u)[-1]
+            yield u
 
     def _stages(self, e: int, n: int, u: np.ndarray) -> Stages:
         """Of step n, kept or computed again from u_n."""

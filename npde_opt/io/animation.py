@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from npde_opt.errors import InputError
 from npde_opt.io.figures import _style
+from npde_opt.io.files import beside, disk
 
 LARGEST = 512
 GRADED = 100.0
@@ -43,11 +44,16 @@ def write(path: str | os.PathLike, plt: Any, figure: Any, update: Callable[[int]
     from matplotlib.animation import FuncAnimation, PillowWriter
 
     animation = FuncAnimation(figure, update, frames=frames)
+    target = Path(path)
+    temporary = beside(target)
     try:
-        animation.save(os.fspath(path), writer=PillowWriter(fps=round(1 / every)), dpi=80)
-    except OSError as error:
-        raise InputError(str(path), error.strerror or str(error), "a place where files can be written") from error
-    plt.close(figure)
+        with disk(str(target), target.parent, "a place where files can be written"):
+            animation.save(os.fspath(temporary), writer=PillowWriter(fps=round(1 / every)), dpi=80)
+            os.replace(temporary, target)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        plt.close(figure)
 
 
 def titled(axis: str, value: float) -> str:

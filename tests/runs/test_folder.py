@@ -1,0 +1,165 @@
+"""A run's folder on disks that refuse, and what --overwrite takes away."""
+
+import errno
+import os
+import subprocess
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+from npde_opt.errors import InputError
+from npde_opt.grids import Grid
+from npde_opt.io import vectors
+from npde_opt.io.checkpoint import find_checkpoint, save_checkpoint
+from npde_opt.parameters import ParameterSpace, Unknown
+from npde_opt.runs.folder import RunDirectory
+
+ROWS = [{"level": 0, "iteration": i, "objective": 1.0 / (i + 3)} for i in range(400)]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder on a disk of 64 KB, on every rank."""
+    comm = MPI.COMM_WORLD
+    place = comm.bcast(tmp_path, root=0) / "disk"
+    if comm.rank == 0:
+        place.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)], check=True)
+    comm.Barrier()
+    yield place
+    comm.Barrier()
+    if comm.rank == 0:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def names(folder):
+    return sorted(p.name for p in folder.iterdir())
+
+
+def state(space, value):
+    m = space.from_values({"D": value, "s": 2.0})
+    return SimpleNamespace(vectors={"m": m, "g": m.copy()}, meta={"value": value})
+
+
+def parameters(comm, shape=(48, 48)):
+    return ParameterSpace(Grid(shape, comm=comm), [Unknown("D", "log"), Unknown("s", length=1)])
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="a small disk is mounted by root")
+
+
+@needs_root
+@pytest.mark.parallel([1, 2, 3])
+def test_a_full_disk_is_named_and_what_was_complete_stays(small_disk):
+    comm, space = MPI.COMM_WORLD, parameters(MPI.COMM_WORLD)
+    save_checkpoint(small_disk, comm, space, state(space, 0.5), 0)
+    with pytest.raises(InputError, match=f"checkpoint: got {small_disk}.*No space left on device"):
+        save_checkpoint(small_disk, comm, space, state(space, 0.25), 1)
+    comm.Barrier()
+    assert names(small_disk) == ["checkpoint-0"]
+    found = find_checkpoint(small_disk, comm)
+    m = found.load(space, comm)["m"]
+    assert (m.getArray() == space.from_values({"D": 0.5, "s": 2.0}).getArray()).all()
+
+
+@needs_root
+@pytest.mark.parallel([1, 2])
+def test_a_history_on_a_full_disk_keeps_whole_lines_only(small_disk):
+    out = RunDirectory(small_disk / "run")
+    with pytest.raises(InputError, match="--out: got .*run.*No space left on device"):
+        for row in ROWS * 10:
+            out.append(row)
+    MPI.COMM_WORLD.Barrier()
+    content = (out.path / "history.csv").read_bytes()
+    assert content.endswith(b"\r\n") and content.decode().count("\n") == len(out.history()) + 1
+    out.close()
+
+
+@pytest.mark.parallel([1, 2])
+@pytest.mark.parametrize("number", [errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EIO])
+def test_whatever_the_disk_refuses_while_vectors_are_written(tmp_path, monkeypatch, number):
+    """On rank 0 only, where the others wait for it inside the vector."""
+    comm, space = MPI.COMM_WORLD, parameters(MPI.COMM_WORLD, (6, 5))
+    out = comm.bcast(tmp_path, root=0)
+
+    def refuse(self, values):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(vectors.VectorWriter, "_write", refuse)
+    with pytest.raises(InputError, match=os.strerror(number)):
+        save_checkpoint(out, comm, space, state(space, 0.5), 0)
+    comm.Barrier()
+    assert names(out) == []
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize("shape", [(7,), (6, 5), (4, 3, 5)])
+def test_slabs_of_any_size_give_the_same_file(tmp_path, monkeypatch, shape):
+    comm, space = MPI.COMM_WORLD, parameters(MPI.COMM_WORLD, shape)
+    out = comm.bcast(tmp_path, root=0)
+    values = np.arange(1.0, 1 + np.prod(shape)).reshape(shape, order="F")
+    m = space.from_values({"D": values[space.grid.local_slice], "s": 0.125})
+    contents = []
+    for size in (1, 7, 10_000):
+        monkeypatch.setattr(vectors, "SLAB", size)
+        path = save_checkpoint(out, comm, space, SimpleNamespace(vectors={"m": m}, meta={}), size)
+        loaded = find_checkpoint(out, comm).load(space, comm)["m"]
+        assert (loaded.getArray() == m.getArray()).all()
+        contents.append((path / "m.bin").read_bytes())
+    assert contents[0] == contents[1] == contents[2]
+    # the layout of PETSc's own binary vectors
+    assert contents[0][:8] == np.array([1211214, np.prod(shape)], ">i4").tobytes()
+    np.testing.assert_array_equal(np.frombuffer(contents[0], ">f8", np.prod(shape), 8), np.log(values).ravel(order="F"))
+
+
+@pytest.mark.parallel([1, 2])
+def test_a_checkpoint_that_goes_while_it_is_read_is_named(tmp_path):
+    comm, space = MPI.COMM_WORLD, parameters(MPI.COMM_WORLD, (6, 5))
+    out = comm.bcast(tmp_path, root=0)
+    save_checkpoint(out, comm, space, state(space, 0.5), 0)
+    found = find_checkpoint(out, comm)
+    comm.Barrier()
+    if comm.rank == 0:
+        (found.path / "g.bin").unlink()
+    comm.Barrier()
+    with pytest.raises(InputError, match="--resume: got .*g.bin.*No such file"):
+        found.load(space, comm)
+
+
+def test_overwrite_takes_all_that_a_run_wrote_and_nothing_else(tmp_path):
+    out = RunDirectory(tmp_path, MPI.COMM_SELF)
+    out.claim(["D.png", "parameters.vti"])
+    out.close()
+    for name in ("D.png", "weight.json", "state.gif", ".D.12.tmp.png", ".summary.12.tmp.json", "parameters.vti", "summary.json"):
+        (tmp_path / name).write_text("x")
+    for name in ("checkpoint-3", ".checkpoint-4.tmp", "spectrum"):
+        (tmp_path / name).mkdir()
+    for name in ("notes.txt", "E.png", ".hidden", "checkpoint-mine"):
+        (tmp_path / name).write_text("mine")
+    out = RunDirectory(tmp_path, MPI.COMM_SELF, "overwrite")
+    out.close()
+    assert names(tmp_path) == [".hidden", "E.png", "checkpoint-mine", "history.csv", "notes.txt"]
+
+
+def test_resume_clears_what_was_half_written(tmp_path):
+    out = RunDirectory(tmp_path, MPI.COMM_SELF)
+    out.append(ROWS[0])
+    out.close()
+    (tmp_path / ".checkpoint-0.tmp").mkdir()
+    (tmp_path / ".summary.7.tmp.json").write_text("{")
+    out = RunDirectory(tmp_path, MPI.COMM_SELF, "resume")
+    assert out.history() == ROWS[:1] and names(tmp_path) == [".lock", "history.csv"]
+    out.close()
+
+
+@pytest.mark.parallel([1, 2])
+def test_resume_begins_where_there_is_nothing(tmp_path):
+    folder = MPI.COMM_WORLD.bcast(tmp_path, root=0) / "new"
+    out = RunDirectory(folder, mode="resume")
+    assert out.finished() is None and out.history() == []
+    out.restart_history()
+    out.append(ROWS[0])
+    assert out.history() == ROWS[:1]
+    out.close()

@@ -1,0 +1,84 @@
+"""What makes a run the run that it is: contents of files, options and sections, not titles, places or memory."""
+
+import shutil
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+from npde_opt.cases import load_case
+from npde_opt.runs.identity import identity
+
+CASE = """
+[case]
+title = "one"
+[grid]
+shape = [8]
+[boundaries]
+"x-" = "dirichlet"
+"x+" = "dirichlet"
+[[unknown]]
+name = "D"
+initial = { file = "start.npy" }
+[experiments]
+source = 1.0
+[observations]
+points = { file = "obs.npz", key = "p" }
+data = { file = "obs.npz", key = "d" }
+sigma = 1e-3
+"""
+
+
+def write(folder, scale=1.0, text=CASE):
+    folder.mkdir(exist_ok=True)
+    np.save(folder / "start.npy", np.full(8, 0.5))
+    points = np.linspace(0.1, 0.9, 5)
+    np.savez(folder / "obs.npz", p=points[:, None], d=scale * points[None])
+    (folder / "case.toml").write_text(text)
+
+
+def of(folder, method="newton", levels=None, data=None, **options):
+    case = load_case(folder / "case.toml", MPI.COMM_WORLD, data=data, **options)
+    return identity(case, MPI.COMM_WORLD, method, levels)
+
+
+def differing(a, b):
+    return [name for name in a if a[name] != b.get(name)]
+
+
+@pytest.mark.parallel([1, 2])
+def test_contents_of_files_count(tmp_path):
+    folder = MPI.COMM_WORLD.bcast(tmp_path, root=0) / "a"
+    if MPI.COMM_WORLD.rank == 0:
+        write(folder)
+    MPI.COMM_WORLD.Barrier()
+    first = of(folder)
+    assert first == of(folder)
+    MPI.COMM_WORLD.Barrier()
+    if MPI.COMM_WORLD.rank == 0:
+        write(folder, scale=2.0)
+    MPI.COMM_WORLD.Barrier()
+    assert differing(first, of(folder)) == [
+        "the contents of observations.points, file obs.npz", "the contents of observations.data, file obs.npz"]
+
+
+def test_what_changes_results_counts_and_nothing_else(tmp_path):
+    write(tmp_path / "a")
+    first = of(tmp_path / "a")
+    assert differing(first, of(tmp_path / "a", "lbfgs")) == ["--optimizer"]
+    assert differing(first, of(tmp_path / "a", levels=1)) == ["--levels"]
+    assert differing(first, of(tmp_path / "a", seed=3)) == ["--seed"]
+    assert differing(first, of(tmp_path / "a", cells=[16])) == ["--grid"]
+    write(tmp_path / "a", text=CASE.replace("sigma = 1e-3", "sigma = 1e-2"))
+    assert differing(first, of(tmp_path / "a")) == ["section [observations] of the case (or --set)"]
+    write(tmp_path / "a", text=CASE.replace('"one"', '"two"'))
+    assert of(tmp_path / "a") == first
+
+
+def test_equal_files_elsewhere_are_equal(tmp_path):
+    write(tmp_path / "a")
+    first = of(tmp_path / "a")
+    (tmp_path / "data").mkdir()
+    for name in ("start.npy", "obs.npz"):
+        shutil.move(tmp_path / "a" / name, tmp_path / "data" / name)
+    assert of(tmp_path / "a", data=tmp_path / "data") == first
