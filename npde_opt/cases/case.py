@@ -17,7 +17,7 @@ from npde_opt.cases.data import Data, read_data, simulate
 from npde_opt.cases.domain import Domain
 from npde_opt.cases.evolution_case import EvolutionCase
 from npde_opt.cases.evolution_schema import substitute
-from npde_opt.cases.fields import evaluate
+from npde_opt.cases.fields import evaluate, labels
 from npde_opt.cases.limits import FILE_BYTES, check_raw
 from npde_opt.cases.places import Places
 from npde_opt.cases.schema import validate
@@ -186,10 +186,7 @@ class Case:
             regions = None
             if u["regions"] is not None:
                 name = f"unknown.{u['name']}.regions"
-                found = evaluate(name, u["regions"], list(grid.edges), self.sources, nearest=True)
-                regions = np.rint(found).astype(int)
-                if regions.min() < 0:
-                    raise InputError(name, int(regions.min()), "0, 1, ...")
+                regions = labels(name, u["regions"], list(grid.edges), self.sources)
             unknowns.append(Unknown(u["name"], u["transform"], tuple(u["bounds"] or (None, None)), regions))
         return ParameterSpace(grid, unknowns)
 

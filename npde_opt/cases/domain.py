@@ -40,6 +40,8 @@ class Domain:
 
     def _edges(self, cells: Sequence[int] | None) -> list[np.ndarray]:
         grid, native = self.table["grid"], self.sources.edges
+        if native and grid["edges"] is not None:
+            raise InputError("grid.edges", "given", "grid.shape or grid.coarsen with domain.mni152, whose voxels are the box")
         if grid["edges"] is not None and cells is None:
             return axes_of(grid["edges"])
         if native:
@@ -119,10 +121,11 @@ def cut(edges: list[np.ndarray], shape: Sequence[int], field: str) -> list[np.nd
 def axes_of(given: Sequence[Any]) -> list[np.ndarray]:
     """Edges from lists, or from tables {first, equal, growth, count}: `equal` cells of size `first`, then each `growth`
     times the one before."""
+    sized("grid.edges", [e["count"] if isinstance(e, dict) else len(e) for e in given])
     out = []
     for i, e in enumerate(given):
         if isinstance(e, dict):
-            fits(f"grid.edges[{i}].count", e["count"], 8.0, "cells")
+            sized(f"grid.edges[{i}].count", [e["count"]])
             powers = np.maximum(np.arange(e["count"]) - e["equal"] + 1, 0)
             with np.errstate(over="ignore"):
                 e = np.concatenate([[0.0], np.cumsum(e["first"] * float(e["growth"]) ** powers)])

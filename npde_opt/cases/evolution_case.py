@@ -14,7 +14,7 @@ from npde_opt.capacity import fits
 from npde_opt.cases.domain import Domain, sized
 from npde_opt.cases.evolution_data import Series, floor, prepare
 from npde_opt.cases.evolution_schema import validate_evolution
-from npde_opt.cases.fields import evaluate
+from npde_opt.cases.fields import evaluate, labels
 from npde_opt.cases.pictures import picture
 from npde_opt.cases.places import points_of, read_points
 from npde_opt.cases.sources import Sources
@@ -39,6 +39,8 @@ from npde_opt.terms.absorbing import absorbing_rate
 OPTIONS = {"gradient": ("directions",), "total-variation": ("epsilon",),
            "bilaplacian": ("gamma", "delta", "correlation_length", "variance", "directions")}
 FEWEST = 8
+TIME_BYTES = 10_000
+"""At least, of a time at which an experiment is observed: data of some places, and where they are in the steps."""
 UNITS = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
 
 
@@ -194,7 +196,7 @@ class EvolutionCase:
             regions = None
             if u["regions"] is not None:
                 spec, name = u["regions"], f"unknown.{u['name']}.regions"
-                regions = np.rint(evaluate(name, spec, list(grid.edges), self.sources, nearest=True)).astype(int)
+                regions = labels(name, spec, list(grid.edges), self.sources)
             fixed = None
             if u["known"] is not None:
                 mask, kept = (evaluate(f"unknown.{u['name']}.{key}", u[key], list(grid.edges), self.sources)
@@ -247,7 +249,7 @@ class EvolutionCase:
             return np.asarray(spec, float)
         if "file" in spec:
             return read_values(f"{field}.times", spec, self.sources, allow_nan=False).ravel()
-        fits(f"{field}.times.count", spec["count"], STEP_BYTES, "times")
+        fits(f"{field}.times.count", spec["count"] * self.experiment_count, TIME_BYTES, "times, all experiments together")
         return np.linspace(spec["start"], spec["end"], spec["count"])
 
     def _sampling(self, field: str, o: dict[str, Any], grid: Grid) -> Sampling:
@@ -258,8 +260,8 @@ class EvolutionCase:
             elsewhere = not self.domain.is_own(grid)
             return at_points(grid, times, points, o["quantity"], f"{field}.points", elsewhere)
         if o["regions"] is not None:
-            found = evaluate(f"{field}.regions", o["regions"], list(grid.edges), self.sources, nearest=True)
-            return over_regions(grid, times, np.rint(found).astype(int), o["quantity"])
+            regions = labels(f"{field}.regions", o["regions"], list(grid.edges), self.sources, least=-1)
+            return over_regions(grid, times, regions, o["quantity"])
         return voxels(grid, times, self.domain.edges, o["quantity"])
 
     def forward(self, grid: Grid, own: Sequence[int], cut: int = 1, storage: Storage | None = None) -> Evolution:

@@ -205,11 +205,11 @@ class EvolutionUnknown(AnyUnknown, kw_only=True):
     length: Annotated[Count | None, Meta(description="values of a history")] = None
     known: Annotated[Field | None,
                      Meta(description="fields: where it exceeds 0.5 the unknown is known and keeps `initial`")] = None
-    deviation: Annotated[Positive | None, Meta(description="scalars and histories: standard deviation of a normal prior of the "
-                                               "parameter around its initial value, of its logarithm with the transform "
-                                               "log")] = None
-    smoothness: Annotated[NotNegative, Meta(description="histories: weight of the squared differences between "
-                                                "neighbouring values, beside the deviation")] = 0.0
+    deviation: Annotated[Annotated[float, Meta(ge=1e-100, le=1e100)] | None,
+                         Meta(description="scalars and histories: standard deviation of a normal prior of the parameter "
+                              "around its initial value, of its logarithm with the transform log")] = None
+    smoothness: Annotated[float, Meta(ge=0, le=1e100, description="histories: weight of the squared differences between "
+                                      "neighbouring values, beside the deviation")] = 0.0
 
 
 class ExperimentSection(Table, kw_only=True):

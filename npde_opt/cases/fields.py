@@ -34,7 +34,8 @@ def overlap(source: np.ndarray, target: np.ndarray) -> scipy.sparse.csr_matrix:
     rows, columns = (np.clip(np.searchsorted(e, middles, side="right") - 1, 0, e.size - 2) for e in (target, source))
     shared = scipy.sparse.csr_matrix((lengths, (rows, columns)), shape=(target.size - 1, source.size - 1))
     total = np.asarray(shared.sum(axis=1)).ravel()
-    return scipy.sparse.diags_array(np.divide(1.0, total, out=np.zeros_like(total), where=total > 0)) @ shared
+    shared.data /= np.repeat(total, np.diff(shared.indptr))
+    return shared
 
 
 def resample(values: np.ndarray, source: list[np.ndarray], target: list[np.ndarray]) -> np.ndarray:
@@ -158,3 +159,19 @@ def expression(field: str, text: str, edges: list[np.ndarray]) -> np.ndarray:
     dim = len(edges)
     names = {a: along((e[1:] + e[:-1]) / 2, d, dim) for d, (a, e) in enumerate(zip("xyz", edges, strict=False))}
     return np.array(np.broadcast_to(evaluate_text(field, text, names), tuple(e.size - 1 for e in edges)), dtype=float)
+
+
+def labels(field: str, spec: Any, edges: list[np.ndarray], sources: Sources, least: int = 0) -> np.ndarray:
+    """Numbers of regions [i, j, k], from `least`, as integers: what the field holds at the middles of the cells.
+
+    Raises:
+        InputError: for values that are no integers, or as large as the number of cells.
+    """
+    found = evaluate(field, spec, edges, sources, nearest=True)
+    low, high, off = found.min(), found.max(), np.abs(found - np.rint(found))
+    if off.max() > 1e-6:
+        raise InputError(field, f"{found.ravel()[off.argmax()]:g}", "integers")
+    if low < least or high >= found.size:
+        raise InputError(field, f"region {int(low if low < least else high):,}",
+                         f"numbers from {least}, smaller than the number of cells ({found.size:,})")
+    return np.rint(found).astype(int)

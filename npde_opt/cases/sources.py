@@ -3,6 +3,7 @@ MNI152 anatomy."""
 
 from __future__ import annotations
 
+import glob
 import importlib.util
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -15,6 +16,7 @@ from npde_opt.io.fields import check_file, read_field, read_gridded
 from npde_opt.io.gridded import Gridded
 
 MILLIMETRE = 1e-3
+LONGEST_NAME, LONGEST_PATH = 255, 4000
 TEMPLATE = "mni_icbm152_{}_tal_nlin_sym_09a_converted.nii.gz"
 
 Edges = list[np.ndarray]
@@ -85,6 +87,8 @@ class Sources:
         """The path of a regular file. Raises InputError where there is none."""
         if not isinstance(name, str) or not name or "\0" in name:
             raise InputError(field, repr(name), "the name of a file")
+        if len(name) > LONGEST_PATH or max(len(part.encode(errors="replace")) for part in name.split("/")) > LONGEST_NAME:
+            raise InputError(field, f"{name[:60]}... ({len(name):,} characters)", f"a name of at most {LONGEST_NAME}")
         path = self._search(field, name)
         check_file(field, path)
         return path
@@ -94,8 +98,8 @@ class Sources:
         for place in places:
             if place.exists():
                 return place
-        if self.data_folder and Path(name).name == name:
-            below = sorted(p for p in self.data_folder.rglob(name) if p.is_file())
+        if self.data_folder and Path(name).name == name and name != "..":
+            below = sorted(p for p in self.data_folder.rglob(glob.escape(name)) if p.is_file())
             if len(below) > 1:
                 raise InputError(
                     field,
