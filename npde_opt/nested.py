@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from petsc4py import PETSc
 
+from npde_opt.errors import collective
 from npde_opt.grids import Grid
 from npde_opt.monitor import Monitor
 from npde_opt.objective import Objective
@@ -137,7 +138,9 @@ def identify(finest: Grid, build: Build, settings: Settings, levels: int | None 
     """
     run = _Levels(grids(finest, levels), build, settings, monitor, resume)
     try:
-        return run.solve()
+        # What one rank raises is raised by its group, before anything is cleaned up together.
+        with collective(finest.comm):
+            return run.solve()
     finally:
         run.destroy()
 

@@ -1,6 +1,7 @@
 """Whatever one rank raises, anywhere, ends all ranks with one message and the error's exit code."""
 
 import importlib.util
+import json
 import sys
 from pathlib import Path
 
@@ -39,3 +40,45 @@ def test_nothing_fails():
              for ranks, groups in ((1, "1"), (2, "2"))]
     assert [e.code for e in ended] == [0, 0]
     assert ended[0].text.split(" on ")[0] == ended[1].text.split(" on ")[0]
+
+
+BLOWS_UP = """
+[case]
+title = "two trajectories, one of which blows up for large r"
+[grid]
+shape = [16]
+[evolution]
+terms = [{ diffusion = "D" }, { kinetics = { u = "r*u**2" } }]
+known = { D = 0.01 }
+scheme = "imex-euler"
+times = { end = 1.0, steps = 10 }
+bound = 50.0
+[[unknown]]
+name = "r"
+kind = "scalar"
+transform = "identity"
+initial = 0.2
+truth = 0.8
+[[experiment]]
+initial = { u = 0.1 }
+[[experiment]]
+initial = { u = 1.0 }
+[[observation]]
+times = [1.0]
+noise = 0.01
+[optimizer]
+method = "lbfgs"
+max_iterations = 3
+"""
+
+
+def test_a_state_that_one_group_cannot_compute_is_a_rejected_step_of_all(tmp_path):
+    (tmp_path / "case.toml").write_text(BLOWS_UP)
+    objectives = []
+    for groups in ("1", "2"):
+        out = tmp_path / groups
+        ended = trials.launch(2, "drivers/identify.py", "--case", str(tmp_path / "case.toml"), "--out", str(out),
+                              "--experiment-groups", groups)
+        assert ended.code == 0, ended.text
+        objectives.append(json.loads((out / "summary.json").read_text())["objective"])
+    assert objectives[0] == pytest.approx(objectives[1], rel=1e-12)
