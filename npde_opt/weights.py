@@ -17,6 +17,9 @@ from npde_opt.objective import Objective
 from npde_opt.optimizers import Settings, minimize
 
 FACTOR = 4.0
+SEEN = 1e-6
+"""Share of the data beside the regularization that rounding leaves to be seen."""
+TRIES = 10
 TRIALS = {"discrepancy": 24, "l-curve": 14}
 STAGNATION, STARTED = 0.005, 0.5
 CLOSE, REFINEMENTS = 0.03, 4
@@ -47,7 +50,27 @@ def largest(objective: Objective, m: PETSc.Vec) -> float:
     at.destroy()
     for vec in (p, Hp, Rp):
         vec.destroy()
-    return max(ratio, 1e-12)
+    return max(ratio, 0.0)
+
+
+def balance(build: Callable[[float], tuple[Objective, PETSc.Vec]]) -> tuple[float, PETSc.Vec, bool]:
+    """The weight at which data and regularization weigh the same, the starting point, and whether
+    the unknowns have bounds. In other units of length it is another by many orders of magnitude; beside a far larger
+    regularization the data's part would be lost in rounding, so that it is weighed again with a
+    smaller one."""
+    weight = 1.0
+    for _ in range(TRIES):
+        objective, m = build(weight)
+        share, bounded = largest(objective, m), objective.space.has_bounds
+        objective.destroy()
+        if share > SEEN:
+            break
+        m.destroy()
+        weight *= SEEN
+    else:  # nothing is seen of the data
+        objective, m = build(weight)
+        objective.destroy()
+    return weight * max(share, SEEN), m, bounded
 
 
 def choose(build: Callable[[float], tuple[Objective, PETSc.Vec]], method: str, settings: Settings,
@@ -61,9 +84,7 @@ def choose(build: Callable[[float], tuple[Objective, PETSc.Vec]], method: str, s
     """
     if method not in ("discrepancy", "l-curve"):
         raise InputError("regularization.weight", method, "'discrepancy' or 'l-curve'")
-    objective, m = build(1.0)
-    weight, bounded = largest(objective, m), objective.space.has_bounds
-    objective.destroy()
+    weight, m, bounded = balance(build)
     own = replace(settings, gradient_rtol=max(settings.gradient_rtol, 1e-3), decrement=None)
     if not bounded:
         own = replace(own, method="gauss-newton", max_iterations=15)

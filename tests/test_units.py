@@ -7,7 +7,7 @@ import pytest
 from mpi4py import MPI
 from petsc4py import PETSc
 
-from npde_opt import nested
+from npde_opt import nested, weights
 from npde_opt.cases import load_case
 from npde_opt.ensemble import Ensemble
 from npde_opt.grids import Boundary, Grid
@@ -95,9 +95,9 @@ def test_complex_solves_do_not_depend_on_the_unit(recipe):
     found = {}
     for scale in SCALES:
         grid, matrix = scaled(scale, (24, 20))
-        weights = mass(grid)
-        weights.scale(scale)
-        solver = Presb(grid, weights, matrix, None, (0.1, 0.0), PREFIX, recipe)
+        volumes = mass(grid)
+        volumes.scale(scale)
+        solver = Presb(grid, volumes, matrix, None, (0.1, 0.0), PREFIX, recipe)
         grid.__dict__["volume"] = grid.volume * scale  # the direct solver's M
         solver.update()
         right = scale * np.stack([grid.view(grid.standard_normal(k)).copy() for k in (1, 2)])
@@ -203,6 +203,27 @@ def test_objectives_in_units_of_the_noise_are_the_same_in_all_units(make, tmp_pa
             found = objectives(make, units, tmp_path, MPI.COMM_SELF)
             assert found[2] == first[2]
             assert found[:2] == pytest.approx(first[:2], rel=1e-7), (factor, changed)
+
+
+def test_a_chosen_weight_has_the_unit_of_the_regularization(tmp_path):
+    """In one dimension int |grad p|^2 is in 1/length."""
+    found = []
+    for L in (1e-20, 1.0, 1e20):
+        table = plain(L, 1.0, 1.0)
+        table["unknown"][0]["transform"] = "log"
+        del table["unknown"][0]["bounds"]
+        table["regularization"][0]["weight"] = "discrepancy"
+        (tmp_path / "case.toml").write_text("\n".join(f"{k} = {text(v)}" for k, v in table.items()))
+        case, ensemble = load_case(tmp_path / "case.toml", MPI.COMM_SELF), Ensemble.whole(MPI.COMM_SELF)
+        case.prepare(ensemble)
+        grid = case.grid(MPI.COMM_SELF)
+
+        def build(weight, case=case, grid=grid, ensemble=ensemble):
+            case.weight_override = weight
+            return case.build(grid, ensemble)
+
+        found.append(weights.choose(build, "discrepancy", case.settings()).weight / L)
+    assert found == pytest.approx([found[1]] * 3, rel=1e-4)
 
 
 @pytest.mark.parallel([2, 3])
