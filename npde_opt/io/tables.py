@@ -256,7 +256,7 @@ def _split(text: str, delimiter: str) -> list[str]:
 def _delimiter(path: Path, lines: list[tuple[int, str]], layout: Layout) -> str:
     """The delimiter that nine lines of ten have: semicolon, tab, bar, comma (unless it is the
     decimal sign), else blanks."""
-    bare = [re.sub(r'"[^"]*"', "0", text) for _, text in lines]
+    bare = [re.sub(r'"([^"]*)"', _unquoted, text) for _, text in lines]
     few = 0.9 * (len(bare) - 1) if len(bare) > 1 else 1
     for delimiter in (";", "\t", "|"):
         if sum(delimiter in text.strip() for text in bare) >= few:
@@ -266,6 +266,11 @@ def _delimiter(path: Path, lines: list[tuple[int, str]], layout: Layout) -> str:
     if layout.decimal == ",":
         return "," if any('"' in text for _, text in lines) else " "
     return _comma(path, bare, layout)
+
+
+def _unquoted(word: re.Match[str]) -> str:
+    """A word without its quotes; one that holds delimiters becomes a number without."""
+    return "0.0" if re.search(r"[,;|\t]", word[1]) else word[1]
 
 
 def _comma(path: Path, bare: list[str], layout: Layout) -> str:

@@ -35,6 +35,8 @@ WAYS = {
     "names given": (POINTS, {"header": ["t", "u"]}, ["t", "u"]),
     "header that is given": ("1,2\n" + POINTS, {"header": True}, ["1", "2"]),
     "empty rows and words at the end": ("time,head,,\n" + POINTS.replace("\n", ",,\n") + ",,,\n\n", {}, ["time", "head"]),
+    "quoted": ("\"time\",\"head\"\n" + "".join(f'"{x:f}","{y:f}"\n' for x, y in ROWS), {}, ["time", "head"]),
+    "header of one word a column that needs quotes": ('"time, d","head, m"\n' + POINTS, {}, ["time, d", "head, m"]),
     "semicolon, points": (POINTS.replace(",", ";"), {}, []),
     "spreadsheet": ("sep=,\ntime,head\n" + POINTS, {}, ["time", "head"]),
     "line ends": (("time,head\n" + POINTS).replace("\n", "\r\n"), {}, ["time", "head"]),
