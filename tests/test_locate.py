@@ -11,6 +11,7 @@ from npde_opt.grids import Grid
 from npde_opt.locate import located
 from npde_opt.observations import ball_mean, box_mean, observation_matrix, side_mean
 from npde_opt.operators import interpolation
+from npde_opt.terms.absorbing import absorbing_rate
 
 UNITS = [1e-12, 1.0, 1e12]
 ROUND = dict.fromkeys(("x-", "x+", "y-", "y+"), "periodic")
@@ -224,3 +225,14 @@ def test_electrodes_lie_on_the_outline_or_are_refused():
     with pytest.raises(InputError, match="experiments.electrodes.rings"):
         ring_levels(np.ones((2, 2, 3), bool), 4)
 
+
+@pytest.mark.parallel([1, 2])
+def test_an_absorbing_layer_of_a_periodic_axis_goes_on_beyond_its_end():
+    grid = Grid((20,), boundaries=dict.fromkeys(("x-", "x+"), "periodic"))
+    one, other, both = (absorbing_rate(grid, dict.fromkeys(sides, 0.2), 1.0)
+                        for sides in (("x-",), ("x+",), ("x-", "x+")))
+    np.testing.assert_allclose(one, both, atol=1e-12)
+    np.testing.assert_allclose(other, both, atol=1e-12)
+    walls = Grid((20,), boundaries=dict.fromkeys(("x-", "x+"), "dirichlet"))
+    whole = walls.comm.bcast(walls.to_natural(absorbing_rate(walls, {"x-": 0.2}, 1.0)), root=0)
+    assert whole[0] > 0 and whole[-1] == 0

@@ -20,6 +20,9 @@ from npde_opt.grids import AXES, Grid, along
 def absorbing_rate(grid: Grid, widths: Mapping[str, float], speed: float, depth: float = 5.0) -> np.ndarray:
     """W at the owned cells [i, j, k] in 1/time: layers of `widths` {side: length} for waves of `speed`.
 
+    On a periodic axis, where both sides are one place, a layer at one of them alone goes on beyond
+    it, so that waves meet no jump of W from either side.
+
     In `gamma du/dt = ...` with gamma = i g it enters as the coefficient g W of an absorbing `Reaction`.
     """
     out = np.zeros(grid.local_shape, order="F")
@@ -31,6 +34,10 @@ def absorbing_rate(grid: Grid, widths: Mapping[str, float], speed: float, depth:
         if not 0 < width < edges[-1] - edges[0]:
             raise InputError(f"absorbing width of {side}", width, f"between 0 and {edges[-1] - edges[0]:g}")
         x = grid.centers[d][grid.local_slice[d]]
-        inside = np.clip((x - edges[-1] if upper else edges[0] - x) / width + 1, 0, 1)
+        away = edges[-1] - x if upper else x - edges[0]
+        opposite = side[0] + ("-" if upper else "+")
+        if grid.periodic(d) and opposite not in widths:
+            away = np.minimum(away, edges[-1] - edges[0] - away)
+        inside = np.clip(1 - away / width, 0, 1)
         out += 4 * depth * speed / width * along(inside, d, grid.dim) ** 3
     return out
