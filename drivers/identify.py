@@ -76,6 +76,7 @@ from npde_opt.cases.evolution_report import errors_of, report_evolution  # noqa:
 from npde_opt.ensemble import Ensemble  # noqa: E402
 from npde_opt.io.results import Seconds, Summary, peak_memory_mb  # noqa: E402
 from npde_opt.monitor import Monitor  # noqa: E402
+from npde_opt.petsc_options import check_options, unused_text  # noqa: E402
 from npde_opt.runs.attempts import Attempts  # noqa: E402
 from npde_opt.runs.folder import RunDirectory  # noqa: E402
 from npde_opt.runs.identity import identity  # noqa: E402
@@ -92,6 +93,7 @@ def main() -> int:
     case = load_case(options.case, WORLD, cells=options.grid, data=options.data, seed=options.seed,
                      variables=options.variables, memory=options.memory)
     case.set_petsc_options()
+    check_options()
     ensemble = Ensemble.split(WORLD, options.experiment_groups, case.experiment_count)
     if options.verify:
         return verify_case(case, case.grid(ensemble.space), ensemble, WORLD)
@@ -151,6 +153,8 @@ def run(case, ensemble: Ensemble, out: RunDirectory | None) -> int:
         krylov_iterations_mean=found.krylov_iterations / max(found.total_solves, 1),
         seconds=Seconds(ready - START, solved - ready, time.monotonic() - START),
         peak_memory_mb=peak_memory_mb(WORLD), metrics=metrics | {"reason": result.reason, "decrement": result.decrement}))
+    if warning := unused_text():
+        monitor.say(warning)
     return 0
 
 

@@ -18,6 +18,7 @@ from petsc4py import PETSc
 
 from npde_opt.errors import InputError
 from npde_opt.layout import Layout, neighbours
+from npde_opt.petsc_options import from_options
 
 KINDS = ("neumann", "dirichlet", "robin", "periodic")
 AXES = "xyz"
@@ -189,13 +190,15 @@ class Grid:
         """A Vec of one value an active cell: what stencil matrices act on."""
         vec = PETSc.Vec().create(self.comm)
         vec.setSizes((self.active_local_size, self.active_size))
-        vec.setFromOptions()
+        with from_options("vec_"):
+            vec.setFromOptions()
         return vec
 
     def _vec(self, components: int) -> PETSc.Vec:
         vec = PETSc.Vec().create(self.comm)
         vec.setSizes((self.layout.local_size * components, self.layout.size * components), bsize=components)
-        vec.setFromOptions()
+        with from_options("vec_"):
+            vec.setFromOptions()
         return vec
 
     def pack(self, values: np.ndarray) -> np.ndarray:

@@ -128,7 +128,7 @@ class Quadratic:
 
     @cached_property
     def solver(self) -> LinearSolver:
-        found = LinearSolver(self.matrix, self.grid, self.prefix, rtol=1e-6, norm=ENERGY)
+        found = LinearSolver(self.matrix, self.grid, self.prefix, rtol=1e-6, norm=ENERGY, checked=8)
         found.update()
         return found
 
@@ -258,7 +258,7 @@ class TotalVariation:
 
     @cached_property
     def solver(self) -> LinearSolver:
-        return LinearSolver(self.matrix, self.grid, self.prefix, rtol=1e-4, norm=ENERGY)
+        return LinearSolver(self.matrix, self.grid, self.prefix, rtol=1e-4, norm=ENERGY, checked=8)
 
     def _inverse_distances(self) -> list[np.ndarray]:
         """1 / centre distance on every face, 0 where the face is closed."""

@@ -14,6 +14,7 @@ from petsc4py import PETSc
 from npde_opt import reductions
 from npde_opt.grids import Grid, along
 from npde_opt.layout import Numbering
+from npde_opt.petsc_options import from_options
 
 Offset = tuple[int, ...]
 Planes = dict[Offset, np.ndarray]
@@ -118,8 +119,9 @@ class OffsetMatrix:
             columns = pattern.columns()
             self.mat = PETSc.Mat().create(self.comm)
             self.mat.setSizes((pattern.numbering.sizes,) * 2)
-            self.mat.setType(kind)
-            self.mat.setPreallocationCOO(np.tile(columns[0], len(self.offsets)), columns.ravel())
+            with from_options((prefix or "") + "mat_type"):
+                self.mat.setType(kind)
+                self.mat.setPreallocationCOO(np.tile(columns[0], len(self.offsets)), columns.ravel())
         if prefix:
             self.mat.setOptionsPrefix(prefix)
 

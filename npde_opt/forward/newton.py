@@ -19,6 +19,7 @@ from npde_opt.forward.step_solvers import solve_step, step_solver
 from npde_opt.linear.accuracy import TIGHT, Tolerance, given, is_tight
 from npde_opt.linear.guess import Corrector
 from npde_opt.linear.recipes import LinearSolver
+from npde_opt.petsc_options import from_options
 from npde_opt.stencils import StencilMatrix
 from npde_opt.terms.state import State, channels
 
@@ -170,7 +171,8 @@ class Coupled:
         self.ksp.setInitialGuessNonzero(True)
         self.ksp.getPC().setType(PETSc.PC.Type.PYTHON)
         self.ksp.getPC().setPythonContext(self)
-        self.ksp.setFromOptions()
+        with from_options(newton.prefix):
+            self.ksp.setFromOptions()
 
     def mult(self, mat: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
         n, values, out = self.grid.active_local_size, x.getArray(readonly=True), y.getArray()

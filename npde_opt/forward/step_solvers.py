@@ -18,6 +18,9 @@ from npde_opt.stencils import StencilMatrix, combine
 KEPT, MOST, SMALL = 24, 200, 500_000
 """Solvers that are kept: so many, or as have SMALL cells a rank together, at most MOST."""
 
+STEPS_CHECKED = 32
+"""Of so many solves of steps one is checked for its true residual."""
+
 
 class Decoupled:
     """One system a species: M + alpha A_c by multigrid, or M alone where no linear term acts on the species."""
@@ -75,7 +78,7 @@ class Decoupled:
 
 def step_solver(matrix: StencilMatrix, part: LinearPart, prefix: str, symmetric: bool, recipe: str = "auto") -> LinearSolver:
     """A solver that stops at the true residual."""
-    solver = LinearSolver(matrix, part.grid, prefix, recipe, symmetric, norm="unpreconditioned")
+    solver = LinearSolver(matrix, part.grid, prefix, recipe, symmetric, norm="unpreconditioned", checked=STEPS_CHECKED)
     if solver.recipe != "direct" and not symmetric:
         solver.ksp.setPCSide(PETSc.PC.Side.RIGHT)
     return solver

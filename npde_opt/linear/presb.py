@@ -18,6 +18,7 @@ from npde_opt.grids import Grid
 from npde_opt.linear.accuracy import Tolerance
 from npde_opt.linear.guess import Corrector
 from npde_opt.linear.recipes import LinearSolver, direct_options, options_below
+from npde_opt.petsc_options import from_options
 from npde_opt.stencils import StencilMatrix, combine
 
 CYCLES = 3
@@ -63,7 +64,8 @@ class Presb:
             self.ksp.setPCSide(PETSc.PC.Side.RIGHT)
             pc.setType(PETSc.PC.Type.PYTHON)
             pc.setPythonContext(_Preconditioner(self))
-            self.ksp.setFromOptions()
+            with from_options(prefix):
+                self.ksp.setFromOptions()
         for half in self._halves(self._x):
             half[...] = mass.getArray(readonly=True)
         self._corrector = Corrector(self._x)
@@ -100,7 +102,7 @@ class Presb:
         for item in (nest, up, down):
             item.destroy()
         self.ksp.setOperators(self._real)
-        with options_below(self.prefix, direct_options(self.grid.comm.size)):
+        with options_below(self.prefix, direct_options(self.grid.comm.size)), from_options(self.prefix):
             self.ksp.setFromOptions()
             self.ksp.setUp()
 

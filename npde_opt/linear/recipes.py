@@ -15,6 +15,8 @@ from npde_opt.grids import Grid
 from npde_opt.linear.accuracy import Tolerance
 from npde_opt.linear.cycle import Cycle
 from npde_opt.linear.geometric import Hierarchy
+from npde_opt.linear.residual import ResidualCheck
+from npde_opt.petsc_options import from_options
 from npde_opt.stencils import StencilMatrix
 
 ZERO_PIVOT = "1e-300"
@@ -100,13 +102,14 @@ class LinearSolver:
         symmetric: CG for symmetric positive definite matrices, else GMRES.
         norm: of the residual that `rtol` is for, as in -<prefix>ksp_norm_type ("natural" only where the method is CG); else
             the method's own.
+        checked: of so many solves one is checked for its true residual (residual.py); `true_residual` is the largest.
 
     Raises:
         InputError: for an unknown recipe or one that this PETSc build lacks.
     """
 
     def __init__(self, matrix: StencilMatrix, grid: Grid, prefix: str, recipe: str = "auto", symmetric: bool = True,
-                 rtol: float = 1e-8, norm: str | None = None):
+                 rtol: float = 1e-8, norm: str | None = None, checked: int = 1):
         self.matrix, self.prefix, self.symmetric, self.norm = matrix, prefix, symmetric, norm
         self.solves = self.iterations = 0
         self.hierarchy: Hierarchy | None = None
@@ -122,7 +125,7 @@ class LinearSolver:
         self.ksp.setOperators(matrix.mat)
         self.ksp.setTolerances(rtol=rtol, atol=1e-300, max_it=500)
         self._ranks, self._configured = grid.comm.size, False
-        self.tolerance = Tolerance(self.ksp)
+        self.tolerance, self._residual = Tolerance(self.ksp), ResidualCheck(self.ksp, prefix, checked)
         self._cycle: Cycle | None = None
 
     def _own_cycle(self) -> Cycle | None:
@@ -155,7 +158,7 @@ class LinearSolver:
     def _configure(self) -> None:
         """Sets up with the recipe's options in the database, and takes them out again: they are this solver's only."""
         self._cycle = self._own_cycle()
-        with options_below(self.prefix, {**PIVOTS, **self._options(self._ranks)}):
+        with options_below(self.prefix, {**PIVOTS, **self._options(self._ranks)}), from_options(self.prefix):
             if self._cycle is not None:
                 self.ksp.getPC().setType(PETSc.PC.Type.PYTHON)
                 self.ksp.getPC().setPythonContext(self._cycle)
@@ -184,6 +187,7 @@ class LinearSolver:
             assert self.hierarchy is not None
             self.hierarchy.update(self.matrix)
         self.matrix.freeze()
+        self._residual.restart()
         if self._configured:
             self.ksp.setUp()
         else:
@@ -193,7 +197,7 @@ class LinearSolver:
         """A x = b. Raises SolverError where it does not converge."""
         self.tolerance.use()
         self.ksp.solve(b, x)
-        self._check()
+        self._check(b, x, False)
 
     def solve_transpose(self, b: PETSc.Vec, x: PETSc.Vec) -> None:
         """A^T x = b with the same hierarchy. Raises SolverError where it does not converge."""
@@ -202,9 +206,14 @@ class LinearSolver:
             self.ksp.solve(b, x)
         else:
             self.ksp.solveTranspose(b, x)
-        self._check()
+        self._check(b, x, not self.symmetric)
 
-    def _check(self) -> None:
+    @property
+    def true_residual(self) -> float:
+        """The largest |b - A x| / |b| of the solves that were checked."""
+        return self._residual.largest
+
+    def _check(self, b: PETSc.Vec, x: PETSc.Vec, transposed: bool) -> None:
         self.solves += 1
         self.iterations += self.ksp.getIterationNumber()
         reason = self.ksp.getConvergedReason()
@@ -214,9 +223,11 @@ class LinearSolver:
                               f"{self.ksp.getResidualNorm():.3g}",
                               f"Raise -{self.prefix}ksp_max_it, loosen -{self.prefix}ksp_rtol, try another "
                               f"-{self.prefix}recipe, or check the coefficients' contrast.")
+        self._residual.check(b, x, transposed)
 
     def destroy(self) -> None:
         self.ksp.destroy()
+        self._residual.destroy()
         if self._cycle is not None:
             self._cycle.release()
         if self.hierarchy is not None:

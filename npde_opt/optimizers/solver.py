@@ -17,6 +17,7 @@ from npde_opt.optimizers.directions import LBFGS, NewtonCG
 from npde_opt.optimizers.initial_hessian import InitialHessian
 from npde_opt.optimizers.interface import METHODS, Settings
 from npde_opt.optimizers.point import Point
+from npde_opt.petsc_options import from_options
 
 BOUNDED = {"blmvm", "bncg", "bnls", "bntr", "bntl", "bqnls", "bqnkls", "bqnktr", "bqnktl", "tron"}
 KRYLOV = {"nls", "ntr", "ntl", "bnls", "bntr", "bntl"}
@@ -163,7 +164,7 @@ class Solver:
         self.tao.setObjectiveGradient(self._objective_gradient, self.g)
         self.tao.setHessian(self._hessian, self.hessian)
         self.tao.setMaximumIterations(settings.max_iterations + 1)
-        with default_options(DEFAULTS | {"mat_lmvm_hist_size": settings.memory}):
+        with default_options(DEFAULTS | {"mat_lmvm_hist_size": settings.memory}), from_options("tao_"):
             self.tao.setFromOptions()
         self.type = self.tao.getType()
         self.bounds: tuple[PETSc.Vec, PETSc.Vec] | None = None

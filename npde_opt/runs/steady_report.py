@@ -17,12 +17,17 @@ from npde_opt.io import figures
 from npde_opt.io.vtk import write_vtk
 from npde_opt.nested import Identification
 from npde_opt.parameters import ParameterSpace
-from npde_opt.reductions import total
+from npde_opt.reductions import largest, total
 from npde_opt.runs.attempts import Attempts
 from npde_opt.runs.folder import RunDirectory
 from npde_opt.stages import stage
 
 METHODS = {"discrepancy": "discrepancy principle", "l-curve": "L-curve"}
+
+
+def true_residual(objective: Any) -> float:
+    """The largest |b - A u| / |b| of the state and adjoint solves on the finest grid. Collective."""
+    return largest(objective.ensemble.across, float(objective.forward.solver.true_residual))
 
 
 def report_steady(case: Case, found: Identification, ensemble: Ensemble, out: RunDirectory | None, plot: bool,
@@ -39,7 +44,7 @@ def report_steady(case: Case, found: Identification, ensemble: Ensemble, out: Ru
     metrics: dict[str, Any] = {
         "chi_squared": at.chi_squared(), "finest_grid_solves": found.finest_solves,
         "total_solves": found.total_solves, "misfit": at.misfit, "regularization": at.regularization,
-        "data": int(objective.data_count)}
+        "data": int(objective.data_count), "state_residual_true": true_residual(objective)}
     if case.weight_override is not None:
         metrics["regularization_weight"] = case.weight_override
     metrics |= attempt("the error against the truth", lambda: truth_errors(case, space, m)) or {}
