@@ -39,6 +39,7 @@ class Unknown:
             the other transforms (None: none on that side).
         regions: None for a field, or an int array [i, j, k] (global, on every rank) of region numbers 0, 1, ...
         fixed: optional values of the coefficient [i, j, k]; where they are not NaN the field is known and kept.
+        constants: of regions: at least this many, also where the last ones have no cell (on a coarser grid).
         length: None for a field or regions; 1 for a scalar, n for n values (a history), the same on every rank.
     """
 
@@ -48,6 +49,7 @@ class Unknown:
     regions: np.ndarray | None = None
     fixed: np.ndarray | None = None
     length: int | None = None
+    constants: int = 0
 
     def __post_init__(self):
         lo, hi = self.bounds
@@ -73,7 +75,7 @@ class Unknown:
         """Number of region constants or values of a small array; 0 for fields."""
         if self.length is not None:
             return self.length
-        return int(self.regions.max()) + 1 if self.regions is not None else 0
+        return max(int(self.regions.max()) + 1, self.constants) if self.regions is not None else 0
 
     @property
     def range(self) -> tuple[float, float]:

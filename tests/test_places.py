@@ -168,3 +168,35 @@ def test_exact_data_of_a_section_are_fitted_at_the_start(tmp_path):
     COMM.barrier()
     _, found = run(SECTION, tmp_path, 1)
     assert found.result.objective_initial < 1e-12
+
+
+REGIONS = """
+[grid]
+shape = [34, 40]
+[boundaries]
+"x-" = "dirichlet"
+"x+" = "dirichlet"
+[[unknown]]
+name = "D"
+initial = 1.0
+truth = { expression = "1.0 + (x > 0.5)" }
+regions = { expression = "1.0*(x > 0.5) + 1.0*(x > 32/34)*(x < 33/34)*(y > 0.95)" }
+[experiments]
+boundary = [{ "x-" = 1.0 }]
+source = 1.0
+[observations]
+random = 50
+shape = [34, 40]
+"""
+
+
+@pytest.mark.parallel([1, 2])
+def test_a_region_without_a_cell_on_a_coarser_grid_is_kept(tmp_path):
+    case, found = run(REGIONS, tmp_path, 2)
+    space = found.objective.space
+    assert space.unknown("D").count == 3
+    coarse = case.grid(COMM).coarsen(16)
+    assert case.space(coarse).unknown("D").count == 3 and coarse.shape == (17, 20)
+    assert case.space(coarse).unknown("D").regions.max() < 2
+    values = space.at(found.result.m).k["D"]
+    assert values[:2] == pytest.approx([1, 2], rel=0.3)

@@ -14,7 +14,7 @@ from petsc4py import PETSc
 
 from npde_opt import reductions
 from npde_opt.cases.data import Data, read_data, simulate
-from npde_opt.cases.domain import Domain
+from npde_opt.cases.domain import Domain, region_count
 from npde_opt.cases.evolution_case import EvolutionCase
 from npde_opt.cases.evolution_schema import substitute
 from npde_opt.cases.fields import evaluate, labels
@@ -183,11 +183,12 @@ class Case:
     def space(self, grid: Grid) -> ParameterSpace:
         unknowns = []
         for u in self.table["unknown"]:
-            regions = None
+            regions, count, name = None, 0, f"unknown.{u['name']}.regions"
             if u["regions"] is not None:
-                name = f"unknown.{u['name']}.regions"
                 regions = labels(name, u["regions"], list(grid.edges), self.sources)
-            unknowns.append(Unknown(u["name"], u["transform"], tuple(u["bounds"] or (None, None)), regions))
+                count = region_count(name, u["regions"], self.domain, grid)
+            unknowns.append(Unknown(u["name"], u["transform"], tuple(u["bounds"] or (None, None)), regions,
+                                    constants=count))
         return ParameterSpace(grid, unknowns)
 
     def terms(self, grid: Grid) -> tuple[list[Term], dict[str, np.ndarray | float]]:

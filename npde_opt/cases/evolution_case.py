@@ -11,7 +11,7 @@ from petsc4py import PETSc
 
 from npde_opt import reductions
 from npde_opt.capacity import fits
-from npde_opt.cases.domain import Domain, sized
+from npde_opt.cases.domain import Domain, region_count, sized
 from npde_opt.cases.evolution_data import Series, floor, prepare
 from npde_opt.cases.evolution_schema import validate_evolution
 from npde_opt.cases.fields import evaluate, labels
@@ -193,10 +193,10 @@ class EvolutionCase:
     def space(self, grid: Grid) -> ParameterSpace:
         unknowns = []
         for u in self.table["unknown"]:
-            regions = None
+            regions, count, name = None, 0, f"unknown.{u['name']}.regions"
             if u["regions"] is not None:
-                spec, name = u["regions"], f"unknown.{u['name']}.regions"
-                regions = labels(name, spec, list(grid.edges), self.sources)
+                regions = labels(name, u["regions"], list(grid.edges), self.sources)
+                count = region_count(name, u["regions"], self.domain, grid)
             fixed = None
             if u["known"] is not None:
                 mask, kept = (evaluate(f"unknown.{u['name']}.{key}", u[key], list(grid.edges), self.sources)
@@ -204,7 +204,7 @@ class EvolutionCase:
                 fixed = np.where(mask > 0.5, kept, np.nan)
             length = {"field": None, "scalar": 1, "history": u["length"] or 0}[u["kind"]]
             unknowns.append(Unknown(u["name"], u["transform"], tuple(u["bounds"] or (None, None)), regions, fixed,
-                                    length))
+                                    length, count))
         return ParameterSpace(grid, unknowns)
 
     def value(self, u: dict[str, Any], key: str, space: ParameterSpace) -> Any:
