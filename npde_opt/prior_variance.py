@@ -28,6 +28,8 @@ import scipy.linalg
 import scipy.sparse
 import scipy.sparse.linalg
 
+from npde_opt import reductions
+from npde_opt.errors import collective
 from npde_opt.grids import Grid
 
 LOG_STEP = 0.25
@@ -175,11 +177,12 @@ class Coarse:
             core = max(int(WINDOW_CELLS ** (1 / len(shape)) / 2), 1)
             windows = list(product(*[[range(i, min(i + core, n)) for i in range(0, n, core)] for n in shape]))
         found = np.zeros(shape)
-        for number, window in enumerate(windows):
-            if number % comm.size == comm.rank:
-                inside = np.ix_(*window)
-                found[inside] = self._window(window, halos, whole[inside])
-        return np.asarray(comm.allreduce(found))
+        with collective(comm):
+            for number, window in enumerate(windows):
+                if number % comm.size == comm.rank:
+                    inside = np.ix_(*window)
+                    found[inside] = self._window(window, halos, whole[inside])
+        return reductions.total(comm, found)
 
     def _window(self, core: tuple[range, ...], halos: Sequence[int], whole: np.ndarray) -> np.ndarray:
         """In the cells `core`, from the operator on them and the cells around."""
