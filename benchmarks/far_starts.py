@@ -121,6 +121,8 @@ def run(folder: Path, problem: str, method: str, factors: tuple[float, float]) -
         return row | {"status": "solver error", "objective": float("inf"), "iterations": 0, "reason": str(error)}
     result = found.result
     found.objective.destroy()
+    if comm.rank == 0:
+        print(problem, method, factors, result.status, result.iterations, f"{result.objective:.8g}", flush=True)
     return row | {"status": result.status, "objective": result.objective, "iterations": result.iterations,
                   "reason": result.reason}
 
