@@ -39,6 +39,8 @@ from npde_opt.terms.absorbing import absorbing_rate
 OPTIONS = {"gradient": ("directions",), "total-variation": ("epsilon",),
            "bilaplacian": ("gamma", "delta", "correlation_length", "variance", "directions")}
 FEWEST = 8
+VALUE_BYTES = 1000
+"""At least, of a value of a history: vectors of an optimizer, its column in reports."""
 TIME_BYTES = 10_000
 """At least, of a time at which an experiment is observed: data of some places, and where they are in the steps."""
 UNITS = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
@@ -59,6 +61,10 @@ class EvolutionCase:
         if any(o["data"] is None for o in self.table["observation"]):
             factor = self.table["simulation"]["refine"]
             sized("simulation.refine", [(e.size - 1) * factor for e in self.domain.edges])
+        for u in self.table["unknown"]:
+            n = u["length"] or 0
+            dense = u["deviation"] is not None or u["smoothness"] > 0
+            fits(f"unknown.{u['name']}.length", n, 24.0 * n if dense else VALUE_BYTES)
         self.memory: str = self.table["evolution"]["memory"]
         self.data: Series | None = None
         self.plan: Plan | None = None
