@@ -88,7 +88,8 @@ class _OnRoot:
                 self._abandon()
         with collective(self.comm), disk(self.field_name, self.path):
             if self._failure is not None:
-                raise self._failure
+                # Its traceback would keep vectors alive on this rank only.
+                raise self._failure.with_traceback(None)
 
     def _abandon(self) -> None:
         """Closes a file of which something failed before; closing may fail again for the same cause."""

@@ -19,6 +19,23 @@ from npde_opt.runs.folder import RunDirectory
 ROWS = [{"level": 0, "iteration": i, "objective": 1.0 / (i + 3)} for i in range(400)]
 
 
+@pytest.fixture(autouse=True)
+def owned():
+    """Vecs to be freed at the end, on all ranks together: an error on one rank may keep them alive there."""
+    OWNED.clear()
+    yield
+    for vec in OWNED:
+        vec.destroy()
+
+
+OWNED = []
+
+
+def own(vec):
+    OWNED.append(vec)
+    return vec
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A folder on a disk of 64 KB, on every rank."""
@@ -39,8 +56,8 @@ def names(folder):
 
 
 def state(space, value):
-    m = space.from_values({"D": value, "s": 2.0})
-    return SimpleNamespace(vectors={"m": m, "g": m.copy()}, meta={"value": value})
+    m = own(space.from_values({"D": value, "s": 2.0}))
+    return SimpleNamespace(vectors={"m": m, "g": own(m.copy())}, meta={"value": value})
 
 
 def parameters(comm, shape=(48, 48)):
@@ -60,8 +77,8 @@ def test_a_full_disk_is_named_and_what_was_complete_stays(small_disk):
     comm.Barrier()
     assert names(small_disk) == ["checkpoint-0"]
     found = find_checkpoint(small_disk, comm)
-    m = found.load(space, comm)["m"]
-    assert (m.getArray() == space.from_values({"D": 0.5, "s": 2.0}).getArray()).all()
+    loaded = {name: own(vec) for name, vec in found.load(space, comm).items()}
+    assert (loaded["m"].getArray() == state(space, 0.5).vectors["m"].getArray()).all()
 
 
 @needs_root
@@ -100,12 +117,12 @@ def test_slabs_of_any_size_give_the_same_file(tmp_path, monkeypatch, shape):
     comm, space = MPI.COMM_WORLD, parameters(MPI.COMM_WORLD, shape)
     out = comm.bcast(tmp_path, root=0)
     values = np.arange(1.0, 1 + np.prod(shape)).reshape(shape, order="F")
-    m = space.from_values({"D": values[space.grid.local_slice], "s": 0.125})
+    m = own(space.from_values({"D": values[space.grid.local_slice], "s": 0.125}))
     contents = []
     for size in (1, 7, 10_000):
         monkeypatch.setattr(vectors, "SLAB", size)
         path = save_checkpoint(out, comm, space, SimpleNamespace(vectors={"m": m}, meta={}), size)
-        loaded = find_checkpoint(out, comm).load(space, comm)["m"]
+        loaded = own(find_checkpoint(out, comm).load(space, comm)["m"])
         assert (loaded.getArray() == m.getArray()).all()
         contents.append((path / "m.bin").read_bytes())
     assert contents[0] == contents[1] == contents[2]
