@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -36,6 +37,8 @@ from npde_opt.parameters import ParameterSpace, Unknown
 from npde_opt.regularizers import REGULARIZERS
 from npde_opt.terms import Advection, Diffusion, Reaction, Term
 
+HUGE = re.compile(r"""^\s*["']?([\w.+-]+)["']?\s*=\s*[-+]?(\d{1000,})""", re.MULTILINE)
+"""A key with more digits than Python reads."""
 RULES = ("discrepancy", "l-curve")
 OPTIONS = {"gradient": ("directions",), "total-variation": ("epsilon",),
            "bilaplacian": ("gamma", "delta", "correlation_length", "variance", "directions")}
@@ -91,10 +94,13 @@ def read_toml(file: Path, field: str) -> dict[str, Any]:
             raise InputError(field, str(file), "an existing TOML file")
         if file.stat().st_size > FILE_BYTES:
             raise InputError(f"{field} {file}", f"{file.stat().st_size:,} bytes", f"at most {FILE_BYTES:,}")
-        return tomllib.loads(file.read_text(encoding="utf-8-sig"))
+        text = file.read_text(encoding="utf-8-sig")
+        if huge := HUGE.search(text):
+            raise InputError(huge[1], f"an integer of {len(huge[2]):,} digits", "integers of 64 bits")
+        return tomllib.loads(text)
     except RecursionError:
         raise InputError(f"{field} {file}", "lists or tables too deep in each other", "a shallow TOML file") from None
-    except (ValueError, OSError) as error:  # of TOML, of the encoding, of integers of thousands of digits
+    except (ValueError, OSError) as error:  # of TOML, of the encoding
         raise InputError(f"{field} {file}", str(error).splitlines()[0][:200], "valid TOML") from error
 
 

@@ -7,12 +7,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, field
 
-from npde_opt.cases.schema import (
-    SECTIONS,
+from npde_opt.cases.field_tables import (
     AnatomyField,
-    AnyMisfit,
-    AnyRegularization,
-    AnyUnknown,
     Count,
     Expression,
     File,
@@ -25,6 +21,12 @@ from npde_opt.cases.schema import (
     Positive,
     Side,
     Value,
+)
+from npde_opt.cases.schema import (
+    SECTIONS,
+    AnyMisfit,
+    AnyRegularization,
+    AnyUnknown,
     read_sections,
     tables_of,
 )
