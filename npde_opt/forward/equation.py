@@ -109,8 +109,14 @@ class Equation:
         """Ghosted boundary fields by species from {side: value} or {species: {side: value}}."""
         named = {s: v for s, v in boundary.items() if s in self.species}
         plain = {s: v for s, v in boundary.items() if s not in self.species}
-        if plain and named:
-            raise InputError("boundary", sorted(boundary), "sides, or species (" + ", ".join(self.species) + ") with sides")
+        misplaced = any(isinstance(v, Mapping) for v in plain.values()) or not all(
+            isinstance(v, Mapping) for v in named.values()
+        )
+        if (plain and named) or misplaced:
+            raise InputError(
+                "boundary", dict(boundary),
+                "side = value, or {species = {side = value}} with the species " + ", ".join(self.species),
+            )
         if self.complex and any(v != 0 for v in plain.values()):
             raise InputError("boundary", plain, "{re = {side = value}, im = {side = value}} where gamma is imaginary")
         per_species = named or dict.fromkeys(self.species, plain)

@@ -339,3 +339,11 @@ def test_equations_that_cannot_be():
             equation.outside(boundary, lambda values: np.zeros(1))
     with pytest.raises(InputError, match="-1 in an active cell"):
         ParameterSpace(grid, [Unknown("D", regions=np.full((8, 8), -1))])
+
+
+@pytest.mark.parametrize("boundary", [{"x+": {}}, {"x+": {"x-": 1.0}}, {"u": 1.0}, {"v": {"x-": 1.0}}])
+def test_a_table_where_a_side_has_a_value_is_refused(boundary):
+    grid = Grid((4,), boundaries={"x-": "dirichlet", "x+": "dirichlet"})
+    equation = Equation(grid, [Diffusion(grid, "D")])
+    with pytest.raises(InputError, match="boundary: got .* allowed: side = value, or"):
+        equation.outside(boundary, lambda sides: np.zeros(6))
