@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from npde_opt.capacity import fits
 from npde_opt.errors import InputError
 
 KEYWORD = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*\Z")
@@ -305,7 +306,8 @@ def _numeric(token: str) -> bool:
 def _repeated(word: str) -> list[str]:
     """The words that `3*v` or `3*` (three defaults, empty) stands for."""
     count, star, value = word.rpartition("*")
-    return [value] * int(count) if star and count.isdigit() else [word]
+    # A box has six numbers: more are never asked for.
+    return [value] * min(int(count), 6) if star and count.isdigit() else [word]
 
 
 def _size(place: str, words: list[str]) -> tuple[int, int, int]:
@@ -327,6 +329,7 @@ def _numbers(path: str | os.PathLike, name: str, tokens: list[str]) -> np.ndarra
             str(path), f"a repeat count in block {name} that is no number", "COUNT*VALUE"
         )
     counts = [int(count) if star else 1 for count, star, _ in pairs]
+    fits(f"{path}, block {name}", sum(counts), 8)
     return np.repeat(_floats(path, name, [value for _, _, value in pairs]), counts)
 
 

@@ -77,6 +77,12 @@ def test_grdecl_repeats_comments_and_size(tmp_path):
     assert list_fields(tmp_path / "k.grdecl") == ["PERMX", "ACTNUM"]
 
 
+def test_a_repeat_count_beyond_the_machine_is_refused_with_its_number(tmp_path):
+    (tmp_path / "k.grdecl").write_text("SPECGRID\n 2 2 1 1 F /\nPERMX\n 99999999999999*1 /\n")
+    with pytest.raises(InputError, match=r"PERMX: got 99,999,999,999,999 values"):
+        read_field(tmp_path / "k.grdecl", "PERMX")
+
+
 def test_grdecl_without_size_is_folded_x_fastest(tmp_path):
     (tmp_path / "k.INC").write_text("PERMX\n\n 1 2 3\n 4 5 6 /\nPERMY\n6*7\n/\n")
     np.testing.assert_array_equal(read_field(tmp_path / "k.INC", "PERMX", (3, 1, 2))[:, 0, :], [[1, 4], [2, 5], [3, 6]])
