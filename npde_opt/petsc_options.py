@@ -21,13 +21,15 @@ TYPES = ("vec_", "mat_")
 OF_STATE = ("ksp_", "pc_", "mg_", "newton_", "presb_", "recipe", "sub_", "redundant_")
 """What is likely meant for `state_` where it has no prefix."""
 
-PETSCS = ("log_", "malloc", "info", "options_", "on_error_", "error_output_", "help", "version", "memory_view", "history",
-          "checkstack", "check_pointer", "debugger_", "start_in_debugger", "stop_for_debugger", "fp_trap", "get_total_flops",
-          "mpi_", "objects_", "no_signal_handler", "petsc_", "python", "viewer_", "draw_", "x_", "display", "nox", "shared_tmp",
-          "not_shared_tmp", "tmp", "use_gpu_aware_mpi", "device_", "default_device", "cuda_", "hip_", "sycl_", "kokkos_",
-          "blas_", "omp_", "openmp", "sf_", "is_", "matstash_", "vecscatter_", "partition_", "citations", "saws_", "random_",
-          "skip_petscrc", "quick_exit", "finalize_", "monitor_", "allow_")
-"""Beginnings of the names that PETSc reads for itself."""
+PETSCS = ("log_", "malloc", "info", "options_", "on_error_", "error_output_", "help", "version",
+          "memory_view", "history", "checkstack", "check_pointer", "debugger_",
+          "start_in_debugger", "stop_for_debugger", "fp_trap", "get_total_flops", "mpi_",
+          "objects_", "no_signal_handler", "petsc_", "python", "viewer_", "draw_", "x_", "display",
+          "nox", "shared_tmp", "not_shared_tmp", "tmp", "use_gpu_aware_mpi", "device_",
+          "default_device", "cuda_", "hip_", "sycl_", "kokkos_", "blas_", "omp_", "openmp", "sf_",
+          "is_", "matstash_", "vecload_", "matload_", "vecscatter_", "partition_", "citations",
+          "saws_", "random_", "skip_petscrc", "quick_exit", "finalize_", "monitor_", "allow_")
+"""Beginnings of the names that PETSc reads for itself, or puts there (vecload_: as it reads a Vec's .info file)."""
 
 WRONG_VALUES = (56, 62, 63, 83, 86, 92)
 """PETSc's errors: not supported, wrong argument, out of range, none of a list, unknown type, missing package."""

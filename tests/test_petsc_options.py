@@ -34,7 +34,8 @@ def test_a_misspelt_prefix_is_refused_with_what_was_meant(given, name, guess):
         check_options()
 
 
-@pytest.mark.parametrize("name", ["log_view", "malloc_debug", "info", "on_error_abort", "options_left", "vec_type", "state_x"])
+@pytest.mark.parametrize("name", ["log_view", "malloc_debug", "info", "on_error_abort", "options_left", "vec_type", "state_x",
+                                  "vecload_block_size"])
 def test_what_petsc_reads_itself_passes(given, name):
     given(name, "seq" if name == "vec_type" else "")
     check_options()
