@@ -61,13 +61,17 @@ def test_a_number_that_another_process_has_now_is_no_holder(tmp_path, monkeypatc
     monkeypatch.setattr(lock, "_flock", lambda descriptor: lock.UNKNOWN)
     content = {"host": socket.gethostname(), "boot": lock._boot(), "pid": os.getpid(), "process_start": "1"}
     (tmp_path / LOCK).write_text(json.dumps(content))
-    RunLock(tmp_path).release()
+    taken = RunLock(tmp_path)
+    assert json.loads((tmp_path / LOCK).read_text())["process_start"] != "1"
+    taken.release()
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "\x00\x00"])
 def test_a_lock_that_was_being_signed_blocks_nobody(tmp_path, content):
     (tmp_path / LOCK).write_text(content)
-    RunLock(tmp_path).release()
+    taken = RunLock(tmp_path)
+    assert json.loads((tmp_path / LOCK).read_text())["pid"] == os.getpid()
+    taken.release()
 
 
 def test_a_holder_on_another_host_counts_while_it_touches_its_lock(tmp_path, monkeypatch):
