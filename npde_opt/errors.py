@@ -122,8 +122,13 @@ class collective:  # noqa: N801 (it is used like contextlib's functions)
         finally:
             for channel, place in zip(self._channels, self._outside, strict=True):
                 channel.place = place
-        if shared is not None and shared is not error:
+        if shared is None or shared is error:
+            return
+        try:
             raise shared
+        finally:
+            # The frame must not hold the error that holds the frame: see `without_frames`.
+            del shared, error
 
     def _agree(self, channel: agreement.Channel, error: BaseException | None) -> BaseException | None:
         """What all ranks of the channel raise."""
@@ -151,6 +156,7 @@ class collective:  # noqa: N801 (it is used like contextlib's functions)
         if error is not None and left >= 0 and left_least == -left_most:
             return error  # All left with the same exit code.
         return error_of(comm, error, first)
+
 
 def check_place(comm: MPI.Comm, kind: tuple[object, ...]) -> None:
     """Ends all ranks where one has failed or is somewhere else in the program; `kind` is what all are about to do. Collective.
@@ -190,6 +196,17 @@ def end_apart(comm: MPI.Comm, doing: str, error: BaseException | None, first: in
         ignore_signals()
         agreement.finished(lambda: False, agreement.ENDING_SECONDS)
     end(failure)
+
+
+def without_frames(error: BaseException) -> BaseException:
+    """The error to keep beyond its handling: without its traceback and what it came from.
+
+    Their frames hold PETSc objects of the calls that failed, until Python's garbage collector finds the circle, on every
+    rank at another time. An object that a rank still holds is not destroyed with that of the others; PETSc's tags then
+    differ between the ranks, and the next exchange of messages waits for ever.
+    """
+    error.__traceback__ = error.__context__ = error.__cause__ = None
+    return error
 
 
 def patience(error: BaseException) -> float:

@@ -94,13 +94,20 @@ class Run:
         try:
             self.solve()
         except PETSc.Error:
-            failure, self.point.failure = self.point.failure, None
-            if failure is None:
-                raise
-            raise failure from None
-        if self.point.failure is not None:
-            raise self.point.failure
+            self.raise_failure()
+            raise
+        self.raise_failure()
         return self.result()
+
+    def raise_failure(self) -> None:
+        """Raises what a callback raised, if any did."""
+        failure, self.point.failure = self.point.failure, None
+        try:
+            if failure is not None:
+                raise failure from None
+        finally:
+            # The frame must not hold the error that holds the frame.
+            del failure
 
     def solve(self) -> None:
         """Runs TAO until it stops; where the line search fails, again with a simpler direction."""

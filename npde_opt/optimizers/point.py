@@ -12,7 +12,7 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from npde_opt import reductions
-from npde_opt.errors import SolverError, collective
+from npde_opt.errors import SolverError, collective, without_frames
 from npde_opt.optimizers.interface import Objective, ObjectiveAt
 
 FARTHEST = 3.0
@@ -46,6 +46,7 @@ class Agreed:
             with collective(self._comm):
                 value = self._at.value
         except SolverError as error:
+            without_frames(error)
             self.error = error
             return math.inf
         return reductions.same(self._comm, value, "the objective")

@@ -16,7 +16,7 @@ from npde_opt.errors import InputError
 from npde_opt.optimizers.directions import LBFGS, NewtonCG
 from npde_opt.optimizers.initial_hessian import InitialHessian
 from npde_opt.optimizers.interface import METHODS, Settings
-from npde_opt.optimizers.point import Point
+from npde_opt.optimizers.point import Point, everyone
 from npde_opt.petsc_options import from_options
 
 BOUNDED = {"blmvm", "bncg", "bnls", "bntr", "bntl", "bqnls", "bqnkls", "bqnktr", "bqnktl", "tron"}
@@ -229,7 +229,11 @@ class Solver:
         hessian.stateIncrease()
 
     def destroy(self) -> None:
-        self.tao.destroy()
+        # Frames of a failed callback may hold the TAO on some ranks, where destroying it would only let go of it. Without
+        # our own hold PETSc's garbage keeps it until no rank holds it, and all destroy it together.
+        if reductions.largest(everyone(self.point.objective), self.tao.getRefCount()) == 1:
+            self.tao.destroy()
+        del self.tao
         self.action.release()
         self.initial.release()
         for item in (self.hessian, self.h0, self.x, self.g, *(self.bounds or ())):

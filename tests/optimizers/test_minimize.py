@@ -1,5 +1,8 @@
 """Every optimizer on every small problem, and what `minimize` promises of its Result."""
 
+import faulthandler
+import gc
+
 import numpy as np
 import pytest
 from mpi4py import MPI
@@ -132,6 +135,39 @@ def test_a_failed_solve_shortens_the_step(problem, method):
         with pytest.raises(SolverError, match="'state_' failed: DIVERGED_ITS"):
             minimize(objective, m0, settings)
         assert objective.alive == 0
+
+
+@pytest.mark.parallel([2, 3])
+@pytest.mark.parametrize("method", METHODS)
+def test_ranks_are_in_step_after_rejected_points(problem, method):
+    """Also where Python's garbage collector runs on one rank only: PETSc's tags are then equal on all."""
+    objective = problem("exponential")
+    phi, failed = objective.phi, []
+
+    def collect(*_):
+        if objective.comm.rank == 0:
+            gc.collect()
+
+    def solved_near(m):
+        collect()
+        if m.max()[1] > -1.9:
+            failed.append(1)
+            raise SolverError("state_", "DIVERGED_ITS", "Raise -state_ksp_max_it.")
+        return phi(m)
+
+    objective.phi = solved_near
+    m0 = objective.vec(lambda i: -2.0 + 0 * i)
+    gc.disable()
+    # A Mat that is assembled with other tags than on the other ranks waits for ever.
+    faulthandler.dump_traceback_later(120, exit=True)
+    try:
+        for _ in range(2):
+            minimize(objective, m0, Settings(method=method, gradient_rtol=1e-3, max_iterations=2), collect)
+            problem("exponential")
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+        gc.enable()
+    assert failed and objective.alive == 0
 
 
 @pytest.mark.parallel([1, 2])
