@@ -136,15 +136,19 @@ def main() -> int:
     failed = 0
     for part in options.parts:
         count = wrong = 0
+        longest = 0.0
         for trial in PARTS[part]():
             if options.only not in trial.name:
                 continue
             count += 1
+            start = time.monotonic()
             problem = trial.check()
+            longest = max(longest, time.monotonic() - start)
             if problem:
                 wrong += 1
                 print(f"{part}: {trial.name}: {problem}", flush=True)
-        print(f"{part}: {count - wrong} of {count} trials ended as they should", flush=True)
+        print(f"{part}: {count - wrong} of {count} trials ended as they should, the longest after "
+              f"{longest:.0f} s", flush=True)
         failed += wrong
     return 1 if failed else 0
 
