@@ -62,9 +62,11 @@ def test_other_grids_of_a_case_get_means_of_its_cells(tmp_path):
 
 def test_other_shapes_are_refused_unless_resampled(tmp_path):
     grid = [np.linspace(0, 1, 9), np.linspace(0, 1, 7)]
-    for shape, message in (((6, 8), r"shape \(6, 8\) in k.npy; allowed: the grid's shape \(8, 6\); it looks transposed"),
-                           ((4, 3), r"allowed: the grid's shape \(8, 6\); or resample = true"),
-                           ((48,), r"flat list of 48 values.*shape = \[8, 6\]"), ((8, 6, 2), "resample")):
+    wanted = r"allowed: the grid's shape \(8, 6\), 48 cells"
+    for shape, message in (((6, 8), rf"shape \(6, 8\) in k.npy, 48 values; {wanted}; it looks transposed"),
+                           ((4, 3), f"{wanted}; or resample = true"),
+                           ((48,), r"flat list of 48 values.*shape = \[8, 6\]"),
+                           ((8, 6, 2), rf"\(8, 6, 2\) in k.npy, 96 values; {wanted}$")):
         np.save(tmp_path / "k.npy", np.ones(shape))
         with pytest.raises(InputError, match=message):
             evaluate("k", {"file": "k.npy"}, grid, sources(tmp_path))
@@ -276,6 +278,35 @@ def test_what_a_deck_does_that_is_not_known_is_refused(more, message, tmp_path):
     (tmp_path / "k.GRDECL").write_text("SPECGRID\n 2 2 1 1 F /\nPERMX\n 100 200 300 400 /\n" + more)
     with pytest.raises(InputError, match=message):
         read_field(tmp_path / "k.GRDECL", "PERMX")
+
+
+@pytest.mark.parametrize("count", [5, 7])
+@pytest.mark.parametrize(("name", "text"), [
+    ("k.GRDECL", "SPECGRID\n 3 2 1 1 F /\nPERMX\n {}*1.5 /\n"), ("k.inc", "PERMX\n {}*1.5 /\n"), ("k.npy", ""), ("k.csv", "")])
+def test_too_few_or_too_many_values_say_how_many_and_how_many_cells(name, text, count, tmp_path):
+    """The wrong number of values is no case for `resample`, which does not help either."""
+    np.save(tmp_path / "k.npy", np.ones(count))
+    (tmp_path / "k.csv").write_text("k\n" + "1.5\n" * count)
+    if text:
+        (tmp_path / name).write_text(text.format(count))
+    grid = [np.linspace(0, 1, 4), np.linspace(0, 1, 3)]
+    spec = {"file": name} | ({"column": "k"} if name == "k.csv" else {})
+    for more in ({}, {"resample": True}) if "SPECGRID" in text else ({},):
+        with pytest.raises(InputError, match=f"{count} values.*6 .*one a cell") as error:
+            evaluate("k", spec | more, grid, sources(tmp_path))
+        assert "resample" not in str(error.value)
+    with pytest.raises(InputError, match="axes with resample|6 values for the 3 x 2 x 1 cells"):
+        evaluate("k", spec | {"resample": True}, grid, sources(tmp_path))
+    with pytest.raises(InputError, match=rf"{count} values.*6 values"):
+        evaluate("k", spec | {"shape": [3, 2]}, grid, sources(tmp_path))
+
+
+def test_a_list_of_values_on_a_line_can_be_laid_evenly_on_request(tmp_path):
+    np.save(tmp_path / "k.npy", np.arange(1.0, 3.0))
+    with pytest.raises(InputError, match="2 values in k.npy; allowed: 4 values, one a cell of the grid 4; or resample = true"):
+        evaluate("k", {"file": "k.npy"}, [np.linspace(0, 1, 5)], sources(tmp_path))
+    found = evaluate("k", {"file": "k.npy", "resample": True}, [np.linspace(0, 1, 5)], sources(tmp_path))
+    np.testing.assert_allclose(found, [1.0, 1.0, 2.0, 2.0], rtol=1e-12)
 
 
 def test_files_must_be_regular_and_whole(tmp_path):

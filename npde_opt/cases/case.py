@@ -122,16 +122,16 @@ class Case:
 
     def _check(self) -> None:
         names = [u["name"] for u in self.table["unknown"]]
-        e, o = self.table["equation"], self.table["observations"]
+        o = self.table["observations"]
         for name in names:
             if name not in (*self.diffusivities, "c"):
                 raise InputError("unknown.name", repr(name), ", ".join((*self.diffusivities, "c")))
         for u in self.table["unknown"]:
             for key in ("initial", "truth"):
                 self._positive(f"unknown.{u['name']}.{key}", u[key], u["name"])
-        for name, spec in {"D": e["D"], **e["known"]}.items():
+        for key, name, spec in self._given_coefficients():
             if name not in names:
-                self._positive(f"equation.{name}", spec, name)
+                self._positive(key, spec, name)
         taken = [self.regularized(r) for r in self.table["regularization"]]
         if len(set(taken)) < len(taken):
             raise InputError("regularization", f"{len(taken)} tables for {', '.join(taken)}", "one an unknown")
@@ -148,6 +148,13 @@ class Case:
     def _positive(self, field: str, spec: Any, name: str) -> None:
         if name in self.diffusivities and isinstance(spec, int | float) and not spec > 0:
             raise InputError(field, spec, "a positive number (a conductivity or diffusivity)")
+
+    def _given_coefficients(self) -> list[tuple[str, str, Any]]:
+        """(key, name, field) of the coefficients that the equation gives."""
+        e = self.table["equation"]
+        own = {name: (f"equation.{name}", name, e[name]) for name in ("D", "c")}
+        known = {name: (f"equation.known.{name}", name, spec) for name, spec in e["known"].items()}
+        return list((own | known).values())
 
     @property
     def diffusivities(self) -> list[str]:
@@ -202,15 +209,14 @@ class Case:
         e, names = self.table["equation"], [u["name"] for u in self.table["unknown"]]
         terms: list[Term] = [Diffusion(grid, e["anisotropy"] or "D")]
         known: dict[str, np.ndarray | float] = {}
-        wanted = {"D": e["D"] if e["anisotropy"] is None else None, "c": e["c"], **e["known"]}
-        for name, spec in wanted.items():
-            if spec is not None and name not in names:
-                values = self.field(f"equation.{name}", spec, grid)
+        for key, name, spec in self._given_coefficients():
+            if spec is not None and name not in names and (name != "D" or e["anisotropy"] is None):
+                values = self.field(key, spec, grid)
                 known[name] = values
                 if name in self.diffusivities:
                     low = values[grid.active].min(initial=np.inf)
                     if not low > 0:
-                        raise InputError(f"equation.{name}", low, "positive values in all active cells")
+                        raise InputError(key, low, "positive values in all active cells")
         if e["c"] is not None or "c" in names:
             terms.append(Reaction(grid, "c"))
         if e["ground"] is not None:
@@ -279,9 +285,9 @@ class Case:
         misfits = [self._misfit(k, layout) for k in own]
         m = self.start(forward.space)
         regularizers = {}
-        for r in self.table["regularization"]:
+        for i, r in enumerate(self.table["regularization"]):
             name = self.regularized(r)
-            regularizers[name] = self._regularizer(r, name, forward.space, m)
+            regularizers[name] = self._regularizer(f"regularization[{i}]", r, name, forward.space, m)
         return Objective(forward, misfits, regularizers, ensemble), m
 
     def _misfit(self, k: int, layout: PETSc.Vec) -> Misfit:
@@ -292,18 +298,18 @@ class Case:
         sigma = self.data.sigma if np.ndim(self.data.sigma) == 0 else np.asarray(self.data.sigma)[k]
         return MISFITS[kind](self.data.observed[k], sigma, layout, **extra)
 
-    def _regularizer(self, r: dict[str, Any], name: str, space: ParameterSpace, m: PETSc.Vec) -> Any:
+    def _regularizer(self, field: str, r: dict[str, Any], name: str, space: ParameterSpace, m: PETSc.Vec) -> Any:
         grid = space.grid
         reference = space.field_vec(m, name)
         options = {k: r[k] for k in OPTIONS[r["kind"]] if r[k] is not None}
         with collective(grid.comm):
             if r["reference"] is not None:
-                values = self.field("regularization.reference", r["reference"], grid)
+                values = self.field(f"{field}.reference", r["reference"], grid)
                 grid.view(reference)[grid.active] = space.unknown(name).inverse(values[grid.active])
             if r["cell_weights"] is not None:
                 if r["kind"] == "bilaplacian":
-                    raise InputError("regularization.cell_weights", "given", "gradient and total-variation only")
-                options["cell_weights"] = self.field("regularization.cell_weights", r["cell_weights"], grid)
+                    raise InputError(f"{field}.cell_weights", "given", "gradient and total-variation only")
+                options["cell_weights"] = self.field(f"{field}.cell_weights", r["cell_weights"], grid)
         weight = r["weight"]
         if isinstance(weight, str):
             assert self.weight_override is not None

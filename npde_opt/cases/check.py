@@ -84,9 +84,10 @@ def evolution_steps(case: EvolutionCase, grid: Grid, lines: list[str]) -> Iterat
     for u in case.table["unknown"]:
         if u["truth"] is not None and u["kind"] == "field":
             yield partial(case.field, f"unknown.{u['name']}.truth", u["truth"], grid)
-    for r in case.table["regularization"]:
-        if r["reference"] is not None:
-            yield partial(case.field, "regularization.reference", r["reference"], grid)
+    for i, r in enumerate(case.table["regularization"]):
+        for key in ("reference", "cell_weights"):
+            if r[key] is not None:
+                yield partial(case.field, f"regularization[{i}].{key}", r[key], grid)
 
 
 def measured(case: EvolutionCase, sizes: list[tuple[int, int]]) -> None:
@@ -114,10 +115,10 @@ def steps(case: Case, grid: Grid) -> Iterator[Step]:
     for u in case.table["unknown"]:
         if u["truth"] is not None:
             yield partial(case.field, f"unknown.{u['name']}.truth", u["truth"], grid)
-    for r in case.table["regularization"]:
+    for i, r in enumerate(case.table["regularization"]):
         for key in ("reference", "cell_weights"):
             if r[key] is not None:
-                yield partial(case.field, f"regularization.{key}", r[key], grid)
+                yield partial(case.field, f"regularization[{i}].{key}", r[key], grid)
 
 
 def report(case: Case | EvolutionCase, grid: Grid, needs: list[str]) -> list[str]:

@@ -181,20 +181,21 @@ class EvolutionCase:
         if "diffusion" in t:
             return On(Diffusion(grid, t["diffusion"]), on)
         if "nonlinear-diffusion" in t:
-            return NonlinearDiffusion(grid, self.species, species, t["nonlinear-diffusion"], t.get("floor"))
+            return NonlinearDiffusion(grid, self.species, species, t["nonlinear-diffusion"], t.get("floor"),
+                                      f"{field}.nonlinear-diffusion")
         if "advection" in t:
             return On(Advection(grid, t["advection"], t["scheme"]), on)
         if "reaction" in t:
-            return On(Reaction(grid, t["reaction"]), on)
+            return On(Reaction(grid, t["reaction"], field=f"{field}.reaction"), on)
         if "absorbing" in t:
             rate = absorbing_rate(grid, t["absorbing"], t["speed"], t["depth"])
             name = f"absorbing rate {len(known)}"
             known[name] = abs(self._gamma()) * rate
-            return On(Reaction(grid, name), on, True)
+            return On(Reaction(grid, name, named=True), on, True)
         if "kinetics" in t:
-            return Kinetics(grid, self.species, t["kinetics"])
+            return Kinetics(grid, self.species, t["kinetics"], f"{field}.kinetics")
         return Source(grid, self.species, species, t["source"], t.get("history"), t["times"],
-                      t["interpolation"])
+                      t["interpolation"], field, "source")
 
     def space(self, grid: Grid) -> ParameterSpace:
         unknowns = []
@@ -241,9 +242,9 @@ class EvolutionCase:
             initial = {s: v if isinstance(v, str) else self.field(f"experiment[{e}].initial.{s}", v, grid)
                        for s, v in x["initial"].items()}
             sources = [Source(grid, self.species, y["species"] or self.species[0], y["shape"], y["history"], y["times"],
-                              y["interpolation"])
-                       for y in x["sources"]]
-            found.append(Trial(initial, sources, x["boundary"]))
+                              y["interpolation"], f"experiment[{e}].sources[{i}]")
+                       for i, y in enumerate(x["sources"])]
+            found.append(Trial(initial, sources, x["boundary"], where=f"experiment[{e}]."))
         return found
 
     def samplings(self, grid: Grid) -> list[Sampling]:
@@ -291,17 +292,38 @@ class EvolutionCase:
         return [t for table in tables if table.get("history") is not None for t in table["times"]]
 
     def _check_unknowns(self, space: ParameterSpace, equation: Equation, grid: Grid) -> None:
-        """Raises InputError for unknowns that nothing depends on."""
-        texts, used = [], set(equation.coefficients)
-        for x in self.table["experiment"]:
-            texts += [*x["initial"].values(), *(y["shape"] for y in x["sources"])]
+        """Raises InputError for unknowns that nothing depends on, and for coefficients by name that are neither known nor
+        unknown."""
+        used = set(equation.coefficients)
+        for e, x in enumerate(self.table["experiment"]):
             used |= {y["history"] for y in x["sources"] if isinstance(y["history"], str)}
-        for text in {t for t in texts if isinstance(t, str)}:
-            used |= set(Expressions([text], AXES[: grid.dim], "experiment").parameters)
+            texts = {f"initial.{s}": text for s, text in x["initial"].items()}
+            texts |= {f"sources[{i}].shape": y["shape"] for i, y in enumerate(x["sources"])}
+            for key, text in texts.items():
+                if isinstance(text, str):
+                    used |= set(Expressions([text], AXES[: grid.dim], f"experiment[{e}].{key}").parameters)
+        given = [*self.table["evolution"]["known"], *(u.name for u in space.unknowns)]
+        for key, name in self._coefficient_names():
+            if name not in given:
+                raise InputError(key, repr(name), "a coefficient of evolution.known or an [[unknown]]: "
+                                 + (", ".join(given) or "there is none"))
         for u in space.unknowns:
             if u.name not in used:
                 raise InputError(f"unknown.{u.name}", "in no term, initial state or source",
                                  "a coefficient of theirs: " + (", ".join(sorted(used)) or "there is none"))
+
+    def _coefficient_names(self) -> list[tuple[str, str]]:
+        """Coefficients that terms and sources have by name: (key, name)."""
+        found = []
+        for i, t in enumerate(self.table["evolution"]["terms"]):
+            names = t.get("diffusion", [])
+            found += [(f"evolution.terms[{i}].diffusion", n) for n in ([names] if isinstance(names, str) else names)]
+            found += [(f"evolution.terms[{i}].{key}", t[key]) for key in ("reaction", "history")
+                      if isinstance(t.get(key), str) and t[key].isidentifier()]
+        for e, x in enumerate(self.table["experiment"]):
+            found += [(f"experiment[{e}].sources[{i}].history", y["history"]) for i, y in enumerate(x["sources"])
+                      if isinstance(y["history"], str)]
+        return found
 
     def _storage(self, grid: Grid) -> Storage:
         if not self.memory:
@@ -347,18 +369,18 @@ class EvolutionCase:
 
     def _regularizers(self, space: ParameterSpace, m: PETSc.Vec) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        for r in self.table["regularization"]:
-            name = r["unknown"]
+        for i, r in enumerate(self.table["regularization"]):
+            name, field = r["unknown"], f"regularization[{i}]"
             reference = space.field_vec(m, name)
             if r["reference"] is not None:
-                values = self.field("regularization.reference", r["reference"], space.grid)
+                values = self.field(f"{field}.reference", r["reference"], space.grid)
                 space.grid.view(reference)[...] = space.unknown(name).inverse(values)
             weight = self.weight_override if isinstance(r["weight"], str) else r["weight"]
             options = {k: r[k] for k in OPTIONS[r["kind"]] if r[k] is not None}
             if r["cell_weights"] is not None:
                 if r["kind"] == "bilaplacian":
-                    raise InputError("regularization.cell_weights", "given", "gradient and total-variation only")
-                options["cell_weights"] = self.field("regularization.cell_weights", r["cell_weights"], space.grid)
+                    raise InputError(f"{field}.cell_weights", "given", "gradient and total-variation only")
+                options["cell_weights"] = self.field(f"{field}.cell_weights", r["cell_weights"], space.grid)
             found[name] = REGULARIZERS[r["kind"]](space.grid, weight, reference, **options)
         for u, table in zip(space.unknowns, self.table["unknown"], strict=True):
             if not u.is_field and (table["deviation"] is not None or table["smoothness"] > 0):

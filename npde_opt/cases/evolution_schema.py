@@ -334,9 +334,8 @@ def _check_derived(derived: Mapping[str, str], unknown: Mapping[str, Any], known
     scalars = {n for n, u in unknown.items() if u["kind"] == "scalar"}
     scalars |= {n for n, v in known.items() if isinstance(v, int | float)}
     for name, text in derived.items():
-        missing = set(Expressions([text], (), f"evolution.derived.{name}").parameters) - scalars
-        if missing:
-            raise InputError(f"evolution.derived.{name}", text, "text in the scalars " + ", ".join(sorted(scalars)))
+        said = "the scalars " + (", ".join(sorted(scalars)) or "(there is none)")
+        Expressions([text], (), f"evolution.derived.{name}").check_names(scalars, said)
 
 
 def substitute(raw: Any, variables: Mapping[str, Any]) -> Any:

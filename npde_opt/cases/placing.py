@@ -129,7 +129,16 @@ def _by_cell(
     if spec.get("resample"):
         return _stretched(field, spec, values, edges)
     shape = cells(homes[0])
-    if values.ndim == 1 and values.size == np.prod(shape):
+    count = int(np.prod(shape))
+    can = _axes(values, len(edges)).ndim == len(edges)
+    even = "; or resample = true, which lays its cells evenly over the box" if can else ""
+    if values.ndim == 1 and values.size != count:
+        raise InputError(
+            field,
+            f"{values.size:,} values in {spec['file']}",
+            f"{count:,} values, one a cell of the grid {' x '.join(map(str, shape))}{even}",
+        )
+    if values.ndim == 1:
         raise InputError(
             field,
             f"a flat list of {values.size} values in {spec['file']}",
@@ -137,20 +146,27 @@ def _by_cell(
         )
     raise InputError(
         field,
-        f"an array of shape {values.shape} in {spec['file']}",
-        f"the grid's shape {shape}{hint(values.shape, shape)}; or resample = true, which lays its cells "
-        "evenly over the box",
+        f"an array of shape {values.shape} in {spec['file']}, {values.size:,} values",
+        f"the grid's shape {shape}, {count:,} cells{hint(values.shape, shape)}{even}",
     )
+
+
+def _axes(values: np.ndarray, count: int) -> np.ndarray:
+    """The values without trailing axes of length 1 beyond so many."""
+    while values.ndim > count and values.shape[-1] == 1:
+        values = values[..., 0]
+    return values
 
 
 def _stretched(
     field: str, spec: dict[str, Any], values: np.ndarray, edges: Edges
 ) -> tuple[np.ndarray, Edges]:
-    while values.ndim > len(edges) and values.shape[-1] == 1:
-        values = values[..., 0]
+    values = _axes(values, len(edges))
     if values.ndim != len(edges):
         raise InputError(
-            field, f"an array of shape {values.shape} in {spec['file']}", f"{len(edges)} axes"
+            field,
+            f"an array of shape {values.shape} in {spec['file']}, {values.size:,} values",
+            f"{len(edges)} axes with resample = true",
         )
     return values, [
         np.linspace(e[0], e[-1], n + 1) for e, n in zip(edges, values.shape, strict=True)

@@ -105,8 +105,8 @@ class Equation:
     def cell_coefficients(self) -> set[str]:
         return {n for o in self.operators for t in o.terms for n in t.coefficients}
 
-    def outside(self, boundary: Mapping[str, Any], ghosts: Any) -> list[np.ndarray | None]:
-        """Ghosted boundary fields by species from {side: value} or {species: {side: value}}."""
+    def outside(self, boundary: Mapping[str, Any], ghosts: Any, where: str = "boundary") -> list[np.ndarray | None]:
+        """Ghosted boundary fields by species from {side: value} or {species: {side: value}}, the key `where` of a case."""
         named = {s: v for s, v in boundary.items() if s in self.species}
         plain = {s: v for s, v in boundary.items() if s not in self.species}
         misplaced = any(isinstance(v, Mapping) for v in plain.values()) or not all(
@@ -114,11 +114,11 @@ class Equation:
         )
         if (plain and named) or misplaced:
             raise InputError(
-                "boundary", dict(boundary),
+                where, dict(boundary),
                 "side = value, or {species = {side = value}} with the species " + ", ".join(self.species),
             )
         if self.complex and any(v != 0 for v in plain.values()):
-            raise InputError("boundary", plain, "{re = {side = value}, im = {side = value}} where gamma is imaginary")
+            raise InputError(where, plain, "{re = {side = value}, im = {side = value}} where gamma is imaginary")
         per_species = named or dict.fromkeys(self.species, plain)
         return [ghosts(per_species[s]) if per_species.get(s) else None for s in self.species]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -37,12 +38,14 @@ class Trial:
         sources: of this experiment only.
         boundary: {side: value} for all species, or {species: {side: value}}; Dirichlet and Robin sides.
         samplings: what is observed; None: what the others observe (given to Evolution).
+        where: what stands before the keys `initial` and `boundary` in error messages ('experiment[0].').
     """
 
     initial: Mapping[str, Spec] = field(default_factory=dict)
     sources: Sequence[Source] = ()
     boundary: Mapping[str, Any] = field(default_factory=dict)
     samplings: Sequence[Sampling] | None = None
+    where: str = ""
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ class Evolution:
         for name, values in self.known.items():
             if values.shape == self.grid.local_shape and self.grid.active_global is not None:
                 self.known[name] = np.where(self.grid.active, values, 1.0)
-        self.initials = [InitialState(self.grid, equation.species, e.initial) for e in experiments]
+        self.initials = [InitialState(self.grid, equation.species, e.initial, e.where) for e in experiments]
         self.nonlinear_implicit = scheme.nonlinear_implicit and bool(equation.nonlinear)
         self._check_coefficients()
         self.times = with_stops(self.times, *self._stops(samplings))
@@ -112,20 +115,30 @@ class Evolution:
         self.samplings = tuple(samplings)
         self.observers = [Observer(self.grid, equation.species, self.times, e.samplings or samplings)
                           for e in experiments]
-        self.outsides = [equation.outside(e.boundary, self._outside) for e in experiments]
+        self.outsides = [equation.outside(e.boundary, partial(self._outside, f"{e.where}boundary"), f"{e.where}boundary")
+                         for e in experiments]
         self.counters, self.recomputation = EvolutionCounters(), 1.0
         self._ever, self.fused = False, fused
         self._plan(storage or Storage())
 
+    def _check_texts(self) -> None:
+        """Raises InputError for a name in a text that nothing gives a value, with the key of the text."""
+        given = {*self.known, *(u.name for u in self.space.unknowns)}
+        linear = [t for o in self.equation.operators for t in o.terms]
+        sources = [s for e in self.experiments for s in e.sources]
+        for part in (*linear, *self.equation.nonlinear, *self.initials, *sources):
+            for text in getattr(part, "texts", ()):
+                text.check_names(given)
+
     def _check_coefficients(self) -> None:
+        self._check_texts()
         needed = self.equation.coefficients.union(
             *(i.coefficients for i in self.initials), *(s.coefficients for e in self.experiments for s in e.sources))
         missing = needed - set(self.known) - {u.name for u in self.space.unknowns}
         if missing:
             given = sorted({*self.known, *(u.name for u in self.space.unknowns)})
             raise InputError("coefficients", f"no value for {', '.join(sorted(missing))}",
-                             f"known or unknown values for all; those given are {', '.join(given) or 'none'}, the species "
-                             f"{', '.join(self.equation.species)}")
+                             f"known or unknown values for all; those given are {', '.join(given) or 'none'}")
         for name in sorted(needed & set(self.known)):
             values = self.known[name]
             on = values if values.shape != self.grid.local_shape else values[self.grid.active]
@@ -142,7 +155,7 @@ class Evolution:
     def _check_history(self, source: Source) -> None:
         name = str(source.history)
         unknown = [u.length or 0 for u in self.space.unknowns if u.name == name]
-        source.take_length(f"source.history {name!r}", unknown[0] if unknown else np.size(self.known[name]))
+        source.take_length(f"{source.field}.history {name!r}", unknown[0] if unknown else np.size(self.known[name]))
 
     def _stops(self, samplings: Sequence[Sampling]) -> tuple[list[float], list[float]]:
         """Breakpoints of histories, and observed times."""
@@ -178,13 +191,13 @@ class Evolution:
         self.storage_second = plan(steps, 2 * unit, both, least, storage.disk / runs, storage.folder)
         self.keeps_multipliers = budget is None or 3 * steps * state * self.scheme.stages <= budget
 
-    def _outside(self, values: Mapping[str, float]) -> np.ndarray:
+    def _outside(self, where: str, values: Mapping[str, float]) -> np.ndarray:
         """Ghosted field of the boundary values, 0 inside."""
         grid = self.grid
         out = np.zeros([n + 2 for n in grid.local_shape], order="F")
         for side, value in values.items():
             if side not in grid.boundaries or grid.boundaries[side].kind not in ("dirichlet", "robin"):
-                raise InputError("boundary", side, "Dirichlet or Robin sides of the grid")
+                raise InputError(where, side, "Dirichlet or Robin sides of the grid")
             d, end = AXES.index(side[0]), side[1] == "+"
             if (grid.stop[d] == grid.shape[d]) if end else (grid.start[d] == 0):
                 layer: list[slice | int] = [slice(1, -1)] * grid.dim

@@ -16,26 +16,33 @@ Spec = str | float | np.ndarray
 
 
 class InitialState:
-    """The initial state of an experiment; species that are not named start at 0. Arrays hold owned cells [i, j, k]."""
+    """The initial state of an experiment; species that are not named start at 0. Arrays hold owned cells [i, j, k].
 
-    def __init__(self, grid: Grid, species: Sequence[str], given: Mapping[str, Spec]):
+    `where`: what stands before the key `initial` in error messages ('experiment[0].').
+    """
+
+    def __init__(self, grid: Grid, species: Sequence[str], given: Mapping[str, Spec], where: str = ""):
         for name in given:
             if name not in species:
-                raise InputError("initial", f"a state of {name!r}", "species " + ", ".join(species))
+                raise InputError(f"{where}initial", f"a state of {name!r}", "species " + ", ".join(species))
         self.grid, self.count = grid, len(species)
         self.known = channels(grid, self.count)
         self.axes = AXES[: grid.dim]
-        self.texts: dict[int, Expressions] = {}
+        self.texts_of: dict[int, Expressions] = {}
         for c, name in enumerate(species):
             spec = given.get(name, 0.0)
             if isinstance(spec, str):
-                self.texts[c] = Expressions([spec], self.axes, f"initial.{name}")
+                self.texts_of[c] = Expressions([spec], self.axes, f"{where}initial.{name}")
             else:
                 self.known[c] = np.where(grid.active, spec, 0.0)
 
     @property
+    def texts(self) -> tuple[Expressions, ...]:
+        return tuple(self.texts_of.values())
+
+    @property
     def coefficients(self) -> set[str]:
-        return {n for e in self.texts.values() for n in e.parameters}
+        return {n for e in self.texts_of.values() for n in e.parameters}
 
     def _arguments(self, e: Expressions, k: Mapping[str, Any]) -> list:
         return [*self.grid.coordinates(), *e.values_of(k)]
@@ -45,13 +52,13 @@ class InitialState:
 
     def value(self, k: Mapping[str, Any]) -> np.ndarray:
         out = self.known.copy(order="K")
-        for c, e in self.texts.items():
+        for c, e in self.texts_of.items():
             out[c] = self._cells(e.value(*self._arguments(e, k))[0])
         return out
 
     def push(self, k: Mapping[str, Any], dk: Mapping[str, Any]) -> np.ndarray:
         out = channels(self.grid, self.count)
-        for c, e in self.texts.items():
+        for c, e in self.texts_of.items():
             out[c] = self._cells(e.push(*self._arguments(e, k), *self._directions(e, dk))[0])
         return out
 
@@ -60,14 +67,14 @@ class InitialState:
 
     def pull(self, k: Mapping[str, Any], adjoint: np.ndarray, out: Gradients) -> None:
         """Adds (dg/dk)^T lambda."""
-        for c, e in self.texts.items():
+        for c, e in self.texts_of.items():
             parts = e.pull(*self._arguments(e, k), adjoint[c])[len(self.axes):]
             for name, part in zip(e.parameters, parts, strict=True):
                 out.add(name, self._cells(part))
 
     def second(self, k: Mapping[str, Any], adjoint: np.ndarray, dk: Mapping[str, Any], out: Gradients) -> None:
         """Adds (d2g/dk2 dk)^T lambda."""
-        for c, e in self.texts.items():
+        for c, e in self.texts_of.items():
             parts = e.second(*self._arguments(e, k), adjoint[c], *self._directions(e, dk))[len(self.axes):]
             for name, part in zip(e.parameters, parts, strict=True):
                 out.add(name, self._cells(part))

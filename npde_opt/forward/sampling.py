@@ -142,10 +142,10 @@ class Observer:
 
     def __init__(self, grid: Grid, species: Sequence[str], times: np.ndarray, samplings: Sequence[Sampling]):
         self.grid, self.species, self.samplings = grid, tuple(species), tuple(samplings)
-        self.expressions = [Expressions([s.quantity], species, "observation.quantity") for s in samplings]
+        self.expressions = [Expressions([s.quantity], species, f"observation[{i}].quantity")
+                            for i, s in enumerate(samplings)]
         for e in self.expressions:
-            if e.parameters:
-                raise InputError("observation.quantity", e.texts[0], "the species " + ", ".join(species))
+            e.check_names((), "the species " + ", ".join(species))
         self.places: dict[int, list[tuple[int, int]]] = {}
         order, local, total = [], 0, 0
         for k, s in enumerate(samplings):

@@ -16,7 +16,7 @@ import math
 import re
 import unicodedata
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,6 +67,8 @@ class Parser:
 
     def __init__(self, graph: Graph, text: Any, field: str):
         self.graph, self.text, self.field = graph, text, field
+        self.places: dict[str, int] = {}
+        """Where each name stands first, characters counted from 1."""
         if not isinstance(text, str):
             raise InputError(field, _short(repr(text)), "a text")
         if len(text) > LENGTH:
@@ -74,18 +76,26 @@ class Parser:
         self.text = " ".join(text.split())
         self._check_brackets()
 
-    def _refuse(self, what: str, allowed: str = ALLOWED) -> InputError:
-        return InputError(self.field, f"{what} in {_short(self.text)!r}", allowed)
+    def refuse(self, what: str, allowed: str = ALLOWED, at: ast.expr | int | None = None) -> InputError:
+        """The error. `at`: the piece that is wrong, or the character where it stands."""
+        place = self._place(at) if isinstance(at, ast.expr) else at
+        where = "in" if place is None else f"at character {place} of"
+        return InputError(self.field, f"{what} {where} {_short(self.text)!r}", allowed)
+
+    def _place(self, node: ast.expr) -> int:
+        """The character at which a node starts, from 1; Python's parser counts bytes."""
+        before = self.text.encode()[:node.col_offset]
+        return len(before.decode()) + 1
 
     def _check_brackets(self) -> None:
         """Before Python's parser sees the text."""
         depth = 0
-        for c in self.text:
+        for place, c in enumerate(self.text, start=1):
             depth += (c in "([{") - (c in ")]}")
             if depth > BRACKETS:
-                raise self._refuse("brackets too deep", f"at most {BRACKETS} brackets inside each other")
+                raise self.refuse("brackets too deep", f"at most {BRACKETS} brackets inside each other", place)
             if c in "#'\"\\`;":
-                raise self._refuse(repr(c))
+                raise self.refuse(repr(c), at=place)
 
     def parse(self) -> int:
         """The node of the text."""
@@ -94,7 +104,7 @@ class Parser:
                 warnings.simplefilter("ignore")
                 tree = ast.parse(self.text, mode="eval").body
         except SyntaxError as error:
-            raise InputError(self.field, repr(_short(self.text)), f"an expression ({error.msg})") from None
+            raise self.refuse("no expression", f"an expression ({error.msg}) of {ALLOWED}", error.offset or None) from None
         except (ValueError, MemoryError, RecursionError):
             raise InputError(self.field, repr(_short(self.text)), "an expression of plain characters, less deep") from None
         return self._convert(tree)
@@ -111,7 +121,7 @@ class Parser:
             stack.append((node, True))
             stack += [(child, False) for child in self._children(node)]
             if len(found) + len(stack) > NODES:
-                raise self._refuse("too many operations", f"at most {NODES:,} numbers, names and operations")
+                raise self.refuse("too many operations", f"at most {NODES:,} numbers, names and operations")
         return found[tree]
 
     def _piece(self, node: ast.AST) -> str:
@@ -132,13 +142,13 @@ class Parser:
         if isinstance(node, ast.Name) or isinstance(node, ast.Constant) and type(node.value) in (int, float):
             return []
         hint = "where(condition, a, b), " if isinstance(node, ast.IfExp) else ""
-        raise self._refuse(self._piece(node), hint + ALLOWED)
+        raise self.refuse(self._piece(node), hint + ALLOWED, node)
 
     def _made(self, node: ast.expr, found: Mapping[ast.AST, int]) -> int:
         made = self._operation(node, [found[child] for child in self._children(node)])
         if self.graph.is_number(made) and not abs(self.graph.nodes[made].value) <= LARGEST:
             value = self.graph.nodes[made].value
-            raise self._refuse(f"{value:g} from {self._piece(node)}", f"numbers up to {LARGEST:g}, finite")
+            raise self.refuse(f"{value:g} from {self._piece(node)}", f"numbers up to {LARGEST:g}, finite", node)
         return made
 
     def _operation(self, node: ast.expr, parts: Sequence[int]) -> int:
@@ -146,7 +156,7 @@ class Parser:
         if isinstance(node, ast.Constant):
             return self._number(node)
         if isinstance(node, ast.Name):
-            return self._name(node.id)
+            return self._name(node)
         if isinstance(node, ast.UnaryOp):
             if isinstance(node.op, ast.UAdd):
                 return parts[0]
@@ -171,19 +181,26 @@ class Parser:
         if kind is ast.FloorDiv:
             return g.apply("floor", g.divide(a, b))
         if kind is ast.Pow and g.is_number(b) and not abs(g.nodes[b].value) <= LARGEST_EXPONENT and not g.is_number(a):
-            raise self._refuse(f"the exponent {self._piece(node.right)}", f"exponents up to {LARGEST_EXPONENT:g}")
+            raise self.refuse(f"the exponent {self._piece(node.right)}", f"exponents up to {LARGEST_EXPONENT:g}",
+                               node.right)
         return getattr(g, ARITHMETIC[kind])(a, b)
 
     def _number(self, node: ast.Constant) -> int:
         try:
             return self.graph.number(float(node.value))  # type: ignore[arg-type]
         except OverflowError:
-            raise self._refuse("an integer too large", f"numbers up to {LARGEST:g}") from None
+            raise self.refuse("an integer too large", f"numbers up to {LARGEST:g}", node) from None
 
-    def _name(self, name: str) -> int:
+    def _name(self, node: ast.Name) -> int:
+        name = node.id
         if name in CONSTANTS:
             return self.graph.number(CONSTANTS[name])
-        check_name(name, self.field)
+        try:
+            check_name(name, self.field)
+        except InputError as error:
+            raise self.refuse(error.value, error.allowed, node) from None
+        place = self._place(node)
+        self.places[name] = min(place, self.places.get(name, place))
         return self.graph.name(name)
 
     def _call(self, node: ast.Call, parts: Sequence[int]) -> int:
@@ -191,7 +208,7 @@ class Parser:
         operation = FUNCTIONS[node.func.id]
         count = OPERATIONS[operation].arguments
         if len(parts) != count:
-            raise self._refuse(self._piece(node), f"{count} argument{'s' * (count > 1)} of {node.func.id}")
+            raise self.refuse(self._piece(node), f"{count} argument{'s' * (count > 1)} of {node.func.id}", node)
         return self.graph.apply(operation, *parts)
 
 
@@ -201,15 +218,30 @@ class Expressions:
     Args:
         texts: one text an output.
         variables: names of the leading arguments (species, coordinates); all other names are `parameters`.
-        field: what to call the expressions in error messages.
+        field: the key of the expressions in error messages, or one a text.
     """
 
-    def __init__(self, texts: Sequence[str], variables: Sequence[str], field: str = "expression"):
-        self.texts, self.field, self._graph = tuple(texts), field, Graph()
-        self.outputs = [Parser(self._graph, t, field).parse() for t in texts]
+    def __init__(self, texts: Sequence[str], variables: Sequence[str], field: str | Sequence[str] = "expression"):
+        self.texts, self._graph, self._variables = tuple(texts), Graph(), tuple(variables)
+        fields = [field] * len(texts) if isinstance(field, str) else field
+        self._parsers = [Parser(self._graph, t, f) for t, f in zip(texts, fields, strict=True)]
+        self.outputs = [parser.parse() for parser in self._parsers]
         self.parameters = tuple(sorted(self._graph.names_of(self.outputs) - set(variables)))
         self.arguments = (*variables, *self.parameters)
         self._names = [self._graph.name(n) for n in self.arguments]
+
+    def check_names(self, given: Collection[str], said: str = "") -> None:
+        """Raises InputError for a name that is neither a variable nor given, with the key, the text and its place there.
+
+        Args:
+            said: the names that are allowed, in words; default: a list of them.
+        """
+        known = [*self._variables, *sorted(set(given) - set(self._variables))]
+        said = said or (f"the names {', '.join(known)}" if known else "no names")
+        for parser in self._parsers:
+            for name, place in sorted(parser.places.items(), key=lambda item: item[1]):
+                if name not in known:
+                    raise parser.refuse(repr(name), f"{said}, and {ALLOWED.replace('names, ', '')}", place)
 
     # names that no text can have: a text's name is an identifier
 
@@ -283,9 +315,7 @@ def evaluate_text(field: str, text: str, names: Mapping[str, Any]) -> Any:
             first place).
     """
     e = Expressions([text], tuple(names), field)
-    if e.parameters:
-        raise InputError(field, f"{e.parameters[0]!r} in {_short(text)!r}", f"the names {', '.join(names) or '(none)'}, and "
-                         + ALLOWED.replace("names, ", ""))
+    e.check_names(())
     values = e.value(*names.values())[0]
     bad = np.broadcast_to(~np.isfinite(values), np.broadcast_shapes(*[np.shape(x) for x in names.values()]))
     if np.any(bad):

@@ -279,7 +279,9 @@ def fit(where: str, values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         return values.reshape(shape, order="F")
     if thick(values.shape) == thick(shape):
         return values.reshape(shape, order="F")
-    raise InputError(where, f"shape {values.shape}", f"shape {shape}{hint(values.shape, shape)}")
+    count = int(np.prod(shape))
+    raise InputError(where, f"shape {values.shape}, {values.size:,} values",
+                     f"shape {shape}, {count:,} values{hint(values.shape, shape)}")
 
 
 def thick(shape: Sequence[int]) -> list[int]:

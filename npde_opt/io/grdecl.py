@@ -40,6 +40,8 @@ CHANGES: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
     "MINVALUE": lambda values, x: np.maximum(values, x),
     "MAXVALUE": lambda values, x: np.minimum(values, x),
 }
+GEOMETRY = ("COORD", "ZCORN", "COORDSYS", "MAPAXES")
+"""Blocks that have other numbers of values than one a cell."""
 DEEPEST = 8
 
 Box = tuple[slice, slice, slice]
@@ -140,13 +142,13 @@ def open_grdecl(path: str | os.PathLike) -> dict[str, Callable[[], np.ndarray]]:
     """The numeric blocks of a file by keyword, each as a function that gives its array after all
     that the file does to it.
 
-    An array is [i, j, k] where the file gives its size (SPECGRID or DIMENS) and it has that many
-    values, else flat. A file of bare numbers gives one block, `values`.
+    An array is [i, j, k] where the file gives its size (SPECGRID or DIMENS), else flat. A file of
+    bare numbers gives one block, `values`.
 
     Raises:
         InputError: for a box outside the grid and an INCLUDE that is not there; from the functions
-            for a block without an end, defaulted values (`3*`), and keywords that change the array
-            and are not known here.
+            for a block without an end, defaulted values (`3*`), another number of values than the
+            file has cells, and keywords that change the array and are not known here.
     """
     deck = _Deck()
     bare = _read(Path(path), deck, DEEPEST)
@@ -246,12 +248,20 @@ def _array(path: str | os.PathLike, deck: _Deck, name: str, until: int) -> np.nd
             "a value a cell",
         )
     values = _folded(deck, values)
+    if deck.size is not None and values.shape != deck.size and name not in GEOMETRY:
+        raise InputError(
+            f"{path}, array {name}", f"{values.size:,} values", f"{_cells(deck.size)}, one a cell"
+        )
     return np.rint(values).astype(np.int64) if name in INTEGERS else values
 
 
 def _folded(deck: _Deck, values: np.ndarray) -> np.ndarray:
     fits = deck.size is not None and values.size == np.prod(deck.size)
     return values.reshape(deck.size, order="F") if fits and deck.size is not None else values
+
+
+def _cells(size: tuple[int, int, int]) -> str:
+    return f"{np.prod(size):,} values for the {' x '.join(map(str, size))} cells of the file"
 
 
 def _whole(deck: _Deck, step: Step, values: np.ndarray | None) -> np.ndarray:

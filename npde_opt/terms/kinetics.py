@@ -34,20 +34,26 @@ class Kinetics:
         grid: the grid.
         species: names of the state's species, in order.
         rates: species name to text, or the name of a model.
+        field: the rates' key in error messages.
+
+    Raises:
+        InputError: for a model or species that is not there, and for texts that are no expressions.
     """
 
     pointwise = True
 
-    def __init__(self, grid: Grid, species: tuple[str, ...], rates: Mapping[str, str] | str):
+    def __init__(self, grid: Grid, species: tuple[str, ...], rates: Mapping[str, str] | str, field: str = "kinetics"):
         if isinstance(rates, str):
             if rates not in MODELS:
-                raise InputError("reaction", repr(rates), "rates by species, or " + ", ".join(MODELS))
+                raise InputError(field, repr(rates), "{species = text}, or a model: " + ", ".join(MODELS))
             rates = MODELS[rates]
         for name in rates:
             if name not in species:
-                raise InputError("reaction", f"a rate of {name!r}", "species " + ", ".join(species))
+                raise InputError(field, f"a rate of {name!r}", "species " + ", ".join(species))
         self.grid, self.species = grid, tuple(species)
-        self.expressions = Expressions([rates.get(s, "0") for s in species], species, "reaction")
+        fields = [f"{field}.{s}" for s in species]
+        self.expressions = Expressions([rates.get(s, "0") for s in species], species, fields)
+        self.texts = (self.expressions,)
 
     @property
     def coefficients(self) -> tuple[str, ...]:

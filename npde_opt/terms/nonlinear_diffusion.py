@@ -26,23 +26,26 @@ FORMS = {"porous-fisher": "D*(u/K)**m", "perona-malik": "D/(1 + (g/kappa)**2)"}
 class NonlinearDiffusion:
     """Diffusion of `species` among `names` with diffusivity `text` in the species' name, g = |grad u|, and parameters.
 
-    `floor`: u at a face is not taken smaller than this (powers of u and their derivatives are singular at 0).
+    `floor`: u at a face is not taken smaller than this (powers of u and their derivatives are singular at 0). `field`: the
+    text's key in error messages.
     """
 
     pointwise = False
 
-    def __init__(self, grid: Grid, names: Sequence[str], species: str, text: str, floor: float | None = None):
+    def __init__(self, grid: Grid, names: Sequence[str], species: str, text: str, floor: float | None = None,
+                 field: str = "nonlinear-diffusion"):
         if species not in names:
-            raise InputError("diffusion.species", repr(species), ", ".join(names))
+            raise InputError(f"{field}: species", repr(species), ", ".join(names))
         for side, boundary in grid.boundaries.items():
             if boundary.kind == "robin":
                 raise InputError(f"boundaries.{side}", "robin", "neumann, dirichlet or periodic with nonlinear diffusion")
         text = FORMS.get(text, text)
         self.grid, self.count, self.channel, self.floor = grid, len(names), list(names).index(species), floor
-        _check_even(text)
         self.text = text
-        self.diffusivity = Expressions([text], (species, "g"), "diffusivity")
-        self.flux = Expressions([f"({text})*g"], (species, "g"), "diffusivity")
+        self.diffusivity = Expressions([text], (species, "g"), field)
+        self.texts = (self.diffusivity,)
+        _check_even(text, field)
+        self.flux = Expressions([f"({text})*g"], (species, "g"), field)
         linear = Diffusion(grid)
         self.areas = [linear.areas(d) for d in range(grid.dim)]
         self.distances = [self._distances(d) for d in range(grid.dim)]
@@ -82,13 +85,13 @@ class NonlinearDiffusion:
         return NonlinearDiffusionAt(self, coefficients)
 
 
-def _check_even(text: str) -> None:
+def _check_even(text: str, field: str) -> None:
     """Raises InputError where D(u, g) and D(u, -g) differ at one of many points of all sizes."""
-    diffusivity = Expressions([text], ("g",), "diffusivity")
+    diffusivity = Expressions([text], ("g",), field)
     points = np.exp(np.random.default_rng(0).normal(scale=4.0, size=(len(diffusivity.arguments), EVEN_POINTS)))
     there, mirrored = (diffusivity.value(sign * points[0], *points[1:])[0] for sign in (1, -1))
     if not np.allclose(there, mirrored, rtol=1e-9, atol=0.0, equal_nan=True):
-        raise InputError("diffusivity", repr(text), "an even function of g = |grad u|")
+        raise InputError(field, repr(text), "an even function of g = |grad u|")
 
 
 class NonlinearDiffusionAt:

@@ -14,15 +14,24 @@ from npde_opt.terms.interface import Coefficients
 class Reaction:
     """Linear reaction with the cell field named `coefficient`, or a text in the names of cell fields ('k**2*(1 - n**2)').
 
+    Args:
+        named: `coefficient` is a name whatever it is made of; else where it is an identifier.
+        field: the text's key in error messages.
+
     Raises:
         InputError: for a text that is no expression.
     """
 
     symmetric = True
 
-    def __init__(self, grid: Grid, coefficient: str = "c"):
+    def __init__(self, grid: Grid, coefficient: str = "c", named: bool = False, field: str = "reaction"):
         self.grid, self.name = grid, coefficient
-        self.text = None if coefficient.replace(" ", "_").isidentifier() else Expressions([coefficient], (), "reaction")
+        plain = named or coefficient.isidentifier()
+        self.text = None if plain else Expressions([coefficient], (), field)
+
+    @property
+    def texts(self) -> tuple[Expressions, ...]:
+        return (self.text,) if self.text else ()
 
     @property
     def coefficients(self) -> tuple[str, ...]:

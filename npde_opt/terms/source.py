@@ -32,29 +32,34 @@ class Source:
         history: values of h, or the name of an unknown with as many; None: h = 1.
         times: of the history's values.
         interpolation: 'linear' or 'steps'.
+        field: the source's key in error messages. shape_key: that of s below it.
 
     Raises:
-        InputError: for times that do not increase, and another number of values than the times ask for.
+        InputError: for a text that is no expression, times that do not increase, and another number of values than the
+            times ask for.
     """
 
     pointwise = True
 
     def __init__(self, grid: Grid, names: Sequence[str], species: str, shape: str | float | np.ndarray,
-                 history: str | Sequence[float] | None = None, times: Sequence[float] = (), interpolation: str = "linear"):
+                 history: str | Sequence[float] | None = None, times: Sequence[float] = (), interpolation: str = "linear",
+                 field: str = "source", shape_key: str = "shape"):
+        self.field = field
         if species not in names:
-            raise InputError("source.species", repr(species), ", ".join(names))
+            raise InputError(f"{field}.species", repr(species), ", ".join(names))
         self.grid, self.count, self.channel = grid, len(names), list(names).index(species)
-        self.text = Expressions([shape], AXES[: grid.dim], "source.shape") if isinstance(shape, str) else None
+        self.text = Expressions([shape], AXES[: grid.dim], f"{field}.{shape_key}") if isinstance(shape, str) else None
+        self.texts = (self.text,) if self.text else ()
         self.known = None if isinstance(shape, str) else np.broadcast_to(np.asarray(shape, float), grid.local_shape)
         self.times, self.history = np.asarray(times, float), history
         if history is not None and (self.times.size == 0 or np.any(np.diff(self.times) <= 0)):
-            raise InputError("source.times", list(times), "increasing times, one a value of the history")
+            raise InputError(f"{field}.times", list(times), "increasing times, one a value of the history")
         if interpolation not in INTERPOLATIONS:
-            raise InputError("source.interpolation", repr(interpolation), ", ".join(INTERPOLATIONS))
+            raise InputError(f"{field}.interpolation", repr(interpolation), ", ".join(INTERPOLATIONS))
         self.interpolation = interpolation
         self.length = self.times.size
         if history is not None and not isinstance(history, str):
-            self.take_length("source.history", len(history))
+            self.take_length(f"{field}.history", len(history))
 
     @property
     def coefficients(self) -> tuple[str, ...]:

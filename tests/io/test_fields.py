@@ -145,7 +145,7 @@ def test_not_a_number_counts_and_places(tmp_path):
 
 def test_shape(tmp_path):
     np.save(tmp_path / "k.npy", FIELD)
-    with pytest.raises(InputError, match=r"shape \(2, 3, 4\); allowed: shape \(2, 3, 5\)$"):
+    with pytest.raises(InputError, match=r"shape \(2, 3, 4\), 24 values; allowed: shape \(2, 3, 5\), 30 values$"):
         read_field(tmp_path / "k.npy", shape=(2, 3, 5))
     with pytest.raises(InputError, match="transposed"):
         read_field(tmp_path / "k.npy", shape=(4, 3, 2))
