@@ -24,6 +24,7 @@ from typing import Any, NoReturn
 from mpi4py import MPI
 
 from npde_opt import agreement
+from npde_opt.deadline import exit_after
 
 # A rank that failed waits so long for the others; one that was told to stop, so long.
 FAILED_SECONDS, STOPPED_SECONDS = 12.0, 3.0
@@ -343,11 +344,6 @@ def run(main: Callable[[], int | None], comm: MPI.Intracomm = MPI.COMM_WORLD) ->
         code = exit_code(error)
         if comm.rank == 0:
             speak(error)
-        atexit.register(_limit_finalize)
+        atexit.register(exit_after, FINALIZE_SECONDS, code)
     sys.stdout.flush()
     sys.exit(code)
-
-
-def _limit_finalize() -> None:
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(FINALIZE_SECONDS)
