@@ -21,6 +21,11 @@ PAUSES = (1e-4, 1e-3)
 # Ranks that end the others at the same time hear of each other in `HEAR_SECONDS`; the lowest speaks and ends all,
 # the others wait for that.
 HEAR_SECONDS, ENDING_SECONDS = 0.3, 5.0
+# What was said before an abort is lost where the launcher has not read it yet.
+SAID_SECONDS = 0.5
+# Where they have no channel yet, which only all can make together, they hear by a tag that hardly anybody uses (MPI has at
+# least those up to 32767).
+RARE_TAG = 32_749
 
 _KEY = MPI.Comm.Create_keyval()
 _places: dict[object, int] = {}
@@ -103,36 +108,42 @@ def finished(test: Callable[[], bool], seconds: float | None) -> bool:
     return True
 
 
+def world_channel() -> Channel | None:
+    """The channel of all ranks, None where they have not come to their first agreement yet."""
+    found = MPI.COMM_WORLD.Get_attr(_KEY)
+    return found if isinstance(found, Channel) else None
+
+
 def end_all(speak: Callable[[], None], code: int) -> None:
     """Ends all ranks of the program with this exit code; of the ranks that do so at once, one speaks. Never returns."""
-    world = MPI.COMM_WORLD
-    station = world.Get_attr(_KEY)
-    if not isinstance(station, Channel) or _is_first(station.comm):
+    world, station = MPI.COMM_WORLD, world_channel()
+    if _is_first(world, RARE_TAG) if station is None else _is_first(station.comm, 0):
         speak()
     else:
         time.sleep(ENDING_SECONDS)
     sys.stdout.flush()
     sys.stderr.flush()
+    time.sleep(SAID_SECONDS)
     world.Abort(code)
 
 
-def _is_first(comm: MPI.Comm) -> bool:
+def _is_first(comm: MPI.Comm, tag: int) -> bool:
     """Whether no other rank ends all, or only higher ones that begin now."""
     heard: list[int] = []
     # Messages arrive as the library is called: more than one look is needed.
-    finished(lambda: _listen(comm, heard), HEAR_SECONDS / 2)
+    finished(lambda: _listen(comm, tag, heard), HEAR_SECONDS / 2)
     if heard:
         return False
     mine = np.array([comm.rank], dtype="i4")
-    requests = [comm.Isend(mine, dest=r) for r in range(comm.size) if r != comm.rank]
-    finished(lambda: MPI.Request.Testall(requests) and _listen(comm, heard), HEAR_SECONDS)
+    requests = [comm.Isend(mine, dest=r, tag=tag) for r in range(comm.size) if r != comm.rank]
+    finished(lambda: MPI.Request.Testall(requests) and _listen(comm, tag, heard), HEAR_SECONDS)
     return min(heard, default=comm.size) > comm.rank
 
 
-def _listen(comm: MPI.Comm, heard: list[int]) -> bool:
+def _listen(comm: MPI.Comm, tag: int, heard: list[int]) -> bool:
     """Notes the ranks that say that they end all; whether one lower than this does."""
     status = MPI.Status()
-    while comm.Iprobe(source=MPI.ANY_SOURCE, status=status):
-        comm.Recv(np.empty(1, dtype="i4"), source=status.Get_source())
+    while comm.Iprobe(source=MPI.ANY_SOURCE, tag=tag, status=status):
+        comm.Recv(np.empty(1, dtype="i4"), source=status.Get_source(), tag=tag)
         heard.append(status.Get_source())
     return min(heard, default=comm.size) < comm.rank

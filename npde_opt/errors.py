@@ -7,12 +7,15 @@ A block `with collective(comm)` is left by all ranks in the same way. Its end is
 Where a rank failed, all raise what it raised. Where the places differ, ranks have gone different ways: nothing that they
 could do together is safe any more, and all end. A rank that failed waits for the others for a limited time only: where they
 do not come, they wait inside the block for it, and it ends all.
+
+The end of a program is such a place too, where it runs on several ranks: see `install`.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import os
 import pickle
 import signal
 import sys
@@ -340,10 +343,73 @@ def run(main: Callable[[], int | None], comm: MPI.Intracomm = MPI.COMM_WORLD) ->
             everyone.code = int(main() or 0)
         code = everyone.code
     except BaseException as error:
-        ignore_signals()
-        code = exit_code(error)
-        if comm.rank == 0:
-            speak(error)
-        atexit.register(exit_after, FINALIZE_SECONDS, code)
+        code = _failed(error, comm)
     sys.stdout.flush()
     sys.exit(code)
+
+
+def _failed(error: BaseException, comm: MPI.Intracomm) -> int:
+    """Says what all ranks raised, once; the exit code."""
+    ignore_signals()
+    if comm.rank == 0:
+        speak(error)
+    code = exit_code(error)
+    atexit.register(exit_after, FINALIZE_SECONDS, code)
+    return code
+
+
+def install() -> None:
+    """Lets programs that do not use `run` end together too; done when this module is imported on several ranks.
+
+    What a rank raises and nobody catches ends all ranks, with one message and the error's exit code: at once where the others
+    are in an agreement or a reduction of npde_opt or raise too, else after 12 s. A rank that leaves the program, by sys.exit
+    too, ends all where others come to an agreement without it. Interactive sessions keep what they have.
+    """
+    if _hooks or not MPI.Is_initialized() or MPI.COMM_WORLD.size == 1:
+        return
+    _hooks.append(sys.excepthook)
+    process, before = os.getpid(), sys.excepthook
+
+    def here() -> bool:
+        return os.getpid() == process and not MPI.Is_finalized()
+
+    def uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not here() or hasattr(sys, "ps1") or sys.flags.interactive:
+            before(kind, error, trace)
+        else:
+            _end_program(error.with_traceback(trace))
+
+    sys.excepthook = uncaught
+    atexit.register(lambda: _leave() if here() else None)
+
+
+_hooks: list[Callable[..., object]] = []
+"""Of `install`: what uncaught errors went to before."""
+
+
+def _end_program(error: BaseException) -> NoReturn:
+    """Ends all ranks with an error that nobody caught."""
+    world = MPI.COMM_WORLD
+    if agreement.world_channel() is None:
+        # Nothing has been done together yet: there is nothing to wait for.
+        end(error)
+    try:
+        with collective(world):
+            raise error
+    except BaseException as shared:
+        sys.exit(_failed(shared, world))
+
+
+def _leave() -> None:
+    """The last agreement: ends all where others are at work yet and wait for this rank."""
+    channel = agreement.world_channel()
+    if channel is None:
+        return
+    place = agreement.number("the end of the program")
+    found = channel.least([channel.comm.size, place, -place, -1, 1, 0], None)
+    assert found is not None
+    if found[1] != -found[2]:
+        end_apart(channel.comm, "has left the program", None, found[0])
+
+
+install()

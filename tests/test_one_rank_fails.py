@@ -1,16 +1,13 @@
 """Whatever one rank raises, anywhere, ends all ranks with one message and the error's exit code."""
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
 
 import pytest
 
-spec = importlib.util.spec_from_file_location("trials", Path(__file__).parents[1] / "benchmarks" / "trials.py")
-trials = importlib.util.module_from_spec(spec)
-sys.modules["trials"] = trials
-spec.loader.exec_module(trials)
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+import trials  # noqa: E402
 
 SHORT = [
     ("before", "exit0", "first", 1, 2),
@@ -82,3 +79,41 @@ def test_a_state_that_one_group_cannot_compute_is_a_rejected_step_of_all(tmp_pat
         assert ended.code == 0, ended.text
         objectives.append(json.loads((out / "summary.json").read_text())["objective"])
     assert objectives[0] == pytest.approx(objectives[1], rel=1e-12)
+
+
+CODES = {"ValueError": 1, "InputError": 2, "KeyboardInterrupt": 130}
+
+
+@pytest.mark.parametrize("what, who, before, others, ranks", [
+    ("ValueError", "1", "nothing", "barrier", 2),
+    ("InputError", "2", "nothing", "end", 3),
+    ("InputError", "0", "block", "barrier", 2),
+    ("ValueError", "2", "block", "sum", 3),
+    ("KeyboardInterrupt", "1", "block", "end", 2),
+    ("ValueError", "all", "nothing", "end", 2),
+    ("InputError", "all", "block", "end", 3)])
+def test_a_script_without_run_ends_on_all_ranks(what, who, before, others, ranks):
+    """One message, and the error's exit code, whatever the others wait for."""
+    ended = trials.launch(ranks, "tests/plain_script.py", what, who, before, others)
+    assert ended.code == CODES[what], ended.text
+    said = [line for line in ended.text.splitlines() if line.startswith("error")]
+    assert len(said) == 1 and ("it failed" in said[0] or what == "KeyboardInterrupt"), ended.text
+
+
+def test_a_rank_that_leaves_a_script_ends_those_that_come_to_an_agreement_without_it():
+    ended = trials.launch(3, "tests/plain_script.py", "exit3", "1", "block", "sum")
+    assert ended.code == 1
+    assert "rank 0 forms a sum" in ended.text and "rank 1 has left the program" in ended.text
+
+
+def test_a_script_that_leaves_on_all_ranks_leaves_with_its_code():
+    for before in ("nothing", "block"):
+        assert trials.launch(2, "tests/plain_script.py", "exit3", "all", before, "end").code == 3
+        ended = trials.launch(2, "tests/plain_script.py", "none", "all", before, "sum")
+        assert ended.code == 0 and ended.text.strip() == ""
+
+
+@pytest.mark.parametrize("ranks, code", [(1, 1), (2, 2)])
+def test_on_one_rank_python_says_what_it_always_does(ranks, code):
+    ended = trials.launch(ranks, "tests/plain_script.py", "InputError", "all", "nothing", "end")
+    assert ended.code == code and ("Traceback" in ended.text) == (ranks == 1)
