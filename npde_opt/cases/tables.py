@@ -12,7 +12,8 @@ import numpy as np
 from npde_opt.cases.sources import Sources
 from npde_opt.errors import InputError
 from npde_opt.io.fields import read_gridded
-from npde_opt.io.tables import DECLARE, Layout, Table, read_table, sentinels
+from npde_opt.io.missing import DECLARE, is_one_of, numbers_of, sentinels
+from npde_opt.io.tables import Layout, Table, number, read_table
 
 TEXT_FILES = (".csv", ".txt", ".dat", ".tsv")
 LAYOUT = {"delimiter", "decimal", "header", "skip", "encoding", "missing"}
@@ -93,11 +94,12 @@ def _array(field: str, path: Path, spec: dict[str, Any]) -> np.ndarray:
                 f"a text table ({', '.join(TEXT_FILES)}), not {path.name}",
             )
     values = read_gridded(path, spec.get("key"), part=spec.get("part"), allow_nan=True).values
-    if "missing" in spec:
-        codes = spec["missing"] if isinstance(spec["missing"], list) else [spec["missing"]]
-        return np.where(
-            np.isin(values, [c for c in codes if not isinstance(c, str)]), np.nan, values
-        )
+    codes = spec.get("missing", [])
+    codes = codes if isinstance(codes, list) else [codes]
+    missing = is_one_of(values, numbers_of(codes, number))
+    values = np.where(missing, np.nan, values) if missing.any() else values
+    if "missing" in spec and not codes:
+        return values
     odd = np.argwhere(sentinels(np.asarray(values, float)))
     if len(odd):
         first = tuple(int(i) for i in odd[0])

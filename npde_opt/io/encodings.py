@@ -15,7 +15,7 @@ def decoded(path: Path, encoding: str | None = None) -> str:
         encoding = _encoding(content)
     try:
         text = content.decode(encoding)
-    except (UnicodeDecodeError, LookupError) as error:
+    except (ValueError, LookupError) as error:
         raise InputError(
             f"encoding of {path}",
             f"{encoding} ({error})",

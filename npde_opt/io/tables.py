@@ -11,42 +11,27 @@ import csv
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from npde_opt.errors import InputError
+from npde_opt.io import missing as gaps
 from npde_opt.io.encodings import decoded
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eEdD][+-]?\d+)?\Z")
-COMMA_NUMBER = re.compile(r"[+-]?(\d+,\d*|,\d+)([eEdD][+-]?\d+)?\Z")
-THOUSANDS = re.compile(r"[+-]?\d{1,3},\d{3}\Z")
+COMMA_NUMBER = re.compile(r"[+-]?\d*,\d+([eEdD][+-]?\d+)?\Z")
+INNER = re.compile(r"[+-]?\d+,\d+([eEdD][+-]?\d+)?\Z")
+THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}\Z")
 SUSPECT = re.compile(
     r"[<>≤≥~±]\s*[+-]?[\d.,]|\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|\d+:\d+|[+-]?\d[\d.,]*\s*[*?A-Za-z]?\Z"
 )
 """A number with a mark (`<0.3`, `0.3*`), a date or a time of day."""
-NO_VALUE = ("n.d.", "nd", "n/d", "bdl", "lod", "<lod")
 SEPARATOR = re.compile(r"sep=.\Z", re.IGNORECASE)
 """What spreadsheets write above a table."""
-MISSING = ("", "nan", "na", "n/a", "null")
-SENTINELS = (
-    999.0,
-    9999.0,
-    99999.0,
-    999.25,
-    999.9,
-    9999.9,
-    1e20,
-    1e30,
-    9.96921e36,
-    1.70141e38,
-    3.402823e38,
-)
-LARGEST = 1e30
-FAR = 10.0
-"""A sentinel is obvious where it is this many times larger than all other values."""
-DECLARE = "a value: declare it by missing = ... where it stands for none, else missing = []"
 COMMENTS = ("#", "%", "//")
+csv.field_size_limit(2**31 - 1)  # the file is in memory already: its words may be as long as they are
 DELIMITERS = {
     ",": ",",
     ";": ";",
@@ -132,20 +117,25 @@ class Table:
             if value is None:
                 raise InputError(
                     f"{self.path}, line {self.lines[i]}",
-                    repr(row[column]),
+                    _short(row[column]),
                     self._allowed(row[column]),
                 )
             out[i] = value
-        if self.missing is None:
+        if self.missing is None or len(self.missing):
             self._refuse_sentinels(column, out)
         return out
 
+    @cached_property
+    def _codes(self) -> set[str | float]:
+        """What is declared as missing, as words and as numbers."""
+        given = self.missing or ()
+        return {*given, *gaps.numbers_of(given, _any_number)}
+
     def _value(self, word: str) -> float | None:
-        codes = self.missing or ()
-        if word.lower() in MISSING or word in codes:
+        if word.lower() in gaps.WORDS or word in self._codes:
             return np.nan
         value = number(word, self.decimal)
-        return np.nan if value is not None and value in codes else value
+        return np.nan if value is not None and value in self._codes else value
 
     def _allowed(self, word: str) -> str:
         other = (
@@ -156,35 +146,33 @@ class Table:
         return f"a number (with decimal '{self.decimal}'), an empty word, NaN, NA or a code that `missing` names{other}"
 
     def _refuse_sentinels(self, column: int, values: np.ndarray) -> None:
-        codes = sentinels(values)
+        codes = gaps.sentinels(values)
         if codes.any():
             i = int(np.argmax(codes))
             raise InputError(
-                f"{self.path}, line {self.lines[i]}", repr(self.rows[i][column]), DECLARE
+                f"{self.path}, line {self.lines[i]}", repr(self.rows[i][column]), gaps.DECLARE
             )
-
-
-def sentinels(values: np.ndarray) -> np.ndarray:
-    """Where values obviously stand for missing ones: -9999 and its like among values of which no
-    other is negative, or that are far larger than all others."""
-    size = np.abs(values)
-    codes = np.isin(size, SENTINELS) | (size > LARGEST)
-    rest = values[~codes & ~np.isnan(size)]
-    if not codes.any() or not rest.size:
-        return codes
-    lonely = (values < 0) & (rest.min() >= 0)
-    return codes & (lonely | (size > FAR * np.abs(rest).max()))
 
 
 def number(word: str, decimal: str = ".") -> float | None:
     """The number that a word is, None for any other word."""
     plain = word.replace("\N{MINUS SIGN}", "-")
-    if decimal == ",":
-        plain = plain.replace(",", ".") if "." not in plain and plain.count(",") < 2 else ""
+    if decimal == "," and ("," in plain or "." in plain):
+        plain = plain.replace(",", ".") if COMMA_NUMBER.match(plain) else ""
     if not NUMBER.match(plain):
         return None
     value = float(plain.replace("D", "E").replace("d", "e"))
     return value if np.isfinite(value) else None
+
+
+def _short(word: str) -> str:
+    return repr(word) if len(word) <= 80 else f"{word[:60]!r}... ({len(word):,} characters)"
+
+
+def _any_number(word: str) -> float | None:
+    """The number that a code is, with either decimal sign."""
+    value = number(word)
+    return number(word, ",") if value is None else value
 
 
 def read_table(path: Path, layout: Layout = Layout()) -> Table:
@@ -235,13 +223,19 @@ def _lines(path: Path, layout: Layout) -> tuple[list[tuple[int, str]], list[tupl
     ]
     comments: list[tuple[int, str]] = []
     lines: list[tuple[int, str]] = []
+    words = {*gaps.SPREADSHEET, *(str(code).lower() for code in layout.missing or ())}
     for n, text in numbered:
         plain = text.strip()
-        if plain.startswith(COMMENTS):
+        if plain.startswith(COMMENTS) and _first_word(plain) not in words:
             comments.append((n, plain.lstrip("#%/").strip()))
         elif plain.strip(',;|\t "') and not SEPARATOR.match(plain):
             lines.append((n, text))
     return comments, lines
+
+
+def _first_word(text: str) -> str:
+    """In small letters, whatever separates it from the next one."""
+    return re.split(r"[,;|\s]", text, maxsplit=1)[0].lower()
 
 
 def _split(text: str, delimiter: str) -> list[str]:
@@ -256,7 +250,7 @@ def _split(text: str, delimiter: str) -> list[str]:
 def _delimiter(path: Path, lines: list[tuple[int, str]], layout: Layout) -> str:
     """The delimiter that nine lines of ten have: semicolon, tab, bar, comma (unless it is the
     decimal sign), else blanks."""
-    bare = [re.sub(r'"([^"]*)"', _unquoted, text) for _, text in lines]
+    bare = [re.sub(r",[ \t]+", ", ", re.sub(r'"([^"]*)"', _unquoted, t)) for _, t in lines]
     few = 0.9 * (len(bare) - 1) if len(bare) > 1 else 1
     for delimiter in (";", "\t", "|"):
         if sum(delimiter in text.strip() for text in bare) >= few:
@@ -278,8 +272,10 @@ def _comma(path: Path, bare: list[str], layout: Layout) -> str:
     blanks."""
     body = bare[1:] if len(bare) > 1 and not any(c.isdigit() for c in bare[0]) else bare
     title = bare[0] if body is not bare else ""
+    if not any(re.search(r"\S,\S", text) for text in body):
+        return ","  # with blanks beside
     if all(
-        len(w := text.split()) > 1 and all(COMMA_NUMBER.match(x) or NUMBER.match(x) for x in w)
+        len(w := text.split()) > 1 and all(INNER.match(x) or NUMBER.match(x) for x in w)
         for text in body
     ):
         return " "
@@ -306,7 +302,7 @@ def _decimal(path: Path, split: list[tuple[int, list[str]]], delimiter: str) -> 
     commas = [w for w in words if COMMA_NUMBER.match(w)]
     if not commas or any("." in w and NUMBER.match(w) for w in words):
         return "."
-    if delimiter == "," and all(THOUSANDS.match(w) for w in commas):
+    if delimiter != ";" and all(THOUSANDS.match(w) for w in commas):
         raise InputError(
             f"decimal of {path}",
             f"{commas[0]!r}, thousands or a decimal comma",
@@ -374,6 +370,12 @@ def _titled(path: Path, split: list[tuple[int, list[str]]], decimal: str) -> boo
             expected.
     """
     line, first = split[0]
+    if first[0] == "" and len(first) > 1 and first[1:] == [str(i) for i in range(len(first) - 1)]:
+        raise InputError(
+            f"{path}, line {line}",
+            f"{' '.join(first[1:])[:60]} beside an empty word, the numbers of columns or values",
+            "header = true or false",
+        )
     if _numeric(first, decimal):
         return False
     body = [row for _, row in split[1:]]
@@ -384,7 +386,7 @@ def _titled(path: Path, split: list[tuple[int, list[str]]], decimal: str) -> boo
     words = [
         (i, w)
         for i, w in enumerate(first)
-        if number(w, decimal) is None and w.lower() not in MISSING
+        if number(w, decimal) is None and w.lower() not in gaps.WORDS
     ]
     numbers = [w for w in first if number(w, decimal) is not None]
     if numbers and not any(holds[i] for i, _ in words):
@@ -400,17 +402,17 @@ def _titled(path: Path, split: list[tuple[int, list[str]]], decimal: str) -> boo
 
 
 def _numeric(words: list[str], decimal: str) -> bool:
-    return all(number(w, decimal) is not None or w.lower() in MISSING for w in words)
+    return all(number(w, decimal) is not None or w.lower() in gaps.WORDS for w in words)
 
 
 def _suspect(word: str) -> bool:
-    return bool(SUSPECT.match(word)) or word.lower() in NO_VALUE
+    return bool(SUSPECT.match(word)) or word.lower() in gaps.NO_VALUE
 
 
 def _units(words: list[str], decimal: str) -> bool:
     """Whether a row below the header holds units: words, none of them a number or what stands for
     one."""
-    there = [w for w in words if w and w.lower() not in MISSING]
+    there = [w for w in words if w and w.lower() not in gaps.WORDS]
     return bool(there) and not any(number(w, decimal) is not None or _suspect(w) for w in there)
 
 

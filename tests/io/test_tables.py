@@ -5,6 +5,8 @@ import re
 import numpy as np
 import pytest
 
+from npde_opt.cases.sources import Sources
+from npde_opt.cases.tables import read_values
 from npde_opt.errors import InputError
 from npde_opt.io.tables import Layout, read_table
 
@@ -40,6 +42,9 @@ WAYS = {
     "semicolon, points": (POINTS.replace(",", ";"), {}, []),
     "spreadsheet": ("sep=,\ntime,head\n" + POINTS, {}, ["time", "head"]),
     "line ends": (("time,head\n" + POINTS).replace("\n", "\r\n"), {}, ["time", "head"]),
+    "comma and blank": ("time, head\n" + POINTS.replace(",", ", "), {}, ["time", "head"]),
+    "comma and tab": (POINTS.replace(",", ",\t"), {}, []),
+    "blank and comma": (POINTS.replace(",", " ,"), {}, []),
     "typographic minus and Fortran exponents": ("t,h\n" + POINTS.replace("0.500000", "5D-1"), {}, ["t", "h"]),
 }
 
@@ -75,7 +80,50 @@ def test_missing_values(tmp_path):
     assert read_table(tmp_path / "a.csv").numbers(1)[0] == -9999
 
 
+def test_whole_numbers_between_commas_and_blanks_have_no_decimal_commas(tmp_path):
+    (tmp_path / "a.csv").write_text("0 ,1 ,2\n1 ,2 ,3\n")
+    assert read_table(tmp_path / "a.csv").numbers(1).tolist() == [1, 2]
+    (tmp_path / "a.csv").write_text("0, 1.5\n1, 2.5\n")
+    assert read_table(tmp_path / "a.csv").numbers(1).tolist() == [1.5, 2.5]
+
+
+@pytest.mark.parametrize("code", ["-9999", -9999, "-9999.000", "-9999,0"])
+def test_a_code_that_is_a_number_is_found_however_it_is_written(code, tmp_path):
+    (tmp_path / "a.csv").write_text("t,v\n0,-9999.0\n1,-9999\n2,0.5\n")
+    values = read_table(tmp_path / "a.csv", Layout(missing=[code])).numbers(1)
+    np.testing.assert_array_equal(values, [np.nan, np.nan, 0.5])
+
+
+def test_errors_of_spreadsheets_are_words_also_in_the_first_column(tmp_path):
+    (tmp_path / "a.csv").write_text("v,t\n#N/A,0\n0.5,1\n")
+    table = read_table(tmp_path / "a.csv", Layout(missing=["#N/A"]))
+    np.testing.assert_array_equal(table.numbers(0), [np.nan, 0.5])
+    with pytest.raises(InputError, match="line 2: got '#N/A'"):
+        read_table(tmp_path / "a.csv").numbers(0)
+
+
+def test_codes_of_single_precision_arrays(tmp_path):
+    sources = Sources(tmp_path, None, (None, 0))
+    for code in (-9999.9, 1e20):
+        np.save(tmp_path / "a.npy", np.array([0.5, code], np.float32))
+        found = read_values("data", {"file": "a.npy", "missing": [code]}, sources)
+        np.testing.assert_array_equal(found, [0.5, np.nan])
+        for undeclared in ({}, {"missing": ["-1"]}):
+            with pytest.raises(InputError, match="declare it by missing"):
+                read_values("data", {"file": "a.npy"} | undeclared, sources)
+        assert read_values("data", {"file": "a.npy", "missing": []}, sources)[1] == np.float32(code)
+
+
 WRONG = {
+    "undeclared beside declared": ("t,v\n1,ND\n2,-9999\n3,0.5\n", {"missing": ["ND"]}, "line 3: got '-9999'"),
+    "-999999": ("t,v\n1,0.5\n2,-999999\n", {}, r"line 3: got '-999999'.*missing"),
+    "-99": ("t,v\n1,0.5\n2,-99\n", {}, r"line 3: got '-99'.*missing"),
+    "-32768": ("t,v\n1,0.5\n2,-32768\n", {}, r"line 3: got '-32768'.*missing"),
+    "thousands between tabs": ("a\tb\n1,234\t5\n2,345\t6\n", {}, r"decimal of .*a\.csv: got '1,234'"),
+    "numbers of columns": (",0,1\n0,0.5,0.6\n1,0.7,0.8\n", {}, "line 1: got 0 1 beside an empty word"),
+    "a codec that is none": ("t,v\n1,2.5\n", {"encoding": "undefined"}, r"encoding of .*a\.csv"),
+    "an encoding with a null": ("t,v\n1,2.5\n", {"encoding": "a\0b"}, r"encoding of .*a\.csv"),
+    "a very long word": ("t,v\n1,0.5\n2,\"" + "a" * 140_000 + "\"\n", {}, r"line 3: got 'a{60}'... \(140,000"),
     "censored": ("t,v\n1,0.5\n2,<0.3\n", {}, r"a\.csv, line 3: got '<0.3'"),
     "not determined": ("t,v\n1,0.5\n2,n.d.\n", {}, r"line 3: got 'n\.d\.'"),
     "date": ("t,v\n1,0.5\n2,2020-01-01\n", {}, r"line 3: got '2020-01-01'"),
