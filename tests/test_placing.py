@@ -86,6 +86,8 @@ def test_columns_of_coordinates_say_which_cell_a_row_is(tmp_path):
     for some in (rows, rows[::-1]):
         (tmp_path / "k.csv").write_text("x,y,K\n" + "".join(f"{x},{y},{k}\n" for x, y, k in some))
         np.testing.assert_array_equal(evaluate("k", spec, grid, here), wanted)
+    (tmp_path / "k.csv").write_text("X [m],Y (m),K\n" + "".join(f"{x},{y},{k}\n" for x, y, k in rows[::-1]))
+    np.testing.assert_array_equal(evaluate("k", spec, grid, here), wanted)
     named = spec | {"header": ["a", "b", "K"]}
     np.testing.assert_array_equal(evaluate("k", named, grid, here), wanted.ravel()[::-1].reshape(2, 3, order="F"))
     for change in (("0.25,", "0.75,"), ("0.25,0.5", "-1,0.5")):
@@ -188,6 +190,16 @@ def test_nifti_lies_where_its_affine_says(way, form, unit, case_unit, factor, tm
     np.testing.assert_allclose(evaluate("k", {"file": "k.nii"}, edges, sources(tmp_path, unit=case_unit)), world, rtol=1e-6)
     with pytest.raises(InputError, match="covers the grid's box"):
         evaluate("k", {"file": "k.nii"}, [e + 10 * factor for e in edges], sources(tmp_path, unit=case_unit))
+
+
+def test_a_unit_of_the_case_that_is_not_known_is_refused_with_a_file_that_names_its_own(tmp_path):
+    world = np.arange(24.0).reshape(2, 3, 4)
+    nifti(tmp_path, "k.nii", world, np.eye(3), "mm", np.zeros(3))
+    edges = [np.arange(n + 1.0) for n in world.shape]
+    for unit in ("metre", "inch", "MM"):
+        with pytest.raises(InputError, match=f"case.length_unit: got '{unit}', with k in mm; allowed: km, m"):
+            evaluate("k", {"file": "k.nii"}, edges, sources(tmp_path, unit=unit))
+    np.testing.assert_array_equal(evaluate("k", {"file": "k.nii"}, edges, sources(tmp_path)), world)
 
 
 def test_nifti_that_is_oblique_or_without_a_place(tmp_path):

@@ -64,3 +64,14 @@ def test_picture_in_a_box():
     for key, value in (("box", [[1.0, 0.0], [0.0, 1.0]]), ("range", [1.0]), ("boks", 1)):
         with pytest.raises(InputError, match=key):
             picture("truth", {"picture": "camera", key: value}, grid, HERE)
+
+
+def test_a_picture_is_turned_as_its_camera_says(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    rows = np.array([[0, 51, 102], [153, 204, 255]], np.uint8)
+    turned = image.fromarray(np.rot90(rows))
+    exif = turned.getexif()
+    exif[0x0112] = 6  # shown after a quarter turn to the right
+    turned.save(tmp_path / "k.png", exif=exif)
+    found = picture("truth", {"picture": "k.png"}, Grid((3, 2)), Sources(tmp_path, None, (None, 0)))
+    np.testing.assert_allclose(found, rows[::-1].T / 255, atol=1e-12)

@@ -8,6 +8,7 @@ cells.
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any
 
 import numpy as np
@@ -128,11 +129,17 @@ def read_file(field: str, spec: dict[str, Any], sources: Sources) -> Gridded:
     home = next((h for h in sources.homes if values.shape == (np.prod(cells(h)),)), None)
     if home is None:
         return Gridded(values)
-    axes = list(AXES[: len(home)])
-    if is_table(path) and set(axes) <= set(named_columns(field, table, sources)):
+    axes = _axis_columns(named_columns(field, table, sources), len(home)) if is_table(path) else []
+    if axes:
         places = read_values(field, table | {"column": axes}, unheard, allow_nan=False)
         values = values[_rows_of_cells(field, spec["file"], places, home)]
     return Gridded(values.reshape(cells(home), order="F"))
+
+
+def _axis_columns(names: list[str], dim: int) -> list[int]:
+    """The columns x, y, z, as many as the grid has axes: also 'X', 'x [m]', 'x (m)'; none where one is not there."""
+    plain = [re.split(r"[\[(]", name, maxsplit=1)[0].strip().lower() for name in names]
+    return [plain.index(a) for a in AXES[:dim]] if set(AXES[:dim]) <= set(plain) else []
 
 
 def _rows_of_cells(field: str, file: str, places: np.ndarray, edges: list[np.ndarray]) -> np.ndarray:

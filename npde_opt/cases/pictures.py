@@ -67,7 +67,7 @@ def _path(field: str, name: str, sources: Sources) -> Path:
 def _grey(field: str, path: Path) -> np.ndarray:
     """Brightness [x, y] from 0 to 1, y upwards."""
     try:
-        from PIL import Image
+        from PIL import Image, ImageOps
     except ImportError as error:
         raise InputError(
             field, "a picture without pillow", "pip install 'npde_opt[plot,examples]'"
@@ -75,6 +75,7 @@ def _grey(field: str, path: Path) -> np.ndarray:
     try:
         with Image.open(path) as image:
             image.load()
+            ImageOps.exif_transpose(image, in_place=True)  # cameras say which side is up
             if image.mode == "F":
                 raise ValueError("its values are floats, of which white is not known")
             white = WHITE.get(image.mode, 255.0)

@@ -65,7 +65,7 @@ def place(
     if "shape" in spec:
         fit(f"{field}: {spec['file']}", found.values, tuple(spec["shape"]))
     values, box = _upright(field, spec, found, edges)
-    box = _in_units(spec["file"], found.unit, box, sources)
+    box = _in_units(field, spec["file"], found.unit, box, sources)
     for a, e in zip(box, edges, strict=True):
         slack = COVER * (e[-1] - e[0]) + SINGLE * np.abs(e).max()
         if a[0] > e[0] + slack or a[-1] < e[-1] - slack:
@@ -104,16 +104,26 @@ def _upright(
     return values, box
 
 
-def _in_units(file: str, unit: str, box: Edges, sources: Sources) -> Edges:
+def _in_units(field: str, file: str, unit: str, box: Edges, sources: Sources) -> Edges:
     """Edges in the case's unit of length. Coordinates of an image on the MNI152 anatomy are those
-    of the MNI space in mm."""
+    of the MNI space in mm.
+
+    Raises:
+        InputError: where the file names a unit and the case another one that is not known.
+    """
     image = file.lower().endswith(IMAGES)
     if image and sources.anatomy[0] is not None:
         factor = LENGTHS.get(unit, MILLIMETRE) / MILLIMETRE
         return [(e * factor - c) * MILLIMETRE for e, c in zip(box, mni152_corner(), strict=False)]
-    if unit in LENGTHS and sources.unit in LENGTHS:
-        return [e * (LENGTHS[unit] / LENGTHS[sources.unit]) for e in box]
-    return box
+    if unit not in LENGTHS or not sources.unit.strip():
+        return box
+    if sources.unit not in LENGTHS:
+        raise InputError(
+            "case.length_unit",
+            f"{sources.unit!r}, with {field} in {unit}",
+            f"{', '.join(LENGTHS)}; or '' for coordinates as they are in {file}",
+        )
+    return [e * (LENGTHS[unit] / LENGTHS[sources.unit]) for e in box]
 
 
 def _by_cell(

@@ -136,13 +136,22 @@ class Parser:
         if isinstance(node, ast.BoolOp):
             return node.values
         if isinstance(node, ast.Compare) and all(type(op) in COMPARISONS for op in node.ops):
-            return [node.left, *node.comparators]
+            return self._compared(node)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in FUNCTIONS and not node.keywords:
             return node.args
         if isinstance(node, ast.Name) or isinstance(node, ast.Constant) and type(node.value) in (int, float):
             return []
         hint = "where(condition, a, b), " if isinstance(node, ast.IfExp) else ""
         raise self.refuse(self._piece(node), hint + ALLOWED, node)
+
+    def _compared(self, node: ast.Compare) -> list[ast.expr]:
+        """What is compared. & | ~ bind tighter than comparisons: a < b & c < d is a < (b & c) < d, which nobody means."""
+        sides = [node.left, *node.comparators]
+        for side in sides:
+            joined = isinstance(side, ast.BinOp) and type(side.op) in LOGIC
+            if joined or isinstance(side, ast.UnaryOp) and isinstance(side.op, ast.Invert):
+                raise self._refuse(f"{self._piece(side)} in a comparison", "brackets around comparisons: (a < b) & ~(c < d)")
+        return sides
 
     def _made(self, node: ast.expr, found: Mapping[ast.AST, int]) -> int:
         made = self._operation(node, [found[child] for child in self._children(node)])

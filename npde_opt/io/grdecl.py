@@ -1,7 +1,8 @@
 """Eclipse (GRDECL) property blocks: `KEYWORD  v v n*v ... /`, x fastest, comments from `--`.
 
 What a deck does to its arrays is done in its order: BOX and ENDBOX, EQUALS, COPY, ADD, MULTIPLY,
-MINVALUE, MAXVALUE and INCLUDE. An array that any other keyword names is refused, with that keyword
+MINVALUE, MAXVALUE and INCLUDE. What lies between SKIP (SKIP100, SKIP300) and ENDSKIP, below END, and
+in an included file below ENDINC, is no part of it. An array that any other keyword names is refused, with that keyword
 and its line.
 """
 
@@ -43,6 +44,7 @@ CHANGES: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
 GEOMETRY = ("COORD", "ZCORN", "COORDSYS", "MAPAXES")
 """Blocks that have other numbers of values than one a cell."""
 DEEPEST = 8
+SKIPS, ENDS = ("SKIP", "SKIP100", "SKIP300"), ("END", "ENDINC")
 
 Box = tuple[slice, slice, slice]
 
@@ -73,6 +75,7 @@ class _Deck:
     steps: list[Step] = field(default_factory=list)
     size: tuple[int, int, int] | None = None
     box: Box | None = None
+    ended: bool = False
 
     def add(self, name: str, place: str, records: list[list[str]], ended: bool) -> None:
         """A keyword with its records, without their `/`."""
@@ -178,9 +181,11 @@ def _read(path: Path, deck: _Deck, deepest: int) -> list[str]:
             deck.add(name, place, records + ([tokens] if tokens else []), ended)
         records, tokens = [], []
 
-    for line, words in _lines(path):
+    for line, words in _in_force(_lines(path), deck):
         if len(words) == 1 and KEYWORD.match(words[0]) and not (name == "INCLUDE" and not records):
             close()
+            if deck.ended:  # by the file that was included
+                return bare
             name, place, ended = words[0].upper(), f"{path}, line {line}", False
             continue
         slash = words.index("/") if "/" in words else len(words)
@@ -202,6 +207,20 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
             words = text.split() if plain else WORD.findall(text)
             if words:
                 yield number, words
+
+
+def _in_force(lines: Iterator[tuple[int, list[str]]], deck: _Deck) -> Iterator[tuple[int, list[str]]]:
+    """The lines of a file up to END or ENDINC, without those that SKIP leaves out."""
+    skipping = False
+    for line, words in lines:
+        name = words[0].upper() if len(words) == 1 else ""
+        if name in SKIPS or name == "ENDSKIP":
+            skipping = name in SKIPS
+        elif name in ENDS and not skipping:
+            deck.ended = name == "END"
+            return
+        elif not skipping:
+            yield line, words
 
 
 def _include(path: Path, place: str, records: list[list[str]], deck: _Deck, deepest: int) -> None:
@@ -325,6 +344,9 @@ def _size(place: str, words: list[str]) -> tuple[int, int, int]:
         nx, ny, nz = (int(w) for w in words[:3])
     except ValueError as error:
         raise InputError(place, f"a size {' '.join(words[:3])}", "three integers") from error
+    if min(nx, ny, nz) < 1:
+        raise InputError(place, f"a size {nx} {ny} {nz}", "three positive integers")
+    fits(f"{place}, size", nx * ny * nz, 8, "cells")
     return nx, ny, nz
 
 

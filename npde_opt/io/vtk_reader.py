@@ -112,6 +112,8 @@ def _place(values: np.ndarray, points: list[int], place: _Image | list[np.ndarra
 
 def _fold(values: np.ndarray, shape: list[int]) -> np.ndarray:
     components = values.size // int(np.prod(shape))
+    if components < 1 or min(shape) < 1:
+        raise ValueError(f"{values.size} values for {' x '.join(map(str, shape))}")
     return values.reshape(shape if components == 1 else [components, *shape], order="F")
 
 
@@ -130,7 +132,7 @@ class _Decoder:
     def values(self, element: ElementTree.Element) -> np.ndarray:
         dtype = np.dtype(self.order + NUMBERS[element.get("type", "")])
         if element.get("format") == "ascii":
-            return np.array((element.text or "").split(), dtype=float).astype(dtype.newbyteorder("="))
+            return _of_type(np.array((element.text or "").split(), dtype=float), dtype)
         if element.get("format") == "appended":
             data, coded = self.appended[int(element.get("offset", 0)):], self.appended_base64
         else:
@@ -158,6 +160,14 @@ class _Decoder:
             body = _exactly(data[width: width + int(sizes.sum())], int(sizes.sum()))
         ends = np.cumsum(sizes)
         return b"".join(zlib.decompress(body[end - n: end]) for n, end in zip(sizes, ends, strict=True))
+
+
+def _of_type(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Numbers of a text in the type that the file says they have, if they are of it."""
+    ends = np.iinfo(dtype) if dtype.kind in "iu" else None
+    if ends is not None and not np.all((values == np.rint(values)) & (values >= ends.min) & (values <= ends.max)):
+        raise ValueError(f"values that are no {dtype.newbyteorder('=').name}")
+    return values.astype(dtype.newbyteorder("="))
 
 
 def _decode(data: bytes, size: int) -> bytes:
@@ -261,6 +271,8 @@ class _Legacy:
         return []
 
     def values(self, count: int, number: str) -> np.ndarray:
+        if count < 0:
+            raise ValueError(f"{count} values")
         dtype = np.dtype(">" + LEGACY[number])
         if self.binary:
             raw = _exactly(self.content[self.at: self.at + count * dtype.itemsize], count * dtype.itemsize)
@@ -271,4 +283,4 @@ class _Legacy:
             if not (words := self.words()):
                 raise ValueError(f"{len(found)} values where {count} belong; the file is cut short")
             found += words
-        return np.array(found, dtype=float).astype(dtype.newbyteorder("="))
+        return _of_type(np.array(found, dtype=float), dtype)

@@ -83,6 +83,7 @@ HOSTILE = {
     "x" * 60: "50 characters", "x" * 2001: "2,000", "q*x": "'q'", "nan": "'nan'", "inf": "'inf'",
     "True": "True", "`x`": "`", "x; x": ";", "f(x)": "f\\(x\\)", "exp(exp)": "exp",
     "exp()(1)": "exp", "+".join(["x"] * 900): "operations", "\x00": "expression", "...": r"\.\.\.",
+    "x > 0 & x < 2": r"brackets around comparisons", "~x > 0": "brackets", "x > 0 | (x < 2)": "brackets",
     "10**400": "finite", "x*1e200": "1e\\+150", "await x": "await", "print": "'print'",
 }
 

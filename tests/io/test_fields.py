@@ -106,6 +106,31 @@ def test_grdecl_errors(tmp_path, text, said):
         read_field(tmp_path / "k.prop")
 
 
+DECK = "SPECGRID\n2 2 1 1 F /\nPERMX\n1 2 3 4 /\n"
+CHANGE = "MULTIPLY\nPERMX 10 /\n/\n"
+
+
+@pytest.mark.parametrize("rest", [f"SKIP\n{CHANGE}ENDSKIP\n", f"skip300\n{CHANGE}SKIP\nENDSKIP\n", f"END\n{CHANGE}",
+                                  f"INCLUDE\n'rest.inc' /\n{CHANGE}", "SKIP\nPERMX\n9 9 9 9 /\nENDSKIP\n"])
+def test_what_a_deck_leaves_out_does_nothing(rest, tmp_path):
+    (tmp_path / "rest.inc").write_text(f"END\n{CHANGE}")
+    (tmp_path / "k.grdecl").write_text(DECK + rest)
+    np.testing.assert_array_equal(read_field(tmp_path / "k.grdecl", "PERMX").ravel(order="F"), [1, 2, 3, 4])
+
+
+def test_an_included_file_ends_at_endinc(tmp_path):
+    (tmp_path / "rest.inc").write_text(f"{CHANGE}ENDINC\n{CHANGE}")
+    (tmp_path / "k.grdecl").write_text(f"{DECK}INCLUDE\n'rest.inc' /\n{CHANGE}")
+    np.testing.assert_array_equal(read_field(tmp_path / "k.grdecl", "PERMX").ravel(order="F"), [100, 200, 300, 400])
+
+
+@pytest.mark.parametrize("size", ["0 2 1", "-2 -2 1", "99999999 99999999 1"])
+def test_a_size_that_is_none_is_refused(size, tmp_path):
+    (tmp_path / "k.grdecl").write_text(DECK.replace("2 2 1 1 F", size))
+    with pytest.raises(InputError, match="line 1"):
+        read_field(tmp_path / "k.grdecl", "PERMX")
+
+
 def test_missing_file_lists_the_folder(tmp_path):
     np.save(tmp_path / "here.npy", FIELD)
     with pytest.raises(InputError, match=r"there\.npy: got no such file.*here\.npy"):
@@ -210,6 +235,20 @@ def test_legacy_structured_points(tmp_path, binary, kind):
     assert read_field(tmp_path / "k.vtk", "n t") == 7
     (tmp_path / "k.vtk").write_bytes(head.encode() + data[:3])
     with pytest.raises(InputError, match="cut short"):
+        read_field(tmp_path / "k.vtk")
+
+
+@pytest.mark.parametrize(("kind", "values"), [("Int32", "0.5 1 2 3 4 5"), ("UInt8", "0 1 2 3 4 300"), ("UInt8", "0 1 2 3 4 -1")])
+def test_numbers_that_are_not_of_the_type_that_a_file_names_are_refused(kind, values, tmp_path):
+    (tmp_path / "k.vti").write_bytes(vti(f'<DataArray type="{kind}" Name="k" format="ascii">{values}</DataArray>'))
+    with pytest.raises(InputError, match=f"values that are no {kind.lower()}"):
+        read_field(tmp_path / "k.vti")
+
+
+def test_a_negative_number_of_components_is_refused(tmp_path):
+    (tmp_path / "k.vtk").write_text("# vtk DataFile Version 3.0\nx\nASCII\nDATASET STRUCTURED_POINTS\nDIMENSIONS 3 2 1\n"
+                                    "CELL_DATA 2\nSCALARS k float -1\nLOOKUP_TABLE default\n1 2\n")
+    with pytest.raises(InputError, match="-2 values"):
         read_field(tmp_path / "k.vtk")
 
 
