@@ -150,7 +150,7 @@ class Parser:
         for side in sides:
             joined = isinstance(side, ast.BinOp) and type(side.op) in LOGIC
             if joined or isinstance(side, ast.UnaryOp) and isinstance(side.op, ast.Invert):
-                raise self._refuse(f"{self._piece(side)} in a comparison", "brackets around comparisons: (a < b) & ~(c < d)")
+                raise self.refuse(f"{self._piece(side)} in a comparison", "brackets around comparisons: (a < b) & ~(c < d)")
         return sides
 
     def _made(self, node: ast.expr, found: Mapping[ast.AST, int]) -> int:
