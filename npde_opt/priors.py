@@ -2,7 +2,8 @@
 
     alpha/2 sum_i ((p_i - q_i) / s)^2  +  beta/2 sum_i (p_{i+1} - p_i)^2 / (t_{i+1} - t_i)
 
-a normal prior around q with standard deviation s, and the smoothness of a history between its times.
+a normal prior around q with standard deviation s, and the smoothness of a history between its times, which a case gives
+in units of their mean distance (see cases/histories.py): without times t_{i+1} - t_i = 1.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ class SmallPrior:
             raise InputError("prior.times", f"{t.size} values", f"{count} increasing times")
         self.comm, self.reference = comm, np.broadcast_to(np.asarray(reference, float), count)
         G = np.diff(np.eye(count), axis=0) / np.sqrt(np.diff(t))[:, None]
-        self.matrix = np.eye(count) * (weight / deviation**2) + smoothness * G.T @ G
+        self.pull, self.stiffness = weight / deviation**2, smoothness * G.T @ G
+        self.matrix = np.eye(count) * self.pull + self.stiffness
         self.inverse = np.linalg.pinv(self.matrix)
 
     def _apply(self, matrix: np.ndarray, values: np.ndarray, out: PETSc.Vec) -> None:
@@ -40,11 +42,13 @@ class SmallPrior:
         return values - self.reference[: values.size]
 
     def value(self, p: PETSc.Vec) -> float:
-        e = self._offset(p)
-        return float(self.comm.bcast(0.5 * e @ self.matrix @ e if e.size else 0.0, root=0))
+        e, values = self._offset(p), p.getArray(readonly=True)
+        own = 0.5 * self.pull * e @ e + 0.5 * values @ self.stiffness @ values if e.size else 0.0
+        return float(self.comm.bcast(own, root=0))
 
     def gradient(self, p: PETSc.Vec, out: PETSc.Vec) -> None:
-        self._apply(self.matrix, self._offset(p), out)
+        e, values = self._offset(p), p.getArray(readonly=True)
+        out.setArray(self.pull * e + self.stiffness @ values if e.size else e)
 
     def hessian(self, p: PETSc.Vec, dp: PETSc.Vec, out: PETSc.Vec) -> None:
         self._apply(self.matrix, dp.getArray(readonly=True), out)

@@ -15,6 +15,7 @@ from npde_opt.cases.domain import Domain, region_count, sized
 from npde_opt.cases.evolution_data import Series, floor, prepare
 from npde_opt.cases.evolution_schema import validate_evolution
 from npde_opt.cases.fields import evaluate, labels
+from npde_opt.cases.histories import places
 from npde_opt.cases.pictures import picture
 from npde_opt.cases.places import points_of, read_points
 from npde_opt.cases.sources import Sources
@@ -385,5 +386,6 @@ class EvolutionCase:
         for u, table in zip(space.unknowns, self.table["unknown"], strict=True):
             if not u.is_field and (table["deviation"] is not None or table["smoothness"] > 0):
                 found[u.name] = SmallPrior(space.comm, u.count, 1.0 if table["deviation"] is not None else 0.0,
-                                           space.constants(m, u.name), table["deviation"] or 1.0, table["smoothness"])
+                                           space.constants(m, u.name), table["deviation"] or 1.0, table["smoothness"],
+                                           places(self.table, u.name, u.count) if table["smoothness"] > 0 else None)
         return found

@@ -208,10 +208,11 @@ class EvolutionUnknown(AnyUnknown, kw_only=True):
     known: Annotated[Field | None,
                      Meta(description="fields: where it exceeds 0.5 the unknown is known and keeps `initial`")] = None
     deviation: Annotated[Annotated[float, Meta(ge=1e-100, le=1e100)] | None,
-                         Meta(description="scalars and histories: standard deviation of a normal prior of the parameter "
-                              "around its initial value, of its logarithm with the transform log")] = None
+                         Meta(description="scalars, histories and constants of regions: standard deviation of a normal prior of "
+                              "the parameter around its initial value, of its logarithm with the transform log")] = None
     smoothness: Annotated[float, Meta(ge=0, le=1e100, description="histories: weight of the squared differences between "
-                                      "neighbouring values, beside the deviation")] = 0.0
+                                      "neighbouring values, each over the distance of their times (in units of the mean "
+                                      "distance: 1 where they are equally spaced), beside the deviation")] = 0.0
 
 
 class ExperimentSection(Table, kw_only=True):
@@ -325,6 +326,12 @@ def _check_values(out: dict[str, Any]) -> None:
     for name, u in unknown.items():
         if name in known:
             raise InputError(f"unknown.{name}", "known too", "a coefficient that is not in evolution.known")
+        if u["smoothness"] > 0 and u["kind"] != "history":
+            raise InputError(f"unknown.{name}.smoothness", u["smoothness"],
+                             f"0 with kind {u['kind']!r}: only the values of a history have neighbours")
+        if u["deviation"] is not None and name in fields:
+            raise InputError(f"unknown.{name}.deviation", u["deviation"],
+                             "none with a field, whose prior is a [[regularization]]")
         if u["kind"] == "history" and u["length"] is None:
             raise InputError(f"unknown.{name}.length", "nothing", "the number of a history's values")
     _check_derived(out["evolution"]["derived"], unknown, known)
