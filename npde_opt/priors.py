@@ -21,7 +21,7 @@ class SmallPrior:
     """The prior of `count` parameters; a Regularizer for `Objective`."""
 
     def __init__(self, comm: MPI.Intracomm, count: int, weight: float = 1.0, reference: np.ndarray | float = 0.0,
-                 deviation: float = 1.0, smoothness: float = 0.0, times: Sequence[float] | None = None):
+                 deviation: float = 1.0, smoothness: float = 0.0, times: Sequence[float] | np.ndarray | None = None):
         if not (weight >= 0 and smoothness >= 0 and deviation > 0 and weight + smoothness > 0):
             raise InputError("prior", (weight, smoothness, deviation), "weights >= 0 of which one is positive, a positive "
                              "standard deviation")

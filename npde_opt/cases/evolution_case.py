@@ -15,7 +15,7 @@ from npde_opt.cases.domain import Domain, region_count, sized
 from npde_opt.cases.evolution_data import Series, floor, prepare
 from npde_opt.cases.evolution_schema import validate_evolution
 from npde_opt.cases.fields import evaluate, labels
-from npde_opt.cases.histories import places
+from npde_opt.cases.histories import check, places, span
 from npde_opt.cases.pictures import picture
 from npde_opt.cases.places import points_of, read_points
 from npde_opt.cases.sources import Sources
@@ -75,7 +75,7 @@ class EvolutionCase:
         self.settings()
 
     def _read_histories(self) -> None:
-        """Histories of sources and their times that are columns of files become lists."""
+        """Histories of sources and their times that are columns of files become lists, and are checked."""
         tables = {f"evolution.terms[{i}]": t for i, t in enumerate(self.table["evolution"]["terms"]) if "source" in t}
         for e, x in enumerate(self.table["experiment"]):
             tables |= {f"experiment[{e}].sources[{i}]": s for i, s in enumerate(x["sources"])}
@@ -84,6 +84,7 @@ class EvolutionCase:
                 if isinstance(table.get(key), dict):
                     values = read_values(f"{where}.{key}", table[key], self.sources, allow_nan=False)
                     table[key] = values.ravel().tolist()
+            check(where, table, span(self.table["evolution"]["times"]))
 
     @property
     def experiment_count(self) -> int:

@@ -51,17 +51,20 @@ Field = float | FIELD_TABLES
 Numbers = Annotated[list[float], Meta(min_length=1)]
 Interpolation = Literal["linear", "steps"]
 ONE = "which, where there are several"
+HISTORY = "an unknown history, or values at `times`: factors of the shape; default: constant"
+HISTORY_TIMES = "of the history, increasing; some of them within those of the steps"
+INTERPOLATION = ("linear: between the times; before the first the first value holds, after the last the last one. steps: each "
+                 "value holds until the next time, the first one before its time too, the last one to the end; n values and "
+                 "n + 1 times: each holds between two times, and outside of them the source is 0")
 
 
 class SourceTable(Table, kw_only=True):
     """A source of one experiment."""
 
     shape: Annotated[str | float, Meta(description="text in x, y, z and coefficients")]
-    history: Annotated[str | Numbers | File | None,
-                       Meta(description="an unknown history, or values at `times`; default: constant")] = None
-    times: Annotated[list[float] | File, Meta(description="of the history")] = []
-    interpolation: Annotated[Interpolation, Meta(description="of a history between its times, or steps: each value holds until "
-                                                 "the next time")] = "linear"
+    history: Annotated[str | Numbers | File | None, Meta(description=HISTORY)] = None
+    times: Annotated[list[float] | File, Meta(description=HISTORY_TIMES)] = []
+    interpolation: Annotated[Interpolation, Meta(description=INTERPOLATION)] = "linear"
     species: Annotated[str | None, Meta(description=ONE)] = None
 
 
@@ -116,11 +119,9 @@ class Source(Optional, kw_only=True):
     """s(x) h(t)."""
 
     source: Annotated[str | float, Meta(description="its shape, text in x, y, z and coefficients")]
-    history: Annotated[str | Numbers | File | None,
-                       Meta(description="an unknown history, or values at `times`; default: constant")] = None
-    times: Annotated[list[float] | File, Meta(description="of the history")] = []
-    interpolation: Annotated[Interpolation, Meta(description="of a history between its times, or steps: each value holds until "
-                                                 "the next time")] = "linear"
+    history: Annotated[str | Numbers | File | None, Meta(description=HISTORY)] = None
+    times: Annotated[list[float] | File, Meta(description=HISTORY_TIMES)] = []
+    interpolation: Annotated[Interpolation, Meta(description=INTERPOLATION)] = "linear"
     species: Annotated[str | None, Meta(description=ONE)] = None
 
 

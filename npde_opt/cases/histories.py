@@ -1,4 +1,5 @@
-"""Where the values of an unknown history lie in time: the distances that its smoothness is measured over.
+"""Histories of a case's sources: whether their times meet those of the steps, and where in time the values of an unknown one
+lie, whose smoothness is measured over their distances.
 
 The values of a linear history, and of steps with as many times, lie at the times; values of the intervals between n + 1
 times lie at their middles.
@@ -6,7 +7,7 @@ times lie at their middles.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,44 @@ from npde_opt.errors import InputError
 
 EQUAL = 1e-9
 """Distances that differ by a smaller part are equal."""
+
+
+def span(times: Any) -> tuple[float, float]:
+    """The first and the last time of evolution.times, a list or a table."""
+    if isinstance(times, Sequence):
+        return float(times[0]), float(times[-1])
+    return float(times.get("start") or 0.0), float(times["end"])
+
+
+def check(key: str, source: Mapping[str, Any], steps: tuple[float, float]) -> None:
+    """Raises InputError for times without a history, and for a history of which no time is within those of the steps: only one
+    value of it would ever be seen, which is what other units of time look like."""
+    times, history = source["times"], source.get("history")
+    if history is None:
+        if len(times):
+            raise InputError(f"{key}.history", f"nothing, and {len(times)} times", "the values at these times, or no times")
+        return
+    if len(times) and (max(times) < steps[0] or min(times) > steps[1]):
+        raise InputError(f"{key}.times", f"{min(times):g} to {max(times):g}",
+                         f"times that meet those of the steps, {steps[0]:g} to {steps[1]:g}")
+
+
+def outside(table: Mapping[str, Any], source: Mapping[str, Any]) -> str:
+    """What the history of a case's source does in steps before its first time and after its last one, in words; '' where
+    there are none."""
+    times, history, steps = source["times"], source["history"], span(table["evolution"]["times"])
+    if isinstance(history, str):
+        count = next((u["length"] or 1 for u in table["unknown"] if u["name"] == history), 1)
+        first, last = "its first value", "its last value"
+    else:
+        count, first, last = len(history), f"{history[0]:g}", f"{history[-1]:g}"
+    between = source["interpolation"] == "steps" and len(times) == count + 1
+    found = []
+    if steps[0] < min(times):
+        found.append(f"{'0' if between else first} before")
+    if steps[1] > max(times):
+        found.append(f"{'0' if between else last} after")
+    return " and ".join(found)
 
 
 def sources_of(table: Mapping[str, Any], name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from npde_opt.cases.domain import Domain
+from npde_opt.cases.histories import outside
 from npde_opt.cases.sources import Log, Reading
 
 PRESCRIBED = ("dirichlet", "robin")
@@ -134,19 +135,21 @@ def steady_drives(table: Mapping[str, Any]) -> list[str]:
 def evolution_drives(table: Mapping[str, Any]) -> list[str]:
     """Sources and initial states of an evolution case."""
     lines = [
-        f"all experiments: source {_short(t['source'])}{_history(t)}"
+        f"all experiments: source {_short(t['source'])}{_history(table, t)}"
         for t in table["evolution"]["terms"]
         if "source" in t
     ]
     for e, x in enumerate(table["experiment"]):
-        lines += [f"experiment {e}: source {_short(y['shape'])}{_history(y)}" for y in x["sources"]]
+        lines += [
+            f"experiment {e}: source {_short(y['shape'])}{_history(table, y)}" for y in x["sources"]
+        ]
         for species in table["evolution"]["species"]:
             start = _short(x["initial"][species]) if species in x["initial"] else "0 by default"
             lines.append(f"experiment {e}: {species} starts from {start}")
     return _listed("sources and initial states", lines)
 
 
-def _history(source: Mapping[str, Any]) -> str:
+def _history(table: Mapping[str, Any], source: Mapping[str, Any]) -> str:
     history, times = source.get("history"), source.get("times") or []
     if history is None:
         return ", constant in time"
@@ -156,10 +159,12 @@ def _history(source: Mapping[str, Any]) -> str:
         if isinstance(history, str)
         else f"{len(history)} values {min(history):g} ... {max(history):g}"
     )
+    if not len(times):
+        return f" times {values}"
+    beyond = outside(table, source)
     return (
         f" times {values}{kind} {len(times)} times {min(times):g} ... {max(times):g}"
-        if len(times)
-        else f" times {values}"
+        + (f", {beyond}" if beyond else "")
     )
 
 
