@@ -90,13 +90,23 @@ def noise(steps: ArrayLike, here: float, plus: ArrayLike, minus: ArrayLike) -> f
 def compare(steps: ArrayLike, derivative: float, plus: ArrayLike, minus: ArrayLike, floor: ArrayLike) -> Comparison:
     """A derivative along a line beside differences of values."""
     e, up, down = (np.asarray(x, float) for x in (steps, plus, minus))
-    central = (up - down) / (2 * e)
+    return _extrapolated(e, derivative, (up - down) / (2 * e), np.asarray(floor) / e)
+
+
+def compare_second(steps: ArrayLike, derivative: float, here: float, plus: ArrayLike, minus: ArrayLike,
+                   floor: ArrayLike) -> Comparison:
+    """A second derivative along a line beside second differences of values."""
+    e, up, down = (np.asarray(x, float) for x in (steps, plus, minus))
+    return _extrapolated(e, derivative, (up - 2 * here + down) / e**2, 4 * np.asarray(floor) / e**2)
+
+
+def _extrapolated(e: np.ndarray, derivative: float, central: np.ndarray, rounding: np.ndarray) -> Comparison:
+    """A derivative beside central differences of it at these steps, and what rounding makes of them."""
     if e.size < 3:
         return Comparison(math.nan, math.nan, math.nan)
     q = e[:-1] / e[1:]
     better = central[1:] + (central[1:] - central[:-1]) / (q**2 - 1)
-    change = np.abs(np.diff(better))
-    uncertainty = np.maximum(change, np.asarray(floor)[2:] / e[2:])
+    uncertainty = np.maximum(np.abs(np.diff(better)), rounding[2:])
     return best(np.abs(better[1:] - derivative), np.maximum(np.abs(better[1:]), abs(derivative)), uncertainty)
 
 

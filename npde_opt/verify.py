@@ -6,7 +6,8 @@ For J with gradient g and Hessian H at m, a direction dm and steps e that fall u
     r2(e) = |J(m + e dm) - J - e g.dm - e^2/2 dm.H dm|       order 3 for a right Hessian
     r3(e) = |g(m + e dm) - g - e H dm|                       order 2 for a right Hessian
 
-Beside the orders, g.dm and H dm are compared with central differences (see differences.py).
+Beside the orders, g.dm, dm.H dm and H dm are compared with central differences (see differences.py). What neither can tell does
+not pass.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from petsc4py import PETSc
 
-from npde_opt.differences import Comparison, best, compare, noise, order
+from npde_opt.differences import Comparison, best, compare, compare_second, noise, order
 from npde_opt.errors import SolverError
 from npde_opt.linear.accuracy import tight
 
@@ -32,6 +33,9 @@ LIMIT = 1e-5
 
 FLOOR = 1e-13
 """Rounding and solver error of a value, relative to it."""
+
+NEGLIGIBLE = 1e-6
+"""Relative change of a gradient over the first step that is too small for the order of a Hessian's row to matter."""
 
 FEWEST, MOST = 6, 24
 """Steps."""
@@ -46,17 +50,22 @@ class TaylorOrders:
 
     first, second, gradient: orders of r1, r2, r3; inf where a remainder is rounding at all steps (the derivative is exact),
         NaN where a value is not finite or nothing depends on the direction.
-    slope: g.dm beside central differences of J. rows: H dm beside those of g, by name of an unknown ("" where the objective
-        has no names).
+    slope, curvature: g.dm and dm.H dm beside central differences of J. rows: H dm beside those of g, by name of an unknown
+        ("" where the objective has no names). A gradient and a Hessian that are wrong by the same factor fit each other: where
+        the gradient is 0 only the curvature tells.
     depends: whether J or g change along the direction at all.
+    hidden: 'gradient' and the names of rows of the Hessian of which rounding of J, or of g, leaves nothing to be told: not by
+        differences, and not by an order.
     """
 
     first: float
     second: float
     gradient: float
     slope: Comparison
+    curvature: Comparison
     rows: Mapping[str, Comparison] = field(default_factory=dict)
     depends: bool = True
+    hidden: tuple[str, ...] = ()
 
     def problems(self) -> list[str]:
         """What is wrong, in words; empty for right derivatives."""
@@ -66,17 +75,21 @@ class TaylorOrders:
         # Where a remainder is not yet in its first term above rounding (a total variation, whose third derivative varies
         # fast) its order is low for a right derivative too; differences that are exact enough tell better.
         rows = all(row.resolved and row.agrees(LIMIT) for row in self.rows.values() if row.size)
-        told = (self.slope.resolved and self.slope.agrees(LIMIT), rows, rows)
+        slope = self.slope.resolved and self.slope.agrees(LIMIT)
+        curved = slope or (self.curvature.resolved and self.curvature.agrees(LIMIT))
+        told = (slope, rows and curved, rows)
         reached = (self.first, self.second, self.gradient)
         for (name, least), found_order, known in zip(ORDERS.items(), reached, told, strict=True):
             if not found_order >= least and not (known and math.isfinite(found_order)):
                 found.append(f"{name} (order {found_order:.2f})")
         if not self.slope.agrees(LIMIT):
             found.append(f"gradient (differs by {self.slope.relative:.1e})")
+        if not self.curvature.agrees(LIMIT):
+            found.append(f"Hessian along the direction (differs by {self.curvature.relative:.1e})")
         for name, row in self.rows.items():
             if not row.agrees(LIMIT):
                 found.append(f"Hessian{' row ' + name if name else ''} (differs by {row.relative:.1e})")
-        return found
+        return found + [f"{name} (cannot be told: rounding or solver error hides it)" for name in self.hidden]
 
 
 def taylor_test(objective: Any, m: PETSc.Vec, dm: PETSc.Vec, steps: Sequence[float] = WIDE,
@@ -133,10 +146,11 @@ def _worst(found: Sequence[TaylorOrders]) -> TaylorOrders:
     if len(found) == 1:
         return found[0]
     first, second, gradient = (float(np.min([getattr(o, name) for o in found])) for name in ("first", "second", "gradient"))
-    slope = max((o.slope for o in found), key=_wrongness)
+    slope, curvature = (max((getattr(o, name) for o in found), key=_wrongness) for name in ("slope", "curvature"))
     names = {name for o in found for name in o.rows}
     rows = {name: max((o.rows[name] for o in found if name in o.rows), key=_wrongness) for name in sorted(names)}
-    return TaylorOrders(first, second, gradient, slope, rows, all(o.depends for o in found))
+    hidden = dict.fromkeys(name for o in found for name in o.hidden)
+    return TaylorOrders(first, second, gradient, slope, curvature, rows, all(o.depends for o in found), tuple(hidden))
 
 
 def _wrongness(comparison: Comparison) -> tuple[bool, bool, float]:
@@ -274,18 +288,31 @@ class _Line:
         if len(steps) < 4 or not (np.isfinite(plus).all() and np.isfinite(minus).all() and math.isfinite(self.value)
                                   and np.isfinite([self.slope, self.curvature, *self.rests]).all()):
             nothing = Comparison(math.nan, math.nan, math.nan)
-            return TaylorOrders(math.nan, math.nan, math.nan, nothing)
+            return TaylorOrders(math.nan, math.nan, math.nan, nothing, nothing)
         least = noise(steps, self.value, plus, minus) + floor * np.maximum(np.maximum(abs(plus), abs(minus)), abs(self.value))
         least_row = self._noise() + floor * np.array(self.sizes)[:, None]
         least_all = np.linalg.norm(self._noise()) + floor * np.array(self.sizes)
         change = plus - self.value
         slope = compare(steps, self.slope, plus, minus, least)
+        curvature = compare_second(steps, self.curvature, self.value, plus, minus, least)
         if not self._depends(change, least, least_all):
-            return TaylorOrders(math.nan, math.nan, math.nan, slope, {}, False)
+            return TaylorOrders(math.nan, math.nan, math.nan, slope, curvature, {}, False)
         first = np.abs(change - steps * self.slope)
         second = np.abs(change - steps * self.slope - steps**2 / 2 * self.curvature)
-        return TaylorOrders(order(steps, first, least), order(steps, second, least), order(steps, self.rests, least_all),
-                            slope, self._compared(steps, least_row))
+        found = TaylorOrders(order(steps, first, least), order(steps, second, least), order(steps, self.rests, least_all),
+                             slope, curvature, self._compared(steps, least_row))
+        return replace(found, hidden=self._hidden(found))
+
+    def _hidden(self, found: TaylorOrders) -> tuple[str, ...]:
+        """What neither differences nor orders tell."""
+        hidden = [] if found.slope.resolved or math.isfinite(found.first) else ["gradient"]
+        if math.isfinite(found.gradient):
+            return tuple(hidden)
+        # Of a row that is 0 nothing can be resolved: it is told where it is too small to matter.
+        negligible = NEGLIGIBLE * max(self.sizes) / self.steps[0]
+        hidden += [f"Hessian{' row ' + name if name else ''}" for name, row in found.rows.items()
+                   if not row.resolved and row.uncertainty > negligible]
+        return tuple(hidden)
 
     def _noise(self) -> np.ndarray:
         """Rounding of the gradient by unknown: what second differences at the smallest steps leave."""

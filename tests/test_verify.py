@@ -98,6 +98,52 @@ def test_a_gradient_where_there_is_none_is_wrong():
     assert any("gradient" in p for p in along(Constant()).problems())
 
 
+class Rough(Line):
+    """The line with an offset, and with noise of the value's and the gradient's own size times a factor."""
+
+    def __init__(self, offset=0.0, value_noise=0.0, gradient_noise=0.0, **line):
+        super().__init__(**line)
+        self.offset, self.noises, self.rng = offset, (value_noise, gradient_noise), np.random.default_rng(0)
+
+    def linearize(self, x):
+        at = super().linearize(x)
+        at.value = (at.value + self.offset) * (1 + self.noises[0] * self.rng.standard_normal())
+        gradient, noise = at.gradient, self.noises[1] * self.rng.standard_normal()
+
+        def rough():
+            g = gradient()
+            g.scale(1 + noise)
+            return g
+
+        at.gradient = rough
+        return at
+
+
+HIDDEN = [{"offset": 1e12}, {"offset": 1e17}, {"offset": 1.0, "value_noise": 1e-2}, {"offset": 1.0, "value_noise": 0.3}]
+
+
+@pytest.mark.parametrize("rough", HIDDEN)
+@pytest.mark.parametrize("factor", [1.0, *FACTORS])
+def test_a_gradient_that_rounding_hides_does_not_pass(rough, factor):
+    problems = along(Rough(slope=1.0, curvature=1.0, gradient=factor, hessian=factor, **rough), 0.3).problems()
+    assert any("gradient (cannot be told" in p or "gradient (differs" in p for p in problems), problems
+
+
+@pytest.mark.parametrize("factor", FACTORS)
+def test_a_hessian_that_noise_hides_does_not_pass(factor):
+    for size in (1e-2, 0.3):
+        rough = Rough(gradient_noise=size, slope=30.0, curvature=1.0, hessian=factor)
+        assert any("Hessian" in p for p in along(rough, 0.3).problems())
+
+
+@pytest.mark.parametrize("offset", [0.0, 1.0, 1e6])
+def test_gradient_and_hessian_wrong_by_one_factor_are_caught_where_the_gradient_is_0(offset):
+    assert along(Rough(offset, slope=0.0)).problems() == []
+    for factor in FACTORS:
+        problems = along(Rough(offset, slope=0.0, gradient=factor, hessian=factor)).problems()
+        assert any("Hessian along the direction" in p for p in problems), problems
+
+
 def test_orders_come_from_the_smallest_steps_above_rounding():
     """a e + b e^2 + rounding: 1 where the gradient is wrong by a, 2 where it is right, at whatever scale and sign."""
     e = np.array(WIDE)
