@@ -23,6 +23,7 @@ from npde_opt.operators import prolongation
 from npde_opt.optimizers import OptimizerState, Result, Settings, minimize
 from npde_opt.optimizers.spectrum import Spectrum, learn
 from npde_opt.parameters import ParameterSpace
+from npde_opt.reductions import same
 
 Build = Callable[[Grid], tuple[Objective, PETSc.Vec]]
 """From a grid to its objective and starting point; called once a level."""
@@ -136,6 +137,7 @@ def identify(finest: Grid, build: Build, settings: Settings, levels: int | None 
     Raises:
         SolverError, Interrupted: as the objective and the monitor raise them.
     """
+    same(finest.comm, levels, "the number of levels")
     run = _Levels(grids(finest, levels), build, settings, monitor, resume)
     try:
         # What one rank raises is raised by its group, before anything is cleaned up together.

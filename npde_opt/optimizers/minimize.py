@@ -41,8 +41,11 @@ def minimize(
     From `origin` (by default m0) no log parameter may run away: see Result.
     A trial point at which the state cannot be solved for is rejected in favour of a shorter step.
     Raises InputError for an unbounded method where the parameters have bounds and where nothing depends on any unknown,
-    and SolverError where the objective is not finite at the start or a solve fails at every trial point from there.
+    NpdeError where the settings differ between ranks, and SolverError where the objective is not finite at the start or a solve
+    fails at every trial point from there.
     """
+    same(everyone(objective), settings, "what the optimizer is set to")
+    same(everyone(objective), (monitor is None, resume is None), "whether there are a monitor and a state to resume from")
     with collective(everyone(objective)):
         run = Run(objective, m0, settings, monitor, resume, spectrum, origin or m0)
     try:
@@ -237,7 +240,7 @@ class Run:
         """What a parameter far beyond its start is called, or nothing."""
         step = self.origin.duplicate()
         step.waxpy(-1.0, self.origin, self.point.iterate)
-        names = self.objective.runaways(step)
+        names = same(everyone(self.objective), self.objective.runaways(step), "what ran away from its start")
         step.destroy()
         return f"{', '.join(names)} ran away from the start by more than a factor of 1e13" if names else ""
 
@@ -286,8 +289,8 @@ class Run:
         answer = same(everyone(self.objective), answer, "the monitor's answer")
         if answer is None:
             return None
-        if not (isinstance(answer, str) and answer.startswith("stop:")):
-            raise InputError("monitor", repr(answer), "None or 'stop:STATUS'")
+        if not (isinstance(answer, str) and answer.startswith("stop:") and answer not in ("stop:", "stop:converged")):
+            raise InputError("monitor", repr(answer), "None or 'stop:STATUS' (not converged: that the optimizer finds itself)")
         return answer.removeprefix("stop:")
 
     def verdict(self, reason: Any) -> tuple[str, str]:

@@ -160,7 +160,7 @@ class Point:
         """Whether a trial point changes a logarithm by more than FARTHEST: it is rejected without a solve."""
         step = self.iterate.duplicate()
         step.waxpy(-1.0, self.iterate, m)
-        stretch = self.objective.stretch(step)
+        stretch = reductions.same(everyone(self.objective), self.objective.stretch(step), "the largest change of a parameter")
         step.destroy()
         return stretch > FARTHEST * (1.0 + 1e-6)
 

@@ -8,7 +8,7 @@ import pytest
 from mpi4py import MPI
 from petsc4py import PETSc
 
-from npde_opt.errors import InputError, Interrupted, SolverError
+from npde_opt.errors import InputError, Interrupted, NpdeError, SolverError
 from npde_opt.optimizers import METHODS, Settings, minimize
 
 COMM = MPI.COMM_WORLD
@@ -229,6 +229,20 @@ def test_what_one_rank_raises_is_raised_by_all(problem, method, where):
     assert minimize(again, again.start(), Settings(method=method)).status == "converged"
 
 
+@pytest.mark.parallel([2, 3])
+@pytest.mark.parametrize("what", ["settings", "method", "monitor", "stretch", "runaways"])
+def test_what_must_be_alike_on_all_ranks_is_an_error_where_it_is_not(problem, what):
+    objective, last = problem("quadratic"), COMM.rank == COMM.size - 1
+    settings = Settings(max_iterations=3 if last and what == "settings" else 8,
+                        method="lbfgs" if last and what == "method" else "newton")
+    if what == "stretch":
+        objective.stretch = lambda dm: float(last)
+    elif what == "runaways":
+        objective.runaways = lambda dm: ["m"] * last
+    with pytest.raises(NpdeError, match="differs? between ranks"):
+        minimize(objective, objective.start(), settings, (lambda *_: None) if what == "monitor" and last else None)
+
+
 @pytest.mark.parallel([1, 2])
 def test_the_users_tao_type_wins(problem, option):
     option("tao_type", "bntr")
@@ -263,6 +277,14 @@ def test_the_monitor_stops_the_run(problem, method):
     result = minimize(objective, objective.start(), Settings(method=method), monitor)
     assert result.status == "discrepancy"
     assert seen == [0, 1, 2] and result.iterations == 2
+
+
+@pytest.mark.parallel([1, 2])
+@pytest.mark.parametrize("answer", ["stop:", "stop:converged", "converged", True, 0])
+def test_a_monitor_cannot_say_that_a_run_converged(problem, answer):
+    objective = problem("exponential")
+    with pytest.raises(InputError, match="monitor: got"):
+        minimize(objective, objective.start(), Settings(), lambda row, state: answer if row["iteration"] == 1 else None)
 
 
 @pytest.mark.parallel([1, 2])
