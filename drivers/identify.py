@@ -118,7 +118,7 @@ def run(case, ensemble: Ensemble, out: RunDirectory | None) -> int:
     monitor = Monitor(ensemble.space, out, identity=mine, stream=sys.stdout if WORLD.rank == 0 else None, world=WORLD,
                       across=ensemble.across)
     before = last_checkpoint(out, ensemble, WORLD) if options.resume else None
-    refuse_another_run(before, mine)
+    refuse_another_run(before, out, mine, WORLD)
     if options.resume and finished(before, out, monitor, ensemble, WORLD):
         return 0
 

@@ -23,7 +23,7 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from npde_opt.errors import InputError, collective
-from npde_opt.io.files import disk, sync_folder, whole_file
+from npde_opt.io.files import content_of, disk, sync_folder, whole_file
 from npde_opt.io.results import versions
 from npde_opt.io.vectors import Sink, Source, VectorReader, VectorWriter
 
@@ -222,11 +222,15 @@ def find_checkpoint(out: str | os.PathLike, comm: MPI.Intracomm,
 
 def check_identity(found: Checkpoint, identity: Mapping[str, str]) -> None:
     """Raises InputError naming the first thing that is not as it was in the run that wrote the checkpoint."""
-    before = found.extra.get("identity") or {}
+    refuse_differing(found.extra.get("identity") or {}, identity, found.path)
+
+
+def refuse_differing(before: Mapping[str, str], identity: Mapping[str, str], path: Path) -> None:
+    """Raises InputError naming the first thing that is not as it was `before`, in the run of this path."""
     for name in [*identity, *before]:
         was, now = before.get(name, "nothing"), identity.get(name, "nothing")
         if was != now:
-            raise InputError(f"--resume: {name}", f"{now}, other than in the run of {found.path}", f"{was}; {REMEDY}")
+            raise InputError(f"--resume: {name}", f"{now}, other than in the run of {path}", f"{was}; {REMEDY}")
 
 
 def _find(folder: Path) -> Checkpoint | None:
@@ -243,7 +247,7 @@ def _find(folder: Path) -> Checkpoint | None:
 
 
 def _verified(path: Path) -> Checkpoint:
-    head, _, body = (path / "meta.json").read_text().partition("\n")
+    head, _, body = content_of(path / "meta.json").decode().partition("\n")
     if json.loads(head)["crc32"] != zlib.crc32(body.encode()):
         raise ValueError("meta.json does not match its checksum")
     meta = json.loads(body)
@@ -253,7 +257,7 @@ def _verified(path: Path) -> Checkpoint:
             raise ValueError(f"{name} has {size} of {expected['bytes']} bytes")
         if _checksum(path / name) != expected["crc32"]:
             raise ValueError(f"{name} does not match its checksum")
-    attachments = {name: (path / name).read_bytes() for name in meta["attachments"]}
+    attachments = {name: content_of(path / name) for name in meta["attachments"]}
     return Checkpoint(path, meta["number"], tuple(meta["vectors"]), meta["sizes"], meta["state"], meta["extra"],
                       attachments)
 

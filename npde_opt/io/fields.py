@@ -21,7 +21,7 @@ import numpy as np
 from mpi4py import MPI
 
 from npde_opt.errors import InputError, collective
-from npde_opt.io.grdecl import open_grdecl
+from npde_opt.io.grdecl import included, open_grdecl
 from npde_opt.io.gridded import Gridded, aligned
 from npde_opt.io.vtk_reader import read_legacy_vtk, read_xml_vtk
 
@@ -146,6 +146,11 @@ def _open(path: Path) -> Arrays:
         raise InputError(str(path), f"extension {path.suffix or 'none'!r}", ", ".join(READERS))
     with _readable(path):
         return reader(path)
+
+
+def files_inside(path: Path) -> list[Path]:
+    """Further files of which a file takes its arrays: those that a GRDECL deck includes."""
+    return included(path) if READERS.get(path.suffix.lower()) is _grdecl else []
 
 
 def check_file(field: str, path: Path) -> None:

@@ -6,7 +6,9 @@ Whatever the disk refuses (no space, quota, permission, a folder that is gone) i
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -14,6 +16,15 @@ from typing import BinaryIO
 from npde_opt.errors import InputError
 
 KEPT = "a folder with space that can be written; what was complete stays, and --resume goes on from it"
+
+
+def content_of(path: str | os.PathLike) -> bytes:
+    """What a regular file holds. Raises OSError for a pipe too, of which the reading would wait for ever."""
+    # Without O_NONBLOCK already the opening of a pipe waits.
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, f"{Path(path).name} is no regular file")
+        return file.read()
 
 
 @contextlib.contextmanager

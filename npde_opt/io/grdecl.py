@@ -70,12 +70,13 @@ class Step:
 
 @dataclass
 class _Deck:
-    """The steps of a deck so far, its size and the box that is open."""
+    """The steps of a deck so far, its size, the box that is open, and the files that it was read from."""
 
     steps: list[Step] = field(default_factory=list)
     size: tuple[int, int, int] | None = None
     box: Box | None = None
     ended: bool = False
+    files: list[Path] = field(default_factory=list)
 
     def add(self, name: str, place: str, records: list[list[str]], ended: bool) -> None:
         """A keyword with its records, without their `/`."""
@@ -164,10 +165,18 @@ def open_grdecl(path: str | os.PathLike) -> dict[str, Callable[[], np.ndarray]]:
     return {name: partial(_array, path, deck, name, len(deck.steps)) for name in made}
 
 
+def included(path: str | os.PathLike) -> list[Path]:
+    """The files that a deck includes, and those that these include. Raises InputError as `open_grdecl`."""
+    deck = _Deck()
+    _read(Path(path), deck, DEEPEST)
+    return deck.files[1:]
+
+
 def _read(path: Path, deck: _Deck, deepest: int) -> list[str]:
     """Adds a file's keywords to the deck; gives the words before the first of them."""
     if deepest == 0:
         raise InputError(str(path), f"more than {DEEPEST} files that include each other", "fewer")
+    deck.files.append(path)
     bare: list[str] = []
     name, place, ended = "", "", False
     records: list[list[str]] = []

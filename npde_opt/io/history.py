@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from npde_opt.errors import InputError
+from npde_opt.io.files import content_of
 
 COLUMNS = ("level", "iteration", "objective", "misfit", "regularization", "gradient_norm", "step",
            "forward_solves", "adjoint_solves", "krylov_iterations", "inner_iterations", "seconds")
@@ -46,7 +47,7 @@ def rows_of(lines: Sequence[str]) -> list[dict[str, float]]:
 def read_history(path: str | os.PathLike) -> list[dict[str, float]]:
     """Rows of the history.csv in a folder; a line that was cut short while it was written is left out."""
     file = Path(path) / "history.csv"
-    return rows_of(complete_lines(file.read_bytes())) if file.exists() else []
+    return rows_of(complete_lines(content_of(file))) if file.exists() else []
 
 
 def difference(content: bytes | None, kept: Sequence[str]) -> str:

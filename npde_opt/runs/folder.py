@@ -1,8 +1,9 @@
 """The folder of a run: history.csv as it goes, summary.json at the end, whose run it is, and what was written.
 
-`.written` names what the run writes, before it is written, so that --overwrite removes that and nothing else. `.lock`
-belongs to the run that is at work (see lock.py). Only rank 0 touches the disk; every step there is local work, followed
-by an agreement of all ranks on what failed.
+`.written` names what the run writes, before it is written, so that --overwrite removes that and nothing else; `run.json`
+says what it was started with, before anything is kept that depends on it. `.lock` belongs to the run that is at work
+(see lock.py). Only rank 0 touches the disk; every step there is local work, followed by an agreement of all ranks on what
+failed.
 """
 
 from __future__ import annotations
@@ -12,28 +13,34 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mpi4py import MPI
 
 from npde_opt.errors import InputError, collective
-from npde_opt.io.files import disk, whole_file
+from npde_opt.io.checkpoint import refuse_differing
+from npde_opt.io.files import content_of, disk, whole_file
 from npde_opt.io.history import COLUMNS, Row, complete_lines, difference, head_of, line_of, rows_of
 from npde_opt.io.results import Summary, summary_text
 from npde_opt.runs.lock import LOCK, RunLock, take_lock
 
 MODES = ("new", "resume", "overwrite")
-HISTORY, SUMMARY, WRITTEN = "history.csv", "summary.json", ".written"
+HISTORY, SUMMARY, WRITTEN, STARTED = "history.csv", "summary.json", ".written", "run.json"
+EARLY = ("weight.json", "spectrum")
+"""What a run keeps for its resumption beside checkpoints."""
 
 # What runs leave under names that do not depend on the case.
-FIXED = (HISTORY, SUMMARY, WRITTEN, "weight.json", "spectrum", "parameters.vti", "parameters.vtr", "data_fit.png",
+FIXED = (HISTORY, SUMMARY, WRITTEN, STARTED, *EARLY, "parameters.vti", "parameters.vtr", "data_fit.png",
          "convergence.png", "weight.png", "snapshots.png", "course.png", "state.gif")
 TEMPORARY = re.compile(r"checkpoint-\d+|\.checkpoint-\d+\..*|\..*\.\d+\.tmp(\.\w+)?")
 
 # What says that a run was here, rather than a folder of the user's or one killed before it did anything.
-TRACES = (HISTORY, SUMMARY, "spectrum", "weight.json")
+TRACES = (HISTORY, SUMMARY, *EARLY)
+TOLD = {"status": str, "iterations": int, "objective": int | float | None}
+"""What a summary says of a run, by which it is known for one."""
+
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -77,9 +84,10 @@ class RunDirectory:
                 self._prepare()
 
     def _prepare(self) -> None:
-        if self.path.exists() and not self.path.is_dir():
-            raise InputError("--out", f"{self.path}, which is a file", "a folder, or a path that does not exist yet")
         with disk("--out", self.path, "a folder that can be written"):
+            # The look at it already fails where its name is too long or a folder above it is closed.
+            if self.path.exists() and not self.path.is_dir():
+                raise InputError("--out", f"{self.path}, which is a file", "a folder, or a path that does not exist yet")
             self.path.mkdir(parents=True, exist_ok=True)
         self._lock = take_lock(self.path, self.comm.size)
         try:
@@ -99,7 +107,7 @@ class RunDirectory:
             if self.mode != "resume":
                 self._replace_history(self._lines)
             elif (self.path / HISTORY).exists():
-                self._lines = complete_lines((self.path / HISTORY).read_bytes()) or self._lines
+                self._lines = complete_lines(content_of(self.path / HISTORY)) or self._lines
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
@@ -120,17 +128,13 @@ class RunDirectory:
 
     def _remove(self, everything: bool) -> None:
         """Takes away what earlier runs wrote here: everything, or what was half written when one was killed."""
-        noted = self.path / WRITTEN
-        mine = {*FIXED, *(noted.read_text().splitlines() if noted.exists() else ())}
+        mine = {*FIXED, *self._noted()}
         for entry in sorted(self.path.iterdir()):
             if entry.name == LOCK or not (TEMPORARY.fullmatch(entry.name) or (everything and entry.name in mine)):
                 continue
             if not everything and not entry.name.startswith("."):
                 continue
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry)
-            else:
-                entry.unlink()
+            _unlink(entry)
 
     def claim(self, names: Sequence[str]) -> None:
         """Notes what this run will write, so that --overwrite finds it. Collective."""
@@ -139,13 +143,43 @@ class RunDirectory:
                 self._note(names)
 
     def _note(self, names: Sequence[str]) -> None:
-        file = self.path / WRITTEN
         with self.writing():
-            known = file.read_text().splitlines() if file.exists() else []
+            known = self._noted()
             both = list(dict.fromkeys([*known, *(n for n in names if n not in FIXED)]))
             if both != known:
-                with whole_file(file) as out:
+                with whole_file(self.path / WRITTEN) as out:
                     out.write("".join(f"{n}\n" for n in both).encode())
+
+    def _noted(self) -> list[str]:
+        """What `.written` names. What somebody else wrote into it names no file of a run."""
+        file = self.path / WRITTEN
+        return content_of(file).decode(errors="replace").splitlines() if file.exists() else []
+
+    def sign(self, identity: Mapping[str, str]) -> None:
+        """Notes what the run was started with, before it keeps anything that depends on it. Collective.
+
+        Raises:
+            InputError: naming what is not as in the run that finished here. What another run kept that came to no checkpoint is
+                removed instead.
+        """
+        with collective(self.comm):
+            if self.comm.rank == 0:
+                self._sign(dict(identity))
+
+    def _sign(self, identity: dict[str, str]) -> None:
+        file = self.path / STARTED
+        before = _table(file) if file.exists() else None
+        if before == identity:
+            return
+        if before is not None and _summary(self.path / SUMMARY) is not None:
+            refuse_differing(before, identity, self.path)
+        with self.writing():
+            if before is not None:
+                for entry in (self.path / name for name in EARLY):
+                    if entry.exists():
+                        _unlink(entry)
+            with whole_file(file) as out:
+                out.write(json.dumps(identity, indent=1).encode())
 
     def file(self, name: str) -> Path:
         return self.path / name
@@ -195,7 +229,7 @@ class RunDirectory:
                 if len(kept) != rows + 1:
                     raise InputError("--resume: rows in the checkpoint", len(kept) - 1, f"{rows}, as many as iterations")
                 with self.writing():
-                    problem = difference(file.read_bytes() if file.exists() else None, kept)
+                    problem = difference(content_of(file) if file.exists() else None, kept)
                     self._replace_history(kept)
         return problem
 
@@ -234,9 +268,16 @@ class RunDirectory:
             self._lock = None
 
 
+def _unlink(entry: Path) -> None:
+    if entry.is_dir() and not entry.is_symlink():
+        shutil.rmtree(entry)
+    else:
+        entry.unlink()
+
+
 def _append(path: Path, content: bytes) -> None:
     """Adds to a file; where the disk refuses a part, none stays."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK)
     try:
         before = os.fstat(descriptor).st_size
         try:
@@ -258,8 +299,14 @@ def _write_all(descriptor: int, content: bytes) -> None:
 
 def _summary(path: Path) -> dict[str, Any] | None:
     """None where there is none, or one that nobody can read: written whole, it was not made by a run."""
+    found = _table(path)
+    return found if all(isinstance(found.get(key), kind) for key, kind in TOLD.items()) else None
+
+
+def _table(path: Path) -> dict[str, Any]:
+    """A JSON file's table; an empty one where there is none that anybody can read."""
     try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) and "status" in found else None
+        found = json.loads(content_of(path))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -18,6 +18,7 @@ from mpi4py import MPI
 
 from npde_opt.cases import Case, EvolutionCase
 from npde_opt.errors import collective
+from npde_opt.io.fields import files_inside
 from npde_opt.io.files import disk
 
 SHORT = 16
@@ -38,8 +39,10 @@ def identity(case: Case | EvolutionCase, comm: MPI.Intracomm, method: str, level
             found = {"--grid": cells, "--optimizer": method, "--levels": str(levels or "all"), "--seed": str(case.seed)}
             found |= {f"section [{name}] of the case (or --set)": text for name, text in _sections(case.table)}
             for place, path in files(case):
+                name = f"the contents of {place}, file {path.name}"
                 with disk(place, path, "a file that can be read"):
-                    found[f"the contents of {place}, file {path.name}"] = content_hash(path)
+                    # Two files that are included may have one name.
+                    found[name] = "".join([found.get(name, ""), content_hash(path)])
             if case.table["domain"]["mni152"] is not None:
                 found["the anatomy mni152"] = _anatomy(case)
     return comm.bcast(found, root=0)
@@ -56,8 +59,12 @@ def _sections(table: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def files(case: Case | EvolutionCase) -> list[tuple[str, Path]]:
-    """The files that a case's table names, by the place of the name in it."""
-    return [(place, _path(case, place, spec)) for place, spec in _references("", case.table)]
+    """The files that a case's table names, and those that these include, by the place of the name in it."""
+    found = []
+    for place, spec in _references("", case.table):
+        path = _path(case, place, spec)
+        found += [(place, file) for file in (path, *files_inside(path))]
+    return found
 
 
 def _references(place: str, value: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:

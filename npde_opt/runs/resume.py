@@ -32,10 +32,15 @@ def last_checkpoint(out: RunDirectory | None, ensemble: Ensemble, world: MPI.Int
     return ensemble.across.bcast(found, root=0)
 
 
-def refuse_another_run(found: Checkpoint | None, identity: Mapping[str, str]) -> None:
-    """Raises InputError, alike on every rank, naming what is not as in the run that wrote the checkpoint."""
+def refuse_another_run(found: Checkpoint | None, out: RunDirectory | None, identity: Mapping[str, str],
+                       world: MPI.Intracomm) -> None:
+    """Raises InputError, alike on every rank, naming what is not as in the run that wrote the checkpoint, or that finished in the
+    folder; then the folder is this run's. Collective."""
     if found is not None:
         check_identity(found, identity)
+    with collective(world):
+        if out is not None:
+            out.sign(identity)
 
 
 def finished(found: Checkpoint | None, out: RunDirectory | None, monitor: Monitor, ensemble: Ensemble,

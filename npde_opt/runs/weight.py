@@ -15,6 +15,7 @@ from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError, collective
 from npde_opt.grids import Grid
 from npde_opt.io.checkpoint import Checkpoint
+from npde_opt.io.files import content_of, disk
 from npde_opt.monitor import Monitor
 from npde_opt.objective import Objective
 from npde_opt.optimizers import Settings
@@ -59,10 +60,11 @@ def _earlier(out: RunDirectory | None, found: Checkpoint | None, world: MPI.Intr
 
 def _kept(out: RunDirectory) -> Any:
     file = out.file(WEIGHT)
-    if not file.is_file():
+    if not file.exists():
         return None
     try:
-        return json.loads(file.read_text())
+        with disk("--resume", out.path, "a folder that can be read"):
+            return json.loads(content_of(file))
     except ValueError as error:
         raise InputError(f"--resume: {file}", str(error), "the file as it was written; without it the weight is chosen again") \
             from error

@@ -180,3 +180,73 @@ def test_resume_begins_where_there_is_nothing(tmp_path):
     out.append(ROWS[0])
     assert out.history() == ROWS[:1]
     out.close()
+
+
+@pytest.mark.parametrize("name", ["n" * 300, "long/" * 1000], ids=["part", "whole"])
+def test_a_name_that_the_disk_cannot_have_is_wrong_input(tmp_path, name):
+    with pytest.raises(InputError, match="--out: got .*File name too long"):
+        RunDirectory(tmp_path / name, MPI.COMM_SELF)
+
+
+def test_what_others_wrote_into_its_notes_stops_no_run(tmp_path):
+    for mode in ("new", "resume", "overwrite"):
+        folder = tmp_path / mode
+        folder.mkdir()
+        for name in (".written", "run.json", "summary.json"):
+            (folder / name).write_bytes(b"\xff\xfe\x00")
+        if mode == "new":
+            (folder / "summary.json").unlink()
+        out = RunDirectory(folder, MPI.COMM_SELF, mode)
+        out.claim(["D.png"])
+        out.sign({"--seed": "0"})
+        assert out.finished() is None
+        out.close()
+        assert "D.png" in (folder / ".written").read_bytes().decode(errors="replace")
+
+
+@pytest.mark.parallel([1, 2])
+def test_what_another_run_kept_before_its_first_checkpoint_is_not_used(tmp_path):
+    comm = MPI.COMM_WORLD
+    folder = comm.bcast(tmp_path, root=0)
+    for seed, stays in (("0", True), ("0", True), ("1", False)):
+        out = RunDirectory(folder, comm, "resume")
+        out.sign({"--seed": seed})
+        assert comm.bcast((folder / "weight.json").exists(), root=0) == (stays and seed == "0" and out.file("seen").exists())
+        comm.Barrier()
+        out.write("weight.json", "{}")
+        out.write("seen", "")
+        out.folder("spectrum")
+        out.close()
+
+
+@pytest.mark.parallel([1, 2])
+def test_a_run_that_finished_is_not_taken_for_another(tmp_path):
+    comm = MPI.COMM_WORLD
+    folder = comm.bcast(tmp_path, root=0)
+    out = RunDirectory(folder, comm)
+    out.sign({"--seed": "0"})
+    out.write("summary.json", '{"status": "converged", "iterations": 1, "objective": 2.0}')
+    out.close()
+    out = RunDirectory(folder, comm, "resume")
+    out.sign({"--seed": "0"})
+    with pytest.raises(InputError, match="--resume: --seed: got 1, other than in the run of"):
+        out.sign({"--seed": "1"})
+    assert out.finished()["status"] == "converged"
+    out.close()
+
+
+def test_a_pipe_in_place_of_a_file_is_named_and_nobody_waits_for_it(tmp_path):
+    for name, mode in (("history.csv", "resume"), (".written", "overwrite")):
+        folder = tmp_path / mode
+        folder.mkdir()
+        os.mkfifo(folder / name)
+        with pytest.raises(InputError, match=f"--out: got .*{name} is no regular file"):
+            RunDirectory(folder, MPI.COMM_SELF, mode)
+    os.mkfifo(tmp_path / "summary.json")
+    (tmp_path / "checkpoint-1").mkdir()
+    os.mkfifo(tmp_path / "checkpoint-1" / "meta.json")
+    out = RunDirectory(tmp_path, MPI.COMM_SELF, "resume")
+    assert out.finished() is None
+    with pytest.warns(RuntimeWarning, match="no regular file"), pytest.raises(InputError, match="all damaged"):
+        find_checkpoint(tmp_path, MPI.COMM_SELF)
+    out.close()

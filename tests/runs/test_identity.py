@@ -82,3 +82,14 @@ def test_equal_files_elsewhere_are_equal(tmp_path):
     for name in ("start.npy", "obs.npz"):
         shutil.move(tmp_path / "a" / name, tmp_path / "data" / name)
     assert of(tmp_path / "a", data=tmp_path / "data") == first
+
+
+def test_files_that_a_deck_includes_count(tmp_path):
+    write(tmp_path / "a", text=CASE.replace('"start.npy"', '"deck.grdecl", key = "PERMX"'))
+    (tmp_path / "a" / "deck.grdecl").write_text("INCLUDE\n 'one.inc' /\n")
+    (tmp_path / "a" / "one.inc").write_text("INCLUDE\n 'two.inc' /\n")
+    (tmp_path / "a" / "two.inc").write_text("PERMX\n 8*0.5 /\n")
+    first = of(tmp_path / "a")
+    assert of(tmp_path / "a") == first
+    (tmp_path / "a" / "two.inc").write_text("PERMX\n 8*0.25 /\n")
+    assert differing(first, of(tmp_path / "a")) == ["the contents of unknown[0].initial, file two.inc"]
