@@ -139,6 +139,7 @@ def test_scratch_assay_is_fitted(name, tmp_path, monkeypatch):
     out.close()
     comm.Barrier()
     assert metrics["r"] == pytest.approx(1.1, rel=0.03)
+    assert metrics["state_residual_true"] < 1e-8 and 0 < metrics["newton_residual_true"] < 1.01e-8
     low, high = metrics["r_interval"]
     assert low < metrics["r"] < high and (metrics["D"] < 3e-3 or "m" in metrics)
     assert (folder / "out" / "state.gif").exists() == (name == "scratch_assay")

@@ -27,6 +27,7 @@ from npde_opt.objective import ObjectiveAt
 from npde_opt.parameters import ParameterSpace
 from npde_opt.runs.attempts import Attempts
 from npde_opt.runs.folder import RunDirectory
+from npde_opt.runs.solves import run_measured
 
 FRAMES = 40
 """Of an animation."""
@@ -41,9 +42,10 @@ def report_evolution(case: EvolutionCase, found: Identification, ensemble: Ensem
     space, grid = objective.space, objective.space.grid
     forward: Any = objective.forward
     at = objective.linearize(m)
+    accuracy = run_measured(at)
     lin: Any = at.linearization
     metrics: dict[str, Any] = {
-        "chi_squared": at.chi_squared(), "misfit": at.misfit, "regularization": at.regularization,
+        **accuracy, "chi_squared": at.chi_squared(), "misfit": at.misfit, "regularization": at.regularization,
         "data": int(objective.data_count), "finest_grid_solves": found.finest_solves, "total_solves": found.total_solves,
         "steps": found.result.counters.get("steps", 0),
         "recomputation_predicted": forward.storage.predicted, "recomputation_measured": forward.recomputation}

@@ -212,6 +212,10 @@ class Evolution:
     def count_krylov(self) -> None:
         self.counters.krylov_iterations = self.solvers.iterations + (self.newton.iterations if self.newton else 0)
 
+    def asked(self) -> dict[str, str]:
+        """The tolerances of the solves, with their norms, by kind (see linear/measured.py)."""
+        return self.newton.asked if self.newton else {"state": self.solvers.asked}
+
     def destroy(self) -> None:
         if self.newton is not None:
             self.newton.destroy()

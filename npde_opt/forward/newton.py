@@ -18,6 +18,7 @@ from npde_opt.forward.positivity import rates_not_finite
 from npde_opt.forward.step_solvers import solve_step, step_solver
 from npde_opt.linear.accuracy import TIGHT, Tolerance, given, is_tight
 from npde_opt.linear.guess import Corrector
+from npde_opt.linear.measured import note, take
 from npde_opt.linear.recipes import LinearSolver
 from npde_opt.petsc_options import from_options
 from npde_opt.stencils import StencilMatrix
@@ -99,10 +100,11 @@ class Newton:
         """U from b and the state before. Raises SolverError where Newton's method does not converge."""
         state, residual, norm, first = self._guess(alpha, b, group, before, load)
         scale, last = max(self._norm(b), first, 1e-300), np.inf
-        for _ in range(MAX_ITERATIONS):
+        for iteration in range(MAX_ITERATIONS):
             if not np.isfinite(norm):
                 break
             if norm <= self.rtol * scale or (norm < 1e-8 * scale and norm > 0.5 * last):
+                note("state", norm / scale, iteration)
                 return state.u
             last = norm
             self._assemble(alpha, group, state)
@@ -125,16 +127,20 @@ class Newton:
         self.grid.put(b[0], self._b)
         self.grid.put(guess[0], self._x)
         solver = self.solvers[0]
-        before = solver.iterations
         with collective(self.grid.comm):
-            solve_step(solver, self._corrector, self._b, self._x, transposed)
-        self.iterations += solver.iterations - before
+            self.iterations += solve_step(solver, self._corrector, self._b, self._x, transposed, kind="newton")
         out = np.empty_like(b)
         self.grid.take(self._x, out[0])
         return out
 
     def _norm(self, values: np.ndarray) -> float:
         return float(np.sqrt(reductions.total(self.grid.comm, float(np.vdot(values, values)))))
+
+    @property
+    def asked(self) -> dict[str, str]:
+        """The tolerances of stages and of the linear systems in them, with their norms."""
+        linear = (self._coupled or self.solvers[0]).tolerance
+        return {"state": f"{self.rtol:g} on the true residual", "newton": linear.text}
 
     def destroy(self) -> None:
         if self._coupled is not None:
@@ -167,7 +173,7 @@ class Coupled:
         self.ksp.setOperators(self.operator)
         self.ksp.setPCSide(PETSc.PC.Side.RIGHT)
         self.ksp.setTolerances(rtol=1e-8, atol=1e-300, max_it=300)
-        self._tolerance = Tolerance(self.ksp)
+        self.tolerance = Tolerance(self.ksp)
         self.ksp.setInitialGuessNonzero(True)
         self.ksp.getPC().setType(PETSc.PC.Type.PYTHON)
         self.ksp.getPC().setPythonContext(self)
@@ -199,12 +205,14 @@ class Coupled:
         self.transposed = transposed
         self.grid.put(b, self._b)
         self.grid.put(guess, self._x)
-        self._tolerance.use()
+        self.tolerance.use()
         self.ksp.solve(self._b, self._x)
-        self._count_iterations.iterations += self.ksp.getIterationNumber()
+        iterations = self.ksp.getIterationNumber()
+        self._count_iterations.iterations += iterations
         if self.ksp.getConvergedReason() < 0:
             raise SolverError(self.ksp.getOptionsPrefix(), f"GMRES on the coupled species stopped after "
-                              f"{self.ksp.getIterationNumber()} iterations", "Take shorter steps.")
+                              f"{iterations} iterations", "Take shorter steps.")
+        take("newton", self.operator, self._b, self._x, iterations)
         return self.grid.take(self._x, np.empty_like(b))
 
     def release(self) -> None:

@@ -19,6 +19,7 @@ from npde_opt.errors import InputError
 from npde_opt.forward.interface import Counters, Weights
 from npde_opt.forward.positivity import check_diffusivities, check_known, check_reactions, diffusivities
 from npde_opt.grids import AXES
+from npde_opt.linear.measured import take
 from npde_opt.linear.recipes import LinearSolver
 from npde_opt.parameters import ParametersAt, ParameterSpace
 from npde_opt.pockets import check_fixed
@@ -124,12 +125,19 @@ class SteadyState:
         before = self.solver.iterations
         with stage("adjoint" if adjoint else "forward"):
             (self.solver.solve_transpose if adjoint else self.solver.solve)(self._rhs, self._x)
-        self.counters.krylov_iterations += self.solver.iterations - before
+        iterations = self.solver.iterations - before
+        self.counters.krylov_iterations += iterations
+        take("adjoint" if adjoint else "state", self.matrix.mat, self._rhs, self._x, iterations,
+             adjoint and not self.symmetric)
         if adjoint:
             self.counters.adjoint_solves += 1
         else:
             self.counters.forward_solves += 1
         return self.grid.ghosted(self.grid.take(self._x))
+
+    def asked(self) -> dict[str, str]:
+        """The tolerance of the solves, with its norm, by kind (see linear/measured.py)."""
+        return {"state": self.solver.tolerance.text}
 
     def inner(self, ghosted: np.ndarray) -> np.ndarray:
         return ghosted[(slice(1, -1),) * self.grid.dim]

@@ -11,6 +11,7 @@ from petsc4py import PETSc
 from npde_opt.errors import collective
 from npde_opt.forward.equation import LinearPart
 from npde_opt.linear.guess import Corrector
+from npde_opt.linear.measured import take
 from npde_opt.linear.presb import Presb
 from npde_opt.linear.recipes import LinearSolver, chosen_recipe
 from npde_opt.stencils import StencilMatrix, combine
@@ -58,13 +59,17 @@ class Decoupled:
                 continue
             self.grid.put(b[c], self._b)
             self.grid.put(guess[c], self._x)
-            solver = self.solvers[c]
-            before = solver.iterations
+            kind = "adjoint" if transposed else "state"
             with collective(self.grid.comm):
-                solve_step(solver, self._corrector, self._b, self._x, transposed, moves)
-            self.iterations += solver.iterations - before
+                self.iterations += solve_step(self.solvers[c], self._corrector, self._b, self._x,
+                                              transposed, moves, kind)
             self.grid.take(self._x, out[c])
         return out
+
+    @property
+    def asked(self) -> str:
+        """The tolerance of a solve; "" where none is made."""
+        return next((s.tolerance.text for s in self.solvers.values()), "")
 
     def destroy(self) -> None:
         for solver in self.solvers.values():
@@ -85,14 +90,22 @@ def step_solver(matrix: StencilMatrix, part: LinearPart, prefix: str, symmetric:
 
 
 def solve_step(solver: LinearSolver, corrector: Corrector, b: PETSc.Vec, x: PETSc.Vec, transposed: bool,
-               moves: bool = False) -> None:
-    """From the guess in x, where the recipe makes use of one."""
+               moves: bool = False, kind: str = "state") -> int:
+    """From the guess in x, where the recipe makes use of one. Returns the Krylov iterations.
+
+    Args:
+        kind: of the system, as linear/measured.py counts it.
+    """
+    before = solver.iterations
     run = solver.solve_transpose if transposed else solver.solve
     if solver.recipe == "direct":
         run(b, x)
     else:
         solver.tolerance.use()
         corrector.solve(solver.ksp, b, x, run, moves, transposed and not solver.symmetric)
+    iterations = solver.iterations - before
+    take(kind, solver.matrix.mat, b, x, iterations, transposed and not solver.symmetric)
+    return iterations
 
 
 class PresbStep:
@@ -116,6 +129,10 @@ class PresbStep:
     @property
     def iterations(self) -> int:
         return self.presb.iterations
+
+    @property
+    def asked(self) -> str:
+        return self.presb.tolerance.text
 
     def update(self) -> None:
         self.presb.update()
@@ -163,6 +180,11 @@ class StepSolvers:
     def iterations(self) -> int:
         """Krylov iterations so far."""
         return sum(s.iterations for s, _ in self._found.values())
+
+    @property
+    def asked(self) -> str:
+        """The tolerance of a solve, with its norm; "" before the first."""
+        return next((s.asked for s, _ in self._found.values()), "")
 
     def destroy(self) -> None:
         for solver, _ in self._found.values():

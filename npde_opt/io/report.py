@@ -188,15 +188,35 @@ def closing_text(summary: Summary, out: Path | None = None) -> str:
         + (f", {per:.1f} Krylov iterations each" if per is not None and math.isfinite(per) else ""),
         f"  time         {clock(s.seconds.total)} (setup {clock(s.seconds.setup)}, solve {clock(s.seconds.solve)})",
         f"  memory       {s.peak_memory_mb:,.0f} MB at the peak, all ranks together"]
+    lines += residuals(s.metrics)
     lines += [f"  {name.replace('_', ' '):<12} {_metric(value, name)}" for name, value in s.metrics.items()
-              if name not in FINDINGS]
+              if name not in FINDINGS and name not in RESIDUALS]
     lines += advice(s.metrics)
     return "\n".join([*lines, *([f"  results in   {out}"] if out else [])])
 
 
 FINDINGS = {"at_bound": "AT A BOUND", "undetermined": "NOT DETERMINED", "moved": "FAR FROM START"}
+RESIDUALS = [f"{kind}_{what}" for kind in ("state", "newton")
+             for what in ("residual_true", "systems", "iterations_mean", "tolerance")]
 UNFINISHED = ("max_iterations", "stalled", "undetermined", "discrepancy")
 LEAST_BAND = 0.1
+
+
+def residuals(metrics: Mapping[str, Any]) -> list[str]:
+    """How good the solves of the answer are, beside what they cost and what was asked of them."""
+    lines = []
+    for kind, title, system in (("state", "residual", "system"), ("newton", "in Newton", "linear system")):
+        worst = metrics.get(f"{kind}_residual_true")
+        if worst is None:
+            continue
+        count, asked = metrics[f"{kind}_systems"], metrics[f"{kind}_tolerance"]
+        which = f"the largest of {count:,} {system}s" if count > 1 else f"of 1 {system}"
+        nonlinear = kind == "state" and "newton_systems" in metrics
+        method = "Newton" if nonlinear else "Krylov"
+        cost = f"{metrics[f'{kind}_iterations_mean']:.1f} {method} iterations each, tolerance {asked}"
+        lines.append(f"  {title:<12} {worst:.2g} = |b - A u| / |b| (2-norm), {which} at the answer; "
+                     + ("direct" if asked == "direct" else cost))
+    return lines
 
 
 def unfinished(s: Summary) -> list[str]:

@@ -16,6 +16,10 @@ TIGHT = 1e-13
 
 _depth = [0]
 
+NORMS = {PETSc.KSP.NormType.UNPRECONDITIONED: "true residual",
+         PETSc.KSP.NormType.PRECONDITIONED: "preconditioned residual",
+         PETSc.KSP.NormType.NATURAL: "energy norm of the error"}
+
 
 @contextlib.contextmanager
 def tight() -> Iterator[None]:
@@ -51,6 +55,14 @@ class Tolerance:
     def own(self) -> float:
         """The tolerance outside `tight()`."""
         return float(self._ksp.getTolerances()[0]) if self._own is None else self._own
+
+    @property
+    def text(self) -> str:
+        """What a solve stops at, with its norm; known once the KSP is set up."""
+        if self._ksp.getType() == PETSc.KSP.Type.PREONLY:
+            return "direct"
+        norm = NORMS.get(self._ksp.getNormType(), "norm of the method")
+        return f"{self.own:g} on the {norm}"
 
     def use(self) -> None:
         """Sets the tolerance that is right at this moment; called before every solve."""

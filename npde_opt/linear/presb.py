@@ -17,6 +17,7 @@ from npde_opt.errors import SolverError
 from npde_opt.grids import Grid
 from npde_opt.linear.accuracy import Tolerance
 from npde_opt.linear.guess import Corrector
+from npde_opt.linear.measured import take
 from npde_opt.linear.recipes import LinearSolver, direct_options, options_below
 from npde_opt.petsc_options import from_options
 from npde_opt.stencils import StencilMatrix, combine
@@ -53,7 +54,7 @@ class Presb:
         self.ksp = PETSc.KSP().create(grid.comm)
         self.ksp.setOptionsPrefix(prefix)
         self.ksp.setTolerances(rtol=rtol, atol=1e-300, max_it=300)
-        self._tolerance = Tolerance(self.ksp)
+        self.tolerance = Tolerance(self.ksp)
         pc = self.ksp.getPC()
         if self.direct:
             self.ksp.setType(PETSc.KSP.Type.PREONLY)
@@ -173,11 +174,14 @@ class Presb:
             self.grid.put(values, vec)
             self._conjugate(vec, transposed)
         self.solves += 1
-        self._tolerance.use()
+        before = self.iterations
+        self.tolerance.use()
         if self.direct:
             self._run(self._b, self._x)
         else:
             self._corrector.solve(self.ksp, self._b, self._x, self._run, moves)
+        kind = "adjoint" if transposed else "state"
+        take(kind, self.ksp.getOperators()[0], self._b, self._x, self.iterations - before)
         self._conjugate(self._x, transposed)
         return self.grid.take(self._x, np.empty_like(f))
 

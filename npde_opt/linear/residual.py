@@ -24,6 +24,20 @@ MOST = 0.5
 ROUNDING = 1e3 * np.finfo(float).eps
 
 
+def relative(A: PETSc.Mat, b: PETSc.Vec, x: PETSc.Vec, work: PETSc.Vec,
+             transposed: bool = False) -> tuple[float, float]:
+    """(|b - A x| / |b|, |b|) in the 2-norm; with b = 0 the ratio is 0 for x = 0, else infinite.
+
+    `work` is overwritten. Collective.
+    """
+    (A.multTranspose if transposed else A.mult)(x, work)
+    work.aypx(-1.0, b)
+    size = b.norm()
+    if size == 0:
+        return (0.0 if x.norm() == 0 else math.inf), size
+    return work.norm() / size, size
+
+
 class ResidualCheck:
     """Largest true relative residual of the solves so far; raises where one is far above what was asked.
 
@@ -49,10 +63,7 @@ class ResidualCheck:
         if self._work is None:
             self._work = b.duplicate()
         A = self._ksp.getOperators()[0]
-        (A.multTranspose if transposed else A.mult)(x, self._work)
-        self._work.aypx(-1.0, b)
-        size = b.norm()
-        found = self._work.norm() / size if size else (0.0 if x.norm() == 0 else math.inf)
+        found, size = relative(A, b, x, self._work, transposed)
         asked, limit = self._limits(size)
         if not found <= limit and not found * size <= ROUNDING * A.norm(PETSc.NormType.NORM_INFINITY) * x.norm():
             raise SolverError(self._prefix, f"the true residual |b - A x| / |b| is {found:.2g} where {asked:.2g} was asked for",

@@ -20,14 +20,10 @@ from npde_opt.parameters import ParameterSpace
 from npde_opt.reductions import largest, total
 from npde_opt.runs.attempts import Attempts
 from npde_opt.runs.folder import RunDirectory
+from npde_opt.runs.solves import run_measured
 from npde_opt.stages import stage
 
 METHODS = {"discrepancy": "discrepancy principle", "l-curve": "L-curve"}
-
-
-def true_residual(objective: Any) -> float:
-    """The largest |b - A u| / |b| of the state and adjoint solves on the finest grid. Collective."""
-    return largest(objective.ensemble.across, float(objective.forward.solver.true_residual))
 
 
 def report_steady(case: Case, found: Identification, ensemble: Ensemble, out: RunDirectory | None, plot: bool,
@@ -41,10 +37,12 @@ def report_steady(case: Case, found: Identification, ensemble: Ensemble, out: Ru
     objective, m = found.objective, found.result.m
     space, grid = objective.space, objective.space.grid
     at = objective.linearize(m)
+    accuracy = run_measured(at)
     metrics: dict[str, Any] = {
+        **accuracy, "largest_residual_true": largest_residual(objective),
         "chi_squared": at.chi_squared(), "finest_grid_solves": found.finest_solves,
         "total_solves": found.total_solves, "misfit": at.misfit, "regularization": at.regularization,
-        "data": int(objective.data_count), "state_residual_true": true_residual(objective)}
+        "data": int(objective.data_count)}
     if case.weight_override is not None:
         metrics["regularization_weight"] = case.weight_override
     metrics |= attempt("the error against the truth", lambda: truth_errors(case, space, m)) or {}
@@ -65,6 +63,11 @@ def report_steady(case: Case, found: Identification, ensemble: Ensemble, out: Ru
                 own("drawing", lambda: draw(case, grid, fields, predicted, out, weight))
     at.destroy()
     return metrics
+
+
+def largest_residual(objective: Any) -> float:
+    """Of all state and adjoint solves of the run on the finest grid, |b - A u| / |b|. Collective."""
+    return largest(objective.ensemble.across, float(objective.forward.solver.true_residual))
 
 
 def truth_errors(case: Case, space: ParameterSpace, m: PETSc.Vec) -> dict[str, float]:

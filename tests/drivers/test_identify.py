@@ -57,6 +57,13 @@ def case(tmp_path):
     return write
 
 
+def check_residuals(metrics, systems):
+    """Of the answer, by rtol = 1e-8 in the preconditioned norm; and those of the whole run."""
+    assert 1e-11 < metrics["state_residual_true"] < 1e-5 and metrics["state_systems"] == systems
+    assert metrics["state_residual_true"] <= metrics["largest_residual_true"] * (1 + 1e-6)
+    assert metrics["state_iterations_mean"] > 1 and "preconditioned" in metrics["state_tolerance"]
+
+
 def test_objective_is_the_same_on_any_number_of_ranks_and_groups(case, tmp_path):
     file, found = case(), {}
     for name, ranks, options in (("one", 1, []), ("two", 2, []), ("three", 3, []),
@@ -65,6 +72,7 @@ def test_objective_is_the_same_on_any_number_of_ranks_and_groups(case, tmp_path)
         found[name] = summary(identify(ranks, file, out, *options), out)
         assert found[name]["status"] == "converged"
         assert found[name]["ranks"] == ranks
+        check_residuals(found[name]["metrics"], 2)
     assert found["one"]["objective"] == pytest.approx(OBJECTIVE, rel=1e-6)
     for name in ("two", "three", "groups"):
         assert found[name]["objective"] == pytest.approx(found["one"]["objective"], rel=1e-6)
