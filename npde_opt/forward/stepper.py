@@ -157,14 +157,18 @@ class Stepper:
         """dU_0 ... dU_s."""
         states = [self.state(n, j, u) for j, u in enumerate(stages)]
         changes = [State(self.grid, du)]
+        direct: dict[tuple[int, int], np.ndarray | float] = {}  # r_k(U_j) dk, which several stages need
         for i in range(1, self.scheme.stages + 1):
             rhs = self.mass * du
             for j in range(i + 1):
-                for g in self.groups:
+                for k, g in enumerate(self.groups):
                     w = self.dt(n) * g.weight(i, j)
-                    if w:
-                        change = g.derivative(states[j], dk)
-                        rhs -= w * (change + g.jacobian(states[j], changes[j]) if j < i else change)
+                    if not w:
+                        continue
+                    if (k, j) not in direct:
+                        direct[k, j] = g.derivative(states[j], dk)
+                    change = direct[k, j]
+                    rhs -= w * (change + g.jacobian(states[j], changes[j]) if j < i else change)
             guess = self.extrapolated(n, i, du, previous)
             changes.append(State(self.grid, self._linear_solve(n, i, states[i], rhs, guess, False)))
         return [c.u for c in changes]

@@ -103,7 +103,7 @@ class Presb:
         for item in (nest, up, down):
             item.destroy()
         self.ksp.setOperators(self._real)
-        with options_below(self.prefix, direct_options(self.grid.comm.size)), from_options(self.prefix):
+        with options_below(self.prefix, direct_options(self.grid.comm.size, False)), from_options(self.prefix):
             self.ksp.setFromOptions()
             self.ksp.setUp()
 
