@@ -20,10 +20,10 @@ exit_after(1, 75)
 ])
 def test_a_process_that_waits_ends_with_its_code(waits):
     """In C with the interpreter's lock, at exit and in Python."""
-    ended = subprocess.run([sys.executable, "-c", WAITS.format(waits=waits)], timeout=240)
+    ended = subprocess.run([sys.executable, "-c", WAITS.format(waits=waits)], timeout=900)
     assert ended.returncode == 75
 
 
 def test_a_process_that_ends_before_keeps_its_own_code():
-    ended = subprocess.run([sys.executable, "-c", WAITS.format(waits="raise SystemExit(3)")], timeout=240)
+    ended = subprocess.run([sys.executable, "-c", WAITS.format(waits="raise SystemExit(3)")], timeout=900)
     assert ended.returncode == 3

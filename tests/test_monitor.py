@@ -268,7 +268,7 @@ def test_closing_summary(tmp_path):
 def test_a_signal_before_the_first_iteration_ends_with_75():
     code = "import os, signal, time\nfrom npde_opt import errors\n" \
         "errors.run(lambda: (os.kill(os.getpid(), signal.SIGUSR1), time.sleep(20)) and 0)"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=900)
     assert run.returncode == 75 and "stopped by SIGUSR1 before the first iteration" in run.stderr
 
 
@@ -282,5 +282,5 @@ def test_a_second_signal_does_not_keep_the_ranks_from_ending(second):
         "errors.run(main)"
     env = {k: v for k, v in os.environ.items() if not k.startswith(("OMPI_COMM", "PMIX_", "PMI_", "ORTE_"))}
     run = subprocess.run(["mpirun", "--allow-run-as-root", "--oversubscribe", "-n", "2", sys.executable, "-c", code], env=env,
-                         capture_output=True, text=True, timeout=60)
+                         capture_output=True, text=True, timeout=900)
     assert run.returncode == 75 and "stopped by SIGTERM" in run.stderr

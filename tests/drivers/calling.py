@@ -10,7 +10,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 DRIVER = ROOT / "drivers" / "identify.py"
-LIMIT = 240
+# Seconds after which a run is taken to hang, on a machine that others share.
+LIMIT = 900
 
 
 def environment():
@@ -27,8 +28,23 @@ def command(ranks, case, out, *options):
 
 
 def identify(ranks, case, out, *options):
-    return subprocess.run(command(ranks, case, out, *options), env=environment(), capture_output=True, text=True,
-                          timeout=LIMIT)
+    run = subprocess.Popen(command(ranks, case, out, *options), env=environment(),
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        output, errors = run.communicate(timeout=LIMIT)
+    finally:
+        end(run)
+    return subprocess.CompletedProcess(run.args, run.returncode, output, errors)
+
+
+def end(run):
+    """Ends what still runs; a launcher that is killed at once would leave its ranks at work."""
+    if run.poll() is None:
+        run.terminate()
+        try:
+            run.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            run.kill()
 
 
 def summary(run, out):
@@ -54,5 +70,5 @@ def stop(ranks, case, out, number, *options, level="0"):
         os.kill(int(children[0]) if ranks > 1 else run.pid, number)
         text = run.communicate(timeout=LIMIT)[0]
     finally:
-        run.kill()
+        end(run)
     return run.returncode, text

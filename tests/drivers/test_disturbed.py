@@ -110,7 +110,7 @@ def test_a_signal_while_a_weight_is_chosen_ends_the_run(trials, tmp_path, number
             break
     os.kill(run.pid, number)
     start = time.monotonic()
-    _, text = run.communicate(timeout=240)
+    _, text = run.communicate(timeout=900)
     assert run.returncode == 75 and f"stopped by {number.name}" in text
     assert time.monotonic() - start < 60 and not rows(out)
 
@@ -120,5 +120,5 @@ def test_signals_are_remembered_while_the_driver_still_loads(tmp_path):
     code = "import os, signal; from npde_opt import signals; signals.remember(); os.kill(os.getpid(), signal.SIGTERM);" \
         "import petsc4py; petsc4py.init([]); from mpi4py import MPI; from npde_opt import errors;" \
         "errors.run(lambda: signals.act(MPI.COMM_WORLD))"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=900)
     assert run.returncode == 75 and "stopped by SIGTERM before it began" in run.stderr

@@ -69,6 +69,7 @@ def test_nested_iteration_needs_fewer_trajectories_on_the_finest_grid(case, tmp_
 
 @pytest.mark.parametrize(("ranks", "options"), [(2, []), (2, ["--experiment-groups", 2]), (3, [])])
 def test_a_killed_run_goes_on_from_its_last_iteration(case, tmp_path, ranks, options):
+    options = ["--grid", 16, 16, *options]
     whole = summary(identify(ranks, case, tmp_path / "whole", *options), tmp_path / "whole")
     out = tmp_path / "killed"
     stop(ranks, case, out, signal.SIGKILL, *options)
