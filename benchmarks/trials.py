@@ -101,8 +101,8 @@ class OneRankFails:
 
 WHERE = ("before", "value", "gradient", "weights", "regularizer", "regularizer-gradient", "regularizer-hessian", "forward",
          "adjoint", "norm", "monitor", "after")
-WHAT = ("ValueError", "unpicklable", "nostr", "exit5", "exit0", "exittext", "KeyboardInterrupt", "MemoryError", "PETSc",
-        "SolverError")
+WHAT = ("ValueError", "unpicklable", "nostr", "code0", "exit256", "exit5", "exit0", "exittext", "KeyboardInterrupt",
+        "MemoryError", "PETSc", "SolverError")
 
 
 def one_rank_errors() -> Iterable[Trial]:

@@ -35,6 +35,7 @@ class Ensemble:
         """`groups` groups of equally many ranks. Raises InputError where that cannot be, or where processes
         that were started together do not see each other."""
         _check_launch()
+        reductions.same(comm, (groups, experiments), "the numbers of groups and of experiments")
         if groups < 1 or comm.size % groups or groups > experiments:
             raise InputError("--experiment-groups", groups, f"a divisor of {comm.size} ranks, at most {experiments} "
                              "(the number of experiments)")

@@ -221,14 +221,19 @@ def patience(error: BaseException) -> float:
 
 
 def exit_code(error: BaseException) -> int:
-    """Of a run that ends by this error."""
+    """Of a run that ends by this error; 0 after sys.exit(0) only."""
     if isinstance(error, SystemExit):
-        return error.code if isinstance(error.code, int) else int(error.code is not None)
+        return within_byte(error.code) if isinstance(error.code, int) else int(error.code is not None)
     if isinstance(error, KeyboardInterrupt):
         return 130
     with contextlib.suppress(Exception):
-        return int(getattr(error, "exit_code", 1))
+        return within_byte(int(getattr(error, "exit_code", 1))) or 1
     return 1
+
+
+def within_byte(code: int) -> int:
+    """The code as the operating system tells it, of which it keeps 8 bits; 1 where these would be 0 though the code is not."""
+    return code & 255 or int(code != 0)
 
 
 def text_of(error: BaseException) -> str:
@@ -340,7 +345,7 @@ def run(main: Callable[[], int | None], comm: MPI.Intracomm = MPI.COMM_WORLD) ->
         signal.signal(number, interrupt)
     try:
         with collective(comm) as everyone:
-            everyone.code = int(main() or 0)
+            everyone.code = within_byte(int(main() or 0))
         code = everyone.code
     except BaseException as error:
         code = _failed(error, comm)

@@ -16,6 +16,7 @@ import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
+from npde_opt import reductions
 from npde_opt.errors import InputError
 from npde_opt.layout import Layout, neighbours
 from npde_opt.petsc_options import from_options
@@ -122,6 +123,9 @@ class Grid:
             raise InputError("ranks", self.comm.size, f"at most as many as grid {self.shape} can be cut into") from error
 
     def _layout(self) -> Layout:
+        # PETSc would wait for ever for ranks that make another grid, or none.
+        sides = ", ".join(f"{name} {side.kind}" for name, side in self.boundaries.items())
+        reductions.same(self.comm, f"{self.shape} with {sides}", "the grid")
         dm = self._create_dm(1)
         ranges = tuple(tuple(int(n) for n in r) for r in dm.getOwnershipRanges())
         dm.destroy()

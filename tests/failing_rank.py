@@ -2,7 +2,8 @@
 
 WHERE: before (building the objective), value, gradient, weights (of the misfit), regularizer, regularizer-gradient,
     regularizer-hessian, forward, adjoint, norm (a callback of TAO's outside any block), monitor, after.
-WHAT: ValueError, unpicklable, nostr, exit5, exit0, exittext, KeyboardInterrupt, MemoryError, PETSc, SolverError, nan.
+WHAT: ValueError, unpicklable, nostr, code0, exit256, exit5, exit0, exittext, KeyboardInterrupt, MemoryError, PETSc,
+    SolverError, nan.
 WHEN: first or later call.
 """
 
@@ -46,8 +47,13 @@ class NoText(Exception):
         raise RuntimeError("no text")
 
 
+class SaysSuccess(Exception):
+    exit_code = 0
+
+
 def failures():
     return {"ValueError": ValueError("it failed"), "unpicklable": Unpicklable(), "nostr": NoText(),
+            "code0": SaysSuccess("it failed"), "exit256": SystemExit(256),
             "exit5": SystemExit(5), "exit0": SystemExit(0), "exittext": SystemExit("it failed"),
             "KeyboardInterrupt": KeyboardInterrupt(), "MemoryError": MemoryError("it failed"), "PETSc": PETSc.Error(76),
             "SolverError": errors.SolverError("state_", "it failed", "Try again.")}

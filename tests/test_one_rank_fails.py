@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from npde_opt import errors
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import trials  # noqa: E402
 
 SHORT = [
     ("before", "exit0", "first", 1, 2),
+    ("value", "exit256", "first", 2, 2),
     ("value", "ValueError", "first", 1, 2),
     ("value", "SolverError", "later", 2, 2),
     ("value", "nan", "later", 1, 2),
@@ -30,6 +33,20 @@ SHORT = [
 @pytest.mark.parametrize("where, what, when, groups, ranks", SHORT)
 def test_one_rank_fails(where, what, when, groups, ranks):
     assert trials.OneRankFails(where, what, when, groups, ranks).check() == ""
+
+
+@pytest.mark.parametrize("error, code", [
+    (SystemExit(0), 0), (SystemExit(None), 0), (SystemExit(5), 5), (SystemExit(256), 1), (SystemExit(-1), 255),
+    (SystemExit("text"), 1), (SystemExit(False), 0), (SystemExit(0.0), 1), (KeyboardInterrupt(), 130), (ValueError(), 1)])
+def test_exit_codes(error, code):
+    assert errors.exit_code(error) == code
+
+
+@pytest.mark.parametrize("given, code", [(0, 1), (256, 1), (512, 1), (-1, 255), (3, 3), ("x", 1), (None, 1)])
+def test_no_error_has_the_exit_code_of_success(given, code):
+    error = ValueError("it failed")
+    error.exit_code = given
+    assert errors.exit_code(error) == code
 
 
 def test_nothing_fails():
