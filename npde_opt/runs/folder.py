@@ -127,9 +127,14 @@ class RunDirectory:
         return names + sorted(p.name for p in self.path.glob("checkpoint-*"))
 
     def _remove(self, everything: bool) -> None:
-        """Takes away what earlier runs wrote here: everything, or what was half written when one was killed."""
+        """Takes away what earlier runs wrote here: everything, or what was half written when one was killed.
+
+        Where this is killed too, no half of a run must look like a finished one, nor may anything be left that nobody knows of:
+        the summary goes first, what tells whose the rest is goes last.
+        """
         mine = {*FIXED, *self._noted()}
-        for entry in sorted(self.path.iterdir()):
+        order = {SUMMARY: 0, STARTED: 2, WRITTEN: 3}
+        for entry in sorted(self.path.iterdir(), key=lambda entry: (order.get(entry.name, 1), entry.name)):
             if entry.name == LOCK or not (TEMPORARY.fullmatch(entry.name) or (everything and entry.name in mine)):
                 continue
             if not everything and not entry.name.startswith("."):

@@ -160,6 +160,37 @@ def test_overwrite_takes_all_that_a_run_wrote_and_nothing_else(tmp_path):
     assert names(tmp_path) == [".hidden", "E.png", "checkpoint-mine", "history.csv", "notes.txt"]
 
 
+def test_overwrite_that_is_killed_at_any_moment_leaves_what_the_next_one_knows(tmp_path, monkeypatch):
+    """It is stopped before the n-th removal; the next run sees no finished run, and nothing is left in the end."""
+    for n in range(7):
+        folder = tmp_path / str(n)
+        out = RunDirectory(folder, MPI.COMM_SELF)
+        out.sign({"--seed": "0"})
+        out.claim(["D.png"])
+        out.write("summary.json", '{"status": "converged", "iterations": 1, "objective": 2.0}')
+        out.close()
+        for name in ("D.png", "weight.json", "parameters.vti"):
+            (folder / name).write_text("x")
+        removed = []
+
+        def killed(entry, n=n, removed=removed):
+            if len(removed) == n:
+                raise KeyboardInterrupt
+            removed.append(entry.name)
+            os.unlink(entry)
+
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr("npde_opt.runs.folder._unlink", killed)
+            RunDirectory(folder, MPI.COMM_SELF, "overwrite")
+        out = RunDirectory(folder, MPI.COMM_SELF, "resume")
+        assert n == 0 or out.finished() is None
+        out.sign({"--seed": "1"}) if n else None
+        assert n == 0 or not (folder / "weight.json").exists()
+        out.close()
+        RunDirectory(folder, MPI.COMM_SELF, "overwrite").close()
+        assert names(folder) == ["history.csv"]
+
+
 def test_resume_clears_what_was_half_written(tmp_path):
     out = RunDirectory(tmp_path, MPI.COMM_SELF)
     out.append(ROWS[0])
