@@ -7,6 +7,7 @@ computes the rest again. Steps done over N is the recomputation factor (1 where 
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ import numpy as np
 from checkpoint_schedules import StorageType
 
 from npde_opt.errors import InputError
+from npde_opt.io.files import disk
 
 Arrays = tuple[np.ndarray | None, ...]
 Advance = Callable[[int, Arrays], tuple[Arrays, Arrays]]
@@ -176,20 +178,24 @@ class Sweep:
                 self._work = arrays
 
     def _write(self, name: str, arrays: Arrays) -> Path:
-        if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="npde_opt_", dir=self.plan.folder))
-        path = self._folder / f"{name}.npz"
         given: dict[str, Any] = {f"a{i}": np.ascontiguousarray(a.T) for i, a in enumerate(arrays) if a is not None}
-        np.savez(path, count=len(arrays), **given)
+        with self._on_disk():
+            if self._folder is None:
+                self._folder = Path(tempfile.mkdtemp(prefix="npde_opt_", dir=self.plan.folder))
+            path = self._folder / f"{name}.npz"
+            np.savez(path, count=len(arrays), **given)
         return path
 
-    @staticmethod
-    def _read(path: Path, remove: bool) -> Arrays:
-        with np.load(path) as file:
+    def _read(self, path: Path, remove: bool) -> Arrays:
+        with self._on_disk(), np.load(path) as file:
             arrays = tuple(layout(file[f"a{i}"].T) if f"a{i}" in file else None for i in range(int(file["count"])))
-        if remove:
-            path.unlink()
+            if remove:
+                path.unlink()
         return arrays
+
+    def _on_disk(self) -> contextlib.AbstractContextManager[None]:
+        return disk("storage of trajectories", self._folder or self.plan.folder or tempfile.gettempdir(),
+                    "a folder with space that can be written, or less of Storage.disk")
 
     def destroy(self) -> None:
         """Frees what is stored, on disk too."""

@@ -6,7 +6,7 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from npde_opt.ensemble import Ensemble
-from npde_opt.errors import SolverError
+from npde_opt.errors import InputError, SolverError
 from npde_opt.forward import SCHEMES, Equation, Evolution, On, Storage, Trial
 from npde_opt.forward.sampling import at_points, over_regions, snapshots
 from npde_opt.grids import Grid
@@ -251,6 +251,18 @@ def test_all_storages_give_the_same_gradient_and_hessian(scheme, tmp_path):
         for x, y in zip(found[0], other, strict=True):
             assert np.abs(x).max(initial=0) > 0 or x.size == 0
             np.testing.assert_allclose(y, x, rtol=1e-13, atol=1e-13 * np.abs(x).max(initial=1))
+
+
+@pytest.mark.parallel([1, 2])
+def test_a_folder_that_takes_no_trajectory_is_wrong_input(tmp_path):
+    J, m, _ = objective(fisher, [Unknown("D", "log"), Unknown("r", length=1)], "ars222", known={"K": 1.2}, end=0.01,
+                        steps=11, storage=None)
+    J.forward._plan(Storage(1.0, 1e9, str(tmp_path / "gone")))
+    at = J.linearize(m)
+    with pytest.raises(InputError, match="storage of trajectories: got .*gone.*No such file"):
+        at.gradient()
+    at.destroy()
+    J.destroy()
 
 
 @pytest.mark.parallel([2, 4])
