@@ -257,7 +257,8 @@ def test_all_storages_give_the_same_gradient_and_hessian(scheme, tmp_path):
 def test_a_folder_that_takes_no_trajectory_is_wrong_input(tmp_path):
     J, m, _ = objective(fisher, [Unknown("D", "log"), Unknown("r", length=1)], "ars222", known={"K": 1.2}, end=0.01,
                         steps=11, storage=None)
-    J.forward._plan(Storage(1.0, 1e9, str(tmp_path / "gone")))
+    unit = 8 * SHAPE[0] * SHAPE[1] // MPI.COMM_WORLD.size * SCHEMES["ars222"].stages * 1.5
+    J.forward._plan(Storage(1.2 * unit, 2.2 * unit, str(tmp_path / "gone")))
     at = J.linearize(m)
     with pytest.raises(InputError, match="storage of trajectories: got .*gone.*No such file"):
         at.gradient()
