@@ -26,6 +26,7 @@ from npde_opt.grids import Boundary, Grid
 from npde_opt.linear.recipes import LinearSolver
 from npde_opt.operators import mass
 from npde_opt.prior_variance import pointwise_variance
+from npde_opt.reductions import smallest
 from npde_opt.stencils import StencilMatrix
 from npde_opt.terms.diffusion import Diffusion, faces, jump, sides
 
@@ -139,6 +140,24 @@ class Quadratic:
             owned.destroy()
 
 
+def checked_weights(grid: Grid, given: np.ndarray | float) -> np.ndarray:
+    """Factors of the owned cells. Raises InputError for negative ones, with which nothing is smallest; collective."""
+    weights = np.broadcast_to(np.asarray(given, float), grid.local_shape)
+    least = smallest(grid.comm, float(weights[grid.active].min(initial=np.inf)))
+    if not least >= 0:
+        raise InputError("regularization.cell_weights", least, "factors >= 0 in all active cells")
+    return weights
+
+
+def checked_factors(grid: Grid, given: Sequence[float] | None) -> list[float]:
+    """One a direction, 1 where none are given. Raises InputError for another number of them, and where one is not
+    positive."""
+    factors = [1.0] * grid.dim if given is None else [float(x) for x in given]
+    if len(factors) != grid.dim or not min(factors) > 0:
+        raise InputError("regularization.directions", given, f"{grid.dim} positive factors")
+    return factors
+
+
 class Gradient(Quadratic):
     """H1 seminorm with one factor a direction, plus a small multiple of the L2 norm so that it can be inverted."""
 
@@ -147,12 +166,10 @@ class Gradient(Quadratic):
                  mass_weight: float | None = None, prefix: str = "reg_"):
         grid = closed(grid)
         super().__init__(grid, alpha, reference)
-        factors = [1.0] * grid.dim if directions is None else list(directions)
-        if len(factors) != grid.dim or min(factors) <= 0:
-            raise InputError("regularization.directions", directions, f"{grid.dim} positive factors")
+        factors = checked_factors(grid, directions)
         length = max(float(e[-1] - e[0]) for e in grid.edges)
         shift = 1e-2 / length**2 if mass_weight is None else mass_weight
-        weight = np.broadcast_to(np.asarray(cell_weights, float), grid.local_shape)
+        weight = checked_weights(grid, cell_weights)
         self.matrix = operator(grid, [c * weight for c in factors], shift * weight)
         self.matrix.freeze()
         self.prefix = prefix
@@ -185,7 +202,7 @@ class BiLaplacian(Quadratic):
             gamma, delta = bilaplacian_scales(grid.dim, correlation_length, variance)
         if not (gamma > 0 and delta > 0):
             raise InputError("regularization.gamma, delta", (gamma, delta), "positive numbers")
-        factors = [1.0] * grid.dim if directions is None else list(directions)
+        factors = checked_factors(grid, directions)
         one = np.ones(grid.local_shape, order="F")
         self.matrix = operator(grid, [gamma * c * one for c in factors], delta)
         self.matrix.freeze()
@@ -243,7 +260,7 @@ class TotalVariation:
             raise InputError("regularization.epsilon", epsilon, "a positive slope")
         self.grid, self.alpha, self.epsilon = closed(grid), float(alpha), epsilon
         grid = self.grid
-        self.weight = np.where(grid.active, cell_weights * grid.volume, 0.0)
+        self.weight = np.where(grid.active, checked_weights(grid, cell_weights) * grid.volume, 0.0)
         self.reference = reference if reference is not None else grid.create_scalar()
         self.work = grid.create_scalar()
         self._x, self._y = grid.create_active(), grid.create_active()

@@ -284,11 +284,12 @@ class Case:
         layout = forward.observations[0].createVecLeft() if own else PETSc.Vec().createMPI(0, comm=grid.comm)
         misfits = [self._misfit(k, layout) for k in own]
         m = self.start(forward.space)
-        regularizers = {}
-        for i, r in enumerate(self.table["regularization"]):
-            name = self.regularized(r)
-            regularizers[name] = self._regularizer(f"regularization[{i}]", r, name, forward.space, m)
-        return Objective(forward, misfits, regularizers, ensemble), m
+        return Objective(forward, misfits, self.regularizers(forward.space, m), ensemble), m
+
+    def regularizers(self, space: ParameterSpace, m: PETSc.Vec) -> dict[str, Any]:
+        """By unknown, with the weights given or chosen, around the parameters m. Collective."""
+        named = [(f"regularization[{i}]", r, self.regularized(r)) for i, r in enumerate(self.table["regularization"])]
+        return {name: self._regularizer(field, r, name, space, m) for field, r, name in named}
 
     def _misfit(self, k: int, layout: PETSc.Vec) -> Misfit:
         kind = self.table["misfit"]["kind"]

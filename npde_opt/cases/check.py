@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+import numpy as np
 from mpi4py import MPI
 
 from npde_opt.cases import evolution_data, inventory
-from npde_opt.cases.case import Case, load_case, read_toml
+from npde_opt.cases.case import OPTIONS, Case, load_case, read_toml
 from npde_opt.cases.data import read_data
 from npde_opt.cases.evolution_case import EvolutionCase
 from npde_opt.cases.evolution_schema import document_evolution
@@ -24,6 +25,7 @@ from npde_opt.errors import NpdeError
 from npde_opt.forward import Evolution
 from npde_opt.grids import Grid, check_indices
 from npde_opt.io.gridded import box_text
+from npde_opt.regularizers import REGULARIZERS, checked_weights
 
 Step = Callable[[], object]
 
@@ -84,10 +86,21 @@ def evolution_steps(case: EvolutionCase, grid: Grid, lines: list[str]) -> Iterat
     for u in case.table["unknown"]:
         if u["truth"] is not None and u["kind"] == "field":
             yield partial(case.field, f"unknown.{u['name']}.truth", u["truth"], grid)
-    for i, r in enumerate(case.table["regularization"]):
-        for key in ("reference", "cell_weights"):
-            if r[key] is not None:
-                yield partial(case.field, f"regularization[{i}].{key}", r[key], grid)
+    for i in range(len(case.table["regularization"])):
+        yield partial(regularization, case, grid, i)
+
+
+def regularization(case: Case | EvolutionCase, grid: Grid, i: int) -> None:
+    """Reads what a regularizer takes, and makes one of its options, on few cells of the same box."""
+    field, r = f"regularization[{i}]", case.table["regularization"][i]
+    few = Grid((2,) * grid.dim, edges=[np.linspace(e[0], e[-1], 3) for e in grid.edges], comm=MPI.COMM_SELF)
+    REGULARIZERS[r["kind"]](few, 1.0, **{k: r[k] for k in OPTIONS[r["kind"]] if r[k] is not None})
+    if r["reference"] is not None:
+        name = case.regularized(r) if isinstance(case, Case) else r["unknown"]
+        values = case.field(f"{field}.reference", r["reference"], grid)
+        case.space(grid).unknown(name).inverse(values[grid.active])
+    if r["cell_weights"] is not None:
+        checked_weights(grid, case.field(f"{field}.cell_weights", r["cell_weights"], grid))
 
 
 def measured(case: EvolutionCase, sizes: list[tuple[int, int]]) -> None:
@@ -115,10 +128,8 @@ def steps(case: Case, grid: Grid) -> Iterator[Step]:
     for u in case.table["unknown"]:
         if u["truth"] is not None:
             yield partial(case.field, f"unknown.{u['name']}.truth", u["truth"], grid)
-    for i, r in enumerate(case.table["regularization"]):
-        for key in ("reference", "cell_weights"):
-            if r[key] is not None:
-                yield partial(case.field, f"regularization[{i}].{key}", r[key], grid)
+    for i in range(len(case.table["regularization"])):
+        yield partial(regularization, case, grid, i)
 
 
 def report(case: Case | EvolutionCase, grid: Grid, needs: list[str]) -> list[str]:

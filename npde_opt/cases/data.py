@@ -43,6 +43,7 @@ def read_data(case: Case, count: int) -> Data:
         sigma = _measured(case, "observations.sigma", o["sigma"], count)
     else:
         sigma = np.full((total, count), float(o["sigma"]))
+    case.places.drop_driven(observed)
     some("observations.data", observed)
     sigma = positive("observations.sigma", sigma, observed)
     if o.get("add_noise"):

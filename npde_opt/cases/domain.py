@@ -32,6 +32,10 @@ class Domain:
         self.dim = len(self.edges)
         self.boundaries = {side: Boundary(b) if isinstance(b, str) else Boundary(**b)
                            for side, b in table["boundaries"].items() if side[0] in "xyz"[: self.dim]}
+        for side, kind in table["boundaries"].items():
+            if side not in self.boundaries and kind != "neumann":
+                raise InputError(f"boundaries.{side}", kind,
+                                 f"{', '.join(self.boundaries)}: the sides of a grid of {self.dim} axes")
 
     def _sized(self) -> bool:
         """Whether the case itself says how many cells it has."""
@@ -43,7 +47,7 @@ class Domain:
         if native and grid["edges"] is not None:
             raise InputError("grid.edges", "given", "grid.shape or grid.coarsen with domain.mni152, whose voxels are the box")
         if grid["edges"] is not None and cells is None:
-            return axes_of(grid["edges"])
+            return axes_of(grid["edges"], grid["origin"])
         if native:
             factor = grid["coarsen"]
             if factor < 1:
@@ -54,7 +58,7 @@ class Domain:
         if not shape or not all(isinstance(n, int) and n > 0 for n in shape) or len(shape) > 3:
             raise InputError("--grid" if cells else "grid.shape", shape, "1 to 3 positive integers")
         if grid["edges"] is not None:
-            return cut(axes_of(grid["edges"]), shape, "--grid")
+            return cut(axes_of(grid["edges"], grid["origin"]), shape, "--grid")
         sized("--grid" if cells else "grid.shape", shape)
         extent, origin = grid["extent"] or [1.0] * len(shape), grid["origin"] or [0.0] * len(shape)
         if grid["shape"] and len(grid["shape"]) != len(shape):
@@ -124,9 +128,11 @@ def cut(edges: list[np.ndarray], shape: Sequence[int], field: str) -> list[np.nd
     return [np.interp(np.linspace(0, e.size - 1, n + 1), np.arange(e.size), e) for e, n in zip(edges, shape, strict=True)]
 
 
-def axes_of(given: Sequence[Any]) -> list[np.ndarray]:
-    """Edges from lists, or from tables {first, equal, growth, count}: `equal` cells of size `first`, then each `growth`
-    times the one before."""
+def axes_of(given: Sequence[Any], origin: Sequence[float] | None) -> list[np.ndarray]:
+    """Edges from lists, or from `origin` (default 0) and tables {first, equal, growth, count}: `equal` cells of size
+    `first`, then each `growth` times the one before."""
+    if origin is not None and len(origin) != len(given):
+        raise InputError("grid.origin", list(origin), f"{len(given)} numbers")
     sized("grid.edges", [e["count"] if isinstance(e, dict) else len(e) for e in given])
     out = []
     for i, e in enumerate(given):
@@ -134,7 +140,8 @@ def axes_of(given: Sequence[Any]) -> list[np.ndarray]:
             sized(f"grid.edges[{i}].count", [e["count"]])
             powers = np.maximum(np.arange(e["count"]) - e["equal"] + 1, 0)
             with np.errstate(over="ignore"):
-                e = np.concatenate([[0.0], np.cumsum(e["first"] * float(e["growth"]) ** powers)])
+                lengths = np.cumsum(e["first"] * float(e["growth"]) ** powers)
+            e = (0.0 if origin is None else origin[i]) + np.append(0.0, lengths)
         edges = np.asarray(e, float)
         if edges.size < 2 or not np.isfinite(edges).all() or np.any(np.diff(edges) <= 0):
             raise InputError(f"grid.edges[{i}]", f"{edges.size} values", "2 or more increasing, finite numbers")

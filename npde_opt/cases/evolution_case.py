@@ -353,7 +353,7 @@ class EvolutionCase:
         misfits = [self._misfit(forward, k, self.data.observed[e], self.data.sigma[e]) for k, e in enumerate(own)]
         with collective(grid.comm):
             m = self.start(forward.space)
-        return Objective(forward, misfits, self._regularizers(forward.space, m), ensemble), m
+        return Objective(forward, misfits, self.regularizers(forward.space, m), ensemble), m
 
     def _misfit(self, forward: Evolution, k: int, observed: np.ndarray, sigma: np.ndarray) -> Misfit:
         t, observer = self.table["misfit"], forward.observers[k]
@@ -369,14 +369,16 @@ class EvolutionCase:
         extra = {"huber": {"threshold": t["threshold"]}, "student-t": {"nu": t["nu"]}}.get(t["kind"], {})
         return MISFITS[t["kind"]](y, s, layout, **extra)
 
-    def _regularizers(self, space: ParameterSpace, m: PETSc.Vec) -> dict[str, Any]:
+    def regularizers(self, space: ParameterSpace, m: PETSc.Vec) -> dict[str, Any]:
+        """By unknown, with the weights given or chosen, around the parameters m. Collective."""
         found: dict[str, Any] = {}
         for i, r in enumerate(self.table["regularization"]):
             name, field = r["unknown"], f"regularization[{i}]"
             reference = space.field_vec(m, name)
             if r["reference"] is not None:
                 values = self.field(f"{field}.reference", r["reference"], space.grid)
-                space.grid.view(reference)[...] = space.unknown(name).inverse(values)
+                on = space.grid.active
+                space.grid.view(reference)[on] = space.unknown(name).inverse(values[on])
             weight = self.weight_override if isinstance(r["weight"], str) else r["weight"]
             options = {k: r[k] for k in OPTIONS[r["kind"]] if r[k] is not None}
             if r["cell_weights"] is not None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, field
 
+from npde_opt.cases.conflicts import check_conflicts
 from npde_opt.cases.field_tables import (
     AnatomyField,
     Count,
@@ -290,6 +291,7 @@ def validate_evolution(raw: Mapping[str, Any]) -> dict[str, Any]:
     out["experiment"] = out["experiment"] or [read("experiment", {}, ExperimentSection)]
     _check_names(out)
     _check_values(out)
+    check_conflicts(raw, out)
     return out
 
 

@@ -86,6 +86,21 @@ class Places:
         if isinstance(wells, dict):
             self.table["experiments"]["wells"] = read_wells("experiments.wells", wells, domain.sources, domain.dim)
 
+    def _check_experiments(self) -> None:
+        """Raises InputError for boundary values on sides that have none, and where boundary values or wells are of more
+        experiments than there are electrodes."""
+        e = self.table["experiments"]
+        open_sides = [side for side, b in self.domain.boundaries.items() if b.kind != "periodic"]
+        for k, sides in enumerate(e["boundary"] or []):
+            for side in sides:
+                if side not in open_sides:
+                    raise InputError(f"experiments.boundary[{k}]", side, ", ".join(open_sides) or "nothing: all sides are periodic")
+        for key in ("boundary", "wells") if self.electrode_table is not None else ():
+            count = len(e[key] or [])
+            if count > len(self.electrodes):
+                raise InputError(f"experiments.{key}", f"{count} experiments",
+                                 f"at most {len(self.electrodes)}, one an electrode")
+
     def _elsewhere(self, grid: Grid) -> bool:
         """Whether a grid is another one than the case's own."""
         return not self.domain.is_own(grid)
@@ -149,6 +164,7 @@ class Places:
 
     def experiments(self, grid: Grid, own: Sequence[int], source: np.ndarray) -> list[Experiment]:
         """The experiments numbered in `own`; `source` is the owned part of f in all of them."""
+        self._check_experiments()
         e, base = self.table["experiments"], source * grid.volume
         electrodes, patches, out = self.electrode_table, self.electrode_patches(grid), []
         for k in own:

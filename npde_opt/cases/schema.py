@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, field
 
+from npde_opt.cases.conflicts import check_conflicts
 from npde_opt.cases.field_tables import (
     AnatomyField,
     Cells,
@@ -64,7 +65,8 @@ class GridSection(Table, kw_only=True):
                                         "`coarsen`")] = None
     extent: Annotated[Annotated[list[Positive], Meta(min_length=1, max_length=3)] | None,
                       Meta(description="lengths along each axis; default 1 each, or the domain's")] = None
-    origin: Annotated[Place | None, Meta(description="coordinates of the lower corner; default 0")] = None
+    origin: Annotated[Place | None, Meta(description="coordinates of the lower corner, also of `edges` that grow; "
+                                         "default 0")] = None
     edges: Annotated[Annotated[list[Annotated[list[float], Meta(min_length=2)] | Growing], Meta(min_length=1, max_length=3)]
                      | None,
                      Meta(description="stretched grids, instead of shape and extent: an axis a list of n + 1 coordinates, or "
@@ -174,7 +176,8 @@ class Electrodes(Table, kw_only=True):
 class ExperimentsSection(Table, kw_only=True):
     """What is done."""
 
-    boundary: Annotated[list[dict[Side, float]] | None, Meta(description="one table an experiment: side = value")] = None
+    boundary: Annotated[list[dict[Side, float]] | None, Meta(description="one table an experiment: side = value; experiments "
+                                                                   "beyond the list have 0 everywhere")] = None
     source: Annotated[Field, Meta(description="f in every experiment")] = 0.0
     wells: Annotated[list[list[Well]] | File,
                      Meta(description="one list of wells an experiment, or {file, ...}: a text table with columns of "
@@ -263,7 +266,7 @@ class AnyRegularization(Table, kw_only=True):
     variance: Annotated[Positive | None,
                         Meta(description="bilaplacian: prior variance of a cell's parameter, the same in the middle, at sides "
                              "and on outlines (at weight 1; of the logarithm with the transform log)")] = None
-    directions: Annotated[Annotated[list[NotNegative], Meta(min_length=1, max_length=3)] | None,
+    directions: Annotated[Annotated[list[Positive], Meta(min_length=1, max_length=3)] | None,
                           Meta(description="factors a direction (gradient, bilaplacian)")] = None
     epsilon: Annotated[Positive | None, Meta(description="total-variation: slope below which it is quadratic")] = None
 
@@ -311,6 +314,7 @@ def validate(raw: Mapping[str, Any]) -> dict[str, Any]:
     if out["observations"]["sigma"] is not None and out["observations"]["data"] is None \
             and not isinstance(out["observations"]["sigma"], int | float):
         raise InputError("observations.sigma", "a file", "a number, where data are simulated")
+    check_conflicts(raw, out)
     return out
 
 

@@ -47,6 +47,8 @@ def read_values(
     path = sources.find(field, spec["file"])
     values = _text(field, path, spec) if is_table(path) else _array(field, path, spec)
     if "rows" in spec:
+        if values.ndim == 0:
+            raise InputError(f"{field}.rows", "given", f"no rows: {path.name} holds one number")
         values = values[_rows(field, spec["rows"], len(values))]
     if "shape" in spec:
         if values.size != int(np.prod(spec["shape"])):

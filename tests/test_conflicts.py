@@ -1,0 +1,141 @@
+"""Keys that exclude each other or that nothing would hear are named; what a run refuses, `check` refuses."""
+
+import re
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+from npde_opt.cases import check_main, load_case
+from npde_opt.cases.data import read_data
+from npde_opt.errors import InputError
+
+STEADY = """
+[grid]
+shape = [8, 6]
+[boundaries]
+"x-" = "dirichlet"
+"x+" = { kind = "robin", coefficient = 2.0 }
+[equation]
+[misfit]
+[[unknown]]
+name = "D"
+initial = 1.0
+truth = 2.0
+[experiments]
+boundary = [{ "x-" = 1.0 }]
+[observations]
+points = [[0.3, 0.3], [0.5, 0.5]]
+[[regularization]]
+weight = 1.0
+"""
+EVOLUTION = """
+[grid]
+shape = [8]
+[evolution]
+terms = [{ diffusion = "D" }, { source = "1" }]
+times = { end = 1.0, steps = 4 }
+[misfit]
+[[unknown]]
+name = "D"
+initial = 1.0
+truth = 2.0
+[[observation]]
+times = [1.0]
+points = [[0.5]]
+[[regularization]]
+unknown = "D"
+"""
+
+
+def said(text, tmp_path, capsys):
+    (tmp_path / "a.toml").write_text(text)
+    code = check_main([str(tmp_path / "a.toml")])
+    return code, capsys.readouterr().out
+
+
+STEADY_KEYS = {
+    ("shape = [8, 6]", "shape = [8, 6]\nedges = [[0, 1], [0, 1]]"): "grid.shape: got given beside edges",
+    ("shape = [8, 6]", "extent = [2, 2]\nedges = [[0, 1], [0, 1]]"): "grid.extent",
+    ("shape = [8, 6]", "origin = [2, 2]\nedges = [[0, 0.5, 1], [0, 0.5, 1]]"): "grid.origin",
+    ("shape = [8, 6]", "shape = [8, 6]\ncoarsen = 2"): "grid.coarsen",
+    ("[boundaries]", "[domain]\ncrop = true\n[boundaries]"): "domain.crop",
+    ("[boundaries]", "[domain]\nslice = 40\n[boundaries]"): "domain.slice",
+    ("[boundaries]", "[boundaries]\n'z-' = 'dirichlet'"): "boundaries.z-: got dirichlet",
+    ("kind = \"robin\"", "kind = \"dirichlet\""): "boundaries.x\\+.coefficient",
+    ("[boundaries]", "[boundaries]\n'y-' = 'periodic'\n'y+' = 'periodic'\n"): None,
+    ("[equation]", "[equation]\nknown = { q = 3.0 }"): "equation.known.q",
+    ("[misfit]", "[misfit]\nnu = 3"): "misfit.nu: got given with the kind 'least-squares'; allowed: the kind student-t",
+    ("[observations]", "[observations]\nrandom = 5"): "observations.random: got given beside points",
+    ("[observations]", "[observations]\nshape = [16, 12]\nrefine = 4"): "observations.refine",
+    ("[observations]", "electrodes = { at = [[0.1, 0.1], [0.9, 0.9]] }\nwells = [[], [], []]\n[observations]"):
+        r"experiments.wells: got 3 experiments; allowed: at most 2",
+    ("weight = 1.0", "gamma = 1.0"): r"regularization\[0\].gamma: got given with the kind 'gradient'",
+    ("weight = 1.0", "kind = 'total-variation'\ndirections = [1, 2]"): r"regularization\[0\].directions",
+    ("weight = 1.0", "directions = [1, 2, 3]"): "2 positive factors",
+    ("weight = 1.0", "kind = 'bilaplacian'\ngamma = 1.0\ndelta = 1.0\ndirections = [1]"): "2 positive factors",
+    ("weight = 1.0", "kind = 'bilaplacian'\ngamma = 1.0"): "correlation_length",
+    ("weight = 1.0", "reference = -1"): "positive values",
+    ("weight = 1.0", "cell_weights = { expression = 'x - 0.5' }"): "cell_weights: got -0.4375; allowed: factors >= 0",
+}
+
+
+@pytest.mark.parametrize("change", list(STEADY_KEYS), ids=lambda c: c[1].splitlines()[-1][:30])
+def test_keys_of_steady_cases(change, tmp_path, capsys):
+    code, out = said(STEADY.replace(*change), tmp_path, capsys)
+    if STEADY_KEYS[change] is None:
+        assert code == 0
+    else:
+        assert re.search(STEADY_KEYS[change], out), out
+        assert code == 2
+
+
+def test_a_value_on_a_periodic_side_is_refused(tmp_path, capsys):
+    text = STEADY.replace("[boundaries]", "[boundaries]\n'y-' = 'periodic'\n'y+' = 'periodic'\n")
+    code, out = said(text.replace('{ "x-" = 1.0 }', '{ "x-" = 1.0, "y-" = 2.0 }'), tmp_path, capsys)
+    assert code == 2 and "got y-; allowed: x-, x+" in out
+
+
+EVOLUTION_KEYS = {
+    ("points = [[0.5]]", "points = [[0.5]]\nregions = 0"): r"observation\[0\].regions: got given beside points",
+    ('source = "1"', 'source = "1", times = [0, 1]'): r"evolution.terms\[1\].times: got given without a history",
+    ("truth = 2.0", "truth = 2.0\n[[unknown]]\nname = 'b'\nkind = 'scalar'\ninitial = 1\nknown = 1"): r"unknown\[1\].known",
+    ("[misfit]", "[misfit]\npower = 0.5"): "misfit.power",
+    ('unknown = "D"', 'unknown = "D"\nepsilon = 0.5'): r"regularization\[0\].epsilon",
+    ('unknown = "D"', 'unknown = "D"\ncell_weights = -1'): "factors >= 0",
+}
+
+
+@pytest.mark.parametrize("change", list(EVOLUTION_KEYS), ids=lambda c: c[1].splitlines()[-1][:30])
+def test_keys_of_evolution_cases(change, tmp_path, capsys):
+    assert said(EVOLUTION, tmp_path, capsys)[0] == 0
+    code, out = said(EVOLUTION.replace(*change), tmp_path, capsys)
+    assert re.search(EVOLUTION_KEYS[change], out), out
+    assert code == 2
+
+
+def test_edges_that_grow_begin_at_the_origin(tmp_path):
+    growing = "{ first = 0.5, equal = 1, growth = 2.0, count = 3 }"
+    (tmp_path / "a.toml").write_text(STEADY.replace(
+        "shape = [8, 6]", f"edges = [{growing}, [0.0, 1.0]]\norigin = [-1.0, 7.0]").replace("[0.5, 0.5]", "[2.4, 0.5]"))
+    edges = load_case(tmp_path / "a.toml", MPI.COMM_SELF).domain.edges
+    np.testing.assert_allclose(edges[0], [-1, -0.5, 0.5, 2.5])
+    np.testing.assert_allclose(edges[1], [0, 1])
+
+
+def test_measured_electrodes_that_carry_current_are_left_out(tmp_path):
+    (tmp_path / "a.toml").write_text(STEADY.replace('boundary = [{ "x-" = 1.0 }]', "electrodes = { at = [[0.1, 0.1], [0.5, 0.5], "
+                                     "[0.9, 0.1]], pattern = 'adjacent' }").replace(
+        "points = [[0.3, 0.3], [0.5, 0.5]]", "at_electrodes = true\nsigma = 0.1\ndata = { file = 'y.npy' }"))
+    np.save(tmp_path / "y.npy", np.arange(1.0, 10).reshape(3, 3))
+    case = load_case(tmp_path / "a.toml", MPI.COMM_SELF)
+    nan = np.nan
+    np.testing.assert_array_equal(read_data(case, 3).observed, [[nan, nan, 3], [4, nan, nan], [nan, 8, nan]])
+
+
+def test_rows_of_a_single_number_are_refused(tmp_path):
+    np.save(tmp_path / "y.npy", np.float64(3))
+    (tmp_path / "a.toml").write_text(STEADY.replace("[observations]", "[observations]\nsigma = 0.1\n"
+                                     "data = { file = 'y.npy', rows = [0, 0, 1] }"))
+    with pytest.raises(InputError, match="y.npy holds one number"):
+        read_data(load_case(tmp_path / "a.toml", MPI.COMM_SELF), 2)
