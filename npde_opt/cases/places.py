@@ -94,7 +94,8 @@ class Places:
         for k, sides in enumerate(e["boundary"] or []):
             for side in sides:
                 if side not in open_sides:
-                    raise InputError(f"experiments.boundary[{k}]", side, ", ".join(open_sides) or "nothing: all sides are periodic")
+                    raise InputError(f"experiments.boundary[{k}]", side,
+                                     ", ".join(open_sides) or "nothing: all sides are periodic")
         for key in ("boundary", "wells") if self.electrode_table is not None else ():
             count = len(e[key] or [])
             if count > len(self.electrodes):
