@@ -106,6 +106,37 @@ def test_other_krylov_methods_measure_as_they_can(method, norm, options):
     solver.destroy()
 
 
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize("velocity", [None, (5.0, -2.0)])
+@pytest.mark.parametrize("shift", [0.0, -700.0])
+def test_direct_solves_factorize_symmetric_matrices_as_such(velocity, shift):
+    """Indefinite ones too: L D L^T meets the pivots of LU."""
+    grid, matrix = problem(velocity=velocity)
+    values = matrix.entries()
+    values[0] += shift * grid.volume
+    matrix.set_values(values)
+    solver = LinearSolver(matrix, grid, PREFIX, "direct", symmetric=velocity is None)
+    solver.update()
+    assert all(residual(grid, matrix.mat, solver, transpose) < 1e-10 for transpose in (False, True))
+    if grid.comm.size == 1:
+        assert solver.ksp.getPC().getType() == ("lu" if velocity else "cholesky")
+    solver.destroy()
+
+
+@pytest.mark.parallel([1, 2])
+@pytest.mark.parametrize(("norm", "text"), [("preconditioned", "1e-08 on the preconditioned residual"),
+                                            ("unpreconditioned", "1e-08 on the true residual"),
+                                            ("natural", "1e-08 on the natural norm of the residual")])
+def test_a_tolerance_names_its_norm(norm, text, options):
+    grid, matrix = problem()
+    options[PREFIX + "ksp_norm_type"] = norm
+    solver = LinearSolver(matrix, grid, PREFIX)
+    solver.update()
+    residual(grid, matrix.mat, solver)
+    assert solver.tolerance.text == text
+    solver.destroy()
+
+
 @pytest.mark.parallel([1, 2])
 def test_an_unknown_recipe_is_refused():
     grid, matrix = problem((8, 8))

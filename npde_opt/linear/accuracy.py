@@ -18,7 +18,7 @@ _depth = [0]
 
 NORMS = {PETSc.KSP.NormType.UNPRECONDITIONED: "true residual",
          PETSc.KSP.NormType.PRECONDITIONED: "preconditioned residual",
-         PETSc.KSP.NormType.NATURAL: "energy norm of the error"}
+         PETSc.KSP.NormType.NATURAL: "natural norm of the residual"}
 
 
 @contextlib.contextmanager
@@ -61,8 +61,8 @@ class Tolerance:
         """What a solve stops at, with its norm; known once the KSP is set up."""
         if self._ksp.getType() == PETSc.KSP.Type.PREONLY:
             return "direct"
-        norm = NORMS.get(self._ksp.getNormType(), "norm of the method")
-        return f"{self.own:g} on the {norm}"
+        norm = NORMS.get(self._ksp.getNormType())
+        return f"{self.own:g} on the {norm}" if norm else "none, a fixed number of iterations"
 
     def use(self) -> None:
         """Sets the tolerance that is right at this moment; called before every solve."""

@@ -7,7 +7,7 @@ from petsc4py import PETSc
 
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError, SolverError
-from npde_opt.forward import SCHEMES, Equation, Evolution, On, Storage, Trial
+from npde_opt.forward import SCHEMES, Equation, Evolution, On, Storage, Trial, stepper
 from npde_opt.forward.sampling import at_points, over_regions, snapshots
 from npde_opt.grids import Grid
 from npde_opt.misfits import CorrelatedErrors, LeastSquares, ProportionalErrors
@@ -408,3 +408,19 @@ def test_a_sweep_that_failed_leaves_nothing_behind():
     with pytest.raises(SolverError, match="a test"):
         at.gradient()
     np.testing.assert_allclose(at.gradient().getArray(), expected, rtol=1e-13)
+
+
+def test_a_tangent_evaluates_the_parameters_part_once_a_stage(monkeypatch):
+    J, m, dm = objective(fisher, [Unknown("D", "log"), Unknown("r", length=1)], "ars222", known={"K": 1.2})
+    lin, asked = J.forward.linearize(m), []
+    derivative = stepper.Group.derivative
+
+    def counted(group, state, dk):
+        asked.append((group, state))
+        return derivative(group, state, dk)
+
+    monkeypatch.setattr(stepper.Group, "derivative", counted)
+    lin.apply(dm)
+    assert asked and len({(id(g), id(s)) for g, s in asked}) == len(asked)
+    lin.destroy()
+    J.destroy()
