@@ -93,7 +93,8 @@ class EvolutionCase:
     def settings(self, method: str | None = None) -> Settings:
         o = self.table["optimizer"]
         return Settings(method=method or o["method"], max_iterations=o["max_iterations"],
-                        gradient_rtol=o["gradient_rtol"], decrement=o["decrement"])
+                        gradient_rtol=o["gradient_rtol"], decrement=o["decrement"],
+                        insist=o["insist"])
 
     def set_petsc_options(self) -> None:
         """Puts the case's [petsc] into the options database, where the command line says nothing else."""

@@ -287,6 +287,10 @@ class OptimizerSection(Table, kw_only=True):
     gradient_rtol: Annotated[NotNegative, Meta(description="stop at this times the initial gradient norm")] = 1e-6
     decrement: Annotated[Positive, Meta(description="converged: the objective is this near its minimum, in units of the "
                                         "noise (and the gradient test holds)")] = 1e-2
+    insist: Annotated[bool | None,
+                      Meta(description="go on past the gradient test while the objective is farther from "
+                           "its minimum than `decrement`; false: stop there, NOT CONVERGED. Default: true, "
+                           "but a `gradient_rtol` other than the default is obeyed")] = None
     levels: Annotated[Annotated[int, Meta(ge=1, le=30)] | None,
                       Meta(description="grids of nested iteration; default: as many as the grid coarsens into")] = None
 

@@ -198,7 +198,9 @@ def closing_text(summary: Summary, out: Path | None = None) -> str:
 FINDINGS = {"at_bound": "AT A BOUND", "undetermined": "NOT DETERMINED", "moved": "FAR FROM START"}
 RESIDUALS = [f"{kind}_{what}" for kind in ("state", "newton")
              for what in ("residual_true", "systems", "iterations_mean", "tolerance")]
-UNFINISHED = ("max_iterations", "stalled", "undetermined", "discrepancy")
+HEADLINES = {"stopped_at_tolerance": "stopped at the gradient tolerance that was asked for",
+             "max_iterations": "stopped at the last iteration", "discrepancy": "stopped at the noise level"}
+"""Statuses that are no sentence by themselves."""
 LEAST_BAND = 0.1
 
 
@@ -221,9 +223,11 @@ def residuals(metrics: Mapping[str, Any]) -> list[str]:
 
 def unfinished(s: Summary) -> list[str]:
     """The line that nobody overlooks, where the answer is not a converged one."""
-    if s.status not in UNFINISHED:
+    if s.status == "converged":
         return []
-    return [f"NOT CONVERGED: {s.status.replace('_', ' ')} after {s.iterations} iterations: {s.metrics.get('reason', '')}"]
+    headline = HEADLINES.get(s.status, s.status.replace("_", " "))
+    reason = s.metrics.get("reason", "")
+    return [f"NOT CONVERGED: {headline}, after {s.iterations} iterations: {reason}"]
 
 
 def advice(metrics: Mapping[str, Any]) -> list[str]:

@@ -24,6 +24,8 @@ METHODS = {
     "ncg": "bncg",
 }
 """The method names and the TAO types behind them."""
+RTOL = 1e-6
+"""The gradient tolerance of those who give none."""
 
 
 class ObjectiveAt(Protocol):
@@ -105,6 +107,9 @@ class Settings:
     objective, is no larger. The misfit is in units of its noise: at 1e-2 no parameter, and no combination of parameters,
     is farther than 0.14 of its standard deviation from the minimum. None: the gradient alone decides, as on the
     coarse grids of a nested iteration, of which the answer is only a start.
+    insist: go on past the gradient test while the decrement is larger. False: the run ends there, as
+    'stopped_at_tolerance' where the decrement is larger. None: a tolerance that is given is obeyed:
+    False where gradient_rtol is another than by default, or gradient_atol is given, else True.
     memory: pairs kept by the quasi-Newton methods.
     cg_max, forcing_max: inner CG of the Newton methods stops at cg_max steps or at the relative residual
     min(forcing_max, sqrt(n(g) / n(g_0))) (Eisenstat-Walker), n the norm of the preconditioner R^-1.
@@ -117,10 +122,11 @@ class Settings:
 
     method: str = "newton"
     max_iterations: int = 50
-    gradient_rtol: float = 1e-6
+    gradient_rtol: float = RTOL
     gradient_atol: float = 0.0
     gradient_reference: float | None = None
     decrement: float | None = 1e-2
+    insist: bool | None = None
     memory: int = 10
     cg_max: int = 200
     forcing_max: float = 0.5
@@ -144,6 +150,14 @@ class Settings:
             raise InputError("decrement", self.decrement, "a number > 0, or None")
         if not 0 < self.forcing_max < 1:
             raise InputError("forcing_max", self.forcing_max, "a number between 0 and 1")
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the run goes on past the gradient test while the decrement is large."""
+        if self.decrement is None:
+            return False
+        given = self.gradient_rtol != RTOL or self.gradient_atol > 0
+        return not given if self.insist is None else self.insist
 
 
 @dataclass(frozen=True)
@@ -172,10 +186,12 @@ class Result:
             that no step can help (at the start, or where the line search ends in rounding).
         'undetermined': J cannot be lowered, but the data do not see some unknown or a combination of unknowns, or a
             log parameter ran away from the start by more than a factor of exp(RUNAWAY).
+        'stopped_at_tolerance': the gradient test holds at a tolerance that is obeyed (Settings.insist),
+            but the decrement is larger than asked: J may still fall by `decrement` or more.
         'stalled': no lower objective was found, though gradient and decrement say that there is one.
         'max_iterations': stopped before that.
         what a monitor asked for ('discrepancy').
-    reason: TAO's name of it and an explanation, which says what is missing.
+    reason: an explanation in words, which says what is missing and what to do.
     decrement: 1/2 g^T H^-1 g of the Gauss-Newton Hessian at m, from below; NaN where it was not asked for.
     iterations, objective_initial and gradient_norm_initial count from the start of the run, also where it was resumed;
     history has the rows of this call.

@@ -9,6 +9,7 @@ from typing import Any
 from petsc4py import PETSc
 
 from npde_opt.errors import InputError, SolverError, collective
+from npde_opt.optimizers import wording
 from npde_opt.optimizers.assessment import IDLE, Assessment, assess, idle, refuse_blind_start
 from npde_opt.optimizers.directions import LBFGS, NewtonCG
 from npde_opt.optimizers.interface import Monitor, Objective, OptimizerState, Result, Settings
@@ -21,6 +22,8 @@ DIRECTIONS: dict[str, type[NewtonCG] | type[LBFGS]] = {"newton": NewtonCG, "gaus
 Reason = PETSc.TAO.ConvergedReason
 COUNTED = ("forward_solves", "adjoint_solves", "krylov_iterations")
 ROUNDING = 1e-14
+LOOK = 10
+"""CG steps to tell how much is left to gain where a run ends before its minimum."""
 REASONS = {value: name for name, value in vars(Reason).items() if isinstance(value, int)}
 
 
@@ -139,9 +142,12 @@ class Run:
         tolerance = self.settings.decrement
         return tolerance is not None and self.assess(tolerance).decrement > tolerance and self.direction.deepen()
 
-    def assess(self, tolerance: float) -> Assessment:
-        """The accepted point, of which the decrement is kept for the result."""
-        found = assess(self.point, self.solver.bounds, tolerance, self.settings.cg_max)
+    def assess(self, tolerance: float, most: int | None = None) -> Assessment:
+        """The accepted point, of which the decrement is kept for the result.
+
+        The inner CG ends after `most` steps at the latest.
+        """
+        found = assess(self.point, self.solver.bounds, tolerance, most or self.settings.cg_max)
         self.decrement = found.decrement
         return found
 
@@ -197,17 +203,22 @@ class Run:
     def judge(self, norm: float, target: float, stop: str | None) -> None:
         """Sets the status where the run ends at the accepted point."""
         tolerance, first = self.settings.decrement, self.meta["iteration"] == 0
+        gradient = f"gradient norm {norm:.3e} <= {target:.3e}"
         if norm <= target:
-            self.status, self.reason = self.answer(f"gradient norm {norm:.3e} <= {target:.3e}")
+            self.status, self.reason = self.answer(gradient)
         elif first and tolerance is not None and idle(self.point, self.solver.bounds, self.settings.cg_max):
-            self.status, self.reason = self.answer(f"gradient norm {norm:.3e}, from the start on")
+            gradient = f"nothing to gain from the start on: gradient norm {norm:.3e}"
+            self.status, self.reason = self.answer(gradient)
         if self.status:
             return
         ran = self.ran_away()
         if ran:
             self.status, self.reason = "undetermined", ran
         elif stop:
-            self.status, self.reason = stop, f"CONVERGED_USER: stopped by the monitor ({stop})"
+            self.status, self.reason = stop, f"stopped by the monitor ({stop})"
+        elif norm <= target and not self.settings.goes_on:
+            self.status = "stopped_at_tolerance"
+            self.reason = wording.at_tolerance(gradient, self.to_gain())
         elif self.meta["iteration"] >= self.settings.max_iterations:
             self.status, self.reason = self.exhausted(norm, target)
         elif norm <= target and self.direction is not None:
@@ -216,25 +227,27 @@ class Run:
     def exhausted(self, norm: float, target: float) -> tuple[str, str]:
         """Status and explanation at the last iteration: an answer all the same where nothing is left to gain."""
         if self.settings.decrement is not None and self.assess(IDLE).decrement <= IDLE:
-            return self.answer(f"gradient norm {norm:.3e}")
+            return self.answer(f"nothing to gain any more: gradient norm {norm:.3e}")
         missing = [f"gradient norm {norm:.3e} > {target:.3e}"] if norm > target else []
-        return "max_iterations", "DIVERGED_MAXITS: " + ", ".join([*missing, *self.lacking()])
+        if self.settings.decrement is not None:
+            missing.append(self.to_gain())
+        return "max_iterations", wording.at_last_iteration(self.settings.max_iterations, missing)
 
     def answer(self, gradient: str) -> tuple[str, str]:
-        """'converged' or 'undetermined' where the decrement allows it, nothing where the run must go on."""
+        """'converged' or 'undetermined' where the decrement allows it, nothing where it does not."""
         tolerance = self.settings.decrement
         if tolerance is None:
-            return "converged", f"CONVERGED_USER: {gradient}"
+            return "converged", gradient
         ran = self.ran_away()
         if ran:
             return "undetermined", ran
         found = self.assess(tolerance)
         if not found.decrement <= tolerance:
             return "", ""
-        text = f"CONVERGED_USER: {gradient}, decrement {found.decrement:.1e} <= {tolerance:g}"
+        tests = wording.held(gradient, found.decrement, tolerance)
         if found.undetermined:
-            return "undetermined", f"the data do not see {'; '.join(found.undetermined)} ({text})"
-        return "converged", text
+            return "undetermined", wording.unseen(found.undetermined, tests)
+        return "converged", tests
 
     def ran_away(self) -> str:
         """What a parameter far beyond its start is called, or nothing."""
@@ -242,15 +255,18 @@ class Run:
         step.waxpy(-1.0, self.origin, self.point.iterate)
         names = same(everyone(self.objective), self.objective.runaways(step), "what ran away from its start")
         step.destroy()
-        return f"{', '.join(names)} ran away from the start by more than a factor of 1e13" if names else ""
+        return wording.ran_away(names) if names else ""
 
-    def lacking(self) -> list[str]:
-        """What the decrement says that is still to gain, where it is asked for."""
+    def to_gain(self) -> str:
+        """What the decrement says that is still to gain."""
         tolerance = self.settings.decrement
-        if tolerance is None:
-            return []
+        assert tolerance is not None
         found = self.assess(tolerance).decrement
-        return [f"decrement {'at least ' if found > tolerance else ''}{found:.1e} (converged: {tolerance:g})"]
+        if found > tolerance:
+            # CG stopped where it knew that: how much more there is, a few steps more tell.
+            found = max(found, self.assess(max(tolerance, wording.MAY_FALL), LOOK).decrement)
+            self.decrement = found
+        return wording.to_gain(found, tolerance)
 
     def row(self, tao: PETSc.TAO) -> dict[str, Any]:
         """One line of the history, with the counts of a resumed run continued."""
@@ -296,24 +312,22 @@ class Run:
     def verdict(self, reason: Any) -> tuple[str, str]:
         """Status and explanation of a stop that TAO decided."""
         name, norm = REASONS.get(reason, str(reason)), self.meta["gradient_norm"]
+        decides = self.settings.decrement is not None
         if reason == Reason.DIVERGED_MAXITS:
-            return "max_iterations", ", ".join([f"{name}: gradient norm {norm:.3e}", *self.lacking()])
-        if self.settings.decrement is None:
-            if reason > 0 and reason != Reason.CONVERGED_STEPTOL:
-                return "converged", f"{name}: gradient norm {norm:.3e}"
-        else:
-            status, text = self.answer(f"gradient norm {norm:.3e}")
+            missing = [f"gradient norm {norm:.3e}", *([self.to_gain()] if decides else [])]
+            return "max_iterations", wording.at_last_iteration(self.settings.max_iterations, missing)
+        if decides:
+            gradient = f"lower objectives are lost in rounding: gradient norm {norm:.3e}"
+            status, text = self.answer(gradient)
             if status:
-                return status, text.replace("CONVERGED_USER", name)
-        reduced = norm / (self.meta["gradient_norm_initial"] or 1.0)
-        lacking = "".join(f", {text}" for text in self.lacking())
+                return status, text
+        elif reason > 0 and reason != Reason.CONVERGED_STEPTOL:
+            return "converged", f"gradient norm {norm:.3e} (TAO: {name})"
+        more = [self.to_gain()] if decides else []
         if self.point.rejected is not None:
-            lacking += f"; the last trial point was rejected ({self.point.rejected})"
-        return "stalled", (
-            f"{name}: no lower objective was found; the gradient norm is {norm:.3e}, {reduced:.1e} of its first value"
-            f"{lacking}. Where that is enough, raise gradient_rtol; otherwise tighten the tolerances of the state and adjoint "
-            "solves, on which the accuracy of objective and gradient depends, or start elsewhere"
-        )
+            more.append(f"the last trial point was rejected ({self.point.rejected})")
+        share = norm / (self.meta["gradient_norm_initial"] or 1.0)
+        return "stalled", wording.stalled(name, norm, share, more)
 
     def result(self) -> Result:
         meta = self.meta
