@@ -49,6 +49,32 @@ def test_what_moves_no_datum_is_unseen_beside_what_is_collinear(rounding):
     assert "b" in found.combinations(["a", "b", "c"])
 
 
+@pytest.mark.parametrize("size", [1e-3, 1e-6, 1e-9, 1e-12, 1e-30])
+@pytest.mark.parametrize("error", [0.0, 1e-10])
+def test_what_does_nothing_but_what_another_does_leaves_it_open(size, error):
+    """Columns along each other, the one next to nothing; beside them one that is seen by itself."""
+    seen, own = np.ones(6), np.arange(6.0)
+    H = hessian(np.column_stack([seen, size * seen, own]), np.ones(3))
+    H *= 1 + error * np.random.default_rng(1).standard_normal((3, 3))
+    found = Information(H)
+    assert found.undetermined.tolist() == [True, True, False]
+    assert found.deviation(np.array([1.0, 0, 0])) is None and found.deviation(np.array([0, 1.0, 0])) is None
+    assert found.deviation(np.array([1.0, size, 0])) == pytest.approx(Information(H[::2, ::2]).deviation(np.eye(2)[0]), rel=0.1)
+    (text,) = found.combinations(["a", "b", "c"])
+    assert "a (" in text and "b (+1)" in text and "c" not in text
+
+
+def test_what_rounding_left_of_a_parameter_leaves_no_other_open():
+    """A column of noise: its products are not even symmetric."""
+    rng = np.random.default_rng(2)
+    J = np.column_stack([rng.standard_normal((9, 2)), np.zeros(9)])
+    for _ in range(200):
+        H = hessian(J, np.ones(3))
+        H[2], H[:2, 2] = 1e-9 * rng.standard_normal(3), 1e-9 * rng.standard_normal(2)
+        H[2, 2] = abs(1e-17 * rng.standard_normal())
+        assert Information(H).undetermined.tolist() == [False, False, True]
+
+
 def test_a_poor_datum_is_not_called_blind():
     found = Information(np.diag([1e6, 1e-3]))
     assert not found.undetermined.any() and found.deviation(np.array([0, 1.0])) == pytest.approx(1e3**0.5)

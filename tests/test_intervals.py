@@ -14,7 +14,7 @@ AGREEMENT = 0.1
 
 LOGISTIC = """
 [grid]
-shape = [2]
+shape = [4]
 [evolution]
 terms = [{ kinetics = { u = "r*u*(1 - u/K)" } }]
 scheme = "heun"
@@ -97,6 +97,7 @@ def test_intervals_agree_with_the_profile_likelihood(tmp_path, kind):
         assert abs(ours - exact).max() < AGREEMENT * (exact[1] - exact[0]) / 2, (ours, exact)
 
 
+@pytest.mark.parallel([1, 2, 3])
 def test_a_difference_has_the_deviation_of_its_gradient(tmp_path):
     """Delta method on the plain scale, against central differences of the figure."""
     case = case_of(tmp_path, LOGISTIC)
@@ -109,6 +110,7 @@ def test_a_difference_has_the_deviation_of_its_gradient(tmp_path):
     assert estimates.quantile == pytest.approx(stats.t.ppf(0.975, 14), rel=1e-12)
 
 
+@pytest.mark.parallel([1, 2, 3])
 @pytest.mark.parametrize(("more", "method"), [("bounds = [0.1, 2.0]", "bntr"),
                                               ('transform = "bounded"\nbounds = [0.1, 2.0]', "gauss-newton")])
 def test_intervals_honour_bounds(tmp_path, more, method):
@@ -125,6 +127,7 @@ def test_intervals_honour_bounds(tmp_path, more, method):
     assert metrics["w_interval"][0] < metrics["w"] < metrics["w_interval"][1]
 
 
+@pytest.mark.parallel([1, 2, 3])
 def test_robust_misfits_take_sigma_as_given(tmp_path):
     case = case_of(tmp_path, LOGISTIC + '[misfit]\nkind = "huber"\n')
     metrics = reported(case, identified(case))
@@ -132,6 +135,7 @@ def test_robust_misfits_take_sigma_as_given(tmp_path):
     assert "sigma_estimated_over_given" not in metrics
 
 
+@pytest.mark.parallel([1, 2, 3])
 def test_beside_unknown_fields_intervals_are_not_given(tmp_path):
     text = LOGISTIC.replace('name = "r"\nkind = "scalar"', 'name = "r"')
     text = text.replace('derived = { fastest = "r*K/4", half = "r/2 - 3*K" }', 'derived = { twice = "2*K" }')

@@ -1,5 +1,7 @@
 """'Converged' means converged: far starts, starts at the answer, unknowns that no datum sees, answers that run away."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from fits import case_of, diffusion, identified, reported
@@ -68,6 +70,68 @@ def test_the_gradient_alone_does_not_converge(problem):
     assert result.status == "converged" and result.iterations > 1
     assert result.decrement <= settings.decrement
     assert result.objective == pytest.approx(0.23327371931, abs=2e-3)
+
+
+@pytest.mark.parallel([1, 2])
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("given", [{"insist": False}, {"gradient_rtol": 1e-3}, {"gradient_atol": 1e9}])
+def test_a_tolerance_that_is_given_is_obeyed(problem, method, given):
+    """It holds at the start, far from the minimum: the run ends there, and does not say that it converged."""
+    objective = problem("bounded" if method in ("bounded-lbfgs", "bqnkls", "bntr", "ncg") else "exponential")
+    settings = Settings(method=method, gradient_reference=1e12, **given)
+    result = minimize(objective, objective.start(), settings)
+    assert (result.status, result.iterations) == ("stopped_at_tolerance", 0)
+    assert result.decrement > settings.decrement
+    assert "gradient norm" in result.reason and "may still fall by" in result.reason and "gradient_rtol" in result.reason
+    further = minimize(objective, objective.start(), replace(settings, insist=True))
+    assert further.status == "converged" and further.objective < result.objective
+
+
+@pytest.mark.parallel([1, 2])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_tolerance_that_leaves_nothing_to_gain_converges(problem, method):
+    objective = problem("bounded" if method in ("bounded-lbfgs", "bqnkls", "bntr", "ncg") else "exponential")
+    settings = Settings(method=method, gradient_rtol=1e-7, max_iterations=600)
+    result = minimize(objective, objective.start(), settings)
+    assert result.status == "converged", result.reason
+    assert "decrement" in result.reason and "VERGED" not in result.reason
+
+
+BOX = """
+[grid]
+shape = [16, 16]
+[boundaries]
+"y-" = "dirichlet"
+"y+" = "dirichlet"
+[[unknown]]
+name = "D"
+initial = 1.0
+[experiments]
+boundary = [{{ "y+" = {top} }}]
+[observations]
+points = [[0.3, 0.4], [0.6, 0.5]]
+data = {{ file = "y.npy" }}
+sigma = 0.01
+[[regularization]]
+kind = "gradient"
+weight = 1.0
+"""
+
+
+@pytest.mark.parametrize(("optimizer", "goes_on"), [("", True), ("gradient_rtol = 1e-6", True), ("gradient_rtol = 1e-3", False),
+                                                   ("gradient_rtol = 1e-3\ninsist = true", True), ("insist = false", False)])
+def test_a_case_says_whether_its_tolerance_is_obeyed(tmp_path, optimizer, goes_on):
+    for text in (BOX.format(top=1.0), HISTORY_FREE.format(evolution="", D="")):
+        assert case_of(tmp_path, f"{text}[optimizer]\n{optimizer}\n").settings().goes_on == goes_on
+
+
+@pytest.mark.parallel([1, 2])
+@pytest.mark.parametrize("method", ["newton", "gauss-newton", "lbfgs"])
+def test_an_answer_in_rounding_does_not_read_as_a_failure(problem, method):
+    """A tolerance below rounding: the line search fails at the minimum."""
+    objective = problem("exponential")
+    result = minimize(objective, objective.start(), Settings(method=method, gradient_rtol=0.0, max_iterations=500))
+    assert result.status == "converged" and result.reason.startswith("lower objectives are lost in rounding"), result.reason
 
 
 HISTORY_FREE = """
@@ -166,6 +230,75 @@ def test_of_products_and_sums_the_parts_are_undetermined(tmp_path, shape, transf
             assert low < 6.0 < high
 
 
+LOST = """
+[grid]
+shape = [16]
+[boundaries]
+"x-" = "dirichlet"
+[evolution]
+terms = [{{ diffusion = "D" }}, {{ reaction = "a" }}]
+scheme = "backward-euler"
+times = {{ end = 1.0, steps = 20 }}
+[[unknown]]
+name = "D"
+kind = "scalar"
+initial = {D}
+truth = 0.3
+[[unknown]]
+name = "a"
+kind = "scalar"
+initial = {a}
+truth = 2.0
+[[experiment]]
+initial = {{ u = "sin(pi*x/2)" }}
+[[observation]]
+times = {{ start = 0.1, end = 1.0, count = 10 }}
+points = [[0.3], [0.7]]
+noise = 0.01
+[simulation]
+refine = 1
+steps = 1
+"""
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize("method", ["gauss-newton", "bntr"])
+@pytest.mark.parametrize(("D", "a"), [(1e-5, 1e-5), (1.0, 1e-10), (1e-8, 3.0)])
+def test_a_part_of_a_sum_that_does_nothing_leaves_the_other_open(tmp_path, method, D, a):
+    """Only D pi^2 / 4 + a is seen: where one is next to nothing, the other may still be anything below the sum."""
+    case = case_of(tmp_path, LOST.format(D=D, a=a))
+    found = identified(case, method, max_iterations=100)
+    assert found.result.status == "undetermined", found.result.reason
+    metrics = reported(case, found)
+    assert metrics["D_interval"] is None and metrics["a_interval"] is None, metrics
+    (text,) = metrics["undetermined"]
+    assert "D (" in text and "a (" in text
+
+
+@pytest.mark.parallel([2, 3])
+@pytest.mark.parametrize("shape", ["a*b", "a/b", "a + b"])
+def test_parts_of_very_different_size_on_some_ranks(tmp_path, shape):
+    test_parts_of_very_different_size_are_undetermined(tmp_path, shape, 1e-5, 5.0, "")
+
+
+@pytest.mark.parametrize("transform", ["", 'transform = "identity"'])
+@pytest.mark.parametrize(("a", "b"), [(1e-5, 5.0), (1e4, 1e-4), (7.0, 1e-7)])
+@pytest.mark.parametrize("shape", ["a*b", "a/b", "a + b", "a + 2*b", "a**2*b", "a*b + b"])
+def test_parts_of_very_different_size_are_undetermined(tmp_path, shape, a, b, transform):
+    """Never an interval of one of the two; of what is seen there is one, but where a logarithm ran away."""
+    text = FACTORS.format(shape=shape, transform=transform).replace('derived = {', f'derived = {{ seen = "{shape}",')
+    text = text.replace('name = "a"\nkind = "scalar"\ninitial = 1.0', f'name = "a"\nkind = "scalar"\ninitial = {a}')
+    text = text.replace('name = "b"\nkind = "scalar"\ninitial = 1.0', f'name = "b"\nkind = "scalar"\ninitial = {b}')
+    case = case_of(tmp_path, text)
+    found = identified(case, max_iterations=100)
+    assert found.result.status != "converged", found.result.reason
+    metrics = reported(case, found)
+    assert metrics["a_interval"] is None and metrics["b_interval"] is None, metrics
+    if found.result.status == "undetermined":
+        low, high = metrics["seen_interval"]
+        assert low < metrics["seen"] < high
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_parameter_that_runs_to_nothing_is_not_converged(tmp_path, method):
     """The data grow, the model can only decay: the rate's best value is 0, which its logarithm never reaches."""
@@ -193,27 +326,6 @@ data = [{ file = "grown.npy" }]
     found = identified(case, method)
     assert found.result.status in ("undetermined", "stalled", "max_iterations")
     assert "c is" in reported(case, found)["moved"][0]
-
-
-BOX = """
-[grid]
-shape = [16, 16]
-[boundaries]
-"y-" = "dirichlet"
-"y+" = "dirichlet"
-[[unknown]]
-name = "D"
-initial = 1.0
-[experiments]
-boundary = [{{ "y+" = {top} }}]
-[observations]
-points = [[0.3, 0.4], [0.6, 0.5]]
-data = {{ file = "y.npy" }}
-sigma = 0.01
-[[regularization]]
-kind = "gradient"
-weight = 1.0
-"""
 
 
 @pytest.mark.parametrize("method", ["newton", "gauss-newton", "lbfgs", "bntr"])
