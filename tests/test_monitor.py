@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -110,6 +111,15 @@ def test_a_file_is_no_terminal(tmp_path):
     with open(tmp_path / "log", "w") as log:
         assert terminal_width(log) == 0
     assert terminal_width(io.StringIO()) == 0
+
+
+@pytest.mark.parametrize(("status", "words"), [("converged", None), ("stopped_at_tolerance", "stopped at the gradient tolerance"),
+                                               ("max_iterations", "stopped at the last iteration"), ("stalled", "stalled"),
+                                               ("undetermined", "undetermined"), ("of_a_monitor", "of a monitor")])
+def test_all_that_is_not_converged_says_so_first(status, words):
+    text = closing_text(replace(SUMMARY, status=status, metrics={"reason": "because"})).strip()
+    assert text.startswith(f"NOT CONVERGED: {words}") == (words is not None)
+    assert words is None or "after 9 iterations: because" in text.splitlines()[0]
 
 
 @pytest.mark.parametrize("seconds, text", [(1.25, "1.2s"), (59.7, "1:00"), (184, "3:04"), (3661, "1:01:01"),

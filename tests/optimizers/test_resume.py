@@ -74,16 +74,18 @@ def test_the_others_restart_from_the_iterate(problem, method):
 
 
 @pytest.mark.parallel([1, 2])
-def test_a_finished_run_is_not_continued(problem):
+@pytest.mark.parametrize(("given", "status"), [({}, "converged"), ({"gradient_atol": 1e9}, "stopped_at_tolerance")])
+def test_a_finished_run_is_not_continued(problem, given, status):
     objective, kept = problem("quadratic"), []
-    settings = Settings(method="newton")
+    settings = Settings(method="newton", **given)
 
     def monitor(row, state):
         kept[:] = [OptimizerState({"m": state.vectors["m"].copy()}, dict(state.meta))]
 
     expected = minimize(objective, objective.start(), settings, monitor)
     result = minimize(objective, objective.start(), settings, monitor, resume=kept[0])
-    assert (result.status, result.iterations) == ("converged", expected.iterations)
+    assert (result.status, result.iterations) == (status, expected.iterations)
+    assert result.reason == expected.reason
     assert result.history == [] and (result.m - expected.m).norm() == 0.0
 
 
