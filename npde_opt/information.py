@@ -59,7 +59,7 @@ class Information:
         self.rounding = max(SMALL, error / gap)
         mixed = np.zeros((int((~good).sum()), count))
         mixed[:, on] = vectors[:, ~good].T
-        blind = [self._like_others(i, scaled, roots) for i in np.flatnonzero(~self.seen)]
+        blind = [self._like_others(i, scaled, roots) for i in map(int, np.flatnonzero(~self.seen))]
         directions = [self._natural(v) for v in (*blind, *mixed)]
         self.null = np.reshape(directions, (len(directions), count))
 
