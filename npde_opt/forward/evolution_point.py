@@ -120,7 +120,8 @@ class EvolutionPoint:
             if n > seen and n >= look:
                 look = guard.look(stepper, n, u)
             stages = guard.step(stepper, n, u)
-            guard.check_size(stepper, n, stages, bound)
+            if guard.check_size(stepper, n, stages, bound) and n > seen:
+                look = n + 1
             forward.counters.steps += 1
             if n > seen:
                 seen = n

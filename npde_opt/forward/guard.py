@@ -16,8 +16,10 @@ from npde_opt.errors import InputError, SolverError
 from npde_opt.forward.positivity import check_diffusivities, diffusivities, not_finite, rates_not_finite
 from npde_opt.forward.stability import Limits
 from npde_opt.forward.stepper import Stages, Stepper
+from npde_opt.forward.watch import Watch
 from npde_opt.reductions import everywhere, largest
 from npde_opt.terms.source import SourceAt
+from npde_opt.terms.state import sample
 
 if TYPE_CHECKING:
     from npde_opt.forward.evolution import Evolution
@@ -32,6 +34,7 @@ class Guard:
     def __init__(self, forward: Evolution):
         self.forward, self.grid, self.prefix = forward, forward.grid, forward.prefix
         self.limits: Limits | None = None
+        self.watch = Watch()
 
     def _refuse(self, field: str, problem: str, allowed: str, remedy: str) -> None:
         if not self.forward._ever:
@@ -62,8 +65,11 @@ class Guard:
         assert self.limits is not None
         if not self.limits.depends_on_state:
             return steps
-        problem, later = self.limits.at(stepper.state(n, 0, u), stepper.dt(n), steps, n in (0, steps - 1))
-        self._refuse_step(problem)
+        state, start = stepper.state(n, 0, u), self.watch.looks
+        problem, later, share = self.limits.at(state, stepper.dt(n), steps, start, n in (0, steps - 1))
+        self._refuse_step(problem and f"{problem} in {self._when(n)}")
+        sizes = largest(self.grid.comm, np.array([np.abs(sample(x, start)).max(initial=0.0) for x in state.u]))
+        self.watch.keep(state, sizes, stepper.dt(n), share)
         return n + later
 
     def check_start(self, u: np.ndarray) -> None:
@@ -91,16 +97,20 @@ class Guard:
             found = self._rates_not_finite(stepper, n, [u])
             raise SolverError(error.prefix, f"{when}: {found}" if found else when, error.remedy) from error
 
-    def check_size(self, stepper: Stepper, n: int, stages: Stages, bound: float) -> None:
-        """Of the state after step n, the last of its stages."""
+    def check_size(self, stepper: Stepper, n: int, stages: Stages, bound: float) -> bool:
+        """Of the state after step n, the last of its stages. Whether it has moved, or the next step is longer, such that its
+        rates have to be looked at before that."""
         u = stages[-1]
         flat = u.ravel(order="K")
         own = math.sqrt(np.vdot(flat, flat))  # one pass; the largest value where that is too much
         if not own <= bound:
             own = max(float(u.max(initial=0.0)), -float(u.min(initial=0.0)))
-        size = largest(self.grid.comm, own)
+        watched = self.limits is not None and self.limits.depends_on_state
+        moved = self.watch.moved(u) if watched else 0.0
+        size, moved = largest(self.grid.comm, np.array([own, moved]))
         if size <= bound and size < np.inf:
-            return
+            steps = stepper.times.size - 1
+            return watched and (not moved <= 1 or n + 1 < steps and self.watch.longer(stepper.dt(n + 1)))
         problem = f"the state grew to {size:.3g} in {self._when(n)}"
         if np.isnan(size):
             problem = self._rates_not_finite(stepper, n, stages) or not_finite(self.grid, self.forward.equation.species, u)

@@ -40,9 +40,6 @@ ANGLES = np.concatenate([np.geomspace(1e-4, 0.05, 12), np.linspace(0.06, np.pi, 
 CELLS = 64
 """Cells whose stencils are looked at where coefficients vary."""
 
-SAMPLE = 1024
-"""Cells a rank whose reactions are looked at within a trajectory; at its first and last state all are."""
-
 MOST = 20_000
 """Cells a rank whose eigenvalues are found where there are more than two species."""
 
@@ -248,19 +245,19 @@ class Limits:
     def depends_on_state(self) -> bool:
         return bool(self.moving or self.reacting)
 
-    def at(self, state: State, dt: float, steps: int, first: bool = False) -> tuple[str | None, int]:
-        """Why a step of dt from `state` is unstable or its diffusivity wrong, or None; and after how many steps to look again.
-
-        That is at once near the limit; far from it rates have to grow by orders of magnitude until then.
+    def at(self, state: State, dt: float, steps: int, start: int, whole: bool = False) -> tuple[str | None, int, float]:
+        """Why a step of dt from `state` is unstable or its diffusivity wrong, or None; after how many steps to look again at the
+        latest, where the state does not move before (see watch.py); and the share of the rates in the limit.
 
         Args:
             steps: of the whole trajectory.
-            first: look at the reactions of all cells.
+            start: where the sample begins of cells whose reactions are looked at.
+            whole: look at the reactions of all cells.
         """
         problem = self._negative(state)
         if problem or not self.explicit:
-            return problem, 1
-        rates, rate = self._rates(state, 2 / dt, first)
+            return problem, 1, 1.0
+        rates, rate = self._rates(state, 2 / dt, None if whole else start)
         what = [n for n, x in (("D(u)", rates.max() > self.stiffness), ("kinetics", rate > rates.max())) if x]
         if self.stiffness > 0:
             what.append(self._terms())
@@ -268,9 +265,9 @@ class Limits:
         longest = int(np.clip(steps // LOOKS, 1, 8 if self.moving else LONGEST))
         moved = max(rate - self.stiffness, 0.0)
         share = moved / max(2 / dt - self.stiffness, moved) if moved > 0 else 0.0
-        return problem, int(np.clip(share**-4, 1, longest)) if share > 0 else longest
+        return problem, int(np.clip(share**-4, 1, longest)) if share > 0 else longest, share
 
-    def _rates(self, state: State, limit: float, first: bool) -> tuple[np.ndarray, float]:
+    def _rates(self, state: State, limit: float, start: int | None) -> tuple[np.ndarray, float]:
         """Those of diffusion, advection and linear reactions by species, and those of all with the kinetics, over all ranks."""
         comm, mass = self.grid.comm, self.part.mass
         moving = np.zeros(len(state.u))
@@ -281,9 +278,8 @@ class Limits:
         if not self.reacting:
             return rates, float(rates.max())
         own = np.zeros((len(state.u),) * 2)[..., None]
-        every = 1 if first else max(state.u[0].size // SAMPLE, 1) | 1
         for q in self.reacting:
-            own = own + q.jacobians(state, every)
+            own = own + q.jacobians(state, start)
         share = (limit + float(rates.max())) / 2
         return rates, largest(comm, max(fastest(own / self.part.equation.inertia, rates, self.resolved, share),
                                       float(rates.max())))

@@ -18,7 +18,7 @@ import numpy as np
 from npde_opt.errors import InputError
 from npde_opt.functions.text import Expressions
 from npde_opt.grids import Grid
-from npde_opt.terms.state import Gradients, State, channels
+from npde_opt.terms.state import Gradients, State, channels, sample
 
 MODELS: dict[str, dict[str, str]] = {
     "fisher-kpp": {"u": "r*u*(1 - u/K)"},
@@ -118,10 +118,13 @@ class KineticsAt:
             out.add(name, self._weighted(part))
         return self._integrated(parts[:self.count])
 
-    def jacobians(self, state: State, every: int = 1) -> np.ndarray:
-        """dR_c/du_d [c, d, cell] at every so many of this rank's active cells; infinite slopes (of sqrt(u) at 0) are 0."""
+    def jacobians(self, state: State, start: int | None = None) -> np.ndarray:
+        """dR_c/du_d [c, d, cell] at this rank's active cells, all or a sample of them (see watch.py); infinite slopes (of
+        sqrt(u) at 0) are 0."""
         def picked(x: Any) -> Any:
-            return x if np.ndim(x) == 0 else np.ravel(x, order="F")[::every]
+            if np.ndim(x) == 0:
+                return x
+            return np.ravel(x, order="F") if start is None else sample(x, start)
 
         cells = picked(self.grid.active) if self._inactive is not None else slice(None)
         given = [x if np.ndim(x) == 0 else x[cells] for x in map(picked, [*state.u, *self.parameters])]

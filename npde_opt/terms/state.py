@@ -107,3 +107,15 @@ class Gradients:
     def subtract(self, other: Gradients) -> None:
         for name, value in other.values.items():
             self.add(name, -value)
+
+
+SAMPLE = 1024
+"""Cells a rank whose rates are looked at within a trajectory; at its first and last state all are."""
+
+
+def sample(field: np.ndarray, start: int = 0) -> np.ndarray:
+    """Every so many of a rank's cells, from one of the first on, which changes with `start`. The distance is odd, as numbers of
+    cells along axes are often even."""
+    flat = np.ravel(field, order="F")
+    every = max(flat.size // SAMPLE, 1) | 1
+    return flat[start % every:: every]

@@ -1,0 +1,60 @@
+"""When the rates of a trajectory are looked at again: before the state or the step could have brought them to their limit.
+
+At a look the rates are the share q of what a step bears. Rates that grow like the fourth power of the state reach the limit
+when the state has moved by q^(-1/4) - 1 of its size: that far it may move in a sample of the cells, and not a step further
+is taken without a look. Steps that become longer are looked at too.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from npde_opt.terms.state import State, sample
+
+LEAST, MOST = 0.02, 0.5
+"""Of the state's size, by which it may move between two looks."""
+
+LONGER = 1.001
+"""Times the last step that was looked at: a longer one is looked at too."""
+
+
+def allowed(share: float) -> float:
+    """How far a state may move, in its size, whose rates are this share of the limit."""
+    if not share > 0:
+        return MOST
+    return float(np.clip(share**-0.25 - 1, LEAST, MOST))
+
+
+class Watch:
+    """A sample of the state whose rates were looked at last, and how far it may move."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+        self._kept: list[np.ndarray] = []
+        self._sizes = np.zeros(0)
+        self._allowed, self._dt = 0.0, 0.0
+
+    def keep(self, state: State, sizes: np.ndarray, dt: float, share: float) -> None:
+        """After a look.
+
+        Args:
+            sizes: the largest |u| by species in the samples of all ranks.
+            dt: the step that was looked at. share: of the rates in the limit.
+        """
+        self._kept = [sample(u, self.looks).copy() for u in state.u]
+        self._start, self._sizes = self.looks, sizes
+        self._allowed, self._dt = allowed(share), dt
+        self.looks += 1
+
+    def moved(self, u: np.ndarray) -> float:
+        """How far this rank's sample has moved since the last look, in units of what is allowed; NaN is far."""
+        most = 0.0
+        for kept, now, size in zip(self._kept, u, self._sizes, strict=True):
+            change = np.abs(sample(now, self._start) - kept).max(initial=0.0)
+            if change > 0 or np.isnan(change):
+                most = max(most, change / size if size > 0 and change == change else np.inf)
+        return most / self._allowed
+
+    def longer(self, dt: float) -> bool:
+        """Whether a step is longer than the one that was looked at."""
+        return dt > LONGER * self._dt
