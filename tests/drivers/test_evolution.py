@@ -47,6 +47,7 @@ steps = 2
 [optimizer]
 method = "gauss-newton"
 gradient_rtol = 1e-4
+insist = true
 """
 
 
