@@ -101,6 +101,11 @@ EVOLUTION_KEYS = {
     ('source = "1"', 'source = "1", times = [0, 1]'): r"evolution.terms\[1\].times: got given without a history",
     ("truth = 2.0", "truth = 2.0\n[[unknown]]\nname = 'b'\nkind = 'scalar'\ninitial = 1\nknown = 1"): r"unknown\[1\].known",
     ("[misfit]", "[misfit]\npower = 0.5"): "misfit.power",
+    ("times = { end = 1.0, steps = 4 }", "times = [1, 0]"): r"evolution.times: got \[1, 0\]; allowed: times that increase",
+    ("times = { end = 1.0, steps = 4 }", "times = [0, 0.6, 0.3, 1]"): "times that increase",
+    ("times = { end = 1.0, steps = 4 }", "times = { end = 1.0, steps = 4 }\nknown = { u = 1 }"): "evolution.known.u",
+    ('unknown = "D"', 'unknown = "D"\n[[regularization]]\nunknown = "D"'): r"regularization\[1\].unknown: got 'D' again",
+    ("[misfit]", "[simulation]\nsteps = 1000000000"): "simulation.steps",
     ('unknown = "D"', 'unknown = "D"\nepsilon = 0.5'): r"regularization\[0\].epsilon",
     ('unknown = "D"', 'unknown = "D"\ncell_weights = -1'): "factors >= 0",
 }

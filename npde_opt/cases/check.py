@@ -81,6 +81,7 @@ def evolution_steps(case: EvolutionCase, grid: Grid, lines: list[str]) -> Iterat
     yield lambda: case.start(case.space(grid)).destroy()
     if any(o["data"] is None for o in case.table["observation"]):
         yield lambda: case.start(case.space(grid), "truth").destroy()
+        yield partial(case.cut_times, case.table["simulation"]["steps"])
     if sizes:
         yield lambda: measured(case, sizes)
     for u in case.table["unknown"]:

@@ -20,6 +20,7 @@ from npde_opt.cases.pictures import picture
 from npde_opt.cases.places import points_of, read_points
 from npde_opt.cases.sources import Sources
 from npde_opt.cases.tables import read_values
+from npde_opt.cases.typed import shown
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError, SolverError, collective
 from npde_opt.forward import Equation, Evolution, On, Storage, Trial, scheme
@@ -117,6 +118,8 @@ class EvolutionCase:
         if self._chosen is not None:
             return self._chosen
         if isinstance(spec, list):
+            if np.any(np.diff(spec) <= 0):
+                raise InputError("evolution.times", shown(spec), "times that increase")
             return np.asarray(spec, float)
         start = spec.get("start", 0.0)
         if "steps" in spec:
@@ -276,11 +279,7 @@ class EvolutionCase:
 
     def forward(self, grid: Grid, own: Sequence[int], cut: int = 1, storage: Storage | None = None) -> Evolution:
         """The map of the experiments in `own`; every step is cut into `cut`."""
-        e, times = self.table["evolution"], with_stops(self.times(), self._breakpoints())
-        if cut > 1:
-            fits("simulation.steps", cut * times.size, STEP_BYTES, "steps")
-            parts = np.arange(cut) / cut
-            times = np.append((times[:-1, None] + np.diff(times)[:, None] * parts).ravel(), times[-1])
+        e, times = self.table["evolution"], self.cut_times(cut)
         with collective(grid.comm):
             terms, known = self.terms(grid)
             equation = Equation(grid, terms, self.species, self._gamma())
@@ -288,6 +287,15 @@ class EvolutionCase:
             self._check_unknowns(space, equation, grid)
         return Evolution(space, equation, known, trials, self.samplings(grid), scheme(e["scheme"]), times,
                          storage or self._storage(grid), bound=e["bound"], recipe=e["recipe"])
+
+    def cut_times(self, cut: int = 1) -> np.ndarray:
+        """Ends of the steps, each cut into `cut`. Raises InputError for more than the machine can hold."""
+        times = with_stops(self.times(), self._breakpoints())
+        if cut == 1:
+            return times
+        fits("simulation.steps", cut * times.size, STEP_BYTES, "steps")
+        parts = np.arange(cut) / cut
+        return np.append((times[:-1, None] + np.diff(times)[:, None] * parts).ravel(), times[-1])
 
     def _breakpoints(self) -> list[float]:
         """Of the histories of all experiments, so that all groups of experiments take the same steps."""

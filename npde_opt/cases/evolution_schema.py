@@ -303,6 +303,10 @@ def _check_names(out: dict[str, Any]) -> None:
             raise InputError(f"evolution.species[{i}]", repr(name), "a name of its own for each species")
     for name in out["evolution"]["known"]:
         check_name(name, "evolution.known: name")
+    for key, names in (("evolution.known", out["evolution"]["known"]), ("unknown", [u["name"] for u in out["unknown"]])):
+        for name in names:
+            if name in species:
+                raise InputError(f"{key}.{name}", "the name of a species", "another name: texts would see the species only")
     for e, x in enumerate(out["experiment"]):
         for name in x["initial"]:
             if name not in species:
@@ -325,6 +329,8 @@ def _check_values(out: dict[str, Any]) -> None:
         if r["unknown"] not in fields:
             raise InputError(f"regularization[{i}].unknown", repr(r["unknown"]),
                              "an unknown field without regions: " + (", ".join(fields) or "there is none"))
+        if r["unknown"] in [before["unknown"] for before in out["regularization"][:i]]:
+            raise InputError(f"regularization[{i}].unknown", f"{r['unknown']!r} again", "one table an unknown")
     known = out["evolution"]["known"]
     for name, u in unknown.items():
         if name in known:
