@@ -268,6 +268,32 @@ class _MisfitAt:
             vec.destroy()
 
 
+def _gauss_newton(misfit: Any, data: PETSc.Vec, change: PETSc.Vec) -> list[str]:
+    """What is wrong with the weights of Gauss-Newton, by which decrements and intervals go: they are not negative, and those of
+    the Hessian where the data are fitted exactly (of a misfit that tells its `observed` values)."""
+    found = []
+    if change.dot(_weighted(misfit.gauss_newton_weights(data), change)) < 0:
+        found.append("negative Gauss-Newton weights")
+    if not hasattr(misfit, "observed"):
+        return found
+    fitted = data.copy()
+    fitted.setArray(misfit.observed)
+    off = _weighted(misfit.gauss_newton_weights(fitted), change)
+    exact = _weighted(misfit.hessian_weights(fitted), change)
+    off.axpy(-1.0, exact)
+    if not off.norm() <= verify.LIMIT * exact.norm():
+        found.append("Gauss-Newton weights, other than the Hessian's where the data are fitted exactly")
+    return found
+
+
+def _weighted(weights: Any, d: PETSc.Vec) -> PETSc.Vec:
+    """W d; the weights are given back."""
+    out = d.copy()
+    weights.apply(out)
+    weights.destroy()
+    return out
+
+
 def _misfits(objective: Objective, m: PETSc.Vec, seed: int) -> Check:
     """All experiments' misfits in data space; tells the worst."""
     at = objective.linearize(m)
@@ -280,7 +306,8 @@ def _misfits(objective: Objective, m: PETSc.Vec, seed: int) -> Check:
         size = np.maximum(np.abs(data.getArray(readonly=True)), 1e-3 * data.norm(PETSc.NormType.NORM_INFINITY))
         change.setArray(noise[slice(*data.getOwnershipRange())] * size)
         check = _taylor("", _MisfitAlone(misfit), data, change)
-        own.append((len(check.problems), check.found, check.problems))
+        problems = (*check.problems, *_gauss_newton(misfit, data, change))
+        own.append((len(problems), check.found, problems))
         change.destroy()
     at.destroy()
     every = [x for part in objective.ensemble.across.allgather(own) for x in part]
