@@ -118,9 +118,10 @@ def run(case, ensemble: Ensemble, out: RunDirectory | None) -> int:
     monitor = Monitor(ensemble.space, out, identity=mine, stream=sys.stdout if WORLD.rank == 0 else None, world=WORLD,
                       across=ensemble.across)
     before = last_checkpoint(out, ensemble, WORLD) if options.resume else None
-    refuse_another_run(before, out, mine, WORLD)
-    if options.resume and finished(before, out, monitor, ensemble, WORLD):
-        return 0
+    if options.resume:
+        refuse_another_run(before, out, mine, WORLD)
+        if finished(before, out, monitor, ensemble, WORLD):
+            return 0
 
     grid = case.grid(ensemble.space)
     data = case.prepare(ensemble)
@@ -130,6 +131,10 @@ def run(case, ensemble: Ensemble, out: RunDirectory | None) -> int:
     if evolves:
         monitor.say(recomputation(case))
     rehearse(case, grid, errors_of if evolves else truth_errors, out, options.plot)
+    # All input is right as far as that can be told: from here on the folder is this run's.
+    with errors.collective(WORLD):
+        if out is not None:
+            out.sign(mine)
     choose_weight(case, grid, ensemble, settings, levels, out, monitor, before, WORLD, options.resume)
     resume = where_to_go_on(before, out, monitor, ensemble, WORLD) if options.resume else None
 

@@ -58,7 +58,8 @@ def check_name(path: str | os.PathLike) -> None:
 
 
 class RunDirectory:
-    """The output folder of a run, checked before any work starts. Collective; only rank 0 touches the disk.
+    """The output folder of a run, checked before any work starts, and left as it was until the run writes something: its input
+    may still turn out to be wrong. Collective; only rank 0 touches the disk.
 
     Args:
         path: the folder, made where it is missing.
@@ -78,6 +79,7 @@ class RunDirectory:
         self.path, self.comm, self.mode, self.columns = Path(path), comm, mode, tuple(columns)
         self._lines = [head_of(self.columns)]
         self._lock: RunLock | None = None
+        self._pending = False
         with collective(comm):
             check_name(path)
             if comm.rank == 0:
@@ -101,12 +103,12 @@ class RunDirectory:
         if self.mode == "new" and earlier:
             raise InputError("--out", f"{self.path}, which holds an earlier run ({', '.join(earlier)})",
                              "another --out, --resume to continue that run, or --overwrite to replace it")
+        if self.mode != "resume":
+            self._pending = True
+            return
         with self.writing():
-            if self.mode != "new":
-                self._remove(everything=self.mode == "overwrite")
-            if self.mode != "resume":
-                self._replace_history(self._lines)
-            elif (self.path / HISTORY).exists():
+            self._remove(everything=False)
+            if (self.path / HISTORY).exists():
                 self._lines = complete_lines(content_of(self.path / HISTORY)) or self._lines
 
     @contextlib.contextmanager
@@ -114,6 +116,10 @@ class RunDirectory:
         """Around what rank 0 writes: raises InputError where the folder is no longer this run's or the disk refuses."""
         self.check()
         with disk("--out", self.path):
+            if self._pending:
+                self._remove(everything=self.mode == "overwrite")
+                self._replace_history(self._lines)
+                self._pending = False
             yield
 
     def check(self) -> None:
@@ -160,30 +166,36 @@ class RunDirectory:
         file = self.path / WRITTEN
         return content_of(file).decode(errors="replace").splitlines() if file.exists() else []
 
-    def sign(self, identity: Mapping[str, str]) -> None:
-        """Notes what the run was started with, before it keeps anything that depends on it. Collective.
+    def refuse_another(self, identity: Mapping[str, str]) -> None:
+        """Raises InputError naming what is not as in the run that finished here. Collective."""
+        with collective(self.comm):
+            if self.comm.rank == 0 and _summary(self.path / SUMMARY) is not None:
+                before = self._started()
+                if before is not None:
+                    refuse_differing(before, identity, self.path)
 
-        Raises:
-            InputError: naming what is not as in the run that finished here. What another run kept that came to no checkpoint is
-                removed instead.
-        """
+    def _started(self) -> dict[str, Any] | None:
+        """What the run here was started with; None where nobody noted that."""
+        file = self.path / STARTED
+        return _table(file) if file.exists() else None
+
+    def sign(self, identity: Mapping[str, str]) -> None:
+        """Notes what the run was started with, before it keeps anything that depends on it. What another run kept that came to no
+        checkpoint is removed. Collective."""
         with collective(self.comm):
             if self.comm.rank == 0:
                 self._sign(dict(identity))
 
     def _sign(self, identity: dict[str, str]) -> None:
-        file = self.path / STARTED
-        before = _table(file) if file.exists() else None
-        if before == identity:
-            return
-        if before is not None and _summary(self.path / SUMMARY) is not None:
-            refuse_differing(before, identity, self.path)
         with self.writing():
+            before = self._started()
+            if before == identity:
+                return
             if before is not None:
                 for entry in (self.path / name for name in EARLY):
                     if entry.exists():
                         _unlink(entry)
-            with whole_file(file) as out:
+            with whole_file(self.path / STARTED) as out:
                 out.write(json.dumps(identity, indent=1).encode())
 
     def file(self, name: str) -> Path:

@@ -35,12 +35,12 @@ def last_checkpoint(out: RunDirectory | None, ensemble: Ensemble, world: MPI.Int
 def refuse_another_run(found: Checkpoint | None, out: RunDirectory | None, identity: Mapping[str, str],
                        world: MPI.Intracomm) -> None:
     """Raises InputError, alike on every rank, naming what is not as in the run that wrote the checkpoint, or that finished in the
-    folder; then the folder is this run's. Collective."""
+    folder. Collective."""
     if found is not None:
         check_identity(found, identity)
     with collective(world):
         if out is not None:
-            out.sign(identity)
+            out.refuse_another(identity)
 
 
 def finished(found: Checkpoint | None, out: RunDirectory | None, monitor: Monitor, ensemble: Ensemble,

@@ -40,6 +40,21 @@ def test_a_full_disk_ends_two_ranks_with_one_message(trials, tmp_path, size):
         assert len(lines) == 1 and str(place) in lines[0] and "No space left on device" in lines[0]
 
 
+def test_a_run_of_wrong_input_leaves_the_folder_as_it_was(tmp_path):
+    text = disturbed.STEADY.replace("WEIGHT", "1.0").replace("METHOD", "newton") \
+        .replace("source = 1.0", 'source = { file = "gone.npy" }')
+    (tmp_path / "case.toml").write_text(text)
+    earlier, new = tmp_path / "earlier", tmp_path / "new"
+    earlier.mkdir()
+    for name in ("history.csv", "summary.json", "parameters.vti"):
+        (earlier / name).write_text("x")
+    for out, options in ((earlier, ["--overwrite"]), (new, []), (new, [])):
+        run = identify(1, tmp_path / "case.toml", out, *options)
+        assert run.returncode == 2 and "experiments.source: got gone.npy" in run.stderr, run.stderr
+    assert sorted(p.name for p in earlier.iterdir()) == ["history.csv", "parameters.vti", "summary.json"]
+    assert list(new.iterdir()) == []
+
+
 def test_a_finished_run_is_left_alone_and_lost_parts_of_it_come_back(trials, tmp_path):
     case, out = trials.folder / "newton.toml", tmp_path / "out"
     first = summary(identify(1, case, out), out)

@@ -155,7 +155,10 @@ def test_overwrite_takes_all_that_a_run_wrote_and_nothing_else(tmp_path):
         (tmp_path / name).mkdir()
     for name in ("notes.txt", "E.png", ".hidden", "checkpoint-mine"):
         (tmp_path / name).write_text("mine")
+    before = names(tmp_path)
     out = RunDirectory(tmp_path, MPI.COMM_SELF, "overwrite")
+    assert names(tmp_path) == sorted([".lock", *before])  # its input may be wrong yet
+    out.append(ROWS[0])
     out.close()
     assert names(tmp_path) == [".hidden", "E.png", "checkpoint-mine", "history.csv", "notes.txt"]
 
@@ -181,13 +184,16 @@ def test_overwrite_that_is_killed_at_any_moment_leaves_what_the_next_one_knows(t
 
         with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
             patched.setattr("npde_opt.runs.folder._unlink", killed)
-            RunDirectory(folder, MPI.COMM_SELF, "overwrite")
+            RunDirectory(folder, MPI.COMM_SELF, "overwrite").append(ROWS[0])
+        (folder / ".lock").unlink()
         out = RunDirectory(folder, MPI.COMM_SELF, "resume")
         assert n == 0 or out.finished() is None
-        out.sign({"--seed": "1"}) if n else None
-        assert n == 0 or not (folder / "weight.json").exists()
+        out.sign({"--seed": "1"})
+        assert not (folder / "weight.json").exists()
         out.close()
-        RunDirectory(folder, MPI.COMM_SELF, "overwrite").close()
+        out = RunDirectory(folder, MPI.COMM_SELF, "overwrite")
+        out.append(ROWS[0])
+        out.close()
         assert names(folder) == ["history.csv"]
 
 
@@ -260,8 +266,9 @@ def test_a_run_that_finished_is_not_taken_for_another(tmp_path):
     out.close()
     out = RunDirectory(folder, comm, "resume")
     out.sign({"--seed": "0"})
+    out.refuse_another({"--seed": "0"})
     with pytest.raises(InputError, match="--resume: --seed: got 1, other than in the run of"):
-        out.sign({"--seed": "1"})
+        out.refuse_another({"--seed": "1"})
     assert out.finished()["status"] == "converged"
     out.close()
 
@@ -272,7 +279,7 @@ def test_a_pipe_in_place_of_a_file_is_named_and_nobody_waits_for_it(tmp_path):
         folder.mkdir()
         os.mkfifo(folder / name)
         with pytest.raises(InputError, match=f"--out: got .*{name} is no regular file"):
-            RunDirectory(folder, MPI.COMM_SELF, mode)
+            RunDirectory(folder, MPI.COMM_SELF, mode).append(ROWS[0])
     os.mkfifo(tmp_path / "summary.json")
     (tmp_path / "checkpoint-1").mkdir()
     os.mkfifo(tmp_path / "checkpoint-1" / "meta.json")
