@@ -102,6 +102,39 @@ def test_evolution(folder, capsys):
         assert line in text, text
 
 
+def test_missing_values_are_no_data(folder, capsys):
+    """By NaN, empty words and codes; their number is said, and smallest, mean and largest value leave them out."""
+    assert "\n  data  3: 4 values, of which 1 missing\n" in said(folder, STEADY, capsys)
+    assert "\n  data  7: 8 values, of which 1 missing\n" in said(folder, EVOLUTION, capsys)
+    np.save(folder / "b.npy", [0.0, -9999.0, 2.0, -9999.0])
+    coded = EVOLUTION.replace('"b.npy" }', '"b.npy", missing = -9999 }')
+    text = said(folder, coded, capsys)
+    assert "\n  data  5: 8 values, of which 3 missing\n" in text
+    assert "observation[0].data[1]  4  0  1  2  b.npy, 2 missing" in text
+    (folder / "c.csv").write_text("t,v\n0,1\n1,NA\n2,\n3,4\n")
+    text = said(folder, EVOLUTION.replace('"b.npy" }', '"c.csv", column = "v" }'), capsys)
+    assert "\n  data  5: 8 values, of which 3 missing\n" in text
+    assert "observation[0].data[1]  4  1  2.5  4  c.csv, 2 missing" in text
+
+
+def test_values_of_places_without_an_active_cell_are_no_data(folder, capsys):
+    whole = EVOLUTION.replace("shape = [6]", 'shape = [6]\nactive = { expression = "x < 0.6" }').replace(
+        'points = { file = "u.csv", column = "x", rows = [1, 2, 1] }\n', "")
+    np.save(folder / "a.npy", np.where(np.arange(12) == 0, np.nan, 1.0).reshape(2, 6))
+    np.save(folder / "b.npy", np.ones((2, 6)))
+    active = 4
+    text = said(folder, whole, capsys)
+    assert f"  data  {2 * 2 * active - 1}: 24 values, of which 1 missing and {2 * 2 * 2} of places without an active cell" in text
+
+
+def test_steps_and_starts_of_small_unknowns_are_said(folder, capsys):
+    text = said(folder, EVOLUTION, capsys)
+    # One more step ends at 0.3, the second time that is observed.
+    assert "unknowns  D (log): 1 values" in text and "unknown.D.initial  1  1  1  1  a number" in text
+    assert "from 0 to 1, of size 0.05 to 0.25, all states kept" in text
+    assert "experiment 0: u starts from u.csv, column u" in text
+
+
 def test_errors_of_evolution_cases_are_all_named(folder, capsys):
     np.save(folder / "a.npy", np.ones((3, 2)))
     text = said(folder, EVOLUTION.replace('name = "D"', 'name = "D"\ntruth = 1.0'), capsys, 2)

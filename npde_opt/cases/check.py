@@ -25,6 +25,7 @@ from npde_opt.errors import NpdeError
 from npde_opt.forward import Evolution
 from npde_opt.grids import Grid, check_indices
 from npde_opt.io.gridded import box_text
+from npde_opt.parameters import ParameterSpace
 from npde_opt.regularizers import REGULARIZERS, checked_weights
 
 Step = Callable[[], object]
@@ -54,7 +55,7 @@ def check_main(argv: list[str]) -> int:
         return error.exit_code
     lines: list[str] = []
     wrong: dict[str, int] = {}
-    for step in evolution_steps(case, grid, lines) if isinstance(case, EvolutionCase) else steps(case, grid):
+    for step in evolution_steps(case, grid, lines) if isinstance(case, EvolutionCase) else steps(case, grid, lines):
         try:
             step()
         except NpdeError as error:
@@ -70,10 +71,12 @@ def evolution_steps(case: EvolutionCase, grid: Grid, lines: list[str]) -> Iterat
     """All that a run of an evolution case reads and makes before its first solve; `lines` get what
     it needs."""
     sizes: list[tuple[int, int]] = []
+    unseen: list[np.ndarray] = []
 
     def equation() -> None:
         forward = case.forward(grid, range(case.experiment_count))
         sizes.extend((len(s.times), s.size) for s in forward.observers[0].samplings)
+        unseen.extend(observer.unseen() > 0 for observer in forward.observers)
         lines.extend(evolution_needs(case, grid, forward))
         forward.destroy()
 
@@ -83,7 +86,7 @@ def evolution_steps(case: EvolutionCase, grid: Grid, lines: list[str]) -> Iterat
         yield lambda: case.start(case.space(grid), "truth").destroy()
         yield partial(case.cut_times, case.table["simulation"]["steps"])
     if sizes:
-        yield lambda: measured(case, sizes)
+        yield lambda: measured(case, sizes, unseen, lines)
     for u in case.table["unknown"]:
         if u["truth"] is not None and u["kind"] == "field":
             yield partial(case.field, f"unknown.{u['name']}.truth", u["truth"], grid)
@@ -104,25 +107,46 @@ def regularization(case: Case | EvolutionCase, grid: Grid, i: int) -> None:
         checked_weights(grid, case.field(f"{field}.cell_weights", r["cell_weights"], grid))
 
 
-def measured(case: EvolutionCase, sizes: list[tuple[int, int]]) -> None:
-    """Reads measured data and their deviations."""
-    found = []
+def measured(case: EvolutionCase, sizes: list[tuple[int, int]], unseen: list[np.ndarray], lines: list[str]) -> None:
+    """Reads measured data and their deviations; adds to the lines how many data there are, simulated ones too.
+
+    Args:
+        sizes: numbers of times and places of the observations.
+        unseen: by experiment, whether a datum is of a place without an active cell.
+    """
+    found, missing = [], []
     for e in range(case.experiment_count):
         for i, (o, values) in enumerate(zip(case.table["observation"], evolution_data.measured(case, e, sizes), strict=True)):
             if values is not None:
                 evolution_data.sigma(case, f"observation[{i}]", o, e, values)
                 found.append(values)
+            missing.append(np.zeros(math.prod(sizes[i]), bool) if values is None else np.isnan(values))
     if all(o["data"] is not None for o in case.table["observation"]):
         some("observation.data", *found)
+    lines.append(data_line(np.concatenate(missing), np.concatenate(unseen)))
 
 
-def steps(case: Case, grid: Grid) -> Iterator[Step]:
-    """All that a run reads and places, without a solve."""
+def data_line(missing: np.ndarray, unseen: np.ndarray | None = None) -> str:
+    """How many data there are, and how many of the values are none."""
+    unseen = np.zeros(missing.shape, bool) if unseen is None else unseen
+    none = {"missing": int(np.sum(missing & ~unseen)), "of places without an active cell": int(np.sum(unseen))}
+    left = missing.size - sum(none.values())
+    out = [f"{count:,} {why}" for why, count in none.items() if count]
+    return f"  data          {left:,}" + (f": {missing.size:,} values, of which {' and '.join(out)}" if out else "")
+
+
+def steps(case: Case, grid: Grid, lines: list[str]) -> Iterator[Step]:
+    """All that a run reads and places, without a solve; `lines` get how many measured data there are."""
     o = case.table["observations"]
+
+    def data() -> None:
+        found = read_data(case, len(case.places.functionals(grid)))
+        lines.append(data_line(np.isnan(found.observed)))
+
     yield lambda: case.start(case.space(grid)).destroy()
     yield lambda: case.forward(grid, range(case.experiment_count)).destroy()
     if o["data"] is not None:
-        yield lambda: read_data(case, len(case.places.functionals(grid)))
+        yield data
     else:
         yield lambda: case.start(case.space(grid), "truth").destroy()
         yield lambda: check_indices([e.size - 1 for e in case.domain.data_edges()], 1, grid.comm)
@@ -144,7 +168,7 @@ def report(case: Case | EvolutionCase, grid: Grid, needs: list[str]) -> list[str
         given = case.table["experiments"]["boundary"] or []
         boundary = [given[k] if k < len(given) else {} for k in range(case.experiment_count)]
         drives, assumed = inventory.steady_drives(case.table), steady_defaults(case, raw)
-        needs = steady_needs(case, grid)
+        needs = steady_needs(case, grid) + needs
     if not {"extent", "edges", "file"} & set(raw.get("grid", {})) and not case.sources.edges:
         assumed.insert(0, "grid.extent: 1 along every axis")
     unit = case.table["case"]["length_unit"]
@@ -183,23 +207,37 @@ def evolution_needs(case: EvolutionCase, grid: Grid, forward: Evolution) -> list
     state = "all states kept" if plan.keeps_all else f"{plan.memory} checkpoints in memory, {plan.disk} on disk, " \
         f"recomputation factor {plan.predicted:.2f}"
     kept = plan.steps if plan.keeps_all else plan.memory
-    gigabytes = 8e-9 * kept * forward.scheme.stages * len(forward.equation.species) * grid.size * case.experiment_count
-    return [f"  unknowns      {', '.join(u.name for u in forward.space.unknowns)}: {forward.space.size:,} values",
-            f"  experiments   {case.experiment_count}, {sum(o.size for o in forward.observers):,} data",
-            f"  steps         {forward.times.size - 1} of {case.table['evolution']['scheme']}, {state}",
-            f"  memory        {gigabytes:.2g} GB for states, all ranks together"]
+    needed = 8 * kept * forward.scheme.stages * len(forward.equation.species) * grid.size * case.experiment_count
+    times, dt = forward.times, np.diff(forward.times)
+    sizes = f"{dt.min():.4g}" if dt.max() < dt.min() * (1 + 1e-6) else f"{dt.min():.4g} to {dt.max():.4g}"
+    return [f"  unknowns      {unknowns(forward.space)}",
+            f"  experiments   {case.experiment_count}",
+            f"  steps         {dt.size:,} of {case.table['evolution']['scheme']} from {times[0]:g} to {times[-1]:g}, "
+            f"of size {sizes}, {state}",
+            f"  memory        {size_text(needed)} for states, all ranks together"]
+
+
+def unknowns(space: ParameterSpace) -> str:
+    """Names and transforms of the unknowns, and the number of their values."""
+    return ", ".join(f"{u.name} ({u.transform})" for u in space.unknowns) + f": {space.size:,} values"
+
+
+def size_text(count: float) -> str:
+    """Bytes in the unit that fits them."""
+    unit, name = next(((u, n) for u, n in ((1e9, "GB"), (1e6, "MB")) if count >= u), (1e3, "KB"))
+    return f"{count / unit:.3g} {name}"
 
 
 def steady_needs(case: Case, grid: Grid) -> list[str]:
     """Sizes of a steady case."""
     space, o = case.space(grid), case.table["observations"]
     simulated = 0 if o["data"] is not None else math.prod(e.size - 1 for e in case.domain.data_edges())
-    gigabytes = peak_bytes(grid.size, simulated, grid.dim, case.experiment_count) / 1e9
+    peak = peak_bytes(grid.size, simulated, grid.dim, case.experiment_count)
     data = f"from {o['data']['file']}" if o["data"] is not None else \
         f"simulated on {' x '.join(str(e.size - 1) for e in case.domain.data_edges())} cells"
-    return [f"  unknowns      {', '.join(u.name + ' (' + u.transform + ')' for u in space.unknowns)}: {space.size:,} values",
+    return [f"  unknowns      {unknowns(space)}",
             f"  experiments   {case.experiment_count}, {len(case.places.functionals(grid))} observations each, {data}",
-            f"  memory        about {gigabytes:.2g} GB at the peak, all ranks together, and 0.15 GB a rank"]
+            f"  memory        about {size_text(peak)} at the peak, all ranks together, and 150 MB a rank"]
 
 
 def peak_bytes(cells: int, simulated: int, dim: int, experiments: int) -> float:

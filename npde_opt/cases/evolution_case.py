@@ -227,7 +227,9 @@ class EvolutionCase:
             raise InputError(f"unknown.{u['name']}.{key}", "nothing", "a value, where data are simulated")
         if found.length is not None:
             try:
-                return np.broadcast_to(np.asarray(spec, float), found.length)
+                values = np.broadcast_to(np.asarray(spec, float), found.length)
+                self.sources.log.note(f"unknown.{u['name']}.{key}", "a list" if np.ndim(spec) else "", values)
+                return values
             except (ValueError, TypeError) as error:
                 raise InputError(f"unknown.{u['name']}.{key}", spec, f"a number, or {found.length} numbers") from error
         field = self.field(f"unknown.{u['name']}.{key}", spec, space.grid)

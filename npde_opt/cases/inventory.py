@@ -173,6 +173,8 @@ def _point(at: Sequence[float]) -> str:
 
 
 def _short(spec: Any) -> str:
+    if isinstance(spec, Mapping) and "file" in spec:
+        spec = ", ".join([f"{spec['file']}", *(f"{k} {spec[k]}" for k in ("column", "key", "part") if spec.get(k) is not None)])
     text = spec if isinstance(spec, str) else json.dumps(spec, default=str)
     return text if len(text) <= 72 else text[:69] + "..."
 
