@@ -8,6 +8,8 @@ from mpi4py import MPI
 
 from npde_opt.cases import check_main, load_case
 from npde_opt.cases.data import read_data
+from npde_opt.cases.places import read_points
+from npde_opt.cases.sources import Sources
 from npde_opt.errors import InputError
 
 STEADY = """
@@ -144,3 +146,15 @@ def test_rows_of_a_single_number_are_refused(tmp_path):
                                      "data = { file = 'y.npy', rows = [0, 0, 1] }"))
     with pytest.raises(InputError, match="y.npy holds one number"):
         read_data(load_case(tmp_path / "a.toml", MPI.COMM_SELF), 2)
+
+
+def test_columns_of_points_are_never_guessed(tmp_path):
+    sources = Sources(tmp_path, None, (None, 0))
+    for text, wanted in (("id,x,y\n1,0.2,0.3\n2,0.4,0.5\n", [[0.2, 0.3], [0.4, 0.5]]),
+                         ("y [m],X\n0.3,0.2\n0.5,0.4\n", [[0.2, 0.3], [0.4, 0.5]]),
+                         ("a,b\n0.2,0.3\n0.4,0.5\n", [[0.2, 0.3], [0.4, 0.5]])):
+        (tmp_path / "p.csv").write_text(text)
+        np.testing.assert_array_equal(read_points("points", {"file": "p.csv"}, sources, 2), wanted)
+    (tmp_path / "p.csv").write_text("id,a,b\n1,0.2,0.3\n2,0.4,0.5\n")
+    with pytest.raises(InputError, match="points.column: got none; allowed: 2 of the columns of p.csv: id, a, b"):
+        read_points("points", {"file": "p.csv"}, sources, 2)

@@ -8,7 +8,6 @@ cells.
 from __future__ import annotations
 
 import dataclasses
-import re
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ import scipy.sparse
 
 from npde_opt.cases.placing import cells, place
 from npde_opt.cases.sources import Log, Sources
-from npde_opt.cases.tables import COLUMN_KEYS, given, is_table, named_columns, read_values
+from npde_opt.cases.tables import COLUMN_KEYS, axis_columns, given, is_table, named_columns, read_values
 from npde_opt.errors import InputError
 from npde_opt.functions.text import evaluate_text
 from npde_opt.grids import AXES, along
@@ -129,17 +128,11 @@ def read_file(field: str, spec: dict[str, Any], sources: Sources) -> Gridded:
     home = next((h for h in sources.homes if values.shape == (np.prod(cells(h)),)), None)
     if home is None:
         return Gridded(values)
-    axes = _axis_columns(named_columns(field, table, sources), len(home)) if is_table(path) else []
+    axes = axis_columns(named_columns(field, table, sources), len(home)) if is_table(path) else []
     if axes:
         places = read_values(field, table | {"column": axes}, unheard, allow_nan=False)
         values = values[_rows_of_cells(field, spec["file"], places, home)]
     return Gridded(values.reshape(cells(home), order="F"))
-
-
-def _axis_columns(names: list[str], dim: int) -> list[int]:
-    """The columns x, y, z, as many as the grid has axes: also 'X', 'x [m]', 'x (m)'; none where one is not there."""
-    plain = [re.split(r"[\[(]", name, maxsplit=1)[0].strip().lower() for name in names]
-    return [plain.index(a) for a in AXES[:dim]] if set(AXES[:dim]) <= set(plain) else []
 
 
 def _rows_of_cells(field: str, file: str, places: np.ndarray, edges: list[np.ndarray]) -> np.ndarray:

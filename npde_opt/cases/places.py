@@ -17,7 +17,7 @@ from npde_opt.cases.fields import evaluate
 from npde_opt.cases.outline import outline, ring_levels
 from npde_opt.cases.random_points import random_points
 from npde_opt.cases.sources import Log, Sources
-from npde_opt.cases.tables import is_table, named_columns, read_values
+from npde_opt.cases.tables import axis_columns, given, is_table, named_columns, read_values, table_of
 from npde_opt.errors import InputError
 from npde_opt.forward import Experiment
 from npde_opt.grids import AXES, Boundary, Grid, along
@@ -256,13 +256,23 @@ class Places:
 
 
 def read_points(field: str, spec: dict[str, Any], sources: Sources, dim: int) -> np.ndarray:
-    """Coordinates (n, dim) of {file, ...}: an array, or columns of a text table (default: all that it has)."""
+    """Coordinates (n, dim) of {file, ...}: an array, or columns of a text table (default: x, y, z, or all that it has)."""
     if is_table(Path(spec["file"])) and spec.get("column") is None:
-        spec = spec | {"column": list(range(dim)) if dim > 1 else 0}
+        spec = spec | {"column": _coordinate_columns(field, spec, sources, dim)}
     values = read_values(field, spec, dataclasses.replace(sources, log=Log()), allow_nan=False)
     found = points_of(values, dim, field)
     sources.log.note(field, spec["file"], found, box=box_text([np.sort(x) for x in found.T]))
     return found
+
+
+def _coordinate_columns(field: str, spec: dict[str, Any], sources: Sources, dim: int) -> list[int]:
+    """The columns named x, y, z (as the grid has axes), or all of a table of so many. Raises InputError for others."""
+    table = table_of(field, sources.find(field, spec["file"]), given(spec))
+    width = len(table.rows[0])
+    named = axis_columns(table.names, dim)
+    if not named and width != dim:
+        raise InputError(f"{field}.column", "none", f"{dim} of the columns of {table.path.name}: {table.columns}")
+    return named or list(range(dim))
 
 
 def read_wells(field: str, spec: dict[str, Any], sources: Sources, dim: int) -> list[list[dict[str, Any]]]:

@@ -3,6 +3,7 @@ binary files."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 
 from npde_opt.cases.sources import Sources
 from npde_opt.errors import InputError
+from npde_opt.grids import AXES
 from npde_opt.io.fields import read_gridded
 from npde_opt.io.missing import DECLARE, is_one_of, numbers_of, sentinels
 from npde_opt.io.tables import Layout, Table, number, read_table
@@ -85,6 +87,12 @@ def table_of(field: str, path: Path, spec: dict[str, Any]) -> Table:
 def named_columns(field: str, spec: dict[str, Any], sources: Sources) -> list[str]:
     """Names of the columns of the text table of {file, ...}."""
     return table_of(field, sources.find(field, spec["file"]), given(spec)).names
+
+
+def axis_columns(names: list[str], dim: int) -> list[int]:
+    """The columns x, y, z, as many as the grid has axes: also 'X', 'x [m]', 'x (m)'; none where one is not there."""
+    plain = [re.split(r"[\[(]", name, maxsplit=1)[0].strip().lower() for name in names]
+    return [plain.index(a) for a in AXES[:dim]] if set(AXES[:dim]) <= set(plain) else []
 
 
 def _array(field: str, path: Path, spec: dict[str, Any]) -> np.ndarray:
