@@ -8,9 +8,12 @@ from mpi4py import MPI
 
 from npde_opt.cases import check_main, load_case
 from npde_opt.cases.data import read_data
-from npde_opt.cases.places import read_points
+from npde_opt.cases.fields import evaluate
+from npde_opt.cases.places import read_points, read_wells
 from npde_opt.cases.sources import Sources
 from npde_opt.errors import InputError
+from npde_opt.grids import Grid
+from npde_opt.io.vtk import write_vtk
 
 STEADY = """
 [grid]
@@ -158,3 +161,38 @@ def test_columns_of_points_are_never_guessed(tmp_path):
     (tmp_path / "p.csv").write_text("id,a,b\n1,0.2,0.3\n2,0.4,0.5\n")
     with pytest.raises(InputError, match="points.column: got none; allowed: 2 of the columns of p.csv: id, a, b"):
         read_points("points", {"file": "p.csv"}, sources, 2)
+
+
+@pytest.mark.parametrize("more", [{"shape": [3]}, {"scale": 2.0}, {"column": "x"}])
+def test_wells_of_a_table_take_no_key_that_would_change_all_columns(more, tmp_path):
+    (tmp_path / "w.csv").write_text("x,y,rate\n0.5,0.5,1\n")
+    with pytest.raises(InputError, match=f"wells.{next(iter(more))}: got given"):
+        read_wells("wells", {"file": "w.csv"} | more, Sources(tmp_path, None, (None, 0)), 2)
+    (tmp_path / "w.csv").write_text("x,y,rate,radius\n0.5,0.5,1,-0.1\n")
+    with pytest.raises(InputError, match="a radius of -0.1"):
+        read_wells("wells", {"file": "w.csv"}, Sources(tmp_path, None, (None, 0)), 2)
+
+
+def test_keys_of_a_grid_file_give_way_to_those_that_replace_them(tmp_path):
+    (tmp_path / "g.toml").write_text("shape = [8, 6]\nextent = [2.0, 1.0]\n")
+    (tmp_path / "a.toml").write_text(STEADY.replace("shape = [8, 6]", 'file = "g.toml"\nedges = [[0, 1, 3], [0, 1]]'))
+    assert load_case(tmp_path / "a.toml", MPI.COMM_SELF).domain.edges[0].tolist() == [0, 1, 3]
+
+
+def test_missing_values_of_fields_are_named_and_places_kept(tmp_path):
+    sources, edges = Sources(tmp_path, None, (None, 0)), [np.array([0.0, 1.0, 4.0])]
+    values = np.array([1.0, -9999.0])
+    np.save(tmp_path / "k.npy", values)
+    with pytest.raises(InputError, match=r"k.npy: got -9999 at \[1\].*declare it"):
+        evaluate("k", {"file": "k.npy"}, edges, sources)
+    with pytest.raises(InputError, match="1 missing values in k.npy"):
+        evaluate("k", {"file": "k.npy", "missing": -9999}, edges, sources)
+    np.testing.assert_array_equal(evaluate("k", {"file": "k.npy", "missing": []}, edges, sources), values)
+    np.testing.assert_array_equal(evaluate("k", {"file": "k.npy", "clip": [0, 1]}, edges, sources), [1, 0])
+    with pytest.raises(InputError, match="lo <= hi"):
+        evaluate("k", {"file": "k.npy", "clip": [1, 0]}, edges, sources)
+    write_vtk(tmp_path / "k.vti", Grid((4,), extent=(4.0,), comm=MPI.COMM_SELF), {"K": np.arange(4.0)})
+    for more in ({}, {"missing": []}, {"missing": 7}):
+        np.testing.assert_allclose(evaluate("k", {"file": "k.vti"} | more, edges, sources), [0, 2])
+    with pytest.raises(InputError, match="k.rows"):
+        evaluate("k", {"file": "k.vti", "rows": [0, 1, 1]}, edges, sources)

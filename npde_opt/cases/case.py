@@ -39,6 +39,8 @@ from npde_opt.terms import Advection, Diffusion, Reaction, Term
 
 HUGE = re.compile(r"""^\s*["']?([\w.+-]+)["']?\s*=\s*[-+]?(\d{1000,})""", re.MULTILINE)
 """A key with more digits than Python reads."""
+INSTEAD = {"edges": ("shape", "extent"), "shape": ("edges",), "extent": ("edges",)}
+"""A key of [grid], and those of the grid's file that it replaces beside its own."""
 RULES = ("discrepancy", "l-curve")
 OPTIONS = {"gradient": ("directions",), "total-variation": ("epsilon",),
            "bilaplacian": ("gamma", "delta", "correlation_length", "variance", "directions")}
@@ -56,7 +58,9 @@ def load_case(path: str | os.PathLike, comm: MPI.Intracomm = MPI.COMM_WORLD, *, 
         grid = raw.get("grid")
         if isinstance(grid, dict) and isinstance(grid.get("file"), str):
             shared = read_toml(file.parent / grid["file"], "grid.file")
-            raw["grid"] = shared | {k: v for k, v in grid.items() if k != "file"}
+            hidden = [k for key, others in INSTEAD.items() if key in grid for k in others]
+            kept = {k: v for k, v in shared.items() if k not in hidden}
+            raw["grid"] = kept | {k: v for k, v in grid.items() if k != "file"}
         if data is not None and not Path(data).is_dir():
             raise InputError("--data", data, "an existing folder")
         folder = Path(data) if data else None

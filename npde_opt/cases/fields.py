@@ -8,6 +8,7 @@ cells.
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,14 @@ import scipy.sparse
 
 from npde_opt.cases.placing import cells, place
 from npde_opt.cases.sources import Log, Sources
-from npde_opt.cases.tables import COLUMN_KEYS, axis_columns, given, is_table, named_columns, read_values
+from npde_opt.cases.tables import COLUMN_KEYS, axis_columns, given, is_table, named_columns, read_values, refuse_sentinels
 from npde_opt.errors import InputError
 from npde_opt.functions.text import evaluate_text
 from npde_opt.grids import AXES, along
 from npde_opt.io.fields import READERS, read_gridded
 from npde_opt.io.gridded import Gridded, box_text
+from npde_opt.io.missing import is_one_of, numbers_of
+from npde_opt.io.tables import number
 
 MODES = 16
 
@@ -107,6 +110,8 @@ def evaluate(field: str, spec: Any, edges: list[np.ndarray], sources: Sources, n
     values = values * spec.get("scale", 1.0) if isinstance(spec, dict) else values
     if isinstance(spec, dict) and "clip" in spec:
         low, high = spec["clip"]
+        if low > high:
+            raise InputError(f"{field}.clip", spec["clip"], "[lo, hi] with lo <= hi")
         values = np.clip(values, low, high)
     if not np.isfinite(values).all():
         raise InputError(field, f"{int((~np.isfinite(values)).sum())} values that are not finite", "finite values")
@@ -120,8 +125,13 @@ def evaluate(field: str, spec: Any, edges: list[np.ndarray], sources: Sources, n
 def read_file(field: str, spec: dict[str, Any], sources: Sources) -> Gridded:
     """The array of {file, ...} with its place; a column of a text table has x running fastest."""
     path = sources.find(field, spec["file"])
-    if not COLUMN_KEYS & set(given(spec)) and (not is_table(path) or path.suffix.lower() in READERS):
-        return read_gridded(path, spec.get("key"), part=spec.get("part"))
+    if not is_table(path) or path.suffix.lower() in READERS and not COLUMN_KEYS & set(given(spec)):
+        found = read_gridded(path, spec.get("key"), part=spec.get("part"))
+        if found.edges is not None and spec.get("rows") is not None:
+            raise InputError(f"{field}.rows", spec["rows"], f"no rows: {spec['file']} says where its cells lie")
+        if not (COLUMN_KEYS - {"missing"}) & set(given(spec)):
+            _check_missing(field, path, spec, found.values)
+            return found
     table = {k: v for k, v in spec.items() if k not in ("shape", "scale", "resample", "clip")}
     unheard = dataclasses.replace(sources, log=Log())  # `evaluate` notes what becomes of the values
     values = read_values(field, table, unheard, allow_nan=False)
@@ -133,6 +143,17 @@ def read_file(field: str, spec: dict[str, Any], sources: Sources) -> Gridded:
         places = read_values(field, table | {"column": axes}, unheard, allow_nan=False)
         values = values[_rows_of_cells(field, spec["file"], places, home)]
     return Gridded(values.reshape(cells(home), order="F"))
+
+
+def _check_missing(field: str, path: Path, spec: dict[str, Any], values: np.ndarray) -> None:
+    """Raises InputError for an array with codes of missing values, declared or obvious: a field has a value everywhere."""
+    codes = spec.get("missing")
+    listed = codes if isinstance(codes, list) else [] if codes is None else [codes]
+    count = int(is_one_of(values, numbers_of(listed, number)).sum())
+    if count:
+        raise InputError(field, f"{count} missing values in {path.name}", "a value everywhere")
+    if codes != [] and "clip" not in spec and values.dtype.kind == "f":
+        refuse_sentinels(path, values)
 
 
 def _rows_of_cells(field: str, file: str, places: np.ndarray, edges: list[np.ndarray]) -> np.ndarray:

@@ -282,6 +282,9 @@ def read_wells(field: str, spec: dict[str, Any], sources: Sources, dim: int) -> 
     Raises:
         InputError: for a column that is missing, and experiments that are not numbered 1, 2, ...
     """
+    for key in ("column", "shape", "scale"):
+        if spec.get(key) is not None:
+            raise InputError(f"{field}.{key}", "given", f"no {key}: columns of wells have their names")
     names = named_columns(field, spec, sources)
     needed = [*AXES[:dim], "rate"]
     missing = [name for name in needed if name not in names]
@@ -298,6 +301,8 @@ def read_wells(field: str, spec: dict[str, Any], sources: Sources, dim: int) -> 
     wells: list[list[dict[str, Any]]] = [[] for _ in range(count)]
     for k, row in enumerate(rows):
         radius = float(columns["radius"][k]) if "radius" in columns else 0.0
+        if radius < 0:
+            raise InputError(f"{field}: {spec['file']}", f"a radius of {radius:g}", "radii >= 0")
         wells[int(number[k]) - 1].append({"at": row[:dim].tolist(), "rate": float(columns["rate"][k]), "radius": radius})
     return wells
 

@@ -110,6 +110,12 @@ def _array(field: str, path: Path, spec: dict[str, Any]) -> np.ndarray:
     values = np.where(missing, np.nan, values) if missing.any() else values
     if "missing" in spec and not codes:
         return values
+    refuse_sentinels(path, values)
+    return values
+
+
+def refuse_sentinels(path: Path, values: np.ndarray) -> None:
+    """Raises InputError for numbers of an array that obviously stand for missing values."""
     odd = np.argwhere(sentinels(np.asarray(values, float)))
     if len(odd):
         first = tuple(int(i) for i in odd[0])
@@ -118,7 +124,6 @@ def _array(field: str, path: Path, spec: dict[str, Any]) -> np.ndarray:
             f"{values[first]:g} at {list(first)}, {len(odd)} of {values.size} values",
             DECLARE,
         )
-    return values
 
 
 def _text(field: str, path: Path, spec: dict[str, Any]) -> np.ndarray:

@@ -118,7 +118,8 @@ class DiffusionAt:
         half: dict[str, np.ndarray] = {}
         for d, name in enumerate(term.names):
             if name not in half:
-                half[name] = self.grid.ghosted(0.5 / coefficients[name], 1.0)
+                with np.errstate(divide="ignore"):  # no flux passes where D is 0
+                    half[name] = self.grid.ghosted(0.5 / coefficients[name], 1.0)
             resistance = half[name]
             if self._needs_copy(d):
                 resistance = self._with_sides(resistance, d)
