@@ -13,14 +13,14 @@ import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
-from npde_opt import reductions
 from npde_opt.cases.data import Data, read_data, simulate
-from npde_opt.cases.domain import Domain, region_count
+from npde_opt.cases.domain import Domain
 from npde_opt.cases.evolution_case import EvolutionCase
 from npde_opt.cases.evolution_schema import substitute
-from npde_opt.cases.fields import evaluate, labels
+from npde_opt.cases.fields import evaluate
 from npde_opt.cases.limits import FILE_BYTES, check_raw
 from npde_opt.cases.places import Places
+from npde_opt.cases.regions import means, numbers
 from npde_opt.cases.schema import validate
 from npde_opt.cases.sources import Sources
 from npde_opt.cases.typed import shown
@@ -28,7 +28,7 @@ from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError, collective
 from npde_opt.forward import SteadyState
 from npde_opt.functions.text import check_name
-from npde_opt.grids import Grid, sums_by_number
+from npde_opt.grids import Grid
 from npde_opt.misfits import MISFITS, Misfit
 from npde_opt.objective import Objective
 from npde_opt.observations import observation_matrix
@@ -203,8 +203,7 @@ class Case:
         for u in self.table["unknown"]:
             regions, count, name = None, 0, f"unknown.{u['name']}.regions"
             if u["regions"] is not None:
-                regions = labels(name, u["regions"], list(grid.edges), self.sources)
-                count = region_count(name, u["regions"], self.domain, grid)
+                regions, count = numbers(name, u["regions"], self.domain, grid)
             unknowns.append(Unknown(u["name"], u["transform"], tuple(u["bounds"] or (None, None)), regions,
                                     constants=count))
         return ParameterSpace(grid, unknowns)
@@ -254,21 +253,13 @@ class Case:
                 if u["name"] in self.diffusivities and not low > 0:
                     raise InputError(field, low, "positive values in all active cells (a conductivity or diffusivity)")
                 values[u["name"]] = found
-        for u in space.unknowns:
-            if u.regions is not None:
-                values[u.name] = self._region_means(space, u.name, np.asarray(values[u.name]))
+        tables = {u["name"]: u for u in self.table["unknown"]}
         with collective(space.comm):
+            for constants in space.unknowns:
+                if constants.regions is not None:
+                    name = constants.name
+                    values[name] = means(space, constants, np.asarray(values[name]), self.domain, key, tables[name])
             return space.from_values(values)
-
-    @staticmethod
-    def _region_means(space: ParameterSpace, name: str, field: np.ndarray) -> np.ndarray:
-        u, grid = space.unknown(name), space.grid
-        assert u.regions is not None
-        region, on = u.regions[grid.local_slice], grid.active
-        own = [sums_by_number(region[on], w, u.count) for w in (field[on], np.ones(on.sum()))]
-        sums = reductions.total(space.comm, np.array(own))
-        empty = sums[1] == 0
-        return np.where(empty, sums[0].sum() / sums[1].sum(), sums[0] / np.where(empty, 1, sums[1]))
 
     def prepare(self, ensemble: Ensemble) -> Data:
         """Reads the data, or simulates them on a finer grid with noise. Collective."""

@@ -11,7 +11,7 @@ import numpy as np
 from mpi4py import MPI
 
 from npde_opt.capacity import fits
-from npde_opt.cases.fields import evaluate, labels, resample
+from npde_opt.cases.fields import evaluate, resample
 from npde_opt.cases.sources import Sources
 from npde_opt.errors import InputError, collective
 from npde_opt.grids import Boundary, Grid, check_indices
@@ -112,12 +112,6 @@ def sized(field: str, shape: Sequence[int]) -> None:
     """Raises InputError for more cells than indices can count, or than this machine's memory can hold at all."""
     check_indices(shape, 1, MPI.COMM_SELF)
     fits(field, math.prod(shape), CELL_BYTES, "cells")
-
-
-def region_count(field: str, spec: Any, domain: Domain, grid: Grid) -> int:
-    """How many regions a field of their numbers has on the case's own grid (0 there: what it shows).
-    On a coarser one the smallest may have no cell."""
-    return 0 if domain.is_own(grid) else int(labels(field, spec, domain.edges, domain.sources).max()) + 1
 
 
 def cut(edges: list[np.ndarray], shape: Sequence[int], field: str) -> list[np.ndarray]:

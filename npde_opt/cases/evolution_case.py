@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 from petsc4py import PETSc
 
-from npde_opt import reductions
 from npde_opt.capacity import fits
-from npde_opt.cases.domain import Domain, region_count, sized
+from npde_opt.cases.domain import Domain, sized
 from npde_opt.cases.evolution_data import Series, floor, prepare
 from npde_opt.cases.evolution_schema import validate_evolution
-from npde_opt.cases.fields import evaluate, labels
+from npde_opt.cases.fields import evaluate
 from npde_opt.cases.histories import check, places, span
 from npde_opt.cases.pictures import picture
 from npde_opt.cases.places import points_of, read_points
+from npde_opt.cases.regions import means, numbers
 from npde_opt.cases.sources import Sources
 from npde_opt.cases.tables import read_values
 from npde_opt.cases.typed import shown
@@ -28,7 +28,7 @@ from npde_opt.forward.sampling import Sampling, at_points, over_regions, voxels
 from npde_opt.forward.steps import STEP_BYTES, TooFewSteps, accurate, doubling, equal, with_stops
 from npde_opt.forward.trajectory import Plan
 from npde_opt.functions.text import Expressions, gamma_of
-from npde_opt.grids import AXES, Grid, sums_by_number
+from npde_opt.grids import AXES, Grid
 from npde_opt.misfits import MISFITS, CorrelatedErrors, Misfit, ProportionalErrors
 from npde_opt.objective import Objective
 from npde_opt.optimizers import Settings
@@ -208,8 +208,7 @@ class EvolutionCase:
         for u in self.table["unknown"]:
             regions, count, name = None, 0, f"unknown.{u['name']}.regions"
             if u["regions"] is not None:
-                regions = labels(name, u["regions"], list(grid.edges), self.sources)
-                count = region_count(name, u["regions"], self.domain, grid)
+                regions, count = numbers(name, u["regions"], self.domain, grid)
             fixed = None
             if u["known"] is not None:
                 mask, kept = (evaluate(f"unknown.{u['name']}.{key}", u[key], list(grid.edges), self.sources)
@@ -235,10 +234,7 @@ class EvolutionCase:
         field = self.field(f"unknown.{u['name']}.{key}", spec, space.grid)
         if found.regions is None:
             return field
-        on, region = space.grid.active, found.regions[space.grid.local_slice]
-        own = np.array([sums_by_number(region[on], w, found.count) for w in (field[on], np.ones(int(on.sum())))])
-        sums = reductions.total(space.comm, own)
-        return sums[0] / np.maximum(sums[1], 1)
+        return means(space, found, field, self.domain, key, u)
 
     def start(self, space: ParameterSpace, key: str = "initial") -> PETSc.Vec:
         return space.from_values({u["name"]: self.value(u, key, space) for u in self.table["unknown"]})
@@ -275,8 +271,9 @@ class EvolutionCase:
             elsewhere = not self.domain.is_own(grid)
             return at_points(grid, times, points, o["quantity"], f"{field}.points", elsewhere)
         if o["regions"] is not None:
-            regions = labels(f"{field}.regions", o["regions"], list(grid.edges), self.sources, least=-1)
-            return over_regions(grid, times, regions, o["quantity"])
+            regions, count = numbers(f"{field}.regions", o["regions"], self.domain, grid, least=-1)
+            coarser = grid.size < np.prod([e.size - 1 for e in self.domain.edges])
+            return over_regions(grid, times, regions, o["quantity"], count, f"{field}.regions", bool(coarser))
         return voxels(grid, times, self.domain.edges, o["quantity"])
 
     def forward(self, grid: Grid, own: Sequence[int], cut: int = 1, storage: Storage | None = None) -> Evolution:

@@ -182,17 +182,18 @@ def expression(field: str, text: str, edges: list[np.ndarray]) -> np.ndarray:
     return np.array(np.broadcast_to(evaluate_text(field, text, names), tuple(e.size - 1 for e in edges)), dtype=float)
 
 
-def labels(field: str, spec: Any, edges: list[np.ndarray], sources: Sources, least: int = 0) -> np.ndarray:
+def labels(field: str, spec: Any, edges: list[np.ndarray], sources: Sources, least: int = 0, most: int = 0) -> np.ndarray:
     """Numbers of regions [i, j, k], from `least`, as integers: what the field holds at the middles of the cells.
 
     Raises:
-        InputError: for values that are no integers, or as large as the number of cells.
+        InputError: for values that are no integers, or as large as the number of cells and as `most`.
     """
     found = evaluate(field, spec, edges, sources, nearest=True)
     low, high, off = found.min(), found.max(), np.abs(found - np.rint(found))
     if off.max() > 1e-6:
         raise InputError(field, f"{found.ravel()[off.argmax()]:g}", "integers")
-    if low < least or high >= found.size:
+    limit = max(found.size, most)
+    if low < least or high >= limit:
         raise InputError(field, f"region {int(low if low < least else high):,}",
-                         f"numbers from {least}, smaller than the number of cells ({found.size:,})")
+                         f"numbers from {least}, smaller than the number of cells ({limit:,})")
     return np.rint(found).astype(int)

@@ -67,17 +67,26 @@ def snapshots(grid: Grid, times: Sequence[float], quantity: str = "u") -> Sampli
     return Sampling(tuple(times), B, quantity, natural)
 
 
-def over_regions(grid: Grid, times: Sequence[float], regions: np.ndarray, quantity: str = "u") -> Sampling:
-    """Volume averages over the regions 0, 1, ... of an int array [i, j, k] (global, on every rank); -1: in none."""
+def over_regions(grid: Grid, times: Sequence[float], regions: np.ndarray, quantity: str = "u", least: int = 0,
+                 field: str = "observation.regions", unseen: bool = False) -> Sampling:
+    """Volume averages over the regions 0, 1, ... of an int array [i, j, k] (global, on every rank); -1: in none.
+
+    Args:
+        least: so many regions at least, also where the last ones have no cell.
+        unseen: averages of regions without an active cell are 0, and `Observer.unseen` says so; else they are refused.
+
+    Raises:
+        InputError: naming `field`, for another shape and for regions without an active cell.
+    """
     if regions.shape != grid.shape:
-        raise InputError("observation.regions", f"shape {regions.shape}", f"shape {grid.shape}")
-    own, count = regions[grid.local_slice], int(regions.max()) + 1
+        raise InputError(field, f"shape {regions.shape}", f"shape {grid.shape}")
+    own, count = regions[grid.local_slice], max(int(regions.max()) + 1, least)
     inside = grid.active & (own >= 0)
     weights = sums_by_number(own[inside], grid.volume[inside], count)
     total = reductions.total(grid.comm, weights)
-    if not (total > 0).all():
-        raise InputError("observation.regions", f"region {int(np.argmin(total > 0))} without an active cell",
-                         "regions of at least one active cell")
+    if not unseen and not (total > 0).all():
+        raise InputError(field, f"region {int(np.argmin(total > 0))} without an active cell",
+                         "regions of at least one active cell, numbered 0, 1, ... without gaps; -1 is in none")
     B = PETSc.Mat().createAIJ(((None, count), (grid.layout.local_size, grid.layout.size)), comm=grid.comm)
     columns = grid.layout.global_index(grid.layout.owned_mesh()).reshape(grid.local_shape, order="F")
     B.setPreallocationCOO(own[inside].astype(PETSc.IntType), columns[inside])

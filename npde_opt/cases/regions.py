@@ -1,0 +1,63 @@
+"""Numbered regions on grids other than the case's own, where the smallest of them may have no cell."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from npde_opt import reductions
+from npde_opt.cases.domain import Domain
+from npde_opt.cases.fields import evaluate, labels
+from npde_opt.cases.placing import cells
+from npde_opt.grids import Grid, sums_by_number
+from npde_opt.parameters import ParameterSpace, Unknown
+
+
+def numbers(
+    field: str, spec: Any, domain: Domain, grid: Grid, least: int = 0
+) -> tuple[np.ndarray, int]:
+    """Numbers of regions [i, j, k] on a grid, and how many regions the case's own grid has (0 there:
+    as many as are seen).
+
+    Raises:
+        InputError: for values that are no integers from `least`, or as large as the number of cells
+            of the case's own grid.
+    """
+    most = int(np.prod(cells(domain.edges)))
+    found = labels(field, spec, list(grid.edges), domain.sources, least, most)
+    if domain.is_own(grid):
+        return found, 0
+    own = labels(field, spec, domain.edges, domain.sources, least, most)
+    return found, int(own.max()) + 1
+
+
+def means(
+    space: ParameterSpace, unknown: Unknown, field: np.ndarray, domain: Domain, key: str, table: Any
+) -> np.ndarray:
+    """Means of a field over the regions of an unknown; of one without an active cell that over its
+    cells of the case's own grid, of one without any the mean over all. Collective.
+
+    Args:
+        field: owned values. key: of the field in `table`, the unknown's.
+    """
+    assert unknown.regions is not None
+    grid = space.grid
+    on, region = grid.active, unknown.regions[grid.local_slice]
+    sums = reductions.total(space.comm, _sums(region[on], field[on], unknown.count))
+    whole = sums[0].sum() / sums[1].sum()
+    if not sums[1].all() and not domain.is_own(grid):
+        name = f"unknown.{unknown.name}"
+        own = labels(f"{name}.regions", table["regions"], domain.edges, domain.sources)
+        values = evaluate(f"{name}.{key}", table[key], domain.edges, domain.sources)
+        mask = domain.mask(domain.edges)
+        here = np.ones(own.shape, bool) if mask is None else mask
+        elsewhere = _sums(own[here], values[here], unknown.count)
+        sums = np.where(sums[1] > 0, sums, elsewhere)
+    return np.where(sums[1] > 0, sums[0] / np.maximum(sums[1], 1), whole)
+
+
+def _sums(region: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
+    """Sums of the values and numbers of cells by region."""
+    ones = np.ones(values.shape)
+    return np.array([sums_by_number(region, w, count) for w in (values, ones)])

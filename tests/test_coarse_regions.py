@@ -1,0 +1,87 @@
+"""Regions of one cell on the case's own grid, which coarser grids of the nested iteration do not have, keep their start
+values there; averages over them are no data there."""
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+from npde_opt.cases import load_case
+from npde_opt.ensemble import Ensemble
+from npde_opt.errors import InputError
+from npde_opt.forward.sampling import over_regions
+from npde_opt.grids import Grid
+from npde_opt.nested import identify
+from npde_opt.optimizers import Settings
+
+comm = MPI.COMM_WORLD
+# Region 2 is one cell, the last one of a pair: coarse cells hold what is at their middles, which is the upper cell here.
+REGIONS = '{ file = "regions.npy" }'
+CASE = f"""
+[grid]
+shape = [32, 32]
+[evolution]
+terms = [{{ diffusion = "D" }}, {{ kinetics = {{ u = "s" }} }}]
+known = {{ D = 0.02 }}
+times = {{ end = 1.0, steps = 8 }}
+[[unknown]]
+name = "s"
+initial = {{ expression = "where(x < 0.5, 1.0, where(x > 0.9, 7.0, 2.0))" }}
+truth = {{ expression = "where(x < 0.5, 1.5, where(x > 0.9, 6.0, 2.5))" }}
+regions = {REGIONS}
+[[observation]]
+times = [0.5, 1.0]
+regions = {REGIONS}
+sigma = 1e-3
+[optimizer]
+method = "gauss-newton"
+"""
+
+
+@pytest.fixture
+def case(tmp_path):
+    folder = comm.bcast(tmp_path, root=0)
+    if comm.rank == 0:
+        regions = np.zeros((32, 32))
+        regions[16:] = 1
+        regions[30, 4] = 2
+        np.save(folder / "regions.npy", regions)
+        (folder / "case.toml").write_text(CASE)
+    comm.Barrier()
+    return load_case(folder / "case.toml", comm)
+
+
+@pytest.mark.parallel([1, 2])
+def test_a_region_without_a_cell_on_a_coarser_grid_keeps_its_start_and_is_no_datum_there(case):
+    ensemble = Ensemble.split(comm, 1, 1)
+    case.prepare(ensemble)
+    coarse = case.grid(comm).coarsen(16)
+    assert coarse is not None and coarse.shape == (16, 16)
+    objective, m = case.build(coarse, ensemble)
+    assert np.exp(objective.space.constants(m, "s")) == pytest.approx([1.0, 2.0 + 5.0 * 2 / 8, 7.0], rel=1e-12)
+    observer = objective.forward.observers[0]
+    np.testing.assert_array_equal(observer.unseen(), [0, 0, 1, 0, 0, 1])
+    g = objective.linearize(m).gradient()
+    assert objective.space.constants(g, "s")[2] == 0.0
+
+
+@pytest.mark.parallel([1, 2])
+def test_such_a_case_reaches_the_optimum_of_its_own_grid_alone(case):
+    ensemble = Ensemble.split(comm, 1, 1)
+    case.prepare(ensemble)
+    constants = []
+    for levels in (1, None):
+        found = identify(case.grid(comm), lambda grid: case.build(grid, ensemble), Settings(method="gauss-newton"), levels)
+        space = found.objective.space
+        constants.append(space.constants(found.result.m, "s"))
+    np.testing.assert_allclose(constants[1], constants[0], atol=1e-5)
+    # Data are simulated on a finer grid, on which the one cell is four.
+    np.testing.assert_allclose(constants[1], space.constants(case.start(space, "truth"), "s"), atol=0.1)
+
+
+def test_on_the_own_grid_it_is_refused_with_its_key():
+    grid = Grid((4,), comm=MPI.COMM_SELF)
+    with pytest.raises(InputError, match=r"observation\[1\].regions: got region 1 without .* 0, 1, ... without gaps"):
+        over_regions(grid, [0.0], np.array([0, 0, 2, -1]), field="observation[1].regions")
+    sampling = over_regions(grid, [0.0], np.array([0, 0, -1, -1]), least=2, unseen=True)
+    assert sampling.size == 2
+    sampling.destroy()
