@@ -24,6 +24,8 @@ RUNAWAY = 30.0
 """Change of a logarithm, a factor of 1e13, that is no answer any more."""
 SATURATED = 12.0
 """|p| of a bounded transform from which on its coefficient is at an end of its range, to 6e-6 of it."""
+GAIN = 1e-3
+"""What the objective may still gain on the way of all values of an unknown to the ends of their range."""
 SMALL = 40
 """Most values of small unknowns for which their own Hessian is formed column by column."""
 
@@ -335,13 +337,20 @@ class ParameterSpace:
         return [u.name for u, change in zip(logs, changes, strict=True) if change > RUNAWAY]
 
     def saturated(self, m: PETSc.Vec, g: PETSc.Vec) -> np.ndarray:
-        """Own entries (bool) where a bounded transform is within exp(-SATURATED) of an end, and -g leads on."""
+        """Own entries (bool) at an end of a bounded transform's range.
+
+        They are within exp(-SATURATED) of it, -g leads on, and all the way to the end lowers J by next to nothing: there
+        k - end is proportional to exp(-|p|), so that |g| = |dJ/dk (k - end)| is what it gains. In a range of many
+        decades a value that far from its end may have a long way to go.
+        """
         found = np.zeros(self.local_size, bool)
         for u in self.unknowns:
             if u.transform == "bounded":
                 p, slope = self._own(m, u), self._own(g, u)
                 at = self._offsets[u.name]
-                found[at: at + p.size] = (np.abs(p) > SATURATED) & (p * slope < 0)
+                nothing = GAIN / (self.grid.active_size if u.is_field else u.count)
+                outwards = (p * slope < 0) & (np.abs(slope) <= nothing)
+                found[at: at + p.size] = (np.abs(p) > SATURATED) & outwards
         return found
 
     def units(self, m: PETSc.Vec) -> list[tuple[str, PETSc.Vec, float]]:

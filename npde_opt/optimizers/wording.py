@@ -33,7 +33,7 @@ def to_gain(decrement: float, tolerance: float) -> str:
     if decrement <= tolerance:
         return f"nearly nothing is left to gain (decrement {decrement:.1e} <= {tolerance:g})"
     return (
-        f"the objective may still fall by {decrement:.2g} or more "
+        f"the objective may still fall by {decrement:.3g} or more "
         f"(decrement; converged: at most {tolerance:g})"
     )
 
