@@ -24,7 +24,7 @@ from scipy import special
 from npde_opt.information import Information
 from npde_opt.misfits import Huber, StudentT
 from npde_opt.objective import ObjectiveAt
-from npde_opt.parameters import ParameterSpace, Unknown
+from npde_opt.parameters import GAIN, ParameterSpace, Unknown
 
 LEVEL = 0.95
 BROAD = 10.0
@@ -48,10 +48,11 @@ class Estimates:
     """Values, intervals and what is not determined, at a point of an objective without unknown fields. Collective."""
 
     def __init__(self, space: ParameterSpace, at: ObjectiveAt, m: PETSc.Vec):
-        self.entries = _entries(space, at, m)
         units = space.units(m)
         sizes = np.array([size for _, _, size in units])
         data, prior = _hessians(space, at, [unit for _, unit, _ in units])
+        # What the data tell from the end of its range is not held there, however near it is in that range.
+        self.entries = _entries(space, at, m, np.diag(data + prior) > GAIN)
         self.freedom = at.objective.data_count - len(self.entries)
         robust = any(isinstance(misfit, Huber | StudentT) for misfit in at.objective.misfits)
         self.scaled = self.freedom > 0 and not robust
@@ -183,23 +184,29 @@ def _slope(entry: Entry) -> float:
     return float(np.broadcast_to(np.asarray(entry.unknown.slope(value)), 1)[0])
 
 
-def _entries(space: ParameterSpace, at: ObjectiveAt, m: PETSc.Vec) -> list[Entry]:
+def _entries(space: ParameterSpace, at: ObjectiveAt, m: PETSc.Vec, told: np.ndarray) -> list[Entry]:
+    """All values in the order of the unknowns; `told` (bool, one a value): the data tell it from the ends of its range."""
     gradient, bounds = at.gradient(), space.bounds()
-    held = space.saturated(m, gradient).astype(float)
+    saturated = space.saturated(m, gradient).astype(float)
+    bound = np.zeros_like(saturated)
     if bounds is not None:
         lower, upper, p, g = (vec.getArray(readonly=True) for vec in (*bounds, m, gradient))
-        held = np.maximum(held, ((p <= lower) & (g > 0)) | ((p >= upper) & (g < 0)))
+        bound[:] = ((p <= lower) & (g > 0)) | ((p >= upper) & (g < 0))
         for vec in bounds:
             vec.destroy()
-    mark = space.create_vec()
-    mark.setArray(held)
-    found = []
+    marks = []
+    for values in (saturated, bound):
+        marks.append(space.create_vec())
+        marks[-1].setArray(values)
+    found: list[Entry] = []
     for u in space.unknowns:
-        parts = [space.constants(vec, u.name) for vec in (m, gradient, mark)]
-        for i, (p, g, on) in enumerate(zip(*parts, strict=True)):
+        parts = [space.constants(vec, u.name) for vec in (m, gradient, *marks)]
+        for i, (p, g, near, on) in enumerate(zip(*parts, strict=True)):
             name = u.name if u.count == 1 else f"{u.name}[{i}]"
-            found.append(Entry(name, u, float(p), float(g), bool(on)))
-    mark.destroy()
+            held = bool(on) or (bool(near) and not told[len(found)])
+            found.append(Entry(name, u, float(p), float(g), held))
+    for mark in marks:
+        mark.destroy()
     return found
 
 

@@ -10,6 +10,7 @@ from petsc4py import PETSc
 from npde_opt.errors import InputError
 from npde_opt.optimizers.gauss_newton import GaussNewton
 from npde_opt.optimizers.point import Point
+from npde_opt.parameters import GAIN
 from npde_opt.reductions import anywhere
 
 IDLE = 1e-6
@@ -32,6 +33,7 @@ def assess(point: Point, bounds: tuple[PETSc.Vec, PETSc.Vec] | None, tolerance: 
     """
     at, objective = point.here(), point.objective
     held = point.held(bounds)
+    release(point, bounds, held)
     model = GaussNewton(objective, at, point.iterate, held if anywhere(objective.comm, bool(held.any())) else None)
     found = model.decrement(at.gradient(), tolerance, cg_max)
     undetermined: list[str] = []
@@ -42,6 +44,23 @@ def assess(point: Point, bounds: tuple[PETSc.Vec, PETSc.Vec] | None, tolerance: 
         undetermined = unseen + [c for c in model.small.combinations(model.names) if c not in unseen]
     model.destroy()
     return Assessment(found, tuple(undetermined))
+
+
+def release(point: Point, bounds: tuple[PETSc.Vec, PETSc.Vec] | None, held: np.ndarray) -> None:
+    """Frees small values that are near an end of their range, but that the data tell from it. Collective."""
+    at, objective = point.here(), point.objective
+    open_ended = held if bounds is None else held & ~point.binding(bounds)
+    if not anywhere(objective.comm, bool(open_ended.any())):
+        return
+    image = point.iterate.duplicate()
+    for _, unit, _ in objective.units(point.iterate):
+        mine = unit.getArray(readonly=True) != 0
+        if anywhere(objective.comm, bool((open_ended & mine).any())):
+            at.hessian(unit, image, True)
+            if unit.dot(image) > GAIN:
+                held[mine] = False
+        unit.destroy()
+    image.destroy()
 
 
 def _known(names: list[str], undetermined: np.ndarray, unknown: str) -> bool:

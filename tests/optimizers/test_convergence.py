@@ -275,6 +275,20 @@ def test_a_part_of_a_sum_that_does_nothing_leaves_the_other_open(tmp_path, metho
     assert "D (" in text and "a (" in text
 
 
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize("start", [1.0, 1e4])
+@pytest.mark.parametrize("shape", ["a*b", "a/b"])
+def test_a_range_of_many_decades_has_its_ends_far_away(tmp_path, shape, start):
+    """1 is a part of 1e-12 of the range, and far from its lower end all the same."""
+    text = FACTORS.format(shape=shape, transform='transform = "bounded"\nbounds = [1e-12, 1e12]')
+    case = case_of(tmp_path, text.replace("initial = 1.0\n", f"initial = {start}\n"))
+    found = identified(case, max_iterations=100)
+    metrics = reported(case, found)
+    assert metrics["chi_squared"] < 2
+    assert found.result.status == "undetermined"
+    assert metrics["a_interval"] is None and metrics["b_interval"] is None
+
+
 @pytest.mark.parallel([2, 3])
 @pytest.mark.parametrize("shape", ["a*b", "a/b", "a + b"])
 def test_parts_of_very_different_size_on_some_ranks(tmp_path, shape):
