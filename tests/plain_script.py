@@ -13,8 +13,13 @@ from npde_opt import errors, reductions
 
 WORLD = MPI.COMM_WORLD
 WHAT, WHO, BEFORE, OTHERS = sys.argv[1:5]
-FAILURES = {"ValueError": ValueError("it failed"), "InputError": errors.InputError("D", -1, "it failed"),
-            "KeyboardInterrupt": KeyboardInterrupt(), "exit3": SystemExit(3), "none": None}
+FAILURES = {
+    "ValueError": ValueError("it failed"),
+    "InputError": errors.InputError("D", -1, "it failed"),
+    "KeyboardInterrupt": KeyboardInterrupt(),
+    "exit3": SystemExit(3),
+    "none": None,
+}
 
 if BEFORE == "block":
     with errors.collective(WORLD):

@@ -57,7 +57,9 @@ def test_a_region_without_a_cell_on_a_coarser_grid_keeps_its_start_and_is_no_dat
     coarse = case.grid(comm).coarsen(16)
     assert coarse is not None and coarse.shape == (16, 16)
     objective, m = case.build(coarse, ensemble)
-    assert np.exp(objective.space.constants(m, "s")) == pytest.approx([1.0, 2.0 + 5.0 * 2 / 8, 7.0], rel=1e-12)
+    assert np.exp(objective.space.constants(m, "s")) == pytest.approx(
+        [1.0, 2.0 + 5.0 * 2 / 8, 7.0], rel=1e-12
+    )
     observer = objective.forward.observers[0]
     np.testing.assert_array_equal(observer.unseen(), [0, 0, 1, 0, 0, 1])
     g = objective.linearize(m).gradient()
@@ -70,17 +72,27 @@ def test_such_a_case_reaches_the_optimum_of_its_own_grid_alone(case):
     case.prepare(ensemble)
     constants = []
     for levels in (1, None):
-        found = identify(case.grid(comm), lambda grid: case.build(grid, ensemble), Settings(method="gauss-newton"), levels)
+        found = identify(
+            case.grid(comm),
+            lambda grid: case.build(grid, ensemble),
+            Settings(method="gauss-newton"),
+            levels,
+        )
         space = found.objective.space
         constants.append(space.constants(found.result.m, "s"))
     np.testing.assert_allclose(constants[1], constants[0], atol=1e-5)
     # Data are simulated on a finer grid, on which the one cell is four.
-    np.testing.assert_allclose(constants[1], space.constants(case.start(space, "truth"), "s"), atol=0.1)
+    np.testing.assert_allclose(
+        constants[1], space.constants(case.start(space, "truth"), "s"), atol=0.1
+    )
 
 
 def test_on_the_own_grid_it_is_refused_with_its_key():
     grid = Grid((4,), comm=MPI.COMM_SELF)
-    with pytest.raises(InputError, match=r"observation\[1\].regions: got region 1 without .* 0, 1, ... without gaps"):
+    with pytest.raises(
+        InputError,
+        match=r"observation\[1\].regions: got region 1 without .* 0, 1, ... without gaps",
+    ):
         over_regions(grid, [0.0], np.array([0, 0, 2, -1]), field="observation[1].regions")
     sampling = over_regions(grid, [0.0], np.array([0, 0, -1, -1]), least=2, unseen=True)
     assert sampling.size == 2

@@ -38,12 +38,27 @@ def read(tmp_path, source):
 
 
 OUTSIDE = {
-    "linear": ("history = [2.0, 4.0], times = [2.0, 4.0]", "linear between 2 times 2 ... 4, 2 before and 4 after", [2, 10, 26]),
-    "steps": ('history = [2.0, 4.0], times = [2.0, 4.0], interpolation = "steps"',
-              "steps between 2 times 2 ... 4, 2 before and 4 after", [2, 8, 24]),
-    "intervals": ('history = [2.0, 4.0], times = [2.0, 3.0, 4.0], interpolation = "steps"',
-                  "steps between 3 times 2 ... 4, 0 before and 0 after", [0, 6, 6]),
-    "to the end": ("history = [2.0, 4.0], times = [0.0, 8.0]", "linear between 2 times 0 ... 8\n", [2.125, 10, 24])}
+    "linear": (
+        "history = [2.0, 4.0], times = [2.0, 4.0]",
+        "linear between 2 times 2 ... 4, 2 before and 4 after",
+        [2, 10, 26],
+    ),
+    "steps": (
+        'history = [2.0, 4.0], times = [2.0, 4.0], interpolation = "steps"',
+        "steps between 2 times 2 ... 4, 2 before and 4 after",
+        [2, 8, 24],
+    ),
+    "intervals": (
+        'history = [2.0, 4.0], times = [2.0, 3.0, 4.0], interpolation = "steps"',
+        "steps between 3 times 2 ... 4, 0 before and 0 after",
+        [0, 6, 6],
+    ),
+    "to the end": (
+        "history = [2.0, 4.0], times = [0.0, 8.0]",
+        "linear between 2 times 0 ... 8\n",
+        [2.125, 10, 24],
+    ),
+}
 
 
 @pytest.mark.parametrize("kind", OUTSIDE)
@@ -58,11 +73,23 @@ def test_outside_its_times_a_history_is_what_is_said(tmp_path, capsys, kind):
     assert said in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("source", "message"), [
-    ("history = [2.0, 4.0], times = [900.0, 1800.0]", r"sources\[0\].times: got 900 to 1800; allowed: .* the steps, 0 to 8"),
-    ("history = [2.0, 4.0], times = [-9.0, -1.0]", r"sources\[0\].times: got -9 to -1; allowed: times that meet"),
-    ("times = [0.0, 1.0]", r"sources\[0\].history: got nothing, and 2 times")])
-def test_histories_of_which_nothing_or_one_value_would_be_seen_are_refused(tmp_path, source, message):
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (
+            "history = [2.0, 4.0], times = [900.0, 1800.0]",
+            r"sources\[0\].times: got 900 to 1800; allowed: .* the steps, 0 to 8",
+        ),
+        (
+            "history = [2.0, 4.0], times = [-9.0, -1.0]",
+            r"sources\[0\].times: got -9 to -1; allowed: times that meet",
+        ),
+        ("times = [0.0, 1.0]", r"sources\[0\].history: got nothing, and 2 times"),
+    ],
+)
+def test_histories_of_which_nothing_or_one_value_would_be_seen_are_refused(
+    tmp_path, source, message
+):
     with pytest.raises(InputError, match=message):
         read(tmp_path, source)
 

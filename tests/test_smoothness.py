@@ -45,13 +45,20 @@ def value_of(tmp_path, text):
     space = case.space(case.grid(MPI.COMM_SELF))
     m = case.start(space)
     p = PETSc.Vec().createWithArray(space.constants(m, "h").copy(), comm=MPI.COMM_SELF)
-    return case._regularizers(space, m)["h"].value(p)
+    return case.regularizers(space, m)["h"].value(p)
 
 
-@pytest.mark.parametrize(("times", "distances"), [
-    ("[0.0, 1.0, 2.0, 4.0]", [0.75, 0.75, 1.5]),
-    ("[0.0, 2.0, 4.0, 6.0]", [1.0, 1.0, 1.0]),
-    ("[0.0, 1.0, 2.0, 4.0, 8.0], interpolation = 'steps'", [1.0 / (11 / 6), 1.5 / (11 / 6), 3.0 / (11 / 6)])])
+@pytest.mark.parametrize(
+    ("times", "distances"),
+    [
+        ("[0.0, 1.0, 2.0, 4.0]", [0.75, 0.75, 1.5]),
+        ("[0.0, 2.0, 4.0, 6.0]", [1.0, 1.0, 1.0]),
+        (
+            "[0.0, 1.0, 2.0, 4.0, 8.0], interpolation = 'steps'",
+            [1.0 / (11 / 6), 1.5 / (11 / 6), 3.0 / (11 / 6)],
+        ),
+    ],
+)
 def test_differences_count_over_the_distance_of_their_times(tmp_path, times, distances):
     expected = 0.5 * 2.5 * np.sum(np.diff(INITIAL) ** 2 / distances)
     assert value_of(tmp_path, CASE.replace("TIMES", times)) == pytest.approx(expected, rel=1e-13)
@@ -64,19 +71,38 @@ def test_equally_spaced_values_count_as_without_times(tmp_path):
 
 def test_a_history_with_times_of_other_distances_is_refused(tmp_path):
     two = CASE.replace("TIMES", "[0.0, 1.0, 2.0, 4.0]").replace(
-        "[[observation]]", '[[experiment]]\nsources = [{ shape = 1.0, history = "h", times = TIMES }]\n[[observation]]')
+        "[[observation]]",
+        '[[experiment]]\nsources = [{ shape = 1.0, history = "h", times = TIMES }]\n[[observation]]',
+    )
     moved = value_of(tmp_path, two.replace("TIMES", "[1.0, 2.0, 3.0, 5.0]"))
     assert moved == pytest.approx(0.5 * 2.5 * (4 / 0.75 + 1 / 0.75 + 4 / 1.5), rel=1e-13)
-    with pytest.raises(InputError, match=r"unknown.h.smoothness: got times at other distances in experiment\[1\].sources\[0\]"):
+    with pytest.raises(
+        InputError,
+        match=r"unknown.h.smoothness: got times at other distances in experiment\[1\].sources\[0\]",
+    ):
         value_of(tmp_path, two.replace("TIMES", "[0.0, 2.0, 3.0, 4.0]"))
 
 
-@pytest.mark.parametrize(("kind", "key", "message"), [
-    ("scalar", "smoothness = 2.5", "unknown.h.smoothness: got 2.5; allowed: 0 with kind 'scalar'"),
-    ("field", "smoothness = 2.5", "unknown.h.smoothness: got 2.5; allowed: 0 with kind 'field'"),
-    ("field", "deviation = 2.5", "unknown.h.deviation: got 2.5; allowed: none with a field")])
+@pytest.mark.parametrize(
+    ("kind", "key", "message"),
+    [
+        (
+            "scalar",
+            "smoothness = 2.5",
+            "unknown.h.smoothness: got 2.5; allowed: 0 with kind 'scalar'",
+        ),
+        (
+            "field",
+            "smoothness = 2.5",
+            "unknown.h.smoothness: got 2.5; allowed: 0 with kind 'field'",
+        ),
+        ("field", "deviation = 2.5", "unknown.h.deviation: got 2.5; allowed: none with a field"),
+    ],
+)
 def test_a_prior_that_nothing_would_look_at_is_refused(tmp_path, kind, key, message):
-    text = CASE.replace("TIMES", "[0.0]").replace('"history"', f'"{kind}"').replace("length = 4\n", "")
+    text = (
+        CASE.replace("TIMES", "[0.0]").replace('"history"', f'"{kind}"').replace("length = 4\n", "")
+    )
     with pytest.raises(InputError, match=message):
         read(tmp_path, text.replace("[1.0, 3.0, 4.0, 2.0]", "1.0").replace("smoothness = 2.5", key))
 

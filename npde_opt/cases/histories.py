@@ -1,8 +1,8 @@
-"""Histories of a case's sources: whether their times meet those of the steps, and where in time the values of an unknown one
-lie, whose smoothness is measured over their distances.
+"""Histories of a case's sources: whether their times meet those of the steps, and where in time the
+values of an unknown one lie, whose smoothness is measured over their distances.
 
-The values of a linear history, and of steps with as many times, lie at the times; values of the intervals between n + 1
-times lie at their middles.
+The values of a linear history, and of steps with as many times, lie at the times; values of the
+intervals between n + 1 times lie at their middles.
 """
 
 from __future__ import annotations
@@ -26,21 +26,29 @@ def span(times: Any) -> tuple[float, float]:
 
 
 def check(key: str, source: Mapping[str, Any], steps: tuple[float, float]) -> None:
-    """Raises InputError for times without a history, and for a history of which no time is within those of the steps: only one
-    value of it would ever be seen, which is what other units of time look like."""
+    """Raises InputError for times without a history, and for a history of which no time is within
+    those of the steps: only one value of it would ever be seen, which is what other units of time
+    look like."""
     times, history = source["times"], source.get("history")
     if history is None:
         if len(times):
-            raise InputError(f"{key}.history", f"nothing, and {len(times)} times", "the values at these times, or no times")
+            raise InputError(
+                f"{key}.history",
+                f"nothing, and {len(times)} times",
+                "the values at these times, or no times",
+            )
         return
     if len(times) and (max(times) < steps[0] or min(times) > steps[1]):
-        raise InputError(f"{key}.times", f"{min(times):g} to {max(times):g}",
-                         f"times that meet those of the steps, {steps[0]:g} to {steps[1]:g}")
+        raise InputError(
+            f"{key}.times",
+            f"{min(times):g} to {max(times):g}",
+            f"times that meet those of the steps, {steps[0]:g} to {steps[1]:g}",
+        )
 
 
 def outside(table: Mapping[str, Any], source: Mapping[str, Any]) -> str:
-    """What the history of a case's source does in steps before its first time and after its last one, in words; '' where
-    there are none."""
+    """What the history of a case's source does in steps before its first time and after its last
+    one, in words; '' where there are none."""
     times, history, steps = source["times"], source["history"], span(table["evolution"]["times"])
     if isinstance(history, str):
         count = next((u["length"] or 1 for u in table["unknown"] if u["name"] == history), 1)
@@ -68,8 +76,8 @@ def sources_of(table: Mapping[str, Any], name: str) -> Iterator[tuple[str, Mappi
 
 
 def places(table: Mapping[str, Any], name: str, length: int) -> np.ndarray | None:
-    """Places of a history's values, in units of their mean distance; None where they are equally spaced, or where no source
-    has this history.
+    """Places of a history's values, in units of their mean distance; None where they are equally
+    spaced, or where no source has this history.
 
     Raises:
         InputError: for a history that sources have at times of different distances.
@@ -79,9 +87,14 @@ def places(table: Mapping[str, Any], name: str, length: int) -> np.ndarray | Non
         at = _places(np.asarray(source["times"], float), length)
         if at is None:
             continue
-        if found is not None and not np.allclose(np.diff(at), np.diff(found), rtol=EQUAL, atol=EQUAL):
-            raise InputError(f"unknown.{name}.smoothness", f"times at other distances in {key}.times",
-                             "0, or a history whose times have the same distances in all its sources")
+        if found is not None and not np.allclose(
+            np.diff(at), np.diff(found), rtol=EQUAL, atol=EQUAL
+        ):
+            raise InputError(
+                f"unknown.{name}.smoothness",
+                f"times at other distances in {key}.times",
+                "0, or a history whose times have the same distances in all its sources",
+            )
         found = at
     if found is None or np.allclose(np.diff(found), 1.0, rtol=EQUAL, atol=0.0):
         return None

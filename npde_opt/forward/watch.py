@@ -1,8 +1,10 @@
-"""When the rates of a trajectory are looked at again: before the state or the step could have brought them to their limit.
+"""When the rates of a trajectory are looked at again: before the state or the step could have
+brought them to their limit.
 
-At a look the rates are the share q of what a step bears. Rates that grow like the fourth power of the state reach the limit
-when the state has moved by q^(-1/4) - 1 of its size: that far it may move in a sample of the cells, and not a step further
-is taken without a look. Steps that become longer are looked at too.
+At a look the rates are the share q of what a step bears. Rates that grow like the fourth power of
+the state reach the limit when the state has moved by q^(-1/4) - 1 of its size: that far it may move
+in a sample of the cells, and not a step further is taken without a look. Steps that become longer
+are looked at too.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ class Watch:
         self.looks = 0
         self._kept: list[np.ndarray] = []
         self._sizes = np.zeros(0)
-        self._allowed, self._dt = 0.0, 0.0
+        self._start, self._allowed, self._dt = 0, 0.0, 0.0
 
     def keep(self, state: State, sizes: np.ndarray, dt: float, share: float) -> None:
         """After a look.
@@ -47,7 +49,8 @@ class Watch:
         self.looks += 1
 
     def moved(self, u: np.ndarray) -> float:
-        """How far this rank's sample has moved since the last look, in units of what is allowed; NaN is far."""
+        """How far this rank's sample has moved since the last look, in units of what is allowed;
+        NaN is far."""
         most = 0.0
         for kept, now, size in zip(self._kept, u, self._sizes, strict=True):
             change = np.abs(sample(now, self._start) - kept).max(initial=0.0)

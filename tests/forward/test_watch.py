@@ -22,8 +22,15 @@ def last(terms, initial, times, species, name, source=None):
     grid = Grid((24,), comm=comm)
     space = ParameterSpace(grid, [Unknown("unused", length=1)])
     sources = [Source(grid, species, "u", *source)] if source else []
-    forward = Evolution(space, Equation(grid, terms(grid), species), {}, [Trial(initial, sources)],
-                        [snapshots(grid, [times[-1]], species[-1])], scheme(name), times)
+    forward = Evolution(
+        space,
+        Equation(grid, terms(grid), species),
+        {},
+        [Trial(initial, sources)],
+        [snapshots(grid, [times[-1]], species[-1])],
+        scheme(name),
+        times,
+    )
     m = space.create_vec()
     try:
         return forward.observers[0].gather(forward.linearize(m).data[0])
@@ -37,8 +44,14 @@ def pulse(height, first, length, name):
     times = np.linspace(0.0, 10.0, 1001)
     ends = [0.0, times[first], times[first + length]]
     kinetics = {"u": "-50*u", "v": "-u*v"}
-    return last(lambda g: [Kinetics(g, ("u", "v"), kinetics)], {"v": 1.0}, times, ("u", "v"), name,
-                ("where(x > 0.8, 1, 0)", [0.0, height, 0.0], ends, "steps"))
+    return last(
+        lambda g: [Kinetics(g, ("u", "v"), kinetics)],
+        {"v": 1.0},
+        times,
+        ("u", "v"),
+        name,
+        ("where(x > 0.8, 1, 0)", [0.0, height, 0.0], ends, "steps"),
+    )
 
 
 @pytest.mark.parallel([1, 2, 3])
@@ -59,9 +72,13 @@ def test_kinetics_that_are_too_fast_for_a_few_steps(name):
 def test_steps_that_are_too_long_for_a_while(name):
     short = np.linspace(0.0, 1.0, 501)
     kinetics = [{"u": "-2*u"}]
+
     def run(long):
         times = np.concatenate([short, 1.0 + long * np.arange(1, 4), 1.0 + 3 * long + short[1:]])
-        return times[-1], last(lambda g: [Kinetics(g, ("u",), kinetics[0])], {"u": 1.0}, times, ("u",), name)
+        return times[-1], last(
+            lambda g: [Kinetics(g, ("u",), kinetics[0])], {"u": 1.0}, times, ("u",), name
+        )
+
     with pytest.raises(InputError, match="a step of 3 by .* exceeds the stability limit"):
         run(3.0)
     end, found = run(0.02)
@@ -72,10 +89,21 @@ def test_steps_that_are_too_long_for_a_while(name):
 @pytest.mark.parametrize("name", EXPLICIT)
 def test_a_diffusivity_that_is_too_large_for_a_few_steps(name):
     times = np.linspace(0.0, 0.4, 401)
+
     def run(height, first):
         ends = [0.0, times[first], times[first + 3]]
-        return last(lambda g: [NonlinearDiffusion(g, ("u",), "u", "0.1*u"), Kinetics(g, ("u",), {"u": "-400*u*(u > 1)"})],
-                    {"u": 0.2}, times, ("u",), name, (1.0, [0.0, height, 0.0], ends, "steps"))
+        return last(
+            lambda g: [
+                NonlinearDiffusion(g, ("u",), "u", "0.1*u"),
+                Kinetics(g, ("u",), {"u": "-400*u*(u > 1)"}),
+            ],
+            {"u": 0.2},
+            times,
+            ("u",),
+            name,
+            (1.0, [0.0, height, 0.0], ends, "steps"),
+        )
+
     for first in range(200, 208):
         with pytest.raises(InputError, match="exceeds the stability limit"):
             run(20_000.0, first)
@@ -95,7 +123,9 @@ def test_how_far_a_state_may_move():
     assert allowed(0.5) == pytest.approx(2**0.25 - 1)
     grid = Grid((4,), comm=MPI.COMM_SELF)
     watch = Watch()
-    watch.keep(State(grid, np.array([[1.0, 2.0, -4.0, 0.0], [0.0] * 4])), np.array([4.0, 0.0]), 0.1, 0.0)
+    watch.keep(
+        State(grid, np.array([[1.0, 2.0, -4.0, 0.0], [0.0] * 4])), np.array([4.0, 0.0]), 0.1, 0.0
+    )
     assert watch.moved(np.array([[1.0, 2.0, -4.0, 1.0], [0.0] * 4])) == pytest.approx(0.5)
     assert watch.moved(np.array([[1.0, 2.0, -4.0, 0.0], [0.0, 0.0, 1e-300, 0.0]])) == np.inf
     assert watch.moved(np.array([[1.0, np.nan, -4.0, 0.0], [0.0] * 4])) == np.inf
