@@ -262,6 +262,14 @@ def test_checkpoints_need_the_space(tmp_path):
         monitor(row(0), state(GridSpace(MPI.COMM_SELF), 0))
 
 
+def test_intervals_away_from_a_minimum_are_said_to_be_so():
+    metrics = {"r": 1.2, "r_interval": [1.1, 1.3]}
+    stopped = closing_text(replace(SUMMARY, status="stopped_at_tolerance", metrics=metrics))
+    converged = closing_text(replace(SUMMARY, status="converged", metrics=metrics))
+    assert "INTERVALS    are of the point where the run stopped" in stopped
+    assert "INTERVALS" not in converged
+
+
 def test_closing_summary(tmp_path):
     stream = io.StringIO()
     monitor = Monitor(MPI.COMM_SELF, RunDirectory(tmp_path, MPI.COMM_SELF), stream=stream)

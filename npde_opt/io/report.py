@@ -191,6 +191,8 @@ def closing_text(summary: Summary, out: Path | None = None) -> str:
     lines += residuals(s.metrics)
     lines += [f"  {name.replace('_', ' '):<12} {_metric(value, name)}" for name, value in s.metrics.items()
               if name not in FINDINGS and name not in RESIDUALS]
+    if s.status != "converged" and any(name.endswith("_interval") for name in s.metrics):
+        lines.append("  INTERVALS    are of the point where the run stopped, not of a minimum")
     lines += advice(s.metrics)
     return "\n".join([*lines, *([f"  results in   {out}"] if out else [])])
 
