@@ -1,11 +1,16 @@
 """What has to be alike on all ranks is compared before PETSc would wait for ever for the ranks that do something else."""
 
+import numpy as np
 import pytest
 from mpi4py import MPI
 
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import NpdeError
+from npde_opt.forward import Experiment, SteadyState
 from npde_opt.grids import Grid
+from npde_opt.operators import interpolation
+from npde_opt.parameters import ParameterSpace, Unknown
+from npde_opt.terms import Diffusion
 
 COMM = MPI.COMM_WORLD
 LAST = COMM.rank == COMM.size - 1
@@ -17,6 +22,17 @@ def test_another_grid_on_one_rank(shape, sides):
     with pytest.raises(NpdeError, match="the grid differs between ranks"):
         Grid(shape if LAST else (8, 8), boundaries=sides if LAST else {})
     assert Grid((8, 8)).size == 64
+
+
+@pytest.mark.parallel([2, 3])
+@pytest.mark.parametrize("sides", [[{}], [{}, {"x-": 1.0}], [{}, {}, {}]])
+def test_other_experiments_on_one_rank(sides):
+    grid = Grid((8, 8), boundaries={"x-": "dirichlet"})
+    space = ParameterSpace(grid, [Unknown("D", "log")])
+    source = np.ones(grid.local_shape)
+    experiments = [Experiment(source, boundary) for boundary in (sides if LAST else [{}, {}])]
+    with pytest.raises(NpdeError, match="boundary values, one an experiment, differs between ranks"):
+        SteadyState(space, [Diffusion(grid, "D")], {}, experiments, interpolation(grid, np.array([[0.5, 0.5]])))
 
 
 @pytest.mark.parallel(2)

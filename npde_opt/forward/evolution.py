@@ -16,7 +16,7 @@ from npde_opt.errors import InputError
 from npde_opt.forward.equation import Equation, LinearPart
 from npde_opt.forward.evolution_point import EvolutionPoint
 from npde_opt.forward.initial import InitialState, Spec
-from npde_opt.forward.interface import Counters
+from npde_opt.forward.interface import Counters, check_alike
 from npde_opt.forward.newton import Newton
 from npde_opt.forward.positivity import check_known, diffusivities
 from npde_opt.forward.sampling import Observer, Sampling
@@ -97,6 +97,7 @@ class Evolution:
                  prefix: str = "state_", bound: float | None = None, recipe: str = "auto",
                  fused: bool = True):
         self.space, self.grid, self.equation, self.scheme = space, space.grid, equation, scheme
+        check_alike(self.grid.comm, experiments)
         self.experiments, self.prefix, self.bound = list(experiments), prefix, bound
         self.times = np.asarray(times, float)
         if self.times.size < 2 or not np.all(np.diff(self.times) > 0):

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
+from mpi4py import MPI
 from petsc4py import PETSc
 
+from npde_opt import reductions
 from npde_opt.grids import Grid
 from npde_opt.parameters import ParameterSpace
 
@@ -70,3 +73,13 @@ class ForwardMap(Protocol):
         """F and its derivatives at m: a Linearization. Raises SolverError where the state cannot be found."""
 
     def destroy(self) -> None: ...
+
+
+def check_alike(comm: MPI.Intracomm, experiments: Sequence[Any]) -> None:
+    """Raises NpdeError where ranks have other numbers of experiments, or other boundary values. Collective.
+
+    They would solve different systems as one, or wait for ever for the solves that some ranks leave out.
+    """
+    told = [sorted((side, str(value) if np.ndim(value) == 0 else "values") for side, value in e.boundary.items())
+            for e in experiments]
+    reductions.same(comm, told, "the list of boundary values, one an experiment,")

@@ -16,7 +16,7 @@ import numpy as np
 from petsc4py import PETSc
 
 from npde_opt.errors import InputError
-from npde_opt.forward.interface import Counters, Weights
+from npde_opt.forward.interface import Counters, Weights, check_alike
 from npde_opt.forward.positivity import check_diffusivities, check_known, check_reactions, diffusivities
 from npde_opt.grids import AXES
 from npde_opt.linear.measured import take
@@ -62,6 +62,7 @@ class SteadyState:
                  prefix: str = "state_", recipe: str = "auto"):
         self.space, self.grid, self.terms, self.prefix = space, space.grid, tuple(terms), prefix
         grid = self.grid
+        check_alike(grid.comm, experiments)
         self.known = {k: np.asfortranarray(np.broadcast_to(np.asarray(v, float), grid.local_shape))
                       for k, v in known.items()}
         needed = {name for term in terms for name in term.coefficients}
