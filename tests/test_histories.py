@@ -84,7 +84,7 @@ def test_outside_its_times_a_history_is_what_is_said(tmp_path, capsys, kind):
             "history = [2.0, 4.0], times = [-9.0, -1.0]",
             r"sources\[0\].times: got -9 to -1; allowed: times that meet",
         ),
-        ("times = [0.0, 1.0]", r"sources\[0\].history: got nothing, and 2 times"),
+        ("times = [0.0, 1.0]", r"sources\[0\].times: got given without a history"),
     ],
 )
 def test_histories_of_which_nothing_or_one_value_would_be_seen_are_refused(
