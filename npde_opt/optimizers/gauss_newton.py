@@ -76,8 +76,9 @@ class GaussNewton:
         if not self.units:
             return
         wanted = self.small.inverse @ np.array(dots(r, self.units))
-        change = wanted - np.array(dots(z, self.units))
-        z.maxpy([float(c) for c in change], self.units)
+        # First 0, then what is wanted: added in one step it would be lost in the rounding of an entry that is far larger.
+        z.maxpy([-float(c) for c in dots(z, self.units)], self.units)
+        z.maxpy([float(c) for c in wanted], self.units)
 
     def step(self, g: PETSc.Vec, s: PETSc.Vec, rtol: float, max_steps: int) -> None:
         """s = H^-1 g by CG, to rtol in the norm sqrt(r^T M^-1 r)."""
