@@ -7,12 +7,15 @@ deviations of the data were off; q is then the quantile of Student's t with n - 
 told (n <= k) or a robust misfit already allows for outliers, s = 1 and q is the normal quantile.
 
 Intervals are symmetric in the parameter and carried through its transform, those of a product of powers in its logarithm.
+Where the data tell a parameter's values apart far less at an end than at the minimizer, the end is that of the profile
+likelihood, or open (None): see `profile`. A figure derived from such a parameter has no interval.
 What no datum sees has none: see `information`. At a bound the interval is that in which J rises by q^2 / 2,
 g d + 1/2 h d^2, h the curvature with the other parameters at their best.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,12 +28,16 @@ from npde_opt.information import Information
 from npde_opt.misfits import Huber, StudentT
 from npde_opt.objective import ObjectiveAt
 from npde_opt.parameters import GAIN, ParameterSpace, Unknown
+from npde_opt.profile import Profile, hessians, reach
 
 LEVEL = 0.95
 BROAD = 10.0
 """Standard deviation of a logarithm, eight decades either way at 95 %, from which on nothing is determined."""
+FAR = 1e300
+"""In place of an infinite reach."""
 
-Interval = tuple[float, float] | None
+Interval = tuple[float | None, float | None] | None
+"""Both ends; None for an end that is open, and where nothing is determined."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,7 @@ class Estimates:
     def __init__(self, space: ParameterSpace, at: ObjectiveAt, m: PETSc.Vec):
         units = space.units(m)
         sizes = np.array([size for _, _, size in units])
-        data, prior = _hessians(space, at, [unit for _, unit, _ in units])
+        data, prior = hessians(space, at, [unit for _, unit, _ in units])
         # What the data tell from the end of its range is not held there, however near it is in that range.
         self.entries = _entries(space, at, m, np.diag(data + prior) > GAIN)
         self.freedom = at.objective.data_count - len(self.entries)
@@ -65,6 +72,8 @@ class Estimates:
         self.free = np.array([not e.held for e in self.entries])
         on = np.flatnonzero(self.free)
         self.information = Information(self.H[np.ix_(on, on)], sizes[on])
+        self._profile = Profile(space, at, m, self.variance)
+        self._found: dict[int, Interval] = {}
 
     @property
     def method(self) -> str:
@@ -75,18 +84,48 @@ class Estimates:
         return f"{LEVEL:.0%}, Gauss-Newton Hessian, normal quantile, sigma as given"
 
     def interval(self, i: int) -> Interval:
-        """Of the coefficient's value of entry i; None where it is not determined."""
-        entry = self.entries[i]
-        if entry.held:
-            return self._one_sided(i)
+        """Of the coefficient's value of entry i; None where it is not determined. Collective."""
+        if i not in self._found:
+            self._found[i] = self._one_sided(i) if self.entries[i].held else self._two_sided(i)
+        return self._found[i]
+
+    def _two_sided(self, i: int) -> Interval:
+        unknown, p = self.entries[i].unknown, self.entries[i].p
         gradient = np.zeros(len(self.entries))
         gradient[i] = 1.0
         deviation = self._deviation(gradient)
-        if deviation is None or (entry.unknown.transform != "identity" and deviation > BROAD):
+        logarithmic = unknown.transform != "identity"
+        if deviation is None or (logarithmic and deviation > BROAD):
             return None
-        ends = entry.unknown.value(entry.p + self.quantile * deviation * np.array([-1.0, 1.0]))
-        low, high = np.clip(ends, *entry.unknown.range)
-        return float(low), float(high)
+        farthest = self.quantile * BROAD / deviation if logarithmic and deviation > 0 else math.inf
+        down, up = (self._reach(i, sign, farthest) for sign in (-1.0, 1.0))
+        if math.isinf(down) and math.isinf(up):
+            return None
+        ends = unknown.value(p + deviation * np.array([-min(down, FAR), min(up, FAR)]))
+        low, high = np.clip(ends, *unknown.range)
+        # An end that is open is that of the range, where there is one.
+        low, high = unknown.range[0] if math.isinf(down) else low, unknown.range[1] if math.isinf(up) else high
+        return None if math.isinf(low) else float(low), None if math.isinf(high) else float(high)
+
+    def _reach(self, i: int, sign: float, farthest: float) -> float:
+        """How many deviations parameter i can go down (sign -1) or up. Collective."""
+        on = np.flatnonzero(self.free)
+        column = np.zeros(len(self.entries))
+        column[on] = self.information.inverse[:, np.flatnonzero(on == i)[0]]
+        if not column[i] > 0:
+            return self.quantile
+        step = sign * column / math.sqrt(column[i])
+        if not self._profile.flattens(i, self.quantile * step):
+            return self.quantile
+        others = on[on != i]
+        change = np.zeros(len(self.entries))
+
+        def rise(t: float) -> float:
+            # The other parameters start from where they were best before.
+            change[i] = t * step[i]
+            return self._profile.best_rise(change, others)
+
+        return reach(rise, self.quantile, farthest)
 
     def _deviation(self, gradient: np.ndarray) -> float | None:
         return self.information.deviation(gradient[self.free])
@@ -116,6 +155,8 @@ class Estimates:
         deviation, value = self._deviation(gradient), f(self._values(0.0))
         if deviation is None:
             return None
+        if any(g and self._is_open(i) for i, g in enumerate(gradient)):
+            return None
         if not self._is_product(f, value, gradient):
             return value - self.quantile * deviation, value + self.quantile * deviation
         relative = deviation / abs(value)
@@ -123,6 +164,11 @@ class Estimates:
             return None
         ends = sorted(value * np.exp(self.quantile * relative * np.array([-1.0, 1.0])))
         return float(ends[0]), float(ends[1])
+
+    def _is_open(self, i: int) -> bool:
+        """Whether the data allow any value of entry i above or below some."""
+        found = self.interval(i)
+        return found is None or None in found
 
     def _values(self, change: np.ndarray | float) -> dict[str, float]:
         """The coefficients' values where the parameters are changed."""
@@ -208,20 +254,3 @@ def _entries(space: ParameterSpace, at: ObjectiveAt, m: PETSc.Vec, told: np.ndar
     for mark in marks:
         mark.destroy()
     return found
-
-
-def _hessians(space: ParameterSpace, at: ObjectiveAt, units: list[PETSc.Vec]) -> tuple[np.ndarray, np.ndarray]:
-    """The data's and the priors' Gauss-Newton Hessian; destroys the unit vectors."""
-    whole, prior = np.zeros((2, len(units), len(units)))
-    image, part = space.create_vec(), space.create_vec()
-    for j, unit in enumerate(units):
-        at.hessian(unit, image, True)
-        at.regularization_hessian(unit, part)
-        for u in space.unknowns:
-            if u.name not in at.objective.regularizers:
-                space.zero_block(part, u.name)
-        whole[:, j] = np.concatenate([space.constants(image, u.name) for u in space.unknowns])
-        prior[:, j] = np.concatenate([space.constants(part, u.name) for u in space.unknowns])
-    for vec in (image, part, *units):
-        vec.destroy()
-    return whole - prior, prior

@@ -199,6 +199,12 @@ class ObjectiveAt:
             self._gradient = g
         return self._gradient
 
+    def regularization_gradient(self, out: PETSc.Vec) -> None:
+        """out = dR/dm, the regularization's part of the gradient."""
+        out.set(0.0)
+        with self.objective.together():
+            self._add(out, lambda r, p, x, part: r.gradient(p, part), None)
+
     def _add(self, out: PETSc.Vec, action, dm: PETSc.Vec | None) -> None:
         space = self.objective.space
         with stage("regularization"):

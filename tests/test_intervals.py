@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-from fits import case_of, diffusion, identified, reported
+from fits import DIFFUSION, case_of, diffusion, identified, reported
 from mpi4py import MPI
 from scipy import optimize, stats
 
 from npde_opt.ensemble import Ensemble
 from npde_opt.intervals import Estimates
+from npde_opt.profile import reach
 
 AGREEMENT = 0.1
 """Ends of intervals may differ by this part of the half-width from those of the profile."""
@@ -163,3 +164,39 @@ def test_intervals_hold_the_truth_as_often_as_they_say(tmp_path):
     shares = coverage(tmp_path, 64)
     assert (shares >= 54 / 64).all(), shares
     assert MPI.COMM_WORLD.size == 1
+
+
+def saturating(tmp_path, shape, transform, start, truth):
+    w_more = f'transform = "{transform}"'
+    text = DIFFUSION.format(D=4.0, w=start, D_more="", w_more=w_more, truth=4.0)
+    text = text.replace('shape = "w*well"', f'shape = "{shape}"')
+    return case_of(tmp_path, text.replace("truth = 1.0", f"truth = {truth}"))
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize(("shape", "transform", "truth", "sign"), [
+    ("tanh(w)*well", "identity", 50.0, 1),
+    ("-tanh(w)*well", "identity", 50.0, 1),
+    ("tanh(-w)*well", "identity", -50.0, -1),
+    ("w/(1 + w)*well", "log", 1e9, 1),
+])
+def test_an_interval_is_open_where_the_data_allow_any_value(tmp_path, shape, transform, truth, sign):
+    """What saturates has an end on one side only."""
+    case = saturating(tmp_path, shape, transform, 0.5 * sign, truth)
+    metrics = reported(case, identified(case))
+    value, ends = metrics["w"], metrics["w_interval"]
+    if ends is None:
+        # So far out that the data see nothing of it any more.
+        assert metrics["undetermined"] == ["w"], metrics["undetermined"]
+    else:
+        near, far = ends[::sign]
+        assert far is None and sign * near < sign * value
+    assert metrics["D_interval"][0] < metrics["D"] < metrics["D_interval"][1]
+
+
+def test_a_reach_ends_where_the_objective_rises():
+    assert reach(lambda t: t**2 / 2, 2.0, np.inf) == 2.0
+    assert reach(lambda t: 1 - np.exp(-t), 2.0, np.inf) == np.inf
+    assert 2.0 < reach(lambda t: t**4 / 1e3, 2.0, np.inf) <= (2e3) ** 0.25 * 1.05
+    assert reach(lambda t: np.inf, 2.0, np.inf) == 2.0
+    assert reach(lambda t: t / 100, 2.0, 100.0) == np.inf

@@ -262,6 +262,14 @@ def test_checkpoints_need_the_space(tmp_path):
         monitor(row(0), state(GridSpace(MPI.COMM_SELF), 0))
 
 
+def test_an_end_of_an_interval_may_be_open():
+    metrics = {"w_interval": [1.6, None], "D_interval": [[1.0, 2.0], None], "r_interval": None}
+    text = closing_text(replace(SUMMARY, status="converged", metrics=metrics))
+    assert "[1.6, open]" in text
+    assert "[[1, 2], not determined by the data]" in text
+    assert text.count("not determined by the data") == 2
+
+
 def test_intervals_away_from_a_minimum_are_said_to_be_so():
     metrics = {"r": 1.2, "r_interval": [1.1, 1.3]}
     stopped = closing_text(replace(SUMMARY, status="stopped_at_tolerance", metrics=metrics))

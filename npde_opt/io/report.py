@@ -191,7 +191,7 @@ def closing_text(summary: Summary, out: Path | None = None) -> str:
     lines += residuals(s.metrics)
     lines += [f"  {name.replace('_', ' '):<12} {_metric(value, name)}" for name, value in s.metrics.items()
               if name not in FINDINGS and name not in RESIDUALS]
-    if s.status != "converged" and any(name.endswith("_interval") for name in s.metrics):
+    if s.status not in ("converged", "undetermined") and any(name.endswith("_interval") for name in s.metrics):
         lines.append("  INTERVALS    are of the point where the run stopped, not of a minimum")
     lines += advice(s.metrics)
     return "\n".join([*lines, *([f"  results in   {out}"] if out else [])])
@@ -258,5 +258,10 @@ def _metric(value: Any, name: str = "") -> str:
     if value is None and name.endswith("_interval"):
         return "not determined by the data"
     if isinstance(value, list):
-        return "[" + ", ".join(_metric(v, name) for v in value) + "]"
+        return "[" + ", ".join("open" if v is None and _is_pair(value) else _metric(v, name) for v in value) + "]"
     return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+def _is_pair(value: list[Any]) -> bool:
+    """Whether this is one interval, not the list of several, of which one is not determined."""
+    return len(value) == 2 and any(isinstance(end, int | float) for end in value)
