@@ -28,6 +28,7 @@ from mpi4py import MPI
 
 from npde_opt import agreement
 from npde_opt.deadline import exit_after
+from npde_opt.signals import BATCH
 
 # A rank that failed waits so long for the others; one that was told to stop, so long.
 FAILED_SECONDS, STOPPED_SECONDS = 12.0, 3.0
@@ -317,7 +318,7 @@ def interrupt(number: int, _: FrameType | None) -> None:
 
 def ignore_signals() -> None:
     """One is enough: ending together must not be interrupted."""
-    for number in (signal.SIGTERM, signal.SIGUSR1):
+    for number in BATCH:
         signal.signal(number, signal.SIG_IGN)
 
 
@@ -339,9 +340,9 @@ def run(main: Callable[[], int | None], comm: MPI.Intracomm = MPI.COMM_WORLD) ->
 
     Exit codes: 2 wrong input, 3 a solve that diverged, 75 interrupted with a checkpoint, 130 KeyboardInterrupt, n after
     sys.exit(n) (1 where a rank leaves the others at work with 0), 1 anything else. A rank that fails alone ends the
-    others after 12 seconds. SIGTERM and SIGUSR1 interrupt, where `main` does not handle them itself.
+    others after 12 seconds. SIGTERM, SIGUSR1 and SIGHUP interrupt, where `main` does not handle them itself.
     """
-    for number in (signal.SIGTERM, signal.SIGUSR1):
+    for number in BATCH:
         signal.signal(number, interrupt)
     try:
         with collective(comm) as everyone:

@@ -26,8 +26,9 @@ from npde_opt.io.checkpoint import Checkpoint, Space, State, save_checkpoint
 from npde_opt.io.report import Level, LiveTable, PlainLines, Progress, closing_text, terminal_width
 from npde_opt.io.results import Summary
 from npde_opt.runs.folder import HISTORY, RunDirectory
+from npde_opt.signals import BATCH
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+SIGNALS = (*BATCH, signal.SIGINT)
 RECENT = 6
 SPECTRUM = "spectrum"
 SLOW_SECONDS, SLOW_RATIO = 1.0, 10.0
@@ -37,7 +38,7 @@ class Monitor:
     """Called by an optimizer after every completed iteration: `monitor(row, state)`. Collective.
 
     Writes the row to history.csv and a checkpoint, prints on rank 0, and raises Interrupted on every rank after
-    SIGTERM, SIGUSR1 or a first SIGINT reached any rank (a second SIGINT ends at once). A context manager: signal
+    SIGTERM, SIGUSR1, SIGHUP or a first SIGINT reached any rank (a second SIGINT ends at once). A context manager: signal
     handlers are installed inside the block only.
 
     Args:

@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-BATCH = (signal.SIGTERM, signal.SIGUSR1)
-"""What batch systems send to end a run."""
+ENDING = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+# nohup lets a process ignore that its terminal went away.
+BATCH = tuple(number for number in ENDING if signal.getsignal(number) != signal.SIG_IGN)
+"""What batch systems, and terminals that close, send to end a run."""
 
 _received: list[int] = []
 
 
 def remember() -> None:
-    """From now on SIGTERM and SIGUSR1 are kept for `act`."""
+    """From now on the signals that end a run are kept for `act`."""
     for number in BATCH:
         signal.signal(number, _keep)
 

@@ -176,7 +176,7 @@ def test_discrepancy_stops():
 
 
 @pytest.mark.parallel([1, 2])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_to_one_rank_stops_all_after_a_checkpoint(tmp_path, number):
     comm, space = MPI.COMM_WORLD, GridSpace()
     out = RunDirectory(folder(tmp_path) / "run")
@@ -298,7 +298,7 @@ def test_a_signal_before_the_first_iteration_ends_with_75():
     assert run.returncode == 75 and "stopped by SIGUSR1 before the first iteration" in run.stderr
 
 
-@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
 def test_a_second_signal_does_not_keep_the_ranks_from_ending(second):
     code = "import os, signal, time\nfrom mpi4py import MPI\nfrom npde_opt import errors\n" \
         "def main():\n    if MPI.COMM_WORLD.rank:\n        MPI.COMM_WORLD.Barrier()\n" \
