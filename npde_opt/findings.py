@@ -1,4 +1,5 @@
-"""What a person should know of the parameters at the end of a run: which lie at a bound, which went far from the start."""
+"""What a person should know of the parameters at the end of a run: which lie at a bound, which went far from the start, and
+which fields have more values than there are data, without a regularization that would choose among them."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 from petsc4py import PETSc
 
+from npde_opt.objective import Objective
 from npde_opt.parameters import SATURATED, ParameterSpace, Unknown
 from npde_opt.reductions import largest, total
 
@@ -15,10 +17,14 @@ FAR = math.log(100.0)
 FAR_FIELD = math.log(1e4)
 
 
-def findings(space: ParameterSpace, m: PETSc.Vec, start: PETSc.Vec) -> dict[str, Any]:
-    """`at_bound` and `moved`, texts that name the unknowns; only what there is. Destroys `start`. Collective."""
-    found: dict[str, Any] = {"at_bound": [], "moved": []}
+def findings(objective: Objective, m: PETSc.Vec, start: PETSc.Vec) -> dict[str, Any]:
+    """`at_bound`, `moved` and `undetermined`, texts that name the unknowns; only what there is. Destroys `start`. Collective."""
+    space = objective.space
+    found: dict[str, Any] = {"at_bound": [], "moved": [], "undetermined": []}
     for u in space.unknowns:
+        text = _outnumbered(objective, u)
+        if text:
+            found["undetermined"].append(text)
         text = _at_bound(space, m, u)
         if text:
             found["at_bound"].append(text)
@@ -27,6 +33,16 @@ def findings(space: ParameterSpace, m: PETSc.Vec, start: PETSc.Vec) -> dict[str,
             found["moved"].append(text)
     start.destroy()
     return {key: texts for key, texts in found.items() if texts}
+
+
+def _outnumbered(objective: Objective, u: Unknown) -> str:
+    """A field with more values than there are data, which nothing but the start decides on."""
+    regularizer = objective.regularizers.get(u.name)
+    if not u.is_field or (regularizer is not None and getattr(regularizer, "alpha", 1.0) > 0):
+        return ""
+    values = int(total(objective.comm, float(objective.space.free(u.name).sum())))
+    data = int(objective.data_count)
+    return f"{u.name}: {values:,} values without a regularization, {data:,} data" if values > data else ""
 
 
 def _at_bound(space: ParameterSpace, m: PETSc.Vec, u: Unknown) -> str:

@@ -53,7 +53,7 @@ def report_evolution(case: EvolutionCase, found: Identification, ensemble: Ensem
     metrics |= values
     metrics |= attempt("the error against the truth", lambda: errors_of(case, space, m)) or {}
     metrics |= attempt("derived figures", lambda: derived(case, space, m, estimates)) or {}
-    metrics |= attempt("bounds and the way from the start", lambda: findings(space, m, case.start(space))) or {}
+    metrics |= attempt("bounds and the way from the start", lambda: findings(objective, m, case.start(space))) or {}
     predicted = predictions(forward, at, ensemble, case.experiment_count)
     metrics |= data_errors(case, predicted)
     if out is not None:

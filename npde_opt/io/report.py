@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from scipy import special
+
 from npde_opt.io.results import Summary
 
 HEADER_EVERY = 20
@@ -204,6 +206,8 @@ HEADLINES = {"stopped_at_tolerance": "stopped at the gradient tolerance that was
              "max_iterations": "stopped at the last iteration", "discrepancy": "stopped at the noise level"}
 """Statuses that are no sentence by themselves."""
 LEAST_BAND = 0.1
+UNLIKELY = 1.35e-3
+"""Probability, of three standard deviations of a normal variable, below which a chi^2 is no chance."""
 
 
 def residuals(metrics: Mapping[str, Any]) -> list[str]:
@@ -238,15 +242,16 @@ def advice(metrics: Mapping[str, Any]) -> list[str]:
     chi, count = metrics.get("chi_squared"), metrics.get("data")
     if chi is None or not count or not math.isfinite(chi):
         return lines
-    # three standard deviations of chi^2 of so many data, and as much again as sigma is seldom known better than
-    band = max(LEAST_BAND, 3 * math.sqrt(2 / count))
+    # sigma is seldom known better than LEAST_BAND
+    below = chi < 1 - LEAST_BAND and special.gammainc(count / 2, count * chi / 2) < UNLIKELY
+    above = chi > 1 + LEAST_BAND and special.gammaincc(count / 2, count * chi / 2) < UNLIKELY
     seen = f"(chi^2 {chi:.3g} with {count:,} data)"
     regularized = bool(metrics.get("regularization"))
-    if chi > 1 + band:
+    if above:
         weight = ", the regularization too strong (lower its weight)" if regularized else ""
         text = f"ABOVE the noise level {seen}: the model leaves something out, sigma is too small{weight}, or this is not the " \
             "minimum; look at the data's fit (--plot)"
-    elif chi < 1 - band:
+    elif below:
         weight = " (raise the regularization's weight)" if regularized else ""
         text = f"below the noise level {seen}: sigma is too large, or the fit follows the noise{weight}"
     else:

@@ -48,7 +48,7 @@ def report_steady(case: Case, found: Identification, ensemble: Ensemble, out: Ru
     metrics |= attempt("the error against the truth", lambda: truth_errors(case, space, m)) or {}
     values, _ = attempt("the intervals", lambda: parameter_metrics(space, at, m)) or ({}, None)
     metrics |= values
-    metrics |= attempt("bounds and the way from the start", lambda: findings(space, m, case.start(space))) or {}
+    metrics |= attempt("bounds and the way from the start", lambda: findings(objective, m, case.start(space))) or {}
     fields = true_and_found(case, space, m)
     predicted = predictions(case, ensemble, grid, at.linearization.data)
     with stage("io"):
