@@ -19,10 +19,14 @@ IDLE = 1e-6
 
 @dataclass(frozen=True)
 class Assessment:
-    """The decrement (from below, as far as the tolerance asks) and the unknowns, or combinations, that no datum sees."""
+    """The decrement (from below, as far as the tolerance asks) and the unknowns, or combinations, that no datum sees.
+
+    failure: why there is no decrement (then infinity).
+    """
 
     decrement: float
     undetermined: tuple[str, ...] = ()
+    failure: str = ""
 
 
 def assess(point: Point, bounds: tuple[PETSc.Vec, PETSc.Vec] | None, tolerance: float, cg_max: int) -> Assessment:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from petsc4py import PETSc
 
+from npde_opt.errors import SolverError
 from npde_opt.optimizers.conjugate_gradients import Direction, steihaug
 from npde_opt.optimizers.gauss_newton import GaussNewton
 from npde_opt.optimizers.initial_hessian import InitialHessian
@@ -74,9 +75,17 @@ class NewtonCG:
             self.products += 1
         kept: list[Direction] | None = [] if self.settings.reorthogonalize else None
         curvatures: list[float] = []
+        first_step = self._reference == 0.0
 
         def hessian(dm: PETSc.Vec, out: PETSc.Vec) -> None:
-            at.hessian(dm, out, gauss_newton)
+            try:
+                at.hessian(dm, out, gauss_newton)
+            except SolverError:
+                if first_step:
+                    raise
+                # Near parameters that cannot be, solves for changes fail before those for states do: as at a
+                # direction without curvature, CG ends with what it has, and the search decides.
+                out.set(0.0)
             if not curvatures:
                 curvatures.append(dm.dot(out))
 

@@ -140,15 +140,21 @@ class Run:
         if -self.direction.slope > ROUNDING * abs(self.meta["objective"]) and self.direction.forget():
             return True
         tolerance = self.settings.decrement
-        return tolerance is not None and self.assess(tolerance).decrement > tolerance and self.direction.deepen()
+        if tolerance is None:
+            return False
+        found = self.assess(tolerance)
+        return found.decrement > tolerance and not found.failure and self.direction.deepen()
 
     def assess(self, tolerance: float, most: int | None = None) -> Assessment:
         """The accepted point, of which the decrement is kept for the result.
 
-        The inner CG ends after `most` steps at the latest.
+        The inner CG ends after `most` steps at the latest. A solve that fails in it costs the decrement, not the result.
         """
-        found = assess(self.point, self.solver.bounds, tolerance, most or self.settings.cg_max)
-        self.decrement = found.decrement
+        try:
+            found = assess(self.point, self.solver.bounds, tolerance, most or self.settings.cg_max)
+        except SolverError as error:
+            found = Assessment(math.inf, failure=error.reason)
+        self.decrement = math.nan if found.failure else found.decrement
         return found
 
     def converged(self, tao: PETSc.TAO) -> int | None:
@@ -261,10 +267,14 @@ class Run:
         """What the decrement says that is still to gain."""
         tolerance = self.settings.decrement
         assert tolerance is not None
-        found = self.assess(tolerance).decrement
+        first = self.assess(tolerance)
+        if first.failure:
+            return wording.unknown_gain(first.failure)
+        found = first.decrement
         if found > tolerance:
             # CG stopped where it knew that: how much more there is, a few steps more tell.
-            found = max(found, self.assess(max(tolerance, wording.MAY_FALL), LOOK).decrement)
+            more = self.assess(max(tolerance, wording.MAY_FALL), LOOK)
+            found = found if more.failure else max(found, more.decrement)
             self.decrement = found
         return wording.to_gain(found, tolerance)
 

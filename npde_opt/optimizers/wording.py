@@ -38,6 +38,11 @@ def to_gain(decrement: float, tolerance: float) -> str:
     )
 
 
+def unknown_gain(failure: str) -> str:
+    """Where a solve failed in the search for the decrement."""
+    return f"how far the objective may still fall is not known (no decrement: {failure})"
+
+
 def at_tolerance(gradient: str, gain: str) -> str:
     """Of a run that obeys the gradient tolerance that it was given."""
     return (

@@ -171,6 +171,42 @@ def test_ranks_are_in_step_after_rejected_points(problem, method):
 
 
 @pytest.mark.parallel([1, 2])
+@pytest.mark.parametrize("method", ["newton", "gauss-newton", "lbfgs", "ncg"])
+def test_products_that_fail_after_the_first_step_cost_no_result(problem, method):
+    """The steps and the decrement need them; the run ends with what it has, and says that the decrement is missing."""
+    objective = problem("exponential")
+    curvature, begun = objective.curvature, []
+
+    def works_at_first(m, dm, gauss_newton):
+        if begun:
+            raise SolverError("state_", "the true residual is 0.1", "Tighten it.")
+        return curvature(m, dm, gauss_newton)
+
+    def follow(row, state):
+        if row["iteration"] >= 1:
+            begun.append(1)
+
+    objective.curvature = works_at_first
+    m0 = objective.vec(lambda i: 2.0 + 0 * i)
+    result = minimize(objective, m0, Settings(method=method, gradient_rtol=1e-12, max_iterations=4), follow)
+    assert result.status in ("max_iterations", "stalled") and "no decrement: the true residual is 0.1" in result.reason
+    assert result.objective < result.objective_initial and np.isnan(result.decrement)
+    assert objective.alive == 0
+
+
+@pytest.mark.parallel([1, 2])
+def test_products_that_fail_from_the_start_are_an_error(problem):
+    objective = problem("exponential")
+
+    def fails(m, dm, gauss_newton):
+        raise SolverError("state_", "the true residual is 0.1", "Tighten it.")
+
+    objective.curvature = fails
+    with pytest.raises(SolverError, match="true residual"):
+        minimize(objective, objective.vec(lambda i: 2.0 + 0 * i), Settings(method="gauss-newton"))
+
+
+@pytest.mark.parallel([1, 2])
 def test_an_infinite_start_is_an_error(problem):
     objective = problem("exponential")
     with pytest.raises(SolverError, match="initial parameters"):
