@@ -166,9 +166,9 @@ class Estimates:
         return float(ends[0]), float(ends[1])
 
     def _is_open(self, i: int) -> bool:
-        """Whether the data allow any value of entry i above or below some."""
+        """Whether the data tell an end of entry i, but not the other one."""
         found = self.interval(i)
-        return found is None or None in found
+        return found is not None and None in found
 
     def _values(self, change: np.ndarray | float) -> dict[str, float]:
         """The coefficients' values where the parameters are changed."""
