@@ -26,8 +26,8 @@ from npde_opt.misfits import MISFITS, CorrelatedErrors, LeastSquares, Proportion
 from npde_opt.objective import Objective
 from npde_opt.operators import interpolation
 from npde_opt.parameters import ParameterSpace, Unknown
-from npde_opt.priors import SmallPrior
 from npde_opt.regularizers import REGULARIZERS
+from npde_opt.regularizers.small import SmallPrior
 from npde_opt.runs.verification import direction
 from npde_opt.terms import Advection, Diffusion, Kinetics, NonlinearDiffusion, Reaction, Source
 from npde_opt.terms.absorbing import absorbing_rate

@@ -10,7 +10,7 @@ from common import FIELDS, Row, parser, report, seconds, unit_square
 from petsc4py import PETSc
 
 from npde_opt.linear.recipes import LinearSolver, has_package
-from npde_opt.stencils import StencilMatrix
+from npde_opt.operators.stencils import StencilMatrix
 from npde_opt.terms import Diffusion
 
 TARGETS = {("smooth", "solve"): 100, ("smooth", "update"): 40, ("rough", "solve"): 280}

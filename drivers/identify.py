@@ -72,14 +72,14 @@ if __name__ == "__main__":
 
 from npde_opt import errors, nested  # noqa: E402
 from npde_opt.cases import EvolutionCase, load_case  # noqa: E402
-from npde_opt.cases.evolution_report import errors_of, report_evolution  # noqa: E402
 from npde_opt.ensemble import Ensemble  # noqa: E402
 from npde_opt.io.results import Seconds, Summary, peak_memory_mb  # noqa: E402
-from npde_opt.monitor import Monitor  # noqa: E402
 from npde_opt.petsc_options import check_options, unused_text  # noqa: E402
 from npde_opt.runs.attempts import Attempts  # noqa: E402
+from npde_opt.runs.evolution_report import errors_of, report_evolution  # noqa: E402
 from npde_opt.runs.folder import RunDirectory  # noqa: E402
 from npde_opt.runs.identity import identity  # noqa: E402
+from npde_opt.runs.monitor import Monitor  # noqa: E402
 from npde_opt.runs.rehearsal import rehearse  # noqa: E402
 from npde_opt.runs.resume import finished, last_checkpoint, refuse_another_run, where_to_go_on  # noqa: E402
 from npde_opt.runs.steady_report import report_steady, truth_errors  # noqa: E402
@@ -88,7 +88,7 @@ from npde_opt.runs.weight import choose_weight  # noqa: E402
 
 
 def main() -> int:
-    signals.act(WORLD)
+    errors.act_on_signals(WORLD)
     options = OPTIONS
     case = load_case(options.case, WORLD, cells=options.grid, data=options.data, seed=options.seed,
                      variables=options.variables, memory=options.memory)

@@ -7,17 +7,16 @@ share one reference for the gradient norm (mass-weighted, hence comparable): the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from petsc4py import PETSc
 
 from npde_opt.errors import collective
 from npde_opt.grids import Grid
-from npde_opt.monitor import Monitor
 from npde_opt.objective import Objective
 from npde_opt.operators import prolongation
 from npde_opt.optimizers import OptimizerState, Result, Settings, minimize
@@ -124,6 +123,33 @@ class Resume:
     reference: float | None = None
     spent: Mapping[str, int] = field(default_factory=dict)
     spectrum: Callable[[ParameterSpace], list[PETSc.Vec] | None] = lambda space: None
+
+
+class Monitor(Protocol):
+    """What watches the levels: a monitor of `minimize` that is told of them (runs/monitor.py)."""
+
+    def __call__(self, row: dict[str, Any], state: OptimizerState) -> str | None:
+        """After every iteration: 'stop:STATUS' ends the level."""
+
+    def start_level(
+        self,
+        shape: Sequence[int],
+        *,
+        space: ParameterSpace,
+        level: int,
+        levels: int,
+        gradient_rtol: float,
+        gradient_reference: float | None,
+        max_iterations: int,
+        spent: Mapping[str, int],
+    ) -> None:
+        """A level of this many cells begins."""
+
+    def interruptible(self) -> AbstractContextManager[None]:
+        """A block in which a signal ends the run."""
+
+    def keep_spectrum(self, space: ParameterSpace, vectors: Sequence[PETSc.Vec]) -> None:
+        """These go into the next checkpoints."""
 
 
 def identify(finest: Grid, build: Build, settings: Settings, levels: int | None = None, monitor: Monitor | None = None,

@@ -17,7 +17,7 @@ from petsc4py import PETSc
 
 from npde_opt.errors import InputError
 from npde_opt.grids import AXES, Grid, along
-from npde_opt.locate import SLACK, located, offsets, slack, wrapped
+from npde_opt.grids.locate import SLACK, located, offsets, slack, wrapped
 from npde_opt.operators import interpolation
 
 CUTS = 4

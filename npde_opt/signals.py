@@ -7,10 +7,6 @@ from __future__ import annotations
 
 import signal
 from types import FrameType
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from mpi4py import MPI
 
 ENDING = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 # nohup lets a process ignore that its terminal went away.
@@ -21,7 +17,7 @@ _received: list[int] = []
 
 
 def remember() -> None:
-    """From now on the signals that end a run are kept for `act`."""
+    """From now on the signals that end a run are kept for `errors.act_on_signals`."""
     for number in BATCH:
         signal.signal(number, _keep)
 
@@ -30,11 +26,6 @@ def _keep(number: int, _: FrameType | None) -> None:
     _received.append(number)
 
 
-def act(comm: MPI.Intracomm) -> None:
-    """Raises Interrupted on every rank where any has received a signal so far. Collective."""
-    from npde_opt import reductions
-    from npde_opt.errors import Interrupted
-
-    number = int(reductions.largest(comm, max(_received, default=0)))
-    if number:
-        raise Interrupted(f"stopped by {signal.Signals(number).name} before it began; start it again")
+def received() -> int:
+    """The number of the last signal that was kept; 0 for none."""
+    return max(_received, default=0)

@@ -6,9 +6,9 @@ from mpi4py import MPI
 
 from npde_opt import nested
 from npde_opt.cases import load_case
-from npde_opt.cases.evolution_report import report_evolution
 from npde_opt.ensemble import Ensemble
 from npde_opt.runs.attempts import Attempts
+from npde_opt.runs.evolution_report import report_evolution
 
 DIFFUSION = """
 [grid]

@@ -8,15 +8,15 @@ import scipy.io
 from mpi4py import MPI
 
 from npde_opt import nested
-from npde_opt.cases import evolution_report, load_case
-from npde_opt.cases.evolution_report import report_evolution
 from npde_opt.cases.fields import Sources
 from npde_opt.cases.tables import read_values
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError, NpdeError
-from npde_opt.monitor import Monitor
+from npde_opt.runs import evolution_report, load_case
 from npde_opt.runs.attempts import Attempts
+from npde_opt.runs.evolution_report import report_evolution
 from npde_opt.runs.folder import RunDirectory
+from npde_opt.runs.monitor import Monitor
 
 MESHES = Path(__file__).parents[1] / "meshes"
 SHORT = {"gray_scott": ((16, 16), 6.0), "quantum_wells": ((14, 12), 0.6), "graded_index": ((64,), 20.0),

@@ -3,7 +3,7 @@
 import pytest
 from fits import DIFFUSION, case_of, identified, reported
 
-from npde_opt.io.report import advice
+from npde_opt.runs.progress import advice
 
 REGULARIZED = """
 [[regularization]]

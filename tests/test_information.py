@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from npde_opt.information import Information
+from npde_opt.optimizers.information import Information
 
 UNITS = [np.ones(3), np.array([1e-9, 1.0, 1e7])]
 

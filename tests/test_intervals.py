@@ -7,8 +7,8 @@ from mpi4py import MPI
 from scipy import optimize, stats
 
 from npde_opt.ensemble import Ensemble
-from npde_opt.intervals import Estimates
-from npde_opt.profile import reach
+from npde_opt.uncertainty.intervals import Estimates
+from npde_opt.uncertainty.profile import reach
 
 AGREEMENT = 0.1
 """Ends of intervals may differ by this part of the half-width from those of the profile."""

@@ -9,7 +9,7 @@ from npde_opt.grids import Boundary, Grid
 from npde_opt.linear import RECIPES, LinearSolver
 from npde_opt.linear.geometric import Hierarchy
 from npde_opt.linear.recipes import has_package
-from npde_opt.stencils import StencilMatrix
+from npde_opt.operators.stencils import StencilMatrix
 from npde_opt.terms import Advection, Diffusion
 
 SIDES = {"x-": "dirichlet", "y+": Boundary("robin", 2.0)}

@@ -8,7 +8,7 @@ from npde_opt.cases.places import patch
 from npde_opt.cases.random_points import active, random_points
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid
-from npde_opt.locate import located
+from npde_opt.grids.locate import located
 from npde_opt.observations import ball_mean, box_mean, observation_matrix, side_mean
 from npde_opt.operators import interpolation
 from npde_opt.terms.absorbing import absorbing_rate

@@ -8,8 +8,8 @@ from npde_opt.cases import check_main, load_case
 from npde_opt.cases.measured import by_experiment, by_time
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError
-from npde_opt.monitor import Monitor
 from npde_opt.nested import identify
+from npde_opt.runs.monitor import Monitor
 
 EVOLUTION = """
 [grid]

@@ -16,10 +16,10 @@ from mpi4py import MPI
 from npde_opt.errors import InputError, Interrupted
 from npde_opt.grids import Grid
 from npde_opt.io.checkpoint import find_checkpoint
-from npde_opt.io.report import Level, LiveTable, Progress, clock, closing_text, terminal_width
 from npde_opt.io.results import Seconds, Summary
-from npde_opt.monitor import Forecast, Monitor
 from npde_opt.runs.folder import RunDirectory
+from npde_opt.runs.monitor import Forecast, Monitor
+from npde_opt.runs.progress import Level, LiveTable, Progress, clock, closing_text, terminal_width
 
 
 class GridSpace:
@@ -78,7 +78,7 @@ def test_missing_values_are_dashes():
     progress = Progress(row={"iteration": 0, "objective": np.inf}, elapsed=1.0, left=None, at_most=False,
                         relative=float("nan"), level=Level(1, 3, (32, 16)))
     stream = io.StringIO()
-    from npde_opt.io.report import PlainLines
+    from npde_opt.runs.progress import PlainLines
 
     PlainLines(stream).add(progress)
     assert stream.getvalue().splitlines()[1].split() == ["2/3", "32x16", "0", *"-------", "1.0s", "-"]
@@ -247,8 +247,8 @@ def test_cadence_of_checkpoints(tmp_path, seconds, written):
 
 
 def test_slow_checkpoints_become_rare(tmp_path, monkeypatch):
-    monkeypatch.setattr("npde_opt.monitor.SLOW_SECONDS", 0.0)
-    monkeypatch.setattr("npde_opt.monitor.SLOW_RATIO", 1e6)
+    monkeypatch.setattr("npde_opt.runs.monitor.SLOW_SECONDS", 0.0)
+    monkeypatch.setattr("npde_opt.runs.monitor.SLOW_RATIO", 1e6)
     space = GridSpace(MPI.COMM_SELF)
     monitor = Monitor(MPI.COMM_SELF, RunDirectory(tmp_path, MPI.COMM_SELF), space=space, stream=None)
     for i in range(3):

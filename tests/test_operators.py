@@ -8,8 +8,8 @@ from mpi4py import MPI
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid
 from npde_opt.operators import interpolation, mass, prolongation
+from npde_opt.operators.stencils import StencilMatrix
 from npde_opt.regularizers import operator
-from npde_opt.stencils import StencilMatrix
 
 SHAPES = [(9,), (6, 7), (4, 5, 6)]
 

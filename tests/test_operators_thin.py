@@ -14,9 +14,9 @@ from npde_opt.linear.geometric import Hierarchy
 from npde_opt.linear.presb import Presb
 from npde_opt.observations import ball_mean, box_mean, observation_matrix, point_values
 from npde_opt.operators import interpolation, mass, prolongation
+from npde_opt.operators.stencils import StencilMatrix
 from npde_opt.parameters import ParameterSpace, Unknown
 from npde_opt.regularizers import BiLaplacian, Gradient, TotalVariation, bilaplacian_scales
-from npde_opt.stencils import StencilMatrix
 from npde_opt.terms import Advection, Diffusion, Reaction
 
 ROBIN = Boundary("robin", 1.7)

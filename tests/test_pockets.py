@@ -5,7 +5,7 @@ import pytest
 
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid
-from npde_opt.pockets import check_fixed, label_pockets, largest_pocket
+from npde_opt.grids.pockets import check_fixed, label_pockets, largest_pocket
 
 SPLIT = np.ones((6, 5), bool)
 SPLIT[3] = False

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from npde_opt.grids import Grid
-from npde_opt.prior_variance import Box, pointwise_variance
 from npde_opt.regularizers import BiLaplacian
+from npde_opt.regularizers.prior_variance import Box, pointwise_variance
 
 PERIODIC = {"x-": "periodic", "x+": "periodic"}
 

@@ -12,7 +12,7 @@ from mpi4py import MPI
 from npde_opt import nested
 from npde_opt.cases import load_case
 from npde_opt.ensemble import Ensemble
-from npde_opt.monitor import Monitor
+from npde_opt.runs.monitor import Monitor
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 

@@ -8,7 +8,7 @@ from petsc4py import PETSc
 from npde_opt.cases import load_case
 from npde_opt.cases.histories import places
 from npde_opt.errors import InputError
-from npde_opt.priors import SmallPrior
+from npde_opt.regularizers.small import SmallPrior
 
 CASE = """
 [grid]

@@ -7,14 +7,14 @@ import pytest
 from mpi4py import MPI
 from petsc4py import PETSc
 
-from npde_opt import nested, weights
+from npde_opt import nested, weight_choice
 from npde_opt.cases import load_case
 from npde_opt.ensemble import Ensemble
 from npde_opt.grids import Boundary, Grid
 from npde_opt.linear import RECIPES, LinearSolver
 from npde_opt.linear.presb import Presb
 from npde_opt.operators import mass
-from npde_opt.stencils import StencilMatrix
+from npde_opt.operators.stencils import StencilMatrix
 from npde_opt.terms import Advection, Diffusion
 
 SCALES = [1e-60, 1e-15, 1.0, 1e60]
@@ -222,7 +222,7 @@ def test_a_chosen_weight_has_the_unit_of_the_regularization(tmp_path):
             case.weight_override = weight
             return case.build(grid, ensemble)
 
-        found.append(weights.choose(build, "discrepancy", case.settings()).weight / L)
+        found.append(weight_choice.choose(build, "discrepancy", case.settings()).weight / L)
     assert found == pytest.approx([found[1]] * 3, rel=1e-4)
 
 

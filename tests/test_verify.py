@@ -16,8 +16,8 @@ from npde_opt.misfits import LeastSquares, StudentT
 from npde_opt.objective import Objective
 from npde_opt.operators import interpolation
 from npde_opt.parameters import ParameterSpace, Unknown
-from npde_opt.priors import SmallPrior
 from npde_opt.regularizers import REGULARIZERS
+from npde_opt.regularizers.small import SmallPrior
 from npde_opt.runs.verification import check_derivatives, direction
 from npde_opt.terms import Diffusion, Kinetics, Reaction
 from npde_opt.verify import WIDE, dot_product_test, manufactured_order, taylor_test

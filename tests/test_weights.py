@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from npde_opt.weights import close_in, corner
+from npde_opt.weight_choice import close_in, corner
 
 
 @pytest.mark.parametrize("at", [3, 6, 8])

@@ -15,7 +15,7 @@ from npde_opt.cases.fields import evaluate, resample
 from npde_opt.cases.sources import Sources
 from npde_opt.errors import InputError, collective
 from npde_opt.grids import Boundary, Grid, check_indices
-from npde_opt.pockets import largest_pocket
+from npde_opt.grids.pockets import largest_pocket
 
 CELL_BYTES = 40
 """At least, of arrays over the whole grid that a rank makes while it reads a case."""

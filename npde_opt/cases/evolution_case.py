@@ -33,8 +33,8 @@ from npde_opt.misfits import MISFITS, CorrelatedErrors, Misfit, ProportionalErro
 from npde_opt.objective import Objective
 from npde_opt.optimizers import Settings
 from npde_opt.parameters import ParameterSpace, Unknown
-from npde_opt.priors import SmallPrior
 from npde_opt.regularizers import REGULARIZERS
+from npde_opt.regularizers.small import SmallPrior
 from npde_opt.terms import Advection, Diffusion, Kinetics, NonlinearDiffusion, Reaction, Source
 from npde_opt.terms.absorbing import absorbing_rate
 

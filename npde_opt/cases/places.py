@@ -21,8 +21,8 @@ from npde_opt.cases.tables import axis_columns, given, is_table, named_columns, 
 from npde_opt.errors import InputError
 from npde_opt.forward import Experiment
 from npde_opt.grids import AXES, Boundary, Grid, along
+from npde_opt.grids.locate import boxed, located, offsets
 from npde_opt.io.gridded import box_text
-from npde_opt.locate import boxed, located, offsets
 from npde_opt.observations import Functional, ball_mean, box_mean, cell_sum, integral, point_values, side_mean
 
 POINT_BYTES = 500

@@ -31,7 +31,7 @@ from npde_opt.cases.field_tables import (
 from npde_opt.cases.typed import Table, known_keys, read, rows_of, shown
 from npde_opt.errors import InputError
 from npde_opt.functions.text import check_name
-from npde_opt.locate import PLACES
+from npde_opt.grids.locate import PLACES
 
 PREFIXES = ("state_", "reg_", "tao_")
 SIDES = ("x-", "x+", "y-", "y+", "z-", "z+")

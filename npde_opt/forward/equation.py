@@ -19,7 +19,7 @@ import numpy as np
 from npde_opt import reductions
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid
-from npde_opt.stencils import StencilMatrix
+from npde_opt.operators.stencils import StencilMatrix
 from npde_opt.terms.interface import Term
 from npde_opt.terms.state import Gradients, State, channels
 

@@ -20,8 +20,8 @@ from npde_opt.linear.accuracy import TIGHT, Tolerance, given, is_tight
 from npde_opt.linear.guess import Corrector
 from npde_opt.linear.measured import note, take
 from npde_opt.linear.recipes import LinearSolver
+from npde_opt.operators.stencils import StencilMatrix
 from npde_opt.petsc_options import from_options
-from npde_opt.stencils import StencilMatrix
 from npde_opt.terms.state import State, channels
 
 MAX_ITERATIONS = 25

@@ -19,12 +19,12 @@ from npde_opt.errors import InputError
 from npde_opt.forward.interface import Counters, Weights, check_alike
 from npde_opt.forward.positivity import check_diffusivities, check_known, check_reactions, diffusivities
 from npde_opt.grids import AXES
+from npde_opt.grids.pockets import check_fixed
 from npde_opt.linear.measured import take
 from npde_opt.linear.recipes import LinearSolver
+from npde_opt.operators.stencils import StencilMatrix
 from npde_opt.parameters import ParametersAt, ParameterSpace
-from npde_opt.pockets import check_fixed
 from npde_opt.stages import stage
-from npde_opt.stencils import StencilMatrix
 from npde_opt.terms import Reaction, Term
 
 

@@ -14,7 +14,7 @@ from npde_opt.linear.guess import Corrector
 from npde_opt.linear.measured import take
 from npde_opt.linear.presb import Presb
 from npde_opt.linear.recipes import LinearSolver, chosen_recipe
-from npde_opt.stencils import StencilMatrix, combine
+from npde_opt.operators.stencils import StencilMatrix, combine
 
 KEPT, MOST, SMALL = 24, 200, 500_000
 """Solvers that are kept: so many, or as have SMALL cells a rank together, at most MOST."""

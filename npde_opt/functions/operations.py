@@ -8,14 +8,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from npde_opt.functions.graph import Graph
 
-Slope = Callable[["Graph", int, Sequence[int], Sequence[int]], int]
+class Graph(Protocol):
+    """What makes the nodes of a derivative: see graph.py."""
+
+    def number(self, value: float) -> int: ...
+
+    def is_number(self, node: int, value: float | None = None) -> bool: ...
+
+    def apply(self, operation: str, *arguments: int) -> int: ...
+
+    def add(self, a: int, b: int) -> int: ...
+
+    def subtract(self, a: int, b: int) -> int: ...
+
+    def multiply(self, a: int, b: int) -> int: ...
+
+    def divide(self, a: int, b: int) -> int: ...
+
+    def power(self, a: int, b: int) -> int: ...
+
+    def negative(self, a: int) -> int: ...
+
+
+Slope = Callable[[Graph, int, Sequence[int], Sequence[int]], int]
 
 
 @dataclass(frozen=True)

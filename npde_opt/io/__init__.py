@@ -1,1 +1,1 @@
-"""Reading what users have and writing what they keep: fields, VTK, run folders, checkpoints, figures."""
+"""Reading what users have and writing what they keep: fields, tables, VTK, checkpoints, results."""

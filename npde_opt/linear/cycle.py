@@ -13,7 +13,7 @@ import numpy as np
 from petsc4py import PETSc
 
 from npde_opt.linear.geometric import Hierarchy
-from npde_opt.stencils import OffsetMatrix
+from npde_opt.operators.stencils import OffsetMatrix
 
 Sweep = PETSc.Mat.SORType
 FROM_ZERO = int(Sweep.LOCAL_FORWARD_SWEEP) | int(Sweep.ZERO_INITIAL_GUESS)

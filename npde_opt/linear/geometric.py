@@ -18,10 +18,10 @@ import numpy as np
 from petsc4py import PETSc
 
 from npde_opt.grids import AXES, Grid
-from npde_opt.layout import Layout, Numbering
+from npde_opt.grids.layout import Layout, Numbering
 from npde_opt.linear.halving import Halving
 from npde_opt.operators import from_rows
-from npde_opt.stencils import OffsetMatrix, Pattern, StencilMatrix, stencil_offsets
+from npde_opt.operators.stencils import OffsetMatrix, Pattern, StencilMatrix, stencil_offsets
 
 COARSEST = 400
 SHORTEST = 5

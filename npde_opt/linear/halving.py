@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 from mpi4py import MPI
 
-from npde_opt.layout import Layout, neighbours
+from npde_opt.grids.layout import Layout, neighbours
 
 Offset = tuple[int, ...]
 Planes = dict[Offset, np.ndarray]

@@ -19,8 +19,8 @@ from npde_opt.linear.accuracy import Tolerance
 from npde_opt.linear.guess import Corrector
 from npde_opt.linear.measured import take
 from npde_opt.linear.recipes import LinearSolver, direct_options, options_below
+from npde_opt.operators.stencils import StencilMatrix, combine
 from npde_opt.petsc_options import from_options
-from npde_opt.stencils import StencilMatrix, combine
 
 CYCLES = 3
 REDUCTION = 0.2

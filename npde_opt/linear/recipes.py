@@ -16,8 +16,8 @@ from npde_opt.linear.accuracy import Tolerance
 from npde_opt.linear.cycle import Cycle
 from npde_opt.linear.geometric import Hierarchy
 from npde_opt.linear.residual import ResidualCheck
+from npde_opt.operators.stencils import StencilMatrix
 from npde_opt.petsc_options import from_options
-from npde_opt.stencils import StencilMatrix
 
 ZERO_PIVOT = "1e-300"
 """PETSc takes a pivot below 2.2e-14 for zero, whatever the matrix's unit: then it gives up, or adds

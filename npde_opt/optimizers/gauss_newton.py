@@ -14,8 +14,8 @@ import math
 import numpy as np
 from petsc4py import PETSc
 
-from npde_opt.information import Information
 from npde_opt.optimizers.conjugate_gradients import Direction, dots, steihaug
+from npde_opt.optimizers.information import Information
 from npde_opt.optimizers.interface import Objective
 from npde_opt.optimizers.point import Agreed
 

@@ -13,11 +13,11 @@ from npde_opt import nested
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError, collective
 from npde_opt.io.checkpoint import REMEDY, Checkpoint, check_identity, find_checkpoint
-from npde_opt.monitor import SPECTRUM, Monitor
 from npde_opt.objective import Objective
 from npde_opt.optimizers import OptimizerState
 from npde_opt.parameters import ParameterSpace
 from npde_opt.runs.folder import RunDirectory
+from npde_opt.runs.monitor import SPECTRUM, Monitor
 
 
 def last_checkpoint(out: RunDirectory | None, ensemble: Ensemble, world: MPI.Intracomm) -> Checkpoint | None:

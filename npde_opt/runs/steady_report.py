@@ -8,12 +8,10 @@ from typing import Any
 import numpy as np
 from petsc4py import PETSc
 
+from npde_opt import figures
 from npde_opt.cases import Case
 from npde_opt.ensemble import Ensemble
-from npde_opt.findings import findings
 from npde_opt.grids import Grid
-from npde_opt.intervals import parameter_metrics
-from npde_opt.io import figures
 from npde_opt.io.vtk import write_vtk
 from npde_opt.nested import Identification
 from npde_opt.parameters import ParameterSpace
@@ -22,6 +20,8 @@ from npde_opt.runs.attempts import Attempts
 from npde_opt.runs.folder import RunDirectory
 from npde_opt.runs.solves import run_measured
 from npde_opt.stages import stage
+from npde_opt.uncertainty.findings import findings
+from npde_opt.uncertainty.intervals import parameter_metrics
 
 METHODS = {"discrepancy": "discrepancy principle", "l-curve": "L-curve"}
 

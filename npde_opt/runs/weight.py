@@ -9,17 +9,17 @@ from typing import Any
 from mpi4py import MPI
 from petsc4py import PETSc
 
-from npde_opt import nested, weights
+from npde_opt import nested, weight_choice
 from npde_opt.cases import Case, EvolutionCase
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError, collective
 from npde_opt.grids import Grid
 from npde_opt.io.checkpoint import Checkpoint
 from npde_opt.io.files import content_of, disk
-from npde_opt.monitor import Monitor
 from npde_opt.objective import Objective
 from npde_opt.optimizers import Settings
 from npde_opt.runs.folder import RunDirectory
+from npde_opt.runs.monitor import Monitor
 from npde_opt.runs.resume import stored_weight
 
 WEIGHT = "weight.json"
@@ -80,7 +80,7 @@ def _choose(case: Case | EvolutionCase, grid: Grid, ensemble: Ensemble, settings
         return case.build(coarse, ensemble)
 
     monitor.say(f"regularization weight by {wanted} on {' x '.join(map(str, coarse.shape))} cells")
-    choice = weights.choose(build, wanted, settings, monitor.say)
+    choice = weight_choice.choose(build, wanted, settings, monitor.say)
     monitor.say(f"chosen weight {choice.weight:.3e}" + ("" if choice.reached else
                 " (the misfit does not reach the noise on this grid; a smaller weight no longer helps)"))
     return asdict(choice)

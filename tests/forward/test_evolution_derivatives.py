@@ -13,8 +13,8 @@ from npde_opt.grids import Grid
 from npde_opt.misfits import CorrelatedErrors, LeastSquares, ProportionalErrors
 from npde_opt.objective import Objective
 from npde_opt.parameters import ParameterSpace, Unknown
-from npde_opt.priors import SmallPrior
 from npde_opt.regularizers import REGULARIZERS
+from npde_opt.regularizers.small import SmallPrior
 from npde_opt.terms import Advection, Diffusion, Kinetics, NonlinearDiffusion, Reaction, Source
 from npde_opt.verify import WIDE, dot_product_test, taylor_test
 

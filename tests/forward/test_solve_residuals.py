@@ -9,13 +9,13 @@ from npde_opt.ensemble import Ensemble
 from npde_opt.forward import SCHEMES, Equation, Evolution, Experiment, On, SteadyState, Trial
 from npde_opt.forward.sampling import snapshots
 from npde_opt.grids import Grid
-from npde_opt.io.report import residuals
 from npde_opt.linear.measured import measured, note
 from npde_opt.linear.residual import relative
 from npde_opt.misfits import LeastSquares
 from npde_opt.objective import Objective
 from npde_opt.operators import interpolation
 from npde_opt.parameters import ParameterSpace, Unknown
+from npde_opt.runs.progress import residuals
 from npde_opt.runs.solves import run_measured
 from npde_opt.terms import Advection, Diffusion, Kinetics, Reaction
 

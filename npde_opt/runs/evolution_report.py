@@ -9,25 +9,24 @@ from typing import Any
 import numpy as np
 from petsc4py import PETSc
 
-from npde_opt import reductions
+from npde_opt import figures, reductions
 from npde_opt.cases.evolution_case import EvolutionCase
 from npde_opt.cases.evolution_data import floor
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError
-from npde_opt.findings import findings
+from npde_opt.figures.animation import animate
+from npde_opt.figures.waves import animate_wave, plot_course, plot_snapshots
 from npde_opt.functions.text import Expressions
 from npde_opt.grids import Grid
-from npde_opt.intervals import Estimates, parameter_metrics
-from npde_opt.io import figures
-from npde_opt.io.animation import animate
 from npde_opt.io.vtk import write_vtk
-from npde_opt.io.waves import animate_wave, plot_course, plot_snapshots
 from npde_opt.nested import Identification
 from npde_opt.objective import ObjectiveAt
 from npde_opt.parameters import ParameterSpace
 from npde_opt.runs.attempts import Attempts
 from npde_opt.runs.folder import RunDirectory
 from npde_opt.runs.solves import run_measured
+from npde_opt.uncertainty.findings import findings
+from npde_opt.uncertainty.intervals import Estimates, parameter_metrics
 
 FRAMES = 40
 """Of an animation."""

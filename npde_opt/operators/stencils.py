@@ -13,7 +13,7 @@ from petsc4py import PETSc
 
 from npde_opt import reductions
 from npde_opt.grids import Grid, along
-from npde_opt.layout import Numbering
+from npde_opt.grids.layout import Numbering
 from npde_opt.petsc_options import from_options
 
 Offset = tuple[int, ...]

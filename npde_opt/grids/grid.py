@@ -18,7 +18,7 @@ from petsc4py import PETSc
 
 from npde_opt import reductions
 from npde_opt.errors import InputError
-from npde_opt.layout import Layout, neighbours
+from npde_opt.grids.layout import Layout, neighbours
 from npde_opt.petsc_options import from_options
 
 KINDS = ("neumann", "dirichlet", "robin", "periodic")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from npde_opt.io.animation import extent, pixels, titled, write
-from npde_opt.io.figures import _save, _style
+from npde_opt.figures.animation import extent, pixels, titled, write
+from npde_opt.figures.style import save, style
 
 
 def animate_wave(path: str | os.PathLike, edges: Sequence[np.ndarray], states: Sequence[np.ndarray], times: Sequence[float],
@@ -22,7 +22,7 @@ def animate_wave(path: str | os.PathLike, edges: Sequence[np.ndarray], states: S
     Raises:
         InputError: for a place that is not writable.
     """
-    with _style() as plt:
+    with style() as plt:
         top = max(float(np.quantile(np.abs(s) ** 2, 0.999)) for s in states)
         figure, axes = plt.subplots(1, 2, figsize=(9.2, 4.2), layout="compressed")
 
@@ -51,7 +51,7 @@ def animate_wave(path: str | os.PathLike, edges: Sequence[np.ndarray], states: S
 def plot_course(path: str | os.PathLike, edges: np.ndarray, courses: Sequence[np.ndarray], times: np.ndarray, name: str = "u",
                 axis: str = "t", length_unit: str = "m", marks: Sequence[float] = ()) -> Path:
     """States of one dimension over (t, x), one panel an experiment: arrays [n, i]; lines at the times `marks`."""
-    with _style() as plt:
+    with style() as plt:
         figure, axes = plt.subplots(len(courses), 1, figsize=(8, 0.8 + 1.5 * len(courses)), squeeze=False, sharex=True,
                                     layout="compressed")
         top = max(float(np.max(c)) for c in courses)
@@ -62,14 +62,14 @@ def plot_course(path: str | os.PathLike, edges: np.ndarray, courses: Sequence[np
             ax.set_ylabel(f"x [{length_unit}]")
         axes[-1, 0].set_xlabel(axis)
         figure.colorbar(artist, ax=axes, label=name, aspect=30)
-        return _save(plt, figure, path)
+        return save(plt, figure, path)
 
 
 def plot_snapshots(path: str | os.PathLike, edges: Sequence[np.ndarray], observed: np.ndarray, predicted: np.ndarray,
                    times: Sequence[float], name: str = "u", axis: str = "t", length_unit: str = "m", sigma: float = 1.0) -> Path:
     """Data beside predictions and what is left between them, arrays [n, i(, j)] of one experiment; lines in one dimension."""
     titles = [titled(axis, t) for t in times]
-    with _style() as plt:
+    with style() as plt:
         if observed.ndim == 2:
             figure, axes = plt.subplots(1, len(times), figsize=(3.2 * len(times), 3.0), squeeze=False, sharey=True,
                                         layout="constrained")
@@ -80,7 +80,7 @@ def plot_snapshots(path: str | os.PathLike, edges: Sequence[np.ndarray], observe
                 ax.set(title=title, xlabel=f"x [{length_unit}]")
             axes[0, 0].set_ylabel(name)
             axes[0, -1].legend()
-            return _save(plt, figure, path)
+            return save(plt, figure, path)
         figure, axes = plt.subplots(3, len(times), figsize=(2.7 * len(times) + 0.8, 8.0), squeeze=False, layout="compressed")
         low, high = float(np.nanmin(observed)), float(np.nanmax(observed))
         rows = ((observed, (low, high), "inferno", f"{name}, data"), (predicted, (low, high), "inferno", "predicted"),
@@ -94,4 +94,4 @@ def plot_snapshots(path: str | os.PathLike, edges: Sequence[np.ndarray], observe
             figure.colorbar(artist, ax=row, aspect=14)
         for ax, title in zip(axes[0], titles, strict=True):
             ax.set_title(title)
-        return _save(plt, figure, path)
+        return save(plt, figure, path)

@@ -23,9 +23,9 @@ from petsc4py import PETSc
 from npde_opt import reductions
 from npde_opt.errors import InputError, Interrupted
 from npde_opt.io.checkpoint import Checkpoint, Space, State, save_checkpoint
-from npde_opt.io.report import Level, LiveTable, PlainLines, Progress, closing_text, terminal_width
 from npde_opt.io.results import Summary
 from npde_opt.runs.folder import HISTORY, RunDirectory
+from npde_opt.runs.progress import Level, LiveTable, PlainLines, Progress, closing_text, terminal_width
 from npde_opt.signals import BATCH
 
 SIGNALS = (*BATCH, signal.SIGINT)

@@ -6,7 +6,6 @@ bilaplacian    alpha/2 int (delta (p - q) - gamma lap(p - q))^2, delta and gamma
                gamma = 1/(s (4 pi)^(dim/4) kappa^(2-dim/2) sqrt(Gamma(2)/Gamma(2-dim/2)))
                and delta = gamma kappa^2 (Lindgren, Rue, Lindstroem 2011), and p - q over its pointwise standard deviation
                times s (prior_variance.py): so the variance is s^2 at sides, in corners and on outlines too
-total-variation alpha int w sqrt(|grad (p - q)|^2 + eps^2), lagged diffusivity as its preconditioner
 
 Each is built of face differences G and volumes: int |grad p|^2 = sum_f t_f (G p)_f^2.
 """
@@ -20,41 +19,13 @@ from functools import cached_property
 import numpy as np
 from petsc4py import PETSc
 
-from npde_opt import reductions
 from npde_opt.errors import InputError
-from npde_opt.grids import Boundary, Grid
+from npde_opt.grids import Grid
 from npde_opt.linear.recipes import LinearSolver
 from npde_opt.operators import mass
-from npde_opt.prior_variance import pointwise_variance
-from npde_opt.reductions import smallest
-from npde_opt.stencils import StencilMatrix
-from npde_opt.terms.diffusion import Diffusion, faces, jump, sides
-
-ENERGY = "natural"
-"""Norm of the residual in solves with R: CG leaves r^T R^-1 r too small by the energy of its error, which this norm bounds.
-The preconditioned norm does not; then what is built on R^-1 (optimizers/spectrum.py) may be indefinite."""
-
-
-def closed(grid: Grid) -> Grid:
-    """The grid with no flux through its sides (periodic ones kept)."""
-    kept = {s: b if b.kind == "periodic" else Boundary() for s, b in grid.boundaries.items()}
-    return grid.with_(boundaries=kept, components=1)
-
-
-def operator(grid: Grid, diffusivities: Sequence[np.ndarray], reaction: np.ndarray | float) -> StencilMatrix:
-    """Stencil matrix of -div(D grad p) + reaction p, one owned diffusivity a direction."""
-    matrix = StencilMatrix(grid)
-    fill(matrix, grid, diffusivities, reaction)
-    return matrix
-
-
-def fill(matrix: StencilMatrix, grid: Grid, diffusivities: Sequence[np.ndarray], reaction: np.ndarray | float) -> None:
-    names = [f"D{d}" for d in range(grid.dim)]
-    values = matrix.entries()
-    values[...] = 0
-    Diffusion(grid, names).at(dict(zip(names, diffusivities, strict=True))).add_stencil(values)
-    values[0] += reaction * grid.volume
-    matrix.set_values(values)
+from npde_opt.operators.stencils import StencilMatrix
+from npde_opt.regularizers.operator import ENERGY, checked_factors, checked_weights, closed, operator
+from npde_opt.regularizers.prior_variance import pointwise_variance
 
 
 class Quadratic:
@@ -138,24 +109,6 @@ class Quadratic:
         for owned in (self.work, *self.__dict__.get("_active", ()), self.matrix, *made,
                       *([self.reference] if self.reference is not None else [])):
             owned.destroy()
-
-
-def checked_weights(grid: Grid, given: np.ndarray | float) -> np.ndarray:
-    """Factors of the owned cells. Raises InputError for negative ones, with which nothing is smallest; collective."""
-    weights = np.broadcast_to(np.asarray(given, float), grid.local_shape)
-    least = smallest(grid.comm, float(weights[grid.active].min(initial=np.inf)))
-    if not least >= 0:
-        raise InputError("regularization.cell_weights", least, "factors >= 0 in all active cells")
-    return weights
-
-
-def checked_factors(grid: Grid, given: Sequence[float] | None) -> list[float]:
-    """One a direction, 1 where none are given. Raises InputError for another number of them, and where one is not
-    positive."""
-    factors = [1.0] * grid.dim if given is None else [float(x) for x in given]
-    if len(factors) != grid.dim or not min(factors) > 0:
-        raise InputError("regularization.directions", given, f"{grid.dim} positive factors")
-    return factors
 
 
 class Gradient(Quadratic):
@@ -247,98 +200,3 @@ def bilaplacian_scales(dim: int, length: float | None, variance: float | None) -
     nu, kappa = 2 - dim / 2, 1 / length
     gamma = math.sqrt(math.gamma(nu) / (math.gamma(2) * (4 * math.pi) ** (dim / 2) * kappa ** (2 * nu) * variance))
     return gamma, gamma * kappa**2
-
-
-class TotalVariation:
-    """Smoothed total variation; |grad p|^2 of a cell is the mean over its faces, direction by direction."""
-
-    def __init__(self, grid: Grid, alpha: float, reference: PETSc.Vec | None = None, epsilon: float = 1e-2,
-                 cell_weights: np.ndarray | float = 1.0, prefix: str = "reg_"):
-        if not (np.isfinite(alpha) and alpha >= 0):
-            raise InputError("regularization.weight", alpha, "a number >= 0")
-        if not epsilon > 0:
-            raise InputError("regularization.epsilon", epsilon, "a positive slope")
-        self.grid, self.alpha, self.epsilon = closed(grid), float(alpha), epsilon
-        grid = self.grid
-        self.weight = np.where(grid.active, checked_weights(grid, cell_weights) * grid.volume, 0.0)
-        self.reference = reference if reference is not None else grid.create_scalar()
-        self.work = grid.create_scalar()
-        self._x, self._y = grid.create_active(), grid.create_active()
-        self.spacing = self._inverse_distances()
-        self.length = max(float(e[-1] - e[0]) for e in grid.edges)
-        self.prefix = prefix
-        self._point: np.ndarray | None = None
-
-    @cached_property
-    def matrix(self) -> StencilMatrix:
-        return StencilMatrix(self.grid)
-
-    @cached_property
-    def solver(self) -> LinearSolver:
-        return LinearSolver(self.matrix, self.grid, self.prefix, rtol=1e-4, norm=ENERGY, checked=8)
-
-    def _inverse_distances(self) -> list[np.ndarray]:
-        """1 / centre distance on every face, 0 where the face is closed."""
-        one = {"D": np.ones(self.grid.local_shape, order="F")}
-        at = Diffusion(self.grid).at(one)
-        return [np.where(at.term.areas(d) > 0, 1 / s, 0.0) for d, s in enumerate(at.sums)]
-
-    def _slopes(self, x: PETSc.Vec, minus: PETSc.Vec | None) -> list[np.ndarray]:
-        x.copy(self.work)
-        if minus is not None:
-            self.work.axpy(-1, minus)
-        ghosts = self.grid.ghosted(self.work)
-        return [s * jump(ghosts, d) for d, s in enumerate(self.spacing)]
-
-    def _norm(self, slopes: list[np.ndarray]) -> np.ndarray:
-        squares = sum(0.5 * (a + b) for d, s in enumerate(slopes) for a, b in [sides(s**2, d)])
-        return np.sqrt(squares + self.epsilon**2)
-
-    def value(self, p: PETSc.Vec) -> float:
-        norm = self._norm(self._slopes(p, self.reference))
-        return self.alpha * reductions.total(self.grid.comm, float((self.weight * norm).sum()))
-
-    def _transpose(self, cell: np.ndarray, slopes: list[np.ndarray], out: PETSc.Vec) -> None:
-        """Adds the transpose of the face slopes applied to (mean of `cell` over each face) * slopes."""
-        ghosts = self.grid.ghosted(cell)
-        total: np.ndarray | float = 0.0
-        for d, (slope, s) in enumerate(zip(slopes, self.spacing, strict=True)):
-            below, above = faces(ghosts, d)
-            lower, upper = sides(s * slope * 0.5 * (below + above), d)
-            total = total + lower - upper
-        self.grid.view(out)[...] += total
-
-    def gradient(self, p: PETSc.Vec, out: PETSc.Vec) -> None:
-        slopes = self._slopes(p, self.reference)
-        out.set(0)
-        self._transpose(self.alpha * self.weight / self._norm(slopes), slopes, out)
-
-    def hessian(self, p: PETSc.Vec, dp: PETSc.Vec, out: PETSc.Vec) -> None:
-        slopes, changes = self._slopes(p, self.reference), self._slopes(dp, None)
-        norm = self._norm(slopes)
-        inner = sum(0.5 * (a + b) for d, (s, c) in enumerate(zip(slopes, changes, strict=True))
-                    for a, b in [sides(s * c, d)])
-        out.set(0)
-        self._transpose(self.alpha * self.weight / norm, changes, out)
-        self._transpose(-self.alpha * self.weight * inner / norm**3, slopes, out)
-
-    def precondition(self, p: PETSc.Vec, r: PETSc.Vec, out: PETSc.Vec) -> None:
-        here = np.array(p.getArray(readonly=True))
-        same = self._point is not None and np.array_equal(here, self._point)
-        if not reductions.everywhere(self.grid.comm, same):
-            lagged = self.alpha / self._norm(self._slopes(p, self.reference)) * self.weight / self.grid.volume
-            lagged = np.maximum(lagged, 1e-300)
-            fill(self.matrix, self.grid, [lagged] * self.grid.dim, 1e-2 / self.length**2 * lagged)
-            self.solver.update()
-            self._point = here
-        self.grid.put(self.grid.view(r), self._x)
-        self.solver.solve(self._x, self._y)
-        self.grid.take(self._y, self.grid.view(out))
-
-    def destroy(self) -> None:
-        made = [self.__dict__[name] for name in ("solver", "matrix") if name in self.__dict__]
-        for owned in (self.work, self._x, self._y, self.reference, *made):
-            owned.destroy()
-
-
-REGULARIZERS = {"gradient": Gradient, "bilaplacian": BiLaplacian, "total-variation": TotalVariation}

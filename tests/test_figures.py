@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 pytest.importorskip("matplotlib")
+from npde_opt import figures
 from npde_opt.errors import InputError
-from npde_opt.io import figures
-from npde_opt.io.animation import LARGEST, pixels
+from npde_opt.figures.animation import LARGEST, pixels
 
 SHAPES = [(30,), (20, 25), (8, 9, 10)]
 
 
 @pytest.fixture(autouse=True)
 def coarse(monkeypatch):
-    monkeypatch.setitem(figures.STYLE, "savefig.dpi", 70)
+    monkeypatch.setitem(figures.style.STYLE, "savefig.dpi", 70)
 
 
 def is_drawn(path):
@@ -40,8 +40,8 @@ def test_fields_of_every_dimension(tmp_path, shape, log):
 
 def test_both_panels_share_the_scale_of_active_cells(monkeypatch, tmp_path):
     norms = []
-    real = figures._map
-    monkeypatch.setattr(figures, "_map", lambda *a: norms.append(a[5]) or real(*a))
+    real = figures.fields._map
+    monkeypatch.setattr(figures.fields, "_map", lambda *a: norms.append(a[5]) or real(*a))
     true = np.full((4, 4), 2.0)
     recovered = np.full((4, 4), 5.0)
     recovered[0, 0] = 99
@@ -53,8 +53,8 @@ def test_both_panels_share_the_scale_of_active_cells(monkeypatch, tmp_path):
 
 def test_maps_are_not_transposed(monkeypatch, tmp_path):
     drawn = []
-    real = figures._map
-    monkeypatch.setattr(figures, "_map", lambda ax, *a: drawn.append(ax) or real(ax, *a))
+    real = figures.fields._map
+    monkeypatch.setattr(figures.fields, "_map", lambda ax, *a: drawn.append(ax) or real(ax, *a))
     field = np.zeros((3, 2))
     field[2, 0] = 1
     figures.plot_fields(tmp_path / "k.png", [np.array([0, 1, 2, 3.0]), np.array([0, 5, 10.0])], field)

@@ -24,11 +24,11 @@ import numpy as np
 from petsc4py import PETSc
 from scipy import special
 
-from npde_opt.information import Information
 from npde_opt.misfits import Huber, StudentT
 from npde_opt.objective import ObjectiveAt
+from npde_opt.optimizers.information import Information
 from npde_opt.parameters import GAIN, ParameterSpace, Unknown
-from npde_opt.profile import Profile, hessians, reach
+from npde_opt.uncertainty.profile import Profile, hessians, reach
 
 LEVEL = 0.95
 BROAD = 10.0

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from npde_opt.io.figures import _style
+from npde_opt.figures.style import style
 from npde_opt.io.files import beside, disk
 
 LARGEST = 512
@@ -29,7 +29,7 @@ def animate(path: str | os.PathLike, edges: Sequence[np.ndarray], frames: Sequen
     Raises:
         InputError: without matplotlib and pillow, and for a place that is not writable.
     """
-    with _style() as plt:
+    with style() as plt:
         shown = [np.where(active, f, np.nan) if active is not None else np.asarray(f) for f in frames]
         low, high = (float(g([g2(f) for f in shown])) for g, g2 in ((min, np.nanmin), (max, np.nanmax)))
         high = high if high > low else low + 1.0

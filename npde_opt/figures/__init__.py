@@ -1,0 +1,7 @@
+"""Figures from plain arrays and lists, drawn on one rank."""
+
+from npde_opt.figures.convergence import plot_convergence, plot_weights
+from npde_opt.figures.fields import plot_fields
+from npde_opt.figures.fit import plot_data_fit
+
+__all__ = ["plot_convergence", "plot_data_fit", "plot_fields", "plot_weights"]

@@ -1,0 +1,56 @@
+"""The look of all figures, and how they are written: whole or not at all, without a display."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+from npde_opt.errors import InputError
+from npde_opt.io.files import whole_file
+
+INK, FAINT, FIRST, SECOND, THIRD = "#222222", "#8a8a8a", "#1f5fa8", "#c8501e", "#3a8f5c"
+STYLE: dict[Any, Any] = {"font.size": 10, "axes.titlesize": 11, "axes.labelsize": 10, "axes.edgecolor": "#555555",
+         "axes.linewidth": 0.8, "xtick.color": "#444444", "ytick.color": "#444444", "axes.spines.top": False,
+         "axes.spines.right": False, "legend.frameon": False, "legend.fontsize": 9, "figure.dpi": 100,
+         "savefig.dpi": 200, "axes.titlelocation": "left", "lines.linewidth": 1.6}
+
+
+class style:
+    """Matplotlib's Agg pyplot in the style of these figures, for the length of a block."""
+
+    def __enter__(self):
+        try:
+            import matplotlib
+        except ImportError:
+            raise InputError("figures", "no matplotlib package",
+                             "pip install 'npde_opt[plot]' (or matplotlib)") from None
+        matplotlib.use("Agg")
+        import matplotlib.pyplot as plt
+
+        self.context = plt.rc_context(STYLE)
+        self.context.__enter__()
+        return plt
+
+    def __exit__(self, *error) -> None:
+        self.context.__exit__(*error)
+
+
+def norm_of(limits: tuple[float, float], log: bool):
+    from matplotlib.colors import LogNorm, Normalize
+
+    return LogNorm(*limits) if log else Normalize(*limits)
+
+
+def save(plt, figure, path: str | os.PathLike) -> Path:
+    target = Path(path)
+    content = io.BytesIO()
+    figure.savefig(content, format=target.suffix[1:] or "png", bbox_inches="tight")
+    plt.close(figure)
+    try:
+        with whole_file(target) as file:
+            file.write(content.getvalue())
+    except OSError as error:
+        raise InputError(str(target), error.strerror or str(error), "a place where files can be written") from error
+    return target

@@ -1,0 +1,62 @@
+"""u(x) = sum_c w_c(x) u_c: multilinear interpolation from cell centres to points."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+from petsc4py import PETSc
+
+from npde_opt.errors import InputError
+from npde_opt.grids import Grid
+from npde_opt.grids.locate import active_at, located
+from npde_opt.operators.rows import from_rows
+
+
+def interpolation(grid: Grid, points: np.ndarray, field: str = "points",
+                  nearest: bool = False) -> PETSc.Mat:
+    """Multilinear interpolation from cell centres to points (n, dim): a Mat of n rows distributed
+    over the ranks.
+
+    Across the seam of a periodic axis it takes the last and the first cell; in the outer half
+    cells of other axes it extrapolates linearly. Where some of the neighbours are inactive their
+    weights go to the active ones. `locate.py` says where a point may lie, and what `nearest` is.
+
+    Raises:
+        InputError: naming `field`, for points outside the grid or in inactive cells.
+    """
+    points = np.atleast_2d(np.asarray(points, float))
+    if points.ndim != 2 or points.shape[1] != grid.dim:
+        raise InputError(field, f"shape {points.shape}", f"(n, {grid.dim})")
+    places, _ = located(grid, points, field, nearest)
+    share, extra = divmod(len(places), grid.comm.size)
+    first = grid.comm.rank * share + min(grid.comm.rank, extra)
+    own = places[first: first + share + (grid.comm.rank < extra)]
+    around = [_around(grid, axis, own[:, axis]) for axis in range(grid.dim)]
+    indices, weights, active = [], [], []
+    for pairs in product(*around):  # a neighbour an axis
+        cells = [cell for cell, _ in pairs]
+        indices.append(grid.layout.global_index(cells))
+        weights.append(np.prod([weight for _, weight in pairs], axis=0))
+        active.append(active_at(grid, cells))
+    w, on = np.stack(weights, axis=1), np.stack(active, axis=1)
+    partial = ((w != 0) & ~on).any(axis=1)
+    w[partial] = np.clip(w[partial], 0, None) * on[partial]  # that of the own cell is positive
+    w[partial] /= w[partial].sum(axis=1, keepdims=True)
+    size = (grid.layout.local_size, grid.layout.size)
+    return from_rows(grid.comm, len(own), size, np.stack(indices, axis=1), w, w != 0)
+
+
+def _around(grid: Grid, axis: int, x: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The cells (one or two) that coordinates along an axis are interpolated from, and weights."""
+    centers, n = grid.centers[axis], grid.shape[axis]
+    if n == 1:
+        return [(np.zeros(x.size, int), np.ones(x.size))]
+    below = np.searchsorted(centers, x) - 1
+    if not grid.periodic(axis):
+        below = np.clip(below, 0, n - 2)
+    length = grid.edges[axis][-1] - grid.edges[axis][0]
+    lower = centers[below % n] - np.where(below < 0, length, 0.0)
+    upper = centers[(below + 1) % n] + np.where(below == n - 1, length, 0.0)
+    weight = (x - lower) / (upper - lower)
+    return [(below % n, 1 - weight), ((below + 1) % n, weight)]

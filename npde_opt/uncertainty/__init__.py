@@ -1,0 +1,1 @@
+"""What data tell of the unknowns: intervals, directions that they leave open, findings in words."""
