@@ -89,6 +89,7 @@ class Run:
         self.history: list[dict[str, Any]] = []
         self.status = self.reason = ""
         self.decrement = math.nan
+        self.assessed: dict[tuple[float, int], Assessment] = {}
         self.origin = origin
         self.products = 0
         self.solver = Solver(self.point, settings, self.direction)
@@ -150,10 +151,13 @@ class Run:
 
         The inner CG ends after `most` steps at the latest. A solve that fails in it costs the decrement, not the result.
         """
-        try:
-            found = assess(self.point, self.solver.bounds, tolerance, most or self.settings.cg_max)
-        except SolverError as error:
-            found = Assessment(math.inf, failure=error.reason)
+        key = tolerance, most or self.settings.cg_max
+        if key not in self.assessed:
+            try:
+                self.assessed[key] = assess(self.point, self.solver.bounds, *key)
+            except SolverError as error:
+                self.assessed[key] = Assessment(math.inf, failure=error.reason)
+        found = self.assessed[key]
         self.decrement = math.nan if found.failure else found.decrement
         return found
 
@@ -181,6 +185,7 @@ class Run:
         """Accepts TAO's solution: row, monitor, and whether to stop."""
         meta = self.meta
         tao.getSolution().copy(self.point.iterate)
+        self.assessed.clear()
         value = self.point.accepted = self.point.here().value
         norm = same(everyone(self.objective), self.point.projected_gradient_norm(self.solver.bounds), "the gradient norm")
         if not math.isfinite(norm):
