@@ -1,9 +1,10 @@
 """Eclipse (GRDECL) property blocks: `KEYWORD  v v n*v ... /`, x fastest, comments from `--`.
 
 What a deck does to its arrays is done in its order: BOX and ENDBOX, EQUALS, COPY, ADD, MULTIPLY,
-MINVALUE, MAXVALUE and INCLUDE. What lies between SKIP (SKIP100, SKIP300) and ENDSKIP, below END, and
-in an included file below ENDINC, is no part of it. An array that any other keyword names is refused, with that keyword
-and its line.
+MINVALUE, MAXVALUE and INCLUDE. What lies between SKIP and ENDSKIP, below END, and in an included
+file below ENDINC, is no part of it. Of what lies between SKIP100 or SKIP300 and ENDSKIP nobody
+knows, since one simulator reads it and another does not: an array that is touched there is refused.
+So is one that any other keyword names, with that keyword and its line.
 """
 
 from __future__ import annotations
@@ -44,7 +45,11 @@ CHANGES: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
 GEOMETRY = ("COORD", "ZCORN", "COORDSYS", "MAPAXES")
 """Blocks that have other numbers of values than one a cell."""
 DEEPEST = 8
-SKIPS, ENDS = ("SKIP", "SKIP100", "SKIP300"), ("END", "ENDINC")
+ENDS = ("END", "ENDINC")
+BY_SIMULATOR = ("SKIP100", "SKIP300")
+"""What lies between one of them and ENDSKIP one simulator leaves out, and the other reads."""
+FOR_ALL = ("BOX", "ENDBOX", *SIZES, *ENDS)
+"""Keywords that say what the ones below them mean, or whether they count."""
 
 Box = tuple[slice, slice, slice]
 
@@ -70,18 +75,33 @@ class Step:
 
 @dataclass
 class _Deck:
-    """The steps of a deck so far, its size, the box that is open, and the files that it was read from."""
+    """A deck as far as it has been read.
+
+    Attributes:
+        size: cells along the axes, once SPECGRID or DIMENS has said it.
+        box: the one that is open.
+        skip: SKIP100 or SKIP300 while it is open, '' otherwise.
+        ended: whether END has been there.
+        files: those that it was read from.
+    """
 
     steps: list[Step] = field(default_factory=list)
     size: tuple[int, int, int] | None = None
     box: Box | None = None
+    skip: str = ""
     ended: bool = False
     files: list[Path] = field(default_factory=list)
 
     def add(self, name: str, place: str, records: list[list[str]], ended: bool) -> None:
         """A keyword with its records, without their `/`."""
         full = [r for r in records if r]
-        if name in SIZES and full and self.size is None:
+        if name in BY_SIMULATOR or name == "ENDSKIP":
+            self.skip = name if name in BY_SIMULATOR else ""
+        elif self.skip:
+            self._in_doubt(name, place, full)
+        elif name in ENDS:
+            self.ended = name == "END"
+        elif name in SIZES and full and self.size is None:
             self.size = _size(place, full[0])
         elif name == "BOX":
             self.box = self._box(place, full[0] if full else [], None)
@@ -106,6 +126,26 @@ class _Deck:
                 self.steps.append(
                     Step(word, "refused", place, None, [f"{name}, which is not applied here"])
                 )
+
+    def _in_doubt(self, name: str, place: str, records: list[list[str]]) -> None:
+        """Refuses the arrays that a keyword between SKIP100 or SKIP300 and ENDSKIP touches.
+
+        Raises:
+            InputError: for keywords on which depends what stands below ENDSKIP.
+        """
+        where = f"between {self.skip} and ENDSKIP, which one simulator reads and another does not"
+        if name in FOR_ALL:
+            raise InputError(place, f"{name} {where}", "a file without it")
+        if records and _numeric(records[0][0]):
+            words, what = {name}, f"block {name}"
+        elif name == "COPY":
+            words, what = {_bare(r[1]) for r in records if len(r) > 1}, name
+        elif name in CHANGES:
+            words, what = {_bare(r[0]) for r in records}, name
+        else:
+            words, what = {_bare(w) for r in records for w in r}, name
+        for word in words:
+            self.steps.append(Step(word, "refused", place, None, [f"{what} {where}"]))
 
     def _change(self, name: str, place: str, records: list[list[str]]) -> None:
         """Records `ARRAY number [i1 i2 j1 j2 k1 k2]`, or `FROM TO [...]` of COPY; a box holds for
@@ -190,12 +230,16 @@ def _read(path: Path, deck: _Deck, deepest: int) -> list[str]:
             deck.add(name, place, records + ([tokens] if tokens else []), ended)
         records, tokens = [], []
 
-    for line, words in _in_force(_lines(path), deck):
-        if len(words) == 1 and KEYWORD.match(words[0]) and not (name == "INCLUDE" and not records):
+    for line, words in _in_force(_lines(path)):
+        # A file that is included may have a name like a keyword.
+        unnamed = name == "INCLUDE" and not records and not tokens
+        if len(words) == 1 and KEYWORD.match(words[0]) and not unnamed:
             close()
             if deck.ended:  # by the file that was included
                 return bare
             name, place, ended = words[0].upper(), f"{path}, line {line}", False
+            if name in ENDS:
+                break
             continue
         slash = words.index("/") if "/" in words else len(words)
         (tokens if name else bare).extend(words[:slash])
@@ -218,17 +262,16 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
                 yield number, words
 
 
-def _in_force(lines: Iterator[tuple[int, list[str]]], deck: _Deck) -> Iterator[tuple[int, list[str]]]:
-    """The lines of a file up to END or ENDINC, without those that SKIP leaves out."""
+def _in_force(lines: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, list[str]]]:
+    """The lines of a file without those between SKIP and ENDSKIP."""
     skipping = False
     for line, words in lines:
         name = words[0].upper() if len(words) == 1 else ""
-        if name in SKIPS or name == "ENDSKIP":
-            skipping = name in SKIPS
-        elif name in ENDS and not skipping:
-            deck.ended = name == "END"
-            return
-        elif not skipping:
+        if name == "SKIP":
+            skipping = True
+        elif skipping:
+            skipping = name != "ENDSKIP"
+        else:
             yield line, words
 
 
@@ -238,7 +281,9 @@ def _include(path: Path, place: str, records: list[list[str]], deck: _Deck, deep
     file = path.parent / name
     if not name or not file.is_file():
         raise InputError(place, f"INCLUDE {name}", f"a file in {path.parent}, or a file without it")
+    skip = deck.skip
     _read(file, deck, deepest - 1)
+    deck.skip = skip  # a file that is included may leave its own one open
 
 
 def _array(path: str | os.PathLike, deck: _Deck, name: str, until: int) -> np.ndarray:

@@ -110,12 +110,53 @@ DECK = "SPECGRID\n2 2 1 1 F /\nPERMX\n1 2 3 4 /\n"
 CHANGE = "MULTIPLY\nPERMX 10 /\n/\n"
 
 
-@pytest.mark.parametrize("rest", [f"SKIP\n{CHANGE}ENDSKIP\n", f"skip300\n{CHANGE}SKIP\nENDSKIP\n", f"END\n{CHANGE}",
-                                  f"INCLUDE\n'rest.inc' /\n{CHANGE}", "SKIP\nPERMX\n9 9 9 9 /\nENDSKIP\n"])
+@pytest.mark.parametrize("rest", [
+    f"SKIP\n{CHANGE}ENDSKIP\n",
+    f"SKIP\n{CHANGE}SKIP100\n{CHANGE}END\nENDSKIP\n",
+    "SKIP\nPERMX\n9 9 9 9 /\nENDSKIP\n",
+    f"END\n{CHANGE}",
+    f"INCLUDE\n'rest.inc' /\n{CHANGE}",
+])
 def test_what_a_deck_leaves_out_does_nothing(rest, tmp_path):
     (tmp_path / "rest.inc").write_text(f"END\n{CHANGE}")
     (tmp_path / "k.grdecl").write_text(DECK + rest)
     np.testing.assert_array_equal(read_field(tmp_path / "k.grdecl", "PERMX").ravel(order="F"), [1, 2, 3, 4])
+
+
+@pytest.mark.parametrize("skip", ["SKIP100", "skip300"])
+@pytest.mark.parametrize("what", [CHANGE, "PERMX\n9 9 9 9 /\n", "COPY\nPORO PERMX /\n/\n",
+                                  "OPERATE\nPERMX 6* MULTX PORO 2 /\n/\n", "INCLUDE\n'rest.inc' /\n"])
+def test_what_one_simulator_skips_and_another_reads_is_refused(skip, what, tmp_path):
+    (tmp_path / "rest.inc").write_text(CHANGE)
+    (tmp_path / "k.grdecl").write_text(f"{DECK}PORO\n4*0.5 /\nPERMZ\n4*3 /\n{skip}\n{what}ENDSKIP\n"
+                                       "ADD\nPERMZ 1 /\n/\n")
+    with pytest.raises(InputError, match=f"array PERMX: got .*between {skip.upper()} and ENDSKIP"):
+        read_field(tmp_path / "k.grdecl", "PERMX")
+    assert read_field(tmp_path / "k.grdecl", "PERMZ").ravel().tolist() == [4, 4, 4, 4]
+
+
+@pytest.mark.parametrize("what", ["BOX\n1 1 1 1 1 1 /\n", "ENDBOX\n", "END\n", "ENDINC\n", "DIMENS\n1 1 1 /\n"])
+def test_what_the_rest_of_a_deck_means_does_not_depend_on_the_simulator(what, tmp_path):
+    (tmp_path / "k.grdecl").write_text(f"{DECK}SKIP100\n{what}ENDSKIP\n")
+    with pytest.raises(InputError, match=rf"line 6: got {what.split()[0]} between SKIP100 and ENDSKIP"):
+        read_field(tmp_path / "k.grdecl", "PERMX")
+
+
+@pytest.mark.parametrize("end", ["/\nEND\n", "/\nENDINC\n", "/ \nSKIP\nENDSKIP\nEND\n", "\nEND\n", "/\n"])
+def test_a_file_that_is_included_last_is_read(end, tmp_path):
+    (tmp_path / "rest.inc").write_text(CHANGE)
+    (tmp_path / "k.grdecl").write_text(f"{DECK}INCLUDE\n'rest.inc' {end}{CHANGE if 'END' in end else ''}")
+    np.testing.assert_array_equal(read_field(tmp_path / "k.grdecl", "PERMX").ravel(order="F"), [10, 20, 30, 40])
+
+
+@pytest.mark.parametrize("last", ["END", "ENDINC", ""])
+def test_a_file_that_an_included_file_includes_last_is_read(last, tmp_path):
+    (tmp_path / "rest.inc").write_text(CHANGE)
+    (tmp_path / "some.inc").write_text(f"INCLUDE\n'rest.inc' /\n{last}\n")
+    (tmp_path / "k.grdecl").write_text(f"{DECK}INCLUDE\n'some.inc' /\n{CHANGE}")
+    factor = 10 if last == "END" else 100
+    found = read_field(tmp_path / "k.grdecl", "PERMX").ravel(order="F")
+    np.testing.assert_array_equal(found, factor * np.arange(1, 5))
 
 
 def test_an_included_file_ends_at_endinc(tmp_path):
