@@ -1,5 +1,6 @@
 """Keys that exclude each other or that nothing would hear are named; what a run refuses, `check` refuses."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -171,6 +172,61 @@ def test_wells_of_a_table_take_no_key_that_would_change_all_columns(more, tmp_pa
     (tmp_path / "w.csv").write_text("x,y,rate,radius\n0.5,0.5,1,-0.1\n")
     with pytest.raises(InputError, match="a radius of -0.1"):
         read_wells("wells", {"file": "w.csv"}, Sources(tmp_path, None, (None, 0)), 2)
+
+
+HEADERS = {"x [mm],y,rate\n": r"x \[mm\] in mm", "X,y (m),rate\n": r"y \(m\) in m", "x,y,rate\n(mm),(mm),l/s\n": "x in mm",
+           "x,y,rate,radius [m]\n": r"radius \[m\] in m"}
+
+
+@pytest.mark.parametrize("header", list(HEADERS))
+def test_lengths_in_another_unit_than_the_cases_are_refused(header, tmp_path):
+    radius = ",0.5" if "radius" in header else ""
+    rows = "".join(f"{x},{y},1{radius}\n" for y in (5, 15) for x in (5, 15))
+    (tmp_path / "w.csv").write_text(header + rows)
+    grid = [np.array([0.0, 10.0, 20.0])] * 2
+    here = Sources(tmp_path, None, (None, 0), unit="cm", homes=(grid,))
+    spec, message = {"file": "w.csv"}, rf"w.csv: got column {HEADERS[header]}; allowed: lengths in the case's unit, cm"
+    with pytest.raises(InputError, match=message):
+        read_wells("wells", spec, here, 2)
+    if not radius:
+        with pytest.raises(InputError, match=message):
+            evaluate("k", spec | {"column": "rate"}, grid, here)
+        for some in ({}, {"column": [0, 1]}):
+            with pytest.raises(InputError, match=message):
+                read_points("points", spec | some, here, 2)
+        named = spec | {"header": ["x", "y", "rate"]}
+        assert read_wells("wells", named, here, 2)[0][1]["at"] == [15, 5]
+    for unit in ("", " "):
+        as_they_are = dataclasses.replace(here, unit=unit)
+        assert read_wells("wells", spec, as_they_are, 2)[0][1]["at"] == [15, 5]
+    (tmp_path / "w.csv").write_text(header.replace("mm", "cm").replace("(m)", "(cm)").replace("[m]", "[cm]") + rows)
+    assert len(read_wells("wells", spec, here, 2)[0]) == 4
+
+
+def test_a_scale_that_converts_a_unit_of_points_is_taken(tmp_path):
+    (tmp_path / "p.csv").write_text("x [mm],y [mm]\n5,15\n")
+    here = Sources(tmp_path, None, (None, 0), unit="cm")
+    found = read_points("points", {"file": "p.csv", "scale": 0.1}, here, 2)
+    np.testing.assert_allclose(found, [[0.5, 1.5]], rtol=1e-15)
+    with pytest.raises(InputError, match="x .mm. in mm"):
+        read_points("points", {"file": "p.csv", "scale": 10.0}, here, 2)
+
+
+def test_two_columns_of_one_axis_are_refused(tmp_path):
+    grid = [np.array([0.0, 10.0, 20.0])]
+    here = Sources(tmp_path, None, (None, 0), homes=(grid,))
+    (tmp_path / "w.csv").write_text("X,x,rate\n5,15,1\n15,5,2\n")
+    for read in (lambda spec: read_wells("wells", spec, here, 1), lambda spec: read_points("wells", spec, here, 1),
+                 lambda spec: evaluate("wells", spec | {"column": "rate"}, grid, here)):
+        with pytest.raises(InputError, match="wells: w.csv: got 2 columns x: X, x; allowed: one of them"):
+            read({"file": "w.csv"})
+    assert read_wells("wells", {"file": "w.csv", "header": ["x", "old", "rate"]}, here, 1)[0][0]["at"] == [5]
+
+
+def test_wells_have_the_columns_that_points_have(tmp_path):
+    (tmp_path / "w.csv").write_text("y [m],X (m),Radius [m],rate\n5,15,0.5,1\n")
+    wells = read_wells("wells", {"file": "w.csv"}, Sources(tmp_path, None, (None, 0), unit="m"), 2)
+    assert wells == [[{"at": [15.0, 5.0], "rate": 1.0, "radius": 0.5}]]
 
 
 def test_keys_of_a_grid_file_give_way_to_those_that_replace_them(tmp_path):

@@ -17,7 +17,15 @@ from npde_opt.cases.fields import evaluate
 from npde_opt.cases.outline import outline, ring_levels
 from npde_opt.cases.random_points import random_points
 from npde_opt.cases.sources import Log, Sources
-from npde_opt.cases.tables import axis_columns, given, is_table, named_columns, read_values, table_of
+from npde_opt.cases.tables import (
+    axis_columns,
+    check_unit,
+    given,
+    is_table,
+    length_column,
+    read_values,
+    table_of,
+)
 from npde_opt.errors import InputError
 from npde_opt.forward import Experiment
 from npde_opt.grids import AXES, Boundary, Grid, along
@@ -257,7 +265,7 @@ class Places:
 
 def read_points(field: str, spec: dict[str, Any], sources: Sources, dim: int) -> np.ndarray:
     """Coordinates (n, dim) of {file, ...}: an array, or columns of a text table (default: x, y, z, or all that it has)."""
-    if is_table(Path(spec["file"])) and spec.get("column") is None:
+    if is_table(Path(spec["file"])):
         spec = spec | {"column": _coordinate_columns(field, spec, sources, dim)}
     values = read_values(field, spec, dataclasses.replace(sources, log=Log()), allow_nan=False)
     found = points_of(values, dim, field)
@@ -266,45 +274,83 @@ def read_points(field: str, spec: dict[str, Any], sources: Sources, dim: int) ->
 
 
 def _coordinate_columns(field: str, spec: dict[str, Any], sources: Sources, dim: int) -> list[int]:
-    """The columns named x, y, z (as the grid has axes), or all of a table of so many. Raises InputError for others."""
+    """The columns that the case names, else those named x, y, z (as the grid has axes), else all of
+    a table of so many.
+
+    Raises:
+        InputError: for others, and as `check_unit`.
+    """
     table = table_of(field, sources.find(field, spec["file"]), given(spec))
-    width = len(table.rows[0])
-    named = axis_columns(table.names, dim)
-    if not named and width != dim:
-        raise InputError(f"{field}.column", "none", f"{dim} of the columns of {table.path.name}: {table.columns}")
-    return named or list(range(dim))
+    wanted, scale = spec.get("column"), spec.get("scale") or 1.0
+    if wanted is not None:
+        listed = wanted if isinstance(wanted, list) else [wanted]
+        columns = [table.index(f"{field}.column", column) for column in listed]
+    else:
+        columns = axis_columns(field, table, sources, dim, scale)
+    if wanted is None and not columns:
+        width = len(table.rows[0])
+        if width != dim:
+            raise InputError(
+                f"{field}.column",
+                "none",
+                f"{dim} of the columns of {table.path.name}: {table.columns}",
+            )
+        columns = list(range(dim))
+    for column in columns:
+        check_unit(field, table, column, sources, scale)
+    return columns
 
 
-def read_wells(field: str, spec: dict[str, Any], sources: Sources, dim: int) -> list[list[dict[str, Any]]]:
+def read_wells(
+    field: str, spec: dict[str, Any], sources: Sources, dim: int
+) -> list[list[dict[str, Any]]]:
     """Wells by experiment from a text table with the columns x, y, z (as many as the grid has axes), rate and, where it
     has them, radius (0) and experiment (1, 2, ...; without it all wells are of one experiment).
 
     Raises:
-        InputError: for a column that is missing, and experiments that are not numbered 1, 2, ...
+        InputError: for a column that is missing or in another unit of length than the case, and
+            experiments that are not numbered 1, 2, ...
     """
     for key in ("column", "shape", "scale"):
         if spec.get(key) is not None:
             raise InputError(f"{field}.{key}", "given", f"no {key}: columns of wells have their names")
-    names = named_columns(field, spec, sources)
-    needed = [*AXES[:dim], "rate"]
-    missing = [name for name in needed if name not in names]
-    if missing:
-        raise InputError(f"{field}: {spec['file']}", f"the columns {', '.join(names) or 'without names'}",
-                         f"{', '.join(needed)}; radius, experiment")
-    wanted = [*needed, *(name for name in ("radius", "experiment") if name in names)]
-    rows = read_values(field, spec | {"column": wanted}, sources, allow_nan=False)
+    where, wanted = f"{field}: {spec['file']}", _well_columns(field, spec, sources, dim)
+    rows = read_values(field, spec | {"column": list(wanted.values())}, sources, allow_nan=False)
     columns = dict(zip(wanted, rows.T, strict=True))
-    number = columns.get("experiment", np.ones(len(rows)))
-    count = int(number.max())
-    if sorted(set(number.tolist())) != list(range(1, count + 1)):
-        raise InputError(f"{field}: {spec['file']}", f"experiments {sorted(set(number.tolist()))}", "1, 2, ..., none left out")
+    numbers = columns.get("experiment", np.ones(len(rows)))
+    count, seen = int(numbers.max()), sorted(set(numbers.tolist()))
+    if seen != list(range(1, count + 1)):
+        raise InputError(where, f"experiments {seen}", "1, 2, ..., none left out")
+    radii = columns.get("radius", np.zeros(len(rows)))
+    if radii.min() < 0:
+        raise InputError(where, f"a radius of {radii.min():g}", "radii >= 0")
     wells: list[list[dict[str, Any]]] = [[] for _ in range(count)]
-    for k, row in enumerate(rows):
-        radius = float(columns["radius"][k]) if "radius" in columns else 0.0
-        if radius < 0:
-            raise InputError(f"{field}: {spec['file']}", f"a radius of {radius:g}", "radii >= 0")
-        wells[int(number[k]) - 1].append({"at": row[:dim].tolist(), "rate": float(columns["rate"][k]), "radius": radius})
+    for number, row, rate, radius in zip(numbers, rows, columns["rate"], radii, strict=True):
+        well = {"at": row[:dim].tolist(), "rate": float(rate), "radius": float(radius)}
+        wells[int(number) - 1].append(well)
     return wells
+
+
+def _well_columns(
+    field: str, spec: dict[str, Any], sources: Sources, dim: int
+) -> dict[str, str | int]:
+    """The columns of a table of wells, coordinates first."""
+    table = table_of(field, sources.find(field, spec["file"]), given(spec))
+    axes = axis_columns(field, table, sources, dim)
+    if not axes or "rate" not in table.names:
+        names = ", ".join(table.names) or "without names"
+        needed = ", ".join([*AXES[:dim], "rate"])
+        raise InputError(
+            f"{field}: {spec['file']}", f"the columns {names}", f"{needed}; radius, experiment"
+        )
+    wanted: dict[str, str | int] = dict(zip(AXES, axes, strict=False))
+    wanted["rate"] = "rate"
+    radius = length_column(field, table, "radius", sources)
+    if radius is not None:
+        wanted["radius"] = radius
+    if "experiment" in table.names:
+        wanted["experiment"] = "experiment"
+    return wanted
 
 
 def points_of(values: Any, dim: int, field: str) -> np.ndarray:

@@ -10,12 +10,15 @@ from typing import Any
 
 import numpy as np
 
+from npde_opt.cases.placing import LENGTHS
 from npde_opt.cases.sources import Sources
 from npde_opt.errors import InputError
 from npde_opt.grids import AXES
 from npde_opt.io.fields import read_gridded
-from npde_opt.io.missing import DECLARE, is_one_of, numbers_of, sentinels
-from npde_opt.io.tables import Layout, Table, number, read_table
+from npde_opt.io.gridded import Gridded
+from npde_opt.io.missing import DECLARE, Used, is_one_of, numbers_of, undeclared
+from npde_opt.io.tables import Layout, Table, read_table
+from npde_opt.io.words import number
 
 TEXT_FILES = (".csv", ".txt", ".dat", ".tsv")
 LAYOUT = {"delimiter", "decimal", "header", "skip", "encoding", "missing"}
@@ -29,7 +32,12 @@ def is_table(path: Path) -> bool:
 
 
 def read_values(
-    field: str, spec: dict[str, Any], sources: Sources, *, allow_nan: bool = True
+    field: str,
+    spec: dict[str, Any],
+    sources: Sources,
+    *,
+    allow_nan: bool = True,
+    used: Used | None = None,
 ) -> np.ndarray:
     """The array of {file, ...}.
 
@@ -39,6 +47,9 @@ def read_values(
     imag, intensity) of complex arrays. `rows` = [first, last, step] of the first axis (last
     included), then `shape` and `scale`.
 
+    Args:
+        used: says of a file's values whether they are used as they are; others may be anything.
+
     Raises:
         InputError: naming the field or the file, and what is there.
     """
@@ -47,7 +58,8 @@ def read_values(
     if wrong or "file" not in spec:
         raise InputError(field, sorted(wrong) or "no file", ", ".join(sorted(KEYS)))
     path = sources.find(field, spec["file"])
-    values = _text(field, path, spec) if is_table(path) else _array(field, path, spec)
+    read = _text if is_table(path) else _array
+    values = read(field, path, spec, used)
     if "rows" in spec:
         if values.ndim == 0:
             raise InputError(f"{field}.rows", "given", f"no rows: {path.name} holds one number")
@@ -57,12 +69,8 @@ def read_values(
             raise InputError(field, f"{values.size} values in {path.name}", f"{spec['shape']}")
         values = values.reshape(spec["shape"])
     values = np.asarray(values, float) * spec.get("scale", 1.0)
-    if not allow_nan and np.isnan(values).any():
-        raise InputError(
-            field,
-            f"{int(np.isnan(values).sum())} missing values in {path.name}",
-            "a value everywhere",
-        )
+    if not allow_nan:
+        refuse_missing(field, path, values)
     sources.log.note(field, spec["file"], values)
     return values
 
@@ -84,18 +92,67 @@ def table_of(field: str, path: Path, spec: dict[str, Any]) -> Table:
     return read_table(path, Layout(**layout))
 
 
-def named_columns(field: str, spec: dict[str, Any], sources: Sources) -> list[str]:
-    """Names of the columns of the text table of {file, ...}."""
-    return table_of(field, sources.find(field, spec["file"]), given(spec)).names
+def axis_columns(
+    field: str, table: Table, sources: Sources, dim: int, scale: float = 1.0
+) -> list[int]:
+    """The columns x, y, z, as many as the grid has axes: also 'X', 'x [m]', 'x (m)'; none where one
+    is not there. Arguments and errors as `length_column`."""
+    if not set(AXES[:dim]) <= set(_plain(table)):
+        return []
+    found = [length_column(field, table, axis, sources, scale) for axis in AXES[:dim]]
+    return [place for place in found if place is not None]
 
 
-def axis_columns(names: list[str], dim: int) -> list[int]:
-    """The columns x, y, z, as many as the grid has axes: also 'X', 'x [m]', 'x (m)'; none where one is not there."""
-    plain = [re.split(r"[\[(]", name, maxsplit=1)[0].strip().lower() for name in names]
-    return [plain.index(a) for a in AXES[:dim]] if set(AXES[:dim]) <= set(plain) else []
+def length_column(
+    field: str, table: Table, name: str, sources: Sources, scale: float = 1.0
+) -> int | None:
+    """The column of lengths of this name, in large or small letters and perhaps with a unit behind
+    it; None where there is none.
+
+    Args:
+        scale: factor that the case gives to the column.
+
+    Raises:
+        InputError: for two of them, and as `check_unit`.
+    """
+    places = [i for i, title in enumerate(_plain(table)) if title == name]
+    if len(places) > 1:
+        titles = ", ".join(table.names[i] for i in places)
+        raise InputError(
+            f"{field}: {table.path.name}",
+            f"{len(places)} columns {name}: {titles}",
+            "one of them; header = [...] gives columns other names",
+        )
+    if not places:
+        return None
+    check_unit(field, table, places[0], sources, scale)
+    return places[0]
 
 
-def _array(field: str, path: Path, spec: dict[str, Any]) -> np.ndarray:
+def _plain(table: Table) -> list[str]:
+    """Names of columns in small letters, without what stands in brackets behind them."""
+    return [re.split(r"[\[(]", title, maxsplit=1)[0].strip().lower() for title in table.names]
+
+
+def check_unit(
+    field: str, table: Table, column: int, sources: Sources, scale: float = 1.0
+) -> None:
+    """Raises InputError for a column of lengths whose header names another unit than the case's,
+    unless `scale` converts it."""
+    for unit in table.units(column):
+        if unit not in LENGTHS or not sources.unit.strip():
+            continue
+        factor = LENGTHS[unit] / LENGTHS.get(sources.unit, np.nan)
+        if not np.isclose(factor, scale, rtol=1e-9):
+            raise InputError(
+                f"{field}: {table.path.name}",
+                f"column {table.names[column]} in {unit}",
+                f"lengths in the case's unit, {sources.unit} (case.length_unit); "
+                "header = [...] takes its numbers as they are",
+            )
+
+
+def _array(field: str, path: Path, spec: dict[str, Any], used: Used | None) -> np.ndarray:
     for key in sorted({"column", "where"} | LAYOUT - {"missing"}):
         if key in spec:
             raise InputError(
@@ -103,20 +160,27 @@ def _array(field: str, path: Path, spec: dict[str, Any]) -> np.ndarray:
                 repr(spec[key]),
                 f"a text table ({', '.join(TEXT_FILES)}), not {path.name}",
             )
-    values = read_gridded(path, spec.get("key"), part=spec.get("part"), allow_nan=True).values
-    codes = spec.get("missing", [])
-    codes = codes if isinstance(codes, list) else [codes]
-    missing = is_one_of(values, numbers_of(codes, number))
+    found = read_gridded(path, spec.get("key"), part=spec.get("part"), allow_nan=True)
+    return without_codes(path, found, spec.get("missing"), used)
+
+
+def without_codes(path: Path, found: Gridded, declared: Any, used: Used | None) -> np.ndarray:
+    """The values of an array, NaN where they are codes of missing ones.
+
+    Args:
+        declared: a code or a list of them; None: nothing is said.
+        used: as in `read_values`.
+
+    Raises:
+        InputError: for numbers that obviously stand for missing values, and are not declared.
+    """
+    codes = declared if isinstance(declared, list) else [] if declared is None else [declared]
+    values, rounding = found.values, found.rounding or 0.0
+    missing = is_one_of(values, numbers_of(codes, number), rounding)
     values = np.where(missing, np.nan, values) if missing.any() else values
-    if "missing" in spec and not codes:
+    if declared == []:  # which says that all are values
         return values
-    refuse_sentinels(path, values)
-    return values
-
-
-def refuse_sentinels(path: Path, values: np.ndarray) -> None:
-    """Raises InputError for numbers of an array that obviously stand for missing values."""
-    odd = np.argwhere(sentinels(np.asarray(values, float)))
+    odd = np.argwhere(undeclared(values, used, rounding))
     if len(odd):
         first = tuple(int(i) for i in odd[0])
         raise InputError(
@@ -124,9 +188,17 @@ def refuse_sentinels(path: Path, values: np.ndarray) -> None:
             f"{values[first]:g} at {list(first)}, {len(odd)} of {values.size} values",
             DECLARE,
         )
+    return values
 
 
-def _text(field: str, path: Path, spec: dict[str, Any]) -> np.ndarray:
+def refuse_missing(field: str, path: Path, values: np.ndarray) -> None:
+    """Raises InputError unless there is a value everywhere."""
+    count = int(np.isnan(values).sum())
+    if count:
+        raise InputError(field, f"{count} missing values in {path.name}", "a value everywhere")
+
+
+def _text(field: str, path: Path, spec: dict[str, Any], used: Used | None) -> np.ndarray:
     for key in ("key", "part"):
         if key in spec:
             raise InputError(
@@ -156,13 +228,12 @@ def _text(field: str, path: Path, spec: dict[str, Any]) -> np.ndarray:
         raise InputError(
             f"{field}.column", "none", f"one of the columns of {path.name}: {table.columns}"
         )
-    if isinstance(column, list):
-        if not column:
-            raise InputError(f"{field}.column", "[]", f"columns of {path.name}: {table.columns}")
-        return np.column_stack(
-            [table.numbers(table.index(f"{field}.column", c))[keep] for c in column]
-        )
-    return table.numbers(table.index(f"{field}.column", 0 if column is None else column))[keep]
+    if column == []:
+        raise InputError(f"{field}.column", "[]", f"columns of {path.name}: {table.columns}")
+    listed = column if isinstance(column, list) else [0 if column is None else column]
+    places = [table.index(f"{field}.column", c) for c in listed]
+    columns = [table.numbers(place, used)[keep] for place in places]
+    return np.column_stack(columns) if isinstance(column, list) else columns[0]
 
 
 def _rows(field: str, rows: Any, count: int) -> slice:

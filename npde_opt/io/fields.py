@@ -23,6 +23,7 @@ from mpi4py import MPI
 from npde_opt.errors import InputError, collective
 from npde_opt.io.grdecl import included, open_grdecl
 from npde_opt.io.gridded import Gridded, aligned
+from npde_opt.io.missing import SCALED, rounding_of
 from npde_opt.io.vtk_reader import read_legacy_vtk, read_xml_vtk
 
 Arrays = dict[str, Callable[[], Gridded]]
@@ -96,8 +97,10 @@ def read_gridded(path: str | os.PathLike, key: str | None = None, *, part: str |
         found = arrays[name]()
         values = np.asarray(found.values)
     values = _real(where, values, part)
+    rounding = rounding_of(values.dtype) if found.rounding is None else found.rounding
+    values = values.astype(float if values.dtype.kind == "f" else values.dtype.newbyteorder("="))
     _check_finite(where, values, allow_nan)
-    return dataclasses.replace(found, values=values)
+    return dataclasses.replace(found, values=values, rounding=rounding)
 
 
 def _where(path: Path, name: str | None) -> str:
@@ -105,7 +108,7 @@ def _where(path: Path, name: str | None) -> str:
 
 
 def _real(where: str, values: np.ndarray, part: str | None) -> np.ndarray:
-    """Real numbers, integers or booleans in the machine's byte order."""
+    """Real numbers, integers or booleans."""
     if part is not None:
         if part not in PARTS:
             raise InputError(f"part of {where}", repr(part), ", ".join(PARTS))
@@ -116,7 +119,7 @@ def _real(where: str, values: np.ndarray, part: str | None) -> np.ndarray:
         raise InputError(where, f"values of type {values.dtype}", f"real numbers; choose a part: {', '.join(PARTS)}")
     if values.dtype.kind not in "fiub":
         raise InputError(where, f"values of type {values.dtype}", "real numbers, integers or booleans")
-    return values.astype(float if values.dtype.kind == "f" else values.dtype.newbyteorder("="))
+    return values
 
 
 class _readable:
@@ -235,11 +238,14 @@ def _placed(image: Any) -> Gridded:
     if any(n > 1 for n in values.shape[3:]):
         raise ValueError(f"{values.ndim} axes {values.shape}; one volume is needed")
     values = values.reshape((*values.shape, 1, 1)[:3], order="F")
+    rounding = SCALED if (image.dataobj.slope, image.dataobj.inter) != (1.0, 0.0) else None
     if not (int(image.header["sform_code"]) or int(image.header["qform_code"])):
-        return Gridded(values)
+        return Gridded(values, rounding=rounding)
     steps, centre = image.affine[:3, :3], image.affine[:3, 3]
     unit = {"meter": "m", "micron": "um"}.get(name := image.header.get_xyzt_units()[0], name)
-    return aligned(values, steps, centre - steps.sum(axis=1) / 2, unit="" if unit == "unknown" else unit)
+    corner = centre - steps.sum(axis=1) / 2
+    found = aligned(values, steps, corner, unit="" if unit == "unknown" else unit)
+    return dataclasses.replace(found, rounding=rounding)
 
 
 def _eager(read: Callable[[Path], dict[str, Gridded]]) -> Callable[[Path], Arrays]:

@@ -25,12 +25,15 @@ class Gridded:
             along this axis. None: the file says nothing about place.
         kind: 'cells' or 'points', what the values belong to.
         unit: of the edges, '' where the file does not say.
+        rounding: of the values in the file, relative to the power of two below them; None: as their
+            number type says.
     """
 
     values: np.ndarray
     edges: tuple[np.ndarray, ...] | None = None
     kind: str = "cells"
     unit: str = ""
+    rounding: float | None = None
 
     @property
     def components(self) -> int:

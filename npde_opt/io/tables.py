@@ -7,7 +7,6 @@ error that names it.
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,19 +18,23 @@ import numpy as np
 from npde_opt.errors import InputError
 from npde_opt.io import missing as gaps
 from npde_opt.io.encodings import decoded
-
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eEdD][+-]?\d+)?\Z")
-COMMA_NUMBER = re.compile(r"[+-]?\d*,\d+([eEdD][+-]?\d+)?\Z")
-INNER = re.compile(r"[+-]?\d+,\d+([eEdD][+-]?\d+)?\Z")
-THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}\Z")
-SUSPECT = re.compile(
-    r"[<>≤≥~±]\s*[+-]?[\d.,]|\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|\d+:\d+|[+-]?\d[\d.,]*\s*[*?A-Za-z]?\Z"
+from npde_opt.io.headers import Row, header_of
+from npde_opt.io.words import (
+    COMMA_NUMBER,
+    INNER,
+    NUMBER,
+    THOUSANDS,
+    any_number,
+    number,
+    short,
+    split,
+    words_of_any_length,
 )
-"""A number with a mark (`<0.3`, `0.3*`), a date or a time of day."""
+
 SEPARATOR = re.compile(r"sep=.\Z", re.IGNORECASE)
 """What spreadsheets write above a table."""
 COMMENTS = ("#", "%", "//")
-csv.field_size_limit(2**31 - 1)  # the file is in memory already: its words may be as long as they are
+BRACKETS = re.compile(r"[\[(]([^\[\]()]*)[\])]")
 DELIMITERS = {
     ",": ",",
     ";": ";",
@@ -42,7 +45,6 @@ DELIMITERS = {
     "space": " ",
     "whitespace": " ",
 }
-ROWS_OF_UNITS = 2
 
 
 @dataclass(frozen=True)
@@ -67,11 +69,12 @@ class Layout:
 
 @dataclass(frozen=True)
 class Table:
-    """Names of the columns ([] where there are none), and rows of words with the numbers of their
-    lines."""
+    """Names of the columns ([] where there are none), rows of words below them that say units, and
+    rows of words with the numbers of their lines."""
 
     path: Path
     names: list[str]
+    unit_rows: list[list[str]]
     rows: list[list[str]]
     lines: list[int]
     decimal: str
@@ -104,8 +107,17 @@ class Table:
             )
         return places[0]
 
-    def numbers(self, column: int) -> np.ndarray:
+    def units(self, column: int) -> list[str]:
+        """What the header says to be a column's unit: in brackets behind its name, and below it."""
+        name = self.names[column] if self.names else ""
+        below = [row[column].strip("[]() ") for row in self.unit_rows if column < len(row)]
+        return [*(inside.strip() for inside in BRACKETS.findall(name)), *below]
+
+    def numbers(self, column: int, used: gaps.Used | None = None) -> np.ndarray:
         """The values of a column, NaN where they are missing.
+
+        Args:
+            used: says of values whether they are used as they are; others may be anything.
 
         Raises:
             InputError: naming file, line and word for a word that is no number, and for numbers
@@ -117,19 +129,19 @@ class Table:
             if value is None:
                 raise InputError(
                     f"{self.path}, line {self.lines[i]}",
-                    _short(row[column]),
+                    short(row[column]),
                     self._allowed(row[column]),
                 )
             out[i] = value
         if self.missing is None or len(self.missing):
-            self._refuse_sentinels(column, out)
+            self._refuse_sentinels(column, out, used)
         return out
 
     @cached_property
     def _codes(self) -> set[str | float]:
         """What is declared as missing, as words and as numbers."""
         given = self.missing or ()
-        return {*given, *gaps.numbers_of(given, _any_number)}
+        return {*given, *gaps.numbers_of(given, any_number)}
 
     def _value(self, word: str) -> float | None:
         if word.lower() in gaps.WORDS or word in self._codes:
@@ -145,34 +157,13 @@ class Table:
         )
         return f"a number (with decimal '{self.decimal}'), an empty word, NaN, NA or a code that `missing` names{other}"
 
-    def _refuse_sentinels(self, column: int, values: np.ndarray) -> None:
-        codes = gaps.sentinels(values)
+    def _refuse_sentinels(self, column: int, values: np.ndarray, used: gaps.Used | None) -> None:
+        codes = gaps.undeclared(values, used)
         if codes.any():
             i = int(np.argmax(codes))
             raise InputError(
                 f"{self.path}, line {self.lines[i]}", repr(self.rows[i][column]), gaps.DECLARE
             )
-
-
-def number(word: str, decimal: str = ".") -> float | None:
-    """The number that a word is, None for any other word."""
-    plain = word.replace("\N{MINUS SIGN}", "-")
-    if decimal == "," and ("," in plain or "." in plain):
-        plain = plain.replace(",", ".") if COMMA_NUMBER.match(plain) else ""
-    if not NUMBER.match(plain):
-        return None
-    value = float(plain.replace("D", "E").replace("d", "e"))
-    return value if np.isfinite(value) else None
-
-
-def _short(word: str) -> str:
-    return repr(word) if len(word) <= 80 else f"{word[:60]!r}... ({len(word):,} characters)"
-
-
-def _any_number(word: str) -> float | None:
-    """The number that a code is, with either decimal sign."""
-    value = number(word)
-    return number(word, ",") if value is None else value
 
 
 def read_table(path: Path, layout: Layout = Layout()) -> Table:
@@ -183,25 +174,30 @@ def read_table(path: Path, layout: Layout = Layout()) -> Table:
             ambiguous.
     """
     _check(path, layout)
+    with words_of_any_length():
+        return _table(path, layout)
+
+
+def _table(path: Path, layout: Layout) -> Table:
     comments, lines = _lines(path, layout)
     if not lines:
         raise InputError(str(path), "no rows", "a table with at least one row of numbers")
     delimiter = (
         DELIMITERS[layout.delimiter] if layout.delimiter else _delimiter(path, lines, layout)
     )
-    split = [(n, words) for n, text in lines if any(words := _split(text, delimiter))]
-    if not split:
+    rows = [(n, words) for n, text in lines if any(words := split(text, delimiter))]
+    if not rows:
         raise InputError(str(path), "no rows", "a table with at least one row of numbers")
-    decimal = layout.decimal or _decimal(path, split, delimiter)
-    above = [text for n, text in comments if n < split[0][0]]
-    names, split = _header(path, split, above, decimal, delimiter, layout)
-    if not split:
+    decimal = layout.decimal or _decimal(path, rows, delimiter)
+    above = [text for n, text in comments if n < rows[0][0]]
+    names, units, rows = header_of(path, rows, above, decimal, delimiter, layout.header)
+    if not rows:
         raise InputError(
             str(path), "a header without rows", "a table with at least one row of numbers"
         )
-    width = len(names) or len(split[0][1])
-    rows = [_even(path, n, words, width) for n, words in split]
-    return Table(path, names, rows, [n for n, _ in split], decimal, layout.missing)
+    width = len(names) or len(rows[0][1])
+    even = [_even(path, n, words, width) for n, words in rows]
+    return Table(path, names, units, even, [n for n, _ in rows], decimal, layout.missing)
 
 
 def _check(path: Path, layout: Layout) -> None:
@@ -236,15 +232,6 @@ def _lines(path: Path, layout: Layout) -> tuple[list[tuple[int, str]], list[tupl
 def _first_word(text: str) -> str:
     """In small letters, whatever separates it from the next one."""
     return re.split(r"[,;|\s]", text, maxsplit=1)[0].lower()
-
-
-def _split(text: str, delimiter: str) -> list[str]:
-    if delimiter == " ":
-        return text.split()
-    return [
-        word.strip()
-        for word in next(csv.reader([text], delimiter=delimiter, skipinitialspace=True))
-    ]
 
 
 def _delimiter(path: Path, lines: list[tuple[int, str]], layout: Layout) -> str:
@@ -296,9 +283,9 @@ def _comma(path: Path, bare: list[str], layout: Layout) -> str:
     return ","
 
 
-def _decimal(path: Path, split: list[tuple[int, list[str]]], delimiter: str) -> str:
+def _decimal(path: Path, rows: list[Row], delimiter: str) -> str:
     """',' where numbers have it and none has a point."""
-    words = [w for _, row in split for w in row]
+    words = [w for _, row in rows for w in row]
     commas = [w for w in words if COMMA_NUMBER.match(w)]
     if not commas or any("." in w and NUMBER.match(w) for w in words):
         return "."
@@ -309,111 +296,6 @@ def _decimal(path: Path, split: list[tuple[int, list[str]]], delimiter: str) -> 
             "decimal = '.' or ','",
         )
     return ","
-
-
-def _header(
-    path: Path,
-    split: list[tuple[int, list[str]]],
-    comments: list[str],
-    decimal: str,
-    delimiter: str,
-    layout: Layout,
-) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Names of the columns, and the rows without header and units."""
-    titled = (
-        _titled(path, split, decimal)
-        if layout.header is None or not isinstance(layout.header, bool)
-        else layout.header
-        and not (_named(comments, split, delimiter) and _numeric(split[0][1], decimal))
-    )
-    below = split[1:] if titled else split
-    if titled:
-        for _ in range(ROWS_OF_UNITS):
-            below = below[1:] if len(below) > 1 and _units(below[0][1], decimal) else below
-    if isinstance(layout.header, Sequence):
-        names = [str(name) for name in layout.header]
-        if below and len(names) != len(below[0][1]):
-            raise InputError(
-                f"header of {path}", f"{len(names)} names", f"{len(below[0][1])}, one a column"
-            )
-        return names, below
-    if titled:
-        return _without_end(split[0][1], below), below
-    return ([] if layout.header is False else _named(comments, split, delimiter)), below
-
-
-def _without_end(names: list[str], rows: list[tuple[int, list[str]]]) -> list[str]:
-    """Names without the empty ones at the end of which no row has a word."""
-    used = max((i + 1 for _, row in rows for i, w in enumerate(row) if w), default=0)
-    last = max((i + 1 for i, name in enumerate(names) if name), default=0)
-    return names[: max(used, last)] if used <= len(names) else names[:last]
-
-
-def _named(comments: list[str], split: list[tuple[int, list[str]]], delimiter: str) -> list[str]:
-    """Names in the last comment line above the rows, where it has as many words as they have
-    columns."""
-    if not comments:
-        return []
-    width = len(split[0][1])
-    for way in (delimiter, ",", ";", "\t", " "):
-        names = _split(comments[-1], way) if comments[-1] else []
-        if len(names) == width and not any(number(w) is not None for w in names):
-            return names
-    return []
-
-
-def _titled(path: Path, split: list[tuple[int, list[str]]], decimal: str) -> bool:
-    """Whether the first line is a header: no word of it is a number, though words below are.
-
-    Raises:
-        InputError: where it holds numbers, or words such as `<0.3` or a date, where numbers are
-            expected.
-    """
-    line, first = split[0]
-    if first[0] == "" and len(first) > 1 and first[1:] == [str(i) for i in range(len(first) - 1)]:
-        raise InputError(
-            f"{path}, line {line}",
-            f"{' '.join(first[1:])[:60]} beside an empty word, the numbers of columns or values",
-            "header = true or false",
-        )
-    if _numeric(first, decimal):
-        return False
-    body = [row for _, row in split[1:]]
-    holds = [
-        any(number(row[i], decimal) is not None for row in body if i < len(row))
-        for i in range(len(first))
-    ]
-    words = [
-        (i, w)
-        for i, w in enumerate(first)
-        if number(w, decimal) is None and w.lower() not in gaps.WORDS
-    ]
-    numbers = [w for w in first if number(w, decimal) is not None]
-    if numbers and not any(holds[i] for i, _ in words):
-        return False  # columns of text beside columns of numbers
-    odd = next((w for i, w in words if _suspect(w) or numbers and holds[i]), None)
-    if odd is not None:
-        raise InputError(
-            f"{path}, line {line}",
-            repr(odd),
-            "names of columns or numbers; header = true or false says which",
-        )
-    return True
-
-
-def _numeric(words: list[str], decimal: str) -> bool:
-    return all(number(w, decimal) is not None or w.lower() in gaps.WORDS for w in words)
-
-
-def _suspect(word: str) -> bool:
-    return bool(SUSPECT.match(word)) or word.lower() in gaps.NO_VALUE
-
-
-def _units(words: list[str], decimal: str) -> bool:
-    """Whether a row below the header holds units: words, none of them a number or what stands for
-    one."""
-    there = [w for w in words if w and w.lower() not in gaps.WORDS]
-    return bool(there) and not any(number(w, decimal) is not None or _suspect(w) for w in there)
 
 
 def _even(path: Path, line: int, words: list[str], width: int) -> list[str]:

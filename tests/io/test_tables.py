@@ -1,5 +1,6 @@
 """Text tables of any program give the same numbers, or an error that names file, line and word."""
 
+import csv
 import re
 
 import numpy as np
@@ -112,6 +113,60 @@ def test_codes_of_single_precision_arrays(tmp_path):
             with pytest.raises(InputError, match="declare it by missing"):
                 read_values("data", {"file": "a.npy"} | undeclared, sources)
         assert read_values("data", {"file": "a.npy", "missing": []}, sources)[1] == np.float32(code)
+
+
+@pytest.mark.parametrize(("kind", "value", "code"), [
+    ("f8", 1000.0005, 1000.0), ("f4", 1000.0005, 1000.0), ("f8", -87.30000305175781, -87.3),
+    ("i8", 1000001, 1000000), ("f8", 3.0, np.inf), ("f4", 3.0, -np.inf), ("f8", 3.0, np.nan), ("f4", 3.0, 1e300),
+    ("u1", 1, 0.9999999)])
+def test_a_code_is_no_value_near_it(kind, value, code, tmp_path):
+    """Also where it is not finite, or is not in single precision."""
+    sources = Sources(tmp_path, None, (None, 0))
+    np.save(tmp_path / "a.npy", np.array([2, value], kind))
+    found = read_values("data", {"file": "a.npy", "missing": [code, -5]}, sources)
+    np.testing.assert_array_equal(found, np.array([2, value], kind))
+
+
+@pytest.mark.parametrize(("kind", "code"), [("f8", -9999.9), ("f4", -9999.9), ("f2", -99.9), (">f4", 1e20), ("i4", -9999),
+                                            ("u1", 255), ("f4", 16777217), ("f8", 0.0)])
+def test_a_code_is_found_in_the_precision_of_the_file(kind, code, tmp_path):
+    sources = Sources(tmp_path, None, (None, 0))
+    np.save(tmp_path / "a.npy", np.array([2, code], float).astype(kind))
+    found = read_values("data", {"file": "a.npy", "missing": code}, sources)
+    np.testing.assert_array_equal(found, [2, np.nan])
+
+
+@pytest.mark.parametrize(("slope", "raw"), [(0.1, -99), (0.001, -9999), (1 / 3, 32766)])
+def test_a_code_is_found_among_integers_that_a_file_scales(slope, raw, tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    nibabel.save(nibabel.Nifti1Image(np.array([[[raw, 1, raw + 1]]], "i2"), np.eye(4)), tmp_path / "a.nii")
+    content = bytearray((tmp_path / "a.nii").read_bytes())
+    content[112:116] = np.array(slope, "<f4").tobytes()  # scl_slope
+    (tmp_path / "a.nii").write_bytes(bytes(content))
+    sources = Sources(tmp_path, None, (None, 0))
+    found = read_values("data", {"file": "a.nii", "missing": raw * slope}, sources)
+    np.testing.assert_allclose(found.ravel(), [np.nan, slope, (raw + 1) * slope], rtol=1e-6)
+
+
+def test_the_limit_of_the_csv_module_is_left_as_it_was(tmp_path):
+    before = csv.field_size_limit(1000)
+    try:
+        (tmp_path / "a.csv").write_text("t,v\n1,0.5\n2," + "0" * 5000 + "7\n")
+        assert read_table(tmp_path / "a.csv").numbers(1).tolist() == [0.5, 7.0]
+        (tmp_path / "a.csv").write_text("")
+        with pytest.raises(InputError, match="no rows"):
+            read_table(tmp_path / "a.csv")
+        assert csv.field_size_limit() == 1000
+    finally:
+        csv.field_size_limit(before)
+
+
+def test_units_of_columns(tmp_path):
+    (tmp_path / "a.csv").write_text("x [mm],y (m),t,k [1] (log)\n,d,[s],\n,(days),,\n0,1,2,3\n")
+    table = read_table(tmp_path / "a.csv")
+    said = [[unit for unit in table.units(column) if unit] for column in range(4)]
+    assert said == [["mm"], ["m", "d", "days"], ["s"], ["1", "log"]]
+    assert read_table(tmp_path / "a.csv", Layout(header=["x", "y", "t", "k"])).units(1) == []
 
 
 WRONG = {
