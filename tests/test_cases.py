@@ -8,7 +8,7 @@ from mpi4py import MPI
 
 from npde_opt.cases import check_main, load_case
 from npde_opt.cases.evolution_schema import document_evolution
-from npde_opt.cases.fields import overlap, resample
+from npde_opt.cases.resampling import overlap, resample
 from npde_opt.cases.schema import SECTIONS, document, validate
 from npde_opt.cases.typed import keys_of
 from npde_opt.errors import InputError

@@ -87,6 +87,50 @@ def test_such_a_case_reaches_the_optimum_of_its_own_grid_alone(case):
     )
 
 
+PICTURE = "{ picture = 'k.png', range = [1.0, 2.0] }"
+
+
+def pictured(folder, old, new):
+    """The case with another line, beside a picture that is black on the left and white on the right."""
+    image = pytest.importorskip("PIL.Image")
+    if comm.rank == 0:
+        grey = np.zeros((32, 32), "uint8")
+        grey[:, 16:] = 255
+        image.fromarray(grey).save(folder / "k.png")
+        text = (folder / "case.toml").read_text()
+        assert old in text
+        (folder / "case.toml").write_text(text.replace(old, new))
+    comm.Barrier()
+    return load_case(folder / "case.toml", comm)
+
+
+@pytest.mark.parallel([1, 2])
+def test_a_region_without_a_cell_on_a_coarser_grid_starts_from_a_picture_too(case):
+    start = 'initial = { expression = "where(x < 0.5, 1.0, where(x > 0.9, 7.0, 2.0))" }'
+    case = pictured(case.sources.folder, start, f"initial = {PICTURE}")
+    coarse = case.grid(comm).coarsen(16)
+    space = case.space(coarse)
+    constants = np.exp(space.constants(case.start(space), "s"))
+    np.testing.assert_allclose(constants, [1.0, 2.0, 2.0], rtol=1e-12)
+
+
+@pytest.mark.parallel([1, 2])
+def test_where_an_unknown_is_known_it_keeps_what_a_picture_says(case):
+    start = 'initial = { expression = "where(x < 0.5, 1.0, where(x > 0.9, 7.0, 2.0))" }'
+    known = f"initial = {PICTURE}\nknown = {{ expression = 'y < 0.5' }}\n"
+    case = pictured(case.sources.folder, start, known)
+    text = (case.sources.folder / "case.toml").read_text()
+    comm.Barrier()
+    if comm.rank == 0:
+        (case.sources.folder / "case.toml").write_text(text.replace(f"regions = {REGIONS}\n", "", 1))
+    comm.Barrier()
+    case = load_case(case.sources.folder / "case.toml", comm)
+    fixed = case.space(case.grid(comm)).unknown("s").fixed
+    wanted = np.full((32, 32), np.nan)
+    wanted[:16, :16], wanted[16:, :16] = 1.0, 2.0
+    np.testing.assert_allclose(fixed, wanted, rtol=1e-12)
+
+
 def test_on_the_own_grid_it_is_refused_with_its_key():
     grid = Grid((4,), comm=MPI.COMM_SELF)
     with pytest.raises(

@@ -372,22 +372,41 @@ def test_integers_booleans_and_parts_of_complex_values_are_numbers(tmp_path):
         assert found.dtype == float and found.tolist() == wanted
 
 
+@pytest.mark.parametrize("kind", ["npy", "csv"])
+@pytest.mark.parametrize("dtype", ["f8", "i4"])
+def test_codes_of_missing_values_that_are_not_declared_are_refused(kind, dtype, tmp_path):
+    """In arrays and columns, floats and integers, unless `clip` cuts them off."""
+    edges, here, values = [np.arange(4.0)], sources(tmp_path), np.array([3, -9999, 5], dtype)
+    np.save(tmp_path / "k.npy", values)
+    (tmp_path / "k.csv").write_text("k\n3\n-9999\n5\n")
+    spec = {"file": f"k.{kind}"}
+    for more in ({}, {"clip": [-1e5, 1e5]}, {"clip": [-100.0, 1e9], "scale": 0.01}, {"missing": ["-1"]},
+                 {"clip": [0.0, 1e5], "scale": -1.0}):
+        with pytest.raises(InputError, match="-9999.*declare it by missing"):
+            evaluate("k", spec | more, edges, here)
+    with pytest.raises(InputError, match=f"1 missing values in k.{kind}; allowed: a value everywhere"):
+        evaluate("k", spec | {"missing": -9999, "clip": [0.0, 10.0]}, edges, here)
+    for more, wanted in (({"clip": [0.0, 4.0]}, [3, 0, 4]), ({"missing": []}, [3, -9999, 5]),
+                         ({"clip": [-0.5, 1.0], "scale": 0.1}, [0.3, -0.5, 0.5])):
+        np.testing.assert_allclose(evaluate("k", spec | more, edges, here), wanted, rtol=1e-12)
+
+
 def test_pictures_are_files_of_the_case(tmp_path):
     Image = pytest.importorskip("PIL.Image")
     from npde_opt.cases.pictures import picture
 
-    grid = Grid((3, 2), comm=MPI.COMM_SELF)
+    edges = [np.linspace(0, 1, n + 1) for n in (3, 2)]
     brightness = np.array([[0.0, 0.2, 0.4], [0.6, 0.8, 1.0]])
     for mode, white in (("uint8", 255), ("uint16", 65535)):
         Image.fromarray(np.rint(brightness * white).astype(mode)).save(tmp_path / "k.png")
-        found = picture("k", {"picture": "k.png"}, grid, sources(tmp_path))
+        found = picture("k", {"picture": "k.png"}, edges, sources(tmp_path))
         np.testing.assert_allclose(found, brightness[::-1].T, atol=1e-12)
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 40), "uint8")).save(tmp_path / "k.png")
     (tmp_path / "k.png").write_bytes((tmp_path / "k.png").read_bytes()[:600])
     with pytest.raises(InputError, match="k.png, which cannot be read"):
-        picture("k", {"picture": "k.png"}, grid, sources(tmp_path))
+        picture("k", {"picture": "k.png"}, edges, sources(tmp_path))
     with pytest.raises(InputError, match="k.picture: got none.png; allowed: an existing file"):
-        picture("k", {"picture": "none.png"}, grid, sources(tmp_path))
+        picture("k", {"picture": "none.png"}, edges, sources(tmp_path))
 
 
 def test_anatomies_of_evolution_cases_are_cropped_too():

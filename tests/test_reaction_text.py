@@ -57,13 +57,13 @@ def test_picture_in_a_box():
     if not (find_spec("PIL") and find_spec("skimage")):
         pytest.skip("needs npde_opt[plot,examples]")
     grid = Grid((32, 32), extent=(4.0, 4.0))
-    found = picture("truth", {"picture": "camera", "range": [0.5, 2.5], "box": [[1.0, 3.0], [1.0, 3.0]]}, grid, HERE)
+    found = picture("truth", {"picture": "camera", "range": [0.5, 2.5], "box": [[1.0, 3.0], [1.0, 3.0]]}, list(grid.edges), HERE)
     assert (found[:8] == 0.5).all() and (found[:, 24:] == 0.5).all()
-    whole = picture("truth", {"picture": "camera", "range": [0.5, 2.5]}, Grid((16, 16)), HERE)
+    whole = picture("truth", {"picture": "camera", "range": [0.5, 2.5]}, list(Grid((16, 16)).edges), HERE)
     np.testing.assert_allclose(found[8:24, 8:24], whole, rtol=1e-12)
     for key, value in (("box", [[1.0, 0.0], [0.0, 1.0]]), ("range", [1.0]), ("boks", 1)):
         with pytest.raises(InputError, match=key):
-            picture("truth", {"picture": "camera", key: value}, grid, HERE)
+            picture("truth", {"picture": "camera", key: value}, list(grid.edges), HERE)
 
 
 def test_a_picture_is_turned_as_its_camera_says(tmp_path):
@@ -73,5 +73,5 @@ def test_a_picture_is_turned_as_its_camera_says(tmp_path):
     exif = turned.getexif()
     exif[0x0112] = 6  # shown after a quarter turn to the right
     turned.save(tmp_path / "k.png", exif=exif)
-    found = picture("truth", {"picture": "k.png"}, Grid((3, 2)), Sources(tmp_path, None, (None, 0)))
+    found = picture("truth", {"picture": "k.png"}, list(Grid((3, 2)).edges), Sources(tmp_path, None, (None, 0)))
     np.testing.assert_allclose(found, rows[::-1].T / 255, atol=1e-12)

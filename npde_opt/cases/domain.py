@@ -11,7 +11,8 @@ import numpy as np
 from mpi4py import MPI
 
 from npde_opt.capacity import fits
-from npde_opt.cases.fields import evaluate, resample
+from npde_opt.cases.fields import evaluate
+from npde_opt.cases.resampling import resample
 from npde_opt.cases.sources import Sources
 from npde_opt.errors import InputError, collective
 from npde_opt.grids import Boundary, Grid, check_indices

@@ -15,7 +15,6 @@ from npde_opt.cases.evolution_data import Series, floor, prepare
 from npde_opt.cases.evolution_schema import validate_evolution
 from npde_opt.cases.fields import evaluate
 from npde_opt.cases.histories import check, places, span
-from npde_opt.cases.pictures import picture
 from npde_opt.cases.places import points_of, read_points
 from npde_opt.cases.regions import means, numbers
 from npde_opt.cases.sources import Sources
@@ -108,9 +107,7 @@ class EvolutionCase:
         return self.domain.grid(comm)
 
     def field(self, name: str, spec: Any, grid: Grid) -> np.ndarray:
-        """Owned part of a field on a grid [i, j, k]; or a picture."""
-        if isinstance(spec, dict) and "picture" in spec:
-            return np.asfortranarray(picture(name, spec, grid, self.sources)[grid.local_slice])
+        """Owned part of a field on a grid [i, j, k]."""
         return np.asfortranarray(evaluate(name, spec, list(grid.edges), self.sources)[grid.local_slice])
 
     def times(self) -> np.ndarray:

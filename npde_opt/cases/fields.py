@@ -1,56 +1,35 @@
-"""Fields of a case at any resolution: numbers, expressions, files, anatomy, random benchmark
-fields.
-
-Arrays with cells of their own are resampled by volume: the mean over a grid cell of the array's
-cells.
-"""
+"""Fields of a case at any resolution: numbers, expressions, files, pictures, anatomy, random
+benchmark fields."""
 
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.sparse
 
+from npde_opt.cases.pictures import picture
 from npde_opt.cases.placing import cells, place
+from npde_opt.cases.resampling import cell_of, nearest_values, resample
 from npde_opt.cases.sources import Log, Sources
-from npde_opt.cases.tables import COLUMN_KEYS, axis_columns, given, is_table, named_columns, read_values, refuse_sentinels
+from npde_opt.cases.tables import (
+    COLUMN_KEYS,
+    axis_columns,
+    given,
+    is_table,
+    read_values,
+    refuse_missing,
+    table_of,
+    without_codes,
+)
 from npde_opt.errors import InputError
 from npde_opt.functions.text import evaluate_text
 from npde_opt.grids import AXES, along
 from npde_opt.io.fields import READERS, read_gridded
 from npde_opt.io.gridded import Gridded, box_text
-from npde_opt.io.missing import is_one_of, numbers_of
-from npde_opt.io.tables import number
+from npde_opt.io.missing import Used
 
 MODES = 16
-
-
-def overlap(source: np.ndarray, target: np.ndarray) -> scipy.sparse.csr_matrix:
-    """Fractions (target cells x source cells) of each target cell covered by the source cells, both
-    given by edges."""
-    cuts = np.unique(np.concatenate([source, target]))
-    cuts = cuts[(cuts >= max(source[0], target[0])) & (cuts <= min(source[-1], target[-1]))]
-    middles, lengths = (cuts[1:] + cuts[:-1]) / 2, np.diff(cuts)
-    rows, columns = (np.clip(np.searchsorted(e, middles, side="right") - 1, 0, e.size - 2) for e in (target, source))
-    shared = scipy.sparse.csr_matrix((lengths, (rows, columns)), shape=(target.size - 1, source.size - 1))
-    total = np.asarray(shared.sum(axis=1)).ravel()
-    shared.data /= np.repeat(total, np.diff(shared.indptr))
-    return shared
-
-
-def resample(values: np.ndarray, source: list[np.ndarray], target: list[np.ndarray]) -> np.ndarray:
-    """Volume means of `values` over the cells of `target` edges."""
-    out = np.asarray(values, float)
-    for d, (a, b) in enumerate(zip(source, target, strict=True)):
-        if np.array_equal(a, b):
-            continue
-        moved = np.moveaxis(out, d, 0)
-        flat = overlap(a, b) @ moved.reshape(moved.shape[0], -1)
-        out = np.moveaxis(flat.reshape(-1, *moved.shape[1:]), 0, d)
-    return np.asfortranarray(out)
 
 
 def tissue(fractions: dict[str, np.ndarray], values: dict[str, float]) -> np.ndarray:
@@ -76,13 +55,6 @@ def lognormal(centers: list[np.ndarray], lengths: list[float], contrast: float, 
     return np.exp(out * np.log(contrast) / (out.max() - out.min()))
 
 
-def nearest_values(values: np.ndarray, source: list[np.ndarray], target: list[np.ndarray]) -> np.ndarray:
-    """What `values` hold at the middles of the cells of `target` edges."""
-    picks = [np.clip(np.searchsorted(a, (b[1:] + b[:-1]) / 2, side="right") - 1, 0, a.size - 2)
-             for a, b in zip(source, target, strict=True)]
-    return np.asarray(values, float)[np.ix_(*picks)]
-
-
 def evaluate(field: str, spec: Any, edges: list[np.ndarray], sources: Sources, nearest: bool = False) -> np.ndarray:
     """Global array [i, j, k] of a field's specification on the cells of `edges`; arrays are
     resampled by volume, or at the middles of the cells (`nearest`, for labels)."""
@@ -103,6 +75,8 @@ def evaluate(field: str, spec: Any, edges: list[np.ndarray], sources: Sources, n
         found = read_file(field, spec, sources)
         native, box = place(field, spec, found, edges, sources)
         values = (nearest_values if nearest else resample)(native, box, edges)
+    elif "picture" in spec:
+        values = picture(field, spec, edges, sources)
     elif "value" in spec:
         values = np.full(shape, float(spec["value"]), order="F")
     else:
@@ -130,30 +104,30 @@ def read_file(field: str, spec: dict[str, Any], sources: Sources) -> Gridded:
         if found.edges is not None and spec.get("rows") is not None:
             raise InputError(f"{field}.rows", spec["rows"], f"no rows: {spec['file']} says where its cells lie")
         if not (COLUMN_KEYS - {"missing"}) & set(given(spec)):
-            _check_missing(field, path, spec, found.values)
+            refuse_missing(field, path, without_codes(path, found, spec.get("missing"), _used(spec)))
             return found
     table = {k: v for k, v in spec.items() if k not in ("shape", "scale", "resample", "clip")}
     unheard = dataclasses.replace(sources, log=Log())  # `evaluate` notes what becomes of the values
-    values = read_values(field, table, unheard, allow_nan=False)
+    values = read_values(field, table, unheard, allow_nan=False, used=_used(spec))
     home = next((h for h in sources.homes if values.shape == (np.prod(cells(h)),)), None)
     if home is None:
         return Gridded(values)
-    axes = axis_columns(named_columns(field, table, sources), len(home)) if is_table(path) else []
+    axes = []
+    if is_table(path):
+        axes = axis_columns(field, table_of(field, path, given(table)), sources, len(home))
     if axes:
         places = read_values(field, table | {"column": axes}, unheard, allow_nan=False)
         values = values[_rows_of_cells(field, spec["file"], places, home)]
     return Gridded(values.reshape(cells(home), order="F"))
 
 
-def _check_missing(field: str, path: Path, spec: dict[str, Any], values: np.ndarray) -> None:
-    """Raises InputError for an array with codes of missing values, declared or obvious: a field has a value everywhere."""
-    codes = spec.get("missing")
-    listed = codes if isinstance(codes, list) else [] if codes is None else [codes]
-    count = int(is_one_of(values, numbers_of(listed, number)).sum())
-    if count:
-        raise InputError(field, f"{count} missing values in {path.name}", "a value everywhere")
-    if codes != [] and "clip" not in spec and values.dtype.kind == "f":
-        refuse_sentinels(path, values)
+def _used(spec: dict[str, Any]) -> Used | None:
+    """Says which values of a field's file `clip` leaves as they are; None where it does not cut."""
+    if spec.get("clip") is None:
+        return None
+    low, high = spec["clip"]
+    scale = spec.get("scale", 1.0)
+    return lambda values: (values * scale >= low) & (values * scale <= high)
 
 
 def _rows_of_cells(field: str, file: str, places: np.ndarray, edges: list[np.ndarray]) -> np.ndarray:
@@ -163,8 +137,7 @@ def _rows_of_cells(field: str, file: str, places: np.ndarray, edges: list[np.nda
         InputError: unless every cell holds the place of one row.
     """
     inside = [(p >= e[0]) & (p <= e[-1]) for p, e in zip(places.T, edges, strict=True)]
-    index = [np.clip(np.searchsorted(e, p, side="right") - 1, 0, e.size - 2)
-             for p, e in zip(places.T, edges, strict=True)]
+    index = [cell_of(p, e) for p, e in zip(places.T, edges, strict=True)]
     flat = np.ravel_multi_index(index, cells(edges), order="F")
     order = np.argsort(flat, kind="stable")
     if not np.all(inside) or not np.array_equal(flat[order], np.arange(flat.size)):

@@ -9,20 +9,24 @@ from typing import Any
 
 import numpy as np
 
-from npde_opt.cases.fields import resample
+from npde_opt.cases.resampling import resample
 from npde_opt.cases.sources import Sources
 from npde_opt.errors import InputError
-from npde_opt.grids import Grid
 from npde_opt.io.gridded import box_text
 
 WHITE = {"1": 1.0, "I;16": 65535.0, "I;16B": 65535.0, "I;16L": 65535.0, "I": 65535.0}
 """Values of white by the mode of a picture, where it is not 255."""
 
 
-def picture(field: str, spec: dict[str, Any], grid: Grid, sources: Sources) -> np.ndarray:
-    """Global array [i, j], y upwards, scaled to `range` = [lo, hi] (default 0 to 1), over `box` =
-    [[x0, x1], [y0, y1]] (default the grid's); lo outside. Raises InputError naming the key that is
-    wrong, and for a damaged file."""
+def picture(
+    field: str, spec: dict[str, Any], edges: list[np.ndarray], sources: Sources
+) -> np.ndarray:
+    """Global array [i, j] on the cells of `edges`, y upwards, scaled to `range` = [lo, hi] (default
+    0 to 1), over `box` = [[x0, x1], [y0, y1]] (default the grid's); lo outside.
+
+    Raises:
+        InputError: naming the key that is wrong, and for a damaged file.
+    """
     for key, allowed in (("range", (2,)), ("box", (2, 2))):
         if (
             key in spec
@@ -38,19 +42,23 @@ def picture(field: str, spec: dict[str, Any], grid: Grid, sources: Sources) -> n
     wrong = set(spec) - {"picture", "range", "box"}
     if wrong:
         raise InputError(field, ", ".join(sorted(wrong)), "picture, range, box")
-    if grid.dim != 2:
-        raise InputError(field, f"a picture on {grid.dim} axes", "2 axes")
-    grey = _grey(field, _path(field, spec["picture"], sources))
+    if len(edges) != 2:
+        raise InputError(field, f"a picture on {len(edges)} axes", "2 axes")
+    grey = _grey(field, picture_file(field, spec["picture"], sources))
     low, high = spec.get("range", [0.0, 1.0])
-    ends = spec.get("box", [(e[0], e[-1]) for e in grid.edges])
+    ends = spec.get("box", [(e[0], e[-1]) for e in edges])
     box = [np.linspace(a, b, n + 1) for (a, b), n in zip(ends, grey.shape, strict=True)]
-    values = low + (high - low) * resample(grey, box, list(grid.edges))
+    values = low + (high - low) * resample(grey, box, edges)
     sources.log.note(field, str(spec["picture"]), values, grey.shape, box_text(box))
     return values
 
 
-def _path(field: str, name: str, sources: Sources) -> Path:
-    """A file of the case, or a picture of scikit-image by its name without an extension."""
+def picture_file(field: str, name: str, sources: Sources) -> Path:
+    """A file of the case, or a picture of scikit-image by its name without an extension.
+
+    Raises:
+        InputError: where there is none.
+    """
     if not isinstance(name, str) or Path(name).suffix:
         return sources.find(f"{field}.picture", name)
     found = importlib.util.find_spec("skimage")

@@ -44,7 +44,7 @@ class CaseSection(Table, kw_only=True):
     """Names."""
 
     title: Annotated[str, Meta(description="one line for reports")] = ""
-    length_unit: Annotated[str, Meta(description="unit of all lengths, for figures")] = "m"
+    length_unit: Annotated[str, Meta(description="unit of all lengths; files that name theirs are converted or refused")] = "m"
 
 
 class Growing(Table, kw_only=True):

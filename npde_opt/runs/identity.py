@@ -8,7 +8,6 @@ Files count by what they hold, not by where they lie. What changes neither the p
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 from mpi4py import MPI
 
 from npde_opt.cases import Case, EvolutionCase
+from npde_opt.cases.pictures import picture_file
 from npde_opt.errors import collective
 from npde_opt.io.fields import files_inside
 from npde_opt.io.files import disk
@@ -24,10 +24,12 @@ from npde_opt.io.files import disk
 SHORT = 16
 """Characters of a hash that are kept."""
 
-COSMETIC = ("case",)
-
-# Said on the command line too; what holds is counted once.
-ELSEWHERE = {"optimizer": ("method", "levels"), "evolution": ("memory", "axis")}
+NOT_COUNTED = {
+    "case": ("title",),
+    # Said on the command line too; what holds is counted once.
+    "optimizer": ("method", "levels"),
+    "evolution": ("memory", "axis"),
+}
 
 
 def identity(case: Case | EvolutionCase, comm: MPI.Intracomm, method: str, levels: int | None) -> dict[str, str]:
@@ -50,11 +52,9 @@ def identity(case: Case | EvolutionCase, comm: MPI.Intracomm, method: str, level
 
 def _sections(table: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name, section in table.items():
-        if name in COSMETIC:
-            continue
         kept = section
-        if name in ELSEWHERE:
-            kept = {k: v for k, v in section.items() if k not in ELSEWHERE[name]}
+        if name in NOT_COUNTED:
+            kept = {k: v for k, v in section.items() if k not in NOT_COUNTED[name]}
         yield name, _short(json.dumps(kept, sort_keys=True, default=str).encode())
 
 
@@ -82,12 +82,7 @@ def _references(place: str, value: Any) -> Iterator[tuple[str, Mapping[str, Any]
 def _path(case: Case | EvolutionCase, place: str, spec: Mapping[str, Any]) -> Path:
     if isinstance(spec.get("file"), str):
         return case.sources.find(place, spec["file"])
-    path = Path(spec["picture"])
-    if path.suffix:
-        return path
-    package = importlib.util.find_spec("skimage")
-    places = (package.submodule_search_locations if package is not None else None) or ["."]
-    return Path(places[0]) / "data" / f"{path.name}.png"
+    return picture_file(place, spec["picture"], case.sources)
 
 
 def content_hash(path: Path) -> str:

@@ -29,6 +29,22 @@ sigma = 1e-3
 """
 
 
+PICTURED = """
+[grid]
+shape = [8, 8]
+[evolution]
+terms = [{ diffusion = "D" }]
+times = { end = 1.0, steps = 4 }
+[[unknown]]
+name = "D"
+initial = { picture = "k.png", range = [0.5, 1.0] }
+truth = 0.7
+[[observation]]
+times = [1.0]
+sigma = 1e-3
+"""
+
+
 def write(folder, scale=1.0, text=CASE):
     folder.mkdir(exist_ok=True)
     np.save(folder / "start.npy", np.full(8, 0.5))
@@ -71,6 +87,9 @@ def test_what_changes_results_counts_and_nothing_else(tmp_path):
     assert differing(first, of(tmp_path / "a", cells=[16])) == ["--grid"]
     write(tmp_path / "a", text=CASE.replace("sigma = 1e-3", "sigma = 1e-2"))
     assert differing(first, of(tmp_path / "a")) == ["section [observations] of the case (or --set)"]
+    # Boxes of files that name their unit are converted to it.
+    write(tmp_path / "a", text=CASE.replace('"one"', '"one"\nlength_unit = "cm"'))
+    assert differing(first, of(tmp_path / "a")) == ["section [case] of the case (or --set)"]
     write(tmp_path / "a", text=CASE.replace('"one"', '"two"'))
     assert of(tmp_path / "a") == first
 
@@ -82,6 +101,19 @@ def test_equal_files_elsewhere_are_equal(tmp_path):
     for name in ("start.npy", "obs.npz"):
         shutil.move(tmp_path / "a" / name, tmp_path / "data" / name)
     assert of(tmp_path / "a", data=tmp_path / "data") == first
+
+
+def test_pictures_are_those_that_the_case_reads(tmp_path, monkeypatch):
+    """Beside it, wherever it is run."""
+    image = pytest.importorskip("PIL.Image")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "case.toml").write_text(PICTURED)
+    monkeypatch.chdir(tmp_path)
+    found = []
+    for grey in (10, 20):
+        image.fromarray(np.full((4, 4), grey, "uint8")).save(tmp_path / "a" / "k.png")
+        found.append(of(tmp_path / "a"))
+    assert differing(*found) == ["the contents of unknown[0].initial, file k.png"]
 
 
 def test_files_that_a_deck_includes_count(tmp_path):
