@@ -19,11 +19,11 @@ import numpy as np
 from petsc4py import PETSc
 
 from npde_opt.forward import Equation, Evolution, Experiment, On, SteadyState, Trial
-from npde_opt.forward.sampling import voxels
 from npde_opt.forward.schemes import SCHEMES
 from npde_opt.grids import Grid
 from npde_opt.misfits import MISFITS, CorrelatedErrors, LeastSquares, ProportionalErrors
 from npde_opt.objective import Objective
+from npde_opt.observations import voxels
 from npde_opt.operators import interpolation
 from npde_opt.parameters import ParameterSpace, Unknown
 from npde_opt.regularizers import REGULARIZERS

@@ -20,11 +20,11 @@ from npde_opt.cases.case import load_case
 from npde_opt.ensemble import Ensemble
 from npde_opt.forward import SCHEMES, Equation, Evolution, Storage, Trial
 from npde_opt.forward.equation import On
-from npde_opt.forward.sampling import snapshots
 from npde_opt.grids import Grid
 from npde_opt.io.results import peak_memory_mb
 from npde_opt.misfits import LeastSquares
 from npde_opt.objective import Objective
+from npde_opt.observations import snapshots
 from npde_opt.parameters import ParameterSpace, Unknown
 from npde_opt.terms import Diffusion, Kinetics, Reaction
 

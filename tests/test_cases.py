@@ -8,10 +8,11 @@ from mpi4py import MPI
 
 from npde_opt.cases import check_main, load_case
 from npde_opt.cases.evolution_schema import document_evolution
-from npde_opt.cases.resampling import overlap, resample
+from npde_opt.cases.resampling import resample
 from npde_opt.cases.schema import SECTIONS, document, validate
 from npde_opt.cases.typed import keys_of
 from npde_opt.errors import InputError
+from npde_opt.grids.overlap import overlap
 
 MESHES = sorted((Path(__file__).resolve().parents[1] / "meshes").glob("*.toml"))
 UNKNOWN = {"name": "D", "initial": 1.0}

@@ -8,9 +8,9 @@ from mpi4py import MPI
 from npde_opt.cases import load_case
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError
-from npde_opt.forward.sampling import over_regions
 from npde_opt.grids import Grid
 from npde_opt.nested import identify
+from npde_opt.observations import over_regions
 from npde_opt.optimizers import Settings
 
 comm = MPI.COMM_WORLD

@@ -8,11 +8,12 @@ import scipy.io
 from mpi4py import MPI
 
 from npde_opt import nested
+from npde_opt.cases import load_case
 from npde_opt.cases.fields import Sources
 from npde_opt.cases.tables import read_values
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError, NpdeError
-from npde_opt.runs import evolution_report, load_case
+from npde_opt.runs import evolution_report
 from npde_opt.runs.attempts import Attempts
 from npde_opt.runs.evolution_report import report_evolution
 from npde_opt.runs.folder import RunDirectory
@@ -201,7 +202,7 @@ def test_an_observation_after_the_end_is_said_where_steps_are_chosen():
     ensemble = Ensemble.split(MPI.COMM_WORLD, 1, case.experiment_count)
     shorten(case, 0.6)
     case.table["evolution"]["times"] = {"end": 0.5, "tolerance": 1e-2}
-    with pytest.raises(InputError, match="observation.times: got 0.6"):
+    with pytest.raises(InputError, match=r"observation\[0\].times: got 0.6"):
         case.choose_steps(ensemble)
 
 

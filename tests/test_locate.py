@@ -9,7 +9,7 @@ from npde_opt.cases.random_points import active, random_points
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid
 from npde_opt.grids.locate import located
-from npde_opt.observations import ball_mean, box_mean, observation_matrix, side_mean
+from npde_opt.observations import ball_mean, box_mean, from_functionals, side_mean
 from npde_opt.operators import interpolation
 from npde_opt.terms.absorbing import absorbing_rate
 
@@ -127,8 +127,8 @@ def test_places_are_equal_by_translation_on_periodic_axes(shift):
             (box_mean(grid, (-0.1, 0.8), (0.15, 1.1)), box_mean(grid, (shift - 0.1, -0.2), (shift + 0.15, 0.1))),
             (box_mean(grid, (0.9, 0.8), (0.15, 0.1)), box_mean(grid, (shift - 0.1, 0.8), (shift + 0.15, 1.1)))]
     for one, other in made:
-        a = seen(grid, observation_matrix(grid, [one]), waves)
-        b = seen(grid, observation_matrix(grid, [other]), moved)
+        a = seen(grid, from_functionals(grid, (), [one]).matrix, waves)
+        b = seen(grid, from_functionals(grid, (), [other]).matrix, moved)
         assert a == pytest.approx(b, rel=1e-12, abs=1e-13)
     one, other = patch(grid, (0.02, 0.97), 0.2, "well"), patch(grid, (0.02 + shift, 0.97), 0.2, "well")
     fields = [np.zeros(grid.shape), np.zeros(grid.shape)]
@@ -140,7 +140,7 @@ def test_places_are_equal_by_translation_on_periodic_axes(shift):
 
 def test_a_part_of_a_side_wraps_along_it():
     grid = Grid((16, 4), boundaries={"x-": "periodic", "x+": "periodic"})
-    B = observation_matrix(grid, [side_mean(grid, "y+", (0.9, 0), (1.1, 1)), side_mean(grid, "y+", (0.9, 0), (0.1, 1))])
+    B = from_functionals(grid, (), [side_mean(grid, "y+", (0.9, 0), (1.1, 1)), side_mean(grid, "y+", (0.9, 0), (0.1, 1))]).matrix
     found = seen(grid, B, lambda x, y: np.cos(2 * np.pi * x) + 0 * y)
     assert found == pytest.approx(np.sin(0.2 * np.pi) / (0.2 * np.pi), rel=2e-2)
     for lower, upper in ((0.5, 0.5), (0.2, 1.3)):
@@ -170,7 +170,7 @@ def test_on_another_grid_the_nearest_active_cell_is_taken():
     for make in (lambda: ball_mean(grid, (0.1, 0.3), 0.05, nearest=True),
                  lambda: box_mean(grid, (0.1, 0.3), (0.2, 0.4), nearest=True),
                  lambda: side_mean(grid, "x-", nearest=True)):
-        B = observation_matrix(grid, [make()])
+        B = from_functionals(grid, (), [make()]).matrix
         assert seen(grid, B, lambda x, y: 2 + 0 * x * y) == pytest.approx(2)
 
 

@@ -7,12 +7,18 @@ import numpy as np
 import pytest
 
 from npde_opt.errors import InputError
-from npde_opt.forward.sampling import over_regions, voxels
 from npde_opt.grids import AXES, Boundary, Grid
 from npde_opt.linear import LinearSolver
 from npde_opt.linear.geometric import Hierarchy
 from npde_opt.linear.presb import Presb
-from npde_opt.observations import ball_mean, box_mean, observation_matrix, point_values
+from npde_opt.observations import (
+    ball_mean,
+    box_mean,
+    from_functionals,
+    over_regions,
+    points_at,
+    voxels,
+)
 from npde_opt.operators import interpolation, mass, prolongation
 from npde_opt.operators.stencils import StencilMatrix
 from npde_opt.parameters import ParameterSpace, Unknown
@@ -294,10 +300,10 @@ def test_interpolation_and_observations(name):
     np.testing.assert_allclose(seen(grid, B, values), [interpolated(grid, x, values) for x in points],
                                rtol=1e-11)
     lower, upper = ([e[k] for e in grid.edges] for k in (0, -1))
-    means = [*point_values(points[:1]), ball_mean(grid, points[0], 0.7), box_mean(grid, lower, upper)]
-    found = seen(grid, observation_matrix(grid, means), np.full(grid.shape, 3.5))
+    means = [points_at(grid, points[:1]), ball_mean(grid, points[0], 0.7), box_mean(grid, lower, upper)]
+    found = seen(grid, from_functionals(grid, (), means).matrix, np.full(grid.shape, 3.5))
     np.testing.assert_allclose(found, 3.5, rtol=1e-12)
-    found = seen(grid, observation_matrix(grid, means[2:]), values)
+    found = seen(grid, from_functionals(grid, (), means[2:]).matrix, values)
     V = volumes(grid)
     assert found == pytest.approx(V @ values.ravel(order="F") / V.sum(), rel=1e-11)
 

@@ -11,10 +11,10 @@ from npde_opt.cases.pictures import picture
 from npde_opt.cases.sources import Sources
 from npde_opt.errors import InputError
 from npde_opt.forward import SCHEMES, Equation, Evolution, Trial
-from npde_opt.forward.sampling import snapshots
 from npde_opt.grids import Grid
 from npde_opt.misfits import LeastSquares
 from npde_opt.objective import Objective
+from npde_opt.observations import snapshots
 from npde_opt.parameters import ParameterSpace, Unknown
 from npde_opt.terms import Diffusion, Reaction
 from npde_opt.verify import dot_product_test, taylor_test

@@ -9,11 +9,11 @@ from npde_opt.differences import compare, noise, order
 from npde_opt.ensemble import Ensemble
 from npde_opt.forward import Equation, Evolution, Experiment, SteadyState, Trial, scheme
 from npde_opt.forward.interface import Counters
-from npde_opt.forward.sampling import voxels
 from npde_opt.grids import Grid
 from npde_opt.linear.accuracy import TIGHT, tight
 from npde_opt.misfits import LeastSquares, StudentT
 from npde_opt.objective import Objective
+from npde_opt.observations import voxels
 from npde_opt.operators import interpolation
 from npde_opt.parameters import ParameterSpace, Unknown
 from npde_opt.regularizers import REGULARIZERS

@@ -31,7 +31,16 @@ from npde_opt.forward import Experiment
 from npde_opt.grids import AXES, Boundary, Grid, along
 from npde_opt.grids.locate import boxed, located, offsets
 from npde_opt.io.gridded import box_text
-from npde_opt.observations import Functional, ball_mean, box_mean, cell_sum, integral, point_values, side_mean
+from npde_opt.observations import (
+    Functionals,
+    ball_mean,
+    box_mean,
+    cell_sum,
+    integral,
+    points_at,
+    side_mean,
+    together,
+)
 
 POINT_BYTES = 500
 """At least, of an observed point: coordinates, its row of the operator, its data."""
@@ -226,17 +235,16 @@ class Places:
         rng = np.random.default_rng([self.seed, 1])
         return random_points(rng, count, self.domain.edges, masks, "observations.random")
 
-    def functionals(self, grid: Grid) -> list[Functional]:
+    def functionals(self, grid: Grid) -> Functionals:
         """What is observed in every experiment: electrodes, points, sides, boxes, balls, integrals, in this order."""
-        o, found = self.table["observations"], list[Functional]()
+        o, found = self.table["observations"], list[Functionals]()
         nearest = self._elsewhere(grid)
         if o["at_electrodes"]:
             if self.electrode_table is None:
                 raise InputError("observations.at_electrodes", True, "false, or experiments.electrodes")
             found += [cell_sum(grid, p.cells, p.weights) for p in self.electrode_patches(grid)]
         if len(self.points):
-            places, _ = located(grid, self.points, "observations.points", nearest)
-            found += point_values(places)
+            found.append(points_at(grid, self.points, "observations.points", nearest))
         for k, part in enumerate(o["sides"]):
             where = f"observations.sides[{k}]"
             spec: dict[str, Any] = {"side": part} if isinstance(part, str) else part
@@ -254,7 +262,7 @@ class Places:
         if not found:
             raise InputError("observations", "nothing observed", "points, random, at_electrodes, sides, boxes, balls or "
                              "integrals")
-        return found
+        return together(found)
 
     def drop_driven(self, observed: np.ndarray) -> None:
         """Electrodes that carry current are not read (four-terminal measurement): NaN in (experiments, data)."""

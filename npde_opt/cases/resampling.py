@@ -7,26 +7,13 @@ labels, what lies at the middle of a cell.
 from __future__ import annotations
 
 import numpy as np
-import scipy.sparse
+
+from npde_opt.grids.overlap import multiply_along, overlap
 
 
 def cell_of(x: np.ndarray, edges: np.ndarray) -> np.ndarray:
     """The cells that hold coordinates; the first or the last one where they lie outside."""
     return np.clip(np.searchsorted(edges, x, side="right") - 1, 0, edges.size - 2)
-
-
-def overlap(source: np.ndarray, target: np.ndarray) -> scipy.sparse.csr_matrix:
-    """Fractions (target cells x source cells) of each target cell covered by the source cells, both
-    given by edges."""
-    cuts = np.unique(np.concatenate([source, target]))
-    cuts = cuts[(cuts >= max(source[0], target[0])) & (cuts <= min(source[-1], target[-1]))]
-    middles, lengths = (cuts[1:] + cuts[:-1]) / 2, np.diff(cuts)
-    rows, columns = (cell_of(middles, edges) for edges in (target, source))
-    shape = (target.size - 1, source.size - 1)
-    shared = scipy.sparse.csr_matrix((lengths, (rows, columns)), shape=shape)
-    total = np.asarray(shared.sum(axis=1)).ravel()
-    shared.data /= np.repeat(total, np.diff(shared.indptr))
-    return shared
 
 
 def resample(values: np.ndarray, source: list[np.ndarray], target: list[np.ndarray]) -> np.ndarray:
@@ -35,9 +22,7 @@ def resample(values: np.ndarray, source: list[np.ndarray], target: list[np.ndarr
     for d, (a, b) in enumerate(zip(source, target, strict=True)):
         if np.array_equal(a, b):
             continue
-        moved = np.moveaxis(out, d, 0)
-        flat = overlap(a, b) @ moved.reshape(moved.shape[0], -1)
-        out = np.moveaxis(flat.reshape(-1, *moved.shape[1:]), 0, d)
+        out = multiply_along(overlap(a, b), out, d)
     return np.asfortranarray(out)
 
 

@@ -19,12 +19,12 @@ from npde_opt.forward.initial import InitialState, Spec
 from npde_opt.forward.interface import Counters, check_alike
 from npde_opt.forward.newton import Newton
 from npde_opt.forward.positivity import check_known, diffusivities
-from npde_opt.forward.sampling import Observer, Sampling
 from npde_opt.forward.schemes import Scheme
 from npde_opt.forward.step_solvers import StepSolvers
 from npde_opt.forward.steps import with_stops
 from npde_opt.forward.trajectory import plan
 from npde_opt.grids import AXES
+from npde_opt.observations import Observer, Sampling
 from npde_opt.parameters import ParameterSpace
 from npde_opt.terms.source import Source
 

@@ -11,10 +11,7 @@ import numpy as np
 
 from npde_opt.capacity import fits
 from npde_opt.errors import InputError
-
-NEAR = 1e-6
-"""A time this close to a stop, in steps, is the stop."""
-
+from npde_opt.observations.instants import NEAR, nearest
 
 STEP_BYTES = 2000
 """At least, of a step: its times, its place in the plan of checkpoints, a state of a few cells."""
@@ -103,24 +100,8 @@ def with_stops(times: np.ndarray, breakpoints: Sequence[float], observed: Sequen
     return found
 
 
-def index_of(times: np.ndarray, t: float) -> int:
-    """n with t_n = t. Raises InputError for a time at which no step ends."""
-    n = int(_nearest(np.array([t]), times)[0])
-    step = np.diff(times)[max(n - 1, 0): n + 1].max()
-    rounding = 4 * np.finfo(float).eps * np.abs(times).max()
-    if not abs(t - times[n]) <= max(NEAR * step, rounding):
-        raise InputError("observation.times", t, f"from {times[0]:g} to {times[-1]:g}")
-    return n
-
-
-def _nearest(points: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """Indices of the nearest of the sorted values."""
-    above = np.searchsorted(found, points).clip(1, found.size - 1)
-    return np.where(points - found[above - 1] <= found[above] - points, above - 1, above)
-
-
 def _distance(points: np.ndarray, found: np.ndarray) -> np.ndarray:
-    return np.abs(points - found[_nearest(points, found)])
+    return np.abs(points - found[nearest(points, found)])
 
 
 def _step_around(points: np.ndarray, times: np.ndarray) -> np.ndarray:

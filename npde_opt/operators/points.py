@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import product
 
 import numpy as np
+from mpi4py import MPI
 from petsc4py import PETSc
 
 from npde_opt.errors import InputError
@@ -25,26 +26,47 @@ def interpolation(grid: Grid, points: np.ndarray, field: str = "points",
     Raises:
         InputError: naming `field`, for points outside the grid or in inactive cells.
     """
+    places = placed(grid, points, field, nearest)
+    own = places[even_share(grid.comm, len(places))]
+    cells, weights, kept = point_stencils(grid, own)
+    size = (grid.layout.local_size, grid.layout.size)
+    return from_rows(grid.comm, len(own), size, cells, weights, kept)
+
+
+def placed(
+    grid: Grid, points: np.ndarray, field: str = "points", nearest: bool = False
+) -> np.ndarray:
+    """Points (n, dim) as places in active cells. Raises InputError as `located`, and for another
+    shape."""
     points = np.atleast_2d(np.asarray(points, float))
     if points.ndim != 2 or points.shape[1] != grid.dim:
         raise InputError(field, f"shape {points.shape}", f"(n, {grid.dim})")
     places, _ = located(grid, points, field, nearest)
-    share, extra = divmod(len(places), grid.comm.size)
-    first = grid.comm.rank * share + min(grid.comm.rank, extra)
-    own = places[first: first + share + (grid.comm.rank < extra)]
-    around = [_around(grid, axis, own[:, axis]) for axis in range(grid.dim)]
-    indices, weights, active = [], [], []
+    return places
+
+
+def even_share(comm: MPI.Intracomm, count: int) -> slice:
+    """This rank's rows where PETSc cuts `count` of them evenly."""
+    share, extra = divmod(count, comm.size)
+    first = comm.rank * share + min(comm.rank, extra)
+    return slice(first, first + share + (comm.rank < extra))
+
+
+def point_stencils(grid: Grid, places: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """PETSc's global numbers of the cells between whose centres places (n, dim) in active cells
+    lie, their weights, and whether they have any: three arrays (n, up to 2**dim)."""
+    around = [_around(grid, axis, places[:, axis]) for axis in range(grid.dim)]
+    numbers, weights, active = [], [], []
     for pairs in product(*around):  # a neighbour an axis
         cells = [cell for cell, _ in pairs]
-        indices.append(grid.layout.global_index(cells))
+        numbers.append(grid.layout.global_index(cells))
         weights.append(np.prod([weight for _, weight in pairs], axis=0))
         active.append(active_at(grid, cells))
     w, on = np.stack(weights, axis=1), np.stack(active, axis=1)
     partial = ((w != 0) & ~on).any(axis=1)
     w[partial] = np.clip(w[partial], 0, None) * on[partial]  # that of the own cell is positive
     w[partial] /= w[partial].sum(axis=1, keepdims=True)
-    size = (grid.layout.local_size, grid.layout.size)
-    return from_rows(grid.comm, len(own), size, np.stack(indices, axis=1), w, w != 0)
+    return np.stack(numbers, axis=1), w, w != 0
 
 
 def _around(grid: Grid, axis: int, x: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -8,10 +8,10 @@ from petsc4py import PETSc
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError, SolverError
 from npde_opt.forward import SCHEMES, Equation, Evolution, On, Storage, Trial, stepper
-from npde_opt.forward.sampling import at_points, over_regions, snapshots
 from npde_opt.grids import Grid
 from npde_opt.misfits import CorrelatedErrors, LeastSquares, ProportionalErrors
 from npde_opt.objective import Objective
+from npde_opt.observations import at_points, over_regions, snapshots
 from npde_opt.parameters import ParameterSpace, Unknown
 from npde_opt.regularizers import REGULARIZERS
 from npde_opt.regularizers.small import SmallPrior

@@ -8,11 +8,11 @@ from scipy.integrate import solve_ivp
 
 from npde_opt.errors import InputError, SolverError
 from npde_opt.forward import SCHEMES, Equation, Evolution, On, Trial
-from npde_opt.forward.sampling import at_points, snapshots
 from npde_opt.forward.steps import TooFewSteps, accurate, doubling
 from npde_opt.grids import Grid
 from npde_opt.misfits import LeastSquares
 from npde_opt.objective import Objective
+from npde_opt.observations import at_points, snapshots
 from npde_opt.optimizers import Settings, minimize
 from npde_opt.parameters import ParameterSpace, Unknown
 from npde_opt.terms import Advection, Diffusion, Kinetics, NonlinearDiffusion, Reaction
@@ -278,7 +278,7 @@ def test_refused_steps_and_blow_up():
         run(grid, [Kinetics(grid, ("u",), {"u": "u**2"})], {"u": 10.0}, np.linspace(0, 10, 101), "heun", {})
     with pytest.raises(InputError, match="kinetics.u: got .r. at character 1"):
         run(grid, [Kinetics(grid, ("u",), {"u": "r*u"})], {"u": 1.0}, np.linspace(0, 1, 3), "heun", {})
-    with pytest.raises(InputError, match="observation.times"):
+    with pytest.raises(InputError, match=r"observation\[0\].times"):
         snap = snapshots(grid, [2.0])
         space = ParameterSpace(grid, [Unknown("D", length=1)])
         Evolution(space, Equation(grid, [Diffusion(grid, "D")]), {}, [Trial()], [snap], SCHEMES["heun"], np.linspace(0, 1, 3))

@@ -7,12 +7,12 @@ from petsc4py import PETSc
 
 from npde_opt.ensemble import Ensemble
 from npde_opt.forward import SCHEMES, Equation, Evolution, Experiment, On, SteadyState, Trial
-from npde_opt.forward.sampling import snapshots
 from npde_opt.grids import Grid
 from npde_opt.linear.measured import measured, note
 from npde_opt.linear.residual import relative
 from npde_opt.misfits import LeastSquares
 from npde_opt.objective import Objective
+from npde_opt.observations import snapshots
 from npde_opt.operators import interpolation
 from npde_opt.parameters import ParameterSpace, Unknown
 from npde_opt.runs.progress import residuals

@@ -7,9 +7,9 @@ from mpi4py import MPI
 from npde_opt.errors import InputError, NpdeError, SolverError
 from npde_opt.forward import SCHEMES, Equation, Evolution, Experiment, On, SteadyState, Trial, scheme
 from npde_opt.forward.equation import LinearPart, LinearPoint
-from npde_opt.forward.sampling import snapshots
 from npde_opt.forward.stability import Limits, amplification, longest_step, outline
 from npde_opt.grids import Grid
+from npde_opt.observations import snapshots
 from npde_opt.operators import interpolation
 from npde_opt.parameters import ParameterSpace, Unknown
 from npde_opt.terms import Advection, Diffusion, Kinetics, NonlinearDiffusion, Reaction

@@ -6,11 +6,11 @@ from mpi4py import MPI
 
 from npde_opt.errors import InputError
 from npde_opt.forward import SCHEMES, Equation, Evolution, Trial, scheme
-from npde_opt.forward.sampling import at_points, snapshots
-from npde_opt.forward.steps import doubling, equal, index_of, with_stops
+from npde_opt.forward.steps import doubling, equal, with_stops
 from npde_opt.grids import Grid
 from npde_opt.misfits import LeastSquares
 from npde_opt.objective import Objective
+from npde_opt.observations import at_points, snapshots
 from npde_opt.parameters import ParameterSpace, Unknown
 from npde_opt.terms import Diffusion, Kinetics, Source
 from npde_opt.verify import dot_product_test, taylor_test
@@ -64,9 +64,6 @@ def test_stops_among_times():
     assert with_stops(clock, [], [2460000.5 + 3 / 86400 + 1e-10]).size == 11
     # What a history does between two breakpoints counts, however close they are.
     assert np.diff(with_stops(times, [0.42, 0.42 + 1e-9])).min() == pytest.approx(1e-9, rel=1e-6)
-    assert index_of(found, 0.35) == int(np.argmin(np.abs(found - 0.35)))
-    with pytest.raises(InputError, match="observation.times: got 1.1; allowed: from 0 to 1"):
-        index_of(times, 1.1)
 
 
 def test_units_of_time_do_not_move_stops():

@@ -6,10 +6,10 @@ from mpi4py import MPI
 
 from npde_opt.errors import SolverError
 from npde_opt.forward import SCHEMES, Equation, Evolution, On, Trial
-from npde_opt.forward.sampling import at_points, over_regions, snapshots
 from npde_opt.grids import Grid
 from npde_opt.misfits import LeastSquares, ProportionalErrors
 from npde_opt.objective import Objective
+from npde_opt.observations import at_points, over_regions, snapshots
 from npde_opt.parameters import ParameterSpace, Unknown
 from npde_opt.terms import Advection, Diffusion, Kinetics, NonlinearDiffusion, Reaction, Source
 

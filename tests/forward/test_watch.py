@@ -6,9 +6,9 @@ from mpi4py import MPI
 
 from npde_opt.errors import InputError
 from npde_opt.forward import Equation, Evolution, Trial, scheme
-from npde_opt.forward.sampling import snapshots
 from npde_opt.forward.watch import Watch, allowed
 from npde_opt.grids import Grid
+from npde_opt.observations import snapshots
 from npde_opt.parameters import ParameterSpace, Unknown
 from npde_opt.terms import Kinetics, NonlinearDiffusion, Source
 from npde_opt.terms.state import SAMPLE, State, sample

@@ -1,0 +1,107 @@
+"""Linear functionals of a field: d_i = sum_c W_ic u_c over the active cells c, i = 0 ... size - 1.
+
+Each rank holds some of the entries of W, and W is what all of them add up to. Whose they are is the
+makers' choice (see places.py): of a mean over cells those that a rank owns, of points its share. So
+functionals of all kinds are put together, picked and subtracted alike, without a message between
+ranks; `matrix` assembles what they add up to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from petsc4py import PETSc
+
+from npde_opt.errors import InputError
+from npde_opt.grids import Grid
+from npde_opt.grids.overlap import consecutive
+
+
+def _none() -> np.ndarray:
+    return np.empty(0, int)
+
+
+@dataclass(frozen=True, eq=False)
+class Functionals:
+    """One functional or many. `f[numbers]` are some of them, in any order and also repeatedly.
+
+    Args:
+        size: how many, the same on all ranks.
+        rows: number of the functional of each entry of this rank (entries,).
+        columns: PETSc's global number of the cell of each entry.
+        weights: of each entry. Entries of one row and column are added.
+        unseen: numbers of the functionals that see no active cell, the same on all ranks. They have
+            no entries.
+    """
+
+    size: int
+    rows: np.ndarray
+    columns: np.ndarray
+    weights: np.ndarray
+    unseen: np.ndarray = field(default_factory=_none)
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, numbers: Any) -> Functionals:
+        taken = np.atleast_1d(np.arange(self.size)[numbers])
+        order = np.argsort(self.rows, kind="stable")
+        sorted_rows = self.rows[order]
+        first = np.searchsorted(sorted_rows, taken)
+        counts = np.searchsorted(sorted_rows, taken, side="right") - first
+        entries = order[consecutive(first, counts)]
+        rows = np.repeat(np.arange(taken.size), counts)
+        unseen = np.flatnonzero(np.isin(taken, self.unseen))
+        return Functionals(taken.size, rows, self.columns[entries], self.weights[entries], unseen)
+
+
+def together(parts: Sequence[Functionals]) -> Functionals:
+    """All functionals of the parts, one part after the other."""
+    sizes = [part.size for part in parts]
+    starts = np.cumsum([0, *sizes])[:-1]
+    rows = [part.rows + start for part, start in zip(parts, starts, strict=True)]
+    unseen = [part.unseen + start for part, start in zip(parts, starts, strict=True)]
+    return Functionals(
+        sum(sizes),
+        np.concatenate([_none(), *rows]),
+        np.concatenate([_none(), *[part.columns for part in parts]]),
+        np.concatenate([np.empty(0), *[part.weights for part in parts]]),
+        np.concatenate([_none(), *unseen]),
+    )
+
+
+def difference(a: Functionals, b: Functionals, field: str = "difference") -> Functionals:
+    """a_i - b_i. A single functional on one side is a reference for all of the other side.
+
+    A difference of which one side is unseen is so too. A reference that sees many cells gives as
+    many entries to each row of B.
+
+    Raises:
+        InputError: naming `field`, for different numbers of functionals.
+    """
+    if a.size != b.size and 1 not in (a.size, b.size):
+        raise InputError(field, f"{a.size} places less {b.size}", "as many on both sides, or one")
+    size = max(a.size, b.size) if a.size and b.size else 0
+    a, b = (f if f.size == size else f[np.zeros(size, int)] for f in (a, b))
+    rows = np.concatenate([a.rows, b.rows])
+    columns = np.concatenate([a.columns, b.columns])
+    weights = np.concatenate([a.weights, -b.weights])
+    unseen = np.union1d(a.unseen, b.unseen)
+    kept = ~np.isin(rows, unseen)
+    return Functionals(size, rows[kept], columns[kept], weights[kept], unseen)
+
+
+def matrix(grid: Grid, functionals: Functionals, own_rows: int | None = None) -> PETSc.Mat:
+    """W (functionals x cells), of which this rank owns `own_rows` rows, by default an even share.
+    The caller destroys it. Collective."""
+    rows = (own_rows, functionals.size)
+    columns = (grid.layout.local_size, grid.layout.size)
+    made = PETSc.Mat().createAIJ((rows, columns), comm=grid.comm)
+    made.setPreallocationCOO(
+        functionals.rows.astype(PETSc.IntType), functionals.columns.astype(PETSc.IntType)
+    )
+    made.setValuesCOO(functionals.weights)
+    return made

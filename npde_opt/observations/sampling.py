@@ -1,0 +1,105 @@
+"""What is observed, and when: d_n = B g(u(t_n)), B linear, g pointwise in the species.
+
+The same for a steady state, which is seen once. What B may be: places.py; what g: quantity.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from petsc4py import PETSc
+
+from npde_opt.errors import InputError
+from npde_opt.grids import Grid
+from npde_opt.observations.functionals import Functionals, matrix, together
+from npde_opt.observations.places import points_at, region_means, voxel_means
+
+
+@dataclass(frozen=True, eq=False)
+class Sampling:
+    """Args:
+        times: at which it is seen; steps end there. Empty: of a steady state, seen once.
+        matrix: B, a Mat (n x cells), whatever the number of times; belongs to the sampling.
+        quantity: g as text in the species' names; empty: the first species.
+        order: the place, among the n data of a time, of each owned row of B.
+    """
+
+    times: tuple[float, ...]
+    matrix: PETSc.Mat
+    quantity: str
+    order: np.ndarray
+
+    @property
+    def size(self) -> int:
+        """Data a time."""
+        return int(self.matrix.getSize()[0])
+
+    @property
+    def count(self) -> int:
+        """How often it is seen."""
+        return len(self.times) or 1
+
+    def destroy(self) -> None:
+        self.matrix.destroy()
+
+
+def from_functionals(
+    grid: Grid, times: Sequence[float], functionals: Functionals | Sequence[Functionals],
+    quantity: str = "", field: str = "observation",
+) -> Sampling:
+    """Of places of any kind, in the order given, an even share of them on each rank. Collective.
+
+    Raises:
+        InputError: naming `field`, where there are none.
+    """
+    found = functionals if isinstance(functionals, Functionals) else together(functionals)
+    if not found.size:
+        raise InputError(field, "nothing observed", "at least one place")
+    B = matrix(grid, found)
+    return Sampling(tuple(times), B, quantity, np.arange(*B.getOwnershipRange()))
+
+
+def observation_matrix(
+    grid: Grid, functionals: Functionals | Sequence[Functionals], field: str = "observation"
+) -> PETSc.Mat:
+    """B alone. Collective."""
+    return from_functionals(grid, (), functionals, field=field).matrix
+
+
+def at_points(
+    grid: Grid, times: Sequence[float], points: np.ndarray, quantity: str = "",
+    field: str = "points", nearest: bool = False,
+) -> Sampling:
+    """Of values at points (n, dim): see `points_at`. Collective."""
+    return from_functionals(grid, times, points_at(grid, points, field, nearest), quantity, field)
+
+
+def over_regions(
+    grid: Grid, times: Sequence[float], regions: np.ndarray, quantity: str = "", least: int = 0,
+    field: str = "observation.regions", unseen: bool = False,
+) -> Sampling:
+    """Of means over the regions of an int array [i, j, k]: see `region_means`. Collective."""
+    means = region_means(grid, regions, least, field, unseen)
+    return from_functionals(grid, times, means, quantity, field)
+
+
+def voxels(
+    grid: Grid, times: Sequence[float], edges: Sequence[np.ndarray], quantity: str = ""
+) -> Sampling:
+    """Of means over the boxes between other edges of the same domain, x fastest: data of one grid
+    seen by finer or coarser ones. See `voxel_means`. Collective."""
+    return from_functionals(grid, times, voxel_means(grid, edges), quantity)
+
+
+def snapshots(grid: Grid, times: Sequence[float], quantity: str = "") -> Sampling:
+    """Of every cell, x fastest; 0 in inactive ones. Each rank has the data of its cells, so that
+    nothing is sent. Collective."""
+    owned = grid.layout.owned_mesh()
+    cells = grid.layout.global_index(owned)
+    active = grid.active.ravel(order="F")
+    seen = cells[active]
+    every = Functionals(grid.layout.size, seen, seen, np.ones(seen.size))
+    B = matrix(grid, every, grid.layout.local_size)
+    return Sampling(tuple(times), B, quantity, np.ravel_multi_index(owned, grid.shape, order="F"))
