@@ -9,6 +9,7 @@ grids/locate.py). On periodic axes places go on beyond the ends, and a ball or a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,16 +18,16 @@ import scipy.sparse
 from npde_opt import reductions
 from npde_opt.errors import InputError
 from npde_opt.grids import AXES, Grid, along, sums_by_number
-from npde_opt.grids.locate import SLACK, located, offsets, slack, wrapped
+from npde_opt.grids.locate import located, offsets
 from npde_opt.grids.overlap import multiply_along, overlap_lengths
 from npde_opt.observations.functionals import Functionals
+from npde_opt.observations.pieces import Pieces, at_end, between, cut
 from npde_opt.operators.points import even_share, placed, point_stencils
 
-CUTS = 4
 ROUNDING = 1e-9
 """Points of a ball's outline are within it, whatever the roundings of their distance."""
-Pieces = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""What the cells of an axis cut out of an interval: cells, middles and lengths of the pieces."""
+Numbers = tuple[np.ndarray, ...]
+"""One array an axis."""
 
 
 def points_at(
@@ -115,25 +116,29 @@ def voxel_means(grid: Grid, edges: Sequence[np.ndarray]) -> Functionals:
     fastest. Those without an active cell are unseen. Collective."""
     shape = tuple(e.size - 1 for e in edges)
     overlaps = [overlap_lengths(e, g) for e, g in zip(edges, grid.edges, strict=True)]
-    own = [o[:, s].tocoo() for o, s in zip(overlaps, grid.local_slice, strict=True)]
-    # An entry for every combination of one overlap an axis.
-    picks = [p.ravel() for p in np.meshgrid(*[np.arange(o.nnz) for o in own], indexing="ij")]
-    box = [o.row[p] for o, p in zip(own, picks, strict=True)]
-    cell = [o.col[p] for o, p in zip(own, picks, strict=True)]
-    shared = np.prod([o.data[p] for o, p in zip(own, picks, strict=True)], axis=0)
+    owned = [o[:, s].tocoo() for o, s in zip(overlaps, grid.local_slice, strict=True)]
+    box, cell, shared = _products(owned)
     # Only the boxes that owned cells have a part of, so that nothing is of global size.
-    near = [np.unique(o.row) for o in own]
+    near = [np.unique(o.row) for o in owned]
     volumes = _active_volumes(grid, [o[n] for o, n in zip(overlaps, near, strict=True)])
-    at = tuple(np.searchsorted(n, b) for n, b in zip(near, box, strict=True))
-    on = grid.active[tuple(cell)]
-    means = shared[on] / volumes[at][on]
+    place = tuple(np.searchsorted(n, b) for n, b in zip(near, box, strict=True))
+    on = grid.active[cell]
+    means = shared[on] / volumes[place][on]
     rows = np.ravel_multi_index(box, shape, order="F")[on]
-    columns = _owned_numbers(grid)[tuple(cell)][on]
-    empty = np.ravel_multi_index(
-        [n[i] for n, i in zip(near, np.nonzero(volumes == 0), strict=True)], shape, order="F"
-    )
-    unseen = np.unique(np.concatenate(grid.comm.allgather(empty)))
-    return Functionals(int(np.prod(shape)), rows, columns, means, unseen)
+    columns = _owned_numbers(grid)[cell][on]
+    lost = [n[i] for n, i in zip(near, np.nonzero(volumes == 0), strict=True)]
+    unseen = grid.comm.allgather(np.ravel_multi_index(lost, shape, order="F"))
+    return Functionals(math.prod(shape), rows, columns, means, np.unique(np.concatenate(unseen)))
+
+
+def _products(overlaps: Sequence[scipy.sparse.coo_matrix]) -> tuple[Numbers, Numbers, np.ndarray]:
+    """Rows and columns by axis, and the product, of all combinations of one overlap an axis."""
+    combined = np.meshgrid(*[np.arange(o.nnz) for o in overlaps], indexing="ij")
+    picks = [numbers.ravel() for numbers in combined]
+    rows = tuple(o.row[p] for o, p in zip(overlaps, picks, strict=True))
+    columns = tuple(o.col[p] for o, p in zip(overlaps, picks, strict=True))
+    factors = [o.data[p] for o, p in zip(overlaps, picks, strict=True)]
+    return rows, columns, np.prod(factors, axis=0)
 
 
 def _active_volumes(grid: Grid, overlaps: Sequence[scipy.sparse.csr_matrix]) -> np.ndarray:
@@ -147,8 +152,10 @@ def _active_volumes(grid: Grid, overlaps: Sequence[scipy.sparse.csr_matrix]) -> 
     return volumes
 
 
-def box_mean(grid: Grid, lower: Sequence[float], upper: Sequence[float], field: str = "box",
-             nearest: bool = False) -> Functionals:
+def box_mean(
+    grid: Grid, lower: Sequence[float], upper: Sequence[float], field: str = "box",
+    nearest: bool = False,
+) -> Functionals:
     """Mean over the active part of the box between two corners. On a periodic axis it may go
     through the ends (from 0.9 to 1.1, or from 0.9 to 0.1, of an axis from 0 to 1).
 
@@ -157,14 +164,15 @@ def box_mean(grid: Grid, lower: Sequence[float], upper: Sequence[float], field: 
             where the box holds no active cell.
     """
     low, high = _corner(grid, lower, field), _corner(grid, upper, field)
-    pieces = [_pieces(grid, d, a, b, field) for d, (a, b) in enumerate(zip(low, high, strict=True))]
+    pieces = [between(grid, d, low[d], high[d], field) for d in range(grid.dim)]
     return _mean(grid, pieces, None, field, nearest)
 
 
-def ball_mean(grid: Grid, at: Sequence[float], radius: float, field: str = "ball",
-              nearest: bool = False) -> Functionals:
-    """Mean over the active part of the ball: cells are cut into 4 along each axis, and of the
-    parts those with their middle in the ball are taken.
+def ball_mean(
+    grid: Grid, at: Sequence[float], radius: float, field: str = "ball", nearest: bool = False
+) -> Functionals:
+    """Mean over the active part of the ball: cells are cut into pieces along each axis, and of the
+    boxes between them those with their middle in the ball are taken.
 
     Raises:
         InputError: for a radius that is not positive, and unless `nearest` for a centre outside
@@ -174,31 +182,23 @@ def ball_mean(grid: Grid, at: Sequence[float], radius: float, field: str = "ball
     if not radius > 0:
         raise InputError(f"{field}.radius", radius, "a positive length")
     places, _ = located(grid, center[None], [f"{field}.at"], nearest)
-    pieces, distances = [], []
+    pieces, squares = [], np.zeros((1,) * grid.dim)
     for d in range(grid.dim):
-        cells, middles, lengths = _cut(grid, d)
-        away = np.abs(offsets(grid, d, middles, center[d])) / radius
+        all_pieces = cut(grid, d)
+        away = np.abs(offsets(grid, d, all_pieces.middles, center[d])) / radius
         near = away <= 1 + ROUNDING
-        pieces.append((cells[near], middles[near], lengths[near]))
-        distances.append(away[near])
-    squares = sum(along(r**2, d, grid.dim) for d, r in enumerate(distances))
-    inside = np.asarray(squares) <= (1 + ROUNDING) ** 2
+        pieces.append(all_pieces.where(near))
+        squares = squares + along(away[near] ** 2, d, grid.dim)
+    inside = squares <= (1 + ROUNDING) ** 2
     if not inside.any():
         return _sum(grid, places, np.ones(1))
     return _mean(grid, pieces, inside, field, nearest, places)
 
 
-def _cut(grid: Grid, axis: int) -> Pieces:
-    """The cells of an axis cut into CUTS pieces."""
-    edges, widths = grid.edges[axis], grid.widths[axis]
-    starts = edges[:-1, None] + widths[:, None] * np.arange(CUTS) / CUTS
-    fine = np.append(starts.ravel(), edges[-1])
-    return np.repeat(np.arange(widths.size), CUTS), (fine[1:] + fine[:-1]) / 2, np.diff(fine)
-
-
-def side_mean(grid: Grid, side: str, lower: Sequence[float] | None = None,
-              upper: Sequence[float] | None = None, field: str = "side",
-              nearest: bool = False) -> Functionals:
+def side_mean(
+    grid: Grid, side: str, lower: Sequence[float] | None = None,
+    upper: Sequence[float] | None = None, field: str = "side", nearest: bool = False,
+) -> Functionals:
     """Mean over a side ('x-', ...) of the domain's box, or over its part between two corners. u at
     the side is extrapolated from the two nearest cells (one where the second is inactive).
 
@@ -208,16 +208,16 @@ def side_mean(grid: Grid, side: str, lower: Sequence[float] | None = None,
     """
     if side not in grid.boundaries:
         raise InputError(f"{field}.side", repr(side), ", ".join(grid.boundaries))
-    if grid.boundaries[side].kind not in ("neumann", "robin"):
-        raise InputError(f"{field}.side", f"{side} ({grid.boundaries[side].kind})",
-                         "a Neumann or Robin side")
-    axis, end = AXES.index(side[0]), -1 if side[1] == "+" else 0
+    kind = grid.boundaries[side].kind
+    if kind not in ("neumann", "robin"):
+        raise InputError(f"{field}.side", f"{side} ({kind})", "a Neumann or Robin side")
     low = _corner(grid, [e[0] for e in grid.edges] if lower is None else lower, field)
     high = _corner(grid, [e[-1] for e in grid.edges] if upper is None else upper, field)
-    pieces = []
-    for d, (a, b) in enumerate(zip(low, high, strict=True)):
-        on_side = np.arange(grid.shape[d])[[end]], grid.edges[d][[end]], np.ones(1)
-        pieces.append(on_side if d == axis else _pieces(grid, d, a, b, field))
+    across = AXES.index(side[0])
+    pieces = [
+        at_end(grid, d, side[1] == "+") if d == across else between(grid, d, low[d], high[d], field)
+        for d in range(grid.dim)
+    ]
     return _mean(grid, pieces, None, field, nearest)
 
 
@@ -228,45 +228,30 @@ def _corner(grid: Grid, x: Sequence[float], field: str) -> np.ndarray:
     return corner
 
 
-def _pieces(grid: Grid, axis: int, lower: float, upper: float, field: str) -> Pieces:
-    """What the cells of an axis cut out of an interval; of slivers at its ends nothing."""
-    edges, n, periodic = grid.edges[axis], grid.shape[axis], grid.periodic(axis)
-    first, last = float(edges[0]), float(edges[-1])
-    near = slack(edges, periodic)
-    cells = np.arange(n)
-    if periodic:
-        length = upper - lower if upper > lower else upper - lower + (last - first)
-        good = lower != upper and 0 < length <= last - first + near[0]
-        lower = float(wrapped(np.asarray(lower), edges))
-        upper = lower + min(length, last - first)
-        edges, cells = np.append(edges, edges[1:] + (last - first)), np.append(cells, cells)
-    else:
-        good = first - near[0] <= lower < upper <= last + near[-1]
-    if not good:
-        raise InputError(f"{field}, {AXES[axis]}", (float(lower), float(upper)),
-                         f"lower < upper within {first:g} to {last:g}")
-    a, b = np.maximum(edges[:-1], lower), np.minimum(edges[1:], upper)
-    cut = b - a > SLACK * np.minimum(np.diff(edges), upper - lower)
-    middles = ((a + b) / 2)[cut]
-    return cells[cut], wrapped(middles, grid.edges[axis]) if periodic else middles, (b - a)[cut]
+def _mean(
+    grid: Grid, pieces: Sequence[Pieces], inside: np.ndarray | None, field: str, nearest: bool,
+    fallback: np.ndarray | None = None,
+) -> Functionals:
+    """Mean over the boxes between pieces of all axes, as far as they are in active cells.
 
-
-def _mean(grid: Grid, pieces: Sequence[Pieces], inside: np.ndarray | None, field: str,
-          nearest: bool, fallback: np.ndarray | None = None) -> Functionals:
-    """The functional of the middles of pieces (where `inside`, if given) in active cells, weighted
-    by their sizes, of sum 1. Where there are none, a point: `fallback`, or that next to the
-    middle of all."""
+    Args:
+        inside: which of the boxes are taken, by default all.
+        nearest: where none is left, u at a place instead, else that is refused.
+        fallback: this place; by default the one in an active cell that is next to their middle.
+    """
     cells, middles, lengths = zip(*pieces, strict=True)
     taken = np.ones([c.size for c in cells], bool) if inside is None else inside
     if grid.active_global is not None:
         taken = taken & grid.active_global[np.ix_(*cells)]
-    if not taken.any():
-        if not nearest:
-            raise InputError(field, "a place without active cells", "one that holds some")
+    if taken.any():
+        picks = np.nonzero(taken)
+        points = np.stack([m[i] for m, i in zip(middles, picks, strict=True)], axis=1)
+        scaled = [x / x.max() for x in lengths]  # their product stays representable in any unit
+        weights = grid.outer(scaled)[picks]
+        return _sum(grid, points, weights / weights.sum())
+    if not nearest:
+        raise InputError(field, "a place without active cells", "one that holds some")
+    if fallback is None:
         middle = np.array([m[m.size // 2] for m in middles])
-        places = located(grid, middle[None], [field], True)[0] if fallback is None else fallback
-        return _sum(grid, places, np.ones(1))
-    points = np.stack([m[i] for m, i in zip(middles, np.nonzero(taken), strict=True)], axis=1)
-    scaled = [x / x.max() for x in lengths]  # their product stays representable in any unit
-    weights = grid.outer(scaled)[taken]
-    return _sum(grid, points, weights / weights.sum())
+        fallback, _ = located(grid, middle[None], [field], True)
+    return _sum(grid, fallback, np.ones(1))
