@@ -17,7 +17,7 @@ from petsc4py import PETSc
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid
 from npde_opt.observations.instants import indices_of
-from npde_opt.observations.quantity import Quantity
+from npde_opt.observations.quantity import quantity_of
 from npde_opt.observations.sampling import Sampling
 
 
@@ -43,7 +43,7 @@ class Observer:
     ):
         self.grid, self.species, self.samplings = grid, tuple(species), tuple(samplings)
         self.quantities = [
-            Quantity(s.quantity, self.species, f"observation[{k}].quantity")
+            quantity_of(s.quantity, self.species, f"observation[{k}].quantity")
             for k, s in enumerate(samplings)
         ]
         # By n: the samplings that see u(t_n), and where their data begin in this rank's part.

@@ -9,6 +9,7 @@ States are arrays [c, i, j, k] of the owned cells. With multipliers w [i, j, k]:
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -58,6 +59,12 @@ class Quantity:
         """Adds (w g''(u)) du to `out` [c, i, j, k]."""
         if self.channel is None:
             _add_where(w, self._g.second(*u, w, *du), out)
+
+
+@functools.lru_cache(maxsize=64)
+def quantity_of(text: str, species: tuple[str, ...], field: str = "quantity") -> Quantity:
+    """The quantity of a text: the same one for all experiments, which then is made ready once."""
+    return Quantity(text, species, field)
 
 
 def _add_where(w: np.ndarray, parts: Sequence[np.ndarray | float], out: np.ndarray) -> None:

@@ -266,6 +266,12 @@ def test_what_cannot_be_seen_is_named(times, seen, text):
         Observer(grid, SPECIES, times, [good, at_points(other, points=POINTS, **seen)])
 
 
+def test_observers_of_many_experiments_share_their_quantities():
+    one, other = (observer_of("exp(u*v)", True) for _ in range(2))
+    for a, b in zip(one.quantities, other.quantities, strict=True):
+        assert a is b
+
+
 def test_data_of_another_number_are_refused():
     observer = observer_of("u", True)
     with pytest.raises(InputError, match=f"data: got 3 values; allowed: {observer.size} values"):
