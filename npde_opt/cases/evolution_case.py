@@ -24,7 +24,7 @@ from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError, SolverError, collective
 from npde_opt.forward import Equation, Evolution, On, Storage, Trial, scheme
 from npde_opt.forward.steps import STEP_BYTES, TooFewSteps, accurate, doubling, equal, with_stops
-from npde_opt.forward.trajectory import Plan
+from npde_opt.forward.storage import Plan
 from npde_opt.functions.text import Expressions, gamma_of
 from npde_opt.grids import AXES, Grid
 from npde_opt.misfits import MISFITS, CorrelatedErrors, Misfit, ProportionalErrors

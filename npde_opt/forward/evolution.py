@@ -1,9 +1,12 @@
-"""F(m) = observations of the trajectory of gamma M du/dt = -r(u, t; k), u(0) = g(k); derivatives in evolution_point.py."""
+"""F(m) = observations of the trajectories of gamma M du/dt = -r(u, t; k), u(0) = g(k), one an experiment.
+
+The steps of stepper.py are the layers of a chain (chain.py). With observations d_n = B g(u_n) and
+multipliers d of the data, J_n = g'(u_n)^T B^T d_n, and dJ/dk also has dg/dk^T lambda_0.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -13,20 +16,27 @@ from petsc4py import PETSc
 
 from npde_opt import reductions
 from npde_opt.errors import InputError
-from npde_opt.forward.equation import Equation, LinearPart
-from npde_opt.forward.evolution_point import EvolutionPoint
+from npde_opt.forward.chain import Adjoint, Chain, StepCounts, Trajectory, Visitors
+from npde_opt.forward.coefficients import check_coefficients, known_values
+from npde_opt.forward.equation import Equation, LinearPart, LinearPoint
+from npde_opt.forward.fused import FusedEuler, applies
+from npde_opt.forward.guard import Guard, Lookout, Refusal
 from npde_opt.forward.initial import InitialState, Spec
-from npde_opt.forward.interface import Counters, check_alike
+from npde_opt.forward.interface import Counters, Weights, check_alike
+from npde_opt.forward.layer import Stages
 from npde_opt.forward.newton import Newton
-from npde_opt.forward.positivity import check_known, diffusivities
+from npde_opt.forward.positivity import check_reactions
 from npde_opt.forward.schemes import Scheme
 from npde_opt.forward.step_solvers import StepSolvers
+from npde_opt.forward.stepper import Group, Stepper
 from npde_opt.forward.steps import with_stops
-from npde_opt.forward.trajectory import plan
+from npde_opt.forward.storage import Plan, Storage
 from npde_opt.grids import AXES
 from npde_opt.observations import Observer, Sampling
-from npde_opt.parameters import ParameterSpace
+from npde_opt.parameters import ParametersAt, ParameterSpace
+from npde_opt.stages import stage
 from npde_opt.terms.source import Source
+from npde_opt.terms.state import Gradients
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,31 +58,16 @@ class Trial:
     where: str = ""
 
 
-@dataclass(frozen=True)
-class Storage:
-    """What trajectories may take: bytes of memory a rank (None: all states are kept) and of disk, and where.
-
-    forward_only: no derivatives are wanted; the memory is that of sqrt(steps) states whatever the budget.
-    """
-
-    memory: float | None = None
-    disk: float = 0.0
-    folder: str | None = None
-    forward_only: bool = False
-
-
 @dataclass
-class EvolutionCounters(Counters):
+class EvolutionCounters(StepCounts, Counters):
     """Also: time steps done, and those that had to be done again."""
-
-    steps: int = 0
-    recomputed: int = 0
 
 
 class Evolution:
     """The forward map of an evolution equation for several experiments on one grid.
 
-    `recomputation` is the steps that the last gradient did, its forward run included, over the steps of a trajectory.
+    `recomputation` is the steps that the last gradient did, its forward run included, over the steps of a trajectory;
+    `ran` says whether F was found somewhere before.
 
     Args:
         space: the unknowns; coefficients of terms, initial states and sources by name.
@@ -102,13 +97,11 @@ class Evolution:
         self.times = np.asarray(times, float)
         if self.times.size < 2 or not np.all(np.diff(self.times) > 0):
             raise InputError("times", f"{self.times.size} values", "at least two increasing times")
-        self.known = {k: np.asarray(v, float) for k, v in known.items()}
-        for name, values in self.known.items():
-            if values.shape == self.grid.local_shape and self.grid.active_global is not None:
-                self.known[name] = np.where(self.grid.active, values, 1.0)
+        self.known = known_values(self.grid, known)
         self.initials = [InitialState(self.grid, equation.species, e.initial, e.where) for e in experiments]
         self.nonlinear_implicit = scheme.nonlinear_implicit and bool(equation.nonlinear)
-        self._check_coefficients()
+        sources = [s for e in self.experiments for s in e.sources]
+        check_coefficients(space, equation, self.known, self.initials, sources)
         self.times = with_stops(self.times, *self._stops(samplings))
         self.part = LinearPart(equation)
         self.solvers = StepSolvers(self.part, prefix, recipe)
@@ -119,44 +112,8 @@ class Evolution:
         self.outsides = [equation.outside(e.boundary, partial(self._outside, f"{e.where}boundary"), f"{e.where}boundary")
                          for e in experiments]
         self.counters, self.recomputation = EvolutionCounters(), 1.0
-        self._ever, self.fused = False, fused
+        self.ran, self.fused = False, fused
         self._plan(storage or Storage())
-
-    def _check_texts(self) -> None:
-        """Raises InputError for a name in a text that nothing gives a value, with the key of the text."""
-        given = {*self.known, *(u.name for u in self.space.unknowns)}
-        linear = [t for o in self.equation.operators for t in o.terms]
-        sources = [s for e in self.experiments for s in e.sources]
-        for part in (*linear, *self.equation.nonlinear, *self.initials, *sources):
-            for text in getattr(part, "texts", ()):
-                text.check_names(given)
-
-    def _check_coefficients(self) -> None:
-        self._check_texts()
-        needed = self.equation.coefficients.union(
-            *(i.coefficients for i in self.initials), *(s.coefficients for e in self.experiments for s in e.sources))
-        missing = needed - set(self.known) - {u.name for u in self.space.unknowns}
-        if missing:
-            given = sorted({*self.known, *(u.name for u in self.space.unknowns)})
-            raise InputError("coefficients", f"no value for {', '.join(sorted(missing))}",
-                             f"known or unknown values for all; those given are {', '.join(given) or 'none'}")
-        for name in sorted(needed & set(self.known)):
-            values = self.known[name]
-            on = values if values.shape != self.grid.local_shape else values[self.grid.active]
-            if not reductions.everywhere(self.grid.comm, bool(np.isfinite(on).all())):
-                raise InputError(f"known.{name}", "values that are not finite", "finite numbers in active cells")
-        if not self.equation.complex:
-            names = diffusivities(t for o in self.equation.operators for t in o.terms)
-            check_known(self.grid, [n for n in names if n in self.known], self.known, zero=True)
-        for s in (s for e in self.experiments for s in e.sources if isinstance(s.history, str)):
-            self._check_history(s)
-        for s in (t for t in self.equation.nonlinear if isinstance(t, Source) and isinstance(t.history, str)):
-            self._check_history(s)
-
-    def _check_history(self, source: Source) -> None:
-        name = str(source.history)
-        unknown = [u.length or 0 for u in self.space.unknowns if u.name == name]
-        source.take_length(f"{source.field}.history {name!r}", unknown[0] if unknown else np.size(self.known[name]))
 
     def _stops(self, samplings: Sequence[Sampling]) -> tuple[list[float], list[float]]:
         """Breakpoints of histories, and observed times."""
@@ -173,24 +130,17 @@ class Evolution:
         return Newton(self.part, self.solvers.mass, self.prefix, symmetric, self.solvers.recipe)
 
     def _plan(self, storage: Storage) -> None:
-        """Trajectories of all experiments share the budget; multipliers and increments are kept where thrice fits."""
-        steps, count = self.times.size - 1, len(self.equation.species)
-        state = 8 * count * self.grid.layout.local_size
-        state = int(reductions.largest(self.grid.comm, state))
-        unit = state * self.scheme.stages
+        """Trajectories of all experiments share the budget."""
+        grid, steps = self.grid, self.times.size - 1
+        own = 8 * len(self.equation.species) * grid.layout.local_size
+        state = int(reductions.largest(grid.comm, own))
         runs = max(len(self.experiments), 1)
-        budget = None if storage.memory is None else storage.memory / runs
-        if budget is not None and budget < unit:
-            ranks = self.grid.comm.size
-            raise InputError("memory", f"{budget * runs * ranks:.4g} bytes", f"at least {unit * runs * ranks:,} bytes for one "
-                             f"checkpoint an experiment ({runs}) on all ranks ({ranks})")
-        if storage.forward_only:
-            budget = max(math.isqrt(steps), 2) * unit
-        self.storage = plan(steps, unit, unit, budget, storage.disk / runs, storage.folder)
-        both = max(2 * unit, 3 * state)
-        least = None if budget is None else max(budget, both)
-        self.storage_second = plan(steps, 2 * unit, both, least, storage.disk / runs, storage.folder)
-        self.keeps_multipliers = budget is None or 3 * steps * state * self.scheme.stages <= budget
+        self.plans = storage.plans(steps, state, self.scheme.stages, runs, grid.comm.size)
+
+    @property
+    def storage(self) -> Plan:
+        """How the states of a trajectory are stored."""
+        return self.plans.states
 
     def _outside(self, where: str, values: Mapping[str, float]) -> np.ndarray:
         """Ghosted field of the boundary values, 0 inside."""
@@ -208,7 +158,9 @@ class Evolution:
 
     def linearize(self, m: PETSc.Vec) -> EvolutionPoint:
         """Runs all trajectories at m. Raises SolverError where a solve diverges or a state blows up."""
-        return EvolutionPoint(self, self.space.at(m))
+        found = EvolutionPoint(self, self.space.at(m))
+        self.ran = True
+        return found
 
     def count_krylov(self) -> None:
         self.counters.krylov_iterations = self.solvers.iterations + (self.newton.iterations if self.newton else 0)
@@ -224,3 +176,225 @@ class Evolution:
         self.part.destroy()
         for observer in self.observers:
             observer.destroy()
+
+
+@dataclass
+class Adjoints:
+    """What an adjoint sweep leaves for second derivatives: its data multipliers, dJ/dk, and the
+    adjoint of each experiment with all its multipliers, once they are kept. Owns the Vecs."""
+
+    data: list[PETSc.Vec]
+    gradient: Gradients
+    kept: list[Adjoint] | None = None
+
+    def destroy(self) -> None:
+        for vec in self.data:
+            vec.destroy()
+
+
+class EvolutionPoint:
+    """F at one point, with its derivatives there: a Linearization."""
+
+    def __init__(self, forward: Evolution, parameters: ParametersAt):
+        self.forward, self.parameters, self.grid = forward, parameters, forward.grid
+        self.k: dict[str, Any] = {**forward.known, **parameters.coefficients()}
+        self.data: list[PETSc.Vec] = []
+        self.trajectories: list[Trajectory] = []
+        self._held: list[Adjoints] = []
+        unknown = [u.name for u in forward.space.unknowns]
+        refuse = Refusal(forward.prefix, not forward.ran)
+        self.guard = Guard(forward.part, forward.scheme, unknown, refuse, forward.bound)
+        self.guard.check_diffusivities(self.k)
+        self.linear = LinearPoint(forward.part, self.k, ())
+        points = [p for operator in self.linear.points for p in operator]
+        check_reactions(self.grid, forward.prefix, points)
+        self.nonlinear = [t.at(self.k) for t in forward.equation.nonlinear]
+        self.assemble()
+        self.guard.check_steps(forward.times, self.k, self.nonlinear)
+        self.steppers = [self._stepper(e) for e in range(len(forward.experiments))]
+        try:
+            for e in range(len(forward.experiments)):
+                self._run(e)
+        except Exception:
+            self.destroy()
+            raise
+        finally:
+            forward.count_krylov()
+
+    @property
+    def final(self) -> list[np.ndarray]:
+        """The last state of each experiment [c, i, j, k]."""
+        return [t.last for t in self.trajectories]
+
+    def assemble(self) -> None:
+        """Puts this point's operators into the shared matrices, where they are not there already."""
+        with stage("assemble"):
+            self.forward.part.assemble(self.linear.points)
+
+    def _stepper(self, e: int) -> Stepper:
+        forward, scheme = self.forward, self.forward.scheme
+        sources = [s.at(self.k) for s in forward.experiments[e].sources]
+        own_sources = [p for p in self.nonlinear if getattr(p, "stateless", False)]
+        reactions = [p for p in self.nonlinear if p not in own_sources]
+        linear = self.linear if forward.equation.operators else None
+        everything = reactions + own_sources + sources
+        if not scheme.linear_implicit:
+            groups = Group(scheme.implicit, None, []), Group(scheme.explicit, linear, everything)
+        elif scheme.nonlinear_implicit:
+            groups = Group(scheme.implicit, linear, everything), Group(scheme.explicit, None, [])
+        else:
+            implicit = Group(scheme.implicit, linear, own_sources + sources)
+            groups = implicit, Group(scheme.explicit, None, reactions)
+        outside = forward.outsides[e]
+        load = self.linear.load(outside)
+        found = Stepper(
+            self.grid, scheme, groups, forward.times, outside, load, forward.solvers, forward.newton
+        )
+        return FusedEuler(found, self.k) if forward.fused and applies(found, self.k) else found
+
+    def _run(self, e: int) -> None:
+        """The trajectory of an experiment and its data."""
+        forward, stepper, observer = self.forward, self.steppers[e], self.forward.observers[e]
+        data = observer.create_vec()
+        self.data.append(data)
+        lookout = Lookout(self.guard, stepper)
+
+        def after(n: int, stages: Stages) -> None:
+            lookout(n, stages)
+            observer.observe(n, stages[-1], data)
+
+        chain = Chain(stepper, forward.plans, forward.counters)
+        self.trajectories.append(chain.run(forward.initials[e].value(self.k), after))
+        self.guard.check_data(data.getArray(readonly=True))
+        forward.counters.forward_solves += 1
+
+    def states(self, e: int) -> Iterator[np.ndarray]:
+        """u_0 ... u_N of an experiment [c, i, j, k], one after the other; computed again where they were not kept, so
+        that no more than one is held here. Collective in every step."""
+        self.assemble()
+        yield from self.trajectories[e].states()
+
+    def apply(self, dm: PETSc.Vec) -> list[PETSc.Vec]:
+        """J dm: one data Vec an experiment, which the caller destroys."""
+        self.assemble()
+        dk = self.parameters.push(dm)
+        out = [self._tangent(e, dk) for e in range(len(self.data))]
+        self.forward.count_krylov()
+        return out
+
+    def _tangent(self, e: int, dk: Mapping[str, Any]) -> PETSc.Vec:
+        """J dk of one experiment."""
+        forward, observer = self.forward, self.forward.observers[e]
+        data = observer.create_vec()
+
+        def after(n: int, u: np.ndarray, du: np.ndarray) -> None:
+            observer.push(n, u, du, data)
+
+        self.trajectories[e].tangent(forward.initials[e].push(self.k, dk), dk, after)
+        forward.counters.forward_solves += 1
+        return data
+
+    def adjoint_states(self, d: Sequence[PETSc.Vec]) -> Adjoints:
+        """The adjoint sweeps with data multipliers d."""
+        self.assemble()
+        forward = self.forward
+        found = Adjoints([v.copy() for v in d], self._gradients())
+        self._held.append(found)
+        for e, vec in enumerate(d):
+            adjoint = self._adjoint(e, vec, found.gradient)
+            forward.initials[e].pull(self.k, adjoint.first, found.gradient)
+        forward.count_krylov()
+        self.guard.check_derivatives(found.gradient.values.values())
+        return found
+
+    def _gradients(self) -> Gradients:
+        return Gradients(self.grid, {u.name: u.length for u in self.forward.space.unknowns})
+
+    def _adjoint(self, e: int, d: PETSc.Vec, out: Gradients | None) -> Adjoint:
+        """Of one experiment; adds dJ/dk of the steps to `out`, or keeps the multipliers of all."""
+        forward, stepper, observer = self.forward, self.steppers[e], self.forward.observers[e]
+
+        def before(n: int, u: np.ndarray, adjoint: np.ndarray) -> None:
+            observer.pull(n, u, d, adjoint)
+
+        stepper.discard()
+        found = self.trajectories[e].adjoint(before, out, keep=out is None)
+        if out is not None:
+            stepper.flush(out)
+        forward.recomputation = self.trajectories[e].recomputation
+        forward.counters.adjoint_solves += 1
+        return found
+
+    def apply_adjoint(self, d: Sequence[PETSc.Vec], adjoints: Adjoints | None = None) -> PETSc.Vec:
+        """J^T d. The caller destroys the Vec."""
+        found = self.adjoint_states(d) if adjoints is None else adjoints
+        out = self.forward.space.create_vec()
+        self.parameters.pull(found.gradient.values, out)
+        if adjoints is None:
+            self._held.pop()
+            found.destroy()
+        return out
+
+    def hessian(self, dm: PETSc.Vec, weights: Sequence[Weights], out: PETSc.Vec, adjoints: Adjoints | None) -> None:
+        """Adds J^T W J dm and, where the misfit's adjoint states are given, the second-order term."""
+        if adjoints is None:
+            self._gauss_newton(dm, weights, out)
+            return
+        self.assemble()
+        if self.forward.plans.multipliers and adjoints.kept is None:
+            # Products need the multipliers of all steps: the adjoint is done once more to keep them.
+            adjoints.kept = [self._adjoint(e, d, None) for e, d in enumerate(adjoints.data)]
+        dk = self.parameters.push(dm)
+        total = self._gradients()
+        for e, w in enumerate(weights):
+            self._second(e, w, dk, adjoints, total)
+        self.guard.check_derivatives(total.values.values())
+        self.parameters.pull_second(adjoints.gradient.values, dm, out)
+        self.parameters.pull(total.values, out)
+        self.forward.count_krylov()
+
+    def _gauss_newton(self, dm: PETSc.Vec, weights: Sequence[Weights], out: PETSc.Vec) -> None:
+        images = self.apply(dm)
+        for w, image in zip(weights, images, strict=True):
+            w.apply(image)
+        product = self.apply_adjoint(images)
+        out.axpy(1.0, product)
+        for vec in (*images, product):
+            vec.destroy()
+
+    def _second(
+        self, e: int, w: Weights, dk: Mapping[str, Any], adjoints: Adjoints, out: Gradients
+    ) -> None:
+        """Adds one experiment's part of the Hessian product."""
+        forward, stepper, observer = self.forward, self.steppers[e], self.forward.observers[e]
+        initial, d, image = forward.initials[e], adjoints.data[e], observer.create_vec()
+
+        def before_change(n: int, u: np.ndarray, du: np.ndarray, dadjoint: np.ndarray) -> None:
+            observer.pull(n, u, image, dadjoint)
+            observer.second(n, u, du, d, dadjoint)
+
+        visitors = Visitors(
+            after=lambda n, u, du: observer.push(n, u, du, image),
+            turn=lambda: w.apply(image),
+            before=lambda n, u, adjoint: observer.pull(n, u, d, adjoint),
+            before_change=before_change,
+        )
+        stepper.discard()
+        kept = adjoints.kept[e] if adjoints.kept is not None else None
+        du = initial.push(self.k, dk)
+        dadjoint, adjoint = self.trajectories[e].second(du, dk, visitors, out, kept)
+        stepper.flush(out)
+        initial.pull(self.k, dadjoint, out)
+        initial.second(self.k, adjoint, dk, out)
+        forward.counters.forward_solves += 1
+        forward.counters.adjoint_solves += 1
+        image.destroy()
+
+    def destroy(self) -> None:
+        for vec in self.data:
+            vec.destroy()
+        for trajectory in self.trajectories:
+            trajectory.destroy()
+        for adjoints in self._held:
+            adjoints.destroy()
+        self.data, self._held = [], []

@@ -10,12 +10,13 @@ Equal to the assembled step to rounding, without matrices: loops written for the
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from npde_opt.forward.stepper import Stages, Stepper
+from npde_opt.forward.layer import Stages
+from npde_opt.forward.stepper import Stepper
 from npde_opt.functions.text import Expressions
 from npde_opt.grids import AXES
 from npde_opt.terms.diffusion import Diffusion
@@ -98,7 +99,7 @@ class FusedEuler(Stepper):
         return [du, out]
 
     def adjoint(self, n: int, stages: Stages, adjoint: np.ndarray, out: Gradients | None,
-                guess: Stages | None = None) -> tuple[np.ndarray, Stages]:
+                late: Sequence[Stages] = ()) -> tuple[np.ndarray, Stages]:
         u, result = stages[0], np.empty_like(adjoint)
         slopes, scalars, sums = self._slopes, self._scalars, self._sums
         if out is None:
@@ -115,10 +116,10 @@ class FusedEuler(Stepper):
         super().flush(out)
         sums = iter(self._sums)
         for i, (name, field) in enumerate(zip(self.kinetics.names, self.fields, strict=True)):
-            out.add(name, -next(sums).T if field else -float(self._scalars[i]))
+            out.add(name, next(sums).T if field else float(self._scalars[i]))
         for diffusivity, slope in zip(self.names, self._slopes, strict=True):
             if diffusivity is not None:
-                out.add(diffusivity, -float(slope))
+                out.add(diffusivity, float(slope))
         self._clear()
 
 

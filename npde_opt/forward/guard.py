@@ -1,141 +1,175 @@
 """What ends a trajectory: coefficients and steps that cannot be, states that blow up or are no numbers.
 
-At the first point a wrong value is wrong input, later a rejected step of the line search. All checks are collective: they
-raise on all ranks of the grid.
+At the first point a wrong value is wrong input, later a rejected step of the line search. All checks
+are collective: they raise on all ranks of the grid.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from npde_opt.errors import InputError, SolverError
-from npde_opt.forward.positivity import check_diffusivities, diffusivities, not_finite, rates_not_finite
+from npde_opt.forward.equation import LinearPart
+from npde_opt.forward.layer import Stages
+from npde_opt.forward.positivity import check_diffusivities, diffusivities, not_finite
+from npde_opt.forward.schemes import Scheme
 from npde_opt.forward.stability import Limits
-from npde_opt.forward.stepper import Stages, Stepper
+from npde_opt.forward.stepper import Stepper
 from npde_opt.forward.watch import Watch
 from npde_opt.reductions import everywhere, largest
 from npde_opt.terms.source import SourceAt
 from npde_opt.terms.state import sample
 
-if TYPE_CHECKING:
-    from npde_opt.forward.evolution import Evolution
-
 GROWTH = 1e30
 """A state is a blow-up when it exceeds its start, its boundary values and all that its sources bring by this factor."""
 
 
-class Guard:
-    """The checks of one point of the parameters."""
+@dataclass(frozen=True)
+class Refusal:
+    """How a problem is raised: at the first point of a run as wrong input, later as a SolverError of `prefix`."""
 
-    def __init__(self, forward: Evolution):
-        self.forward, self.grid, self.prefix = forward, forward.grid, forward.prefix
-        self.limits: Limits | None = None
-        self.watch = Watch()
+    prefix: str
+    first: bool
 
-    def _refuse(self, field: str, problem: str, allowed: str, remedy: str) -> None:
-        if not self.forward._ever:
+    def __call__(self, field: str, problem: str, allowed: str, remedy: str) -> None:
+        if self.first:
             raise InputError(field, problem, allowed)
         raise SolverError(self.prefix, problem, remedy)
 
-    def _refuse_step(self, problem: str | None) -> None:
+    def step(self, problem: str | None) -> None:
+        """Of a step that is too long, where there is a problem."""
         if problem:
-            self._refuse("times", problem, "shorter steps, or an implicit scheme", "Take shorter steps or an implicit scheme.")
+            shorter = "shorter steps, or an implicit scheme"
+            self("times", problem, shorter, "Take shorter steps or an implicit scheme.")
+
+
+class Guard:
+    """The checks of one point k of the parameters.
+
+    Args:
+        part: the linear terms, which hold the operators of this point in `check_steps` and later.
+        unknown: names of the unknown coefficients.
+        bound: of the states; None: GROWTH times all that drives them.
+    """
+
+    def __init__(
+        self,
+        part: LinearPart,
+        scheme: Scheme,
+        unknown: Iterable[str],
+        refuse: Refusal,
+        bound: float | None,
+    ):
+        self.part, self.equation, self.grid = part, part.equation, part.grid
+        self.scheme, self.unknown = scheme, set(unknown)
+        self.refuse, self.prefix, self.bound = refuse, refuse.prefix, bound
+        self.limits: Limits | None = None
+        self.watch = Watch()
 
     def check_diffusivities(self, k: Mapping[str, Any]) -> None:
         """Of the unknowns, where gamma is real."""
-        equation = self.forward.equation
-        if not equation.complex:
-            unknown = {u.name for u in self.forward.space.unknowns}
-            names = diffusivities(t for o in equation.operators for t in o.terms)
-            check_diffusivities(self.grid, self.prefix, [n for n in names if n in unknown], k)
+        if self.equation.complex:
+            return
+        names = diffusivities(t for o in self.equation.operators for t in o.terms)
+        unknown = [n for n in names if n in self.unknown]
+        check_diffusivities(self.grid, self.prefix, unknown, k)
 
-    def check_steps(self, k: Mapping[str, Any], nonlinear: Sequence[Any]) -> None:
+    def check_steps(self, times: np.ndarray, k: Mapping[str, Any], nonlinear: Sequence[Any]) -> None:
         """The longest step, for the linear terms, whose matrices are assembled."""
-        forward = self.forward
-        self.limits = Limits(forward.scheme, forward.part, k, nonlinear)
-        self._refuse_step(self.limits.linear(float(np.diff(forward.times).max())))
+        self.limits = Limits(self.scheme, self.part, k, nonlinear)
+        self.refuse.step(self.limits.linear(float(np.diff(times).max())))
+
+    def watches(self) -> bool:
+        """Whether the limits depend on the state."""
+        return self.limits is not None and self.limits.depends_on_state
 
     def look(self, stepper: Stepper, n: int, u: np.ndarray) -> int:
         """Checks step n from u; the step at which to look again."""
-        steps = stepper.times.size - 1
+        steps = len(stepper)
         assert self.limits is not None
         if not self.limits.depends_on_state:
             return steps
-        state, start = stepper.state(n, 0, u), self.watch.looks
-        problem, later, share = self.limits.at(state, stepper.dt(n), steps, start, n in (0, steps - 1))
-        self._refuse_step(problem and f"{problem} in {self._when(n)}")
-        sizes = largest(self.grid.comm, np.array([np.abs(sample(x, start)).max(initial=0.0) for x in state.u]))
+        state, start, whole = stepper.state(n, 0, u), self.watch.looks, n in (0, steps - 1)
+        problem, later, share = self.limits.at(state, stepper.dt(n), steps, start, whole)
+        self.refuse.step(problem and f"{problem} in {stepper.when(n)}")
+        own = [np.abs(sample(x, start)).max(initial=0.0) for x in state.u]
+        sizes = largest(self.grid.comm, np.array(own))
         self.watch.keep(state, sizes, stepper.dt(n), share)
         return n + later
 
     def check_start(self, u: np.ndarray) -> None:
         if not self._finite([u]):
-            self._refuse("initial", "a state that is not finite", "finite values in all active cells", "Bound the parameters.")
+            problem, allowed = "a state that is not finite", "finite values in all active cells"
+            self.refuse("initial", problem, allowed, "Bound the parameters.")
 
-    def bound(self, stepper: Stepper, start: np.ndarray) -> float:
+    def bound_from(self, stepper: Stepper, start: np.ndarray) -> float:
         """Of the states of an experiment: the one given, or GROWTH times all that drives them."""
-        forward = self.forward
-        if forward.bound is not None:
-            return forward.bound
-        span = float(stepper.times[-1] - stepper.times[0]) / forward.equation.inertia
+        if self.bound is not None:
+            return self.bound
+        span = float(stepper.times[-1] - stepper.times[0]) / self.equation.inertia
         sources = [p for g in stepper.groups for p in g.others if isinstance(p, SourceAt)]
         driving = [start, *(o for o in stepper.outside if o is not None)]
-        own = max([*(float(np.abs(x).max(initial=0.0)) for x in driving), *(p.size() * span for p in sources)])
-        size = largest(self.grid.comm, own)
+        values = [float(np.abs(x).max(initial=0.0)) for x in driving]
+        size = largest(self.grid.comm, max([*values, *(p.size() * span for p in sources)]))
         return GROWTH * size if 0 < size < np.inf else np.inf
 
-    def step(self, stepper: Stepper, n: int, u: np.ndarray) -> Stages:
-        """A step; what fails in it says which step it was, and whether the rates at its start are the cause."""
-        try:
-            return stepper.step(n, u)
-        except SolverError as error:
-            when = f"{error.reason} in {self._when(n)}"
-            found = self._rates_not_finite(stepper, n, [u])
-            raise SolverError(error.prefix, f"{when}: {found}" if found else when, error.remedy) from error
-
     def check_size(self, stepper: Stepper, n: int, stages: Stages, bound: float) -> bool:
-        """Of the state after step n, the last of its stages. Whether it has moved, or the next step is longer, such that its
-        rates have to be looked at before that."""
+        """Of the state after step n, the last of its stages. Whether it has moved, or the next step is
+        longer, such that its rates have to be looked at before that."""
         u = stages[-1]
         flat = u.ravel(order="K")
         own = math.sqrt(np.vdot(flat, flat))  # one pass; the largest value where that is too much
         if not own <= bound:
             own = max(float(u.max(initial=0.0)), -float(u.min(initial=0.0)))
-        watched = self.limits is not None and self.limits.depends_on_state
+        watched = self.watches()
         moved = self.watch.moved(u) if watched else 0.0
         size, moved = largest(self.grid.comm, np.array([own, moved]))
         if size <= bound and size < np.inf:
-            steps = stepper.times.size - 1
-            return watched and (not moved <= 1 or n + 1 < steps and self.watch.longer(stepper.dt(n + 1)))
-        problem = f"the state grew to {size:.3g} in {self._when(n)}"
+            longer = n + 1 < len(stepper) and self.watch.longer(stepper.dt(n + 1))
+            return watched and (not moved <= 1 or longer)
+        problem = f"the state grew to {size:.3g} in {stepper.when(n)}"
         if np.isnan(size):
-            problem = self._rates_not_finite(stepper, n, stages) or not_finite(self.grid, self.forward.equation.species, u)
-            problem += f" in {self._when(n)}"
+            problem = stepper.rates_not_finite(n, stages)
+            problem = problem or not_finite(self.grid, self.equation.species, u)
+            problem += f" in {stepper.when(n)}"
         raise SolverError(self.prefix, problem, "Take shorter steps, or bound the parameters.")
-
-    def _when(self, n: int) -> str:
-        return f"step {n + 1} (t = {self.forward.times[n + 1]:.6g})"
-
-    def _rates_not_finite(self, stepper: Stepper, n: int, stages: Stages) -> str:
-        """What is wrong with the rates of the first stage at which they are no numbers."""
-        points = [p for g in stepper.groups for p in g.others]
-        found = (rates_not_finite(self.forward.equation.species, stepper.state(n, j, u), points) for j, u in enumerate(stages))
-        return next((text for text in found if text), "")
 
     def check_data(self, values: np.ndarray) -> None:
         if not self._finite([values]):
-            raise SolverError(self.prefix, "a predicted datum is not finite",
-                              "Look for an observed quantity that is not defined for the state.")
+            remedy = "Look for an observed quantity that is not defined for the state."
+            raise SolverError(self.prefix, "a predicted datum is not finite", remedy)
 
     def check_derivatives(self, values: Iterable[Any]) -> None:
         """Raises SolverError where one is not finite (of a rate like sqrt(u) at u = 0)."""
         if not self._finite(values):
-            raise SolverError(self.prefix, "a derivative is not finite",
-                              "Look for rates, diffusivities or observed quantities that are singular at the state.")
+            remedy = "Look for rates, diffusivities or observed quantities that are singular at the state."
+            raise SolverError(self.prefix, "a derivative is not finite", remedy)
 
     def _finite(self, arrays: Iterable[Any]) -> bool:
         return everywhere(self.grid.comm, all(np.isfinite(a).all() for a in arrays))
+
+
+class Lookout:
+    """The checks of one trajectory: a visitor of its states (see chain.After)."""
+
+    def __init__(self, guard: Guard, stepper: Stepper):
+        self.guard, self.stepper = guard, stepper
+        self._bound, self._due = np.inf, 0
+
+    def __call__(self, n: int, stages: Stages) -> None:
+        """Looks at u_n, and at the rates of the step from there where that is due; those of the last
+        state are looked at as well."""
+        guard, stepper, u = self.guard, self.stepper, stages[-1]
+        if n == 0:
+            guard.check_start(u)
+            self._bound = guard.bound_from(stepper, u)
+        elif guard.check_size(stepper, n - 1, stages, self._bound):
+            self._due = n
+        last = len(stepper)
+        if n >= self._due or n == last:
+            self._due = guard.look(stepper, min(n, last - 1), u)

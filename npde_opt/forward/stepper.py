@@ -3,24 +3,25 @@
 With r_I, r_E the terms by how they are treated, S = M + dt a^I_ii r_I' and all sums over j <= i:
     step      S-solve    M (U_i - u_n) + dt sum_j (a^I_ij r_I(U_j) + a^E_ij r_E(U_j)) = 0
     tangent   S dU_i = M du_n - dt sum_{j<i} a_ij r'(U_j) dU_j - dt sum_j a_ij r_k(U_j) dk
-    adjoint   S^T mu_i = [i = s] lambda_{n+1} - r'(U_i)^T nu^{(i)},   nu_j = dt sum_{i >= j} a_ij mu_i,
-              lambda_n = sum_i M mu_i - r'(U_0)^T nu_0,               dJ/dk -= sum_j r_k(U_j)^T nu_j
+    adjoint   S^T mu_i = [i = s] lambda_{n+1} + r'(U_i)^T nu^{(i)},   nu_j = -dt sum_{i >= j} a_ij mu_i,
+              lambda_n = sum_i M mu_i + r'(U_0)^T nu_0,               dJ/dk += sum_j r_k(U_j)^T nu_j
 (nu^{(i)} without the diagonal), and the adjoint's own derivative along (dU, dk).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from npde_opt.errors import SolverError
 from npde_opt.forward.equation import LinearPoint
+from npde_opt.forward.layer import Stages
+from npde_opt.forward.positivity import rates_not_finite
 from npde_opt.forward.schemes import Scheme
 from npde_opt.grids import Grid
 from npde_opt.terms.state import Gradients, State, SystemPoint
-
-Stages = list[np.ndarray]
 
 
 class Group:
@@ -79,7 +80,7 @@ class Group:
 
 
 class Stepper:
-    """Steps of one experiment at one point of the parameters.
+    """The steps of one experiment at one point of the parameters: stepper[n] is the layer from t_n to t_{n+1}.
 
     Args:
         scheme: the tableau. groups: (implicit, explicit).
@@ -93,6 +94,15 @@ class Stepper:
         self.outside, self.load, self.solvers, self.newton = outside, load, solvers, newton
         self.mass = solvers.part.mass
         self.linear = next((g.linear for g in groups if g.linear), None)
+
+    def __len__(self) -> int:
+        return self.times.size - 1
+
+    def __getitem__(self, n: int) -> TimeStep:
+        return TimeStep(self, n)
+
+    def __iter__(self) -> Iterator[TimeStep]:
+        return (self[n] for n in range(len(self)))
 
     def state(self, n: int, j: int, u: np.ndarray) -> State:
         """U_j of step n. Schemes that would not integrate a history that is linear in the step see its mean."""
@@ -174,40 +184,40 @@ class Stepper:
         return [c.u for c in changes]
 
     def adjoint(self, n: int, stages: Stages, adjoint: np.ndarray, out: Gradients | None,
-                guess: Stages | None = None) -> tuple[np.ndarray, Stages]:
-        """(lambda_n, mu_1 ... mu_s) from lambda_{n+1}; adds sum_j r_k^T nu_j to `out` where it is given. `guess` has
-        multipliers to start from."""
+                late: Sequence[Stages] = ()) -> tuple[np.ndarray, Stages]:
+        """(lambda_n, mu_1 ... mu_s) from lambda_{n+1}; adds sum_j r_k^T nu_j to `out` where it is given."""
+        guess = ahead(late)
         s, states = self.scheme.stages, [self.state(n, j, u) for j, u in enumerate(stages)]
         multipliers: Stages = [np.empty(0)] * (s + 1)
         result = np.zeros_like(adjoint)
         for i in range(s, -1, -1):
             rhs = adjoint.copy(order="K") if i == s else np.zeros_like(adjoint)
-            late = []
+            implicit_groups = []
             for g in self.groups:
                 nu = self._nu(n, g, i, multipliers)
                 if g.weight(i, i) if i else False:
-                    late.append(g)
+                    implicit_groups.append(g)
                     if nu is not None:
-                        rhs -= g.jacobian_transpose(states[i], nu)
+                        rhs += g.jacobian_transpose(states[i], nu)
                 elif nu is not None:
-                    rhs -= g.jacobian_transpose(states[i], nu, out)
+                    rhs += g.jacobian_transpose(states[i], nu, out)
             if i == 0:
                 result += rhs
                 break
             start = guess[i] if guess is not None else np.zeros_like(rhs)
             multipliers[i] = self._linear_solve(n, i, states[i], rhs, start, True)
             result += self.mass * multipliers[i]
-            for g in late:
+            for g in implicit_groups:
                 nu = self._nu(n, g, i, multipliers, True)
                 if nu is not None and out is not None:
                     g.contraction(states[i], nu, out)
         return result, multipliers
 
     def _nu(self, n: int, group: Group, j: int, multipliers: Stages, diagonal: bool = False) -> State | None:
-        """dt sum_i a_ij mu_i over i > j (i >= j with the diagonal), or None where it is zero."""
+        """-dt sum_i a_ij mu_i over i > j (i >= j with the diagonal), or None where it is zero."""
         first = j if diagonal else j + 1
-        parts = [(self.dt(n) * group.weight(i, j), multipliers[i]) for i in range(max(first, 1), self.scheme.stages + 1)
-                 if group.weight(i, j)]
+        stages = range(max(first, 1), self.scheme.stages + 1)
+        parts = [(-self.dt(n) * group.weight(i, j), multipliers[i]) for i in stages if group.weight(i, j)]
         if not parts:
             return None
         total = parts[0][0] * parts[0][1]
@@ -216,8 +226,9 @@ class Stepper:
         return State(self.grid, total)
 
     def second(self, n: int, stages: Stages, changes: Stages, multipliers: Stages, dadjoint: np.ndarray,
-               dk: Mapping[str, Any], out: Gradients, guess: Stages | None = None) -> tuple[np.ndarray, Stages]:
+               dk: Mapping[str, Any], out: Gradients, late: Sequence[Stages] = ()) -> tuple[np.ndarray, Stages]:
         """(dlambda_n, dmu) from dlambda_{n+1}: the derivative of `adjoint` along the tangent; adds to `out`."""
+        guess = ahead(late)
         s = self.scheme.stages
         states = [self.state(n, j, u) for j, u in enumerate(stages)]
         tangents = [State(self.grid, du) for du in changes]
@@ -225,39 +236,28 @@ class Stepper:
         result = np.zeros_like(dadjoint)
         for i in range(s, -1, -1):
             rhs = dadjoint.copy(order="K") if i == s else np.zeros_like(dadjoint)
-            late = []
+            implicit_groups = []
             for g in self.groups:
                 full = self._nu(n, g, i, multipliers, True)
                 if full is not None:
-                    rhs -= g.second(states[i], full, tangents[i], dk, out)
+                    rhs += g.second(states[i], full, tangents[i], dk, out)
                 implicit = bool(i and g.weight(i, i))
                 dnu = self._nu(n, g, i, dmultipliers)
                 if implicit:
-                    late.append(g)
+                    implicit_groups.append(g)
                 if dnu is not None:
-                    rhs -= g.jacobian_transpose(states[i], dnu, None if implicit else out)
+                    rhs += g.jacobian_transpose(states[i], dnu, None if implicit else out)
             if i == 0:
                 result += rhs
                 break
             start = guess[i] if guess is not None else np.zeros_like(rhs)
             dmultipliers[i] = self._linear_solve(n, i, states[i], rhs, start, True)
             result += self.mass * dmultipliers[i]
-            for g in late:
+            for g in implicit_groups:
                 dnu = self._nu(n, g, i, dmultipliers, True)
                 if dnu is not None:
                     g.contraction(states[i], dnu, out)
         return result, dmultipliers
-
-    def first_adjoint(self, u: np.ndarray, multipliers: Stages) -> np.ndarray:
-        """lambda_0 before what is observed at t_0, from the multipliers of step 0."""
-        out, state = np.zeros_like(u), self.state(0, 0, u)
-        for mu in multipliers[1:]:
-            out += self.mass * mu
-        for g in self.groups:
-            nu = self._nu(0, g, 0, multipliers)
-            if nu is not None:
-                out -= g.jacobian_transpose(state, nu)
-        return out
 
     def discard(self) -> None:
         """Forgets the contractions of a sweep that was not completed."""
@@ -268,3 +268,69 @@ class Stepper:
         """Completes the contractions in `out`."""
         if self.linear is not None:
             self.linear.flush(out)
+
+    def when(self, n: int) -> str:
+        return f"step {n + 1} (t = {self.times[n + 1]:.6g})"
+
+    def rates_not_finite(self, n: int, stages: Stages) -> str:
+        """What is wrong with the rates of the first stage at which they are no numbers, or ''. Collective."""
+        species = self.solvers.part.equation.species
+        points = [p for g in self.groups for p in g.others]
+        for j, u in enumerate(stages):
+            text = rates_not_finite(species, self.state(n, j, u), points)
+            if text:
+                return text
+        return ""
+
+
+class TimeStep:
+    """Step n of a stepper: a layer (see layer.py)."""
+
+    def __init__(self, stepper: Stepper, n: int):
+        self.stepper, self.n = stepper, n
+
+    def step(self, u: np.ndarray) -> Stages:
+        """What fails says in which step, and whether the rates at its start are the cause."""
+        stepper, n = self.stepper, self.n
+        try:
+            return stepper.step(n, u)
+        except SolverError as error:
+            when = f"{error.reason} in {stepper.when(n)}"
+            found = stepper.rates_not_finite(n, [u])
+            reason = f"{when}: {found}" if found else when
+            raise SolverError(error.prefix, reason, error.remedy) from error
+
+    def tangent(
+        self,
+        stages: Stages,
+        du: np.ndarray,
+        dk: Mapping[str, Any],
+        previous: np.ndarray | None,
+    ) -> Stages:
+        return self.stepper.tangent(self.n, stages, du, dk, previous)
+
+    def adjoint(
+        self, stages: Stages, adjoint: np.ndarray, out: Gradients | None, late: Sequence[Stages]
+    ) -> tuple[np.ndarray, Stages]:
+        return self.stepper.adjoint(self.n, stages, adjoint, out, late)
+
+    def second(
+        self,
+        stages: Stages,
+        changes: Stages,
+        multipliers: Stages,
+        dadjoint: np.ndarray,
+        dk: Mapping[str, Any],
+        out: Gradients,
+        late: Sequence[Stages],
+    ) -> tuple[np.ndarray, Stages]:
+        return self.stepper.second(
+            self.n, stages, changes, multipliers, dadjoint, dk, out, late
+        )
+
+
+def ahead(late: Sequence[Stages]) -> Stages | None:
+    """A guess of the next multipliers, on the line through those of the two steps behind."""
+    if len(late) < 2:
+        return late[0] if late else None
+    return [2 * a - b for a, b in zip(late[0], late[1], strict=True)]

@@ -1,13 +1,15 @@
-"""Forward sweeps whose steps are visited again backward, within a memory budget.
+"""What trajectories may take, and forward sweeps whose layers are visited again backward within it.
 
-A sweep advances restart data over steps 0 ... N - 1 and gives what the reverse of each step needs. Either all of that
-is kept, or a schedule of the package checkpoint_schedules stores restart data of some steps in memory or on disk and
-computes the rest again. Steps done over N is the recomputation factor (1 where all is kept).
+A sweep advances restart data over layers 0 ... N - 1 and gives what the reverse of each layer needs.
+Either all of that is kept, or a schedule of the package checkpoint_schedules stores restart data of
+some layers in memory or on disk and computes the rest again. Steps done over N is the recomputation
+factor (1 where all is kept).
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -24,18 +26,24 @@ from npde_opt.io.files import disk
 
 Arrays = tuple[np.ndarray | None, ...]
 Advance = Callable[[int, Arrays], tuple[Arrays, Arrays]]
-"""(n, restart data of step n) -> (restart data of step n + 1, what the reverse of step n needs beside them)."""
+"""(n, restart data of step n) -> (restart data of step n + 1, what the reverse of step n needs
+beside them)."""
+
+Visit = Callable[[int, Arrays], None]
+"""(n, what the reverse of step n needs)."""
 
 TABULATED = 1_000_000_000
-"""Steps squared times units up to which the table of an optimal schedule takes about a second (compiled by numba)."""
+"""Steps squared times units up to which the table of an optimal schedule takes about a second
+(compiled by numba)."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a trajectory of `steps` steps is stored: everything where `memory` and `disk` are 0, else so many units.
+    """How a trajectory of `steps` steps is stored: everything where `memory` and `disk` are 0, else
+    so many units.
 
-    A unit is the restart data of a step or what its reverse needs. predicted: steps done over `steps`, the first
-    sweep included.
+    A unit is the restart data of a step or what its reverse needs. predicted: steps done over
+    `steps`, the first sweep included.
     """
 
     steps: int
@@ -49,11 +57,15 @@ class Plan:
 
     def actions(self) -> list[Any]:
         """The schedule's actions, for one forward and one reverse sweep."""
-        units, found = min(self.memory + self.disk, self.steps - 1), []
+        units = min(self.memory + self.disk, self.steps - 1)
         if self.disk == 0 and self.steps**2 * units <= TABULATED:
-            schedule = schedules.MixedCheckpointSchedule(self.steps, units, storage=StorageType.RAM)
+            schedule = schedules.MixedCheckpointSchedule(
+                self.steps, units, storage=StorageType.RAM
+            )
         else:
-            schedule = schedules.MultistageCheckpointSchedule(self.steps, min(self.memory, units), self.disk)
+            in_memory = min(self.memory, units)
+            schedule = schedules.MultistageCheckpointSchedule(self.steps, in_memory, self.disk)
+        found = []
         for action in schedule:
             found.append(action)
             if isinstance(action, schedules.EndReverse):
@@ -68,10 +80,20 @@ class Plan:
         return sum(min(a.n1, self.steps) - a.n0 for a in forward) / self.steps
 
 
-def plan(steps: int, step_bytes: int, unit_bytes: int, budget: float | None, disk: float = 0.0,
-         folder: str | None = None) -> Plan:
-    """The plan for a trajectory: `step_bytes` a step where all is kept, `unit_bytes` a stored unit, `budget` and `disk`
-    bytes of memory and disk (None: all is kept).
+def plan(
+    steps: int,
+    step_bytes: int,
+    unit_bytes: int,
+    budget: float | None,
+    disk: float = 0.0,
+    folder: str | None = None,
+) -> Plan:
+    """The plan for a trajectory within `budget` bytes of memory and `disk` bytes of disk.
+
+    Args:
+        step_bytes: a step where all is kept.
+        unit_bytes: a stored unit.
+        budget: None keeps all.
 
     Raises:
         InputError: where the budget does not hold a single unit.
@@ -80,19 +102,83 @@ def plan(steps: int, step_bytes: int, unit_bytes: int, budget: float | None, dis
         return Plan(steps)
     memory, on_disk = int(budget // unit_bytes), int(disk // unit_bytes)
     if memory < 1:
-        raise InputError("memory", f"{budget:.4g} bytes", f"at least {unit_bytes:,} bytes a rank for one checkpoint")
-    return Plan(steps, min(memory, steps - 1), min(on_disk, max(steps - 1 - memory, 0)), folder)
+        least = f"at least {unit_bytes:,} bytes a rank for one checkpoint"
+        raise InputError("memory", f"{budget:.4g} bytes", least)
+    memory = min(memory, steps - 1)
+    return Plan(steps, memory, min(on_disk, steps - 1 - memory), folder)
+
+
+@dataclass(frozen=True)
+class Plans:
+    """How the trajectories of a chain are stored.
+
+    Args:
+        states: the plan for states. both: for states and increments together.
+        multipliers: whether those of all layers are kept for second derivatives, beside all states
+            and increments.
+    """
+
+    states: Plan
+    both: Plan
+    multipliers: bool = True
+
+    @classmethod
+    def all(cls, steps: int) -> Plans:
+        """Everything is kept."""
+        return cls(Plan(steps), Plan(steps))
+
+
+@dataclass(frozen=True)
+class Storage:
+    """What trajectories may take: bytes of memory a rank (None: all states are kept) and of disk, and where.
+
+    forward_only: no derivatives are wanted; the memory is that of sqrt(steps) states whatever the budget.
+    """
+
+    memory: float | None = None
+    disk: float = 0.0
+    folder: str | None = None
+    forward_only: bool = False
+
+    def plans(self, steps: int, state: int, stages: int, runs: int, ranks: int) -> Plans:
+        """The plans for `runs` trajectories, which share the budget; multipliers and increments are
+        kept where thrice the states fit.
+
+        Args:
+            state: bytes of a state. stages: states a step.
+
+        Raises:
+            InputError: where the budget does not hold one checkpoint a trajectory.
+        """
+        unit = state * stages
+        budget = None if self.memory is None else self.memory / runs
+        if budget is not None and budget < unit:
+            least = f"at least {unit * runs * ranks:,} bytes for one checkpoint an experiment"
+            given = f"{budget * runs * ranks:.4g} bytes"
+            raise InputError("memory", given, f"{least} ({runs}) on all ranks ({ranks})")
+        if self.forward_only:
+            budget = max(math.isqrt(steps), 2) * unit
+        # To start again an increment needs the state, itself and the one before.
+        both = max(2 * unit, 3 * state)
+        least_both = None if budget is None else max(budget, both)
+        share = self.disk / runs
+        return Plans(
+            plan(steps, unit, unit, budget, share, self.folder),
+            plan(steps, 2 * unit, both, least_both, share, self.folder),
+            budget is None or 3 * steps * unit <= budget,
+        )
 
 
 class Sweep:
-    """One trajectory.
+    """One trajectory, forward once and backward.
 
     Args:
         plan: how it is stored.
         advance: does a step.
         start: restart data of step 0.
 
-    `last` has the restart data after the last step.
+    `last` has the restart data after the last step; `exhausted` says that a reverse needs another
+    forward sweep.
     """
 
     def __init__(self, plan: Plan, advance: Advance, start: Arrays):
@@ -117,15 +203,18 @@ class Sweep:
             self._run(lambda n, needed: None, schedules.EndForward)
         self.last = self._restart
 
-    def reverse(self, visit: Callable[[int, Arrays], None]) -> None:
-        """Calls visit(n, needed) for n = N - 1 ... 0, one after the other; a scheduled sweep once only."""
+    def reverse(self, visit: Visit) -> None:
+        """Calls visit(n, needed) for n = N - 1 ... 0; a scheduled sweep once only, whether or not
+        the visits fail."""
         if self.plan.keeps_all:
             for n in range(self.plan.steps - 1, -1, -1):
                 visit(n, self._kept[n])
             return
-        self._run(visit, schedules.EndReverse)
         self.exhausted = True
-        self.destroy()
+        try:
+            self._run(visit, schedules.EndReverse)
+        finally:
+            self.destroy()
 
     def kept(self, n: int) -> Arrays:
         """What the reverse of step n needs, where all is kept."""
@@ -135,7 +224,7 @@ class Sweep:
         self.steps_done += 1
         return self._advance(n, restart)
 
-    def _run(self, visit: Callable[[int, Arrays], None], until: type) -> None:
+    def _run(self, visit: Visit, until: type) -> None:
         assert self._actions is not None
         for action in self._actions:
             if isinstance(action, schedules.Forward):
@@ -168,17 +257,20 @@ class Sweep:
         self._stored[storage, n] = data
 
     def _load(self, action: Any) -> None:
-        key = (action.from_storage, action.n)
-        data = self._stored.pop(key) if isinstance(action, schedules.Move) else self._stored[key]
+        key, last = (action.from_storage, action.n), isinstance(action, schedules.Move)
+        data = self._stored.pop(key) if last else self._stored[key]
         for kind, value in data.items():
-            arrays = self._read(value, isinstance(action, schedules.Move)) if isinstance(value, Path) else value
+            arrays = self._read(value, last) if isinstance(value, Path) else value
             if kind == "restart":
                 self._restart = arrays
             else:
                 self._work = arrays
 
     def _write(self, name: str, arrays: Arrays) -> Path:
-        given: dict[str, Any] = {f"a{i}": np.ascontiguousarray(a.T) for i, a in enumerate(arrays) if a is not None}
+        given: dict[str, Any] = {}
+        for i, a in enumerate(arrays):
+            if a is not None:
+                given[f"a{i}"] = np.ascontiguousarray(a.T)
         with self._on_disk():
             if self._folder is None:
                 self._folder = Path(tempfile.mkdtemp(prefix="npde_opt_", dir=self.plan.folder))
@@ -188,14 +280,16 @@ class Sweep:
 
     def _read(self, path: Path, remove: bool) -> Arrays:
         with self._on_disk(), np.load(path) as file:
-            arrays = tuple(layout(file[f"a{i}"].T) if f"a{i}" in file else None for i in range(int(file["count"])))
+            names = [f"a{i}" for i in range(int(file["count"]))]
+            arrays = tuple(layout(file[name].T) if name in file else None for name in names)
             if remove:
                 path.unlink()
         return arrays
 
     def _on_disk(self) -> contextlib.AbstractContextManager[None]:
-        return disk("storage of trajectories", self._folder or self.plan.folder or tempfile.gettempdir(),
-                    "a folder with space that can be written, or less of Storage.disk")
+        folder = self._folder or self.plan.folder or tempfile.gettempdir()
+        allowed = "a folder with space that can be written, or less of Storage.disk"
+        return disk("storage of trajectories", folder, allowed)
 
     def destroy(self) -> None:
         """Frees what is stored, on disk too."""

@@ -1,0 +1,71 @@
+"""One layer u' = L(u; k) of a chain, and the derivatives of lambda^T L.
+
+Inside, a layer may go through stages U_0 = u, U_1 ... U_s = u', which it is given again for
+derivatives; each has the multipliers mu that its adjoint found. Grid and channels may be others
+behind a layer than before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+Stages = list[np.ndarray]
+
+
+class Layer(Protocol):
+    """A layer at one point k of the parameters. All methods are collective where a state is
+    spread over ranks."""
+
+    def step(self, u: np.ndarray) -> Stages:
+        """U_0 ... U_s from u alone: a step done again gives the same to the last bit."""
+
+    def tangent(
+        self,
+        stages: Stages,
+        du: np.ndarray,
+        dk: Mapping[str, Any],
+        previous: np.ndarray | None,
+    ) -> Stages:
+        """dU_0 ... dU_s.
+
+        Args:
+            previous: the increment one layer before, for iterative solves to start from.
+        """
+
+    def adjoint(
+        self, stages: Stages, adjoint: np.ndarray, out: Any, late: Sequence[Stages]
+    ) -> tuple[np.ndarray, Stages]:
+        """(L_u^T lambda', mu), of which `second` needs mu where `out` was None.
+
+        Args:
+            adjoint: lambda', of the state behind the layer.
+            out: what L_k^T lambda' is added to, or None.
+            late: multipliers of the one or two layers behind, the nearest first, for iterative
+                solves to start from.
+        """
+
+    def second(
+        self,
+        stages: Stages,
+        changes: Stages,
+        multipliers: Stages,
+        dadjoint: np.ndarray,
+        dk: Mapping[str, Any],
+        out: Any,
+        late: Sequence[Stages],
+    ) -> tuple[np.ndarray, Stages]:
+        """(dlambda, dmu) from dlambda': the derivative of `adjoint` along the tangent; the
+        derivative of L_k^T lambda' is added to `out`."""
+
+
+class Layers(Protocol):
+    """The layers 0 ... N - 1, which may be made when they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, n: int, /) -> Layer: ...
+
+    def __iter__(self) -> Iterator[Layer]: ...
