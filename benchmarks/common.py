@@ -17,7 +17,7 @@ petsc4py.init([sys.argv[0]])
 import numpy as np  # noqa: E402
 from mpi4py import MPI  # noqa: E402
 
-from npde_opt.forward import Experiment, SteadyState  # noqa: E402
+from npde_opt.forward import Equation, Experiment, Steady  # noqa: E402
 from npde_opt.grids import Grid  # noqa: E402
 from npde_opt.io.results import versions  # noqa: E402
 from npde_opt.misfits import LeastSquares  # noqa: E402
@@ -68,8 +68,8 @@ def log_coefficient(grid_or_n: Grid | int, xy: np.ndarray, data: np.ndarray, sig
     grid = grid_or_n if isinstance(grid_or_n, Grid) else log_grid(grid_or_n)
     space = ParameterSpace(grid, [Unknown("D", "log")])
     points = interpolation(grid, xy)
-    experiment = Experiment(np.zeros(grid.local_shape), {"y+": 1.0})
-    forward = SteadyState(space, [Diffusion(grid, "D")], {}, [experiment], points)
+    experiment = Experiment(load=np.zeros(grid.local_shape), boundary={"y+": 1.0})
+    forward = Steady(space, Equation(grid, [Diffusion(grid, "D")]), {}, [experiment], points)
     misfit = LeastSquares(data, sigma, points.createVecLeft())
     return Objective(forward, [misfit], {"D": BiLaplacian(grid, 1.0, gamma=0.1, delta=0.5)})
 

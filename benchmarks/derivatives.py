@@ -18,7 +18,7 @@ if __name__ == "__main__":
 import numpy as np
 from petsc4py import PETSc
 
-from npde_opt.forward import Equation, Evolution, Experiment, On, SteadyState, Trial
+from npde_opt.forward import Equation, Evolution, Experiment, Steady
 from npde_opt.forward.schemes import SCHEMES
 from npde_opt.grids import Grid
 from npde_opt.misfits import MISFITS, CorrelatedErrors, LeastSquares, ProportionalErrors
@@ -29,7 +29,7 @@ from npde_opt.parameters import ParameterSpace, Unknown
 from npde_opt.regularizers import REGULARIZERS
 from npde_opt.regularizers.small import SmallPrior
 from npde_opt.runs.verification import direction
-from npde_opt.terms import Advection, Diffusion, Kinetics, NonlinearDiffusion, Reaction, Source
+from npde_opt.terms import Absorbing, Advection, Diffusion, Kinetics, NonlinearDiffusion, Reaction, Source
 from npde_opt.terms.absorbing import absorbing_rate
 from npde_opt.verify import taylor_test
 
@@ -71,7 +71,7 @@ def steady(names: Sequence[str] = ("D",), terms: Callable[[Grid], list[Any]] = l
     space, (x, y) = space_of(grid, names), grid.coordinates()
     B = interpolation(grid, np.array(POINTS))
     source = Experiment((1 + np.sin(3 * x) * np.cos(2 * y)) * grid.volume, {"x-": 1.0})
-    forward = SteadyState(space, terms(grid), known, [source], B)
+    forward = Steady(space, Equation(grid, terms(grid)), known, [source], B)
     layout = B.createVecLeft()
     y_ = 1 + 0.3 * np.random.default_rng(0).standard_normal(layout.getSize())
     regularizers = {names[0]: regularizer(grid)} if regularizer else {}
@@ -90,7 +90,8 @@ def evolution(names: Sequence[str], terms: Callable[[Grid], list[Any]], method: 
     equation = Equation(grid, terms(grid), species, gamma)
     sampling = voxels(grid, times[[2, 4]].tolist(), list(grid.edges), species[0])
     known = {k: v(grid) if callable(v) else v for k, v in known.items()}
-    forward = Evolution(space, equation, known, [Trial(dict.fromkeys(species[:2], start))], [sampling], SCHEMES[method], times)
+    experiment = Experiment(dict.fromkeys(species[:2], start))
+    forward = Evolution(space, equation, known, [experiment], [sampling], SCHEMES[method], times)
     layout = forward.observers[0].create_vec()
     y_ = 0.5 + 0.2 * np.random.default_rng(1).standard_normal(layout.getSize())
     regularizers = {names[0]: SmallPrior(grid.comm, 1, deviation=2.0)} if prior else {}
@@ -108,7 +109,7 @@ def rough(space: ParameterSpace, mean: float) -> PETSc.Vec:
 
 
 def diffusing(*others: Callable[[Grid], Any]) -> Callable[[Grid], list[Any]]:
-    return lambda grid: [On(Diffusion(grid, "D"), "u"), *(other(grid) for other in others)]
+    return lambda grid: [Diffusion(grid, "D", "u"), *(other(grid) for other in others)]
 
 
 CORRELATION = np.array([[1.0, 0.5], [0.5, 1.0]])
@@ -122,7 +123,7 @@ TERMS: dict[str, Callable[[], tuple[Objective, PETSc.Vec]]] = {
     "nonlinear-diffusion": lambda: evolution(("D",), lambda g: [NonlinearDiffusion(g, ("u",), "u", "D*u**2")], "crank-nicolson"),
     "kinetics": lambda: evolution(("r", "D"), diffusing(lambda g: Kinetics(g, ("u",), "fisher-kpp")), scalar=("r",), K=2.0),
     "source": lambda: evolution(("q",), diffusing(lambda g: Source(g, ("u",), "u", "q*x")), scalar=("q",), D=1.0),
-    "absorbing": lambda: evolution(("V",), lambda g: [Diffusion(g, "one"), Reaction(g, "V"), On(Reaction(g, "rate"), None, True)],
+    "absorbing": lambda: evolution(("V",), lambda g: [Diffusion(g, "one"), Reaction(g, "V"), Absorbing(g, "rate")],
                                    "crank-nicolson", ("re", "im"), 1j, one=1.0,
                                    rate=lambda g: absorbing_rate(g, {"x-": 0.3}, 1.0, 2.0))}
 

@@ -18,8 +18,7 @@ from mpi4py import MPI
 
 from npde_opt.cases.case import load_case
 from npde_opt.ensemble import Ensemble
-from npde_opt.forward import SCHEMES, Equation, Evolution, Storage, Trial
-from npde_opt.forward.equation import On
+from npde_opt.forward import SCHEMES, Equation, Evolution, Experiment, Storage
 from npde_opt.grids import Grid
 from npde_opt.io.results import peak_memory_mb
 from npde_opt.misfits import LeastSquares
@@ -38,8 +37,8 @@ def gray_scott(n: int, steps: int, storage: Storage | None = None, fused: bool =
     rng = np.random.default_rng(0)
     u, v = (1 - 0.5 * (rng.random((n, n)) < 0.3))[grid.local_slice], (0.25 * (rng.random((n, n)) < 0.3))[grid.local_slice]
     space = ParameterSpace(grid, [Unknown("Du", length=1), Unknown("Dv", length=1), Unknown("F"), Unknown("k")])
-    terms = [On(Diffusion(grid, "Du"), "u"), On(Diffusion(grid, "Dv"), "v"), Kinetics(grid, ("u", "v"), "gray-scott")]
-    forward = Evolution(space, Equation(grid, terms, ("u", "v")), {}, [Trial({"u": u, "v": v})],
+    terms = [Diffusion(grid, "Du", "u"), Diffusion(grid, "Dv", "v"), Kinetics(grid, ("u", "v"), "gray-scott")]
+    forward = Evolution(space, Equation(grid, terms, ("u", "v")), {}, [Experiment({"u": u, "v": v})],
                         [snapshots(grid, [float(steps)], "v")], SCHEMES["explicit-euler"], np.linspace(0, steps, steps + 1),
                         storage, fused=fused)
     observer = forward.observers[0]
@@ -51,7 +50,7 @@ def fisher(n: int, steps: int, storage: Storage | None = None) -> Objective:
     grid = Grid((n, n))
     space = ParameterSpace(grid, [Unknown("D", "log"), Unknown("r", "log", length=1)])
     forward = Evolution(space, Equation(grid, [Diffusion(grid, "D"), Kinetics(grid, ("u",), "fisher-kpp")]), {"K": 1.0},
-                        [Trial({"u": "0.8*exp(-60*((x - 0.4)**2 + (y - 0.5)**2))"})], [snapshots(grid, [1.0])],
+                        [Experiment({"u": "0.8*exp(-60*((x - 0.4)**2 + (y - 0.5)**2))"})], [snapshots(grid, [1.0])],
                         SCHEMES["imex-euler"], np.linspace(0, 1, steps + 1), storage)
     observer = forward.observers[0]
     return Objective(forward, [LeastSquares(np.zeros(observer.size), 1.0, observer.create_vec())], {})
@@ -119,7 +118,7 @@ def diffusion_rows(n: int) -> list[Row]:
         dt = number / n**2
         space = ParameterSpace(grid, [Unknown("D", length=1)])
         forward = Evolution(space, Equation(grid, [Diffusion(grid, "D")]), {},
-                            [Trial({"u": "exp(-60*((x - 0.4)**2 + (y - 0.5)**2))"})], [snapshots(grid, [steps * dt])],
+                            [Experiment({"u": "exp(-60*((x - 0.4)**2 + (y - 0.5)**2))"})], [snapshots(grid, [steps * dt])],
                             SCHEMES["backward-euler"], np.linspace(0, steps * dt, steps + 1), Storage(forward_only=True))
         m, runs, products, counts = space.from_values({"D": 1.0}), [], [], []
         for _ in range(4):
@@ -157,7 +156,7 @@ def presb_rows(sizes: list[int]) -> list[Row]:
                 x, y = grid.coordinates()
                 V = strength * ((x - 0.5) ** 2 + (y - 0.5) ** 2)
                 bell = "exp(-200*((x - 0.4)**2 + (y - 0.5)**2))"
-                packet = Trial({"re": f"{bell}*cos(40*x)", "im": f"{bell}*sin(40*x)"})
+                packet = Experiment({"re": f"{bell}*cos(40*x)", "im": f"{bell}*sin(40*x)"})
                 equation = Equation(grid, [Diffusion(grid, "D"), Reaction(grid, "V")], ("re", "im"), 1j)
                 forward = Evolution(space, equation, {"V": V}, [packet], [snapshots(grid, [3 * dt], "re")],
                                     SCHEMES["crank-nicolson"], np.linspace(0, 3 * dt, 4))

@@ -17,10 +17,9 @@ TARGETS = {("smooth", "solve"): 100, ("smooth", "update"): 40, ("rough", "solve"
 
 
 def fill(matrix: StencilMatrix, k: np.ndarray) -> None:
-    values = matrix.entries()
-    values[...] = 0
-    Diffusion(matrix.grid, "k").at({"k": k}).add_stencil(values)
-    matrix.set_values(values)
+    planes = matrix.zeroed()
+    Diffusion(matrix.grid, "k").at({"k": k}).add_planes(planes)
+    matrix.refresh()
 
 
 def measure(n: int, recipe: str, repeats: int) -> list[Row]:

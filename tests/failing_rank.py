@@ -19,7 +19,7 @@ from petsc4py import PETSc  # noqa: E402
 
 from npde_opt import errors  # noqa: E402
 from npde_opt.ensemble import Ensemble  # noqa: E402
-from npde_opt.forward import Experiment, SteadyState  # noqa: E402
+from npde_opt.forward import Experiment, Steady  # noqa: E402
 from npde_opt.grids import Grid  # noqa: E402
 from npde_opt.misfits import Diagonal, LeastSquares  # noqa: E402
 from npde_opt.objective import Objective  # noqa: E402
@@ -109,7 +109,7 @@ class Prior(BiLaplacian):
             out.getArray()[...] = np.nan
 
 
-class Map(SteadyState):
+class Map(Steady):
     def linearize(self, m):
         nan = fails("forward")
         found = super().linearize(m)
@@ -117,10 +117,10 @@ class Map(SteadyState):
             found.data[0].getArray()[...] = np.nan
         return found
 
-    def solve(self, load, adjoint=False):
+    def solve(self, at, e, rhs, adjoint):
         if adjoint and fails("adjoint"):
-            load = load * np.nan
-        return super().solve(load, adjoint)
+            rhs = rhs * np.nan
+        return super().solve(at, e, rhs, adjoint)
 
 
 class Sum(Objective):
@@ -139,11 +139,11 @@ def main():
     grid = Grid((8, 8), boundaries={"y-": "dirichlet"}, comm=ensemble.space)
     space = ParameterSpace(grid, [Unknown("D", "log")])
     points = np.stack(np.meshgrid(np.linspace(0.1, 0.9, 4), np.linspace(0.1, 0.9, 4)), axis=-1).reshape(-1, 2)
-    sources = [Experiment(source=np.full(grid.local_shape, 0.1 * (e + 1))) for e in ensemble.own(2)]
+    sources = [Experiment(load=np.full(grid.local_shape, 0.1 * (e + 1))) for e in ensemble.own(2)]
     forward = Map(space, [Diffusion(grid, "D")], {}, sources, interpolation(grid, points))
     fails("before")
     data = 2 + np.sin(7 * np.arange(len(points)))
-    misfits = [Mine(data * (e + 1), 0.1, forward.observations[0].createVecLeft()) for e in ensemble.own(2)]
+    misfits = [Mine(data * (e + 1), 0.1, forward.observers[0].create_vec()) for e in ensemble.own(2)]
     m = space.create_vec()
     prior = Prior(grid, 1.0, space.field_vec(m, "D"), gamma=0.1, delta=1.0)
     objective = Sum(forward, misfits, {"D": prior}, ensemble)

@@ -6,7 +6,7 @@ from mpi4py import MPI
 
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import NpdeError
-from npde_opt.forward import Experiment, SteadyState
+from npde_opt.forward import Equation, Experiment, Steady
 from npde_opt.grids import Grid
 from npde_opt.operators import interpolation
 from npde_opt.parameters import ParameterSpace, Unknown
@@ -30,9 +30,9 @@ def test_other_experiments_on_one_rank(sides):
     grid = Grid((8, 8), boundaries={"x-": "dirichlet"})
     space = ParameterSpace(grid, [Unknown("D", "log")])
     source = np.ones(grid.local_shape)
-    experiments = [Experiment(source, boundary) for boundary in (sides if LAST else [{}, {}])]
+    experiments = [Experiment(load=source, boundary=boundary) for boundary in (sides if LAST else [{}, {}])]
     with pytest.raises(NpdeError, match="boundary values, one an experiment, differs between ranks"):
-        SteadyState(space, [Diffusion(grid, "D")], {}, experiments, interpolation(grid, np.array([[0.5, 0.5]])))
+        Steady(space, Equation(grid, [Diffusion(grid, "D")]), {}, experiments, interpolation(grid, np.array([[0.5, 0.5]])))
 
 
 @pytest.mark.parallel(2)

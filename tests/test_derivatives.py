@@ -6,7 +6,7 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from npde_opt.ensemble import Ensemble
-from npde_opt.forward import Experiment, SteadyState
+from npde_opt.forward import Equation, Experiment, Steady
 from npde_opt.grids import Boundary, Grid
 from npde_opt.misfits import MISFITS, LeastSquares
 from npde_opt.objective import Objective
@@ -42,7 +42,9 @@ def make(unknowns=("D",), transform="log", regions=False, names="D", misfit="lea
     B = interpolation(grid, points)
     own = ensemble.own(2) if ensemble else range(2)
     sources = [(1.0 + e) * np.sin(3 * (e + 1) * grid.coordinates()[0]) * grid.volume for e in range(2)]
-    forward = SteadyState(space, terms, known, [Experiment(sources[e], VALUES[e]) for e in own], B)
+    values = [{s: v for s, v in given.items() if grid.boundaries[s].kind != "periodic"} for given in VALUES]
+    experiments = [Experiment(load=sources[e], boundary=values[e]) for e in own]
+    forward = Steady(space, Equation(grid, terms), known, experiments, B)
     y = [np.random.default_rng(e).standard_normal(len(points)) for e in range(2)]
     y[0][3] = np.nan
     layout = B.createVecLeft()

@@ -31,12 +31,11 @@ def problem(shape=(30, 32), sides=SIDES, active=None, velocity=None, contrast=1.
     grid = Grid(shape, boundaries=sides, active=active)
     D = np.exp(contrast * np.random.default_rng(0).standard_normal(shape))[grid.local_slice]
     matrix = StencilMatrix(grid)
-    values = matrix.entries()
-    values[...] = 0
-    Diffusion(grid).at({"D": D}).add_stencil(values)
+    planes = matrix.zeroed()
+    Diffusion(grid).at({"D": D}).add_planes(planes)
     if velocity:
-        Advection(grid, velocity).at({}).add_stencil(values)
-    matrix.set_values(values)
+        Advection(grid, velocity).at({}).add_planes(planes)
+    matrix.refresh()
     return grid, matrix
 
 
@@ -71,11 +70,10 @@ def test_new_values_are_solved_with_after_an_update(recipe):
     solver = LinearSolver(matrix, grid, PREFIX, recipe, rtol=1e-10)
     solver.update()
     residual(grid, matrix.mat, solver)
-    values = matrix.entries()
-    values[...] = 0
+    planes = matrix.zeroed()
     D = np.exp(np.random.default_rng(5).standard_normal(grid.shape))[grid.local_slice]
-    Diffusion(grid).at({"D": D}).add_stencil(values)
-    matrix.set_values(values)
+    Diffusion(grid).at({"D": D}).add_planes(planes)
+    matrix.refresh()
     solver.update()
     assert residual(grid, matrix.mat, solver) < 1e-7
     solver.destroy()
@@ -114,7 +112,7 @@ def test_direct_solves_factorize_symmetric_matrices_as_such(velocity, shift):
     grid, matrix = problem(velocity=velocity)
     values = matrix.entries()
     values[0] += shift * grid.volume
-    matrix.set_values(values)
+    matrix.refresh()
     solver = LinearSolver(matrix, grid, PREFIX, "direct", symmetric=velocity is None)
     solver.update()
     assert all(residual(grid, matrix.mat, solver, transpose) < 1e-10 for transpose in (False, True))
@@ -184,12 +182,11 @@ def test_the_cycle_is_that_of_petscs_multigrid_with_the_same_sweeps(case, option
     options[PREFIX + "pc_type"] = "mg"
     b, x, y = (grid.create_active() for _ in range(3))
     for seed in (1, 2):
-        values = matrix.entries()
-        values[...] = 0
+        planes = matrix.zeroed()
         D = np.exp(np.random.default_rng(seed).standard_normal(grid.shape))[grid.local_slice]
-        Diffusion(grid).at({"D": D}).add_stencil(values)
-        values[0] += 1e-3
-        matrix.set_values(values)
+        Diffusion(grid).at({"D": D}).add_planes(planes)
+        planes[matrix.offsets[0]][...] += 1e-3
+        matrix.refresh()
         grid.put(grid.view(grid.standard_normal(seed)), b)
         for solver, z in ((own, x), (petsc, y)):
             solver.update()
@@ -211,10 +208,9 @@ def test_options_of_petscs_multigrid_are_obeyed(option, options):
     if key == "mat_type" and grid.comm.size > 1:
         value = options[PREFIX + key] = "mpiaij"
     matrix = StencilMatrix(grid, PREFIX)
-    values = matrix.entries()
-    values[...] = 0
-    Diffusion(grid).at({"D": np.ones(grid.layout.local_shape)}).add_stencil(values)
-    matrix.set_values(values)
+    planes = matrix.zeroed()
+    Diffusion(grid).at({"D": np.ones(grid.layout.local_shape)}).add_planes(planes)
+    matrix.refresh()
     solver = LinearSolver(matrix, grid, PREFIX, rtol=1e-10)
     solver.update()
     pc = solver.ksp.getPC()
@@ -234,7 +230,7 @@ def test_geometric_with_a_random_mask(shape, share):
     grid, matrix = problem(shape, sides, active=active if share else None)
     values = matrix.entries()
     values[0] += 1e-3
-    matrix.set_values(values)
+    matrix.refresh()
     solver = LinearSolver(matrix, grid, PREFIX, "geometric", rtol=1e-10)
     solver.update()
     assert solver.recipe == "geometric"

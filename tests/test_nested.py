@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from npde_opt.forward import Experiment, SteadyState
+from npde_opt.forward import Equation, Experiment, Steady
 from npde_opt.grids import Grid
 from npde_opt.misfits import LeastSquares
 from npde_opt.nested import Prolongation, grids, identify
@@ -72,8 +72,8 @@ POINTS = np.random.default_rng(0).uniform(0.05, 0.95, (60, 2))
 
 def forward_map(grid):
     space = ParameterSpace(grid, [Unknown("D", "log")])
-    pushes = [Experiment(grid.volume * s, {"y+": 1.0}) for s in (0.0, 1.0)]
-    return SteadyState(space, [Diffusion(grid, "D")], {}, pushes, interpolation(grid, POINTS))
+    pushes = [Experiment(load=grid.volume * s, boundary={"y+": 1.0}) for s in (0.0, 1.0)]
+    return Steady(space, Equation(grid, [Diffusion(grid, "D")]), {}, pushes, interpolation(grid, POINTS))
 
 
 @functools.cache
@@ -89,7 +89,7 @@ def data():
 
 def problem(grid):
     forward = forward_map(grid)
-    layout = forward.observations[0].createVecLeft()
+    layout = forward.observers[0].create_vec()
     misfits = [LeastSquares(d, 0.01, layout) for d in data()]
     objective = Objective(forward, misfits, {"D": BiLaplacian(grid, 1.0, gamma=0.1, delta=0.5)})
     return objective, objective.create_vec()

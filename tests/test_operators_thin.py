@@ -153,11 +153,10 @@ def agrees(grid, apply, A):
 
 def matrix_of(grid, *points):
     matrix = StencilMatrix(grid)
-    values = matrix.entries()
-    values[...] = 0
+    planes = matrix.zeroed()
     for point in points:
-        point.add_stencil(values)
-    matrix.set_values(values)
+        point.add_planes(planes)
+    matrix.refresh()
     return matrix
 
 

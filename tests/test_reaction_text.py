@@ -10,7 +10,7 @@ from petsc4py import PETSc
 from npde_opt.cases.pictures import picture
 from npde_opt.cases.sources import Sources
 from npde_opt.errors import InputError
-from npde_opt.forward import SCHEMES, Equation, Evolution, Trial
+from npde_opt.forward import SCHEMES, Equation, Evolution, Experiment
 from npde_opt.grids import Grid
 from npde_opt.misfits import LeastSquares
 from npde_opt.objective import Objective
@@ -35,7 +35,7 @@ def test_derivatives_of_a_wave_in_its_index(tight):
     grid = Grid((24,), extent=(6.0,))
     space = ParameterSpace(grid, [Unknown("n")])
     forward = Evolution(space, Equation(grid, [Diffusion(grid, "D"), Reaction(grid, "9*(1 - n**2)")], ("re", "im"), 2j),
-                        {"D": 1.0}, [Trial({"re": "exp(-(x - 3)**2)"})], [snapshots(grid, [0.5], "re**2 + im**2")],
+                        {"D": 1.0}, [Experiment({"re": "exp(-(x - 3)**2)"})], [snapshots(grid, [0.5], "re**2 + im**2")],
                         SCHEMES["crank-nicolson"], np.linspace(0, 0.5, 6))
     layout = forward.observers[0].create_vec()
     objective = Objective(forward, [LeastSquares(np.full(24, 0.3), 0.1, layout)], {})

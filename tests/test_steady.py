@@ -6,7 +6,7 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from npde_opt.errors import InputError
-from npde_opt.forward import Experiment, SteadyState
+from npde_opt.forward import Equation, Experiment, Steady
 from npde_opt.grids import Boundary, Grid
 from npde_opt.operators import interpolation
 from npde_opt.parameters import ParameterSpace, Unknown
@@ -75,10 +75,11 @@ def solve(grid, terms, known, source, boundary=None):
     points = np.array([[float(c[np.argwhere(grid.active_global)[0][d]] if grid.active_global is not None else c[0])
                         for d, c in enumerate(grid.centers)]])
     space = ParameterSpace(grid, [Unknown("D", "log")])
-    forward = SteadyState(space, terms, known, [Experiment(source, boundary or {})], interpolation(grid, points))
+    experiment = Experiment(load=source, boundary=boundary or {})
+    forward = Steady(space, Equation(grid, terms), known, [experiment], interpolation(grid, points))
     m = space.from_values({"D": known["D"]})
     at = forward.linearize(m)
-    return forward.inner(at.states[0]).copy(order="F"), forward, at
+    return at.final[0][0].copy(order="F"), forward, at
 
 
 def error(kind, dim, n, variable=True, stretched=False, comm=MPI.COMM_WORLD):
@@ -186,17 +187,17 @@ def test_advection_solves_its_transpose(recipe):
     try:
         grid = Grid((24, 22), boundaries={"x-": "dirichlet", "y+": "dirichlet"})
         D = layered(grid)[grid.local_slice]
-        _, forward, _ = solve(grid, [Diffusion(grid), Advection(grid, (4.0, -3.0))], {"D": D}, grid.volume)
+        _, forward, at = solve(grid, [Diffusion(grid), Advection(grid, (4.0, -3.0))], {"D": D}, grid.volume)
     finally:
         options.delValue("state_recipe")
-    assert not forward.symmetric
+    assert not forward.equation.symmetric
     b, x, r = grid.standard_normal(1), grid.create_scalar(), grid.create_scalar()
-    x_adjoint = forward.inner(forward.solve(grid.view(b).copy(order="F"), adjoint=True))
+    (x_adjoint,) = forward.solve(at, 0, grid.view(b)[None].copy(), True)
     grid.view(x)[...] = x_adjoint
-    forward.matrix.mat.multTranspose(x, r)
+    forward.part.matrices[0].mat.multTranspose(x, r)
     r.axpy(-1, b)
     assert r.norm() < 1e-9 * b.norm()
-    forward.matrix.mat.mult(x, r)
+    forward.part.matrices[0].mat.mult(x, r)
     r.axpy(-1, b)
     assert r.norm() > 1e-2 * b.norm()
 
@@ -213,6 +214,6 @@ def test_a_singular_operator_and_missing_coefficients_are_refused():
     space = ParameterSpace(grid, [Unknown("D", "log")])
     B = interpolation(grid, np.array([[0.5, 0.5]]))
     with pytest.raises(InputError, match="boundaries"):
-        SteadyState(space, [Diffusion(grid)], {}, [Experiment(np.zeros((4, 4)))], B)
+        Steady(space, Equation(grid, [Diffusion(grid)]), {}, [Experiment(load=np.zeros((4, 4)))], B)
     with pytest.raises(InputError, match="coefficients"):
-        SteadyState(space, [Diffusion(grid), Reaction(grid)], {}, [Experiment(np.zeros((4, 4)))], B)
+        Steady(space, Equation(grid, [Diffusion(grid), Reaction(grid)]), {}, [Experiment(load=np.zeros((4, 4)))], B)

@@ -36,12 +36,11 @@ def scaled(scale, shape, velocity=None):
     grid = Grid(shape, boundaries={"x-": "dirichlet", "y+": Boundary("robin", 2.0 * scale)})
     D = scale * np.exp(np.random.default_rng(0).standard_normal(shape))[grid.local_slice]
     matrix = StencilMatrix(grid)
-    values = matrix.entries()
-    values[...] = 0
-    Diffusion(grid).at({"D": D}).add_stencil(values)
+    planes = matrix.zeroed()
+    Diffusion(grid).at({"D": D}).add_planes(planes)
     if velocity:
-        Advection(grid, [scale * v for v in velocity]).at({}).add_stencil(values)
-    matrix.set_values(values)
+        Advection(grid, [scale * v for v in velocity]).at({}).add_planes(planes)
+    matrix.refresh()
     return grid, matrix
 
 

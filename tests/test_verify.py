@@ -7,7 +7,7 @@ from petsc4py import PETSc
 
 from npde_opt.differences import compare, noise, order
 from npde_opt.ensemble import Ensemble
-from npde_opt.forward import Equation, Evolution, Experiment, SteadyState, Trial, scheme
+from npde_opt.forward import Equation, Evolution, Experiment, Steady, scheme
 from npde_opt.forward.interface import Counters
 from npde_opt.grids import Grid
 from npde_opt.linear.accuracy import TIGHT, tight
@@ -178,7 +178,8 @@ def steady(small=1.0, ensemble=None):
     own = ensemble.own(2) if ensemble else range(2)
     x, y = grid.coordinates()
     sources = [np.sin(3 * x) * grid.volume, np.cos(2 * y) * grid.volume]
-    forward = SteadyState(space, [Diffusion(grid), Reaction(grid, "c")], {}, [Experiment(sources[e]) for e in own], B)
+    equation = Equation(grid, [Diffusion(grid), Reaction(grid, "c")])
+    forward = Steady(space, equation, {}, [Experiment(load=sources[e]) for e in own], B)
     misfits = [StudentT(np.random.default_rng(e).standard_normal(12), 0.3, B.createVecLeft()) for e in own]
     regularizers = {"D": REGULARIZERS["total-variation"](grid, 1e-4, epsilon=1e-2),
                     "c": REGULARIZERS["gradient"](grid, 1e-6)}
@@ -194,12 +195,12 @@ def evolution(complex_=False):
     if complex_:
         unknowns, species, gamma = [Unknown("V", "identity")], ("re", "im"), 1j
         equation = Equation(grid, [Diffusion(grid, "one"), Reaction(grid, "V")], species, gamma)
-        known, method, trial = {"one": 1.0}, "crank-nicolson", Trial({"re": start})
+        known, method, trial = {"one": 1.0}, "crank-nicolson", Experiment({"re": start})
         values = {"V": 1.0 + 0.3 * x * np.ones(grid.local_shape)}
     else:
         unknowns, species = [Unknown("D", "log"), Unknown("r", "log", length=1)], ("u",)
         equation = Equation(grid, [Diffusion(grid), Kinetics(grid, species, "fisher-kpp")], species)
-        known, method, trial = {"K": 2.0}, "backward-euler", Trial({"u": 0.5 + 0.3 * start})
+        known, method, trial = {"K": 2.0}, "backward-euler", Experiment({"u": 0.5 + 0.3 * start})
         values = {"D": 0.05, "r": 1e-2}
     space = ParameterSpace(grid, unknowns)
     times = np.linspace(0, 0.2, 5)
@@ -350,7 +351,7 @@ def test_groups_of_experiments_are_verified_together():
 def test_solves_are_tight_inside_and_as_they_were_after():
     J, m = steady()
     options = PETSc.Options()
-    solver = J.forward.solver
+    (solver,) = J.forward.system.solvers
 
     def tolerance():
         at = J.linearize(m)

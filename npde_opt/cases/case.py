@@ -26,7 +26,7 @@ from npde_opt.cases.sources import Sources
 from npde_opt.cases.typed import shown
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError, collective
-from npde_opt.forward import SteadyState
+from npde_opt.forward import Equation, Steady
 from npde_opt.functions.text import check_name
 from npde_opt.grids import Grid
 from npde_opt.misfits import MISFITS, Misfit
@@ -35,7 +35,7 @@ from npde_opt.observations import observation_matrix
 from npde_opt.optimizers import Settings
 from npde_opt.parameters import ParameterSpace, Unknown
 from npde_opt.regularizers import REGULARIZERS
-from npde_opt.terms import Advection, Diffusion, Reaction, Term
+from npde_opt.terms import Advection, Diffusion, LinearTerm, Reaction
 
 HUGE = re.compile(r"""^\s*["']?([\w.+-]+)["']?\s*=\s*[-+]?(\d{1000,})""", re.MULTILINE)
 """A key with more digits than Python reads."""
@@ -208,10 +208,10 @@ class Case:
                                     constants=count))
         return ParameterSpace(grid, unknowns)
 
-    def terms(self, grid: Grid) -> tuple[list[Term], dict[str, np.ndarray | float]]:
+    def terms(self, grid: Grid) -> tuple[list[LinearTerm], dict[str, np.ndarray | float]]:
         """Terms and known coefficients on a grid."""
         e, names = self.table["equation"], [u["name"] for u in self.table["unknown"]]
-        terms: list[Term] = [Diffusion(grid, e["anisotropy"] or "D")]
+        terms: list[LinearTerm] = [Diffusion(grid, e["anisotropy"] or "D")]
         known: dict[str, np.ndarray | float] = {}
         for key, name, spec in self._given_coefficients():
             if spec is not None and name not in names and (name != "D" or e["anisotropy"] is None):
@@ -230,7 +230,7 @@ class Case:
             terms.append(Advection(grid, e["velocity"]))
         return terms, known
 
-    def forward(self, grid: Grid, own: Sequence[int]) -> SteadyState:
+    def forward(self, grid: Grid, own: Sequence[int]) -> Steady:
         """The forward map of the experiments numbered in `own`. Collective."""
         with collective(grid.comm):
             terms, known = self.terms(grid)
@@ -238,7 +238,7 @@ class Case:
             experiments = self.places.experiments(grid, own, source)
             space, functionals = self.space(grid), self.places.functionals(grid)
         observation = observation_matrix(grid, functionals, "observations.points")
-        return SteadyState(space, terms, known, experiments, observation)
+        return Steady(space, Equation(grid, terms), known, experiments, observation)
 
     def start(self, space: ParameterSpace, key: str = "initial") -> PETSc.Vec:
         """Parameters of `initial` or `truth`. Collective."""
@@ -277,7 +277,7 @@ class Case:
         """The objective and the starting parameters on a grid. Collective."""
         own = list(ensemble.own(self.experiment_count))
         forward = self.forward(grid, own)
-        layout = forward.observations[0].createVecLeft() if own else PETSc.Vec().createMPI(0, comm=grid.comm)
+        layout = forward.observers[0].create_vec() if own else PETSc.Vec().createMPI(0, comm=grid.comm)
         misfits = [self._misfit(k, layout) for k in own]
         m = self.start(forward.space)
         return Objective(forward, misfits, self.regularizers(forward.space, m), ensemble), m

@@ -22,7 +22,7 @@ from npde_opt.cases.tables import read_values
 from npde_opt.cases.typed import shown
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError, SolverError, collective
-from npde_opt.forward import Equation, Evolution, On, Storage, Trial, scheme
+from npde_opt.forward import Equation, Evolution, Experiment, Storage, scheme
 from npde_opt.forward.steps import STEP_BYTES, TooFewSteps, accurate, doubling, equal, with_stops
 from npde_opt.forward.storage import Plan
 from npde_opt.functions.text import Expressions, gamma_of
@@ -34,7 +34,7 @@ from npde_opt.optimizers import Settings
 from npde_opt.parameters import ParameterSpace, Unknown
 from npde_opt.regularizers import REGULARIZERS
 from npde_opt.regularizers.small import SmallPrior
-from npde_opt.terms import Advection, Diffusion, Kinetics, NonlinearDiffusion, Reaction, Source
+from npde_opt.terms import Absorbing, Advection, Diffusion, Kinetics, NonlinearDiffusion, Reaction, Source
 from npde_opt.terms.absorbing import absorbing_rate
 
 OPTIONS = {"gradient": ("directions",), "total-variation": ("epsilon",),
@@ -182,19 +182,19 @@ class EvolutionCase:
         species = t.get("species", self.species[0])
         on = t.get("species") if self._gamma().imag == 0 else None
         if "diffusion" in t:
-            return On(Diffusion(grid, t["diffusion"]), on)
+            return Diffusion(grid, t["diffusion"], on)
         if "nonlinear-diffusion" in t:
             return NonlinearDiffusion(grid, self.species, species, t["nonlinear-diffusion"], t.get("floor"),
                                       f"{field}.nonlinear-diffusion")
         if "advection" in t:
-            return On(Advection(grid, t["advection"], t["scheme"]), on)
+            return Advection(grid, t["advection"], t["scheme"], on)
         if "reaction" in t:
-            return On(Reaction(grid, t["reaction"], field=f"{field}.reaction"), on)
+            return Reaction(grid, t["reaction"], on, field=f"{field}.reaction")
         if "absorbing" in t:
             rate = absorbing_rate(grid, t["absorbing"], t["speed"], t["depth"])
             name = f"absorbing rate {len(known)}"
             known[name] = abs(self._gamma()) * rate
-            return On(Reaction(grid, name, named=True), on, True)
+            return Absorbing(grid, name, named=True)
         if "kinetics" in t:
             return Kinetics(grid, self.species, t["kinetics"], f"{field}.kinetics")
         return Source(grid, self.species, species, t["source"], t.get("history"), t["times"],
@@ -236,7 +236,7 @@ class EvolutionCase:
     def start(self, space: ParameterSpace, key: str = "initial") -> PETSc.Vec:
         return space.from_values({u["name"]: self.value(u, key, space) for u in self.table["unknown"]})
 
-    def trials(self, grid: Grid, own: Sequence[int]) -> list[Trial]:
+    def trials(self, grid: Grid, own: Sequence[int]) -> list[Experiment]:
         found = []
         for e in own:
             x = self.table["experiment"][e]
@@ -245,7 +245,7 @@ class EvolutionCase:
             sources = [Source(grid, self.species, y["species"] or self.species[0], y["shape"], y["history"], y["times"],
                               y["interpolation"], f"experiment[{e}].sources[{i}]")
                        for i, y in enumerate(x["sources"])]
-            found.append(Trial(initial, sources, x["boundary"], where=f"experiment[{e}]."))
+            found.append(Experiment(initial, sources, boundary=x["boundary"], where=f"experiment[{e}]."))
         return found
 
     def samplings(self, grid: Grid) -> list[Sampling]:

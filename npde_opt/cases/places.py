@@ -195,7 +195,7 @@ class Places:
                 found = patch(grid, well["at"], well["radius"], where, self._elsewhere(grid))
                 found.add(grid, well["rate"], load)
             sides = e["boundary"][k] if e["boundary"] and k < len(e["boundary"]) else {}
-            out.append(Experiment(load, sides))
+            out.append(Experiment(load=load, boundary=sides))
         return out
 
     def ground(self, grid: Grid) -> np.ndarray:

@@ -7,8 +7,7 @@ multipliers d of the data, J_n = g'(u_n)^T B^T d_n, and dJ/dk also has dg/dk^T l
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,43 +18,23 @@ from npde_opt.errors import InputError
 from npde_opt.forward.chain import Adjoint, Chain, StepCounts, Trajectory, Visitors
 from npde_opt.forward.coefficients import check_coefficients, known_values
 from npde_opt.forward.equation import Equation, LinearPart, LinearPoint
+from npde_opt.forward.experiment import Driving, Experiment
 from npde_opt.forward.fused import FusedEuler, applies
 from npde_opt.forward.guard import Guard, Lookout, Refusal
-from npde_opt.forward.initial import InitialState, Spec
+from npde_opt.forward.initial import InitialState
 from npde_opt.forward.interface import Counters, Weights, check_alike
 from npde_opt.forward.layer import Stages
 from npde_opt.forward.newton import Newton
-from npde_opt.forward.positivity import check_reactions
 from npde_opt.forward.schemes import Scheme
 from npde_opt.forward.step_solvers import StepSolvers
 from npde_opt.forward.stepper import Group, Stepper
 from npde_opt.forward.steps import with_stops
 from npde_opt.forward.storage import Plan, Storage
-from npde_opt.grids import AXES
 from npde_opt.observations import Observer, Sampling
 from npde_opt.parameters import ParametersAt, ParameterSpace
 from npde_opt.stages import stage
-from npde_opt.terms.source import Source
+from npde_opt.terms.interface import Term
 from npde_opt.terms.state import Gradients
-
-
-@dataclass(frozen=True, eq=False)
-class Trial:
-    """One experiment: an initial state, sources and boundary values.
-
-    Args:
-        initial: species to number, owned array or text (see InitialState).
-        sources: of this experiment only.
-        boundary: {side: value} for all species, or {species: {side: value}}; Dirichlet and Robin sides.
-        samplings: what is observed; None: what the others observe (given to Evolution).
-        where: what stands before the keys `initial` and `boundary` in error messages ('experiment[0].').
-    """
-
-    initial: Mapping[str, Spec] = field(default_factory=dict)
-    sources: Sequence[Source] = ()
-    boundary: Mapping[str, Any] = field(default_factory=dict)
-    samplings: Sequence[Sampling] | None = None
-    where: str = ""
 
 
 @dataclass
@@ -73,7 +52,7 @@ class Evolution:
         space: the unknowns; coefficients of terms, initial states and sources by name.
         equation: the terms.
         known: numbers or owned arrays of the coefficients that are not unknown.
-        experiments: initial states and sources; they share matrices and multigrid.
+        experiments: they share matrices and multigrid.
         samplings: what is observed of every experiment.
         scheme: see schemes.py.
         times: t_0 < ... < t_N, the same for all parameters. Steps also end at the breakpoints of all histories and at the
@@ -87,7 +66,7 @@ class Evolution:
         InputError: for coefficients missing, times that do not increase, or explicit steps beyond their limit.
     """
 
-    def __init__(self, space: ParameterSpace, equation: Equation, known: Mapping[str, Any], experiments: Sequence[Trial],
+    def __init__(self, space: ParameterSpace, equation: Equation, known: Mapping[str, Any], experiments: Sequence[Experiment],
                  samplings: Sequence[Sampling], scheme: Scheme, times: np.ndarray, storage: Storage | None = None,
                  prefix: str = "state_", bound: float | None = None, recipe: str = "auto",
                  fused: bool = True):
@@ -100,34 +79,29 @@ class Evolution:
         self.known = known_values(self.grid, known)
         self.initials = [InitialState(self.grid, equation.species, e.initial, e.where) for e in experiments]
         self.nonlinear_implicit = scheme.nonlinear_implicit and bool(equation.nonlinear)
-        sources = [s for e in self.experiments for s in e.sources]
-        check_coefficients(space, equation, self.known, self.initials, sources)
-        self.times = with_stops(self.times, *self._stops(samplings))
+        self.driving = [Driving(equation, e) for e in experiments]
+        terms = [*equation.terms, *(t for d in self.driving for t in d.terms)]
+        check_coefficients(space, equation, self.known, self.initials, terms, zero=True)
+        self.times = with_stops(self.times, *self._stops(terms, samplings))
         self.part = LinearPart(equation)
         self.solvers = StepSolvers(self.part, prefix, recipe)
         self.newton = self._newton()
         self.samplings = tuple(samplings)
         self.observers = [Observer(self.grid, equation.species, self.times, e.samplings or samplings)
                           for e in experiments]
-        self.outsides = [equation.outside(e.boundary, partial(self._outside, f"{e.where}boundary"), f"{e.where}boundary")
-                         for e in experiments]
         self.counters, self.recomputation = EvolutionCounters(), 1.0
         self.ran, self.fused = False, fused
         self._plan(storage or Storage())
 
-    def _stops(self, samplings: Sequence[Sampling]) -> tuple[list[float], list[float]]:
-        """Breakpoints of histories, and observed times."""
-        sources = [s for e in self.experiments for s in e.sources]
-        sources += [t for t in self.equation.nonlinear if isinstance(t, Source)]
+    def _stops(self, terms: Sequence[Term], samplings: Sequence[Sampling]) -> tuple[list[float], list[float]]:
+        """Breakpoints of terms, and observed times."""
         seen = [s for e in self.experiments for s in e.samplings or samplings]
-        return [t for s in sources for t in s.breakpoints], [t for s in seen for t in s.times]
+        return [t for term in terms for t in term.breakpoints], [t for s in seen for t in s.times]
 
     def _newton(self) -> Newton | None:
         if not self.nonlinear_implicit:
             return None
-        symmetric = all(getattr(t, "pointwise", False) for t in self.equation.nonlinear) \
-            and all(o.symmetric for o in self.equation.operators)
-        return Newton(self.part, self.solvers.mass, self.prefix, symmetric, self.solvers.recipe)
+        return Newton(self.part, self.solvers.mass, self.prefix, self.solvers.recipe)
 
     def _plan(self, storage: Storage) -> None:
         """Trajectories of all experiments share the budget."""
@@ -141,20 +115,6 @@ class Evolution:
     def storage(self) -> Plan:
         """How the states of a trajectory are stored."""
         return self.plans.states
-
-    def _outside(self, where: str, values: Mapping[str, float]) -> np.ndarray:
-        """Ghosted field of the boundary values, 0 inside."""
-        grid = self.grid
-        out = np.zeros([n + 2 for n in grid.local_shape], order="F")
-        for side, value in values.items():
-            if side not in grid.boundaries or grid.boundaries[side].kind not in ("dirichlet", "robin"):
-                raise InputError(where, side, "Dirichlet or Robin sides of the grid")
-            d, end = AXES.index(side[0]), side[1] == "+"
-            if (grid.stop[d] == grid.shape[d]) if end else (grid.start[d] == 0):
-                layer: list[slice | int] = [slice(1, -1)] * grid.dim
-                layer[d] = -1 if end else 0
-                out[tuple(layer)] = value
-        return out
 
     def linearize(self, m: PETSc.Vec) -> EvolutionPoint:
         """Runs all trajectories at m. Raises SolverError where a solve diverges or a state blows up."""
@@ -205,12 +165,11 @@ class EvolutionPoint:
         refuse = Refusal(forward.prefix, not forward.ran)
         self.guard = Guard(forward.part, forward.scheme, unknown, refuse, forward.bound)
         self.guard.check_diffusivities(self.k)
-        self.linear = LinearPoint(forward.part, self.k, ())
-        points = [p for operator in self.linear.points for p in operator]
-        check_reactions(self.grid, forward.prefix, points)
+        self.linear = LinearPoint(forward.part, self.k)
+        self.linear.check(forward.prefix)
         self.nonlinear = [t.at(self.k) for t in forward.equation.nonlinear]
         self.assemble()
-        self.guard.check_steps(forward.times, self.k, self.nonlinear)
+        self.guard.check_steps(forward.times, self.nonlinear)
         self.steppers = [self._stepper(e) for e in range(len(forward.experiments))]
         try:
             for e in range(len(forward.experiments)):
@@ -233,8 +192,8 @@ class EvolutionPoint:
 
     def _stepper(self, e: int) -> Stepper:
         forward, scheme = self.forward, self.forward.scheme
-        sources = [s.at(self.k) for s in forward.experiments[e].sources]
-        own_sources = [p for p in self.nonlinear if getattr(p, "stateless", False)]
+        sources = [t.at(self.k) for t in forward.driving[e].terms]
+        own_sources = [p for p in self.nonlinear if p.term.stateless]
         reactions = [p for p in self.nonlinear if p not in own_sources]
         linear = self.linear if forward.equation.operators else None
         everything = reactions + own_sources + sources
@@ -245,7 +204,7 @@ class EvolutionPoint:
         else:
             implicit = Group(scheme.implicit, linear, own_sources + sources)
             groups = implicit, Group(scheme.explicit, None, reactions)
-        outside = forward.outsides[e]
+        outside = forward.driving[e].outside
         load = self.linear.load(outside)
         found = Stepper(
             self.grid, scheme, groups, forward.times, outside, load, forward.solvers, forward.newton

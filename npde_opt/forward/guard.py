@@ -16,13 +16,13 @@ import numpy as np
 from npde_opt.errors import InputError, SolverError
 from npde_opt.forward.equation import LinearPart
 from npde_opt.forward.layer import Stages
-from npde_opt.forward.positivity import check_diffusivities, diffusivities, not_finite
+from npde_opt.forward.positivity import check_diffusivities, not_finite
 from npde_opt.forward.schemes import Scheme
 from npde_opt.forward.stability import Limits
 from npde_opt.forward.stepper import Stepper
 from npde_opt.forward.watch import Watch
 from npde_opt.reductions import everywhere, largest
-from npde_opt.terms.source import SourceAt
+from npde_opt.terms.interface import TermAt
 from npde_opt.terms.state import sample
 
 GROWTH = 1e30
@@ -75,13 +75,12 @@ class Guard:
         """Of the unknowns, where gamma is real."""
         if self.equation.complex:
             return
-        names = diffusivities(t for o in self.equation.operators for t in o.terms)
-        unknown = [n for n in names if n in self.unknown]
+        unknown = [n for n in self.equation.positive if n in self.unknown]
         check_diffusivities(self.grid, self.prefix, unknown, k)
 
-    def check_steps(self, times: np.ndarray, k: Mapping[str, Any], nonlinear: Sequence[Any]) -> None:
+    def check_steps(self, times: np.ndarray, nonlinear: Sequence[TermAt]) -> None:
         """The longest step, for the linear terms, whose matrices are assembled."""
-        self.limits = Limits(self.scheme, self.part, k, nonlinear)
+        self.limits = Limits(self.scheme, self.part, nonlinear)
         self.refuse.step(self.limits.linear(float(np.diff(times).max())))
 
     def watches(self) -> bool:
@@ -112,7 +111,7 @@ class Guard:
         if self.bound is not None:
             return self.bound
         span = float(stepper.times[-1] - stepper.times[0]) / self.equation.inertia
-        sources = [p for g in stepper.groups for p in g.others if isinstance(p, SourceAt)]
+        sources = [p for g in stepper.groups for p in g.others if p.term.stateless]
         driving = [start, *(o for o in stepper.outside if o is not None)]
         values = [float(np.abs(x).max(initial=0.0)) for x in driving]
         size = largest(self.grid.comm, max([*values, *(p.size() * span for p in sources)]))

@@ -1,5 +1,5 @@
-"""D > 0 and c finite: where a diffusivity is not positive, an equation is not elliptic, or runs backward in time; no step goes on
-from what is no number."""
+"""D > 0, and what is finite: where a diffusivity is not positive, an equation is not elliptic, or runs backward in time; no step
+goes on from what is no number."""
 
 from __future__ import annotations
 
@@ -11,14 +11,7 @@ import numpy as np
 from npde_opt.errors import InputError, SolverError
 from npde_opt.grids import Grid
 from npde_opt.reductions import smallest, total
-from npde_opt.terms.diffusion import Diffusion
-from npde_opt.terms.reaction import ReactionAt
 from npde_opt.terms.state import State
-
-
-def diffusivities(terms: Iterable[Any]) -> list[str]:
-    """Names of the coefficients of linear diffusion."""
-    return sorted({name for t in terms if isinstance(t, Diffusion) for name in t.names})
 
 
 def check_diffusivities(grid: Grid, prefix: str, names: Iterable[str], values: Mapping[str, Any]) -> None:
@@ -38,16 +31,6 @@ def check_known(grid: Grid, names: Iterable[str], values: Mapping[str, Any], zer
         if wrong:
             raise InputError(f"known.{name}", f"a diffusivity of {least:.4g} in {wrong} cells",
                              "values >= 0" if zero else "values > 0")
-
-
-def check_reactions(grid: Grid, prefix: str, points: Iterable[Any]) -> None:
-    """Raises SolverError on all ranks where the coefficient of a linear reaction is no number in an active cell. Collective."""
-    for point in points:
-        if isinstance(point, ReactionAt):
-            own = np.broadcast_to(np.asarray(point.c, float), grid.local_shape)[grid.active]
-            wrong = int(total(grid.comm, float(np.count_nonzero(~np.isfinite(own)))))
-            if wrong:
-                raise SolverError(prefix, f"the reaction {point.said!r} is not finite in {wrong} cells", "Bound the parameters.")
 
 
 def not_finite(grid: Grid, species: Sequence[str], values: np.ndarray, what: str = "") -> str:

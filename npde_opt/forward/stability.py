@@ -18,20 +18,15 @@ Sources: Hindmarsh, Gresho, Griffiths, Int. J. Numer. Meth. Fluids 4 (1984); Hun
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
-from npde_opt.forward.equation import LinearPart, Operator
+from npde_opt.forward.equation import LinearPart
 from npde_opt.forward.schemes import Scheme
 from npde_opt.grids import along
 from npde_opt.reductions import largest, smallest
-from npde_opt.terms.advection import Advection
-from npde_opt.terms.diffusion import Diffusion
-from npde_opt.terms.kinetics import KineticsAt
-from npde_opt.terms.nonlinear_diffusion import NonlinearDiffusionAt
-from npde_opt.terms.reaction import Reaction
+from npde_opt.terms.interface import LinearAt, Rates, TermAt
 from npde_opt.terms.state import State
 
 ANGLES = np.concatenate([np.geomspace(1e-4, 0.05, 12), np.linspace(0.06, np.pi, 180)])
@@ -98,12 +93,13 @@ def outline(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return x + 1j * y
 
 
-def central_limit(scheme: Scheme, part: LinearPart, operator: Operator, coefficients: Mapping[str, Any]) -> float:
+def central_limit(scheme: Scheme, part: LinearPart, points: Sequence[LinearAt]) -> float:
     """The limit of an operator's central advection, over all ranks; infinite where it has none."""
     grid = part.grid
-    if not any(isinstance(t, Advection) and t.scheme == "central" and any(t.velocity) for t in operator.terms):
+    found = sum_of_rates(part, points)
+    if not found.central:
         return np.inf
-    a, b, c = rates(part, operator, coefficients)
+    a, b, c = found.diffusive, found.velocity, found.decay
     on = grid.active
     table = np.array([np.broadcast_to(x, grid.local_shape)[on] for x in (*a, *b, c)])
     own, change = np.inf, amplification(scheme)
@@ -111,8 +107,8 @@ def central_limit(scheme: Scheme, part: LinearPart, operator: Operator, coeffici
     if table.size:
         picked = np.unique(table[:, _representative(table, grid.dim)], axis=1)
         for column in picked.T:
-            points = outline(column[: grid.dim], column[grid.dim: -1])
-            own = min(own, longest_step(change, np.concatenate([points + least, points + column[-1]])))
+            edge = outline(column[: grid.dim], column[grid.dim: -1])
+            own = min(own, longest_step(change, np.concatenate([edge + least, edge + column[-1]])))
     return smallest(grid.comm, own)
 
 
@@ -126,25 +122,15 @@ def _representative(table: np.ndarray, dim: int) -> np.ndarray:
     return np.unique([*spread, int(a.sum(axis=0).argmax()), int(b.sum(axis=0).argmax())])
 
 
-def rates(part: LinearPart, operator: Operator, coefficients: Mapping[str, Any]) -> tuple[list[Any], list[Any], Any]:
-    """(a, b) by axis and c >= 0, as numbers or owned cells, in 1/time."""
-    grid = part.grid
-    h = [along(w[s], d, grid.dim) for d, (w, s) in enumerate(zip(grid.widths, grid.local_slice, strict=True))]
-    a: list[Any] = [0.0] * grid.dim
-    v: list[float] = [0.0] * grid.dim
-    c: Any = 0.0
-    for term in operator.terms:
-        if isinstance(term, Diffusion):
-            a = [x + 2 * coefficients[name] / h[d] ** 2 for d, (x, name) in enumerate(zip(a, term.names, strict=True))]
-        elif isinstance(term, Advection):
-            v = [x + y for x, y in zip(v, term.velocity, strict=True)]
-            if term.scheme == "upwind":
-                a = [x + abs(y) / h[d] for d, (x, y) in enumerate(zip(a, term.velocity, strict=True))]
-        elif isinstance(term, Reaction):
-            c = c + term.at(coefficients).c
+def sum_of_rates(part: LinearPart, points: Sequence[LinearAt]) -> Rates:
+    """Of an operator, with |v_d|/h_d in place of the velocity, and decay alone, all in 1/time of this gamma."""
+    grid, found = part.grid, Rates.none(part.grid.dim)
+    for point in points:
+        found = found.plus(point.rates())
     unit = part.equation.inertia
-    b = [abs(x) / h[d] / unit for d, x in enumerate(v)]
-    return [x / unit for x in a], b, np.maximum(c, 0.0) / unit
+    h = [along(w[s], d, grid.dim) for d, (w, s) in enumerate(zip(grid.widths, grid.local_slice, strict=True))]
+    speeds = [abs(v) / h[d] / unit for d, v in enumerate(found.velocity)]
+    return Rates([a / unit for a in found.diffusive], speeds, np.maximum(found.decay, 0.0) / unit, found.central)
 
 
 def fastest(jacobians: np.ndarray, stiffness: np.ndarray, resolved: float, share: float) -> float:
@@ -194,22 +180,24 @@ def _eigenvalues(matrices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 class Limits:
     """The limits at one point of the parameters; `part` holds its operators. Collective."""
 
-    def __init__(self, scheme: Scheme, part: LinearPart, coefficients: Mapping[str, Any], nonlinear: Sequence[Any]):
+    def __init__(self, scheme: Scheme, part: LinearPart, nonlinear: Sequence[TermAt]):
         self.scheme, self.part, self.grid = scheme, part, part.grid
         explicit = not scheme.nonlinear_implicit
-        self.moving = [p for p in nonlinear if isinstance(p, NonlinearDiffusionAt)]
-        self.reacting = [p for p in nonlinear if isinstance(p, KineticsAt)] if explicit else []
+        depending = [p for p in nonlinear if not p.term.stateless]
+        self.moving = [p for p in depending if not p.term.pointwise]
+        self.reacting = [p for p in depending if p.term.pointwise and explicit]
         self.explicit = explicit
         # |R(i y)| is 1.12 there for both polynomials.
         self.resolved = 1.0 if amplification(scheme)[1:].any() else 0.5
         self.stiffness = 0.0 if scheme.linear_implicit else part.stiffness()
         species = range(len(part.equation.species))
-        by_species = np.array([part.stiffness(c) for c in species]) if nonlinear else np.zeros(len(species))
         # Implicit diffusion of the same species makes up for as much of D(u).
-        self.relief = by_species if scheme.linear_implicit else np.zeros(len(species))
+        implicit = scheme.linear_implicit
+        by_species = np.array([part.stiffness(c, own=implicit) if nonlinear else 0.0 for c in species])
+        self.relief = by_species if implicit else np.zeros(len(species))
         self.by_species = by_species - self.relief
-        self.central = np.inf if scheme.linear_implicit else \
-            min((central_limit(scheme, part, o, coefficients) for o in part.equation.operators), default=np.inf)
+        self.central = np.inf if implicit else \
+            min((central_limit(scheme, part, points) for points in part.points or ()), default=np.inf)
 
     def linear(self, dt: float) -> str | None:
         """Why steps of dt are unstable for the linear terms, or None."""
@@ -272,7 +260,7 @@ class Limits:
         comm, mass = self.grid.comm, self.part.mass
         moving = np.zeros(len(state.u))
         for p in self.moving:
-            moving[p.term.channel] += p.stiffness(state, mass)
+            moving += p.stiffness(state, mass)
         moving = largest(comm, np.where(np.isfinite(moving), moving, np.inf))
         rates = self.by_species + np.maximum(moving - self.relief, 0.0)
         if not self.reacting:
@@ -290,6 +278,6 @@ class Limits:
             low, high = point.range(state)
             low, high = smallest(self.grid.comm, low), largest(self.grid.comm, high)
             if not low >= -ROUNDING * max(high, -low, 0.0):
-                return f"the diffusivity {point.term.text!r} falls to {low:.4g}"
+                return f"{point.term.said} falls to {low:.4g}"
         return None
 

@@ -1,274 +1,395 @@
-"""F(m) = (B_e u_e)_e with A(m) u_e = f_e + b_e(m), where A is a sum of terms, b_e its boundary data.
+"""F(m) = observations of the steady states u_e of r(u_e; m) = f_e, r a sum of terms: r = A(m) u - b_e(m) where it is linear.
 
-Write r(u, m) = A(m) u - b(m) - f = 0 for the state equation. Then
-    J dm = B du,                      A du = -r_m dm                       (incremental state)
-    J^T d = -r_m^T lambda,            A^T lambda = B^T d                   (adjoint)
+With the Jacobian S = r_u at u_e (A where the equation is linear):
+    J dm = g'(u) du,                     S du = -r_m dm                       (incremental state)
+    J^T d = -r_m^T lambda,               S^T lambda = g'(u)^T d               (adjoint)
 and the second derivative of d^T F(m) in direction dm is
-    -(r_mm dm)^T lambda - (A_m)^T(lambda, du) - r_m^T dlambda,  A^T dlambda = -(A_m dm)^T lambda.
+    -r_mu^T(lambda, du) - r_mm^T(lambda, dm) - r_m^T dlambda,
+    S^T dlambda = (g''(u) du)^T d - r_uu^T(lambda, du) - r_um^T(lambda, dm).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from petsc4py import PETSc
 
-from npde_opt.errors import InputError
+from npde_opt import reductions
+from npde_opt.errors import InputError, SolverError
+from npde_opt.forward.coefficients import check_coefficients, known_values
+from npde_opt.forward.equation import Equation, LinearPart, LinearPoint
+from npde_opt.forward.experiment import Driving, Experiment
+from npde_opt.forward.initial import InitialState
 from npde_opt.forward.interface import Counters, Weights, check_alike
-from npde_opt.forward.positivity import check_diffusivities, check_known, check_reactions, diffusivities
-from npde_opt.grids import AXES
+from npde_opt.forward.positivity import check_diffusivities
+from npde_opt.forward.steady_newton import SteadyNewton
+from npde_opt.forward.stepper import Group
 from npde_opt.grids.pockets import check_fixed
 from npde_opt.linear.measured import take
 from npde_opt.linear.recipes import LinearSolver
-from npde_opt.operators.stencils import StencilMatrix
+from npde_opt.observations import Observer, Sampling
 from npde_opt.parameters import ParametersAt, ParameterSpace
 from npde_opt.stages import stage
-from npde_opt.terms import Reaction, Term
+from npde_opt.terms.state import Gradients, State, channels
 
 
-@dataclass(frozen=True, eq=False)
-class Experiment:
-    """One right-hand side.
+class Steady:
+    """The forward map of a steady equation for several experiments on one grid.
 
-    Args:
-        source: owned values of f integrated over cells [i, j, k].
-        boundary: side name to value: u on Dirichlet sides, the outer u on Robin sides, the inward flux D du/dn on
-            Neumann sides (per unit of area). 0 where not given.
-    """
-
-    source: np.ndarray
-    boundary: Mapping[str, float] = field(default_factory=dict)
-
-
-class SteadyState:
-    """The forward map of the steady equation for several experiments on one grid.
+    Linear equations of one species share one matrix and one multigrid set-up for all experiments. Others are solved by Newton's
+    method (see steady_newton.py): at the first point from each experiment's `initial`, then from the state at the last point
+    whose derivatives were asked for.
 
     Args:
         space: the unknowns.
-        terms: the equation.
-        known: owned arrays [i, j, k] or numbers of the coefficients that are not unknown.
-        experiments: right-hand sides; they share matrix and multigrid set-up.
-        observation: Mat (data x cells), or one an experiment.
+        equation: the terms; its gamma is 1.
+        known: numbers or owned arrays [i, j, k] of the coefficients that are not unknown.
+        experiments: what drives them.
+        samplings: what is observed of all experiments that have none of their own, once; a Mat (data x cells) observes
+            the first species.
+        prefix: options prefix of the solves.
+        recipe: of the linear solvers (see linear/).
 
     Raises:
-        InputError: for coefficients missing, or an operator that is singular (a part of the active cells with neither a
-            Dirichlet or Robin side nor a reaction), and known diffusivities that are not positive.
+        InputError: for coefficients missing, known diffusivities that are not positive, or an operator that is singular (a
+            part of the active cells with neither a Dirichlet or Robin side nor a reaction).
     """
 
-    def __init__(self, space: ParameterSpace, terms: Sequence[Term], known: Mapping[str, np.ndarray | float],
-                 experiments: Sequence[Experiment], observation: PETSc.Mat | Sequence[PETSc.Mat],
+    def __init__(self, space: ParameterSpace, equation: Equation, known: Mapping[str, Any],
+                 experiments: Sequence[Experiment], samplings: Sequence[Sampling] | PETSc.Mat = (),
                  prefix: str = "state_", recipe: str = "auto"):
-        self.space, self.grid, self.terms, self.prefix = space, space.grid, tuple(terms), prefix
-        grid = self.grid
-        check_alike(grid.comm, experiments)
-        self.known = {k: np.asfortranarray(np.broadcast_to(np.asarray(v, float), grid.local_shape))
-                      for k, v in known.items()}
-        needed = {name for term in terms for name in term.coefficients}
-        given = set(self.known) | {u.name for u in space.unknowns}
-        if needed - given:
-            raise InputError("coefficients", sorted(given), f"values or unknowns for {sorted(needed)}")
-        self.diffusivities = diffusivities(terms)
-        check_known(grid, [n for n in self.diffusivities if n in self.known], self.known, zero=False)
-        reactions = [t.name for t in terms if isinstance(t, Reaction)]
-        check_fixed(grid, sum((self.known[name] != 0 if name in self.known else np.array(True) for name in reactions),
-                              start=np.array(False)))
+        self.space, self.grid, self.equation, self.prefix = space, space.grid, equation, prefix
+        if equation.complex:
+            raise InputError("gamma", equation.gamma, "1 for a steady equation")
+        check_alike(self.grid.comm, experiments)
         self.experiments = tuple(experiments)
-        self.observations = [observation] * len(self.experiments) if isinstance(observation, PETSc.Mat) \
-            else list(observation)
-        self.symmetric = all(t.symmetric for t in terms)
+        self.known = known_values(self.grid, known)
+        self.initials = [InitialState(self.grid, equation.species, e.initial, e.where) for e in experiments]
+        self.driving = [Driving(equation, e) for e in experiments]
+        terms = [*equation.terms, *(t for d in self.driving for t in d.terms)]
+        check_coefficients(space, equation, self.known, self.initials, terms, zero=False)
+        check_fixed(self.grid, self._held())
+        self.observers = [Observer(self.grid, equation.species, (), self._samplings(samplings, e)) for e in experiments]
         self.counters = Counters()
+        self.accepted: list[np.ndarray | None] = [None] * len(self.experiments)
+        """States from which Newton's method starts."""
         with stage("setup"):
-            self.matrix = StencilMatrix(grid, prefix)
-            self.solver = LinearSolver(self.matrix, grid, prefix, recipe, self.symmetric)
-        self.assembled: list | None = None
-        self._rhs, self._x, self._cells = grid.create_active(), grid.create_active(), grid.create_scalar()
-        self.outside = [self._outside(e.boundary) for e in self.experiments]
-        self.loads = [self._load(e) for e in self.experiments]
+            self.part = LinearPart(equation, prefix)
+            one = len(equation.species) == 1 and not equation.nonlinear
+            self.system: System = LinearSystem(self, recipe) if one else NonlinearSystem(self, recipe)
 
-    def _outside(self, values: Mapping[str, float]) -> np.ndarray:
-        """Ghosted array holding the boundary values in the ghosts outside the domain, 0 inside."""
-        grid = self.grid
-        out = np.zeros([n + 2 for n in grid.local_shape], order="F")
-        for side, value in values.items():
-            if side not in grid.boundaries:
-                raise InputError("experiment.boundary", side, ", ".join(grid.boundaries))
-            d, end = AXES.index(side[0]), side[1] == "+"
-            at_edge = grid.stop[d] == grid.shape[d] if end else grid.start[d] == 0
-            if at_edge and grid.boundaries[side].kind in ("dirichlet", "robin"):
-                layer: list[slice | int] = [slice(1, -1)] * grid.dim
-                layer[d] = -1 if end else 0
-                out[tuple(layer)] = value
-        return out
+    def _held(self) -> np.ndarray:
+        """The owned cells whose level a reaction holds."""
+        held = np.zeros(self.grid.local_shape, bool)
+        for term in self.equation.terms:
+            if term.blocks and term.pointwise:
+                held[...] = True
+            for name in term.holding:
+                held |= self.known[name] != 0 if name in self.known else np.array(True)
+        return held
 
-    def _load(self, experiment: Experiment) -> np.ndarray:
-        """Sources and Neumann fluxes integrated over cells; 0 in inactive cells."""
-        grid = self.grid
-        load = np.array(np.broadcast_to(experiment.source, grid.local_shape), dtype=float, order="F")
-        for side, value in experiment.boundary.items():
-            d, end = AXES.index(side[0]), side[1] == "+"
-            at_edge = grid.stop[d] == grid.shape[d] if end else grid.start[d] == 0
-            if at_edge and grid.boundaries[side].kind == "neumann" and value:
-                cells: list[slice] = [slice(None)] * grid.dim
-                cells[d] = slice(-1, None) if end else slice(0, 1)
-                area = grid.volume[tuple(cells)] / grid.widths[d][-1 if end else 0]
-                load[tuple(cells)] += value * area
-        return np.where(grid.active, load, 0.0)
+    def _samplings(self, given: Sequence[Sampling] | PETSc.Mat, experiment: Experiment) -> Sequence[Sampling]:
+        if experiment.samplings is not None:
+            return experiment.samplings
+        if isinstance(given, PETSc.Mat):
+            return [Sampling((), given, "", np.arange(*given.getOwnershipRange()))]
+        return given
 
     def linearize(self, m: PETSc.Vec) -> Linearization:
         """Solves all states at m. Raises SolverError where a diffusivity is not positive or a solve diverges."""
         return Linearization(self, self.space.at(m))
 
-    def solve(self, load: np.ndarray, adjoint: bool = False) -> np.ndarray:
-        """Ghosted solution of A x = load (A^T for the adjoint), 0 outside the domain."""
-        self.grid.put(load, self._rhs)
-        before = self.solver.iterations
-        with stage("adjoint" if adjoint else "forward"):
-            (self.solver.solve_transpose if adjoint else self.solver.solve)(self._rhs, self._x)
-        iterations = self.solver.iterations - before
-        self.counters.krylov_iterations += iterations
-        take("adjoint" if adjoint else "state", self.matrix.mat, self._rhs, self._x, iterations,
-             adjoint and not self.symmetric)
+    def solve(self, at: Linearization, e: int, rhs: np.ndarray, adjoint: bool) -> np.ndarray:
+        """S u = rhs with the Jacobian of an experiment's state, or S^T u = rhs [c, i, j, k]. Raises SolverError where the solve
+        diverges."""
         if adjoint:
             self.counters.adjoint_solves += 1
         else:
             self.counters.forward_solves += 1
-        return self.grid.ghosted(self.grid.take(self._x))
+        return self.system.solve(at, e, rhs, adjoint)
 
     def asked(self) -> dict[str, str]:
         """The tolerance of the solves, with its norm, by kind (see linear/measured.py)."""
+        return self.system.asked
+
+    @property
+    def true_residual(self) -> float:
+        """The largest |b - A x| / |b| of the linear solves that were checked."""
+        return max((s.true_residual for s in self.system.solvers), default=0.0)
+
+    def destroy(self) -> None:
+        self.system.destroy()
+        self.part.destroy()
+        for observer in self.observers:
+            observer.destroy()
+
+
+class System(Protocol):
+    """The solves at one point."""
+
+    @property
+    def solvers(self) -> Sequence[LinearSolver]: ...
+
+    @property
+    def asked(self) -> dict[str, str]: ...
+
+    def state(self, at: Linearization, e: int) -> State:
+        """The steady state of an experiment."""
+
+    def solve(self, at: Linearization, e: int, rhs: np.ndarray, adjoint: bool) -> np.ndarray:
+        """S u = rhs at the state of an experiment, or S^T u = rhs [c, i, j, k]."""
+
+    def destroy(self) -> None: ...
+
+
+class LinearSystem:
+    """A u = b of one species: A is shared by all experiments, and refreshed when another point than the last one is solved at."""
+
+    def __init__(self, forward: Steady, recipe: str):
+        self.forward, self.grid, self.part = forward, forward.grid, forward.part
+        if not self.part.matrices:
+            raise InputError("terms", "none that depends on the state", "at least one")
+        (self.matrix,) = self.part.matrices
+        self.symmetric = forward.equation.symmetric
+        self.solver = LinearSolver(self.matrix, self.grid, forward.prefix, recipe, self.symmetric)
+        self.solvers = [self.solver]
+        self._rhs, self._x = self.grid.create_active(), self.grid.create_active()
+
+    @property
+    def asked(self) -> dict[str, str]:
         return {"state": self.solver.tolerance.text}
 
-    def inner(self, ghosted: np.ndarray) -> np.ndarray:
-        return ghosted[(slice(1, -1),) * self.grid.dim]
+    def _assemble(self, at: Linearization) -> None:
+        with stage("assemble"):
+            if self.part.assemble(at.linear.points):
+                self.solver.update()
+
+    def state(self, at: Linearization, e: int) -> State:
+        driving = self.forward.driving[e]
+        rhs = channels(self.grid, 1)
+        zero = State(self.grid, rhs)
+        for point in at.groups[e].others:
+            rhs -= point.residual(zero)
+        if at.loads[e] is not None:
+            rhs += at.loads[e]
+        return State(self.grid, self.solve(at, e, rhs, False), 0.0, driving.outside)
+
+    def solve(self, at: Linearization, e: int, rhs: np.ndarray, adjoint: bool) -> np.ndarray:
+        self._assemble(at)
+        self.grid.put(rhs[0], self._rhs)
+        before = self.solver.iterations
+        with stage("adjoint" if adjoint else "forward"):
+            (self.solver.solve_transpose if adjoint else self.solver.solve)(self._rhs, self._x)
+        iterations = self.solver.iterations - before
+        self.forward.counters.krylov_iterations += iterations
+        take("adjoint" if adjoint else "state", self.matrix.mat, self._rhs, self._x, iterations,
+             adjoint and not self.symmetric)
+        out = channels(self.grid, 1)
+        self.grid.take(self._x, out[0])
+        return out
 
     def destroy(self) -> None:
         self.solver.destroy()
-        self.matrix.destroy()
         self._rhs.destroy()
         self._x.destroy()
-        self._cells.destroy()
+
+
+class NonlinearSystem:
+    """r(u) = 0 by Newton's method; the Jacobian belongs to one experiment's state at a time."""
+
+    def __init__(self, forward: Steady, recipe: str):
+        self.forward, self.grid = forward, forward.grid
+        self.newton = SteadyNewton(forward.part, forward.prefix, recipe)
+        self.solvers = self.newton.jacobian.solvers
+
+    @property
+    def asked(self) -> dict[str, str]:
+        return self.newton.asked
+
+    def state(self, at: Linearization, e: int) -> State:
+        forward, outside = self.forward, self.forward.driving[e].outside
+        with stage("assemble"):
+            forward.part.assemble(at.linear.points)
+        starts = [forward.initials[e].value(at.k)]
+        near = forward.accepted[e]
+        if near is not None:
+            starts.insert(0, near)
+        states = [State(self.grid, u, 0.0, outside) for u in starts]
+        with stage("forward"):
+            found = self.newton.solve(at.groups[e], at.loads[e], states)
+        self._count()
+        return found
+
+    def solve(self, at: Linearization, e: int, rhs: np.ndarray, adjoint: bool) -> np.ndarray:
+        with stage("adjoint" if adjoint else "forward"):
+            found = self.newton.linear(at.groups[e], at.states_at[e], rhs, adjoint)
+        self._count()
+        return found
+
+    def _count(self) -> None:
+        self.forward.counters.krylov_iterations = self.newton.jacobian.iterations
+
+    def destroy(self) -> None:
+        self.newton.destroy()
+
+
+@dataclass
+class Adjoints:
+    """Data multipliers, the adjoint states and dJ/dk."""
+
+    data: list[PETSc.Vec]
+    states: list[State]
+    gradient: Gradients
 
 
 class Linearization:
     """F at one point, with its derivatives there.
 
-    The matrix and the multigrid hierarchy are shared between linearizations of one map and refreshed when another
-    point than the last one is solved at.
+    Attributes:
+        data: F, one Vec an experiment.
+        final: the states [c, i, j, k] by experiment.
     """
 
-    def __init__(self, forward: SteadyState, parameters: ParametersAt):
-        self.forward, self.parameters = forward, parameters
-        coefficients = {**forward.known, **parameters.coefficients()}
+    def __init__(self, forward: Steady, parameters: ParametersAt):
+        self.forward, self.parameters, self.grid = forward, parameters, forward.grid
+        equation = forward.equation
+        self.k: dict[str, Any] = {**forward.known, **parameters.coefficients()}
         names = {u.name for u in forward.space.unknowns}
-        check_diffusivities(forward.grid, forward.prefix, [n for n in forward.diffusivities if n in names], coefficients)
-        self.points = [term.at(coefficients) for term in forward.terms]
-        check_reactions(forward.grid, forward.prefix, self.points)
-        self.assemble()
-        self.states: list[np.ndarray] = []
+        check_diffusivities(self.grid, forward.prefix, [n for n in equation.positive if n in names], self.k)
+        self.linear = LinearPoint(forward.part, self.k)
+        self.linear.check(forward.prefix)
+        nonlinear = [t.at(self.k) for t in equation.nonlinear]
+        self.groups = [Group([], self.linear, [*nonlinear, *(t.at(self.k) for t in d.terms)]) for d in forward.driving]
+        self.loads = [self.linear.load(d.outside) for d in forward.driving]
+        self.states_at: list[State] = []
         self.data: list[PETSc.Vec] = []
-        for e, outside in enumerate(forward.outside):
-            load = forward.loads[e]
-            for point in self.points:
-                load = load + point.boundary_load(outside)
-            u = forward.solve(load)
-            self.data.append(self._observe(e, u))
-            u += outside
-            self.states.append(u)
-        self._adjoints: tuple[list[np.ndarray], list[np.ndarray]] | None = None
+        self._held: list[Adjoints] = []
+        try:
+            for e, observer in enumerate(forward.observers):
+                self.states_at.append(forward.system.state(self, e))
+                forward.counters.forward_solves += 1
+                self.data.append(observer.create_vec())
+                observer.observe(0, self.states_at[e].u, self.data[e])
+                self._check_data(self.data[e])
+        except Exception:
+            self.destroy()
+            raise
 
-    def assemble(self) -> None:
-        """Puts this point's operator into the shared matrix, where it is not there already."""
-        forward = self.forward
-        if forward.assembled is self.points:
-            return
-        with stage("assemble"):
-            values = forward.matrix.entries()
-            values[...] = 0
-            for point in self.points:
-                point.add_stencil(values)
-            forward.matrix.set_values(values)
-            forward.solver.update()
-        forward.assembled = self.points
+    def _check_data(self, data: PETSc.Vec) -> None:
+        if not reductions.everywhere(self.grid.comm, bool(np.isfinite(data.getArray(readonly=True)).all())):
+            raise SolverError(self.forward.prefix, "a predicted datum is not finite",
+                              "Look for an observed quantity that is not defined for the state.")
 
-    def _observe(self, e: int, u: np.ndarray) -> PETSc.Vec:
-        B, grid = self.forward.observations[e], self.forward.grid
-        grid.view(self.forward._cells)[...] = self.forward.inner(u)
-        data = B.createVecLeft()
-        B.mult(self.forward._cells, data)
+    @property
+    def final(self) -> list[np.ndarray]:
+        return [state.u for state in self.states_at]
+
+    def states(self, e: int) -> Iterator[np.ndarray]:
+        """The state of an experiment, once [c, i, j, k]."""
+        yield self.states_at[e].u
+
+    def _solve(self, e: int, rhs: np.ndarray, adjoint: bool) -> State:
+        return State(self.grid, self.forward.solve(self, e, rhs, adjoint))
+
+    def _gradients(self) -> Gradients:
+        return Gradients(self.grid, {u.name: u.length for u in self.forward.space.unknowns})
+
+    def _zeros(self) -> np.ndarray:
+        return channels(self.grid, len(self.forward.equation.species))
+
+    def _accept(self) -> None:
+        """The point is one that the search goes on from."""
+        self.forward.accepted = list(self.final)
+
+    def _incremental(self, e: int, dk: Mapping[str, Any]) -> State:
+        """du of an experiment."""
+        rhs = self._zeros()
+        rhs -= self.groups[e].derivative(self.states_at[e], dk)
+        return self._solve(e, rhs, False)
+
+    def _pushed(self, e: int, du: State) -> PETSc.Vec:
+        """g'(u) du."""
+        data = self.forward.observers[e].create_vec()
+        self.forward.observers[e].push(0, self.states_at[e].u, du.u, data)
         return data
-
-    def _load(self, e: int, d: PETSc.Vec) -> np.ndarray:
-        """B_e^T d as an owned array."""
-        self.forward.observations[e].multTranspose(d, self.forward._cells)
-        return self.forward.grid.view(self.forward._cells).copy(order="F")
-
-    def _residual_change(self, u: np.ndarray, dk: Mapping[str, np.ndarray]) -> np.ndarray:
-        total = np.zeros(self.forward.grid.local_shape, order="F")
-        for point in self.points:
-            total += point.derivative(u, dk)
-        return np.where(self.forward.grid.active, total, 0.0)
-
-    def _pull(self, pairs: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, np.ndarray]:
-        """Sum over (lambda, u) of r_k^T lambda."""
-        out: dict[str, np.ndarray] = {}
-        for point in self.points:
-            for name, part in point.contraction(pairs).items():
-                out[name] = out[name] + part if name in out else part
-        return out
-
-    def incremental_states(self, dk: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        """du for all experiments, ghosted."""
-        self.assemble()
-        return [self.forward.solve(-self._residual_change(u, dk)) for u in self.states]
 
     def apply(self, dm: PETSc.Vec) -> list[PETSc.Vec]:
         """J dm: one data Vec an experiment, which the caller destroys."""
-        return [self._observe(e, du) for e, du in enumerate(self.incremental_states(self.parameters.push(dm)))]
+        self._accept()
+        dk = self.parameters.push(dm)
+        return [self._pushed(e, self._incremental(e, dk)) for e in range(len(self.states_at))]
 
-    def adjoint_states(self, d: Sequence[PETSc.Vec]) -> list[np.ndarray]:
-        """lambda for all experiments, ghosted: A^T lambda = B^T d."""
-        self.assemble()
-        return [self.forward.solve(self._load(e, v), adjoint=True) for e, v in enumerate(d)]
+    def adjoint_states(self, d: Sequence[PETSc.Vec]) -> Adjoints:
+        """lambda of all experiments for the data multipliers d, and what follows for the coefficients."""
+        self._accept()
+        self.linear.discard()
+        found = Adjoints([v.copy() for v in d], [], self._gradients())
+        self._held.append(found)
+        inner = self._gradients()
+        for e, vec in enumerate(found.data):
+            rhs = self._zeros()
+            self.forward.observers[e].pull(0, self.states_at[e].u, vec, rhs)
+            found.states.append(self._solve(e, rhs, True))
+            self.groups[e].contraction(self.states_at[e], found.states[e], inner)
+        self.linear.flush(inner)
+        found.gradient.subtract(inner)
+        self._check_derivatives(found.gradient)
+        return found
 
-    def apply_adjoint(self, d: Sequence[PETSc.Vec], adjoints: list[np.ndarray] | None = None) -> PETSc.Vec:
+    def _check_derivatives(self, gradient: Gradients) -> None:
+        """Raises SolverError where one is not finite."""
+        good = all(np.isfinite(value).all() for value in gradient.values.values())
+        if not reductions.everywhere(self.grid.comm, bool(good)):
+            raise SolverError(self.forward.prefix, "a derivative is not finite",
+                              "Look for rates, diffusivities or observed quantities that are singular at the state.")
+
+    def apply_adjoint(self, d: Sequence[PETSc.Vec], adjoints: Adjoints | None = None) -> PETSc.Vec:
         """J^T d. The caller destroys the Vec."""
         found = self.adjoint_states(d) if adjoints is None else adjoints
         out = self.forward.space.create_vec()
-        pairs = list(zip(found, self.states, strict=True))
-        self.parameters.pull({k: -v for k, v in self._pull(pairs).items()}, out)
+        self.parameters.pull(found.gradient.values, out)
+        if adjoints is None:
+            release(self._held.pop())
         return out
 
-    def hessian(self, dm: PETSc.Vec, weights: Sequence[Weights], out: PETSc.Vec,
-                adjoints: list[np.ndarray] | None) -> None:
+    def hessian(self, dm: PETSc.Vec, weights: Sequence[Weights], out: PETSc.Vec, adjoints: Adjoints | None) -> None:
         """Adds J^T W J dm and, where the misfit's adjoint states are given, the second-order term, with one
         incremental state and one incremental adjoint an experiment."""
-        dk = self.parameters.push(dm)
-        dus = self.incremental_states(dk)
-        dlambdas = []
-        for e, du in enumerate(dus):
-            d = self._observe(e, du)
-            weights[e].apply(d)
-            load = self._load(e, d)
-            d.destroy()
-            if adjoints is not None:
-                load = load - self._adjoint_change(adjoints[e], dk)
-            dlambdas.append(self.forward.solve(load, adjoint=True))
-        total = self._pull(list(zip(dlambdas, self.states, strict=True)))
+        self.linear.discard()
+        dk, total, inner = self.parameters.push(dm), self._gradients(), self._gradients()
+        for e, w in enumerate(weights):
+            self._second(e, w, dk, adjoints, inner)
+        self.linear.flush(inner)
+        total.subtract(inner)
+        self._check_derivatives(total)
         if adjoints is not None:
-            first = list(zip(adjoints, self.states, strict=True))
-            for part in (self._pull(list(zip(adjoints, dus, strict=True))), *(
-                    point.second_contraction(first, dk) for point in self.points)):
-                for name, values in part.items():
-                    total[name] = total[name] + values
-            self.parameters.pull_second({k: -v for k, v in self._pull(first).items()}, dm, out)
-        self.parameters.pull({k: -v for k, v in total.items()}, out)
+            self.parameters.pull_second(adjoints.gradient.values, dm, out)
+        self.parameters.pull(total.values, out)
 
-    def _adjoint_change(self, adjoint: np.ndarray, dk: Mapping[str, np.ndarray]) -> np.ndarray:
-        """(A_m dm)^T lambda; terms with unknown coefficients are symmetric in u."""
-        return self._residual_change(adjoint, dk)
+    def _second(self, e: int, w: Weights, dk: Mapping[str, Any], adjoints: Adjoints | None, inner: Gradients) -> None:
+        """Adds one experiment's part of the Hessian product."""
+        observer, group, state = self.forward.observers[e], self.groups[e], self.states_at[e]
+        du, rhs = self._incremental(e, dk), self._zeros()
+        image = self._pushed(e, du)
+        w.apply(image)
+        observer.pull(0, state.u, image, rhs)
+        image.destroy()
+        if adjoints is not None:
+            observer.second(0, state.u, du.u, adjoints.data[e], rhs)
+            rhs -= group.second(state, adjoints.states[e], du, dk, inner)
+        group.contraction(state, self._solve(e, rhs, True), inner)
 
     def destroy(self) -> None:
         for vec in self.data:
             vec.destroy()
+        for adjoints in self._held:
+            release(adjoints)
+        self.data, self._held = [], []
+
+
+def release(adjoints: Adjoints) -> None:
+    for vec in adjoints.data:
+        vec.destroy()

@@ -10,17 +10,14 @@ from petsc4py import PETSc
 
 from npde_opt.errors import collective
 from npde_opt.forward.equation import LinearPart
-from npde_opt.linear.guess import Corrector
-from npde_opt.linear.measured import take
+from npde_opt.forward.jacobian import Jacobian
+from npde_opt.linear.guess import Corrector, solve_step, step_solver
 from npde_opt.linear.presb import Presb
 from npde_opt.linear.recipes import LinearSolver, chosen_recipe
 from npde_opt.operators.stencils import StencilMatrix, combine
 
 KEPT, MOST, SMALL = 24, 200, 500_000
 """Solvers that are kept: so many, or as have SMALL cells a rank together, at most MOST."""
-
-STEPS_CHECKED = 32
-"""Of so many solves of steps one is checked for its true residual."""
 
 
 class Decoupled:
@@ -35,9 +32,9 @@ class Decoupled:
         self.solvers: dict[int, LinearSolver] = {}
         for k, operator in enumerate(part.equation.operators):
             ((c, _, factor),) = operator.pattern
-            matrix = StencilMatrix(self.grid)
+            matrix = StencilMatrix(self.grid, offsets=part.matrices[k].offsets)
             self.matrices[c] = (k, factor, matrix)
-            self.solvers[c] = step_solver(matrix, part, prefix, operator.symmetric, recipe)
+            self.solvers[c] = step_solver(matrix, prefix, operator.symmetric, recipe)
 
     def resize(self, alpha: float) -> None:
         """For another step size, from the next update on."""
@@ -81,31 +78,34 @@ class Decoupled:
         self._corrector.destroy()
 
 
-def step_solver(matrix: StencilMatrix, part: LinearPart, prefix: str, symmetric: bool, recipe: str = "auto") -> LinearSolver:
-    """A solver that stops at the true residual."""
-    solver = LinearSolver(matrix, part.grid, prefix, recipe, symmetric, norm="unpreconditioned", checked=STEPS_CHECKED)
-    if solver.recipe != "direct" and not symmetric:
-        solver.ksp.setPCSide(PETSc.PC.Side.RIGHT)
-    return solver
+class CoupledStep:
+    """Several species together that linear terms couple."""
 
+    def __init__(self, part: LinearPart, mass_vec: PETSc.Vec, alpha: float, prefix: str, recipe: str):
+        self.part, self.alpha = part, alpha
+        self.jacobian = Jacobian(part, mass_vec, prefix, recipe)
 
-def solve_step(solver: LinearSolver, corrector: Corrector, b: PETSc.Vec, x: PETSc.Vec, transposed: bool,
-               moves: bool = False, kind: str = "state") -> int:
-    """From the guess in x, where the recipe makes use of one. Returns the Krylov iterations.
+    def resize(self, alpha: float) -> None:
+        """For another step size, from the next update on."""
+        self.alpha = alpha
 
-    Args:
-        kind: of the system, as linear/measured.py counts it.
-    """
-    before = solver.iterations
-    run = solver.solve_transpose if transposed else solver.solve
-    if solver.recipe == "direct":
-        run(b, x)
-    else:
-        solver.tolerance.use()
-        corrector.solve(solver.ksp, b, x, run, moves, transposed and not solver.symmetric)
-    iterations = solver.iterations - before
-    take(kind, solver.matrix.mat, b, x, iterations, transposed and not solver.symmetric)
-    return iterations
+    @property
+    def iterations(self) -> int:
+        return self.jacobian.iterations
+
+    @property
+    def asked(self) -> str:
+        return self.jacobian.asked
+
+    def update(self) -> None:
+        assert self.part.points is not None
+        self.jacobian.assemble(self.alpha, self.part.points)
+
+    def solve(self, b: np.ndarray, guess: np.ndarray, transposed: bool = False, moves: bool = False) -> np.ndarray:
+        return self.jacobian.solve(b, guess, transposed, "adjoint" if transposed else "state")
+
+    def destroy(self) -> None:
+        self.jacobian.destroy()
 
 
 class PresbStep:
@@ -159,18 +159,20 @@ class StepSolvers:
     def at(self, alpha: float) -> Any:
         """The solver for M + alpha A with the linear part's present values."""
         key = float(f"{alpha:.12g}")
-        solver, version = self._found.pop(key, (None, None))
+        solver, points = self._found.pop(key, (None, None))
         if solver is None:
-            solver, version = self._made(key), None
-        if version is not self.part.version:
+            solver, points = self._made(key), None
+        if points is not self.part.points:
             solver.update()
-        self._found[key] = (solver, self.part.version)
+        self._found[key] = (solver, self.part.points)
         return solver
 
     def _made(self, alpha: float) -> Any:
         """A solver for alpha, which has to be updated."""
         if len(self._found) < self.kept:
-            kind = PresbStep if self.part.equation.complex else Decoupled
+            equation = self.part.equation
+            decoupled = all(o.diagonal for o in equation.operators)
+            kind = PresbStep if equation.complex else Decoupled if decoupled else CoupledStep
             return kind(self.part, self.mass, alpha, self.prefix, self.recipe)
         solver, _ = self._found.pop(next(iter(self._found)))
         solver.resize(alpha)

@@ -21,13 +21,14 @@ from npde_opt.forward.layer import Stages
 from npde_opt.forward.positivity import rates_not_finite
 from npde_opt.forward.schemes import Scheme
 from npde_opt.grids import Grid
-from npde_opt.terms.state import Gradients, State, SystemPoint
+from npde_opt.terms.interface import TermAt
+from npde_opt.terms.state import Gradients, State
 
 
 class Group:
     """The terms that one tableau treats: the linear ones (matrices) or none, and others."""
 
-    def __init__(self, rows: Sequence[Sequence[float]], linear: LinearPoint | None, others: Sequence[SystemPoint]):
+    def __init__(self, rows: Sequence[Sequence[float]], linear: LinearPoint | None, others: Sequence[TermAt]):
         self.rows, self.linear, self.others = rows, linear, list(others)
         self.empty = linear is None and not self.others
 

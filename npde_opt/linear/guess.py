@@ -10,6 +10,13 @@ from collections.abc import Callable
 
 from petsc4py import PETSc
 
+from npde_opt.linear.measured import take
+from npde_opt.linear.recipes import LinearSolver
+from npde_opt.operators.stencils import StencilMatrix
+
+STEPS_CHECKED = 32
+"""Of so many solves of steps one is checked for its true residual."""
+
 SMOOTH = 0.5
 """A move at the full rate leaves less than this share of a residual."""
 
@@ -63,3 +70,30 @@ class Corrector:
     def destroy(self) -> None:
         for vec in (self._inverse, self._residual, self._change, self._image):
             vec.destroy()
+
+
+def step_solver(matrix: StencilMatrix, prefix: str, symmetric: bool, recipe: str = "auto") -> LinearSolver:
+    """A solver that stops at the true residual."""
+    solver = LinearSolver(matrix, matrix.grid, prefix, recipe, symmetric, norm="unpreconditioned", checked=STEPS_CHECKED)
+    if solver.recipe != "direct" and not symmetric:
+        solver.ksp.setPCSide(PETSc.PC.Side.RIGHT)
+    return solver
+
+
+def solve_step(solver: LinearSolver, corrector: Corrector, b: PETSc.Vec, x: PETSc.Vec, transposed: bool,
+               moves: bool = False, kind: str = "state") -> int:
+    """From the guess in x, where the recipe makes use of one. Returns the Krylov iterations.
+
+    Args:
+        kind: of the system, as linear/measured.py counts it.
+    """
+    before = solver.iterations
+    run = solver.solve_transpose if transposed else solver.solve
+    if solver.recipe == "direct":
+        run(b, x)
+    else:
+        solver.tolerance.use()
+        corrector.solve(solver.ksp, b, x, run, moves, transposed and not solver.symmetric)
+    iterations = solver.iterations - before
+    take(kind, solver.matrix.mat, b, x, iterations, transposed and not solver.symmetric)
+    return iterations

@@ -43,7 +43,8 @@ class Presb:
         self.A, self.B = A.mat, B.mat if B is not None else None
         self.alpha, self.beta = alphas
         self.solves = self.iterations = 0
-        self._sum = StencilMatrix(grid)
+        offsets = dict.fromkeys((*A.offsets, *(B.offsets if B is not None else ())))
+        self._sum = StencilMatrix(grid, offsets=tuple(offsets))
         self._work = [grid.create_active() for _ in range(7)]
         self.inner = LinearSolver(self._sum, grid, prefix + "presb_", recipe, True)
         n, total = self._work[0].getLocalSize(), self._work[0].getSize()

@@ -99,8 +99,8 @@ class LinearSolver:
     Args:
         matrix: stencil matrix on the grid's scalar unknowns.
         prefix: options prefix, e.g. 'state_'.
-        recipe: a name in RECIPES or 'auto' (geometric where a 2-D or 3-D grid coarsens, else direct); the option
-            -<prefix>recipe wins.
+        recipe: a name in RECIPES or 'auto' (geometric where a 2-D or 3-D grid coarsens, else direct; gamg in place of
+            geometric for stencils of more than 1 + 2 dim points); the option -<prefix>recipe wins.
         symmetric: CG for symmetric positive definite matrices, else GMRES.
         norm: of the residual that `rtol` is for, as in -<prefix>ksp_norm_type ("natural" only where the method is CG); else
             the method's own.
@@ -118,6 +118,8 @@ class LinearSolver:
         recipe = chosen_recipe(prefix, recipe)
         if recipe == "auto":
             recipe = "geometric" if grid.dim > 1 else "direct"
+        if recipe == "geometric" and not matrix.narrow:
+            recipe = "gamg" if grid.dim > 1 else "direct"
         if recipe == "geometric":
             self.hierarchy = Hierarchy(grid)
             recipe = "geometric" if self.hierarchy.matrices else "direct"

@@ -1,6 +1,7 @@
 """Matrices of stencils on structured grids, with values as planes: A[i, i + o] = plane_o[i] for a few offsets o.
 
-A grid's stencil matrix has, for every active cell, one entry for the cell and one for each of its active face neighbours.
+A grid's stencil matrix has, for every active cell, one entry for the cell and one for each of its active face neighbours;
+others have those of any offsets, from a pattern made once a set of offsets.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class Pattern:
         self.order = sorted(range(len(self.offsets)), key=lambda s: self.offsets[s][::-1])
         own = (columns >= first) & (columns < first + local)
         keep = np.ascontiguousarray(own[self.order].T)
-        lengths = keep.sum(axis=1, dtype=np.int8)
+        lengths = keep.sum(axis=1, dtype=np.int8 if len(self.offsets) < 128 else np.int32)
         rows = np.repeat(np.arange(local, dtype=PETSc.IntType), lengths[columns[0] >= 0])
         j = columns[self.order].T[keep] - PETSc.IntType(first)
         self.sort: np.ndarray | None = None
@@ -181,17 +182,35 @@ def stencil_offsets(dim: int) -> list[Offset]:
 
 
 class StencilMatrix(OffsetMatrix):
-    """The stencil of 1 + 2 dim points on a grid's active cells (see `Grid.create_active`)."""
+    """A stencil on a grid's active cells (see `Grid.create_active`).
 
-    def __init__(self, grid: Grid, prefix: str | None = None):
+    Args:
+        offsets: to the cells of the stencil, the centre first; None: the 1 + 2 dim points of `stencil_offsets`.
+    """
+
+    def __init__(self, grid: Grid, prefix: str | None = None, offsets: Sequence[Offset] | None = None):
         self.grid = grid
         self._entries: np.ndarray | None = None
         periodic = tuple(grid.periodic(d) for d in range(grid.dim))
-        super().__init__(grid.once(("stencil", periodic), lambda: Pattern(
-            grid.comm, Numbering(grid.layout, grid.active_global), stencil_offsets(grid.dim), periodic)), prefix)
+        narrow = stencil_offsets(grid.dim)
+        cells = tuple(narrow if offsets is None else offsets)
+        self.narrow = set(cells) <= set(narrow)
+        """Whether geometric multigrid knows its cells."""
+        super().__init__(grid.once(("stencil", periodic, cells), lambda: Pattern(
+            grid.comm, Numbering(grid.layout, grid.active_global), cells, periodic)), prefix)
+
+    def zeroed(self) -> dict[Offset, np.ndarray]:
+        """The entries by offset, owned [i, j, k], set to 0: to be added to, before `refresh`."""
+        values = self.entries()
+        values[...] = 0
+        return dict(zip(self.offsets, values, strict=True))
+
+    def refresh(self) -> None:
+        """Puts the entries into the matrix. Collective."""
+        self.set_values(self.entries())
 
     def entries(self) -> np.ndarray:
-        """A reusable array (1 + 2 dim, *local_shape) to fill and hand to `set_values`: centre, x-, x+, y-, ... What it
+        """A reusable array (offsets, *local_shape) to fill and hand to `set_values`: centre, x-, x+, y-, ... What it
         holds at inactive cells or towards inactive or missing neighbours is ignored."""
         if self._entries is None:
             self._entries = np.empty((len(self.offsets), self.layout.local_size))
@@ -230,10 +249,11 @@ class StencilMatrix(OffsetMatrix):
 
 def combine(target: StencilMatrix, parts: Sequence[tuple[float, StencilMatrix]], diagonal: np.ndarray) -> None:
     """target := sum of factor times matrix, plus a diagonal of owned values [i, j, k]. Collective."""
-    entries = target.entries()
-    entries[...] = 0
+    entries = target.zeroed()
     for factor, matrix in parts:
-        for plane, values in zip(entries, matrix.planes().values(), strict=True):
+        for offset, values in matrix.planes().items():
+            plane = entries[offset]
             plane += factor * values.T
-    entries[0] += diagonal
-    target.set_values(entries)
+    centre = entries[target.offsets[0]]
+    centre += diagonal
+    target.refresh()

@@ -32,11 +32,11 @@ def operator(grid: Grid, diffusivities: Sequence[np.ndarray], reaction: np.ndarr
 
 def fill(matrix: StencilMatrix, grid: Grid, diffusivities: Sequence[np.ndarray], reaction: np.ndarray | float) -> None:
     names = [f"D{d}" for d in range(grid.dim)]
-    values = matrix.entries()
-    values[...] = 0
-    Diffusion(grid, names).at(dict(zip(names, diffusivities, strict=True))).add_stencil(values)
-    values[0] += reaction * grid.volume
-    matrix.set_values(values)
+    planes = matrix.zeroed()
+    Diffusion(grid, names).at(dict(zip(names, diffusivities, strict=True))).add_planes(planes)
+    centre = planes[matrix.offsets[0]]
+    centre += reaction * grid.volume
+    matrix.refresh()
 
 
 def checked_weights(grid: Grid, given: np.ndarray | float) -> np.ndarray:

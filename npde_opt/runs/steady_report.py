@@ -54,7 +54,7 @@ def report_steady(case: Case, found: Identification, ensemble: Ensemble, out: Ru
     with stage("io"):
         if out is not None:
             lin: Any = at.linearization
-            state = {"u": lin.states[0][(slice(1, -1),) * grid.dim]} if lin.states else {}
+            state = {"u": lin.final[0][0]} if lin.final else {}
             shown = {**fields, **state, "active": grid.active.astype(float)}
             # The same ranks as `out`: other groups do not write.
             own = Attempts(grid.comm, attempt.say)
@@ -67,7 +67,7 @@ def report_steady(case: Case, found: Identification, ensemble: Ensemble, out: Ru
 
 def largest_residual(objective: Any) -> float:
     """Of all state and adjoint solves of the run on the finest grid, |b - A u| / |b|. Collective."""
-    return largest(objective.ensemble.across, float(objective.forward.solver.true_residual))
+    return largest(objective.ensemble.across, float(objective.forward.true_residual))
 
 
 def truth_errors(case: Case, space: ParameterSpace, m: PETSc.Vec) -> dict[str, float]:

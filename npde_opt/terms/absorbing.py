@@ -15,6 +15,13 @@ import numpy as np
 
 from npde_opt.errors import InputError
 from npde_opt.grids import AXES, Grid, along
+from npde_opt.terms.reaction import Reaction
+
+
+class Absorbing(Reaction):
+    """Damping B u of a complex equation, i g M du/dt = A u - i B u, with B = volume times a coefficient: g W."""
+
+    absorbing = True
 
 
 def absorbing_rate(grid: Grid, widths: Mapping[str, float], speed: float, depth: float = 5.0) -> np.ndarray:
@@ -23,7 +30,7 @@ def absorbing_rate(grid: Grid, widths: Mapping[str, float], speed: float, depth:
     On a periodic axis, where both sides are one place, a layer at one of them alone goes on beyond
     it, so that waves meet no jump of W from either side.
 
-    In `gamma du/dt = ...` with gamma = i g it enters as the coefficient g W of an absorbing `Reaction`.
+    In `gamma du/dt = ...` with gamma = i g it is the coefficient g W of an `Absorbing` term.
     """
     out = np.zeros(grid.local_shape, order="F")
     for side, width in widths.items():

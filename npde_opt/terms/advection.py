@@ -14,21 +14,21 @@ import numpy as np
 
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid, along
-from npde_opt.terms.diffusion import Diffusion, sides
-from npde_opt.terms.interface import Coefficients
+from npde_opt.terms.diffusion import Diffusion, add_exchange, sides
+from npde_opt.terms.interface import Coefficients, LinearAt, LinearTerm, Planes, Rates, Species
 
 
-class Advection:
+class Advection(LinearTerm):
     """Advection with velocity (v_x, v_y, ...) in length per unit of time; `scheme` 'upwind' or 'central'."""
 
-    symmetric = False
-
-    def __init__(self, grid: Grid, velocity: Sequence[float], scheme: str = "upwind"):
+    def __init__(self, grid: Grid, velocity: Sequence[float], scheme: str = "upwind",
+                 species: Species = None):
+        super().__init__(grid, species)
         if len(velocity) != grid.dim or not np.isfinite(velocity).all():
             raise InputError("velocity", list(velocity), f"{grid.dim} numbers")
         if scheme not in ("upwind", "central"):
             raise InputError("advection scheme", repr(scheme), "upwind, central")
-        self.grid, self.velocity, self.scheme = grid, tuple(float(v) for v in velocity), scheme
+        self.velocity, self.scheme = tuple(float(v) for v in velocity), scheme
         diffusion = Diffusion(grid)
         areas = [diffusion.areas(d) for d in range(grid.dim)]
         self.rates = [self._upwind(v, a, d) if scheme == "upwind" else self._central(v, a, d, diffusion)
@@ -48,26 +48,30 @@ class Advection:
         lower, upper = sides(v * area * along(share, d, area.ndim), d)
         return lower, -upper
 
-    @property
-    def coefficients(self) -> tuple[str, ...]:
-        return ()
-
     def at(self, coefficients: Coefficients) -> AdvectionAt:
         return AdvectionAt(self)
 
 
-class AdvectionAt:
+class AdvectionAt(LinearAt):
     """r = sum of rate (u - u_neighbour) over the lower and upper neighbours along each axis."""
+
+    term: Advection
 
     def __init__(self, term: Advection):
         self.term = term
 
-    def add_stencil(self, values: np.ndarray) -> None:
+    def add_planes(self, planes: Planes) -> None:
         for d, (lower, upper) in enumerate(self.term.rates):
-            values[0] += lower
-            values[0] += upper
-            values[1 + 2 * d] -= lower
-            values[2 + 2 * d] -= upper
+            add_exchange(planes, d, lower, upper)
+
+    def rates(self) -> Rates:
+        grid, upwind = self.term.grid, self.term.scheme == "upwind"
+        found = Rates.none(grid.dim)
+        found.velocity = list(self.term.velocity)
+        found.central = not upwind and any(self.term.velocity)
+        for d, v in enumerate(self.term.velocity if upwind else ()):
+            found.diffusive[d] = abs(v) / along(grid.widths[d][grid.local_slice[d]], d, grid.dim)
+        return found
 
     def boundary_load(self, outside: np.ndarray) -> np.ndarray | float:
         load: np.ndarray | float = 0.0
@@ -77,12 +81,3 @@ class AdvectionAt:
             below[d], above[d] = slice(0, -2), slice(2, None)
             load = load + lower * outside[tuple(below)] + upper * outside[tuple(above)]
         return load
-
-    def derivative(self, u: np.ndarray, dk: Coefficients) -> np.ndarray | float:
-        return 0.0
-
-    def contraction(self, pairs: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, np.ndarray]:
-        return {}
-
-    def second_contraction(self, pairs: list[tuple[np.ndarray, np.ndarray]], dk: Coefficients) -> dict[str, np.ndarray]:
-        return {}

@@ -14,30 +14,37 @@ import numpy as np
 
 from npde_opt.errors import InputError
 from npde_opt.grids import AXES, Grid, along
-from npde_opt.terms.interface import Coefficients
+from npde_opt.operators.stencils import stencil_offsets
+from npde_opt.terms.interface import Coefficients, LinearAt, LinearTerm, Pairs, Planes, Rates, Species
 
 
-class Diffusion:
+class Diffusion(LinearTerm):
     """Linear diffusion with one coefficient for all directions, or one name a direction.
 
     Args:
         grid: the grid, whose sides say which boundary conditions hold.
         coefficient: name of D, or names (D_x, D_y, ...) one a direction.
+        species: that it acts on.
     """
 
     symmetric = True
 
-    def __init__(self, grid: Grid, coefficient: str | Sequence[str] = "D"):
+    def __init__(self, grid: Grid, coefficient: str | Sequence[str] = "D", species: Species = None):
+        super().__init__(grid, species)
         names = (coefficient,) * grid.dim if isinstance(coefficient, str) else tuple(coefficient)
         if len(names) != grid.dim:
             raise InputError("diffusion coefficient", names, f"one name or {grid.dim} names")
-        self.grid, self.names = grid, names
+        self.names = names
         self._factors = [self._area_factors(d) for d in range(grid.dim)]
         self.half_widths = [along(grid.widths[d][grid.local_slice[d]] / 2, d, grid.dim) for d in range(grid.dim)]
 
     @property
     def coefficients(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(self.names))
+
+    @property
+    def positive(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self.coefficients
 
     def _area_factors(self, d: int) -> list[np.ndarray]:
         """Arrays whose product broadcasts to the areas of the owned cells' faces normal to axis d."""
@@ -108,8 +115,43 @@ def jump(ghosted: np.ndarray, d: int) -> np.ndarray:
     return above - below
 
 
-class DiffusionAt:
+def inner_ends(grid: Grid, d: int) -> list[tuple[int, bool]]:
+    """(face, whether this rank has that side of the domain) of an axis that is not periodic."""
+    if grid.periodic(d):
+        return []
+    return [(0, grid.start[d] == 0), (-1, grid.stop[d] == grid.shape[d])]
+
+
+def face_distances(grid: Grid, d: int) -> np.ndarray:
+    """Between the points on both sides of the owned cells' faces normal to axis d; half a cell at the sides."""
+    w, s = grid.widths[d], grid.local_slice[d]
+    around = np.concatenate([w[[s.start - 1]], w[s], w[[s.stop % w.size]]])
+    out = (around[:-1] + around[1:]) / 2
+    for face, here in inner_ends(grid, d):
+        if here:
+            out[face] = around[1 if face == 0 else -2] / 2
+    return along(out, d, grid.dim)
+
+
+def add_exchange(planes: Planes, d: int, lower: np.ndarray, upper: np.ndarray) -> None:
+    """Adds lower (u - u_lower) + upper (u - u_upper), the neighbours along axis d."""
+    centre, *others = planes_along(planes, d)
+    centre += lower
+    centre += upper
+    others[0] -= lower
+    others[1] -= upper
+
+
+def planes_along(planes: Planes, d: int) -> list[np.ndarray]:
+    """Those of the cell and of its lower and upper neighbours along axis d."""
+    offsets = stencil_offsets(len(next(iter(planes))))
+    return [planes[offsets[s]] for s in (0, 1 + 2 * d, 2 + 2 * d)]
+
+
+class DiffusionAt(LinearAt):
     """Diffusion at given D; keeps the resistances S."""
+
+    term: Diffusion
 
     def __init__(self, term: Diffusion, coefficients: Coefficients):
         self.term, self.grid = term, term.grid
@@ -151,13 +193,16 @@ class DiffusionAt:
                     if boundary.kind != "robin" else 1.0 / boundary.coefficient
         return out
 
-    def add_stencil(self, values: np.ndarray) -> None:
+    def add_planes(self, planes: Planes) -> None:
         for d in range(self.grid.dim):
-            lower, upper = sides(self.conductance(d), d)
-            values[0] += lower
-            values[0] += upper
-            values[1 + 2 * d] -= lower
-            values[2 + 2 * d] -= upper
+            add_exchange(planes, d, *sides(self.conductance(d), d))
+
+    def rates(self) -> Rates:
+        found = Rates.none(self.grid.dim)
+        for d, (D, half) in enumerate(zip(self.D, self.term.half_widths, strict=True)):
+            h = 2 * half
+            found.diffusive[d] = 2 * D / h**2
+        return found
 
     def boundary_load(self, outside: np.ndarray) -> np.ndarray | float:
         load = np.zeros(self.grid.local_shape, order="F")
@@ -208,7 +253,7 @@ class DiffusionAt:
         return self.term.weigh(values, d)
 
     @staticmethod
-    def _products(pairs: list[tuple[np.ndarray, np.ndarray]], d: int) -> np.ndarray:
+    def _products(pairs: Pairs, d: int) -> np.ndarray:
         total: np.ndarray | None = None
         for adjoint, u in pairs:
             product = jump(adjoint, d)
@@ -217,7 +262,7 @@ class DiffusionAt:
         assert total is not None
         return total
 
-    def contraction(self, pairs: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, np.ndarray]:
+    def contraction(self, pairs: Pairs) -> dict[str, np.ndarray]:
         result: dict[str, np.ndarray] = {}
         for d, name in enumerate(self.term.names):
             lower, upper = sides(self._over_squares(self._products(pairs, d), d), d)
@@ -228,7 +273,7 @@ class DiffusionAt:
             result[name] = result[name] + part if name in result else part
         return result
 
-    def second_contraction(self, pairs: list[tuple[np.ndarray, np.ndarray]], dk: Coefficients) -> dict[str, np.ndarray]:
+    def second_contraction(self, pairs: Pairs, dk: Coefficients) -> dict[str, np.ndarray]:
         result: dict[str, np.ndarray] = {}
         for d, (name, ds) in enumerate(zip(self.term.names, self._dS(dk), strict=True)):
             if ds is None:

@@ -1,47 +1,241 @@
-"""What a term gives: its stencil, the boundary data it carries, and the derivatives of lambda^T r(u, k).
+"""What an equation is a sum of: a term is a residual r(u, t; k), integrated over cells, of M du/dt + r = 0.
 
-Every term is linear in the state u and may be nonlinear in its coefficients k, which are cell fields. The residual is
-integrated over cells, so stencils of symmetric terms are symmetric.
+A term says by flags what it is; `at` gives it with its coefficients, once a point of the parameters:
+
+    linear     r = A(k) u - b(k): a `LinearAt`, whose stencil is assembled into matrices once a point
+    otherwise  a `TermAt`, whose residual is evaluated at every state
+
+Symmetric terms have symmetric stencils because residuals are integrated over cells.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+from npde_opt.errors import InputError
+from npde_opt.functions.text import Expressions
+from npde_opt.grids import Grid
+from npde_opt.operators.stencils import Offset, stencil_offsets
+from npde_opt.terms.state import Gradients, State, channels
 
 Coefficients = Mapping[str, np.ndarray]
 """Owned cell values [i, j, k] by coefficient name."""
 
+Planes = Mapping[Offset, np.ndarray]
+"""Owned values [i, j, k] of A[i, i + offset] by offset, one integer an axis."""
 
-class Point(Protocol):
-    """A term at given coefficients; every state carries ghosts, with boundary values in the ghosts outside."""
+Species = str | tuple[str, str] | None
+"""One that a linear term acts on, or (row, column): it acts on `column` in the equation of `row`. None: the only one, and both
+parts of a complex state."""
 
-    def add_stencil(self, values: np.ndarray) -> None:
-        """Adds to (1 + 2 dim, *local_shape) stencil values."""
-
-    def boundary_load(self, outside: np.ndarray) -> np.ndarray | float:
-        """What boundary values, given as a ghosted field that is zero inside, add to the right-hand side."""
-
-    def derivative(self, u: np.ndarray, dk: Coefficients) -> np.ndarray | float:
-        """(dr/dk) dk at the owned cells."""
-
-    def contraction(self, pairs: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, np.ndarray]:
-        """sum over (lambda, u) of d/dk [lambda^T r(u, k)], one owned array a coefficient."""
-
-    def second_contraction(self, pairs: list[tuple[np.ndarray, np.ndarray]], dk: Coefficients) -> dict[str, np.ndarray]:
-        """sum over (lambda, u) of d2/dk2 [lambda^T r(u, k)] dk, one owned array a coefficient."""
+Pairs = list[tuple[np.ndarray, np.ndarray]]
+"""Ghosted (lambda, u)."""
 
 
-class Term(Protocol):
-    """Part of an equation on a grid."""
+class Term:
+    """Part of an equation on a grid.
 
-    symmetric: bool
+    Flags:
+        linear: r is linear in u, at any coefficients: the term is a `LinearTerm`.
+        symmetric: the block of r_u of each species with itself is symmetric.
+        pointwise: r in a cell depends on u in that cell only.
+        stateless: r does not depend on u at all.
+        absorbing: a linear term of the damping B in i g M du/dt = A u - i B u.
+
+    Attributes:
+        texts: all that names coefficients by text.
+        positive: coefficients that have to be positive.
+        holding: coefficients whose values other than 0 hold the level of u in their cells.
+        blocks: (row, column) of species at which a term that is not linear has a slope r_u.
+    """
+
+    linear = False
+    symmetric = False
+    pointwise = False
+    stateless = False
+    absorbing = False
+    texts: tuple[Expressions, ...] = ()
+    positive: tuple[str, ...] = ()
+    holding: tuple[str, ...] = ()
+    blocks: tuple[tuple[int, int], ...] = ()
+    grid: Grid
 
     @property
     def coefficients(self) -> tuple[str, ...]:
-        """Names of the cell fields that it reads."""
+        """Names that it reads."""
+        return ()
 
-    def at(self, coefficients: Coefficients) -> Any:
-        """The term with these coefficients: a Point."""
+    @property
+    def offsets(self) -> tuple[Offset, ...]:
+        """To the cells that r in a cell depends on, the cell itself first."""
+        every = tuple(stencil_offsets(self.grid.dim))
+        return every[:1] if self.pointwise or self.stateless else every
+
+    @property
+    def said(self) -> str:
+        """The term in messages."""
+        return type(self).__name__.lower()
+
+    @property
+    def breakpoints(self) -> np.ndarray:
+        """Times at which r has a kink or a jump, where steps have to end."""
+        return np.empty(0)
+
+    def take_lengths(self, lengths: Mapping[str, int]) -> None:
+        """Sees the numbers of values of all coefficients. Raises InputError where one does not fit."""
+
+    def at(self, coefficients: Mapping[str, Any]) -> Any:
+        """The term with these coefficients: a LinearAt or a TermAt."""
+        raise NotImplementedError
+
+
+class LinearTerm(Term):
+    """A term that is linear in u. Its coefficients are cell fields, in which it may be nonlinear."""
+
+    linear = True
+
+    def __init__(self, grid: Grid, species: Species = None):
+        self.grid = grid
+        self.row, self.column = (species, species) if not isinstance(species, tuple) else species
+
+
+@dataclass
+class Rates:
+    """What a stencil of three points an axis is made of: its eigenvalues, for waves of angle t_d from cell to cell, are
+
+        sum_d (diffusive_d (1 - cos t_d) + i velocity_d/h_d sin t_d) + decay      (von Neumann)
+
+    Args:
+        diffusive: by axis, numbers or owned cells, in 1/time for gamma = 1. decay: the same, of all axes.
+        velocity: by axis, in length/time.
+        central: whether rows are not diagonally dominant.
+    """
+
+    diffusive: list[Any]
+    velocity: list[Any]
+    decay: Any = 0.0
+    central: bool = False
+
+    @classmethod
+    def none(cls, dim: int) -> Rates:
+        return cls([0.0] * dim, [0.0] * dim)
+
+    def plus(self, other: Rates) -> Rates:
+        return Rates([a + b for a, b in zip(self.diffusive, other.diffusive, strict=True)],
+                     [a + b for a, b in zip(self.velocity, other.velocity, strict=True)],
+                     self.decay + other.decay, self.central or other.central)
+
+
+class LinearAt:
+    """A linear term at given coefficients. States are ghosted, with boundary values in the ghosts outside.
+
+    The derivatives are those of a term without coefficients, which has no more than `add_planes`.
+    """
+
+    term: LinearTerm
+
+    def add_planes(self, planes: Planes) -> None:
+        """Adds A, in place; `planes` has the term's offsets, and may have more."""
+        raise NotImplementedError
+
+    def boundary_load(self, outside: np.ndarray) -> np.ndarray | float:
+        """b from boundary values, given as a ghosted field that is zero inside."""
+        return 0.0
+
+    def derivative(self, u: np.ndarray, dk: Coefficients) -> np.ndarray | float:
+        """(A_k dk) u - b_k dk at the owned cells."""
+        return 0.0
+
+    def derivative_transpose(self, adjoint: np.ndarray, dk: Coefficients) -> np.ndarray | float:
+        """(A_k dk)^T lambda at the owned cells."""
+        return self.derivative(adjoint, dk) if self.term.symmetric else 0.0
+
+    def contraction(self, pairs: Pairs) -> dict[str, np.ndarray]:
+        """sum over (lambda, u) of d/dk [lambda^T r(u, k)], one owned array a coefficient."""
+        return {}
+
+    def second_contraction(self, pairs: Pairs, dk: Coefficients) -> dict[str, np.ndarray]:
+        """sum over (lambda, u) of d2/dk2 [lambda^T r(u, k)] dk, one owned array a coefficient."""
+        return {}
+
+    def rates(self) -> Rates:
+        """For the limit of explicit steps, beyond Gershgorin's bound of the stencil."""
+        return Rates.none(self.term.grid.dim)
+
+    def check(self, prefix: str) -> None:
+        """Raises SolverError on all ranks where a value of the term is not finite. Collective."""
+
+
+class TermAt:
+    """A term that is not linear at given coefficients, for all species. One without coefficients, or without a state, needs
+    no more than the methods that are not 0 for it.
+
+    Args:
+        count: of species.
+    """
+
+    term: Term
+    grid: Grid
+    count: int
+
+    def residual(self, state: State) -> np.ndarray:
+        """r [c, i, j, k]."""
+        raise NotImplementedError
+
+    def jacobian(self, state: State, change: State) -> np.ndarray:
+        """r_u du."""
+        return channels(self.grid, self.count)
+
+    def jacobian_transpose(self, state: State, adjoint: State, out: Gradients | None = None) -> np.ndarray:
+        """r_u^T lambda; adds r_k^T lambda to `out` where it is given."""
+        if out is not None:
+            self.contraction(state, adjoint, out)
+        return channels(self.grid, self.count)
+
+    def derivative(self, state: State, dk: Mapping[str, Any]) -> np.ndarray | float:
+        """r_k dk."""
+        return 0.0
+
+    def contraction(self, state: State, adjoint: State, out: Gradients) -> None:
+        """Adds r_k^T lambda to `out`."""
+        if not self.term.stateless:
+            self.jacobian_transpose(state, adjoint, out)
+
+    def second(self, state: State, adjoint: State, change: State, dk: Mapping[str, Any], out: Gradients) -> np.ndarray:
+        """r_uu^T(lambda, du) + r_uk^T(lambda, dk); adds r_ku^T(lambda, du) + r_kk^T(lambda, dk) to `out`."""
+        return channels(self.grid, self.count)
+
+    def add_jacobian(self, state: State, planes: BlockPlanes) -> None:
+        """Adds r_u, in place, at the term's blocks and offsets."""
+
+    def size(self) -> float:
+        """Of a stateless term: the largest |r| / volume on this rank at any time."""
+        return 0.0
+
+    def jacobians(self, state: State, start: int | None = None) -> np.ndarray:
+        """Of a pointwise term: -dr_c/du_d / volume [c, d, cell] at this rank's active cells, all or a sample of them from `start`
+        on (see state.py)."""
+        raise NotImplementedError
+
+    def range(self, state: State) -> tuple[float, float]:
+        """Of one that is not pointwise: its smallest and largest diffusivity on this rank; NaN where one is not defined."""
+        raise NotImplementedError
+
+    def stiffness(self, state: State, mass: np.ndarray) -> np.ndarray:
+        """Of one that is not pointwise: a bound of the eigenvalues of M^-1 r_u on this rank by species, in 1/time."""
+        raise NotImplementedError
+
+
+BlockPlanes = Mapping[tuple[int, int, Offset], np.ndarray]
+"""Owned values [i, j, k] of r_u by row and column of species, and offset."""
+
+
+def channel_of(names: Sequence[str], species: str, key: str) -> int:
+    """The number of a species. Raises InputError naming `key`."""
+    if species not in names:
+        raise InputError(key, repr(species), ", ".join(names))
+    return list(names).index(species)

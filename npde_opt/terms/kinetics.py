@@ -18,6 +18,7 @@ import numpy as np
 from npde_opt.errors import InputError
 from npde_opt.functions.text import Expressions
 from npde_opt.grids import Grid
+from npde_opt.terms.interface import BlockPlanes, Term, TermAt
 from npde_opt.terms.state import Gradients, State, channels, sample
 
 MODELS: dict[str, dict[str, str]] = {
@@ -27,7 +28,7 @@ MODELS: dict[str, dict[str, str]] = {
     "fitzhugh-nagumo": {"u": "u - u**3/3 - w + I", "w": "epsilon*(u + a - b*w)"}}
 
 
-class Kinetics:
+class Kinetics(Term):
     """A reaction; species without an expression do not react.
 
     Args:
@@ -40,6 +41,7 @@ class Kinetics:
         InputError: for a model or species that is not there, and for texts that are no expressions.
     """
 
+    symmetric = True
     pointwise = True
 
     def __init__(self, grid: Grid, species: tuple[str, ...], rates: Mapping[str, str] | str, field: str = "kinetics"):
@@ -54,6 +56,7 @@ class Kinetics:
         fields = [f"{field}.{s}" for s in species]
         self.expressions = Expressions([rates.get(s, "0") for s in species], species, fields)
         self.texts = (self.expressions,)
+        self.blocks = tuple((c, d) for c in range(len(species)) for d in range(len(species)))
 
     @property
     def coefficients(self) -> tuple[str, ...]:
@@ -63,10 +66,11 @@ class Kinetics:
         return KineticsAt(self, coefficients)
 
 
-class KineticsAt:
+class KineticsAt(TermAt):
     """The reaction with given parameters."""
 
     def __init__(self, term: Kinetics, coefficients: Mapping[str, Any]):
+        self.term = term
         self.grid, self.expressions = term.grid, term.expressions
         self.names = term.expressions.parameters
         self.parameters = term.expressions.values_of(coefficients)
@@ -109,9 +113,6 @@ class KineticsAt:
                 out.add(name, self._weighted(part))
         return self._integrated(parts[:self.count])
 
-    def contraction(self, state: State, adjoint: State, out: Gradients) -> None:
-        self.jacobian_transpose(state, adjoint, out)
-
     def second(self, state: State, adjoint: State, change: State, dk: Mapping[str, Any], out: Gradients) -> np.ndarray:
         parts = self.expressions.second(*state.u, *self.parameters, *adjoint.u, *self._directions(change, dk))
         for name, part in zip(self.names, parts[self.count:], strict=True):
@@ -119,8 +120,7 @@ class KineticsAt:
         return self._integrated(parts[:self.count])
 
     def jacobians(self, state: State, start: int | None = None) -> np.ndarray:
-        """dR_c/du_d [c, d, cell] at this rank's active cells, all or a sample of them (see watch.py); infinite slopes (of
-        sqrt(u) at 0) are 0."""
+        """Infinite slopes (of sqrt(u) at 0) are 0."""
         def picked(x: Any) -> Any:
             if np.ndim(x) == 0:
                 return x
@@ -135,9 +135,10 @@ class KineticsAt:
                 out[c, d] = entries[c * width + d]
         return np.nan_to_num(out, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
 
-    def add_jacobian(self, state: State, values: np.ndarray) -> None:
+    def add_jacobian(self, state: State, planes: BlockPlanes) -> None:
         entries = self.expressions.jacobian(*state.u, *self.parameters)
-        width = len(self.expressions.arguments)
+        width, (centre,) = len(self.expressions.arguments), self.term.offsets
         for c in range(self.count):
             for d in range(self.count):
-                values[c, d, 0] += self._weighted(entries[c * width + d])
+                plane = planes[c, d, centre]
+                plane += self._weighted(entries[c * width + d])

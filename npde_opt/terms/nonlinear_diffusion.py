@@ -16,67 +16,52 @@ import numpy as np
 from npde_opt.errors import InputError
 from npde_opt.functions.text import Expressions
 from npde_opt.grids import Grid, along
-from npde_opt.terms.diffusion import Diffusion, faces, jump, sides
+from npde_opt.terms.diffusion import Diffusion, face_distances, faces, inner_ends, jump, planes_along, sides
+from npde_opt.terms.interface import BlockPlanes, Planes, Term, TermAt, channel_of
 from npde_opt.terms.state import Gradients, State, channels
 
 EVEN_POINTS = 200
 FORMS = {"porous-fisher": "D*(u/K)**m", "perona-malik": "D/(1 + (g/kappa)**2)"}
 
 
-class NonlinearDiffusion:
+class NonlinearDiffusion(Term):
     """Diffusion of `species` among `names` with diffusivity `text` in the species' name, g = |grad u|, and parameters.
 
     `floor`: u at a face is not taken smaller than this (powers of u and their derivatives are singular at 0). `field`: the
     text's key in error messages.
     """
 
-    pointwise = False
-
     def __init__(self, grid: Grid, names: Sequence[str], species: str, text: str, floor: float | None = None,
                  field: str = "nonlinear-diffusion"):
-        if species not in names:
-            raise InputError(f"{field}: species", repr(species), ", ".join(names))
+        self.channel = channel_of(names, species, f"{field}: species")
         for side, boundary in grid.boundaries.items():
             if boundary.kind == "robin":
                 raise InputError(f"boundaries.{side}", "robin", "neumann, dirichlet or periodic with nonlinear diffusion")
         text = FORMS.get(text, text)
-        self.grid, self.count, self.channel, self.floor = grid, len(names), list(names).index(species), floor
+        self.grid, self.count, self.floor = grid, len(names), floor
         self.text = text
+        self.blocks = ((self.channel, self.channel),)
         self.diffusivity = Expressions([text], (species, "g"), field)
         self.texts = (self.diffusivity,)
         _check_even(text, field)
         self.flux = Expressions([f"({text})*g"], (species, "g"), field)
         linear = Diffusion(grid)
         self.areas = [linear.areas(d) for d in range(grid.dim)]
-        self.distances = [self._distances(d) for d in range(grid.dim)]
+        self.distances = [face_distances(grid, d) for d in range(grid.dim)]
         self.weights = [self._weights(d) for d in range(grid.dim)]
+
+    @property
+    def said(self) -> str:
+        return f"the diffusivity {self.text!r}"
 
     @property
     def coefficients(self) -> tuple[str, ...]:
         return self.flux.parameters
 
-    def _ends(self, d: int) -> list[tuple[int, bool]]:
-        """(face, whether this rank has that side of the domain) of an axis that is not periodic."""
-        grid = self.grid
-        if grid.periodic(d):
-            return []
-        return [(0, grid.start[d] == 0), (-1, grid.stop[d] == grid.shape[d])]
-
-    def _distances(self, d: int) -> np.ndarray:
-        """Between the points on both sides of the owned cells' faces; half a cell at the sides."""
-        grid = self.grid
-        w, s = grid.widths[d], grid.local_slice[d]
-        around = np.concatenate([w[[s.start - 1]], w[s], w[[s.stop % w.size]]])
-        out = (around[:-1] + around[1:]) / 2
-        for face, here in self._ends(d):
-            if here:
-                out[face] = around[1 if face == 0 else -2] / 2
-        return along(out, d, grid.dim)
-
     def _weights(self, d: int) -> tuple[np.ndarray, np.ndarray]:
         """Of the cells below and above in a face's parameter."""
         below = np.full(self.grid.local_shape[d] + 1, 0.5)
-        for face, here in self._ends(d):
+        for face, here in inner_ends(self.grid, d):
             if here:
                 below[face] = 0.0 if face == 0 else 1.0
         return along(below, d, self.grid.dim), along(1 - below, d, self.grid.dim)
@@ -94,11 +79,13 @@ def _check_even(text: str, field: str) -> None:
         raise InputError(field, repr(text), "an even function of g = |grad u|")
 
 
-class NonlinearDiffusionAt:
+class NonlinearDiffusionAt(TermAt):
     """The term with given parameters."""
 
+    term: NonlinearDiffusion
+
     def __init__(self, term: NonlinearDiffusion, k: Mapping[str, Any]):
-        self.term, self.grid, self.flux = term, term.grid, term.flux
+        self.term, self.grid, self.flux, self.count = term, term.grid, term.flux, term.count
         self.parameters = [self._at_faces({n: k[n] for n in term.flux.parameters}, d) for d in range(term.grid.dim)]
 
     def _at_faces(self, k: Mapping[str, Any], d: int) -> list[Any]:
@@ -179,9 +166,6 @@ class NonlinearDiffusionAt:
             self._gather(parts, moves, d, result, out)
         return result
 
-    def contraction(self, state: State, adjoint: State, out: Gradients) -> None:
-        self.jacobian_transpose(state, adjoint, out)
-
     def second(self, state: State, adjoint: State, change: State, dk: Mapping[str, Any], out: Gradients) -> np.ndarray:
         result = channels(self.grid, self.term.count)
         own = {n: v for n, v in dk.items() if n in self.flux.parameters}
@@ -193,7 +177,6 @@ class NonlinearDiffusionAt:
         return result
 
     def range(self, state: State) -> tuple[float, float]:
-        """The smallest and the largest diffusivity at this rank's open faces; NaN where one is not defined."""
         low, high = np.inf, -np.inf
         for d in range(self.grid.dim):
             arguments = self._arguments(state, d)[0]
@@ -208,22 +191,26 @@ class NonlinearDiffusionAt:
         given = dict(zip(self.flux.parameters, self.parameters[d], strict=True))
         return [given[name] for name in self.term.diffusivity.parameters]
 
-    def stiffness(self, state: State, mass: np.ndarray) -> float:
-        """Gershgorin's bound of the eigenvalues of M^-1 r_u on this rank, in 1/time."""
+    def stiffness(self, state: State, mass: np.ndarray) -> np.ndarray:
+        """Gershgorin's."""
         stencil = np.zeros((1 + 2 * self.grid.dim, *self.grid.local_shape))
-        self._add_stencil(state, stencil)
-        return float((np.abs(stencil).sum(axis=0) / mass)[self.grid.active].max(initial=0.0))
+        self._add_planes(state, dict(zip(self.term.offsets, stencil, strict=True)))
+        found = np.zeros(self.count)
+        found[self.term.channel] = (np.abs(stencil).sum(axis=0) / mass)[self.grid.active].max(initial=0.0)
+        return found
 
-    def add_jacobian(self, state: State, values: np.ndarray) -> None:
-        self._add_stencil(state, values[self.term.channel, self.term.channel])
+    def add_jacobian(self, state: State, planes: BlockPlanes) -> None:
+        c = self.term.channel
+        self._add_planes(state, {o: planes[c, c, o] for o in self.term.offsets})
 
-    def _add_stencil(self, state: State, own: np.ndarray) -> None:
+    def _add_planes(self, state: State, planes: Planes) -> None:
         for d in range(self.grid.dim):
             arguments, moves = self._arguments(state, d)
             slopes = [self._open(slope, d) for slope in self.flux.jacobian(*arguments)[:2]]
             area = self.term.areas[d]
             v, s = area * moves * slopes[0] / 2, area * slopes[1] / self.term.distances[d]
             (below_low, below_up), (above_low, above_up) = sides(v - s, d), sides(v + s, d)
-            own[0] += above_low - below_up
-            own[1 + 2 * d] += below_low
-            own[2 + 2 * d] -= above_up
+            centre, lower, upper = planes_along(planes, d)
+            centre += above_low - below_up
+            lower += below_low
+            upper -= above_up

@@ -6,15 +6,18 @@ from typing import Any
 
 import numpy as np
 
+from npde_opt.errors import SolverError
 from npde_opt.functions.text import Expressions
 from npde_opt.grids import Grid
-from npde_opt.terms.interface import Coefficients
+from npde_opt.reductions import total
+from npde_opt.terms.interface import Coefficients, LinearAt, LinearTerm, Pairs, Planes, Rates, Species
 
 
-class Reaction:
+class Reaction(LinearTerm):
     """Linear reaction with the cell field named `coefficient`, or a text in the names of cell fields ('k**2*(1 - n**2)').
 
     Args:
+        species: that it acts on.
         named: `coefficient` is a name whatever it is made of; else where it is an identifier.
         field: the text's key in error messages.
 
@@ -23,15 +26,20 @@ class Reaction:
     """
 
     symmetric = True
+    pointwise = True
 
-    def __init__(self, grid: Grid, coefficient: str = "c", named: bool = False, field: str = "reaction"):
-        self.grid, self.name = grid, coefficient
+    def __init__(self, grid: Grid, coefficient: str = "c", species: Species = None, named: bool = False,
+                 field: str = "reaction"):
+        super().__init__(grid, species)
+        self.name = coefficient
         plain = named or coefficient.isidentifier()
         self.text = None if plain else Expressions([coefficient], (), field)
+        self.texts = (self.text,) if self.text else ()
+        self.holding = (coefficient,)
 
     @property
-    def texts(self) -> tuple[Expressions, ...]:
-        return (self.text,) if self.text else ()
+    def said(self) -> str:
+        return f"the reaction {self.name!r}"
 
     @property
     def coefficients(self) -> tuple[str, ...]:
@@ -41,31 +49,41 @@ class Reaction:
         return ReactionTextAt(self, coefficients) if self.text else ReactionAt(self, coefficients)
 
 
-class ReactionAt:
+class ReactionAt(LinearAt):
     """Reaction at given c."""
 
+    term: Reaction
+
     def __init__(self, term: Reaction, coefficients: Coefficients):
-        self.said = term.name
+        self.term = term
         self.name, self.volume, self.c = term.name, term.grid.volume, coefficients[term.name]
         self.inner = (slice(1, -1),) * term.grid.dim
 
-    def add_stencil(self, values: np.ndarray) -> None:
-        values[0] += self.volume * self.c
+    def add_planes(self, planes: Planes) -> None:
+        centre = planes[self.term.offsets[0]]
+        centre += self.volume * self.c
 
-    def boundary_load(self, outside: np.ndarray) -> np.ndarray | float:
-        return 0.0
+    def rates(self) -> Rates:
+        found = Rates.none(self.term.grid.dim)
+        found.decay = self.c
+        return found
+
+    def check(self, prefix: str) -> None:
+        grid = self.term.grid
+        own = np.broadcast_to(np.asarray(self.c, float), grid.local_shape)[grid.active]
+        wrong = int(total(grid.comm, float(np.count_nonzero(~np.isfinite(own)))))
+        if wrong:
+            raise SolverError(prefix, f"{self.term.said} is not finite in {wrong} cells",
+                              "Bound the parameters.")
 
     def derivative(self, u: np.ndarray, dk: Coefficients) -> np.ndarray | float:
         return self.volume * dk[self.name] * u[self.inner] if self.name in dk else 0.0
 
-    def contraction(self, pairs: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, np.ndarray]:
+    def contraction(self, pairs: Pairs) -> dict[str, np.ndarray]:
         return {self.name: self._products(pairs)}
 
-    def _products(self, pairs: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    def _products(self, pairs: Pairs) -> np.ndarray:
         return self.volume * sum(a[self.inner] * u[self.inner] for a, u in pairs)
-
-    def second_contraction(self, pairs: list[tuple[np.ndarray, np.ndarray]], dk: Coefficients) -> dict[str, np.ndarray]:
-        return {}
 
 
 class ReactionTextAt(ReactionAt):
@@ -73,7 +91,7 @@ class ReactionTextAt(ReactionAt):
 
     def __init__(self, term: Reaction, coefficients: Coefficients):
         assert term.text is not None
-        self.said = term.name
+        self.term = term
         self.text, self.volume = term.text, term.grid.volume
         self.inner = (slice(1, -1),) * term.grid.dim
         self.given = self.text.values_of(coefficients)
@@ -84,10 +102,10 @@ class ReactionTextAt(ReactionAt):
             return 0.0
         return self.volume * self.text.push(*self.given, *self.text.values_of(dk, 0.0))[0] * u[self.inner]
 
-    def contraction(self, pairs: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, np.ndarray]:
+    def contraction(self, pairs: Pairs) -> dict[str, np.ndarray]:
         return self._named(self.text.pull(*self.given, self._products(pairs)))
 
-    def second_contraction(self, pairs: list[tuple[np.ndarray, np.ndarray]], dk: Coefficients) -> dict[str, np.ndarray]:
+    def second_contraction(self, pairs: Pairs, dk: Coefficients) -> dict[str, np.ndarray]:
         return self._named(self.text.second(*self.given, self._products(pairs), *self.text.values_of(dk, 0.0)))
 
     def _named(self, parts: list[Any]) -> dict[str, np.ndarray]:

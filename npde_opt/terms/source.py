@@ -19,12 +19,13 @@ import numpy as np
 from npde_opt.errors import InputError
 from npde_opt.functions.text import Expressions
 from npde_opt.grids import AXES, Grid
+from npde_opt.terms.interface import Term, TermAt, channel_of
 from npde_opt.terms.state import Gradients, State, channels
 
 INTERPOLATIONS = ("linear", "steps")
 
 
-class Source:
+class Source(Term):
     """A source in `species` of `names`.
 
     Args:
@@ -39,15 +40,15 @@ class Source:
             times ask for.
     """
 
+    symmetric = True
     pointwise = True
+    stateless = True
 
     def __init__(self, grid: Grid, names: Sequence[str], species: str, shape: str | float | np.ndarray,
                  history: str | Sequence[float] | None = None, times: Sequence[float] = (), interpolation: str = "linear",
                  field: str = "source", shape_key: str = "shape"):
         self.field = field
-        if species not in names:
-            raise InputError(f"{field}.species", repr(species), ", ".join(names))
-        self.grid, self.count, self.channel = grid, len(names), list(names).index(species)
+        self.grid, self.count, self.channel = grid, len(names), channel_of(names, species, f"{field}.species")
         self.text = Expressions([shape], AXES[: grid.dim], f"{field}.{shape_key}") if isinstance(shape, str) else None
         self.texts = (self.text,) if self.text else ()
         self.known = None if isinstance(shape, str) else np.broadcast_to(np.asarray(shape, float), grid.local_shape)
@@ -68,7 +69,6 @@ class Source:
 
     @property
     def breakpoints(self) -> np.ndarray:
-        """Times of kinks and jumps of h."""
         return self.times if self.history is not None else np.empty(0)
 
     def take_length(self, field: str, length: int) -> None:
@@ -79,6 +79,10 @@ class Source:
         if length not in allowed:
             raise InputError(field, f"{length} values", f"{' or '.join(map(str, allowed))} values, {said}")
         self.length = length
+
+    def take_lengths(self, lengths: Mapping[str, int]) -> None:
+        if isinstance(self.history, str):
+            self.take_length(f"{self.field}.history {self.history!r}", lengths[self.history])
 
     def weights(self, t: float, middle: float) -> np.ndarray:
         """w with h(t) = w . (values of the history), t in the time step around `middle`."""
@@ -98,13 +102,13 @@ class Source:
         return SourceAt(self, coefficients)
 
 
-class SourceAt:
+class SourceAt(TermAt):
     """The source at given coefficients; it does not depend on the state."""
 
-    stateless = True
+    term: Source
 
     def __init__(self, term: Source, k: Mapping[str, Any]):
-        self.term, self.k, self.grid = term, k, term.grid
+        self.term, self.k, self.grid, self.count = term, k, term.grid, term.count
         self.volume = np.where(term.grid.active, term.grid.volume, 0.0)
         self.parameters = term.text.values_of(k) if term.text else []
         self.shape: Any = self._masked(term.text.value(*self._arguments())[0] if term.text else term.known)
@@ -124,7 +128,6 @@ class SourceAt:
         return float(self.term.weights(state.t, state.middle) @ np.atleast_1d(np.asarray(given, float)))
 
     def size(self) -> float:
-        """The largest |s h| on this rank at any time."""
         h = np.ones(1) if self.term.history is None else np.atleast_1d(np.asarray(self.known_history(), float))
         return float(np.abs(self.shape).max(initial=0.0)) * float(np.abs(h).max(initial=0.0))
 
@@ -145,19 +148,11 @@ class SourceAt:
     def residual(self, state: State) -> np.ndarray:
         return self._field(self.shape * self._h(state))
 
-    def jacobian(self, state: State, change: State) -> np.ndarray:
-        return channels(self.grid, self.term.count)
-
     def derivative(self, state: State, dk: Mapping[str, Any]) -> np.ndarray | float:
         change = self._push(dk) * self._h(state)
         if self.name is not None and self.name in dk:
             change = change + self.shape * self._h(state, dk[self.name])
         return self._field(change) if np.ndim(change) or change else 0.0
-
-    def jacobian_transpose(self, state: State, adjoint: State, out: Gradients | None = None) -> np.ndarray:
-        if out is not None:
-            self.contraction(state, adjoint, out)
-        return channels(self.grid, self.term.count)
 
     def contraction(self, state: State, adjoint: State, out: Gradients) -> None:
         weighted = -self.volume * adjoint.u[self.term.channel]
@@ -185,5 +180,31 @@ class SourceAt:
                 out.add(name, part)
         return channels(self.grid, self.term.count)
 
-    def add_jacobian(self, state: State, values: np.ndarray) -> None:
-        pass
+
+class Load(Term):
+    """f constant in time and known, integrated over cells: r = -f [c, i, j, k]."""
+
+    symmetric = True
+    pointwise = True
+    stateless = True
+
+    def __init__(self, grid: Grid, values: np.ndarray):
+        self.grid, self.values = grid, values
+
+    def at(self, coefficients: Mapping[str, Any]) -> LoadAt:
+        return LoadAt(self)
+
+
+class LoadAt(TermAt):
+    """The load, at any coefficients."""
+
+    term: Load
+
+    def __init__(self, term: Load):
+        self.term, self.grid, self.count = term, term.grid, len(term.values)
+
+    def residual(self, state: State) -> np.ndarray:
+        return -self.term.values
+
+    def size(self) -> float:
+        return float(np.abs(self.term.values / self.grid.volume).max(initial=0.0))

@@ -1,12 +1,9 @@
-"""A state of several species at one time, and what a term of an evolution equation gives at given coefficients.
-
-A term is a residual r(u, t; k) of M du/dt + r = 0, integrated over cells, for all species together.
-"""
+"""A state of several species at one time, and the cotangents of coefficients."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -46,42 +43,6 @@ class State:
                 found += outside
             self._ghosted[c] = found
         return self._ghosted[c]
-
-
-class SystemPoint(Protocol):
-    """A term at given coefficients, for all species."""
-
-    def residual(self, state: State) -> np.ndarray:
-        """r [c, i, j, k]."""
-
-    def jacobian(self, state: State, change: State) -> np.ndarray:
-        """r_u du."""
-
-    def jacobian_transpose(self, state: State, adjoint: State, out: Gradients | None = None) -> np.ndarray:
-        """r_u^T lambda; adds r_k^T lambda to `out` where it is given."""
-
-    def derivative(self, state: State, dk: Mapping[str, Any]) -> np.ndarray | float:
-        """r_k dk."""
-
-    def contraction(self, state: State, adjoint: State, out: Gradients) -> None:
-        """Adds r_k^T lambda to `out`."""
-
-    def second(self, state: State, adjoint: State, change: State, dk: Mapping[str, Any], out: Gradients) -> np.ndarray:
-        """r_uu^T(lambda, du) + r_uk^T(lambda, dk); adds r_ku^T(lambda, du) + r_kk^T(lambda, dk) to `out`."""
-
-    def add_jacobian(self, state: State, values: np.ndarray) -> None:
-        """Adds r_u to the stencils (c, d, 1 + 2 dim, *local_shape) of the rows c and columns d of species."""
-
-
-class SystemTerm(Protocol):
-    """A term of an evolution equation."""
-
-    @property
-    def coefficients(self) -> tuple[str, ...]:
-        """Names that it reads."""
-
-    def at(self, coefficients: Mapping[str, Any]) -> Any:
-        """The term with these coefficients: a SystemPoint."""
 
 
 class Gradients:

@@ -7,7 +7,7 @@ from petsc4py import PETSc
 
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError, SolverError
-from npde_opt.forward import SCHEMES, Equation, Evolution, On, Storage, Trial, stepper
+from npde_opt.forward import SCHEMES, Equation, Evolution, Experiment, Storage, stepper
 from npde_opt.grids import Grid
 from npde_opt.misfits import CorrelatedErrors, LeastSquares, ProportionalErrors
 from npde_opt.objective import Objective
@@ -15,7 +15,7 @@ from npde_opt.observations import at_points, over_regions, snapshots
 from npde_opt.parameters import ParameterSpace, Unknown
 from npde_opt.regularizers import REGULARIZERS
 from npde_opt.regularizers.small import SmallPrior
-from npde_opt.terms import Advection, Diffusion, Kinetics, NonlinearDiffusion, Reaction, Source
+from npde_opt.terms import Absorbing, Advection, Diffusion, Kinetics, NonlinearDiffusion, Reaction, Source
 from npde_opt.verify import WIDE, dot_product_test, taylor_test
 
 SHAPE = (9, 8)
@@ -41,7 +41,7 @@ def objective(terms, unknowns, scheme="imex-euler", species=("u",), gamma=1.0, k
     grid = Grid(shape, boundaries=sides or {}, active=active, comm=MPI.COMM_WORLD)
     space = ParameterSpace(grid, unknowns)
     times = np.linspace(0, end, steps + 1) ** 1.1
-    runs = trials(grid) if trials else [Trial({species[0]: START})]
+    runs = trials(grid) if trials else [Experiment({species[0]: START})]
     seen = samplings(grid, times) if samplings else [
         at_points(grid, [0.3 * times[2] + 0.7 * times[3], times[-1]], POINTS, species[0]),
         snapshots(grid, times[[0, 3]], species[-1])]
@@ -99,7 +99,7 @@ def test_schemes(scheme):
 
 def gray_scott(grid):
     names = ("u", "v")
-    return [On(Diffusion(grid, "Du"), "u"), On(Diffusion(grid, "Dv"), "v"), Kinetics(grid, names, "gray-scott")]
+    return [Diffusion(grid, "Du", "u"), Diffusion(grid, "Dv", "v"), Kinetics(grid, names, "gray-scott")]
 
 
 @pytest.mark.parallel([1, 2, 3])
@@ -107,7 +107,7 @@ def gray_scott(grid):
 def test_two_species_fields_and_initial_states(scheme):
     unknowns = [Unknown("Du", "log", length=1), Unknown("Dv"), Unknown("F"), Unknown("k", "bounded", (0.1, 3.0)), Unknown("v0")]
     check(*objective(gray_scott, unknowns, scheme, ("u", "v"), end=0.008,
-                     trials=lambda grid: [Trial({"u": START, "v": "v0"}), Trial({"u": 1.0, "v": "v0**2"})]))
+                     trials=lambda grid: [Experiment({"u": START, "v": "v0"}), Experiment({"u": 1.0, "v": "v0**2"})]))
 
 
 @pytest.mark.parallel([1, 2, 3])
@@ -117,7 +117,7 @@ def test_the_fused_step_is_the_assembled_one(shape, sides):
     found = []
     for fused in (True, False):
         J, m, dm = objective(gray_scott, unknowns, "explicit-euler", ("u", "v"), shape=shape, sides=sides, end=0.008,
-                             trials=lambda grid: [Trial({"u": "1 - 0.5*x", "v": "v0**2"})],
+                             trials=lambda grid: [Experiment({"u": "1 - 0.5*x", "v": "v0**2"})],
                              samplings=lambda grid, times: [snapshots(grid, times[[2, -1]], "u*v")])
         J.forward.fused = fused
         at, h = J.linearize(m), J.create_vec()
@@ -146,7 +146,7 @@ def test_histories_sources_sides_masks_and_regions(scheme):
                 Unknown("q", "log", regions=np.maximum(regions, 0))]
     check(*objective(terms, unknowns, scheme, known={"Dy": 0.8}, active=active,
                      sides={"x-": "dirichlet", "y+": "dirichlet"}, end=0.006,
-                     trials=lambda grid: [Trial(
+                     trials=lambda grid: [Experiment(
                          {"u": 0.5}, [Source(grid, ("u",), "u", "w*exp(-w*x)", "h", [0.0, 0.003, 0.005])], {"x-": 1.5})],
                      samplings=lambda grid, times: [over_regions(grid, times[1:], regions),
                                                     snapshots(grid, times[[3]], "1/(1 + exp(-(u - 0.3)/0.2))")]))
@@ -169,18 +169,18 @@ def test_nonlinear_diffusion(form, scheme):
         unknowns.append(Unknown("m", "log"))
     check(*objective(terms, unknowns, scheme, known={"D0": 0.5, "K": 1.3}, active=active, end=0.004,
                      sides={"x-": "dirichlet", "y-": "periodic", "y+": "periodic"},
-                     trials=lambda grid: [Trial({"u": START}, boundary={"x-": 0.7})]))
+                     trials=lambda grid: [Experiment({"u": START}, boundary={"x-": 0.7})]))
 
 
 def schroedinger(grid):
-    return [On(Diffusion(grid, "D")), On(Reaction(grid, "V")), On(Reaction(grid, "W"), absorbing=True)]
+    return [Diffusion(grid, "D"), Reaction(grid, "V"), Absorbing(grid, "W")]
 
 
 @pytest.mark.parallel([1, 2, 3])
 @pytest.mark.parametrize("scheme", ["crank-nicolson", "backward-euler", "ars222"])
 def test_complex_states_seen_by_intensity(scheme):
     check(*objective(schroedinger, [Unknown("V"), Unknown("D", "log", length=1), Unknown("f")], scheme, ("re", "im"), 1j,
-                     known={"W": 0.3}, trials=lambda grid: [Trial({"re": "cos(f)", "im": "0.5*sin(2*f + x)"})],
+                     known={"W": 0.3}, trials=lambda grid: [Experiment({"re": "cos(f)", "im": "0.5*sin(2*f + x)"})],
                      samplings=lambda grid, times: [snapshots(grid, times[[2, -1]], "re**2 + im**2"),
                                                     at_points(grid, times[1:], POINTS, "im")]))
 
@@ -191,7 +191,8 @@ def test_errors_that_are_correlated_or_proportional_and_priors():
     correlation = 0.6 ** np.abs(np.subtract.outer(np.arange(4), np.arange(4)))
     for kind in ("correlated", "proportional"):
         J, m, dm = objective(fisher, unknowns, "ars222", known={"K": 1.2}, end=0.01,
-                             trials=lambda grid: [Trial({"u": START}, [Source(grid, ("u",), "u", 5.0, "h", [0, 0.003, 0.005])])],
+                             trials=lambda grid: [Experiment({"u": START}, [
+                                 Source(grid, ("u",), "u", 5.0, "h", [0, 0.003, 0.005])])],
                              samplings=lambda grid, times: [at_points(grid, times[[1, 2, 4, 6]], POINTS)])
         observer, space = J.forward.observers[0], J.space
         y = observer.arrange(0.5 + 0.1 * np.random.default_rng(3).standard_normal(observer.size))
@@ -221,7 +222,7 @@ def test_a_nonlinear_complex_equation():
         return [Diffusion(grid, "D"), Kinetics(grid, ("re", "im"), rates)]
 
     check(*objective(terms, [Unknown("D", "log", length=1), Unknown("g", length=1)], "ars222", ("re", "im"), 1j,
-                     trials=lambda grid: [Trial({"re": START})]))
+                     trials=lambda grid: [Experiment({"re": START})]))
 
 
 @pytest.mark.parallel([1, 2, 3])
@@ -273,7 +274,7 @@ def test_two_groups_of_experiments_are_the_whole():
         ensemble = Ensemble.split(MPI.COMM_WORLD, groups, 2)
         grid = Grid(SHAPE, comm=ensemble.space)
         space, times = ParameterSpace(grid, [Unknown("D", "log"), Unknown("r", length=1)]), np.linspace(0, 0.02, 7)
-        trials = [Trial({"u": START}), Trial({"u": "0.5 + 0.2*x"})]
+        trials = [Experiment({"u": START}), Experiment({"u": "0.5 + 0.2*x"})]
         forward = Evolution(space, Equation(grid, fisher(grid)), {"a": 1.0, "s": 0.4, "K": 1.2},
                             [trials[e] for e in ensemble.own(2)], [at_points(grid, times[[3, 6]], POINTS)], SCHEMES["ars222"],
                             times)
@@ -298,8 +299,8 @@ def test_two_groups_of_experiments_are_the_whole():
 def test_a_scalar_that_several_parts_read(scheme):
     """K in the reaction, the initial state and (with one more experiment, whose step is not fused) a history of one value."""
     check(*objective(fisher, [Unknown("D", "log", length=1), Unknown("K", length=1)], scheme, known={"r": 1.1}, end=0.005,
-                     trials=lambda grid: [Trial({"u": "0.4*K + 0.2*x"}),
-                                          Trial({"u": "0.4 + 0.2*y"}, [Source(grid, ("u",), "u", "1 + x*K", "K", [0.0])])]))
+                     trials=lambda grid: [Experiment({"u": "0.4*K + 0.2*x"}),
+                                          Experiment({"u": "0.4 + 0.2*y"}, [Source(grid, ("u",), "u", "1 + x*K", "K", [0.0])])]))
 
 
 @pytest.mark.parallel([1, 2])
@@ -312,7 +313,7 @@ def test_gamma_divides_all_terms(scheme):
             lambda grid, share=share: [*fisher(grid), NonlinearDiffusion(grid, ("u",), "u", "E*u"),
                                        Source(grid, ("u",), "u", 3 * share)],
             [Unknown("v0")], scheme, gamma=gamma, known={"K": 1.2, "D": 0.7 * share, "r": 1.3 * share, "E": 0.2 * share},
-            end=0.005, trials=lambda grid: [Trial({"u": "v0"})])
+            end=0.005, trials=lambda grid: [Experiment({"u": "v0"})])
         at = J.linearize(m)
         found.append([at.value, at.gradient().norm()])
         at.destroy()
@@ -333,7 +334,8 @@ def test_what_is_singular_at_inactive_cells_is_not_seen(scheme):
 
     w = np.where(active, 2.0, np.nan)[Grid(SHAPE).local_slice]
     check(*objective(terms, [Unknown("E", "log"), Unknown("r", length=1), Unknown("p", length=1)], scheme, active=active,
-                     known={"K": 2.0, "D": w, "w": w, "q": 0.3}, end=0.003, trials=lambda grid: [Trial({"u": "0.3 + 0.4*x"})],
+                     known={"K": 2.0, "D": w, "w": w, "q": 0.3}, end=0.003,
+                     trials=lambda grid: [Experiment({"u": "0.3 + 0.4*x"})],
                      samplings=lambda grid, times: [snapshots(grid, times[[2, -1]], "sqrt(u)")]))
 
 
@@ -341,7 +343,7 @@ def test_what_is_singular_at_inactive_cells_is_not_seen(scheme):
 def test_a_derivative_that_is_not_finite_is_an_error():
     for quantity, problem in (("log(u)", "predicted datum is not finite"), ("sqrt(u)", "derivative is not finite")):
         J, m, _ = objective(fisher, [Unknown("v0")], known={"K": 1.0, "r": 0.0, "D": 1.0},
-                            trials=lambda grid: [Trial({"u": "v0"})],
+                            trials=lambda grid: [Experiment({"u": "v0"})],
                             samplings=lambda grid, times, q=quantity: [snapshots(grid, times[[0]], q)])
         m.set(0.0)
         with pytest.raises(SolverError, match=problem):
@@ -354,7 +356,7 @@ def test_one_datum_that_is_not_finite_is_seen_by_all_ranks(corner):
     u = np.ones(SHAPE)
     u[corner, corner] = -1.0
     J, m, _ = objective(fisher, [Unknown("D", "log")], known={"K": 1.0, "r": 0.0},
-                        trials=lambda grid: [Trial({"u": u[grid.local_slice]})],
+                        trials=lambda grid: [Experiment({"u": u[grid.local_slice]})],
                         samplings=lambda grid, times: [snapshots(grid, times[[0]], "log(u)")])
     with pytest.raises(SolverError, match="predicted datum is not finite"):
         assert J.linearize(m).value
@@ -382,13 +384,13 @@ def test_verification_passes_over_steps_where_nothing_is_defined():
 def test_newton_starts_from_nothing(scheme, species):
     """A source or a boundary value sets in where the state is 0."""
     def terms(grid):
-        linear = [On(Diffusion(grid, "D"), s) for s in species]
+        linear = [Diffusion(grid, "D", s) for s in species]
         return [*linear, Kinetics(grid, species, "fisher-kpp" if len(species) == 1 else "gray-scott")]
 
     check(*objective(terms, [Unknown("D", "log")], scheme, species, known={"K": 1.2, "r": 1.0, "F": 0.3, "k": 0.2},
                      sides={"x-": "dirichlet"}, end=0.01,
-                     trials=lambda grid: [Trial({}, boundary={"u": {"x-": 1.0}}),
-                                          Trial({}, [Source(grid, species, species[0], "x")])]))
+                     trials=lambda grid: [Experiment({}, boundary={"u": {"x-": 1.0}}),
+                                          Experiment({}, [Source(grid, species, species[0], "x")])]))
 
 
 def test_a_sweep_that_failed_leaves_nothing_behind():

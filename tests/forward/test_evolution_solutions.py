@@ -7,7 +7,8 @@ from petsc4py import PETSc
 from scipy.integrate import solve_ivp
 
 from npde_opt.errors import InputError, SolverError
-from npde_opt.forward import SCHEMES, Equation, Evolution, On, Trial
+from npde_opt.forward import SCHEMES, Equation, Evolution, Experiment
+from npde_opt.forward.experiment import by_species
 from npde_opt.forward.steps import TooFewSteps, accurate, doubling
 from npde_opt.grids import Grid
 from npde_opt.misfits import LeastSquares
@@ -15,7 +16,7 @@ from npde_opt.objective import Objective
 from npde_opt.observations import at_points, snapshots
 from npde_opt.optimizers import Settings, minimize
 from npde_opt.parameters import ParameterSpace, Unknown
-from npde_opt.terms import Advection, Diffusion, Kinetics, NonlinearDiffusion, Reaction
+from npde_opt.terms import Absorbing, Advection, Diffusion, Kinetics, NonlinearDiffusion
 from npde_opt.terms.absorbing import absorbing_rate
 from npde_opt.verify import manufactured_order
 
@@ -31,7 +32,7 @@ def tight():
 def run(grid, terms, initial, times, scheme, known, species=("u",), gamma=1.0, unknowns=None, values=None, boundary=None):
     """The last state [c, i, j, k], gathered."""
     space = ParameterSpace(grid, unknowns or [Unknown("unused", length=1)])
-    forward = Evolution(space, Equation(grid, terms, species, gamma), known, [Trial(initial, boundary=boundary or {})],
+    forward = Evolution(space, Equation(grid, terms, species, gamma), known, [Experiment(initial, boundary=boundary or {})],
                         [at_points(grid, times[[-1]], np.array([[(e[0] + e[-1]) / 2 for e in grid.edges]]), species[0])],
                         SCHEMES[scheme], times)
     lin = forward.linearize(space.from_values(values or {"unused": 1.0}))
@@ -176,7 +177,7 @@ def test_absorbing_layer_reflects_less_than_a_thousandth():
     x = grid.centers[0]
     start = np.exp(-(((x - 1.5) / 0.25) ** 2) + 1j * k * x)
     W = absorbing_rate(grid, {"x-": 3 * wave, "x+": 3 * wave}, 1.0)
-    terms = [Diffusion(grid, "D"), On(Reaction(grid, "W"), absorbing=True)]
+    terms = [Diffusion(grid, "D"), Absorbing(grid, "W")]
     u = run(grid, terms, {"re": start.real.copy(), "im": start.imag.copy()}, np.linspace(0, 3, 301), "crank-nicolson",
             {"D": 0.5 / k, "W": W}, ("re", "im"), 1j)
     reflected = np.sqrt((u**2).sum() / (np.abs(start) ** 2).sum())
@@ -203,7 +204,7 @@ def test_gradient_is_that_of_tsadjoint():
     h, x = 1 / n, grid.centers[0]
     space = ParameterSpace(grid, [Unknown("u0"), Unknown("r", length=1)])
     forward = Evolution(space, Equation(grid, [Diffusion(grid, "D"), Kinetics(grid, ("u",), {"u": "r*u*(1 - u)"})]),
-                        {"D": D}, [Trial({"u": "u0"})], [snapshots(grid, [dt * steps])], SCHEMES["backward-euler"],
+                        {"D": D}, [Experiment({"u": "u0"})], [snapshots(grid, [dt * steps])], SCHEMES["backward-euler"],
                         np.linspace(0, dt * steps, steps + 1))
     m = space.from_values({"u0": 0.3 + 0.2 * np.cos(3 * x), "r": r})
     weights = np.sin(5 * x) + 2
@@ -281,7 +282,8 @@ def test_refused_steps_and_blow_up():
     with pytest.raises(InputError, match=r"observation\[0\].times"):
         snap = snapshots(grid, [2.0])
         space = ParameterSpace(grid, [Unknown("D", length=1)])
-        Evolution(space, Equation(grid, [Diffusion(grid, "D")]), {}, [Trial()], [snap], SCHEMES["heun"], np.linspace(0, 1, 3))
+        Evolution(space, Equation(grid, [Diffusion(grid, "D")]), {}, [Experiment()], [snap], SCHEMES["heun"],
+                  np.linspace(0, 1, 3))
 
 
 def test_steps_by_accuracy():
@@ -309,7 +311,7 @@ def test_fisher_is_identified_on_any_number_of_ranks():
                 Unknown("r", "log", length=1), Unknown("s", length=1)]
     space, times = ParameterSpace(grid, unknowns), np.linspace(0, 1, 21)
     forward = Evolution(space, Equation(grid, [Diffusion(grid, "D"), Kinetics(grid, ("u",), "fisher-kpp")]), {"K": 1.0},
-                        [Trial({"u": "0.5*exp(-60*((x - s)**2 + (y - 0.4)**2))"})],
+                        [Experiment({"u": "0.5*exp(-60*((x - s)**2 + (y - 0.4)**2))"})],
                         [snapshots(grid, times[[10, 20]])], SCHEMES["ars222"], times)
     truth = space.from_values({"D": np.array([0.004, 0.02]), "r": 4.0, "s": 0.45})
     lin, observer = forward.linearize(truth), forward.observers[0]
@@ -328,15 +330,15 @@ def test_fisher_is_identified_on_any_number_of_ranks():
 
 def test_equations_that_cannot_be():
     grid, pair = Grid((8, 8), boundaries={"x-": "dirichlet"}), ("re", "im")
-    absorbing = On(Reaction(grid, "W"), absorbing=True)
+    absorbing = Absorbing(grid, "W")
     with pytest.raises(InputError, match="absorbing layers only"):
         Equation(grid, [absorbing], pair, 1j)
     with pytest.raises(InputError, match="term's species"):
-        Equation(grid, [On(Diffusion(grid, "D"), "re")], pair, 1j)
+        Equation(grid, [Diffusion(grid, "D", "re")], pair, 1j)
     equation = Equation(grid, [Diffusion(grid, "D"), absorbing], pair, 1j)
     for boundary in ({"x-": 3.0}, {"re": {"x-": 1.0}, "x-": 1.0}, {"re": {"x-": 1.0}, "typo": {}}):
         with pytest.raises(InputError, match="boundary"):
-            equation.outside(boundary, lambda values: np.zeros(1))
+            by_species(equation, boundary, "boundary")
     with pytest.raises(InputError, match="-1 in an active cell"):
         ParameterSpace(grid, [Unknown("D", regions=np.full((8, 8), -1))])
 
@@ -346,4 +348,4 @@ def test_a_table_where_a_side_has_a_value_is_refused(boundary):
     grid = Grid((4,), boundaries={"x-": "dirichlet", "x+": "dirichlet"})
     equation = Equation(grid, [Diffusion(grid, "D")])
     with pytest.raises(InputError, match="boundary: got .* allowed: side = value, or"):
-        equation.outside(boundary, lambda sides: np.zeros(6))
+        by_species(equation, boundary, "boundary")

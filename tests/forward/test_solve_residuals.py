@@ -6,7 +6,7 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from npde_opt.ensemble import Ensemble
-from npde_opt.forward import SCHEMES, Equation, Evolution, Experiment, On, SteadyState, Trial
+from npde_opt.forward import SCHEMES, Equation, Evolution, Experiment, Steady
 from npde_opt.grids import Grid
 from npde_opt.linear.measured import measured, note
 from npde_opt.linear.residual import relative
@@ -50,11 +50,11 @@ def steady(ensemble, velocity=None):
     grid = Grid(SHAPE, boundaries={"x-": "dirichlet", "x+": "dirichlet"}, comm=ensemble.space)
     noise = np.random.default_rng(1).standard_normal(SHAPE)[grid.local_slice]
     loads = [0.0 * noise + grid.volume, noise * grid.volume]
-    experiments = [Experiment(loads[e], {"x+": 1.0 - e}) for e in ensemble.own(2)]
+    experiments = [Experiment(load=loads[e], boundary={"x+": 1.0 - e}) for e in ensemble.own(2)]
     space = ParameterSpace(grid, [Unknown("D", "log")])
     terms = [Diffusion(grid, "D"), *([Advection(grid, velocity)] if velocity else [])]
     B = interpolation(grid, np.array([[0.3, 0.4], [0.7, 0.5]]))
-    forward = SteadyState(space, terms, {}, experiments, B)
+    forward = Steady(space, Equation(grid, terms), {}, experiments, B)
     misfits = [LeastSquares(np.zeros(2), 1.0, B.createVecLeft()) for _ in experiments]
     return Objective(forward, misfits, {}, ensemble), start(space)
 
@@ -69,7 +69,7 @@ def fisher(grid):
 
 def gray_scott(grid):
     names = ("u", "v")
-    return [On(Diffusion(grid, "D"), "u"), On(Diffusion(grid, "D"), "v"), Kinetics(grid, names, "gray-scott")]
+    return [Diffusion(grid, "D", "u"), Diffusion(grid, "D", "v"), Kinetics(grid, names, "gray-scott")]
 
 
 KNOWN = {"c": 0.5, "r": 1.0, "K": 1.0, "F": 0.04, "k": 0.06}
@@ -84,7 +84,7 @@ def evolution(name, ensemble, recipe="auto"):
     terms, scheme, species, gamma = EVOLUTIONS[name]
     grid = Grid(SHAPE, comm=ensemble.space)
     space = ParameterSpace(grid, [Unknown("D", "log")])
-    trials = [Trial(dict.fromkeys(species, f"{1 + 0.3 * e}*{START}")) for e in ensemble.own(2)]
+    trials = [Experiment(dict.fromkeys(species, f"{1 + 0.3 * e}*{START}")) for e in ensemble.own(2)]
     times = np.linspace(0, END, STEPS + 1)
     forward = Evolution(space, Equation(grid, terms(grid), species, gamma), KNOWN, trials,
                         [snapshots(grid, times[-1:], species[0])], SCHEMES[scheme], times, recipe=recipe)
@@ -112,12 +112,12 @@ def test_the_steady_figure_is_the_largest_residual_of_the_states(velocity):
     at = objective.linearize(m)
     found = run_measured(at)
     forward, grid = objective.forward, objective.forward.grid
-    A, b, x, work = forward.matrix.mat, *(grid.create_active() for _ in range(3))
+    A, b, x, work = forward.part.matrices[0].mat, *(grid.create_active() for _ in range(3))
     worst = 0.0
-    for e, u in enumerate(at.linearization.states):
-        load = forward.loads[e] + sum(p.boundary_load(forward.outside[e]) for p in at.linearization.points)
-        grid.put(load, b)
-        grid.put(forward.inner(u), x)
+    for e, u in enumerate(at.linearization.final):
+        driving = forward.driving[e]
+        grid.put(driving.load[0] + at.linearization.linear.load(driving.outside)[0], b)
+        grid.put(u[0], x)
         worst = max(worst, relative(A, b, x, work)[0])
     assert found["state_residual_true"] == pytest.approx(worst, rel=1e-6) and 1e-12 < worst < 1e-5
     assert found["state_systems"] == 2 and 2 < found["state_iterations_mean"] < 30
@@ -221,7 +221,7 @@ def test_explicit_schemes_have_no_figure():
     grid = Grid((4, 4))
     space = ParameterSpace(grid, [Unknown("D", "log")])
     times = np.linspace(0, 1e-3, 3)
-    forward = Evolution(space, Equation(grid, fisher(grid)), KNOWN, [Trial({"u": START})],
+    forward = Evolution(space, Equation(grid, fisher(grid)), KNOWN, [Experiment({"u": START})],
                         [snapshots(grid, times[-1:], "u")], SCHEMES["heun"], times)
     misfits = [LeastSquares(o.arrange(np.zeros(o.size)), 1.0, o.create_vec()) for o in forward.observers]
     found = metrics_of((Objective(forward, misfits, {}), start(space)))

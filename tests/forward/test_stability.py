@@ -5,7 +5,7 @@ import pytest
 from mpi4py import MPI
 
 from npde_opt.errors import InputError, NpdeError, SolverError
-from npde_opt.forward import SCHEMES, Equation, Evolution, Experiment, On, SteadyState, Trial, scheme
+from npde_opt.forward import SCHEMES, Equation, Evolution, Experiment, Steady, scheme
 from npde_opt.forward.equation import LinearPart, LinearPoint
 from npde_opt.forward.stability import Limits, amplification, longest_step, outline
 from npde_opt.grids import Grid
@@ -50,9 +50,9 @@ def test_the_limit_is_that_of_the_matrix(what, name, gamma):
     grid = Grid(SHAPE, boundaries=AROUND, comm=MPI.COMM_SELF)
     equation = Equation(grid, terms(grid), ("u",), gamma)
     part = LinearPart(equation)
-    point = LinearPoint(part, known, ())
+    point = LinearPoint(part, known)
     part.assemble(point.points)
-    limits = Limits(SCHEMES[name], part, known, [])
+    limits = Limits(SCHEMES[name], part, [])
     dense = part.matrices[0].mat.convert("dense").getDenseArray() / part.mass.ravel(order="F")[:, None]
     limit = min(2 / limits.stiffness, limits.central)
     assert limits.linear(0.999 * limit) is None and "stability limit" in limits.linear(1.001 * limit)
@@ -82,7 +82,7 @@ def test_amplification_and_outlines():
 def run(grid, terms, initial, times, name, known, species=("u",), gamma=1.0, theta=None):
     """The largest value of the last state."""
     space = ParameterSpace(grid, [Unknown("unused", length=1)])
-    forward = Evolution(space, Equation(grid, terms, species, gamma), known, [Trial(initial)],
+    forward = Evolution(space, Equation(grid, terms, species, gamma), known, [Experiment(initial)],
                         [snapshots(grid, [times[-1]], species[0])], scheme(name, theta), times)
     try:
         lin = forward.linearize(space.from_values({"unused": 1.0}))
@@ -99,7 +99,7 @@ def test_stiff_kinetics(name):
     """Decay at rate c: steps beyond 2/c grow, and are refused; so for species of different units."""
     grid, kinetics = Grid((8, 8)), {"u": "-c*u + a*v", "v": "-v + b*u"}
     for cells, species in (({"u": "-c*u"}, ("u",)), (kinetics, ("u", "v"))):
-        terms = [On(Diffusion(grid, "D"), "u"), Kinetics(grid, species, cells)]
+        terms = [Diffusion(grid, "D", "u"), Kinetics(grid, species, cells)]
         known = {"D": 1e-4, "c": 50.0, "a": 1e12, "b": 1e-12}
         assert run(grid, terms, {"u": "1 + x"}, np.linspace(0, 1.9, 51), name, known, species) < 1e13
         with pytest.raises(InputError, match=f"by {name} exceeds the stability limit 0.0[34].* of kinetics"):
@@ -162,8 +162,8 @@ def test_a_diffusivity_that_is_not_positive_is_a_rejected_step():
     grid = Grid((9, 8), boundaries={"x-": "dirichlet", "x+": "dirichlet"})
     space = ParameterSpace(grid, [Unknown("D", "identity")])
     B = interpolation(grid, np.array([[0.5, 0.5]]))
-    steady = SteadyState(space, [Diffusion(grid, "D")], {}, [Experiment(grid.volume * 1.0)], B)
-    moving = Evolution(space, Equation(grid, [Diffusion(grid, "D")]), {}, [Trial({"u": "x"})],
+    steady = Steady(space, Equation(grid, [Diffusion(grid, "D")]), {}, [Experiment(load=grid.volume * 1.0)], B)
+    moving = Evolution(space, Equation(grid, [Diffusion(grid, "D")]), {}, [Experiment({"u": "x"})],
                        [snapshots(grid, [1.0])], SCHEMES["ars222"], np.linspace(0, 1, 3))
     for forward in (steady, moving):
         for value, said in ((0.0, "0"), (-0.01, "-0.01"), (np.nan, "nan")):
@@ -179,8 +179,8 @@ def test_a_diffusivity_that_is_not_positive_is_a_rejected_step():
     D = np.ones(grid.shape)
     D[0, 0] = -1.0
     with pytest.raises(InputError, match="known.D: got a diffusivity of -1 in 1 cells; allowed: values > 0"):
-        SteadyState(other, [Diffusion(grid, "D"), Reaction(grid, "c")], {"D": D[grid.local_slice]},
-                    [Experiment(grid.volume * 1.0)], B)
+        Steady(other, Equation(grid, [Diffusion(grid, "D"), Reaction(grid, "c")]), {"D": D[grid.local_slice]},
+                    [Experiment(load=grid.volume * 1.0)], B)
     with pytest.raises(InputError, match="known.D: got a diffusivity of -1 in 1 cells; allowed: values >= 0"):
-        Evolution(other, Equation(grid, [Diffusion(grid, "D"), Reaction(grid, "c")]), {"D": D[grid.local_slice]}, [Trial()],
+        Evolution(other, Equation(grid, [Diffusion(grid, "D"), Reaction(grid, "c")]), {"D": D[grid.local_slice]}, [Experiment()],
                   [snapshots(grid, [1.0])], SCHEMES["ars222"], np.linspace(0, 1, 3))

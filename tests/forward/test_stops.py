@@ -5,7 +5,7 @@ import pytest
 from mpi4py import MPI
 
 from npde_opt.errors import InputError
-from npde_opt.forward import SCHEMES, Equation, Evolution, Trial, scheme
+from npde_opt.forward import SCHEMES, Equation, Evolution, Experiment, scheme
 from npde_opt.forward.steps import doubling, equal, with_stops
 from npde_opt.grids import Grid
 from npde_opt.misfits import LeastSquares
@@ -32,7 +32,7 @@ def integral(history, times, name, steps, interpolation="linear"):
     grid = Grid((4,), comm=MPI.COMM_SELF)
     space = ParameterSpace(grid, [Unknown("q", length=1)])
     source = Source(grid, ("u",), "u", "q", history, times, interpolation)
-    forward = Evolution(space, Equation(grid, [Diffusion(grid, "D")]), {"D": 0.01}, [Trial({}, [source])],
+    forward = Evolution(space, Equation(grid, [Diffusion(grid, "D")]), {"D": 0.01}, [Experiment({}, [source])],
                         [at_points(grid, [1.0], np.array([[0.5]]))], scheme(*name), steps)
     lin = forward.linearize(space.from_values({"q": 1.0}))
     found = float(lin.data[0].getArray()[0])
@@ -96,7 +96,7 @@ def test_derivatives_with_histories_inside_of_steps(name):
     unknowns = [Unknown("h", "log", length=4), Unknown("g", length=2), Unknown("q", "log", length=1), Unknown("r", length=1)]
     space, times = ParameterSpace(grid, unknowns), equal(0, 0.01, 5)
     forward = Evolution(space, Equation(grid, [Diffusion(grid, "D"), Kinetics(grid, ("u",), {"u": "-r*u**2"})]), {"D": 0.3},
-                        [Trial({"u": "0.5 + x"}, pulses(grid))], [snapshots(grid, [0.0033, 0.01])], SCHEMES[name], times)
+                        [Experiment({"u": "0.5 + x"}, pulses(grid))], [snapshots(grid, [0.0033, 0.01])], SCHEMES[name], times)
     assert forward.times.size == 6 + 9
     observer = forward.observers[0]
     y = np.random.default_rng(0).standard_normal(observer.size)
@@ -121,7 +121,7 @@ def test_solvers_change_the_step_size(gamma, shape):
         grid = Grid(shape, comm=MPI.COMM_WORLD)
         space, species = ParameterSpace(grid, [Unknown("D", "log")]), ("u",) if gamma == 1.0 else ("re", "im")
         times = np.cumsum([0.0, 0.01, 0.02, 0.005, 0.013, 0.02, 0.007])
-        forward = Evolution(space, Equation(grid, [Diffusion(grid, "D")], species, gamma), {}, [Trial({species[0]: "x**2"})],
+        forward = Evolution(space, Equation(grid, [Diffusion(grid, "D")], species, gamma), {}, [Experiment({species[0]: "x**2"})],
                             [snapshots(grid, [times[-1]], species[0])], SCHEMES["crank-nicolson"], times)
         forward.solvers.kept = kept
         observer = forward.observers[0]

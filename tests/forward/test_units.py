@@ -5,7 +5,7 @@ import pytest
 from mpi4py import MPI
 
 from npde_opt.errors import SolverError
-from npde_opt.forward import SCHEMES, Equation, Evolution, On, Trial
+from npde_opt.forward import SCHEMES, Equation, Evolution, Experiment
 from npde_opt.grids import Grid
 from npde_opt.misfits import LeastSquares, ProportionalErrors
 from npde_opt.objective import Objective
@@ -23,7 +23,7 @@ def fisher(g):
 
 
 def pair(g):
-    return [On(Diffusion(g, "D"), "u"), On(Diffusion(g, "E"), "v"),
+    return [Diffusion(g, "D", "u"), Diffusion(g, "E", "v"),
             Kinetics(g, ("u", "v"), {"u": "-r*u*(v/K)**2 + F*(K - u)", "v": "r*u*(v/K)**2 - 2*F*v"})]
 
 
@@ -74,7 +74,7 @@ def digits(kind, units, error="plain"):
     space = ParameterSpace(grid, [Unknown(n, "log", length=None if n in ("D", "V") and kind != "fused" else 1) for n in names])
     values = {"D": 0.01 * L**2 / t, "E": 0.02 * L**2 / t, "r": 3 / t, "c": 2 / t, "V": 5 / t, "F": 0.4 / t}
     known = {**values, "K": U, "m": 1.0, "L": L, "T": t, "U": U, "h": np.array([0.0, 0.0, 40.0, 0.0])}
-    trial = Trial({species[0]: START, **({"v": "U*x/L"} if "v" in species else {})},
+    trial = Experiment({species[0]: START, **({"v": "U*x/L"} if "v" in species else {})},
                   sources(grid) if kind.startswith("carried") else [], {"x-": 0.5 * U} if sides else {})
     regions = np.add.outer(np.arange(8) // 4, np.zeros(8, int))
     seen = [at_points(grid, [0.33 * t, t], np.array([[0.3, 0.7], [0.52, 0.1]]) * L, species[0]),
@@ -121,7 +121,7 @@ def test_proportional_errors_in_any_unit():
 def grown(rate, start, bound=None):
     grid = Grid((4,), comm=MPI.COMM_WORLD)
     space = ParameterSpace(grid, [Unknown("r", length=1)])
-    forward = Evolution(space, Equation(grid, [Kinetics(grid, ("u",), {"u": rate})]), {}, [Trial({"u": start})],
+    forward = Evolution(space, Equation(grid, [Kinetics(grid, ("u",), {"u": rate})]), {}, [Experiment({"u": start})],
                         [snapshots(grid, [1.0])], SCHEMES["heun"], np.linspace(0, 1, 41), bound=bound)
     lin = forward.linearize(space.from_values({"r": 1.0}))
     size = grid.comm.allreduce(float(np.abs(lin.final[0]).max()), op=MPI.MAX)
@@ -149,8 +149,8 @@ def test_a_rate_that_is_no_number_is_named(scheme):
     space = ParameterSpace(grid, [Unknown("D", length=1)])
     start = np.ones(grid.shape)
     start[7, 7] = 0.3
-    terms = [On(Diffusion(grid, "D"), "u"), Kinetics(grid, ("u", "v"), {"u": "-1 + 1e-9*sqrt(u - 0.15)", "v": "u"})]
-    forward = Evolution(space, Equation(grid, terms, ("u", "v")), {}, [Trial({"u": start[grid.local_slice]})],
+    terms = [Diffusion(grid, "D", "u"), Kinetics(grid, ("u", "v"), {"u": "-1 + 1e-9*sqrt(u - 0.15)", "v": "u"})]
+    forward = Evolution(space, Equation(grid, terms, ("u", "v")), {}, [Experiment({"u": start[grid.local_slice]})],
                         [snapshots(grid, [0.5])], SCHEMES[scheme], np.linspace(0, 0.5, 11))
     m = space.from_values({"D": 1e-9})
     with pytest.raises(SolverError, match=r"in step|after step") as caught:
@@ -163,8 +163,8 @@ def test_a_rate_that_is_no_number_is_named(scheme):
 def test_a_linear_reaction_that_is_no_number_is_named():
     grid = Grid((9, 8), comm=MPI.COMM_WORLD)
     space = ParameterSpace(grid, [Unknown("q", "identity")])
-    forward = Evolution(space, Equation(grid, [Diffusion(grid, "D"), Reaction(grid, "log(q)")]), {"D": 1.0}, [Trial({"u": 1.0})],
-                        [snapshots(grid, [1.0])], SCHEMES["ars222"], np.linspace(0, 1, 3))
+    forward = Evolution(space, Equation(grid, [Diffusion(grid, "D"), Reaction(grid, "log(q)")]), {"D": 1.0},
+                        [Experiment({"u": 1.0})], [snapshots(grid, [1.0])], SCHEMES["ars222"], np.linspace(0, 1, 3))
     m, q = space.create_vec(), np.ones(grid.shape)
     q[8, 7] = -1.0
     space.field(m, "q")[...] = q[grid.local_slice]

@@ -5,7 +5,7 @@ import pytest
 from mpi4py import MPI
 
 from npde_opt.errors import InputError
-from npde_opt.forward import Equation, Evolution, Trial, scheme
+from npde_opt.forward import Equation, Evolution, Experiment, scheme
 from npde_opt.forward.watch import Watch, allowed
 from npde_opt.grids import Grid
 from npde_opt.observations import snapshots
@@ -26,7 +26,7 @@ def last(terms, initial, times, species, name, source=None):
         space,
         Equation(grid, terms(grid), species),
         {},
-        [Trial(initial, sources)],
+        [Experiment(initial, sources)],
         [snapshots(grid, [times[-1]], species[-1])],
         scheme(name),
         times,

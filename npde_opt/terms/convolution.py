@@ -1,0 +1,97 @@
+"""sum_s w_s u(x + s h) over a few cells, integrated over cells: r_i = |i| sum_s w_s u_{i + s}.
+
+u is 0 outside the domain and in inactive cells; on periodic axes it goes on. Weights may vary in space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from npde_opt.errors import InputError
+from npde_opt.grids import Grid
+from npde_opt.operators.stencils import Offset
+from npde_opt.terms.interface import Coefficients, LinearAt, LinearTerm, Pairs, Planes, Species
+
+
+class Convolution(LinearTerm):
+    """A stencil of any width.
+
+    Args:
+        weights: by offset, one integer an axis: the name of a coefficient, or a number.
+        species: that it acts on, or (row, column).
+
+    Raises:
+        InputError: for offsets of another length than the grid's axes.
+    """
+
+    def __init__(self, grid: Grid, weights: Mapping[Offset, str | float], species: Species = None):
+        super().__init__(grid, species)
+        for offset in weights:
+            if len(offset) != grid.dim:
+                raise InputError("convolution offset", offset, f"{grid.dim} integers")
+        self.weights = dict(weights)
+        self.named = {o: w for o, w in self.weights.items() if isinstance(w, str)}
+
+    @property
+    def coefficients(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(self.named.values()))
+
+    @property
+    def offsets(self) -> tuple[Offset, ...]:
+        centre = (0,) * self.grid.dim
+        return tuple(dict.fromkeys((centre, *self.weights)))
+
+    def at(self, coefficients: Coefficients) -> ConvolutionAt:
+        return ConvolutionAt(self, coefficients)
+
+
+def shifted(grid: Grid, values: np.ndarray, offset: Offset) -> np.ndarray:
+    """Owned values_{i + offset} [i, j, k], 0 from outside the domain: one exchange a cell of the way. Collective."""
+    found = np.asfortranarray(values)
+    for d, steps in enumerate(offset):
+        for _ in range(abs(steps)):
+            box = [slice(1, -1)] * grid.dim
+            box[d] = slice(2, None) if steps > 0 else slice(0, -2)
+            found = np.asfortranarray(grid.ghosted(found)[tuple(box)])
+    return found
+
+
+class ConvolutionAt(LinearAt):
+    """The stencil with given weights."""
+
+    term: Convolution
+
+    def __init__(self, term: Convolution, coefficients: Coefficients):
+        self.term, self.grid = term, term.grid
+        self.inner = (slice(1, -1),) * term.grid.dim
+        self.weights = {o: coefficients[w] if isinstance(w, str) else w for o, w in term.weights.items()}
+
+    def add_planes(self, planes: Planes) -> None:
+        for offset, weight in self.weights.items():
+            plane = planes[offset]
+            plane += self.grid.volume * weight
+
+    def derivative(self, u: np.ndarray, dk: Coefficients) -> np.ndarray | float:
+        total: np.ndarray | float = 0.0
+        for offset, name in self.term.named.items():
+            if name in dk:
+                total = total + self.grid.volume * dk[name] * shifted(self.grid, u[self.inner], offset)
+        return total
+
+    def derivative_transpose(self, adjoint: np.ndarray, dk: Coefficients) -> np.ndarray | float:
+        total: np.ndarray | float = 0.0
+        for offset, name in self.term.named.items():
+            if name in dk:
+                back = tuple(-o for o in offset)
+                total = total + shifted(self.grid, self.grid.volume * dk[name] * adjoint[self.inner], back)
+        return total
+
+    def contraction(self, pairs: Pairs) -> dict[str, np.ndarray]:
+        found: dict[str, np.ndarray] = {}
+        for offset, name in self.term.named.items():
+            for adjoint, u in pairs:
+                product = self.grid.volume * adjoint[self.inner] * shifted(self.grid, u[self.inner], offset)
+                found[name] = found[name] + product if name in found else product
+        return found
