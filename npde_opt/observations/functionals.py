@@ -94,14 +94,12 @@ def difference(a: Functionals, b: Functionals, field: str = "difference") -> Fun
     return Functionals(size, rows[kept], columns[kept], weights[kept], unseen)
 
 
-def matrix(grid: Grid, functionals: Functionals, own_rows: int | None = None) -> PETSc.Mat:
-    """W (functionals x cells), of which this rank owns `own_rows` rows, by default an even share.
-    The caller destroys it. Collective."""
-    rows = (own_rows, functionals.size)
+def matrix(grid: Grid, functionals: Functionals) -> PETSc.Mat:
+    """W (functionals x cells), of which each rank owns an even share of the rows. The caller
+    destroys it. Collective."""
     columns = (grid.layout.local_size, grid.layout.size)
-    made = PETSc.Mat().createAIJ((rows, columns), comm=grid.comm)
-    made.setPreallocationCOO(
-        functionals.rows.astype(PETSc.IntType), functionals.columns.astype(PETSc.IntType)
-    )
+    made = PETSc.Mat().createAIJ(((None, functionals.size), columns), comm=grid.comm)
+    rows = functionals.rows.astype(PETSc.IntType)
+    made.setPreallocationCOO(rows, functionals.columns.astype(PETSc.IntType))
     made.setValuesCOO(functionals.weights)
     return made

@@ -15,6 +15,7 @@ from npde_opt.errors import InputError
 from npde_opt.grids import Grid
 from npde_opt.observations.functionals import Functionals, matrix, together
 from npde_opt.observations.places import points_at, region_means, voxel_means
+from npde_opt.operators import from_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +58,12 @@ def from_functionals(
     found = functionals if isinstance(functionals, Functionals) else together(functionals)
     if not found.size:
         raise InputError(field, "nothing observed", "at least one place")
-    B = matrix(grid, found)
+    return from_matrix(matrix(grid, found), times, quantity)
+
+
+def from_matrix(B: PETSc.Mat, times: Sequence[float] = (), quantity: str = "") -> Sampling:
+    """Of what a Mat B (n x cells) of the caller's gives, which from now on is the sampling's; its
+    rows are the data of a time in order."""
     return Sampling(tuple(times), B, quantity, np.arange(*B.getOwnershipRange()))
 
 
@@ -96,10 +102,8 @@ def voxels(
 def snapshots(grid: Grid, times: Sequence[float], quantity: str = "") -> Sampling:
     """Of every cell, x fastest; 0 in inactive ones. Each rank has the data of its cells, so that
     nothing is sent. Collective."""
-    owned = grid.layout.owned_mesh()
-    cells = grid.layout.global_index(owned)
-    active = grid.active.ravel(order="F")
-    seen = cells[active]
-    every = Functionals(grid.layout.size, seen, seen, np.ones(seen.size))
-    B = matrix(grid, every, grid.layout.local_size)
+    owned, rows = grid.layout.owned_mesh(), grid.layout.local_size
+    cells = grid.layout.global_index(owned).reshape(-1, 1)
+    active = grid.active.reshape(-1, 1, order="F")
+    B = from_rows(grid.comm, rows, (rows, grid.layout.size), cells, np.ones(cells.shape), active)
     return Sampling(tuple(times), B, quantity, np.ravel_multi_index(owned, grid.shape, order="F"))
