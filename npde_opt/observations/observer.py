@@ -141,7 +141,7 @@ class Observer:
     def _see(self, k: int, at: int, field: np.ndarray, data: PETSc.Vec) -> None:
         """Adds B field."""
         B = self.samplings[k].matrix
-        self.grid.view(self._cells)[...] = self._on_active(field)
+        self.grid.view(self._cells)[...] = field
         seen = B.createVecLeft()
         B.mult(self._cells, seen)
         rows = self._rows(k, at, data)
@@ -155,13 +155,7 @@ class Observer:
         seen.setArray(self._rows(k, at, d))
         B.multTranspose(seen, self._cells)
         seen.destroy()
-        return self._on_active(self.grid.view(self._cells))
-
-    def _on_active(self, field: np.ndarray) -> np.ndarray:
-        """0 in inactive cells, whatever there is."""
-        if self.grid.active_global is None:
-            return field
-        return np.where(self.grid.active, field, 0.0)
+        return self.grid.view(self._cells)
 
     def destroy(self) -> None:
         self._cells.destroy()

@@ -22,7 +22,8 @@ from npde_opt.operators import from_rows
 class Sampling:
     """Args:
         times: at which it is seen; steps end there. Empty: of a steady state, seen once.
-        matrix: B, a Mat (n x cells), whatever the number of times; belongs to the sampling.
+        matrix: B, a Mat (n x cells), the same at all times, with entries for active cells only;
+            belongs to the sampling.
         quantity: g as text in the species' names; empty: the first species.
         order: the place, among the n data of a time, of each owned row of B.
     """
