@@ -25,7 +25,7 @@ from npde_opt.misfits import MISFITS, CorrelatedErrors, LeastSquares, Proportion
 from npde_opt.objective import Objective
 from npde_opt.observations import voxels
 from npde_opt.operators import interpolation
-from npde_opt.parameters import ParameterSpace, Unknown
+from npde_opt.parameters import Field, ParameterSpace, Shared, Unknown
 from npde_opt.regularizers import REGULARIZERS
 from npde_opt.regularizers.small import SmallPrior
 from npde_opt.runs.verification import direction
@@ -85,7 +85,7 @@ def evolution(names: Sequence[str], terms: Callable[[Grid], list[Any]], method: 
     x, y = grid.coordinates()
     start = 0.6 + 0.3 * np.sin(3 * x) * np.cos(2 * y)
     transform = "identity" if complex(gamma).imag else "log"
-    space = ParameterSpace(grid, [Unknown(n, transform, length=1 if n in scalar else None) for n in names])
+    space = ParameterSpace(grid, [Unknown(n, transform, block=Shared() if n in scalar else Field()) for n in names])
     times = np.linspace(0, 0.008, 5)
     equation = Equation(grid, terms(grid), species, gamma)
     sampling = voxels(grid, times[[2, 4]].tolist(), list(grid.edges), species[0])
@@ -104,7 +104,7 @@ def rough(space: ParameterSpace, mean: float) -> PETSc.Vec:
     values = {}
     for u in space.unknowns:
         field = mean + 0.2 * rng.random(space.grid.shape)
-        values[u.name] = field[space.grid.local_slice] if u.is_field else mean
+        values[u.name] = field[space.grid.local_slice] if not u.block.listed else mean
     return space.from_values(values)
 
 

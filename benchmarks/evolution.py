@@ -24,7 +24,7 @@ from npde_opt.io.results import peak_memory_mb
 from npde_opt.misfits import LeastSquares
 from npde_opt.objective import Objective
 from npde_opt.observations import snapshots
-from npde_opt.parameters import ParameterSpace, Unknown
+from npde_opt.parameters import ParameterSpace, Shared, Unknown
 from npde_opt.terms import Diffusion, Kinetics, Reaction
 
 Row = dict[str, Any]
@@ -36,7 +36,7 @@ def gray_scott(n: int, steps: int, storage: Storage | None = None, fused: bool =
     grid = Grid((n, n), extent=(n, n), boundaries=dict.fromkeys(SIDES, "periodic"))
     rng = np.random.default_rng(0)
     u, v = (1 - 0.5 * (rng.random((n, n)) < 0.3))[grid.local_slice], (0.25 * (rng.random((n, n)) < 0.3))[grid.local_slice]
-    space = ParameterSpace(grid, [Unknown("Du", length=1), Unknown("Dv", length=1), Unknown("F"), Unknown("k")])
+    space = ParameterSpace(grid, [Unknown("Du", block=Shared()), Unknown("Dv", block=Shared()), Unknown("F"), Unknown("k")])
     terms = [Diffusion(grid, "Du", "u"), Diffusion(grid, "Dv", "v"), Kinetics(grid, ("u", "v"), "gray-scott")]
     forward = Evolution(space, Equation(grid, terms, ("u", "v")), {}, [Experiment({"u": u, "v": v})],
                         [snapshots(grid, [float(steps)], "v")], SCHEMES["explicit-euler"], np.linspace(0, steps, steps + 1),
@@ -48,7 +48,7 @@ def gray_scott(n: int, steps: int, storage: Storage | None = None, fused: bool =
 def fisher(n: int, steps: int, storage: Storage | None = None) -> Objective:
     """Fisher-KPP with a field D by imex-euler."""
     grid = Grid((n, n))
-    space = ParameterSpace(grid, [Unknown("D", "log"), Unknown("r", "log", length=1)])
+    space = ParameterSpace(grid, [Unknown("D", "log"), Unknown("r", "log", block=Shared())])
     forward = Evolution(space, Equation(grid, [Diffusion(grid, "D"), Kinetics(grid, ("u",), "fisher-kpp")]), {"K": 1.0},
                         [Experiment({"u": "0.8*exp(-60*((x - 0.4)**2 + (y - 0.5)**2))"})], [snapshots(grid, [1.0])],
                         SCHEMES["imex-euler"], np.linspace(0, 1, steps + 1), storage)
@@ -116,7 +116,7 @@ def diffusion_rows(n: int) -> list[Row]:
     grid = Grid((n, n))
     for number in (1.0, 10.0, 100.0, 1000.0):
         dt = number / n**2
-        space = ParameterSpace(grid, [Unknown("D", length=1)])
+        space = ParameterSpace(grid, [Unknown("D", block=Shared())])
         forward = Evolution(space, Equation(grid, [Diffusion(grid, "D")]), {},
                             [Experiment({"u": "exp(-60*((x - 0.4)**2 + (y - 0.5)**2))"})], [snapshots(grid, [steps * dt])],
                             SCHEMES["backward-euler"], np.linspace(0, steps * dt, steps + 1), Storage(forward_only=True))
@@ -150,7 +150,7 @@ def presb_rows(sizes: list[int]) -> list[Row]:
     rows = []
     for n in sizes:
         grid = Grid((n, n), boundaries=dict.fromkeys(SIDES, "dirichlet"))
-        space = ParameterSpace(grid, [Unknown("D", length=1)])
+        space = ParameterSpace(grid, [Unknown("D", block=Shared())])
         for dt in (1e-4, 1e-3, 1e-2, 1e-1):
             for strength in (0.0, 1e4):
                 x, y = grid.coordinates()

@@ -23,8 +23,8 @@ def main() -> None:
     objective = synthetic(given.size)
     grid, space = objective.forward.grid, objective.space
     m, other, dm, out = (space.create_vec() for _ in range(4))
-    space.field(m, "D")[...] = 0.3 * smooth(grid)
-    space.field(dm, "D")[...] = 0.1 * smooth(grid) ** 2
+    space.own(m, "D")[...] = 0.3 * smooth(grid)
+    space.own(dm, "D")[...] = 0.1 * smooth(grid) ** 2
     state = {"even": True}
 
     def linearization():

@@ -30,7 +30,7 @@ def main() -> None:
 
     objective = synthetic(given.flat_size)
     m = objective.create_vec()
-    objective.space.field(m, "D")[...] = 0.3 * smooth(objective.forward.grid)
+    objective.space.own(m, "D")[...] = 0.3 * smooth(objective.forward.grid)
     resident = []
     for _ in range(given.gradients):
         m.scale(1.001)
@@ -56,7 +56,7 @@ def main() -> None:
         objective = synthetic(given.size)
         step("peak after set-up")
         m = objective.create_vec()
-        objective.space.field(m, "D")[...] = 0.3 * smooth(objective.forward.grid)
+        objective.space.own(m, "D")[...] = 0.3 * smooth(objective.forward.grid)
         step("peak with the start")
         at = objective.linearize(m)
         at.value  # noqa: B018

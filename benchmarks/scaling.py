@@ -20,7 +20,7 @@ from common import Row, comm, parser, report, seconds, smooth, synthetic
 def worker(size: int, repeats: int) -> Row:
     objective = synthetic(size)
     m = objective.create_vec()
-    objective.space.field(m, "D")[...] = 0.3 * smooth(objective.forward.grid)
+    objective.space.own(m, "D")[...] = 0.3 * smooth(objective.forward.grid)
 
     def gradient() -> None:
         m.scale(1.0001)

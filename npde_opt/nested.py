@@ -21,7 +21,7 @@ from npde_opt.objective import Objective
 from npde_opt.operators import prolongation
 from npde_opt.optimizers import OptimizerState, Result, Settings, minimize
 from npde_opt.optimizers.spectrum import Spectrum, learn
-from npde_opt.parameters import ParameterSpace
+from npde_opt.parameters import Lift, ParameterSpace, Unknown
 from npde_opt.reductions import same
 
 Build = Callable[[Grid], tuple[Objective, PETSc.Vec]]
@@ -54,7 +54,7 @@ def grids(finest: Grid, levels: int | None = None) -> list[Grid]:
 
 
 class Prolongation:
-    """Parameters from one grid to the next finer one: fields interpolated, constants copied; and its transpose.
+    """Parameters from one grid to the next finer one, each block in its way; and the transpose.
 
     Fields are interpolated cubically, so that a regularization of second derivatives is not disturbed, and linearly
     where the coefficient itself is unknown: there an overshoot could leave the range in which it makes sense.
@@ -62,54 +62,43 @@ class Prolongation:
 
     def __init__(self, coarse: ParameterSpace, fine: ParameterSpace):
         self.coarse, self.fine = coarse, fine
-        kinds = {u.name: u.transform != "identity" for u in fine.unknowns if u.is_field}
-        made = {cubic: prolongation(coarse.grid, fine.grid, cubic) for cubic in sorted(set(kinds.values()))}
-        self._matrices = {name: made[cubic] for name, cubic in kinds.items()}
+        self._matrices: dict[bool, PETSc.Mat] = {}
+        self._lifts = {u.name: self._lift(u) for u in fine.unknowns}
+
+    def _lift(self, u: Unknown) -> Lift:
+        coarse, fine = self.coarse.blocks[u.name], self.fine.blocks[u.name]
+        return fine.lift(coarse, u.transform.exponential, self._matrix)
+
+    def _matrix(self, cubic: bool) -> PETSc.Mat:
+        """The interpolation between the two grids, made once."""
+        if cubic not in self._matrices:
+            self._matrices[cubic] = prolongation(self.coarse.grid, self.fine.grid, cubic)
+        return self._matrices[cubic]
 
     def apply(self, coarse: PETSc.Vec) -> PETSc.Vec:
         """Zero in cells that are not free. Collective; the caller destroys the Vec."""
         out = self.fine.create_vec()
-        y = self.fine.grid.create_scalar()
-        for u in self.fine.unknowns:
-            if not u.is_field:
-                values, own = self.coarse.constants(coarse, u.name), self.fine.owned_constants(out, u.name)
-                own[...] = values[:own.size]
-                continue
-            x = self.coarse.field_vec(coarse, u.name)
-            self._matrices[u.name].mult(x, y)
-            x.destroy()
-            self.fine.field(out, u.name)[...] = np.where(self.fine.free(u.name), self.fine.grid.view(y), 0.0)
-        y.destroy()
+        for name, lift in self._lifts.items():
+            self.fine.own(out, name)[...] = lift.apply(self.coarse.look(coarse, name))
         return out
 
     def apply_transpose(self, fine: PETSc.Vec) -> PETSc.Vec:
         """The transpose of `apply`. Collective; the caller destroys the Vec."""
         out = self.coarse.create_vec()
-        x = self.coarse.grid.create_scalar()
-        for u in self.fine.unknowns:
-            if not u.is_field:
-                values, own = self.fine.constants(fine, u.name), self.coarse.owned_constants(out, u.name)
-                own[...] = values[:own.size]
-                continue
-            y = self.fine.field_vec(fine, u.name)
-            self.fine.grid.view(y)[~self.fine.free(u.name)] = 0
-            self._matrices[u.name].multTranspose(y, x)
-            y.destroy()
-            self.coarse.field(out, u.name)[...] = self.coarse.grid.view(x)
-        x.destroy()
+        for name, lift in self._lifts.items():
+            self.coarse.own(out, name)[...] = lift.transpose(self.fine.look(fine, name))
         return out
 
     def start(self, coarse: PETSc.Vec, given: PETSc.Vec) -> PETSc.Vec:
-        """The coarse parameters on the fine grid, cells that are not free as in `given`. Collective."""
+        """The coarse parameters on the fine grid, what is not free as in `given`. Collective."""
         out = self.apply(coarse)
-        for u in self.fine.unknowns:
-            if u.is_field:
-                fixed = ~self.fine.free(u.name)
-                self.fine.field(out, u.name)[fixed] = self.fine.field(given, u.name)[fixed]
+        for name, block in self.fine.blocks.items():
+            own = self.fine.own(out, name)
+            own[...] = np.where(block.free, own, self.fine.look(given, name))
         return out
 
     def destroy(self) -> None:
-        for matrix in {id(m): m for m in self._matrices.values()}.values():
+        for matrix in self._matrices.values():
             matrix.destroy()
 
 
@@ -180,7 +169,7 @@ def solves(counted: Mapping[str, int]) -> int:
 
 def regularized(objective: Objective) -> bool:
     """Whether there is a field unknown, and every one has a regularization, from which the data's part can be told."""
-    fields = {u.name for u in objective.space.unknowns if u.is_field}
+    fields = {u.name for u in objective.space.unknowns if not u.block.listed}
     return bool(fields) and fields <= set(objective.regularizers)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from typing import Any, TypeVar, overload
 
 import numpy as np
@@ -36,6 +37,17 @@ def total(comm: MPI.Comm, x: np.ndarray) -> np.ndarray: ...
 def total(comm: MPI.Comm, x: float | np.ndarray) -> float | np.ndarray:
     """Sum over the ranks, entry by entry; a number for a number, an array for an array."""
     return _reduced(comm, x, "sum")
+
+
+def total_parts(comm: MPI.Comm, x: np.ndarray, counts: Sequence[int]) -> np.ndarray:
+    """Own part of the sum (n,) over the ranks, of which every rank gets counts[rank] numbers, one rank after the other."""
+    own = np.ascontiguousarray(x)
+    if comm.size == 1:
+        return own.copy()
+    check_place(comm, ("parts of a sum", own.dtype.char, own.size))
+    found = np.empty(counts[comm.rank], own.dtype)
+    comm.Reduce_scatter(own, found, list(counts), op=MPI.SUM)
+    return found
 
 
 @overload

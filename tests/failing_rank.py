@@ -145,7 +145,7 @@ def main():
     data = 2 + np.sin(7 * np.arange(len(points)))
     misfits = [Mine(data * (e + 1), 0.1, forward.observers[0].create_vec()) for e in ensemble.own(2)]
     m = space.create_vec()
-    prior = Prior(grid, 1.0, space.field_vec(m, "D"), gamma=0.1, delta=1.0)
+    prior = Prior(grid, 1.0, space.block_vec(m, "D"), gamma=0.1, delta=1.0)
     objective = Sum(forward, misfits, {"D": prior}, ensemble)
     result = minimize(objective, m, Settings(method="newton", max_iterations=8), monitor)
     fails("after")

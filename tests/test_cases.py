@@ -136,7 +136,7 @@ def test_a_grid_file_is_shared_and_overridden(folder):
 
 def test_regions_are_not_averaged(folder):
     case = load_case(folder / "case.toml", cells=(5, 3))
-    regions = case.space(case.grid(MPI.COMM_SELF)).unknown("D").regions
+    regions = case.space(case.grid(MPI.COMM_SELF)).unknown("D").block.numbers
     assert regions[:, 0].tolist() == [0, 0, 2, 2, 2]
 
 

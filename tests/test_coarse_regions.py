@@ -57,13 +57,13 @@ def test_a_region_without_a_cell_on_a_coarser_grid_keeps_its_start_and_is_no_dat
     coarse = case.grid(comm).coarsen(16)
     assert coarse is not None and coarse.shape == (16, 16)
     objective, m = case.build(coarse, ensemble)
-    assert np.exp(objective.space.constants(m, "s")) == pytest.approx(
+    assert np.exp(objective.space.values(m, "s")) == pytest.approx(
         [1.0, 2.0 + 5.0 * 2 / 8, 7.0], rel=1e-12
     )
     observer = objective.forward.observers[0]
     np.testing.assert_array_equal(observer.unseen(), [0, 0, 1, 0, 0, 1])
     g = objective.linearize(m).gradient()
-    assert objective.space.constants(g, "s")[2] == 0.0
+    assert objective.space.values(g, "s")[2] == 0.0
 
 
 @pytest.mark.parallel([1, 2])
@@ -79,11 +79,11 @@ def test_such_a_case_reaches_the_optimum_of_its_own_grid_alone(case):
             levels,
         )
         space = found.objective.space
-        constants.append(space.constants(found.result.m, "s"))
+        constants.append(space.values(found.result.m, "s"))
     np.testing.assert_allclose(constants[1], constants[0], atol=1e-5)
     # Data are simulated on a finer grid, on which the one cell is four.
     np.testing.assert_allclose(
-        constants[1], space.constants(case.start(space, "truth"), "s"), atol=0.1
+        constants[1], space.values(case.start(space, "truth"), "s"), atol=0.1
     )
 
 
@@ -110,7 +110,7 @@ def test_a_region_without_a_cell_on_a_coarser_grid_starts_from_a_picture_too(cas
     case = pictured(case.sources.folder, start, f"initial = {PICTURE}")
     coarse = case.grid(comm).coarsen(16)
     space = case.space(coarse)
-    constants = np.exp(space.constants(case.start(space), "s"))
+    constants = np.exp(space.values(case.start(space), "s"))
     np.testing.assert_allclose(constants, [1.0, 2.0, 2.0], rtol=1e-12)
 
 

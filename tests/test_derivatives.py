@@ -11,7 +11,7 @@ from npde_opt.grids import Boundary, Grid
 from npde_opt.misfits import MISFITS, LeastSquares
 from npde_opt.objective import Objective
 from npde_opt.operators import interpolation
-from npde_opt.parameters import ParameterSpace, Unknown
+from npde_opt.parameters import Field, ParameterSpace, Regions, Unknown
 from npde_opt.regularizers import REGULARIZERS
 from npde_opt.terms import Advection, Diffusion, Reaction
 from npde_opt.verify import dot_product_test, taylor_test
@@ -30,8 +30,8 @@ def make(unknowns=("D",), transform="log", regions=False, names="D", misfit="lea
     edges = [1.2 * np.linspace(0, 1, shape[0] + 1) ** 1.2, np.linspace(0, 1, shape[1] + 1)]
     grid = Grid(shape, edges=edges, boundaries=sides, active=active, comm=ensemble.space if ensemble else comm)
     bounds = (0.1, 9.0) if transform == "bounded" else (None, None)
-    regions = np.resize(REGIONS, shape) if regions else None
-    space = ParameterSpace(grid, [Unknown(u, transform, bounds, regions, fixed) for u in unknowns])
+    block = Regions(np.resize(REGIONS, shape)) if regions else Field(fixed=fixed)
+    space = ParameterSpace(grid, [Unknown(u, transform, bounds, block) for u in unknowns])
     terms = [Diffusion(grid, names), Reaction(grid, "c")] + ([Advection(grid, (2.0, -1.0))] if advection else [])
     all_names = {names} if isinstance(names, str) else set(names)
     known = {n: 1.3 for n in all_names | {"c"} if n not in unknowns}
@@ -59,12 +59,12 @@ def vector(space, seed, mean):
     vec = space.create_vec()
     for i, u in enumerate(space.unknowns):
         rng = np.random.default_rng(10 * seed + i)
-        if u.regions is None:
+        if not u.block.listed:
             values = mean + 0.3 * (seed * rng.random(space.grid.shape) - 0.5)
-            space.field(vec, u.name)[...] = values[space.grid.local_slice]
+            space.own(vec, u.name)[...] = values[space.grid.local_slice]
         else:
-            own = space.owned_constants(vec, u.name)
-            own[...] = (mean + 0.3 * (rng.random(u.count) - 0.5))[:own.size]
+            own = space.own(vec, u.name)
+            own[...] = (mean + 0.3 * (rng.random(u.block.count) - 0.5))[:own.size]
     return vec
 
 
@@ -107,7 +107,7 @@ def test_norms_of_region_constants_are_not_stale():
     assert out.norm() == 0
     at = space.at(m)
     at.pull({"D": np.ones(space.grid.local_shape)}, out)
-    assert out.norm() == pytest.approx(np.linalg.norm(space.constants(out, "D"))) and out.norm() > 1
+    assert out.norm() == pytest.approx(np.linalg.norm(space.values(out, "D"))) and out.norm() > 1
     assert fresh.norm() == pytest.approx(np.linalg.norm(np.log(np.arange(1.0, 7))))
 
 
@@ -208,9 +208,9 @@ def test_regularizers_see_the_values_of_fixed_cells():
     active = np.ones(SHAPE, bool)
     active[0, 0] = False
     grid = Grid(SHAPE, active=active)
-    space = ParameterSpace(grid, [Unknown("D", "log", fixed=fixed)])
+    space = ParameterSpace(grid, [Unknown("D", "log", block=Field(fixed=fixed))])
     R = REGULARIZERS["gradient"](grid, 1.0, mass_weight=0.0)
-    same, other = (space.field_vec(space.from_values({"D": v}), "D") for v in (3.0, 5.0))
+    same, other = (space.block_vec(space.from_values({"D": v}), "D") for v in (3.0, 5.0))
     assert abs(R.value(same)) < 1e-12 < 1e-2 < R.value(other)
 
 
@@ -244,9 +244,9 @@ def test_ensemble_of_two_groups_is_the_whole():
         at, h = objective.linearize(m), objective.create_vec()
         at.hessian(dm, h)
         space = objective.space
-        fields = [space.grid.gather(space.field_vec(v, "D")) for v in (at.gradient(), h)]
+        fields = [space.grid.gather(space.block_vec(v, "D")) for v in (at.gradient(), h)]
         at.hessian(dm, h, gauss_newton=True)
-        fields.append(space.grid.gather(space.field_vec(h, "D")))
+        fields.append(space.grid.gather(space.block_vec(h, "D")))
         results.append((at.value, at.misfit, at.chi_squared(), objective.data_count, fields))
     (*split, a), (*whole, b) = results
     assert split == pytest.approx(whole, rel=1e-10)

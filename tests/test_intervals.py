@@ -52,7 +52,7 @@ def profile_ends(objective, m, along, across, estimates):
         own = objective.space.create_vec()
         for name, da, db in zip(("0", "1"), along, across, strict=True):
             u = objective.space.unknowns[int(name)]
-            objective.space.owned_constants(own, u.name)[...] = a * da + b * db
+            objective.space.own(own, u.name)[...] = a * da + b * db
         p.axpy(1.0, own)
         at = objective.linearize(p)
         found = at.value

@@ -14,7 +14,7 @@ from npde_opt.objective import Objective
 from npde_opt.operators import interpolation
 from npde_opt.optimizers import Settings
 from npde_opt.optimizers.spectrum import Spectrum, learn
-from npde_opt.parameters import ParameterSpace, Unknown
+from npde_opt.parameters import ParameterSpace, Regions, Unknown
 from npde_opt.regularizers import BiLaplacian
 from npde_opt.terms import Diffusion
 
@@ -37,7 +37,7 @@ def spaces(transform="log"):
     for grid in grids(finest, 2):
         regions = np.zeros(grid.shape, int)
         regions[grid.shape[0] // 2:] = 1
-        made.append(ParameterSpace(grid, [Unknown("D", transform), Unknown("c", "log", regions=regions)]))
+        made.append(ParameterSpace(grid, [Unknown("D", transform), Unknown("c", "log", block=Regions(regions))]))
     return made
 
 
@@ -50,7 +50,7 @@ def test_prolonged_parameters_keep_a_constant(transform):
     lift = Prolongation(coarse, fine)
     values = fine.at(lift.start(m, given)).coefficients()
     assert values["D"][fine.grid.active] == pytest.approx(3.0, rel=1e-12)
-    np.testing.assert_allclose(fine.constants(lift.apply(m), "c"), np.log([2.0, 5.0]))
+    np.testing.assert_allclose(fine.values(lift.apply(m), "c"), np.log([2.0, 5.0]))
     assert given.norm() == 0 if transform == "log" else given.norm() > 0
     lift.destroy()
 

@@ -21,7 +21,7 @@ from npde_opt.observations import (
 )
 from npde_opt.operators import interpolation, mass, prolongation
 from npde_opt.operators.stencils import StencilMatrix
-from npde_opt.parameters import ParameterSpace, Unknown
+from npde_opt.parameters import ParameterSpace, Regions, Unknown
 from npde_opt.regularizers import BiLaplacian, Gradient, TotalVariation, bilaplacian_scales
 from npde_opt.terms import Advection, Diffusion, Reaction
 
@@ -436,8 +436,8 @@ def test_region_constants_where_a_rank_has_no_active_cell():
     active[:, :3] = True
     grid, regions = Grid((2, 12), active=active), np.zeros((2, 12), int)
     regions[1] = 1
-    space = ParameterSpace(grid, [Unknown("D", "identity", regions=regions)])
+    space = ParameterSpace(grid, [Unknown("D", block=Regions(regions))])
     m = space.from_values({"D": [2.0, 3.0]})
     out = space.create_vec()
     space.at(m).pull({"D": np.ones(grid.local_shape, order="F")}, out)
-    np.testing.assert_array_equal(space.constants(out, "D"), [3.0, 3.0])
+    np.testing.assert_array_equal(space.values(out, "D"), [3.0, 3.0])

@@ -197,6 +197,6 @@ def test_a_region_without_a_cell_on_a_coarser_grid_is_kept(tmp_path):
     assert space.unknown("D").count == 3
     coarse = case.grid(COMM).coarsen(16)
     assert case.space(coarse).unknown("D").count == 3 and coarse.shape == (17, 20)
-    assert case.space(coarse).unknown("D").regions.max() < 2
+    assert case.space(coarse).unknown("D").block.numbers.max() < 2
     values = space.at(found.result.m).k["D"]
     assert values[:2] == pytest.approx([1, 2], rel=0.3)

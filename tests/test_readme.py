@@ -37,4 +37,4 @@ def test_the_case_in_the_documentation_is_fitted(tmp_path):
                             Monitor(MPI.COMM_WORLD, None))
     space = found.objective.space
     assert found.result.status == "converged"
-    assert float(space.unknown("r").value(space.constants(found.result.m, "r"))[0]) == pytest.approx(3.0, rel=0.01)
+    assert float(space.unknown("r").value(space.values(found.result.m, "r"))[0]) == pytest.approx(3.0, rel=0.01)

@@ -44,7 +44,7 @@ def value_of(tmp_path, text):
     case = read(tmp_path, text)
     space = case.space(case.grid(MPI.COMM_SELF))
     m = case.start(space)
-    p = PETSc.Vec().createWithArray(space.constants(m, "h").copy(), comm=MPI.COMM_SELF)
+    p = PETSc.Vec().createWithArray(space.values(m, "h").copy(), comm=MPI.COMM_SELF)
     return case.regularizers(space, m)["h"].value(p)
 
 

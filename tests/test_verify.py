@@ -15,7 +15,7 @@ from npde_opt.misfits import LeastSquares, StudentT
 from npde_opt.objective import Objective
 from npde_opt.observations import voxels
 from npde_opt.operators import interpolation
-from npde_opt.parameters import ParameterSpace, Unknown
+from npde_opt.parameters import ParameterSpace, Shared, Unknown
 from npde_opt.regularizers import REGULARIZERS
 from npde_opt.regularizers.small import SmallPrior
 from npde_opt.runs.verification import check_derivatives, direction
@@ -198,7 +198,7 @@ def evolution(complex_=False):
         known, method, trial = {"one": 1.0}, "crank-nicolson", Experiment({"re": start})
         values = {"V": 1.0 + 0.3 * x * np.ones(grid.local_shape)}
     else:
-        unknowns, species = [Unknown("D", "log"), Unknown("r", "log", length=1)], ("u",)
+        unknowns, species = [Unknown("D", "log"), Unknown("r", "log", block=Shared())], ("u",)
         equation = Equation(grid, [Diffusion(grid), Kinetics(grid, species, "fisher-kpp")], species)
         known, method, trial = {"K": 2.0}, "backward-euler", Experiment({"u": 0.5 + 0.3 * start})
         values = {"D": 0.05, "r": 1e-2}

@@ -33,7 +33,7 @@ from npde_opt.misfits import MISFITS, Misfit
 from npde_opt.objective import Objective
 from npde_opt.observations import observation_matrix
 from npde_opt.optimizers import Settings
-from npde_opt.parameters import ParameterSpace, Unknown
+from npde_opt.parameters import Block, Field, ParameterSpace, Regions, Unknown
 from npde_opt.regularizers import REGULARIZERS
 from npde_opt.terms import Advection, Diffusion, LinearTerm, Reaction
 
@@ -201,11 +201,10 @@ class Case:
     def space(self, grid: Grid) -> ParameterSpace:
         unknowns = []
         for u in self.table["unknown"]:
-            regions, count, name = None, 0, f"unknown.{u['name']}.regions"
+            block: Block = Field()
             if u["regions"] is not None:
-                regions, count = numbers(name, u["regions"], self.domain, grid)
-            unknowns.append(Unknown(u["name"], u["transform"], tuple(u["bounds"] or (None, None)), regions,
-                                    constants=count))
+                block = Regions(*numbers(f"unknown.{u['name']}.regions", u["regions"], self.domain, grid))
+            unknowns.append(Unknown(u["name"], u["transform"], tuple(u["bounds"] or (None, None)), block))
         return ParameterSpace(grid, unknowns)
 
     def terms(self, grid: Grid) -> tuple[list[LinearTerm], dict[str, np.ndarray | float]]:
@@ -256,7 +255,7 @@ class Case:
         tables = {u["name"]: u for u in self.table["unknown"]}
         with collective(space.comm):
             for constants in space.unknowns:
-                if constants.regions is not None:
+                if isinstance(constants.block, Regions):
                     name = constants.name
                     values[name] = means(space, constants, np.asarray(values[name]), self.domain, key, tables[name])
             return space.from_values(values)
@@ -297,7 +296,7 @@ class Case:
 
     def _regularizer(self, field: str, r: dict[str, Any], name: str, space: ParameterSpace, m: PETSc.Vec) -> Any:
         grid = space.grid
-        reference = space.field_vec(m, name)
+        reference = space.block_vec(m, name)
         options = {k: r[k] for k in OPTIONS[r["kind"]] if r[k] is not None}
         with collective(grid.comm):
             if r["reference"] is not None:

@@ -31,7 +31,7 @@ from npde_opt.misfits import MISFITS, CorrelatedErrors, Misfit, ProportionalErro
 from npde_opt.objective import Objective
 from npde_opt.observations import Sampling, at_points, over_regions, voxels
 from npde_opt.optimizers import Settings
-from npde_opt.parameters import ParameterSpace, Unknown
+from npde_opt.parameters import Block, Field, ParameterSpace, Regions, Shared, Unknown
 from npde_opt.regularizers import REGULARIZERS
 from npde_opt.regularizers.small import SmallPrior
 from npde_opt.terms import Absorbing, Advection, Diffusion, Kinetics, NonlinearDiffusion, Reaction, Source
@@ -64,8 +64,7 @@ class EvolutionCase:
             sized("simulation.refine", [(e.size - 1) * factor for e in self.domain.edges])
         for u in self.table["unknown"]:
             n = u["length"] or 0
-            dense = u["deviation"] is not None or u["smoothness"] > 0
-            fits(f"unknown.{u['name']}.length", n, 24.0 * n if dense else VALUE_BYTES)
+            fits(f"unknown.{u['name']}.length", n, VALUE_BYTES)
         self.memory: str = self.table["evolution"]["memory"]
         self.data: Series | None = None
         self.plan: Plan | None = None
@@ -203,35 +202,38 @@ class EvolutionCase:
     def space(self, grid: Grid) -> ParameterSpace:
         unknowns = []
         for u in self.table["unknown"]:
-            regions, count, name = None, 0, f"unknown.{u['name']}.regions"
-            if u["regions"] is not None:
-                regions, count = numbers(name, u["regions"], self.domain, grid)
-            fixed = None
-            if u["known"] is not None:
-                mask, kept = (evaluate(f"unknown.{u['name']}.{key}", u[key], list(grid.edges), self.sources)
-                              for key in ("known", "initial"))
-                fixed = np.where(mask > 0.5, kept, np.nan)
-            length = {"field": None, "scalar": 1, "history": u["length"] or 0}[u["kind"]]
-            unknowns.append(Unknown(u["name"], u["transform"], tuple(u["bounds"] or (None, None)), regions, fixed,
-                                    length, count))
+            bounds = tuple(u["bounds"] or (None, None))
+            unknowns.append(Unknown(u["name"], u["transform"], bounds, self._block(u, grid)))
         return ParameterSpace(grid, unknowns)
+
+    def _block(self, u: dict[str, Any], grid: Grid) -> Block:
+        """The block of parameters of an unknown's table."""
+        name = f"unknown.{u['name']}"
+        if u["kind"] == "scalar":
+            return Shared()
+        if u["kind"] == "history":
+            return Shared(u["length"])
+        if u["regions"] is not None:
+            return Regions(*numbers(f"{name}.regions", u["regions"], self.domain, grid))
+        if u["known"] is None:
+            return Field()
+        mask, kept = (evaluate(f"{name}.{key}", u[key], list(grid.edges), self.sources) for key in ("known", "initial"))
+        return Field(fixed=np.where(mask > 0.5, kept, np.nan))
 
     def value(self, u: dict[str, Any], key: str, space: ParameterSpace) -> Any:
         """A start or truth: small arrays as they are, fields evaluated, region constants as means of a field."""
         found, spec = space.unknown(u["name"]), u[key]
         if spec is None:
             raise InputError(f"unknown.{u['name']}.{key}", "nothing", "a value, where data are simulated")
-        if found.length is not None:
+        if isinstance(found.block, Shared):
             try:
-                values = np.broadcast_to(np.asarray(spec, float), found.length)
+                values = np.broadcast_to(np.asarray(spec, float), found.block.shape)
                 self.sources.log.note(f"unknown.{u['name']}.{key}", "a list" if np.ndim(spec) else "", values)
                 return values
             except (ValueError, TypeError) as error:
-                raise InputError(f"unknown.{u['name']}.{key}", spec, f"a number, or {found.length} numbers") from error
+                raise InputError(f"unknown.{u['name']}.{key}", spec, f"a number, or {found.block.count} numbers") from error
         field = self.field(f"unknown.{u['name']}.{key}", spec, space.grid)
-        if found.regions is None:
-            return field
-        return means(space, found, field, self.domain, key, u)
+        return means(space, found, field, self.domain, key, u) if isinstance(found.block, Regions) else field
 
     def start(self, space: ParameterSpace, key: str = "initial") -> PETSc.Vec:
         return space.from_values({u["name"]: self.value(u, key, space) for u in self.table["unknown"]})
@@ -379,7 +381,7 @@ class EvolutionCase:
         found: dict[str, Any] = {}
         for i, r in enumerate(self.table["regularization"]):
             name, field = r["unknown"], f"regularization[{i}]"
-            reference = space.field_vec(m, name)
+            reference = space.block_vec(m, name)
             if r["reference"] is not None:
                 values = self.field(f"{field}.reference", r["reference"], space.grid)
                 on = space.grid.active
@@ -392,8 +394,8 @@ class EvolutionCase:
                 options["cell_weights"] = self.field(f"{field}.cell_weights", r["cell_weights"], space.grid)
             found[name] = REGULARIZERS[r["kind"]](space.grid, weight, reference, **options)
         for u, table in zip(space.unknowns, self.table["unknown"], strict=True):
-            if not u.is_field and (table["deviation"] is not None or table["smoothness"] > 0):
-                found[u.name] = SmallPrior(space.comm, u.count, 1.0 if table["deviation"] is not None else 0.0,
-                                           space.constants(m, u.name), table["deviation"] or 1.0, table["smoothness"],
-                                           places(self.table, u.name, u.count) if table["smoothness"] > 0 else None)
+            if u.block.count and (table["deviation"] is not None or table["smoothness"] > 0):
+                found[u.name] = SmallPrior(space.comm, u.block.count, 1.0 if table["deviation"] is not None else 0.0,
+                                           space.values(m, u.name), table["deviation"] or 1.0, table["smoothness"],
+                                           places(self.table, u.name, u.block.count) if table["smoothness"] > 0 else None)
         return found

@@ -11,7 +11,7 @@ from npde_opt.cases.domain import Domain
 from npde_opt.cases.fields import evaluate, labels
 from npde_opt.cases.placing import cells
 from npde_opt.grids import Grid, sums_by_number
-from npde_opt.parameters import ParameterSpace, Unknown
+from npde_opt.parameters import ParameterSpace, Regions, Unknown
 
 
 def numbers(
@@ -41,10 +41,10 @@ def means(
     Args:
         field: owned values. key: of the field in `table`, the unknown's.
     """
-    assert unknown.regions is not None
-    grid = space.grid
-    on, region = grid.active, unknown.regions[grid.local_slice]
-    sums = reductions.total(space.comm, _sums(region[on], field[on], unknown.count))
+    assert isinstance(unknown.block, Regions)
+    grid, count = space.grid, unknown.block.count
+    on, region = grid.active, unknown.block.numbers[grid.local_slice]
+    sums = reductions.total(space.comm, _sums(region[on], field[on], count))
     whole = sums[0].sum() / sums[1].sum()
     if not sums[1].all() and not domain.is_own(grid):
         name = f"unknown.{unknown.name}"
@@ -52,7 +52,7 @@ def means(
         values = evaluate(f"{name}.{key}", table[key], domain.edges, domain.sources)
         mask = domain.mask(domain.edges)
         here = np.ones(own.shape, bool) if mask is None else mask
-        elsewhere = _sums(own[here], values[here], unknown.count)
+        elsewhere = _sums(own[here], values[here], count)
         sums = np.where(sums[1] > 0, sums, elsewhere)
     return np.where(sums[1] > 0, sums[0] / np.maximum(sums[1], 1), whole)
 

@@ -53,6 +53,6 @@ def check_coefficients(space: ParameterSpace, equation: Equation, known: Mapping
     if not equation.complex:
         check_known(grid, [n for n in equation.positive if n in known], known, zero)
     lengths = {name: int(np.size(value)) for name, value in known.items()}
-    lengths |= {u.name: u.length or 0 for u in space.unknowns}
+    lengths |= {u.name: u.block.length or 0 for u in space.unknowns}
     for term in terms:
         term.take_lengths(lengths)

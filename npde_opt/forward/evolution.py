@@ -267,7 +267,7 @@ class EvolutionPoint:
         return found
 
     def _gradients(self) -> Gradients:
-        return Gradients(self.grid, {u.name: u.length for u in self.forward.space.unknowns})
+        return Gradients(self.forward.space.blocks)
 
     def _adjoint(self, e: int, d: PETSc.Vec, out: Gradients | None) -> Adjoint:
         """Of one experiment; adds dJ/dk of the steps to `out`, or keeps the multipliers of all."""

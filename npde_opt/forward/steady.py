@@ -295,7 +295,7 @@ class Linearization:
         return State(self.grid, self.forward.solve(self, e, rhs, adjoint))
 
     def _gradients(self) -> Gradients:
-        return Gradients(self.grid, {u.name: u.length for u in self.forward.space.unknowns})
+        return Gradients(self.forward.space.blocks)
 
     def _zeros(self) -> np.ndarray:
         return channels(self.grid, len(self.forward.equation.species))

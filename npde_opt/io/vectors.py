@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import BinaryIO, Protocol
 
 import numpy as np
 from mpi4py import MPI
@@ -17,9 +17,6 @@ from petsc4py import PETSc
 
 from npde_opt.errors import InputError, collective
 from npde_opt.io.files import disk
-
-if TYPE_CHECKING:
-    from npde_opt.grids import Grid
 
 CLASS_ID = 1211214
 """PETSc's VEC_FILE_CLASSID."""
@@ -33,18 +30,29 @@ SLAB = 4_000_000
 TAG = 23
 
 
+class Layout(Protocol):
+    """A box of a structured array that this rank owns: a Grid is one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def local_slice(self) -> tuple[slice, ...]: ...
+    @property
+    def local_shape(self) -> tuple[int, ...]: ...
+
+
 class Sink(Protocol):
     """Takes the parts of a vector one after the other; see VectorWriter."""
 
-    def field(self, grid: Grid, owned: np.ndarray) -> None: ...
-    def constants(self, values: np.ndarray) -> None: ...
+    def field(self, grid: Layout, owned: np.ndarray) -> None: ...
 
 
 class Source(Protocol):
     """Gives the parts of a vector in the order in which they were written; see VectorReader."""
 
-    def field(self, grid: Grid) -> np.ndarray: ...
-    def constants(self, count: int) -> np.ndarray: ...
+    def field(self, grid: Layout) -> np.ndarray: ...
 
 
 class _OnRoot:
@@ -106,20 +114,14 @@ class VectorWriter(_OnRoot):
     def __init__(self, path: str | os.PathLike, comm: MPI.Intracomm):
         super().__init__(path, comm, "wb", "checkpoint")
 
-    def field(self, grid: Grid, owned: np.ndarray) -> None:
-        """A field from its owned values [i, j, k]."""
+    def field(self, grid: Layout, owned: np.ndarray) -> None:
+        """An array from its owned values [i, j, k]."""
         self._head(grid.size)
         boxes = self.comm.allgather(grid.local_slice)
         for first, last in slabs(grid.shape):
             slab = gather_slab(self.comm, boxes, grid.shape, owned, (first, last))
             if slab is not None:
                 self._put(slab.ravel(order="F"))
-
-    def constants(self, values: np.ndarray) -> None:
-        """Numbers that rank 0 has."""
-        if self.comm.rank == 0:
-            self._head(values.size)
-            self._put(values)
 
     def _head(self, count: int) -> None:
         if self.comm.rank == 0:
@@ -140,8 +142,8 @@ class VectorReader(_OnRoot):
     def __init__(self, path: str | os.PathLike, comm: MPI.Intracomm):
         super().__init__(path, comm, "rb", "--resume")
 
-    def field(self, grid: Grid) -> np.ndarray:
-        """The owned values [i, j, k] of a field."""
+    def field(self, grid: Layout) -> np.ndarray:
+        """The owned values [i, j, k] of an array."""
         self._head(grid.size)
         boxes = self.comm.allgather(grid.local_slice)
         out = np.zeros(grid.local_shape, order="F")
@@ -152,13 +154,6 @@ class VectorReader(_OnRoot):
                 slab = self._take(int(np.prod(shape, dtype=np.int64))).reshape(shape, order="F")
             scatter_slab(self.comm, boxes, slab, out, (first, last))
         return out
-
-    def constants(self, count: int) -> np.ndarray:
-        """Numbers, on rank 0; none elsewhere."""
-        if self.comm.rank != 0:
-            return np.empty(0)
-        self._head(count)
-        return self._take(count)
 
     def _head(self, count: int) -> None:
         if self.comm.rank == 0:

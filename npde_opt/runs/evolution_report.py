@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from petsc4py import PETSc
 
-from npde_opt import figures, reductions
+from npde_opt import figures
 from npde_opt.cases.evolution_case import EvolutionCase
 from npde_opt.cases.evolution_data import floor
 from npde_opt.ensemble import Ensemble
@@ -56,7 +56,7 @@ def report_evolution(case: EvolutionCase, found: Identification, ensemble: Ensem
     predicted = predictions(forward, at, ensemble, case.experiment_count)
     metrics |= data_errors(case, predicted)
     if out is not None:
-        fields = {u.name: v for u, v in zip(space.unknowns, space.at(m).coefficients().values(), strict=True) if u.length is None}
+        fields = {u.name: v for u, v in zip(space.unknowns, space.at(m).coefficients().values(), strict=True) if u.block.cellwise}
         final = dict(zip(forward.equation.species, lin.final[0], strict=True)) if lin.final else {}
         shown = {**fields, **final, "active": grid.active.astype(float)}
         own = Attempts(grid.comm, attempt.say)  # other groups do not write
@@ -70,7 +70,7 @@ def report_evolution(case: EvolutionCase, found: Identification, ensemble: Ensem
 def derived(case: EvolutionCase, space: ParameterSpace, m: PETSc.Vec, estimates: Estimates | None) -> dict[str, Any]:
     """The case's own figures of its scalars, with intervals where the scalars have them."""
     table = case.table["evolution"]
-    scalars: dict[str, Any] = {u.name: float(u.value(space.constants(m, u.name))[0]) for u in space.unknowns if u.length == 1}
+    scalars: dict[str, Any] = {u.name: float(u.value(space.values(m, u.name))[0]) for u in space.unknowns if u.block.length == 1}
     scalars |= {n: float(v) for n, v in table["known"].items() if isinstance(v, int | float)}
     out: dict[str, Any] = {}
     for name, text in table["derived"].items():
@@ -95,19 +95,10 @@ def _figure(e: Expressions, scalars: Mapping[str, Any], values: Mapping[str, Any
 def errors_of(case: EvolutionCase, space: ParameterSpace, m: PETSc.Vec) -> dict[str, float]:
     """Errors of the parameters against the truth: of scalars relative to it, of fields relative to those of the start."""
     out: dict[str, float] = {}
-    values = space.at(m).coefficients()
     for u, table in zip(space.unknowns, case.table["unknown"], strict=True):
-        if table["truth"] is None:
-            continue
-        true, start = case.value(table, "truth", space), case.value(table, "initial", space)
-        if u.is_field:
-            on = space.free(u.name)
-            pairs = [(values[u.name][on], true[on]), (start[on], true[on])]
-            sums = reductions.total(space.comm, np.array([((u.inverse(a) - u.inverse(b)) ** 2).sum() for a, b in pairs]))
-            out[f"relative_error_{u.name}"] = float(np.sqrt(sums[0] / max(sums[1], 1e-300)))
-        else:
-            found = u.value(space.constants(m, u.name))
-            out[f"relative_error_{u.name}"] = float(np.linalg.norm(found - true) / max(float(np.linalg.norm(true)), 1e-300))
+        if table["truth"] is not None:
+            true, start = case.value(table, "truth", space), case.value(table, "initial", space)
+            out[f"relative_error_{u.name}"] = space.error(m, u.name, true, start)
     return out
 
 
@@ -136,9 +127,9 @@ def draw(case: EvolutionCase, found: Identification, at: ObjectiveAt, predicted:
     forward: Any = objective.forward
     coefficients = space.at(found.result.m).coefficients()
     for u, table in zip(space.unknowns, case.table["unknown"], strict=True):
-        if u.length is not None:
+        if not u.block.cellwise:
             continue
-        true = None if table["truth"] is None or not u.is_field else grid.to_natural(case.value(table, "truth", space))
+        true = None if table["truth"] is None or u.block.listed else grid.to_natural(case.value(table, "truth", space))
         field = grid.to_natural(coefficients[u.name])
         if field is not None:
             figures.plot_fields(out.file(f"{u.name}.png"), grid.edges, field, true, name=u.name, unit=table["unit"],

@@ -82,16 +82,11 @@ def check_derivatives(objective: Objective, m: PETSc.Vec, seed: int = 1) -> Iter
 def direction(objective: Objective, m: PETSc.Vec, u: Unknown, seed: int) -> PETSc.Vec:
     """Random values of one unknown, 0 for the others, the same on any number of ranks: of size 1 for the transforms log and
     bounded, else of the size of the values (where all are 0: of a size that changes the objective by about itself)."""
-    space, grid = objective.space, objective.space.grid
+    space = objective.space
     dm = space.create_vec()
-    own, values = _owned(space, dm, u), np.abs(_owned(space, m, u))
-    if u.is_field:
-        noise = grid.standard_normal(seed)
-        own[...] = np.where(space.free(u.name), grid.view(noise), 0.0)
-        noise.destroy()
-    else:
-        own[...] = np.random.default_rng([seed, u.count]).standard_normal(u.count)[: own.size]
-    if u.transform == "identity":
+    own, values = space.own(dm, u.name), np.abs(space.look(m, u.name))
+    own[...] = space.blocks[u.name].noise(seed)
+    if not u.transform.exponential:
         block = space.block_vec(m, u.name)
         largest = block.norm(PETSc.NormType.NORM_INFINITY)
         block.destroy()
@@ -100,10 +95,6 @@ def direction(objective: Objective, m: PETSc.Vec, u: Unknown, seed: int) -> PETS
         else:
             dm.scale(_unit(objective, m, dm))
     return dm
-
-
-def _owned(space: ParameterSpace, vec: PETSc.Vec, u: Unknown) -> np.ndarray:
-    return space.field(vec, u.name) if u.is_field else space.owned_constants(vec, u.name)
 
 
 def _unit(objective: Objective, m: PETSc.Vec, dm: PETSc.Vec) -> float:
@@ -221,15 +212,10 @@ def _regularizer(space: ParameterSpace, name: str, regularizer: Any, m: PETSc.Ve
     """At a point away from its reference."""
     p = space.block_vec(m, name)
     dp = p.duplicate()
-    u = space.unknown(name)
-    for vec, number in ((dp, seed), (p, seed + 1)):
-        if u.is_field:
-            noise = space.grid.standard_normal(number)
-            scale = 1.0 if vec is dp else 0.1
-            space.grid.view(vec)[...] += scale * np.where(space.free(name), space.grid.view(noise), 0.0)
-            noise.destroy()
-        else:
-            vec.array += np.random.default_rng([number, u.count]).standard_normal(u.count)[: vec.getLocalSize()]
+    block = space.blocks[name]
+    for vec, number, scale in ((dp, seed, 1.0), (p, seed + 1, 0.1)):
+        own = block.view(vec.getArray())
+        own += scale * block.noise(number)
     check = _taylor(f"regularizer of {name}", _RegularizerAlone(regularizer), p, dp)
     p.destroy()
     dp.destroy()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -45,24 +45,28 @@ class State:
         return self._ghosted[c]
 
 
+class Summed(Protocol):
+    """A block of parameters, for whose coefficient cotangents are added up."""
+
+    def cotangent(self, value: Any) -> Any:
+        """A term's cotangent in the form in which they are added."""
+
+
 class Gradients:
-    """Cotangents of the unknown coefficients: owned cell arrays of fields; of small arrays, and of scalars whether they come
-    as numbers or cell by cell, this rank's part.
+    """This rank's part of the cotangents of the unknown coefficients, in the form in which each block adds them up.
 
     Args:
-        lengths: by unknown, None for fields. Cotangents of other coefficients are dropped.
+        blocks: the blocks of the unknowns. Cotangents of other coefficients are dropped.
     """
 
-    def __init__(self, grid: Grid, lengths: Mapping[str, int | None]):
-        self.grid, self.lengths = grid, lengths
+    def __init__(self, blocks: Mapping[str, Summed]):
+        self.blocks = blocks
         self.values: dict[str, Any] = {}
 
     def add(self, name: str, value: Any) -> None:
-        if name not in self.lengths:
+        if name not in self.blocks:
             return
-        if self.lengths[name] == 1:
-            whole = self.grid.active_global is None or np.shape(value) != self.grid.local_shape
-            value = float(np.sum(value if whole else value[self.grid.active]))
+        value = self.blocks[name].cotangent(value)
         self.values[name] = self.values[name] + value if name in self.values else value
 
     def subtract(self, other: Gradients) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from petsc4py import PETSc
 
 from npde_opt.objective import Objective
-from npde_opt.parameters import SATURATED, ParameterSpace, Unknown
+from npde_opt.parameters import ParameterSpace, Unknown
 from npde_opt.reductions import largest, total
 
 FAR = math.log(100.0)
@@ -38,9 +38,9 @@ def findings(objective: Objective, m: PETSc.Vec, start: PETSc.Vec) -> dict[str, 
 def _outnumbered(objective: Objective, u: Unknown) -> str:
     """A field with more values than there are data, which nothing but the start decides on."""
     regularizer = objective.regularizers.get(u.name)
-    if not u.is_field or (regularizer is not None and getattr(regularizer, "alpha", 1.0) > 0):
+    if u.block.listed or (regularizer is not None and getattr(regularizer, "alpha", 1.0) > 0):
         return ""
-    values = int(total(objective.comm, float(objective.space.free(u.name).sum())))
+    values = objective.space.blocks[u.name].free_count()
     data = int(objective.data_count)
     return f"{u.name}: {values:,} values without a regularization, {data:,} data" if values > data else ""
 
@@ -49,12 +49,7 @@ def _at_bound(space: ParameterSpace, m: PETSc.Vec, u: Unknown) -> str:
     if u.bounds == (None, None):
         return ""
     p = _values(space, m, u)
-    if u.transform == "bounded":
-        low, high = p < -SATURATED, p > SATURATED
-    else:
-        lower, upper = u.bounds
-        ends = (-math.inf if lower is None else float(u.inverse(lower)), math.inf if upper is None else float(u.inverse(upper)))
-        low, high = p <= ends[0], p >= ends[1]
+    low, high = u.transform.at_ends(p, u.box)
     parts = []
     for where, name, bound in ((low, "lower", u.bounds[0]), (high, "upper", u.bounds[1])):
         count, size = total(space.comm, np.array([float(where.sum()), float(p.size)]))
@@ -65,14 +60,14 @@ def _at_bound(space: ParameterSpace, m: PETSc.Vec, u: Unknown) -> str:
 
 
 def _moved(space: ParameterSpace, m: PETSc.Vec, start: PETSc.Vec, u: Unknown) -> str:
-    if u.transform != "log":
+    if not u.transform.multiplicative:
         return ""
     change = _values(space, m, u) - _values(space, start, u)
     up, down = (largest(space.comm, float(np.max(sign * change, initial=0.0))) for sign in (1, -1))
-    if max(up, down) <= (FAR_FIELD if u.is_field else FAR):
+    if max(up, down) <= (FAR if u.block.listed else FAR_FIELD):
         return ""
     exponent = up if up >= down else -down
-    return f"{u.name}{'' if u.count == 1 else ' (the farthest value)'} is {_power(exponent)} times its start"
+    return f"{u.name}{'' if u.block.count == 1 else ' (the farthest value)'} is {_power(exponent)} times its start"
 
 
 def _power(exponent: float) -> str:
@@ -82,7 +77,5 @@ def _power(exponent: float) -> str:
 
 
 def _values(space: ParameterSpace, vec: PETSc.Vec, u: Unknown) -> np.ndarray:
-    """Owned parameters; those of a small unknown on rank 0 alone."""
-    if u.is_field:
-        return space.field(vec, u.name)[space.free(u.name)]
-    return np.array(space.owned_constants(vec, u.name))
+    """Owned parameters that are free."""
+    return space.look(vec, u.name)[space.free(u.name)]

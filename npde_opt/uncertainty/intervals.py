@@ -94,7 +94,7 @@ class Estimates:
         gradient = np.zeros(len(self.entries))
         gradient[i] = 1.0
         deviation = self._deviation(gradient)
-        logarithmic = unknown.transform != "identity"
+        logarithmic = unknown.transform.exponential
         if deviation is None or (logarithmic and deviation > BROAD):
             return None
         farthest = self.quantile * BROAD / deviation if logarithmic and deviation > 0 else math.inf
@@ -136,7 +136,7 @@ class Estimates:
         row = self.H[i, on]
         h = max(float(self.H[i, i] - row @ self.information.inverse @ row), 0.0)
         g, place = abs(entry.g) / max(self.variance, 1e-300), entry.p
-        if entry.unknown.transform == "bounded":
+        if entry.unknown.transform.saturates:
             # the transform is flat at the ends of its range: in the coefficient itself the objective is not
             place = float(entry.unknown.value(np.array([entry.p]))[0])
             slope = float(np.asarray(entry.unknown.slope(np.array([place])))[0])
@@ -144,7 +144,7 @@ class Estimates:
         root = g + np.sqrt(g**2 + h * self.quantile**2)
         far = place - np.sign(-entry.g) * (self.quantile**2 / root if root > 0 else np.inf)
         ends = np.array(sorted((place, far)))
-        if entry.unknown.transform != "bounded":
+        if not entry.unknown.transform.saturates:
             ends = entry.unknown.value(ends)
         low, high = np.clip(ends, *entry.unknown.range)
         return float(low), float(high)
@@ -177,7 +177,7 @@ class Estimates:
 
     def _is_product(self, f: Callable[[Mapping[str, float]], float], value: float, gradient: np.ndarray) -> bool:
         """Whether f is a product of powers of log parameters: its logarithm is linear, also far away."""
-        logs = all(g == 0 or e.unknown.transform == "log" for g, e in zip(gradient, self.entries, strict=True))
+        logs = all(g == 0 or e.unknown.transform.multiplicative for g, e in zip(gradient, self.entries, strict=True))
         if value == 0 or not logs:
             return False
         change = 1.0 + 0.1 * np.arange(len(self.entries)) * (-1.0) ** np.arange(len(self.entries))
@@ -208,9 +208,9 @@ class Estimates:
 
 def parameter_metrics(space: ParameterSpace, at: ObjectiveAt, m: PETSc.Vec) -> tuple[dict[str, Any], Estimates | None]:
     """Values of the small unknowns, and their intervals or why there are none. Collective."""
-    small = [u for u in space.unknowns if not u.is_field]
-    values = {u.name: u.value(space.constants(m, u.name)) for u in small}
-    out: dict[str, Any] = {name: v.tolist() if v.size > 1 else float(v[0]) for name, v in values.items()}
+    small = [u for u in space.unknowns if u.block.listed]
+    values = {u.name: u.value(space.values(m, u.name)) for u in small}
+    out: dict[str, Any] = {name: v.tolist() if v.size > 1 else float(v.flat[0]) for name, v in values.items()}
     if not small:
         return out, None
     if len(small) < len(space.unknowns):
@@ -246,11 +246,10 @@ def _entries(space: ParameterSpace, at: ObjectiveAt, m: PETSc.Vec, told: np.ndar
         marks[-1].setArray(values)
     found: list[Entry] = []
     for u in space.unknowns:
-        parts = [space.constants(vec, u.name) for vec in (m, gradient, *marks)]
+        parts = [space.values(vec, u.name).ravel() for vec in (m, gradient, *marks)]
         for i, (p, g, near, on) in enumerate(zip(*parts, strict=True)):
-            name = u.name if u.count == 1 else f"{u.name}[{i}]"
             held = bool(on) or (bool(near) and not told[len(found)])
-            found.append(Entry(name, u, float(p), float(g), held))
+            found.append(Entry(u.label(i), u, float(p), float(g), held))
     for mark in marks:
         mark.destroy()
     return found

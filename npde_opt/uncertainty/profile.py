@@ -160,7 +160,7 @@ def _between(rise: Callable[[float], float], wanted: float, inside: float, outsi
 
 def constants(space: ParameterSpace, vec: PETSc.Vec) -> np.ndarray:
     """(n,) all small values of a parameter vector, in the order of the unknowns. Collective."""
-    return np.concatenate([space.constants(vec, u.name) for u in space.unknowns])
+    return np.concatenate([space.values(vec, u.name).ravel() for u in space.unknowns])
 
 
 def hessians(space: ParameterSpace, at: ObjectiveAt, units: list[PETSc.Vec]) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,7 @@ from npde_opt.grids import Grid
 from npde_opt.misfits import CorrelatedErrors, LeastSquares, ProportionalErrors
 from npde_opt.objective import Objective
 from npde_opt.observations import at_points, over_regions, snapshots
-from npde_opt.parameters import ParameterSpace, Unknown
+from npde_opt.parameters import ParameterSpace, Regions, Shared, Unknown
 from npde_opt.regularizers import REGULARIZERS
 from npde_opt.regularizers.small import SmallPrior
 from npde_opt.terms import Absorbing, Advection, Diffusion, Kinetics, NonlinearDiffusion, Reaction, Source
@@ -59,12 +59,12 @@ def vector(space, seed, mean):
     vec = space.create_vec()
     for i, u in enumerate(space.unknowns):
         rng = np.random.default_rng(10 * seed + i)
-        if u.is_field:
+        if not u.block.listed:
             values = mean + 0.3 * (seed * rng.random(space.grid.shape) - 0.5)
-            space.field(vec, u.name)[...] = values[space.grid.local_slice]
+            space.own(vec, u.name)[...] = values[space.grid.local_slice]
         else:
-            own = space.owned_constants(vec, u.name)
-            own[...] = (mean + 0.3 * (rng.random(u.count) - 0.5))[:own.size]
+            own = space.own(vec, u.name)
+            own[...] = (mean + 0.3 * (rng.random(u.block.count) - 0.5))[:own.size]
     return vec
 
 
@@ -93,7 +93,8 @@ def fisher(grid):
 @pytest.mark.parametrize("scheme", list(SCHEMES))
 def test_schemes(scheme):
     """Field D, scalar r, position of the initial state, together."""
-    check(*objective(fisher, [Unknown("D", "log"), Unknown("r", "identity", length=1), Unknown("s", length=1)], scheme,
+    unknowns = [Unknown("D", "log"), Unknown("r", block=Shared()), Unknown("s", block=Shared())]
+    check(*objective(fisher, unknowns, scheme,
                      known={"K": 1.2}, end=0.01))
 
 
@@ -105,7 +106,8 @@ def gray_scott(grid):
 @pytest.mark.parallel([1, 2, 3])
 @pytest.mark.parametrize("scheme", ["explicit-euler", "ars222", "crank-nicolson"])
 def test_two_species_fields_and_initial_states(scheme):
-    unknowns = [Unknown("Du", "log", length=1), Unknown("Dv"), Unknown("F"), Unknown("k", "bounded", (0.1, 3.0)), Unknown("v0")]
+    unknowns = [Unknown("Du", "log", block=Shared()), Unknown("Dv"), Unknown("F"), Unknown("k", "bounded", (0.1, 3.0)),
+                Unknown("v0")]
     check(*objective(gray_scott, unknowns, scheme, ("u", "v"), end=0.008,
                      trials=lambda grid: [Experiment({"u": START, "v": "v0"}), Experiment({"u": 1.0, "v": "v0**2"})]))
 
@@ -113,7 +115,8 @@ def test_two_species_fields_and_initial_states(scheme):
 @pytest.mark.parallel([1, 2, 3])
 @pytest.mark.parametrize("shape, sides", [((9, 8), {"x-": "periodic", "x+": "periodic"}), ((11,), {}), ((5, 6, 4), {})])
 def test_the_fused_step_is_the_assembled_one(shape, sides):
-    unknowns = [Unknown("Du", "log", length=1), Unknown("Dv", length=1), Unknown("F"), Unknown("k", length=1), Unknown("v0")]
+    unknowns = [Unknown("Du", "log", block=Shared()), Unknown("Dv", block=Shared()), Unknown("F"),
+                Unknown("k", block=Shared()), Unknown("v0")]
     found = []
     for fused in (True, False):
         J, m, dm = objective(gray_scott, unknowns, "explicit-euler", ("u", "v"), shape=shape, sides=sides, end=0.008,
@@ -142,8 +145,8 @@ def test_histories_sources_sides_masks_and_regions(scheme):
                 Reaction(grid, "c"),
                 Kinetics(grid, ("u",), {"u": "-q*u**2"})]
 
-    unknowns = [Unknown("Dx", "log"), Unknown("h", length=3), Unknown("w", "log", length=1), Unknown("c"),
-                Unknown("q", "log", regions=np.maximum(regions, 0))]
+    unknowns = [Unknown("Dx", "log"), Unknown("h", block=Shared(3)), Unknown("w", "log", block=Shared()), Unknown("c"),
+                Unknown("q", "log", block=Regions(np.maximum(regions, 0)))]
     check(*objective(terms, unknowns, scheme, known={"Dy": 0.8}, active=active,
                      sides={"x-": "dirichlet", "y+": "dirichlet"}, end=0.006,
                      trials=lambda grid: [Experiment(
@@ -164,7 +167,7 @@ def test_nonlinear_diffusion(form, scheme):
         return [*linear, NonlinearDiffusion(grid, ("u",), "u", form, floor=1e-6), Kinetics(grid, ("u",), "fisher-kpp")]
 
     scale = "K" if form == "porous-fisher" else "kappa"
-    unknowns = [Unknown("D", "log"), Unknown(scale, "log", length=1), Unknown("r", "log", length=1)]
+    unknowns = [Unknown("D", "log"), Unknown(scale, "log", block=Shared()), Unknown("r", "log", block=Shared())]
     if form == "porous-fisher":
         unknowns.append(Unknown("m", "log"))
     check(*objective(terms, unknowns, scheme, known={"D0": 0.5, "K": 1.3}, active=active, end=0.004,
@@ -179,7 +182,7 @@ def schroedinger(grid):
 @pytest.mark.parallel([1, 2, 3])
 @pytest.mark.parametrize("scheme", ["crank-nicolson", "backward-euler", "ars222"])
 def test_complex_states_seen_by_intensity(scheme):
-    check(*objective(schroedinger, [Unknown("V"), Unknown("D", "log", length=1), Unknown("f")], scheme, ("re", "im"), 1j,
+    check(*objective(schroedinger, [Unknown("V"), Unknown("D", "log", block=Shared()), Unknown("f")], scheme, ("re", "im"), 1j,
                      known={"W": 0.3}, trials=lambda grid: [Experiment({"re": "cos(f)", "im": "0.5*sin(2*f + x)"})],
                      samplings=lambda grid, times: [snapshots(grid, times[[2, -1]], "re**2 + im**2"),
                                                     at_points(grid, times[1:], POINTS, "im")]))
@@ -187,7 +190,7 @@ def test_complex_states_seen_by_intensity(scheme):
 
 @pytest.mark.parallel([1, 2, 3])
 def test_errors_that_are_correlated_or_proportional_and_priors():
-    unknowns = [Unknown("D", "log"), Unknown("r", "log", length=1), Unknown("h", length=3)]
+    unknowns = [Unknown("D", "log"), Unknown("r", "log", block=Shared()), Unknown("h", block=Shared(3))]
     correlation = 0.6 ** np.abs(np.subtract.outer(np.arange(4), np.arange(4)))
     for kind in ("correlated", "proportional"):
         J, m, dm = objective(fisher, unknowns, "ars222", known={"K": 1.2}, end=0.01,
@@ -221,7 +224,7 @@ def test_a_nonlinear_complex_equation():
         rates = {"re": "-g*(re**2 + im**2)*im", "im": "g*(re**2 + im**2)*re"}
         return [Diffusion(grid, "D"), Kinetics(grid, ("re", "im"), rates)]
 
-    check(*objective(terms, [Unknown("D", "log", length=1), Unknown("g", length=1)], "ars222", ("re", "im"), 1j,
+    check(*objective(terms, [Unknown("D", "log", block=Shared()), Unknown("g", block=Shared())], "ars222", ("re", "im"), 1j,
                      trials=lambda grid: [Experiment({"re": START})]))
 
 
@@ -233,7 +236,7 @@ def test_all_storages_give_the_same_gradient_and_hessian(scheme, tmp_path):
     cells = 8 * SHAPE[0] * SHAPE[1] // MPI.COMM_WORLD.size
     unit = cells * SCHEMES[scheme].stages * 1.5
     for memory, disk in ((None, 0.0), (3.2 * unit, 0.0), (1.2 * unit, 2.2 * unit)):
-        J, m, dm = objective(fisher, [Unknown("D", "log"), Unknown("r", length=1)], scheme, known={"K": 1.2}, end=0.01,
+        J, m, dm = objective(fisher, [Unknown("D", "log"), Unknown("r", block=Shared())], scheme, known={"K": 1.2}, end=0.01,
                              steps=11, storage=None)
         J.forward._plan(Storage(memory, disk))
         at, h = J.linearize(m), J.create_vec()
@@ -256,7 +259,7 @@ def test_all_storages_give_the_same_gradient_and_hessian(scheme, tmp_path):
 
 @pytest.mark.parallel([1, 2])
 def test_a_folder_that_takes_no_trajectory_is_wrong_input(tmp_path):
-    J, m, _ = objective(fisher, [Unknown("D", "log"), Unknown("r", length=1)], "ars222", known={"K": 1.2}, end=0.01,
+    J, m, _ = objective(fisher, [Unknown("D", "log"), Unknown("r", block=Shared())], "ars222", known={"K": 1.2}, end=0.01,
                         steps=11, storage=None)
     unit = 8 * SHAPE[0] * SHAPE[1] // MPI.COMM_WORLD.size * SCHEMES["ars222"].stages * 1.5
     J.forward._plan(Storage(1.2 * unit, 2.2 * unit, str(tmp_path / "gone")))
@@ -273,7 +276,7 @@ def test_two_groups_of_experiments_are_the_whole():
     for groups in (2, 1):
         ensemble = Ensemble.split(MPI.COMM_WORLD, groups, 2)
         grid = Grid(SHAPE, comm=ensemble.space)
-        space, times = ParameterSpace(grid, [Unknown("D", "log"), Unknown("r", length=1)]), np.linspace(0, 0.02, 7)
+        space, times = ParameterSpace(grid, [Unknown("D", "log"), Unknown("r", block=Shared())]), np.linspace(0, 0.02, 7)
         trials = [Experiment({"u": START}), Experiment({"u": "0.5 + 0.2*x"})]
         forward = Evolution(space, Equation(grid, fisher(grid)), {"a": 1.0, "s": 0.4, "K": 1.2},
                             [trials[e] for e in ensemble.own(2)], [at_points(grid, times[[3, 6]], POINTS)], SCHEMES["ars222"],
@@ -286,7 +289,7 @@ def test_two_groups_of_experiments_are_the_whole():
         at.hessian(dm, h)
         found = [at.value]
         for vec in (at.gradient(), h):
-            found += [space.grid.gather(space.field_vec(vec, "D")), space.constants(vec, "r")]
+            found += [space.grid.gather(space.block_vec(vec, "D")), space.values(vec, "r")]
         results.append(found)
         at.destroy()
         J.destroy()
@@ -298,7 +301,8 @@ def test_two_groups_of_experiments_are_the_whole():
 @pytest.mark.parametrize("scheme", ["explicit-euler", "ars222"])
 def test_a_scalar_that_several_parts_read(scheme):
     """K in the reaction, the initial state and (with one more experiment, whose step is not fused) a history of one value."""
-    check(*objective(fisher, [Unknown("D", "log", length=1), Unknown("K", length=1)], scheme, known={"r": 1.1}, end=0.005,
+    unknowns = [Unknown("D", "log", block=Shared()), Unknown("K", block=Shared())]
+    check(*objective(fisher, unknowns, scheme, known={"r": 1.1}, end=0.005,
                      trials=lambda grid: [Experiment({"u": "0.4*K + 0.2*x"}),
                                           Experiment({"u": "0.4 + 0.2*y"}, [Source(grid, ("u",), "u", "1 + x*K", "K", [0.0])])]))
 
@@ -333,7 +337,8 @@ def test_what_is_singular_at_inactive_cells_is_not_seen(scheme):
                 Kinetics(grid, ("u",), {"u": "r*u*log(K/u) - q*u**p"}), Source(grid, ("u",), "u", "q/w")]
 
     w = np.where(active, 2.0, np.nan)[Grid(SHAPE).local_slice]
-    check(*objective(terms, [Unknown("E", "log"), Unknown("r", length=1), Unknown("p", length=1)], scheme, active=active,
+    unknowns = [Unknown("E", "log"), Unknown("r", block=Shared()), Unknown("p", block=Shared())]
+    check(*objective(terms, unknowns, scheme, active=active,
                      known={"K": 2.0, "D": w, "w": w, "q": 0.3}, end=0.003,
                      trials=lambda grid: [Experiment({"u": "0.3 + 0.4*x"})],
                      samplings=lambda grid, times: [snapshots(grid, times[[2, -1]], "sqrt(u)")]))
@@ -366,7 +371,7 @@ def test_one_datum_that_is_not_finite_is_seen_by_all_ranks(corner):
 def test_verification_passes_over_steps_where_nothing_is_defined():
     """D = 0.02 + e dm is negative for the larger steps; where it is for all of them nothing is verified."""
     for size, defined in ((1.0, True), (1e6, True), (1e30, False)):
-        J, m, dm = objective(fisher, [Unknown("D", length=1)], "ars222", known={"K": 1.2, "r": 1.0})
+        J, m, dm = objective(fisher, [Unknown("D", block=Shared())], "ars222", known={"K": 1.2, "r": 1.0})
         m.set(0.02)
         dm.set(-size)
         J.linearize(m).gradient()
@@ -394,7 +399,7 @@ def test_newton_starts_from_nothing(scheme, species):
 
 
 def test_a_sweep_that_failed_leaves_nothing_behind():
-    J, m, _ = objective(fisher, [Unknown("D", "log"), Unknown("r", length=1)], "ars222", known={"K": 1.2})
+    J, m, _ = objective(fisher, [Unknown("D", "log"), Unknown("r", block=Shared())], "ars222", known={"K": 1.2})
     expected = J.linearize(m).gradient().getArray().copy()
     at = J.linearize(m)
     stepper, left = at.linearization.steppers[0], [3]
@@ -413,7 +418,7 @@ def test_a_sweep_that_failed_leaves_nothing_behind():
 
 
 def test_a_tangent_evaluates_the_parameters_part_once_a_stage(monkeypatch):
-    J, m, dm = objective(fisher, [Unknown("D", "log"), Unknown("r", length=1)], "ars222", known={"K": 1.2})
+    J, m, dm = objective(fisher, [Unknown("D", "log"), Unknown("r", block=Shared())], "ars222", known={"K": 1.2})
     lin, asked = J.forward.linearize(m), []
     derivative = stepper.Group.derivative
 

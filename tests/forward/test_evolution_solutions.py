@@ -15,7 +15,7 @@ from npde_opt.misfits import LeastSquares
 from npde_opt.objective import Objective
 from npde_opt.observations import at_points, snapshots
 from npde_opt.optimizers import Settings, minimize
-from npde_opt.parameters import ParameterSpace, Unknown
+from npde_opt.parameters import ParameterSpace, Regions, Shared, Unknown
 from npde_opt.terms import Absorbing, Advection, Diffusion, Kinetics, NonlinearDiffusion
 from npde_opt.terms.absorbing import absorbing_rate
 from npde_opt.verify import manufactured_order
@@ -31,7 +31,7 @@ def tight():
 
 def run(grid, terms, initial, times, scheme, known, species=("u",), gamma=1.0, unknowns=None, values=None, boundary=None):
     """The last state [c, i, j, k], gathered."""
-    space = ParameterSpace(grid, unknowns or [Unknown("unused", length=1)])
+    space = ParameterSpace(grid, unknowns or [Unknown("unused", block=Shared())])
     forward = Evolution(space, Equation(grid, terms, species, gamma), known, [Experiment(initial, boundary=boundary or {})],
                         [at_points(grid, times[[-1]], np.array([[(e[0] + e[-1]) / 2 for e in grid.edges]]), species[0])],
                         SCHEMES[scheme], times)
@@ -202,7 +202,7 @@ def test_gradient_is_that_of_tsadjoint():
     n, dt, steps, D, r = 24, 0.02, 10, 0.02, 2.0
     grid = Grid((n,), comm=MPI.COMM_SELF)
     h, x = 1 / n, grid.centers[0]
-    space = ParameterSpace(grid, [Unknown("u0"), Unknown("r", length=1)])
+    space = ParameterSpace(grid, [Unknown("u0"), Unknown("r", block=Shared())])
     forward = Evolution(space, Equation(grid, [Diffusion(grid, "D"), Kinetics(grid, ("u",), {"u": "r*u*(1 - u)"})]),
                         {"D": D}, [Experiment({"u": "u0"})], [snapshots(grid, [dt * steps])], SCHEMES["backward-euler"],
                         np.linspace(0, dt * steps, steps + 1))
@@ -252,8 +252,8 @@ def test_gradient_is_that_of_tsadjoint():
     mu.set(0)
     ts.setCostGradients(lam, mu)
     ts.adjointSolve()
-    np.testing.assert_allclose(space.field(g, "u0"), lam.getArray(), rtol=1e-8)
-    np.testing.assert_allclose(space.constants(g, "r"), mu.getArray(), rtol=1e-8)
+    np.testing.assert_allclose(space.own(g, "u0"), lam.getArray(), rtol=1e-8)
+    np.testing.assert_allclose(space.values(g, "r"), mu.getArray(), rtol=1e-8)
     for item in (ts, J, Jp):
         item.destroy()
 
@@ -281,7 +281,7 @@ def test_refused_steps_and_blow_up():
         run(grid, [Kinetics(grid, ("u",), {"u": "r*u"})], {"u": 1.0}, np.linspace(0, 1, 3), "heun", {})
     with pytest.raises(InputError, match=r"observation\[0\].times"):
         snap = snapshots(grid, [2.0])
-        space = ParameterSpace(grid, [Unknown("D", length=1)])
+        space = ParameterSpace(grid, [Unknown("D", block=Shared())])
         Evolution(space, Equation(grid, [Diffusion(grid, "D")]), {}, [Experiment()], [snap], SCHEMES["heun"],
                   np.linspace(0, 1, 3))
 
@@ -307,8 +307,8 @@ def test_steps_by_accuracy():
 def test_fisher_is_identified_on_any_number_of_ranks():
     """A field D, scalar r and the seed's place from noisy snapshots: a blow-up on the way is a rejected step."""
     grid = Grid((24, 20))
-    unknowns = [Unknown("D", "log", regions=np.add.outer(np.arange(24) // 12, np.zeros(20, int))),
-                Unknown("r", "log", length=1), Unknown("s", length=1)]
+    unknowns = [Unknown("D", "log", block=Regions(np.add.outer(np.arange(24) // 12, np.zeros(20, int)))),
+                Unknown("r", "log", block=Shared()), Unknown("s", block=Shared())]
     space, times = ParameterSpace(grid, unknowns), np.linspace(0, 1, 21)
     forward = Evolution(space, Equation(grid, [Diffusion(grid, "D"), Kinetics(grid, ("u",), "fisher-kpp")]), {"K": 1.0},
                         [Experiment({"u": "0.5*exp(-60*((x - s)**2 + (y - 0.4)**2))"})],
@@ -322,9 +322,9 @@ def test_fisher_is_identified_on_any_number_of_ranks():
     found = minimize(J, m, Settings(method="gauss-newton", gradient_rtol=1e-6))
     at = J.linearize(found.m)
     assert found.status == "converged" and 0.9 < at.chi_squared() < 1.1
-    np.testing.assert_allclose(np.exp(space.constants(found.m, "D")), [0.004, 0.02], rtol=0.03)
-    assert np.exp(space.constants(found.m, "r"))[0] == pytest.approx(4.0, rel=0.01)
-    assert space.constants(found.m, "s")[0] == pytest.approx(0.45, abs=2e-3)
+    np.testing.assert_allclose(np.exp(space.values(found.m, "D")), [0.004, 0.02], rtol=0.03)
+    assert np.exp(space.values(found.m, "r"))[0] == pytest.approx(4.0, rel=0.01)
+    assert space.values(found.m, "s")[0] == pytest.approx(0.45, abs=2e-3)
     assert found.objective == pytest.approx(466.8544368, rel=1e-6)
 
 
@@ -340,7 +340,7 @@ def test_equations_that_cannot_be():
         with pytest.raises(InputError, match="boundary"):
             by_species(equation, boundary, "boundary")
     with pytest.raises(InputError, match="-1 in an active cell"):
-        ParameterSpace(grid, [Unknown("D", regions=np.full((8, 8), -1))])
+        ParameterSpace(grid, [Unknown("D", block=Regions(np.full((8, 8), -1)))])
 
 
 @pytest.mark.parametrize("boundary", [{"x+": {}}, {"x+": {"x-": 1.0}}, {"u": 1.0}, {"v": {"x-": 1.0}}])

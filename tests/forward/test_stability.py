@@ -11,7 +11,7 @@ from npde_opt.forward.stability import Limits, amplification, longest_step, outl
 from npde_opt.grids import Grid
 from npde_opt.observations import snapshots
 from npde_opt.operators import interpolation
-from npde_opt.parameters import ParameterSpace, Unknown
+from npde_opt.parameters import ParameterSpace, Shared, Unknown
 from npde_opt.terms import Advection, Diffusion, Kinetics, NonlinearDiffusion, Reaction
 
 EXPLICIT = ["explicit-euler", "heun"]
@@ -81,7 +81,7 @@ def test_amplification_and_outlines():
 
 def run(grid, terms, initial, times, name, known, species=("u",), gamma=1.0, theta=None):
     """The largest value of the last state."""
-    space = ParameterSpace(grid, [Unknown("unused", length=1)])
+    space = ParameterSpace(grid, [Unknown("unused", block=Shared())])
     forward = Evolution(space, Equation(grid, terms, species, gamma), known, [Experiment(initial)],
                         [snapshots(grid, [times[-1]], species[0])], scheme(name, theta), times)
     try:
@@ -170,7 +170,7 @@ def test_a_diffusivity_that_is_not_positive_is_a_rejected_step():
             D = np.ones(grid.shape)
             D[2, 1] = D[8, 7] = value
             m = space.create_vec()
-            space.field(m, "D")[...] = D[grid.local_slice]
+            space.own(m, "D")[...] = D[grid.local_slice]
             with pytest.raises(SolverError, match=f"diffusivity D is not positive in 2 cells, {said} at the smallest"):
                 forward.linearize(m)
             m.destroy()

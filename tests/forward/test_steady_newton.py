@@ -12,7 +12,7 @@ from npde_opt.misfits import LeastSquares
 from npde_opt.objective import Objective
 from npde_opt.observations import at_points
 from npde_opt.optimizers import Settings, minimize
-from npde_opt.parameters import ParameterSpace, Unknown
+from npde_opt.parameters import ParameterSpace, Regions, Shared, Unknown
 from npde_opt.terms import Advection, Diffusion, GradientDiffusion, Kinetics, NonlinearDiffusion, Reaction, Source
 from npde_opt.verify import dot_product_test, manufactured_order, taylor_test
 
@@ -38,7 +38,7 @@ def seen(grid, quantity="u", points=POINTS):
 
 def state(grid, terms, load, known=None, boundary=None, initial=None, species=("u",), **options):
     """u [c, i, j, k]; the unknown is a dummy."""
-    space = ParameterSpace(grid, [Unknown("unused", length=1)])
+    space = ParameterSpace(grid, [Unknown("unused", block=Shared())])
     experiment = Experiment(initial or {}, boundary=boundary or {}, load=load)
     forward = Steady(space, Equation(grid, terms, species), known or {}, [experiment], [seen(grid)], **options)
     at = forward.linearize(space.from_values({"unused": 1.0}))
@@ -152,12 +152,12 @@ def field(name):
 
 
 def number(name):
-    return Unknown(name, length=1)
+    return Unknown(name, block=Shared())
 
 
 CASES = {
     "cubic": (cubic, [field("D"), field("k"), number("a")], {"x0": 1.0}, CELLS, "u**2"),
-    "regions": (cubic, [Unknown("k", "log", regions=np.arange(80).reshape(10, 8) % 3)],
+    "regions": (cubic, [Unknown("k", "log", block=Regions(np.arange(80).reshape(10, 8) % 3))],
                 {"D": 1.0, "a": 2.0, "x0": 1.0}, SIDES, "u"),
     "carried": (carried, [field("D"), number("r"), number("a"), number("h")], {"K": 1.5}, CELLS, "exp(u)"),
     "porous": (porous, [field("D"), number("m"), field("k")], {}, SIDES, "u"),
@@ -193,12 +193,12 @@ def vector(space, seed, mean):
     vec = space.create_vec()
     for i, u in enumerate(space.unknowns):
         rng = np.random.default_rng(10 * seed + i)
-        if u.is_field:
+        if not u.block.listed:
             values = mean + 0.3 * (seed * rng.random(space.grid.shape) - 0.5)
-            space.field(vec, u.name)[...] = values[space.grid.local_slice]
+            space.own(vec, u.name)[...] = values[space.grid.local_slice]
         else:
-            own = space.owned_constants(vec, u.name)
-            own[...] = (mean + 0.3 * (rng.random(u.count) - 0.5))[:own.size]
+            own = space.own(vec, u.name)
+            own[...] = (mean + 0.3 * (rng.random(u.block.count) - 0.5))[:own.size]
     return vec
 
 
@@ -250,7 +250,7 @@ def test_assembled_jacobians_are_those_of_the_residual(name):
 @pytest.mark.parallel([1, 2])
 def test_a_field_is_identified_from_data_of_a_nonlinear_state():
     grid = Grid((16, 16), boundaries=AROUND)
-    space = ParameterSpace(grid, [Unknown("k", "log", regions=(np.arange(256).reshape(16, 16) // 128))])
+    space = ParameterSpace(grid, [Unknown("k", "log", block=Regions(np.arange(256).reshape(16, 16) // 128))])
     terms = [Diffusion(grid, "D"), Kinetics(grid, ("u",), {"u": "-k*u**3"})]
     forward = Steady(space, Equation(grid, terms), {"D": 0.1}, [Experiment(load=8 * grid.volume)], [seen(grid)])
     lin = forward.linearize(space.from_values({"k": np.array([20.0, 5.0])}))
@@ -259,7 +259,7 @@ def test_a_field_is_identified_from_data_of_a_nonlinear_state():
     misfit = LeastSquares(forward.observers[0].arrange(data), 1e-3, forward.observers[0].create_vec())
     J = Objective(forward, [misfit], {})
     found = minimize(J, space.from_values({"k": np.array([1.0, 1.0])}), Settings(method="newton"))
-    np.testing.assert_allclose(np.exp(space.constants(found.m, "k")), [20.0, 5.0], rtol=1e-4)
+    np.testing.assert_allclose(np.exp(space.values(found.m, "k")), [20.0, 5.0], rtol=1e-4)
     J.destroy()
 
 

@@ -11,7 +11,7 @@ from npde_opt.grids import Grid
 from npde_opt.misfits import LeastSquares
 from npde_opt.objective import Objective
 from npde_opt.observations import at_points, snapshots
-from npde_opt.parameters import ParameterSpace, Unknown
+from npde_opt.parameters import ParameterSpace, Shared, Unknown
 from npde_opt.terms import Diffusion, Kinetics, Source
 from npde_opt.verify import dot_product_test, taylor_test
 
@@ -30,7 +30,7 @@ TIMES = {"steps": equal(0, 1, 10), "doubling": doubling(0, 0.01, 1, 4), "list": 
 def integral(history, times, name, steps, interpolation="linear"):
     """u(1) of u' = h(t), u(0) = 0."""
     grid = Grid((4,), comm=MPI.COMM_SELF)
-    space = ParameterSpace(grid, [Unknown("q", length=1)])
+    space = ParameterSpace(grid, [Unknown("q", block=Shared())])
     source = Source(grid, ("u",), "u", "q", history, times, interpolation)
     forward = Evolution(space, Equation(grid, [Diffusion(grid, "D")]), {"D": 0.01}, [Experiment({}, [source])],
                         [at_points(grid, [1.0], np.array([[0.5]]))], scheme(*name), steps)
@@ -93,7 +93,8 @@ def pulses(grid):
 @pytest.mark.parametrize("name", list(SCHEMES))
 def test_derivatives_with_histories_inside_of_steps(name):
     grid = Grid((9, 8), comm=MPI.COMM_WORLD)
-    unknowns = [Unknown("h", "log", length=4), Unknown("g", length=2), Unknown("q", "log", length=1), Unknown("r", length=1)]
+    unknowns = [Unknown("h", "log", block=Shared(4)), Unknown("g", block=Shared(2)),
+                Unknown("q", "log", block=Shared()), Unknown("r", block=Shared())]
     space, times = ParameterSpace(grid, unknowns), equal(0, 0.01, 5)
     forward = Evolution(space, Equation(grid, [Diffusion(grid, "D"), Kinetics(grid, ("u",), {"u": "-r*u**2"})]), {"D": 0.3},
                         [Experiment({"u": "0.5 + x"}, pulses(grid))], [snapshots(grid, [0.0033, 0.01])], SCHEMES[name], times)

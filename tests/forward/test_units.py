@@ -10,7 +10,7 @@ from npde_opt.grids import Grid
 from npde_opt.misfits import LeastSquares, ProportionalErrors
 from npde_opt.objective import Objective
 from npde_opt.observations import at_points, over_regions, snapshots
-from npde_opt.parameters import ParameterSpace, Unknown
+from npde_opt.parameters import Field, ParameterSpace, Shared, Unknown
 from npde_opt.terms import Advection, Diffusion, Kinetics, NonlinearDiffusion, Reaction, Source
 
 SHAPE = (8, 8)
@@ -71,7 +71,8 @@ def digits(kind, units, error="plain"):
     terms, scheme, species, gamma, names = KINDS[kind]
     sides = {"x-": "dirichlet"} if kind.startswith("carried") else {}
     grid = Grid(SHAPE, extent=(L, L), boundaries=sides, comm=MPI.COMM_WORLD)
-    space = ParameterSpace(grid, [Unknown(n, "log", length=None if n in ("D", "V") and kind != "fused" else 1) for n in names])
+    blocks = [Field() if n in ("D", "V") and kind != "fused" else Shared() for n in names]
+    space = ParameterSpace(grid, [Unknown(n, "log", block=b) for n, b in zip(names, blocks, strict=True)])
     values = {"D": 0.01 * L**2 / t, "E": 0.02 * L**2 / t, "r": 3 / t, "c": 2 / t, "V": 5 / t, "F": 0.4 / t}
     known = {**values, "K": U, "m": 1.0, "L": L, "T": t, "U": U, "h": np.array([0.0, 0.0, 40.0, 0.0])}
     trial = Experiment({species[0]: START, **({"v": "U*x/L"} if "v" in species else {})},
@@ -91,7 +92,7 @@ def digits(kind, units, error="plain"):
     g = at.gradient()
     found = [observer.gather(at.linearization.data[0]) / U, np.array([at.value])]
     for u in space.unknowns:
-        found.append(grid.gather(space.field_vec(g, u.name)) if u.is_field else space.constants(g, u.name))
+        found.append(grid.gather(space.block_vec(g, u.name)) if not u.block.listed else space.values(g, u.name))
     at.destroy()
     J.destroy()
     return found
@@ -120,7 +121,7 @@ def test_proportional_errors_in_any_unit():
 
 def grown(rate, start, bound=None):
     grid = Grid((4,), comm=MPI.COMM_WORLD)
-    space = ParameterSpace(grid, [Unknown("r", length=1)])
+    space = ParameterSpace(grid, [Unknown("r", block=Shared())])
     forward = Evolution(space, Equation(grid, [Kinetics(grid, ("u",), {"u": rate})]), {}, [Experiment({"u": start})],
                         [snapshots(grid, [1.0])], SCHEMES["heun"], np.linspace(0, 1, 41), bound=bound)
     lin = forward.linearize(space.from_values({"r": 1.0}))
@@ -146,7 +147,7 @@ def test_a_blow_up_is_one_in_any_unit():
 def test_a_rate_that_is_no_number_is_named(scheme):
     """In one cell, on one rank, on the way."""
     grid = Grid((9, 8), comm=MPI.COMM_WORLD)
-    space = ParameterSpace(grid, [Unknown("D", length=1)])
+    space = ParameterSpace(grid, [Unknown("D", block=Shared())])
     start = np.ones(grid.shape)
     start[7, 7] = 0.3
     terms = [Diffusion(grid, "D", "u"), Kinetics(grid, ("u", "v"), {"u": "-1 + 1e-9*sqrt(u - 0.15)", "v": "u"})]
@@ -167,7 +168,7 @@ def test_a_linear_reaction_that_is_no_number_is_named():
                         [Experiment({"u": 1.0})], [snapshots(grid, [1.0])], SCHEMES["ars222"], np.linspace(0, 1, 3))
     m, q = space.create_vec(), np.ones(grid.shape)
     q[8, 7] = -1.0
-    space.field(m, "q")[...] = q[grid.local_slice]
+    space.own(m, "q")[...] = q[grid.local_slice]
     with pytest.raises(SolverError, match=r"reaction 'log\(q\)' is not finite in 1 cells"):
         forward.linearize(m)
     forward.destroy()

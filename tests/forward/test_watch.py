@@ -9,7 +9,7 @@ from npde_opt.forward import Equation, Evolution, Experiment, scheme
 from npde_opt.forward.watch import Watch, allowed
 from npde_opt.grids import Grid
 from npde_opt.observations import snapshots
-from npde_opt.parameters import ParameterSpace, Unknown
+from npde_opt.parameters import ParameterSpace, Shared, Unknown
 from npde_opt.terms import Kinetics, NonlinearDiffusion, Source
 from npde_opt.terms.state import SAMPLE, State, sample
 
@@ -20,7 +20,7 @@ EXPLICIT = ["explicit-euler", "heun", "imex-euler", "imex-theta", "ars222"]
 def last(terms, initial, times, species, name, source=None):
     """What is seen of the last species at the end."""
     grid = Grid((24,), comm=comm)
-    space = ParameterSpace(grid, [Unknown("unused", length=1)])
+    space = ParameterSpace(grid, [Unknown("unused", block=Shared())])
     sources = [Source(grid, species, "u", *source)] if source else []
     forward = Evolution(
         space,

@@ -10,7 +10,7 @@ from mpi4py import MPI
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid
 from npde_opt.io.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
-from npde_opt.parameters import ParameterSpace, Unknown
+from npde_opt.parameters import ParameterSpace, Regions, Unknown
 
 SHAPE = (5, 4, 3)
 
@@ -85,7 +85,7 @@ def test_fields_and_constants_of_a_parameter_space_move_to_other_ranks(tmp_path)
     out = comm.bcast(tmp_path, root=0)
     regions = np.arange(60).reshape(SHAPE, order="F") % 4
     active = values(1) > -0.4
-    unknowns = [Unknown("D", "log"), Unknown("c", regions=regions)]
+    unknowns = [Unknown("D", "log"), Unknown("c", block=Regions(regions))]
 
     def filled(on):
         space = ParameterSpace(Grid(SHAPE, active=active, comm=on), unknowns)
@@ -100,7 +100,7 @@ def test_fields_and_constants_of_a_parameter_space_move_to_other_ranks(tmp_path)
     space, vec = filled(comm)
     _, vectors = load_checkpoint(out, comm, space)
     np.testing.assert_array_equal(vectors["m"].getArray(), vec.getArray())
-    np.testing.assert_array_equal(space.constants(vectors["m"], "c"), [0.5, -1.5, 2.5, 1 / 3])
+    np.testing.assert_array_equal(space.values(vectors["m"], "c"), [0.5, -1.5, 2.5, 1 / 3])
     two.Free()
 
 

@@ -13,7 +13,7 @@ from npde_opt.errors import InputError
 from npde_opt.grids import Grid
 from npde_opt.io import vectors
 from npde_opt.io.checkpoint import find_checkpoint, save_checkpoint
-from npde_opt.parameters import ParameterSpace, Unknown
+from npde_opt.parameters import ParameterSpace, Shared, Unknown
 from npde_opt.runs.folder import RunDirectory
 
 ROWS = [{"level": 0, "iteration": i, "objective": 1.0 / (i + 3)} for i in range(400)]
@@ -61,7 +61,7 @@ def state(space, value):
 
 
 def parameters(comm, shape=(48, 48)):
-    return ParameterSpace(Grid(shape, comm=comm), [Unknown("D", "log"), Unknown("s", length=1)])
+    return ParameterSpace(Grid(shape, comm=comm), [Unknown("D", "log"), Unknown("s", block=Shared())])
 
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="a small disk is mounted by root")

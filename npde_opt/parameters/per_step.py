@@ -1,0 +1,113 @@
+"""A block for each of n steps of time, or layers: p_0, p_1 ... p_{n-1}; arrays have the step first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from petsc4py import PETSc
+
+from npde_opt.errors import InputError
+from npde_opt.grids import Grid
+from npde_opt.parameters.arrays import MANY
+from npde_opt.parameters.draws import child
+from npde_opt.parameters.interface import Block, Inverse, Lift, Placed, Sink, Source
+
+
+class PerStep(Block):
+    """`steps` blocks of one kind; terms read an array [step, ...]."""
+
+    def __init__(self, block: Block, steps: int):
+        if steps < 1:
+            raise InputError("PerStep: steps", steps, "a positive integer")
+        self.block, self.steps = block, steps
+
+    @property
+    def count(self) -> int:
+        return self.steps * self.block.count
+
+    @property
+    def listed(self) -> bool:
+        return self.block.listed and self.count <= MANY
+
+    @property
+    def length(self) -> int | None:
+        one = self.block.length
+        return None if one is None else self.steps * one
+
+    def on(self, grid: Grid, where: str) -> Placed:
+        one = self.block.on(grid, where)
+        return one.repeated(self.steps) or PlacedSteps(one, self.steps)
+
+
+class PlacedSteps(Placed):
+    """The blocks one after the other: `one` places each of them."""
+
+    def __init__(self, one: Placed, steps: int):
+        axes = (0, *(a + 1 for a in one.axes))
+        super().__init__(one.comm, steps * one.count, (steps, *one.shape), axes)
+        self.one, self.steps, self.large = one, steps, one.large
+
+    def _each(self, of: Callable[[Any], Any], arrays: Any) -> np.ndarray:
+        return np.stack([of(array) for array in arrays])
+
+    @property
+    def free(self) -> np.ndarray:
+        return np.broadcast_to(self.one.free, (self.steps, *self.one.free.shape))
+
+    def mass(self) -> np.ndarray:
+        return self._each(lambda _: self.one.mass(), range(self.steps))
+
+    def noise(self, seed: int) -> np.ndarray:
+        return self._each(lambda step: self.one.noise(child(seed, step)), range(self.steps))
+
+    def parameters(self, given: Any, inverse: Inverse) -> np.ndarray:
+        """Of a number, or of an array [step, ...]."""
+        each = given if np.ndim(given) > 0 else [given] * self.steps
+        return self._each(lambda values: self.one.parameters(values, inverse), each)
+
+    def values(self, own: np.ndarray) -> np.ndarray:
+        return self._each(self.one.values, own)
+
+    def own(self, values: np.ndarray) -> np.ndarray:
+        return self._each(self.one.own, values)
+
+    def coefficient(self, k: np.ndarray) -> np.ndarray:
+        return self._each(self.one.coefficient, k)
+
+    def change(self, dk: np.ndarray) -> np.ndarray:
+        return self._each(self.one.change, dk)
+
+    def sums(self, cotangent: Any) -> np.ndarray:
+        return self._each(self.one.sums, cotangent)
+
+    def write(self, own: np.ndarray, sink: Sink) -> None:
+        for step in own:
+            self.one.write(step, sink)
+
+    def read(self, source: Source) -> np.ndarray:
+        return self._each(lambda _: self.one.read(source), range(self.steps))
+
+    def lift(self, coarse: Placed, cubic: bool, matrix: Callable[[bool], PETSc.Mat]) -> Lift:
+        assert isinstance(coarse, PlacedSteps)
+        return EachStep(self.one.lift(coarse.one, cubic, matrix))
+
+    def squares(self, unknown: Any, own: np.ndarray, truth: Any, start: Any) -> np.ndarray:
+        steps = range(self.steps)
+        truths, starts = (x if np.ndim(x) > 0 else [x] * self.steps for x in (truth, start))
+        found = [self.one.squares(unknown, own[s], truths[s], starts[s]) for s in steps]
+        return np.sum(found, axis=0)
+
+
+class EachStep:
+    """A lift of every step."""
+
+    def __init__(self, lift: Lift):
+        self.one = lift
+
+    def apply(self, own: np.ndarray) -> np.ndarray:
+        return np.stack([self.one.apply(step) for step in own])
+
+    def transpose(self, own: np.ndarray) -> np.ndarray:
+        return np.stack([self.one.transpose(step) for step in own])
