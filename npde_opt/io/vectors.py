@@ -30,7 +30,7 @@ SLAB = 4_000_000
 TAG = 23
 
 
-class Layout(Protocol):
+class Boxed(Protocol):
     """A box of a structured array that this rank owns: a Grid is one."""
 
     @property
@@ -46,13 +46,13 @@ class Layout(Protocol):
 class Sink(Protocol):
     """Takes the parts of a vector one after the other; see VectorWriter."""
 
-    def field(self, grid: Layout, owned: np.ndarray) -> None: ...
+    def field(self, grid: Boxed, owned: np.ndarray) -> None: ...
 
 
 class Source(Protocol):
     """Gives the parts of a vector in the order in which they were written; see VectorReader."""
 
-    def field(self, grid: Layout) -> np.ndarray: ...
+    def field(self, grid: Boxed) -> np.ndarray: ...
 
 
 class _OnRoot:
@@ -114,7 +114,7 @@ class VectorWriter(_OnRoot):
     def __init__(self, path: str | os.PathLike, comm: MPI.Intracomm):
         super().__init__(path, comm, "wb", "checkpoint")
 
-    def field(self, grid: Layout, owned: np.ndarray) -> None:
+    def field(self, grid: Boxed, owned: np.ndarray) -> None:
         """An array from its owned values [i, j, k]."""
         self._head(grid.size)
         boxes = self.comm.allgather(grid.local_slice)
@@ -142,7 +142,7 @@ class VectorReader(_OnRoot):
     def __init__(self, path: str | os.PathLike, comm: MPI.Intracomm):
         super().__init__(path, comm, "rb", "--resume")
 
-    def field(self, grid: Layout) -> np.ndarray:
+    def field(self, grid: Boxed) -> np.ndarray:
         """The owned values [i, j, k] of an array."""
         self._head(grid.size)
         boxes = self.comm.allgather(grid.local_slice)

@@ -15,17 +15,20 @@ from mpi4py import MPI
 from npde_opt import reductions
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid, sums_by_number
+from npde_opt.io.vectors import Sink, Source
 from npde_opt.parameters.draws import normal
-from npde_opt.parameters.interface import Block, Inverse, Placed, Sink, Source
+from npde_opt.parameters.interface import Block, Inverse, Placed
 
 MANY = 4096
 """Numbers from which on they are spread over ranks, and not listed one by one."""
 
 
 class Line:
-    """The range of a row of numbers that a rank owns: a Box of one axis."""
+    """The range of a row of numbers that a rank owns: all on rank 0, or `spread` over the ranks
+    (None: where they are MANY). To files it is an array of one axis."""
 
-    def __init__(self, comm: MPI.Intracomm, count: int, spread: bool):
+    def __init__(self, comm: MPI.Intracomm, count: int, spread: bool | None = None):
+        spread = count > MANY if spread is None else spread
         self.comm, self.size, self.shape = comm, count, (count,)
         share, extra = divmod(count, comm.size) if spread else (0, 0)
         self.counts = [share + (rank < extra) for rank in range(comm.size)]
@@ -48,21 +51,21 @@ class Line:
 
 
 class Constants(Placed):
-    """A row of numbers that every rank reads whole."""
+    """An array, row by row, that every rank reads whole."""
 
-    def __init__(self, comm: MPI.Intracomm, count: int):
-        self.line = Line(comm, count, count > MANY)
+    def __init__(self, comm: MPI.Intracomm, array: tuple[int, ...]):
+        count = int(np.prod(array, dtype=np.int64))
+        self.array, self.line = array, Line(comm, count)
         super().__init__(comm, count, self.line.local_shape, (0,))
 
     def noise(self, seed: int) -> np.ndarray:
         return normal(seed, self.count, self.line.first, self.line.last)
 
     def parameters(self, given: Any, inverse: Inverse) -> np.ndarray:
-        values = np.broadcast_to(np.asarray(given, float), self._given_shape())
+        values = np.asarray(given, float)
+        if values.size != self.count:
+            values = np.broadcast_to(values, self.array)
         return self.own(inverse(values.ravel()))
-
-    def _given_shape(self) -> tuple[int, ...]:
-        return (self.count,)
 
     def values(self, own: np.ndarray) -> np.ndarray:
         """(count,)"""
@@ -114,7 +117,7 @@ class PlacedRegions(Constants):
     """Constants of regions on a grid; `region` are the numbers of the owned cells."""
 
     def __init__(self, grid: Grid, region: np.ndarray, count: int):
-        super().__init__(grid.comm, count)
+        super().__init__(grid.comm, (count,))
         self.grid, self.region = grid, region
 
     def coefficient(self, k: np.ndarray) -> np.ndarray:
@@ -153,11 +156,8 @@ class PlacedShared(Constants):
     """A shared array beside a grid, row by row."""
 
     def __init__(self, grid: Grid, array: tuple[int, ...]):
-        super().__init__(grid.comm, int(np.prod(array, dtype=np.int64)))
-        self.grid, self.array = grid, array
-
-    def _given_shape(self) -> tuple[int, ...]:
-        return self.array
+        super().__init__(grid.comm, array)
+        self.grid = grid
 
     def coefficient(self, k: np.ndarray) -> Any:
         return k.reshape(self.array)[()]

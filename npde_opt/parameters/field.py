@@ -11,8 +11,9 @@ from petsc4py import PETSc
 
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid
+from npde_opt.io.vectors import Sink, Source
 from npde_opt.parameters.draws import child
-from npde_opt.parameters.interface import Block, Inverse, Lift, Placed, Sink, Source
+from npde_opt.parameters.interface import Block, Inverse, Lift, Placed
 
 
 class Field(Block):

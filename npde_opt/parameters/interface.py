@@ -22,38 +22,10 @@ from petsc4py import PETSc
 
 from npde_opt import reductions
 from npde_opt.grids import Grid
+from npde_opt.io.vectors import Sink, Source
 
 Inverse = Callable[[np.ndarray], np.ndarray]
 """From values of a coefficient to parameters; raises InputError where there are none."""
-
-
-class Box(Protocol):
-    """A box of a structured array, owned by this rank."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of the whole array."""
-
-    @property
-    def size(self) -> int: ...
-
-    @property
-    def local_slice(self) -> tuple[slice, ...]: ...
-
-    @property
-    def local_shape(self) -> tuple[int, ...]: ...
-
-
-class Sink(Protocol):
-    """Takes arrays one after the other, each from its owned part [i, j, k]. Collective."""
-
-    def field(self, grid: Box, owned: np.ndarray) -> None: ...
-
-
-class Source(Protocol):
-    """Gives the owned parts in the order in which the arrays were written. Collective."""
-
-    def field(self, grid: Box) -> np.ndarray: ...
 
 
 class Lift(Protocol):

@@ -10,9 +10,10 @@ from petsc4py import PETSc
 
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid
+from npde_opt.io.vectors import Sink, Source
 from npde_opt.parameters.arrays import MANY
 from npde_opt.parameters.draws import child
-from npde_opt.parameters.interface import Block, Inverse, Lift, Placed, Sink, Source
+from npde_opt.parameters.interface import Block, Inverse, Lift, Placed
 
 
 class PerStep(Block):

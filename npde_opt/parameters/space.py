@@ -12,7 +12,8 @@ from petsc4py import PETSc
 from npde_opt import reductions
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid
-from npde_opt.parameters.interface import Placed, Sink, Source
+from npde_opt.io.vectors import Sink, Source
+from npde_opt.parameters.interface import Placed
 from npde_opt.parameters.point import ParametersAt
 from npde_opt.parameters.transforms import GAIN, RUNAWAY
 from npde_opt.parameters.unknown import Unknown

@@ -49,6 +49,24 @@ class Unknown:
         low, high = (x if np.isinf(x) else float(self.inverse(x)) for x in self.range)
         return low, high
 
+    # Names of before, for the cases until they ask the block.
+
+    @property
+    def is_field(self) -> bool:
+        return isinstance(self.block, Field)
+
+    @property
+    def length(self) -> int | None:
+        return self.block.length
+
+    @property
+    def regions(self) -> np.ndarray | None:
+        return getattr(self.block, "numbers", None)
+
+    @property
+    def count(self) -> int:
+        return self.block.count
+
     def label(self, i: int) -> str:
         """The i-th of its numbers, in reports."""
         return self.name if self.block.count == 1 else f"{self.name}[{i}]"
