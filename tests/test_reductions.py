@@ -35,6 +35,15 @@ def test_arrays_are_reduced_entry_by_entry():
 
 
 @pytest.mark.parallel([1, 2, 3])
+def test_parts_of_a_sum_lie_one_rank_after_the_other():
+    counts = [2, 0, 3][: comm.size - 1] + [4]
+    first, whole = sum(counts[: comm.rank]), np.arange(float(sum(counts)))
+    found = reductions.total_parts(comm, whole * (1 + comm.rank), counts)
+    ranks = comm.size * (comm.size + 1) / 2
+    np.testing.assert_array_equal(found, ranks * whole[first : first + counts[comm.rank]])
+
+
+@pytest.mark.parallel([1, 2, 3])
 def test_numbers_stay_numbers():
     assert reductions.largest(comm, comm.rank) == comm.size - 1
     assert reductions.smallest(comm, -math.inf) == -math.inf
@@ -80,7 +89,7 @@ def test_ranks_that_all_arrive_agree():
 
 def raw_reductions(text: str) -> list[int]:
     """Lines with an MPI reduction other than those of reductions.py: allreduce, or an operation that loses NaN."""
-    names = {"MAX", "MIN", "LOR", "LAND", "allreduce", "Allreduce", "Iallreduce"}
+    names = {"MAX", "MIN", "LOR", "LAND", "allreduce", "Allreduce", "Iallreduce", "Reduce_scatter"}
     nodes = list(ast.walk(ast.parse(text)))
     used = {node.lineno for node in nodes if isinstance(node, ast.Attribute) and node.attr in names}
     return sorted(used | {node.lineno for node in nodes if isinstance(node, ast.ImportFrom) and node.module == "mpi4py.MPI"})
