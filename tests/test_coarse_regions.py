@@ -125,7 +125,7 @@ def test_where_an_unknown_is_known_it_keeps_what_a_picture_says(case):
         (case.sources.folder / "case.toml").write_text(text.replace(f"regions = {REGIONS}\n", "", 1))
     comm.Barrier()
     case = load_case(case.sources.folder / "case.toml", comm)
-    fixed = case.space(case.grid(comm)).unknown("s").fixed
+    fixed = case.space(case.grid(comm)).unknown("s").block.fixed
     wanted = np.full((32, 32), np.nan)
     wanted[:16, :16], wanted[16:, :16] = 1.0, 2.0
     np.testing.assert_allclose(fixed, wanted, rtol=1e-12)

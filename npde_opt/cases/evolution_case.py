@@ -227,7 +227,7 @@ class EvolutionCase:
             raise InputError(f"unknown.{u['name']}.{key}", "nothing", "a value, where data are simulated")
         if isinstance(found.block, Shared):
             try:
-                values = np.broadcast_to(np.asarray(spec, float), found.block.shape)
+                values = np.broadcast_to(np.asarray(spec, float), found.block.count)
                 self.sources.log.note(f"unknown.{u['name']}.{key}", "a list" if np.ndim(spec) else "", values)
                 return values
             except (ValueError, TypeError) as error:
