@@ -26,10 +26,16 @@ def known_values(grid: Grid, known: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return found
 
 
-def check_coefficients(space: ParameterSpace, equation: Equation, known: Mapping[str, np.ndarray],
-                       initials: Sequence[InitialState], terms: Sequence[Term], zero: bool) -> None:
-    """Raises InputError for coefficients without a value, known ones that are not finite, known diffusivities that are not
-    positive, and histories of another length. Collective.
+def check_coefficients(
+    space: ParameterSpace,
+    equation: Equation,
+    known: Mapping[str, np.ndarray],
+    initials: Sequence[InitialState],
+    terms: Sequence[Term],
+    zero: bool,
+) -> None:
+    """Raises InputError for coefficients without a value, known ones that are not finite, known
+    diffusivities that are not positive, and histories of another length. Collective.
 
     Args:
         terms: all of them, those of the equation and of experiments. zero: diffusivities may be 0.
@@ -43,13 +49,19 @@ def check_coefficients(space: ParameterSpace, equation: Equation, known: Mapping
     needed = {name for part in parts for name in part.coefficients}
     missing = needed - given
     if missing:
-        raise InputError("coefficients", f"no value for {', '.join(sorted(missing))}",
-                         f"known or unknown values for all; those given are {', '.join(sorted(given)) or 'none'}")
+        listed = ", ".join(sorted(given)) or "none"
+        raise InputError(
+            "coefficients",
+            f"no value for {', '.join(sorted(missing))}",
+            f"known or unknown values for all; those given are {listed}",
+        )
     for name in sorted(needed & set(known)):
         values = known[name]
         on = values if values.shape != grid.local_shape else values[grid.active]
         if not reductions.everywhere(grid.comm, bool(np.isfinite(on).all())):
-            raise InputError(f"known.{name}", "values that are not finite", "finite numbers in active cells")
+            raise InputError(
+                f"known.{name}", "values that are not finite", "finite numbers in active cells"
+            )
     if not equation.complex:
         check_known(grid, [n for n in equation.positive if n in known], known, zero)
     lengths = {name: int(np.size(value)) for name, value in known.items()}

@@ -1,4 +1,5 @@
-"""gamma M du/dt = -r(u, t; k): an equation as a sum of terms, and its linear terms as assembled matrices.
+"""gamma M du/dt = -r(u, t; k): an equation as a sum of terms, and its linear terms as assembled
+matrices.
 
 With A the sum of the linear terms (-div(D grad u) + v.grad u + c u ...):
     gamma real       gamma M du_s/dt = -(sum_t A_st u_t + ...)              for each species s
@@ -6,7 +7,8 @@ With A the sum of the linear terms (-div(D grad u) + v.grad u + c u ...):
                      M dre/dt = (A im - B re)/g,  M dim/dt = -(A re + B im)/g
     steady           0 = r(u; k), gamma = 1
 (reactions and sources of a complex equation are rates of re and im themselves),
-so Schroedinger's equation is gamma = i with A = H, the paraxial one gamma = 2ik with A = -lap - k^2 (n^2/n_0^2 - 1).
+so Schroedinger's equation is gamma = i with A = H, the paraxial one gamma = 2ik with A = -lap - k^2
+(n^2/n_0^2 - 1).
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ Points = list[list[LinearAt]]
 
 @dataclass(frozen=True)
 class Operator:
-    """A sum of linear terms, and the (row, column, factor) of species at which it enters the residual."""
+    """A sum of linear terms, and the (row, column, factor) of species at which it enters the
+    residual."""
 
     terms: tuple[LinearTerm, ...]
     pattern: tuple[tuple[int, int, float], ...]
@@ -52,8 +55,9 @@ class Equation:
 
     Args:
         grid: the grid.
-        terms: linear terms of one species each (of `species=` where there are several; of both parts where gamma is
-            imaginary), and terms of the whole system (`Kinetics`, `NonlinearDiffusion`, `Source`).
+        terms: linear terms of one species each (of `species=` where there are several; of both
+            parts where gamma is imaginary), and terms of the whole system (`Kinetics`,
+            `NonlinearDiffusion`, `Source`).
         species: names; ("re", "im") for a complex equation.
         gamma: 1, another positive number, or i times one.
 
@@ -61,14 +65,27 @@ class Equation:
         InputError: for unknown species or a gamma that is neither.
     """
 
-    def __init__(self, grid: Grid, terms: Sequence[Term], species: Sequence[str] = ("u",), gamma: complex = 1.0):
+    def __init__(
+        self,
+        grid: Grid,
+        terms: Sequence[Term],
+        species: Sequence[str] = ("u",),
+        gamma: complex = 1.0,
+    ):
         self.grid, self.species, self.gamma = grid, tuple(species), complex(gamma)
         self.complex = self.gamma.imag != 0
         self.inertia = 1.0 if self.complex else self.gamma.real
-        if not (self.gamma.real == 0 and self.gamma.imag > 0 or self.gamma.imag == 0 and self.gamma.real > 0):
+        if not (
+            self.gamma.real == 0
+            and self.gamma.imag > 0
+            or self.gamma.imag == 0
+            and self.gamma.real > 0
+        ):
             raise InputError("gamma", gamma, "a positive number, or i times one")
         if self.complex and len(self.species) != 2:
-            raise InputError("species", list(species), "two, real and imaginary part, with an imaginary gamma")
+            raise InputError(
+                "species", list(species), "two, real and imaginary part, with an imaginary gamma"
+            )
         self.terms = tuple(terms)
         self.linear = [cast(LinearTerm, t) for t in terms if t.linear]
         self.nonlinear = [t for t in terms if not t.linear]
@@ -78,7 +95,10 @@ class Equation:
         found: dict[tuple[int, int], list[LinearTerm]] = {}
         for term in self.linear:
             found.setdefault((self._number(term.row), self._number(term.column)), []).append(term)
-        return [Operator(tuple(terms), ((row, column, 1.0),)) for (row, column), terms in sorted(found.items())]
+        return [
+            Operator(tuple(terms), ((row, column, 1.0),))
+            for (row, column), terms in sorted(found.items())
+        ]
 
     def _number(self, name: str | None) -> int:
         if name is None and len(self.species) == 1:
@@ -91,15 +111,26 @@ class Equation:
         f = 1 / self.gamma.imag
         for term in self.linear:
             if not term.symmetric:
-                raise InputError("term", type(term).__name__, "symmetric linear terms where gamma is imaginary")
+                raise InputError(
+                    "term", type(term).__name__, "symmetric linear terms where gamma is imaginary"
+                )
             if (term.row, term.column) != (None, None):
-                raise InputError("term's species", repr(term.row),
-                                 "none where gamma is imaginary: linear terms act on both")
+                raise InputError(
+                    "term's species",
+                    repr(term.row),
+                    "none where gamma is imaginary: linear terms act on both",
+                )
         A, B = ([t for t in self.linear if t.absorbing == absorbing] for absorbing in (False, True))
         if B and not A:
-            raise InputError("terms", "absorbing layers only", "a diffusion or potential beside them")
+            raise InputError(
+                "terms", "absorbing layers only", "a diffusion or potential beside them"
+            )
         patterns = (((0, 1, -f), (1, 0, f)), ((0, 0, f), (1, 1, f)))
-        return [Operator(tuple(terms), pattern) for terms, pattern in zip((A, B), patterns, strict=True) if terms]
+        return [
+            Operator(tuple(terms), pattern)
+            for terms, pattern in zip((A, B), patterns, strict=True)
+            if terms
+        ]
 
     @property
     def symmetric(self) -> bool:
@@ -123,14 +154,16 @@ class Equation:
 
 
 def joined(grid: Grid, terms: Sequence[Term]) -> tuple[Offset, ...]:
-    """The offsets of all terms, the centre first; those of the narrow stencil where no term is wider."""
+    """The offsets of all terms, the centre first; those of the narrow stencil where no term is
+    wider."""
     narrow = stencil_offsets(grid.dim)
     wide = {o for t in terms for o in t.offsets} - set(narrow)
     return (*narrow, *sorted(wide))
 
 
 class LinearPart:
-    """The linear terms' matrices, one an operator; values belong to the point that was assembled last.
+    """The linear terms' matrices, one an operator; values belong to the point that was assembled
+    last.
 
     Args:
         prefix: options prefix of the matrices.
@@ -143,7 +176,9 @@ class LinearPart:
     def __init__(self, equation: Equation, prefix: str | None = None):
         self.equation, self.grid = equation, equation.grid
         self.mass = equation.inertia * self.grid.volume
-        self.matrices = [StencilMatrix(self.grid, prefix, joined(self.grid, o.terms)) for o in equation.operators]
+        self.matrices = [
+            StencilMatrix(self.grid, prefix, joined(self.grid, o.terms)) for o in equation.operators
+        ]
         self.points: Points | None = None
         self._x, self._y = self.grid.create_active(), self.grid.create_active()
         self.bounds = [0.0] * len(self.matrices)
@@ -167,7 +202,9 @@ class LinearPart:
         for plane in planes[1:]:
             rows += np.abs(plane)
         rows /= self.mass
-        return float((rows if self.grid.active_global is None else rows[self.grid.active]).max(initial=0.0))
+        return float(
+            (rows if self.grid.active_global is None else rows[self.grid.active]).max(initial=0.0)
+        )
 
     def mult(self, k: int, x: np.ndarray, transposed: bool = False) -> np.ndarray:
         """A_k x of an owned field [i, j, k]; it may be a view that the next call overwrites."""
@@ -180,8 +217,8 @@ class LinearPart:
         return self.grid.take(self._y)
 
     def stiffness(self, species: int | None = None, own: bool = False) -> float:
-        """A bound of the eigenvalues of M^-1 A over all ranks, in 1/time: of one species' rows, or all; `own`: of its
-        block with itself alone."""
+        """A bound of the eigenvalues of M^-1 A over all ranks, in 1/time: of one species' rows, or
+        all; `own`: of its block with itself alone."""
         rows = [0.0] * len(self.equation.species)
         for bound, operator in zip(self.bounds, self.equation.operators, strict=True):
             for row, column, factor in operator.pattern:
@@ -206,8 +243,10 @@ class LinearPoint:
         self.part, self.grid = part, part.grid
         self.operators = part.equation.operators
         shape = self.grid.local_shape
-        cells = {n: np.broadcast_to(np.asarray(coefficients[n], float), shape)
-                 for n in part.equation.cell_coefficients}
+        cells = {
+            n: np.broadcast_to(np.asarray(coefficients[n], float), shape)
+            for n in part.equation.cell_coefficients
+        }
         self.points: Points = [[t.at(cells) for t in o.terms] for o in self.operators]
         self.count = len(part.equation.species)
         self._pairs: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in self.operators]
@@ -243,8 +282,11 @@ class LinearPoint:
         return out
 
     def _cells(self, dk: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        return {n: np.broadcast_to(np.asarray(dk[n], float), self.grid.local_shape)
-                for n in self.part.equation.cell_coefficients if n in dk}
+        return {
+            n: np.broadcast_to(np.asarray(dk[n], float), self.grid.local_shape)
+            for n in self.part.equation.cell_coefficients
+            if n in dk
+        }
 
     def derivative(self, state: State, dk: Mapping[str, Any]) -> np.ndarray | float:
         change = self._cells(dk)
@@ -277,7 +319,9 @@ class LinearPoint:
                     out.add(name, values)
             pairs.clear()
 
-    def second(self, state: State, adjoint: State, change: State, dk: Mapping[str, Any], out: Gradients) -> np.ndarray:
+    def second(
+        self, state: State, adjoint: State, change: State, dk: Mapping[str, Any], out: Gradients
+    ) -> np.ndarray:
         """(A_k dk)^T lambda; adds r_ku^T(lambda, du) + r_kk^T(lambda, dk)."""
         cells, result = self._cells(dk), channels(self.grid, self.count)
         for operator, points in zip(self.operators, self.points, strict=True):
@@ -286,7 +330,11 @@ class LinearPoint:
                 for point in points:
                     result[column] += point.derivative_transpose(nu, cells) if cells else 0.0
                     parts = [point.contraction([(nu, change.ghosted(column))])]
-                    parts += [point.second_contraction([(nu, state.ghosted(column))], cells)] if cells else []
+                    parts += (
+                        [point.second_contraction([(nu, state.ghosted(column))], cells)]
+                        if cells
+                        else []
+                    )
                     for found in parts:
                         for name, values in found.items():
                             out.add(name, values)

@@ -1,8 +1,9 @@
-"""One experiment of an equation, steady or not: where it starts, what drives it, and its boundary values as fields.
+"""One experiment of an equation, steady or not: where it starts, what drives it, and its boundary
+values as fields.
 
-    Dirichlet sides   u                     a ghost outside
-    Robin sides       the outer u           a ghost outside
-    Neumann sides     the inward flux       a part of the load: flux times area, in the cells at the side
+    Dirichlet sides   u                  in the ghosts outside
+    Robin sides       the outer u        in the ghosts outside
+    Neumann sides     the inward flux    times area, in the load of the cells at the side
 """
 
 from __future__ import annotations
@@ -31,14 +32,17 @@ class Experiment:
     """What may differ between experiments on one grid.
 
     Args:
-        initial: species to number, owned array or text (see InitialState); of a steady state where Newton's method starts.
+        initial: species to number, owned array or text (see InitialState); of a steady state where
+            Newton's method starts.
         sources: of this experiment only.
-        boundary: {side: value} for all species, or {species: {side: value}}: u on Dirichlet sides, the outer u on Robin
-            sides, the inward flux D du/dn on Neumann sides (per unit of area). 0 where not given.
-        load: owned values [i, j, k] of a source that is constant in time, integrated over cells (wells, electrodes), or
-            those by species.
+        boundary: {side: value} for all species, or {species: {side: value}}: u on Dirichlet sides,
+            the outer u on Robin sides, the inward flux D du/dn on Neumann sides (per unit of area).
+            0 where not given.
+        load: owned values [i, j, k] of a source that is constant in time, integrated over cells
+            (wells, electrodes), or those by species.
         samplings: what is observed; None: what the others observe (given to the forward map).
-        where: what stands before the keys `initial` and `boundary` in error messages ('experiment[0].').
+        where: what stands before the keys `initial` and `boundary` in error messages
+            ('experiment[0].').
     """
 
     initial: Mapping[str, Spec] = field(default_factory=dict)
@@ -83,10 +87,16 @@ def by_species(equation: Equation, boundary: Mapping[str, Any], key: str) -> lis
     plain = {s: v for s, v in boundary.items() if s not in equation.species}
     tables = [isinstance(v, Mapping) for v in named.values()]
     if (plain and named) or any(isinstance(v, Mapping) for v in plain.values()) or not all(tables):
-        raise InputError(key, dict(boundary),
-                         "side = value, or {species = {side = value}} with the species " + ", ".join(equation.species))
+        raise InputError(
+            key,
+            dict(boundary),
+            "side = value, or {species = {side = value}} with the species "
+            + ", ".join(equation.species),
+        )
     if equation.complex and any(v != 0 for v in plain.values()):
-        raise InputError(key, plain, "{re = {side = value}, im = {side = value}} where gamma is imaginary")
+        raise InputError(
+            key, plain, "{re = {side = value}, im = {side = value}} where gamma is imaginary"
+        )
     found = [named.get(s, {}) if named else plain for s in equation.species]
     for values in found:
         _check_sides(equation, values, key)
@@ -111,7 +121,8 @@ def _at_side(grid: Grid, side: str) -> tuple[int, bool, bool]:
 
 
 def outside(grid: Grid, values: Sides, key: str = "boundary") -> np.ndarray:
-    """The ghosted field that holds values of Dirichlet and Robin sides in the ghosts outside the domain, 0 inside."""
+    """The ghosted field that holds values of Dirichlet and Robin sides in the ghosts outside the
+    domain, 0 inside."""
     out = np.zeros([n + 2 for n in grid.local_shape], order="F")
     for side, value in values.items():
         d, upper, here = _at_side(grid, side)
@@ -141,10 +152,18 @@ def loads(equation: Equation, experiment: Experiment) -> np.ndarray:
         return out
     if not isinstance(given, Mapping):
         if len(equation.species) > 1:
-            raise InputError(f"{experiment.where}load", "an array", "{species = array} where there are several species")
+            raise InputError(
+                f"{experiment.where}load",
+                "an array",
+                "{species = array} where there are several species",
+            )
         given = {equation.species[0]: given}
     for name, values in given.items():
         if name not in equation.species:
-            raise InputError(f"{experiment.where}load", f"a load of {name!r}", "species " + ", ".join(equation.species))
+            raise InputError(
+                f"{experiment.where}load",
+                f"a load of {name!r}",
+                "species " + ", ".join(equation.species),
+            )
         out[equation.species.index(name)] = values
     return out

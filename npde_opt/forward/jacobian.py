@@ -1,7 +1,9 @@
 """S = M + alpha r_u of all terms together, assembled at a state, and its solves.
 
-One species: one matrix, by the recipes of linear/. Several: GMRES on the coupled system, with the recipe of each species' own
-block as preconditioner. Blocks between species are kept as cell values where they couple within cells only, else as matrices.
+One species: one matrix, by the recipes of linear/. Several: GMRES on the coupled system, with the
+    recipe of each species' own
+block as preconditioner. Blocks between species are kept as cell values where they couple within
+cells only, else as matrices.
 """
 
 from __future__ import annotations
@@ -44,14 +46,26 @@ class Jacobian:
 
     Args:
         part: the linear terms.
-        mass: M as a Vec of active cells, or None for S = alpha r_u: a symmetric one that is not positive definite is then solved
-            with as if it were not symmetric.
+        mass: M as a Vec of active cells, or None for S = alpha r_u: a symmetric one that is not
+            positive definite is then solved with as if it were not symmetric.
         remedy: in messages.
     """
 
-    def __init__(self, part: LinearPart, mass: PETSc.Vec | None, prefix: str, recipe: str = "auto",
-                 remedy: str = "Take shorter steps."):
-        self.part, self.grid, self.prefix, self.recipe, self.remedy = part, part.grid, prefix, recipe, remedy
+    def __init__(
+        self,
+        part: LinearPart,
+        mass: PETSc.Vec | None,
+        prefix: str,
+        recipe: str = "auto",
+        remedy: str = "Take shorter steps.",
+    ):
+        self.part, self.grid, self.prefix, self.recipe, self.remedy = (
+            part,
+            part.grid,
+            prefix,
+            recipe,
+            remedy,
+        )
         self.count = len(part.equation.species)
         self.symmetric = part.equation.symmetric
         self.mass = part.mass if mass is not None else None
@@ -59,8 +73,12 @@ class Jacobian:
         blocks = terms_by_block(part)
         self.matrices = [self._matrix(blocks.get((c, c), [])) for c in range(self.count)]
         self.couplings: dict[Block, Coupling] = {
-            block: np.zeros(self.grid.local_shape, order="F") if _within_cells(terms) else self._matrix(terms)
-            for block, terms in blocks.items() if block[0] != block[1]}
+            block: np.zeros(self.grid.local_shape, order="F")
+            if _within_cells(terms)
+            else self._matrix(terms)
+            for block, terms in blocks.items()
+            if block[0] != block[1]
+        }
         self.solvers = [step_solver(m, prefix, self.symmetric, recipe) for m in self.matrices]
         self._b, self._x = self.grid.create_active(), self.grid.create_active()
         self._corrector = Corrector(mass if mass is not None else self._b)
@@ -71,8 +89,15 @@ class Jacobian:
     def _matrix(self, terms: Sequence[Term]) -> StencilMatrix:
         return StencilMatrix(self.grid, offsets=joined(self.grid, terms))
 
-    def assemble(self, alpha: float, points: Points, others: Sequence[TermAt] = (), state: State | None = None) -> None:
-        """Takes the values at a state, which linear terms do not need. Raises SolverError where one is not finite."""
+    def assemble(
+        self,
+        alpha: float,
+        points: Points,
+        others: Sequence[TermAt] = (),
+        state: State | None = None,
+    ) -> None:
+        """Takes the values at a state, which linear terms do not need. Raises SolverError where one
+        is not finite."""
         planes = self._planes()
         for operator, at in zip(self.part.equation.operators, points, strict=True):
             for row, column, _ in operator.pattern:
@@ -109,8 +134,11 @@ class Jacobian:
                 found |= {(row, column, o): v for o, v in coupling.zeroed().items()}
         return found
 
-    def solve(self, b: np.ndarray, guess: np.ndarray, transposed: bool = False, kind: str = "newton") -> np.ndarray:
-        """S u = b, or S^T u = b, for all species [c, i, j, k]. Raises SolverError where it does not converge.
+    def solve(
+        self, b: np.ndarray, guess: np.ndarray, transposed: bool = False, kind: str = "newton"
+    ) -> np.ndarray:
+        """S u = b, or S^T u = b, for all species [c, i, j, k]. Raises SolverError where it does not
+        converge.
 
         Args:
             kind: of the system, as linear/measured.py counts it.
@@ -128,12 +156,16 @@ class Jacobian:
     def _solve_one(self, transposed: bool, kind: str) -> int:
         """One species. Returns the Krylov iterations."""
         try:
-            return solve_step(self.solvers[0], self._corrector, self._b, self._x, transposed, kind=kind)
+            return solve_step(
+                self.solvers[0], self._corrector, self._b, self._x, transposed, kind=kind
+            )
         except SolverError:
             if self.mass is not None or not self.symmetric:
                 raise
         self._x.set(0.0)
-        return solve_step(self._not_definite(), self._corrector, self._b, self._x, transposed, kind=kind)
+        return solve_step(
+            self._not_definite(), self._corrector, self._b, self._x, transposed, kind=kind
+        )
 
     def _not_definite(self) -> LinearSolver:
         """The solver of symmetric matrices on which CG breaks down."""
@@ -154,7 +186,15 @@ class Jacobian:
             self._coupled.release()
         made = [m for m in self.couplings.values() if isinstance(m, StencilMatrix)]
         general = [self._general] if self._general is not None else []
-        for item in (*self.solvers, *general, *self.matrices, *made, self._b, self._x, self._corrector):
+        for item in (
+            *self.solvers,
+            *general,
+            *self.matrices,
+            *made,
+            self._b,
+            self._x,
+            self._corrector,
+        ):
             item.destroy()
 
 
@@ -194,13 +234,15 @@ class Coupled:
 
     def mult(self, mat: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
         n, values, out = self.grid.active_local_size, x.getArray(readonly=True), y.getArray()
-        parts = [values[c * n: (c + 1) * n] for c in range(self.count)]
-        totals = [self._product(matrix, part) for matrix, part in zip(self.matrices, parts, strict=True)]
+        parts = [values[c * n : (c + 1) * n] for c in range(self.count)]
+        totals = [
+            self._product(matrix, part) for matrix, part in zip(self.matrices, parts, strict=True)
+        ]
         for (row, column), coupling in self.couplings.items():
             to, source = (column, row) if self.transposed else (row, column)
             totals[to] += self._product(coupling, parts[source])
         for c, total in enumerate(totals):
-            out[c * n: (c + 1) * n] = total
+            out[c * n : (c + 1) * n] = total
 
     def _product(self, block: Coupling, x: np.ndarray) -> np.ndarray:
         if isinstance(block, np.ndarray):
@@ -212,10 +254,12 @@ class Coupled:
     def apply(self, pc: PETSc.PC, x: PETSc.Vec, y: PETSc.Vec) -> None:
         n, values, out = self.grid.active_local_size, x.getArray(readonly=True), y.getArray()
         for c, solver in enumerate(self.solvers):
-            self._u.setArray(values[c * n: (c + 1) * n])
+            self._u.setArray(values[c * n : (c + 1) * n])
             inner = solver.ksp.getPC()
-            (inner.applyTranspose if self.transposed and not solver.symmetric else inner.apply)(self._u, self._v)
-            out[c * n: (c + 1) * n] = self._v.getArray(readonly=True)
+            (inner.applyTranspose if self.transposed and not solver.symmetric else inner.apply)(
+                self._u, self._v
+            )
+            out[c * n : (c + 1) * n] = self._v.getArray(readonly=True)
 
     def solve(self, b: np.ndarray, guess: np.ndarray, transposed: bool, kind: str) -> np.ndarray:
         self.transposed = transposed
@@ -226,8 +270,11 @@ class Coupled:
         iterations = self.ksp.getIterationNumber()
         self._counted.iterations += iterations
         if self.ksp.getConvergedReason() < 0:
-            raise SolverError(self.ksp.getOptionsPrefix(), f"GMRES on the coupled species stopped after "
-                              f"{iterations} iterations", self._counted.remedy)
+            raise SolverError(
+                self.ksp.getOptionsPrefix(),
+                f"GMRES on the coupled species stopped after {iterations} iterations",
+                self._counted.remedy,
+            )
         take(kind, self.operator, self._b, self._x, iterations)
         return self.grid.take(self._x, np.empty_like(b))
 

@@ -1,5 +1,5 @@
-"""Implicit stages with nonlinear terms: F(U) = M U + alpha r(U) - b = 0 by Newton's method, with the Jacobian M + alpha r_u of
-jacobian.py."""
+"""Implicit stages with nonlinear terms: F(U) = M U + alpha r(U) - b = 0 by Newton's method, with
+the Jacobian M + alpha r_u of jacobian.py."""
 
 from __future__ import annotations
 
@@ -23,13 +23,16 @@ MAX_ITERATIONS = 25
 class Newton:
     """Solves stages and systems with their Jacobians; the matrices are shared by all stages.
 
-    The option -<prefix>newton_rtol (1e-10) is relative to the norm of b, or of the residual before the step if that is larger.
+    The option -<prefix>newton_rtol (1e-10) is relative to the norm of b, or of the residual before
+    the step if that is larger.
     """
 
     def __init__(self, part: LinearPart, mass: PETSc.Vec, prefix: str, recipe: str = "auto"):
         equation = part.equation
         if equation.complex:
-            raise InputError("scheme", "implicit nonlinear terms with an imaginary gamma", "ars222 or imex-euler")
+            raise InputError(
+                "scheme", "implicit nonlinear terms with an imaginary gamma", "ars222 or imex-euler"
+            )
         self.part, self.grid, self.prefix = part, part.grid, prefix
         self.count = len(equation.species)
         self.mass = part.mass
@@ -56,22 +59,27 @@ class Newton:
         self.jacobian.assemble(alpha, points, group.others, state)
         self._held = (state.u, alpha)
 
-    def _residual(self, alpha: float, b: np.ndarray, group: Any, state: State,
-                  load: np.ndarray | None) -> tuple[np.ndarray, float]:
+    def _residual(
+        self, alpha: float, b: np.ndarray, group: Any, state: State, load: np.ndarray | None
+    ) -> tuple[np.ndarray, float]:
         residual = self.mass * state.u + alpha * group.residual(state, load) - b
         return residual, self._norm(residual)
 
-    def _guess(self, alpha: float, b: np.ndarray, group: Any, before: State,
-               load: np.ndarray | None) -> tuple[State, np.ndarray, float, float]:
-        """The state before, changed at its present rate where that leaves a smaller residual; its residual, the norm of that
-        and the norm for the state before."""
+    def _guess(
+        self, alpha: float, b: np.ndarray, group: Any, before: State, load: np.ndarray | None
+    ) -> tuple[State, np.ndarray, float, float]:
+        """The state before, changed at its present rate where that leaves a smaller residual; its
+        residual, the norm of that and the norm for the state before."""
         residual, norm = self._residual(alpha, b, group, before, load)
         moved = before.moved(-residual / self.mass)
         other, size = self._residual(alpha, b, group, moved, load)
         return (moved, other, size, norm) if size < norm else (before, residual, norm, norm)
 
-    def solve(self, alpha: float, b: np.ndarray, group: Any, before: State, load: np.ndarray | None) -> np.ndarray:
-        """U from b and the state before. Raises SolverError where Newton's method does not converge."""
+    def solve(
+        self, alpha: float, b: np.ndarray, group: Any, before: State, load: np.ndarray | None
+    ) -> np.ndarray:
+        """U from b and the state before. Raises SolverError where Newton's method does not
+        converge."""
         state, residual, norm, first = self._guess(alpha, b, group, before, load)
         scale, last = max(self._norm(b), first, 1e-300), np.inf
         for iteration in range(MAX_ITERATIONS):
@@ -86,11 +94,27 @@ class Newton:
             residual, norm = self._residual(alpha, b, group, state, load)
         if not np.isfinite(norm):
             found = rates_not_finite(self.part.equation.species, state, group.others)
-            raise SolverError(self.prefix, found or "Newton's method met a residual that is not finite", "Take shorter steps.")
-        raise SolverError(self.prefix, f"Newton's method stopped at a residual of {norm / scale:.3g} after "
-                          f"{MAX_ITERATIONS} iterations", "Take shorter steps.")
+            raise SolverError(
+                self.prefix,
+                found or "Newton's method met a residual that is not finite",
+                "Take shorter steps.",
+            )
+        raise SolverError(
+            self.prefix,
+            f"Newton's method stopped at a residual of {norm / scale:.3g} after "
+            f"{MAX_ITERATIONS} iterations",
+            "Take shorter steps.",
+        )
 
-    def linear(self, alpha: float, group: Any, state: State, b: np.ndarray, guess: np.ndarray, adjoint: bool) -> np.ndarray:
+    def linear(
+        self,
+        alpha: float,
+        group: Any,
+        state: State,
+        b: np.ndarray,
+        guess: np.ndarray,
+        adjoint: bool,
+    ) -> np.ndarray:
         """The solution of the system with the Jacobian at `state`, or its transpose."""
         self._assemble(alpha, group, state)
         return self.jacobian.solve(b, guess, adjoint)

@@ -1,4 +1,5 @@
-"""F(m) = observations of the steady states u_e of r(u_e; m) = f_e, r a sum of terms: r = A(m) u - b_e(m) where it is linear.
+"""F(m) = observations of the steady states u_e of r(u_e; m) = f_e, r a sum of terms: r = A(m) u -
+b_e(m) where it is linear.
 
 With the Jacobian S = r_u at u_e (A where the equation is linear):
     J dm = g'(u) du,                     S du = -r_m dm                       (incremental state)
@@ -39,47 +40,62 @@ from npde_opt.terms.state import Gradients, State, channels
 class Steady:
     """The forward map of a steady equation for several experiments on one grid.
 
-    Linear equations of one species share one matrix and one multigrid set-up for all experiments. Others are solved by Newton's
-    method (see steady_newton.py): at the first point from each experiment's `initial`, then from the state at the last point
-    whose derivatives were asked for.
+    Linear equations of one species share one matrix and one multigrid set-up for all experiments.
+    Others are solved by Newton's method (see steady_newton.py): at the first point from each
+    experiment's `initial`, then from the state at the last point whose derivatives were asked for.
 
     Args:
         space: the unknowns.
         equation: the terms; its gamma is 1.
         known: numbers or owned arrays [i, j, k] of the coefficients that are not unknown.
         experiments: what drives them.
-        samplings: what is observed of all experiments that have none of their own, once; a Mat (data x cells) observes
-            the first species.
+        samplings: what is observed of all experiments that have none of their own, once; a Mat
+            (data x cells) observes the first species.
         prefix: options prefix of the solves.
         recipe: of the linear solvers (see linear/).
 
     Raises:
-        InputError: for coefficients missing, known diffusivities that are not positive, or an operator that is singular (a
-            part of the active cells with neither a Dirichlet or Robin side nor a reaction).
+        InputError: for coefficients missing, known diffusivities that are not positive, or an
+            operator that is singular (a part of the active cells with neither a Dirichlet or Robin
+            side nor a reaction).
     """
 
-    def __init__(self, space: ParameterSpace, equation: Equation, known: Mapping[str, Any],
-                 experiments: Sequence[Experiment], samplings: Sequence[Sampling] | PETSc.Mat = (),
-                 prefix: str = "state_", recipe: str = "auto"):
+    def __init__(
+        self,
+        space: ParameterSpace,
+        equation: Equation,
+        known: Mapping[str, Any],
+        experiments: Sequence[Experiment],
+        samplings: Sequence[Sampling] | PETSc.Mat = (),
+        prefix: str = "state_",
+        recipe: str = "auto",
+    ):
         self.space, self.grid, self.equation, self.prefix = space, space.grid, equation, prefix
         if equation.complex:
             raise InputError("gamma", equation.gamma, "1 for a steady equation")
         check_alike(self.grid.comm, experiments)
         self.experiments = tuple(experiments)
         self.known = known_values(self.grid, known)
-        self.initials = [InitialState(self.grid, equation.species, e.initial, e.where) for e in experiments]
+        self.initials = [
+            InitialState(self.grid, equation.species, e.initial, e.where) for e in experiments
+        ]
         self.driving = [Driving(equation, e) for e in experiments]
         terms = [*equation.terms, *(t for d in self.driving for t in d.terms)]
         check_coefficients(space, equation, self.known, self.initials, terms, zero=False)
         check_fixed(self.grid, self._held())
-        self.observers = [Observer(self.grid, equation.species, (), self._samplings(samplings, e)) for e in experiments]
+        self.observers = [
+            Observer(self.grid, equation.species, (), self._samplings(samplings, e))
+            for e in experiments
+        ]
         self.counters = Counters()
         self.accepted: list[np.ndarray | None] = [None] * len(self.experiments)
         """States from which Newton's method starts."""
         with stage("setup"):
             self.part = LinearPart(equation, prefix)
             one = len(equation.species) == 1 and not equation.nonlinear
-            self.system: System = LinearSystem(self, recipe) if one else NonlinearSystem(self, recipe)
+            self.system: System = (
+                LinearSystem(self, recipe) if one else NonlinearSystem(self, recipe)
+            )
 
     def _held(self) -> np.ndarray:
         """The owned cells whose level a reaction holds."""
@@ -91,7 +107,9 @@ class Steady:
                 held |= self.known[name] != 0 if name in self.known else np.array(True)
         return held
 
-    def _samplings(self, given: Sequence[Sampling] | PETSc.Mat, experiment: Experiment) -> Sequence[Sampling]:
+    def _samplings(
+        self, given: Sequence[Sampling] | PETSc.Mat, experiment: Experiment
+    ) -> Sequence[Sampling]:
         if experiment.samplings is not None:
             return experiment.samplings
         if isinstance(given, PETSc.Mat):
@@ -99,12 +117,13 @@ class Steady:
         return given
 
     def linearize(self, m: PETSc.Vec) -> Linearization:
-        """Solves all states at m. Raises SolverError where a diffusivity is not positive or a solve diverges."""
+        """Solves all states at m. Raises SolverError where a diffusivity is not positive or a solve
+        diverges."""
         return Linearization(self, self.space.at(m))
 
     def solve(self, at: Linearization, e: int, rhs: np.ndarray, adjoint: bool) -> np.ndarray:
-        """S u = rhs with the Jacobian of an experiment's state, or S^T u = rhs [c, i, j, k]. Raises SolverError where the solve
-        diverges."""
+        """S u = rhs with the Jacobian of an experiment's state, or S^T u = rhs [c, i, j, k]. Raises
+        SolverError where the solve diverges."""
         if adjoint:
             self.counters.adjoint_solves += 1
         else:
@@ -146,7 +165,8 @@ class System(Protocol):
 
 
 class LinearSystem:
-    """A u = b of one species: A is shared by all experiments, and refreshed when another point than the last one is solved at."""
+    """A u = b of one species: A is shared by all experiments, and refreshed when another point than
+    the last one is solved at."""
 
     def __init__(self, forward: Steady, recipe: str):
         self.forward, self.grid, self.part = forward, forward.grid, forward.part
@@ -185,8 +205,14 @@ class LinearSystem:
             (self.solver.solve_transpose if adjoint else self.solver.solve)(self._rhs, self._x)
         iterations = self.solver.iterations - before
         self.forward.counters.krylov_iterations += iterations
-        take("adjoint" if adjoint else "state", self.matrix.mat, self._rhs, self._x, iterations,
-             adjoint and not self.symmetric)
+        take(
+            "adjoint" if adjoint else "state",
+            self.matrix.mat,
+            self._rhs,
+            self._x,
+            iterations,
+            adjoint and not self.symmetric,
+        )
         out = channels(self.grid, 1)
         self.grid.take(self._x, out[0])
         return out
@@ -258,11 +284,16 @@ class Linearization:
         equation = forward.equation
         self.k: dict[str, Any] = {**forward.known, **parameters.coefficients()}
         names = {u.name for u in forward.space.unknowns}
-        check_diffusivities(self.grid, forward.prefix, [n for n in equation.positive if n in names], self.k)
+        check_diffusivities(
+            self.grid, forward.prefix, [n for n in equation.positive if n in names], self.k
+        )
         self.linear = LinearPoint(forward.part, self.k)
         self.linear.check(forward.prefix)
         nonlinear = [t.at(self.k) for t in equation.nonlinear]
-        self.groups = [Group([], self.linear, [*nonlinear, *(t.at(self.k) for t in d.terms)]) for d in forward.driving]
+        self.groups = [
+            Group([], self.linear, [*nonlinear, *(t.at(self.k) for t in d.terms)])
+            for d in forward.driving
+        ]
         self.loads = [self.linear.load(d.outside) for d in forward.driving]
         self.states_at: list[State] = []
         self.data: list[PETSc.Vec] = []
@@ -279,9 +310,14 @@ class Linearization:
             raise
 
     def _check_data(self, data: PETSc.Vec) -> None:
-        if not reductions.everywhere(self.grid.comm, bool(np.isfinite(data.getArray(readonly=True)).all())):
-            raise SolverError(self.forward.prefix, "a predicted datum is not finite",
-                              "Look for an observed quantity that is not defined for the state.")
+        if not reductions.everywhere(
+            self.grid.comm, bool(np.isfinite(data.getArray(readonly=True)).all())
+        ):
+            raise SolverError(
+                self.forward.prefix,
+                "a predicted datum is not finite",
+                "Look for an observed quantity that is not defined for the state.",
+            )
 
     @property
     def final(self) -> list[np.ndarray]:
@@ -323,7 +359,8 @@ class Linearization:
         return [self._pushed(e, self._incremental(e, dk)) for e in range(len(self.states_at))]
 
     def adjoint_states(self, d: Sequence[PETSc.Vec]) -> Adjoints:
-        """lambda of all experiments for the data multipliers d, and what follows for the coefficients."""
+        """lambda of all experiments for the data multipliers d, and what follows for the
+        coefficients."""
         self._accept()
         self.linear.discard()
         found = Adjoints([v.copy() for v in d], [], self._gradients())
@@ -343,8 +380,11 @@ class Linearization:
         """Raises SolverError where one is not finite."""
         good = all(np.isfinite(value).all() for value in gradient.values.values())
         if not reductions.everywhere(self.grid.comm, bool(good)):
-            raise SolverError(self.forward.prefix, "a derivative is not finite",
-                              "Look for rates, diffusivities or observed quantities that are singular at the state.")
+            raise SolverError(
+                self.forward.prefix,
+                "a derivative is not finite",
+                "Look for rates, diffusivities or observed quantities that are singular there.",
+            )
 
     def apply_adjoint(self, d: Sequence[PETSc.Vec], adjoints: Adjoints | None = None) -> PETSc.Vec:
         """J^T d. The caller destroys the Vec."""
@@ -355,9 +395,11 @@ class Linearization:
             release(self._held.pop())
         return out
 
-    def hessian(self, dm: PETSc.Vec, weights: Sequence[Weights], out: PETSc.Vec, adjoints: Adjoints | None) -> None:
-        """Adds J^T W J dm and, where the misfit's adjoint states are given, the second-order term, with one
-        incremental state and one incremental adjoint an experiment."""
+    def hessian(
+        self, dm: PETSc.Vec, weights: Sequence[Weights], out: PETSc.Vec, adjoints: Adjoints | None
+    ) -> None:
+        """Adds J^T W J dm and, where the misfit's adjoint states are given, the second-order term,
+        with one incremental state and one incremental adjoint an experiment."""
         self.linear.discard()
         dk, total, inner = self.parameters.push(dm), self._gradients(), self._gradients()
         for e, w in enumerate(weights):
@@ -369,7 +411,9 @@ class Linearization:
             self.parameters.pull_second(adjoints.gradient.values, dm, out)
         self.parameters.pull(total.values, out)
 
-    def _second(self, e: int, w: Weights, dk: Mapping[str, Any], adjoints: Adjoints | None, inner: Gradients) -> None:
+    def _second(
+        self, e: int, w: Weights, dk: Mapping[str, Any], adjoints: Adjoints | None, inner: Gradients
+    ) -> None:
         """Adds one experiment's part of the Hessian product."""
         observer, group, state = self.forward.observers[e], self.groups[e], self.states_at[e]
         du, rhs = self._incremental(e, dk), self._zeros()

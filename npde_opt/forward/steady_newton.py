@@ -1,9 +1,11 @@
-"""Steady states r(u) = 0 by Newton's method with a line search on |r|, and where that fails along a homotopy:
+"""Steady states r(u) = 0 by Newton's method with a line search on |r|, and where that fails along a
+homotopy:
 
-    S du = -r(u),   u := u + t du,   t = 1, 1/2, 1/4 ... until |r| has fallen enough        (S = r_u, see jacobian.py)
+    S du = -r(u),   u := u + t du,   t = 1, 1/2, 1/4 ... until |r| has fallen enough,   S = r_u
     r(u) - (1 - s) r(u_0) = 0,       s from 0, where u_0 solves it, to 1
 
-|r| is measured against the largest part of it, be it the linear terms together, the boundary values, or a term.
+|r| is measured against the largest part of it, be it the linear terms together, the boundary
+values, or a term.
 """
 
 from __future__ import annotations
@@ -36,8 +38,10 @@ STALLED = 1e-8
 FIRST, LEAST = 0.25, 2.0**-14
 """Steps of the homotopy."""
 
-REMEDY = ("Give an `initial` nearer to the state, bound the parameters, or start from values at which the equation is "
-          "closer to linear.")
+REMEDY = (
+    "Give an `initial` nearer to the state, bound the parameters, or start from values at which "
+    "the equation is closer to linear."
+)
 
 
 class Stopped(Exception):
@@ -51,6 +55,10 @@ class Residual:
     values: np.ndarray
     norm: float
     scale: float
+
+    @property
+    def relative(self) -> float:
+        return self.norm / max(self.scale, 1e-300)
 
 
 class Problem:
@@ -103,7 +111,8 @@ class SteadyNewton:
         """The state, from the first start from which it is found.
 
         Raises:
-            SolverError: where it is found from none, neither by Newton's method nor along a homotopy.
+            SolverError: where it is found from none, neither by Newton's method nor along a
+                homotopy.
         """
         problem = Problem(group, load)
         reasons = []
@@ -113,7 +122,9 @@ class SteadyNewton:
                     return search(problem, start)
                 except (Stopped, SolverError) as error:
                     reasons.append(error.reason if isinstance(error, SolverError) else str(error))
-        raise SolverError(self.prefix, f"no steady state was found: {reasons[0]}; {reasons[-1]}", REMEDY)
+        raise SolverError(
+            self.prefix, f"no steady state was found: {reasons[0]}; {reasons[-1]}", REMEDY
+        )
 
     def _newton(self, problem: Problem, state: State) -> State:
         residual, last = problem.at(state), np.inf
@@ -124,11 +135,12 @@ class SteadyNewton:
                 raise Stopped(found or "Newton's method met a residual that is not finite")
             small = residual.norm <= self.rtol * residual.scale
             if small or (residual.norm <= STALLED * residual.scale and residual.norm > 0.5 * last):
-                note("state", residual.norm / max(residual.scale, 1e-300), iteration)
+                note("state", residual.relative, iteration)
                 return state
             last = residual.norm
             state, residual = self._step(problem, state, residual)
-        raise Stopped(f"Newton's method stopped at a residual of {residual.norm / residual.scale:.3g} after {MOST} iterations")
+        left = f"a residual of {residual.relative:.3g}"
+        raise Stopped(f"Newton's method stopped at {left} after {MOST} iterations")
 
     def _step(self, problem: Problem, state: State, residual: Residual) -> tuple[State, Residual]:
         """The next state, by a line search along Newton's direction."""
@@ -142,7 +154,9 @@ class SteadyNewton:
             if found.norm <= (1 - DECREASE * t) * residual.norm or at_rounding:
                 return moved, found
             t /= 2
-        raise Stopped(f"no step along Newton's direction lowers a residual of {residual.norm / residual.scale:.3g}")
+        raise Stopped(
+            f"no step along Newton's direction lowers a residual of {residual.relative:.3g}"
+        )
 
     def _homotopy(self, problem: Problem, state: State) -> State:
         first = problem.at(state)
@@ -152,7 +166,9 @@ class SteadyNewton:
         while s < 1:
             after = min(s + step, 1.0)
             try:
-                state = self._newton(problem.shifted((1 - after) * first.values) if after < 1 else problem, state)
+                state = self._newton(
+                    problem.shifted((1 - after) * first.values) if after < 1 else problem, state
+                )
                 s, step = after, 2 * step
             except (Stopped, SolverError) as error:
                 step /= 2

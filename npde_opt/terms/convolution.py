@@ -1,6 +1,7 @@
 """sum_s w_s u(x + s h) over a few cells, integrated over cells: r_i = |i| sum_s w_s u_{i + s}.
 
-u is 0 outside the domain and in inactive cells; on periodic axes it goes on. Weights may vary in space.
+u is 0 outside the domain and in inactive cells; on periodic axes it goes on. Weights may vary in
+space.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ class Convolution(LinearTerm):
 
 
 def shifted(grid: Grid, values: np.ndarray, offset: Offset) -> np.ndarray:
-    """Owned values_{i + offset} [i, j, k], 0 from outside the domain: one exchange a cell of the way. Collective."""
+    """Owned values_{i + offset} [i, j, k], 0 from outside the domain: one exchange a cell of the
+    way. Collective."""
     found = np.asfortranarray(values)
     for d, steps in enumerate(offset):
         for _ in range(abs(steps)):
@@ -66,7 +68,9 @@ class ConvolutionAt(LinearAt):
     def __init__(self, term: Convolution, coefficients: Coefficients):
         self.term, self.grid = term, term.grid
         self.inner = (slice(1, -1),) * term.grid.dim
-        self.weights = {o: coefficients[w] if isinstance(w, str) else w for o, w in term.weights.items()}
+        self.weights = {
+            o: coefficients[w] if isinstance(w, str) else w for o, w in term.weights.items()
+        }
 
     def add_planes(self, planes: Planes) -> None:
         for offset, weight in self.weights.items():
@@ -77,7 +81,9 @@ class ConvolutionAt(LinearAt):
         total: np.ndarray | float = 0.0
         for offset, name in self.term.named.items():
             if name in dk:
-                total = total + self.grid.volume * dk[name] * shifted(self.grid, u[self.inner], offset)
+                total = total + self.grid.volume * dk[name] * shifted(
+                    self.grid, u[self.inner], offset
+                )
         return total
 
     def derivative_transpose(self, adjoint: np.ndarray, dk: Coefficients) -> np.ndarray | float:
@@ -85,13 +91,19 @@ class ConvolutionAt(LinearAt):
         for offset, name in self.term.named.items():
             if name in dk:
                 back = tuple(-o for o in offset)
-                total = total + shifted(self.grid, self.grid.volume * dk[name] * adjoint[self.inner], back)
+                total = total + shifted(
+                    self.grid, self.grid.volume * dk[name] * adjoint[self.inner], back
+                )
         return total
 
     def contraction(self, pairs: Pairs) -> dict[str, np.ndarray]:
         found: dict[str, np.ndarray] = {}
         for offset, name in self.term.named.items():
             for adjoint, u in pairs:
-                product = self.grid.volume * adjoint[self.inner] * shifted(self.grid, u[self.inner], offset)
+                product = (
+                    self.grid.volume
+                    * adjoint[self.inner]
+                    * shifted(self.grid, u[self.inner], offset)
+                )
                 found[name] = found[name] + product if name in found else product
         return found

@@ -2,15 +2,16 @@
 
     E(u) = 1/2 sum_c |c| Phi(q_c),   Phi' = D,   q_c = sum over faces f of c of s_f(u)^2 / 2,
 
-with the slope s_f(u) = (u_b - u_a)/distance across face f; half a sum over both faces of an axis is the mean square of its
-slopes. With p_c(v) = sum_f s_f(u) s_f(v) / 2 (so that dq = 2 p(du)) and the Laplacian L[a] of cell values a,
-lambda^T L[a] v = sum_c a_c sum_f s_f(lambda) s_f(v) / 2:
+with the slope s_f(u) = (u_b - u_a)/distance across face f; half a sum over both faces of an axis is
+the mean square of its slopes. With p_c(v) = sum_f s_f(u) s_f(v) / 2 (so that dq = 2 p(du)) and the
+Laplacian L[a] of cell values a, lambda^T L[a] v = sum_c a_c sum_f s_f(lambda) s_f(v) / 2:
 
     r         = L[|c| D] u
-    r_u du    = L[|c| D] du + L[2 |c| D_q p(du)] u                   symmetric, positive definite where (D(s^2) s)' > 0
+    r_u du    = L[|c| D] du + L[2 |c| D_q p(du)] u
     r_k dk    = L[|c| D_k dk] u
 
-A cell's q reaches over all its faces, so that r_u couples cells at up to two steps. Closed faces have no slope.
+r_u is symmetric, and positive definite where D(s^2) s grows with s. A cell's q reaches over all its
+faces, so that r_u couples cells at up to two steps. Closed faces have no slope.
 Example: the p-Laplacian, D = (e^2 + q)^((p - 2)/2).
 """
 
@@ -39,7 +40,8 @@ class GradientDiffusion(Term):
     """Diffusion of `species` among `names` whose diffusivity depends on |grad u|.
 
     Args:
-        text: D in q = |grad u|^2 and coefficients, which are cell fields or scalars: "(e**2 + q)**((p - 2)/2)".
+        text: D in q = |grad u|^2 and coefficients, which are cell fields or scalars: "(e**2 +
+            q)**((p - 2)/2)".
         field: the text's key in error messages.
 
     Raises:
@@ -48,10 +50,21 @@ class GradientDiffusion(Term):
 
     symmetric = True
 
-    def __init__(self, grid: Grid, names: Sequence[str], species: str, text: str, field: str = "gradient-diffusion"):
+    def __init__(
+        self,
+        grid: Grid,
+        names: Sequence[str],
+        species: str,
+        text: str,
+        field: str = "gradient-diffusion",
+    ):
         for side, boundary in grid.boundaries.items():
             if boundary.kind == "robin":
-                raise InputError(f"boundaries.{side}", "robin", "neumann, dirichlet or periodic with gradient diffusion")
+                raise InputError(
+                    f"boundaries.{side}",
+                    "robin",
+                    "neumann, dirichlet or periodic with gradient diffusion",
+                )
         self.grid, self.count, self.text = grid, len(names), text
         self.channel = channel_of(names, species, f"{field}: species")
         self.blocks = ((self.channel, self.channel),)
@@ -59,7 +72,9 @@ class GradientDiffusion(Term):
         self.texts = (self.diffusivity,)
         linear = Diffusion(grid)
         distances = [face_distances(grid, d) for d in range(grid.dim)]
-        self.inverse_distances = [np.where(linear.areas(d) > 0, 1 / distances[d], 0.0) for d in range(grid.dim)]
+        self.inverse_distances = [
+            np.where(linear.areas(d) > 0, 1 / distances[d], 0.0) for d in range(grid.dim)
+        ]
         """1/distance at the owned cells' faces, 0 at closed ones."""
 
     @property
@@ -151,7 +166,10 @@ class GradientDiffusionAt(TermAt):
     def _symmetric(self, slopes: Sequence[np.ndarray], moved: Sequence[np.ndarray]) -> np.ndarray:
         """r_u v from the slopes of v."""
         arguments = self._arguments(slopes)
-        D, D_q = self.term.diffusivity.value(*arguments)[0], self.term.diffusivity.jacobian(*arguments)[0]
+        D, D_q = (
+            self.term.diffusivity.value(*arguments)[0],
+            self.term.diffusivity.jacobian(*arguments)[0],
+        )
         turned = self._weighted(2 * D_q * self._paired(slopes, moved))
         return self._laplacian(self._weighted(D), moved) + self._laplacian(turned, slopes)
 
@@ -163,7 +181,9 @@ class GradientDiffusionAt(TermAt):
         dD = self.term.diffusivity.push(*self._arguments(slopes), *directions)[0]
         return self._whole(self._laplacian(self._weighted(dD), slopes))
 
-    def jacobian_transpose(self, state: State, adjoint: State, out: Gradients | None = None) -> np.ndarray:
+    def jacobian_transpose(
+        self, state: State, adjoint: State, out: Gradients | None = None
+    ) -> np.ndarray:
         slopes, moved = self._own(state), self._own(adjoint)
         if out is not None:
             weight = self._weighted(self._paired(slopes, moved))
@@ -174,13 +194,21 @@ class GradientDiffusionAt(TermAt):
         for name, part in zip(self.names, parts, strict=True):
             out.add(name, np.where(self.grid.active, part, 0.0))
 
-    def second(self, state: State, adjoint: State, change: State, dk: Mapping[str, Any], out: Gradients) -> np.ndarray:
+    def second(
+        self, state: State, adjoint: State, change: State, dk: Mapping[str, Any], out: Gradients
+    ) -> np.ndarray:
         slopes, nu, moved = self._own(state), self._own(adjoint), self._own(change)
         diffusivity, arguments = self.term.diffusivity, self._arguments(slopes)
         directions = [2 * self._paired(slopes, moved), *diffusivity.values_of(dk, 0.0)]
-        weight, turned = self._weighted(self._paired(slopes, nu)), self._weighted(self._paired(moved, nu))
+        weight, turned = (
+            self._weighted(self._paired(slopes, nu)),
+            self._weighted(self._paired(moved, nu)),
+        )
         # Of |c| D p(lambda): what follows from D's own curvature, and from the change of p.
-        curved, carried = diffusivity.second(*arguments, weight, *directions), diffusivity.pull(*arguments, turned)
+        curved, carried = (
+            diffusivity.second(*arguments, weight, *directions),
+            diffusivity.pull(*arguments, turned),
+        )
         first = diffusivity.pull(*arguments, weight)[0]
         self._add([a + b for a, b in zip(curved[1:], carried[1:], strict=True)], out)
         dD = self._weighted(diffusivity.push(*arguments, *directions)[0])
@@ -199,7 +227,10 @@ class GradientDiffusionAt(TermAt):
     def _add_planes(self, state: State, planes: dict[Offset, np.ndarray]) -> None:
         slopes = self._own(state)
         arguments = self._arguments(slopes)
-        D, D_q = self.term.diffusivity.value(*arguments)[0], self.term.diffusivity.jacobian(*arguments)[0]
+        D, D_q = (
+            self.term.diffusivity.value(*arguments)[0],
+            self.term.diffusivity.jacobian(*arguments)[0],
+        )
         self._add_laplacian(self._weighted(D), planes)
         self._add_products(self._weighted(2 * D_q), self._functional(slopes), planes)
 
@@ -222,13 +253,19 @@ class GradientDiffusionAt(TermAt):
             found[offsets[2 + 2 * d]] = np.array(upper)
         return found
 
-    def _add_products(self, weight: np.ndarray, functional: Mapping[Offset, np.ndarray],
-                      planes: dict[Offset, np.ndarray]) -> None:
+    def _add_products(
+        self,
+        weight: np.ndarray,
+        functional: Mapping[Offset, np.ndarray],
+        planes: dict[Offset, np.ndarray],
+    ) -> None:
         """sum_c weight_c p_c^T p_c: row i = c + a has found[a]_c found[b]_c towards c + b."""
         ghosted = {o: self.grid.ghosted(np.asfortranarray(v)) for o, v in functional.items()}
         weights = self.grid.ghosted(np.asfortranarray(weight))
         for a, b in product(functional, repeat=2):
-            box = tuple(slice(1 - x, n + 1 - x) for x, n in zip(a, self.grid.local_shape, strict=True))
+            box = tuple(
+                slice(1 - x, n + 1 - x) for x, n in zip(a, self.grid.local_shape, strict=True)
+            )
             planes[_between(a, b)] += weights[box] * ghosted[a][box] * ghosted[b][box]
 
     def range(self, state: State) -> tuple[float, float]:

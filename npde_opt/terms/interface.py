@@ -1,8 +1,10 @@
-"""What an equation is a sum of: a term is a residual r(u, t; k), integrated over cells, of M du/dt + r = 0.
+"""What an equation is a sum of: a term is a residual r(u, t; k), integrated over cells, of M du/dt
++ r = 0.
 
-A term says by flags what it is; `at` gives it with its coefficients, once a point of the parameters:
+A term says by flags what it is; `at` gives it with its coefficients, once a point of the
+parameters:
 
-    linear     r = A(k) u - b(k): a `LinearAt`, whose stencil is assembled into matrices once a point
+    linear     r = A(k) u - b(k): a `LinearAt`, whose stencil is assembled once a point
     otherwise  a `TermAt`, whose residual is evaluated at every state
 
 Symmetric terms have symmetric stencils because residuals are integrated over cells.
@@ -29,8 +31,8 @@ Planes = Mapping[Offset, np.ndarray]
 """Owned values [i, j, k] of A[i, i + offset] by offset, one integer an axis."""
 
 Species = str | tuple[str, str] | None
-"""One that a linear term acts on, or (row, column): it acts on `column` in the equation of `row`. None: the only one, and both
-parts of a complex state."""
+"""One that a linear term acts on, or (row, column): it acts on `column` in the equation of `row`.
+None: the only one, and both parts of a complex state."""
 
 Pairs = list[tuple[np.ndarray, np.ndarray]]
 """Ghosted (lambda, u)."""
@@ -86,7 +88,8 @@ class Term:
         return np.empty(0)
 
     def take_lengths(self, lengths: Mapping[str, int]) -> None:
-        """Sees the numbers of values of all coefficients. Raises InputError where one does not fit."""
+        """Sees the numbers of values of all coefficients. Raises InputError where one does not
+        fit."""
 
     def at(self, coefficients: Mapping[str, Any]) -> Any:
         """The term with these coefficients: a LinearAt or a TermAt."""
@@ -94,7 +97,8 @@ class Term:
 
 
 class LinearTerm(Term):
-    """A term that is linear in u. Its coefficients are cell fields, in which it may be nonlinear."""
+    """A term that is linear in u. Its coefficients are cell fields, in which it may be
+    nonlinear."""
 
     linear = True
 
@@ -105,12 +109,14 @@ class LinearTerm(Term):
 
 @dataclass
 class Rates:
-    """What a stencil of three points an axis is made of: its eigenvalues, for waves of angle t_d from cell to cell, are
+    """What a stencil of three points an axis is made of: its eigenvalues, for waves of angle t_d
+    from cell to cell, are
 
         sum_d (diffusive_d (1 - cos t_d) + i velocity_d/h_d sin t_d) + decay      (von Neumann)
 
     Args:
-        diffusive: by axis, numbers or owned cells, in 1/time for gamma = 1. decay: the same, of all axes.
+        diffusive: by axis, numbers or owned cells, in 1/time for gamma = 1. decay: the same, of all
+            axes.
         velocity: by axis, in length/time.
         central: whether rows are not diagonally dominant.
     """
@@ -125,13 +131,17 @@ class Rates:
         return cls([0.0] * dim, [0.0] * dim)
 
     def plus(self, other: Rates) -> Rates:
-        return Rates([a + b for a, b in zip(self.diffusive, other.diffusive, strict=True)],
-                     [a + b for a, b in zip(self.velocity, other.velocity, strict=True)],
-                     self.decay + other.decay, self.central or other.central)
+        return Rates(
+            [a + b for a, b in zip(self.diffusive, other.diffusive, strict=True)],
+            [a + b for a, b in zip(self.velocity, other.velocity, strict=True)],
+            self.decay + other.decay,
+            self.central or other.central,
+        )
 
 
 class LinearAt:
-    """A linear term at given coefficients. States are ghosted, with boundary values in the ghosts outside.
+    """A linear term at given coefficients. States are ghosted, with boundary values in the ghosts
+    outside.
 
     The derivatives are those of a term without coefficients, which has no more than `add_planes`.
     """
@@ -171,8 +181,8 @@ class LinearAt:
 
 
 class TermAt:
-    """A term that is not linear at given coefficients, for all species. One without coefficients, or without a state, needs
-    no more than the methods that are not 0 for it.
+    """A term that is not linear at given coefficients, for all species. One without coefficients,
+    or without a state, needs no more than the methods that are not 0 for it.
 
     Args:
         count: of species.
@@ -190,7 +200,9 @@ class TermAt:
         """r_u du."""
         return channels(self.grid, self.count)
 
-    def jacobian_transpose(self, state: State, adjoint: State, out: Gradients | None = None) -> np.ndarray:
+    def jacobian_transpose(
+        self, state: State, adjoint: State, out: Gradients | None = None
+    ) -> np.ndarray:
         """r_u^T lambda; adds r_k^T lambda to `out` where it is given."""
         if out is not None:
             self.contraction(state, adjoint, out)
@@ -205,8 +217,11 @@ class TermAt:
         if not self.term.stateless:
             self.jacobian_transpose(state, adjoint, out)
 
-    def second(self, state: State, adjoint: State, change: State, dk: Mapping[str, Any], out: Gradients) -> np.ndarray:
-        """r_uu^T(lambda, du) + r_uk^T(lambda, dk); adds r_ku^T(lambda, du) + r_kk^T(lambda, dk) to `out`."""
+    def second(
+        self, state: State, adjoint: State, change: State, dk: Mapping[str, Any], out: Gradients
+    ) -> np.ndarray:
+        """r_uu^T(lambda, du) + r_uk^T(lambda, dk); adds r_ku^T(lambda, du) + r_kk^T(lambda, dk) to
+        `out`."""
         return channels(self.grid, self.count)
 
     def add_jacobian(self, state: State, planes: BlockPlanes) -> None:
@@ -217,16 +232,18 @@ class TermAt:
         return 0.0
 
     def jacobians(self, state: State, start: int | None = None) -> np.ndarray:
-        """Of a pointwise term: -dr_c/du_d / volume [c, d, cell] at this rank's active cells, all or a sample of them from `start`
-        on (see state.py)."""
+        """Of a pointwise term: -dr_c/du_d / volume [c, d, cell] at this rank's active cells, all or
+        a sample of them from `start` on (see state.py)."""
         raise NotImplementedError
 
     def range(self, state: State) -> tuple[float, float]:
-        """Of one that is not pointwise: its smallest and largest diffusivity on this rank; NaN where one is not defined."""
+        """Of one that is not pointwise: its smallest and largest diffusivity on this rank; NaN
+        where one is not defined."""
         raise NotImplementedError
 
     def stiffness(self, state: State, mass: np.ndarray) -> np.ndarray:
-        """Of one that is not pointwise: a bound of the eigenvalues of M^-1 r_u on this rank by species, in 1/time."""
+        """Of one that is not pointwise: a bound of the eigenvalues of M^-1 r_u on this rank by
+        species, in 1/time."""
         raise NotImplementedError
 
 

@@ -1,4 +1,5 @@
-"""Nonlinear steady states: known solutions, exact derivatives, identification, and what happens where there is no state."""
+"""Nonlinear steady states: known solutions, exact derivatives, identification, and what happens
+where there is no state."""
 
 import numpy as np
 import pytest
@@ -13,7 +14,15 @@ from npde_opt.objective import Objective
 from npde_opt.observations import at_points
 from npde_opt.optimizers import Settings, minimize
 from npde_opt.parameters import ParameterSpace, Regions, Shared, Unknown
-from npde_opt.terms import Advection, Diffusion, GradientDiffusion, Kinetics, NonlinearDiffusion, Reaction, Source
+from npde_opt.terms import (
+    Advection,
+    Diffusion,
+    GradientDiffusion,
+    Kinetics,
+    NonlinearDiffusion,
+    Reaction,
+    Source,
+)
 from npde_opt.verify import dot_product_test, manufactured_order, taylor_test
 
 AROUND = dict.fromkeys(("x-", "x+", "y-", "y+"), "dirichlet")
@@ -40,7 +49,9 @@ def state(grid, terms, load, known=None, boundary=None, initial=None, species=("
     """u [c, i, j, k]; the unknown is a dummy."""
     space = ParameterSpace(grid, [Unknown("unused", block=Shared())])
     experiment = Experiment(initial or {}, boundary=boundary or {}, load=load)
-    forward = Steady(space, Equation(grid, terms, species), known or {}, [experiment], [seen(grid)], **options)
+    forward = Steady(
+        space, Equation(grid, terms, species), known or {}, [experiment], [seen(grid)], **options
+    )
     at = forward.linearize(space.from_values({"unused": 1.0}))
     found = at.final[0].copy()
     at.destroy()
@@ -73,8 +84,8 @@ def p_laplacian_error(n, p=4.0):
     grid = Grid((n, n), boundaries=AROUND)
     x, y = grid.coordinates()
     e = 0.5
-    w, wx, wxx = (np.sin(np.pi * x), np.pi * np.cos(np.pi * x), -np.pi**2 * np.sin(np.pi * x))
-    v, vy, vyy = (np.sin(np.pi * y), np.pi * np.cos(np.pi * y), -np.pi**2 * np.sin(np.pi * y))
+    w, wx, wxx = (np.sin(np.pi * x), np.pi * np.cos(np.pi * x), -(np.pi**2) * np.sin(np.pi * x))
+    v, vy, vyy = (np.sin(np.pi * y), np.pi * np.cos(np.pi * y), -(np.pi**2) * np.sin(np.pi * y))
     u, ux, uy, uxx, uyy, uxy = w * v, wx * v, w * vy, wxx * v, w * vyy, wx * vy
     q = e**2 + ux**2 + uy**2
     turned = ux**2 * uxx + 2 * ux * uy * uxy + uy**2 * uyy
@@ -92,12 +103,15 @@ def test_a_p_laplacian_converges_at_second_order(p):
 
 
 def test_the_p_laplacian_across_a_line_is_known_in_closed_form():
-    """(|u'|^2 u')' = -1, u(0) = u(1) = 0: u = 3/4 (2^(-4/3) - |x - 1/2|^(4/3)), and D is 0 in the middle."""
+    """(|u'|^2 u')' = -1, u(0) = u(1) = 0: u = 3/4 (2^(-4/3) - |x - 1/2|^(4/3)), and D is 0 in the
+    middle."""
     grid = Grid((200,), boundaries={"x-": "dirichlet", "x+": "dirichlet"})
     x = grid.coordinates()[0]
     terms = [GradientDiffusion(grid, ("u",), "u", "1e-10 + q")]
     found = state(grid, terms, grid.volume, initial={"u": "x*(1 - x)"})[0]
-    np.testing.assert_allclose(found, 0.75 * (2 ** (-4 / 3) - np.abs(x - 0.5) ** (4 / 3)), atol=2e-3)
+    np.testing.assert_allclose(
+        found, 0.75 * (2 ** (-4 / 3) - np.abs(x - 0.5) ** (4 / 3)), atol=2e-3
+    )
 
 
 @RANKS
@@ -106,7 +120,11 @@ def test_linear_equations_by_newtons_method_are_those_of_the_linear_path():
     grid = Grid((20, 18), boundaries={"x-": "dirichlet", "y+": Boundary("robin", 2.0)})
     known = {"D": 1.3, "c": 2.0}
     linear = [Diffusion(grid, "D"), Reaction(grid, "c"), Advection(grid, (2.0, -1.0))]
-    same = [Diffusion(grid, "D"), Advection(grid, (2.0, -1.0)), Kinetics(grid, ("u",), {"u": "-c*u"})]
+    same = [
+        Diffusion(grid, "D"),
+        Advection(grid, (2.0, -1.0)),
+        Kinetics(grid, ("u",), {"u": "-c*u"}),
+    ]
     values = {"x-": 1.0, "y+": 0.5, "y-": 0.7}
     one, other = (state(grid, terms, grid.volume, known, values) for terms in (linear, same))
     np.testing.assert_allclose(one, other, atol=1e-7)
@@ -129,22 +147,37 @@ def cubic(grid):
 
 
 def carried(grid):
-    return [Diffusion(grid, "D"), Advection(grid, (2.0, -1.0)), Kinetics(grid, ("u",), "fisher-kpp"),
-            Source(grid, ("u",), "u", "a*exp(-x)", "h", [0.0])]
+    return [
+        Diffusion(grid, "D"),
+        Advection(grid, (2.0, -1.0)),
+        Kinetics(grid, ("u",), "fisher-kpp"),
+        Source(grid, ("u",), "u", "a*exp(-x)", "h", [0.0]),
+    ]
 
 
 def porous(grid):
-    return [NonlinearDiffusion(grid, ("u",), "u", "D*(1 + u**2)/(1 + m*g**2)"), Kinetics(grid, ("u",), {"u": "-k*u"})]
+    return [
+        NonlinearDiffusion(grid, ("u",), "u", "D*(1 + u**2)/(1 + m*g**2)"),
+        Kinetics(grid, ("u",), {"u": "-k*u"}),
+    ]
 
 
 def gradients(grid):
-    return [GradientDiffusion(grid, ("u",), "u", "D*(0.3 + q)**(m - 1)"), Kinetics(grid, ("u",), {"u": "-k*u"})]
+    return [
+        GradientDiffusion(grid, ("u",), "u", "D*(0.3 + q)**(m - 1)"),
+        Kinetics(grid, ("u",), {"u": "-k*u"}),
+    ]
 
 
 def two(grid):
     names = ("u", "v")
-    return [Diffusion(grid, "D", "u"), Diffusion(grid, "one", "v"), Reaction(grid, "c", ("u", "v")),
-            GradientDiffusion(grid, names, "v", "1 + m*q"), Kinetics(grid, names, {"u": "-u - k*u*v", "v": "u - v**3"})]
+    return [
+        Diffusion(grid, "D", "u"),
+        Diffusion(grid, "one", "v"),
+        Reaction(grid, "c", ("u", "v")),
+        GradientDiffusion(grid, names, "v", "1 + m*q"),
+        Kinetics(grid, names, {"u": "-u - k*u*v", "v": "u - v**3"}),
+    ]
 
 
 def field(name):
@@ -157,12 +190,29 @@ def number(name):
 
 CASES = {
     "cubic": (cubic, [field("D"), field("k"), number("a")], {"x0": 1.0}, CELLS, "u**2"),
-    "regions": (cubic, [Unknown("k", "log", block=Regions(np.arange(80).reshape(10, 8) % 3))],
-                {"D": 1.0, "a": 2.0, "x0": 1.0}, SIDES, "u"),
-    "carried": (carried, [field("D"), number("r"), number("a"), number("h")], {"K": 1.5}, CELLS, "exp(u)"),
+    "regions": (
+        cubic,
+        [Unknown("k", "log", block=Regions(np.arange(80).reshape(10, 8) % 3))],
+        {"D": 1.0, "a": 2.0, "x0": 1.0},
+        SIDES,
+        "u",
+    ),
+    "carried": (
+        carried,
+        [field("D"), number("r"), number("a"), number("h")],
+        {"K": 1.5},
+        CELLS,
+        "exp(u)",
+    ),
     "porous": (porous, [field("D"), number("m"), field("k")], {}, SIDES, "u"),
     "gradients": (gradients, [field("D"), number("m"), field("k")], {}, SIDES, "u**2"),
-    "a field of exponents": (gradients, [field("m")], {"D": 1.0, "k": 0.4}, {"x-": "periodic", "x+": "periodic"}, "u"),
+    "a field of exponents": (
+        gradients,
+        [field("m")],
+        {"D": 1.0, "k": 0.4},
+        {"x-": "periodic", "x+": "periodic"},
+        "u",
+    ),
     "two": (two, [field("D"), field("c"), number("m"), field("k")], {"one": 1.0}, SIDES, "u*v + u"),
 }
 
@@ -174,18 +224,39 @@ def objective(name, active=None, experiments=2):
     space = ParameterSpace(grid, unknowns)
     species = ("u", "v") if name == "two" else ("u",)
     x, y = grid.coordinates()
-    loads = [(1.0 + e) * (1 + np.sin(3 * (e + 1) * x) * y) * grid.volume for e in range(experiments)]
-    given = [{s: v for s, v in {"x-": 0.5, "y+": 0.2 * e}.items() if grid.boundaries[s].kind != "periodic"}
-             for e in range(experiments)]
-    runs = [Experiment(dict.fromkeys(species, 0.5), boundary=given[e], load=dict.fromkeys(species, loads[e]))
-            for e in range(experiments)]
+    loads = [
+        (1.0 + e) * (1 + np.sin(3 * (e + 1) * x) * y) * grid.volume for e in range(experiments)
+    ]
+    given = [
+        {
+            s: v
+            for s, v in {"x-": 0.5, "y+": 0.2 * e}.items()
+            if grid.boundaries[s].kind != "periodic"
+        }
+        for e in range(experiments)
+    ]
+    runs = [
+        Experiment(
+            dict.fromkeys(species, 0.5), boundary=given[e], load=dict.fromkeys(species, loads[e])
+        )
+        for e in range(experiments)
+    ]
     inside = POINTS
     if active is not None:
-        cells = [np.searchsorted(c, p, side="right") - 1 for c, p in zip(grid.edges, POINTS.T, strict=True)]
+        cells = [
+            np.searchsorted(c, p, side="right") - 1
+            for c, p in zip(grid.edges, POINTS.T, strict=True)
+        ]
         inside = POINTS[active[tuple(cells)]]
-    forward = Steady(space, Equation(grid, terms(grid), species), known, runs, [seen(grid, quantity, inside)])
-    misfits = [LeastSquares(np.random.default_rng(e).standard_normal(o.size), 0.2 + 0.1 * e, o.create_vec())
-               for e, o in enumerate(forward.observers)]
+    forward = Steady(
+        space, Equation(grid, terms(grid), species), known, runs, [seen(grid, quantity, inside)]
+    )
+    misfits = [
+        LeastSquares(
+            np.random.default_rng(e).standard_normal(o.size), 0.2 + 0.1 * e, o.create_vec()
+        )
+        for e, o in enumerate(forward.observers)
+    ]
     return Objective(forward, misfits, {}), vector(space, 1, 0.7), vector(space, 2, 0.4)
 
 
@@ -198,7 +269,7 @@ def vector(space, seed, mean):
             space.own(vec, u.name)[...] = values[space.grid.local_slice]
         else:
             own = space.own(vec, u.name)
-            own[...] = (mean + 0.3 * (rng.random(u.block.count) - 0.5))[:own.size]
+            own[...] = (mean + 0.3 * (rng.random(u.block.count) - 0.5))[: own.size]
     return vec
 
 
@@ -206,12 +277,16 @@ def check(made):
     J, m, dm = made
     orders = taylor_test(J, m, dm)
     assert orders.problems() == [], orders
-    assert 1.8 < orders.first < 2.3 and 2.6 < orders.second < 3.5 and 1.85 < orders.gradient < 2.5, orders
+    assert (
+        1.8 < orders.first < 2.3 and 2.6 < orders.second < 3.5 and 1.85 < orders.gradient < 2.5
+    ), orders
     lin = J.forward.linearize(m)
     d = []
     for e, predicted in enumerate(lin.data):
         vec = predicted.duplicate()
-        values = J.forward.observers[e].arrange(np.random.default_rng(100 + e).standard_normal(predicted.getSize()))
+        values = J.forward.observers[e].arrange(
+            np.random.default_rng(100 + e).standard_normal(predicted.getSize())
+        )
         vec.setArray(values[slice(*vec.getOwnershipRange())])
         d.append(vec)
     assert dot_product_test(lin, dm, d) <= 1e-10
@@ -238,7 +313,12 @@ def test_assembled_jacobians_are_those_of_the_residual(name):
     at = J.forward.linearize(m)
     grid, group, there = J.forward.grid, at.groups[0], at.states_at[0]
     rng = np.random.default_rng(3)
-    du = np.stack([np.where(grid.active, rng.standard_normal(grid.shape)[grid.local_slice], 0.0) for _ in there.u])
+    du = np.stack(
+        [
+            np.where(grid.active, rng.standard_normal(grid.shape)[grid.local_slice], 0.0)
+            for _ in there.u
+        ]
+    )
     expected = group.jacobian(there, type(there)(grid, du))
     J.forward.system.newton.linear(group, there, expected, False)
     found = J.forward.system.newton.jacobian.solve(expected, np.zeros_like(du))
@@ -250,13 +330,19 @@ def test_assembled_jacobians_are_those_of_the_residual(name):
 @pytest.mark.parallel([1, 2])
 def test_a_field_is_identified_from_data_of_a_nonlinear_state():
     grid = Grid((16, 16), boundaries=AROUND)
-    space = ParameterSpace(grid, [Unknown("k", "log", block=Regions(np.arange(256).reshape(16, 16) // 128))])
+    space = ParameterSpace(
+        grid, [Unknown("k", "log", block=Regions(np.arange(256).reshape(16, 16) // 128))]
+    )
     terms = [Diffusion(grid, "D"), Kinetics(grid, ("u",), {"u": "-k*u**3"})]
-    forward = Steady(space, Equation(grid, terms), {"D": 0.1}, [Experiment(load=8 * grid.volume)], [seen(grid)])
+    forward = Steady(
+        space, Equation(grid, terms), {"D": 0.1}, [Experiment(load=8 * grid.volume)], [seen(grid)]
+    )
     lin = forward.linearize(space.from_values({"k": np.array([20.0, 5.0])}))
     data = forward.observers[0].gather(lin.data[0])
     lin.destroy()
-    misfit = LeastSquares(forward.observers[0].arrange(data), 1e-3, forward.observers[0].create_vec())
+    misfit = LeastSquares(
+        forward.observers[0].arrange(data), 1e-3, forward.observers[0].create_vec()
+    )
     J = Objective(forward, [misfit], {})
     found = minimize(J, space.from_values({"k": np.array([1.0, 1.0])}), Settings(method="newton"))
     np.testing.assert_allclose(np.exp(space.values(found.m, "k")), [20.0, 5.0], rtol=1e-4)
@@ -282,7 +368,9 @@ def test_a_homotopy_reaches_what_newtons_method_does_not(monkeypatch):
     monkeypatch.setattr(steady_newton, "MOST", 6)
     calls = []
     whole = steady_newton.SteadyNewton._homotopy
-    monkeypatch.setattr(steady_newton.SteadyNewton, "_homotopy", lambda *args: calls.append(1) or whole(*args))
+    monkeypatch.setattr(
+        steady_newton.SteadyNewton, "_homotopy", lambda *args: calls.append(1) or whole(*args)
+    )
     np.testing.assert_allclose(state(grid, terms, load, known), expected, atol=1e-6)
     assert calls == [1]
 
@@ -304,7 +392,8 @@ def test_states_start_from_the_last_one_accepted():
 
 
 def test_a_jacobian_that_is_not_definite_is_solved_with():
-    """-u'' - 30 u + u^3 = 0 between 1 and -1: beyond the first eigenvalue 9.87, so that CG breaks down."""
+    """-u'' - 30 u + u^3 = 0 between 1 and -1: beyond the first eigenvalue 9.87, so that CG breaks
+    down."""
     grid = Grid((24, 20), boundaries=AROUND)
     terms = [Diffusion(grid, "D"), Kinetics(grid, ("u",), {"u": "b*u - u**3"})]
     found = state(grid, terms, grid.volume, {"D": 1.0, "b": 30.0})

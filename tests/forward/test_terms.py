@@ -83,8 +83,12 @@ def wide(grid):
 
 def pairs(grid):
     """The equation of u reads v and the other way round, by a reaction and a wide stencil."""
-    return [Diffusion(grid, "D", "u"), Diffusion(grid, "D", "v"), Reaction(grid, "w", ("u", "v")),
-            Convolution(grid, {(1, 0): -0.5, (-2, 0): "w"}, ("v", "u"))]
+    return [
+        Diffusion(grid, "D", "u"),
+        Diffusion(grid, "D", "v"),
+        Reaction(grid, "w", ("u", "v")),
+        Convolution(grid, {(1, 0): -0.5, (-2, 0): "w"}, ("v", "u")),
+    ]
 
 
 def steep(grid):
@@ -149,6 +153,7 @@ def test_derivatives(name, scheme, tight):
 @pytest.mark.parallel([1, 2])
 def test_coupled_linear_steps_are_those_of_newtons_method():
     """A reaction that is 0 makes Newton's method of the same steps."""
+
     def same(grid):
         return [*pairs(grid), Kinetics(grid, ("u", "v"), {"u": "0*u"})]
 
@@ -170,12 +175,21 @@ def test_a_load_is_a_source_and_a_flux_is_a_load():
     layer = np.zeros(grid.shape)
     layer[:, -1] = 1 / grid.widths[1][-1]
     layer = layer[grid.local_slice]
-    runs = [Experiment({"u": 1.0}, [Source(grid, ("u",), "u", "3 + x")]),
-            Experiment({"u": 1.0}, load=(3 + grid.coordinates()[0]) * grid.volume),
-            Experiment({"u": 1.0}, boundary={"y+": 2.0}),
-            Experiment({"u": 1.0}, load=2.0 * layer * grid.volume)]
-    forward = Evolution(space, Equation(grid, [Diffusion(grid, "D")]), {}, runs,
-                        [snapshots(grid, times[-1:])], SCHEMES["crank-nicolson"], times)
+    runs = [
+        Experiment({"u": 1.0}, [Source(grid, ("u",), "u", "3 + x")]),
+        Experiment({"u": 1.0}, load=(3 + grid.coordinates()[0]) * grid.volume),
+        Experiment({"u": 1.0}, boundary={"y+": 2.0}),
+        Experiment({"u": 1.0}, load=2.0 * layer * grid.volume),
+    ]
+    forward = Evolution(
+        space,
+        Equation(grid, [Diffusion(grid, "D")]),
+        {},
+        runs,
+        [snapshots(grid, times[-1:])],
+        SCHEMES["crank-nicolson"],
+        times,
+    )
     lin = forward.linearize(space.create_vec())
     source, load, flux, same = lin.final
     np.testing.assert_allclose(source, load, atol=1e-8)
@@ -189,10 +203,15 @@ def test_an_evolution_ends_in_the_steady_state():
     grid = Grid(SHAPE, boundaries={"x-": "dirichlet"})
     space = ParameterSpace(grid, [Unknown("D", "log")])
     terms = [Diffusion(grid, "D"), Kinetics(grid, ("u",), {"u": "-u**3"})]
-    equation, run = Equation(grid, terms), Experiment({"u": 0.5}, boundary={"x-": 1.0, "x+": -0.5}, load=grid.volume)
+    equation, run = (
+        Equation(grid, terms),
+        Experiment({"u": 0.5}, boundary={"x-": 1.0, "x+": -0.5}, load=grid.volume),
+    )
     steady = Steady(space, equation, {}, [run], [at_points(grid, (), POINTS)])
     times = np.linspace(0, 60, 40)
-    moving = Evolution(space, equation, {}, [run], [snapshots(grid, times[-1:])], SCHEMES["backward-euler"], times)
+    moving = Evolution(
+        space, equation, {}, [run], [snapshots(grid, times[-1:])], SCHEMES["backward-euler"], times
+    )
     ends = [forward.linearize(space.create_vec()).final[0] for forward in (steady, moving)]
     np.testing.assert_allclose(*ends, atol=1e-7)
 
@@ -212,7 +231,10 @@ def test_terms_and_loads_of_species_that_are_not_there():
     with pytest.raises(InputError, match="convolution offset"):
         Convolution(grid, {(1,): 1.0})
     space = ParameterSpace(grid, [Unknown("D", "log")])
-    one, two = Equation(grid, [Diffusion(grid, "D")]), Equation(grid, [Diffusion(grid, "D", "u")], ("u", "v"))
+    one, two = (
+        Equation(grid, [Diffusion(grid, "D")]),
+        Equation(grid, [Diffusion(grid, "D", "u")], ("u", "v")),
+    )
     seen = at_points(grid, [1.0], POINTS)
     times = np.linspace(0, 1, 3)
     for equation, load in ((one, {"w": grid.volume}), (two, grid.volume)):
