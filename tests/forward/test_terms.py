@@ -106,7 +106,7 @@ def vector(space, seed, mean):
     vec = space.create_vec()
     for i, u in enumerate(space.unknowns):
         values = mean + 0.3 * np.random.default_rng(10 * seed + i).random(space.grid.shape)
-        space.field(vec, u.name)[...] = values[space.grid.local_slice]
+        space.own(vec, u.name)[...] = values[space.grid.local_slice]
     return vec
 
 
