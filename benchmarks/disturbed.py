@@ -38,18 +38,20 @@ shape = [24, 24]
 [boundaries]
 "x-" = "dirichlet"
 "x+" = "dirichlet"
+[equation]
+terms = [{ diffusion = "D" }, { source = 1.0 }]
 [[unknown]]
 name = "D"
 initial = 1.0
 truth = { lognormal = { contrast = 20.0, seed = 0 } }
-[experiments]
-boundary = [{ "x+" = 1.0 }, { "x-" = 0.0 }]
-source = 1.0
-[observations]
+[[experiment]]
+boundary = { "x+" = 1.0 }
+[[experiment]]
+boundary = { "x-" = 0.0 }
+[[observation]]
 random = 60
 noise = 0.01
 [[regularization]]
-kind = "gradient"
 weight = WEIGHT
 [optimizer]
 method = "METHOD"
@@ -58,9 +60,10 @@ gradient_rtol = 1e-5
 EVOLUTION = """
 [grid]
 shape = [24]
-[evolution]
+[equation]
 terms = [{ diffusion = "D" }, { kinetics = { u = "r*u*(1 - u)" } }]
 known = { r = 1.0 }
+[time]
 scheme = "imex-euler"
 times = { end = 1.0, steps = 20 }
 [[unknown]]
@@ -73,7 +76,6 @@ initial = { u = "exp(-40*(x - 0.5)**2)" }
 times = [0.5, 1.0]
 noise = 0.01
 [[regularization]]
-unknown = "D"
 weight = 0.1
 [optimizer]
 method = "gauss-newton"

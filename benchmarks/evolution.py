@@ -16,7 +16,7 @@ import numpy as np
 from common import comm, parser, report
 from mpi4py import MPI
 
-from npde_opt.cases.case import load_case
+from npde_opt.cases import load_case
 from npde_opt.ensemble import Ensemble
 from npde_opt.forward import SCHEMES, Equation, Evolution, Experiment, Storage
 from npde_opt.grids import Grid
@@ -171,8 +171,8 @@ def presb_rows(sizes: list[int]) -> list[Row]:
 def brain_rows(cells: list[int], steps: int = 50) -> list[Row]:
     """The case meshes/brain_tumour.toml, with data of the same grid: forward run and gradient, and the memory of both."""
     case = load_case(Path(__file__).parents[1] / "meshes/brain_tumour.toml", comm, cells=cells)
-    case.table["evolution"]["times"] = {**case.table["evolution"]["times"], "steps": steps}
-    case.table["simulation"] |= {"refine": 1}
+    case.table.time.times.steps = steps
+    case.table.simulation.refine = 1
     case.set_petsc_options()
     ensemble = Ensemble.split(comm, 1, case.experiment_count)
     grid = case.grid(comm)

@@ -46,9 +46,10 @@ shape = [32]
 extent = [32.0]
 [boundaries]
 "x+" = "dirichlet"
-[evolution]
+[equation]
 terms = [{ diffusion = "D" }]
 known = { well = { expression = "where(x<1, 1.0, 0.0)" } }
+[time]
 scheme = "backward-euler"
 times = { end = 10.0, steps = 40 }
 [[experiment]]
@@ -65,12 +66,13 @@ edges = [{ first = 1.0, equal = 2, growth = 1.7, count = 16 }, { first = 1.0, eq
 [boundaries]
 "x+" = "dirichlet"
 "y+" = "dirichlet"
-[evolution]
+[equation]
 terms = [{ diffusion = "D" }]
 known = { Q = 0.0195, well = { expression = "where((x<1)*(y<1), 1.0, 0.0)" } }
+recipe = "direct"
+[time]
 scheme = "backward-euler"
 times = { end = 850.0, first = 0.02, repeats = 4 }
-recipe = "direct"
 [[experiment]]
 sources = [{ shape = "-w*Q*well" }]
 [[observation]]
@@ -83,9 +85,10 @@ ASSAY = """
 [grid]
 shape = [37]
 extent = [1.85]
-[evolution]
+[equation]
 terms = [{ diffusion = "D" }, { kinetics = "fisher-kpp" }]
 known = { K = 1700.0 }
+[time]
 scheme = "crank-nicolson"
 times = { end = 2.0, steps = 32 }
 [[experiment]]

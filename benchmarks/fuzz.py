@@ -27,7 +27,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mutations import ADDED, HOSTILE, INTEGERS, NUMBERS, OTHERS, REALS, WORDS
+from mutations import ADDED, HOSTILE, INTEGERS, NUMBERS, OTHERS, REALS, TERMS, WORDS
 
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT = 20.0
@@ -92,10 +92,10 @@ def shrunk(case: dict[str, Any]) -> dict[str, Any]:
         grid["shape"] = [37]
     for edges in grid.get("edges", []):
         edges["count"] = 24
-    times = case.get("evolution", {}).get("times", {})
+    times = case.get("time", {}).get("times", {})
     if "steps" in times:
         times["steps"] = 30
-    for o in [case.get("observations", {})]:
+    for o in case["observation"]:
         if "random" in o:
             o["random"] = 5
     text = json.dumps(case).replace("[46, 112, 22]", "[8, 8, 8]").replace("[100, 1, 20]", "[8, 1, 8]")
@@ -177,13 +177,17 @@ def vary(case: dict[str, Any], rng: random.Random) -> None:
 
 
 def add(case: dict[str, Any], rng: random.Random) -> None:
-    """A key of a section, set to what it may be, or almost."""
+    """A key of a section, set to what it may be, or almost; or a term of the equation."""
+    if rng.random() < 0.1:
+        terms = case.setdefault("equation", {}).setdefault("terms", [])
+        terms.append(copy.deepcopy(rng.choice(TERMS)))
+        return
     section = rng.choice([s for s in ADDED if s in case or rng.random() < 0.15])
     tables = case.setdefault(section, {})
     if isinstance(tables, list):
         tables = rng.choice(tables)
-    key, value = rng.choice(ADDED[section])
-    tables[key] = copy.deepcopy(value)
+    key = rng.choice(list(ADDED[section]))
+    tables[key] = copy.deepcopy(rng.choice(ADDED[section][key]))
 
 
 def garbled(text: str, rng: random.Random) -> str:
@@ -227,7 +231,9 @@ def outcome(path: str, data: str, run: bool) -> dict[str, Any]:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(io.StringIO()):
             code = check_main([path, "--data", data])
         lines = said.getvalue().splitlines()
-        if code and not (lines and all(line.startswith("error: ") for line in lines)):
+        # Keys of the older format follow an error's line, one each.
+        named = all(line.startswith(("error: ", "  ")) for line in lines)
+        if code and not (lines and named):
             return {"kind": "traceback", "text": "not one line: " + said.getvalue()[:2000]}
         if code:
             return {"kind": "refused", "text": lines[0][:300]}

@@ -1,7 +1,74 @@
 """PDE-constrained optimization in which neural networks are sparse finite-difference operators.
 
-The steady equation -div(D grad u) + c u = f is discretised by block-centred finite differences into PETSc
-matrices; its parameters are identified from data by TAO with exact adjoint gradients and multigrid solves.
+Equations -div(D grad u) + v.grad u + c u = f and gamma du/dt + A u = kinetics + sources are discretised
+by block-centred finite differences into PETSc matrices; their parameters are identified from data by TAO
+with exact adjoint gradients and multigrid solves.
+
+    import npde_opt as nd
+
+gives the names below. What they need is loaded when one is first used; PETSc is started then, with the
+options of the command line, where the script has not started it.
 """
 
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
 __version__ = "0.1.0"
+
+FACE = {
+    "grids": ("Boundary", "Grid"),
+    "parameters": (
+        "Dense", "Field", "ParameterSpace", "PerStep", "Regions", "Shared", "Unknown",
+    ),
+    "terms": (
+        "Absorbing", "Advection", "Diffusion", "Kinetics", "NonlinearDiffusion", "Reaction", "Source",
+    ),
+    "forward": ("Equation", "Evolution", "Experiment", "Steady", "Storage", "scheme"),
+    "observations": (
+        "at_points", "ball_mean", "box_mean", "difference", "from_functionals", "integral",
+        "over_regions", "points_at", "side_mean", "snapshots", "together", "voxels",
+    ),
+    "misfits": (
+        "CorrelatedErrors", "Huber", "LeastSquares", "ProportionalErrors", "StudentT",
+    ),
+    "regularizers": ("BiLaplacian", "Gradient", "SmallPrior", "TotalVariation"),
+    "objective": ("Objective",),
+    "ensemble": ("Ensemble",),
+    "optimizers": ("Settings", "minimize"),
+    "nested": ("identify",),
+    "verify": ("dot_product_test", "taylor_test"),
+    "cases": ("Case", "load_case"),
+    "io.fields": ("read_field",),
+    "io.vtk": ("write_vtk",),
+    "errors": ("InputError", "Interrupted", "NpdeError", "SolverError"),
+}
+"""Public names by the module that has them."""
+
+_HOME = {name: module for module, names in FACE.items() for name in names}
+
+__all__ = ["__version__", *_HOME]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    """The public name, loaded at its first use."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'npde_opt' has no attribute {name!r}")
+    _start_petsc()
+    found = getattr(importlib.import_module(f"npde_opt.{_HOME[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})
+
+
+def _start_petsc() -> None:
+    """With the options of the command line, where nobody has started it."""
+    if "petsc4py.PETSc" not in sys.modules:
+        import petsc4py
+
+        petsc4py.init(sys.argv)

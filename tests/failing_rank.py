@@ -1,9 +1,12 @@
-"""A small identification in which the last rank fails: python failing_rank.py WHERE WHAT WHEN [GROUPS]
+"""A small identification in which the last rank fails.
 
-WHERE: before (building the objective), value, gradient, weights (of the misfit), regularizer, regularizer-gradient,
-    regularizer-hessian, forward, adjoint, norm (a callback of TAO's outside any block), monitor, after.
-WHAT: ValueError, unpicklable, nostr, code0, exit256, exit5, exit0, exittext, KeyboardInterrupt, MemoryError, PETSc,
-    SolverError, nan.
+    python failing_rank.py WHERE WHAT WHEN [GROUPS]
+
+WHERE: before (building the objective), value, gradient, weights (of the misfit), regularizer,
+    regularizer-gradient, regularizer-hessian, forward, adjoint, norm (a callback of TAO's outside
+    any block), monitor, after.
+WHAT: ValueError, unpicklable, nostr, code0, exit256, exit5, exit0, exittext, KeyboardInterrupt,
+    MemoryError, PETSc, SolverError, nan.
 WHEN: first or later call.
 """
 
@@ -19,7 +22,7 @@ from petsc4py import PETSc  # noqa: E402
 
 from npde_opt import errors  # noqa: E402
 from npde_opt.ensemble import Ensemble  # noqa: E402
-from npde_opt.forward import Experiment, Steady  # noqa: E402
+from npde_opt.forward import Equation, Experiment, Steady  # noqa: E402
 from npde_opt.grids import Grid  # noqa: E402
 from npde_opt.misfits import Diagonal, LeastSquares  # noqa: E402
 from npde_opt.objective import Objective  # noqa: E402
@@ -52,11 +55,20 @@ class SaysSuccess(Exception):
 
 
 def failures():
-    return {"ValueError": ValueError("it failed"), "unpicklable": Unpicklable(), "nostr": NoText(),
-            "code0": SaysSuccess("it failed"), "exit256": SystemExit(256),
-            "exit5": SystemExit(5), "exit0": SystemExit(0), "exittext": SystemExit("it failed"),
-            "KeyboardInterrupt": KeyboardInterrupt(), "MemoryError": MemoryError("it failed"), "PETSc": PETSc.Error(76),
-            "SolverError": errors.SolverError("state_", "it failed", "Try again.")}
+    return {
+        "ValueError": ValueError("it failed"),
+        "unpicklable": Unpicklable(),
+        "nostr": NoText(),
+        "code0": SaysSuccess("it failed"),
+        "exit256": SystemExit(256),
+        "exit5": SystemExit(5),
+        "exit0": SystemExit(0),
+        "exittext": SystemExit("it failed"),
+        "KeyboardInterrupt": KeyboardInterrupt(),
+        "MemoryError": MemoryError("it failed"),
+        "PETSc": PETSc.Error(76),
+        "SolverError": errors.SolverError("state_", "it failed", "Try again."),
+    }
 
 
 def fails(where):
@@ -138,12 +150,17 @@ def main():
     ensemble = Ensemble.split(WORLD, GROUPS, 2)
     grid = Grid((8, 8), boundaries={"y-": "dirichlet"}, comm=ensemble.space)
     space = ParameterSpace(grid, [Unknown("D", "log")])
-    points = np.stack(np.meshgrid(np.linspace(0.1, 0.9, 4), np.linspace(0.1, 0.9, 4)), axis=-1).reshape(-1, 2)
-    sources = [Experiment(load=np.full(grid.local_shape, 0.1 * (e + 1))) for e in ensemble.own(2)]
-    forward = Map(space, [Diffusion(grid, "D")], {}, sources, interpolation(grid, points))
+    axis = np.linspace(0.1, 0.9, 4)
+    points = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
+    loads = [np.full(grid.local_shape, 0.1 * (e + 1)) for e in ensemble.own(2)]
+    experiments = [Experiment(load=load) for load in loads]
+    equation = Equation(grid, [Diffusion(grid, "D")])
+    forward = Map(space, equation, {}, experiments, interpolation(grid, points))
     fails("before")
     data = 2 + np.sin(7 * np.arange(len(points)))
-    misfits = [Mine(data * (e + 1), 0.1, forward.observers[0].create_vec()) for e in ensemble.own(2)]
+    layouts = [observer.create_vec() for observer in forward.observers]
+    pairs = zip(ensemble.own(2), layouts, strict=True)
+    misfits = [Mine(data * (e + 1), 0.1, layout) for e, layout in pairs]
     m = space.create_vec()
     prior = Prior(grid, 1.0, space.block_vec(m, "D"), gamma=0.1, delta=1.0)
     objective = Sum(forward, misfits, {"D": prior}, ensemble)

@@ -8,7 +8,7 @@ from npde_opt import nested
 from npde_opt.cases import load_case
 from npde_opt.ensemble import Ensemble
 from npde_opt.runs.attempts import Attempts
-from npde_opt.runs.evolution_report import report_evolution
+from npde_opt.runs.report import report
 
 DIFFUSION = """
 [grid]
@@ -16,9 +16,9 @@ shape = [16]
 extent = [16.0]
 [boundaries]
 "x+" = "dirichlet"
-[evolution]
-terms = [{{ diffusion = "D" }}]
+[equation]
 known = {{ well = {{ expression = "where(x<1, 1.0, 0.0)" }} }}
+[time]
 scheme = "backward-euler"
 times = {{ end = 10.0, steps = 20 }}
 [[unknown]]
@@ -43,11 +43,11 @@ noise = 0.01
 refine = 1
 steps = 1
 """
-"""Diffusion from a source at one end: D and the source's strength w, exact data but for the noise."""
+"""Diffusion from a source at one end: D and the source's strength w, exact data but for noise."""
 
 
 def case_of(tmp_path, text):
-    """The case of a text, the same on every rank; beside it the data that the test wrote on the first."""
+    """The case of a text, the same on every rank, beside the data that the test wrote on rank 0."""
     path = MPI.COMM_WORLD.bcast(tmp_path / "case.toml", root=0)
     if MPI.COMM_WORLD.rank == 0:
         path.write_text(text)
@@ -65,10 +65,10 @@ def identified(case, method="gauss-newton", data=None, **changes):
     case.prepare(ensemble)
     if data is not None:
         case.data = data
-    settings = replace(case.settings(method), **changes)
-    return nested.identify(case.grid(MPI.COMM_WORLD), lambda g: case.build(g, ensemble), settings, 1)
+    settings, grid = replace(case.settings(method), **changes), case.grid(MPI.COMM_WORLD)
+    return nested.identify(grid, lambda g: case.build(g, ensemble), settings, 1)
 
 
 def reported(case, found):
     ensemble = Ensemble.split(MPI.COMM_WORLD, 1, case.experiment_count)
-    return report_evolution(case, found, ensemble, None, False, Attempts(MPI.COMM_WORLD, print))
+    return report(case, found, ensemble, None, False, Attempts(MPI.COMM_WORLD, print))

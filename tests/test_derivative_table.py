@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import get_args, get_type_hints
 
 import pytest
-
 from npde_opt.cases.evolution_schema import EvolutionMisfit
+
 from npde_opt.forward.schemes import SCHEMES
 from npde_opt.misfits import MISFITS
 from npde_opt.regularizers import REGULARIZERS

@@ -25,8 +25,19 @@ def test_more_values_than_data_are_not_determined_without_a_regularization(tmp_p
     assert found == (["D: 16 values without a regularization, 4 data"] if said else [])
 
 
-@pytest.mark.parametrize(("chi", "count", "word"), [(1e-7, 1, "below"), (1e-7, 2, "below"), (0.3, 2, "at the noise"),
-                                                    (1.0, 1000, "at the noise"), (0.8, 1000, "below"), (1.2, 1000, "ABOVE"),
-                                                    (1.05, 10**6, "at the noise"), (3.0, 4, "at the noise"), (30.0, 1, "ABOVE")])
+@pytest.mark.parametrize(
+    ("chi", "count", "word"),
+    [
+        (1e-7, 1, "below"),
+        (1e-7, 2, "below"),
+        (0.3, 2, "at the noise"),
+        (1.0, 1000, "at the noise"),
+        (0.8, 1000, "below"),
+        (1.2, 1000, "ABOVE"),
+        (1.05, 10**6, "at the noise"),
+        (3.0, 4, "at the noise"),
+        (30.0, 1, "ABOVE"),
+    ],
+)
 def test_the_fit_is_held_against_chance(chi, count, word):
     assert advice({"chi_squared": chi, "data": count})[-1].split(maxsplit=1)[1].startswith(word)

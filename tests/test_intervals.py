@@ -1,4 +1,4 @@
-"""Confidence intervals against the profile of the likelihood, the normal distribution and bounds."""
+"""Confidence intervals against the profile of the likelihood, the normal distribution, bounds."""
 
 import numpy as np
 import pytest
@@ -16,11 +16,12 @@ AGREEMENT = 0.1
 LOGISTIC = """
 [grid]
 shape = [4]
-[evolution]
+[equation]
 terms = [{ kinetics = { u = "r*u*(1 - u/K)" } }]
+derived = { fastest = "r*K/4", half = "r/2 - 3*K" }
+[time]
 scheme = "heun"
 times = { end = 4.0, steps = 16 }
-derived = { fastest = "r*K/4", half = "r/2 - 3*K" }
 [[unknown]]
 name = "r"
 kind = "scalar"
@@ -62,7 +63,9 @@ def profile_ends(objective, m, along, across, estimates):
     least = value(0.0, 0.0)
 
     def profile(a):
-        best = optimize.minimize_scalar(lambda b: value(a, b), bracket=(-0.05, 0.05), options={"xtol": 1e-6})
+        best = optimize.minimize_scalar(
+            lambda b: value(a, b), bracket=(-0.05, 0.05), options={"xtol": 1e-6}
+        )
         return best.fun - least - rise
 
     ends = []
@@ -70,7 +73,9 @@ def profile_ends(objective, m, along, across, estimates):
         step = 0.02
         while profile(side * step) < 0:
             step *= 2
-        ends.append(side * optimize.brentq(lambda a, side=side: profile(side * a), 0, step, xtol=1e-5))
+        ends.append(
+            side * optimize.brentq(lambda a, side=side: profile(side * a), 0, step, xtol=1e-5)
+        )
     return np.array(ends)
 
 
@@ -107,13 +112,20 @@ def test_a_difference_has_the_deviation_of_its_gradient(tmp_path):
     r, K = metrics["r"], metrics["K"]
     gradient = np.array([r / 2, -3 * K])
     half = estimates.quantile * np.sqrt(gradient @ estimates.information.inverse @ gradient)
-    assert metrics["half_interval"] == pytest.approx([r / 2 - 3 * K - half, r / 2 - 3 * K + half], rel=1e-6)
+    assert metrics["half_interval"] == pytest.approx(
+        [r / 2 - 3 * K - half, r / 2 - 3 * K + half], rel=1e-6
+    )
     assert estimates.quantile == pytest.approx(stats.t.ppf(0.975, 14), rel=1e-12)
 
 
 @pytest.mark.parallel([1, 2, 3])
-@pytest.mark.parametrize(("more", "method"), [("bounds = [0.1, 2.0]", "bntr"),
-                                              ('transform = "bounded"\nbounds = [0.1, 2.0]', "gauss-newton")])
+@pytest.mark.parametrize(
+    ("more", "method"),
+    [
+        ("bounds = [0.1, 2.0]", "bntr"),
+        ('transform = "bounded"\nbounds = [0.1, 2.0]', "gauss-newton"),
+    ],
+)
 def test_intervals_honour_bounds(tmp_path, more, method):
     """The data want D = 4, the bound is 2: the answer is there, and the interval ends there."""
     free = diffusion(tmp_path)
@@ -139,8 +151,12 @@ def test_robust_misfits_take_sigma_as_given(tmp_path):
 @pytest.mark.parallel([1, 2, 3])
 def test_beside_unknown_fields_intervals_are_not_given(tmp_path):
     text = LOGISTIC.replace('name = "r"\nkind = "scalar"', 'name = "r"')
-    text = text.replace('derived = { fastest = "r*K/4", half = "r/2 - 3*K" }', 'derived = { twice = "2*K" }')
-    case = case_of(tmp_path, text + '[[regularization]]\nunknown = "r"\nkind = "gradient"\nweight = 1.0\n')
+    text = text.replace(
+        'derived = { fastest = "r*K/4", half = "r/2 - 3*K" }', 'derived = { twice = "2*K" }'
+    )
+    case = case_of(
+        tmp_path, text + '[[regularization]]\nunknown = "r"\nkind = "gradient"\nweight = 1.0\n'
+    )
     metrics = reported(case, identified(case))
     assert metrics["intervals"].startswith("not given")
     assert not [name for name in metrics if name.endswith("_interval")]
@@ -153,9 +169,13 @@ def coverage(tmp_path, count):
         case = case_of(tmp_path, LOGISTIC)
         case.seed = seed
         metrics = reported(case, identified(case))
-        hits.append([metrics["r_interval"][0] < 1.5 < metrics["r_interval"][1],
-                     metrics["K_interval"][0] < 3.0 < metrics["K_interval"][1],
-                     metrics["fastest_interval"][0] < 1.125 < metrics["fastest_interval"][1]])
+        hits.append(
+            [
+                metrics["r_interval"][0] < 1.5 < metrics["r_interval"][1],
+                metrics["K_interval"][0] < 3.0 < metrics["K_interval"][1],
+                metrics["fastest_interval"][0] < 1.125 < metrics["fastest_interval"][1],
+            ]
+        )
     return np.mean(hits, axis=0)
 
 
@@ -174,13 +194,18 @@ def saturating(tmp_path, shape, transform, start, truth):
 
 
 @pytest.mark.parallel([1, 2, 3])
-@pytest.mark.parametrize(("shape", "transform", "truth", "sign"), [
-    ("tanh(w)*well", "identity", 50.0, 1),
-    ("-tanh(w)*well", "identity", 50.0, 1),
-    ("tanh(-w)*well", "identity", -50.0, -1),
-    ("w/(1 + w)*well", "log", 1e9, 1),
-])
-def test_an_interval_is_open_where_the_data_allow_any_value(tmp_path, shape, transform, truth, sign):
+@pytest.mark.parametrize(
+    ("shape", "transform", "truth", "sign"),
+    [
+        ("tanh(w)*well", "identity", 50.0, 1),
+        ("-tanh(w)*well", "identity", 50.0, 1),
+        ("tanh(-w)*well", "identity", -50.0, -1),
+        ("w/(1 + w)*well", "log", 1e9, 1),
+    ],
+)
+def test_an_interval_is_open_where_the_data_allow_any_value(
+    tmp_path, shape, transform, truth, sign
+):
     """What saturates has an end on one side only."""
     case = saturating(tmp_path, shape, transform, 0.5 * sign, truth)
     metrics = reported(case, identified(case))

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from npde_opt.cases.places import patch
 
 from npde_opt.cases.outline import outline, ring_levels
-from npde_opt.cases.places import patch
 from npde_opt.cases.random_points import active, random_points
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid

@@ -35,14 +35,28 @@ def test_one_rank_fails(where, what, when, groups, ranks):
     assert trials.OneRankFails(where, what, when, groups, ranks).check() == ""
 
 
-@pytest.mark.parametrize("error, code", [
-    (SystemExit(0), 0), (SystemExit(None), 0), (SystemExit(5), 5), (SystemExit(256), 1), (SystemExit(-1), 255),
-    (SystemExit("text"), 1), (SystemExit(False), 0), (SystemExit(0.0), 1), (KeyboardInterrupt(), 130), (ValueError(), 1)])
+@pytest.mark.parametrize(
+    "error, code",
+    [
+        (SystemExit(0), 0),
+        (SystemExit(None), 0),
+        (SystemExit(5), 5),
+        (SystemExit(256), 1),
+        (SystemExit(-1), 255),
+        (SystemExit("text"), 1),
+        (SystemExit(False), 0),
+        (SystemExit(0.0), 1),
+        (KeyboardInterrupt(), 130),
+        (ValueError(), 1),
+    ],
+)
 def test_exit_codes(error, code):
     assert errors.exit_code(error) == code
 
 
-@pytest.mark.parametrize("given, code", [(0, 1), (256, 1), (512, 1), (-1, 255), (3, 3), ("x", 1), (None, 1)])
+@pytest.mark.parametrize(
+    "given, code", [(0, 1), (256, 1), (512, 1), (-1, 255), (3, 3), ("x", 1), (None, 1)]
+)
 def test_no_error_has_the_exit_code_of_success(given, code):
     error = ValueError("it failed")
     error.exit_code = given
@@ -50,8 +64,10 @@ def test_no_error_has_the_exit_code_of_success(given, code):
 
 
 def test_nothing_fails():
-    ended = [trials.launch(ranks, "tests/failing_rank.py", "nowhere", "none", "first", groups)
-             for ranks, groups in ((1, "1"), (2, "2"))]
+    ended = [
+        trials.launch(ranks, "tests/failing_rank.py", "nowhere", "none", "first", groups)
+        for ranks, groups in ((1, "1"), (2, "2"))
+    ]
     assert [e.code for e in ended] == [0, 0]
     assert ended[0].text.split(" on ")[0] == ended[1].text.split(" on ")[0]
 
@@ -61,9 +77,10 @@ BLOWS_UP = """
 title = "two trajectories, one of which blows up for large r"
 [grid]
 shape = [16]
-[evolution]
+[equation]
 terms = [{ diffusion = "D" }, { kinetics = { u = "r*u**2" } }]
 known = { D = 0.01 }
+[time]
 scheme = "imex-euler"
 times = { end = 1.0, steps = 10 }
 bound = 50.0
@@ -91,8 +108,16 @@ def test_a_state_that_one_group_cannot_compute_is_a_rejected_step_of_all(tmp_pat
     objectives = []
     for groups in ("1", "2"):
         out = tmp_path / groups
-        ended = trials.launch(2, "drivers/identify.py", "--case", str(tmp_path / "case.toml"), "--out", str(out),
-                              "--experiment-groups", groups)
+        ended = trials.launch(
+            2,
+            "drivers/identify.py",
+            "--case",
+            str(tmp_path / "case.toml"),
+            "--out",
+            str(out),
+            "--experiment-groups",
+            groups,
+        )
         assert ended.code == 0, ended.text
         objectives.append(json.loads((out / "summary.json").read_text())["objective"])
     assert objectives[0] == pytest.approx(objectives[1], rel=1e-12)
@@ -101,14 +126,18 @@ def test_a_state_that_one_group_cannot_compute_is_a_rejected_step_of_all(tmp_pat
 CODES = {"ValueError": 1, "InputError": 2, "KeyboardInterrupt": 130}
 
 
-@pytest.mark.parametrize("what, who, before, others, ranks", [
-    ("ValueError", "1", "nothing", "barrier", 2),
-    ("InputError", "2", "nothing", "end", 3),
-    ("InputError", "0", "block", "barrier", 2),
-    ("ValueError", "2", "block", "sum", 3),
-    ("KeyboardInterrupt", "1", "block", "end", 2),
-    ("ValueError", "all", "nothing", "end", 2),
-    ("InputError", "all", "block", "end", 3)])
+@pytest.mark.parametrize(
+    "what, who, before, others, ranks",
+    [
+        ("ValueError", "1", "nothing", "barrier", 2),
+        ("InputError", "2", "nothing", "end", 3),
+        ("InputError", "0", "block", "barrier", 2),
+        ("ValueError", "2", "block", "sum", 3),
+        ("KeyboardInterrupt", "1", "block", "end", 2),
+        ("ValueError", "all", "nothing", "end", 2),
+        ("InputError", "all", "block", "end", 3),
+    ],
+)
 def test_a_script_without_run_ends_on_all_ranks(what, who, before, others, ranks):
     """One message, and the error's exit code, whatever the others wait for."""
     ended = trials.launch(ranks, "tests/plain_script.py", what, who, before, others)

@@ -1,4 +1,5 @@
-"""Units: what is computed does not depend on those that lengths, states and coefficients are given in."""
+"""Units: what is computed does not depend on those that lengths, states and coefficients are
+given in."""
 
 import json
 
@@ -112,57 +113,85 @@ def test_complex_solves_do_not_depend_on_the_unit(recipe):
 def flow(L, U, K):
     """Heads between two sides, in a stretched section, with a well, a Robin side and a flux."""
     edges = [0.0, 0.1, 0.15, 0.3, 0.5, 0.6, 0.8, 0.85, 1.0, 1.3, 1.5, 2.0]
+    well = {"at": [0.7 * L, 0.4 * L], "rate": K * U, "radius": 0.2 * L}
+    truth = f"{K!r}*exp(sin(3*x/{L!r})*cos(2*y/{L!r}))"
+    places = [
+        {"random": 30},
+        {"sides": ["y+"]},
+        {"boxes": [{"lower": [0.0, 0.0], "upper": [L, 0.5 * L]}]},
+        {"balls": [{"at": [0.5 * L, 0.5 * L], "radius": 0.3 * L}]},
+    ]
     return {
         "grid": {"edges": [[L * x for x in edges], [L * x for x in np.linspace(0, 1, 13)]]},
         "boundaries": {"x-": "dirichlet", "x+": {"kind": "robin", "coefficient": 2.0 * K / L}},
-        "unknown": [{"name": "D", "initial": K, "truth": {
-            "expression": f"{K!r}*exp(sin(3*x/{L!r})*cos(2*y/{L!r}))"}}],
-        "experiments": {"boundary": [{"x-": U}, {"x+": 0.5 * U, "y-": 0.2 * K * U / L}],
-                        "wells": [[], [{"at": [0.7 * L, 0.4 * L], "rate": K * U, "radius": 0.2 * L}]],
-                        "source": 0.3 * K * U / L**2},
-        "observations": {"random": 30, "noise": 0.02,
-                         "balls": [{"at": [0.5 * L, 0.5 * L], "radius": 0.3 * L}],
-                         "boxes": [{"lower": [0.0, 0.0], "upper": [L, 0.5 * L]}], "sides": ["y+"]},
-        "regularization": [{"kind": "gradient", "weight": 2.0}]}
+        "equation": {"terms": [{"diffusion": "D"}, {"source": 0.3 * K * U / L**2}]},
+        "unknown": [{"name": "D", "initial": K, "truth": {"expression": truth}}],
+        "experiment": [
+            {"boundary": {"x-": U}},
+            {"boundary": {"x+": 0.5 * U, "y-": 0.2 * K * U / L}, "wells": [well]},
+        ],
+        "observation": [{**place, "noise": 0.02} for place in places],
+        "regularization": [{"weight": 2.0}],
+    }
 
 
 def prior(L, U, K):
     """The log-coefficient problem in three dimensions with a reaction and a correlation length."""
+    truth = f"{K!r}*exp(sin(6*x/{L!r}))"
+    sides = {"y-": "dirichlet", "y+": "dirichlet", "z-": "periodic", "z+": "periodic"}
     return {
         "grid": {"shape": [8, 9, 4], "extent": [L, L, 0.5 * L]},
-        "boundaries": {"y-": "dirichlet", "y+": "dirichlet", "z-": "periodic", "z+": "periodic"},
-        "equation": {"c": 2.0 * K / L**2},
-        "unknown": [{"name": "D", "initial": K, "truth": {"expression": f"{K!r}*exp(sin(6*x/{L!r}))"}}],
-        "experiments": {"boundary": [{"y+": U}], "source": K * U / L**2},
-        "observations": {"random": 40, "sigma": 0.01 * U},
-        "regularization": [{"kind": "bilaplacian", "correlation_length": 0.3 * L, "variance": 1.0}]}
+        "boundaries": sides,
+        "equation": {
+            "known": {"c": 2.0 * K / L**2},
+            "terms": [{"diffusion": "D"}, {"reaction": "c"}, {"source": K * U / L**2}],
+        },
+        "unknown": [{"name": "D", "initial": K, "truth": {"expression": truth}}],
+        "experiment": [{"boundary": {"y+": U}}],
+        "observation": [{"random": 40, "sigma": 0.01 * U}],
+        "regularization": [{"kind": "bilaplacian", "correlation_length": 0.3 * L, "variance": 1.0}],
+    }
 
 
 def imaging(L, U, K):
     """Electrodes around a disc, a ground, advection and total variation."""
+    disc = f"((x/{L!r}-0.5)**2 + (y/{L!r}-0.5)**2 < 0.23)*1.0"
+    truth = f"{K!r}*(1 + (x < 0.4*{L!r})*(y > 0.5*{L!r}))"
+    ground = {"ground": [0.5 * L, 0.5 * L], "radius": 0.1 * L, "conductance": 3.0 * K}
+    velocity = {"advection": [0.5 * K / L, 0.1 * K / L]}
     return {
-        "grid": {"shape": [20, 22], "extent": [L, L], "keep": "largest", "active": {
-            "expression": f"((x/{L!r}-0.5)**2 + (y/{L!r}-0.5)**2 < 0.23)*1.0"}},
-        "equation": {"ground": {"at": [0.5 * L, 0.5 * L], "radius": 0.1 * L, "conductance": 3.0 * K},
-                     "velocity": [0.5 * K / L, 0.1 * K / L]},
-        "unknown": [{"name": "D", "initial": K, "truth": {
-            "expression": f"{K!r}*(1 + (x < 0.4*{L!r})*(y > 0.5*{L!r}))"}}],
-        "experiments": {"electrodes": {"count": 6, "radius": 0.12 * L, "current": K * U}},
-        "observations": {"at_electrodes": True, "noise": 0.02},
-        "regularization": [{"kind": "total-variation", "weight": 3.0 / L, "epsilon": 0.3 / L}]}
+        "grid": {
+            "shape": [20, 22],
+            "extent": [L, L],
+            "keep": "largest",
+            "active": {"expression": disc},
+        },
+        "equation": {"terms": [{"diffusion": "D"}, ground, velocity]},
+        "unknown": [{"name": "D", "initial": K, "truth": {"expression": truth}}],
+        "electrodes": {"count": 6, "radius": 0.12 * L, "current": K * U},
+        "observation": [{"electrodes": True, "noise": 0.02}],
+        "regularization": [{"kind": "total-variation", "weight": 3.0 / L, "epsilon": 0.3 / L}],
+    }
 
 
 def plain(L, U, K):
-    """The coefficient itself is unknown, in one dimension, with anisotropy's name and bounds."""
+    """The coefficient itself is unknown, in one dimension, with a direction's name and bounds."""
+    unknown = {
+        "name": "D_x",
+        "transform": "bounded",
+        "bounds": [0.1 * K, 9.0 * K],
+        "initial": K,
+        "truth": {"expression": f"{K!r}*(1 + 0.5*sin(5*x/{L!r}))"},
+    }
     return {
         "grid": {"shape": [40], "extent": [L]},
         "boundaries": {"x-": "dirichlet", "x+": "dirichlet"},
-        "equation": {"anisotropy": ["D_x"]},
-        "unknown": [{"name": "D_x", "transform": "bounded", "bounds": [0.1 * K, 9.0 * K], "initial": K,
-                     "truth": {"expression": f"{K!r}*(1 + 0.5*sin(5*x/{L!r}))"}}],
-        "experiments": {"boundary": [{"x+": U}], "source": K * U / L**2},
-        "observations": {"random": 20, "noise": 0.02},
-        "regularization": [{"kind": "gradient", "weight": L}]}
+        "equation": {"terms": [{"diffusion": ["D_x"]}, {"source": K * U / L**2}]},
+        "unknown": [unknown],
+        "experiment": [{"boundary": {"x+": U}}],
+        "observation": [{"random": 20, "noise": 0.02}],
+        "regularization": [{"weight": L}],
+    }
 
 
 CASES = [flow, prior, imaging, plain]
@@ -179,7 +208,7 @@ def text(value):
 def objectives(make, units, folder, comm):
     """The objective at the start and at the optimum."""
     table = make(*units)
-    table["observations"]["refine"] = 1
+    table["simulation"] = {"refine": 1}
     file = folder / "case.toml"
     if comm.rank == 0:
         file.write_text("\n".join(f"{key} = {text(value)}" for key, value in table.items()))
@@ -213,7 +242,10 @@ def test_a_chosen_weight_has_the_unit_of_the_regularization(tmp_path):
         del table["unknown"][0]["bounds"]
         table["regularization"][0]["weight"] = "discrepancy"
         (tmp_path / "case.toml").write_text("\n".join(f"{k} = {text(v)}" for k, v in table.items()))
-        case, ensemble = load_case(tmp_path / "case.toml", MPI.COMM_SELF), Ensemble.whole(MPI.COMM_SELF)
+        case, ensemble = (
+            load_case(tmp_path / "case.toml", MPI.COMM_SELF),
+            Ensemble.whole(MPI.COMM_SELF),
+        )
         case.prepare(ensemble)
         grid = case.grid(MPI.COMM_SELF)
 
@@ -232,4 +264,8 @@ def test_objectives_are_the_same_in_all_units_on_several_ranks(tmp_path):
     first = objectives(flow, (1.0, 1.0, 1.0), folder, comm)
     for factor in (1e-12, 1e12):
         found = objectives(flow, (factor,) * 3, folder, comm)
-        assert found == (pytest.approx(first[0], rel=1e-7), pytest.approx(first[1], rel=1e-7), first[2])
+        assert found == (
+            pytest.approx(first[0], rel=1e-7),
+            pytest.approx(first[1], rel=1e-7),
+            first[2],
+        )

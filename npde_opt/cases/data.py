@@ -1,85 +1,201 @@
-"""A case's data (experiments x observations): read from a file, or simulated from the truth with
+"""A case's data: measured values by experiment, observation, time and place, or simulated ones with
 noise."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from npde_opt.cases.measured import by_experiment, positive, some
+from npde_opt.cases.field_tables import File
+from npde_opt.cases.measured import by_experiment, by_time, deviation, positive, some
+from npde_opt.cases.observed import Observed
+from npde_opt.cases.sections import CaseFile
+from npde_opt.cases.sources import Sources
 from npde_opt.cases.tables import is_table, read_values
-from npde_opt.ensemble import Ensemble
+from npde_opt.cases.weighing import floor
 from npde_opt.errors import InputError
 
-if TYPE_CHECKING:
-    from npde_opt.cases.case import Case
+NOISE = 0.01
+"""Relative noise of simulated data where a case says nothing."""
+Size = tuple[int, int]
+"""Numbers of times and places of an observation."""
 
 
 @dataclass(frozen=True)
 class Data:
-    """observed[e, i] (NaN: not observed), the standard deviation of a datum, and where they come
-    from."""
+    """What is known of all experiments.
 
-    observed: np.ndarray
-    sigma: np.ndarray | float
+    Attributes:
+        observed: by experiment, values by observation, time and place (NaN: not observed).
+        sigma: their standard deviations, as the misfit takes them.
+        origin: where they come from, in words.
+    """
+
+    observed: list[np.ndarray]
+    sigma: list[np.ndarray]
     origin: str
 
 
-def read_data(case: Case, count: int) -> Data:
-    """The data of observations.data, with sigma as a number or as many values in a file.
+class Measurements:
+    """Reads what a case measured, and adds noise to what it simulates.
 
-    Raises:
-        InputError: for a missing sigma, wrong shapes, deviations that are not positive, and no
-            datum at all.
+    Args:
+        sizes: of the observations.
     """
-    o, total = case.table["observations"], case.experiment_count
-    observed = _measured(case, "observations.data", o["data"], count)
-    if o["sigma"] is None:
-        raise InputError("observations.sigma", "nothing", "a positive number or a file with measured data")
-    if isinstance(o["sigma"], dict):
-        sigma = _measured(case, "observations.sigma", o["sigma"], count)
-    else:
-        sigma = np.full((total, count), float(o["sigma"]))
-    case.places.drop_driven(observed)
-    some("observations.data", observed)
-    sigma = positive("observations.sigma", sigma, observed)
-    if o.get("add_noise"):
-        observed = observed + sigma * np.random.default_rng([case.seed, 2]).standard_normal(observed.shape)
-    return Data(observed, sigma, f"data from {o['data']['file']}" + (", noise added" if o.get("add_noise") else ""))
+
+    def __init__(
+        self, table: CaseFile, observations: Sequence[Observed], sources: Sources,
+        experiments: int, sizes: Sequence[Size],
+    ):
+        self.table, self.observations, self.sources = table, observations, sources
+        self.experiments, self.sizes = experiments, sizes
+
+    # ---- files -----------------------------------------------------------------------------------
+
+    def measured(self) -> list[list[np.ndarray | None]]:
+        """Values of every experiment by observation, flat; None where they are simulated.
+
+        Raises:
+            InputError: for files that are wrong, or of another number than experiments.
+        """
+        found: list[list[np.ndarray | None]] = [[] for _ in range(self.experiments)]
+        for i, observed in enumerate(self.observations):
+            spec = observed.section.data
+            field = f"{observed.where}.data"
+            parts = [None] * self.experiments if spec is None else self._read(field, spec, i)
+            for e, part in enumerate(parts):
+                if part is not None:
+                    part = part.reshape(self.sizes[i])
+                    observed.drop_driven(e, part)
+                    part = part.ravel()
+                found[e].append(part)
+        return found
+
+    def _read(self, field: str, spec: Any, i: int) -> list[np.ndarray]:
+        """The values of all experiments, flat by time and place, from one file or one each."""
+        size, shape = self.sizes[i], self.observations[i].shape()
+        if isinstance(spec, list):
+            if len(spec) != self.experiments:
+                said = f"{self.experiments}, one an experiment"
+                raise InputError(field, f"{len(spec)} files", said)
+            return [
+                by_time(f"{field}[{e}]", read_values(f"{field}[{e}]", s, self.sources), *size, shape)
+                for e, s in enumerate(spec)
+            ]
+        values = read_values(field, spec, self.sources)
+        if self.experiments == 1:
+            return [by_time(field, values, *size, shape)]
+        if self.table.time is None:
+            columns = is_table(Path(spec.file))
+            return list(by_experiment(field, values, self.experiments, size[1], columns))
+        if values.ndim == 0 or values.shape[0] != self.experiments:
+            said = f"[experiment, time, place] of {self.experiments} experiments, or a file each"
+            raise InputError(field, f"an array of shape {values.shape}", said)
+        return [by_time(field, v, *size, shape) for v in values]
+
+    # ---- deviations ------------------------------------------------------------------------------
+
+    def sigma(self, i: int, values: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Standard deviations of an observation's data by experiment.
+
+        A number, a file (for all experiments, or one each), or relative: to the root mean square
+        of the data, with [time] of each experiment's own.
+
+        Args:
+            values: of every experiment.
+        """
+        observed = self.observations[i]
+        o, field = observed.section, f"{observed.where}.sigma"
+        if o.sigma is None:
+            return self._relative(observed, values)
+        if isinstance(o.sigma, int | float):
+            return [np.full(v.size, float(o.sigma)) for v in values]
+        if isinstance(o.sigma, File) and self.table.time is not None and self.experiments > 1:
+            found = self._read(field, [o.sigma] * self.experiments, i)
+        else:
+            found = self._read(field, o.sigma, i)
+        return [positive(field, s, v) for s, v in zip(found, values, strict=True)]
+
+    def _relative(self, observed: Observed, values: Sequence[np.ndarray]) -> list[np.ndarray]:
+        misfit = self.table.misfit
+        noise = observed.section.noise or NOISE
+        together = self.table.time is None
+        groups = [np.concatenate(values)] * len(values) if together else values
+        found = []
+        for own, group in zip(values, groups, strict=True):
+            s = deviation(observed.where, noise, group)
+            rms = s / noise
+            if misfit.kind == "proportional" and rms > 0:
+                s = s * rms**-misfit.power
+            found.append(np.full(own.size, s))
+        return found
+
+    def spread(self, deviations: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """Standard deviations of noise, as the misfit takes it to be."""
+        misfit = self.table.misfit
+        if misfit.kind != "proportional":
+            return deviations
+        size = np.maximum(np.abs(values), floor(misfit, [values]))
+        return deviations * size**misfit.power
+
+    # ---- together --------------------------------------------------------------------------------
+
+    def data(
+        self, measured: Sequence[Sequence[np.ndarray | None]],
+        simulated: Sequence[Sequence[np.ndarray]] | None, seed: int, origin: str,
+    ) -> Data:
+        """Noise goes to simulated data, and to measured ones on request.
+
+        Args:
+            simulated: noise-free values of every experiment by observation, where some are.
+        """
+        count = len(self.observations)
+        clean = [
+            [_first(measured[e][i], simulated and simulated[e][i]) for i in range(count)]
+            for e in range(self.experiments)
+        ]
+        sigma = [self.sigma(i, [values[i] for values in clean]) for i in range(count)]
+        rng = np.random.default_rng([seed, 2])
+        for e, values in enumerate(clean):
+            for i, observed in enumerate(self.observations):
+                if measured[e][i] is None or observed.section.add_noise:
+                    spread = self.spread(sigma[i][e], values[i])
+                    values[i] = values[i] + spread * rng.standard_normal(values[i].size)
+                if measured[e][i] is None:
+                    part = values[i].reshape(self.sizes[i])
+                    observed.drop_driven(e, part)
+        found = [np.concatenate(values) for values in clean]
+        some("observation.data", *found)
+        deviations = [np.concatenate([s[e] for s in sigma]) for e in range(self.experiments)]
+        return Data(found, deviations, self._origin(origin))
+
+    def _origin(self, simulated: str) -> str:
+        files = []
+        for observed in self.observations:
+            spec = observed.section.data
+            if spec is not None:
+                files.append((spec[0] if isinstance(spec, list) else spec).file)
+        if not files:
+            return simulated
+        added = any(o.section.add_noise for o in self.observations)
+        return f"data from {', '.join(files)}" + (", noise added" if added else "")
 
 
-def _measured(case: Case, field: str, spec: dict[str, Any], count: int) -> np.ndarray:
-    """An array (experiments, observations) of a file."""
-    values = read_values(field, spec, case.sources)
-    return by_experiment(field, values, case.experiment_count, count, is_table(Path(spec["file"])))
+def _first(measured: np.ndarray | None, simulated: Any) -> np.ndarray:
+    return simulated if measured is None else measured
 
 
-def simulate(case: Case, ensemble: Ensemble) -> Data:
-    """Data of the truth with noise of `sigma`, or `noise` times their root mean square.
-    Collective."""
-    o, total, comm = case.table["observations"], case.experiment_count, ensemble.space
-    with ensemble.together():
-        edges = case.domain.data_edges()
-        grid = case.domain.grid(comm, edges)
-        own = list(ensemble.own(total))
-        forward = case.forward(grid, own)
-        m = case.start(forward.space, "truth")
-        lin = forward.linearize(m)
-        found = [np.concatenate(comm.allgather(np.array(d.getArray()))) for d in lin.data]
-    clean = np.zeros((total, found[0].size))
-    clean[own] = found
-    if ensemble.groups > 1:
-        clean = ensemble.across.bcast(ensemble.across.reduce(clean, root=0), root=0)
-    sigma = o["sigma"] if o["sigma"] is not None else o["noise"] * float(np.sqrt(np.mean(clean**2)))
-    observed = clean + sigma * np.random.default_rng([case.seed, 2]).standard_normal(clean.shape)
-    case.places.drop_driven(observed)
-    lin.destroy()
-    forward.destroy()
-    m.destroy()
-    grid.destroy()
-    finer = all(a.size > b.size or b.size == 2 for a, b in zip(edges, case.domain.edges, strict=True))
-    return Data(observed, sigma, f"data simulated on {' x '.join(map(str, grid.shape))} cells" + ("" if finer else
-                ", no finer than the grid inverted: measured data would fit less well"))
+def counts(
+    measured: Sequence[Sequence[np.ndarray | None]], sizes: Sequence[Size]
+) -> np.ndarray:
+    """Whether data are missing, experiment by experiment; simulated ones are not."""
+    found = [
+        np.isnan(values) if values is not None else np.zeros(times * places, bool)
+        for own in measured
+        for values, (times, places) in zip(own, sizes, strict=True)
+    ]
+    return np.concatenate(found)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from npde_opt.cases.typed import Optional, Table
+from npde_opt.cases.typed import Table
 
 Count = Annotated[int, Meta(ge=1)]
 Index = Annotated[int, Meta(ge=0)]
@@ -22,7 +22,7 @@ Names = Annotated[list[str], Meta(min_length=1, max_length=20)]
 # ---- files and fields -------------------------------------------------------------------------------------------
 
 
-class File(Optional, kw_only=True):
+class File(Table, kw_only=True):
     """An array, or columns of a text table."""
 
     file: Annotated[str, Meta(description="an array's file, or a text table (.csv, .txt, .dat, .tsv)")]
@@ -45,7 +45,7 @@ class File(Optional, kw_only=True):
                        Meta(description="what stands for a missing value, beside empty words, NaN and NA")] = None
 
 
-class AnyField(Optional, kw_only=True):
+class AnyField(Table, kw_only=True):
     """What all fields have."""
 
     clip: Annotated[Pair | None, Meta(description="[lo, hi]: values are cut off there, after `scale`")] = None
@@ -100,5 +100,14 @@ class LognormalField(AnyField, kw_only=True):
     lognormal: Annotated[Contrast, Meta(description="{contrast = 1000, seed = 0}")]
 
 
-FIELD_TABLES = FileField | Expression | Value | AnatomyField | LognormalField
+class PictureField(Table, kw_only=True):
+    """A grey picture."""
+
+    picture: Annotated[str, Meta(description="a name of scikit-image's pictures ('camera'), or a file")]
+    range: Annotated[Pair | None, Meta(description="[black, white]; default 0 to 1")] = None
+    box: Annotated[tuple[Pair, Pair] | None,
+                   Meta(description="[[x0, x1], [y0, y1]] that it covers; default the grid's; black outside")] = None
+
+
+FIELD_TABLES = FileField | Expression | Value | AnatomyField | LognormalField | PictureField
 Field = float | FIELD_TABLES

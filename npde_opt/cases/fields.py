@@ -22,6 +22,7 @@ from npde_opt.cases.tables import (
     table_of,
     without_codes,
 )
+from npde_opt.cases.typed import as_dict
 from npde_opt.errors import InputError
 from npde_opt.functions.text import evaluate_text
 from npde_opt.grids import AXES, along
@@ -58,7 +59,7 @@ def lognormal(centers: list[np.ndarray], lengths: list[float], contrast: float, 
 def evaluate(field: str, spec: Any, edges: list[np.ndarray], sources: Sources, nearest: bool = False) -> np.ndarray:
     """Global array [i, j, k] of a field's specification on the cells of `edges`; arrays are
     resampled by volume, or at the middles of the cells (`nearest`, for labels)."""
-    shape, found = cells(edges), None
+    shape, found, spec = cells(edges), None, as_dict(spec)
     if isinstance(spec, int | float):
         values = np.full(shape, float(spec), order="F")
     elif "expression" in spec:

@@ -7,68 +7,89 @@ intervals between n + 1 times lie at their middles.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
-
 import numpy as np
 
+from npde_opt.cases.field_tables import File
+from npde_opt.cases.rules import sources, time_of
+from npde_opt.cases.sections import CaseFile
+from npde_opt.cases.sources import Sources
+from npde_opt.cases.tables import read_values
+from npde_opt.cases.term_tables import AnySource
 from npde_opt.errors import InputError
 
 EQUAL = 1e-9
 """Distances that differ by a smaller part are equal."""
 
 
-def span(times: Any) -> tuple[float, float]:
-    """The first and the last time of evolution.times, a list or a table."""
-    if isinstance(times, Sequence):
+def read_histories(table: CaseFile, files: Sources) -> None:
+    """Histories and their times that are columns of files become lists, and are checked."""
+    for where, source in sources(table):
+        for key in ("history", "times"):
+            spec = getattr(source, key)
+            if isinstance(spec, File):
+                values = read_values(f"{where}.{key}", spec, files, allow_nan=False)
+                setattr(source, key, values.ravel().tolist())
+        if source.history is not None:
+            _check(where, table, source)
+
+
+def span(table: CaseFile) -> tuple[float, float]:
+    """The first and the last time of the steps."""
+    times = time_of(table).times
+    if isinstance(times, list):
         return float(times[0]), float(times[-1])
-    return float(times.get("start") or 0.0), float(times["end"])
+    return times.start, times.end
 
 
-def check(key: str, source: Mapping[str, Any], steps: tuple[float, float]) -> None:
-    """Raises InputError for a history of which no time is within those of the steps: only one value
-    of it would ever be seen, which is what other units of time look like."""
-    times = source["times"]
-    if source.get("history") is None or not len(times):
-        return
-    if max(times) < steps[0] or min(times) > steps[1]:
-        raise InputError(
-            f"{key}.times",
-            f"{min(times):g} to {max(times):g}",
-            f"times that meet those of the steps, {steps[0]:g} to {steps[1]:g}",
-        )
+def between(table: CaseFile, source: AnySource) -> bool:
+    """Whether the values hold between two times each, and the source is 0 outside of them."""
+    times = source.times
+    assert isinstance(times, list)
+    return source.interpolation == "steps" and len(times) == length(table, source) + 1
 
 
-def outside(table: Mapping[str, Any], source: Mapping[str, Any]) -> str:
+def length(table: CaseFile, source: AnySource) -> int:
+    """How many values a history has."""
+    if isinstance(source.history, str):
+        return next((u.length or 1 for u in table.unknown if u.name == source.history), 1)
+    return len(source.history) if isinstance(source.history, list) else 1
+
+
+def _check(key: str, table: CaseFile, source: AnySource) -> None:
+    """Raises InputError for a history of which no time is within those of the steps.
+
+    Only one value of it would ever be seen, or none, which is what other units of time look like.
+    """
+    times, steps = source.times, span(table)
+    assert isinstance(times, list)
+    before, after = max(times) < steps[0], min(times) > steps[1]
+    if between(table, source):
+        before, after = max(times) <= steps[0], min(times) >= steps[1]
+    if before or after:
+        allowed = f"times that meet those of the steps, {steps[0]:g} to {steps[1]:g}"
+        raise InputError(f"{key}.times", f"{min(times):g} to {max(times):g}", allowed)
+
+
+def outside(table: CaseFile, source: AnySource) -> str:
     """What the history of a case's source does in steps before its first time and after its last
     one, in words; '' where there are none."""
-    times, history, steps = source["times"], source["history"], span(table["evolution"]["times"])
-    if isinstance(history, str):
-        count = next((u["length"] or 1 for u in table["unknown"] if u["name"] == history), 1)
-        first, last = "its first value", "its last value"
+    times, history, steps = source.times, source.history, span(table)
+    assert isinstance(times, list)
+    if isinstance(history, list):
+        first, last = f"{history[0]:g}", f"{history[-1]:g}"
     else:
-        count, first, last = len(history), f"{history[0]:g}", f"{history[-1]:g}"
-    between = source["interpolation"] == "steps" and len(times) == count + 1
+        first, last = "its first value", "its last value"
+    if between(table, source):
+        first = last = "0"
     found = []
     if steps[0] < min(times):
-        found.append(f"{'0' if between else first} before")
+        found.append(f"{first} before")
     if steps[1] > max(times):
-        found.append(f"{'0' if between else last} after")
+        found.append(f"{last} after")
     return " and ".join(found)
 
 
-def sources_of(table: Mapping[str, Any], name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The sources of a case whose history is the unknown `name`: (key, table)."""
-    for i, t in enumerate(table["evolution"]["terms"]):
-        if "source" in t and t.get("history") == name:
-            yield f"evolution.terms[{i}]", t
-    for e, x in enumerate(table["experiment"]):
-        for i, y in enumerate(x["sources"]):
-            if y["history"] == name:
-                yield f"experiment[{e}].sources[{i}]", y
-
-
-def places(table: Mapping[str, Any], name: str, length: int) -> np.ndarray | None:
+def places(table: CaseFile, name: str, count: int) -> np.ndarray | None:
     """Places of a history's values, in units of their mean distance; None where they are equally
     spaced, or where no source has this history.
 
@@ -76,8 +97,10 @@ def places(table: Mapping[str, Any], name: str, length: int) -> np.ndarray | Non
         InputError: for a history that sources have at times of different distances.
     """
     found: np.ndarray | None = None
-    for key, source in sources_of(table, name):
-        at = _places(np.asarray(source["times"], float), length)
+    for key, source in sources(table):
+        if source.history != name:
+            continue
+        at = _places(np.asarray(source.times, float), count)
         if at is None:
             continue
         if found is not None and not np.allclose(
@@ -94,9 +117,9 @@ def places(table: Mapping[str, Any], name: str, length: int) -> np.ndarray | Non
     return found
 
 
-def _places(times: np.ndarray, length: int) -> np.ndarray | None:
+def _places(times: np.ndarray, count: int) -> np.ndarray | None:
     """None where the times do not go with the length: the source says so itself."""
-    at = (times[1:] + times[:-1]) / 2 if times.size == length + 1 else times
-    if at.size != length or length < 2 or not np.all(np.diff(at) > 0):
+    at = (times[1:] + times[:-1]) / 2 if times.size == count + 1 else times
+    if at.size != count or count < 2 or not np.all(np.diff(at) > 0):
         return None
-    return (at - at[0]) / ((at[-1] - at[0]) / (length - 1))
+    return (at - at[0]) / ((at[-1] - at[0]) / (count - 1))

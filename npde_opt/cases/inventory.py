@@ -7,9 +7,13 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from npde_opt.cases.case import Case
 from npde_opt.cases.domain import Domain
 from npde_opt.cases.histories import outside
+from npde_opt.cases.sections import CaseFile
 from npde_opt.cases.sources import Log, Reading
+from npde_opt.cases.term_tables import AnySource, Ground, Source
+from npde_opt.cases.typed import as_dict
 
 PRESCRIBED = ("dirichlet", "robin")
 MOST = 12
@@ -110,62 +114,63 @@ def _numbers(at: list[int]) -> str:
     )
 
 
-def steady_drives(table: Mapping[str, Any]) -> list[str]:
-    """Wells, electrodes and the ground of a steady case; its source is among the fields that are
-    read."""
-    e, ground = table["experiments"], table["equation"]["ground"]
-    lines = [
-        f"experiment {k}: well at {_point(w['at'])}, rate {w['rate']:g}, radius {w['radius']:g}"
-        for k, wells in enumerate(e["wells"])
-        for w in wells
-    ]
-    if e["electrodes"] is not None:
-        x = e["electrodes"]
-        count = len(x["at"]) if x["at"] is not None else x["count"] * x["rings"]
-        lines.append(
-            f"{count} electrodes of radius {x['radius']:g}, current {x['current']:g} between {x['pattern']} ones"
-        )
-    if ground is not None:
-        lines.append(
-            f"ground at {_point(ground['at'])}, radius {ground['radius']:g}, conductance {ground['conductance']:g}"
-        )
-    return _listed("wells and electrodes", lines)
+def drives(case: Case) -> list[str]:
+    """What drives the experiments: sources, wells, electrodes, grounds and initial states."""
+    table = case.table
+    lines = _electrodes(table)
+    for term in table.equation.terms:
+        if isinstance(term, Source):
+            history = _history(table, term)
+            lines.append(f"all experiments: source {_short(term.shape)}{history}")
+        if isinstance(term, Ground):
+            lines.append(
+                f"ground at {_point(term.ground)}, radius {term.radius:g}, "
+                f"conductance {term.conductance:g}"
+            )
+    for k in range(case.experiment_count):
+        lines += [f"experiment {k}: {line}" for line in _experiment(case, k)]
+    return _listed("sources, wells, electrodes and initial states", lines)
 
 
-def evolution_drives(table: Mapping[str, Any]) -> list[str]:
-    """Sources and initial states of an evolution case."""
-    lines = [
-        f"all experiments: source {_short(t['source'])}{_history(table, t)}"
-        for t in table["evolution"]["terms"]
-        if "source" in t
-    ]
-    for e, x in enumerate(table["experiment"]):
-        lines += [
-            f"experiment {e}: source {_short(y['shape'])}{_history(table, y)}" for y in x["sources"]
-        ]
-        for species in table["evolution"]["species"]:
-            start = _short(x["initial"][species]) if species in x["initial"] else "0 by default"
-            lines.append(f"experiment {e}: {species} starts from {start}")
-    return _listed("sources and initial states", lines)
+def _electrodes(table: CaseFile) -> list[str]:
+    e = table.electrodes
+    if e is None:
+        return []
+    count = len(e.at) if e.at is not None else (e.count or 0) * e.rings
+    between = f"{e.pattern} ones" if isinstance(e.pattern, str) else f"{len(e.pattern)} pairs"
+    return [f"{count} electrodes of radius {e.radius:g}, current {e.current:g} between {between}"]
 
 
-def _history(table: Mapping[str, Any], source: Mapping[str, Any]) -> str:
-    history, times = source.get("history"), source.get("times") or []
+def _experiment(case: Case, k: int) -> list[str]:
+    """Of one experiment."""
+    table = case.table
+    x = table.experiment[k] if k < len(table.experiment) else None
+    wells = [*(x.wells if x else []), *(case.wells[k] if k < len(case.wells) else [])]
+    lines = [f"well at {_point(w.at)}, rate {w.rate:g}, radius {w.radius:g}" for w in wells]
+    for source in x.sources if x else []:
+        lines.append(f"source {_short(source.shape)}{_history(table, source)}")
+    if table.time is not None:
+        initial = x.initial if x else {}
+        for species in table.equation.species:
+            start = _short(initial[species]) if species in initial else "0 by default"
+            lines.append(f"{species} starts from {start}")
+    return lines
+
+
+def _history(table: CaseFile, source: AnySource) -> str:
+    history, times = source.history, source.times
+    if table.time is None:
+        return ""
     if history is None:
         return ", constant in time"
-    kind = f", {source.get('interpolation', 'linear')} between" if len(times) > 1 else ", at"
-    values = (
-        f"the unknown {history}"
-        if isinstance(history, str)
-        else f"{len(history)} values {min(history):g} ... {max(history):g}"
-    )
-    if not len(times):
-        return f" times {values}"
+    assert isinstance(times, list)
+    kind = f", {source.interpolation} between" if len(times) > 1 else ", at"
+    values = f"the unknown {history}"
+    if isinstance(history, list):
+        values = f"{len(history)} values {min(history):g} ... {max(history):g}"
     beyond = outside(table, source)
-    return (
-        f" times {values}{kind} {len(times)} times {min(times):g} ... {max(times):g}"
-        + (f", {beyond}" if beyond else "")
-    )
+    ends = f"{len(times)} times {min(times):g} ... {max(times):g}"
+    return f" times {values}{kind} {ends}" + (f", {beyond}" if beyond else "")
 
 
 def _point(at: Sequence[float]) -> str:
@@ -173,9 +178,12 @@ def _point(at: Sequence[float]) -> str:
 
 
 def _short(spec: Any) -> str:
-    if isinstance(spec, Mapping) and "file" in spec:
-        spec = ", ".join([f"{spec['file']}", *(f"{k} {spec[k]}" for k in ("column", "key", "part") if spec.get(k) is not None)])
-    text = spec if isinstance(spec, str) else json.dumps(spec, default=str)
+    """A source or an initial state, in a line."""
+    given = as_dict(spec)
+    if isinstance(given, Mapping) and "file" in given:
+        named = [f"{key} {given[key]}" for key in ("column", "key", "part") if key in given]
+        given = ", ".join([given["file"], *named])
+    text = given if isinstance(given, str) else json.dumps(given, default=str)
     return text if len(text) <= 72 else text[:69] + "..."
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from npde_opt.errors import InputError
 
-COUNT = "experiments.electrodes.count"
+COUNT = "electrodes.count"
 NARROWEST = 60
 """A point is sought within half of the angle between neighbours, or of this share of a turn."""
 
@@ -18,7 +18,7 @@ def ring_levels(mask: np.ndarray, rings: int) -> list[int]:
     ring the middle of the box. Raises InputError for more rings than planes."""
     on = np.flatnonzero(mask.any(axis=(0, 1)))
     if not 1 <= rings <= max(on.size, 1):
-        raise InputError("experiments.electrodes.rings", rings,
+        raise InputError("electrodes.rings", rings,
                          f"from 1 to the {on.size} planes with active cells")
     if rings == 1:
         return [mask.shape[2] // 2]
@@ -35,7 +35,7 @@ def outline(plane: np.ndarray, edges: Sequence[np.ndarray], count: int, radius: 
     """
     cells = np.nonzero(plane)
     if not cells[0].size:
-        raise InputError("experiments.electrodes", "no active cell in the middle plane", "electrodes.at")
+        raise InputError("electrodes", "no active cell in the middle plane", "electrodes.at")
     if count > cells[0].size:
         raise InputError(COUNT, count, f"at most the plane's {cells[0].size} active cells")
     boxes = [(e[i], e[i + 1]) for e, i in zip(edges, cells, strict=False)]

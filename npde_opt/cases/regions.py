@@ -10,8 +10,9 @@ from npde_opt import reductions
 from npde_opt.cases.domain import Domain
 from npde_opt.cases.fields import evaluate, labels
 from npde_opt.cases.placing import cells
+from npde_opt.cases.sections import UnknownSection
 from npde_opt.grids import Grid, sums_by_number
-from npde_opt.parameters import ParameterSpace, Regions, Unknown
+from npde_opt.parameters import ParameterSpace
 
 
 def numbers(
@@ -33,24 +34,33 @@ def numbers(
 
 
 def means(
-    space: ParameterSpace, unknown: Unknown, field: np.ndarray, domain: Domain, key: str, table: Any
+    space: ParameterSpace,
+    regions: np.ndarray,
+    count: int,
+    field: np.ndarray,
+    domain: Domain,
+    key: str,
+    u: UnknownSection,
 ) -> np.ndarray:
-    """Means of a field over the regions of an unknown; of one without an active cell that over its
-    cells of the case's own grid, of one without any the mean over all. Collective.
+    """Means (count,) of a field over the regions of an unknown. Collective.
+
+    Of one without an active cell that over its cells of the case's own grid, of one without any the
+    mean over all.
 
     Args:
-        field: owned values. key: of the field in `table`, the unknown's.
+        regions: numbers of the owned cells.
+        field: owned values.
+        key: of the field in `u`.
     """
-    assert isinstance(unknown.block, Regions)
-    grid, count = space.grid, unknown.block.count
-    on, region = grid.active, unknown.block.numbers[grid.local_slice]
-    sums = reductions.total(space.comm, _sums(region[on], field[on], count))
+    grid = space.grid
+    on = grid.active
+    sums = reductions.total(space.comm, _sums(regions[on], field[on], count))
     whole = sums[0].sum() / sums[1].sum()
     if not sums[1].all() and not domain.is_own(grid):
-        name = f"unknown.{unknown.name}"
-        own = labels(f"{name}.regions", table["regions"], domain.edges, domain.sources)
-        values = evaluate(f"{name}.{key}", table[key], domain.edges, domain.sources)
-        mask = domain.mask(domain.edges)
+        where, edges = f"unknown.{u.name}", domain.edges
+        own = labels(f"{where}.regions", u.regions, edges, domain.sources)
+        values = evaluate(f"{where}.{key}", getattr(u, key), edges, domain.sources)
+        mask = domain.mask(edges)
         here = np.ones(own.shape, bool) if mask is None else mask
         elsewhere = _sums(own[here], values[here], count)
         sums = np.where(sums[1] > 0, sums, elsewhere)

@@ -12,6 +12,7 @@ import numpy as np
 
 from npde_opt.cases.placing import LENGTHS
 from npde_opt.cases.sources import Sources
+from npde_opt.cases.typed import as_dict
 from npde_opt.errors import InputError
 from npde_opt.grids import AXES
 from npde_opt.io.fields import read_gridded
@@ -33,7 +34,7 @@ def is_table(path: Path) -> bool:
 
 def read_values(
     field: str,
-    spec: dict[str, Any],
+    spec: Any,
     sources: Sources,
     *,
     allow_nan: bool = True,
@@ -53,7 +54,7 @@ def read_values(
     Raises:
         InputError: naming the field or the file, and what is there.
     """
-    spec = given(spec)
+    spec = given(as_dict(spec))
     wrong = set(spec) - KEYS
     if wrong or "file" not in spec:
         raise InputError(field, sorted(wrong) or "no file", ", ".join(sorted(KEYS)))

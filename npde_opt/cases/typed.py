@@ -1,7 +1,13 @@
 """Tables of a case against their types: msgspec structs, one a table, with a description beside each key.
 
-`read` gives a plain dict with defaults filled in, or an InputError that names the path of what is wrong. A union of
+`read` gives the struct with defaults filled in, or an InputError that names the path of what is wrong. A union of
 structs is told apart by the first required key of each.
+
+Keys that exclude each other, or that nothing would hear, say so beside their type, in `Meta(extra=...)`:
+
+    kinds = (...)      heard only where `kind` of the same table is one of these
+    not_with = (...)   keys that must not stand beside this one
+    needs = "KEY"      says nothing without that key
 """
 
 from __future__ import annotations
@@ -22,10 +28,6 @@ SHOWN = 100
 
 class Table(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """A table of a case; keys without a default are required."""
-
-
-class Optional(Table):
-    """A table whose result has no keys that were not given and have no default."""
 
 
 def shown(value: Any) -> str:
@@ -49,8 +51,8 @@ def bare(kind: Any) -> Any:
 def limits(kind: Any) -> dict[str, Any]:
     """What an Annotated type says."""
     found: dict[str, Any] = {}
+    names = ("ge", "gt", "le", "lt", "min_length", "max_length", "description", "extra")
     for meta in typing.get_args(kind)[1:] if typing.get_origin(kind) is typing.Annotated else ():
-        names = ("ge", "gt", "le", "lt", "min_length", "max_length", "description")
         found |= {n: getattr(meta, n) for n in names if getattr(meta, n) is not None}
     return found
 
@@ -98,24 +100,78 @@ def _words(kind: Any) -> str:
         return f"a table ({allowed(parts[1])} each)"
     signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
     ranges = " and".join(f" {sign} {says[name]:g}" for name, sign in signs.items() if name in says)
-    return {int: "an integer", float: "a number", str: "a text", bool: "true or false"}[inside] + ranges
+    names = {int: "an integer", float: "a number", str: "a text", bool: "true or false"}
+    return names.get(inside, "a value") + ranges
 
 
-def read(where: str, given: Any, table: type[Table]) -> dict[str, Any]:
-    """The table with defaults filled in. Raises InputError for keys and values that it cannot have."""
+def read(where: str, given: Any, table: type[Table]) -> Any:
+    """The table as a struct with defaults filled in.
+
+    Raises:
+        InputError: for keys and values that it cannot have, and keys that nothing would hear.
+    """
     if not isinstance(given, Mapping):
         raise InputError(where, shown(given), "a table " + _words(table))
     keys = keys_of(table)
-    known_keys(f"{where}: key", given, keys)
-    out = {}
+    known_keys(f"{where}: key" if where else "case file section", given, keys)
+    out: dict[str, Any] = {}
     for name, (kind, field) in keys.items():
+        place = path(where, name)
         if name in given:
-            out[name] = value_of(f"{where}.{name}", given[name], kind)
+            out[field.name] = value_of(place, given[name], kind)
         elif field.required:
-            raise InputError(f"{where}.{name}", "nothing", f"a value: {limits(kind).get('description', allowed(kind))}")
+            said = limits(kind).get("description", allowed(kind))
+            raise InputError(place, "nothing", f"a value: {said}")
         else:
-            out[name] = field.default_factory() if field.default is msgspec.NODEFAULT else field.default
-    return {k: v for k, v in out.items() if v is not None} if issubclass(table, Optional) else out
+            out[field.name] = default(field)
+    _check_heard(where, given, keys, out)
+    return table(**out)
+
+
+def as_dict(value: Any) -> Any:
+    """A struct as a dict of the keys that say something, at any depth; other values as they are."""
+    if not isinstance(value, Table):
+        return value
+    found = {name: getattr(value, f.name) for name, (_, f) in keys_of(type(value)).items()}
+    return {name: as_dict(v) for name, v in found.items() if v is not None}
+
+
+def path(where: str, key: str) -> str:
+    """The path of a key of the table at `where`; '' is the case itself."""
+    return f"{where}.{key}" if where else key
+
+
+def default(field: msgspec.structs.FieldInfo) -> Any:
+    """Of a key that is not given."""
+    if field.default is not msgspec.NODEFAULT:
+        return field.default
+    return None if field.required else field.default_factory()
+
+
+def _check_heard(
+    where: str,
+    given: Mapping[str, Any],
+    keys: Mapping[str, tuple[Any, msgspec.structs.FieldInfo]],
+    out: Mapping[str, Any],
+) -> None:
+    """Raises InputError for a key that another one excludes, or that has no effect.
+
+    Looked at are the keys that the case gives: what a default says excludes nothing.
+    """
+    for name in given:
+        says = limits(keys[name][0]).get("extra", {})
+        for other in says.get("not_with", ()):
+            if other in given:
+                said = f"{name} or {other}, not both"
+                raise InputError(path(where, other), f"given beside {name}", said)
+        kinds = says.get("kinds")
+        if kinds and out["kind"] not in kinds:
+            said = f"the kind {' or '.join(kinds)}, or no {name}"
+            raise InputError(path(where, name), f"given with the kind {out['kind']!r}", said)
+        needed = says.get("needs")
+        if needed and needed not in given:
+            said = f"a {needed}, or no {name}"
+            raise InputError(path(where, name), f"given without {needed}", said)
 
 
 def known_keys(where: str, given: Iterable[str], known: Iterable[str]) -> None:
@@ -135,6 +191,8 @@ def value_of(where: str, given: Any, kind: Any) -> Any:
     others = [member for member in options(kind) if not is_table(member)]
     if isinstance(given, dict) and tables:
         return read(where, given, _chosen(where, given, tables))
+    if isinstance(given, dict) and any(_lists_tables(member) for member in others):
+        given = [given]  # [unknown] for [[unknown]]
     for member in others:
         origin, parts, says = typing.get_origin(bare(member)), typing.get_args(bare(member)), limits(member)
         if origin is list and isinstance(given, list):
@@ -152,6 +210,11 @@ def value_of(where: str, given: Any, kind: Any) -> Any:
         if _fits(given, member):
             return given
     raise InputError(where, shown(given), allowed(kind))
+
+
+def _lists_tables(kind: Any) -> bool:
+    parts = typing.get_args(bare(kind))
+    return typing.get_origin(bare(kind)) is list and isinstance(parts[0], type) and is_table(parts[0])
 
 
 def _chosen(where: str, given: Mapping[str, Any], tables: Sequence[type[Table]]) -> type[Table]:
@@ -202,12 +265,27 @@ def rows_of(table: type[Table]) -> list[str]:
     """A Markdown table of the keys."""
     lines = ["| key | type | default | meaning |", "|---|---|---|---|"]
     for name, (kind, field) in keys_of(table).items():
-        value = field.default if field.default is not msgspec.NODEFAULT else \
-            None if field.required else field.default_factory()
-        default = "required" if field.required else "" if value is None else f"`{value!r}`"
-        cells = [f"`{name}`", _type(kind), default, str(limits(kind).get("description", ""))]
+        value = default(field)
+        said = "required" if field.required else "" if value is None else f"`{_toml(value)}`"
+        cells = [f"`{name}`", _type(kind), said, str(limits(kind).get("description", ""))]
         lines.append("| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |")
     return lines
+
+
+def _toml(value: Any) -> str:
+    """A default as a case would spell it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    if isinstance(value, Table):
+        keys = keys_of(type(value))
+        given = {name: getattr(value, f.name) for name, (_, f) in keys.items()}
+        value = {name: v for name, v in given.items() if v != default(keys[name][1])}
+    if isinstance(value, dict):
+        inner = ", ".join(f"{name} = {_toml(v)}" for name, v in value.items())
+        return "{ " + inner + " }" if inner else "{}"
+    return repr(value)
 
 
 def _type(kind: Any) -> str:

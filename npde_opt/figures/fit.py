@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -59,3 +60,49 @@ def _residuals(ax, residual: np.ndarray, sigma: np.ndarray | None, unit: str) ->
         rms = float(np.sqrt(np.mean(scaled**2))) if scaled.size else float("nan")
         ax.set(xlabel=r"predicted $-$ observed" + (f" [{unit}]" if unit else ""), title=f"root mean square {rms:.3g}")
     ax.set_ylabel("density")
+
+
+def plot_residuals(
+    path: str | os.PathLike,
+    at: np.ndarray,
+    residual: np.ndarray,
+    *,
+    edges: Sequence[np.ndarray],
+    length_unit: str = "m",
+) -> Path:
+    """Residuals by place, each the root mean square over experiments and times: about 1 where the
+    model explains the data; a place far above it is a bad sensor, or the model is wrong there.
+
+    Args:
+        at: places (n, dim); those with NaN are left out. In 3-D seen from above.
+        residual: (predicted - observed) / sigma, NaN where not observed.
+        edges: of the grid, for the box.
+    """
+    kept = np.isfinite(at).all(axis=1) & np.isfinite(residual)
+    places, number = np.unique(at[kept], axis=0, return_inverse=True)
+    number = number.ravel()
+    squares = np.bincount(number, residual[kept] ** 2, len(places))
+    rms = np.sqrt(squares / np.bincount(number, minlength=len(places)))
+    with style() as plt:
+        figure, ax = plt.subplots(figsize=(6.4, 4.8), layout="constrained")
+        label = r"root mean square of (predicted $-$ observed) / $\sigma$"
+        if at.shape[1] == 1:
+            ax.plot(places[:, 0], rms, "o", color=FIRST, ms=4)
+            ax.axhline(1.0, color=FAINT, lw=1)
+            ax.set(xlabel=f"x [{length_unit}]", ylabel=label, xlim=edges[0][[0, -1]])
+            return save(plt, figure, path)
+        size = float(np.clip(4000 / max(len(places), 1), 4, 60))
+        top = max(2.0, float(np.percentile(rms, 99))) if rms.size else 2.0
+        artist = ax.scatter(
+            *places.T[:2], c=rms, s=size, cmap="viridis", vmin=0.0, vmax=top, lw=0
+        )
+        figure.colorbar(artist, ax=ax, label=label, aspect=28, pad=0.02)
+        ax.set(
+            xlabel=f"x [{length_unit}]",
+            ylabel=f"y [{length_unit}]",
+            xlim=edges[0][[0, -1]],
+            ylim=edges[1][[0, -1]],
+        )
+        ratio = np.ptp(edges[0]) / np.ptp(edges[1])
+        ax.set_aspect("equal" if 0.2 < ratio < 5 else "auto")
+        return save(plt, figure, path)

@@ -92,7 +92,8 @@ class Steady:
         """States from which Newton's method starts."""
         with stage("setup"):
             self.part = LinearPart(equation, prefix)
-            one = len(equation.species) == 1 and not equation.nonlinear
+            linear = all(term.stateless for term in equation.nonlinear)
+            one = len(equation.species) == 1 and linear
             self.system: System = (
                 LinearSystem(self, recipe) if one else NonlinearSystem(self, recipe)
             )

@@ -25,7 +25,7 @@ def equal(start: float, end: float, steps: int) -> np.ndarray:
     """steps + 1 times."""
     if steps < 1 or not end > start:
         raise InputError("times", (start, end, steps), "an end after the start and at least one step")
-    fits("evolution.times.steps", steps, STEP_BYTES, "steps")
+    fits("time.times.steps", steps, STEP_BYTES, "steps")
     return np.linspace(start, end, steps + 1)
 
 
@@ -40,9 +40,9 @@ def doubling(start: float, first: float, end: float, repeats: int) -> np.ndarray
     at, dt, slack = start, first, 1e-9 * (end - start)
     while at < end - slack:
         count = int(min(repeats, np.ceil((end - at) / dt)))
-        fits("evolution.times", sum(p.size for p in parts) + count, STEP_BYTES, "steps")
+        fits("time.times", sum(p.size for p in parts) + count, STEP_BYTES, "steps")
         if at + dt == at:
-            raise InputError("evolution.times.first", first, f"steps that move on from {at:.17g}")
+            raise InputError("time.times.first", first, f"steps that move on from {at:.17g}")
         parts.append(at + dt * np.arange(count))
         at, dt = at + count * dt, 2 * dt
     times = np.concatenate(parts)

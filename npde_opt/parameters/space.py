@@ -36,8 +36,8 @@ class ParameterSpace:
     def __init__(self, grid: Grid, unknowns: Sequence[Unknown]):
         self.grid, self.comm, self.unknowns = grid, grid.comm, tuple(unknowns)
         names = [u.name for u in self.unknowns]
-        if not names or len(set(names)) != len(names):
-            raise InputError("unknowns", names, "at least one, with distinct names")
+        if len(set(names)) != len(names):
+            raise InputError("unknowns", names, "distinct names")
         self._by_name = {u.name: u for u in self.unknowns}
         self.blocks: dict[str, Placed] = {
             u.name: u.block.on(grid, f"unknown.{u.name}") for u in self.unknowns

@@ -28,12 +28,13 @@ from npde_opt.runs.lock import LOCK, RunLock, take_lock
 
 MODES = ("new", "resume", "overwrite")
 HISTORY, SUMMARY, WRITTEN, STARTED = "history.csv", "summary.json", ".written", "run.json"
+LOG, PREDICTED = "run.log", "predicted.csv"
 EARLY = ("weight.json", "spectrum")
 """What a run keeps for its resumption beside checkpoints."""
 
 # What runs leave under names that do not depend on the case.
-FIXED = (HISTORY, SUMMARY, WRITTEN, STARTED, *EARLY, "parameters.vti", "parameters.vtr", "data_fit.png",
-         "convergence.png", "weight.png", "snapshots.png", "course.png", "state.gif")
+FIXED = (HISTORY, SUMMARY, WRITTEN, STARTED, LOG, PREDICTED, *EARLY, "parameters.vti", "parameters.vtr", "data_fit.png",
+         "residuals.png", "convergence.png", "weight.png", "snapshots.png", "course.png", "state.gif")
 TEMPORARY = re.compile(r"checkpoint-\d+|\.checkpoint-\d+\..*|\..*\.\d+\.tmp(\.\w+)?")
 
 # What says that a run was here, rather than a folder of the user's or one killed before it did anything.
@@ -228,6 +229,14 @@ class RunDirectory:
                 with self.writing():
                     _append(self.path / HISTORY, line.encode())
                 self._lines.append(line)
+
+    def log(self, text: str) -> None:
+        """Appends to run.log what the run said. Collective; the text is rank 0's."""
+        with collective(self.comm):
+            if self.comm.rank == 0 and text:
+                with self.writing():
+                    (self.path / LOG).touch()
+                    _append(self.path / LOG, text.encode())
 
     def history_copy(self, rows: int) -> bytes:
         """The first `rows` rows as they are in history.csv, for a checkpoint. On rank 0."""

@@ -13,9 +13,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from mpi4py import MPI
 
-from npde_opt.cases import Case, EvolutionCase
+from npde_opt.cases import Case
 from npde_opt.cases.pictures import picture_file
 from npde_opt.errors import collective
 from npde_opt.io.fields import files_inside
@@ -28,40 +29,47 @@ NOT_COUNTED = {
     "case": ("title",),
     # Said on the command line too; what holds is counted once.
     "optimizer": ("method", "levels"),
-    "evolution": ("memory", "axis"),
+    "time": ("memory", "axis"),
 }
 
 
-def identity(case: Case | EvolutionCase, comm: MPI.Intracomm, method: str, levels: int | None) -> dict[str, str]:
+def identity(case: Case, comm: MPI.Intracomm, method: str, levels: int | None) -> dict[str, str]:
     """Names and short texts or hashes, in the order in which they are compared. Collective; rank 0 reads the files."""
     found: dict[str, str] = {}
     with collective(comm):
         if comm.rank == 0:
             cells = " x ".join(str(len(e) - 1) for e in case.domain.edges)
             found = {"--grid": cells, "--optimizer": method, "--levels": str(levels or "all"), "--seed": str(case.seed)}
-            found |= {f"section [{name}] of the case (or --set)": text for name, text in _sections(case.table)}
+            found |= {f"section [{name}] of the case (or --set)": text for name, text in _sections(plain(case))}
             for place, path in files(case):
                 name = f"the contents of {place}, file {path.name}"
                 with disk(place, path, "a file that can be read"):
                     # Two files that are included may have one name.
                     found[name] = "".join([found.get(name, ""), content_hash(path)])
-            if case.table["domain"]["mni152"] is not None:
+            if case.table.domain.mni152 is not None:
                 found["the anatomy mni152"] = _anatomy(case)
     return comm.bcast(found, root=0)
+
+
+def plain(case: Case) -> dict[str, Any]:
+    """The tables of a case, with what it puts into texts put in."""
+    found: dict[str, Any] = msgspec.to_builtins(case.table)
+    del found["variables"]
+    return found
 
 
 def _sections(table: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name, section in table.items():
         kept = section
-        if name in NOT_COUNTED:
+        if name in NOT_COUNTED and section is not None:
             kept = {k: v for k, v in section.items() if k not in NOT_COUNTED[name]}
         yield name, _short(json.dumps(kept, sort_keys=True, default=str).encode())
 
 
-def files(case: Case | EvolutionCase) -> list[tuple[str, Path]]:
+def files(case: Case) -> list[tuple[str, Path]]:
     """The files that a case's table names, and those that these include, by the place of the name in it."""
     found = []
-    for place, spec in _references("", case.table):
+    for place, spec in _references("", plain(case)):
         path = _path(case, place, spec)
         found += [(place, file) for file in (path, *files_inside(path))]
     return found
@@ -79,7 +87,7 @@ def _references(place: str, value: Any) -> Iterator[tuple[str, Mapping[str, Any]
             yield from _references(f"{place}[{i}]", inner)
 
 
-def _path(case: Case | EvolutionCase, place: str, spec: Mapping[str, Any]) -> Path:
+def _path(case: Case, place: str, spec: Mapping[str, Any]) -> Path:
     if isinstance(spec.get("file"), str):
         return case.sources.find(place, spec["file"])
     return picture_file(place, spec["picture"], case.sources)
@@ -94,7 +102,7 @@ def content_hash(path: Path) -> str:
     return total.hexdigest()[:SHORT]
 
 
-def _anatomy(case: Case | EvolutionCase) -> str:
+def _anatomy(case: Case) -> str:
     """Of the tissue fractions, whatever version of the package they come from."""
     total = hashlib.sha256()
     for name, values in sorted(case.sources.voxels.items()):

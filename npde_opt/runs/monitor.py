@@ -25,7 +25,7 @@ from npde_opt.errors import InputError, Interrupted
 from npde_opt.io.checkpoint import Checkpoint, Space, State, save_checkpoint
 from npde_opt.io.results import Summary
 from npde_opt.runs.folder import HISTORY, RunDirectory
-from npde_opt.runs.progress import Level, LiveTable, PlainLines, Progress, closing_text, terminal_width
+from npde_opt.runs.progress import Kept, Level, LiveTable, PlainLines, Progress, closing_text, terminal_width
 from npde_opt.signals import BATCH
 
 SIGNALS = (*BATCH, signal.SIGINT)
@@ -73,6 +73,7 @@ class Monitor:
         self._handlers: dict[signal.Signals, Any] = {}
         self.stream = stream if comm.rank == 0 else None
         self._table: LiveTable | PlainLines | None = None
+        self._log = Kept()
         if self.stream is not None:
             width = terminal_width(self.stream)
             self._table = LiveTable(self.stream, width) if (width > 0 if live is None else live) else \
@@ -135,6 +136,7 @@ class Monitor:
                 self.out.append(row)
         self._repeated = None
         self._show(row, state.meta.get("gradient_norm_initial"))
+        self._write_log()
         stop, due = self._agree()
         saved = None
         if self.checkpoint_seconds is not None and (due or stop):
@@ -198,27 +200,45 @@ class Monitor:
                             check=self.out.check)
 
     def _show(self, row: Mapping[str, Any], reference: float | None) -> None:
-        if self._table is None:
-            return
         now = time.monotonic()
         self._forecast.reference = self._forecast.reference or reference
-        self._forecast.add(int(row.get("iteration", 0)), float(row.get("gradient_norm", math.nan)), now)
+        norm = float(row.get("gradient_norm", math.nan))
+        self._forecast.add(int(row.get("iteration", 0)), norm, now)
         left, bound = self._forecast.seconds_left()
-        self._table.add(Progress(row=row, elapsed=now - self._start, left=left, at_most=bound,
-                                 relative=self._forecast.reduction(), level=replace(self._level, level=row["level"])))
+        shown = Progress(
+            row=row,
+            elapsed=now - self._start,
+            left=left,
+            at_most=bound,
+            relative=self._forecast.reduction(),
+            level=replace(self._level, level=row["level"]),
+        )
+        self._log.add(shown)
+        if self._table is not None:
+            self._table.add(shown)
 
     def say(self, text: str) -> None:
-        """One line on rank 0."""
+        """One line on rank 0, and in run.log."""
+        self._log.say(text)
         if self._table is not None:
             self._table.say(text)
 
+    def _write_log(self) -> None:
+        """What was said since the last time goes to run.log. Collective."""
+        text = self._log.take()
+        if self.out is not None:
+            self.out.log(text)
+
     def finish(self, summary: Summary) -> None:
         """Writes summary.json and prints the closing summary. Collective."""
+        text = closing_text(summary, self.out.path if self.out else None)
+        self._log.say(text)
+        self._write_log()
         if self.out is not None:
             self.out.write_summary(summary)
         self.close()
         if self.stream is not None:
-            print(closing_text(summary, self.out.path if self.out else None), file=self.stream, flush=True)
+            print(text, file=self.stream, flush=True)
 
     def close(self) -> None:
         """Ends the table and gives the signals and the folder back."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from collections.abc import Callable, Mapping
@@ -90,6 +91,16 @@ def clock(seconds: float) -> str:
     return f"{whole // 86400}d {whole // 3600 % 24:02d}h"
 
 
+def header() -> str:
+    """Names of the columns, above plain lines."""
+    return "".join(name.rjust(width) for name, width, _ in COLUMNS)
+
+
+def line(progress: Progress) -> str:
+    """An iteration in a plain line."""
+    return "".join(text(progress).rjust(width) for _, width, text in COLUMNS)
+
+
 class PlainLines:
     """One flushed line an iteration, with the header every 20 lines."""
 
@@ -98,15 +109,28 @@ class PlainLines:
 
     def add(self, progress: Progress) -> None:
         if self.count % HEADER_EVERY == 0:
-            print("".join(name.rjust(width) for name, width, _ in COLUMNS), file=self.stream)
+            print(header(), file=self.stream)
         self.count += 1
-        print("".join(text(progress).rjust(width) for _, width, text in COLUMNS), file=self.stream, flush=True)
+        print(line(progress), file=self.stream, flush=True)
 
     def say(self, text: str) -> None:
         print(text, file=self.stream, flush=True)
 
     def close(self) -> None:
         self.stream.flush()
+
+
+class Kept(PlainLines):
+    """Plain lines that are kept until they are taken, for run.log."""
+
+    def __init__(self) -> None:
+        super().__init__(io.StringIO())
+
+    def take(self) -> str:
+        """All that was said since the last time."""
+        text = self.stream.getvalue()  # type: ignore[attr-defined]
+        self.stream = io.StringIO()
+        return str(text)
 
 
 class LiveTable:

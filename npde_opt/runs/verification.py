@@ -16,7 +16,7 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from npde_opt import verify
-from npde_opt.cases import Case, EvolutionCase
+from npde_opt.cases import Case
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import SolverError
 from npde_opt.forward.interface import Counters
@@ -44,7 +44,7 @@ class Check:
         return f"{self.name}: {self.found}" + (f" - WRONG: {', '.join(self.problems)}" if self.problems else "")
 
 
-def verify_case(case: Case | EvolutionCase, grid: Grid, ensemble: Ensemble, world: MPI.Intracomm) -> int:
+def verify_case(case: Case, grid: Grid, ensemble: Ensemble, world: MPI.Intracomm) -> int:
     """Tests a case near its starting point; prints on rank 0. Returns the exit code. Collective."""
     case.weight_override = 1.0
     with tight():

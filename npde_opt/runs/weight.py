@@ -10,7 +10,7 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from npde_opt import nested, weight_choice
-from npde_opt.cases import Case, EvolutionCase
+from npde_opt.cases import Case
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError, collective
 from npde_opt.grids import Grid
@@ -26,12 +26,12 @@ WEIGHT = "weight.json"
 CHOICE_CELLS = 20_000
 
 
-def rule(case: Case | EvolutionCase) -> str | None:
+def rule(case: Case) -> str | None:
     """How the case wants its weight chosen, None where it is given."""
-    return next((r["weight"] for r in case.table["regularization"] if isinstance(r["weight"], str)), None)
+    return next((r.weight for r in case.table.regularization if isinstance(r.weight, str)), None)
 
 
-def choose_weight(case: Case | EvolutionCase, grid: Grid, ensemble: Ensemble, settings: Settings, levels: int | None,
+def choose_weight(case: Case, grid: Grid, ensemble: Ensemble, settings: Settings, levels: int | None,
                   out: RunDirectory | None, monitor: Monitor, found: Checkpoint | None, world: MPI.Intracomm,
                   resumed: bool) -> None:
     """Sets the weight on the finest grid of at most 20,000 cells, or to what the resumed run chose. Collective."""
@@ -70,7 +70,7 @@ def _kept(out: RunDirectory) -> Any:
             from error
 
 
-def _choose(case: Case | EvolutionCase, grid: Grid, ensemble: Ensemble, settings: Settings, levels: int | None,
+def _choose(case: Case, grid: Grid, ensemble: Ensemble, settings: Settings, levels: int | None,
             monitor: Monitor, wanted: str) -> dict[str, Any]:
     hierarchy = nested.grids(grid, levels)
     coarse = next((g for g in reversed(hierarchy) if g.active_size <= CHOICE_CELLS), hierarchy[0])

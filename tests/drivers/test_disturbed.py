@@ -41,8 +41,8 @@ def test_a_full_disk_ends_two_ranks_with_one_message(trials, tmp_path, size):
 
 
 def test_a_run_of_wrong_input_leaves_the_folder_as_it_was(tmp_path):
-    text = disturbed.STEADY.replace("WEIGHT", "1.0").replace("METHOD", "newton") \
-        .replace("source = 1.0", 'source = { file = "gone.npy" }')
+    text = disturbed.STEADY.replace("WEIGHT", "1.0").replace("METHOD", "newton")
+    text = text.replace("source = 1.0 }]", 'source = "f" }]\nknown = { f = { file = "gone.npy" } }')
     (tmp_path / "case.toml").write_text(text)
     earlier, new = tmp_path / "earlier", tmp_path / "new"
     earlier.mkdir()
@@ -50,7 +50,7 @@ def test_a_run_of_wrong_input_leaves_the_folder_as_it_was(tmp_path):
         (earlier / name).write_text("x")
     for out, options in ((earlier, ["--overwrite"]), (new, []), (new, [])):
         run = identify(1, tmp_path / "case.toml", out, *options)
-        assert run.returncode == 2 and "experiments.source: got gone.npy" in run.stderr, run.stderr
+        assert run.returncode == 2 and "equation.known.f: got gone.npy" in run.stderr, run.stderr
     assert sorted(p.name for p in earlier.iterdir()) == ["history.csv", "parameters.vti", "summary.json"]
     assert list(new.iterdir()) == []
 
@@ -74,19 +74,36 @@ def test_a_finished_run_is_left_alone_and_lost_parts_of_it_come_back(trials, tmp
     assert again["objective"] == pytest.approx(first["objective"], rel=1e-10) and len(rows(out)) == len(table)
 
 
+MEASURED = """
+[grid]
+shape = [64]
+[boundaries]
+"x-" = "dirichlet"
+"x+" = "dirichlet"
+[equation]
+terms = [{ diffusion = "D" }, { source = 1.0 }]
+[[unknown]]
+name = "D"
+initial = 1.0
+[[observation]]
+points = { file = "o.npz", key = "p" }
+data = { file = "o.npz", key = "d" }
+sigma = 1e-3
+[[regularization]]
+weight = 1e-3
+[optimizer]
+gradient_rtol = 1e-5
+"""
+
+
 def test_resume_with_other_data_is_refused_by_the_name_of_the_file(tmp_path):
     x = np.linspace(0.05, 0.95, 19)
-    text = disturbed.STEADY.replace("WEIGHT", "1e-3").replace("METHOD", "gauss-newton").replace("[24, 24]", "[64]") \
-        .replace("truth = { lognormal = { contrast = 20.0, seed = 0 } }\n", "").replace('{ "x-" = 0.0 }', '') \
-        .replace('boundary = [{ "x+" = 1.0 }, ]\n', "") \
-        .replace("random = 60\nnoise = 0.01", 'points = { file = "o.npz", key = "p" }\ndata = { file = "o.npz", key = "d" }\n'
-                 "sigma = 1e-3")
-    (tmp_path / "case.toml").write_text(text)
+    (tmp_path / "case.toml").write_text(MEASURED)
     for true, code in ((1.0, 0), (2.0, 2)):
         np.savez(tmp_path / "o.npz", p=x[:, None], d=(x * (1 - x) / 2 / true)[None])
         run = identify(1, tmp_path / "case.toml", tmp_path / "out", "--resume")
         assert run.returncode == code, run.stdout + run.stderr
-    assert "the contents of observations.points, file o.npz: got" in run.stderr
+    assert "the contents of observation[0].points, file o.npz: got" in run.stderr
 
 
 def test_what_a_stretched_grid_leaves(trials, tmp_path):

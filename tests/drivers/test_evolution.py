@@ -1,4 +1,4 @@
-"""Evolution cases by the driver: nested iteration, groups of ranks, and a run killed and resumed on several ranks."""
+"""Cases with a time by the driver: nested iteration, groups of ranks, and a run killed and resumed on several ranks."""
 
 import signal
 
@@ -9,8 +9,10 @@ CASE = """
 [grid]
 shape = [32, 32]
 
-[evolution]
+[equation]
 terms = [{ diffusion = "D" }, { kinetics = { u = "r*u*(1 - u)" } }]
+
+[time]
 scheme = "imex-euler"
 times = { end = 2.0, steps = 10 }
 
@@ -36,13 +38,7 @@ times = [0.6, 1.2, 2.0]
 noise = 0.02
 
 [[regularization]]
-unknown = "D"
-kind = "gradient"
 weight = 10.0
-
-[simulation]
-refine = 2
-steps = 2
 
 [optimizer]
 method = "gauss-newton"

@@ -16,21 +16,25 @@ shape = [32, 32]
 "x-" = "dirichlet"
 "x+" = "dirichlet"
 
+[equation]
+terms = [{ diffusion = "D" }, { source = 1.0 }]
+
 [[unknown]]
 name = "D"
 initial = 1.0
 truth = { lognormal = { contrast = 20.0, seed = 0 } }
 
-[experiments]
-boundary = [{ "x+" = 1.0 }, { "x-" = 0.0 }]
-source = 1.0
+[[experiment]]
+boundary = { "x+" = 1.0 }
 
-[observations]
+[[experiment]]
+boundary = { "x-" = 0.0 }
+
+[[observation]]
 random = 100
 noise = 0.01
 
 [[regularization]]
-kind = "gradient"
 weight = 1.0
 
 [optimizer]
@@ -135,11 +139,14 @@ def test_run_stopped_on_a_coarse_level_resumes_there(case, tmp_path):
 
 
 FILE_TRUTH = ("{ lognormal = { contrast = 20.0, seed = 0 } }", "{ file = 'truth.npy', resample = true }")
-ELECTRODES = ("source = 1.0", "electrodes = { at = [[0.1, 0.5], [1.5, 0.5]], radius = 0.1 }")
+ELECTRODES = (
+    "[optimizer]",
+    "[electrodes]\nat = [[0.1, 0.5], [1.5, 0.5]]\nradius = 0.1\n[optimizer]",
+)
 WRONG = {
     "unknown key": ([("noise = 0.01", "noize = 0.01")], [], "noise'?"),
     "unknown section": ([("[optimizer]", "[optimiser]")], [], "optimizer'?"),
-    "type of a key": ([("noise = 0.01", "noise = 'much'")], [], "observations.noise"),
+    "type of a key": ([("noise = 0.01", "noise = 'much'")], [], "observation[0].noise"),
     "shape": ([("[32, 32]", "[32, -1]")], [], "grid.shape"),
     "axes of a boundary": ([('"x-" = "dirichlet"', '"x-" = "dirichlett"')], [], "dirichlett"),
     "side of an experiment": ([('"x+" = 1.0', '"w+" = 1.0')], [], "w+"),
@@ -150,7 +157,7 @@ WRONG = {
     "no file": ([FILE_TRUTH], [], "truth.npy"),
     "point outside": ([("random = 100", "points = [[0.5, 0.5], [1.5, 0.5]]")], [], "point"),
     "expression": ([("initial = 1.0", "initial = { expression = 'open(1)' }")], [], "open"),
-    "position of an electrode": ([ELECTRODES], [], "experiments.electrodes[1]"),
+    "position of an electrode": ([ELECTRODES], [], "electrodes[1]"),
     "negative conductivity of a field": ([("initial = 1.0", "initial = { expression = 'x - 0.5' }")], [], "unknown.D.initial"),
     "potential that nothing fixes": ([('"x-" = "dirichlet"\n"x+" = "dirichlet"', '"x-" = "neumann"')], [], "boundaries"),
     "part of the domain that nothing fixes": ([("[32, 32]", "[32, 32]\nactive = { expression = 'abs(y-0.5) > 0.1' }"),
@@ -162,14 +169,17 @@ WRONG = {
                                         ["--grid", 50000, 50000], "64-bit"),
     "table in a section": ([ELECTRODES, ("radius", "raduis")], [], "did you mean 'radius'"),
     "PETSc option": ([("[optimizer]", "[petsc]\nrecipe = 'gamg'\n[optimizer]")], [], "petsc.recipe"),
+    "list of PETSc options": (
+        [("[optimizer]", "[[petsc]]\nstate_recipe = 'gamg'\n[optimizer]")], [], "petsc: got [{"
+    ),
     "recipe": ([("[optimizer]", "[petsc]\nstate_recipe = 'gang'\n[optimizer]")], [], "-state_recipe"),
     "weight": ([("weight = 1.0", "weight = 'l-curv'")], [], "regularization[0].weight"),
     "data folder": ([], ["--data", "/nowhere"], "--data"),
-    "number of data": ([("noise = 0.01", "sigma = 0.1\ndata = { file = 'truth.npy' }")], [], "observations.data"),
+    "number of data": ([("noise = 0.01", "sigma = 0.1\ndata = { file = 'truth.npy' }")], [], "observation[0].data"),
     "TOML": ([("[optimizer]", "[optimizer")], [], "TOML"),
     "grid option": ([], ["--grid", 16, 16, 16], "grid"),
     "variable of a case without": ([], ["--set", "cells=12"], "--set"),
-    "memory without an evolution": ([], ["--memory", "4GB"], "--memory"),
+    "memory of a steady state": ([], ["--memory", "4GB"], "--memory"),
     "optimizer": ([], ["--optimizer", "newten"], "newten"),
     "unknown option": ([], ["--resum"], "--resum"),
     "resume and overwrite": ([], ["--resume", "--overwrite"], "--overwrite"),
@@ -284,11 +294,15 @@ def test_corner_of_the_l_curve_recovers_best(case, tmp_path):
     assert 0.5 < chosen["chi_squared"] < 2
 
 
-OBSERVED = """sides = ["y-", { side = "y+", lower = [0.2, 0], upper = [0.6, 1] }]
+OBSERVED = """noise = 0.01
+[[observation]]
+sides = ["y-", { side = "y+", lower = [0.2, 0], upper = [0.6, 1] }]
+[[observation]]
 boxes = [{ lower = [0.1, 0.1], upper = [0.3, 0.4] }]
+[[observation]]
 balls = [{ at = [0.6, 0.6], radius = 0.15 }]
-integrals = [{ expression = "x*y" }]
-noise = 0.01"""
+[[observation]]
+integrals = [{ expression = "x*y" }]"""
 
 
 def test_all_kinds_of_observations_are_fitted(case, tmp_path):

@@ -1,4 +1,5 @@
-"""An error in a text of a case says under which key the text stands, where in it, and what is allowed there."""
+"""An error in a text of a case says under which key the text stands, where in it, and what is
+allowed there."""
 
 import pytest
 from mpi4py import MPI
@@ -10,13 +11,19 @@ from npde_opt.terms import Reaction
 CASE = """
 [grid]
 shape = [16]
-[evolution]
-terms = [{ diffusion = "D" }, { kinetics = { u = "r*u" } }, { reaction = "r*2" },
-         { source = "x*r", history = [1.0, 2.0], times = [0.0, 1.0] }, { nonlinear-diffusion = "D*u" }]
+[equation]
+terms = [
+    { diffusion = "D" },
+    { kinetics = { u = "r*u" } },
+    { reaction = "r*2" },
+    { source = "x*r", history = [1.0, 2.0], times = [0.0, 1.0] },
+    { nonlinear-diffusion = "D*u" },
+]
 known = { D = 0.01 }
-times = { end = 1.0, steps = 10 }
 gamma = "1"
 derived = { w = "2*r" }
+[time]
+times = { end = 1.0, steps = 10 }
 [[unknown]]
 name = "r"
 kind = "scalar"
@@ -32,21 +39,21 @@ quantity = "u**2"
 """
 
 TEXTS = {
-    "evolution.terms[1].kinetics.u": ("r*u", "the names u, D, r, and"),
-    "evolution.terms[2].reaction": ("r*2", "the names D, r, and"),
-    "evolution.terms[3].source": ("x*r", "the names x, D, r, and"),
-    "evolution.terms[4].nonlinear-diffusion": ("D*u", "the names u, g, D, r, and"),
-    "evolution.gamma": ("1", "the names i, and"),
-    "evolution.derived.w": ("2*r", "the scalars D, r, and"),
+    "equation.terms[1].kinetics.u": ("r*u", "the names u, D, r, and"),
+    "equation.terms[2].reaction": ("r*2", "the names D, r, and"),
+    "equation.terms[3].source": ("x*r", "the names x, D, r, and"),
+    "equation.terms[4].nonlinear-diffusion": ("D*u", "the names u, g, D, r, and"),
+    "equation.gamma": ("1", "the names i, and"),
+    "equation.derived.w": ("2*r", "the scalars D, r, and"),
     "experiment[0].initial.u": ("0.1*x", "the names x, D, r, and"),
     "experiment[0].sources[0].shape": ("x**2", "the names x, D, r, and"),
     "observation[0].quantity": ("u**2", "the species u, and"),
-    "evolution.known.D": ("0.01", "the names x, and"),
+    "equation.known.D": ("0.01", "the names x, and"),
 }
 NAMES = {
-    "evolution.terms[0].diffusion": ('"D"', "'q'"),
-    "evolution.terms[2].reaction": ('"r*2"', "'q'"),
-    "evolution.terms[3].history": ("[1.0, 2.0]", "'q'"),
+    "equation.terms[0].diffusion": ('"D"', "'q'"),
+    "equation.terms[2].reaction": ('"r*2"', "'q'"),
+    "equation.terms[3].history": ("[1.0, 2.0]", "'q'"),
 }
 
 
@@ -56,11 +63,11 @@ def forward(tmp_path, text):
     path.write_text(text)
     case = load_case(path)
     grid = case.grid(MPI.COMM_SELF)
-    case.forward(grid, range(case.experiment_count)).destroy()
+    case.on(grid).forward(range(case.experiment_count), case.times()).destroy()
 
 
 def changed(key, given, new):
-    if key == "evolution.known.D":
+    if key == "equation.known.D":
         return CASE.replace("D = 0.01", f'D = {{ expression = "{new}" }}')
     return CASE.replace(f'"{given}"', f'"{new}"', 1)
 
@@ -85,7 +92,8 @@ def test_an_unknown_name_is_said_with_key_place_and_the_names_of_that_text(
         ("1 + f(2)", "'f(2)' at character 5 of '1 + f(2)'; allowed: numbers, names, +"),
         (
             "1 + (2",
-            "no expression at character 5 of '1 + (2'; allowed: an expression ('(' was never closed) of numbers, names, +",
+            "no expression at character 5 of '1 + (2'; allowed: an expression "
+            "('(' was never closed) of numbers, names, +",
         ),
         ("1 + `2`", "'`' at character 5 of '1 + `2`'; allowed: numbers, names, +"),
         ("1 + 1e200", "1e+200 from '1e200' at character 5 of '1 + 1e200'; allowed: numbers up to"),
@@ -103,10 +111,8 @@ def test_a_coefficient_that_nothing_gives_is_said_with_its_key(tmp_path, key):
     given, name = NAMES[key]
     with pytest.raises(InputError) as error:
         forward(tmp_path, CASE.replace(given, '"q"', 1))
-    assert (
-        str(error.value)
-        == f"{key}: got {name}; allowed: a coefficient of evolution.known or an [[unknown]]: D, r"
-    )
+    allowed = "a coefficient of equation.known or an [[unknown]]: D, r"
+    assert str(error.value) == f"{key}: got {name}; allowed: {allowed}"
 
 
 def test_words_with_spaces_are_a_text_and_no_name():

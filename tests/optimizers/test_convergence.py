@@ -1,4 +1,5 @@
-"""'Converged' means converged: far starts, starts at the answer, unknowns that no datum sees, answers that run away."""
+"""'Converged' means converged: far starts, starts at the answer, unknowns that no datum sees,
+answers that run away."""
 
 from dataclasses import replace
 
@@ -14,12 +15,20 @@ from npde_opt.optimizers import METHODS, Settings, minimize
 from npde_opt.optimizers.point import FARTHEST
 
 REACHED = 1e-2
+BOUNDED = ("bounded-lbfgs", "bqnkls", "bntr", "ncg")
+
+
+def kind_for(method):
+    """Of the problem: one with bounds for methods that heed them."""
+    return "bounded" if method in BOUNDED else "exponential"
 
 
 @pytest.fixture(scope="module")
 def minimum(tmp_path_factory):
     """J at the minimum of the diffusion problem, from a start near by."""
-    return identified(diffusion(tmp_path_factory.mktemp("near")), gradient_rtol=1e-9).result.objective
+    return identified(
+        diffusion(tmp_path_factory.mktemp("near")), gradient_rtol=1e-9
+    ).result.objective
 
 
 @pytest.mark.parallel([1, 2])
@@ -28,7 +37,12 @@ def minimum(tmp_path_factory):
 def test_a_far_start_reaches_the_minimum_or_says_that_it_did_not(tmp_path, minimum, method, D, w):
     result = identified(diffusion(tmp_path, D=D, w=w), method).result
     reached = result.objective <= minimum + REACHED
-    assert (result.status == "converged") == reached, (result.status, result.reason, result.objective, minimum)
+    assert (result.status == "converged") == reached, (
+        result.status,
+        result.reason,
+        result.objective,
+        minimum,
+    )
     if method == "gauss-newton":
         assert reached
 
@@ -54,8 +68,12 @@ def test_no_step_changes_a_logarithm_by_more_than_the_limit(tmp_path, method):
 @pytest.mark.parametrize("method", METHODS)
 def test_a_start_at_the_minimum_is_converged(problem, method):
     """The gradient is no fraction of the start's, which is rounding already."""
-    objective = problem("bounded" if method in ("bounded-lbfgs", "bqnkls", "bntr", "ncg") else "exponential")
-    exact = minimize(objective, objective.start(), Settings(method="bntr", gradient_rtol=1e-11, max_iterations=200)).m
+    objective = problem(kind_for(method))
+    exact = minimize(
+        objective,
+        objective.start(),
+        Settings(method="bntr", gradient_rtol=1e-11, max_iterations=200),
+    ).m
     result = minimize(objective, exact, Settings(method=method))
     assert (result.status, result.iterations) == ("converged", 0)
     assert result.decrement <= 1e-6
@@ -74,15 +92,22 @@ def test_the_gradient_alone_does_not_converge(problem):
 
 @pytest.mark.parallel([1, 2])
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("given", [{"insist": False}, {"gradient_rtol": 1e-3}, {"gradient_atol": 1e9}])
+@pytest.mark.parametrize(
+    "given", [{"insist": False}, {"gradient_rtol": 1e-3}, {"gradient_atol": 1e9}]
+)
 def test_a_tolerance_that_is_given_is_obeyed(problem, method, given):
-    """It holds at the start, far from the minimum: the run ends there, and does not say that it converged."""
-    objective = problem("bounded" if method in ("bounded-lbfgs", "bqnkls", "bntr", "ncg") else "exponential")
+    """It holds at the start, far from the minimum: the run ends there, and does not say that it
+    converged."""
+    objective = problem(kind_for(method))
     settings = Settings(method=method, gradient_reference=1e12, **given)
     result = minimize(objective, objective.start(), settings)
     assert (result.status, result.iterations) == ("stopped_at_tolerance", 0)
     assert result.decrement > settings.decrement
-    assert "gradient norm" in result.reason and "may still fall by" in result.reason and "gradient_rtol" in result.reason
+    assert (
+        "gradient norm" in result.reason
+        and "may still fall by" in result.reason
+        and "gradient_rtol" in result.reason
+    )
     further = minimize(objective, objective.start(), replace(settings, insist=True))
     assert further.status == "converged" and further.objective < result.objective
 
@@ -90,7 +115,7 @@ def test_a_tolerance_that_is_given_is_obeyed(problem, method, given):
 @pytest.mark.parallel([1, 2])
 @pytest.mark.parametrize("method", METHODS)
 def test_a_tolerance_that_leaves_nothing_to_gain_converges(problem, method):
-    objective = problem("bounded" if method in ("bounded-lbfgs", "bqnkls", "bntr", "ncg") else "exponential")
+    objective = problem(kind_for(method))
     settings = Settings(method=method, gradient_rtol=1e-7, max_iterations=600)
     result = minimize(objective, objective.start(), settings)
     assert result.status == "converged", result.reason
@@ -106,9 +131,9 @@ shape = [16, 16]
 [[unknown]]
 name = "D"
 initial = 1.0
-[experiments]
-boundary = [{{ "y+" = {top} }}]
-[observations]
+[[experiment]]
+boundary = {{ "y+" = {top} }}
+[[observation]]
 points = [[0.3, 0.4], [0.6, 0.5]]
 data = {{ file = "y.npy" }}
 sigma = 0.01
@@ -118,10 +143,18 @@ weight = 1.0
 """
 
 
-@pytest.mark.parametrize(("optimizer", "goes_on"), [("", True), ("gradient_rtol = 1e-6", True), ("gradient_rtol = 1e-3", False),
-                                                   ("gradient_rtol = 1e-3\ninsist = true", True), ("insist = false", False)])
+@pytest.mark.parametrize(
+    ("optimizer", "goes_on"),
+    [
+        ("", True),
+        ("gradient_rtol = 1e-6", True),
+        ("gradient_rtol = 1e-3", False),
+        ("gradient_rtol = 1e-3\ninsist = true", True),
+        ("insist = false", False),
+    ],
+)
 def test_a_case_says_whether_its_tolerance_is_obeyed(tmp_path, optimizer, goes_on):
-    for text in (BOX.format(top=1.0), HISTORY_FREE.format(evolution="", D="")):
+    for text in (BOX.format(top=1.0), HISTORY_FREE.format(D="")):
         assert case_of(tmp_path, f"{text}[optimizer]\n{optimizer}\n").settings().goes_on == goes_on
 
 
@@ -130,18 +163,22 @@ def test_a_case_says_whether_its_tolerance_is_obeyed(tmp_path, optimizer, goes_o
 def test_an_answer_in_rounding_does_not_read_as_a_failure(problem, method):
     """A tolerance below rounding: the line search fails at the minimum."""
     objective = problem("exponential")
-    result = minimize(objective, objective.start(), Settings(method=method, gradient_rtol=0.0, max_iterations=500))
-    assert result.status == "converged" and result.reason.startswith("lower objectives are lost in rounding"), result.reason
+    result = minimize(
+        objective, objective.start(), Settings(method=method, gradient_rtol=0.0, max_iterations=500)
+    )
+    assert result.status == "converged" and result.reason.startswith(
+        "lower objectives are lost in rounding"
+    ), result.reason
 
 
 HISTORY_FREE = """
 [grid]
 shape = [8]
-[evolution]
+[equation]
 terms = [{{ diffusion = "D" }}, {{ reaction = "a" }}]
+[time]
 scheme = "backward-euler"
 times = {{ end = 0.2, steps = 4 }}
-{evolution}
 [[unknown]]
 name = "D"
 kind = "scalar"
@@ -165,12 +202,13 @@ noise = 0.01
 FACTORS = """
 [grid]
 shape = [8]
-[evolution]
+[equation]
 terms = [{{ reaction = "c" }}]
 known = {{ c = 1.0 }}
+derived = {{ product = "a*b", ratio = "a/b" }}
+[time]
 scheme = "backward-euler"
 times = {{ end = 1.0, steps = 10 }}
-derived = {{ product = "a*b", ratio = "a/b" }}
 [[unknown]]
 name = "a"
 kind = "scalar"
@@ -196,7 +234,7 @@ noise = 0.02
 @pytest.mark.parametrize("method", METHODS)
 def test_what_no_datum_sees_is_undetermined(tmp_path, method):
     """Diffusion of a constant state."""
-    case = case_of(tmp_path, HISTORY_FREE.format(evolution="", D=""))
+    case = case_of(tmp_path, HISTORY_FREE.format(D=""))
     found = identified(case, method)
     assert found.result.status == "undetermined" and "do not see D" in found.result.reason
     metrics = reported(case, found)
@@ -206,23 +244,32 @@ def test_what_no_datum_sees_is_undetermined(tmp_path, method):
 
 
 def test_a_prior_counts_as_information(tmp_path):
-    case = case_of(tmp_path, HISTORY_FREE.format(evolution="", D="deviation = 0.5"))
+    case = case_of(tmp_path, HISTORY_FREE.format(D="deviation = 0.5"))
     found = identified(case)
     assert found.result.status == "converged"
     low, high = reported(case, found)["D_interval"]
-    assert np.log(high / low) == pytest.approx(2 * 1.96 * 0.5, rel=0.01) or np.log(high / low) > 2 * 1.96 * 0.5 * 0.99
+    assert (
+        np.log(high / low) == pytest.approx(2 * 1.96 * 0.5, rel=0.01)
+        or np.log(high / low) > 2 * 1.96 * 0.5 * 0.99
+    )
 
 
 @pytest.mark.parallel([1, 2])
 @pytest.mark.parametrize("method", ["newton", "gauss-newton", "lbfgs", "bntr"])
-@pytest.mark.parametrize(("shape", "transform"), [("a*b", ""), ("a + b", 'transform = "identity"'), ("a*b/(1 + x)", "")])
+@pytest.mark.parametrize(
+    ("shape", "transform"), [("a*b", ""), ("a + b", 'transform = "identity"'), ("a*b/(1 + x)", "")]
+)
 def test_of_products_and_sums_the_parts_are_undetermined(tmp_path, shape, transform, method):
     case = case_of(tmp_path, FACTORS.format(shape=shape, transform=transform))
     found = identified(case, method)
     assert found.result.status == "undetermined", found.result.reason
     assert "a (" in found.result.reason and "b (" in found.result.reason
     metrics = reported(case, found)
-    assert metrics["a_interval"] is None and metrics["b_interval"] is None and metrics["ratio_interval"] is None
+    assert (
+        metrics["a_interval"] is None
+        and metrics["b_interval"] is None
+        and metrics["ratio_interval"] is None
+    )
     if "*" in shape:
         low, high = metrics["product_interval"]
         assert low < metrics["product"] < high and high / low < 1.2
@@ -235,8 +282,9 @@ LOST = """
 shape = [16]
 [boundaries]
 "x-" = "dirichlet"
-[evolution]
+[equation]
 terms = [{{ diffusion = "D" }}, {{ reaction = "a" }}]
+[time]
 scheme = "backward-euler"
 times = {{ end = 1.0, steps = 20 }}
 [[unknown]]
@@ -265,7 +313,8 @@ steps = 1
 @pytest.mark.parametrize("method", ["gauss-newton", "bntr"])
 @pytest.mark.parametrize(("D", "a"), [(1e-5, 1e-5), (1.0, 1e-10), (1e-8, 3.0)])
 def test_a_part_of_a_sum_that_does_nothing_leaves_the_other_open(tmp_path, method, D, a):
-    """Only D pi^2 / 4 + a is seen: where one is next to nothing, the other may still be anything below the sum."""
+    """Only D pi^2 / 4 + a is seen: where one is next to nothing, the other may still be anything
+    below the sum."""
     case = case_of(tmp_path, LOST.format(D=D, a=a))
     found = identified(case, method, max_iterations=100)
     assert found.result.status == "undetermined", found.result.reason
@@ -299,10 +348,17 @@ def test_parts_of_very_different_size_on_some_ranks(tmp_path, shape):
 @pytest.mark.parametrize(("a", "b"), [(1e-5, 5.0), (1e4, 1e-4), (7.0, 1e-7)])
 @pytest.mark.parametrize("shape", ["a*b", "a/b", "a + b", "a + 2*b", "a**2*b", "a*b + b"])
 def test_parts_of_very_different_size_are_undetermined(tmp_path, shape, a, b, transform):
-    """Never an interval of one of the two; of what is seen there is one, but where a logarithm ran away."""
-    text = FACTORS.format(shape=shape, transform=transform).replace('derived = {', f'derived = {{ seen = "{shape}",')
-    text = text.replace('name = "a"\nkind = "scalar"\ninitial = 1.0', f'name = "a"\nkind = "scalar"\ninitial = {a}')
-    text = text.replace('name = "b"\nkind = "scalar"\ninitial = 1.0', f'name = "b"\nkind = "scalar"\ninitial = {b}')
+    """Never an interval of one of the two; of what is seen there is one, but where a logarithm ran
+    away."""
+    text = FACTORS.format(shape=shape, transform=transform).replace(
+        "derived = {", f'derived = {{ seen = "{shape}",'
+    )
+    text = text.replace(
+        'name = "a"\nkind = "scalar"\ninitial = 1.0', f'name = "a"\nkind = "scalar"\ninitial = {a}'
+    )
+    text = text.replace(
+        'name = "b"\nkind = "scalar"\ninitial = 1.0', f'name = "b"\nkind = "scalar"\ninitial = {b}'
+    )
     case = case_of(tmp_path, text)
     found = identified(case, max_iterations=100)
     assert found.result.status != "converged", found.result.reason
@@ -315,13 +371,15 @@ def test_parts_of_very_different_size_are_undetermined(tmp_path, shape, a, b, tr
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_parameter_that_runs_to_nothing_is_not_converged(tmp_path, method):
-    """The data grow, the model can only decay: the rate's best value is 0, which its logarithm never reaches."""
+    """The data grow, the model can only decay: the rate's best value is 0, which its logarithm
+    never reaches."""
     np.save(tmp_path / "grown.npy", np.array([1.1, 1.2]))
     text = """
 [grid]
 shape = [4]
-[evolution]
+[equation]
 terms = [{ reaction = "c" }]
+[time]
 scheme = "backward-euler"
 times = { end = 1.0, steps = 4 }
 [[unknown]]
@@ -369,5 +427,7 @@ def test_coarse_grids_stop_by_the_gradient_alone(tmp_path, monkeypatch):
     case = case_of(tmp_path, BOX.format(top=1.0).replace("[16, 16]", "[32, 32]"))
     ensemble = Ensemble.split(MPI.COMM_WORLD, 1, 1)
     case.prepare(ensemble)
-    nested.identify(case.grid(MPI.COMM_WORLD), lambda g: case.build(g, ensemble), case.settings(), 2)
+    nested.identify(
+        case.grid(MPI.COMM_WORLD), lambda g: case.build(g, ensemble), case.settings(), 2
+    )
     assert asked == [None, Settings().decrement]

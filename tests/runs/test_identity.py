@@ -17,12 +17,12 @@ shape = [8]
 [boundaries]
 "x-" = "dirichlet"
 "x+" = "dirichlet"
+[equation]
+terms = [{ diffusion = "D" }, { source = 1.0 }]
 [[unknown]]
 name = "D"
 initial = { file = "start.npy" }
-[experiments]
-source = 1.0
-[observations]
+[[observation]]
 points = { file = "obs.npz", key = "p" }
 data = { file = "obs.npz", key = "d" }
 sigma = 1e-3
@@ -32,8 +32,7 @@ sigma = 1e-3
 PICTURED = """
 [grid]
 shape = [8, 8]
-[evolution]
-terms = [{ diffusion = "D" }]
+[time]
 times = { end = 1.0, steps = 4 }
 [[unknown]]
 name = "D"
@@ -75,7 +74,8 @@ def test_contents_of_files_count(tmp_path):
         write(folder, scale=2.0)
     MPI.COMM_WORLD.Barrier()
     assert differing(first, of(folder)) == [
-        "the contents of observations.points, file obs.npz", "the contents of observations.data, file obs.npz"]
+        "the contents of observation[0].points, file obs.npz",
+        "the contents of observation[0].data, file obs.npz"]
 
 
 def test_what_changes_results_counts_and_nothing_else(tmp_path):
@@ -86,7 +86,7 @@ def test_what_changes_results_counts_and_nothing_else(tmp_path):
     assert differing(first, of(tmp_path / "a", seed=3)) == ["--seed"]
     assert differing(first, of(tmp_path / "a", cells=[16])) == ["--grid"]
     write(tmp_path / "a", text=CASE.replace("sigma = 1e-3", "sigma = 1e-2"))
-    assert differing(first, of(tmp_path / "a")) == ["section [observations] of the case (or --set)"]
+    assert differing(first, of(tmp_path / "a")) == ["section [observation] of the case (or --set)"]
     # Boxes of files that name their unit are converted to it.
     write(tmp_path / "a", text=CASE.replace('"one"', '"one"\nlength_unit = "cm"'))
     assert differing(first, of(tmp_path / "a")) == ["section [case] of the case (or --set)"]

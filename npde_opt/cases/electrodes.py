@@ -1,0 +1,93 @@
+"""Electrodes: patches of cells, each pair of which that carries a current is an experiment."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+
+from npde_opt.cases.domain import Domain
+from npde_opt.cases.outline import outline, ring_levels
+from npde_opt.cases.patches import Patch, patch
+from npde_opt.cases.points import points_of
+from npde_opt.cases.sections import ElectrodesSection
+from npde_opt.errors import InputError
+from npde_opt.grids import Grid
+
+
+class Electrodes:
+    """Those of a section [electrodes].
+
+    Raises:
+        InputError: for rings where there is no outline, and pairs of electrodes that are not there.
+    """
+
+    def __init__(self, section: ElectrodesSection, domain: Domain):
+        self.section, self.domain = section, domain
+        self.pairs = self._pairs()
+
+    @cached_property
+    def centres(self) -> np.ndarray:
+        """(n, dim): as given, or in rings around the outline of the active cells in axial planes.
+
+        Rings are found on the finest native resolution, so that all grids share them.
+        """
+        e, dim = self.section, self.domain.dim
+        if e.at is not None:
+            return points_of(e.at, dim, "electrodes.at")
+        if dim < 2:
+            raise InputError("electrodes.count", e.count, "electrodes.at in one dimension")
+        if any(self.domain.boundaries[a + "-"].kind == "periodic" for a in "xy"):
+            allowed = "electrodes.at where x or y is periodic: there is no outline"
+            raise InputError("electrodes.count", e.count, allowed)
+        return self._rings()
+
+    def _rings(self) -> np.ndarray:
+        e = self.section
+        assert e.count is not None
+        edges = self.domain.sources.edges or self.domain.edges
+        mask = self.domain.mask(edges)
+        if mask is None:
+            mask = np.ones([x.size - 1 for x in edges], bool)
+        if self.domain.dim == 2:
+            return outline(mask, edges, e.count, e.radius)
+        rings = []
+        for level in ring_levels(mask, e.rings):
+            ring = outline(mask[:, :, level], edges, e.count, e.radius)
+            height = (edges[2][level] + edges[2][level + 1]) / 2
+            rings.append(np.column_stack([ring, np.full(len(ring), height)]))
+        return np.concatenate(rings)
+
+    @property
+    def size(self) -> int:
+        return len(self.centres)
+
+    def _pairs(self) -> list[tuple[int, int]]:
+        """(from, to) of every experiment's current."""
+        pattern, n = self.section.pattern, self.size
+        if isinstance(pattern, str):
+            step = 1 if pattern == "adjacent" else n // 2
+            return [(k, (k + step) % n) for k in range(n)]
+        for i, (a, b) in enumerate(pattern):
+            if a == b or max(a, b) >= n:
+                allowed = f"two different electrodes from 0 to {n - 1}"
+                raise InputError(f"electrodes.pattern[{i}]", [a, b], allowed)
+        return [(a, b) for a, b in pattern]
+
+    def patches(self, grid: Grid) -> list[Patch]:
+        """The cells of every electrode.
+
+        Rings are found on the domain's finest cells, so that also on the case's own grid a point of
+        them may be beside its active cells.
+        """
+        nearest = self.section.at is None or not self.domain.is_own(grid)
+        return [
+            patch(grid, x, self.section.radius, f"electrodes[{k}]", nearest)
+            for k, x in enumerate(self.centres)
+        ]
+
+    def add(self, patches: list[Patch], k: int, grid: Grid, load: np.ndarray) -> None:
+        """Adds the current of experiment k to owned values."""
+        source, sink = self.pairs[k]
+        patches[source].add(grid, self.section.current, load)
+        patches[sink].add(grid, -self.section.current, load)

@@ -1,0 +1,210 @@
+"""A case on one grid: its unknowns, equation, experiments and observations there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from petsc4py import PETSc
+
+from npde_opt.cases.domain import Domain
+from npde_opt.cases.electrodes import Electrodes
+from npde_opt.cases.fields import evaluate
+from npde_opt.cases.observed import Observed
+from npde_opt.cases.patches import patch
+from npde_opt.cases.sections import CaseFile, ExperimentSection, UnknownSection, Well
+from npde_opt.cases.terms import Terms, check_coefficients, source
+from npde_opt.cases.unknowns import space_of, start, value
+from npde_opt.errors import InputError, collective
+from npde_opt.forward import Equation, Evolution, Experiment, Steady, Storage, scheme
+from npde_opt.grids import Grid
+from npde_opt.observations import Sampling
+from npde_opt.parameters import ParameterSpace
+
+EMPTY = ExperimentSection()
+
+
+class OnGrid:
+    """Everything that a case says, on one grid.
+
+    Args:
+        wells: by experiment, those of [wells].
+        count: how many experiments there are.
+    """
+
+    def __init__(
+        self,
+        table: CaseFile,
+        domain: Domain,
+        grid: Grid,
+        observations: Sequence[Observed],
+        electrodes: Electrodes | None,
+        wells: Sequence[Sequence[Well]],
+        count: int,
+    ):
+        self.table, self.domain, self.grid = table, domain, grid
+        self.observations, self.electrodes = observations, electrodes
+        self.wells, self.count = wells, count
+        self.species = tuple(table.equation.species)
+
+    # ---- unknowns --------------------------------------------------------------------------------
+
+    @cached_property
+    def space(self) -> ParameterSpace:
+        """The parameters. Collective when first asked for."""
+        return space_of(self.table.unknown, self.domain, self.grid)
+
+    def unknown(self, name: str) -> UnknownSection:
+        return next(u for u in self.table.unknown if u.name == name)
+
+    def value(self, name: str, key: str = "initial") -> Any:
+        """`initial` or `truth` of an unknown: an owned array [i, j, k], or numbers. Collective."""
+        return value(self.unknown(name), key, self.space, self.domain)
+
+    def start(self, key: str = "initial") -> PETSc.Vec:
+        """Parameters of `initial` or `truth`. Collective; the caller destroys the Vec."""
+        keys = {u.name: key for u in self.table.unknown}
+        return start(self.table.unknown, keys, self.space, self.domain, self.positive)
+
+    def known(self) -> PETSc.Vec:
+        """Parameters of `truth`, of `initial` where a case gives none. Collective; the caller destroys
+        the Vec."""
+        keys = {u.name: "initial" if u.truth is None else "truth" for u in self.table.unknown}
+        return start(self.table.unknown, keys, self.space, self.domain, self.positive)
+
+    # ---- equation --------------------------------------------------------------------------------
+
+    @cached_property
+    def terms(self) -> Terms:
+        return Terms(self.table, self.domain, self.grid)
+
+    @cached_property
+    def equation(self) -> Equation:
+        """With its coefficients checked: each has a value, and each unknown is used."""
+        made = self.terms
+        equation = Equation(self.grid, made.terms, self.species, made.gamma)
+        check_coefficients(self.table, set(equation.coefficients), self.grid.dim)
+        self._check_positive()
+        return equation
+
+    @property
+    def positive(self) -> set[str]:
+        """Names of diffusivities, which have to be positive where the state is real."""
+        if self.terms.gamma.imag != 0:
+            return set()
+        return {name for term in self.terms.terms for name in term.positive}
+
+    def _check_positive(self) -> None:
+        """Raises InputError for diffusivities of steady states that are not positive."""
+        if self.table.time is not None:
+            return
+        for name in sorted(self.positive & set(self.terms.known)):
+            values = np.broadcast_to(self.terms.known[name], self.grid.local_shape)
+            low = values[self.grid.active].min(initial=np.inf)
+            if not low > 0:
+                said = "positive values in all active cells"
+                raise InputError(f"equation.known.{name}", low, said)
+
+    # ---- experiments -----------------------------------------------------------------------------
+
+    def experiments(self, own: Sequence[int]) -> list[Experiment]:
+        """Those numbered in `own`. Collective."""
+        patches = self.electrodes.patches(self.grid) if self.electrodes is not None else []
+        return [self._experiment(k, patches) for k in own]
+
+    def _experiment(self, k: int, patches: list) -> Experiment:
+        given = self.table.experiment
+        x, where = (given[k] if k < len(given) else EMPTY), f"experiment[{k}]"
+        self._check_boundary(f"{where}.boundary", x.boundary)
+        drives = [
+            source(self.grid, self.species, f"{where}.sources[{i}]", y, "shape")
+            for i, y in enumerate(x.sources)
+        ]
+        load = self._wells(where, x, k)
+        if self.electrodes is not None:
+            first = load.setdefault(self.species[0], self._zeros())
+            self.electrodes.add(patches, k, self.grid, first)
+        initial = {s: self._initial(f"{where}.initial.{s}", v) for s, v in x.initial.items()}
+        return Experiment(
+            initial=initial,
+            sources=drives,
+            load=load or None,
+            boundary=x.boundary,
+            where=f"{where}.",
+        )
+
+    def _zeros(self) -> np.ndarray:
+        return np.zeros(self.grid.local_shape, order="F")
+
+    def _wells(self, where: str, x: ExperimentSection, k: int) -> dict[str, np.ndarray]:
+        """Sources of wells integrated over cells, by species."""
+        nearest = not self.domain.is_own(self.grid)
+        listed = [(f"{where}.wells[{j}].at", well) for j, well in enumerate(x.wells)]
+        if k < len(self.wells):
+            listed += [(f"wells, experiment {k + 1}", well) for well in self.wells[k]]
+        load: dict[str, np.ndarray] = {}
+        for field, well in listed:
+            name = well.species or self.species[0]
+            found = patch(self.grid, well.at, well.radius, field, nearest)
+            found.add(self.grid, well.rate, load.setdefault(name, self._zeros()))
+        return load
+
+    def _check_boundary(self, field: str, values: Mapping[str, Any]) -> None:
+        """Raises InputError for sides that have no values."""
+        sides = self.domain.boundaries
+        open_sides = [side for side, b in sides.items() if b.kind != "periodic"]
+        named = [v for s, v in values.items() if s in self.species and isinstance(v, dict)]
+        plain = [s for s in values if s not in self.species]
+        for side in [*plain, *(side for table in named for side in table)]:
+            if side not in open_sides:
+                said = ", ".join(open_sides) or "nothing: all sides are periodic"
+                raise InputError(field, side, said)
+
+    def _initial(self, field: str, spec: Any) -> Any:
+        """Of a species: a text, or an owned array."""
+        if isinstance(spec, str):
+            return spec
+        whole = evaluate(field, spec, list(self.grid.edges), self.domain.sources)
+        return np.asfortranarray(whole[self.grid.local_slice])
+
+    # ---- forward map -----------------------------------------------------------------------------
+
+    def samplings(self) -> list[Sampling]:
+        """What is observed of every experiment. Collective; they belong to the caller."""
+        return [o.sampling(self.grid) for o in self.observations]
+
+    def forward(
+        self,
+        own: Sequence[int],
+        times: np.ndarray | None = None,
+        storage: Storage | None = None,
+    ) -> Steady | Evolution:
+        """The forward map of the experiments numbered in `own`. Collective.
+
+        Args:
+            times: ends of the steps, with [time].
+            storage: of trajectories.
+        """
+        with collective(self.grid.comm):
+            equation, space = self.equation, self.space
+            experiments = self.experiments(own)
+            samplings = self.samplings()
+        known, recipe = self.terms.known, self.table.equation.recipe
+        time = self.table.time
+        if time is None:
+            return Steady(space, equation, known, experiments, samplings, recipe=recipe)
+        assert times is not None
+        return Evolution(
+            space,
+            equation,
+            known,
+            experiments,
+            samplings,
+            scheme(time.scheme),
+            times,
+            storage or Storage(),
+            bound=time.bound,
+            recipe=recipe,
+        )

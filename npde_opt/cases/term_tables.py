@@ -1,0 +1,136 @@
+"""Terms of an equation, sources and their histories, as tables of a case."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, field
+
+from npde_opt.cases.field_tables import File, Names, NotNegative, Place, Positive, Side
+from npde_opt.cases.typed import Table
+
+Numbers = Annotated[list[float], Meta(min_length=1)]
+Species = Annotated[str | None, Meta(description="which, where there are several")]
+History = Annotated[
+    str | Numbers | File | None,
+    Meta(
+        description="an unknown history, or values at `times`: factors of the shape; default: constant"
+    ),
+]
+HistoryTimes = Annotated[
+    list[float] | File,
+    Meta(
+        description="of the history, increasing; some of them within those of the steps",
+        extra={"needs": "history"},
+    ),
+]
+Interpolation = Annotated[
+    Literal["linear", "steps"],
+    Meta(
+        description="linear: between the times; before the first the first value holds, after the last "
+        "the last one. steps: each value holds until the next time, the first one before its time too, "
+        "the last one to the end; n values and n + 1 times: each holds between two times, and outside "
+        "of them the source is 0",
+        extra={"needs": "history"},
+    ),
+]
+
+
+class Diffusion(Table, kw_only=True):
+    """-div(D grad u)."""
+
+    diffusion: Annotated[
+        str | Names, Meta(description="a coefficient's name, or one a direction: ['D_x', 'D_y']")
+    ]
+    species: Species = None
+
+
+class NonlinearDiffusion(Table, kw_only=True):
+    """-div(D(u, g) grad u), g = |grad u|."""
+
+    text: Annotated[str, Meta(description="D(u, g), or porous-fisher, perona-malik")] = field(
+        name="nonlinear-diffusion"
+    )
+    floor: Annotated[float | None, Meta(description="u is not taken smaller than this")] = None
+    species: Species = None
+
+
+class Advection(Table, kw_only=True):
+    """v.grad u."""
+
+    advection: Annotated[Place, Meta(description="the velocity")]
+    scheme: Annotated[
+        Literal["upwind", "central"], Meta(description="of the differences")
+    ] = "upwind"
+    species: Species = None
+
+
+class Reaction(Table, kw_only=True):
+    """c u, added to A."""
+
+    reaction: Annotated[
+        str, Meta(description="a coefficient's name, or text in coefficients: 'k**2*(1 - n**2)'")
+    ]
+    species: Species = None
+
+
+class Ground(Table, kw_only=True):
+    """A conductance to the potential 0."""
+
+    ground: Annotated[Place, Meta(description="coordinates of its centre")]
+    radius: Annotated[NotNegative, Meta(description="of the patch")] = 0.0
+    conductance: Annotated[Positive, Meta(description="current out of it for a potential of 1")]
+
+
+class Absorbing(Table, kw_only=True):
+    """Layers that absorb waves."""
+
+    absorbing: Annotated[dict[Side, Positive], Meta(description="side = width")]
+    speed: Annotated[Positive, Meta(description="of the waves")] = 1.0
+    depth: Annotated[Positive, Meta(description="of the layer in e-foldings")] = 5.0
+
+
+class Kinetics(Table, kw_only=True):
+    """Reactions."""
+
+    kinetics: Annotated[
+        str | dict[str, str], Meta(description="a model's name, or {species = text}")
+    ]
+
+
+class AnySource(Table, kw_only=True):
+    """s(x) h(t)."""
+
+    history: History = None
+    times: HistoryTimes = []
+    interpolation: Interpolation = "linear"
+    species: Species = None
+
+
+class Source(AnySource, kw_only=True):
+    """s(x) h(t) in all experiments."""
+
+    shape: Annotated[
+        str | float, Meta(description="its shape s, text in x, y, z and coefficients")
+    ] = field(name="source")
+
+
+class ExperimentSource(AnySource, kw_only=True):
+    """s(x) h(t) in one experiment."""
+
+    shape: Annotated[str | float, Meta(description="text in x, y, z and coefficients")]
+
+
+Term = (
+    Diffusion
+    | NonlinearDiffusion
+    | Advection
+    | Reaction
+    | Ground
+    | Absorbing
+    | Kinetics
+    | Source
+)
+TERMS = (
+    Diffusion, NonlinearDiffusion, Advection, Reaction, Ground, Absorbing, Kinetics, Source
+)

@@ -1,0 +1,172 @@
+"""The terms of a case on a grid, their known coefficients, and the names that they use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from npde_opt.cases import term_tables as tables
+from npde_opt.cases.domain import Domain
+from npde_opt.cases.field_tables import File
+from npde_opt.cases.fields import evaluate
+from npde_opt.cases.patches import patch
+from npde_opt.cases.rules import sources
+from npde_opt.cases.sections import CaseFile
+from npde_opt.errors import InputError
+from npde_opt.functions.text import Expressions, gamma_of
+from npde_opt.grids import AXES, Grid
+from npde_opt.terms import (
+    Absorbing,
+    Advection,
+    Diffusion,
+    Kinetics,
+    NonlinearDiffusion,
+    Reaction,
+    Source,
+)
+from npde_opt.terms.absorbing import absorbing_rate
+
+
+class Terms:
+    """Those of a case on one grid.
+
+    Attributes:
+        terms: in the case's order.
+        known: coefficients by name: owned arrays [i, j, k] of fields, arrays () of numbers.
+    """
+
+    def __init__(self, table: CaseFile, domain: Domain, grid: Grid):
+        self.table, self.domain, self.grid = table, domain, grid
+        self.species = tuple(table.equation.species)
+        self.gamma = gamma_of("equation.gamma", table.equation.gamma or 1.0)
+        self.known = {name: self._known(name, spec) for name, spec in table.equation.known.items()}
+        self.terms = [
+            self._term(f"equation.terms[{i}]", t) for i, t in enumerate(table.equation.terms)
+        ]
+
+    def _known(self, name: str, spec: Any) -> np.ndarray:
+        if isinstance(spec, int | float):
+            return np.asarray(float(spec))
+        field = f"equation.known.{name}"
+        whole = evaluate(field, spec, list(self.grid.edges), self.domain.sources)
+        return np.asfortranarray(whole[self.grid.local_slice])
+
+    def _term(self, field: str, t: tables.Term) -> Any:
+        grid, names = self.grid, self.species
+        complex_state = self.gamma.imag != 0
+        match t:
+            case tables.Diffusion():
+                return Diffusion(grid, t.diffusion, t.species)
+            case tables.NonlinearDiffusion():
+                one, key = t.species or names[0], f"{field}.nonlinear-diffusion"
+                return NonlinearDiffusion(grid, names, one, t.text, t.floor, key)
+            case tables.Advection():
+                return Advection(grid, t.advection, t.scheme, t.species)
+            case tables.Reaction():
+                return Reaction(grid, t.reaction, t.species, field=f"{field}.reaction")
+            case tables.Ground():
+                if complex_state:
+                    raise InputError(field, "a ground", "none where gamma is imaginary")
+                return Reaction(grid, self._ground(field, t), None, named=True)
+            case tables.Absorbing():
+                return Absorbing(grid, self._absorbing(t), named=True)
+            case tables.Kinetics():
+                return Kinetics(grid, names, t.kinetics, f"{field}.kinetics")
+            case tables.Source():
+                return source(grid, names, field, t, "source")
+
+    def _ground(self, field: str, t: tables.Ground) -> str:
+        """The name of its reaction coefficient, the conductance over the volumes of its cells."""
+        grid = self.grid
+        nearest = not self.domain.is_own(grid)
+        conductance = np.zeros(grid.local_shape, order="F")
+        found = patch(grid, t.ground, t.radius, f"{field}.ground", nearest)
+        found.add(grid, t.conductance, conductance)
+        return self._named("ground", conductance / grid.volume)
+
+    def _absorbing(self, t: tables.Absorbing) -> str:
+        widths = {str(side): width for side, width in t.absorbing.items()}
+        rate = absorbing_rate(self.grid, widths, t.speed, t.depth)
+        return self._named("absorbing rate", abs(self.gamma) * rate)
+
+    def _named(self, what: str, values: np.ndarray) -> str:
+        """A coefficient under a name that no case can give."""
+        name = f"{what} {len(self.known)}"
+        self.known[name] = values
+        return name
+
+
+def source(
+    grid: Grid, species: tuple[str, ...], field: str, t: tables.AnySource, shape_key: str
+) -> Source:
+    """A source of a case; its history and times are lists or names by now."""
+    assert isinstance(t, tables.Source | tables.ExperimentSource)
+    history, times = t.history, t.times
+    assert not isinstance(history, File) and not isinstance(times, File)
+    one = t.species or species[0]
+    return Source(
+        grid, species, one, t.shape, history, times, t.interpolation, field, shape_key
+    )
+
+
+# ---- names ---------------------------------------------------------------------------------------
+
+
+def named_coefficients(table: CaseFile) -> Iterator[tuple[str, str]]:
+    """Coefficients that terms and sources have by name: (key, name)."""
+    for i, t in enumerate(table.equation.terms):
+        key = f"equation.terms[{i}]"
+        if isinstance(t, tables.Diffusion):
+            names = [t.diffusion] if isinstance(t.diffusion, str) else t.diffusion
+            yield from ((f"{key}.diffusion", n) for n in names)
+        if isinstance(t, tables.Reaction) and t.reaction.isidentifier():
+            yield f"{key}.reaction", t.reaction
+    for key, s in sources(table):
+        if isinstance(s.history, str):
+            yield f"{key}.history", s.history
+
+
+def check_coefficients(table: CaseFile, used: set[str], dim: int) -> None:
+    """Raises InputError for names that have no value, and for coefficients that nothing reads.
+
+    Args:
+        used: names that the equation reads.
+    """
+    unknown = [u.name for u in table.unknown]
+    given = [*table.equation.known, *unknown]
+    there = ", ".join(given) or "there is none"
+    for key, name in named_coefficients(table):
+        if name not in given:
+            allowed = f"a coefficient of equation.known or an [[unknown]]: {there}"
+            raise InputError(key, repr(name), allowed)
+    used = used | {n for key, text in _texts(table) for n in _names(text, key, dim)}
+    used |= {s.history for _, s in sources(table) if isinstance(s.history, str)}
+    for name in unknown:
+        if name not in used:
+            seen = ", ".join(sorted(used)) or "there is none"
+            allowed = f"a coefficient of theirs: {seen}"
+            raise InputError(f"unknown.{name}", "in no term, initial state or source", allowed)
+    derived = table.equation.derived.items()
+    used |= {n for key, text in derived for n in _names(text, f"equation.derived.{key}", dim)}
+    for name in table.equation.known:
+        if name not in used:
+            seen = ", ".join(sorted(used - set(unknown))) or "nothing: no name stands there"
+            said = "in no term, initial state, source or derived figure"
+            raise InputError(f"equation.known.{name}", said, seen)
+
+
+def _texts(table: CaseFile) -> Iterator[tuple[str, str]]:
+    """Texts of initial states and sources: (key, text)."""
+    for e, x in enumerate(table.experiment):
+        for s, text in x.initial.items():
+            if isinstance(text, str):
+                yield f"experiment[{e}].initial.{s}", text
+        for i, y in enumerate(x.sources):
+            if isinstance(y.shape, str):
+                yield f"experiment[{e}].sources[{i}].shape", y.shape
+
+
+def _names(text: str, key: str, dim: int) -> tuple[str, ...]:
+    return Expressions([text], AXES[:dim], key).parameters

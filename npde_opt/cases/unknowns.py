@@ -1,0 +1,117 @@
+"""The unknowns of a case on a grid, and the parameters that they start from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from petsc4py import PETSc
+
+from npde_opt.capacity import fits
+from npde_opt.cases.domain import Domain
+from npde_opt.cases.fields import evaluate
+from npde_opt.cases.regions import means, numbers
+from npde_opt.cases.sections import UnknownSection
+from npde_opt.errors import InputError, collective
+from npde_opt.grids import Grid
+from npde_opt.parameters import Field, ParameterSpace, Regions, Shared, Unknown
+
+VALUE_BYTES = 1000
+"""At least, of a value of a history: vectors of an optimizer, its column in reports."""
+
+
+def check_sizes(unknowns: list[UnknownSection]) -> None:
+    """Raises InputError for histories that no machine holds."""
+    for u in unknowns:
+        fits(f"unknown.{u.name}.length", u.length or 0, VALUE_BYTES)
+
+
+def space_of(unknowns: list[UnknownSection], domain: Domain, grid: Grid) -> ParameterSpace:
+    """The parameters of all unknowns. Collective."""
+    return ParameterSpace(grid, [_unknown(u, domain, grid) for u in unknowns])
+
+
+def _unknown(u: UnknownSection, domain: Domain, grid: Grid) -> Unknown:
+    low, high = u.bounds or (None, None)
+    return Unknown(u.name, u.transform, (low, high), _block(u, domain, grid))
+
+
+def _block(u: UnknownSection, domain: Domain, grid: Grid) -> Any:
+    if u.kind == "scalar":
+        return Shared()
+    if u.kind == "history":
+        return Shared(u.length or 0)
+    where = f"unknown.{u.name}"
+    if u.regions is not None:
+        return Regions(*numbers(f"{where}.regions", u.regions, domain, grid))
+    if u.known is None:
+        return Field()
+    edges = list(grid.edges)
+    mask, kept = (
+        evaluate(f"{where}.{key}", getattr(u, key), edges, domain.sources)
+        for key in ("known", "initial")
+    )
+    return Field(fixed=np.where(mask > 0.5, kept, np.nan))
+
+
+def value(u: UnknownSection, key: str, space: ParameterSpace, domain: Domain) -> Any:
+    """`initial` or `truth` of an unknown: an owned array [i, j, k], or numbers.
+
+    Region constants are the means of a field. Collective.
+    """
+    spec, field = getattr(u, key), f"unknown.{u.name}.{key}"
+    if spec is None:
+        raise InputError(field, "nothing", "a value, where data are simulated")
+    if u.kind != "field":
+        return _numbers(field, spec, u.length or 1, domain)
+    if isinstance(spec, list):
+        raise InputError(field, spec, "a number or a field; a list is a history's")
+    grid = space.grid
+    whole = evaluate(field, spec, list(grid.edges), domain.sources)
+    own = np.asfortranarray(whole[grid.local_slice])
+    if u.regions is None:
+        return own
+    placed: Any = space.blocks[u.name]
+    return means(space, placed.region, placed.count, own, domain, key, u)
+
+
+def _numbers(field: str, spec: Any, count: int, domain: Domain) -> np.ndarray:
+    try:
+        values = np.broadcast_to(np.asarray(spec, float), count)
+    except (TypeError, ValueError) as error:
+        raise InputError(field, spec, f"a number, or {count} numbers") from error
+    domain.sources.log.note(field, "a list" if np.ndim(spec) else "", values)
+    return values
+
+
+def start(
+    unknowns: list[UnknownSection],
+    keys: Mapping[str, str],
+    space: ParameterSpace,
+    domain: Domain,
+    positive: set[str],
+) -> PETSc.Vec:
+    """Parameters of `initial` or `truth`. Collective; the caller destroys the Vec.
+
+    Args:
+        keys: which of them, by unknown.
+        positive: names of the unknowns that are diffusivities.
+
+    Raises:
+        InputError: for values that cannot be.
+    """
+    values: dict[str, Any] = {}
+    on = space.grid.active
+    with collective(space.comm):
+        for u in unknowns:
+            key = keys[u.name]
+            found = value(u, key, space, domain)
+            shown = found[on] if u.kind == "field" and u.regions is None else np.asarray(found)
+            low = float(shown.min(initial=np.inf))
+            if u.name in positive and not low > 0:
+                allowed = "positive values in all active cells (a conductivity or diffusivity)"
+                raise InputError(f"unknown.{u.name}.{key}", low, allowed)
+            values[u.name] = found
+    with collective(space.comm):
+        return space.from_values(values)

@@ -1,0 +1,116 @@
+"""J = sum of misfits + regularizers: what a case asks of data and of unknowns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from petsc4py import PETSc
+
+from npde_opt.cases.domain import Domain
+from npde_opt.cases.fields import evaluate
+from npde_opt.cases.histories import places
+from npde_opt.cases.rules import is_field, regularized
+from npde_opt.cases.sections import CaseFile, MisfitSection, RegularizationSection
+from npde_opt.errors import collective
+from npde_opt.misfits import MISFITS, CorrelatedErrors, Misfit, ProportionalErrors, default_floor
+from npde_opt.observations import Observer
+from npde_opt.parameters import ParameterSpace
+from npde_opt.regularizers import REGULARIZERS, SmallPrior
+
+OPTIONS = {
+    "gradient": ("directions",),
+    "total-variation": ("epsilon",),
+    "bilaplacian": ("gamma", "delta", "correlation_length", "variance", "directions"),
+}
+"""Keys of [[regularization]] that a regularizer takes as they are."""
+
+
+def floor(section: MisfitSection, data: list[np.ndarray]) -> float:
+    """Of proportional errors: as given, or a share of the largest of the data."""
+    return section.floor if section.floor is not None else default_floor(np.concatenate(data))
+
+
+def misfit(
+    section: MisfitSection,
+    observer: Observer,
+    observed: np.ndarray,
+    sigma: np.ndarray,
+    floor_of_data: float,
+) -> Misfit:
+    """Of one experiment's data, by sampling, time and place. Collective."""
+    layout = observer.create_vec()
+    y, s = observer.arrange(observed), observer.arrange(sigma)
+    y = np.where(observer.arrange(observer.unseen()) > 0, np.nan, y)
+    match section.kind:
+        case "proportional":
+            return ProportionalErrors(y, s, layout, section.power, floor_of_data)
+        case "correlated":
+            n = np.arange(len(observer.samplings[0].times))
+            apart = np.abs(np.subtract.outer(n, n))
+            return CorrelatedErrors(y, s, layout, section.correlation**apart)
+        case "huber":
+            return MISFITS["huber"](y, s, layout, threshold=section.threshold)
+        case "student-t":
+            return MISFITS["student-t"](y, s, layout, nu=section.nu)
+    return MISFITS[section.kind](y, s, layout)
+
+
+def options(r: RegularizationSection) -> dict[str, Any]:
+    """What a regularizer takes as it is given."""
+    found = {key: getattr(r, key) for key in OPTIONS[r.kind]}
+    return {key: v for key, v in found.items() if v is not None}
+
+
+def regularizers(
+    table: CaseFile, domain: Domain, space: ParameterSpace, m: PETSc.Vec, chosen: float | None
+) -> dict[str, Any]:
+    """By unknown, around the parameters m. Collective.
+
+    Args:
+        chosen: the weight where a table asks for a rule.
+    """
+    found: dict[str, Any] = {}
+    for i, r in enumerate(table.regularization):
+        name, weight = regularized(table, i), r.weight
+        if isinstance(weight, str):
+            assert chosen is not None
+            weight = chosen
+        found[name] = _regularizer(f"regularization[{i}]", r, weight, name, domain, space, m)
+    for u in table.unknown:
+        if not is_field(u) and (u.deviation is not None or u.smoothness > 0):
+            found[u.name] = _prior(table, u, space, m)
+    return found
+
+
+def _regularizer(
+    field: str,
+    r: RegularizationSection,
+    weight: float,
+    name: str,
+    domain: Domain,
+    space: ParameterSpace,
+    m: PETSc.Vec,
+) -> Any:
+    grid, edges = space.grid, list(space.grid.edges)
+    reference, given = space.block_vec(m, name), options(r)
+    with collective(grid.comm):
+        if r.reference is not None:
+            on = grid.active
+            whole = evaluate(f"{field}.reference", r.reference, edges, domain.sources)
+            values = whole[grid.local_slice][on]
+            grid.view(reference)[on] = space.unknown(name).inverse(values)
+        if r.cell_weights is not None:
+            whole = evaluate(f"{field}.cell_weights", r.cell_weights, edges, domain.sources)
+            given["cell_weights"] = np.asfortranarray(whole[grid.local_slice])
+    return REGULARIZERS[r.kind](grid, weight, reference, **given)
+
+
+def _prior(table: CaseFile, u: Any, space: ParameterSpace, m: PETSc.Vec) -> SmallPrior:
+    """Of numbers, or of constants of regions."""
+    unknown = space.unknown(u.name)
+    weight = 1.0 if u.deviation is not None else 0.0
+    at = places(table, u.name, unknown.count) if u.smoothness > 0 else None
+    values = space.values(m, u.name)
+    deviation = u.deviation or 1.0
+    return SmallPrior(space.comm, unknown.count, weight, values, deviation, u.smoothness, at)

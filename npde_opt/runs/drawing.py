@@ -1,0 +1,253 @@
+"""Figures of a run: fields, the fit of the data, convergence, the choice of the weight, and states in time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from npde_opt import figures
+from npde_opt.cases import Case
+from npde_opt.cases.on_grid import OnGrid
+from npde_opt.figures.animation import animate
+from npde_opt.figures.waves import animate_wave, plot_course, plot_snapshots
+from npde_opt.nested import Identification
+from npde_opt.objective import ObjectiveAt
+from npde_opt.runs.folder import RunDirectory
+from npde_opt.runs.predicted import Predicted
+
+METHODS = {"discrepancy": "discrepancy principle", "l-curve": "L-curve"}
+FRAMES = 40
+"""Of an animation."""
+ROWS, FEWEST = 400, 16
+"""Times of a figure over (t, x), and the fewest that make one, whatever the budget: states of one
+dimension are small."""
+COURSES = 5
+"""Experiments of such a figure at most."""
+SHOWN_TIMES = 5
+"""Of snapshots at most."""
+
+
+def draw(
+    case: Case,
+    on: OnGrid,
+    found: Identification,
+    at: ObjectiveAt,
+    predicted: list[np.ndarray],
+    rows: Predicted,
+    out: RunDirectory,
+    weight: Mapping[str, Any] | None,
+) -> None:
+    """All of them. Collective; rank 0 draws."""
+    _fields(case, on, found, out)
+    history = out.history()
+    if on.grid.comm.rank == 0:
+        _fit(case, rows, out)
+        figures.plot_convergence(out.file("convergence.png"), history)
+        if weight is not None:
+            _weights(case, weight, out)
+        if case.evolves:
+            _snapshots(case, predicted[0], out)
+    if case.evolves and at.linearization.data:
+        Film(case, on, found.objective.forward, at.linearization, out).draw()
+
+
+def _fields(case: Case, on: OnGrid, found: Identification, out: RunDirectory) -> None:
+    """Recovered fields and region constants, beside the true ones."""
+    grid = on.grid
+    values = on_values(found)
+    for u in case.table.unknown:
+        if u.kind != "field":
+            continue
+        known = u.truth is not None and u.regions is None
+        true = grid.to_natural(np.asfortranarray(on.value(u.name, "truth"))) if known else None
+        field = grid.to_natural(values[u.name])
+        if field is None:
+            continue
+        positive = bool((field > 0).all())
+        figures.plot_fields(
+            out.file(f"{u.name}.png"),
+            grid.edges,
+            field,
+            true,
+            name=u.name,
+            unit=u.unit,
+            length_unit=case.table.case.length_unit,
+            active=grid.active_global,
+            points=case.markers,
+            log=positive and not case.evolves,
+        )
+
+
+def on_values(found: Identification) -> dict[str, np.ndarray]:
+    """Recovered coefficients."""
+    return found.objective.space.at(found.result.m).coefficients()
+
+
+def _fit(case: Case, rows: Predicted, out: RunDirectory) -> None:
+    """Observed against predicted data, and residuals where the places are points."""
+    units = {o.unit for o in case.table.observation}
+    unit = units.pop() if len(units) == 1 else ""
+    figures.plot_data_fit(
+        out.file("data_fit.png"), rows.observed, rows.predicted, rows.sigma, unit=unit
+    )
+    if np.isfinite(rows.at).all(axis=1).any():
+        figures.plot_residuals(
+            out.file("residuals.png"),
+            rows.at,
+            rows.residual,
+            edges=case.domain.edges,
+            length_unit=case.table.case.length_unit,
+        )
+
+
+def _weights(case: Case, weight: Mapping[str, Any], out: RunDirectory) -> None:
+    assert case.data is not None
+    count = sum(int(np.isfinite(y).sum()) for y in case.data.observed)
+    figures.plot_weights(
+        out.file("weight.png"),
+        weight["weights"],
+        weight["misfits"],
+        weight["regularizations"],
+        weight["weight"],
+        target=count / 2 if weight["method"] == "discrepancy" else None,
+        method=METHODS[weight["method"]],
+    )
+
+
+def _snapshots(case: Case, predicted: np.ndarray, out: RunDirectory) -> None:
+    """The first experiment's data, where they see every cell, at up to five times, beside what the fit
+    predicts. On one rank."""
+    edges, first, data = case.domain.edges, case.observations[0], case.data
+    if len(edges) > 2 or not first.everywhere or data is None:
+        return
+    times, shape = np.array(first.times), [len(a) - 1 for a in edges]
+    count = min(times.size, SHOWN_TIMES)
+    picks = np.unique(np.linspace(0, times.size - 1, count).astype(int))
+    measured, fitted = (
+        _by_time(values, times.size, shape)[picks] for values in (data.observed[0], predicted)
+    )
+    time = case.table.time
+    assert time is not None
+    plot_snapshots(
+        out.file("snapshots.png"),
+        edges,
+        measured,
+        fitted,
+        times[picks].tolist(),
+        first.section.quantity or case.species[0],
+        time.axis,
+        case.table.case.length_unit,
+        float(data.sigma[0][0]) or 1.0,
+    )
+
+
+def _by_time(values: np.ndarray, count: int, shape: list[int]) -> np.ndarray:
+    """Values [t, i, j] of the first observation, from data by time and cell, x fastest."""
+    first = values[: count * int(np.prod(shape))]
+    back = (0, *range(len(shape), 0, -1))
+    return first.reshape(count, *shape[::-1]).transpose(back)
+
+
+class Film:
+    """The states of an evolution: over (t, x), and as an animation. Collective; rank 0 draws."""
+
+    def __init__(self, case: Case, on: OnGrid, forward: Any, lin: Any, out: RunDirectory):
+        self.case, self.grid, self.forward, self.lin, self.out = case, on.grid, forward, lin, out
+        time = case.table.time
+        assert time is not None
+        self.axis, self.unit = time.axis, case.table.case.length_unit
+        self.waves = forward.equation.complex
+
+    def draw(self) -> None:
+        if self.waves and self.grid.dim == 1:
+            self._course()
+        if self.waves and self.grid.dim == 2:
+            self._wave()
+        else:
+            self._movie()
+
+    def _affordable(self, wanted: int) -> int:
+        """How many states a figure may hold: those that the budget for trajectories holds, at least
+        two."""
+        plan = self.forward.storage
+        return wanted if plan.keeps_all else max(2, min(wanted, plan.memory))
+
+    def _steps(self, count: int) -> np.ndarray:
+        """Numbers of at most `count` steps, evenly spaced in time, the first and the last too."""
+        times = self.forward.times
+        even = np.linspace(times[0], times[-1], count)
+        return np.unique(np.searchsorted(times, even).clip(0, times.size - 1))
+
+    def _states(self, e: int, picks: np.ndarray) -> Iterator[np.ndarray]:
+        """The states of an experiment after these steps, one after the other. Collective."""
+        wanted = set(picks.tolist())
+        for n, u in enumerate(self.lin.states(e)):
+            if n in wanted:
+                yield u
+            if n == picks[-1]:
+                return
+
+    def _course(self) -> None:
+        """|u|^2 of complex states in one dimension over (t, x), of some experiments of this group."""
+        grid = self.grid
+        picks = self._steps(max(self._affordable(ROWS), FEWEST))
+        found = []
+        for k in range(min(len(self.lin.data), COURSES)):
+            states = self._states(k, picks)
+            rows = [grid.to_natural((u**2).sum(axis=0)) for u in states]
+            found.append([r for r in rows if r is not None])
+        if grid.comm.rank == 0:
+            plot_course(
+                self.out.file("course.png"),
+                grid.edges[0],
+                [np.array(f) for f in found],
+                self.forward.times[picks],
+                "|u|^2",
+                self.axis,
+                self.unit,
+                list(self.case.observations[0].times),
+            )
+
+    def _wave(self) -> None:
+        """A complex state in the plane."""
+        grid, picks = self.grid, self._steps(self._affordable(FRAMES))
+        both = [[grid.to_natural(u[c]) for c in (0, 1)] for u in self._states(0, picks)]
+        if grid.comm.rank == 0:
+            waves = [a + 1j * b for a, b in both if a is not None and b is not None]
+            at = self.forward.times[picks].tolist()
+            animate_wave(
+                self.out.file("state.gif"), grid.edges, waves, at, self.axis, self.unit
+            )
+
+    def _movie(self) -> None:
+        """The last species, or |u|^2."""
+        grid, picks = self.grid, self._steps(self._affordable(FRAMES))
+        species = self.forward.equation.species
+        states = self._states(0, picks)
+        frames = [grid.to_natural((u**2).sum(axis=0) if self.waves else u[-1]) for u in states]
+        if grid.comm.rank:
+            return
+        animate(
+            self.out.file("state.gif"),
+            grid.edges,
+            [f for f in frames if f is not None],
+            self.forward.times[picks].tolist(),
+            name="|u|^2" if self.waves else species[-1],
+            length_unit=self.unit,
+            axis=self.axis,
+            active=grid.active_global,
+            data=self._data(species[-1]),
+        )
+
+    def _data(self, shown: str) -> list[tuple[float, np.ndarray]]:
+        """What was measured of the species that is shown, in every cell of a line: (time, values)."""
+        case, grid, first = self.case, self.grid, self.case.observations[0]
+        quantity = first.section.quantity or case.species[0]
+        same = grid.dim == 1 and len(grid.edges[0]) == len(case.domain.edges[0])
+        if not same or not first.everywhere or quantity != shown or case.data is None:
+            return []
+        times = first.times
+        values = case.data.observed[0][: len(times) * grid.size].reshape(len(times), -1)
+        return list(zip(times, values, strict=True))

@@ -1,0 +1,123 @@
+"""The command line of drivers: two dashes are theirs, one dash goes to PETSc.
+
+Nothing is imported here that needs PETSc, which `read_options` starts with its own options.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import Any
+
+import petsc4py
+from mpi4py import MPI
+
+
+class Parser(argparse.ArgumentParser):
+    """Speaks on rank 0 only."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if MPI.COMM_WORLD.rank == 0:
+            super()._print_message(message, file)
+
+
+def common(description: str | None) -> Parser:
+    """The options of every driver that works on a case."""
+    p = Parser(
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    p.add_argument(
+        "--case", required=True, help="TOML file (format: python -m npde_opt check --format)"
+    )
+    p.add_argument("--out", help="folder for what the run leaves")
+    p.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="remove what an earlier run wrote into --out, then begin",
+    )
+    p.add_argument("--grid", type=int, nargs="+", metavar="N", help="cells along each axis")
+    p.add_argument(
+        "--experiment-groups",
+        type=int,
+        default=1,
+        help="groups of ranks that share the experiments",
+    )
+    p.add_argument("--seed", type=int, default=0, help="of noise and random points")
+    p.add_argument(
+        "--data",
+        default=os.environ.get("NPDE_DATA"),
+        help="folder with the case's data (or NPDE_DATA)",
+    )
+    p.add_argument("--plot", action="store_true", help="write figures")
+    p.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a variable of the case's [variables]",
+    )
+    p.add_argument(
+        "--memory", help="budget for the trajectories of cases with [time], all ranks, e.g. 4GB"
+    )
+    return p
+
+
+def identification(description: str | None) -> Parser:
+    """The options of a driver that identifies parameters."""
+    p = common(description)
+    p.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from the last checkpoint in --out; without one, begin",
+    )
+    p.add_argument("--levels", type=int, help="grids of nested iteration; 1 switches it off")
+    p.add_argument(
+        "--optimizer",
+        help="newton, gauss-newton, lbfgs, lmvm, bounded-lbfgs, bqnkls, bntr, ncg",
+    )
+    p.add_argument(
+        "--verify",
+        action="store_true",
+        help="Taylor and dot-product tests of this case's derivatives, then stop",
+    )
+    return p
+
+
+def simulation(description: str | None) -> Parser:
+    """The options of a driver that runs a case forward."""
+    p = common(description)
+    p.add_argument("--noise", action="store_true", help="add the case's noise to the data")
+    p.set_defaults(resume=False, levels=None, verify=False)
+    return p
+
+
+def read_options(p: Parser) -> argparse.Namespace:
+    """The command line's options; PETSc is started with those that are its own.
+
+    Ends the program with code 2 and a message on rank 0 where one cannot be.
+    """
+    options, rest = p.parse_known_args()
+    wrong = [a for a in rest if a.startswith("--")]
+    if wrong:
+        p.error(f"unknown option {wrong[0]}; see --help (PETSc's options have one dash)")
+    if options.out is None and not options.verify:
+        p.error("--out is needed (a folder for the results)")
+    if options.out is not None and not options.out.strip():
+        p.error(f"--out {options.out!r}: the name of a folder")
+    if options.resume and options.overwrite:
+        p.error("--resume and --overwrite exclude each other")
+    if options.levels is not None and options.levels < 1:
+        p.error(f"--levels {options.levels}: at least 1")
+    options.variables = dict(_pair(p, text) for text in options.set)
+    petsc4py.init([sys.argv[0], *rest])
+    return options
+
+
+def _pair(p: Parser, text: str) -> Any:
+    """NAME=VALUE."""
+    if "=" not in text:
+        p.error(f"--set {text}: NAME=VALUE")
+    return text.split("=", 1)

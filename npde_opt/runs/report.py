@@ -1,0 +1,192 @@
+"""What a run of a case leaves: metrics with confidence intervals, VTK and figures."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from petsc4py import PETSc
+
+from npde_opt.cases import Case
+from npde_opt.cases.on_grid import OnGrid
+from npde_opt.ensemble import Ensemble
+from npde_opt.errors import InputError
+from npde_opt.forward import Evolution
+from npde_opt.functions.text import Expressions
+from npde_opt.io.vtk import write_vtk
+from npde_opt.nested import Identification
+from npde_opt.objective import ObjectiveAt
+from npde_opt.parameters import ParameterSpace
+from npde_opt.reductions import largest
+from npde_opt.runs.attempts import Attempts
+from npde_opt.runs.drawing import draw
+from npde_opt.runs.folder import PREDICTED, RunDirectory
+from npde_opt.runs.predicted import Predicted
+from npde_opt.runs.solves import run_measured
+from npde_opt.stages import stage
+from npde_opt.uncertainty.findings import findings
+from npde_opt.uncertainty.intervals import Estimates, parameter_metrics
+
+
+def report(
+    case: Case,
+    found: Identification,
+    ensemble: Ensemble,
+    out: RunDirectory | None,
+    plot: bool,
+    attempt: Attempts,
+    weight: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Writes fields and figures; returns metrics. Collective.
+
+    Args:
+        out: the run's folder; None in groups that do not write.
+        weight: how the regularization weight was chosen, where it was (weight.json).
+    """
+    objective, m = found.objective, found.result.m
+    space = objective.space
+    on = case.on(space.grid)
+    at = objective.linearize(m)
+    metrics = run_measured(at) | _figures(found, at)
+    if case.weight_override is not None:
+        metrics["regularization_weight"] = case.weight_override
+    values, estimates = attempt(
+        "the intervals", lambda: parameter_metrics(space, at, m)
+    ) or ({}, None)
+    metrics |= values
+    metrics |= attempt("the error against the truth", lambda: truth_errors(on, space, m)) or {}
+    metrics |= attempt("derived figures", lambda: derived(case, space, m, estimates)) or {}
+    metrics |= attempt(
+        "bounds and the way from the start", lambda: findings(objective, m, on.start())
+    ) or {}
+    predicted = predictions(objective.forward, at, ensemble, case.experiment_count)
+    metrics |= data_errors(case, predicted)
+    forward: Any = objective.forward
+    rows = Predicted(case, forward.observers[0].samplings, predicted)
+    with stage("io"):
+        if out is not None:
+            own = Attempts(space.comm, attempt.say)  # other groups do not write
+            own("the VTK file", lambda: _write_fields(on, space, at, m, out))
+            own("predicted.csv", lambda: out.write(PREDICTED, rows.text()))
+            if plot:
+                own("drawing", lambda: draw(case, on, found, at, predicted, rows, out, weight))
+    at.destroy()
+    return metrics
+
+
+def _figures(found: Identification, at: ObjectiveAt) -> dict[str, Any]:
+    """Of the objective, and of the work."""
+    objective = found.objective
+    forward: Any = objective.forward
+    metrics: dict[str, Any] = {
+        "chi_squared": at.chi_squared(),
+        "misfit": at.misfit,
+        "regularization": at.regularization,
+        "data": int(objective.data_count),
+        "finest_grid_solves": found.finest_solves,
+        "total_solves": found.total_solves,
+    }
+    if isinstance(forward, Evolution):
+        return metrics | {
+            "steps": found.result.counters.get("steps", 0),
+            "recomputation_predicted": forward.storage.predicted,
+            "recomputation_measured": forward.recomputation,
+        }
+    worst = float(forward.true_residual)
+    return metrics | {"largest_residual_true": largest(objective.ensemble.across, worst)}
+
+
+# ---- against the truth, and derived ----------------------------------------------------------------
+
+
+def truth_errors(on: OnGrid, space: ParameterSpace, m: PETSc.Vec) -> dict[str, float]:
+    """Errors against the truth: of numbers relative to it, of fields relative to those of the start.
+
+    Collective.
+
+    Raises:
+        InputError: for a truth that the unknown's transform does not reach.
+    """
+    out: dict[str, float] = {}
+    for u in on.table.unknown:
+        if u.truth is not None:
+            true, start = on.value(u.name, "truth"), on.value(u.name)
+            out[f"relative_error_{u.name}"] = space.error(m, u.name, true, start)
+    return out
+
+
+def derived(
+    case: Case, space: ParameterSpace, m: PETSc.Vec, estimates: Estimates | None
+) -> dict[str, Any]:
+    """The case's own figures of its scalars, with intervals where the scalars have them."""
+    equation = case.table.equation
+    names = [u.name for u in case.table.unknown if u.kind == "scalar"]
+    scalars: dict[str, Any] = {n: float(space.unknown(n).value(space.values(m, n))[0]) for n in names}
+    scalars |= {n: float(v) for n, v in equation.known.items() if isinstance(v, int | float)}
+    out: dict[str, Any] = {}
+    for name, text in equation.derived.items():
+        e = Expressions([text], (), f"equation.derived.{name}")
+        missing = set(e.parameters) - set(scalars)
+        if missing:
+            there = "the scalars " + ", ".join(sorted(scalars))
+            raise InputError(f"equation.derived.{name}", text, there)
+        arguments = e.values_of(scalars)
+        out[name] = float(e.value(*arguments)[0])
+        if estimates is not None:
+            slopes = dict(zip(e.parameters, map(float, e.jacobian(*arguments)), strict=True))
+            found = estimates.derived(functools.partial(_figure, e, scalars), slopes)
+            out[f"{name}_interval"] = None if found is None else list(found)
+    return out
+
+
+def _figure(e: Expressions, scalars: Mapping[str, Any], values: Mapping[str, Any]) -> float:
+    """A figure where the unknowns among its scalars have other values."""
+    return float(e.value(*e.values_of({**scalars, **values}))[0])
+
+
+# ---- data ------------------------------------------------------------------------------------------
+
+
+def predictions(
+    forward: Any, at: ObjectiveAt, ensemble: Ensemble, count: int
+) -> list[np.ndarray]:
+    """Predicted data of all experiments, by observation, time and place, on every rank; NaN where no
+    active cell is seen, as in the misfit. Collective."""
+    with ensemble.together():
+        pairs = zip(forward.observers, at.linearization.data, strict=True)
+        own = [np.where(o.unseen() > 0, np.nan, o.gather(d)) for o, d in pairs]
+    found: dict[int, np.ndarray] = {}
+    for part in ensemble.across.allgather(dict(zip(ensemble.own(count), own, strict=True))):
+        found |= part
+    return [found[e] for e in range(count)]
+
+
+def data_errors(case: Case, predicted: list[np.ndarray]) -> dict[str, float]:
+    assert case.data is not None
+    pairs = zip(predicted, case.data.observed, strict=True)
+    difference = np.concatenate([p - y for p, y in pairs])
+    return {"rmse": float(np.sqrt(np.nanmean(difference**2)))}
+
+
+# ---- files -----------------------------------------------------------------------------------------
+
+
+def _write_fields(
+    on: OnGrid, space: ParameterSpace, at: ObjectiveAt, m: PETSc.Vec, out: RunDirectory
+) -> None:
+    """Recovered and true coefficients, the first experiment's (last) state, and the active cells."""
+    grid = space.grid
+    fields: dict[str, np.ndarray] = {}
+    values = space.at(m).coefficients()
+    for u in on.table.unknown:
+        if u.kind != "field":
+            continue
+        fields[u.name] = values[u.name]
+        if u.truth is not None and u.regions is None:
+            fields[f"{u.name}_true"] = np.where(grid.active, on.value(u.name, "truth"), 1.0)
+    lin: Any = at.linearization
+    state = dict(zip(on.species, lin.final[0], strict=True)) if lin.final else {}
+    shown = {**fields, **state, "active": grid.active.astype(float)}
+    write_vtk(out.file("parameters"), grid, shown)

@@ -1,0 +1,216 @@
+"""A run of a case: its folder, where it goes on, its data and weight, and what it leaves."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+from mpi4py import MPI
+
+from npde_opt import errors, nested
+from npde_opt.cases import Case, load_case
+from npde_opt.cases.rules import check_identifiable, time_of
+from npde_opt.ensemble import Ensemble
+from npde_opt.io.results import Seconds, Summary, peak_memory_mb
+from npde_opt.petsc_options import check_options, unused_text
+from npde_opt.runs.attempts import Attempts
+from npde_opt.runs.folder import RunDirectory
+from npde_opt.runs.identity import identity
+from npde_opt.runs.monitor import Monitor
+from npde_opt.runs.rehearsal import rehearse
+from npde_opt.runs.report import report
+from npde_opt.runs.resume import (
+    finished,
+    last_checkpoint,
+    refuse_another_run,
+    where_to_go_on,
+)
+from npde_opt.runs.weight import choose_weight
+
+
+def open_case(options: argparse.Namespace, world: MPI.Intracomm) -> tuple[Case, Ensemble]:
+    """The case of a command line, and the groups of ranks that share its experiments. Collective."""
+    case = load_case(
+        options.case,
+        world,
+        cells=options.grid,
+        data=options.data,
+        seed=options.seed,
+        variables=options.variables,
+        memory=options.memory,
+    )
+    case.set_petsc_options()
+    check_options()
+    return case, Ensemble.split(world, options.experiment_groups, case.experiment_count)
+
+
+class Run:
+    """One run of a driver; a context that gives its folder back. All methods are collective.
+
+    Args:
+        options: see options.py.
+        started: seconds of time.monotonic() at the program's first line.
+    """
+
+    def __init__(
+        self,
+        options: argparse.Namespace,
+        case: Case,
+        ensemble: Ensemble,
+        world: MPI.Intracomm,
+        started: float,
+    ):
+        self.options, self.case, self.ensemble, self.world = options, case, ensemble, world
+        self.started = self.ready = started
+        check_identifiable(case.table)
+        self.settings = case.settings(options.optimizer)
+        self.levels = case.levels(options.levels)
+        mode = "resume" if options.resume else "overwrite" if options.overwrite else "new"
+        self.out: RunDirectory | None = None
+        with errors.collective(world):
+            if ensemble.across.rank == 0:
+                self.out = RunDirectory(options.out, ensemble.space, mode)
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.out is not None:
+            self.out.close()
+
+    def goes_on(self) -> bool:
+        """Reads the last checkpoint of a resumed run; False where it came to its end."""
+        case, world = self.case, self.world
+        self.identity = identity(case, world, self.settings.method, self.levels)
+        self.monitor = Monitor(
+            self.ensemble.space,
+            self.out,
+            identity=self.identity,
+            stream=sys.stdout if world.rank == 0 else None,
+            world=world,
+            across=self.ensemble.across,
+        )
+        self.before = None
+        if not self.options.resume:
+            return True
+        self.before = last_checkpoint(self.out, self.ensemble, world)
+        refuse_another_run(self.before, self.out, self.identity, world)
+        return not finished(self.before, self.out, self.monitor, self.ensemble, world)
+
+    def prepare(self) -> None:
+        """Reads or simulates the data, rehearses the end of the run, and chooses the weight."""
+        case, options, world = self.case, self.options, self.world
+        self.grid = case.grid(self.ensemble.space)
+        data = case.prepare(self.ensemble)
+        self.monitor.say(self._headline(data.origin))
+        if case.evolves:
+            self.monitor.say(_recomputation(case))
+        rehearse(case, self.grid, self.out, options.plot)
+        # All input is right as far as that can be told: from here on the folder is this run's.
+        with errors.collective(world):
+            if self.out is not None:
+                self.out.sign(self.identity)
+        choose_weight(
+            case,
+            self.grid,
+            self.ensemble,
+            self.settings,
+            self.levels,
+            self.out,
+            self.monitor,
+            self.before,
+            world,
+            options.resume,
+        )
+        self.resume = None
+        if options.resume:
+            self.resume = where_to_go_on(
+                self.before, self.out, self.monitor, self.ensemble, world
+            )
+        self.ready = time.monotonic()
+
+    def _headline(self, origin: str) -> str:
+        case, groups = self.case, self.ensemble.groups
+        shape = " x ".join(map(str, self.grid.shape))
+        return (
+            f"{case.table.case.title or case.name}: {shape} cells, {self.grid.active_size:,} active, "
+            f"{case.experiment_count} experiments, {self.world.size} ranks in {groups} "
+            f"group{'s' if groups > 1 else ''}; {origin}"
+        )
+
+    def identify(self) -> nested.Identification:
+        """Minimizes the objective on all grids, coarsest first."""
+        with self.monitor:
+            found = nested.identify(
+                self.grid,
+                lambda grid: self.case.build(grid, self.ensemble),
+                self.settings,
+                self.levels,
+                self.monitor,
+                self.resume,
+            )
+            self.monitor.stop_if_asked()
+        return found
+
+    def report(self, found: nested.Identification) -> None:
+        """Writes and prints what was found."""
+        solved = time.monotonic()
+        attempt = Attempts(self.world, self.monitor.say)
+        metrics = report(
+            self.case,
+            found,
+            self.ensemble,
+            self.out,
+            self.options.plot,
+            attempt,
+            self.monitor.weight,
+        )
+        now = time.monotonic()
+        seconds = Seconds(self.ready - self.started, solved - self.ready, now - self.started)
+        self.monitor.finish(self._summary(found, metrics, seconds))
+        if warning := unused_text():
+            self.monitor.say(warning)
+
+    def _summary(
+        self, found: nested.Identification, metrics: dict[str, Any], seconds: Seconds
+    ) -> Summary:
+        result, counts = found.result, found.result.counters
+        return Summary(
+            driver="identify",
+            case=str(self.options.case),
+            ranks=self.world.size,
+            grid=self.grid.shape,
+            unknowns=self.grid.active_size,
+            parameters=found.objective.space.size,
+            status=result.status,
+            iterations=result.iterations,
+            objective=result.objective,
+            objective_initial=result.objective_initial,
+            gradient_norm=result.gradient_norm,
+            gradient_norm_initial=result.gradient_norm_initial,
+            forward_solves=int(self.ensemble.sum(counts["forward_solves"])),
+            adjoint_solves=int(self.ensemble.sum(counts["adjoint_solves"])),
+            krylov_iterations_mean=found.krylov_iterations / max(found.total_solves, 1),
+            seconds=seconds,
+            peak_memory_mb=peak_memory_mb(self.world),
+            metrics=metrics | {"reason": result.reason, "decrement": result.decrement},
+        )
+
+
+def _recomputation(case: Case) -> str:
+    """How trajectories are stored, and what that costs."""
+    plan, scheme = case.plan, time_of(case.table).scheme
+    if plan.keeps_all:
+        return f"{plan.steps} steps of {scheme}, all states kept"
+    return (
+        f"{plan.steps} steps of {scheme}, {plan.memory} checkpoints in memory and {plan.disk} on "
+        f"disk: a gradient does every step {plan.predicted:.2f} times"
+    )

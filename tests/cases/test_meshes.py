@@ -1,0 +1,94 @@
+"""The cases in meshes/ with a time, in short form: each is built, its data simulated or read, and
+its gradient right."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.io
+from mpi4py import MPI
+from scipy.special import exp1
+
+from npde_opt.cases import load_case
+from npde_opt.cases.sections import EqualSteps
+from npde_opt.ensemble import Ensemble
+
+MESHES = Path(__file__).parents[2] / "meshes"
+SHORT = {
+    "gray_scott": ((16, 16), 6.0),
+    "quantum_wells": ((14, 12), 0.6),
+    "graded_index": ((64,), 20.0),
+    "phase_retrieval": ((12, 10), 20.0),
+}
+comm = MPI.COMM_WORLD
+
+
+def shorten(case, end):
+    """Few steps up to `end`, at whose end and middle is observed."""
+    case.table.time.times = EqualSteps(end=end, steps=6)
+    for o in case.table.observation:
+        o.times = [end / 2, end]
+
+
+def check_gradient(case, ensemble):
+    grid = case.grid(ensemble.space)
+    case.prepare(ensemble)
+    J, m = case.build(grid, ensemble)
+    at = J.linearize(m)
+    g = at.gradient()
+    assert np.isfinite(at.value) and g.norm() > 0
+    step = 1e-5 / max(g.norm(), 1e-300) * max(m.norm(), 1.0)
+    values = []
+    for sign in (1, -1):
+        x = m.copy()
+        x.axpy(sign * step, g)
+        there = J.linearize(x)
+        values.append(there.value)
+        there.destroy()
+    assert (values[0] - values[1]) / (2 * step) == pytest.approx(g.dot(g), rel=1e-3)
+    at.destroy()
+    J.destroy()
+
+
+@pytest.mark.parametrize("name", list(SHORT))
+def test_simulated_cases(name):
+    if name == "phase_retrieval":
+        pytest.importorskip("skimage")
+    cells, end = SHORT[name]
+    case = load_case(MESHES / f"{name}.toml", comm, cells=cells)
+    shorten(case, end)
+    check_gradient(case, Ensemble.split(comm, 1, case.experiment_count))
+
+
+def test_brain_tumour():
+    pytest.importorskip("nilearn")
+    case = load_case(MESHES / "brain_tumour.toml", comm, cells=(16, 18, 15))
+    shorten(case, 60.0)
+    case.table.simulation.refine = 1
+    check_gradient(case, Ensemble.split(comm, 1, 1))
+
+
+def test_harmonic_oscillator(tmp_path):
+    x, t = -7.5 + 15 * np.arange(512) / 512, 0.025 * np.arange(401)
+    u = np.exp(-((x - 1) ** 2) / 2)[None] * np.exp(-0.5j * t)[:, None]
+    scipy.io.savemat(tmp_path / "harmonic_osc.mat", {"usol": u})
+    case = load_case(MESHES / "harmonic_oscillator.toml", comm, data=tmp_path)
+    check_gradient(case, Ensemble.split(comm, 1, case.experiment_count))
+
+
+def test_pumping_test_recovers_an_aquifer(tmp_path):
+    times = np.geomspace(0.3, 800, 8)
+    k, Ss = 66.0 / 1440, 2.5e-5
+    for r in (30, 90):
+        drawdown = 788 / 1440 / 7 / (4 * np.pi * k) * exp1(r**2 * Ss / (4 * k * times))
+        table = np.column_stack([times, -drawdown])
+        np.savetxt(tmp_path / f"piezometer_h{r}.txt", table, header="time (min), head (m)")
+    case = load_case(MESHES / "pumping_test.toml", comm, data=tmp_path)
+    ensemble = Ensemble.split(comm, 1, 1)
+    case.prepare(ensemble)
+    J, m = case.build(case.grid(comm), ensemble)
+    m = J.space.from_values({"D": k / Ss, "w": 1 / Ss})
+    at = J.linearize(m)
+    assert np.sqrt(2 * at.misfit * 0.05**2 / 16) < 0.01
+    at.destroy()
+    J.destroy()

@@ -1,0 +1,82 @@
+"""What is reported of a run: predictions, errors, intervals, derived figures, animations."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+from npde_opt import nested
+from npde_opt.cases import load_case
+from npde_opt.cases.sections import EqualSteps
+from npde_opt.ensemble import Ensemble
+from npde_opt.runs import drawing
+from npde_opt.runs.attempts import Attempts
+from npde_opt.runs.folder import RunDirectory
+from npde_opt.runs.monitor import Monitor
+from npde_opt.runs.report import data_errors, predictions, report
+
+MESHES = Path(__file__).parents[2] / "meshes"
+comm = MPI.COMM_WORLD
+
+
+@pytest.mark.parallel([1, 2])
+def test_reported_predictions_are_those_that_the_misfit_sees():
+    pytest.importorskip("nilearn")
+    case = load_case(MESHES / "brain_tumour.toml", comm, cells=(16, 18, 15))
+    case.table.time.times = EqualSteps(end=60.0, steps=6)
+    case.table.observation[0].times = [30.0, 60.0]
+    case.table.simulation.refine = 1
+    ensemble = Ensemble.split(comm, 1, 1)
+    case.prepare(ensemble)
+    J, m = case.build(case.grid(ensemble.space), ensemble)
+    at = J.linearize(m)
+    assert at.value > 0
+    (found,) = predicted = predictions(J.forward, at, ensemble, 1)
+    assert found.size == 2 * 16 * 18 * 15
+    assert 0 < np.isfinite(found).sum() == J.data_count < found.size
+    error = data_errors(case, predicted)["rmse"]
+    assert error == pytest.approx(0.05 * np.sqrt(2 * at.misfit / J.data_count), rel=1e-10)
+    at.destroy()
+    J.destroy()
+
+
+def scratch_file(folder):
+    """Logistic growth at 38 places, in the columns of the assay."""
+    lines = ["\ufeffColumn,Position,AvgDens,Time"]
+    for t in (0, 12, 24, 36, 48):
+        growth = np.exp(1.1 * t / 24)
+        for i in range(38):
+            u = 100 + 500 * abs(i - 19) / 19
+            density = 1700 * u * growth / (1700 + u * (growth - 1))
+            lines.append(f"{i + 1},{25 + 50 * i},{density * 1e-6:.9e},{t}")
+    (folder / "CellDensity_16.csv").write_text("\n".join([*lines, ",,,", ""]))
+
+
+@pytest.mark.parallel([1, 2])
+@pytest.mark.parametrize("name", ["scratch_assay", "scratch_assay_porous"])
+def test_scratch_assay_is_fitted(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(drawing, "FRAMES", 4)
+    folder = Path(comm.bcast(str(tmp_path), root=0))
+    if comm.rank == 0:
+        scratch_file(folder)
+    comm.Barrier()
+    case = load_case(MESHES / f"{name}.toml", comm, data=folder, variables={"cells": "16"})
+    ensemble = Ensemble.split(comm, 1, 1)
+    case.prepare(ensemble)
+    assert case.data.observed[0].size == 37 * 5
+    out = RunDirectory(folder / "out", comm, "new")
+    settings, plot = case.settings(), name == "scratch_assay"
+    with Monitor(comm, out, stream=None) as monitor:
+        found = nested.identify(
+            case.grid(comm), lambda g: case.build(g, ensemble), settings, 1, monitor
+        )
+        metrics = report(case, found, ensemble, out, plot, Attempts(comm, print))
+    out.close()
+    comm.Barrier()
+    assert metrics["r"] == pytest.approx(1.1, rel=0.03)
+    assert metrics["state_residual_true"] < 1e-8
+    assert 0 < metrics["newton_residual_true"] < 1.01e-8
+    low, high = metrics["r_interval"]
+    assert low < metrics["r"] < high and (metrics["D"] < 3e-3 or "m" in metrics)
+    assert (folder / "out" / "state.gif").exists() == plot

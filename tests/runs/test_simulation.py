@@ -1,0 +1,119 @@
+"""A case run forward leaves states, and data that another case can take as measured ones."""
+
+from argparse import Namespace
+
+import numpy as np
+import pytest
+from fits import case_of
+from mpi4py import MPI
+
+from npde_opt.ensemble import Ensemble
+from npde_opt.io.fields import read_field
+from npde_opt.runs.simulation import DATA, Simulation
+
+COMM = MPI.COMM_WORLD
+STEADY = """
+[grid]
+shape = [8, 6]
+[boundaries]
+"x-" = "dirichlet"
+"x+" = "dirichlet"
+[equation]
+known = { D = 2.0 }
+[[experiment]]
+boundary = { "x+" = 1.0 }
+[[experiment]]
+boundary = { "x-" = 2.0 }
+"""
+"""u = x in the first experiment, u = 2 (1 - x) in the second; nothing is unknown."""
+OBSERVED = """
+[[observation]]
+points = [[0.25, 0.5], [0.8, 0.5]]
+[[observation]]
+sides = ["y+"]
+"""
+MEASURED = """
+[[observation]]
+points = [[0.25, 0.5], [0.8, 0.5]]
+data = { file = "out/simulated.npz", key = "observation_0" }
+sigma = 0.1
+[[observation]]
+sides = ["y+"]
+data = { file = "out/simulated.npz", key = "observation_1" }
+sigma = 0.2
+"""
+UNKNOWN = """
+[[unknown]]
+name = "D"
+initial = 1.0
+"""
+
+
+def simulated(case, groups=1, noise=False):
+    """Runs it; the folder that it leaves."""
+    out = case.path.parent / "out"
+    options = Namespace(out=str(out), overwrite=True, noise=noise, plot=False)
+    ensemble = Ensemble.split(COMM, groups, case.experiment_count)
+    with Simulation(options, case, ensemble, COMM) as run:
+        run.solve()
+        run.write_states()
+        run.write_data()
+    COMM.barrier()
+    return out
+
+
+@pytest.mark.parallel([1, 2, 3])
+def test_states_are_those_of_all_experiments(tmp_path):
+    out = simulated(case_of(tmp_path, STEADY))
+    x = (np.arange(8) + 0.5) / 8
+    for e, exact in enumerate((x, 2 * (1 - x))):
+        found = read_field(out / f"state-{e}.vti", "u").reshape(8, 6, order="F")
+        np.testing.assert_allclose(found, exact[:, None] * np.ones(6), atol=1e-9)
+    assert not (out / DATA).exists()
+
+
+@pytest.mark.parallel([1, 2])
+def test_data_are_those_that_another_case_measures(tmp_path):
+    simulated(case_of(tmp_path, STEADY + OBSERVED), groups=COMM.size)
+    text = STEADY.replace("[equation]\nknown = { D = 2.0 }\n", UNKNOWN) + MEASURED
+    data = case_of(tmp_path, text).prepare(Ensemble.whole(COMM))
+    np.testing.assert_allclose(data.observed, [[0.25, 0.8, 0.5], [1.5, 0.4, 1.0]], atol=1e-9)
+    np.testing.assert_allclose(data.sigma, [[0.1, 0.1, 0.2]] * 2)
+
+
+MOVING = """
+[grid]
+shape = [8]
+[equation]
+known = { D = 1.0 }
+[time]
+times = { end = 1.0, steps = 4 }
+[[experiment]]
+initial = { u = "x" }
+[[observation]]
+times = [0.5, 1.0]
+points = [[0.1], [0.5], [0.9]]
+sigma = 0.125
+"""
+
+
+@pytest.mark.parallel([1, 2])
+def test_noise_is_added_where_it_is_asked_for(tmp_path):
+    case = case_of(tmp_path, MOVING)
+    clean = np.load(simulated(case) / DATA)["observation_0"]
+    noisy = np.load(simulated(case, noise=True) / DATA)["observation_0"]
+    assert clean.shape == noisy.shape == (1, 2, 3)
+    np.testing.assert_allclose(clean[0, :, 1], 0.5, atol=1e-12)  # by symmetry
+    away = (noisy - clean) / 0.125
+    assert np.all(away != 0) and np.abs(away).max() < 5
+
+
+@pytest.mark.parallel([1, 2])
+def test_unknowns_have_their_true_values(tmp_path):
+    known = case_of(tmp_path, MOVING.replace("D = 1.0", "D = 0.1"))
+    wanted = np.load(simulated(known) / DATA)["observation_0"]
+    for values in ("initial = 5.0\ntruth = 0.1\n", "initial = 0.1\n"):
+        sought = UNKNOWN.replace("initial = 1.0\n", values)
+        text = MOVING.replace("[equation]\nknown = { D = 1.0 }\n", sought)
+        found = np.load(simulated(case_of(tmp_path, text)) / DATA)["observation_0"]
+        np.testing.assert_allclose(found, wanted, rtol=1e-12)
