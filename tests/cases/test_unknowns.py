@@ -116,6 +116,8 @@ def test_the_start_has_the_values_of_all_unknowns(tmp_path):
         np.testing.assert_allclose(np.ravel(found), np.ravel(wanted), rtol=1e-14)
     true = on.start("truth")
     free = space.free("D")
+    x = on.grid.centers[0][on.grid.local_slice[0]]
+    assert np.array_equal(free, np.repeat(x[:, None] > 0.5, free.shape[1], axis=1))
     truth = space.unknown("D").value(space.values(true, "D"))
     np.testing.assert_allclose(truth[free], 2.0, rtol=1e-14)
     np.testing.assert_allclose(truth[~free], on.value("D")[~free], rtol=1e-14)
