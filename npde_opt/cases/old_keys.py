@@ -39,7 +39,8 @@ def refuse_old(raw: Mapping[str, Any]) -> None:
     """Raises InputError for the first old key of a case, with a line for each that it has."""
     found = [f"{key} is now {INSTEAD[key]}" for key in _used(raw)]
     if found:
-        raise InputError("case file", "keys of an older format", "\n  ".join(["", *found]))
+        allowed = "\n  ".join(["those of the one format", *found])
+        raise InputError("case file", "keys of an older format", allowed)
 
 
 def _used(raw: Mapping[str, Any]) -> Iterator[str]:
