@@ -93,11 +93,12 @@ class Regions(Block):
     cellwise = True
 
     def __init__(self, numbers: np.ndarray, least: int = 0):
-        self.numbers, self.least = numbers, least
+        self.numbers = numbers
+        self._count = max(int(numbers.max()) + 1, least)
 
     @property
     def count(self) -> int:
-        return max(int(self.numbers.max()) + 1, self.least)
+        return self._count
 
     @property
     def listed(self) -> bool:

@@ -1,4 +1,4 @@
-"""Random numbers that are the same on any number of ranks: every rank draws all and keeps its own."""
+"""Random numbers that are the same on any number of ranks: each draws all and keeps its own."""
 
 from __future__ import annotations
 

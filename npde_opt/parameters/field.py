@@ -38,14 +38,15 @@ class Field(Block):
     def on(self, grid: Grid, where: str) -> PlacedField:
         fixed = None
         if self.fixed is not None:
-            if self.fixed.shape != grid.shape:
-                raise InputError(f"{where}.fixed", f"shape {self.fixed.shape}", f"shape {grid.shape}")
+            shape = self.fixed.shape
+            if shape != grid.shape:
+                raise InputError(f"{where}.fixed", f"shape {shape}", f"shape {grid.shape}")
             fixed = np.asfortranarray(self.fixed[grid.local_slice])
         return PlacedField(grid, self.channels, fixed)
 
 
 class ChannelBox:
-    """The box of a field of several channels, [i, j, k, c]: the channels lie one after the other."""
+    """The box of a field of several channels, [i, j, k, c]: channels lie one after the other."""
 
     def __init__(self, grid: Grid, channels: int):
         self.shape = (*grid.shape, channels)

@@ -7,7 +7,7 @@ ranks); S^T sums over cells and ranks. `Block` says it for any grid, `Placed` is
 
 Arrays of a placed block are
     own      the numbers of this rank, in the shape of `view`: a part of a parameter vector
-    values   the numbers that this rank reads: its own cells of a field, all numbers of a small array
+    values   the numbers that this rank reads: its cells of a field, all numbers of a small array
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A block for each of n steps of time, or layers: p_0, p_1 ... p_{n-1}; arrays have the step first."""
+"""A block for each of n steps of time, or layers: p_0 ... p_{n-1}; arrays have the step first."""
 
 from __future__ import annotations
 

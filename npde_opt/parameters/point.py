@@ -38,8 +38,8 @@ class ParametersAt:
         self.k = {u.name: u.value(space.values(vec, u.name)) for u in space.unknowns}
 
     def coefficients(self) -> dict[str, Any]:
-        """What terms read: owned cell values [i, j, k] of fields and regions (1 in inactive cells of
-        fields, known values where they are fixed), arrays, and numbers."""
+        """What terms read: owned cell values [i, j, k] of fields (1 in inactive cells, known values
+        where they are fixed) and regions, arrays, and numbers."""
         return {name: block.coefficient(self.k[name]) for name, block in self.space.blocks.items()}
 
     def finite(self) -> bool:
@@ -56,8 +56,8 @@ class ParametersAt:
         return out
 
     def pull(self, dk: Mapping[str, Any], out: PETSc.Vec) -> None:
-        """Adds the transpose of `push` of cotangents by name: cell values, and of arrays and numbers
-        this rank's part (of a number its cell values too)."""
+        """Adds the transpose of `push` of cotangents by name: cell values, and this rank's part of
+        those of arrays and numbers (of a number also cell by cell)."""
         for u in self.space.unknowns:
             if u.name in dk:
                 block, own = self.space.blocks[u.name], self.space.own(out, u.name)

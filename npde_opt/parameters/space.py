@@ -1,5 +1,5 @@
-"""The vector space of all unknowns on a grid: one PETSc Vec, of which each block has a part on every
-rank."""
+"""The vector space of all unknowns on a grid: one PETSc Vec, of which each block has a part on
+every rank."""
 
 from __future__ import annotations
 
@@ -142,9 +142,9 @@ class ParameterSpace:
         return vec
 
     def units(self, m: PETSc.Vec) -> list[Unit]:
-        """Every value of the listed unknowns (none where there are more than SMALL): label, unit Vec
-        and natural size, 1 for logarithms and the value's own size otherwise. The caller destroys
-        the Vecs."""
+        """Every value of the listed unknowns (none where there are more than SMALL): label, unit
+        Vec and natural size, 1 for logarithms and the value's own size otherwise. The caller
+        destroys the Vecs."""
         small = [u for u in self.unknowns if u.block.listed]
         if sum(u.block.count for u in small) > SMALL:
             return []

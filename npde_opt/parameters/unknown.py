@@ -49,22 +49,9 @@ class Unknown:
         low, high = (x if np.isinf(x) else float(self.inverse(x)) for x in self.range)
         return low, high
 
-    # Names of before, for the cases until they ask the block.
-
-    @property
-    def is_field(self) -> bool:
-        return isinstance(self.block, Field)
-
-    @property
-    def length(self) -> int | None:
-        return self.block.length
-
-    @property
-    def regions(self) -> np.ndarray | None:
-        return getattr(self.block, "numbers", None)
-
     @property
     def count(self) -> int:
+        """Numbers of its block that do not depend on the grid; 0 where they do."""
         return self.block.count
 
     def label(self, i: int) -> str:

@@ -90,7 +90,7 @@ class SmallPrior:
 
 
 class Chain:
-    """S = G^T diag(w) G with the differences (G p)_i = p_{i+1} - p_i: each rank has a range of rows.
+    """S = G^T diag(w) G with the differences (G p)_i = p_{i+1} - p_i: a rank has a range of rows.
 
     Args:
         line: which range. weights: w (count - 1,), on every rank.

@@ -290,8 +290,8 @@ def test_where_numbers_lie(name):
 @every_rank
 def test_a_number_takes_cotangents_cell_by_cell_and_as_a_number():
     of = space("number")
-    at, cells, number = of.at(of.from_values({"a": 1.0, "k": 2.0})), of.create_vec(), of.create_vec()
-    block = of.blocks["k"]
+    at = of.at(of.from_values({"a": 1.0, "k": 2.0}))
+    cells, number, block = of.create_vec(), of.create_vec(), of.blocks["k"]
     at.pull({"k": np.ones(of.grid.local_shape, order="F")}, cells)
     assert of.values(cells, "k")[0] == 2.0 * of.grid.active_size
     at.pull({"k": block.cotangent(np.float64(3.0))}, number)
