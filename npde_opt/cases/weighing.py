@@ -110,7 +110,7 @@ def _prior(table: CaseFile, u: Any, space: ParameterSpace, m: PETSc.Vec) -> Smal
     """Of numbers, or of constants of regions."""
     unknown = space.unknown(u.name)
     weight = 1.0 if u.deviation is not None else 0.0
-    at = places(table, u.name, unknown.count) if u.smoothness > 0 else None
+    at = places(table, u.name, unknown.block.count) if u.smoothness > 0 else None
     values = space.values(m, u.name)
     deviation = u.deviation or 1.0
-    return SmallPrior(space.comm, unknown.count, weight, values, deviation, u.smoothness, at)
+    return SmallPrior(space.comm, unknown.block.count, weight, values, deviation, u.smoothness, at)

@@ -49,11 +49,6 @@ class Unknown:
         low, high = (x if np.isinf(x) else float(self.inverse(x)) for x in self.range)
         return low, high
 
-    @property
-    def count(self) -> int:
-        """Numbers of its block that do not depend on the grid; 0 where they do."""
-        return self.block.count
-
     def label(self, i: int) -> str:
         """The i-th of its numbers, in reports."""
         return self.name if self.block.count == 1 else f"{self.name}[{i}]"
