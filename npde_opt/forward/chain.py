@@ -74,10 +74,17 @@ class Chain:
         layers: one after the other; they may change grid and channels.
         plans: how trajectories are stored; None keeps all.
         counts: counts steps for all who share it.
+        columns: as how many steps a layer counts.
     """
 
-    def __init__(self, layers: Layers, plans: Plans | None = None, counts: Any = None):
-        self.layers = layers
+    def __init__(
+        self,
+        layers: Layers,
+        plans: Plans | None = None,
+        counts: Any = None,
+        columns: int = 1,
+    ):
+        self.layers, self.columns = layers, columns
         self.plans = plans or Plans.all(len(layers))
         self.counts = counts if counts is not None else StepCounts()
 
@@ -122,8 +129,8 @@ class Trajectory:
             raise
 
     def _count(self, steps: int, again: int) -> None:
-        self.chain.counts.steps += steps
-        self.chain.counts.recomputed += again
+        self.chain.counts.steps += steps * self.chain.columns
+        self.chain.counts.recomputed += again * self.chain.columns
 
     def _advance(self, after: After | None) -> Advance:
         def advance(n: int, restart: Arrays) -> tuple[Arrays, Arrays]:

@@ -17,6 +17,7 @@ from npde_opt import reductions
 from npde_opt.errors import InputError
 from npde_opt.forward.chain import Adjoint, Chain, StepCounts, Trajectory, Visitors
 from npde_opt.forward.coefficients import check_coefficients, known_values
+from npde_opt.forward.columns import Batch
 from npde_opt.forward.equation import Equation, LinearPart, LinearPoint
 from npde_opt.forward.experiment import Driving, Experiment
 from npde_opt.forward.fused import FusedEuler, applies
@@ -159,6 +160,7 @@ class EvolutionPoint:
         self.forward, self.parameters, self.grid = forward, parameters, forward.grid
         self.k: dict[str, Any] = {**forward.known, **parameters.coefficients()}
         self.data: list[PETSc.Vec] = []
+        self.batches: list[Batch] = []
         self.trajectories: list[Trajectory] = []
         self._held: list[Adjoints] = []
         unknown = [u.name for u in forward.space.unknowns]
@@ -170,10 +172,11 @@ class EvolutionPoint:
         self.nonlinear = [t.at(self.k) for t in forward.equation.nonlinear]
         self.assemble()
         self.guard.check_steps(forward.times, self.nonlinear)
-        self.steppers = [self._stepper(e) for e in range(len(forward.experiments))]
+        self.data = [observer.create_vec() for observer in forward.observers]
         try:
-            for e in range(len(forward.experiments)):
-                self._run(e)
+            self.batches = self._batches()
+            for batch in self.batches:
+                self._run(batch)
         except Exception:
             self.destroy()
             raise
@@ -183,12 +186,28 @@ class EvolutionPoint:
     @property
     def final(self) -> list[np.ndarray]:
         """The last state of each experiment [c, i, j, k]."""
-        return [t.last for t in self.trajectories]
+        found: dict[int, np.ndarray] = {}
+        for batch, trajectory in zip(self.batches, self.trajectories, strict=True):
+            found.update(batch.each(trajectory.last))
+        return [found[e] for e in sorted(found)]
 
     def assemble(self) -> None:
         """Puts this point's operators into the shared matrices, where they are not there already."""
         with stage("assemble"):
             self.forward.part.assemble(self.linear.points)
+
+    def _batches(self) -> list[Batch]:
+        """Experiments that nothing but their initial states tells apart run together where the fused step takes them."""
+        forward, alike = self.forward, list[int]()
+        for e, driving in enumerate(forward.driving):
+            if not driving.terms and all(o is None for o in driving.outside):
+                alike.append(e)
+        shared = self._stepper(alike[0]) if alike else None
+        if not isinstance(shared, FusedEuler):
+            alike = []
+        found = [Batch.of(alike, shared, forward.observers)] if shared is not None and alike else []
+        rest = [e for e in range(len(forward.experiments)) if e not in set(alike)]
+        return found + [Batch.of([e], self._stepper(e), forward.observers) for e in rest]
 
     def _stepper(self, e: int) -> Stepper:
         forward, scheme = self.forward, self.forward.scheme
@@ -211,47 +230,57 @@ class EvolutionPoint:
         )
         return FusedEuler(found, self.k) if forward.fused and applies(found, self.k) else found
 
-    def _run(self, e: int) -> None:
-        """The trajectory of an experiment and its data."""
-        forward, stepper, observer = self.forward, self.steppers[e], self.forward.observers[e]
-        data = observer.create_vec()
-        self.data.append(data)
-        lookout = Lookout(self.guard, stepper)
+    def _run(self, batch: Batch) -> None:
+        """The trajectories of a batch and their data."""
+        forward, lookout = self.forward, Lookout(self.guard, batch.stepper)
 
         def after(n: int, stages: Stages) -> None:
             lookout(n, stages)
-            observer.observe(n, stages[-1], data)
+            for e, u in batch.seen(n, stages[-1]):
+                forward.observers[e].observe(n, u, self.data[e])
 
-        chain = Chain(stepper, forward.plans, forward.counters)
-        self.trajectories.append(chain.run(forward.initials[e].value(self.k), after))
-        self.guard.check_data(data.getArray(readonly=True))
-        forward.counters.forward_solves += 1
+        start = batch.join([forward.initials[e].value(self.k) for e in batch.members])
+        chain = Chain(batch.stepper, forward.plans, forward.counters, len(batch.members))
+        self.trajectories.append(chain.run(start, after))
+        self.guard.check_data(self.data[e].getArray(readonly=True) for e in batch.members)
+        forward.counters.forward_solves += len(batch.members)
 
     def states(self, e: int) -> Iterator[np.ndarray]:
         """u_0 ... u_N of an experiment [c, i, j, k], one after the other; computed again where they were not kept, so
         that no more than one is held here. Collective in every step."""
         self.assemble()
-        yield from self.trajectories[e].states()
+        for batch, trajectory in zip(self.batches, self.trajectories, strict=True):
+            if e in batch.members:
+                at = batch.members.index(e)
+                yield from (batch.part(u, at) for u in trajectory.states())
 
     def apply(self, dm: PETSc.Vec) -> list[PETSc.Vec]:
         """J dm: one data Vec an experiment, which the caller destroys."""
         self.assemble()
         dk = self.parameters.push(dm)
-        out = [self._tangent(e, dk) for e in range(len(self.data))]
+        out = [observer.create_vec() for observer in self.forward.observers]
+        for batch, trajectory in zip(self.batches, self.trajectories, strict=True):
+            self._tangent(batch, trajectory, dk, out)
         self.forward.count_krylov()
         return out
 
-    def _tangent(self, e: int, dk: Mapping[str, Any]) -> PETSc.Vec:
-        """J dk of one experiment."""
-        forward, observer = self.forward, self.forward.observers[e]
-        data = observer.create_vec()
+    def _start(self, batch: Batch, dk: Mapping[str, Any]) -> np.ndarray:
+        """du_0 of a batch."""
+        initials = self.forward.initials
+        return batch.join([initials[e].push(self.k, dk) for e in batch.members])
+
+    def _tangent(
+        self, batch: Batch, trajectory: Trajectory, dk: Mapping[str, Any], out: Sequence[PETSc.Vec]
+    ) -> None:
+        """Adds J dk of a batch to the data Vecs."""
+        observers = self.forward.observers
 
         def after(n: int, u: np.ndarray, du: np.ndarray) -> None:
-            observer.push(n, u, du, data)
+            for e, own, change in batch.seen(n, u, du):
+                observers[e].push(n, own, change, out[e])
 
-        self.trajectories[e].tangent(forward.initials[e].push(self.k, dk), dk, after)
-        forward.counters.forward_solves += 1
-        return data
+        trajectory.tangent(self._start(batch, dk), dk, after)
+        self.forward.counters.forward_solves += len(batch.members)
 
     def adjoint_states(self, d: Sequence[PETSc.Vec]) -> Adjoints:
         """The adjoint sweeps with data multipliers d."""
@@ -259,9 +288,10 @@ class EvolutionPoint:
         forward = self.forward
         found = Adjoints([v.copy() for v in d], self._gradients())
         self._held.append(found)
-        for e, vec in enumerate(d):
-            adjoint = self._adjoint(e, vec, found.gradient)
-            forward.initials[e].pull(self.k, adjoint.first, found.gradient)
+        for batch, trajectory in zip(self.batches, self.trajectories, strict=True):
+            adjoint = self._adjoint(batch, trajectory, d, found.gradient)
+            for e, first in batch.each(adjoint.first):
+                forward.initials[e].pull(self.k, first, found.gradient)
         forward.count_krylov()
         self.guard.check_derivatives(found.gradient.values.values())
         return found
@@ -269,19 +299,22 @@ class EvolutionPoint:
     def _gradients(self) -> Gradients:
         return Gradients(self.forward.space.blocks)
 
-    def _adjoint(self, e: int, d: PETSc.Vec, out: Gradients | None) -> Adjoint:
-        """Of one experiment; adds dJ/dk of the steps to `out`, or keeps the multipliers of all."""
-        forward, stepper, observer = self.forward, self.steppers[e], self.forward.observers[e]
+    def _adjoint(
+        self, batch: Batch, trajectory: Trajectory, d: Sequence[PETSc.Vec], out: Gradients | None
+    ) -> Adjoint:
+        """Of a batch; adds dJ/dk of the steps to `out`, or keeps the multipliers of all."""
+        forward, stepper = self.forward, batch.stepper
 
         def before(n: int, u: np.ndarray, adjoint: np.ndarray) -> None:
-            observer.pull(n, u, d, adjoint)
+            for e, own, own_adjoint in batch.seen(n, u, adjoint):
+                forward.observers[e].pull(n, own, d[e], own_adjoint)
 
         stepper.discard()
-        found = self.trajectories[e].adjoint(before, out, keep=out is None)
+        found = trajectory.adjoint(before, out, keep=out is None)
         if out is not None:
             stepper.flush(out)
-        forward.recomputation = self.trajectories[e].recomputation
-        forward.counters.adjoint_solves += 1
+        forward.recomputation = trajectory.recomputation
+        forward.counters.adjoint_solves += len(batch.members)
         return found
 
     def apply_adjoint(self, d: Sequence[PETSc.Vec], adjoints: Adjoints | None = None) -> PETSc.Vec:
@@ -302,11 +335,12 @@ class EvolutionPoint:
         self.assemble()
         if self.forward.plans.multipliers and adjoints.kept is None:
             # Products need the multipliers of all steps: the adjoint is done once more to keep them.
-            adjoints.kept = [self._adjoint(e, d, None) for e, d in enumerate(adjoints.data)]
+            pairs = zip(self.batches, self.trajectories, strict=True)
+            adjoints.kept = [self._adjoint(b, t, adjoints.data, None) for b, t in pairs]
         dk = self.parameters.push(dm)
         total = self._gradients()
-        for e, w in enumerate(weights):
-            self._second(e, w, dk, adjoints, total)
+        for at in range(len(self.batches)):
+            self._second(at, weights, dk, adjoints, total)
         self.guard.check_derivatives(total.values.values())
         self.parameters.pull_second(adjoints.gradient.values, dm, out)
         self.parameters.pull(total.values, out)
@@ -322,32 +356,46 @@ class EvolutionPoint:
             vec.destroy()
 
     def _second(
-        self, e: int, w: Weights, dk: Mapping[str, Any], adjoints: Adjoints, out: Gradients
+        self,
+        at: int,
+        weights: Sequence[Weights],
+        dk: Mapping[str, Any],
+        adjoints: Adjoints,
+        out: Gradients,
     ) -> None:
-        """Adds one experiment's part of the Hessian product."""
-        forward, stepper, observer = self.forward, self.steppers[e], self.forward.observers[e]
-        initial, d, image = forward.initials[e], adjoints.data[e], observer.create_vec()
+        """Adds a batch's part of the Hessian product."""
+        forward, batch, d = self.forward, self.batches[at], adjoints.data
+        images = {e: forward.observers[e].create_vec() for e in batch.members}
+
+        def after(n: int, u: np.ndarray, du: np.ndarray) -> None:
+            for e, own, change in batch.seen(n, u, du):
+                forward.observers[e].push(n, own, change, images[e])
+
+        def turn() -> None:
+            for e, image in images.items():
+                weights[e].apply(image)
+
+        def before(n: int, u: np.ndarray, adjoint: np.ndarray) -> None:
+            for e, own, own_adjoint in batch.seen(n, u, adjoint):
+                forward.observers[e].pull(n, own, d[e], own_adjoint)
 
         def before_change(n: int, u: np.ndarray, du: np.ndarray, dadjoint: np.ndarray) -> None:
-            observer.pull(n, u, image, dadjoint)
-            observer.second(n, u, du, d, dadjoint)
+            for e, own, change, own_dadjoint in batch.seen(n, u, du, dadjoint):
+                forward.observers[e].pull(n, own, images[e], own_dadjoint)
+                forward.observers[e].second(n, own, change, d[e], own_dadjoint)
 
-        visitors = Visitors(
-            after=lambda n, u, du: observer.push(n, u, du, image),
-            turn=lambda: w.apply(image),
-            before=lambda n, u, adjoint: observer.pull(n, u, d, adjoint),
-            before_change=before_change,
-        )
-        stepper.discard()
-        kept = adjoints.kept[e] if adjoints.kept is not None else None
-        du = initial.push(self.k, dk)
-        dadjoint, adjoint = self.trajectories[e].second(du, dk, visitors, out, kept)
-        stepper.flush(out)
-        initial.pull(self.k, dadjoint, out)
-        initial.second(self.k, adjoint, dk, out)
-        forward.counters.forward_solves += 1
-        forward.counters.adjoint_solves += 1
-        image.destroy()
+        batch.stepper.discard()
+        kept = adjoints.kept[at] if adjoints.kept is not None else None
+        visitors = Visitors(after, turn, before, before_change)
+        start = self._start(batch, dk)
+        found = self.trajectories[at].second(start, dk, visitors, out, kept)
+        batch.stepper.flush(out)
+        for e, dadjoint, adjoint in batch.each(*found):
+            forward.initials[e].pull(self.k, dadjoint, out)
+            forward.initials[e].second(self.k, adjoint, dk, out)
+            images[e].destroy()
+        forward.counters.forward_solves += len(batch.members)
+        forward.counters.adjoint_solves += len(batch.members)
 
     def destroy(self) -> None:
         for vec in self.data:

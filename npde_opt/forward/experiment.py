@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from npde_opt import reductions
 from npde_opt.errors import InputError
 from npde_opt.forward.equation import Equation
 from npde_opt.forward.initial import Spec
@@ -75,7 +76,8 @@ class Driving:
             if values:
                 add_fluxes(grid, values, load[c])
         load = np.where(grid.active, load, 0.0)
-        self.load = load if np.any(load) else None
+        given = reductions.anywhere(grid.comm, bool(np.any(load)))
+        self.load = load if given else None
         self.terms: list[Term] = list(experiment.sources)
         if self.load is not None:
             self.terms.append(Load(grid, self.load))

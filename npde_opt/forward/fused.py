@@ -18,7 +18,8 @@ import numpy as np
 from npde_opt.forward.layer import Stages
 from npde_opt.forward.stepper import Stepper
 from npde_opt.functions.text import Expressions
-from npde_opt.grids import AXES
+from npde_opt.grids import AXES, Grid
+from npde_opt.grids.layout import neighbours
 from npde_opt.terms.diffusion import Diffusion
 from npde_opt.terms.kinetics import KineticsAt
 from npde_opt.terms.state import Gradients
@@ -58,7 +59,6 @@ class FusedEuler(Stepper):
         self.fields = tuple(np.ndim(p) > 0 for p in self.kinetics.parameters)
         self.parameters = [np.ascontiguousarray(np.transpose(p)) if field else float(p)
                            for p, field in zip(self.kinetics.parameters, self.fields, strict=True)]
-        self._step, self._push, self._back = kernels(self.kinetics.expressions, self.fields, self.grid.dim)
         self._sums: list[np.ndarray] = []
         self._clear()
 
@@ -67,46 +67,72 @@ class FusedEuler(Stepper):
         self._slopes, self._scalars = np.zeros(len(self.D)), np.zeros(len(self.fields))
         self._sums = [np.zeros(self.grid.local_shape[::-1]) for field in self.fields if field]
 
-    def _padded(self, u: np.ndarray) -> list[np.ndarray]:
-        """Species with ghosts, slowest axis first; the values at Neumann sides are mirrored."""
-        grid, out = self.grid, []
-        for c in range(len(u)):
-            field = grid.ghosted(u[c])
-            for d in range(grid.dim):
-                for side, ghost, inner, edge in (("-", 0, 1, grid.start[d] == 0), ("+", -1, -2, grid.stop[d] == grid.shape[d])):
-                    if edge and grid.boundaries[AXES[d] + side].kind == "neumann":
-                        to: list[Any] = [slice(None)] * grid.dim
-                        source = to.copy()
-                        to[d], source[d] = ghost, inner
-                        field[tuple(to)] = field[tuple(source)]
-            out.append(field.T)
-        return out
+    def _columns(self, u: np.ndarray) -> bool:
+        """Whether a state has an axis of samples (see columns.py)."""
+        return u.ndim > self.grid.dim + 1
+
+    def _kernels(self, u: np.ndarray) -> tuple[Callable[..., None], ...]:
+        return kernels(self.kinetics.expressions, self.fields, self.grid.dim, self._columns(u))
 
     def step(self, n: int, u: np.ndarray) -> Stages:
-        out = np.empty_like(u)
-        self._step(*self._padded(u), *[o.T for o in out], *self.parameters, self.dt(n), self.factor, self.D, self.weights)
+        out, (step, _, _) = np.empty_like(u), self._kernels(u)
+        after = [o.T for o in out]
+        sizes = self.dt(n), self.factor, self.D, self.weights
+        step(*padded(self.grid, u), *after, *self.parameters, *sizes)
         return [u, out]
 
     def tangent(self, n: int, stages: Stages, du: np.ndarray, dk: Mapping[str, Any],
                 previous: np.ndarray | None = None) -> Stages:
-        out = np.empty_like(du)
-        directions = [np.ascontiguousarray(np.broadcast_to(np.transpose(dk.get(name, 0.0)), self.grid.local_shape[::-1]))
-                      if field else float(dk.get(name, 0.0))
-                      for name, field in zip(self.kinetics.names, self.fields, strict=True)]
-        dD = np.array([self.factor * float(dk.get(name, 0.0)) if name is not None else 0.0 for name in self.names])
-        self._push(*self._padded(stages[0]), *self._padded(du), *[o.T for o in out], *self.parameters, *directions, dD,
-                   self.dt(n), self.factor, self.D, self.weights)
+        out, (_, push, _) = np.empty_like(du), self._kernels(du)
+        cells = self.grid.local_shape[::-1]
+        directions: list[Any] = []
+        for name, field in zip(self.kinetics.names, self.fields, strict=True):
+            change = dk.get(name, 0.0)
+            if field:
+                directions.append(np.ascontiguousarray(np.broadcast_to(np.transpose(change), cells)))
+            else:
+                directions.append(float(change))
+        changes = [float(dk.get(name, 0.0)) if name is not None else 0.0 for name in self.names]
+        dD = self.factor * np.array(changes)
+        before = *padded(self.grid, stages[0]), *padded(self.grid, du)
+        after = [o.T for o in out]
+        sizes = dD, self.dt(n), self.factor, self.D, self.weights
+        push(*before, *after, *self.parameters, *directions, *sizes)
         return [du, out]
 
     def adjoint(self, n: int, stages: Stages, adjoint: np.ndarray, out: Gradients | None,
                 late: Sequence[Stages] = ()) -> tuple[np.ndarray, Stages]:
-        u, result = stages[0], np.empty_like(adjoint)
+        result, (_, _, back) = np.empty_like(adjoint), self._kernels(adjoint)
         slopes, scalars, sums = self._slopes, self._scalars, self._sums
         if out is None:
-            slopes, scalars, sums = np.empty_like(slopes), np.empty_like(scalars), [np.empty_like(s) for s in sums]
-        self._back(*[a.T for a in u], *self._padded(adjoint), *[r.T for r in result], *self.parameters, *sums, slopes, scalars,
-                   self.dt(n), self.factor, self.D, self.weights)
+            slopes, scalars = np.empty_like(slopes), np.empty_like(scalars)
+            sums = [np.empty_like(s) for s in sums]
+        before, after = [a.T for a in stages[0]], [r.T for r in result]
+        given = *before, *padded(self.grid, adjoint), *after, *self.parameters
+        back(*given, *sums, slopes, scalars, self.dt(n), self.factor, self.D, self.weights)
         return result, [np.empty(0), adjoint / self.mass] if out is None else []
+
+    def second(self, n: int, stages: Stages, changes: Stages, multipliers: Stages, dadjoint: np.ndarray,
+               dk: Mapping[str, Any], out: Gradients, late: Sequence[Stages] = ()) -> tuple[np.ndarray, Stages]:
+        """By the assembled step, one column after the other."""
+        if not self._columns(dadjoint):
+            return super().second(n, stages, changes, multipliers, dadjoint, dk, out)
+        result = np.empty_like(dadjoint)
+        for s in range(dadjoint.shape[1]):
+            own = [u[:, s] for u in stages]
+            change = [du[:, s] for du in changes]
+            mu = [multipliers[0], multipliers[1][:, s]]
+            result[:, s], _ = super().second(n, own, change, mu, dadjoint[:, s], dk, out)
+        return result, []
+
+    def rates_not_finite(self, n: int, stages: Stages) -> str:
+        if not self._columns(stages[0]):
+            return super().rates_not_finite(n, stages)
+        found = (
+            super(FusedEuler, self).rates_not_finite(n, [u[:, s] for u in stages])
+            for s in range(stages[0].shape[1])
+        )
+        return next((text for text in found if text), "")
 
     def discard(self) -> None:
         super().discard()
@@ -123,6 +149,32 @@ class FusedEuler(Stepper):
         self._clear()
 
 
+def padded(grid: Grid, u: np.ndarray) -> np.ndarray:
+    """The values [c, k, j, i] of a state, or [c, k, j, i, s] of columns, with one ghost cell all round: all species and
+    samples in one exchange an axis. Values at Neumann sides are mirrored."""
+    cells = u.transpose(0, *range(u.ndim - 1, 0, -1))
+    columns = u.ndim > grid.dim + 1
+    ghosted = [n + 2 for n in grid.local_shape[::-1]]
+    out = np.zeros((len(u), *ghosted, *cells.shape[grid.dim + 1:]))
+    inner: list[Any] = [slice(None), *(slice(1, -1),) * grid.dim]
+    out[tuple(inner)] = cells
+    for d in range(grid.dim):
+        axis, ends = grid.dim - d, (grid.start[d] == 0, grid.stop[d] == grid.shape[d])
+        layers: Any = (None, None)
+        if not all(ends) or grid.periodic(d):
+            own = np.moveaxis(cells, -1, 0) if columns else cells
+            layers = neighbours(own, grid.layout, d, grid.periodic(d), grid.comm)
+        for side, end, layer, ghost, first in zip("-+", ends, layers, (0, -1), (1, -2), strict=True):
+            to, source = inner.copy(), inner.copy()
+            to[axis], source[axis] = ghost, first
+            if grid.periodic(d) or not end:
+                behind = np.moveaxis(layer, 0, -1) if columns else layer
+                out[tuple(to)] = behind.squeeze(axis)
+            elif grid.boundaries[AXES[d] + side].kind == "neumann":
+                out[tuple(to)] = out[tuple(source)]
+    return out
+
+
 @functools.cache
 def _compiled(source: str, name: str) -> Callable[..., None]:
     """Loops from `kernels`, whose source is written from the graph of a reaction: names are v0, q1, ..., c_2, and nothing of a
@@ -137,15 +189,19 @@ def _compiled(source: str, name: str) -> Callable[..., None]:
 
 
 @functools.lru_cache(maxsize=64)
-def kernels(expressions: Expressions, fields: tuple[bool, ...], dim: int) -> tuple[Callable[..., None], ...]:
+def kernels(expressions: Expressions, fields: tuple[bool, ...], dim: int,
+            columns: bool) -> tuple[Callable[..., None], ...]:
     """The loops of a step, (padded..., out..., parameters..., dt, s, D, w), of its tangent, (padded..., padded increment...,
     out..., parameters..., their increments..., dD, dt, s, D, w), and of its adjoint, (u..., padded adjoint..., out...,
-    parameters..., field sums..., slopes, scalar sums, dt, s, D, w); all arrays with the slowest axis first."""
+    parameters..., field sums..., slopes, scalar sums, dt, s, D, w); all arrays with the slowest axis first. States of
+    `columns` have the samples as their last axis, z."""
     count = len(expressions.outputs)
     species, own = range(count), [i for i, field in enumerate(fields) if field]
     axes = [f"i{d}" for d in range(dim)]
-    here, inner = ", ".join(axes), [f"{i} + 1" for i in axes]
-    given = [f"k{i}[{here}]" if field else f"k{i}" for i, field in enumerate(fields)]
+    cell, sample = ", ".join(axes), ["z"] if columns else []
+    loops, inner = [*axes, *sample], [*(f"{i} + 1" for i in axes), *sample]
+    here = ", ".join(loops)
+    given = [f"k{i}[{cell}]" if field else f"k{i}" for i, field in enumerate(fields)]
     parameters = [f"k{i}" for i in range(len(fields))]
 
     def laplacian(field: str) -> str:
@@ -158,12 +214,12 @@ def kernels(expressions: Expressions, fields: tuple[bool, ...], dim: int) -> tup
 
     def function(name: str, arguments: list[str], before: list[str], body: list[str], after: list[str]) -> str:
         lines = [f"def {name}({', '.join(arguments)}):"]
-        for d, i in enumerate(axes):
-            if d == dim - 1:
+        for d, i in enumerate(loops):
+            if i == loops[-1]:
                 lines += ["    " * (d + 1) + line for line in before]
             lines.append("    " * (d + 1) + f"for {i} in range(o0.shape[{d}]):")
-        lines += ["    " * (dim + 1) + line for line in body]
-        lines += ["    " * dim + line for line in after]
+        lines += ["    " * (len(loops) + 1) + line for line in body]
+        lines += ["    " * len(loops) + line for line in after]
         return "\n".join(lines)
 
     last = ["dt", "s", "D", "w"]
@@ -178,20 +234,22 @@ def kernels(expressions: Expressions, fields: tuple[bool, ...], dim: int) -> tup
     push = function("push", [*(f"p{c}" for c in species), *(f"t{c}" for c in species), *(f"o{c}" for c in species), *parameters,
                              *(f"d{i}" for i in range(len(fields))), "dD", *last], [],
                     [*(f"v{c} = p{c}[{centre}]" for c in species), *(f"m{c} = t{c}[{centre}]" for c in species), *load,
-                     *(f"r{i} = d{i}" + f"[{here}]" * field for i, field in enumerate(fields)), *code,
+                     *(f"r{i} = d{i}" + f"[{cell}]" * field for i, field in enumerate(fields)), *code,
                      *(f"o{c}[{here}] = m{c} + dt * (D[{c}] * ({laplacian(f't{c}')}) + dD[{c}] * ({laplacian(f'p{c}')})"
                        f" + s * ({rates[c]}))" for c in species)], [])
     code, parts = expressions.code("pull", [*arguments, *(f"m{c}" for c in species)])
-    scalars = [i for i, field in enumerate(fields) if not field]
+    scalars, over = [i for i, field in enumerate(fields) if not field], own if columns else []
     back = function(
         "back", [*(f"u{c}" for c in species), *(f"p{c}" for c in species), *(f"o{c}" for c in species), *parameters,
                  *(f"g{i}" for i in own), "slopes", "sums", *last],
-        [*(f"a{c} = 0.0" for c in species), *(f"b{i} = 0.0" for i in scalars)],
+        [*(f"a{c} = 0.0" for c in species), *(f"b{i} = 0.0" for i in (*scalars, *over))],
         [*(f"v{c} = u{c}[{here}]" for c in species), *(f"m{c} = p{c}[{centre}]" for c in species), *load, *code,
          *(f"l{c} = {laplacian(f'p{c}')}" for c in species),
          *(f"o{c}[{here}] = m{c} + dt * (D[{c}] * l{c} + s * ({parts[c]}))" for c in species),
          *(f"a{c} += v{c} * l{c}" for c in species),
-         *(f"g{i}[{here}] += dt * s * ({parts[count + i]})" for i in own),
-         *(f"b{i} += {parts[count + i]}" for i in scalars)],
-        [*(f"slopes[{c}] += dt * s * a{c}" for c in species), *(f"sums[{i}] += dt * s * b{i}" for i in scalars)])
+         *(f"g{i}[{here}] += dt * s * ({parts[count + i]})" for i in own if not columns),
+         *(f"b{i} += {parts[count + i]}" for i in (*scalars, *over))],
+        [*(f"g{i}[{cell}] += dt * s * b{i}" for i in over),
+         *(f"slopes[{c}] += dt * s * a{c}" for c in species),
+         *(f"sums[{i}] += dt * s * b{i}" for i in scalars)])
     return _compiled(step, "step"), _compiled(push, "push"), _compiled(back, "back")

@@ -138,8 +138,9 @@ class Guard:
             problem += f" in {stepper.when(n)}"
         raise SolverError(self.prefix, problem, "Take shorter steps, or bound the parameters.")
 
-    def check_data(self, values: np.ndarray) -> None:
-        if not self._finite([values]):
+    def check_data(self, values: Iterable[np.ndarray]) -> None:
+        """Of several experiments."""
+        if not self._finite(values):
             remedy = "Look for an observed quantity that is not defined for the state."
             raise SolverError(self.prefix, "a predicted datum is not finite", remedy)
 

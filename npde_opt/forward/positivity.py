@@ -34,8 +34,9 @@ def check_known(grid: Grid, names: Iterable[str], values: Mapping[str, Any], zer
 
 
 def not_finite(grid: Grid, species: Sequence[str], values: np.ndarray, what: str = "") -> str:
-    """Which species of [c, i, j, k] are no numbers, and in how many active cells; '' where all are numbers. Collective."""
-    own = np.array([float(np.count_nonzero(~np.isfinite(v[grid.active]))) for v in values])
+    """Which species of [c, i, j, k], or of columns [c, s, i, j, k], are no numbers, and in how many active cells;
+    '' where all are numbers. Collective."""
+    own = np.array([float(np.count_nonzero(~np.isfinite(v[..., grid.active]))) for v in values])
     counts = total(grid.comm, own)
     return " and ".join(f"{what}{s} is not finite in {int(c)} cells" for s, c in zip(species, counts, strict=True) if c)
 

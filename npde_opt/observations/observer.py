@@ -77,6 +77,11 @@ class Observer:
             raise InputError(field, "none", f"times from {times[0]:g} to {times[-1]:g}")
         return indices_of(times, np.asarray(own, float), field).tolist()
 
+    @property
+    def instants(self) -> set[int]:
+        """The n at which something is seen."""
+        return set(self._seen)
+
     def create_vec(self) -> PETSc.Vec:
         """A Vec of data. Collective."""
         return PETSc.Vec().createMPI((self.local_size, self.size), comm=self.grid.comm)

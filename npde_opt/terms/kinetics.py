@@ -124,7 +124,8 @@ class KineticsAt(TermAt):
         def picked(x: Any) -> Any:
             if np.ndim(x) == 0:
                 return x
-            return np.ravel(x, order="F") if start is None else sample(x, start)
+            whole = np.broadcast_to(x, state.u.shape[1:])
+            return np.ravel(whole, order="F") if start is None else sample(whole, start)
 
         cells = picked(self.grid.active) if self._inactive is not None else slice(None)
         given = [x if np.ndim(x) == 0 else x[cells] for x in map(picked, [*state.u, *self.parameters])]

@@ -124,7 +124,7 @@ def test_the_fused_step_is_the_assembled_one(shape, sides):
                              samplings=lambda grid, times: [snapshots(grid, times[[2, -1]], "u*v")])
         J.forward.fused = fused
         at, h = J.linearize(m), J.create_vec()
-        assert (type(at.linearization.steppers[0]).__name__ == "FusedEuler") == fused
+        assert (type(at.linearization.batches[0].stepper).__name__ == "FusedEuler") == fused
         at.hessian(dm, h)
         found.append([at.gradient().getArray().copy(), h.getArray().copy()])
         check(J, m, dm) if fused else J.destroy()
@@ -402,7 +402,7 @@ def test_a_sweep_that_failed_leaves_nothing_behind():
     J, m, _ = objective(fisher, [Unknown("D", "log"), Unknown("r", block=Shared())], "ars222", known={"K": 1.2})
     expected = J.linearize(m).gradient().getArray().copy()
     at = J.linearize(m)
-    stepper, left = at.linearization.steppers[0], [3]
+    stepper, left = at.linearization.batches[0].stepper, [3]
     adjoint = stepper.adjoint
 
     def failing(*args):
