@@ -40,7 +40,7 @@ def test_a_region_without_a_cell_on_a_coarser_grid_is_kept(tmp_path):
     grid = case.grid(COMM)
     found = nested.identify(grid, lambda g: case.build(g, ensemble), case.settings(), 2)
     space = found.objective.space
-    assert space.unknown("D").count == 3
+    assert space.unknown("D").block.count == 3
     coarse = case.grid(COMM).coarsen(16)
     regions = case.on(coarse).space.blocks["D"]
     assert regions.count == 3 and coarse.shape == (17, 20)
