@@ -29,7 +29,17 @@ from npde_opt.parameters import Field, ParameterSpace, Shared, Unknown
 from npde_opt.regularizers import REGULARIZERS
 from npde_opt.regularizers.small import SmallPrior
 from npde_opt.runs.verification import direction
-from npde_opt.terms import Absorbing, Advection, Diffusion, Kinetics, NonlinearDiffusion, Reaction, Source
+from npde_opt.terms import (
+    Absorbing,
+    Advection,
+    Convolution,
+    Diffusion,
+    GradientDiffusion,
+    Kinetics,
+    NonlinearDiffusion,
+    Reaction,
+    Source,
+)
 from npde_opt.terms.absorbing import absorbing_rate
 from npde_opt.verify import taylor_test
 
@@ -70,7 +80,8 @@ def steady(names: Sequence[str] = ("D",), terms: Callable[[Grid], list[Any]] = l
     grid = Grid(SHAPE, boundaries={"x-": "dirichlet", "y+": "dirichlet"})
     space, (x, y) = space_of(grid, names), grid.coordinates()
     B = interpolation(grid, np.array(POINTS))
-    source = Experiment((1 + np.sin(3 * x) * np.cos(2 * y)) * grid.volume, {"x-": 1.0})
+    load = (1 + np.sin(3 * x) * np.cos(2 * y)) * grid.volume
+    source = Experiment(load=load, boundary={"x-": 1.0})
     forward = Steady(space, Equation(grid, terms(grid)), known, [source], B)
     layout = B.createVecLeft()
     y_ = 1 + 0.3 * np.random.default_rng(0).standard_normal(layout.getSize())
@@ -121,6 +132,11 @@ TERMS: dict[str, Callable[[], tuple[Objective, PETSc.Vec]]] = {
     "reaction": lambda: steady(("c",), lambda g: [Diffusion(g), Reaction(g, "c")], D=1.0),
     "advection": lambda: steady(("D",), lambda g: [Diffusion(g), Advection(g, (2.0, -1.0))]),
     "nonlinear-diffusion": lambda: evolution(("D",), lambda g: [NonlinearDiffusion(g, ("u",), "u", "D*u**2")], "crank-nicolson"),
+    "gradient-diffusion": lambda: steady(
+        ("D",), lambda g: [GradientDiffusion(g, ("u",), "u", "D*(1 + q)")]),
+    "convolution": lambda: steady(
+        ("w",), lambda g: [Diffusion(g), Convolution(g, {(0, 0): 2.0, (2, 0): "w", (-1, 1): "w"})],
+        D=1.0),
     "kinetics": lambda: evolution(("r", "D"), diffusing(lambda g: Kinetics(g, ("u",), "fisher-kpp")), scalar=("r",), K=2.0),
     "source": lambda: evolution(("q",), diffusing(lambda g: Source(g, ("u",), "u", "q*x")), scalar=("q",), D=1.0),
     "absorbing": lambda: evolution(("V",), lambda g: [Diffusion(g, "one"), Reaction(g, "V"), Absorbing(g, "rate")],

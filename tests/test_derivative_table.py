@@ -13,7 +13,8 @@ from npde_opt.misfits import MISFITS
 from npde_opt.regularizers import REGULARIZERS
 
 ROOT = Path(__file__).parents[1]
-TERMS = ("diffusion", "nonlinear-diffusion", "advection", "reaction", "absorbing", "kinetics", "source")
+TERMS = ("diffusion", "nonlinear-diffusion", "gradient-diffusion", "convolution", "advection", "reaction",
+         "absorbing", "kinetics", "source")
 
 
 def script():

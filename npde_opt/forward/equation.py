@@ -167,19 +167,21 @@ class LinearPart:
 
     Args:
         prefix: options prefix of the matrices.
+        bounded: whether `stiffness` is asked for.
 
     Attributes:
         mass: gamma M (M where gamma is imaginary), owned [i, j, k].
         points: those of the values.
     """
 
-    def __init__(self, equation: Equation, prefix: str | None = None):
+    def __init__(self, equation: Equation, prefix: str | None = None, bounded: bool = True):
         self.equation, self.grid = equation, equation.grid
         self.mass = equation.inertia * self.grid.volume
         self.matrices = [
             StencilMatrix(self.grid, prefix, joined(self.grid, o.terms)) for o in equation.operators
         ]
         self.points: Points | None = None
+        self._bounded = bounded
         self._x, self._y = self.grid.create_active(), self.grid.create_active()
         self.bounds = [0.0] * len(self.matrices)
 
@@ -191,7 +193,8 @@ class LinearPart:
             planes = matrix.zeroed()
             for point in at:
                 point.add_planes(planes)
-            self.bounds[k] = self._gershgorin(list(planes.values()))
+            if self._bounded:
+                self.bounds[k] = self._gershgorin(list(planes.values()))
             matrix.refresh()
         self.points = points
         return True

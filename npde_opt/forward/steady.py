@@ -91,7 +91,7 @@ class Steady:
         self.accepted: list[np.ndarray | None] = [None] * len(self.experiments)
         """States from which Newton's method starts."""
         with stage("setup"):
-            self.part = LinearPart(equation, prefix)
+            self.part = LinearPart(equation, prefix, bounded=False)
             linear = all(term.stateless for term in equation.nonlinear)
             one = len(equation.species) == 1 and linear
             self.system: System = (
