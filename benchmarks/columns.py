@@ -18,7 +18,7 @@ from npde_opt.grids import Grid
 from npde_opt.misfits import LeastSquares
 from npde_opt.objective import Objective
 from npde_opt.observations import snapshots
-from npde_opt.parameters import ParameterSpace, Unknown
+from npde_opt.parameters import ParameterSpace, Shared, Unknown
 from npde_opt.terms import Diffusion, Kinetics
 
 Row = dict[str, Any]
@@ -44,7 +44,7 @@ def objective(model: str, n: int, samples: int, steps: int) -> Objective:
     for _ in range(samples):
         initial = {s: rng.random((n, n))[grid.local_slice] for s in species}
         experiments.append(Experiment(initial=initial))
-    space = ParameterSpace(grid, [Unknown(name, length=1) for name in VALUES[model]])
+    space = ParameterSpace(grid, [Unknown(name, block=Shared()) for name in VALUES[model]])
     scheme = "explicit-euler" if model == "gray-scott" else "imex-euler"
     forward = Evolution(
         space,

@@ -2,7 +2,8 @@
 
     step      u+ = u + dt (D sum_d w_d (u_- + u_+ - 2 u) + R(u; theta)),    w_d = 1/h_d^2
     tangent   du+ = du + dt (D lap du + dD lap u + R_u du + R_theta dtheta)
-    adjoint   lambda = the same with R'(u)^T,   dJ/dD += dt <u, lap lambda>,   dJ/dtheta += dt R_theta^T lambda.
+    adjoint   lambda = the same with R'(u)^T,   dJ/dD += dt <u, lap lambda>,   dJ/dtheta += dt R_theta^T lambda
+    second    the derivative of the adjoint along (du, dD, dtheta).
 
 Equal to the assembled step to rounding, without matrices: loops written for the reaction at hand and compiled by numba.
 """
@@ -40,7 +41,7 @@ def applies(stepper: Stepper, coefficients: dict[str, Any]) -> bool:
 
 
 class FusedEuler(Stepper):
-    """The stepper with its step, tangent and adjoint replaced."""
+    """The stepper with its step and all derivatives replaced."""
 
     def __init__(self, stepper: Stepper, coefficients: dict[str, Any]):
         super().__init__(stepper.grid, stepper.scheme, stepper.groups, stepper.times, stepper.outside, None,
@@ -75,25 +76,28 @@ class FusedEuler(Stepper):
         return kernels(self.kinetics.expressions, self.fields, self.grid.dim, self._columns(u))
 
     def step(self, n: int, u: np.ndarray) -> Stages:
-        out, (step, _, _) = np.empty_like(u), self._kernels(u)
+        out, (step, _, _, _) = np.empty_like(u), self._kernels(u)
         after = [o.T for o in out]
         sizes = self.dt(n), self.factor, self.D, self.weights
         step(*padded(self.grid, u), *after, *self.parameters, *sizes)
         return [u, out]
 
-    def tangent(self, n: int, stages: Stages, du: np.ndarray, dk: Mapping[str, Any],
-                previous: np.ndarray | None = None) -> Stages:
-        out, (_, push, _) = np.empty_like(du), self._kernels(du)
-        cells = self.grid.local_shape[::-1]
-        directions: list[Any] = []
+    def _directions(self, dk: Mapping[str, Any]) -> tuple[list[Any], np.ndarray]:
+        """Increments of the kinetics' parameters, and of the diffusivities by species."""
+        cells, found = self.grid.local_shape[::-1], list[Any]()
         for name, field in zip(self.kinetics.names, self.fields, strict=True):
             change = dk.get(name, 0.0)
             if field:
-                directions.append(np.ascontiguousarray(np.broadcast_to(np.transpose(change), cells)))
+                found.append(np.ascontiguousarray(np.broadcast_to(np.transpose(change), cells)))
             else:
-                directions.append(float(change))
-        changes = [float(dk.get(name, 0.0)) if name is not None else 0.0 for name in self.names]
-        dD = self.factor * np.array(changes)
+                found.append(float(change))
+        dD = [float(dk.get(name, 0.0)) if name is not None else 0.0 for name in self.names]
+        return found, self.factor * np.array(dD)
+
+    def tangent(self, n: int, stages: Stages, du: np.ndarray, dk: Mapping[str, Any],
+                previous: np.ndarray | None = None) -> Stages:
+        out, (_, push, _, _) = np.empty_like(du), self._kernels(du)
+        directions, dD = self._directions(dk)
         before = *padded(self.grid, stages[0]), *padded(self.grid, du)
         after = [o.T for o in out]
         sizes = dD, self.dt(n), self.factor, self.D, self.weights
@@ -102,7 +106,7 @@ class FusedEuler(Stepper):
 
     def adjoint(self, n: int, stages: Stages, adjoint: np.ndarray, out: Gradients | None,
                 late: Sequence[Stages] = ()) -> tuple[np.ndarray, Stages]:
-        result, (_, _, back) = np.empty_like(adjoint), self._kernels(adjoint)
+        result, (_, _, back, _) = np.empty_like(adjoint), self._kernels(adjoint)
         slopes, scalars, sums = self._slopes, self._scalars, self._sums
         if out is None:
             slopes, scalars = np.empty_like(slopes), np.empty_like(scalars)
@@ -114,15 +118,14 @@ class FusedEuler(Stepper):
 
     def second(self, n: int, stages: Stages, changes: Stages, multipliers: Stages, dadjoint: np.ndarray,
                dk: Mapping[str, Any], out: Gradients, late: Sequence[Stages] = ()) -> tuple[np.ndarray, Stages]:
-        """By the assembled step, one column after the other."""
-        if not self._columns(dadjoint):
-            return super().second(n, stages, changes, multipliers, dadjoint, dk, out)
-        result = np.empty_like(dadjoint)
-        for s in range(dadjoint.shape[1]):
-            own = [u[:, s] for u in stages]
-            change = [du[:, s] for du in changes]
-            mu = [multipliers[0], multipliers[1][:, s]]
-            result[:, s], _ = super().second(n, own, change, mu, dadjoint[:, s], dk, out)
+        result, (_, _, _, twice) = np.empty_like(dadjoint), self._kernels(dadjoint)
+        directions, dD = self._directions(dk)
+        adjoint = self.mass * multipliers[1]
+        before = [a.T for a in (*stages[0], *changes[0])]
+        ghosted = *padded(self.grid, adjoint), *padded(self.grid, dadjoint)
+        given = *before, *ghosted, *(r.T for r in result), *self.parameters, *directions
+        sizes = dD, self.dt(n), self.factor, self.D, self.weights
+        twice(*given, *self._sums, self._slopes, self._scalars, *sizes)
         return result, []
 
     def rates_not_finite(self, n: int, stages: Stages) -> str:
@@ -192,8 +195,10 @@ def _compiled(source: str, name: str) -> Callable[..., None]:
 def kernels(expressions: Expressions, fields: tuple[bool, ...], dim: int,
             columns: bool) -> tuple[Callable[..., None], ...]:
     """The loops of a step, (padded..., out..., parameters..., dt, s, D, w), of its tangent, (padded..., padded increment...,
-    out..., parameters..., their increments..., dD, dt, s, D, w), and of its adjoint, (u..., padded adjoint..., out...,
-    parameters..., field sums..., slopes, scalar sums, dt, s, D, w); all arrays with the slowest axis first. States of
+    out..., parameters..., their increments..., dD, dt, s, D, w), of its adjoint, (u..., padded adjoint..., out...,
+    parameters..., field sums..., slopes, scalar sums, dt, s, D, w), and of the adjoint's derivative, (u..., du..., padded
+    adjoint..., padded dadjoint..., out..., parameters..., their increments..., sums as before, dD, dt, s, D, w);
+    all arrays with the slowest axis first. States of
     `columns` have the samples as their last axis, z."""
     count = len(expressions.outputs)
     species, own = range(count), [i for i, field in enumerate(fields) if field]
@@ -252,4 +257,26 @@ def kernels(expressions: Expressions, fields: tuple[bool, ...], dim: int,
         [*(f"g{i}[{cell}] += dt * s * b{i}" for i in over),
          *(f"slopes[{c}] += dt * s * a{c}" for c in species),
          *(f"sums[{i}] += dt * s * b{i}" for i in scalars)])
-    return _compiled(step, "step"), _compiled(push, "push"), _compiled(back, "back")
+    pulled, first = expressions.code("pull", [*arguments, *(f"x{c}" for c in species)])
+    multiplied = [*(f"m{c}" for c in species), *(f"n{c}" for c in species), *(f"r{i}" for i in range(len(fields)))]
+    code, parts = expressions.code("second", [*arguments, *multiplied])
+    twice = function(
+        "twice", [*(f"u{c}" for c in species), *(f"e{c}" for c in species), *(f"p{c}" for c in species),
+                  *(f"t{c}" for c in species), *(f"o{c}" for c in species), *parameters,
+                  *(f"d{i}" for i in range(len(fields))), *(f"g{i}" for i in own), "slopes", "sums", "dD", *last],
+        [*(f"a{c} = 0.0" for c in species), *(f"b{i} = 0.0" for i in (*scalars, *over))],
+        [*(f"v{c} = u{c}[{here}]" for c in species), *(f"n{c} = e{c}[{here}]" for c in species),
+         *(f"m{c} = p{c}[{centre}]" for c in species), *(f"x{c} = t{c}[{centre}]" for c in species), *load,
+         *(f"r{i} = d{i}" + f"[{cell}]" * field for i, field in enumerate(fields)), *pulled,
+         *(f"y{i} = {text}" for i, text in enumerate(first)),  # the names of `pulled` are used again
+         *code, *(f"y{i} += {text}" for i, text in enumerate(parts)),
+         *(f"l{c} = {laplacian(f'p{c}')}" for c in species), *(f"h{c} = {laplacian(f't{c}')}" for c in species),
+         *(f"o{c}[{here}] = x{c} + dt * (D[{c}] * h{c} + dD[{c}] * l{c} + s * y{c})" for c in species),
+         *(f"a{c} += v{c} * h{c} + n{c} * l{c}" for c in species),
+         *(f"g{i}[{here}] += dt * s * y{count + i}" for i in own if not columns),
+         *(f"b{i} += y{count + i}" for i in (*scalars, *over))],
+        [*(f"g{i}[{cell}] += dt * s * b{i}" for i in over),
+         *(f"slopes[{c}] += dt * s * a{c}" for c in species),
+         *(f"sums[{i}] += dt * s * b{i}" for i in scalars)])
+    texts = {"step": step, "push": push, "back": back, "twice": twice}
+    return tuple(_compiled(text, name) for name, text in texts.items())

@@ -277,11 +277,20 @@ class Expressions:
     def _pulled(self) -> list[int]:
         return [self._weighted(parts) for parts in self._slopes(self.outputs)]
 
+    def _pulled_change(self) -> list[int]:
+        return [self._weighted(parts) for parts in self._slopes(self._pushed())]
+
     def code(self, what: str, names: Sequence[str]) -> tuple[list[str], list[str]]:
-        """The `value`, `push` or `pull` of scalars as Python: assignments, and one expression a result; `names` are those of the
-        arguments (a..., and d... or w...), chosen by the caller: nothing of the text itself is in the code."""
-        extra, results = {"value": ([], self.outputs), "push": (self._directions(), self._pushed()),
-                          "pull": (self._multipliers(), self._pulled())}[what]
+        """The `value`, `push`, `pull` or `second` of scalars as Python: assignments, and one expression a result.
+
+        `names` are those of the arguments (a..., and w... and d... where there are some), chosen by
+        the caller: nothing of the text itself is in the code.
+        """
+        if what == "second":
+            extra, results = [*self._multipliers(), *self._directions()], self._pulled_change()
+        else:
+            extra, results = {"value": ([], self.outputs), "push": (self._directions(), self._pushed()),
+                              "pull": (self._multipliers(), self._pulled())}[what]
         return self._graph.code(dict(zip([*self._names, *extra], names, strict=True)), results)
 
     @functools.cached_property
@@ -302,8 +311,8 @@ class Expressions:
     @functools.cached_property
     def second(self) -> Callable[..., list]:
         """(a..., w..., d...) -> sum_ib w_i f_i,ab d_b, one an argument."""
-        results = [self._weighted(parts) for parts in self._slopes(self._pushed())]
-        return self._graph.function([*self._names, *self._multipliers(), *self._directions()], results)
+        names = [*self._names, *self._multipliers(), *self._directions()]
+        return self._graph.function(names, self._pulled_change())
 
     @functools.cached_property
     def jacobian(self) -> Callable[..., list]:

@@ -9,14 +9,14 @@ from npde_opt.errors import SolverError
 from npde_opt.forward import Experiment, Storage
 from npde_opt.forward.columns import Batch
 from npde_opt.observations import snapshots
-from npde_opt.parameters import Unknown
+from npde_opt.parameters import Shared, Unknown
 from npde_opt.terms import Source
 
 UNKNOWNS = [
-    Unknown("Du", "log", length=1),
-    Unknown("Dv", length=1),
+    Unknown("Du", "log", block=Shared()),
+    Unknown("Dv", block=Shared()),
     Unknown("F"),
-    Unknown("k", length=1),
+    Unknown("k", block=Shared()),
     Unknown("v0"),
 ]
 
@@ -115,7 +115,7 @@ def test_a_column_that_is_no_number_ends_the_run():
 
     J, m, _ = objective(
         lambda g: [Diffusion(g, "D", "u"), Kinetics(g, ("u", "v"), {"u": "-k*sqrt(v)"})],
-        [Unknown("k", length=1)],
+        [Unknown("k", block=Shared())],
         "explicit-euler",
         ("u", "v"),
         known={"D": 0.1},
