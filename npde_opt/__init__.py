@@ -71,4 +71,6 @@ def _start_petsc() -> None:
     if "petsc4py.PETSc" not in sys.modules:
         import petsc4py
 
-        petsc4py.init(sys.argv)
+        # `python -c` and an interactive session have no name that is none of an option.
+        name = sys.argv[0] if sys.argv and not sys.argv[0].startswith("-") else "python"
+        petsc4py.init([name or "python", *sys.argv[1:]])

@@ -41,6 +41,19 @@ class Identification:
     total_solves: int
     krylov_iterations: int
 
+    def values(self, name: str) -> np.ndarray | None:
+        """The coefficient `name` that was found, as plain numbers. Collective.
+
+        Returns:
+            Of a field its cells [i, j, k], whole, on rank 0, None on the others; of numbers an array
+            (n,) on every rank.
+        """
+        space, m = self.objective.space, self.result.m
+        found = space.at(m).coefficients()[name]
+        if not space.unknown(name).block.cellwise:
+            return np.atleast_1d(found)
+        return space.grid.to_natural(np.asfortranarray(found))
+
 
 def grids(finest: Grid, levels: int | None = None) -> list[Grid]:
     """Grids, coarsest first: at most `levels`, as many as the grid coarsens into where None."""

@@ -2,6 +2,7 @@
 
 import functools
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,12 +10,12 @@ import pytest
 from npde_opt.forward import Equation, Experiment, Steady
 from npde_opt.grids import Grid
 from npde_opt.misfits import LeastSquares
-from npde_opt.nested import Prolongation, grids, identify
+from npde_opt.nested import Identification, Prolongation, grids, identify
 from npde_opt.objective import Objective
 from npde_opt.operators import interpolation
 from npde_opt.optimizers import Settings
 from npde_opt.optimizers.spectrum import Spectrum, learn
-from npde_opt.parameters import ParameterSpace, Regions, Unknown
+from npde_opt.parameters import ParameterSpace, Regions, Shared, Unknown
 from npde_opt.regularizers import BiLaplacian
 from npde_opt.terms import Diffusion
 
@@ -216,3 +217,24 @@ def test_the_part_of_a_spectrum_that_describes_the_hessian_is_used_and_restored(
     restored.restore(spectrum.state)
     restored.refine(noise, other)
     assert other.equal(one)
+
+
+@pytest.mark.parallel([1, 2, 3])
+def test_what_was_found_is_given_as_numpy_arrays():
+    """Fields whole on rank 0, numbers on every rank."""
+    grid = Grid((6, 5))
+    regions = np.indices(grid.shape)[0] // 3
+    unknowns = [Unknown("D", "log"), Unknown("c", "log", block=Regions(regions))]
+    unknowns.append(Unknown("r", "log", block=Shared(2)))
+    space = ParameterSpace(grid, unknowns)
+    field = 1.0 + np.arange(30.0).reshape(6, 5)
+    m = space.from_values({"D": field[grid.local_slice], "c": [2.0, 3.0], "r": [0.5, 4.0]})
+    objective, result = SimpleNamespace(space=space), SimpleNamespace(m=m)
+    found = Identification(objective, result, [], 0, 0, 0)
+    fields = found.values("D"), found.values("c")
+    if grid.comm.rank == 0:
+        np.testing.assert_allclose(fields[0], field, rtol=1e-14)
+        np.testing.assert_allclose(fields[1], np.where(regions == 0, 2.0, 3.0), rtol=1e-14)
+    else:
+        assert fields == (None, None)
+    np.testing.assert_allclose(found.values("r"), [0.5, 4.0], rtol=1e-14)
