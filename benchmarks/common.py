@@ -22,7 +22,7 @@ from npde_opt.grids import Grid  # noqa: E402
 from npde_opt.io.results import versions  # noqa: E402
 from npde_opt.misfits import LeastSquares  # noqa: E402
 from npde_opt.objective import Objective  # noqa: E402
-from npde_opt.operators import interpolation  # noqa: E402
+from npde_opt.observations import at_points  # noqa: E402
 from npde_opt.parameters import ParameterSpace, Unknown  # noqa: E402
 from npde_opt.regularizers import BiLaplacian  # noqa: E402
 from npde_opt.terms import Diffusion  # noqa: E402
@@ -67,10 +67,10 @@ def log_coefficient(grid_or_n: Grid | int, xy: np.ndarray, data: np.ndarray, sig
     """The log-coefficient benchmark on a grid: u = 0 below, 1 above, 300 points, bilaplacian(0.1, 0.5)."""
     grid = grid_or_n if isinstance(grid_or_n, Grid) else log_grid(grid_or_n)
     space = ParameterSpace(grid, [Unknown("D", "log")])
-    points = interpolation(grid, xy)
+    points = at_points(grid, (), xy)
     experiment = Experiment(load=np.zeros(grid.local_shape), boundary={"y+": 1.0})
-    forward = Steady(space, Equation(grid, [Diffusion(grid, "D")]), {}, [experiment], points)
-    misfit = LeastSquares(data, sigma, points.createVecLeft())
+    forward = Steady(space, Equation(grid, [Diffusion(grid, "D")]), {}, [experiment], [points])
+    misfit = LeastSquares(data, sigma, forward.observers[0].create_vec())
     return Objective(forward, [misfit], {"D": BiLaplacian(grid, 1.0, gamma=0.1, delta=0.5)})
 
 

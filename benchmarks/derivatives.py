@@ -23,8 +23,7 @@ from npde_opt.forward.schemes import SCHEMES
 from npde_opt.grids import Grid
 from npde_opt.misfits import MISFITS, CorrelatedErrors, LeastSquares, ProportionalErrors
 from npde_opt.objective import Objective
-from npde_opt.observations import voxels
-from npde_opt.operators import interpolation
+from npde_opt.observations import at_points, voxels
 from npde_opt.parameters import Field, ParameterSpace, Shared, Unknown
 from npde_opt.regularizers import REGULARIZERS
 from npde_opt.regularizers.small import SmallPrior
@@ -79,11 +78,11 @@ def steady(names: Sequence[str] = ("D",), terms: Callable[[Grid], list[Any]] = l
            **known: float) -> tuple[Objective, PETSc.Vec]:
     grid = Grid(SHAPE, boundaries={"x-": "dirichlet", "y+": "dirichlet"})
     space, (x, y) = space_of(grid, names), grid.coordinates()
-    B = interpolation(grid, np.array(POINTS))
+    seen = at_points(grid, (), np.array(POINTS))
     load = (1 + np.sin(3 * x) * np.cos(2 * y)) * grid.volume
     source = Experiment(load=load, boundary={"x-": 1.0})
-    forward = Steady(space, Equation(grid, terms(grid)), known, [source], B)
-    layout = B.createVecLeft()
+    forward = Steady(space, Equation(grid, terms(grid)), known, [source], [seen])
+    layout = forward.observers[0].create_vec()
     y_ = 1 + 0.3 * np.random.default_rng(0).standard_normal(layout.getSize())
     regularizers = {names[0]: regularizer(grid)} if regularizer else {}
     return Objective(forward, [misfit(y_, 0.2, layout)], regularizers), rough(space, 1.0)

@@ -26,7 +26,7 @@ from npde_opt.forward import Equation, Experiment, Steady  # noqa: E402
 from npde_opt.grids import Grid  # noqa: E402
 from npde_opt.misfits import Diagonal, LeastSquares  # noqa: E402
 from npde_opt.objective import Objective  # noqa: E402
-from npde_opt.operators import interpolation  # noqa: E402
+from npde_opt.observations import at_points  # noqa: E402
 from npde_opt.optimizers import Settings, minimize  # noqa: E402
 from npde_opt.parameters import ParameterSpace, Unknown  # noqa: E402
 from npde_opt.regularizers import BiLaplacian  # noqa: E402
@@ -155,7 +155,7 @@ def main():
     loads = [np.full(grid.local_shape, 0.1 * (e + 1)) for e in ensemble.own(2)]
     experiments = [Experiment(load=load) for load in loads]
     equation = Equation(grid, [Diffusion(grid, "D")])
-    forward = Map(space, equation, {}, experiments, interpolation(grid, points))
+    forward = Map(space, equation, {}, experiments, [at_points(grid, (), points)])
     fails("before")
     data = 2 + np.sin(7 * np.arange(len(points)))
     layouts = [observer.create_vec() for observer in forward.observers]

@@ -8,7 +8,7 @@ from npde_opt.ensemble import Ensemble
 from npde_opt.errors import NpdeError
 from npde_opt.forward import Equation, Experiment, Steady
 from npde_opt.grids import Grid
-from npde_opt.operators import interpolation
+from npde_opt.observations import at_points
 from npde_opt.parameters import ParameterSpace, Unknown
 from npde_opt.terms import Diffusion
 
@@ -32,7 +32,7 @@ def test_other_experiments_on_one_rank(sides):
     source = np.ones(grid.local_shape)
     experiments = [Experiment(load=source, boundary=boundary) for boundary in (sides if LAST else [{}, {}])]
     with pytest.raises(NpdeError, match="boundary values, one an experiment, differs between ranks"):
-        Steady(space, Equation(grid, [Diffusion(grid, "D")]), {}, experiments, interpolation(grid, np.array([[0.5, 0.5]])))
+        Steady(space, Equation(grid, [Diffusion(grid, "D")]), {}, experiments, [at_points(grid, (), np.array([[0.5, 0.5]]))])
 
 
 @pytest.mark.parallel(2)

@@ -10,7 +10,7 @@ from npde_opt.forward import Equation, Experiment, Steady
 from npde_opt.grids import Boundary, Grid
 from npde_opt.misfits import MISFITS, LeastSquares
 from npde_opt.objective import Objective
-from npde_opt.operators import interpolation
+from npde_opt.observations import at_points
 from npde_opt.parameters import Field, ParameterSpace, Regions, Unknown
 from npde_opt.regularizers import REGULARIZERS
 from npde_opt.terms import Advection, Diffusion, Reaction
@@ -39,15 +39,15 @@ def make(unknowns=("D",), transform="log", regions=False, names="D", misfit="lea
     if active is not None:
         cells = [np.searchsorted(e, p, side="right") - 1 for e, p in zip(edges, POINTS.T, strict=True)]
         points = POINTS[active[tuple(cells)]]
-    B = interpolation(grid, points)
+    seen = at_points(grid, (), points)
     own = ensemble.own(2) if ensemble else range(2)
     sources = [(1.0 + e) * np.sin(3 * (e + 1) * grid.coordinates()[0]) * grid.volume for e in range(2)]
     values = [{s: v for s, v in given.items() if grid.boundaries[s].kind != "periodic"} for given in VALUES]
     experiments = [Experiment(load=sources[e], boundary=values[e]) for e in own]
-    forward = Steady(space, Equation(grid, terms), known, experiments, B)
+    forward = Steady(space, Equation(grid, terms), known, experiments, [seen])
     y = [np.random.default_rng(e).standard_normal(len(points)) for e in range(2)]
     y[0][3] = np.nan
-    layout = B.createVecLeft()
+    layout = forward.observers[0].create_vec()
     misfits = [MISFITS[misfit](y[e], 0.2 + 0.1 * e, layout) for e in own]
     regularizers = {} if regularizer is None else {unknowns[0]: REGULARIZERS[regularizer](grid, 0.7, **extra)}
     objective = Objective(forward, misfits, regularizers, ensemble)

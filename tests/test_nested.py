@@ -12,7 +12,7 @@ from npde_opt.grids import Grid
 from npde_opt.misfits import LeastSquares
 from npde_opt.nested import Identification, Prolongation, grids, identify
 from npde_opt.objective import Objective
-from npde_opt.operators import interpolation
+from npde_opt.observations import at_points
 from npde_opt.optimizers import Settings
 from npde_opt.optimizers.spectrum import Spectrum, learn
 from npde_opt.parameters import ParameterSpace, Regions, Shared, Unknown
@@ -74,7 +74,7 @@ POINTS = np.random.default_rng(0).uniform(0.05, 0.95, (60, 2))
 def forward_map(grid):
     space = ParameterSpace(grid, [Unknown("D", "log")])
     pushes = [Experiment(load=grid.volume * s, boundary={"y+": 1.0}) for s in (0.0, 1.0)]
-    return Steady(space, Equation(grid, [Diffusion(grid, "D")]), {}, pushes, interpolation(grid, POINTS))
+    return Steady(space, Equation(grid, [Diffusion(grid, "D")]), {}, pushes, [at_points(grid, (), POINTS)])
 
 
 @functools.cache

@@ -8,7 +8,7 @@ from petsc4py import PETSc
 from npde_opt.errors import InputError
 from npde_opt.forward import Equation, Experiment, Steady
 from npde_opt.grids import Boundary, Grid
-from npde_opt.operators import interpolation
+from npde_opt.observations import at_points
 from npde_opt.parameters import ParameterSpace, Unknown
 from npde_opt.terms import Advection, Diffusion, Reaction
 from npde_opt.verify import manufactured_order
@@ -76,7 +76,7 @@ def solve(grid, terms, known, source, boundary=None):
                         for d, c in enumerate(grid.centers)]])
     space = ParameterSpace(grid, [Unknown("D", "log")])
     experiment = Experiment(load=source, boundary=boundary or {})
-    forward = Steady(space, Equation(grid, terms), known, [experiment], interpolation(grid, points))
+    forward = Steady(space, Equation(grid, terms), known, [experiment], [at_points(grid, (), points)])
     m = space.from_values({"D": known["D"]})
     at = forward.linearize(m)
     return at.final[0][0].copy(order="F"), forward, at
@@ -212,8 +212,8 @@ def test_advection_carries_the_boundary_value_downstream():
 def test_a_singular_operator_and_missing_coefficients_are_refused():
     grid = Grid((4, 4))
     space = ParameterSpace(grid, [Unknown("D", "log")])
-    B = interpolation(grid, np.array([[0.5, 0.5]]))
+    seen = at_points(grid, (), np.array([[0.5, 0.5]]))
     with pytest.raises(InputError, match="boundaries"):
-        Steady(space, Equation(grid, [Diffusion(grid)]), {}, [Experiment(load=np.zeros((4, 4)))], B)
+        Steady(space, Equation(grid, [Diffusion(grid)]), {}, [Experiment(load=np.zeros((4, 4)))], [seen])
     with pytest.raises(InputError, match="coefficients"):
-        Steady(space, Equation(grid, [Diffusion(grid), Reaction(grid)]), {}, [Experiment(load=np.zeros((4, 4)))], B)
+        Steady(space, Equation(grid, [Diffusion(grid), Reaction(grid)]), {}, [Experiment(load=np.zeros((4, 4)))], [seen])

@@ -13,8 +13,7 @@ from npde_opt.grids import Grid
 from npde_opt.linear.accuracy import TIGHT, tight
 from npde_opt.misfits import LeastSquares, StudentT
 from npde_opt.objective import Objective
-from npde_opt.observations import voxels
-from npde_opt.operators import interpolation
+from npde_opt.observations import at_points, voxels
 from npde_opt.parameters import ParameterSpace, Shared, Unknown
 from npde_opt.regularizers import REGULARIZERS
 from npde_opt.regularizers.small import SmallPrior
@@ -174,13 +173,13 @@ def steady(small=1.0, ensemble=None):
     comm = ensemble.space if ensemble else MPI.COMM_WORLD
     grid = Grid(SHAPE, boundaries={"x-": "dirichlet", "x+": "dirichlet"}, comm=comm)
     space = ParameterSpace(grid, [Unknown("D", "log"), Unknown("c", "log")])
-    B = interpolation(grid, np.random.default_rng(1).random((12, 2)))
+    seen = at_points(grid, (), np.random.default_rng(1).random((12, 2)))
     own = ensemble.own(2) if ensemble else range(2)
     x, y = grid.coordinates()
     sources = [np.sin(3 * x) * grid.volume, np.cos(2 * y) * grid.volume]
     equation = Equation(grid, [Diffusion(grid), Reaction(grid, "c")])
-    forward = Steady(space, equation, {}, [Experiment(load=sources[e]) for e in own], B)
-    misfits = [StudentT(np.random.default_rng(e).standard_normal(12), 0.3, B.createVecLeft()) for e in own]
+    forward = Steady(space, equation, {}, [Experiment(load=sources[e]) for e in own], [seen])
+    misfits = [StudentT(np.random.default_rng(e).standard_normal(12), 0.3, forward.observers[0].create_vec()) for e in own]
     regularizers = {"D": REGULARIZERS["total-variation"](grid, 1e-4, epsilon=1e-2),
                     "c": REGULARIZERS["gradient"](grid, 1e-6)}
     J = Objective(forward, misfits, regularizers, ensemble)

@@ -49,8 +49,7 @@ class Steady:
         equation: the terms; its gamma is 1.
         known: numbers or owned arrays [i, j, k] of the coefficients that are not unknown.
         experiments: what drives them.
-        samplings: what is observed of all experiments that have none of their own, once; a Mat
-            (data x cells) observes the first species.
+        samplings: what is observed of all experiments that have none of their own; without times.
         prefix: options prefix of the solves.
         recipe: of the linear solvers (see linear/).
 
@@ -66,7 +65,7 @@ class Steady:
         equation: Equation,
         known: Mapping[str, Any],
         experiments: Sequence[Experiment],
-        samplings: Sequence[Sampling] | PETSc.Mat = (),
+        samplings: Sequence[Sampling] = (),
         prefix: str = "state_",
         recipe: str = "auto",
     ):
@@ -84,8 +83,8 @@ class Steady:
         check_coefficients(space, equation, self.known, self.initials, terms, zero=False)
         check_fixed(self.grid, self._held())
         self.observers = [
-            Observer(self.grid, equation.species, (), self._samplings(samplings, e))
-            for e in experiments
+            Observer(self.grid, equation.species, (), samplings if own is None else own)
+            for own in (e.samplings for e in experiments)
         ]
         self.counters = Counters()
         self.accepted: list[np.ndarray | None] = [None] * len(self.experiments)
@@ -107,15 +106,6 @@ class Steady:
             for name in term.holding:
                 held |= self.known[name] != 0 if name in self.known else np.array(True)
         return held
-
-    def _samplings(
-        self, given: Sequence[Sampling] | PETSc.Mat, experiment: Experiment
-    ) -> Sequence[Sampling]:
-        if experiment.samplings is not None:
-            return experiment.samplings
-        if isinstance(given, PETSc.Mat):
-            return [Sampling((), given, "", np.arange(*given.getOwnershipRange()))]
-        return given
 
     def linearize(self, m: PETSc.Vec) -> Linearization:
         """Solves all states at m. Raises SolverError where a diffusivity is not positive or a solve

@@ -68,13 +68,6 @@ def from_matrix(B: PETSc.Mat, times: Sequence[float] = (), quantity: str = "") -
     return Sampling(tuple(times), B, quantity, np.arange(*B.getOwnershipRange()))
 
 
-def observation_matrix(
-    grid: Grid, functionals: Functionals | Sequence[Functionals], field: str = "observation"
-) -> PETSc.Mat:
-    """B alone. Collective."""
-    return from_functionals(grid, (), functionals, field=field).matrix
-
-
 def at_points(
     grid: Grid, times: Sequence[float], points: np.ndarray, quantity: str = "",
     field: str = "points", nearest: bool = False,

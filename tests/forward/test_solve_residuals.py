@@ -12,8 +12,7 @@ from npde_opt.linear.measured import measured, note
 from npde_opt.linear.residual import relative
 from npde_opt.misfits import LeastSquares
 from npde_opt.objective import Objective
-from npde_opt.observations import snapshots
-from npde_opt.operators import interpolation
+from npde_opt.observations import at_points, snapshots
 from npde_opt.parameters import ParameterSpace, Unknown
 from npde_opt.runs.progress import residuals
 from npde_opt.runs.solves import run_measured
@@ -53,9 +52,9 @@ def steady(ensemble, velocity=None):
     experiments = [Experiment(load=loads[e], boundary={"x+": 1.0 - e}) for e in ensemble.own(2)]
     space = ParameterSpace(grid, [Unknown("D", "log")])
     terms = [Diffusion(grid, "D"), *([Advection(grid, velocity)] if velocity else [])]
-    B = interpolation(grid, np.array([[0.3, 0.4], [0.7, 0.5]]))
-    forward = Steady(space, Equation(grid, terms), {}, experiments, B)
-    misfits = [LeastSquares(np.zeros(2), 1.0, B.createVecLeft()) for _ in experiments]
+    seen = at_points(grid, (), np.array([[0.3, 0.4], [0.7, 0.5]]))
+    forward = Steady(space, Equation(grid, terms), {}, experiments, [seen])
+    misfits = [LeastSquares(np.zeros(2), 1.0, forward.observers[0].create_vec()) for _ in experiments]
     return Objective(forward, misfits, {}, ensemble), start(space)
 
 

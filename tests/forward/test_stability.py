@@ -9,8 +9,7 @@ from npde_opt.forward import SCHEMES, Equation, Evolution, Experiment, Steady, s
 from npde_opt.forward.equation import LinearPart, LinearPoint
 from npde_opt.forward.stability import Limits, amplification, longest_step, outline
 from npde_opt.grids import Grid
-from npde_opt.observations import snapshots
-from npde_opt.operators import interpolation
+from npde_opt.observations import at_points, snapshots
 from npde_opt.parameters import ParameterSpace, Shared, Unknown
 from npde_opt.terms import Advection, Diffusion, Kinetics, NonlinearDiffusion, Reaction
 
@@ -161,8 +160,8 @@ def test_a_diffusivity_that_is_not_positive_is_a_rejected_step():
     """On all ranks, though one has the cell, for steady states and evolutions; so is NaN; known ones are wrong input."""
     grid = Grid((9, 8), boundaries={"x-": "dirichlet", "x+": "dirichlet"})
     space = ParameterSpace(grid, [Unknown("D", "identity")])
-    B = interpolation(grid, np.array([[0.5, 0.5]]))
-    steady = Steady(space, Equation(grid, [Diffusion(grid, "D")]), {}, [Experiment(load=grid.volume * 1.0)], B)
+    seen = at_points(grid, (), np.array([[0.5, 0.5]]))
+    steady = Steady(space, Equation(grid, [Diffusion(grid, "D")]), {}, [Experiment(load=grid.volume * 1.0)], [seen])
     moving = Evolution(space, Equation(grid, [Diffusion(grid, "D")]), {}, [Experiment({"u": "x"})],
                        [snapshots(grid, [1.0])], SCHEMES["ars222"], np.linspace(0, 1, 3))
     for forward in (steady, moving):
@@ -180,7 +179,7 @@ def test_a_diffusivity_that_is_not_positive_is_a_rejected_step():
     D[0, 0] = -1.0
     with pytest.raises(InputError, match="known.D: got a diffusivity of -1 in 1 cells; allowed: values > 0"):
         Steady(other, Equation(grid, [Diffusion(grid, "D"), Reaction(grid, "c")]), {"D": D[grid.local_slice]},
-                    [Experiment(load=grid.volume * 1.0)], B)
+                    [Experiment(load=grid.volume * 1.0)], [seen])
     with pytest.raises(InputError, match="known.D: got a diffusivity of -1 in 1 cells; allowed: values >= 0"):
         Evolution(other, Equation(grid, [Diffusion(grid, "D"), Reaction(grid, "c")]), {"D": D[grid.local_slice]}, [Experiment()],
                   [snapshots(grid, [1.0])], SCHEMES["ars222"], np.linspace(0, 1, 3))
