@@ -12,6 +12,8 @@ from scipy.special import exp1
 from npde_opt.cases import load_case
 from npde_opt.cases.sections import EqualSteps
 from npde_opt.ensemble import Ensemble
+from npde_opt.nested import identify
+from npde_opt.runs.report import truth_errors
 
 MESHES = Path(__file__).parents[2] / "meshes"
 SHORT = {
@@ -92,3 +94,21 @@ def test_pumping_test_recovers_an_aquifer(tmp_path):
     assert np.sqrt(2 * at.misfit * 0.05**2 / 16) < 0.01
     at.destroy()
     J.destroy()
+
+
+@pytest.mark.parallel([1, 2])
+def test_a_nonlinear_steady_state_is_identified():
+    """The water table between two rivers: Dupuit's equation, whose diffusivity is the state itself."""
+    case = load_case(MESHES / "water_table.toml", comm, cells=(16, 12))
+    ensemble = Ensemble.whole(comm)
+    case.prepare(ensemble)
+    grid = case.grid(comm)
+    found = identify(grid, lambda g: case.build(g, ensemble), case.settings(), 1)
+    at = found.objective.linearize(found.result.m)
+    assert found.result.status == "converged"
+    assert 0.5 < at.chi_squared() < 1.3
+    on = case.on(grid)
+    errors = truth_errors(on, found.objective.space, found.result.m)
+    assert errors["relative_error_K"] < 0.6
+    at.destroy()
+    found.objective.destroy()
