@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import get_args, get_type_hints
 
 import pytest
-from npde_opt.cases.evolution_schema import EvolutionMisfit
 
+from npde_opt.cases.sections import MisfitSection
 from npde_opt.forward.schemes import SCHEMES
 from npde_opt.misfits import MISFITS
 from npde_opt.regularizers import REGULARIZERS
@@ -33,7 +33,7 @@ def listed():
 
 def test_every_part_is_in_the_table_and_right():
     found = {(row[0], row[1]) for row in listed()}
-    kinds = get_args(get_type_hints(EvolutionMisfit)["kind"])
+    kinds = get_args(get_type_hints(MisfitSection)["kind"])
     wanted = [*(("term", t) for t in TERMS), *(("scheme", s) for s in SCHEMES), *(("misfit", k) for k in (*MISFITS, *kinds)),
               *(("regularizer", r) for r in REGULARIZERS)]
     assert [w for w in wanted if w not in found] == []

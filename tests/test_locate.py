@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from npde_opt.cases.places import patch
 
 from npde_opt.cases.outline import outline, ring_levels
+from npde_opt.cases.patches import patch
 from npde_opt.cases.random_points import active, random_points
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid
@@ -219,13 +219,13 @@ def test_electrodes_lie_on_the_outline_or_are_refused():
     assert len(np.unique(points.round(9), axis=0)) == 16
     assert np.abs(points - 0.5).max(axis=1) == pytest.approx(15 / 32)
     for count, radius in ((257, 0.0), (200, 0.0), (4, 3.0)):
-        with pytest.raises(InputError, match="experiments.electrodes.count"):
+        with pytest.raises(InputError, match="electrodes.count"):
             outline(plane, edges, count, radius)
     crescent = plane.copy()
     crescent[6:, 4:12] = False
-    with pytest.raises(InputError, match="experiments.electrodes.count"):
+    with pytest.raises(InputError, match="electrodes.count"):
         outline(crescent, edges, 8, 0.0)
-    with pytest.raises(InputError, match="experiments.electrodes.rings"):
+    with pytest.raises(InputError, match="electrodes.rings"):
         ring_levels(np.ones((2, 2, 3), bool), 4)
 
 
