@@ -23,6 +23,7 @@ if __name__ == "__main__":
 from mpi4py import MPI  # noqa: E402
 
 from npde_opt import errors  # noqa: E402
+from npde_opt.runs.early import act_on_signals  # noqa: E402
 from npde_opt.runs.run import Run, open_case  # noqa: E402
 from npde_opt.runs.verification import verify_case  # noqa: E402
 
@@ -30,7 +31,7 @@ WORLD = MPI.COMM_WORLD
 
 
 def main() -> int:
-    errors.act_on_signals(WORLD)
+    act_on_signals(WORLD)
     case, ensemble = open_case(OPTIONS, WORLD)
     if OPTIONS.verify:
         return verify_case(case, case.grid(ensemble.space), ensemble, WORLD)

@@ -19,6 +19,7 @@ if __name__ == "__main__":
 from mpi4py import MPI  # noqa: E402
 
 from npde_opt import errors  # noqa: E402
+from npde_opt.runs.early import act_on_signals  # noqa: E402
 from npde_opt.runs.run import open_case  # noqa: E402
 from npde_opt.runs.simulation import Simulation  # noqa: E402
 
@@ -26,7 +27,7 @@ WORLD = MPI.COMM_WORLD
 
 
 def main() -> int:
-    errors.act_on_signals(WORLD)
+    act_on_signals(WORLD)
     case, ensemble = open_case(OPTIONS, WORLD)
     with Simulation(OPTIONS, case, ensemble, WORLD) as run:
         run.solve()

@@ -28,7 +28,7 @@ from mpi4py import MPI
 
 from npde_opt import agreement
 from npde_opt.deadline import exit_after
-from npde_opt.signals import BATCH, received
+from npde_opt.signals import BATCH
 
 # A rank that failed waits so long for the others; one that was told to stop, so long.
 FAILED_SECONDS, STOPPED_SECONDS = 12.0, 3.0
@@ -419,11 +419,3 @@ def _leave() -> None:
 
 
 install()
-
-
-def act_on_signals(comm: MPI.Intracomm) -> None:
-    """Raises Interrupted on every rank where any has received a signal so far. Collective."""
-    number = comm.allreduce(received(), MPI.MAX)
-    if number:
-        name = signal.Signals(number).name
-        raise Interrupted(f"stopped by {name} before it began; start it again")

@@ -17,7 +17,7 @@ _received: list[int] = []
 
 
 def remember() -> None:
-    """From now on the signals that end a run are kept for `errors.act_on_signals`."""
+    """From now on the signals that end a run are kept for `runs.early.act_on_signals`."""
     for number in BATCH:
         signal.signal(number, _keep)
 

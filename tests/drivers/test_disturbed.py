@@ -151,6 +151,6 @@ def test_signals_are_remembered_while_the_driver_still_loads(tmp_path):
     """Rather than ending it in the middle of an import."""
     code = "import os, signal; from npde_opt import signals; signals.remember(); os.kill(os.getpid(), signal.SIGTERM);" \
         "import petsc4py; petsc4py.init([]); from mpi4py import MPI; from npde_opt import errors;" \
-        "errors.run(lambda: errors.act_on_signals(MPI.COMM_WORLD))"
+        "from npde_opt.runs.early import act_on_signals; errors.run(lambda: act_on_signals(MPI.COMM_WORLD))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=900)
     assert run.returncode == 75 and "stopped by SIGTERM before it began" in run.stderr
