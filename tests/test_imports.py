@@ -24,7 +24,7 @@ FLOORS = (
     ("grids",),
     ("reductions", "petsc_options", "capacity", "stages"),
     ("errors",),
-    ("agreement", "deadline", "signals"),
+    ("agreement", "deadline", "lazily", "signals"),
     ("",),
 )
 """Rooms from the top down: a room imports from itself and from floors below it."""

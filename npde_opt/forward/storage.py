@@ -17,12 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import checkpoint_schedules as schedules
 import numpy as np
-from checkpoint_schedules import StorageType
 
 from npde_opt.errors import InputError
 from npde_opt.io.files import disk
+from npde_opt.lazily import loaded_lazily
+
+schedules: Any = loaded_lazily("checkpoint_schedules")
 
 Arrays = tuple[np.ndarray | None, ...]
 Advance = Callable[[int, Arrays], tuple[Arrays, Arrays]]
@@ -60,7 +61,7 @@ class Plan:
         units = min(self.memory + self.disk, self.steps - 1)
         if self.disk == 0 and self.steps**2 * units <= TABULATED:
             schedule = schedules.MixedCheckpointSchedule(
-                self.steps, units, storage=StorageType.RAM
+                self.steps, units, storage=schedules.StorageType.RAM
             )
         else:
             in_memory = min(self.memory, units)
@@ -187,7 +188,7 @@ class Sweep:
         self._kept: list[Arrays] = []
         self._actions: Iterator[Any] | None = None
         self.last = start
-        self._stored: dict[tuple[StorageType, int], dict[str, Any]] = {}
+        self._stored: dict[tuple[Any, int], dict[str, Any]] = {}
         self._work: Arrays | None = None
         self._folder: Path | None = None
         self.exhausted = False
@@ -246,13 +247,13 @@ class Sweep:
         for n in range(action.n0, min(action.n1, self.plan.steps)):
             self._restart, needed = self._step(n, self._restart)
         if action.write_adj_deps:
-            if action.storage == StorageType.WORK:
+            if action.storage == schedules.StorageType.WORK:
                 self._work = needed
             else:
                 self._put(action.storage, action.n0, {"needed": needed})
 
-    def _put(self, storage: StorageType, n: int, data: dict[str, Any]) -> None:
-        if storage == StorageType.DISK:
+    def _put(self, storage: Any, n: int, data: dict[str, Any]) -> None:
+        if storage == schedules.StorageType.DISK:
             data = {k: self._write(f"{n}_{k}", v) for k, v in data.items()}
         self._stored[storage, n] = data
 

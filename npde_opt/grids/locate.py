@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from itertools import product
 
 import numpy as np
-from scipy.spatial import KDTree
 
 from npde_opt.errors import InputError
 from npde_opt.grids import AXES, Grid
@@ -164,6 +163,8 @@ def _nearest(grid: Grid, places: np.ndarray) -> tuple[np.ndarray, list[np.ndarra
     unit = extent.max()  # so that squares of distances are neither huge nor tiny
     centers = np.stack([c[i] for c, i in zip(grid.centers, active, strict=True)], axis=1)
     around = [x / unit if grid.periodic(d) else 0.0 for d, x in enumerate(extent)]
+    from scipy.spatial import KDTree  # most runs do without, and need not wait for it to load
+
     tree = KDTree((centers - origin) / unit, boxsize=around)
     _, chosen = tree.query((places - origin) / unit)
     cells = [i[chosen] for i in active]
