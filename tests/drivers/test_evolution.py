@@ -47,13 +47,16 @@ insist = true
 """
 
 
-@pytest.fixture
-def case(tmp_path):
-    (tmp_path / "case.toml").write_text(CASE)
-    return tmp_path / "case.toml"
+SHORT = CASE.replace("end = 2.0, steps = 10", "end = 1.0, steps = 5").replace("[0.6, 1.2, 2.0]", "[0.2, 0.6, 1.0]")
 
 
-def test_nested_iteration_needs_fewer_trajectories_on_the_finest_grid(case, tmp_path):
+def write(folder, text):
+    (folder / "case.toml").write_text(text)
+    return folder / "case.toml"
+
+
+def test_nested_iteration_needs_fewer_trajectories_on_the_finest_grid(tmp_path):
+    case = write(tmp_path, CASE)
     found = {levels: summary(identify(2, case, tmp_path / str(levels), "--levels", levels), tmp_path / str(levels))
              for levels in (1, 2)}
     assert {f["status"] for f in found.values()} == {"converged"}
@@ -65,8 +68,9 @@ def test_nested_iteration_needs_fewer_trajectories_on_the_finest_grid(case, tmp_
 
 
 @pytest.mark.parametrize(("ranks", "options"), [(2, []), (2, ["--experiment-groups", 2]), (3, [])])
-def test_a_killed_run_goes_on_from_its_last_iteration(case, tmp_path, ranks, options):
-    options = ["--grid", 16, 16, *options]
+def test_a_killed_run_goes_on_from_its_last_iteration(tmp_path, ranks, options):
+    case = write(tmp_path, SHORT)
+    options = ["--grid", 12, 12, *options]
     whole = summary(identify(ranks, case, tmp_path / "whole", *options), tmp_path / "whole")
     out = tmp_path / "killed"
     stop(ranks, case, out, signal.SIGKILL, *options)
