@@ -24,7 +24,8 @@ FACE = {
         "Dense", "Field", "ParameterSpace", "PerStep", "Regions", "Shared", "Unknown",
     ),
     "terms": (
-        "Absorbing", "Advection", "Diffusion", "Kinetics", "NonlinearDiffusion", "Reaction", "Source",
+        "Absorbing", "Advection", "Convolution", "Diffusion", "GradientDiffusion", "Kinetics",
+        "NonlinearDiffusion", "Reaction", "Source",
     ),
     "forward": ("Equation", "Evolution", "Experiment", "Steady", "Storage", "scheme"),
     "observations": (

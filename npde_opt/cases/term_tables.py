@@ -55,6 +55,15 @@ class NonlinearDiffusion(Table, kw_only=True):
     species: Species = None
 
 
+class GradientDiffusion(Table, kw_only=True):
+    """-div(D(q) grad u), q = |grad u|^2 of all directions: symmetric."""
+
+    text: Annotated[
+        str, Meta(description="D(q) in coefficients; of the p-Laplacian '(e**2 + q)**((p - 2)/2)'")
+    ] = field(name="gradient-diffusion")
+    species: Species = None
+
+
 class Advection(Table, kw_only=True):
     """v.grad u."""
 
@@ -70,6 +79,25 @@ class Reaction(Table, kw_only=True):
 
     reaction: Annotated[
         str, Meta(description="a coefficient's name, or text in coefficients: 'k**2*(1 - n**2)'")
+    ]
+    species: Species = None
+
+
+class Weight(Table, kw_only=True):
+    """A neighbour in a convolution."""
+
+    offset: Annotated[
+        list[int], Meta(min_length=1, max_length=3, description="cells along each axis")
+    ]
+    weight: Annotated[str | float, Meta(description="a coefficient's name, or a number")]
+
+
+class Convolution(Table, kw_only=True):
+    """sum_s w_s u(x + s h), added to A; u is 0 outside the domain."""
+
+    convolution: Annotated[
+        Annotated[list[Weight], Meta(min_length=1)],
+        Meta(description="neighbours and weights, e.g. [{ offset = [0, 2], weight = 'w' }]"),
     ]
     species: Species = None
 
@@ -124,13 +152,25 @@ class ExperimentSource(AnySource, kw_only=True):
 Term = (
     Diffusion
     | NonlinearDiffusion
+    | GradientDiffusion
     | Advection
     | Reaction
+    | Convolution
     | Ground
     | Absorbing
     | Kinetics
     | Source
 )
 TERMS = (
-    Diffusion, NonlinearDiffusion, Advection, Reaction, Ground, Absorbing, Kinetics, Source
+    Diffusion,
+    NonlinearDiffusion,
+    GradientDiffusion,
+    Advection,
+    Reaction,
+    Convolution,
+    Weight,
+    Ground,
+    Absorbing,
+    Kinetics,
+    Source,
 )

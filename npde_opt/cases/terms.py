@@ -20,7 +20,9 @@ from npde_opt.grids import AXES, Grid
 from npde_opt.terms import (
     Absorbing,
     Advection,
+    Convolution,
     Diffusion,
+    GradientDiffusion,
     Kinetics,
     NonlinearDiffusion,
     Reaction,
@@ -62,6 +64,11 @@ class Terms:
             case tables.NonlinearDiffusion():
                 one, key = t.species or names[0], f"{field}.nonlinear-diffusion"
                 return NonlinearDiffusion(grid, names, one, t.text, t.floor, key)
+            case tables.GradientDiffusion():
+                one, key = t.species or names[0], f"{field}.gradient-diffusion"
+                return GradientDiffusion(grid, names, one, t.text, key)
+            case tables.Convolution():
+                return Convolution(grid, _weights(field, t, grid.dim), t.species)
             case tables.Advection():
                 return Advection(grid, t.advection, t.scheme, t.species)
             case tables.Reaction():
@@ -98,6 +105,19 @@ class Terms:
         return name
 
 
+def _weights(field: str, t: tables.Convolution, dim: int) -> dict[tuple[int, ...], str | float]:
+    """By offset. Raises InputError for one that is there twice or has another number of axes."""
+    found: dict[tuple[int, ...], str | float] = {}
+    for i, w in enumerate(t.convolution):
+        key, offset = f"{field}.convolution[{i}].offset", tuple(w.offset)
+        if len(offset) != dim:
+            raise InputError(key, w.offset, f"{dim} integers, one an axis")
+        if offset in found:
+            raise InputError(key, f"{w.offset} again", "each neighbour once")
+        found[offset] = w.weight
+    return found
+
+
 def source(
     grid: Grid, species: tuple[str, ...], field: str, t: tables.AnySource, shape_key: str
 ) -> Source:
@@ -121,6 +141,10 @@ def named_coefficients(table: CaseFile) -> Iterator[tuple[str, str]]:
         if isinstance(t, tables.Diffusion):
             names = [t.diffusion] if isinstance(t.diffusion, str) else t.diffusion
             yield from ((f"{key}.diffusion", n) for n in names)
+        if isinstance(t, tables.Convolution):
+            weights = [(j, w.weight) for j, w in enumerate(t.convolution)]
+            named = [(j, w) for j, w in weights if isinstance(w, str)]
+            yield from ((f"{key}.convolution[{j}].weight", w) for j, w in named)
         if isinstance(t, tables.Reaction) and t.reaction.isidentifier():
             yield f"{key}.reaction", t.reaction
     for key, s in sources(table):

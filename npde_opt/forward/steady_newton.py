@@ -62,13 +62,30 @@ class Residual:
 
 
 class Problem:
-    """r(u) of one experiment, or r(u) - `shift`, which counts as a part of it."""
+    """r(u) of one experiment, or r(u) - `shift`, which counts as a part of it.
 
-    def __init__(self, group: Group, load: np.ndarray | None, shift: np.ndarray | None = None):
-        self.group, self.load, self.shift = group, load, shift
+    Args:
+        driving: a size that residuals are small against, beside the largest part of r.
+    """
+
+    def __init__(
+        self,
+        group: Group,
+        load: np.ndarray | None,
+        shift: np.ndarray | None = None,
+        driving: float = 0.0,
+    ):
+        self.group, self.load, self.shift, self.driving = group, load, shift, driving
 
     def shifted(self, shift: np.ndarray) -> Problem:
-        return Problem(self.group, self.load, shift)
+        return Problem(self.group, self.load, shift, self.driving)
+
+    def driven(self, start: State) -> Problem:
+        """The same with the size of what drives it, which is r at the state 0: of an equation of one
+        term that only its boundary values drive, no part of r is larger than r itself."""
+        found = self.at(start.moved(-start.u)).norm
+        driving = found if np.isfinite(found) else 0.0
+        return Problem(self.group, self.load, self.shift, driving)
 
     def at(self, state: State) -> Residual:
         """Collective."""
@@ -79,7 +96,8 @@ class Problem:
         values = sum(parts, start=np.zeros_like(state.u))
         squares = np.array([float(np.vdot(x, x)) for x in (values, *parts)])
         norms = np.sqrt(total(state.grid.comm, squares))
-        return Residual(values, float(norms[0]), float(np.max(norms[1:], initial=0.0)))
+        scale = float(np.max(norms[1:], initial=self.driving))
+        return Residual(values, float(norms[0]), scale)
 
 
 class SteadyNewton:
@@ -114,7 +132,7 @@ class SteadyNewton:
             SolverError: where it is found from none, neither by Newton's method nor along a
                 homotopy.
         """
-        problem = Problem(group, load)
+        problem = Problem(group, load).driven(starts[0])
         reasons = []
         for search in (self._newton, self._homotopy):
             for start in starts:

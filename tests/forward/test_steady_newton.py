@@ -11,7 +11,7 @@ from npde_opt.forward import Equation, Experiment, Steady, steady_newton
 from npde_opt.grids import Boundary, Grid
 from npde_opt.misfits import LeastSquares
 from npde_opt.objective import Objective
-from npde_opt.observations import at_points
+from npde_opt.observations import at_points, snapshots
 from npde_opt.optimizers import Settings, minimize
 from npde_opt.parameters import ParameterSpace, Regions, Shared, Unknown
 from npde_opt.terms import (
@@ -398,3 +398,21 @@ def test_a_jacobian_that_is_not_definite_is_solved_with():
     terms = [Diffusion(grid, "D"), Kinetics(grid, ("u",), {"u": "b*u - u**3"})]
     found = state(grid, terms, grid.volume, {"D": 1.0, "b": 30.0})
     assert np.isfinite(found).all() and np.abs(found).max() > 0.01
+
+
+@RANKS
+@pytest.mark.parametrize("term", [NonlinearDiffusion, GradientDiffusion])
+def test_one_term_that_only_its_boundary_values_drive(term):
+    """No part of the residual is larger than the residual itself: it has to be small against what
+    drives it."""
+    grid = Grid((12, 8), boundaries={"x-": "dirichlet", "x+": "dirichlet"})
+    equation = Equation(grid, [term(grid, ("u",), "u", "D")])
+    space = ParameterSpace(grid, [])
+    driven = Experiment(boundary={"x+": 2.0})
+    forward = Steady(space, equation, {"D": 0.5}, [driven], [snapshots(grid, ())])
+    m = space.from_values({})
+    lin = forward.linearize(m)
+    x = grid.coordinates()[0]
+    np.testing.assert_allclose(lin.final[0][0], np.broadcast_to(2 * x, grid.local_shape), rtol=1e-9)
+    lin.destroy()
+    m.destroy()
