@@ -1,5 +1,5 @@
-"""What many small samples cost beside as many cells in one state: forward run, gradient and Hessian product of Gray-Scott
-(explicit steps) and of Fisher-KPP (implicit ones).
+"""What many small samples cost beside as many cells in one state: forward run, gradient and Hessian
+product of Gray-Scott (explicit steps) and of Fisher-KPP (implicit ones).
 
     scripts/npde-env python benchmarks/columns.py [--samples 256] [--cells 8] [--steps 100]
 """
@@ -66,7 +66,8 @@ def processor(action: Callable[[], Any]) -> float:
 
 
 def seconds(model: str, n: int, samples: int, steps: int, repeats: int = 3) -> dict[str, float]:
-    """Processor seconds on this rank, the best of some, which others on the machine disturb less."""
+    """Processor seconds on this rank, the best of some, which others on the machine disturb
+    less."""
     J = objective(model, n, samples, steps)
     m = J.space.from_values(VALUES[model])
     out, found = J.create_vec(), []
@@ -87,8 +88,13 @@ def rows(model: str, cells: int, samples: int, steps: int) -> list[Row]:
     many = seconds(model, cells, samples, steps)
     said = f"{model}, {samples} samples of {cells}^2, {steps} steps"
     return [
-        {"part": said, "of": key, "one state s": whole[key], "samples s": many[key],
-         "ratio": many[key] / whole[key]}
+        {
+            "part": said,
+            "of": key,
+            "one state s": whole[key],
+            "samples s": many[key],
+            "ratio": many[key] / whole[key],
+        }
         for key in whole
     ]
 
@@ -102,7 +108,8 @@ def main() -> None:
     options = p.parse_args()
     assert round(options.samples**0.5) ** 2 == options.samples and comm.size == 1
     found = [
-        row for model in options.models
+        row
+        for model in options.models
         for row in rows(model, options.cells, options.samples, options.steps)
     ]
     report("columns", found, options.out)

@@ -35,7 +35,9 @@ Row = dict[str, Any]
 def parser(name: str, text: str) -> argparse.ArgumentParser:
     """A parser with --out."""
     found = argparse.ArgumentParser(description=text.strip().splitlines()[0])
-    found.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / f"{name}.json")
+    found.add_argument(
+        "--out", type=Path, default=Path(__file__).parent / "results" / f"{name}.json"
+    )
     return found
 
 
@@ -45,12 +47,15 @@ def unit_square(n: int, comm: MPI.Intracomm = comm) -> Grid:
 
 
 def smooth(grid: Grid) -> np.ndarray:
-    """log k = sum_ij a_ij cos(pi i x) cos(pi j y) / (1 + i^2 + j^2), scaled to max - min = log 1000."""
+    """log k = sum_ij a_ij cos(pi i x) cos(pi j y) / (1 + i^2 + j^2), scaled to max - min = log
+    1000."""
     i = np.arange(16)
     a = np.random.default_rng(0).standard_normal((16, 16)) / (1 + i[:, None] ** 2 + i[None, :] ** 2)
     x, y = (np.cos(np.pi * np.outer(i, c.ravel())) for c in grid.coordinates())
     g = np.asfortranarray(x.T @ a @ y)
-    span = grid.comm.allreduce(float(g.max()), op=MPI.MAX) - grid.comm.allreduce(float(g.min()), op=MPI.MIN)
+    span = grid.comm.allreduce(float(g.max()), op=MPI.MAX) - grid.comm.allreduce(
+        float(g.min()), op=MPI.MIN
+    )
     return g * (CONTRAST / span)
 
 
@@ -63,8 +68,11 @@ def rough(grid: Grid) -> np.ndarray:
 FIELDS: dict[str, Callable[[Grid], np.ndarray]] = {"smooth": smooth, "rough": rough}
 
 
-def log_coefficient(grid_or_n: Grid | int, xy: np.ndarray, data: np.ndarray, sigma: float = 0.01) -> Objective:
-    """The log-coefficient benchmark on a grid: u = 0 below, 1 above, 300 points, bilaplacian(0.1, 0.5)."""
+def log_coefficient(
+    grid_or_n: Grid | int, xy: np.ndarray, data: np.ndarray, sigma: float = 0.01
+) -> Objective:
+    """The log-coefficient benchmark on a grid: u = 0 below, 1 above, 300 points, bilaplacian(0.1,
+    0.5)."""
     grid = grid_or_n if isinstance(grid_or_n, Grid) else log_grid(grid_or_n)
     space = ParameterSpace(grid, [Unknown("D", "log")])
     points = at_points(grid, (), xy)
@@ -106,8 +114,14 @@ def report(name: str, rows: Sequence[Row], out: Path) -> None:
     for line in cells:
         print("  ".join(c.rjust(w) for c, w in zip(line, widths, strict=True)))
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps({"benchmark": name, "ranks": comm.size, "versions": versions(), "rows": list(rows)},
-                              indent=2, default=float) + "\n")
+    out.write_text(
+        json.dumps(
+            {"benchmark": name, "ranks": comm.size, "versions": versions(), "rows": list(rows)},
+            indent=2,
+            default=float,
+        )
+        + "\n"
+    )
     print(f"written: {out}", flush=True)
 
 

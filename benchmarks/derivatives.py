@@ -1,6 +1,7 @@
-"""Adjoint sensitivities beside central differences for every term, scheme, misfit and regularizer, as a Markdown table.
+"""Adjoint sensitivities beside central differences for every term, scheme, misfit and regularizer,
+as a Markdown table.
 
-    python benchmarks/derivatives.py > docs/derivatives.md
+python benchmarks/derivatives.py > docs/derivatives.md
 """
 
 from __future__ import annotations
@@ -59,7 +60,9 @@ class Row:
 
     def __str__(self) -> str:
         verdict = ", ".join(self.problems) or "right"
-        return f"| {self.part} | {self.name} | {self.unknown} | {bounded(self.gradient)} | {bounded(self.hessian)} | {verdict} |"
+        gradient, hessian = bounded(self.gradient), bounded(self.hessian)
+        cells = (self.part, self.name, self.unknown, gradient, hessian, verdict)
+        return f"| {' | '.join(cells)} |"
 
 
 def bounded(value: float) -> str:
@@ -73,9 +76,13 @@ def space_of(grid: Grid, names: Sequence[str], transform: str = "log") -> Parame
     return ParameterSpace(grid, [Unknown(n, transform) for n in names])
 
 
-def steady(names: Sequence[str] = ("D",), terms: Callable[[Grid], list[Any]] = lambda g: [Diffusion(g)],
-           misfit: Callable[..., Any] = LeastSquares, regularizer: Callable[[Grid], Any] | None = None,
-           **known: float) -> tuple[Objective, PETSc.Vec]:
+def steady(
+    names: Sequence[str] = ("D",),
+    terms: Callable[[Grid], list[Any]] = lambda g: [Diffusion(g)],
+    misfit: Callable[..., Any] = LeastSquares,
+    regularizer: Callable[[Grid], Any] | None = None,
+    **known: float,
+) -> tuple[Objective, PETSc.Vec]:
     grid = Grid(SHAPE, boundaries={"x-": "dirichlet", "y+": "dirichlet"})
     space, (x, y) = space_of(grid, names), grid.coordinates()
     seen = at_points(grid, (), np.array(POINTS))
@@ -88,14 +95,24 @@ def steady(names: Sequence[str] = ("D",), terms: Callable[[Grid], list[Any]] = l
     return Objective(forward, [misfit(y_, 0.2, layout)], regularizers), rough(space, 1.0)
 
 
-def evolution(names: Sequence[str], terms: Callable[[Grid], list[Any]], method: str = "ars222", species: Sequence[str] = ("u",),
-              gamma: complex = 1.0, scalar: Sequence[str] = (), prior: bool = False,
-              misfit: Callable[..., Any] = LeastSquares, **known: Any) -> tuple[Objective, PETSc.Vec]:
+def evolution(
+    names: Sequence[str],
+    terms: Callable[[Grid], list[Any]],
+    method: str = "ars222",
+    species: Sequence[str] = ("u",),
+    gamma: complex = 1.0,
+    scalar: Sequence[str] = (),
+    prior: bool = False,
+    misfit: Callable[..., Any] = LeastSquares,
+    **known: Any,
+) -> tuple[Objective, PETSc.Vec]:
     grid = Grid(SHAPE)
     x, y = grid.coordinates()
     start = 0.6 + 0.3 * np.sin(3 * x) * np.cos(2 * y)
     transform = "identity" if complex(gamma).imag else "log"
-    space = ParameterSpace(grid, [Unknown(n, transform, block=Shared() if n in scalar else Field()) for n in names])
+    space = ParameterSpace(
+        grid, [Unknown(n, transform, block=Shared() if n in scalar else Field()) for n in names]
+    )
     times = np.linspace(0, 0.008, 5)
     equation = Equation(grid, terms(grid), species, gamma)
     sampling = voxels(grid, times[[2, 4]].tolist(), list(grid.edges), species[0])
@@ -127,26 +144,54 @@ CORRELATION = np.array([[1.0, 0.5], [0.5, 1.0]])
 
 TERMS: dict[str, Callable[[], tuple[Objective, PETSc.Vec]]] = {
     "diffusion": lambda: steady(),
-    "diffusion, one D an axis": lambda: steady(("Dx", "Dy"), lambda g: [Diffusion(g, ["Dx", "Dy"])]),
+    "diffusion, one D an axis": lambda: steady(
+        ("Dx", "Dy"), lambda g: [Diffusion(g, ["Dx", "Dy"])]
+    ),
     "reaction": lambda: steady(("c",), lambda g: [Diffusion(g), Reaction(g, "c")], D=1.0),
     "advection": lambda: steady(("D",), lambda g: [Diffusion(g), Advection(g, (2.0, -1.0))]),
-    "nonlinear-diffusion": lambda: evolution(("D",), lambda g: [NonlinearDiffusion(g, ("u",), "u", "D*u**2")], "crank-nicolson"),
+    "nonlinear-diffusion": lambda: evolution(
+        ("D",), lambda g: [NonlinearDiffusion(g, ("u",), "u", "D*u**2")], "crank-nicolson"
+    ),
     "gradient-diffusion": lambda: steady(
-        ("D",), lambda g: [GradientDiffusion(g, ("u",), "u", "D*(1 + q)")]),
+        ("D",), lambda g: [GradientDiffusion(g, ("u",), "u", "D*(1 + q)")]
+    ),
     "convolution": lambda: steady(
-        ("w",), lambda g: [Diffusion(g), Convolution(g, {(0, 0): 2.0, (2, 0): "w", (-1, 1): "w"})],
-        D=1.0),
-    "kinetics": lambda: evolution(("r", "D"), diffusing(lambda g: Kinetics(g, ("u",), "fisher-kpp")), scalar=("r",), K=2.0),
-    "source": lambda: evolution(("q",), diffusing(lambda g: Source(g, ("u",), "u", "q*x")), scalar=("q",), D=1.0),
-    "absorbing": lambda: evolution(("V",), lambda g: [Diffusion(g, "one"), Reaction(g, "V"), Absorbing(g, "rate")],
-                                   "crank-nicolson", ("re", "im"), 1j, one=1.0,
-                                   rate=lambda g: absorbing_rate(g, {"x-": 0.3}, 1.0, 2.0))}
+        ("w",),
+        lambda g: [Diffusion(g), Convolution(g, {(0, 0): 2.0, (2, 0): "w", (-1, 1): "w"})],
+        D=1.0,
+    ),
+    "kinetics": lambda: evolution(
+        ("r", "D"), diffusing(lambda g: Kinetics(g, ("u",), "fisher-kpp")), scalar=("r",), K=2.0
+    ),
+    "source": lambda: evolution(
+        ("q",), diffusing(lambda g: Source(g, ("u",), "u", "q*x")), scalar=("q",), D=1.0
+    ),
+    "absorbing": lambda: evolution(
+        ("V",),
+        lambda g: [Diffusion(g, "one"), Reaction(g, "V"), Absorbing(g, "rate")],
+        "crank-nicolson",
+        ("re", "im"),
+        1j,
+        one=1.0,
+        rate=lambda g: absorbing_rate(g, {"x-": 0.3}, 1.0, 2.0),
+    ),
+}
 
-KINDS: dict[str, type] = {"least-squares": LeastSquares, **MISFITS, "proportional": ProportionalErrors,
-                          "correlated": CorrelatedErrors}
-EXTRA: dict[str, dict[str, Any]] = {"proportional": {"power": 1.0, "floor": 0.1}, "correlated": {"correlation": CORRELATION}}
-PRIORS: dict[str, dict[str, Any]] = {"gradient": {}, "total-variation": {"epsilon": 0.5},
-                                     "bilaplacian": {"correlation_length": 0.3, "variance": 0.5}}
+KINDS: dict[str, type] = {
+    "least-squares": LeastSquares,
+    **MISFITS,
+    "proportional": ProportionalErrors,
+    "correlated": CorrelatedErrors,
+}
+EXTRA: dict[str, dict[str, Any]] = {
+    "proportional": {"power": 1.0, "floor": 0.1},
+    "correlated": {"correlation": CORRELATION},
+}
+PRIORS: dict[str, dict[str, Any]] = {
+    "gradient": {},
+    "total-variation": {"epsilon": 0.5},
+    "bilaplacian": {"correlation_length": 0.3, "variance": 0.5},
+}
 
 
 def misfit(name: str) -> Callable[..., Any]:
@@ -158,17 +203,40 @@ def problems() -> Iterator[tuple[str, str, Callable[[], tuple[Objective, PETSc.V
         yield "term", name, make
     for name in SCHEMES:
         terms = diffusing(lambda g: Kinetics(g, ("u",), "fisher-kpp"))
-        yield "scheme", name, lambda name=name, terms=terms: evolution(("D", "r"), terms, name, scalar=("r",), K=2.0)
+        yield (
+            "scheme",
+            name,
+            lambda name=name, terms=terms: evolution(("D", "r"), terms, name, scalar=("r",), K=2.0),
+        )
     for name in KINDS:
         if name == "correlated":  # in time
-            yield "misfit", name, lambda name=name: evolution(("D",), diffusing(), misfit=misfit(name))
+            yield (
+                "misfit",
+                name,
+                lambda name=name: evolution(("D",), diffusing(), misfit=misfit(name)),
+            )
         else:
             yield "misfit", name, lambda name=name: steady(misfit=misfit(name))
     for name in REGULARIZERS:
-        yield "regularizer", name, lambda name=name: steady(
-            regularizer=lambda g: REGULARIZERS[name](g, 1.0, **PRIORS[name]))
-    yield "regularizer", "normal prior of a scalar", lambda: evolution(("r",), diffusing(
-        lambda g: Kinetics(g, ("u",), "fisher-kpp")), scalar=("r",), prior=True, K=2.0, D=1.0)
+        yield (
+            "regularizer",
+            name,
+            lambda name=name: steady(
+                regularizer=lambda g: REGULARIZERS[name](g, 1.0, **PRIORS[name])
+            ),
+        )
+    yield (
+        "regularizer",
+        "normal prior of a scalar",
+        lambda: evolution(
+            ("r",),
+            diffusing(lambda g: Kinetics(g, ("u",), "fisher-kpp")),
+            scalar=("r",),
+            prior=True,
+            K=2.0,
+            D=1.0,
+        ),
+    )
 
 
 def rows(wanted: Callable[[str, str], bool] = lambda part, name: True) -> Iterator[Row]:
@@ -189,12 +257,19 @@ def rows(wanted: Callable[[str, str], bool] = lambda part, name: True) -> Iterat
 
 def table() -> str:
     lines = [
-        "# Derivatives beside central differences", "",
-        "Relative difference between the adjoint gradient along a random direction, the Hessian's product with it, and central",
-        "differences with Richardson's extrapolation, for every term, scheme, misfit and regularizer",
-        "(`benchmarks/derivatives.py`, which wrote this page; a test runs it). Right means that orders of Taylor remainders and",
-        "differences agree; see [how-it-works.md](how-it-works.md).", "",
-        "| part | name | unknown | gradient | Hessian | verdict |", "|---|---|---|---|---|---|"]
+        "# Derivatives beside central differences",
+        "",
+        "Relative difference between the adjoint gradient along a random direction, the Hessian's "
+        "product with it, and central",
+        "differences with Richardson's extrapolation, for every term, scheme, misfit and "
+        "regularizer",
+        "(`benchmarks/derivatives.py`, which wrote this page; a test runs it). Right means that "
+        "orders of Taylor remainders and",
+        "differences agree; see [how-it-works.md](how-it-works.md).",
+        "",
+        "| part | name | unknown | gradient | Hessian | verdict |",
+        "|---|---|---|---|---|---|",
+    ]
     return "\n".join([*lines, *(str(row) for row in rows())]) + "\n"
 
 

@@ -1,10 +1,13 @@
-"""Runs of the driver that are killed, signalled, or robbed of their disk at random moments, then resumed: a part of trials.py.
+"""Runs of the driver that are killed, signalled, or robbed of their disk at random moments, then
+resumed: a part of trials.py.
 
-    python benchmarks/disturbed.py --trials 200 --seed 0 [--kinds kill signal disk folder] [--ranks 1 2]
+    python benchmarks/disturbed.py --trials 200 --seed 0 [--kinds kill signal disk folder]
+        [--ranks 1 2]
 
-After every trial the run is resumed, and must reach what the uninterrupted run reached: the objective to the last bit on one
-rank (to 1e-10 on two, where MPI's memory is not aligned alike), the same counts of solves, every row of the history once.
-Prints the counts and lists every failure. Trials with a small disk need root (they mount a tmpfs).
+After every trial the run is resumed, and must reach what the uninterrupted run reached: the
+objective to the last bit on one rank (to 1e-10 on two, where MPI's memory is not aligned alike),
+the same counts of solves, every row of the history once. Prints the counts and lists every failure.
+Trials with a small disk need root (they mount a tmpfs).
 """
 
 from __future__ import annotations
@@ -108,8 +111,12 @@ class Trials:
     def __init__(self, folder: Path, ranks: tuple[int, ...] = (1, 2)):
         self.folder, self.ranks, self.number = folder, ranks, 0
         self.known: dict[tuple[str, int], Whole] = {}
-        # OpenBLAS' dot products depend on the alignment of arrays: alike in all processes where each is mapped.
-        self.environment = environment() | {"MALLOC_MMAP_THRESHOLD_": "512", "MALLOC_MMAP_MAX_": "60000"}
+        # OpenBLAS' dot products depend on the alignment of arrays: alike in all processes where
+        # each is mapped.
+        self.environment = environment() | {
+            "MALLOC_MMAP_THRESHOLD_": "512",
+            "MALLOC_MMAP_MAX_": "60000",
+        }
         for name, text in CASES.items():
             (folder / f"{name}.toml").write_text(text)
 
@@ -120,7 +127,9 @@ class Trials:
             code, text = self.run(ranks, case, out)
             assert code == 0, text
             summary = json.loads((out / "summary.json").read_text())
-            self.known[name, ranks] = Whole(case, ranks, summary, rows(out), time.monotonic() - start)
+            self.known[name, ranks] = Whole(
+                case, ranks, summary, rows(out), time.monotonic() - start
+            )
         return self.known[name, ranks]
 
     def out(self) -> Path:
@@ -128,8 +137,14 @@ class Trials:
         return self.folder / f"trial-{self.number}"
 
     def start(self, ranks: int, case: Path, out: Path, *options: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(command(ranks, case, out, *options), env=self.environment, stdout=subprocess.PIPE,
-                                stderr=subprocess.STDOUT, text=True, start_new_session=True)
+        return subprocess.Popen(
+            command(ranks, case, out, *options),
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
 
     def run(self, ranks: int, case: Path, out: Path, *options: str) -> tuple[int, str]:
         return ended(self.start(ranks, case, out, *options))
@@ -139,12 +154,21 @@ class Trials:
         code, text = self.run(whole.ranks, whole.case, out, "--resume")
         assert code == 0, f"--resume ended with {code}: {text[-1500:]}"
         found = json.loads((out / "summary.json").read_text())
-        assert found["status"] == whole.summary["status"], (found["status"], whole.summary["status"])
+        assert found["status"] == whole.summary["status"], (
+            found["status"],
+            whole.summary["status"],
+        )
         a, b = found["objective"], whole.summary["objective"]
-        assert a == b if whole.ranks == 1 else abs(a - b) <= 1e-10 * abs(b), f"objective {a!r}, uninterrupted {b!r}"
-        assert len(rows(out)) == len(whole.rows), f"{len(rows(out))} rows, uninterrupted {len(whole.rows)}"
+        assert a == b if whole.ranks == 1 else abs(a - b) <= 1e-10 * abs(b), (
+            f"objective {a!r}, uninterrupted {b!r}"
+        )
+        assert len(rows(out)) == len(whole.rows), (
+            f"{len(rows(out))} rows, uninterrupted {len(whole.rows)}"
+        )
         if whole.ranks == 1:
-            mine, theirs = [[[r[k] for k in COMPARED] for r in table] for table in (rows(out), whole.rows)]
+            mine, theirs = [
+                [[r[k] for k in COMPARED] for r in table] for table in (rows(out), whole.rows)
+            ]
             assert mine == theirs, "rows of the history differ"
             for key in ("finest_grid_solves", "total_solves"):
                 counts = found["metrics"][key], whole.summary["metrics"][key]
@@ -165,7 +189,9 @@ def ended(run: subprocess.Popen[str]) -> tuple[int, str]:
 
 def children(run: subprocess.Popen[str]) -> list[int]:
     try:
-        return [int(c) for c in Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()]
+        return [
+            int(c) for c in Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+        ]
     except OSError:
         return []
 
@@ -211,8 +237,11 @@ def stop(trials: Trials, draw: random.Random) -> str:
     what = f"{whole.case.stem} on {whole.ranks}, {number.name} after {moment:.2f} s, exit {code}"
     # Before the first line of the driver the interpreter or the launcher ends by the signal itself.
     early = moment < 0.25 * whole.seconds and (code < 0 or code in (1, 128 + number))
-    assert code in (0, 75) or early or (whole.ranks > 1 and number == signal.SIGTERM and code in (1, 143, 137)), \
-        f"{what}: {text[-1500:]}"
+    assert (
+        code in (0, 75)
+        or early
+        or (whole.ranks > 1 and number == signal.SIGTERM and code in (1, 143, 137))
+    ), f"{what}: {text[-1500:]}"
     trials.resume(whole, out)
     return what
 
@@ -226,11 +255,14 @@ def disk(trials: Trials, draw: random.Random) -> str:
         if size == DISKS[-1]:
             filled = fill(run, out, place / "other", draw)
         code, text = ended(run)
-        what = f"{whole.case.stem} on {whole.ranks}, disk of {size}{' filled in mid-run' if filled else ''}, exit {code}"
+        disk = f"disk of {size}{' filled in mid-run' if filled else ''}"
+        what = f"{whole.case.stem} on {whole.ranks}, {disk}, exit {code}"
         assert code in (0, 2), f"{what}: {text[-1500:]}"
         if code == 2:
             lines = [line for line in text.splitlines() if line.startswith("error")]
-            assert len(lines) == 1 and str(place) in lines[0] and "No space left" in lines[0], f"{what}: {text[-1500:]}"
+            assert len(lines) == 1 and str(place) in lines[0] and "No space left" in lines[0], (
+                f"{what}: {text[-1500:]}"
+            )
             half = [p.name for p in out.glob(".*.tmp*")] if out.exists() else []
             assert not half, f"{what}: left behind {half}"
         (place / "other").unlink(missing_ok=True)
@@ -275,12 +307,16 @@ def wait_for_rows(run: subprocess.Popen[str], out: Path, count: int) -> bool:
 def folder(trials: Trials, draw: random.Random) -> str:
     """A folder that is removed, replaced or wanted by a second run while the first is at work."""
     whole = trials.whole(draw.choice(("newton", "lbfgs", "weight")), draw.choice(trials.ranks))
-    out, act = trials.out(), draw.choice((remove, replace_by_file, replace_by_folder, second, lose_checkpoints))
+    out, act = (
+        trials.out(),
+        draw.choice((remove, replace_by_file, replace_by_folder, second, lose_checkpoints)),
+    )
     run = trials.start(whole.ranks, whole.case, out)
     acted = wait_for_rows(run, out, draw.randint(1, 4))
     expected = act(trials, whole, out) if acted else (0,)
     code, text = ended(run)
-    what = f"{whole.case.stem} on {whole.ranks}, {act.__name__ if acted else 'ended before'}, exit {code}"
+    how = act.__name__ if acted else "ended before"
+    what = f"{whole.case.stem} on {whole.ranks}, {how}, exit {code}"
     assert code in expected, f"{what}: {text[-1500:]}"
     if code == 2:
         lines = [line for line in text.splitlines() if line.startswith("error")]
@@ -310,9 +346,12 @@ def replace_by_folder(trials: Trials, whole: Whole, out: Path) -> tuple[int, ...
 
 
 def second(trials: Trials, whole: Whole, out: Path) -> tuple[int, ...]:
-    """A second --resume must end at once, and leave the first alone (unless that is done before)."""
+    """A second --resume must end at once, and leave the first alone (unless that is done
+    before)."""
     code, text = trials.run(whole.ranks, whole.case, out, "--resume")
-    assert (code == 2 and "is at work" in text) or (code == 0 and "finished" in text), f"second run, exit {code}: {text[-800:]}"
+    assert (code == 2 and "is at work" in text) or (code == 0 and "finished" in text), (
+        f"second run, exit {code}: {text[-800:]}"
+    )
     return (0,)
 
 
@@ -322,11 +361,17 @@ def lose_checkpoints(trials: Trials, whole: Whole, out: Path) -> tuple[int, ...]
     return 0, 2
 
 
-KINDS: dict[str, Callable[[Trials, random.Random], str]] = {"kill": kill, "signal": stop, "disk": disk, "folder": folder}
+KINDS: dict[str, Callable[[Trials, random.Random], str]] = {
+    "kill": kill,
+    "signal": stop,
+    "disk": disk,
+    "folder": folder,
+}
 
 
-def run_trials(count: int, seed: int, kinds: list[str], place: Path,
-               ranks: tuple[int, ...] = (1, 2)) -> tuple[Counter[str], list[str]]:
+def run_trials(
+    count: int, seed: int, kinds: list[str], place: Path, ranks: tuple[int, ...] = (1, 2)
+) -> tuple[Counter[str], list[str]]:
     """So many trials, the kinds in turn; how many of each went well, and what did not."""
     trials, good, failures = Trials(place, ranks), Counter[str](), list[str]()
     for n in range(count):
@@ -347,7 +392,10 @@ def checks(count: int = 100, seed: int = 0) -> Iterator[tuple[str, Callable[[], 
     with tempfile.TemporaryDirectory() as place:
         trials = Trials(Path(place))
         for n in range(count):
-            yield f"{kinds[n % len(kinds)]}, seed '{seed} {n}'", partial(checked, trials, kinds[n % len(kinds)], f"{seed} {n}")
+            yield (
+                f"{kinds[n % len(kinds)]}, seed '{seed} {n}'",
+                partial(checked, trials, kinds[n % len(kinds)], f"{seed} {n}"),
+            )
 
 
 def checked(trials: Trials, kind: str, seed: str) -> str:
@@ -359,17 +407,29 @@ def checked(trials: Trials, kind: str, seed: str) -> str:
 
 
 def main() -> int:
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     p.add_argument("--trials", type=int, default=200)
     p.add_argument("--seed", type=int, default=0, help="of the moments and cases")
     p.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS))
-    p.add_argument("--ranks", type=int, nargs="+", default=[1, 2], help="numbers of ranks, drawn for each trial")
+    p.add_argument(
+        "--ranks",
+        type=int,
+        nargs="+",
+        default=[1, 2],
+        help="numbers of ranks, drawn for each trial",
+    )
     options = p.parse_args()
     kinds = [k for k in options.kinds if k != "disk" or os.geteuid() == 0]
     with tempfile.TemporaryDirectory() as place:
-        good, failures = run_trials(options.trials, options.seed, kinds, Path(place), tuple(options.ranks))
-    print(f"\n{sum(good.values())} of {options.trials} trials as they should be: "
-          + ", ".join(f"{k} {n}" for k, n in sorted(good.items())))
+        good, failures = run_trials(
+            options.trials, options.seed, kinds, Path(place), tuple(options.ranks)
+        )
+    print(
+        f"\n{sum(good.values())} of {options.trials} trials as they should be: "
+        + ", ".join(f"{k} {n}" for k, n in sorted(good.items()))
+    )
     print("\n".join(["failures:", *failures] if failures else ["no failure"]))
     return 1 if failures else 0
 

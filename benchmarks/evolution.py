@@ -1,7 +1,9 @@
-"""Evolution equations: Gray-Scott by explicit steps, the cost of a gradient with and without checkpoints, products with A
-a diffusion step, PRESB's iterations by grid, step and potential, and (on demand) a gradient of the brain tumour at 1 mm.
+"""Evolution equations: Gray-Scott by explicit steps, the cost of a gradient with and without
+checkpoints, products with A a diffusion step, PRESB's iterations by grid, step and potential, and
+(on demand) a gradient of the brain tumour at 1 mm.
 
-    scripts/npde-env python benchmarks/evolution.py [--parts gray-scott gradient diffusion presb] [--sizes 128 256]
+    scripts/npde-env python benchmarks/evolution.py [--parts gray-scott gradient diffusion presb]
+        [--sizes 128 256]
     scripts/npde-env mpirun -n 2 python benchmarks/evolution.py --parts brain
 """
 
@@ -35,25 +37,54 @@ def gray_scott(n: int, steps: int, storage: Storage | None = None, fused: bool =
     """Du, Dv scalars, F and k fields, the last v observed."""
     grid = Grid((n, n), extent=(n, n), boundaries=dict.fromkeys(SIDES, "periodic"))
     rng = np.random.default_rng(0)
-    u, v = (1 - 0.5 * (rng.random((n, n)) < 0.3))[grid.local_slice], (0.25 * (rng.random((n, n)) < 0.3))[grid.local_slice]
-    space = ParameterSpace(grid, [Unknown("Du", block=Shared()), Unknown("Dv", block=Shared()), Unknown("F"), Unknown("k")])
-    terms = [Diffusion(grid, "Du", "u"), Diffusion(grid, "Dv", "v"), Kinetics(grid, ("u", "v"), "gray-scott")]
-    forward = Evolution(space, Equation(grid, terms, ("u", "v")), {}, [Experiment({"u": u, "v": v})],
-                        [snapshots(grid, [float(steps)], "v")], SCHEMES["explicit-euler"], np.linspace(0, steps, steps + 1),
-                        storage, fused=fused)
+    u, v = (
+        (1 - 0.5 * (rng.random((n, n)) < 0.3))[grid.local_slice],
+        (0.25 * (rng.random((n, n)) < 0.3))[grid.local_slice],
+    )
+    space = ParameterSpace(
+        grid,
+        [Unknown("Du", block=Shared()), Unknown("Dv", block=Shared()), Unknown("F"), Unknown("k")],
+    )
+    terms = [
+        Diffusion(grid, "Du", "u"),
+        Diffusion(grid, "Dv", "v"),
+        Kinetics(grid, ("u", "v"), "gray-scott"),
+    ]
+    forward = Evolution(
+        space,
+        Equation(grid, terms, ("u", "v")),
+        {},
+        [Experiment({"u": u, "v": v})],
+        [snapshots(grid, [float(steps)], "v")],
+        SCHEMES["explicit-euler"],
+        np.linspace(0, steps, steps + 1),
+        storage,
+        fused=fused,
+    )
     observer = forward.observers[0]
-    return Objective(forward, [LeastSquares(np.zeros(observer.size), 1.0, observer.create_vec())], {})
+    return Objective(
+        forward, [LeastSquares(np.zeros(observer.size), 1.0, observer.create_vec())], {}
+    )
 
 
 def fisher(n: int, steps: int, storage: Storage | None = None) -> Objective:
     """Fisher-KPP with a field D by imex-euler."""
     grid = Grid((n, n))
     space = ParameterSpace(grid, [Unknown("D", "log"), Unknown("r", "log", block=Shared())])
-    forward = Evolution(space, Equation(grid, [Diffusion(grid, "D"), Kinetics(grid, ("u",), "fisher-kpp")]), {"K": 1.0},
-                        [Experiment({"u": "0.8*exp(-60*((x - 0.4)**2 + (y - 0.5)**2))"})], [snapshots(grid, [1.0])],
-                        SCHEMES["imex-euler"], np.linspace(0, 1, steps + 1), storage)
+    forward = Evolution(
+        space,
+        Equation(grid, [Diffusion(grid, "D"), Kinetics(grid, ("u",), "fisher-kpp")]),
+        {"K": 1.0},
+        [Experiment({"u": "0.8*exp(-60*((x - 0.4)**2 + (y - 0.5)**2))"})],
+        [snapshots(grid, [1.0])],
+        SCHEMES["imex-euler"],
+        np.linspace(0, 1, steps + 1),
+        storage,
+    )
     observer = forward.observers[0]
-    return Objective(forward, [LeastSquares(np.zeros(observer.size), 1.0, observer.create_vec())], {})
+    return Objective(
+        forward, [LeastSquares(np.zeros(observer.size), 1.0, observer.create_vec())], {}
+    )
 
 
 def timed(action: Callable[[], Any]) -> tuple[float, Any]:
@@ -63,7 +94,9 @@ def timed(action: Callable[[], Any]) -> tuple[float, Any]:
     return comm.allreduce(time.perf_counter() - start, op=MPI.MAX), found
 
 
-def gradient(objective: Objective, values: dict[str, float], repeats: int = 2) -> tuple[float, float]:
+def gradient(
+    objective: Objective, values: dict[str, float], repeats: int = 2
+) -> tuple[float, float]:
     """Seconds of the forward run and of forward run and gradient together, the best of some."""
     m, found = objective.space.from_values(values), []
     for _ in range(repeats):
@@ -85,8 +118,15 @@ def gray_scott_rows() -> list[Row]:
     for fused in (True, False):
         J = gray_scott(512, 100, fused=fused)
         forward, both = gradient(J, {"Du": 0.16, "Dv": 0.08, "F": 0.035, "k": 0.06})
-        rows.append({"part": "Gray-Scott 512^2, 100 explicit steps", "path": "fused" if fused else "assembled",
-                     "forward s": forward, "gradient s": both, "peak MB": peak_memory_mb(comm)})
+        rows.append(
+            {
+                "part": "Gray-Scott 512^2, 100 explicit steps",
+                "path": "fused" if fused else "assembled",
+                "forward s": forward,
+                "gradient s": both,
+                "peak MB": peak_memory_mb(comm),
+            }
+        )
         J.destroy()
     return rows
 
@@ -95,31 +135,46 @@ def gradient_rows() -> list[Row]:
     """The cost of a gradient in forward runs, all kept and at a tenth of the memory."""
     rows, steps, n = [], 100, 128
     cells = n * n * 8
-    for name, make, values, size in (("Gray-Scott", gray_scott, {"Du": 0.16, "Dv": 0.08, "F": 0.035, "k": 0.06}, 2 * cells),
-                                     ("Fisher-KPP implicit", fisher, {"D": 0.01, "r": 3.0}, cells)):
+    for name, make, values, size in (
+        ("Gray-Scott", gray_scott, {"Du": 0.16, "Dv": 0.08, "F": 0.035, "k": 0.06}, 2 * cells),
+        ("Fisher-KPP implicit", fisher, {"D": 0.01, "r": 3.0}, cells),
+    ):
         reference = None
         for share in (None, 0.1):
             J = make(n, steps, Storage(None if share is None else share * steps * size / comm.size))
             forward, both = gradient(J, values)
             reference = reference or forward
             plan = J.forward.storage
-            rows.append({"part": f"{name} {n}^2, {steps} steps", "memory": "all" if share is None else share,
-                         "gradient / forward": both / reference, "recomputation predicted": plan.predicted})
+            rows.append(
+                {
+                    "part": f"{name} {n}^2, {steps} steps",
+                    "memory": "all" if share is None else share,
+                    "gradient / forward": both / reference,
+                    "recomputation predicted": plan.predicted,
+                }
+            )
             J.destroy()
     return rows
 
 
 def diffusion_rows(n: int) -> list[Row]:
-    """Implicit steps from a bell: Krylov iterations, and the time of a step in products with A, all that a step does counted, the
-    shortest of three runs after the first, which sets up."""
+    """Implicit steps from a bell: Krylov iterations, and the time of a step in products with A, all
+    that a step does counted, the shortest of three runs after the first, which sets up."""
     rows, steps = [], 50
     grid = Grid((n, n))
     for number in (1.0, 10.0, 100.0, 1000.0):
         dt = number / n**2
         space = ParameterSpace(grid, [Unknown("D", block=Shared())])
-        forward = Evolution(space, Equation(grid, [Diffusion(grid, "D")]), {},
-                            [Experiment({"u": "exp(-60*((x - 0.4)**2 + (y - 0.5)**2))"})], [snapshots(grid, [steps * dt])],
-                            SCHEMES["backward-euler"], np.linspace(0, steps * dt, steps + 1), Storage(forward_only=True))
+        forward = Evolution(
+            space,
+            Equation(grid, [Diffusion(grid, "D")]),
+            {},
+            [Experiment({"u": "exp(-60*((x - 0.4)**2 + (y - 0.5)**2))"})],
+            [snapshots(grid, [steps * dt])],
+            SCHEMES["backward-euler"],
+            np.linspace(0, steps * dt, steps + 1),
+            Storage(forward_only=True),
+        )
         m, runs, products, counts = space.from_values({"D": 1.0}), [], [], []
         for _ in range(4):
             before = forward.counters.krylov_iterations
@@ -129,8 +184,15 @@ def diffusion_rows(n: int) -> list[Row]:
             counts.append((forward.counters.krylov_iterations - before) / steps)
             lin.destroy()
         step, product = min(runs[1:]), min(products)
-        rows.append({"part": f"diffusion step {n}^2", "dt D/h^2": number, "iterations": counts[-1],
-                     "seconds a step": step, "products with A": step / product})
+        rows.append(
+            {
+                "part": f"diffusion step {n}^2",
+                "dt D/h^2": number,
+                "iterations": counts[-1],
+                "seconds a step": step,
+                "products with A": step / product,
+            }
+        )
         forward.destroy()
     return rows
 
@@ -157,19 +219,35 @@ def presb_rows(sizes: list[int]) -> list[Row]:
                 V = strength * ((x - 0.5) ** 2 + (y - 0.5) ** 2)
                 bell = "exp(-200*((x - 0.4)**2 + (y - 0.5)**2))"
                 packet = Experiment({"re": f"{bell}*cos(40*x)", "im": f"{bell}*sin(40*x)"})
-                equation = Equation(grid, [Diffusion(grid, "D"), Reaction(grid, "V")], ("re", "im"), 1j)
-                forward = Evolution(space, equation, {"V": V}, [packet], [snapshots(grid, [3 * dt], "re")],
-                                    SCHEMES["crank-nicolson"], np.linspace(0, 3 * dt, 4))
+                equation = Equation(
+                    grid, [Diffusion(grid, "D"), Reaction(grid, "V")], ("re", "im"), 1j
+                )
+                forward = Evolution(
+                    space,
+                    equation,
+                    {"V": V},
+                    [packet],
+                    [snapshots(grid, [3 * dt], "re")],
+                    SCHEMES["crank-nicolson"],
+                    np.linspace(0, 3 * dt, 4),
+                )
                 lin = forward.linearize(space.from_values({"D": 0.5}))
-                rows.append({"part": f"PRESB {n}^2", "dt": dt, "V": strength,
-                             "iterations": forward.counters.krylov_iterations / 3})
+                rows.append(
+                    {
+                        "part": f"PRESB {n}^2",
+                        "dt": dt,
+                        "V": strength,
+                        "iterations": forward.counters.krylov_iterations / 3,
+                    }
+                )
                 lin.destroy()
                 forward.destroy()
     return rows
 
 
 def brain_rows(cells: list[int], steps: int = 50) -> list[Row]:
-    """The case meshes/brain_tumour.toml, with data of the same grid: forward run and gradient, and the memory of both."""
+    """The case meshes/brain_tumour.toml, with data of the same grid: forward run and gradient, and
+    the memory of both."""
     case = load_case(Path(__file__).parents[1] / "meshes/brain_tumour.toml", comm, cells=cells)
     case.table.time.times.steps = steps
     case.table.simulation.refine = 1
@@ -180,17 +258,33 @@ def brain_rows(cells: list[int], steps: int = 50) -> list[Row]:
     J, m = case.build(grid, ensemble)
     forward, at = timed(lambda: value_of(J.linearize(m)))
     backward, _ = timed(at.gradient)
-    return [{"part": f"brain tumour {' x '.join(map(str, grid.shape))}, {grid.active_size:,} active, {steps} steps",
-             "forward s": forward, "gradient s": forward + backward, "peak MB": peak_memory_mb(comm)}]
+    return [
+        {
+            "part": f"brain tumour {' x '.join(map(str, grid.shape))}, {grid.active_size:,} "
+            f"active, {steps} steps",
+            "forward s": forward,
+            "gradient s": forward + backward,
+            "peak MB": peak_memory_mb(comm),
+        }
+    ]
 
 
 def main() -> None:
     p = parser("evolution", __doc__ or "")
-    p.add_argument("--parts", nargs="+", default=["gray-scott", "gradient", "diffusion", "presb"],
-                   help="of gray-scott, gradient, diffusion, presb, brain")
+    p.add_argument(
+        "--parts",
+        nargs="+",
+        default=["gray-scott", "gradient", "diffusion", "presb"],
+        help="of gray-scott, gradient, diffusion, presb, brain",
+    )
     p.add_argument("--brain", nargs=3, type=int, default=[197, 233, 189], help="cells of the brain")
-    p.add_argument("--sizes", nargs="+", type=int, default=[128, 256, 512, 1024],
-                   help="of PRESB's grids; diffusion takes the last")
+    p.add_argument(
+        "--sizes",
+        nargs="+",
+        type=int,
+        default=[128, 256, 512, 1024],
+        help="of PRESB's grids; diffusion takes the last",
+    )
     options = p.parse_args()
     rows: list[Row] = []
     if "gray-scott" in options.parts:

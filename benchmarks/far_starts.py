@@ -1,9 +1,12 @@
-"""Two parameters from starts over six decades: every run reaches the minimum, or says that it did not.
+"""Two parameters from starts over six decades: every run reaches the minimum, or says that it did
+not.
 
-    python benchmarks/far_starts.py [--problems diffusion pumping assay] [--methods newton ncg] [--decades 3]
+    python benchmarks/far_starts.py [--problems diffusion pumping assay] [--methods newton ncg]
+        [--decades 3]
 
-Data are simulated on the grid of the fit, with noise. A run is *right* where it is 'converged' and its objective is that of
-the best run, *honest* where it has another status, and *wrong* where it is 'converged' elsewhere.
+Data are simulated on the grid of the fit, with noise. A run is *right* where it is 'converged' and
+its objective is that of the best run, *honest* where it has another status, and *wrong* where it is
+'converged' elsewhere.
 """
 
 from __future__ import annotations
@@ -22,7 +25,8 @@ from npde_opt.errors import SolverError
 from npde_opt.optimizers import METHODS
 
 REACHED = 0.02
-"""Objectives within this of the best are the same minimum: twice the decrement of a converged run."""
+"""Objectives within this of the best are the same minimum: twice the decrement of a converged
+run."""
 
 UNKNOWNS = """
 [[unknown]]
@@ -62,7 +66,10 @@ noise = 0.01
 
 PUMPING = """
 [grid]
-edges = [{ first = 1.0, equal = 2, growth = 1.7, count = 16 }, { first = 1.0, equal = 2, growth = 1.7, count = 16 }]
+edges = [
+    { first = 1.0, equal = 2, growth = 1.7, count = 16 },
+    { first = 1.0, equal = 2, growth = 1.7, count = 16 },
+]
 [boundaries]
 "x+" = "dirichlet"
 "y+" = "dirichlet"
@@ -103,7 +110,8 @@ PROBLEMS = {
     "pumping": (PUMPING, ("D", 360.0), ("w", 39000.0)),
     "assay": (ASSAY, ("D", 0.008), ("r", 1.04)),
 }
-"""Text, and name and truth of the two parameters: a source at one end; a pumped well; cells that grow into a scratch."""
+"""Text, and name and truth of the two parameters: a source at one end; a pumped well; cells that
+grow into a scratch."""
 
 
 def run(folder: Path, problem: str, method: str, factors: tuple[float, float]) -> Row:
@@ -111,23 +119,51 @@ def run(folder: Path, problem: str, method: str, factors: tuple[float, float]) -
     text, (first, true_a), (second, true_b) = PROBLEMS[problem]
     path = folder / f"{problem}.toml"
     if comm.rank == 0:
-        path.write_text(text + UNKNOWNS.format(first=first, second=second, a=true_a * factors[0], b=true_b * factors[1],
-                                               true_a=true_a, true_b=true_b))
+        path.write_text(
+            text
+            + UNKNOWNS.format(
+                first=first,
+                second=second,
+                a=true_a * factors[0],
+                b=true_b * factors[1],
+                true_a=true_a,
+                true_b=true_b,
+            )
+        )
     comm.barrier()
     case = load_case(path, comm)
     ensemble = Ensemble.split(comm, 1, 1)
     case.prepare(ensemble)
     row: Row = {"problem": problem, "method": method, "factors": list(factors)}
     try:
-        found = nested.identify(case.grid(comm), lambda g: case.build(g, ensemble), case.settings(method), 1)
+        found = nested.identify(
+            case.grid(comm), lambda g: case.build(g, ensemble), case.settings(method), 1
+        )
     except SolverError as error:
-        return row | {"status": "solver error", "objective": float("inf"), "iterations": 0, "reason": str(error)}
+        return row | {
+            "status": "solver error",
+            "objective": float("inf"),
+            "iterations": 0,
+            "reason": str(error),
+        }
     result = found.result
     found.objective.destroy()
     if comm.rank == 0:
-        print(problem, method, factors, result.status, result.iterations, f"{result.objective:.8g}", flush=True)
-    return row | {"status": result.status, "objective": result.objective, "iterations": result.iterations,
-                  "reason": result.reason}
+        print(
+            problem,
+            method,
+            factors,
+            result.status,
+            result.iterations,
+            f"{result.objective:.8g}",
+            flush=True,
+        )
+    return row | {
+        "status": result.status,
+        "objective": result.objective,
+        "iterations": result.iterations,
+        "reason": result.reason,
+    }
 
 
 def judged(rows: list[Row]) -> list[Row]:
@@ -135,19 +171,31 @@ def judged(rows: list[Row]) -> list[Row]:
     best = min(row["objective"] for row in rows)
     for row in rows:
         row["reached"] = row["objective"] <= best + REACHED
-        row["verdict"] = "honest" if row["status"] != "converged" else "right" if row["reached"] else "wrong"
+        row["verdict"] = (
+            "honest" if row["status"] != "converged" else "right" if row["reached"] else "wrong"
+        )
     return rows
 
 
 def counted(rows: list[Row]) -> list[Row]:
-    """A line a problem and method: how many starts, how they ended, and the median iterations of the right ones."""
+    """A line a problem and method: how many starts, how they ended, and the median iterations of
+    the right ones."""
     lines = []
-    for (problem, method), some in itertools.groupby(rows, lambda row: (row["problem"], row["method"])):
+    for (problem, method), some in itertools.groupby(
+        rows, lambda row: (row["problem"], row["method"])
+    ):
         group = list(some)
         count = {v: sum(row["verdict"] == v for row in group) for v in ("right", "honest", "wrong")}
         steps = sorted(row["iterations"] for row in group if row["verdict"] == "right")
-        lines.append({"problem": problem, "method": method, "starts": len(group), **count,
-                      "iterations": steps[len(steps) // 2] if steps else "-"})
+        lines.append(
+            {
+                "problem": problem,
+                "method": method,
+                "starts": len(group),
+                **count,
+                "iterations": steps[len(steps) // 2] if steps else "-",
+            }
+        )
     return lines
 
 
@@ -155,7 +203,9 @@ def main() -> int:
     options = parser("far_starts", __doc__ or "")
     options.add_argument("--problems", nargs="+", default=list(PROBLEMS), choices=list(PROBLEMS))
     options.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
-    options.add_argument("--decades", type=float, default=3.0, help="how far either way from the truth")
+    options.add_argument(
+        "--decades", type=float, default=3.0, help="how far either way from the truth"
+    )
     given = options.parse_args()
     factors = [10.0**-given.decades, 1.0, 10.0**given.decades]
     rows: list[Row] = []
@@ -163,13 +213,22 @@ def main() -> int:
         folder = comm.bcast(Path(own), root=0)
         for problem in given.problems:
             starts = list(itertools.product(factors, factors))
-            rows += judged([run(folder, problem, method, start) for method in given.methods for start in starts])
+            rows += judged(
+                [
+                    run(folder, problem, method, start)
+                    for method in given.methods
+                    for start in starts
+                ]
+            )
         comm.barrier()
     if comm.rank == 0:
         for row in rows:
             if row["verdict"] != "right":
-                print(f"{row['problem']} {row['method']} x{row['factors']}: {row['status']}, objective {row['objective']:.6g}"
-                          f"{' (reached)' if row['reached'] else ''}: {row['reason'][:150]}")
+                print(
+                    f"{row['problem']} {row['method']} x{row['factors']}: {row['status']}, "
+                    f"objective {row['objective']:.6g}"
+                    f"{' (reached)' if row['reached'] else ''}: {row['reason'][:150]}"
+                )
     report("far_starts", counted(rows), given.out)
     return int(any(row["verdict"] == "wrong" for row in rows))
 

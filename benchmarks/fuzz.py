@@ -1,9 +1,11 @@
-"""Seeded mutants of every shipped case through `check`: each ends in "well formed" or in lines that name what is wrong.
+"""Seeded mutants of every shipped case through `check`: each ends in "well formed" or in lines that
+name what is wrong.
 
     scripts/npde-env python benchmarks/fuzz.py --mutants 2000 --seed 0 --run 60
 
-Counts what was accepted, refused, ended in a traceback, took over 20 s, or ran a command that a text of the case asks for.
-With --run so many of the accepted mutants are also run: forward map, misfit and gradient. Mutants that failed are kept.
+Counts what was accepted, refused, ended in a traceback, took over 20 s, or ran a command that a
+text of the case asks for. With --run so many of the accepted mutants are also run: forward map,
+misfit and gradient. Mutants that failed are kept.
 """
 
 from __future__ import annotations
@@ -47,7 +49,11 @@ def toml(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(map(toml, value)) + "]"
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{json.dumps(k)} = {toml(v)}" for k, v in value.items()) + " }" if value else "{}"
+        return (
+            "{ " + ", ".join(f"{json.dumps(k)} = {toml(v)}" for k, v in value.items()) + " }"
+            if value
+            else "{}"
+        )
     return str(value)
 
 
@@ -62,14 +68,24 @@ def stand_ins(folder: Path) -> None:
 
     rng = np.random.default_rng(0)
     np.savez(folder / "observations.npz", xy=rng.uniform(0.1, 0.9, (5, 2)), data=rng.random(5))
-    scipy.io.savemat(folder / "harmonic_osc.mat", {"usol": rng.random((401, 8)) + 1j * rng.random((401, 8))})
+    scipy.io.savemat(
+        folder / "harmonic_osc.mat", {"usol": rng.random((401, 8)) + 1j * rng.random((401, 8))}
+    )
     places, times = np.arange(30, 1850, 50), (0, 12, 24, 36, 48)
     rows = [f"{i},{p},{1e-4 * (1 + t / 50):.6g},{t}" for t in times for i, p in enumerate(places)]
-    (folder / "CellDensity_10.csv").write_text("\n".join(["Column,Position,AvgDens,Time", *rows]) + "\n")
+    (folder / "CellDensity_10.csv").write_text(
+        "\n".join(["Column,Position,AvgDens,Time", *rows]) + "\n"
+    )
     for r in (30, 90):
-        np.savetxt(folder / f"piezometer_h{r}.txt", np.column_stack([np.geomspace(0.3, 800, 6), -rng.random(6)]))
-    for name, key, values in (("PERM_SPE10MODEL1.INC", "PERMX", np.full(64, 5.0)), ("PERM_0704.prop", "PERMX", np.full(512, 5.0)),
-                              ("ACTNUM_0704.prop", "ACTNUM", np.ones(512, int))):
+        np.savetxt(
+            folder / f"piezometer_h{r}.txt",
+            np.column_stack([np.geomspace(0.3, 800, 6), -rng.random(6)]),
+        )
+    for name, key, values in (
+        ("PERM_SPE10MODEL1.INC", "PERMX", np.full(64, 5.0)),
+        ("PERM_0704.prop", "PERMX", np.full(512, 5.0)),
+        ("ACTNUM_0704.prop", "ACTNUM", np.ones(512, int)),
+    ):
         (folder / name).write_text(key + "\n" + " ".join(map(str, values)) + " /\n")
     np.save(folder / "one.npy", np.ones((8, 8)))
     np.save(folder / "complex.npy", np.ones(8) * 1j)
@@ -98,18 +114,29 @@ def shrunk(case: dict[str, Any]) -> dict[str, Any]:
     for o in case["observation"]:
         if "random" in o:
             o["random"] = 5
-    text = json.dumps(case).replace("[46, 112, 22]", "[8, 8, 8]").replace("[100, 1, 20]", "[8, 1, 8]")
+    text = (
+        json.dumps(case).replace("[46, 112, 22]", "[8, 8, 8]").replace("[100, 1, 20]", "[8, 1, 8]")
+    )
     return json.loads(text)
 
 
 def shipped() -> dict[str, dict[str, Any]]:
     """Every case in meshes/, small."""
-    return {f.stem: shrunk(tomllib.loads(f.read_text())) for f in sorted((ROOT / "meshes").glob("*.toml"))}
+    return {
+        f.stem: shrunk(tomllib.loads(f.read_text()))
+        for f in sorted((ROOT / "meshes").glob("*.toml"))
+    }
 
 
 def places(value: Any, path: tuple = ()) -> Iterator[tuple]:
     """Paths of all values below."""
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    items = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
     for key, inner in items:
         yield (*path, key)
         yield from places(inner, (*path, key))
@@ -138,9 +165,13 @@ def mutate(case: dict[str, Any], rng: random.Random) -> None:
     elif kind == 4:
         parent[key] = copy.deepcopy(rng.choice(OTHERS))
     elif kind == 5 and isinstance(parent, dict):
-        parent[rng.choice([key + "s", key[:-1] or "q", key.upper(), "", "\u00e9", "__class__"])] = parent.pop(key)
+        parent[rng.choice([key + "s", key[:-1] or "q", key.upper(), "", "\u00e9", "__class__"])] = (
+            parent.pop(key)
+        )
     elif kind == 6 and isinstance(old, int | float) and not isinstance(old, bool):
-        parent[key] = rng.choice([-old, old * 10, old * 1e6, old * 1e-6, str(old), [old], float(old), old + 1])
+        parent[key] = rng.choice(
+            [-old, old * 10, old * 1e6, old * 1e-6, str(old), [old], float(old), old + 1]
+        )
     elif kind == 7 and isinstance(old, list):
         parent[key] = rng.choice([old[::-1], old[:-1], old + old, [old], old[:1], old * 200])
     elif kind == 8:
@@ -148,7 +179,7 @@ def mutate(case: dict[str, Any], rng: random.Random) -> None:
     elif kind == 9 and isinstance(old, str):
         i = rng.randrange(len(old) + 1)
         piece = rng.choice(["(", ")", "*", "x", "/0", "**", " ", "\u221e", "'", "[0]", ".y", ":="])
-        parent[key] = old[:i] + piece + old[i + rng.randrange(2):]
+        parent[key] = old[:i] + piece + old[i + rng.randrange(2) :]
     elif kind == 10:
         deep: Any = old
         for _ in range(rng.choice([1, 3, 60])):
@@ -171,9 +202,15 @@ def vary(case: dict[str, Any], rng: random.Random) -> None:
     elif isinstance(old, int):
         parent[key] = rng.choice(INTEGERS)
     elif isinstance(old, float):
-        parent[key] = rng.choice([*REALS, -old, old * 1e6, old * 1e-6, old * 1.5, old * 1e-30, old * 1e30])
+        parent[key] = rng.choice(
+            [*REALS, -old, old * 1e6, old * 1e-6, old * 1.5, old * 1e-30, old * 1e30]
+        )
     else:
-        parent[key] = rng.choice(WORDS) if rng.random() < 0.8 else rng.choice(HOSTILE).replace("SENTINEL", SENTINEL)
+        parent[key] = (
+            rng.choice(WORDS)
+            if rng.random() < 0.8
+            else rng.choice(HOSTILE).replace("SENTINEL", SENTINEL)
+        )
 
 
 def add(case: dict[str, Any], rng: random.Random) -> None:
@@ -193,9 +230,22 @@ def add(case: dict[str, Any], rng: random.Random) -> None:
 def garbled(text: str, rng: random.Random) -> str:
     """A change of the file's text."""
     i = rng.randrange(len(text))
-    return rng.choice([text[:i], text[:i] + text[i + 1:], text + text, text.replace("=", ":", 1), text[:i] + "\x00" + text[i:],
-                       text + "\nq = " + "9" * 5000, text + "\nq = " + "[" * 3000, text + "\nq = 1979-05-27T07:32:00Z",
-                       "\ufeff" + text, text.replace("\n", "\r\n"), text + "\nvariables = 3", ""])
+    return rng.choice(
+        [
+            text[:i],
+            text[:i] + text[i + 1 :],
+            text + text,
+            text.replace("=", ":", 1),
+            text[:i] + "\x00" + text[i:],
+            text + "\nq = " + "9" * 5000,
+            text + "\nq = " + "[" * 3000,
+            text + "\nq = 1979-05-27T07:32:00Z",
+            "\ufeff" + text,
+            text.replace("\n", "\r\n"),
+            text + "\nvariables = 3",
+            "",
+        ]
+    )
 
 
 def mutants(seed: int, count: int) -> Iterator[tuple[str, str]]:
@@ -212,7 +262,7 @@ def mutants(seed: int, count: int) -> Iterator[tuple[str, str]]:
         yield name, garbled(text, rng) if rng.random() < 0.05 else text
 
 
-# ---- a worker: checks files that it is told, one JSON line each ---------------------------------------------------
+# ---- a worker: checks files that it is told, one JSON line each ---------------------------------
 
 
 def outcome(path: str, data: str, run: bool) -> dict[str, Any]:
@@ -271,15 +321,25 @@ def work() -> None:
 
 
 class Worker:
-    """A process that checks one file after the other, ended and started anew where it takes too long."""
+    """A process that checks one file after the other, ended and started anew where it takes too
+    long."""
 
     def __init__(self) -> None:
         self.process: subprocess.Popen | None = None
 
     def _start(self) -> subprocess.Popen:
-        env = {k: v for k, v in os.environ.items() if not k.startswith(("OMPI_", "PMIX_", "PMI_", "ORTE_"))}
-        self.process = subprocess.Popen([sys.executable, __file__, "--worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        stderr=subprocess.DEVNULL, env=env | {"OMP_NUM_THREADS": "1"})
+        env = {
+            k: v
+            for k, v in os.environ.items()
+            if not k.startswith(("OMPI_", "PMIX_", "PMI_", "ORTE_"))
+        }
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, "--worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=env | {"OMP_NUM_THREADS": "1"},
+        )
         process = self.process
         self.ask({"path": "", "data": "", "run": False}, 300)  # imports take their time
         if self.process is None:
@@ -301,7 +361,10 @@ class Worker:
             return json.loads(answer)
         status = process.poll()
         self.end()
-        return {"kind": "hang" if not ready else "traceback", "text": "" if not ready else f"the process died: {status}"}
+        return {
+            "kind": "hang" if not ready else "traceback",
+            "text": "" if not ready else f"the process died: {status}",
+        }
 
     def end(self) -> None:
         if self.process is not None:
@@ -310,7 +373,9 @@ class Worker:
             self.process = None
 
 
-def fuzz(seed: int, count: int, run: int = 0, limit: float = LIMIT, keep: Path | None = None) -> dict[str, Any]:
+def fuzz(
+    seed: int, count: int, run: int = 0, limit: float = LIMIT, keep: Path | None = None
+) -> dict[str, Any]:
     """Counts by kind, and the mutants that failed."""
     counts: dict[str, int] = {}
     failures, slowest, ran, worker = [], 0.0, 0, Worker()
@@ -329,7 +394,9 @@ def fuzz(seed: int, count: int, run: int = 0, limit: float = LIMIT, keep: Path |
                 ran += 1
                 found = worker.ask(job | {"run": True}, RUN_LIMIT)
                 found = found if found["kind"] != "hang" else {"kind": "a long run", "text": ""}
-            if any(p.name == SENTINEL for p in (folder / SENTINEL, Path.cwd() / SENTINEL) if p.exists()):
+            if any(
+                p.name == SENTINEL for p in (folder / SENTINEL, Path.cwd() / SENTINEL) if p.exists()
+            ):
                 found = {"kind": "command", "text": text}
                 (Path.cwd() / SENTINEL).unlink(missing_ok=True)
             counts[found["kind"]] = counts.get(found["kind"], 0) + 1
@@ -337,9 +404,17 @@ def fuzz(seed: int, count: int, run: int = 0, limit: float = LIMIT, keep: Path |
                 failures.append({"case": name, "number": k, **found})
                 if keep is not None:
                     keep.mkdir(parents=True, exist_ok=True)
-                    (keep / f"{seed}-{k}-{found['kind']}.toml").write_text(text, errors="surrogatepass")
+                    (keep / f"{seed}-{k}-{found['kind']}.toml").write_text(
+                        text, errors="surrogatepass"
+                    )
     worker.end()
-    return {"seed": seed, "mutants": count, "counts": counts, "slowest_seconds": round(slowest, 2), "failures": failures}
+    return {
+        "seed": seed,
+        "mutants": count,
+        "counts": counts,
+        "slowest_seconds": round(slowest, 2),
+        "failures": failures,
+    }
 
 
 def main() -> None:

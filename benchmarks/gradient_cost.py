@@ -1,9 +1,10 @@
-"""Cost of one gradient and of one Hessian product in units of the forward solve (assembly, update and solve).
+"""Cost of one gradient and of one Hessian product in units of the forward solve (assembly, update
+and solve).
 
     python benchmarks/gradient_cost.py [--size 1024] [--profile]
 
-A gradient is the forward solve, the adjoint solve and the contraction; the regularizer is counted in both ratios of
-`with_regularizer` and left out of the others.
+A gradient is the forward solve, the adjoint solve and the contraction; the regularizer is counted
+in both ratios of `with_regularizer` and left out of the others.
 """
 
 from __future__ import annotations
@@ -18,7 +19,11 @@ def main() -> None:
     args = parser("gradient_cost", __doc__)
     args.add_argument("--size", type=int, default=1024)
     args.add_argument("--repeats", type=int, default=5)
-    args.add_argument("--profile", action="store_true", help="show where a gradient and a product spend their time")
+    args.add_argument(
+        "--profile",
+        action="store_true",
+        help="show where a gradient and a product spend their time",
+    )
     given = args.parse_args()
     objective = synthetic(given.size)
     grid, space = objective.forward.grid, objective.space
@@ -70,15 +75,30 @@ def main() -> None:
             if comm.rank == 0:
                 pstats.Stats(profile).sort_stats("tottime").print_stats(14)
     unit = seconds(forward, given.repeats)
-    costs = {"gradient": (seconds(lambda: gradient(False), given.repeats), 2.5),
-             "gradient_with_regularizer": (seconds(lambda: gradient(True), given.repeats), None)}
+    costs = {
+        "gradient": (seconds(lambda: gradient(False), given.repeats), 2.5),
+        "gradient_with_regularizer": (seconds(lambda: gradient(True), given.repeats), None),
+    }
     lin.assemble()
-    costs |= {"gauss_newton_product": (seconds(lambda: product(False), given.repeats), 2.2),
-              "hessian_product": (seconds(lambda: product(True), given.repeats), None),
-              "hessian_product_with_regularizer": (seconds(lambda: at.hessian(dm, out), given.repeats), None)}
+    costs |= {
+        "gauss_newton_product": (seconds(lambda: product(False), given.repeats), 2.2),
+        "hessian_product": (seconds(lambda: product(True), given.repeats), None),
+        "hessian_product_with_regularizer": (
+            seconds(lambda: at.hessian(dm, out), given.repeats),
+            None,
+        ),
+    }
     rows = [{"cells": f"{given.size}^2", "what": "forward", "seconds": unit, "forwards": 1.0}]
-    rows += [{"cells": f"{given.size}^2", "what": k, "seconds": t, "forwards": t / unit, "target": target or ""}
-             for k, (t, target) in costs.items()]
+    rows += [
+        {
+            "cells": f"{given.size}^2",
+            "what": k,
+            "seconds": t,
+            "forwards": t / unit,
+            "target": target or "",
+        }
+        for k, (t, target) in costs.items()
+    ]
     report("gradient_cost", rows, given.out)
 
 

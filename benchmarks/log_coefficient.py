@@ -1,9 +1,11 @@
-"""The log-coefficient benchmark: Newton and CG counts, objective, solves and seconds by grid and ranks.
+"""The log-coefficient benchmark: Newton and CG counts, objective, solves and seconds by grid and
+ranks.
 
     [mpirun -n 2] python benchmarks/log_coefficient.py --data DIR [--sizes 128 256 512] [--levels 4]
 
-DIR (or NPDE_DATA) has log_coefficient/observations.npz or observations.npz itself. With --levels, nested iteration
-over that many grids. A reference code with linear elements ends at 153.1589, 152.9999, 152.9548 on 128^2, 256^2, 512^2.
+DIR (or NPDE_DATA) has log_coefficient/observations.npz or observations.npz itself. With --levels,
+nested iteration over that many grids. A reference code with linear elements ends at 153.1589,
+152.9999, 152.9548 on 128^2, 256^2, 512^2.
 """
 
 from __future__ import annotations
@@ -22,8 +24,15 @@ from npde_opt.optimizers import Settings, minimize
 
 def observations(folder: str | None) -> tuple[np.ndarray, np.ndarray]:
     if not folder:
-        raise InputError("--data", "nothing", "the folder with log_coefficient/observations.npz (or set NPDE_DATA)")
-    places = [Path(folder) / "log_coefficient" / "observations.npz", Path(folder) / "observations.npz"]
+        raise InputError(
+            "--data",
+            "nothing",
+            "the folder with log_coefficient/observations.npz (or set NPDE_DATA)",
+        )
+    places = [
+        Path(folder) / "log_coefficient" / "observations.npz",
+        Path(folder) / "observations.npz",
+    ]
     found = next((p for p in places if p.exists()), None)
     if found is None:
         raise InputError("--data", folder, "a folder with log_coefficient/observations.npz")
@@ -37,6 +46,7 @@ def run(n: int, levels: int, xy: np.ndarray, data: np.ndarray, settings: Setting
     comm.Barrier()
     start = time.perf_counter()
     if levels > 1:
+
         def build(g):
             objective = log_coefficient(g, xy, data)
             return objective, objective.create_vec()
@@ -55,9 +65,15 @@ def run(n: int, levels: int, xy: np.ndarray, data: np.ndarray, settings: Setting
         solves = {"solves": count.forward_solves + count.adjoint_solves}
     elapsed = time.perf_counter() - start
     products = sum(int(r["inner_iterations"]) for r in result.history)  # of the finest grid
-    row |= {"newton": result.iterations, "cg": products, "objective": f"{result.objective:.4f}",
-            "gradient": result.gradient_norm / reference, **solves, "seconds": elapsed,
-            "status": result.status}
+    row |= {
+        "newton": result.iterations,
+        "cg": products,
+        "objective": f"{result.objective:.4f}",
+        "gradient": result.gradient_norm / reference,
+        **solves,
+        "seconds": elapsed,
+        "status": result.status,
+    }
     result.m.destroy()
     objective.destroy()
     return row

@@ -1,6 +1,6 @@
 """Peak memory of one gradient, and whether memory grows over many.
 
-    mpirun -n 2 python benchmarks/memory.py [--size 4096] [--flat-size 512] [--gradients 50]
+mpirun -n 2 python benchmarks/memory.py [--size 4096] [--flat-size 512] [--gradients 50]
 """
 
 from __future__ import annotations
@@ -40,8 +40,14 @@ def main() -> None:
         PETSc.garbage_cleanup(comm)
         resident.append(resident_mb())
     growth = resident[-1] - resident[min(4, len(resident) - 1)]
-    rows.append({"what": f"growth, gradients 5 to {given.gradients}", "cells": f"{given.flat_size}^2", "MB": growth,
-                 "resident": resident[-1]})
+    rows.append(
+        {
+            "what": f"growth, gradients 5 to {given.gradients}",
+            "cells": f"{given.flat_size}^2",
+            "MB": growth,
+            "resident": resident[-1],
+        }
+    )
     objective.destroy()
     m.destroy()
     del objective, at
@@ -51,7 +57,14 @@ def main() -> None:
         steps = []
 
         def step(name: str) -> None:
-            steps.append({"what": name, "cells": f"{given.size}^2", "MB": peak_memory_mb(comm), "resident": resident_mb()})
+            steps.append(
+                {
+                    "what": name,
+                    "cells": f"{given.size}^2",
+                    "MB": peak_memory_mb(comm),
+                    "resident": resident_mb(),
+                }
+            )
 
         objective = synthetic(given.size)
         step("peak after set-up")
@@ -63,7 +76,10 @@ def main() -> None:
         step("peak after the state")
         elapsed = seconds(at.gradient, 1)
         step("peak after the gradient")
-        rows += [*steps, {"what": "adjoint and gradient, s", "cells": f"{given.size}^2", "MB": elapsed}]
+        rows += [
+            *steps,
+            {"what": "adjoint and gradient, s", "cells": f"{given.size}^2", "MB": elapsed},
+        ]
     report("memory", rows, given.out)
 
 

@@ -49,9 +49,25 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for n in given.ranks:
             out = Path(folder) / f"{n}.json"
-            subprocess.run(["mpirun", "-n", str(n), sys.executable, __file__, "--worker", "--size", str(given.size),
-                            "--repeats", str(given.repeats), "--out", str(out)], check=True, stdout=subprocess.DEVNULL,
-                           env=dict(os.environ))  # as it was before MPI started here
+            subprocess.run(
+                [
+                    "mpirun",
+                    "-n",
+                    str(n),
+                    sys.executable,
+                    __file__,
+                    "--worker",
+                    "--size",
+                    str(given.size),
+                    "--repeats",
+                    str(given.repeats),
+                    "--out",
+                    str(out),
+                ],
+                check=True,
+                stdout=subprocess.DEVNULL,
+                env=dict(os.environ),
+            )  # as it was before MPI started here
             row = json.loads(out.read_text())["rows"][0]
             rows.append({**row, "ratio": rows[0]["seconds"] / row["seconds"] if rows else 1.0})
     report("scaling", rows, given.out)

@@ -1,6 +1,8 @@
-"""Cost of the state solve in products with A: set-up, update for new values, solve to 1e-8; iterations by grid size.
+"""Cost of the state solve in products with A: set-up, update for new values, solve to 1e-8;
+iterations by grid size.
 
-    python benchmarks/solve_cost.py [--size 1024] [--sizes 256 512 2048] [--large] [--recipes geometric gamg]
+python benchmarks/solve_cost.py [--size 1024] [--sizes 256 512 2048] [--large]
+    [--recipes geometric gamg]
 """
 
 from __future__ import annotations
@@ -41,19 +43,35 @@ def measure(n: int, recipe: str, repeats: int) -> list[Row]:
         solver = made[0]
         solver.ksp.setInitialGuessNonzero(False)
         solver.solve(b, x)
-        row: Row = {"recipe": recipe, "cells": f"{n}^2", "field": name, "iterations": solver.ksp.getIterationNumber()}
+        row: Row = {
+            "recipe": recipe,
+            "cells": f"{n}^2",
+            "field": name,
+            "iterations": solver.ksp.getIterationNumber(),
+        }
         if repeats:
             y = b.duplicate()
             found = []
             for _ in range(repeats):
                 product = seconds(lambda y=y: matrix.mat.mult(x, y), 10)
                 fill(matrix, k)
-                update, solve = seconds(solver.update, 1), seconds(lambda solver=solver: solver.solve(b, x), 1)
+                update, solve = (
+                    seconds(solver.update, 1),
+                    seconds(lambda solver=solver: solver.solve(b, x), 1),
+                )
                 found.append((product, update / product, solve / product))
             product, update, solve = np.median(found, axis=0)
-            row |= {"product_ms": 1e3 * product, "set_up": set_up_time / product, "update": update, "solve": solve}
-            row |= {f"target_{what}": TARGETS[name, what] for what in ("update", "solve")
-                    if recipe == "geometric" and (name, what) in TARGETS}
+            row |= {
+                "product_ms": 1e3 * product,
+                "set_up": set_up_time / product,
+                "update": update,
+                "solve": solve,
+            }
+            row |= {
+                f"target_{what}": TARGETS[name, what]
+                for what in ("update", "solve")
+                if recipe == "geometric" and (name, what) in TARGETS
+            }
             y.destroy()
         rows.append(row)
         solver.destroy()
@@ -65,9 +83,17 @@ def measure(n: int, recipe: str, repeats: int) -> list[Row]:
 def main() -> None:
     args = parser("solve_cost", __doc__)
     args.add_argument("--size", type=int, default=1024, help="where costs are measured")
-    args.add_argument("--sizes", type=int, nargs="*", default=[256, 512, 2048], help="where iterations are counted")
+    args.add_argument(
+        "--sizes",
+        type=int,
+        nargs="*",
+        default=[256, 512, 2048],
+        help="where iterations are counted",
+    )
     args.add_argument("--large", action="store_true", help="4096^2 too")
-    args.add_argument("--recipes", nargs="*", default=["geometric", "gamg"] + ["hypre"] * has_package("hypre"))
+    args.add_argument(
+        "--recipes", nargs="*", default=["geometric", "gamg"] + ["hypre"] * has_package("hypre")
+    )
     args.add_argument("--repeats", type=int, default=5)
     given = args.parse_args()
     rows = []

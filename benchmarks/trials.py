@@ -1,7 +1,7 @@
 """What goes wrong in a run, many times: scripts/npde-env python benchmarks/trials.py --parts errors
 
-Every trial is a small run under mpirun that has to end in a stated way. Prints a line a failure and the counts;
-exit code 1 where a trial failed.
+Every trial is a small run under mpirun that has to end in a stated way. Prints a line a failure and
+the counts; exit code 1 where a trial failed.
 """
 
 from __future__ import annotations
@@ -47,10 +47,24 @@ class Ended:
 
 def launch(ranks: int, *arguments: str, limit: float = LIMIT) -> Ended:
     """Runs python with these arguments on so many ranks."""
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("OMPI_COMM", "PMIX_", "PMI_", "ORTE_"))}
-    command = ["mpirun", "--allow-run-as-root", "--oversubscribe", "-n", str(ranks), sys.executable, *arguments]
+    env = {
+        k: v
+        for k, v in os.environ.items()
+        if not k.startswith(("OMPI_COMM", "PMIX_", "PMI_", "ORTE_"))
+    }
+    command = [
+        "mpirun",
+        "--allow-run-as-root",
+        "--oversubscribe",
+        "-n",
+        str(ranks),
+        sys.executable,
+        *arguments,
+    ]
     start = time.monotonic()
-    process = subprocess.Popen(command, env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        command, env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     try:
         text, _ = process.communicate(timeout=limit)
     except subprocess.TimeoutExpired:
@@ -72,41 +86,78 @@ class OneRankFails:
 
     @property
     def name(self) -> str:
-        return f"{self.what} in {self.where}, {self.when} call, {self.groups} groups on {self.ranks} ranks"
+        where = f"{self.what} in {self.where}, {self.when} call"
+        return f"{where}, {self.groups} groups on {self.ranks} ranks"
 
     def codes(self) -> set[int]:
         """Exit codes that are right."""
         if self.what == "nan":
-            # A state or derivative that is not finite is a failed solve; a value on one rank only is a difference.
-            return {"value": {1}, "regularizer": {1}, "monitor": {1}, "norm": {1, 3}}.get(self.where, {3})
+            # A state or derivative that is not finite is a failed solve; a value on one rank only
+            # is a difference.
+            return {"value": {1}, "regularizer": {1}, "monitor": {1}, "norm": {1, 3}}.get(
+                self.where, {3}
+            )
         if self.what == "SolverError":
             return {3}
         return {"exit5": {5}, "KeyboardInterrupt": {130}}.get(self.what, {1})
 
     def may_go_on(self) -> bool:
-        """Whether a trial step may be rejected instead: all ranks of a group agree that there is no state."""
+        """Whether a trial step may be rejected instead: all ranks of a group agree that there is no
+        state."""
         undefined = self.what == "nan" and self.where == "forward"
-        alone = self.groups == self.ranks and self.what in ("nan", "SolverError") and self.where in ("forward", "value")
+        alone = (
+            self.groups == self.ranks
+            and self.what in ("nan", "SolverError")
+            and self.where in ("forward", "value")
+        )
         unused = self.what == "nan" and self.where == "norm"
         return self.when == "later" and (undefined or alone or unused)
 
     def check(self) -> str:
-        ended = launch(self.ranks, "tests/failing_rank.py", self.where, self.what, self.when, str(self.groups))
+        ended = launch(
+            self.ranks, "tests/failing_rank.py", self.where, self.what, self.when, str(self.groups)
+        )
         if self.may_go_on() and ended.code == 0:
             return ""
         if ended.code not in self.codes():
-            return f"exit code {ended.code} after {ended.seconds:.0f} s, not {self.codes()}: {ended.text[-300:]!r}"
+            how = f"exit code {ended.code} after {ended.seconds:.0f} s"
+            return f"{how}, not {self.codes()}: {ended.text[-300:]!r}"
         return "" if ended.messages == 1 else f"{ended.messages} messages: {ended.text[-600:]!r}"
 
 
-WHERE = ("before", "value", "gradient", "weights", "regularizer", "regularizer-gradient", "regularizer-hessian", "forward",
-         "adjoint", "norm", "monitor", "after")
-WHAT = ("ValueError", "unpicklable", "nostr", "code0", "exit256", "exit5", "exit0", "exittext", "KeyboardInterrupt",
-        "MemoryError", "PETSc", "SolverError")
+WHERE = (
+    "before",
+    "value",
+    "gradient",
+    "weights",
+    "regularizer",
+    "regularizer-gradient",
+    "regularizer-hessian",
+    "forward",
+    "adjoint",
+    "norm",
+    "monitor",
+    "after",
+)
+WHAT = (
+    "ValueError",
+    "unpicklable",
+    "nostr",
+    "code0",
+    "exit256",
+    "exit5",
+    "exit0",
+    "exittext",
+    "KeyboardInterrupt",
+    "MemoryError",
+    "PETSc",
+    "SolverError",
+)
 
 
 def one_rank_errors() -> Iterable[Trial]:
-    """Each error in each place, in turn at the first and a later call, with one and two groups, on 2 and 3 ranks."""
+    """Each error in each place, in turn at the first and a later call, with one and two groups, on
+    2 and 3 ranks."""
     for i, where in enumerate(WHERE):
         for j, what in enumerate(WHAT):
             when = "first" if where in ("before", "after") or (i + j) % 2 else "later"
@@ -121,15 +172,21 @@ def one_rank_errors() -> Iterable[Trial]:
 
 
 def disturbed_runs() -> Iterable[Trial]:
-    """Runs that are killed, signalled or robbed of their disk and folder, then resumed (see disturbed.py)."""
+    """Runs that are killed, signalled or robbed of their disk and folder, then resumed (see
+    disturbed.py)."""
     return (Trial(name, check) for name, check in disturbed.checks())
 
 
-PARTS: dict[str, Callable[[], Iterable[Trial]]] = {"errors": one_rank_errors, "runs": disturbed_runs}
+PARTS: dict[str, Callable[[], Iterable[Trial]]] = {
+    "errors": one_rank_errors,
+    "runs": disturbed_runs,
+}
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--parts", nargs="+", choices=sorted(PARTS), default=sorted(PARTS))
     parser.add_argument("--only", default="", help="trials whose name contains this")
     options = parser.parse_args()
@@ -147,8 +204,11 @@ def main() -> int:
             if problem:
                 wrong += 1
                 print(f"{part}: {trial.name}: {problem}", flush=True)
-        print(f"{part}: {count - wrong} of {count} trials ended as they should, the longest after "
-              f"{longest:.0f} s", flush=True)
+        print(
+            f"{part}: {count - wrong} of {count} trials ended as they should, the longest after "
+            f"{longest:.0f} s",
+            flush=True,
+        )
         failed += wrong
     return 1 if failed else 0
 

@@ -1,9 +1,10 @@
 """Runs the equation that a case describes forward: states, data and an animation.
 
-    mpirun -n 4 python drivers/simulate.py --case meshes/gray_scott.toml --out results/pattern --plot
+    mpirun -n 4 python drivers/simulate.py --case meshes/gray_scott.toml --out results/pattern
+        --plot
 
-Unknowns have their true values, where the case gives them, else those that they would start from; a case
-may have none. Two dashes are this driver's options, one dash goes to PETSc (prefix state_).
+Unknowns have their true values, where the case gives them, else those that they would start from; a
+case may have none. Two dashes are this driver's options, one dash goes to PETSc (prefix state_).
 """
 
 if __name__ == "__main__":

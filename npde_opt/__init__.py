@@ -1,13 +1,13 @@
 """PDE-constrained optimization in which neural networks are sparse finite-difference operators.
 
-Equations -div(D grad u) + v.grad u + c u = f and gamma du/dt + A u = kinetics + sources are discretised
-by block-centred finite differences into PETSc matrices; their parameters are identified from data by TAO
-with exact adjoint gradients and multigrid solves.
+Equations -div(D grad u) + v.grad u + c u = f and gamma du/dt + A u = kinetics + sources are
+discretised by block-centred finite differences into PETSc matrices; their parameters are identified
+from data by TAO with exact adjoint gradients and multigrid solves.
 
     import npde_opt as nd
 
-gives the names below. What they need is loaded when one is first used; PETSc is started then, with the
-options of the command line, where the script has not started it.
+gives the names below. What they need is loaded when one is first used; PETSc is started then, with
+the options of the command line, where the script has not started it.
 """
 
 from __future__ import annotations
@@ -21,19 +21,46 @@ __version__ = "0.1.0"
 FACE = {
     "grids": ("Boundary", "Grid"),
     "parameters": (
-        "Dense", "Field", "ParameterSpace", "PerStep", "Regions", "Shared", "Unknown",
+        "Dense",
+        "Field",
+        "ParameterSpace",
+        "PerStep",
+        "Regions",
+        "Shared",
+        "Unknown",
     ),
     "terms": (
-        "Absorbing", "Advection", "Convolution", "Diffusion", "GradientDiffusion", "Kinetics",
-        "NonlinearDiffusion", "Reaction", "Source",
+        "Absorbing",
+        "Advection",
+        "Convolution",
+        "Diffusion",
+        "GradientDiffusion",
+        "Kinetics",
+        "NonlinearDiffusion",
+        "Reaction",
+        "Source",
     ),
     "forward": ("Equation", "Evolution", "Experiment", "Steady", "Storage", "scheme"),
     "observations": (
-        "at_points", "ball_mean", "box_mean", "difference", "from_functionals", "integral",
-        "over_regions", "points_at", "side_mean", "snapshots", "together", "voxels",
+        "at_points",
+        "ball_mean",
+        "box_mean",
+        "difference",
+        "from_functionals",
+        "integral",
+        "over_regions",
+        "points_at",
+        "side_mean",
+        "snapshots",
+        "together",
+        "voxels",
     ),
     "misfits": (
-        "CorrelatedErrors", "Huber", "LeastSquares", "ProportionalErrors", "StudentT",
+        "CorrelatedErrors",
+        "Huber",
+        "LeastSquares",
+        "ProportionalErrors",
+        "StudentT",
     ),
     "regularizers": ("BiLaplacian", "Gradient", "SmallPrior", "TotalVariation"),
     "objective": ("Objective",),

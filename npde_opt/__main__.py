@@ -1,4 +1,5 @@
-"""`python -m npde_opt COMMAND`: what is installed and does it work (`doctor`), is a case well posed (`check`)."""
+"""`python -m npde_opt COMMAND`: what is installed and does it work (`doctor`), is a case well posed
+(`check`)."""
 
 from __future__ import annotations
 
@@ -24,7 +25,9 @@ def main(argv: list[str]) -> int:
     if command in ("-h", "--help"):
         print(USAGE, end="")
         return 0
-    print(f"no such command: {command}\n" if command else "", USAGE, sep="", end="", file=sys.stderr)
+    print(
+        f"no such command: {command}\n" if command else "", USAGE, sep="", end="", file=sys.stderr
+    )
     return 2
 
 

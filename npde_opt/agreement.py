@@ -1,7 +1,9 @@
-"""Agreement of ranks: x = min over ranks of x_r, on a communicator of its own and with a limit of time.
+"""Agreement of ranks: x = min over ranks of x_r, on a communicator of its own and with a limit of
+time.
 
-What a block of a program communicates can never pair with an agreement about the block, since each has its own
-communicator; and a rank that waits in vain can tell so and end the others, since the agreement does not block.
+What a block of a program communicates can never pair with an agreement about the block, since each
+has its own communicator; and a rank that waits in vain can tell so and end the others, since the
+agreement does not block.
 """
 
 from __future__ import annotations
@@ -18,13 +20,13 @@ from mpi4py import MPI
 # A wait polls without pause for so long, then pauses between polls: ranks may share a core.
 SPIN_SECONDS = 2e-3
 PAUSES = (1e-4, 1e-3)
-# Ranks that end the others at the same time hear of each other in `HEAR_SECONDS`; the lowest speaks and ends all,
-# the others wait for that.
+# Ranks that end the others at the same time hear of each other in `HEAR_SECONDS`; the lowest speaks
+# and ends all, the others wait for that.
 HEAR_SECONDS, ENDING_SECONDS = 0.3, 5.0
 # What was said before an abort is lost where the launcher has not read it yet.
 SAID_SECONDS = 0.5
-# Where they have no channel yet, which only all can make together, they hear by a tag that hardly anybody uses (MPI has at
-# least those up to 32767).
+# Where they have no channel yet, which only all can make together, they hear by a tag that hardly
+# anybody uses (MPI has at least those up to 32767).
 RARE_TAG = 32_749
 
 _KEY = MPI.Comm.Create_keyval()
@@ -34,7 +36,8 @@ _places: dict[object, int] = {}
 class Channel:
     """The private communicator of a communicator's ranks, and where in the program this rank is.
 
-    `place` is a number that tells the open blocks apart: equal on ranks that opened the same ones in the same order.
+    `place` is a number that tells the open blocks apart: equal on ranks that opened the same ones
+    in the same order.
     """
 
     def __init__(self, comm: MPI.Comm):
@@ -44,7 +47,8 @@ class Channel:
         self._left: list[tuple[MPI.Request, np.ndarray, np.ndarray]] = []
 
     def least(self, values: list[int], seconds: float | None) -> list[int] | None:
-        """Minimum over the ranks, entry by entry; None where not all came within so many seconds (None: no limit).
+        """Minimum over the ranks, entry by entry; None where not all came within so many seconds
+        (None: no limit).
 
         Signals are handled in the meantime: what their handlers raise is raised here.
         """
@@ -64,7 +68,8 @@ _channels: list[Channel] = []
 
 
 def channel(comm: MPI.Comm) -> Channel:
-    """The channel of a communicator's ranks, the same for all communicators of these ranks in this order (PETSc has its own).
+    """The channel of a communicator's ranks, the same for all communicators of these ranks in this
+    order (PETSc has its own).
 
     The first call is collective. A channel lives as long as the program.
     """
@@ -115,7 +120,8 @@ def world_channel() -> Channel | None:
 
 
 def end_all(speak: Callable[[], None], code: int) -> None:
-    """Ends all ranks of the program with this exit code; of the ranks that do so at once, one speaks. Never returns."""
+    """Ends all ranks of the program with this exit code; of the ranks that do so at once, one
+    speaks. Never returns."""
     world, station = MPI.COMM_WORLD, world_channel()
     if _is_first(world, RARE_TAG) if station is None else _is_first(station.comm, 0):
         speak()

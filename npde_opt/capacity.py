@@ -1,4 +1,5 @@
-"""What this machine can hold: counts that do not fit are refused before anything is made of them."""
+"""What this machine can hold: counts that do not fit are refused before anything is made of
+them."""
 
 from __future__ import annotations
 
@@ -12,11 +13,14 @@ CGROUP = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_by
 
 
 def memory_available() -> float:
-    """Bytes that this machine can still give, or that this job may have. Unlimited where it does not tell."""
+    """Bytes that this machine can still give, or that this job may have. Unlimited where it does
+    not tell."""
     found = [math.inf]
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
-        found += [1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable")]
+        found += [
+            1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable")
+        ]
     except (OSError, ValueError, IndexError):
         pass
     for name in CGROUP:
@@ -29,8 +33,13 @@ def memory_available() -> float:
 
 
 def fits(field: str, count: float, bytes_each: float, what: str = "values") -> None:
-    """Raises InputError where `count` things of so many bytes are more than the machine can hold."""
+    """Raises InputError where `count` things of so many bytes are more than the machine can
+    hold."""
     needed, there = float(count) * bytes_each, memory_available()
     if needed > there:
-        raise InputError(field, f"{count:,} {what}, at least {needed / 1e9:,.3g} GB",
-                         f"at most {int(there // bytes_each):,} {what}: {there / 1e9:,.3g} GB of memory are there")
+        raise InputError(
+            field,
+            f"{count:,} {what}, at least {needed / 1e9:,.3g} GB",
+            f"at most {int(there // bytes_each):,} {what}: {there / 1e9:,.3g} GB of memory are "
+            "there",
+        )

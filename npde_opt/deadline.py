@@ -1,7 +1,8 @@
-"""The end of a program that must not wait: _exit(code) in so many seconds, whatever it is doing then.
+"""The end of a program that must not wait: _exit(code) in so many seconds, whatever it is doing
+then.
 
-MPI_Finalize runs where Python no longer does. A timer whose thread calls C's _exit still works there, and keeps the exit
-code, which an alarm would not.
+MPI_Finalize runs where Python no longer does. A timer whose thread calls C's _exit still works
+there, and keeps the exit code, which an alarm would not.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ SIGEV_THREAD = 2
 
 
 class _Notice(ctypes.Structure):
-    """glibc's struct sigevent (64 bytes): `function` is called with `value` in a thread of its own."""
+    """glibc's struct sigevent (64 bytes): `function` is called with `value` in a thread of its
+    own."""
 
     _fields_ = [
         ("value", ctypes.c_void_p),

@@ -1,7 +1,7 @@
 """What is installed, what is wrong with it and what to do about it: `python -m npde_opt doctor`.
 
-MPI and PETSc are asked in processes of their own, each with a time limit, so that one which aborts or hangs
-becomes a line of the report instead of its end.
+MPI and PETSc are asked in processes of their own, each with a time limit, so that one which aborts
+or hangs becomes a line of the report instead of its end.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ PACKAGES = ["hypre", "ml", "mumps", "superlu_dist"]
 ASK_MPI = """
 import json, mpi4py
 from mpi4py import MPI
-print("ANSWER" + json.dumps({"mpi4py": mpi4py.__version__, "library": MPI.Get_library_version().strip("\\0\\n ")}))
+library = MPI.Get_library_version().strip("\\0\\n ")
+print("ANSWER" + json.dumps({"mpi4py": mpi4py.__version__, "library": library}))
 """
 ASK_PETSC = f"""
 import json, petsc4py
@@ -72,7 +73,8 @@ if world.rank == 0:
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report; a remedy says that something is wrong, `essential` that nothing runs without it."""
+    """One line of the report; a remedy says that something is wrong, `essential` that nothing runs
+    without it."""
 
     subject: str
     text: str
@@ -89,7 +91,9 @@ class Finding:
 def ask(command: list[str], seconds: float = 60.0) -> tuple[Any, str]:
     """What a probe answers (None where it does not) and what else it said."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=seconds, stdin=subprocess.DEVNULL
+        )
     except subprocess.TimeoutExpired:
         return None, f"no answer within {seconds:.0f} s"
     except OSError as error:
@@ -105,7 +109,9 @@ def ask(command: list[str], seconds: float = 60.0) -> tuple[Any, str]:
 
 def python() -> Finding:
     found = f"{platform.python_version()} ({sys.executable})"
-    remedy = "" if sys.version_info[:2] >= (3, 11) else "install Python 3.11 or newer, then `make setup`"
+    remedy = (
+        "" if sys.version_info[:2] >= (3, 11) else "install Python 3.11 or newer, then `make setup`"
+    )
     return Finding("Python", found, remedy)
 
 
@@ -126,18 +132,36 @@ def petsc() -> list[Finding]:
     conf = root / "lib" / "petsc" / "conf" / "petscvariables"
     header = root / "include" / "petscconf.h"
     variables = conf.read_text() if conf.is_file() else ""
-    debugging = header.is_file() and bool(re.search(r"#define\s+PETSC_USE_DEBUG\b", header.read_text()))
+    debugging = header.is_file() and bool(
+        re.search(r"#define\s+PETSC_USE_DEBUG\b", header.read_text())
+    )
     blas = re.search(r"^BLASLAPACK_LIB\s*=\s*(.*?)\s*$", variables, re.MULTILINE)
     solvers = [name for name in ("mumps", "superlu_dist") if name in answer["packages"]]
     multigrid = ["PCMG", "GAMG", *(name for name in ("hypre", "ml") if name in answer["packages"])]
     multigrid += ["pyamg"] if importlib.util.find_spec("pyamg") else []
-    scalars = "" if answer["scalar"] == "float64" else "set PETSC_DIR and PETSC_ARCH to a PETSc with real doubles"
-    slow = "set PETSC_DIR to an optimised PETSc (--with-debugging=0): this one is several times slower"
+    scalars = (
+        ""
+        if answer["scalar"] == "float64"
+        else "set PETSC_DIR and PETSC_ARCH to a PETSc with real doubles"
+    )
+    slow = (
+        "set PETSC_DIR to an optimised PETSc (--with-debugging=0): this one is several times slower"
+    )
     old = "" if answer["version"].startswith("3.26.") else "npde_opt is tested with PETSc 3.26"
     return [
-        Finding("PETSc", f"{answer['version']} in {root}; petsc4py {answer['petsc4py']}", old, essential=False),
+        Finding(
+            "PETSc",
+            f"{answer['version']} in {root}; petsc4py {answer['petsc4py']}",
+            old,
+            essential=False,
+        ),
         Finding("scalars", f"{answer['scalar']}, {answer['index']}-bit indices", scalars),
-        Finding("build", "debugging" if debugging else "optimised", slow if debugging else "", essential=False),
+        Finding(
+            "build",
+            "debugging" if debugging else "optimised",
+            slow if debugging else "",
+            essential=False,
+        ),
         Finding("BLAS", blas.group(1) if blas else "unknown"),
         Finding("multigrid", ", ".join(multigrid)),
         Finding("direct", ", ".join(["PETSc LU and Cholesky (one rank)", *solvers])),
@@ -147,15 +171,27 @@ def petsc() -> list[Finding]:
 def ranks(count: int = 2) -> Finding:
     mpirun = shutil.which("mpirun")
     if not mpirun:
-        return Finding("ranks", "mpirun is not on the path", "apt-get install openmpi-bin, or load your MPI module")
+        return Finding(
+            "ranks",
+            "mpirun is not on the path",
+            "apt-get install openmpi-bin, or load your MPI module",
+        )
     answer, said = ask([mpirun, "-n", str(count), sys.executable, "-c", ASK_RANKS])
     if answer == [count, count, count * (count + 1) // 2, 2 * count]:
         return Finding("ranks", f"{count} start and agree")
     if answer is None:
-        remedy = "source .venv/bin/activate (it sets what root and few cores need), then try mpirun -n 2 hostname"
+        remedy = (
+            "source .venv/bin/activate (it sets what root and few cores need), then try "
+            "mpirun -n 2 hostname"
+        )
         return Finding("ranks", f"{count} ranks do not start: {said}", remedy)
-    remedy = f"{mpirun} belongs to another MPI than mpi4py and PETSc: use that MPI's mpirun, or `make clean setup`"
-    return Finding("ranks", f"asked for {count}, MPI has {answer[0]}, PETSc has {answer[1]}", remedy)
+    remedy = (
+        f"{mpirun} belongs to another MPI than mpi4py and PETSc: use that MPI's mpirun, or "
+        "`make clean setup`"
+    )
+    return Finding(
+        "ranks", f"asked for {count}, MPI has {answer[0]}, PETSc has {answer[1]}", remedy
+    )
 
 
 def packages() -> list[Finding]:
@@ -166,7 +202,9 @@ def packages() -> list[Finding]:
             findings.append(Finding(name, importlib.metadata.version(name)))
         else:
             remedy = SETUP if module in REQUIRED else f"pip install {name}"
-            findings.append(Finding(name, f"not installed: no {purpose}", remedy, essential=module in REQUIRED))
+            findings.append(
+                Finding(name, f"not installed: no {purpose}", remedy, essential=module in REQUIRED)
+            )
     return findings
 
 

@@ -1,7 +1,9 @@
-"""COMM_WORLD as experiments x space: sum over e of J_e, each group of ranks solving its own experiments.
+"""COMM_WORLD as experiments x space: sum over e of J_e, each group of ranks solving its own
+experiments.
 
-All groups have equally many ranks and hold the same parameters, cut the same way; sums run between the ranks of equal
-position, are formed on one and broadcast, so that every group continues with the same bits.
+All groups have equally many ranks and hold the same parameters, cut the same way; sums run between
+the ranks of equal position, are formed on one and broadcast, so that every group continues with the
+same bits.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from npde_opt.errors import InputError, collective
 
 @dataclass(frozen=True)
 class Ensemble:
-    """`space`: the ranks of this group; `across`: those of equal position in all groups; `world`: all."""
+    """`space`: the ranks of this group; `across`: those of equal position in all groups; `world`:
+    all."""
 
     space: MPI.Intracomm
     across: MPI.Intracomm
@@ -32,17 +35,24 @@ class Ensemble:
 
     @classmethod
     def split(cls, comm: MPI.Intracomm, groups: int, experiments: int) -> Ensemble:
-        """`groups` groups of equally many ranks. Raises InputError where that cannot be, or where processes
-        that were started together do not see each other."""
+        """`groups` groups of equally many ranks. Raises InputError where that cannot be, or where
+        processes that were started together do not see each other."""
         _check_launch()
         reductions.same(comm, (groups, experiments), "the numbers of groups and of experiments")
         if groups < 1 or comm.size % groups or groups > experiments:
-            raise InputError("--experiment-groups", groups, f"a divisor of {comm.size} ranks, at most {experiments} "
-                             "(the number of experiments)")
+            raise InputError(
+                "--experiment-groups",
+                groups,
+                f"a divisor of {comm.size} ranks, at most {experiments} "
+                "(the number of experiments)",
+            )
         if groups == 1:
             return cls.whole(comm)
         ranks = comm.size // groups
-        inside, across = comm.Split(comm.rank // ranks, comm.rank), comm.Split(comm.rank % ranks, comm.rank)
+        inside, across = (
+            comm.Split(comm.rank // ranks, comm.rank),
+            comm.Split(comm.rank % ranks, comm.rank),
+        )
         assert isinstance(inside, MPI.Intracomm) and isinstance(across, MPI.Intracomm)
         return cls(inside, across, comm)
 
@@ -55,15 +65,21 @@ class Ensemble:
         return range(self.across.rank, experiments, self.across.size)
 
     def together(self, above: int = 0) -> collective:
-        """A block of what every group does by itself, raising on all ranks of all groups what one raised.
+        """A block of what every group does by itself, raising on all ranks of all groups what one
+        raised.
 
-        A group waits in it for its own ranks for a limited time, and for other groups as long as they work. Nothing inside
-        may communicate across groups: sums over groups come after it. `above`: see collective.
+        A group waits in it for its own ranks for a limited time, and for other groups as long as
+        they work. Nothing inside may communicate across groups: sums over groups come after it.
+        `above`: see collective.
         """
         return collective(self.world, self.space if self.groups > 1 else None, above=above + 1)
 
     def sum(self, value: float) -> float:
-        return value if self.groups == 1 else self.across.bcast(self.across.reduce(value, root=0), root=0)
+        return (
+            value
+            if self.groups == 1
+            else self.across.bcast(self.across.reduce(value, root=0), root=0)
+        )
 
     def all(self, value: bool) -> bool:
         return reductions.everywhere(self.across, value)
@@ -80,13 +96,22 @@ class Ensemble:
 
 
 def _check_launch() -> None:
-    """A launcher of another MPI leaves every process alone, each of which would do the whole run into the same folder."""
-    launchers = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")  # mpirun within Slurm is the nearer one
+    """A launcher of another MPI leaves every process alone, each of which would do the whole run
+    into the same folder."""
+    launchers = (
+        "OMPI_COMM_WORLD_SIZE",
+        "PMI_SIZE",
+        "SLURM_STEP_NUM_TASKS",
+    )  # mpirun within Slurm is the nearer one
     name = next((n for n in launchers if n in os.environ), None)
     if name is None or MPI.COMM_WORLD.size > 1:
         return
     started = os.environ[name]
     if started.isdigit() and int(started) > 1:
-        raise InputError("MPI", f"1 rank in a process that was started with {name}={started}",
-                         f"the launcher of this MPI, {MPI.Get_library_version().split(chr(10))[0].strip()}: its own "
-                         "mpirun, or srun --mpi=pmix (srun --mpi=list names the others)")
+        raise InputError(
+            "MPI",
+            f"1 rank in a process that was started with {name}={started}",
+            f"the launcher of this MPI, {MPI.Get_library_version().split(chr(10))[0].strip()}: "
+            "its own "
+            "mpirun, or srun --mpi=pmix (srun --mpi=list names the others)",
+        )

@@ -1,12 +1,15 @@
 """Errors that end all ranks together: one message, one exit code, nobody left waiting.
 
-A block `with collective(comm)` is left by all ranks in the same way. Its end is an agreement (see agreement.py) of
+A block `with collective(comm)` is left by all ranks in the same way. Its end is an agreement (see
+agreement.py) of
 
-    the lowest rank that failed, and the least and the largest place in the program where the ranks are.
+    the lowest rank that failed,
+    and the least and the largest place in the program where the ranks are.
 
-Where a rank failed, all raise what it raised. Where the places differ, ranks have gone different ways: nothing that they
-could do together is safe any more, and all end. A rank that failed waits for the others for a limited time only: where they
-do not come, they wait inside the block for it, and it ends all.
+Where a rank failed, all raise what it raised. Where the places differ, ranks have gone different
+ways: nothing that they could do together is safe any more, and all end. A rank that failed waits
+for the others for a limited time only: where they do not come, they wait inside the block for it,
+and it ends all.
 
 The end of a program is such a place too, where it runs on several ranks: see `install`.
 """
@@ -32,14 +35,16 @@ from npde_opt.signals import BATCH
 
 # A rank that failed waits so long for the others; one that was told to stop, so long.
 FAILED_SECONDS, STOPPED_SECONDS = 12.0, 3.0
-# What MPI and PETSc do at the very end may wait for messages of a failed run: it is cut off after so long.
+# What MPI and PETSc do at the very end may wait for messages of a failed run: it is cut off after
+# so long.
 FINALIZE_SECONDS = 15
 
 
 class NpdeError(Exception):
     """Base of the errors that npde_opt raises on purpose.
 
-    exit_code: of a run that ends by it. patience: seconds that a rank which raised it waits for the others.
+    exit_code: of a run that ends by it. patience: seconds that a rank which raised it waits for the
+    others.
     """
 
     exit_code = 1
@@ -91,16 +96,18 @@ RECOVERABLE = (SolverError, Interrupted)
 
 
 class collective:  # noqa: N801 (it is used like contextlib's functions)
-    """A block that raises on every rank what any rank raised inside it (the lowest failing rank's exception).
+    """A block that raises on every rank what any rank raised inside it (the lowest failing rank's
+    exception).
 
-    Collective, the making of it too. Whatever is raised counts, SystemExit and KeyboardInterrupt included. A rank that failed
-    waits 12 s for the others (3 s after a signal); where they do not come, it ends all of them with its message
-    and exit code.
+    Collective, the making of it too. Whatever is raised counts, SystemExit and KeyboardInterrupt
+    included. A rank that failed waits 12 s for the others (3 s after a signal); where they do not
+    come, it ends all of them with its message and exit code.
 
     Args:
         comm: the ranks that leave the block together.
-        within: the group of ranks to which this one belongs, where groups do different work in the block. The group agrees
-            first, and waits for the other groups without limit where all its ranks raised a SolverError or Interrupted.
+        within: the group of ranks to which this one belongs, where groups do different work in the
+            block. The group agrees first, and waits for the other groups without limit where all
+            its ranks raised a SolverError or Interrupted.
         above: calls between the block and the making of it, for the place in the program.
     """
 
@@ -108,7 +115,9 @@ class collective:  # noqa: N801 (it is used like contextlib's functions)
         caller = sys._getframe(1 + above)
         self._site = caller.f_code, caller.f_lineno
         self._group = within
-        self._channels = [agreement.channel(c) for c in (within, comm) if c is not None and c.size > 1]
+        self._channels = [
+            agreement.channel(c) for c in (within, comm) if c is not None and c.size > 1
+        ]
         self._outside = [c.place for c in self._channels]
         self._ranks = comm.size
         self.code = 0
@@ -119,7 +128,12 @@ class collective:  # noqa: N801 (it is used like contextlib's functions)
             channel.place = agreement.nested(channel.place, place)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         shared = error
         try:
             for channel in self._channels:
@@ -135,18 +149,30 @@ class collective:  # noqa: N801 (it is used like contextlib's functions)
             # The frame must not hold the error that holds the frame: see `without_frames`.
             del shared, error
 
-    def _agree(self, channel: agreement.Channel, error: BaseException | None) -> BaseException | None:
+    def _agree(
+        self, channel: agreement.Channel, error: BaseException | None
+    ) -> BaseException | None:
         """What all ranks of the channel raise."""
         comm, left = channel.comm, -1
         if isinstance(error, SystemExit):
             left = exit_code(error)
-        mine = [comm.size if error is None else comm.rank, channel.place, -channel.place, left, -left, -self.code]
+        mine = [
+            comm.size if error is None else comm.rank,
+            channel.place,
+            -channel.place,
+            left,
+            -left,
+            -self.code,
+        ]
         # A group that failed as one may be far ahead of the others.
-        as_one = self._group is not None and comm.size == self._ranks and isinstance(error, RECOVERABLE)
+        as_one = (
+            self._group is not None and comm.size == self._ranks and isinstance(error, RECOVERABLE)
+        )
         try:
             found = channel.least(mine, None if error is None or as_one else patience(error))
         except BaseException as stop:
-            # A signal while this rank waited: the others learn of it in the agreement after this one.
+            # A signal while this rank waited: the others learn of it in the agreement after this
+            # one.
             return self._agree(channel, stop)
         if found is None:
             assert error is not None
@@ -154,7 +180,12 @@ class collective:  # noqa: N801 (it is used like contextlib's functions)
         first, least, largest, left_least, left_most, returned = found
         if least != -largest:
             code, line = self._site
-            end_apart(comm, f"ends the block at {code.co_filename}:{line} ({code.co_qualname})", error, first)
+            end_apart(
+                comm,
+                f"ends the block at {code.co_filename}:{line} ({code.co_qualname})",
+                error,
+                first,
+            )
         if first == comm.size:
             self.code = -returned
             return None
@@ -164,7 +195,8 @@ class collective:  # noqa: N801 (it is used like contextlib's functions)
 
 
 def check_place(comm: MPI.Comm, kind: tuple[object, ...]) -> None:
-    """Ends all ranks where one has failed or is somewhere else in the program; `kind` is what all are about to do. Collective.
+    """Ends all ranks where one has failed or is somewhere else in the program; `kind` is what all
+    are about to do. Collective.
 
     Without a limit of time: others may be at work yet.
     """
@@ -176,7 +208,11 @@ def check_place(comm: MPI.Comm, kind: tuple[object, ...]) -> None:
         frame: FrameType | None = sys._getframe(1)
         while frame is not None and frame.f_globals.get("__name__") == "npde_opt.reductions":
             frame = frame.f_back
-        where = "" if frame is None else f" at {frame.f_code.co_filename}:{frame.f_lineno} ({frame.f_code.co_qualname})"
+        where = (
+            ""
+            if frame is None
+            else f" at {frame.f_code.co_filename}:{frame.f_lineno} ({frame.f_code.co_qualname})"
+        )
         end_apart(channel.comm, f"forms a {kind[0]}{where}", None, found[0])
 
 
@@ -189,14 +225,16 @@ def end(error: BaseException) -> NoReturn:
 
 
 def end_apart(comm: MPI.Comm, doing: str, error: BaseException | None, first: int) -> NoReturn:
-    """Ends all ranks, which are at different places of the program; all of `comm` come here. `first`: the lowest
-    that failed."""
+    """Ends all ranks, which are at different places of the program; all of `comm` come here.
+    `first`: the lowest that failed."""
     all_doing = comm.allgather(doing)
     if first < comm.size:
         failure = error_of(comm, error, first)
     else:
         other = next((r for r, d in enumerate(all_doing) if d != all_doing[0]), comm.size - 1)
-        failure = RankError(f"the ranks went different ways: rank 0 {all_doing[0]}, rank {other} {all_doing[other]}")
+        failure = RankError(
+            f"the ranks went different ways: rank 0 {all_doing[0]}, rank {other} {all_doing[other]}"
+        )
     if comm.rank != first % comm.size:
         ignore_signals()
         agreement.finished(lambda: False, agreement.ENDING_SECONDS)
@@ -206,9 +244,10 @@ def end_apart(comm: MPI.Comm, doing: str, error: BaseException | None, first: in
 def without_frames(error: BaseException) -> BaseException:
     """The error to keep beyond its handling: without its traceback and what it came from.
 
-    Their frames hold PETSc objects of the calls that failed, until Python's garbage collector finds the circle, on every
-    rank at another time. An object that a rank still holds is not destroyed with that of the others; PETSc's tags then
-    differ between the ranks, and the next exchange of messages waits for ever.
+    Their frames hold PETSc objects of the calls that failed, until Python's garbage collector finds
+    the circle, on every rank at another time. An object that a rank still holds is not destroyed
+    with that of the others; PETSc's tags then differ between the ranks, and the next exchange of
+    messages waits for ever.
     """
     error.__traceback__ = error.__context__ = error.__cause__ = None
     return error
@@ -224,7 +263,9 @@ def patience(error: BaseException) -> float:
 def exit_code(error: BaseException) -> int:
     """Of a run that ends by this error; 0 after sys.exit(0) only."""
     if isinstance(error, SystemExit):
-        return within_byte(error.code) if isinstance(error.code, int) else int(error.code is not None)
+        return (
+            within_byte(error.code) if isinstance(error.code, int) else int(error.code is not None)
+        )
     if isinstance(error, KeyboardInterrupt):
         return 130
     with contextlib.suppress(Exception):
@@ -233,7 +274,8 @@ def exit_code(error: BaseException) -> int:
 
 
 def within_byte(code: int) -> int:
-    """The code as the operating system tells it, of which it keeps 8 bits; 1 where these would be 0 though the code is not."""
+    """The code as the operating system tells it, of which it keeps 8 bits; 1 where these would be 0
+    though the code is not."""
     return code & 255 or int(code != 0)
 
 
@@ -249,13 +291,18 @@ def said(error: BaseException) -> BaseException:
     if not isinstance(error, SystemExit):
         return error
     why = f": {error.code}" if isinstance(error.code, str) else f" (sys.exit({error.code}))"
-    return RankError(f"rank {MPI.COMM_WORLD.rank} left while others work{why}", exit_code(error) or 1)
+    return RankError(
+        f"rank {MPI.COMM_WORLD.rank} left while others work{why}", exit_code(error) or 1
+    )
 
 
 def error_of(comm: MPI.Comm, error: BaseException | None, first: int) -> BaseException:
-    """The error of rank `first` on all ranks; as it is, or a substitute where it cannot be sent. Collective."""
+    """The error of rank `first` on all ranks; as it is, or a substitute where it cannot be sent.
+    Collective."""
     mine = said(error) if error is not None and comm.rank == first else None
-    message = None if mine is None else (packed(mine), text_of(mine), exit_code(mine), trace_of(mine))
+    message = (
+        None if mine is None else (packed(mine), text_of(mine), exit_code(mine), trace_of(mine))
+    )
     data, text, code, trace = comm.bcast(message, root=first)
     if mine is not None:
         return mine if data is not None else substitute(mine, text, code)
@@ -287,7 +334,8 @@ def plain(error: BaseException) -> BaseException | None:
 
 
 def substitute(error: BaseException, text: str, code: int) -> BaseException:
-    """What the failing rank itself raises where the others cannot have its error: the same as they."""
+    """What the failing rank itself raises where the others cannot have its error: the same as
+    they."""
     found = RankError(text, code)
     found.__cause__ = error
     return found
@@ -310,8 +358,11 @@ def agree(comm: MPI.Intracomm, seconds: float = STOPPED_SECONDS) -> bool:
 
 def interrupt(number: int, _: FrameType | None) -> None:
     ignore_signals()
-    error = Interrupted(f"stopped by {signal.Signals(number).name} before the first iteration or after the last; start it "
-                        "again, with --resume where it has made its folder")
+    error = Interrupted(
+        f"stopped by {signal.Signals(number).name} before the first iteration or after the last; "
+        "start it "
+        "again, with --resume where it has made its folder"
+    )
     error.patience = STOPPED_SECONDS
     raise error
 
@@ -335,12 +386,13 @@ def speak(error: BaseException, alone: bool = False) -> None:
 
 
 def run(main: Callable[[], int | None], comm: MPI.Intracomm = MPI.COMM_WORLD) -> None:
-    """Runs a driver's `main` as a collective block and exits: with what it returns (the largest of all ranks), or with the
-    error's exit code on every rank and one message.
+    """Runs a driver's `main` as a collective block and exits: with what it returns (the largest of
+    all ranks), or with the error's exit code on every rank and one message.
 
-    Exit codes: 2 wrong input, 3 a solve that diverged, 75 interrupted with a checkpoint, 130 KeyboardInterrupt, n after
-    sys.exit(n) (1 where a rank leaves the others at work with 0), 1 anything else. A rank that fails alone ends the
-    others after 12 seconds. SIGTERM, SIGUSR1 and SIGHUP interrupt, where `main` does not handle them itself.
+    Exit codes: 2 wrong input, 3 a solve that diverged, 75 interrupted with a checkpoint, 130
+    KeyboardInterrupt, n after sys.exit(n) (1 where a rank leaves the others at work with 0), 1
+    anything else. A rank that fails alone ends the others after 12 seconds. SIGTERM, SIGUSR1 and
+    SIGHUP interrupt, where `main` does not handle them itself.
     """
     for number in BATCH:
         signal.signal(number, interrupt)
@@ -365,11 +417,13 @@ def _failed(error: BaseException, comm: MPI.Intracomm) -> int:
 
 
 def install() -> None:
-    """Lets programs that do not use `run` end together too; done when this module is imported on several ranks.
+    """Lets programs that do not use `run` end together too; done when this module is imported on
+    several ranks.
 
-    What a rank raises and nobody catches ends all ranks, with one message and the error's exit code: at once where the others
-    are in an agreement or a reduction of npde_opt or raise too, else after 12 s. A rank that leaves the program, by sys.exit
-    too, ends all where others come to an agreement without it. Interactive sessions keep what they have.
+    What a rank raises and nobody catches ends all ranks, with one message and the error's exit
+    code: at once where the others are in an agreement or a reduction of npde_opt or raise too, else
+    after 12 s. A rank that leaves the program, by sys.exit too, ends all where others come to an
+    agreement without it. Interactive sessions keep what they have.
     """
     if _hooks or not MPI.Is_initialized() or MPI.COMM_WORLD.size == 1:
         return
@@ -379,7 +433,9 @@ def install() -> None:
     def here() -> bool:
         return os.getpid() == process and not MPI.Is_finalized()
 
-    def uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    def uncaught(
+        kind: type[BaseException], error: BaseException, trace: TracebackType | None
+    ) -> None:
         if not here() or hasattr(sys, "ps1") or sys.flags.interactive:
             before(kind, error, trace)
         else:

@@ -1,4 +1,5 @@
-"""phi(d) = sum_k rho((d_k - y_k) / sigma_k) for predicted data d, measured y and standard deviations sigma.
+"""phi(d) = sum_k rho((d_k - y_k) / sigma_k) for predicted data d, measured y and standard
+deviations sigma.
 
 Least squares rho = t^2/2; Huber rho = t^2/2 up to |t| = threshold and linear beyond; Student-t
 rho = (nu + 1)/2 log(1 + t^2/nu). A NaN in y means: not observed.
@@ -41,9 +42,13 @@ class Misfit:
         y = np.asarray(observed, float).ravel()
         s = np.broadcast_to(np.asarray(sigma, float), y.shape)
         if y.size != layout.getSize():
-            raise InputError("data", f"{y.size} values", f"{layout.getSize()} values, one an observation")
+            raise InputError(
+                "data", f"{y.size} values", f"{layout.getSize()} values, one an observation"
+            )
         if not (np.isfinite(s) & (s > 0)).all():
-            raise InputError("sigma", float(s[~(np.isfinite(s) & (s > 0))][0]), "positive standard deviations")
+            raise InputError(
+                "sigma", float(s[~(np.isfinite(s) & (s > 0))][0]), "positive standard deviations"
+            )
         own = slice(*layout.getOwnershipRange())
         self.comm = layout.getComm().tompi4py()
         self.count = int(np.isfinite(y).sum())
@@ -102,7 +107,9 @@ class Huber(Misfit):
     def __init__(self, observed, sigma, layout, threshold: float = 1.345):
         super().__init__(observed, sigma, layout)
         if not threshold > 0:
-            raise InputError("misfit.threshold", threshold, "a positive number of standard deviations")
+            raise InputError(
+                "misfit.threshold", threshold, "a positive number of standard deviations"
+            )
         self.threshold = threshold
 
     def rho(self, t):
@@ -151,7 +158,8 @@ def default_floor(observed: np.ndarray) -> float:
 
 
 class ProportionalErrors(Misfit):
-    """Errors that grow with the predicted value: phi = 1/2 sum t^2, t = (d - y) / (sigma max(|d|, floor)^power).
+    """Errors that grow with the predicted value: phi = 1/2 sum t^2, t = (d - y) / (sigma max(|d|,
+    floor)^power).
 
     Generalised least squares of count data (power 0.2 to 0.5) and of relative errors (power 1).
 
@@ -163,14 +171,18 @@ class ProportionalErrors(Misfit):
         super().__init__(observed, sigma, layout)
         floor = default_floor(observed) if floor is None else floor
         if not (power >= 0 and floor > 0):
-            raise InputError("misfit.power, floor", (power, floor), "a power >= 0 and a positive floor")
+            raise InputError(
+                "misfit.power, floor", (power, floor), "a power >= 0 and a positive floor"
+            )
         self.power, self.floor = power, floor
 
     def _size(self, d: PETSc.Vec) -> tuple[np.ndarray, np.ndarray]:
         """max(|d|, floor), and d/dd of its logarithm."""
         values = d.getArray(readonly=True)
         size = np.maximum(np.abs(values), self.floor)
-        return size, np.where(np.abs(values) > self.floor, 1 / np.where(values == 0, 1, values), 0.0)
+        return size, np.where(
+            np.abs(values) > self.floor, 1 / np.where(values == 0, 1, values), 0.0
+        )
 
     def scaled(self, d: PETSc.Vec) -> np.ndarray:
         return super().scaled(d) * self._size(d)[0] ** -self.power
@@ -194,22 +206,32 @@ class ProportionalErrors(Misfit):
 
 
 class CorrelatedErrors(Misfit):
-    """phi = 1/2 (d - y)^T Sigma^-1 (d - y) with Sigma = diag(sigma) C diag(sigma), C correlating the times of each place.
+    """phi = 1/2 (d - y)^T Sigma^-1 (d - y) with Sigma = diag(sigma) C diag(sigma), C correlating
+    the times of each place.
 
-    `correlation` is C (times x times), the data are ordered by time and place (one sampling) and all observed.
+    `correlation` is C (times x times), the data are ordered by time and place (one sampling) and
+    all observed.
     """
 
     def __init__(self, observed, sigma, layout, correlation: np.ndarray | float = 1.0):
         super().__init__(observed, sigma, layout)
         C = np.atleast_2d(np.asarray(correlation, float))
         if C.shape[0] != C.shape[1] or layout.getSize() % len(C) or not np.allclose(C, C.T):
-            raise InputError("misfit.correlation", f"shape {C.shape}", "a symmetric matrix, times x times")
+            raise InputError(
+                "misfit.correlation", f"shape {C.shape}", "a symmetric matrix, times x times"
+            )
         if self.count != layout.getSize():
-            raise InputError("data", f"{layout.getSize() - self.count} missing values", "none with correlated errors")
+            raise InputError(
+                "data",
+                f"{layout.getSize() - self.count} missing values",
+                "none with correlated errors",
+            )
         try:
             self.inverse_root = np.linalg.inv(np.linalg.cholesky(C))
         except np.linalg.LinAlgError as error:
-            raise InputError("misfit.correlation", "an indefinite matrix", "a positive definite one") from error
+            raise InputError(
+                "misfit.correlation", "an indefinite matrix", "a positive definite one"
+            ) from error
 
     def _along_times(self, matrix: np.ndarray, values: np.ndarray) -> np.ndarray:
         return (matrix @ values.reshape(len(matrix), -1)).ravel()

@@ -1,7 +1,8 @@
 """Nested iteration: min J_h on a hierarchy of grids h_0 > h_1 > ... > h_L, coarsest first.
 
-The minimizer on one grid, prolonged, starts the next, so that the finest grid needs a few iterations only. All levels
-share one reference for the gradient norm (mass-weighted, hence comparable): the initial one on the coarsest grid.
+The minimizer on one grid, prolonged, starts the next, so that the finest grid needs a few
+iterations only. All levels share one reference for the gradient norm (mass-weighted, hence
+comparable): the initial one on the coarsest grid.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ COARSE_RTOL = 1e-3
 
 @dataclass(frozen=True)
 class Identification:
-    """The finest grid's objective and result, and what all levels did, those before a resumed run was stopped included."""
+    """The finest grid's objective and result, and what all levels did, those before a resumed run
+    was stopped included."""
 
     objective: Objective
     result: Result
@@ -45,8 +47,8 @@ class Identification:
         """The coefficient `name` that was found, as plain numbers. Collective.
 
         Returns:
-            Of a field its cells [i, j, k], whole, on rank 0, None on the others; of numbers an array
-            (n,) on every rank.
+            Of a field its cells [i, j, k], whole, on rank 0, None on the others; of numbers an
+            array (n,) on every rank.
         """
         space, m = self.objective.space, self.result.m
         found = space.at(m).coefficients()[name]
@@ -69,8 +71,9 @@ def grids(finest: Grid, levels: int | None = None) -> list[Grid]:
 class Prolongation:
     """Parameters from one grid to the next finer one, each block in its way; and the transpose.
 
-    Fields are interpolated cubically, so that a regularization of second derivatives is not disturbed, and linearly
-    where the coefficient itself is unknown: there an overshoot could leave the range in which it makes sense.
+    Fields are interpolated cubically, so that a regularization of second derivatives is not
+    disturbed, and linearly where the coefficient itself is unknown: there an overshoot could leave
+    the range in which it makes sense.
     """
 
     def __init__(self, coarse: ParameterSpace, fine: ParameterSpace):
@@ -117,8 +120,9 @@ class Prolongation:
 
 @dataclass(frozen=True)
 class Resume:
-    """Where to go on: the level, the optimizer's state there, the gradient norm to which that level compares (None: its
-    own first), what the levels before counted, and the vectors of a spectrum in a level's space (None where none was kept)."""
+    """Where to go on: the level, the optimizer's state there, the gradient norm to which that level
+    compares (None: its own first), what the levels before counted, and the vectors of a spectrum in
+    a level's space (None where none was kept)."""
 
     level: int
     state: Callable[[Objective], OptimizerState]
@@ -154,13 +158,20 @@ class Monitor(Protocol):
         """These go into the next checkpoints."""
 
 
-def identify(finest: Grid, build: Build, settings: Settings, levels: int | None = None, monitor: Monitor | None = None,
-             resume: Resume | None = None) -> Identification:
+def identify(
+    finest: Grid,
+    build: Build,
+    settings: Settings,
+    levels: int | None = None,
+    monitor: Monitor | None = None,
+    resume: Resume | None = None,
+) -> Identification:
     """Minimizes on all levels, or on those that a resumed run has left.
 
-    Coarse levels stop at a gradient of 1e-3 of the initial one, the finest at settings.gradient_rtol. Two levels below
-    the finest, the Newton methods learn the leading part of the data's Hessian, which preconditions the finer levels
-    (where there are regularized fields).
+    Coarse levels stop at a gradient of 1e-3 of the initial one, the finest at
+    settings.gradient_rtol. Two levels below the finest, the Newton methods learn the leading part
+    of the data's Hessian, which preconditions the finer levels (where there are regularized
+    fields).
 
     Raises:
         SolverError, Interrupted: as the objective and the monitor raise them.
@@ -181,7 +192,8 @@ def solves(counted: Mapping[str, int]) -> int:
 
 
 def regularized(objective: Objective) -> bool:
-    """Whether there is a field unknown, and every one has a regularization, from which the data's part can be told."""
+    """Whether there is a field unknown, and every one has a regularization, from which the data's
+    part can be told."""
     fields = {u.name for u in objective.space.unknowns if not u.block.listed}
     return bool(fields) and fields <= set(objective.regularizers)
 
@@ -189,9 +201,21 @@ def regularized(objective: Objective) -> bool:
 class _Levels:
     """One nested iteration; owns the lifts between levels and the spectrum."""
 
-    def __init__(self, hierarchy: list[Grid], build: Build, settings: Settings, monitor: Monitor | None,
-                 resume: Resume | None):
-        self.hierarchy, self.build, self.settings, self.monitor, self.resume = hierarchy, build, settings, monitor, resume
+    def __init__(
+        self,
+        hierarchy: list[Grid],
+        build: Build,
+        settings: Settings,
+        monitor: Monitor | None,
+        resume: Resume | None,
+    ):
+        self.hierarchy, self.build, self.settings, self.monitor, self.resume = (
+            hierarchy,
+            build,
+            settings,
+            monitor,
+            resume,
+        )
         newton = settings.method in ("newton", "gauss-newton") and settings.learnt > 0
         self.learning = max(len(hierarchy) - 3, 0) if newton and len(hierarchy) > 1 else None
         self.reference = resume.reference if resume else settings.gradient_reference
@@ -219,11 +243,20 @@ class _Levels:
             self.spent += counted
             previous = (objective, result.m)
             PETSc.garbage_cleanup(self.hierarchy[level].comm)
-        return Identification(objective, result, history, solves(counted), solves(self.spent),
-                              self.spent["krylov_iterations"])
+        return Identification(
+            objective,
+            result,
+            history,
+            solves(counted),
+            solves(self.spent),
+            self.spent["krylov_iterations"],
+        )
 
-    def _ascend(self, previous: tuple[Objective, PETSc.Vec], objective: Objective, given: PETSc.Vec) -> PETSc.Vec:
-        """The start on the next level from the minimizer on the last, which goes with its objective."""
+    def _ascend(
+        self, previous: tuple[Objective, PETSc.Vec], objective: Objective, given: PETSc.Vec
+    ) -> PETSc.Vec:
+        """The start on the next level from the minimizer on the last, which goes with its
+        objective."""
         lift = Prolongation(previous[0].space, objective.space)
         self.lifts.append(lift)
         m = lift.start(previous[1], given)
@@ -238,13 +271,29 @@ class _Levels:
         rtol, decrement = self.settings.gradient_rtol, self.settings.decrement
         if level < count - 1:
             rtol, decrement = max(rtol, COARSE_RTOL), None
-        own = replace(self.settings, level=level, gradient_rtol=rtol, gradient_reference=self.reference,
-                      decrement=decrement)
+        own = replace(
+            self.settings,
+            level=level,
+            gradient_rtol=rtol,
+            gradient_reference=self.reference,
+            decrement=decrement,
+        )
         if self.monitor is not None:
-            self.monitor.start_level(self.hierarchy[level].shape, space=objective.space, level=level, levels=count,
-                                     gradient_rtol=rtol, gradient_reference=self.reference,
-                                     max_iterations=own.max_iterations, spent=self.spent)
-        state = self.resume.state(objective) if self.resume is not None and level == self.resume.level else None
+            self.monitor.start_level(
+                self.hierarchy[level].shape,
+                space=objective.space,
+                level=level,
+                levels=count,
+                gradient_rtol=rtol,
+                gradient_reference=self.reference,
+                max_iterations=own.max_iterations,
+                spent=self.spent,
+            )
+        state = (
+            self.resume.state(objective)
+            if self.resume is not None and level == self.resume.level
+            else None
+        )
         return minimize(objective, m, own, self.monitor, state, self.spectrum, given)
 
     def _learn(self, level: int, objective: Objective, m: PETSc.Vec) -> Counter[str]:
@@ -252,14 +301,17 @@ class _Levels:
         before = Counter(objective.counters.snapshot())
         noise = objective.space.standard_normal(0)
         with self.monitor.interruptible() if self.monitor is not None else nullcontext():
-            self.spectrum = learn(objective, m, noise, self.settings.learnt, self.settings.method == "gauss-newton")
+            self.spectrum = learn(
+                objective, m, noise, self.settings.learnt, self.settings.method == "gauss-newton"
+            )
         noise.destroy()
         if self.monitor is not None:
             self.monitor.keep_spectrum(objective.space, self.spectrum.vectors)
         return Counter(objective.counters.snapshot()) - before
 
     def _recall(self, first: int) -> None:
-        """The spectrum that an interrupted run had on level `first`, with the lifts from where it was learnt."""
+        """The spectrum that an interrupted run had on level `first`, with the lifts from where it
+        was learnt."""
         if self.learning is None or first <= self.learning or self.resume is None:
             return
         spaces = []

@@ -1,7 +1,8 @@
 """J(m) = sum_e phi_e(F_e(m)) + sum_b R_b(m_b): value, gradient, Hessian action.
 
-The sum over experiments runs over the groups of an ensemble; a regularizer acts on one unknown field.
-Everything is done in three steps: what a group does by itself; agreement of all ranks that nothing failed; sums.
+The sum over experiments runs over the groups of an ensemble; a regularizer acts on one unknown
+field. Everything is done in three steps: what a group does by itself; agreement of all ranks that
+nothing failed; sums.
 """
 
 from __future__ import annotations
@@ -25,19 +26,29 @@ INVISIBLE = 1e-6
 
 
 class Objective:
-    """The objective of a forward map, one misfit a local experiment and regularizers by unknown's name."""
+    """The objective of a forward map, one misfit a local experiment and regularizers by unknown's
+    name."""
 
-    def __init__(self, forward: ForwardMap, misfits: Sequence[Misfit], regularizers: Mapping[str, Any],
-                 ensemble: Ensemble | None = None):
+    def __init__(
+        self,
+        forward: ForwardMap,
+        misfits: Sequence[Misfit],
+        regularizers: Mapping[str, Any],
+        ensemble: Ensemble | None = None,
+    ):
         self.forward, self.misfits, self.regularizers = forward, list(misfits), dict(regularizers)
         self.space, self.comm = forward.space, forward.grid.comm
         self.ensemble = ensemble or Ensemble.whole(self.comm)
         with self.together():
             if len(misfits) != len(forward.experiments):
-                raise InputError("misfits", len(misfits), f"{len(forward.experiments)}, one an experiment")
+                raise InputError(
+                    "misfits", len(misfits), f"{len(forward.experiments)}, one an experiment"
+                )
             counts = tuple(int(m.count) for m in misfits)
         reductions.same(self.ensemble.space, counts, "the numbers of data of the experiments")
-        reductions.same(self.everyone, tuple(self.regularizers), "the names of the regularized unknowns")
+        reductions.same(
+            self.everyone, tuple(self.regularizers), "the names of the regularized unknowns"
+        )
         self.data_count = self.ensemble.sum(sum(counts))
         if self.data_count == 0:
             raise InputError("data", "no value that was observed", "at least one datum")
@@ -146,8 +157,10 @@ class ObjectiveAt:
     def _total_misfit(self, misfits: list[float]) -> float:
         """Sum over all experiments; what the ranks of a group have must be equal."""
         ensemble = self.objective.ensemble
-        agreed = [reductions.same(ensemble.space, value, f"the misfit of experiment {self._number(k)}")
-                  for k, value in enumerate(misfits)]
+        agreed = [
+            reductions.same(ensemble.space, value, f"the misfit of experiment {self._number(k)}")
+            for k, value in enumerate(misfits)
+        ]
         return ensemble.sum(sum(agreed))
 
     def _number(self, k: int) -> int:
@@ -157,7 +170,10 @@ class ObjectiveAt:
 
     def _total_penalty(self, penalties: dict[str, float]) -> float:
         everyone = self.objective.everyone
-        return sum(reductions.same(everyone, value, f"the regularization of {name}") for name, value in penalties.items())
+        return sum(
+            reductions.same(everyone, value, f"the regularization of {name}")
+            for name, value in penalties.items()
+        )
 
     @property
     def value(self) -> float:
@@ -182,7 +198,10 @@ class ObjectiveAt:
     @property
     def adjoints(self) -> Any:
         if self._adjoints is None:
-            residuals = [m.gradient(d) for m, d in zip(self.objective.misfits, self.linearization.data, strict=True)]
+            residuals = [
+                m.gradient(d)
+                for m, d in zip(self.objective.misfits, self.linearization.data, strict=True)
+            ]
             self._adjoints = self.linearization.adjoint_states(residuals)
             for r in residuals:
                 r.destroy()
@@ -220,22 +239,26 @@ class ObjectiveAt:
     def _misfit_weights(self, gauss_newton: bool) -> list[Weights]:
         if gauss_newton not in self._weights:
             pairs = zip(self.objective.misfits, self.linearization.data, strict=True)
-            self._weights[gauss_newton] = [m.gauss_newton_weights(d) if gauss_newton else m.hessian_weights(d)
-                                           for m, d in pairs]
+            self._weights[gauss_newton] = [
+                m.gauss_newton_weights(d) if gauss_newton else m.hessian_weights(d)
+                for m, d in pairs
+            ]
         return self._weights[gauss_newton]
 
     def hessian(self, dm: PETSc.Vec, out: PETSc.Vec, gauss_newton: bool = False) -> None:
         """out = H dm, exact or Gauss-Newton."""
         out.set(0)
         with self.objective.together(), stage("hessian"):
-            self.linearization.hessian(dm, self._misfit_weights(gauss_newton), out,
-                                       None if gauss_newton else self.adjoints)
+            self.linearization.hessian(
+                dm, self._misfit_weights(gauss_newton), out, None if gauss_newton else self.adjoints
+            )
         self.objective.ensemble.sum_vec(out)
         with self.objective.together():
             self._add(out, lambda r, p, x, part: r.hessian(p, x, part), dm)
 
     def information(self, dm: PETSc.Vec) -> float:
-        """dm^T J^T W J dm, what the data tell along dm: how far it moves them, in standard deviations and squared."""
+        """dm^T J^T W J dm, what the data tell along dm: how far it moves them, in standard
+        deviations and squared."""
         own = 0.0
         with self.objective.together():
             images = self.linearization.apply(dm)
@@ -248,7 +271,8 @@ class ObjectiveAt:
         return self.objective.ensemble.sum(own)
 
     def unseen(self) -> list[str]:
-        """Names of the unknowns of which changes of natural size, +-1 for logarithms, move no datum by INVISIBLE sigma."""
+        """Names of the unknowns of which changes of natural size, +-1 for logarithms, move no datum
+        by INVISIBLE sigma."""
         space, found = self.objective.space, []
         for u in space.unknowns:
             dm = space.trial_change(self.m, u.name)

@@ -1,9 +1,9 @@
 """x = op over ranks of x_r: reductions of which no rank gets another answer than the others.
 
 MPI_MAX and MPI_MIN lose a NaN or keep it, by the order of the ranks: here it is NaN on every rank.
-Before every reduction the ranks compare what they are about to do: no sum can be one with a maximum or with a sum of
-another block, and no rank waits in one for a rank that failed. Values that ought to be equal on all ranks are checked
-to be so.
+Before every reduction the ranks compare what they are about to do: no sum can be one with a maximum
+or with a sum of another block, and no rank waits in one for a rank that failed. Values that ought
+to be equal on all ranks are checked to be so.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ def total(comm: MPI.Comm, x: float | np.ndarray) -> float | np.ndarray:
 
 
 def total_parts(comm: MPI.Comm, x: np.ndarray, counts: Sequence[int]) -> np.ndarray:
-    """Own part of the sum (n,) over the ranks, of which every rank gets counts[rank] numbers, one rank after the other."""
+    """Own part of the sum (n,) over the ranks, of which every rank gets counts[rank] numbers, one
+    rank after the other."""
     own = np.ascontiguousarray(x)
     if comm.size == 1:
         return own.copy()
@@ -96,7 +97,11 @@ def same(comm: MPI.Comm, value: T, what: str) -> T:
     number = float(value) if isinstance(value, float | np.floating) else None
     finite = number is not None and math.isfinite(number)
     # What has to be equal exactly, and what may differ by rounding.
-    told = ("number",) if finite else (type(value).__name__, str(number) if number is not None else value)
+    told = (
+        ("number",)
+        if finite
+        else (type(value).__name__, str(number) if number is not None else value)
+    )
     size = number if finite and number is not None else 0.0
     ends = largest(comm, np.array([size, -size, _digest(told), -_digest(told)]))
     high, low = float(ends[0]), -float(ends[1])
@@ -114,8 +119,10 @@ def _raise_differing(comm: MPI.Comm, value: Any, what: str) -> None:
     """Every rank comes here, and says what it has."""
     texts = comm.allgather(str(value))
     other = next((r for r, text in enumerate(texts) if text != texts[0]), comm.size - 1)
-    raise NpdeError(f"{what} differs between ranks: {texts[0]} on rank 0, {texts[other]} on rank {other}; "
-                    "it must be summed over the ranks, or be computed alike on each")
+    raise NpdeError(
+        f"{what} differs between ranks: {texts[0]} on rank 0, {texts[other]} on rank {other}; "
+        "it must be summed over the ranks, or be computed alike on each"
+    )
 
 
 def _extreme(comm: MPI.Comm, x: Any, kind: str, never: float) -> Any:

@@ -1,6 +1,8 @@
-"""Signals from a process's first line on: what comes before MPI can be asked is remembered, then ends all ranks together.
+"""Signals from a process's first line on: what comes before MPI can be asked is remembered, then
+ends all ranks together.
 
-Nothing but the standard library is imported here, so that a driver can call `remember` before what takes seconds to load.
+Nothing but the standard library is imported here, so that a driver can call `remember` before what
+takes seconds to load.
 """
 
 from __future__ import annotations

@@ -2,12 +2,12 @@
 
 For J with gradient g and Hessian H at m, a direction dm and steps e that fall until J is rounding:
 
-    r1(e) = |J(m + e dm) - J - e g.dm|                       order 2 for a right gradient, 1 for a wrong one
+    r1(e) = |J(m + e dm) - J - e g.dm|             order 2 for a right gradient, 1 for a wrong one
     r2(e) = |J(m + e dm) - J - e g.dm - e^2/2 dm.H dm|       order 3 for a right Hessian
     r3(e) = |g(m + e dm) - g - e H dm|                       order 2 for a right Hessian
 
-Beside the orders, g.dm, dm.H dm and H dm are compared with central differences (see differences.py). What neither can tell does
-not pass.
+Beside the orders, g.dm, dm.H dm and H dm are compared with central differences (see
+differences.py). What neither can tell does not pass.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ FLOOR = 1e-13
 """Rounding and solver error of a value, relative to it."""
 
 NEGLIGIBLE = 1e-6
-"""Relative change of a gradient over the first step that is too small for the order of a Hessian's row to matter."""
+"""Relative change of a gradient over the first step that is too small for the order of a Hessian's
+row to matter."""
 
 FEWEST, MOST = 6, 24
 """Steps."""
@@ -48,14 +49,16 @@ ORDERS = {"gradient": 1.8, "Hessian": 2.6, "Hessian's rows": 1.8}
 class TaylorOrders:
     """What a Taylor test found.
 
-    first, second, gradient: orders of r1, r2, r3; inf where a remainder is rounding at all steps (the derivative is exact),
-        NaN where a value is not finite or nothing depends on the direction.
-    slope, curvature: g.dm and dm.H dm beside central differences of J. rows: H dm beside those of g, by name of an unknown
-        ("" where the objective has no names). A gradient and a Hessian that are wrong by the same factor fit each other: where
-        the gradient is 0 only the curvature tells.
+    first, second, gradient: orders of r1, r2, r3; inf where a remainder is rounding at all steps
+        (the derivative is exact), NaN where a value is not finite or nothing depends on the
+        direction.
+    slope, curvature: g.dm and dm.H dm beside central differences of J. rows: H dm beside those of
+        g, by name of an unknown ("" where the objective has no names). A gradient and a Hessian
+        that are wrong by the same factor fit each other: where the gradient is 0 only the curvature
+        tells.
     depends: whether J or g change along the direction at all.
-    hidden: 'gradient' and the names of rows of the Hessian of which rounding of J, or of g, leaves nothing to be told: not by
-        differences, and not by an order.
+    hidden: 'gradient' and the names of rows of the Hessian of which rounding of J, or of g, leaves
+        nothing to be told: not by differences, and not by an order.
     """
 
     first: float
@@ -72,8 +75,9 @@ class TaylorOrders:
         if not self.depends:
             return ["nothing depends on it"]
         found = []
-        # Where a remainder is not yet in its first term above rounding (a total variation, whose third derivative varies
-        # fast) its order is low for a right derivative too; differences that are exact enough tell better.
+        # Where a remainder is not yet in its first term above rounding (a total variation, whose
+        # third derivative varies fast) its order is low for a right derivative too; differences
+        # that are exact enough tell better.
         rows = all(row.resolved and row.agrees(LIMIT) for row in self.rows.values() if row.size)
         slope = self.slope.resolved and self.slope.agrees(LIMIT)
         curved = slope or (self.curvature.resolved and self.curvature.agrees(LIMIT))
@@ -88,22 +92,28 @@ class TaylorOrders:
             found.append(f"Hessian along the direction (differs by {self.curvature.relative:.1e})")
         for name, row in self.rows.items():
             if not row.agrees(LIMIT):
-                found.append(f"Hessian{' row ' + name if name else ''} (differs by {row.relative:.1e})")
-        return found + [f"{name} (cannot be told: rounding or solver error hides it)" for name in self.hidden]
+                found.append(
+                    f"Hessian{' row ' + name if name else ''} (differs by {row.relative:.1e})"
+                )
+        return found + [
+            f"{name} (cannot be told: rounding or solver error hides it)" for name in self.hidden
+        ]
 
 
-def taylor_test(objective: Any, m: PETSc.Vec, dm: PETSc.Vec, steps: Sequence[float] = WIDE,
-                floor: float = FLOOR) -> TaylorOrders:
+def taylor_test(
+    objective: Any, m: PETSc.Vec, dm: PETSc.Vec, steps: Sequence[float] = WIDE, floor: float = FLOOR
+) -> TaylorOrders:
     """Taylor remainders and central differences of an objective at m in direction dm. Collective.
 
     Args:
-        objective: `linearize(m)` gives a point with `value`, `gradient()`, `hessian(dm, out)` and `destroy()`.
-        steps: the first and largest ones, falling; those where the objective is not defined are passed over, and they go on
-            in the ratio of the last two until the values are rounding.
+        objective: `linearize(m)` gives a point with `value`, `gradient()`, `hessian(dm, out)` and
+            `destroy()`.
+        steps: the first and largest ones, falling; those where the objective is not defined are
+            passed over, and they go on in the ratio of the last two until the values are rounding.
         floor: rounding of a value (of the gradient's norm), relative to it.
 
-    A direction in several unknowns is also taken unknown by unknown, and the worst is returned: what one of them contributes
-    may be too little to be seen beside the others.
+    A direction in several unknowns is also taken unknown by unknown, and the worst is returned:
+    what one of them contributes may be too little to be seen beside the others.
 
     Solves are tight inside (linear/accuracy.py), unless the user gave a tolerance.
     """
@@ -115,7 +125,9 @@ def taylor_test(objective: Any, m: PETSc.Vec, dm: PETSc.Vec, steps: Sequence[flo
     return _worst(found)
 
 
-def _along(objective: Any, m: PETSc.Vec, dm: PETSc.Vec, steps: Sequence[float], floor: float) -> TaylorOrders:
+def _along(
+    objective: Any, m: PETSc.Vec, dm: PETSc.Vec, steps: Sequence[float], floor: float
+) -> TaylorOrders:
     line = _Line(objective, m, dm)
     try:
         _walk(line, steps)
@@ -145,12 +157,28 @@ def _worst(found: Sequence[TaylorOrders]) -> TaylorOrders:
     """NaN is worse than any order."""
     if len(found) == 1:
         return found[0]
-    first, second, gradient = (float(np.min([getattr(o, name) for o in found])) for name in ("first", "second", "gradient"))
-    slope, curvature = (max((getattr(o, name) for o in found), key=_wrongness) for name in ("slope", "curvature"))
+    first, second, gradient = (
+        float(np.min([getattr(o, name) for o in found])) for name in ("first", "second", "gradient")
+    )
+    slope, curvature = (
+        max((getattr(o, name) for o in found), key=_wrongness) for name in ("slope", "curvature")
+    )
     names = {name for o in found for name in o.rows}
-    rows = {name: max((o.rows[name] for o in found if name in o.rows), key=_wrongness) for name in sorted(names)}
+    rows = {
+        name: max((o.rows[name] for o in found if name in o.rows), key=_wrongness)
+        for name in sorted(names)
+    }
     hidden = dict.fromkeys(name for o in found for name in o.hidden)
-    return TaylorOrders(first, second, gradient, slope, curvature, rows, all(o.depends for o in found), tuple(hidden))
+    return TaylorOrders(
+        first,
+        second,
+        gradient,
+        slope,
+        curvature,
+        rows,
+        all(o.depends for o in found),
+        tuple(hidden),
+    )
 
 
 def _wrongness(comparison: Comparison) -> tuple[bool, bool, float]:
@@ -220,7 +248,8 @@ class _Line:
                 there.destroy()
 
     def take(self, e: float) -> bool:
-        """Both sides of m; whether J is defined on both. Below a step where it was, being undefined counts as NaN."""
+        """Both sides of m; whether J is defined on both. Below a step where it was, being undefined
+        counts as NaN."""
         up = self._at(e)
         down = self._at(-e) if up is not None else None
         if up is None or down is None:
@@ -236,7 +265,8 @@ class _Line:
         return True
 
     def _gradients(self, e: float, up: PETSc.Vec, down: PETSc.Vec) -> None:
-        """Remainders of gradients, and the rows of the Hessian by differences; takes over both Vecs."""
+        """Remainders of gradients, and the rows of the Hessian by differences; takes over both
+        Vecs."""
         self.sizes.append(max(up.norm(), down.norm(), self.g.norm()))
         central, rest = up.copy(), up.copy()
         rest.axpy(-1.0, self.g)
@@ -277,7 +307,10 @@ class _Line:
     def exhausted(self) -> bool:
         """Whether the last steps change J by rounding only. The same on all ranks."""
         size = max(abs(self.value), abs(self.plus[-1]), abs(self.minus[-1]))
-        even = [abs(u - 2 * self.value + d) for u, d in zip(self.plus[-3:], self.minus[-3:], strict=True)]
+        even = [
+            abs(u - 2 * self.value + d)
+            for u, d in zip(self.plus[-3:], self.minus[-3:], strict=True)
+        ]
         stuck = even[2] <= 1e-9 * size and even[2] >= even[1] / 3 and even[1] >= even[0] / 3
         found = bool(even[2] <= FLOOR * size or stuck)
         ensemble = getattr(self.objective, "ensemble", None)
@@ -285,11 +318,17 @@ class _Line:
 
     def orders(self, floor: float) -> TaylorOrders:
         steps, plus, minus = (np.array(x) for x in (self.steps, self.plus, self.minus))
-        if len(steps) < 4 or not (np.isfinite(plus).all() and np.isfinite(minus).all() and math.isfinite(self.value)
-                                  and np.isfinite([self.slope, self.curvature, *self.rests]).all()):
+        if len(steps) < 4 or not (
+            np.isfinite(plus).all()
+            and np.isfinite(minus).all()
+            and math.isfinite(self.value)
+            and np.isfinite([self.slope, self.curvature, *self.rests]).all()
+        ):
             nothing = Comparison(math.nan, math.nan, math.nan)
             return TaylorOrders(math.nan, math.nan, math.nan, nothing, nothing)
-        least = noise(steps, self.value, plus, minus) + floor * np.maximum(np.maximum(abs(plus), abs(minus)), abs(self.value))
+        least = noise(steps, self.value, plus, minus) + floor * np.maximum(
+            np.maximum(abs(plus), abs(minus)), abs(self.value)
+        )
         least_row = self._noise() + floor * np.array(self.sizes)[:, None]
         least_all = np.linalg.norm(self._noise()) + floor * np.array(self.sizes)
         change = plus - self.value
@@ -299,8 +338,14 @@ class _Line:
             return TaylorOrders(math.nan, math.nan, math.nan, slope, curvature, {}, False)
         first = np.abs(change - steps * self.slope)
         second = np.abs(change - steps * self.slope - steps**2 / 2 * self.curvature)
-        found = TaylorOrders(order(steps, first, least), order(steps, second, least), order(steps, self.rests, least_all),
-                             slope, curvature, self._compared(steps, least_row))
+        found = TaylorOrders(
+            order(steps, first, least),
+            order(steps, second, least),
+            order(steps, self.rests, least_all),
+            slope,
+            curvature,
+            self._compared(steps, least_row),
+        )
         return replace(found, hidden=self._hidden(found))
 
     def _hidden(self, found: TaylorOrders) -> tuple[str, ...]:
@@ -310,23 +355,32 @@ class _Line:
             return tuple(hidden)
         # Of a row that is 0 nothing can be resolved: it is told where it is too small to matter.
         negligible = NEGLIGIBLE * max(self.sizes) / self.steps[0]
-        hidden += [f"Hessian{' row ' + name if name else ''}" for name, row in found.rows.items()
-                   if not row.resolved and row.uncertainty > negligible]
+        hidden += [
+            f"Hessian{' row ' + name if name else ''}"
+            for name, row in found.rows.items()
+            if not row.resolved and row.uncertainty > negligible
+        ]
         return tuple(hidden)
 
     def _noise(self) -> np.ndarray:
-        """Rounding of the gradient by unknown: what second differences at the smallest steps leave."""
+        """Rounding of the gradient by unknown: what second differences at the smallest steps
+        leave."""
         return np.minimum.reduce(self.bends[-3:])
 
     def _depends(self, change: np.ndarray, least: np.ndarray, least_gradient: np.ndarray) -> bool:
         moved = (np.abs(change) > least).any() or (np.array(self.changes) > least_gradient).any()
-        claimed = abs(self.slope) * self.steps[0] > least[0] or abs(self.curvature) * self.steps[0]**2 > least[0]
+        claimed = (
+            abs(self.slope) * self.steps[0] > least[0]
+            or abs(self.curvature) * self.steps[0] ** 2 > least[0]
+        )
         return bool(moved or claimed)
 
     def _compared(self, steps: np.ndarray, least: np.ndarray) -> dict[str, Comparison]:
         found = {}
         for i, name in enumerate(self.names):
-            differences, sizes, changes = (np.array([row[j][i] for row in self.rows]) for j in range(3))
+            differences, sizes, changes = (
+                np.array([row[j][i] for row in self.rows]) for j in range(3)
+            )
             found[name] = best(differences, sizes, np.maximum(changes, least[2:, i] / steps[2:]))
         return found
 
@@ -337,7 +391,8 @@ class _Line:
 
 
 def dot_product_test(linearization: Any, dm: PETSc.Vec, d: Sequence[PETSc.Vec]) -> float:
-    """|<J dm, d> - <dm, J^T d>| over the larger of the two, NaN where both are 0; `d` has one data Vec an experiment.
+    """|<J dm, d> - <dm, J^T d>| over the larger of the two, NaN where both are 0; `d` has one data
+    Vec an experiment.
 
     Solves are tight inside, unless the user gave a tolerance. Collective.
     """
@@ -353,7 +408,8 @@ def dot_product_test(linearization: Any, dm: PETSc.Vec, d: Sequence[PETSc.Vec]) 
 
 
 def manufactured_order(solve_error: Callable[[int], float], sizes: Sequence[int]) -> float:
-    """Observed order of solve_error(n), the error with n cells an axis, between the two last of `sizes`."""
+    """Observed order of solve_error(n), the error with n cells an axis, between the two last of
+    `sizes`."""
     n, errors = sizes[-2:], [float(solve_error(n)) for n in sizes][-2:]
     if not all(math.isfinite(e) for e in errors):
         return math.nan

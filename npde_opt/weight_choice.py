@@ -1,6 +1,7 @@
 """The regularization weight alpha of min_m phi(m) + alpha R(m) from the data.
 
-Discrepancy principle: the alpha at which the squared scaled residuals a datum, chi^2, are 1 (where the noise is known).
+Discrepancy principle: the alpha at which the squared scaled residuals a datum, chi^2, are 1 (where
+the noise is known).
 L-curve: the alpha of largest curvature of (log phi, log R), in factors of 4.
 """
 
@@ -28,7 +29,8 @@ SHORT = 0.1
 
 @dataclass(frozen=True)
 class Choice:
-    """The chosen weight and what was tried: weights, misfits, regularizations (of weight 1), chi^2."""
+    """The chosen weight and what was tried: weights, misfits, regularizations (of weight 1),
+    chi^2."""
 
     weight: float
     method: str
@@ -40,7 +42,8 @@ class Choice:
 
 
 def largest(objective: Objective, m: PETSc.Vec) -> float:
-    """Where data and regularization of weight 1 weigh the same along R^-1 g: (p, H p) / (p, R p), p = R^-1 g."""
+    """Where data and regularization of weight 1 weigh the same along R^-1 g: (p, H p) / (p, R p), p
+    = R^-1 g."""
     at = objective.linearize(m)
     p, Hp, Rp = (objective.create_vec() for _ in range(3))
     at.precondition(at.gradient(), p)
@@ -55,9 +58,9 @@ def largest(objective: Objective, m: PETSc.Vec) -> float:
 
 def balance(build: Callable[[float], tuple[Objective, PETSc.Vec]]) -> tuple[float, PETSc.Vec, bool]:
     """The weight at which data and regularization weigh the same, the starting point, and whether
-    the unknowns have bounds. In other units of length it is another by many orders of magnitude; beside a far larger
-    regularization the data's part would be lost in rounding, so that it is weighed again with a
-    smaller one."""
+    the unknowns have bounds. In other units of length it is another by many orders of magnitude;
+    beside a far larger regularization the data's part would be lost in rounding, so that it is
+    weighed again with a smaller one."""
     weight = 1.0
     for _ in range(TRIES):
         objective, m = build(weight)
@@ -73,14 +76,19 @@ def balance(build: Callable[[float], tuple[Objective, PETSc.Vec]]) -> tuple[floa
     return weight * max(share, SEEN), m, bounded
 
 
-def choose(build: Callable[[float], tuple[Objective, PETSc.Vec]], method: str, settings: Settings,
-           say: Callable[[str], None] = lambda text: None) -> Choice:
-    """Tries weights downwards, each started from the last minimizer; `build` gives objective and start for a weight.
+def choose(
+    build: Callable[[float], tuple[Objective, PETSc.Vec]],
+    method: str,
+    settings: Settings,
+    say: Callable[[str], None] = lambda text: None,
+) -> Choice:
+    """Tries weights downwards, each started from the last minimizer; `build` gives objective and
+    start for a weight.
 
-    Minimizes with Gauss-Newton, or, where parameters have bounds that it would take no notice of, with the settings' method.
-    The discrepancy principle goes down to chi^2 <= 1, then closes in on 1 to 3 % by interpolation; where a smaller weight no
-    longer lowers chi^2 by 0.5 % it takes that one (the data cannot be fitted to their noise on this grid; `reached` is
-    False then).
+    Minimizes with Gauss-Newton, or, where parameters have bounds that it would take no notice of,
+    with the settings' method. The discrepancy principle goes down to chi^2 <= 1, then closes in on
+    1 to 3 % by interpolation; where a smaller weight no longer lowers chi^2 by 0.5 % it takes that
+    one (the data cannot be fitted to their noise on this grid; `reached` is False then).
     """
     if method not in ("discrepancy", "l-curve"):
         raise InputError("regularization.weight", method, "'discrepancy' or 'l-curve'")
@@ -107,7 +115,9 @@ def choose(build: Callable[[float], tuple[Objective, PETSc.Vec]], method: str, s
 
     for trial in range(TRIALS[method]):
         chi = attempt(weight)
-        stagnates = trial > 2 and chi < STARTED * tried[0][3] and tried[-2][3] - chi < STAGNATION * chi
+        stagnates = (
+            trial > 2 and chi < STARTED * tried[0][3] and tried[-2][3] - chi < STAGNATION * chi
+        )
         if method == "discrepancy" and (chi <= 1 or stagnates):
             break
         weight /= FACTOR
@@ -121,8 +131,11 @@ def choose(build: Callable[[float], tuple[Objective, PETSc.Vec]], method: str, s
     return Choice(chosen, method, reached, *columns)
 
 
-def close_in(attempt: Callable[[float], float], tried: list[tuple[float, float, float, float]]) -> float:
-    """The weight tried whose chi^2 is closest to 1, after steps between the last two, which bracket it."""
+def close_in(
+    attempt: Callable[[float], float], tried: list[tuple[float, float, float, float]]
+) -> float:
+    """The weight tried whose chi^2 is closest to 1, after steps between the last two, which bracket
+    it."""
     above, below = [(np.log(t[0]), np.log(t[3])) for t in tried[-2:]]
     for _ in range(REFINEMENTS):
         if min(abs(above[1]), abs(below[1])) < CLOSE:
@@ -135,9 +148,9 @@ def close_in(attempt: Callable[[float], float], tried: list[tuple[float, float, 
 
 
 def corner(misfits: list[float], regularizations: list[float]) -> int:
-    """Index of the sharpest turn of the L-curve from falling misfits to growing regularizations, by decreasing weight.
-    The curvature is that of the circle through three points in a row (Menger), where both steps change the two by
-    10 % at least."""
+    """Index of the sharpest turn of the L-curve from falling misfits to growing regularizations, by
+    decreasing weight. The curvature is that of the circle through three points in a row (Menger),
+    where both steps change the two by 10 % at least."""
     if len(misfits) < 3:
         return len(misfits) - 1
     x, y = np.log(np.maximum(misfits, 1e-300)), np.log(np.maximum(regularizations, 1e-300))

@@ -1,9 +1,11 @@
-"""Sets up `.venv` in the checkout: PETSc, petsc4py, mpi4py, the Python packages and npde_opt itself.
+"""Sets up `.venv` in the checkout: PETSc, petsc4py, mpi4py, the Python packages and npde_opt
+itself.
 
-Run by `make`; by hand: `python3 scripts/bootstrap.py`. Needs nothing but Python >= 3.11. What it compiles goes into
-`$NPDE_CACHE` (default `~/.cache/npde_opt`), keyed by compiler, MPI, processor and options, so that other clones take
-it from there. Where PETSC_DIR is set, that PETSc is used and only petsc4py is built against it.
-A run that was interrupted is continued by the next; one that has nothing to do ends at once.
+Run by `make`; by hand: `python3 scripts/bootstrap.py`. Needs nothing but Python >= 3.11. What it
+compiles goes into `$NPDE_CACHE` (default `~/.cache/npde_opt`), keyed by compiler, MPI, processor
+and options, so that other clones take it from there. Where PETSC_DIR is set, that PETSc is used and
+only petsc4py is built against it. A run that was interrupted is continued by the next; one that has
+nothing to do ends at once.
 """
 
 import configparser
@@ -48,10 +50,12 @@ CONFIGURE = [
 LIGHT = ["sys", "ts", "tao", "snes", "vec/is/sf", "ksp/pc/impls/bddc", "ksp/pc/impls/patch"]
 LIGHT += ["dm/dt", "dm/field", "dm/interface", "dm/impls/forest", "dm/impls/network"]
 LIGHT += ["dm/impls/plex", "dm/impls/stag", "dm/impls/swarm"]
-# The bindings only call PETSc: -O0 compiles in a third of the time of -O1 and costs some 50 ns a call.
+# The bindings only call PETSc: -O0 compiles in a third of the time of -O1 and costs some 50 ns a
+# call.
 GLUE = "-fPIC -O0 -g0 -w -fno-strict-aliasing"
 
-# What MPI needs here: root in a container, more ranks than cores (they yield to each other), one BLAS thread a rank.
+# What MPI needs here: root in a container, more ranks than cores (they yield to each other), one
+# BLAS thread a rank.
 ENVIRONMENT = {
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
@@ -75,10 +79,12 @@ class SetupError(Exception):
     """Ends the set-up; its text says what to do."""
 
 
-# ---- running commands ------------------------------------------------------------------------------------------
+# ---- running commands ---------------------------------------------------------------------------
 
 running = set()
-locks = []  # held by children too: where this process is killed outright, the next one waits for what they still do
+# Held by children too: where this process is killed outright, the next one waits for what they
+# still do.
+locks = []
 stopping = threading.Event()
 screen = threading.Lock()
 
@@ -89,7 +95,9 @@ def say(text):
 
 
 def clock(seconds):
-    return f"{seconds:.1f} s" if seconds < 100 else f"{int(seconds // 60)} min {int(seconds % 60)} s"
+    return (
+        f"{seconds:.1f} s" if seconds < 100 else f"{int(seconds // 60)} min {int(seconds % 60)} s"
+    )
 
 
 @contextlib.contextmanager
@@ -101,14 +109,21 @@ def stage(doing):
 
 
 def run(log, command, cwd=None, **variables):
-    """Runs a command, its output appended to the stage's log; raises with the end of the log where it fails."""
+    """Runs a command, its output appended to the stage's log; raises with the end of the log where
+    it fails."""
     path = LOGS / f"{log}.log"
     with open(path, "a") as out:
         print(f"$ {shlex.join(map(str, command))}", file=out, flush=True)
         process = subprocess.Popen(
-            list(map(str, command)), cwd=cwd, env={**os.environ, "MAKEFLAGS": "", "MFLAGS": "", **variables},
-            stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, pass_fds=locks,
-        )  # fmt: skip
+            list(map(str, command)),
+            cwd=cwd,
+            env={**os.environ, "MAKEFLAGS": "", "MFLAGS": "", **variables},
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+            pass_fds=locks,
+        )
         running.add(process)
         if stopping.is_set():
             stop_all()
@@ -156,14 +171,17 @@ def pip(log, *arguments, **variables):
     run(log, [PYTHON, "-m", "pip", "--disable-pip-version-check", *arguments], **variables)
 
 
-# ---- the system ------------------------------------------------------------------------------------------------
+# ---- the system ---------------------------------------------------------------------------------
 
 
 def links_blas():
-    """Whether a C program links against OpenBLAS (which needs a compiler and the C library's headers, too)."""
+    """Whether a C program links against OpenBLAS (which needs a compiler and the C library's
+    headers, too)."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "probe.c")
-        source.write_text("#include <stdio.h>\nint dgemm_();\nint main(void) { dgemm_(); return 0; }\n")
+        source.write_text(
+            "#include <stdio.h>\nint dgemm_();\nint main(void) { dgemm_(); return 0; }\n"
+        )
         command = ["gcc", source, "-o", Path(folder, "probe"), "-lopenblas"]
         return subprocess.run(command, capture_output=True).returncode == 0
 
@@ -193,8 +211,13 @@ def system_packages():
     if not shutil.which("apt-get"):
         raise SetupError(f"missing on this system (by their Debian names): {names}")
     sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
-    if sudo and not (shutil.which("sudo") and subprocess.run([*sudo, "true"], capture_output=True).returncode == 0):
-        raise SetupError(f"system packages are missing and need root to install:\n\n    {by_hand}\n")
+    if sudo and not (
+        shutil.which("sudo")
+        and subprocess.run([*sudo, "true"], capture_output=True).returncode == 0
+    ):
+        raise SetupError(
+            f"system packages are missing and need root to install:\n\n    {by_hand}\n"
+        )
     apt = [*sudo, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]
     with stage(f"system packages: {names}"):
         run("system", [*apt, "update"])
@@ -202,10 +225,12 @@ def system_packages():
     importlib.invalidate_caches()
     still = missing_packages()
     if still:
-        raise SetupError(f"still missing after installing: {' '.join(still)}; see {LOGS}/system.log")
+        raise SetupError(
+            f"still missing after installing: {' '.join(still)}; see {LOGS}/system.log"
+        )
 
 
-# ---- what is built, and where it is kept -----------------------------------------------------------------------
+# ---- what is built, and where it is kept --------------------------------------------------------
 
 
 def processor():
@@ -229,15 +254,29 @@ class Build:
         given = os.environ.get("PETSC_DIR")
         self.own = not given
         if self.own:
-            compiler = output("gcc", "--version"), output("mpicc", "-show"), output("mpirun", "--version")
+            compiler = (
+                output("gcc", "--version"),
+                output("mpicc", "-show"),
+                output("mpirun", "--version"),
+            )
             self.key = digest(PETSC_VERSION, CONFIGURE, LIGHT, GLUE, *compiler, processor())
             self.folder = cache / f"petsc-{PETSC_VERSION}-{self.key}"
             self.petsc_dir, self.petsc_arch = self.folder / f"petsc-{PETSC_VERSION}", ARCH
             self.version, self.mpicc = PETSC_VERSION, "mpicc"
         else:
-            self.petsc_dir, self.petsc_arch = Path(given).resolve(), os.environ.get("PETSC_ARCH", "")
+            self.petsc_dir, self.petsc_arch = (
+                Path(given).resolve(),
+                os.environ.get("PETSC_ARCH", ""),
+            )
             self.version, self.mpicc, conf = self.examine()
-            self.key = digest(self.petsc_dir, self.petsc_arch, self.version, GLUE, conf, output(self.mpicc, "-show"))
+            self.key = digest(
+                self.petsc_dir,
+                self.petsc_arch,
+                self.version,
+                GLUE,
+                conf,
+                output(self.mpicc, "-show"),
+            )
             self.folder = cache / f"petsc4py-{self.version}-{self.key}"
         python = f"{sys.implementation.cache_tag}-{digest(sys.base_prefix, sys.version)}-numpy2"
         self.wheels = self.folder / f"wheels-{python}"
@@ -250,10 +289,15 @@ class Build:
         for path in (header, conf):
             if not path.is_file():
                 raise SetupError(
-                    f"PETSC_DIR={self.petsc_dir} PETSC_ARCH={self.petsc_arch} is no built PETSc: {path} is missing.\n"
+                    f"PETSC_DIR={self.petsc_dir} PETSC_ARCH={self.petsc_arch} is no built PETSc: "
+                    f"{path} is missing.\n"
                     "Correct them, or unset both and the set-up builds its own PETSc."
                 )
-        numbers = dict(re.findall(r"#define\s+PETSC_VERSION_(MAJOR|MINOR|SUBMINOR)\s+(\d+)", header.read_text()))
+        numbers = dict(
+            re.findall(
+                r"#define\s+PETSC_VERSION_(MAJOR|MINOR|SUBMINOR)\s+(\d+)", header.read_text()
+            )
+        )
         version = "{MAJOR}.{MINOR}.{SUBMINOR}".format(**numbers)
         if version.split(".")[:2] != PETSC_VERSION.split(".")[:2]:
             say(f"  note: npde_opt is tested with PETSc {PETSC_VERSION}; PETSC_DIR has {version}")
@@ -273,7 +317,8 @@ class Build:
 
 @contextlib.contextmanager
 def alone(build):
-    """One set-up at a time builds into a cache folder; a second waits and then finds the work done."""
+    """One set-up at a time builds into a cache folder; a second waits and then finds the work
+    done."""
     build.folder.mkdir(parents=True, exist_ok=True)
     with open(build.folder / "lock", "w") as lock:
         try:
@@ -287,15 +332,28 @@ def alone(build):
 
 
 def unpack(log, build, requirement, folder):
-    """Downloads a source package through pip and unpacks it as `folder`, which appears only when complete."""
+    """Downloads a source package through pip and unpacks it as `folder`, which appears only when
+    complete."""
     if folder.exists():
         return
     with tempfile.TemporaryDirectory(dir=build.folder) as scratch:
         name = requirement.split("==")[0]
-        pip(log, "download", "--no-deps", "--no-build-isolation", "--no-binary", name, "--dest", scratch, requirement)
+        pip(
+            log,
+            "download",
+            "--no-deps",
+            "--no-build-isolation",
+            "--no-binary",
+            name,
+            "--dest",
+            scratch,
+            requirement,
+        )
         archive = next(Path(scratch).glob("*.tar.gz"))
         with tarfile.open(archive) as tar:
-            tar.extractall(scratch, filter="data") if hasattr(tarfile, "data_filter") else tar.extractall(scratch)
+            tar.extractall(scratch, filter="data") if hasattr(
+                tarfile, "data_filter"
+            ) else tar.extractall(scratch)
         os.replace(next(path for path in Path(scratch).iterdir() if path.is_dir()), folder)
 
 
@@ -305,7 +363,12 @@ def configure(build):
     with stage("PETSc: download, unpack, configure"):
         unpack("petsc-source", build, f"petsc=={PETSC_VERSION}", build.petsc_dir)
         shutil.rmtree(build.petsc_dir / ARCH, ignore_errors=True)
-        run("petsc-configure", [PYTHON, "configure", *CONFIGURE], cwd=build.petsc_dir, **build.environment())
+        run(
+            "petsc-configure",
+            [PYTHON, "configure", *CONFIGURE],
+            cwd=build.petsc_dir,
+            **build.environment(),
+        )
         build.mark("configure")
 
 
@@ -313,7 +376,10 @@ def make_petsc(build):
     if not build.own or build.done("petsc"):
         return
     cores = len(os.sched_getaffinity(0))
-    say(f"  compiling PETSc on {cores} cores; progress: tail -f {(LOGS / 'petsc-make.log').relative_to(ROOT)}")
+    say(
+        f"  compiling PETSc on {cores} cores; progress: tail -f "
+        f"{(LOGS / 'petsc-make.log').relative_to(ROOT)}"
+    )
     light = " ".join(f"{ARCH}/obj/src/{part}/%" for part in LIGHT)
     command = ["make", "-f", "gmakefile", f"-j{cores}", "libs", f"--eval={light}: CFLAGS += -O1"]
     with stage("PETSc: compile"):
@@ -326,7 +392,11 @@ def cythonize(build):
     """petsc4py's C source, which needs no PETSc: written beside configure."""
     if has_wheel(build, "petsc4py") or (build.bindings / "cython.done").exists():
         return
-    exact = f"petsc4py=={PETSC_VERSION}" if build.own else f"petsc4py=={build.version.rpartition('.')[0]}.*"
+    exact = (
+        f"petsc4py=={PETSC_VERSION}"
+        if build.own
+        else f"petsc4py=={build.version.rpartition('.')[0]}.*"
+    )
     with stage("petsc4py: download, translate to C"):
         unpack("petsc4py-source", build, exact, build.bindings)
         (build.bindings / "src" / "petsc4py" / "PETSc.c").unlink(missing_ok=True)
@@ -344,24 +414,43 @@ def build_wheel(build, name, source, *arguments, **variables):
         return
     build.wheels.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=build.folder) as scratch:
-        pip(name, "wheel", "--no-deps", "--no-cache-dir", "--wheel-dir", scratch, *arguments, source, **variables)
+        pip(
+            name,
+            "wheel",
+            "--no-deps",
+            "--no-cache-dir",
+            "--wheel-dir",
+            scratch,
+            *arguments,
+            source,
+            **variables,
+        )
         wheel = next(Path(scratch).glob("*.whl"))
         os.replace(wheel, build.wheels / wheel.name)
 
 
 def wheel_petsc4py(build):
-    """Compiles beside PETSc's own make: only the link needs the library, so the linker waits for it."""
+    """Compiles beside PETSc's own make: only the link needs the library, so the linker waits for
+    it."""
     if has_wheel(build, "petsc4py"):
         return
     link = build.mpicc
     if build.own:
         waiting = build.folder / "link-when-built"
-        until = f"until [ -e '{build.folder}/petsc.done' ]; do kill -0 {os.getpid()} || exit 1; sleep 0.5; done"
+        done = f"[ -e '{build.folder}/petsc.done' ]"
+        until = f"until {done}; do kill -0 {os.getpid()} || exit 1; sleep 0.5; done"
         waiting.write_text(f'{until}\nexec mpicc "$@"\n')
         link = f"sh '{waiting}'"
     flags = {"PCCFLAGS": GLUE, "CFLAGS": GLUE, "PLD": link}
     with stage("petsc4py: compile, link once PETSc is there"):
-        build_wheel(build, "petsc4py", build.bindings, "--no-build-isolation", **flags, **build.environment())
+        build_wheel(
+            build,
+            "petsc4py",
+            build.bindings,
+            "--no-build-isolation",
+            **flags,
+            **build.environment(),
+        )
         shutil.rmtree(build.bindings)
 
 
@@ -369,10 +458,12 @@ def wheel_mpi4py(build):
     if has_wheel(build, "mpi4py"):
         return
     with stage("mpi4py: compile"):
-        build_wheel(build, "mpi4py", "mpi4py>=4", "--no-binary=mpi4py", MPICC=build.mpicc, CFLAGS="-O0 -g0")
+        build_wheel(
+            build, "mpi4py", "mpi4py>=4", "--no-binary=mpi4py", MPICC=build.mpicc, CFLAGS="-O0 -g0"
+        )
 
 
-# ---- the virtual environment -----------------------------------------------------------------------------------
+# ---- the virtual environment --------------------------------------------------------------------
 
 
 def create_venv():
@@ -391,14 +482,16 @@ def tools():
 
 
 def packages():
-    """The requirements of setup.cfg, but for those built here; every one of them is a ready wheel."""
+    """The requirements of setup.cfg, but for those built here; every one of them is a ready
+    wheel."""
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
     lists = [config["options"]["install_requires"]]
     lists += [config["options.extras_require"][extra] for extra in ("plot", "examples", "test")]
     wanted = [line for text in lists for line in text.split("\n") if line]
     wanted = [line for line in wanted if not line.startswith(("petsc4py", "mpi4py"))]
-    # These are here for the images they bring, which nibabel and pillow read: what they import (pandas, networkx) stays out.
+    # These are here for the images they bring, which nibabel and pillow read: what they import
+    # (pandas, networkx) stays out.
     data = [line for line in wanted if line.startswith(("nilearn", "scikit-image"))]
     with stage("Python packages"):
         # mpi-pytest would bring an mpi4py of its own, replaced below by the one of this MPI
@@ -412,7 +505,11 @@ def install(build):
         pip("install", "install", "--no-deps", "--force-reinstall", *wheels)
         pip("install", "install", "--no-deps", "--no-build-isolation", "--editable", ROOT)
         write_environment(build)
-        run("install", [PYTHON, "-c", "from petsc4py import PETSc; print(PETSc.Sys.getVersion())"], **ENVIRONMENT)
+        run(
+            "install",
+            [PYTHON, "-c", "from petsc4py import PETSc; print(PETSc.Sys.getVersion())"],
+            **ENVIRONMENT,
+        )
 
 
 def write_environment(build):
@@ -426,12 +523,15 @@ def write_environment(build):
     activate.write_text(head + mark + "MPI and BLAS\n" + "".join(path + lines))
 
 
-# ---- all together ----------------------------------------------------------------------------------------------
+# ---- all together -------------------------------------------------------------------------------
 
 
 def inputs():
     """A fingerprint of everything that the result depends on."""
-    files = [(ROOT / name).read_bytes() for name in ("setup.cfg", "pyproject.toml", "scripts/bootstrap.py")]
+    files = [
+        (ROOT / name).read_bytes()
+        for name in ("setup.cfg", "pyproject.toml", "scripts/bootstrap.py")
+    ]
     return digest(ROOT, sys.version, sys.base_prefix, *files)
 
 
@@ -439,7 +539,10 @@ def is_done(build):
     if not STAMP.exists() or not PYTHON.exists():
         return False
     stamp = json.loads(STAMP.read_text())
-    return stamp == {"inputs": inputs(), "build": build.key} and (build.petsc_dir / build.petsc_arch).is_dir()
+    return (
+        stamp == {"inputs": inputs(), "build": build.key}
+        and (build.petsc_dir / build.petsc_arch).is_dir()
+    )
 
 
 def set_up():
@@ -460,15 +563,23 @@ def set_up():
     with alone(build):
         say(f"  built parts are kept in {build.folder}")
         together(lambda: configure(build), lambda: (cythonize(build), packages()))
-        together(lambda: make_petsc(build), lambda: wheel_petsc4py(build), lambda: wheel_mpi4py(build))
+        together(
+            lambda: make_petsc(build), lambda: wheel_petsc4py(build), lambda: wheel_mpi4py(build)
+        )
     install(build)
     STAMP.write_text(json.dumps({"inputs": inputs(), "build": build.key}))
-    say(f"ready in {clock(time.monotonic() - start)}: source .venv/bin/activate, then python -m npde_opt doctor")
+    say(
+        f"ready in {clock(time.monotonic() - start)}: source .venv/bin/activate, then python -m "
+        "npde_opt doctor"
+    )
 
 
 def main():
     if sys.version_info < (3, 11):  # noqa: UP036 (this is where an older Python is told)
-        sys.exit(f"npde_opt needs Python >= 3.11; this is {platform.python_version()} (make PYTHON=python3.12 ...)")
+        sys.exit(
+            f"npde_opt needs Python >= 3.11; this is {platform.python_version()} (make "
+            "PYTHON=python3.12 ...)"
+        )
     if os.environ.get("PETSC_DIR"):  # a PETSc that brought its own MPI keeps it here
         own = Path(os.environ["PETSC_DIR"], os.environ.get("PETSC_ARCH", ""), "bin")
         os.environ["PATH"] = f"{own}:{os.environ['PATH']}"

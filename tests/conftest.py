@@ -4,4 +4,5 @@ from mpi4py import MPI
 
 
 def pytest_report_header() -> str:
-    return f"npde_opt: the tests for {MPI.COMM_WORLD.size} of 1 to 4 ranks; the others: scripts/pytest-ranks N, or make test"
+    here = f"the tests for {MPI.COMM_WORLD.size} of 1 to 4 ranks"
+    return f"npde_opt: {here}; the others: scripts/pytest-ranks N, or make test"

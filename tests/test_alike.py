@@ -1,4 +1,5 @@
-"""What has to be alike on all ranks is compared before PETSc would wait for ever for the ranks that do something else."""
+"""What has to be alike on all ranks is compared before PETSc would wait for ever for the ranks that
+do something else."""
 
 import numpy as np
 import pytest
@@ -17,7 +18,9 @@ LAST = COMM.rank == COMM.size - 1
 
 
 @pytest.mark.parallel([2, 3])
-@pytest.mark.parametrize("shape, sides", [((10, 8), {}), ((8,), {}), ((8, 8), {"x-": "periodic", "x+": "periodic"})])
+@pytest.mark.parametrize(
+    "shape, sides", [((10, 8), {}), ((8,), {}), ((8, 8), {"x-": "periodic", "x+": "periodic"})]
+)
 def test_another_grid_on_one_rank(shape, sides):
     with pytest.raises(NpdeError, match="the grid differs between ranks"):
         Grid(shape if LAST else (8, 8), boundaries=sides if LAST else {})
@@ -30,9 +33,19 @@ def test_other_experiments_on_one_rank(sides):
     grid = Grid((8, 8), boundaries={"x-": "dirichlet"})
     space = ParameterSpace(grid, [Unknown("D", "log")])
     source = np.ones(grid.local_shape)
-    experiments = [Experiment(load=source, boundary=boundary) for boundary in (sides if LAST else [{}, {}])]
-    with pytest.raises(NpdeError, match="boundary values, one an experiment, differs between ranks"):
-        Steady(space, Equation(grid, [Diffusion(grid, "D")]), {}, experiments, [at_points(grid, (), np.array([[0.5, 0.5]]))])
+    experiments = [
+        Experiment(load=source, boundary=boundary) for boundary in (sides if LAST else [{}, {}])
+    ]
+    with pytest.raises(
+        NpdeError, match="boundary values, one an experiment, differs between ranks"
+    ):
+        Steady(
+            space,
+            Equation(grid, [Diffusion(grid, "D")]),
+            {},
+            experiments,
+            [at_points(grid, (), np.array([[0.5, 0.5]]))],
+        )
 
 
 @pytest.mark.parallel(2)

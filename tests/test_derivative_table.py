@@ -1,4 +1,5 @@
-"""The table of derivatives in docs: it has every registered part, and its script finds all of them right."""
+"""The table of derivatives in docs: it has every registered part, and its script finds all of them
+right."""
 
 import importlib.util
 import sys
@@ -13,12 +14,23 @@ from npde_opt.misfits import MISFITS
 from npde_opt.regularizers import REGULARIZERS
 
 ROOT = Path(__file__).parents[1]
-TERMS = ("diffusion", "nonlinear-diffusion", "gradient-diffusion", "convolution", "advection", "reaction",
-         "absorbing", "kinetics", "source")
+TERMS = (
+    "diffusion",
+    "nonlinear-diffusion",
+    "gradient-diffusion",
+    "convolution",
+    "advection",
+    "reaction",
+    "absorbing",
+    "kinetics",
+    "source",
+)
 
 
 def script():
-    spec = importlib.util.spec_from_file_location("derivatives", ROOT / "benchmarks" / "derivatives.py")
+    spec = importlib.util.spec_from_file_location(
+        "derivatives", ROOT / "benchmarks" / "derivatives.py"
+    )
     module = importlib.util.module_from_spec(spec)
     sys.modules["derivatives"] = module
     spec.loader.exec_module(module)
@@ -27,15 +39,21 @@ def script():
 
 def listed():
     lines = (ROOT / "docs" / "derivatives.md").read_text().splitlines()
-    cells = [[c.strip() for c in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
+    cells = [
+        [c.strip() for c in line.strip("|").split("|")] for line in lines if line.startswith("| ")
+    ]
     return cells[1:]
 
 
 def test_every_part_is_in_the_table_and_right():
     found = {(row[0], row[1]) for row in listed()}
     kinds = get_args(get_type_hints(MisfitSection)["kind"])
-    wanted = [*(("term", t) for t in TERMS), *(("scheme", s) for s in SCHEMES), *(("misfit", k) for k in (*MISFITS, *kinds)),
-              *(("regularizer", r) for r in REGULARIZERS)]
+    wanted = [
+        *(("term", t) for t in TERMS),
+        *(("scheme", s) for s in SCHEMES),
+        *(("misfit", k) for k in (*MISFITS, *kinds)),
+        *(("regularizer", r) for r in REGULARIZERS),
+    ]
     assert [w for w in wanted if w not in found] == []
     assert {row[-1] for row in listed()} == {"right"}
     assert {(p, n) for p, n, _ in script().problems()} == found
@@ -43,7 +61,12 @@ def test_every_part_is_in_the_table_and_right():
 
 @pytest.mark.parallel([1, 2])
 def test_derivatives_are_right():
-    short = {"term": None, "scheme": ("heun", "ars222"), "misfit": ("correlated", "student-t"), "regularizer": None}
+    short = {
+        "term": None,
+        "scheme": ("heun", "ars222"),
+        "misfit": ("correlated", "student-t"),
+        "regularizer": None,
+    }
     rows = list(script().rows(lambda part, name: short[part] is None or name in short[part]))
     assert len(rows) > 15
     for row in rows:

@@ -1,4 +1,5 @@
-"""Exact derivatives: Taylor remainders and dot products for every transform, coefficient, misfit and regularizer."""
+"""Exact derivatives: Taylor remainders and dot products for every transform, coefficient, misfit
+and regularizer."""
 
 import numpy as np
 import pytest
@@ -23,33 +24,64 @@ VALUES = ({"x-": 1.0, "y+": 2.0, "x+": 0.5}, {"x-": -1.0, "y+": 0.3, "y-": 0.7})
 SIDES = {"x-": "dirichlet", "x+": Boundary("robin", 2.0), "y+": "dirichlet"}
 
 
-def make(unknowns=("D",), transform="log", regions=False, names="D", misfit="least-squares", regularizer=None,
-         active=None, shape=SHAPE, sides=SIDES, fixed=None, advection=False, ensemble=None, comm=MPI.COMM_WORLD,
-         **extra):
-    """An objective with two experiments, a point m and a direction dm (the same on any number of ranks)."""
+def make(
+    unknowns=("D",),
+    transform="log",
+    regions=False,
+    names="D",
+    misfit="least-squares",
+    regularizer=None,
+    active=None,
+    shape=SHAPE,
+    sides=SIDES,
+    fixed=None,
+    advection=False,
+    ensemble=None,
+    comm=MPI.COMM_WORLD,
+    **extra,
+):
+    """An objective with two experiments, a point m and a direction dm (the same on any number of
+    ranks)."""
     edges = [1.2 * np.linspace(0, 1, shape[0] + 1) ** 1.2, np.linspace(0, 1, shape[1] + 1)]
-    grid = Grid(shape, edges=edges, boundaries=sides, active=active, comm=ensemble.space if ensemble else comm)
+    grid = Grid(
+        shape,
+        edges=edges,
+        boundaries=sides,
+        active=active,
+        comm=ensemble.space if ensemble else comm,
+    )
     bounds = (0.1, 9.0) if transform == "bounded" else (None, None)
     block = Regions(np.resize(REGIONS, shape)) if regions else Field(fixed=fixed)
     space = ParameterSpace(grid, [Unknown(u, transform, bounds, block) for u in unknowns])
-    terms = [Diffusion(grid, names), Reaction(grid, "c")] + ([Advection(grid, (2.0, -1.0))] if advection else [])
+    terms = [Diffusion(grid, names), Reaction(grid, "c")] + (
+        [Advection(grid, (2.0, -1.0))] if advection else []
+    )
     all_names = {names} if isinstance(names, str) else set(names)
     known = {n: 1.3 for n in all_names | {"c"} if n not in unknowns}
     points = POINTS
     if active is not None:
-        cells = [np.searchsorted(e, p, side="right") - 1 for e, p in zip(edges, POINTS.T, strict=True)]
+        cells = [
+            np.searchsorted(e, p, side="right") - 1 for e, p in zip(edges, POINTS.T, strict=True)
+        ]
         points = POINTS[active[tuple(cells)]]
     seen = at_points(grid, (), points)
     own = ensemble.own(2) if ensemble else range(2)
-    sources = [(1.0 + e) * np.sin(3 * (e + 1) * grid.coordinates()[0]) * grid.volume for e in range(2)]
-    values = [{s: v for s, v in given.items() if grid.boundaries[s].kind != "periodic"} for given in VALUES]
+    sources = [
+        (1.0 + e) * np.sin(3 * (e + 1) * grid.coordinates()[0]) * grid.volume for e in range(2)
+    ]
+    values = [
+        {s: v for s, v in given.items() if grid.boundaries[s].kind != "periodic"}
+        for given in VALUES
+    ]
     experiments = [Experiment(load=sources[e], boundary=values[e]) for e in own]
     forward = Steady(space, Equation(grid, terms), known, experiments, [seen])
     y = [np.random.default_rng(e).standard_normal(len(points)) for e in range(2)]
     y[0][3] = np.nan
     layout = forward.observers[0].create_vec()
     misfits = [MISFITS[misfit](y[e], 0.2 + 0.1 * e, layout) for e in own]
-    regularizers = {} if regularizer is None else {unknowns[0]: REGULARIZERS[regularizer](grid, 0.7, **extra)}
+    regularizers = (
+        {} if regularizer is None else {unknowns[0]: REGULARIZERS[regularizer](grid, 0.7, **extra)}
+    )
     objective = Objective(forward, misfits, regularizers, ensemble)
     return objective, vector(space, 1, 0.7), vector(space, 2, 0.4)
 
@@ -64,7 +96,7 @@ def vector(space, seed, mean):
             space.own(vec, u.name)[...] = values[space.grid.local_slice]
         else:
             own = space.own(vec, u.name)
-            own[...] = (mean + 0.3 * (rng.random(u.block.count) - 0.5))[:own.size]
+            own[...] = (mean + 0.3 * (rng.random(u.block.count) - 0.5))[: own.size]
     return vec
 
 
@@ -81,7 +113,9 @@ def data(objective, lin):
 def check(objective, m, dm, second=2.8):
     orders = taylor_test(objective, m, dm)
     assert orders.problems() == [], orders
-    assert orders.slope.resolved and all(row.relative < 1e-7 for row in orders.rows.values()), orders
+    assert orders.slope.resolved and all(row.relative < 1e-7 for row in orders.rows.values()), (
+        orders
+    )
     assert 1.8 < orders.first < 2.2, orders
     assert second < orders.second < 3.5 or orders.second == np.inf, orders
     assert 1.9 < orders.gradient < 2.5 or orders.gradient == np.inf, orders
@@ -113,8 +147,16 @@ def test_norms_of_region_constants_are_not_stale():
 
 @pytest.mark.parallel([1, 2])
 @pytest.mark.parametrize("regions", [False, True])
-@pytest.mark.parametrize("unknowns, names", [(("Dx", "Dy"), ("Dx", "Dy")), (("Dy",), ("Dx", "Dy")), (("c",), "D"),
-                                             (("D", "c"), "D"), (("c", "Dx", "Dy"), ("Dx", "Dy"))])
+@pytest.mark.parametrize(
+    "unknowns, names",
+    [
+        (("Dx", "Dy"), ("Dx", "Dy")),
+        (("Dy",), ("Dx", "Dy")),
+        (("c",), "D"),
+        (("D", "c"), "D"),
+        (("c", "Dx", "Dy"), ("Dx", "Dy")),
+    ],
+)
 def test_coefficients(unknowns, names, regions):
     check(*make(unknowns, names=names, regions=regions))
 
@@ -178,7 +220,8 @@ def test_regularizers_alone(regularizer):
 @pytest.mark.parallel([1, 2, 3])
 @pytest.mark.parametrize("share", [1e-2, 1.0])
 def test_inverse_products_keep_their_energy_on_thin_broken_layers(share):
-    """By the preconditioned residual these solves stop at 1e-7 and 8e-6, and preconditioners built on them lost their sign."""
+    """By the preconditioned residual these solves stop at 1e-7 and 8e-6, and preconditioners built
+    on them lost their sign."""
     active = np.random.default_rng(0).random((24, 30, 10)) > 0.35
     grid = Grid((24, 30, 10), extent=(2400.0, 3000.0, 100.0), active=active)
     R = REGULARIZERS["gradient"](grid, 1.0, directions=[1.0, 1.0, 0.01])
@@ -197,8 +240,14 @@ def test_masks_fixed_cells_periodic_sides_and_multigrid():
     active = np.random.default_rng(4).random((24, 22)) > 0.1
     fixed = np.full((24, 22), np.nan)
     fixed[3:8, 2:9] = 1.7
-    check(*make(active=active, shape=(24, 22), fixed=fixed,
-                sides={"x-": "dirichlet", "x+": "dirichlet", "y-": "periodic", "y+": "periodic"}))
+    check(
+        *make(
+            active=active,
+            shape=(24, 22),
+            fixed=fixed,
+            sides={"x-": "dirichlet", "x+": "dirichlet", "y-": "periodic", "y+": "periodic"},
+        )
+    )
 
 
 @pytest.mark.parallel([1, 2])
@@ -222,7 +271,12 @@ def test_advection():
 def test_the_tests_leave_what_they_test_as_it_was():
     objective, m, dm = make(regularizer="gradient")
     at = objective.linearize(m)
-    value, gradient, h, again = at.value, at.gradient().copy(), objective.create_vec(), objective.create_vec()
+    value, gradient, h, again = (
+        at.value,
+        at.gradient().copy(),
+        objective.create_vec(),
+        objective.create_vec(),
+    )
     at.hessian(dm, h)
     before, arrays = objective.counters.snapshot(), (m.getArray().copy(), dm.getArray().copy())
     taylor_test(objective, m, dm)
@@ -240,7 +294,10 @@ def test_ensemble_of_two_groups_is_the_whole():
     comm = MPI.COMM_WORLD
     ensemble = Ensemble.split(comm, 2, 2)
     results = []
-    for objective, m, dm in (make(regularizer="gradient", ensemble=ensemble), make(regularizer="gradient")):
+    for objective, m, dm in (
+        make(regularizer="gradient", ensemble=ensemble),
+        make(regularizer="gradient"),
+    ):
         at, h = objective.linearize(m), objective.create_vec()
         at.hessian(dm, h)
         space = objective.space

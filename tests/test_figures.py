@@ -23,7 +23,11 @@ def is_drawn(path):
     from matplotlib.image import imread
 
     image = imread(path)
-    return image.shape[0] > 120 and image.shape[1] > 200 and len(np.unique(image.reshape(-1, 4), axis=0)) > 50
+    return (
+        image.shape[0] > 120
+        and image.shape[1] > 200
+        and len(np.unique(image.reshape(-1, 4), axis=0)) > 50
+    )
 
 
 @pytest.mark.parametrize("log", [False, True])
@@ -32,8 +36,16 @@ def test_fields_of_every_dimension(tmp_path, shape, log):
     rng = np.random.default_rng(0)
     true, recovered = rng.random(shape) + 0.1, rng.random(shape) + 0.1
     edges = [np.linspace(0, 1, n + 1) ** 2 for n in shape]
-    path = figures.plot_fields(tmp_path / "k.png", edges, recovered, true, active=recovered > 0.2, log=log,
-                               points=rng.random((40, len(shape))), unit="m/d")
+    path = figures.plot_fields(
+        tmp_path / "k.png",
+        edges,
+        recovered,
+        true,
+        active=recovered > 0.2,
+        log=log,
+        points=rng.random((40, len(shape))),
+        unit="m/d",
+    )
     assert is_drawn(path)
     assert [p.name for p in tmp_path.iterdir()] == ["k.png"]
 
@@ -57,18 +69,24 @@ def test_maps_are_not_transposed(monkeypatch, tmp_path):
     monkeypatch.setattr(figures.fields, "_map", lambda ax, *a: drawn.append(ax) or real(ax, *a))
     field = np.zeros((3, 2))
     field[2, 0] = 1
-    figures.plot_fields(tmp_path / "k.png", [np.array([0, 1, 2, 3.0]), np.array([0, 5, 10.0])], field)
+    figures.plot_fields(
+        tmp_path / "k.png", [np.array([0, 1, 2, 3.0]), np.array([0, 5, 10.0])], field
+    )
     assert drawn[0].get_xlim() == (0, 3) and drawn[0].get_ylim() == (0, 10)
     assert drawn[0].collections[0].get_array().tolist() == [[0, 0, 1], [0, 0, 0]]
 
 
 def test_a_field_of_another_shape_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"true field: got shape \(3, 4\)"):
-        figures.plot_fields(tmp_path / "k.png", [np.arange(5), np.arange(4)], np.zeros((4, 3)), np.zeros((3, 4)))
+        figures.plot_fields(
+            tmp_path / "k.png", [np.arange(5), np.arange(4)], np.zeros((4, 3)), np.zeros((3, 4))
+        )
 
 
 def test_constant_field(tmp_path):
-    assert is_drawn(figures.plot_fields(tmp_path / "k.png", [np.arange(5), np.arange(4)], np.zeros((4, 3))))
+    assert is_drawn(
+        figures.plot_fields(tmp_path / "k.png", [np.arange(5), np.arange(4)], np.zeros((4, 3)))
+    )
 
 
 @pytest.mark.parametrize("sigma", [None, 0.1, np.linspace(0.1, 0.2, 50)])
@@ -77,16 +95,30 @@ def test_data_fit_with_data_that_were_not_observed(tmp_path, sigma):
     observed = rng.standard_normal(50)
     predicted = observed + 0.1 * rng.standard_normal(50)
     observed[3] = np.nan
-    assert is_drawn(figures.plot_data_fit(tmp_path / "d.png", observed, predicted, sigma, name="head", unit="m"))
+    assert is_drawn(
+        figures.plot_data_fit(tmp_path / "d.png", observed, predicted, sigma, name="head", unit="m")
+    )
     with pytest.raises(InputError, match="49 predictions; allowed: 50"):
         figures.plot_data_fit(tmp_path / "d.png", observed, predicted[1:], sigma)
 
 
 def test_convergence_over_levels(tmp_path):
-    history = [{"level": k, "iteration": i, "objective": 10.0 ** (2 - i), "misfit": 9.0 ** (2 - i),
-                "gradient_norm": 10.0 ** (-i), "forward_solves": 3 * i, "adjoint_solves": 2 * i}
-               for k in range(2) for i in range(5)]
-    path = figures.plot_convergence(tmp_path / "c.png", history, gradient_rtol=1e-6, levels=["8 x 8", "16 x 16"])
+    history = [
+        {
+            "level": k,
+            "iteration": i,
+            "objective": 10.0 ** (2 - i),
+            "misfit": 9.0 ** (2 - i),
+            "gradient_norm": 10.0 ** (-i),
+            "forward_solves": 3 * i,
+            "adjoint_solves": 2 * i,
+        }
+        for k in range(2)
+        for i in range(5)
+    ]
+    path = figures.plot_convergence(
+        tmp_path / "c.png", history, gradient_rtol=1e-6, levels=["8 x 8", "16 x 16"]
+    )
     assert is_drawn(path)
     assert is_drawn(figures.plot_convergence(tmp_path / "one.png", history[:1]))
     with pytest.raises(InputError, match="empty history"):
@@ -114,11 +146,17 @@ def test_without_matplotlib_the_extra_is_named(tmp_path, monkeypatch):
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(InputError, match="nowhere"):
-        figures.plot_weights(tmp_path / "nowhere" / "w.png", [1.0, 2.0], [1.0, 2.0], [2.0, 1.0], 1.0)
+        figures.plot_weights(
+            tmp_path / "nowhere" / "w.png", [1.0, 2.0], [1.0, 2.0], [2.0, 1.0], 1.0
+        )
 
 
 def test_pixels_of_stretched_grids_are_to_scale():
     edges = [np.array([0.0, 1.0, 4.0]), np.array([0.0, 2.0, 4.0, 6.0])]
     image = pixels(np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), edges)
     assert image.shape == (LARGEST, 3)
-    assert (image[:, 0] == 1).mean() == pytest.approx(0.25, abs=0.01) and image[-1].tolist() == [4, 5, 6]
+    assert (image[:, 0] == 1).mean() == pytest.approx(0.25, abs=0.01) and image[-1].tolist() == [
+        4,
+        5,
+        6,
+    ]

@@ -1,4 +1,5 @@
-"""300 seeded mutants of the shipped cases end in "well formed" or in one line for each thing that is wrong."""
+"""300 seeded mutants of the shipped cases end in "well formed" or in one line for each thing that
+is wrong."""
 
 import json
 import sys

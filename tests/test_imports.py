@@ -1,4 +1,5 @@
-"""The house stands: imports run downward only, and in no circle, those inside functions included."""
+"""The house stands: imports run downward only, and in no circle, those inside functions
+included."""
 
 import ast
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ FLOORS = (
     ("",),
 )
 """Rooms from the top down: a room imports from itself and from floors below it."""
+
 
 def modules() -> dict[str, Path]:
     """Modules by name, without the package's own."""

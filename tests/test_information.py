@@ -27,15 +27,21 @@ def test_deviations_are_those_of_the_inverse(units):
 @pytest.mark.parametrize("units", UNITS)
 @pytest.mark.parametrize("error", [0.0, 1e-10])
 def test_of_a_product_the_factors_are_not_determined(units, error):
-    """Data that depend on log a + log b, and on c: a and b have no deviation, their sum and c have."""
+    """Data that depend on log a + log b, and on c: a and b have no deviation, their sum and c
+    have."""
     J = np.column_stack([np.ones(5), np.ones(5), np.arange(5.0)])
     H = hessian(J, units)
     H *= 1 + error * np.random.default_rng(1).standard_normal((3, 3))
     found = Information(H, 1 / units)
     assert found.undetermined.tolist() == [True, True, False]
-    assert found.deviation(np.eye(3)[0]) is None and found.deviation(np.array([1.0, -1.0, 0]) * units) is None
+    assert (
+        found.deviation(np.eye(3)[0]) is None
+        and found.deviation(np.array([1.0, -1.0, 0]) * units) is None
+    )
     exact = np.linalg.inv(J[:, 1:].T @ J[:, 1:])
-    assert found.deviation(np.array([1.0, 1.0, 0]) * units) == pytest.approx(np.sqrt(exact[0, 0]), rel=1e-4)
+    assert found.deviation(np.array([1.0, 1.0, 0]) * units) == pytest.approx(
+        np.sqrt(exact[0, 0]), rel=1e-4
+    )
     assert found.deviation(np.eye(3)[2]) * units[2] == pytest.approx(np.sqrt(exact[1, 1]), rel=1e-4)
     (text,) = found.combinations(["a", "b", "c"])
     assert "a (" in text and "b (" in text and "c" not in text
@@ -58,8 +64,13 @@ def test_what_does_nothing_but_what_another_does_leaves_it_open(size, error):
     H *= 1 + error * np.random.default_rng(1).standard_normal((3, 3))
     found = Information(H)
     assert found.undetermined.tolist() == [True, True, False]
-    assert found.deviation(np.array([1.0, 0, 0])) is None and found.deviation(np.array([0, 1.0, 0])) is None
-    assert found.deviation(np.array([1.0, size, 0])) == pytest.approx(Information(H[::2, ::2]).deviation(np.eye(2)[0]), rel=0.1)
+    assert (
+        found.deviation(np.array([1.0, 0, 0])) is None
+        and found.deviation(np.array([0, 1.0, 0])) is None
+    )
+    assert found.deviation(np.array([1.0, size, 0])) == pytest.approx(
+        Information(H[::2, ::2]).deviation(np.eye(2)[0]), rel=0.1
+    )
     (text,) = found.combinations(["a", "b", "c"])
     assert "a (" in text and "b (+1)" in text and "c" not in text
 
@@ -77,7 +88,9 @@ def test_what_rounding_left_of_a_parameter_leaves_no_other_open():
 
 def test_a_poor_datum_is_not_called_blind():
     found = Information(np.diag([1e6, 1e-3]))
-    assert not found.undetermined.any() and found.deviation(np.array([0, 1.0])) == pytest.approx(1e3**0.5)
+    assert not found.undetermined.any() and found.deviation(np.array([0, 1.0])) == pytest.approx(
+        1e3**0.5
+    )
 
 
 def test_nothing_is_no_error():

@@ -86,7 +86,11 @@ def test_the_option_wins_and_the_options_are_left_as_they_were(options):
     before = options.getAll()
     solver = LinearSolver(matrix, grid, PREFIX, "direct")
     solver.update()
-    assert solver.recipe == "gamg" and solver.ksp.getType() == "gmres" and solver.ksp.getPC().getType() == "gamg"
+    assert (
+        solver.recipe == "gamg"
+        and solver.ksp.getType() == "gmres"
+        and solver.ksp.getPC().getType() == "gamg"
+    )
     assert options.getAll() == before
     solver.destroy()
 
@@ -122,9 +126,14 @@ def test_direct_solves_factorize_symmetric_matrices_as_such(velocity, shift):
 
 
 @pytest.mark.parallel([1, 2])
-@pytest.mark.parametrize(("norm", "text"), [("preconditioned", "1e-08 on the preconditioned residual"),
-                                            ("unpreconditioned", "1e-08 on the true residual"),
-                                            ("natural", "1e-08 on the natural norm of the residual")])
+@pytest.mark.parametrize(
+    ("norm", "text"),
+    [
+        ("preconditioned", "1e-08 on the preconditioned residual"),
+        ("unpreconditioned", "1e-08 on the true residual"),
+        ("natural", "1e-08 on the natural norm of the residual"),
+    ],
+)
 def test_a_tolerance_names_its_norm(norm, text, options):
     grid, matrix = problem()
     options[PREFIX + "ksp_norm_type"] = norm
@@ -270,7 +279,8 @@ DOMAINS = {
     "mask": ((50, 61), {"x-": "dirichlet"}, 0.4),
     "mask, periodic": ((51, 60), {"x-": "periodic", "x+": "periodic"}, 0.4),
     "3-D, mask": ((20, 11, 13), {"x-": "dirichlet"}, 0.3),
-    "line": ((1000,), {"x-": "dirichlet"}, 0.0)}
+    "line": ((1000,), {"x-": "dirichlet"}, 0.0),
+}
 
 
 @pytest.mark.parallel([1, 2, 3, 4])
@@ -279,7 +289,9 @@ DOMAINS = {
 def test_coarse_matrices_are_galerkin_products(domain, velocity):
     shape, sides, share = DOMAINS[domain]
     active = np.random.default_rng(2).random(shape) >= share if share else None
-    grid, matrix = problem(shape, sides, active, (3.0, -2.0, 1.0)[:len(shape)] if velocity else None)
+    grid, matrix = problem(
+        shape, sides, active, (3.0, -2.0, 1.0)[: len(shape)] if velocity else None
+    )
     levels, fine = Hierarchy(grid), matrix.mat.duplicate(copy=True)
     levels.update(matrix)
     assert levels.matrices
@@ -299,7 +311,13 @@ def test_values_are_read_back_after_freezing(share):
     grid, matrix = problem(active=active)
     before = {offset: plane.copy() for offset, plane in matrix.planes().items()}
     matrix.freeze()
-    inner = {(0, 0): ..., (1, 0): np.s_[:, :-1], (-1, 0): np.s_[:, 1:], (0, 1): np.s_[:-1], (0, -1): np.s_[1:]}
+    inner = {
+        (0, 0): ...,
+        (1, 0): np.s_[:, :-1],
+        (-1, 0): np.s_[:, 1:],
+        (0, 1): np.s_[:-1],
+        (0, -1): np.s_[1:],
+    }
     whole = grid.comm.size == 1
     for offset, plane in matrix.planes().items():
         part = inner[offset] if whole else ...

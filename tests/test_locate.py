@@ -29,10 +29,21 @@ def seen(grid, matrix, f):
 def outline_points():
     """Middles and corners of the square's outline, and 1 ulp in and out."""
     low, high, mid = 0.25, 0.75, 0.4
-    exact = [(low, mid), (high, mid), (mid, low), (mid, high), (low, low), (high, high), (low, high),
-             (high, low)]
-    return [tuple(np.nextafter(x, x + s) if s and x != mid else x for x in p)
-            for p in exact for s in (-1, 0, 1)]
+    exact = [
+        (low, mid),
+        (high, mid),
+        (mid, low),
+        (mid, high),
+        (low, low),
+        (high, high),
+        (low, high),
+        (high, low),
+    ]
+    return [
+        tuple(np.nextafter(x, x + s) if s and x != mid else x for x in p)
+        for p in exact
+        for s in (-1, 0, 1)
+    ]
 
 
 @pytest.mark.parallel([1, 2])
@@ -41,8 +52,9 @@ def outline_points():
 @pytest.mark.parametrize("edges", [np.linspace(0, 1, 9), STRETCHED], ids=["even", "stretched"])
 def test_points_on_all_outlines_of_the_active_cells_are_found(edges, unit, origin):
     if edges is STRETCHED:
-        mask = np.outer((edges[:-1] >= 0.25) & (edges[1:] <= 0.75),
-                        (edges[:-1] >= 0.25) & (edges[1:] <= 0.75))
+        mask = np.outer(
+            (edges[:-1] >= 0.25) & (edges[1:] <= 0.75), (edges[:-1] >= 0.25) & (edges[1:] <= 0.75)
+        )
     else:
         mask = np.zeros((8, 8), bool)
         mask[2:6, 2:6] = True
@@ -50,8 +62,9 @@ def test_points_on_all_outlines_of_the_active_cells_are_found(edges, unit, origi
     points = (np.array(outline_points()) + origin) * unit
     _, cells = located(grid, points)
     assert mask[tuple(cells)].all()
-    np.testing.assert_allclose(seen(grid, interpolation(grid, points), lambda x, y: 1 + 0 * x * y), 1,
-                               rtol=1e-13)
+    np.testing.assert_allclose(
+        seen(grid, interpolation(grid, points), lambda x, y: 1 + 0 * x * y), 1, rtol=1e-13
+    )
     for point in points:
         for radius in (0.0, 0.001 * unit, 0.1 * unit):
             found = patch(grid, point, radius, "well")
@@ -64,8 +77,9 @@ def test_points_on_all_outlines_of_the_active_cells_are_found(edges, unit, origi
 def test_the_outline_of_the_box_is_the_same_on_all_sides(unit):
     grid = Grid((8, 8), extent=(unit, unit))
     out = 1e-7 * unit / 8
-    points = np.array([(a, b) for a in (-out, unit + out, 0.5 * unit)
-                       for b in (-out, unit + out, 0.5 * unit)])
+    points = np.array(
+        [(a, b) for a in (-out, unit + out, 0.5 * unit) for b in (-out, unit + out, 0.5 * unit)]
+    )
     places, cells = located(grid, points)
     assert places.min() >= 0 and places.max() <= unit
     assert cells[0].tolist() == [0, 0, 0, 7, 7, 7, 4, 4, 4]
@@ -88,10 +102,18 @@ def test_a_point_beyond_the_tolerance_is_not_found():
 @pytest.mark.parallel([1, 2, 3])
 @pytest.mark.parametrize("n", [1, 2, 3, 8, 9])
 def test_points_on_a_periodic_axis_wrap(n):
-    grid = Grid((n, 4), extent=(2.0, 1.0), origin=(-0.5, 0.0), boundaries=dict.fromkeys(("x-", "x+"), "periodic"))
+    grid = Grid(
+        (n, 4),
+        extent=(2.0, 1.0),
+        origin=(-0.5, 0.0),
+        boundaries=dict.fromkeys(("x-", "x+"), "periodic"),
+    )
     x = np.array([-0.5, 1.5, -2.5, 3.5, 0.1, 2.1, -1.9])
-    found = seen(grid, interpolation(grid, np.stack([x, np.full(7, 0.5)], axis=1)),
-                 lambda x, y: np.cos(np.pi * (x - 0.3)) + 0 * y)
+    found = seen(
+        grid,
+        interpolation(grid, np.stack([x, np.full(7, 0.5)], axis=1)),
+        lambda x, y: np.cos(np.pi * (x - 0.3)) + 0 * y,
+    )
     np.testing.assert_allclose(found[:4], found[0], rtol=1e-13)
     np.testing.assert_allclose(found[4:], found[4], rtol=1e-13)
     if n >= 8:
@@ -109,8 +131,9 @@ def test_across_the_ends_interpolation_is_between_the_last_and_the_first_cell():
     B.mult(grid.from_natural(field), y)
     gap = c[0] + 1 - c[3]
     expected = [field[3] + (field[0] - field[3]) * (x - c[3]) / gap for x in (1.0, 1.02, 0.97)]
-    np.testing.assert_allclose(np.concatenate(grid.comm.allgather(np.array(y.getArray()))), expected,
-                               rtol=1e-13)
+    np.testing.assert_allclose(
+        np.concatenate(grid.comm.allgather(np.array(y.getArray()))), expected, rtol=1e-13
+    )
 
 
 @pytest.mark.parallel([1, 2])
@@ -124,14 +147,25 @@ def test_places_are_equal_by_translation_on_periodic_axes(shift):
     def moved(x, y):
         return waves(x - shift, y)
 
-    made = [(ball_mean(grid, (0.02, 0.97), 0.2), ball_mean(grid, (0.02 + shift, 0.97), 0.2)),
-            (box_mean(grid, (-0.1, 0.8), (0.15, 1.1)), box_mean(grid, (shift - 0.1, -0.2), (shift + 0.15, 0.1))),
-            (box_mean(grid, (0.9, 0.8), (0.15, 0.1)), box_mean(grid, (shift - 0.1, 0.8), (shift + 0.15, 1.1)))]
+    made = [
+        (ball_mean(grid, (0.02, 0.97), 0.2), ball_mean(grid, (0.02 + shift, 0.97), 0.2)),
+        (
+            box_mean(grid, (-0.1, 0.8), (0.15, 1.1)),
+            box_mean(grid, (shift - 0.1, -0.2), (shift + 0.15, 0.1)),
+        ),
+        (
+            box_mean(grid, (0.9, 0.8), (0.15, 0.1)),
+            box_mean(grid, (shift - 0.1, 0.8), (shift + 0.15, 1.1)),
+        ),
+    ]
     for one, other in made:
         a = seen(grid, from_functionals(grid, (), [one]).matrix, waves)
         b = seen(grid, from_functionals(grid, (), [other]).matrix, moved)
         assert a == pytest.approx(b, rel=1e-12, abs=1e-13)
-    one, other = patch(grid, (0.02, 0.97), 0.2, "well"), patch(grid, (0.02 + shift, 0.97), 0.2, "well")
+    one, other = (
+        patch(grid, (0.02, 0.97), 0.2, "well"),
+        patch(grid, (0.02 + shift, 0.97), 0.2, "well"),
+    )
     fields = [np.zeros(grid.shape), np.zeros(grid.shape)]
     for values, found in zip(fields, (one, other), strict=True):
         values[found.cells] = found.weights
@@ -170,9 +204,11 @@ def test_on_another_grid_the_nearest_active_cell_is_taken():
     assert places[0] == pytest.approx([0.375, 0.33]) and places[2] == pytest.approx([0.9, 0.9])
     for found in (patch(grid, (0.1, 0.3), 0.05, "well", True),):
         assert mask[found.cells].all()
-    for make in (lambda: ball_mean(grid, (0.1, 0.3), 0.05, nearest=True),
-                 lambda: box_mean(grid, (0.1, 0.3), (0.2, 0.4), nearest=True),
-                 lambda: side_mean(grid, "x-", nearest=True)):
+    for make in (
+        lambda: ball_mean(grid, (0.1, 0.3), 0.05, nearest=True),
+        lambda: box_mean(grid, (0.1, 0.3), (0.2, 0.4), nearest=True),
+        lambda: side_mean(grid, "x-", nearest=True),
+    ):
         B = from_functionals(grid, (), [make()]).matrix
         assert seen(grid, B, lambda x, y: 2 + 0 * x * y) == pytest.approx(2)
 
@@ -232,8 +268,10 @@ def test_electrodes_lie_on_the_outline_or_are_refused():
 @pytest.mark.parallel([1, 2])
 def test_an_absorbing_layer_of_a_periodic_axis_goes_on_beyond_its_end():
     grid = Grid((20,), boundaries=dict.fromkeys(("x-", "x+"), "periodic"))
-    one, other, both = (absorbing_rate(grid, dict.fromkeys(sides, 0.2), 1.0)
-                        for sides in (("x-",), ("x+",), ("x-", "x+")))
+    one, other, both = (
+        absorbing_rate(grid, dict.fromkeys(sides, 0.2), 1.0)
+        for sides in (("x-",), ("x+",), ("x-", "x+"))
+    )
     np.testing.assert_allclose(one, both, atol=1e-12)
     np.testing.assert_allclose(other, both, atol=1e-12)
     walls = Grid((20,), boundaries=dict.fromkeys(("x-", "x+"), "dirichlet"))

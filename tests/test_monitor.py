@@ -37,23 +37,49 @@ class GridSpace:
 
 
 def row(i, **more):
-    return {"iteration": i, "objective": 100.0 / (i + 1), "misfit": 90.0 / (i + 1), "gradient_norm": 10.0 ** -i,
-            "step": 1.0, "forward_solves": 2 * i + 1, "adjoint_solves": i + 1, "krylov_iterations": 20 * i} | more
+    return {
+        "iteration": i,
+        "objective": 100.0 / (i + 1),
+        "misfit": 90.0 / (i + 1),
+        "gradient_norm": 10.0**-i,
+        "step": 1.0,
+        "forward_solves": 2 * i + 1,
+        "adjoint_solves": i + 1,
+        "krylov_iterations": 20 * i,
+    } | more
 
 
 def state(space, i):
-    return SimpleNamespace(vectors={"m": space.grid.from_natural(np.full((6, 5), i + 1 / 3))}, meta={"iteration": i})
+    return SimpleNamespace(
+        vectors={"m": space.grid.from_natural(np.full((6, 5), i + 1 / 3))}, meta={"iteration": i}
+    )
 
 
 def folder(tmp_path):
     return MPI.COMM_WORLD.bcast(tmp_path, root=0)
 
 
-SUMMARY = Summary(driver="identify", case="a.toml", ranks=2, grid=[64, 64], unknowns=4096, parameters=4096,
-                  status="max_iterations", iterations=9, objective=152.95, objective_initial=3e4, gradient_norm=1e-3,
-                  gradient_norm_initial=1e3, forward_solves=24, adjoint_solves=40, krylov_iterations_mean=7.25,
-                  seconds=Seconds(1.0, 100.0, 101.0), peak_memory_mb=1234.0, metrics={"relative_error": 0.125},
-                  versions={})
+SUMMARY = Summary(
+    driver="identify",
+    case="a.toml",
+    ranks=2,
+    grid=[64, 64],
+    unknowns=4096,
+    parameters=4096,
+    status="max_iterations",
+    iterations=9,
+    objective=152.95,
+    objective_initial=3e4,
+    gradient_norm=1e-3,
+    gradient_norm_initial=1e3,
+    forward_solves=24,
+    adjoint_solves=40,
+    krylov_iterations_mean=7.25,
+    seconds=Seconds(1.0, 100.0, 101.0),
+    peak_memory_mb=1234.0,
+    metrics={"relative_error": 0.125},
+    versions={},
+)
 
 
 @pytest.mark.parallel([1, 2])
@@ -70,18 +96,40 @@ def test_plain_lines_on_rank_zero_with_repeated_header():
     headers = [i for i, line in enumerate(lines) if "objective" in line]
     assert headers == [0, 21] and len(lines) == 27
     assert len({len(line) for line in lines}) == 1
-    assert lines[3].split()[:9] == ["6x5", "2", "3.3333333e+01", "3.0000e+01", "1.00e-02", "1.0e-02", "1.0e+00", "8",
-                                    "40"]
+    assert lines[3].split()[:9] == [
+        "6x5",
+        "2",
+        "3.3333333e+01",
+        "3.0000e+01",
+        "1.00e-02",
+        "1.0e-02",
+        "1.0e+00",
+        "8",
+        "40",
+    ]
 
 
 def test_missing_values_are_dashes():
-    progress = Progress(row={"iteration": 0, "objective": np.inf}, elapsed=1.0, left=None, at_most=False,
-                        relative=float("nan"), level=Level(1, 3, (32, 16)))
+    progress = Progress(
+        row={"iteration": 0, "objective": np.inf},
+        elapsed=1.0,
+        left=None,
+        at_most=False,
+        relative=float("nan"),
+        level=Level(1, 3, (32, 16)),
+    )
     stream = io.StringIO()
     from npde_opt.runs.progress import PlainLines
 
     PlainLines(stream).add(progress)
-    assert stream.getvalue().splitlines()[1].split() == ["2/3", "32x16", "0", *"-------", "1.0s", "-"]
+    assert stream.getvalue().splitlines()[1].split() == [
+        "2/3",
+        "32x16",
+        "0",
+        *"-------",
+        "1.0s",
+        "-",
+    ]
 
 
 def test_live_table_shows_the_rows():
@@ -98,11 +146,21 @@ def test_live_table_shows_the_rows():
 def test_columns_fit_the_terminal(width):
     stream = io.StringIO()
     table = LiveTable(stream, width)
-    table.add(Progress(row=row(7), elapsed=3700.0, left=1e5, at_most=True, relative=1e-7,
-                       level=Level(1, 3, (128, 128))))
+    table.add(
+        Progress(
+            row=row(7),
+            elapsed=3700.0,
+            left=1e5,
+            at_most=True,
+            relative=1e-7,
+            level=Level(1, 3, (128, 128)),
+        )
+    )
     table.close()
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", stream.getvalue())
-    assert "1.2500000e+01" in plain and "<1d 03h" in plain and "1.00e-07" in plain and "…" not in plain
+    assert (
+        "1.2500000e+01" in plain and "<1d 03h" in plain and "1.00e-07" in plain and "…" not in plain
+    )
     assert max(map(len, plain.splitlines())) <= width
     assert ("krylov" in plain) == (width >= 105)
 
@@ -113,17 +171,33 @@ def test_a_file_is_no_terminal(tmp_path):
     assert terminal_width(io.StringIO()) == 0
 
 
-@pytest.mark.parametrize(("status", "words"), [("converged", None), ("stopped_at_tolerance", "stopped at the gradient tolerance"),
-                                               ("max_iterations", "stopped at the last iteration"), ("stalled", "stalled"),
-                                               ("undetermined", "undetermined"), ("of_a_monitor", "of a monitor")])
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        ("converged", None),
+        ("stopped_at_tolerance", "stopped at the gradient tolerance"),
+        ("max_iterations", "stopped at the last iteration"),
+        ("stalled", "stalled"),
+        ("undetermined", "undetermined"),
+        ("of_a_monitor", "of a monitor"),
+    ],
+)
 def test_all_that_is_not_converged_says_so_first(status, words):
     text = closing_text(replace(SUMMARY, status=status, metrics={"reason": "because"})).strip()
     assert text.startswith(f"NOT CONVERGED: {words}") == (words is not None)
     assert words is None or "after 9 iterations: because" in text.splitlines()[0]
 
 
-@pytest.mark.parametrize("seconds, text", [(1.25, "1.2s"), (59.7, "1:00"), (184, "3:04"), (3661, "1:01:01"),
-                                           (2 * 86400 + 3 * 3600, "2d 03h")])
+@pytest.mark.parametrize(
+    "seconds, text",
+    [
+        (1.25, "1.2s"),
+        (59.7, "1:00"),
+        (184, "3:04"),
+        (3661, "1:01:01"),
+        (2 * 86400 + 3 * 3600, "2d 03h"),
+    ],
+)
 def test_clock(seconds, text):
     assert clock(seconds) == text
 
@@ -132,9 +206,9 @@ def test_forecast_from_the_rate_of_the_gradient():
     forecast = Forecast(rtol=1e-6, max_iterations=50)
     for i in range(4):
         assert forecast.seconds_left() == (None, False)
-        forecast.add(i, 10.0 ** -i, 2.0 * i) if i < 2 else None
+        forecast.add(i, 10.0**-i, 2.0 * i) if i < 2 else None
     for i in range(2, 4):
-        forecast.add(i, 10.0 ** -i, 2.0 * i)
+        forecast.add(i, 10.0**-i, 2.0 * i)
     left, bound = forecast.seconds_left()
     assert left == pytest.approx(3 * 2.0) and not bound
 
@@ -145,10 +219,10 @@ def test_forecast_is_capped_by_the_iterations_and_honest():
     unknown = Forecast(rtol=1e-6)
     coarse = Forecast(rtol=1e-6, max_iterations=10, last=False)
     for i in range(5):
-        slow.add(i, 0.5 ** i, 2.0 * i)
+        slow.add(i, 0.5**i, 2.0 * i)
         for f in (stuck, unknown):
             f.add(i, 1.0, 2.0 * i)
-        coarse.add(i, 0.1 ** i, 2.0 * i)
+        coarse.add(i, 0.1**i, 2.0 * i)
     assert slow.seconds_left() == (pytest.approx(12.0), False)
     assert stuck.seconds_left() == (pytest.approx(12.0), True)
     assert unknown.seconds_left() == (None, False)
@@ -158,14 +232,16 @@ def test_forecast_is_capped_by_the_iterations_and_honest():
 def test_forecast_aims_at_the_reference_of_the_run():
     forecast = Forecast(rtol=1e-6, reference=1e3)
     for i in range(3):
-        forecast.add(i, 10.0 ** -i, 2.0 * i)
+        forecast.add(i, 10.0**-i, 2.0 * i)
     assert forecast.reduction() == pytest.approx(1e-5)
     assert forecast.seconds_left() == (pytest.approx(1 * 2.0), False)
 
 
 def test_a_resumed_run_is_measured_against_its_first_gradient():
     stream = io.StringIO()
-    Monitor(MPI.COMM_SELF, stream=stream)(row(4), SimpleNamespace(vectors={}, meta={"gradient_norm_initial": 10.0}))
+    Monitor(MPI.COMM_SELF, stream=stream)(
+        row(4), SimpleNamespace(vectors={}, meta={"gradient_norm_initial": 10.0})
+    )
     assert stream.getvalue().splitlines()[1].split()[5] == "1.0e-05"
 
 
@@ -181,8 +257,15 @@ def test_a_signal_to_one_rank_stops_all_after_a_checkpoint(tmp_path, number):
     comm, space = MPI.COMM_WORLD, GridSpace()
     out = RunDirectory(folder(tmp_path) / "run")
     before = signal.getsignal(number)
-    monitor = Monitor(comm, out, space=space, identity={"case": "abc"}, stream=None, checkpoint_seconds=1e9)
-    with pytest.raises(Interrupted, match=rf"{number.name} after iteration 1; .*checkpoint-1.*--resume"), monitor:
+    monitor = Monitor(
+        comm, out, space=space, identity={"case": "abc"}, stream=None, checkpoint_seconds=1e9
+    )
+    with (
+        pytest.raises(
+            Interrupted, match=rf"{number.name} after iteration 1; .*checkpoint-1.*--resume"
+        ),
+        monitor,
+    ):
         monitor(row(0), state(space, 0))
         assert find_checkpoint(out.path, comm) is None
         if comm.rank == comm.size - 1:
@@ -191,7 +274,11 @@ def test_a_signal_to_one_rank_stops_all_after_a_checkpoint(tmp_path, number):
         monitor(row(2), state(space, 2))
     assert signal.getsignal(number) == before
     checkpoint = find_checkpoint(out.path, comm, {"case": "abc"})
-    assert (checkpoint.number, checkpoint.extra["iteration"], checkpoint.state) == (1, 1, {"iteration": 1})
+    assert (checkpoint.number, checkpoint.extra["iteration"], checkpoint.state) == (
+        1,
+        1,
+        {"iteration": 1},
+    )
     m = checkpoint.load(space, comm)["m"]
     np.testing.assert_array_equal(space.grid.gather(m), np.full((6, 5), 4 / 3))
 
@@ -224,13 +311,24 @@ def test_resume_continues_history_and_numbers(tmp_path, repeat):
     comm.Barrier()
     monitor = Monitor(comm, RunDirectory(path, mode="resume"), space=space, stream=None)
     checkpoint = find_checkpoint(path, comm)
-    assert checkpoint.number == 5 and (checkpoint.extra["level"], checkpoint.extra["iteration"]) == (1, 2)
+    assert checkpoint.number == 5 and (
+        checkpoint.extra["level"],
+        checkpoint.extra["iteration"],
+    ) == (1, 2)
     monitor.start_level((6, 5), level=1, levels=2)
     monitor.resume(checkpoint)
     for i in range(2 if repeat else 3, 5):
         monitor(row(i), state(space, i))
     assert [(r["level"], r["iteration"]) for r in monitor.out.history()] == [
-        (0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (1, 3), (1, 4)]
+        (0, 0),
+        (0, 1),
+        (0, 2),
+        (1, 0),
+        (1, 1),
+        (1, 2),
+        (1, 3),
+        (1, 4),
+    ]
     assert find_checkpoint(path, comm).number == 7
     monitor.close()
 
@@ -238,8 +336,13 @@ def test_resume_continues_history_and_numbers(tmp_path, repeat):
 @pytest.mark.parametrize("seconds, written", [(0.0, 2), (None, None), (1e9, None)])
 def test_cadence_of_checkpoints(tmp_path, seconds, written):
     space = GridSpace(MPI.COMM_SELF)
-    monitor = Monitor(MPI.COMM_SELF, RunDirectory(tmp_path, MPI.COMM_SELF), space=space, stream=None,
-                      checkpoint_seconds=seconds)
+    monitor = Monitor(
+        MPI.COMM_SELF,
+        RunDirectory(tmp_path, MPI.COMM_SELF),
+        space=space,
+        stream=None,
+        checkpoint_seconds=seconds,
+    )
     for i in range(3):
         monitor(row(i), state(space, i))
     found = find_checkpoint(tmp_path, MPI.COMM_SELF)
@@ -250,7 +353,9 @@ def test_slow_checkpoints_become_rare(tmp_path, monkeypatch):
     monkeypatch.setattr("npde_opt.runs.monitor.SLOW_SECONDS", 0.0)
     monkeypatch.setattr("npde_opt.runs.monitor.SLOW_RATIO", 1e6)
     space = GridSpace(MPI.COMM_SELF)
-    monitor = Monitor(MPI.COMM_SELF, RunDirectory(tmp_path, MPI.COMM_SELF), space=space, stream=None)
+    monitor = Monitor(
+        MPI.COMM_SELF, RunDirectory(tmp_path, MPI.COMM_SELF), space=space, stream=None
+    )
     for i in range(3):
         monitor(row(i), state(space, i))
     assert find_checkpoint(tmp_path, MPI.COMM_SELF).number == 0
@@ -284,29 +389,49 @@ def test_closing_summary(tmp_path):
     monitor.finish(SUMMARY)
     text = stream.getvalue()
     assert text.rstrip() == closing_text(SUMMARY, tmp_path).rstrip()
-    for part in ("identify, a.toml: max iterations after 9 iterations on 2 ranks", "30000 -> 152.95",
-                 "1.0e-06 of the start", "24 forward, 40 adjoint, 7.2 Krylov", "1:41 (setup 1.0s, solve 1:40)",
-                 "1,234 MB", "relative error 0.125", str(tmp_path)):
+    for part in (
+        "identify, a.toml: max iterations after 9 iterations on 2 ranks",
+        "30000 -> 152.95",
+        "1.0e-06 of the start",
+        "24 forward, 40 adjoint, 7.2 Krylov",
+        "1:41 (setup 1.0s, solve 1:40)",
+        "1,234 MB",
+        "relative error 0.125",
+        str(tmp_path),
+    ):
         assert part in text
     assert (tmp_path / "summary.json").exists()
 
 
 def test_a_signal_before_the_first_iteration_ends_with_75():
-    code = "import os, signal, time\nfrom npde_opt import errors\n" \
+    code = (
+        "import os, signal, time\nfrom npde_opt import errors\n"
         "errors.run(lambda: (os.kill(os.getpid(), signal.SIGUSR1), time.sleep(20)) and 0)"
+    )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=900)
     assert run.returncode == 75 and "stopped by SIGUSR1 before the first iteration" in run.stderr
 
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
 def test_a_second_signal_does_not_keep_the_ranks_from_ending(second):
-    code = "import os, signal, time\nfrom mpi4py import MPI\nfrom npde_opt import errors\n" \
-        "def main():\n    if MPI.COMM_WORLD.rank:\n        MPI.COMM_WORLD.Barrier()\n" \
-        "    MPI.COMM_WORLD.rank or signal.setitimer(signal.ITIMER_REAL, 1.0)\n" \
-        f"    signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), {int(second)}))\n" \
-        "    os.kill(os.getpid(), signal.SIGTERM)\n    time.sleep(20)\n" \
+    code = (
+        "import os, signal, time\nfrom mpi4py import MPI\nfrom npde_opt import errors\n"
+        "def main():\n    if MPI.COMM_WORLD.rank:\n        MPI.COMM_WORLD.Barrier()\n"
+        "    MPI.COMM_WORLD.rank or signal.setitimer(signal.ITIMER_REAL, 1.0)\n"
+        f"    signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), {int(second)}))\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n    time.sleep(20)\n"
         "errors.run(main)"
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("OMPI_COMM", "PMIX_", "PMI_", "ORTE_"))}
-    run = subprocess.run(["mpirun", "--allow-run-as-root", "--oversubscribe", "-n", "2", sys.executable, "-c", code], env=env,
-                         capture_output=True, text=True, timeout=900)
+    )
+    env = {
+        k: v
+        for k, v in os.environ.items()
+        if not k.startswith(("OMPI_COMM", "PMIX_", "PMI_", "ORTE_"))
+    }
+    run = subprocess.run(
+        ["mpirun", "--allow-run-as-root", "--oversubscribe", "-n", "2", sys.executable, "-c", code],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
     assert run.returncode == 75 and "stopped by SIGTERM" in run.stderr

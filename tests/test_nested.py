@@ -37,8 +37,12 @@ def spaces(transform="log"):
     made = []
     for grid in grids(finest, 2):
         regions = np.zeros(grid.shape, int)
-        regions[grid.shape[0] // 2:] = 1
-        made.append(ParameterSpace(grid, [Unknown("D", transform), Unknown("c", "log", block=Regions(regions))]))
+        regions[grid.shape[0] // 2 :] = 1
+        made.append(
+            ParameterSpace(
+                grid, [Unknown("D", transform), Unknown("c", "log", block=Regions(regions))]
+            )
+        )
     return made
 
 
@@ -74,7 +78,9 @@ POINTS = np.random.default_rng(0).uniform(0.05, 0.95, (60, 2))
 def forward_map(grid):
     space = ParameterSpace(grid, [Unknown("D", "log")])
     pushes = [Experiment(load=grid.volume * s, boundary={"y+": 1.0}) for s in (0.0, 1.0)]
-    return Steady(space, Equation(grid, [Diffusion(grid, "D")]), {}, pushes, [at_points(grid, (), POINTS)])
+    return Steady(
+        space, Equation(grid, [Diffusion(grid, "D")]), {}, pushes, [at_points(grid, (), POINTS)]
+    )
 
 
 @functools.cache
@@ -114,7 +120,8 @@ def test_what_is_learnt_on_a_coarse_grid_saves_cg_steps_on_the_finest(method):
 
 @pytest.fixture
 def learnt():
-    """A function that gives a spectrum of 24^2 cells, the point that it was learnt at, and a right-hand side."""
+    """A function that gives a spectrum of 24^2 cells, the point that it was learnt at, and a
+    right-hand side."""
     owned = []
 
     def make():
@@ -132,10 +139,16 @@ def learnt():
 
 @pytest.mark.parallel([1, 2])
 def test_a_learnt_spectrum_is_that_of_the_hessian(learnt, monkeypatch):
-    """All of H is learnt from as many products as there are data, so M^-1 H = 1 on the span of the data."""
+    """All of H is learnt from as many products as there are data, so M^-1 H = 1 on the span of the
+    data."""
     monkeypatch.setattr("npde_opt.optimizers.spectrum.LEFT", 1e-12)
     spectrum, at, noise = learnt()
-    x, right, back, plain = noise.duplicate(), noise.duplicate(), noise.duplicate(), noise.duplicate()
+    x, right, back, plain = (
+        noise.duplicate(),
+        noise.duplicate(),
+        noise.duplicate(),
+        noise.duplicate(),
+    )
     at.precondition(noise, x)
     at.hessian(x, right, True)
     at.precondition(right, plain)
@@ -208,7 +221,7 @@ def test_the_part_of_a_spectrum_that_describes_the_hessian_is_used_and_restored(
         sizes.append(image.dot(v))
     order = np.argsort(-np.array(sizes))
     leading = sorted(order[: len(order) // 2].tolist())
-    spectrum.fit(Stiffer(at, [spectrum.vectors[i] for i in order[len(order) // 2:]]), True)
+    spectrum.fit(Stiffer(at, [spectrum.vectors[i] for i in order[len(order) // 2 :]]), True)
     assert spectrum.state["numbers"] == leading
     one, other = noise.copy(), noise.copy()
     spectrum.refine(noise, one)

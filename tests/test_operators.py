@@ -64,7 +64,9 @@ def test_stencil_matrix_is_the_reference(shape, periodic, masked):
     for multiply, B in ((matrix.mat.mult, A), (matrix.mat.multTranspose, A.T)):
         multiply(given, out)
         expected = (B @ np.where(active, x, 0.0).ravel(order="F")).reshape(shape, order="F")
-        np.testing.assert_allclose(grid.take(out), expected[grid.local_slice], rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(
+            grid.take(out), expected[grid.local_slice], rtol=1e-12, atol=1e-12
+        )
     matrix.destroy()
 
 
@@ -81,7 +83,8 @@ def test_diffusion_operator_is_symmetric_and_has_the_volumes_as_row_sums():
     matrix.mat.mult(one, out)
     np.testing.assert_allclose(grid.take(out), grid.take(mass(grid)), rtol=1e-10)
     assert out.sum() == pytest.approx(
-        float((np.outer(*[np.diff(e) for e in edges]) * active).sum()), rel=1e-10)
+        float((np.outer(*[np.diff(e) for e in edges]) * active).sum()), rel=1e-10
+    )
 
 
 @pytest.mark.parallel([1, 2, 3])
@@ -104,8 +107,9 @@ def test_interpolation_is_exact_for_multilinear_fields(shape):
     assert B.getSize() == (37, grid.size)
     y = B.createVecLeft()
     B.mult(x, y)
-    np.testing.assert_allclose(np.concatenate(grid.comm.allgather(y.getArray())), f(*points.T), rtol=1e-11,
-                               atol=1e-11)
+    np.testing.assert_allclose(
+        np.concatenate(grid.comm.allgather(y.getArray())), f(*points.T), rtol=1e-11, atol=1e-11
+    )
 
 
 @pytest.mark.parallel([1, 2, 3])
@@ -133,9 +137,16 @@ def test_interpolation_under_a_mask_takes_active_neighbours_only():
 
 
 @pytest.mark.parallel([1, 2])
-@pytest.mark.parametrize("points, message", [
-    ([[0.5, 0.5], [1.2, 0.5]], r"points\[1\].*x from 0 to 1"), ([[0.5, -0.1]], r"points\[0\].*y from 0 to 1"),
-    ([[np.nan, 0.5]], r"points\[0\]"), ([[0.5, 0.5, 0.5]], r"\(n, 2\)"), ([[0.05, 0.05]], "active cell")])
+@pytest.mark.parametrize(
+    "points, message",
+    [
+        ([[0.5, 0.5], [1.2, 0.5]], r"points\[1\].*x from 0 to 1"),
+        ([[0.5, -0.1]], r"points\[0\].*y from 0 to 1"),
+        ([[np.nan, 0.5]], r"points\[0\]"),
+        ([[0.5, 0.5, 0.5]], r"\(n, 2\)"),
+        ([[0.05, 0.05]], "active cell"),
+    ],
+)
 def test_points_that_cannot_be_are_named(points, message):
     active = np.ones((8, 8), bool)
     active[0, 0] = False
@@ -160,8 +171,12 @@ def test_prolongation_is_exact_for_linear_fields_inside_and_keeps_constants(shap
 
     coarse.view(x)[...] = coarse.evaluate(f)
     P.mult(x, y)
-    clamped = [np.clip(c, k[0], k[-1]) for c, k in zip(fine.coordinates(), coarse.centers, strict=True)]
-    np.testing.assert_allclose(fine.view(y), np.broadcast_to(f(*clamped), fine.local_shape), rtol=1e-12)
+    clamped = [
+        np.clip(c, k[0], k[-1]) for c, k in zip(fine.coordinates(), coarse.centers, strict=True)
+    ]
+    np.testing.assert_allclose(
+        fine.view(y), np.broadcast_to(f(*clamped), fine.local_shape), rtol=1e-12
+    )
 
 
 @pytest.mark.parallel([1, 2, 3])
@@ -174,7 +189,11 @@ def test_cubic_prolongation_is_exact_for_cubics_inside_and_of_order_four():
         x, y = coarse.create_scalar(), fine.create_scalar()
         coarse.view(x)[...] = coarse.evaluate(lambda x, y: x**3 - 2 * x**2 + 0 * y)
         P.mult(x, y)
-        inner = (fine.coordinates()[0] > 4 / n) & (fine.coordinates()[0] < 1 - 4 / n) & (fine.view(y) > -9)
+        inner = (
+            (fine.coordinates()[0] > 4 / n)
+            & (fine.coordinates()[0] < 1 - 4 / n)
+            & (fine.view(y) > -9)
+        )
         exact = fine.evaluate(lambda x, y: x**3 - 2 * x**2 + 0 * y)
         np.testing.assert_allclose(fine.view(y)[inner], exact[inner], atol=1e-13)
 
@@ -183,7 +202,9 @@ def test_cubic_prolongation_is_exact_for_cubics_inside_and_of_order_four():
 
         coarse.view(x)[...] = coarse.evaluate(f)
         P.mult(x, y)
-        errors.append(fine.comm.allreduce(float(np.abs(fine.view(y) - fine.evaluate(f)).max()), op=MPI.MAX))
+        errors.append(
+            fine.comm.allreduce(float(np.abs(fine.view(y) - fine.evaluate(f)).max()), op=MPI.MAX)
+        )
     assert errors[0] / errors[1] > 13
 
 
@@ -213,4 +234,6 @@ def test_natural_order_and_noise_do_not_depend_on_ranks():
     values = fields((7, 6, 5), 1)[0]
     whole, alone = Grid((7, 6, 5)), Grid((7, 6, 5), comm=MPI.COMM_SELF)
     np.testing.assert_array_equal(whole.gather(whole.from_natural(values)), values)
-    np.testing.assert_array_equal(whole.gather(whole.standard_normal(3)), alone.gather(alone.standard_normal(3)))
+    np.testing.assert_array_equal(
+        whole.gather(whole.standard_normal(3)), alone.gather(alone.standard_normal(3))
+    )

@@ -49,7 +49,8 @@ GRIDS = {
     "pockets": ((5, 4), "", {"x-": "dirichlet", "y+": ROBIN}, POCKETS),
     "pockets, periodic": ((5, 4), "xy", {}, POCKETS),
     "2 x n, one active": ((2, 6), "x", {"y-": "dirichlet"}, np.eye(2, 6, 1, bool)),
-    "n x 1 x n, masked": ((5, 1, 4), "z", {"x-": "dirichlet"}, WALL[:, None])}
+    "n x 1 x n, masked": ((5, 1, 4), "z", {"x-": "dirichlet"}, WALL[:, None]),
+}
 
 
 def make(name):
@@ -147,8 +148,12 @@ def agrees(grid, apply, A):
         x = np.where(mask, field(grid, seed), 0.0)
         found = grid.comm.bcast(grid.to_natural(apply(local(grid, x))), root=0)
         expected = (A @ x.ravel(order="F")).reshape(grid.shape, order="F")
-        np.testing.assert_allclose(np.where(mask, found, 0), expected, rtol=1e-12,
-                                   atol=1e-12 * max(np.abs(A).max(), 1e-300))
+        np.testing.assert_allclose(
+            np.where(mask, found, 0),
+            expected,
+            rtol=1e-12,
+            atol=1e-12 * max(np.abs(A).max(), 1e-300),
+        )
 
 
 def matrix_of(grid, *points):
@@ -166,6 +171,7 @@ def product_with(grid, matrix, transposed=False):
         grid.put(x, given)
         (matrix.mat.multTranspose if transposed else matrix.mat.mult)(given, out)
         return np.array(grid.take(out))
+
     return apply
 
 
@@ -174,15 +180,19 @@ def product_with(grid, matrix, transposed=False):
 def test_terms(name):
     grid = make(name)
     D = [field(grid, 10 + d) for d in range(grid.dim)]
-    names, velocity = [f"D{d}" for d in range(grid.dim)], (1.3, -0.7, 2.0)[:grid.dim]
+    names, velocity = [f"D{d}" for d in range(grid.dim)], (1.3, -0.7, 2.0)[: grid.dim]
     given = {n: local(grid, v) for n, v in zip(names, D, strict=True)}
     c = field(grid, 20)
     wanted = [
         (Diffusion(grid, names[0]).at(given), diffusion(grid, D[:1] * grid.dim)),
         (Diffusion(grid, names).at(given), diffusion(grid, D)),
-        (Reaction(grid, "c").at({"c": local(grid, c)}), np.diag(c.ravel(order="F") * volumes(grid))),
+        (
+            Reaction(grid, "c").at({"c": local(grid, c)}),
+            np.diag(c.ravel(order="F") * volumes(grid)),
+        ),
         (Advection(grid, velocity).at({}), advection(grid, velocity, "upwind")),
-        (Advection(grid, velocity, "central").at({}), advection(grid, velocity, "central"))]
+        (Advection(grid, velocity, "central").at({}), advection(grid, velocity, "central")),
+    ]
     for point, A in wanted:
         matrix = matrix_of(grid, point)
         agrees(grid, product_with(grid, matrix), A)
@@ -203,7 +213,9 @@ def test_derivative_of_diffusion_is_that_of_the_reference(name):
     point = Diffusion(grid).at({"D": local(grid, D)})
     found = point.derivative(grid.ghosted(local(grid, x)), {"D": local(grid, dD)})
     step = 1e-6
-    change = diffusion(grid, [D + step * dD] * grid.dim) - diffusion(grid, [D - step * dD] * grid.dim)
+    change = diffusion(grid, [D + step * dD] * grid.dim) - diffusion(
+        grid, [D - step * dD] * grid.dim
+    )
     expected = (change @ x.ravel(order="F")).reshape(grid.shape, order="F") / (2 * step)
     found = np.asarray(found) * np.ones(grid.local_shape)
     np.testing.assert_allclose(np.where(grid.active, found, 0), local(grid, expected), atol=1e-7)
@@ -213,8 +225,12 @@ def test_derivative_of_diffusion_is_that_of_the_reference(name):
 @pytest.mark.parametrize("name", GRIDS)
 def test_regularizers(name):
     grid = make(name)
-    shut = Grid(grid.shape, edges=grid.edges, active=grid.active_global, boundaries={
-        s: b for s, b in grid.boundaries.items() if b.kind == "periodic"})
+    shut = Grid(
+        grid.shape,
+        edges=grid.edges,
+        active=grid.active_global,
+        boundaries={s: b for s, b in grid.boundaries.items() if b.kind == "periodic"},
+    )
     _, mask = cells(grid)
     one, V = np.ones(grid.shape), volumes(grid)
     on = np.flatnonzero(mask.ravel(order="F"))
@@ -227,6 +243,7 @@ def test_regularizers(name):
             grid.view(given)[...] = x
             r.hessian(given, given, out)
             return np.array(grid.view(out))
+
         return apply
 
     gradient = Gradient(grid, 1.0, mass_weight=shift)
@@ -262,8 +279,13 @@ def active_points(grid, count=25):
     rng, (_, mask) = np.random.default_rng(8), cells(grid)
     chosen = np.argwhere(mask)[rng.integers(mask.sum(), size=count)]
     inside = rng.random(chosen.shape)
-    return np.stack([e[c] + t * w[c] for e, w, c, t in zip(grid.edges, grid.widths, chosen.T, inside.T, strict=True)],
-                    axis=1)
+    return np.stack(
+        [
+            e[c] + t * w[c]
+            for e, w, c, t in zip(grid.edges, grid.widths, chosen.T, inside.T, strict=True)
+        ],
+        axis=1,
+    )
 
 
 def interpolated(grid, point, values):
@@ -276,8 +298,11 @@ def interpolated(grid, point, values):
         if n == 1:
             lines.append([(0, 1.0)])
             continue
-        nodes = [(c[i % n] + length * (i // n), i % n) for i in range(-1, n + 1)] if grid.periodic(d) else \
-            list(zip(c, range(n), strict=True))
+        nodes = (
+            [(c[i % n] + length * (i // n), i % n) for i in range(-1, n + 1)]
+            if grid.periodic(d)
+            else list(zip(c, range(n), strict=True))
+        )
         k = next((k for k in range(len(nodes) - 2) if x <= nodes[k + 1][0]), len(nodes) - 2)
         (a, i), (b, j) = nodes[k], nodes[k + 1]
         lines.append([(i, (b - x) / (b - a)), (j, (x - a) / (b - a))])
@@ -296,10 +321,15 @@ def test_interpolation_and_observations(name):
     grid = make(name)
     points, values = active_points(grid), field(grid, 7)
     B = interpolation(grid, points)
-    np.testing.assert_allclose(seen(grid, B, values), [interpolated(grid, x, values) for x in points],
-                               rtol=1e-11)
+    np.testing.assert_allclose(
+        seen(grid, B, values), [interpolated(grid, x, values) for x in points], rtol=1e-11
+    )
     lower, upper = ([e[k] for e in grid.edges] for k in (0, -1))
-    means = [points_at(grid, points[:1]), ball_mean(grid, points[0], 0.7), box_mean(grid, lower, upper)]
+    means = [
+        points_at(grid, points[:1]),
+        ball_mean(grid, points[0], 0.7),
+        box_mean(grid, lower, upper),
+    ]
     found = seen(grid, from_functionals(grid, (), means).matrix, np.full(grid.shape, 3.5))
     np.testing.assert_allclose(found, 3.5, rtol=1e-12)
     found = seen(grid, from_functionals(grid, (), means[2:]).matrix, values)
@@ -315,11 +345,15 @@ def test_averages_over_regions_and_voxels(name):
     values, V = field(grid, 7), volumes(grid).reshape(grid.shape, order="F")
     regions = np.where(mask, 0, -1)
     regions[tuple(np.argwhere(mask)[-1])] = int(mask.sum() > 1)
-    expected = [(V * values)[regions == r].sum() / V[regions == r].sum() for r in range(regions.max() + 1)]
+    expected = [
+        (V * values)[regions == r].sum() / V[regions == r].sum() for r in range(regions.max() + 1)
+    ]
     sampling = over_regions(grid, [0.0], regions)
     np.testing.assert_allclose(seen(grid, sampling.matrix, values), expected, rtol=1e-12)
     sampling = voxels(grid, [0.0], [e[[0, -1]] for e in grid.edges])
-    assert seen(grid, sampling.matrix, values) == pytest.approx((V * values).sum() / V.sum(), rel=1e-12)
+    assert seen(grid, sampling.matrix, values) == pytest.approx(
+        (V * values).sum() / V.sum(), rel=1e-12
+    )
     sampling = voxels(grid, [0.0], grid.edges)
     found = seen(grid, sampling.matrix, values)
     np.testing.assert_allclose(found, np.where(mask, values, 0).ravel(order="F"), rtol=1e-12)
@@ -331,7 +365,8 @@ LONG = {
     "n x 1, both periodic": ((500, 1), "xy", {}, 0.0),
     "2 x n x 1, periodic": ((2, 251, 1), "xz", {"y-": "dirichlet"}, 0.0),
     "3 x n, masked": ((3, 200), "x", {"y-": "dirichlet"}, 0.2),
-    "2 x n, masked": ((2, 300), "x", {"y-": "dirichlet"}, 0.2)}
+    "2 x n, masked": ((2, 300), "x", {"y-": "dirichlet"}, 0.2),
+}
 
 
 def long_grid(name):
@@ -346,8 +381,11 @@ def long_grid(name):
 @pytest.mark.parametrize("name", LONG)
 def test_multigrid_solves(name, velocity):
     grid = long_grid(name)
-    D, flow = field(grid, 1), (1.3, -0.7, 2.0)[:grid.dim]
-    points = [Diffusion(grid).at({"D": local(grid, D)}), Reaction(grid, "c").at({"c": np.ones(grid.local_shape)})]
+    D, flow = field(grid, 1), (1.3, -0.7, 2.0)[: grid.dim]
+    points = [
+        Diffusion(grid).at({"D": local(grid, D)}),
+        Reaction(grid, "c").at({"c": np.ones(grid.local_shape)}),
+    ]
     A = diffusion(grid, [D] * grid.dim) + np.diag(volumes(grid))
     if velocity:
         points.append(Advection(grid, flow).at({}))
@@ -365,8 +403,12 @@ def test_multigrid_solves(name, velocity):
         expected = np.zeros(grid.size)
         expected[on] = np.linalg.solve(M[np.ix_(on, on)], b.ravel(order="F")[on])
         expected = expected.reshape(grid.shape, order="F")
-        np.testing.assert_allclose(np.array(grid.take(x)), local(grid, expected), rtol=0,
-                                   atol=1e-7 * np.abs(expected).max())
+        np.testing.assert_allclose(
+            np.array(grid.take(x)),
+            local(grid, expected),
+            rtol=0,
+            atol=1e-7 * np.abs(expected).max(),
+        )
     assert solver.recipe == "geometric" and solver.iterations < 300
     levels, fine = Hierarchy(grid), matrix.mat
     levels.update(matrix)
@@ -381,7 +423,9 @@ def test_multigrid_solves(name, velocity):
 
 @pytest.mark.parallel([1, 2, 3])
 @pytest.mark.parametrize("recipe", ["auto", "direct"])
-@pytest.mark.parametrize("name", ["2 x 2, periodic", "n x 1, periodic", "wall, periodic", "1 x n x 2, periodic"])
+@pytest.mark.parametrize(
+    "name", ["2 x 2, periodic", "n x 1, periodic", "wall, periodic", "1 x n x 2, periodic"]
+)
 def test_complex_systems(name, recipe):
     grid = make(name)
     D, (_, mask) = field(grid, 1), cells(grid)
@@ -403,8 +447,17 @@ def test_complex_systems(name, recipe):
 
 @pytest.mark.parallel([1, 2, 3])
 @pytest.mark.parametrize("cubic", [False, True])
-@pytest.mark.parametrize("shape, periodic", [
-    ((1, 20), ""), ((20, 1), "y"), ((20, 2), "y"), ((2, 20, 1), "xz"), ((3, 20), "x"), ((17, 2, 3), "")])
+@pytest.mark.parametrize(
+    "shape, periodic",
+    [
+        ((1, 20), ""),
+        ((20, 1), "y"),
+        ((20, 2), "y"),
+        ((2, 20, 1), "xz"),
+        ((3, 20), "x"),
+        ((17, 2, 3), ""),
+    ],
+)
 def test_prolongation_between_thin_grids(shape, periodic, cubic):
     rng = np.random.default_rng(1)
     kinds = {a + s: "periodic" for a in periodic for s in "-+"}

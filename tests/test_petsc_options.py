@@ -1,4 +1,5 @@
-"""Options of PETSc: misspelt names and wrong values are refused before work starts, those that nothing uses are named."""
+"""Options of PETSc: misspelt names and wrong values are refused before work starts, those that
+nothing uses are named."""
 
 import numpy as np
 import pytest
@@ -25,25 +26,55 @@ def given():
         database.delValue(name)
 
 
-@pytest.mark.parametrize(("name", "guess"), [("stat_ksp_rtol", "state_ksp_rtol"), ("ksp_rtol", "state_ksp_rtol"),
-                                             ("sate_pc_type", "state_pc_type"), ("rge_ksp_type", "reg_ksp_type"),
-                                             ("ta_type", "tao_type"), ("pc_type", "state_pc_type")])
+@pytest.mark.parametrize(
+    ("name", "guess"),
+    [
+        ("stat_ksp_rtol", "state_ksp_rtol"),
+        ("ksp_rtol", "state_ksp_rtol"),
+        ("sate_pc_type", "state_pc_type"),
+        ("rge_ksp_type", "reg_ksp_type"),
+        ("ta_type", "tao_type"),
+        ("pc_type", "state_pc_type"),
+    ],
+)
 def test_a_misspelt_prefix_is_refused_with_what_was_meant(given, name, guess):
     given(name, "1e-9")
     with pytest.raises(InputError, match=f"-{name}: .*did you mean -{guess}"):
         check_options()
 
 
-@pytest.mark.parametrize("name", ["log_view", "malloc_debug", "info", "on_error_abort", "options_left", "vec_type", "state_x",
-                                  "vecload_block_size"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "log_view",
+        "malloc_debug",
+        "info",
+        "on_error_abort",
+        "options_left",
+        "vec_type",
+        "state_x",
+        "vecload_block_size",
+    ],
+)
 def test_what_petsc_reads_itself_passes(given, name):
     given(name, "seq" if name == "vec_type" else "")
     check_options()
 
 
-@pytest.mark.parametrize(("name", "value"), [
-    ("state_mat_type", "foo"), ("reg_ksp_type", "foo"), ("state_pc_type", "foo"), ("state_mg_levels_pc_type", "foo"),
-    ("tao_type", "foo"), ("vec_type", "foo"), ("state_ksp_max_it", "abc"), ("reg_ksp_rtol", "1e-x"), ("state_ksp_type", "")])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("state_mat_type", "foo"),
+        ("reg_ksp_type", "foo"),
+        ("state_pc_type", "foo"),
+        ("state_mg_levels_pc_type", "foo"),
+        ("tao_type", "foo"),
+        ("vec_type", "foo"),
+        ("state_ksp_max_it", "abc"),
+        ("reg_ksp_rtol", "1e-x"),
+        ("state_ksp_type", ""),
+    ],
+)
 def test_a_type_or_number_that_none_is_is_refused(given, name, value):
     given(name, value)
     with pytest.raises(InputError, match=f"-{name}: "):
@@ -57,7 +88,10 @@ def system(prefix="try_", **settings):
 
 
 @pytest.mark.parallel([1, 2])
-@pytest.mark.parametrize(("name", "value"), [("try_ksp_norm_type", "foo"), ("try_pc_type", "foo"), ("try_ksp_max_it", "x")])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("try_ksp_norm_type", "foo"), ("try_pc_type", "foo"), ("try_ksp_max_it", "x")],
+)
 def test_a_value_that_petsc_refuses_is_wrong_input_on_all_ranks(given, name, value):
     given(name, value)
     _, _, solver = system()
@@ -95,7 +129,8 @@ def test_the_true_residual_of_every_solve_is_known(recipe):
 
 
 class Wrong:
-    """A preconditioner that leaves out the half of a residual: then CG converges in its own norm, to something else."""
+    """A preconditioner that leaves out the half of a residual: then CG converges in its own norm,
+    to something else."""
 
     def apply(self, pc, r, z):
         r.copy(z)
@@ -116,7 +151,9 @@ def test_a_solve_that_is_wrong_in_silence_is_an_error(given, adjoint):
     b, x = grid.create_active(), grid.create_active()
     noise = grid.standard_normal(1)
     grid.put(grid.view(noise), b)
-    with pytest.raises(SolverError, match="'try_' failed: the true residual .* is .* where 1e-08 was asked"):
+    with pytest.raises(
+        SolverError, match="'try_' failed: the true residual .* is .* where 1e-08 was asked"
+    ):
         (solver.solve_transpose if adjoint else solver.solve)(b, x)
     solver.destroy()
 

@@ -34,18 +34,29 @@ def test_periodic_sides_join():
 @pytest.mark.parallel([1, 2, 3])
 def test_each_pocket_needs_something_fixed():
     grid = Grid((6, 5), active=SPLIT, boundaries={"x-": "dirichlet"})
-    with pytest.raises(InputError, match=r"1 of 2 separate parts \(10 of 25 cells, the first at cell \[4, 0\]\)"):
+    with pytest.raises(
+        InputError, match=r"1 of 2 separate parts \(10 of 25 cells, the first at cell \[4, 0\]\)"
+    ):
         check_fixed(grid, held(grid))
     check_fixed(grid, held(grid, (5, 4)))
     check_fixed(grid, True)
     with pytest.raises(InputError, match="1 of 2"):
         check_fixed(grid, held(grid, (3, 0)))
-    check_fixed(Grid((6, 5), active=SPLIT, boundaries={"x-": "periodic", "x+": "periodic", "y-": "dirichlet"}), held(grid))
+    check_fixed(
+        Grid(
+            (6, 5), active=SPLIT, boundaries={"x-": "periodic", "x+": "periodic", "y-": "dirichlet"}
+        ),
+        held(grid),
+    )
 
 
 @pytest.mark.parallel([1, 2])
 def test_a_side_without_active_cells_fixes_nothing():
-    grid = Grid((6, 5), active=np.roll(SPLIT, -3, axis=0) & (np.arange(6) < 5)[:, None], boundaries={"x+": "dirichlet"})
+    grid = Grid(
+        (6, 5),
+        active=np.roll(SPLIT, -3, axis=0) & (np.arange(6) < 5)[:, None],
+        boundaries={"x+": "dirichlet"},
+    )
     with pytest.raises(InputError, match="1 of 1 separate parts"):
         check_fixed(grid, held(grid))
     with pytest.raises(InputError, match="no Dirichlet or Robin side and no reaction"):

@@ -1,4 +1,5 @@
-"""A prior's variance is what its key says: diagonals of its inverse against the variance, everywhere."""
+"""A prior's variance is what its key says: diagonals of its inverse against the variance,
+everywhere."""
 
 import numpy as np
 import pytest
@@ -52,12 +53,26 @@ GRIDS = {
     "box": {"shape": (24, 18), "extent": (24.0, 18.0)},
     "stretched": {"shape": (24, 18), "edges": [stretched(24, 24.0), stretched(18, 20.0)]},
     "periodic": {"shape": (24, 18), "extent": (24.0, 18.0), "boundaries": PERIODIC},
-    "stretched ring": {"shape": (24, 18), "edges": [stretched(24, 24.0), stretched(18, 20.0)], "boundaries": PERIODIC},
+    "stretched ring": {
+        "shape": (24, 18),
+        "edges": [stretched(24, 24.0), stretched(18, 20.0)],
+        "boundaries": PERIODIC,
+    },
     "one cell": {"shape": (24, 1), "extent": (24.0, 1.0)},
     "three": {"shape": (10, 9, 8), "extent": (20.0, 18.0, 8.0)},
     "outline": {"shape": (24, 20), "extent": (24.0, 20.0), "active": outline((24, 20))},
-    "periodic outline": {"shape": (24, 20), "extent": (24.0, 20.0), "active": outline((24, 20)), "boundaries": PERIODIC},
-    "outline of three": {"shape": (10, 9, 8), "extent": (20.0, 18.0, 8.0), "active": outline((10, 9, 8))}}
+    "periodic outline": {
+        "shape": (24, 20),
+        "extent": (24.0, 20.0),
+        "active": outline((24, 20)),
+        "boundaries": PERIODIC,
+    },
+    "outline of three": {
+        "shape": (10, 9, 8),
+        "extent": (20.0, 18.0, 8.0),
+        "active": outline((10, 9, 8)),
+    },
+}
 
 
 @pytest.mark.parallel([1, 2, 3])
@@ -73,11 +88,15 @@ def test_the_variance_is_the_same_everywhere(name):
 
 
 @pytest.mark.parallel([1, 2])
-@pytest.mark.parametrize(("shape", "length"), [((150, 120), 20.0), ((150, 120), 6.0), ((34, 30, 26), 12.0)])
+@pytest.mark.parametrize(
+    ("shape", "length"), [((150, 120), 20.0), ((150, 120), 6.0), ((34, 30, 26), 12.0)]
+)
 def test_large_outlines_are_within_a_tenth(shape, length):
     active = outline(shape)
     if len(shape) == 3:
-        active[:, 0] = False  # the gap beside it is narrower than the cells on which the variance is found
+        active[:, 0] = (
+            False  # the gap beside it is narrower than the cells on which the variance is found
+        )
     grid = Grid(shape, extent=tuple(map(float, shape)), active=active)
     assert np.count_nonzero(active) > 4000
     R = BiLaplacian(grid, 1.0, correlation_length=length, variance=1.0)
@@ -127,5 +146,8 @@ def test_the_box_formula_is_the_sum_over_its_modes():
 @pytest.mark.parallel([1, 2])
 def test_units_do_not_matter():
     small, large = (Grid((20, 16), extent=(20.0 * s, 16.0 * s)) for s in (1e-9, 1e9))
-    a, b = (pointwise_variance(g, [s**2 * 9.0] * 2, 1.0) * s**2 for g, s in ((small, 1e-9), (large, 1e9)))
+    a, b = (
+        pointwise_variance(g, [s**2 * 9.0] * 2, 1.0) * s**2
+        for g, s in ((small, 1e-9), (large, 1e9))
+    )
     np.testing.assert_allclose(a, b, rtol=1e-9)

@@ -1,4 +1,5 @@
-"""A reaction whose coefficient is text in unknown fields: exact derivatives, and what is refused; pictures in a box."""
+"""A reaction whose coefficient is text in unknown fields: exact derivatives, and what is refused;
+pictures in a box."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -34,13 +35,22 @@ def tight():
 def test_derivatives_of_a_wave_in_its_index(tight):
     grid = Grid((24,), extent=(6.0,))
     space = ParameterSpace(grid, [Unknown("n")])
-    forward = Evolution(space, Equation(grid, [Diffusion(grid, "D"), Reaction(grid, "9*(1 - n**2)")], ("re", "im"), 2j),
-                        {"D": 1.0}, [Experiment({"re": "exp(-(x - 3)**2)"})], [snapshots(grid, [0.5], "re**2 + im**2")],
-                        SCHEMES["crank-nicolson"], np.linspace(0, 0.5, 6))
+    forward = Evolution(
+        space,
+        Equation(grid, [Diffusion(grid, "D"), Reaction(grid, "9*(1 - n**2)")], ("re", "im"), 2j),
+        {"D": 1.0},
+        [Experiment({"re": "exp(-(x - 3)**2)"})],
+        [snapshots(grid, [0.5], "re**2 + im**2")],
+        SCHEMES["crank-nicolson"],
+        np.linspace(0, 0.5, 6),
+    )
     layout = forward.observers[0].create_vec()
     objective = Objective(forward, [LeastSquares(np.full(24, 0.3), 0.1, layout)], {})
     x = grid.coordinates()[0]
-    m, dm = space.from_values({"n": 1 + 0.1 * np.cos(x)}), space.from_values({"n": 0.2 * np.sin(2 * x)})
+    m, dm = (
+        space.from_values({"n": 1 + 0.1 * np.cos(x)}),
+        space.from_values({"n": 0.2 * np.sin(2 * x)}),
+    )
     orders = taylor_test(objective, m, dm)
     assert abs(orders.first - 2) < 0.1 and abs(orders.second - 3) < 0.2
     at = objective.linearize(m)
@@ -57,9 +67,16 @@ def test_picture_in_a_box():
     if not (find_spec("PIL") and find_spec("skimage")):
         pytest.skip("needs npde_opt[plot,examples]")
     grid = Grid((32, 32), extent=(4.0, 4.0))
-    found = picture("truth", {"picture": "camera", "range": [0.5, 2.5], "box": [[1.0, 3.0], [1.0, 3.0]]}, list(grid.edges), HERE)
+    found = picture(
+        "truth",
+        {"picture": "camera", "range": [0.5, 2.5], "box": [[1.0, 3.0], [1.0, 3.0]]},
+        list(grid.edges),
+        HERE,
+    )
     assert (found[:8] == 0.5).all() and (found[:, 24:] == 0.5).all()
-    whole = picture("truth", {"picture": "camera", "range": [0.5, 2.5]}, list(Grid((16, 16)).edges), HERE)
+    whole = picture(
+        "truth", {"picture": "camera", "range": [0.5, 2.5]}, list(Grid((16, 16)).edges), HERE
+    )
     np.testing.assert_allclose(found[8:24, 8:24], whole, rtol=1e-12)
     for key, value in (("box", [[1.0, 0.0], [0.0, 1.0]]), ("range", [1.0]), ("boks", 1)):
         with pytest.raises(InputError, match=key):
@@ -73,5 +90,7 @@ def test_a_picture_is_turned_as_its_camera_says(tmp_path):
     exif = turned.getexif()
     exif[0x0112] = 6  # shown after a quarter turn to the right
     turned.save(tmp_path / "k.png", exif=exif)
-    found = picture("truth", {"picture": "k.png"}, list(Grid((3, 2)).edges), Sources(tmp_path, None, (None, 0)))
+    found = picture(
+        "truth", {"picture": "k.png"}, list(Grid((3, 2)).edges), Sources(tmp_path, None, (None, 0))
+    )
     np.testing.assert_allclose(found, rows[::-1].T / 255, atol=1e-12)

@@ -14,7 +14,6 @@ comm = MPI.COMM_WORLD
 ROOT = Path(__file__).parents[1]
 
 
-
 @pytest.mark.parallel([1, 2, 3])
 @pytest.mark.parametrize("at", [0, -1])
 def test_a_nan_on_one_rank_is_a_nan_on_all(at):
@@ -30,7 +29,9 @@ def test_arrays_are_reduced_entry_by_entry():
     last = comm.size - 1
     np.testing.assert_array_equal(reductions.largest(comm, mine), [last, 0, np.nan])
     np.testing.assert_array_equal(reductions.smallest(comm, mine), [0, -last, np.nan])
-    np.testing.assert_array_equal(reductions.total(comm, mine[:2]), [last * comm.size / 2, -last * comm.size / 2])
+    np.testing.assert_array_equal(
+        reductions.total(comm, mine[:2]), [last * comm.size / 2, -last * comm.size / 2]
+    )
     assert reductions.largest(comm, np.arange(2) + comm.rank).dtype.kind == "i"
 
 
@@ -61,8 +62,20 @@ def test_everywhere_and_anywhere():
 
 
 @pytest.mark.parallel([2, 3])
-@pytest.mark.parametrize("values", [(1.0, 1.1), (1, 2), (math.nan, 1.0), (1.0, math.nan), (math.inf, 1.0), ("a", "b"),
-                                    (None, 1.0), (True, 1.0), (math.inf, -math.inf)])
+@pytest.mark.parametrize(
+    "values",
+    [
+        (1.0, 1.1),
+        (1, 2),
+        (math.nan, 1.0),
+        (1.0, math.nan),
+        (math.inf, 1.0),
+        ("a", "b"),
+        (None, 1.0),
+        (True, 1.0),
+        (math.inf, -math.inf),
+    ],
+)
 def test_values_that_differ_are_an_error_on_all_ranks(values):
     with pytest.raises(errors.NpdeError, match="the weight differs between ranks") as failure:
         reductions.same(comm, values[0] if comm.rank == 0 else values[1], "the weight")
@@ -70,7 +83,9 @@ def test_values_that_differ_are_an_error_on_all_ranks(values):
 
 
 @pytest.mark.parallel([1, 2, 3])
-@pytest.mark.parametrize("value", [1.5, math.nan, math.inf, -math.inf, 0.0, 3, True, "text", None, (1, "a")])
+@pytest.mark.parametrize(
+    "value", [1.5, math.nan, math.inf, -math.inf, 0.0, 3, True, "text", None, (1, "a")]
+)
 def test_values_that_agree_are_returned(value):
     np.testing.assert_equal(reductions.same(comm, value, "it"), value)
     assert type(reductions.same(comm, value, "it")) is type(value)
@@ -88,15 +103,30 @@ def test_ranks_that_all_arrive_agree():
 
 
 def raw_reductions(text: str) -> list[int]:
-    """Lines with an MPI reduction other than those of reductions.py: allreduce, or an operation that loses NaN."""
+    """Lines with an MPI reduction other than those of reductions.py: allreduce, or an operation
+    that loses NaN."""
     names = {"MAX", "MIN", "LOR", "LAND", "allreduce", "Allreduce", "Iallreduce", "Reduce_scatter"}
     nodes = list(ast.walk(ast.parse(text)))
     used = {node.lineno for node in nodes if isinstance(node, ast.Attribute) and node.attr in names}
-    return sorted(used | {node.lineno for node in nodes if isinstance(node, ast.ImportFrom) and node.module == "mpi4py.MPI"})
+    return sorted(
+        used
+        | {
+            node.lineno
+            for node in nodes
+            if isinstance(node, ast.ImportFrom) and node.module == "mpi4py.MPI"
+        }
+    )
 
 
-@pytest.mark.parametrize("text", ["comm.allreduce(x)", "comm.Allreduce(a, b, op=MPI.SUM)", "comm.reduce(x, op=MPI.MAX)",
-                                  "from mpi4py.MPI import MIN"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "comm.allreduce(x)",
+        "comm.Allreduce(a, b, op=MPI.SUM)",
+        "comm.reduce(x, op=MPI.MAX)",
+        "from mpi4py.MPI import MIN",
+    ],
+)
 def test_the_scan_sees_raw_reductions(text):
     assert raw_reductions(text) == [1]
 

@@ -48,10 +48,12 @@ def exponential(x):
     return np.exp(x), np.exp(x), np.exp(x)
 
 
-CASES = {"dirichlet": (sine, "product", Boundary("dirichlet"), 1.0, 0.0),
-         "robin": (robin, "product", Boundary("robin", W * np.tan(W / 2)), 1.0, 0.0),
-         "periodic": (wave, "product", Boundary("periodic"), 0.0, 1.0),
-         "neumann": (exponential, "sum", Boundary("neumann"), 0.0, 1.0)}
+CASES = {
+    "dirichlet": (sine, "product", Boundary("dirichlet"), 1.0, 0.0),
+    "robin": (robin, "product", Boundary("robin", W * np.tan(W / 2)), 1.0, 0.0),
+    "periodic": (wave, "product", Boundary("periodic"), 0.0, 1.0),
+    "neumann": (exponential, "sum", Boundary("neumann"), 0.0, 1.0),
+}
 
 
 def derivatives(f, xs, mode):
@@ -72,11 +74,23 @@ def derivatives(f, xs, mode):
 
 def solve(grid, terms, known, source, boundary=None):
     """The state, owned [i, j, k]; the unknown is a dummy that no test moves."""
-    points = np.array([[float(c[np.argwhere(grid.active_global)[0][d]] if grid.active_global is not None else c[0])
-                        for d, c in enumerate(grid.centers)]])
+    points = np.array(
+        [
+            [
+                float(
+                    c[np.argwhere(grid.active_global)[0][d]]
+                    if grid.active_global is not None
+                    else c[0]
+                )
+                for d, c in enumerate(grid.centers)
+            ]
+        ]
+    )
     space = ParameterSpace(grid, [Unknown("D", "log")])
     experiment = Experiment(load=source, boundary=boundary or {})
-    forward = Steady(space, Equation(grid, terms), known, [experiment], [at_points(grid, (), points)])
+    forward = Steady(
+        space, Equation(grid, terms), known, [experiment], [at_points(grid, (), points)]
+    )
     m = space.from_values({"D": known["D"]})
     at = forward.linearize(m)
     return at.final[0][0].copy(order="F"), forward, at
@@ -147,7 +161,9 @@ def test_masked_result_is_that_of_the_smaller_domain():
     whole = Grid((24, 20), extent=(2.4, 1), boundaries=kinds, active=active)
     small = Grid((16, 20), extent=(1.6, 1), boundaries=kinds, comm=MPI.COMM_SELF)
     D = layered(whole)
-    found, forward, _ = solve(whole, [Diffusion(whole)], {"D": D[whole.local_slice]}, 1.0 * whole.volume, values)
+    found, forward, _ = solve(
+        whole, [Diffusion(whole)], {"D": D[whole.local_slice]}, 1.0 * whole.volume, values
+    )
     expected, _, _ = solve(small, [Diffusion(small)], {"D": D[:16]}, 1.0 * small.volume, values)
     assert np.all(found[~whole.active] == 0)
     vec = whole.create_scalar()
@@ -163,14 +179,20 @@ def test_states_do_not_depend_on_ranks(shape, masked):
     rng = np.random.default_rng(3)
     active = rng.random(shape) > 0.25 if masked else None
     D, f = np.exp(rng.standard_normal(shape)), rng.standard_normal(shape)
-    sides = {"x-": "dirichlet", "x+": Boundary("robin", 3.0)} | ({"y-": "periodic", "y+": "periodic"}
-                                                                if len(shape) > 1 else {})
+    sides = {"x-": "dirichlet", "x+": Boundary("robin", 3.0)} | (
+        {"y-": "periodic", "y+": "periodic"} if len(shape) > 1 else {}
+    )
     results = []
     for comm in (MPI.COMM_WORLD, MPI.COMM_SELF):
         grid = Grid(shape, boundaries=sides, active=active, comm=comm)
         box = grid.local_slice
-        found, forward, _ = solve(grid, [Diffusion(grid), Reaction(grid)], {"D": D[box], "c": 0.7},
-                                  f[box] * grid.volume, {"x-": 2.0, "x+": -1.0})
+        found, forward, _ = solve(
+            grid,
+            [Diffusion(grid), Reaction(grid)],
+            {"D": D[box], "c": 0.7},
+            f[box] * grid.volume,
+            {"x-": 2.0, "x+": -1.0},
+        )
         vec = grid.create_scalar()
         grid.view(vec)[...] = found
         results.append(grid.gather(vec))
@@ -187,7 +209,9 @@ def test_advection_solves_its_transpose(recipe):
     try:
         grid = Grid((24, 22), boundaries={"x-": "dirichlet", "y+": "dirichlet"})
         D = layered(grid)[grid.local_slice]
-        _, forward, at = solve(grid, [Diffusion(grid), Advection(grid, (4.0, -3.0))], {"D": D}, grid.volume)
+        _, forward, at = solve(
+            grid, [Diffusion(grid), Advection(grid, (4.0, -3.0))], {"D": D}, grid.volume
+        )
     finally:
         options.delValue("state_recipe")
     assert not forward.equation.symmetric
@@ -204,8 +228,13 @@ def test_advection_solves_its_transpose(recipe):
 
 def test_advection_carries_the_boundary_value_downstream():
     grid = Grid((32,), boundaries={"x-": "dirichlet"})
-    found, _, _ = solve(grid, [Diffusion(grid), Advection(grid, (5.0,)), Reaction(grid)], {"D": 1e-6, "c": 0.0},
-                        np.zeros(32), {"x-": 2.5})
+    found, _, _ = solve(
+        grid,
+        [Diffusion(grid), Advection(grid, (5.0,)), Reaction(grid)],
+        {"D": 1e-6, "c": 0.0},
+        np.zeros(32),
+        {"x-": 2.5},
+    )
     np.testing.assert_allclose(found, 2.5, rtol=1e-8)
 
 
@@ -214,6 +243,18 @@ def test_a_singular_operator_and_missing_coefficients_are_refused():
     space = ParameterSpace(grid, [Unknown("D", "log")])
     seen = at_points(grid, (), np.array([[0.5, 0.5]]))
     with pytest.raises(InputError, match="boundaries"):
-        Steady(space, Equation(grid, [Diffusion(grid)]), {}, [Experiment(load=np.zeros((4, 4)))], [seen])
+        Steady(
+            space,
+            Equation(grid, [Diffusion(grid)]),
+            {},
+            [Experiment(load=np.zeros((4, 4)))],
+            [seen],
+        )
     with pytest.raises(InputError, match="coefficients"):
-        Steady(space, Equation(grid, [Diffusion(grid), Reaction(grid)]), {}, [Experiment(load=np.zeros((4, 4)))], [seen])
+        Steady(
+            space,
+            Equation(grid, [Diffusion(grid), Reaction(grid)]),
+            {},
+            [Experiment(load=np.zeros((4, 4)))],
+            [seen],
+        )

@@ -1,4 +1,5 @@
-"""Checks of derivatives: right ones pass in every direction, wrong ones are caught in every direction and named."""
+"""Checks of derivatives: right ones pass in every direction, wrong ones are caught in every
+direction and named."""
 
 import numpy as np
 import pytest
@@ -29,7 +30,12 @@ class Line:
     """J = curvature/2 x^2 + slope x on one number, with a gradient and Hessian wrong by factors."""
 
     def __init__(self, slope=1.0, curvature=50.0, gradient=1.0, hessian=1.0, undefined=None):
-        self.slope, self.curvature, self.factors, self.undefined = slope, curvature, (gradient, hessian), undefined
+        self.slope, self.curvature, self.factors, self.undefined = (
+            slope,
+            curvature,
+            (gradient, hessian),
+            undefined,
+        )
         self.counters, self.points = Counters(), []
 
     def linearize(self, x):
@@ -74,16 +80,22 @@ def test_slope_and_curvature_of_opposite_sign_hide_nothing(x, dx):
     assert right.first == pytest.approx(2, abs=0.05) and right.problems() == []
     for factor in FACTORS:
         wrong = along(Line(gradient=factor), x, dx)
-        assert wrong.first == pytest.approx(1, abs=0.1) and any("gradient" in p for p in wrong.problems())
+        assert wrong.first == pytest.approx(1, abs=0.1) and any(
+            "gradient" in p for p in wrong.problems()
+        )
         wrong = along(Line(hessian=factor), x, dx)
-        assert wrong.second == pytest.approx(2, abs=0.1) and any("Hessian" in p for p in wrong.problems())
+        assert wrong.second == pytest.approx(2, abs=0.1) and any(
+            "Hessian" in p for p in wrong.problems()
+        )
 
 
 def test_what_depends_on_nothing_or_is_not_finite_is_no_pass():
     assert along(Line(0.0, 0.0)).problems() == ["nothing depends on it"]
     assert along(Line(undefined=lambda x: True)).problems()
     assert along(Line(undefined=lambda x: 0 < abs(x) < 1e-3)).problems()
-    assert along(Line(undefined=lambda x: abs(x) > 1e-3)).problems() == []  # steps that are too long are passed over
+    assert (
+        along(Line(undefined=lambda x: abs(x) > 1e-3)).problems() == []
+    )  # steps that are too long are passed over
     assert along(Line(slope=np.nan)).problems() and along(Line(gradient=np.inf)).problems()
 
 
@@ -98,11 +110,16 @@ def test_a_gradient_where_there_is_none_is_wrong():
 
 
 class Rough(Line):
-    """The line with an offset, and with noise of the value's and the gradient's own size times a factor."""
+    """The line with an offset, and with noise of the value's and the gradient's own size times a
+    factor."""
 
     def __init__(self, offset=0.0, value_noise=0.0, gradient_noise=0.0, **line):
         super().__init__(**line)
-        self.offset, self.noises, self.rng = offset, (value_noise, gradient_noise), np.random.default_rng(0)
+        self.offset, self.noises, self.rng = (
+            offset,
+            (value_noise, gradient_noise),
+            np.random.default_rng(0),
+        )
 
     def linearize(self, x):
         at = super().linearize(x)
@@ -118,14 +135,23 @@ class Rough(Line):
         return at
 
 
-HIDDEN = [{"offset": 1e12}, {"offset": 1e17}, {"offset": 1.0, "value_noise": 1e-2}, {"offset": 1.0, "value_noise": 0.3}]
+HIDDEN = [
+    {"offset": 1e12},
+    {"offset": 1e17},
+    {"offset": 1.0, "value_noise": 1e-2},
+    {"offset": 1.0, "value_noise": 0.3},
+]
 
 
 @pytest.mark.parametrize("rough", HIDDEN)
 @pytest.mark.parametrize("factor", [1.0, *FACTORS])
 def test_a_gradient_that_rounding_hides_does_not_pass(rough, factor):
-    problems = along(Rough(slope=1.0, curvature=1.0, gradient=factor, hessian=factor, **rough), 0.3).problems()
-    assert any("gradient (cannot be told" in p or "gradient (differs" in p for p in problems), problems
+    problems = along(
+        Rough(slope=1.0, curvature=1.0, gradient=factor, hessian=factor, **rough), 0.3
+    ).problems()
+    assert any("gradient (cannot be told" in p or "gradient (differs" in p for p in problems), (
+        problems
+    )
 
 
 @pytest.mark.parametrize("factor", FACTORS)
@@ -144,14 +170,19 @@ def test_gradient_and_hessian_wrong_by_one_factor_are_caught_where_the_gradient_
 
 
 def test_orders_come_from_the_smallest_steps_above_rounding():
-    """a e + b e^2 + rounding: 1 where the gradient is wrong by a, 2 where it is right, at whatever scale and sign."""
+    """a e + b e^2 + rounding: 1 where the gradient is wrong by a, 2 where it is right, at whatever
+    scale and sign."""
     e = np.array(WIDE)
     for scale in (1.0, 1e2):
         for a in (0.0, 0.01, -0.01, 0.3, -0.3):
-            remainders = np.abs(a * scale * e + (scale * e) ** 2 / (1 + scale * e) + 1e-13 * np.cos(1e9 * e))
+            remainders = np.abs(
+                a * scale * e + (scale * e) ** 2 / (1 + scale * e) + 1e-13 * np.cos(1e9 * e)
+            )
             assert order(e, remainders, 1e-12) == pytest.approx(1 if a else 2, abs=0.15)
     assert order(e, [1e-15] * 8, 1e-12) == np.inf
-    assert np.isnan(order(e, [1.0, np.nan] * 4, 1e-12)) and np.isnan(order(e, [1.0, np.inf] * 4, 1e-12))
+    assert np.isnan(order(e, [1.0, np.nan] * 4, 1e-12)) and np.isnan(
+        order(e, [1.0, np.inf] * 4, 1e-12)
+    )
 
 
 def test_central_differences_know_their_error():
@@ -169,7 +200,8 @@ def test_manufactured_order_is_that_of_the_last_two():
 
 
 def steady(small=1.0, ensemble=None):
-    """Two unknowns, D with a total variation and c of which the objective hardly knows, two experiments."""
+    """Two unknowns, D with a total variation and c of which the objective hardly knows, two
+    experiments."""
     comm = ensemble.space if ensemble else MPI.COMM_WORLD
     grid = Grid(SHAPE, boundaries={"x-": "dirichlet", "x+": "dirichlet"}, comm=comm)
     space = ParameterSpace(grid, [Unknown("D", "log"), Unknown("c", "log")])
@@ -179,9 +211,16 @@ def steady(small=1.0, ensemble=None):
     sources = [np.sin(3 * x) * grid.volume, np.cos(2 * y) * grid.volume]
     equation = Equation(grid, [Diffusion(grid), Reaction(grid, "c")])
     forward = Steady(space, equation, {}, [Experiment(load=sources[e]) for e in own], [seen])
-    misfits = [StudentT(np.random.default_rng(e).standard_normal(12), 0.3, forward.observers[0].create_vec()) for e in own]
-    regularizers = {"D": REGULARIZERS["total-variation"](grid, 1e-4, epsilon=1e-2),
-                    "c": REGULARIZERS["gradient"](grid, 1e-6)}
+    misfits = [
+        StudentT(
+            np.random.default_rng(e).standard_normal(12), 0.3, forward.observers[0].create_vec()
+        )
+        for e in own
+    ]
+    regularizers = {
+        "D": REGULARIZERS["total-variation"](grid, 1e-4, epsilon=1e-2),
+        "c": REGULARIZERS["gradient"](grid, 1e-6),
+    }
     J = Objective(forward, misfits, regularizers, ensemble)
     m = space.from_values({"D": 1.0, "c": 1e-3 * small})
     return J, m
@@ -208,9 +247,17 @@ def evolution(complex_=False):
     observer = forward.observers[0]
     layout = observer.create_vec()
     y = np.random.default_rng(3).standard_normal(layout.getSize())
-    regularizers = {"V": REGULARIZERS["bilaplacian"](grid, 1e-3, gamma=0.1, delta=1.0)} if complex_ else {
-        "D": REGULARIZERS["total-variation"](grid, 1e-3), "r": SmallPrior(grid.comm, 1, deviation=3.0)}
-    return Objective(forward, [LeastSquares(y, 0.5, layout)], regularizers), space.from_values(values)
+    regularizers = (
+        {"V": REGULARIZERS["bilaplacian"](grid, 1e-3, gamma=0.1, delta=1.0)}
+        if complex_
+        else {
+            "D": REGULARIZERS["total-variation"](grid, 1e-3),
+            "r": SmallPrior(grid.comm, 1, deviation=3.0),
+        }
+    )
+    return Objective(forward, [LeastSquares(y, 0.5, layout)], regularizers), space.from_values(
+        values
+    )
 
 
 CASES = {"steady": steady, "evolution": evolution, "complex": lambda: evolution(True)}
@@ -264,8 +311,10 @@ class WrongAt:
         self.wrong.scale(out, self.wrong.factors[1])
 
 
-@pytest.mark.parametrize("kind, name", [("steady", "D"), ("steady", "c"), ("evolution", "D"), ("evolution", "r"),
-                                        ("complex", "V")])
+@pytest.mark.parametrize(
+    "kind, name",
+    [("steady", "D"), ("steady", "c"), ("evolution", "D"), ("evolution", "r"), ("complex", "V")],
+)
 def test_a_wrong_block_is_caught_in_twelve_of_twelve_directions(kind, name):
     J, m = CASES[kind]()
     for u in J.space.unknowns:  # a direction in all blocks at once: the others must not hide it
@@ -283,7 +332,10 @@ def test_a_wrong_block_is_caught_in_twelve_of_twelve_directions(kind, name):
         problems = taylor_test(Wrong(J, name, hessian=factor), m, dm).problems()
         assert any(f"Hessian row {name}" in p for p in problems), problems
         if seed < 4:
-            assert any("gradient" in p for p in taylor_test(Wrong(J, name, gradient=factor), m, whole).problems())
+            assert any(
+                "gradient" in p
+                for p in taylor_test(Wrong(J, name, gradient=factor), m, whole).problems()
+            )
     J.destroy()
 
 
@@ -343,7 +395,9 @@ def test_a_wrong_adjoint_is_caught(factor):
 def test_groups_of_experiments_are_verified_together():
     J, m = steady(ensemble=Ensemble.split(MPI.COMM_WORLD, 2, 2))
     checks = list(check_derivatives(J, m))
-    assert [c for c in checks if c.problems] == [] and any("misfit of 2 experiments" in c.name for c in checks)
+    assert [c for c in checks if c.problems] == [] and any(
+        "misfit of 2 experiments" in c.name for c in checks
+    )
 
 
 @pytest.mark.parallel([1, 2])

@@ -1,4 +1,5 @@
-"""A case: an equation, its experiments and data, and what is unknown, on any grid of a hierarchy."""
+"""A case: an equation, its experiments and data, and what is unknown, on any grid of a
+hierarchy."""
 
 from __future__ import annotations
 
@@ -33,8 +34,18 @@ from npde_opt.objective import Objective
 from npde_opt.optimizers import Settings
 
 SETTINGS = (
-    "method", "max_iterations", "gradient_rtol", "gradient_atol", "decrement", "insist", "memory",
-    "cg_max", "forcing_max", "reorthogonalize", "learnt", "gauss_newton",
+    "method",
+    "max_iterations",
+    "gradient_rtol",
+    "gradient_atol",
+    "decrement",
+    "insist",
+    "memory",
+    "cg_max",
+    "forcing_max",
+    "reorthogonalize",
+    "learnt",
+    "gauss_newton",
 )
 """Keys of [optimizer] that are settings of the method."""
 
@@ -210,9 +221,7 @@ class Case:
             return np.concatenate([x for _, part in parts for x in part])
 
         order = scheme(time.scheme).order
-        self._chosen = accurate(
-            predict, spec.start, spec.end, order, spec.tolerance, steps.FEWEST
-        )
+        self._chosen = accurate(predict, spec.start, spec.end, order, spec.tolerance, steps.FEWEST)
 
     def _tried(self, grid: Grid, own: Sequence[int]) -> tuple[list[np.ndarray], str]:
         """Predicted data of a group's experiments with the present steps, or why there are none."""

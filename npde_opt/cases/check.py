@@ -125,7 +125,8 @@ def steps(case: Case, on: OnGrid, needs: list[str]) -> Iterator[Step]:
 
 
 def _regularization(case: Case, on: OnGrid, i: int) -> None:
-    """Reads what a regularizer takes, and makes one of its options, on few cells of the same box."""
+    """Reads what a regularizer takes, and makes one of its options, on few cells of the same
+    box."""
     field, r, grid = f"regularization[{i}]", case.table.regularization[i], on.grid
     ends = [np.linspace(e[0], e[-1], 3) for e in grid.edges]
     few = Grid((2,) * grid.dim, edges=ends, comm=MPI.COMM_SELF)
@@ -140,7 +141,8 @@ def _regularization(case: Case, on: OnGrid, i: int) -> None:
 
 
 def _measured(case: Case, sizes: list[tuple[int, int]], unseen: list[np.ndarray]) -> str:
-    """Reads measured data and their deviations; a line on how many data there are, simulated ones too.
+    """Reads measured data and their deviations; a line on how many data there are, simulated ones
+    too.
 
     Args:
         sizes: numbers of times and places of the observations.
@@ -257,9 +259,8 @@ def _peak(case: Case, grid: Grid) -> str:
     made = simulated(case.table.observation)
     finer = math.prod(e.size - 1 for e in case.domain.data_edges()) if made else 0
     peak = peak_bytes(grid.size, finer, grid.dim, case.experiment_count)
-    return (
-        f"  memory        about {size_text(peak)} at the peak, all ranks together, and 150 MB a rank"
-    )
+    whole = f"about {size_text(peak)} at the peak, all ranks together"
+    return f"  memory        {whole}, and 150 MB a rank"
 
 
 def size_text(count: float) -> str:

@@ -48,8 +48,12 @@ class Measurements:
     """
 
     def __init__(
-        self, table: CaseFile, observations: Sequence[Observed], sources: Sources,
-        experiments: int, sizes: Sequence[Size],
+        self,
+        table: CaseFile,
+        observations: Sequence[Observed],
+        sources: Sources,
+        experiments: int,
+        sizes: Sequence[Size],
     ):
         self.table, self.observations, self.sources = table, observations, sources
         self.experiments, self.sizes = experiments, sizes
@@ -83,7 +87,9 @@ class Measurements:
                 said = f"{self.experiments}, one an experiment"
                 raise InputError(field, f"{len(spec)} files", said)
             return [
-                by_time(f"{field}[{e}]", read_values(f"{field}[{e}]", s, self.sources), *size, shape)
+                by_time(
+                    f"{field}[{e}]", read_values(f"{field}[{e}]", s, self.sources), *size, shape
+                )
                 for e, s in enumerate(spec)
             ]
         values = read_values(field, spec, self.sources)
@@ -145,8 +151,11 @@ class Measurements:
     # ---- together --------------------------------------------------------------------------------
 
     def data(
-        self, measured: Sequence[Sequence[np.ndarray | None]],
-        simulated: Sequence[Sequence[np.ndarray]] | None, seed: int, origin: str,
+        self,
+        measured: Sequence[Sequence[np.ndarray | None]],
+        simulated: Sequence[Sequence[np.ndarray]] | None,
+        seed: int,
+        origin: str,
     ) -> Data:
         """Noise goes to simulated data, and to measured ones on request.
 
@@ -189,9 +198,7 @@ def _first(measured: np.ndarray | None, simulated: Any) -> np.ndarray:
     return simulated if measured is None else measured
 
 
-def counts(
-    measured: Sequence[Sequence[np.ndarray | None]], sizes: Sequence[Size]
-) -> np.ndarray:
+def counts(measured: Sequence[Sequence[np.ndarray | None]], sizes: Sequence[Size]) -> np.ndarray:
     """Whether data are missing, experiment by experiment; simulated ones are not."""
     found = [
         np.isnan(values) if values is not None else np.zeros(times * places, bool)

@@ -127,4 +127,5 @@ def tables_of(tables: typing.Iterable[type[Table]]) -> list[str]:
 
 
 def _first_line(table: type[Table]) -> str:
-    return (table.__doc__ or "").strip().splitlines()[0]
+    first = (table.__doc__ or "").strip().split("\n\n")[0]
+    return " ".join(first.split())

@@ -1,4 +1,5 @@
-"""A case's domain: cell edges, active cells and boundaries of the grid inverted and of the one data are simulated on."""
+"""A case's domain: cell edges, active cells and boundaries of the grid inverted and of the one data
+are simulated on."""
 
 from __future__ import annotations
 
@@ -116,8 +117,8 @@ class Domain:
     def data_edges(self) -> list[np.ndarray]:
         """Edges of the grid that data are simulated on.
 
-        Those of simulation.shape, or cells cut into simulation.refine, for steady states no finer than
-        the voxels of the anatomy.
+        Those of simulation.shape, or cells cut into simulation.refine, for steady states no finer
+        than the voxels of the anatomy.
         """
         s, native = self.table.simulation, self.sources.edges
         if s.shape is not None:
@@ -138,7 +139,8 @@ def boundary(given: str | BoundaryKind) -> Boundary:
 
 
 def sized(field: str, shape: Sequence[int]) -> None:
-    """Raises InputError for more cells than indices can count, or than this machine's memory can hold at all."""
+    """Raises InputError for more cells than indices can count, or than this machine's memory can
+    hold at all."""
     check_indices(shape, 1, MPI.COMM_SELF)
     fits(field, math.prod(shape), CELL_BYTES, "cells")
 
@@ -148,7 +150,10 @@ def cut(edges: list[np.ndarray], shape: Sequence[int], field: str) -> list[np.nd
     if len(shape) != len(edges) or not all(isinstance(n, int) and n > 0 for n in shape):
         raise InputError(field, list(shape), f"{len(edges)} positive integers")
     sized(field, shape)
-    return [np.interp(np.linspace(0, e.size - 1, n + 1), np.arange(e.size), e) for e, n in zip(edges, shape, strict=True)]
+    return [
+        np.interp(np.linspace(0, e.size - 1, n + 1), np.arange(e.size), e)
+        for e, n in zip(edges, shape, strict=True)
+    ]
 
 
 def axes_of(

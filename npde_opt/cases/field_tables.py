@@ -19,52 +19,85 @@ Pair = tuple[float, float]
 Names = Annotated[list[str], Meta(min_length=1, max_length=20)]
 
 
-# ---- files and fields -------------------------------------------------------------------------------------------
+# ---- files and fields ---------------------------------------------------------------------------
 
 
 class File(Table, kw_only=True):
     """An array, or columns of a text table."""
 
-    file: Annotated[str, Meta(description="an array's file, or a text table (.csv, .txt, .dat, .tsv)")]
+    file: Annotated[
+        str, Meta(description="an array's file, or a text table (.csv, .txt, .dat, .tsv)")
+    ]
     key: Annotated[str | None, Meta(description="which of its arrays")] = None
-    part: Annotated[Literal["real", "imag", "intensity"] | None, Meta(description="of complex arrays")] = None
-    column: Annotated[str | Index | list[str | Index] | None,
-                      Meta(description="of a text table: a name, a number from 0, or a list of them")] = None
-    where: Annotated[dict[str, Pair] | None, Meta(description="rows of a text table: {column = [from, to]}")] = None
-    rows: Annotated[tuple[Index, Index, Count] | None,
-                    Meta(description="[first, last, step] of the first axis, from 0, the last included")] = None
-    shape: Annotated[Cells | None, Meta(description="folds the values: arrays of x fastest, data of the last axis")] = None
+    part: Annotated[
+        Literal["real", "imag", "intensity"] | None, Meta(description="of complex arrays")
+    ] = None
+    column: Annotated[
+        str | Index | list[str | Index] | None,
+        Meta(description="of a text table: a name, a number from 0, or a list of them"),
+    ] = None
+    where: Annotated[
+        dict[str, Pair] | None, Meta(description="rows of a text table: {column = [from, to]}")
+    ] = None
+    rows: Annotated[
+        tuple[Index, Index, Count] | None,
+        Meta(description="[first, last, step] of the first axis, from 0, the last included"),
+    ] = None
+    shape: Annotated[
+        Cells | None,
+        Meta(description="folds the values: arrays of x fastest, data of the last axis"),
+    ] = None
     scale: Annotated[float | None, Meta(description="factor of the values")] = None
-    delimiter: Annotated[str | None, Meta(description="',', ';', 'tab', '|' or 'space'; default: found")] = None
+    delimiter: Annotated[
+        str | None, Meta(description="',', ';', 'tab', '|' or 'space'; default: found")
+    ] = None
     decimal: Annotated[Literal[".", ","] | None, Meta(description="default: found")] = None
-    header: Annotated[bool | list[str] | None,
-                      Meta(description="whether the first line holds names, or the names; default: found")] = None
+    header: Annotated[
+        bool | list[str] | None,
+        Meta(description="whether the first line holds names, or the names; default: found"),
+    ] = None
     skip: Annotated[Index | None, Meta(description="lines left out at the top")] = None
-    encoding: Annotated[str | None, Meta(description="default: found (UTF-8, UTF-16, Latin-1)")] = None
-    missing: Annotated[float | str | list[float | str] | None,
-                       Meta(description="what stands for a missing value, beside empty words, NaN and NA")] = None
+    encoding: Annotated[str | None, Meta(description="default: found (UTF-8, UTF-16, Latin-1)")] = (
+        None
+    )
+    missing: Annotated[
+        float | str | list[float | str] | None,
+        Meta(description="what stands for a missing value, beside empty words, NaN and NA"),
+    ] = None
 
 
 class AnyField(Table, kw_only=True):
     """What all fields have."""
 
-    clip: Annotated[Pair | None, Meta(description="[lo, hi]: values are cut off there, after `scale`")] = None
+    clip: Annotated[
+        Pair | None, Meta(description="[lo, hi]: values are cut off there, after `scale`")
+    ] = None
     scale: Annotated[float | None, Meta(description="factor of the values")] = None
 
 
 class FileField(File, kw_only=True):
-    """An array where its file says, or of the shape of the grid; or a column with one value a cell, x fastest."""
+    """An array where its file says, or of the shape of the grid; or a column with one value a cell,
+    x fastest."""
 
-    resample: Annotated[bool | None,
-                        Meta(description="true: an array of another shape, whose file gives no coordinates, is laid evenly "
-                             "over the whole box")] = None
-    clip: Annotated[Pair | None, Meta(description="[lo, hi]: values are cut off there, after `scale`")] = None
+    resample: Annotated[
+        bool | None,
+        Meta(
+            description="true: an array of another shape, whose file gives no coordinates, is "
+            "laid evenly "
+            "over the whole box"
+        ),
+    ] = None
+    clip: Annotated[
+        Pair | None, Meta(description="[lo, hi]: values are cut off there, after `scale`")
+    ] = None
 
 
 class Expression(AnyField, kw_only=True):
     """A text at the middles of the cells."""
 
-    expression: Annotated[str, Meta(description="text in x, y, z, e.g. 'where(x > 0.5, exp(x)*y, 1)'")]
+    expression: Annotated[
+        str, Meta(description="text in x, y, z, e.g. 'where(x > 0.5, exp(x)*y, 1)'")
+    ]
 
 
 class Value(AnyField, kw_only=True):
@@ -103,10 +136,14 @@ class LognormalField(AnyField, kw_only=True):
 class PictureField(Table, kw_only=True):
     """A grey picture."""
 
-    picture: Annotated[str, Meta(description="a name of scikit-image's pictures ('camera'), or a file")]
+    picture: Annotated[
+        str, Meta(description="a name of scikit-image's pictures ('camera'), or a file")
+    ]
     range: Annotated[Pair | None, Meta(description="[black, white]; default 0 to 1")] = None
-    box: Annotated[tuple[Pair, Pair] | None,
-                   Meta(description="[[x0, x1], [y0, y1]] that it covers; default the grid's; black outside")] = None
+    box: Annotated[
+        tuple[Pair, Pair] | None,
+        Meta(description="[[x0, x1], [y0, y1]] that it covers; default the grid's; black outside"),
+    ] = None
 
 
 FIELD_TABLES = FileField | Expression | Value | AnatomyField | LognormalField | PictureField

@@ -37,13 +37,17 @@ def tissue(fractions: dict[str, np.ndarray], values: dict[str, float]) -> np.nda
     """Mixture by volume; what is neither grey nor white matter is fluid."""
     for name in ("grey", "white", "csf"):
         if not isinstance(values.get(name), int | float):
-            raise InputError(f"mni152.{name}", values.get(name), "a number for each of grey, white, csf")
+            raise InputError(
+                f"mni152.{name}", values.get(name), "a number for each of grey, white, csf"
+            )
     total = np.maximum(fractions["grey"] + fractions["white"], 1.0)
     grey, white = fractions["grey"] / total, fractions["white"] / total
     return grey * values["grey"] + white * values["white"] + (1 - grey - white) * values["csf"]
 
 
-def lognormal(centers: list[np.ndarray], lengths: list[float], contrast: float, seed: int) -> np.ndarray:
+def lognormal(
+    centers: list[np.ndarray], lengths: list[float], contrast: float, seed: int
+) -> np.ndarray:
     """exp(g) with g = sum_ij a_ij cos(pi i x) cos(pi j y) / (1 + i^2 + j^2), scaled to max / min =
     contrast."""
     dim = len(centers)
@@ -56,7 +60,9 @@ def lognormal(centers: list[np.ndarray], lengths: list[float], contrast: float, 
     return np.exp(out * np.log(contrast) / (out.max() - out.min()))
 
 
-def evaluate(field: str, spec: Any, edges: list[np.ndarray], sources: Sources, nearest: bool = False) -> np.ndarray:
+def evaluate(
+    field: str, spec: Any, edges: list[np.ndarray], sources: Sources, nearest: bool = False
+) -> np.ndarray:
     """Global array [i, j, k] of a field's specification on the cells of `edges`; arrays are
     resampled by volume, or at the middles of the cells (`nearest`, for labels)."""
     shape, found, spec = cells(edges), None, as_dict(spec)
@@ -66,12 +72,16 @@ def evaluate(field: str, spec: Any, edges: list[np.ndarray], sources: Sources, n
         values = expression(field, spec["expression"], edges)
     elif "mni152" in spec:
         if not sources.edges:
-            raise InputError(field, "mni152", "another field, or domain.mni152 = 'volume' or 'slice'")
+            raise InputError(
+                field, "mni152", "another field, or domain.mni152 = 'volume' or 'slice'"
+            )
         values = resample(tissue(sources.voxels, spec["mni152"]), sources.edges, edges)
     elif "lognormal" in spec:
         options = {"contrast": 1000.0, "seed": 0} | spec["lognormal"]
         centers = [(e[1:] + e[:-1]) / 2 for e in edges]
-        values = lognormal(centers, [e[-1] - e[0] for e in edges], options["contrast"], options["seed"])
+        values = lognormal(
+            centers, [e[-1] - e[0] for e in edges], options["contrast"], options["seed"]
+        )
     elif "file" in spec:
         found = read_file(field, spec, sources)
         native, box = place(field, spec, found, edges, sources)
@@ -81,7 +91,9 @@ def evaluate(field: str, spec: Any, edges: list[np.ndarray], sources: Sources, n
     elif "value" in spec:
         values = np.full(shape, float(spec["value"]), order="F")
     else:
-        raise InputError(field, spec, "a number, or a table with value, file, expression, mni152 or lognormal")
+        raise InputError(
+            field, spec, "a number, or a table with value, file, expression, mni152 or lognormal"
+        )
     values = values * spec.get("scale", 1.0) if isinstance(spec, dict) else values
     if isinstance(spec, dict) and "clip" in spec:
         low, high = spec["clip"]
@@ -89,7 +101,11 @@ def evaluate(field: str, spec: Any, edges: list[np.ndarray], sources: Sources, n
             raise InputError(f"{field}.clip", spec["clip"], "[lo, hi] with lo <= hi")
         values = np.clip(values, low, high)
     if not np.isfinite(values).all():
-        raise InputError(field, f"{int((~np.isfinite(values)).sum())} values that are not finite", "finite values")
+        raise InputError(
+            field,
+            f"{int((~np.isfinite(values)).sum())} values that are not finite",
+            "finite values",
+        )
     if found is not None:
         sources.log.note(field, spec["file"], values, found.values.shape, found.box)
     else:
@@ -103,9 +119,13 @@ def read_file(field: str, spec: dict[str, Any], sources: Sources) -> Gridded:
     if not is_table(path) or path.suffix.lower() in READERS and not COLUMN_KEYS & set(given(spec)):
         found = read_gridded(path, spec.get("key"), part=spec.get("part"))
         if found.edges is not None and spec.get("rows") is not None:
-            raise InputError(f"{field}.rows", spec["rows"], f"no rows: {spec['file']} says where its cells lie")
+            raise InputError(
+                f"{field}.rows", spec["rows"], f"no rows: {spec['file']} says where its cells lie"
+            )
         if not (COLUMN_KEYS - {"missing"}) & set(given(spec)):
-            refuse_missing(field, path, without_codes(path, found, spec.get("missing"), _used(spec)))
+            refuse_missing(
+                field, path, without_codes(path, found, spec.get("missing"), _used(spec))
+            )
             return found
     table = {k: v for k, v in spec.items() if k not in ("shape", "scale", "resample", "clip")}
     unheard = dataclasses.replace(sources, log=Log())  # `evaluate` notes what becomes of the values
@@ -131,7 +151,9 @@ def _used(spec: dict[str, Any]) -> Used | None:
     return lambda values: (values * scale >= low) & (values * scale <= high)
 
 
-def _rows_of_cells(field: str, file: str, places: np.ndarray, edges: list[np.ndarray]) -> np.ndarray:
+def _rows_of_cells(
+    field: str, file: str, places: np.ndarray, edges: list[np.ndarray]
+) -> np.ndarray:
     """The row of each cell, x fastest, of a table whose columns x, y, z say where its rows lie.
 
     Raises:
@@ -142,25 +164,39 @@ def _rows_of_cells(field: str, file: str, places: np.ndarray, edges: list[np.nda
     flat = np.ravel_multi_index(index, cells(edges), order="F")
     order = np.argsort(flat, kind="stable")
     if not np.all(inside) or not np.array_equal(flat[order], np.arange(flat.size)):
-        raise InputError(field, f"columns {', '.join(AXES[: len(edges)])} of {file} over "
-                         f"{box_text([np.sort(p) for p in places.T])}",
-                         f"one row in every cell of the grid's box {box_text(edges)}; or other names of the columns "
-                         "(header = [...]), where rows are cells with x fastest")
+        raise InputError(
+            field,
+            f"columns {', '.join(AXES[: len(edges)])} of {file} over "
+            f"{box_text([np.sort(p) for p in places.T])}",
+            f"one row in every cell of the grid's box {box_text(edges)}; or other names of the "
+            "columns "
+            "(header = [...]), where rows are cells with x fastest",
+        )
     return order
 
 
 def expression(field: str, text: str, edges: list[np.ndarray]) -> np.ndarray:
     """A text in x, y, z at the middles of the cells."""
     dim = len(edges)
-    names = {a: along((e[1:] + e[:-1]) / 2, d, dim) for d, (a, e) in enumerate(zip("xyz", edges, strict=False))}
-    return np.array(np.broadcast_to(evaluate_text(field, text, names), tuple(e.size - 1 for e in edges)), dtype=float)
+    names = {
+        a: along((e[1:] + e[:-1]) / 2, d, dim)
+        for d, (a, e) in enumerate(zip("xyz", edges, strict=False))
+    }
+    return np.array(
+        np.broadcast_to(evaluate_text(field, text, names), tuple(e.size - 1 for e in edges)),
+        dtype=float,
+    )
 
 
-def labels(field: str, spec: Any, edges: list[np.ndarray], sources: Sources, least: int = 0, most: int = 0) -> np.ndarray:
-    """Numbers of regions [i, j, k], from `least`, as integers: what the field holds at the middles of the cells.
+def labels(
+    field: str, spec: Any, edges: list[np.ndarray], sources: Sources, least: int = 0, most: int = 0
+) -> np.ndarray:
+    """Numbers of regions [i, j, k], from `least`, as integers: what the field holds at the middles
+    of the cells.
 
     Raises:
-        InputError: for values that are no integers, or as large as the number of cells and as `most`.
+        InputError: for values that are no integers, or as large as the number of cells and as
+            `most`.
     """
     found = evaluate(field, spec, edges, sources, nearest=True)
     low, high, off = found.min(), found.max(), np.abs(found - np.rint(found))
@@ -168,6 +204,9 @@ def labels(field: str, spec: Any, edges: list[np.ndarray], sources: Sources, lea
         raise InputError(field, f"{found.ravel()[off.argmax()]:g}", "integers")
     limit = max(found.size, most)
     if low < least or high >= limit:
-        raise InputError(field, f"region {int(low if low < least else high):,}",
-                         f"numbers from {least}, smaller than the number of cells ({limit:,})")
+        raise InputError(
+            field,
+            f"region {int(low if low < least else high):,}",
+            f"numbers from {least}, smaller than the number of cells ({limit:,})",
+        )
     return np.rint(found).astype(int)

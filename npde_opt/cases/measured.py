@@ -36,7 +36,8 @@ def by_experiment(
         raise InputError(
             field,
             f"{values.shape[0]} rows and {values[0].size} columns",
-            f"{observations} rows, one an observation, and {experiments} columns, one an experiment "
+            f"{observations} rows, one an observation, and {experiments} columns, one an "
+            "experiment "
             "(column = [...])",
         )
     raise InputError(

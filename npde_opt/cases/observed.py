@@ -36,7 +36,8 @@ from npde_opt.observations.places import (
 POINT_BYTES = 500
 """At least, of an observed point: coordinates, its row of the operator, its data."""
 TIME_BYTES = 10_000
-"""At least, of a time at which an experiment is observed: data of some places, and where they are."""
+"""At least, of a time at which an experiment is observed: data of some places, and where they
+are."""
 
 
 class Observed:

@@ -13,7 +13,8 @@ INSTEAD = {
     "times, scheme, memory, axis, bound",
     "experiments": "an [[experiment]] each with boundary, sources, wells; [electrodes]; [wells]",
     "experiments.boundary": "boundary = {...} in an [[experiment]] each",
-    "experiments.source": "{ source = 'TEXT' } among equation.terms, with fields among equation.known",
+    "experiments.source": "{ source = 'TEXT' } among equation.terms, with fields among "
+    "equation.known",
     "experiments.wells": "wells = [...] in an [[experiment]] each, or [wells] with a file",
     "experiments.electrodes": "[electrodes]",
     "observations": "[[observation]] tables, and [simulation] with refine and shape",

@@ -69,8 +69,8 @@ class OnGrid:
         return start(self.table.unknown, keys, self.space, self.domain, self.positive)
 
     def known(self) -> PETSc.Vec:
-        """Parameters of `truth`, of `initial` where a case gives none. Collective; the caller destroys
-        the Vec."""
+        """Parameters of `truth`, of `initial` where a case gives none. Collective; the caller
+        destroys the Vec."""
         keys = {u.name: "initial" if u.truth is None else "truth" for u in self.table.unknown}
         return start(self.table.unknown, keys, self.space, self.domain, self.positive)
 

@@ -18,14 +18,17 @@ def ring_levels(mask: np.ndarray, rings: int) -> list[int]:
     ring the middle of the box. Raises InputError for more rings than planes."""
     on = np.flatnonzero(mask.any(axis=(0, 1)))
     if not 1 <= rings <= max(on.size, 1):
-        raise InputError("electrodes.rings", rings,
-                         f"from 1 to the {on.size} planes with active cells")
+        raise InputError(
+            "electrodes.rings", rings, f"from 1 to the {on.size} planes with active cells"
+        )
     if rings == 1:
         return [mask.shape[2] // 2]
     return [int(on[(k + 1) * on.size // (rings + 1)]) for k in range(rings)]
 
 
-def outline(plane: np.ndarray, edges: Sequence[np.ndarray], count: int, radius: float) -> np.ndarray:
+def outline(
+    plane: np.ndarray, edges: Sequence[np.ndarray], count: int, radius: float
+) -> np.ndarray:
     """Points (count, 2) at even angles about the mean of a plane's active cells [i, j]: centres of
     the outermost cell in each direction, moved inwards by half a radius.
 
@@ -49,20 +52,29 @@ def outline(plane: np.ndarray, edges: Sequence[np.ndarray], count: int, radius: 
         near |= _outermost(boxes, middle, target)
         k = int(np.argmax(np.where(near, r, -1)))
         if not near[k] or not r[k] > 0.5 * radius:
-            raise InputError(COUNT, count, "electrodes.at: in the direction of "
-                             f"{np.degrees(target):.0f} degrees there is no active cell, or none "
-                             "further than half a radius from the middle")
+            raise InputError(
+                COUNT,
+                count,
+                "electrodes.at: in the direction of "
+                f"{np.degrees(target):.0f} degrees there is no active cell, or none "
+                "further than half a radius from the middle",
+            )
         pull = 1 - 0.5 * radius / r[k]
         chosen.append(k)
         found.append([middle[0] + pull * x[k], middle[1] + pull * y[k]])
     if len(set(chosen)) < count:
-        raise InputError(COUNT, count, f"at most {len(set(chosen))}: more would share cells of the "
-                         "outline (or finer cells, or electrodes.at)")
+        raise InputError(
+            COUNT,
+            count,
+            f"at most {len(set(chosen))}: more would share cells of the "
+            "outline (or finer cells, or electrodes.at)",
+        )
     return np.array(found)
 
 
-def _outermost(boxes: Sequence[tuple[np.ndarray, np.ndarray]], middle: Sequence[float],
-               angle: float) -> np.ndarray:
+def _outermost(
+    boxes: Sequence[tuple[np.ndarray, np.ndarray]], middle: Sequence[float], angle: float
+) -> np.ndarray:
     """Which cell (all False: none) a ray from the middle leaves last."""
     enter, leave = np.zeros(boxes[0][0].size), np.full(boxes[0][0].size, np.inf)
     for (low, high), m, step in zip(boxes, middle, (np.cos(angle), np.sin(angle)), strict=True):

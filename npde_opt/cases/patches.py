@@ -22,12 +22,15 @@ class Patch:
     def add(self, grid: Grid, amount: float, out: np.ndarray) -> None:
         """Adds amount * weights to the owned values `out`."""
         own = [c - s for c, s in zip(self.cells, grid.start, strict=True)]
-        here = np.all([(i >= 0) & (i < n) for i, n in zip(own, grid.local_shape, strict=True)], axis=0)
+        here = np.all(
+            [(i >= 0) & (i < n) for i, n in zip(own, grid.local_shape, strict=True)], axis=0
+        )
         out[tuple(i[here] for i in own)] += amount * self.weights[here]
 
 
-def patch(grid: Grid, at: Sequence[float], radius: float, field: str,
-          nearest: bool = False) -> Patch:
+def patch(
+    grid: Grid, at: Sequence[float], radius: float, field: str, nearest: bool = False
+) -> Patch:
     """A bump (1 - (r / radius)^2)^2 over the active cells with centres within `radius`, by volume,
     or the cell that holds the point where there are none. On periodic axes distances are the
     shortest ways round; `locate.py` says where a point may lie, and what `nearest` is.
@@ -39,10 +42,16 @@ def patch(grid: Grid, at: Sequence[float], radius: float, field: str,
     if x.shape != (grid.dim,) or not np.isfinite(x).all():
         raise InputError(field, list(at), f"{grid.dim} coordinates")
     boxed(grid, x[None], [field], nearest)
-    away = [np.abs(offsets(grid, d, c, a)) for d, (c, a) in enumerate(zip(grid.centers, x, strict=True))]
+    away = [
+        np.abs(offsets(grid, d, c, a)) for d, (c, a) in enumerate(zip(grid.centers, x, strict=True))
+    ]
     near = [np.flatnonzero(r < radius) for r in away]
-    squares = np.asarray(sum(along((r[i] / radius if i.size else r[i]) ** 2, d, grid.dim)
-                             for d, (r, i) in enumerate(zip(away, near, strict=True))))
+    squares = np.asarray(
+        sum(
+            along((r[i] / radius if i.size else r[i]) ** 2, d, grid.dim)
+            for d, (r, i) in enumerate(zip(away, near, strict=True))
+        )
+    )
     inside = squares < 1
     if grid.active_global is not None:
         inside = inside & grid.active_global[np.ix_(*near)]

@@ -72,7 +72,8 @@ def place(
             raise InputError(
                 field,
                 f"{spec['file']} on the box {box_text(box)}",
-                f"a file that covers the grid's box {box_text(edges)}{_of_unit(found.unit, sources)}",
+                "a file that covers the grid's box "
+                f"{box_text(edges)}{_of_unit(found.unit, sources)}",
             )
     return values, box
 

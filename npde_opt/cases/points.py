@@ -26,7 +26,8 @@ from npde_opt.io.gridded import box_text
 
 
 def read_points(field: str, spec: Any, sources: Sources, dim: int) -> np.ndarray:
-    """Coordinates (n, dim) of {file, ...}: an array, or columns of a text table (default: x, y, z, or all that it has)."""
+    """Coordinates (n, dim) of {file, ...}: an array, or columns of a text table (default: x, y, z,
+    or all that it has)."""
     spec = as_dict(spec)
     if is_table(Path(spec["file"])):
         spec = spec | {"column": _coordinate_columns(field, spec, sources, dim)}
@@ -64,11 +65,10 @@ def _coordinate_columns(field: str, spec: dict[str, Any], sources: Sources, dim:
     return columns
 
 
-def read_wells(
-    field: str, spec: Any, sources: Sources, dim: int
-) -> list[list[Well]]:
-    """Wells by experiment from a text table with the columns x, y, z (as many as the grid has axes), rate and, where it
-    has them, radius (0) and experiment (1, 2, ...; without it all wells are of one experiment).
+def read_wells(field: str, spec: Any, sources: Sources, dim: int) -> list[list[Well]]:
+    """Wells by experiment from a text table with the columns x, y, z (as many as the grid has
+    axes), rate and, where it has them, radius (0) and experiment (1, 2, ...; without it all wells
+    are of one experiment).
 
     Raises:
         InputError: for a column that is missing or in another unit of length than the case, and
@@ -77,7 +77,9 @@ def read_wells(
     spec = as_dict(spec)
     for key in ("column", "shape", "scale"):
         if spec.get(key) is not None:
-            raise InputError(f"{field}.{key}", "given", f"no {key}: columns of wells have their names")
+            raise InputError(
+                f"{field}.{key}", "given", f"no {key}: columns of wells have their names"
+            )
     where, wanted = f"{field}: {spec['file']}", _well_columns(field, spec, sources, dim)
     rows = read_values(field, spec | {"column": list(wanted.values())}, sources, allow_nan=False)
     columns = dict(zip(wanted, rows.T, strict=True))
@@ -126,6 +128,10 @@ def points_of(values: Any, dim: int, field: str) -> np.ndarray:
     if found.ndim == 1:
         found = found[:, None] if dim == 1 else found[None]
     if found.ndim != 2 or found.shape[1] != dim or not len(found) or not np.isfinite(found).all():
-        raise InputError(field, f"shape {found.shape}", f"(n, {dim}): n points of {dim} finite coordinates"
-                         + (f"; it looks transposed: ({dim}, n)" if found.shape[:1] == (dim,) else ""))
+        raise InputError(
+            field,
+            f"shape {found.shape}",
+            f"(n, {dim}): n points of {dim} finite coordinates"
+            + (f"; it looks transposed: ({dim}, n)" if found.shape[:1] == (dim,) else ""),
+        )
     return found

@@ -18,8 +18,13 @@ BATCH = 1 << 16
 BATCHES = 32
 
 
-def random_points(rng: np.random.Generator, count: int, edges: Sequence[np.ndarray],
-                  masks: Sequence[Mask], field: str) -> np.ndarray:
+def random_points(
+    rng: np.random.Generator,
+    count: int,
+    edges: Sequence[np.ndarray],
+    masks: Sequence[Mask],
+    field: str,
+) -> np.ndarray:
     """Points (count, dim) in the box between `edges`, in active cells of all `masks`.
 
     Raises:
@@ -45,26 +50,35 @@ def active(masks: Sequence[Mask], points: np.ndarray) -> np.ndarray:
     """Whether points (n, dim) lie in active cells of all masks."""
     good = np.ones(len(points), bool)
     for edges, mask in masks:
-        cells = [np.clip(np.searchsorted(e, x, side="right") - 1, 0, e.size - 2)
-                 for e, x in zip(edges, points.T, strict=True)]
+        cells = [
+            np.clip(np.searchsorted(e, x, side="right") - 1, 0, e.size - 2)
+            for e, x in zip(edges, points.T, strict=True)
+        ]
         good &= mask[tuple(cells)]
     return good
 
 
-def _cell_by_cell(rng: np.random.Generator, count: int, masks: Sequence[Mask],
-                  field: str) -> np.ndarray:
+def _cell_by_cell(
+    rng: np.random.Generator, count: int, masks: Sequence[Mask], field: str
+) -> np.ndarray:
     """Cells of the common refinement drawn by volume, and a point in each."""
     axes = [np.unique(np.concatenate(e)) for e in zip(*(edges for edges, _ in masks), strict=True)]
     common = np.ones([e.size - 1 for e in axes], bool)
     for edges, mask in masks:
         middles = [(e[1:] + e[:-1]) / 2 for e in axes]
-        holding = [np.clip(np.searchsorted(e, m, side="right") - 1, 0, e.size - 2)
-                   for e, m in zip(edges, middles, strict=True)]
+        holding = [
+            np.clip(np.searchsorted(e, m, side="right") - 1, 0, e.size - 2)
+            for e, m in zip(edges, middles, strict=True)
+        ]
         common &= mask[np.ix_(*holding)]
     cells = np.nonzero(common)
     if not cells[0].size:
-        raise InputError(field, count, "a domain with places that are active on the case's grid and "
-                         "on the one that data are simulated on")
+        raise InputError(
+            field,
+            count,
+            "a domain with places that are active on the case's grid and "
+            "on the one that data are simulated on",
+        )
     widths = [np.diff(e)[i] for e, i in zip(axes, cells, strict=True)]
     volumes = np.prod([w / w.max() for w in widths], axis=0)
     chosen = rng.choice(volumes.size, count, p=volumes / volumes.sum())

@@ -1,4 +1,5 @@
-"""Numbered regions on grids other than the case's own, where the smallest of them may have no cell."""
+"""Numbered regions on grids other than the case's own, where the smallest of them may have no
+cell."""
 
 from __future__ import annotations
 
@@ -18,8 +19,8 @@ from npde_opt.parameters import ParameterSpace
 def numbers(
     field: str, spec: Any, domain: Domain, grid: Grid, least: int = 0
 ) -> tuple[np.ndarray, int]:
-    """Numbers of regions [i, j, k] on a grid, and how many regions the case's own grid has (0 there:
-    as many as are seen).
+    """Numbers of regions [i, j, k] on a grid, and how many regions the case's own grid has (0
+    there: as many as are seen).
 
     Raises:
         InputError: for values that are no integers from `least`, or as large as the number of cells

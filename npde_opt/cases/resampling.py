@@ -1,7 +1,7 @@
 """Values of cells on the cells of other edges over the same box.
 
-u_i = sum_j w_ij u_j / sum_j w_ij with w_ij the volume that cells i and j share, axis by axis; or, for
-labels, what lies at the middle of a cell.
+u_i = sum_j w_ij u_j / sum_j w_ij with w_ij the volume that cells i and j share, axis by axis; or,
+for labels, what lies at the middle of a cell.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""What keys of different sections of a case say of each other: `validated` gives a case that makes sense."""
+"""What keys of different sections of a case say of each other: `validated` gives a case that makes
+sense."""
 
 from __future__ import annotations
 
@@ -39,7 +40,8 @@ def validated(raw: Mapping[str, Any]) -> CaseFile:
 
 
 def check_identifiable(table: CaseFile) -> None:
-    """Raises InputError for a case without unknowns or observations, which can only be simulated."""
+    """Raises InputError for a case without unknowns or observations, which can only be
+    simulated."""
     for key, given in (("unknown", table.unknown), ("observation", table.observation)):
         if not given:
             said = f"at least one [[{key}]] table (drivers/simulate.py needs none)"

@@ -35,12 +35,16 @@ class CaseSection(Table, kw_only=True):
 
     title: Annotated[str, Meta(description="one line for reports")] = ""
     length_unit: Annotated[
-        str, Meta(description="of all lengths: files that name another one are converted; and in figures")
+        str,
+        Meta(
+            description="of all lengths: files that name another one are converted; and in figures"
+        ),
     ] = "m"
 
 
 class Growing(Table, kw_only=True):
-    """Edges from `origin`: `equal` cells of size `first`, then each `growth` times the one before."""
+    """Edges from `origin`: `equal` cells of size `first`, then each `growth` times the one
+    before."""
 
     first: Annotated[float, Meta(gt=0, description="size of the first cells")]
     equal: Annotated[Count, Meta(description="cells of that size")]
@@ -57,13 +61,15 @@ class GridSection(Table, kw_only=True):
     file: Annotated[
         str | None,
         Meta(
-            description="a TOML file with keys of this section, beside the case; keys given here win"
+            description="a TOML file with keys of this section, beside the case; keys given here "
+            "win"
         ),
     ] = None
     shape: Annotated[
         Cells | None,
         Meta(
-            description="cells along each axis; default: that of `domain`'s file divided by `coarsen`"
+            description="cells along each axis; default: that of `domain`'s file divided by "
+            "`coarsen`"
         ),
     ] = None
     extent: Annotated[
@@ -72,15 +78,14 @@ class GridSection(Table, kw_only=True):
     ] = None
     origin: Annotated[
         Place | None,
-        Meta(
-            description="coordinates of the lower corner, also of `edges` that grow; default 0"
-        ),
+        Meta(description="coordinates of the lower corner, also of `edges` that grow; default 0"),
     ] = None
     edges: Annotated[
         Annotated[list[Edges], Meta(min_length=1, max_length=3)] | None,
         Meta(
             description="stretched grids, instead of shape and extent: an axis a list of n + 1 "
-            "coordinates, or {first, equal, growth, count}: `equal` cells of size `first`, then each "
+            "coordinates, or {first, equal, growth, count}: `equal` cells of size `first`, then "
+            "each "
             "`growth` times the one before, `count` in all",
             extra={"not_with": ("shape", "extent")},
         ),
@@ -91,14 +96,16 @@ class GridSection(Table, kw_only=True):
     active: Annotated[
         Field | None,
         Meta(
-            description="a field; cells where it exceeds 0.5 are active. Default: the domain's mask, "
+            description="a field; cells where it exceeds 0.5 are active. Default: the domain's "
+            "mask, "
             "else all"
         ),
     ] = None
     keep: Annotated[
         Literal["all", "largest"],
         Meta(
-            description="of the active cells: all (each part that no face joins to the rest needs a "
+            description="of the active cells: all (each part that no face joins to the rest needs "
+            "a "
             "Dirichlet or Robin side, a reaction or a ground of its own), or the largest part only"
         ),
     ] = "all"
@@ -142,7 +149,8 @@ Boundaries = Annotated[
 
 
 class EquationSection(Table, kw_only=True):
-    """gamma du/dt + A u = kinetics + sources; without [time] the steady state, 0 in place of du/dt."""
+    """gamma du/dt + A u = kinetics + sources; without [time] the steady state, 0 in place of
+    du/dt."""
 
     species: Annotated[
         Names,
@@ -151,7 +159,8 @@ class EquationSection(Table, kw_only=True):
     gamma: Annotated[
         float | str | None,
         Meta(
-            description="of gamma du/dt = ...: a number (default 1), or 'i', or 'i*NUMBER' (2ik of a "
+            description="of gamma du/dt = ...: a number (default 1), or 'i', or 'i*NUMBER' (2ik "
+            "of a "
             "paraxial wave)"
         ),
     ] = None
@@ -202,9 +211,12 @@ class TimeSection(Table, kw_only=True):
     times: Annotated[
         Steps,
         Meta(
-            description="a list, {end, steps}, {end, first, repeats}: steps that double after so many, "
-            "or {end, tolerance}: equal steps, halved at the initial parameters until the data change "
-            "by less than this times their norm. Steps also end at the times of all observations and "
+            description="a list, {end, steps}, {end, first, repeats}: steps that double after so "
+            "many, "
+            "or {end, tolerance}: equal steps, halved at the initial parameters until the data "
+            "change "
+            "by less than this times their norm. Steps also end at the times of all observations "
+            "and "
             "histories"
         ),
     ]
@@ -225,7 +237,8 @@ class TimeSection(Table, kw_only=True):
     axis: Annotated[
         str,
         Meta(
-            description="name and unit of the variable t for figures, e.g. 't [h]', or 'z [um]' of a "
+            description="name and unit of the variable t for figures, e.g. 't [h]', or 'z [um]' "
+            "of a "
             "paraxial wave"
         ),
     ] = "t"
@@ -244,9 +257,7 @@ class TimeSection(Table, kw_only=True):
 class UnknownSection(Table, kw_only=True):
     """What is sought."""
 
-    name: Annotated[
-        str, Meta(description="a coefficient of the terms, initial states or sources")
-    ]
+    name: Annotated[str, Meta(description="a coefficient of the terms, initial states or sources")]
     kind: Annotated[
         Literal["field", "scalar", "history"],
         Meta(
@@ -286,8 +297,10 @@ class UnknownSection(Table, kw_only=True):
     deviation: Annotated[
         Annotated[float, Meta(ge=1e-100, le=1e100)] | None,
         Meta(
-            description="scalars, histories and constants of regions: standard deviation of a normal "
-            "prior of the parameter around its initial value, of its logarithm with the transform log"
+            description="scalars, histories and constants of regions: standard deviation of a "
+            "normal "
+            "prior of the parameter around its initial value, of its logarithm with the transform "
+            "log"
         ),
     ] = None
     smoothness: Annotated[
@@ -296,7 +309,8 @@ class UnknownSection(Table, kw_only=True):
             ge=0,
             le=1e100,
             description="histories: weight of the squared differences between neighbouring values, "
-            "each over the distance of their times (in units of the mean distance: 1 where they are "
+            "each over the distance of their times (in units of the mean distance: 1 where they "
+            "are "
             "equally spaced), beside the deviation",
         ),
     ] = 0.0
@@ -324,20 +338,20 @@ class ExperimentSection(Table, kw_only=True):
         dict[str, str | float | FIELD_TABLES],
         Meta(
             description="species to text in x, y, z and coefficients, or a field, or a column of a "
-            "text file, one value a cell, rows chosen by ranges: {file = 'a.csv', column = 'u', where = "
+            "text file, one value a cell, rows chosen by ranges: {file = 'a.csv', column = 'u', "
+            "where = "
             "{t = [0, 0]}, scale = 1.0}; without [time] where Newton's method starts"
         ),
     ] = {}
     boundary: Annotated[
         dict[str, float | dict[Side, float]],
         Meta(
-            description="side = value on Dirichlet and Robin sides, without [time] the flux inwards on "
+            description="side = value on Dirichlet and Robin sides, without [time] the flux "
+            "inwards on "
             "Neumann ones; or {species = {side = value}}"
         ),
     ] = {}
-    sources: Annotated[
-        list[ExperimentSource], Meta(description="sources of this experiment")
-    ] = []
+    sources: Annotated[list[ExperimentSource], Meta(description="sources of this experiment")] = []
     wells: Annotated[list[Well], Meta(description="wells of this experiment")] = []
 
 
@@ -347,7 +361,8 @@ class ElectrodesSection(Table, kw_only=True):
     count: Annotated[
         Annotated[int, Meta(ge=2)] | None,
         Meta(
-            description="this many a ring, evenly around the outline of the active cells in an axial "
+            description="this many a ring, evenly around the outline of the active cells in an "
+            "axial "
             "plane",
             extra={"not_with": ("at",)},
         ),
@@ -355,7 +370,8 @@ class ElectrodesSection(Table, kw_only=True):
     rings: Annotated[
         Count,
         Meta(
-            description="rings, evenly spaced in height over the active cells; 1 is in the middle of "
+            description="rings, evenly spaced in height over the active cells; 1 is in the middle "
+            "of "
             "the box",
             extra={"needs": "count"},
         ),
@@ -370,7 +386,8 @@ class ElectrodesSection(Table, kw_only=True):
         Literal["opposite", "adjacent"]
         | Annotated[list[tuple[Index, Index]], Meta(min_length=1, max_length=MOST_TABLES)],
         Meta(
-            description="pairs that the current flows between: opposite or adjacent ones, as many as "
+            description="pairs that the current flows between: opposite or adjacent ones, as many "
+            "as "
             "electrodes, or a list [[from, to], ...] of their numbers from 0"
         ),
     ] = "opposite"
@@ -430,7 +447,8 @@ class ObservationSection(Table, kw_only=True):
         Count | None,
         _place(
             "random",
-            "this many points drawn uniformly over the places that are active on the case's grid and "
+            "this many points drawn uniformly over the places that are active on the case's grid "
+            "and "
             "on the one that data are simulated on (seed)",
         ),
     ] = None
@@ -448,9 +466,7 @@ class ObservationSection(Table, kw_only=True):
     ] = []
     boxes: Annotated[list[Box], _place("boxes", "means over boxes")] = []
     balls: Annotated[list[Ball], _place("balls", "means over balls")] = []
-    integrals: Annotated[
-        list[Field], _place("integrals", "fields w: the integrals of w u")
-    ] = []
+    integrals: Annotated[list[Field], _place("integrals", "fields w: the integrals of w u")] = []
     regions: Annotated[
         Field | None,
         _place("regions", "a field of integers: averages over 0, 1, ...; -1 is in none"),
@@ -458,7 +474,8 @@ class ObservationSection(Table, kw_only=True):
     differences: Annotated[
         Annotated[list[tuple[Index, Index]], Meta(min_length=1)] | None,
         Meta(
-            description="[[i, j], ...]: what is seen at the place i less that at j, numbered from 0, "
+            description="[[i, j], ...]: what is seen at the place i less that at j, numbered from "
+            "0, "
             "in place of the values themselves"
         ),
     ] = None
@@ -476,7 +493,8 @@ class ObservationSection(Table, kw_only=True):
     data: Annotated[
         File | Annotated[list[File], Meta(min_length=1)] | None,
         Meta(
-            description="measured values, NaN where not observed: {file, ...} with all experiments, "
+            description="measured values, NaN where not observed: {file, ...} with all "
+            "experiments, "
             "[experiment, time, place], or a list with one an experiment; default: simulated from "
             "`truth`"
         ),
@@ -493,7 +511,8 @@ class ObservationSection(Table, kw_only=True):
     noise: Annotated[
         Positive | None,
         Meta(
-            description="relative noise of simulated data, default 0.01; of measured ones only their "
+            description="relative noise of simulated data, default 0.01; of measured ones only "
+            "their "
             "sigma"
         ),
     ] = None
@@ -516,9 +535,7 @@ class SimulationSection(Table, kw_only=True):
     ] = 2
     shape: Annotated[
         Cells | None,
-        Meta(
-            description="or on a grid of these numbers of cells", extra={"not_with": ("refine",)}
-        ),
+        Meta(description="or on a grid of these numbers of cells", extra={"not_with": ("refine",)}),
     ] = None
     steps: Annotated[
         Count, Meta(description="with [time]: and with every step cut into so many")
@@ -552,7 +569,8 @@ class MisfitSection(Table, kw_only=True):
     floor: Annotated[
         Positive | None,
         Meta(
-            description="proportional: predictions smaller than this count as this; default: 1e-3 of "
+            description="proportional: predictions smaller than this count as this; default: 1e-3 "
+            "of "
             "the largest datum",
             extra={"kinds": ("proportional",)},
         ),
@@ -577,14 +595,17 @@ BILAPLACIAN = {"kinds": ("bilaplacian",)}
 class RegularizationSection(Table, kw_only=True):
     """What is asked of an unknown field."""
 
-    unknown: Annotated[str | None, Meta(description="which unknown; default: the first field")] = None
+    unknown: Annotated[str | None, Meta(description="which unknown; default: the first field")] = (
+        None
+    )
     kind: Annotated[
         Literal["gradient", "bilaplacian", "total-variation"], Meta(description="regularizer")
     ] = "gradient"
     weight: Annotated[
         NotNegative | Literal["discrepancy", "l-curve"],
         Meta(
-            description="a number, or 'discrepancy': the largest weight, in factors of 4, whose misfit "
+            description="a number, or 'discrepancy': the largest weight, in factors of 4, whose "
+            "misfit "
             "reaches the noise; or 'l-curve'"
         ),
     ] = 1.0
@@ -615,7 +636,8 @@ class RegularizationSection(Table, kw_only=True):
     variance: Annotated[
         Positive | None,
         Meta(
-            description="bilaplacian: prior variance of a cell's parameter, the same in the middle, at "
+            description="bilaplacian: prior variance of a cell's parameter, the same in the "
+            "middle, at "
             "sides and on outlines (at weight 1; of the logarithm with the transform log)",
             extra=BILAPLACIAN,
         ),
@@ -650,31 +672,33 @@ class OptimizerSection(Table, kw_only=True):
     decrement: Annotated[
         Positive,
         Meta(
-            description="converged: the objective is this near its minimum, in units of the noise (and "
+            description="converged: the objective is this near its minimum, in units of the noise "
+            "(and "
             "the gradient test holds)"
         ),
     ] = 1e-2
     insist: Annotated[
         bool | None,
         Meta(
-            description="go on past the gradient test while the objective is farther from its minimum "
-            "than `decrement`; false: stop there, NOT CONVERGED. Default: true, but a tolerance other "
+            description="go on past the gradient test while the objective is farther from its "
+            "minimum "
+            "than `decrement`; false: stop there, NOT CONVERGED. Default: true, but a tolerance "
+            "other "
             "than the default is obeyed"
         ),
     ] = None
     levels: Annotated[
         Annotated[int, Meta(ge=1, le=30)] | None,
         Meta(
-            description="grids of nested iteration; default: as many as the grid coarsens into, with "
+            description="grids of nested iteration; default: as many as the grid coarsens into, "
+            "with "
             "[time] one"
         ),
     ] = None
-    memory: Annotated[
-        Count, Meta(description="quasi-Newton methods: pairs that are kept")
-    ] = 10
-    cg_max: Annotated[
-        Count, Meta(description="Newton methods: steps of the inner CG at most")
-    ] = 200
+    memory: Annotated[Count, Meta(description="quasi-Newton methods: pairs that are kept")] = 10
+    cg_max: Annotated[Count, Meta(description="Newton methods: steps of the inner CG at most")] = (
+        200
+    )
     forcing_max: Annotated[
         float,
         Meta(gt=0, lt=1, description="Newton methods: relative residual of the inner CG at most"),
@@ -685,7 +709,8 @@ class OptimizerSection(Table, kw_only=True):
     learnt: Annotated[
         Index,
         Meta(
-            description="nested iteration: products with a coarse grid's Hessian that may be spent on "
+            description="nested iteration: products with a coarse grid's Hessian that may be "
+            "spent on "
             "preconditioning finer ones"
         ),
     ] = 100
@@ -729,7 +754,8 @@ class CaseFile(Table, kw_only=True):
     petsc: Annotated[
         dict[str, Any],
         Meta(
-            description="options of PETSc without their dash, of the prefixes state_, reg_, tao_; the "
+            description="options of PETSc without their dash, of the prefixes state_, reg_, tao_; "
+            "the "
             "command line wins. For example state_recipe = 'gamg'"
         ),
     ] = {}

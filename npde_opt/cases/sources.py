@@ -87,8 +87,15 @@ class Sources:
         """The path of a regular file. Raises InputError where there is none."""
         if not isinstance(name, str) or not name or "\0" in name:
             raise InputError(field, repr(name), "the name of a file")
-        if len(name) > LONGEST_PATH or max(len(part.encode(errors="replace")) for part in name.split("/")) > LONGEST_NAME:
-            raise InputError(field, f"{name[:60]}... ({len(name):,} characters)", f"a name of at most {LONGEST_NAME}")
+        if (
+            len(name) > LONGEST_PATH
+            or max(len(part.encode(errors="replace")) for part in name.split("/")) > LONGEST_NAME
+        ):
+            raise InputError(
+                field,
+                f"{name[:60]}... ({len(name):,} characters)",
+                f"a name of at most {LONGEST_NAME}",
+            )
         path = self._search(field, name)
         check_file(field, path)
         return path

@@ -135,9 +135,7 @@ def _plain(table: Table) -> list[str]:
     return [re.split(r"[\[(]", title, maxsplit=1)[0].strip().lower() for title in table.names]
 
 
-def check_unit(
-    field: str, table: Table, column: int, sources: Sources, scale: float = 1.0
-) -> None:
+def check_unit(field: str, table: Table, column: int, sources: Sources, scale: float = 1.0) -> None:
     """Raises InputError for a column of lengths whose header names another unit than the case's,
     unless `scale` converts it."""
     for unit in table.units(column):

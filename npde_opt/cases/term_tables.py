@@ -14,7 +14,8 @@ Species = Annotated[str | None, Meta(description="which, where there are several
 History = Annotated[
     str | Numbers | File | None,
     Meta(
-        description="an unknown history, or values at `times`: factors of the shape; default: constant"
+        description="an unknown history, or values at `times`: factors of the shape; default: "
+        "constant"
     ),
 ]
 HistoryTimes = Annotated[
@@ -27,9 +28,12 @@ HistoryTimes = Annotated[
 Interpolation = Annotated[
     Literal["linear", "steps"],
     Meta(
-        description="linear: between the times; before the first the first value holds, after the last "
-        "the last one. steps: each value holds until the next time, the first one before its time too, "
-        "the last one to the end; n values and n + 1 times: each holds between two times, and outside "
+        description="linear: between the times; before the first the first value holds, after the "
+        "last "
+        "the last one. steps: each value holds until the next time, the first one before its time "
+        "too, "
+        "the last one to the end; n values and n + 1 times: each holds between two times, and "
+        "outside "
         "of them the source is 0",
         extra={"needs": "history"},
     ),
@@ -68,9 +72,9 @@ class Advection(Table, kw_only=True):
     """v.grad u."""
 
     advection: Annotated[Place, Meta(description="the velocity")]
-    scheme: Annotated[
-        Literal["upwind", "central"], Meta(description="of the differences")
-    ] = "upwind"
+    scheme: Annotated[Literal["upwind", "central"], Meta(description="of the differences")] = (
+        "upwind"
+    )
     species: Species = None
 
 

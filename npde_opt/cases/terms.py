@@ -126,9 +126,7 @@ def source(
     history, times = t.history, t.times
     assert not isinstance(history, File) and not isinstance(times, File)
     one = t.species or species[0]
-    return Source(
-        grid, species, one, t.shape, history, times, t.interpolation, field, shape_key
-    )
+    return Source(grid, species, one, t.shape, history, times, t.interpolation, field, shape_key)
 
 
 # ---- names ---------------------------------------------------------------------------------------

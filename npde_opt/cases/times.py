@@ -1,4 +1,5 @@
-"""t_0 < ... < t_N: the steps of a case, as given, as accurate as asked, and cut for simulated data."""
+"""t_0 < ... < t_N: the steps of a case, as given, as accurate as asked, and cut for simulated
+data."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ def given_times(table: CaseFile) -> np.ndarray:
 
 
 def breakpoints(table: CaseFile) -> list[float]:
-    """Of the histories of all experiments, so that all groups of experiments take the same steps."""
+    """Of the histories of all experiments, so that all groups of experiments take the same
+    steps."""
     listed = [source.times for _, source in sources(table) if source.history is not None]
     return [t for times in listed if isinstance(times, list) for t in times]
 

@@ -1,9 +1,11 @@
-"""Tables of a case against their types: msgspec structs, one a table, with a description beside each key.
+"""Tables of a case against their types: msgspec structs, one a table, with a description beside
+each key.
 
-`read` gives the struct with defaults filled in, or an InputError that names the path of what is wrong. A union of
-structs is told apart by the first required key of each.
+`read` gives the struct with defaults filled in, or an InputError that names the path of what is
+wrong. A union of structs is told apart by the first required key of each.
 
-Keys that exclude each other, or that nothing would hear, say so beside their type, in `Meta(extra=...)`:
+Keys that exclude each other, or that nothing would hear, say so beside their type, in
+`Meta(extra=...)`:
 
     kinds = (...)      heard only where `kind` of the same table is one of these
     not_with = (...)   keys that must not stand beside this one
@@ -61,7 +63,12 @@ def options(kind: Any) -> list[Any]:
     """The members of a union, but None."""
     inside = bare(kind)
     if typing.get_origin(inside) in (typing.Union, types.UnionType):
-        return [part for member in typing.get_args(inside) if member is not type(None) for part in options(member)]
+        return [
+            part
+            for member in typing.get_args(inside)
+            if member is not type(None)
+            for part in options(member)
+        ]
     return [kind]
 
 
@@ -70,12 +77,21 @@ def is_table(kind: Any) -> bool:
 
 
 def plain(kind: Any) -> bool:
-    """Whether msgspec checks values of a type by itself: no table in it, whose keys would be named."""
+    """Whether msgspec checks values of a type by itself: no table in it, whose keys would be
+    named."""
     if any(typing.get_origin(bare(member)) is dict for member in options(kind)):
         return False
-    inner = [part for member in options(kind) for part in typing.get_args(bare(member)) if part is not type(None)]
+    inner = [
+        part
+        for member in options(kind)
+        for part in typing.get_args(bare(member))
+        if part is not type(None)
+    ]
     return not any(is_table(member) for member in options(kind)) and all(
-        plain(part) for part in inner if isinstance(part, type) or typing.get_origin(part) is not None)
+        plain(part)
+        for part in inner
+        if isinstance(part, type) or typing.get_origin(part) is not None
+    )
 
 
 def allowed(kind: Any) -> str:
@@ -179,8 +195,11 @@ def known_keys(where: str, given: Iterable[str], known: Iterable[str]) -> None:
     for key in given:
         if key not in known:
             near = difflib.get_close_matches(key, known, 1)
-            raise InputError(f"{where} {shown(key)}", "an unknown key", ", ".join(known)
-                             + (f" (did you mean '{near[0]}'?)" if near else ""))
+            raise InputError(
+                f"{where} {shown(key)}",
+                "an unknown key",
+                ", ".join(known) + (f" (did you mean '{near[0]}'?)" if near else ""),
+            )
 
 
 def value_of(where: str, given: Any, kind: Any) -> Any:
@@ -194,7 +213,11 @@ def value_of(where: str, given: Any, kind: Any) -> Any:
     if isinstance(given, dict) and any(_lists_tables(member) for member in others):
         given = [given]  # [unknown] for [[unknown]]
     for member in others:
-        origin, parts, says = typing.get_origin(bare(member)), typing.get_args(bare(member)), limits(member)
+        origin, parts, says = (
+            typing.get_origin(bare(member)),
+            typing.get_args(bare(member)),
+            limits(member),
+        )
         if origin is list and isinstance(given, list):
             if not says.get("min_length", 0) <= len(given) <= says.get("max_length", len(given)):
                 raise InputError(where, f"{len(given)} values", allowed(member))
@@ -214,7 +237,9 @@ def value_of(where: str, given: Any, kind: Any) -> Any:
 
 def _lists_tables(kind: Any) -> bool:
     parts = typing.get_args(bare(kind))
-    return typing.get_origin(bare(kind)) is list and isinstance(parts[0], type) and is_table(parts[0])
+    return (
+        typing.get_origin(bare(kind)) is list and isinstance(parts[0], type) and is_table(parts[0])
+    )
 
 
 def _chosen(where: str, given: Mapping[str, Any], tables: Sequence[type[Table]]) -> type[Table]:
@@ -225,8 +250,13 @@ def _chosen(where: str, given: Mapping[str, Any], tables: Sequence[type[Table]])
     found = [name for name in first if name in given]
     if len(found) != 1:
         near = [n for key in given for n in difflib.get_close_matches(key, first, 1)]
-        raise InputError(where, shown(sorted(given)), "one of " + ", ".join(first)
-                         + (f" (did you mean '{near[0]}'?)" if near and not found else ""))
+        raise InputError(
+            where,
+            shown(sorted(given)),
+            "one of "
+            + ", ".join(first)
+            + (f" (did you mean '{near[0]}'?)" if near and not found else ""),
+        )
     return first[found[0]]
 
 
@@ -253,7 +283,11 @@ def _descend(path: str, given: Any, kind: Any) -> tuple[str, Any, Any]:
     """The place, value and type at msgspec's path, as far as it leads through lists."""
     place = ""
     for text in path.replace("]", "").split("[")[1:]:
-        parts = [typing.get_args(bare(m)) for m in options(kind) if typing.get_origin(bare(m)) in (list, tuple)]
+        parts = [
+            typing.get_args(bare(m))
+            for m in options(kind)
+            if typing.get_origin(bare(m)) in (list, tuple)
+        ]
         if not text.isdigit() or not isinstance(given, list) or not parts:
             break
         index, place = int(text), f"{place}[{text}]"
@@ -303,5 +337,12 @@ def _type(kind: Any) -> str:
         else:
             names.append(_words(member))
     if "Expression" in names:
-        names = ["field", *[n for n in names if not n.endswith("Field") and n not in ("Expression", "Value", "a number")]]
+        names = [
+            "field",
+            *[
+                n
+                for n in names
+                if not n.endswith("Field") and n not in ("Expression", "Value", "a number")
+            ],
+        ]
     return " or ".join(dict.fromkeys(names))

@@ -1,4 +1,5 @@
-"""An animated GIF of a state in time: lines in one dimension, maps in two, three slices through the last maximum in three."""
+"""An animated GIF of a state in time: lines in one dimension, maps in two, three slices through the
+last maximum in three."""
 
 from __future__ import annotations
 
@@ -17,9 +18,19 @@ LARGEST = 512
 GRADED = 100.0
 
 
-def animate(path: str | os.PathLike, edges: Sequence[np.ndarray], frames: Sequence[np.ndarray], times: Sequence[float], *,
-            name: str = "u", length_unit: str = "m", axis: str = "t", active: np.ndarray | None = None,
-            data: Sequence[tuple[float, np.ndarray]] = (), every: float = 0.08) -> Path:
+def animate(
+    path: str | os.PathLike,
+    edges: Sequence[np.ndarray],
+    frames: Sequence[np.ndarray],
+    times: Sequence[float],
+    *,
+    name: str = "u",
+    length_unit: str = "m",
+    axis: str = "t",
+    active: np.ndarray | None = None,
+    data: Sequence[tuple[float, np.ndarray]] = (),
+    every: float = 0.08,
+) -> Path:
     """Writes the frames, arrays [i, j, k], one every `every` seconds.
 
     Args:
@@ -30,17 +41,32 @@ def animate(path: str | os.PathLike, edges: Sequence[np.ndarray], frames: Sequen
         InputError: without matplotlib and pillow, and for a place that is not writable.
     """
     with style() as plt:
-        shown = [np.where(active, f, np.nan) if active is not None else np.asarray(f) for f in frames]
-        low, high = (float(g([g2(f) for f in shown])) for g, g2 in ((min, np.nanmin), (max, np.nanmax)))
+        shown = [
+            np.where(active, f, np.nan) if active is not None else np.asarray(f) for f in frames
+        ]
+        low, high = (
+            float(g([g2(f) for f in shown])) for g, g2 in ((min, np.nanmin), (max, np.nanmax))
+        )
         high = high if high > low else low + 1.0
-        figure, update = _lines(plt, edges[0], shown, times, (low, high), name, length_unit, axis, data) \
-            if len(edges) == 1 else _maps(plt, edges, shown, times, (low, high), name, length_unit, axis)
+        figure, update = (
+            _lines(plt, edges[0], shown, times, (low, high), name, length_unit, axis, data)
+            if len(edges) == 1
+            else _maps(plt, edges, shown, times, (low, high), name, length_unit, axis)
+        )
         write(path, plt, figure, update, len(shown), every)
     return Path(path)
 
 
-def write(path: str | os.PathLike, plt: Any, figure: Any, update: Callable[[int], Any], frames: int, every: float) -> None:
-    """The figure as a GIF of frames update(0), update(1), ..., one every `every` seconds; closes the figure."""
+def write(
+    path: str | os.PathLike,
+    plt: Any,
+    figure: Any,
+    update: Callable[[int], Any],
+    frames: int,
+    every: float,
+) -> None:
+    """The figure as a GIF of frames update(0), update(1), ..., one every `every` seconds; closes
+    the figure."""
     from matplotlib.animation import FuncAnimation, PillowWriter
 
     animation = FuncAnimation(figure, update, frames=frames)
@@ -68,7 +94,11 @@ def _lines(plt, edges, frames, times, limits, name, length_unit, axis, data):
     (line,) = ax.plot(x, frames[0])
     (points,) = ax.plot([], [], "o", ms=3, color="tab:red", label="data")
     top = max([limits[1], *[float(np.nanmax(v)) for _, v in data]])
-    ax.set(xlabel=f"x [{length_unit}]", ylabel=name, ylim=(limits[0], limits[0] + 1.05 * (top - limits[0])))
+    ax.set(
+        xlabel=f"x [{length_unit}]",
+        ylabel=name,
+        ylim=(limits[0], limits[0] + 1.05 * (top - limits[0])),
+    )
     if data:
         ax.legend(loc="upper right")
 
@@ -86,22 +116,39 @@ def _lines(plt, edges, frames, times, limits, name, length_unit, axis, data):
 def _maps(plt, edges, frames, times, limits, name, length_unit, axis):
     dim = len(edges)
     cuts = [None] if dim == 2 else [2, 1, 0]
-    figure, axes = plt.subplots(1, len(cuts), figsize=(4.6 * len(cuts), 4.0), squeeze=False, layout="compressed")
+    figure, axes = plt.subplots(
+        1, len(cuts), figsize=(4.6 * len(cuts), 4.0), squeeze=False, layout="compressed"
+    )
     images = []
     middle = np.unravel_index(np.nanargmax(frames[-1]), frames[-1].shape)
     for ax, cut in zip(axes[0], cuts, strict=True):
         kept = [d for d in range(dim) if d != cut]
-        plane, at = [edges[d] for d in kept], tuple(middle[d] if d == cut else slice(None) for d in range(dim))
+        plane, at = (
+            [edges[d] for d in kept],
+            tuple(middle[d] if d == cut else slice(None) for d in range(dim)),
+        )
         kind = {"vmin": limits[0], "vmax": limits[1], "cmap": "magma"}
         logarithmic = all(e[0] >= 0 and e[-1] - e[-2] > GRADED * (e[1] - e[0]) for e in plane)
         if logarithmic:  # around a well: most cells are near the origin
             artist = ax.pcolormesh(*plane, frames[0][at].T, **kind)
-            ax.set(xscale="log", yscale="log", xlim=(plane[0][1], plane[0][-1]), ylim=(plane[1][1], plane[1][-1]))
+            ax.set(
+                xscale="log",
+                yscale="log",
+                xlim=(plane[0][1], plane[0][-1]),
+                ylim=(plane[1][1], plane[1][-1]),
+            )
         else:
-            artist = ax.imshow(pixels(frames[0][at], plane).T, origin="lower", extent=extent(plane),
-                               aspect="auto" if dim == 2 else "equal", **kind)
+            artist = ax.imshow(
+                pixels(frames[0][at], plane).T,
+                origin="lower",
+                extent=extent(plane),
+                aspect="auto" if dim == 2 else "equal",
+                **kind,
+            )
         images.append((artist, at, None if logarithmic else plane))
-        ax.set(xlabel=f"{'xyz'[kept[0]]} [{length_unit}]", ylabel=f"{'xyz'[kept[1]]} [{length_unit}]")
+        ax.set(
+            xlabel=f"{'xyz'[kept[0]]} [{length_unit}]", ylabel=f"{'xyz'[kept[1]]} [{length_unit}]"
+        )
     figure.colorbar(images[-1][0], ax=axes[0].tolist(), label=name)
 
     def update(i):
@@ -122,7 +169,8 @@ def extent(edges: Sequence[np.ndarray]) -> list[float]:
 
 
 def pixels(values: np.ndarray, edges: Sequence[np.ndarray]) -> np.ndarray:
-    """Values [i, j] on evenly spaced pixels, at most LARGEST a side: those of the cells that hold their centres."""
+    """Values [i, j] on evenly spaced pixels, at most LARGEST a side: those of the cells that hold
+    their centres."""
     picks = []
     for e in edges:
         widths = np.diff(e)

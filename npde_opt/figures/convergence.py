@@ -13,9 +13,15 @@ from npde_opt.errors import InputError
 from npde_opt.figures.style import FAINT, FIRST, INK, SECOND, THIRD, save, style
 
 
-def plot_convergence(path: str | os.PathLike, history: Sequence[Mapping[str, Any]], *,
-                     gradient_rtol: float | None = None, levels: Sequence[str] | None = None) -> Path:
-    """Objective, misfit and gradient norm by iteration, the gradient norm by cumulative solves; one colour a level.
+def plot_convergence(
+    path: str | os.PathLike,
+    history: Sequence[Mapping[str, Any]],
+    *,
+    gradient_rtol: float | None = None,
+    levels: Sequence[str] | None = None,
+) -> Path:
+    """Objective, misfit and gradient norm by iteration, the gradient norm by cumulative solves; one
+    colour a level.
 
     Args:
         history: rows of history.csv, in order.
@@ -35,8 +41,18 @@ def plot_convergence(path: str | os.PathLike, history: Sequence[Mapping[str, Any
         for k in np.unique(level):
             on, color = level == k, shades[k - level.min()]
             named = levels[k] if levels is not None and k < len(levels) else f"level {k}"
-            left.plot(steps[on], _column(history, "objective")[on], "o-", color=color, ms=4, label=named)
-            left.plot(steps[on], _column(history, "misfit")[on], "s--", color=color, ms=3.5, lw=1, mfc="white")
+            left.plot(
+                steps[on], _column(history, "objective")[on], "o-", color=color, ms=4, label=named
+            )
+            left.plot(
+                steps[on],
+                _column(history, "misfit")[on],
+                "s--",
+                color=color,
+                ms=3.5,
+                lw=1,
+                mfc="white",
+            )
             for ax, x in ((middle, steps), (right, work)):
                 ax.plot(x[on], norm[on] / first[on], "o-", color=color, ms=4)
         left.plot([], [], "o-", color=FAINT, ms=4, label="objective")
@@ -45,16 +61,24 @@ def plot_convergence(path: str | os.PathLike, history: Sequence[Mapping[str, Any
             if gradient_rtol:
                 ax.axhline(gradient_rtol, color=FAINT, lw=1, ls=":")
             ax.set(yscale="log", ylabel="gradient norm / its start")
-        _log_where_it_helps(left, np.concatenate([_column(history, c) for c in ("objective", "misfit")]))
+        _log_where_it_helps(
+            left, np.concatenate([_column(history, c) for c in ("objective", "misfit")])
+        )
         left.set(xlabel="iteration", ylabel="objective and misfit")
         middle.set(xlabel="iteration")
         right.set(xlabel="forward + adjoint solves")
         for ax in (left, middle):
             ax.xaxis.get_major_locator().set_params(integer=True)
         handles, names = left.get_legend_handles_labels()
-        chosen = [i for i, n in enumerate(names) if len(set(level)) > 1 or n in ("objective", "misfit")]
-        figure.legend([handles[i] for i in chosen], [names[i] for i in chosen], loc="outside upper left",
-                      ncols=len(chosen))
+        chosen = [
+            i for i, n in enumerate(names) if len(set(level)) > 1 or n in ("objective", "misfit")
+        ]
+        figure.legend(
+            [handles[i] for i in chosen],
+            [names[i] for i in chosen],
+            loc="outside upper left",
+            ncols=len(chosen),
+        )
         for ax in (left, middle, right):
             ax.grid(True, which="major", color="#e8e8e8", lw=0.6)
         return save(plt, figure, path)
@@ -70,10 +94,18 @@ def _log_where_it_helps(ax, values: np.ndarray) -> None:
         ax.set_yscale("log")
 
 
-def plot_weights(path: str | os.PathLike, weights: Sequence[float], misfits: Sequence[float],
-                 regularizations: Sequence[float], chosen: float, *, target: float | None = None,
-                 method: str = "discrepancy principle") -> Path:
-    """Misfit against unweighted regularization (the L-curve) and against the weight, with the chosen weight marked.
+def plot_weights(
+    path: str | os.PathLike,
+    weights: Sequence[float],
+    misfits: Sequence[float],
+    regularizations: Sequence[float],
+    chosen: float,
+    *,
+    target: float | None = None,
+    method: str = "discrepancy principle",
+) -> Path:
+    """Misfit against unweighted regularization (the L-curve) and against the weight, with the
+    chosen weight marked.
 
     Args:
         weights, misfits, regularizations: one value a trial, in any order, all positive.
@@ -90,14 +122,23 @@ def plot_weights(path: str | os.PathLike, weights: Sequence[float], misfits: Seq
             ax.loglog(x[pick], y[pick], "o", ms=13, mfc="none", mec=SECOND, mew=2)
             ax.grid(True, which="major", color="#e8e8e8", lw=0.6)
         for i in [pick, *(i for i in (0, len(w) - 1) if abs(i - pick) > 1)]:
-            left.annotate(f"{w[i]:.2g}", (f[i], r[i]), xytext=(9, 7), textcoords="offset points", fontsize=9,
-                          color=SECOND if i == pick else INK)
+            left.annotate(
+                f"{w[i]:.2g}",
+                (f[i], r[i]),
+                xytext=(9, 7),
+                textcoords="offset points",
+                fontsize=9,
+                color=SECOND if i == pick else INK,
+            )
         if target is not None:
             left.axvline(target, color=THIRD, lw=1.2, ls="--", label="misfit of the noise")
             right.axhline(target, color=THIRD, lw=1.2, ls="--")
             left.legend(loc="upper right")
-        left.set(xlabel="misfit", ylabel="regularization (without weight)",
-                 title=f"weight {chosen:.3g} by the {method}")
+        left.set(
+            xlabel="misfit",
+            ylabel="regularization (without weight)",
+            title=f"weight {chosen:.3g} by the {method}",
+        )
         right.set(xlabel="weight", ylabel="misfit")
         for ax in (left, right):
             ax.margins(0.12)

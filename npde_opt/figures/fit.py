@@ -12,33 +12,64 @@ from npde_opt.errors import InputError
 from npde_opt.figures.style import FAINT, FIRST, SECOND, save, style
 
 
-def plot_data_fit(path: str | os.PathLike, observed: np.ndarray, predicted: np.ndarray,
-                  sigma: float | np.ndarray | None = None, *, name: str = "data", unit: str = "") -> Path:
-    """Observed against predicted data with the band of 2 sigma, and the residuals against their expected law.
+def plot_data_fit(
+    path: str | os.PathLike,
+    observed: np.ndarray,
+    predicted: np.ndarray,
+    sigma: float | np.ndarray | None = None,
+    *,
+    name: str = "data",
+    unit: str = "",
+) -> Path:
+    """Observed against predicted data with the band of 2 sigma, and the residuals against their
+    expected law.
 
     NaN in `observed` is data that were not observed.
     """
     d, p = np.ravel(np.asarray(observed, float)), np.ravel(np.asarray(predicted, float))
     if d.shape != p.shape:
-        raise InputError("figure of the data fit", f"{p.size} predictions", f"{d.size}, one for each observation")
+        raise InputError(
+            "figure of the data fit", f"{p.size} predictions", f"{d.size}, one for each observation"
+        )
     seen = np.isfinite(d) & np.isfinite(p)
-    s = None if sigma is None else np.broadcast_to(np.ravel(np.asarray(sigma, float)), d.shape)[seen]
+    s = (
+        None
+        if sigma is None
+        else np.broadcast_to(np.ravel(np.asarray(sigma, float)), d.shape)[seen]
+    )
     d, p = d[seen], p[seen]
     label = f" {name} [{unit}]" if unit else f" {name}"
     with style() as plt:
-        figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 4.3), layout="constrained", width_ratios=(1, 1.05))
+        figure, (left, right) = plt.subplots(
+            1, 2, figsize=(9.6, 4.3), layout="constrained", width_ratios=(1, 1.05)
+        )
         low, high = (min(d.min(), p.min()), max(d.max(), p.max())) if d.size else (0.0, 1.0)
         pad = 0.04 * (high - low or 1.0)
         line = np.array([low - pad, high + pad])
         left.plot(line, line, color=FAINT, lw=1, zorder=1)
         if s is not None and s.size:
             width = 2 * float(np.median(s))
-            left.fill_between(line, line - width, line + width, color=FAINT, alpha=0.25, lw=0, zorder=0,
-                              label=r"$\pm 2\sigma$")
+            left.fill_between(
+                line,
+                line - width,
+                line + width,
+                color=FAINT,
+                alpha=0.25,
+                lw=0,
+                zorder=0,
+                label=r"$\pm 2\sigma$",
+            )
             left.legend(loc="upper left")
-        left.plot(d, p, "o", color=FIRST, ms=4 if d.size < 500 else 2, alpha=0.65, mec="none", zorder=2)
-        left.set(xlabel="observed" + label, ylabel="predicted" + label, xlim=line, ylim=line,
-                 title=f"{d.size:,} observations")
+        left.plot(
+            d, p, "o", color=FIRST, ms=4 if d.size < 500 else 2, alpha=0.65, mec="none", zorder=2
+        )
+        left.set(
+            xlabel="observed" + label,
+            ylabel="predicted" + label,
+            xlim=line,
+            ylim=line,
+            title=f"{d.size:,} observations",
+        )
         left.set_aspect("equal")
         _residuals(right, p - d, s, unit)
         return save(plt, figure, path)
@@ -49,16 +80,27 @@ def _residuals(ax, residual: np.ndarray, sigma: np.ndarray | None, unit: str) ->
     spread = float(np.percentile(abs(scaled), 99.5)) if scaled.size else 1.0
     reach = max(spread, 3.5 if sigma is not None else spread) or 1.0
     bins = np.linspace(-reach, reach, int(np.clip(np.sqrt(scaled.size) * 1.6, 11, 61)) | 1)
-    ax.hist(np.clip(scaled, -reach, reach), bins=bins, density=True, color=FIRST, alpha=0.75, edgecolor="white", lw=0.5)
+    ax.hist(
+        np.clip(scaled, -reach, reach),
+        bins=bins,
+        density=True,
+        color=FIRST,
+        alpha=0.75,
+        edgecolor="white",
+        lw=0.5,
+    )
     if sigma is not None:
         t = np.linspace(-reach, reach, 300)
-        ax.plot(t, np.exp(-t**2 / 2) / np.sqrt(2 * np.pi), color=SECOND, label="standard normal")
+        ax.plot(t, np.exp(-(t**2) / 2) / np.sqrt(2 * np.pi), color=SECOND, label="standard normal")
         ax.legend(loc="upper right")
         chi2 = float(np.mean(scaled**2)) if scaled.size else float("nan")
         ax.set(xlabel=r"(predicted $-$ observed) / $\sigma$", title=rf"mean $\chi^2$ = {chi2:.3g}")
     else:
         rms = float(np.sqrt(np.mean(scaled**2))) if scaled.size else float("nan")
-        ax.set(xlabel=r"predicted $-$ observed" + (f" [{unit}]" if unit else ""), title=f"root mean square {rms:.3g}")
+        ax.set(
+            xlabel=r"predicted $-$ observed" + (f" [{unit}]" if unit else ""),
+            title=f"root mean square {rms:.3g}",
+        )
     ax.set_ylabel("density")
 
 
@@ -93,9 +135,7 @@ def plot_residuals(
             return save(plt, figure, path)
         size = float(np.clip(4000 / max(len(places), 1), 4, 60))
         top = max(2.0, float(np.percentile(rms, 99))) if rms.size else 2.0
-        artist = ax.scatter(
-            *places.T[:2], c=rms, s=size, cmap="viridis", vmin=0.0, vmax=top, lw=0
-        )
+        artist = ax.scatter(*places.T[:2], c=rms, s=size, cmap="viridis", vmin=0.0, vmax=top, lw=0)
         figure.colorbar(artist, ax=ax, label=label, aspect=28, pad=0.02)
         ax.set(
             xlabel=f"x [{length_unit}]",

@@ -11,10 +11,23 @@ from npde_opt.errors import InputError
 from npde_opt.io.files import whole_file
 
 INK, FAINT, FIRST, SECOND, THIRD = "#222222", "#8a8a8a", "#1f5fa8", "#c8501e", "#3a8f5c"
-STYLE: dict[Any, Any] = {"font.size": 10, "axes.titlesize": 11, "axes.labelsize": 10, "axes.edgecolor": "#555555",
-         "axes.linewidth": 0.8, "xtick.color": "#444444", "ytick.color": "#444444", "axes.spines.top": False,
-         "axes.spines.right": False, "legend.frameon": False, "legend.fontsize": 9, "figure.dpi": 100,
-         "savefig.dpi": 200, "axes.titlelocation": "left", "lines.linewidth": 1.6}
+STYLE: dict[Any, Any] = {
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.labelsize": 10,
+    "axes.edgecolor": "#555555",
+    "axes.linewidth": 0.8,
+    "xtick.color": "#444444",
+    "ytick.color": "#444444",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "figure.dpi": 100,
+    "savefig.dpi": 200,
+    "axes.titlelocation": "left",
+    "lines.linewidth": 1.6,
+}
 
 
 class style:
@@ -24,8 +37,9 @@ class style:
         try:
             import matplotlib
         except ImportError:
-            raise InputError("figures", "no matplotlib package",
-                             "pip install 'npde_opt[plot]' (or matplotlib)") from None
+            raise InputError(
+                "figures", "no matplotlib package", "pip install 'npde_opt[plot]' (or matplotlib)"
+            ) from None
         matplotlib.use("Agg")
         import matplotlib.pyplot as plt
 
@@ -52,5 +66,7 @@ def save(plt, figure, path: str | os.PathLike) -> Path:
         with whole_file(target) as file:
             file.write(content.getvalue())
     except OSError as error:
-        raise InputError(str(target), error.strerror or str(error), "a place where files can be written") from error
+        raise InputError(
+            str(target), error.strerror or str(error), "a place where files can be written"
+        ) from error
     return target

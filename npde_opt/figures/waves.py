@@ -1,4 +1,5 @@
-"""Complex states and snapshots: intensity and phase in time, a state over (t, x), and data beside their predictions."""
+"""Complex states and snapshots: intensity and phase in time, a state over (t, x), and data beside
+their predictions."""
 
 from __future__ import annotations
 
@@ -12,9 +13,17 @@ from npde_opt.figures.animation import extent, pixels, titled, write
 from npde_opt.figures.style import save, style
 
 
-def animate_wave(path: str | os.PathLike, edges: Sequence[np.ndarray], states: Sequence[np.ndarray], times: Sequence[float],
-                 axis: str = "t", length_unit: str = "m", every: float = 0.1) -> Path:
-    """An animated GIF of a complex state in two dimensions: |u|^2, and the phase as hue where there is light.
+def animate_wave(
+    path: str | os.PathLike,
+    edges: Sequence[np.ndarray],
+    states: Sequence[np.ndarray],
+    times: Sequence[float],
+    axis: str = "t",
+    length_unit: str = "m",
+    every: float = 0.1,
+) -> Path:
+    """An animated GIF of a complex state in two dimensions: |u|^2, and the phase as hue where there
+    is light.
 
     Args:
         states: complex arrays [i, j].
@@ -30,10 +39,20 @@ def animate_wave(path: str | os.PathLike, edges: Sequence[np.ndarray], states: S
             return pixels(values, edges).T
 
         kind = {"origin": "lower", "extent": extent(edges)}
-        left = axes[0].imshow(shown(np.abs(states[0]) ** 2), cmap="inferno", vmin=0, vmax=top, **kind)
-        right = axes[1].imshow(shown(np.angle(states[0])), cmap="twilight", vmin=-np.pi, vmax=np.pi,
-                               interpolation="nearest", **kind)
-        for ax, artist, title in zip(axes, (left, right), ("intensity", "phase [rad]"), strict=True):
+        left = axes[0].imshow(
+            shown(np.abs(states[0]) ** 2), cmap="inferno", vmin=0, vmax=top, **kind
+        )
+        right = axes[1].imshow(
+            shown(np.angle(states[0])),
+            cmap="twilight",
+            vmin=-np.pi,
+            vmax=np.pi,
+            interpolation="nearest",
+            **kind,
+        )
+        for ax, artist, title in zip(
+            axes, (left, right), ("intensity", "phase [rad]"), strict=True
+        ):
             ax.set(title=title, xlabel=f"x [{length_unit}]", ylabel=f"y [{length_unit}]")
             figure.colorbar(artist, ax=ax)
 
@@ -48,15 +67,37 @@ def animate_wave(path: str | os.PathLike, edges: Sequence[np.ndarray], states: S
     return Path(path)
 
 
-def plot_course(path: str | os.PathLike, edges: np.ndarray, courses: Sequence[np.ndarray], times: np.ndarray, name: str = "u",
-                axis: str = "t", length_unit: str = "m", marks: Sequence[float] = ()) -> Path:
-    """States of one dimension over (t, x), one panel an experiment: arrays [n, i]; lines at the times `marks`."""
+def plot_course(
+    path: str | os.PathLike,
+    edges: np.ndarray,
+    courses: Sequence[np.ndarray],
+    times: np.ndarray,
+    name: str = "u",
+    axis: str = "t",
+    length_unit: str = "m",
+    marks: Sequence[float] = (),
+) -> Path:
+    """States of one dimension over (t, x), one panel an experiment: arrays [n, i]; lines at the
+    times `marks`."""
     with style() as plt:
-        figure, axes = plt.subplots(len(courses), 1, figsize=(8, 0.8 + 1.5 * len(courses)), squeeze=False, sharex=True,
-                                    layout="compressed")
+        figure, axes = plt.subplots(
+            len(courses),
+            1,
+            figsize=(8, 0.8 + 1.5 * len(courses)),
+            squeeze=False,
+            sharex=True,
+            layout="compressed",
+        )
         top = max(float(np.max(c)) for c in courses)
         for ax, course in zip(axes[:, 0], courses, strict=True):
-            artist = ax.pcolormesh(times, (edges[1:] + edges[:-1]) / 2, course.T, cmap="inferno", vmax=top, rasterized=True)
+            artist = ax.pcolormesh(
+                times,
+                (edges[1:] + edges[:-1]) / 2,
+                course.T,
+                cmap="inferno",
+                vmax=top,
+                rasterized=True,
+            )
             for t in marks:
                 ax.axvline(t, color="w", lw=0.7, ls=":")
             ax.set_ylabel(f"x [{length_unit}]")
@@ -65,14 +106,30 @@ def plot_course(path: str | os.PathLike, edges: np.ndarray, courses: Sequence[np
         return save(plt, figure, path)
 
 
-def plot_snapshots(path: str | os.PathLike, edges: Sequence[np.ndarray], observed: np.ndarray, predicted: np.ndarray,
-                   times: Sequence[float], name: str = "u", axis: str = "t", length_unit: str = "m", sigma: float = 1.0) -> Path:
-    """Data beside predictions and what is left between them, arrays [n, i(, j)] of one experiment; lines in one dimension."""
+def plot_snapshots(
+    path: str | os.PathLike,
+    edges: Sequence[np.ndarray],
+    observed: np.ndarray,
+    predicted: np.ndarray,
+    times: Sequence[float],
+    name: str = "u",
+    axis: str = "t",
+    length_unit: str = "m",
+    sigma: float = 1.0,
+) -> Path:
+    """Data beside predictions and what is left between them, arrays [n, i(, j)] of one experiment;
+    lines in one dimension."""
     titles = [titled(axis, t) for t in times]
     with style() as plt:
         if observed.ndim == 2:
-            figure, axes = plt.subplots(1, len(times), figsize=(3.2 * len(times), 3.0), squeeze=False, sharey=True,
-                                        layout="constrained")
+            figure, axes = plt.subplots(
+                1,
+                len(times),
+                figsize=(3.2 * len(times), 3.0),
+                squeeze=False,
+                sharey=True,
+                layout="constrained",
+            )
             x = (edges[0][1:] + edges[0][:-1]) / 2
             for ax, y, p, title in zip(axes[0], observed, predicted, titles, strict=True):
                 ax.plot(x, y, ".", ms=3, color="#c8501e", label="data")
@@ -81,14 +138,25 @@ def plot_snapshots(path: str | os.PathLike, edges: Sequence[np.ndarray], observe
             axes[0, 0].set_ylabel(name)
             axes[0, -1].legend()
             return save(plt, figure, path)
-        figure, axes = plt.subplots(3, len(times), figsize=(2.7 * len(times) + 0.8, 8.0), squeeze=False, layout="compressed")
+        figure, axes = plt.subplots(
+            3, len(times), figsize=(2.7 * len(times) + 0.8, 8.0), squeeze=False, layout="compressed"
+        )
         low, high = float(np.nanmin(observed)), float(np.nanmax(observed))
-        rows = ((observed, (low, high), "inferno", f"{name}, data"), (predicted, (low, high), "inferno", "predicted"),
-                ((predicted - observed) / sigma, (-4, 4), "RdBu_r", "difference / sigma"))
+        rows = (
+            (observed, (low, high), "inferno", f"{name}, data"),
+            (predicted, (low, high), "inferno", "predicted"),
+            ((predicted - observed) / sigma, (-4, 4), "RdBu_r", "difference / sigma"),
+        )
         for row, (values, limits, cmap, text) in zip(axes, rows, strict=True):
             for ax, part in zip(row, values, strict=True):
-                artist = ax.imshow(pixels(part, edges).T, origin="lower", extent=extent(edges), vmin=limits[0],
-                                   vmax=limits[1], cmap=cmap)
+                artist = ax.imshow(
+                    pixels(part, edges).T,
+                    origin="lower",
+                    extent=extent(edges),
+                    vmin=limits[0],
+                    vmax=limits[1],
+                    cmap=cmap,
+                )
                 ax.set(xticks=[], yticks=[])
             row[0].set_ylabel(text)
             figure.colorbar(artist, ax=row, aspect=14)

@@ -7,4 +7,13 @@ from npde_opt.forward.schemes import SCHEMES, scheme
 from npde_opt.forward.steady import Linearization, Steady
 from npde_opt.forward.storage import Storage
 
-__all__ = ["SCHEMES", "Equation", "Evolution", "Experiment", "Linearization", "Steady", "Storage", "scheme"]
+__all__ = [
+    "SCHEMES",
+    "Equation",
+    "Evolution",
+    "Experiment",
+    "Linearization",
+    "Steady",
+    "Storage",
+    "scheme",
+]

@@ -100,8 +100,8 @@ class Chain:
 class Trajectory:
     """u_0 ... u_N of a chain, stored as planned, with the derivatives there.
 
-    `first` and `last` are u_0 and u_N; `recomputation` is the steps that the last reverse sweep took,
-    its forward sweep included, over N.
+    `first` and `last` are u_0 and u_N; `recomputation` is the steps that the last reverse sweep
+    took, its forward sweep included, over N.
     """
 
     def __init__(self, chain: Chain, u: np.ndarray, after: After | None):
@@ -191,8 +191,8 @@ class Trajectory:
         return du
 
     def adjoint(self, before: Before, out: Any, keep: bool = False) -> Adjoint:
-        """lambda_0; adds L_n,k^T lambda_{n+1} of all layers to `out`, which may be None. `keep` also
-        keeps all multipliers, and needs None."""
+        """lambda_0; adds L_n,k^T lambda_{n+1} of all layers to `out`, which may be None. `keep`
+        also keeps all multipliers, and needs None."""
         sweep = self._reversible()
         back = Back(self.layers, self.last, before)
         kept: list[Stages] | None = [[] for _ in range(len(self.layers))] if keep else None
@@ -310,8 +310,8 @@ class Back:
 
 
 class BackChange:
-    """The derivative of an adjoint on its way back, with the adjoint `beside` it where its multipliers
-    are not known."""
+    """The derivative of an adjoint on its way back, with the adjoint `beside` it where its
+    multipliers are not known."""
 
     def __init__(
         self,

@@ -1,4 +1,5 @@
-"""Experiments that share every step, as columns of one state: [c, s, i, j, k], samples fastest in memory.
+"""Experiments that share every step, as columns of one state: [c, s, i, j, k], samples fastest in
+memory.
 
 Fields of cells broadcast over the samples, as these stand before the axes of the grid.
 """

@@ -1,4 +1,5 @@
-"""F(m) = observations of the trajectories of gamma M du/dt = -r(u, t; k), u(0) = g(k), one an experiment.
+"""F(m) = observations of the trajectories of gamma M du/dt = -r(u, t; k), u(0) = g(k), one an
+experiment.
 
 The steps of stepper.py are the layers of a chain (chain.py). With observations d_n = B g(u_n) and
 multipliers d of the data, J_n = g'(u_n)^T B^T d_n, and dJ/dk also has dg/dk^T lambda_0.
@@ -46,8 +47,8 @@ class EvolutionCounters(StepCounts, Counters):
 class Evolution:
     """The forward map of an evolution equation for several experiments on one grid.
 
-    `recomputation` is the steps that the last gradient did, its forward run included, over the steps of a trajectory;
-    `ran` says whether F was found somewhere before.
+    `recomputation` is the steps that the last gradient did, its forward run included, over the
+    steps of a trajectory; `ran` says whether F was found somewhere before.
 
     Args:
         space: the unknowns; coefficients of terms, initial states and sources by name.
@@ -56,21 +57,34 @@ class Evolution:
         experiments: they share matrices and multigrid.
         samplings: what is observed of every experiment.
         scheme: see schemes.py.
-        times: t_0 < ... < t_N, the same for all parameters. Steps also end at the breakpoints of all histories and at the
-            times of all observations; `self.times` has them.
+        times: t_0 < ... < t_N, the same for all parameters. Steps also end at the breakpoints of
+            all histories and at the times of all observations; `self.times` has them.
         storage: the budget for trajectories.
-        bound: a state larger than this is a blow-up; None: GROWTH times what drives it (see guard.py).
+        bound: a state larger than this is a blow-up; None: GROWTH times what drives it (see
+            guard.py).
         recipe: of the linear solvers (see linear/).
         fused: take the fused explicit step where it applies (see fused.py).
 
     Raises:
-        InputError: for coefficients missing, times that do not increase, or explicit steps beyond their limit.
+        InputError: for coefficients missing, times that do not increase, or explicit steps beyond
+            their limit.
     """
 
-    def __init__(self, space: ParameterSpace, equation: Equation, known: Mapping[str, Any], experiments: Sequence[Experiment],
-                 samplings: Sequence[Sampling], scheme: Scheme, times: np.ndarray, storage: Storage | None = None,
-                 prefix: str = "state_", bound: float | None = None, recipe: str = "auto",
-                 fused: bool = True):
+    def __init__(
+        self,
+        space: ParameterSpace,
+        equation: Equation,
+        known: Mapping[str, Any],
+        experiments: Sequence[Experiment],
+        samplings: Sequence[Sampling],
+        scheme: Scheme,
+        times: np.ndarray,
+        storage: Storage | None = None,
+        prefix: str = "state_",
+        bound: float | None = None,
+        recipe: str = "auto",
+        fused: bool = True,
+    ):
         self.space, self.grid, self.equation, self.scheme = space, space.grid, equation, scheme
         check_alike(self.grid.comm, experiments)
         self.experiments, self.prefix, self.bound = list(experiments), prefix, bound
@@ -78,7 +92,9 @@ class Evolution:
         if self.times.size < 2 or not np.all(np.diff(self.times) > 0):
             raise InputError("times", f"{self.times.size} values", "at least two increasing times")
         self.known = known_values(self.grid, known)
-        self.initials = [InitialState(self.grid, equation.species, e.initial, e.where) for e in experiments]
+        self.initials = [
+            InitialState(self.grid, equation.species, e.initial, e.where) for e in experiments
+        ]
         self.nonlinear_implicit = scheme.nonlinear_implicit and bool(equation.nonlinear)
         self.driving = [Driving(equation, e) for e in experiments]
         terms = [*equation.terms, *(t for d in self.driving for t in d.terms)]
@@ -88,13 +104,17 @@ class Evolution:
         self.solvers = StepSolvers(self.part, prefix, recipe)
         self.newton = self._newton()
         self.samplings = tuple(samplings)
-        self.observers = [Observer(self.grid, equation.species, self.times, e.samplings or samplings)
-                          for e in experiments]
+        self.observers = [
+            Observer(self.grid, equation.species, self.times, e.samplings or samplings)
+            for e in experiments
+        ]
         self.counters, self.recomputation = EvolutionCounters(), 1.0
         self.ran, self.fused = False, fused
         self._plan(storage or Storage())
 
-    def _stops(self, terms: Sequence[Term], samplings: Sequence[Sampling]) -> tuple[list[float], list[float]]:
+    def _stops(
+        self, terms: Sequence[Term], samplings: Sequence[Sampling]
+    ) -> tuple[list[float], list[float]]:
         """Breakpoints of terms, and observed times."""
         seen = [s for e in self.experiments for s in e.samplings or samplings]
         return [t for term in terms for t in term.breakpoints], [t for s in seen for t in s.times]
@@ -118,13 +138,16 @@ class Evolution:
         return self.plans.states
 
     def linearize(self, m: PETSc.Vec) -> EvolutionPoint:
-        """Runs all trajectories at m. Raises SolverError where a solve diverges or a state blows up."""
+        """Runs all trajectories at m. Raises SolverError where a solve diverges or a state blows
+        up."""
         found = EvolutionPoint(self, self.space.at(m))
         self.ran = True
         return found
 
     def count_krylov(self) -> None:
-        self.counters.krylov_iterations = self.solvers.iterations + (self.newton.iterations if self.newton else 0)
+        self.counters.krylov_iterations = self.solvers.iterations + (
+            self.newton.iterations if self.newton else 0
+        )
 
     def asked(self) -> dict[str, str]:
         """The tolerances of the solves, with their norms, by kind (see linear/measured.py)."""
@@ -192,12 +215,14 @@ class EvolutionPoint:
         return [found[e] for e in sorted(found)]
 
     def assemble(self) -> None:
-        """Puts this point's operators into the shared matrices, where they are not there already."""
+        """Puts this point's operators into the shared matrices, where they are not there
+        already."""
         with stage("assemble"):
             self.forward.part.assemble(self.linear.points)
 
     def _batches(self) -> list[Batch]:
-        """Experiments that nothing but their initial states tells apart run together where the fused step takes them."""
+        """Experiments that nothing but their initial states tells apart run together where the
+        fused step takes them."""
         forward, alike = self.forward, list[int]()
         for e, driving in enumerate(forward.driving):
             if not driving.terms and all(o is None for o in driving.outside):
@@ -246,8 +271,8 @@ class EvolutionPoint:
         forward.counters.forward_solves += len(batch.members)
 
     def states(self, e: int) -> Iterator[np.ndarray]:
-        """u_0 ... u_N of an experiment [c, i, j, k], one after the other; computed again where they were not kept, so
-        that no more than one is held here. Collective in every step."""
+        """u_0 ... u_N of an experiment [c, i, j, k], one after the other; computed again where they
+        were not kept, so that no more than one is held here. Collective in every step."""
         self.assemble()
         for batch, trajectory in zip(self.batches, self.trajectories, strict=True):
             if e in batch.members:
@@ -327,14 +352,18 @@ class EvolutionPoint:
             found.destroy()
         return out
 
-    def hessian(self, dm: PETSc.Vec, weights: Sequence[Weights], out: PETSc.Vec, adjoints: Adjoints | None) -> None:
-        """Adds J^T W J dm and, where the misfit's adjoint states are given, the second-order term."""
+    def hessian(
+        self, dm: PETSc.Vec, weights: Sequence[Weights], out: PETSc.Vec, adjoints: Adjoints | None
+    ) -> None:
+        """Adds J^T W J dm and, where the misfit's adjoint states are given, the second-order
+        term."""
         if adjoints is None:
             self._gauss_newton(dm, weights, out)
             return
         self.assemble()
         if self.forward.plans.multipliers and adjoints.kept is None:
-            # Products need the multipliers of all steps: the adjoint is done once more to keep them.
+            # Products need the multipliers of all steps: the adjoint is done once more to keep
+            # them.
             pairs = zip(self.batches, self.trajectories, strict=True)
             adjoints.kept = [self._adjoint(b, t, adjoints.data, None) for b, t in pairs]
         dk = self.parameters.push(dm)

@@ -1,11 +1,14 @@
-"""Explicit Euler steps of u_s' = D_s lap u_s + R_s(u; theta) with constant D_s on uniform grids, in one pass over the cells:
+"""Explicit Euler steps of u_s' = D_s lap u_s + R_s(u; theta) with constant D_s on uniform grids, in
+one pass over the cells:
 
     step      u+ = u + dt (D sum_d w_d (u_- + u_+ - 2 u) + R(u; theta)),    w_d = 1/h_d^2
     tangent   du+ = du + dt (D lap du + dD lap u + R_u du + R_theta dtheta)
-    adjoint   lambda = the same with R'(u)^T,   dJ/dD += dt <u, lap lambda>,   dJ/dtheta += dt R_theta^T lambda
+    adjoint   lambda = the same with R'(u)^T,   dJ/dD += dt <u, lap lambda>,
+              dJ/dtheta += dt R_theta^T lambda
     second    the derivative of the adjoint along (du, dD, dtheta).
 
-Equal to the assembled step to rounding, without matrices: loops written for the reaction at hand and compiled by numba.
+Equal to the assembled step to rounding, without matrices: loops written for the reaction at hand
+and compiled by numba.
 """
 
 from __future__ import annotations
@@ -29,23 +32,43 @@ from npde_opt.terms.state import Gradients
 def applies(stepper: Stepper, coefficients: dict[str, Any]) -> bool:
     """Whether the fused step is the same as the stepper's."""
     grid, linear, group = stepper.grid, stepper.linear, stepper.groups[1]
-    if stepper.scheme.name != "explicit-euler" or linear is None or linear.part.equation.complex or stepper.load is not None:
+    if (
+        stepper.scheme.name != "explicit-euler"
+        or linear is None
+        or linear.part.equation.complex
+        or stepper.load is not None
+    ):
         return False
     terms = [t for o in linear.operators for t in o.terms]
-    return (len(group.others) == 1 and isinstance(group.others[0], KineticsAt) and grid.active_global is None
-            and all(b.kind in ("neumann", "periodic") for b in grid.boundaries.values())
-            and all(np.allclose(w, w[0], rtol=1e-12, atol=0) for w in grid.widths)
-            and all(len(o.terms) == 1 for o in linear.operators)
-            and all(isinstance(t, Diffusion) and len(set(t.names)) == 1 and np.ndim(coefficients[t.names[0]]) == 0
-                    for t in terms))
+    return (
+        len(group.others) == 1
+        and isinstance(group.others[0], KineticsAt)
+        and grid.active_global is None
+        and all(b.kind in ("neumann", "periodic") for b in grid.boundaries.values())
+        and all(np.allclose(w, w[0], rtol=1e-12, atol=0) for w in grid.widths)
+        and all(len(o.terms) == 1 for o in linear.operators)
+        and all(
+            isinstance(t, Diffusion)
+            and len(set(t.names)) == 1
+            and np.ndim(coefficients[t.names[0]]) == 0
+            for t in terms
+        )
+    )
 
 
 class FusedEuler(Stepper):
     """The stepper with its step and all derivatives replaced."""
 
     def __init__(self, stepper: Stepper, coefficients: dict[str, Any]):
-        super().__init__(stepper.grid, stepper.scheme, stepper.groups, stepper.times, stepper.outside, None,
-                         stepper.solvers)
+        super().__init__(
+            stepper.grid,
+            stepper.scheme,
+            stepper.groups,
+            stepper.times,
+            stepper.outside,
+            None,
+            stepper.solvers,
+        )
         assert self.linear is not None
         self.kinetics: KineticsAt = self.groups[1].others[0]  # type: ignore[assignment]
         count = self.kinetics.count
@@ -54,12 +77,18 @@ class FusedEuler(Stepper):
         for operator in self.linear.operators:
             ((c, _, factor),) = operator.pattern
             self.names[c] = operator.terms[0].coefficients[0]
-            self.D[c] = factor * float(coefficients[operator.terms[0].coefficients[0]]) / self.linear.part.equation.inertia
+            self.D[c] = (
+                factor
+                * float(coefficients[operator.terms[0].coefficients[0]])
+                / self.linear.part.equation.inertia
+            )
         self.factor = 1 / self.linear.part.equation.inertia
         self.weights = np.array([1 / float(w[0]) ** 2 for w in self.grid.widths[::-1]])
         self.fields = tuple(np.ndim(p) > 0 for p in self.kinetics.parameters)
-        self.parameters = [np.ascontiguousarray(np.transpose(p)) if field else float(p)
-                           for p, field in zip(self.kinetics.parameters, self.fields, strict=True)]
+        self.parameters = [
+            np.ascontiguousarray(np.transpose(p)) if field else float(p)
+            for p, field in zip(self.kinetics.parameters, self.fields, strict=True)
+        ]
         self._sums: list[np.ndarray] = []
         self._clear()
 
@@ -94,8 +123,14 @@ class FusedEuler(Stepper):
         dD = [float(dk.get(name, 0.0)) if name is not None else 0.0 for name in self.names]
         return found, self.factor * np.array(dD)
 
-    def tangent(self, n: int, stages: Stages, du: np.ndarray, dk: Mapping[str, Any],
-                previous: np.ndarray | None = None) -> Stages:
+    def tangent(
+        self,
+        n: int,
+        stages: Stages,
+        du: np.ndarray,
+        dk: Mapping[str, Any],
+        previous: np.ndarray | None = None,
+    ) -> Stages:
         out, (_, push, _, _) = np.empty_like(du), self._kernels(du)
         directions, dD = self._directions(dk)
         before = *padded(self.grid, stages[0]), *padded(self.grid, du)
@@ -104,8 +139,14 @@ class FusedEuler(Stepper):
         push(*before, *after, *self.parameters, *directions, *sizes)
         return [du, out]
 
-    def adjoint(self, n: int, stages: Stages, adjoint: np.ndarray, out: Gradients | None,
-                late: Sequence[Stages] = ()) -> tuple[np.ndarray, Stages]:
+    def adjoint(
+        self,
+        n: int,
+        stages: Stages,
+        adjoint: np.ndarray,
+        out: Gradients | None,
+        late: Sequence[Stages] = (),
+    ) -> tuple[np.ndarray, Stages]:
         result, (_, _, back, _) = np.empty_like(adjoint), self._kernels(adjoint)
         slopes, scalars, sums = self._slopes, self._scalars, self._sums
         if out is None:
@@ -116,8 +157,17 @@ class FusedEuler(Stepper):
         back(*given, *sums, slopes, scalars, self.dt(n), self.factor, self.D, self.weights)
         return result, [np.empty(0), adjoint / self.mass] if out is None else []
 
-    def second(self, n: int, stages: Stages, changes: Stages, multipliers: Stages, dadjoint: np.ndarray,
-               dk: Mapping[str, Any], out: Gradients, late: Sequence[Stages] = ()) -> tuple[np.ndarray, Stages]:
+    def second(
+        self,
+        n: int,
+        stages: Stages,
+        changes: Stages,
+        multipliers: Stages,
+        dadjoint: np.ndarray,
+        dk: Mapping[str, Any],
+        out: Gradients,
+        late: Sequence[Stages] = (),
+    ) -> tuple[np.ndarray, Stages]:
         result, (_, _, _, twice) = np.empty_like(dadjoint), self._kernels(dadjoint)
         directions, dD = self._directions(dk)
         adjoint = self.mass * multipliers[1]
@@ -153,12 +203,12 @@ class FusedEuler(Stepper):
 
 
 def padded(grid: Grid, u: np.ndarray) -> np.ndarray:
-    """The values [c, k, j, i] of a state, or [c, k, j, i, s] of columns, with one ghost cell all round: all species and
-    samples in one exchange an axis. Values at Neumann sides are mirrored."""
+    """The values [c, k, j, i] of a state, or [c, k, j, i, s] of columns, with one ghost cell all
+    round: all species and samples in one exchange an axis. Values at Neumann sides are mirrored."""
     cells = u.transpose(0, *range(u.ndim - 1, 0, -1))
     columns = u.ndim > grid.dim + 1
     ghosted = [n + 2 for n in grid.local_shape[::-1]]
-    out = np.zeros((len(u), *ghosted, *cells.shape[grid.dim + 1:]))
+    out = np.zeros((len(u), *ghosted, *cells.shape[grid.dim + 1 :]))
     inner: list[Any] = [slice(None), *(slice(1, -1),) * grid.dim]
     out[tuple(inner)] = cells
     for d in range(grid.dim):
@@ -167,7 +217,9 @@ def padded(grid: Grid, u: np.ndarray) -> np.ndarray:
         if not all(ends) or grid.periodic(d):
             own = np.moveaxis(cells, -1, 0) if columns else cells
             layers = neighbours(own, grid.layout, d, grid.periodic(d), grid.comm)
-        for side, end, layer, ghost, first in zip("-+", ends, layers, (0, -1), (1, -2), strict=True):
+        for side, end, layer, ghost, first in zip(
+            "-+", ends, layers, (0, -1), (1, -2), strict=True
+        ):
             to, source = inner.copy(), inner.copy()
             to[axis], source[axis] = ghost, first
             if grid.periodic(d) or not end:
@@ -180,8 +232,9 @@ def padded(grid: Grid, u: np.ndarray) -> np.ndarray:
 
 @functools.cache
 def _compiled(source: str, name: str) -> Callable[..., None]:
-    """Loops from `kernels`, whose source is written from the graph of a reaction: names are v0, q1, ..., c_2, and nothing of a
-    user's text is in it. Numba is imported where it is first needed: it takes long to load."""
+    """Loops from `kernels`, whose source is written from the graph of a reaction: names are v0, q1,
+    ..., c_2, and nothing of a user's text is in it. Numba is imported where it is first needed: it
+    takes long to load."""
     import math
 
     import numba
@@ -192,14 +245,16 @@ def _compiled(source: str, name: str) -> Callable[..., None]:
 
 
 @functools.lru_cache(maxsize=64)
-def kernels(expressions: Expressions, fields: tuple[bool, ...], dim: int,
-            columns: bool) -> tuple[Callable[..., None], ...]:
-    """The loops of a step, (padded..., out..., parameters..., dt, s, D, w), of its tangent, (padded..., padded increment...,
-    out..., parameters..., their increments..., dD, dt, s, D, w), of its adjoint, (u..., padded adjoint..., out...,
-    parameters..., field sums..., slopes, scalar sums, dt, s, D, w), and of the adjoint's derivative, (u..., du..., padded
-    adjoint..., padded dadjoint..., out..., parameters..., their increments..., sums as before, dD, dt, s, D, w);
-    all arrays with the slowest axis first. States of
-    `columns` have the samples as their last axis, z."""
+def kernels(
+    expressions: Expressions, fields: tuple[bool, ...], dim: int, columns: bool
+) -> tuple[Callable[..., None], ...]:
+    """The loops of a step, (padded..., out..., parameters..., dt, s, D, w), of its tangent,
+    (padded..., padded increment..., out..., parameters..., their increments..., dD, dt, s, D,
+    w), of its adjoint, (u..., padded adjoint..., out..., parameters..., field sums..., slopes,
+    scalar sums, dt, s, D, w), and of the adjoint's derivative, (u..., du..., padded adjoint...,
+    padded dadjoint..., out..., parameters..., their increments..., sums as before, dD, dt, s, D,
+    w); all arrays with the slowest axis first. States of `columns` have the samples as their
+    last axis, z."""
     count = len(expressions.outputs)
     species, own = range(count), [i for i, field in enumerate(fields) if field]
     axes = [f"i{d}" for d in range(dim)]
@@ -214,10 +269,15 @@ def kernels(expressions: Expressions, fields: tuple[bool, ...], dim: int,
         for d, i in enumerate(axes):
             low, high = [*inner], [*inner]
             low[d], high[d] = i, f"{i} + 2"
-            parts.append(f"w[{d}] * ({field}[{', '.join(low)}] + {field}[{', '.join(high)}] - 2 * {field}[{', '.join(inner)}])")
+            parts.append(
+                f"w[{d}] * ({field}[{', '.join(low)}] + {field}[{', '.join(high)}] - 2 * "
+                f"{field}[{', '.join(inner)}])"
+            )
         return " + ".join(parts)
 
-    def function(name: str, arguments: list[str], before: list[str], body: list[str], after: list[str]) -> str:
+    def function(
+        name: str, arguments: list[str], before: list[str], body: list[str], after: list[str]
+    ) -> str:
         lines = [f"def {name}({', '.join(arguments)}):"]
         for d, i in enumerate(loops):
             if i == loops[-1]:
@@ -232,51 +292,135 @@ def kernels(expressions: Expressions, fields: tuple[bool, ...], dim: int,
     arguments = [*(f"v{c}" for c in species), *(f"q{i}" for i in range(len(fields)))]
     code, rates = expressions.code("value", arguments)
     load = [f"q{i} = {text}" for i, text in enumerate(given)]
-    step = function("step", [*(f"p{c}" for c in species), *(f"o{c}" for c in species), *parameters, *last], [],
-                    [*(f"v{c} = p{c}[{centre}]" for c in species), *load, *code,
-                     *(f"o{c}[{here}] = v{c} + dt * (D[{c}] * ({laplacian(f'p{c}')}) + s * ({rates[c]}))" for c in species)], [])
-    code, rates = expressions.code("push", [*arguments, *(f"m{c}" for c in species), *(f"r{i}" for i in range(len(fields)))])
-    push = function("push", [*(f"p{c}" for c in species), *(f"t{c}" for c in species), *(f"o{c}" for c in species), *parameters,
-                             *(f"d{i}" for i in range(len(fields))), "dD", *last], [],
-                    [*(f"v{c} = p{c}[{centre}]" for c in species), *(f"m{c} = t{c}[{centre}]" for c in species), *load,
-                     *(f"r{i} = d{i}" + f"[{cell}]" * field for i, field in enumerate(fields)), *code,
-                     *(f"o{c}[{here}] = m{c} + dt * (D[{c}] * ({laplacian(f't{c}')}) + dD[{c}] * ({laplacian(f'p{c}')})"
-                       f" + s * ({rates[c]}))" for c in species)], [])
+    step = function(
+        "step",
+        [*(f"p{c}" for c in species), *(f"o{c}" for c in species), *parameters, *last],
+        [],
+        [
+            *(f"v{c} = p{c}[{centre}]" for c in species),
+            *load,
+            *code,
+            *(
+                f"o{c}[{here}] = v{c} + dt * (D[{c}] * ({laplacian(f'p{c}')}) + s * ({rates[c]}))"
+                for c in species
+            ),
+        ],
+        [],
+    )
+    code, rates = expressions.code(
+        "push", [*arguments, *(f"m{c}" for c in species), *(f"r{i}" for i in range(len(fields)))]
+    )
+    push = function(
+        "push",
+        [
+            *(f"p{c}" for c in species),
+            *(f"t{c}" for c in species),
+            *(f"o{c}" for c in species),
+            *parameters,
+            *(f"d{i}" for i in range(len(fields))),
+            "dD",
+            *last,
+        ],
+        [],
+        [
+            *(f"v{c} = p{c}[{centre}]" for c in species),
+            *(f"m{c} = t{c}[{centre}]" for c in species),
+            *load,
+            *(f"r{i} = d{i}" + f"[{cell}]" * field for i, field in enumerate(fields)),
+            *code,
+            *(
+                f"o{c}[{here}] = m{c} + dt * (D[{c}] * ({laplacian(f't{c}')}) + dD[{c}] * "
+                f"({laplacian(f'p{c}')})"
+                f" + s * ({rates[c]}))"
+                for c in species
+            ),
+        ],
+        [],
+    )
     code, parts = expressions.code("pull", [*arguments, *(f"m{c}" for c in species)])
     scalars, over = [i for i, field in enumerate(fields) if not field], own if columns else []
     back = function(
-        "back", [*(f"u{c}" for c in species), *(f"p{c}" for c in species), *(f"o{c}" for c in species), *parameters,
-                 *(f"g{i}" for i in own), "slopes", "sums", *last],
+        "back",
+        [
+            *(f"u{c}" for c in species),
+            *(f"p{c}" for c in species),
+            *(f"o{c}" for c in species),
+            *parameters,
+            *(f"g{i}" for i in own),
+            "slopes",
+            "sums",
+            *last,
+        ],
         [*(f"a{c} = 0.0" for c in species), *(f"b{i} = 0.0" for i in (*scalars, *over))],
-        [*(f"v{c} = u{c}[{here}]" for c in species), *(f"m{c} = p{c}[{centre}]" for c in species), *load, *code,
-         *(f"l{c} = {laplacian(f'p{c}')}" for c in species),
-         *(f"o{c}[{here}] = m{c} + dt * (D[{c}] * l{c} + s * ({parts[c]}))" for c in species),
-         *(f"a{c} += v{c} * l{c}" for c in species),
-         *(f"g{i}[{here}] += dt * s * ({parts[count + i]})" for i in own if not columns),
-         *(f"b{i} += {parts[count + i]}" for i in (*scalars, *over))],
-        [*(f"g{i}[{cell}] += dt * s * b{i}" for i in over),
-         *(f"slopes[{c}] += dt * s * a{c}" for c in species),
-         *(f"sums[{i}] += dt * s * b{i}" for i in scalars)])
+        [
+            *(f"v{c} = u{c}[{here}]" for c in species),
+            *(f"m{c} = p{c}[{centre}]" for c in species),
+            *load,
+            *code,
+            *(f"l{c} = {laplacian(f'p{c}')}" for c in species),
+            *(f"o{c}[{here}] = m{c} + dt * (D[{c}] * l{c} + s * ({parts[c]}))" for c in species),
+            *(f"a{c} += v{c} * l{c}" for c in species),
+            *(f"g{i}[{here}] += dt * s * ({parts[count + i]})" for i in own if not columns),
+            *(f"b{i} += {parts[count + i]}" for i in (*scalars, *over)),
+        ],
+        [
+            *(f"g{i}[{cell}] += dt * s * b{i}" for i in over),
+            *(f"slopes[{c}] += dt * s * a{c}" for c in species),
+            *(f"sums[{i}] += dt * s * b{i}" for i in scalars),
+        ],
+    )
     pulled, first = expressions.code("pull", [*arguments, *(f"x{c}" for c in species)])
-    multiplied = [*(f"m{c}" for c in species), *(f"n{c}" for c in species), *(f"r{i}" for i in range(len(fields)))]
+    multiplied = [
+        *(f"m{c}" for c in species),
+        *(f"n{c}" for c in species),
+        *(f"r{i}" for i in range(len(fields))),
+    ]
     code, parts = expressions.code("second", [*arguments, *multiplied])
     twice = function(
-        "twice", [*(f"u{c}" for c in species), *(f"e{c}" for c in species), *(f"p{c}" for c in species),
-                  *(f"t{c}" for c in species), *(f"o{c}" for c in species), *parameters,
-                  *(f"d{i}" for i in range(len(fields))), *(f"g{i}" for i in own), "slopes", "sums", "dD", *last],
+        "twice",
+        [
+            *(f"u{c}" for c in species),
+            *(f"e{c}" for c in species),
+            *(f"p{c}" for c in species),
+            *(f"t{c}" for c in species),
+            *(f"o{c}" for c in species),
+            *parameters,
+            *(f"d{i}" for i in range(len(fields))),
+            *(f"g{i}" for i in own),
+            "slopes",
+            "sums",
+            "dD",
+            *last,
+        ],
         [*(f"a{c} = 0.0" for c in species), *(f"b{i} = 0.0" for i in (*scalars, *over))],
-        [*(f"v{c} = u{c}[{here}]" for c in species), *(f"n{c} = e{c}[{here}]" for c in species),
-         *(f"m{c} = p{c}[{centre}]" for c in species), *(f"x{c} = t{c}[{centre}]" for c in species), *load,
-         *(f"r{i} = d{i}" + f"[{cell}]" * field for i, field in enumerate(fields)), *pulled,
-         *(f"y{i} = {text}" for i, text in enumerate(first)),  # the names of `pulled` are used again
-         *code, *(f"y{i} += {text}" for i, text in enumerate(parts)),
-         *(f"l{c} = {laplacian(f'p{c}')}" for c in species), *(f"h{c} = {laplacian(f't{c}')}" for c in species),
-         *(f"o{c}[{here}] = x{c} + dt * (D[{c}] * h{c} + dD[{c}] * l{c} + s * y{c})" for c in species),
-         *(f"a{c} += v{c} * h{c} + n{c} * l{c}" for c in species),
-         *(f"g{i}[{here}] += dt * s * y{count + i}" for i in own if not columns),
-         *(f"b{i} += y{count + i}" for i in (*scalars, *over))],
-        [*(f"g{i}[{cell}] += dt * s * b{i}" for i in over),
-         *(f"slopes[{c}] += dt * s * a{c}" for c in species),
-         *(f"sums[{i}] += dt * s * b{i}" for i in scalars)])
+        [
+            *(f"v{c} = u{c}[{here}]" for c in species),
+            *(f"n{c} = e{c}[{here}]" for c in species),
+            *(f"m{c} = p{c}[{centre}]" for c in species),
+            *(f"x{c} = t{c}[{centre}]" for c in species),
+            *load,
+            *(f"r{i} = d{i}" + f"[{cell}]" * field for i, field in enumerate(fields)),
+            *pulled,
+            *(
+                f"y{i} = {text}" for i, text in enumerate(first)
+            ),  # the names of `pulled` are used again
+            *code,
+            *(f"y{i} += {text}" for i, text in enumerate(parts)),
+            *(f"l{c} = {laplacian(f'p{c}')}" for c in species),
+            *(f"h{c} = {laplacian(f't{c}')}" for c in species),
+            *(
+                f"o{c}[{here}] = x{c} + dt * (D[{c}] * h{c} + dD[{c}] * l{c} + s * y{c})"
+                for c in species
+            ),
+            *(f"a{c} += v{c} * h{c} + n{c} * l{c}" for c in species),
+            *(f"g{i}[{here}] += dt * s * y{count + i}" for i in own if not columns),
+            *(f"b{i} += y{count + i}" for i in (*scalars, *over)),
+        ],
+        [
+            *(f"g{i}[{cell}] += dt * s * b{i}" for i in over),
+            *(f"slopes[{c}] += dt * s * a{c}" for c in species),
+            *(f"sums[{i}] += dt * s * b{i}" for i in scalars),
+        ],
+    )
     texts = {"step": step, "push": push, "back": back, "twice": twice}
     return tuple(_compiled(text, name) for name, text in texts.items())

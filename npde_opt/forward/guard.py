@@ -1,7 +1,8 @@
-"""What ends a trajectory: coefficients and steps that cannot be, states that blow up or are no numbers.
+"""What ends a trajectory: coefficients and steps that cannot be, states that blow up or are no
+numbers.
 
-At the first point a wrong value is wrong input, later a rejected step of the line search. All checks
-are collective: they raise on all ranks of the grid.
+At the first point a wrong value is wrong input, later a rejected step of the line search. All
+checks are collective: they raise on all ranks of the grid.
 """
 
 from __future__ import annotations
@@ -26,12 +27,14 @@ from npde_opt.terms.interface import TermAt
 from npde_opt.terms.state import sample
 
 GROWTH = 1e30
-"""A state is a blow-up when it exceeds its start, its boundary values and all that its sources bring by this factor."""
+"""A state is a blow-up when it exceeds its start, its boundary values and all that its sources
+bring by this factor."""
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """How a problem is raised: at the first point of a run as wrong input, later as a SolverError of `prefix`."""
+    """How a problem is raised: at the first point of a run as wrong input, later as a SolverError
+    of `prefix`."""
 
     prefix: str
     first: bool
@@ -118,8 +121,8 @@ class Guard:
         return GROWTH * size if 0 < size < np.inf else np.inf
 
     def check_size(self, stepper: Stepper, n: int, stages: Stages, bound: float) -> bool:
-        """Of the state after step n, the last of its stages. Whether it has moved, or the next step is
-        longer, such that its rates have to be looked at before that."""
+        """Of the state after step n, the last of its stages. Whether it has moved, or the next step
+        is longer, such that its rates have to be looked at before that."""
         u = stages[-1]
         flat = u.ravel(order="K")
         own = math.sqrt(np.vdot(flat, flat))  # one pass; the largest value where that is too much
@@ -147,7 +150,10 @@ class Guard:
     def check_derivatives(self, values: Iterable[Any]) -> None:
         """Raises SolverError where one is not finite (of a rate like sqrt(u) at u = 0)."""
         if not self._finite(values):
-            remedy = "Look for rates, diffusivities or observed quantities that are singular at the state."
+            remedy = (
+                "Look for rates, diffusivities or observed quantities that are singular at the "
+                "state."
+            )
             raise SolverError(self.prefix, "a derivative is not finite", remedy)
 
     def _finite(self, arrays: Iterable[Any]) -> bool:
@@ -162,8 +168,8 @@ class Lookout:
         self._bound, self._due = np.inf, 0
 
     def __call__(self, n: int, stages: Stages) -> None:
-        """Looks at u_n, and at the rates of the step from there where that is due; those of the last
-        state are looked at as well."""
+        """Looks at u_n, and at the rates of the step from there where that is due; those of the
+        last state are looked at as well."""
         guard, stepper, u = self.guard, self.stepper, stages[-1]
         if n == 0:
             guard.check_start(u)

@@ -1,4 +1,5 @@
-"""u_s(x, 0) = g_s(x; k), given for each species as a number, an array, or text in x, y, z and coefficients' names."""
+"""u_s(x, 0) = g_s(x; k), given for each species as a number, an array, or text in x, y, z and
+coefficients' names."""
 
 from __future__ import annotations
 
@@ -16,15 +17,20 @@ Spec = str | float | np.ndarray
 
 
 class InitialState:
-    """The initial state of an experiment; species that are not named start at 0. Arrays hold owned cells [i, j, k].
+    """The initial state of an experiment; species that are not named start at 0. Arrays hold owned
+    cells [i, j, k].
 
     `where`: what stands before the key `initial` in error messages ('experiment[0].').
     """
 
-    def __init__(self, grid: Grid, species: Sequence[str], given: Mapping[str, Spec], where: str = ""):
+    def __init__(
+        self, grid: Grid, species: Sequence[str], given: Mapping[str, Spec], where: str = ""
+    ):
         for name in given:
             if name not in species:
-                raise InputError(f"{where}initial", f"a state of {name!r}", "species " + ", ".join(species))
+                raise InputError(
+                    f"{where}initial", f"a state of {name!r}", "species " + ", ".join(species)
+                )
         self.grid, self.count = grid, len(species)
         self.known = channels(grid, self.count)
         self.axes = AXES[: grid.dim]
@@ -68,13 +74,17 @@ class InitialState:
     def pull(self, k: Mapping[str, Any], adjoint: np.ndarray, out: Gradients) -> None:
         """Adds (dg/dk)^T lambda."""
         for c, e in self.texts_of.items():
-            parts = e.pull(*self._arguments(e, k), adjoint[c])[len(self.axes):]
+            parts = e.pull(*self._arguments(e, k), adjoint[c])[len(self.axes) :]
             for name, part in zip(e.parameters, parts, strict=True):
                 out.add(name, self._cells(part))
 
-    def second(self, k: Mapping[str, Any], adjoint: np.ndarray, dk: Mapping[str, Any], out: Gradients) -> None:
+    def second(
+        self, k: Mapping[str, Any], adjoint: np.ndarray, dk: Mapping[str, Any], out: Gradients
+    ) -> None:
         """Adds (d2g/dk2 dk)^T lambda."""
         for c, e in self.texts_of.items():
-            parts = e.second(*self._arguments(e, k), adjoint[c], *self._directions(e, dk))[len(self.axes):]
+            parts = e.second(*self._arguments(e, k), adjoint[c], *self._directions(e, dk))[
+                len(self.axes) :
+            ]
             for name, part in zip(e.parameters, parts, strict=True):
                 out.add(name, self._cells(part))

@@ -1,4 +1,5 @@
-"""What a forward map F and its linearization offer: all that objectives, optimizers and checks need of an equation."""
+"""What a forward map F and its linearization offer: all that objectives, optimizers and checks need
+of an equation."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ from npde_opt.parameters import ParameterSpace
 
 @dataclass
 class Counters:
-    """Solves with the state operator so far: forward (states and incremental states), adjoint, Krylov iterations.
+    """Solves with the state operator so far: forward (states and incremental states), adjoint,
+    Krylov iterations.
 
     For an evolution a solve is a whole trajectory.
     """
@@ -48,13 +50,17 @@ class Linearization(Protocol):
         """J dm, one data Vec an experiment."""
 
     def adjoint_states(self, d: Sequence[PETSc.Vec]) -> Any:
-        """What J^T d and second-order terms with the multipliers d need; only this class looks inside."""
+        """What J^T d and second-order terms with the multipliers d need; only this class looks
+        inside."""
 
     def apply_adjoint(self, d: Sequence[PETSc.Vec], adjoints: Any = None) -> PETSc.Vec:
         """J^T d."""
 
-    def hessian(self, dm: PETSc.Vec, weights: Sequence[Weights], out: PETSc.Vec, adjoints: Any) -> None:
-        """Adds J^T W J dm and, where the misfit's adjoint states are given, the second-order term."""
+    def hessian(
+        self, dm: PETSc.Vec, weights: Sequence[Weights], out: PETSc.Vec, adjoints: Any
+    ) -> None:
+        """Adds J^T W J dm and, where the misfit's adjoint states are given, the second-order
+        term."""
 
     def destroy(self) -> None: ...
 
@@ -70,16 +76,24 @@ class ForwardMap(Protocol):
     def experiments(self) -> Sequence[Any]: ...
 
     def linearize(self, m: PETSc.Vec) -> Any:
-        """F and its derivatives at m: a Linearization. Raises SolverError where the state cannot be found."""
+        """F and its derivatives at m: a Linearization. Raises SolverError where the state cannot be
+        found."""
 
     def destroy(self) -> None: ...
 
 
 def check_alike(comm: MPI.Intracomm, experiments: Sequence[Any]) -> None:
-    """Raises NpdeError where ranks have other numbers of experiments, or other boundary values. Collective.
+    """Raises NpdeError where ranks have other numbers of experiments, or other boundary values.
+    Collective.
 
-    They would solve different systems as one, or wait for ever for the solves that some ranks leave out.
+    They would solve different systems as one, or wait for ever for the solves that some ranks leave
+    out.
     """
-    told = [sorted((side, str(value) if np.ndim(value) == 0 else "values") for side, value in e.boundary.items())
-            for e in experiments]
+    told = [
+        sorted(
+            (side, str(value) if np.ndim(value) == 0 else "values")
+            for side, value in e.boundary.items()
+        )
+        for e in experiments
+    ]
     reductions.same(comm, told, "the list of boundary values, one an experiment,")

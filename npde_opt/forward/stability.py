@@ -1,19 +1,22 @@
 """Limits of explicit steps, from what the terms say of their eigenvalues.
 
-For u' = -lambda u an explicit scheme multiplies u by R(-dt lambda), R a polynomial: 1 + z (explicit and IMEX Euler, IMEX
-theta), 1 + z + z^2/2 (Heun, ars222). Steps are stable where |R| <= 1 for all eigenvalues lambda of M^-1 r_u of what is
-explicit. Where rows have a positive diagonal and the rest does not exceed it (diffusion, upwind advection, decay) that holds
-up to 2 / L with Gershgorin's bound L, for all these R. Central advection has other rows: with the conductances a_d = 2 D/h^2
-(+ |v|/h of upwind advection) and the speeds b_d = |v|/h of each axis, the eigenvalues of a cell's stencil are (von Neumann)
+For u' = -lambda u an explicit scheme multiplies u by R(-dt lambda), R a polynomial: 1 + z (explicit
+and IMEX Euler, IMEX theta), 1 + z + z^2/2 (Heun, ars222). Steps are stable where |R| <= 1 for all
+eigenvalues lambda of M^-1 r_u of what is explicit. Where rows have a positive diagonal and the rest
+does not exceed it (diffusion, upwind advection, decay) that holds up to 2 / L with Gershgorin's
+bound L, for all these R. Central advection has other rows: with the conductances a_d = 2 D/h^2 (+
+|v|/h of upwind advection) and the speeds b_d = |v|/h of each axis, the eigenvalues of a cell's
+stencil are (von Neumann)
 
     lambda = c + sum_d (a_d (1 - cos t_d) + i b_d sin t_d):
 
-a sum of ellipses through 0, on which |R| <= 1 is looked for. Both regions |R| <= 1 are convex (a disk; a Cassini oval), so that
-the boundary of the sum is enough: its points are those with a common normal on all ellipses.
+a sum of ellipses through 0, on which |R| <= 1 is looked for. Both regions |R| <= 1 are convex (a
+disk; a Cassini oval), so that the boundary of the sum is enough: its points are those with a common
+normal on all ellipses.
 
-What grows (lambda < 0) is physics, and a matter of accuracy; so is an oscillation of kinetics that takes a dozen steps (six
-where R is of second order) or more a turn.
-Sources: Hindmarsh, Gresho, Griffiths, Int. J. Numer. Meth. Fluids 4 (1984); Hundsdorfer, Verwer, ch. I.3 and IV.1.
+What grows (lambda < 0) is physics, and a matter of accuracy; so is an oscillation of kinetics that
+takes a dozen steps (six where R is of second order) or more a turn. Sources: Hindmarsh, Gresho,
+Griffiths, Int. J. Numer. Meth. Fluids 4 (1984); Hundsdorfer, Verwer, ch. I.3 and IV.1.
 """
 
 from __future__ import annotations
@@ -42,7 +45,8 @@ ROUNDING = 1e-6
 """Share of the largest diffusivity that the smallest may be below 0: states undershoot a little."""
 
 LONGEST, LOOKS = 64, 16
-"""Steps without a look at the state, where its rates are far from the limit: so many, and a share of all."""
+"""Steps without a look at the state, where its rates are far from the limit: so many, and a share
+of all."""
 
 
 def amplification(scheme: Scheme) -> np.ndarray:
@@ -62,7 +66,8 @@ def grows(change: np.ndarray, z: np.ndarray) -> np.ndarray:
 
 
 def longest_step(change: np.ndarray, eigenvalues: np.ndarray) -> float:
-    """The largest dt with |R(-dt lambda)| <= 1 for all eigenvalues; |z| <= 2 holds in both regions."""
+    """The largest dt with |R(-dt lambda)| <= 1 for all eigenvalues; |z| <= 2 holds in both
+    regions."""
     sizes = np.abs(eigenvalues)
     eigenvalues = eigenvalues[sizes > 1e-9 * sizes.max(initial=0.0)]  # those at 0 are rounding
     if not eigenvalues.size:
@@ -77,7 +82,8 @@ def longest_step(change: np.ndarray, eigenvalues: np.ndarray) -> float:
 
 
 def outline(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The boundary, from 0 on, of the sum of ellipses a_d (1 - cos t) + i b_d sin t, one an axis."""
+    """The boundary, from 0 on, of the sum of ellipses a_d (1 - cos t) + i b_d sin t, one an
+    axis."""
     normals = []
     for a_d, b_d in zip(a, b, strict=True):
         if b_d > 0:  # the outer normal at t = ANGLES
@@ -107,14 +113,15 @@ def central_limit(scheme: Scheme, part: LinearPart, points: Sequence[LinearAt]) 
     if table.size:
         picked = np.unique(table[:, _representative(table, grid.dim)], axis=1)
         for column in picked.T:
-            edge = outline(column[: grid.dim], column[grid.dim: -1])
+            edge = outline(column[: grid.dim], column[grid.dim : -1])
             own = min(own, longest_step(change, np.concatenate([edge + least, edge + column[-1]])))
     return smallest(grid.comm, own)
 
 
 def _representative(table: np.ndarray, dim: int) -> np.ndarray:
-    """Cells of the largest conductances and speeds, and spread over the ratios that Euler's limit asks for."""
-    a, b = table[:dim], table[dim: 2 * dim]
+    """Cells of the largest conductances and speeds, and spread over the ratios that Euler's limit
+    asks for."""
+    a, b = table[:dim], table[dim : 2 * dim]
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(b > 0, b**2 / a, 0.0).sum(axis=0)
     order = np.argsort(ratio, kind="stable")
@@ -123,23 +130,34 @@ def _representative(table: np.ndarray, dim: int) -> np.ndarray:
 
 
 def sum_of_rates(part: LinearPart, points: Sequence[LinearAt]) -> Rates:
-    """Of an operator, with |v_d|/h_d in place of the velocity, and decay alone, all in 1/time of this gamma."""
+    """Of an operator, with |v_d|/h_d in place of the velocity, and decay alone, all in 1/time of
+    this gamma."""
     grid, found = part.grid, Rates.none(part.grid.dim)
     for point in points:
         found = found.plus(point.rates())
     unit = part.equation.inertia
-    h = [along(w[s], d, grid.dim) for d, (w, s) in enumerate(zip(grid.widths, grid.local_slice, strict=True))]
+    h = [
+        along(w[s], d, grid.dim)
+        for d, (w, s) in enumerate(zip(grid.widths, grid.local_slice, strict=True))
+    ]
     speeds = [abs(v) / h[d] / unit for d, v in enumerate(found.velocity)]
-    return Rates([a / unit for a in found.diffusive], speeds, np.maximum(found.decay, 0.0) / unit, found.central)
+    return Rates(
+        [a / unit for a in found.diffusive],
+        speeds,
+        np.maximum(found.decay, 0.0) / unit,
+        found.central,
+    )
 
 
 def fastest(jacobians: np.ndarray, stiffness: np.ndarray, resolved: float, share: float) -> float:
-    """2 over the longest stable step of kinetics J beside terms of given stiffness by species, on this rank.
+    """2 over the longest stable step of kinetics J beside terms of given stiffness by species, on
+    this rank.
 
-    Eigenvalues mu of diag(stiffness) - J and of -J ask for steps of 2/mu where real, and of 2 Re(mu)/|mu|^2 or `resolved`/Im(mu)
-    where complex: an oscillation that takes many steps is a matter of accuracy. They are found where a bound of this exceeds
-    `share`; elsewhere the bound is taken, Gershgorin's of the Jacobian scaled so that it has sqrt|J_cd J_dc| off the diagonal:
-    the units of the species do not matter.
+    Eigenvalues mu of diag(stiffness) - J and of -J ask for steps of 2/mu where real, and of 2
+    Re(mu)/|mu|^2 or `resolved`/Im(mu) where complex: an oscillation that takes many steps is a
+    matter of accuracy. They are found where a bound of this exceeds `share`; elsewhere the bound is
+    taken, Gershgorin's of the Jacobian scaled so that it has sqrt|J_cd J_dc| off the diagonal: the
+    units of the species do not matter.
     """
     count = len(jacobians)
     slow, fast = -jacobians, -jacobians
@@ -147,14 +165,20 @@ def fastest(jacobians: np.ndarray, stiffness: np.ndarray, resolved: float, share
     couplings = np.sqrt(np.abs(jacobians)) * np.sqrt(np.abs(jacobians.transpose(1, 0, 2)))
     couplings[range(count), range(count)] = 0.0
     beside = couplings.sum(axis=1)
-    bounds = np.maximum((fast[range(count), range(count)] + beside).max(axis=0), 2 / resolved * beside.max(axis=0))
+    bounds = np.maximum(
+        (fast[range(count), range(count)] + beside).max(axis=0), 2 / resolved * beside.max(axis=0)
+    )
     near = np.nonzero(bounds > share)[0]
     if count == 1 or not near.size:
         return float(bounds.max(initial=0.0))
     if count > 2 and near.size > MOST:
         near = near[np.argpartition(bounds[near], -MOST)[-MOST:]]
     rest = np.minimum(np.delete(bounds, near), share)
-    pair = np.concatenate([slow[:, :, near], fast[:, :, near]], axis=2) if stiffness.any() else slow[:, :, near]
+    pair = (
+        np.concatenate([slow[:, :, near], fast[:, :, near]], axis=2)
+        if stiffness.any()
+        else slow[:, :, near]
+    )
     real, imaginary = _eigenvalues(pair)
     sizes = np.hypot(real, imaginary)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -169,7 +193,9 @@ def _eigenvalues(matrices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if len(matrices) == 2:
         (a, b), (c, d) = matrices
         half = (a + d) / 2
-        square = ((a - d) / 2) ** 2 + np.sign(b) * np.sign(c) * (np.sqrt(np.abs(b)) * np.sqrt(np.abs(c))) ** 2
+        square = ((a - d) / 2) ** 2 + np.sign(b) * np.sign(c) * (
+            np.sqrt(np.abs(b)) * np.sqrt(np.abs(c))
+        ) ** 2
         root = np.sqrt(np.abs(square))
         real = half + np.where(square >= 0, root, 0.0)  # the larger one decides
         return real, np.where(square < 0, root, 0.0)
@@ -193,11 +219,19 @@ class Limits:
         species = range(len(part.equation.species))
         # Implicit diffusion of the same species makes up for as much of D(u).
         implicit = scheme.linear_implicit
-        by_species = np.array([part.stiffness(c, own=implicit) if nonlinear else 0.0 for c in species])
+        by_species = np.array(
+            [part.stiffness(c, own=implicit) if nonlinear else 0.0 for c in species]
+        )
         self.relief = by_species if implicit else np.zeros(len(species))
         self.by_species = by_species - self.relief
-        self.central = np.inf if implicit else \
-            min((central_limit(scheme, part, points) for points in part.points or ()), default=np.inf)
+        self.central = (
+            np.inf
+            if implicit
+            else min(
+                (central_limit(scheme, part, points) for points in part.points or ()),
+                default=np.inf,
+            )
+        )
 
     def linear(self, dt: float) -> str | None:
         """Why steps of dt are unstable for the linear terms, or None."""
@@ -210,32 +244,43 @@ class Limits:
             if share <= 0:
                 return None
             if wave:
-                return f"steps of {dt:.4g} by {name} with theta < 1/2 and an imaginary gamma are unstable at any size"
-            return self._compared(dt, 2 / (share * self.part.stiffness()), "the linear terms with theta < 1/2")
+                what = f"steps of {dt:.4g} by {name} with theta < 1/2 and an imaginary gamma"
+                return f"{what} are unstable at any size"
+            return self._compared(
+                dt, 2 / (share * self.part.stiffness()), "the linear terms with theta < 1/2"
+            )
         if wave:
-            return f"explicit steps of {dt:.4g} by {name} with an imaginary gamma are unstable at any size"
+            what = f"explicit steps of {dt:.4g} by {name} with an imaginary gamma"
+            return f"{what} are unstable at any size"
         if self.central * self.stiffness < 1e-7:
-            return f"explicit steps of {dt:.4g} by {name} of central advection without diffusion are unstable at any size"
+            what = f"explicit steps of {dt:.4g} by {name} of central advection without diffusion"
+            return f"{what} are unstable at any size"
         whole = 2 / self.stiffness if self.stiffness > 0 else np.inf
         what = "central advection" if self.central < whole else self._terms()
         return self._compared(dt, min(whole, self.central), what)
 
     def _terms(self) -> str:
-        kinds = dict.fromkeys(type(t).__name__.lower() for o in self.part.equation.operators for t in o.terms)
+        kinds = dict.fromkeys(
+            type(t).__name__.lower() for o in self.part.equation.operators for t in o.terms
+        )
         return " and ".join(kinds)
 
     def _compared(self, dt: float, limit: float, what: str) -> str | None:
         if dt <= limit * (1 + 1e-9):
             return None
-        return f"a step of {dt:.4g} by {self.scheme.name} exceeds the stability limit {limit:.4g} of {what}"
+        step = f"a step of {dt:.4g} by {self.scheme.name}"
+        return f"{step} exceeds the stability limit {limit:.4g} of {what}"
 
     @property
     def depends_on_state(self) -> bool:
         return bool(self.moving or self.reacting)
 
-    def at(self, state: State, dt: float, steps: int, start: int, whole: bool = False) -> tuple[str | None, int, float]:
-        """Why a step of dt from `state` is unstable or its diffusivity wrong, or None; after how many steps to look again at the
-        latest, where the state does not move before (see watch.py); and the share of the rates in the limit.
+    def at(
+        self, state: State, dt: float, steps: int, start: int, whole: bool = False
+    ) -> tuple[str | None, int, float]:
+        """Why a step of dt from `state` is unstable or its diffusivity wrong, or None; after how
+        many steps to look again at the latest, where the state does not move before (see watch.py);
+        and the share of the rates in the limit.
 
         Args:
             steps: of the whole trajectory.
@@ -246,7 +291,11 @@ class Limits:
         if problem or not self.explicit:
             return problem, 1, 1.0
         rates, rate = self._rates(state, 2 / dt, None if whole else start)
-        what = [n for n, x in (("D(u)", rates.max() > self.stiffness), ("kinetics", rate > rates.max())) if x]
+        what = [
+            n
+            for n, x in (("D(u)", rates.max() > self.stiffness), ("kinetics", rate > rates.max()))
+            if x
+        ]
         if self.stiffness > 0:
             what.append(self._terms())
         problem = self._compared(dt, 2 / rate if rate > 0 else np.inf, " and ".join(what))
@@ -256,7 +305,8 @@ class Limits:
         return problem, int(np.clip(share**-4, 1, longest)) if share > 0 else longest, share
 
     def _rates(self, state: State, limit: float, start: int | None) -> tuple[np.ndarray, float]:
-        """Those of diffusion, advection and linear reactions by species, and those of all with the kinetics, over all ranks."""
+        """Those of diffusion, advection and linear reactions by species, and those of all with the
+        kinetics, over all ranks."""
         comm, mass = self.grid.comm, self.part.mass
         moving = np.zeros(len(state.u))
         for p in self.moving:
@@ -269,15 +319,20 @@ class Limits:
         for q in self.reacting:
             own = own + q.jacobians(state, start)
         share = (limit + float(rates.max())) / 2
-        return rates, largest(comm, max(fastest(own / self.part.equation.inertia, rates, self.resolved, share),
-                                      float(rates.max())))
+        return rates, largest(
+            comm,
+            max(
+                fastest(own / self.part.equation.inertia, rates, self.resolved, share),
+                float(rates.max()),
+            ),
+        )
 
     def _negative(self, state: State) -> str | None:
-        """What is wrong with diffusivities D(u) at a state: values below 0 (beyond rounding) make no sense backward in time."""
+        """What is wrong with diffusivities D(u) at a state: values below 0 (beyond rounding) make
+        no sense backward in time."""
         for point in self.moving:
             low, high = point.range(state)
             low, high = smallest(self.grid.comm, low), largest(self.grid.comm, high)
             if not low >= -ROUNDING * max(high, -low, 0.0):
                 return f"{point.term.said} falls to {low:.4g}"
         return None
-

@@ -81,8 +81,8 @@ class Problem:
         return Problem(self.group, self.load, shift, self.driving)
 
     def driven(self, start: State) -> Problem:
-        """The same with the size of what drives it, which is r at the state 0: of an equation of one
-        term that only its boundary values drive, no part of r is larger than r itself."""
+        """The same with the size of what drives it, which is r at the state 0: of an equation of
+        one term that only its boundary values drive, no part of r is larger than r itself."""
         found = self.at(start.moved(-start.u)).norm
         driving = found if np.isfinite(found) else 0.0
         return Problem(self.group, self.load, self.shift, driving)

@@ -1,5 +1,5 @@
-"""(M + alpha A) u = b for the stages of a time step, alpha = dt a_ii: one matrix and one multigrid hierarchy an operator and
-step size, for all steps, increments and adjoints."""
+"""(M + alpha A) u = b for the stages of a time step, alpha = dt a_ii: one matrix and one multigrid
+hierarchy an operator and step size, for all steps, increments and adjoints."""
 
 from __future__ import annotations
 
@@ -21,9 +21,12 @@ KEPT, MOST, SMALL = 24, 200, 500_000
 
 
 class Decoupled:
-    """One system a species: M + alpha A_c by multigrid, or M alone where no linear term acts on the species."""
+    """One system a species: M + alpha A_c by multigrid, or M alone where no linear term acts on the
+    species."""
 
-    def __init__(self, part: LinearPart, mass_vec: PETSc.Vec, alpha: float, prefix: str, recipe: str):
+    def __init__(
+        self, part: LinearPart, mass_vec: PETSc.Vec, alpha: float, prefix: str, recipe: str
+    ):
         self.part, self.grid, self.alpha = part, part.grid, alpha
         self.iterations = 0
         self._b, self._x = self.grid.create_active(), self.grid.create_active()
@@ -46,9 +49,11 @@ class Decoupled:
             combine(matrix, [(self.alpha * factor, self.part.matrices[k])], self.part.mass)
             self.solvers[c].update()
 
-    def solve(self, b: np.ndarray, guess: np.ndarray, transposed: bool = False, moves: bool = False) -> np.ndarray:
-        """All species' solutions [c, i, j, k]; with `moves` the guess is a state that is moved first (see
-        linear/guess.py)."""
+    def solve(
+        self, b: np.ndarray, guess: np.ndarray, transposed: bool = False, moves: bool = False
+    ) -> np.ndarray:
+        """All species' solutions [c, i, j, k]; with `moves` the guess is a state that is moved
+        first (see linear/guess.py)."""
         out = np.empty_like(b)
         for c in range(len(b)):
             if c not in self.solvers:
@@ -58,8 +63,9 @@ class Decoupled:
             self.grid.put(guess[c], self._x)
             kind = "adjoint" if transposed else "state"
             with collective(self.grid.comm):
-                self.iterations += solve_step(self.solvers[c], self._corrector, self._b, self._x,
-                                              transposed, moves, kind)
+                self.iterations += solve_step(
+                    self.solvers[c], self._corrector, self._b, self._x, transposed, moves, kind
+                )
             self.grid.take(self._x, out[c])
         return out
 
@@ -81,7 +87,9 @@ class Decoupled:
 class CoupledStep:
     """Several species together that linear terms couple."""
 
-    def __init__(self, part: LinearPart, mass_vec: PETSc.Vec, alpha: float, prefix: str, recipe: str):
+    def __init__(
+        self, part: LinearPart, mass_vec: PETSc.Vec, alpha: float, prefix: str, recipe: str
+    ):
         self.part, self.alpha = part, alpha
         self.jacobian = Jacobian(part, mass_vec, prefix, recipe)
 
@@ -101,7 +109,9 @@ class CoupledStep:
         assert self.part.points is not None
         self.jacobian.assemble(self.alpha, self.part.points)
 
-    def solve(self, b: np.ndarray, guess: np.ndarray, transposed: bool = False, moves: bool = False) -> np.ndarray:
+    def solve(
+        self, b: np.ndarray, guess: np.ndarray, transposed: bool = False, moves: bool = False
+    ) -> np.ndarray:
         return self.jacobian.solve(b, guess, transposed, "adjoint" if transposed else "state")
 
     def destroy(self) -> None:
@@ -111,7 +121,9 @@ class CoupledStep:
 class PresbStep:
     """The two species of a complex equation together."""
 
-    def __init__(self, part: LinearPart, mass_vec: PETSc.Vec, alpha: float, prefix: str, recipe: str):
+    def __init__(
+        self, part: LinearPart, mass_vec: PETSc.Vec, alpha: float, prefix: str, recipe: str
+    ):
         operators = part.equation.operators
         mats: dict[bool, tuple[StencilMatrix, float]] = {}
         for matrix, operator in zip(part.matrices, operators, strict=True):
@@ -137,7 +149,9 @@ class PresbStep:
     def update(self) -> None:
         self.presb.update()
 
-    def solve(self, b: np.ndarray, guess: np.ndarray, transposed: bool = False, moves: bool = False) -> np.ndarray:
+    def solve(
+        self, b: np.ndarray, guess: np.ndarray, transposed: bool = False, moves: bool = False
+    ) -> np.ndarray:
         return self.presb.solve(b, guess, transposed, moves)
 
     def destroy(self) -> None:
@@ -145,8 +159,9 @@ class PresbStep:
 
 
 class StepSolvers:
-    """The solvers of the step sizes in use, made when first asked for. The most recent are kept: KEPT, and more on small grids;
-    beyond, the one that was not used for longest is given the new size, which is cheaper than a new one."""
+    """The solvers of the step sizes in use, made when first asked for. The most recent are kept:
+    KEPT, and more on small grids; beyond, the one that was not used for longest is given the new
+    size, which is cheaper than a new one."""
 
     def __init__(self, part: LinearPart, prefix: str, recipe: str = "auto"):
         self.part, self.prefix, self.recipe = part, prefix, chosen_recipe(prefix, recipe)

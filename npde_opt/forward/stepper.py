@@ -3,7 +3,8 @@
 With r_I, r_E the terms by how they are treated, S = M + dt a^I_ii r_I' and all sums over j <= i:
     step      S-solve    M (U_i - u_n) + dt sum_j (a^I_ij r_I(U_j) + a^E_ij r_E(U_j)) = 0
     tangent   S dU_i = M du_n - dt sum_{j<i} a_ij r'(U_j) dU_j - dt sum_j a_ij r_k(U_j) dk
-    adjoint   S^T mu_i = [i = s] lambda_{n+1} + r'(U_i)^T nu^{(i)},   nu_j = -dt sum_{i >= j} a_ij mu_i,
+    adjoint   S^T mu_i = [i = s] lambda_{n+1} + r'(U_i)^T nu^{(i)},
+              nu_j = -dt sum_{i >= j} a_ij mu_i,
               lambda_n = sum_i M mu_i + r'(U_0)^T nu_0,               dJ/dk += sum_j r_k(U_j)^T nu_j
 (nu^{(i)} without the diagonal), and the adjoint's own derivative along (dU, dk).
 """
@@ -28,7 +29,9 @@ from npde_opt.terms.state import Gradients, State
 class Group:
     """The terms that one tableau treats: the linear ones (matrices) or none, and others."""
 
-    def __init__(self, rows: Sequence[Sequence[float]], linear: LinearPoint | None, others: Sequence[TermAt]):
+    def __init__(
+        self, rows: Sequence[Sequence[float]], linear: LinearPoint | None, others: Sequence[TermAt]
+    ):
         self.rows, self.linear, self.others = rows, linear, list(others)
         self.empty = linear is None and not self.others
 
@@ -56,7 +59,9 @@ class Group:
             total = total + point.derivative(state, dk)
         return total
 
-    def jacobian_transpose(self, state: State, adjoint: State, out: Gradients | None = None) -> np.ndarray:
+    def jacobian_transpose(
+        self, state: State, adjoint: State, out: Gradients | None = None
+    ) -> np.ndarray:
         """r'^T nu; with `out` also the contraction of r_k."""
         total = self.linear.product(adjoint.u, True) if self.linear else np.zeros_like(adjoint.u)
         if self.linear and out is not None:
@@ -71,7 +76,9 @@ class Group:
         for point in self.others:
             point.contraction(state, adjoint, out)
 
-    def second(self, state: State, adjoint: State, change: State, dk: Mapping[str, Any], out: Gradients) -> np.ndarray:
+    def second(
+        self, state: State, adjoint: State, change: State, dk: Mapping[str, Any], out: Gradients
+    ) -> np.ndarray:
         total = np.zeros_like(state.u)
         if self.linear:
             total += self.linear.second(state, adjoint, change, dk, out)
@@ -81,16 +88,28 @@ class Group:
 
 
 class Stepper:
-    """The steps of one experiment at one point of the parameters: stepper[n] is the layer from t_n to t_{n+1}.
+    """The steps of one experiment at one point of the parameters: stepper[n] is the layer from t_n
+    to t_{n+1}.
 
     Args:
         scheme: the tableau. groups: (implicit, explicit).
-        times: t_0 ... t_N. outside: boundary fields by species. load: b of the linear terms, or None.
-        solvers: `at(alpha)` gives the solver of M + alpha A; newton: solves implicit stages of nonlinear terms, or None.
+        times: t_0 ... t_N. outside: boundary fields by species. load: b of the linear terms, or
+            None.
+        solvers: `at(alpha)` gives the solver of M + alpha A; newton: solves implicit stages of
+            nonlinear terms, or None.
     """
 
-    def __init__(self, grid: Grid, scheme: Scheme, groups: tuple[Group, Group], times: np.ndarray,
-                 outside: Sequence[np.ndarray | None], load: np.ndarray | None, solvers: Any, newton: Any = None):
+    def __init__(
+        self,
+        grid: Grid,
+        scheme: Scheme,
+        groups: tuple[Group, Group],
+        times: np.ndarray,
+        outside: Sequence[np.ndarray | None],
+        load: np.ndarray | None,
+        solvers: Any,
+        newton: Any = None,
+    ):
         self.grid, self.scheme, self.groups, self.times = grid, scheme, groups, times
         self.outside, self.load, self.solvers, self.newton = outside, load, solvers, newton
         self.mass = solvers.part.mass
@@ -106,9 +125,14 @@ class Stepper:
         return (self[n] for n in range(len(self)))
 
     def state(self, n: int, j: int, u: np.ndarray) -> State:
-        """U_j of step n. Schemes that would not integrate a history that is linear in the step see its mean."""
+        """U_j of step n. Schemes that would not integrate a history that is linear in the step see
+        its mean."""
         middle = (self.times[n] + self.times[n + 1]) / 2
-        t = self.times[n] + self.scheme.times[j] * self.dt(n) if self.scheme.integrates_lines else middle
+        t = (
+            self.times[n] + self.scheme.times[j] * self.dt(n)
+            if self.scheme.integrates_lines
+            else middle
+        )
         return State(self.grid, u, t, self.outside, middle)
 
     def dt(self, n: int) -> float:
@@ -118,10 +142,13 @@ class Stepper:
         return self.dt(n) * self.groups[0].weight(i, i)
 
     def step(self, n: int, u: np.ndarray) -> Stages:
-        """U_0 ... U_s from u_n, and from nothing else: a step done again is the same to the last bit."""
+        """U_0 ... U_s from u_n, and from nothing else: a step done again is the same to the last
+        bit."""
         states, residuals = [self.state(n, 0, u)], list[list[np.ndarray | None]]()
         for i in range(1, self.scheme.stages + 1):
-            residuals.append([self._residual(g, k, i - 1, states[-1]) for k, g in enumerate(self.groups)])
+            residuals.append(
+                [self._residual(g, k, i - 1, states[-1]) for k, g in enumerate(self.groups)]
+            )
             rhs = self.mass * u
             for j, pair in enumerate(residuals):
                 for g, r in zip(self.groups, pair, strict=True):
@@ -148,14 +175,18 @@ class Stepper:
             rhs -= alpha * point.residual(state)
         return self.solvers.at(alpha).solve(rhs, before, moves=True)
 
-    def extrapolated(self, n: int, i: int, u: np.ndarray, previous: np.ndarray | None) -> np.ndarray:
+    def extrapolated(
+        self, n: int, i: int, u: np.ndarray, previous: np.ndarray | None
+    ) -> np.ndarray:
         """Of increments."""
         if previous is None:
             return u
         ratio = self.scheme.times[i] * self.dt(n) / self.dt(max(n - 1, 0))
         return u + ratio * (u - previous)
 
-    def _linear_solve(self, n: int, i: int, stage: State, rhs: np.ndarray, guess: np.ndarray, adjoint: bool) -> np.ndarray:
+    def _linear_solve(
+        self, n: int, i: int, stage: State, rhs: np.ndarray, guess: np.ndarray, adjoint: bool
+    ) -> np.ndarray:
         alpha = self._alpha(n, i)
         if alpha == 0:
             return rhs / self.mass
@@ -163,12 +194,20 @@ class Stepper:
             return self.newton.linear(alpha, self.groups[0], stage, rhs, guess, adjoint)
         return self.solvers.at(alpha).solve(rhs, guess, adjoint)
 
-    def tangent(self, n: int, stages: Stages, du: np.ndarray, dk: Mapping[str, Any],
-                previous: np.ndarray | None = None) -> Stages:
+    def tangent(
+        self,
+        n: int,
+        stages: Stages,
+        du: np.ndarray,
+        dk: Mapping[str, Any],
+        previous: np.ndarray | None = None,
+    ) -> Stages:
         """dU_0 ... dU_s."""
         states = [self.state(n, j, u) for j, u in enumerate(stages)]
         changes = [State(self.grid, du)]
-        direct: dict[tuple[int, int], np.ndarray | float] = {}  # r_k(U_j) dk, which several stages need
+        direct: dict[
+            tuple[int, int], np.ndarray | float
+        ] = {}  # r_k(U_j) dk, which several stages need
         for i in range(1, self.scheme.stages + 1):
             rhs = self.mass * du
             for j in range(i + 1):
@@ -184,9 +223,16 @@ class Stepper:
             changes.append(State(self.grid, self._linear_solve(n, i, states[i], rhs, guess, False)))
         return [c.u for c in changes]
 
-    def adjoint(self, n: int, stages: Stages, adjoint: np.ndarray, out: Gradients | None,
-                late: Sequence[Stages] = ()) -> tuple[np.ndarray, Stages]:
-        """(lambda_n, mu_1 ... mu_s) from lambda_{n+1}; adds sum_j r_k^T nu_j to `out` where it is given."""
+    def adjoint(
+        self,
+        n: int,
+        stages: Stages,
+        adjoint: np.ndarray,
+        out: Gradients | None,
+        late: Sequence[Stages] = (),
+    ) -> tuple[np.ndarray, Stages]:
+        """(lambda_n, mu_1 ... mu_s) from lambda_{n+1}; adds sum_j r_k^T nu_j to `out` where it is
+        given."""
         guess = ahead(late)
         s, states = self.scheme.stages, [self.state(n, j, u) for j, u in enumerate(stages)]
         multipliers: Stages = [np.empty(0)] * (s + 1)
@@ -214,11 +260,15 @@ class Stepper:
                     g.contraction(states[i], nu, out)
         return result, multipliers
 
-    def _nu(self, n: int, group: Group, j: int, multipliers: Stages, diagonal: bool = False) -> State | None:
+    def _nu(
+        self, n: int, group: Group, j: int, multipliers: Stages, diagonal: bool = False
+    ) -> State | None:
         """-dt sum_i a_ij mu_i over i > j (i >= j with the diagonal), or None where it is zero."""
         first = j if diagonal else j + 1
         stages = range(max(first, 1), self.scheme.stages + 1)
-        parts = [(-self.dt(n) * group.weight(i, j), multipliers[i]) for i in stages if group.weight(i, j)]
+        parts = [
+            (-self.dt(n) * group.weight(i, j), multipliers[i]) for i in stages if group.weight(i, j)
+        ]
         if not parts:
             return None
         total = parts[0][0] * parts[0][1]
@@ -226,9 +276,19 @@ class Stepper:
             total += w * mu
         return State(self.grid, total)
 
-    def second(self, n: int, stages: Stages, changes: Stages, multipliers: Stages, dadjoint: np.ndarray,
-               dk: Mapping[str, Any], out: Gradients, late: Sequence[Stages] = ()) -> tuple[np.ndarray, Stages]:
-        """(dlambda_n, dmu) from dlambda_{n+1}: the derivative of `adjoint` along the tangent; adds to `out`."""
+    def second(
+        self,
+        n: int,
+        stages: Stages,
+        changes: Stages,
+        multipliers: Stages,
+        dadjoint: np.ndarray,
+        dk: Mapping[str, Any],
+        out: Gradients,
+        late: Sequence[Stages] = (),
+    ) -> tuple[np.ndarray, Stages]:
+        """(dlambda_n, dmu) from dlambda_{n+1}: the derivative of `adjoint` along the tangent; adds
+        to `out`."""
         guess = ahead(late)
         s = self.scheme.stages
         states = [self.state(n, j, u) for j, u in enumerate(stages)]
@@ -274,7 +334,8 @@ class Stepper:
         return f"step {n + 1} (t = {self.times[n + 1]:.6g})"
 
     def rates_not_finite(self, n: int, stages: Stages) -> str:
-        """What is wrong with the rates of the first stage at which they are no numbers, or ''. Collective."""
+        """What is wrong with the rates of the first stage at which they are no numbers, or ''.
+        Collective."""
         species = self.solvers.part.equation.species
         points = [p for g in self.groups for p in g.others]
         for j, u in enumerate(stages):
@@ -325,9 +386,7 @@ class TimeStep:
         out: Gradients,
         late: Sequence[Stages],
     ) -> tuple[np.ndarray, Stages]:
-        return self.stepper.second(
-            self.n, stages, changes, multipliers, dadjoint, dk, out, late
-        )
+        return self.stepper.second(self.n, stages, changes, multipliers, dadjoint, dk, out, late)
 
 
 def ahead(late: Sequence[Stages]) -> Stages | None:

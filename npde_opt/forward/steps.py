@@ -1,4 +1,5 @@
-"""Times of steps: equal, doubling, or as many as an accuracy asks for, and those at which a step must end.
+"""Times of steps: equal, doubling, or as many as an accuracy asks for, and those at which a step
+must end.
 
 They are chosen once, before an optimization.
 """
@@ -24,18 +25,26 @@ class TooFewSteps(Exception):
 def equal(start: float, end: float, steps: int) -> np.ndarray:
     """steps + 1 times."""
     if steps < 1 or not end > start:
-        raise InputError("times", (start, end, steps), "an end after the start and at least one step")
+        raise InputError(
+            "times", (start, end, steps), "an end after the start and at least one step"
+        )
     fits("time.times.steps", steps, STEP_BYTES, "steps")
     return np.linspace(start, end, steps + 1)
 
 
 def doubling(start: float, first: float, end: float, repeats: int) -> np.ndarray:
-    """Steps of size `first` that double after every `repeats` steps; the last ones are cut to meet `end`.
+    """Steps of size `first` that double after every `repeats` steps; the last ones are cut to meet
+    `end`.
 
-    What starts suddenly (a well) and then slows down needs such steps, and each size has one hierarchy.
+    What starts suddenly (a well) and then slows down needs such steps, and each size has one
+    hierarchy.
     """
     if not (first > 0 and end > start and repeats > 0):
-        raise InputError("times", (start, first, end, repeats), "an end after the start, a positive step and repeats")
+        raise InputError(
+            "times",
+            (start, first, end, repeats),
+            "an end after the start, a positive step and repeats",
+        )
     parts: list[np.ndarray] = []
     at, dt, slack = start, first, 1e-9 * (end - start)
     while at < end - slack:
@@ -49,12 +58,21 @@ def doubling(start: float, first: float, end: float, repeats: int) -> np.ndarray
     return np.append(times[times < end - slack], end)
 
 
-def accurate(predict: Callable[[np.ndarray], np.ndarray], start: float, end: float, order: int, tolerance: float,
-             steps: int = 8, most: int = 100_000) -> np.ndarray:
-    """Equal steps such that halving them once more changes the prediction by less than `tolerance` times its norm.
+def accurate(
+    predict: Callable[[np.ndarray], np.ndarray],
+    start: float,
+    end: float,
+    order: int,
+    tolerance: float,
+    steps: int = 8,
+    most: int = 100_000,
+) -> np.ndarray:
+    """Equal steps such that halving them once more changes the prediction by less than `tolerance`
+    times its norm.
 
-    `predict` gives data for times, the same on all ranks; the error is estimated by Richardson's extrapolation for a
-    scheme of the given order. A prediction that raises TooFewSteps takes twice as many steps.
+    `predict` gives data for times, the same on all ranks; the error is estimated by Richardson's
+    extrapolation for a scheme of the given order. A prediction that raises TooFewSteps takes twice
+    as many steps.
 
     Raises:
         InputError: where `most` steps are not enough.
@@ -75,12 +93,16 @@ def accurate(predict: Callable[[np.ndarray], np.ndarray], start: float, end: flo
     raise InputError("times.tolerance", tolerance, f"one that {most} steps reach{problem}")
 
 
-def with_stops(times: np.ndarray, breakpoints: Sequence[float], observed: Sequence[float] = ()) -> np.ndarray:
-    """The times with stops between them: every step ends where a history has a kink or a jump, or where something is seen.
+def with_stops(
+    times: np.ndarray, breakpoints: Sequence[float], observed: Sequence[float] = ()
+) -> np.ndarray:
+    """The times with stops between them: every step ends where a history has a kink or a jump, or
+    where something is seen.
 
-    Breakpoints are taken as they are, since what a history does between two of them counts however close they are. A time
-    within NEAR of a step of one gives way to it, and an observed time to those, so that no other step is tiny. Stops
-    outside the times are left out. A second call with the same stops changes nothing.
+    Breakpoints are taken as they are, since what a history does between two of them counts however
+    close they are. A time within NEAR of a step of one gives way to it, and an observed time to
+    those, so that no other step is tiny. Stops outside the times are left out. A second call with
+    the same stops changes nothing.
 
     Args:
         times: t_0 < ... < t_N.

@@ -1,9 +1,9 @@
 """What trajectories may take, and forward sweeps whose layers are visited again backward within it.
 
-A sweep advances restart data over layers 0 ... N - 1 and gives what the reverse of each layer needs.
-Either all of that is kept, or a schedule of the package checkpoint_schedules stores restart data of
-some layers in memory or on disk and computes the rest again. Steps done over N is the recomputation
-factor (1 where all is kept).
+A sweep advances restart data over layers 0 ... N - 1 and gives what the reverse of each layer
+needs. Either all of that is kept, or a schedule of the package checkpoint_schedules stores restart
+data of some layers in memory or on disk and computes the rest again. Steps done over N is the
+recomputation factor (1 where all is kept).
 """
 
 from __future__ import annotations
@@ -131,9 +131,11 @@ class Plans:
 
 @dataclass(frozen=True)
 class Storage:
-    """What trajectories may take: bytes of memory a rank (None: all states are kept) and of disk, and where.
+    """What trajectories may take: bytes of memory a rank (None: all states are kept) and of disk,
+    and where.
 
-    forward_only: no derivatives are wanted; the memory is that of sqrt(steps) states whatever the budget.
+    forward_only: no derivatives are wanted; the memory is that of sqrt(steps) states whatever the
+    budget.
     """
 
     memory: float | None = None

@@ -1,7 +1,8 @@
-"""Expressions as a graph: each node a number, a name or an operation on earlier nodes, equal nodes made once.
+"""Expressions as a graph: each node a number, a name or an operation on earlier nodes, equal nodes
+made once.
 
-A node comes after those that it is made of, so values and derivatives are taken in one pass, without recursion:
-with d_a the derivatives of the arguments, d f(a_1, a_2, ...) = slope of f.
+A node comes after those that it is made of, so values and derivatives are taken in one pass,
+without recursion: with d_a the derivatives of the arguments, d f(a_1, a_2, ...) = slope of f.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ PRODUCTS = 16
 
 @dataclass(frozen=True)
 class Node:
-    """`operation` on the nodes `arguments`; or the number `value`, or the name `name`, where `operation` is empty."""
+    """`operation` on the nodes `arguments`; or the number `value`, or the name `name`, where
+    `operation` is empty."""
 
     operation: str = ""
     arguments: tuple[int, ...] = ()
@@ -29,7 +31,8 @@ class Node:
 
 
 class Graph:
-    """Nodes by number. Methods give the number of a node that is made, or found where an equal one is there."""
+    """Nodes by number. Methods give the number of a node that is made, or found where an equal one
+    is there."""
 
     def __init__(self) -> None:
         self.nodes: list[Node] = []
@@ -57,7 +60,9 @@ class Graph:
         """An operation; its value where all arguments are numbers."""
         if all(self.is_number(a) for a in arguments):
             with np.errstate(all="ignore"):
-                return self.number(OPERATIONS[operation].value(*[self.nodes[a].value for a in arguments]))
+                return self.number(
+                    OPERATIONS[operation].value(*[self.nodes[a].value for a in arguments])
+                )
         if operation == "where":
             condition, a, b = arguments
             if a == b or self.is_number(condition):
@@ -79,7 +84,11 @@ class Graph:
         return self.number(0.0) if a == b else self.apply("-", a, b)
 
     def negative(self, a: int) -> int:
-        return self.nodes[a].arguments[0] if self.nodes[a].operation == "negative" else self.apply("negative", a)
+        return (
+            self.nodes[a].arguments[0]
+            if self.nodes[a].operation == "negative"
+            else self.apply("negative", a)
+        )
 
     def multiply(self, a: int, b: int) -> int:
         for one, other in ((a, b), (b, a)):
@@ -95,7 +104,8 @@ class Graph:
         return self.apply("/", a, b)
 
     def power(self, a: int, b: int) -> int:
-        """a^b; small integer powers as products, so that they and their derivatives are cheap and exact."""
+        """a^b; small integer powers as products, so that they and their derivatives are cheap and
+        exact."""
         if not self.is_number(b) or self.is_number(a):
             return self.apply("**", a, b)
         exponent = self.nodes[b].value
@@ -118,7 +128,11 @@ class Graph:
         for k in self.below(nodes):
             node = self.nodes[k]
             if k not in new:
-                new[k] = self.apply(node.operation, *[new[a] for a in node.arguments]) if node.operation else k
+                new[k] = (
+                    self.apply(node.operation, *[new[a] for a in node.arguments])
+                    if node.operation
+                    else k
+                )
         return [new[k] for k in nodes]
 
     def below(self, nodes: Sequence[int]) -> list[int]:
@@ -147,10 +161,14 @@ class Graph:
                 found[k] = OPERATIONS[node.operation].slope(self, k, node.arguments, changes)
         return [found[k] for k in nodes]
 
-    def function(self, arguments: Sequence[int], results: Sequence[int]) -> Callable[..., list[Any]]:
-        """Values of the nodes `results` from those of the names `arguments`: arrays that broadcast, or numbers.
+    def function(
+        self, arguments: Sequence[int], results: Sequence[int]
+    ) -> Callable[..., list[Any]]:
+        """Values of the nodes `results` from those of the names `arguments`: arrays that broadcast,
+        or numbers.
 
-        What is not defined is inf or NaN, silently: who uses the values looks whether they are finite.
+        What is not defined is inf or NaN, silently: who uses the values looks whether they are
+        finite.
         """
         order = self.below([*arguments, *results])
         last = {a: k for k in order for a in self.nodes[k].arguments}
@@ -178,15 +196,23 @@ class Graph:
     def code(self, names: Mapping[int, str], results: Sequence[int]) -> tuple[list[str], list[str]]:
         """Python of scalars: assignments to c_0, c_1, ..., and one name or number a result.
 
-        `names` are the caller's for the names of the graph, so that nothing of a user's text is in the code.
+        `names` are the caller's for the names of the graph, so that nothing of a user's text is in
+        the code.
         """
         written, lines = dict(names), list[str]()
         for k in self.below(results):
             node = self.nodes[k]
             if self.is_number(k):
                 finite = np.isfinite(node.value)
-                written[k] = f"({node.value!r})" if finite else f"({'-' * (node.value < 0)}math.{abs(node.value)})"
+                written[k] = (
+                    f"({node.value!r})"
+                    if finite
+                    else f"({'-' * (node.value < 0)}math.{abs(node.value)})"
+                )
             elif k not in written:
                 written[k] = f"c_{len(lines)}"
-                lines.append(f"{written[k]} = " + OPERATIONS[node.operation].code.format(*[written[a] for a in node.arguments]))
+                lines.append(
+                    f"{written[k]} = "
+                    + OPERATIONS[node.operation].code.format(*[written[a] for a in node.arguments])
+                )
         return lines, [written[k] for k in results]

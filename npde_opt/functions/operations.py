@@ -1,7 +1,8 @@
 """The operations of the language of texts: value, derivative and scalar code of each.
 
-Truth values are 1.0 and 0.0. Derivatives are piecewise: those of `where`, `abs`, `minimum`, `maximum` and `%` are right
-away from the places where the pieces meet, and there they are those of one of the pieces.
+Truth values are 1.0 and 0.0. Derivatives are piecewise: those of `where`, `abs`, `minimum`,
+`maximum` and `%` are right away from the places where the pieces meet, and there they are those of
+one of the pieces.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ class Operation:
     Args:
         arguments: how many it takes.
         value: of arrays or numbers that broadcast together.
-        slope: (graph, its own node, nodes of its arguments, nodes of their derivatives) -> node of its derivative.
+        slope: (graph, its own node, nodes of its arguments, nodes of their derivatives) -> node of
+            its derivative.
         code: of scalars in Python with `math`, with {0}, {1}, ... for the arguments.
     """
 
@@ -126,7 +128,9 @@ def _where(condition: Any, a: Any, b: Any) -> Any:
     return np.asarray(np.where(np.not_equal(condition, 0), a, b))[()]
 
 
-def _function(name: str, outer: Callable[[Graph, int, int], int], value: Callable[..., Any] | None = None) -> Operation:
+def _function(
+    name: str, outer: Callable[[Graph, int, int], int], value: Callable[..., Any] | None = None
+) -> Operation:
     return Operation(1, value or getattr(np, name), inner(outer), f"math.{name}({{0}})")
 
 
@@ -151,7 +155,9 @@ OPERATIONS: dict[str, Operation] = {
     "sinh": _function("sinh", lambda g, own, a: g.apply("cosh", a)),
     "cosh": _function("cosh", lambda g, own, a: g.apply("sinh", a)),
     "tanh": _function("tanh", lambda g, own, a: g.subtract(g.number(1.0), g.multiply(own, own))),
-    "atan": _function("atan", lambda g, own, a: g.divide(g.number(1.0), _one_plus_square(g, a)), np.arctan),
+    "atan": _function(
+        "atan", lambda g, own, a: g.divide(g.number(1.0), _one_plus_square(g, a)), np.arctan
+    ),
     "atan2": Operation(2, np.arctan2, _angle, "math.atan2({0}, {1})"),
     "abs": Operation(1, np.abs, inner(lambda g, own, a: g.apply("sign", a)), "abs({0})"),
     "sign": Operation(1, np.sign, flat, "(1.0 if {0} > 0 else -1.0 if {0} < 0 else 0.0)"),

@@ -1,8 +1,9 @@
-"""f(v; p) given as text: one small language for every text of a case, with first and second derivatives.
+"""f(v; p) given as text: one small language for every text of a case, with first and second
+derivatives.
 
-A text is arithmetic in Python's notation. It is parsed, and the tree is turned into a graph of whitelisted operations;
-nothing of it is ever run as code. With multipliers w_i for the outputs f_i and directions d over all arguments
-a = (v, p):
+A text is arithmetic in Python's notation. It is parsed, and the tree is turned into a graph of
+whitelisted operations; nothing of it is ever run as code. With multipliers w_i for the outputs f_i
+and directions d over all arguments a = (v, p):
 
     value f_i,   push sum_a f_i,a d_a,   pull sum_i w_i f_i,a,   second sum_ib w_i f_i,ab d_b.
 """
@@ -27,28 +28,73 @@ from npde_opt.functions.operations import OPERATIONS
 
 CONSTANTS = {"pi": math.pi}
 FUNCTIONS = {
-    **{name: name for name in ("exp", "log", "sqrt", "sin", "cos", "tan", "sinh", "cosh", "tanh", "abs", "sign", "floor",
-                               "where", "minimum", "maximum", "atan", "atan2")},
-    "arctan": "atan", "arctan2": "atan2", "min": "minimum", "max": "maximum"}
+    **{
+        name: name
+        for name in (
+            "exp",
+            "log",
+            "sqrt",
+            "sin",
+            "cos",
+            "tan",
+            "sinh",
+            "cosh",
+            "tanh",
+            "abs",
+            "sign",
+            "floor",
+            "where",
+            "minimum",
+            "maximum",
+            "atan",
+            "atan2",
+        )
+    },
+    "arctan": "atan",
+    "arctan2": "atan2",
+    "min": "minimum",
+    "max": "maximum",
+}
 """Names of functions, and the operations that they are."""
 
-ARITHMETIC: dict[type, str] = {ast.Add: "add", ast.Sub: "subtract", ast.Mult: "multiply", ast.Div: "divide",
-                               ast.Pow: "power"}
+ARITHMETIC: dict[type, str] = {
+    ast.Add: "add",
+    ast.Sub: "subtract",
+    ast.Mult: "multiply",
+    ast.Div: "divide",
+    ast.Pow: "power",
+}
 LOGIC: dict[type, str] = {ast.BitAnd: "and", ast.BitOr: "or", ast.And: "and", ast.Or: "or"}
-COMPARISONS: dict[type, str] = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "==", ast.NotEq: "!="}
+COMPARISONS: dict[type, str] = {
+    ast.Lt: "<",
+    ast.LtE: "<=",
+    ast.Gt: ">",
+    ast.GtE: ">=",
+    ast.Eq: "==",
+    ast.NotEq: "!=",
+}
 
 LENGTH, BRACKETS, NODES, NAME_LENGTH = 2000, 50, 1000, 50
 LARGEST, LARGEST_EXPONENT = 1e150, 1000.0
-ALLOWED = ("numbers, names, + - * / // % **, < <= > >= == !=, & | ~ (and, or, not), pi and the functions "
-           + ", ".join(FUNCTIONS))
+ALLOWED = (
+    "numbers, names, + - * / // % **, < <= > >= == !=, & | ~ (and, or, not), pi and the functions "
+    + ", ".join(FUNCTIONS)
+)
 
 
 def check_name(name: Any, field: str) -> None:
-    """Raises InputError unless `name` can stand in a text: a plain identifier that is neither a function nor a constant."""
+    """Raises InputError unless `name` can stand in a text: a plain identifier that is neither a
+    function nor a constant."""
     fits = isinstance(name, str) and len(name) <= NAME_LENGTH and name.isidentifier()
-    fits = fits and unicodedata.normalize("NFKC", name) == name  # Python's parser gives names in this form
+    fits = (
+        fits and unicodedata.normalize("NFKC", name) == name
+    )  # Python's parser gives names in this form
     if not fits or keyword.iskeyword(name) or name.startswith("__"):
-        raise InputError(field, _short(repr(name)), f"a name of letters, digits and _, at most {NAME_LENGTH} characters")
+        raise InputError(
+            field,
+            _short(repr(name)),
+            f"a name of letters, digits and _, at most {NAME_LENGTH} characters",
+        )
     if name in FUNCTIONS or name in CONSTANTS:
         raise InputError(field, repr(name), "a name that is no function or constant of texts")
 
@@ -61,8 +107,8 @@ class Parser:
     """Puts one text into a graph.
 
     Raises:
-        InputError: for what is not in the language, naming the piece; for a text, nesting or number that is too large;
-            for a constant that is not finite.
+        InputError: for what is not in the language, naming the piece; for a text, nesting or number
+            that is too large; for a constant that is not finite.
     """
 
     def __init__(self, graph: Graph, text: Any, field: str):
@@ -76,7 +122,9 @@ class Parser:
         self.text = " ".join(text.split())
         self._check_brackets()
 
-    def refuse(self, what: str, allowed: str = ALLOWED, at: ast.expr | int | None = None) -> InputError:
+    def refuse(
+        self, what: str, allowed: str = ALLOWED, at: ast.expr | int | None = None
+    ) -> InputError:
         """The error. `at`: the piece that is wrong, or the character where it stands."""
         place = self._place(at) if isinstance(at, ast.expr) else at
         where = "in" if place is None else f"at character {place} of"
@@ -84,7 +132,7 @@ class Parser:
 
     def _place(self, node: ast.expr) -> int:
         """The character at which a node starts, from 1; Python's parser counts bytes."""
-        before = self.text.encode()[:node.col_offset]
+        before = self.text.encode()[: node.col_offset]
         return len(before.decode()) + 1
 
     def _check_brackets(self) -> None:
@@ -93,7 +141,9 @@ class Parser:
         for place, c in enumerate(self.text, start=1):
             depth += (c in "([{") - (c in ")]}")
             if depth > BRACKETS:
-                raise self.refuse("brackets too deep", f"at most {BRACKETS} brackets inside each other", place)
+                raise self.refuse(
+                    "brackets too deep", f"at most {BRACKETS} brackets inside each other", place
+                )
             if c in "#'\"\\`;":
                 raise self.refuse(repr(c), at=place)
 
@@ -104,9 +154,13 @@ class Parser:
                 warnings.simplefilter("ignore")
                 tree = ast.parse(self.text, mode="eval").body
         except SyntaxError as error:
-            raise self.refuse("no expression", f"an expression ({error.msg}) of {ALLOWED}", error.offset or None) from None
+            raise self.refuse(
+                "no expression", f"an expression ({error.msg}) of {ALLOWED}", error.offset or None
+            ) from None
         except (ValueError, MemoryError, RecursionError):
-            raise InputError(self.field, repr(_short(self.text)), "an expression of plain characters, less deep") from None
+            raise InputError(
+                self.field, repr(_short(self.text)), "an expression of plain characters, less deep"
+            ) from None
         return self._convert(tree)
 
     def _convert(self, tree: ast.expr) -> int:
@@ -121,7 +175,9 @@ class Parser:
             stack.append((node, True))
             stack += [(child, False) for child in self._children(node)]
             if len(found) + len(stack) > NODES:
-                raise self.refuse("too many operations", f"at most {NODES:,} numbers, names and operations")
+                raise self.refuse(
+                    "too many operations", f"at most {NODES:,} numbers, names and operations"
+                )
         return found[tree]
 
     def _piece(self, node: ast.AST) -> str:
@@ -129,7 +185,12 @@ class Parser:
 
     def _children(self, node: ast.expr) -> list[ast.expr]:
         """What a node of the language is made of. Raises InputError for any other node."""
-        if isinstance(node, ast.BinOp) and type(node.op) in {*ARITHMETIC, *LOGIC, ast.Mod, ast.FloorDiv}:
+        if isinstance(node, ast.BinOp) and type(node.op) in {
+            *ARITHMETIC,
+            *LOGIC,
+            ast.Mod,
+            ast.FloorDiv,
+        }:
             return [node.left, node.right]
         if isinstance(node, ast.UnaryOp):
             return [node.operand]
@@ -137,27 +198,42 @@ class Parser:
             return node.values
         if isinstance(node, ast.Compare) and all(type(op) in COMPARISONS for op in node.ops):
             return self._compared(node)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in FUNCTIONS and not node.keywords:
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id in FUNCTIONS
+            and not node.keywords
+        ):
             return node.args
-        if isinstance(node, ast.Name) or isinstance(node, ast.Constant) and type(node.value) in (int, float):
+        if (
+            isinstance(node, ast.Name)
+            or isinstance(node, ast.Constant)
+            and type(node.value) in (int, float)
+        ):
             return []
         hint = "where(condition, a, b), " if isinstance(node, ast.IfExp) else ""
         raise self.refuse(self._piece(node), hint + ALLOWED, node)
 
     def _compared(self, node: ast.Compare) -> list[ast.expr]:
-        """What is compared. & | ~ bind tighter than comparisons: a < b & c < d is a < (b & c) < d, which nobody means."""
+        """What is compared. & | ~ bind tighter than comparisons: a < b & c < d is a < (b & c) < d,
+        which nobody means."""
         sides = [node.left, *node.comparators]
         for side in sides:
             joined = isinstance(side, ast.BinOp) and type(side.op) in LOGIC
             if joined or isinstance(side, ast.UnaryOp) and isinstance(side.op, ast.Invert):
-                raise self.refuse(f"{self._piece(side)} in a comparison", "brackets around comparisons: (a < b) & ~(c < d)")
+                raise self.refuse(
+                    f"{self._piece(side)} in a comparison",
+                    "brackets around comparisons: (a < b) & ~(c < d)",
+                )
         return sides
 
     def _made(self, node: ast.expr, found: Mapping[ast.AST, int]) -> int:
         made = self._operation(node, [found[child] for child in self._children(node)])
         if self.graph.is_number(made) and not abs(self.graph.nodes[made].value) <= LARGEST:
             value = self.graph.nodes[made].value
-            raise self.refuse(f"{value:g} from {self._piece(node)}", f"numbers up to {LARGEST:g}, finite", node)
+            raise self.refuse(
+                f"{value:g} from {self._piece(node)}", f"numbers up to {LARGEST:g}, finite", node
+            )
         return made
 
     def _operation(self, node: ast.expr, parts: Sequence[int]) -> int:
@@ -169,13 +245,17 @@ class Parser:
         if isinstance(node, ast.UnaryOp):
             if isinstance(node.op, ast.UAdd):
                 return parts[0]
-            return g.negative(parts[0]) if isinstance(node.op, ast.USub) else g.apply("not", parts[0])
+            return (
+                g.negative(parts[0]) if isinstance(node.op, ast.USub) else g.apply("not", parts[0])
+            )
         if isinstance(node, ast.BoolOp):
             return functools.reduce(lambda a, b: g.apply(LOGIC[type(node.op)], a, b), parts)
         if isinstance(node, ast.Compare):
             pairs = zip(node.ops, parts[:-1], parts[1:], strict=True)
-            return functools.reduce(lambda a, b: g.apply("and", a, b),
-                                    [g.apply(COMPARISONS[type(op)], a, b) for op, a, b in pairs])
+            return functools.reduce(
+                lambda a, b: g.apply("and", a, b),
+                [g.apply(COMPARISONS[type(op)], a, b) for op, a, b in pairs],
+            )
         if isinstance(node, ast.Call):
             return self._call(node, parts)
         assert isinstance(node, ast.BinOp)
@@ -189,9 +269,17 @@ class Parser:
             return g.apply("%", a, b)
         if kind is ast.FloorDiv:
             return g.apply("floor", g.divide(a, b))
-        if kind is ast.Pow and g.is_number(b) and not abs(g.nodes[b].value) <= LARGEST_EXPONENT and not g.is_number(a):
-            raise self.refuse(f"the exponent {self._piece(node.right)}", f"exponents up to {LARGEST_EXPONENT:g}",
-                               node.right)
+        if (
+            kind is ast.Pow
+            and g.is_number(b)
+            and not abs(g.nodes[b].value) <= LARGEST_EXPONENT
+            and not g.is_number(a)
+        ):
+            raise self.refuse(
+                f"the exponent {self._piece(node.right)}",
+                f"exponents up to {LARGEST_EXPONENT:g}",
+                node.right,
+            )
         return getattr(g, ARITHMETIC[kind])(a, b)
 
     def _number(self, node: ast.Constant) -> int:
@@ -217,7 +305,9 @@ class Parser:
         operation = FUNCTIONS[node.func.id]
         count = OPERATIONS[operation].arguments
         if len(parts) != count:
-            raise self.refuse(self._piece(node), f"{count} argument{'s' * (count > 1)} of {node.func.id}", node)
+            raise self.refuse(
+                self._piece(node), f"{count} argument{'s' * (count > 1)} of {node.func.id}", node
+            )
         return self.graph.apply(operation, *parts)
 
 
@@ -226,11 +316,17 @@ class Expressions:
 
     Args:
         texts: one text an output.
-        variables: names of the leading arguments (species, coordinates); all other names are `parameters`.
+        variables: names of the leading arguments (species, coordinates); all other names are
+            `parameters`.
         field: the key of the expressions in error messages, or one a text.
     """
 
-    def __init__(self, texts: Sequence[str], variables: Sequence[str], field: str | Sequence[str] = "expression"):
+    def __init__(
+        self,
+        texts: Sequence[str],
+        variables: Sequence[str],
+        field: str | Sequence[str] = "expression",
+    ):
         self.texts, self._graph, self._variables = tuple(texts), Graph(), tuple(variables)
         fields = [field] * len(texts) if isinstance(field, str) else field
         self._parsers = [Parser(self._graph, t, f) for t, f in zip(texts, fields, strict=True)]
@@ -240,7 +336,8 @@ class Expressions:
         self._names = [self._graph.name(n) for n in self.arguments]
 
     def check_names(self, given: Collection[str], said: str = "") -> None:
-        """Raises InputError for a name that is neither a variable nor given, with the key, the text and its place there.
+        """Raises InputError for a name that is neither a variable nor given, with the key, the text
+        and its place there.
 
         Args:
             said: the names that are allowed, in words; default: a list of them.
@@ -250,7 +347,9 @@ class Expressions:
         for parser in self._parsers:
             for name, place in sorted(parser.places.items(), key=lambda item: item[1]):
                 if name not in known:
-                    raise parser.refuse(repr(name), f"{said}, and {ALLOWED.replace('names, ', '')}", place)
+                    raise parser.refuse(
+                        repr(name), f"{said}, and {ALLOWED.replace('names, ', '')}", place
+                    )
 
     # names that no text can have: a text's name is an identifier
 
@@ -267,7 +366,9 @@ class Expressions:
         return total
 
     def _pushed(self) -> list[int]:
-        return self._graph.derivatives(self.outputs, dict(zip(self._names, self._directions(), strict=True)))
+        return self._graph.derivatives(
+            self.outputs, dict(zip(self._names, self._directions(), strict=True))
+        )
 
     def _slopes(self, nodes: Sequence[int]) -> list[list[int]]:
         """Derivatives of the nodes in each argument."""
@@ -281,7 +382,8 @@ class Expressions:
         return [self._weighted(parts) for parts in self._slopes(self._pushed())]
 
     def code(self, what: str, names: Sequence[str]) -> tuple[list[str], list[str]]:
-        """The `value`, `push`, `pull` or `second` of scalars as Python: assignments, and one expression a result.
+        """The `value`, `push`, `pull` or `second` of scalars as Python: assignments, and one
+        expression a result.
 
         `names` are those of the arguments (a..., and w... and d... where there are some), chosen by
         the caller: nothing of the text itself is in the code.
@@ -289,8 +391,11 @@ class Expressions:
         if what == "second":
             extra, results = [*self._multipliers(), *self._directions()], self._pulled_change()
         else:
-            extra, results = {"value": ([], self.outputs), "push": (self._directions(), self._pushed()),
-                              "pull": (self._multipliers(), self._pulled())}[what]
+            extra, results = {
+                "value": ([], self.outputs),
+                "push": (self._directions(), self._pushed()),
+                "pull": (self._multipliers(), self._pulled()),
+            }[what]
         return self._graph.code(dict(zip([*self._names, *extra], names, strict=True)), results)
 
     @functools.cached_property
@@ -318,31 +423,52 @@ class Expressions:
     def jacobian(self) -> Callable[..., list]:
         """(a...) -> f_i,a row by row: outputs times arguments values."""
         slopes = self._slopes(self.outputs)
-        return self._graph.function(self._names, [part[i] for i in range(len(self.outputs)) for part in slopes])
+        return self._graph.function(
+            self._names, [part[i] for i in range(len(self.outputs)) for part in slopes]
+        )
 
-    def values_of(self, parameters: Mapping[str, np.ndarray], missing: float | None = None) -> list[np.ndarray | float]:
-        """The parameters' values in the order of the arguments; `missing` where one is not given."""
-        return [parameters[n] if missing is None or n in parameters else missing for n in self.parameters]
+    def values_of(
+        self, parameters: Mapping[str, np.ndarray], missing: float | None = None
+    ) -> list[np.ndarray | float]:
+        """The parameters' values in the order of the arguments; `missing` where one is not
+        given."""
+        return [
+            parameters[n] if missing is None or n in parameters else missing
+            for n in self.parameters
+        ]
+
+
+def _at(values: Any, place: Sequence[int]) -> float:
+    """What broadcasts to a place of the whole array."""
+    found = np.asarray(values)
+    return float(found[tuple(min(i, n - 1) for i, n in zip(place, found.shape, strict=True))])
 
 
 def evaluate_text(field: str, text: str, names: Mapping[str, Any]) -> Any:
     """The value of a text in arrays that broadcast together, or numbers, by name.
 
     Raises:
-        InputError: for a text that is none, for other names, and for values that are not finite (how many, and the
-            first place).
+        InputError: for a text that is none, for other names, and for values that are not finite
+            (how many, and the first place).
     """
     e = Expressions([text], tuple(names), field)
     e.check_names(())
     values = e.value(*names.values())[0]
-    bad = np.broadcast_to(~np.isfinite(values), np.broadcast_shapes(*[np.shape(x) for x in names.values()]))
+    bad = np.broadcast_to(
+        ~np.isfinite(values), np.broadcast_shapes(*[np.shape(x) for x in names.values()])
+    )
     if np.any(bad):
         first = np.argwhere(bad)[0].tolist()
-        places = [f"{n} = {np.asarray(x)[tuple(min(i, s - 1) for i, s in zip(first, np.shape(x), strict=True))]:.6g}"
-                  for n, x in names.items() if np.ndim(x) == len(first)]
+        places = [
+            f"{n} = {_at(x, first):.6g}" for n, x in names.items() if np.ndim(x) == len(first)
+        ]
         where = f", the first at {', '.join(places)}" if first and places else ""
-        raise InputError(field, f"{_short(text)!r}, not finite in {int(np.sum(bad)):,} of {np.size(bad):,} cells{where}",
-                         "finite values")
+        raise InputError(
+            field,
+            f"{_short(text)!r}, not finite in {int(np.sum(bad)):,} of {np.size(bad):,} "
+            f"cells{where}",
+            "finite values",
+        )
     return values
 
 

@@ -1,7 +1,8 @@
 """Block-centred grids: unknowns at the centres of boxes, fluxes on their faces.
 
-A box is cut into nx x ny x nz cells by tensor-product edges (uniform or stretched); some cells may be inactive. Arrays
-are indexed [i_x, i_y, i_z] and stored x fastest, which is PETSc's natural ordering.
+A box is cut into nx x ny x nz cells by tensor-product edges (uniform or stretched); some cells may
+be inactive. Arrays are indexed [i_x, i_y, i_z] and stored x fastest, which is PETSc's natural
+ordering.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ Made = TypeVar("Made")
 
 @dataclass(frozen=True)
 class Boundary:
-    """One side. Robin reads D du/dn + coefficient (u - value) = 0, Neumann D du/dn = value, Dirichlet u = value;
-    the values belong to the experiments."""
+    """One side. Robin reads D du/dn + coefficient (u - value) = 0, Neumann D du/dn = value,
+    Dirichlet u = value; the values belong to the experiments."""
 
     kind: str = "neumann"
     coefficient: float = 0.0
@@ -38,7 +39,9 @@ class Boundary:
         if self.kind not in KINDS:
             raise InputError("boundary kind", repr(self.kind), ", ".join(KINDS))
         if self.kind == "robin" and not self.coefficient > 0:
-            raise InputError("boundary coefficient", self.coefficient, "a positive number for a robin side")
+            raise InputError(
+                "boundary coefficient", self.coefficient, "a positive number for a robin side"
+            )
 
 
 class Grid:
@@ -49,19 +52,30 @@ class Grid:
         extent: physical lengths along each axis (default: 1 everywhere); or give `edges`.
         edges: one increasing array of n + 1 edge coordinates an axis, for stretched grids.
         origin: coordinates of the lower corner (default 0), with `extent`.
-        boundaries: side name ('x-', 'x+', 'y-', ...) to Boundary or kind name; Neumann where not given.
+        boundaries: side name ('x-', 'x+', 'y-', ...) to Boundary or kind name; Neumann where not
+            given.
         active: bool array [i, j, k] given on every rank; False cells are left out of the domain.
         components: values a cell in `create_vec` and `dm`.
         like: a grid of the same shape, whose layout and volumes are shared.
 
     Raises:
-        InputError: for shapes, lengths, sides or masks that cannot be, and for more unknowns than indices hold.
+        InputError: for shapes, lengths, sides or masks that cannot be, and for more unknowns than
+            indices hold.
     """
 
-    def __init__(self, shape: Sequence[int], *, extent: Sequence[float] | None = None,
-                 edges: Sequence[np.ndarray] | None = None, origin: Sequence[float] | None = None,
-                 boundaries: Mapping[str, Boundary | str] | None = None, active: np.ndarray | None = None,
-                 components: int = 1, comm: MPI.Intracomm = MPI.COMM_WORLD, like: Grid | None = None):
+    def __init__(
+        self,
+        shape: Sequence[int],
+        *,
+        extent: Sequence[float] | None = None,
+        edges: Sequence[np.ndarray] | None = None,
+        origin: Sequence[float] | None = None,
+        boundaries: Mapping[str, Boundary | str] | None = None,
+        active: np.ndarray | None = None,
+        components: int = 1,
+        comm: MPI.Intracomm = MPI.COMM_WORLD,
+        like: Grid | None = None,
+    ):
         self.shape = tuple(int(n) for n in shape)
         self.dim, self.comm, self.components = len(self.shape), comm, int(components)
         if not 1 <= self.dim <= 3 or min(self.shape) < 1:
@@ -79,7 +93,11 @@ class Grid:
         kept = like is not None and fits and active is like.active_global
         self.active_global: np.ndarray | None = active if kept else self._mask(active)
         self.shared: dict[Hashable, Any] = {}
-        if like is not None and fits and all(a is b for a, b in zip(self.edges, like.edges, strict=True)):
+        if (
+            like is not None
+            and fits
+            and all(a is b for a, b in zip(self.edges, like.edges, strict=True))
+        ):
             self.__dict__["volume"] = like.volume
             if self.active_global is like.active_global:
                 self.shared = like.shared
@@ -92,11 +110,16 @@ class Grid:
                 raise InputError("grid.extent", extent, f"{self.dim} positive lengths")
             if len(lower) != self.dim or not np.isfinite(lower).all():
                 raise InputError("grid.origin", origin, f"{self.dim} numbers")
-            return tuple(a + x * np.linspace(0, 1, n + 1) for a, x, n in zip(lower, lengths, self.shape, strict=True))
+            return tuple(
+                a + x * np.linspace(0, 1, n + 1)
+                for a, x, n in zip(lower, lengths, self.shape, strict=True)
+            )
         arrays = tuple(np.asarray(e, float) for e in edges)
         for axis, e, n in zip(AXES, arrays, self.shape, strict=False):
             if e.shape != (n + 1,) or not np.isfinite(e).all() or np.any(np.diff(e) <= 0):
-                raise InputError(f"grid.edges.{axis}", f"{e.size} values", f"{n + 1} strictly increasing numbers")
+                raise InputError(
+                    f"grid.edges.{axis}", f"{e.size} values", f"{n + 1} strictly increasing numbers"
+                )
         if len(arrays) != self.dim:
             raise InputError("grid.edges", len(arrays), f"{self.dim} arrays")
         return arrays
@@ -110,17 +133,29 @@ class Grid:
         found = {s: found.get(s, Boundary()) for s in sides}
         for a in AXES[: self.dim]:
             if (found[a + "-"].kind == "periodic") != (found[a + "+"].kind == "periodic"):
-                raise InputError(f"boundaries of axis {a}", "one periodic side", "both sides periodic or neither")
+                raise InputError(
+                    f"boundaries of axis {a}", "one periodic side", "both sides periodic or neither"
+                )
         return found
 
     def _create_dm(self, components: int) -> PETSc.DMDA:
-        kinds = [PETSc.DM.BoundaryType.PERIODIC if self.periodic(d) else PETSc.DM.BoundaryType.GHOSTED
-                 for d in range(self.dim)]
+        kinds = [
+            PETSc.DM.BoundaryType.PERIODIC if self.periodic(d) else PETSc.DM.BoundaryType.GHOSTED
+            for d in range(self.dim)
+        ]
         try:
-            return PETSc.DMDA().create(sizes=self.shape, dof=components, stencil_width=1, boundary_type=kinds,
-                                       stencil_type=PETSc.DMDA.StencilType.STAR, comm=self.comm)
+            return PETSc.DMDA().create(
+                sizes=self.shape,
+                dof=components,
+                stencil_width=1,
+                boundary_type=kinds,
+                stencil_type=PETSc.DMDA.StencilType.STAR,
+                comm=self.comm,
+            )
         except PETSc.Error as error:
-            raise InputError("ranks", self.comm.size, f"at most as many as grid {self.shape} can be cut into") from error
+            raise InputError(
+                "ranks", self.comm.size, f"at most as many as grid {self.shape} can be cut into"
+            ) from error
 
     def _layout(self) -> Layout:
         # PETSc would wait for ever for ranks that make another grid, or none.
@@ -168,7 +203,9 @@ class Grid:
     @cached_property
     def volume(self) -> np.ndarray:
         """Volumes of the owned cells [i, j, k] in the unit of the edges to the power dim."""
-        return np.asfortranarray(self.outer([w[s] for w, s in zip(self.widths, self.local_slice, strict=True)]))
+        return np.asfortranarray(
+            self.outer([w[s] for w, s in zip(self.widths, self.local_slice, strict=True)])
+        )
 
     def outer(self, factors: Sequence[np.ndarray]) -> np.ndarray:
         """The product of one 1-D array an axis, broadcast to the box that they span."""
@@ -200,31 +237,35 @@ class Grid:
 
     def _vec(self, components: int) -> PETSc.Vec:
         vec = PETSc.Vec().create(self.comm)
-        vec.setSizes((self.layout.local_size * components, self.layout.size * components), bsize=components)
+        vec.setSizes(
+            (self.layout.local_size * components, self.layout.size * components), bsize=components
+        )
         with from_options("vec_"):
             vec.setFromOptions()
         return vec
 
     def pack(self, values: np.ndarray) -> np.ndarray:
-        """The values of the owned active cells, one after the other, from an owned array [i, j, k]."""
+        """The values of the owned active cells, one after the other, from an owned array [i, j,
+        k]."""
         return values.ravel(order="F") if self.active_global is None else values.T[self.active.T]
 
     def put(self, values: np.ndarray, vec: PETSc.Vec) -> None:
-        """Writes owned values [i, j, k] into a Vec of active cells, or [c, i, j, k] into one that holds c of them in turn."""
+        """Writes owned values [i, j, k] into a Vec of active cells, or [c, i, j, k] into one that
+        holds c of them in turn."""
         array, n = vec.getArray(), self.active_local_size
         for c, v in enumerate(values if values.ndim > self.dim else values[None]):
-            array[c * n: (c + 1) * n] = self.pack(v)
+            array[c * n : (c + 1) * n] = self.pack(v)
 
     def take(self, vec: PETSc.Vec, out: np.ndarray | None = None) -> np.ndarray:
-        """The owned values that `put` wrote, in `out`; where that is not given an array [i, j, k], which is a view of the Vec if
-        all cells are active. Inactive cells get 0."""
+        """The owned values that `put` wrote, in `out`; where that is not given an array [i, j, k],
+        which is a view of the Vec if all cells are active. Inactive cells get 0."""
         if out is None and self.active_global is None:
             return self.view(vec)
         if out is None:
             out = np.empty(self.local_shape, order="F")
         array, n = vec.getArray(readonly=True), self.active_local_size
         for c, v in enumerate(out if out.ndim > self.dim else out[None]):
-            part = array[c * n: (c + 1) * n]
+            part = array[c * n : (c + 1) * n]
             if self.active_global is None:
                 v[...] = part.reshape(self.local_shape, order="F")
             else:
@@ -233,15 +274,23 @@ class Grid:
         return out
 
     def view(self, vec: PETSc.Vec) -> np.ndarray:
-        """The owned values as an array [i, j, k], or [c, i, j, k] with components; writing into it writes the Vec."""
-        shape = self.local_shape if vec.getLocalSize() == self.layout.local_size else (self.components, *self.local_shape)
+        """The owned values as an array [i, j, k], or [c, i, j, k] with components; writing into it
+        writes the Vec."""
+        shape = (
+            self.local_shape
+            if vec.getLocalSize() == self.layout.local_size
+            else (self.components, *self.local_shape)
+        )
         return vec.getArray().reshape(shape, order="F")
 
     def ghosted(self, values: PETSc.Vec | np.ndarray, outside: float = 0.0) -> np.ndarray:
-        """Owned values of a scalar field with one ghost cell all round; corners and cells outside the domain are left
-        at `outside`. Collective."""
-        own = values if isinstance(values, np.ndarray) else \
-            values.getArray(readonly=True).reshape(self.local_shape, order="F")
+        """Owned values of a scalar field with one ghost cell all round; corners and cells outside
+        the domain are left at `outside`. Collective."""
+        own = (
+            values
+            if isinstance(values, np.ndarray)
+            else values.getArray(readonly=True).reshape(self.local_shape, order="F")
+        )
         out = np.full([n + 2 for n in self.local_shape], outside, order="F")
         inner = (slice(1, -1),) * self.dim
         out[inner] = own
@@ -252,7 +301,7 @@ class Grid:
             below, above = neighbours(own.T[None], self.layout, d, self.periodic(d), self.comm)
             for layer, end, ghost in ((below, at_ends[0], 0), (above, at_ends[1], -1)):
                 if self.periodic(d) or not end:
-                    out[inner[:d] + (ghost,) + inner[d + 1:]] = layer[0].T.squeeze(d)
+                    out[inner[:d] + (ghost,) + inner[d + 1 :]] = layer[0].T.squeeze(d)
         return out
 
     def from_natural(self, array: np.ndarray) -> PETSc.Vec:
@@ -265,8 +314,8 @@ class Grid:
         return vec
 
     def to_natural(self, values: PETSc.Vec | np.ndarray) -> np.ndarray | None:
-        """The global array [i, j, k] ([c, i, j, k] with components) of a Vec or of owned values on rank 0, None elsewhere.
-        Collective."""
+        """The global array [i, j, k] ([c, i, j, k] with components) of a Vec or of owned values on
+        rank 0, None elsewhere. Collective."""
         own = values if isinstance(values, np.ndarray) else self.view(values)
         pieces = self.comm.gather((self.local_slice, np.array(own, order="F")), root=0)
         if pieces is None:
@@ -283,14 +332,20 @@ class Grid:
 
     def coordinates(self) -> list[np.ndarray]:
         """Centre coordinates of the owned cells, one array an axis, shaped to broadcast."""
-        return [along(c[s], d, self.dim) for d, (c, s) in enumerate(zip(self.centers, self.local_slice, strict=True))]
+        return [
+            along(c[s], d, self.dim)
+            for d, (c, s) in enumerate(zip(self.centers, self.local_slice, strict=True))
+        ]
 
     def evaluate(self, f: Callable[..., np.ndarray]) -> np.ndarray:
         """f(x, y, z) at the owned centres [i, j, k]."""
-        return np.asfortranarray(np.broadcast_to(f(*self.coordinates()), self.local_shape).astype(float))
+        return np.asfortranarray(
+            np.broadcast_to(f(*self.coordinates()), self.local_shape).astype(float)
+        )
 
     def standard_normal(self, seed: int) -> PETSc.Vec:
-        """Independent standard normal values, drawn in natural order: the same on any number of ranks."""
+        """Independent standard normal values, drawn in natural order: the same on any number of
+        ranks."""
         rng, vec = np.random.default_rng(seed), self.create_scalar()
         owned = self.view(vec)
         slab, last = self.shape[:-1], self.local_slice[-1]
@@ -302,35 +357,54 @@ class Grid:
 
     def with_(self, **changes) -> Grid:
         """The same grid with other boundaries, components, mask or communicator."""
-        given: dict[str, Any] = {"edges": self.edges, "boundaries": self.boundaries, "active": self.active_global,
-                                 "components": self.components, "comm": self.comm} | changes
+        given: dict[str, Any] = {
+            "edges": self.edges,
+            "boundaries": self.boundaries,
+            "active": self.active_global,
+            "components": self.components,
+            "comm": self.comm,
+        } | changes
         return Grid(self.shape, like=self, **given)
 
     def coarsen(self, smallest: int = 8) -> Grid | None:
-        """Cells merged in pairs along every axis that has at least 2 `smallest` cells (an odd last one is kept);
-        a coarse cell is active where any of its children is. None where no axis is long enough."""
+        """Cells merged in pairs along every axis that has at least 2 `smallest` cells (an odd last
+        one is kept); a coarse cell is active where any of its children is. None where no axis is
+        long enough."""
         halve = [n >= 2 * smallest for n in self.shape]
         if not any(halve):
             return None
-        edges = [np.append(e[:-1:2], e[-1]) if h else e for e, h in zip(self.edges, halve, strict=True)]
+        edges = [
+            np.append(e[:-1:2], e[-1]) if h else e for e, h in zip(self.edges, halve, strict=True)
+        ]
         shape = [e.size - 1 for e in edges]
         active = None
         if self.active_global is not None:
             active = self.active_global
             for d, h in enumerate(halve):
-                active = np.logical_or.reduceat(active, np.arange(0, self.shape[d], 2), axis=d) if h else active
-        return Grid(shape, edges=edges, boundaries=self.boundaries, active=active, components=self.components,
-                    comm=self.comm)
+                active = (
+                    np.logical_or.reduceat(active, np.arange(0, self.shape[d], 2), axis=d)
+                    if h
+                    else active
+                )
+        return Grid(
+            shape,
+            edges=edges,
+            boundaries=self.boundaries,
+            active=active,
+            components=self.components,
+            comm=self.comm,
+        )
 
     def once(self, key: Hashable, make: Callable[[], Made]) -> Made:
-        """What `make` gives, made when it is first asked for under this key, here or by a grid that is `with_` other boundaries
-        or components. Collective where `make` is."""
+        """What `make` gives, made when it is first asked for under this key, here or by a grid that
+        is `with_` other boundaries or components. Collective where `make` is."""
         if key not in self.shared:
             self.shared[key] = make()
         return self.shared[key]
 
     def destroy(self) -> None:
-        """Frees what is kept here and by grids that share it (see `once`); a grid that is used again makes it again."""
+        """Frees what is kept here and by grids that share it (see `once`); a grid that is used
+        again makes it again."""
         for made in self.shared.values():
             if hasattr(made, "destroy"):
                 made.destroy()
@@ -340,12 +414,17 @@ class Grid:
 
 
 def check_indices(shape: Sequence[int], components: int, comm: MPI.Intracomm) -> None:
-    """Raises InputError where PETSc's indices do not hold a grid's unknowns, or a rank's part of its matrix."""
+    """Raises InputError where PETSc's indices do not hold a grid's unknowns, or a rank's part of
+    its matrix."""
     unknowns = math.prod(shape) * components
     largest = np.iinfo(PETSc.IntType).max
     if unknowns * (1 + 2 * len(shape)) // comm.size > largest or unknowns > largest:
-        raise InputError("grid.shape", list(shape), f"at most {largest:,} unknowns and non-zeros a rank with "
-                         "this PETSc; build PETSc with --with-64-bit-indices or use a coarser grid")
+        raise InputError(
+            "grid.shape",
+            list(shape),
+            f"at most {largest:,} unknowns and non-zeros a rank with "
+            "this PETSc; build PETSc with --with-64-bit-indices or use a coarser grid",
+        )
 
 
 def sums_by_number(numbers: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:

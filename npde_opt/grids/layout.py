@@ -1,7 +1,7 @@
 """Which rank owns which box of a structured grid, and the global index of any cell.
 
-Ranks form a px x py x pz grid (x fastest), each owns a box, numbered x fastest inside: PETSc's DMDA ordering.
-Boxes may be empty, which DMDA itself does not allow: coarse multigrid levels need that.
+Ranks form a px x py x pz grid (x fastest), each owns a box, numbered x fastest inside: PETSc's DMDA
+ordering. Boxes may be empty, which DMDA itself does not allow: coarse multigrid levels need that.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ class Layout:
         return [g.ravel(order="F") for g in np.meshgrid(*self.owned(), indexing="ij")]
 
     def global_index(self, cells: list[np.ndarray]) -> np.ndarray:
-        """PETSc's global index of cells given by one index array an axis (broadcast against each other).
+        """PETSc's global index of cells given by one index array an axis (broadcast against each
+        other).
 
         Indices outside the grid along any axis give -1, which COO assembly ignores.
         """
@@ -96,13 +97,17 @@ class Layout:
         counts = []
         for c, halve in zip(self.counts, axes, strict=True):
             ends = [0, *np.cumsum(c).tolist()]
-            counts.append(tuple((b + 1) // 2 - (a + 1) // 2 for a, b in zip(ends, ends[1:], strict=False))
-                          if halve else c)
+            counts.append(
+                tuple((b + 1) // 2 - (a + 1) // 2 for a, b in zip(ends, ends[1:], strict=False))
+                if halve
+                else c
+            )
         return Layout(tuple(counts), self.rank)
 
 
 class Numbering:
-    """PETSc's global numbers of the unknowns: all cells of a layout, or those of a global bool mask, box by box."""
+    """PETSc's global numbers of the unknowns: all cells of a layout, or those of a global bool
+    mask, box by box."""
 
     def __init__(self, layout: Layout, mask: np.ndarray | None = None):
         self.layout, self.mask = layout, mask
@@ -115,12 +120,15 @@ class Numbering:
             part = Layout(self.layout.counts, rank)
             box = tuple(slice(s, s + n) for s, n in zip(part.start, part.local_shape, strict=True))
             on = mask[box].ravel(order="F")
-            ids[box] = np.where(on, first + np.cumsum(on) - 1, -1).reshape(part.local_shape, order="F")
+            ids[box] = np.where(on, first + np.cumsum(on) - 1, -1).reshape(
+                part.local_shape, order="F"
+            )
             first += int(on.sum())
         return ids
 
     def of(self, cells: list[np.ndarray]) -> np.ndarray:
-        """Numbers of cells given by one index array an axis (broadcast); -1 where there is no unknown."""
+        """Numbers of cells given by one index array an axis (broadcast); -1 where there is no
+        unknown."""
         if self._ids is None:
             return self.layout.global_index(cells)
         inside: np.ndarray | bool = True
@@ -137,19 +145,25 @@ class Numbering:
         return int(self.mask[np.ix_(*self.layout.owned())].sum()), int(self.mask.sum())
 
 
-def neighbours(values: np.ndarray, layout: Layout, axis: int, periodic: bool,
-               comm: MPI.Intracomm) -> tuple[np.ndarray, np.ndarray]:
-    """The layers just below and above the owned box along an axis, of owned arrays (k, ..., n_y, n_x); 0 outside the
-    grid. Ranks that own nothing along the axis are passed over. Collective."""
+def neighbours(
+    values: np.ndarray, layout: Layout, axis: int, periodic: bool, comm: MPI.Intracomm
+) -> tuple[np.ndarray, np.ndarray]:
+    """The layers just below and above the owned box along an axis, of owned arrays (k, ..., n_y,
+    n_x); 0 outside the grid. Ranks that own nothing along the axis are passed over. Collective."""
     d, counts, at = values.ndim - 1 - axis, layout.counts[axis], layout.position[axis]
-    first, last = np.take(values, [0][:counts[at]], axis=d), np.take(values, [-1][:counts[at]], axis=d)
+    first, last = (
+        np.take(values, [0][: counts[at]], axis=d),
+        np.take(values, [-1][: counts[at]], axis=d),
+    )
     below, above = np.zeros_like(first), np.zeros_like(first)
     filled = [p for p, n in enumerate(counts) if n]
     if not counts[at] or (len(filled) == 1 and not periodic):
         return below, above
     stride, here = int(np.prod(layout.processes[:axis], dtype=int)), filled.index(at)
-    beside = [filled[(here + step) % len(filled)] if periodic or 0 <= here + step < len(filled) else None
-              for step in (-1, 1)]
+    beside = [
+        filled[(here + step) % len(filled)] if periodic or 0 <= here + step < len(filled) else None
+        for step in (-1, 1)
+    ]
     ranks = [MPI.PROC_NULL if p is None else layout.rank + (p - at) * stride for p in beside]
     comm.Sendrecv(last, ranks[1], 0, below, ranks[0], 0)
     comm.Sendrecv(first, ranks[0], 1, above, ranks[1], 1)

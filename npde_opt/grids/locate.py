@@ -61,8 +61,9 @@ def offsets(grid: Grid, axis: int, x: np.ndarray, center: float | np.ndarray) ->
     return away - length * np.round(away / length)
 
 
-def located(grid: Grid, points: np.ndarray, field: str | Sequence[str] = "points",
-            nearest: bool = False) -> tuple[np.ndarray, list[np.ndarray]]:
+def located(
+    grid: Grid, points: np.ndarray, field: str | Sequence[str] = "points", nearest: bool = False
+) -> tuple[np.ndarray, list[np.ndarray]]:
     """Points (n, dim) as places inside the box, and the active cells that hold them, one index
     array an axis.
 
@@ -89,8 +90,9 @@ def located(grid: Grid, points: np.ndarray, field: str | Sequence[str] = "points
     lost = np.flatnonzero(~found)
     if lost.size and not nearest:
         k = int(lost[0])
-        raise InputError(_name(field, k), tuple(np.asarray(points)[k].tolist()),
-                         "a point in an active cell")
+        raise InputError(
+            _name(field, k), tuple(np.asarray(points)[k].tolist()), "a point in an active cell"
+        )
     if lost.size:
         places[lost], moved = _nearest(grid, places[lost])
         for cells, to in zip(holding, moved, strict=True):
@@ -102,8 +104,9 @@ def _name(field: str | Sequence[str], k: int) -> str:
     return f"{field}[{k}]" if isinstance(field, str) else field[k]
 
 
-def boxed(grid: Grid, points: np.ndarray, field: str | Sequence[str],
-          nearest: bool = False) -> np.ndarray:
+def boxed(
+    grid: Grid, points: np.ndarray, field: str | Sequence[str], nearest: bool = False
+) -> np.ndarray:
     """Points (n, dim) as places in the box. Raises InputError as `located`."""
     places = np.array(points, float)
     for axis in range(grid.dim):
@@ -111,8 +114,9 @@ def boxed(grid: Grid, points: np.ndarray, field: str | Sequence[str],
     return places
 
 
-def _inside(grid: Grid, axis: int, points: np.ndarray, field: str | Sequence[str],
-            nearest: bool) -> np.ndarray:
+def _inside(
+    grid: Grid, axis: int, points: np.ndarray, field: str | Sequence[str], nearest: bool
+) -> np.ndarray:
     """The coordinates of points along an axis, within its edges."""
     x, edges = points[:, axis], grid.edges[axis]
     first, last = float(edges[0]), float(edges[-1])
@@ -123,8 +127,9 @@ def _inside(grid: Grid, axis: int, points: np.ndarray, field: str | Sequence[str
     good = finite & (nearest | ((x >= first - near[0]) & (x <= last + near[-1])))
     if not good.all():
         k = int(np.argmin(good))
-        raise InputError(_name(field, k), tuple(points[k].tolist()),
-                         f"{AXES[axis]} from {first:g} to {last:g}")
+        raise InputError(
+            _name(field, k), tuple(points[k].tolist()), f"{AXES[axis]} from {first:g} to {last:g}"
+        )
     return np.clip(x, first, last)
 
 
@@ -156,8 +161,12 @@ def _holding(grid: Grid, axis: int, x: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 def _nearest(grid: Grid, places: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
     """The places of active cells that are next to given ones, and these cells."""
-    active = [np.ravel(i) for i in np.nonzero(
-        np.ones(grid.shape, bool) if grid.active_global is None else grid.active_global)]
+    active = [
+        np.ravel(i)
+        for i in np.nonzero(
+            np.ones(grid.shape, bool) if grid.active_global is None else grid.active_global
+        )
+    ]
     origin = np.array([e[0] for e in grid.edges])
     extent = np.array([e[-1] - e[0] for e in grid.edges])
     unit = extent.max()  # so that squares of distances are neither huge nor tiny

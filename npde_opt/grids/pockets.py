@@ -1,6 +1,7 @@
 """Pockets: parts of the active cells that no face joins to the rest.
 
-The steady equation is singular in a pocket that has neither a Dirichlet or Robin side, nor a reaction or ground.
+The steady equation is singular in a pocket that has neither a Dirichlet or Robin side, nor a
+reaction or ground.
 """
 
 from __future__ import annotations
@@ -49,8 +50,12 @@ def check_fixed(grid: Grid, held: np.ndarray | bool) -> None:
     fixing = [s for s, b in grid.boundaries.items() if b.kind in ("dirichlet", "robin")]
     some = reductions.anywhere(grid.comm, bool(np.any(held & grid.active)))
     if not fixing and not some:
-        raise InputError("boundaries", "no Dirichlet or Robin side and no reaction", "one of them (or a ground), "
-                         "without which the solution is defined up to a constant only")
+        raise InputError(
+            "boundaries",
+            "no Dirichlet or Robin side and no reaction",
+            "one of them (or a ground), "
+            "without which the solution is defined up to a constant only",
+        )
     mask = grid.active_global
     if mask is None:
         return
@@ -64,7 +69,12 @@ def check_fixed(grid: Grid, held: np.ndarray | bool) -> None:
     if loose.size:
         cells = np.bincount(labels.ravel(), minlength=count + 1)
         first = tuple(int(i) for i in np.argwhere(labels == loose[0])[0])
-        raise InputError("grid.active", f"{loose.size} of {count} separate parts ({cells[loose].sum():,} of "
-                         f"{cells[1:].sum():,} cells, the first at cell {list(first)}) without an active cell at a Dirichlet or "
-                         "Robin side, a reaction or a ground", "a mask whose parts each have one, or "
-                         "grid.keep = 'largest' to keep the largest part only")
+        raise InputError(
+            "grid.active",
+            f"{loose.size} of {count} separate parts ({cells[loose].sum():,} of "
+            f"{cells[1:].sum():,} cells, the first at cell {list(first)}) without an active cell "
+            "at a Dirichlet or "
+            "Robin side, a reaction or a ground",
+            "a mask whose parts each have one, or "
+            "grid.keep = 'largest' to keep the largest part only",
+        )

@@ -1,8 +1,8 @@
 """Checkpoints: everything that an optimizer needs to go on, whole or not at all.
 
-`checkpoint-<k>/` holds one file a vector (see vectors.py), small files of the caller's, and `meta.json` with the sizes
-and checksums of all of them. It is written under another name, flushed to the disk and renamed; the last two are kept,
-and a damaged one gives way to the one before it.
+`checkpoint-<k>/` holds one file a vector (see vectors.py), small files of the caller's, and
+`meta.json` with the sizes and checksums of all of them. It is written under another name, flushed
+to the disk and renamed; the last two are kept, and a damaged one gives way to the one before it.
 """
 
 from __future__ import annotations
@@ -53,8 +53,9 @@ class State(Protocol):
 class Checkpoint:
     """A verified checkpoint folder.
 
-    `number` is the row of history.csv that it belongs to, `state` the optimizer's meta, `extra` what the caller added
-    (identity of the run, level, iteration), `attachments` the contents of the caller's files.
+    `number` is the row of history.csv that it belongs to, `state` the optimizer's meta, `extra`
+    what the caller added (identity of the run, level, iteration), `attachments` the contents of the
+    caller's files.
     """
 
     path: Path
@@ -69,7 +70,8 @@ class Checkpoint:
         """The vectors, which the caller destroys. Collective.
 
         Raises:
-            InputError: where a vector has another size than the space's vectors, or can no longer be read.
+            InputError: where a vector has another size than the space's vectors, or can no longer
+                be read.
         """
         loaded: dict[str, PETSc.Vec] = {}
         try:
@@ -85,8 +87,11 @@ class Checkpoint:
     def _load(self, name: str, vec: PETSc.Vec, space: Space, comm: MPI.Intracomm) -> None:
         size = vec.getSize()
         if size != self.sizes[name]:
-            raise InputError(f"--resume: {self.path}, vector {name}", f"{self.sizes[name]} values",
-                             f"{size} as this case has; {REMEDY}")
+            raise InputError(
+                f"--resume: {self.path}, vector {name}",
+                f"{self.sizes[name]} values",
+                f"{size} as this case has; {REMEDY}",
+            )
         source = VectorReader(self.path / f"{name}.bin", comm)
         space.read(vec, source)
         source.close()
@@ -112,13 +117,21 @@ def save_checkpoint(
         check: raises InputError, on rank 0, where the folder is no longer this run's.
 
     Raises:
-        InputError: on every rank, where the folder cannot be written. What was complete before stays.
+        InputError: on every rank, where the folder cannot be written. What was complete before
+            stays.
     """
     folder = Path(out)
     final, temporary = folder / f"checkpoint-{number}", folder / f".checkpoint-{number}.tmp"
-    meta = {"number": int(number), "ranks": comm.size, "versions": versions(), "vectors": list(state.vectors),
-            "sizes": {n: v.getSize() for n, v in state.vectors.items()}, "state": dict(state.meta),
-            "extra": dict(extra or {}), "attachments": sorted(attachments or {})}
+    meta = {
+        "number": int(number),
+        "ranks": comm.size,
+        "versions": versions(),
+        "vectors": list(state.vectors),
+        "sizes": {n: v.getSize() for n, v in state.vectors.items()},
+        "state": dict(state.meta),
+        "extra": dict(extra or {}),
+        "attachments": sorted(attachments or {}),
+    }
     try:
         with collective(comm), _on_disk(folder):
             _check_names(state.vectors)
@@ -166,23 +179,28 @@ def _attach(temporary: Path, attachments: Mapping[str, bytes]) -> None:
 
 
 def _seal(folder: Path, temporary: Path, final: Path, meta: dict[str, Any]) -> None:
-    """Adds meta.json and gives the folder its name, when all that is inside has reached the disk."""
+    """Adds meta.json and gives the folder its name, when all that is inside has reached the
+    disk."""
     files = sorted(p for p in temporary.iterdir() if p.name != "meta.json")
     meta["files"] = {p.name: {"bytes": p.stat().st_size, "crc32": _checksum(p)} for p in files}
     for p in files:
         sync_folder(p)
     body = json.dumps(meta, indent=1, default=lambda v: v.tolist())
     with whole_file(temporary / "meta.json") as file:
-        file.write(json.dumps({"crc32": zlib.crc32(body.encode())}).encode() + b"\n" + body.encode())
+        file.write(
+            json.dumps({"crc32": zlib.crc32(body.encode())}).encode() + b"\n" + body.encode()
+        )
     if final.exists():
-        # One of this number is there where it was damaged: a run resumed from the one before comes to it again.
+        # One of this number is there where it was damaged: a run resumed from the one before comes
+        # to it again.
         shutil.rmtree(final)
     temporary.rename(final)
     sync_folder(folder)
 
 
 def _prune(folder: Path, current: int, keep: int) -> None:
-    """Removes those before the last `keep`, and those of a future that a resumed run left behind."""
+    """Removes those before the last `keep`, and those of a future that a resumed run left
+    behind."""
     numbers = _numbers(folder)
     for n in [m for m in numbers if m > current] + [m for m in numbers if m <= current][:-keep]:
         shutil.rmtree(folder / f"checkpoint-{n}")
@@ -201,9 +219,11 @@ def _numbers(folder: Path) -> list[int]:
     return sorted(int(m.group(1)) for m in names if m)
 
 
-def find_checkpoint(out: str | os.PathLike, comm: MPI.Intracomm,
-                    identity: Mapping[str, str] | None = None) -> Checkpoint | None:
-    """The newest undamaged checkpoint of a run, on every rank; None where it wrote none. Collective.
+def find_checkpoint(
+    out: str | os.PathLike, comm: MPI.Intracomm, identity: Mapping[str, str] | None = None
+) -> Checkpoint | None:
+    """The newest undamaged checkpoint of a run, on every rank; None where it wrote none.
+    Collective.
 
     Args:
         identity: what `extra["identity"]` has to be; see runs/identity.py.
@@ -221,16 +241,20 @@ def find_checkpoint(out: str | os.PathLike, comm: MPI.Intracomm,
 
 
 def check_identity(found: Checkpoint, identity: Mapping[str, str]) -> None:
-    """Raises InputError naming the first thing that is not as it was in the run that wrote the checkpoint."""
+    """Raises InputError naming the first thing that is not as it was in the run that wrote the
+    checkpoint."""
     refuse_differing(found.extra.get("identity") or {}, identity, found.path)
 
 
 def refuse_differing(before: Mapping[str, str], identity: Mapping[str, str], path: Path) -> None:
-    """Raises InputError naming the first thing that is not as it was `before`, in the run of this path."""
+    """Raises InputError naming the first thing that is not as it was `before`, in the run of this
+    path."""
     for name in [*identity, *before]:
         was, now = before.get(name, "nothing"), identity.get(name, "nothing")
         if was != now:
-            raise InputError(f"--resume: {name}", f"{now}, other than in the run of {path}", f"{was}; {REMEDY}")
+            raise InputError(
+                f"--resume: {name}", f"{now}, other than in the run of {path}", f"{was}; {REMEDY}"
+            )
 
 
 def _find(folder: Path) -> Checkpoint | None:
@@ -240,9 +264,15 @@ def _find(folder: Path) -> Checkpoint | None:
         try:
             return _verified(path)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            warnings.warn(f"{path} is damaged ({error}); the one before it is used", RuntimeWarning, stacklevel=2)
+            warnings.warn(
+                f"{path} is damaged ({error}); the one before it is used",
+                RuntimeWarning,
+                stacklevel=2,
+            )
     if numbers:
-        raise InputError(f"--resume: checkpoints in {folder}", f"{len(numbers)}, all damaged", REMEDY)
+        raise InputError(
+            f"--resume: checkpoints in {folder}", f"{len(numbers)}, all damaged", REMEDY
+        )
     return None
 
 
@@ -258,12 +288,24 @@ def _verified(path: Path) -> Checkpoint:
         if _checksum(path / name) != expected["crc32"]:
             raise ValueError(f"{name} does not match its checksum")
     attachments = {name: content_of(path / name) for name in meta["attachments"]}
-    return Checkpoint(path, meta["number"], tuple(meta["vectors"]), meta["sizes"], meta["state"], meta["extra"],
-                      attachments)
+    return Checkpoint(
+        path,
+        meta["number"],
+        tuple(meta["vectors"]),
+        meta["sizes"],
+        meta["state"],
+        meta["extra"],
+        attachments,
+    )
 
 
-def load_checkpoint(out: str | os.PathLike, comm: MPI.Intracomm, space: Space,
-                    identity: Mapping[str, str] | None = None) -> tuple[Checkpoint, dict[str, PETSc.Vec]] | None:
-    """`find_checkpoint` and its vectors in one step, where the space is known beforehand. Collective."""
+def load_checkpoint(
+    out: str | os.PathLike,
+    comm: MPI.Intracomm,
+    space: Space,
+    identity: Mapping[str, str] | None = None,
+) -> tuple[Checkpoint, dict[str, PETSc.Vec]] | None:
+    """`find_checkpoint` and its vectors in one step, where the space is known beforehand.
+    Collective."""
     found = find_checkpoint(out, comm, identity)
     return None if found is None else (found, found.load(space, comm))

@@ -28,11 +28,20 @@ from npde_opt.io.vtk_reader import read_legacy_vtk, read_xml_vtk
 
 Arrays = dict[str, Callable[[], Gridded]]
 PARTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "real": np.real, "imag": np.imag, "intensity": lambda a: np.abs(a) ** 2}
+    "real": np.real,
+    "imag": np.imag,
+    "intensity": lambda a: np.abs(a) ** 2,
+}
 
 
-def read_field(path: str | os.PathLike, key: str | None = None, shape: Sequence[int] | None = None, *,
-               allow_nan: bool = False, comm: MPI.Intracomm | None = None) -> np.ndarray:
+def read_field(
+    path: str | os.PathLike,
+    key: str | None = None,
+    shape: Sequence[int] | None = None,
+    *,
+    allow_nan: bool = False,
+    comm: MPI.Intracomm | None = None,
+) -> np.ndarray:
     """The values of `read_gridded`, whatever their place.
 
     Args:
@@ -53,7 +62,9 @@ def read_field(path: str | os.PathLike, key: str | None = None, shape: Sequence[
     return comm.bcast(field, root=0)
 
 
-def _values(path: Path, key: str | None, shape: Sequence[int] | None, allow_nan: bool) -> np.ndarray:
+def _values(
+    path: Path, key: str | None, shape: Sequence[int] | None, allow_nan: bool
+) -> np.ndarray:
     values = read_gridded(path, key, allow_nan=allow_nan).values
     if shape is not None:
         values = fit(_where(path, key), values, tuple(int(n) for n in shape))
@@ -65,8 +76,13 @@ def list_fields(path: str | os.PathLike) -> list[str]:
     return list(_open(Path(path)))
 
 
-def read_gridded(path: str | os.PathLike, key: str | None = None, *, part: str | None = None,
-                 allow_nan: bool = False) -> Gridded:
+def read_gridded(
+    path: str | os.PathLike,
+    key: str | None = None,
+    *,
+    part: str | None = None,
+    allow_nan: bool = False,
+) -> Gridded:
     """One array of a file with its place, indexed [x, y, z], in the file's number type (floats
     become float64, booleans stay).
 
@@ -88,7 +104,9 @@ def read_gridded(path: str | os.PathLike, key: str | None = None, *, part: str |
         raise InputError(str(path), "a file without arrays", "a file that holds at least one array")
     listed = ", ".join(arrays)
     if key is None and len(arrays) > 1:
-        raise InputError(f"key of {path}", "none", f"one of the {len(arrays)} arrays in the file: {listed}")
+        raise InputError(
+            f"key of {path}", "none", f"one of the {len(arrays)} arrays in the file: {listed}"
+        )
     name = next(iter(arrays)) if key is None else key
     if name not in arrays:
         raise InputError(f"key of {path}", repr(name), f"in the file: {listed}")
@@ -116,9 +134,15 @@ def _real(where: str, values: np.ndarray, part: str | None) -> np.ndarray:
             raise InputError(where, f"values of type {values.dtype}", "numbers")
         values = np.asarray(PARTS[part](values))
     if values.dtype.kind == "c":
-        raise InputError(where, f"values of type {values.dtype}", f"real numbers; choose a part: {', '.join(PARTS)}")
+        raise InputError(
+            where,
+            f"values of type {values.dtype}",
+            f"real numbers; choose a part: {', '.join(PARTS)}",
+        )
     if values.dtype.kind not in "fiub":
-        raise InputError(where, f"values of type {values.dtype}", "real numbers, integers or booleans")
+        raise InputError(
+            where, f"values of type {values.dtype}", "real numbers, integers or booleans"
+        )
     return values
 
 
@@ -136,14 +160,26 @@ class _readable:
         if isinstance(error, InputError) or not isinstance(error, Exception):
             return
         if isinstance(error, PermissionError):
-            raise InputError(str(self.path), "a file that may not be read", "a readable file") from error
+            raise InputError(
+                str(self.path), "a file that may not be read", "a readable file"
+            ) from error
         text = str(error).strip() or type(error).__name__
-        raise InputError(str(self.path), f"a file that cannot be read ({text.splitlines()[0]})",
-                         f"an undamaged {''.join(self.path.suffixes[-2:])} file") from error
+        raise InputError(
+            str(self.path),
+            f"a file that cannot be read ({text.splitlines()[0]})",
+            f"an undamaged {''.join(self.path.suffixes[-2:])} file",
+        ) from error
 
 
 def _open(path: Path) -> Arrays:
-    reader = next((READERS[s] for s in sorted(READERS, key=len, reverse=True) if path.name.lower().endswith(s)), None)
+    reader = next(
+        (
+            READERS[s]
+            for s in sorted(READERS, key=len, reverse=True)
+            if path.name.lower().endswith(s)
+        ),
+        None,
+    )
     check_file(str(path), path)
     if reader is None:
         raise InputError(str(path), f"extension {path.suffix or 'none'!r}", ", ".join(READERS))
@@ -162,9 +198,15 @@ def check_file(field: str, path: Path) -> None:
     try:
         status = path.stat()
     except OSError:
-        there = sorted(p.name for p in path.parent.glob("*") if p.is_file())[:8] if path.parent.is_dir() else []
+        there = (
+            sorted(p.name for p in path.parent.glob("*") if p.is_file())[:8]
+            if path.parent.is_dir()
+            else []
+        )
         near = f"; in {path.parent}: {', '.join(there)}" if there else ""
-        raise InputError(field, "no such file" if field == str(path) else str(path), f"an existing file{near}") from None
+        raise InputError(
+            field, "no such file" if field == str(path) else str(path), f"an existing file{near}"
+        ) from None
     named = "" if field == str(path) else f"{path}, "
     if not stat.S_ISREG(status.st_mode):
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a device or pipe"
@@ -175,7 +217,11 @@ def check_file(field: str, path: Path) -> None:
 def _check_size(field: str, what: str, size: int) -> None:
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if size > memory:
-        raise InputError(field, f"{what} {size / 1e9:.3g} GB", f"at most the {memory / 1e9:.3g} GB of memory here")
+        raise InputError(
+            field,
+            f"{what} {size / 1e9:.3g} GB",
+            f"at most the {memory / 1e9:.3g} GB of memory here",
+        )
 
 
 def _npy(path: Path) -> Arrays:
@@ -199,9 +245,14 @@ def _mat(path: Path) -> Arrays:
     try:
         content = loadmat(path)
     except NotImplementedError:
-        raise InputError(str(path), "a MATLAB 7.3 (HDF5) file", "files saved with save(..., '-v7')") from None
-    return {name: lambda v=v: Gridded(_dense(v))  # type: ignore[misc]
-            for name, v in content.items() if not name.startswith("__")}
+        raise InputError(
+            str(path), "a MATLAB 7.3 (HDF5) file", "files saved with save(..., '-v7')"
+        ) from None
+    return {
+        name: lambda v=v: Gridded(_dense(v))  # type: ignore[misc]
+        for name, v in content.items()
+        if not name.startswith("__")
+    }
 
 
 def _dense(values: Any) -> np.ndarray:
@@ -215,8 +266,11 @@ def _nifti(path: Path) -> Arrays:
     try:
         import nibabel
     except ImportError:
-        raise InputError(str(path), "a NIfTI file without the nibabel package",
-                         "pip install 'npde_opt[examples]' (or pip install nibabel)") from None
+        raise InputError(
+            str(path),
+            "a NIfTI file without the nibabel package",
+            "pip install 'npde_opt[examples]' (or pip install nibabel)",
+        ) from None
     if path.name.lower().endswith(".gz"):
         _check_gzip(path)
     image = nibabel.load(path)
@@ -251,6 +305,7 @@ def _placed(image: Any) -> Gridded:
 def _eager(read: Callable[[Path], dict[str, Gridded]]) -> Callable[[Path], Arrays]:
     def reader(path: Path) -> Arrays:
         return {name: lambda v=v: v for name, v in read(path).items()}  # type: ignore[misc]
+
     return reader
 
 
@@ -259,9 +314,20 @@ def _grdecl(path: Path) -> Arrays:
 
 
 READERS: dict[str, Callable[[Path], Arrays]] = {
-    ".npy": _npy, ".npz": _npz, ".mat": _mat, ".nii": _nifti, ".nii.gz": _nifti, ".vti": _eager(read_xml_vtk),
-    ".vtr": _eager(read_xml_vtk), ".vtk": _eager(read_legacy_vtk), ".grdecl": _grdecl,
-    ".inc": _grdecl, ".prop": _grdecl, ".dat": _grdecl, ".data": _grdecl}
+    ".npy": _npy,
+    ".npz": _npz,
+    ".mat": _mat,
+    ".nii": _nifti,
+    ".nii.gz": _nifti,
+    ".vti": _eager(read_xml_vtk),
+    ".vtr": _eager(read_xml_vtk),
+    ".vtk": _eager(read_legacy_vtk),
+    ".grdecl": _grdecl,
+    ".inc": _grdecl,
+    ".prop": _grdecl,
+    ".dat": _grdecl,
+    ".data": _grdecl,
+}
 
 
 def _check_finite(where: str, values: np.ndarray, allow_nan: bool) -> None:
@@ -272,9 +338,14 @@ def _check_finite(where: str, values: np.ndarray, allow_nan: bool) -> None:
     if count:
         first = tuple(int(i) for i in np.argwhere(bad)[0])
         nans = int(np.isnan(values[bad]).sum())
-        kinds = " and ".join(f"{n} {kind}" for n, kind in ((nans, "NaN"), (count - nans, "infinite")) if n)
-        raise InputError(where, f"{kinds} of {values.size} values, the first at {list(first)}",
-                         "finite values or NaN" if allow_nan else "finite values")
+        kinds = " and ".join(
+            f"{n} {kind}" for n, kind in ((nans, "NaN"), (count - nans, "infinite")) if n
+        )
+        raise InputError(
+            where,
+            f"{kinds} of {values.size} values, the first at {list(first)}",
+            "finite values or NaN" if allow_nan else "finite values",
+        )
 
 
 def fit(where: str, values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -291,8 +362,11 @@ def fit(where: str, values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     if thick(values.shape) == thick(shape):
         return values.reshape(shape, order="F")
     count = int(np.prod(shape))
-    raise InputError(where, f"shape {values.shape}, {values.size:,} values",
-                     f"shape {shape}, {count:,} values{hint(values.shape, shape)}")
+    raise InputError(
+        where,
+        f"shape {values.shape}, {values.size:,} values",
+        f"shape {shape}, {count:,} values{hint(values.shape, shape)}",
+    )
 
 
 def thick(shape: Sequence[int]) -> list[int]:

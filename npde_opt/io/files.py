@@ -1,6 +1,8 @@
-"""Files that appear whole or not at all: written beside their place, flushed to the disk, then renamed.
+"""Files that appear whole or not at all: written beside their place, flushed to the disk, then
+renamed.
 
-Whatever the disk refuses (no space, quota, permission, a folder that is gone) is an InputError that names folder and cause.
+Whatever the disk refuses (no space, quota, permission, a folder that is gone) is an InputError that
+names folder and cause.
 """
 
 from __future__ import annotations
@@ -15,11 +17,14 @@ from typing import BinaryIO
 
 from npde_opt.errors import InputError
 
-KEPT = "a folder with space that can be written; what was complete stays, and --resume goes on from it"
+KEPT = (
+    "a folder with space that can be written; what was complete stays, and --resume goes on from it"
+)
 
 
 def content_of(path: str | os.PathLike) -> bytes:
-    """What a regular file holds. Raises OSError for a pipe too, of which the reading would wait for ever."""
+    """What a regular file holds. Raises OSError for a pipe too, of which the reading would wait for
+    ever."""
     # Without O_NONBLOCK already the opening of a pipe waits.
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -29,7 +34,8 @@ def content_of(path: str | os.PathLike) -> bytes:
 
 @contextlib.contextmanager
 def whole_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
-    """A binary file that replaces `path` when the block ends, and leaves `path` untouched when the block raises."""
+    """A binary file that replaces `path` when the block ends, and leaves `path` untouched when the
+    block raises."""
     target = Path(path)
     temporary = beside(target)
     try:
@@ -47,7 +53,8 @@ def whole_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
 
 
 def beside(target: Path) -> Path:
-    """The name under which a file is written before it is complete; the suffix stays, by which some writers go."""
+    """The name under which a file is written before it is complete; the suffix stays, by which some
+    writers go."""
     return target.with_name(f".{target.stem}.{os.getpid()}.tmp{target.suffix}")
 
 
@@ -62,7 +69,8 @@ def sync_folder(path: str | os.PathLike) -> None:
 
 @contextlib.contextmanager
 def disk(field: str, folder: str | os.PathLike, allowed: str = KEPT) -> Iterator[None]:
-    """Raises what the operating system refuses inside the block as an InputError of `field`, folder and cause."""
+    """Raises what the operating system refuses inside the block as an InputError of `field`, folder
+    and cause."""
     try:
         yield
     except OSError as error:

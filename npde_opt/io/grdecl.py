@@ -206,7 +206,8 @@ def open_grdecl(path: str | os.PathLike) -> dict[str, Callable[[], np.ndarray]]:
 
 
 def included(path: str | os.PathLike) -> list[Path]:
-    """The files that a deck includes, and those that these include. Raises InputError as `open_grdecl`."""
+    """The files that a deck includes, and those that these include. Raises InputError as
+    `open_grdecl`."""
     deck = _Deck()
     _read(Path(path), deck, DEEPEST)
     return deck.files[1:]

@@ -1,4 +1,5 @@
-"""history.csv: one row a completed iteration, as text that gives the same numbers when it is read again."""
+"""history.csv: one row a completed iteration, as text that gives the same numbers when it is read
+again."""
 
 from __future__ import annotations
 
@@ -13,14 +14,27 @@ import numpy as np
 from npde_opt.errors import InputError
 from npde_opt.io.files import content_of
 
-COLUMNS = ("level", "iteration", "objective", "misfit", "regularization", "gradient_norm", "step",
-           "forward_solves", "adjoint_solves", "krylov_iterations", "inner_iterations", "seconds")
+COLUMNS = (
+    "level",
+    "iteration",
+    "objective",
+    "misfit",
+    "regularization",
+    "gradient_norm",
+    "step",
+    "forward_solves",
+    "adjoint_solves",
+    "krylov_iterations",
+    "inner_iterations",
+    "seconds",
+)
 END = "\r\n"
 Row = Mapping[str, Any]
 
 
 def line_of(row: Row, columns: Sequence[str]) -> str:
-    """One line; columns that the row lacks stay empty. Raises InputError for a key that is no column."""
+    """One line; columns that the row lacks stay empty. Raises InputError for a key that is no
+    column."""
     unknown = [k for k in row if k not in columns]
     if unknown:
         raise InputError("history row", ", ".join(unknown), ", ".join(columns))
@@ -40,12 +54,16 @@ def complete_lines(content: bytes) -> list[str]:
 def rows_of(lines: Sequence[str]) -> list[dict[str, float]]:
     """The rows of complete lines, the first of which is the head."""
     table = list(csv.reader(lines))
-    return [{k: _number(v) for k, v in zip(table[0], cells, strict=True) if v}
-            for cells in table[1:] if len(cells) == len(table[0])]
+    return [
+        {k: _number(v) for k, v in zip(table[0], cells, strict=True) if v}
+        for cells in table[1:]
+        if len(cells) == len(table[0])
+    ]
 
 
 def read_history(path: str | os.PathLike) -> list[dict[str, float]]:
-    """Rows of the history.csv in a folder; a line that was cut short while it was written is left out."""
+    """Rows of the history.csv in a folder; a line that was cut short while it was written is left
+    out."""
     file = Path(path) / "history.csv"
     return rows_of(complete_lines(content_of(file))) if file.exists() else []
 

@@ -28,7 +28,8 @@ class Seconds:
 
 @dataclass(frozen=True)
 class Summary:
-    """What `summary.json` holds; `metrics` is for what is particular to a driver. Non-finite numbers become null."""
+    """What `summary.json` holds; `metrics` is for what is particular to a driver. Non-finite
+    numbers become null."""
 
     driver: str
     case: str
@@ -94,6 +95,11 @@ def versions() -> dict[str, str]:
     from petsc4py import PETSc
 
     library = MPI.Get_library_version().split("\n")[0].split(",")[0].strip("\0 ")
-    return {"npde_opt": npde_opt.__version__, "petsc": ".".join(str(n) for n in PETSc.Sys.getVersion()),
-            "mpi4py": mpi4py.__version__, "mpi": library, "numpy": np.__version__,
-            "python": platform.python_version()}
+    return {
+        "npde_opt": npde_opt.__version__,
+        "petsc": ".".join(str(n) for n in PETSc.Sys.getVersion()),
+        "mpi4py": mpi4py.__version__,
+        "mpi": library,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }

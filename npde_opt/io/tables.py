@@ -155,7 +155,8 @@ class Table:
             if number(word, "." if self.decimal == "," else ",") is not None
             else ""
         )
-        return f"a number (with decimal '{self.decimal}'), an empty word, NaN, NA or a code that `missing` names{other}"
+        first = f"a number (with decimal '{self.decimal}')"
+        return f"{first}, an empty word, NaN, NA or a code that `missing` names{other}"
 
     def _refuse_sentinels(self, column: int, values: np.ndarray, used: gaps.Used | None) -> None:
         codes = gaps.undeclared(values, used)

@@ -1,8 +1,9 @@
 """Vectors of parameters on the disk, in natural order, so that any number of ranks reads them.
 
-A part of a vector is what PETSc calls a binary Vec: [1211214, n] as big-endian integers, then n big-endian doubles.
-Rank 0 alone touches the disk. It keeps what fails there until all ranks meet in `close`: nothing that the disk refuses
-can leave another rank waiting for a message. Fields pass through rank 0 in slabs of a bounded size.
+A part of a vector is what PETSc calls a binary Vec: [1211214, n] as big-endian integers, then n
+big-endian doubles. Rank 0 alone touches the disk. It keeps what fails there until all ranks meet in
+`close`: nothing that the disk refuses can leave another rank waiting for a message. Fields pass
+through rank 0 in slabs of a bounded size.
 """
 
 from __future__ import annotations
@@ -89,7 +90,8 @@ class _OnRoot:
             self._file.close()
 
     def close(self) -> None:
-        """Ends the file. Collective; raises InputError on every rank for what the disk refused on rank 0."""
+        """Ends the file. Collective; raises InputError on every rank for what the disk refused on
+        rank 0."""
         if self.comm.rank == 0:
             self._attempt(self._finish)
             if self._failure is not None and self._file is not None and not self._file.closed:
@@ -100,7 +102,8 @@ class _OnRoot:
                 raise self._failure.with_traceback(None)
 
     def _abandon(self) -> None:
-        """Closes a file of which something failed before; closing may fail again for the same cause."""
+        """Closes a file of which something failed before; closing may fail again for the same
+        cause."""
         assert self._file is not None
         try:
             self._file.close()
@@ -109,7 +112,8 @@ class _OnRoot:
 
 
 class VectorWriter(_OnRoot):
-    """Writes the parts of one vector to one file. Every method is collective; errors come from `close`."""
+    """Writes the parts of one vector to one file. Every method is collective; errors come from
+    `close`."""
 
     def __init__(self, path: str | os.PathLike, comm: MPI.Intracomm):
         super().__init__(path, comm, "wb", "checkpoint")
@@ -137,7 +141,8 @@ class VectorWriter(_OnRoot):
 
 
 class VectorReader(_OnRoot):
-    """Reads the parts of one vector. Every method is collective; after a failure it gives zeros until `close` raises."""
+    """Reads the parts of one vector. Every method is collective; after a failure it gives zeros
+    until `close` raises."""
 
     def __init__(self, path: str | os.PathLike, comm: MPI.Intracomm):
         super().__init__(path, comm, "rb", "--resume")
@@ -162,7 +167,11 @@ class VectorReader(_OnRoot):
     def _expect(self, count: int) -> None:
         found = self._read(2, HEADER)
         if tuple(found) != (CLASS_ID, count):
-            raise InputError(f"--resume: {self.path}", f"a part of {found[1]} values", f"{count} values, as this case has")
+            raise InputError(
+                f"--resume: {self.path}",
+                f"a part of {found[1]} values",
+                f"{count} values, as this case has",
+            )
 
     def _take(self, count: int) -> np.ndarray:
         """The next values, zeros where they cannot be read. On rank 0."""
@@ -178,7 +187,9 @@ class VectorReader(_OnRoot):
         assert self._file is not None
         content = self._file.read(count * kind.itemsize)
         if len(content) < count * kind.itemsize:
-            raise InputError(f"--resume: {self.path}", "a file that was cut", "a checkpoint as it was written")
+            raise InputError(
+                f"--resume: {self.path}", "a file that was cut", "a checkpoint as it was written"
+            )
         return np.frombuffer(content, kind)
 
 
@@ -187,7 +198,8 @@ Range = tuple[int, int]
 
 
 def slabs(shape: tuple[int, ...]) -> Iterator[Range]:
-    """Ranges [first, last) of planes along the last axis, of at most SLAB values, or of one plane."""
+    """Ranges [first, last) of planes along the last axis, of at most SLAB values, or of one
+    plane."""
     plane = int(np.prod(shape[:-1], dtype=np.int64))
     planes = max(1, SLAB // max(plane, 1))
     for first in range(0, shape[-1], planes):
@@ -218,8 +230,9 @@ def _own(box: Box, planes: Range) -> Box:
     return (*whole, slice(first - box[-1].start, last - box[-1].start))
 
 
-def gather_slab(comm: MPI.Intracomm, boxes: list[Box], shape: tuple[int, ...], owned: np.ndarray,
-                planes: Range) -> np.ndarray | None:
+def gather_slab(
+    comm: MPI.Intracomm, boxes: list[Box], shape: tuple[int, ...], owned: np.ndarray, planes: Range
+) -> np.ndarray | None:
     """Planes of a field on rank 0, None elsewhere. Collective."""
     mine = boxes[comm.rank]
     part = np.asfortranarray(owned[_own(mine, planes)], dtype=float)
@@ -241,7 +254,9 @@ def gather_slab(comm: MPI.Intracomm, boxes: list[Box], shape: tuple[int, ...], o
     return slab
 
 
-def scatter_slab(comm: MPI.Intracomm, boxes: list[Box], slab: np.ndarray | None, out: np.ndarray, planes: Range) -> None:
+def scatter_slab(
+    comm: MPI.Intracomm, boxes: list[Box], slab: np.ndarray | None, out: np.ndarray, planes: Range
+) -> None:
     """Planes of a field from rank 0 into the owned values of all ranks. Collective."""
     mine = boxes[comm.rank]
     if slab is None:

@@ -21,11 +21,32 @@ import numpy as np
 from npde_opt.errors import InputError
 from npde_opt.io.gridded import Gridded, aligned, increasing, trimmed
 
-NUMBERS = {"Float64": "f8", "Float32": "f4", "Int64": "i8", "Int32": "i4", "Int16": "i2", "Int8": "i1",
-           "UInt64": "u8", "UInt32": "u4", "UInt16": "u2", "UInt8": "u1"}
-LEGACY = {"double": "f8", "float": "f4", "long": "i8", "vtkIdType": "i8", "int": "i4", "short": "i2", "char": "i1",
-          "unsigned_char": "u1", "unsigned_short": "u2", "unsigned_int": "u4", "unsigned_long": "u8",
-          "vtktypeint64": "i8"}
+NUMBERS = {
+    "Float64": "f8",
+    "Float32": "f4",
+    "Int64": "i8",
+    "Int32": "i4",
+    "Int16": "i2",
+    "Int8": "i1",
+    "UInt64": "u8",
+    "UInt32": "u4",
+    "UInt16": "u2",
+    "UInt8": "u1",
+}
+LEGACY = {
+    "double": "f8",
+    "float": "f4",
+    "long": "i8",
+    "vtkIdType": "i8",
+    "int": "i4",
+    "short": "i2",
+    "char": "i1",
+    "unsigned_char": "u1",
+    "unsigned_short": "u2",
+    "unsigned_int": "u4",
+    "unsigned_long": "u8",
+    "vtktypeint64": "i8",
+}
 
 
 def read_xml_vtk(path: str | os.PathLike) -> dict[str, Gridded]:
@@ -40,15 +61,21 @@ def read_xml_vtk(path: str | os.PathLike) -> dict[str, Gridded]:
     root, appended = _parse(Path(path).read_bytes())
     pieces = root.findall(".//Piece")
     if root.get("type") not in ("ImageData", "RectilinearGrid") or len(pieces) != 1:
-        raise InputError(str(path), f"a VTK file of type {root.get('type')} with {len(pieces)} pieces",
-                         "ImageData or RectilinearGrid in one piece")
+        raise InputError(
+            str(path),
+            f"a VTK file of type {root.get('type')} with {len(pieces)} pieces",
+            "ImageData or RectilinearGrid in one piece",
+        )
     encoded = root.find("AppendedData")
     decoder = _Decoder(root, appended, encoded is not None and encoded.get("encoding") == "base64")
     extent = [int(n) for n in pieces[0].get("Extent", "").split()]
     first, last = extent[::2], extent[1::2]
     points = [b - a + 1 for a, b in zip(first, last, strict=True)]
-    place = _image_place(root, first) if root.get("type") == "ImageData" else \
-        [decoder.values(e) for e in pieces[0].findall("Coordinates/DataArray")]
+    place = (
+        _image_place(root, first)
+        if root.get("type") == "ImageData"
+        else [decoder.values(e) for e in pieces[0].findall("Coordinates/DataArray")]
+    )
     arrays: dict[str, Gridded] = {}
     for section, kind in (("CellData", "cells"), ("PointData", "points")):
         for element in pieces[0].findall(f"{section}/DataArray"):
@@ -65,7 +92,7 @@ def _parse(content: bytes) -> tuple[ElementTree.Element, bytes]:
     appended = b""
     if start:
         end = content.rindex(b"</AppendedData>")
-        appended = content[start.end():end]
+        appended = content[start.end() : end]
         content = content[: start.end() - 1] + content[end:]
     return ElementTree.fromstring(content), appended
 
@@ -97,7 +124,9 @@ def _attribute(element: ElementTree.Element, name: str, default: str, count: int
     return numbers
 
 
-def _place(values: np.ndarray, points: list[int], place: _Image | list[np.ndarray], kind: str) -> Gridded:
+def _place(
+    values: np.ndarray, points: list[int], place: _Image | list[np.ndarray], kind: str
+) -> Gridded:
     """Flat values of cells or points as an array with coordinates; `points` are their numbers along
     the axes."""
     flat = tuple(n == 1 for n in points)
@@ -134,7 +163,7 @@ class _Decoder:
         if element.get("format") == "ascii":
             return _of_type(np.array((element.text or "").split(), dtype=float), dtype)
         if element.get("format") == "appended":
-            data, coded = self.appended[int(element.get("offset", 0)):], self.appended_base64
+            data, coded = self.appended[int(element.get("offset", 0)) :], self.appended_base64
         else:
             data, coded = (element.text or "").strip().encode(), True
         raw = self._inflate(data, coded) if self.compressed else self._plain(data, coded)
@@ -146,7 +175,7 @@ class _Decoder:
             size = int(np.frombuffer(_decode(data, width), self.header)[0])
             return _decode(data, width + size)[width:]
         size = int(np.frombuffer(data[:width], self.header)[0])
-        return _exactly(data[width: width + size], size)
+        return _exactly(data[width : width + size], size)
 
     def _inflate(self, data: bytes, coded: bool) -> bytes:
         width = self.header.itemsize
@@ -155,17 +184,21 @@ class _Decoder:
         head = np.frombuffer(_decode(data, width) if coded else data[:width], self.header)
         sizes = head[3:].astype(int)
         if coded:
-            body = _decode(data[4 * ((width + 2) // 3):], int(sizes.sum()))
+            body = _decode(data[4 * ((width + 2) // 3) :], int(sizes.sum()))
         else:
-            body = _exactly(data[width: width + int(sizes.sum())], int(sizes.sum()))
+            body = _exactly(data[width : width + int(sizes.sum())], int(sizes.sum()))
         ends = np.cumsum(sizes)
-        return b"".join(zlib.decompress(body[end - n: end]) for n, end in zip(sizes, ends, strict=True))
+        return b"".join(
+            zlib.decompress(body[end - n : end]) for n, end in zip(sizes, ends, strict=True)
+        )
 
 
 def _of_type(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Numbers of a text in the type that the file says they have, if they are of it."""
     ends = np.iinfo(dtype) if dtype.kind in "iu" else None
-    if ends is not None and not np.all((values == np.rint(values)) & (values >= ends.min) & (values <= ends.max)):
+    if ends is not None and not np.all(
+        (values == np.rint(values)) & (values >= ends.min) & (values <= ends.max)
+    ):
         raise ValueError(f"values that are no {dtype.newbyteorder('=').name}")
     return values.astype(dtype.newbyteorder("="))
 
@@ -185,7 +218,9 @@ def read_legacy_vtk(path: str | os.PathLike) -> dict[str, Gridded]:
     binary) by name."""
     reader = _Legacy(Path(path).read_bytes())
     if not reader.line().startswith("# vtk DataFile"):
-        raise InputError(str(path), "a file that is no legacy VTK file", "# vtk DataFile ... in the first line")
+        raise InputError(
+            str(path), "a file that is no legacy VTK file", "# vtk DataFile ... in the first line"
+        )
     reader.line()
     reader.binary = reader.line().upper() == "BINARY"
     kind = reader.words()
@@ -202,7 +237,9 @@ def _legacy_arrays(reader: _Legacy) -> dict[str, Gridded]:
 
     def put(name: str, values: np.ndarray) -> None:
         name = unquote(name)
-        arrays[f"{name} (points)" if name in arrays else name] = _place(values, points, place.found(), belongs)
+        arrays[f"{name} (points)" if name in arrays else name] = _place(
+            values, points, place.found(), belongs
+        )
 
     while words := reader.words():
         head = words[0].upper()
@@ -255,7 +292,7 @@ class _Legacy:
     def line(self) -> str:
         end = self.content.find(b"\n", self.at)
         end = len(self.content) if end < 0 else end
-        text, self.at = self.content[self.at: end].decode("latin-1").strip(), end + 1
+        text, self.at = self.content[self.at : end].decode("latin-1").strip(), end + 1
         return text
 
     def words(self) -> list[str]:
@@ -275,7 +312,9 @@ class _Legacy:
             raise ValueError(f"{count} values")
         dtype = np.dtype(">" + LEGACY[number])
         if self.binary:
-            raw = _exactly(self.content[self.at: self.at + count * dtype.itemsize], count * dtype.itemsize)
+            raw = _exactly(
+                self.content[self.at : self.at + count * dtype.itemsize], count * dtype.itemsize
+            )
             self.at += len(raw)
             return np.frombuffer(raw, dtype).astype(dtype.newbyteorder("="))
         found: list[str] = []

@@ -44,7 +44,8 @@ def numeric(words: list[str], decimal: str) -> bool:
 
 
 def suspect(word: str) -> bool:
-    """Whether a word that is no number may have been meant to be one, or to say that it is missing."""
+    """Whether a word that is no number may have been meant to be one, or to say that it is
+    missing."""
     return bool(SUSPECT.match(word)) or word.lower() in gaps.NO_VALUE
 
 

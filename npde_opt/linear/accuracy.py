@@ -1,7 +1,8 @@
 """How exactly a solve is made: to its own tolerance, or inside `tight()` to TIGHT.
 
-Derivatives are compared with differences of values that come from iterative solves; these have to be more exact there than
-an optimizer needs them. A tolerance that the user gave as an option is kept.
+Derivatives are compared with differences of values that come from iterative solves; these have to
+be more exact there than an optimizer needs them. A tolerance that the user gave as an option is
+kept.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ TIGHT = 1e-13
 
 _depth = [0]
 
-NORMS = {PETSc.KSP.NormType.UNPRECONDITIONED: "true residual",
-         PETSc.KSP.NormType.PRECONDITIONED: "preconditioned residual",
-         PETSc.KSP.NormType.NATURAL: "natural norm of the residual"}
+NORMS = {
+    PETSc.KSP.NormType.UNPRECONDITIONED: "true residual",
+    PETSc.KSP.NormType.PRECONDITIONED: "preconditioned residual",
+    PETSc.KSP.NormType.NATURAL: "natural norm of the residual",
+}
 
 
 @contextlib.contextmanager

@@ -2,9 +2,10 @@
 
     (D + L) x = b,   x := x + P A_coarse^-1 P^T (b - A x),   (D + U) x := b - (A - D - U) x
 
-D + L and D + U are the triangles of every rank's own block: a forward and a backward sweep of Gauss-Seidel, so that the
-cycle is symmetric. After the forward sweep b - A x = (D + L - A) x, a product with half of the matrix. That half and P^T are
-kept in sliced ELLPACK, whose products with short rows take a third to a half of the time of AIJ's.
+D + L and D + U are the triangles of every rank's own block: a forward and a backward sweep of
+Gauss-Seidel, so that the cycle is symmetric. After the forward sweep b - A x = (D + L - A) x, a
+product with half of the matrix. That half and P^T are kept in sliced ELLPACK, whose products with
+short rows take a third to a half of the time of AIJ's.
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ class Cycle:
 
     def __init__(self, matrix: OffsetMatrix, hierarchy: Hierarchy, prefix: str):
         self._matrices = [matrix, *hierarchy.matrices]
-        self._transfers, self._restrictions = hierarchy.coarsening.restrictions, hierarchy.coarsening.sliced
+        self._transfers, self._restrictions = (
+            hierarchy.coarsening.restrictions,
+            hierarchy.coarsening.sliced,
+        )
         self._rests: list[PETSc.Mat] = []
         self._residuals = [m.mat.createVecLeft() for m in self._matrices[:-1]]
         self._b, self._x = ([m.mat.createVecLeft() for m in self._matrices[1:]] for _ in range(2))
@@ -55,7 +59,12 @@ class Cycle:
             if self._coarsest.getConvergedReason() < 0:
                 x.set(np.nan)
             return
-        A, residual, coarse_b, coarse_x = self._matrices[level].mat, self._residuals[level], self._b[level], self._x[level]
+        A, residual, coarse_b, coarse_x = (
+            self._matrices[level].mat,
+            self._residuals[level],
+            self._b[level],
+            self._x[level],
+        )
         A.SOR(b, x, sortype=FROM_ZERO)
         self._rests[level].mult(x, residual)
         self._restrictions[level].mult(residual, coarse_b)

@@ -1,11 +1,13 @@
-"""Geometric multigrid hierarchies: A_coarse = P^T A P with multilinear P between every other cell centre.
+"""Geometric multigrid hierarchies: A_coarse = P^T A P with multilinear P between every other cell
+centre.
 
-Coarse unknowns sit at the cell centres 0, 2, 4, ... of each coarsened axis, so P has 1.5 entries a row and axis and
-any size coarsens. Axes coarsen together only while their spacings are within a factor of two (semi-coarsening). Under
-a mask a coarse unknown exists where one of the cells {2I, 2I+1} is active, axis by axis; the weight of a missing
-parent goes to the other.
+Coarse unknowns sit at the cell centres 0, 2, 4, ... of each coarsened axis, so P has 1.5 entries a
+row and axis and any size coarsens. Axes coarsen together only while their spacings are within a
+factor of two (semi-coarsening). Under a mask a coarse unknown exists where one of the cells {2I,
+2I+1} is active, axis by axis; the weight of a missing parent goes to the other.
 
-P is the product of one interpolation an axis (`Halving`), so P^T A P is formed axis by axis on planes of values.
+P is the product of one interpolation an axis (`Halving`), so P^T A P is formed axis by axis on
+planes of values.
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ SHORTEST = 5
 class Level:
     """One level: centre coordinates an axis, ownership, and which unknowns exist (None: all)."""
 
-    def __init__(self, grid: Grid, centers: Sequence[np.ndarray], layout: Layout, mask: np.ndarray | None):
+    def __init__(
+        self, grid: Grid, centers: Sequence[np.ndarray], layout: Layout, mask: np.ndarray | None
+    ):
         self.grid, self.centers, self.layout, self.mask = grid, tuple(centers), layout, mask
         self.numbering = Numbering(layout, mask)
 
@@ -42,7 +46,10 @@ class Level:
         return [float(np.median(np.diff(c))) if c.size > 1 else np.inf for c in self.centers]
 
     def axes_to_coarsen(self) -> list[int]:
-        h = [s if c.size >= SHORTEST else np.inf for s, c in zip(self.spacing(), self.centers, strict=True)]
+        h = [
+            s if c.size >= SHORTEST else np.inf
+            for s, c in zip(self.spacing(), self.centers, strict=True)
+        ]
         return [d for d, x in enumerate(h) if np.isfinite(x) and x <= 2 * min(h)]
 
     def halvings(self, axes: list[int]) -> list[Halving]:
@@ -61,8 +68,9 @@ class Level:
 
 
 def restriction(fine: Level, coarse: Level, halvings: list[Halving]) -> PETSc.Mat:
-    """P^T from `fine` to `coarse`, P the product of the halvings' interpolations: its rows are the longer ones, so that products
-    with it and its transpose take two thirds of the time of those with P."""
+    """P^T from `fine` to `coarse`, P the product of the halvings' interpolations: its rows are the
+    longer ones, so that products with it and its transpose take two thirds of the time of those
+    with P."""
     dim, owned = len(fine.centers), fine.layout.owned()
     rows = slice(None) if fine.mask is None else fine.mask[np.ix_(*owned)].ravel(order="F")
     indices, weights = [], []
@@ -84,14 +92,18 @@ def restriction(fine: Level, coarse: Level, halvings: list[Halving]) -> PETSc.Ma
 
 
 class Coarsening:
-    """What the hierarchies of a grid share, finest level first: the restrictions P^T and the patterns of the coarse matrices."""
+    """What the hierarchies of a grid share, finest level first: the restrictions P^T and the
+    patterns of the coarse matrices."""
 
     def __init__(self, grid: Grid):
         self.restrictions: list[PETSc.Mat] = []
         self.halvings: list[list[Halving]] = []
         self.patterns: list[Pattern] = []
         level = Level(grid, grid.centers, grid.layout, grid.active_global)
-        offsets, periodic = set(stencil_offsets(grid.dim)), [grid.periodic(d) for d in range(grid.dim)]
+        offsets, periodic = (
+            set(stencil_offsets(grid.dim)),
+            [grid.periodic(d) for d in range(grid.dim)],
+        )
         while level.size > COARSEST:
             axes = level.axes_to_coarsen()
             if not axes:
@@ -101,14 +113,20 @@ class Coarsening:
             self.restrictions.append(restriction(level, coarse, halvings))
             self.halvings.append(halvings)
             for axis in axes:
-                offsets = {o[:axis] + (step,) + o[axis + 1:] for o in offsets for step in (-1, 0, 1)}
-            self.patterns.append(Pattern(grid.comm, coarse.numbering, sorted(offsets, key=any), periodic))
+                offsets = {
+                    o[:axis] + (step,) + o[axis + 1 :] for o in offsets for step in (-1, 0, 1)
+                }
+            self.patterns.append(
+                Pattern(grid.comm, coarse.numbering, sorted(offsets, key=any), periodic)
+            )
             level = coarse
 
     @classmethod
     def of(cls, grid: Grid) -> Coarsening:
         """The grid's own. Collective."""
-        return grid.once(("coarsening", tuple(b.kind for b in grid.boundaries.values())), lambda: cls(grid))
+        return grid.once(
+            ("coarsening", tuple(b.kind for b in grid.boundaries.values())), lambda: cls(grid)
+        )
 
     @cached_property
     def sliced(self) -> list[PETSc.Mat]:
@@ -121,7 +139,8 @@ class Coarsening:
 
 
 class Hierarchy:
-    """Coarse matrices below a stencil matrix, finest first; none where the grid does not coarsen."""
+    """Coarse matrices below a stencil matrix, finest first; none where the grid does not
+    coarsen."""
 
     def __init__(self, grid: Grid):
         self.coarsening = Coarsening.of(grid)

@@ -1,7 +1,9 @@
-"""S u = b, S = M + alpha A, from a guess u: the solver makes a correction e, S e = r = b - S u, to a residual of rtol |b|.
+"""S u = b, S = M + alpha A, from a guess u: the solver makes a correction e, S e = r = b - S u, to
+a residual of rtol |b|.
 
-Where the guess is the state before a step it is moved on first: u += a d, r -= a S d with d = M^-1 r. For a = 1 that is the
-state moved on at its present rate. Where the state is rough, and its rate far too large, a leaves the smallest residual.
+Where the guess is the state before a step it is moved on first: u += a d, r -= a S d with d = M^-1
+r. For a = 1 that is the state moved on at its present rate. Where the state is rough, and its rate
+far too large, a leaves the smallest residual.
 """
 
 from __future__ import annotations
@@ -29,13 +31,23 @@ class Corrector:
     """
 
     def __init__(self, mass: PETSc.Vec):
-        self._inverse, self._residual, self._change, self._image = (mass.duplicate() for _ in range(4))
+        self._inverse, self._residual, self._change, self._image = (
+            mass.duplicate() for _ in range(4)
+        )
         mass.copy(self._inverse)
         self._inverse.reciprocal()
 
-    def solve(self, ksp: PETSc.KSP, b: PETSc.Vec, u: PETSc.Vec, run: Callable[[PETSc.Vec, PETSc.Vec], None],
-              moves: bool = False, transposed: bool = False) -> None:
-        """Improves u. `run(r, e)` solves S e = r, or S^T e = r, with `ksp`, which stops at the true residual."""
+    def solve(
+        self,
+        ksp: PETSc.KSP,
+        b: PETSc.Vec,
+        u: PETSc.Vec,
+        run: Callable[[PETSc.Vec, PETSc.Vec], None],
+        moves: bool = False,
+        transposed: bool = False,
+    ) -> None:
+        """Improves u. `run(r, e)` solves S e = r, or S^T e = r, with `ksp`, which stops at the true
+        residual."""
         S, residual, size = ksp.getOperators()[0], self._residual, b.norm()
         (S.multTranspose if transposed else S.mult)(u, residual)
         residual.aypx(-1.0, b)
@@ -72,16 +84,33 @@ class Corrector:
             vec.destroy()
 
 
-def step_solver(matrix: StencilMatrix, prefix: str, symmetric: bool, recipe: str = "auto") -> LinearSolver:
+def step_solver(
+    matrix: StencilMatrix, prefix: str, symmetric: bool, recipe: str = "auto"
+) -> LinearSolver:
     """A solver that stops at the true residual."""
-    solver = LinearSolver(matrix, matrix.grid, prefix, recipe, symmetric, norm="unpreconditioned", checked=STEPS_CHECKED)
+    solver = LinearSolver(
+        matrix,
+        matrix.grid,
+        prefix,
+        recipe,
+        symmetric,
+        norm="unpreconditioned",
+        checked=STEPS_CHECKED,
+    )
     if solver.recipe != "direct" and not symmetric:
         solver.ksp.setPCSide(PETSc.PC.Side.RIGHT)
     return solver
 
 
-def solve_step(solver: LinearSolver, corrector: Corrector, b: PETSc.Vec, x: PETSc.Vec, transposed: bool,
-               moves: bool = False, kind: str = "state") -> int:
+def solve_step(
+    solver: LinearSolver,
+    corrector: Corrector,
+    b: PETSc.Vec,
+    x: PETSc.Vec,
+    transposed: bool,
+    moves: bool = False,
+    kind: str = "state",
+) -> int:
     """From the guess in x, where the recipe makes use of one. Returns the Krylov iterations.
 
     Args:

@@ -1,6 +1,8 @@
-"""How good the solves of a block are: |b - A x| / |b| in the 2-norm, of every system solved inside `measured()`.
+"""How good the solves of a block are: |b - A x| / |b| in the 2-norm, of every system solved inside
+`measured()`.
 
-It costs a product with A a solve there, and nothing outside: a run measures its answer, not its way.
+It costs a product with A a solve there, and nothing outside: a run measures its answer, not its
+way.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ KINDS = ("state", "adjoint", "newton")
 
 @dataclass
 class Solves:
-    """Systems of one kind: the largest relative residual, how many there were, all their iterations."""
+    """Systems of one kind: the largest relative residual, how many there were, all their
+    iterations."""
 
     residual: float = 0.0
     count: int = 0
@@ -51,8 +54,9 @@ def note(kind: str, residual: float, iterations: int) -> None:
         _open[-1][kind].add(residual, iterations)
 
 
-def take(kind: str, A: PETSc.Mat, b: PETSc.Vec, x: PETSc.Vec, iterations: int,
-         transposed: bool = False) -> None:
+def take(
+    kind: str, A: PETSc.Mat, b: PETSc.Vec, x: PETSc.Vec, iterations: int, transposed: bool = False
+) -> None:
     """Counts A x = b, or A^T x = b, after its solve; nothing outside `measured()`. Collective."""
     if not _open:
         return

@@ -1,11 +1,13 @@
-"""(W + i T)(x + i y) = f + i g in real form, [[W, -T], [T, W]] [x; y] = [f; g], by GMRES with PRESB preconditioning.
+"""(W + i T)(x + i y) = f + i g in real form, [[W, -T], [T, W]] [x; y] = [f; g], by GMRES with PRESB
+preconditioning.
 
-With W symmetric positive definite and T symmetric positive semi-definite, P = [[W, -T], [T, W + 2T]] leaves eigenvalues
-in [1/2, 1] whatever the grid and the step (Axelsson, Neytcheva and Ahmad, Numer. Algorithms 66 (2014)); it costs two
-solves with W + T, here V-cycles:
+With W symmetric positive definite and T symmetric positive semi-definite, P = [[W, -T], [T, W +
+2T]] leaves eigenvalues in [1/2, 1] whatever the grid and the step (Axelsson, Neytcheva and Ahmad,
+Numer. Algorithms 66 (2014)); it costs two solves with W + T, here V-cycles:
     (W + T) h = f + g,   (W + T) y = g - T h,   x = h - y.
-Where T has negative row sums (a negative potential) P is made with their absolute values. The transposed system is the
-conjugate one: solved with the signs of g and y changed. With the recipe `direct` the real form itself is factorized.
+Where T has negative row sums (a negative potential) P is made with their absolute values. The
+transposed system is the conjugate one: solved with the signs of g and y changed. With the recipe
+`direct` the real form itself is factorized.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from npde_opt.petsc_options import from_options
 
 CYCLES = 3
 REDUCTION = 0.2
-"""V-cycles leave 0 to this fraction of an error: symmetric ones have eigenvalues in [1 - REDUCTION, 1]."""
+"""V-cycles leave 0 to this fraction of an error: symmetric ones have eigenvalues in [1 - REDUCTION,
+1]."""
 
 
 class Presb:
@@ -37,8 +40,17 @@ class Presb:
         prefix: options prefix of the outer solver; the V-cycles have `prefix` + 'presb_'.
     """
 
-    def __init__(self, grid: Grid, mass: PETSc.Vec, A: StencilMatrix, B: StencilMatrix | None, alphas: tuple[float, float],
-                 prefix: str, recipe: str = "auto", rtol: float = 1e-8):
+    def __init__(
+        self,
+        grid: Grid,
+        mass: PETSc.Vec,
+        A: StencilMatrix,
+        B: StencilMatrix | None,
+        alphas: tuple[float, float],
+        prefix: str,
+        recipe: str = "auto",
+        rtol: float = 1e-8,
+    ):
         self.grid, self.mass, self._parts, self.prefix = grid, mass, (A, B), prefix
         self.A, self.B = A.mat, B.mat if B is not None else None
         self.alpha, self.beta = alphas
@@ -88,7 +100,11 @@ class Presb:
         self._shift = np.array(shift.getArray(readonly=True))
         shift.axpy(1.0, self.mass)
         A, B = self._parts
-        combine(self._sum, [(self.alpha, A), *([(self.beta, B)] if B is not None else [])], self.grid.take(shift))
+        combine(
+            self._sum,
+            [(self.alpha, A), *([(self.beta, B)] if B is not None else [])],
+            self.grid.take(shift),
+        )
         self.inner.update()
 
     def _factorize(self) -> None:
@@ -97,20 +113,30 @@ class Presb:
         up, down = self.A.copy(), self.A.copy()
         up.scale(-self.alpha)
         down.scale(self.alpha)
-        nest = PETSc.Mat().createNest([[self._sum.mat, up], [down, self._sum.mat]], comm=self.grid.comm)
+        nest = PETSc.Mat().createNest(
+            [[self._sum.mat, up], [down, self._sum.mat]], comm=self.grid.comm
+        )
         if self._real is not None:
             self._real.destroy()
         self._real = nest.convert(PETSc.Mat.Type.AIJ, PETSc.Mat())
         for item in (nest, up, down):
             item.destroy()
         self.ksp.setOperators(self._real)
-        with options_below(self.prefix, direct_options(self.grid.comm.size, False)), from_options(self.prefix):
+        with (
+            options_below(self.prefix, direct_options(self.grid.comm.size, False)),
+            from_options(self.prefix),
+        ):
             self.ksp.setFromOptions()
             self.ksp.setUp()
 
     def _cycles(self, b: PETSc.Vec, x: PETSc.Vec) -> None:
         """x ~ (W + T)^-1 b by Chebyshev's iteration over V-cycles."""
-        pc, residual, cycle, change = self.inner.ksp.getPC(), self._work[5], self._work[2], self._work[6]
+        pc, residual, cycle, change = (
+            self.inner.ksp.getPC(),
+            self._work[5],
+            self._work[2],
+            self._work[6],
+        )
         pc.apply(b, x)
         middle, half = 1 - REDUCTION / 2, REDUCTION / 2
         x.scale(1 / middle)
@@ -135,7 +161,9 @@ class Presb:
         """The real form."""
         parts, half = self._halves_readonly(x), self._work[0]
         real, imaginary = self._halves(y)
-        for values, own, other, sign in zip(parts, (real, imaginary), (imaginary, real), (1, -1), strict=True):
+        for values, own, other, sign in zip(
+            parts, (real, imaginary), (imaginary, real), (1, -1), strict=True
+        ):
             half.setArray(values)
             product = self._W(half)
             own[...] = product if sign > 0 else own + product
@@ -162,15 +190,21 @@ class Presb:
         rhs.setArray(f + g)
         self._cycles(rhs, h)
         self.A.mult(h, product)
-        rhs.setArray(g - self.alpha * product.getArray(readonly=True) - self._shift * h.getArray(readonly=True))
+        rhs.setArray(
+            g
+            - self.alpha * product.getArray(readonly=True)
+            - self._shift * h.getArray(readonly=True)
+        )
         self._cycles(rhs, y)
         real, imaginary = self._halves(out)
         imaginary[...] = y.getArray(readonly=True)
         real[...] = h.getArray(readonly=True) - imaginary
 
-    def solve(self, f: np.ndarray, guess: np.ndarray, transposed: bool = False, moves: bool = False) -> np.ndarray:
-        """Solution [2, i, j, k] for a right-hand side of that shape; with `moves` the guess is a state that is moved first
-        (see guess.py). Raises SolverError where it does not converge."""
+    def solve(
+        self, f: np.ndarray, guess: np.ndarray, transposed: bool = False, moves: bool = False
+    ) -> np.ndarray:
+        """Solution [2, i, j, k] for a right-hand side of that shape; with `moves` the guess is a
+        state that is moved first (see guess.py). Raises SolverError where it does not converge."""
         for vec, values in ((self._b, f), (self._x, guess)):
             self.grid.put(values, vec)
             self._conjugate(vec, transposed)
@@ -194,10 +228,15 @@ class Presb:
         self.ksp.solve(b, x)
         self.iterations += self.ksp.getIterationNumber()
         if self.ksp.getConvergedReason() < 0:
-            raise SolverError(self.prefix, f"GMRES with PRESB stopped after {self.ksp.getIterationNumber()} iterations "
-                              f"(reason {self.ksp.getConvergedReason()})",
-                              f"Raise -{self.prefix}ksp_max_it, loosen -{self.prefix}ksp_rtol, take shorter steps, "
-                              "or shift a negative potential up by a constant (the state changes by a phase only).")
+            raise SolverError(
+                self.prefix,
+                f"GMRES with PRESB stopped after {self.ksp.getIterationNumber()} iterations "
+                f"(reason {self.ksp.getConvergedReason()})",
+                f"Raise -{self.prefix}ksp_max_it, loosen -{self.prefix}ksp_rtol, take shorter "
+                "steps, "
+                "or shift a negative potential up by a constant (the state changes by a phase "
+                "only).",
+            )
 
     def release(self) -> None:
         """Destroys all; PETSc keeps the name `destroy` of a matrix's context for itself."""

@@ -1,7 +1,8 @@
-"""pyamg as a PETSc preconditioner: one smoothed-aggregation V-cycle on the block of unknowns that a rank owns.
+"""pyamg as a PETSc preconditioner: one smoothed-aggregation V-cycle on the block of unknowns that a
+rank owns.
 
-On one rank that is the whole matrix. On several, the recipe wraps it in PETSc's additive Schwarz (`asm`, overlap 1) as
-the subdomain solver.
+On one rank that is the whole matrix. On several, the recipe wraps it in PETSc's additive Schwarz
+(`asm`, overlap 1) as the subdomain solver.
 """
 
 from __future__ import annotations
@@ -20,10 +21,16 @@ class PyAMG:
         matrix = pc.getOperators()[1]
         indptr, indices, values = matrix.getValuesCSR()
         local = scipy.sparse.csr_matrix((values, indices, indptr), shape=matrix.getSize())
-        symmetric = bool(abs(local - local.T).max() <= 1e-12 * abs(local).max()) if local.nnz else True
+        symmetric = (
+            bool(abs(local - local.T).max() <= 1e-12 * abs(local).max()) if local.nnz else True
+        )
         solver = pyamg.smoothed_aggregation_solver(
-            local, symmetry="symmetric" if symmetric else "nonsymmetric", max_coarse=200,
-            presmoother=("gauss_seidel", {"sweep": "forward"}), postsmoother=("gauss_seidel", {"sweep": "backward"}))
+            local,
+            symmetry="symmetric" if symmetric else "nonsymmetric",
+            max_coarse=200,
+            presmoother=("gauss_seidel", {"sweep": "forward"}),
+            postsmoother=("gauss_seidel", {"sweep": "backward"}),
+        )
         self.cycle = solver.aspreconditioner(cycle="V")
         self._matrix = local
         self._transposed: scipy.sparse.linalg.LinearOperator | None = None
@@ -33,6 +40,8 @@ class PyAMG:
 
     def applyTranspose(self, pc: PETSc.PC, b: PETSc.Vec, x: PETSc.Vec) -> None:
         if self._transposed is None:
-            solver = pyamg.smoothed_aggregation_solver(self._matrix.T.tocsr(), symmetry="nonsymmetric", max_coarse=200)
+            solver = pyamg.smoothed_aggregation_solver(
+                self._matrix.T.tocsr(), symmetry="nonsymmetric", max_coarse=200
+            )
             self._transposed = solver.aspreconditioner(cycle="V")
         x.setArray(self._transposed.matvec(np.array(b.getArray(readonly=True))))

@@ -23,33 +23,64 @@ ZERO_PIVOT = "1e-300"
 """PETSc takes a pivot below 2.2e-14 for zero, whatever the matrix's unit: then it gives up, or adds
 that much to it. Pivots of the matrices here are as large as their rows unless these are singular,
 so that only a pivot of zero is one."""
-FACTORED = ("", "redundant_", "sub_", *(
-    f"mg_{level}_{inner}" for level in ("coarse", "levels", "levels_up")
-    for inner in ("", "redundant_", "sub_")))
+FACTORED = (
+    "",
+    "redundant_",
+    "sub_",
+    *(
+        f"mg_{level}_{inner}"
+        for level in ("coarse", "levels", "levels_up")
+        for inner in ("", "redundant_", "sub_")
+    ),
+)
 PIVOTS: dict[str, str | None] = {f"{place}pc_factor_zeropivot": ZERO_PIVOT for place in FACTORED}
 """For all factorizations of any recipe, and of those that a user chooses by options."""
 COARSEST: dict[str, str | None] = {
-    "mg_coarse_ksp_type": "preonly", "mg_coarse_pc_type": "redundant"}
+    "mg_coarse_ksp_type": "preonly",
+    "mg_coarse_pc_type": "redundant",
+}
 SMOOTHERS: dict[str, str | None] = {
-    "pc_mg_galerkin": "none", "pc_mg_distinct_smoothup": None,
-    "mg_levels_ksp_type": "preonly", "mg_levels_pc_type": "sor", "mg_levels_pc_sor_local_forward": None,
-    "mg_levels_up_ksp_type": "richardson", "mg_levels_up_ksp_max_it": "1", "mg_levels_up_pc_type": "sor",
-    "mg_levels_up_pc_sor_local_backward": None, **COARSEST}
+    "pc_mg_galerkin": "none",
+    "pc_mg_distinct_smoothup": None,
+    "mg_levels_ksp_type": "preonly",
+    "mg_levels_pc_type": "sor",
+    "mg_levels_pc_sor_local_forward": None,
+    "mg_levels_up_ksp_type": "richardson",
+    "mg_levels_up_ksp_max_it": "1",
+    "mg_levels_up_pc_type": "sor",
+    "mg_levels_up_pc_sor_local_backward": None,
+    **COARSEST,
+}
 
-# PETSc has no transpose of SOR for non-symmetric matrices; the same hierarchy solves with A and A^T under Jacobi.
+# PETSc has no transpose of SOR for non-symmetric matrices; the same hierarchy solves with A and A^T
+# under Jacobi.
 TRANSPOSABLE: dict[str, str | None] = {
-    f"mg_levels_{up}{key}": value for up in ("", "up_") for key, value in (
-        ("ksp_type", "richardson"), ("ksp_max_it", "2"), ("ksp_richardson_scale", "0.7"), ("pc_type", "jacobi"))}
+    f"mg_levels_{up}{key}": value
+    for up in ("", "up_")
+    for key, value in (
+        ("ksp_type", "richardson"),
+        ("ksp_max_it", "2"),
+        ("ksp_richardson_scale", "0.7"),
+        ("pc_type", "jacobi"),
+    )
+}
 
 RECIPES: dict[str, dict[str, str | None]] = {
     "geometric": {"pc_type": "mg", **SMOOTHERS},
-    "gamg": {"pc_type": "gamg", "pc_gamg_threshold": "0.0", "pc_gamg_agg_nsmooths": "1",
-             "pc_gamg_reuse_interpolation": "1",
-             "mg_levels_ksp_type": "richardson", "mg_levels_pc_type": "sor", "mg_levels_ksp_max_it": "1",
-             "mg_coarse_sub_pc_factor_shift_type": "none"},
+    "gamg": {
+        "pc_type": "gamg",
+        "pc_gamg_threshold": "0.0",
+        "pc_gamg_agg_nsmooths": "1",
+        "pc_gamg_reuse_interpolation": "1",
+        "mg_levels_ksp_type": "richardson",
+        "mg_levels_pc_type": "sor",
+        "mg_levels_ksp_max_it": "1",
+        "mg_coarse_sub_pc_factor_shift_type": "none",
+    },
     "hypre": {"pc_type": "hypre", "pc_hypre_type": "boomeramg"},
     "pyamg": {},
-    "direct": {}}
+    "direct": {},
+}
 
 PYAMG = "npde_opt.linear.pyamg_pc.PyAMG"
 
@@ -60,19 +91,24 @@ def has_package(name: str) -> bool:
 
 
 def chosen_recipe(prefix: str, recipe: str = "auto") -> str:
-    """The recipe, or that of the option -<prefix>recipe. Raises InputError for an unknown one or one that this build lacks."""
+    """The recipe, or that of the option -<prefix>recipe. Raises InputError for an unknown one or
+    one that this build lacks."""
     recipe = PETSc.Options().getString(prefix + "recipe", recipe)
     if recipe not in (*RECIPES, "auto"):
         raise InputError(f"-{prefix}recipe", recipe, ", ".join((*RECIPES, "auto")))
     if recipe == "hypre" and not has_package("hypre"):
-        raise InputError(f"-{prefix}recipe", "hypre", "a PETSc built with hypre; this one offers geometric, gamg, "
-                         "pyamg, direct")
+        raise InputError(
+            f"-{prefix}recipe",
+            "hypre",
+            "a PETSc built with hypre; this one offers geometric, gamg, pyamg, direct",
+        )
     return recipe
 
 
 def direct_options(ranks: int, symmetric: bool) -> dict[str, str | None]:
-    """Options of a factorization, on several ranks of the whole matrix on each: L D L^T of symmetric
-    matrices, which takes half the memory of LU and 60 % of its time, from the same pivots."""
+    """Options of a factorization, on several ranks of the whole matrix on each: L D L^T of
+    symmetric matrices, which takes half the memory of LU and 60 % of its time, from the same
+    pivots."""
     kind = "cholesky" if symmetric else "lu"
     if ranks == 1:
         return {"pc_type": kind, **PIVOTS}
@@ -99,19 +135,30 @@ class LinearSolver:
     Args:
         matrix: stencil matrix on the grid's scalar unknowns.
         prefix: options prefix, e.g. 'state_'.
-        recipe: a name in RECIPES or 'auto' (geometric where a 2-D or 3-D grid coarsens, else direct; gamg in place of
-            geometric for stencils of more than 1 + 2 dim points); the option -<prefix>recipe wins.
+        recipe: a name in RECIPES or 'auto' (geometric where a 2-D or 3-D grid coarsens, else
+            direct; gamg in place of geometric for stencils of more than 1 + 2 dim points); the
+            option -<prefix>recipe wins.
         symmetric: CG for symmetric positive definite matrices, else GMRES.
-        norm: of the residual that `rtol` is for, as in -<prefix>ksp_norm_type ("natural" only where the method is CG); else
-            the method's own.
-        checked: of so many solves one is checked for its true residual (residual.py); `true_residual` is the largest.
+        norm: of the residual that `rtol` is for, as in -<prefix>ksp_norm_type ("natural" only where
+            the method is CG); else the method's own.
+        checked: of so many solves one is checked for its true residual (residual.py);
+            `true_residual` is the largest.
 
     Raises:
         InputError: for an unknown recipe or one that this PETSc build lacks.
     """
 
-    def __init__(self, matrix: StencilMatrix, grid: Grid, prefix: str, recipe: str = "auto", symmetric: bool = True,
-                 rtol: float = 1e-8, norm: str | None = None, checked: int = 1):
+    def __init__(
+        self,
+        matrix: StencilMatrix,
+        grid: Grid,
+        prefix: str,
+        recipe: str = "auto",
+        symmetric: bool = True,
+        rtol: float = 1e-8,
+        norm: str | None = None,
+        checked: int = 1,
+    ):
         self.matrix, self.prefix, self.symmetric, self.norm = matrix, prefix, symmetric, norm
         self.solves = self.iterations = 0
         self.hierarchy: Hierarchy | None = None
@@ -129,29 +176,48 @@ class LinearSolver:
         self.ksp.setOperators(matrix.mat)
         self.ksp.setTolerances(rtol=rtol, atol=1e-300, max_it=500)
         self._ranks, self._configured = grid.comm.size, False
-        self.tolerance, self._residual = Tolerance(self.ksp), ResidualCheck(self.ksp, prefix, checked)
+        self.tolerance, self._residual = (
+            Tolerance(self.ksp),
+            ResidualCheck(self.ksp, prefix, checked),
+        )
         self._cycle: Cycle | None = None
 
     def _own_cycle(self) -> Cycle | None:
-        """Where PETSc's own multigrid is not asked for by its options or needed (non-symmetric matrices, other matrix types)."""
+        """Where PETSc's own multigrid is not asked for by its options or needed (non-symmetric
+        matrices, other matrix types)."""
         if self.recipe != "geometric" or not self.symmetric:
             return None
         assert self.hierarchy is not None
-        asked = any(key.startswith((self.prefix + "pc_", self.prefix + "mg_levels")) for key in PETSc.Options().getAll())
+        asked = any(
+            key.startswith((self.prefix + "pc_", self.prefix + "mg_levels"))
+            for key in PETSc.Options().getAll()
+        )
         if asked or not all(m.shared for m in (self.matrix, *self.hierarchy.matrices)):
             return None
         return Cycle(self.matrix, self.hierarchy, self.prefix + "mg_coarse_")
 
     def _options(self, ranks: int) -> dict[str, str | None]:
         krylov: dict[str, str | None] = {"ksp_type": "cg" if self.symmetric else "gmres"}
-        if self.norm and (self.norm != "natural" or PETSc.Options().getString(self.prefix + "ksp_type", "cg") == "cg"):
+        if self.norm and (
+            self.norm != "natural"
+            or PETSc.Options().getString(self.prefix + "ksp_type", "cg") == "cg"
+        ):
             krylov["ksp_norm_type"] = self.norm
         if self.recipe == "direct":
             return {"ksp_type": "preonly", **direct_options(ranks, self.symmetric)}
         if self.recipe == "pyamg":
-            own: dict[str, str | None] = {"pc_type": "python", "pc_python_type": PYAMG} if ranks == 1 else {
-                "pc_type": "asm", "pc_asm_overlap": "1", "pc_asm_type": "basic", "sub_ksp_type": "preonly",
-                "sub_pc_type": "python", "sub_pc_python_type": PYAMG}
+            own: dict[str, str | None] = (
+                {"pc_type": "python", "pc_python_type": PYAMG}
+                if ranks == 1
+                else {
+                    "pc_type": "asm",
+                    "pc_asm_overlap": "1",
+                    "pc_asm_type": "basic",
+                    "sub_ksp_type": "preonly",
+                    "sub_pc_type": "python",
+                    "sub_pc_python_type": PYAMG,
+                }
+            )
             return {**krylov, **own}
         if self._cycle is not None:
             return {**krylov, **COARSEST}
@@ -160,9 +226,13 @@ class LinearSolver:
         return {**krylov, **RECIPES[self.recipe]}
 
     def _configure(self) -> None:
-        """Sets up with the recipe's options in the database, and takes them out again: they are this solver's only."""
+        """Sets up with the recipe's options in the database, and takes them out again: they are
+        this solver's only."""
         self._cycle = self._own_cycle()
-        with options_below(self.prefix, {**PIVOTS, **self._options(self._ranks)}), from_options(self.prefix):
+        with (
+            options_below(self.prefix, {**PIVOTS, **self._options(self._ranks)}),
+            from_options(self.prefix),
+        ):
             if self._cycle is not None:
                 self.ksp.getPC().setType(PETSc.PC.Type.PYTHON)
                 self.ksp.getPC().setPythonContext(self._cycle)
@@ -178,7 +248,9 @@ class LinearSolver:
         pc, top = self.ksp.getPC(), len(restrictions)
         pc.setType(PETSc.PC.Type.MG)
         pc.setMGLevels(top + 1)
-        for depth, (transfer, coarse) in enumerate(zip(restrictions, self.hierarchy.matrices, strict=True)):
+        for depth, (transfer, coarse) in enumerate(
+            zip(restrictions, self.hierarchy.matrices, strict=True)
+        ):
             pc.setMGRestriction(top - depth, transfer)
             below = top - depth - 1
             pc.getMGSmoother(below).setOperators(coarse.mat)
@@ -222,11 +294,16 @@ class LinearSolver:
         self.iterations += self.ksp.getIterationNumber()
         reason = self.ksp.getConvergedReason()
         if reason < 0:
-            name = next((k for k, v in vars(PETSc.KSP.ConvergedReason).items() if v == reason), str(reason))
-            raise SolverError(self.prefix, f"{name} after {self.ksp.getIterationNumber()} iterations, residual "
-                              f"{self.ksp.getResidualNorm():.3g}",
-                              f"Raise -{self.prefix}ksp_max_it, loosen -{self.prefix}ksp_rtol, try another "
-                              f"-{self.prefix}recipe, or check the coefficients' contrast.")
+            name = next(
+                (k for k, v in vars(PETSc.KSP.ConvergedReason).items() if v == reason), str(reason)
+            )
+            raise SolverError(
+                self.prefix,
+                f"{name} after {self.ksp.getIterationNumber()} iterations, residual "
+                f"{self.ksp.getResidualNorm():.3g}",
+                f"Raise -{self.prefix}ksp_max_it, loosen -{self.prefix}ksp_rtol, try another "
+                f"-{self.prefix}recipe, or check the coefficients' contrast.",
+            )
         self._residual.check(b, x, transposed)
 
     def destroy(self) -> None:

@@ -1,8 +1,9 @@
 """The true residual |b - A x| of a solve beside what was asked of it.
 
-Krylov methods measure what they can: CG the preconditioned residual |M^-1 (b - A x)| (an estimate of the error, which is why
-it is the default norm), or one that its recurrence carries along. Where the preconditioner is wrong, as an algebraic one may be
-for the transpose, both become small and x is wrong all the same. One product with A tells.
+Krylov methods measure what they can: CG the preconditioned residual |M^-1 (b - A x)| (an estimate
+of the error, which is why it is the default norm), or one that its recurrence carries along. Where
+the preconditioner is wrong, as an algebraic one may be for the transpose, both become small and x
+is wrong all the same. One product with A tells.
 """
 
 from __future__ import annotations
@@ -16,16 +17,17 @@ from npde_opt.errors import SolverError
 
 Norm = PETSc.KSP.NormType
 ROOM = {Norm.UNPRECONDITIONED: 1e3, Norm.NATURAL: 1e5, Norm.PRECONDITIONED: 1e6}
-"""What the true relative residual may be over the tolerance, by the norm that the tolerance is for: contrasts of 1e3 on 1024^2
-cells leave a factor of 2e4 where it is the preconditioned one."""
+"""What the true relative residual may be over the tolerance, by the norm that the tolerance is for:
+contrasts of 1e3 on 1024^2 cells leave a factor of 2e4 where it is the preconditioned one."""
 
 DIRECT = 1e-6
 MOST = 0.5
 ROUNDING = 1e3 * np.finfo(float).eps
 
 
-def relative(A: PETSc.Mat, b: PETSc.Vec, x: PETSc.Vec, work: PETSc.Vec,
-             transposed: bool = False) -> tuple[float, float]:
+def relative(
+    A: PETSc.Mat, b: PETSc.Vec, x: PETSc.Vec, work: PETSc.Vec, transposed: bool = False
+) -> tuple[float, float]:
     """(|b - A x| / |b|, |b|) in the 2-norm; with b = 0 the ratio is 0 for x = 0, else infinite.
 
     `work` is overwritten. Collective.
@@ -39,7 +41,8 @@ def relative(A: PETSc.Mat, b: PETSc.Vec, x: PETSc.Vec, work: PETSc.Vec,
 
 
 class ResidualCheck:
-    """Largest true relative residual of the solves so far; raises where one is far above what was asked.
+    """Largest true relative residual of the solves so far; raises where one is far above what was
+    asked.
 
     Args:
         every: of so many solves one is checked, the first after `restart` always.
@@ -65,10 +68,17 @@ class ResidualCheck:
         A = self._ksp.getOperators()[0]
         found, size = relative(A, b, x, self._work, transposed)
         asked, limit = self._limits(size)
-        if not found <= limit and not found * size <= ROUNDING * A.norm(PETSc.NormType.NORM_INFINITY) * x.norm():
-            raise SolverError(self._prefix, f"the true residual |b - A x| / |b| is {found:.2g} where {asked:.2g} was asked for",
-                              f"Try another -{self._prefix}recipe or -{self._prefix}pc_type, or a tolerance on the true "
-                              f"residual: -{self._prefix}ksp_norm_type unpreconditioned.")
+        if (
+            not found <= limit
+            and not found * size <= ROUNDING * A.norm(PETSc.NormType.NORM_INFINITY) * x.norm()
+        ):
+            raise SolverError(
+                self._prefix,
+                f"the true residual |b - A x| / |b| is {found:.2g} where {asked:.2g} was asked for",
+                f"Try another -{self._prefix}recipe or -{self._prefix}pc_type, or a tolerance on "
+                "the true "
+                f"residual: -{self._prefix}ksp_norm_type unpreconditioned.",
+            )
         self.largest = max(self.largest, found)
 
     def _limits(self, size: float) -> tuple[float, float]:

@@ -38,7 +38,10 @@ class Observer:
     """
 
     def __init__(
-        self, grid: Grid, species: Sequence[str], times: Sequence[float] | np.ndarray,
+        self,
+        grid: Grid,
+        species: Sequence[str],
+        times: Sequence[float] | np.ndarray,
         samplings: Sequence[Sampling],
     ):
         self.grid, self.species, self.samplings = grid, tuple(species), tuple(samplings)
@@ -63,8 +66,11 @@ class Observer:
     def _check_grid(self, k: int) -> None:
         cells = self.samplings[k].matrix.getSize()[1]
         if cells != self.grid.layout.size:
-            raise InputError(f"observation[{k}]", f"a sampling of {cells:,} cells",
-                             f"one of this grid, {self.grid.layout.size:,} cells")
+            raise InputError(
+                f"observation[{k}]",
+                f"a sampling of {cells:,} cells",
+                f"one of this grid, {self.grid.layout.size:,} cells",
+            )
 
     def _instants(self, times: np.ndarray, k: int) -> list[int]:
         """The n at which a sampling sees u(t_n)."""
@@ -92,7 +98,7 @@ class Observer:
         vec, at = self.create_vec(), 0
         for s in self.samplings:
             empty = np.tile(_is_empty(s.matrix), s.count)
-            vec.getArray()[at: at + empty.size] = empty
+            vec.getArray()[at : at + empty.size] = empty
             at += empty.size
         out = self.gather(vec)
         vec.destroy()
@@ -141,7 +147,7 @@ class Observer:
 
     def _rows(self, k: int, at: int, vec: PETSc.Vec) -> np.ndarray:
         """This rank's data of sampling k at a time; writing into them writes the Vec."""
-        return vec.getArray()[at: at + self.samplings[k].order.size]
+        return vec.getArray()[at : at + self.samplings[k].order.size]
 
     def _see(self, k: int, at: int, field: np.ndarray, data: PETSc.Vec) -> None:
         """Adds B field."""

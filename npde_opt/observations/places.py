@@ -104,7 +104,8 @@ def region_means(
     empty = np.flatnonzero(~(total > 0))
     if empty.size and not unseen:
         raise InputError(
-            field, f"region {empty[0]} without an active cell",
+            field,
+            f"region {empty[0]} without an active cell",
             "regions of at least one active cell, numbered 0, 1, ... without gaps; -1 is in none",
         )
     columns = _owned_numbers(grid)[inside]
@@ -153,7 +154,10 @@ def _active_volumes(grid: Grid, overlaps: Sequence[scipy.sparse.csr_matrix]) -> 
 
 
 def box_mean(
-    grid: Grid, lower: Sequence[float], upper: Sequence[float], field: str = "box",
+    grid: Grid,
+    lower: Sequence[float],
+    upper: Sequence[float],
+    field: str = "box",
     nearest: bool = False,
 ) -> Functionals:
     """Mean over the active part of the box between two corners. On a periodic axis it may go
@@ -196,8 +200,12 @@ def ball_mean(
 
 
 def side_mean(
-    grid: Grid, side: str, lower: Sequence[float] | None = None,
-    upper: Sequence[float] | None = None, field: str = "side", nearest: bool = False,
+    grid: Grid,
+    side: str,
+    lower: Sequence[float] | None = None,
+    upper: Sequence[float] | None = None,
+    field: str = "side",
+    nearest: bool = False,
 ) -> Functionals:
     """Mean over a side ('x-', ...) of the domain's box, or over its part between two corners. u at
     the side is extrapolated from the two nearest cells (one where the second is inactive).
@@ -229,7 +237,11 @@ def _corner(grid: Grid, x: Sequence[float], field: str) -> np.ndarray:
 
 
 def _mean(
-    grid: Grid, pieces: Sequence[Pieces], inside: np.ndarray | None, field: str, nearest: bool,
+    grid: Grid,
+    pieces: Sequence[Pieces],
+    inside: np.ndarray | None,
+    field: str,
+    nearest: bool,
     fallback: np.ndarray | None = None,
 ) -> Functionals:
     """Mean over the boxes between pieces of all axes, as far as they are in active cells.

@@ -21,11 +21,11 @@ from npde_opt.operators import from_rows
 @dataclass(frozen=True, eq=False)
 class Sampling:
     """Args:
-        times: at which it is seen; steps end there. Empty: of a steady state, seen once.
-        matrix: B, a Mat (n x cells), the same at all times, with entries for active cells only;
-            belongs to the sampling.
-        quantity: g as text in the species' names; empty: the first species.
-        order: the place, among the n data of a time, of each owned row of B.
+    times: at which it is seen; steps end there. Empty: of a steady state, seen once.
+    matrix: B, a Mat (n x cells), the same at all times, with entries for active cells only;
+        belongs to the sampling.
+    quantity: g as text in the species' names; empty: the first species.
+    order: the place, among the n data of a time, of each owned row of B.
     """
 
     times: tuple[float, ...]
@@ -48,8 +48,11 @@ class Sampling:
 
 
 def from_functionals(
-    grid: Grid, times: Sequence[float], functionals: Functionals | Sequence[Functionals],
-    quantity: str = "", field: str = "observation",
+    grid: Grid,
+    times: Sequence[float],
+    functionals: Functionals | Sequence[Functionals],
+    quantity: str = "",
+    field: str = "observation",
 ) -> Sampling:
     """Of places of any kind, in the order given, an even share of them on each rank. Collective.
 
@@ -69,16 +72,25 @@ def from_matrix(B: PETSc.Mat, times: Sequence[float] = (), quantity: str = "") -
 
 
 def at_points(
-    grid: Grid, times: Sequence[float], points: np.ndarray, quantity: str = "",
-    field: str = "points", nearest: bool = False,
+    grid: Grid,
+    times: Sequence[float],
+    points: np.ndarray,
+    quantity: str = "",
+    field: str = "points",
+    nearest: bool = False,
 ) -> Sampling:
     """Of values at points (n, dim): see `points_at`. Collective."""
     return from_functionals(grid, times, points_at(grid, points, field, nearest), quantity, field)
 
 
 def over_regions(
-    grid: Grid, times: Sequence[float], regions: np.ndarray, quantity: str = "", least: int = 0,
-    field: str = "observation.regions", unseen: bool = False,
+    grid: Grid,
+    times: Sequence[float],
+    regions: np.ndarray,
+    quantity: str = "",
+    least: int = 0,
+    field: str = "observation.regions",
+    unseen: bool = False,
 ) -> Sampling:
     """Of means over the regions of an int array [i, j, k]: see `region_means`. Collective."""
     means = region_means(grid, regions, least, field, unseen)

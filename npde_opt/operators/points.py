@@ -14,8 +14,9 @@ from npde_opt.grids.locate import active_at, located
 from npde_opt.operators.rows import from_rows
 
 
-def interpolation(grid: Grid, points: np.ndarray, field: str = "points",
-                  nearest: bool = False) -> PETSc.Mat:
+def interpolation(
+    grid: Grid, points: np.ndarray, field: str = "points", nearest: bool = False
+) -> PETSc.Mat:
     """Multilinear interpolation from cell centres to points (n, dim): a Mat of n rows distributed
     over the ranks.
 

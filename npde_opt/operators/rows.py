@@ -1,4 +1,5 @@
-"""Rows of padded entries as AIJ matrices, products of one-dimensional weights, and masses of cells."""
+"""Rows of padded entries as AIJ matrices, products of one-dimensional weights, and masses of
+cells."""
 
 from __future__ import annotations
 
@@ -14,8 +15,14 @@ from npde_opt.grids import Grid, along
 from npde_opt.grids.layout import Layout
 
 
-def from_rows(comm: MPI.Intracomm, rows: int, columns: tuple[int, int | None],
-              indices: np.ndarray, weights: np.ndarray, keep: np.ndarray) -> PETSc.Mat:
+def from_rows(
+    comm: MPI.Intracomm,
+    rows: int,
+    columns: tuple[int, int | None],
+    indices: np.ndarray,
+    weights: np.ndarray,
+    keep: np.ndarray,
+) -> PETSc.Mat:
     """An AIJ matrix from `rows` owned rows of padded entries (rows, k) of which `keep` are stored.
 
     Entries of a row in one column are added: where an axis has one cell, or two and is periodic,
@@ -35,12 +42,14 @@ def from_rows(comm: MPI.Intracomm, rows: int, columns: tuple[int, int | None],
 def tensor_entries(parents: Sequence[tuple[np.ndarray, np.ndarray]], layout: Layout, dim: int):
     """Products of one-dimensional interpolation weights.
 
-    `parents[d]` = (indices, weights), each (n_d, k). Returns (indices, weights), each (n_0 * ... , k**dim), rows
-    numbered x fastest.
+    `parents[d]` = (indices, weights), each (n_d, k). Returns (indices, weights), each (n_0 * ... ,
+    k**dim), rows numbered x fastest.
     """
     indices, weights = [], []
     for picks in product(*(range(p[0].shape[1]) for p in parents)):
-        cells = [along(p[0][:, k], d, dim) for d, (p, k) in enumerate(zip(parents, picks, strict=True))]
+        cells = [
+            along(p[0][:, k], d, dim) for d, (p, k) in enumerate(zip(parents, picks, strict=True))
+        ]
         w: np.ndarray = np.ones((1,) * dim)
         for d, (p, k) in enumerate(zip(parents, picks, strict=True)):
             w = w * along(p[1][:, k], d, dim)

@@ -1,7 +1,8 @@
-"""Matrices of stencils on structured grids, with values as planes: A[i, i + o] = plane_o[i] for a few offsets o.
+"""Matrices of stencils on structured grids, with values as planes: A[i, i + o] = plane_o[i] for a
+few offsets o.
 
-A grid's stencil matrix has, for every active cell, one entry for the cell and one for each of its active face neighbours;
-others have those of any offsets, from a pattern made once a set of offsets.
+A grid's stencil matrix has, for every active cell, one entry for the cell and one for each of its
+active face neighbours; others have those of any offsets, from a pattern made once a set of offsets.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ CHUNK = 1 << 15
 
 
 class Pattern:
-    """Where an `OffsetMatrix` has entries: in each row one an offset to the cell. Matrices of one pattern share its arrays.
+    """Where an `OffsetMatrix` has entries: in each row one an offset to the cell. Matrices of one
+    pattern share its arrays.
 
     Args:
         numbering: the unknowns; cells without a number have no row.
@@ -33,7 +35,13 @@ class Pattern:
         periodic: by axis.
     """
 
-    def __init__(self, comm: MPI.Intracomm, numbering: Numbering, offsets: Sequence[Offset], periodic: Sequence[bool]):
+    def __init__(
+        self,
+        comm: MPI.Intracomm,
+        numbering: Numbering,
+        offsets: Sequence[Offset],
+        periodic: Sequence[bool],
+    ):
         self.comm, self.numbering, self.layout = comm, numbering, numbering.layout
         self.offsets, self.periodic = list(offsets), tuple(periodic)
         columns = self.columns()
@@ -42,13 +50,18 @@ class Pattern:
         """False where a row has two entries in one column."""
 
     def columns(self) -> np.ndarray:
-        """Global numbers (offsets, owned cells) of the entries' columns, -1 for none; the first plane is the row."""
+        """Global numbers (offsets, owned cells) of the entries' columns, -1 for none; the first
+        plane is the row."""
         owned, dim, layout = self.layout.owned(), self.layout.dim, self.layout
         columns = np.empty((len(self.offsets), layout.local_size), PETSc.IntType)
         for plane, offset in zip(columns, self.offsets, strict=True):
-            cells = [(i + o) % n if p else i + o for i, o, n, p in
-                     zip(owned, offset, layout.shape, self.periodic, strict=True)]
-            plane[...] = self.numbering.of([along(c, d, dim) for d, c in enumerate(cells)]).ravel(order="F")
+            cells = [
+                (i + o) % n if p else i + o
+                for i, o, n, p in zip(owned, offset, layout.shape, self.periodic, strict=True)
+            ]
+            plane[...] = self.numbering.of([along(c, d, dim) for d, c in enumerate(cells)]).ravel(
+                order="F"
+            )
         columns[1:, columns[0] < 0] = -1
         return columns
 
@@ -70,21 +83,37 @@ class Pattern:
         order = np.lexsort((target, number))
         number, oj = number[order], np.ascontiguousarray(target[order])
         which, cell = np.divmod(away[order], max(self.layout.local_size, 1))
-        self.away_cells = [(s, np.nonzero(which == s)[0], cell[which == s]) for s in range(len(self.offsets))]
-        doubled = np.any((np.diff(j) == 0) & (np.diff(rows) == 0)) | np.any((np.diff(oj) == 0) & (np.diff(number) == 0))
+        self.away_cells = [
+            (s, np.nonzero(which == s)[0], cell[which == s]) for s in range(len(self.offsets))
+        ]
+        doubled = np.any((np.diff(j) == 0) & (np.diff(rows) == 0)) | np.any(
+            (np.diff(oj) == 0) & (np.diff(number) == 0)
+        )
         if reductions.anywhere(self.comm, bool(doubled)):
             return False
-        self.own, self.away = (starts(rows, local), np.ascontiguousarray(j)), (starts(number, local), oj)
-        self.firsts = np.concatenate([[0], np.cumsum(lengths, dtype=int)[CHUNK - 1::CHUNK], [j.size]])
-        self._kept = [np.packbits(keep[cells: cells + CHUNK]) for cells in range(0, len(keep), CHUNK)]
+        self.own, self.away = (
+            (starts(rows, local), np.ascontiguousarray(j)),
+            (starts(number, local), oj),
+        )
+        self.firsts = np.concatenate(
+            [[0], np.cumsum(lengths, dtype=int)[CHUNK - 1 :: CHUNK], [j.size]]
+        )
+        self._kept = [
+            np.packbits(keep[cells : cells + CHUNK]) for cells in range(0, len(keep), CHUNK)
+        ]
         return True
 
     def chunks(self) -> Iterator[tuple[int, int, np.ndarray]]:
-        """Number, first cell and mask (cells, offsets in the order of columns) of the own block's entries."""
+        """Number, first cell and mask (cells, offsets in the order of columns) of the own block's
+        entries."""
         k = len(self.offsets)
         for chunk, bits in enumerate(self._kept):
             cells = min(CHUNK, self.layout.local_size - chunk * CHUNK)
-            yield chunk, chunk * CHUNK, np.unpackbits(bits, count=cells * k).reshape(cells, k).view(bool)
+            yield (
+                chunk,
+                chunk * CHUNK,
+                np.unpackbits(bits, count=cells * k).reshape(cells, k).view(bool),
+            )
 
     def clear_missing(self, flat: np.ndarray) -> None:
         """Writes 0 at inactive cells and towards them into values (offsets, owned cells)."""
@@ -93,9 +122,12 @@ class Pattern:
                 plane[np.unpackbits(bits, count=plane.size).view(bool)] = 0
 
     def wrap(self, own: Csr, away: Csr) -> PETSc.Mat:
-        """A matrix on CSR arrays: the own block's, with local columns, and those of other columns."""
+        """A matrix on CSR arrays: the own block's, with local columns, and those of other
+        columns."""
         i, j, a = away
-        parts = own if self.comm.size == 1 else (own, (i, j.copy(), a))  # PETSc renumbers these columns in place
+        parts = (
+            own if self.comm.size == 1 else (own, (i, j.copy(), a))
+        )  # PETSc renumbers these columns in place
         mat = PETSc.Mat().createAIJWithArrays((self.numbering.sizes,) * 2, parts, comm=self.comm)
         mat.setOption(PETSc.Mat.Option.NO_OFF_PROC_ENTRIES, True)
         return mat
@@ -104,12 +136,18 @@ class Pattern:
 class OffsetMatrix:
     """A square AIJ matrix with a pattern made before.
 
-    Values come as one plane an offset; those without an unknown or a column are ignored. PETSc uses the arrays kept
-    here, so that an update writes each value once and nothing else; other types (-<prefix>mat_type) take them as COO.
+    Values come as one plane an offset; those without an unknown or a column are ignored. PETSc uses
+    the arrays kept here, so that an update writes each value once and nothing else; other types
+    (-<prefix>mat_type) take them as COO.
     """
 
     def __init__(self, pattern: Pattern, prefix: str | None = None):
-        self.pattern, self.comm, self.layout, self.offsets = pattern, pattern.comm, pattern.layout, pattern.offsets
+        self.pattern, self.comm, self.layout, self.offsets = (
+            pattern,
+            pattern.comm,
+            pattern.layout,
+            pattern.offsets,
+        )
         kind = PETSc.Options().getString((prefix or "") + "mat_type", "aij")
         self.shared = pattern.is_csr and kind == "aij"
         """Whether PETSc uses the arrays kept here."""
@@ -122,7 +160,9 @@ class OffsetMatrix:
             self.mat.setSizes((pattern.numbering.sizes,) * 2)
             with from_options((prefix or "") + "mat_type"):
                 self.mat.setType(kind)
-                self.mat.setPreallocationCOO(np.tile(columns[0], len(self.offsets)), columns.ravel())
+                self.mat.setPreallocationCOO(
+                    np.tile(columns[0], len(self.offsets)), columns.ravel()
+                )
         if prefix:
             self.mat.setOptionsPrefix(prefix)
 
@@ -139,8 +179,8 @@ class OffsetMatrix:
         block = np.empty((CHUNK, len(self.offsets)))
         for chunk, cells, keep in pattern.chunks():
             for column, s in enumerate(pattern.order):
-                block[: len(keep), column] = planes[s][cells: cells + CHUNK]
-            target[pattern.firsts[chunk]: pattern.firsts[chunk + 1]] = block[: len(keep)][keep]
+                block[: len(keep), column] = planes[s][cells : cells + CHUNK]
+            target[pattern.firsts[chunk] : pattern.firsts[chunk + 1]] = block[: len(keep)][keep]
         if pattern.sort is not None:
             np.take(target, pattern.sort, out=self._a)
         for s, entries, cells in pattern.away_cells:
@@ -148,17 +188,19 @@ class OffsetMatrix:
         self.mat.assemble()
 
     def rest_of_sweep(self, target: PETSc.Mat | None = None) -> PETSc.Mat:
-        """D + L - A as sliced ELLPACK, D + L the lower triangle of every rank's own block: a forward sweep of Gauss-Seidel
-        from zero, x = (D + L)^-1 b, leaves the residual b - A x = (D + L - A) x. Goes into a `target` made here before.
-        Collective; for shared matrices."""
+        """D + L - A as sliced ELLPACK, D + L the lower triangle of every rank's own block: a
+        forward sweep of Gauss-Seidel from zero, x = (D + L)^-1 b, leaves the residual b - A x = (D
+        + L - A) x. Goes into a `target` made here before. Collective; for shared matrices."""
         (i, j), away = self.pattern.own, self.pattern.away
         keep, kept = np.empty(j.size, bool), np.zeros_like(i)
         for first in range(0, i.size - 1, CHUNK):
-            rows = i[first: first + CHUNK + 1]
+            rows = i[first : first + CHUNK + 1]
             part = slice(rows[0], rows[-1])
-            keep[part] = j[part] > np.repeat(np.arange(first, first + rows.size - 1, dtype=j.dtype), np.diff(rows))
+            keep[part] = j[part] > np.repeat(
+                np.arange(first, first + rows.size - 1, dtype=j.dtype), np.diff(rows)
+            )
             count = np.concatenate([[0], np.cumsum(keep[part], dtype=i.dtype)])
-            kept[first + 1: first + rows.size] = kept[first] + count[rows[1:] - rows[0]]
+            kept[first + 1 : first + rows.size] = kept[first] + count[rows[1:] - rows[0]]
         rest = self.pattern.wrap((kept, j[keep], -self._a[keep]), (*away, -self._oa))
         found = rest.convert(PETSc.Mat.Type.SELL, target or PETSc.Mat())
         rest.destroy()
@@ -185,10 +227,13 @@ class StencilMatrix(OffsetMatrix):
     """A stencil on a grid's active cells (see `Grid.create_active`).
 
     Args:
-        offsets: to the cells of the stencil, the centre first; None: the 1 + 2 dim points of `stencil_offsets`.
+        offsets: to the cells of the stencil, the centre first; None: the 1 + 2 dim points of
+            `stencil_offsets`.
     """
 
-    def __init__(self, grid: Grid, prefix: str | None = None, offsets: Sequence[Offset] | None = None):
+    def __init__(
+        self, grid: Grid, prefix: str | None = None, offsets: Sequence[Offset] | None = None
+    ):
         self.grid = grid
         self._entries: np.ndarray | None = None
         periodic = tuple(grid.periodic(d) for d in range(grid.dim))
@@ -196,8 +241,15 @@ class StencilMatrix(OffsetMatrix):
         cells = tuple(narrow if offsets is None else offsets)
         self.narrow = set(cells) <= set(narrow)
         """Whether geometric multigrid knows its cells."""
-        super().__init__(grid.once(("stencil", periodic, cells), lambda: Pattern(
-            grid.comm, Numbering(grid.layout, grid.active_global), cells, periodic)), prefix)
+        super().__init__(
+            grid.once(
+                ("stencil", periodic, cells),
+                lambda: Pattern(
+                    grid.comm, Numbering(grid.layout, grid.active_global), cells, periodic
+                ),
+            ),
+            prefix,
+        )
 
     def zeroed(self) -> dict[Offset, np.ndarray]:
         """The entries by offset, owned [i, j, k], set to 0: to be added to, before `refresh`."""
@@ -210,23 +262,30 @@ class StencilMatrix(OffsetMatrix):
         self.set_values(self.entries())
 
     def entries(self) -> np.ndarray:
-        """A reusable array (offsets, *local_shape) to fill and hand to `set_values`: centre, x-, x+, y-, ... What it
-        holds at inactive cells or towards inactive or missing neighbours is ignored."""
+        """A reusable array (offsets, *local_shape) to fill and hand to `set_values`: centre, x-,
+        x+, y-, ... What it holds at inactive cells or towards inactive or missing neighbours is
+        ignored."""
         if self._entries is None:
             self._entries = np.empty((len(self.offsets), self.layout.local_size))
         dim = self.layout.dim
-        return self._entries.reshape(-1, *self.layout.local_shape[::-1]).transpose(0, *range(dim, 0, -1))
+        return self._entries.reshape(-1, *self.layout.local_shape[::-1]).transpose(
+            0, *range(dim, 0, -1)
+        )
 
     def set_values(self, values: np.ndarray) -> None:
         """Updates the matrix. Collective."""
-        self._update(list(values.transpose(0, *range(self.layout.dim, 0, -1)).reshape(len(values), -1)))
+        self._update(
+            list(values.transpose(0, *range(self.layout.dim, 0, -1)).reshape(len(values), -1))
+        )
 
     def planes(self) -> Planes:
-        """The values last set, owned [k, j, i] by offset, 0 at inactive cells and towards them. After `freeze` they
-        are read back from the matrix."""
+        """The values last set, owned [k, j, i] by offset, 0 at inactive cells and towards them.
+        After `freeze` they are read back from the matrix."""
         flat = self._read() if self._entries is None else self._entries
         self.pattern.clear_missing(flat)
-        return dict(zip(self.offsets, flat.reshape(-1, *self.layout.local_shape[::-1]), strict=True))
+        return dict(
+            zip(self.offsets, flat.reshape(-1, *self.layout.local_shape[::-1]), strict=True)
+        )
 
     def _read(self) -> np.ndarray:
         pattern, flat = self.pattern, np.zeros((len(self.offsets), self.layout.local_size))
@@ -236,8 +295,8 @@ class StencilMatrix(OffsetMatrix):
             source[pattern.sort] = self._a
         for chunk, cells, keep in pattern.chunks():
             block = np.zeros(keep.shape)
-            block[keep] = source[pattern.firsts[chunk]: pattern.firsts[chunk + 1]]
-            flat[pattern.order, cells: cells + CHUNK] = block.T
+            block[keep] = source[pattern.firsts[chunk] : pattern.firsts[chunk + 1]]
+            flat[pattern.order, cells : cells + CHUNK] = block.T
         for s, entries, cells in pattern.away_cells:
             flat[s, cells] = self._oa[entries]
         return flat
@@ -247,8 +306,11 @@ class StencilMatrix(OffsetMatrix):
         self._entries = None if self.shared else self._entries
 
 
-def combine(target: StencilMatrix, parts: Sequence[tuple[float, StencilMatrix]], diagonal: np.ndarray) -> None:
-    """target := sum of factor times matrix, plus a diagonal of owned values [i, j, k]. Collective."""
+def combine(
+    target: StencilMatrix, parts: Sequence[tuple[float, StencilMatrix]], diagonal: np.ndarray
+) -> None:
+    """target := sum of factor times matrix, plus a diagonal of owned values [i, j, k].
+    Collective."""
     entries = target.zeroed()
     for factor, matrix in parts:
         for offset, values in matrix.planes().items():

@@ -41,11 +41,11 @@ def steihaug(
 ) -> int:
     """Solves H x = b from x = 0 and returns the number of products with H.
 
-    With n(r) = norm(r, r^T M^-1 r), by default sqrt(r^T M^-1 r), stops where n(r) <= rtol(n(b)) n(b) or enough(r), after
-    max_steps, or at a direction with p^T H p <= 0: then x is the iterate so far, or M^-1 b in the first step, a descent direction
-    for -b. Given a list `kept`, keeps its directions there (with M^-1 H p where `solved`), for the caller to destroy,
-    and makes each new one conjugate to all before.
-    Raises SolverError where M is not positive definite.
+    With n(r) = norm(r, r^T M^-1 r), by default sqrt(r^T M^-1 r), stops where n(r) <= rtol(n(b))
+    n(b) or enough(r), after max_steps, or at a direction with p^T H p <= 0: then x is the iterate
+    so far, or M^-1 b in the first step, a descent direction for -b. Given a list `kept`, keeps its
+    directions there (with M^-1 H p where `solved`), for the caller to destroy, and makes each new
+    one conjugate to all before. Raises SolverError where M is not positive definite.
     """
     norm = norm or preconditioned_norm
     r, z, p, hp = (b.duplicate() for _ in range(4))
@@ -56,8 +56,11 @@ def steihaug(
     rz = r.dot(z)
     products = 0
     if not (math.isfinite(rz) and rz >= 0):
-        raise SolverError("tao_", f"CG's preconditioner is not positive definite: r^T M^-1 r = {rz:g}",
-                          "Solve more exactly for the regularization: -reg_ksp_rtol 1e-10.")
+        raise SolverError(
+            "tao_",
+            f"CG's preconditioner is not positive definite: r^T M^-1 r = {rz:g}",
+            "Solve more exactly for the regularization: -reg_ksp_rtol 1e-10.",
+        )
     first = norm(r, rz)
     target = rtol(first) * first
     while rz > 0 and products < max_steps:
@@ -65,8 +68,11 @@ def steihaug(
         products += 1
         curvature = p.dot(hp)
         if not math.isfinite(curvature):
-            raise SolverError("tao_", f"a product with the Hessian gives p^T H p = {curvature:g}",
-                              "Look for weights of the misfit or regularizers that are not finite.")
+            raise SolverError(
+                "tao_",
+                f"a product with the Hessian gives p^T H p = {curvature:g}",
+                "Look for weights of the misfit or regularizers that are not finite.",
+            )
         if not curvature > 0:
             if products == 1:
                 z.copy(x)
@@ -102,7 +108,8 @@ def preconditioned_norm(r: PETSc.Vec, rz: float) -> float:
 
 
 def dots(z: PETSc.Vec, vectors: list[PETSc.Vec]) -> list[float]:
-    """z^T v for all v with one reduction; VecMDot's result depends on where in memory the vectors lie."""
+    """z^T v for all v with one reduction; VecMDot's result depends on where in memory the vectors
+    lie."""
     for v in vectors:
         z.dotBegin(v)
     return [z.dotEnd(v) for v in vectors]

@@ -1,7 +1,9 @@
-"""Descent directions H d = -g for TAO's line-search loop: Newton-CG and L-BFGS, resumable to the last bit.
+"""Descent directions H d = -g for TAO's line-search loop: Newton-CG and L-BFGS, resumable to the
+last bit.
 
-Each class is a TAO type written in Python: TAO calls `step` for the direction, searches along it, and calls
-`postStep` where there is one. What a class remembers from one step to the next is `memory()`.
+Each class is a TAO type written in Python: TAO calls `step` for the direction, searches along it,
+and calls `postStep` where there is one. What a class remembers from one step to the next is
+`memory()`.
 """
 
 from __future__ import annotations
@@ -27,15 +29,17 @@ DEEP = 0.03
 class NewtonCG:
     """H d = -g by CG with the regularization as preconditioner, to an Eisenstat-Walker tolerance.
 
-    H is the exact or the Gauss-Newton Hessian at the point. CG stops at a direction of negative curvature.
-    Its relative tolerance is min(forcing_max, sqrt(n(g) / n(g_0))) in the norm n(g) = sqrt(g^T R^-1 g): a step then
-    lowers n(g) as far as CG did. It also stops where its residual, the next gradient by the model, has half the `target`
-    norm at which the iteration converges. Where a `spectrum` was learnt on a coarser grid, it adds to the preconditioner.
-    After a failed line search the next direction is that of the preconditioner alone. `slope` is g^T d.
+    H is the exact or the Gauss-Newton Hessian at the point. CG stops at a direction of negative
+    curvature. Its relative tolerance is min(forcing_max, sqrt(n(g) / n(g_0))) in the norm n(g) =
+    sqrt(g^T R^-1 g): a step then lowers n(g) as far as CG did. It also stops where its residual,
+    the next gradient by the model, has half the `target` norm at which the iteration converges.
+    Where a `spectrum` was learnt on a coarser grid, it adds to the preconditioner. After a failed
+    line search the next direction is that of the preconditioner alone. `slope` is g^T d.
 
-    Where H has negative curvature along CG's first direction, the step is that of the Gauss-Newton Hessian. Once
-    `deepen` was called it always is, with the small unknowns scaled by their own block of it: CG then sees parameters
-    of which the gradient is small because they are far from where the data want them.
+    Where H has negative curvature along CG's first direction, the step is that of the Gauss-Newton
+    Hessian. Once `deepen` was called it always is, with the small unknowns scaled by their own
+    block of it: CG then sees parameters of which the gradient is small because they are far from
+    where the data want them.
     """
 
     def __init__(self, point: Point, settings: Settings, spectrum: Spectrum | None = None):
@@ -83,8 +87,9 @@ class NewtonCG:
             except SolverError:
                 if first_step:
                     raise
-                # Near parameters that cannot be, solves for changes fail before those for states do: as at a
-                # direction without curvature, CG ends with what it has, and the search decides.
+                # Near parameters that cannot be, solves for changes fail before those for states
+                # do: as at a direction without curvature, CG ends with what it has, and the search
+                # decides.
                 out.set(0.0)
             if not curvatures:
                 curvatures.append(dm.dot(out))
@@ -111,9 +116,12 @@ class NewtonCG:
             self.spectrum.refine(r, z)
 
     def forcing(self, norm: float) -> float:
-        """CG's relative tolerance at n(g) = norm. `ahead` is how far the start was on its way already."""
+        """CG's relative tolerance at n(g) = norm. `ahead` is how far the start was on its way
+        already."""
         self._reference = self._reference or norm / self.ahead
-        return min(self.settings.forcing_max, math.sqrt(norm / self._reference)) if norm > 0 else 0.0
+        return (
+            min(self.settings.forcing_max, math.sqrt(norm / self._reference)) if norm > 0 else 0.0
+        )
 
     def memory(self) -> tuple[dict[str, PETSc.Vec], dict[str, Any]]:
         spectrum = None if self.spectrum is None else self.spectrum.state
@@ -130,8 +138,8 @@ class NewtonCG:
         return self._next_plain
 
     def deepen(self) -> bool:
-        """Goes over to the Gauss-Newton steps that see every parameter, for the rest of the run; False where it had, and
-        where no unknown is small: the preconditioner scales fields."""
+        """Goes over to the Gauss-Newton steps that see every parameter, for the rest of the run;
+        False where it had, and where no unknown is small: the preconditioner scales fields."""
         before, self.deep = self.deep, self.point.has_small()
         return self.deep and not before
 
@@ -149,7 +157,8 @@ class Pair(NamedTuple):
 
 
 class LBFGS:
-    """Two-loop recursion over pairs s = m+ - m, y = g+ - g from H_0 = R + d M of initial_hessian."""
+    """Two-loop recursion over pairs s = m+ - m, y = g+ - g from H_0 = R + d M of
+    initial_hessian."""
 
     def __init__(self, point: Point, settings: Settings, spectrum: Spectrum | None = None):
         self.point = point
@@ -198,7 +207,9 @@ class LBFGS:
             return
         if len(self.pairs) == self.room:
             drop(self.pairs.popleft())
-        self.pairs.append(Pair(step, change, curvature, self.initial.data_curvature(at, step, change)))
+        self.pairs.append(
+            Pair(step, change, curvature, self.initial.data_curvature(at, step, change))
+        )
 
     def memory(self) -> tuple[dict[str, PETSc.Vec], dict[str, Any]]:
         vectors = {}

@@ -2,9 +2,10 @@
 
     J(m + d) ~ J + g^T d + 1/2 d^T H d,   lambda^2 / 2 = 1/2 g^T H^-1 g,
 
-what the model would still lower J by. A misfit is in units of its noise, so that the decrement is an absolute measure,
-and it does not depend on the units of the parameters, nor on their transforms: far from the data, where a
-parameter's logarithm has a gradient of nearly 0, it is as large as the residual along what the parameter changes.
+what the model would still lower J by. A misfit is in units of its noise, so that the decrement is
+an absolute measure, and it does not depend on the units of the parameters, nor on their transforms:
+far from the data, where a parameter's logarithm has a gradient of nearly 0, it is as large as the
+residual along what the parameter changes.
 """
 
 from __future__ import annotations
@@ -21,14 +22,15 @@ from npde_opt.optimizers.point import Agreed
 
 
 class GaussNewton:
-    """H and its preconditioner M = diag(R, S^+): R of the regularization, S the small unknowns' own block of H.
+    """H and its preconditioner M = diag(R, S^+): R of the regularization, S the small unknowns' own
+    block of H.
 
     Args:
         at: the point, at the parameters m.
         fixed: own entries that may not move (at a bound), bool.
 
-    Each small value costs a product with H. Owns `units`; `destroy` it. `names` are those of the small values that may
-    move, `held` those of the others.
+    Each small value costs a product with H. Owns `units`; `destroy` it. `names` are those of the
+    small values that may move, `held` those of the others.
     """
 
     def __init__(self, objective: Objective, at: Agreed, m: PETSc.Vec, fixed: np.ndarray | None):
@@ -76,7 +78,8 @@ class GaussNewton:
         if not self.units:
             return
         wanted = self.small.inverse @ np.array(dots(r, self.units))
-        # First 0, then what is wanted: added in one step it would be lost in the rounding of an entry that is far larger.
+        # First 0, then what is wanted: added in one step it would be lost in the rounding of an
+        # entry that is far larger.
         z.maxpy([-float(c) for c in dots(z, self.units)], self.units)
         z.maxpy([float(c) for c in wanted], self.units)
 
@@ -85,16 +88,20 @@ class GaussNewton:
         self._solve(g, s, rtol, max_steps, math.inf)
 
     def decrement(self, g: PETSc.Vec, tolerance: float, max_steps: int) -> float:
-        """1/2 g^T H^-1 g from below, as far as it decides: CG stops where it is above the tolerance, or cannot get there.
+        """1/2 g^T H^-1 g from below, as far as it decides: CG stops where it is above the
+        tolerance, or cannot get there.
 
-        What CG has not found yet is at most 1/2 r^T M^-1 r where H >= M, as with a regularization of every field.
+        What CG has not found yet is at most 1/2 r^T M^-1 r where H >= M, as with a regularization
+        of every field.
         """
         s = g.duplicate()
         found = self._solve(g, s, 0.0, max_steps, tolerance)
         s.destroy()
         return found
 
-    def _solve(self, g: PETSc.Vec, s: PETSc.Vec, rtol: float, max_steps: int, tolerance: float) -> float:
+    def _solve(
+        self, g: PETSc.Vec, s: PETSc.Vec, rtol: float, max_steps: int, tolerance: float
+    ) -> float:
         b, z = g.copy(), g.duplicate()
         self.mask(b)
         s.set(0.0)
@@ -111,9 +118,21 @@ class GaussNewton:
 
             def enough(r: PETSc.Vec) -> bool:
                 lowered = 0.5 * b.dot(s)
-                return tolerance < math.inf and (lowered > tolerance or lowered + 0.5 * rest[0] <= tolerance)
+                return tolerance < math.inf and (
+                    lowered > tolerance or lowered + 0.5 * rest[0] <= tolerance
+                )
 
-            steihaug(self.hessian, self.precondition, b, s, lambda first: rtol, max_steps, kept, norm, enough=enough)
+            steihaug(
+                self.hessian,
+                self.precondition,
+                b,
+                s,
+                lambda first: rtol,
+                max_steps,
+                kept,
+                norm,
+                enough=enough,
+            )
             found = 0.5 * b.dot(s)
             for direction in kept:
                 direction.destroy()

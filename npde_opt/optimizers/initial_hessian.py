@@ -1,8 +1,10 @@
-"""The initial Hessian of the quasi-Newton methods: H_0 = R + d M, the regularization and the data's curvature d.
+"""The initial Hessian of the quasi-Newton methods: H_0 = R + d M, the regularization and the data's
+curvature d.
 
-R alone is far too weak where the data curve the objective, and every step would be cut many times (exp overflows in
-the first); M, the mass of the parameters, alone makes the number of iterations grow with the mesh. d is that of the
-latest step s with gradient change y, d = y_d^T M^-1 y_d / s^T y_d for y_d = y - R s (Barzilai and Borwein 1988).
+R alone is far too weak where the data curve the objective, and every step would be cut many times
+(exp overflows in the first); M, the mass of the parameters, alone makes the number of iterations
+grow with the mesh. d is that of the latest step s with gradient change y, d = y_d^T M^-1 y_d / s^T
+y_d for y_d = y - R s (Barzilai and Borwein 1988).
 """
 
 from __future__ import annotations
@@ -43,10 +45,11 @@ class InitialHessian:
         out.axpy(self.shift, self._work)
 
     def solve(self, at: Agreed, r: PETSc.Vec, out: PETSc.Vec) -> None:
-        """out = (R + shift M)^-1 r by CG, preconditioned by M, or by R where that takes too many steps.
+        """out = (R + shift M)^-1 r by CG, preconditioned by M, or by R where that takes too many
+        steps.
 
-        Without a shift, R^-1 r shortened to the length at which a non-negative quadratic would vanish,
-        2 J / (r^T R^-1 r), where that is less than one.
+        Without a shift, R^-1 r shortened to the length at which a non-negative quadratic would
+        vanish, 2 J / (r^T R^-1 r), where that is less than one.
         """
         if not self.shift > 0:
             at.precondition(r, out)

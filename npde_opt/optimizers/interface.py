@@ -31,8 +31,10 @@ RTOL = 1e-6
 class ObjectiveAt(Protocol):
     """J at one point, evaluated lazily; the optimizer that asked for it destroys it.
 
-    hessian: out = H dm, exact or Gauss-Newton; regularization_hessian: out = R dm; precondition: out = R^-1 r;
-    unseen: names of the unknowns on which no datum depends here (J dm = 0 for changes of that unknown).
+    hessian: out = H dm, exact or Gauss-Newton; regularization_hessian: out = R dm; precondition:
+    out = R^-1 r;
+    unseen: names of the unknowns on which no datum depends here (J dm = 0 for changes of that
+    unknown).
     """
 
     @property
@@ -60,10 +62,12 @@ class Space(Protocol):
 
 
 class Objective(Protocol):
-    """J itself. `value` of a point where the state cannot be computed is inf; a failed solve raises.
+    """J itself. `value` of a point where the state cannot be computed is inf; a failed solve
+    raises.
 
-    Where groups of ranks share the experiments, each holding all of m on its `comm`, the objective also has
-    `everyone`, the communicator of all groups, on which errors and the monitor's answer are agreed.
+    Where groups of ranks share the experiments, each holding all of m on its `comm`, the objective
+    also has `everyone`, the communicator of all groups, on which errors and the monitor's answer
+    are agreed.
     """
 
     @property
@@ -78,11 +82,13 @@ class Objective(Protocol):
     def gradient_norm(self, g: PETSc.Vec) -> float: ...
     def bounds(self) -> tuple[PETSc.Vec, PETSc.Vec] | None: ...
     def units(self, m: PETSc.Vec) -> list[tuple[str, PETSc.Vec, float]]:
-        """Name, unit vector (the caller destroys it) and natural size of every small unknown's values."""
+        """Name, unit vector (the caller destroys it) and natural size of every small unknown's
+        values."""
         ...
 
     def stretch(self, dm: PETSc.Vec) -> float:
-        """Largest change of a parameter with a log or bounded transform along dm, 0 where there is none."""
+        """Largest change of a parameter with a log or bounded transform along dm, 0 where there is
+        none."""
         ...
 
     def runaways(self, dm: PETSc.Vec) -> list[str]:
@@ -90,7 +96,8 @@ class Objective(Protocol):
         ...
 
     def saturated(self, m: PETSc.Vec, g: PETSc.Vec) -> np.ndarray:
-        """Own entries (bool) at the end of a bounded transform's range that the descent direction -g leaves."""
+        """Own entries (bool) at the end of a bounded transform's range that the descent direction
+        -g leaves."""
         ...
 
 
@@ -101,23 +108,25 @@ class Settings:
     method: 'newton' (Newton-CG, exact Hessian), 'gauss-newton', 'lbfgs', 'lmvm' (TAO's own L-BFGS),
     'bounded-lbfgs' (blmvm), 'bqnkls', 'bntr', 'ncg' (bncg); the last four respect bounds.
     max_iterations: completed iterations, those of a resumed run included.
-    gradient_rtol, gradient_atol: stop at norm(g) <= max(gradient_atol, gradient_rtol * reference), where the
-    reference is gradient_reference or the norm at m0; norms are the objective's (mass-weighted).
-    decrement: an answer is converged where also 1/2 g^T H^-1 g, by which the Gauss-Newton model would still lower the
-    objective, is no larger. The misfit is in units of its noise: at 1e-2 no parameter, and no combination of parameters,
-    is farther than 0.14 of its standard deviation from the minimum. None: the gradient alone decides, as on the
-    coarse grids of a nested iteration, of which the answer is only a start.
-    insist: go on past the gradient test while the decrement is larger. False: the run ends there, as
-    'stopped_at_tolerance' where the decrement is larger. None: a tolerance that is given is obeyed:
-    False where gradient_rtol is another than by default, or gradient_atol is given, else True.
-    memory: pairs kept by the quasi-Newton methods.
-    cg_max, forcing_max: inner CG of the Newton methods stops at cg_max steps or at the relative residual
+    gradient_rtol, gradient_atol: stop at norm(g) <= max(gradient_atol, gradient_rtol * reference),
+    where the reference is gradient_reference or the norm at m0; norms are the objective's
+    (mass-weighted).
+    decrement: an answer is converged where also 1/2 g^T H^-1 g, by which the Gauss-Newton model
+    would still lower the
+    objective, is no larger. The misfit is in units of its noise: at 1e-2 no parameter, and no
+    combination of parameters, is farther than 0.14 of its standard deviation from the minimum.
+    None: the gradient alone decides, as on the coarse grids of a nested iteration, of which the
+    answer is only a start. insist: go on past the gradient test while the decrement is larger.
+    False: the run ends there, as 'stopped_at_tolerance' where the decrement is larger. None: a
+    tolerance that is given is obeyed: False where gradient_rtol is another than by default, or
+    gradient_atol is given, else True. memory: pairs kept by the quasi-Newton methods. cg_max,
+    forcing_max: inner CG of the Newton methods stops at cg_max steps or at the relative residual
     min(forcing_max, sqrt(n(g) / n(g_0))) (Eisenstat-Walker), n the norm of the preconditioner R^-1.
-    learnt: products with a coarse grid's Hessian that nested iteration may spend on preconditioning finer ones.
-    gauss_newton: bntr with the Gauss-Newton Hessian.
-    reorthogonalize: keep every inner CG direction and its Hessian product (at most 2 cg_max vectors) to make each
-    new one conjugate to all: a quarter of the products where the data weigh more than the regularization.
-    level: copied into the rows of the history.
+    learnt: products with a coarse grid's Hessian that nested iteration may spend on preconditioning
+    finer ones. gauss_newton: bntr with the Gauss-Newton Hessian. reorthogonalize: keep every inner
+    CG direction and its Hessian product (at most 2 cg_max vectors) to make each new one conjugate
+    to all: a quarter of the products where the data weigh more than the regularization. level:
+    copied into the rows of the history.
     """
 
     method: str = "newton"
@@ -138,7 +147,13 @@ class Settings:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise InputError("method", repr(self.method), ", ".join(METHODS))
-        for name, least in (("max_iterations", 0), ("memory", 1), ("cg_max", 1), ("learnt", 0), ("level", 0)):
+        for name, least in (
+            ("max_iterations", 0),
+            ("memory", 1),
+            ("cg_max", 1),
+            ("learnt", 0),
+            ("level", 0),
+        ):
             if getattr(self, name) < least:
                 raise InputError(name, getattr(self, name), f"an integer >= {least}")
         for name in ("gradient_rtol", "gradient_atol"):
@@ -164,10 +179,11 @@ class Settings:
 class OptimizerState:
     """All that continues a run: hand it to `minimize(..., resume=state)`.
 
-    vectors: 'm' and, for 'lbfgs', 'step_00', 'change_00', ... (oldest first). They belong to the optimizer and
-    change after the monitor returns: write or copy them there. meta can be written as JSON.
-    With the same ranks 'newton', 'gauss-newton' and 'lbfgs' then repeat the uninterrupted run to the last
-    bit; the other methods start afresh from 'm'.
+    vectors: 'm' and, for 'lbfgs', 'step_00', 'change_00', ... (oldest first). They belong to the
+    optimizer and
+    change after the monitor returns: write or copy them there. meta can be written as JSON. With
+    the same ranks 'newton', 'gauss-newton' and 'lbfgs' then repeat the uninterrupted run to the
+    last bit; the other methods start afresh from 'm'.
     """
 
     vectors: dict[str, PETSc.Vec]
@@ -181,20 +197,23 @@ Monitor = Callable[[dict[str, Any], OptimizerState], str | None]
 class Result:
     """What every optimizer answers. m belongs to the caller.
 
-    status:
-        'converged': the gradient test holds and the decrement is within Settings.decrement, or the decrement alone tells
-            that no step can help (at the start, or where the line search ends in rounding).
-        'undetermined': J cannot be lowered, but the data do not see some unknown or a combination of unknowns, or a
-            log parameter ran away from the start by more than a factor of exp(RUNAWAY).
-        'stopped_at_tolerance': the gradient test holds at a tolerance that is obeyed (Settings.insist),
-            but the decrement is larger than asked: J may still fall by `decrement` or more.
-        'stalled': no lower objective was found, though gradient and decrement say that there is one.
+    status: 'converged': the gradient test holds and the decrement is within Settings.decrement, or
+        the decrement alone tells that no step can help (at the start, or where the line search
+        ends in rounding).
+        'undetermined': J cannot be lowered, but the data do not see some unknown or a combination
+            of unknowns, or a log parameter ran away from the start by more than a factor of
+            exp(RUNAWAY).
+        'stopped_at_tolerance': the gradient test holds at a tolerance that is obeyed
+            (Settings.insist), but the decrement is larger than asked: J may still fall by
+            `decrement` or more.
+        'stalled': no lower objective was found, though gradient and decrement say that there is
+            one.
         'max_iterations': stopped before that.
         what a monitor asked for ('discrepancy').
     reason: an explanation in words, which says what is missing and what to do.
-    decrement: 1/2 g^T H^-1 g of the Gauss-Newton Hessian at m, from below; NaN where it was not asked for.
-    iterations, objective_initial and gradient_norm_initial count from the start of the run, also where it was resumed;
-    history has the rows of this call.
+    decrement: 1/2 g^T H^-1 g of the Gauss-Newton Hessian at m, from below; NaN where it was not
+    asked for. iterations, objective_initial and gradient_norm_initial count from the start of the
+    run, also where it was resumed; history has the rows of this call.
     """
 
     m: PETSc.Vec

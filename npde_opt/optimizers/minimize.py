@@ -18,7 +18,11 @@ from npde_opt.optimizers.solver import Solver
 from npde_opt.optimizers.spectrum import Spectrum
 from npde_opt.reductions import same
 
-DIRECTIONS: dict[str, type[NewtonCG] | type[LBFGS]] = {"newton": NewtonCG, "gauss-newton": NewtonCG, "lbfgs": LBFGS}
+DIRECTIONS: dict[str, type[NewtonCG] | type[LBFGS]] = {
+    "newton": NewtonCG,
+    "gauss-newton": NewtonCG,
+    "lbfgs": LBFGS,
+}
 Reason = PETSc.TAO.ConvergedReason
 COUNTED = ("forward_solves", "adjoint_solves", "krylov_iterations")
 ROUNDING = 1e-14
@@ -38,21 +42,26 @@ def minimize(
 ) -> Result:
     """Minimizes the objective from m0 (left as it is), or from the state of an earlier run.
 
-    `monitor(row, state)` is called after every completed iteration, 0 included; it may return 'stop:STATUS'
-    and may raise. Collective; what any rank's callback raises is raised on every rank.
-    The Newton methods take a `spectrum` learnt on a coarser grid into their preconditioner.
-    From `origin` (by default m0) no log parameter may run away: see Result.
-    A trial point at which the state cannot be solved for is rejected in favour of a shorter step.
-    Raises InputError for an unbounded method where the parameters have bounds and where nothing depends on any unknown,
-    NpdeError where the settings differ between ranks, and SolverError where the objective is not finite at the start or a solve
-    fails at every trial point from there.
+    `monitor(row, state)` is called after every completed iteration, 0 included; it may return
+    'stop:STATUS' and may raise. Collective; what any rank's callback raises is raised on every
+    rank. The Newton methods take a `spectrum` learnt on a coarser grid into their preconditioner.
+    From `origin` (by default m0) no log parameter may run away: see Result. A trial point at which
+    the state cannot be solved for is rejected in favour of a shorter step. Raises InputError for an
+    unbounded method where the parameters have bounds and where nothing depends on any unknown,
+    NpdeError where the settings differ between ranks, and SolverError where the objective is not
+    finite at the start or a solve fails at every trial point from there.
     """
     same(everyone(objective), settings, "what the optimizer is set to")
-    same(everyone(objective), (monitor is None, resume is None), "whether there are a monitor and a state to resume from")
+    same(
+        everyone(objective),
+        (monitor is None, resume is None),
+        "whether there are a monitor and a state to resume from",
+    )
     with collective(everyone(objective)):
         run = Run(objective, m0, settings, monitor, resume, spectrum, origin or m0)
     try:
-        # A callback may fail on one rank only, between two agreements: the others then wait inside TAO.
+        # A callback may fail on one rank only, between two agreements: the others then wait inside
+        # TAO.
         with collective(everyone(objective)):
             return run.finished()
     finally:
@@ -61,7 +70,8 @@ def minimize(
 
 
 class Run:
-    """One run of a TAO: after every iteration the row, the state, the monitor and the convergence test."""
+    """One run of a TAO: after every iteration the row, the state, the monitor and the convergence
+    test."""
 
     def __init__(
         self,
@@ -74,17 +84,27 @@ class Run:
         origin: PETSc.Vec,
     ):
         self.objective, self.settings, self.monitor = objective, settings, monitor
-        self.meta: dict[str, Any] = {"method": settings.method, "iteration": -1, "seconds": 0.0, "counters": {}}
+        self.meta: dict[str, Any] = {
+            "method": settings.method,
+            "iteration": -1,
+            "seconds": 0.0,
+            "counters": {},
+        }
         if resume is not None:
             if resume.meta["method"] != settings.method:
-                raise InputError("method", repr(settings.method), f"'{resume.meta['method']}', as in the resumed run")
+                raise InputError(
+                    "method",
+                    repr(settings.method),
+                    f"'{resume.meta['method']}', as in the resumed run",
+                )
             self.meta = dict(resume.meta)
         self.point = Point(objective, resume.vectors["m"] if resume else m0)
         kind = DIRECTIONS.get(settings.method)
         self.direction = kind(self.point, settings, spectrum) if kind else None
         if resume is not None and self.direction is not None:
             self.direction.restore(resume.vectors, resume.meta["memory"])
-        # A resumed run stands at its last point again before it goes on: `known` it is, and not counted twice.
+        # A resumed run stands at its last point again before it goes on: `known` it is, and not
+        # counted twice.
         self.known = self.again = resume is not None
         self.history: list[dict[str, Any]] = []
         self.status = self.reason = ""
@@ -97,7 +117,8 @@ class Run:
         self._started, self._counted = time.perf_counter(), objective.counters.snapshot()
 
     def finished(self) -> Result:
-        """Runs to the end; raises what a callback raised, which PETSc turns into an error of its own."""
+        """Runs to the end; raises what a callback raised, which PETSc turns into an error of its
+        own."""
         try:
             self.solve()
         except PETSc.Error:
@@ -129,16 +150,23 @@ class Run:
                 break
             self.known = True
         if not self.status:
-            if self.point.rejected is not None and self.meta["objective"] >= self.meta["objective_initial"]:
+            if (
+                self.point.rejected is not None
+                and self.meta["objective"] >= self.meta["objective_initial"]
+            ):
                 raise self.point.rejected
             with self.point.callback():
                 self.status, self.reason = self.verdict(tao.getConvergedReason())
 
     def retry(self) -> bool:
-        """Whether, after a failed line search, there is another direction that could lower the objective."""
+        """Whether, after a failed line search, there is another direction that could lower the
+        objective."""
         if self.direction is None or self.solver.type != "python":
             return False
-        if -self.direction.slope > ROUNDING * abs(self.meta["objective"]) and self.direction.forget():
+        if (
+            -self.direction.slope > ROUNDING * abs(self.meta["objective"])
+            and self.direction.forget()
+        ):
             return True
         tolerance = self.settings.decrement
         if tolerance is None:
@@ -149,7 +177,8 @@ class Run:
     def assess(self, tolerance: float, most: int | None = None) -> Assessment:
         """The accepted point, of which the decrement is kept for the result.
 
-        The inner CG ends after `most` steps at the latest. A solve that fails in it costs the decrement, not the result.
+        The inner CG ends after `most` steps at the latest. A solve that fails in it costs the
+        decrement, not the result.
         """
         key = tolerance, most or self.settings.cg_max
         if key not in self.assessed:
@@ -175,7 +204,8 @@ class Run:
         return Reason.DIVERGED_MAXITS if self.status == "max_iterations" else Reason.CONVERGED_USER
 
     def lowered(self, tao: PETSc.TAO) -> bool:
-        """Whether the step was one; TAO's loop around types written in Python takes a halted search for one."""
+        """Whether the step was one; TAO's loop around types written in Python takes a halted search
+        for one."""
         if self.solver.type != "python" or tao.getIterationNumber() == 0:
             return True
         x = tao.getSolution()
@@ -187,9 +217,15 @@ class Run:
         tao.getSolution().copy(self.point.iterate)
         self.assessed.clear()
         value = self.point.accepted = self.point.here().value
-        norm = same(everyone(self.objective), self.point.projected_gradient_norm(self.solver.bounds), "the gradient norm")
+        norm = same(
+            everyone(self.objective),
+            self.point.projected_gradient_norm(self.solver.bounds),
+            "the gradient norm",
+        )
         if not math.isfinite(norm):
-            raise SolverError("tao_", f"the gradient norm is {norm}", "Start elsewhere or scale the parameters.")
+            raise SolverError(
+                "tao_", f"the gradient norm is {norm}", "Start elsewhere or scale the parameters."
+            )
         stop = None
         self.solver.learn(tao.getIterationNumber() == 0)
         if self.again:
@@ -209,7 +245,9 @@ class Run:
         target = max(self.settings.gradient_atol, self.settings.gradient_rtol * reference)
         self.judge(norm, target, stop)
         if not self.status:
-            self.solver.force(norm, meta["gradient_norm_initial"], reference, min(target, 0.1 * norm))
+            self.solver.force(
+                norm, meta["gradient_norm_initial"], reference, min(target, 0.1 * norm)
+            )
 
     def judge(self, norm: float, target: float, stop: str | None) -> None:
         """Sets the status where the run ends at the accepted point."""
@@ -217,7 +255,11 @@ class Run:
         gradient = f"gradient norm {norm:.3e} <= {target:.3e}"
         if norm <= target:
             self.status, self.reason = self.answer(gradient)
-        elif first and tolerance is not None and idle(self.point, self.solver.bounds, self.settings.cg_max):
+        elif (
+            first
+            and tolerance is not None
+            and idle(self.point, self.solver.bounds, self.settings.cg_max)
+        ):
             gradient = f"nothing to gain from the start on: gradient norm {norm:.3e}"
             self.status, self.reason = self.answer(gradient)
         if self.status:
@@ -236,7 +278,8 @@ class Run:
             self.direction.deepen()
 
     def exhausted(self, norm: float, target: float) -> tuple[str, str]:
-        """Status and explanation at the last iteration: an answer all the same where nothing is left to gain."""
+        """Status and explanation at the last iteration: an answer all the same where nothing is
+        left to gain."""
         if self.settings.decrement is not None and self.assess(IDLE).decrement <= IDLE:
             return self.answer(f"nothing to gain any more: gradient norm {norm:.3e}")
         missing = [f"gradient norm {norm:.3e} > {target:.3e}"] if norm > target else []
@@ -245,7 +288,8 @@ class Run:
         return "max_iterations", wording.at_last_iteration(self.settings.max_iterations, missing)
 
     def answer(self, gradient: str) -> tuple[str, str]:
-        """'converged' or 'undetermined' where the decrement allows it, nothing where it does not."""
+        """'converged' or 'undetermined' where the decrement allows it, nothing where it does
+        not."""
         tolerance = self.settings.decrement
         if tolerance is None:
             return "converged", gradient
@@ -264,7 +308,9 @@ class Run:
         """What a parameter far beyond its start is called, or nothing."""
         step = self.origin.duplicate()
         step.waxpy(-1.0, self.origin, self.point.iterate)
-        names = same(everyone(self.objective), self.objective.runaways(step), "what ran away from its start")
+        names = same(
+            everyone(self.objective), self.objective.runaways(step), "what ran away from its start"
+        )
         step.destroy()
         return wording.ran_away(names) if names else ""
 
@@ -306,7 +352,10 @@ class Run:
     def counted(self) -> dict[str, int]:
         """What the objective counted since the start, that of the runs before included."""
         now = self.objective.counters.snapshot()
-        return {name: self._before["counters"].get(name, 0) + now[name] - self._counted[name] for name in now}
+        return {
+            name: self._before["counters"].get(name, 0) + now[name] - self._counted[name]
+            for name in now
+        }
 
     def report(self, row: dict[str, Any]) -> str | None:
         """Hands row and state to the monitor; the status that it asks to stop with."""
@@ -314,14 +363,24 @@ class Run:
         if self.monitor is None:
             return None
         vectors, memory = self.direction.memory() if self.direction is not None else ({}, {})
-        state = OptimizerState({"m": self.point.iterate, **vectors}, {**self.meta, "memory": memory})
+        state = OptimizerState(
+            {"m": self.point.iterate, **vectors}, {**self.meta, "memory": memory}
+        )
         with together(self.objective):
             answer = self.monitor(dict(row), state)
         answer = same(everyone(self.objective), answer, "the monitor's answer")
         if answer is None:
             return None
-        if not (isinstance(answer, str) and answer.startswith("stop:") and answer not in ("stop:", "stop:converged")):
-            raise InputError("monitor", repr(answer), "None or 'stop:STATUS' (not converged: that the optimizer finds itself)")
+        if not (
+            isinstance(answer, str)
+            and answer.startswith("stop:")
+            and answer not in ("stop:", "stop:converged")
+        ):
+            raise InputError(
+                "monitor",
+                repr(answer),
+                "None or 'stop:STATUS' (not converged: that the optimizer finds itself)",
+            )
         return answer.removeprefix("stop:")
 
     def verdict(self, reason: Any) -> tuple[str, str]:
@@ -330,7 +389,9 @@ class Run:
         decides = self.settings.decrement is not None
         if reason == Reason.DIVERGED_MAXITS:
             missing = [f"gradient norm {norm:.3e}", *([self.to_gain()] if decides else [])]
-            return "max_iterations", wording.at_last_iteration(self.settings.max_iterations, missing)
+            return "max_iterations", wording.at_last_iteration(
+                self.settings.max_iterations, missing
+            )
         if decides:
             gradient = f"lower objectives are lost in rounding: gradient norm {norm:.3e}"
             status, text = self.answer(gradient)

@@ -1,4 +1,5 @@
-"""J, its gradient and its Hessian at one point at a time: TAO's callbacks at equal points share one solve."""
+"""J, its gradient and its Hessian at one point at a time: TAO's callbacks at equal points share one
+solve."""
 
 from __future__ import annotations
 
@@ -84,10 +85,12 @@ class Agreed:
 
 
 class Point:
-    """Keeps the ObjectiveAt of the point that was asked for last, and destroys those that it replaces.
+    """Keeps the ObjectiveAt of the point that was asked for last, and destroys those that it
+    replaces.
 
-    Collective. `iterate` is the last accepted point; `accepted` its value, from which the substitute for
-    infinite values is made. A trial point farther than FARTHEST from `iterate` gets that substitute too.
+    Collective. `iterate` is the last accepted point; `accepted` its value, from which the
+    substitute for infinite values is made. A trial point farther than FARTHEST from `iterate` gets
+    that substitute too.
     """
 
     def __init__(self, objective: Objective, m: PETSc.Vec):
@@ -102,7 +105,8 @@ class Point:
 
     @contextlib.contextmanager
     def callback(self) -> Iterator[None]:
-        """Around a callback of PETSc's: keeps what it raises, because PETSc raises something else."""
+        """Around a callback of PETSc's: keeps what it raises, because PETSc raises something
+        else."""
         try:
             if self.failure is not None:
                 raise self.failure
@@ -113,7 +117,8 @@ class Point:
 
     @contextlib.contextmanager
     def later(self) -> Iterator[None]:
-        """Like `callback`, but the next callback raises: inside its matrices TAO cannot be left in good order."""
+        """Like `callback`, but the next callback raises: inside its matrices TAO cannot be left in
+        good order."""
         with contextlib.suppress(BaseException), self.callback():
             yield
 
@@ -130,20 +135,23 @@ class Point:
         return self.at(self.iterate)
 
     def regularized(self) -> Agreed:
-        """The objective of which to take the regularization's inverse: the kept one, spared a new state.
+        """The objective of which to take the regularization's inverse: the kept one, spared a new
+        state.
 
-        TAO's quasi-Newton types ask for it between the search's last evaluation and the convergence test.
+        TAO's quasi-Newton types ask for it between the search's last evaluation and the convergence
+        test.
         """
         if self._at is not None and math.isfinite(self._at.value):
             return self._at
         return self.here()
 
     def finite_value(self, m: PETSc.Vec) -> float:
-        """J(m), or a value that any search rejects in favour of a shorter step where J(m) is not finite.
+        """J(m), or a value that any search rejects in favour of a shorter step where J(m) is not
+        finite.
 
-        TAO's trust regions and More-Thuente search stop at infinity; they recover from a value that is
-        ten objectives above the last accepted one. A failed solve at a trial point is such a value too; it is
-        kept as `rejected` until the next.
+        TAO's trust regions and More-Thuente search stop at infinity; they recover from a value that
+        is ten objectives above the last accepted one. A failed solve at a trial point is such a
+        value too; it is kept as `rejected` until the next.
         """
         if self.accepted is not None and self.too_far(m):
             self.rejected = None
@@ -153,14 +161,21 @@ class Point:
         if math.isfinite(value):
             return value
         if self.accepted is None:
-            raise at.error or SolverError("tao_", f"the objective is {value} at the initial parameters", "Start elsewhere.")
+            raise at.error or SolverError(
+                "tao_", f"the objective is {value} at the initial parameters", "Start elsewhere."
+            )
         return self.accepted + 10.0 * (abs(self.accepted) or 1.0)
 
     def too_far(self, m: PETSc.Vec) -> bool:
-        """Whether a trial point changes a logarithm by more than FARTHEST: it is rejected without a solve."""
+        """Whether a trial point changes a logarithm by more than FARTHEST: it is rejected without a
+        solve."""
         step = self.iterate.duplicate()
         step.waxpy(-1.0, self.iterate, m)
-        stretch = reductions.same(everyone(self.objective), self.objective.stretch(step), "the largest change of a parameter")
+        stretch = reductions.same(
+            everyone(self.objective),
+            self.objective.stretch(step),
+            "the largest change of a parameter",
+        )
         step.destroy()
         return stretch > FARTHEST * (1.0 + 1e-6)
 
@@ -173,8 +188,12 @@ class Point:
         if math.isfinite(at.value):
             at.gradient().copy(out)
             if not math.isfinite(out.norm()):
-                raise SolverError("tao_", "the gradient is not finite", "Look for derivatives of the misfit or of regularizers "
-                                  "that are not finite where their values are.")
+                raise SolverError(
+                    "tao_",
+                    "the gradient is not finite",
+                    "Look for derivatives of the misfit or of regularizers "
+                    "that are not finite where their values are.",
+                )
         else:
             out.set(0.0)
 
@@ -184,7 +203,9 @@ class Point:
         if bounds is None:
             return self.objective.gradient_norm(gradient)
         projected = gradient.duplicate()
-        projected.getArray()[:] = np.where(self.binding(bounds), 0.0, gradient.getArray(readonly=True))
+        projected.getArray()[:] = np.where(
+            self.binding(bounds), 0.0, gradient.getArray(readonly=True)
+        )
         norm = self.objective.gradient_norm(projected)
         projected.destroy()
         return norm
@@ -197,12 +218,14 @@ class Point:
         return bool(units)
 
     def held(self, bounds: tuple[PETSc.Vec, PETSc.Vec] | None) -> np.ndarray:
-        """Where (own entries) the descent direction leads out of the bounds or out of a bounded transform's range."""
+        """Where (own entries) the descent direction leads out of the bounds or out of a bounded
+        transform's range."""
         saturated = self.objective.saturated(self.iterate, self.here().gradient())
         return saturated if bounds is None else saturated | self.binding(bounds)
 
     def binding(self, bounds: tuple[PETSc.Vec, PETSc.Vec]) -> np.ndarray:
-        """Where (own entries) the accepted point is at a bound and the descent direction leads out."""
+        """Where (own entries) the accepted point is at a bound and the descent direction leads
+        out."""
         vectors = (*bounds, self.iterate, self.here().gradient())
         lower, upper, m, g = (vector.getArray(readonly=True) for vector in vectors)
         return ((m <= lower) & (g > 0)) | ((m >= upper) & (g < 0))

@@ -1,4 +1,5 @@
-"""TAO for an objective: the type of a method, its Hessian, preconditioner and initial Hessian, its options.
+"""TAO for an objective: the type of a method, its Hessian, preconditioner and initial Hessian, its
+options.
 
 -tao_type and all other options of the user win over the settings made here.
 """
@@ -33,7 +34,8 @@ DEFAULTS = {
 
 
 class HessianAction:
-    """Context of the Hessian's Mat: H(m) dm at the accepted point, and its rows and columns off the bounds.
+    """Context of the Hessian's Mat: H(m) dm at the accepted point, and its rows and columns off the
+    bounds.
 
     Here and below the objective gets a copy of what it multiplies: PETSc locks the original.
     """
@@ -50,7 +52,9 @@ class HessianAction:
             self.point.here().hessian(self._work, out, self.gauss_newton)
         self.products += 1
 
-    def createSubMatrix(self, mat: PETSc.Mat, rows: PETSc.IS, columns: PETSc.IS, out: PETSc.Mat | None) -> PETSc.Mat:
+    def createSubMatrix(
+        self, mat: PETSc.Mat, rows: PETSc.IS, columns: PETSc.IS, out: PETSc.Mat | None
+    ) -> PETSc.Mat:
         if self.inactive is not None:
             self.inactive.destroy()
         self.inactive = rows.duplicate()
@@ -63,7 +67,8 @@ class HessianAction:
 
 
 class RegularizationInverse:
-    """Context of a PC: R^-1 r at the accepted point; between bounds, its rows and columns off them."""
+    """Context of a PC: R^-1 r at the accepted point; between bounds, its rows and columns off
+    them."""
 
     def __init__(self, action: HessianAction):
         self.action = action
@@ -90,8 +95,9 @@ class RegularizationInverse:
 class InitialMatrix:
     """Context of a quasi-Newton matrix's J0 = R + d M of initial_hessian.
 
-    d changes by factors of at least 4, because the matrix then applies J0 to all its pairs again. With `bounds`
-    the inverse is restricted to the entries that may move: a projected step of a full inverse need not descend.
+    d changes by factors of at least 4, because the matrix then applies J0 to all its pairs again.
+    With `bounds` the inverse is restricted to the entries that may move: a projected step of a full
+    inverse need not descend.
     """
 
     def __init__(self, point: Point):
@@ -150,7 +156,9 @@ class Solver:
         m = point.iterate
         self.x = m.duplicate()
         self.g = m.duplicate()
-        self.action = HessianAction(point, settings.method == "gauss-newton" or settings.gauss_newton)
+        self.action = HessianAction(
+            point, settings.method == "gauss-newton" or settings.gauss_newton
+        )
         self.initial = InitialMatrix(point)
         self.hessian, self.h0 = (symmetric(m, context) for context in (self.action, self.initial))
         self.tao = PETSc.TAO().create(m.getComm())
@@ -164,23 +172,30 @@ class Solver:
         self.tao.setObjectiveGradient(self._objective_gradient, self.g)
         self.tao.setHessian(self._hessian, self.hessian)
         self.tao.setMaximumIterations(settings.max_iterations + 1)
-        with default_options(DEFAULTS | {"mat_lmvm_hist_size": settings.memory}), from_options("tao_"):
+        with (
+            default_options(DEFAULTS | {"mat_lmvm_hist_size": settings.memory}),
+            from_options("tao_"),
+        ):
             self.tao.setFromOptions()
         self.type = self.tao.getType()
         self.bounds: tuple[PETSc.Vec, PETSc.Vec] | None = None
 
     def set_bounds(self) -> None:
-        """The parameters' bounds, of which TAO's unbounded types would silently take no notice (InputError)."""
+        """The parameters' bounds, of which TAO's unbounded types would silently take no notice
+        (InputError)."""
         self.bounds = self.point.objective.bounds()
         if self.bounds is None:
             return
         if self.type not in BOUNDED:
             allowed = ", ".join(name for name, type_ in METHODS.items() if type_ in BOUNDED)
-            raise InputError("method", f"'{self.settings.method}' for parameters with bounds", allowed)
+            raise InputError(
+                "method", f"'{self.settings.method}' for parameters with bounds", allowed
+            )
         self.tao.setVariableBounds(self.bounds)
 
     def set_regularization(self) -> None:
-        """The regularization as initial Hessian of the quasi-Newton types, as preconditioner of the Newton types."""
+        """The regularization as initial Hessian of the quasi-Newton types, as preconditioner of the
+        Newton types."""
         if self.type in ("lmvm", "blmvm"):
             self.tao.setLMVMH0(self.h0)
             self.initial.bounds = self.bounds
@@ -194,7 +209,8 @@ class Solver:
             ksp.getPC().setPythonContext(RegularizationInverse(self.action))
 
     def learn(self, first: bool) -> None:
-        """Fits the initial Hessian of TAO's quasi-Newton types to the step to the accepted point."""
+        """Fits the initial Hessian of TAO's quasi-Newton types to the step to the accepted
+        point."""
         if self.type in ("lmvm", "blmvm") or self.type.startswith("bqn"):
             self.initial.learn(self.h0, first)
 
@@ -204,7 +220,9 @@ class Solver:
             self.direction.target = target
             self.direction.ahead = min(1.0, norm_initial / reference) if norm_initial > 0 else 1.0
         if self.type in KRYLOV:
-            self.tao.getKSP().setTolerances(rtol=min(self.settings.forcing_max, (norm / reference) ** 0.5))
+            self.tao.getKSP().setTolerances(
+                rtol=min(self.settings.forcing_max, (norm / reference) ** 0.5)
+            )
 
     def products(self) -> int:
         """Products with the Hessian so far."""
@@ -224,13 +242,16 @@ class Solver:
             self.point.gradient(x, g)
         return value
 
-    def _hessian(self, tao: PETSc.TAO, x: PETSc.Vec, hessian: PETSc.Mat, preconditioner: PETSc.Mat) -> None:
+    def _hessian(
+        self, tao: PETSc.TAO, x: PETSc.Vec, hessian: PETSc.Mat, preconditioner: PETSc.Mat
+    ) -> None:
         x.copy(self.point.iterate)
         hessian.stateIncrease()
 
     def destroy(self) -> None:
-        # Frames of a failed callback may hold the TAO on some ranks, where destroying it would only let go of it. Without
-        # our own hold PETSc's garbage keeps it until no rank holds it, and all destroy it together.
+        # Frames of a failed callback may hold the TAO on some ranks, where destroying it would only
+        # let go of it. Without our own hold PETSc's garbage keeps it until no rank holds it, and
+        # all destroy it together.
         if reductions.largest(everyone(self.point.objective), self.tao.getRefCount()) == 1:
             self.tao.destroy()
         del self.tao

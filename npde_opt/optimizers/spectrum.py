@@ -1,14 +1,17 @@
-"""A low-rank part of the Hessian learnt on a coarse grid, M = R + sum_i (R v_i)(R v_i)^T, as preconditioner on finer ones:
+"""A low-rank part of the Hessian learnt on a coarse grid, M = R + sum_i (R v_i)(R v_i)^T, as
+preconditioner on finer ones:
 
     M^-1 = R^-1 - V (I + S)^-1 V^T,   S = V^T R V.
 
-On the coarse grid the sum is the Nystroem approximation Y G^-1 Y^T of the data's part H - R of the Hessian, with
-Y = (H - R) T, G = T^T Y and T the leading Ritz vectors in the span of CG's directions p: it is exact on T and nowhere
-above H - R, so no eigenvalue of M^-1 H falls below 1, and V = R^-1 Y costs no solve beyond CG's own (compare Frangella,
-Tropp, Udell 2023). The data's part is smooth, so that prolonged V serve on finer grids; they stay on the coarse one,
-where they cost little memory, and S is formed anew for each finer R (`fit`). Whether they serve is measured there.
+On the coarse grid the sum is the Nystroem approximation Y G^-1 Y^T of the data's part H - R of the
+Hessian, with Y = (H - R) T, G = T^T Y and T the leading Ritz vectors in the span of CG's directions
+p: it is exact on T and nowhere above H - R, so no eigenvalue of M^-1 H falls below 1, and V = R^-1
+Y costs no solve beyond CG's own (compare Frangella, Tropp, Udell 2023). The data's part is smooth,
+so that prolonged V serve on finer grids; they stay on the coarse one, where they cost little
+memory, and S is formed anew for each finer R (`fit`). Whether they serve is measured there.
 
-R^-1 is an iterative solve: along V, M^-1 is kept at LEFT of it, which leaves its error no room to make M^-1 indefinite.
+R^-1 is an iterative solve: along V, M^-1 is kept at LEFT of it, which leaves its error no room to
+make M^-1 indefinite.
 """
 
 from __future__ import annotations
@@ -39,19 +42,26 @@ class Hessian(Protocol):
 
 
 class Lift(Protocol):
-    """Prolongation of parameters from one grid to the next finer one, and its transpose; the caller destroys the Vec."""
+    """Prolongation of parameters from one grid to the next finer one, and its transpose; the caller
+    destroys the Vec."""
 
     def apply(self, coarse: PETSc.Vec) -> PETSc.Vec: ...
     def apply_transpose(self, fine: PETSc.Vec) -> PETSc.Vec: ...
 
 
 class Spectrum:
-    """The vectors v on a coarse grid, the lifts from there to the grid in use, and (I + S)^-1, which `fit` forms.
+    """The vectors v on a coarse grid, the lifts from there to the grid in use, and (I + S)^-1,
+    which `fit` forms.
 
     Owns the vectors. Before `fit`, and where it found that the vectors do not serve, M is R.
     """
 
-    def __init__(self, vectors: Sequence[PETSc.Vec], lifts: Sequence[Lift] = (), core: np.ndarray | None = None):
+    def __init__(
+        self,
+        vectors: Sequence[PETSc.Vec],
+        lifts: Sequence[Lift] = (),
+        core: np.ndarray | None = None,
+    ):
         self.vectors, self.lifts, self.core = list(vectors), tuple(lifts), core
         self.used, self.fitted = self.vectors, core is not None
 
@@ -71,11 +81,11 @@ class Spectrum:
         return Spectrum(self.vectors, (*self.lifts, lift))
 
     def fit(self, at: Hessian, gauss_newton: bool) -> None:
-        """Forms S for the R at this point, and keeps the vectors that serve the Hessian H there: all, or the half or quarter of
-        the largest S_ii.
+        """Forms S for the R at this point, and keeps the vectors that serve the Hessian H there:
+        all, or the half or quarter of the largest S_ii.
 
-        The test is a product with t = sum_i +-v_i / S_ii, to which all v contribute alike: t^T H t is within MISMATCH of
-        t^T M t. Collective.
+        The test is a product with t = sum_i +-v_i / S_ii, to which all v contribute alike: t^T H t
+        is within MISMATCH of t^T M t. Collective.
         """
         self.fitted = True
         if not self.vectors:
@@ -106,7 +116,11 @@ class Spectrum:
     def state(self) -> dict[str, Any]:
         """What `fit` found, as numbers."""
         numbers = [i for i, v in enumerate(self.vectors) if any(v is u for u in self.used)]
-        return {"fitted": self.fitted, "numbers": numbers, "core": None if self.core is None else self.core.tolist()}
+        return {
+            "fitted": self.fitted,
+            "numbers": numbers,
+            "core": None if self.core is None else self.core.tolist(),
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Sets what `state` gave."""
@@ -148,15 +162,18 @@ class Spectrum:
 
 
 def core(S: np.ndarray) -> np.ndarray:
-    """(I + S)^-1 in the eigenvectors of S, but (1 - LEFT) S^-1 where an eigenvalue is so large that less than LEFT were left."""
+    """(I + S)^-1 in the eigenvectors of S, but (1 - LEFT) S^-1 where an eigenvalue is so large that
+    less than LEFT were left."""
     sizes, E = scipy.linalg.eigh((S + S.T) / 2)
     weights = np.minimum(1 / (1 + np.maximum(sizes, 0)), (1 - LEFT) / np.maximum(sizes, LEAST))
     return (E * weights) @ E.T
 
 
-def learn(objective: Objective, m: PETSc.Vec, noise: PETSc.Vec, room: int, gauss_newton: bool) -> Spectrum:
-    """The spectrum of the Hessian at m from at most `room` products with it, by CG for a right-hand side from `noise`
-    (any vector with parts in all directions). Collective."""
+def learn(
+    objective: Objective, m: PETSc.Vec, noise: PETSc.Vec, room: int, gauss_newton: bool
+) -> Spectrum:
+    """The spectrum of the Hessian at m from at most `room` products with it, by CG for a right-hand
+    side from `noise` (any vector with parts in all directions). Collective."""
     at: Any = objective.linearize(m)
     kept: list[Direction] = []
     b, x = noise.duplicate(), noise.duplicate()
@@ -169,8 +186,16 @@ def learn(objective: Objective, m: PETSc.Vec, noise: PETSc.Vec, room: int, gauss
     at.precondition(noise, x)
     right = noise.duplicate()
     data_part(x, right)
-    steihaug(lambda p, out: at.hessian(p, out, gauss_newton), at.precondition, right, x, lambda norm: RTOL, room, kept,
-             solved=True)
+    steihaug(
+        lambda p, out: at.hessian(p, out, gauss_newton),
+        at.precondition,
+        right,
+        x,
+        lambda norm: RTOL,
+        room,
+        kept,
+        solved=True,
+    )
     found = _nystroem(at, kept)
     for owned in (b, x, right, *kept):
         owned.destroy()
@@ -207,7 +232,8 @@ def _nystroem(at: ObjectiveAt, directions: Sequence[Direction]) -> Spectrum:
 
 
 def factor(R: np.ndarray, G: np.ndarray) -> np.ndarray:
-    """B with Y G^-1 Y^T = (Y B)(Y B)^T on the leading Ritz vectors, from R = T^T R T and G = T^T Y."""
+    """B with Y G^-1 Y^T = (Y B)(Y B)^T on the leading Ritz vectors, from R = T^T R T and G = T^T
+    Y."""
     scale = 1 / np.sqrt(np.diag(R))
     size, Q = scipy.linalg.eigh((R + R.T) / 2 * np.outer(scale, scale))
     good = size > DEPENDENT * size[-1]

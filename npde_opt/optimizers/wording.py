@@ -61,6 +61,8 @@ def stalled(tao: str, gradient_norm: float, share: float, more: Sequence[str]) -
     norm = f"the gradient norm is {gradient_norm:.3e}, {share:.1e} of its first value"
     return (
         f"no lower objective was found (TAO: {tao}); {'; '.join([norm, *more])}. "
-        "Where that is enough, raise gradient_rtol; otherwise tighten the tolerances of the state and "
-        "adjoint solves, on which the accuracy of objective and gradient depends, or start elsewhere"
+        "Where that is enough, raise gradient_rtol; otherwise tighten the tolerances of the state "
+        "and "
+        "adjoint solves, on which the accuracy of objective and gradient depends, or start "
+        "elsewhere"
     )

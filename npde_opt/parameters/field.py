@@ -154,9 +154,7 @@ class Interpolated:
 
     def apply(self, own: np.ndarray) -> np.ndarray:
         x, y, out = *self._vecs(), self.fine.empty()
-        for given, found in zip(
-            self.coarse._channels(own), self.fine._channels(out), strict=True
-        ):
+        for given, found in zip(self.coarse._channels(own), self.fine._channels(out), strict=True):
             self.coarse.grid.view(x)[...] = given
             self.matrix.mult(x, y)
             found[...] = self.fine.change(self.fine.grid.view(y))
@@ -166,9 +164,7 @@ class Interpolated:
 
     def transpose(self, own: np.ndarray) -> np.ndarray:
         x, y, out = *self._vecs(), self.coarse.empty()
-        for given, found in zip(
-            self.fine._channels(own), self.coarse._channels(out), strict=True
-        ):
+        for given, found in zip(self.fine._channels(own), self.coarse._channels(out), strict=True):
             self.fine.grid.view(y)[...] = self.fine.change(given)
             self.matrix.multTranspose(y, x)
             found[...] = self.coarse.grid.view(x)

@@ -1,6 +1,6 @@
 """Coefficients k = T(p) at a point, and the chain rule through T and the blocks' S:
 
-    dk/dp dp = S T'(p) dp,   (dk/dp)^T y = T'(p) S^T y,   (d2k/dp2 dp)^T y = T''(p) dp S^T y
+dk/dp dp = S T'(p) dp,   (dk/dp)^T y = T'(p) S^T y,   (d2k/dp2 dp)^T y = T''(p) dp S^T y
 """
 
 from __future__ import annotations

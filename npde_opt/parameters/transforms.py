@@ -1,8 +1,8 @@
 """k = T(p), number by number, so that p may be any real number:
 
-    identity   k = p
-    log        k = exp(p)
-    bounded    k = lo + (hi - lo) / (1 + exp(-p))
+identity   k = p
+log        k = exp(p)
+bounded    k = lo + (hi - lo) / (1 + exp(-p))
 """
 
 from __future__ import annotations

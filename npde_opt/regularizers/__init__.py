@@ -7,5 +7,13 @@ from npde_opt.regularizers.total_variation import TotalVariation
 
 REGULARIZERS = {"gradient": Gradient, "bilaplacian": BiLaplacian, "total-variation": TotalVariation}
 
-__all__ = ["REGULARIZERS", "BiLaplacian", "Gradient", "SmallPrior", "TotalVariation", "bilaplacian_scales",
-           "checked_weights", "operator"]
+__all__ = [
+    "REGULARIZERS",
+    "BiLaplacian",
+    "Gradient",
+    "SmallPrior",
+    "TotalVariation",
+    "bilaplacian_scales",
+    "checked_weights",
+    "operator",
+]

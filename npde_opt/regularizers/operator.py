@@ -1,4 +1,5 @@
-"""-div(D grad p) + c p with no flux through the sides: what regularizers are built of, and checks of their factors."""
+"""-div(D grad p) + c p with no flux through the sides: what regularizers are built of, and checks
+of their factors."""
 
 from __future__ import annotations
 
@@ -13,8 +14,9 @@ from npde_opt.reductions import smallest
 from npde_opt.terms.diffusion import Diffusion
 
 ENERGY = "natural"
-"""Norm of the residual in solves with R: CG leaves r^T R^-1 r too small by the energy of its error, which this norm bounds.
-The preconditioned norm does not; then what is built on R^-1 (optimizers/spectrum.py) may be indefinite."""
+"""Norm of the residual in solves with R: CG leaves r^T R^-1 r too small by the energy of its error,
+which this norm bounds. The preconditioned norm does not; then what is built on R^-1
+(optimizers/spectrum.py) may be indefinite."""
 
 
 def closed(grid: Grid) -> Grid:
@@ -23,14 +25,21 @@ def closed(grid: Grid) -> Grid:
     return grid.with_(boundaries=kept, components=1)
 
 
-def operator(grid: Grid, diffusivities: Sequence[np.ndarray], reaction: np.ndarray | float) -> StencilMatrix:
+def operator(
+    grid: Grid, diffusivities: Sequence[np.ndarray], reaction: np.ndarray | float
+) -> StencilMatrix:
     """Stencil matrix of -div(D grad p) + reaction p, one owned diffusivity a direction."""
     matrix = StencilMatrix(grid)
     fill(matrix, grid, diffusivities, reaction)
     return matrix
 
 
-def fill(matrix: StencilMatrix, grid: Grid, diffusivities: Sequence[np.ndarray], reaction: np.ndarray | float) -> None:
+def fill(
+    matrix: StencilMatrix,
+    grid: Grid,
+    diffusivities: Sequence[np.ndarray],
+    reaction: np.ndarray | float,
+) -> None:
     names = [f"D{d}" for d in range(grid.dim)]
     planes = matrix.zeroed()
     Diffusion(grid, names).at(dict(zip(names, diffusivities, strict=True))).add_planes(planes)
@@ -40,7 +49,8 @@ def fill(matrix: StencilMatrix, grid: Grid, diffusivities: Sequence[np.ndarray],
 
 
 def checked_weights(grid: Grid, given: np.ndarray | float) -> np.ndarray:
-    """Factors of the owned cells. Raises InputError for negative ones, with which nothing is smallest; collective."""
+    """Factors of the owned cells. Raises InputError for negative ones, with which nothing is
+    smallest; collective."""
     weights = np.broadcast_to(np.asarray(given, float), grid.local_shape)
     least = smallest(grid.comm, float(weights[grid.active].min(initial=np.inf)))
     if not least >= 0:
@@ -49,8 +59,8 @@ def checked_weights(grid: Grid, given: np.ndarray | float) -> np.ndarray:
 
 
 def checked_factors(grid: Grid, given: Sequence[float] | None) -> list[float]:
-    """One a direction, 1 where none are given. Raises InputError for another number of them, and where one is not
-    positive."""
+    """One a direction, 1 where none are given. Raises InputError for another number of them, and
+    where one is not positive."""
     factors = [1.0] * grid.dim if given is None else [float(x) for x in given]
     if len(factors) != grid.dim or not min(factors) > 0:
         raise InputError("regularization.directions", given, f"{grid.dim} positive factors")

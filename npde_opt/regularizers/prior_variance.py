@@ -1,20 +1,23 @@
-"""Pointwise variance of the field with precision K M^-1 K, K = L + delta M, L = -div(D grad) without flux through sides.
+"""Pointwise variance of the field with precision K M^-1 K, K = L + delta M, L = -div(D grad)
+without flux through sides.
 
-A side or an outline reflects: the variance doubles at it, and is fourfold in a corner. Divided by this variance the prior is
-what its key says everywhere (`regularizers.BiLaplacian`).
+A side or an outline reflects: the variance doubles at it, and is fourfold in a corner. Divided by
+this variance the prior is what its key says everywhere (`regularizers.BiLaplacian`).
 
-On a box L is a sum over axes. With heat kernels of each axis, h_d(t, i) = sum_a v_a(i)^2 exp(-lambda_a t) from the
-eigenpairs of its 1-D operator, the variance is
+On a box L is a sum over axes. With heat kernels of each axis, h_d(t, i) = sum_a v_a(i)^2
+exp(-lambda_a t) from the eigenpairs of its 1-D operator, the variance is
 
     (K^-1 M K^-1)_ii = int_0^inf t exp(-delta t) prod_d h_d(t, i_d) dt,
 
-here by the trapezoidal rule in log t: to 1e-4 of the discrete operator's variance, with arrays of one axis only.
+here by the trapezoidal rule in log t: to 1e-4 of the discrete operator's variance, with arrays of
+one axis only.
 
-Under a mask the variance is computed from columns of K^-1 on the cells themselves, or where they are many on cells of up to
-a quarter of the correlation length that keep the volumes and the open faces of what they hold; that over the box's variance
-on the same cells is interpolated. Long outlines go by windows with a halo of three correlation lengths. The error is then
-one to three per cent in two dimensions and up to a tenth in three, more where a gap narrower than these cells parts two
-active regions.
+Under a mask the variance is computed from columns of K^-1 on the cells themselves, or where they
+are many on cells of up to a quarter of the correlation length that keep the volumes and the open
+faces of what they hold; that over the box's variance on the same cells is interpolated. Long
+outlines go by windows with a halo of three correlation lengths. The error is then one to three per
+cent in two dimensions and up to a tenth in three, more where a gap narrower than these cells parts
+two active regions.
 """
 
 from __future__ import annotations
@@ -54,7 +57,9 @@ def pointwise_variance(grid: Grid, diffusivities: Sequence[float], delta: float)
 
     Collective.
     """
-    box = Box(tuple(np.asarray(e) for e in grid.edges), tuple(grid.periodic(d) for d in range(grid.dim)))
+    box = Box(
+        tuple(np.asarray(e) for e in grid.edges), tuple(grid.periodic(d) for d in range(grid.dim))
+    )
     found = box.variance(diffusivities, delta, grid.local_slice)
     active = grid.active_global
     if active is not None and not active.all():
@@ -82,15 +87,22 @@ class Box:
         """Between the centres of neighbours, the one across the period last where there is one."""
         w = self.widths[axis]
         inside = (w[1:] + w[:-1]) / 2
-        return np.append(inside, (w[0] + w[-1]) / 2) if self.periodic[axis] and w.size > 1 else inside
+        return (
+            np.append(inside, (w[0] + w[-1]) / 2) if self.periodic[axis] and w.size > 1 else inside
+        )
 
-    def variance(self, diffusivities: Sequence[float], delta: float, part: tuple[slice, ...]) -> np.ndarray:
+    def variance(
+        self, diffusivities: Sequence[float], delta: float, part: tuple[slice, ...]
+    ) -> np.ndarray:
         """In the cells of a part of the box."""
         pairs = [self._eigenpairs(d, D) for d, D in enumerate(diffusivities)]
         fastest = sum(float(values[-1]) for values, _ in pairs) + delta
         s = np.arange(np.log(SHORTEST / fastest), np.log(LONGEST / delta) + LOG_STEP, LOG_STEP)
         times = np.exp(s)
-        kernels = [(vectors[part[d]] ** 2) @ np.exp(-np.outer(values, times)) for d, (values, vectors) in enumerate(pairs)]
+        kernels = [
+            (vectors[part[d]] ** 2) @ np.exp(-np.outer(values, times))
+            for d, (values, vectors) in enumerate(pairs)
+        ]
         weights = LOG_STEP * times**2 * np.exp(-delta * times)
         total = np.zeros([k.shape[0] for k in kernels])
         for q, weight in enumerate(weights):
@@ -114,28 +126,48 @@ class Box:
             A[-1, 0] -= flow[-1]
             values, vectors = scipy.linalg.eigh(A * np.outer(scale, scale))
         else:
-            values, vectors = scipy.linalg.eigh_tridiagonal(diagonal * scale**2, -flow * scale[1:] * scale[:-1])
+            values, vectors = scipy.linalg.eigh_tridiagonal(
+                diagonal * scale**2, -flow * scale[1:] * scale[:-1]
+            )
         return np.maximum(values, 0.0), vectors * scale[:, None]
 
 
-def masked_ratio(grid: Grid, box: Box, active: np.ndarray, diffusivities: Sequence[float], delta: float) -> np.ndarray:
+def masked_ratio(
+    grid: Grid, box: Box, active: np.ndarray, diffusivities: Sequence[float], delta: float
+) -> np.ndarray:
     """Variance under the mask over that of the box, in the owned cells. Collective."""
     lengths = [np.sqrt(D / delta) for D in diffusivities]
     factors = [1] * grid.dim
     if np.count_nonzero(active) > EXACT:
-        factors = [int(np.clip(length / (CELLS_A_LENGTH * np.median(w)), 1, w.size))
-                   for length, w in zip(lengths, box.widths, strict=True)]
+        factors = [
+            int(np.clip(length / (CELLS_A_LENGTH * np.median(w)), 1, w.size))
+            for length, w in zip(lengths, box.widths, strict=True)
+        ]
     coarse = Coarse(box, active, factors, diffusivities, delta)
     whole = coarse.box.variance(diffusivities, delta, (slice(None),) * grid.dim)
-    ratio = np.where(coarse.volume > 0, coarse.variance_by_windows(whole, lengths, grid.comm) / whole, 0.0)
-    return interpolated(ratio, coarse.volume > 0, coarse.box.centers, [box.centers[d][grid.local_slice[d]]
-                                                                      for d in range(grid.dim)])
+    ratio = np.where(
+        coarse.volume > 0, coarse.variance_by_windows(whole, lengths, grid.comm) / whole, 0.0
+    )
+    return interpolated(
+        ratio,
+        coarse.volume > 0,
+        coarse.box.centers,
+        [box.centers[d][grid.local_slice[d]] for d in range(grid.dim)],
+    )
 
 
 class Coarse:
-    """Cells that hold several: their active volumes, and the conductances of the open faces between them."""
+    """Cells that hold several: their active volumes, and the conductances of the open faces between
+    them."""
 
-    def __init__(self, box: Box, active: np.ndarray, factors: Sequence[int], diffusivities: Sequence[float], delta: float):
+    def __init__(
+        self,
+        box: Box,
+        active: np.ndarray,
+        factors: Sequence[int],
+        diffusivities: Sequence[float],
+        delta: float,
+    ):
         self.starts = [np.arange(0, n, f) for n, f in zip(active.shape, factors, strict=True)]
         edges = tuple(np.append(e[s], e[-1]) for e, s in zip(box.edges, self.starts, strict=True))
         self.box, self.delta = Box(edges, box.periodic), delta
@@ -143,8 +175,10 @@ class Coarse:
         for d, w in enumerate(box.widths):
             volume = volume * w.reshape([-1 if e == d else 1 for e in range(active.ndim)])
         self.volume = self._sums(volume, range(active.ndim))
-        self.conductances = [D * self._areas(box, active, d) / self._along(self.box.distances(d), d)
-                             for d, D in enumerate(diffusivities)]
+        self.conductances = [
+            D * self._areas(box, active, d) / self._along(self.box.distances(d), d)
+            for d, D in enumerate(diffusivities)
+        ]
 
     def _along(self, values: np.ndarray, axis: int) -> np.ndarray:
         return values.reshape([-1 if e == axis else 1 for e in range(len(self.starts))])
@@ -168,14 +202,20 @@ class Coarse:
         return self._sums(area, others)
 
     def variance_by_windows(self, whole: np.ndarray, lengths: Sequence[float], comm) -> np.ndarray:
-        """Variances of the coarse cells, and `whole` in windows that no outline is near. Collective."""
+        """Variances of the coarse cells, and `whole` in windows that no outline is near.
+        Collective."""
         shape = self.volume.shape
-        halos = [int(np.ceil(HALO_LENGTHS * length / np.median(w))) for length, w in zip(lengths, self.box.widths, strict=True)]
+        halos = [
+            int(np.ceil(HALO_LENGTHS * length / np.median(w)))
+            for length, w in zip(lengths, self.box.widths, strict=True)
+        ]
         if np.count_nonzero(self.volume) <= EXACT:
             windows: list[tuple[range, ...]] = [tuple(range(n) for n in shape)]
         else:
             core = max(int(WINDOW_CELLS ** (1 / len(shape)) / 2), 1)
-            windows = list(product(*[[range(i, min(i + core, n)) for i in range(0, n, core)] for n in shape]))
+            windows = list(
+                product(*[[range(i, min(i + core, n)) for i in range(0, n, core)] for n in shape])
+            )
         found = np.zeros(shape)
         with collective(comm):
             for number, window in enumerate(windows):
@@ -184,7 +224,9 @@ class Coarse:
                     found[inside] = self._window(window, halos, whole[inside])
         return reductions.total(comm, found)
 
-    def _window(self, core: tuple[range, ...], halos: Sequence[int], whole: np.ndarray) -> np.ndarray:
+    def _window(
+        self, core: tuple[range, ...], halos: Sequence[int], whole: np.ndarray
+    ) -> np.ndarray:
         """In the cells `core`, from the operator on them and the cells around."""
         around = []
         for d, (cells, halo) in enumerate(zip(core, halos, strict=True)):
@@ -215,14 +257,23 @@ class Coarse:
             full = np.multiply.outer(full, self.box.widths[d][cells])
         return bool(np.allclose(volume, full, rtol=1e-9))
 
-    def _matrix(self, around: list[np.ndarray], volume: np.ndarray) -> tuple[scipy.sparse.csc_matrix, np.ndarray]:
-        """K on the active cells of a window, closed at its ends, and their numbers [i, j, k] (-1: none)."""
+    def _matrix(
+        self, around: list[np.ndarray], volume: np.ndarray
+    ) -> tuple[scipy.sparse.csc_matrix, np.ndarray]:
+        """K on the active cells of a window, closed at its ends, and their numbers [i, j, k] (-1:
+        none)."""
         numbers = np.full(volume.shape, -1)
         numbers[volume > 0] = np.arange(np.count_nonzero(volume > 0))
         rows, columns, values = list[np.ndarray](), list[np.ndarray](), list[np.ndarray]()
         for d, cells in enumerate(around):
-            flow = self.conductances[d][np.ix_(*[a if e != d else np.arange(self.conductances[d].shape[d])
-                                                 for e, a in enumerate(around)])]
+            flow = self.conductances[d][
+                np.ix_(
+                    *[
+                        a if e != d else np.arange(self.conductances[d].shape[d])
+                        for e, a in enumerate(around)
+                    ]
+                )
+            ]
             n = self.volume.shape[d]
             for place, cell in enumerate(cells):
                 after = (place + 1) % cells.size
@@ -247,25 +298,37 @@ def _diagonal(matrix: scipy.sparse.csc_matrix, mass: np.ndarray, cells: np.ndarr
     factor = scipy.sparse.linalg.splu(matrix)
     out = np.empty(cells.size)
     for first in range(0, cells.size, COLUMNS):
-        some = cells[first: first + COLUMNS]
+        some = cells[first : first + COLUMNS]
         right = np.zeros((mass.size, some.size))
         right[some, np.arange(some.size)] = 1.0
-        out[first: first + COLUMNS] = mass @ factor.solve(right) ** 2
+        out[first : first + COLUMNS] = mass @ factor.solve(right) ** 2
     return out
 
 
-def interpolated(values: np.ndarray, known: np.ndarray, centers: Sequence[np.ndarray],
-                 points: Sequence[np.ndarray]) -> np.ndarray:
-    """Multilinear between the known ones of the values at `centers`, on the tensor grid of `points`; 0 where none is near."""
+def interpolated(
+    values: np.ndarray,
+    known: np.ndarray,
+    centers: Sequence[np.ndarray],
+    points: Sequence[np.ndarray],
+) -> np.ndarray:
+    """Multilinear between the known ones of the values at `centers`, on the tensor grid of
+    `points`; 0 where none is near."""
     below, share = [], []
     for c, x in zip(centers, points, strict=True):
         i = np.clip(np.searchsorted(c, x, side="right") - 1, 0, max(c.size - 2, 0))
         below.append(i)
-        share.append(np.clip((x - c[i]) / (c[i + 1] - c[i]), 0, 1) if c.size > 1 else np.zeros(x.size))
+        share.append(
+            np.clip((x - c[i]) / (c[i + 1] - c[i]), 0, 1) if c.size > 1 else np.zeros(x.size)
+        )
     shape = [x.size for x in points]
     total, weights = np.zeros(shape), np.zeros(shape)
     for corner in product((0, 1), repeat=len(points)):
-        picks = np.ix_(*[np.minimum(i + up, c.size - 1) for i, up, c in zip(below, corner, centers, strict=True)])
+        picks = np.ix_(
+            *[
+                np.minimum(i + up, c.size - 1)
+                for i, up, c in zip(below, corner, centers, strict=True)
+            ]
+        )
         weight: np.ndarray = np.ones(())
         for part, up in zip(share, corner, strict=True):
             weight = np.multiply.outer(weight, part if up else 1 - part)

@@ -1,11 +1,15 @@
-"""R(p) of one parameter field p with reference q and cell weights w, all with no flux through the sides.
+"""R(p) of one parameter field p with reference q and cell weights w, all with no flux through the
+sides.
 
 gradient       alpha/2 int w (sum_d c_d (d_d (p - q))^2 + e (p - q)^2)
-bilaplacian    alpha/2 int (delta (p - q) - gamma lap(p - q))^2, delta and gamma given or from a correlation length L
+bilaplacian    alpha/2 int (delta (p - q) - gamma lap(p - q))^2, delta and gamma given or from a
+               correlation length L
                and a variance s^2: with kappa = 1/L,
                gamma = 1/(s (4 pi)^(dim/4) kappa^(2-dim/2) sqrt(Gamma(2)/Gamma(2-dim/2)))
-               and delta = gamma kappa^2 (Lindgren, Rue, Lindstroem 2011), and p - q over its pointwise standard deviation
-               times s (prior_variance.py): so the variance is s^2 at sides, in corners and on outlines too
+               and delta = gamma kappa^2 (Lindgren, Rue, Lindstroem 2011), and p - q over its
+               pointwise standard deviation
+               times s (prior_variance.py): so the variance is s^2 at sides, in corners and on
+               outlines too
 
 Each is built of face differences G and volumes: int |grad p|^2 = sum_f t_f (G p)_f^2.
 """
@@ -24,13 +28,19 @@ from npde_opt.grids import Grid
 from npde_opt.linear.recipes import LinearSolver
 from npde_opt.operators import mass
 from npde_opt.operators.stencils import StencilMatrix
-from npde_opt.regularizers.operator import ENERGY, checked_factors, checked_weights, closed, operator
+from npde_opt.regularizers.operator import (
+    ENERGY,
+    checked_factors,
+    checked_weights,
+    closed,
+    operator,
+)
 from npde_opt.regularizers.prior_variance import pointwise_variance
 
 
 class Quadratic:
-    """R = alpha/2 (p - q)^T H (p - q) with a constant H; subclasses give `product`, `inverse` and the `matrix` that the
-    inverse solves with (its hierarchy is made when it is first asked for)."""
+    """R = alpha/2 (p - q)^T H (p - q) with a constant H; subclasses give `product`, `inverse` and
+    the `matrix` that the inverse solves with (its hierarchy is made when it is first asked for)."""
 
     matrix: StencilMatrix
     prefix: str
@@ -56,7 +66,9 @@ class Quadratic:
         """H^-1 r; 0 in inactive cells."""
         self._apply(self._inverse, r, out)
 
-    def _apply(self, action: Callable[[PETSc.Vec, PETSc.Vec], None], x: PETSc.Vec, out: PETSc.Vec) -> None:
+    def _apply(
+        self, action: Callable[[PETSc.Vec, PETSc.Vec], None], x: PETSc.Vec, out: PETSc.Vec
+    ) -> None:
         if self.grid.active_global is None:
             action(x, out)
             return
@@ -106,17 +118,30 @@ class Quadratic:
 
     def destroy(self) -> None:
         made = [self.solver] if "solver" in self.__dict__ else []
-        for owned in (self.work, *self.__dict__.get("_active", ()), self.matrix, *made,
-                      *([self.reference] if self.reference is not None else [])):
+        for owned in (
+            self.work,
+            *self.__dict__.get("_active", ()),
+            self.matrix,
+            *made,
+            *([self.reference] if self.reference is not None else []),
+        ):
             owned.destroy()
 
 
 class Gradient(Quadratic):
-    """H1 seminorm with one factor a direction, plus a small multiple of the L2 norm so that it can be inverted."""
+    """H1 seminorm with one factor a direction, plus a small multiple of the L2 norm so that it can
+    be inverted."""
 
-    def __init__(self, grid: Grid, alpha: float, reference: PETSc.Vec | None = None,
-                 directions: Sequence[float] | None = None, cell_weights: np.ndarray | float = 1.0,
-                 mass_weight: float | None = None, prefix: str = "reg_"):
+    def __init__(
+        self,
+        grid: Grid,
+        alpha: float,
+        reference: PETSc.Vec | None = None,
+        directions: Sequence[float] | None = None,
+        cell_weights: np.ndarray | float = 1.0,
+        mass_weight: float | None = None,
+        prefix: str = "reg_",
+    ):
         grid = closed(grid)
         super().__init__(grid, alpha, reference)
         factors = checked_factors(grid, directions)
@@ -137,20 +162,33 @@ class Gradient(Quadratic):
 class BiLaplacian(Quadratic):
     """H = S^-1 K M^-1 K S^-1 with K = gamma L + delta M.
 
-    S is 1 where gamma and delta are given. From a correlation length and a variance it is diagonal, such that H^-1 has this
-    variance in every cell. `directions` are factors of L by axis: the correlation length of an axis is that given times the
-    root of its factor.
+    S is 1 where gamma and delta are given. From a correlation length and a variance it is diagonal,
+    such that H^-1 has this variance in every cell. `directions` are factors of L by axis: the
+    correlation length of an axis is that given times the root of its factor.
     """
 
-    def __init__(self, grid: Grid, alpha: float, reference: PETSc.Vec | None = None, gamma: float | None = None,
-                 delta: float | None = None, correlation_length: float | None = None, variance: float | None = None,
-                 directions: Sequence[float] | None = None, prefix: str = "reg_"):
+    def __init__(
+        self,
+        grid: Grid,
+        alpha: float,
+        reference: PETSc.Vec | None = None,
+        gamma: float | None = None,
+        delta: float | None = None,
+        correlation_length: float | None = None,
+        variance: float | None = None,
+        directions: Sequence[float] | None = None,
+        prefix: str = "reg_",
+    ):
         grid = closed(grid)
         super().__init__(grid, alpha, reference)
         wanted = variance if gamma is None and delta is None else None
         if wanted is None and not (variance is None and correlation_length is None):
-            raise InputError("regularization", f"gamma {gamma}, delta {delta}, correlation_length {correlation_length}, "
-                             f"variance {variance}", "gamma and delta, or correlation_length and variance")
+            raise InputError(
+                "regularization",
+                f"gamma {gamma}, delta {delta}, correlation_length {correlation_length}, "
+                f"variance {variance}",
+                "gamma and delta, or correlation_length and variance",
+            )
         if gamma is None or delta is None:
             gamma, delta = bilaplacian_scales(grid.dim, correlation_length, variance)
         if not (gamma > 0 and delta > 0):
@@ -188,15 +226,27 @@ class BiLaplacian(Quadratic):
 
     def destroy(self) -> None:
         super().destroy()
-        for vec in (self.mass, self.inner, self._scaled, *([self.scales] if self.scales is not None else [])):
+        for vec in (
+            self.mass,
+            self.inner,
+            self._scaled,
+            *([self.scales] if self.scales is not None else []),
+        ):
             vec.destroy()
 
 
-def bilaplacian_scales(dim: int, length: float | None, variance: float | None) -> tuple[float, float]:
+def bilaplacian_scales(
+    dim: int, length: float | None, variance: float | None
+) -> tuple[float, float]:
     """(gamma, delta) of a field with this correlation length and variance away from the sides."""
     if length is None or variance is None or not (length > 0 and variance > 0):
-        raise InputError("regularization.correlation_length, variance", (length, variance),
-                         "two positive numbers, or gamma and delta")
+        raise InputError(
+            "regularization.correlation_length, variance",
+            (length, variance),
+            "two positive numbers, or gamma and delta",
+        )
     nu, kappa = 2 - dim / 2, 1 / length
-    gamma = math.sqrt(math.gamma(nu) / (math.gamma(2) * (4 * math.pi) ** (dim / 2) * kappa ** (2 * nu) * variance))
+    gamma = math.sqrt(
+        math.gamma(nu) / (math.gamma(2) * (4 * math.pi) ** (dim / 2) * kappa ** (2 * nu) * variance)
+    )
     return gamma, gamma * kappa**2

@@ -1,4 +1,5 @@
-"""R(p) = alpha int w sqrt(|grad (p - q)|^2 + eps^2) of a field p with reference q and cell weights w, no flux through the sides.
+"""R(p) = alpha int w sqrt(|grad (p - q)|^2 + eps^2) of a field p with reference q and cell weights
+w, no flux through the sides.
 
 Lagged diffusivity is its preconditioner.
 """
@@ -20,10 +21,18 @@ from npde_opt.terms.diffusion import Diffusion, faces, jump, sides
 
 
 class TotalVariation:
-    """Smoothed total variation; |grad p|^2 of a cell is the mean over its faces, direction by direction."""
+    """Smoothed total variation; |grad p|^2 of a cell is the mean over its faces, direction by
+    direction."""
 
-    def __init__(self, grid: Grid, alpha: float, reference: PETSc.Vec | None = None, epsilon: float = 1e-2,
-                 cell_weights: np.ndarray | float = 1.0, prefix: str = "reg_"):
+    def __init__(
+        self,
+        grid: Grid,
+        alpha: float,
+        reference: PETSc.Vec | None = None,
+        epsilon: float = 1e-2,
+        cell_weights: np.ndarray | float = 1.0,
+        prefix: str = "reg_",
+    ):
         if not (np.isfinite(alpha) and alpha >= 0):
             raise InputError("regularization.weight", alpha, "a number >= 0")
         if not epsilon > 0:
@@ -69,7 +78,8 @@ class TotalVariation:
         return self.alpha * reductions.total(self.grid.comm, float((self.weight * norm).sum()))
 
     def _transpose(self, cell: np.ndarray, slopes: list[np.ndarray], out: PETSc.Vec) -> None:
-        """Adds the transpose of the face slopes applied to (mean of `cell` over each face) * slopes."""
+        """Adds the transpose of the face slopes applied to (mean of `cell` over each face) *
+        slopes."""
         ghosts = self.grid.ghosted(cell)
         total: np.ndarray | float = 0.0
         for d, (slope, s) in enumerate(zip(slopes, self.spacing, strict=True)):
@@ -86,8 +96,11 @@ class TotalVariation:
     def hessian(self, p: PETSc.Vec, dp: PETSc.Vec, out: PETSc.Vec) -> None:
         slopes, changes = self._slopes(p, self.reference), self._slopes(dp, None)
         norm = self._norm(slopes)
-        inner = sum(0.5 * (a + b) for d, (s, c) in enumerate(zip(slopes, changes, strict=True))
-                    for a, b in [sides(s * c, d)])
+        inner = sum(
+            0.5 * (a + b)
+            for d, (s, c) in enumerate(zip(slopes, changes, strict=True))
+            for a, b in [sides(s * c, d)]
+        )
         out.set(0)
         self._transpose(self.alpha * self.weight / norm, changes, out)
         self._transpose(-self.alpha * self.weight * inner / norm**3, slopes, out)
@@ -96,7 +109,12 @@ class TotalVariation:
         here = np.array(p.getArray(readonly=True))
         same = self._point is not None and np.array_equal(here, self._point)
         if not reductions.everywhere(self.grid.comm, same):
-            lagged = self.alpha / self._norm(self._slopes(p, self.reference)) * self.weight / self.grid.volume
+            lagged = (
+                self.alpha
+                / self._norm(self._slopes(p, self.reference))
+                * self.weight
+                / self.grid.volume
+            )
             lagged = np.maximum(lagged, 1e-300)
             fill(self.matrix, self.grid, [lagged] * self.grid.dim, 1e-2 / self.length**2 * lagged)
             self.solver.update()

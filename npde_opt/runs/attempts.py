@@ -1,4 +1,5 @@
-"""What a run leaves beside its numbers: where a figure or a file fails, a line says so and the result stays."""
+"""What a run leaves beside its numbers: where a figure or a file fails, a line says so and the
+result stays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Figures of a run: fields, the fit of the data, convergence, the choice of the weight, and states in time."""
+"""Figures of a run: fields, the fit of the data, convergence, the choice of the weight, and states
+in time."""
 
 from __future__ import annotations
 
@@ -117,8 +118,8 @@ def _weights(case: Case, weight: Mapping[str, Any], out: RunDirectory) -> None:
 
 
 def _snapshots(case: Case, predicted: np.ndarray, out: RunDirectory) -> None:
-    """The first experiment's data, where they see every cell, at up to five times, beside what the fit
-    predicts. On one rank."""
+    """The first experiment's data, where they see every cell, at up to five times, beside what the
+    fit predicts. On one rank."""
     edges, first, data = case.domain.edges, case.observations[0], case.data
     if len(edges) > 2 or not first.everywhere or data is None:
         return
@@ -190,7 +191,8 @@ class Film:
                 return
 
     def _course(self) -> None:
-        """|u|^2 of complex states in one dimension over (t, x), of some experiments of this group."""
+        """|u|^2 of complex states in one dimension over (t, x), of some experiments of this
+        group."""
         grid = self.grid
         picks = self._steps(max(self._affordable(ROWS), FEWEST))
         found = []
@@ -217,9 +219,7 @@ class Film:
         if grid.comm.rank == 0:
             waves = [a + 1j * b for a, b in both if a is not None and b is not None]
             at = self.forward.times[picks].tolist()
-            animate_wave(
-                self.out.file("state.gif"), grid.edges, waves, at, self.axis, self.unit
-            )
+            animate_wave(self.out.file("state.gif"), grid.edges, waves, at, self.axis, self.unit)
 
     def _movie(self) -> None:
         """The last species, or |u|^2."""
@@ -242,7 +242,8 @@ class Film:
         )
 
     def _data(self, shown: str) -> list[tuple[float, np.ndarray]]:
-        """What was measured of the species that is shown, in every cell of a line: (time, values)."""
+        """What was measured of the species that is shown, in every cell of a line: (time,
+        values)."""
         case, grid, first = self.case, self.grid, self.case.observations[0]
         quantity = first.section.quantity or case.species[0]
         same = grid.dim == 1 and len(grid.edges[0]) == len(case.domain.edges[0])

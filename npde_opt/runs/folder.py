@@ -1,9 +1,10 @@
-"""The folder of a run: history.csv as it goes, summary.json at the end, whose run it is, and what was written.
+"""The folder of a run: history.csv as it goes, summary.json at the end, whose run it is, and what
+was written.
 
-`.written` names what the run writes, before it is written, so that --overwrite removes that and nothing else; `run.json`
-says what it was started with, before anything is kept that depends on it. `.lock` belongs to the run that is at work
-(see lock.py). Only rank 0 touches the disk; every step there is local work, followed by an agreement of all ranks on what
-failed.
+`.written` names what the run writes, before it is written, so that --overwrite removes that and
+nothing else; `run.json` says what it was started with, before anything is kept that depends on it.
+`.lock` belongs to the run that is at work (see lock.py). Only rank 0 touches the disk; every step
+there is local work, followed by an agreement of all ranks on what failed.
 """
 
 from __future__ import annotations
@@ -33,11 +34,28 @@ EARLY = ("weight.json", "spectrum")
 """What a run keeps for its resumption beside checkpoints."""
 
 # What runs leave under names that do not depend on the case.
-FIXED = (HISTORY, SUMMARY, WRITTEN, STARTED, LOG, PREDICTED, *EARLY, "parameters.vti", "parameters.vtr", "data_fit.png",
-         "residuals.png", "convergence.png", "weight.png", "snapshots.png", "course.png", "state.gif")
+FIXED = (
+    HISTORY,
+    SUMMARY,
+    WRITTEN,
+    STARTED,
+    LOG,
+    PREDICTED,
+    *EARLY,
+    "parameters.vti",
+    "parameters.vtr",
+    "data_fit.png",
+    "residuals.png",
+    "convergence.png",
+    "weight.png",
+    "snapshots.png",
+    "course.png",
+    "state.gif",
+)
 TEMPORARY = re.compile(r"checkpoint-\d+|\.checkpoint-\d+\..*|\..*\.\d+\.tmp(\.\w+)?")
 
-# What says that a run was here, rather than a folder of the user's or one killed before it did anything.
+# What says that a run was here, rather than a folder of the user's or one killed before it did
+# anything.
 TRACES = (HISTORY, SUMMARY, *EARLY)
 TOLD = {"status": str, "iterations": int, "objective": int | float | None}
 """What a summary says of a run, by which it is known for one."""
@@ -59,22 +77,28 @@ def check_name(path: str | os.PathLike) -> None:
 
 
 class RunDirectory:
-    """The output folder of a run, checked before any work starts, and left as it was until the run writes something: its input
-    may still turn out to be wrong. Collective; only rank 0 touches the disk.
+    """The output folder of a run, checked before any work starts, and left as it was until the run
+    writes something: its input may still turn out to be wrong. Collective; only rank 0 touches the
+    disk.
 
     Args:
         path: the folder, made where it is missing.
-        mode: 'new' refuses a folder that holds an earlier run; 'resume' goes on with it, or begins where there is none;
-            'overwrite' removes what it wrote, and nothing else.
+        mode: 'new' refuses a folder that holds an earlier run; 'resume' goes on with it, or begins
+            where there is none; 'overwrite' removes what it wrote, and nothing else.
         columns: the columns of history.csv.
 
     Raises:
-        InputError: on every rank, where the path is a file, cannot be written, is another run's that is at work, or
-            holds an earlier run in mode 'new'.
+        InputError: on every rank, where the path is a file, cannot be written, is another run's
+            that is at work, or holds an earlier run in mode 'new'.
     """
 
-    def __init__(self, path: str | os.PathLike, comm: MPI.Intracomm = MPI.COMM_WORLD, mode: str = "new",
-                 columns: Sequence[str] = COLUMNS):
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        comm: MPI.Intracomm = MPI.COMM_WORLD,
+        mode: str = "new",
+        columns: Sequence[str] = COLUMNS,
+    ):
         if mode not in MODES:
             raise InputError("mode of the run folder", repr(mode), ", ".join(MODES))
         self.path, self.comm, self.mode, self.columns = Path(path), comm, mode, tuple(columns)
@@ -88,9 +112,14 @@ class RunDirectory:
 
     def _prepare(self) -> None:
         with disk("--out", self.path, "a folder that can be written"):
-            # The look at it already fails where its name is too long or a folder above it is closed.
+            # The look at it already fails where its name is too long or a folder above it is
+            # closed.
             if self.path.exists() and not self.path.is_dir():
-                raise InputError("--out", f"{self.path}, which is a file", "a folder, or a path that does not exist yet")
+                raise InputError(
+                    "--out",
+                    f"{self.path}, which is a file",
+                    "a folder, or a path that does not exist yet",
+                )
             self.path.mkdir(parents=True, exist_ok=True)
         self._lock = take_lock(self.path, self.comm.size)
         try:
@@ -102,8 +131,11 @@ class RunDirectory:
     def _begin(self) -> None:
         earlier = self.earlier()
         if self.mode == "new" and earlier:
-            raise InputError("--out", f"{self.path}, which holds an earlier run ({', '.join(earlier)})",
-                             "another --out, --resume to continue that run, or --overwrite to replace it")
+            raise InputError(
+                "--out",
+                f"{self.path}, which holds an earlier run ({', '.join(earlier)})",
+                "another --out, --resume to continue that run, or --overwrite to replace it",
+            )
         if self.mode != "resume":
             self._pending = True
             return
@@ -114,7 +146,8 @@ class RunDirectory:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """Around what rank 0 writes: raises InputError where the folder is no longer this run's or the disk refuses."""
+        """Around what rank 0 writes: raises InputError where the folder is no longer this run's or
+        the disk refuses."""
         self.check()
         with disk("--out", self.path):
             if self._pending:
@@ -124,25 +157,33 @@ class RunDirectory:
             yield
 
     def check(self) -> None:
-        """Raises InputError, on rank 0, where the folder was removed, replaced or taken by another run."""
+        """Raises InputError, on rank 0, where the folder was removed, replaced or taken by another
+        run."""
         if self._lock is not None:
             self._lock.check()
 
     def earlier(self) -> list[str]:
-        """Names of what an earlier run left: history, summary, checkpoints, the spectrum, the choice of the weight."""
+        """Names of what an earlier run left: history, summary, checkpoints, the spectrum, the
+        choice of the weight."""
         names = [n for n in TRACES if (self.path / n).exists()]
         return names + sorted(p.name for p in self.path.glob("checkpoint-*"))
 
     def _remove(self, everything: bool) -> None:
-        """Takes away what earlier runs wrote here: everything, or what was half written when one was killed.
+        """Takes away what earlier runs wrote here: everything, or what was half written when one
+        was killed.
 
-        Where this is killed too, no half of a run must look like a finished one, nor may anything be left that nobody knows of:
-        the summary goes first, what tells whose the rest is goes last.
+        Where this is killed too, no half of a run must look like a finished one, nor may anything
+        be left that nobody knows of: the summary goes first, what tells whose the rest is goes
+        last.
         """
         mine = {*FIXED, *self._noted()}
         order = {SUMMARY: 0, STARTED: 2, WRITTEN: 3}
-        for entry in sorted(self.path.iterdir(), key=lambda entry: (order.get(entry.name, 1), entry.name)):
-            if entry.name == LOCK or not (TEMPORARY.fullmatch(entry.name) or (everything and entry.name in mine)):
+        for entry in sorted(
+            self.path.iterdir(), key=lambda entry: (order.get(entry.name, 1), entry.name)
+        ):
+            if entry.name == LOCK or not (
+                TEMPORARY.fullmatch(entry.name) or (everything and entry.name in mine)
+            ):
                 continue
             if not everything and not entry.name.startswith("."):
                 continue
@@ -181,8 +222,8 @@ class RunDirectory:
         return _table(file) if file.exists() else None
 
     def sign(self, identity: Mapping[str, str]) -> None:
-        """Notes what the run was started with, before it keeps anything that depends on it. What another run kept that came to no
-        checkpoint is removed. Collective."""
+        """Notes what the run was started with, before it keeps anything that depends on it. What
+        another run kept that came to no checkpoint is removed. Collective."""
         with collective(self.comm):
             if self.comm.rank == 0:
                 self._sign(dict(identity))
@@ -218,10 +259,12 @@ class RunDirectory:
                     file.write(text.encode())
 
     def append(self, row: Row) -> None:
-        """Adds one line to history.csv, on the disk when this returns. Columns that the row lacks stay empty. Collective.
+        """Adds one line to history.csv, on the disk when this returns. Columns that the row lacks
+        stay empty. Collective.
 
         Raises:
-            InputError: for a key that is no column, and where the disk refuses; no part of the line stays then.
+            InputError: for a key that is no column, and where the disk refuses; no part of the line
+                stays then.
         """
         with collective(self.comm):
             line = line_of(row, self.columns)
@@ -246,14 +289,19 @@ class RunDirectory:
         """Puts history.csv back to a checkpoint's copy of its first `rows` rows. Collective.
 
         Returns:
-            What was wrong with the file, on rank 0; nothing where it only had rows of iterations after the checkpoint.
+            What was wrong with the file, on rank 0; nothing where it only had rows of iterations
+            after the checkpoint.
         """
         problem = ""
         with collective(self.comm):
             if self.comm.rank == 0:
                 kept, file = complete_lines(copy), self.path / HISTORY
                 if len(kept) != rows + 1:
-                    raise InputError("--resume: rows in the checkpoint", len(kept) - 1, f"{rows}, as many as iterations")
+                    raise InputError(
+                        "--resume: rows in the checkpoint",
+                        len(kept) - 1,
+                        f"{rows}, as many as iterations",
+                    )
                 with self.writing():
                     problem = difference(content_of(file) if file.exists() else None, kept)
                     self._replace_history(kept)
@@ -320,11 +368,12 @@ def _append(path: Path, content: bytes) -> None:
 def _write_all(descriptor: int, content: bytes) -> None:
     """A disk that fills up takes a part of the bytes first, and says why at the next."""
     while content:
-        content = content[os.write(descriptor, content):]
+        content = content[os.write(descriptor, content) :]
 
 
 def _summary(path: Path) -> dict[str, Any] | None:
-    """None where there is none, or one that nobody can read: written whole, it was not made by a run."""
+    """None where there is none, or one that nobody can read: written whole, it was not made by a
+    run."""
     found = _table(path)
     return found if all(isinstance(found.get(key), kind) for key, kind in TOLD.items()) else None
 

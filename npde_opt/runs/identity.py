@@ -1,8 +1,8 @@
-"""What makes a run the run that it is: its case, the contents of the files that this reads, and the options that change
-results. A resumed run has to agree in all of it; what differs is named.
+"""What makes a run the run that it is: its case, the contents of the files that this reads, and the
+options that change results. A resumed run has to agree in all of it; what differs is named.
 
-Files count by what they hold, not by where they lie. What changes neither the problem nor the path of the optimizer
-(titles, the memory for trajectories, numbers of ranks and groups) does not count.
+Files count by what they hold, not by where they lie. What changes neither the problem nor the path
+of the optimizer (titles, the memory for trajectories, numbers of ranks and groups) does not count.
 """
 
 from __future__ import annotations
@@ -34,13 +34,22 @@ NOT_COUNTED = {
 
 
 def identity(case: Case, comm: MPI.Intracomm, method: str, levels: int | None) -> dict[str, str]:
-    """Names and short texts or hashes, in the order in which they are compared. Collective; rank 0 reads the files."""
+    """Names and short texts or hashes, in the order in which they are compared. Collective; rank 0
+    reads the files."""
     found: dict[str, str] = {}
     with collective(comm):
         if comm.rank == 0:
             cells = " x ".join(str(len(e) - 1) for e in case.domain.edges)
-            found = {"--grid": cells, "--optimizer": method, "--levels": str(levels or "all"), "--seed": str(case.seed)}
-            found |= {f"section [{name}] of the case (or --set)": text for name, text in _sections(plain(case))}
+            found = {
+                "--grid": cells,
+                "--optimizer": method,
+                "--levels": str(levels or "all"),
+                "--seed": str(case.seed),
+            }
+            found |= {
+                f"section [{name}] of the case (or --set)": text
+                for name, text in _sections(plain(case))
+            }
             for place, path in files(case):
                 name = f"the contents of {place}, file {path.name}"
                 with disk(place, path, "a file that can be read"):
@@ -67,7 +76,8 @@ def _sections(table: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def files(case: Case) -> list[tuple[str, Path]]:
-    """The files that a case's table names, and those that these include, by the place of the name in it."""
+    """The files that a case's table names, and those that these include, by the place of the name
+    in it."""
     found = []
     for place, spec in _references("", plain(case)):
         path = _path(case, place, spec)

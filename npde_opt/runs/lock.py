@@ -1,8 +1,10 @@
-"""One run a folder: a lock that the operating system frees with the process, and that says who holds it.
+"""One run a folder: a lock that the operating system frees with the process, and that says who
+holds it.
 
-`.lock` is held by flock from the run's start to its end, so that a killed run leaves nothing that blocks the next one.
-Where the file system knows no flock, or keeps it to each host, the file's content decides: on the same host whether its
-process (number and start) is alive, from another host whether its holder still touches the file, every BEAT seconds.
+`.lock` is held by flock from the run's start to its end, so that a killed run leaves nothing that
+blocks the next one. Where the file system knows no flock, or keeps it to each host, the file's
+content decides: on the same host whether its process (number and start) is alive, from another host
+whether its holder still touches the file, every BEAT seconds.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ NO_FLOCK = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.E
 
 
 class RunLock:
-    """The folder is this process's from `RunLock(folder)` to `release`. Local; rank 0 of a run has it.
+    """The folder is this process's from `RunLock(folder)` to `release`. Local; rank 0 of a run has
+    it.
 
     Raises:
         InputError: naming the holder, where another run has the folder.
@@ -62,7 +65,8 @@ class RunLock:
             self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
             state, holder = _flock(self._file), _read(self._file)
             if state == FREE and not self._is_ours():
-                state = HELD  # unlinked by its holder between our opening and locking it: there is a new one
+                # Unlinked by its holder between our opening and locking it: there is a new one.
+                state = HELD
             if state != HELD and _alive(holder, self.path, state == FREE):
                 state = HELD
             if state != HELD:
@@ -70,14 +74,25 @@ class RunLock:
             os.close(self._file)
             self._file = -1
             if time.monotonic() > until:
-                raise InputError("--out", f"{self.folder}, in which {describe(holder)} is at work",
-                                 f"another --out, or wait for its end (where it is gone for certain, remove {self.path})")
+                raise InputError(
+                    "--out",
+                    f"{self.folder}, in which {describe(holder)} is at work",
+                    "another --out, or wait for its end (where it is gone for certain, remove "
+                    f"{self.path})",
+                )
             time.sleep(0.1)
 
     def _sign(self, ranks: int) -> None:
-        content = json.dumps({"host": socket.gethostname(), "boot": _boot(), "pid": os.getpid(),
-                              "process_start": _process_start(os.getpid()), "since": time.strftime("%F %T"),
-                              "ranks": ranks})
+        content = json.dumps(
+            {
+                "host": socket.gethostname(),
+                "boot": _boot(),
+                "pid": os.getpid(),
+                "process_start": _process_start(os.getpid()),
+                "since": time.strftime("%F %T"),
+                "ranks": ranks,
+            }
+        )
         os.ftruncate(self._file, 0)
         os.pwrite(self._file, content.encode(), 0)
         os.fsync(self._file)
@@ -89,20 +104,31 @@ class RunLock:
             return False
 
     def check(self) -> None:
-        """Raises InputError where the folder was removed, replaced, or taken by another run since."""
+        """Raises InputError where the folder was removed, replaced, or taken by another run
+        since."""
         field, again = "--out", "a folder that stays as it is while the run goes on"
         try:
             now = os.stat(self.folder)
         except (FileNotFoundError, NotADirectoryError) as error:
-            raise InputError(field, f"{self.folder}, which was removed in mid-run", again) from error
+            raise InputError(
+                field, f"{self.folder}, which was removed in mid-run", again
+            ) from error
         except OSError as error:
-            raise InputError(field, f"{self.folder} ({error.strerror}) in mid-run", again) from error
+            raise InputError(
+                field, f"{self.folder} ({error.strerror}) in mid-run", again
+            ) from error
         if not stat.S_ISDIR(now.st_mode):
-            raise InputError(field, f"{self.folder}, which was replaced by a file in mid-run", again)
+            raise InputError(
+                field, f"{self.folder}, which was replaced by a file in mid-run", again
+            )
         if _place(now) != self._identity:
-            raise InputError(field, f"{self.folder}, which was replaced by another folder in mid-run", again)
+            raise InputError(
+                field, f"{self.folder}, which was replaced by another folder in mid-run", again
+            )
         if not self._is_ours():
-            raise InputError(field, f"{self.folder}, of which the lock was taken or removed in mid-run", again)
+            raise InputError(
+                field, f"{self.folder}, of which the lock was taken or removed in mid-run", again
+            )
 
     def release(self) -> None:
         """Frees the folder; once is enough."""
@@ -129,8 +155,11 @@ def describe(holder: dict[str, Any]) -> str:
     """'the run of process 12 on node3 (since 2026-01-31 12:00:00, 4 ranks)'"""
     if not holder:
         return "another run"
-    return f"the run of process {holder.get('pid')} on {holder.get('host')} (since {holder.get('since')}, " \
+    return (
+        f"the run of process {holder.get('pid')} on {holder.get('host')} (since "
+        f"{holder.get('since')}, "
         f"{holder.get('ranks')} rank{'' if holder.get('ranks') == 1 else 's'})"
+    )
 
 
 def _place(found: os.stat_result) -> tuple[int, int]:
@@ -159,16 +188,20 @@ def _read(descriptor: int) -> dict[str, Any]:
 
 
 def _alive(holder: dict[str, Any], path: Path, locked: bool) -> bool:
-    """Whether the one who signed still runs, as far as flock has not told (`locked`: it was free on this host)."""
+    """Whether the one who signed still runs, as far as flock has not told (`locked`: it was free on
+    this host)."""
     if not holder:
         return False
     if (holder.get("host"), holder.get("boot")) == (socket.gethostname(), _boot()):
-        return not locked and _process_start(int(holder.get("pid", 0))) == holder.get("process_start")
+        return not locked and _process_start(int(holder.get("pid", 0))) == holder.get(
+            "process_start"
+        )
     return _beats(path)
 
 
 def _beats(path: Path) -> bool:
-    """Whether anybody touches the file while we watch; clocks of hosts may differ, so that its age says little."""
+    """Whether anybody touches the file while we watch; clocks of hosts may differ, so that its age
+    says little."""
     first, until = os.stat(path).st_mtime_ns, time.monotonic() + WATCH
     while time.monotonic() < until:
         time.sleep(min(1.0, WATCH / 4))

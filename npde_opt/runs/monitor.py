@@ -1,4 +1,5 @@
-"""What a run tells while it goes on, and how it stops: table or log lines, history, checkpoints, signals.
+"""What a run tells while it goes on, and how it stops: table or log lines, history, checkpoints,
+signals.
 
 Time left = seconds an iteration x min(iterations to the cap, log(target / |g|) / slope of log |g|).
 """
@@ -25,7 +26,15 @@ from npde_opt.errors import InputError, Interrupted
 from npde_opt.io.checkpoint import Checkpoint, Space, State, save_checkpoint
 from npde_opt.io.results import Summary
 from npde_opt.runs.folder import HISTORY, RunDirectory
-from npde_opt.runs.progress import Kept, Level, LiveTable, PlainLines, Progress, closing_text, terminal_width
+from npde_opt.runs.progress import (
+    Kept,
+    Level,
+    LiveTable,
+    PlainLines,
+    Progress,
+    closing_text,
+    terminal_width,
+)
 from npde_opt.signals import BATCH
 
 SIGNALS = (*BATCH, signal.SIGINT)
@@ -37,27 +46,40 @@ SLOW_SECONDS, SLOW_RATIO = 1.0, 10.0
 class Monitor:
     """Called by an optimizer after every completed iteration: `monitor(row, state)`. Collective.
 
-    Writes the row to history.csv and a checkpoint, prints on rank 0, and raises Interrupted on every rank after
-    SIGTERM, SIGUSR1, SIGHUP or a first SIGINT reached any rank (a second SIGINT ends at once). A context manager: signal
-    handlers are installed inside the block only.
+    Writes the row to history.csv and a checkpoint, prints on rank 0, and raises Interrupted on
+    every rank after SIGTERM, SIGUSR1, SIGHUP or a first SIGINT reached any rank (a second SIGINT
+    ends at once). A context manager: signal handlers are installed inside the block only.
 
     Args:
         out: the run's folder; None keeps nothing.
         space: parameter space of the first level, for checkpoints.
         identity: of the run, compared on resume (see runs/identity.py).
         misfit_target: ask the optimizer to stop ('stop:discrepancy') where the misfit is no larger.
-        checkpoint_seconds: least time between checkpoints; 0 writes one an iteration, None none. One that takes more
-            than a second (large fields) is followed by a pause of ten times as long.
-        stream: where rank 0 prints, None nowhere. A terminal gets a live table, anything else plain lines.
+        checkpoint_seconds: least time between checkpoints; 0 writes one an iteration, None none.
+            One that takes more than a second (large fields) is followed by a pause of ten times as
+            long.
+        stream: where rank 0 prints, None nowhere. A terminal gets a live table, anything else plain
+            lines.
         live: True or False overrides that choice.
         world: ranks that stop together, where `comm` is one group of an ensemble.
-        across: the ranks of equal position in the groups of an ensemble, whose counters a checkpoint holds.
+        across: the ranks of equal position in the groups of an ensemble, whose counters a
+            checkpoint holds.
     """
 
-    def __init__(self, comm: MPI.Intracomm = MPI.COMM_WORLD, out: RunDirectory | None = None, *,
-                 space: Space | None = None, identity: Mapping[str, str] | None = None, misfit_target: float | None = None,
-                 checkpoint_seconds: float | None = 0.0, stream: TextIO | None = sys.stdout, live: bool | None = None,
-                 world: MPI.Intracomm | None = None, across: MPI.Intracomm = MPI.COMM_SELF):
+    def __init__(
+        self,
+        comm: MPI.Intracomm = MPI.COMM_WORLD,
+        out: RunDirectory | None = None,
+        *,
+        space: Space | None = None,
+        identity: Mapping[str, str] | None = None,
+        misfit_target: float | None = None,
+        checkpoint_seconds: float | None = 0.0,
+        stream: TextIO | None = sys.stdout,
+        live: bool | None = None,
+        world: MPI.Intracomm | None = None,
+        across: MPI.Intracomm = MPI.COMM_SELF,
+    ):
         self.comm, self.out, self.space, self.identity = comm, out, space, dict(identity or {})
         self.world, self.across = world or comm, across
         self.weight: Mapping[str, Any] | None = None
@@ -76,8 +98,11 @@ class Monitor:
         self._log = Kept()
         if self.stream is not None:
             width = terminal_width(self.stream)
-            self._table = LiveTable(self.stream, width) if (width > 0 if live is None else live) else \
-                PlainLines(self.stream)
+            self._table = (
+                LiveTable(self.stream, width)
+                if (width > 0 if live is None else live)
+                else PlainLines(self.stream)
+            )
 
     def __enter__(self) -> Monitor:
         if threading.current_thread() is threading.main_thread():
@@ -97,21 +122,38 @@ class Monitor:
             raise KeyboardInterrupt
         self._signal = number
 
-    def start_level(self, shape: Sequence[int], *, space: Space | None = None, level: int = 0, levels: int = 1,
-                    gradient_rtol: float = 0.0, gradient_atol: float = 0.0, gradient_reference: float | None = None,
-                    max_iterations: int | None = None, spent: Mapping[str, int] | None = None) -> None:
-        """Says which grid is worked on from now on, of how many (nested iteration), and when it stops: at
-        max(gradient_atol, gradient_rtol * gradient_reference), by default the gradient norm at the level's start.
-        `spent`: what the levels before counted. Collective: a signal that came between two grids ends the run here."""
+    def start_level(
+        self,
+        shape: Sequence[int],
+        *,
+        space: Space | None = None,
+        level: int = 0,
+        levels: int = 1,
+        gradient_rtol: float = 0.0,
+        gradient_atol: float = 0.0,
+        gradient_reference: float | None = None,
+        max_iterations: int | None = None,
+        spent: Mapping[str, int] | None = None,
+    ) -> None:
+        """Says which grid is worked on from now on, of how many (nested iteration), and when it
+        stops: at max(gradient_atol, gradient_rtol * gradient_reference), by default the gradient
+        norm at the level's start. `spent`: what the levels before counted. Collective: a signal
+        that came between two grids ends the run here."""
         self.stop_if_asked()
         self.space = space or self.space
         self._reference, self._spent = gradient_reference, dict(spent or {})
         self._level = Level(level, levels, tuple(shape))
-        self._forecast = Forecast(gradient_rtol, gradient_atol, max_iterations, gradient_reference,
-                                  last=level == levels - 1)
+        self._forecast = Forecast(
+            gradient_rtol,
+            gradient_atol,
+            max_iterations,
+            gradient_reference,
+            last=level == levels - 1,
+        )
 
     def resume(self, checkpoint: Checkpoint) -> None:
-        """Continues the count and history of a run from a checkpoint; rows after it are dropped. Collective."""
+        """Continues the count and history of a run from a checkpoint; rows after it are dropped.
+        Collective."""
         self.rows = checkpoint.number + 1
         self._repeated = (checkpoint.extra.get("level"), checkpoint.extra.get("iteration"))
         if self.out is not None:
@@ -147,20 +189,33 @@ class Monitor:
             elif self.out is not None:
                 saved = self._save(number, place, state, {"counters": counters, "spent": spent})
         if stop:
-            raise Interrupted(f"stopped by {signal.Signals(stop).name} after iteration {row.get('iteration')}; "
-                              + (f"{saved} holds it: continue with --resume" if saved else "no checkpoint was kept"))
-        reached = self.misfit_target is not None and row.get("misfit", math.inf) <= self.misfit_target
+            raise Interrupted(
+                f"stopped by {signal.Signals(stop).name} after iteration {row.get('iteration')}; "
+                + (
+                    f"{saved} holds it: continue with --resume"
+                    if saved
+                    else "no checkpoint was kept"
+                )
+            )
+        reached = (
+            self.misfit_target is not None and row.get("misfit", math.inf) <= self.misfit_target
+        )
         return "stop:discrepancy" if reached else None
 
     def stop_if_asked(self) -> None:
-        """Raises Interrupted on every rank where a signal reached any, after an iteration that is written. Collective."""
+        """Raises Interrupted on every rank where a signal reached any, after an iteration that is
+        written. Collective."""
         stop, _ = self._agree()
         if stop:
-            raise Interrupted(f"stopped by {signal.Signals(stop).name} between two iterations: continue with --resume")
+            raise Interrupted(
+                f"stopped by {signal.Signals(stop).name} between two iterations: continue with "
+                "--resume"
+            )
 
     @contextlib.contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Inside, where no iteration can be completed, signals end the run at once, as they do outside the monitor."""
+        """Inside, where no iteration can be completed, signals end the run at once, as they do
+        outside the monitor."""
         self.stop_if_asked()
         mine = {number: signal.getsignal(number) for number in self._handlers}
         for number, handler in self._handlers.items():
@@ -172,21 +227,41 @@ class Monitor:
                 signal.signal(number, handler)
 
     def _agree(self) -> tuple[int, bool]:
-        """The signal that any rank received (0: none), and whether a checkpoint is due by rank 0's clock."""
-        due = self.comm.rank == 0 and self.checkpoint_seconds is not None \
+        """The signal that any rank received (0: none), and whether a checkpoint is due by rank 0's
+        clock."""
+        due = (
+            self.comm.rank == 0
+            and self.checkpoint_seconds is not None
             and time.monotonic() - self._saved >= max(self.checkpoint_seconds, self._rest)
+        )
         agreed = reductions.largest(self.world, np.array([self._signal, due], dtype="i4"))
         return int(agreed[0]), bool(agreed[1])
 
-    def _save(self, number: int, place: tuple[Any, Any], state: State, counted: Mapping[str, Any]) -> str:
+    def _save(
+        self, number: int, place: tuple[Any, Any], state: State, counted: Mapping[str, Any]
+    ) -> str:
         if self.out is None or self.space is None:
             raise InputError("monitor.space", None, "the parameter space, for checkpoints")
-        extra = {"identity": self.identity, "level": place[0], "iteration": place[1],
-                 "gradient_reference": self._reference, "weight": self.weight, **counted}
+        extra = {
+            "identity": self.identity,
+            "level": place[0],
+            "iteration": place[1],
+            "gradient_reference": self._reference,
+            "weight": self.weight,
+            **counted,
+        }
         rows = {HISTORY: self.out.history_copy(number + 1)}
         before = time.monotonic()
-        path = save_checkpoint(self.out.path, self.comm, self.space, state, number, extra, attachments=rows,
-                               check=self.out.check)
+        path = save_checkpoint(
+            self.out.path,
+            self.comm,
+            self.space,
+            state,
+            number,
+            extra,
+            attachments=rows,
+            check=self.out.check,
+        )
         self._saved = time.monotonic()
         took = self._saved - before
         self._rest = SLOW_RATIO * took if took > SLOW_SECONDS else 0.0
@@ -195,9 +270,18 @@ class Monitor:
     def keep_spectrum(self, space: Space, vectors: Sequence[PETSc.Vec]) -> None:
         """Writes the vectors of a spectrum for finer levels, for a resumed run. Collective."""
         if self.out is not None and self.checkpoint_seconds is not None:
-            state = SimpleNamespace(vectors={f"v_{i:03d}": v for i, v in enumerate(vectors)}, meta={})
-            save_checkpoint(self.out.folder(SPECTRUM), self.comm, space, state, 0, {"identity": self.identity},
-                            check=self.out.check)
+            state = SimpleNamespace(
+                vectors={f"v_{i:03d}": v for i, v in enumerate(vectors)}, meta={}
+            )
+            save_checkpoint(
+                self.out.folder(SPECTRUM),
+                self.comm,
+                space,
+                state,
+                0,
+                {"identity": self.identity},
+                check=self.out.check,
+            )
 
     def _show(self, row: Mapping[str, Any], reference: float | None) -> None:
         now = time.monotonic()
@@ -252,8 +336,14 @@ class Monitor:
 class Forecast:
     """Seconds left, from how fast the gradient norm fell and how long an iteration took lately."""
 
-    def __init__(self, rtol: float = 0.0, atol: float = 0.0, max_iterations: int | None = None,
-                 reference: float | None = None, last: bool = True):
+    def __init__(
+        self,
+        rtol: float = 0.0,
+        atol: float = 0.0,
+        max_iterations: int | None = None,
+        reference: float | None = None,
+        last: bool = True,
+    ):
         self.rtol, self.atol, self.max_iterations, self.last = rtol, atol, max_iterations, last
         self.reference = reference
         self.points: list[tuple[int, float, float]] = []
@@ -267,8 +357,8 @@ class Forecast:
         return self.points[-1][1] / self.reference if self.points and self.reference else math.nan
 
     def seconds_left(self) -> tuple[float | None, bool]:
-        """Seconds, and whether they are only an upper bound (the iteration cap). (None, False) where nothing is
-        known: fewer than 3 iterations, or finer levels are still to come."""
+        """Seconds, and whether they are only an upper bound (the iteration cap). (None, False)
+        where nothing is known: fewer than 3 iterations, or finer levels are still to come."""
         if len(self.points) < 3 or not self.last:
             return None, False
         iteration, norm, now = self.points[-1]
@@ -276,7 +366,9 @@ class Forecast:
         if steps <= 0:
             return None, False
         pace = (now - self.points[0][2]) / steps
-        cap = None if self.max_iterations is None else float(max(self.max_iterations - iteration, 0))
+        cap = (
+            None if self.max_iterations is None else float(max(self.max_iterations - iteration, 0))
+        )
         needed = self._iterations_needed(norm)
         if needed is None or (cap is not None and cap < needed):
             return (None, False) if cap is None else (cap * pace, needed is None)

@@ -1,4 +1,5 @@
-"""predicted.csv: every datum beside what the answer predicts, with (predicted - observed) / sigma."""
+"""predicted.csv: every datum beside what the answer predicts, with (predicted - observed) /
+sigma."""
 
 from __future__ import annotations
 
@@ -36,7 +37,10 @@ class Predicted:
         self.observation, self.place = np.tile(observation, count), np.tile(place, count)
         self.time = np.tile(time, count)
         self.at = np.tile(self._coordinates(samplings), (count, 1))
-        self.observed, self.predicted = np.concatenate(case.data.observed), np.concatenate(predicted)
+        self.observed, self.predicted = (
+            np.concatenate(case.data.observed),
+            np.concatenate(predicted),
+        )
         self.sigma = self._sigma(np.concatenate(case.data.sigma))
         self.residual = (self.predicted - self.observed) / self.sigma
 

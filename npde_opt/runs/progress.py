@@ -1,4 +1,5 @@
-"""Progress of a run as text: a live table on a terminal, fixed-width lines in a log, a closing summary."""
+"""Progress of a run as text: a live table on a terminal, fixed-width lines in a log, a closing
+summary."""
 
 from __future__ import annotations
 
@@ -141,14 +142,16 @@ class LiveTable:
         from rich.live import Live
 
         self.console = Console(file=stream, force_terminal=True, width=width or None)
-        self.live = Live(console=self.console, auto_refresh=False, redirect_stderr=False, redirect_stdout=False)
+        self.live = Live(
+            console=self.console, auto_refresh=False, redirect_stderr=False, redirect_stdout=False
+        )
         self.columns = fitting(self.console.width)
         self.progress: list[Progress] = []
 
     def add(self, progress: Progress) -> None:
         if not self.live.is_started:
             self.live.start()
-        self.progress = [*self.progress, progress][-max(self.console.height - 6, 4):]
+        self.progress = [*self.progress, progress][-max(self.console.height - 6, 4) :]
         self.live.update(self._render(), refresh=True)
 
     def _render(self) -> Any:
@@ -157,8 +160,13 @@ class LiveTable:
 
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0))
         for name, width, _ in self.columns:
-            table.add_column(name, justify="right", no_wrap=True, width=width - 1,
-                             style={"objective": "bold", "left": "green"}.get(name, ""))
+            table.add_column(
+                name,
+                justify="right",
+                no_wrap=True,
+                width=width - 1,
+                style={"objective": "bold", "left": "green"}.get(name, ""),
+            )
         for i, p in enumerate(self.progress):
             new_grid = i > 0 and p.level != self.progress[i - 1].level
             if new_grid:
@@ -176,8 +184,8 @@ class LiveTable:
 def terminal_width(stream: TextIO) -> int:
     """Columns of the terminal that a person watches, 0 where the stream goes to a file or pipe.
 
-    mpirun gives its children a pseudo-terminal of no size even where its own output goes to a file; then its own
-    output decides.
+    mpirun gives its children a pseudo-terminal of no size even where its own output goes to a file;
+    then its own output decides.
     """
     if os.environ.get("TERM", "dumb") == "dumb":
         return 0
@@ -202,42 +210,66 @@ def _parent_width() -> int:
 def closing_text(summary: Summary, out: Path | None = None) -> str:
     """What a person reads at the end of a run."""
     s, per = summary, summary.krylov_iterations_mean
-    reduction = f" ({s.gradient_norm / s.gradient_norm_initial:.1e} of the start)" if s.gradient_norm_initial else ""
+    reduction = (
+        f" ({s.gradient_norm / s.gradient_norm_initial:.1e} of the start)"
+        if s.gradient_norm_initial
+        else ""
+    )
     ranks = "1 rank" if s.ranks == 1 else f"{s.ranks} ranks"
     lines = [
-        "", *unfinished(s), f"{s.driver}, {s.case}: {s.status.replace('_', ' ')} after {s.iterations} iterations on {ranks}",
+        "",
+        *unfinished(s),
+        f"{s.driver}, {s.case}: {s.status.replace('_', ' ')} after {s.iterations} iterations on "
+        f"{ranks}",
         f"  grid         {' x '.join(f'{n:,}' for n in s.grid)} cells, {s.unknowns:,} unknowns, "
         f"{s.parameters:,} parameters",
         f"  objective    {s.objective_initial:.6g} -> {s.objective:.8g}",
         f"  gradient     {s.gradient_norm_initial:.3g} -> {s.gradient_norm:.3g}{reduction}",
         f"  solves       {s.forward_solves:,} forward, {s.adjoint_solves:,} adjoint"
         + (f", {per:.1f} Krylov iterations each" if per is not None and math.isfinite(per) else ""),
-        f"  time         {clock(s.seconds.total)} (setup {clock(s.seconds.setup)}, solve {clock(s.seconds.solve)})",
-        f"  memory       {s.peak_memory_mb:,.0f} MB at the peak, all ranks together"]
+        f"  time         {clock(s.seconds.total)} (setup {clock(s.seconds.setup)}, solve "
+        f"{clock(s.seconds.solve)})",
+        f"  memory       {s.peak_memory_mb:,.0f} MB at the peak, all ranks together",
+    ]
     lines += residuals(s.metrics)
-    lines += [f"  {name.replace('_', ' '):<12} {_metric(value, name)}" for name, value in s.metrics.items()
-              if name not in FINDINGS and name not in RESIDUALS]
-    if s.status not in ("converged", "undetermined") and any(name.endswith("_interval") for name in s.metrics):
+    lines += [
+        f"  {name.replace('_', ' '):<12} {_metric(value, name)}"
+        for name, value in s.metrics.items()
+        if name not in FINDINGS and name not in RESIDUALS
+    ]
+    if s.status not in ("converged", "undetermined") and any(
+        name.endswith("_interval") for name in s.metrics
+    ):
         lines.append("  INTERVALS    are of the point where the run stopped, not of a minimum")
     lines += advice(s.metrics)
     return "\n".join([*lines, *([f"  results in   {out}"] if out else [])])
 
 
 FINDINGS = {"at_bound": "AT A BOUND", "undetermined": "NOT DETERMINED", "moved": "FAR FROM START"}
-RESIDUALS = [f"{kind}_{what}" for kind in ("state", "newton")
-             for what in ("residual_true", "systems", "iterations_mean", "tolerance")]
-HEADLINES = {"stopped_at_tolerance": "stopped at the gradient tolerance that was asked for",
-             "max_iterations": "stopped at the last iteration", "discrepancy": "stopped at the noise level"}
+RESIDUALS = [
+    f"{kind}_{what}"
+    for kind in ("state", "newton")
+    for what in ("residual_true", "systems", "iterations_mean", "tolerance")
+]
+HEADLINES = {
+    "stopped_at_tolerance": "stopped at the gradient tolerance that was asked for",
+    "max_iterations": "stopped at the last iteration",
+    "discrepancy": "stopped at the noise level",
+}
 """Statuses that are no sentence by themselves."""
 LEAST_BAND = 0.1
 UNLIKELY = 1.35e-3
-"""Probability, of three standard deviations of a normal variable, below which a chi^2 is no chance."""
+"""Probability, of three standard deviations of a normal variable, below which a chi^2 is no
+chance."""
 
 
 def residuals(metrics: Mapping[str, Any]) -> list[str]:
     """How good the solves of the answer are, beside what they cost and what was asked of them."""
     lines = []
-    for kind, title, system in (("state", "residual", "system"), ("newton", "in Newton", "linear system")):
+    for kind, title, system in (
+        ("state", "residual", "system"),
+        ("newton", "in Newton", "linear system"),
+    ):
         worst = metrics.get(f"{kind}_residual_true")
         if worst is None:
             continue
@@ -245,9 +277,13 @@ def residuals(metrics: Mapping[str, Any]) -> list[str]:
         which = f"the largest of {count:,} {system}s" if count > 1 else f"of 1 {system}"
         nonlinear = kind == "state" and "newton_systems" in metrics
         method = "Newton" if nonlinear else "Krylov"
-        cost = f"{metrics[f'{kind}_iterations_mean']:.1f} {method} iterations each, tolerance {asked}"
-        lines.append(f"  {title:<12} {worst:.2g} = |b - A u| / |b| (2-norm), {which} at the answer; "
-                     + ("direct" if asked == "direct" else cost))
+        cost = (
+            f"{metrics[f'{kind}_iterations_mean']:.1f} {method} iterations each, tolerance {asked}"
+        )
+        lines.append(
+            f"  {title:<12} {worst:.2g} = |b - A u| / |b| (2-norm), {which} at the answer; "
+            + ("direct" if asked == "direct" else cost)
+        )
     return lines
 
 
@@ -262,7 +298,11 @@ def unfinished(s: Summary) -> list[str]:
 
 def advice(metrics: Mapping[str, Any]) -> list[str]:
     """The fit against the noise, and what should be known of the parameters, as lines to act on."""
-    lines = [f"  {title:<12} {'; '.join(metrics[key])}" for key, title in FINDINGS.items() if metrics.get(key)]
+    lines = [
+        f"  {title:<12} {'; '.join(metrics[key])}"
+        for key, title in FINDINGS.items()
+        if metrics.get(key)
+    ]
     chi, count = metrics.get("chi_squared"), metrics.get("data")
     if chi is None or not count or not math.isfinite(chi):
         return lines
@@ -273,11 +313,15 @@ def advice(metrics: Mapping[str, Any]) -> list[str]:
     regularized = bool(metrics.get("regularization"))
     if above:
         weight = ", the regularization too strong (lower its weight)" if regularized else ""
-        text = f"ABOVE the noise level {seen}: the model leaves something out, sigma is too small{weight}, or this is not the " \
+        text = (
+            f"ABOVE the noise level {seen}: the model leaves something out, sigma is too "
+            f"small{weight}, or this is not the "
             "minimum; look at the data's fit (--plot)"
+        )
     elif below:
         weight = " (raise the regularization's weight)" if regularized else ""
-        text = f"below the noise level {seen}: sigma is too large, or the fit follows the noise{weight}"
+        why = f"sigma is too large, or the fit follows the noise{weight}"
+        text = f"below the noise level {seen}: {why}"
     else:
         text = f"at the noise level {seen}"
     return [*lines, f"  {'fit':<12} {text}"]
@@ -287,7 +331,13 @@ def _metric(value: Any, name: str = "") -> str:
     if value is None and name.endswith("_interval"):
         return "not determined by the data"
     if isinstance(value, list):
-        return "[" + ", ".join("open" if v is None and _is_pair(value) else _metric(v, name) for v in value) + "]"
+        return (
+            "["
+            + ", ".join(
+                "open" if v is None and _is_pair(value) else _metric(v, name) for v in value
+            )
+            + "]"
+        )
     return f"{value:.5g}" if isinstance(value, float) else str(value)
 
 

@@ -1,4 +1,5 @@
-"""What a run does at its end, tried before its first iteration, so that hours of work do not end in a wrong name or number."""
+"""What a run does at its end, tried before its first iteration, so that hours of work do not end in
+a wrong name or number."""
 
 from __future__ import annotations
 
@@ -13,10 +14,12 @@ from npde_opt.runs.report import truth_errors
 
 
 def rehearse(case: Case, grid: Grid, out: RunDirectory | None, plot: bool) -> None:
-    """Errors against the truth at the starting point, packages for figures, names of files. Collective on the grid's ranks.
+    """Errors against the truth at the starting point, packages for figures, names of files.
+    Collective on the grid's ranks.
 
     Raises:
-        InputError: for a truth whose error is not defined, packages that are missing, names that cannot be.
+        InputError: for a truth whose error is not defined, packages that are missing, names that
+            cannot be.
     """
     with collective(grid.comm):
         if plot:
@@ -33,7 +36,9 @@ def require_figures(animated: bool) -> None:
     """Raises InputError where a package that draws is missing."""
     for package in ("matplotlib", *(("PIL",) if animated else ())):
         if importlib.util.find_spec(package) is None:
-            raise InputError("--plot", f"no {package} package", "pip install 'npde_opt[plot]', or no --plot")
+            raise InputError(
+                "--plot", f"no {package} package", "pip install 'npde_opt[plot]', or no --plot"
+            )
 
 
 def report_names(case: Case, grid: Grid, plot: bool) -> list[str]:

@@ -52,15 +52,17 @@ def report(
     metrics = run_measured(at) | _figures(found, at)
     if case.weight_override is not None:
         metrics["regularization_weight"] = case.weight_override
-    values, estimates = attempt(
-        "the intervals", lambda: parameter_metrics(space, at, m)
-    ) or ({}, None)
+    values, estimates = attempt("the intervals", lambda: parameter_metrics(space, at, m)) or (
+        {},
+        None,
+    )
     metrics |= values
     metrics |= attempt("the error against the truth", lambda: truth_errors(on, space, m)) or {}
     metrics |= attempt("derived figures", lambda: derived(case, space, m, estimates)) or {}
-    metrics |= attempt(
-        "bounds and the way from the start", lambda: findings(objective, m, on.start())
-    ) or {}
+    metrics |= (
+        attempt("bounds and the way from the start", lambda: findings(objective, m, on.start()))
+        or {}
+    )
     predicted = predictions(objective.forward, at, ensemble, case.experiment_count)
     metrics |= data_errors(case, predicted)
     forward: Any = objective.forward
@@ -98,11 +100,12 @@ def _figures(found: Identification, at: ObjectiveAt) -> dict[str, Any]:
     return metrics | {"largest_residual_true": largest(objective.ensemble.across, worst)}
 
 
-# ---- against the truth, and derived ----------------------------------------------------------------
+# ---- against the truth, and derived -------------------------------------------------------------
 
 
 def truth_errors(on: OnGrid, space: ParameterSpace, m: PETSc.Vec) -> dict[str, float]:
-    """Errors against the truth: of numbers relative to it, of fields relative to those of the start.
+    """Errors against the truth: of numbers relative to it, of fields relative to those of the
+    start.
 
     Collective.
 
@@ -123,7 +126,9 @@ def derived(
     """The case's own figures of its scalars, with intervals where the scalars have them."""
     equation = case.table.equation
     names = [u.name for u in case.table.unknown if u.kind == "scalar"]
-    scalars: dict[str, Any] = {n: float(space.unknown(n).value(space.values(m, n))[0]) for n in names}
+    scalars: dict[str, Any] = {
+        n: float(space.unknown(n).value(space.values(m, n))[0]) for n in names
+    }
     scalars |= {n: float(v) for n, v in equation.known.items() if isinstance(v, int | float)}
     out: dict[str, Any] = {}
     for name, text in equation.derived.items():
@@ -146,14 +151,12 @@ def _figure(e: Expressions, scalars: Mapping[str, Any], values: Mapping[str, Any
     return float(e.value(*e.values_of({**scalars, **values}))[0])
 
 
-# ---- data ------------------------------------------------------------------------------------------
+# ---- data ---------------------------------------------------------------------------------------
 
 
-def predictions(
-    forward: Any, at: ObjectiveAt, ensemble: Ensemble, count: int
-) -> list[np.ndarray]:
-    """Predicted data of all experiments, by observation, time and place, on every rank; NaN where no
-    active cell is seen, as in the misfit. Collective."""
+def predictions(forward: Any, at: ObjectiveAt, ensemble: Ensemble, count: int) -> list[np.ndarray]:
+    """Predicted data of all experiments, by observation, time and place, on every rank; NaN where
+    no active cell is seen, as in the misfit. Collective."""
     with ensemble.together():
         pairs = zip(forward.observers, at.linearization.data, strict=True)
         own = [np.where(o.unseen() > 0, np.nan, o.gather(d)) for o, d in pairs]
@@ -170,13 +173,14 @@ def data_errors(case: Case, predicted: list[np.ndarray]) -> dict[str, float]:
     return {"rmse": float(np.sqrt(np.nanmean(difference**2)))}
 
 
-# ---- files -----------------------------------------------------------------------------------------
+# ---- files --------------------------------------------------------------------------------------
 
 
 def _write_fields(
     on: OnGrid, space: ParameterSpace, at: ObjectiveAt, m: PETSc.Vec, out: RunDirectory
 ) -> None:
-    """Recovered and true coefficients, the first experiment's (last) state, and the active cells."""
+    """Recovered and true coefficients, the first experiment's (last) state, and the active
+    cells."""
     grid = space.grid
     fields: dict[str, np.ndarray] = {}
     values = space.at(m).coefficients()

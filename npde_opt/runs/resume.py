@@ -1,4 +1,5 @@
-"""Where a resumed run goes on, read from its checkpoint alone: state, stopping reference, counters, history, weight."""
+"""Where a resumed run goes on, read from its checkpoint alone: state, stopping reference, counters,
+history, weight."""
 
 from __future__ import annotations
 
@@ -20,8 +21,11 @@ from npde_opt.runs.folder import RunDirectory
 from npde_opt.runs.monitor import SPECTRUM, Monitor
 
 
-def last_checkpoint(out: RunDirectory | None, ensemble: Ensemble, world: MPI.Intracomm) -> Checkpoint | None:
-    """The run's last undamaged checkpoint, on every rank of every group; None where it has none. Collective.
+def last_checkpoint(
+    out: RunDirectory | None, ensemble: Ensemble, world: MPI.Intracomm
+) -> Checkpoint | None:
+    """The run's last undamaged checkpoint, on every rank of every group; None where it has none.
+    Collective.
 
     The group that has the run's folder (`out`) reads it, and hands it to the others.
     """
@@ -32,10 +36,14 @@ def last_checkpoint(out: RunDirectory | None, ensemble: Ensemble, world: MPI.Int
     return ensemble.across.bcast(found, root=0)
 
 
-def refuse_another_run(found: Checkpoint | None, out: RunDirectory | None, identity: Mapping[str, str],
-                       world: MPI.Intracomm) -> None:
-    """Raises InputError, alike on every rank, naming what is not as in the run that wrote the checkpoint, or that finished in the
-    folder. Collective."""
+def refuse_another_run(
+    found: Checkpoint | None,
+    out: RunDirectory | None,
+    identity: Mapping[str, str],
+    world: MPI.Intracomm,
+) -> None:
+    """Raises InputError, alike on every rank, naming what is not as in the run that wrote the
+    checkpoint, or that finished in the folder. Collective."""
     if found is not None:
         check_identity(found, identity)
     with collective(world):
@@ -43,8 +51,13 @@ def refuse_another_run(found: Checkpoint | None, out: RunDirectory | None, ident
             out.refuse_another(identity)
 
 
-def finished(found: Checkpoint | None, out: RunDirectory | None, monitor: Monitor, ensemble: Ensemble,
-             world: MPI.Intracomm) -> bool:
+def finished(
+    found: Checkpoint | None,
+    out: RunDirectory | None,
+    monitor: Monitor,
+    ensemble: Ensemble,
+    world: MPI.Intracomm,
+) -> bool:
     """Whether the run came to its end; says so, and puts a lost history back. Collective."""
     summary = None
     with collective(world):
@@ -55,14 +68,23 @@ def finished(found: Checkpoint | None, out: RunDirectory | None, monitor: Monito
     summary = ensemble.across.bcast(summary, root=0)
     if summary is None:
         return False
-    monitor.say(f"this run is finished ({summary['status'].replace('_', ' ')} after {summary['iterations']} iterations, "
-                f"objective {summary['objective']!r}): nothing to resume; --overwrite starts it again")
+    monitor.say(
+        f"this run is finished ({summary['status'].replace('_', ' ')} after "
+        f"{summary['iterations']} iterations, "
+        f"objective {summary['objective']!r}): nothing to resume; --overwrite starts it again"
+    )
     return True
 
 
-def where_to_go_on(found: Checkpoint | None, out: RunDirectory | None, monitor: Monitor,
-                   ensemble: Ensemble, world: MPI.Intracomm) -> nested.Resume | None:
-    """The start of a resumed run; None, with an empty history, where it starts again. Says which. Collective."""
+def where_to_go_on(
+    found: Checkpoint | None,
+    out: RunDirectory | None,
+    monitor: Monitor,
+    ensemble: Ensemble,
+    world: MPI.Intracomm,
+) -> nested.Resume | None:
+    """The start of a resumed run; None, with an empty history, where it starts again. Says which.
+    Collective."""
     if found is None:
         with collective(world):
             monitor.restart()
@@ -71,8 +93,10 @@ def where_to_go_on(found: Checkpoint | None, out: RunDirectory | None, monitor: 
     with collective(world):
         monitor.resume(found)
     now, before = ensemble.space.size * ensemble.groups, _ranks(found)
-    monitor.say(f"resuming after iteration {found.extra['iteration']} on grid {found.extra['level'] + 1}"
-                + (f", on {now} ranks ({before} wrote the checkpoint)" if before not in (None, now) else ""))
+    monitor.say(
+        f"resuming after iteration {found.extra['iteration']} on grid {found.extra['level'] + 1}"
+        + (f", on {now} ranks ({before} wrote the checkpoint)" if before not in (None, now) else "")
+    )
     learnt = None
     with collective(world):
         if out is not None:
@@ -81,21 +105,31 @@ def where_to_go_on(found: Checkpoint | None, out: RunDirectory | None, monitor: 
 
     def state(objective: Objective) -> OptimizerState:
         counters = share(found.extra["counters"], ensemble.across)
-        return OptimizerState(load(found, objective.space, ensemble, world), {**found.state, "counters": counters})
+        return OptimizerState(
+            load(found, objective.space, ensemble, world), {**found.state, "counters": counters}
+        )
 
     def spectrum(space: ParameterSpace) -> list[PETSc.Vec] | None:
         return None if learnt is None else list(load(learnt, space, ensemble, world).values())
 
-    return nested.Resume(int(found.extra["level"]), state, found.extra["gradient_reference"],
-                         share(found.extra["spent"], ensemble.across), spectrum)
+    return nested.Resume(
+        int(found.extra["level"]),
+        state,
+        found.extra["gradient_reference"],
+        share(found.extra["spent"], ensemble.across),
+        spectrum,
+    )
 
 
 def _ranks(found: Checkpoint) -> int | None:
     return found.extra.get("ranks")
 
 
-def load(found: Checkpoint, space: ParameterSpace, ensemble: Ensemble, world: MPI.Intracomm) -> dict[str, PETSc.Vec]:
-    """A checkpoint's vectors in all groups, read by the first; the caller destroys them. Collective."""
+def load(
+    found: Checkpoint, space: ParameterSpace, ensemble: Ensemble, world: MPI.Intracomm
+) -> dict[str, PETSc.Vec]:
+    """A checkpoint's vectors in all groups, read by the first; the caller destroys them.
+    Collective."""
     vectors: dict[str, PETSc.Vec] = {}
     with collective(world):
         if ensemble.across.rank == 0:
@@ -108,7 +142,8 @@ def load(found: Checkpoint, space: ParameterSpace, ensemble: Ensemble, world: MP
 
 
 def share(by_group: Sequence[Mapping[str, int]], across: MPI.Intracomm) -> dict[str, int]:
-    """What this group had counted; all of it in the first, where there are now more or fewer groups."""
+    """What this group had counted; all of it in the first, where there are now more or fewer
+    groups."""
     if len(by_group) == across.size:
         return dict(by_group[across.rank])
     total: Counter[str] = Counter()
@@ -118,7 +153,8 @@ def share(by_group: Sequence[Mapping[str, int]], across: MPI.Intracomm) -> dict[
 
 
 def stored_weight(found: Checkpoint | None, kept: Any) -> dict[str, Any] | None:
-    """The choice of the weight of the run that is resumed: the checkpoint's, or that of weight.json before the first one.
+    """The choice of the weight of the run that is resumed: the checkpoint's, or that of weight.json
+    before the first one.
 
     Raises:
         InputError: where the file was damaged.
@@ -129,5 +165,9 @@ def stored_weight(found: Checkpoint | None, kept: Any) -> dict[str, Any] | None:
         return None
     weight = choice.get("weight") if isinstance(choice, dict) else None
     if not isinstance(weight, float) or not weight > 0:
-        raise InputError("--resume: weight.json", repr(weight), f"the choice of a weight as it was written; {REMEDY}")
+        raise InputError(
+            "--resume: weight.json",
+            repr(weight),
+            f"the choice of a weight as it was written; {REMEDY}",
+        )
     return choice

@@ -32,7 +32,8 @@ from npde_opt.runs.weight import choose_weight
 
 
 def open_case(options: argparse.Namespace, world: MPI.Intracomm) -> tuple[Case, Ensemble]:
-    """The case of a command line, and the groups of ranks that share its experiments. Collective."""
+    """The case of a command line, and the groups of ranks that share its experiments.
+    Collective."""
     case = load_case(
         options.case,
         world,
@@ -132,16 +133,15 @@ class Run:
         )
         self.resume = None
         if options.resume:
-            self.resume = where_to_go_on(
-                self.before, self.out, self.monitor, self.ensemble, world
-            )
+            self.resume = where_to_go_on(self.before, self.out, self.monitor, self.ensemble, world)
         self.ready = time.monotonic()
 
     def _headline(self, origin: str) -> str:
         case, groups = self.case, self.ensemble.groups
         shape = " x ".join(map(str, self.grid.shape))
         return (
-            f"{case.table.case.title or case.name}: {shape} cells, {self.grid.active_size:,} active, "
+            f"{case.table.case.title or case.name}: {shape} cells, {self.grid.active_size:,} "
+            "active, "
             f"{case.experiment_count} experiments, {self.world.size} ranks in {groups} "
             f"group{'s' if groups > 1 else ''}; {origin}"
         )

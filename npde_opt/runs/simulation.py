@@ -19,7 +19,8 @@ from npde_opt.runs.drawing import Film
 from npde_opt.runs.folder import RunDirectory
 
 DATA = "simulated.npz"
-"""Arrays observation_0, observation_1, ... [experiment, time, place], as a case's `data` takes them."""
+"""Arrays observation_0, observation_1, ... [experiment, time, place], as a case's `data` takes
+them."""
 
 
 class Simulation:
@@ -114,7 +115,9 @@ class Simulation:
             if self.out is not None and self.out.comm.rank == 0:
                 with self.out.writing(), open(self.out.file(DATA), "wb") as file:
                     file.write(text.getvalue())
-        self.say(f"data in {self.options.out}/{DATA}: {', '.join(arrays)} [experiment, time, place]")
+        self.say(
+            f"data in {self.options.out}/{DATA}: {', '.join(arrays)} [experiment, time, place]"
+        )
 
     def _data(self) -> dict[str, Any]:
         case, ensemble = self.case, self.ensemble

@@ -17,7 +17,8 @@ from npde_opt.reductions import largest, total
 
 
 def run_measured(at: ObjectiveAt) -> dict[str, Any]:
-    """Solves the states at a point where that is still to be done; metrics of these solves. Collective."""
+    """Solves the states at a point where that is still to be done; metrics of these solves.
+    Collective."""
     with measured() as found:
         at.chi_squared()
     return solve_metrics(at.objective, found)
@@ -37,8 +38,10 @@ def solve_metrics(objective: Objective, found: Mapping[str, Solves]) -> dict[str
         count, iterations = total(across, np.array([own.count, own.iterations], float))
         if count == 0:
             continue
-        metrics |= {f"{kind}_residual_true": worst,
-                    f"{kind}_systems": int(count),
-                    f"{kind}_iterations_mean": float(iterations / count),
-                    f"{kind}_tolerance": asked[kind]}
+        metrics |= {
+            f"{kind}_residual_true": worst,
+            f"{kind}_systems": int(count),
+            f"{kind}_iterations_mean": float(iterations / count),
+            f"{kind}_tolerance": asked[kind],
+        }
     return metrics

@@ -1,8 +1,9 @@
-"""`--verify`: derivatives of an objective, each part by itself, so that none hides behind a larger one.
+"""`--verify`: derivatives of an objective, each part by itself, so that none hides behind a larger
+one.
 
-Tested are, in random directions: every unknown, with the whole objective and with its data's part alone; every regularizer
-alone; every misfit alone; and <J dm, d> = <dm, J^T d> for every unknown. The point is a little off the start, where the
-gradients of regularizers around it are 0.
+Tested are, in random directions: every unknown, with the whole objective and with its data's part
+alone; every regularizer alone; every misfit alone; and <J dm, d> = <dm, J^T d> for every unknown.
+The point is a little off the start, where the gradients of regularizers around it are 0.
 """
 
 from __future__ import annotations
@@ -34,14 +35,17 @@ OFF = 1e-2
 
 @dataclass(frozen=True)
 class Check:
-    """One line: what was tested, what was found, and what is wrong with it (nothing where it is right)."""
+    """One line: what was tested, what was found, and what is wrong with it (nothing where it is
+    right)."""
 
     name: str
     found: str
     problems: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.found}" + (f" - WRONG: {', '.join(self.problems)}" if self.problems else "")
+        return f"{self.name}: {self.found}" + (
+            f" - WRONG: {', '.join(self.problems)}" if self.problems else ""
+        )
 
 
 def verify_case(case: Case, grid: Grid, ensemble: Ensemble, world: MPI.Intracomm) -> int:
@@ -56,7 +60,10 @@ def verify_case(case: Case, grid: Grid, ensemble: Ensemble, world: MPI.Intracomm
             if world.rank == 0:
                 print(check, flush=True)
     if world.rank == 0:
-        print(f"verification failed: {'; '.join(c.name for c in failed)}" if failed else "verified", flush=True)
+        print(
+            f"verification failed: {'; '.join(c.name for c in failed)}" if failed else "verified",
+            flush=True,
+        )
     return 1 if failed else 0
 
 
@@ -80,8 +87,9 @@ def check_derivatives(objective: Objective, m: PETSc.Vec, seed: int = 1) -> Iter
 
 
 def direction(objective: Objective, m: PETSc.Vec, u: Unknown, seed: int) -> PETSc.Vec:
-    """Random values of one unknown, 0 for the others, the same on any number of ranks: of size 1 for the transforms log and
-    bounded, else of the size of the values (where all are 0: of a size that changes the objective by about itself)."""
+    """Random values of one unknown, 0 for the others, the same on any number of ranks: of size 1
+    for the transforms log and bounded, else of the size of the values (where all are 0: of a size
+    that changes the objective by about itself)."""
     space = objective.space
     dm = space.create_vec()
     own, values = space.own(dm, u.name), np.abs(space.look(m, u.name))
@@ -105,13 +113,20 @@ def _unit(objective: Objective, m: PETSc.Vec, dm: PETSc.Vec) -> float:
     curvature = abs(h.dot(dm))
     h.destroy()
     at.destroy()
-    found = [a for a in (size / slope if slope else 0.0, np.sqrt(2 * size / curvature) if curvature else 0.0) if a > 0]
+    found = [
+        a
+        for a in (
+            size / slope if slope else 0.0,
+            np.sqrt(2 * size / curvature) if curvature else 0.0,
+        )
+        if a > 0
+    ]
     return float(objective.ensemble.across.bcast(min(found, default=1.0), root=0))
 
 
 def _off(objective: Objective, m: PETSc.Vec, seed: int) -> PETSc.Vec:
-    """m moved a little at random, or m where the objective is not defined there. The start is solved at first: what is
-    wrong with the input is said there."""
+    """m moved a little at random, or m where the objective is not defined there. The start is
+    solved at first: what is wrong with the input is said there."""
     at = objective.linearize(m)
     try:
         _ = at.value
@@ -137,11 +152,20 @@ def _off(objective: Objective, m: PETSc.Vec, seed: int) -> PETSc.Vec:
 def _taylor(name: str, objective: Any, m: PETSc.Vec, dm: PETSc.Vec) -> Check:
     orders = verify.taylor_test(objective, m, dm)
     if not orders.depends:
-        return Check(name, f"nothing depends on {name.removeprefix('unknown ')}", ("nothing to verify",))
-    rows = ", ".join(f"{name} {row.relative:.1e}" if name else f"{row.relative:.1e}" for name, row in orders.rows.items())
-    found = f"orders {_text(orders.first)} with the gradient (2 expected), {_text(orders.second)} with the Hessian (3), " \
-        f"{_text(orders.gradient)} of the gradient (2); differs from central differences: gradient " \
-        f"{orders.slope.relative:.1e} (known to {orders.slope.uncertainty / max(orders.slope.size, 1e-300):.1e}), Hessian {rows}"
+        return Check(
+            name, f"nothing depends on {name.removeprefix('unknown ')}", ("nothing to verify",)
+        )
+    rows = ", ".join(
+        f"{name} {row.relative:.1e}" if name else f"{row.relative:.1e}"
+        for name, row in orders.rows.items()
+    )
+    found = (
+        f"orders {_text(orders.first)} with the gradient (2 expected), {_text(orders.second)} "
+        "with the Hessian (3), "
+        f"{_text(orders.gradient)} of the gradient (2); differs from central differences: gradient "
+        f"{orders.slope.relative:.1e} (known to "
+        f"{orders.slope.uncertainty / max(orders.slope.size, 1e-300):.1e}), Hessian {rows}"
+    )
     return Check(name, found, tuple(orders.problems()))
 
 
@@ -154,19 +178,30 @@ def _dot_product(objective: Objective, m: PETSc.Vec, dm: PETSc.Vec, name: str, s
     lin = at.linearization
     images = lin.apply(dm)
     size = np.sqrt(objective.ensemble.sum(sum(v.dot(v) for v in images)))
-    for e, vec in enumerate(images):  # random, with a part along J dm so that the product is not 0 by chance
+    for e, vec in enumerate(
+        images
+    ):  # random, with a part along J dm so that the product is not 0 by chance
         first, last = vec.getOwnershipRange()
-        noise = np.random.default_rng([seed, e, objective.ensemble.across.rank]).standard_normal(vec.getSize())[first:last]
+        noise = np.random.default_rng([seed, e, objective.ensemble.across.rank]).standard_normal(
+            vec.getSize()
+        )[first:last]
         vec.array += size / max(np.sqrt(vec.getSize()), 1.0) * noise
     own = verify.dot_product_test(lin, dm, images) if size > 0 and images else 0.0
-    difference = max(objective.ensemble.across.allgather(own), key=lambda x: np.inf if np.isnan(x) else x)
+    difference = max(
+        objective.ensemble.across.allgather(own), key=lambda x: np.inf if np.isnan(x) else x
+    )
     for vec in images:
         vec.destroy()
     at.destroy()
     title = f"adjoint for {name}"
     if not size > 0:
-        return Check(title, f"no datum depends on {name}" if size == 0 else "not finite", ("nothing to verify",))
-    found = f"<J dm, d> and <dm, J^T d> differ by {difference:.1e} relative (below {DOT_LIMIT:g} expected)"
+        return Check(
+            title,
+            f"no datum depends on {name}" if size == 0 else "not finite",
+            ("nothing to verify",),
+        )
+    expected = f"(below {DOT_LIMIT:g} expected)"
+    found = f"<J dm, d> and <dm, J^T d> differ by {difference:.1e} relative {expected}"
     return Check(title, found, () if difference < DOT_LIMIT else ("adjoint",))
 
 
@@ -208,7 +243,9 @@ class _RegularizerAt:
             vec.destroy()
 
 
-def _regularizer(space: ParameterSpace, name: str, regularizer: Any, m: PETSc.Vec, seed: int) -> Check:
+def _regularizer(
+    space: ParameterSpace, name: str, regularizer: Any, m: PETSc.Vec, seed: int
+) -> Check:
     """At a point away from its reference."""
     p = space.block_vec(m, name)
     dp = p.duplicate()
@@ -255,8 +292,9 @@ class _MisfitAt:
 
 
 def _gauss_newton(misfit: Any, data: PETSc.Vec, change: PETSc.Vec) -> list[str]:
-    """What is wrong with the weights of Gauss-Newton, by which decrements and intervals go: they are not negative, and those of
-    the Hessian where the data are fitted exactly (of a misfit that tells its `observed` values)."""
+    """What is wrong with the weights of Gauss-Newton, by which decrements and intervals go: they
+    are not negative, and those of the Hessian where the data are fitted exactly (of a misfit that
+    tells its `observed` values)."""
     found = []
     if change.dot(_weighted(misfit.gauss_newton_weights(data), change)) < 0:
         found.append("negative Gauss-Newton weights")
@@ -268,7 +306,9 @@ def _gauss_newton(misfit: Any, data: PETSc.Vec, change: PETSc.Vec) -> list[str]:
     exact = _weighted(misfit.hessian_weights(fitted), change)
     off.axpy(-1.0, exact)
     if not off.norm() <= verify.LIMIT * exact.norm():
-        found.append("Gauss-Newton weights, other than the Hessian's where the data are fitted exactly")
+        found.append(
+            "Gauss-Newton weights, other than the Hessian's where the data are fitted exactly"
+        )
     return found
 
 
@@ -289,7 +329,9 @@ def _misfits(objective: Objective, m: PETSc.Vec, seed: int) -> Check:
             continue
         change = data.duplicate()
         noise = np.random.default_rng([seed, e]).standard_normal(data.getSize())
-        size = np.maximum(np.abs(data.getArray(readonly=True)), 1e-3 * data.norm(PETSc.NormType.NORM_INFINITY))
+        size = np.maximum(
+            np.abs(data.getArray(readonly=True)), 1e-3 * data.norm(PETSc.NormType.NORM_INFINITY)
+        )
         change.setArray(noise[slice(*data.getOwnershipRange())] * size)
         check = _taylor("", _MisfitAlone(misfit), data, change)
         problems = (*check.problems, *_gauss_newton(misfit, data, change))
@@ -300,4 +342,6 @@ def _misfits(objective: Objective, m: PETSc.Vec, seed: int) -> Check:
     if not every:
         return Check("misfit", "no experiment has data", ("nothing to verify",))
     _, found, problems = max(every)
-    return Check(f"misfit of {len(every)} experiment{'s' if len(every) > 1 else ''}", found, problems)
+    return Check(
+        f"misfit of {len(every)} experiment{'s' if len(every) > 1 else ''}", found, problems
+    )

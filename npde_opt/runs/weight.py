@@ -1,4 +1,5 @@
-"""The regularization weight of a run whose case asks for the discrepancy principle or an L-curve, kept as weight.json."""
+"""The regularization weight of a run whose case asks for the discrepancy principle or an L-curve,
+kept as weight.json."""
 
 from __future__ import annotations
 
@@ -31,10 +32,20 @@ def rule(case: Case) -> str | None:
     return next((r.weight for r in case.table.regularization if isinstance(r.weight, str)), None)
 
 
-def choose_weight(case: Case, grid: Grid, ensemble: Ensemble, settings: Settings, levels: int | None,
-                  out: RunDirectory | None, monitor: Monitor, found: Checkpoint | None, world: MPI.Intracomm,
-                  resumed: bool) -> None:
-    """Sets the weight on the finest grid of at most 20,000 cells, or to what the resumed run chose. Collective."""
+def choose_weight(
+    case: Case,
+    grid: Grid,
+    ensemble: Ensemble,
+    settings: Settings,
+    levels: int | None,
+    out: RunDirectory | None,
+    monitor: Monitor,
+    found: Checkpoint | None,
+    world: MPI.Intracomm,
+    resumed: bool,
+) -> None:
+    """Sets the weight on the finest grid of at most 20,000 cells, or to what the resumed run chose.
+    Collective."""
     wanted = rule(case)
     if wanted is None:
         return
@@ -49,7 +60,9 @@ def choose_weight(case: Case, grid: Grid, ensemble: Ensemble, settings: Settings
     case.weight_override = choice["weight"]
 
 
-def _earlier(out: RunDirectory | None, found: Checkpoint | None, world: MPI.Intracomm) -> dict[str, Any] | None:
+def _earlier(
+    out: RunDirectory | None, found: Checkpoint | None, world: MPI.Intracomm
+) -> dict[str, Any] | None:
     """What a resumed run chose before it was stopped, on rank 0."""
     choice = None
     with collective(world):
@@ -66,12 +79,22 @@ def _kept(out: RunDirectory) -> Any:
         with disk("--resume", out.path, "a folder that can be read"):
             return json.loads(content_of(file))
     except ValueError as error:
-        raise InputError(f"--resume: {file}", str(error), "the file as it was written; without it the weight is chosen again") \
-            from error
+        raise InputError(
+            f"--resume: {file}",
+            str(error),
+            "the file as it was written; without it the weight is chosen again",
+        ) from error
 
 
-def _choose(case: Case, grid: Grid, ensemble: Ensemble, settings: Settings, levels: int | None,
-            monitor: Monitor, wanted: str) -> dict[str, Any]:
+def _choose(
+    case: Case,
+    grid: Grid,
+    ensemble: Ensemble,
+    settings: Settings,
+    levels: int | None,
+    monitor: Monitor,
+    wanted: str,
+) -> dict[str, Any]:
     hierarchy = nested.grids(grid, levels)
     coarse = next((g for g in reversed(hierarchy) if g.active_size <= CHOICE_CELLS), hierarchy[0])
 
@@ -81,6 +104,13 @@ def _choose(case: Case, grid: Grid, ensemble: Ensemble, settings: Settings, leve
 
     monitor.say(f"regularization weight by {wanted} on {' x '.join(map(str, coarse.shape))} cells")
     choice = weight_choice.choose(build, wanted, settings, monitor.say)
-    monitor.say(f"chosen weight {choice.weight:.3e}" + ("" if choice.reached else
-                " (the misfit does not reach the noise on this grid; a smaller weight no longer helps)"))
+    monitor.say(
+        f"chosen weight {choice.weight:.3e}"
+        + (
+            ""
+            if choice.reached
+            else " (the misfit does not reach the noise on this grid; a smaller weight no longer "
+            "helps)"
+        )
+    )
     return asdict(choice)

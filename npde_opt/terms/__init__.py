@@ -11,5 +11,19 @@ from npde_opt.terms.nonlinear_diffusion import NonlinearDiffusion
 from npde_opt.terms.reaction import Reaction
 from npde_opt.terms.source import Source
 
-__all__ = ["Absorbing", "Advection", "Coefficients", "Convolution", "Diffusion", "GradientDiffusion", "Kinetics", "LinearAt",
-           "LinearTerm", "NonlinearDiffusion", "Reaction", "Source", "Term", "TermAt"]
+__all__ = [
+    "Absorbing",
+    "Advection",
+    "Coefficients",
+    "Convolution",
+    "Diffusion",
+    "GradientDiffusion",
+    "Kinetics",
+    "LinearAt",
+    "LinearTerm",
+    "NonlinearDiffusion",
+    "Reaction",
+    "Source",
+    "Term",
+    "TermAt",
+]

@@ -1,9 +1,12 @@
-"""v . grad u with a known constant velocity, integrated over cells. It makes the operator non-symmetric.
+"""v . grad u with a known constant velocity, integrated over cells. It makes the operator
+non-symmetric.
 
-upwind   first order: along each axis area * |v| * (u - u_upwind); where there is no upwind neighbour the value of a
-         Dirichlet or Robin side enters, and at Neumann sides nothing flows in
-central  second order: area * v * (u_upper face - u_lower face) with the mean of the neighbours at a face, the value of a
-         Dirichlet or Robin side there, and the cell's own value at Neumann sides
+upwind   first order: along each axis area * |v| * (u - u_upwind); where there is no upwind
+         neighbour the value of a Dirichlet or Robin side enters, and at Neumann sides nothing
+         flows in
+central  second order: area * v * (u_upper face - u_lower face) with the mean of the neighbours at
+         a face, the value of a Dirichlet or Robin side there, and the cell's own value at Neumann
+         sides
 """
 
 from __future__ import annotations
@@ -19,10 +22,12 @@ from npde_opt.terms.interface import Coefficients, LinearAt, LinearTerm, Planes,
 
 
 class Advection(LinearTerm):
-    """Advection with velocity (v_x, v_y, ...) in length per unit of time; `scheme` 'upwind' or 'central'."""
+    """Advection with velocity (v_x, v_y, ...) in length per unit of time; `scheme` 'upwind' or
+    'central'."""
 
-    def __init__(self, grid: Grid, velocity: Sequence[float], scheme: str = "upwind",
-                 species: Species = None):
+    def __init__(
+        self, grid: Grid, velocity: Sequence[float], scheme: str = "upwind", species: Species = None
+    ):
         super().__init__(grid, species)
         if len(velocity) != grid.dim or not np.isfinite(velocity).all():
             raise InputError("velocity", list(velocity), f"{grid.dim} numbers")
@@ -31,8 +36,10 @@ class Advection(LinearTerm):
         self.velocity, self.scheme = tuple(float(v) for v in velocity), scheme
         diffusion = Diffusion(grid)
         areas = [diffusion.areas(d) for d in range(grid.dim)]
-        self.rates = [self._upwind(v, a, d) if scheme == "upwind" else self._central(v, a, d, diffusion)
-                      for d, (v, a) in enumerate(zip(self.velocity, areas, strict=True))]
+        self.rates = [
+            self._upwind(v, a, d) if scheme == "upwind" else self._central(v, a, d, diffusion)
+            for d, (v, a) in enumerate(zip(self.velocity, areas, strict=True))
+        ]
 
     @staticmethod
     def _upwind(v: float, area: np.ndarray, d: int) -> tuple[np.ndarray, np.ndarray]:
@@ -40,7 +47,9 @@ class Advection(LinearTerm):
         return (v * lower, np.zeros_like(upper)) if v > 0 else (np.zeros_like(lower), -v * upper)
 
     @staticmethod
-    def _central(v: float, area: np.ndarray, d: int, diffusion: Diffusion) -> tuple[np.ndarray, np.ndarray]:
+    def _central(
+        v: float, area: np.ndarray, d: int, diffusion: Diffusion
+    ) -> tuple[np.ndarray, np.ndarray]:
         share = np.full(area.shape[d], 0.5)
         for _, face, here in diffusion.outer_faces(d):
             if here and not diffusion.grid.periodic(d):

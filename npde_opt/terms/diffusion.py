@@ -1,9 +1,10 @@
 """-div(D grad u), integrated over cells: the sum over a cell's faces of g_f (u_cell - u_neighbour).
 
-The conductance of face f between cells a and b is g_f = area_f / (R_a + R_b), with half-cell resistances R = h / (2 D):
-the harmonic mean of D, weighted by widths. Outside the domain R is 0 for a Dirichlet side and 1 / coefficient for a
-Robin side, and u is the boundary value; Neumann sides and faces of inactive cells have area 0. Derivatives follow from
-dg/dR = -area / S^2 and d2g/dR2 = 2 area / S^3 with S = R_a + R_b, dR/dD = -h / (2 D^2), d2R/dD2 = h / D^3.
+The conductance of face f between cells a and b is g_f = area_f / (R_a + R_b), with half-cell
+resistances R = h / (2 D): the harmonic mean of D, weighted by widths. Outside the domain R is 0 for
+a Dirichlet side and 1 / coefficient for a Robin side, and u is the boundary value; Neumann sides
+and faces of inactive cells have area 0. Derivatives follow from dg/dR = -area / S^2 and d2g/dR2 = 2
+area / S^3 with S = R_a + R_b, dR/dD = -h / (2 D^2), d2R/dD2 = h / D^3.
 """
 
 from __future__ import annotations
@@ -15,7 +16,15 @@ import numpy as np
 from npde_opt.errors import InputError
 from npde_opt.grids import AXES, Grid, along
 from npde_opt.operators.stencils import stencil_offsets
-from npde_opt.terms.interface import Coefficients, LinearAt, LinearTerm, Pairs, Planes, Rates, Species
+from npde_opt.terms.interface import (
+    Coefficients,
+    LinearAt,
+    LinearTerm,
+    Pairs,
+    Planes,
+    Rates,
+    Species,
+)
 
 
 class Diffusion(LinearTerm):
@@ -36,7 +45,9 @@ class Diffusion(LinearTerm):
             raise InputError("diffusion coefficient", names, f"one name or {grid.dim} names")
         self.names = names
         self._factors = [self._area_factors(d) for d in range(grid.dim)]
-        self.half_widths = [along(grid.widths[d][grid.local_slice[d]] / 2, d, grid.dim) for d in range(grid.dim)]
+        self.half_widths = [
+            along(grid.widths[d][grid.local_slice[d]] / 2, d, grid.dim) for d in range(grid.dim)
+        ]
 
     @property
     def coefficients(self) -> tuple[str, ...]:
@@ -47,7 +58,8 @@ class Diffusion(LinearTerm):
         return self.coefficients
 
     def _area_factors(self, d: int) -> list[np.ndarray]:
-        """Arrays whose product broadcasts to the areas of the owned cells' faces normal to axis d."""
+        """Arrays whose product broadcasts to the areas of the owned cells' faces normal to axis
+        d."""
         grid = self.grid
         open_ = np.ones(grid.local_shape[d] + 1)
         for side, face, edge in self.outer_faces(d):
@@ -56,7 +68,11 @@ class Diffusion(LinearTerm):
         factors = [w[s] for w, s in zip(grid.widths, grid.local_slice, strict=True)]
         factors[d] = open_
         laid = [along(f, e, grid.dim) for e, f in enumerate(factors)]
-        return laid if grid.active_global is None else [np.asfortranarray(grid.outer(factors) * self._both_active(d))]
+        return (
+            laid
+            if grid.active_global is None
+            else [np.asfortranarray(grid.outer(factors) * self._both_active(d))]
+        )
 
     def _both_active(self, d: int) -> np.ndarray:
         """Whether the cells on both sides of the owned cells' faces normal to axis d are active."""
@@ -67,7 +83,9 @@ class Diffusion(LinearTerm):
             ends = [slice(1, -1)] * grid.dim
             lower, upper = ends.copy(), ends.copy()
             lower[d], upper[d] = slice(0, 1), slice(-1, None)
-            padded[tuple(lower)], padded[tuple(upper)] = (np.take(grid.active_global, [k], axis=d) for k in (-1, 0))
+            padded[tuple(lower)], padded[tuple(upper)] = (
+                np.take(grid.active_global, [k], axis=d) for k in (-1, 0)
+            )
         box = [slice(s.start + 1, s.stop + 1) for s in grid.local_slice]
         below, above = box.copy(), box.copy()
         below[d] = slice(box[d].start - 1, box[d].stop)
@@ -75,19 +93,23 @@ class Diffusion(LinearTerm):
         return padded[tuple(below)] & padded[tuple(above)]
 
     def outer_faces(self, d: int) -> list[tuple[str, int, bool]]:
-        """Side, index of its face along axis d, and whether that face is owned here, for both sides of the axis."""
+        """Side, index of its face along axis d, and whether that face is owned here, for both sides
+        of the axis."""
         grid = self.grid
         return [("-", 0, grid.start[d] == 0), ("+", -1, grid.stop[d] == grid.shape[d])]
 
     def weigh(self, values: np.ndarray, d: int, face: int | None = None) -> np.ndarray:
-        """Multiplies values on the owned cells' faces normal to axis d (or on one layer of them) by the areas: 0 where
-        no flux passes. In place."""
+        """Multiplies values on the owned cells' faces normal to axis d (or on one layer of them) by
+        the areas: 0 where no flux passes. In place."""
         for factor in self._factors[d]:
-            values *= factor if face is None or factor.shape[d] == 1 else np.take(factor, [face], axis=d)
+            values *= (
+                factor if face is None or factor.shape[d] == 1 else np.take(factor, [face], axis=d)
+            )
         return values
 
     def areas(self, d: int) -> np.ndarray:
-        """Areas of the owned cells' faces normal to axis d (n_d + 1 along it), 0 where no flux passes."""
+        """Areas of the owned cells' faces normal to axis d (n_d + 1 along it), 0 where no flux
+        passes."""
         faces = [n + (d == e) for e, n in enumerate(self.grid.local_shape)]
         return self.weigh(np.ones(faces, order="F"), d)
 
@@ -123,7 +145,8 @@ def inner_ends(grid: Grid, d: int) -> list[tuple[int, bool]]:
 
 
 def face_distances(grid: Grid, d: int) -> np.ndarray:
-    """Between the points on both sides of the owned cells' faces normal to axis d; half a cell at the sides."""
+    """Between the points on both sides of the owned cells' faces normal to axis d; half a cell at
+    the sides."""
     w, s = grid.widths[d], grid.local_slice[d]
     around = np.concatenate([w[[s.start - 1]], w[s], w[[s.stop % w.size]]])
     out = (around[:-1] + around[1:]) / 2
@@ -177,8 +200,13 @@ class DiffusionAt(LinearAt):
 
     def _ghost_widths(self, d: int) -> np.ndarray:
         w, s = self.grid.widths[d], self.grid.local_slice[d]
-        around = np.concatenate([[w[s.start - 1] if s.start or self.grid.periodic(d) else 1.0], w[s],
-                                 [w[s.stop % w.size] if s.stop < w.size or self.grid.periodic(d) else 1.0]])
+        around = np.concatenate(
+            [
+                [w[s.start - 1] if s.start or self.grid.periodic(d) else 1.0],
+                w[s],
+                [w[s.stop % w.size] if s.stop < w.size or self.grid.periodic(d) else 1.0],
+            ]
+        )
         return along(around, d, self.grid.dim)
 
     def _with_sides(self, resistance: np.ndarray, d: int) -> np.ndarray:
@@ -189,8 +217,11 @@ class DiffusionAt(LinearAt):
             if edge:
                 layer: list[slice | int] = [slice(None)] * grid.dim
                 layer[d] = ghost
-                out[tuple(layer)] = {"dirichlet": 0.0, "neumann": 1.0}.get(boundary.kind) \
-                    if boundary.kind != "robin" else 1.0 / boundary.coefficient
+                out[tuple(layer)] = (
+                    {"dirichlet": 0.0, "neumann": 1.0}.get(boundary.kind)
+                    if boundary.kind != "robin"
+                    else 1.0 / boundary.coefficient
+                )
         return out
 
     def add_planes(self, planes: Planes) -> None:
@@ -208,7 +239,10 @@ class DiffusionAt(LinearAt):
         load = np.zeros(self.grid.local_shape, order="F")
         for d in range(self.grid.dim):
             for side, end, edge in self.term.outer_faces(d):
-                if not edge or self.grid.boundaries[AXES[d] + side].kind not in ("dirichlet", "robin"):
+                if not edge or self.grid.boundaries[AXES[d] + side].kind not in (
+                    "dirichlet",
+                    "robin",
+                ):
                     continue
                 ghosts: list[slice | int] = [slice(1, -1)] * self.grid.dim
                 cells: list[slice | int] = [slice(None)] * self.grid.dim

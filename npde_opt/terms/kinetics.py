@@ -1,6 +1,8 @@
-"""R_c(u_1 ... u_C; theta), any reaction between species given as text, integrated over cells: r = -volume R.
+"""R_c(u_1 ... u_C; theta), any reaction between species given as text, integrated over cells: r =
+-volume R.
 
-Derivatives in the species and in the parameters are symbolic. Parameters are cell fields or scalars. Named models:
+Derivatives in the species and in the parameters are symbolic. Parameters are cell fields or
+scalars. Named models:
 
     fisher-kpp      du/dt = r u (1 - u/K)
     allen-cahn      du/dt = a (u - u^3)
@@ -25,7 +27,8 @@ MODELS: dict[str, dict[str, str]] = {
     "fisher-kpp": {"u": "r*u*(1 - u/K)"},
     "allen-cahn": {"u": "a*(u - u**3)"},
     "gray-scott": {"u": "-u*v**2 + F*(1 - u)", "v": "u*v**2 - (F + k)*v"},
-    "fitzhugh-nagumo": {"u": "u - u**3/3 - w + I", "w": "epsilon*(u + a - b*w)"}}
+    "fitzhugh-nagumo": {"u": "u - u**3/3 - w + I", "w": "epsilon*(u + a - b*w)"},
+}
 
 
 class Kinetics(Term):
@@ -44,10 +47,18 @@ class Kinetics(Term):
     symmetric = True
     pointwise = True
 
-    def __init__(self, grid: Grid, species: tuple[str, ...], rates: Mapping[str, str] | str, field: str = "kinetics"):
+    def __init__(
+        self,
+        grid: Grid,
+        species: tuple[str, ...],
+        rates: Mapping[str, str] | str,
+        field: str = "kinetics",
+    ):
         if isinstance(rates, str):
             if rates not in MODELS:
-                raise InputError(field, repr(rates), "{species = text}, or a model: " + ", ".join(MODELS))
+                raise InputError(
+                    field, repr(rates), "{species = text}, or a model: " + ", ".join(MODELS)
+                )
             rates = MODELS[rates]
         for name in rates:
             if name not in species:
@@ -99,28 +110,39 @@ class KineticsAt(TermAt):
         return self._integrated(self.expressions.value(*state.u, *self.parameters))
 
     def jacobian(self, state: State, change: State) -> np.ndarray:
-        return self._integrated(self.expressions.push(*state.u, *self.parameters, *self._directions(change, {})))
+        return self._integrated(
+            self.expressions.push(*state.u, *self.parameters, *self._directions(change, {}))
+        )
 
     def derivative(self, state: State, dk: Mapping[str, Any]) -> np.ndarray | float:
         if not any(n in dk for n in self.names):
             return 0.0
-        return self._integrated(self.expressions.push(*state.u, *self.parameters, *self._directions(None, dk)))
+        return self._integrated(
+            self.expressions.push(*state.u, *self.parameters, *self._directions(None, dk))
+        )
 
-    def jacobian_transpose(self, state: State, adjoint: State, out: Gradients | None = None) -> np.ndarray:
+    def jacobian_transpose(
+        self, state: State, adjoint: State, out: Gradients | None = None
+    ) -> np.ndarray:
         parts = self.expressions.pull(*state.u, *self.parameters, *adjoint.u)
         if out is not None:
-            for name, part in zip(self.names, parts[self.count:], strict=True):
+            for name, part in zip(self.names, parts[self.count :], strict=True):
                 out.add(name, self._weighted(part))
-        return self._integrated(parts[:self.count])
+        return self._integrated(parts[: self.count])
 
-    def second(self, state: State, adjoint: State, change: State, dk: Mapping[str, Any], out: Gradients) -> np.ndarray:
-        parts = self.expressions.second(*state.u, *self.parameters, *adjoint.u, *self._directions(change, dk))
-        for name, part in zip(self.names, parts[self.count:], strict=True):
+    def second(
+        self, state: State, adjoint: State, change: State, dk: Mapping[str, Any], out: Gradients
+    ) -> np.ndarray:
+        parts = self.expressions.second(
+            *state.u, *self.parameters, *adjoint.u, *self._directions(change, dk)
+        )
+        for name, part in zip(self.names, parts[self.count :], strict=True):
             out.add(name, self._weighted(part))
-        return self._integrated(parts[:self.count])
+        return self._integrated(parts[: self.count])
 
     def jacobians(self, state: State, start: int | None = None) -> np.ndarray:
         """Infinite slopes (of sqrt(u) at 0) are 0."""
+
         def picked(x: Any) -> Any:
             if np.ndim(x) == 0:
                 return x
@@ -128,7 +150,9 @@ class KineticsAt(TermAt):
             return np.ravel(whole, order="F") if start is None else sample(whole, start)
 
         cells = picked(self.grid.active) if self._inactive is not None else slice(None)
-        given = [x if np.ndim(x) == 0 else x[cells] for x in map(picked, [*state.u, *self.parameters])]
+        given = [
+            x if np.ndim(x) == 0 else x[cells] for x in map(picked, [*state.u, *self.parameters])
+        ]
         entries, width = self.expressions.jacobian(*given), len(self.expressions.arguments)
         out = np.empty((self.count, self.count, given[0].size))
         for c in range(self.count):

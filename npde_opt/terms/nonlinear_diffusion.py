@@ -1,9 +1,10 @@
 """-div(D(u, |grad u|; k) grad u) of one species, integrated over cells.
 
-Through face f between cells a and b flows area_f F with F(v, s) = D(v, |s|) s, v = (u_a + u_b)/2 and the slope
-s = (u_b - u_a)/distance, so lambda^T r = sum_f area_f F_f (lambda_b - lambda_a). Parameters that are cell fields enter
-as the mean of the two cells. |grad u| at a face is the slope across it (Perona and Malik's four-neighbour scheme).
-Known forms: porous-Fisher D (u/K)^m, Perona-Malik D/(1 + (g/kappa)^2).
+Through face f between cells a and b flows area_f F with F(v, s) = D(v, |s|) s, v = (u_a + u_b)/2
+and the slope s = (u_b - u_a)/distance, so lambda^T r = sum_f area_f F_f (lambda_b - lambda_a).
+Parameters that are cell fields enter as the mean of the two cells. |grad u| at a face is the slope
+across it (Perona and Malik's four-neighbour scheme). Known forms: porous-Fisher D (u/K)^m,
+Perona-Malik D/(1 + (g/kappa)^2).
 """
 
 from __future__ import annotations
@@ -16,7 +17,15 @@ import numpy as np
 from npde_opt.errors import InputError
 from npde_opt.functions.text import Expressions
 from npde_opt.grids import Grid, along
-from npde_opt.terms.diffusion import Diffusion, face_distances, faces, inner_ends, jump, planes_along, sides
+from npde_opt.terms.diffusion import (
+    Diffusion,
+    face_distances,
+    faces,
+    inner_ends,
+    jump,
+    planes_along,
+    sides,
+)
 from npde_opt.terms.interface import BlockPlanes, Planes, Term, TermAt, channel_of
 from npde_opt.terms.state import Gradients, State, channels
 
@@ -25,18 +34,30 @@ FORMS = {"porous-fisher": "D*(u/K)**m", "perona-malik": "D/(1 + (g/kappa)**2)"}
 
 
 class NonlinearDiffusion(Term):
-    """Diffusion of `species` among `names` with diffusivity `text` in the species' name, g = |grad u|, and parameters.
+    """Diffusion of `species` among `names` with diffusivity `text` in the species' name, g = |grad
+    u|, and parameters.
 
-    `floor`: u at a face is not taken smaller than this (powers of u and their derivatives are singular at 0). `field`: the
-    text's key in error messages.
+    `floor`: u at a face is not taken smaller than this (powers of u and their derivatives are
+    singular at 0). `field`: the text's key in error messages.
     """
 
-    def __init__(self, grid: Grid, names: Sequence[str], species: str, text: str, floor: float | None = None,
-                 field: str = "nonlinear-diffusion"):
+    def __init__(
+        self,
+        grid: Grid,
+        names: Sequence[str],
+        species: str,
+        text: str,
+        floor: float | None = None,
+        field: str = "nonlinear-diffusion",
+    ):
         self.channel = channel_of(names, species, f"{field}: species")
         for side, boundary in grid.boundaries.items():
             if boundary.kind == "robin":
-                raise InputError(f"boundaries.{side}", "robin", "neumann, dirichlet or periodic with nonlinear diffusion")
+                raise InputError(
+                    f"boundaries.{side}",
+                    "robin",
+                    "neumann, dirichlet or periodic with nonlinear diffusion",
+                )
         text = FORMS.get(text, text)
         self.grid, self.count, self.floor = grid, len(names), floor
         self.text = text
@@ -73,7 +94,9 @@ class NonlinearDiffusion(Term):
 def _check_even(text: str, field: str) -> None:
     """Raises InputError where D(u, g) and D(u, -g) differ at one of many points of all sizes."""
     diffusivity = Expressions([text], ("g",), field)
-    points = np.exp(np.random.default_rng(0).normal(scale=4.0, size=(len(diffusivity.arguments), EVEN_POINTS)))
+    points = np.exp(
+        np.random.default_rng(0).normal(scale=4.0, size=(len(diffusivity.arguments), EVEN_POINTS))
+    )
     there, mirrored = (diffusivity.value(sign * points[0], *points[1:])[0] for sign in (1, -1))
     if not np.allclose(there, mirrored, rtol=1e-9, atol=0.0, equal_nan=True):
         raise InputError(field, repr(text), "an even function of g = |grad u|")
@@ -86,7 +109,9 @@ class NonlinearDiffusionAt(TermAt):
 
     def __init__(self, term: NonlinearDiffusion, k: Mapping[str, Any]):
         self.term, self.grid, self.flux, self.count = term, term.grid, term.flux, term.count
-        self.parameters = [self._at_faces({n: k[n] for n in term.flux.parameters}, d) for d in range(term.grid.dim)]
+        self.parameters = [
+            self._at_faces({n: k[n] for n in term.flux.parameters}, d) for d in range(term.grid.dim)
+        ]
 
     def _at_faces(self, k: Mapping[str, Any], d: int) -> list[Any]:
         """The parameters at faces normal to axis d, 0 for those that are not given."""
@@ -110,7 +135,9 @@ class NonlinearDiffusionAt(TermAt):
             v = np.maximum(v, self.term.floor)
         return [v, s, *self.parameters[d]], moves
 
-    def _directions(self, change: State | None, moves: np.ndarray, dk: Mapping[str, Any], d: int) -> list[Any]:
+    def _directions(
+        self, change: State | None, moves: np.ndarray, dk: Mapping[str, Any], d: int
+    ) -> list[Any]:
         if change is None:
             return [0.0, 0.0, *self._at_faces(dk, d)]
         a, b = faces(change.ghosted(self.term.channel), d)
@@ -128,7 +155,9 @@ class NonlinearDiffusionAt(TermAt):
         return out
 
     def residual(self, state: State) -> np.ndarray:
-        return self._divergence([self.flux.value(*self._arguments(state, d)[0])[0] for d in range(self.grid.dim)])
+        return self._divergence(
+            [self.flux.value(*self._arguments(state, d)[0])[0] for d in range(self.grid.dim)]
+        )
 
     def _pushed(self, state: State, change: State | None, dk: Mapping[str, Any]) -> np.ndarray:
         out = []
@@ -144,10 +173,21 @@ class NonlinearDiffusionAt(TermAt):
         own = {n: v for n, v in dk.items() if n in self.flux.parameters}
         return self._pushed(state, None, own) if own else 0.0
 
-    def _gather(self, parts: Sequence[Any], moves: np.ndarray, d: int, out: np.ndarray, gradients: Gradients | None) -> None:
-        """Adds cotangents (of v, s, parameters) at faces to those of the cells and of the coefficients."""
+    def _gather(
+        self,
+        parts: Sequence[Any],
+        moves: np.ndarray,
+        d: int,
+        out: np.ndarray,
+        gradients: Gradients | None,
+    ) -> None:
+        """Adds cotangents (of v, s, parameters) at faces to those of the cells and of the
+        coefficients."""
         shape, parts = moves.shape, [self._open(part, d) for part in parts]
-        v, s = np.broadcast_to(moves * parts[0] / 2, shape), np.broadcast_to(parts[1] / self.term.distances[d], shape)
+        v, s = (
+            np.broadcast_to(moves * parts[0] / 2, shape),
+            np.broadcast_to(parts[1] / self.term.distances[d], shape),
+        )
         out[self.term.channel] += sides(v + s, d)[0] + sides(v - s, d)[1]
         if gradients is not None:
             below, above = self.term.weights[d]
@@ -158,7 +198,9 @@ class NonlinearDiffusionAt(TermAt):
     def _weighted(self, adjoint: State, d: int) -> np.ndarray:
         return self.term.areas[d] * jump(adjoint.ghosted(self.term.channel), d)
 
-    def jacobian_transpose(self, state: State, adjoint: State, out: Gradients | None = None) -> np.ndarray:
+    def jacobian_transpose(
+        self, state: State, adjoint: State, out: Gradients | None = None
+    ) -> np.ndarray:
         result = channels(self.grid, self.term.count)
         for d in range(self.grid.dim):
             arguments, moves = self._arguments(state, d)
@@ -166,7 +208,9 @@ class NonlinearDiffusionAt(TermAt):
             self._gather(parts, moves, d, result, out)
         return result
 
-    def second(self, state: State, adjoint: State, change: State, dk: Mapping[str, Any], out: Gradients) -> np.ndarray:
+    def second(
+        self, state: State, adjoint: State, change: State, dk: Mapping[str, Any], out: Gradients
+    ) -> np.ndarray:
         result = channels(self.grid, self.term.count)
         own = {n: v for n, v in dk.items() if n in self.flux.parameters}
         for d in range(self.grid.dim):
@@ -180,7 +224,9 @@ class NonlinearDiffusionAt(TermAt):
         low, high = np.inf, -np.inf
         for d in range(self.grid.dim):
             arguments = self._arguments(state, d)[0]
-            values = np.broadcast_to(self.term.diffusivity.value(*arguments[:2], *self._named(d))[0], arguments[0].shape)
+            values = np.broadcast_to(
+                self.term.diffusivity.value(*arguments[:2], *self._named(d))[0], arguments[0].shape
+            )
             seen = values[np.broadcast_to(self.term.areas[d] > 0, values.shape)]
             if seen.size:
                 low, high = np.minimum(low, seen.min()), np.maximum(high, seen.max())
@@ -196,7 +242,9 @@ class NonlinearDiffusionAt(TermAt):
         stencil = np.zeros((1 + 2 * self.grid.dim, *self.grid.local_shape))
         self._add_planes(state, dict(zip(self.term.offsets, stencil, strict=True)))
         found = np.zeros(self.count)
-        found[self.term.channel] = (np.abs(stencil).sum(axis=0) / mass)[self.grid.active].max(initial=0.0)
+        found[self.term.channel] = (np.abs(stencil).sum(axis=0) / mass)[self.grid.active].max(
+            initial=0.0
+        )
         return found
 
     def add_jacobian(self, state: State, planes: BlockPlanes) -> None:

@@ -1,4 +1,5 @@
-"""c u, integrated over cells: volume * c * u, with c a coefficient or text in coefficients, e.g. -k^2 (n^2/n_0^2 - 1)."""
+"""c u, integrated over cells: volume * c * u, with c a coefficient or text in coefficients, e.g.
+-k^2 (n^2/n_0^2 - 1)."""
 
 from __future__ import annotations
 
@@ -10,11 +11,20 @@ from npde_opt.errors import SolverError
 from npde_opt.functions.text import Expressions
 from npde_opt.grids import Grid
 from npde_opt.reductions import total
-from npde_opt.terms.interface import Coefficients, LinearAt, LinearTerm, Pairs, Planes, Rates, Species
+from npde_opt.terms.interface import (
+    Coefficients,
+    LinearAt,
+    LinearTerm,
+    Pairs,
+    Planes,
+    Rates,
+    Species,
+)
 
 
 class Reaction(LinearTerm):
-    """Linear reaction with the cell field named `coefficient`, or a text in the names of cell fields ('k**2*(1 - n**2)').
+    """Linear reaction with the cell field named `coefficient`, or a text in the names of cell
+    fields ('k**2*(1 - n**2)').
 
     Args:
         species: that it acts on.
@@ -28,8 +38,14 @@ class Reaction(LinearTerm):
     symmetric = True
     pointwise = True
 
-    def __init__(self, grid: Grid, coefficient: str = "c", species: Species = None, named: bool = False,
-                 field: str = "reaction"):
+    def __init__(
+        self,
+        grid: Grid,
+        coefficient: str = "c",
+        species: Species = None,
+        named: bool = False,
+        field: str = "reaction",
+    ):
         super().__init__(grid, species)
         self.name = coefficient
         plain = named or coefficient.isidentifier()
@@ -73,8 +89,9 @@ class ReactionAt(LinearAt):
         own = np.broadcast_to(np.asarray(self.c, float), grid.local_shape)[grid.active]
         wrong = int(total(grid.comm, float(np.count_nonzero(~np.isfinite(own)))))
         if wrong:
-            raise SolverError(prefix, f"{self.term.said} is not finite in {wrong} cells",
-                              "Bound the parameters.")
+            raise SolverError(
+                prefix, f"{self.term.said} is not finite in {wrong} cells", "Bound the parameters."
+            )
 
     def derivative(self, u: np.ndarray, dk: Coefficients) -> np.ndarray | float:
         return self.volume * dk[self.name] * u[self.inner] if self.name in dk else 0.0
@@ -100,13 +117,19 @@ class ReactionTextAt(ReactionAt):
     def derivative(self, u: np.ndarray, dk: Coefficients) -> np.ndarray | float:
         if not any(n in dk for n in self.text.parameters):
             return 0.0
-        return self.volume * self.text.push(*self.given, *self.text.values_of(dk, 0.0))[0] * u[self.inner]
+        return (
+            self.volume
+            * self.text.push(*self.given, *self.text.values_of(dk, 0.0))[0]
+            * u[self.inner]
+        )
 
     def contraction(self, pairs: Pairs) -> dict[str, np.ndarray]:
         return self._named(self.text.pull(*self.given, self._products(pairs)))
 
     def second_contraction(self, pairs: Pairs, dk: Coefficients) -> dict[str, np.ndarray]:
-        return self._named(self.text.second(*self.given, self._products(pairs), *self.text.values_of(dk, 0.0)))
+        return self._named(
+            self.text.second(*self.given, self._products(pairs), *self.text.values_of(dk, 0.0))
+        )
 
     def _named(self, parts: list[Any]) -> dict[str, np.ndarray]:
         return dict(zip(self.text.parameters, parts, strict=True))

@@ -1,12 +1,16 @@
 """f(x, t) = s(x; k) h(t) in one species, integrated over cells: r = -volume s h.
 
-s is text in x, y, z and coefficients' names, a number or an owned array; h is 1, or a history, whose values may be unknown:
+s is text in x, y, z and coefficients' names, a number or an owned array; h is 1, or a history,
+whose values may be unknown:
 
-    linear   between the values at given times; before the first and after the last time h keeps the end values
-    steps    n values at n times: each holds until the next time, the first before its time too, the last to the end;
+    linear   between the values at given times; before the first and after the last time h keeps
+             the end values
+    steps    n values at n times: each holds until the next time, the first before its time too,
+             the last to the end;
              n values and n + 1 times: each holds in its interval, and h is 0 outside
 
-Steps of time end at a history's times, so that in each step h is linear, or constant, and its integral exact.
+Steps of time end at a history's times, so that in each step h is linear, or constant, and its
+integral exact.
 """
 
 from __future__ import annotations
@@ -36,27 +40,52 @@ class Source(Term):
         field: the source's key in error messages. shape_key: that of s below it.
 
     Raises:
-        InputError: for a text that is no expression, times that do not increase, and another number of values than the
-            times ask for.
+        InputError: for a text that is no expression, times that do not increase, and another number
+            of values than the times ask for.
     """
 
     symmetric = True
     pointwise = True
     stateless = True
 
-    def __init__(self, grid: Grid, names: Sequence[str], species: str, shape: str | float | np.ndarray,
-                 history: str | Sequence[float] | None = None, times: Sequence[float] = (), interpolation: str = "linear",
-                 field: str = "source", shape_key: str = "shape"):
+    def __init__(
+        self,
+        grid: Grid,
+        names: Sequence[str],
+        species: str,
+        shape: str | float | np.ndarray,
+        history: str | Sequence[float] | None = None,
+        times: Sequence[float] = (),
+        interpolation: str = "linear",
+        field: str = "source",
+        shape_key: str = "shape",
+    ):
         self.field = field
-        self.grid, self.count, self.channel = grid, len(names), channel_of(names, species, f"{field}.species")
-        self.text = Expressions([shape], AXES[: grid.dim], f"{field}.{shape_key}") if isinstance(shape, str) else None
+        self.grid, self.count, self.channel = (
+            grid,
+            len(names),
+            channel_of(names, species, f"{field}.species"),
+        )
+        self.text = (
+            Expressions([shape], AXES[: grid.dim], f"{field}.{shape_key}")
+            if isinstance(shape, str)
+            else None
+        )
         self.texts = (self.text,) if self.text else ()
-        self.known = None if isinstance(shape, str) else np.broadcast_to(np.asarray(shape, float), grid.local_shape)
+        self.known = (
+            None
+            if isinstance(shape, str)
+            else np.broadcast_to(np.asarray(shape, float), grid.local_shape)
+        )
         self.times, self.history = np.asarray(times, float), history
         if history is not None and (self.times.size == 0 or np.any(np.diff(self.times) <= 0)):
-            raise InputError(f"{field}.times", list(times), "increasing times, one a value of the history")
+            raise InputError(
+                f"{field}.times", list(times), "increasing times, one a value of the history"
+            )
         if interpolation not in INTERPOLATIONS:
-            raise InputError(f"{field}.interpolation", repr(interpolation), ", ".join(INTERPOLATIONS))
+            raise InputError(
+                f"{field}.interpolation", repr(interpolation), ", ".join(INTERPOLATIONS)
+            )
         self.interpolation = interpolation
         self.length = self.times.size
         if history is not None and not isinstance(history, str):
@@ -72,12 +101,18 @@ class Source(Term):
         return self.times if self.history is not None else np.empty(0)
 
     def take_length(self, field: str, length: int) -> None:
-        """Sets the number of values of the history. Raises InputError where the times do not go with it."""
+        """Sets the number of values of the history. Raises InputError where the times do not go
+        with it."""
         allowed, said = [self.times.size], "one a time"
         if self.interpolation == "steps" and self.times.size > 1:
-            allowed, said = [self.times.size, self.times.size - 1], "one a time or an interval between times"
+            allowed, said = (
+                [self.times.size, self.times.size - 1],
+                "one a time or an interval between times",
+            )
         if length not in allowed:
-            raise InputError(field, f"{length} values", f"{' or '.join(map(str, allowed))} values, {said}")
+            raise InputError(
+                field, f"{length} values", f"{' or '.join(map(str, allowed))} values, {said}"
+            )
         self.length = length
 
     def take_lengths(self, lengths: Mapping[str, int]) -> None:
@@ -90,7 +125,7 @@ class Source(Term):
         last = self.times.size - 1
         i = int(np.searchsorted(self.times, middle, side="right")) - 1
         if self.interpolation == "steps" and self.length == last:
-            w[i: i + 1] = 1.0 if 0 <= i < last else 0.0
+            w[i : i + 1] = 1.0 if 0 <= i < last else 0.0
         elif self.interpolation == "steps" or i < 0 or i == last:
             w[max(i, 0)] = 1.0
         else:
@@ -111,12 +146,16 @@ class SourceAt(TermAt):
         self.term, self.k, self.grid, self.count = term, k, term.grid, term.count
         self.volume = np.where(term.grid.active, term.grid.volume, 0.0)
         self.parameters = term.text.values_of(k) if term.text else []
-        self.shape: Any = self._masked(term.text.value(*self._arguments())[0] if term.text else term.known)
+        self.shape: Any = self._masked(
+            term.text.value(*self._arguments())[0] if term.text else term.known
+        )
         self.name = term.history if isinstance(term.history, str) else None
 
     def _masked(self, values: Any) -> Any:
         """0 in inactive cells, where a shape need not be finite."""
-        return values if self.grid.active_global is None else np.where(self.grid.active, values, 0.0)
+        return (
+            values if self.grid.active_global is None else np.where(self.grid.active, values, 0.0)
+        )
 
     def _arguments(self) -> list:
         return [*self.grid.coordinates(), *self.parameters]
@@ -125,14 +164,22 @@ class SourceAt(TermAt):
         if self.term.history is None:
             return 1.0
         given = values if values is not None else self.known_history()
-        return float(self.term.weights(state.t, state.middle) @ np.atleast_1d(np.asarray(given, float)))
+        return float(
+            self.term.weights(state.t, state.middle) @ np.atleast_1d(np.asarray(given, float))
+        )
 
     def size(self) -> float:
-        h = np.ones(1) if self.term.history is None else np.atleast_1d(np.asarray(self.known_history(), float))
+        h = (
+            np.ones(1)
+            if self.term.history is None
+            else np.atleast_1d(np.asarray(self.known_history(), float))
+        )
         return float(np.abs(self.shape).max(initial=0.0)) * float(np.abs(h).max(initial=0.0))
 
     def known_history(self) -> Any:
-        return self.k[self.term.history] if isinstance(self.term.history, str) else self.term.history
+        return (
+            self.k[self.term.history] if isinstance(self.term.history, str) else self.term.history
+        )
 
     def _field(self, values: Any) -> np.ndarray:
         out = channels(self.grid, self.term.count)
@@ -143,7 +190,9 @@ class SourceAt(TermAt):
         text = self.term.text
         if text is None or not any(n in dk for n in text.parameters):
             return 0.0
-        return self._masked(text.push(*self._arguments(), *[0.0] * self.grid.dim, *text.values_of(dk, 0.0))[0])
+        return self._masked(
+            text.push(*self._arguments(), *[0.0] * self.grid.dim, *text.values_of(dk, 0.0))[0]
+        )
 
     def residual(self, state: State) -> np.ndarray:
         return self._field(self.shape * self._h(state))
@@ -157,25 +206,39 @@ class SourceAt(TermAt):
     def contraction(self, state: State, adjoint: State, out: Gradients) -> None:
         weighted = -self.volume * adjoint.u[self.term.channel]
         if self.name is not None:
-            out.add(self.name, self.term.weights(state.t, state.middle) * float((weighted * self.shape).sum()))
+            out.add(
+                self.name,
+                self.term.weights(state.t, state.middle) * float((weighted * self.shape).sum()),
+            )
         self._pull(weighted * self._h(state), out)
 
     def _pull(self, weighted: np.ndarray, out: Gradients) -> None:
         text = self.term.text
         if text is not None:
-            for name, part in zip(text.parameters, text.pull(*self._arguments(), weighted)[self.grid.dim:], strict=True):
+            for name, part in zip(
+                text.parameters,
+                text.pull(*self._arguments(), weighted)[self.grid.dim :],
+                strict=True,
+            ):
                 out.add(name, part)
 
-    def second(self, state: State, adjoint: State, change: State, dk: Mapping[str, Any], out: Gradients) -> np.ndarray:
+    def second(
+        self, state: State, adjoint: State, change: State, dk: Mapping[str, Any], out: Gradients
+    ) -> np.ndarray:
         weighted = -self.volume * adjoint.u[self.term.channel]
         if self.name is not None:
-            out.add(self.name, self.term.weights(state.t, state.middle) * float((weighted * self._push(dk)).sum()))
+            out.add(
+                self.name,
+                self.term.weights(state.t, state.middle) * float((weighted * self._push(dk)).sum()),
+            )
             if self.name in dk:
                 self._pull(weighted * self._h(state, dk[self.name]), out)
         text = self.term.text
         if text is not None:
             directions = [*[0.0] * self.grid.dim, *text.values_of(dk, 0.0)]
-            parts = text.second(*self._arguments(), weighted * self._h(state), *directions)[self.grid.dim:]
+            parts = text.second(*self._arguments(), weighted * self._h(state), *directions)[
+                self.grid.dim :
+            ]
             for name, part in zip(text.parameters, parts, strict=True):
                 out.add(name, part)
         return channels(self.grid, self.term.count)

@@ -17,15 +17,23 @@ def channels(grid: Grid, count: int) -> np.ndarray:
 
 
 class State:
-    """Values [c, i, j, k] of the owned cells at time t; ghosts are fetched when first asked for, and kept.
+    """Values [c, i, j, k] of the owned cells at time t; ghosts are fetched when first asked for,
+    and kept.
 
     Args:
         outside: a ghosted field of boundary values for each species, or None for zero.
-        middle: of the time step that the state belongs to, which says on which side of a jump of a history it is.
+        middle: of the time step that the state belongs to, which says on which side of a jump of a
+            history it is.
     """
 
-    def __init__(self, grid: Grid, u: np.ndarray, t: float = 0.0, outside: Sequence[np.ndarray | None] | None = None,
-                 middle: float | None = None):
+    def __init__(
+        self,
+        grid: Grid,
+        u: np.ndarray,
+        t: float = 0.0,
+        outside: Sequence[np.ndarray | None] | None = None,
+        middle: float | None = None,
+    ):
         self.grid, self.u, self.t, self._outside = grid, u, t, outside
         self.middle = t if middle is None else middle
         self._ghosted: dict[int, np.ndarray] = {}
@@ -53,7 +61,8 @@ class Summed(Protocol):
 
 
 class Gradients:
-    """This rank's part of the cotangents of the unknown coefficients, in the form in which each block adds them up.
+    """This rank's part of the cotangents of the unknown coefficients, in the form in which each
+    block adds them up.
 
     Args:
         blocks: the blocks of the unknowns. Cotangents of other coefficients are dropped.
@@ -75,12 +84,13 @@ class Gradients:
 
 
 SAMPLE = 1024
-"""Cells a rank whose rates are looked at within a trajectory; at its first and last state all are."""
+"""Cells a rank whose rates are looked at within a trajectory; at its first and last state all
+are."""
 
 
 def sample(field: np.ndarray, start: int = 0) -> np.ndarray:
-    """Every so many of a rank's cells, from one of the first on, which changes with `start`. The distance is odd, as numbers of
-    cells along axes are often even."""
+    """Every so many of a rank's cells, from one of the first on, which changes with `start`. The
+    distance is odd, as numbers of cells along axes are often even."""
     flat = np.ravel(field, order="F")
     every = max(flat.size // SAMPLE, 1) | 1
-    return flat[start % every:: every]
+    return flat[start % every :: every]

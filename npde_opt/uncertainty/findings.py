@@ -1,5 +1,6 @@
-"""What a person should know of the parameters at the end of a run: which lie at a bound, which went far from the start, and
-which fields have more values than there are data, without a regularization that would choose among them."""
+"""What a person should know of the parameters at the end of a run: which lie at a bound, which went
+far from the start, and which fields have more values than there are data, without a regularization
+that would choose among them."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ FAR_FIELD = math.log(1e4)
 
 
 def findings(objective: Objective, m: PETSc.Vec, start: PETSc.Vec) -> dict[str, Any]:
-    """`at_bound`, `moved` and `undetermined`, texts that name the unknowns; only what there is. Destroys `start`. Collective."""
+    """`at_bound`, `moved` and `undetermined`, texts that name the unknowns; only what there is.
+    Destroys `start`. Collective."""
     space = objective.space
     found: dict[str, Any] = {"at_bound": [], "moved": [], "undetermined": []}
     for u in space.unknowns:
@@ -42,7 +44,11 @@ def _outnumbered(objective: Objective, u: Unknown) -> str:
         return ""
     values = objective.space.blocks[u.name].free_count()
     data = int(objective.data_count)
-    return f"{u.name}: {values:,} values without a regularization, {data:,} data" if values > data else ""
+    return (
+        f"{u.name}: {values:,} values without a regularization, {data:,} data"
+        if values > data
+        else ""
+    )
 
 
 def _at_bound(space: ParameterSpace, m: PETSc.Vec, u: Unknown) -> str:
@@ -67,7 +73,8 @@ def _moved(space: ParameterSpace, m: PETSc.Vec, start: PETSc.Vec, u: Unknown) ->
     if max(up, down) <= (FAR if u.block.listed else FAR_FIELD):
         return ""
     exponent = up if up >= down else -down
-    return f"{u.name}{'' if u.block.count == 1 else ' (the farthest value)'} is {_power(exponent)} times its start"
+    which = "" if u.block.count == 1 else " (the farthest value)"
+    return f"{u.name}{which} is {_power(exponent)} times its start"
 
 
 def _power(exponent: float) -> str:

@@ -1,16 +1,19 @@
-"""Confidence intervals of small unknowns and of figures derived from them, where no field is unknown:
+"""Confidence intervals of small unknowns and of figures derived from them, where no field is
+unknown:
 
     Cov = (H_data / s^2 + H_prior)^-1,   p_i +- q sqrt(Cov_ii),   f +- q sqrt(f'^T Cov f'),
 
-with the Gauss-Newton Hessian at the minimizer. s^2 = 2 misfit / (n - k), for n data and k values, is how far the standard
-deviations of the data were off; q is then the quantile of Student's t with n - k degrees of freedom. Where s^2 cannot be
-told (n <= k) or a robust misfit already allows for outliers, s = 1 and q is the normal quantile.
+with the Gauss-Newton Hessian at the minimizer. s^2 = 2 misfit / (n - k), for n data and k values,
+is how far the standard deviations of the data were off; q is then the quantile of Student's t with
+n - k degrees of freedom. Where s^2 cannot be told (n <= k) or a robust misfit already allows for
+outliers, s = 1 and q is the normal quantile.
 
-Intervals are symmetric in the parameter and carried through its transform, those of a product of powers in its logarithm.
-Where the data tell a parameter's values apart far less at an end than at the minimizer, the end is that of the profile
-likelihood, or open (None): see `profile`. A figure derived from such a parameter has no interval.
-What no datum sees has none: see `information`. At a bound the interval is that in which J rises by q^2 / 2,
-g d + 1/2 h d^2, h the curvature with the other parameters at their best.
+Intervals are symmetric in the parameter and carried through its transform, those of a product of
+powers in its logarithm. Where the data tell a parameter's values apart far less at an end than at
+the minimizer, the end is that of the profile likelihood, or open (None): see `profile`. A figure
+derived from such a parameter has no interval. What no datum sees has none: see `information`. At a
+bound the interval is that in which J rises by q^2 / 2, g d + 1/2 h d^2, h the curvature with the
+other parameters at their best.
 """
 
 from __future__ import annotations
@@ -32,7 +35,8 @@ from npde_opt.uncertainty.profile import Profile, hessians, reach
 
 LEVEL = 0.95
 BROAD = 10.0
-"""Standard deviation of a logarithm, eight decades either way at 95 %, from which on nothing is determined."""
+"""Standard deviation of a logarithm, eight decades either way at 95 %, from which on nothing is
+determined."""
 FAR = 1e300
 """In place of an infinite reach."""
 
@@ -52,20 +56,24 @@ class Entry:
 
 
 class Estimates:
-    """Values, intervals and what is not determined, at a point of an objective without unknown fields. Collective."""
+    """Values, intervals and what is not determined, at a point of an objective without unknown
+    fields. Collective."""
 
     def __init__(self, space: ParameterSpace, at: ObjectiveAt, m: PETSc.Vec):
         units = space.units(m)
         sizes = np.array([size for _, _, size in units])
         data, prior = hessians(space, at, [unit for _, unit, _ in units])
-        # What the data tell from the end of its range is not held there, however near it is in that range.
+        # What the data tell from the end of its range is not held there, however near it is in that
+        # range.
         self.entries = _entries(space, at, m, np.diag(data + prior) > GAIN)
         self.freedom = at.objective.data_count - len(self.entries)
         robust = any(isinstance(misfit, Huber | StudentT) for misfit in at.objective.misfits)
         self.scaled = self.freedom > 0 and not robust
         self.variance = 2 * at.misfit / self.freedom if self.scaled else 1.0
         tail = (1 + LEVEL) / 2
-        self.quantile = float(special.stdtrit(self.freedom, tail) if self.scaled else special.ndtri(tail))
+        self.quantile = float(
+            special.stdtrit(self.freedom, tail) if self.scaled else special.ndtri(tail)
+        )
 
         # data that are fitted exactly leave no error to estimate
         self.H = data / max(self.variance, 1e-300) + prior
@@ -79,8 +87,11 @@ class Estimates:
     def method(self) -> str:
         """How the intervals were found, in words."""
         if self.scaled:
-            return f"{LEVEL:.0%}, Gauss-Newton Hessian, t quantile with {int(self.freedom)} degrees of freedom, sigma scaled " \
+            return (
+                f"{LEVEL:.0%}, Gauss-Newton Hessian, t quantile with {int(self.freedom)} degrees "
+                "of freedom, sigma scaled "
                 f"by {np.sqrt(self.variance):.3g}"
+            )
         return f"{LEVEL:.0%}, Gauss-Newton Hessian, normal quantile, sigma as given"
 
     def interval(self, i: int) -> Interval:
@@ -104,7 +115,10 @@ class Estimates:
         ends = unknown.value(p + deviation * np.array([-min(down, FAR), min(up, FAR)]))
         low, high = np.clip(ends, *unknown.range)
         # An end that is open is that of the range, where there is one.
-        low, high = unknown.range[0] if math.isinf(down) else low, unknown.range[1] if math.isinf(up) else high
+        low, high = (
+            unknown.range[0] if math.isinf(down) else low,
+            unknown.range[1] if math.isinf(up) else high,
+        )
         return None if math.isinf(low) else float(low), None if math.isinf(high) else float(high)
 
     def _reach(self, i: int, sign: float, farthest: float) -> float:
@@ -137,7 +151,8 @@ class Estimates:
         h = max(float(self.H[i, i] - row @ self.information.inverse @ row), 0.0)
         g, place = abs(entry.g) / max(self.variance, 1e-300), entry.p
         if entry.unknown.transform.saturates:
-            # the transform is flat at the ends of its range: in the coefficient itself the objective is not
+            # the transform is flat at the ends of its range: in the coefficient itself the
+            # objective is not
             place = float(entry.unknown.value(np.array([entry.p]))[0])
             slope = float(np.asarray(entry.unknown.slope(np.array([place])))[0])
             g, h = g / slope, h / slope**2
@@ -149,8 +164,11 @@ class Estimates:
         low, high = np.clip(ends, *entry.unknown.range)
         return float(low), float(high)
 
-    def derived(self, f: Callable[[Mapping[str, float]], float], slopes: Mapping[str, float]) -> Interval:
-        """Of f(k), k by entry, with the given df/dk; None where it is not determined. Held parameters count as known."""
+    def derived(
+        self, f: Callable[[Mapping[str, float]], float], slopes: Mapping[str, float]
+    ) -> Interval:
+        """Of f(k), k by entry, with the given df/dk; None where it is not determined. Held
+        parameters count as known."""
         gradient = np.array([slopes.get(e.name, 0.0) * _slope(e) for e in self.entries])
         deviation, value = self._deviation(gradient), f(self._values(0.0))
         if deviation is None:
@@ -173,24 +191,41 @@ class Estimates:
     def _values(self, change: np.ndarray | float) -> dict[str, float]:
         """The coefficients' values where the parameters are changed."""
         changes = np.broadcast_to(change, len(self.entries))
-        return {e.name: float(e.unknown.value(np.array([e.p + c]))[0]) for e, c in zip(self.entries, changes, strict=True)}
+        return {
+            e.name: float(e.unknown.value(np.array([e.p + c]))[0])
+            for e, c in zip(self.entries, changes, strict=True)
+        }
 
-    def _is_product(self, f: Callable[[Mapping[str, float]], float], value: float, gradient: np.ndarray) -> bool:
-        """Whether f is a product of powers of log parameters: its logarithm is linear, also far away."""
-        logs = all(g == 0 or e.unknown.transform.multiplicative for g, e in zip(gradient, self.entries, strict=True))
+    def _is_product(
+        self, f: Callable[[Mapping[str, float]], float], value: float, gradient: np.ndarray
+    ) -> bool:
+        """Whether f is a product of powers of log parameters: its logarithm is linear, also far
+        away."""
+        logs = all(
+            g == 0 or e.unknown.transform.multiplicative
+            for g, e in zip(gradient, self.entries, strict=True)
+        )
         if value == 0 or not logs:
             return False
         change = 1.0 + 0.1 * np.arange(len(self.entries)) * (-1.0) ** np.arange(len(self.entries))
         ratio = f(self._values(change)) / value
-        return ratio > 0 and abs(np.log(ratio) - float(gradient @ change) / value) < 1e-9 * (1 + abs(np.log(ratio)))
+        return ratio > 0 and abs(np.log(ratio) - float(gradient @ change) / value) < 1e-9 * (
+            1 + abs(np.log(ratio))
+        )
 
     def undetermined(self) -> list[str]:
         """Parameters that the data do not determine, alone or in combinations, as text."""
         names = [e.name for e in self.entries]
         free = [name for name, on in zip(names, self.free, strict=True) if on]
         found = self.information.combinations(free)
-        seen = {name for name, blind in zip(free, self.information.undetermined, strict=True) if not blind}
-        return found + [name for i, name in enumerate(names) if name in seen and self.interval(i) is None]
+        seen = {
+            name
+            for name, blind in zip(free, self.information.undetermined, strict=True)
+            if not blind
+        }
+        return found + [
+            name for i, name in enumerate(names) if name in seen and self.interval(i) is None
+        ]
 
     def metrics(self) -> dict[str, Any]:
         """Intervals by unknown (None where not determined), with their method, for summary.json."""
@@ -200,21 +235,32 @@ class Estimates:
         by_unknown: dict[str, list[Any]] = {}
         for i, entry in enumerate(self.entries):
             found = self.interval(i)
-            by_unknown.setdefault(entry.unknown.name, []).append(None if found is None else list(found))
-        out |= {f"{name}_interval": found[0] if len(found) == 1 else found for name, found in by_unknown.items()}
+            by_unknown.setdefault(entry.unknown.name, []).append(
+                None if found is None else list(found)
+            )
+        out |= {
+            f"{name}_interval": found[0] if len(found) == 1 else found
+            for name, found in by_unknown.items()
+        }
         undetermined = self.undetermined()
         return out | ({"undetermined": undetermined} if undetermined else {})
 
 
-def parameter_metrics(space: ParameterSpace, at: ObjectiveAt, m: PETSc.Vec) -> tuple[dict[str, Any], Estimates | None]:
+def parameter_metrics(
+    space: ParameterSpace, at: ObjectiveAt, m: PETSc.Vec
+) -> tuple[dict[str, Any], Estimates | None]:
     """Values of the small unknowns, and their intervals or why there are none. Collective."""
     small = [u for u in space.unknowns if u.block.listed]
     values = {u.name: u.value(space.values(m, u.name)) for u in small}
-    out: dict[str, Any] = {name: v.tolist() if v.size > 1 else float(v.flat[0]) for name, v in values.items()}
+    out: dict[str, Any] = {
+        name: v.tolist() if v.size > 1 else float(v.flat[0]) for name, v in values.items()
+    }
     if not small:
         return out, None
     if len(small) < len(space.unknowns):
-        return out | {"intervals": "not given: what the unknown fields leave open is not accounted for"}, None
+        return out | {
+            "intervals": "not given: what the unknown fields leave open is not accounted for"
+        }, None
     units = space.units(m)
     for _, unit, _ in units:
         unit.destroy()
@@ -231,7 +277,8 @@ def _slope(entry: Entry) -> float:
 
 
 def _entries(space: ParameterSpace, at: ObjectiveAt, m: PETSc.Vec, told: np.ndarray) -> list[Entry]:
-    """All values in the order of the unknowns; `told` (bool, one a value): the data tell it from the ends of its range."""
+    """All values in the order of the unknowns; `told` (bool, one a value): the data tell it from
+    the ends of its range."""
     gradient, bounds = at.gradient(), space.bounds()
     saturated = space.saturated(m, gradient).astype(float)
     bound = np.zeros_like(saturated)

@@ -2,8 +2,9 @@
 
     rise(t) = min over p_o of J(p_i + t s_i, p_o) - J(p),   s_i the standard deviation of p_i.
 
-The model of an interval is rise = t^2 / 2. Where a parameter saturates, the data stop to tell its values apart: the curvature
-d^2 J / dp_i^2 falls on the way to the end, rise(q) stays below q^2 / 2, and the interval goes on, maybe for ever.
+The model of an interval is rise = t^2 / 2. Where a parameter saturates, the data stop to tell its
+values apart: the curvature d^2 J / dp_i^2 falls on the way to the end, rise(q) stays below q^2 / 2,
+and the interval goes on, maybe for ever.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ NEAR = 0.05
 
 
 class Profile:
-    """J around a minimizer of small unknowns, in units of the estimated noise. All calls are collective.
+    """J around a minimizer of small unknowns, in units of the estimated noise. All calls are
+    collective.
 
     Args:
         at: of the objective at the minimizer m. variance: by which the misfit is divided.
@@ -59,7 +61,8 @@ class Profile:
         return found if math.isfinite(found) else math.inf
 
     def flattens(self, i: int, change: np.ndarray) -> bool:
-        """Whether the data tell values of parameter i apart far less after this change than at the minimizer."""
+        """Whether the data tell values of parameter i apart far less after this change than at the
+        minimizer."""
         m = self.moved(change)
         there = self.at.objective.linearize(m)
         units = [unit for _, unit, _ in self.space.units(self.m)]
@@ -74,7 +77,8 @@ class Profile:
                 vec.destroy()
 
     def best_rise(self, change: np.ndarray, others: np.ndarray) -> float:
-        """The least rise that the other parameters (indices) allow: their part of `change` is brought there."""
+        """The least rise that the other parameters (indices) allow: their part of `change` is
+        brought there."""
         m = self.moved(change)
         there = self.at.objective.linearize(m)
         best = self.rise(there)
@@ -96,7 +100,9 @@ class Profile:
             m.destroy()
         return best
 
-    def _model(self, there: ObjectiveAt, m: PETSc.Vec, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _model(
+        self, there: ObjectiveAt, m: PETSc.Vec, others: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Gradient and Gauss-Newton Hessian of the scaled J in the other parameters."""
         data, prior = hessians(self.space, there, [unit for _, unit, _ in self.space.units(m)])
         pull = m.duplicate()
@@ -108,9 +114,16 @@ class Profile:
         return g[others], H[np.ix_(others, others)]
 
     def _lower(
-        self, change: np.ndarray, step: np.ndarray, others: np.ndarray, best: float, there: ObjectiveAt, m: PETSc.Vec
+        self,
+        change: np.ndarray,
+        step: np.ndarray,
+        others: np.ndarray,
+        best: float,
+        there: ObjectiveAt,
+        m: PETSc.Vec,
     ) -> tuple[float, ObjectiveAt, PETSc.Vec]:
-        """A point along the step with less rise, of which `change` then tells, or the present one; destroys the other."""
+        """A point along the step with less rise, of which `change` then tells, or the present one;
+        destroys the other."""
         for shortened in (1.0, 0.25, 0.0625):
             tried = change.copy()
             tried[others] += shortened * step
@@ -128,10 +141,12 @@ class Profile:
 
 
 def reach(rise: Callable[[float], float], q: float, farthest: float) -> float:
-    """The t >= q at which J has risen by q^2 / 2, inf where it has not before `farthest` or 2^12 q. Collective.
+    """The t >= q at which J has risen by q^2 / 2, inf where it has not before `farthest` or 2^12 q.
+    Collective.
 
     Args:
-        rise: of t > 0; inf where J is not defined. q: the quantile. farthest: t from which on nothing is determined.
+        rise: of t > 0; inf where J is not defined. q: the quantile. farthest: t from which on
+            nothing is determined.
     """
     wanted = 0.5 * q**2
     if rise(q) >= ENOUGH * wanted:
@@ -163,8 +178,11 @@ def constants(space: ParameterSpace, vec: PETSc.Vec) -> np.ndarray:
     return np.concatenate([space.values(vec, u.name).ravel() for u in space.unknowns])
 
 
-def hessians(space: ParameterSpace, at: ObjectiveAt, units: list[PETSc.Vec]) -> tuple[np.ndarray, np.ndarray]:
-    """(n, n) the data's and the priors' Gauss-Newton Hessian; destroys the unit vectors. Collective."""
+def hessians(
+    space: ParameterSpace, at: ObjectiveAt, units: list[PETSc.Vec]
+) -> tuple[np.ndarray, np.ndarray]:
+    """(n, n) the data's and the priors' Gauss-Newton Hessian; destroys the unit vectors.
+    Collective."""
     whole, prior = np.zeros((2, len(units), len(units)))
     image, part = space.create_vec(), space.create_vec()
     for j, unit in enumerate(units):

@@ -38,8 +38,10 @@ TWO_ELECTRODES = "[electrodes]\nat = [[0.1, 0.1], [0.9, 0.9]]"
 REFUSED = {
     ("[boundaries]", "[boundaries]\n'z-' = 'dirichlet'"): "boundaries.z-: got dirichlet",
     ("known = {}", "known = { q = 3.0 }"): "equation.known.q",
-    ("[[observation]]", f"[[experiment]]\n[[experiment]]\n{TWO_ELECTRODES}\n[[observation]]"):
-        "experiment: got 3 tables; allowed: at most 2",
+    (
+        "[[observation]]",
+        f"[[experiment]]\n[[experiment]]\n{TWO_ELECTRODES}\n[[observation]]",
+    ): "experiment: got 3 tables; allowed: at most 2",
     ("weight = 1.0", "kind = 'total-variation'\ndirections = [1, 2]"): (
         r"regularization\[0\].directions: got given with the kind 'total-variation'"
     ),

@@ -98,7 +98,8 @@ def test_pumping_test_recovers_an_aquifer(tmp_path):
 
 @pytest.mark.parallel([1, 2])
 def test_a_nonlinear_steady_state_is_identified():
-    """The water table between two rivers: Dupuit's equation, whose diffusivity is the state itself."""
+    """The water table between two rivers: Dupuit's equation, whose diffusivity is the state
+    itself."""
     case = load_case(MESHES / "water_table.toml", comm, cells=(16, 12))
     ensemble = Ensemble.whole(comm)
     case.prepare(ensemble)

@@ -91,10 +91,15 @@ def test_several_observations_of_a_steady_case_are_seen_one_after_the_other(tmp_
 @pytest.mark.parallel([1, 2, 3])
 def test_differences_are_those_of_what_is_seen(tmp_path):
     bent = LINEAR.replace("initial = 1.0", 'initial = { expression = "exp(x*y)" }')
-    places = "[[observation]]\nboxes = [" + ", ".join(
-        f"{{ lower = [{x}, {y}], upper = [{x + 0.25}, {y + 0.5}] }}"
-        for x in (0.0, 0.25, 0.5) for y in (0.0, 0.5)
-    ) + "]\n"
+    places = (
+        "[[observation]]\nboxes = ["
+        + ", ".join(
+            f"{{ lower = [{x}, {y}], upper = [{x + 0.25}, {y + 0.5}] }}"
+            for x in (0.0, 0.25, 0.5)
+            for y in (0.0, 0.5)
+        )
+        + "]\n"
+    )
     pairs = [[0, 5], [5, 0], [3, 2], [3, 4], [3, 1]]
     seen = predicted(case_of(tmp_path, bent + places))
     less = predicted(case_of(tmp_path, bent + places + f"differences = {pairs}\n"))
@@ -120,7 +125,9 @@ def test_a_difference_is_between_two_places_that_are_there(pair, tmp_path):
 
 # ---- data of several observations ----------------------------------------------------------------
 
-SEVERAL = LINEAR + """
+SEVERAL = (
+    LINEAR
+    + """
 [[observation]]
 points = [[0.25, 0.5], [0.8, 0.5]]
 sigma = 0.2
@@ -133,6 +140,7 @@ differences = [[1, 0]]
 data = { file = "d.npy" }
 sigma = { file = "s.npy" }
 """
+)
 
 
 @pytest.fixture
@@ -161,9 +169,7 @@ def test_the_objective_compares_each_datum_with_what_is_seen_there(several):
     data = several.prepare(whole())
     objective, m = several.build(several.grid(COMM), whole())
     seen = predicted(several)
-    residuals = [
-        (u - y) / s for u, y, s in zip(seen, data.observed, data.sigma, strict=True)
-    ]
+    residuals = [(u - y) / s for u, y, s in zip(seen, data.observed, data.sigma, strict=True)]
     wanted = 0.5 * sum(float(r @ r) for r in residuals)
     assert objective.linearize(m).misfit == pytest.approx(wanted, rel=1e-10)
 

@@ -62,13 +62,18 @@ def test_gradient_diffusion_of_a_case(tmp_path):
 def test_a_convolution_of_a_case_is_a_reaction_where_it_has_one_place(tmp_path):
     reaction = solved(tmp_path, '{ diffusion = "D" }, { reaction = "w" }')
     one = '{ convolution = [{ offset = [0], weight = "w" }] }'
-    np.testing.assert_allclose(solved(tmp_path, f'{{ diffusion = "D" }}, {one}'), reaction, rtol=1e-7)
+    np.testing.assert_allclose(
+        solved(tmp_path, f'{{ diffusion = "D" }}, {one}'), reaction, rtol=1e-7
+    )
 
 
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ("{ offset = [0, 1], weight = 1.0 }", r"convolution\[0\].offset: got \[0, 1\]; allowed: 1 int"),
+        (
+            "{ offset = [0, 1], weight = 1.0 }",
+            r"convolution\[0\].offset: got \[0, 1\]; allowed: 1 int",
+        ),
         (
             "{ offset = [1], weight = 1.0 }, { offset = [1], weight = 2.0 }",
             r"convolution\[1\].offset: got \[1\] again",

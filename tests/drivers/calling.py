@@ -1,4 +1,5 @@
-"""The driver identify.py in processes of its own: how it is called, stopped in the middle, and what it leaves."""
+"""The driver identify.py in processes of its own: how it is called, stopped in the middle, and what
+it leaves."""
 
 import csv
 import json
@@ -16,20 +17,41 @@ LIMIT = 900
 
 def environment():
     """That of a shell: a launched process must not take this one's MPI for its own."""
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("OMPI_", "PMIX_", "PMI_", "ORTE_"))}
-    return env | {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OMP_NUM_THREADS": "1",
-                  "OMPI_MCA_rmaps_base_oversubscribe": "1", "OMPI_MCA_mpi_yield_when_idle": "1",
-                  "OPENBLAS_NUM_THREADS": "1"}
+    env = {
+        k: v for k, v in os.environ.items() if not k.startswith(("OMPI_", "PMIX_", "PMI_", "ORTE_"))
+    }
+    return env | {
+        "OMPI_ALLOW_RUN_AS_ROOT": "1",
+        "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+        "OMP_NUM_THREADS": "1",
+        "OMPI_MCA_rmaps_base_oversubscribe": "1",
+        "OMPI_MCA_mpi_yield_when_idle": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+    }
 
 
 def command(ranks, case, out, *options):
     launcher = ["mpirun", "-n", str(ranks)] if ranks > 1 else []
-    return [*launcher, sys.executable, str(DRIVER), "--case", str(case), "--out", str(out), *map(str, options)]
+    return [
+        *launcher,
+        sys.executable,
+        str(DRIVER),
+        "--case",
+        str(case),
+        "--out",
+        str(out),
+        *map(str, options),
+    ]
 
 
 def identify(ranks, case, out, *options):
-    run = subprocess.Popen(command(ranks, case, out, *options), env=environment(),
-                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    run = subprocess.Popen(
+        command(ranks, case, out, *options),
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     try:
         output, errors = run.communicate(timeout=LIMIT)
     finally:
@@ -58,9 +80,15 @@ def rows(out):
 
 
 def stop(ranks, case, out, number, *options, level="0"):
-    """Starts a run and sends the signal to it (to one of its ranks) after two rows of history on a level."""
-    run = subprocess.Popen(command(ranks, case, out, *options), env=environment(), stdout=subprocess.PIPE,
-                           stderr=subprocess.STDOUT, text=True)
+    """Starts a run and sends the signal to it (to one of its ranks) after two rows of history on a
+    level."""
+    run = subprocess.Popen(
+        command(ranks, case, out, *options),
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     try:
         until = time.monotonic() + LIMIT
         while len([r for r in rows(out) if r["level"] == level]) < 2:

@@ -1,4 +1,5 @@
-"""Runs of the driver that are disturbed, then resumed: the short form of benchmarks/trials.py, and each promise by itself."""
+"""Runs of the driver that are disturbed, then resumed: the short form of benchmarks/trials.py, and
+each promise by itself."""
 
 import os
 import random
@@ -34,7 +35,9 @@ def test_random_trials(trials, kind, seed):
 @pytest.mark.skipif(os.geteuid() != 0, reason="a small disk is mounted by root")
 def test_a_full_disk_ends_two_ranks_with_one_message(trials, tmp_path, size):
     with disturbed.mounted(tmp_path / "disk", size) as (place, _):
-        run = identify(2, trials.folder / "lbfgs.toml", place / "out", "--grid", 32, 32, "--levels", 1)
+        run = identify(
+            2, trials.folder / "lbfgs.toml", place / "out", "--grid", 32, 32, "--levels", 1
+        )
         assert run.returncode == 2, run.stdout + run.stderr
         lines = [line for line in run.stderr.splitlines() if line.startswith("error")]
         assert len(lines) == 1 and str(place) in lines[0] and "No space left on device" in lines[0]
@@ -51,7 +54,11 @@ def test_a_run_of_wrong_input_leaves_the_folder_as_it_was(tmp_path):
     for out, options in ((earlier, ["--overwrite"]), (new, []), (new, [])):
         run = identify(1, tmp_path / "case.toml", out, *options)
         assert run.returncode == 2 and "equation.known.f: got gone.npy" in run.stderr, run.stderr
-    assert sorted(p.name for p in earlier.iterdir()) == ["history.csv", "parameters.vti", "summary.json"]
+    assert sorted(p.name for p in earlier.iterdir()) == [
+        "history.csv",
+        "parameters.vti",
+        "summary.json",
+    ]
     assert list(new.iterdir()) == []
 
 
@@ -71,7 +78,9 @@ def test_a_finished_run_is_left_alone_and_lost_parts_of_it_come_back(trials, tmp
     run = identify(1, case, out, "--resume")
     assert "no checkpoint to resume from: starting from the beginning" in run.stdout
     again = summary(run, out)
-    assert again["objective"] == pytest.approx(first["objective"], rel=1e-10) and len(rows(out)) == len(table)
+    assert again["objective"] == pytest.approx(first["objective"], rel=1e-10) and len(
+        rows(out)
+    ) == len(table)
 
 
 MEASURED = """
@@ -107,9 +116,15 @@ def test_resume_with_other_data_is_refused_by_the_name_of_the_file(tmp_path):
 
 
 def test_what_a_stretched_grid_leaves(trials, tmp_path):
-    text = (trials.folder / "newton.toml").read_text().replace("shape = [24, 24]", f"edges = [{EDGES}, {EDGES}]")
+    text = (
+        (trials.folder / "newton.toml")
+        .read_text()
+        .replace("shape = [24, 24]", f"edges = [{EDGES}, {EDGES}]")
+    )
     (tmp_path / "case.toml").write_text(text.replace("random = 60", "random = 20"))
-    found = summary(identify(1, tmp_path / "case.toml", tmp_path / "out", "--levels", 1), tmp_path / "out")
+    found = summary(
+        identify(1, tmp_path / "case.toml", tmp_path / "out", "--levels", 1), tmp_path / "out"
+    )
     assert (tmp_path / "out" / "parameters.vtr").exists() and "relative_error_D" in found["metrics"]
 
 
@@ -121,7 +136,11 @@ def test_a_truth_that_cannot_be_is_refused_before_the_first_iteration(trials, tm
     text = text.replace("truth =", 'transform = "bounded"\nbounds = [0.5, 2.0]\ntruth =')
     (tmp_path / "case.toml").write_text(text)
     run = identify(1, tmp_path / "case.toml", tmp_path / "out")
-    assert run.returncode == 2 and "values strictly between 0.5 and 2" in run.stderr and not rows(tmp_path / "out")
+    assert (
+        run.returncode == 2
+        and "values strictly between 0.5 and 2" in run.stderr
+        and not rows(tmp_path / "out")
+    )
 
 
 @pytest.mark.parametrize("name", ["convergence.png", "parameters.vti"])
@@ -135,8 +154,13 @@ def test_a_figure_or_file_that_fails_costs_a_line_and_not_the_result(trials, tmp
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_while_a_weight_is_chosen_ends_the_run(trials, tmp_path, number):
     case, out = trials.folder / "weight.toml", tmp_path / "out"
-    run = subprocess.Popen(command(1, case, out, "--grid", "64", "64"), env=environment(), stdout=subprocess.PIPE,
-                           stderr=subprocess.PIPE, text=True)
+    run = subprocess.Popen(
+        command(1, case, out, "--grid", "64", "64"),
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     for line in run.stdout:
         if line.startswith("weight "):
             break
@@ -149,8 +173,12 @@ def test_a_signal_while_a_weight_is_chosen_ends_the_run(trials, tmp_path, number
 
 def test_signals_are_remembered_while_the_driver_still_loads(tmp_path):
     """Rather than ending it in the middle of an import."""
-    code = "import os, signal; from npde_opt import signals; signals.remember(); os.kill(os.getpid(), signal.SIGTERM);" \
-        "import petsc4py; petsc4py.init([]); from mpi4py import MPI; from npde_opt import errors;" \
-        "from npde_opt.runs.early import act_on_signals; errors.run(lambda: act_on_signals(MPI.COMM_WORLD))"
+    code = (
+        "import os, signal; from npde_opt import signals; signals.remember(); "
+        "os.kill(os.getpid(), signal.SIGTERM);"
+        "import petsc4py; petsc4py.init([]); from mpi4py import MPI; from npde_opt import errors;"
+        "from npde_opt.runs.early import act_on_signals; errors.run(lambda: "
+        "act_on_signals(MPI.COMM_WORLD))"
+    )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=900)
     assert run.returncode == 75 and "stopped by SIGTERM before it began" in run.stderr

@@ -1,4 +1,5 @@
-"""Cases with a time by the driver: nested iteration, groups of ranks, and a run killed and resumed on several ranks."""
+"""Cases with a time by the driver: nested iteration, groups of ranks, and a run killed and resumed
+on several ranks."""
 
 import signal
 
@@ -47,7 +48,9 @@ insist = true
 """
 
 
-SHORT = CASE.replace("end = 2.0, steps = 10", "end = 1.0, steps = 5").replace("[0.6, 1.2, 2.0]", "[0.2, 0.6, 1.0]")
+SHORT = CASE.replace("end = 2.0, steps = 10", "end = 1.0, steps = 5").replace(
+    "[0.6, 1.2, 2.0]", "[0.2, 0.6, 1.0]"
+)
 
 
 def write(folder, text):
@@ -57,13 +60,22 @@ def write(folder, text):
 
 def test_nested_iteration_needs_fewer_trajectories_on_the_finest_grid(tmp_path):
     case = write(tmp_path, CASE)
-    found = {levels: summary(identify(2, case, tmp_path / str(levels), "--levels", levels), tmp_path / str(levels))
-             for levels in (1, 2)}
+    found = {
+        levels: summary(
+            identify(2, case, tmp_path / str(levels), "--levels", levels), tmp_path / str(levels)
+        )
+        for levels in (1, 2)
+    }
     assert {f["status"] for f in found.values()} == {"converged"}
     for run in found.values():  # two experiments of ten implicit steps
-        assert 0 < run["metrics"]["state_residual_true"] < 1.01e-8 and run["metrics"]["state_systems"] == 20
+        assert (
+            0 < run["metrics"]["state_residual_true"] < 1.01e-8
+            and run["metrics"]["state_systems"] == 20
+        )
     assert found[2]["objective"] == pytest.approx(found[1]["objective"], rel=1e-4)
-    assert found[2]["metrics"]["finest_grid_solves"] < 0.7 * found[1]["metrics"]["finest_grid_solves"]
+    assert (
+        found[2]["metrics"]["finest_grid_solves"] < 0.7 * found[1]["metrics"]["finest_grid_solves"]
+    )
     assert found[2]["metrics"]["r"] == pytest.approx(1.2, rel=0.06)
 
 

@@ -1,4 +1,5 @@
-"""The driver identify.py as it is called: results on 1 and 2 ranks, stop and resume, wrong input."""
+"""The driver identify.py as it is called: results on 1 and 2 ranks, stop and resume, wrong
+input."""
 
 import json
 import re
@@ -70,8 +71,12 @@ def check_residuals(metrics, systems):
 
 def test_objective_is_the_same_on_any_number_of_ranks_and_groups(case, tmp_path):
     file, found = case(), {}
-    for name, ranks, options in (("one", 1, []), ("two", 2, []), ("three", 3, []),
-                                 ("groups", 2, ["--experiment-groups", "2"])):
+    for name, ranks, options in (
+        ("one", 1, []),
+        ("two", 2, []),
+        ("three", 3, []),
+        ("groups", 2, ["--experiment-groups", "2"]),
+    ):
         out = tmp_path / name
         found[name] = summary(identify(ranks, file, out, *options), out)
         assert found[name]["status"] == "converged"
@@ -85,10 +90,18 @@ def test_objective_is_the_same_on_any_number_of_ranks_and_groups(case, tmp_path)
 
 
 @pytest.mark.parametrize("options", [[], GROUPS])
-def test_a_run_resumed_on_the_finest_of_three_grids_still_has_what_a_coarse_one_learnt(case, tmp_path, options):
+def test_a_run_resumed_on_the_finest_of_three_grids_still_has_what_a_coarse_one_learnt(
+    case, tmp_path, options
+):
     ranks = 2 if options else 1
-    file = case(("[32, 32]", "[128, 128]"), ('method = "gauss-newton"', 'method = "newton"'), ("1e-6", "1e-9"))
-    whole = summary(identify(ranks, file, tmp_path / "whole", "--levels", 3, *options), tmp_path / "whole")
+    file = case(
+        ("[32, 32]", "[128, 128]"),
+        ('method = "gauss-newton"', 'method = "newton"'),
+        ("1e-6", "1e-9"),
+    )
+    whole = summary(
+        identify(ranks, file, tmp_path / "whole", "--levels", 3, *options), tmp_path / "whole"
+    )
     out = tmp_path / "stopped"
     stop(ranks, file, out, signal.SIGKILL, "--levels", 3, *options, level="2")
     assert not (out / "summary.json").exists()
@@ -99,15 +112,27 @@ def test_a_run_resumed_on_the_finest_of_three_grids_still_has_what_a_coarse_one_
     assert steps[0] == steps[1]
 
 
-@pytest.mark.parametrize(("ranks", "number", "options"), [
-    (1, signal.SIGKILL, []), (1, signal.SIGTERM, []), (2, signal.SIGTERM, []), (2, signal.SIGUSR1, GROUPS),
-    (2, signal.SIGKILL, GROUPS)])
-def test_stopped_and_resumed_run_gives_the_same_objective_to_the_last_bit(case, tmp_path, monkeypatch, ranks, number, options):
-    # OpenBLAS' dot products depend on the alignment of arrays: the same in all processes where glibc maps each array
+@pytest.mark.parametrize(
+    ("ranks", "number", "options"),
+    [
+        (1, signal.SIGKILL, []),
+        (1, signal.SIGTERM, []),
+        (2, signal.SIGTERM, []),
+        (2, signal.SIGUSR1, GROUPS),
+        (2, signal.SIGKILL, GROUPS),
+    ],
+)
+def test_stopped_and_resumed_run_gives_the_same_objective_to_the_last_bit(
+    case, tmp_path, monkeypatch, ranks, number, options
+):
+    # OpenBLAS' dot products depend on the alignment of arrays: the same in all processes where
+    # glibc maps each array
     monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "512")
     monkeypatch.setenv("MALLOC_MMAP_MAX_", "60000")
     file = case(("[32, 32]", "[64, 64]"), ("1e-6", "1e-4"))
-    whole = summary(identify(ranks, file, tmp_path / "whole", "--levels", 1, *options), tmp_path / "whole")
+    whole = summary(
+        identify(ranks, file, tmp_path / "whole", "--levels", 1, *options), tmp_path / "whole"
+    )
     out = tmp_path / "stopped"
     code, text = stop(ranks, file, out, number, "--levels", 1, *options)
     assert not (out / "summary.json").exists()
@@ -119,12 +144,16 @@ def test_stopped_and_resumed_run_gives_the_same_objective_to_the_last_bit(case, 
     assert "resuming after iteration" in run.stdout
     assert len(rows(out)) == len(rows(tmp_path / "whole"))
     counts = [s["metrics"]["finest_grid_solves"] for s in (summary(run, out), whole)]
-    assert counts[0] == counts[1]  # the point of the checkpoint is evaluated again, and not counted again
+    assert (
+        counts[0] == counts[1]
+    )  # the point of the checkpoint is evaluated again, and not counted again
     if ranks > 1 and not options:  # alignment of MPI's own memory
         return
     assert summary(run, out)["objective"] == whole["objective"]
     kept = ("iteration", "objective", "gradient_norm")
-    assert [[r[k] for k in kept] for r in rows(out)] == [[r[k] for k in kept] for r in rows(tmp_path / "whole")]
+    assert [[r[k] for k in kept] for r in rows(out)] == [
+        [r[k] for k in kept] for r in rows(tmp_path / "whole")
+    ]
 
 
 def test_run_stopped_on_a_coarse_level_resumes_there(case, tmp_path):
@@ -138,7 +167,10 @@ def test_run_stopped_on_a_coarse_level_resumes_there(case, tmp_path):
     assert len(rows(out)) == len(rows(tmp_path / "whole"))
 
 
-FILE_TRUTH = ("{ lognormal = { contrast = 20.0, seed = 0 } }", "{ file = 'truth.npy', resample = true }")
+FILE_TRUTH = (
+    "{ lognormal = { contrast = 20.0, seed = 0 } }",
+    "{ file = 'truth.npy', resample = true }",
+)
 ELECTRODES = (
     "[optimizer]",
     "[electrodes]\nat = [[0.1, 0.5], [1.5, 0.5]]\nradius = 0.1\n[optimizer]",
@@ -158,24 +190,54 @@ WRONG = {
     "point outside": ([("random = 100", "points = [[0.5, 0.5], [1.5, 0.5]]")], [], "point"),
     "expression": ([("initial = 1.0", "initial = { expression = 'open(1)' }")], [], "open"),
     "position of an electrode": ([ELECTRODES], [], "electrodes[1]"),
-    "negative conductivity of a field": ([("initial = 1.0", "initial = { expression = 'x - 0.5' }")], [], "unknown.D.initial"),
-    "potential that nothing fixes": ([('"x-" = "dirichlet"\n"x+" = "dirichlet"', '"x-" = "neumann"')], [], "boundaries"),
-    "part of the domain that nothing fixes": ([("[32, 32]", "[32, 32]\nactive = { expression = 'abs(y-0.5) > 0.1' }"),
-                                               ('"x-" = "dirichlet"\n"x+" = "dirichlet"', '"y-" = "dirichlet"')], [],
-                                              "grid.active"),
+    "negative conductivity of a field": (
+        [("initial = 1.0", "initial = { expression = 'x - 0.5' }")],
+        [],
+        "unknown.D.initial",
+    ),
+    "potential that nothing fixes": (
+        [('"x-" = "dirichlet"\n"x+" = "dirichlet"', '"x-" = "neumann"')],
+        [],
+        "boundaries",
+    ),
+    "part of the domain that nothing fixes": (
+        [
+            ("[32, 32]", "[32, 32]\nactive = { expression = 'abs(y-0.5) > 0.1' }"),
+            ('"x-" = "dirichlet"\n"x+" = "dirichlet"', '"y-" = "dirichlet"'),
+        ],
+        [],
+        "grid.active",
+    ),
     "mask": ([("[32, 32]", "[32, 32]\nactive = 0")], [], "grid.active"),
     "more cells than indices": ([], ["--grid", 50000, 50000], "64-bit"),
-    "more cells than indices, masked": ([("[32, 32]", "[32, 32]\nactive = { expression = 'x > 0.1' }")],
-                                        ["--grid", 50000, 50000], "64-bit"),
-    "table in a section": ([ELECTRODES, ("radius", "raduis")], [], "did you mean 'radius'"),
-    "PETSc option": ([("[optimizer]", "[petsc]\nrecipe = 'gamg'\n[optimizer]")], [], "petsc.recipe"),
-    "list of PETSc options": (
-        [("[optimizer]", "[[petsc]]\nstate_recipe = 'gamg'\n[optimizer]")], [], "petsc: got [{"
+    "more cells than indices, masked": (
+        [("[32, 32]", "[32, 32]\nactive = { expression = 'x > 0.1' }")],
+        ["--grid", 50000, 50000],
+        "64-bit",
     ),
-    "recipe": ([("[optimizer]", "[petsc]\nstate_recipe = 'gang'\n[optimizer]")], [], "-state_recipe"),
+    "table in a section": ([ELECTRODES, ("radius", "raduis")], [], "did you mean 'radius'"),
+    "PETSc option": (
+        [("[optimizer]", "[petsc]\nrecipe = 'gamg'\n[optimizer]")],
+        [],
+        "petsc.recipe",
+    ),
+    "list of PETSc options": (
+        [("[optimizer]", "[[petsc]]\nstate_recipe = 'gamg'\n[optimizer]")],
+        [],
+        "petsc: got [{",
+    ),
+    "recipe": (
+        [("[optimizer]", "[petsc]\nstate_recipe = 'gang'\n[optimizer]")],
+        [],
+        "-state_recipe",
+    ),
     "weight": ([("weight = 1.0", "weight = 'l-curv'")], [], "regularization[0].weight"),
     "data folder": ([], ["--data", "/nowhere"], "--data"),
-    "number of data": ([("noise = 0.01", "sigma = 0.1\ndata = { file = 'truth.npy' }")], [], "observation[0].data"),
+    "number of data": (
+        [("noise = 0.01", "sigma = 0.1\ndata = { file = 'truth.npy' }")],
+        [],
+        "observation[0].data",
+    ),
     "TOML": ([("[optimizer]", "[optimizer")], [], "TOML"),
     "grid option": ([], ["--grid", 16, 16, 16], "grid"),
     "variable of a case without": ([], ["--set", "cells=12"], "--set"),
@@ -186,13 +248,19 @@ WRONG = {
     "levels": ([], ["--levels", 0], "--levels"),
     "groups": ([], ["--experiment-groups", 5], "experiment"),
 }
-FILES = {"negative conductivity in a field": -np.ones((4, 4)), "NaN in a file": np.full((4, 4), np.nan),
-         "axes of a file": np.ones(4), "number of data": np.ones((2, 3))}
+FILES = {
+    "negative conductivity in a field": -np.ones((4, 4)),
+    "NaN in a file": np.full((4, 4), np.nan),
+    "axes of a file": np.ones(4),
+    "number of data": np.ones((2, 3)),
+}
 
 
 def assert_input_error(run, text):
     assert run.returncode == 2, run.stdout + run.stderr
-    lines = [line for line in run.stderr.splitlines() if line.startswith("error") or ": error:" in line]
+    lines = [
+        line for line in run.stderr.splitlines() if line.startswith("error") or ": error:" in line
+    ]
     assert len(lines) == 1, run.stderr
     assert text in lines[0]
     assert "Traceback" not in run.stderr
@@ -207,10 +275,20 @@ def test_wrong_input_is_named(case, tmp_path, name):
     assert_input_error(identify(1, case(*replacements), out, *options), text)
 
 
-@pytest.mark.parametrize(("name", "ranks"), [
-    ("unknown key", 2), ("NaN in a file", 3), ("negative conductivity in a field", 2), ("point outside", 2), ("groups", 2),
-    ("unknown option", 3),
-    ("position of an electrode", 3), ("part of the domain that nothing fixes", 3), ("more cells than indices", 2)])
+@pytest.mark.parametrize(
+    ("name", "ranks"),
+    [
+        ("unknown key", 2),
+        ("NaN in a file", 3),
+        ("negative conductivity in a field", 2),
+        ("point outside", 2),
+        ("groups", 2),
+        ("unknown option", 3),
+        ("position of an electrode", 3),
+        ("part of the domain that nothing fixes", 3),
+        ("more cells than indices", 2),
+    ],
+)
 def test_wrong_input_ends_all_ranks(case, tmp_path, name, ranks):
     replacements, options, text = WRONG[name]
     if name in FILES:
@@ -262,7 +340,9 @@ def test_verify(case, tmp_path, ranks, options):
     run = identify(ranks, case(), tmp_path / "out", "--verify", *options)
     assert run.returncode == 0, run.stdout + run.stderr
     assert "WRONG" not in run.stdout and run.stdout.rstrip().endswith("verified")
-    orders = re.search(r"unknown D: orders (\S+) with the gradient .* (\S+) with the Hessian", run.stdout)
+    orders = re.search(
+        r"unknown D: orders (\S+) with the gradient .* (\S+) with the Hessian", run.stdout
+    )
     assert abs(float(orders[1]) - 2) < 0.1 and abs(float(orders[2]) - 3) < 0.1
     assert "\nregularizer of D: " in run.stdout and "\nmisfit of " in run.stdout
     assert float(re.search(r"differ by (\S+) relative", run.stdout)[1]) < 1e-9
@@ -271,16 +351,21 @@ def test_verify(case, tmp_path, ranks, options):
 
 def test_discrepancy_principle_fits_to_the_noise(case, tmp_path):
     out = tmp_path / "out"
-    found = summary(identify(1, case(("weight = 1.0", "weight = 'discrepancy'")), out, "--plot"), out)
+    found = summary(
+        identify(1, case(("weight = 1.0", "weight = 'discrepancy'")), out, "--plot"), out
+    )
     tried = json.loads((out / "weight.json").read_text())
     assert tried["reached"] and found["metrics"]["regularization_weight"] == tried["weight"]
-    assert tried["chi_squared"][tried["weights"].index(tried["weight"])] == pytest.approx(1, abs=0.03)
+    assert tried["chi_squared"][tried["weights"].index(tried["weight"])] == pytest.approx(
+        1, abs=0.03
+    )
     assert found["metrics"]["chi_squared"] == pytest.approx(1, abs=0.1)
     assert (out / "D.png").exists() and (out / "weight.png").exists()
 
 
 def test_corner_of_the_l_curve_recovers_best(case, tmp_path):
-    """Its error is lower than those far to both sides, which fit the noise or the starting value."""
+    """Its error is lower than those far to both sides, which fit the noise or the starting
+    value."""
     out = tmp_path / "corner"
     run = identify(1, case(("weight = 1.0", "weight = 'l-curve'")), out, "--plot")
     chosen = summary(run, out)["metrics"]
@@ -288,8 +373,12 @@ def test_corner_of_the_l_curve_recovers_best(case, tmp_path):
     errors = []
     for factor in (1 / 256, 256):
         weight = chosen["regularization_weight"] * factor
-        errors.append(summary(identify(1, case(("weight = 1.0", f"weight = {weight}")), tmp_path / f"{factor}"),
-                              tmp_path / f"{factor}")["metrics"]["relative_error_D"])
+        errors.append(
+            summary(
+                identify(1, case(("weight = 1.0", f"weight = {weight}")), tmp_path / f"{factor}"),
+                tmp_path / f"{factor}",
+            )["metrics"]["relative_error_D"]
+        )
     assert chosen["relative_error_D"] < 0.9 * min(errors)
     assert 0.5 < chosen["chi_squared"] < 2
 

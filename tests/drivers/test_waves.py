@@ -22,21 +22,35 @@ def shortened(name, folder, *replacements):
 
 
 def test_gray_scott(tmp_path):
-    """On half the case's cells, hence with a fourfold error of the grid, and up to half of its time with steps twice as
-    long, a quarter of them."""
-    case = shortened("gray_scott", tmp_path, ("end = 400.0, steps = 1000", "end = 200.0, steps = 250"),
-                     ("times = [50.0, 100.0, 200.0, 400.0]", "times = [50.0, 100.0, 200.0]"))
+    """On half the case's cells, hence with a fourfold error of the grid, and up to half of its time
+    with steps twice as long, a quarter of them."""
+    case = shortened(
+        "gray_scott",
+        tmp_path,
+        ("end = 400.0, steps = 1000", "end = 200.0, steps = 250"),
+        ("times = [50.0, 100.0, 200.0, 400.0]", "times = [50.0, 100.0, 200.0]"),
+    )
     found = metrics(2, case, tmp_path / "out", "--grid", "64", "64", "--levels", "1", "--plot")
     for name, error in {"Du": 0.1, "Dv": 0.15, "F": 0.02, "k": 0.005}.items():
         assert found[f"relative_error_{name}"] < error
-    assert (tmp_path / "out" / "state.gif").exists() and (tmp_path / "out" / "snapshots.png").exists()
+    assert (tmp_path / "out" / "state.gif").exists() and (
+        tmp_path / "out" / "snapshots.png"
+    ).exists()
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_phase_retrieval(tmp_path, ranks):
     if not find_spec("skimage"):
         pytest.skip("needs npde_opt[examples]")
-    found = metrics(ranks, ROOT / "meshes" / "phase_retrieval.toml", tmp_path / "out", "--grid", "32", "32", "--plot")
+    found = metrics(
+        ranks,
+        ROOT / "meshes" / "phase_retrieval.toml",
+        tmp_path / "out",
+        "--grid",
+        "32",
+        "32",
+        "--plot",
+    )
     assert found["relative_error_phi"] < 0.1
     assert (tmp_path / "out" / "state.gif").exists()
 

@@ -1,4 +1,5 @@
-"""Chains of layers that know nothing of equations: sizes and channels change from layer to layer."""
+"""Chains of layers that know nothing of equations: sizes and channels change from layer to
+layer."""
 
 import inspect
 import re
@@ -17,7 +18,8 @@ STEPS = 2.0 ** -np.arange(4, 13)
 
 
 class Toy:
-    """U_1 = u + a tanh(B u), U_2 = w_n sin(A U_1): a is shared by all layers, w_n is the layer's own."""
+    """U_1 = u + a tanh(B u), U_2 = w_n sin(A U_1): a is shared by all layers, w_n is the layer's
+    own."""
 
     def __init__(self, n, k, shapes=SHAPES):
         rng = np.random.default_rng(n)
@@ -181,7 +183,9 @@ def test_a_second_derivative_is_the_slope_of_the_gradient_and_symmetric():
     for e in STEPS:
         up, down = gradient(moved(at, a, e)), gradient(moved(at, a, -e))
         differences = [(dot(up, along) - dot(down, along)) / (2 * e) for along in (a, b)]
-        remainders.append(max(abs(d - dot(product, x)) for d, x in zip(differences, (a, b), strict=True)))
+        remainders.append(
+            max(abs(d - dot(product, x)) for d, x in zip(differences, (a, b), strict=True))
+        )
     assert order(STEPS, remainders, 1e-12 / STEPS) == pytest.approx(2, abs=0.1)
     assert dot(product, b) == pytest.approx(dot(hessian(at, b), a), rel=1e-12)
 
@@ -270,7 +274,9 @@ def test_solves_are_told_what_came_before():
     kept = path.adjoint(lambda n, u, adjoint: None, None, keep=True).multipliers
     behind = [[], [kept[3]], [kept[2], kept[3]], [kept[1], kept[2]]]
     for late, expected in zip(told, behind, strict=True):
-        assert len(late) == len(expected) and all(a is b for a, b in zip(late, expected, strict=True))
+        assert len(late) == len(expected) and all(
+            a is b for a, b in zip(late, expected, strict=True)
+        )
 
 
 def test_a_chain_of_no_layers():

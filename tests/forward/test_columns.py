@@ -21,7 +21,15 @@ UNKNOWNS = [
 ]
 
 
-def columns(experiments, shape=SHAPE, sides=None, observed="u*v", storage=None, known=None, unknowns=UNKNOWNS):
+def columns(
+    experiments,
+    shape=SHAPE,
+    sides=None,
+    observed="u*v",
+    storage=None,
+    known=None,
+    unknowns=UNKNOWNS,
+):
     return objective(
         gray_scott,
         unknowns,
@@ -53,7 +61,8 @@ def three(grid):
     "shape, sides", [((9, 8), {"x-": "periodic", "x+": "periodic"}), ((11,), {}), ((5, 6, 4), {})]
 )
 def test_columns_are_experiments(shape, sides):
-    """Data, gradient and Hessian products beside those of assembled steps, one experiment at a time."""
+    """Data, gradient and Hessian products beside those of assembled steps, one experiment at a
+    time."""
     found = []
     for fused in (True, False):
         J, m, dm = columns(one_axis(three, len(shape)), shape, sides)
@@ -87,7 +96,8 @@ def one_axis(experiments, dim):
 
 @pytest.mark.parallel([1, 2])
 def test_columns_within_a_budget(tmp_path):
-    """Checkpoints in memory and on disk of columns: the same gradient, and steps counted an experiment."""
+    """Checkpoints in memory and on disk of columns: the same gradient, and steps counted an
+    experiment."""
     found = []
     state = 2 * 8 * SHAPE[0] * SHAPE[1] // MPI.COMM_WORLD.size * 1.5
     for memory, disk in ((None, 0.0), (2 * 4 * state, 0.0), (4 * state, 2 * 4 * state)):
@@ -122,7 +132,9 @@ def test_a_column_that_is_no_number_ends_the_run():
         trials=lambda grid: rates,
         samplings=lambda grid, times: [snapshots(grid, times[[-1]], "u")],
     )
-    with pytest.raises(SolverError, match=f"rate of u is not finite in {SHAPE[0] * SHAPE[1]} cells in step 1"):
+    with pytest.raises(
+        SolverError, match=f"rate of u is not finite in {SHAPE[0] * SHAPE[1]} cells in step 1"
+    ):
         J.linearize(m).gradient()
 
 

@@ -1,4 +1,5 @@
-"""Exact derivatives of trajectories: Taylor remainders and dot products for every scheme, term, unknown and storage."""
+"""Exact derivatives of trajectories: Taylor remainders and dot products for every scheme, term,
+unknown and storage."""
 
 import numpy as np
 import pytest
@@ -15,7 +16,15 @@ from npde_opt.observations import at_points, over_regions, snapshots
 from npde_opt.parameters import ParameterSpace, Regions, Shared, Unknown
 from npde_opt.regularizers import REGULARIZERS
 from npde_opt.regularizers.small import SmallPrior
-from npde_opt.terms import Absorbing, Advection, Diffusion, Kinetics, NonlinearDiffusion, Reaction, Source
+from npde_opt.terms import (
+    Absorbing,
+    Advection,
+    Diffusion,
+    Kinetics,
+    NonlinearDiffusion,
+    Reaction,
+    Source,
+)
 from npde_opt.verify import WIDE, dot_product_test, taylor_test
 
 SHAPE = (9, 8)
@@ -34,19 +43,46 @@ def tight():
         options.delValue(name)
 
 
-def objective(terms, unknowns, scheme="imex-euler", species=("u",), gamma=1.0, known=None, trials=None, samplings=None,
-              steps=4, end=0.03, storage=None, sides=None, active=None, shape=SHAPE):
-    """An objective and a point m and direction dm, the same on any number of ranks; `terms`, `trials` and `samplings`
-    are functions of the grid."""
+def objective(
+    terms,
+    unknowns,
+    scheme="imex-euler",
+    species=("u",),
+    gamma=1.0,
+    known=None,
+    trials=None,
+    samplings=None,
+    steps=4,
+    end=0.03,
+    storage=None,
+    sides=None,
+    active=None,
+    shape=SHAPE,
+):
+    """An objective and a point m and direction dm, the same on any number of ranks; `terms`,
+    `trials` and `samplings` are functions of the grid."""
     grid = Grid(shape, boundaries=sides or {}, active=active, comm=MPI.COMM_WORLD)
     space = ParameterSpace(grid, unknowns)
     times = np.linspace(0, end, steps + 1) ** 1.1
     runs = trials(grid) if trials else [Experiment({species[0]: START})]
-    seen = samplings(grid, times) if samplings else [
-        at_points(grid, [0.3 * times[2] + 0.7 * times[3], times[-1]], POINTS, species[0]),
-        snapshots(grid, times[[0, 3]], species[-1])]
-    forward = Evolution(space, Equation(grid, terms(grid), species, gamma), {"a": 1.0, "s": 0.4} | (known or {}), runs, seen,
-                        SCHEMES[scheme], times, Storage(storage))
+    seen = (
+        samplings(grid, times)
+        if samplings
+        else [
+            at_points(grid, [0.3 * times[2] + 0.7 * times[3], times[-1]], POINTS, species[0]),
+            snapshots(grid, times[[0, 3]], species[-1]),
+        ]
+    )
+    forward = Evolution(
+        space,
+        Equation(grid, terms(grid), species, gamma),
+        {"a": 1.0, "s": 0.4} | (known or {}),
+        runs,
+        seen,
+        SCHEMES[scheme],
+        times,
+        Storage(storage),
+    )
     misfits = []
     for e, observer in enumerate(forward.observers):
         y = np.random.default_rng(e).standard_normal(observer.size)
@@ -64,7 +100,7 @@ def vector(space, seed, mean):
             space.own(vec, u.name)[...] = values[space.grid.local_slice]
         else:
             own = space.own(vec, u.name)
-            own[...] = (mean + 0.3 * (rng.random(u.block.count) - 0.5))[:own.size]
+            own[...] = (mean + 0.3 * (rng.random(u.block.count) - 0.5))[: own.size]
     return vec
 
 
@@ -77,8 +113,11 @@ def check(objective, m, dm, second=2.7):
     d = []
     for e, predicted in enumerate(lin.data):
         vec = predicted.duplicate()
-        vec.setArray(objective.forward.observers[e].arrange(
-            np.random.default_rng(100 + e).standard_normal(predicted.getSize()))[slice(*vec.getOwnershipRange())])
+        vec.setArray(
+            objective.forward.observers[e].arrange(
+                np.random.default_rng(100 + e).standard_normal(predicted.getSize())
+            )[slice(*vec.getOwnershipRange())]
+        )
         d.append(vec)
     assert dot_product_test(lin, dm, d) <= 1e-10
     lin.destroy()
@@ -99,28 +138,63 @@ def test_schemes(scheme):
 
 def gray_scott(grid):
     names = ("u", "v")
-    return [Diffusion(grid, "Du", "u"), Diffusion(grid, "Dv", "v"), Kinetics(grid, names, "gray-scott")]
+    return [
+        Diffusion(grid, "Du", "u"),
+        Diffusion(grid, "Dv", "v"),
+        Kinetics(grid, names, "gray-scott"),
+    ]
 
 
 @pytest.mark.parallel([1, 2, 3])
 @pytest.mark.parametrize("scheme", ["explicit-euler", "ars222", "crank-nicolson"])
 def test_two_species_fields_and_initial_states(scheme):
-    unknowns = [Unknown("Du", "log", block=Shared()), Unknown("Dv"), Unknown("F"), Unknown("k", "bounded", (0.1, 3.0)),
-                Unknown("v0")]
-    check(*objective(gray_scott, unknowns, scheme, ("u", "v"), end=0.008,
-                     trials=lambda grid: [Experiment({"u": START, "v": "v0"}), Experiment({"u": 1.0, "v": "v0**2"})]))
+    unknowns = [
+        Unknown("Du", "log", block=Shared()),
+        Unknown("Dv"),
+        Unknown("F"),
+        Unknown("k", "bounded", (0.1, 3.0)),
+        Unknown("v0"),
+    ]
+    check(
+        *objective(
+            gray_scott,
+            unknowns,
+            scheme,
+            ("u", "v"),
+            end=0.008,
+            trials=lambda grid: [
+                Experiment({"u": START, "v": "v0"}),
+                Experiment({"u": 1.0, "v": "v0**2"}),
+            ],
+        )
+    )
 
 
 @pytest.mark.parallel([1, 2, 3])
-@pytest.mark.parametrize("shape, sides", [((9, 8), {"x-": "periodic", "x+": "periodic"}), ((11,), {}), ((5, 6, 4), {})])
+@pytest.mark.parametrize(
+    "shape, sides", [((9, 8), {"x-": "periodic", "x+": "periodic"}), ((11,), {}), ((5, 6, 4), {})]
+)
 def test_the_fused_step_is_the_assembled_one(shape, sides):
-    unknowns = [Unknown("Du", "log", block=Shared()), Unknown("Dv", block=Shared()), Unknown("F"),
-                Unknown("k", block=Shared()), Unknown("v0")]
+    unknowns = [
+        Unknown("Du", "log", block=Shared()),
+        Unknown("Dv", block=Shared()),
+        Unknown("F"),
+        Unknown("k", block=Shared()),
+        Unknown("v0"),
+    ]
     found = []
     for fused in (True, False):
-        J, m, dm = objective(gray_scott, unknowns, "explicit-euler", ("u", "v"), shape=shape, sides=sides, end=0.008,
-                             trials=lambda grid: [Experiment({"u": "1 - 0.5*x", "v": "v0**2"})],
-                             samplings=lambda grid, times: [snapshots(grid, times[[2, -1]], "u*v")])
+        J, m, dm = objective(
+            gray_scott,
+            unknowns,
+            "explicit-euler",
+            ("u", "v"),
+            shape=shape,
+            sides=sides,
+            end=0.008,
+            trials=lambda grid: [Experiment({"u": "1 - 0.5*x", "v": "v0**2"})],
+            samplings=lambda grid, times: [snapshots(grid, times[[2, -1]], "u*v")],
+        )
         J.forward.fused = fused
         at, h = J.linearize(m), J.create_vec()
         assert (type(at.linearization.batches[0].stepper).__name__ == "FusedEuler") == fused
@@ -134,24 +208,50 @@ def test_the_fused_step_is_the_assembled_one(shape, sides):
 @pytest.mark.parallel([1, 2, 3])
 @pytest.mark.parametrize("scheme", ["imex-theta", "ars222", "backward-euler", "explicit-euler"])
 def test_histories_sources_sides_masks_and_regions(scheme):
-    """An unknown history and shape of a source, Dirichlet values, advection, a mask, averages over regions."""
+    """An unknown history and shape of a source, Dirichlet values, advection, a mask, averages over
+    regions."""
     active = np.ones(SHAPE, bool)
     active[4:6, 3:5] = False
     regions = np.add.outer(np.arange(9) // 5, 2 * (np.arange(8) // 4)) - 1
 
     def terms(grid):
-        return [Diffusion(grid, ("Dx", "Dy")), Advection(grid, (1.0, -2.0)), Advection(grid, (-0.4, 0.3), "central"),
-                Reaction(grid, "c"),
-                Kinetics(grid, ("u",), {"u": "-q*u**2"})]
+        return [
+            Diffusion(grid, ("Dx", "Dy")),
+            Advection(grid, (1.0, -2.0)),
+            Advection(grid, (-0.4, 0.3), "central"),
+            Reaction(grid, "c"),
+            Kinetics(grid, ("u",), {"u": "-q*u**2"}),
+        ]
 
-    unknowns = [Unknown("Dx", "log"), Unknown("h", block=Shared(3)), Unknown("w", "log", block=Shared()), Unknown("c"),
-                Unknown("q", "log", block=Regions(np.maximum(regions, 0)))]
-    check(*objective(terms, unknowns, scheme, known={"Dy": 0.8}, active=active,
-                     sides={"x-": "dirichlet", "y+": "dirichlet"}, end=0.004,
-                     trials=lambda grid: [Experiment(
-                         {"u": 0.5}, [Source(grid, ("u",), "u", "w*exp(-w*x)", "h", [0.0, 0.002, 0.0033])], {"x-": 1.5})],
-                     samplings=lambda grid, times: [over_regions(grid, times[1:], regions),
-                                                    snapshots(grid, times[[3]], "1/(1 + exp(-(u - 0.3)/0.2))")]))
+    unknowns = [
+        Unknown("Dx", "log"),
+        Unknown("h", block=Shared(3)),
+        Unknown("w", "log", block=Shared()),
+        Unknown("c"),
+        Unknown("q", "log", block=Regions(np.maximum(regions, 0))),
+    ]
+    check(
+        *objective(
+            terms,
+            unknowns,
+            scheme,
+            known={"Dy": 0.8},
+            active=active,
+            sides={"x-": "dirichlet", "y+": "dirichlet"},
+            end=0.004,
+            trials=lambda grid: [
+                Experiment(
+                    {"u": 0.5},
+                    [Source(grid, ("u",), "u", "w*exp(-w*x)", "h", [0.0, 0.002, 0.0033])],
+                    {"x-": 1.5},
+                )
+            ],
+            samplings=lambda grid, times: [
+                over_regions(grid, times[1:], regions),
+                snapshots(grid, times[[3]], "1/(1 + exp(-(u - 0.3)/0.2))"),
+            ],
+        )
+    )
 
 
 @pytest.mark.parallel([1, 2, 3])
@@ -163,15 +263,32 @@ def test_nonlinear_diffusion(form, scheme):
 
     def terms(grid):
         linear = [Diffusion(grid, "D0")] if scheme == "ars222" else []
-        return [*linear, NonlinearDiffusion(grid, ("u",), "u", form, floor=1e-6), Kinetics(grid, ("u",), "fisher-kpp")]
+        return [
+            *linear,
+            NonlinearDiffusion(grid, ("u",), "u", form, floor=1e-6),
+            Kinetics(grid, ("u",), "fisher-kpp"),
+        ]
 
     scale = "K" if form == "porous-fisher" else "kappa"
-    unknowns = [Unknown("D", "log"), Unknown(scale, "log", block=Shared()), Unknown("r", "log", block=Shared())]
+    unknowns = [
+        Unknown("D", "log"),
+        Unknown(scale, "log", block=Shared()),
+        Unknown("r", "log", block=Shared()),
+    ]
     if form == "porous-fisher":
         unknowns.append(Unknown("m", "log"))
-    check(*objective(terms, unknowns, scheme, known={"D0": 0.5, "K": 1.3}, active=active, end=0.004,
-                     sides={"x-": "dirichlet", "y-": "periodic", "y+": "periodic"},
-                     trials=lambda grid: [Experiment({"u": START}, boundary={"x-": 0.7})]))
+    check(
+        *objective(
+            terms,
+            unknowns,
+            scheme,
+            known={"D0": 0.5, "K": 1.3},
+            active=active,
+            end=0.004,
+            sides={"x-": "dirichlet", "y-": "periodic", "y+": "periodic"},
+            trials=lambda grid: [Experiment({"u": START}, boundary={"x-": 0.7})],
+        )
+    )
 
 
 def schroedinger(grid):
@@ -181,30 +298,60 @@ def schroedinger(grid):
 @pytest.mark.parallel([1, 2, 3])
 @pytest.mark.parametrize("scheme", ["crank-nicolson", "backward-euler", "ars222"])
 def test_complex_states_seen_by_intensity(scheme):
-    check(*objective(schroedinger, [Unknown("V"), Unknown("D", "log", block=Shared()), Unknown("f")], scheme, ("re", "im"), 1j,
-                     known={"W": 0.3}, trials=lambda grid: [Experiment({"re": "cos(f)", "im": "0.5*sin(2*f + x)"})],
-                     samplings=lambda grid, times: [snapshots(grid, times[[2, -1]], "re**2 + im**2"),
-                                                    at_points(grid, times[1:], POINTS, "im")]))
+    check(
+        *objective(
+            schroedinger,
+            [Unknown("V"), Unknown("D", "log", block=Shared()), Unknown("f")],
+            scheme,
+            ("re", "im"),
+            1j,
+            known={"W": 0.3},
+            trials=lambda grid: [Experiment({"re": "cos(f)", "im": "0.5*sin(2*f + x)"})],
+            samplings=lambda grid, times: [
+                snapshots(grid, times[[2, -1]], "re**2 + im**2"),
+                at_points(grid, times[1:], POINTS, "im"),
+            ],
+        )
+    )
 
 
 @pytest.mark.parallel([1, 2, 3])
 def test_errors_that_are_correlated_or_proportional_and_priors():
-    unknowns = [Unknown("D", "log"), Unknown("r", "log", block=Shared()), Unknown("h", block=Shared(3))]
+    unknowns = [
+        Unknown("D", "log"),
+        Unknown("r", "log", block=Shared()),
+        Unknown("h", block=Shared(3)),
+    ]
     correlation = 0.6 ** np.abs(np.subtract.outer(np.arange(4), np.arange(4)))
     for kind in ("correlated", "proportional"):
-        J, m, dm = objective(fisher, unknowns, "ars222", known={"K": 1.2}, end=0.01,
-                             trials=lambda grid: [Experiment({"u": START}, [
-                                 Source(grid, ("u",), "u", 5.0, "h", [0, 0.003, 0.005])])],
-                             samplings=lambda grid, times: [at_points(grid, times[1:], POINTS)])
+        J, m, dm = objective(
+            fisher,
+            unknowns,
+            "ars222",
+            known={"K": 1.2},
+            end=0.01,
+            trials=lambda grid: [
+                Experiment({"u": START}, [Source(grid, ("u",), "u", 5.0, "h", [0, 0.003, 0.005])])
+            ],
+            samplings=lambda grid, times: [at_points(grid, times[1:], POINTS)],
+        )
         observer, space = J.forward.observers[0], J.space
         y = observer.arrange(0.5 + 0.1 * np.random.default_rng(3).standard_normal(observer.size))
-        J.misfits = [CorrelatedErrors(y, 0.2, observer.create_vec(), correlation) if kind == "correlated" else
-                     ProportionalErrors(y, 0.3, observer.create_vec(), 0.7, 0.01)]
-        J.regularizers = {"D": REGULARIZERS["gradient"](space.grid, 0.3), "r": SmallPrior(space.comm, 1, 1.0, 0.2, 0.5),
-                          "h": SmallPrior(space.comm, 3, 0.1, 0.0, 1.0, 0.05, [0, 0.003, 0.005])}
+        J.misfits = [
+            CorrelatedErrors(y, 0.2, observer.create_vec(), correlation)
+            if kind == "correlated"
+            else ProportionalErrors(y, 0.3, observer.create_vec(), 0.7, 0.01)
+        ]
+        J.regularizers = {
+            "D": REGULARIZERS["gradient"](space.grid, 0.3),
+            "r": SmallPrior(space.comm, 1, 1.0, 0.2, 0.5),
+            "h": SmallPrior(space.comm, 3, 0.1, 0.0, 1.0, 0.05, [0, 0.003, 0.005]),
+        }
         if kind == "correlated":
             at = J.linearize(m)
-            e = (observer.gather(at.linearization.data[0]) - observer.gather(_vec(observer, y))).reshape(4, -1)
+            e = (
+                observer.gather(at.linearization.data[0]) - observer.gather(_vec(observer, y))
+            ).reshape(4, -1)
             expected = 0.5 * np.einsum("ti,ts,si->", e, np.linalg.inv(0.04 * correlation), e)
             assert at.misfit == pytest.approx(expected, rel=1e-10)
         check(J, m, dm)
@@ -219,28 +366,47 @@ def _vec(observer, values):
 @pytest.mark.parallel([1, 2])
 def test_a_nonlinear_complex_equation():
     """Focusing nonlinear Schroedinger: i du/dt = -D lap u - g |u|^2 u."""
+
     def terms(grid):
         rates = {"re": "-g*(re**2 + im**2)*im", "im": "g*(re**2 + im**2)*re"}
         return [Diffusion(grid, "D"), Kinetics(grid, ("re", "im"), rates)]
 
-    check(*objective(terms, [Unknown("D", "log", block=Shared()), Unknown("g", block=Shared())], "ars222", ("re", "im"), 1j,
-                     trials=lambda grid: [Experiment({"re": START})]))
+    check(
+        *objective(
+            terms,
+            [Unknown("D", "log", block=Shared()), Unknown("g", block=Shared())],
+            "ars222",
+            ("re", "im"),
+            1j,
+            trials=lambda grid: [Experiment({"re": START})],
+        )
+    )
 
 
 @pytest.mark.parallel([1, 2, 3])
 @pytest.mark.parametrize("scheme", ["explicit-euler", "ars222", "crank-nicolson"])
 def test_all_storages_give_the_same_gradient_and_hessian(scheme, tmp_path):
-    """Everything kept, checkpoints in memory, some on disk: equal to rounding, and the recomputation as predicted."""
+    """Everything kept, checkpoints in memory, some on disk: equal to rounding, and the
+    recomputation as predicted."""
     found = []
     cells = 8 * SHAPE[0] * SHAPE[1] // MPI.COMM_WORLD.size
     unit = cells * SCHEMES[scheme].stages * 1.5
     for memory, disk in ((None, 0.0), (3.2 * unit, 0.0), (1.2 * unit, 2.2 * unit)):
-        J, m, dm = objective(fisher, [Unknown("D", "log"), Unknown("r", block=Shared())], scheme, known={"K": 1.2}, end=0.01,
-                             steps=11, storage=None)
+        J, m, dm = objective(
+            fisher,
+            [Unknown("D", "log"), Unknown("r", block=Shared())],
+            scheme,
+            known={"K": 1.2},
+            end=0.01,
+            steps=11,
+            storage=None,
+        )
         J.forward._plan(Storage(memory, disk))
         at, h = J.linearize(m), J.create_vec()
         g = at.gradient()
-        assert J.forward.counters.steps == round(12 * J.forward.storage.predicted)  # 11, and one observed inside
+        assert J.forward.counters.steps == round(
+            12 * J.forward.storage.predicted
+        )  # 11, and one observed inside
         assert J.forward.recomputation == pytest.approx(J.forward.storage.predicted)
         at.hessian(dm, h)
         gn = J.create_vec()
@@ -258,8 +424,15 @@ def test_all_storages_give_the_same_gradient_and_hessian(scheme, tmp_path):
 
 @pytest.mark.parallel([1, 2])
 def test_a_folder_that_takes_no_trajectory_is_wrong_input(tmp_path):
-    J, m, _ = objective(fisher, [Unknown("D", "log"), Unknown("r", block=Shared())], "ars222", known={"K": 1.2}, end=0.01,
-                        steps=11, storage=None)
+    J, m, _ = objective(
+        fisher,
+        [Unknown("D", "log"), Unknown("r", block=Shared())],
+        "ars222",
+        known={"K": 1.2},
+        end=0.01,
+        steps=11,
+        storage=None,
+    )
     unit = 8 * SHAPE[0] * SHAPE[1] // MPI.COMM_WORLD.size * SCHEMES["ars222"].stages * 1.5
     J.forward._plan(Storage(1.2 * unit, 2.2 * unit, str(tmp_path / "gone")))
     at = J.linearize(m)
@@ -275,13 +448,24 @@ def test_two_groups_of_experiments_are_the_whole():
     for groups in (2, 1):
         ensemble = Ensemble.split(MPI.COMM_WORLD, groups, 2)
         grid = Grid(SHAPE, comm=ensemble.space)
-        space, times = ParameterSpace(grid, [Unknown("D", "log"), Unknown("r", block=Shared())]), np.linspace(0, 0.02, 7)
+        space, times = (
+            ParameterSpace(grid, [Unknown("D", "log"), Unknown("r", block=Shared())]),
+            np.linspace(0, 0.02, 7),
+        )
         trials = [Experiment({"u": START}), Experiment({"u": "0.5 + 0.2*x"})]
-        forward = Evolution(space, Equation(grid, fisher(grid)), {"a": 1.0, "s": 0.4, "K": 1.2},
-                            [trials[e] for e in ensemble.own(2)], [at_points(grid, times[[3, 6]], POINTS)], SCHEMES["ars222"],
-                            times)
-        misfits = [LeastSquares(np.full(o.size, 0.1 + e), 0.5, o.create_vec())
-                   for e, o in zip(ensemble.own(2), forward.observers, strict=True)]
+        forward = Evolution(
+            space,
+            Equation(grid, fisher(grid)),
+            {"a": 1.0, "s": 0.4, "K": 1.2},
+            [trials[e] for e in ensemble.own(2)],
+            [at_points(grid, times[[3, 6]], POINTS)],
+            SCHEMES["ars222"],
+            times,
+        )
+        misfits = [
+            LeastSquares(np.full(o.size, 0.1 + e), 0.5, o.create_vec())
+            for e, o in zip(ensemble.own(2), forward.observers, strict=True)
+        ]
         J = Objective(forward, misfits, {}, ensemble)
         m, dm = vector(space, 1, 0.7), vector(space, 2, 0.5)
         at, h = J.linearize(m), J.create_vec()
@@ -299,24 +483,46 @@ def test_two_groups_of_experiments_are_the_whole():
 @pytest.mark.parallel([1, 2, 3])
 @pytest.mark.parametrize("scheme", ["explicit-euler", "ars222"])
 def test_a_scalar_that_several_parts_read(scheme):
-    """K in the reaction, the initial state and (with one more experiment, whose step is not fused) a history of one value."""
+    """K in the reaction, the initial state and (with one more experiment, whose step is not fused)
+    a history of one value."""
     unknowns = [Unknown("D", "log", block=Shared()), Unknown("K", block=Shared())]
-    check(*objective(fisher, unknowns, scheme, known={"r": 1.1}, end=0.005,
-                     trials=lambda grid: [Experiment({"u": "0.4*K + 0.2*x"}),
-                                          Experiment({"u": "0.4 + 0.2*y"}, [Source(grid, ("u",), "u", "1 + x*K", "K", [0.0])])]))
+    check(
+        *objective(
+            fisher,
+            unknowns,
+            scheme,
+            known={"r": 1.1},
+            end=0.005,
+            trials=lambda grid: [
+                Experiment({"u": "0.4*K + 0.2*x"}),
+                Experiment(
+                    {"u": "0.4 + 0.2*y"}, [Source(grid, ("u",), "u", "1 + x*K", "K", [0.0])]
+                ),
+            ],
+        )
+    )
 
 
 @pytest.mark.parallel([1, 2])
 @pytest.mark.parametrize("scheme", ["explicit-euler", "ars222", "backward-euler", "crank-nicolson"])
 def test_gamma_divides_all_terms(scheme):
-    """gamma du/dt = f is du/dt = f / gamma, for linear terms, reactions, diffusivities D(u) and sources."""
+    """gamma du/dt = f is du/dt = f / gamma, for linear terms, reactions, diffusivities D(u) and
+    sources."""
     found = []
     for gamma, share in ((2.0, 1.0), (1.0, 0.5)):
         J, m, dm = objective(
-            lambda grid, share=share: [*fisher(grid), NonlinearDiffusion(grid, ("u",), "u", "E*u"),
-                                       Source(grid, ("u",), "u", 3 * share)],
-            [Unknown("v0")], scheme, gamma=gamma, known={"K": 1.2, "D": 0.7 * share, "r": 1.3 * share, "E": 0.2 * share},
-            end=0.005, trials=lambda grid: [Experiment({"u": "v0"})])
+            lambda grid, share=share: [
+                *fisher(grid),
+                NonlinearDiffusion(grid, ("u",), "u", "E*u"),
+                Source(grid, ("u",), "u", 3 * share),
+            ],
+            [Unknown("v0")],
+            scheme,
+            gamma=gamma,
+            known={"K": 1.2, "D": 0.7 * share, "r": 1.3 * share, "E": 0.2 * share},
+            end=0.005,
+            trials=lambda grid: [Experiment({"u": "v0"})],
+        )
         at = J.linearize(m)
         found.append([at.value, at.gradient().norm()])
         at.destroy()
@@ -327,28 +533,48 @@ def test_gamma_divides_all_terms(scheme):
 @pytest.mark.parallel([1, 2, 3])
 @pytest.mark.parametrize("scheme", ["explicit-euler", "ars222", "backward-euler"])
 def test_what_is_singular_at_inactive_cells_is_not_seen(scheme):
-    """u = 0 where nothing is, where log(u), u**p, D(u) and sqrt(u) or their slopes are infinite, and known values missing."""
+    """u = 0 where nothing is, where log(u), u**p, D(u) and sqrt(u) or their slopes are infinite,
+    and known values missing."""
     active = np.ones(SHAPE, bool)
     active[3:7, 2:6] = False
 
     def terms(grid):
-        return [Diffusion(grid, "D"), NonlinearDiffusion(grid, ("u",), "u", "E*u**p"),
-                Kinetics(grid, ("u",), {"u": "r*u*log(K/u) - q*u**p"}), Source(grid, ("u",), "u", "q/w")]
+        return [
+            Diffusion(grid, "D"),
+            NonlinearDiffusion(grid, ("u",), "u", "E*u**p"),
+            Kinetics(grid, ("u",), {"u": "r*u*log(K/u) - q*u**p"}),
+            Source(grid, ("u",), "u", "q/w"),
+        ]
 
     w = np.where(active, 2.0, np.nan)[Grid(SHAPE).local_slice]
     unknowns = [Unknown("E", "log"), Unknown("r", block=Shared()), Unknown("p", block=Shared())]
-    check(*objective(terms, unknowns, scheme, active=active,
-                     known={"K": 2.0, "D": w, "w": w, "q": 0.3}, end=0.003,
-                     trials=lambda grid: [Experiment({"u": "0.3 + 0.4*x"})],
-                     samplings=lambda grid, times: [snapshots(grid, times[[2, -1]], "sqrt(u)")]))
+    check(
+        *objective(
+            terms,
+            unknowns,
+            scheme,
+            active=active,
+            known={"K": 2.0, "D": w, "w": w, "q": 0.3},
+            end=0.003,
+            trials=lambda grid: [Experiment({"u": "0.3 + 0.4*x"})],
+            samplings=lambda grid, times: [snapshots(grid, times[[2, -1]], "sqrt(u)")],
+        )
+    )
 
 
 @pytest.mark.parallel([1, 2])
 def test_a_derivative_that_is_not_finite_is_an_error():
-    for quantity, problem in (("log(u)", "predicted datum is not finite"), ("sqrt(u)", "derivative is not finite")):
-        J, m, _ = objective(fisher, [Unknown("v0")], known={"K": 1.0, "r": 0.0, "D": 1.0},
-                            trials=lambda grid: [Experiment({"u": "v0"})],
-                            samplings=lambda grid, times, q=quantity: [snapshots(grid, times[[0]], q)])
+    for quantity, problem in (
+        ("log(u)", "predicted datum is not finite"),
+        ("sqrt(u)", "derivative is not finite"),
+    ):
+        J, m, _ = objective(
+            fisher,
+            [Unknown("v0")],
+            known={"K": 1.0, "r": 0.0, "D": 1.0},
+            trials=lambda grid: [Experiment({"u": "v0"})],
+            samplings=lambda grid, times, q=quantity: [snapshots(grid, times[[0]], q)],
+        )
         m.set(0.0)
         with pytest.raises(SolverError, match=problem):
             J.linearize(m).gradient()
@@ -359,24 +585,33 @@ def test_a_derivative_that_is_not_finite_is_an_error():
 def test_one_datum_that_is_not_finite_is_seen_by_all_ranks(corner):
     u = np.ones(SHAPE)
     u[corner, corner] = -1.0
-    J, m, _ = objective(fisher, [Unknown("D", "log")], known={"K": 1.0, "r": 0.0},
-                        trials=lambda grid: [Experiment({"u": u[grid.local_slice]})],
-                        samplings=lambda grid, times: [snapshots(grid, times[[0]], "log(u)")])
+    J, m, _ = objective(
+        fisher,
+        [Unknown("D", "log")],
+        known={"K": 1.0, "r": 0.0},
+        trials=lambda grid: [Experiment({"u": u[grid.local_slice]})],
+        samplings=lambda grid, times: [snapshots(grid, times[[0]], "log(u)")],
+    )
     with pytest.raises(SolverError, match="predicted datum is not finite"):
         assert J.linearize(m).value
 
 
 @pytest.mark.parallel([1, 2])
 def test_verification_passes_over_steps_where_nothing_is_defined():
-    """D = 0.02 + e dm is negative for the larger steps; where it is for all of them nothing is verified."""
+    """D = 0.02 + e dm is negative for the larger steps; where it is for all of them nothing is
+    verified."""
     for size, defined in ((1.0, True), (1e6, True), (1e30, False)):
-        J, m, dm = objective(fisher, [Unknown("D", block=Shared())], "ars222", known={"K": 1.2, "r": 1.0})
+        J, m, dm = objective(
+            fisher, [Unknown("D", block=Shared())], "ars222", known={"K": 1.2, "r": 1.0}
+        )
         m.set(0.02)
         dm.set(-size)
         J.linearize(m).gradient()
         orders = taylor_test(J, m, dm, WIDE)
         if defined:
-            assert orders.first == pytest.approx(2, abs=0.1) and orders.second == pytest.approx(3, abs=0.1)
+            assert orders.first == pytest.approx(2, abs=0.1) and orders.second == pytest.approx(
+                3, abs=0.1
+            )
         else:
             assert np.isnan(orders.first)
         J.destroy()
@@ -387,18 +622,35 @@ def test_verification_passes_over_steps_where_nothing_is_defined():
 @pytest.mark.parametrize("species", [("u",), ("u", "v")])
 def test_newton_starts_from_nothing(scheme, species):
     """A source or a boundary value sets in where the state is 0."""
+
     def terms(grid):
         linear = [Diffusion(grid, "D", s) for s in species]
-        return [*linear, Kinetics(grid, species, "fisher-kpp" if len(species) == 1 else "gray-scott")]
+        return [
+            *linear,
+            Kinetics(grid, species, "fisher-kpp" if len(species) == 1 else "gray-scott"),
+        ]
 
-    check(*objective(terms, [Unknown("D", "log")], scheme, species, known={"K": 1.2, "r": 1.0, "F": 0.3, "k": 0.2},
-                     sides={"x-": "dirichlet"}, end=0.01,
-                     trials=lambda grid: [Experiment({}, boundary={"u": {"x-": 1.0}}),
-                                          Experiment({}, [Source(grid, species, species[0], "x")])]))
+    check(
+        *objective(
+            terms,
+            [Unknown("D", "log")],
+            scheme,
+            species,
+            known={"K": 1.2, "r": 1.0, "F": 0.3, "k": 0.2},
+            sides={"x-": "dirichlet"},
+            end=0.01,
+            trials=lambda grid: [
+                Experiment({}, boundary={"u": {"x-": 1.0}}),
+                Experiment({}, [Source(grid, species, species[0], "x")]),
+            ],
+        )
+    )
 
 
 def test_a_sweep_that_failed_leaves_nothing_behind():
-    J, m, _ = objective(fisher, [Unknown("D", "log"), Unknown("r", block=Shared())], "ars222", known={"K": 1.2})
+    J, m, _ = objective(
+        fisher, [Unknown("D", "log"), Unknown("r", block=Shared())], "ars222", known={"K": 1.2}
+    )
     expected = J.linearize(m).gradient().getArray().copy()
     at = J.linearize(m)
     stepper, left = at.linearization.batches[0].stepper, [3]
@@ -417,7 +669,9 @@ def test_a_sweep_that_failed_leaves_nothing_behind():
 
 
 def test_a_tangent_evaluates_the_parameters_part_once_a_stage(monkeypatch):
-    J, m, dm = objective(fisher, [Unknown("D", "log"), Unknown("r", block=Shared())], "ars222", known={"K": 1.2})
+    J, m, dm = objective(
+        fisher, [Unknown("D", "log"), Unknown("r", block=Shared())], "ars222", known={"K": 1.2}
+    )
     lin, asked = J.forward.linearize(m), []
     derivative = stepper.Group.derivative
 

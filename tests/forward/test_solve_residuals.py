@@ -1,4 +1,5 @@
-"""The true residuals of the answer's solves: measured right, worse where the tolerance is, the same on all ranks and groups."""
+"""The true residuals of the answer's solves: measured right, worse where the tolerance is, the same
+on all ranks and groups."""
 
 import numpy as np
 import pytest
@@ -54,7 +55,9 @@ def steady(ensemble, velocity=None):
     terms = [Diffusion(grid, "D"), *([Advection(grid, velocity)] if velocity else [])]
     seen = at_points(grid, (), np.array([[0.3, 0.4], [0.7, 0.5]]))
     forward = Steady(space, Equation(grid, terms), {}, experiments, [seen])
-    misfits = [LeastSquares(np.zeros(2), 1.0, forward.observers[0].create_vec()) for _ in experiments]
+    misfits = [
+        LeastSquares(np.zeros(2), 1.0, forward.observers[0].create_vec()) for _ in experiments
+    ]
     return Objective(forward, misfits, {}, ensemble), start(space)
 
 
@@ -68,14 +71,21 @@ def fisher(grid):
 
 def gray_scott(grid):
     names = ("u", "v")
-    return [Diffusion(grid, "D", "u"), Diffusion(grid, "D", "v"), Kinetics(grid, names, "gray-scott")]
+    return [
+        Diffusion(grid, "D", "u"),
+        Diffusion(grid, "D", "v"),
+        Kinetics(grid, names, "gray-scott"),
+    ]
 
 
 KNOWN = {"c": 0.5, "r": 1.0, "K": 1.0, "F": 0.04, "k": 0.06}
-EVOLUTIONS = {"heat": (heat, "imex-euler", ("u",), 1.0), "fisher": (fisher, "ars222", ("u",), 1.0),
-              "newton": (fisher, "backward-euler", ("u",), 1.0),
-              "coupled": (gray_scott, "crank-nicolson", ("u", "v"), 1.0),
-              "waves": (heat, "crank-nicolson", ("re", "im"), 1j)}
+EVOLUTIONS = {
+    "heat": (heat, "imex-euler", ("u",), 1.0),
+    "fisher": (fisher, "ars222", ("u",), 1.0),
+    "newton": (fisher, "backward-euler", ("u",), 1.0),
+    "coupled": (gray_scott, "crank-nicolson", ("u", "v"), 1.0),
+    "waves": (heat, "crank-nicolson", ("re", "im"), 1j),
+}
 STEPS, END = 4, 0.04
 
 
@@ -85,9 +95,19 @@ def evolution(name, ensemble, recipe="auto"):
     space = ParameterSpace(grid, [Unknown("D", "log")])
     trials = [Experiment(dict.fromkeys(species, f"{1 + 0.3 * e}*{START}")) for e in ensemble.own(2)]
     times = np.linspace(0, END, STEPS + 1)
-    forward = Evolution(space, Equation(grid, terms(grid), species, gamma), KNOWN, trials,
-                        [snapshots(grid, times[-1:], species[0])], SCHEMES[scheme], times, recipe=recipe)
-    misfits = [LeastSquares(o.arrange(np.zeros(o.size)), 1.0, o.create_vec()) for o in forward.observers]
+    forward = Evolution(
+        space,
+        Equation(grid, terms(grid), species, gamma),
+        KNOWN,
+        trials,
+        [snapshots(grid, times[-1:], species[0])],
+        SCHEMES[scheme],
+        times,
+        recipe=recipe,
+    )
+    misfits = [
+        LeastSquares(o.arrange(np.zeros(o.size)), 1.0, o.create_vec()) for o in forward.observers
+    ]
     return Objective(forward, misfits, {}, ensemble), start(space)
 
 
@@ -143,7 +163,10 @@ def test_the_figure_of_an_evolution_is_the_largest_residual_of_its_steps(recipe)
     if recipe == "direct":
         assert found["state_residual_true"] < 1e-12 and found["state_tolerance"] == "direct"
     else:
-        assert found["state_residual_true"] == pytest.approx(worst, rel=1e-3) and 1e-12 < worst < 1.01e-8
+        assert (
+            found["state_residual_true"] == pytest.approx(worst, rel=1e-3)
+            and 1e-12 < worst < 1.01e-8
+        )
         assert found["state_tolerance"] == "1e-08 on the true residual"
     assert found["state_systems"] == 2 * STEPS
     at.destroy()
@@ -177,7 +200,9 @@ def test_newtons_stages_and_their_linear_systems_have_a_figure_each(name, given)
         assert found["state_residual_true"] <= 1e-8 and found["state_systems"] == 2 * STEPS
         assert found["newton_systems"] == round(2 * STEPS * found["state_iterations_mean"])
         assert found["newton_iterations_mean"] > 0
-    assert linear[0] > linear[1] > linear[2] and all(a <= 1.01 * b for a, b in zip(linear, RTOLS, strict=True))
+    assert linear[0] > linear[1] > linear[2] and all(
+        a <= 1.01 * b for a, b in zip(linear, RTOLS, strict=True)
+    )
     given("state_newton_rtol", "1e-2")
     loose = metrics_of(evolution(name, whole()))
     assert 1e-8 < loose["state_residual_true"] <= 1e-2 and "0.01 on the" in loose["state_tolerance"]
@@ -198,8 +223,10 @@ def test_all_numbers_of_ranks_find_the_same(name, given):
     """With a method that does not depend on the ranks."""
     given("state_pc_type", "none")
     given("state_ksp_rtol", "1e-4")
-    found = [metrics_of(steady(e) if name == "steady" else evolution(name, e))
-             for e in (whole(), Ensemble.whole(MPI.COMM_SELF))]
+    found = [
+        metrics_of(steady(e) if name == "steady" else evolution(name, e))
+        for e in (whole(), Ensemble.whole(MPI.COMM_SELF))
+    ]
     assert found[0].pop("state_tolerance") == found[1].pop("state_tolerance")
     assert found[0] == pytest.approx(found[1], rel=1e-5)
     assert len(set(MPI.COMM_WORLD.allgather(found[0]["state_residual_true"]))) == 1
@@ -210,8 +237,10 @@ def test_all_numbers_of_ranks_find_the_same(name, given):
 def test_the_worst_of_all_groups_counts(name, given):
     given("state_pc_type", "none")
     groups = Ensemble.split(MPI.COMM_WORLD, 2, 2)
-    found = [metrics_of(steady(e) if name == "steady" else evolution(name, e))
-             for e in (groups, Ensemble.whole(MPI.COMM_SELF))]
+    found = [
+        metrics_of(steady(e) if name == "steady" else evolution(name, e))
+        for e in (groups, Ensemble.whole(MPI.COMM_SELF))
+    ]
     assert found[0].pop("state_tolerance") == found[1].pop("state_tolerance")
     assert found[0] == pytest.approx(found[1], rel=1e-5)
 
@@ -220,9 +249,18 @@ def test_explicit_schemes_have_no_figure():
     grid = Grid((4, 4))
     space = ParameterSpace(grid, [Unknown("D", "log")])
     times = np.linspace(0, 1e-3, 3)
-    forward = Evolution(space, Equation(grid, fisher(grid)), KNOWN, [Experiment({"u": START})],
-                        [snapshots(grid, times[-1:], "u")], SCHEMES["heun"], times)
-    misfits = [LeastSquares(o.arrange(np.zeros(o.size)), 1.0, o.create_vec()) for o in forward.observers]
+    forward = Evolution(
+        space,
+        Equation(grid, fisher(grid)),
+        KNOWN,
+        [Experiment({"u": START})],
+        [snapshots(grid, times[-1:], "u")],
+        SCHEMES["heun"],
+        times,
+    )
+    misfits = [
+        LeastSquares(o.arrange(np.zeros(o.size)), 1.0, o.create_vec()) for o in forward.observers
+    ]
     found = metrics_of((Objective(forward, misfits, {}), start(space)))
     assert found == {} and residuals(found) == []
 
@@ -237,11 +275,20 @@ def test_a_residual_that_is_no_number_is_kept():
 
 
 def test_the_closing_text_names_norm_and_cost():
-    state = {"state_residual_true": 4.2e-6, "state_systems": 12, "state_iterations_mean": 7.25,
-             "state_tolerance": "1e-08 on the preconditioned residual"}
-    line, = residuals(state)
-    for part in ("4.2e-06", "|b - A u| / |b| (2-norm)", "largest of 12 systems", "7.2 Krylov iterations each",
-                 "tolerance 1e-08 on the preconditioned residual"):
+    state = {
+        "state_residual_true": 4.2e-6,
+        "state_systems": 12,
+        "state_iterations_mean": 7.25,
+        "state_tolerance": "1e-08 on the preconditioned residual",
+    }
+    (line,) = residuals(state)
+    for part in (
+        "4.2e-06",
+        "|b - A u| / |b| (2-norm)",
+        "largest of 12 systems",
+        "7.2 Krylov iterations each",
+        "tolerance 1e-08 on the preconditioned residual",
+    ):
         assert part in line
     assert residuals(state | {"state_tolerance": "direct"})[0].endswith("direct")
     newton = {key.replace("state", "newton"): value for key, value in state.items()}

@@ -1,4 +1,5 @@
-"""A state or step that crosses the limit of an explicit scheme between two looks is seen before a step is taken from it."""
+"""A state or step that crosses the limit of an explicit scheme between two looks is seen before a
+step is taken from it."""
 
 import numpy as np
 import pytest
@@ -40,7 +41,8 @@ def last(terms, initial, times, species, name, source=None):
 
 
 def pulse(height, first, length, name):
-    """A pulse of u, in the last cells, lets v decay at the rate u; without it nothing happens. 1,000 steps."""
+    """A pulse of u, in the last cells, lets v decay at the rate u; without it nothing happens.
+    1,000 steps."""
     times = np.linspace(0.0, 10.0, 1001)
     ends = [0.0, times[first], times[first + length]]
     kinetics = {"u": "-50*u", "v": "-u*v"}

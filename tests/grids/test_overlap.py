@@ -15,10 +15,17 @@ def by_definition(a, b):
 
 
 @pytest.mark.parametrize("unit", [1e-12, 1.0, 1e12])
-@pytest.mark.parametrize("b", [
-    A, np.linspace(0, 1, 2), np.linspace(0, 1, 12), np.array([-1.0, 0.1, 0.22, 0.24, 3.0]),
-    np.array([0.3, 0.4, 0.5]), np.array([2.0, 3.0]),
-])
+@pytest.mark.parametrize(
+    "b",
+    [
+        A,
+        np.linspace(0, 1, 2),
+        np.linspace(0, 1, 12),
+        np.array([-1.0, 0.1, 0.22, 0.24, 3.0]),
+        np.array([0.3, 0.4, 0.5]),
+        np.array([2.0, 3.0]),
+    ],
+)
 def test_lengths_and_fractions(b, unit):
     expected = by_definition(A, b)
     found = overlap_lengths(A * unit, b * unit)

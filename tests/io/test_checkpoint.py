@@ -36,9 +36,13 @@ def values(seed):
 
 
 def state(space, seed):
-    return SimpleNamespace(vectors={"m": space.grid.from_natural(values(seed)),
-                                    "gradient": space.grid.from_natural(values(seed + 100))},
-                           meta={"radius": 0.1 + seed, "iteration": seed, "weight": np.float64(1 / 3)})
+    return SimpleNamespace(
+        vectors={
+            "m": space.grid.from_natural(values(seed)),
+            "gradient": space.grid.from_natural(values(seed + 100)),
+        },
+        meta={"radius": 0.1 + seed, "iteration": seed, "weight": np.float64(1 / 3)},
+    )
 
 
 def save(out, comm, seed, **extra):
@@ -132,7 +136,9 @@ def gone(path):
 
 
 @pytest.mark.parametrize("file", ["m.bin", "gradient.bin", "meta.json"])
-@pytest.mark.parametrize("damage, said", [(cut, "bytes"), (flip, "does not match"), (gone, "No such file")])
+@pytest.mark.parametrize(
+    "damage, said", [(cut, "bytes"), (flip, "does not match"), (gone, "No such file")]
+)
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, file, damage, said):
     for k in (1, 2):
         save(tmp_path, MPI.COMM_SELF, k)
@@ -158,12 +164,20 @@ def test_another_case_or_grid_is_refused_on_every_rank(tmp_path):
     comm = MPI.COMM_WORLD
     out = comm.bcast(tmp_path, root=0)
     save(out, comm, 1, identity={"case": "abc", "file": "1"})
-    for given, said in (({"case": "xyz", "file": "1"}, "--resume: case: got xyz, other than in the run of .*allowed: abc"),
-                        ({"case": "abc", "file": "2"}, "file: got 2.*allowed: 1"), ({"case": "abc"}, "file: got nothing")):
+    for given, said in (
+        (
+            {"case": "xyz", "file": "1"},
+            "--resume: case: got xyz, other than in the run of .*allowed: abc",
+        ),
+        ({"case": "abc", "file": "2"}, "file: got 2.*allowed: 1"),
+        ({"case": "abc"}, "file: got nothing"),
+    ):
         with pytest.raises(InputError, match=said):
             find_checkpoint(out, comm, given)
     with pytest.raises(InputError, match="60 values; allowed: 120"):
-        find_checkpoint(out, comm, {"case": "abc", "file": "1"}).load(GridSpace(comm, (5, 4, 6)), comm)
+        find_checkpoint(out, comm, {"case": "abc", "file": "1"}).load(
+            GridSpace(comm, (5, 4, 6)), comm
+        )
 
 
 @pytest.mark.parallel([1, 2])

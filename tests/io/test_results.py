@@ -13,22 +13,65 @@ from npde_opt.io.history import COLUMNS, read_history
 from npde_opt.io.results import Seconds, Summary, peak_memory_mb, versions
 from npde_opt.runs.folder import RunDirectory
 
-KEYS = {"driver", "case", "ranks", "grid", "unknowns", "parameters", "status", "iterations", "objective",
-        "objective_initial", "gradient_norm", "gradient_norm_initial", "forward_solves", "adjoint_solves",
-        "krylov_iterations_mean", "seconds", "peak_memory_mb", "versions", "metrics"}
+KEYS = {
+    "driver",
+    "case",
+    "ranks",
+    "grid",
+    "unknowns",
+    "parameters",
+    "status",
+    "iterations",
+    "objective",
+    "objective_initial",
+    "gradient_norm",
+    "gradient_norm_initial",
+    "forward_solves",
+    "adjoint_solves",
+    "krylov_iterations_mean",
+    "seconds",
+    "peak_memory_mb",
+    "versions",
+    "metrics",
+}
 
 
 def row(i):
-    return {"level": 0, "iteration": i, "objective": 1 / 3 + i, "gradient_norm": np.float64(0.1) ** i,
-            "forward_solves": np.int64(i), "seconds": 0.5 * i}
+    return {
+        "level": 0,
+        "iteration": i,
+        "objective": 1 / 3 + i,
+        "gradient_norm": np.float64(0.1) ** i,
+        "forward_solves": np.int64(i),
+        "seconds": 0.5 * i,
+    }
 
 
 def summary(**changes):
-    given = {"driver": "identify", "case": "meshes/a.toml", "ranks": 1, "grid": [4, 5], "unknowns": 20,
-             "parameters": 20, "status": "converged", "iterations": 3, "objective": 1.5, "objective_initial": 20.0,
-             "gradient_norm": 1e-7, "gradient_norm_initial": 1.0, "forward_solves": 5, "adjoint_solves": 4,
-             "krylov_iterations_mean": 7.5, "seconds": Seconds(1.0, 2.0, 3.0), "peak_memory_mb": 100.0,
-             "metrics": {"relative_error": np.float32(0.5), "undefined": np.nan, "per_region": np.arange(2)}}
+    given = {
+        "driver": "identify",
+        "case": "meshes/a.toml",
+        "ranks": 1,
+        "grid": [4, 5],
+        "unknowns": 20,
+        "parameters": 20,
+        "status": "converged",
+        "iterations": 3,
+        "objective": 1.5,
+        "objective_initial": 20.0,
+        "gradient_norm": 1e-7,
+        "gradient_norm_initial": 1.0,
+        "forward_solves": 5,
+        "adjoint_solves": 4,
+        "krylov_iterations_mean": 7.5,
+        "seconds": Seconds(1.0, 2.0, 3.0),
+        "peak_memory_mb": 100.0,
+        "metrics": {
+            "relative_error": np.float32(0.5),
+            "undefined": np.nan,
+            "per_region": np.arange(2),
+        },
+    }
     return Summary(**(given | changes))
 
 
@@ -45,7 +88,9 @@ def test_summary_has_exactly_the_agreed_keys(tmp_path):
     assert set(read) == KEYS
     assert read["seconds"] == {"setup": 1.0, "solve": 2.0, "total": 3.0}
     assert read["metrics"] == {"relative_error": 0.5, "undefined": None, "per_region": [0, 1]}
-    assert {"npde_opt", "petsc", "mpi", "numpy", "python"} <= set(read["versions"]) == set(versions())
+    assert (
+        {"npde_opt", "petsc", "mpi", "numpy", "python"} <= set(read["versions"]) == set(versions())
+    )
 
 
 @pytest.mark.parallel([1, 2])
@@ -87,8 +132,14 @@ def change(file):
     file.write_bytes(file.read_bytes().replace(b"1.333", b"1.334"))
 
 
-@pytest.mark.parametrize(("damage", "said"), [
-    (cut, "has 2 of 3 rows"), (change, "is damaged in line 3"), (lambda file: file.unlink(), "is gone")])
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (cut, "has 2 of 3 rows"),
+        (change, "is damaged in line 3"),
+        (lambda file: file.unlink(), "is gone"),
+    ],
+)
 def test_a_history_that_was_damaged_is_restored_and_said_so(tmp_path, damage, said):
     out = RunDirectory(tmp_path, MPI.COMM_SELF)
     for i in range(3):

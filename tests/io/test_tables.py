@@ -22,31 +22,57 @@ WAYS = {
     "semicolon, decimal comma, no header": (COMMAS, {}, []),
     "tab, decimal comma": (COMMAS.replace(";", "\t"), {}, []),
     "blanks, decimal comma": (COMMAS.replace(";", "  "), {}, []),
-    "quoted decimal commas": ("a,b\n" + "".join(
-        f'"{x:f}","{y:f}"\n'.replace(".", ",") for x, y in ROWS), {"decimal": ","}, ["a", "b"]),
+    "quoted decimal commas": (
+        "a,b\n" + "".join(f'"{x:f}","{y:f}"\n'.replace(".", ",") for x, y in ROWS),
+        {"decimal": ","},
+        ["a", "b"],
+    ),
     "tab": ("time\thead\n" + POINTS.replace(",", "\t"), {}, ["time", "head"]),
     "blanks": ("time head\n" + POINTS.replace(",", "   "), {}, ["time", "head"]),
     "bar": ("time|head\n" + POINTS.replace(",", " | "), {}, ["time", "head"]),
     "header in a %-comment": ("% time head\n" + POINTS.replace(",", " "), {}, ["time", "head"]),
-    "header in a #-comment": ("# made by hand\n# time (min), head (m)\n" + POINTS.replace(",", " "), {},
-                              ["time (min)", "head (m)"]),
+    "header in a #-comment": (
+        "# made by hand\n# time (min), head (m)\n" + POINTS.replace(",", " "),
+        {},
+        ["time (min)", "head (m)"],
+    ),
     "header in a //-comment": ("// time,head\n" + POINTS, {}, ["time", "head"]),
     "comment that is no header": ("# written by a logger\n" + POINTS, {}, []),
     "units": ("time,head\n[d],[m]\n" + POINTS, {}, ["time", "head"]),
     "two rows of units": ("time,head\nd,m\n(days),(metres)\n" + POINTS, {}, ["time", "head"]),
-    "skipped": ("A LOGGER, 2020-01-01\nserial 12\ntime,head\n" + POINTS, {"skip": 2}, ["time", "head"]),
+    "skipped": (
+        "A LOGGER, 2020-01-01\nserial 12\ntime,head\n" + POINTS,
+        {"skip": 2},
+        ["time", "head"],
+    ),
     "names given": (POINTS, {"header": ["t", "u"]}, ["t", "u"]),
     "header that is given": ("1,2\n" + POINTS, {"header": True}, ["1", "2"]),
-    "empty rows and words at the end": ("time,head,,\n" + POINTS.replace("\n", ",,\n") + ",,,\n\n", {}, ["time", "head"]),
-    "quoted": ("\"time\",\"head\"\n" + "".join(f'"{x:f}","{y:f}"\n' for x, y in ROWS), {}, ["time", "head"]),
-    "header of one word a column that needs quotes": ('"time, d","head, m"\n' + POINTS, {}, ["time, d", "head, m"]),
+    "empty rows and words at the end": (
+        "time,head,,\n" + POINTS.replace("\n", ",,\n") + ",,,\n\n",
+        {},
+        ["time", "head"],
+    ),
+    "quoted": (
+        '"time","head"\n' + "".join(f'"{x:f}","{y:f}"\n' for x, y in ROWS),
+        {},
+        ["time", "head"],
+    ),
+    "header of one word a column that needs quotes": (
+        '"time, d","head, m"\n' + POINTS,
+        {},
+        ["time, d", "head, m"],
+    ),
     "semicolon, points": (POINTS.replace(",", ";"), {}, []),
     "spreadsheet": ("sep=,\ntime,head\n" + POINTS, {}, ["time", "head"]),
     "line ends": (("time,head\n" + POINTS).replace("\n", "\r\n"), {}, ["time", "head"]),
     "comma and blank": ("time, head\n" + POINTS.replace(",", ", "), {}, ["time", "head"]),
     "comma and tab": (POINTS.replace(",", ",\t"), {}, []),
     "blank and comma": (POINTS.replace(",", " ,"), {}, []),
-    "typographic minus and Fortran exponents": ("t,h\n" + POINTS.replace("0.500000", "5D-1"), {}, ["t", "h"]),
+    "typographic minus and Fortran exponents": (
+        "t,h\n" + POINTS.replace("0.500000", "5D-1"),
+        {},
+        ["t", "h"],
+    ),
 }
 
 
@@ -60,7 +86,9 @@ def test_ways_to_write_a_table(way, tmp_path):
     np.testing.assert_array_equal(found, ROWS)
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "latin-1", "utf-32"])
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "latin-1", "utf-32"]
+)
 def test_encodings(encoding, tmp_path):
     (tmp_path / "a.csv").write_bytes(("time,head (\xb5m)\n" + POINTS).encode(encoding))
     table = read_table(tmp_path / "a.csv")
@@ -115,10 +143,20 @@ def test_codes_of_single_precision_arrays(tmp_path):
         assert read_values("data", {"file": "a.npy", "missing": []}, sources)[1] == np.float32(code)
 
 
-@pytest.mark.parametrize(("kind", "value", "code"), [
-    ("f8", 1000.0005, 1000.0), ("f4", 1000.0005, 1000.0), ("f8", -87.30000305175781, -87.3),
-    ("i8", 1000001, 1000000), ("f8", 3.0, np.inf), ("f4", 3.0, -np.inf), ("f8", 3.0, np.nan), ("f4", 3.0, 1e300),
-    ("u1", 1, 0.9999999)])
+@pytest.mark.parametrize(
+    ("kind", "value", "code"),
+    [
+        ("f8", 1000.0005, 1000.0),
+        ("f4", 1000.0005, 1000.0),
+        ("f8", -87.30000305175781, -87.3),
+        ("i8", 1000001, 1000000),
+        ("f8", 3.0, np.inf),
+        ("f4", 3.0, -np.inf),
+        ("f8", 3.0, np.nan),
+        ("f4", 3.0, 1e300),
+        ("u1", 1, 0.9999999),
+    ],
+)
 def test_a_code_is_no_value_near_it(kind, value, code, tmp_path):
     """Also where it is not finite, or is not in single precision."""
     sources = Sources(tmp_path, None, (None, 0))
@@ -127,8 +165,19 @@ def test_a_code_is_no_value_near_it(kind, value, code, tmp_path):
     np.testing.assert_array_equal(found, np.array([2, value], kind))
 
 
-@pytest.mark.parametrize(("kind", "code"), [("f8", -9999.9), ("f4", -9999.9), ("f2", -99.9), (">f4", 1e20), ("i4", -9999),
-                                            ("u1", 255), ("f4", 16777217), ("f8", 0.0)])
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        ("f8", -9999.9),
+        ("f4", -9999.9),
+        ("f2", -99.9),
+        (">f4", 1e20),
+        ("i4", -9999),
+        ("u1", 255),
+        ("f4", 16777217),
+        ("f8", 0.0),
+    ],
+)
 def test_a_code_is_found_in_the_precision_of_the_file(kind, code, tmp_path):
     sources = Sources(tmp_path, None, (None, 0))
     np.save(tmp_path / "a.npy", np.array([2, code], float).astype(kind))
@@ -139,7 +188,9 @@ def test_a_code_is_found_in_the_precision_of_the_file(kind, code, tmp_path):
 @pytest.mark.parametrize(("slope", "raw"), [(0.1, -99), (0.001, -9999), (1 / 3, 32766)])
 def test_a_code_is_found_among_integers_that_a_file_scales(slope, raw, tmp_path):
     nibabel = pytest.importorskip("nibabel")
-    nibabel.save(nibabel.Nifti1Image(np.array([[[raw, 1, raw + 1]]], "i2"), np.eye(4)), tmp_path / "a.nii")
+    nibabel.save(
+        nibabel.Nifti1Image(np.array([[[raw, 1, raw + 1]]], "i2"), np.eye(4)), tmp_path / "a.nii"
+    )
     content = bytearray((tmp_path / "a.nii").read_bytes())
     content[112:116] = np.array(slope, "<f4").tobytes()  # scl_slope
     (tmp_path / "a.nii").write_bytes(bytes(content))
@@ -170,21 +221,45 @@ def test_units_of_columns(tmp_path):
 
 
 WRONG = {
-    "undeclared beside declared": ("t,v\n1,ND\n2,-9999\n3,0.5\n", {"missing": ["ND"]}, "line 3: got '-9999'"),
+    "undeclared beside declared": (
+        "t,v\n1,ND\n2,-9999\n3,0.5\n",
+        {"missing": ["ND"]},
+        "line 3: got '-9999'",
+    ),
     "-999999": ("t,v\n1,0.5\n2,-999999\n", {}, r"line 3: got '-999999'.*missing"),
     "-99": ("t,v\n1,0.5\n2,-99\n", {}, r"line 3: got '-99'.*missing"),
     "-32768": ("t,v\n1,0.5\n2,-32768\n", {}, r"line 3: got '-32768'.*missing"),
-    "thousands between tabs": ("a\tb\n1,234\t5\n2,345\t6\n", {}, r"decimal of .*a\.csv: got '1,234'"),
-    "numbers of columns": (",0,1\n0,0.5,0.6\n1,0.7,0.8\n", {}, "line 1: got 0 1 beside an empty word"),
+    "thousands between tabs": (
+        "a\tb\n1,234\t5\n2,345\t6\n",
+        {},
+        r"decimal of .*a\.csv: got '1,234'",
+    ),
+    "numbers of columns": (
+        ",0,1\n0,0.5,0.6\n1,0.7,0.8\n",
+        {},
+        "line 1: got 0 1 beside an empty word",
+    ),
     "a codec that is none": ("t,v\n1,2.5\n", {"encoding": "undefined"}, r"encoding of .*a\.csv"),
     "an encoding with a null": ("t,v\n1,2.5\n", {"encoding": "a\0b"}, r"encoding of .*a\.csv"),
-    "a very long word": ("t,v\n1,0.5\n2,\"" + "a" * 140_000 + "\"\n", {}, r"line 3: got 'a{60}'... \(140,000"),
+    "a very long word": (
+        't,v\n1,0.5\n2,"' + "a" * 140_000 + '"\n',
+        {},
+        r"line 3: got 'a{60}'... \(140,000",
+    ),
     "censored": ("t,v\n1,0.5\n2,<0.3\n", {}, r"a\.csv, line 3: got '<0.3'"),
     "not determined": ("t,v\n1,0.5\n2,n.d.\n", {}, r"line 3: got 'n\.d\.'"),
     "date": ("t,v\n1,0.5\n2,2020-01-01\n", {}, r"line 3: got '2020-01-01'"),
-    "date in the first row": ("2020-01-01,0.5\n2020-01-02,0.6\n3,0.1\n", {}, r"line 1: got '2020-01-01'"),
+    "date in the first row": (
+        "2020-01-01,0.5\n2020-01-02,0.6\n3,0.1\n",
+        {},
+        r"line 1: got '2020-01-01'",
+    ),
     "censored first row": ("<0.3\n0.5\n0.6\n", {}, r"line 1: got '<0.3'"),
-    "censored row below the header": ("t,v\nn.d.,<0.3\n1,0.5\n", {}, r"line 2: got '(n\.d\.|<0\.3)'"),
+    "censored row below the header": (
+        "t,v\nn.d.,<0.3\n1,0.5\n",
+        {},
+        r"line 2: got '(n\.d\.|<0\.3)'",
+    ),
     "infinite": ("t,v\n1,inf\n2,0.5\n", {}, r"line 2: got 'inf'"),
     "too large": ("t,v\n1,1e400\n2,0.5\n", {}, r"line 2: got '1e400'"),
     "underscores": ("t,v\n1,1_000\n2,0.5\n", {}, r"line 2: got '1_000'"),
@@ -200,7 +275,11 @@ WRONG = {
     "no rows": ("\n# t\n", {}, "no rows"),
     "header alone": ("time,head\n", {}, "without rows|no rows|'time'"),
     "binary": (b"\x00\x01\x02" * 30, {}, r"a\.csv: got bytes"),
-    "wrong encoding": ("t,v\xb5\n1,2.5\n".encode("latin-1"), {"encoding": "utf-8"}, r"encoding of .*a\.csv"),
+    "wrong encoding": (
+        "t,v\xb5\n1,2.5\n".encode("latin-1"),
+        {"encoding": "utf-8"},
+        r"encoding of .*a\.csv",
+    ),
     "unknown encoding": ("t,v\n1,2.5\n", {"encoding": "utf-99"}, r"encoding of .*a\.csv"),
     "wrong delimiter": ("t,v\n1,2.5\n", {"delimiter": "x"}, "delimiter of"),
 }

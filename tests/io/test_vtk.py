@@ -35,7 +35,11 @@ def test_uniform_round_trip(tmp_path, shape):
     assert path.name == "k.vti"
     np.testing.assert_array_equal(read_field(path, "log k"), field)
     np.testing.assert_array_equal(read_field(path, "region"), (field > 0).astype("i4"))
-    assert read_field(path, "up").dtype == np.uint8 and list_fields(path) == ["log k", "region", "up"]
+    assert read_field(path, "up").dtype == np.uint8 and list_fields(path) == [
+        "log k",
+        "region",
+        "up",
+    ]
 
 
 @pytest.mark.parallel([1, 2, 3])
@@ -46,9 +50,13 @@ def test_stretched_with_components_and_inactive_cells_gives_the_same_bytes(tmp_p
     paths = []
     for name, on in (("together", comm), ("alone", MPI.COMM_SELF)):
         grid = Grid((3, 4, 2), edges=STRETCHED, active=active, comm=on)
-        flux = np.stack([numbers(grid.shape) * (c + 1) for c in range(3)])[(slice(None), *grid.local_slice)]
+        flux = np.stack([numbers(grid.shape) * (c + 1) for c in range(3)])[
+            (slice(None), *grid.local_slice)
+        ]
         paths.append(folder / f"{name}{comm.rank if on is MPI.COMM_SELF else ''}")
-        paths[-1] = write_vtk(paths[-1], grid, {"k": grid.from_natural(numbers(grid.shape)), "flux": flux})
+        paths[-1] = write_vtk(
+            paths[-1], grid, {"k": grid.from_natural(numbers(grid.shape)), "flux": flux}
+        )
     comm.Barrier()
     together, alone = (hashlib.sha256(p.read_bytes()).hexdigest() for p in paths)
     assert together == alone
@@ -79,6 +87,6 @@ def test_a_file_that_is_cut_short_is_refused(tmp_path):
     path = write_vtk(tmp_path / "k", grid, {"k": grid.create_vec()})
     content = path.read_bytes()
     start = content.index(b"_", content.index(b"AppendedData")) + 1
-    path.write_bytes(content[: start + 100] + content[content.index(b"\n  </AppendedData>"):])
+    path.write_bytes(content[: start + 100] + content[content.index(b"\n  </AppendedData>") :])
     with pytest.raises(InputError, match="cut short"):
         read_field(path)

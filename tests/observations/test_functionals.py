@@ -40,8 +40,11 @@ def of_all_kinds(grid):
     return {
         "points": points_at(grid, POINTS),
         "electrodes": together(
-            [cell_sum(grid, [np.array([5, 5]), np.array([k, k + 1])], np.array([0.25, 0.75]))
-             for k in range(4)]),
+            [
+                cell_sum(grid, [np.array([5, 5]), np.array([k, k + 1])], np.array([0.25, 0.75]))
+                for k in range(4)
+            ]
+        ),
         "sides": together([side_mean(grid, side) for side in ("x-", "x+", "y-", "y+")]),
         "boxes": together([box_mean(grid, (0.1 * k, 0.4), (1.0, 0.9)) for k in range(4)]),
         "balls": together([ball_mean(grid, x, 0.2) for x in POINTS]),
@@ -66,10 +69,12 @@ def test_differences_between_places_of_any_two_kinds():
             np.testing.assert_allclose(made, expected, atol=1e-15)
             reference = difference(found[a], found[b][2])
             np.testing.assert_allclose(
-                dense(grid, reference), matrices[a] - matrices[b][2], atol=1e-15)
+                dense(grid, reference), matrices[a] - matrices[b][2], atol=1e-15
+            )
             reference = difference(found[a][1], found[b])
             np.testing.assert_allclose(
-                dense(grid, reference), matrices[a][1] - matrices[b], atol=1e-15)
+                dense(grid, reference), matrices[a][1] - matrices[b], atol=1e-15
+            )
 
 
 @pytest.mark.parallel([1, 2, 3])
@@ -79,12 +84,12 @@ def test_four_terminal_measurements_are_differences_of_picked_electrodes():
     pairs = np.array([[0, 1], [3, 1], [0, 1], [2, 0]])
     seen = dense(grid, electrodes)
     made = difference(electrodes[pairs[:, 0]], electrodes[pairs[:, 1]])
-    np.testing.assert_allclose(
-        dense(grid, made), seen[pairs[:, 0]] - seen[pairs[:, 1]], atol=1e-15)
+    np.testing.assert_allclose(dense(grid, made), seen[pairs[:, 0]] - seen[pairs[:, 1]], atol=1e-15)
     np.testing.assert_array_equal(dense(grid, electrodes[-1]), seen[-1:])
     np.testing.assert_array_equal(dense(grid, electrodes[1:3]), seen[1:3])
     np.testing.assert_array_equal(
-        dense(grid, electrodes[np.array([True, False, False, True])]), seen[[0, 3]])
+        dense(grid, electrodes[np.array([True, False, False, True])]), seen[[0, 3]]
+    )
 
 
 @pytest.mark.parallel([1, 2, 3])

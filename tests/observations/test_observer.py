@@ -181,8 +181,12 @@ def test_every_number_of_ranks_sees_the_same(steady):
     alone = Grid(SHAPE, active=MASK, comm=grid.comm.Split(grid.comm.rank))
     single = Observer(alone, SPECIES, observer_times(steady), samplings(alone, "exp(u*v)", steady))
     u, du, d = states(alone, 0, steady), states(alone, 1, steady), data(single, 2)
-    expected = [observed(single, u), pushed(single, u, du), pulled(single, u, d),
-                second(single, u, du, d)]
+    expected = [
+        observed(single, u),
+        pushed(single, u, du),
+        pulled(single, u, d),
+        second(single, u, du, d),
+    ]
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-13)
 
@@ -201,8 +205,14 @@ def test_a_species_is_seen_as_its_text_is(active):
             observer = observer_of(quantity, False, active)
             grid = observer.grid
             u, du, d = states(grid, 0, False), states(grid, 1, False), data(observer, 2)
-            found.append([observed(observer, u), pushed(observer, u, du), pulled(observer, u, d),
-                          second(observer, u, du, d)])
+            found.append(
+                [
+                    observed(observer, u),
+                    pushed(observer, u, du),
+                    pulled(observer, u, d),
+                    second(observer, u, du, d),
+                ]
+            )
         assert observer.quantities[0].is_species == (quantity == name)
         for a, b in zip(*found, strict=True):
             np.testing.assert_array_equal(a, b)
@@ -250,14 +260,33 @@ def test_unseen_is_repeated_at_every_time():
     assert Observer(grid, ("u",), TIMES, seen).unseen().tolist() == [0, 1, 0, 1]
 
 
-@pytest.mark.parametrize(("times", "seen", "text"), [
-    ((), {"times": (0.1, 0.2)}, r"observation\[1\].times: got 2 times; allowed: none: a steady"),
-    (TIMES, {"times": ()}, r"observation\[1\].times: got none; allowed: times from 0 to 0.6"),
-    (TIMES, {"times": (0.1, 0.2)}, r"observation\[1\].times: got 0.2; allowed: from 0 to 0.6"),
-    (TIMES, {"times": (0.1,), "quantity": "w + 1"}, r"observation\[1\].quantity: got 'w' .*u, v"),
-    (TIMES, {"times": (0.1,), "quantity": "u +"}, r"observation\[1\].quantity: got no expression"),
-    (TIMES, {"times": (0.1,), "shape": (7, 5)}, r"observation\[1\]: got a sampling of 35 cells"),
-])
+@pytest.mark.parametrize(
+    ("times", "seen", "text"),
+    [
+        (
+            (),
+            {"times": (0.1, 0.2)},
+            r"observation\[1\].times: got 2 times; allowed: none: a steady",
+        ),
+        (TIMES, {"times": ()}, r"observation\[1\].times: got none; allowed: times from 0 to 0.6"),
+        (TIMES, {"times": (0.1, 0.2)}, r"observation\[1\].times: got 0.2; allowed: from 0 to 0.6"),
+        (
+            TIMES,
+            {"times": (0.1,), "quantity": "w + 1"},
+            r"observation\[1\].quantity: got 'w' .*u, v",
+        ),
+        (
+            TIMES,
+            {"times": (0.1,), "quantity": "u +"},
+            r"observation\[1\].quantity: got no expression",
+        ),
+        (
+            TIMES,
+            {"times": (0.1,), "shape": (7, 5)},
+            r"observation\[1\]: got a sampling of 35 cells",
+        ),
+    ],
+)
 def test_what_cannot_be_seen_is_named(times, seen, text):
     grid = Grid(SHAPE)
     other = Grid(seen.pop("shape", SHAPE))

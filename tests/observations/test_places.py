@@ -99,8 +99,10 @@ def test_sums_over_cells_count_each_cell_once():
     grid = Grid((5, 7), edges=EDGES, active=HOLE)
     cells = [np.array([0, 1, 4, 1]), np.array([1, 1, 6, 1])]
     weights = np.array([1.0, 2.0, 4.0, 8.0])
-    values = [linear(*[c[i] for c, i in zip(grid.centers, cell, strict=True)])
-              for cell in zip(*cells, strict=True)]
+    values = [
+        linear(*[c[i] for c, i in zip(grid.centers, cell, strict=True)])
+        for cell in zip(*cells, strict=True)
+    ]
     found = observe(grid, [cell_sum(grid, cells, weights)])
     assert found == pytest.approx([weights @ values], rel=1e-13)
 
@@ -117,8 +119,11 @@ def test_means_over_regions_and_voxels_of_another_grid(active):
     expected = [(u * volume)[regions == k].sum() / volume[regions == k].sum() for k in range(4)]
     assert found == pytest.approx(expected, rel=1e-13)
     edges = [np.array([0, 0.05, 0.3, 0.6, 1.0]), np.array([0, 0.5, 0.9, 2.0])]
-    shares = [np.clip(np.minimum(a[1:, None], b[1:]) - np.maximum(a[:-1, None], b[:-1]), 0, None)
-              / np.diff(b) for a, b in zip(edges, EDGES, strict=True)]
+    shares = [
+        np.clip(np.minimum(a[1:, None], b[1:]) - np.maximum(a[:-1, None], b[:-1]), 0, None)
+        / np.diff(b)
+        for a, b in zip(edges, EDGES, strict=True)
+    ]
     parts = [shares[0] @ (f * volume) @ shares[1].T for f in (u, 1.0)]
     means = voxel_means(grid, edges)
     assert means.unseen.tolist() == []
@@ -144,20 +149,23 @@ def test_a_side_of_three_dimensions():
     assert found == pytest.approx([0.3 + 5 + 300], rel=1e-12)
 
 
-@pytest.mark.parametrize(("make", "text"), [
-    (lambda g: box_mean(g, (0.5, 0), (0.2, 1), "boxes[0]"), "boxes[0], x"),
-    (lambda g: box_mean(g, (0, 0), (1.2, 1), "boxes[0]"), "0 to 1"),
-    (lambda g: box_mean(g, (0,), (1, 1), "boxes[0]"), "2 coordinates"),
-    (lambda g: box_mean(g, (0.26, 0.9), (0.3, 1.1), "boxes[0]"), "without active cells"),
-    (lambda g: ball_mean(g, (1.5, 0.5), 0.1, "balls[0]"), "balls[0].at"),
-    (lambda g: ball_mean(g, (0.5, 0.5), -1, "balls[0]"), "positive length"),
-    (lambda g: side_mean(g, "w+", field="sides[0]"), "sides[0].side"),
-    (lambda g: side_mean(g, "y-", field="sides[0]"), "dirichlet"),
-    (lambda g: points_at(g, [[0.3, 1.0]], "points"), "points[0]"),
-    (lambda g: points_at(g, [[0.3, 0.1, 0.2]], "points"), "(n, 2)"),
-    (lambda g: region_means(g, np.zeros((5, 6), int), field="regions"), "shape (5, 7)"),
-    (lambda g: region_means(g, np.where(HOLE, 0, 1), field="regions"), "region 1 without an"),
-])
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda g: box_mean(g, (0.5, 0), (0.2, 1), "boxes[0]"), "boxes[0], x"),
+        (lambda g: box_mean(g, (0, 0), (1.2, 1), "boxes[0]"), "0 to 1"),
+        (lambda g: box_mean(g, (0,), (1, 1), "boxes[0]"), "2 coordinates"),
+        (lambda g: box_mean(g, (0.26, 0.9), (0.3, 1.1), "boxes[0]"), "without active cells"),
+        (lambda g: ball_mean(g, (1.5, 0.5), 0.1, "balls[0]"), "balls[0].at"),
+        (lambda g: ball_mean(g, (0.5, 0.5), -1, "balls[0]"), "positive length"),
+        (lambda g: side_mean(g, "w+", field="sides[0]"), "sides[0].side"),
+        (lambda g: side_mean(g, "y-", field="sides[0]"), "dirichlet"),
+        (lambda g: points_at(g, [[0.3, 1.0]], "points"), "points[0]"),
+        (lambda g: points_at(g, [[0.3, 0.1, 0.2]], "points"), "(n, 2)"),
+        (lambda g: region_means(g, np.zeros((5, 6), int), field="regions"), "shape (5, 7)"),
+        (lambda g: region_means(g, np.where(HOLE, 0, 1), field="regions"), "region 1 without an"),
+    ],
+)
 def test_what_cannot_be_observed_is_named(make, text):
     grid = Grid((5, 7), edges=EDGES, active=HOLE, boundaries={"y-": "dirichlet"})
     with pytest.raises(InputError) as error:

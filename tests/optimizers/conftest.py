@@ -34,7 +34,11 @@ class Counters:
         self.forward = self.adjoint = 0
 
     def snapshot(self):
-        return {"forward_solves": self.forward, "adjoint_solves": self.adjoint, "krylov_iterations": 0}
+        return {
+            "forward_solves": self.forward,
+            "adjoint_solves": self.adjoint,
+            "krylov_iterations": 0,
+        }
 
 
 class At:
@@ -83,7 +87,8 @@ class At:
 
 
 class Problem:
-    """The Objective protocol around `phi`, its `slope` and `curvature`; `solution(i)` is the minimum."""
+    """The Objective protocol around `phi`, its `slope` and `curvature`; `solution(i)` is the
+    minimum."""
 
     n, weight, box = 24, 1.0, None
     unknown_count = 1
@@ -163,7 +168,8 @@ class Bounded(Quadratic):
 
 
 class Exponential(Problem):
-    """1/2 |exp(B m) - exp(B m_true)|^2 * 50, B = tridiag(1, 2, 1) / 4: nonlinear least squares that can overflow."""
+    """1/2 |exp(B m) - exp(B m_true)|^2 * 50, B = tridiag(1, 2, 1) / 4: nonlinear least squares that
+    can overflow."""
 
     weight = 0.1
 
@@ -196,7 +202,8 @@ class Overflowing(Exponential):
 
 
 class Fine(Problem):
-    """1/2 |W m - d|^2 / 0.01^2 + 1/2 int |grad m|^2 + m^2 on [0, 1]: twelve averages on a mesh of n cells."""
+    """1/2 |W m - d|^2 / 0.01^2 + 1/2 int |grad m|^2 + m^2 on [0, 1]: twelve averages on a mesh of n
+    cells."""
 
     n = 400
 
@@ -208,7 +215,11 @@ class Fine(Problem):
         self.W.setUp()
         for row in range(*self.W.getOwnershipRange()):
             x = (np.arange(n) + 0.5) * h
-            self.W.setValues(row, np.arange(n, dtype="i4"), h * 10.0 * np.exp(-(((x - (row + 0.5) / 12) / 0.05) ** 2)))
+            self.W.setValues(
+                row,
+                np.arange(n, dtype="i4"),
+                h * 10.0 * np.exp(-(((x - (row + 0.5) / 12) / 0.05) ** 2)),
+            )
         self.W.assemble()
         self.data = self.W * self.vec(lambda i: np.sin(5 * (i + 0.5) * h))
 
@@ -237,7 +248,8 @@ class Fine(Problem):
 
 
 class Rosenbrock(Problem):
-    """sum_i 10 (m_{i+1} - m_i^2)^2 + (1 - m_i)^2, i + 1 periodic: minimum 0 at ones, an indefinite Hessian."""
+    """sum_i 10 (m_{i+1} - m_i^2)^2 + (1 - m_i)^2, i + 1 periodic: minimum 0 at ones, an indefinite
+    Hessian."""
 
     weight = 0.0
     n = 6
@@ -273,7 +285,10 @@ class Rosenbrock(Problem):
         return product if gauss_newton else product - 40.0 * (dm * self.residuals(m)[0])
 
 
-PROBLEMS = {kind.__name__.lower(): kind for kind in (Quadratic, Bounded, Exponential, Overflowing, Fine, Rosenbrock)}
+PROBLEMS = {
+    kind.__name__.lower(): kind
+    for kind in (Quadratic, Bounded, Exponential, Overflowing, Fine, Rosenbrock)
+}
 
 
 @pytest.fixture

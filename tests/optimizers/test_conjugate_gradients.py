@@ -20,8 +20,18 @@ def solve(values, rtol=1e-12, preconditioner=None, reorthogonalize=False):
     H = diagonal(values)
     b, x = H.createVecLeft(), H.createVecLeft()
     b.setArray(1.0 + np.arange(*b.getOwnershipRange(), dtype=float))
-    M = diagonal(np.ones(len(values)) if preconditioner is None else 1.0 / np.asarray(preconditioner))
-    steps = steihaug(H.mult, M.mult, b, x, rtol=lambda norm: rtol, max_steps=200, kept=[] if reorthogonalize else None)
+    M = diagonal(
+        np.ones(len(values)) if preconditioner is None else 1.0 / np.asarray(preconditioner)
+    )
+    steps = steihaug(
+        H.mult,
+        M.mult,
+        b,
+        x,
+        rtol=lambda norm: rtol,
+        max_steps=200,
+        kept=[] if reorthogonalize else None,
+    )
     return H, b, x, steps
 
 

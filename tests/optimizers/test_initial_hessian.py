@@ -1,4 +1,5 @@
-"""H_0 = R + d M: its inverse, its d, and that with it the number of iterations does not grow with the mesh."""
+"""H_0 = R + d M: its inverse, its d, and that with it the number of iterations does not grow with
+the mesh."""
 
 import numpy as np
 import pytest
@@ -36,7 +37,9 @@ def test_r_preconditions_where_m_takes_too_long(fitted):
     objective, point, initial = fitted
     at, calls = point.here(), []
     solve = objective.inverse.solve
-    objective.inverse = type("Counted", (), {"solve": staticmethod(lambda r, x: (calls.append(1), solve(r, x)))})()
+    objective.inverse = type(
+        "Counted", (), {"solve": staticmethod(lambda r, x: (calls.append(1), solve(r, x)))}
+    )()
     r = objective.vec(np.cos)
     for shift, expected in ((1e8, False), (1e-2, True)):
         calls.clear()
@@ -53,7 +56,9 @@ def test_the_shift_is_the_curvature_of_the_data(fitted):
     step = objective.vec(lambda i: np.cos(0.3 * i))
     mass = objective.weights()
     data = mass * step
-    assert initial.data_curvature(point.here(), step, objective.R * step + 7.0 * data) == pytest.approx(7.0, rel=1e-6)
+    assert initial.data_curvature(
+        point.here(), step, objective.R * step + 7.0 * data
+    ) == pytest.approx(7.0, rel=1e-6)
     assert initial.data_curvature(point.here(), step, objective.R * step - 0.1 * data) == 0.0
 
 
@@ -68,7 +73,11 @@ def test_iterations_do_not_grow_with_the_mesh(problem, method, grows):
     counts = []
     for n in (64, 512):
         objective = problem("fine", n)
-        result = minimize(objective, objective.start(), Settings(method=method, gradient_rtol=1e-6, max_iterations=300))
+        result = minimize(
+            objective,
+            objective.start(),
+            Settings(method=method, gradient_rtol=1e-6, max_iterations=300),
+        )
         assert result.status == "converged"
         counts.append(sum(1 + row["inner_iterations"] for row in result.history))
     assert (counts[1] > 1.35 * counts[0]) is grows, counts

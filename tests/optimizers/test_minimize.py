@@ -59,8 +59,14 @@ def test_history_counts_one_forward_and_one_adjoint_solve_an_iteration(problem):
     objective = problem("quadratic")
     result = minimize(objective, objective.start(), Settings(method="newton"))
     assert [row["iteration"] for row in result.history] == list(range(result.iterations + 1))
-    assert [row["adjoint_solves"] for row in result.history] == list(range(1, result.iterations + 2))
-    assert objective.counters.forward == objective.counters.adjoint == result.counters["forward_solves"]
+    assert [row["adjoint_solves"] for row in result.history] == list(
+        range(1, result.iterations + 2)
+    )
+    assert (
+        objective.counters.forward
+        == objective.counters.adjoint
+        == result.counters["forward_solves"]
+    )
     assert all(row["inner_iterations"] > 0 for row in result.history[1:])
     assert all(row["step"] == 1.0 for row in result.history[1:])
     last = result.history[-1]
@@ -84,7 +90,11 @@ def test_a_first_step_that_would_overflow_is_survived(problem, method):
     step = objective.start()
     at.precondition(at.gradient(), step)
     assert np.isinf(objective.linearize(objective.start() - step).value)
-    result = minimize(objective, objective.start(), Settings(method=method, gradient_rtol=1e-3, max_iterations=300))
+    result = minimize(
+        objective,
+        objective.start(),
+        Settings(method=method, gradient_rtol=1e-3, max_iterations=300),
+    )
     assert result.status == "converged", result.reason
     assert np.isfinite(result.objective) and result.objective < result.objective_initial
 
@@ -104,7 +114,11 @@ def test_line_searches_recover_from_infinite_values(problem, option, search):
         return phi(m)
 
     objective.phi = cliff
-    result = minimize(objective, objective.start(), Settings(method="newton", gradient_rtol=1e-3, max_iterations=5))
+    result = minimize(
+        objective,
+        objective.start(),
+        Settings(method="newton", gradient_rtol=1e-3, max_iterations=5),
+    )
     assert infinite and result.iterations >= 1
     assert result.objective < result.objective_initial
 
@@ -112,7 +126,8 @@ def test_line_searches_recover_from_infinite_values(problem, option, search):
 @pytest.mark.parallel([1, 2])
 @pytest.mark.parametrize("method", METHODS)
 def test_a_failed_solve_shortens_the_step(problem, method):
-    """As long as a shorter one exists; at the start, or where every trial fails, the error comes out."""
+    """As long as a shorter one exists; at the start, or where every trial fails, the error comes
+    out."""
     objective = problem("exponential")
     phi, failed = objective.phi, []
 
@@ -140,7 +155,8 @@ def test_a_failed_solve_shortens_the_step(problem, method):
 @pytest.mark.parallel([2, 3])
 @pytest.mark.parametrize("method", METHODS)
 def test_ranks_are_in_step_after_rejected_points(problem, method):
-    """Also where Python's garbage collector runs on one rank only: PETSc's tags are then equal on all."""
+    """Also where Python's garbage collector runs on one rank only: PETSc's tags are then equal on
+    all."""
     objective = problem("exponential")
     phi, failed = objective.phi, []
 
@@ -162,7 +178,12 @@ def test_ranks_are_in_step_after_rejected_points(problem, method):
     faulthandler.dump_traceback_later(120, exit=True)
     try:
         for _ in range(2):
-            minimize(objective, m0, Settings(method=method, gradient_rtol=1e-3, max_iterations=2), collect)
+            minimize(
+                objective,
+                m0,
+                Settings(method=method, gradient_rtol=1e-3, max_iterations=2),
+                collect,
+            )
             problem("exponential")
     finally:
         faulthandler.cancel_dump_traceback_later()
@@ -173,7 +194,8 @@ def test_ranks_are_in_step_after_rejected_points(problem, method):
 @pytest.mark.parallel([1, 2])
 @pytest.mark.parametrize("method", ["newton", "gauss-newton", "lbfgs", "ncg"])
 def test_products_that_fail_after_the_first_step_cost_no_result(problem, method):
-    """The steps and the decrement need them; the run ends with what it has, and says that the decrement is missing."""
+    """The steps and the decrement need them; the run ends with what it has, and says that the
+    decrement is missing."""
     objective = problem("exponential")
     curvature, begun = objective.curvature, []
 
@@ -188,8 +210,13 @@ def test_products_that_fail_after_the_first_step_cost_no_result(problem, method)
 
     objective.curvature = works_at_first
     m0 = objective.vec(lambda i: 2.0 + 0 * i)
-    result = minimize(objective, m0, Settings(method=method, gradient_rtol=1e-12, max_iterations=4), follow)
-    assert result.status in ("max_iterations", "stalled") and "no decrement: the true residual is 0.1" in result.reason
+    result = minimize(
+        objective, m0, Settings(method=method, gradient_rtol=1e-12, max_iterations=4), follow
+    )
+    assert (
+        result.status in ("max_iterations", "stalled")
+        and "no decrement: the true residual is 0.1" in result.reason
+    )
     assert result.objective < result.objective_initial and np.isnan(result.decrement)
     assert objective.alive == 0
 
@@ -259,7 +286,12 @@ def test_what_one_rank_raises_is_raised_by_all(problem, method, where):
     elif where == "curvature":
         objective.curvature = fail
     with pytest.raises(Interrupted, match="from one rank"):
-        minimize(objective, objective.start(), Settings(method=method), fail if where == "monitor" else None)
+        minimize(
+            objective,
+            objective.start(),
+            Settings(method=method),
+            fail if where == "monitor" else None,
+        )
     assert objective.alive == 0
     again = problem("quadratic")
     assert minimize(again, again.start(), Settings(method=method)).status == "converged"
@@ -269,14 +301,21 @@ def test_what_one_rank_raises_is_raised_by_all(problem, method, where):
 @pytest.mark.parametrize("what", ["settings", "method", "monitor", "stretch", "runaways"])
 def test_what_must_be_alike_on_all_ranks_is_an_error_where_it_is_not(problem, what):
     objective, last = problem("quadratic"), COMM.rank == COMM.size - 1
-    settings = Settings(max_iterations=3 if last and what == "settings" else 8,
-                        method="lbfgs" if last and what == "method" else "newton")
+    settings = Settings(
+        max_iterations=3 if last and what == "settings" else 8,
+        method="lbfgs" if last and what == "method" else "newton",
+    )
     if what == "stretch":
         objective.stretch = lambda dm: float(last)
     elif what == "runaways":
         objective.runaways = lambda dm: ["m"] * last
     with pytest.raises(NpdeError, match="differs? between ranks"):
-        minimize(objective, objective.start(), settings, (lambda *_: None) if what == "monitor" and last else None)
+        minimize(
+            objective,
+            objective.start(),
+            settings,
+            (lambda *_: None) if what == "monitor" and last else None,
+        )
 
 
 @pytest.mark.parallel([1, 2])
@@ -320,7 +359,12 @@ def test_the_monitor_stops_the_run(problem, method):
 def test_a_monitor_cannot_say_that_a_run_converged(problem, answer):
     objective = problem("exponential")
     with pytest.raises(InputError, match="monitor: got"):
-        minimize(objective, objective.start(), Settings(), lambda row, state: answer if row["iteration"] == 1 else None)
+        minimize(
+            objective,
+            objective.start(),
+            Settings(),
+            lambda row, state: answer if row["iteration"] == 1 else None,
+        )
 
 
 @pytest.mark.parallel([1, 2])

@@ -1,4 +1,5 @@
-"""A run that is stopped and resumed follows the uninterrupted one, to the last bit where memory allows."""
+"""A run that is stopped and resumed follows the uninterrupted one, to the last bit where memory
+allows."""
 
 import json
 
@@ -67,14 +68,18 @@ def test_the_others_restart_from_the_iterate(problem, method):
     settings = Settings(method=method, gradient_rtol=1e-6, max_iterations=600)
     objective = problem("exponential")
     expected = minimize(objective, objective.start(), settings)
-    result = minimize(objective, objective.start(), settings, resume=stopped(objective, settings, 4))
+    result = minimize(
+        objective, objective.start(), settings, resume=stopped(objective, settings, 4)
+    )
     assert result.status == expected.status == "converged"
     assert result.history[0]["iteration"] == 5
     assert result.objective == pytest.approx(expected.objective, rel=1e-6)
 
 
 @pytest.mark.parallel([1, 2])
-@pytest.mark.parametrize(("given", "status"), [({}, "converged"), ({"gradient_atol": 1e9}, "stopped_at_tolerance")])
+@pytest.mark.parametrize(
+    ("given", "status"), [({}, "converged"), ({"gradient_atol": 1e9}, "stopped_at_tolerance")]
+)
 def test_a_finished_run_is_not_continued(problem, given, status):
     objective, kept = problem("quadratic"), []
     settings = Settings(method="newton", **given)

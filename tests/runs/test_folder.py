@@ -21,7 +21,8 @@ ROWS = [{"level": 0, "iteration": i, "objective": 1.0 / (i + 3)} for i in range(
 
 @pytest.fixture(autouse=True)
 def owned():
-    """Vecs to be freed at the end, on all ranks together: an error on one rank may keep them alive there."""
+    """Vecs to be freed at the end, on all ranks together: an error on one rank may keep them alive
+    there."""
     OWNED.clear()
     yield
     for vec in OWNED:
@@ -61,7 +62,9 @@ def state(space, value):
 
 
 def parameters(comm, shape=(48, 48)):
-    return ParameterSpace(Grid(shape, comm=comm), [Unknown("D", "log"), Unknown("s", block=Shared())])
+    return ParameterSpace(
+        Grid(shape, comm=comm), [Unknown("D", "log"), Unknown("s", block=Shared())]
+    )
 
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="a small disk is mounted by root")
@@ -128,7 +131,9 @@ def test_slabs_of_any_size_give_the_same_file(tmp_path, monkeypatch, shape):
     assert contents[0] == contents[1] == contents[2]
     # the layout of PETSc's own binary vectors
     assert contents[0][:8] == np.array([1211214, np.prod(shape)], ">i4").tobytes()
-    np.testing.assert_array_equal(np.frombuffer(contents[0], ">f8", np.prod(shape), 8), np.log(values).ravel(order="F"))
+    np.testing.assert_array_equal(
+        np.frombuffer(contents[0], ">f8", np.prod(shape), 8), np.log(values).ravel(order="F")
+    )
 
 
 @pytest.mark.parallel([1, 2])
@@ -149,7 +154,15 @@ def test_overwrite_takes_all_that_a_run_wrote_and_nothing_else(tmp_path):
     out = RunDirectory(tmp_path, MPI.COMM_SELF)
     out.claim(["D.png", "parameters.vti"])
     out.close()
-    for name in ("D.png", "weight.json", "state.gif", ".D.12.tmp.png", ".summary.12.tmp.json", "parameters.vti", "summary.json"):
+    for name in (
+        "D.png",
+        "weight.json",
+        "state.gif",
+        ".D.12.tmp.png",
+        ".summary.12.tmp.json",
+        "parameters.vti",
+        "summary.json",
+    ):
         (tmp_path / name).write_text("x")
     for name in ("checkpoint-3", ".checkpoint-4.tmp", "spectrum"):
         (tmp_path / name).mkdir()
@@ -163,8 +176,11 @@ def test_overwrite_takes_all_that_a_run_wrote_and_nothing_else(tmp_path):
     assert names(tmp_path) == [".hidden", "E.png", "checkpoint-mine", "history.csv", "notes.txt"]
 
 
-def test_overwrite_that_is_killed_at_any_moment_leaves_what_the_next_one_knows(tmp_path, monkeypatch):
-    """It is stopped before the n-th removal; the next run sees no finished run, and nothing is left in the end."""
+def test_overwrite_that_is_killed_at_any_moment_leaves_what_the_next_one_knows(
+    tmp_path, monkeypatch
+):
+    """It is stopped before the n-th removal; the next run sees no finished run, and nothing is left
+    in the end."""
     for n in range(7):
         folder = tmp_path / str(n)
         out = RunDirectory(folder, MPI.COMM_SELF)
@@ -248,7 +264,9 @@ def test_what_another_run_kept_before_its_first_checkpoint_is_not_used(tmp_path)
     for seed, stays in (("0", True), ("0", True), ("1", False)):
         out = RunDirectory(folder, comm, "resume")
         out.sign({"--seed": seed})
-        assert comm.bcast((folder / "weight.json").exists(), root=0) == (stays and seed == "0" and out.file("seen").exists())
+        assert comm.bcast((folder / "weight.json").exists(), root=0) == (
+            stays and seed == "0" and out.file("seen").exists()
+        )
         comm.Barrier()
         out.write("weight.json", "{}")
         out.write("seen", "")
@@ -285,6 +303,9 @@ def test_a_pipe_in_place_of_a_file_is_named_and_nobody_waits_for_it(tmp_path):
     os.mkfifo(tmp_path / "checkpoint-1" / "meta.json")
     out = RunDirectory(tmp_path, MPI.COMM_SELF, "resume")
     assert out.finished() is None
-    with pytest.warns(RuntimeWarning, match="no regular file"), pytest.raises(InputError, match="all damaged"):
+    with (
+        pytest.warns(RuntimeWarning, match="no regular file"),
+        pytest.raises(InputError, match="all damaged"),
+    ):
         find_checkpoint(tmp_path, MPI.COMM_SELF)
     out.close()

@@ -1,4 +1,5 @@
-"""What makes a run the run that it is: contents of files, options and sections, not titles, places or memory."""
+"""What makes a run the run that it is: contents of files, options and sections, not titles, places
+or memory."""
 
 import shutil
 
@@ -75,7 +76,8 @@ def test_contents_of_files_count(tmp_path):
     MPI.COMM_WORLD.Barrier()
     assert differing(first, of(folder)) == [
         "the contents of observation[0].points, file obs.npz",
-        "the contents of observation[0].data, file obs.npz"]
+        "the contents of observation[0].data, file obs.npz",
+    ]
 
 
 def test_what_changes_results_counts_and_nothing_else(tmp_path):
@@ -124,4 +126,6 @@ def test_files_that_a_deck_includes_count(tmp_path):
     first = of(tmp_path / "a")
     assert of(tmp_path / "a") == first
     (tmp_path / "a" / "two.inc").write_text("PERMX\n 8*0.25 /\n")
-    assert differing(first, of(tmp_path / "a")) == ["the contents of unknown[0].initial, file two.inc"]
+    assert differing(first, of(tmp_path / "a")) == [
+        "the contents of unknown[0].initial, file two.inc"
+    ]

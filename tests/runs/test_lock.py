@@ -1,4 +1,5 @@
-"""One run a folder: who holds it is said, a killed holder blocks nobody, a folder that changes under a run is noticed."""
+"""One run a folder: who holds it is said, a killed holder blocks nobody, a folder that changes
+under a run is noticed."""
 
 import json
 import os
@@ -14,14 +15,18 @@ from npde_opt.errors import InputError
 from npde_opt.runs import lock
 from npde_opt.runs.lock import LOCK, RunLock
 
-HOLD = "import sys, time; from pathlib import Path; from npde_opt.runs.lock import RunLock\n" \
+HOLD = (
+    "import sys, time; from pathlib import Path; from npde_opt.runs.lock import RunLock\n"
     "held = RunLock(Path(sys.argv[1])); print('held', flush=True); time.sleep(600)"
+)
 
 
 @pytest.fixture
 def holder(tmp_path):
     """Another process that has the folder."""
-    process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout.readline() == "held\n"
     yield process
     process.kill()
@@ -35,7 +40,10 @@ def impatient(monkeypatch):
 
 
 def test_a_live_holder_is_named(tmp_path, holder):
-    with pytest.raises(InputError, match=f"process {holder.pid} on {socket.gethostname()}.*is at work.*another --out"):
+    with pytest.raises(
+        InputError,
+        match=f"process {holder.pid} on {socket.gethostname()}.*is at work.*another --out",
+    ):
         RunLock(tmp_path)
     assert holder.poll() is None
 
@@ -59,7 +67,12 @@ def test_without_flock_the_process_decides(tmp_path, holder, monkeypatch):
 
 def test_a_number_that_another_process_has_now_is_no_holder(tmp_path, monkeypatch):
     monkeypatch.setattr(lock, "_flock", lambda descriptor: lock.UNKNOWN)
-    content = {"host": socket.gethostname(), "boot": lock._boot(), "pid": os.getpid(), "process_start": "1"}
+    content = {
+        "host": socket.gethostname(),
+        "boot": lock._boot(),
+        "pid": os.getpid(),
+        "process_start": "1",
+    }
     (tmp_path / LOCK).write_text(json.dumps(content))
     taken = RunLock(tmp_path)
     assert json.loads((tmp_path / LOCK).read_text())["process_start"] != "1"
@@ -75,7 +88,9 @@ def test_a_lock_that_was_being_signed_blocks_nobody(tmp_path, content):
 
 
 def test_a_holder_on_another_host_counts_while_it_touches_its_lock(tmp_path, monkeypatch):
-    (tmp_path / LOCK).write_text(json.dumps({"host": "elsewhere", "boot": "1", "pid": 1, "since": "2026", "ranks": 4}))
+    (tmp_path / LOCK).write_text(
+        json.dumps({"host": "elsewhere", "boot": "1", "pid": 1, "since": "2026", "ranks": 4})
+    )
     beating = lock._beats
 
     def beats(path):
@@ -107,9 +122,15 @@ def unlocked(folder):
     (folder / LOCK).unlink()
 
 
-@pytest.mark.parametrize(("change", "said"), [
-    (shutil.rmtree, "was removed"), (replaced, "replaced by another folder"), (turned_into_a_file, "replaced by a file"),
-    (unlocked, "lock was taken or removed")])
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (shutil.rmtree, "was removed"),
+        (replaced, "replaced by another folder"),
+        (turned_into_a_file, "replaced by a file"),
+        (unlocked, "lock was taken or removed"),
+    ],
+)
 def test_a_folder_that_changes_under_a_run_is_noticed(tmp_path, change, said):
     folder = tmp_path / "run"
     folder.mkdir()
