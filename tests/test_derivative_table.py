@@ -8,7 +8,7 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from npde_opt.cases.sections import MisfitSection
+from npde_opt.cases.experiment_tables import MisfitSection
 from npde_opt.forward.schemes import SCHEMES
 from npde_opt.misfits import MISFITS
 from npde_opt.regularizers import REGULARIZERS

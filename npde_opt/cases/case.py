@@ -16,12 +16,14 @@ from npde_opt.cases import times as steps
 from npde_opt.cases.data import Data, Measurements
 from npde_opt.cases.domain import Domain
 from npde_opt.cases.electrodes import Electrodes
+from npde_opt.cases.equation_tables import AccurateSteps
+from npde_opt.cases.experiment_tables import Well
 from npde_opt.cases.histories import read_histories
 from npde_opt.cases.observed import Observed
 from npde_opt.cases.on_grid import OnGrid
 from npde_opt.cases.points import read_wells
 from npde_opt.cases.rules import simulated, time_of
-from npde_opt.cases.sections import AccurateSteps, CaseFile, Well
+from npde_opt.cases.sections import CaseFile
 from npde_opt.cases.sources import Sources
 from npde_opt.cases.unknowns import check_sizes
 from npde_opt.cases.weighing import floor, misfit, regularizers

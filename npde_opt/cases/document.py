@@ -5,7 +5,7 @@ from __future__ import annotations
 import typing
 from typing import Any
 
-from npde_opt.cases import field_tables, sections
+from npde_opt.cases import equation_tables, experiment_tables, field_tables, grid_tables
 from npde_opt.cases.old_keys import INSTEAD
 from npde_opt.cases.sections import CaseFile
 from npde_opt.cases.term_tables import TERMS, ExperimentSource
@@ -71,17 +71,17 @@ FIELDS = (
     field_tables.File,
 )
 INNER = (
-    sections.Growing,
-    sections.BoundaryKind,
-    sections.EqualSteps,
-    sections.DoublingSteps,
-    sections.AccurateSteps,
-    sections.Well,
+    grid_tables.Growing,
+    grid_tables.BoundaryKind,
+    equation_tables.EqualSteps,
+    equation_tables.DoublingSteps,
+    equation_tables.AccurateSteps,
+    experiment_tables.Well,
     ExperimentSource,
-    sections.SidePart,
-    sections.Box,
-    sections.Ball,
-    sections.CountedTimes,
+    experiment_tables.SidePart,
+    experiment_tables.Box,
+    experiment_tables.Ball,
+    experiment_tables.CountedTimes,
 )
 
 

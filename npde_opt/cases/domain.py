@@ -13,8 +13,9 @@ from mpi4py import MPI
 
 from npde_opt.capacity import fits
 from npde_opt.cases.fields import evaluate
+from npde_opt.cases.grid_tables import BoundaryKind, Growing
 from npde_opt.cases.resampling import resample
-from npde_opt.cases.sections import BoundaryKind, CaseFile, Growing
+from npde_opt.cases.sections import CaseFile
 from npde_opt.cases.sources import Sources
 from npde_opt.errors import InputError, collective
 from npde_opt.grids import AXES, Boundary, Grid, check_indices

@@ -7,10 +7,10 @@ from functools import cached_property
 import numpy as np
 
 from npde_opt.cases.domain import Domain
+from npde_opt.cases.experiment_tables import ElectrodesSection
 from npde_opt.cases.outline import outline, ring_levels
 from npde_opt.cases.patches import Patch, patch
 from npde_opt.cases.points import points_of
-from npde_opt.cases.sections import ElectrodesSection
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid
 

@@ -10,13 +10,13 @@ import numpy as np
 from npde_opt.capacity import fits
 from npde_opt.cases.domain import Domain
 from npde_opt.cases.electrodes import Electrodes
+from npde_opt.cases.experiment_tables import CountedTimes, ObservationSection, SidePart
 from npde_opt.cases.field_tables import File
 from npde_opt.cases.fields import evaluate
 from npde_opt.cases.placing import cells
 from npde_opt.cases.points import points_of, read_points
 from npde_opt.cases.random_points import random_points
 from npde_opt.cases.regions import numbers
-from npde_opt.cases.sections import CountedTimes, ObservationSection, SidePart
 from npde_opt.cases.tables import read_values
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid

@@ -11,10 +11,12 @@ from petsc4py import PETSc
 
 from npde_opt.cases.domain import Domain
 from npde_opt.cases.electrodes import Electrodes
+from npde_opt.cases.experiment_tables import ExperimentSection, Well
 from npde_opt.cases.fields import evaluate
 from npde_opt.cases.observed import Observed
 from npde_opt.cases.patches import patch
-from npde_opt.cases.sections import CaseFile, ExperimentSection, UnknownSection, Well
+from npde_opt.cases.sections import CaseFile
+from npde_opt.cases.sought_tables import UnknownSection
 from npde_opt.cases.terms import Terms, check_coefficients, source
 from npde_opt.cases.unknowns import space_of, start, value
 from npde_opt.errors import InputError, collective

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from npde_opt.cases.sections import Well
+from npde_opt.cases.experiment_tables import Well
 from npde_opt.cases.sources import Log, Sources
 from npde_opt.cases.tables import (
     axis_columns,

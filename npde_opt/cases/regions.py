@@ -11,7 +11,7 @@ from npde_opt import reductions
 from npde_opt.cases.domain import Domain
 from npde_opt.cases.fields import evaluate, labels
 from npde_opt.cases.placing import cells
-from npde_opt.cases.sections import UnknownSection
+from npde_opt.cases.sought_tables import UnknownSection
 from npde_opt.grids import Grid, sums_by_number
 from npde_opt.parameters import ParameterSpace
 

@@ -6,14 +6,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from npde_opt.cases.equation_tables import TimeSection
+from npde_opt.cases.experiment_tables import ExperimentSection, ObservationSection
 from npde_opt.cases.field_tables import File
-from npde_opt.cases.sections import (
-    CaseFile,
-    ExperimentSection,
-    ObservationSection,
-    TimeSection,
-    UnknownSection,
-)
+from npde_opt.cases.sections import CaseFile
+from npde_opt.cases.sought_tables import UnknownSection
 from npde_opt.cases.term_tables import AnySource, Source
 from npde_opt.cases.typed import read, shown
 from npde_opt.errors import InputError

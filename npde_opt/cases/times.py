@@ -8,8 +8,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from npde_opt.capacity import fits
+from npde_opt.cases.equation_tables import AccurateSteps, DoublingSteps, EqualSteps
 from npde_opt.cases.rules import sources, time_of
-from npde_opt.cases.sections import AccurateSteps, CaseFile, DoublingSteps, EqualSteps
+from npde_opt.cases.sections import CaseFile
 from npde_opt.cases.typed import shown
 from npde_opt.errors import InputError
 from npde_opt.forward.steps import STEP_BYTES, doubling, equal, with_stops

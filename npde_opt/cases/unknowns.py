@@ -12,7 +12,7 @@ from npde_opt.capacity import fits
 from npde_opt.cases.domain import Domain
 from npde_opt.cases.fields import evaluate
 from npde_opt.cases.regions import means, numbers
-from npde_opt.cases.sections import UnknownSection
+from npde_opt.cases.sought_tables import UnknownSection
 from npde_opt.errors import InputError, collective
 from npde_opt.grids import Grid
 from npde_opt.parameters import Field, ParameterSpace, Regions, Shared, Unknown

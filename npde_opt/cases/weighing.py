@@ -8,10 +8,12 @@ import numpy as np
 from petsc4py import PETSc
 
 from npde_opt.cases.domain import Domain
+from npde_opt.cases.experiment_tables import MisfitSection
 from npde_opt.cases.fields import evaluate
 from npde_opt.cases.histories import places
 from npde_opt.cases.rules import is_field, regularized
-from npde_opt.cases.sections import CaseFile, MisfitSection, RegularizationSection
+from npde_opt.cases.sections import CaseFile
+from npde_opt.cases.sought_tables import RegularizationSection
 from npde_opt.errors import collective
 from npde_opt.misfits import MISFITS, CorrelatedErrors, Misfit, ProportionalErrors, default_floor
 from npde_opt.observations import Observer

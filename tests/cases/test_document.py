@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from npde_opt.cases import field_tables, sections, term_tables
-from npde_opt.cases.document import document
+from npde_opt.cases import sections
+from npde_opt.cases.document import FIELDS, INNER, document
+from npde_opt.cases.term_tables import TERMS
 from npde_opt.cases.typed import keys_of
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -35,7 +36,7 @@ def test_the_format_names_every_key_of_every_section():
 
 def test_the_format_names_every_key_of_terms_and_fields():
     page = document()
-    for table in (*term_tables.TERMS, field_tables.FileField, sections.Well, sections.Growing):
+    for table in (*TERMS, *FIELDS, *INNER):
         rows = part(page, f"## {table.__name__}")
         assert all(f"| `{key}` |" in rows for key in keys_of(table)), table
 

@@ -10,7 +10,7 @@ from mpi4py import MPI
 from scipy.special import exp1
 
 from npde_opt.cases import load_case
-from npde_opt.cases.sections import EqualSteps
+from npde_opt.cases.equation_tables import EqualSteps
 from npde_opt.ensemble import Ensemble
 from npde_opt.nested import identify
 from npde_opt.runs.report import truth_errors

@@ -7,9 +7,9 @@ import pytest
 from mpi4py import MPI
 
 from npde_opt.cases import load_case
+from npde_opt.cases.experiment_tables import Well
 from npde_opt.cases.fields import evaluate
 from npde_opt.cases.points import points_of, read_points, read_wells
-from npde_opt.cases.sections import Well
 from npde_opt.cases.sources import Sources
 from npde_opt.errors import InputError
 

@@ -5,10 +5,12 @@ import typing
 
 import pytest
 
+from npde_opt.cases.experiment_tables import PLACES
 from npde_opt.cases.field_tables import Expression, FileField
+from npde_opt.cases.grid_tables import BoundaryKind
 from npde_opt.cases.old_keys import INSTEAD, refuse_old
 from npde_opt.cases.rules import check_identifiable, validated
-from npde_opt.cases.sections import PLACES, BoundaryKind, CaseFile
+from npde_opt.cases.sections import CaseFile
 from npde_opt.cases.term_tables import Diffusion, ExperimentSource, Ground, NonlinearDiffusion
 from npde_opt.cases.typed import bare, is_table, keys_of, limits, options
 from npde_opt.errors import InputError

@@ -8,7 +8,7 @@ import pytest
 from mpi4py import MPI
 
 from npde_opt.cases import load_case
-from npde_opt.cases.sections import AccurateSteps
+from npde_opt.cases.equation_tables import AccurateSteps
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError
 

@@ -8,7 +8,7 @@ from mpi4py import MPI
 
 from npde_opt import nested
 from npde_opt.cases import load_case
-from npde_opt.cases.sections import EqualSteps
+from npde_opt.cases.equation_tables import EqualSteps
 from npde_opt.ensemble import Ensemble
 from npde_opt.runs import drawing
 from npde_opt.runs.attempts import Attempts

@@ -1,0 +1,210 @@
+"""Keys of [[unknown]], [[regularization]] and [optimizer]."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from npde_opt.cases.field_tables import (
+    FIELD_TABLES,
+    Count,
+    Field,
+    Index,
+    NotNegative,
+    Pair,
+    Positive,
+)
+from npde_opt.cases.term_tables import Numbers
+from npde_opt.cases.typed import Table
+
+
+class UnknownSection(Table, kw_only=True):
+    """What is sought."""
+
+    name: Annotated[str, Meta(description="a coefficient of the terms, initial states or sources")]
+    kind: Annotated[
+        Literal["field", "scalar", "history"],
+        Meta(
+            description="a field (with `regions` one constant a region), a scalar, or a history of "
+            "`length` values"
+        ),
+    ] = "field"
+    transform: Annotated[
+        Literal["identity", "log", "bounded"], Meta(description="what is optimized")
+    ] = "log"
+    bounds: Annotated[Pair | None, Meta(description="[lower, upper] of the coefficient")] = None
+    initial: Annotated[
+        float | Numbers | FIELD_TABLES,
+        Meta(description="the value to start from: a number, a list (a history) or a field"),
+    ]
+    truth: Annotated[
+        float | Numbers | FIELD_TABLES | None,
+        Meta(description="the true value, for simulated data and the error reported"),
+    ] = None
+    regions: Annotated[
+        Field | None,
+        Meta(
+            description="a field of integers 0, 1, ...: one constant a region",
+            extra={"kinds": ("field",)},
+        ),
+    ] = None
+    known: Annotated[
+        Field | None,
+        Meta(
+            description="where it exceeds 0.5 the unknown is known and keeps `initial`",
+            extra={"kinds": ("field",)},
+        ),
+    ] = None
+    length: Annotated[
+        Count | None, Meta(description="values of a history", extra={"kinds": ("history",)})
+    ] = None
+    deviation: Annotated[
+        Annotated[float, Meta(ge=1e-100, le=1e100)] | None,
+        Meta(
+            description="scalars, histories and constants of regions: standard deviation of a "
+            "normal "
+            "prior of the parameter around its initial value, of its logarithm with the transform "
+            "log"
+        ),
+    ] = None
+    smoothness: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1e100,
+            description="histories: weight of the squared differences between neighbouring values, "
+            "each over the distance of their times (in units of the mean distance: 1 where they "
+            "are "
+            "equally spaced), beside the deviation",
+        ),
+    ] = 0.0
+    unit: Annotated[str, Meta(description="for figures")] = ""
+
+
+BILAPLACIAN = {"kinds": ("bilaplacian",)}
+
+
+class RegularizationSection(Table, kw_only=True):
+    """What is asked of an unknown field."""
+
+    unknown: Annotated[str | None, Meta(description="which unknown; default: the first field")] = (
+        None
+    )
+    kind: Annotated[
+        Literal["gradient", "bilaplacian", "total-variation"], Meta(description="regularizer")
+    ] = "gradient"
+    weight: Annotated[
+        NotNegative | Literal["discrepancy", "l-curve"],
+        Meta(
+            description="a number, or 'discrepancy': the largest weight, in factors of 4, whose "
+            "misfit "
+            "reaches the noise; or 'l-curve'"
+        ),
+    ] = 1.0
+    reference: Annotated[
+        Field | None, Meta(description="coefficient towards which it pulls; default: `initial`")
+    ] = None
+    cell_weights: Annotated[
+        Field | None,
+        Meta(
+            description="factor a cell (gradient, total-variation)",
+            extra={"kinds": ("gradient", "total-variation")},
+        ),
+    ] = None
+    gamma: Annotated[
+        Positive | None, Meta(description="bilaplacian: of the Laplacian", extra=BILAPLACIAN)
+    ] = None
+    delta: Annotated[
+        Positive | None, Meta(description="bilaplacian: of the field", extra=BILAPLACIAN)
+    ] = None
+    correlation_length: Annotated[
+        Positive | None,
+        Meta(
+            description="bilaplacian: with variance, instead of gamma and delta; of an axis with a "
+            "factor in `directions`: times its root",
+            extra=BILAPLACIAN,
+        ),
+    ] = None
+    variance: Annotated[
+        Positive | None,
+        Meta(
+            description="bilaplacian: prior variance of a cell's parameter, the same in the "
+            "middle, at "
+            "sides and on outlines (at weight 1; of the logarithm with the transform log)",
+            extra=BILAPLACIAN,
+        ),
+    ] = None
+    directions: Annotated[
+        Annotated[list[Positive], Meta(min_length=1, max_length=3)] | None,
+        Meta(
+            description="factors a direction (gradient, bilaplacian)",
+            extra={"kinds": ("gradient", "bilaplacian")},
+        ),
+    ] = None
+    epsilon: Annotated[
+        Positive | None,
+        Meta(
+            description="total-variation: slope below which it is quadratic",
+            extra={"kinds": ("total-variation",)},
+        ),
+    ] = None
+
+
+class OptimizerSection(Table, kw_only=True):
+    """How it is sought."""
+
+    method: Annotated[str, Meta(description="see --optimizer")] = "gauss-newton"
+    max_iterations: Annotated[int, Meta(ge=0, le=1_000_000, description="a level")] = 50
+    gradient_rtol: Annotated[
+        NotNegative, Meta(description="stop at this times the initial gradient norm")
+    ] = 1e-6
+    gradient_atol: Annotated[
+        NotNegative, Meta(description="or where the gradient norm is no larger than this")
+    ] = 0.0
+    decrement: Annotated[
+        Positive,
+        Meta(
+            description="converged: the objective is this near its minimum, in units of the noise "
+            "(and "
+            "the gradient test holds)"
+        ),
+    ] = 1e-2
+    insist: Annotated[
+        bool | None,
+        Meta(
+            description="go on past the gradient test while the objective is farther from its "
+            "minimum "
+            "than `decrement`; false: stop there, NOT CONVERGED. Default: true, but a tolerance "
+            "other "
+            "than the default is obeyed"
+        ),
+    ] = None
+    levels: Annotated[
+        Annotated[int, Meta(ge=1, le=30)] | None,
+        Meta(
+            description="grids of nested iteration; default: as many as the grid coarsens into, "
+            "with "
+            "[time] one"
+        ),
+    ] = None
+    memory: Annotated[Count, Meta(description="quasi-Newton methods: pairs that are kept")] = 10
+    cg_max: Annotated[Count, Meta(description="Newton methods: steps of the inner CG at most")] = (
+        200
+    )
+    forcing_max: Annotated[
+        float,
+        Meta(gt=0, lt=1, description="Newton methods: relative residual of the inner CG at most"),
+    ] = 0.5
+    reorthogonalize: Annotated[
+        bool, Meta(description="Newton methods: keep all directions of the inner CG conjugate")
+    ] = True
+    learnt: Annotated[
+        Index,
+        Meta(
+            description="nested iteration: products with a coarse grid's Hessian that may be "
+            "spent on "
+            "preconditioning finer ones"
+        ),
+    ] = 100
+    gauss_newton: Annotated[bool, Meta(description="bntr: the Gauss-Newton Hessian")] = False
