@@ -15,7 +15,7 @@ from mpi4py import MPI
 
 from npde_opt.cases import inventory
 from npde_opt.cases.case import Case
-from npde_opt.cases.data import counts
+from npde_opt.cases.data import NOISE, counts
 from npde_opt.cases.document import document
 from npde_opt.cases.fields import evaluate
 from npde_opt.cases.load import load_case, raw_case
@@ -201,9 +201,8 @@ def _defaults(case: Case, raw: dict[str, Any]) -> list[str]:
         lines.append("equation.terms: [{ diffusion = 'D' }]")
     for observed in case.observations:
         o = observed.section
-        if o.sigma is None:
-            noise = o.noise if o.noise is not None else 0.01
-            lines.append(f"{observed.where}.sigma: {noise:g} times the rms of the data")
+        if o.sigma is None and o.noise is None:
+            lines.append(f"{observed.where}.sigma: {NOISE:g} times the rms of the data")
         if observed.everywhere:
             lines.append(f"{observed.where}.points: every cell of the grid")
     if not case.table.regularization and any(u.kind == "field" for u in case.table.unknown):
