@@ -65,7 +65,7 @@ class Problem:
     """r(u) of one experiment, or r(u) - `shift`, which counts as a part of it.
 
     Args:
-        driving: a size that residuals are small against, beside the largest part of r.
+        driving: a size that residuals are small against where no parts of r cancel.
     """
 
     def __init__(
@@ -96,8 +96,10 @@ class Problem:
         values = sum(parts, start=np.zeros_like(state.u))
         squares = np.array([float(np.vdot(x, x)) for x in (values, *parts)])
         norms = np.sqrt(total(state.grid.comm, squares))
-        scale = float(np.max(norms[1:], initial=self.driving))
-        return Residual(values, float(norms[0]), scale)
+        norm, largest = float(norms[0]), float(np.max(norms[1:], initial=0.0))
+        # Parts that cancel tell how large a residual could be; one part alone does not.
+        cancelled = largest > 2 * norm
+        return Residual(values, norm, largest if cancelled else max(largest, self.driving))
 
 
 class SteadyNewton:
