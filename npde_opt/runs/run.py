@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from types import TracebackType
 from typing import Any
 
 from mpi4py import MPI
@@ -17,9 +16,9 @@ from npde_opt.ensemble import Ensemble
 from npde_opt.io.results import Seconds, Summary, peak_memory_mb
 from npde_opt.petsc_options import check_options, unused_text
 from npde_opt.runs.attempts import Attempts
-from npde_opt.runs.folder import RunDirectory
 from npde_opt.runs.identity import identity
 from npde_opt.runs.monitor import Monitor
+from npde_opt.runs.opened import Opened
 from npde_opt.runs.rehearsal import rehearse
 from npde_opt.runs.report import report
 from npde_opt.runs.resume import (
@@ -48,7 +47,7 @@ def open_case(options: argparse.Namespace, world: MPI.Intracomm) -> tuple[Case, 
     return case, Ensemble.split(world, options.experiment_groups, case.experiment_count)
 
 
-class Run:
+class Run(Opened):
     """One run of a driver; a context that gives its folder back. All methods are collective.
 
     Args:
@@ -64,28 +63,11 @@ class Run:
         world: MPI.Intracomm,
         started: float,
     ):
-        self.options, self.case, self.ensemble, self.world = options, case, ensemble, world
-        self.started = self.ready = started
         check_identifiable(case.table)
+        self.started = self.ready = started
         self.settings = case.settings(options.optimizer)
         self.levels = case.levels(options.levels)
-        mode = "resume" if options.resume else "overwrite" if options.overwrite else "new"
-        self.out: RunDirectory | None = None
-        with errors.collective(world):
-            if ensemble.across.rank == 0:
-                self.out = RunDirectory(options.out, ensemble.space, mode)
-
-    def __enter__(self) -> Run:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self.out is not None:
-            self.out.close()
+        super().__init__(options, case, ensemble, world)
 
     def goes_on(self) -> bool:
         """Reads the last checkpoint of a resumed run; False where it came to its end."""

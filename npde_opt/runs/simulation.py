@@ -2,54 +2,27 @@
 
 from __future__ import annotations
 
-import argparse
 import io
-from types import TracebackType
 from typing import Any
 
 import numpy as np
-from mpi4py import MPI
 
-from npde_opt.cases import Case
-from npde_opt.ensemble import Ensemble
 from npde_opt.errors import collective
 from npde_opt.figures import plot_fields
 from npde_opt.io.vtk import uniform, write_vtk
 from npde_opt.runs.drawing import Film
-from npde_opt.runs.folder import RunDirectory
+from npde_opt.runs.opened import Opened
 
 DATA = "simulated.npz"
 """Arrays observation_0, observation_1, ... [experiment, time, place], as a case's `data` takes
 them."""
 
 
-class Simulation:
+class Simulation(Opened):
     """One forward run; a context that gives its folder back. All methods are collective.
 
     Every group of ranks solves its experiments; the first writes what belongs to all.
     """
-
-    def __init__(
-        self, options: argparse.Namespace, case: Case, ensemble: Ensemble, world: MPI.Intracomm
-    ):
-        self.options, self.case, self.ensemble, self.world = options, case, ensemble, world
-        mode = "overwrite" if options.overwrite else "new"
-        self.out: RunDirectory | None = None
-        with collective(world):
-            if ensemble.across.rank == 0:
-                self.out = RunDirectory(options.out, ensemble.space, mode)
-
-    def __enter__(self) -> Simulation:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self.out is not None:
-            self.out.close()
 
     def say(self, text: str) -> None:
         """On rank 0."""
