@@ -8,13 +8,15 @@ from typing import Any
 from npde_opt.errors import InputError
 
 OBSERVED = "in an [[observation]] of its own"
+GIVEN = "terms = [{ diffusion = 'D' }, "
+"""Terms that a case gives stand in place of the default, diffusion alone."""
 INSTEAD = {
     "evolution": "[equation] with species, gamma, terms, known, derived, recipe, and [time] with "
     "times, scheme, memory, axis, bound",
     "experiments": "an [[experiment]] each with boundary, sources, wells; [electrodes]; [wells]",
-    "experiments.boundary": "boundary = {...} in an [[experiment]] each",
-    "experiments.source": "{ source = 'TEXT' } among equation.terms, with fields among "
-    "equation.known",
+    "experiments.boundary": "boundary = { 'x-' = 1.0 } in an [[experiment]] each",
+    "experiments.source": f"{GIVEN}{{ source = NUMBER or 'TEXT' }}] in [equation], with fields in "
+    "its known",
     "experiments.wells": "wells = [...] in an [[experiment]] each, or [wells] with a file",
     "experiments.electrodes": "[electrodes]",
     "observations": "[[observation]] tables, and [simulation] with refine and shape",
@@ -25,13 +27,19 @@ INSTEAD = {
     "observations.boxes": f"boxes {OBSERVED}",
     "observations.balls": f"balls {OBSERVED}",
     "observations.integrals": f"integrals {OBSERVED}",
+    "observations.data": "data in the [[observation]]",
+    "observations.sigma": "sigma in the [[observation]]",
+    "observations.noise": "noise in the [[observation]], for simulated data without a sigma",
+    "observations.add_noise": "add_noise in the [[observation]]",
+    "observations.unit": "unit in the [[observation]]",
     "observations.refine": "simulation.refine",
     "observations.shape": "simulation.shape",
     "equation.D": "equation.known.D",
-    "equation.c": "equation.known.c, and { reaction = 'c' } among equation.terms",
-    "equation.anisotropy": "{ diffusion = ['D_x', 'D_y'] } among equation.terms",
-    "equation.velocity": "{ advection = [...] } among equation.terms",
-    "equation.ground": "{ ground = [x, y], radius = ..., conductance = ... } among equation.terms",
+    "equation.c": f"equation.known.c, and {GIVEN}{{ reaction = 'c' }}] in [equation]",
+    "equation.anisotropy": "terms = [{ diffusion = ['D_x', 'D_y'] }] in [equation]",
+    "equation.velocity": f"{GIVEN}{{ advection = [1.0, 0.0] }}] in [equation]",
+    "equation.ground": f"{GIVEN}{{ ground = [x, y], radius = ..., conductance = ... }}] in "
+    "[equation]",
 }
 """By its path in a case file."""
 

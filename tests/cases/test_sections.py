@@ -359,6 +359,7 @@ def test_each_key_of_the_old_format_has_a_line_that_says_what_it_is_now():
         "experiments.boundary",
         "experiments.source",
         "observations.points",
+        "observations.sigma",
         "evolution",
     ]
     assert lines[0] == "equation.D is now equation.known.D"
