@@ -174,6 +174,7 @@ def test_ranks_are_in_step_after_rejected_points(problem, method):
     objective.phi = solved_near
     m0 = objective.vec(lambda i: -2.0 + 0 * i)
     gc.disable()
+    gc.freeze()  # what is there already is not looked at, which takes long
     # A Mat that is assembled with other tags than on the other ranks waits for ever.
     faulthandler.dump_traceback_later(120, exit=True)
     try:
@@ -187,6 +188,7 @@ def test_ranks_are_in_step_after_rejected_points(problem, method):
             problem("exponential")
     finally:
         faulthandler.cancel_dump_traceback_later()
+        gc.unfreeze()
         gc.enable()
     assert failed and objective.alive == 0
 
