@@ -52,7 +52,7 @@ initial = 1.0
 def simulated(case, groups=1, noise=False):
     """Runs it; the folder that it leaves."""
     out = case.path.parent / "out"
-    options = Namespace(out=str(out), overwrite=True, noise=noise, plot=False)
+    options = Namespace(resume=False, out=str(out), overwrite=True, noise=noise, plot=False)
     ensemble = Ensemble.split(COMM, groups, case.experiment_count)
     with Simulation(options, case, ensemble, COMM) as run:
         run.solve()
