@@ -26,7 +26,7 @@ from npde_opt.cases.rules import simulated, time_of
 from npde_opt.cases.sections import CaseFile
 from npde_opt.cases.sources import Sources
 from npde_opt.cases.unknowns import check_sizes
-from npde_opt.cases.weighing import floor, misfit, regularizers
+from npde_opt.cases.weighing import check_regularization, floor, misfit, regularizers
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError, SolverError, collective
 from npde_opt.forward import Storage, scheme
@@ -250,10 +250,16 @@ class Case:
         with ensemble.together():
             grid = self.grid(ensemble.space)
             own = list(ensemble.own(self.experiment_count))
-            forward = self.on(grid).forward(own, self.times(), self.storage(grid))
+            on = self.on(grid)
+            forward = on.forward(own, self.times(), self.storage(grid))
             self.plan = getattr(forward, "storage", None)
             sizes = [(s.count, s.size) for s in forward.observers[0].samplings]
             forward.destroy()
+            # What is wrong with them is told before data are simulated, which may take long.
+            on.start().destroy()
+            with collective(grid.comm):
+                for i in range(len(self.table.regularization)):
+                    check_regularization(self.table, i, self.domain, on.space)
             grid.destroy()
             reader = self.measurements(sizes)
             measured = reader.measured()

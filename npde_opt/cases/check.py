@@ -17,18 +17,16 @@ from npde_opt.cases import inventory
 from npde_opt.cases.case import Case
 from npde_opt.cases.data import NOISE, counts
 from npde_opt.cases.document import document
-from npde_opt.cases.fields import evaluate
 from npde_opt.cases.load import load_case, raw_case
 from npde_opt.cases.measured import some
 from npde_opt.cases.on_grid import OnGrid
 from npde_opt.cases.placing import LENGTHS
-from npde_opt.cases.rules import regularized, simulated
-from npde_opt.cases.weighing import options as regularizer_options
+from npde_opt.cases.rules import simulated
+from npde_opt.cases.weighing import check_regularization
 from npde_opt.errors import NpdeError
 from npde_opt.forward import Evolution
 from npde_opt.grids import Grid, check_indices
 from npde_opt.io.gridded import box_text
-from npde_opt.regularizers import REGULARIZERS, checked_weights
 
 Step = Callable[[], object]
 
@@ -121,23 +119,7 @@ def steps(case: Case, on: OnGrid, needs: list[str]) -> Iterator[Step]:
         if u.truth is not None and u.kind == "field":
             yield partial(on.value, u.name, "truth")
     for i in range(len(case.table.regularization)):
-        yield partial(_regularization, case, on, i)
-
-
-def _regularization(case: Case, on: OnGrid, i: int) -> None:
-    """Reads what a regularizer takes, and makes one of its options, on few cells of the same
-    box."""
-    field, r, grid = f"regularization[{i}]", case.table.regularization[i], on.grid
-    ends = [np.linspace(e[0], e[-1], 3) for e in grid.edges]
-    few = Grid((2,) * grid.dim, edges=ends, comm=MPI.COMM_SELF)
-    REGULARIZERS[r.kind](few, 1.0, **regularizer_options(r))
-    edges = list(grid.edges)
-    if r.reference is not None:
-        values = evaluate(f"{field}.reference", r.reference, edges, case.sources)
-        on.space.unknown(regularized(case.table, i)).inverse(values[grid.active])
-    if r.cell_weights is not None:
-        weights = evaluate(f"{field}.cell_weights", r.cell_weights, edges, case.sources)
-        checked_weights(grid, weights)
+        yield partial(check_regularization, case.table, i, case.domain, on.space)
 
 
 def _measured(case: Case, sizes: list[tuple[int, int]], unseen: list[np.ndarray]) -> str:

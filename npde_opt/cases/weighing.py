@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from mpi4py import MPI
 from petsc4py import PETSc
 
 from npde_opt.cases.domain import Domain
@@ -15,10 +16,11 @@ from npde_opt.cases.rules import is_field, regularized
 from npde_opt.cases.sections import CaseFile
 from npde_opt.cases.sought_tables import RegularizationSection
 from npde_opt.errors import collective
+from npde_opt.grids import Grid
 from npde_opt.misfits import MISFITS, CorrelatedErrors, Misfit, ProportionalErrors, default_floor
 from npde_opt.observations import Observer
 from npde_opt.parameters import ParameterSpace
-from npde_opt.regularizers import REGULARIZERS, SmallPrior
+from npde_opt.regularizers import REGULARIZERS, SmallPrior, checked_weights
 
 OPTIONS = {
     "gradient": ("directions",),
@@ -83,6 +85,27 @@ def regularizers(
         if not is_field(u) and (u.deviation is not None or u.smoothness > 0):
             found[u.name] = _prior(table, u, space, m)
     return found
+
+
+def check_regularization(table: CaseFile, i: int, domain: Domain, space: ParameterSpace) -> None:
+    """Reads what regularization[i] takes, and makes one of its options, on few cells of the box.
+
+    Raises:
+        InputError: for fields and options that cannot be.
+    """
+    field, r, grid = f"regularization[{i}]", table.regularization[i], space.grid
+    ends = [np.linspace(e[0], e[-1], 3) for e in grid.edges]
+    few = Grid((2,) * grid.dim, edges=ends, comm=MPI.COMM_SELF)
+    REGULARIZERS[r.kind](few, 1.0, **options(r)).destroy()
+    few.destroy()
+    edges = list(grid.edges)
+    if r.reference is not None:
+        whole = evaluate(f"{field}.reference", r.reference, edges, domain.sources)
+        values = whole[grid.local_slice][grid.active]
+        space.unknown(regularized(table, i)).inverse(values)
+    if r.cell_weights is not None:
+        whole = evaluate(f"{field}.cell_weights", r.cell_weights, edges, domain.sources)
+        checked_weights(grid, whole[grid.local_slice])
 
 
 def _regularizer(

@@ -3,8 +3,11 @@
 import re
 
 import pytest
+from mpi4py import MPI
 
-from npde_opt.cases import check_main
+from npde_opt.cases import check_main, load_case
+from npde_opt.ensemble import Ensemble
+from npde_opt.errors import InputError
 
 
 def said(folder, text, capsys, code=0):
@@ -109,3 +112,34 @@ def test_what_a_run_of_an_evolution_refuses(change, tmp_path, capsys):
     assert change[0] in MOVING
     out = said(tmp_path, MOVING.replace(*change), capsys, 2)
     assert re.search(REFUSED_OF_TIME[change], out), out
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        (("initial = 1.0", 'initial = { expression = "1 - 2*x" }'), "unknown.D.initial"),
+        (("weight = 1.0", "weight = 1.0\ncell_weights = -1.0"), "cell_weights"),
+    ],
+)
+def test_what_is_sought_is_right_before_data_are_simulated(tmp_path, monkeypatch, change, field):
+    """A simulation may take long."""
+    text = """
+    [grid]
+    shape = [8]
+    [boundaries]
+    "x-" = "dirichlet"
+    [[unknown]]
+    name = "D"
+    initial = 1.0
+    truth = 2.0
+    [[observation]]
+    points = [[0.5]]
+    [[regularization]]
+    weight = 1.0
+    """
+    assert change[0] in text
+    (tmp_path / "case.toml").write_text(text.replace(*change))
+    case = load_case(tmp_path / "case.toml", MPI.COMM_SELF)
+    monkeypatch.setattr(case, "_simulate", lambda *_: pytest.fail("simulated first"))
+    with pytest.raises(InputError, match=field):
+        case.prepare(Ensemble.whole(MPI.COMM_SELF))
