@@ -25,7 +25,7 @@ FLOORS = (
     ("grids",),
     ("reductions", "petsc_options", "capacity", "stages"),
     ("errors",),
-    ("agreement", "deadline", "lazily", "signals"),
+    ("agreement", "aliases", "deadline", "lazily", "signals"),
     ("",),
 )
 """Rooms from the top down: a room imports from itself and from floors below it."""

@@ -13,12 +13,13 @@ and backward to add J_n to lambda_n.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from npde_opt.aliases import Coefficients
 from npde_opt.forward.layer import Layers, Stages
 from npde_opt.forward.storage import Advance, Arrays, Plans, Sweep
 from npde_opt.stages import stage
@@ -170,7 +171,7 @@ class Trajectory:
     def tangent(
         self,
         du: np.ndarray,
-        dk: Mapping[str, Any],
+        dk: Coefficients,
         after: AfterChange,
         kept: list[Stages] | None = None,
     ) -> np.ndarray:
@@ -211,7 +212,7 @@ class Trajectory:
     def second(
         self,
         du: np.ndarray,
-        dk: Mapping[str, Any],
+        dk: Coefficients,
         visitors: Visitors,
         out: Any,
         adjoint: Adjoint | None = None,
@@ -235,7 +236,7 @@ class Trajectory:
         return back.dadjoint, back.beside.adjoint
 
     def _second_kept(
-        self, du: np.ndarray, dk: Mapping[str, Any], visitors: Visitors, back: BackChange
+        self, du: np.ndarray, dk: Coefficients, visitors: Visitors, back: BackChange
     ) -> None:
         """With all states, and the increments of all stages."""
         changes: list[Stages] = []
@@ -246,7 +247,7 @@ class Trajectory:
                 back.visit(n, self._stages(n, self.first), changes[n])
 
     def _second_swept(
-        self, du: np.ndarray, dk: Mapping[str, Any], visitors: Visitors, back: BackChange
+        self, du: np.ndarray, dk: Coefficients, visitors: Visitors, back: BackChange
     ) -> None:
         """With a sweep of states and increments together."""
         visitors.after(0, self.first, du)
@@ -271,7 +272,7 @@ class Trajectory:
         finally:
             sweep.destroy()
 
-    def _advance_both(self, dk: Mapping[str, Any], after: AfterChange) -> Advance:
+    def _advance_both(self, dk: Coefficients, after: AfterChange) -> Advance:
         seen = -1
 
         def advance(n: int, restart: Arrays) -> tuple[Arrays, Arrays]:
@@ -317,7 +318,7 @@ class BackChange:
         self,
         layers: Layers,
         last: np.ndarray,
-        dk: Mapping[str, Any],
+        dk: Coefficients,
         visitors: Visitors,
         out: Any,
         known: list[Stages] | None,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from npde_opt import reductions
+from npde_opt.aliases import Coefficients
 from npde_opt.errors import InputError
 from npde_opt.forward.equation import Equation
 from npde_opt.forward.initial import InitialState
@@ -17,7 +17,7 @@ from npde_opt.parameters import ParameterSpace
 from npde_opt.terms.interface import Term
 
 
-def known_values(grid: Grid, known: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def known_values(grid: Grid, known: Coefficients) -> dict[str, np.ndarray]:
     """Known coefficients as numbers or owned arrays, 1 in inactive cells."""
     found = {name: np.asarray(value, float) for name, value in known.items()}
     for name, values in found.items():

@@ -13,13 +13,14 @@ so Schroedinger's equation is gamma = i with A = H, the paraxial one gamma = 2ik
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 
 from npde_opt import reductions
+from npde_opt.aliases import Coefficients
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid
 from npde_opt.operators.stencils import Offset, StencilMatrix, stencil_offsets
@@ -242,7 +243,7 @@ class LinearPoint:
     Contractions are collected and taken PAIRS at a time; `flush` completes them.
     """
 
-    def __init__(self, part: LinearPart, coefficients: Mapping[str, Any]):
+    def __init__(self, part: LinearPart, coefficients: Coefficients):
         self.part, self.grid = part, part.grid
         self.operators = part.equation.operators
         shape = self.grid.local_shape
@@ -284,14 +285,14 @@ class LinearPoint:
                 out[a] += y if factor == 1 else factor * y
         return out
 
-    def _cells(self, dk: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    def _cells(self, dk: Coefficients) -> dict[str, np.ndarray]:
         return {
             n: np.broadcast_to(np.asarray(dk[n], float), self.grid.local_shape)
             for n in self.part.equation.cell_coefficients
             if n in dk
         }
 
-    def derivative(self, state: State, dk: Mapping[str, Any]) -> np.ndarray | float:
+    def derivative(self, state: State, dk: Coefficients) -> np.ndarray | float:
         change = self._cells(dk)
         if not change:
             return 0.0
@@ -323,7 +324,7 @@ class LinearPoint:
             pairs.clear()
 
     def second(
-        self, state: State, adjoint: State, change: State, dk: Mapping[str, Any], out: Gradients
+        self, state: State, adjoint: State, change: State, dk: Coefficients, out: Gradients
     ) -> np.ndarray:
         """(A_k dk)^T lambda; adds r_ku^T(lambda, du) + r_kk^T(lambda, dk)."""
         cells, result = self._cells(dk), channels(self.grid, self.count)

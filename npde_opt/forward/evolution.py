@@ -7,14 +7,14 @@ multipliers d of the data, J_n = g'(u_n)^T B^T d_n, and dJ/dk also has dg/dk^T l
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from petsc4py import PETSc
 
 from npde_opt import reductions
+from npde_opt.aliases import Coefficient, Coefficients
 from npde_opt.errors import InputError
 from npde_opt.forward.chain import Adjoint, Chain, StepCounts, Trajectory, Visitors
 from npde_opt.forward.coefficients import check_coefficients, known_values
@@ -74,7 +74,7 @@ class Evolution:
         self,
         space: ParameterSpace,
         equation: Equation,
-        known: Mapping[str, Any],
+        known: Coefficients,
         experiments: Sequence[Experiment],
         samplings: Sequence[Sampling],
         scheme: Scheme,
@@ -181,7 +181,7 @@ class EvolutionPoint:
 
     def __init__(self, forward: Evolution, parameters: ParametersAt):
         self.forward, self.parameters, self.grid = forward, parameters, forward.grid
-        self.k: dict[str, Any] = {**forward.known, **parameters.coefficients()}
+        self.k: dict[str, Coefficient] = {**forward.known, **parameters.coefficients()}
         self.data: list[PETSc.Vec] = []
         self.batches: list[Batch] = []
         self.trajectories: list[Trajectory] = []
@@ -289,13 +289,13 @@ class EvolutionPoint:
         self.forward.count_krylov()
         return out
 
-    def _start(self, batch: Batch, dk: Mapping[str, Any]) -> np.ndarray:
+    def _start(self, batch: Batch, dk: Coefficients) -> np.ndarray:
         """du_0 of a batch."""
         initials = self.forward.initials
         return batch.join([initials[e].push(self.k, dk) for e in batch.members])
 
     def _tangent(
-        self, batch: Batch, trajectory: Trajectory, dk: Mapping[str, Any], out: Sequence[PETSc.Vec]
+        self, batch: Batch, trajectory: Trajectory, dk: Coefficients, out: Sequence[PETSc.Vec]
     ) -> None:
         """Adds J dk of a batch to the data Vecs."""
         observers = self.forward.observers
@@ -388,7 +388,7 @@ class EvolutionPoint:
         self,
         at: int,
         weights: Sequence[Weights],
-        dk: Mapping[str, Any],
+        dk: Coefficients,
         adjoints: Adjoints,
         out: Gradients,
     ) -> None:

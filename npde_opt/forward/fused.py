@@ -14,11 +14,12 @@ and compiled by numba.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from npde_opt.aliases import Coefficients
 from npde_opt.forward.layer import Stages
 from npde_opt.forward.stepper import Stepper
 from npde_opt.functions.text import Expressions
@@ -29,7 +30,7 @@ from npde_opt.terms.kinetics import KineticsAt
 from npde_opt.terms.state import Gradients
 
 
-def applies(stepper: Stepper, coefficients: dict[str, Any]) -> bool:
+def applies(stepper: Stepper, coefficients: Coefficients) -> bool:
     """Whether the fused step is the same as the stepper's."""
     grid, linear, group = stepper.grid, stepper.linear, stepper.groups[1]
     if (
@@ -59,7 +60,7 @@ def applies(stepper: Stepper, coefficients: dict[str, Any]) -> bool:
 class FusedEuler(Stepper):
     """The stepper with its step and all derivatives replaced."""
 
-    def __init__(self, stepper: Stepper, coefficients: dict[str, Any]):
+    def __init__(self, stepper: Stepper, coefficients: Coefficients):
         super().__init__(
             stepper.grid,
             stepper.scheme,
@@ -111,7 +112,7 @@ class FusedEuler(Stepper):
         step(*padded(self.grid, u), *after, *self.parameters, *sizes)
         return [u, out]
 
-    def _directions(self, dk: Mapping[str, Any]) -> tuple[list[Any], np.ndarray]:
+    def _directions(self, dk: Coefficients) -> tuple[list[Any], np.ndarray]:
         """Increments of the kinetics' parameters, and of the diffusivities by species."""
         cells, found = self.grid.local_shape[::-1], list[Any]()
         for name, field in zip(self.kinetics.names, self.fields, strict=True):
@@ -128,7 +129,7 @@ class FusedEuler(Stepper):
         n: int,
         stages: Stages,
         du: np.ndarray,
-        dk: Mapping[str, Any],
+        dk: Coefficients,
         previous: np.ndarray | None = None,
     ) -> Stages:
         out, (_, push, _, _) = np.empty_like(du), self._kernels(du)
@@ -164,7 +165,7 @@ class FusedEuler(Stepper):
         changes: Stages,
         multipliers: Stages,
         dadjoint: np.ndarray,
-        dk: Mapping[str, Any],
+        dk: Coefficients,
         out: Gradients,
         late: Sequence[Stages] = (),
     ) -> tuple[np.ndarray, Stages]:

@@ -8,12 +8,13 @@ checks are collective: they raise on all ranks of the grid.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from npde_opt.aliases import Coefficients
 from npde_opt.errors import InputError, SolverError
 from npde_opt.forward.equation import LinearPart
 from npde_opt.forward.layer import Stages
@@ -74,7 +75,7 @@ class Guard:
         self.limits: Limits | None = None
         self.watch = Watch()
 
-    def check_diffusivities(self, k: Mapping[str, Any]) -> None:
+    def check_diffusivities(self, k: Coefficients) -> None:
         """Of the unknowns, where gamma is real."""
         if self.equation.complex:
             return

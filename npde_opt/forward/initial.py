@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from npde_opt.aliases import Coefficients
 from npde_opt.errors import InputError
 from npde_opt.functions.text import Expressions
 from npde_opt.grids import AXES, Grid
@@ -50,28 +51,28 @@ class InitialState:
     def coefficients(self) -> set[str]:
         return {n for e in self.texts_of.values() for n in e.parameters}
 
-    def _arguments(self, e: Expressions, k: Mapping[str, Any]) -> list:
+    def _arguments(self, e: Expressions, k: Coefficients) -> list:
         return [*self.grid.coordinates(), *e.values_of(k)]
 
     def _cells(self, values: Any) -> np.ndarray:
         return np.where(self.grid.active, values, 0.0)
 
-    def value(self, k: Mapping[str, Any]) -> np.ndarray:
+    def value(self, k: Coefficients) -> np.ndarray:
         out = self.known.copy(order="K")
         for c, e in self.texts_of.items():
             out[c] = self._cells(e.value(*self._arguments(e, k))[0])
         return out
 
-    def push(self, k: Mapping[str, Any], dk: Mapping[str, Any]) -> np.ndarray:
+    def push(self, k: Coefficients, dk: Coefficients) -> np.ndarray:
         out = channels(self.grid, self.count)
         for c, e in self.texts_of.items():
             out[c] = self._cells(e.push(*self._arguments(e, k), *self._directions(e, dk))[0])
         return out
 
-    def _directions(self, e: Expressions, dk: Mapping[str, Any]) -> list:
+    def _directions(self, e: Expressions, dk: Coefficients) -> list:
         return [*[0.0] * len(self.axes), *e.values_of(dk, 0.0)]
 
-    def pull(self, k: Mapping[str, Any], adjoint: np.ndarray, out: Gradients) -> None:
+    def pull(self, k: Coefficients, adjoint: np.ndarray, out: Gradients) -> None:
         """Adds (dg/dk)^T lambda."""
         for c, e in self.texts_of.items():
             parts = e.pull(*self._arguments(e, k), adjoint[c])[len(self.axes) :]
@@ -79,7 +80,7 @@ class InitialState:
                 out.add(name, self._cells(part))
 
     def second(
-        self, k: Mapping[str, Any], adjoint: np.ndarray, dk: Mapping[str, Any], out: Gradients
+        self, k: Coefficients, adjoint: np.ndarray, dk: Coefficients, out: Gradients
     ) -> None:
         """Adds (d2g/dk2 dk)^T lambda."""
         for c, e in self.texts_of.items():

@@ -7,10 +7,12 @@ behind a layer than before it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
+
+from npde_opt.aliases import Coefficients
 
 Stages = list[np.ndarray]
 
@@ -26,7 +28,7 @@ class Layer(Protocol):
         self,
         stages: Stages,
         du: np.ndarray,
-        dk: Mapping[str, Any],
+        dk: Coefficients,
         previous: np.ndarray | None,
     ) -> Stages:
         """dU_0 ... dU_s.
@@ -53,7 +55,7 @@ class Layer(Protocol):
         changes: Stages,
         multipliers: Stages,
         dadjoint: np.ndarray,
-        dk: Mapping[str, Any],
+        dk: Coefficients,
         out: Any,
         late: Sequence[Stages],
     ) -> tuple[np.ndarray, Stages]:

@@ -3,11 +3,12 @@ runs backward in time; no step goes on from what is no number."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
+from npde_opt.aliases import Coefficients
 from npde_opt.errors import InputError, SolverError
 from npde_opt.grids import Grid
 from npde_opt.reductions import smallest, total
@@ -15,7 +16,7 @@ from npde_opt.terms.state import State
 
 
 def check_diffusivities(
-    grid: Grid, prefix: str, names: Iterable[str], values: Mapping[str, Any]
+    grid: Grid, prefix: str, names: Iterable[str], values: Coefficients
 ) -> None:
     """Raises SolverError on all ranks where one of `values` is not positive, or no number, in an
     active cell: at a trial point a rejected step. Collective."""
@@ -30,7 +31,7 @@ def check_diffusivities(
             )
 
 
-def check_known(grid: Grid, names: Iterable[str], values: Mapping[str, Any], zero: bool) -> None:
+def check_known(grid: Grid, names: Iterable[str], values: Coefficients, zero: bool) -> None:
     """Raises InputError on all ranks for known diffusivities that are not positive, or negative
     where they may be `zero`."""
     for name in names:

@@ -11,14 +11,15 @@ and the second derivative of d^T F(m) in direction dm is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from petsc4py import PETSc
 
 from npde_opt import reductions
+from npde_opt.aliases import Coefficient, Coefficients
 from npde_opt.errors import InputError, SolverError
 from npde_opt.forward.coefficients import check_coefficients, known_values
 from npde_opt.forward.equation import Equation, LinearPart, LinearPoint
@@ -63,7 +64,7 @@ class Steady:
         self,
         space: ParameterSpace,
         equation: Equation,
-        known: Mapping[str, Any],
+        known: Coefficients,
         experiments: Sequence[Experiment],
         samplings: Sequence[Sampling] = (),
         prefix: str = "state_",
@@ -273,7 +274,7 @@ class Linearization:
     def __init__(self, forward: Steady, parameters: ParametersAt):
         self.forward, self.parameters, self.grid = forward, parameters, forward.grid
         equation = forward.equation
-        self.k: dict[str, Any] = {**forward.known, **parameters.coefficients()}
+        self.k: dict[str, Coefficient] = {**forward.known, **parameters.coefficients()}
         names = {u.name for u in forward.space.unknowns}
         check_diffusivities(
             self.grid, forward.prefix, [n for n in equation.positive if n in names], self.k
@@ -331,7 +332,7 @@ class Linearization:
         """The point is one that the search goes on from."""
         self.forward.accepted = list(self.final)
 
-    def _incremental(self, e: int, dk: Mapping[str, Any]) -> State:
+    def _incremental(self, e: int, dk: Coefficients) -> State:
         """du of an experiment."""
         rhs = self._zeros()
         rhs -= self.groups[e].derivative(self.states_at[e], dk)
@@ -403,7 +404,7 @@ class Linearization:
         self.parameters.pull(total.values, out)
 
     def _second(
-        self, e: int, w: Weights, dk: Mapping[str, Any], adjoints: Adjoints | None, inner: Gradients
+        self, e: int, w: Weights, dk: Coefficients, adjoints: Adjoints | None, inner: Gradients
     ) -> None:
         """Adds one experiment's part of the Hessian product."""
         observer, group, state = self.forward.observers[e], self.groups[e], self.states_at[e]

@@ -11,11 +11,12 @@ With r_I, r_E the terms by how they are treated, S = M + dt a^I_ii r_I' and all 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from npde_opt.aliases import Coefficients
 from npde_opt.errors import SolverError
 from npde_opt.forward.equation import LinearPoint
 from npde_opt.forward.layer import Stages
@@ -53,7 +54,7 @@ class Group:
             out += point.jacobian(state, change)
         return out
 
-    def derivative(self, state: State, dk: Mapping[str, Any]) -> np.ndarray | float:
+    def derivative(self, state: State, dk: Coefficients) -> np.ndarray | float:
         total: np.ndarray | float = self.linear.derivative(state, dk) if self.linear else 0.0
         for point in self.others:
             total = total + point.derivative(state, dk)
@@ -77,7 +78,7 @@ class Group:
             point.contraction(state, adjoint, out)
 
     def second(
-        self, state: State, adjoint: State, change: State, dk: Mapping[str, Any], out: Gradients
+        self, state: State, adjoint: State, change: State, dk: Coefficients, out: Gradients
     ) -> np.ndarray:
         total = np.zeros_like(state.u)
         if self.linear:
@@ -199,7 +200,7 @@ class Stepper:
         n: int,
         stages: Stages,
         du: np.ndarray,
-        dk: Mapping[str, Any],
+        dk: Coefficients,
         previous: np.ndarray | None = None,
     ) -> Stages:
         """dU_0 ... dU_s."""
@@ -283,7 +284,7 @@ class Stepper:
         changes: Stages,
         multipliers: Stages,
         dadjoint: np.ndarray,
-        dk: Mapping[str, Any],
+        dk: Coefficients,
         out: Gradients,
         late: Sequence[Stages] = (),
     ) -> tuple[np.ndarray, Stages]:
@@ -366,7 +367,7 @@ class TimeStep:
         self,
         stages: Stages,
         du: np.ndarray,
-        dk: Mapping[str, Any],
+        dk: Coefficients,
         previous: np.ndarray | None,
     ) -> Stages:
         return self.stepper.tangent(self.n, stages, du, dk, previous)
@@ -382,7 +383,7 @@ class TimeStep:
         changes: Stages,
         multipliers: Stages,
         dadjoint: np.ndarray,
-        dk: Mapping[str, Any],
+        dk: Coefficients,
         out: Gradients,
         late: Sequence[Stages],
     ) -> tuple[np.ndarray, Stages]:

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from npde_opt.aliases import Coefficients
 from npde_opt.errors import InputError
 from npde_opt.functions.graph import Graph
 from npde_opt.functions.operations import OPERATIONS
@@ -428,7 +429,7 @@ class Expressions:
         )
 
     def values_of(
-        self, parameters: Mapping[str, np.ndarray], missing: float | None = None
+        self, parameters: Coefficients, missing: float | None = None
     ) -> list[np.ndarray | float]:
         """The parameters' values in the order of the arguments; `missing` where one is not
         given."""

@@ -5,14 +5,14 @@ dk/dp dp = S T'(p) dp,   (dk/dp)^T y = T'(p) S^T y,   (d2k/dp2 dp)^T y = T''(p) 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
 from npde_opt import reductions
+from npde_opt.aliases import Coefficient, Coefficients
 from npde_opt.parameters.interface import Placed
 from npde_opt.parameters.unknown import Unknown
 
@@ -37,7 +37,7 @@ class ParametersAt:
         self.space = space
         self.k = {u.name: u.value(space.values(vec, u.name)) for u in space.unknowns}
 
-    def coefficients(self) -> dict[str, Any]:
+    def coefficients(self) -> dict[str, Coefficient]:
         """What terms read: owned cell values [i, j, k] of fields (1 in inactive cells, known values
         where they are fixed) and regions, arrays, and numbers."""
         return {name: block.coefficient(self.k[name]) for name, block in self.space.blocks.items()}
@@ -47,7 +47,7 @@ class ParametersAt:
         good = all(u.transform.defined(self.k[u.name]) for u in self.space.unknowns)
         return reductions.everywhere(self.space.comm, good)
 
-    def push(self, dm: PETSc.Vec) -> dict[str, Any]:
+    def push(self, dm: PETSc.Vec) -> dict[str, Coefficient]:
         """The change of `coefficients` with a change of the parameters."""
         out = {}
         for u in self.space.unknowns:
@@ -55,7 +55,7 @@ class ParametersAt:
             out[u.name] = self.space.blocks[u.name].change(dk)
         return out
 
-    def pull(self, dk: Mapping[str, Any], out: PETSc.Vec) -> None:
+    def pull(self, dk: Coefficients, out: PETSc.Vec) -> None:
         """Adds the transpose of `push` of cotangents by name: cell values, and this rank's part of
         those of arrays and numbers (of a number also cell by cell)."""
         for u in self.space.unknowns:
@@ -64,7 +64,7 @@ class ParametersAt:
                 slope = u.slope(block.own(self.k[u.name]))
                 own += slope * block.sums(dk[u.name])
 
-    def pull_second(self, dk: Mapping[str, Any], dm: PETSc.Vec, out: PETSc.Vec) -> None:
+    def pull_second(self, dk: Coefficients, dm: PETSc.Vec, out: PETSc.Vec) -> None:
         """Adds the curvature of the transforms along dm times the cotangents."""
         for u in self.space.unknowns:
             if u.name in dk and not u.transform.linear:

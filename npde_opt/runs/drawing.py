@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from npde_opt import figures
+from npde_opt.aliases import Coefficient
 from npde_opt.cases import Case
 from npde_opt.cases.on_grid import OnGrid
 from npde_opt.figures.animation import animate
@@ -81,7 +82,7 @@ def _fields(case: Case, on: OnGrid, found: Identification, out: RunDirectory) ->
         )
 
 
-def on_values(found: Identification) -> dict[str, np.ndarray]:
+def on_values(found: Identification) -> dict[str, Coefficient]:
     """Recovered coefficients."""
     return found.objective.space.at(found.result.m).coefficients()
 

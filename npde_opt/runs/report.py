@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from petsc4py import PETSc
 
+from npde_opt.aliases import Coefficient
 from npde_opt.cases import Case
 from npde_opt.cases.on_grid import OnGrid
 from npde_opt.ensemble import Ensemble
@@ -182,7 +183,7 @@ def _write_fields(
     """Recovered and true coefficients, the first experiment's (last) state, and the active
     cells."""
     grid = space.grid
-    fields: dict[str, np.ndarray] = {}
+    fields: dict[str, Coefficient] = {}
     values = space.at(m).coefficients()
     for u in on.table.unknown:
         if u.kind != "field":

@@ -1,11 +1,12 @@
 """What an equation is a sum of: one file a term, each with its derivatives."""
 
+from npde_opt.aliases import Coefficients
 from npde_opt.terms.absorbing import Absorbing
 from npde_opt.terms.advection import Advection
 from npde_opt.terms.convolution import Convolution
 from npde_opt.terms.diffusion import Diffusion
 from npde_opt.terms.gradient_diffusion import GradientDiffusion
-from npde_opt.terms.interface import Coefficients, LinearAt, LinearTerm, Term, TermAt
+from npde_opt.terms.interface import LinearAt, LinearTerm, Term, TermAt
 from npde_opt.terms.kinetics import Kinetics
 from npde_opt.terms.nonlinear_diffusion import NonlinearDiffusion
 from npde_opt.terms.reaction import Reaction

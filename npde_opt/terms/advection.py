@@ -15,10 +15,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from npde_opt.aliases import Coefficients
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid, along
 from npde_opt.terms.diffusion import Diffusion, add_exchange, sides
-from npde_opt.terms.interface import Coefficients, LinearAt, LinearTerm, Planes, Rates, Species
+from npde_opt.terms.interface import LinearAt, LinearTerm, Planes, Rates, Species
 
 
 class Advection(LinearTerm):

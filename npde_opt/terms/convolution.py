@@ -10,10 +10,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from npde_opt.aliases import Coefficients
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid
 from npde_opt.operators.stencils import Offset
-from npde_opt.terms.interface import Coefficients, LinearAt, LinearTerm, Pairs, Planes, Species
+from npde_opt.terms.interface import LinearAt, LinearTerm, Pairs, Planes, Species
 
 
 class Convolution(LinearTerm):

@@ -13,11 +13,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from npde_opt.aliases import Coefficients
 from npde_opt.errors import InputError
 from npde_opt.grids import AXES, Grid, along
 from npde_opt.operators.stencils import stencil_offsets
 from npde_opt.terms.interface import (
-    Coefficients,
     LinearAt,
     LinearTerm,
     Pairs,

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from npde_opt.aliases import Coefficients
 from npde_opt.errors import InputError
 from npde_opt.functions.text import Expressions
 from npde_opt.grids import Grid
@@ -91,7 +92,7 @@ class GradientDiffusion(Term):
     def said(self) -> str:
         return f"the diffusivity {self.text!r}"
 
-    def at(self, coefficients: Mapping[str, Any]) -> GradientDiffusionAt:
+    def at(self, coefficients: Coefficients) -> GradientDiffusionAt:
         return GradientDiffusionAt(self, coefficients)
 
 
@@ -104,7 +105,7 @@ class GradientDiffusionAt(TermAt):
 
     term: GradientDiffusion
 
-    def __init__(self, term: GradientDiffusion, k: Mapping[str, Any]):
+    def __init__(self, term: GradientDiffusion, k: Coefficients):
         self.term, self.grid, self.count = term, term.grid, term.count
         self.names = term.diffusivity.parameters
         self.parameters = term.diffusivity.values_of(k)
@@ -173,7 +174,7 @@ class GradientDiffusionAt(TermAt):
         turned = self._weighted(2 * D_q * self._paired(slopes, moved))
         return self._laplacian(self._weighted(D), moved) + self._laplacian(turned, slopes)
 
-    def derivative(self, state: State, dk: Mapping[str, Any]) -> np.ndarray | float:
+    def derivative(self, state: State, dk: Coefficients) -> np.ndarray | float:
         if not any(name in dk for name in self.names):
             return 0.0
         slopes = self._own(state)
@@ -195,7 +196,7 @@ class GradientDiffusionAt(TermAt):
             out.add(name, np.where(self.grid.active, part, 0.0))
 
     def second(
-        self, state: State, adjoint: State, change: State, dk: Mapping[str, Any], out: Gradients
+        self, state: State, adjoint: State, change: State, dk: Coefficients, out: Gradients
     ) -> np.ndarray:
         slopes, nu, moved = self._own(state), self._own(adjoint), self._own(change)
         diffusivity, arguments = self.term.diffusivity, self._arguments(slopes)

@@ -18,14 +18,12 @@ from typing import Any
 
 import numpy as np
 
+from npde_opt.aliases import Coefficients
 from npde_opt.errors import InputError
 from npde_opt.functions.text import Expressions
 from npde_opt.grids import Grid
 from npde_opt.operators.stencils import Offset, stencil_offsets
 from npde_opt.terms.state import Gradients, State, channels
-
-Coefficients = Mapping[str, np.ndarray]
-"""Owned cell values [i, j, k] by coefficient name."""
 
 Planes = Mapping[Offset, np.ndarray]
 """Owned values [i, j, k] of A[i, i + offset] by offset, one integer an axis."""
@@ -91,7 +89,7 @@ class Term:
         """Sees the numbers of values of all coefficients. Raises InputError where one does not
         fit."""
 
-    def at(self, coefficients: Mapping[str, Any]) -> Any:
+    def at(self, coefficients: Coefficients) -> Any:
         """The term with these coefficients: a LinearAt or a TermAt."""
         raise NotImplementedError
 
@@ -208,7 +206,7 @@ class TermAt:
             self.contraction(state, adjoint, out)
         return channels(self.grid, self.count)
 
-    def derivative(self, state: State, dk: Mapping[str, Any]) -> np.ndarray | float:
+    def derivative(self, state: State, dk: Coefficients) -> np.ndarray | float:
         """r_k dk."""
         return 0.0
 
@@ -218,7 +216,7 @@ class TermAt:
             self.jacobian_transpose(state, adjoint, out)
 
     def second(
-        self, state: State, adjoint: State, change: State, dk: Mapping[str, Any], out: Gradients
+        self, state: State, adjoint: State, change: State, dk: Coefficients, out: Gradients
     ) -> np.ndarray:
         """r_uu^T(lambda, du) + r_uk^T(lambda, dk); adds r_ku^T(lambda, du) + r_kk^T(lambda, dk) to
         `out`."""

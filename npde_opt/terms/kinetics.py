@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from npde_opt.aliases import Coefficients
 from npde_opt.errors import InputError
 from npde_opt.functions.text import Expressions
 from npde_opt.grids import Grid
@@ -73,14 +74,14 @@ class Kinetics(Term):
     def coefficients(self) -> tuple[str, ...]:
         return self.expressions.parameters
 
-    def at(self, coefficients: Mapping[str, Any]) -> KineticsAt:
+    def at(self, coefficients: Coefficients) -> KineticsAt:
         return KineticsAt(self, coefficients)
 
 
 class KineticsAt(TermAt):
     """The reaction with given parameters."""
 
-    def __init__(self, term: Kinetics, coefficients: Mapping[str, Any]):
+    def __init__(self, term: Kinetics, coefficients: Coefficients):
         self.term = term
         self.grid, self.expressions = term.grid, term.expressions
         self.names = term.expressions.parameters
@@ -102,7 +103,7 @@ class KineticsAt(TermAt):
             found[self._inactive] = 0.0
         return found
 
-    def _directions(self, change: State | None, dk: Mapping[str, Any]) -> list:
+    def _directions(self, change: State | None, dk: Coefficients) -> list:
         du = list(change.u) if change is not None else [0.0] * self.count
         return [*du, *self.expressions.values_of(dk, 0.0)]
 
@@ -114,7 +115,7 @@ class KineticsAt(TermAt):
             self.expressions.push(*state.u, *self.parameters, *self._directions(change, {}))
         )
 
-    def derivative(self, state: State, dk: Mapping[str, Any]) -> np.ndarray | float:
+    def derivative(self, state: State, dk: Coefficients) -> np.ndarray | float:
         if not any(n in dk for n in self.names):
             return 0.0
         return self._integrated(
@@ -131,7 +132,7 @@ class KineticsAt(TermAt):
         return self._integrated(parts[: self.count])
 
     def second(
-        self, state: State, adjoint: State, change: State, dk: Mapping[str, Any], out: Gradients
+        self, state: State, adjoint: State, change: State, dk: Coefficients, out: Gradients
     ) -> np.ndarray:
         parts = self.expressions.second(
             *state.u, *self.parameters, *adjoint.u, *self._directions(change, dk)

@@ -9,11 +9,12 @@ Perona-Malik D/(1 + (g/kappa)^2).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from npde_opt.aliases import Coefficients
 from npde_opt.errors import InputError
 from npde_opt.functions.text import Expressions
 from npde_opt.grids import Grid, along
@@ -87,7 +88,7 @@ class NonlinearDiffusion(Term):
                 below[face] = 0.0 if face == 0 else 1.0
         return along(below, d, self.grid.dim), along(1 - below, d, self.grid.dim)
 
-    def at(self, coefficients: Mapping[str, Any]) -> NonlinearDiffusionAt:
+    def at(self, coefficients: Coefficients) -> NonlinearDiffusionAt:
         return NonlinearDiffusionAt(self, coefficients)
 
 
@@ -107,13 +108,13 @@ class NonlinearDiffusionAt(TermAt):
 
     term: NonlinearDiffusion
 
-    def __init__(self, term: NonlinearDiffusion, k: Mapping[str, Any]):
+    def __init__(self, term: NonlinearDiffusion, k: Coefficients):
         self.term, self.grid, self.flux, self.count = term, term.grid, term.flux, term.count
         self.parameters = [
             self._at_faces({n: k[n] for n in term.flux.parameters}, d) for d in range(term.grid.dim)
         ]
 
-    def _at_faces(self, k: Mapping[str, Any], d: int) -> list[Any]:
+    def _at_faces(self, k: Coefficients, d: int) -> list[Any]:
         """The parameters at faces normal to axis d, 0 for those that are not given."""
         below, above = self.term.weights[d]
         out: list[Any] = []
@@ -136,7 +137,7 @@ class NonlinearDiffusionAt(TermAt):
         return [v, s, *self.parameters[d]], moves
 
     def _directions(
-        self, change: State | None, moves: np.ndarray, dk: Mapping[str, Any], d: int
+        self, change: State | None, moves: np.ndarray, dk: Coefficients, d: int
     ) -> list[Any]:
         if change is None:
             return [0.0, 0.0, *self._at_faces(dk, d)]
@@ -159,7 +160,7 @@ class NonlinearDiffusionAt(TermAt):
             [self.flux.value(*self._arguments(state, d)[0])[0] for d in range(self.grid.dim)]
         )
 
-    def _pushed(self, state: State, change: State | None, dk: Mapping[str, Any]) -> np.ndarray:
+    def _pushed(self, state: State, change: State | None, dk: Coefficients) -> np.ndarray:
         out = []
         for d in range(self.grid.dim):
             arguments, moves = self._arguments(state, d)
@@ -169,7 +170,7 @@ class NonlinearDiffusionAt(TermAt):
     def jacobian(self, state: State, change: State) -> np.ndarray:
         return self._pushed(state, change, {})
 
-    def derivative(self, state: State, dk: Mapping[str, Any]) -> np.ndarray | float:
+    def derivative(self, state: State, dk: Coefficients) -> np.ndarray | float:
         own = {n: v for n, v in dk.items() if n in self.flux.parameters}
         return self._pushed(state, None, own) if own else 0.0
 
@@ -209,7 +210,7 @@ class NonlinearDiffusionAt(TermAt):
         return result
 
     def second(
-        self, state: State, adjoint: State, change: State, dk: Mapping[str, Any], out: Gradients
+        self, state: State, adjoint: State, change: State, dk: Coefficients, out: Gradients
     ) -> np.ndarray:
         result = channels(self.grid, self.term.count)
         own = {n: v for n, v in dk.items() if n in self.flux.parameters}

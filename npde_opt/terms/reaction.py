@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from npde_opt.aliases import Coefficients
 from npde_opt.errors import SolverError
 from npde_opt.functions.text import Expressions
 from npde_opt.grids import Grid
 from npde_opt.reductions import total
 from npde_opt.terms.interface import (
-    Coefficients,
     LinearAt,
     LinearTerm,
     Pairs,

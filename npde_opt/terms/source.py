@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from npde_opt.aliases import Coefficients
 from npde_opt.errors import InputError
 from npde_opt.functions.text import Expressions
 from npde_opt.grids import AXES, Grid
@@ -133,7 +134,7 @@ class Source(Term):
             w[i], w[i + 1] = 1 - part, part
         return w
 
-    def at(self, coefficients: Mapping[str, Any]) -> SourceAt:
+    def at(self, coefficients: Coefficients) -> SourceAt:
         return SourceAt(self, coefficients)
 
 
@@ -142,7 +143,7 @@ class SourceAt(TermAt):
 
     term: Source
 
-    def __init__(self, term: Source, k: Mapping[str, Any]):
+    def __init__(self, term: Source, k: Coefficients):
         self.term, self.k, self.grid, self.count = term, k, term.grid, term.count
         self.volume = np.where(term.grid.active, term.grid.volume, 0.0)
         self.parameters = term.text.values_of(k) if term.text else []
@@ -186,7 +187,7 @@ class SourceAt(TermAt):
         out[self.term.channel] = -self.volume * values
         return out
 
-    def _push(self, dk: Mapping[str, Any]) -> Any:
+    def _push(self, dk: Coefficients) -> Any:
         text = self.term.text
         if text is None or not any(n in dk for n in text.parameters):
             return 0.0
@@ -197,7 +198,7 @@ class SourceAt(TermAt):
     def residual(self, state: State) -> np.ndarray:
         return self._field(self.shape * self._h(state))
 
-    def derivative(self, state: State, dk: Mapping[str, Any]) -> np.ndarray | float:
+    def derivative(self, state: State, dk: Coefficients) -> np.ndarray | float:
         change = self._push(dk) * self._h(state)
         if self.name is not None and self.name in dk:
             change = change + self.shape * self._h(state, dk[self.name])
@@ -223,7 +224,7 @@ class SourceAt(TermAt):
                 out.add(name, part)
 
     def second(
-        self, state: State, adjoint: State, change: State, dk: Mapping[str, Any], out: Gradients
+        self, state: State, adjoint: State, change: State, dk: Coefficients, out: Gradients
     ) -> np.ndarray:
         weighted = -self.volume * adjoint.u[self.term.channel]
         if self.name is not None:
@@ -254,7 +255,7 @@ class Load(Term):
     def __init__(self, grid: Grid, values: np.ndarray):
         self.grid, self.values = grid, values
 
-    def at(self, coefficients: Mapping[str, Any]) -> LoadAt:
+    def at(self, coefficients: Coefficients) -> LoadAt:
         return LoadAt(self)
 
 
