@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import Any
 
 from mpi4py import MPI
 
+from npde_opt.aliases import FilePath
 from npde_opt.cases.case import Case
 from npde_opt.cases.limits import FILE_BYTES, check_raw
 from npde_opt.cases.old_keys import refuse_old
@@ -30,11 +30,11 @@ LONGEST = 1000
 
 
 def load_case(
-    path: str | os.PathLike,
+    path: FilePath,
     comm: MPI.Intracomm = MPI.COMM_WORLD,
     *,
     cells: Sequence[int] | None = None,
-    data: str | os.PathLike | None = None,
+    data: FilePath | None = None,
     seed: int = 0,
     variables: Mapping[str, str] | None = None,
     memory: str | None = None,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import shutil
 import warnings
@@ -22,6 +21,7 @@ from typing import Any, Protocol
 from mpi4py import MPI
 from petsc4py import PETSc
 
+from npde_opt.aliases import FilePath
 from npde_opt.errors import InputError, collective
 from npde_opt.io.files import content_of, disk, sync_folder, whole_file
 from npde_opt.io.results import versions
@@ -98,7 +98,7 @@ class Checkpoint:
 
 
 def save_checkpoint(
-    out: str | os.PathLike,
+    out: FilePath,
     comm: MPI.Intracomm,
     space: Space,
     state: State,
@@ -220,7 +220,7 @@ def _numbers(folder: Path) -> list[int]:
 
 
 def find_checkpoint(
-    out: str | os.PathLike, comm: MPI.Intracomm, identity: Mapping[str, str] | None = None
+    out: FilePath, comm: MPI.Intracomm, identity: Mapping[str, str] | None = None
 ) -> Checkpoint | None:
     """The newest undamaged checkpoint of a run, on every rank; None where it wrote none.
     Collective.
@@ -300,7 +300,7 @@ def _verified(path: Path) -> Checkpoint:
 
 
 def load_checkpoint(
-    out: str | os.PathLike,
+    out: FilePath,
     comm: MPI.Intracomm,
     space: Space,
     identity: Mapping[str, str] | None = None,

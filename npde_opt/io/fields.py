@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
+from npde_opt.aliases import FilePath
 from npde_opt.errors import InputError, collective
 from npde_opt.io.grdecl import included, open_grdecl
 from npde_opt.io.gridded import Gridded, aligned
@@ -35,7 +36,7 @@ PARTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def read_field(
-    path: str | os.PathLike,
+    path: FilePath,
     key: str | None = None,
     shape: Sequence[int] | None = None,
     *,
@@ -71,13 +72,13 @@ def _values(
     return np.asfortranarray(values)
 
 
-def list_fields(path: str | os.PathLike) -> list[str]:
+def list_fields(path: FilePath) -> list[str]:
     """Names of the arrays in a file, in the file's order."""
     return list(_open(Path(path)))
 
 
 def read_gridded(
-    path: str | os.PathLike,
+    path: FilePath,
     key: str | None = None,
     *,
     part: str | None = None,

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from npde_opt.aliases import FilePath
 from npde_opt.errors import InputError
 
 KEPT = (
@@ -22,7 +23,7 @@ KEPT = (
 )
 
 
-def content_of(path: str | os.PathLike) -> bytes:
+def content_of(path: FilePath) -> bytes:
     """What a regular file holds. Raises OSError for a pipe too, of which the reading would wait for
     ever."""
     # Without O_NONBLOCK already the opening of a pipe waits.
@@ -33,7 +34,7 @@ def content_of(path: str | os.PathLike) -> bytes:
 
 
 @contextlib.contextmanager
-def whole_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
+def whole_file(path: FilePath) -> Iterator[BinaryIO]:
     """A binary file that replaces `path` when the block ends, and leaves `path` untouched when the
     block raises."""
     target = Path(path)
@@ -58,7 +59,7 @@ def beside(target: Path) -> Path:
     return target.with_name(f".{target.stem}.{os.getpid()}.tmp{target.suffix}")
 
 
-def sync_folder(path: str | os.PathLike) -> None:
+def sync_folder(path: FilePath) -> None:
     """Makes renames inside a folder last through a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -68,7 +69,7 @@ def sync_folder(path: str | os.PathLike) -> None:
 
 
 @contextlib.contextmanager
-def disk(field: str, folder: str | os.PathLike, allowed: str = KEPT) -> Iterator[None]:
+def disk(field: str, folder: FilePath, allowed: str = KEPT) -> Iterator[None]:
     """Raises what the operating system refuses inside the block as an InputError of `field`, folder
     and cause."""
     try:

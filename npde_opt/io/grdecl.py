@@ -9,7 +9,6 @@ So is one that any other keyword names, with that keyword and its line.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from npde_opt.aliases import FilePath
 from npde_opt.capacity import fits
 from npde_opt.errors import InputError
 
@@ -182,7 +182,7 @@ class _Deck:
         return i, j, k
 
 
-def open_grdecl(path: str | os.PathLike) -> dict[str, Callable[[], np.ndarray]]:
+def open_grdecl(path: FilePath) -> dict[str, Callable[[], np.ndarray]]:
     """The numeric blocks of a file by keyword, each as a function that gives its array after all
     that the file does to it.
 
@@ -205,7 +205,7 @@ def open_grdecl(path: str | os.PathLike) -> dict[str, Callable[[], np.ndarray]]:
     return {name: partial(_array, path, deck, name, len(deck.steps)) for name in made}
 
 
-def included(path: str | os.PathLike) -> list[Path]:
+def included(path: FilePath) -> list[Path]:
     """The files that a deck includes, and those that these include. Raises InputError as
     `open_grdecl`."""
     deck = _Deck()
@@ -287,7 +287,7 @@ def _include(path: Path, place: str, records: list[list[str]], deck: _Deck, deep
     deck.skip = skip  # a file that is included may leave its own one open
 
 
-def _array(path: str | os.PathLike, deck: _Deck, name: str, until: int) -> np.ndarray:
+def _array(path: FilePath, deck: _Deck, name: str, until: int) -> np.ndarray:
     """The array after the first `until` steps of the deck."""
     values: np.ndarray | None = None
     for number, step in enumerate(deck.steps[:until]):
@@ -405,7 +405,7 @@ def _size(place: str, words: list[str]) -> tuple[int, int, int]:
     return nx, ny, nz
 
 
-def _numbers(path: str | os.PathLike, name: str, tokens: list[str]) -> np.ndarray:
+def _numbers(path: FilePath, name: str, tokens: list[str]) -> np.ndarray:
     if not any("*" in t for t in tokens):
         return _floats(path, name, tokens)
     pairs = [t.rpartition("*") for t in tokens]
@@ -420,7 +420,7 @@ def _numbers(path: str | os.PathLike, name: str, tokens: list[str]) -> np.ndarra
     return np.repeat(_floats(path, name, [value for _, _, value in pairs]), counts)
 
 
-def _floats(path: str | os.PathLike, name: str, tokens: list[str]) -> np.ndarray:
+def _floats(path: FilePath, name: str, tokens: list[str]) -> np.ndarray:
     try:
         return np.array(tokens, dtype=float)
     except ValueError:

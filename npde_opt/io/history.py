@@ -4,13 +4,13 @@ again."""
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from npde_opt.aliases import FilePath
 from npde_opt.errors import InputError
 from npde_opt.io.files import content_of
 
@@ -61,7 +61,7 @@ def rows_of(lines: Sequence[str]) -> list[dict[str, float]]:
     ]
 
 
-def read_history(path: str | os.PathLike) -> list[dict[str, float]]:
+def read_history(path: FilePath) -> list[dict[str, float]]:
     """Rows of the history.csv in a folder; a line that was cut short while it was written is left
     out."""
     file = Path(path) / "history.csv"

@@ -16,6 +16,7 @@ import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
+from npde_opt.aliases import FilePath
 from npde_opt.errors import InputError, collective
 from npde_opt.io.files import disk
 
@@ -59,7 +60,7 @@ class Source(Protocol):
 class _OnRoot:
     """A file that rank 0 has open, and the first thing that failed there."""
 
-    def __init__(self, path: str | os.PathLike, comm: MPI.Intracomm, mode: str, field: str):
+    def __init__(self, path: FilePath, comm: MPI.Intracomm, mode: str, field: str):
         self.path, self.comm, self.field_name = os.fspath(path), comm, field
         self._failure: Exception | None = None
         self._file: BinaryIO | None = None
@@ -115,7 +116,7 @@ class VectorWriter(_OnRoot):
     """Writes the parts of one vector to one file. Every method is collective; errors come from
     `close`."""
 
-    def __init__(self, path: str | os.PathLike, comm: MPI.Intracomm):
+    def __init__(self, path: FilePath, comm: MPI.Intracomm):
         super().__init__(path, comm, "wb", "checkpoint")
 
     def field(self, grid: Boxed, owned: np.ndarray) -> None:
@@ -144,7 +145,7 @@ class VectorReader(_OnRoot):
     """Reads the parts of one vector. Every method is collective; after a failure it gives zeros
     until `close` raises."""
 
-    def __init__(self, path: str | os.PathLike, comm: MPI.Intracomm):
+    def __init__(self, path: FilePath, comm: MPI.Intracomm):
         super().__init__(path, comm, "rb", "--resume")
 
     def field(self, grid: Boxed) -> np.ndarray:

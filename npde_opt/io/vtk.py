@@ -7,7 +7,6 @@ hidden by VTK's own blanking array (vtkGhostType).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
@@ -16,6 +15,7 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 from petsc4py import PETSc
 
+from npde_opt.aliases import FilePath
 from npde_opt.errors import InputError, collective
 from npde_opt.grids import Grid
 from npde_opt.io.files import whole_file
@@ -32,9 +32,7 @@ TYPES = {
 HIDDEN_CELL = 32
 
 
-def write_vtk(
-    path: str | os.PathLike, grid: Grid, fields: Mapping[str, PETSc.Vec | np.ndarray]
-) -> Path:
+def write_vtk(path: FilePath, grid: Grid, fields: Mapping[str, PETSc.Vec | np.ndarray]) -> Path:
     """Writes named cell fields to one file, whole or not at all. Collective.
 
     Args:

@@ -8,7 +8,6 @@ the coordinates that the file gives them.
 from __future__ import annotations
 
 import base64
-import os
 import re
 import xml.etree.ElementTree as ElementTree
 import zlib
@@ -18,6 +17,7 @@ from urllib.parse import unquote
 
 import numpy as np
 
+from npde_opt.aliases import FilePath
 from npde_opt.errors import InputError
 from npde_opt.io.gridded import Gridded, aligned, increasing, trimmed
 
@@ -49,7 +49,7 @@ LEGACY = {
 }
 
 
-def read_xml_vtk(path: str | os.PathLike) -> dict[str, Gridded]:
+def read_xml_vtk(path: FilePath) -> dict[str, Gridded]:
     """All cell and point arrays of a one-piece .vti or .vtr file by name, blanking arrays left out.
 
     Where an array of points has the name of one of cells, " (points)" is added to it.
@@ -213,7 +213,7 @@ def _exactly(data: bytes, size: int) -> bytes:
     return data
 
 
-def read_legacy_vtk(path: str | os.PathLike) -> dict[str, Gridded]:
+def read_legacy_vtk(path: FilePath) -> dict[str, Gridded]:
     """All scalar and vector arrays of a legacy STRUCTURED_POINTS or RECTILINEAR_GRID file (ASCII or
     binary) by name."""
     reader = _Legacy(Path(path).read_bytes())

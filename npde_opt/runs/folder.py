@@ -20,6 +20,7 @@ from typing import Any
 
 from mpi4py import MPI
 
+from npde_opt.aliases import FilePath
 from npde_opt.errors import InputError, collective
 from npde_opt.io.checkpoint import refuse_differing
 from npde_opt.io.files import content_of, disk, whole_file
@@ -63,7 +64,7 @@ TOLD = {"status": str, "iterations": int, "objective": int | float | None}
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
-def check_name(path: str | os.PathLike) -> None:
+def check_name(path: FilePath) -> None:
     """Raises InputError for names of folders that only a slip of the keyboard can mean."""
     text = os.fspath(path)
     if not text.strip():
@@ -94,7 +95,7 @@ class RunDirectory:
 
     def __init__(
         self,
-        path: str | os.PathLike,
+        path: FilePath,
         comm: MPI.Intracomm = MPI.COMM_WORLD,
         mode: str = "new",
         columns: Sequence[str] = COLUMNS,
