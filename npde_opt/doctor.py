@@ -18,7 +18,8 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from npde_opt.aliases import Plain
 
 SETUP = "run `make setup` in the checkout and start from its environment: source .venv/bin/activate"
 REQUIRED = {
@@ -88,7 +89,7 @@ class Finding:
         return "WRONG" if self.essential else "note"
 
 
-def ask(command: list[str], seconds: float = 60.0) -> tuple[Any, str]:
+def ask(command: list[str], seconds: float = 60.0) -> tuple[Plain, str]:
     """What a probe answers (None where it does not) and what else it said."""
     try:
         done = subprocess.run(

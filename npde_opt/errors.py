@@ -25,7 +25,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from mpi4py import MPI
 
@@ -56,11 +56,11 @@ class InputError(NpdeError):
 
     exit_code = 2
 
-    def __init__(self, field: str, value: Any, allowed: str):
+    def __init__(self, field: str, value: object, allowed: str):
         super().__init__(f"{field}: got {value}; allowed: {allowed}")
         self.field, self.value, self.allowed = field, value, allowed
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[type[NpdeError], tuple[str, ...]]:
         return InputError, (self.field, str(self.value), self.allowed)
 
 
@@ -73,7 +73,7 @@ class SolverError(NpdeError):
         super().__init__(f"solver '{prefix}' failed: {reason}. {remedy}")
         self.prefix, self.reason, self.remedy = prefix, reason, remedy
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[type[NpdeError], tuple[str, ...]]:
         return SolverError, (self.prefix, self.reason, self.remedy)
 
 

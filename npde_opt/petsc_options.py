@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import difflib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 from petsc4py import PETSc
 
@@ -85,7 +84,7 @@ WRONG_VALUES = (56, 62, 63, 83, 86, 92)
 """PETSc's errors: not supported, wrong argument, out of range, none of a list, unknown type,
 missing package."""
 
-KINDS: Mapping[str, Callable[[], Any]] = {
+KINDS: Mapping[str, Callable[[], PETSc.Object]] = {
     "ksp_type": PETSc.KSP,
     "pc_type": PETSc.PC,
     "mat_type": PETSc.Mat,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from typing import Any, TypeVar, overload
+from typing import TypeVar, overload
 
 import numpy as np
 from mpi4py import MPI
@@ -79,12 +79,12 @@ def smallest(comm: MPI.Comm, x: float | np.ndarray) -> float | np.ndarray:
 
 def everywhere(comm: MPI.Comm, true: bool) -> bool:
     """Whether it is true on every rank."""
-    return _reduced(comm, int(not true), "maximum") == 0
+    return bool(_reduced(comm, int(not true), "maximum") == 0)
 
 
 def anywhere(comm: MPI.Comm, true: bool) -> bool:
     """Whether it is true on any rank."""
-    return _reduced(comm, int(bool(true)), "maximum") > 0
+    return bool(_reduced(comm, int(bool(true)), "maximum") > 0)
 
 
 def same(comm: MPI.Comm, value: T, what: str) -> T:
@@ -110,12 +110,12 @@ def same(comm: MPI.Comm, value: T, what: str) -> T:
     return type(value)(high) if finite else value  # type: ignore[call-arg]
 
 
-def _digest(told: tuple[Any, ...]) -> float:
+def _digest(told: tuple[object, ...]) -> float:
     """A number of 52 bits that tells values apart."""
     return float(int.from_bytes(hashlib.sha256(repr(told).encode()).digest()[:8], "big") >> 12)
 
 
-def _raise_differing(comm: MPI.Comm, value: Any, what: str) -> None:
+def _raise_differing(comm: MPI.Comm, value: object, what: str) -> None:
     """Every rank comes here, and says what it has."""
     texts = comm.allgather(str(value))
     other = next((r for r, text in enumerate(texts) if text != texts[0]), comm.size - 1)
@@ -125,7 +125,7 @@ def _raise_differing(comm: MPI.Comm, value: Any, what: str) -> None:
     )
 
 
-def _extreme(comm: MPI.Comm, x: Any, kind: str, never: float) -> Any:
+def _extreme(comm: MPI.Comm, x: float | np.ndarray, kind: str, never: float) -> float | np.ndarray:
     """Maximum or minimum; `never` is the number that wins against none."""
     own = np.asarray(x)
     if own.dtype.kind != "f":
@@ -133,12 +133,12 @@ def _extreme(comm: MPI.Comm, x: Any, kind: str, never: float) -> Any:
     # Numbers and "is NaN" travel in one message: the latter wins against 0.
     lost = np.isnan(own)
     sent = np.array([np.where(lost, never, own), np.where(lost, -never, 0.0)])
-    found, any_lost = _reduced(comm, sent, kind)
-    found = np.where(any_lost != 0, np.nan, found)
+    reached, any_lost = np.asarray(_reduced(comm, sent, kind))
+    found = np.where(any_lost != 0, np.nan, reached)
     return float(found) if own.ndim == 0 else found
 
 
-def _reduced(comm: MPI.Comm, x: Any, kind: str) -> Any:
+def _reduced(comm: MPI.Comm, x: float | np.ndarray, kind: str) -> float | np.ndarray:
     """Numbers and arrays of them; one rank's own is what it is."""
     own = np.ascontiguousarray(x)
     found = np.empty_like(own)
@@ -149,4 +149,5 @@ def _reduced(comm: MPI.Comm, x: Any, kind: str) -> Any:
         comm.Allreduce(own, found, op=OPERATIONS[kind])
     if np.ndim(x) > 0:
         return found
-    return found[0].item()
+    number: float = found[0].item()
+    return number

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from npde_opt.aliases import Numbers
 from npde_opt.functions.operations import OPERATIONS
 
 PRODUCTS = 16
@@ -60,9 +60,8 @@ class Graph:
         """An operation; its value where all arguments are numbers."""
         if all(self.is_number(a) for a in arguments):
             with np.errstate(all="ignore"):
-                return self.number(
-                    OPERATIONS[operation].value(*[self.nodes[a].value for a in arguments])
-                )
+                found = OPERATIONS[operation].value(*[self.nodes[a].value for a in arguments])
+                return self.number(float(found))
         if operation == "where":
             condition, a, b = arguments
             if a == b or self.is_number(condition):
@@ -163,7 +162,7 @@ class Graph:
 
     def function(
         self, arguments: Sequence[int], results: Sequence[int]
-    ) -> Callable[..., list[Any]]:
+    ) -> Callable[..., list[Numbers]]:
         """Values of the nodes `results` from those of the names `arguments`: arrays that broadcast,
         or numbers.
 
@@ -181,8 +180,8 @@ class Graph:
                 done = [a for a in set(node.arguments) if last[a] == k and a not in kept]
                 steps.append((k, OPERATIONS[node.operation].value, node.arguments, done))
 
-        def evaluate(*values: Any) -> list[Any]:
-            found: dict[int, Any] = dict(zip(arguments, values, strict=True))
+        def evaluate(*values: Numbers) -> list[Numbers]:
+            found: dict[int, Numbers] = dict(zip(arguments, values, strict=True))
             found |= numbers
             with np.errstate(all="ignore"):
                 for k, operation, own, done in steps:

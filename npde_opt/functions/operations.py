@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
+
+from npde_opt.aliases import Numbers
 
 
 class Graph(Protocol):
@@ -52,7 +54,7 @@ class Operation:
     """
 
     arguments: int
-    value: Callable[..., Any]
+    value: Callable[..., Numbers]
     slope: Slope
     code: str
 
@@ -120,21 +122,21 @@ def _one_plus_square(g: Graph, a: int) -> int:
     return g.add(g.number(1.0), g.multiply(a, a))
 
 
-def _truth(compare: Callable[..., Any]) -> Callable[..., Any]:
+def _truth(compare: Callable[..., Numbers]) -> Callable[..., Numbers]:
     return lambda *a: np.asarray(compare(*a), float)[()]
 
 
-def _where(condition: Any, a: Any, b: Any) -> Any:
+def _where(condition: Numbers, a: Numbers, b: Numbers) -> Numbers:
     return np.asarray(np.where(np.not_equal(condition, 0), a, b))[()]
 
 
 def _function(
-    name: str, outer: Callable[[Graph, int, int], int], value: Callable[..., Any] | None = None
+    name: str, outer: Callable[[Graph, int, int], int], value: Callable[..., Numbers] | None = None
 ) -> Operation:
     return Operation(1, value or getattr(np, name), inner(outer), f"math.{name}({{0}})")
 
 
-def _comparison(symbol: str, value: Callable[..., Any]) -> Operation:
+def _comparison(symbol: str, value: Callable[..., Numbers]) -> Operation:
     return Operation(2, _truth(value), flat, f"(1.0 if {{0}} {symbol} {{1}} else 0.0)")
 
 

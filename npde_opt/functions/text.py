@@ -18,11 +18,10 @@ import re
 import unicodedata
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
-from npde_opt.aliases import Coefficients
+from npde_opt.aliases import Coefficients, Numbers
 from npde_opt.errors import InputError
 from npde_opt.functions.graph import Graph
 from npde_opt.functions.operations import OPERATIONS
@@ -83,14 +82,10 @@ ALLOWED = (
 )
 
 
-def check_name(name: Any, field: str) -> None:
+def check_name(name: object, field: str) -> None:
     """Raises InputError unless `name` can stand in a text: a plain identifier that is neither a
     function nor a constant."""
-    fits = isinstance(name, str) and len(name) <= NAME_LENGTH and name.isidentifier()
-    fits = (
-        fits and unicodedata.normalize("NFKC", name) == name
-    )  # Python's parser gives names in this form
-    if not fits or keyword.iskeyword(name) or name.startswith("__"):
+    if not isinstance(name, str) or not _is_plain(name):
         raise InputError(
             field,
             _short(repr(name)),
@@ -98,6 +93,14 @@ def check_name(name: Any, field: str) -> None:
         )
     if name in FUNCTIONS or name in CONSTANTS:
         raise InputError(field, repr(name), "a name that is no function or constant of texts")
+
+
+def _is_plain(name: str) -> bool:
+    if len(name) > NAME_LENGTH or not name.isidentifier():
+        return False
+    # Python's parser gives names in this form.
+    normal = unicodedata.normalize("NFKC", name) == name
+    return normal and not keyword.iskeyword(name) and not name.startswith("__")
 
 
 def _short(text: str, most: int = 100) -> str:
@@ -112,8 +115,8 @@ class Parser:
             that is too large; for a constant that is not finite.
     """
 
-    def __init__(self, graph: Graph, text: Any, field: str):
-        self.graph, self.text, self.field = graph, text, field
+    def __init__(self, graph: Graph, text: object, field: str):
+        self.graph, self.field = graph, field
         self.places: dict[str, int] = {}
         """Where each name stands first, characters counted from 1."""
         if not isinstance(text, str):
@@ -296,7 +299,7 @@ class Parser:
         try:
             check_name(name, self.field)
         except InputError as error:
-            raise self.refuse(error.value, error.allowed, node) from None
+            raise self.refuse(str(error.value), error.allowed, node) from None
         place = self._place(node)
         self.places[name] = min(place, self.places.get(name, place))
         return self.graph.name(name)
@@ -400,28 +403,28 @@ class Expressions:
         return self._graph.code(dict(zip([*self._names, *extra], names, strict=True)), results)
 
     @functools.cached_property
-    def value(self) -> Callable[..., list]:
+    def value(self) -> Callable[..., list[Numbers]]:
         """(a...) -> f_i."""
         return self._graph.function(self._names, self.outputs)
 
     @functools.cached_property
-    def push(self) -> Callable[..., list]:
+    def push(self) -> Callable[..., list[Numbers]]:
         """(a..., d...) -> sum_a f_i,a d_a."""
         return self._graph.function([*self._names, *self._directions()], self._pushed())
 
     @functools.cached_property
-    def pull(self) -> Callable[..., list]:
+    def pull(self) -> Callable[..., list[Numbers]]:
         """(a..., w...) -> sum_i w_i f_i,a, one an argument."""
         return self._graph.function([*self._names, *self._multipliers()], self._pulled())
 
     @functools.cached_property
-    def second(self) -> Callable[..., list]:
+    def second(self) -> Callable[..., list[Numbers]]:
         """(a..., w..., d...) -> sum_ib w_i f_i,ab d_b, one an argument."""
         names = [*self._names, *self._multipliers(), *self._directions()]
         return self._graph.function(names, self._pulled_change())
 
     @functools.cached_property
-    def jacobian(self) -> Callable[..., list]:
+    def jacobian(self) -> Callable[..., list[Numbers]]:
         """(a...) -> f_i,a row by row: outputs times arguments values."""
         slopes = self._slopes(self.outputs)
         return self._graph.function(
@@ -439,13 +442,13 @@ class Expressions:
         ]
 
 
-def _at(values: Any, place: Sequence[int]) -> float:
+def _at(values: Numbers, place: Sequence[int]) -> float:
     """What broadcasts to a place of the whole array."""
     found = np.asarray(values)
     return float(found[tuple(min(i, n - 1) for i, n in zip(place, found.shape, strict=True))])
 
 
-def evaluate_text(field: str, text: str, names: Mapping[str, Any]) -> Any:
+def evaluate_text(field: str, text: str, names: Mapping[str, Numbers]) -> Numbers:
     """The value of a text in arrays that broadcast together, or numbers, by name.
 
     Raises:

@@ -35,7 +35,7 @@ class Boundary:
     kind: str = "neumann"
     coefficient: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise InputError("boundary kind", repr(self.kind), ", ".join(KINDS))
         if self.kind == "robin" and not self.coefficient > 0:

@@ -16,12 +16,12 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from mpi4py import MPI
 from petsc4py import PETSc
 
-from npde_opt.aliases import FilePath
+from npde_opt.aliases import FilePath, Meta, Plain
 from npde_opt.errors import InputError, collective
 from npde_opt.io.files import content_of, disk, sync_folder, whole_file
 from npde_opt.io.results import versions
@@ -46,7 +46,7 @@ class State(Protocol):
     @property
     def vectors(self) -> Mapping[str, PETSc.Vec]: ...
     @property
-    def meta(self) -> Mapping[str, Any]: ...
+    def meta(self) -> Mapping[str, Plain]: ...
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ class Checkpoint:
     number: int
     vectors: tuple[str, ...]
     sizes: Mapping[str, int]
-    state: Mapping[str, Any]
-    extra: Mapping[str, Any]
+    state: Mapping[str, Plain]
+    extra: Mapping[str, Plain]
     attachments: Mapping[str, bytes] = field(default_factory=dict)
 
     def load(self, space: Space, comm: MPI.Intracomm) -> dict[str, PETSc.Vec]:
@@ -103,7 +103,7 @@ def save_checkpoint(
     space: Space,
     state: State,
     number: int,
-    extra: Mapping[str, Any] | None = None,
+    extra: Mapping[str, Plain] | None = None,
     keep: int = KEEP,
     attachments: Mapping[str, bytes] | None = None,
     check: Callable[[], None] = lambda: None,
@@ -160,7 +160,7 @@ def _on_disk(folder: Path) -> contextlib.AbstractContextManager[None]:
     return disk("checkpoint", folder)
 
 
-def _check_names(names: Mapping[str, Any]) -> None:
+def _check_names(names: Mapping[str, object]) -> None:
     bad = [name for name in names if not NAME.match(name)]
     if bad:
         raise InputError("checkpoint vector", ", ".join(bad), "names of letters, digits, _ and -")
@@ -178,7 +178,7 @@ def _attach(temporary: Path, attachments: Mapping[str, bytes]) -> None:
             file.write(content)
 
 
-def _seal(folder: Path, temporary: Path, final: Path, meta: dict[str, Any]) -> None:
+def _seal(folder: Path, temporary: Path, final: Path, meta: Meta) -> None:
     """Adds meta.json and gives the folder its name, when all that is inside has reached the
     disk."""
     files = sorted(p for p in temporary.iterdir() if p.name != "meta.json")

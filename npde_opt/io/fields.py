@@ -157,7 +157,7 @@ class _readable:
     def __enter__(self) -> None:
         return None
 
-    def __exit__(self, kind, error, trace) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, InputError) or not isinstance(error, Exception):
             return
         if isinstance(error, PermissionError):
@@ -258,9 +258,7 @@ def _mat(path: Path) -> Arrays:
 
 def _dense(values: Any) -> np.ndarray:
     """Sparse matrices of MATLAB as arrays."""
-    import scipy.sparse
-
-    return values.toarray() if scipy.sparse.issparse(values) else values
+    return values if isinstance(values, np.ndarray) else values.toarray()
 
 
 def _nifti(path: Path) -> Arrays:

@@ -6,11 +6,10 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from npde_opt.aliases import FilePath
+from npde_opt.aliases import FilePath, Plain
 from npde_opt.errors import InputError
 from npde_opt.io.files import content_of
 
@@ -29,7 +28,7 @@ COLUMNS = (
     "seconds",
 )
 END = "\r\n"
-Row = Mapping[str, Any]
+Row = Mapping[str, Plain]
 
 
 def line_of(row: Row, columns: Sequence[str]) -> str:
@@ -83,7 +82,7 @@ def difference(content: bytes | None, kept: Sequence[str]) -> str:
     return f"has {max(len(lines) - 1, 0)} of {len(kept) - 1} rows" if len(lines) < len(kept) else ""
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Plain) -> str:
     if value is None:
         return ""
     if isinstance(value, int | np.integer):

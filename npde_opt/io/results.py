@@ -8,13 +8,13 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from mpi4py import MPI
 
 import npde_opt
 from npde_opt import reductions
+from npde_opt.aliases import Plain
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Summary:
     krylov_iterations_mean: float
     seconds: Seconds
     peak_memory_mb: float
-    metrics: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Plain] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=lambda: versions())
 
 
@@ -57,7 +57,7 @@ def summary_text(summary: Summary) -> str:
     return json.dumps(_plain(asdict(summary)), indent=2, allow_nan=False) + "\n"
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Plain:
     """The value as JSON knows it."""
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}

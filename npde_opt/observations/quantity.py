@@ -41,12 +41,12 @@ class Quantity:
     def value(self, u: np.ndarray) -> np.ndarray:
         if self.channel is not None:
             return u[self.channel]
-        return self._g.value(*u)[0]
+        return np.asarray(self._g.value(*u)[0])
 
     def push(self, u: np.ndarray, du: np.ndarray) -> np.ndarray:
         if self.channel is not None:
             return du[self.channel]
-        return self._g.push(*u, *du)[0]
+        return np.asarray(self._g.push(*u, *du)[0])
 
     def pull(self, u: np.ndarray, w: np.ndarray, out: np.ndarray) -> None:
         """Adds g'(u)^T w to `out` [c, i, j, k]."""

@@ -39,7 +39,9 @@ def from_rows(
     return matrix
 
 
-def tensor_entries(parents: Sequence[tuple[np.ndarray, np.ndarray]], layout: Layout, dim: int):
+def tensor_entries(
+    parents: Sequence[tuple[np.ndarray, np.ndarray]], layout: Layout, dim: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Products of one-dimensional interpolation weights.
 
     `parents[d]` = (indices, weights), each (n_d, k). Returns (indices, weights), each (n_0 * ... ,

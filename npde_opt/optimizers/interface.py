@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
+from npde_opt.aliases import Meta
 from npde_opt.errors import InputError
 
 METHODS = {
@@ -187,10 +188,10 @@ class OptimizerState:
     """
 
     vectors: dict[str, PETSc.Vec]
-    meta: dict[str, Any]
+    meta: Meta
 
 
-Monitor = Callable[[dict[str, Any], OptimizerState], str | None]
+Monitor = Callable[[Meta, OptimizerState], str | None]
 
 
 @dataclass(frozen=True)
@@ -225,5 +226,5 @@ class Result:
     gradient_norm: float
     gradient_norm_initial: float
     decrement: float = math.nan
-    history: list[dict[str, Any]] = field(default_factory=list)
+    history: list[Meta] = field(default_factory=list)
     counters: dict[str, int] = field(default_factory=dict)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any
 
 from petsc4py import PETSc
 
+from npde_opt.aliases import Meta
 from npde_opt.errors import InputError, SolverError, collective
 from npde_opt.optimizers import wording
 from npde_opt.optimizers.assessment import IDLE, Assessment, assess, idle, refuse_blind_start
@@ -84,7 +84,7 @@ class Run:
         origin: PETSc.Vec,
     ):
         self.objective, self.settings, self.monitor = objective, settings, monitor
-        self.meta: dict[str, Any] = {
+        self.meta: Meta = {
             "method": settings.method,
             "iteration": -1,
             "seconds": 0.0,
@@ -106,7 +106,7 @@ class Run:
         # A resumed run stands at its last point again before it goes on: `known` it is, and not
         # counted twice.
         self.known = self.again = resume is not None
-        self.history: list[dict[str, Any]] = []
+        self.history: list[Meta] = []
         self.status = self.reason = ""
         self.decrement = math.nan
         self.assessed: dict[tuple[float, int], Assessment] = {}
@@ -329,7 +329,7 @@ class Run:
             self.decrement = found
         return wording.to_gain(found, tolerance)
 
-    def row(self, tao: PETSc.TAO) -> dict[str, Any]:
+    def row(self, tao: PETSc.TAO) -> Meta:
         """One line of the history, with the counts of a resumed run continued."""
         meta, at = self.meta, self.point.here()
         meta["counters"] = self.counted()
@@ -357,7 +357,7 @@ class Run:
             for name in now
         }
 
-    def report(self, row: dict[str, Any]) -> str | None:
+    def report(self, row: Meta) -> str | None:
         """Hands row and state to the monitor; the status that it asks to stop with."""
         self.history.append(row)
         if self.monitor is None:
@@ -383,7 +383,7 @@ class Run:
             )
         return answer.removeprefix("stop:")
 
-    def verdict(self, reason: Any) -> tuple[str, str]:
+    def verdict(self, reason: int) -> tuple[str, str]:
         """Status and explanation of a stop that TAO decided."""
         name, norm = REASONS.get(reason, str(reason)), self.meta["gradient_norm"]
         decides = self.settings.decrement is not None

@@ -17,12 +17,13 @@ make M^-1 indefinite.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import scipy.linalg
 from petsc4py import PETSc
 
+from npde_opt.aliases import Meta
 from npde_opt.optimizers.conjugate_gradients import Direction, dots, steihaug
 from npde_opt.optimizers.interface import Objective, ObjectiveAt
 
@@ -113,7 +114,7 @@ class Spectrum:
         self.used, self.core = [self.vectors[i] for i in numbers], matrix
 
     @property
-    def state(self) -> dict[str, Any]:
+    def state(self) -> Meta:
         """What `fit` found, as numbers."""
         numbers = [i for i, v in enumerate(self.vectors) if any(v is u for u in self.used)]
         return {
@@ -122,7 +123,7 @@ class Spectrum:
             "core": None if self.core is None else self.core.tolist(),
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: Meta) -> None:
         """Sets what `state` gave."""
         self.fitted, self.used, self.core = bool(state["fitted"]), [], None
         if state["core"] is not None:
@@ -174,7 +175,7 @@ def learn(
 ) -> Spectrum:
     """The spectrum of the Hessian at m from at most `room` products with it, by CG for a right-hand
     side from `noise` (any vector with parts in all directions). Collective."""
-    at: Any = objective.linearize(m)
+    at = objective.linearize(m)
     kept: list[Direction] = []
     b, x = noise.duplicate(), noise.duplicate()
 

@@ -7,12 +7,11 @@ of them, and what each of them gives to the gradient is summed where the number 
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from mpi4py import MPI
 
 from npde_opt import reductions
+from npde_opt.aliases import Coefficient, Numbers
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid, sums_by_number
 from npde_opt.io.vectors import Sink, Source
@@ -61,7 +60,7 @@ class Constants(Placed):
     def noise(self, seed: int) -> np.ndarray:
         return normal(seed, self.count, self.line.first, self.line.last)
 
-    def parameters(self, given: Any, inverse: Inverse) -> np.ndarray:
+    def parameters(self, given: Numbers, inverse: Inverse) -> np.ndarray:
         values = np.asarray(given, float)
         if values.size != self.count:
             values = np.broadcast_to(values, self.array)
@@ -124,9 +123,10 @@ class PlacedRegions(Constants):
     def coefficient(self, k: np.ndarray) -> np.ndarray:
         return k[self.region]
 
-    def sums(self, cotangent: np.ndarray) -> np.ndarray:
+    def sums(self, cotangent: Coefficient) -> np.ndarray:
         on = self.grid.active
-        return self.line.summed(sums_by_number(self.region[on], cotangent[on], self.count))
+        cells = np.asarray(cotangent)
+        return self.line.summed(sums_by_number(self.region[on], cells[on], self.count))
 
 
 class Shared(Block):
@@ -160,17 +160,18 @@ class PlacedShared(Constants):
         super().__init__(grid.comm, array)
         self.grid = grid
 
-    def coefficient(self, k: np.ndarray) -> Any:
+    def coefficient(self, k: np.ndarray) -> Coefficient:
         return k.reshape(self.array)[()]
 
-    def cotangent(self, value: Any) -> Any:
+    def cotangent(self, value: Coefficient) -> Coefficient:
         """Of a single number the sum, over the active cells where it comes cell by cell."""
         if self.count > 1:
             return value
-        masked = self.grid.active_global is not None and np.shape(value) == self.grid.local_shape
-        return float(np.sum(value[self.grid.active] if masked else value))
+        given = np.asarray(value)
+        masked = self.grid.active_global is not None and given.shape == self.grid.local_shape
+        return float(np.sum(given[self.grid.active] if masked else given))
 
-    def sums(self, cotangent: Any) -> np.ndarray:
+    def sums(self, cotangent: Coefficient) -> np.ndarray:
         values = np.asarray(self.cotangent(cotangent), float)
         return self.line.summed(np.broadcast_to(values, self.array).ravel())
 
@@ -218,7 +219,7 @@ class PlacedDense(Placed):
         first, last = self.line.first * self.columns, self.line.last * self.columns
         return normal(seed, self.count, first, last).reshape(self.shape)
 
-    def parameters(self, given: Any, inverse: Inverse) -> np.ndarray:
+    def parameters(self, given: Numbers, inverse: Inverse) -> np.ndarray:
         """Of a number, or of the owned rows."""
         return inverse(np.broadcast_to(np.asarray(given, float), self.shape))
 
@@ -231,7 +232,7 @@ class PlacedDense(Placed):
     def coefficient(self, k: np.ndarray) -> np.ndarray:
         return k
 
-    def sums(self, cotangent: Any) -> np.ndarray:
+    def sums(self, cotangent: Coefficient) -> np.ndarray:
         return np.broadcast_to(np.asarray(cotangent, float), self.shape)
 
     def write(self, own: np.ndarray, sink: Sink) -> None:

@@ -4,16 +4,16 @@ sum_c int p_c q_c dx."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from petsc4py import PETSc
 
+from npde_opt.aliases import Coefficient, Numbers
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid
 from npde_opt.io.vectors import Sink, Source
 from npde_opt.parameters.draws import child
-from npde_opt.parameters.interface import Block, Inverse, Lift, Placed
+from npde_opt.parameters.interface import Block, Inverse, Lift, Placed, Transformed
 
 
 class Field(Block):
@@ -96,7 +96,7 @@ class PlacedField(Placed):
         """[c, i, j, k], also of one channel."""
         return own if self.channels > 1 else own[None]
 
-    def parameters(self, given: Any, inverse: Inverse) -> np.ndarray:
+    def parameters(self, given: Numbers, inverse: Inverse) -> np.ndarray:
         own = self.empty()
         values = np.array(np.broadcast_to(np.asarray(given, float), own.shape), order="F")
         own[self._free] = inverse(values[self._free])
@@ -123,7 +123,7 @@ class PlacedField(Placed):
     def change(self, dk: np.ndarray) -> np.ndarray:
         return np.where(self._inside, dk, 0.0)
 
-    def sums(self, cotangent: Any) -> np.ndarray:
+    def sums(self, cotangent: Coefficient) -> np.ndarray:
         return np.where(self._inside, cotangent, 0.0)
 
     def write(self, own: np.ndarray, sink: Sink) -> None:
@@ -137,7 +137,9 @@ class PlacedField(Placed):
         assert isinstance(coarse, PlacedField)
         return Interpolated(coarse, self, matrix(cubic))
 
-    def squares(self, unknown: Any, own: np.ndarray, truth: Any, start: Any) -> np.ndarray:
+    def squares(
+        self, unknown: Transformed, own: np.ndarray, truth: Numbers, start: Numbers
+    ) -> np.ndarray:
         """Of the parameter, relative to the error of the start."""
         true, first = (
             unknown.inverse(np.broadcast_to(x, own.shape)[self._free]) for x in (truth, start)

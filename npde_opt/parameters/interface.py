@@ -14,13 +14,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
 from npde_opt import reductions
+from npde_opt.aliases import Coefficient, Numbers
 from npde_opt.grids import Grid
 from npde_opt.io.vectors import Sink, Source
 
@@ -34,6 +35,14 @@ class Lift(Protocol):
     def apply(self, own: np.ndarray) -> np.ndarray: ...
 
     def transpose(self, own: np.ndarray) -> np.ndarray: ...
+
+
+class Transformed(Protocol):
+    """k = T(p) of an unknown."""
+
+    def value(self, p: np.ndarray) -> np.ndarray: ...
+
+    def inverse(self, k: Numbers) -> np.ndarray: ...
 
 
 class Copied:
@@ -129,7 +138,7 @@ class Placed(ABC):
         number of ranks. Collective."""
 
     @abstractmethod
-    def parameters(self, given: Any, inverse: Inverse) -> np.ndarray:
+    def parameters(self, given: Numbers, inverse: Inverse) -> np.ndarray:
         """Own parameters of coefficient values: a number, or an array of the shape that terms
         read."""
 
@@ -142,19 +151,19 @@ class Placed(ABC):
         """The part of `values` that this rank owns."""
 
     @abstractmethod
-    def coefficient(self, k: np.ndarray) -> Any:
+    def coefficient(self, k: np.ndarray) -> Coefficient:
         """What terms read, S k: k are transformed values."""
 
-    def change(self, dk: np.ndarray) -> Any:
+    def change(self, dk: np.ndarray) -> Coefficient:
         """S dk of a change."""
         return self.coefficient(dk)
 
-    def cotangent(self, value: Any) -> Any:
+    def cotangent(self, value: Coefficient) -> Coefficient:
         """dJ/d coefficient of one term and rank in the form in which such are added up."""
         return value
 
     @abstractmethod
-    def sums(self, cotangent: Any) -> np.ndarray:
+    def sums(self, cotangent: Coefficient) -> np.ndarray:
         """Own part of S^T cotangent, 0 where the numbers are not free. Collective."""
 
     @abstractmethod
@@ -174,7 +183,9 @@ class Placed(ABC):
         """
         return Copied()
 
-    def squares(self, unknown: Any, own: np.ndarray, truth: Any, start: Any) -> np.ndarray:
+    def squares(
+        self, unknown: Transformed, own: np.ndarray, truth: Numbers, start: Numbers
+    ) -> np.ndarray:
         """Sums over own numbers of the squared error of parameters, and of what it is relative to:
         here of the coefficient, relative to the truth.
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 import numpy as np
 from petsc4py import PETSc
 
+from npde_opt.aliases import Coefficient, Numbers
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid
 from npde_opt.io.vectors import Sink, Source
 from npde_opt.parameters.arrays import MANY
 from npde_opt.parameters.draws import child
-from npde_opt.parameters.interface import Block, Inverse, Lift, Placed
+from npde_opt.parameters.interface import Block, Inverse, Lift, Placed, Transformed
+
+T = TypeVar("T")
 
 
 class PerStep(Block):
@@ -50,8 +53,8 @@ class PlacedSteps(Placed):
         super().__init__(one.comm, steps * one.count, (steps, *one.shape), axes)
         self.one, self.steps, self.large = one, steps, one.large
 
-    def _each(self, of: Callable[[Any], Any], arrays: Any) -> np.ndarray:
-        return np.stack([of(array) for array in arrays])
+    def _each(self, of: Callable[[T], Numbers], given: Iterable[T]) -> np.ndarray:
+        return np.stack([np.asarray(of(one)) for one in given])
 
     @property
     def free(self) -> np.ndarray:
@@ -63,10 +66,15 @@ class PlacedSteps(Placed):
     def noise(self, seed: int) -> np.ndarray:
         return self._each(lambda step: self.one.noise(child(seed, step)), range(self.steps))
 
-    def parameters(self, given: Any, inverse: Inverse) -> np.ndarray:
+    def parameters(self, given: Numbers, inverse: Inverse) -> np.ndarray:
         """Of a number, or of an array [step, ...]."""
-        each = given if np.ndim(given) > 0 else [given] * self.steps
+        each = self._by_step(given)
         return self._each(lambda values: self.one.parameters(values, inverse), each)
+
+    def _by_step(self, given: Numbers) -> Sequence[Numbers]:
+        """An array [step, ...] by step; a number is that of all steps."""
+        array = np.asarray(given, float)
+        return list(array) if array.ndim > 0 else [float(array)] * self.steps
 
     def values(self, own: np.ndarray) -> np.ndarray:
         return self._each(self.one.values, own)
@@ -80,8 +88,8 @@ class PlacedSteps(Placed):
     def change(self, dk: np.ndarray) -> np.ndarray:
         return self._each(self.one.change, dk)
 
-    def sums(self, cotangent: Any) -> np.ndarray:
-        return self._each(self.one.sums, cotangent)
+    def sums(self, cotangent: Coefficient) -> np.ndarray:
+        return self._each(self.one.sums, np.asarray(cotangent))
 
     def write(self, own: np.ndarray, sink: Sink) -> None:
         for step in own:
@@ -94,9 +102,11 @@ class PlacedSteps(Placed):
         assert isinstance(coarse, PlacedSteps)
         return EachStep(self.one.lift(coarse.one, cubic, matrix))
 
-    def squares(self, unknown: Any, own: np.ndarray, truth: Any, start: Any) -> np.ndarray:
+    def squares(
+        self, unknown: Transformed, own: np.ndarray, truth: Numbers, start: Numbers
+    ) -> np.ndarray:
         steps = range(self.steps)
-        truths, starts = (x if np.ndim(x) > 0 else [x] * self.steps for x in (truth, start))
+        truths, starts = self._by_step(truth), self._by_step(start)
         found = [self.one.squares(unknown, own[s], truths[s], starts[s]) for s in steps]
         return np.sum(found, axis=0)
 

@@ -3,13 +3,13 @@ every rank."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from petsc4py import PETSc
 
 from npde_opt import reductions
+from npde_opt.aliases import Coefficients, Numbers
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid
 from npde_opt.io.vectors import Sink, Source
@@ -104,7 +104,7 @@ class ParameterSpace:
 
     # Vectors
 
-    def from_values(self, values: Mapping[str, Any]) -> PETSc.Vec:
+    def from_values(self, values: Coefficients) -> PETSc.Vec:
         """The Vec of given coefficient values: numbers, owned arrays [i, j, k] of fields, values of
         regions or arrays.
 
@@ -209,7 +209,7 @@ class ParameterSpace:
             own[...] = u.transform.saturated(p, slope, GAIN / block.count)
         return found
 
-    def error(self, m: PETSc.Vec, name: str, truth: Any, start: Any) -> float:
+    def error(self, m: PETSc.Vec, name: str, truth: Numbers, start: Numbers) -> float:
         """Error of an unknown against its true values: of fields in the parameter and relative to
         that of the start, of other numbers in the coefficient and relative to the truth.
 
