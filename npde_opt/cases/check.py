@@ -163,9 +163,10 @@ def report(case: Case, grid: Grid, raw: dict[str, Any], needs: list[str]) -> lis
     boundary += [{}] * (case.experiment_count - len(boundary))
     shape = " x ".join(map(str, grid.shape))
     named = f" {unit}" if unit in LENGTHS else ""
+    radial = " and ".join(grid.axis_names[: grid.dim]) if grid.radial else ""
     return [
         f"  grid          {shape}, {grid.active_size:,} of {grid.size:,} cells active, "
-        f"box {box_text(case.domain.edges)}{named}",
+        f"box {box_text(case.domain.edges)}{named}{' in ' + radial if radial else ''}",
         *needs,
         *inventory.boundaries(case.domain, boundary, list(raw.get("boundaries", {}))),
         *inventory.drives(case),

@@ -108,6 +108,7 @@ class Domain:
                 edges=edges,
                 boundaries=self.boundaries,
                 active=self.mask(edges),
+                radial=self.table.grid.geometry == "radial",
                 comm=comm,
             )
 

@@ -79,6 +79,13 @@ class GridSection(Table, kw_only=True):
             extra={"not_with": ("shape", "extent")},
         ),
     ] = None
+    geometry: Annotated[
+        Literal["cartesian", "radial"],
+        Meta(
+            description="radial: the first axis is the distance r from an axis of symmetry, a "
+            "second one z (sides and texts call them x and y); cells are rings, and r = 0 is closed"
+        ),
+    ] = "cartesian"
     coarsen: Annotated[
         Count, Meta(description="cells of the domain's file merged along each axis")
     ] = 1

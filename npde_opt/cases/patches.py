@@ -58,7 +58,8 @@ def patch(
     if not inside.any():
         _, cells = located(grid, x[None], [field], nearest)
         return Patch(tuple(cells), np.ones(1))
-    widths = [w[i] / w.max() for w, i in zip(grid.widths, near, strict=True)]  # in any unit
-    weights = ((1 - squares) ** 2 * grid.outer(widths))[inside]
+    measures = zip(grid.geometry.measures, near, strict=True)
+    volumes = grid.outer([m[i] / m.max() for m, i in measures])  # in any unit
+    weights = ((1 - squares) ** 2 * volumes)[inside]
     found = np.nonzero(inside)
     return Patch(tuple(i[f] for i, f in zip(near, found, strict=True)), weights / weights.sum())

@@ -112,6 +112,8 @@ def _check_sides(equation: Equation, values: Sides, key: str) -> None:
         if kind == "periodic":
             allowed = [s for s, b in boundaries.items() if b.kind != "periodic"]
             raise InputError(key, side, ", ".join(allowed) or "no side of this grid")
+        if side == equation.grid.closed_side and value:
+            raise InputError(key, side, "another side: r = 0 is the axis of a radial grid")
         if kind == "neumann" and equation.complex and value:
             raise InputError(key, side, "Dirichlet or Robin sides where gamma is imaginary")
 
@@ -142,8 +144,7 @@ def add_fluxes(grid: Grid, values: Sides, load: np.ndarray) -> None:
         if here and grid.boundaries[side].kind == "neumann" and value:
             cells: list[slice] = [slice(None)] * grid.dim
             cells[d] = slice(-1, None) if upper else slice(0, 1)
-            area = grid.volume[tuple(cells)] / grid.widths[d][-1 if upper else 0]
-            load[tuple(cells)] += value * area
+            load[tuple(cells)] += value * grid.side_area(d, upper)
 
 
 def loads(equation: Equation, experiment: Experiment) -> np.ndarray:

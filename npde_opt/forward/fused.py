@@ -45,6 +45,7 @@ def applies(stepper: Stepper, coefficients: Coefficients) -> bool:
         len(group.others) == 1
         and isinstance(group.others[0], KineticsAt)
         and grid.active_global is None
+        and not grid.radial
         and all(b.kind in ("neumann", "periodic") for b in grid.boundaries.values())
         and all(np.allclose(w, w[0], rtol=1e-12, atol=0) for w in grid.widths)
         and all(len(o.terms) == 1 for o in linear.operators)

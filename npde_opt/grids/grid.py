@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -19,29 +18,12 @@ from petsc4py import PETSc
 
 from npde_opt import reductions
 from npde_opt.errors import InputError
+from npde_opt.grids.boundary import Boundary, boundaries_of
+from npde_opt.grids.geometry import AXES, RADIAL_AXES, Geometry, check_radial, edges_of
 from npde_opt.grids.layout import Layout, neighbours
 from npde_opt.petsc_options import from_options
 
-KINDS = ("neumann", "dirichlet", "robin", "periodic")
-AXES = "xyz"
 Made = TypeVar("Made")
-
-
-@dataclass(frozen=True)
-class Boundary:
-    """One side. Robin reads D du/dn + coefficient (u - value) = 0, Neumann D du/dn = value,
-    Dirichlet u = value; the values belong to the experiments."""
-
-    kind: str = "neumann"
-    coefficient: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise InputError("boundary kind", repr(self.kind), ", ".join(KINDS))
-        if self.kind == "robin" and not self.coefficient > 0:
-            raise InputError(
-                "boundary coefficient", self.coefficient, "a positive number for a robin side"
-            )
 
 
 class Grid:
@@ -56,6 +38,8 @@ class Grid:
             given.
         active: bool array [i, j, k] given on every rank; False cells are left out of the domain.
         components: values a cell in `create_vec` and `dm`.
+        radial: the first axis is the distance r from an axis of symmetry, a second one z: cells
+            are rings (see geometry.py). Sides and texts call them x and y.
         like: a grid of the same shape, whose layout and volumes are shared.
 
     Raises:
@@ -73,6 +57,7 @@ class Grid:
         boundaries: Mapping[str, Boundary | str] | None = None,
         active: np.ndarray | None = None,
         components: int = 1,
+        radial: bool = False,
         comm: MPI.Intracomm = MPI.COMM_WORLD,
         like: Grid | None = None,
     ):
@@ -80,10 +65,13 @@ class Grid:
         self.dim, self.comm, self.components = len(self.shape), comm, int(components)
         if not 1 <= self.dim <= 3 or min(self.shape) < 1:
             raise InputError("grid.shape", list(shape), "1 to 3 positive integers")
-        self.edges = self._edges(extent, edges, origin)
+        self.edges = edges_of(self.shape, extent, edges, origin)
         self.centers = tuple((e[1:] + e[:-1]) / 2 for e in self.edges)
         self.widths = tuple(np.diff(e) for e in self.edges)
-        self.boundaries = self._boundaries(boundaries or {})
+        self.boundaries = boundaries_of(boundaries or {}, self.dim)
+        self.radial = radial
+        if radial:
+            check_radial(self.edges, self.boundaries["x-"].kind)
         check_indices(self.shape, self.components, comm)
         fits = like is not None and like.shape == self.shape and like.comm is comm
         self.layout: Layout = like.layout if like is not None and fits else self._layout()
@@ -96,47 +84,13 @@ class Grid:
         if (
             like is not None
             and fits
+            and radial == like.radial
             and all(a is b for a, b in zip(self.edges, like.edges, strict=True))
         ):
             self.__dict__["volume"] = like.volume
+            self.__dict__["geometry"] = like.geometry
             if self.active_global is like.active_global:
                 self.shared = like.shared
-
-    def _edges(self, extent, edges, origin) -> tuple[np.ndarray, ...]:
-        if edges is None:
-            lengths = [1.0] * self.dim if extent is None else [float(x) for x in extent]
-            lower = [0.0] * self.dim if origin is None else [float(x) for x in origin]
-            if len(lengths) != self.dim or not all(np.isfinite(x) and x > 0 for x in lengths):
-                raise InputError("grid.extent", extent, f"{self.dim} positive lengths")
-            if len(lower) != self.dim or not np.isfinite(lower).all():
-                raise InputError("grid.origin", origin, f"{self.dim} numbers")
-            return tuple(
-                a + x * np.linspace(0, 1, n + 1)
-                for a, x, n in zip(lower, lengths, self.shape, strict=True)
-            )
-        arrays = tuple(np.asarray(e, float) for e in edges)
-        for axis, e, n in zip(AXES, arrays, self.shape, strict=False):
-            if e.shape != (n + 1,) or not np.isfinite(e).all() or np.any(np.diff(e) <= 0):
-                raise InputError(
-                    f"grid.edges.{axis}", f"{e.size} values", f"{n + 1} strictly increasing numbers"
-                )
-        if len(arrays) != self.dim:
-            raise InputError("grid.edges", len(arrays), f"{self.dim} arrays")
-        return arrays
-
-    def _boundaries(self, given: Mapping[str, Boundary | str]) -> dict[str, Boundary]:
-        sides = [a + s for a in AXES[: self.dim] for s in "-+"]
-        for side in given:
-            if side not in sides:
-                raise InputError("boundary side", repr(side), ", ".join(sides))
-        found = {s: b if isinstance(b, Boundary) else Boundary(b) for s, b in given.items()}
-        found = {s: found.get(s, Boundary()) for s in sides}
-        for a in AXES[: self.dim]:
-            if (found[a + "-"].kind == "periodic") != (found[a + "+"].kind == "periodic"):
-                raise InputError(
-                    f"boundaries of axis {a}", "one periodic side", "both sides periodic or neither"
-                )
-        return found
 
     def _create_dm(self, components: int) -> PETSc.DMDA:
         kinds = [
@@ -201,11 +155,34 @@ class Grid:
         return np.asfortranarray(self.active_global[self.local_slice])
 
     @cached_property
+    def geometry(self) -> Geometry:
+        """Lengths, areas and volumes by axis."""
+        return Geometry(self.edges, self.radial)
+
+    @property
+    def axis_names(self) -> str:
+        """Of the axes in figures and tables: r and z where the grid is radial."""
+        return RADIAL_AXES if self.radial else AXES
+
+    @property
+    def closed_side(self) -> str | None:
+        """The side that is none: r = 0."""
+        return "x-" if self.radial and self.edges[0][0] == 0 else None
+
+    @cached_property
     def volume(self) -> np.ndarray:
-        """Volumes of the owned cells [i, j, k] in the unit of the edges to the power dim."""
-        return np.asfortranarray(
-            self.outer([w[s] for w, s in zip(self.widths, self.local_slice, strict=True)])
-        )
+        """Volumes of the owned cells [i, j, k] in the unit of the edges to the power dim; those of
+        rings on radial grids, a unit of z high where there is no z."""
+        return np.asfortranarray(self.outer(self._measures()))
+
+    def _measures(self) -> list[np.ndarray]:
+        return [m[s] for m, s in zip(self.geometry.measures, self.local_slice, strict=True)]
+
+    def side_area(self, axis: int, upper: bool) -> np.ndarray:
+        """Areas of the faces at an end of an axis beside the owned cells, 1 along the axis."""
+        factors = self._measures()
+        factors[axis] = self.geometry.faces[axis][[-1 if upper else 0]]
+        return self.outer(factors)
 
     def outer(self, factors: Sequence[np.ndarray]) -> np.ndarray:
         """The product of one 1-D array an axis, broadcast to the box that they span."""
@@ -362,6 +339,7 @@ class Grid:
             "boundaries": self.boundaries,
             "active": self.active_global,
             "components": self.components,
+            "radial": self.radial,
             "comm": self.comm,
         } | changes
         return Grid(self.shape, like=self, **given)
@@ -392,6 +370,7 @@ class Grid:
             boundaries=self.boundaries,
             active=active,
             components=self.components,
+            radial=self.radial,
             comm=self.comm,
         )
 

@@ -15,18 +15,19 @@ CUTS = 4
 
 
 class Pieces(NamedTuple):
-    """By piece: the cell that holds it, its middle and its length."""
+    """By piece: the cell that holds it, its middle, and its factor in volumes (its length, or the
+    area of a ring)."""
 
     cells: np.ndarray
     middles: np.ndarray
-    lengths: np.ndarray
+    measures: np.ndarray
 
     def where(self, kept: np.ndarray) -> Pieces:
-        return Pieces(self.cells[kept], self.middles[kept], self.lengths[kept])
+        return Pieces(self.cells[kept], self.middles[kept], self.measures[kept])
 
 
 def at_end(grid: Grid, axis: int, upper: bool) -> Pieces:
-    """The end of an axis, beside its last or its first cell; of length 1."""
+    """The end of an axis, beside its last or its first cell; of measure 1."""
     end = -1 if upper else 0
     cells = np.arange(grid.shape[axis])
     return Pieces(cells[[end]], grid.edges[axis][[end]], np.ones(1))
@@ -38,7 +39,8 @@ def cut(grid: Grid, axis: int) -> Pieces:
     starts = edges[:-1, None] + widths[:, None] * np.arange(CUTS) / CUTS
     ends = np.append(starts.ravel(), edges[-1])
     cells = np.repeat(np.arange(widths.size), CUTS)
-    return Pieces(cells, (ends[1:] + ends[:-1]) / 2, np.diff(ends))
+    measures = grid.geometry.measure(axis, ends[:-1], ends[1:])
+    return Pieces(cells, (ends[1:] + ends[:-1]) / 2, measures)
 
 
 def between(grid: Grid, axis: int, lower: float, upper: float, field: str) -> Pieces:
@@ -58,8 +60,9 @@ def between(grid: Grid, axis: int, lower: float, upper: float, field: str) -> Pi
     starts, ends = np.maximum(edges[:-1], lower), np.minimum(edges[1:], upper)
     # Of slivers at the ends of the interval nothing: they come from roundings.
     narrower = np.minimum(np.diff(edges), upper - lower)
-    pieces = Pieces(cells, (starts + ends) / 2, ends - starts)
-    found = pieces.where(pieces.lengths > SLACK * narrower)
+    measures = grid.geometry.measure(axis, starts, ends)
+    pieces = Pieces(cells, (starts + ends) / 2, measures)
+    found = pieces.where(ends - starts > SLACK * narrower)
     if grid.periodic(axis):
         return found._replace(middles=wrapped(found.middles, grid.edges[axis]))
     return found

@@ -116,7 +116,9 @@ def voxel_means(grid: Grid, edges: Sequence[np.ndarray]) -> Functionals:
     """Means by volume over the active part of the boxes between other edges of the same domain, x
     fastest. Those without an active cell are unseen. Collective."""
     shape = tuple(e.size - 1 for e in edges)
-    overlaps = [overlap_lengths(e, g) for e, g in zip(edges, grid.edges, strict=True)]
+    pairs = enumerate(zip(edges, grid.edges, strict=True))
+    scaled = [[grid.geometry.measured(d, e) for e in pair] for d, pair in pairs]
+    overlaps = [overlap_lengths(*pair) for pair in scaled]
     owned = [o[:, s].tocoo() for o, s in zip(overlaps, grid.local_slice, strict=True)]
     box, cell, shared = _products(owned)
     # Only the boxes that owned cells have a part of, so that nothing is of global size.
@@ -251,14 +253,14 @@ def _mean(
         nearest: where none is left, u at a place instead, else that is refused.
         fallback: this place; by default the one in an active cell that is next to their middle.
     """
-    cells, middles, lengths = zip(*pieces, strict=True)
+    cells, middles, measures = zip(*pieces, strict=True)
     taken = np.ones([c.size for c in cells], bool) if inside is None else inside
     if grid.active_global is not None:
         taken = taken & grid.active_global[np.ix_(*cells)]
     if taken.any():
         picks = np.nonzero(taken)
         points = np.stack([m[i] for m, i in zip(middles, picks, strict=True)], axis=1)
-        scaled = [x / x.max() for x in lengths]  # their product stays representable in any unit
+        scaled = [x / x.max() for x in measures]  # their product stays representable in any unit
         weights = grid.outer(scaled)[picks]
         return _sum(grid, points, weights / weights.sum())
     if not nearest:

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 
 import numpy as np
@@ -34,6 +35,7 @@ import scipy.sparse.linalg
 from npde_opt import reductions
 from npde_opt.errors import collective
 from npde_opt.grids import Grid
+from npde_opt.grids.geometry import Geometry
 
 LOG_STEP = 0.25
 LONGEST, SHORTEST = 40.0, 1e-3
@@ -57,9 +59,8 @@ def pointwise_variance(grid: Grid, diffusivities: Sequence[float], delta: float)
 
     Collective.
     """
-    box = Box(
-        tuple(np.asarray(e) for e in grid.edges), tuple(grid.periodic(d) for d in range(grid.dim))
-    )
+    periodic = tuple(grid.periodic(d) for d in range(grid.dim))
+    box = Box(tuple(np.asarray(e) for e in grid.edges), periodic, grid.radial)
     found = box.variance(diffusivities, delta, grid.local_slice)
     active = grid.active_global
     if active is not None and not active.all():
@@ -70,10 +71,16 @@ def pointwise_variance(grid: Grid, diffusivities: Sequence[float], delta: float)
 
 @dataclass(frozen=True)
 class Box:
-    """A tensor grid: edges of the cells of each axis, and which axes are periodic."""
+    """A tensor grid: edges of the cells of each axis, which axes are periodic, and whether the
+    first is a radius."""
 
     edges: tuple[np.ndarray, ...]
     periodic: tuple[bool, ...]
+    radial: bool = False
+
+    @cached_property
+    def geometry(self) -> Geometry:
+        return Geometry(self.edges, self.radial)
 
     @property
     def widths(self) -> list[np.ndarray]:
@@ -85,11 +92,13 @@ class Box:
 
     def distances(self, axis: int) -> np.ndarray:
         """Between the centres of neighbours, the one across the period last where there is one."""
-        w = self.widths[axis]
-        inside = (w[1:] + w[:-1]) / 2
-        return (
-            np.append(inside, (w[0] + w[-1]) / 2) if self.periodic[axis] and w.size > 1 else inside
-        )
+        lower, upper = self.geometry.halves[axis]
+        inside, across = upper[:-1] + lower[1:], upper[-1] + lower[0]
+        return np.append(inside, across) if self.periodic[axis] and lower.size > 1 else inside
+
+    def faces(self, axis: int) -> np.ndarray:
+        """Factors in areas of the faces that `distances` are across."""
+        return self.geometry.faces[axis][1 : 1 + self.distances(axis).size]
 
     def variance(
         self, diffusivities: Sequence[float], delta: float, part: tuple[slice, ...]
@@ -114,8 +123,9 @@ class Box:
 
     def _eigenpairs(self, axis: int, D: float) -> tuple[np.ndarray, np.ndarray]:
         """Of M^-1 L on one axis, with vectors of unit M-norm in columns."""
-        w, flow = self.widths[axis], D / self.distances(axis)
-        n, scale = w.size, 1 / np.sqrt(self.widths[axis])
+        flow = D * self.faces(axis) / self.distances(axis)
+        scale = 1 / np.sqrt(self.geometry.measures[axis])
+        n = scale.size
         diagonal = np.zeros(n)
         diagonal[:-1] += flow[: n - 1]
         diagonal[1:] += flow[: n - 1]
@@ -170,10 +180,10 @@ class Coarse:
     ):
         self.starts = [np.arange(0, n, f) for n, f in zip(active.shape, factors, strict=True)]
         edges = tuple(np.append(e[s], e[-1]) for e, s in zip(box.edges, self.starts, strict=True))
-        self.box, self.delta = Box(edges, box.periodic), delta
+        self.box, self.delta = Box(edges, box.periodic, box.radial), delta
         volume = active.astype(float)
-        for d, w in enumerate(box.widths):
-            volume = volume * w.reshape([-1 if e == d else 1 for e in range(active.ndim)])
+        for d, measure in enumerate(box.geometry.measures):
+            volume = volume * self._along(measure, d)
         self.volume = self._sums(volume, range(active.ndim))
         self.conductances = [
             D * self._areas(box, active, d) / self._along(self.box.distances(d), d)
@@ -198,8 +208,8 @@ class Coarse:
         area = both.astype(float)
         others = [d for d in range(active.ndim) if d != axis]
         for d in others:
-            area = area * self._along(box.widths[d], d)
-        return self._sums(area, others)
+            area = area * self._along(box.geometry.measures[d], d)
+        return self._sums(area, others) * self._along(self.box.faces(axis), axis)
 
     def variance_by_windows(self, whole: np.ndarray, lengths: Sequence[float], comm) -> np.ndarray:
         """Variances of the coarse cells, and `whole` in windows that no outline is near.
@@ -254,7 +264,7 @@ class Coarse:
         """Whether all cells of a window are active to their full volume."""
         full = np.ones(())
         for d, cells in enumerate(around):
-            full = np.multiply.outer(full, self.box.widths[d][cells])
+            full = np.multiply.outer(full, self.box.geometry.measures[d][cells])
         return bool(np.allclose(volume, full, rtol=1e-9))
 
     def _matrix(

@@ -1,7 +1,8 @@
 """-div(D grad u), integrated over cells: the sum over a cell's faces of g_f (u_cell - u_neighbour).
 
 The conductance of face f between cells a and b is g_f = area_f / (R_a + R_b), with half-cell
-resistances R = h / (2 D): the harmonic mean of D, weighted by widths. Outside the domain R is 0 for
+resistances R = h / (2 D): the harmonic mean of D, weighted by widths (of radial grids with h/2 the
+half lengths of grids/geometry.py). Outside the domain R is 0 for
 a Dirichlet side and 1 / coefficient for a Robin side, and u is the boundary value; Neumann sides
 and faces of inactive cells have area 0. Derivatives follow from dg/dR = -area / S^2 and d2g/dR2 = 2
 area / S^3 with S = R_a + R_b, dR/dD = -h / (2 D^2), d2R/dD2 = h / D^3.
@@ -45,9 +46,7 @@ class Diffusion(LinearTerm):
             raise InputError("diffusion coefficient", names, f"one name or {grid.dim} names")
         self.names = names
         self._factors = [self._area_factors(d) for d in range(grid.dim)]
-        self.half_widths = [
-            along(grid.widths[d][grid.local_slice[d]] / 2, d, grid.dim) for d in range(grid.dim)
-        ]
+        self.spans = [face_spans(grid, d, 1.0) for d in range(grid.dim)]
 
     @property
     def coefficients(self) -> tuple[str, ...]:
@@ -65,8 +64,9 @@ class Diffusion(LinearTerm):
         for side, face, edge in self.outer_faces(d):
             if edge and grid.boundaries[AXES[d] + side].kind == "neumann":
                 open_[face] = 0
-        factors = [w[s] for w, s in zip(grid.widths, grid.local_slice, strict=True)]
-        factors[d] = open_
+        shape = grid.geometry
+        factors = [m[s] for m, s in zip(shape.measures, grid.local_slice, strict=True)]
+        factors[d] = open_ * shape.faces[d][grid.start[d] : grid.stop[d] + 1]
         laid = [along(f, e, grid.dim) for e, f in enumerate(factors)]
         return (
             laid
@@ -144,16 +144,27 @@ def inner_ends(grid: Grid, d: int) -> list[tuple[int, bool]]:
     return [(0, grid.start[d] == 0), (-1, grid.stop[d] == grid.shape[d])]
 
 
+def face_spans(grid: Grid, d: int, outside: float) -> tuple[np.ndarray, np.ndarray]:
+    """Twice the lengths between the owned cells' faces normal to axis d and the centres below and
+    above them; `outside` beyond the sides."""
+    (lower, upper), s, n = 2 * grid.geometry.halves[d], grid.local_slice[d], grid.shape[d]
+    first, last = s.start > 0 or grid.periodic(d), s.stop < n or grid.periodic(d)
+    below = np.append(upper[s.start - 1] if first else outside, upper[s])
+    above = np.append(lower[s], lower[s.stop % n] if last else outside)
+    return along(below, d, grid.dim), along(above, d, grid.dim)
+
+
+def half_lengths(grid: Grid, d: int) -> tuple[np.ndarray, np.ndarray]:
+    """Between the centres of the owned cells and their lower and upper faces normal to axis d."""
+    lower, upper = grid.geometry.halves[d][:, grid.local_slice[d]]
+    return along(lower, d, grid.dim), along(upper, d, grid.dim)
+
+
 def face_distances(grid: Grid, d: int) -> np.ndarray:
     """Between the points on both sides of the owned cells' faces normal to axis d; half a cell at
     the sides."""
-    w, s = grid.widths[d], grid.local_slice[d]
-    around = np.concatenate([w[[s.start - 1]], w[s], w[[s.stop % w.size]]])
-    out = (around[:-1] + around[1:]) / 2
-    for face, here in inner_ends(grid, d):
-        if here:
-            out[face] = around[1 if face == 0 else -2] / 2
-    return along(out, d, grid.dim)
+    below, above = face_spans(grid, d, 0.0)
+    return (below + above) / 2
 
 
 def add_exchange(planes: Planes, d: int, lower: np.ndarray, upper: np.ndarray) -> None:
@@ -188,8 +199,7 @@ class DiffusionAt(LinearAt):
             resistance = half[name]
             if self._needs_copy(d):
                 resistance = self._with_sides(resistance, d)
-            below, above = faces(resistance * self._ghost_widths(d), d)
-            self.sums.append(below + above)
+            self.sums.append(self._across(resistance, d))
 
     def conductance(self, d: int) -> np.ndarray:
         """g on the owned cells' faces normal to axis d."""
@@ -198,16 +208,14 @@ class DiffusionAt(LinearAt):
     def _needs_copy(self, d: int) -> bool:
         return not self.grid.periodic(d)
 
-    def _ghost_widths(self, d: int) -> np.ndarray:
-        w, s = self.grid.widths[d], self.grid.local_slice[d]
-        around = np.concatenate(
-            [
-                [w[s.start - 1] if s.start or self.grid.periodic(d) else 1.0],
-                w[s],
-                [w[s.stop % w.size] if s.stop < w.size or self.grid.periodic(d) else 1.0],
-            ]
-        )
-        return along(around, d, self.grid.dim)
+    def _across(self, resistance: np.ndarray, d: int) -> np.ndarray:
+        """Sums over both sides of the faces normal to axis d of ghosted half resistances per
+        width."""
+        below, above = faces(resistance, d)
+        lower, upper = self.term.spans[d]
+        total = below * lower
+        total += above * upper
+        return total
 
     def _with_sides(self, resistance: np.ndarray, d: int) -> np.ndarray:
         """The ghosted half resistances per width with the outside values of axis d's sides set."""
@@ -230,8 +238,8 @@ class DiffusionAt(LinearAt):
 
     def rates(self) -> Rates:
         found = Rates.none(self.grid.dim)
-        for d, (D, half) in enumerate(zip(self.D, self.term.half_widths, strict=True)):
-            h = 2 * half
+        for d, D in enumerate(self.D):
+            h = along(self.grid.widths[d][self.grid.local_slice[d]], d, self.grid.dim)
             found.diffusive[d] = 2 * D / h**2
         return found
 
@@ -268,8 +276,7 @@ class DiffusionAt(LinearAt):
                 continue
             if name not in found:
                 found[name] = grid.ghosted(-0.5 * dk[name] / self.D[d] ** 2)
-            below, above = faces(found[name] * self._ghost_widths(d), d)
-            out.append(below + above)
+            out.append(self._across(found[name], d))
         return out
 
     def derivative(self, u: np.ndarray, dk: Coefficients) -> np.ndarray | float:
@@ -299,23 +306,26 @@ class DiffusionAt(LinearAt):
     def contraction(self, pairs: Pairs) -> dict[str, np.ndarray]:
         result: dict[str, np.ndarray] = {}
         for d, name in enumerate(self.term.names):
-            lower, upper = sides(self._over_squares(self._products(pairs, d), d), d)
-            part = lower + upper
-            part *= self.term.half_widths[d]
+            part = self._halved(self._over_squares(self._products(pairs, d), d), d)
             part /= self.D[d]
             part /= self.D[d]
             result[name] = result[name] + part if name in result else part
         return result
+
+    def _halved(self, weight: np.ndarray, d: int) -> np.ndarray:
+        """Of a cell, the sum over its faces normal to axis d of weight times half length."""
+        (lower, upper), (below, above) = sides(weight, d), half_lengths(self.grid, d)
+        total = lower * below
+        total += upper * above
+        return total
 
     def second_contraction(self, pairs: Pairs, dk: Coefficients) -> dict[str, np.ndarray]:
         result: dict[str, np.ndarray] = {}
         for d, (name, ds) in enumerate(zip(self.term.names, self._dS(dk), strict=True)):
             if ds is None:
                 continue
-            s, weight = self.sums[d], self._over_squares(self._products(pairs, d), d)
-            lower, upper = sides(weight, d)
-            dlower, dupper = sides(-2 * weight * ds / s, d)
-            h, D = self.term.half_widths[d], self.D[d]
-            part = h * ((dlower + dupper) / D**2 - 2 * (lower + upper) * dk[name] / D**3)
+            weight, D = self._over_squares(self._products(pairs, d), d), self.D[d]
+            moved = self._halved(-2 * weight * ds / self.sums[d], d)
+            part = moved / D**2 - 2 * self._halved(weight, d) * dk[name] / D**3
             result[name] = result[name] + part if name in result else part
         return result

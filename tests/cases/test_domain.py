@@ -86,3 +86,13 @@ def test_sides_are_those_of_the_grids_axes(tmp_path):
     with pytest.raises(InputError, match="boundaries.z-: got dirichlet; allowed: x-, x.,"):
         load(tmp_path, '"x-" =', '"z-" = "dirichlet"\n"x-" =')
     load(tmp_path, '"x-" =', '"z-" = "neumann"\n"x-" =')  # as all sides that are not there
+
+
+def test_radial_grids_of_a_case(tmp_path):
+    origin = 'shape = [8, 6]\ngeometry = "radial"\norigin = [0.5, 0.0]'
+    grid = load(tmp_path, "shape = [8, 6]", origin).domain.grid(MPI.COMM_SELF)
+    assert grid.radial
+    assert float(grid.volume.sum()) == pytest.approx(np.pi * (1.5**2 - 0.5**2))
+    closed = load(tmp_path, "shape = [8, 6]", 'shape = [8, 6]\ngeometry = "radial"')
+    with pytest.raises(InputError, match="boundaries.x-: got dirichlet.*r = 0 is the axis"):
+        closed.domain.grid(MPI.COMM_SELF)
