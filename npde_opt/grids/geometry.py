@@ -4,8 +4,8 @@ On a radial grid the first axis is the distance r from an axis of symmetry, and 
 
     volume          of r_1 < r < r_2 times h_z:  pi (r_2^2 - r_1^2) h_z
     area at r       2 pi r h_z;  normal to z: pi (r_2^2 - r_1^2)
-    half lengths    between a cell's centre r_c and its face r_f, such that flux = area D du / length:
-                    r_f |log(r_f/r_c)| beside a hole (r > 0 everywhere), |r_f - r_c| where r = 0
+    half lengths    from a cell's centre r_c to its face r_f, such that flux = area D du / length:
+                    r_f |log(r_f/r_c)| around a hole, |r_f - r_c| where r = 0 is in the grid
 
 so that flow from a hole, u = a + b log r, is exact whatever the cells; around the axis, where u
 goes with r^2, plain distances are the better ones.

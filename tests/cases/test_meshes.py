@@ -78,7 +78,9 @@ def test_harmonic_oscillator(tmp_path):
     check_gradient(case, Ensemble.split(comm, 1, case.experiment_count))
 
 
-@pytest.mark.parametrize(("name", "metres"), [("pumping_test", 0.01), ("pumping_test_radial", 0.003)])
+@pytest.mark.parametrize(
+    ("name", "metres"), [("pumping_test", 0.01), ("pumping_test_radial", 0.003)]
+)
 def test_pumping_tests_recover_an_aquifer(name, metres, tmp_path):
     """Theis's drawdowns, at the true parameters."""
     times = np.geomspace(0.3, 800, 8)
