@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -73,9 +74,9 @@ def seconds(model: str, n: int, samples: int, steps: int, repeats: int = 3) -> d
     out, found = J.create_vec(), []
     for _ in range(repeats + 1):
         at = J.linearize(m)
-        forward = processor(lambda at=at: at.value)
+        forward = processor(partial(getattr, at, "value"))
         backward = processor(at.gradient)
-        product = processor(lambda at=at: at.hessian(m, out))
+        product = processor(partial(at.hessian, m, out))
         found.append((forward, forward + backward, product))
         at.destroy()
     J.destroy()

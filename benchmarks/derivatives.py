@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 if __name__ == "__main__":
@@ -206,24 +207,22 @@ def problems() -> Iterator[tuple[str, str, Callable[[], tuple[Objective, PETSc.V
         yield (
             "scheme",
             name,
-            lambda name=name, terms=terms: evolution(("D", "r"), terms, name, scalar=("r",), K=2.0),
+            partial(evolution, ("D", "r"), terms, name, scalar=("r",), K=2.0),
         )
     for name in KINDS:
         if name == "correlated":  # in time
             yield (
                 "misfit",
                 name,
-                lambda name=name: evolution(("D",), diffusing(), misfit=misfit(name)),
+                partial(evolution, ("D",), diffusing(), misfit=misfit(name)),
             )
         else:
-            yield "misfit", name, lambda name=name: steady(misfit=misfit(name))
+            yield "misfit", name, partial(steady, misfit=misfit(name))
     for name in REGULARIZERS:
         yield (
             "regularizer",
             name,
-            lambda name=name: steady(
-                regularizer=lambda g: REGULARIZERS[name](g, 1.0, **PRIORS[name])
-            ),
+            partial(steady, regularizer=partial(REGULARIZERS[name], alpha=1.0, **PRIORS[name])),
         )
     yield (
         "regularizer",

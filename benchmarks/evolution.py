@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from common import comm, parser, report
 from mpi4py import MPI
 
 from npde_opt.cases import load_case
+from npde_opt.cases.equation_tables import EqualSteps
 from npde_opt.ensemble import Ensemble
 from npde_opt.forward import SCHEMES, Equation, Evolution, Experiment, Storage
 from npde_opt.grids import Grid
@@ -144,6 +146,7 @@ def gradient_rows() -> list[Row]:
             J = make(n, steps, Storage(None if share is None else share * steps * size / comm.size))
             forward, both = gradient(J, values)
             reference = reference or forward
+            assert isinstance(J.forward, Evolution)
             plan = J.forward.storage
             rows.append(
                 {
@@ -178,7 +181,7 @@ def diffusion_rows(n: int) -> list[Row]:
         m, runs, products, counts = space.from_values({"D": 1.0}), [], [], []
         for _ in range(4):
             before = forward.counters.krylov_iterations
-            seconds, lin = timed(lambda f=forward, m=m: f.linearize(m))
+            seconds, lin = timed(partial(forward.linearize, m))
             runs.append(seconds / steps)
             products.append(product_seconds(forward.part.matrices[0].mat, grid))
             counts.append((forward.counters.krylov_iterations - before) / steps)
@@ -249,7 +252,9 @@ def brain_rows(cells: list[int], steps: int = 50) -> list[Row]:
     """The case meshes/brain_tumour.toml, with data of the same grid: forward run and gradient, and
     the memory of both."""
     case = load_case(Path(__file__).parents[1] / "meshes/brain_tumour.toml", comm, cells=cells)
-    case.table.time.times.steps = steps
+    times = case.table.time and case.table.time.times
+    assert isinstance(times, EqualSteps)
+    times.steps = steps
     case.table.simulation.refine = 1
     case.set_petsc_options()
     ensemble = Ensemble.split(comm, 1, case.experiment_count)

@@ -45,7 +45,7 @@ def main() -> None:
     if given.worker:
         report("scaling", [worker(given.size, given.repeats)], given.out)
         return
-    rows = []
+    rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         for n in given.ranks:
             out = Path(folder) / f"{n}.json"

@@ -7,6 +7,8 @@ python benchmarks/solve_cost.py [--size 1024] [--sizes 256 512 2048] [--large]
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from common import FIELDS, Row, parser, report, seconds, unit_square
 from petsc4py import PETSc
@@ -53,11 +55,11 @@ def measure(n: int, recipe: str, repeats: int) -> list[Row]:
             y = b.duplicate()
             found = []
             for _ in range(repeats):
-                product = seconds(lambda y=y: matrix.mat.mult(x, y), 10)
+                product = seconds(partial(matrix.mat.mult, x, y), 10)
                 fill(matrix, k)
                 update, solve = (
                     seconds(solver.update, 1),
-                    seconds(lambda solver=solver: solver.solve(b, x), 1),
+                    seconds(partial(solver.solve, b, x), 1),
                 )
                 found.append((product, update / product, solve / product))
             product, update, solve = np.median(found, axis=0)
