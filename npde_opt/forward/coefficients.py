@@ -14,7 +14,7 @@ from npde_opt.forward.initial import InitialState
 from npde_opt.forward.positivity import check_known
 from npde_opt.grids import Grid
 from npde_opt.parameters import ParameterSpace
-from npde_opt.terms.interface import Term
+from npde_opt.terms.interface import Reader
 
 
 def known_values(grid: Grid, known: Coefficients) -> dict[str, np.ndarray]:
@@ -31,17 +31,18 @@ def check_coefficients(
     equation: Equation,
     known: Mapping[str, np.ndarray],
     initials: Sequence[InitialState],
-    terms: Sequence[Term],
+    terms: Sequence[Reader],
     zero: bool,
 ) -> None:
     """Raises InputError for coefficients without a value, known ones that are not finite, known
     diffusivities that are not positive, and histories of another length. Collective.
 
     Args:
-        terms: all of them, those of the equation and of experiments. zero: diffusivities may be 0.
+        terms: all of them, those of the equation and of experiments, and boundary values.
+        zero: diffusivities may be 0.
     """
     grid = space.grid
-    parts: list[Term | InitialState] = [*terms, *initials]
+    parts: list[Reader | InitialState] = [*terms, *initials]
     given = {*known, *(u.name for u in space.unknowns)}
     for part in parts:
         for text in part.texts:

@@ -23,9 +23,10 @@ from npde_opt import reductions
 from npde_opt.aliases import Coefficients
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid
+from npde_opt.grids.sides import Side
 from npde_opt.operators.stencils import Offset, StencilMatrix, stencil_offsets
 from npde_opt.terms.interface import LinearAt, LinearTerm, Term
-from npde_opt.terms.state import Gradients, State, channels
+from npde_opt.terms.state import Ghosts, Gradients, State, channels
 
 COMPLEX = ("re", "im")
 PAIRS = 8
@@ -255,6 +256,7 @@ class LinearPoint:
         self.count = len(part.equation.species)
         self._pairs: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in self.operators]
         self.active = self.grid.active
+        self._load: tuple[Ghosts, np.ndarray] | None = None
 
     def check(self, prefix: str) -> None:
         """Raises SolverError on all ranks where a term's values are not finite. Collective."""
@@ -262,18 +264,45 @@ class LinearPoint:
             for point in at:
                 point.check(prefix)
 
-    def load(self, outside: Sequence[np.ndarray | None]) -> np.ndarray | None:
-        """b of r = A u - b from boundary values by species."""
-        if all(o is None for o in outside):
+    def load(self, outside: Ghosts | None) -> np.ndarray | None:
+        """b of r = A u - b from values outside. That of the last ones is kept."""
+        if outside is None:
             return None
+        if self._load is None or self._load[0] is not outside:
+            self._load = outside, self._loaded(outside)
+        return self._load[1]
+
+    def _loaded(self, outside: Ghosts) -> np.ndarray:
         out = channels(self.grid, self.count)
+        fields = [outside.field(c) for c in range(self.count)]
         for operator, points in zip(self.operators, self.points, strict=True):
             for row, column, factor in operator.pattern:
-                values = outside[column]
+                values = fields[column]
                 if values is not None:
                     for point in points:
                         out[row] += factor * point.boundary_load(values)
         return np.where(self.active, out, 0.0)
+
+    def outer(self, adjoint: State, out: Gradients, dk: Coefficients | None = None) -> None:
+        """Adds r_g^T lambda, of the values g outside, to `out.outer`; with `dk` its derivative
+        along a change of the coefficients."""
+        sought = out.outer
+        if not sought:
+            return
+        cells = None if dk is None else self._cells(dk)
+        for operator, points in zip(self.operators, self.points, strict=True):
+            for row, column, factor in operator.pattern:
+                for side in [side for (c, _), (side, _) in sought.items() if c == column]:
+                    weights = self._weights(points, side, cells)
+                    out.add_outer(column, side.name, -factor * weights * adjoint.u[row][side.cells])
+
+    def _weights(
+        self, points: Sequence[LinearAt], side: Side, cells: Coefficients | None
+    ) -> np.ndarray | float:
+        """Of the values outside a side in b, or their change."""
+        if cells is None:
+            return sum(point.boundary_weights(side) for point in points)
+        return sum(point.boundary_change(side, cells) for point in points) if cells else 0.0
 
     def product(self, u: np.ndarray, transposed: bool = False) -> np.ndarray:
         """A u, or A^T u, for all species."""
@@ -308,6 +337,7 @@ class LinearPoint:
             for row, column, factor in operator.pattern:
                 weighted = adjoint.ghosted(row) if factor == 1 else factor * adjoint.ghosted(row)
                 pairs.append((weighted, state.ghosted(column)))
+        self.outer(adjoint, out)
         if self._pairs and len(self._pairs[0]) >= PAIRS:
             self.flush(out)
 
@@ -328,6 +358,7 @@ class LinearPoint:
     ) -> np.ndarray:
         """(A_k dk)^T lambda; adds r_ku^T(lambda, du) + r_kk^T(lambda, dk)."""
         cells, result = self._cells(dk), channels(self.grid, self.count)
+        self.outer(adjoint, out, dk)
         for operator, points in zip(self.operators, self.points, strict=True):
             for row, column, factor in operator.pattern:
                 nu = adjoint.ghosted(row) if factor == 1 else factor * adjoint.ghosted(row)

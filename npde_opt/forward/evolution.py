@@ -35,7 +35,7 @@ from npde_opt.forward.storage import Plan, Storage
 from npde_opt.observations import Observer, Sampling
 from npde_opt.parameters import ParametersAt, ParameterSpace
 from npde_opt.stages import stage
-from npde_opt.terms.interface import Term
+from npde_opt.terms.interface import Reader
 from npde_opt.terms.state import Gradients
 
 
@@ -96,8 +96,8 @@ class Evolution:
             InitialState(self.grid, equation.species, e.initial, e.where) for e in experiments
         ]
         self.nonlinear_implicit = scheme.nonlinear_implicit and bool(equation.nonlinear)
-        self.driving = [Driving(equation, e) for e in experiments]
-        terms = [*equation.terms, *(t for d in self.driving for t in d.terms)]
+        self.driving = [Driving(equation, e, timed=True) for e in experiments]
+        terms = [*equation.terms, *(t for d in self.driving for t in d.parts)]
         check_coefficients(space, equation, self.known, self.initials, terms, zero=True)
         self.times = with_stops(self.times, *self._stops(terms, samplings))
         self.part = LinearPart(equation)
@@ -113,7 +113,7 @@ class Evolution:
         self._plan(storage or Storage())
 
     def _stops(
-        self, terms: Sequence[Term], samplings: Sequence[Sampling]
+        self, terms: Sequence[Reader], samplings: Sequence[Sampling]
     ) -> tuple[list[float], list[float]]:
         """Breakpoints of terms, and observed times."""
         seen = [s for e in self.experiments for s in e.samplings or samplings]
@@ -225,7 +225,7 @@ class EvolutionPoint:
         fused step takes them."""
         forward, alike = self.forward, list[int]()
         for e, driving in enumerate(forward.driving):
-            if not driving.terms and all(o is None for o in driving.outside):
+            if not driving.terms and not driving.boundary.parts:
                 alike.append(e)
         shared = self._stepper(alike[0]) if alike else None
         if not isinstance(shared, FusedEuler):
@@ -248,10 +248,9 @@ class EvolutionPoint:
         else:
             implicit = Group(scheme.implicit, linear, own_sources + sources)
             groups = implicit, Group(scheme.explicit, None, reactions)
-        outside = forward.driving[e].outside
-        load = self.linear.load(outside)
+        boundary = forward.driving[e].boundary.at(self.k)
         found = Stepper(
-            self.grid, scheme, groups, forward.times, outside, load, forward.solvers, forward.newton
+            self.grid, scheme, groups, forward.times, boundary, forward.solvers, forward.newton
         )
         return FusedEuler(found, self.k) if forward.fused and applies(found, self.k) else found
 

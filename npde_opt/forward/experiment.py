@@ -1,14 +1,8 @@
-"""One experiment of an equation, steady or not: where it starts, what drives it, and its boundary
-values as fields.
-
-    Dirichlet sides   u                  in the ghosts outside
-    Robin sides       the outer u        in the ghosts outside
-    Neumann sides     the inward flux    times area, in the load of the cells at the side
-"""
+"""One experiment of an equation, steady or not: where it starts and what drives it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,14 +12,16 @@ from npde_opt import reductions
 from npde_opt.errors import InputError
 from npde_opt.forward.equation import Equation
 from npde_opt.forward.initial import Spec
-from npde_opt.grids import AXES, Grid
+from npde_opt.grids import Grid
+from npde_opt.grids.sides import Side
 from npde_opt.observations import Sampling
-from npde_opt.terms.interface import Term
+from npde_opt.terms.boundary import BoundaryValues, Flux, Profile, Value
+from npde_opt.terms.interface import Reader, Term
 from npde_opt.terms.source import Load, Source
 from npde_opt.terms.state import channels
 
-Sides = Mapping[str, float]
-"""Values by side."""
+Sides = Mapping[str, Value]
+"""Boundary values by side."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +34,8 @@ class Experiment:
         sources: of this experiment only.
         boundary: {side: value} for all species, or {species: {side: value}}: u on Dirichlet sides,
             the outer u on Robin sides, the inward flux D du/dn on Neumann sides (per unit of area).
-            0 where not given.
+            A value is a number, text in the coordinates, coefficients and, in an evolution, t, an
+            array over the side's cells, or a SideValue (see terms/boundary.py). 0 where not given.
         load: owned values [i, j, k] of a source that is constant in time, integrated over cells
             (wells, electrodes), or those by species.
         samplings: what is observed; None: what the others observe (given to the forward map).
@@ -57,30 +54,55 @@ class Experiment:
 class Driving:
     """What drives an experiment.
 
+    Args:
+        timed: whether there is a time, which texts may read.
+
     Attributes:
-        outside: a ghosted field of boundary values by species, zero inside, or None.
-        load: what does not depend on the parameters [c, i, j, k], or None; 0 in inactive cells.
-        terms: that do not depend on the state: the sources and the load.
+        boundary: values of Dirichlet and Robin sides.
+        load: what does not depend on the parameters and is constant in time [c, i, j, k], or None;
+            0 in inactive cells.
+        terms: that do not depend on the state: the sources, the load, and fluxes that are no
+            numbers.
 
     Raises:
         InputError: for boundary values and loads that are not the equation's.
     """
 
-    def __init__(self, equation: Equation, experiment: Experiment):
+    def __init__(self, equation: Equation, experiment: Experiment, timed: bool):
         key = f"{experiment.where}boundary"
-        grid = equation.grid
-        sides = by_species(equation, experiment.boundary, key)
-        self.outside = [outside(grid, values, key) if values else None for values in sides]
+        grid, count = equation.grid, len(equation.species)
+        self.terms: list[Term] = list(experiment.sources)
+        values = list[tuple[int, Profile]]()
         load = loads(equation, experiment)
-        for c, values in enumerate(sides):
-            if values:
-                add_fluxes(grid, values, load[c])
+        for c, side, value, where in each_side(equation, experiment.boundary, key):
+            if grid.boundaries[side].kind != "neumann":
+                values.append((c, Profile(grid, side, value, where, timed)))
+            elif isinstance(value, int | float):
+                add_flux(grid, side, value, load[c])
+            else:
+                self.terms.append(Flux(grid, count, c, Profile(grid, side, value, where, timed)))
+        self.boundary = BoundaryValues(grid, values)
         load = np.where(grid.active, load, 0.0)
         given = reductions.anywhere(grid.comm, bool(np.any(load)))
         self.load = load if given else None
-        self.terms: list[Term] = list(experiment.sources)
         if self.load is not None:
             self.terms.append(Load(grid, self.load))
+
+    @property
+    def parts(self) -> list[Reader]:
+        """All that reads coefficients."""
+        return [*self.terms, self.boundary]
+
+
+def each_side(
+    equation: Equation, boundary: Mapping[str, Any], key: str
+) -> Iterator[tuple[int, str, Value, str]]:
+    """(species, side, value, key of the value) of boundary values."""
+    tables = by_species(equation, boundary, key)
+    named = any(name in boundary for name in equation.species)
+    for c, (species, values) in enumerate(zip(equation.species, tables, strict=True)):
+        for side, value in values.items():
+            yield c, side, value, f"{key}.{species}.{side}" if named else f"{key}.{side}"
 
 
 def by_species(equation: Equation, boundary: Mapping[str, Any], key: str) -> list[Sides]:
@@ -95,7 +117,7 @@ def by_species(equation: Equation, boundary: Mapping[str, Any], key: str) -> lis
             "side = value, or {species = {side = value}} with the species "
             + ", ".join(equation.species),
         )
-    if equation.complex and any(v != 0 for v in plain.values()):
+    if equation.complex and any(not zero(v) for v in plain.values()):
         raise InputError(
             key, plain, "{re = {side = value}, im = {side = value}} where gamma is imaginary"
         )
@@ -112,39 +134,21 @@ def _check_sides(equation: Equation, values: Sides, key: str) -> None:
         if kind == "periodic":
             allowed = [s for s, b in boundaries.items() if b.kind != "periodic"]
             raise InputError(key, side, ", ".join(allowed) or "no side of this grid")
-        if side == equation.grid.closed_side and value:
+        if side == equation.grid.closed_side and not zero(value):
             raise InputError(key, side, "another side: r = 0 is the axis of a radial grid")
-        if kind == "neumann" and equation.complex and value:
+        if kind == "neumann" and equation.complex and not zero(value):
             raise InputError(key, side, "Dirichlet or Robin sides where gamma is imaginary")
 
 
-def _at_side(grid: Grid, side: str) -> tuple[int, bool, bool]:
-    """The axis of a side, whether it is the upper one, and whether this rank has cells at it."""
-    d, upper = AXES.index(side[0]), side[1] == "+"
-    return d, upper, bool(grid.stop[d] == grid.shape[d] if upper else grid.start[d] == 0)
+def zero(value: Value) -> bool:
+    """Whether a boundary value is the number 0."""
+    return isinstance(value, int | float) and value == 0
 
 
-def outside(grid: Grid, values: Sides, key: str = "boundary") -> np.ndarray:
-    """The ghosted field that holds values of Dirichlet and Robin sides in the ghosts outside the
-    domain, 0 inside."""
-    out = np.zeros([n + 2 for n in grid.local_shape], order="F")
-    for side, value in values.items():
-        d, upper, here = _at_side(grid, side)
-        if here and grid.boundaries[side].kind in ("dirichlet", "robin"):
-            layer: list[slice | int] = [slice(1, -1)] * grid.dim
-            layer[d] = -1 if upper else 0
-            out[tuple(layer)] = value
-    return out
-
-
-def add_fluxes(grid: Grid, values: Sides, load: np.ndarray) -> None:
-    """Adds the fluxes through Neumann sides, integrated over cells."""
-    for side, value in values.items():
-        d, upper, here = _at_side(grid, side)
-        if here and grid.boundaries[side].kind == "neumann" and value:
-            cells: list[slice] = [slice(None)] * grid.dim
-            cells[d] = slice(-1, None) if upper else slice(0, 1)
-            load[tuple(cells)] += value * grid.side_area(d, upper)
+def add_flux(grid: Grid, side: str, value: float, load: np.ndarray) -> None:
+    """Adds a flux through a Neumann side, integrated over cells."""
+    at = Side(grid, side)
+    load[at.cells] += value * at.areas
 
 
 def loads(equation: Equation, experiment: Experiment) -> np.ndarray:

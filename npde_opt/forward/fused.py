@@ -37,7 +37,7 @@ def applies(stepper: Stepper, coefficients: Coefficients) -> bool:
         stepper.scheme.name != "explicit-euler"
         or linear is None
         or linear.part.equation.complex
-        or stepper.load is not None
+        or stepper.boundary.boundary.parts
     ):
         return False
     terms = [t for o in linear.operators for t in o.terms]
@@ -67,8 +67,7 @@ class FusedEuler(Stepper):
             stepper.scheme,
             stepper.groups,
             stepper.times,
-            stepper.outside,
-            None,
+            stepper.boundary,
             stepper.solvers,
         )
         assert self.linear is not None

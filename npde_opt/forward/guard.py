@@ -32,6 +32,10 @@ GROWTH = 1e30
 bring by this factor."""
 
 
+SEEN = 33
+"""Times at which boundary values are looked at for that."""
+
+
 @dataclass(frozen=True)
 class Refusal:
     """How a problem is raised: at the first point of a run as wrong input, later as a SolverError
@@ -116,8 +120,8 @@ class Guard:
             return self.bound
         span = float(stepper.times[-1] - stepper.times[0]) / self.equation.inertia
         sources = [p for g in stepper.groups for p in g.others if p.term.stateless]
-        driving = [start, *(o for o in stepper.outside if o is not None)]
-        values = [float(np.abs(x).max(initial=0.0)) for x in driving]
+        some = np.unique(np.linspace(0, len(stepper), SEEN).astype(int))
+        values = [float(np.abs(start).max(initial=0.0)), stepper.boundary.size(stepper.times[some])]
         size = largest(self.grid.comm, max([*values, *(p.size() * span for p in sources)]))
         return GROWTH * size if 0 < size < np.inf else np.inf
 

@@ -3,11 +3,10 @@ of an equation."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
@@ -89,11 +88,12 @@ def check_alike(comm: MPI.Intracomm, experiments: Sequence[Any]) -> None:
     They would solve different systems as one, or wait for ever for the solves that some ranks leave
     out.
     """
-    told = [
-        sorted(
-            (side, str(value) if np.ndim(value) == 0 else "values")
-            for side, value in e.boundary.items()
-        )
-        for e in experiments
-    ]
+    told = [sorted((side, _told(value)) for side, value in e.boundary.items()) for e in experiments]
     reductions.same(comm, told, "the list of boundary values, one an experiment,")
+
+
+def _told(value: Any) -> str:
+    """A boundary value, or those of a species by side, as text."""
+    if isinstance(value, Mapping):
+        return str(sorted((side, _told(v)) for side, v in value.items()))
+    return str(value) if isinstance(value, str | float | int) else "values"

@@ -60,27 +60,25 @@ class Newton:
         self._held = (state.u, alpha)
 
     def _residual(
-        self, alpha: float, b: np.ndarray, group: Any, state: State, load: np.ndarray | None
+        self, alpha: float, b: np.ndarray, group: Any, state: State
     ) -> tuple[np.ndarray, float]:
-        residual = self.mass * state.u + alpha * group.residual(state, load) - b
+        residual = self.mass * state.u + alpha * group.residual(state) - b
         return residual, self._norm(residual)
 
     def _guess(
-        self, alpha: float, b: np.ndarray, group: Any, before: State, load: np.ndarray | None
+        self, alpha: float, b: np.ndarray, group: Any, before: State
     ) -> tuple[State, np.ndarray, float, float]:
         """The state before, changed at its present rate where that leaves a smaller residual; its
         residual, the norm of that and the norm for the state before."""
-        residual, norm = self._residual(alpha, b, group, before, load)
+        residual, norm = self._residual(alpha, b, group, before)
         moved = before.moved(-residual / self.mass)
-        other, size = self._residual(alpha, b, group, moved, load)
+        other, size = self._residual(alpha, b, group, moved)
         return (moved, other, size, norm) if size < norm else (before, residual, norm, norm)
 
-    def solve(
-        self, alpha: float, b: np.ndarray, group: Any, before: State, load: np.ndarray | None
-    ) -> np.ndarray:
+    def solve(self, alpha: float, b: np.ndarray, group: Any, before: State) -> np.ndarray:
         """U from b and the state before. Raises SolverError where Newton's method does not
         converge."""
-        state, residual, norm, first = self._guess(alpha, b, group, before, load)
+        state, residual, norm, first = self._guess(alpha, b, group, before)
         scale, last = max(self._norm(b), first, 1e-300), np.inf
         for iteration in range(MAX_ITERATIONS):
             if not np.isfinite(norm):
@@ -91,7 +89,7 @@ class Newton:
             last = norm
             self._assemble(alpha, group, state)
             state = state.moved(self.jacobian.solve(-residual, channels(self.grid, self.count)))
-            residual, norm = self._residual(alpha, b, group, state, load)
+            residual, norm = self._residual(alpha, b, group, state)
         if not np.isfinite(norm):
             found = rates_not_finite(self.part.equation.species, state, group.others)
             raise SolverError(

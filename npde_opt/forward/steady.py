@@ -35,7 +35,7 @@ from npde_opt.linear.recipes import LinearSolver
 from npde_opt.observations import Observer, Sampling
 from npde_opt.parameters import ParametersAt, ParameterSpace
 from npde_opt.stages import stage
-from npde_opt.terms.state import Gradients, State, channels
+from npde_opt.terms.state import Ghosts, Gradients, State, channels
 
 
 class Steady:
@@ -79,8 +79,8 @@ class Steady:
         self.initials = [
             InitialState(self.grid, equation.species, e.initial, e.where) for e in experiments
         ]
-        self.driving = [Driving(equation, e) for e in experiments]
-        terms = [*equation.terms, *(t for d in self.driving for t in d.terms)]
+        self.driving = [Driving(equation, e, timed=False) for e in experiments]
+        terms = [*equation.terms, *(t for d in self.driving for t in d.parts)]
         check_coefficients(space, equation, self.known, self.initials, terms, zero=False)
         check_fixed(self.grid, self._held())
         self.observers = [
@@ -180,14 +180,14 @@ class LinearSystem:
                 self.solver.update()
 
     def state(self, at: Linearization, e: int) -> State:
-        driving = self.forward.driving[e]
         rhs = channels(self.grid, 1)
-        zero = State(self.grid, rhs)
+        zero = State(self.grid, rhs, 0.0, at.outside(e))
         for point in at.groups[e].others:
             rhs -= point.residual(zero)
-        if at.loads[e] is not None:
-            rhs += at.loads[e]
-        return State(self.grid, self.solve(at, e, rhs, False), 0.0, driving.outside)
+        load = at.groups[e].load(zero)
+        if load is not None:
+            rhs += load
+        return State(self.grid, self.solve(at, e, rhs, False), 0.0, zero.outside)
 
     def solve(self, at: Linearization, e: int, rhs: np.ndarray, adjoint: bool) -> np.ndarray:
         self._assemble(at)
@@ -228,7 +228,7 @@ class NonlinearSystem:
         return self.newton.asked
 
     def state(self, at: Linearization, e: int) -> State:
-        forward, outside = self.forward, self.forward.driving[e].outside
+        forward, outside = self.forward, at.outside(e)
         with stage("assemble"):
             forward.part.assemble(at.linear.points)
         starts = [forward.initials[e].value(at.k)]
@@ -237,7 +237,7 @@ class NonlinearSystem:
             starts.insert(0, near)
         states = [State(self.grid, u, 0.0, outside) for u in starts]
         with stage("forward"):
-            found = self.newton.solve(at.groups[e], at.loads[e], states)
+            found = self.newton.solve(at.groups[e], states)
         self._count()
         return found
 
@@ -286,7 +286,7 @@ class Linearization:
             Group([], self.linear, [*nonlinear, *(t.at(self.k) for t in d.terms)])
             for d in forward.driving
         ]
-        self.loads = [self.linear.load(d.outside) for d in forward.driving]
+        self.boundaries = [d.boundary.at(self.k) for d in forward.driving]
         self.states_at: list[State] = []
         self.data: list[PETSc.Vec] = []
         self._held: list[Adjoints] = []
@@ -310,6 +310,10 @@ class Linearization:
                 "a predicted datum is not finite",
                 "Look for an observed quantity that is not defined for the state.",
             )
+
+    def outside(self, e: int) -> Ghosts | None:
+        """The boundary values of an experiment."""
+        return self.boundaries[e].outside(0.0, 0.0)
 
     @property
     def final(self) -> list[np.ndarray]:

@@ -71,28 +71,27 @@ class Problem:
     def __init__(
         self,
         group: Group,
-        load: np.ndarray | None,
         shift: np.ndarray | None = None,
         driving: float = 0.0,
     ):
-        self.group, self.load, self.shift, self.driving = group, load, shift, driving
+        self.group, self.shift, self.driving = group, shift, driving
 
     def shifted(self, shift: np.ndarray) -> Problem:
-        return Problem(self.group, self.load, shift, self.driving)
+        return Problem(self.group, shift, self.driving)
 
     def driven(self, start: State) -> Problem:
         """The same with the size of what drives it, which is r at the state 0: of an equation of
         one term that only its boundary values drive, no part of r is larger than r itself."""
         found = self.at(start.moved(-start.u)).norm
         driving = found if np.isfinite(found) else 0.0
-        return Problem(self.group, self.load, self.shift, driving)
+        return Problem(self.group, self.shift, driving)
 
     def at(self, state: State) -> Residual:
         """Collective."""
         parts = [point.residual(state) for point in self.group.others]
         if self.group.linear is not None:
             parts.append(self.group.linear.product(state.u))
-        parts += [-x for x in (self.load, self.shift) if x is not None]
+        parts += [-x for x in (self.group.load(state), self.shift) if x is not None]
         values = sum(parts, start=np.zeros_like(state.u))
         squares = np.array([float(np.vdot(x, x)) for x in (values, *parts)])
         norms = np.sqrt(total(state.grid.comm, squares))
@@ -127,14 +126,14 @@ class SteadyNewton:
         linear = self.jacobian.asked
         return {"state": f"{self.rtol:g} on the true residual", "adjoint": linear, "newton": linear}
 
-    def solve(self, group: Group, load: np.ndarray | None, starts: Sequence[State]) -> State:
+    def solve(self, group: Group, starts: Sequence[State]) -> State:
         """The state, from the first start from which it is found.
 
         Raises:
             SolverError: where it is found from none, neither by Newton's method nor along a
                 homotopy.
         """
-        problem = Problem(group, load).driven(starts[0])
+        problem = Problem(group).driven(starts[0])
         reasons = []
         for search in (self._newton, self._homotopy):
             for start in starts:

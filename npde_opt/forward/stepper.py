@@ -12,6 +12,7 @@ With r_I, r_E the terms by how they are treated, S = M + dt a^I_ii r_I' and all 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from npde_opt.forward.layer import Stages
 from npde_opt.forward.positivity import rates_not_finite
 from npde_opt.forward.schemes import Scheme
 from npde_opt.grids import Grid
+from npde_opt.terms.boundary import BoundaryValuesAt
 from npde_opt.terms.interface import TermAt
 from npde_opt.terms.state import Gradients, State
 
@@ -40,13 +42,18 @@ class Group:
         """Of r(U_j) in stage i; 0 where the group is empty."""
         return 0.0 if self.empty else self.rows[i - 1][j]
 
-    def residual(self, state: State, load: np.ndarray | None) -> np.ndarray:
+    def residual(self, state: State) -> np.ndarray:
         out = self.linear.product(state.u) if self.linear else np.zeros_like(state.u)
-        if self.linear and load is not None:
+        load = self.load(state)
+        if load is not None:
             out -= load
         for point in self.others:
             out += point.residual(state)
         return out
+
+    def load(self, state: State) -> np.ndarray | None:
+        """b of the linear terms, from the boundary values of a state."""
+        return self.linear.load(state.outside) if self.linear else None
 
     def jacobian(self, state: State, change: State) -> np.ndarray:
         out = self.linear.product(change.u) if self.linear else np.zeros_like(change.u)
@@ -58,33 +65,79 @@ class Group:
         total: np.ndarray | float = self.linear.derivative(state, dk) if self.linear else 0.0
         for point in self.others:
             total = total + point.derivative(state, dk)
-        return total
+        moved = state.carrying(np.zeros_like(state.u), dk)
+        return total if moved is None else total + self._beside(state, moved)
+
+    def _beside(self, state: State, moved: State) -> np.ndarray:
+        """r_g dg, of a change that is 0 inside."""
+        load = self.load(moved)
+        out = np.zeros_like(state.u) if load is None else -load
+        for point in self.others:
+            if not (point.term.pointwise or point.term.stateless):
+                out += point.jacobian(state, moved)
+        return out
+
+    @contextmanager
+    def _outer(self, state: State, out: Gradients | None) -> Iterator[None]:
+        """Of what is added to `out` inside, the cotangents of boundary values go on to those of
+        their coefficients."""
+        outside = state.outside
+        sought = outside.sought(out) if outside is not None and out is not None else None
+        if out is None or outside is None or sought is None:
+            yield
+            return
+        out.outer = sought
+        try:
+            yield
+            outside.pull(sought, out)
+        finally:
+            out.outer = None
+
+    def _curved(self, state: State, adjoint: State, dk: Coefficients, out: Gradients) -> None:
+        """Adds (g_kk dk)^T r_g^T lambda."""
+        outside = state.outside
+        sought = outside.sought(out) if outside is not None else None
+        if outside is None or sought is None:
+            return
+        alone = Gradients({})
+        alone.outer = sought
+        if self.linear:
+            self.linear.outer(adjoint, alone)
+        for point in self.others:
+            if not (point.term.pointwise or point.term.stateless):
+                point.contraction(state, adjoint, alone)
+        outside.second(sought, dk, out)
 
     def jacobian_transpose(
         self, state: State, adjoint: State, out: Gradients | None = None
     ) -> np.ndarray:
         """r'^T nu; with `out` also the contraction of r_k."""
         total = self.linear.product(adjoint.u, True) if self.linear else np.zeros_like(adjoint.u)
-        if self.linear and out is not None:
-            self.linear.contraction(state, adjoint, out)
-        for point in self.others:
-            total += point.jacobian_transpose(state, adjoint, out)
+        with self._outer(state, out):
+            if self.linear and out is not None:
+                self.linear.contraction(state, adjoint, out)
+            for point in self.others:
+                total += point.jacobian_transpose(state, adjoint, out)
         return total
 
     def contraction(self, state: State, adjoint: State, out: Gradients) -> None:
-        if self.linear:
-            self.linear.contraction(state, adjoint, out)
-        for point in self.others:
-            point.contraction(state, adjoint, out)
+        with self._outer(state, out):
+            if self.linear:
+                self.linear.contraction(state, adjoint, out)
+            for point in self.others:
+                point.contraction(state, adjoint, out)
 
     def second(
         self, state: State, adjoint: State, change: State, dk: Coefficients, out: Gradients
     ) -> np.ndarray:
         total = np.zeros_like(state.u)
-        if self.linear:
-            total += self.linear.second(state, adjoint, change, dk, out)
-        for point in self.others:
-            total += point.second(state, adjoint, change, dk, out)
+        moved = state.carrying(change.u, dk) or change
+        with self._outer(state, out):
+            if self.linear:
+                total += self.linear.second(state, adjoint, moved, dk, out)
+            for point in self.others:
+                total += point.second(state, adjoint, moved, dk, out)
+        self._curved(state, adjoint, dk, out)
         return total
 
 
@@ -94,8 +147,7 @@ class Stepper:
 
     Args:
         scheme: the tableau. groups: (implicit, explicit).
-        times: t_0 ... t_N. outside: boundary fields by species. load: b of the linear terms, or
-            None.
+        times: t_0 ... t_N. boundary: values in the ghosts outside.
         solvers: `at(alpha)` gives the solver of M + alpha A; newton: solves implicit stages of
             nonlinear terms, or None.
     """
@@ -106,13 +158,12 @@ class Stepper:
         scheme: Scheme,
         groups: tuple[Group, Group],
         times: np.ndarray,
-        outside: Sequence[np.ndarray | None],
-        load: np.ndarray | None,
+        boundary: BoundaryValuesAt,
         solvers: Any,
         newton: Any = None,
     ):
         self.grid, self.scheme, self.groups, self.times = grid, scheme, groups, times
-        self.outside, self.load, self.solvers, self.newton = outside, load, solvers, newton
+        self.boundary, self.solvers, self.newton = boundary, solvers, newton
         self.mass = solvers.part.mass
         self.linear = next((g.linear for g in groups if g.linear), None)
 
@@ -134,7 +185,7 @@ class Stepper:
             if self.scheme.integrates_lines
             else middle
         )
-        return State(self.grid, u, t, self.outside, middle)
+        return State(self.grid, u, t, self.boundary.outside(t, middle), middle)
 
     def dt(self, n: int) -> float:
         return float(self.times[n + 1] - self.times[n])
@@ -160,7 +211,7 @@ class Stepper:
 
     def _residual(self, group: Group, k: int, j: int, state: State) -> np.ndarray | None:
         used = any(group.weight(i, j) for i in range(j + 1, self.scheme.stages + 1))
-        return group.residual(state, self.load) if used else None
+        return group.residual(state) if used else None
 
     def _solve_stage(self, n: int, i: int, rhs: np.ndarray, before: np.ndarray) -> np.ndarray:
         alpha, group = self._alpha(n, i), self.groups[0]
@@ -169,9 +220,10 @@ class Stepper:
             return rhs
         state = self.state(n, i, before)
         if self.newton is not None:
-            return self.newton.solve(alpha, rhs, group, state, self.load)
-        if self.load is not None:
-            rhs += alpha * self.load
+            return self.newton.solve(alpha, rhs, group, state)
+        load = group.load(state)
+        if load is not None:
+            rhs += alpha * load
         for point in group.others:  # they do not depend on the state
             rhs -= alpha * point.residual(state)
         return self.solvers.at(alpha).solve(rhs, before, moves=True)

@@ -339,6 +339,10 @@ class Expressions:
         self.arguments = (*variables, *self.parameters)
         self._names = [self._graph.name(n) for n in self.arguments]
 
+    def reads(self, name: str) -> bool:
+        """Whether a text has this name."""
+        return name in self._graph.names_of(self.outputs)
+
     def check_names(self, given: Collection[str], said: str = "") -> None:
         """Raises InputError for a name that is neither a variable nor given, with the key, the text
         and its place there.

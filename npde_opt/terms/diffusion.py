@@ -26,6 +26,7 @@ from npde_opt.terms.interface import (
     Rates,
     Species,
 )
+from npde_opt.terms.state import Gradients
 
 
 class Diffusion(LinearTerm):
@@ -142,6 +143,16 @@ def inner_ends(grid: Grid, d: int) -> list[tuple[int, bool]]:
     if grid.periodic(d):
         return []
     return [(0, grid.start[d] == 0), (-1, grid.stop[d] == grid.shape[d])]
+
+
+def add_ends(c: int, d: int, values: tuple[np.ndarray, np.ndarray], out: Gradients) -> None:
+    """Adds cotangents of the values outside the sides of axis d, found at the owned cells' faces
+    normal to it: those of the points (below, above) of a face."""
+    sought = out.outer or {}
+    for sign, of in zip("-+", values, strict=True):
+        side, _ = sought.get((c, AXES[d] + sign), (None, 0.0))
+        if side is not None and side.here:
+            out.add_outer(c, side.name, of[side.cells])
 
 
 def face_spans(grid: Grid, d: int, outside: float) -> tuple[np.ndarray, np.ndarray]:

@@ -28,7 +28,7 @@ from npde_opt.errors import InputError
 from npde_opt.functions.text import Expressions
 from npde_opt.grids import Grid
 from npde_opt.operators.stencils import Offset, stencil_offsets
-from npde_opt.terms.diffusion import Diffusion, face_distances, jump, sides
+from npde_opt.terms.diffusion import Diffusion, add_ends, face_distances, jump, sides
 from npde_opt.terms.diffusion import faces as around
 from npde_opt.terms.interface import BlockPlanes, Term, TermAt, channel_of
 from npde_opt.terms.state import Gradients, State, channels
@@ -130,12 +130,18 @@ class GradientDiffusionAt(TermAt):
         """|c| times values; 0 in inactive cells, where they need not be finite."""
         return np.where(self.grid.active, self.grid.volume * values, 0.0)
 
-    def _laplacian(self, a: np.ndarray, slopes: Sequence[np.ndarray]) -> np.ndarray:
-        """L[a] v at the owned cells, from the slopes of v."""
+    def _laplacian(
+        self, a: np.ndarray, slopes: Sequence[np.ndarray], found: Gradients | None = None
+    ) -> np.ndarray:
+        """L[a] v at the owned cells, from the slopes of v; at the points outside the sides, where L
+        is symmetric too, it is added to `found`."""
         out = np.zeros(self.grid.local_shape, order="F")
         for d, conductance in enumerate(self._conductances(a)):
-            lower, upper = sides(conductance * slopes[d], d)
+            flux = conductance * slopes[d]
+            lower, upper = sides(flux, d)
             out += lower - upper
+            if found is not None:
+                add_ends(self.term.channel, d, (-flux, flux), found)
         return out
 
     def _conductances(self, a: np.ndarray) -> list[np.ndarray]:
@@ -164,7 +170,12 @@ class GradientDiffusionAt(TermAt):
         slopes, moved = self._own(state), self._own(change)
         return self._whole(self._symmetric(slopes, moved))
 
-    def _symmetric(self, slopes: Sequence[np.ndarray], moved: Sequence[np.ndarray]) -> np.ndarray:
+    def _symmetric(
+        self,
+        slopes: Sequence[np.ndarray],
+        moved: Sequence[np.ndarray],
+        out: Gradients | None = None,
+    ) -> np.ndarray:
         """r_u v from the slopes of v."""
         arguments = self._arguments(slopes)
         D, D_q = (
@@ -172,7 +183,8 @@ class GradientDiffusionAt(TermAt):
             self.term.diffusivity.jacobian(*arguments)[0],
         )
         turned = self._weighted(2 * D_q * self._paired(slopes, moved))
-        return self._laplacian(self._weighted(D), moved) + self._laplacian(turned, slopes)
+        found = self._laplacian(self._weighted(D), moved, out)
+        return found + self._laplacian(turned, slopes, out)
 
     def derivative(self, state: State, dk: Coefficients) -> np.ndarray | float:
         if not any(name in dk for name in self.names):
@@ -189,7 +201,7 @@ class GradientDiffusionAt(TermAt):
         if out is not None:
             weight = self._weighted(self._paired(slopes, moved))
             self._add(self.term.diffusivity.pull(*self._arguments(slopes), weight)[1:], out)
-        return self._whole(self._symmetric(slopes, moved))
+        return self._whole(self._symmetric(slopes, moved, out))
 
     def _add(self, parts: Sequence[Any], out: Gradients) -> None:
         for name, part in zip(self.names, parts, strict=True):
@@ -213,9 +225,9 @@ class GradientDiffusionAt(TermAt):
         first = diffusivity.pull(*arguments, weight)[0]
         self._add([a + b for a, b in zip(curved[1:], carried[1:], strict=True)], out)
         dD = self._weighted(diffusivity.push(*arguments, *directions)[0])
-        found = self._laplacian(dD, nu)
-        found += self._laplacian(self._masked(2 * first), moved)
-        found += self._laplacian(self._masked(2 * (curved[0] + carried[0])), slopes)
+        found = self._laplacian(dD, nu, out)
+        found += self._laplacian(self._masked(2 * first), moved, out)
+        found += self._laplacian(self._masked(2 * (curved[0] + carried[0])), slopes, out)
         return self._whole(found)
 
     def _masked(self, values: Any) -> np.ndarray:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from npde_opt.aliases import Coefficients
 from npde_opt.errors import InputError
 from npde_opt.functions.text import Expressions
 from npde_opt.grids import Grid
+from npde_opt.grids.sides import Side
 from npde_opt.operators.stencils import Offset, stencil_offsets
 from npde_opt.terms.state import Gradients, State, channels
 
@@ -34,6 +35,18 @@ None: the only one, and both parts of a complex state."""
 
 Pairs = list[tuple[np.ndarray, np.ndarray]]
 """Ghosted (lambda, u)."""
+
+
+class Reader(Protocol):
+    """What reads coefficients: a term, or boundary values."""
+
+    @property
+    def texts(self) -> tuple[Expressions, ...]: ...
+    @property
+    def coefficients(self) -> tuple[str, ...]: ...
+    @property
+    def breakpoints(self) -> np.ndarray: ...
+    def take_lengths(self, lengths: Mapping[str, int]) -> None: ...
 
 
 class Term:
@@ -154,6 +167,17 @@ class LinearAt:
         """b from boundary values, given as a ghosted field that is zero inside."""
         return 0.0
 
+    def boundary_weights(self, side: Side) -> np.ndarray:
+        """b in the cells at a side from the value 1 outside each of them, as a layer: a value
+        outside is seen by the cell beside it only."""
+        load = np.broadcast_to(self.boundary_load(side.indicator()), self.term.grid.local_shape)
+        return load[side.cells]
+
+    def boundary_change(self, side: Side, dk: Coefficients) -> np.ndarray:
+        """The change of `boundary_weights` with that of the coefficients."""
+        moved = np.broadcast_to(self.derivative(side.indicator(), dk), self.term.grid.local_shape)
+        return -moved[side.cells]
+
     def derivative(self, u: np.ndarray, dk: Coefficients) -> np.ndarray | float:
         """(A_k dk) u - b_k dk at the owned cells."""
         return 0.0
@@ -181,6 +205,9 @@ class LinearAt:
 class TermAt:
     """A term that is not linear at given coefficients, for all species. One without coefficients,
     or without a state, needs no more than the methods that are not 0 for it.
+
+    One that reads the ghosts outside the domain also adds r_g^T lambda to `out.outer` where it adds
+    r_k^T lambda to `out`, and its derivative in `second` (Gradients.add_outer).
 
     Args:
         count: of species.

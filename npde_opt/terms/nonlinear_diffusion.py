@@ -20,6 +20,7 @@ from npde_opt.functions.text import Expressions
 from npde_opt.grids import Grid, along
 from npde_opt.terms.diffusion import (
     Diffusion,
+    add_ends,
     face_distances,
     faces,
     inner_ends,
@@ -195,6 +196,7 @@ class NonlinearDiffusionAt(TermAt):
             for name, part in zip(self.flux.parameters, parts[2:], strict=True):
                 full = np.broadcast_to(part, shape)
                 gradients.add(name, sides(above * full, d)[0] + sides(below * full, d)[1])
+            add_ends(self.term.channel, d, (v - s, v + s), gradients)
 
     def _weighted(self, adjoint: State, d: int) -> np.ndarray:
         return self.term.areas[d] * jump(adjoint.ghosted(self.term.channel), d)

@@ -1,16 +1,7 @@
 """f(x, t) = s(x; k) h(t) in one species, integrated over cells: r = -volume s h.
 
-s is text in x, y, z and coefficients' names, a number or an owned array; h is 1, or a history,
-whose values may be unknown:
-
-    linear   between the values at given times; before the first and after the last time h keeps
-             the end values
-    steps    n values at n times: each holds until the next time, the first before its time too,
-             the last to the end;
-             n values and n + 1 times: each holds in its interval, and h is 0 outside
-
-Steps of time end at a history's times, so that in each step h is linear, or constant, and its
-integral exact.
+s is text in x, y, z and coefficients' names, a number or an owned array; h is 1, or a history
+(history.py), whose values may be unknown.
 """
 
 from __future__ import annotations
@@ -21,13 +12,11 @@ from typing import Any
 import numpy as np
 
 from npde_opt.aliases import Coefficients
-from npde_opt.errors import InputError
 from npde_opt.functions.text import Expressions
 from npde_opt.grids import AXES, Grid
+from npde_opt.terms.history import History
 from npde_opt.terms.interface import Term, TermAt, channel_of
 from npde_opt.terms.state import Gradients, State, channels
-
-INTERPOLATIONS = ("linear", "steps")
 
 
 class Source(Term):
@@ -78,61 +67,22 @@ class Source(Term):
             if isinstance(shape, str)
             else np.broadcast_to(np.asarray(shape, float), grid.local_shape)
         )
-        self.times, self.history = np.asarray(times, float), history
-        if history is not None and (self.times.size == 0 or np.any(np.diff(self.times) <= 0)):
-            raise InputError(
-                f"{field}.times", list(times), "increasing times, one a value of the history"
-            )
-        if interpolation not in INTERPOLATIONS:
-            raise InputError(
-                f"{field}.interpolation", repr(interpolation), ", ".join(INTERPOLATIONS)
-            )
-        self.interpolation = interpolation
-        self.length = self.times.size
-        if history is not None and not isinstance(history, str):
-            self.take_length(f"{field}.history", len(history))
+        self.history = (
+            History(history, times, interpolation, field) if history is not None else None
+        )
 
     @property
     def coefficients(self) -> tuple[str, ...]:
-        named = (self.history,) if isinstance(self.history, str) else ()
+        named = self.history.coefficients if self.history else ()
         return (*named, *(self.text.parameters if self.text else ()))
 
     @property
     def breakpoints(self) -> np.ndarray:
-        return self.times if self.history is not None else np.empty(0)
-
-    def take_length(self, field: str, length: int) -> None:
-        """Sets the number of values of the history. Raises InputError where the times do not go
-        with it."""
-        allowed, said = [self.times.size], "one a time"
-        if self.interpolation == "steps" and self.times.size > 1:
-            allowed, said = (
-                [self.times.size, self.times.size - 1],
-                "one a time or an interval between times",
-            )
-        if length not in allowed:
-            raise InputError(
-                field, f"{length} values", f"{' or '.join(map(str, allowed))} values, {said}"
-            )
-        self.length = length
+        return self.history.times if self.history else np.empty(0)
 
     def take_lengths(self, lengths: Mapping[str, int]) -> None:
-        if isinstance(self.history, str):
-            self.take_length(f"{self.field}.history {self.history!r}", lengths[self.history])
-
-    def weights(self, t: float, middle: float) -> np.ndarray:
-        """w with h(t) = w . (values of the history), t in the time step around `middle`."""
-        w = np.zeros(self.length)
-        last = self.times.size - 1
-        i = int(np.searchsorted(self.times, middle, side="right")) - 1
-        if self.interpolation == "steps" and self.length == last:
-            w[i : i + 1] = 1.0 if 0 <= i < last else 0.0
-        elif self.interpolation == "steps" or i < 0 or i == last:
-            w[max(i, 0)] = 1.0
-        else:
-            part = (t - self.times[i]) / (self.times[i + 1] - self.times[i])
-            w[i], w[i + 1] = 1 - part, part
-        return w
+        if self.history is not None:
+            self.history.take_lengths(lengths)
 
     def at(self, coefficients: Coefficients) -> SourceAt:
         return SourceAt(self, coefficients)
@@ -150,7 +100,7 @@ class SourceAt(TermAt):
         self.shape: Any = self._masked(
             term.text.value(*self._arguments())[0] if term.text else term.known
         )
-        self.name = term.history if isinstance(term.history, str) else None
+        self.name = term.history.name if term.history is not None else None
 
     def _masked(self, values: Any) -> Any:
         """0 in inactive cells, where a shape need not be finite."""
@@ -162,25 +112,19 @@ class SourceAt(TermAt):
         return [*self.grid.coordinates(), *self.parameters]
 
     def _h(self, state: State, values: Any = None) -> float:
-        if self.term.history is None:
+        history = self.term.history
+        if history is None:
             return 1.0
-        given = values if values is not None else self.known_history()
-        return float(
-            self.term.weights(state.t, state.middle) @ np.atleast_1d(np.asarray(given, float))
-        )
+        given = history.given(self.k) if values is None else np.atleast_1d(np.asarray(values))
+        return float(self._weights(state) @ given)
+
+    def _weights(self, state: State) -> np.ndarray:
+        assert self.term.history is not None
+        return self.term.history.weights(state.t, state.middle)
 
     def size(self) -> float:
-        h = (
-            np.ones(1)
-            if self.term.history is None
-            else np.atleast_1d(np.asarray(self.known_history(), float))
-        )
+        h = np.ones(1) if self.term.history is None else self.term.history.given(self.k)
         return float(np.abs(self.shape).max(initial=0.0)) * float(np.abs(h).max(initial=0.0))
-
-    def known_history(self) -> Any:
-        return (
-            self.k[self.term.history] if isinstance(self.term.history, str) else self.term.history
-        )
 
     def _field(self, values: Any) -> np.ndarray:
         out = channels(self.grid, self.term.count)
@@ -209,7 +153,7 @@ class SourceAt(TermAt):
         if self.name is not None:
             out.add(
                 self.name,
-                self.term.weights(state.t, state.middle) * float((weighted * self.shape).sum()),
+                self._weights(state) * float((weighted * self.shape).sum()),
             )
         self._pull(weighted * self._h(state), out)
 
@@ -230,7 +174,7 @@ class SourceAt(TermAt):
         if self.name is not None:
             out.add(
                 self.name,
-                self.term.weights(state.t, state.middle) * float((weighted * self._push(dk)).sum()),
+                self._weights(state) * float((weighted * self._push(dk)).sum()),
             )
             if self.name in dk:
                 self._pull(weighted * self._h(state, dk[self.name]), out)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
 
+from npde_opt.aliases import Coefficients
 from npde_opt.grids import Grid
+from npde_opt.grids.sides import Side
 
 
 def channels(grid: Grid, count: int) -> np.ndarray:
@@ -16,12 +18,24 @@ def channels(grid: Grid, count: int) -> np.ndarray:
     return np.zeros((count, *shape)).transpose(0, *range(grid.dim, 0, -1))
 
 
+class Ghosts(Protocol):
+    """Values in the ghosts outside the domain (see boundary.py)."""
+
+    def put(self, c: int, ghosted: np.ndarray) -> bool: ...
+    def field(self, c: int) -> np.ndarray | None: ...
+    def push(self, dk: Coefficients) -> Ghosts | None: ...
+    def sought(self, out: Gradients) -> Outer | None: ...
+    def pull(self, outer: Outer, out: Gradients) -> None: ...
+    def second(self, outer: Outer, dk: Coefficients, out: Gradients) -> None: ...
+
+
 class State:
     """Values [c, i, j, k] of the owned cells at time t; ghosts are fetched when first asked for,
     and kept.
 
     Args:
-        outside: a ghosted field of boundary values for each species, or None for zero.
+        outside: boundary values (see boundary.py), or None for zero; of a change of a state their
+            change.
         middle: of the time step that the state belongs to, which says on which side of a jump of a
             history it is.
     """
@@ -31,24 +45,29 @@ class State:
         grid: Grid,
         u: np.ndarray,
         t: float = 0.0,
-        outside: Sequence[np.ndarray | None] | None = None,
+        outside: Ghosts | None = None,
         middle: float | None = None,
     ):
-        self.grid, self.u, self.t, self._outside = grid, u, t, outside
+        self.grid, self.u, self.t, self.outside = grid, u, t, outside
         self.middle = t if middle is None else middle
         self._ghosted: dict[int, np.ndarray] = {}
 
     def moved(self, change: np.ndarray) -> State:
         """u + change at the same time."""
-        return State(self.grid, self.u + change, self.t, self._outside, self.middle)
+        return State(self.grid, self.u + change, self.t, self.outside, self.middle)
+
+    def carrying(self, change: np.ndarray, dk: Coefficients) -> State | None:
+        """A change of this state with that of its boundary values along dk; None where they do not
+        change."""
+        outside = self.outside.push(dk) if self.outside is not None else None
+        return State(self.grid, change, self.t, outside, self.middle) if outside else None
 
     def ghosted(self, c: int) -> np.ndarray:
         """Species c with one ghost cell all round. Collective at the first call."""
         if c not in self._ghosted:
             found = self.grid.ghosted(self.u[c])
-            outside = self._outside[c] if self._outside is not None else None
-            if outside is not None:
-                found += outside
+            if self.outside is not None:
+                self.outside.put(c, found)
             self._ghosted[c] = found
         return self._ghosted[c]
 
@@ -60,13 +79,23 @@ class Summed(Protocol):
         """A term's cotangent in the form in which they are added."""
 
 
+Outer = dict[tuple[int, str], tuple[Side, np.ndarray | float]]
+"""(side, cotangent of its boundary values as a layer) by species and name of side."""
+
+
 class Gradients:
     """This rank's part of the cotangents of the unknown coefficients, in the form in which each
     block adds them up.
 
     Args:
         blocks: the blocks of the unknowns. Cotangents of other coefficients are dropped.
+
+    Attributes:
+        outer: where terms add cotangents of the boundary values of the state at hand; None where
+            nobody asks for them.
     """
+
+    outer: Outer | None = None
 
     def __init__(self, blocks: Mapping[str, Summed]):
         self.blocks = blocks
@@ -77,6 +106,12 @@ class Gradients:
             return
         value = self.blocks[name].cotangent(value)
         self.values[name] = self.values[name] + value if name in self.values else value
+
+    def add_outer(self, c: int, side: str, layer: np.ndarray | float) -> None:
+        """Adds a cotangent of the boundary values of a species at a side, where it is sought."""
+        if self.outer is not None and (c, side) in self.outer:
+            at, found = self.outer[c, side]
+            self.outer[c, side] = at, found + layer
 
     def subtract(self, other: Gradients) -> None:
         for name, value in other.values.items():

@@ -135,7 +135,7 @@ def test_the_steady_figure_is_the_largest_residual_of_the_states(velocity):
     worst = 0.0
     for e, u in enumerate(at.linearization.final):
         driving = forward.driving[e]
-        grid.put(driving.load[0] + at.linearization.linear.load(driving.outside)[0], b)
+        grid.put(driving.load[0] + at.linearization.linear.load(at.linearization.outside(e))[0], b)
         grid.put(u[0], x)
         worst = max(worst, relative(A, b, x, work)[0])
     assert found["state_residual_true"] == pytest.approx(worst, rel=1e-6) and 1e-12 < worst < 1e-5
