@@ -22,7 +22,7 @@ from mpi4py import MPI
 
 from npde_opt.aliases import FilePath
 from npde_opt.errors import InputError, collective
-from npde_opt.io.checkpoint import refuse_differing
+from npde_opt.io.checkpoint import REMEDY, refuse_differing
 from npde_opt.io.files import content_of, disk, whole_file
 from npde_opt.io.history import COLUMNS, Row, complete_lines, difference, head_of, line_of, rows_of
 from npde_opt.io.results import Summary, summary_text
@@ -86,7 +86,6 @@ class RunDirectory:
         path: the folder, made where it is missing.
         mode: 'new' refuses a folder that holds an earlier run; 'resume' goes on with it, or begins
             where there is none; 'overwrite' removes what it wrote, and nothing else.
-        columns: the columns of history.csv.
 
     Raises:
         InputError: on every rank, where the path is a file, cannot be written, is another run's
@@ -98,11 +97,11 @@ class RunDirectory:
         path: FilePath,
         comm: MPI.Intracomm = MPI.COMM_WORLD,
         mode: str = "new",
-        columns: Sequence[str] = COLUMNS,
     ):
         if mode not in MODES:
             raise InputError("mode of the run folder", repr(mode), ", ".join(MODES))
-        self.path, self.comm, self.mode, self.columns = Path(path), comm, mode, tuple(columns)
+        self.path, self.comm, self.mode = Path(path), comm, mode
+        self.columns: tuple[str, ...] = COLUMNS
         self._lines = [head_of(self.columns)]
         self._lock: RunLock | None = None
         self._pending = False
@@ -259,6 +258,20 @@ class RunDirectory:
                 with self.writing(), whole_file(self.path / name) as file:
                     file.write(text.encode())
 
+    def add_columns(self, names: Sequence[str]) -> None:
+        """Columns of history.csv beside the common ones; before the first row.
+
+        Raises:
+            InputError: for a name that is there already.
+        """
+        for name in names:
+            if name in self.columns:
+                taken = ", ".join(self.columns)
+                raise InputError("column of the history", repr(name), f"none of {taken}")
+            self.columns += (name,)
+        if len(self._lines) == 1:
+            self._lines = [head_of(self.columns)]
+
     def append(self, row: Row) -> None:
         """Adds one line to history.csv, on the disk when this returns. Columns that the row lacks
         stay empty. Collective.
@@ -302,6 +315,11 @@ class RunDirectory:
                         "--resume: rows in the checkpoint",
                         len(kept) - 1,
                         f"{rows}, as many as iterations",
+                    )
+                if kept[0] != head_of(self.columns):
+                    before, now = kept[0].strip(), ", ".join(self.columns)
+                    raise InputError(
+                        f"--resume: columns of {HISTORY}", now, f"{before}, as it began; {REMEDY}"
                     )
                 with self.writing():
                     problem = difference(content_of(file) if file.exists() else None, kept)

@@ -25,6 +25,7 @@ from npde_opt import reductions
 from npde_opt.errors import InputError, Interrupted
 from npde_opt.io.checkpoint import Checkpoint, Space, State, save_checkpoint
 from npde_opt.io.results import Summary
+from npde_opt.runs.columns import Column, filled
 from npde_opt.runs.folder import HISTORY, RunDirectory
 from npde_opt.runs.progress import (
     Kept,
@@ -64,6 +65,7 @@ class Monitor:
         world: ranks that stop together, where `comm` is one group of an ensemble.
         across: the ranks of equal position in the groups of an ensemble, whose counters a
             checkpoint holds.
+        columns: of the history beside the common ones.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Monitor:
         live: bool | None = None,
         world: MPI.Intracomm | None = None,
         across: MPI.Intracomm = MPI.COMM_SELF,
+        columns: Sequence[Column] = (),
     ):
         self.comm, self.out, self.space, self.identity = comm, out, space, dict(identity or {})
         self.world, self.across = world or comm, across
@@ -86,7 +89,9 @@ class Monitor:
         self._reference: float | None = None
         self._spent: Mapping[str, int] = {}
         self.misfit_target, self.checkpoint_seconds = misfit_target, checkpoint_seconds
-        self.rows = 0
+        self.columns, self.rows = columns, 0
+        if out is not None:
+            out.add_columns([c.name for c in columns])
         self._repeated: tuple[Any, Any] | None = None
         self._forecast, self._level = Forecast(), Level()
         self._start = self._saved = time.monotonic()
@@ -95,13 +100,13 @@ class Monitor:
         self._handlers: dict[signal.Signals, Any] = {}
         self.stream = stream if comm.rank == 0 else None
         self._table: LiveTable | PlainLines | None = None
-        self._log = Kept()
+        self._log = Kept(columns)
         if self.stream is not None:
             width = terminal_width(self.stream)
             self._table = (
-                LiveTable(self.stream, width)
+                LiveTable(self.stream, width, columns)
                 if (width > 0 if live is None else live)
-                else PlainLines(self.stream)
+                else PlainLines(self.stream, columns)
             )
 
     def __enter__(self) -> Monitor:
@@ -167,7 +172,7 @@ class Monitor:
             self.out.restart_history()
 
     def __call__(self, row: Mapping[str, Any], state: State) -> str | None:
-        row = {"level": self._level.level, **row}
+        row = filled({"level": self._level.level, **row}, state, self.columns)
         place = (row["level"], row.get("iteration"))
         repeated = place == self._repeated
         if repeated:

@@ -6,14 +6,16 @@ from __future__ import annotations
 import io
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
 from scipy import special
 
 from npde_opt.io.results import Summary
+from npde_opt.runs.columns import Column
 
 HEADER_EVERY = 20
 
@@ -47,7 +49,10 @@ class Progress:
         return "-" if value is None or not math.isfinite(value) else format(value, pattern)
 
 
-COLUMNS: tuple[tuple[str, int, Callable[[Progress], str]], ...] = (
+Shown = tuple[str, int, Callable[[Progress], str]]
+"""Head, width and text of a column."""
+
+COLUMNS: tuple[Shown, ...] = (
     ("grid", 16, lambda p: str(p.level)),
     ("iter", 5, lambda p: p.number("iteration", "d")),
     ("objective", 14, lambda p: p.number("objective", ".7e")),
@@ -62,13 +67,21 @@ COLUMNS: tuple[tuple[str, int, Callable[[Progress], str]], ...] = (
 )
 
 
+TIMES = 2
+"""The last columns."""
 DROPPED_FIRST = ("krylov", "rel.grad", "step", "grid", "elapsed", "misfit", "solves")
 
 
-def fitting(width: int) -> list[tuple[str, int, Callable[[Progress], str]]]:
+def shown(own: Sequence[Column]) -> list[Shown]:
+    """The common columns, with those of a run's own before the times."""
+    more = [(c.name, c.width, partial(Progress.number, key=c.name, pattern=c.pattern)) for c in own]
+    return [*COLUMNS[:-TIMES], *more, *COLUMNS[-TIMES:]]
+
+
+def fitting(width: int, own: Sequence[Column] = ()) -> list[Shown]:
     """The columns that fit into so many characters, the less telling ones left out first."""
-    kept = list(COLUMNS)
-    for name in DROPPED_FIRST:
+    kept = shown(own)
+    for name in (*DROPPED_FIRST, *(c.name for c in own)):
         if sum(w for _, w, _ in kept) <= width:
             break
         kept = [c for c in kept if c[0] != name]
@@ -92,27 +105,19 @@ def clock(seconds: float) -> str:
     return f"{whole // 86400}d {whole // 3600 % 24:02d}h"
 
 
-def header() -> str:
-    """Names of the columns, above plain lines."""
-    return "".join(name.rjust(width) for name, width, _ in COLUMNS)
-
-
-def line(progress: Progress) -> str:
-    """An iteration in a plain line."""
-    return "".join(text(progress).rjust(width) for _, width, text in COLUMNS)
-
-
 class PlainLines:
     """One flushed line an iteration, with the header every 20 lines."""
 
-    def __init__(self, stream: TextIO):
-        self.stream, self.count = stream, 0
+    def __init__(self, stream: TextIO, own: Sequence[Column] = ()):
+        self.stream, self.count, self.columns = stream, 0, shown(own)
 
     def add(self, progress: Progress) -> None:
         if self.count % HEADER_EVERY == 0:
-            print(header(), file=self.stream)
+            head = [name.rjust(width) for name, width, _ in self.columns]
+            print("".join(head), file=self.stream)
         self.count += 1
-        print(line(progress), file=self.stream, flush=True)
+        cells = [text(progress).rjust(width) for _, width, text in self.columns]
+        print("".join(cells), file=self.stream, flush=True)
 
     def say(self, text: str) -> None:
         print(text, file=self.stream, flush=True)
@@ -124,8 +129,8 @@ class PlainLines:
 class Kept(PlainLines):
     """Plain lines that are kept until they are taken, for run.log."""
 
-    def __init__(self) -> None:
-        super().__init__(io.StringIO())
+    def __init__(self, own: Sequence[Column] = ()) -> None:
+        super().__init__(io.StringIO(), own)
 
     def take(self) -> str:
         """All that was said since the last time."""
@@ -137,7 +142,7 @@ class Kept(PlainLines):
 class LiveTable:
     """A table that is redrawn at every iteration; the last rows that fit on the screen."""
 
-    def __init__(self, stream: TextIO, width: int = 0):
+    def __init__(self, stream: TextIO, width: int = 0, own: Sequence[Column] = ()):
         from rich.console import Console
         from rich.live import Live
 
@@ -145,7 +150,7 @@ class LiveTable:
         self.live = Live(
             console=self.console, auto_refresh=False, redirect_stderr=False, redirect_stdout=False
         )
-        self.columns = fitting(self.console.width)
+        self.columns = fitting(self.console.width, own)
         self.progress: list[Progress] = []
 
     def add(self, progress: Progress) -> None:
