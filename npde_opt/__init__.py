@@ -66,7 +66,7 @@ FACE = {
     "objective": ("Objective",),
     "ensemble": ("Ensemble",),
     "optimizers": ("Settings", "minimize"),
-    "nested": ("identify",),
+    "restarts": ("identify",),
     "verify": ("dot_product_test", "taylor_test"),
     "cases": ("Case", "load_case"),
     "io.fields": ("read_field",),

@@ -13,6 +13,7 @@ FLOORS = (
     ("__main__",),
     ("runs", "doctor"),
     ("cases",),
+    ("restarts",),
     ("nested", "weight_choice", "uncertainty"),
     ("verify",),
     ("optimizers",),

@@ -25,7 +25,7 @@ from npde_opt.cases.points import read_wells
 from npde_opt.cases.rules import simulated, time_of
 from npde_opt.cases.sections import CaseFile
 from npde_opt.cases.sources import Sources
-from npde_opt.cases.unknowns import check_sizes
+from npde_opt.cases.unknowns import check_sizes, mover
 from npde_opt.cases.weighing import check_regularization, floor, misfit, regularizers
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError, SolverError, collective
@@ -34,6 +34,7 @@ from npde_opt.forward.steps import TooFewSteps, accurate
 from npde_opt.grids import Grid
 from npde_opt.objective import Objective
 from npde_opt.optimizers import Settings
+from npde_opt.restarts import Move, drawn
 
 SETTINGS = (
     "method",
@@ -111,6 +112,22 @@ class Case:
     def settings(self, method: str | None = None) -> Settings:
         given = {key: getattr(self.table.optimizer, key) for key in SETTINGS}
         return Settings(**{**given, "method": method or given["method"]})
+
+    @property
+    def restarted(self) -> bool:
+        """Whether there are several starts."""
+        return bool(self.table.optimizer.restarts)
+
+    def moves(self) -> list[Move]:
+        """From the start to further ones; see npde_opt.restarts."""
+        section, unknowns = self.table.optimizer, self.table.unknown
+        if isinstance(section.restarts, int):
+            deviations = {u.name: u.deviation for u in unknowns if u.deviation is not None}
+            return drawn(section.restarts, self.seed, section.spread, deviations)
+        return [
+            mover(unknowns, given, f"optimizer.restarts[{i}]", self.domain)
+            for i, given in enumerate(section.restarts)
+        ]
 
     def levels(self, asked: int | None) -> int | None:
         """Grids of nested iteration: as asked, as the case says, else as many as there are."""

@@ -63,7 +63,8 @@ class OnGrid:
 
     def value(self, name: str, key: str = "initial") -> Any:
         """`initial` or `truth` of an unknown: an owned array [i, j, k], or numbers. Collective."""
-        return value(self.unknown(name), key, self.space, self.domain)
+        u = self.unknown(name)
+        return value(u, getattr(u, key), f"unknown.{name}.{key}", self.space, self.domain)
 
     def start(self, key: str = "initial") -> PETSc.Vec:
         """Parameters of `initial` or `truth`. Collective; the caller destroys the Vec."""

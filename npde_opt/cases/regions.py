@@ -40,7 +40,8 @@ def means(
     count: int,
     field: np.ndarray,
     domain: Domain,
-    key: str,
+    spec: Any,
+    where: str,
     u: UnknownSection,
 ) -> np.ndarray:
     """Means (count,) of a field over the regions of an unknown. Collective.
@@ -51,16 +52,16 @@ def means(
     Args:
         regions: numbers of the owned cells.
         field: owned values.
-        key: of the field in `u`.
+        spec: of the field, as the case says it under the key `where`.
     """
     grid = space.grid
     on = grid.active
     sums = reductions.total(space.comm, _sums(regions[on], field[on], count))
     whole = sums[0].sum() / sums[1].sum()
     if not sums[1].all() and not domain.is_own(grid):
-        where, edges = f"unknown.{u.name}", domain.edges
-        own = labels(f"{where}.regions", u.regions, edges, domain.sources)
-        values = evaluate(f"{where}.{key}", getattr(u, key), edges, domain.sources)
+        edges = domain.edges
+        own = labels(f"unknown.{u.name}.regions", u.regions, edges, domain.sources)
+        values = evaluate(where, spec, edges, domain.sources)
         mask = domain.mask(edges)
         here = np.ones(own.shape, bool) if mask is None else mask
         elsewhere = _sums(own[here], values[here], count)

@@ -12,7 +12,7 @@ from npde_opt.cases.field_tables import File
 from npde_opt.cases.sections import CaseFile
 from npde_opt.cases.sought_tables import UnknownSection
 from npde_opt.cases.term_tables import AnySource, Source
-from npde_opt.cases.typed import read, shown
+from npde_opt.cases.typed import known_keys, read, shown
 from npde_opt.errors import InputError
 from npde_opt.functions.text import Expressions, check_name
 
@@ -33,6 +33,7 @@ def validated(raw: Mapping[str, Any]) -> CaseFile:
     if table.time is None:
         _check_steady(table)
     _check_derived(table)
+    _check_restarts(table)
     return table
 
 
@@ -247,6 +248,15 @@ def _check_derived(table: CaseFile) -> None:
     there = "the scalars " + (", ".join(sorted(scalars)) or "(there is none)")
     for name, text in table.equation.derived.items():
         Expressions([text], (), f"equation.derived.{name}").check_names(scalars, there)
+
+
+# ---- [optimizer] --------------------------------------------------------------------------------
+
+
+def _check_restarts(table: CaseFile) -> None:
+    names, given = [u.name for u in table.unknown], table.optimizer.restarts
+    for i, start in enumerate(given if isinstance(given, list) else []):
+        known_keys(f"optimizer.restarts[{i}]: unknown", start, names)
 
 
 def time_of(table: CaseFile) -> TimeSection:

@@ -208,3 +208,19 @@ class OptimizerSection(Table, kw_only=True):
         ),
     ] = 100
     gauss_newton: Annotated[bool, Meta(description="bntr: the Gauss-Newton Hessian")] = False
+    restarts: Annotated[
+        Annotated[int, Meta(ge=0, le=1000)]
+        | Annotated[list[dict[str, float | Numbers | FIELD_TABLES]], Meta(max_length=1000)],
+        Meta(
+            description="further starts, of which the lowest minimum is the answer: so many drawn "
+            "around `initial`, or a list of tables {UNKNOWN = value to start from}"
+        ),
+    ] = 0
+    spread: Annotated[
+        Positive,
+        Meta(
+            description="drawn starts: standard deviation of the parameters around `initial`, a "
+            "factor of e with the transform log, times the largest value with identity; of "
+            "unknowns with a `deviation` that of their prior. Fields move by smooth functions"
+        ),
+    ] = 1.0

@@ -16,6 +16,8 @@ from npde_opt.cases.sought_tables import UnknownSection
 from npde_opt.errors import InputError, collective
 from npde_opt.grids import Grid
 from npde_opt.parameters import Field, ParameterSpace, Regions, Shared, Unknown
+from npde_opt.restarts import Move
+from npde_opt.restarts import given as put
 
 VALUE_BYTES = 1000
 """At least, of a value of a history: vectors of an optimizer, its column in reports."""
@@ -55,12 +57,14 @@ def _block(u: UnknownSection, domain: Domain, grid: Grid) -> Any:
     return Field(fixed=np.where(mask > 0.5, kept, np.nan))
 
 
-def value(u: UnknownSection, key: str, space: ParameterSpace, domain: Domain) -> Any:
-    """`initial` or `truth` of an unknown: an owned array [i, j, k], or numbers.
+def value(u: UnknownSection, spec: Any, field: str, space: ParameterSpace, domain: Domain) -> Any:
+    """A value of an unknown: an owned array [i, j, k], or numbers.
 
     Region constants are the means of a field. Collective.
+
+    Args:
+        spec: as a case says it, under the key `field`.
     """
-    spec, field = getattr(u, key), f"unknown.{u.name}.{key}"
     if spec is None:
         raise InputError(field, "nothing", "a value, where data are simulated")
     if u.kind != "field":
@@ -73,7 +77,7 @@ def value(u: UnknownSection, key: str, space: ParameterSpace, domain: Domain) ->
     if u.regions is None:
         return own
     placed: Any = space.blocks[u.name]
-    return means(space, placed.region, placed.count, own, domain, key, u)
+    return means(space, placed.region, placed.count, own, domain, spec, field, u)
 
 
 def _numbers(field: str, spec: Any, count: int, domain: Domain) -> np.ndarray:
@@ -105,13 +109,33 @@ def start(
     on = space.grid.active
     with collective(space.comm):
         for u in unknowns:
-            key = keys[u.name]
-            found = value(u, key, space, domain)
+            field = f"unknown.{u.name}.{keys[u.name]}"
+            found = value(u, getattr(u, keys[u.name]), field, space, domain)
             shown = found[on] if u.kind == "field" and u.regions is None else np.asarray(found)
             low = float(shown.min(initial=np.inf))
             if u.name in positive and not low > 0:
                 allowed = "positive values in all active cells (a conductivity or diffusivity)"
-                raise InputError(f"unknown.{u.name}.{key}", low, allowed)
+                raise InputError(field, low, allowed)
             values[u.name] = found
     with collective(space.comm):
         return space.from_values(values)
+
+
+def mover(
+    unknowns: list[UnknownSection], given: Mapping[str, Any], where: str, domain: Domain
+) -> Move:
+    """To other values to start from.
+
+    Args:
+        given: values by unknown, as a case says them under the key `where`.
+    """
+
+    def move(space: ParameterSpace, m: PETSc.Vec) -> None:
+        with collective(space.comm):
+            some = [u for u in unknowns if u.name in given]
+            values = {
+                u.name: value(u, given[u.name], f"{where}.{u.name}", space, domain) for u in some
+            }
+            put(values)(space, m)
+
+    return move

@@ -12,7 +12,7 @@ from npde_opt.aliases import Coefficient, Numbers
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid
 from npde_opt.io.vectors import Sink, Source
-from npde_opt.parameters.draws import child
+from npde_opt.parameters.draws import child, waves
 from npde_opt.parameters.interface import Block, Inverse, Lift, Placed, Transformed
 
 
@@ -90,6 +90,12 @@ class PlacedField(Placed):
             drawn = self.grid.standard_normal(child(seed, c))
             channel[...] = np.where(self._inside, self.grid.view(drawn), 0.0)
             drawn.destroy()
+        return own
+
+    def smooth(self, seed: int) -> np.ndarray:
+        own = self.empty()
+        for c, channel in enumerate(self._channels(own)):
+            channel[...] = np.where(self._inside, waves(self.grid, child(seed, c)), 0.0)
         return own
 
     def _channels(self, own: np.ndarray) -> np.ndarray:

@@ -137,6 +137,11 @@ class Placed(ABC):
         """Own independent standard normal numbers, 0 where they are not free: the same on any
         number of ranks. Collective."""
 
+    def smooth(self, seed: int) -> np.ndarray:
+        """Own random numbers of mean square 1, the same on any number of ranks; of fields a smooth
+        function, the same on all grids of a box. Collective."""
+        return self.noise(seed)
+
     @abstractmethod
     def parameters(self, given: Numbers, inverse: Inverse) -> np.ndarray:
         """Own parameters of coefficient values: a number, or an array of the shape that terms

@@ -66,6 +66,9 @@ class PlacedSteps(Placed):
     def noise(self, seed: int) -> np.ndarray:
         return self._each(lambda step: self.one.noise(child(seed, step)), range(self.steps))
 
+    def smooth(self, seed: int) -> np.ndarray:
+        return self._each(lambda step: self.one.smooth(child(seed, step)), range(self.steps))
+
     def parameters(self, given: Numbers, inverse: Inverse) -> np.ndarray:
         """Of a number, or of an array [step, ...]."""
         each = self._by_step(given)

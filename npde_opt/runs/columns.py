@@ -1,5 +1,5 @@
-"""Columns that a run's history has beside the common ones: the start of several, a learning rate, an
-epoch, a misfit of data that were set aside.
+"""Columns that a run's history has beside the common ones: the start of several, a learning rate,
+an epoch, a misfit of data that were set aside.
 
     Monitor(..., columns=[Column("rate"), Column("validation", check, ".4e")])
 

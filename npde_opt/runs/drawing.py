@@ -14,8 +14,8 @@ from npde_opt.cases import Case
 from npde_opt.cases.on_grid import OnGrid
 from npde_opt.figures.animation import animate
 from npde_opt.figures.waves import animate_wave, plot_course, plot_snapshots
-from npde_opt.nested import Identification
 from npde_opt.objective import ObjectiveAt
+from npde_opt.restarts import Found
 from npde_opt.runs.folder import RunDirectory
 from npde_opt.runs.predicted import Predicted
 
@@ -34,7 +34,7 @@ SHOWN_TIMES = 5
 def draw(
     case: Case,
     on: OnGrid,
-    found: Identification,
+    found: Found,
     at: ObjectiveAt,
     predicted: list[np.ndarray],
     rows: Predicted,
@@ -43,7 +43,7 @@ def draw(
 ) -> None:
     """All of them. Collective; rank 0 draws."""
     _fields(case, on, found, out)
-    history = out.history()
+    history = [row for row in out.history() if row.get("start", found.best) == found.best]
     if on.grid.comm.rank == 0:
         _fit(case, rows, out)
         figures.plot_convergence(out.file("convergence.png"), history)
@@ -55,7 +55,7 @@ def draw(
         Film(case, on, found.objective.forward, at.linearization, out).draw()
 
 
-def _fields(case: Case, on: OnGrid, found: Identification, out: RunDirectory) -> None:
+def _fields(case: Case, on: OnGrid, found: Found, out: RunDirectory) -> None:
     """Recovered fields and region constants, beside the true ones."""
     grid = on.grid
     values = on_values(found)
@@ -82,7 +82,7 @@ def _fields(case: Case, on: OnGrid, found: Identification, out: RunDirectory) ->
         )
 
 
-def on_values(found: Identification) -> dict[str, Coefficient]:
+def on_values(found: Found) -> dict[str, Coefficient]:
     """Recovered coefficients."""
     return found.objective.space.at(found.result.m).coefficients()
 

@@ -31,7 +31,8 @@ from npde_opt.runs.lock import LOCK, RunLock, take_lock
 MODES = ("new", "resume", "overwrite")
 HISTORY, SUMMARY, WRITTEN, STARTED = "history.csv", "summary.json", ".written", "run.json"
 LOG, PREDICTED = "run.log", "predicted.csv"
-EARLY = ("weight.json", "spectrum")
+STARTS, STARTS_TABLE = "starts", "starts.csv"
+EARLY = ("weight.json", "spectrum", STARTS)
 """What a run keeps for its resumption beside checkpoints."""
 
 # What runs leave under names that do not depend on the case.
@@ -42,6 +43,7 @@ FIXED = (
     STARTED,
     LOG,
     PREDICTED,
+    STARTS_TABLE,
     *EARLY,
     "parameters.vti",
     "parameters.vtr",

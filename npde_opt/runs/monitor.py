@@ -25,6 +25,7 @@ from npde_opt import reductions
 from npde_opt.errors import InputError, Interrupted
 from npde_opt.io.checkpoint import Checkpoint, Space, State, save_checkpoint
 from npde_opt.io.results import Summary
+from npde_opt.restarts import FAILED, Outcome
 from npde_opt.runs.columns import Column, filled
 from npde_opt.runs.folder import HISTORY, RunDirectory
 from npde_opt.runs.progress import (
@@ -36,6 +37,7 @@ from npde_opt.runs.progress import (
     closing_text,
     terminal_width,
 )
+from npde_opt.runs.starts import keep
 from npde_opt.signals import BATCH
 
 SIGNALS = (*BATCH, signal.SIGINT)
@@ -92,7 +94,8 @@ class Monitor:
         self.columns, self.rows = columns, 0
         if out is not None:
             out.add_columns([c.name for c in columns])
-        self._repeated: tuple[Any, Any] | None = None
+        self.start: int | None = None
+        self._repeated: tuple[Any, ...] | None = None
         self._forecast, self._level = Forecast(), Level()
         self._start = self._saved = time.monotonic()
         self._rest = 0.0
@@ -159,8 +162,9 @@ class Monitor:
     def resume(self, checkpoint: Checkpoint) -> None:
         """Continues the count and history of a run from a checkpoint; rows after it are dropped.
         Collective."""
-        self.rows = checkpoint.number + 1
-        self._repeated = (checkpoint.extra.get("level"), checkpoint.extra.get("iteration"))
+        extra = checkpoint.extra
+        self.rows = extra.get("rows", checkpoint.number + 1)
+        self._repeated = tuple(extra.get(key) for key in ("start", "level", "iteration"))
         if self.out is not None:
             problem = self.out.restore_history(checkpoint.attachments.get(HISTORY, b""), self.rows)
             if problem:
@@ -173,7 +177,7 @@ class Monitor:
 
     def __call__(self, row: Mapping[str, Any], state: State) -> str | None:
         row = filled({"level": self._level.level, **row}, state, self.columns)
-        place = (row["level"], row.get("iteration"))
+        place = (self.start, row["level"], row.get("iteration"))
         repeated = place == self._repeated
         if repeated:
             number = self.rows - 1
@@ -187,12 +191,11 @@ class Monitor:
         stop, due = self._agree()
         saved = None
         if self.checkpoint_seconds is not None and (due or stop):
-            counters = self.across.allgather(dict(state.meta.get("counters", {})))
-            spent = self.across.allgather(dict(self._spent))
+            counted = self._of_groups(counters=state.meta.get("counters", {}), spent=self._spent)
             if self.out is not None and repeated:
                 saved = str(self.out.file(f"checkpoint-{number}"))
             elif self.out is not None:
-                saved = self._save(number, place, state, {"counters": counters, "spent": spent})
+                saved = self._save(number, place, state, counted)
         if stop:
             raise Interrupted(
                 f"stopped by {signal.Signals(stop).name} after iteration {row.get('iteration')}; "
@@ -243,14 +246,15 @@ class Monitor:
         return int(agreed[0]), bool(agreed[1])
 
     def _save(
-        self, number: int, place: tuple[Any, Any], state: State, counted: Mapping[str, Any]
+        self, number: int, place: tuple[Any, ...], state: State, counted: Mapping[str, Any]
     ) -> str:
         if self.out is None or self.space is None:
             raise InputError("monitor.space", None, "the parameter space, for checkpoints")
         extra = {
             "identity": self.identity,
-            "level": place[0],
-            "iteration": place[1],
+            "start": place[0],
+            "level": place[1],
+            "iteration": place[2],
             "gradient_reference": self._reference,
             "weight": self.weight,
             **counted,
@@ -271,6 +275,29 @@ class Monitor:
         took = self._saved - before
         self._rest = SLOW_RATIO * took if took > SLOW_SECONDS else 0.0
         return str(path)
+
+    def _of_groups(self, **counted: Mapping[str, int]) -> dict[str, list[dict[str, int]]]:
+        """What every group counted. Collective."""
+        return {name: self.across.allgather(dict(own)) for name, own in counted.items()}
+
+    def begin_start(self, number: int, count: int) -> None:
+        """Says that a start begins, of so many. Collective: a signal ends the run here."""
+        self.stop_if_asked()
+        self.start = number
+        self.say(f"start {number} of 0 to {count - 1}")
+
+    def keep_start(self, outcome: Outcome, space: Space | None, m: PETSc.Vec | None) -> None:
+        """Writes how a start ended, for a resumed run. Collective."""
+        counters = outcome.result.get("counters", {})
+        counted = self._of_groups(counters=counters, work=outcome.work)
+        told = f": {outcome.reason}" if outcome.status == FAILED else ""
+        self.say(
+            f"start {outcome.start}: objective {outcome.objective:.8g}, {outcome.status}{told}"
+        )
+        space = space or self.space
+        if self.out is not None and self.checkpoint_seconds is not None and space is not None:
+            extra = {"identity": self.identity, "weight": self.weight, **counted}
+            keep(self.out, space, outcome, m, self.rows, extra)
 
     def keep_spectrum(self, space: Space, vectors: Sequence[PETSc.Vec]) -> None:
         """Writes the vectors of a spectrum for finer levels, for a resumed run. Collective."""

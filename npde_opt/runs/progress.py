@@ -15,6 +15,7 @@ from typing import Any, TextIO
 from scipy import special
 
 from npde_opt.io.results import Summary
+from npde_opt.runs import starts
 from npde_opt.runs.columns import Column
 
 HEADER_EVERY = 20
@@ -240,8 +241,10 @@ def closing_text(summary: Summary, out: Path | None = None) -> str:
     lines += [
         f"  {name.replace('_', ' '):<12} {_metric(value, name)}"
         for name, value in s.metrics.items()
-        if name not in FINDINGS and name not in RESIDUALS
+        if name not in FINDINGS and name not in RESIDUALS and name not in STARTS
     ]
+    if "starts" in s.metrics:
+        lines += starts.lines(s.metrics["starts"], s.metrics["best_start"])
     if s.status not in ("converged", "undetermined") and any(
         name.endswith("_interval") for name in s.metrics
     ):
@@ -250,7 +253,13 @@ def closing_text(summary: Summary, out: Path | None = None) -> str:
     return "\n".join([*lines, *([f"  results in   {out}"] if out else [])])
 
 
-FINDINGS = {"at_bound": "AT A BOUND", "undetermined": "NOT DETERMINED", "moved": "FAR FROM START"}
+FINDINGS = {
+    "minima": "MORE THAN ONE MINIMUM",
+    "at_bound": "AT A BOUND",
+    "undetermined": "NOT DETERMINED",
+    "moved": "FAR FROM START",
+}
+STARTS = ("starts", "best_start")
 RESIDUALS = [
     f"{kind}_{what}"
     for kind in ("state", "newton")

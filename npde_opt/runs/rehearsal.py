@@ -14,8 +14,8 @@ from npde_opt.runs.report import truth_errors
 
 
 def rehearse(case: Case, grid: Grid, out: RunDirectory | None, plot: bool) -> None:
-    """Errors against the truth at the starting point, packages for figures, names of files.
-    Collective on the grid's ranks.
+    """Errors against the truth at the starting point, further starts, packages for figures, names
+    of files. Collective on the grid's ranks.
 
     Raises:
         InputError: for a truth whose error is not defined, packages that are missing, names that
@@ -28,6 +28,10 @@ def rehearse(case: Case, grid: Grid, out: RunDirectory | None, plot: bool) -> No
     m = on.start()
     truth_errors(on, on.space, m)
     m.destroy()
+    for move in case.moves():
+        start = on.start()
+        move(on.space, start)
+        start.destroy()
     if out is not None:
         out.claim(report_names(case, grid, plot))
 

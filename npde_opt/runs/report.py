@@ -17,13 +17,14 @@ from npde_opt.errors import InputError
 from npde_opt.forward import Evolution
 from npde_opt.functions.text import Expressions
 from npde_opt.io.vtk import write_vtk
-from npde_opt.nested import Identification
 from npde_opt.objective import ObjectiveAt
 from npde_opt.parameters import ParameterSpace
 from npde_opt.reductions import largest
+from npde_opt.restarts import Found
+from npde_opt.runs import starts
 from npde_opt.runs.attempts import Attempts
 from npde_opt.runs.drawing import draw
-from npde_opt.runs.folder import PREDICTED, RunDirectory
+from npde_opt.runs.folder import PREDICTED, STARTS_TABLE, RunDirectory
 from npde_opt.runs.predicted import Predicted
 from npde_opt.runs.solves import run_measured
 from npde_opt.stages import stage
@@ -33,7 +34,7 @@ from npde_opt.uncertainty.intervals import Estimates, parameter_metrics
 
 def report(
     case: Case,
-    found: Identification,
+    found: Found,
     ensemble: Ensemble,
     out: RunDirectory | None,
     plot: bool,
@@ -72,14 +73,16 @@ def report(
         if out is not None:
             own = Attempts(space.comm, attempt.say)  # other groups do not write
             own("the VTK file", lambda: _write_fields(on, space, at, m, out))
+            if found.starts:
+                own("starts.csv", lambda: out.write(STARTS_TABLE, starts.csv_text(found.starts)))
             own("predicted.csv", lambda: out.write(PREDICTED, rows.text()))
             if plot:
                 own("drawing", lambda: draw(case, on, found, at, predicted, rows, out, weight))
     at.destroy()
-    return metrics
+    return metrics | starts.metrics(found)
 
 
-def _figures(found: Identification, at: ObjectiveAt) -> dict[str, Any]:
+def _figures(found: Found, at: ObjectiveAt) -> dict[str, Any]:
     """Of the objective, and of the work."""
     objective = found.objective
     forward: Any = objective.forward

@@ -10,7 +10,7 @@ from typing import Any
 from mpi4py import MPI
 from petsc4py import PETSc
 
-from npde_opt import nested
+from npde_opt import nested, restarts
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError, collective
 from npde_opt.io.checkpoint import REMEDY, Checkpoint, check_identity, find_checkpoint
@@ -19,6 +19,7 @@ from npde_opt.optimizers import OptimizerState
 from npde_opt.parameters import ParameterSpace
 from npde_opt.runs.folder import RunDirectory
 from npde_opt.runs.monitor import SPECTRUM, Monitor
+from npde_opt.runs.starts import outcome_of
 
 
 def last_checkpoint(
@@ -53,6 +54,7 @@ def refuse_another_run(
 
 def finished(
     found: Checkpoint | None,
+    ended: Sequence[Checkpoint],
     out: RunDirectory | None,
     monitor: Monitor,
     ensemble: Ensemble,
@@ -63,8 +65,9 @@ def finished(
     with collective(world):
         if out is not None:
             summary = out.finished()
-            if summary is not None and found is not None:
-                monitor.resume(found)
+            last = _last(found, ended)
+            if summary is not None and last is not None:
+                monitor.resume(last)
     summary = ensemble.across.bcast(summary, root=0)
     if summary is None:
         return False
@@ -76,25 +79,62 @@ def finished(
     return True
 
 
+def _last(found: Checkpoint | None, ended: Sequence[Checkpoint]) -> Checkpoint | None:
+    """The later one of the run's last checkpoint and the last start that ended."""
+    if ended and (found is None or found.extra.get("start", 0) < len(ended)):
+        return ended[-1]
+    return found
+
+
 def where_to_go_on(
     found: Checkpoint | None,
+    ended: Sequence[Checkpoint],
     out: RunDirectory | None,
     monitor: Monitor,
     ensemble: Ensemble,
     world: MPI.Intracomm,
-) -> nested.Resume | None:
+) -> restarts.Resume | None:
     """The start of a resumed run; None, with an empty history, where it starts again. Says which.
-    Collective."""
-    if found is None:
+    Collective.
+
+    Args:
+        ended: starts that came to their end.
+    """
+    last = _last(found, ended)
+    if last is None:
         with collective(world):
             monitor.restart()
         monitor.say("no checkpoint to resume from: starting from the beginning")
         return None
     with collective(world):
-        monitor.resume(found)
+        monitor.resume(last)
+    inside = None
+    if last is found:
+        inside = _inside(found, out, monitor, ensemble, world)
+    else:
+        monitor.say(f"resuming after start {len(ended) - 1}")
+    told = []
+    for kept in ended:
+        counted = {key: share(kept.extra[key], ensemble.across) for key in ("counters", "work")}
+        told.append(outcome_of(kept, counted))
+    return restarts.Resume(
+        told, inside, lambda start, space: load(ended[start], space, ensemble, world)["m"]
+    )
+
+
+def _inside(
+    found: Checkpoint,
+    out: RunDirectory | None,
+    monitor: Monitor,
+    ensemble: Ensemble,
+    world: MPI.Intracomm,
+) -> nested.Resume:
+    """Where a checkpoint was written. Collective."""
     now, before = ensemble.space.size * ensemble.groups, _ranks(found)
+    start = found.extra.get("start")
     monitor.say(
         f"resuming after iteration {found.extra['iteration']} on grid {found.extra['level'] + 1}"
+        + ("" if start is None else f" from start {start}")
         + (f", on {now} ranks ({before} wrote the checkpoint)" if before not in (None, now) else "")
     )
     learnt = None

@@ -9,13 +9,15 @@ from typing import Any
 
 from mpi4py import MPI
 
-from npde_opt import errors, nested
+from npde_opt import errors, restarts
 from npde_opt.cases import Case, load_case
 from npde_opt.cases.rules import check_identifiable, time_of
 from npde_opt.ensemble import Ensemble
+from npde_opt.io.checkpoint import Checkpoint
 from npde_opt.io.results import Seconds, Summary, peak_memory_mb
 from npde_opt.petsc_options import check_options, unused_text
 from npde_opt.runs.attempts import Attempts
+from npde_opt.runs.columns import Column
 from npde_opt.runs.identity import identity
 from npde_opt.runs.monitor import Monitor
 from npde_opt.runs.opened import Opened
@@ -27,6 +29,7 @@ from npde_opt.runs.resume import (
     refuse_another_run,
     where_to_go_on,
 )
+from npde_opt.runs.starts import ended
 from npde_opt.runs.weight import choose_weight
 
 
@@ -80,13 +83,18 @@ class Run(Opened):
             stream=sys.stdout if world.rank == 0 else None,
             world=world,
             across=self.ensemble.across,
+            columns=[Column("start", lambda row, state: self.monitor.start, "d")]
+            if case.restarted
+            else [],
         )
-        self.before = None
+        self.before, self.ended = None, list[Checkpoint]()
         if not self.options.resume:
             return True
         self.before = last_checkpoint(self.out, self.ensemble, world)
         refuse_another_run(self.before, self.out, self.identity, world)
-        return not finished(self.before, self.out, self.monitor, self.ensemble, world)
+        if case.restarted:
+            self.ended = ended(self.out, self.ensemble, self.identity, world)
+        return not finished(self.before, self.ended, self.out, self.monitor, self.ensemble, world)
 
     def prepare(self) -> None:
         """Reads or simulates the data, rehearses the end of the run, and chooses the weight."""
@@ -115,7 +123,9 @@ class Run(Opened):
         )
         self.resume = None
         if options.resume:
-            self.resume = where_to_go_on(self.before, self.out, self.monitor, self.ensemble, world)
+            self.resume = where_to_go_on(
+                self.before, self.ended, self.out, self.monitor, self.ensemble, world
+            )
         self.ready = time.monotonic()
 
     def _headline(self, origin: str) -> str:
@@ -128,21 +138,22 @@ class Run(Opened):
             f"group{'s' if groups > 1 else ''}; {origin}"
         )
 
-    def identify(self) -> nested.Identification:
-        """Minimizes the objective on all grids, coarsest first."""
+    def identify(self) -> restarts.Found:
+        """Minimizes the objective on all grids, coarsest first, from all starts."""
         with self.monitor:
-            found = nested.identify(
+            found = restarts.identify(
                 self.grid,
                 lambda grid: self.case.build(grid, self.ensemble),
                 self.settings,
                 self.levels,
                 self.monitor,
                 self.resume,
+                self.case.moves(),
             )
             self.monitor.stop_if_asked()
         return found
 
-    def report(self, found: nested.Identification) -> None:
+    def report(self, found: restarts.Found) -> None:
         """Writes and prints what was found."""
         solved = time.monotonic()
         attempt = Attempts(self.world, self.monitor.say)
@@ -161,9 +172,7 @@ class Run(Opened):
         if warning := unused_text():
             self.monitor.say(warning)
 
-    def _summary(
-        self, found: nested.Identification, metrics: dict[str, Any], seconds: Seconds
-    ) -> Summary:
+    def _summary(self, found: restarts.Found, metrics: dict[str, Any], seconds: Seconds) -> Summary:
         result, counts = found.result, found.result.counters
         return Summary(
             driver="identify",

@@ -1,4 +1,4 @@
-"""Columns that a run has beside the common ones: in the file, the table, a checkpoint, and after it."""
+"""Columns that a run has beside the common ones: in file and table, and after a checkpoint."""
 
 import io
 from types import SimpleNamespace
@@ -51,7 +51,9 @@ def test_own_columns_are_written_shown_and_resumed(tmp_path):
     for i in range(2):
         step(monitor, space, i)
     monitor.close()
-    monitor = Monitor(comm, RunDirectory(path, mode="resume"), space=space, stream=None, columns=OWN)
+    monitor = Monitor(
+        comm, RunDirectory(path, mode="resume"), space=space, stream=None, columns=OWN
+    )
     monitor.resume(find_checkpoint(path, comm))
     step(monitor, space, 2)
     rows = monitor.out.history()
@@ -71,7 +73,9 @@ def test_a_run_is_not_resumed_with_other_columns(tmp_path):
     step(monitor, space, 0)
     monitor.close()
     other = Monitor(out=RunDirectory(tmp_path, mode="resume"), space=space, stream=None)
-    with pytest.raises(InputError, match=r"columns of history\.csv: .*rate,validation, as it began"):
+    with pytest.raises(
+        InputError, match=r"columns of history\.csv: .*rate,validation, as it began"
+    ):
         other.resume(find_checkpoint(tmp_path, MPI.COMM_WORLD))
     other.close()
 

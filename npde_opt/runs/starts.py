@@ -1,0 +1,152 @@
+"""The starts of a run: each that ended is kept for a resumed run, and all are told of at the end.
+
+`starts/start-K/` is a checkpoint with the parameters in which start K ended (none where it failed),
+the history up to there, and what its table says.
+"""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+from petsc4py import PETSc
+
+from npde_opt.ensemble import Ensemble
+from npde_opt.errors import collective
+from npde_opt.io.checkpoint import Checkpoint, Space, find_checkpoint, save_checkpoint
+from npde_opt.restarts import Found, Outcome, several
+from npde_opt.runs.folder import HISTORY, STARTS, RunDirectory
+
+COLUMNS = ("status", "iterations", "objective", "chi_squared", "distance")
+LONGEST = 80
+MOST_VALUES = 8
+"""Values a line on the screen; the file has all."""
+
+
+def keep(
+    out: RunDirectory,
+    space: Space,
+    outcome: Outcome,
+    m: PETSc.Vec | None,
+    rows: int,
+    extra: Mapping[str, Any],
+) -> None:
+    """Writes how a start ended. Collective on the folder's ranks.
+
+    Args:
+        rows: of the history up to here.
+        extra: what a checkpoint of the run has besides.
+    """
+    out.folder(STARTS)
+    folder = out.folder(_name(outcome.start))
+    state = SimpleNamespace(vectors={} if m is None else {"m": m}, meta={})
+    told = {**extra, "outcome": asdict(outcome), "rows": rows, "start": outcome.start}
+    history = {HISTORY: out.history_copy(rows)}
+    save_checkpoint(folder, out.comm, space, state, 0, told, attachments=history, check=out.check)
+
+
+def _name(start: int) -> str:
+    return f"{STARTS}/start-{start}"
+
+
+def ended(
+    out: RunDirectory | None, ensemble: Ensemble, identity: Mapping[str, str], world: MPI.Intracomm
+) -> list[Checkpoint]:
+    """The starts that have ended in a folder, on every rank of every group. Collective."""
+    found: list[Checkpoint] = []
+    with collective(world):
+        while out is not None:
+            path: Path = out.file(_name(len(found)))
+            there = ensemble.space.bcast(path.exists(), root=0)
+            one = find_checkpoint(path, ensemble.space, identity) if there else None
+            if one is None:
+                break
+            found.append(one)
+    return list(ensemble.across.bcast(found, root=0))
+
+
+def outcome_of(kept: Checkpoint, shares: Mapping[str, dict[str, int]]) -> Outcome:
+    """What a kept start ended in; `shares`: this group's counts."""
+    told = Outcome(**kept.extra["outcome"])
+    result = {**told.result, "counters": shares["counters"]} if told.result else {}
+    return replace(told, result=result, work=shares["work"])
+
+
+# ---- what is told ------------------------------------------------------------------------------
+
+
+def metrics(found: Found) -> dict[str, Any]:
+    """The table of starts for summary.json, and where there is more than one minimum."""
+    if not found.starts:
+        return {}
+    keys = ("start", *COLUMNS, "reason", "values")
+    told = [{key: getattr(o, key) for key in keys} for o in found.starts]
+    text = _minima(found)
+    return {"best_start": found.best, "starts": told} | ({"minima": [text]} if text else {})
+
+
+def _minima(found: Found) -> str:
+    others = several(found.starts)
+    if not others:
+        return ""
+    parts = []
+    for number in others:
+        o = found.starts[number]
+        distance = "" if o.distance is None else f", {o.distance:.3g} standard deviations away"
+        parts.append(f"start {number} (objective {o.objective:.5g}{distance})")
+    return f"the best is of start {found.best}; elsewhere ended {'; '.join(parts)}"
+
+
+def lines(told: Sequence[Mapping[str, Any]], best: int | None) -> list[str]:
+    """The table on the screen; the best one is marked."""
+    rows = [["", "start", *COLUMNS, "values"]]
+    for row in told:
+        mark = "*" if row["start"] == best else ""
+        numbers = [_cell(row[key]) for key in ("start", *COLUMNS)]
+        rows.append([mark, *numbers, _values(row)])
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
+    texts = []
+    for cells in rows:
+        padded = [cell.rjust(width) for cell, width in zip(cells, widths, strict=False)]
+        texts.append("  ".join(["", *padded, cells[-1]]).rstrip())
+    return texts
+
+
+def _cell(value: Any) -> str:
+    if value is None or (isinstance(value, float) and not np.isfinite(value)):
+        return "-"
+    return f"{value:.5g}" if isinstance(value, float) else str(value).replace("_", " ")
+
+
+def _values(row: Mapping[str, Any]) -> str:
+    """Of the unknowns that are numbers; why a start failed."""
+    named = [(name, v) for name, values in row["values"].items() for v in values]
+    shown = ", ".join(f"{name} {value:.5g}" for name, value in named[:MOST_VALUES])
+    more = ", ..." if len(named) > MOST_VALUES else ""
+    return textwrap.shorten(row["reason"], LONGEST) if row["status"] == "failed" else shown + more
+
+
+def csv_text(starts: Sequence[Outcome]) -> str:
+    """starts.csv: a line a start; cells of a start that failed are empty."""
+    names = {name: len(v) for o in starts for name, v in o.values.items()}
+    heads = [f"{n}[{i}]" if k > 1 else n for n, k in names.items() for i in range(k)]
+    out = io.StringIO()
+    print(",".join(["start", *COLUMNS, *heads]), file=out)
+    for o in starts:
+        numbers: list[Any] = [getattr(o, key) for key in ("start", *COLUMNS)]
+        numbers += [v for name in names for v in o.values.get(name, [None] * names[name])]
+        print(",".join(map(_exact, numbers)), file=out)
+    return out.getvalue()
+
+
+def _exact(value: Any) -> str:
+    if value is None or (isinstance(value, float) and not np.isfinite(value)):
+        return ""
+    return str(value)
