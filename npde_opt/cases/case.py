@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
@@ -21,7 +22,7 @@ from npde_opt.cases.experiment_tables import Well
 from npde_opt.cases.histories import read_histories
 from npde_opt.cases.observed import Observed
 from npde_opt.cases.on_grid import OnGrid
-from npde_opt.cases.points import read_wells
+from npde_opt.cases.points import points_of, read_wells
 from npde_opt.cases.rules import simulated, time_of
 from npde_opt.cases.sections import CaseFile
 from npde_opt.cases.sources import Sources
@@ -154,6 +155,31 @@ class Case:
         return [] if spec is None else read_wells("wells", spec, self.sources, self.domain.dim)
 
     @cached_property
+    def placed_wells(self) -> list[list[tuple[str, Well]]]:
+        """All wells by experiment, with their keys, where `grid.outside` takes them to be."""
+        listed: list[list[tuple[str, Well]]] = []
+        for k in range(self.experiment_count):
+            given = self.table.experiment[k].wells if k < len(self.table.experiment) else []
+            own = [(f"experiment[{k}].wells[{j}].at", w) for j, w in enumerate(given)]
+            table = self.wells[k] if k < len(self.wells) else []
+            listed.append(own + [(f"wells, experiment {k + 1}", w) for w in table])
+        return self._settled_wells(listed)
+
+    def _settled_wells(self, listed: list[list[tuple[str, Well]]]) -> list[list[tuple[str, Well]]]:
+        names, at = [name for own in listed for name, _ in own], []
+        for own in listed:
+            at += [points_of([w.at], self.domain.dim, name)[0] for name, w in own]
+        if not at:
+            return listed
+        found = self.domain.settled("wells", np.array(at), names, "wells")
+        placed = iter(zip(found.at.tolist(), found.dropped.tolist(), strict=True))
+        moved = [[(name, w, *next(placed)) for name, w in own] for own in listed]
+        return [
+            [(name, msgspec.structs.replace(w, at=x)) for name, w, x, dropped in own if not dropped]
+            for own in moved
+        ]
+
+    @cached_property
     def experiment_count(self) -> int:
         if self.electrodes is not None:
             return len(self.electrodes.pairs)
@@ -203,7 +229,7 @@ class Case:
             grid,
             self.observations,
             self.electrodes,
-            self.wells,
+            self.placed_wells,
             self.experiment_count,
         )
 

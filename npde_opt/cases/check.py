@@ -168,6 +168,7 @@ def report(case: Case, grid: Grid, raw: dict[str, Any], needs: list[str]) -> lis
         f"  grid          {shape}, {grid.active_size:,} of {grid.size:,} cells active, "
         f"box {box_text(case.domain.edges)}{named}{' in ' + radial if radial else ''}",
         *needs,
+        *(f"  outside       {line}" for line in case.domain.strays.values()),
         *inventory.boundaries(case.domain, boundary, list(raw.get("boundaries", {}))),
         *inventory.drives(case),
         *inventory.readings(case.sources.log),

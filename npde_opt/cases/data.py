@@ -75,6 +75,7 @@ class Measurements:
                 if part is not None:
                     part = part.reshape(self.sizes[i])
                     observed.drop_driven(e, part)
+                    observed.drop_lost(part)
                     part = part.ravel()
                 found[e].append(part)
         return found
@@ -167,6 +168,9 @@ class Measurements:
             [_first(measured[e][i], simulated and simulated[e][i]) for i in range(count)]
             for e in range(self.experiments)
         ]
+        for values in clean:
+            for i, observed in enumerate(self.observations):
+                observed.drop_lost(values[i].reshape(self.sizes[i]))
         sigma = [self.sigma(i, [values[i] for values in clean]) for i in range(count)]
         rng = np.random.default_rng([seed, 2])
         for e, values in enumerate(clean):

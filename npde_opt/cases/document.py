@@ -72,6 +72,7 @@ FIELDS = (
 )
 INNER = (
     grid_tables.Growing,
+    grid_tables.Outside,
     grid_tables.BoundaryKind,
     equation_tables.EqualSteps,
     equation_tables.DoublingSteps,

@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from mpi4py import MPI
 from npde_opt.capacity import fits
 from npde_opt.cases.fields import evaluate
 from npde_opt.cases.grid_tables import BoundaryKind, Growing
+from npde_opt.cases.outside import REFUSE, OwnCells, Settled, settled
 from npde_opt.cases.resampling import resample
 from npde_opt.cases.sections import CaseFile
 from npde_opt.cases.sources import Sources
@@ -31,6 +33,9 @@ class Domain:
     Args:
         table: the case.
         cells: replaces the case's own numbers of cells along the axes.
+
+    Attributes:
+        strays: lines on places that were moved or dropped.
     """
 
     def __init__(self, table: CaseFile, sources: Sources, cells: Sequence[int] | None = None):
@@ -39,6 +44,7 @@ class Domain:
         homes = (self.edges, self._edges(None)) if cells and self._sized() else (self.edges,)
         self.sources = dataclasses.replace(sources, homes=homes)
         self.dim = len(self.edges)
+        self.strays: dict[str, str] = {}
         sides = [axis + end for axis in AXES[: self.dim] for end in "-+"]
         given: dict[str, Any] = {str(k): v for k, v in table.boundaries.items()}
         self.boundaries = {side: boundary(given.get(side, "neumann")) for side in sides}
@@ -96,6 +102,26 @@ class Domain:
             return None
         periodic = [self.boundaries[a + "-"].kind == "periodic" for a in AXES[: self.dim]]
         return largest_pocket(mask, periodic) if grid.keep == "largest" else mask
+
+    def settled(self, kind: str, at: np.ndarray, names: str | Sequence[str], what: str) -> Settled:
+        """Places (n, dim) of a kind ('points', 'electrodes', 'wells') as `grid.outside` wants them.
+
+        What became of them is kept in `strays`.
+        """
+        given = self.table.grid.outside
+        choice = given if isinstance(given, str) else getattr(given, kind)
+        if choice == REFUSE or not len(at):
+            return Settled(at, np.zeros(len(at), bool))
+        found = settled(choice, self.cells, at, names, what)
+        if found.said:
+            self.strays[what] = found.said
+        return found
+
+    @cached_property
+    def cells(self) -> OwnCells:
+        """Of the case's own grid."""
+        periodic = [self.boundaries[a + "-"].kind == "periodic" for a in AXES[: self.dim]]
+        return OwnCells(tuple(self.edges), self.mask(self.edges), tuple(periodic))
 
     def grid(self, comm: MPI.Intracomm, edges: list[np.ndarray] | None = None) -> Grid:
         """The case's grid, or one of other edges over the same box. Collective."""

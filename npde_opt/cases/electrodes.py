@@ -9,6 +9,7 @@ import numpy as np
 from npde_opt.cases.domain import Domain
 from npde_opt.cases.experiment_tables import ElectrodesSection
 from npde_opt.cases.outline import outline, ring_levels
+from npde_opt.cases.outside import Settled
 from npde_opt.cases.patches import Patch, patch
 from npde_opt.cases.points import points_of
 from npde_opt.errors import InputError
@@ -25,22 +26,35 @@ class Electrodes:
     def __init__(self, section: ElectrodesSection, domain: Domain):
         self.section, self.domain = section, domain
         self.pairs = self._pairs()
+        self._check_dropped()
 
-    @cached_property
+    @property
     def centres(self) -> np.ndarray:
         """(n, dim): as given, or in rings around the outline of the active cells in axial planes.
 
         Rings are found on the finest native resolution, so that all grids share them.
         """
+        return self._settled.at
+
+    @property
+    def dropped(self) -> np.ndarray:
+        """Which of them do not count (bool)."""
+        return self._settled.dropped
+
+    @cached_property
+    def _settled(self) -> Settled:
         e, dim = self.section, self.domain.dim
         if e.at is not None:
-            return points_of(e.at, dim, "electrodes.at")
+            at = points_of(e.at, dim, "electrodes.at")
+            names = [f"electrodes[{k}]" for k in range(len(at))]
+            return self.domain.settled("electrodes", at, names, "electrodes.at")
         if dim < 2:
             raise InputError("electrodes.count", e.count, "electrodes.at in one dimension")
         if any(self.domain.boundaries[a + "-"].kind == "periodic" for a in "xy"):
             allowed = "electrodes.at where x or y is periodic: there is no outline"
             raise InputError("electrodes.count", e.count, allowed)
-        return self._rings()
+        rings = self._rings()
+        return Settled(rings, np.zeros(len(rings), bool))
 
     def _rings(self) -> np.ndarray:
         e = self.section
@@ -74,13 +88,22 @@ class Electrodes:
                 raise InputError(f"electrodes.pattern[{i}]", [a, b], allowed)
         return [(a, b) for a, b in pattern]
 
+    def _check_dropped(self) -> None:
+        """Raises InputError where one that carries a current does not count."""
+        for pair in self.pairs:
+            for k in pair:
+                if self.dropped[k]:
+                    said = "electrodes that carry a current in active cells, or 'snap'"
+                    raise InputError("grid.outside", f"'drop' with electrode {k}", said)
+
     def patches(self, grid: Grid) -> list[Patch]:
         """The cells of every electrode.
 
         Rings are found on the domain's finest cells, so that also on the case's own grid a point of
         them may be beside its active cells.
         """
-        nearest = self.section.at is None or not self.domain.is_own(grid)
+        given = self.section.at is not None and not self.dropped.any()
+        nearest = not given or not self.domain.is_own(grid)
         return [
             patch(grid, x, self.section.radius, f"electrodes[{k}]", nearest)
             for k, x in enumerate(self.centres)

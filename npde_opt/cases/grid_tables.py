@@ -44,6 +44,20 @@ class Growing(Table, kw_only=True):
 Edges = Annotated[list[float], Meta(min_length=2)] | Growing
 
 
+Choice = Literal["refuse", "snap", "drop"]
+
+
+class Outside(Table, kw_only=True):
+    """What becomes of places in no active cell of the case's own grid: refuse; snap: they go to the
+    nearest active cell; drop: they do not count, their data are missing."""
+
+    points: Annotated[Choice, Meta(description="of an observation")] = "refuse"
+    electrodes: Annotated[
+        Choice, Meta(description="given by `at`; one that carries a current is not dropped")
+    ] = "refuse"
+    wells: Annotated[Choice, Meta(description="of an experiment and of [wells]")] = "refuse"
+
+
 class GridSection(Table, kw_only=True):
     """The grid that is inverted."""
 
@@ -105,6 +119,14 @@ class GridSection(Table, kw_only=True):
             "Dirichlet or Robin side, a reaction or a ground of its own), or the largest part only"
         ),
     ] = "all"
+    outside: Annotated[
+        Choice | Outside,
+        Meta(
+            description="points, electrodes and wells in no active cell: refuse, snap to the "
+            "nearest active cell, or drop; or one choice a kind. `check` and the run say how many "
+            "and how far"
+        ),
+    ] = "refuse"
 
 
 class DomainSection(Table, kw_only=True):

@@ -145,7 +145,7 @@ def _experiment(case: Case, k: int) -> list[str]:
     """Of one experiment."""
     table = case.table
     x = table.experiment[k] if k < len(table.experiment) else None
-    wells = [*(x.wells if x else []), *(case.wells[k] if k < len(case.wells) else [])]
+    wells = [well for _, well in case.placed_wells[k]]
     lines = [f"well at {_point(w.at)}, rate {w.rate:g}, radius {w.radius:g}" for w in wells]
     for source in x.sources if x else []:
         lines.append(f"source {_short(source.shape)}{_history(table, source)}")

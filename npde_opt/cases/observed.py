@@ -13,6 +13,7 @@ from npde_opt.cases.electrodes import Electrodes
 from npde_opt.cases.experiment_tables import CountedTimes, ObservationSection, SidePart
 from npde_opt.cases.field_tables import File
 from npde_opt.cases.fields import evaluate
+from npde_opt.cases.outside import Settled
 from npde_opt.cases.placing import cells
 from npde_opt.cases.points import points_of, read_points
 from npde_opt.cases.random_points import random_points
@@ -21,7 +22,7 @@ from npde_opt.cases.tables import read_values
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid
 from npde_opt.observations import Sampling, from_functionals
-from npde_opt.observations.functionals import Functionals, difference, together
+from npde_opt.observations.functionals import Functionals, difference, together, without
 from npde_opt.observations.places import (
     ball_mean,
     box_mean,
@@ -65,9 +66,25 @@ class Observed:
         self.where, self.section, self.domain = where, section, domain
         self.electrodes, self.seed, self.experiments = electrodes, seed, experiments
 
-    @cached_property
+    @property
     def points(self) -> np.ndarray:
         """Observation points (n, dim), possibly none."""
+        return self._settled.at
+
+    @property
+    def dropped(self) -> np.ndarray:
+        """Which points or electrodes do not count (bool)."""
+        if self.section.electrodes and self.electrodes is not None:
+            return self.electrodes.dropped
+        return self._settled.dropped
+
+    @cached_property
+    def _settled(self) -> Settled:
+        where = f"{self.where}.points"
+        return self.domain.settled("points", self._given(), where, where)
+
+    def _given(self) -> np.ndarray:
+        """Points as the case says them."""
         o, dim = self.section, self.domain.dim
         if isinstance(o.points, File):
             return read_points(f"{self.where}.points", o.points, self.domain.sources, dim)
@@ -153,10 +170,13 @@ class Observed:
         if o.electrodes:
             assert self.electrodes is not None
             patches = self.electrodes.patches(grid)
-            return together([cell_sum(grid, p.cells, p.weights) for p in patches])
+            seen = [cell_sum(grid, p.cells, p.weights) for p in patches]
+            return without(together(seen), self.dropped)
         if len(self.points):
             key = "points" if o.random is None else "random"
-            return points_at(grid, self.points, f"{self.where}.{key}", not own)
+            nearest = not own or bool(self.dropped.any())
+            points = points_at(grid, self.points, f"{self.where}.{key}", nearest)
+            return without(points, self.dropped)
         if o.regions is not None:
             return self._regions(grid)
         if listed := self._listed(grid, not own):
@@ -186,6 +206,17 @@ class Observed:
             density = evaluate(field, spec, edges, self.domain.sources)
             found.append(integral(grid, density))
         return found
+
+    def drop_lost(self, values: np.ndarray) -> None:
+        """NaN of places that do not count.
+
+        Args:
+            values: of one experiment, by time and place.
+        """
+        if self.dropped.any():
+            pairs = self.section.differences
+            seen = np.arange(len(self.dropped))[:, None] if pairs is None else np.array(pairs)
+            values[..., self.dropped[seen].any(axis=1)] = np.nan
 
     def drop_driven(self, experiment: int, values: np.ndarray) -> None:
         """NaN where an electrode carries current (four-terminal measurement).

@@ -32,7 +32,7 @@ class OnGrid:
     """Everything that a case says, on one grid.
 
     Args:
-        wells: by experiment, those of [wells].
+        wells: by experiment, with their keys.
         count: how many experiments there are.
     """
 
@@ -43,7 +43,7 @@ class OnGrid:
         grid: Grid,
         observations: Sequence[Observed],
         electrodes: Electrodes | None,
-        wells: Sequence[Sequence[Well]],
+        wells: Sequence[Sequence[tuple[str, Well]]],
         count: int,
     ):
         self.table, self.domain, self.grid = table, domain, grid
@@ -125,7 +125,7 @@ class OnGrid:
             source(self.grid, self.species, f"{where}.sources[{i}]", y, "shape")
             for i, y in enumerate(x.sources)
         ]
-        load = self._wells(where, x, k)
+        load = self._wells(k)
         if self.electrodes is not None:
             first = load.setdefault(self.species[0], self._zeros())
             self.electrodes.add(patches, k, self.grid, first)
@@ -141,14 +141,11 @@ class OnGrid:
     def _zeros(self) -> np.ndarray:
         return np.zeros(self.grid.local_shape, order="F")
 
-    def _wells(self, where: str, x: ExperimentSection, k: int) -> dict[str, np.ndarray]:
+    def _wells(self, k: int) -> dict[str, np.ndarray]:
         """Sources of wells integrated over cells, by species."""
         nearest = not self.domain.is_own(self.grid)
-        listed = [(f"{where}.wells[{j}].at", well) for j, well in enumerate(x.wells)]
-        if k < len(self.wells):
-            listed += [(f"wells, experiment {k + 1}", well) for well in self.wells[k]]
         load: dict[str, np.ndarray] = {}
-        for field, well in listed:
+        for field, well in self.wells[k]:
             name = well.species or self.species[0]
             found = patch(self.grid, well.at, well.radius, field, nearest)
             found.add(self.grid, well.rate, load.setdefault(name, self._zeros()))

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import product
+from typing import Protocol
 
 import numpy as np
 
 from npde_opt.errors import InputError
-from npde_opt.grids import AXES, Grid
+from npde_opt.grids import AXES
 
 SLACK = 1e-6
 """Of a cell's width: how far from it a point may lie and count as one of the cell."""
@@ -28,10 +29,29 @@ box (from 0.9 to 1.1, or from 0.9 to 0.1, of an axis from 0 to 1) or a well may 
 On other axes they lie within the box. A point on a face belongs to the upper cell, or to the lower
 one where that is not active; up to 1e-6 of the narrower cell beside a face count as on it (or a few
 roundings of the coordinates, where they are more). So all sides and corners of the box and of the
-active cells are found, in any unit. On the case's own grid each place needs an active cell; on the
+active cells are found, in any unit. On the case's own grid each place needs an active cell
+(`grid.outside` says what else); on the
 coarser grids of nested iteration and the finer one of simulated data a place without one goes to
 the active cell with the nearest centre."""
 """What the format of a case says about them."""
+
+
+class Cells(Protocol):
+    """Boxes between edges, of which some are active: what a grid is here."""
+
+    @property
+    def dim(self) -> int: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def edges(self) -> tuple[np.ndarray, ...]: ...
+    @property
+    def centers(self) -> tuple[np.ndarray, ...]: ...
+    @property
+    def widths(self) -> tuple[np.ndarray, ...]: ...
+    @property
+    def active_global(self) -> np.ndarray | None: ...
+    def periodic(self, axis: int) -> bool: ...
 
 
 def slack(edges: np.ndarray, periodic: bool) -> np.ndarray:
@@ -52,7 +72,7 @@ def wrapped(x: np.ndarray, edges: np.ndarray) -> np.ndarray:
     return np.where(inside, x, moved)
 
 
-def offsets(grid: Grid, axis: int, x: np.ndarray, center: float | np.ndarray) -> np.ndarray:
+def offsets(grid: Cells, axis: int, x: np.ndarray, center: float | np.ndarray) -> np.ndarray:
     """x - center along an axis, the shortest way round where that is periodic."""
     away = x - center
     if not grid.periodic(axis):
@@ -62,7 +82,7 @@ def offsets(grid: Grid, axis: int, x: np.ndarray, center: float | np.ndarray) ->
 
 
 def located(
-    grid: Grid, points: np.ndarray, field: str | Sequence[str] = "points", nearest: bool = False
+    grid: Cells, points: np.ndarray, field: str | Sequence[str] = "points", nearest: bool = False
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """Points (n, dim) as places inside the box, and the active cells that hold them, one index
     array an axis.
@@ -78,6 +98,35 @@ def located(
             outside the box or in no active cell.
     """
     places = boxed(grid, points, field, nearest)
+    holding, found = _active_holding(grid, places)
+    without = np.flatnonzero(~found)
+    if without.size and not nearest:
+        k = int(without[0])
+        raise InputError(
+            _name(field, k), tuple(np.asarray(points)[k].tolist()), "a point in an active cell"
+        )
+    if without.size:
+        places[without], moved = _nearest(grid, places[without])
+        for cells, to in zip(holding, moved, strict=True):
+            cells[without] = to
+    return places, holding
+
+
+def lost(grid: Cells, points: np.ndarray) -> np.ndarray:
+    """Which points (n, dim) lie beyond the box or in no active cell. Raises InputError for points
+    that are not finite."""
+    places = boxed(grid, points, "points", nearest=True)
+    beyond = np.zeros(len(places), bool)
+    for axis, edges in enumerate(grid.edges):
+        if not grid.periodic(axis):
+            moved = np.abs(places[:, axis] - points[:, axis])
+            beyond |= moved > slack(edges, False)[[0, -1]].max()
+    return beyond | ~_active_holding(grid, places)[1]
+
+
+def _active_holding(grid: Cells, places: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+    """The active cells that hold places (n, dim), one index array an axis, and which places have
+    one."""
     holding = [np.zeros(len(places), int) for _ in range(grid.dim)]
     found = np.zeros(len(places), bool)
     for candidates in _candidates(grid, places):
@@ -87,17 +136,7 @@ def located(
         found |= active
         if found.all():
             break
-    lost = np.flatnonzero(~found)
-    if lost.size and not nearest:
-        k = int(lost[0])
-        raise InputError(
-            _name(field, k), tuple(np.asarray(points)[k].tolist()), "a point in an active cell"
-        )
-    if lost.size:
-        places[lost], moved = _nearest(grid, places[lost])
-        for cells, to in zip(holding, moved, strict=True):
-            cells[lost] = to
-    return places, holding
+    return holding, found
 
 
 def _name(field: str | Sequence[str], k: int) -> str:
@@ -105,7 +144,7 @@ def _name(field: str | Sequence[str], k: int) -> str:
 
 
 def boxed(
-    grid: Grid, points: np.ndarray, field: str | Sequence[str], nearest: bool = False
+    grid: Cells, points: np.ndarray, field: str | Sequence[str], nearest: bool = False
 ) -> np.ndarray:
     """Points (n, dim) as places in the box. Raises InputError as `located`."""
     places = np.array(points, float)
@@ -115,7 +154,7 @@ def boxed(
 
 
 def _inside(
-    grid: Grid, axis: int, points: np.ndarray, field: str | Sequence[str], nearest: bool
+    grid: Cells, axis: int, points: np.ndarray, field: str | Sequence[str], nearest: bool
 ) -> np.ndarray:
     """The coordinates of points along an axis, within its edges."""
     x, edges = points[:, axis], grid.edges[axis]
@@ -133,14 +172,14 @@ def _inside(
     return np.clip(x, first, last)
 
 
-def active_at(grid: Grid, cells: Sequence[np.ndarray]) -> np.ndarray:
+def active_at(grid: Cells, cells: Sequence[np.ndarray]) -> np.ndarray:
     """Whether cells, given by one index array an axis, are active."""
     if grid.active_global is None:
         return np.ones(cells[0].shape, bool)
     return grid.active_global[tuple(cells)]
 
 
-def _candidates(grid: Grid, places: np.ndarray) -> Iterator[list[np.ndarray]]:
+def _candidates(grid: Cells, places: np.ndarray) -> Iterator[list[np.ndarray]]:
     """The cells that hold places (n, dim): the upper ones first, then those beyond faces that a
     place lies on, then beyond edges and corners."""
     sides = [_holding(grid, axis, places[:, axis]) for axis in range(grid.dim)]
@@ -148,7 +187,7 @@ def _candidates(grid: Grid, places: np.ndarray) -> Iterator[list[np.ndarray]]:
         yield [side[pick] for side, pick in zip(sides, picks, strict=True)]
 
 
-def _holding(grid: Grid, axis: int, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _holding(grid: Cells, axis: int, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The cells along an axis that hold coordinates x, and the others that do (or the same)."""
     edges, n, periodic = grid.edges[axis], grid.shape[axis], grid.periodic(axis)
     near = slack(edges, periodic)
@@ -159,7 +198,7 @@ def _holding(grid: Grid, axis: int, x: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return cell, beside % n if periodic else np.clip(beside, 0, n - 1)
 
 
-def _nearest(grid: Grid, places: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+def _nearest(grid: Cells, places: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
     """The places of active cells that are next to given ones, and these cells."""
     active = [
         np.ravel(i)

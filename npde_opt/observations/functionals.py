@@ -73,6 +73,16 @@ def together(parts: Sequence[Functionals]) -> Functionals:
     )
 
 
+def without(functionals: Functionals, dropped: np.ndarray) -> Functionals:
+    """The functionals, of which those `dropped` (bool) are unseen."""
+    if not dropped.any():
+        return functionals
+    kept = ~dropped[functionals.rows]
+    unseen = np.union1d(functionals.unseen, np.flatnonzero(dropped))
+    f = functionals
+    return Functionals(f.size, f.rows[kept], f.columns[kept], f.weights[kept], unseen)
+
+
 def difference(a: Functionals, b: Functionals, field: str = "difference") -> Functionals:
     """a_i - b_i. A single functional on one side is a reference for all of the other side.
 

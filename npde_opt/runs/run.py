@@ -102,6 +102,8 @@ class Run(Opened):
         self.grid = case.grid(self.ensemble.space)
         data = case.prepare(self.ensemble)
         self.monitor.say(self._headline(data.origin))
+        for line in case.domain.strays.values():
+            self.monitor.say(line)
         if case.evolves:
             self.monitor.say(_recomputation(case))
         rehearse(case, self.grid, self.out, options.plot)

@@ -102,6 +102,9 @@ class Simulation(Opened):
         sizes = [(s.count, s.size) for s in self.forward.observers[0].samplings]
         ends = np.cumsum([times * places for times, places in sizes])[:-1]
         clean = [np.split(found[e], ends) for e in range(case.experiment_count)]
+        for own in clean:
+            for observed, values, size in zip(case.observations, own, sizes, strict=True):
+                observed.drop_lost(values.reshape(size))
         if self.options.noise:
             reader = case.measurements(sizes)
             none = [[None] * len(sizes)] * case.experiment_count
