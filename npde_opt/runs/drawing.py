@@ -3,7 +3,7 @@ in time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from npde_opt.objective import ObjectiveAt
 from npde_opt.restarts import Found
 from npde_opt.runs.folder import RunDirectory
 from npde_opt.runs.predicted import Predicted
+from npde_opt.runs.states import States, figure_name
 
 METHODS = {"discrepancy": "discrepancy principle", "l-curve": "L-curve"}
 FRAMES = 40
@@ -51,8 +52,6 @@ def draw(
             _weights(case, weight, out)
         if case.evolves:
             _snapshots(case, predicted[0], out)
-    if case.evolves and at.linearization.data:
-        Film(case, on, found.objective.forward, at.linearization, out).draw()
 
 
 def _fields(case: Case, on: OnGrid, found: Found, out: RunDirectory) -> None:
@@ -152,23 +151,27 @@ def _by_time(values: np.ndarray, count: int, shape: list[int]) -> np.ndarray:
     return first.reshape(count, *shape[::-1]).transpose(back)
 
 
-class Film:
-    """The states of an evolution: over (t, x), and as an animation. Collective; rank 0 draws."""
+class Films:
+    """The states of evolutions: over (t, x), and as animations. Collective over all groups; rank 0
+    draws."""
 
-    def __init__(self, case: Case, on: OnGrid, forward: Any, lin: Any, out: RunDirectory):
-        self.case, self.grid, self.forward, self.lin, self.out = case, on.grid, forward, lin, out
-        time = case.table.time
+    def __init__(self, states: States):
+        self.states, self.case, self.grid = states, states.case, states.grid
+        self.forward, self.out = states.forward, states.out
+        time = self.case.table.time
         assert time is not None
-        self.axis, self.unit = time.axis, case.table.case.length_unit
-        self.waves = forward.equation.complex
+        self.axis, self.unit = time.axis, self.case.table.case.length_unit
+        self.waves = self.forward.equation.complex
 
-    def draw(self) -> None:
+    def draw(self, experiments: Iterable[int]) -> None:
+        """A figure of the first ones over (t, x) in one dimension, and an animation of each."""
         if self.waves and self.grid.dim == 1:
             self._course()
-        if self.waves and self.grid.dim == 2:
-            self._wave()
-        else:
-            self._movie()
+        for e in experiments:
+            if self.waves and self.grid.dim == 2:
+                self._wave(e)
+            else:
+                self._movie(e)
 
     def _affordable(self, wanted: int) -> int:
         """How many states a figure may hold: those that the budget for trajectories holds, at least
@@ -182,74 +185,82 @@ class Film:
         even = np.linspace(times[0], times[-1], count)
         return np.unique(np.searchsorted(times, even).clip(0, times.size - 1))
 
-    def _states(self, e: int, picks: np.ndarray) -> Iterator[np.ndarray]:
-        """The states of an experiment after these steps, one after the other. Collective."""
-        wanted = set(picks.tolist())
-        for n, u in enumerate(self.lin.states(e)):
-            if n in wanted:
-                yield u
-            if n == picks[-1]:
-                return
+    def _frames(
+        self, e: int, picks: np.ndarray, of: Callable[[np.ndarray], np.ndarray]
+    ) -> list[np.ndarray]:
+        """What is drawn of an experiment's states after these steps, on the rank that draws."""
+        found = []
+        for u in self.states.after(e, picks):
+            frame = None if self.out is None or u is None else self.grid.to_natural(of(u))
+            if frame is not None:
+                found.append(frame)
+        return found
+
+    @property
+    def _draws(self) -> bool:
+        """Whether this rank draws."""
+        return self.out is not None and self.grid.comm.rank == 0
 
     def _course(self) -> None:
-        """|u|^2 of complex states in one dimension over (t, x), of some experiments of this
-        group."""
-        grid = self.grid
+        """|u|^2 of complex states in one dimension over (t, x), of some experiments."""
         picks = self._steps(max(self._affordable(ROWS), FEWEST))
-        found = []
-        for k in range(min(len(self.lin.data), COURSES)):
-            states = self._states(k, picks)
-            rows = [grid.to_natural((u**2).sum(axis=0)) for u in states]
-            found.append([r for r in rows if r is not None])
-        if grid.comm.rank == 0:
+        count = min(self.states.count, COURSES)
+        found = [self._frames(e, picks, _squared) for e in range(count)]
+        if self._draws:
             plot_course(
                 self.out.file("course.png"),
-                grid.edges[0],
+                self.grid.edges[0],
                 [np.array(f) for f in found],
                 self.forward.times[picks],
                 "|u|^2",
                 self.axis,
                 self.unit,
-                list(self.case.observations[0].times),
+                list(self.case.observations[0].times) if self.case.observations else [],
             )
 
-    def _wave(self) -> None:
+    def _wave(self, e: int) -> None:
         """A complex state in the plane."""
-        grid, picks = self.grid, self._steps(self._affordable(FRAMES))
-        both = [[grid.to_natural(u[c]) for c in (0, 1)] for u in self._states(0, picks)]
-        if grid.comm.rank == 0:
-            waves = [a + 1j * b for a, b in both if a is not None and b is not None]
+        picks = self._steps(self._affordable(FRAMES))
+        both = [a + 1j * b for a, b in self._frames(e, picks, lambda u: u[:2])]
+        if self._draws:
             at = self.forward.times[picks].tolist()
-            animate_wave(self.out.file("state.gif"), grid.edges, waves, at, self.axis, self.unit)
+            file = self.out.file(figure_name(e, "gif"))
+            animate_wave(file, self.grid.edges, both, at, self.axis, self.unit)
 
-    def _movie(self) -> None:
+    def _movie(self, e: int) -> None:
         """The last species, or |u|^2."""
-        grid, picks = self.grid, self._steps(self._affordable(FRAMES))
+        picks = self._steps(self._affordable(FRAMES))
         species = self.forward.equation.species
-        states = self._states(0, picks)
-        frames = [grid.to_natural((u**2).sum(axis=0) if self.waves else u[-1]) for u in states]
-        if grid.comm.rank:
-            return
-        animate(
-            self.out.file("state.gif"),
-            grid.edges,
-            [f for f in frames if f is not None],
-            self.forward.times[picks].tolist(),
-            name="|u|^2" if self.waves else species[-1],
-            length_unit=self.unit,
-            axis=self.axis,
-            active=grid.active_global,
-            data=self._data(species[-1]),
-        )
+        frames = self._frames(e, picks, _squared if self.waves else lambda u: u[-1])
+        if self._draws:
+            animate(
+                self.out.file(figure_name(e, "gif")),
+                self.grid.edges,
+                frames,
+                self.forward.times[picks].tolist(),
+                name="|u|^2" if self.waves else species[-1],
+                length_unit=self.unit,
+                axis=self.axis,
+                active=self.grid.active_global,
+                data=self._data(e, species[-1]),
+            )
 
-    def _data(self, shown: str) -> list[tuple[float, np.ndarray]]:
+    def _data(self, e: int, shown: str) -> list[tuple[float, np.ndarray]]:
         """What was measured of the species that is shown, in every cell of a line: (time,
         values)."""
-        case, grid, first = self.case, self.grid, self.case.observations[0]
+        case, grid = self.case, self.grid
+        if not case.observations or case.data is None:
+            return []
+        first = case.observations[0]
         quantity = first.section.quantity or case.species[0]
         same = grid.dim == 1 and len(grid.edges[0]) == len(case.domain.edges[0])
-        if not same or not first.everywhere or quantity != shown or case.data is None:
+        if not same or not first.everywhere or quantity != shown:
             return []
         times = first.times
-        values = case.data.observed[0][: len(times) * grid.size].reshape(len(times), -1)
+        values = case.data.observed[e][: len(times) * grid.size].reshape(len(times), -1)
         return list(zip(times, values, strict=True))
+
+
+def _squared(u: np.ndarray) -> np.ndarray:
+    """|u|^2 of a complex state."""
+    return np.asarray((u**2).sum(axis=0))

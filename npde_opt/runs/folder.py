@@ -31,6 +31,9 @@ from npde_opt.runs.lock import LOCK, RunLock, take_lock
 MODES = ("new", "resume", "overwrite")
 HISTORY, SUMMARY, WRITTEN, STARTED = "history.csv", "summary.json", ".written", "run.json"
 LOG, PREDICTED = "run.log", "predicted.csv"
+SIMULATED = "simulated.npz"
+"""Arrays observation_0, observation_1, ... [experiment, time, place], as a case's `data` takes
+them."""
 STARTS, STARTS_TABLE = "starts", "starts.csv"
 EARLY = ("weight.json", "spectrum", STARTS)
 """What a run keeps for its resumption beside checkpoints."""
@@ -43,6 +46,7 @@ FIXED = (
     STARTED,
     LOG,
     PREDICTED,
+    SIMULATED,
     STARTS_TABLE,
     *EARLY,
     "parameters.vti",
@@ -59,7 +63,8 @@ TEMPORARY = re.compile(r"checkpoint-\d+|\.checkpoint-\d+\..*|\..*\.\d+\.tmp(\.\w
 
 # What says that a run was here, rather than a folder of the user's or one killed before it did
 # anything.
-TRACES = (HISTORY, SUMMARY, *EARLY)
+TRACES = (HISTORY, SUMMARY, SIMULATED, *EARLY)
+KEPT = ("checkpoint-*", "state-*.vt[ir]")
 TOLD = {"status": str, "iterations": int, "objective": int | float | None}
 """What a summary says of a run, by which it is known for one."""
 
@@ -104,7 +109,7 @@ class RunDirectory:
             raise InputError("mode of the run folder", repr(mode), ", ".join(MODES))
         self.path, self.comm, self.mode = Path(path), comm, mode
         self.columns: tuple[str, ...] = COLUMNS
-        self._lines = [head_of(self.columns)]
+        self._lines: list[str] = []
         self._lock: RunLock | None = None
         self._pending = False
         with collective(comm):
@@ -144,7 +149,7 @@ class RunDirectory:
         with self.writing():
             self._remove(everything=False)
             if (self.path / HISTORY).exists():
-                self._lines = complete_lines(content_of(self.path / HISTORY)) or self._lines
+                self._lines = complete_lines(content_of(self.path / HISTORY))
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
@@ -154,7 +159,8 @@ class RunDirectory:
         with disk("--out", self.path):
             if self._pending:
                 self._remove(everything=self.mode == "overwrite")
-                self._replace_history(self._lines)
+                if self._lines:
+                    self._replace_history(self._lines)
                 self._pending = False
             yield
 
@@ -165,10 +171,10 @@ class RunDirectory:
             self._lock.check()
 
     def earlier(self) -> list[str]:
-        """Names of what an earlier run left: history, summary, checkpoints, the spectrum, the
-        choice of the weight."""
+        """Names of what an earlier run left: history, summary, data, checkpoints, states, the
+        spectrum, the choice of the weight."""
         names = [n for n in TRACES if (self.path / n).exists()]
-        return names + sorted(p.name for p in self.path.glob("checkpoint-*"))
+        return names + sorted(p.name for k in KEPT for p in self.path.glob(k))
 
     def _remove(self, everything: bool) -> None:
         """Takes away what earlier runs wrote here: everything, or what was half written when one
@@ -260,8 +266,11 @@ class RunDirectory:
                 with self.writing(), whole_file(self.path / name) as file:
                     file.write(text.encode())
 
-    def add_columns(self, names: Sequence[str]) -> None:
-        """Columns of history.csv beside the common ones; before the first row.
+    def begin_history(self, names: Sequence[str] = ()) -> None:
+        """history.csv is one of this run's files from now on.
+
+        Args:
+            names: columns beside the common ones.
 
         Raises:
             InputError: for a name that is there already.
@@ -271,7 +280,7 @@ class RunDirectory:
                 taken = ", ".join(self.columns)
                 raise InputError("column of the history", repr(name), f"none of {taken}")
             self.columns += (name,)
-        if len(self._lines) == 1:
+        if len(self._lines) < 2:
             self._lines = [head_of(self.columns)]
 
     def append(self, row: Row) -> None:
@@ -284,6 +293,8 @@ class RunDirectory:
         """
         with collective(self.comm):
             line = line_of(row, self.columns)
+            if not self._lines:
+                self.begin_history()
             if self.comm.rank == 0:
                 with self.writing():
                     _append(self.path / HISTORY, line.encode())

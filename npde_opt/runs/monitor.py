@@ -93,7 +93,7 @@ class Monitor:
         self.misfit_target, self.checkpoint_seconds = misfit_target, checkpoint_seconds
         self.columns, self.rows = columns, 0
         if out is not None:
-            out.add_columns([c.name for c in columns])
+            out.begin_history([c.name for c in columns])
         self.start: int | None = None
         self._repeated: tuple[Any, ...] | None = None
         self._forecast, self._level = Forecast(), Level()

@@ -9,6 +9,7 @@ from npde_opt.cases import Case
 from npde_opt.errors import InputError, collective
 from npde_opt.grids import Grid
 from npde_opt.io.vtk import uniform
+from npde_opt.runs import states
 from npde_opt.runs.folder import RunDirectory
 from npde_opt.runs.report import truth_errors
 
@@ -51,5 +52,5 @@ def report_names(case: Case, grid: Grid, plot: bool) -> list[str]:
     for name in names:
         if "/" in name or name.startswith("."):
             raise InputError("unknown.name", repr(name), "a name that can be that of a file")
-    found = ["parameters.vti" if uniform(grid) else "parameters.vtr"]
+    found = ["parameters.vti" if uniform(grid) else "parameters.vtr", *states.names(case, grid)]
     return found + ([f"{name}.png" for name in names] if plot else [])

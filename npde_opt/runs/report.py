@@ -23,10 +23,11 @@ from npde_opt.reductions import largest
 from npde_opt.restarts import Found
 from npde_opt.runs import starts
 from npde_opt.runs.attempts import Attempts
-from npde_opt.runs.drawing import draw
+from npde_opt.runs.drawing import Films, draw
 from npde_opt.runs.folder import PREDICTED, STARTS_TABLE, RunDirectory
 from npde_opt.runs.predicted import Predicted
 from npde_opt.runs.solves import run_measured
+from npde_opt.runs.states import States
 from npde_opt.stages import stage
 from npde_opt.uncertainty.findings import findings
 from npde_opt.uncertainty.intervals import Estimates, parameter_metrics
@@ -80,6 +81,11 @@ def report(
             own("predicted.csv", lambda: out.write(PREDICTED, rows.text()))
             if plot:
                 own("drawing", lambda: draw(case, on, found, at, predicted, rows, out, weight))
+        states = States(case, on, ensemble, forward, at.linearization, out)
+        if states.count > 1:
+            attempt("the states", states.write)
+        if plot and case.evolves:
+            attempt("the animation", lambda: Films(states).draw([0]))
     at.destroy()
     return metrics | starts.metrics(found)
 

@@ -8,14 +8,10 @@ from typing import Any
 import numpy as np
 
 from npde_opt.errors import collective
-from npde_opt.figures import plot_fields
-from npde_opt.io.vtk import uniform, write_vtk
-from npde_opt.runs.drawing import Film
+from npde_opt.runs.drawing import Films
+from npde_opt.runs.folder import SIMULATED
 from npde_opt.runs.opened import Opened
-
-DATA = "simulated.npz"
-"""Arrays observation_0, observation_1, ... [experiment, time, place], as a case's `data` takes
-them."""
+from npde_opt.runs.states import States, names
 
 
 class Simulation(Opened):
@@ -40,7 +36,7 @@ class Simulation(Opened):
             self.forward: Any = self.on.forward(self.own, case.times(), case.storage(self.grid))
         with collective(self.world):
             if self.out is not None:
-                self.out.claim(self._names())
+                self.out.claim([SIMULATED, *names(case, self.grid)])
         shape = " x ".join(map(str, self.grid.shape))
         title = case.table.case.title or case.name
         self.say(f"{title}: {shape} cells, {case.experiment_count} experiments")
@@ -48,34 +44,12 @@ class Simulation(Opened):
             m = self.on.known()
             self.at = self.forward.linearize(m)
             m.destroy()
-
-    def _names(self) -> list[str]:
-        """Files that are this run's."""
-        suffix = "vti" if uniform(self.grid) else "vtr"
-        count = range(self.case.experiment_count)
-        return [f"{self._state(e)}.{suffix}" for e in count] + [DATA, "state.png"]
-
-    def _state(self, e: int) -> str:
-        return f"state-{e}"
+        self.states = States(case, self.on, ensemble, self.forward, self.at, self.out)
 
     def write_states(self) -> None:
         """The (last) state of every experiment."""
-        for e in range(self.case.experiment_count):
-            with self.ensemble.together():
-                mine = e in self.own
-                final = self.at.final[self.own.index(e)] if mine else None
-            states = self._first(final)
-            with collective(self.world):
-                if self.out is not None and states is not None:
-                    fields = dict(zip(self.case.species, states, strict=True))
-                    fields["active"] = self.grid.active.astype(float)
-                    write_vtk(self.out.file(self._state(e)), self.grid, fields)
+        self.states.write()
         self.say(f"states in {self.options.out}")
-
-    def _first(self, values: np.ndarray | None) -> np.ndarray | None:
-        """What the group that has it knows, in the first group: all groups have the same boxes."""
-        parts = self.ensemble.across.gather(values, root=0)
-        return next((p for p in parts if p is not None), None) if parts else None
 
     def write_data(self) -> None:
         """What is observed, with the case's noise where it is asked for."""
@@ -86,10 +60,10 @@ class Simulation(Opened):
         np.savez(text, **arrays)
         with collective(self.world):
             if self.out is not None and self.out.comm.rank == 0:
-                with self.out.writing(), open(self.out.file(DATA), "wb") as file:
+                with self.out.writing(), open(self.out.file(SIMULATED), "wb") as file:
                     file.write(text.getvalue())
         self.say(
-            f"data in {self.options.out}/{DATA}: {', '.join(arrays)} [experiment, time, place]"
+            f"data in {self.options.out}/{SIMULATED}: {', '.join(arrays)} [experiment, time, place]"
         )
 
     def _data(self) -> dict[str, Any]:
@@ -116,21 +90,11 @@ class Simulation(Opened):
         }
 
     def draw(self) -> None:
-        """The first experiment's state: an animation with [time], else a figure."""
-        out = self.out
-        if out is None:
-            return
+        """The states: animations with [time], else figures."""
         if self.case.evolves:
-            Film(self.case, self.on, self.forward, self.at, out).draw()
-            return
-        field = self.grid.to_natural(self.at.final[0][0])
-        if field is not None:
-            plot_fields(
-                out.file("state.png"),
-                self.grid.edges,
-                field,
-                name=self.case.species[0],
-                length_unit=self.case.table.case.length_unit,
-                active=self.grid.active_global,
-                points=self.case.markers,
-            )
+            Films(self.states).draw(self.states.drawn)
+        else:
+            self.states.draw()
+        drawn = self.states.drawn
+        if len(drawn) < self.states.count:
+            self.say(f"figures of experiments 0 to {drawn[-1]} of {self.states.count}")

@@ -85,7 +85,7 @@ def test_objective_is_the_same_on_any_number_of_ranks_and_groups(case, tmp_path)
     assert found["one"]["objective"] == pytest.approx(OBJECTIVE, rel=1e-6)
     for name in ("two", "three", "groups"):
         assert found[name]["objective"] == pytest.approx(found["one"]["objective"], rel=1e-6)
-    for name in ("history.csv", "parameters.vti"):
+    for name in ("history.csv", "parameters.vti", "state-0.vti", "state-1.vti"):
         assert (tmp_path / "groups" / name).exists()
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
-from npde_opt import nested
+from npde_opt import restarts
 from npde_opt.cases import load_case
 from npde_opt.cases.equation_tables import EqualSteps
 from npde_opt.ensemble import Ensemble
@@ -68,7 +68,7 @@ def test_scratch_assay_is_fitted(name, tmp_path, monkeypatch):
     out = RunDirectory(folder / "out", comm, "new")
     settings, plot = case.settings(), name == "scratch_assay"
     with Monitor(comm, out, stream=None) as monitor:
-        found = nested.identify(
+        found = restarts.identify(
             case.grid(comm), lambda g: case.build(g, ensemble), settings, 1, monitor
         )
         metrics = report(case, found, ensemble, out, plot, Attempts(comm, print))

@@ -8,8 +8,11 @@ from fits import case_of
 from mpi4py import MPI
 
 from npde_opt.ensemble import Ensemble
+from npde_opt.errors import InputError
 from npde_opt.io.fields import read_field
-from npde_opt.runs.simulation import DATA, Simulation
+from npde_opt.runs import drawing, states
+from npde_opt.runs.folder import SIMULATED, RunDirectory
+from npde_opt.runs.simulation import Simulation
 
 COMM = MPI.COMM_WORLD
 STEADY = """
@@ -49,15 +52,17 @@ initial = 1.0
 """
 
 
-def simulated(case, groups=1, noise=False):
+def simulated(case, groups=1, noise=False, plot=False):
     """Runs it; the folder that it leaves."""
     out = case.path.parent / "out"
-    options = Namespace(resume=False, out=str(out), overwrite=True, noise=noise, plot=False)
+    options = Namespace(resume=False, out=str(out), overwrite=True, noise=noise, plot=plot)
     ensemble = Ensemble.split(COMM, groups, case.experiment_count)
     with Simulation(options, case, ensemble, COMM) as run:
         run.solve()
         run.write_states()
         run.write_data()
+        if plot:
+            run.draw()
     COMM.barrier()
     return out
 
@@ -69,7 +74,7 @@ def test_states_are_those_of_all_experiments(tmp_path):
     for e, exact in enumerate((x, 2 * (1 - x))):
         found = read_field(out / f"state-{e}.vti", "u").reshape(8, 6, order="F")
         np.testing.assert_allclose(found, exact[:, None] * np.ones(6), atol=1e-9)
-    assert not (out / DATA).exists()
+    assert not (out / SIMULATED).exists()
 
 
 @pytest.mark.parallel([1, 2])
@@ -100,8 +105,8 @@ sigma = 0.125
 @pytest.mark.parallel([1, 2])
 def test_noise_is_added_where_it_is_asked_for(tmp_path):
     case = case_of(tmp_path, MOVING)
-    clean = np.load(simulated(case) / DATA)["observation_0"]
-    noisy = np.load(simulated(case, noise=True) / DATA)["observation_0"]
+    clean = np.load(simulated(case) / SIMULATED)["observation_0"]
+    noisy = np.load(simulated(case, noise=True) / SIMULATED)["observation_0"]
     assert clean.shape == noisy.shape == (1, 2, 3)
     np.testing.assert_allclose(clean[0, :, 1], 0.5, atol=1e-12)  # by symmetry
     away = (noisy - clean) / 0.125
@@ -111,9 +116,38 @@ def test_noise_is_added_where_it_is_asked_for(tmp_path):
 @pytest.mark.parallel([1, 2])
 def test_unknowns_have_their_true_values(tmp_path):
     known = case_of(tmp_path, MOVING.replace("D = 1.0", "D = 0.1"))
-    wanted = np.load(simulated(known) / DATA)["observation_0"]
+    wanted = np.load(simulated(known) / SIMULATED)["observation_0"]
     for values in ("initial = 5.0\ntruth = 0.1\n", "initial = 0.1\n"):
         sought = UNKNOWN.replace("initial = 1.0\n", values)
         text = MOVING.replace("[equation]\nknown = { D = 1.0 }\n", sought)
-        found = np.load(simulated(case_of(tmp_path, text)) / DATA)["observation_0"]
+        found = np.load(simulated(case_of(tmp_path, text)) / SIMULATED)["observation_0"]
         np.testing.assert_allclose(found, wanted, rtol=1e-12)
+
+
+@pytest.mark.parallel([1, 2])
+def test_a_simulation_has_no_history_and_is_not_replaced_unasked(tmp_path):
+    case = case_of(tmp_path, STEADY)
+    out = simulated(case)
+    assert not (out / "history.csv").exists()
+    with pytest.raises(InputError, match=r"earlier run \(state-0\.vti, state-1\.vti\)"):
+        RunDirectory(out)
+
+
+TWO = MOVING.replace(
+    "[[observation]]", '[[experiment]]\ninitial = { u = "1 - x" }\n[[observation]]'
+)
+
+
+@pytest.mark.parallel([1, 2])
+@pytest.mark.parametrize(("text", "suffix"), [(STEADY, "png"), (TWO, "gif")])
+def test_figures_are_of_all_experiments_up_to_a_number(tmp_path, monkeypatch, text, suffix):
+    monkeypatch.setattr(drawing, "FRAMES", 2)
+    case = case_of(tmp_path, text)
+    out = simulated(case, groups=COMM.size, plot=True)
+    assert sorted(p.name for p in out.glob("*.[pg][ni][gf]")) == [
+        f"state-1.{suffix}",
+        f"state.{suffix}",
+    ]
+    monkeypatch.setattr(states, "MOST_FIGURES", 1)
+    out = simulated(case, plot=True)
+    assert [p.name for p in out.glob("*.[pg][ni][gf]")] == [f"state.{suffix}"]

@@ -1,0 +1,123 @@
+"""The states of all experiments, whichever group of ranks solved them: files of them, and figures
+of the first ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from npde_opt.cases import Case
+from npde_opt.cases.on_grid import OnGrid
+from npde_opt.ensemble import Ensemble
+from npde_opt.errors import collective
+from npde_opt.figures import plot_fields
+from npde_opt.grids import Grid
+from npde_opt.io.vtk import uniform, write_vtk
+from npde_opt.runs.folder import RunDirectory
+
+MOST_FIGURES = 16
+"""Experiments of which there are figures."""
+
+
+class States:
+    """Of a linearization of the group's experiments. Methods are collective over all groups.
+
+    Args:
+        lin: has them; see ForwardMap.
+        out: the run's folder, in the first group.
+    """
+
+    def __init__(
+        self,
+        case: Case,
+        on: OnGrid,
+        ensemble: Ensemble,
+        forward: Any,
+        lin: Any,
+        out: RunDirectory | None,
+    ):
+        self.case, self.on, self.grid, self.ensemble = case, on, on.grid, ensemble
+        self.forward, self.lin, self.out = forward, lin, out
+        self.count = case.experiment_count
+        self._own = list(ensemble.own(self.count))
+
+    @property
+    def drawn(self) -> range:
+        """Numbers of the experiments of which there are figures."""
+        return range(min(self.count, MOST_FIGURES))
+
+    def final(self, e: int) -> np.ndarray | None:
+        """Owned values [c, i, j, k] of an experiment, the last ones where there is a time; in the
+        first group."""
+        with self.ensemble.together():
+            mine = self.lin.final[self._own.index(e)] if e in self._own else None
+        return self._first(mine)
+
+    def after(self, e: int, picks: np.ndarray) -> Iterator[np.ndarray | None]:
+        """As `final`, of an evolution after these steps, one after the other."""
+        mine = self._after(e, picks) if e in self._own else None
+        for _ in picks:
+            with self.ensemble.together():
+                values = next(mine) if mine is not None else None
+            yield self._first(values)
+
+    def _after(self, e: int, picks: np.ndarray) -> Iterator[np.ndarray]:
+        """On the group that has the experiment."""
+        wanted = set(picks.tolist())
+        for n, u in enumerate(self.lin.states(self._own.index(e))):
+            if n in wanted:
+                yield u
+            if n == picks[-1]:
+                return
+
+    def _first(self, values: np.ndarray | None) -> np.ndarray | None:
+        """What the group that has it knows, in the first group: all groups have the same boxes."""
+        parts = self.ensemble.across.gather(values, root=0)
+        return next((p for p in parts if p is not None), None) if parts else None
+
+    def write(self) -> None:
+        """state-K.vti of every experiment K."""
+        for e in range(self.count):
+            states = self.final(e)
+            with collective(self.ensemble.world):
+                if self.out is not None and states is not None:
+                    fields = dict(zip(self.case.species, states, strict=True))
+                    fields["active"] = self.grid.active.astype(float)
+                    write_vtk(self.out.file(f"state-{e}"), self.grid, fields)
+
+    def draw(self) -> None:
+        """A figure of the first species of every experiment, of MOST_FIGURES at most."""
+        for e in self.drawn:
+            states = self.final(e)
+            with collective(self.ensemble.world):
+                if self.out is None or states is None:
+                    continue
+                field = self.grid.to_natural(states[0])
+                if field is not None:
+                    self._draw(self.out, e, field)
+
+    def _draw(self, out: RunDirectory, e: int, field: np.ndarray) -> None:
+        plot_fields(
+            out.file(figure_name(e, "png")),
+            self.grid.edges,
+            field,
+            name=self.case.species[0],
+            length_unit=self.case.table.case.length_unit,
+            active=self.grid.active_global,
+            points=self.case.markers,
+        )
+
+
+def figure_name(e: int, suffix: str) -> str:
+    """Of the state of an experiment."""
+    return f"state-{e}.{suffix}" if e else f"state.{suffix}"
+
+
+def names(case: Case, grid: Grid) -> list[str]:
+    """Files of states, and figures of them."""
+    suffix = "vti" if uniform(grid) else "vtr"
+    count = case.experiment_count
+    drawn = [figure_name(e, kind) for e in range(count) for kind in ("png", "gif")]
+    return [*(f"state-{e}.{suffix}" for e in range(count)), *drawn]
