@@ -149,8 +149,9 @@ class Monitor(Protocol):
         gradient_reference: float | None,
         max_iterations: int,
         spent: Mapping[str, int],
+        cells: Sequence[int],
     ) -> None:
-        """A level of this many cells begins."""
+        """A level of this shape begins; `cells` are those of all levels."""
 
     def interruptible(self) -> AbstractContextManager[None]:
         """A block in which a signal ends the run."""
@@ -289,6 +290,7 @@ class _Levels:
                 gradient_reference=self.reference,
                 max_iterations=own.max_iterations,
                 spent=self.spent,
+                cells=[grid.active_size for grid in self.hierarchy],
             )
         state = (
             self.resume.state(objective)

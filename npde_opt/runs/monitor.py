@@ -1,8 +1,5 @@
 """What a run tells while it goes on, and how it stops: table or log lines, history, checkpoints,
-signals.
-
-Time left = seconds an iteration x min(iterations to the cap, log(target / |g|) / slope of log |g|).
-"""
+signals. forecast.py has the time left."""
 
 from __future__ import annotations
 
@@ -28,6 +25,7 @@ from npde_opt.io.results import Summary
 from npde_opt.restarts import FAILED, Outcome
 from npde_opt.runs.columns import Column, filled
 from npde_opt.runs.folder import HISTORY, RunDirectory
+from npde_opt.runs.forecast import Forecast, Outlook
 from npde_opt.runs.progress import (
     Kept,
     Level,
@@ -41,7 +39,6 @@ from npde_opt.runs.starts import keep
 from npde_opt.signals import BATCH
 
 SIGNALS = (*BATCH, signal.SIGINT)
-RECENT = 6
 SPECTRUM = "spectrum"
 SLOW_SECONDS, SLOW_RATIO = 1.0, 10.0
 
@@ -96,7 +93,7 @@ class Monitor:
             out.begin_history([c.name for c in columns])
         self.start: int | None = None
         self._repeated: tuple[Any, ...] | None = None
-        self._forecast, self._level = Forecast(), Level()
+        self._outlook, self._level = Outlook(), Level()
         self._start = self._saved = time.monotonic()
         self._rest = 0.0
         self._signal = 0
@@ -142,22 +139,18 @@ class Monitor:
         gradient_reference: float | None = None,
         max_iterations: int | None = None,
         spent: Mapping[str, int] | None = None,
+        cells: Sequence[int] | None = None,
     ) -> None:
         """Says which grid is worked on from now on, of how many (nested iteration), and when it
         stops: at max(gradient_atol, gradient_rtol * gradient_reference), by default the gradient
-        norm at the level's start. `spent`: what the levels before counted. Collective: a signal
-        that came between two grids ends the run here."""
+        norm at the level's start. `spent`: what the levels before counted. `cells`: of all grids.
+        Collective: a signal that came between two grids ends the run here."""
         self.stop_if_asked()
         self.space = space or self.space
         self._reference, self._spent = gradient_reference, dict(spent or {})
         self._level = Level(level, levels, tuple(shape))
-        self._forecast = Forecast(
-            gradient_rtol,
-            gradient_atol,
-            max_iterations,
-            gradient_reference,
-            last=level == levels - 1,
-        )
+        grid = Forecast(gradient_rtol, gradient_atol, max_iterations, gradient_reference)
+        self._outlook.begin(grid, level, cells or [math.prod(shape)] * levels)
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Continues the count and history of a run from a checkpoint; rows after it are dropped.
@@ -284,6 +277,7 @@ class Monitor:
         """Says that a start begins, of so many. Collective: a signal ends the run here."""
         self.stop_if_asked()
         self.start = number
+        self._outlook.begin_start(count - number - 1, time.monotonic())
         self.say(f"start {number} of 0 to {count - 1}")
 
     def keep_start(self, outcome: Outcome, space: Space | None, m: PETSc.Vec | None) -> None:
@@ -317,16 +311,17 @@ class Monitor:
 
     def _show(self, row: Mapping[str, Any], reference: float | None) -> None:
         now = time.monotonic()
-        self._forecast.reference = self._forecast.reference or reference
+        grid = self._outlook.grid
+        grid.reference = grid.reference or reference
         norm = float(row.get("gradient_norm", math.nan))
-        self._forecast.add(int(row.get("iteration", 0)), norm, now)
-        left, bound = self._forecast.seconds_left()
+        grid.add(int(row.get("iteration", 0)), norm, now)
+        left, bound = self._outlook.seconds_left(now)
         shown = Progress(
             row=row,
             elapsed=now - self._start,
             left=left,
             at_most=bound,
-            relative=self._forecast.reduction(),
+            relative=grid.reduction(),
             level=replace(self._level, level=row["level"]),
         )
         self._log.add(shown)
@@ -363,55 +358,3 @@ class Monitor:
             self._table.close()
         if self.out is not None:
             self.out.close()
-
-
-class Forecast:
-    """Seconds left, from how fast the gradient norm fell and how long an iteration took lately."""
-
-    def __init__(
-        self,
-        rtol: float = 0.0,
-        atol: float = 0.0,
-        max_iterations: int | None = None,
-        reference: float | None = None,
-        last: bool = True,
-    ):
-        self.rtol, self.atol, self.max_iterations, self.last = rtol, atol, max_iterations, last
-        self.reference = reference
-        self.points: list[tuple[int, float, float]] = []
-
-    def add(self, iteration: int, gradient_norm: float, now: float) -> None:
-        self.reference = self.reference or gradient_norm
-        self.points = [*self.points, (iteration, gradient_norm, now)][-RECENT:]
-
-    def reduction(self) -> float:
-        """The last gradient norm over its reference; NaN where there is none."""
-        return self.points[-1][1] / self.reference if self.points and self.reference else math.nan
-
-    def seconds_left(self) -> tuple[float | None, bool]:
-        """Seconds, and whether they are only an upper bound (the iteration cap). (None, False)
-        where nothing is known: fewer than 3 iterations, or finer levels are still to come."""
-        if len(self.points) < 3 or not self.last:
-            return None, False
-        iteration, norm, now = self.points[-1]
-        steps = iteration - self.points[0][0]
-        if steps <= 0:
-            return None, False
-        pace = (now - self.points[0][2]) / steps
-        cap = (
-            None if self.max_iterations is None else float(max(self.max_iterations - iteration, 0))
-        )
-        needed = self._iterations_needed(norm)
-        if needed is None or (cap is not None and cap < needed):
-            return (None, False) if cap is None else (cap * pace, needed is None)
-        return needed * pace, False
-
-    def _iterations_needed(self, norm: float) -> float | None:
-        target = max(self.rtol * (self.reference or 0.0), self.atol)
-        norms = [p[1] for p in self.points]
-        if not target > 0 or not all(math.isfinite(n) and n > 0 for n in norms):
-            return None
-        if norm <= target:
-            return 0.0
-        slope = float(np.polyfit([p[0] for p in self.points], np.log(norms), 1)[0])
-        return math.log(target / norm) / slope if slope < -1e-3 else None

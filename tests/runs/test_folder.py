@@ -184,6 +184,7 @@ def test_overwrite_that_is_killed_at_any_moment_leaves_what_the_next_one_knows(
     for n in range(7):
         folder = tmp_path / str(n)
         out = RunDirectory(folder, MPI.COMM_SELF)
+        out.begin_history()
         out.sign({"--seed": "0"})
         out.claim(["D.png"])
         out.write("summary.json", '{"status": "converged", "iterations": 1, "objective": 2.0}')

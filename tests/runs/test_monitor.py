@@ -18,7 +18,7 @@ from npde_opt.grids import Grid
 from npde_opt.io.checkpoint import find_checkpoint
 from npde_opt.io.results import Seconds, Summary
 from npde_opt.runs.folder import RunDirectory
-from npde_opt.runs.monitor import Forecast, Monitor
+from npde_opt.runs.monitor import Monitor
 from npde_opt.runs.progress import Level, LiveTable, Progress, clock, closing_text, terminal_width
 
 
@@ -200,41 +200,6 @@ def test_all_that_is_not_converged_says_so_first(status, words):
 )
 def test_clock(seconds, text):
     assert clock(seconds) == text
-
-
-def test_forecast_from_the_rate_of_the_gradient():
-    forecast = Forecast(rtol=1e-6, max_iterations=50)
-    for i in range(4):
-        assert forecast.seconds_left() == (None, False)
-        forecast.add(i, 10.0**-i, 2.0 * i) if i < 2 else None
-    for i in range(2, 4):
-        forecast.add(i, 10.0**-i, 2.0 * i)
-    left, bound = forecast.seconds_left()
-    assert left == pytest.approx(3 * 2.0) and not bound
-
-
-def test_forecast_is_capped_by_the_iterations_and_honest():
-    slow = Forecast(rtol=1e-12, max_iterations=10)
-    stuck = Forecast(rtol=1e-6, max_iterations=10)
-    unknown = Forecast(rtol=1e-6)
-    coarse = Forecast(rtol=1e-6, max_iterations=10, last=False)
-    for i in range(5):
-        slow.add(i, 0.5**i, 2.0 * i)
-        for f in (stuck, unknown):
-            f.add(i, 1.0, 2.0 * i)
-        coarse.add(i, 0.1**i, 2.0 * i)
-    assert slow.seconds_left() == (pytest.approx(12.0), False)
-    assert stuck.seconds_left() == (pytest.approx(12.0), True)
-    assert unknown.seconds_left() == (None, False)
-    assert coarse.seconds_left() == (None, False)
-
-
-def test_forecast_aims_at_the_reference_of_the_run():
-    forecast = Forecast(rtol=1e-6, reference=1e3)
-    for i in range(3):
-        forecast.add(i, 10.0**-i, 2.0 * i)
-    assert forecast.reduction() == pytest.approx(1e-5)
-    assert forecast.seconds_left() == (pytest.approx(1 * 2.0), False)
 
 
 def test_a_resumed_run_is_measured_against_its_first_gradient():
