@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from mpi4py import MPI
 
-from npde_opt import nested
+from npde_opt import restarts
 from npde_opt.cases import load_case
 from npde_opt.ensemble import Ensemble
 from npde_opt.runs.attempts import Attempts
@@ -66,7 +66,7 @@ def identified(case, method="gauss-newton", data=None, **changes):
     if data is not None:
         case.data = data
     settings, grid = replace(case.settings(method), **changes), case.grid(MPI.COMM_WORLD)
-    return nested.identify(grid, lambda g: case.build(g, ensemble), settings, 1)
+    return restarts.identify(grid, lambda g: case.build(g, ensemble), settings, 1)
 
 
 def reported(case, found):

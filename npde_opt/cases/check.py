@@ -128,7 +128,7 @@ def _measured(case: Case, sizes: list[tuple[int, int]], unseen: list[np.ndarray]
 
     Args:
         sizes: numbers of times and places of the observations.
-        unseen: by experiment, whether a datum is of a place without an active cell.
+        unseen: by experiment, whether a datum is of a place that no active cell is seen from.
     """
     reader = case.measurements(sizes)
     found = reader.measured()
@@ -145,7 +145,7 @@ def _data_line(missing: np.ndarray, unseen: np.ndarray) -> str:
     """How many data there are, and how many of the values are none."""
     none = {
         "missing": int(np.sum(missing & ~unseen)),
-        "of places without an active cell": int(np.sum(unseen)),
+        "of places that no active cell is seen from": int(np.sum(unseen)),
     }
     left = missing.size - sum(none.values())
     out = [f"{count:,} {why}" for why, count in none.items() if count]
@@ -168,7 +168,7 @@ def report(case: Case, grid: Grid, raw: dict[str, Any], needs: list[str]) -> lis
         f"  grid          {shape}, {grid.active_size:,} of {grid.size:,} cells active, "
         f"box {box_text(case.domain.edges)}{named}{' in ' + radial if radial else ''}",
         *needs,
-        *(f"  outside       {line}" for line in case.domain.strays.values()),
+        *(f"  note          {line}" for line in case.domain.notes.values()),
         *inventory.boundaries(case.domain, boundary, list(raw.get("boundaries", {}))),
         *inventory.drives(case),
         *inventory.readings(case.sources.log),

@@ -35,7 +35,7 @@ class Domain:
         cells: replaces the case's own numbers of cells along the axes.
 
     Attributes:
-        strays: lines on places that were moved or dropped.
+        notes: lines on places that were moved or dropped, and on what is not seen.
     """
 
     def __init__(self, table: CaseFile, sources: Sources, cells: Sequence[int] | None = None):
@@ -44,7 +44,7 @@ class Domain:
         homes = (self.edges, self._edges(None)) if cells and self._sized() else (self.edges,)
         self.sources = dataclasses.replace(sources, homes=homes)
         self.dim = len(self.edges)
-        self.strays: dict[str, str] = {}
+        self.notes: dict[str, str] = {}
         sides = [axis + end for axis in AXES[: self.dim] for end in "-+"]
         given: dict[str, Any] = {str(k): v for k, v in table.boundaries.items()}
         self.boundaries = {side: boundary(given.get(side, "neumann")) for side in sides}
@@ -106,7 +106,7 @@ class Domain:
     def settled(self, kind: str, at: np.ndarray, names: str | Sequence[str], what: str) -> Settled:
         """Places (n, dim) of a kind ('points', 'electrodes', 'wells') as `grid.outside` wants them.
 
-        What became of them is kept in `strays`.
+        What became of them is kept in `notes`.
         """
         given = self.table.grid.outside
         choice = given if isinstance(given, str) else getattr(given, kind)
@@ -114,7 +114,7 @@ class Domain:
             return Settled(at, np.zeros(len(at), bool))
         found = settled(choice, self.cells, at, names, what)
         if found.said:
-            self.strays[what] = found.said
+            self.notes[what] = found.said
         return found
 
     @cached_property

@@ -17,6 +17,7 @@ from npde_opt.cases.tables import (
     axis_columns,
     given,
     is_table,
+    of_key,
     read_values,
     refuse_missing,
     table_of,
@@ -117,15 +118,16 @@ def read_file(field: str, spec: dict[str, Any], sources: Sources) -> Gridded:
     """The array of {file, ...} with its place; a column of a text table has x running fastest."""
     path = sources.find(field, spec["file"])
     if not is_table(path) or path.suffix.lower() in READERS and not COLUMN_KEYS & set(given(spec)):
-        found = read_gridded(path, spec.get("key"), part=spec.get("part"))
+        with of_key(field):
+            found = read_gridded(path, spec.get("key"), part=spec.get("part"))
         if found.edges is not None and spec.get("rows") is not None:
             raise InputError(
                 f"{field}.rows", spec["rows"], f"no rows: {spec['file']} says where its cells lie"
             )
         if not (COLUMN_KEYS - {"missing"}) & set(given(spec)):
-            refuse_missing(
-                field, path, without_codes(path, found, spec.get("missing"), _used(spec))
-            )
+            with of_key(field):
+                values = without_codes(path, found, spec.get("missing"), _used(spec))
+            refuse_missing(field, path, values)
             return found
     table = {k: v for k, v in spec.items() if k not in ("shape", "scale", "resample", "clip")}
     unheard = dataclasses.replace(sources, log=Log())  # `evaluate` notes what becomes of the values

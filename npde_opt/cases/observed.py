@@ -36,6 +36,8 @@ from npde_opt.observations.places import (
 
 POINT_BYTES = 500
 """At least, of an observed point: coordinates, its row of the operator, its data."""
+MOST_ALIKE = 4
+"""Pairs that are named in a line."""
 TIME_BYTES = 10_000
 """At least, of a time at which an experiment is observed: data of some places, and where they
 are."""
@@ -147,8 +149,23 @@ class Observed:
 
     def sampling(self, grid: Grid) -> Sampling:
         """The observation on a grid. Collective; belongs to the caller."""
-        quantity = self.section.quantity or ""
-        return from_functionals(grid, self.times, self.functionals(grid), quantity, self.where)
+        quantity, seen = self.section.quantity or "", self.functionals(grid)
+        found = from_functionals(grid, self.times, seen, quantity, self.where)
+        if self.section.differences is not None and self.domain.is_own(grid):
+            self._note_alike(np.setdiff1d(found.unseen(), seen.unseen))
+        return found
+
+    def _note_alike(self, numbers: np.ndarray) -> None:
+        """Says which differences are of places that see the same cells, and hence are 0."""
+        pairs, field = self.section.differences, f"{self.where}.differences"
+        if pairs is None or not numbers.size:
+            return
+        first = ", ".join(f"[{a}, {b}]" for a, b in (pairs[i] for i in numbers[:MOST_ALIKE]))
+        more = ", ..." if numbers.size > MOST_ALIKE else ""
+        self.domain.notes[field] = (
+            f"{field}: {numbers.size:,} of {len(pairs):,} see the same cells twice on this grid "
+            f"and do not count: {first}{more}"
+        )
 
     def functionals(self, grid: Grid) -> Functionals:
         """What is seen of the quantity, as sums over cells. Collective."""

@@ -3,8 +3,9 @@ binary files."""
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,15 @@ def read_values(
     return values
 
 
+@contextlib.contextmanager
+def of_key(field: str) -> Iterator[None]:
+    """Inside, what is wrong with a file is told with the key that names the file."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{field}: {error.field}", error.value, error.allowed) from error
+
+
 def given(spec: dict[str, Any]) -> dict[str, Any]:
     """The keys of a table that say something."""
     return {
@@ -90,7 +100,8 @@ def table_of(field: str, path: Path, spec: dict[str, Any]) -> Table:
     layout = {k: v for k, v in spec.items() if k in LAYOUT}
     if "missing" in layout and not isinstance(layout["missing"], list):
         layout["missing"] = [layout["missing"]]
-    return read_table(path, Layout(**layout))
+    with of_key(field):
+        return read_table(path, Layout(**layout))
 
 
 def axis_columns(
@@ -159,8 +170,9 @@ def _array(field: str, path: Path, spec: dict[str, Any], used: Used | None) -> n
                 repr(spec[key]),
                 f"a text table ({', '.join(TEXT_FILES)}), not {path.name}",
             )
-    found = read_gridded(path, spec.get("key"), part=spec.get("part"), allow_nan=True)
-    return without_codes(path, found, spec.get("missing"), used)
+    with of_key(field):
+        found = read_gridded(path, spec.get("key"), part=spec.get("part"), allow_nan=True)
+        return without_codes(path, found, spec.get("missing"), used)
 
 
 def without_codes(path: Path, found: Gridded, declared: Any, used: Used | None) -> np.ndarray:

@@ -97,7 +97,7 @@ class Observer:
         place, on every rank. Collective."""
         vec, at = self.create_vec(), 0
         for s in self.samplings:
-            empty = np.tile(_is_empty(s.matrix), s.count)
+            empty = np.tile(s.empty_rows(), s.count)
             vec.getArray()[at : at + empty.size] = empty
             at += empty.size
         out = self.gather(vec)
@@ -170,11 +170,3 @@ class Observer:
 
     def destroy(self) -> None:
         self._cells.destroy()
-
-
-def _is_empty(matrix: PETSc.Mat) -> np.ndarray:
-    """Whether each owned row has no other entries than 0."""
-    starts, _, values = matrix.getValuesCSR()
-    entries = np.diff(starts)
-    rows = np.repeat(np.arange(entries.size), entries)
-    return np.bincount(rows, values != 0, entries.size) == 0

@@ -43,6 +43,18 @@ class Sampling:
         """How often it is seen."""
         return len(self.times) or 1
 
+    def empty_rows(self) -> np.ndarray:
+        """Whether each owned row of B has no other entries than 0."""
+        starts, _, values = self.matrix.getValuesCSR()
+        entries = np.diff(starts)
+        rows = np.repeat(np.arange(entries.size), entries)
+        return np.asarray(np.bincount(rows, values != 0, entries.size) == 0)
+
+    def unseen(self) -> np.ndarray:
+        """Numbers of the places that no cell is seen from, on every rank. Collective."""
+        own = self.order[self.empty_rows()]
+        return np.sort(np.concatenate(self.matrix.getComm().tompi4py().allgather(own)))
+
     def destroy(self) -> None:
         self.matrix.destroy()
 

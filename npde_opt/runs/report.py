@@ -68,8 +68,8 @@ def report(
     )
     predicted = predictions(objective.forward, at, ensemble, case.experiment_count)
     metrics |= data_errors(case, predicted)
-    if case.domain.strays:
-        metrics["outside"] = list(case.domain.strays.values())
+    if case.domain.notes:
+        metrics["notes"] = list(case.domain.notes.values())
     forward: Any = objective.forward
     rows = Predicted(case, forward.observers[0].samplings, predicted)
     with stage("io"):

@@ -102,7 +102,7 @@ class Run(Opened):
         self.grid = case.grid(self.ensemble.space)
         data = case.prepare(self.ensemble)
         self.monitor.say(self._headline(data.origin))
-        for line in case.domain.strays.values():
+        for line in case.domain.notes.values():
             self.monitor.say(line)
         if case.evolves:
             self.monitor.say(_recomputation(case))

@@ -185,7 +185,8 @@ def test_values_of_places_without_an_active_cell_are_no_data(folder, capsys):
     text = said(folder, whole, capsys)
     # Two experiments, two times, four active cells of six.
     assert (
-        "  data  15: 24 values, of which 1 missing and 8 of places without an active cell" in text
+        "  data  15: 24 values, of which 1 missing and 8 of places that no active cell is seen from"
+        in text
     )
 
 

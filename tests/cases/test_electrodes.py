@@ -147,3 +147,15 @@ def test_electrodes_are_marked_in_figures(tmp_path):
     case = case_of(tmp_path, with_pattern("'adjacent'", more))
     np.testing.assert_array_equal(case.markers[:5], case.electrodes.centres)
     assert case.markers[5:].tolist() == [[0.5, 0.5]]
+
+
+@pytest.mark.parallel([1, 2])
+def test_differences_of_electrodes_in_one_cell_are_told(tmp_path):
+    text = with_pattern("[[0, 3]]", "differences = [[1, 2], [2, 4]]\n")
+    text = text.replace("[0.9, 0.9]", "[0.92, 0.12]").replace("radius = 0.2\n", "")
+    case = case_of(tmp_path, text)
+    case.prepare(Ensemble.whole(COMM))
+    assert case.domain.notes["observation[0].differences"] == (
+        "observation[0].differences: 1 of 2 see the same cells twice on this grid and do not "
+        "count: [1, 2]"
+    )

@@ -137,3 +137,12 @@ def test_a_file_larger_than_memory_is_said(tmp_path):
         file.truncate(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") + 1)
     with pytest.raises(InputError, match="GB of memory here"):
         read_field(tmp_path / "k.npy")
+
+
+def test_what_is_wrong_in_a_file_is_told_with_the_key_that_names_it(tmp_path):
+    np.save(tmp_path / "k.npy", np.array([1.0, np.nan]))
+    (tmp_path / "k.csv").write_text("a\n1\nx3\n")
+    edges, sources = [np.linspace(0, 1, 3)], Sources(tmp_path)
+    for name, said in (("k.npy", "1 NaN of 2 values"), ("k.csv", "x3")):
+        with pytest.raises(InputError, match=rf"^unknown\.D\.truth: .*{name}.*{said}"):
+            evaluate("unknown.D.truth", {"file": name}, edges, sources)

@@ -64,7 +64,7 @@ def test_snapped_points_are_seen_in_the_nearest_cell(case):
     )
     values = [prepared(c)[0].observed[0] for c in (snapped, there)]
     np.testing.assert_allclose(*values, rtol=1e-12)
-    lines = snapped.domain.strays
+    lines = snapped.domain.notes
     assert lines["observation[0].points"] == (
         "observation[0].points: 2 of 3 in no active cell, put to the nearest one, by 0.1 to 0.4"
     )
@@ -82,7 +82,7 @@ def test_dropped_points_are_missing_on_all_grids_and_dropped_wells_bring_nothing
     on = dropped.on(dropped.grid(MPI.COMM_WORLD))
     load = on.experiments([0])[0].load["u"]
     assert on.grid.comm.allreduce(load.sum()) == pytest.approx(1.0)
-    assert "3 in no active cell, dropped" in dropped.domain.strays["observation[0].points"]
+    assert "3 in no active cell, dropped" in dropped.domain.notes["observation[0].points"]
 
 
 def test_by_default_they_are_refused(case):
