@@ -61,7 +61,8 @@ def read_values(
         raise InputError(field, sorted(wrong) or "no file", ", ".join(sorted(KEYS)))
     path = sources.find(field, spec["file"])
     read = _text if is_table(path) else _array
-    values = read(field, path, spec, used)
+    with of_key(field):
+        values = read(field, path, spec, used)
     if "rows" in spec:
         if values.ndim == 0:
             raise InputError(f"{field}.rows", "given", f"no rows: {path.name} holds one number")
@@ -83,6 +84,8 @@ def of_key(field: str) -> Iterator[None]:
     try:
         yield
     except InputError as error:
+        if error.field.startswith(field):
+            raise
         raise InputError(f"{field}: {error.field}", error.value, error.allowed) from error
 
 
@@ -170,9 +173,8 @@ def _array(field: str, path: Path, spec: dict[str, Any], used: Used | None) -> n
                 repr(spec[key]),
                 f"a text table ({', '.join(TEXT_FILES)}), not {path.name}",
             )
-    with of_key(field):
-        found = read_gridded(path, spec.get("key"), part=spec.get("part"), allow_nan=True)
-        return without_codes(path, found, spec.get("missing"), used)
+    found = read_gridded(path, spec.get("key"), part=spec.get("part"), allow_nan=True)
+    return without_codes(path, found, spec.get("missing"), used)
 
 
 def without_codes(path: Path, found: Gridded, declared: Any, used: Used | None) -> np.ndarray:

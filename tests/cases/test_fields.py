@@ -142,7 +142,7 @@ def test_a_file_larger_than_memory_is_said(tmp_path):
 def test_what_is_wrong_in_a_file_is_told_with_the_key_that_names_it(tmp_path):
     np.save(tmp_path / "k.npy", np.array([1.0, np.nan]))
     (tmp_path / "k.csv").write_text("a\n1\nx3\n")
-    edges, sources = [np.linspace(0, 1, 3)], Sources(tmp_path)
+    edges, here = [np.linspace(0, 1, 3)], sources(tmp_path)
     for name, said in (("k.npy", "1 NaN of 2 values"), ("k.csv", "x3")):
         with pytest.raises(InputError, match=rf"^unknown\.D\.truth: .*{name}.*{said}"):
-            evaluate("unknown.D.truth", {"file": name}, edges, sources)
+            evaluate("unknown.D.truth", {"file": name}, edges, here)
