@@ -1,6 +1,7 @@
 """R(p): what is asked of the unknowns beside the data."""
 
 from npde_opt.regularizers.operator import checked_weights, operator
+from npde_opt.regularizers.parts import Parts, Ridge
 from npde_opt.regularizers.quadratic import BiLaplacian, Gradient, bilaplacian_scales
 from npde_opt.regularizers.small import SmallPrior
 from npde_opt.regularizers.total_variation import TotalVariation
@@ -11,6 +12,8 @@ __all__ = [
     "REGULARIZERS",
     "BiLaplacian",
     "Gradient",
+    "Parts",
+    "Ridge",
     "SmallPrior",
     "TotalVariation",
     "bilaplacian_scales",

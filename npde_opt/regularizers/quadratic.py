@@ -38,6 +38,33 @@ from npde_opt.regularizers.operator import (
 from npde_opt.regularizers.prior_variance import pointwise_variance
 
 
+class Shifted:
+    """About (H + c M)^-1 for some c, on vectors of all cells.
+
+    Args:
+        matrix: of the solves; belongs to this.
+        inverse: from the solver to y = (H + c M)^-1 x in active cells.
+    """
+
+    def __init__(
+        self,
+        of: Quadratic,
+        matrix: StencilMatrix,
+        inverse: Callable[[LinearSolver, PETSc.Vec, PETSc.Vec], None],
+    ):
+        self.of, self.matrix, self._inverse = of, matrix, inverse
+        matrix.freeze()
+        self.solver = of.solver_of(matrix)
+
+    def solve(self, x: PETSc.Vec, y: PETSc.Vec) -> None:
+        """0 in inactive cells."""
+        self.of.apply(lambda a, b: self._inverse(self.solver, a, b), x, y)
+
+    def destroy(self) -> None:
+        self.solver.destroy()
+        self.matrix.destroy()
+
+
 class Quadratic:
     """R = alpha/2 (p - q)^T H (p - q) with a constant H; subclasses give `product`, `inverse` and
     the `matrix` that the inverse solves with (its hierarchy is made when it is first asked for)."""
@@ -60,15 +87,16 @@ class Quadratic:
 
     def product(self, x: PETSc.Vec, out: PETSc.Vec) -> None:
         """H x; 0 in inactive cells."""
-        self._apply(self._product, x, out)
+        self.apply(self._product, x, out)
 
     def inverse(self, r: PETSc.Vec, out: PETSc.Vec) -> None:
         """H^-1 r; 0 in inactive cells."""
-        self._apply(self._inverse, r, out)
+        self.apply(self._inverse, r, out)
 
-    def _apply(
+    def apply(
         self, action: Callable[[PETSc.Vec, PETSc.Vec], None], x: PETSc.Vec, out: PETSc.Vec
     ) -> None:
+        """An action on active cells, on vectors of all."""
         if self.grid.active_global is None:
             action(x, out)
             return
@@ -112,9 +140,17 @@ class Quadratic:
 
     @cached_property
     def solver(self) -> LinearSolver:
-        found = LinearSolver(self.matrix, self.grid, self.prefix, rtol=1e-6, norm=ENERGY, checked=8)
+        return self.solver_of(self.matrix)
+
+    def solver_of(self, matrix: StencilMatrix) -> LinearSolver:
+        """As this regularizer solves."""
+        found = LinearSolver(matrix, self.grid, self.prefix, rtol=1e-6, norm=ENERGY, checked=8)
         found.update()
         return found
+
+    def shifted(self, multiple: float) -> Shifted:
+        """About (H + multiple M)^-1, exact to a factor of 2; M has the volumes."""
+        raise TypeError("a subclass gives it")
 
     def destroy(self) -> None:
         made = [self.solver] if "solver" in self.__dict__ else []
@@ -148,9 +184,19 @@ class Gradient(Quadratic):
         length = max(float(e[-1] - e[0]) for e in grid.edges)
         shift = 1e-2 / length**2 if mass_weight is None else mass_weight
         weight = checked_weights(grid, cell_weights)
-        self.matrix = operator(grid, [c * weight for c in factors], shift * weight)
+        self._factors, self._weight, self._shift = factors, weight, shift
+        self.matrix = self._operator(0.0)
         self.matrix.freeze()
         self.prefix = prefix
+
+    def shifted(self, multiple: float) -> Shifted:
+        matrix = self._operator(multiple)
+        return Shifted(self, matrix, lambda solver, x, y: solver.solve(x, y))
+
+    def _operator(self, multiple: float) -> StencilMatrix:
+        """H + multiple M."""
+        slopes = [c * self._weight for c in self._factors]
+        return operator(self.grid, slopes, self._shift * self._weight + multiple)
 
     def _product(self, x, y):
         self.matrix.mat.mult(x, y)
@@ -194,8 +240,8 @@ class BiLaplacian(Quadratic):
         if not (gamma > 0 and delta > 0):
             raise InputError("regularization.gamma, delta", (gamma, delta), "positive numbers")
         factors = checked_factors(grid, directions)
-        one = np.ones(grid.local_shape, order="F")
-        self.matrix = operator(grid, [gamma * c * one for c in factors], delta)
+        self._factors, self._delta = [gamma * c for c in factors], delta
+        self.matrix = self._operator(0.0)
         self.matrix.freeze()
         self.prefix = prefix
         self.mass = mass(grid)
@@ -215,12 +261,28 @@ class BiLaplacian(Quadratic):
         if self.scales is not None:
             y.pointwiseDivide(y, self.scales)
 
+    def shifted(self, multiple: float) -> Shifted:
+        """K + sqrt(c) S M in place of K: the square of a sum is at most twice that of squares."""
+        root: np.ndarray | float = math.sqrt(multiple)
+        if self.scales is not None:
+            root = root * self.grid.take(self.scales)
+        return Shifted(self, self._operator(root), self._solve)
+
+    def _operator(self, added: np.ndarray | float) -> StencilMatrix:
+        """K + added M."""
+        one = np.ones(self.grid.local_shape, order="F")
+        return operator(self.grid, [c * one for c in self._factors], self._delta + added)
+
     def _inverse(self, x, y):
+        self._solve(self.solver, x, y)
+
+    def _solve(self, solver: LinearSolver, x: PETSc.Vec, y: PETSc.Vec) -> None:
+        """y = S K^-1 M K^-1 S x with the K of a solver."""
         if self.scales is not None:
             self._scaled.pointwiseMult(x, self.scales)
-        self.solver.solve(x if self.scales is None else self._scaled, self.inner)
+        solver.solve(x if self.scales is None else self._scaled, self.inner)
         self.inner.pointwiseMult(self.inner, self.mass)
-        self.solver.solve(self.inner, y)
+        solver.solve(self.inner, y)
         if self.scales is not None:
             y.pointwiseMult(y, self.scales)
 
