@@ -197,18 +197,18 @@ class Films:
         return found
 
     @property
-    def _draws(self) -> bool:
-        """Whether this rank draws."""
-        return self.out is not None and self.grid.comm.rank == 0
+    def _drawn_into(self) -> RunDirectory | None:
+        """The folder, on the rank that draws."""
+        return self.out if self.grid.comm.rank == 0 else None
 
     def _course(self) -> None:
         """|u|^2 of complex states in one dimension over (t, x), of some experiments."""
         picks = self._steps(max(self._affordable(ROWS), FEWEST))
         count = min(self.states.count, COURSES)
         found = [self._frames(e, picks, _squared) for e in range(count)]
-        if self._draws:
+        if out := self._drawn_into:
             plot_course(
-                self.out.file("course.png"),
+                out.file("course.png"),
                 self.grid.edges[0],
                 [np.array(f) for f in found],
                 self.forward.times[picks],
@@ -222,9 +222,9 @@ class Films:
         """A complex state in the plane."""
         picks = self._steps(self._affordable(FRAMES))
         both = [a + 1j * b for a, b in self._frames(e, picks, lambda u: u[:2])]
-        if self._draws:
+        if out := self._drawn_into:
             at = self.forward.times[picks].tolist()
-            file = self.out.file(figure_name(e, "gif"))
+            file = out.file(figure_name(e, "gif"))
             animate_wave(file, self.grid.edges, both, at, self.axis, self.unit)
 
     def _movie(self, e: int) -> None:
@@ -232,9 +232,9 @@ class Films:
         picks = self._steps(self._affordable(FRAMES))
         species = self.forward.equation.species
         frames = self._frames(e, picks, _squared if self.waves else lambda u: u[-1])
-        if self._draws:
+        if out := self._drawn_into:
             animate(
-                self.out.file(figure_name(e, "gif")),
+                out.file(figure_name(e, "gif")),
                 self.grid.edges,
                 frames,
                 self.forward.times[picks].tolist(),
