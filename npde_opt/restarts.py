@@ -8,6 +8,7 @@ start runs to its end; one from which a solve fails is a line of the table, not 
 
 from __future__ import annotations
 
+import gc
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -243,6 +244,7 @@ class _Starts:
             self.moves[number](objective.space, m)
             return objective, m
 
+        failure = ""
         try:
             found = nested.identify(
                 self.finest, build, self.settings, self.levels, self.monitor, inside
@@ -250,8 +252,12 @@ class _Starts:
         except (SolverError, InputError) as error:
             if isinstance(error, InputError) and error.field not in OF_A_START:
                 raise
+            failure = str(error)
+        if failure:
+            # What the start had made goes with the error that held it.
+            gc.collect()
             PETSc.garbage_cleanup(self.finest.comm)
-            return self._kept(Outcome(number, FAILED, str(error)), None, None)
+            return self._kept(Outcome(number, FAILED, failure), None, None)
         self.minimizers[number], self.history[number] = found.result.m, found.history
         outcome = self._kept(_outcome(number, found), found.objective.space, found.result.m)
         found.objective.destroy()

@@ -27,6 +27,7 @@ from npde_opt.errors import NpdeError
 from npde_opt.forward import Evolution
 from npde_opt.grids import Grid, check_indices
 from npde_opt.io.gridded import box_text
+from npde_opt.restarts import Move
 
 Step = Callable[[], object]
 
@@ -115,11 +116,20 @@ def steps(case: Case, on: OnGrid, needs: list[str]) -> Iterator[Step]:
         )
     if sizes:
         yield lambda: needs.append(_measured(case, sizes, unseen))
+    for move in case.moves():
+        yield partial(_move, on, move)
     for u in case.table.unknown:
         if u.truth is not None and u.kind == "field":
             yield partial(on.value, u.name, "truth")
     for i in range(len(case.table.regularization)):
         yield partial(check_regularization, case.table, i, case.domain, on.space)
+
+
+def _move(on: OnGrid, move: Move) -> None:
+    """Reads a further start."""
+    m = on.start()
+    move(on.space, m)
+    m.destroy()
 
 
 def _measured(case: Case, sizes: list[tuple[int, int]], unseen: list[np.ndarray]) -> str:
@@ -203,6 +213,8 @@ def _needs(case: Case, on: OnGrid, forward: Any) -> list[str]:
         f"  unknowns      {sought}",
         f"  experiments   {case.experiment_count}, {places:,} observations each{_made(case)}",
     ]
+    if case.restarted:
+        first.append(f"  starts        {1 + len(case.moves())}")
     if isinstance(forward, Evolution):
         return first + _trajectories(case, forward)
     return first + [_peak(case, on.grid)]

@@ -63,9 +63,8 @@ class UnknownSection(Table, kw_only=True):
         Annotated[float, Meta(ge=1e-100, le=1e100)] | None,
         Meta(
             description="scalars, histories and constants of regions: standard deviation of a "
-            "normal "
-            "prior of the parameter around its initial value, of its logarithm with the transform "
-            "log"
+            "normal prior of the parameter around its initial value, of its logarithm with the "
+            "transform log"
         ),
     ] = None
     smoothness: Annotated[
@@ -75,8 +74,7 @@ class UnknownSection(Table, kw_only=True):
             le=1e100,
             description="histories: weight of the squared differences between neighbouring values, "
             "each over the distance of their times (in units of the mean distance: 1 where they "
-            "are "
-            "equally spaced), beside the deviation",
+            "are equally spaced), beside the deviation",
         ),
     ] = 0.0
     unit: Annotated[str, Meta(description="for figures")] = ""
@@ -98,8 +96,7 @@ class RegularizationSection(Table, kw_only=True):
         NotNegative | Literal["discrepancy", "l-curve"],
         Meta(
             description="a number, or 'discrepancy': the largest weight, in factors of 4, whose "
-            "misfit "
-            "reaches the noise; or 'l-curve'"
+            "misfit reaches the noise; or 'l-curve'"
         ),
     ] = 1.0
     reference: Annotated[
@@ -166,26 +163,22 @@ class OptimizerSection(Table, kw_only=True):
         Positive,
         Meta(
             description="converged: the objective is this near its minimum, in units of the noise "
-            "(and "
-            "the gradient test holds)"
+            "(and the gradient test holds)"
         ),
     ] = 1e-2
     insist: Annotated[
         bool | None,
         Meta(
             description="go on past the gradient test while the objective is farther from its "
-            "minimum "
-            "than `decrement`; false: stop there, NOT CONVERGED. Default: true, but a tolerance "
-            "other "
-            "than the default is obeyed"
+            "minimum than `decrement`; false: stop there, NOT CONVERGED. Default: true, but a "
+            "tolerance other than the default is obeyed"
         ),
     ] = None
     levels: Annotated[
         Annotated[int, Meta(ge=1, le=30)] | None,
         Meta(
             description="grids of nested iteration; default: as many as the grid coarsens into, "
-            "with "
-            "[time] one"
+            "with [time] one"
         ),
     ] = None
     memory: Annotated[Count, Meta(description="quasi-Newton methods: pairs that are kept")] = 10
@@ -202,9 +195,8 @@ class OptimizerSection(Table, kw_only=True):
     learnt: Annotated[
         Index,
         Meta(
-            description="nested iteration: products with a coarse grid's Hessian that may be "
-            "spent on "
-            "preconditioning finer ones"
+            description="nested iteration: products with a coarse grid's Hessian that may be spent "
+            "on preconditioning finer ones"
         ),
     ] = 100
     gauss_newton: Annotated[bool, Meta(description="bntr: the Gauss-Newton Hessian")] = False

@@ -342,3 +342,12 @@ def test_errors_of_evolution_cases_are_all_named(folder, capsys):
 def test_wrong_tables_of_wells(table, message, folder, capsys):
     (folder / "wells.csv").write_text(table)
     assert message in said(folder, STEADY, capsys, 2)
+
+
+def test_further_starts_are_counted_and_read(folder, capsys):
+    two = "[optimizer]\nrestarts = [{ D = 2.0 }, { D = FIELD }]\n"
+    found = two.replace("FIELD", "{ expression = '1 + x' }")
+    assert "  starts  3" in said(folder, STEADY + found, capsys)
+    missing = two.replace("FIELD", "{ file = 'no.npy' }")
+    text = said(folder, STEADY + missing, capsys, code=2)
+    assert "error: optimizer.restarts[1].D: got no.npy" in text
