@@ -245,6 +245,7 @@ class Monitor:
             raise InputError("monitor.space", None, "the parameter space, for checkpoints")
         extra = {
             "identity": self.identity,
+            "ranks": self.world.size,
             "start": place[0],
             "level": place[1],
             "iteration": place[2],

@@ -13,7 +13,6 @@ from npde_opt import errors, restarts
 from npde_opt.cases import Case, load_case
 from npde_opt.cases.rules import check_identifiable, time_of
 from npde_opt.ensemble import Ensemble
-from npde_opt.io.checkpoint import Checkpoint
 from npde_opt.io.results import Seconds, Summary, peak_memory_mb
 from npde_opt.petsc_options import check_options, unused_text
 from npde_opt.runs.attempts import Attempts
@@ -23,13 +22,7 @@ from npde_opt.runs.monitor import Monitor
 from npde_opt.runs.opened import Opened
 from npde_opt.runs.rehearsal import rehearse
 from npde_opt.runs.report import report
-from npde_opt.runs.resume import (
-    finished,
-    last_checkpoint,
-    refuse_another_run,
-    where_to_go_on,
-)
-from npde_opt.runs.starts import ended
+from npde_opt.runs.resume import Earlier
 from npde_opt.runs.weight import choose_weight
 
 
@@ -76,6 +69,7 @@ class Run(Opened):
         """Reads the last checkpoint of a resumed run; False where it came to its end."""
         case, world = self.case, self.world
         self.identity = identity(case, world, self.settings.method, self.levels)
+        start = Column("start", lambda row, state: self.monitor.start, "d")
         self.monitor = Monitor(
             self.ensemble.space,
             self.out,
@@ -83,18 +77,12 @@ class Run(Opened):
             stream=sys.stdout if world.rank == 0 else None,
             world=world,
             across=self.ensemble.across,
-            columns=[Column("start", lambda row, state: self.monitor.start, "d")]
-            if case.restarted
-            else [],
+            columns=[start] if case.restarted else [],
         )
-        self.before, self.ended = None, list[Checkpoint]()
-        if not self.options.resume:
-            return True
-        self.before = last_checkpoint(self.out, self.ensemble, world)
-        refuse_another_run(self.before, self.out, self.identity, world)
-        if case.restarted:
-            self.ended = ended(self.out, self.ensemble, self.identity, world)
-        return not finished(self.before, self.ended, self.out, self.monitor, self.ensemble, world)
+        self.before: Earlier | None = None
+        if self.options.resume:
+            self.before = Earlier(self.out, self.ensemble, world, self.identity)
+        return self.before is None or not self.before.finished(self.monitor)
 
     def prepare(self) -> None:
         """Reads or simulates the data, rehearses the end of the run, and chooses the weight."""
@@ -121,13 +109,8 @@ class Run(Opened):
             self.monitor,
             self.before,
             world,
-            options.resume,
         )
-        self.resume = None
-        if options.resume:
-            self.resume = where_to_go_on(
-                self.before, self.ended, self.out, self.monitor, self.ensemble, world
-            )
+        self.resume = self.before.where_to_go_on(self.monitor) if self.before else None
         self.ready = time.monotonic()
 
     def _headline(self, origin: str) -> str:

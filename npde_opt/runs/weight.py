@@ -15,13 +15,12 @@ from npde_opt.cases import Case
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError, collective
 from npde_opt.grids import Grid
-from npde_opt.io.checkpoint import Checkpoint
 from npde_opt.io.files import content_of, disk
 from npde_opt.objective import Objective
 from npde_opt.optimizers import Settings
 from npde_opt.runs.folder import RunDirectory
 from npde_opt.runs.monitor import Monitor
-from npde_opt.runs.resume import stored_weight
+from npde_opt.runs.resume import Earlier
 
 WEIGHT = "weight.json"
 CHOICE_CELLS = 20_000
@@ -40,16 +39,18 @@ def choose_weight(
     levels: int | None,
     out: RunDirectory | None,
     monitor: Monitor,
-    found: Checkpoint | None,
+    before: Earlier | None,
     world: MPI.Intracomm,
-    resumed: bool,
 ) -> None:
-    """Sets the weight on the finest grid of at most 20,000 cells, or to what the resumed run chose.
-    Collective."""
+    """Sets the weight on the finest grid of at most 20,000 cells, or to what the run that is
+    resumed chose `before`. Collective."""
     wanted = rule(case)
     if wanted is None:
         return
-    choice = _earlier(out, found, world) if resumed else None
+    choice = None
+    with collective(world):
+        if before is not None and out is not None and world.rank == 0:
+            choice = before.weight(_kept(out))
     choice = world.bcast(choice, root=0)
     if choice is None:
         choice = _choose(case, grid, ensemble, settings, levels, monitor, wanted)
@@ -58,17 +59,6 @@ def choose_weight(
                 out.write(WEIGHT, json.dumps(choice))
     monitor.weight = choice
     case.weight_override = choice["weight"]
-
-
-def _earlier(
-    out: RunDirectory | None, found: Checkpoint | None, world: MPI.Intracomm
-) -> dict[str, Any] | None:
-    """What a resumed run chose before it was stopped, on rank 0."""
-    choice = None
-    with collective(world):
-        if out is not None and world.rank == 0:
-            choice = stored_weight(found, _kept(out))
-    return choice
 
 
 def _kept(out: RunDirectory) -> Any:

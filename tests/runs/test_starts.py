@@ -17,7 +17,7 @@ from npde_opt.runs import starts
 from npde_opt.runs.columns import Column
 from npde_opt.runs.folder import RunDirectory
 from npde_opt.runs.monitor import Monitor
-from npde_opt.runs.resume import last_checkpoint, where_to_go_on
+from npde_opt.runs.resume import Earlier
 
 CASE = """
 [grid]
@@ -77,9 +77,9 @@ def run(case, path, mode="new", last=10**9):
     monitor.last = last
     resume = None
     if mode == "resume":
-        before = last_checkpoint(out, ensemble, world())
-        ended = starts.ended(out, ensemble, {"a": "b"}, world())
-        resume = where_to_go_on(before, ended, out, monitor, ensemble, world())
+        earlier = Earlier(out, ensemble, world(), {"a": "b"})
+        assert earlier.found.extra["ranks"] == world().size
+        resume = earlier.where_to_go_on(monitor)
     found = None
     with contextlib.suppress(Interrupted):
         found = restarts.identify(
