@@ -4,6 +4,7 @@ hierarchy."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,9 @@ from npde_opt.cases.on_grid import OnGrid
 from npde_opt.cases.points import points_of, read_wells
 from npde_opt.cases.rules import simulated, time_of
 from npde_opt.cases.sections import CaseFile
+from npde_opt.cases.sought_tables import OptimizerSection
 from npde_opt.cases.sources import Sources
+from npde_opt.cases.typed import keys_of
 from npde_opt.cases.unknowns import check_sizes, mover
 from npde_opt.cases.weighing import check_regularization, floor, misfit, regularizers
 from npde_opt.ensemble import Ensemble
@@ -37,20 +40,7 @@ from npde_opt.objective import Objective
 from npde_opt.optimizers import Settings
 from npde_opt.restarts import Move, drawn
 
-SETTINGS = (
-    "method",
-    "max_iterations",
-    "gradient_rtol",
-    "gradient_atol",
-    "decrement",
-    "insist",
-    "memory",
-    "cg_max",
-    "forcing_max",
-    "reorthogonalize",
-    "learnt",
-    "gauss_newton",
-)
+SETTINGS = [f.name for f in fields(Settings) if f.name in keys_of(OptimizerSection)]
 """Keys of [optimizer] that are settings of the method."""
 
 
