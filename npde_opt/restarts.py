@@ -12,12 +12,13 @@ import gc
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from petsc4py import PETSc
 
 from npde_opt import nested
+from npde_opt.aliases import Meta, Numbers
 from npde_opt.errors import InputError, SolverError
 from npde_opt.grids import Grid
 from npde_opt.nested import Build, Identification
@@ -30,6 +31,10 @@ from npde_opt.reductions import largest
 Move = Callable[[ParameterSpace, PETSc.Vec], None]
 """Changes the parameters to start from, alike on all grids of a hierarchy. Collective."""
 
+Given = Numbers | Callable[[Grid], np.ndarray]
+"""A number, an array of what terms read, or a function that gives owned cells [i, j, k]."""
+Restarts = int | Sequence[Move | Mapping[str, Given]]
+"""So many starts that are drawn, or a list of starts."""
 APART = 2.0
 """Standard deviations between two answers from which on they are two."""
 OF_A_START = ("unknown", "times")
@@ -78,7 +83,7 @@ def _drawn(seed: int, spread: float, deviations: Mapping[str, float]) -> Move:
     return move
 
 
-def given(values: Mapping[str, Any]) -> Move:
+def given(values: Mapping[str, Given]) -> Move:
     """The start with these values of coefficients by name, the others as they were.
 
     Values are numbers, arrays of them, or functions of a grid that give its owned cells [i, j, k].
@@ -101,7 +106,7 @@ def _stay(space: ParameterSpace, m: PETSc.Vec) -> None:
     """The start that was given."""
 
 
-def moves_of(restarts: int | Sequence[Move | Mapping[str, Any]], seed: int) -> list[Move]:
+def moves_of(restarts: Restarts, seed: int) -> list[Move]:
     """So many drawn starts, or those of a list."""
     if isinstance(restarts, int):
         return drawn(restarts, seed)
@@ -116,8 +121,8 @@ class Outcome:
     """How a start ended; what is not finite where it failed.
 
     start: its number, 0 for the one that was given. values: of the unknowns that are listed.
-    result: fields of its Result, work: forward and adjoint solves of the finest grid and of all,
-    and Krylov iterations. distance: of the answer from the best one, sqrt(dm^T H dm) with the
+    counters: as its Result has them. work: forward and adjoint solves of the finest grid and of
+    all, and Krylov iterations. distance: of the answer from the best one, sqrt(dm^T H dm) with the
     Gauss-Newton Hessian there: in standard deviations.
     """
 
@@ -128,7 +133,11 @@ class Outcome:
     objective: float = math.inf
     chi_squared: float = math.inf
     values: Mapping[str, list[float]] = field(default_factory=dict)
-    result: Mapping[str, Any] = field(default_factory=dict)
+    objective_initial: float = math.inf
+    gradient_norm: float = math.inf
+    gradient_norm_initial: float = math.inf
+    decrement: float = math.nan
+    counters: Mapping[str, int] = field(default_factory=dict)
     work: Mapping[str, int] = field(default_factory=dict)
     distance: float | None = None
 
@@ -189,7 +198,7 @@ def identify(
     levels: int | None = None,
     monitor: Monitor | None = None,
     resume: Resume | None = None,
-    restarts: int | Sequence[Move | Mapping[str, Any]] = 0,
+    restarts: Restarts = 0,
     seed: int = 0,
 ) -> Found:
     """Minimizes the objective from the given start, and from further ones.
@@ -227,7 +236,7 @@ class _Starts:
         self.monitor, self.resume, self.moves = monitor, resume, moves
         self.ended: list[Outcome] = list(resume.ended) if resume is not None else []
         self.minimizers: dict[int, PETSc.Vec] = {}
-        self.history: dict[int, list[dict[str, Any]]] = {}
+        self.history: dict[int, list[Meta]] = {}
 
     def solve(self) -> Found:
         inside = self.resume.inside if self.resume is not None else None
@@ -285,7 +294,19 @@ class _Starts:
             other.destroy()
         history = self.history.get(best.start, [])
         total, krylov = (sum(o.work.get(key, 0) for o in starts) for key in ("total", "krylov"))
-        result = Result(m=m, status=best.status, reason=best.reason, history=history, **best.result)
+        result = Result(
+            m=m,
+            status=best.status,
+            reason=best.reason,
+            iterations=best.iterations,
+            objective=best.objective,
+            objective_initial=best.objective_initial,
+            gradient_norm=best.gradient_norm,
+            gradient_norm_initial=best.gradient_norm_initial,
+            decrement=best.decrement,
+            history=history,
+            counters=dict(best.counters),
+        )
         finest = best.work["finest"]
         return Found(objective, result, history, finest, total, krylov, starts, best.start)
 
@@ -310,9 +331,6 @@ def _outcome(number: int, found: Identification) -> Outcome:
     at.destroy()
     listed = [u for u in space.unknowns if u.block.listed]
     values = {u.name: u.value(space.values(result.m, u.name)).ravel().tolist() for u in listed}
-    kept = ("objective_initial", "gradient_norm", "gradient_norm_initial", "decrement", "counters")
-    told = {key: getattr(result, key) for key in kept}
-    told |= {"iterations": result.iterations, "objective": result.objective}
     work = {
         "finest": found.finest_solves,
         "total": found.total_solves,
@@ -326,6 +344,10 @@ def _outcome(number: int, found: Identification) -> Outcome:
         objective=result.objective,
         chi_squared=chi_squared,
         values=values,
-        result=told,
+        objective_initial=result.objective_initial,
+        gradient_norm=result.gradient_norm,
+        gradient_norm_initial=result.gradient_norm_initial,
+        decrement=result.decrement,
+        counters=result.counters,
         work=work,
     )

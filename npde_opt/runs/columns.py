@@ -10,13 +10,13 @@ columns, so that a resumed run goes on with the same ones or is refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from npde_opt.aliases import Meta
 from npde_opt.errors import InputError
 from npde_opt.io.checkpoint import State
-from npde_opt.io.history import COLUMNS
+from npde_opt.io.history import COLUMNS, Row
 
 NARROWEST = 8
 
@@ -36,7 +36,7 @@ class Column:
     """
 
     name: str
-    value: Callable[[Mapping[str, Any], State], float | None] | None = None
+    value: Callable[[Row, State], float | None] | None = None
     pattern: str = ".3e"
 
     def __post_init__(self) -> None:
@@ -52,7 +52,7 @@ class Column:
         return max(len(self.name), NARROWEST) + 2
 
 
-def filled(row: Mapping[str, Any], state: State, columns: Sequence[Column]) -> dict[str, Any]:
+def filled(row: Row, state: State, columns: Sequence[Column]) -> Meta:
     """The row with the numbers that columns make themselves. Collective."""
     own = {c.name: c.value(row, state) for c in columns if c.value is not None}
     return {**row, **own}

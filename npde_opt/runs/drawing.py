@@ -4,16 +4,16 @@ in time."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 import numpy as np
 
 from npde_opt import figures
-from npde_opt.aliases import Coefficient
+from npde_opt.aliases import Coefficient, Plain
 from npde_opt.cases import Case
 from npde_opt.cases.on_grid import OnGrid
 from npde_opt.figures.animation import animate
 from npde_opt.figures.waves import animate_wave, plot_course, plot_snapshots
+from npde_opt.forward import Evolution
 from npde_opt.objective import ObjectiveAt
 from npde_opt.restarts import Found
 from npde_opt.runs.folder import RunDirectory
@@ -40,7 +40,7 @@ def draw(
     predicted: list[np.ndarray],
     rows: Predicted,
     out: RunDirectory,
-    weight: Mapping[str, Any] | None,
+    weight: Mapping[str, Plain] | None,
 ) -> None:
     """All of them. Collective; rank 0 draws."""
     _fields(case, on, found, out)
@@ -103,7 +103,7 @@ def _fit(case: Case, rows: Predicted, out: RunDirectory) -> None:
         )
 
 
-def _weights(case: Case, weight: Mapping[str, Any], out: RunDirectory) -> None:
+def _weights(case: Case, weight: Mapping[str, Plain], out: RunDirectory) -> None:
     assert case.data is not None
     count = sum(int(np.isfinite(y).sum()) for y in case.data.observed)
     figures.plot_weights(
@@ -157,6 +157,7 @@ class Films:
 
     def __init__(self, states: States):
         self.states, self.case, self.grid = states, states.case, states.grid
+        assert isinstance(states.forward, Evolution)
         self.forward, self.out = states.forward, states.out
         time = self.case.table.time
         assert time is not None

@@ -11,11 +11,11 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from mpi4py import MPI
 
+from npde_opt.aliases import Meta, Plain
 from npde_opt.cases import Case
 from npde_opt.cases.pictures import picture_file
 from npde_opt.errors import collective
@@ -60,14 +60,14 @@ def identity(case: Case, comm: MPI.Intracomm, method: str, levels: int | None) -
     return comm.bcast(found, root=0)
 
 
-def plain(case: Case) -> dict[str, Any]:
+def plain(case: Case) -> Meta:
     """The tables of a case, with what it puts into texts put in."""
-    found: dict[str, Any] = msgspec.to_builtins(case.table)
+    found: Meta = msgspec.to_builtins(case.table)
     del found["variables"]
     return found
 
 
-def _sections(table: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _sections(table: Mapping[str, Plain]) -> Iterator[tuple[str, str]]:
     for name, section in table.items():
         kept = section
         if name in NOT_COUNTED and section is not None:
@@ -85,7 +85,7 @@ def files(case: Case) -> list[tuple[str, Path]]:
     return found
 
 
-def _references(place: str, value: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _references(place: str, value: Plain) -> Iterator[tuple[str, Mapping[str, Plain]]]:
     """All tables {file = ...} and {picture = ...} inside a value."""
     if isinstance(value, Mapping):
         if isinstance(value.get("file"), str) or isinstance(value.get("picture"), str):
@@ -97,7 +97,7 @@ def _references(place: str, value: Any) -> Iterator[tuple[str, Mapping[str, Any]
             yield from _references(f"{place}[{i}]", inner)
 
 
-def _path(case: Case, place: str, spec: Mapping[str, Any]) -> Path:
+def _path(case: Case, place: str, spec: Mapping[str, Plain]) -> Path:
     if isinstance(spec.get("file"), str):
         return case.sources.find(place, spec["file"])
     return picture_file(place, spec["picture"], case.sources)

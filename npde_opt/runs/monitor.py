@@ -12,15 +12,17 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import FrameType, SimpleNamespace
-from typing import Any, TextIO
+from typing import TextIO
 
 import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
 from npde_opt import reductions
+from npde_opt.aliases import Plain
 from npde_opt.errors import InputError, Interrupted
 from npde_opt.io.checkpoint import Checkpoint, Space, State, save_checkpoint
+from npde_opt.io.history import Row
 from npde_opt.io.results import Summary
 from npde_opt.restarts import FAILED, Outcome
 from npde_opt.runs.columns import Column, filled
@@ -40,6 +42,8 @@ from npde_opt.signals import BATCH
 
 SIGNALS = (*BATCH, signal.SIGINT)
 SPECTRUM = "spectrum"
+Place = tuple[int | None, ...]
+"""Start, level and iteration."""
 SLOW_SECONDS, SLOW_RATIO = 1.0, 10.0
 
 
@@ -84,7 +88,7 @@ class Monitor:
     ):
         self.comm, self.out, self.space, self.identity = comm, out, space, dict(identity or {})
         self.world, self.across = world or comm, across
-        self.weight: Mapping[str, Any] | None = None
+        self.weight: Mapping[str, Plain] | None = None
         self._reference: float | None = None
         self._spent: Mapping[str, int] = {}
         self.misfit_target, self.checkpoint_seconds = misfit_target, checkpoint_seconds
@@ -92,12 +96,12 @@ class Monitor:
         if out is not None:
             out.begin_history([c.name for c in columns])
         self.start: int | None = None
-        self._repeated: tuple[Any, ...] | None = None
+        self._repeated: Place | None = None
         self._outlook, self._level = Outlook(), Level()
         self._start = self._saved = time.monotonic()
         self._rest = 0.0
         self._signal = 0
-        self._handlers: dict[signal.Signals, Any] = {}
+        self._handlers: dict[signal.Signals, signal._HANDLER] = {}
         self.stream = stream if comm.rank == 0 else None
         self._table: LiveTable | PlainLines | None = None
         self._log = Kept(columns)
@@ -168,7 +172,7 @@ class Monitor:
         if self.out is not None:
             self.out.restart_history()
 
-    def __call__(self, row: Mapping[str, Any], state: State) -> str | None:
+    def __call__(self, row: Row, state: State) -> str | None:
         row = filled({"level": self._level.level, **row}, state, self.columns)
         place = (self.start, row["level"], row.get("iteration"))
         repeated = place == self._repeated
@@ -238,9 +242,7 @@ class Monitor:
         agreed = reductions.largest(self.world, np.array([self._signal, due], dtype="i4"))
         return int(agreed[0]), bool(agreed[1])
 
-    def _save(
-        self, number: int, place: tuple[Any, ...], state: State, counted: Mapping[str, Any]
-    ) -> str:
+    def _save(self, number: int, place: Place, state: State, counted: Mapping[str, Plain]) -> str:
         if self.out is None or self.space is None:
             raise InputError("monitor.space", None, "the parameter space, for checkpoints")
         extra = {
@@ -283,8 +285,7 @@ class Monitor:
 
     def keep_start(self, outcome: Outcome, space: Space | None, m: PETSc.Vec | None) -> None:
         """Writes how a start ended, for a resumed run. Collective."""
-        counters = outcome.result.get("counters", {})
-        counted = self._of_groups(counters=counters, work=outcome.work)
+        counted = self._of_groups(counters=outcome.counters, work=outcome.work)
         told = f": {outcome.reason}" if outcome.status == FAILED else ""
         self.say(
             f"start {outcome.start}: objective {outcome.objective:.8g}, {outcome.status}{told}"
@@ -310,7 +311,7 @@ class Monitor:
                 check=self.out.check,
             )
 
-    def _show(self, row: Mapping[str, Any], reference: float | None) -> None:
+    def _show(self, row: Row, reference: float | None) -> None:
         now = time.monotonic()
         grid = self._outlook.grid
         grid.reference = grid.reference or reference

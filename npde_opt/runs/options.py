@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from typing import Any
+from typing import IO
 
 import petsc4py
 from mpi4py import MPI
@@ -17,7 +17,7 @@ from mpi4py import MPI
 class Parser(argparse.ArgumentParser):
     """Speaks on rank 0 only."""
 
-    def _print_message(self, message: str, file: Any = None) -> None:
+    def _print_message(self, message: str, file: IO[str] | None = None) -> None:
         if MPI.COMM_WORLD.rank == 0:
             super()._print_message(message, file)
 
@@ -116,7 +116,7 @@ def read_options(p: Parser) -> argparse.Namespace:
     return options
 
 
-def _pair(p: Parser, text: str) -> Any:
+def _pair(p: Parser, text: str) -> list[str]:
     """NAME=VALUE."""
     if "=" not in text:
         p.error(f"--set {text}: NAME=VALUE")

@@ -10,13 +10,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from scipy import special
 
+from npde_opt.aliases import Plain
+from npde_opt.io.history import Row
 from npde_opt.io.results import Summary
 from npde_opt.runs import starts
 from npde_opt.runs.columns import Column
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 HEADER_EVERY = 20
 
@@ -38,7 +43,7 @@ class Level:
 class Progress:
     """One completed iteration: the history row, where it was and the times in seconds."""
 
-    row: Mapping[str, Any]
+    row: Row
     elapsed: float
     left: float | None
     at_most: bool
@@ -89,7 +94,7 @@ def fitting(width: int, own: Sequence[Column] = ()) -> list[Shown]:
     return kept
 
 
-def solves(row: Mapping[str, Any]) -> str:
+def solves(row: Row) -> str:
     counts = [row[k] for k in ("forward_solves", "adjoint_solves") if row.get(k) is not None]
     return str(sum(counts)) if counts else "-"
 
@@ -160,7 +165,7 @@ class LiveTable:
         self.progress = [*self.progress, progress][-max(self.console.height - 6, 4) :]
         self.live.update(self._render(), refresh=True)
 
-    def _render(self) -> Any:
+    def _render(self) -> Table:
         from rich import box
         from rich.table import Table
 
@@ -277,7 +282,7 @@ UNLIKELY = 1.35e-3
 chance."""
 
 
-def residuals(metrics: Mapping[str, Any]) -> list[str]:
+def residuals(metrics: Mapping[str, Plain]) -> list[str]:
     """How good the solves of the answer are, beside what they cost and what was asked of them."""
     lines = []
     for kind, title, system in (
@@ -310,7 +315,7 @@ def unfinished(s: Summary) -> list[str]:
     return [f"NOT CONVERGED: {headline}, after {s.iterations} iterations: {reason}"]
 
 
-def advice(metrics: Mapping[str, Any]) -> list[str]:
+def advice(metrics: Mapping[str, Plain]) -> list[str]:
     """The fit against the noise, and what should be known of the parameters, as lines to act on."""
     lines = [
         f"  {title:<12} {'; '.join(metrics[key])}"
@@ -341,7 +346,7 @@ def advice(metrics: Mapping[str, Any]) -> list[str]:
     return [*lines, f"  {'fit':<12} {text}"]
 
 
-def _metric(value: Any, name: str = "") -> str:
+def _metric(value: Plain, name: str = "") -> str:
     if value is None and name.endswith("_interval"):
         return "not determined by the data"
     if isinstance(value, list):
@@ -355,6 +360,6 @@ def _metric(value: Any, name: str = "") -> str:
     return f"{value:.5g}" if isinstance(value, float) else str(value)
 
 
-def _is_pair(value: list[Any]) -> bool:
+def _is_pair(value: list[Plain]) -> bool:
     """Whether this is one interval, not the list of several, of which one is not determined."""
     return len(value) == 2 and any(isinstance(end, int | float) for end in value)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from typing import Any
 
 from mpi4py import MPI
 
 from npde_opt import errors, restarts
+from npde_opt.aliases import Meta
 from npde_opt.cases import Case, load_case
 from npde_opt.cases.rules import check_identifiable, time_of
 from npde_opt.ensemble import Ensemble
@@ -157,7 +157,7 @@ class Run(Opened):
         if warning := unused_text():
             self.monitor.say(warning)
 
-    def _summary(self, found: restarts.Found, metrics: dict[str, Any], seconds: Seconds) -> Summary:
+    def _summary(self, found: restarts.Found, metrics: Meta, seconds: Seconds) -> Summary:
         result, counts = found.result, found.result.counters
         return Summary(
             driver="identify",

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from npde_opt.aliases import Meta
 from npde_opt.linear.measured import Solves, measured
 from npde_opt.objective import Objective, ObjectiveAt
 from npde_opt.reductions import largest, total
 
 
-def run_measured(at: ObjectiveAt) -> dict[str, Any]:
+def run_measured(at: ObjectiveAt) -> Meta:
     """Solves the states at a point where that is still to be done; metrics of these solves.
     Collective."""
     with measured() as found:
@@ -24,14 +25,14 @@ def run_measured(at: ObjectiveAt) -> dict[str, Any]:
     return solve_metrics(at.objective, found)
 
 
-def solve_metrics(objective: Objective, found: Mapping[str, Solves]) -> dict[str, Any]:
+def solve_metrics(objective: Objective, found: Mapping[str, Solves]) -> Meta:
     """NAME_residual_true and more of the systems of all groups, where there are any. Collective.
 
     NAME is `state`, and `newton` where stages are nonlinear.
     """
     forward: Any = objective.forward
     across, asked = objective.ensemble.across, forward.asked()
-    metrics: dict[str, Any] = {}
+    metrics: Meta = {}
     for kind in ("state", "newton"):
         own = found[kind]
         worst = largest(across, own.residual)

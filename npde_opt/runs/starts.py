@@ -12,19 +12,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
+from npde_opt.aliases import Meta, Plain
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import collective
 from npde_opt.io.checkpoint import Checkpoint, Space, find_checkpoint, save_checkpoint
-from npde_opt.restarts import Found, Outcome, several
+from npde_opt.restarts import FAILED, Found, Outcome, several
 from npde_opt.runs.folder import HISTORY, STARTS, RunDirectory
 
 COLUMNS = ("status", "iterations", "objective", "chi_squared", "distance")
+Cell = str | float | None
 LONGEST = 80
 MOST_VALUES = 8
 """Values a line on the screen; the file has all."""
@@ -36,7 +37,7 @@ def keep(
     outcome: Outcome,
     m: PETSc.Vec | None,
     rows: int,
-    extra: Mapping[str, Any],
+    extra: Mapping[str, Plain],
 ) -> None:
     """Writes how a start ended. Collective on the folder's ranks.
 
@@ -74,22 +75,19 @@ def ended(
 
 def outcome_of(kept: Checkpoint, shares: Mapping[str, dict[str, int]]) -> Outcome:
     """What a kept start ended in; `shares`: this group's counts."""
-    told = Outcome(**kept.extra["outcome"])
-    result = {**told.result, "counters": shares["counters"]} if told.result else {}
-    return replace(told, result=result, work=shares["work"])
+    return replace(Outcome(**kept.extra["outcome"]), **shares)
 
 
 # ---- what is told ------------------------------------------------------------------------------
 
 
-def metrics(found: Found) -> dict[str, Any]:
+def metrics(found: Found) -> Meta:
     """The table of starts for summary.json, and where there is more than one minimum."""
     if not found.starts:
         return {}
-    keys = ("start", *COLUMNS, "reason", "values")
-    told = [{key: getattr(o, key) for key in keys} for o in found.starts]
     text = _minima(found)
-    return {"best_start": found.best, "starts": told} | ({"minima": [text]} if text else {})
+    told: Meta = {"best_start": found.best, "starts": found.starts}
+    return told | ({"minima": [text]} if text else {})
 
 
 def _minima(found: Found) -> str:
@@ -104,13 +102,12 @@ def _minima(found: Found) -> str:
     return f"the best is of start {found.best}; elsewhere ended {'; '.join(parts)}"
 
 
-def lines(told: Sequence[Mapping[str, Any]], best: int | None) -> list[str]:
+def lines(starts: Sequence[Outcome], best: int) -> list[str]:
     """The table on the screen; the best one is marked."""
     rows = [["", "start", *COLUMNS, "values"]]
-    for row in told:
-        mark = "*" if row["start"] == best else ""
-        numbers = [_cell(row[key]) for key in ("start", *COLUMNS)]
-        rows.append([mark, *numbers, _values(row)])
+    for o in starts:
+        mark = "*" if o.start == best else ""
+        rows.append([mark, *(_cell(getattr(o, key)) for key in ("start", *COLUMNS)), _values(o)])
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
     texts = []
     for cells in rows:
@@ -119,18 +116,19 @@ def lines(told: Sequence[Mapping[str, Any]], best: int | None) -> list[str]:
     return texts
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Cell) -> str:
     if value is None or (isinstance(value, float) and not np.isfinite(value)):
         return "-"
     return f"{value:.5g}" if isinstance(value, float) else str(value).replace("_", " ")
 
 
-def _values(row: Mapping[str, Any]) -> str:
+def _values(o: Outcome) -> str:
     """Of the unknowns that are numbers; why a start failed."""
-    named = [(name, v) for name, values in row["values"].items() for v in values]
+    if o.status == FAILED:
+        return textwrap.shorten(o.reason, LONGEST)
+    named = [(name, v) for name, values in o.values.items() for v in values]
     shown = ", ".join(f"{name} {value:.5g}" for name, value in named[:MOST_VALUES])
-    more = ", ..." if len(named) > MOST_VALUES else ""
-    return textwrap.shorten(row["reason"], LONGEST) if row["status"] == "failed" else shown + more
+    return shown + (", ..." if len(named) > MOST_VALUES else "")
 
 
 def csv_text(starts: Sequence[Outcome]) -> str:
@@ -140,13 +138,13 @@ def csv_text(starts: Sequence[Outcome]) -> str:
     out = io.StringIO()
     print(",".join(["start", *COLUMNS, *heads]), file=out)
     for o in starts:
-        numbers: list[Any] = [getattr(o, key) for key in ("start", *COLUMNS)]
+        numbers: list[Cell] = [getattr(o, key) for key in ("start", *COLUMNS)]
         numbers += [v for name in names for v in o.values.get(name, [None] * names[name])]
         print(",".join(map(_exact, numbers)), file=out)
     return out.getvalue()
 
 
-def _exact(value: Any) -> str:
+def _exact(value: Cell) -> str:
     if value is None or (isinstance(value, float) and not np.isfinite(value)):
         return ""
     return str(value)

@@ -4,7 +4,7 @@ of the first ones."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from npde_opt.cases.on_grid import OnGrid
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import collective
 from npde_opt.figures import plot_fields
+from npde_opt.forward.interface import ForwardMap
 from npde_opt.grids import Grid
 from npde_opt.io.vtk import uniform, write_vtk
 from npde_opt.runs.folder import RunDirectory
@@ -21,11 +22,20 @@ MOST_FIGURES = 16
 """Experiments of which there are figures."""
 
 
+class Solved(Protocol):
+    """What a linearization has: the (last) state of each of the group's experiments [c, i, j, k],
+    and all states of one after the other."""
+
+    @property
+    def final(self) -> list[np.ndarray]: ...
+    def states(self, e: int) -> Iterator[np.ndarray]: ...
+
+
 class States:
     """Of a linearization of the group's experiments. Methods are collective over all groups.
 
     Args:
-        lin: has them; see ForwardMap.
+        lin: has them.
         out: the run's folder, in the first group.
     """
 
@@ -34,8 +44,8 @@ class States:
         case: Case,
         on: OnGrid,
         ensemble: Ensemble,
-        forward: Any,
-        lin: Any,
+        forward: ForwardMap,
+        lin: Solved,
         out: RunDirectory | None,
     ):
         self.case, self.on, self.grid, self.ensemble = case, on, on.grid, ensemble

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import Any
 
 from mpi4py import MPI
 from petsc4py import PETSc
 
 from npde_opt import nested, weight_choice
+from npde_opt.aliases import Meta, Plain
 from npde_opt.cases import Case
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError, collective
@@ -61,7 +61,7 @@ def choose_weight(
     case.weight_override = choice["weight"]
 
 
-def _kept(out: RunDirectory) -> Any:
+def _kept(out: RunDirectory) -> Plain:
     file = out.file(WEIGHT)
     if not file.exists():
         return None
@@ -84,7 +84,7 @@ def _choose(
     levels: int | None,
     monitor: Monitor,
     wanted: str,
-) -> dict[str, Any]:
+) -> Meta:
     hierarchy = nested.grids(grid, levels)
     coarse = next((g for g in reversed(hierarchy) if g.active_size <= CHOICE_CELLS), hierarchy[0])
 
