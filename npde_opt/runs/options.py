@@ -8,16 +8,19 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from typing import IO
+from typing import TYPE_CHECKING
 
 import petsc4py
 from mpi4py import MPI
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 
 class Parser(argparse.ArgumentParser):
     """Speaks on rank 0 only."""
 
-    def _print_message(self, message: str, file: IO[str] | None = None) -> None:
+    def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
         if MPI.COMM_WORLD.rank == 0:
             super()._print_message(message, file)
 

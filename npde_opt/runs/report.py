@@ -81,7 +81,8 @@ def report(
             own("predicted.csv", lambda: out.write(PREDICTED, rows.text()))
             if plot:
                 own("drawing", lambda: draw(case, on, found, at, predicted, rows, out, weight))
-        states = States(case, on, ensemble, forward, at.linearization, out)
+        lin: Any = at.linearization
+        states = States(case, on, ensemble, forward, lin, out)
         if states.count > 1:
             attempt("the states", states.write)
         if plot and case.evolves:

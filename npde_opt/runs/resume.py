@@ -10,7 +10,7 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from npde_opt import nested, restarts
-from npde_opt.aliases import Meta
+from npde_opt.aliases import Meta, Plain
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError, collective
 from npde_opt.io.checkpoint import REMEDY, Checkpoint, check_identity, find_checkpoint
@@ -94,10 +94,10 @@ class Earlier:
         if last is None:
             monitor.say("no checkpoint to resume from: starting from the beginning")
             return None
-        told = []
-        for kept in self.ended:
-            counted = {key: self._share(kept, key) for key in ("counters", "work")}
-            told.append(outcome_of(kept, counted))
+        told = [
+            outcome_of(kept, self._share(kept, "counters"), self._share(kept, "work"))
+            for kept in self.ended
+        ]
         inside = None
         if last is self.found:
             inside = self._inside(last, monitor)
@@ -154,7 +154,7 @@ class Earlier:
             across.Bcast(vectors[name].getArray(), root=0)
         return vectors
 
-    def weight(self, kept: object) -> Meta | None:
+    def weight(self, kept: Plain) -> Meta | None:
         """How the weight was chosen: the checkpoint's choice, or that of weight.json before the
         first one.
 

@@ -73,9 +73,9 @@ def ended(
     return list(ensemble.across.bcast(found, root=0))
 
 
-def outcome_of(kept: Checkpoint, shares: Mapping[str, dict[str, int]]) -> Outcome:
-    """What a kept start ended in; `shares`: this group's counts."""
-    return replace(Outcome(**kept.extra["outcome"]), **shares)
+def outcome_of(kept: Checkpoint, counters: dict[str, int], work: dict[str, int]) -> Outcome:
+    """What a kept start ended in, with this group's counts."""
+    return replace(Outcome(**kept.extra["outcome"]), counters=counters, work=work)
 
 
 # ---- what is told ------------------------------------------------------------------------------
