@@ -24,6 +24,7 @@ from npde_opt.aliases import Coefficients
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid
 from npde_opt.grids.sides import Side
+from npde_opt.operators.blocks import BlockProduct
 from npde_opt.operators.stencils import Offset, StencilMatrix, stencil_offsets
 from npde_opt.terms.interface import LinearAt, LinearTerm, Term
 from npde_opt.terms.state import Ghosts, Gradients, State, channels
@@ -135,6 +136,11 @@ class Equation:
         ]
 
     @property
+    def columns(self) -> bool:
+        """Whether all terms take states that are columns."""
+        return all(t.columns for t in self.terms)
+
+    @property
     def symmetric(self) -> bool:
         """Whether the block of r_u of each species with itself is symmetric."""
         return all(t.symmetric for t in self.terms)
@@ -185,6 +191,7 @@ class LinearPart:
         self.points: Points | None = None
         self._bounded = bounded
         self._x, self._y = self.grid.create_active(), self.grid.create_active()
+        self._blocks: dict[int, BlockProduct] = {}
         self.bounds = [0.0] * len(self.matrices)
 
     def assemble(self, points: Points) -> bool:
@@ -212,10 +219,16 @@ class LinearPart:
         )
 
     def mult(self, k: int, x: np.ndarray, transposed: bool = False) -> np.ndarray:
-        """A_k x of an owned field [i, j, k]; it may be a view that the next call overwrites."""
+        """A_k x of an owned field [i, j, k], or of all columns [s, i, j, k]; it may be a view that
+        the next call overwrites."""
+        transposed = transposed and not self.equation.operators[k].symmetric
+        if x.ndim > self.grid.dim:
+            if k not in self._blocks:
+                self._blocks[k] = BlockProduct(self.matrices[k])
+            return self._blocks[k](x, transposed)
         self.grid.put(x, self._x)
         mat = self.matrices[k].mat
-        if transposed and not self.equation.operators[k].symmetric:
+        if transposed:
             mat.multTranspose(self._x, self._y)
         else:
             mat.mult(self._x, self._y)
@@ -232,6 +245,8 @@ class LinearPart:
         return reductions.largest(self.grid.comm, found)
 
     def destroy(self) -> None:
+        for product in self._blocks.values():
+            product.destroy()
         for matrix in self.matrices:
             matrix.destroy()
         self._x.destroy()
@@ -265,7 +280,8 @@ class LinearPoint:
                 point.check(prefix)
 
     def load(self, outside: Ghosts | None) -> np.ndarray | None:
-        """b of r = A u - b from values outside. That of the last ones is kept."""
+        """b of r = A u - b from values outside, of one state or of columns. That of the last ones
+        is kept."""
         if outside is None:
             return None
         if self._load is None or self._load[0] is not outside:
@@ -273,8 +289,9 @@ class LinearPoint:
         return self._load[1]
 
     def _loaded(self, outside: Ghosts) -> np.ndarray:
-        out = channels(self.grid, self.count)
         fields = [outside.field(c) for c in range(self.count)]
+        columns = next((f.shape[: -self.grid.dim] for f in fields if f is not None), ())
+        out = channels(self.grid, self.count, columns)
         for operator, points in zip(self.operators, self.points, strict=True):
             for row, column, factor in operator.pattern:
                 values = fields[column]
@@ -306,7 +323,7 @@ class LinearPoint:
 
     def product(self, u: np.ndarray, transposed: bool = False) -> np.ndarray:
         """A u, or A^T u, for all species."""
-        out = channels(self.grid, self.count)
+        out = np.zeros_like(u)
         for k, operator in enumerate(self.operators):
             for row, column, factor in operator.pattern:
                 a, b = (column, row) if transposed else (row, column)
@@ -325,7 +342,7 @@ class LinearPoint:
         change = self._cells(dk)
         if not change:
             return 0.0
-        out = channels(self.grid, self.count)
+        out = state.zeros()
         for operator, points in zip(self.operators, self.points, strict=True):
             for row, column, factor in operator.pattern:
                 for point in points:
@@ -357,7 +374,7 @@ class LinearPoint:
         self, state: State, adjoint: State, change: State, dk: Coefficients, out: Gradients
     ) -> np.ndarray:
         """(A_k dk)^T lambda; adds r_ku^T(lambda, du) + r_kk^T(lambda, dk)."""
-        cells, result = self._cells(dk), channels(self.grid, self.count)
+        cells, result = self._cells(dk), adjoint.zeros()
         self.outer(adjoint, out, dk)
         for operator, points in zip(self.operators, self.points, strict=True):
             for row, column, factor in operator.pattern:

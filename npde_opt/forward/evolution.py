@@ -18,7 +18,7 @@ from npde_opt.aliases import Coefficient, Coefficients
 from npde_opt.errors import InputError
 from npde_opt.forward.chain import Adjoint, Chain, StepCounts, Trajectory, Visitors
 from npde_opt.forward.coefficients import check_coefficients, known_values
-from npde_opt.forward.columns import Batch
+from npde_opt.forward.columns import Batch, Columns, groups
 from npde_opt.forward.equation import Equation, LinearPart, LinearPoint
 from npde_opt.forward.experiment import Driving, Experiment
 from npde_opt.forward.fused import FusedEuler, applies
@@ -54,7 +54,8 @@ class Evolution:
         space: the unknowns; coefficients of terms, initial states and sources by name.
         equation: the terms.
         known: numbers or owned arrays of the coefficients that are not unknown.
-        experiments: they share matrices and multigrid.
+        experiments: they share matrices and multigrid, and run as columns of one state where all
+            terms take that (see columns.py), other than with nonlinear implicit steps.
         samplings: what is observed of every experiment.
         scheme: see schemes.py.
         times: t_0 < ... < t_N, the same for all parameters. Steps also end at the breakpoints of
@@ -221,22 +222,26 @@ class EvolutionPoint:
             self.forward.part.assemble(self.linear.points)
 
     def _batches(self) -> list[Batch]:
-        """Experiments that nothing but their initial states tells apart run together where the
-        fused step takes them."""
-        forward, alike = self.forward, list[int]()
-        for e, driving in enumerate(forward.driving):
-            if not driving.terms and not driving.boundary.parts:
-                alike.append(e)
-        shared = self._stepper(alike[0]) if alike else None
-        if not isinstance(shared, FusedEuler):
-            alike = []
-        found = [Batch.of(alike, shared, forward.observers)] if shared is not None and alike else []
-        rest = [e for e in range(len(forward.experiments)) if e not in set(alike)]
-        return found + [Batch.of([e], self._stepper(e), forward.observers) for e in rest]
+        """Experiments run together where the fused step takes them, which nothing but their initial
+        states may tell apart, or where all terms take columns. Jacobians belong to one state."""
+        forward, found = self.forward, list[Batch]()
+        rest = list(range(len(forward.experiments)))
+        alike = [e for e in rest if not forward.driving[e].drives]
+        shared = self._stepper(Columns(tuple(alike))) if alike else None
+        if isinstance(shared, FusedEuler):
+            found.append(Batch.of(alike, shared, forward.observers))
+            rest = [e for e in rest if forward.driving[e].drives]
+        together = forward.equation.columns and forward.newton is None
+        unknown = [u.name for u in forward.space.unknowns]
+        parts = groups(rest, forward.driving, unknown) if together else [(e,) for e in rest]
+        for members in parts:
+            found.append(Batch.of(members, self._stepper(Columns(members)), forward.observers))
+        return found
 
-    def _stepper(self, e: int) -> Stepper:
+    def _stepper(self, columns: Columns) -> Stepper:
+        """The steps of some experiments together."""
         forward, scheme = self.forward, self.forward.scheme
-        sources = [t.at(self.k) for t in forward.driving[e].terms]
+        sources = columns.driven(forward.driving, self.k)
         own_sources = [p for p in self.nonlinear if p.term.stateless]
         reactions = [p for p in self.nonlinear if p not in own_sources]
         linear = self.linear if forward.equation.operators else None
@@ -248,7 +253,7 @@ class EvolutionPoint:
         else:
             implicit = Group(scheme.implicit, linear, own_sources + sources)
             groups = implicit, Group(scheme.explicit, None, reactions)
-        boundary = forward.driving[e].boundary.at(self.k)
+        boundary = columns.boundary(forward.driving, self.k)
         found = Stepper(
             self.grid, scheme, groups, forward.times, boundary, forward.solvers, forward.newton
         )

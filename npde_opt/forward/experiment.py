@@ -61,8 +61,8 @@ class Driving:
         boundary: values of Dirichlet and Robin sides.
         load: what does not depend on the parameters and is constant in time [c, i, j, k], or None;
             0 in inactive cells.
-        terms: that do not depend on the state: the sources, the load, and fluxes that are no
-            numbers.
+        sources: of the experiment, and fluxes that are no numbers.
+        terms: that do not depend on the state: the sources and the load.
 
     Raises:
         InputError: for boundary values and loads that are not the equation's.
@@ -71,7 +71,8 @@ class Driving:
     def __init__(self, equation: Equation, experiment: Experiment, timed: bool):
         key = f"{experiment.where}boundary"
         grid, count = equation.grid, len(equation.species)
-        self.terms: list[Term] = list(experiment.sources)
+        self.grid = grid
+        self.sources: list[Term] = list(experiment.sources)
         values = list[tuple[int, Profile]]()
         load = loads(equation, experiment)
         for c, side, value, where in each_side(equation, experiment.boundary, key):
@@ -80,13 +81,19 @@ class Driving:
             elif isinstance(value, int | float):
                 add_flux(grid, side, value, load[c])
             else:
-                self.terms.append(Flux(grid, count, c, Profile(grid, side, value, where, timed)))
+                self.sources.append(Flux(grid, count, c, Profile(grid, side, value, where, timed)))
         self.boundary = BoundaryValues(grid, values)
         load = np.where(grid.active, load, 0.0)
         given = reductions.anywhere(grid.comm, bool(np.any(load)))
         self.load = load if given else None
+        self.terms = list(self.sources)
         if self.load is not None:
             self.terms.append(Load(grid, self.load))
+
+    @property
+    def drives(self) -> bool:
+        """Whether anything does."""
+        return bool(self.terms or self.boundary.parts)
 
     @property
     def parts(self) -> list[Reader]:

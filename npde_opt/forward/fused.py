@@ -37,7 +37,7 @@ def applies(stepper: Stepper, coefficients: Coefficients) -> bool:
         stepper.scheme.name != "explicit-euler"
         or linear is None
         or linear.part.equation.complex
-        or stepper.boundary.boundary.parts
+        or stepper.boundary.any
     ):
         return False
     terms = [t for o in linear.operators for t in o.terms]
@@ -178,15 +178,6 @@ class FusedEuler(Stepper):
         sizes = dD, self.dt(n), self.factor, self.D, self.weights
         twice(*given, *self._sums, self._slopes, self._scalars, *sizes)
         return result, []
-
-    def rates_not_finite(self, n: int, stages: Stages) -> str:
-        if not self._columns(stages[0]):
-            return super().rates_not_finite(n, stages)
-        found = (
-            super(FusedEuler, self).rates_not_finite(n, [u[:, s] for u in stages])
-            for s in range(stages[0].shape[1])
-        )
-        return next((text for text in found if text), "")
 
     def discard(self) -> None:
         super().discard()

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from petsc4py import PETSc
@@ -22,26 +21,27 @@ from npde_opt import reductions
 from npde_opt.aliases import Coefficient, Coefficients
 from npde_opt.errors import InputError, SolverError
 from npde_opt.forward.coefficients import check_coefficients, known_values
+from npde_opt.forward.columns import Columns, groups
 from npde_opt.forward.equation import Equation, LinearPart, LinearPoint
 from npde_opt.forward.experiment import Driving, Experiment
 from npde_opt.forward.initial import InitialState
 from npde_opt.forward.interface import Counters, Weights, check_alike
 from npde_opt.forward.positivity import check_diffusivities
-from npde_opt.forward.steady_newton import SteadyNewton
+from npde_opt.forward.steady_systems import Block, LinearSystem, NonlinearSystem, System
 from npde_opt.forward.stepper import Group
 from npde_opt.grids.pockets import check_fixed
-from npde_opt.linear.measured import take
-from npde_opt.linear.recipes import LinearSolver
 from npde_opt.observations import Observer, Sampling
 from npde_opt.parameters import ParametersAt, ParameterSpace
 from npde_opt.stages import stage
-from npde_opt.terms.state import Ghosts, Gradients, State, channels
+from npde_opt.terms.interface import TermAt
+from npde_opt.terms.state import Gradients, State
 
 
 class Steady:
     """The forward map of a steady equation for several experiments on one grid.
 
-    Linear equations of one species share one matrix and one multigrid set-up for all experiments.
+    Linear equations of one species share one matrix and one multigrid set-up for all experiments,
+    which are columns of one state where all terms take that (see columns.py).
     Others are solved by Newton's method (see steady_newton.py): at the first point from each
     experiment's `initial`, then from the state at the last point whose derivatives were asked for.
 
@@ -94,9 +94,15 @@ class Steady:
             self.part = LinearPart(equation, prefix, bounded=False)
             linear = all(term.stateless for term in equation.nonlinear)
             one = len(equation.species) == 1 and linear
-            self.system: System = (
-                LinearSystem(self, recipe) if one else NonlinearSystem(self, recipe)
-            )
+            kind = LinearSystem if one else NonlinearSystem
+            self.system: System = kind(self.part, prefix, recipe, self.counters)
+        numbers = range(len(self.experiments))
+        together = one and equation.columns
+        unknown = [u.name for u in space.unknowns]
+        self.blocks = (
+            groups(numbers, self.driving, unknown) if together else [(e,) for e in numbers]
+        )
+        """Experiments that are columns of one state."""
 
     def _held(self) -> np.ndarray:
         """The owned cells whose level a reaction holds."""
@@ -113,14 +119,20 @@ class Steady:
         diverges."""
         return Linearization(self, self.space.at(m))
 
-    def solve(self, at: Linearization, e: int, rhs: np.ndarray, adjoint: bool) -> np.ndarray:
-        """S u = rhs with the Jacobian of an experiment's state, or S^T u = rhs [c, i, j, k]. Raises
+    def solve(self, block: Block, state: State, rhs: np.ndarray, adjoint: bool) -> np.ndarray:
+        """S u = rhs with the Jacobian at a block's state, or S^T u = rhs, shaped as rhs. Raises
         SolverError where the solve diverges."""
         if adjoint:
-            self.counters.adjoint_solves += 1
+            self.counters.adjoint_solves += len(block.members)
         else:
-            self.counters.forward_solves += 1
-        return self.system.solve(at, e, rhs, adjoint)
+            self.counters.forward_solves += len(block.members)
+        return self.system.solve(block, state, rhs, adjoint)
+
+    def starts(self, e: int, k: Coefficients) -> list[np.ndarray]:
+        """States from which Newton's method may start."""
+        near = self.accepted[e]
+        first = self.initials[e].value(k)
+        return [first] if near is None else [near, first]
 
     def asked(self) -> dict[str, str]:
         """The tolerance of the solves, with its norm, by kind (see linear/measured.py)."""
@@ -138,125 +150,9 @@ class Steady:
             observer.destroy()
 
 
-class System(Protocol):
-    """The solves at one point."""
-
-    @property
-    def solvers(self) -> Sequence[LinearSolver]: ...
-
-    @property
-    def asked(self) -> dict[str, str]: ...
-
-    def state(self, at: Linearization, e: int) -> State:
-        """The steady state of an experiment."""
-
-    def solve(self, at: Linearization, e: int, rhs: np.ndarray, adjoint: bool) -> np.ndarray:
-        """S u = rhs at the state of an experiment, or S^T u = rhs [c, i, j, k]."""
-
-    def destroy(self) -> None: ...
-
-
-class LinearSystem:
-    """A u = b of one species: A is shared by all experiments, and refreshed when another point than
-    the last one is solved at."""
-
-    def __init__(self, forward: Steady, recipe: str):
-        self.forward, self.grid, self.part = forward, forward.grid, forward.part
-        if not self.part.matrices:
-            raise InputError("terms", "none that depends on the state", "at least one")
-        (self.matrix,) = self.part.matrices
-        self.symmetric = forward.equation.symmetric
-        self.solver = LinearSolver(self.matrix, self.grid, forward.prefix, recipe, self.symmetric)
-        self.solvers = [self.solver]
-        self._rhs, self._x = self.grid.create_active(), self.grid.create_active()
-
-    @property
-    def asked(self) -> dict[str, str]:
-        return {"state": self.solver.tolerance.text}
-
-    def _assemble(self, at: Linearization) -> None:
-        with stage("assemble"):
-            if self.part.assemble(at.linear.points):
-                self.solver.update()
-
-    def state(self, at: Linearization, e: int) -> State:
-        rhs = channels(self.grid, 1)
-        zero = State(self.grid, rhs, 0.0, at.outside(e))
-        for point in at.groups[e].others:
-            rhs -= point.residual(zero)
-        load = at.groups[e].load(zero)
-        if load is not None:
-            rhs += load
-        return State(self.grid, self.solve(at, e, rhs, False), 0.0, zero.outside)
-
-    def solve(self, at: Linearization, e: int, rhs: np.ndarray, adjoint: bool) -> np.ndarray:
-        self._assemble(at)
-        self.grid.put(rhs[0], self._rhs)
-        before = self.solver.iterations
-        with stage("adjoint" if adjoint else "forward"):
-            (self.solver.solve_transpose if adjoint else self.solver.solve)(self._rhs, self._x)
-        iterations = self.solver.iterations - before
-        self.forward.counters.krylov_iterations += iterations
-        take(
-            "adjoint" if adjoint else "state",
-            self.matrix.mat,
-            self._rhs,
-            self._x,
-            iterations,
-            adjoint and not self.symmetric,
-        )
-        out = channels(self.grid, 1)
-        self.grid.take(self._x, out[0])
-        return out
-
-    def destroy(self) -> None:
-        self.solver.destroy()
-        self._rhs.destroy()
-        self._x.destroy()
-
-
-class NonlinearSystem:
-    """r(u) = 0 by Newton's method; the Jacobian belongs to one experiment's state at a time."""
-
-    def __init__(self, forward: Steady, recipe: str):
-        self.forward, self.grid = forward, forward.grid
-        self.newton = SteadyNewton(forward.part, forward.prefix, recipe)
-        self.solvers = self.newton.jacobian.solvers
-
-    @property
-    def asked(self) -> dict[str, str]:
-        return self.newton.asked
-
-    def state(self, at: Linearization, e: int) -> State:
-        forward, outside = self.forward, at.outside(e)
-        with stage("assemble"):
-            forward.part.assemble(at.linear.points)
-        starts = [forward.initials[e].value(at.k)]
-        near = forward.accepted[e]
-        if near is not None:
-            starts.insert(0, near)
-        states = [State(self.grid, u, 0.0, outside) for u in starts]
-        with stage("forward"):
-            found = self.newton.solve(at.groups[e], states)
-        self._count()
-        return found
-
-    def solve(self, at: Linearization, e: int, rhs: np.ndarray, adjoint: bool) -> np.ndarray:
-        with stage("adjoint" if adjoint else "forward"):
-            found = self.newton.linear(at.groups[e], at.states_at[e], rhs, adjoint)
-        self._count()
-        return found
-
-    def _count(self) -> None:
-        self.forward.counters.krylov_iterations = self.newton.jacobian.iterations
-
-    def destroy(self) -> None:
-        self.newton.destroy()
-
-
 @dataclass
 class Adjoints:
-    """Data multipliers, the adjoint states and dJ/dk."""
+    """Data multipliers by experiment, the adjoint states by block, and dJ/dk."""
 
     data: list[PETSc.Vec]
     states: list[State]
@@ -282,77 +178,80 @@ class Linearization:
         self.linear = LinearPoint(forward.part, self.k)
         self.linear.check(forward.prefix)
         nonlinear = [t.at(self.k) for t in equation.nonlinear]
-        self.groups = [
-            Group([], self.linear, [*nonlinear, *(t.at(self.k) for t in d.terms)])
-            for d in forward.driving
-        ]
-        self.boundaries = [d.boundary.at(self.k) for d in forward.driving]
+        self.blocks = [self._block(Columns(members), nonlinear) for members in forward.blocks]
         self.states_at: list[State] = []
+        """Those of the blocks."""
         self.data: list[PETSc.Vec] = []
         self._held: list[Adjoints] = []
         try:
-            for e, observer in enumerate(forward.observers):
-                self.states_at.append(forward.system.state(self, e))
-                forward.counters.forward_solves += 1
-                self.data.append(observer.create_vec())
-                observer.observe(0, self.states_at[e].u, self.data[e])
-                self._check_data(self.data[e])
+            self.data = [observer.create_vec() for observer in forward.observers]
+            for block in self.blocks:
+                self._run(block)
         except Exception:
             self.destroy()
             raise
 
-    def _check_data(self, data: PETSc.Vec) -> None:
-        if not reductions.everywhere(
-            self.grid.comm, bool(np.isfinite(data.getArray(readonly=True)).all())
-        ):
+    def _block(self, columns: Columns, nonlinear: Sequence[TermAt]) -> Block:
+        driving = self.forward.driving
+        terms = [*nonlinear, *columns.driven(driving, self.k)]
+        outside = columns.boundary(driving, self.k).outside(0.0, 0.0)
+        return Block(columns.members, self.linear, Group([], self.linear, terms), outside)
+
+    def _run(self, block: Block) -> None:
+        """The states of a block and their data."""
+        forward, first = self.forward, block.members[0]
+        state = forward.system.state(block, lambda: forward.starts(first, self.k))
+        self.states_at.append(state)
+        forward.counters.forward_solves += len(block.members)
+        for e, u in block.each(state.u):
+            forward.observers[e].observe(0, u, self.data[e])
+        self._check_data([self.data[e] for e in block.members])
+
+    def _check_data(self, data: Sequence[PETSc.Vec]) -> None:
+        finite = all(np.isfinite(vec.getArray(readonly=True)).all() for vec in data)
+        if not reductions.everywhere(self.grid.comm, finite):
             raise SolverError(
                 self.forward.prefix,
                 "a predicted datum is not finite",
                 "Look for an observed quantity that is not defined for the state.",
             )
 
-    def outside(self, e: int) -> Ghosts | None:
-        """The boundary values of an experiment."""
-        return self.boundaries[e].outside(0.0, 0.0)
-
     @property
     def final(self) -> list[np.ndarray]:
-        return [state.u for state in self.states_at]
+        pairs = zip(self.blocks, self.states_at, strict=True)
+        return [u for block, state in pairs for _, u in block.each(state.u)]
 
     def states(self, e: int) -> Iterator[np.ndarray]:
         """The state of an experiment, once [c, i, j, k]."""
-        yield self.states_at[e].u
+        yield self.final[e]
 
-    def _solve(self, e: int, rhs: np.ndarray, adjoint: bool) -> State:
-        return State(self.grid, self.forward.solve(self, e, rhs, adjoint))
+    def _solve(self, b: int, rhs: np.ndarray, adjoint: bool) -> State:
+        found = self.forward.solve(self.blocks[b], self.states_at[b], rhs, adjoint)
+        return State(self.grid, found)
 
     def _gradients(self) -> Gradients:
         return Gradients(self.forward.space.blocks)
-
-    def _zeros(self) -> np.ndarray:
-        return channels(self.grid, len(self.forward.equation.species))
 
     def _accept(self) -> None:
         """The point is one that the search goes on from."""
         self.forward.accepted = list(self.final)
 
-    def _incremental(self, e: int, dk: Coefficients) -> State:
-        """du of an experiment."""
-        rhs = self._zeros()
-        rhs -= self.groups[e].derivative(self.states_at[e], dk)
-        return self._solve(e, rhs, False)
-
-    def _pushed(self, e: int, du: State) -> PETSc.Vec:
-        """g'(u) du."""
-        data = self.forward.observers[e].create_vec()
-        self.forward.observers[e].push(0, self.states_at[e].u, du.u, data)
-        return data
+    def _incremental(self, b: int, dk: Coefficients) -> State:
+        """du of a block."""
+        rhs = self.states_at[b].zeros()
+        rhs -= self.blocks[b].group.derivative(self.states_at[b], dk)
+        return self._solve(b, rhs, False)
 
     def apply(self, dm: PETSc.Vec) -> list[PETSc.Vec]:
         """J dm: one data Vec an experiment, which the caller destroys."""
         self._accept()
-        dk = self.parameters.push(dm)
-        return [self._pushed(e, self._incremental(e, dk)) for e in range(len(self.states_at))]
+        dk, observers = self.parameters.push(dm), self.forward.observers
+        out = [observer.create_vec() for observer in observers]
+        for b, block in enumerate(self.blocks):
+            du = self._incremental(b, dk)
+            for e, u, change in block.each(self.states_at[b].u, du.u):
+                observers[e].push(0, u, change, out[e])
+        return out
 
     def adjoint_states(self, d: Sequence[PETSc.Vec]) -> Adjoints:
         """lambda of all experiments for the data multipliers d, and what follows for the
@@ -362,11 +261,13 @@ class Linearization:
         found = Adjoints([v.copy() for v in d], [], self._gradients())
         self._held.append(found)
         inner = self._gradients()
-        for e, vec in enumerate(found.data):
-            rhs = self._zeros()
-            self.forward.observers[e].pull(0, self.states_at[e].u, vec, rhs)
-            found.states.append(self._solve(e, rhs, True))
-            self.groups[e].contraction(self.states_at[e], found.states[e], inner)
+        for b, block in enumerate(self.blocks):
+            state = self.states_at[b]
+            rhs = state.zeros()
+            for e, u, own in block.each(state.u, rhs):
+                self.forward.observers[e].pull(0, u, found.data[e], own)
+            found.states.append(self._solve(b, rhs, True))
+            block.group.contraction(state, found.states[b], inner)
         self.linear.flush(inner)
         found.gradient.subtract(inner)
         self._check_derivatives(found.gradient)
@@ -398,8 +299,8 @@ class Linearization:
         with one incremental state and one incremental adjoint an experiment."""
         self.linear.discard()
         dk, total, inner = self.parameters.push(dm), self._gradients(), self._gradients()
-        for e, w in enumerate(weights):
-            self._second(e, w, dk, adjoints, inner)
+        for b in range(len(self.blocks)):
+            self._second(b, weights, dk, adjoints, inner)
         self.linear.flush(inner)
         total.subtract(inner)
         self._check_derivatives(total)
@@ -408,19 +309,27 @@ class Linearization:
         self.parameters.pull(total.values, out)
 
     def _second(
-        self, e: int, w: Weights, dk: Coefficients, adjoints: Adjoints | None, inner: Gradients
+        self,
+        b: int,
+        weights: Sequence[Weights],
+        dk: Coefficients,
+        adjoints: Adjoints | None,
+        inner: Gradients,
     ) -> None:
-        """Adds one experiment's part of the Hessian product."""
-        observer, group, state = self.forward.observers[e], self.groups[e], self.states_at[e]
-        du, rhs = self._incremental(e, dk), self._zeros()
-        image = self._pushed(e, du)
-        w.apply(image)
-        observer.pull(0, state.u, image, rhs)
-        image.destroy()
+        """Adds a block's part of the Hessian product."""
+        block, state, observers = self.blocks[b], self.states_at[b], self.forward.observers
+        du, rhs = self._incremental(b, dk), state.zeros()
+        for e, u, change, own in block.each(state.u, du.u, rhs):
+            image = observers[e].create_vec()
+            observers[e].push(0, u, change, image)
+            weights[e].apply(image)
+            observers[e].pull(0, u, image, own)
+            image.destroy()
+            if adjoints is not None:
+                observers[e].second(0, u, change, adjoints.data[e], own)
         if adjoints is not None:
-            observer.second(0, state.u, du.u, adjoints.data[e], rhs)
-            rhs -= group.second(state, adjoints.states[e], du, dk, inner)
-        group.contraction(state, self._solve(e, rhs, True), inner)
+            rhs -= block.group.second(state, adjoints.states[b], du, dk, inner)
+        block.group.contraction(state, self._solve(b, rhs, True), inner)
 
     def destroy(self) -> None:
         for vec in self.data:

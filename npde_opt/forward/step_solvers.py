@@ -1,23 +1,54 @@
 """(M + alpha A) u = b for the stages of a time step, alpha = dt a_ii: one matrix and one multigrid
-hierarchy an operator and step size, for all steps, increments and adjoints."""
+hierarchy an operator and step size, for all steps, increments and adjoints.
+
+Columns of a small system are solved for together, by one factorization (linear/factored.py); those
+of a larger one by multigrid, one after the other.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Protocol
 
 import numpy as np
+import scipy.sparse
 from petsc4py import PETSc
 
 from npde_opt.errors import collective
 from npde_opt.forward.equation import LinearPart
 from npde_opt.forward.jacobian import Jacobian
-from npde_opt.linear.guess import Corrector, solve_step, step_solver
+from npde_opt.linear.factored import Factored, factors
+from npde_opt.linear.guess import STEPS_CHECKED, Corrector, solve_step, step_solver
 from npde_opt.linear.presb import Presb
 from npde_opt.linear.recipes import LinearSolver, chosen_recipe
-from npde_opt.operators.stencils import StencilMatrix, combine
+from npde_opt.operators.blocks import pack, unpack
+from npde_opt.operators.stencils import Csr, StencilMatrix, combine
 
 KEPT, MOST, SMALL = 24, 200, 500_000
 """Solvers that are kept: so many, or as have SMALL cells a rank together, at most MOST."""
+
+
+class StepSolver(Protocol):
+    """Of M + alpha A for one alpha."""
+
+    @property
+    def iterations(self) -> int: ...
+
+    @property
+    def asked(self) -> str: ...
+
+    def resize(self, alpha: float) -> None:
+        """For another step size, from the next update on."""
+
+    def update(self) -> None:
+        """Takes the present values of the linear part's matrices."""
+
+    def solve(
+        self, b: np.ndarray, guess: np.ndarray, transposed: bool = False, moves: bool = False
+    ) -> np.ndarray:
+        """The solution, shaped as b [c, i, j, k]; with `moves` the guess is a state that is moved
+        first (see linear/guess.py)."""
+
+    def destroy(self) -> None: ...
 
 
 class Decoupled:
@@ -158,6 +189,75 @@ class PresbStep:
         self.presb.release()
 
 
+class FactoredStep:
+    """All species of a small system, for columns [c, s, i, j, k]."""
+
+    def __init__(self, part: LinearPart, alpha: float, prefix: str):
+        self.part, self.grid, self.alpha = part, part.grid, alpha
+        self.factored = Factored(self.grid.comm, prefix, STEPS_CHECKED)
+        self.asked = self.factored.asked
+
+    @property
+    def iterations(self) -> int:
+        return self.factored.iterations
+
+    def resize(self, alpha: float) -> None:
+        """For another step size, from the next update on."""
+        self.alpha = alpha
+
+    def update(self) -> None:
+        self.factored.update(self._rows())
+
+    def _rows(self) -> Csr:
+        """Owned rows of M + alpha A; a rank's unknowns are those of its species one after the
+        other."""
+        count, comm = len(self.part.equation.species), self.grid.comm
+        own = self.grid.active_local_size
+        sizes = np.array(comm.allgather(own))
+        firsts, shape = np.cumsum(sizes) - sizes, (count * own, count * int(sizes.sum()))
+        mass = np.tile(self.grid.pack(self.part.mass), count)
+        rows = np.arange(count * own)
+        system = scipy.sparse.csr_matrix((mass, (rows, count * firsts[comm.rank] + rows)), shape)
+        for matrix, operator in zip(self.part.matrices, self.part.equation.operators, strict=True):
+            starts, cells, values = matrix.mat.getValuesCSR()
+            owner = np.searchsorted(np.cumsum(sizes), cells, side="right")
+            base = count * firsts[owner] + cells - firsts[owner]
+            at = np.repeat(np.arange(own), np.diff(starts))
+            for row, column, factor in operator.pattern:
+                place = row * own + at, base + column * sizes[owner]
+                entries = self.alpha * factor * values
+                system = system + scipy.sparse.csr_matrix((entries, place), shape)
+        return system.indptr, system.indices, system.data
+
+    def solve(
+        self, b: np.ndarray, guess: np.ndarray, transposed: bool = False, moves: bool = False
+    ) -> np.ndarray:
+        rows = np.concatenate([pack(self.grid, channel) for channel in b])
+        found = self.factored.solve(rows, transposed, "adjoint" if transposed else "state")
+        out = np.empty_like(b)
+        for channel, part in zip(out, np.split(found, len(b)), strict=True):
+            channel[...] = unpack(self.grid, part)
+        return out
+
+    def destroy(self) -> None:
+        """Nothing of PETSc's."""
+
+
+class OneByOne:
+    """Columns, by the solver of single states; which stays its owner's."""
+
+    def __init__(self, solver: StepSolver):
+        self.solver = solver
+
+    def solve(
+        self, b: np.ndarray, guess: np.ndarray, transposed: bool = False, moves: bool = False
+    ) -> np.ndarray:
+        out = np.empty_like(b)
+        for s in range(b.shape[1]):
+            out[:, s] = self.solver.solve(b[:, s], guess[:, s], transposed, moves)
+        return out
+
+
 class StepSolvers:
     """The solvers of the step sizes in use, made when first asked for. The most recent are kept:
     KEPT, and more on small grids; beyond, the one that was not used for longest is given the new
@@ -167,31 +267,41 @@ class StepSolvers:
         self.part, self.prefix, self.recipe = part, prefix, chosen_recipe(prefix, recipe)
         self.mass = part.grid.create_active()
         part.grid.put(part.mass, self.mass)
-        self._found: dict[float, tuple[Any, object]] = {}
+        self._found: dict[tuple[float, bool], tuple[StepSolver, object]] = {}
         grid = part.grid
         self.kept = int(np.clip(SMALL * grid.comm.size // grid.size, KEPT, MOST))
 
-    def at(self, alpha: float) -> Any:
-        """The solver for M + alpha A with the linear part's present values."""
-        key = float(f"{alpha:.12g}")
-        solver, points = self._found.pop(key, (None, None))
-        if solver is None:
-            solver, points = self._made(key), None
+    def at(self, alpha: float, columns: int = 1) -> StepSolver | OneByOne:
+        """The solver for M + alpha A with the linear part's present values, of states [c, i, j, k]
+        or of so many columns."""
+        factored = self._factors(columns)
+        key = float(f"{alpha:.12g}"), factored
+        found = self._found.pop(key, None)
+        solver, points = found if found is not None else (self._made(*key), None)
         if points is not self.part.points:
             solver.update()
         self._found[key] = (solver, self.part.points)
-        return solver
+        return OneByOne(solver) if columns > 1 and not factored else solver
 
-    def _made(self, alpha: float) -> Any:
+    def _factors(self, columns: int) -> bool:
+        """Whether the system is small for so many columns."""
+        grid, count = self.part.grid, len(self.part.equation.species)
+        unknowns = grid.active_size * count
+        return factors(self.prefix, self.recipe, grid.dim, unknowns, columns)
+
+    def _made(self, alpha: float, factored: bool) -> StepSolver:
         """A solver for alpha, which has to be updated."""
-        if len(self._found) < self.kept:
-            equation = self.part.equation
-            decoupled = all(o.diagonal for o in equation.operators)
-            kind = PresbStep if equation.complex else Decoupled if decoupled else CoupledStep
-            return kind(self.part, self.mass, alpha, self.prefix, self.recipe)
-        solver, _ = self._found.pop(next(iter(self._found)))
-        solver.resize(alpha)
-        return solver
+        alike = [key for key in self._found if key[1] == factored]
+        if len(alike) >= self.kept:
+            solver, _ = self._found.pop(alike[0])
+            solver.resize(alpha)
+            return solver
+        if factored:
+            return FactoredStep(self.part, alpha, self.prefix)
+        equation = self.part.equation
+        decoupled = all(o.diagonal for o in equation.operators)
+        kind = PresbStep if equation.complex else Decoupled if decoupled else CoupledStep
+        return kind(self.part, self.mass, alpha, self.prefix, self.recipe)
 
     @property
     def iterations(self) -> int:

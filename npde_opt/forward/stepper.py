@@ -23,10 +23,10 @@ from npde_opt.forward.equation import LinearPoint
 from npde_opt.forward.layer import Stages
 from npde_opt.forward.positivity import rates_not_finite
 from npde_opt.forward.schemes import Scheme
+from npde_opt.forward.step_solvers import OneByOne, StepSolver, StepSolvers
 from npde_opt.grids import Grid
-from npde_opt.terms.boundary import BoundaryValuesAt
 from npde_opt.terms.interface import TermAt
-from npde_opt.terms.state import Gradients, State
+from npde_opt.terms.state import Boundary, Gradients, State
 
 
 class Group:
@@ -142,14 +142,14 @@ class Group:
 
 
 class Stepper:
-    """The steps of one experiment at one point of the parameters: stepper[n] is the layer from t_n
-    to t_{n+1}.
+    """The steps of one experiment, or of several as columns of one state, at one point of the
+    parameters: stepper[n] is the layer from t_n to t_{n+1}.
 
     Args:
         scheme: the tableau. groups: (implicit, explicit).
         times: t_0 ... t_N. boundary: values in the ghosts outside.
-        solvers: `at(alpha)` gives the solver of M + alpha A; newton: solves implicit stages of
-            nonlinear terms, or None.
+        solvers: `at(alpha, columns)` gives the solver of M + alpha A; newton: solves implicit
+            stages of nonlinear terms of one experiment, or None.
     """
 
     def __init__(
@@ -158,8 +158,8 @@ class Stepper:
         scheme: Scheme,
         groups: tuple[Group, Group],
         times: np.ndarray,
-        boundary: BoundaryValuesAt,
-        solvers: Any,
+        boundary: Boundary,
+        solvers: StepSolvers,
         newton: Any = None,
     ):
         self.grid, self.scheme, self.groups, self.times = grid, scheme, groups, times
@@ -226,7 +226,11 @@ class Stepper:
             rhs += alpha * load
         for point in group.others:  # they do not depend on the state
             rhs -= alpha * point.residual(state)
-        return self.solvers.at(alpha).solve(rhs, before, moves=True)
+        return self._solver(alpha, rhs).solve(rhs, before, moves=True)
+
+    def _solver(self, alpha: float, b: np.ndarray) -> StepSolver | OneByOne:
+        columns = b.shape[1] if b.ndim > self.grid.dim + 1 else 1
+        return self.solvers.at(alpha, columns)
 
     def extrapolated(
         self, n: int, i: int, u: np.ndarray, previous: np.ndarray | None
@@ -245,7 +249,7 @@ class Stepper:
             return rhs / self.mass
         if self.newton is not None:
             return self.newton.linear(alpha, self.groups[0], stage, rhs, guess, adjoint)
-        return self.solvers.at(alpha).solve(rhs, guess, adjoint)
+        return self._solver(alpha, rhs).solve(rhs, guess, adjoint)
 
     def tangent(
         self,

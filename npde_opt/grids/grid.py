@@ -8,8 +8,9 @@ ordering.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import cached_property
+from types import EllipsisType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -261,24 +262,29 @@ class Grid:
         return vec.getArray().reshape(shape, order="F")
 
     def ghosted(self, values: PETSc.Vec | np.ndarray, outside: float = 0.0) -> np.ndarray:
-        """Owned values of a scalar field with one ghost cell all round; corners and cells outside
-        the domain are left at `outside`. Collective."""
+        """Owned values of a scalar field [i, j, k], or of columns [s, i, j, k], with one ghost cell
+        all round; corners and cells outside the domain are left at `outside`. All columns go in one
+        exchange an axis. Collective."""
         own = (
             values
             if isinstance(values, np.ndarray)
             else values.getArray(readonly=True).reshape(self.local_shape, order="F")
         )
-        out = np.full([n + 2 for n in self.local_shape], outside, order="F")
+        columns = own.shape[: own.ndim - self.dim]
+        out = np.full([*columns, *(n + 2 for n in self.local_shape)], outside, order="F")
         inner = (slice(1, -1),) * self.dim
-        out[inner] = own
+        out[of_cells(inner)] = own
+        layers = own.T[None] if not columns else np.moveaxis(own.T, -1, 0)
         for d in range(self.dim):
             at_ends = self.start[d] == 0, self.stop[d] == self.shape[d]
             if all(at_ends) and not self.periodic(d):
                 continue
-            below, above = neighbours(own.T[None], self.layout, d, self.periodic(d), self.comm)
+            below, above = neighbours(layers, self.layout, d, self.periodic(d), self.comm)
             for layer, end, ghost in ((below, at_ends[0], 0), (above, at_ends[1], -1)):
                 if self.periodic(d) or not end:
-                    out[inner[:d] + (ghost,) + inner[d + 1 :]] = layer[0].T.squeeze(d)
+                    beside = np.moveaxis(layer, 0, -1).T if columns else layer[0].T
+                    to = inner[:d] + (ghost,) + inner[d + 1 :]
+                    out[of_cells(to)] = beside.squeeze(d - self.dim)
         return out
 
     def from_natural(self, array: np.ndarray) -> PETSc.Vec:
@@ -410,6 +416,11 @@ def sums_by_number(numbers: np.ndarray, values: np.ndarray, count: int) -> np.nd
     """Sums (count,) of values by number, floats also on a rank that has none (where numpy's
     bincount gives integers, which no rank's floats can be added to)."""
     return np.bincount(numbers, values, count).astype(float)
+
+
+def of_cells(index: Iterable[slice | int]) -> tuple[EllipsisType | slice | int, ...]:
+    """An index of the grid's axes, the last ones of fields and of columns of them."""
+    return (..., *index)
 
 
 def along(values: np.ndarray, axis: int, dim: int) -> np.ndarray:

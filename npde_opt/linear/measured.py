@@ -48,6 +48,11 @@ def measured() -> Iterator[dict[str, Solves]]:
         _open.pop()
 
 
+def measuring() -> bool:
+    """Whether a block is open."""
+    return bool(_open)
+
+
 def note(kind: str, residual: float, iterations: int) -> None:
     """Counts a system whose relative residual is at hand; nothing outside `measured()`."""
     if _open:

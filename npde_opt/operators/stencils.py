@@ -187,6 +187,11 @@ class OffsetMatrix:
             self._oa[entries] = planes[s][cells]
         self.mat.assemble()
 
+    def rows(self) -> tuple[Csr, Csr]:
+        """(starts, columns, values) of the own block, with local columns, and of other columns,
+        with global ones: PETSc's arrays, of shared matrices."""
+        return (*self.pattern.own, self._a), (*self.pattern.away, self._oa)
+
     def rest_of_sweep(self, target: PETSc.Mat | None = None) -> PETSc.Mat:
         """D + L - A as sliced ELLPACK, D + L the lower triangle of every rank's own block: a
         forward sweep of Gauss-Seidel from zero, x = (D + L)^-1 b, leaves the residual b - A x = (D

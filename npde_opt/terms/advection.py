@@ -17,7 +17,7 @@ import numpy as np
 
 from npde_opt.aliases import Coefficients
 from npde_opt.errors import InputError
-from npde_opt.grids import Grid, along
+from npde_opt.grids import Grid, along, of_cells
 from npde_opt.terms.diffusion import Diffusion, add_exchange, sides
 from npde_opt.terms.interface import LinearAt, LinearTerm, Planes, Rates, Species
 
@@ -25,6 +25,8 @@ from npde_opt.terms.interface import LinearAt, LinearTerm, Planes, Rates, Specie
 class Advection(LinearTerm):
     """Advection with velocity (v_x, v_y, ...) in length per unit of time; `scheme` 'upwind' or
     'central'."""
+
+    columns = True
 
     def __init__(
         self, grid: Grid, velocity: Sequence[float], scheme: str = "upwind", species: Species = None
@@ -89,5 +91,5 @@ class AdvectionAt(LinearAt):
         for d, (lower, upper) in enumerate(self.term.rates):
             below, above = inner.copy(), inner.copy()
             below[d], above[d] = slice(0, -2), slice(2, None)
-            load = load + lower * outside[tuple(below)] + upper * outside[tuple(above)]
+            load = load + lower * outside[of_cells(below)] + upper * outside[of_cells(above)]
         return load

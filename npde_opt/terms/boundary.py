@@ -253,10 +253,11 @@ class BoundaryValues:
 
 
 class BoundaryValuesAt:
-    """The boundary values at given coefficients."""
+    """The boundary values of one experiment at given coefficients."""
 
     def __init__(self, boundary: BoundaryValues, k: Coefficients):
         self.boundary, self.k = boundary, k
+        self.any = bool(boundary.parts)
         self._always: Outside | None = None
 
     def outside(self, t: float, middle: float) -> Outside | None:
@@ -283,6 +284,12 @@ class Ghosts:
 
     def __init__(self, boundary: BoundaryValues, layers: Sequence[np.ndarray]):
         self.boundary, self.layers = boundary, layers
+
+    @property
+    def parts(self) -> list[tuple[int, Side, np.ndarray]]:
+        """(species, side, layer)."""
+        pairs = zip(self.boundary.parts, self.layers, strict=True)
+        return [(c, profile.side, layer) for (c, profile), layer in pairs]
 
     def put(self, c: int, ghosted: np.ndarray) -> bool:
         """Writes those of a species into a ghosted field. Whether it has some, on any rank."""

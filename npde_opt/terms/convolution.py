@@ -12,9 +12,10 @@ import numpy as np
 
 from npde_opt.aliases import Coefficients
 from npde_opt.errors import InputError
-from npde_opt.grids import Grid
+from npde_opt.grids import Grid, of_cells
 from npde_opt.operators.stencils import Offset
 from npde_opt.terms.interface import LinearAt, LinearTerm, Pairs, Planes, Species
+from npde_opt.terms.state import over_columns
 
 
 class Convolution(LinearTerm):
@@ -27,6 +28,8 @@ class Convolution(LinearTerm):
     Raises:
         InputError: for offsets of another length than the grid's axes.
     """
+
+    columns = True
 
     def __init__(self, grid: Grid, weights: Mapping[Offset, str | float], species: Species = None):
         super().__init__(grid, species)
@@ -50,14 +53,14 @@ class Convolution(LinearTerm):
 
 
 def shifted(grid: Grid, values: np.ndarray, offset: Offset) -> np.ndarray:
-    """Owned values_{i + offset} [i, j, k], 0 from outside the domain: one exchange a cell of the
-    way. Collective."""
+    """Owned values_{i + offset} [i, j, k], or of columns [s, i, j, k], 0 from outside the domain:
+    one exchange a cell of the way. Collective."""
     found = np.asfortranarray(values)
     for d, steps in enumerate(offset):
         for _ in range(abs(steps)):
             box = [slice(1, -1)] * grid.dim
             box[d] = slice(2, None) if steps > 0 else slice(0, -2)
-            found = np.asfortranarray(grid.ghosted(found)[tuple(box)])
+            found = np.asfortranarray(grid.ghosted(found)[of_cells(box)])
     return found
 
 
@@ -68,7 +71,7 @@ class ConvolutionAt(LinearAt):
 
     def __init__(self, term: Convolution, coefficients: Coefficients):
         self.term, self.grid = term, term.grid
-        self.inner = (slice(1, -1),) * term.grid.dim
+        self.inner = of_cells([slice(1, -1)] * term.grid.dim)
         self.weights = {
             o: coefficients[w] if isinstance(w, str) else w for o, w in term.weights.items()
         }
@@ -106,5 +109,6 @@ class ConvolutionAt(LinearAt):
                     * adjoint[self.inner]
                     * shifted(self.grid, u[self.inner], offset)
                 )
+                product = over_columns(self.grid, product)
                 found[name] = found[name] + product if name in found else product
         return found

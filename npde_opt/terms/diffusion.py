@@ -16,7 +16,7 @@ import numpy as np
 
 from npde_opt.aliases import Coefficients
 from npde_opt.errors import InputError
-from npde_opt.grids import AXES, Grid, along
+from npde_opt.grids import AXES, Grid, along, of_cells
 from npde_opt.operators.stencils import stencil_offsets
 from npde_opt.terms.interface import (
     LinearAt,
@@ -26,7 +26,7 @@ from npde_opt.terms.interface import (
     Rates,
     Species,
 )
-from npde_opt.terms.state import Gradients
+from npde_opt.terms.state import Gradients, over_columns
 
 
 class Diffusion(LinearTerm):
@@ -39,6 +39,7 @@ class Diffusion(LinearTerm):
     """
 
     symmetric = True
+    columns = True
 
     def __init__(self, grid: Grid, coefficient: str | Sequence[str] = "D", species: Species = None):
         super().__init__(grid, species)
@@ -118,23 +119,28 @@ class Diffusion(LinearTerm):
         return DiffusionAt(self, coefficients)
 
 
-def faces(ghosted: np.ndarray, d: int) -> tuple[np.ndarray, np.ndarray]:
-    """Values below and above the owned cells' faces normal to axis d, from a ghosted array."""
-    inner = [slice(1, -1)] * ghosted.ndim
+def faces(ghosted: np.ndarray, d: int, dim: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Values below and above the owned cells' faces normal to axis d, from a ghosted array.
+
+    Args:
+        dim: axes of the grid, the last ones of the array; 0: all of them.
+    """
+    inner = [slice(1, -1)] * (dim or ghosted.ndim)
     below, above = inner.copy(), inner.copy()
     below[d], above[d] = slice(0, -1), slice(1, None)
-    return ghosted[tuple(below)], ghosted[tuple(above)]
+    return ghosted[of_cells(below)], ghosted[of_cells(above)]
 
 
 def sides(face_values: np.ndarray, d: int) -> tuple[np.ndarray, np.ndarray]:
-    """Values on the lower and upper faces of the owned cells."""
+    """Values on the lower and upper faces of the owned cells. d < 0 counts from the last axis."""
     lower, upper = [slice(None)] * face_values.ndim, [slice(None)] * face_values.ndim
     lower[d], upper[d] = slice(0, -1), slice(1, None)
     return face_values[tuple(lower)], face_values[tuple(upper)]
 
 
-def jump(ghosted: np.ndarray, d: int) -> np.ndarray:
-    below, above = faces(ghosted, d)
+def jump(ghosted: np.ndarray, d: int, dim: int = 0) -> np.ndarray:
+    """The difference across the owned cells' faces normal to axis d (see `faces`)."""
+    below, above = faces(ghosted, d, dim)
     return above - below
 
 
@@ -255,7 +261,8 @@ class DiffusionAt(LinearAt):
         return found
 
     def boundary_load(self, outside: np.ndarray) -> np.ndarray | float:
-        load = np.zeros(self.grid.local_shape, order="F")
+        columns = outside.shape[: outside.ndim - self.grid.dim]
+        load = np.zeros((*columns, *self.grid.local_shape), order="F")
         for d in range(self.grid.dim):
             for side, end, edge in self.term.outer_faces(d):
                 if not edge or self.grid.boundaries[AXES[d] + side].kind not in (
@@ -267,13 +274,12 @@ class DiffusionAt(LinearAt):
                 cells: list[slice | int] = [slice(None)] * self.grid.dim
                 ghosts[d], cells[d] = end, end
                 conductance = self.term.weigh(1 / np.take(self.sums[d], [end], axis=d), d, end)
-                load[tuple(cells)] += conductance.squeeze(d) * outside[tuple(ghosts)]
+                load[of_cells(cells)] += conductance.squeeze(d) * outside[of_cells(ghosts)]
         return load
 
-    @staticmethod
-    def _divergence(flux: np.ndarray, d: int) -> np.ndarray:
+    def _divergence(self, flux: np.ndarray, d: int) -> np.ndarray:
         """r = g_lower (u - u_lower) - g_upper (u_upper - u) from flux = g jump(u)."""
-        lower, upper = sides(flux, d)
+        lower, upper = sides(flux, d - self.grid.dim)
         return lower - upper
 
     def _dS(self, dk: Coefficients) -> list[np.ndarray | None]:
@@ -294,8 +300,9 @@ class DiffusionAt(LinearAt):
         result: np.ndarray | float = 0.0
         for d, ds in enumerate(self._dS(dk)):
             if ds is not None:
-                ds *= jump(u, d)
-                result = result - self._divergence(self._over_squares(ds, d), d)
+                flux = jump(u, d, self.grid.dim)
+                flux *= ds
+                result = result - self._divergence(self._over_squares(flux, d), d)
         return result
 
     def _over_squares(self, values: np.ndarray, d: int) -> np.ndarray:
@@ -304,12 +311,13 @@ class DiffusionAt(LinearAt):
         values /= self.sums[d]
         return self.term.weigh(values, d)
 
-    @staticmethod
-    def _products(pairs: Pairs, d: int) -> np.ndarray:
+    def _products(self, pairs: Pairs, d: int) -> np.ndarray:
+        dim = self.grid.dim
         total: np.ndarray | None = None
         for adjoint, u in pairs:
-            product = jump(adjoint, d)
-            product *= jump(u, d)
+            product = jump(adjoint, d, dim)
+            product *= jump(u, d, dim)
+            product = over_columns(self.grid, product)
             total = product if total is None else np.add(total, product, out=total)
         assert total is not None
         return total

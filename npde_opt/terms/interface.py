@@ -24,7 +24,7 @@ from npde_opt.functions.text import Expressions
 from npde_opt.grids import Grid
 from npde_opt.grids.sides import Side
 from npde_opt.operators.stencils import Offset, stencil_offsets
-from npde_opt.terms.state import Gradients, State, channels
+from npde_opt.terms.state import Gradients, State
 
 Planes = Mapping[Offset, np.ndarray]
 """Owned values [i, j, k] of A[i, i + offset] by offset, one integer an axis."""
@@ -57,6 +57,8 @@ class Term:
         symmetric: the block of r_u of each species with itself is symmetric.
         pointwise: r in a cell depends on u in that cell only.
         stateless: r does not depend on u at all.
+        columns: r and its derivatives take states that are columns [c, s, i, j, k] (see state.py);
+            without it experiments run one by one.
         absorbing: a linear term of the damping B in i g M du/dt = A u - i B u.
 
     Attributes:
@@ -70,6 +72,7 @@ class Term:
     symmetric = False
     pointwise = False
     stateless = False
+    columns = False
     absorbing = False
     texts: tuple[Expressions, ...] = ()
     positive: tuple[str, ...] = ()
@@ -152,7 +155,8 @@ class Rates:
 
 class LinearAt:
     """A linear term at given coefficients. States are ghosted, with boundary values in the ghosts
-    outside.
+    outside; those of a term with the flag `columns` may have an axis of samples before the grid's,
+    over which contractions are summed.
 
     The derivatives are those of a term without coefficients, which has no more than `add_planes`.
     """
@@ -223,7 +227,7 @@ class TermAt:
 
     def jacobian(self, state: State, change: State) -> np.ndarray:
         """r_u du."""
-        return channels(self.grid, self.count)
+        return state.zeros()
 
     def jacobian_transpose(
         self, state: State, adjoint: State, out: Gradients | None = None
@@ -231,7 +235,7 @@ class TermAt:
         """r_u^T lambda; adds r_k^T lambda to `out` where it is given."""
         if out is not None:
             self.contraction(state, adjoint, out)
-        return channels(self.grid, self.count)
+        return adjoint.zeros()
 
     def derivative(self, state: State, dk: Coefficients) -> np.ndarray | float:
         """r_k dk."""
@@ -247,7 +251,7 @@ class TermAt:
     ) -> np.ndarray:
         """r_uu^T(lambda, du) + r_uk^T(lambda, dk); adds r_ku^T(lambda, du) + r_kk^T(lambda, dk) to
         `out`."""
-        return channels(self.grid, self.count)
+        return adjoint.zeros()
 
     def add_jacobian(self, state: State, planes: BlockPlanes) -> None:
         """Adds r_u, in place, at the term's blocks and offsets."""

@@ -22,7 +22,7 @@ from npde_opt.errors import InputError
 from npde_opt.functions.text import Expressions
 from npde_opt.grids import Grid
 from npde_opt.terms.interface import BlockPlanes, Term, TermAt
-from npde_opt.terms.state import Gradients, State, channels, sample
+from npde_opt.terms.state import Gradients, State, over_columns, sample
 
 MODELS: dict[str, dict[str, str]] = {
     "fisher-kpp": {"u": "r*u*(1 - u/K)"},
@@ -47,6 +47,7 @@ class Kinetics(Term):
 
     symmetric = True
     pointwise = True
+    columns = True
 
     def __init__(
         self,
@@ -90,8 +91,8 @@ class KineticsAt(TermAt):
         self._inactive = None if term.grid.active_global is None else ~term.grid.active
         self._minus = -term.grid.volume
 
-    def _integrated(self, rates: list) -> np.ndarray:
-        out = channels(self.grid, self.count)
+    def _integrated(self, state: State, rates: list) -> np.ndarray:
+        out = np.empty_like(state.u)
         for c, rate in enumerate(rates):
             self._weighted(rate, out[c])
         return out
@@ -100,7 +101,7 @@ class KineticsAt(TermAt):
         """-volume R; 0 in inactive cells, where a rate need not be finite."""
         found = np.multiply(self._minus, rate, out=out)
         if self._inactive is not None:
-            found[self._inactive] = 0.0
+            found[..., self._inactive] = 0.0
         return found
 
     def _directions(self, change: State | None, dk: Coefficients) -> list:
@@ -108,18 +109,18 @@ class KineticsAt(TermAt):
         return [*du, *self.expressions.values_of(dk, 0.0)]
 
     def residual(self, state: State) -> np.ndarray:
-        return self._integrated(self.expressions.value(*state.u, *self.parameters))
+        return self._integrated(state, self.expressions.value(*state.u, *self.parameters))
 
     def jacobian(self, state: State, change: State) -> np.ndarray:
         return self._integrated(
-            self.expressions.push(*state.u, *self.parameters, *self._directions(change, {}))
+            state, self.expressions.push(*state.u, *self.parameters, *self._directions(change, {}))
         )
 
     def derivative(self, state: State, dk: Coefficients) -> np.ndarray | float:
         if not any(n in dk for n in self.names):
             return 0.0
         return self._integrated(
-            self.expressions.push(*state.u, *self.parameters, *self._directions(None, dk))
+            state, self.expressions.push(*state.u, *self.parameters, *self._directions(None, dk))
         )
 
     def jacobian_transpose(
@@ -128,8 +129,8 @@ class KineticsAt(TermAt):
         parts = self.expressions.pull(*state.u, *self.parameters, *adjoint.u)
         if out is not None:
             for name, part in zip(self.names, parts[self.count :], strict=True):
-                out.add(name, self._weighted(part))
-        return self._integrated(parts[: self.count])
+                out.add(name, over_columns(self.grid, self._weighted(part)))
+        return self._integrated(state, parts[: self.count])
 
     def second(
         self, state: State, adjoint: State, change: State, dk: Coefficients, out: Gradients
@@ -138,8 +139,8 @@ class KineticsAt(TermAt):
             *state.u, *self.parameters, *adjoint.u, *self._directions(change, dk)
         )
         for name, part in zip(self.names, parts[self.count :], strict=True):
-            out.add(name, self._weighted(part))
-        return self._integrated(parts[: self.count])
+            out.add(name, over_columns(self.grid, self._weighted(part)))
+        return self._integrated(state, parts[: self.count])
 
     def jacobians(self, state: State, start: int | None = None) -> np.ndarray:
         """Infinite slopes (of sqrt(u) at 0) are 0."""

@@ -10,7 +10,7 @@ import numpy as np
 from npde_opt.aliases import Coefficients
 from npde_opt.errors import SolverError
 from npde_opt.functions.text import Expressions
-from npde_opt.grids import Grid
+from npde_opt.grids import Grid, of_cells
 from npde_opt.reductions import total
 from npde_opt.terms.interface import (
     LinearAt,
@@ -20,6 +20,7 @@ from npde_opt.terms.interface import (
     Rates,
     Species,
 )
+from npde_opt.terms.state import over_columns
 
 
 class Reaction(LinearTerm):
@@ -37,6 +38,7 @@ class Reaction(LinearTerm):
 
     symmetric = True
     pointwise = True
+    columns = True
 
     def __init__(
         self,
@@ -73,7 +75,7 @@ class ReactionAt(LinearAt):
     def __init__(self, term: Reaction, coefficients: Coefficients):
         self.term = term
         self.name, self.volume, self.c = term.name, term.grid.volume, coefficients[term.name]
-        self.inner = (slice(1, -1),) * term.grid.dim
+        self.inner = of_cells([slice(1, -1)] * term.grid.dim)
 
     def add_planes(self, planes: Planes) -> None:
         centre = planes[self.term.offsets[0]]
@@ -100,7 +102,9 @@ class ReactionAt(LinearAt):
         return {self.name: self._products(pairs)}
 
     def _products(self, pairs: Pairs) -> np.ndarray:
-        return self.volume * sum(a[self.inner] * u[self.inner] for a, u in pairs)
+        grid = self.term.grid
+        products = (a[self.inner] * u[self.inner] for a, u in pairs)
+        return self.volume * sum(over_columns(grid, product) for product in products)
 
 
 class ReactionTextAt(ReactionAt):
@@ -110,7 +114,7 @@ class ReactionTextAt(ReactionAt):
         assert term.text is not None
         self.term = term
         self.text, self.volume = term.text, term.grid.volume
-        self.inner = (slice(1, -1),) * term.grid.dim
+        self.inner = of_cells([slice(1, -1)] * term.grid.dim)
         self.given = self.text.values_of(coefficients)
         self.c = self.text.value(*self.given)[0]
 

@@ -16,7 +16,7 @@ from npde_opt.functions.text import Expressions
 from npde_opt.grids import AXES, Grid
 from npde_opt.terms.history import History
 from npde_opt.terms.interface import Term, TermAt, channel_of
-from npde_opt.terms.state import Gradients, State, channels
+from npde_opt.terms.state import Gradients, State, over_columns
 
 
 class Source(Term):
@@ -37,6 +37,7 @@ class Source(Term):
     symmetric = True
     pointwise = True
     stateless = True
+    columns = True
 
     def __init__(
         self,
@@ -126,8 +127,8 @@ class SourceAt(TermAt):
         h = np.ones(1) if self.term.history is None else self.term.history.given(self.k)
         return float(np.abs(self.shape).max(initial=0.0)) * float(np.abs(h).max(initial=0.0))
 
-    def _field(self, values: Any) -> np.ndarray:
-        out = channels(self.grid, self.term.count)
+    def _field(self, state: State, values: Any) -> np.ndarray:
+        out = state.zeros()
         out[self.term.channel] = -self.volume * values
         return out
 
@@ -140,16 +141,16 @@ class SourceAt(TermAt):
         )
 
     def residual(self, state: State) -> np.ndarray:
-        return self._field(self.shape * self._h(state))
+        return self._field(state, self.shape * self._h(state))
 
     def derivative(self, state: State, dk: Coefficients) -> np.ndarray | float:
         change = self._push(dk) * self._h(state)
         if self.name is not None and self.name in dk:
             change = change + self.shape * self._h(state, dk[self.name])
-        return self._field(change) if np.ndim(change) or change else 0.0
+        return self._field(state, change) if np.ndim(change) or change else 0.0
 
     def contraction(self, state: State, adjoint: State, out: Gradients) -> None:
-        weighted = -self.volume * adjoint.u[self.term.channel]
+        weighted = -self.volume * over_columns(self.grid, adjoint.u[self.term.channel])
         if self.name is not None:
             out.add(
                 self.name,
@@ -170,7 +171,7 @@ class SourceAt(TermAt):
     def second(
         self, state: State, adjoint: State, change: State, dk: Coefficients, out: Gradients
     ) -> np.ndarray:
-        weighted = -self.volume * adjoint.u[self.term.channel]
+        weighted = -self.volume * over_columns(self.grid, adjoint.u[self.term.channel])
         if self.name is not None:
             out.add(
                 self.name,
@@ -186,15 +187,17 @@ class SourceAt(TermAt):
             ]
             for name, part in zip(text.parameters, parts, strict=True):
                 out.add(name, part)
-        return channels(self.grid, self.term.count)
+        return adjoint.zeros()
 
 
 class Load(Term):
-    """f constant in time and known, integrated over cells: r = -f [c, i, j, k]."""
+    """f constant in time and known, integrated over cells: r = -f [c, i, j, k], or one of each
+    column, [c, s, i, j, k]."""
 
     symmetric = True
     pointwise = True
     stateless = True
+    columns = True
 
     def __init__(self, grid: Grid, values: np.ndarray):
         self.grid, self.values = grid, values

@@ -1,4 +1,8 @@
-"""A state of several species at one time, and the cotangents of coefficients."""
+"""A state of several species at one time, and the cotangents of coefficients.
+
+States that share every operator may be columns of one array [c, s, i, j, k], samples fastest in
+memory: fields of cells broadcast over the samples, as these stand before the axes of the grid.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +16,16 @@ from npde_opt.grids import Grid
 from npde_opt.grids.sides import Side
 
 
-def channels(grid: Grid, count: int) -> np.ndarray:
-    """A zero array [c, i, j, k] whose channels are each stored x fastest."""
-    shape = grid.local_shape[::-1]
-    return np.zeros((count, *shape)).transpose(0, *range(grid.dim, 0, -1))
+def channels(grid: Grid, count: int, columns: tuple[int, ...] = ()) -> np.ndarray:
+    """A zero array [c, i, j, k] whose channels are each stored x fastest; with (s,) `columns`
+    [c, s, i, j, k], samples fastest."""
+    shape = (*columns, *grid.local_shape)
+    return np.zeros((count, *shape[::-1])).transpose(0, *range(len(shape), 0, -1))
+
+
+def over_columns(grid: Grid, values: np.ndarray) -> np.ndarray:
+    """The sum [i, j, k] of a field over its columns, where it has any."""
+    return values.sum(axis=0) if values.ndim > grid.dim else values
 
 
 class Ghosts(Protocol):
@@ -29,9 +39,22 @@ class Ghosts(Protocol):
     def second(self, outer: Outer, dk: Coefficients, out: Gradients) -> None: ...
 
 
+class Boundary(Protocol):
+    """The boundary values of a state, or of its columns, at given coefficients."""
+
+    any: bool
+    """Whether something stands in the ghosts."""
+
+    def outside(self, t: float, middle: float) -> Ghosts | None:
+        """At a time in the step around `middle`; None where nothing stands there."""
+
+    def size(self, times: np.ndarray) -> float:
+        """The largest |g| on this rank at given times."""
+
+
 class State:
-    """Values [c, i, j, k] of the owned cells at time t; ghosts are fetched when first asked for,
-    and kept.
+    """Values [c, i, j, k] of the owned cells at time t, or columns [c, s, i, j, k]; ghosts are
+    fetched when first asked for, and kept.
 
     Args:
         outside: boundary values (see boundary.py), or None for zero; of a change of a state their
@@ -52,6 +75,14 @@ class State:
         self.middle = t if middle is None else middle
         self._ghosted: dict[int, np.ndarray] = {}
 
+    def zeros(self) -> np.ndarray:
+        """Of the shape of u: what a residual is."""
+        return np.zeros_like(self.u)
+
+    def column(self, s: int) -> State:
+        """One of the columns, as a view, without boundary values."""
+        return State(self.grid, self.u[:, s], self.t, None, self.middle)
+
     def moved(self, change: np.ndarray) -> State:
         """u + change at the same time."""
         return State(self.grid, self.u + change, self.t, self.outside, self.middle)
@@ -63,7 +94,8 @@ class State:
         return State(self.grid, change, self.t, outside, self.middle) if outside else None
 
     def ghosted(self, c: int) -> np.ndarray:
-        """Species c with one ghost cell all round. Collective at the first call."""
+        """Species c with one ghost cell all round, of all columns. Collective at the first
+        call."""
         if c not in self._ghosted:
             found = self.grid.ghosted(self.u[c])
             if self.outside is not None:

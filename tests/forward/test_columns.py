@@ -7,10 +7,12 @@ from mpi4py import MPI
 
 from npde_opt.errors import SolverError
 from npde_opt.forward import Experiment, Storage
+from npde_opt.forward import columns as together
 from npde_opt.forward.columns import Batch
+from npde_opt.linear import factored
 from npde_opt.observations import snapshots
 from npde_opt.parameters import Shared, Unknown
-from npde_opt.terms import Source
+from npde_opt.terms import Advection, Convolution, Diffusion, Kinetics, Reaction, Source
 
 UNKNOWNS = [
     Unknown("Du", "log", block=Shared()),
@@ -60,25 +62,134 @@ def three(grid):
 @pytest.mark.parametrize(
     "shape, sides", [((9, 8), {"x-": "periodic", "x+": "periodic"}), ((11,), {}), ((5, 6, 4), {})]
 )
-def test_columns_are_experiments(shape, sides):
+def test_columns_are_experiments(shape, sides, monkeypatch):
     """Data, gradient and Hessian products beside those of assembled steps, one experiment at a
     time."""
     found = []
     for fused in (True, False):
         J, m, dm = columns(one_axis(three, len(shape)), shape, sides)
         J.forward.fused = fused
-        at, h, gn = J.linearize(m), J.create_vec(), J.create_vec()
-        lin = at.linearization
+        monkeypatch.setattr(together, "CELLS", 0 if not fused else together.CELLS)
+        lin = J.linearize(m).linearization
         expected = [(0, 2, 3), (1,)] if fused else [(0,), (1,), (2,), (3,)]
         assert [b.members for b in lin.batches] == expected
-        at.hessian(dm, h)
-        at.hessian(dm, gn, True)
-        vecs = [*lin.data, at.gradient(), h, gn]
-        states = [u for e in range(4) for u in [*lin.states(e), lin.final[e]]]
-        found.append([*(v.getArray().copy() for v in vecs), *states])
+        found.append(results(J, m, dm))
         check(J, m, dm) if fused else J.destroy()
-    for x, y in zip(*found, strict=True):
-        np.testing.assert_allclose(x, y, rtol=1e-11, atol=1e-12 * np.abs(x).max(initial=1))
+    compare(*found)
+
+
+def results(J, m, dm):
+    """Data, gradient, Hessian and Gauss-Newton products, and states."""
+    at, h, gn = J.linearize(m), J.create_vec(), J.create_vec()
+    lin = at.linearization
+    at.hessian(dm, h)
+    at.hessian(dm, gn, True)
+    vecs = [*lin.data, at.gradient(), h, gn]
+    states = [u for e in range(len(lin.data)) for u in [*lin.states(e), lin.final[e]]]
+    return [*(v.getArray().copy() for v in vecs), *states]
+
+
+def compare(found, expected, rtol=1e-11):
+    for x, y in zip(found, expected, strict=True):
+        np.testing.assert_allclose(x, y, rtol=rtol, atol=0.1 * rtol * np.abs(y).max(initial=1))
+
+
+def driven(grid):
+    """Nothing but the operators is common. The last one's boundary values are unknown: it runs
+    alone."""
+    u = {"u": "0.3 + 0.4*s*x"}
+    source = Source(grid, ("u",), "u", "r*x", "h", [0.0, 0.004])
+    return [
+        Experiment(u),
+        Experiment(u, [source], {"x-": 0.3, "y+": 0.2}),
+        Experiment({"u": 0.4}, load=np.full(grid.local_shape, 0.1)),
+        Experiment({"u": "s*y"}, boundary={"x-": "y + 9*t", "x+": "r*y*t"}),
+        Experiment({"u": 0.4}, boundary={"x-": "s*y"}),
+    ]
+
+
+def fisher(grid):
+    linear = [Diffusion(grid, "D"), Advection(grid, (0.3, 0.1)), Reaction(grid, "c")]
+    return [*linear, Kinetics(grid, ("u",), "fisher-kpp")]
+
+
+def mask():
+    active = np.ones(SHAPE, bool)
+    active[:3, -2:] = active[4, 3] = False
+    return active
+
+
+DRIVEN = {
+    "terms": fisher,
+    "unknowns": [Unknown("D", "log"), *(Unknown(n, block=Shared()) for n in "rs"), Unknown("c")]
+    + [Unknown("h", block=Shared(2))],
+    "known": {"K": 1.2},
+    "trials": driven,
+    "sides": {"x-": "dirichlet", "x+": "neumann"},
+    "active": mask(),
+    "samplings": lambda grid, times: [snapshots(grid, times[[2, -1]], "u**2")],
+    "end": 0.0067,
+}
+
+
+def several(*initial):
+    return lambda grid: [Experiment(given) for given in initial]
+
+
+COUPLED = {
+    "terms": lambda grid: [
+        Diffusion(grid, "D", "u"),
+        Convolution(grid, {(0, 0): "w", (1, 0): 0.5, (2, 1): "w"}, ("u", "v")),
+        Reaction(grid, "c", "v"),
+    ],
+    "unknowns": [Unknown("D", "log"), Unknown("w"), Unknown("c")],
+    "species": ("u", "v"),
+    "trials": several({"u": "x", "v": "y"}, {"u": "y", "v": 1.0}, {"v": "x*y"}),
+}
+WAVE = {
+    "terms": lambda grid: [Diffusion(grid, "D"), Reaction(grid, "V")],
+    "unknowns": [Unknown("D", "log", block=Shared()), Unknown("V")],
+    "species": ("re", "im"),
+    "gamma": 1j,
+    "trials": several({"re": "x", "im": "y"}, {"re": "y"}, {"im": "x*y"}),
+    "end": 0.01,
+}
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize(
+    "scheme, problem, small",
+    [
+        ("heun", DRIVEN, True),
+        ("ars222", DRIVEN, True),
+        ("imex-euler", DRIVEN, False),
+        ("crank-nicolson", COUPLED, True),
+        ("backward-euler", COUPLED, False),
+        ("crank-nicolson", WAVE, True),
+        ("crank-nicolson", WAVE, False),
+    ],
+)
+def test_assembled_columns_are_experiments(scheme, problem, small, monkeypatch):
+    """With all that may drive them; small systems solved for together, others one by one."""
+    monkeypatch.setattr(factored, "SHARE", 256 if small else 0)
+    found = []
+    for cells in (together.CELLS, 0):
+        monkeypatch.setattr(together, "CELLS", cells)
+        J, m, dm = objective(scheme=scheme, **problem)
+        batches = J.linearize(m).linearization.batches
+        alone = 1 + ("h" in J.forward.space.blocks)
+        assert len(batches) == (alone if cells else len(J.forward.experiments))
+        found.append(results(J, m, dm))
+        check(J, m, dm) if cells else J.destroy()
+    compare(*found)
+
+
+def test_columns_are_as_many_as_fit(monkeypatch):
+    monkeypatch.setattr(together, "CELLS", 2 * 72 + 1)
+    J, m, _ = objective(**COUPLED, scheme="heun", end=0.003)
+    members = [b.members for b in J.linearize(m).linearization.batches]
+    assert members == [(0, 1), (2,)]
+    J.destroy()
 
 
 def one_axis(experiments, dim):

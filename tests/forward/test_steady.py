@@ -216,7 +216,7 @@ def test_advection_solves_its_transpose(recipe):
         options.delValue("state_recipe")
     assert not forward.equation.symmetric
     b, x, r = grid.standard_normal(1), grid.create_scalar(), grid.create_scalar()
-    (x_adjoint,) = forward.solve(at, 0, grid.view(b)[None].copy(), True)
+    (x_adjoint,) = forward.solve(at.blocks[0], at.states_at[0], grid.view(b)[None].copy(), True)
     grid.view(x)[...] = x_adjoint
     forward.part.matrices[0].mat.multTranspose(x, r)
     r.axpy(-1, b)

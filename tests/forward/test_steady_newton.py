@@ -311,7 +311,7 @@ def test_derivatives_with_inactive_cells(name, tight):
 def test_assembled_jacobians_are_those_of_the_residual(name):
     J, m, _ = objective(name, np.random.default_rng(4).random((10, 8)) > 0.15, experiments=1)
     at = J.forward.linearize(m)
-    grid, group, there = J.forward.grid, at.groups[0], at.states_at[0]
+    grid, group, there = J.forward.grid, at.blocks[0].group, at.states_at[0]
     rng = np.random.default_rng(3)
     du = np.stack(
         [

@@ -1,0 +1,190 @@
+"""The systems of a steady equation at one point: its states, S u = b and S^T u = b.
+
+Right-hand sides of several experiments are columns [c, s, i, j, k] where they share S. Columns of a
+small system are solved for together (linear/factored.py), others one after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from npde_opt.errors import InputError
+from npde_opt.forward.columns import Columns
+from npde_opt.forward.equation import LinearPart, LinearPoint
+from npde_opt.forward.interface import Counters
+from npde_opt.forward.steady_newton import SteadyNewton
+from npde_opt.forward.stepper import Group
+from npde_opt.linear.factored import Factored, factors
+from npde_opt.linear.measured import take
+from npde_opt.linear.recipes import LinearSolver, chosen_recipe
+from npde_opt.operators.blocks import pack, unpack
+from npde_opt.stages import stage
+from npde_opt.terms.state import Ghosts, State, channels
+
+
+@dataclass(frozen=True, eq=False)
+class Block(Columns):
+    """Experiments whose states are columns of one state, at one point of the parameters.
+
+    Args:
+        linear: the linear terms.
+        group: all terms, with what drives the experiments.
+        outside: boundary values, or None.
+    """
+
+    linear: LinearPoint
+    group: Group
+    outside: Ghosts | None
+
+    def zeros(self, species: int) -> np.ndarray:
+        """A state [c, i, j, k], or columns."""
+        count = len(self.members)
+        return channels(self.linear.grid, species, (count,) if count > 1 else ())
+
+
+Starts = Callable[[], list[np.ndarray]]
+"""States from which Newton's method may start, the most promising first."""
+
+
+class System(Protocol):
+    """The solves at one point."""
+
+    @property
+    def solvers(self) -> Sequence[LinearSolver | Factored]: ...
+
+    @property
+    def asked(self) -> dict[str, str]: ...
+
+    def state(self, block: Block, starts: Starts) -> State:
+        """The steady states of a block."""
+
+    def solve(self, block: Block, state: State, rhs: np.ndarray, adjoint: bool) -> np.ndarray:
+        """S u = rhs at the state of a block, or S^T u = rhs, shaped as rhs."""
+
+    def destroy(self) -> None: ...
+
+
+class LinearSystem:
+    """A u = b of one species: A is shared by all experiments, and refreshed when another point than
+    the last one is solved at."""
+
+    def __init__(self, part: LinearPart, prefix: str, recipe: str, counters: Counters):
+        self.part, self.grid, self.counters = part, part.grid, counters
+        self.prefix, self.recipe = prefix, chosen_recipe(prefix, recipe)
+        if not part.matrices:
+            raise InputError("terms", "none that depends on the state", "at least one")
+        (self.matrix,) = part.matrices
+        self.symmetric = part.equation.symmetric
+        self.solver = LinearSolver(self.matrix, self.grid, prefix, recipe, self.symmetric)
+        self.factored = Factored(self.grid.comm, prefix)
+        self.solvers: list[LinearSolver | Factored] = [self.solver, self.factored]
+        self._ready: dict[LinearSolver | Factored, object] = {}
+        self._rhs, self._x = self.grid.create_active(), self.grid.create_active()
+
+    @property
+    def asked(self) -> dict[str, str]:
+        direct = self.solver not in self._ready
+        return {"state": self.factored.asked if direct else self.solver.tolerance.text}
+
+    def _is_new(self, block: Block, solver: LinearSolver | Factored) -> bool:
+        """Whether a solver has to take the block's matrix, which is assembled."""
+        points = block.linear.points
+        self.part.assemble(points)
+        new = self._ready.get(solver) is not points
+        self._ready[solver] = points
+        return new
+
+    def state(self, block: Block, starts: Starts) -> State:
+        rhs = block.zeros(1)
+        zero = State(self.grid, rhs, 0.0, block.outside)
+        for point in block.group.others:
+            rhs -= point.residual(zero)
+        load = block.group.load(zero)
+        if load is not None:
+            rhs += load
+        return State(self.grid, self.solve(block, zero, rhs, False), 0.0, block.outside)
+
+    def solve(self, block: Block, state: State, rhs: np.ndarray, adjoint: bool) -> np.ndarray:
+        count = len(block.members)
+        small = factors(self.prefix, self.recipe, self.grid.dim, self.grid.active_size, count)
+        with stage("assemble"):
+            if small and self._is_new(block, self.factored):
+                self.factored.update(self.matrix.mat.getValuesCSR())
+            elif not small and self._is_new(block, self.solver):
+                self.solver.update()
+        out = np.empty_like(rhs)
+        with stage("adjoint" if adjoint else "forward"):
+            if small:
+                self._together(rhs[0], out[0], adjoint)
+            else:
+                for _, own, found in block.each(rhs, out):
+                    self._one(own[0], found[0], adjoint)
+        return out
+
+    def _together(self, rhs: np.ndarray, out: np.ndarray, adjoint: bool) -> None:
+        """All columns [s, i, j, k]."""
+        kind = "adjoint" if adjoint else "state"
+        found = self.factored.solve(pack(self.grid, rhs), adjoint and not self.symmetric, kind)
+        out[...] = unpack(self.grid, found)
+        self.counters.krylov_iterations += len(rhs)
+
+    def _one(self, rhs: np.ndarray, out: np.ndarray, adjoint: bool) -> None:
+        """One state [i, j, k]."""
+        self.grid.put(rhs, self._rhs)
+        before = self.solver.iterations
+        (self.solver.solve_transpose if adjoint else self.solver.solve)(self._rhs, self._x)
+        iterations = self.solver.iterations - before
+        self.counters.krylov_iterations += iterations
+        take(
+            "adjoint" if adjoint else "state",
+            self.matrix.mat,
+            self._rhs,
+            self._x,
+            iterations,
+            adjoint and not self.symmetric,
+        )
+        self.grid.take(self._x, out[None])
+
+    def destroy(self) -> None:
+        self.solver.destroy()
+        self._rhs.destroy()
+        self._x.destroy()
+
+
+class NonlinearSystem:
+    """r(u) = 0 by Newton's method; the Jacobian belongs to one experiment's state at a time, and
+    blocks are of single experiments."""
+
+    def __init__(self, part: LinearPart, prefix: str, recipe: str, counters: Counters):
+        self.part, self.grid, self.counters = part, part.grid, counters
+        self.newton = SteadyNewton(part, prefix, recipe)
+        self.solvers: list[LinearSolver | Factored] = [*self.newton.jacobian.solvers]
+
+    @property
+    def asked(self) -> dict[str, str]:
+        return self.newton.asked
+
+    def state(self, block: Block, starts: Starts) -> State:
+        with stage("assemble"):
+            self.part.assemble(block.linear.points)
+        states = [State(self.grid, u, 0.0, block.outside) for u in starts()]
+        with stage("forward"):
+            found = self.newton.solve(block.group, states)
+        self._count()
+        return found
+
+    def solve(self, block: Block, state: State, rhs: np.ndarray, adjoint: bool) -> np.ndarray:
+        with stage("adjoint" if adjoint else "forward"):
+            found = self.newton.linear(block.group, state, rhs, adjoint)
+        self._count()
+        return found
+
+    def _count(self) -> None:
+        self.counters.krylov_iterations = self.newton.jacobian.iterations
+
+    def destroy(self) -> None:
+        self.newton.destroy()
