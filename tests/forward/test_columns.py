@@ -156,32 +156,46 @@ WAVE = {
 }
 
 
-@pytest.mark.parallel([1, 2, 3])
-@pytest.mark.parametrize(
-    "scheme, problem, small",
-    [
-        ("heun", DRIVEN, True),
-        ("ars222", DRIVEN, True),
-        ("imex-euler", DRIVEN, False),
-        ("crank-nicolson", COUPLED, True),
-        ("backward-euler", COUPLED, False),
-        ("crank-nicolson", WAVE, True),
-        ("crank-nicolson", WAVE, False),
-    ],
-)
-def test_assembled_columns_are_experiments(scheme, problem, small, monkeypatch):
-    """With all that may drive them; small systems solved for together, others one by one."""
-    monkeypatch.setattr(factored, "SHARE", 256 if small else 0)
+def one_state_and_each(scheme, problem, monkeypatch):
+    """The problem with experiments as columns, and what both ways give."""
     found = []
-    for cells in (together.CELLS, 0):
+    for cells in (0, together.CELLS):
         monkeypatch.setattr(together, "CELLS", cells)
         J, m, dm = objective(scheme=scheme, **problem)
         batches = J.linearize(m).linearization.batches
         alone = 1 + ("h" in J.forward.space.blocks)
         assert len(batches) == (alone if cells else len(J.forward.experiments))
         found.append(results(J, m, dm))
-        check(J, m, dm) if cells else J.destroy()
+    return (J, m, dm), found
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize(
+    "scheme, problem", [("heun", DRIVEN), ("imex-euler", DRIVEN), ("crank-nicolson", COUPLED)]
+)
+def test_assembled_columns_are_experiments(scheme, problem, monkeypatch):
+    """With all that may drive them, and systems that are solved for together."""
+    made, found = one_state_and_each(scheme, problem, monkeypatch)
     compare(*found)
+    check(*made)
+
+
+@pytest.mark.parametrize(
+    "scheme, problem, small",
+    [
+        ("ars222", DRIVEN, True),
+        ("imex-euler", DRIVEN, False),
+        ("backward-euler", COUPLED, False),
+        ("crank-nicolson", WAVE, True),
+        ("crank-nicolson", WAVE, False),
+    ],
+)
+def test_columns_of_more_schemes_and_solvers(scheme, problem, small, monkeypatch):
+    """Systems that are not small are solved for one by one."""
+    monkeypatch.setattr(factored, "SHARE", 256 if small else 0)
+    (J, _, _), found = one_state_and_each(scheme, problem, monkeypatch)
+    compare(*found)
+    J.destroy()
 
 
 def test_columns_are_as_many_as_fit(monkeypatch):
