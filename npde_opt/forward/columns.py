@@ -24,7 +24,7 @@ from npde_opt.terms.interface import Term, TermAt
 from npde_opt.terms.source import Load
 from npde_opt.terms.state import Boundary, Ghosts, Gradients, Outer, State
 
-CELLS = 1 << 18
+CELLS = 1 << 16
 """Cells a rank of all columns of a state. Beyond, arrays leave the cache, and what a step costs is
 the work on its cells, not the calls."""
 
