@@ -26,6 +26,7 @@ from npde_opt.cases.on_grid import OnGrid
 from npde_opt.cases.points import points_of, read_wells
 from npde_opt.cases.rules import simulated, time_of
 from npde_opt.cases.sections import CaseFile
+from npde_opt.cases.side_values import read_sides
 from npde_opt.cases.sought_tables import OptimizerSection
 from npde_opt.cases.sources import Sources
 from npde_opt.cases.typed import keys_of
@@ -81,6 +82,7 @@ class Case:
         if self.evolves:
             read_histories(table, self.sources)
             steps.budget(time_of(table).memory)
+        read_sides(table, self.sources, self.domain.dim)
         check_sizes(table.unknown)
         self.data: Data | None = None
         self.weight_override: float | None = None

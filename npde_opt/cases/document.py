@@ -79,6 +79,7 @@ INNER = (
     equation_tables.AccurateSteps,
     experiment_tables.Well,
     ExperimentSource,
+    experiment_tables.SideValue,
     experiment_tables.SidePart,
     experiment_tables.Box,
     experiment_tables.Ball,

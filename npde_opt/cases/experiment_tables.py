@@ -18,7 +18,7 @@ from npde_opt.cases.field_tables import (
     Positive,
     Side,
 )
-from npde_opt.cases.term_tables import ExperimentSource, Numbers, Species
+from npde_opt.cases.term_tables import ExperimentSource, Numbers, Species, Timed
 from npde_opt.cases.typed import Table
 
 MOST_TABLES = 10_000
@@ -35,6 +35,21 @@ class Well(Table, kw_only=True):
     species: Species = None
 
 
+class SideValue(Timed, kw_only=True):
+    """A boundary value s(x, t) h(t)."""
+
+    value: Annotated[
+        float | str | Numbers,
+        Meta(
+            description="s: a number, text in x, y, z, t and coefficients, or a list with one "
+            "value a cell of the side, x fastest"
+        ),
+    ]
+
+
+BoundaryValue = float | str | Numbers | SideValue | File
+
+
 class ExperimentSection(Table, kw_only=True):
     """What is done."""
 
@@ -48,11 +63,14 @@ class ExperimentSection(Table, kw_only=True):
         ),
     ] = {}
     boundary: Annotated[
-        dict[str, float | dict[Side, float]],
+        dict[str, BoundaryValue | dict[Side, BoundaryValue]],
         Meta(
-            description="side = value on Dirichlet and Robin sides, without [time] the flux "
-            "inwards on "
-            "Neumann ones; or {species = {side = value}}"
+            description="side = u on Dirichlet sides, the outer u on Robin sides, the flux inwards "
+            "on Neumann ones; or {species = {side = value}}. A value is a number, text in x, y, z "
+            "(the middles of the faces), with [time] also t, and coefficients, which may be "
+            "unknown; a list with one value a cell of the side, x fastest; {value, history, "
+            "times}; or a text table {file, column} with columns of places (x, y, z) or times (t) "
+            "or both, between which it is linear"
         ),
     ] = {}
     sources: Annotated[list[ExperimentSource], Meta(description="sources of this experiment")] = []

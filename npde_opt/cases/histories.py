@@ -1,5 +1,6 @@
-"""Histories of a case's sources: whether their times meet those of the steps, and where in time the
-values of an unknown one lie, whose smoothness is measured over their distances.
+"""Histories of a case's sources and boundary values: whether their times meet those of the steps,
+and where in time the values of an unknown one lie, whose smoothness is measured over their
+distances.
 
 The values of a linear history, and of steps with as many times, lie at the times; values of the
 intervals between n + 1 times lie at their middles.
@@ -7,14 +8,16 @@ intervals between n + 1 times lie at their middles.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from npde_opt.cases.field_tables import File
-from npde_opt.cases.rules import sources, time_of
+from npde_opt.cases.rules import histories, time_of
 from npde_opt.cases.sections import CaseFile
 from npde_opt.cases.sources import Sources
 from npde_opt.cases.tables import read_values
-from npde_opt.cases.term_tables import AnySource
+from npde_opt.cases.term_tables import Timed
 from npde_opt.errors import InputError
 
 EQUAL = 1e-9
@@ -23,7 +26,7 @@ EQUAL = 1e-9
 
 def read_histories(table: CaseFile, files: Sources) -> None:
     """Histories and their times that are columns of files become lists, and are checked."""
-    for where, source in sources(table):
+    for where, source in histories(table):
         for key in ("history", "times"):
             spec = getattr(source, key)
             if isinstance(spec, File):
@@ -41,36 +44,42 @@ def span(table: CaseFile) -> tuple[float, float]:
     return times.start, times.end
 
 
-def between(table: CaseFile, source: AnySource) -> bool:
+def between(table: CaseFile, source: Timed) -> bool:
     """Whether the values hold between two times each, and the source is 0 outside of them."""
     times = source.times
     assert isinstance(times, list)
     return source.interpolation == "steps" and len(times) == length(table, source) + 1
 
 
-def length(table: CaseFile, source: AnySource) -> int:
+def length(table: CaseFile, source: Timed) -> int:
     """How many values a history has."""
     if isinstance(source.history, str):
         return next((u.length or 1 for u in table.unknown if u.name == source.history), 1)
     return len(source.history) if isinstance(source.history, list) else 1
 
 
-def _check(key: str, table: CaseFile, source: AnySource) -> None:
+def _check(key: str, table: CaseFile, source: Timed) -> None:
     """Raises InputError for a history of which no time is within those of the steps.
 
     Only one value of it would ever be seen, or none, which is what other units of time look like.
     """
-    times, steps = source.times, span(table)
-    assert isinstance(times, list)
+    assert isinstance(source.times, list)
+    check_times(f"{key}.times", table, source.times, between(table, source))
+
+
+def check_times(key: str, table: CaseFile, times: Sequence[float], open_ended: bool) -> None:
+    """Raises InputError for times of which none is within those of the steps; the first and the
+    last one count where they are not the ends of intervals alone (`open_ended`)."""
+    steps = span(table)
     before, after = max(times) < steps[0], min(times) > steps[1]
-    if between(table, source):
+    if open_ended:
         before, after = max(times) <= steps[0], min(times) >= steps[1]
     if before or after:
         allowed = f"times that meet those of the steps, {steps[0]:g} to {steps[1]:g}"
-        raise InputError(f"{key}.times", f"{min(times):g} to {max(times):g}", allowed)
+        raise InputError(key, f"{min(times):g} to {max(times):g}", allowed)
 
 
-def outside(table: CaseFile, source: AnySource) -> str:
+def outside(table: CaseFile, source: Timed) -> str:
     """What the history of a case's source does in steps before its first time and after its last
     one, in words; '' where there are none."""
     times, history, steps = source.times, source.history, span(table)
@@ -91,13 +100,13 @@ def outside(table: CaseFile, source: AnySource) -> str:
 
 def places(table: CaseFile, name: str, count: int) -> np.ndarray | None:
     """Places of a history's values, in units of their mean distance; None where they are equally
-    spaced, or where no source has this history.
+    spaced, or where nothing has this history.
 
     Raises:
         InputError: for a history that sources have at times of different distances.
     """
     found: np.ndarray | None = None
-    for key, source in sources(table):
+    for key, source in histories(table):
         if source.history != name:
             continue
         at = _places(np.asarray(source.times, float), count)

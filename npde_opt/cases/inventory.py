@@ -9,8 +9,10 @@ from typing import Any
 
 from npde_opt.cases.case import Case
 from npde_opt.cases.domain import Domain
+from npde_opt.cases.experiment_tables import BoundaryValue, SideValue
 from npde_opt.cases.histories import outside
 from npde_opt.cases.sections import CaseFile
+from npde_opt.cases.side_values import SideTable
 from npde_opt.cases.sources import Log, Reading
 from npde_opt.cases.term_tables import AnySource, Ground, Source
 from npde_opt.cases.typed import as_dict
@@ -87,9 +89,22 @@ def _value(given: Mapping[str, Any], side: str) -> str:
     """The value on a side as text, '' where there is none; by species where that is how it is
     given."""
     if side in given:
-        return f"{given[side]:g}"
+        return _told(given[side])
     by_species = {s: v[side] for s, v in given.items() if isinstance(v, Mapping) and side in v}
-    return ", ".join(f"{s} {v:g}" for s, v in by_species.items())
+    return ", ".join(f"{s} {_told(v)}" for s, v in by_species.items())
+
+
+def _told(value: BoundaryValue | SideTable) -> str:
+    """A boundary value, in words."""
+    if isinstance(value, SideTable):
+        shape = " x ".join(f"{p.size} {a}" for a, p in zip(value.axes, value.points, strict=True))
+        return f"{value.values.min():g} ... {value.values.max():g} ({value.file}: {shape})"
+    if isinstance(value, SideValue):
+        times = value.times if isinstance(value.times, list) else []
+        return _told(value.value) + (f" times a history of {len(times)} times" if times else "")
+    if isinstance(value, list):
+        return f"{len(value)} values {min(value):g} ... {max(value):g}"
+    return _short(value) if isinstance(value, str) else f"{value:g}"
 
 
 def _grouped(values: list[str]) -> str:

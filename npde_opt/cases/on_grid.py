@@ -16,6 +16,7 @@ from npde_opt.cases.fields import evaluate
 from npde_opt.cases.observed import Observed
 from npde_opt.cases.patches import patch
 from npde_opt.cases.sections import CaseFile
+from npde_opt.cases.side_values import on_side
 from npde_opt.cases.sought_tables import UnknownSection
 from npde_opt.cases.terms import Terms, check_coefficients, source
 from npde_opt.cases.unknowns import space_of, start, value
@@ -120,7 +121,8 @@ class OnGrid:
     def _experiment(self, k: int, patches: list) -> Experiment:
         given = self.table.experiment
         x, where = (given[k] if k < len(given) else EMPTY), f"experiment[{k}]"
-        self._check_boundary(f"{where}.boundary", x.boundary)
+        key = f"{where}.boundary"
+        self._check_boundary(key, x.boundary)
         drives = [
             source(self.grid, self.species, f"{where}.sources[{i}]", y, "shape")
             for i, y in enumerate(x.sources)
@@ -134,7 +136,7 @@ class OnGrid:
             initial=initial,
             sources=drives,
             load=load or None,
-            boundary=x.boundary,
+            boundary=self._boundary(key, x.boundary),
             where=f"{where}.",
         )
 
@@ -150,6 +152,17 @@ class OnGrid:
             found = patch(self.grid, well.at, well.radius, field, nearest)
             found.add(self.grid, well.rate, load.setdefault(name, self._zeros()))
         return load
+
+    def _boundary(self, key: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        """{side: value}, or {species: {side: value}}, on this grid."""
+        found: dict[str, Any] = {}
+        edges, homes = list(self.grid.edges), self.domain.sources.homes
+        for name, one in given.items():
+            if isinstance(one, dict):
+                found[name] = self._boundary(f"{key}.{name}", one)
+            else:
+                found[name] = on_side(f"{key}.{name}", name, one, edges, homes)
+        return found
 
     def _check_boundary(self, field: str, values: Mapping[str, Any]) -> None:
         """Raises InputError for sides that have no values."""

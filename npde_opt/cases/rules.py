@@ -7,11 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from npde_opt.cases.equation_tables import TimeSection
-from npde_opt.cases.experiment_tables import ExperimentSection, ObservationSection
+from npde_opt.cases.experiment_tables import (
+    BoundaryValue,
+    ExperimentSection,
+    ObservationSection,
+    SideValue,
+)
 from npde_opt.cases.field_tables import File
 from npde_opt.cases.sections import CaseFile
 from npde_opt.cases.sought_tables import UnknownSection
-from npde_opt.cases.term_tables import AnySource, Source
+from npde_opt.cases.term_tables import AnySource, Source, Timed
 from npde_opt.cases.typed import known_keys, read, shown
 from npde_opt.errors import InputError
 from npde_opt.functions.text import Expressions, check_name
@@ -164,6 +169,25 @@ def sources(table: CaseFile) -> Iterator[tuple[str, AnySource]]:
             yield f"experiment[{e}].sources[{i}]", source
 
 
+def sides(table: CaseFile) -> Iterator[tuple[str, str, BoundaryValue]]:
+    """All boundary values of a case: (key, side, value)."""
+    for e, x in enumerate(table.experiment):
+        for name, given in x.boundary.items():
+            if isinstance(given, dict):
+                for side, value in given.items():
+                    yield f"experiment[{e}].boundary.{name}.{side}", side, value
+            else:
+                yield f"experiment[{e}].boundary.{name}", name, given
+
+
+def histories(table: CaseFile) -> Iterator[tuple[str, Timed]]:
+    """All that may have a history, with its key: sources, and boundary values."""
+    yield from sources(table)
+    for key, _, value in sides(table):
+        if isinstance(value, SideValue):
+            yield key, value
+
+
 def _check_experiments(table: CaseFile, raw: Mapping[str, Any]) -> None:
     e = table.electrodes
     if e is not None and (e.count is None) == (e.at is None):
@@ -178,7 +202,7 @@ def _check_experiments(table: CaseFile, raw: Mapping[str, Any]) -> None:
             if name not in table.equation.species:
                 there = "species " + ", ".join(table.equation.species)
                 raise InputError(f"experiment[{k}].initial", shown(name), there)
-    for key, source in sources(table):
+    for key, source in histories(table):
         if isinstance(source.history, str) and not source.history.isidentifier():
             said = "the name of an unknown history, or a list of values"
             raise InputError(f"{key}.history", shown(source.history), said)
@@ -234,7 +258,7 @@ def _check_steady(table: CaseFile) -> None:
         raise InputError("equation.gamma", table.equation.gamma, needed)
     if table.misfit.kind == "correlated":
         raise InputError("misfit.kind", "'correlated'", f"{needed}, or another kind")
-    for key, source in sources(table):
+    for key, source in histories(table):
         if source.history is not None:
             raise InputError(f"{key}.history", "given", needed)
 

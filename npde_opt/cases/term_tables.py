@@ -33,8 +33,7 @@ Interpolation = Annotated[
         "the last one. steps: each value holds until the next time, the first one before its time "
         "too, "
         "the last one to the end; n values and n + 1 times: each holds between two times, and "
-        "outside "
-        "of them the source is 0",
+        "outside of them it is 0",
         extra={"needs": "history"},
     ),
 ]
@@ -130,12 +129,17 @@ class Kinetics(Table, kw_only=True):
     ]
 
 
-class AnySource(Table, kw_only=True):
-    """s(x) h(t)."""
+class Timed(Table, kw_only=True):
+    """What a history h(t) multiplies."""
 
     history: History = None
     times: HistoryTimes = []
     interpolation: Interpolation = "linear"
+
+
+class AnySource(Timed, kw_only=True):
+    """s(x) h(t)."""
+
     species: Species = None
 
 

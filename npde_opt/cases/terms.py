@@ -9,10 +9,11 @@ import numpy as np
 
 from npde_opt.cases import term_tables as tables
 from npde_opt.cases.domain import Domain
+from npde_opt.cases.experiment_tables import SideValue
 from npde_opt.cases.field_tables import File
 from npde_opt.cases.fields import evaluate
 from npde_opt.cases.patches import patch
-from npde_opt.cases.rules import sources
+from npde_opt.cases.rules import histories, sides
 from npde_opt.cases.sections import CaseFile
 from npde_opt.errors import InputError
 from npde_opt.functions.text import Expressions, gamma_of
@@ -29,6 +30,7 @@ from npde_opt.terms import (
     Source,
 )
 from npde_opt.terms.absorbing import absorbing_rate
+from npde_opt.terms.boundary import TIME
 
 
 class Terms:
@@ -145,7 +147,7 @@ def named_coefficients(table: CaseFile) -> Iterator[tuple[str, str]]:
             yield from ((f"{key}.convolution[{j}].weight", w) for j, w in named)
         if isinstance(t, tables.Reaction) and t.reaction.isidentifier():
             yield f"{key}.reaction", t.reaction
-    for key, s in sources(table):
+    for key, s in histories(table):
         if isinstance(s.history, str):
             yield f"{key}.history", s.history
 
@@ -164,18 +166,21 @@ def check_coefficients(table: CaseFile, used: set[str], dim: int) -> None:
             allowed = f"a coefficient of equation.known or an [[unknown]]: {there}"
             raise InputError(key, repr(name), allowed)
     used = used | {n for key, text in _texts(table) for n in _names(text, key, dim)}
-    used |= {s.history for _, s in sources(table) if isinstance(s.history, str)}
+    used |= {n for key, text in _side_texts(table) for n in _names(text, key, dim, timed(table))}
+    used |= {s.history for _, s in histories(table) if isinstance(s.history, str)}
     for name in unknown:
         if name not in used:
             seen = ", ".join(sorted(used)) or "there is none"
             allowed = f"a coefficient of theirs: {seen}"
-            raise InputError(f"unknown.{name}", "in no term, initial state or source", allowed)
+            raise InputError(
+                f"unknown.{name}", "in no term, initial state, source or boundary value", allowed
+            )
     derived = table.equation.derived.items()
     used |= {n for key, text in derived for n in _names(text, f"equation.derived.{key}", dim)}
     for name in table.equation.known:
         if name not in used:
             seen = ", ".join(sorted(used - set(unknown))) or "nothing: no name stands there"
-            said = "in no term, initial state, source or derived figure"
+            said = "in no term, initial state, source, boundary value or derived figure"
             raise InputError(f"equation.known.{name}", said, seen)
 
 
@@ -190,5 +195,18 @@ def _texts(table: CaseFile) -> Iterator[tuple[str, str]]:
                 yield f"experiment[{e}].sources[{i}].shape", y.shape
 
 
-def _names(text: str, key: str, dim: int) -> tuple[str, ...]:
-    return Expressions([text], AXES[:dim], key).parameters
+def timed(table: CaseFile) -> tuple[str, ...]:
+    """The name of time in texts that may read it, where there is one."""
+    return () if table.time is None else (TIME,)
+
+
+def _side_texts(table: CaseFile) -> Iterator[tuple[str, str]]:
+    """Texts of boundary values: (key, text)."""
+    for key, _, value in sides(table):
+        text = value.value if isinstance(value, SideValue) else value
+        if isinstance(text, str):
+            yield key, text
+
+
+def _names(text: str, key: str, dim: int, timed: tuple[str, ...] = ()) -> tuple[str, ...]:
+    return Expressions([text], (*AXES[:dim], *timed), key).parameters

@@ -9,8 +9,9 @@ import numpy as np
 
 from npde_opt.capacity import fits
 from npde_opt.cases.equation_tables import AccurateSteps, DoublingSteps, EqualSteps
-from npde_opt.cases.rules import sources, time_of
+from npde_opt.cases.rules import histories, sides, time_of
 from npde_opt.cases.sections import CaseFile
+from npde_opt.cases.side_values import SideTable
 from npde_opt.cases.typed import shown
 from npde_opt.errors import InputError
 from npde_opt.forward.steps import STEP_BYTES, doubling, equal, with_stops
@@ -38,7 +39,8 @@ def given_times(table: CaseFile) -> np.ndarray:
 def breakpoints(table: CaseFile) -> list[float]:
     """Of the histories of all experiments, so that all groups of experiments take the same
     steps."""
-    listed = [source.times for _, source in sources(table) if source.history is not None]
+    listed = [given.times for _, given in histories(table) if given.history is not None]
+    listed += [list(v.times) for _, _, v in sides(table) if isinstance(v, SideTable)]
     return [t for times in listed if isinstance(times, list) for t in times]
 
 

@@ -208,7 +208,8 @@ def value_of(where: str, given: Any, kind: Any) -> Any:
         return _checked(where, given, kind)
     tables = [bare(member) for member in options(kind) if is_table(member)]
     others = [member for member in options(kind) if not is_table(member)]
-    if isinstance(given, dict) and tables:
+    free = any(typing.get_origin(bare(member)) is dict for member in others)
+    if isinstance(given, dict) and tables and not (free and _none_of(given, tables)):
         return read(where, given, _chosen(where, given, tables))
     if isinstance(given, dict) and any(_lists_tables(member) for member in others):
         given = [given]  # [unknown] for [[unknown]]
@@ -258,6 +259,12 @@ def _chosen(where: str, given: Mapping[str, Any], tables: Sequence[type[Table]])
             + (f" (did you mean '{near[0]}'?)" if near and not found else ""),
         )
     return first[found[0]]
+
+
+def _none_of(given: Mapping[str, Any], tables: Sequence[type[Table]]) -> bool:
+    """Whether no required key of these tables is given: a table with free keys."""
+    required = {name for t in tables for name, (_, f) in keys_of(t).items() if f.required}
+    return not required & set(given)
 
 
 def _fits(given: Any, kind: Any) -> bool:

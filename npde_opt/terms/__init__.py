@@ -3,6 +3,7 @@
 from npde_opt.aliases import Coefficients
 from npde_opt.terms.absorbing import Absorbing
 from npde_opt.terms.advection import Advection
+from npde_opt.terms.boundary import SideValue
 from npde_opt.terms.convolution import Convolution
 from npde_opt.terms.diffusion import Diffusion
 from npde_opt.terms.gradient_diffusion import GradientDiffusion
@@ -24,6 +25,7 @@ __all__ = [
     "LinearTerm",
     "NonlinearDiffusion",
     "Reaction",
+    "SideValue",
     "Source",
     "Term",
     "TermAt",

@@ -101,8 +101,8 @@ def test_histories_of_which_nothing_or_one_value_would_be_seen_are_refused(
 
 def test_the_page_of_the_format_says_what_holds_outside():
     page = document()
-    assert page.count("before the first the first value holds, after the last the last one") == 2
-    assert page.count("outside of them the source is 0") == 2
+    assert page.count("before the first the first value holds, after the last the last one") == 3
+    assert page.count("outside of them it is 0") == 3
 
 
 # ---- smoothness ----------------------------------------------------------------------------------

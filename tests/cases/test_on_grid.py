@@ -98,7 +98,7 @@ WRONG = {
         SCOTT,
         'name = "k"',
         'name = "q"',
-        "unknown.q: got in no term, initial state or source; allowed: .*Du, Dv, F, k",
+        "unknown.q: got in no term, .* source or boundary value; allowed: .*Du, Dv, F, k",
     ),
     "derived": (
         SCOTT,
@@ -109,8 +109,8 @@ WRONG = {
     "boundary": (
         WELLS,
         "[[observation]]",
-        'boundary = { re = { "x-" = "sin(t)" } }\n[[observation]]',
-        r"boundary.re.x-: got 'sin\(t\)'",
+        'boundary = { re = { "x-" = "sin(q)" } }\n[[observation]]',
+        r"boundary.re.x-: got 'q' at character 5 of 'sin\(q\)'",
     ),
     "points": (
         SCOTT,

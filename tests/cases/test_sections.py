@@ -156,8 +156,8 @@ WRONG = {
         "regularization[0].weight: got 'much'; allowed: a number >= 0 or discrepancy, l-curve",
     ),
     "a value of a side": (
-        experiment(boundary={"x+": "much"}),
-        "experiment[0].boundary.x+: got 'much'; allowed: a number or a table",
+        experiment(boundary={"x+": True}),
+        "experiment[0].boundary.x+: got True; allowed: a number or a text or a list",
     ),
     "a number for a table": (experiment(boundary=1.0), "experiment[0].boundary: got 1.0"),
     "a side": (observed(sides=["w-"]), "observation[0].sides[0]: got 'w-'; allowed: x-, x+, "),
