@@ -36,11 +36,6 @@ MODES = 16
 
 def tissue(fractions: dict[str, np.ndarray], values: dict[str, float]) -> np.ndarray:
     """Mixture by volume; what is neither grey nor white matter is fluid."""
-    for name in ("grey", "white", "csf"):
-        if not isinstance(values.get(name), int | float):
-            raise InputError(
-                f"mni152.{name}", values.get(name), "a number for each of grey, white, csf"
-            )
     total = np.maximum(fractions["grey"] + fractions["white"], 1.0)
     grey, white = fractions["grey"] / total, fractions["white"] / total
     return grey * values["grey"] + white * values["white"] + (1 - grey - white) * values["csf"]
@@ -66,10 +61,9 @@ def evaluate(
 ) -> np.ndarray:
     """Global array [i, j, k] of a field's specification on the cells of `edges`; arrays are
     resampled by volume, or at the middles of the cells (`nearest`, for labels)."""
-    shape, found, spec = cells(edges), None, as_dict(spec)
-    if isinstance(spec, int | float):
-        values = np.full(shape, float(spec), order="F")
-    elif "expression" in spec:
+    found, number = None, isinstance(spec, int | float)
+    spec = {"value": spec} if number else as_dict(spec)
+    if "expression" in spec:
         values = expression(field, spec["expression"], edges)
     elif "mni152" in spec:
         if not sources.edges:
@@ -89,14 +83,10 @@ def evaluate(
         values = (nearest_values if nearest else resample)(native, box, edges)
     elif "picture" in spec:
         values = picture(field, spec, edges, sources)
-    elif "value" in spec:
-        values = np.full(shape, float(spec["value"]), order="F")
     else:
-        raise InputError(
-            field, spec, "a number, or a table with value, file, expression, mni152 or lognormal"
-        )
-    values = values * spec.get("scale", 1.0) if isinstance(spec, dict) else values
-    if isinstance(spec, dict) and "clip" in spec:
+        values = np.full(cells(edges), float(spec["value"]), order="F")
+    values = values * spec.get("scale", 1.0)
+    if "clip" in spec:
         low, high = spec["clip"]
         if low > high:
             raise InputError(f"{field}.clip", spec["clip"], "[lo, hi] with lo <= hi")
@@ -110,7 +100,7 @@ def evaluate(
     if found is not None:
         sources.log.note(field, spec["file"], values, found.values.shape, found.box)
     else:
-        sources.log.note(field, "" if isinstance(spec, int | float) else next(iter(spec)), values)
+        sources.log.note(field, "" if number else next(iter(spec)), values)
     return np.asfortranarray(values)
 
 

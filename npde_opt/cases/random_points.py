@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from npde_opt.cases.resampling import cell_of, nearest_values
 from npde_opt.errors import InputError
 
 Mask = tuple[Sequence[np.ndarray], np.ndarray]
@@ -50,10 +51,7 @@ def active(masks: Sequence[Mask], points: np.ndarray) -> np.ndarray:
     """Whether points (n, dim) lie in active cells of all masks."""
     good = np.ones(len(points), bool)
     for edges, mask in masks:
-        cells = [
-            np.clip(np.searchsorted(e, x, side="right") - 1, 0, e.size - 2)
-            for e, x in zip(edges, points.T, strict=True)
-        ]
+        cells = [cell_of(x, e) for e, x in zip(edges, points.T, strict=True)]
         good &= mask[tuple(cells)]
     return good
 
@@ -65,12 +63,7 @@ def _cell_by_cell(
     axes = [np.unique(np.concatenate(e)) for e in zip(*(edges for edges, _ in masks), strict=True)]
     common = np.ones([e.size - 1 for e in axes], bool)
     for edges, mask in masks:
-        middles = [(e[1:] + e[:-1]) / 2 for e in axes]
-        holding = [
-            np.clip(np.searchsorted(e, m, side="right") - 1, 0, e.size - 2)
-            for e, m in zip(edges, middles, strict=True)
-        ]
-        common &= mask[np.ix_(*holding)]
+        common &= nearest_values(mask, edges, axes) > 0.5
     cells = np.nonzero(common)
     if not cells[0].size:
         raise InputError(

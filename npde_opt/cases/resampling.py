@@ -6,6 +6,8 @@ for labels, what lies at the middle of a cell.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from npde_opt.grids.overlap import multiply_along, overlap
@@ -27,7 +29,7 @@ def resample(values: np.ndarray, source: list[np.ndarray], target: list[np.ndarr
 
 
 def nearest_values(
-    values: np.ndarray, source: list[np.ndarray], target: list[np.ndarray]
+    values: np.ndarray, source: Sequence[np.ndarray], target: Sequence[np.ndarray]
 ) -> np.ndarray:
     """What `values` hold at the middles of the cells of `target` edges."""
     middles = [(e[1:] + e[:-1]) / 2 for e in target]

@@ -85,7 +85,7 @@ class Sources:
 
     def find(self, field: str, name: str) -> Path:
         """The path of a regular file. Raises InputError where there is none."""
-        if not isinstance(name, str) or not name or "\0" in name:
+        if not name or "\0" in name:
             raise InputError(field, repr(name), "the name of a file")
         if (
             len(name) > LONGEST_PATH

@@ -118,7 +118,7 @@ def test_files_must_be_regular_and_whole(tmp_path):
             here.find("k", name)
         with pytest.raises(InputError, match="regular file"):
             read_field(tmp_path / name)
-    for name in ("", "a\0b", 3):
+    for name in ("", "a\0b"):
         with pytest.raises(InputError, match="name of a file"):
             here.find("k", name)
     np.savez_compressed(tmp_path / "k.npz", k=np.random.default_rng(0).random(1000))

@@ -138,7 +138,7 @@ TWO = MOVING.replace(
 )
 
 
-@pytest.mark.parallel([1, 2])
+@pytest.mark.parallel([2])
 @pytest.mark.parametrize(("text", "suffix"), [(STEADY, "png"), (TWO, "gif")])
 def test_figures_are_of_all_experiments_up_to_a_number(tmp_path, monkeypatch, text, suffix):
     monkeypatch.setattr(drawing, "FRAMES", 2)
