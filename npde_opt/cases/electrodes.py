@@ -11,7 +11,7 @@ from npde_opt.cases.experiment_tables import ElectrodesSection
 from npde_opt.cases.outline import outline, ring_levels
 from npde_opt.cases.outside import Settled
 from npde_opt.cases.patches import Patch, patch
-from npde_opt.cases.points import points_of
+from npde_opt.cases.points import check_pairs, points_of
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid
 
@@ -82,11 +82,7 @@ class Electrodes:
         if isinstance(pattern, str):
             step = 1 if pattern == "adjacent" else n // 2
             return [(k, (k + step) % n) for k in range(n)]
-        for i, (a, b) in enumerate(pattern):
-            if a == b or max(a, b) >= n:
-                allowed = f"two different electrodes from 0 to {n - 1}"
-                raise InputError(f"electrodes.pattern[{i}]", [a, b], allowed)
-        return [(a, b) for a, b in pattern]
+        return check_pairs("electrodes.pattern", pattern, n, "electrodes")
 
     def _check_dropped(self) -> None:
         """Raises InputError where one that carries a current does not count."""

@@ -175,7 +175,7 @@ def expression(field: str, text: str, edges: list[np.ndarray]) -> np.ndarray:
         for d, (a, e) in enumerate(zip("xyz", edges, strict=False))
     }
     return np.array(
-        np.broadcast_to(evaluate_text(field, text, names), tuple(e.size - 1 for e in edges)),
+        np.broadcast_to(evaluate_text(field, text, names), cells(edges)),
         dtype=float,
     )
 

@@ -15,11 +15,10 @@ from npde_opt.cases.field_tables import File
 from npde_opt.cases.fields import evaluate
 from npde_opt.cases.outside import Settled
 from npde_opt.cases.placing import cells
-from npde_opt.cases.points import points_of, read_points
+from npde_opt.cases.points import check_pairs, points_of, read_points
 from npde_opt.cases.random_points import random_points
 from npde_opt.cases.regions import numbers
 from npde_opt.cases.tables import read_values
-from npde_opt.errors import InputError
 from npde_opt.grids import Grid
 from npde_opt.observations import Sampling, from_functionals
 from npde_opt.observations.functionals import Functionals, difference, together, without
@@ -174,10 +173,7 @@ class Observed:
         if pairs is None:
             return found
         field = f"{self.where}.differences"
-        for i, (a, b) in enumerate(pairs):
-            if a == b or max(a, b) >= found.size:
-                allowed = f"two different places from 0 to {found.size - 1}"
-                raise InputError(f"{field}[{i}]", [a, b], allowed)
+        check_pairs(field, pairs, found.size, "places")
         first, second = np.array(pairs).T
         return difference(found[first], found[second], field)
 
@@ -203,7 +199,7 @@ class Observed:
     def _regions(self, grid: Grid) -> Functionals:
         field = f"{self.where}.regions"
         found, count = numbers(field, self.section.regions, self.domain, grid, least=-1)
-        coarser = grid.size < np.prod([e.size - 1 for e in self.domain.edges])
+        coarser = grid.size < np.prod(cells(self.domain.edges))
         return region_means(grid, found, count, field, bool(coarser))
 
     def _listed(self, grid: Grid, nearest: bool) -> list[Functionals]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -135,3 +136,13 @@ def points_of(values: Any, dim: int, field: str) -> np.ndarray:
             + (f"; it looks transposed: ({dim}, n)" if found.shape[:1] == (dim,) else ""),
         )
     return found
+
+
+def check_pairs(
+    field: str, pairs: Sequence[Sequence[int]], count: int, what: str
+) -> list[tuple[int, int]]:
+    """Pairs of numbers of `count` places. Raises InputError for one that is not of two of them."""
+    for i, (a, b) in enumerate(pairs):
+        if a == b or max(a, b) >= count:
+            raise InputError(f"{field}[{i}]", [a, b], f"two different {what} from 0 to {count - 1}")
+    return [(a, b) for a, b in pairs]
