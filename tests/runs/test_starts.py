@@ -1,23 +1,22 @@
 """Several starts of a case: stopped in the middle of one and resumed, and what is told of them."""
 
+import argparse
 import contextlib
 import csv
 import io
+import json
 
 import numpy as np
 import pytest
 from mpi4py import MPI
 
-from npde_opt import restarts
 from npde_opt.cases import load_case
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError, Interrupted
 from npde_opt.restarts import Found, Outcome
 from npde_opt.runs import starts
-from npde_opt.runs.columns import Column
-from npde_opt.runs.folder import RunDirectory
 from npde_opt.runs.monitor import Monitor
-from npde_opt.runs.resume import Earlier
+from npde_opt.runs.run import Run
 
 CASE = """
 [grid]
@@ -46,13 +45,11 @@ def world():
 
 
 @pytest.fixture
-def case(tmp_path):
-    file = world().bcast(tmp_path, root=0) / "case.toml"
+def file(tmp_path):
+    found = world().bcast(tmp_path, root=0) / "case.toml"
     if world().rank == 0:
-        file.write_text(CASE)
+        found.write_text(CASE)
     world().Barrier()
-    found = load_case(file)
-    found.prepare(Ensemble.split(world(), 1, 1))
     return found
 
 
@@ -68,55 +65,48 @@ class Stopping(Monitor):
         return answer
 
 
-def run(case, path, mode="new", last=10**9):
-    """Rows of the history and what was found; None where it was stopped."""
-    ensemble = Ensemble.split(world(), 1, 1)
-    out = RunDirectory(path, mode=mode)
-    column = Column("start", lambda row, state: monitor.start, "d")
-    monitor = Stopping(out=out, space=None, stream=None, columns=[column], identity={"a": "b"})
-    monitor.last = last
-    resume = None
-    if mode == "resume":
-        earlier = Earlier(out, ensemble, world(), {"a": "b"})
-        assert earlier.found.extra["ranks"] == world().size
-        resume = earlier.where_to_go_on(monitor)
-    found = None
-    with contextlib.suppress(Interrupted):
-        found = restarts.identify(
-            case.grid(world()),
-            lambda grid: case.build(grid, ensemble),
-            case.settings(),
-            1,
-            monitor,
-            resume,
-            case.moves(),
-        )
-    rows = out.history()
-    monitor.close()
+def run(file, out, resume=False, last=10**9):
+    """Rows of the history and the summary; None where it was stopped."""
+    options = argparse.Namespace(
+        case=file, out=out, resume=resume, overwrite=False, plot=False, optimizer=None, levels=None
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Stopping, "last", last)
+        patch.setattr("npde_opt.runs.run.Monitor", Stopping)
+        case, ensemble = load_case(file), Ensemble.split(world(), 1, 1)
+        with Run(options, case, ensemble, world(), 0.0) as it, contextlib.suppress(Interrupted):
+            assert it.goes_on()
+            it.prepare()
+            it.report(it.identify())
+        rows = it.out.history()
     world().Barrier()
-    return rows, found
+    summary = out / "summary.json"
+    return rows, json.loads(summary.read_text()) if summary.exists() else None
 
 
 @pytest.mark.parallel([1, 2])
-def test_a_run_that_is_stopped_in_any_start_goes_on_there(case, tmp_path):
-    path = world().bcast(tmp_path, root=0)
-    rows, whole = run(case, path / "whole")
+def test_a_run_that_is_stopped_in_any_start_goes_on_there(file):
+    rows, whole = run(file, file.parent / "whole")
     numbers = [int(r["start"]) for r in rows]
     assert numbers == sorted(numbers) and set(numbers) == {0, 1, 2}
     first = numbers.count(0)
-    # In the first start, at the end of it, and in the second.
-    for last in (2, first, first + 2):
-        out = path / f"stopped-{last}"
-        cut, nothing = run(case, out, last=last)
+    # At the end of the first start, and in the second.
+    for last in (first, first + 2):
+        out = file.parent / f"stopped-{last}"
+        cut, nothing = run(file, out, last=last)
         assert nothing is None and len(cut) == last
-        again, found = run(case, out, "resume")
+        again, found = run(file, out, resume=True)
         keys = ("start", "iteration", "objective")
         shown, kept = ([[r[k] for k in keys] for r in table] for table in (again, rows))
         np.testing.assert_allclose(shown, kept, rtol=1e-7)
-        assert found.best == whole.best and found.result.objective == whole.result.objective
-        assert [o.work for o in found.starts] == [o.work for o in whole.starts]
-        distances = [[o.distance for o in f.starts] for f in (found, whole)]
-        np.testing.assert_allclose(*distances, rtol=1e-6, atol=1e-6)
+        metrics, wanted = found["metrics"], whole["metrics"]
+        assert metrics["best_start"] == wanted["best_start"]
+        assert found["objective"] == pytest.approx(whole["objective"], rel=1e-12)
+        for one, other in zip(metrics["starts"], wanted["starts"], strict=True):
+            assert one["work"] == other["work"]
+            assert one["distance"] == pytest.approx(other["distance"], rel=1e-6, abs=1e-6)
+        assert "ended start 1" in metrics["minima"][0]
+        assert (out / "starts.csv").read_text().count("\n") == 4
 
 
 def outcomes():
