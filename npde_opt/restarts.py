@@ -76,9 +76,8 @@ def _drawn(seed: int, spread: float, deviations: Mapping[str, float]) -> Move:
             block, own = space.blocks[u.name], space.own(m, u.name)
             highest = largest(space.comm, float(np.abs(own).max(initial=0.0)))
             natural = spread * u.transform.natural(highest or 1.0)
-            change = deviations.get(u.name, natural) * block.smooth(child(seed, i))
-            own += np.where(block.free, change, 0.0)
-            own.clip(*u.box, out=own)
+            moved = own + deviations.get(u.name, natural) * block.smooth(child(seed, i))
+            own[...] = np.where(block.free, moved.clip(*u.box), own)
 
     return move
 

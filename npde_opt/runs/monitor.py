@@ -280,8 +280,9 @@ class Monitor:
         """Says that a start begins, of so many. Collective: a signal ends the run here."""
         self.stop_if_asked()
         self.start = number
-        self._outlook.begin_start(count - number - 1, time.monotonic())
-        self.say(f"start {number} of 0 to {count - 1}")
+        more = count - number - 1
+        self._outlook.begin_start(more, time.monotonic())
+        self.say(f"start {number}" + (f", {more} more to come" if more else ""))
 
     def keep_start(self, outcome: Outcome, space: Space | None, m: PETSc.Vec | None) -> None:
         """Writes how a start ended, for a resumed run. Collective."""

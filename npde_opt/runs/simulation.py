@@ -40,6 +40,8 @@ class Simulation(Opened):
         shape = " x ".join(map(str, self.grid.shape))
         title = case.table.case.title or case.name
         self.say(f"{title}: {shape} cells, {case.experiment_count} experiments")
+        for line in case.domain.notes.values():
+            self.say(line)
         with ensemble.together():
             m = self.on.known()
             self.at = self.forward.linearize(m)
