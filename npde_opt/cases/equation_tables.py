@@ -27,9 +27,8 @@ class EquationSection(Table, kw_only=True):
     gamma: Annotated[
         float | str | None,
         Meta(
-            description="of gamma du/dt = ...: a number (default 1), or 'i', or 'i*NUMBER' (2ik "
-            "of a "
-            "paraxial wave)"
+            description="of gamma du/dt = ...: a number (default 1), or 'i', or 'i*NUMBER' (2ik of "
+            "a paraxial wave)"
         ),
     ] = None
     terms: Annotated[list[Term], Meta(description="tables, summed: the terms below")] = field(
@@ -80,12 +79,9 @@ class TimeSection(Table, kw_only=True):
         Steps,
         Meta(
             description="a list, {end, steps}, {end, first, repeats}: steps that double after so "
-            "many, "
-            "or {end, tolerance}: equal steps, halved at the initial parameters until the data "
-            "change "
-            "by less than this times their norm. Steps also end at the times of all observations "
-            "and "
-            "histories"
+            "many, or {end, tolerance}: equal steps, halved at the initial parameters until the "
+            "data change by less than this times their norm. Steps also end at the times of all "
+            "observations and histories"
         ),
     ]
     scheme: Annotated[
@@ -105,9 +101,8 @@ class TimeSection(Table, kw_only=True):
     axis: Annotated[
         str,
         Meta(
-            description="name and unit of the variable t for figures, e.g. 't [h]', or 'z [um]' "
-            "of a "
-            "paraxial wave"
+            description="name and unit of the variable t for figures, e.g. 't [h]', or 'z [um]' of "
+            "a paraxial wave"
         ),
     ] = "t"
     bound: Annotated[

@@ -58,8 +58,7 @@ class ExperimentSection(Table, kw_only=True):
         Meta(
             description="species to text in x, y, z and coefficients, or a field, or a column of a "
             "text file, one value a cell, rows chosen by ranges: {file = 'a.csv', column = 'u', "
-            "where = "
-            "{t = [0, 0]}, scale = 1.0}; without [time] where Newton's method starts"
+            "where = {t = [0, 0]}, scale = 1.0}; without [time] where Newton's method starts"
         ),
     ] = {}
     boundary: Annotated[
@@ -84,8 +83,7 @@ class ElectrodesSection(Table, kw_only=True):
         Annotated[int, Meta(ge=2)] | None,
         Meta(
             description="this many a ring, evenly around the outline of the active cells in an "
-            "axial "
-            "plane",
+            "axial plane",
             extra={"not_with": ("at",)},
         ),
     ] = None
@@ -93,8 +91,7 @@ class ElectrodesSection(Table, kw_only=True):
         Count,
         Meta(
             description="rings, evenly spaced in height over the active cells; 1 is in the middle "
-            "of "
-            "the box",
+            "of the box",
             extra={"needs": "count"},
         ),
     ] = 1
@@ -109,8 +106,7 @@ class ElectrodesSection(Table, kw_only=True):
         | Annotated[list[tuple[Index, Index]], Meta(min_length=1, max_length=MOST_TABLES)],
         Meta(
             description="pairs that the current flows between: opposite or adjacent ones, as many "
-            "as "
-            "electrodes, or a list [[from, to], ...] of their numbers from 0"
+            "as electrodes, or a list [[from, to], ...] of their numbers from 0"
         ),
     ] = "opposite"
 
@@ -167,8 +163,7 @@ class ObservationSection(Table, kw_only=True):
         _place(
             "random",
             "this many points drawn uniformly over the places that are active on the case's grid "
-            "and "
-            "on the one that data are simulated on (seed)",
+            "and on the one that data are simulated on (seed)",
         ),
     ] = None
     electrodes: Annotated[
@@ -194,8 +189,7 @@ class ObservationSection(Table, kw_only=True):
         Annotated[list[tuple[Index, Index]], Meta(min_length=1)] | None,
         Meta(
             description="[[i, j], ...]: what is seen at the place i less that at j, numbered from "
-            "0, "
-            "in place of the values themselves"
+            "0, in place of the values themselves"
         ),
     ] = None
     times: Annotated[
@@ -213,9 +207,8 @@ class ObservationSection(Table, kw_only=True):
         File | Annotated[list[File], Meta(min_length=1)] | None,
         Meta(
             description="measured values, NaN where not observed: {file, ...} with all "
-            "experiments, "
-            "[experiment, time, place], or a list with one an experiment; default: simulated from "
-            "`truth`"
+            "experiments, [experiment, time, place], or a list with one an experiment; default: "
+            "simulated from `truth`"
         ),
     ] = None
     sigma: Annotated[
@@ -231,8 +224,7 @@ class ObservationSection(Table, kw_only=True):
         Positive | None,
         Meta(
             description="relative noise of simulated data, default 0.01; of measured ones only "
-            "their "
-            "sigma"
+            "their sigma"
         ),
     ] = None
     add_noise: Annotated[
@@ -289,8 +281,7 @@ class MisfitSection(Table, kw_only=True):
         Positive | None,
         Meta(
             description="proportional: predictions smaller than this count as this; default: 1e-3 "
-            "of "
-            "the largest datum",
+            "of the largest datum",
             extra={"kinds": ("proportional",)},
         ),
     ] = None

@@ -82,9 +82,8 @@ class FileField(File, kw_only=True):
     resample: Annotated[
         bool | None,
         Meta(
-            description="true: an array of another shape, whose file gives no coordinates, is "
-            "laid evenly "
-            "over the whole box"
+            description="true: an array of another shape, whose file gives no coordinates, is laid "
+            "evenly over the whole box"
         ),
     ] = None
     clip: Annotated[

@@ -88,8 +88,7 @@ class GridSection(Table, kw_only=True):
         Meta(
             description="stretched grids, instead of shape and extent: an axis a list of n + 1 "
             "coordinates, or {first, equal, growth, count}: `equal` cells of size `first`, then "
-            "each "
-            "`growth` times the one before, `count` in all",
+            "each `growth` times the one before, `count` in all",
             extra={"not_with": ("shape", "extent")},
         ),
     ] = None
@@ -107,8 +106,7 @@ class GridSection(Table, kw_only=True):
         Field | None,
         Meta(
             description="a field; cells where it exceeds 0.5 are active. Default: the domain's "
-            "mask, "
-            "else all"
+            "mask, else all"
         ),
     ] = None
     keep: Annotated[

@@ -57,7 +57,6 @@ class CaseFile(Table, kw_only=True):
         dict[str, Any],
         Meta(
             description="options of PETSc without their dash, of the prefixes state_, reg_, tao_; "
-            "the "
-            "command line wins. For example state_recipe = 'gamg'"
+            "the command line wins. For example state_recipe = 'gamg'"
         ),
     ] = {}
