@@ -61,6 +61,8 @@ def evaluate(
 ) -> np.ndarray:
     """Global array [i, j, k] of a field's specification on the cells of `edges`; arrays are
     resampled by volume, or at the middles of the cells (`nearest`, for labels)."""
+    if isinstance(spec, list):
+        raise InputError(field, spec, "a number or a field; a list is a history's")
     found, number = None, isinstance(spec, int | float)
     spec = {"value": spec} if number else as_dict(spec)
     if "expression" in spec:

@@ -69,8 +69,6 @@ def value(u: UnknownSection, spec: Any, field: str, space: ParameterSpace, domai
         raise InputError(field, "nothing", "a value, where data are simulated")
     if u.kind != "field":
         return _numbers(field, spec, u.length or 1, domain)
-    if isinstance(spec, list):
-        raise InputError(field, spec, "a number or a field; a list is a history's")
     grid = space.grid
     whole = evaluate(field, spec, list(grid.edges), domain.sources)
     own = np.asfortranarray(whole[grid.local_slice])
