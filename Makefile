@@ -1,4 +1,5 @@
-# make demo    set everything up and identify a diffusivity from noisy data (figures in results/)
+# make demo    set everything up and image a brain slice's conductivity (figures in results/brain_inside);
+#              run again it replaces them
 # make test    set everything up and pass the tests: ruff, mypy, pytest on 1, 2, 3 and 4 ranks
 # make setup   only set up .venv (PETSc, petsc4py, mpi4py, npde_opt)
 # make doctor  say what is installed and what is wrong with it
@@ -15,7 +16,8 @@ setup:
 	@$(PYTHON) scripts/bootstrap.py
 
 demo: setup
-	$(RUN) mpirun -n $(RANKS) python drivers/identify.py --case meshes/brain_slice.toml --out results/brain_slice --plot
+	$(RUN) mpirun -n $(RANKS) python drivers/identify.py --case meshes/brain_inside.toml \
+		--out results/brain_inside --plot --overwrite
 
 test: parallel
 

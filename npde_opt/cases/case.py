@@ -198,15 +198,6 @@ class Case:
             for i, section in enumerate(self.table.observation)
         ]
 
-    @property
-    def markers(self) -> np.ndarray | None:
-        """What figures mark: electrodes and observation points (n, dim)."""
-        parts = [o.points for o in self.observations]
-        if self.electrodes is not None:
-            parts.insert(0, self.electrodes.centres)
-        found = np.concatenate([p for p in parts if len(p)] or [np.empty((0, self.domain.dim))])
-        return found if len(found) else None
-
     # ---- grids -----------------------------------------------------------------------------------
 
     def grid(self, comm: MPI.Intracomm) -> Grid:

@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from npde_opt.figures.marks import Marks, legend, mark, mark_sides
+from npde_opt.figures.scales import scale_of
 from npde_opt.figures.style import style
+from npde_opt.grids import AXES
 from npde_opt.io.files import beside, disk
 
 LARGEST = 512
@@ -29,6 +32,9 @@ def animate(
     axis: str = "t",
     active: np.ndarray | None = None,
     data: Sequence[tuple[float, np.ndarray]] = (),
+    marks: Sequence[Marks] = (),
+    sides: Mapping[str, str] | None = None,
+    axes: Sequence[str] = AXES,
     every: float = 0.08,
 ) -> Path:
     """Writes the frames, arrays [i, j, k], one every `every` seconds.
@@ -36,6 +42,7 @@ def animate(
     Args:
         data: (time, values [i]) of one dimension, drawn as points from their time on.
         active: bool [i, j, k]; other cells are left out.
+        marks, sides, axes: as in plot_fields.
 
     Raises:
         InputError: without matplotlib and pillow, and for a place that is not writable.
@@ -44,15 +51,14 @@ def animate(
         shown = [
             np.where(active, f, np.nan) if active is not None else np.asarray(f) for f in frames
         ]
-        low, high = (
-            float(g([g2(f) for f in shown])) for g, g2 in ((min, np.nanmin), (max, np.nanmax))
-        )
-        high = high if high > low else low + 1.0
-        figure, update = (
-            _lines(plt, edges[0], shown, times, (low, high), name, length_unit, axis, data)
-            if len(edges) == 1
-            else _maps(plt, edges, shown, times, (low, high), name, length_unit, axis)
-        )
+        if len(edges) == 1:
+            figure, update = _lines(
+                plt, edges[0], shown, times, name, f"{axes[0]} [{length_unit}]", axis, data
+            )
+        else:
+            figure, update = _maps(
+                plt, edges, shown, times, name, length_unit, axis, marks, sides or {}, axes
+            )
         write(path, plt, figure, update, len(shown), every)
     return Path(path)
 
@@ -88,16 +94,18 @@ def titled(axis: str, value: float) -> str:
     return f"{name} = {value:.4g} {unit.strip('[]')}".rstrip()
 
 
-def _lines(plt, edges, frames, times, limits, name, length_unit, axis, data):
+def _lines(plt, edges, frames, times, name, place, axis, data):
+    low, high = (float(end([end(f[np.isfinite(f)]) for f in frames])) for end in (np.min, np.max))
+    high = high if high > low else low + 1.0
     figure, ax = plt.subplots(figsize=(6, 3.5), layout="constrained")
     x = (edges[1:] + edges[:-1]) / 2
     (line,) = ax.plot(x, frames[0])
     (points,) = ax.plot([], [], "o", ms=3, color="tab:red", label="data")
-    top = max([limits[1], *[float(np.nanmax(v)) for _, v in data]])
+    top = max([high, *[float(np.nanmax(v)) for _, v in data]])
     ax.set(
-        xlabel=f"x [{length_unit}]",
+        xlabel=place,
         ylabel=name,
-        ylim=(limits[0], limits[0] + 1.05 * (top - limits[0])),
+        ylim=(low, low + 1.05 * (top - low)),
     )
     if data:
         ax.legend(loc="upper right")
@@ -113,8 +121,8 @@ def _lines(plt, edges, frames, times, limits, name, length_unit, axis, data):
     return figure, update
 
 
-def _maps(plt, edges, frames, times, limits, name, length_unit, axis):
-    dim = len(edges)
+def _maps(plt, edges, frames, times, name, length_unit, axis, marks, sides, names):
+    dim, scale = len(edges), scale_of(frames)
     cuts = [None] if dim == 2 else [2, 1, 0]
     figure, axes = plt.subplots(
         1, len(cuts), figsize=(4.6 * len(cuts), 4.0), squeeze=False, layout="compressed"
@@ -127,7 +135,7 @@ def _maps(plt, edges, frames, times, limits, name, length_unit, axis):
             [edges[d] for d in kept],
             tuple(middle[d] if d == cut else slice(None) for d in range(dim)),
         )
-        kind = {"vmin": limits[0], "vmax": limits[1], "cmap": "magma"}
+        kind = {"norm": scale.norm(), "cmap": "magma"}
         logarithmic = all(e[0] >= 0 and e[-1] - e[-2] > GRADED * (e[1] - e[0]) for e in plane)
         if logarithmic:  # around a well: most cells are near the origin
             artist = ax.pcolormesh(*plane, frames[0][at].T, **kind)
@@ -146,10 +154,14 @@ def _maps(plt, edges, frames, times, limits, name, length_unit, axis):
                 **kind,
             )
         images.append((artist, at, None if logarithmic else plane))
-        ax.set(
-            xlabel=f"{'xyz'[kept[0]]} [{length_unit}]", ylabel=f"{'xyz'[kept[1]]} [{length_unit}]"
-        )
-    figure.colorbar(images[-1][0], ax=axes[0].tolist(), label=name)
+        first, second = (f"{names[d]} [{length_unit}]" for d in kept)
+        ax.set(xlabel=first, ylabel=second)
+        if not logarithmic:
+            at_cut = 0.0 if cut is None else float(edges[cut][middle[cut]])
+            mark(ax, edges, marks, cut, at_cut)
+            mark_sides(ax, [AXES[d] for d in kept], sides)
+    figure.colorbar(images[-1][0], ax=axes[0].tolist(), label=name, extend=scale.extend)
+    legend(figure, marks, sides)
 
     def update(i):
         for image, at, plane in images:

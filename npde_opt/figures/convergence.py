@@ -20,7 +20,7 @@ def plot_convergence(
     gradient_rtol: float | None = None,
     levels: Sequence[str] | None = None,
 ) -> Path:
-    """Objective, misfit and gradient norm by iteration, the gradient norm by cumulative solves; one
+    """Objective, misfit and gradient norm by iteration, the gradient norm by solves; one
     colour a level.
 
     Args:
@@ -66,7 +66,7 @@ def plot_convergence(
         )
         left.set(xlabel="iteration", ylabel="objective and misfit")
         middle.set(xlabel="iteration")
-        right.set(xlabel="forward + adjoint solves")
+        right.set(xlabel="forward + adjoint solves on its grid")
         for ax in (left, middle):
             ax.xaxis.get_major_locator().set_params(integer=True)
         handles, names = left.get_legend_handles_labels()

@@ -1,163 +1,253 @@
-"""Fields side by side in one colour scale: lines, maps, or the three orthogonal middle slices of a
-box."""
+"""A field that was found, beside the true one and the error, or its standard deviation: lines,
+maps, or the three orthogonal middle slices of a box."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from npde_opt.errors import InputError
-from npde_opt.figures.style import FAINT, FIRST, SECOND, norm_of, save, style
+from npde_opt.figures.marks import Marks, legend, line_marks, mark, mark_sides, shown_on
+from npde_opt.figures.scales import Scale, around, scale_of, short_log_ticks
+from npde_opt.figures.style import FAINT, FIRST, SECOND, save, style
 from npde_opt.grids import AXES
 
 MAX_CELLS = 800
+WIDE = 1.8
+"""Width over height from which maps stand below each other."""
+DIVERGING = "RdBu_r"
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """One map, or one line.
+
+    Args:
+        values: [i, j, k].
+        bar: the text beside its scale of colours.
+        shares: whether it is in the field's own units, and shares their scale.
+    """
+
+    title: str
+    values: np.ndarray
+    scale: Scale
+    cmap: str
+    bar: str
+    shares: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """What all panels of a figure have in common."""
+
+    edges: Sequence[np.ndarray]
+    mask: np.ndarray
+    length_unit: str
+    marks: Sequence[Marks]
+    sides: Mapping[str, str]
+    axes: Sequence[str]
 
 
 def plot_fields(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     edges: Sequence[np.ndarray],
     recovered: np.ndarray,
     true: np.ndarray | None = None,
     *,
+    title: str = "recovered",
     name: str = "parameter",
     unit: str = "",
     length_unit: str = "m",
     active: np.ndarray | None = None,
-    points: np.ndarray | None = None,
-    points_name: str = "observations",
+    deviation: np.ndarray | None = None,
+    marks: Sequence[Marks] = (),
+    sides: Mapping[str, str] | None = None,
+    axes: Sequence[str] = AXES,
     log: bool = False,
     cmap: str = "viridis",
 ) -> Path:
-    """The recovered field, beside the true one where it is known, in one colour scale.
+    """The recovered field; beside the true one, in one scale of colours, and the error, where it
+    is known; beside its standard deviation, where that is given.
 
     Args:
         edges: cell edges along each axis. 1-D gives lines, 2-D maps, 3-D the three orthogonal
             middle slices.
-        recovered, true: arrays [i, j, k].
+        recovered, true, deviation: arrays [i, j, k].
+        title: of the recovered field.
         active: bool [i, j, k]; inactive cells are left grey.
-        points: (n, dim) coordinates to mark (electrodes, wells, sensors); in 3-D those near each
-            slice.
-        log: logarithmic colours; the fields have to be positive.
+        marks: places to mark; in 3-D those near each slice.
+        sides: side ('x-') to what is prescribed there ('u = 1').
+        axes: their names.
+        log: logarithmic colours; the error is then the ratio recovered / true.
     """
-    panels = ([("true", np.asarray(true))] if true is not None else []) + [
-        ("recovered", np.asarray(recovered))
-    ]
     shape = tuple(len(e) - 1 for e in edges)
-    for label, values in panels:
+    given = {"true": true, title: recovered, "standard deviation": deviation}
+    fields = {key: np.asarray(v) for key, v in given.items() if v is not None}
+    for label, values in fields.items():
         if values.shape != shape:
-            raise InputError(
-                f"figure of the {label} field",
-                f"shape {values.shape}",
-                f"shape {shape} of the edges",
-            )
+            said = f"shape {values.shape}"
+            raise InputError(f"figure of the {label} field", said, f"shape {shape} of the edges")
     mask = np.ones(shape, bool) if active is None else np.asarray(active, bool)
-    known = np.concatenate([v[mask & np.isfinite(v) & ((v > 0) | (not log))] for _, v in panels])
-    limits = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
-    if limits[0] == limits[1]:
-        limits = (
-            (limits[0] * 0.99 - 1e-12, limits[1] * 1.01 + 1e-12)
-            if not log
-            else (limits[0] / 1.1, limits[1] * 1.1)
-        )
-    label = f"{name} [{unit}]" if unit else name
-    places = None if points is None else np.asarray(points, float).reshape(-1, len(shape))
+    panels = _panels(fields, title, mask, name, unit, log, cmap)
+    setting = Setting(edges, mask, length_unit, marks, sides or {}, axes)
     with style() as plt:
-        if len(shape) == 1:
-            figure = _lines(
-                plt, edges[0], panels, mask, label, length_unit, places, points_name, log
-            )
-        else:
-            figure = _maps(
-                plt, edges, panels, mask, label, length_unit, places, points_name, limits, log, cmap
-            )
-        return save(plt, figure, path)
+        draw = _lines if len(shape) == 1 else _maps
+        return save(plt, draw(plt, panels, setting), path)
 
 
-def _lines(plt, edges, panels, mask, label, length_unit, places, points_name, log):
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    for title, values in panels:
-        style = {"color": FAINT, "lw": 3.5} if title == "true" else {"color": FIRST, "lw": 1.8}
-        axes.stairs(np.where(mask, values, np.nan), edges, label=title, baseline=None, **style)
-    if places is not None:
-        axes.plot(
-            places[:, 0],
-            np.zeros(len(places)),
-            "v",
-            color=SECOND,
-            ms=6,
-            clip_on=False,
-            label=points_name,
-            transform=axes.get_xaxis_transform(),
-        )
-    if log:
-        axes.set_yscale("log")
-    axes.set(xlabel=f"x [{length_unit}]", ylabel=label, xlim=(edges[0], edges[-1]))
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", ncols=3)
+def _panels(
+    fields: Mapping[str, np.ndarray],
+    title: str,
+    mask: np.ndarray,
+    name: str,
+    unit: str,
+    log: bool,
+    cmap: str,
+) -> list[Panel]:
+    label = f"{name} [{unit}]" if unit else name
+    own = {key: v for key, v in fields.items() if key != "standard deviation"}
+    scale = scale_of([v[mask] for v in own.values()], log)
+    found = [Panel(key, v, scale, cmap, label, True) for key, v in own.items()]
+    if "true" in fields:
+        found.append(_error(fields[title], fields["true"], title, mask, label, log))
+    if (deviation := fields.get("standard deviation")) is not None:
+        spread = scale_of([deviation[mask]])
+        bar = f"standard deviation of {label}"
+        found.append(Panel("standard deviation", deviation, spread, "magma", bar, False))
+    return found
+
+
+def _error(
+    recovered: np.ndarray, true: np.ndarray, title: str, mask: np.ndarray, label: str, log: bool
+) -> Panel:
+    """The difference, or of a logarithmic scale the ratio."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        values = recovered / true if log else recovered - true
+    scale = around(values[mask], 1.0 if log else 0.0, log)
+    said = f"{title} / true" if log else f"{title} $-$ true"
+    bar = f"{label.split(' [')[0]}, {said}" if log else f"error of {label}"
+    return Panel(said, values, scale, DIVERGING, bar, False)
+
+
+# ---- lines --------------------------------------------------------------------------------------
+
+
+def _lines(plt: Any, panels: Sequence[Panel], setting: Setting) -> Any:
+    """The fields in one graph, the error or the deviation below it."""
+    shared = [p for p in panels if p.shares]
+    below = [p for p in panels if not p.shares]
+    figure, axes = plt.subplots(
+        1 + len(below),
+        1,
+        figsize=(7, 4 + 1.6 * len(below)),
+        squeeze=False,
+        sharex=True,
+        layout="constrained",
+        height_ratios=[3, *[1.2] * len(below)],
+    )
+    top, edges = axes[0, 0], setting.edges[0]
+    for p in shared:
+        look = {"color": FAINT, "lw": 3.5} if p.title == "true" else {"color": FIRST, "lw": 1.8}
+        values = np.where(setting.mask, p.values, np.nan)
+        top.stairs(values, edges, label=p.title, baseline=None, **look)
+    top.set(ylabel=shared[0].bar, xlim=(edges[0], edges[-1]))
+    if shared[0].scale.log:
+        top.set_yscale("log")
+    for ax, p in zip(axes[1:, 0], below, strict=True):
+        values = np.where(setting.mask, p.values, np.nan)
+        ax.stairs(values, edges, color=SECOND, baseline=None)
+        ax.axhline(float(p.scale.log), color=FAINT, lw=0.8)
+        ax.set(ylabel=p.title, yscale="log" if p.scale.log else "linear")
+    axes[-1, 0].set_xlabel(f"{setting.axes[0]} [{setting.length_unit}]")
+    line_marks(top, setting.marks, setting.sides)
+    if len(shared) > 1:
+        figure.legend(*top.get_legend_handles_labels(), loc="outside upper right", ncols=3)
+    legend(figure, setting.marks, setting.sides)
     return figure
 
 
-def _maps(plt, edges, panels, mask, label, length_unit, places, points_name, limits, log, cmap):
-    norm = norm_of(limits, log)
-    slices = [None] if mask.ndim == 2 else [2, 1, 0]
-    extents = [_plane(edges, s) for s in slices]
-    ratios = [min(max((e[0][-1] - e[0][0]) / (e[1][-1] - e[1][0]), 0.25), 4.0) for e in extents]
-    if mask.ndim == 2:
-        rows, columns = (len(panels), 1) if ratios[0] > 1.8 else (1, len(panels))
-        width = (
-            3.7 * (ratios[0] if ratios[0] <= 1 else 1.25)
-            if columns > 1 or len(panels) == 1
-            else 7.0
-        )
-        size = (columns * max(width, 2.6) + 1.4, rows * max(width, 2.6) / ratios[0] + 1.1)
+# ---- maps ---------------------------------------------------------------------------------------
+
+
+def _maps(plt: Any, panels: Sequence[Panel], setting: Setting) -> Any:
+    """A panel a map, or in 3-D a row of slices a panel."""
+    if setting.mask.ndim == 3:
+        figure, axes = _slices(plt, panels, setting)
     else:
-        rows, columns = len(panels), 3
-        ratios = [max(r, 0.45 * max(ratios)) for r in ratios]
-        size = (12.0, rows * 10.0 / sum(ratios) + 1.2)
+        figure, axes = _beside(plt, panels, setting)
+    _bars(figure, panels, axes)
+    legend(figure, setting.marks, setting.sides)
+    return figure
+
+
+def _beside(plt: Any, panels: Sequence[Panel], setting: Setting) -> tuple[Any, list[list[Any]]]:
+    """Maps beside each other, wide ones below each other; the axes by panel."""
+    edges, count = setting.edges, len(panels)
+    ratio = float(np.clip(np.ptp(edges[0]) / np.ptp(edges[1]), 0.25, 4.0))
+    below = ratio > WIDE
+    width = 7.0 if below else max(3.7 * (ratio if ratio <= 1 else 1.25), 2.6)
+    rows, columns = (count, 1) if below else (1, count)
+    bars = 1.4 if below else 0.9 * len({p.bar for p in panels}) + 0.5
+    size = (columns * width + bars, rows * width / ratio + 1.1)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="compressed")
+    for i, (ax, panel) in enumerate(zip(axes.flat, panels, strict=True)):
+        _map(ax, panel, setting, None, shown_on(setting.marks, i))
+        ax.set_title(panel.title)
+        if i and not below:
+            ax.set_ylabel("")
+            ax.set_yticklabels([])
+        if i < count - 1 and below:
+            ax.set_xlabel("")
+            ax.set_xticklabels([])
+    return figure, [[ax] for ax in axes.flat]
+
+
+def _slices(plt: Any, panels: Sequence[Panel], setting: Setting) -> tuple[Any, list[list[Any]]]:
+    """A row of the three middle slices for every panel; the axes by panel."""
+    edges, cuts = setting.edges, (2, 1, 0)
+    planes = [_plane(edges, cut) for cut in cuts]
+    ratios = [float(np.clip(np.ptp(x) / np.ptp(y), 0.25, 4.0)) for x, y in planes]
+    ratios = [max(r, 0.45 * max(ratios)) for r in ratios]
+    rows = len(panels)
     figure, axes = plt.subplots(
         rows,
-        columns,
-        figsize=size,
+        3,
+        figsize=(12.0, rows * 10.0 / sum(ratios) + 1.2),
         squeeze=False,
         layout="compressed",
-        gridspec_kw={"width_ratios": ratios} if mask.ndim == 3 else None,
+        gridspec_kw={"width_ratios": ratios},
     )
-    artist = None
-    for p, (title, values) in enumerate(panels):
-        for c, fixed in enumerate(slices):
-            ax = axes[p, c] if mask.ndim == 3 else axes.flat[p]
-            artist = _map(ax, edges, values, mask, fixed, norm, cmap, length_unit)
-            _mark(ax, edges, places, fixed)
-            if fixed is None:
-                ax.set_title(title)
-            elif p == 0:
-                ax.set_title(f"{AXES[fixed]} = {_middle(edges, fixed):.3g} {length_unit}")
-            if fixed is not None and p < rows - 1:
+    for p, (row, panel) in enumerate(zip(axes, panels, strict=True)):
+        for ax, cut in zip(row, cuts, strict=True):
+            _map(ax, panel, setting, cut, shown_on(setting.marks, p))
+            if p == 0:
+                at = f"{_middle(edges, cut):.3g} {setting.length_unit}"
+                ax.set_title(f"{setting.axes[cut]} = {at}")
+            if p < rows - 1:
                 ax.set_xlabel("")
-        if mask.ndim == 3:
-            axes[p, 0].set_ylabel(f"$\\bf{{{title}}}$\n{axes[p, 0].get_ylabel()}")
-    bar = figure.colorbar(artist, ax=axes, label=label, aspect=28, pad=0.02)
-    bar.outline.set_linewidth(0.5)
-    if log:
-        _short_log_ticks(bar.ax.yaxis, *limits)
-    if places is not None:
-        axes.flat[0].plot([], [], **_marker(), label=points_name)
-        figure.legend(
-            *axes.flat[0].get_legend_handles_labels(), loc="outside lower center", handletextpad=0.2
-        )
-    return figure
+        row[0].set_ylabel(f"{panel.title}\n{row[0].get_ylabel()}")
+    return figure, [list(row) for row in axes]
 
 
-def _short_log_ticks(axis, low: float, high: float) -> None:
-    """Plain numbers in place of powers of ten where they are short."""
-    if low >= 1e-3 and high < 1e5:
-        axis.set_major_formatter(lambda x, _: f"{x:g}")
-        axis.set_minor_formatter(
-            lambda x, _: f"{x:.1g}" if high < 30 * low and f"{x:e}"[0] in "235" else ""
+def _bars(figure: Any, panels: Sequence[Panel], axes: Sequence[Sequence[Any]]) -> None:
+    """One scale of colours for the panels that share it, and one for every other."""
+    shared = [i for i, p in enumerate(panels) if p.shares]
+    others = [[i] for i, p in enumerate(panels) if not p.shares]
+    for group in [shared, *others]:
+        panel = panels[group[0]]
+        beside = [ax for i in group for ax in axes[i]]
+        artist = beside[0].collections[0]
+        bar = figure.colorbar(
+            artist, ax=beside, label=panel.bar, aspect=28, pad=0.02, extend=panel.scale.extend
         )
+        bar.outline.set_linewidth(0.5)
+        if panel.scale.log:
+            short_log_ticks(bar.ax.yaxis, panel.scale.low, panel.scale.high)
 
 
 def _plane(edges: Sequence[np.ndarray], fixed: int | None) -> tuple[np.ndarray, np.ndarray]:
@@ -170,38 +260,40 @@ def _middle(edges: Sequence[np.ndarray], axis: int) -> float:
     return float(edges[axis][i] + edges[axis][i + 1]) / 2
 
 
-def _map(ax, edges, values, mask, fixed, norm, cmap, length_unit):
+def _map(
+    ax: Any, panel: Panel, setting: Setting, fixed: int | None, marks: Sequence[Marks]
+) -> None:
+    """One map, a slice where an axis is fixed, with what is marked on it."""
+    values, mask, edges = panel.values, setting.mask, setting.edges
     if fixed is not None:
-        cut = [slice(None)] * 3
+        cut: list[slice | int] = [slice(None)] * 3
         cut[fixed] = (values.shape[fixed] - 1) // 2
         values, mask = values[tuple(cut)], mask[tuple(cut)]
-    x, y = _plane(edges, fixed)
+    _mesh(ax, _plane(edges, fixed), values, mask, panel)
+    kept = [d for d in range(len(edges)) if d != fixed]
+    unit, names = setting.length_unit, [setting.axes[d] for d in kept]
+    ax.set(xlabel=f"{names[0]} [{unit}]", ylabel=f"{names[1]} [{unit}]")
+    mark(ax, edges, marks, fixed, 0.0 if fixed is None else _middle(edges, fixed))
+    mark_sides(ax, [AXES[d] for d in kept], setting.sides)
+
+
+def _mesh(
+    ax: Any,
+    plane: tuple[np.ndarray, np.ndarray],
+    values: np.ndarray,
+    mask: np.ndarray,
+    panel: Panel,
+) -> None:
+    """Values [i, j] as coloured cells, of many every second, third, ... one."""
     steps = [max(1, -(-n // MAX_CELLS)) for n in values.shape]
-    x, y = (np.append(e[:-1:s], e[-1]) for e, s in zip((x, y), steps, strict=True))
+    x, y = (np.append(e[:-1:s], e[-1]) for e, s in zip(plane, steps, strict=True))
     thin = (slice(None, None, steps[0]), slice(None, None, steps[1]))
     shown = np.ma.masked_array(values[thin], ~mask[thin] | ~np.isfinite(values[thin]))
     ax.set_facecolor("#e3e3e3")
-    artist = ax.pcolormesh(x, y, shown.T, norm=norm, cmap=cmap, rasterized=True)
-    names = [a for d, a in enumerate(AXES) if d != fixed]
-    ax.set(xlabel=f"{names[0]} [{length_unit}]", ylabel=f"{names[1]} [{length_unit}]")
+    ax.pcolormesh(x, y, shown.T, norm=panel.scale.norm(), cmap=panel.cmap, rasterized=True)
     ratio = (x[-1] - x[0]) / (y[-1] - y[0])
     ax.set_aspect("equal" if 0.2 < ratio < 5 else "auto")
     if ratio < 0.5:
         ax.set_xticks([x[0], x[-1]])
     ax.spines[:].set_visible(True)
-    return artist
-
-
-def _marker() -> dict[str, Any]:
-    return {"marker": "o", "ls": "none", "mfc": "white", "mec": "black", "mew": 0.7, "ms": 4.0}
-
-
-def _mark(ax, edges, places, fixed) -> None:
-    if places is None:
-        return
-    if fixed is not None:
-        near = np.ptp(edges[fixed]) * 0.05
-        places = np.delete(
-            places[abs(places[:, fixed] - _middle(edges, fixed)) <= near], fixed, axis=1
-        )
-    ax.plot(*places.T[:2], **_marker() | {"ms": 4.0 if len(places) < 150 else 2.5}, clip_on=False)
+    ax.set(xlim=(x[0], x[-1]), ylim=(y[0], y[-1]))

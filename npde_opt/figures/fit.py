@@ -10,6 +10,7 @@ import numpy as np
 
 from npde_opt.errors import InputError
 from npde_opt.figures.style import FAINT, FIRST, SECOND, save, style
+from npde_opt.grids import AXES
 
 
 def plot_data_fit(
@@ -111,6 +112,7 @@ def plot_residuals(
     *,
     edges: Sequence[np.ndarray],
     length_unit: str = "m",
+    axes: Sequence[str] = AXES,
 ) -> Path:
     """Residuals by place, each the root mean square over experiments and times: about 1 where the
     model explains the data; a place far above it is a bad sensor, or the model is wrong there.
@@ -119,6 +121,7 @@ def plot_residuals(
         at: places (n, dim); those with NaN are left out. In 3-D seen from above.
         residual: (predicted - observed) / sigma, NaN where not observed.
         edges: of the grid, for the box.
+        axes: their names.
     """
     kept = np.isfinite(at).all(axis=1) & np.isfinite(residual)
     places, number = np.unique(at[kept], axis=0, return_inverse=True)
@@ -131,15 +134,16 @@ def plot_residuals(
         if at.shape[1] == 1:
             ax.plot(places[:, 0], rms, "o", color=FIRST, ms=4)
             ax.axhline(1.0, color=FAINT, lw=1)
-            ax.set(xlabel=f"x [{length_unit}]", ylabel=label, xlim=edges[0][[0, -1]])
+            ax.set(xlabel=f"{axes[0]} [{length_unit}]", ylabel=label, xlim=edges[0][[0, -1]])
             return save(plt, figure, path)
         size = float(np.clip(4000 / max(len(places), 1), 4, 60))
         top = max(2.0, float(np.percentile(rms, 99))) if rms.size else 2.0
         artist = ax.scatter(*places.T[:2], c=rms, s=size, cmap="viridis", vmin=0.0, vmax=top, lw=0)
-        figure.colorbar(artist, ax=ax, label=label, aspect=28, pad=0.02)
+        beyond = "max" if rms.size and rms.max() > top else "neither"
+        figure.colorbar(artist, ax=ax, label=label, aspect=28, pad=0.02, extend=beyond)
         ax.set(
-            xlabel=f"x [{length_unit}]",
-            ylabel=f"y [{length_unit}]",
+            xlabel=f"{axes[0]} [{length_unit}]",
+            ylabel=f"{axes[1]} [{length_unit}]",
             xlim=edges[0][[0, -1]],
             ylim=edges[1][[0, -1]],
         )

@@ -51,12 +51,6 @@ class style:
         self.context.__exit__(*error)
 
 
-def norm_of(limits: tuple[float, float], log: bool):
-    from matplotlib.colors import LogNorm, Normalize
-
-    return LogNorm(*limits) if log else Normalize(*limits)
-
-
 def save(plt, figure, path: str | os.PathLike) -> Path:
     target = Path(path)
     content = io.BytesIO()

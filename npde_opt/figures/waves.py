@@ -12,6 +12,9 @@ import numpy as np
 from npde_opt.figures.animation import extent, pixels, titled, write
 from npde_opt.figures.style import save, style
 
+SCALED = (-4.0, 4.0)
+"""Ends of the scale of differences in units of their standard deviation."""
+
 
 def animate_wave(
     path: str | os.PathLike,
@@ -115,7 +118,7 @@ def plot_snapshots(
     name: str = "u",
     axis: str = "t",
     length_unit: str = "m",
-    sigma: float = 1.0,
+    sigma: float | np.ndarray = 1.0,
 ) -> Path:
     """Data beside predictions and what is left between them, arrays [n, i(, j)] of one experiment;
     lines in one dimension."""
@@ -145,7 +148,7 @@ def plot_snapshots(
         rows = (
             (observed, (low, high), "inferno", f"{name}, data"),
             (predicted, (low, high), "inferno", "predicted"),
-            ((predicted - observed) / sigma, (-4, 4), "RdBu_r", "difference / sigma"),
+            ((predicted - observed) / sigma, SCALED, "RdBu_r", r"(predicted $-$ data) / $\sigma$"),
         )
         for row, (values, limits, cmap, text) in zip(axes, rows, strict=True):
             for ax, part in zip(row, values, strict=True):
@@ -157,9 +160,12 @@ def plot_snapshots(
                     vmax=limits[1],
                     cmap=cmap,
                 )
-                ax.set(xticks=[], yticks=[])
-            row[0].set_ylabel(text)
-            figure.colorbar(artist, ax=row, aspect=14)
+                ax.tick_params(labelbottom=row is axes[-1], labelleft=ax is row[0])
+            row[0].set_ylabel(f"y [{length_unit}]")
+            beyond = "both" if limits == SCALED else "neither"
+            figure.colorbar(artist, ax=row, aspect=14, label=text, extend=beyond)
+        for ax in axes[-1]:
+            ax.set_xlabel(f"x [{length_unit}]")
         for ax, title in zip(axes[0], titles, strict=True):
             ax.set_title(title)
         return save(plt, figure, path)

@@ -14,9 +14,11 @@ from npde_opt.cases.on_grid import OnGrid
 from npde_opt.figures.animation import animate
 from npde_opt.figures.waves import animate_wave, plot_course, plot_snapshots
 from npde_opt.forward import Evolution
+from npde_opt.nested import grids
 from npde_opt.objective import ObjectiveAt
 from npde_opt.restarts import Found
 from npde_opt.runs.folder import RunDirectory
+from npde_opt.runs.marked import labelled, marks_of, sides_of, unit_of
 from npde_opt.runs.predicted import Predicted
 from npde_opt.runs.states import States, figure_name
 
@@ -45,9 +47,10 @@ def draw(
     """All of them. Collective; rank 0 draws."""
     _fields(case, on, found, out)
     history = [row for row in out.history() if row.get("start", found.best) == found.best]
+    levels = _level_names(on, history)
     if on.grid.comm.rank == 0:
-        _fit(case, rows, out)
-        figures.plot_convergence(out.file("convergence.png"), history)
+        _fit(case, on.grid.axis_names, rows, out)
+        figures.plot_convergence(out.file("convergence.png"), history, levels=levels)
         if weight is not None:
             _weights(case, weight, out)
         if case.evolves:
@@ -76,9 +79,19 @@ def _fields(case: Case, on: OnGrid, found: Found, out: RunDirectory) -> None:
             unit=u.unit,
             length_unit=case.table.case.length_unit,
             active=grid.active_global,
-            points=case.markers,
+            marks=marks_of(case),
+            sides=sides_of(case),
+            axes=grid.axis_names,
             log=positive and not case.evolves,
         )
+
+
+def _level_names(on: OnGrid, history: list[dict[str, float]]) -> list[str]:
+    """The cells of the grids of a nested iteration, coarsest first. Collective."""
+    count = 1 + max((int(row["level"]) for row in history), default=0)
+    if count == 1:
+        return []
+    return [" x ".join(map(str, grid.shape)) + " cells" for grid in grids(on.grid, count)]
 
 
 def on_values(found: Found) -> dict[str, Coefficient]:
@@ -86,7 +99,7 @@ def on_values(found: Found) -> dict[str, Coefficient]:
     return found.objective.space.at(found.result.m).coefficients()
 
 
-def _fit(case: Case, rows: Predicted, out: RunDirectory) -> None:
+def _fit(case: Case, axes: str, rows: Predicted, out: RunDirectory) -> None:
     """Observed against predicted data, and residuals where the places are points."""
     units = {o.unit for o in case.table.observation}
     unit = units.pop() if len(units) == 1 else ""
@@ -100,6 +113,7 @@ def _fit(case: Case, rows: Predicted, out: RunDirectory) -> None:
             rows.residual,
             edges=case.domain.edges,
             length_unit=case.table.case.length_unit,
+            axes=axes,
         )
 
 
@@ -126,8 +140,9 @@ def _snapshots(case: Case, predicted: np.ndarray, out: RunDirectory) -> None:
     times, shape = np.array(first.times), [len(a) - 1 for a in edges]
     count = min(times.size, SHOWN_TIMES)
     picks = np.unique(np.linspace(0, times.size - 1, count).astype(int))
-    measured, fitted = (
-        _by_time(values, times.size, shape)[picks] for values in (data.observed[0], predicted)
+    measured, fitted, sigma = (
+        _by_time(values, times.size, shape)[picks]
+        for values in (data.observed[0], predicted, data.sigma[0])
     )
     time = case.table.time
     assert time is not None
@@ -137,10 +152,10 @@ def _snapshots(case: Case, predicted: np.ndarray, out: RunDirectory) -> None:
         measured,
         fitted,
         times[picks].tolist(),
-        first.section.quantity or case.species[0],
+        labelled(first.section.quantity or case.species[0], first.section.unit),
         time.axis,
         case.table.case.length_unit,
-        float(data.sigma[0][0]) or 1.0,
+        sigma,
     )
 
 
@@ -239,12 +254,19 @@ class Films:
                 self.grid.edges,
                 frames,
                 self.forward.times[picks].tolist(),
-                name="|u|^2" if self.waves else species[-1],
+                name=self._label(species[-1]),
                 length_unit=self.unit,
                 axis=self.axis,
                 active=self.grid.active_global,
                 data=self._data(e, species[-1]),
+                marks=marks_of(self.case),
+                sides=sides_of(self.case, e),
+                axes=self.grid.axis_names,
             )
+
+    def _label(self, shown: str) -> str:
+        """Name and unit of what is shown."""
+        return "|u|^2" if self.waves else labelled(shown, unit_of(self.case, shown))
 
     def _data(self, e: int, shown: str) -> list[tuple[float, np.ndarray]]:
         """What was measured of the species that is shown, in every cell of a line: (time,

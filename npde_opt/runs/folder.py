@@ -93,6 +93,9 @@ class RunDirectory:
         mode: 'new' refuses a folder that holds an earlier run; 'resume' goes on with it, or begins
             where there is none; 'overwrite' removes what it wrote, and nothing else.
 
+    Attributes:
+        replaces: on rank 0, whether an earlier run is there that this one removes.
+
     Raises:
         InputError: on every rank, where the path is a file, cannot be written, is another run's
             that is at work, or holds an earlier run in mode 'new'.
@@ -111,6 +114,7 @@ class RunDirectory:
         self._lines: list[str] = []
         self._lock: RunLock | None = None
         self._pending = False
+        self.replaces = False
         with collective(comm):
             check_name(path)
             if comm.rank == 0:
@@ -143,7 +147,7 @@ class RunDirectory:
                 "another --out, --resume to continue that run, or --overwrite to replace it",
             )
         if self.mode != "resume":
-            self._pending = True
+            self._pending, self.replaces = True, bool(earlier)
             return
         with self.writing():
             self._remove(everything=False)

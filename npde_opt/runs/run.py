@@ -95,6 +95,8 @@ class Run(Opened):
         if case.evolves:
             self.monitor.say(_recomputation(case))
         rehearse(case, self.grid, self.out, options.plot)
+        if self.out is not None and self.out.replaces:
+            self.monitor.say(f"replaces the earlier run in {self.out.path}")
         # All input is right as far as that can be told: from here on the folder is this run's.
         with errors.collective(world):
             if self.out is not None:

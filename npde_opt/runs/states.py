@@ -17,6 +17,7 @@ from npde_opt.forward.interface import ForwardMap
 from npde_opt.grids import Grid
 from npde_opt.io.vtk import uniform, write_vtk
 from npde_opt.runs.folder import RunDirectory
+from npde_opt.runs.marked import marks_of, sides_of, unit_of
 
 MOST_FIGURES = 16
 """Experiments of which there are figures."""
@@ -116,7 +117,11 @@ class States:
             name=self.case.species[0],
             length_unit=self.case.table.case.length_unit,
             active=self.grid.active_global,
-            points=self.case.markers,
+            title=f"state of experiment {e}",
+            unit=unit_of(self.case, self.case.species[0]),
+            marks=marks_of(self.case),
+            sides=sides_of(self.case, e),
+            axes=self.grid.axis_names,
         )
 
 

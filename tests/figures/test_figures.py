@@ -9,6 +9,7 @@ pytest.importorskip("matplotlib")
 from npde_opt import figures
 from npde_opt.errors import InputError
 from npde_opt.figures.animation import LARGEST, pixels
+from npde_opt.figures.marks import Marks
 
 SHAPES = [(30,), (20, 25), (8, 9, 10)]
 
@@ -43,37 +44,102 @@ def test_fields_of_every_dimension(tmp_path, shape, log):
         true,
         active=recovered > 0.2,
         log=log,
-        points=rng.random((40, len(shape))),
+        marks=[Marks("wells", rng.random((40, len(shape))))],
+        sides={"x-": "u = 1 V", "x+": "outer u = 0 V"},
         unit="m/d",
     )
     assert is_drawn(path)
     assert [p.name for p in tmp_path.iterdir()] == ["k.png"]
 
 
-def test_both_panels_share_the_scale_of_active_cells(monkeypatch, tmp_path):
-    norms = []
-    real = figures.fields._map
-    monkeypatch.setattr(figures.fields, "_map", lambda *a: norms.append(a[5]) or real(*a))
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that are saved, kept open."""
+    kept = []
+    save = figures.fields.save
+    monkeypatch.setattr(figures.fields, "save", lambda plt, f, p: kept.append(f) or save(plt, f, p))
+    return kept
+
+
+def maps(figure):
+    """The axes with a map: bars have colours only."""
+    return [ax for ax in figure.axes if ax.get_xlabel().startswith(("x", "y"))]
+
+
+def test_both_panels_share_the_scale_of_active_cells(drawn, tmp_path):
     true = np.full((4, 4), 2.0)
     recovered = np.full((4, 4), 5.0)
     recovered[0, 0] = 99
     active = np.ones((4, 4), bool)
     active[0, 0] = False
     figures.plot_fields(tmp_path / "k.png", [np.arange(5)] * 2, recovered, true, active=active)
-    assert len(norms) == 2 and all((n.vmin, n.vmax) == (2, 5) for n in norms)
+    first, second, error = (ax.collections[0] for ax in maps(drawn[0]))
+    assert first.get_clim() == second.get_clim() == (2, 5)
+    assert error.get_clim() == (-3, 3) and np.all(error.get_array().compressed() == 3)
 
 
-def test_maps_are_not_transposed(monkeypatch, tmp_path):
-    drawn = []
-    real = figures.fields._map
-    monkeypatch.setattr(figures.fields, "_map", lambda ax, *a: drawn.append(ax) or real(ax, *a))
+def test_of_a_logarithmic_scale_the_error_is_a_ratio(drawn, tmp_path):
+    true, found = np.full((4, 3), 2.0), np.full((4, 3), 8.0)
+    edges = [np.arange(5), np.arange(4)]
+    figures.plot_fields(tmp_path / "k.png", edges, found, true, log=True)
+    third = maps(drawn[0])[2]
+    assert third.get_title(loc="left") == "recovered / true"
+    assert third.collections[0].get_clim() == pytest.approx((1 / 4, 4))
+
+
+def test_a_deviation_has_a_panel_and_a_scale_of_its_own(drawn, tmp_path):
+    found, deviation = np.full((4, 3), 5.0), np.linspace(1, 2, 12).reshape(4, 3)
+    edges = [np.arange(5), np.arange(4)]
+    figures.plot_fields(tmp_path / "k.png", edges, found, deviation=deviation, unit="m")
+    second = maps(drawn[0])[1]
+    assert second.get_title(loc="left") == "standard deviation"
+    assert second.collections[0].get_clim() == (1, 2)
+    assert [ax.get_ylabel() for ax in drawn[0].axes][-1] == "standard deviation of parameter [m]"
+
+
+def test_a_cell_far_off_does_not_set_the_scale(drawn, tmp_path):
+    field = np.linspace(0, 1, 400).reshape(20, 20)
+    field[3, 3] = 1e6
+    figures.plot_fields(tmp_path / "k.png", [np.arange(21)] * 2, field)
+    artist = maps(drawn[0])[0].collections[0]
+    assert artist.get_clim()[1] < 1
+    assert artist.colorbar.extend == "both"
+
+
+def test_many_points_are_small_and_on_one_map_only(drawn, tmp_path):
+    field = np.ones((4, 4))
+    places = np.random.default_rng(0).random((6000, 2))
+    edges = [np.linspace(0, 1, 5)] * 2
+    kinds = [Marks("observations", places), Marks("electrodes", places[:4])]
+    figures.plot_fields(tmp_path / "k.png", edges, field, field, marks=kinds)
+    first, second, _ = maps(drawn[0])
+    dots, squares = first.lines
+    assert dots.get_xdata().size == 2000 and dots.get_markersize() < 2 and dots.get_alpha() < 1
+    assert squares.get_xdata().size == 4
+    assert [line.get_xdata().size for line in second.lines] == [4]
+    said = [t.get_text() for t in drawn[0].legends[0].get_texts()]
+    assert said == ["6,000 observations (1 of 3 drawn)", "electrodes"]
+
+
+def test_sides_with_the_same_value_share_a_colour(drawn, tmp_path):
+    sides = {"x-": "u = 0", "x+": "u = 0", "y+": "u = 1"}
+    edges = [np.arange(5), np.arange(4)]
+    figures.plot_fields(tmp_path / "k.png", edges, np.ones((4, 3)), sides=sides)
+    left, right, top = maps(drawn[0])[0].lines
+    assert left.get_color() == right.get_color() != top.get_color()
+    said = [t.get_text() for t in drawn[0].legends[0].get_texts()]
+    assert said == ["u = 0 (x-, x+)", "u = 1 (y+)"]
+
+
+def test_maps_are_not_transposed(drawn, tmp_path):
     field = np.zeros((3, 2))
     field[2, 0] = 1
     figures.plot_fields(
         tmp_path / "k.png", [np.array([0, 1, 2, 3.0]), np.array([0, 5, 10.0])], field
     )
-    assert drawn[0].get_xlim() == (0, 3) and drawn[0].get_ylim() == (0, 10)
-    assert drawn[0].collections[0].get_array().tolist() == [[0, 0, 1], [0, 0, 0]]
+    ax = maps(drawn[0])[0]
+    assert ax.get_xlim() == (0, 3) and ax.get_ylim() == (0, 10)
+    assert ax.collections[0].get_array().tolist() == [[0, 0, 1], [0, 0, 0]]
 
 
 def test_a_field_of_another_shape_is_refused(tmp_path):
