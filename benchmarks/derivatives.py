@@ -40,6 +40,7 @@ from npde_opt.terms import (
     NonlinearDiffusion,
     Reaction,
     Source,
+    TensorDiffusion,
 )
 from npde_opt.terms.absorbing import absorbing_rate
 from npde_opt.verify import taylor_test
@@ -150,6 +151,17 @@ TERMS: dict[str, Callable[[], tuple[Objective, PETSc.Vec]]] = {
     ),
     "reaction": lambda: steady(("c",), lambda g: [Diffusion(g), Reaction(g, "c")], D=1.0),
     "advection": lambda: steady(("D",), lambda g: [Diffusion(g), Advection(g, (2.0, -1.0))]),
+    "advection, div(v u)": lambda: steady(
+        ("v", "w"),
+        lambda g: [
+            Diffusion(g),
+            Advection(g, ("v*(1 + y)", "w - 1.5*v"), "central", conservative=True),
+        ],
+        D=1.0,
+    ),
+    "diffusion-tensor": lambda: steady(
+        ("a", "b"), lambda g: [TensorDiffusion(g, (("a", "b/3"), ("b/3", "a + b")))]
+    ),
     "nonlinear-diffusion": lambda: evolution(
         ("D",), lambda g: [NonlinearDiffusion(g, ("u",), "u", "D*u**2")], "crank-nicolson"
     ),

@@ -39,6 +39,8 @@ FACE = {
         "NonlinearDiffusion",
         "Reaction",
         "Source",
+        "TensorDiffusion",
+        "TimedAdvection",
     ),
     "forward": ("Equation", "Evolution", "Experiment", "Steady", "Storage", "scheme"),
     "observations": (

@@ -16,6 +16,7 @@ from npde_opt.regularizers import REGULARIZERS
 ROOT = Path(__file__).parents[1]
 TERMS = (
     "diffusion",
+    "diffusion-tensor",
     "nonlinear-diffusion",
     "gradient-diffusion",
     "convolution",

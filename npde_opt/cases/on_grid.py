@@ -25,6 +25,8 @@ from npde_opt.forward import Equation, Evolution, Experiment, Steady, Storage, s
 from npde_opt.grids import Grid
 from npde_opt.observations import Sampling
 from npde_opt.parameters import ParameterSpace
+from npde_opt.terms import TensorDiffusion
+from npde_opt.terms.tensor_diffusion import DEFINITE
 
 EMPTY = ExperimentSection()
 
@@ -90,6 +92,7 @@ class OnGrid:
         made = self.terms
         equation = Equation(self.grid, made.terms, self.species, made.gamma)
         check_coefficients(self.table, set(equation.coefficients), self.grid.dim)
+        self._check_tensors()
         self._check_positive()
         return equation
 
@@ -99,6 +102,17 @@ class OnGrid:
         if self.terms.gamma.imag != 0:
             return set()
         return {name for term in self.terms.terms for name in term.positive}
+
+    def _check_tensors(self) -> None:
+        """Raises InputError for known tensors that are not positive definite."""
+        known = self.terms.known
+        for i, term in enumerate(self.terms.terms):
+            if isinstance(term, TensorDiffusion) and set(term.coefficients) <= set(known):
+                wrong = term.indefinite(term.values(known))
+                if wrong:
+                    key = f"equation.terms[{i}].diffusion-tensor"
+                    said = f"not positive definite in {wrong} cells"
+                    raise InputError(key, said, DEFINITE)
 
     def _check_positive(self) -> None:
         """Raises InputError for diffusivities of steady states that are not positive."""

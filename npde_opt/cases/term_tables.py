@@ -9,6 +9,7 @@ from msgspec import Meta, field
 from npde_opt.cases.field_tables import File, Names, NotNegative, Place, Positive, Side
 from npde_opt.cases.typed import Table
 
+Row = Annotated[list[float | str], Meta(min_length=1, max_length=3)]
 Numbers = Annotated[list[float], Meta(min_length=1)]
 Species = Annotated[str | None, Meta(description="which, where there are several")]
 History = Annotated[
@@ -48,6 +49,19 @@ class Diffusion(Table, kw_only=True):
     species: Species = None
 
 
+class TensorDiffusion(Table, kw_only=True):
+    """-div(D grad u) with a full tensor D."""
+
+    tensor: Annotated[
+        Annotated[list[Row], Meta(min_length=1, max_length=3)],
+        Meta(
+            description="rows of D, symmetric and positive definite: numbers, names of "
+            "coefficients, or text in x, y, z and coefficients: [['D_x', 'D_xy'], ['D_xy', 2.0]]"
+        ),
+    ] = field(name="diffusion-tensor")
+    species: Species = None
+
+
 class NonlinearDiffusion(Table, kw_only=True):
     """-div(D(u, g) grad u), g = |grad u|."""
 
@@ -68,12 +82,22 @@ class GradientDiffusion(Table, kw_only=True):
 
 
 class Advection(Table, kw_only=True):
-    """v.grad u."""
+    """v.grad u, or div(v u)."""
 
-    advection: Annotated[Place, Meta(description="the velocity")]
+    advection: Annotated[
+        Row,
+        Meta(
+            description="the velocity, one an axis: numbers, names of coefficients (fields, files, "
+            "unknowns), or text in x, y, z, t and coefficients: ['Q*y*(1 - y)', 0]; one that reads "
+            "the time t is explicit in IMEX schemes, and upwind"
+        ),
+    ]
     scheme: Annotated[Literal["upwind", "central"], Meta(description="of the differences")] = (
         "upwind"
     )
+    conservative: Annotated[
+        bool, Meta(description="div(v u): what leaves a cell enters the next; else v.grad u")
+    ] = False
     species: Species = None
 
 
@@ -159,6 +183,7 @@ class ExperimentSource(AnySource, kw_only=True):
 
 Term = (
     Diffusion
+    | TensorDiffusion
     | NonlinearDiffusion
     | GradientDiffusion
     | Advection
@@ -171,6 +196,7 @@ Term = (
 )
 TERMS = (
     Diffusion,
+    TensorDiffusion,
     NonlinearDiffusion,
     GradientDiffusion,
     Advection,

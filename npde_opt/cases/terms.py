@@ -28,6 +28,8 @@ from npde_opt.terms import (
     NonlinearDiffusion,
     Reaction,
     Source,
+    TensorDiffusion,
+    TimedAdvection,
 )
 from npde_opt.terms.absorbing import absorbing_rate
 from npde_opt.terms.boundary import TIME
@@ -63,6 +65,8 @@ class Terms:
         match t:
             case tables.Diffusion():
                 return Diffusion(grid, t.diffusion, t.species)
+            case tables.TensorDiffusion():
+                return TensorDiffusion(grid, t.tensor, t.species, f"{field}.diffusion-tensor")
             case tables.NonlinearDiffusion():
                 one, key = t.species or names[0], f"{field}.nonlinear-diffusion"
                 return NonlinearDiffusion(grid, names, one, t.text, t.floor, key)
@@ -72,7 +76,7 @@ class Terms:
             case tables.Convolution():
                 return Convolution(grid, _weights(field, t, grid.dim), t.species)
             case tables.Advection():
-                return Advection(grid, t.advection, t.scheme, t.species)
+                return self._advection(f"{field}.advection", t)
             case tables.Reaction():
                 return Reaction(grid, t.reaction, t.species, field=f"{field}.reaction")
             case tables.Ground():
@@ -85,6 +89,14 @@ class Terms:
                 return Kinetics(grid, names, t.kinetics, f"{field}.kinetics")
             case tables.Source():
                 return source(grid, names, field, t, "source")
+
+    def _advection(self, field: str, t: tables.Advection) -> Advection | TimedAdvection:
+        grid, names, v = self.grid, self.species, t.advection
+        if self.table.time is None or not any(_reads_time(x, grid.dim, field) for x in v):
+            return Advection(grid, v, t.scheme, t.species, t.conservative, field)
+        if t.scheme != "upwind":
+            raise InputError(field, f"{t.scheme} with a velocity that reads t", "upwind")
+        return TimedAdvection(grid, names, t.species or names[0], v, t.conservative, field)
 
     def _ground(self, field: str, t: tables.Ground) -> str:
         """The name of its reaction coefficient, the conductance over the volumes of its cells."""
@@ -105,6 +117,11 @@ class Terms:
         name = f"{what} {len(self.known)}"
         self.known[name] = values
         return name
+
+
+def _reads_time(given: float | str, dim: int, field: str) -> bool:
+    names = (*AXES[:dim], TIME)
+    return isinstance(given, str) and Expressions([given], names, field).reads(TIME)
 
 
 def _weights(field: str, t: tables.Convolution, dim: int) -> dict[tuple[int, ...], str | float]:
@@ -141,6 +158,11 @@ def named_coefficients(table: CaseFile) -> Iterator[tuple[str, str]]:
         if isinstance(t, tables.Diffusion):
             names = [t.diffusion] if isinstance(t.diffusion, str) else t.diffusion
             yield from ((f"{key}.diffusion", n) for n in names)
+        if isinstance(t, tables.Advection):
+            yield from _plain(f"{key}.advection", t.advection)
+        if isinstance(t, tables.TensorDiffusion):
+            for d, row in enumerate(t.tensor):
+                yield from _plain(f"{key}.diffusion-tensor[{d}]", row)
         if isinstance(t, tables.Convolution):
             weights = [(j, w.weight) for j, w in enumerate(t.convolution)]
             named = [(j, w) for j, w in weights if isinstance(w, str)]
@@ -150,6 +172,13 @@ def named_coefficients(table: CaseFile) -> Iterator[tuple[str, str]]:
     for key, s in histories(table):
         if isinstance(s.history, str):
             yield f"{key}.history", s.history
+
+
+def _plain(key: str, row: list[float | str]) -> Iterator[tuple[str, str]]:
+    """Entries that are names of coefficients, with their keys."""
+    for d, v in enumerate(row):
+        if isinstance(v, str) and v.isidentifier() and v not in (*AXES, TIME):
+            yield f"{key}[{d}]", v
 
 
 def check_coefficients(table: CaseFile, used: set[str], dim: int) -> None:

@@ -262,11 +262,7 @@ class LinearPoint:
     def __init__(self, part: LinearPart, coefficients: Coefficients):
         self.part, self.grid = part, part.grid
         self.operators = part.equation.operators
-        shape = self.grid.local_shape
-        cells = {
-            n: np.broadcast_to(np.asarray(coefficients[n], float), shape)
-            for n in part.equation.cell_coefficients
-        }
+        cells = self._cells({n: coefficients[n] for n in part.equation.cell_coefficients})
         self.points: Points = [[t.at(cells) for t in o.terms] for o in self.operators]
         self.count = len(part.equation.species)
         self._pairs: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in self.operators]
@@ -309,17 +305,23 @@ class LinearPoint:
         cells = None if dk is None else self._cells(dk)
         for operator, points in zip(self.operators, self.points, strict=True):
             for row, column, factor in operator.pattern:
+                nu = factor * adjoint.ghosted(row)
                 for side in [side for (c, _), (side, _) in sought.items() if c == column]:
-                    weights = self._weights(points, side, cells)
-                    out.add_outer(column, side.name, -factor * weights * adjoint.u[row][side.cells])
+                    out.add_outer(column, side.name, -self._seen(points, side, nu, cells))
 
-    def _weights(
-        self, points: Sequence[LinearAt], side: Side, cells: Coefficients | None
+    def _seen(
+        self,
+        points: Sequence[LinearAt],
+        side: Side,
+        nu: np.ndarray,
+        cells: Coefficients | None,
     ) -> np.ndarray | float:
-        """Of the values outside a side in b, or their change."""
+        """b_g^T nu of the values outside a side, or its change."""
         if cells is None:
-            return sum(point.boundary_weights(side) for point in points)
-        return sum(point.boundary_change(side, cells) for point in points) if cells else 0.0
+            return sum(point.boundary_transpose(side, nu) for point in points)
+        if not cells:
+            return 0.0
+        return sum(point.boundary_transpose_change(side, nu, cells) for point in points)
 
     def product(self, u: np.ndarray, transposed: bool = False) -> np.ndarray:
         """A u, or A^T u, for all species."""
@@ -332,10 +334,11 @@ class LinearPoint:
         return out
 
     def _cells(self, dk: Coefficients) -> dict[str, np.ndarray]:
+        """As owned arrays [i, j, k], or [c, i, j, k] of fields of several channels."""
+        own, shape = self.part.equation.cell_coefficients, self.grid.local_shape
+        given = {n: np.asarray(dk[n], float) for n in own if n in dk}
         return {
-            n: np.broadcast_to(np.asarray(dk[n], float), self.grid.local_shape)
-            for n in self.part.equation.cell_coefficients
-            if n in dk
+            n: v if v.ndim > self.grid.dim else np.broadcast_to(v, shape) for n, v in given.items()
         }
 
     def derivative(self, state: State, dk: Coefficients) -> np.ndarray | float:

@@ -38,7 +38,7 @@ class Newton:
         self.mass = part.mass
         self._rtol = PETSc.Options().getReal(prefix + "newton_rtol", 1e-10)
         self.jacobian = Jacobian(part, mass, prefix, recipe)
-        self._held: tuple[Any, float] | None = None
+        self._held: tuple[Any, float, float] | None = None
 
     @property
     def iterations(self) -> int:
@@ -52,12 +52,14 @@ class Newton:
 
     def _assemble(self, alpha: float, group: Any, state: State) -> None:
         """The Jacobian at a state, where it is not there already."""
-        if self._held is not None and self._held[0] is state.u and self._held[1] == alpha:
+        held = self._held
+        # The same array may be a state at another time, where terms or boundary values differ.
+        if held is not None and held[0] is state.u and held[1:] == (alpha, state.t):
             return
         self._held = None
         points = group.linear.points if group.linear is not None else []
         self.jacobian.assemble(alpha, points, group.others, state)
-        self._held = (state.u, alpha)
+        self._held = (state.u, alpha, state.t)
 
     def _residual(
         self, alpha: float, b: np.ndarray, group: Any, state: State

@@ -265,6 +265,15 @@ class Limits:
         )
         return " and ".join(kinds)
 
+    @property
+    def _timed(self) -> list[TermAt]:
+        return [p for p in self.moving if p.term.timed]
+
+    def _moving(self) -> str:
+        """What the rates of terms that are not pointwise come from."""
+        both = ("D(u)", len(self._timed) < len(self.moving)), ("advection", bool(self._timed))
+        return " and ".join(name for name, there in both if there)
+
     def _compared(self, dt: float, limit: float, what: str) -> str | None:
         if dt <= limit * (1 + 1e-9):
             return None
@@ -293,13 +302,17 @@ class Limits:
         rates, rate = self._rates(state, 2 / dt, None if whole else start)
         what = [
             n
-            for n, x in (("D(u)", rates.max() > self.stiffness), ("kinetics", rate > rates.max()))
+            for n, x in (
+                (self._moving(), rates.max() > self.stiffness),
+                ("kinetics", rate > rates.max()),
+            )
             if x
         ]
         if self.stiffness > 0:
             what.append(self._terms())
         problem = self._compared(dt, 2 / rate if rate > 0 else np.inf, " and ".join(what))
-        longest = int(np.clip(steps // LOOKS, 1, 8 if self.moving else LONGEST))
+        most = 1 if self._timed else 8 if self.moving else LONGEST
+        longest = int(np.clip(steps // LOOKS, 1, most))
         moved = max(rate - self.stiffness, 0.0)
         share = moved / max(2 / dt - self.stiffness, moved) if moved > 0 else 0.0
         return problem, int(np.clip(share**-4, 1, longest)) if share > 0 else longest, share

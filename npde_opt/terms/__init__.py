@@ -12,6 +12,8 @@ from npde_opt.terms.kinetics import Kinetics
 from npde_opt.terms.nonlinear_diffusion import NonlinearDiffusion
 from npde_opt.terms.reaction import Reaction
 from npde_opt.terms.source import Source
+from npde_opt.terms.tensor_diffusion import TensorDiffusion
+from npde_opt.terms.timed_advection import TimedAdvection
 
 __all__ = [
     "Absorbing",
@@ -27,6 +29,8 @@ __all__ = [
     "Reaction",
     "SideValue",
     "Source",
+    "TensorDiffusion",
     "Term",
     "TermAt",
+    "TimedAdvection",
 ]

@@ -10,14 +10,15 @@ area / S^3 with S = R_a + R_b, dR/dD = -h / (2 D^2), d2R/dD2 = h / D^3.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import product
 
 import numpy as np
 
 from npde_opt.aliases import Coefficients
 from npde_opt.errors import InputError
 from npde_opt.grids import AXES, Grid, along, of_cells
-from npde_opt.operators.stencils import stencil_offsets
+from npde_opt.operators.stencils import Offset, stencil_offsets
 from npde_opt.terms.interface import (
     LinearAt,
     LinearTerm,
@@ -59,40 +60,14 @@ class Diffusion(LinearTerm):
         return self.coefficients
 
     def _area_factors(self, d: int) -> list[np.ndarray]:
-        """Arrays whose product broadcasts to the areas of the owned cells' faces normal to axis
-        d."""
-        grid = self.grid
-        open_ = np.ones(grid.local_shape[d] + 1)
-        for side, face, edge in self.outer_faces(d):
-            if edge and grid.boundaries[AXES[d] + side].kind == "neumann":
-                open_[face] = 0
-        shape = grid.geometry
-        factors = [m[s] for m, s in zip(shape.measures, grid.local_slice, strict=True)]
-        factors[d] = open_ * shape.faces[d][grid.start[d] : grid.stop[d] + 1]
-        laid = [along(f, e, grid.dim) for e, f in enumerate(factors)]
-        return (
-            laid
-            if grid.active_global is None
-            else [np.asfortranarray(grid.outer(factors) * self._both_active(d))]
-        )
-
-    def _both_active(self, d: int) -> np.ndarray:
-        """Whether the cells on both sides of the owned cells' faces normal to axis d are active."""
-        grid = self.grid
-        assert grid.active_global is not None
-        padded = np.pad(grid.active_global, 1, mode="edge")
-        if grid.periodic(d):
-            ends = [slice(1, -1)] * grid.dim
-            lower, upper = ends.copy(), ends.copy()
-            lower[d], upper[d] = slice(0, 1), slice(-1, None)
-            padded[tuple(lower)], padded[tuple(upper)] = (
-                np.take(grid.active_global, [k], axis=d) for k in (-1, 0)
-            )
-        box = [slice(s.start + 1, s.stop + 1) for s in grid.local_slice]
-        below, above = box.copy(), box.copy()
-        below[d] = slice(box[d].start - 1, box[d].stop)
-        above[d] = slice(box[d].start, box[d].stop + 1)
-        return padded[tuple(below)] & padded[tuple(above)]
+        """Arrays whose product broadcasts to the areas of the owned cells' faces normal to axis d,
+        0 where no flux passes."""
+        factors = _face_factors(self.grid, d)
+        factors[d] = factors[d] * (1 - closed_ends(self.grid, d))
+        laid = [along(f, e, self.grid.dim) for e, f in enumerate(factors)]
+        if self.grid.active_global is None:
+            return laid
+        return [np.asfortranarray(self.grid.outer(factors) * _both_active(self.grid, d))]
 
     def outer_faces(self, d: int) -> list[tuple[str, int, bool]]:
         """Side, index of its face along axis d, and whether that face is owned here, for both sides
@@ -117,6 +92,48 @@ class Diffusion(LinearTerm):
 
     def at(self, coefficients: Coefficients) -> DiffusionAt:
         return DiffusionAt(self, coefficients)
+
+
+def _face_factors(grid: Grid, d: int) -> list[np.ndarray]:
+    """Of the areas of the owned cells' faces normal to axis d, one an axis."""
+    shape = grid.geometry
+    factors = [m[s] for m, s in zip(shape.measures, grid.local_slice, strict=True)]
+    factors[d] = shape.faces[d][grid.start[d] : grid.stop[d] + 1]
+    return factors
+
+
+def closed_ends(grid: Grid, d: int) -> np.ndarray:
+    """1 at the owned cells' faces normal to axis d that are Neumann sides, else 0."""
+    closed = np.zeros(grid.local_shape[d] + 1)
+    for side, (face, here) in zip("-+", inner_ends(grid, d), strict=False):
+        if here and grid.boundaries[AXES[d] + side].kind == "neumann":
+            closed[face] = 1.0
+    return closed
+
+
+def whole_areas(grid: Grid, d: int) -> np.ndarray:
+    """Areas of the owned cells' faces normal to axis d, Neumann sides too; 0 beside inactive
+    cells."""
+    areas = grid.outer(_face_factors(grid, d))
+    return areas if grid.active_global is None else areas * _both_active(grid, d)
+
+
+def _both_active(grid: Grid, d: int) -> np.ndarray:
+    """Whether the cells on both sides of the owned cells' faces normal to axis d are active."""
+    assert grid.active_global is not None
+    padded = np.pad(grid.active_global, 1, mode="edge")
+    if grid.periodic(d):
+        ends = [slice(1, -1)] * grid.dim
+        lower, upper = ends.copy(), ends.copy()
+        lower[d], upper[d] = slice(0, 1), slice(-1, None)
+        padded[tuple(lower)], padded[tuple(upper)] = (
+            np.take(grid.active_global, [k], axis=d) for k in (-1, 0)
+        )
+    box = [slice(s.start + 1, s.stop + 1) for s in grid.local_slice]
+    below, above = box.copy(), box.copy()
+    below[d] = slice(box[d].start - 1, box[d].stop)
+    above[d] = slice(box[d].start, box[d].stop + 1)
+    return padded[tuple(below)] & padded[tuple(above)]
 
 
 def faces(ghosted: np.ndarray, d: int, dim: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -191,6 +208,30 @@ def add_exchange(planes: Planes, d: int, lower: np.ndarray, upper: np.ndarray) -
     centre += upper
     others[0] -= lower
     others[1] -= upper
+
+
+def add_products(
+    grid: Grid,
+    weight: np.ndarray,
+    left: Mapping[Offset, np.ndarray],
+    right: Mapping[Offset, np.ndarray],
+    planes: Planes,
+) -> None:
+    """Adds sum_c weight_c p_c^T q_c of functionals p_c(u) = sum_o left[o]_c u_{c + o} and q of
+    `right`: row i = c + a has left[a]_c right[b]_c towards c + b. Collective."""
+    ghosted = [
+        {o: grid.ghosted(np.asfortranarray(v)) for o, v in part.items()} for part in (left, right)
+    ]
+    weights = grid.ghosted(np.asfortranarray(weight))
+    for a, b in product(left, right):
+        box = tuple(slice(1 - x, n + 1 - x) for x, n in zip(a, grid.local_shape, strict=True))
+        plane = planes[between(a, b)]
+        plane += weights[box] * ghosted[0][a][box] * ghosted[1][b][box]
+
+
+def between(a: Offset, b: Offset) -> Offset:
+    """From a to b."""
+    return tuple(y - x for x, y in zip(a, b, strict=True))
 
 
 def planes_along(planes: Planes, d: int) -> list[np.ndarray]:
@@ -282,7 +323,7 @@ class DiffusionAt(LinearAt):
         lower, upper = sides(flux, d - self.grid.dim)
         return lower - upper
 
-    def _dS(self, dk: Coefficients) -> list[np.ndarray | None]:
+    def resistance_changes(self, dk: Coefficients) -> list[np.ndarray | None]:
         """Change of S by direction; ghosts outside the domain do not change."""
         grid = self.grid
         found: dict[str, np.ndarray] = {}
@@ -298,7 +339,7 @@ class DiffusionAt(LinearAt):
 
     def derivative(self, u: np.ndarray, dk: Coefficients) -> np.ndarray | float:
         result: np.ndarray | float = 0.0
-        for d, ds in enumerate(self._dS(dk)):
+        for d, ds in enumerate(self.resistance_changes(dk)):
             if ds is not None:
                 flux = jump(u, d, self.grid.dim)
                 flux *= ds
@@ -325,13 +366,13 @@ class DiffusionAt(LinearAt):
     def contraction(self, pairs: Pairs) -> dict[str, np.ndarray]:
         result: dict[str, np.ndarray] = {}
         for d, name in enumerate(self.term.names):
-            part = self._halved(self._over_squares(self._products(pairs, d), d), d)
+            part = self.halved(self._over_squares(self._products(pairs, d), d), d)
             part /= self.D[d]
             part /= self.D[d]
             result[name] = result[name] + part if name in result else part
         return result
 
-    def _halved(self, weight: np.ndarray, d: int) -> np.ndarray:
+    def halved(self, weight: np.ndarray, d: int) -> np.ndarray:
         """Of a cell, the sum over its faces normal to axis d of weight times half length."""
         (lower, upper), (below, above) = sides(weight, d), half_lengths(self.grid, d)
         total = lower * below
@@ -340,11 +381,13 @@ class DiffusionAt(LinearAt):
 
     def second_contraction(self, pairs: Pairs, dk: Coefficients) -> dict[str, np.ndarray]:
         result: dict[str, np.ndarray] = {}
-        for d, (name, ds) in enumerate(zip(self.term.names, self._dS(dk), strict=True)):
+        for d, (name, ds) in enumerate(
+            zip(self.term.names, self.resistance_changes(dk), strict=True)
+        ):
             if ds is None:
                 continue
             weight, D = self._over_squares(self._products(pairs, d), d), self.D[d]
-            moved = self._halved(-2 * weight * ds / self.sums[d], d)
-            part = moved / D**2 - 2 * self._halved(weight, d) * dk[name] / D**3
+            moved = self.halved(-2 * weight * ds / self.sums[d], d)
+            part = moved / D**2 - 2 * self.halved(weight, d) * dk[name] / D**3
             result[name] = result[name] + part if name in result else part
         return result

@@ -17,7 +17,7 @@ Example: the p-Laplacian, D = (e^2 + q)^((p - 2)/2).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
@@ -28,7 +28,15 @@ from npde_opt.errors import InputError
 from npde_opt.functions.text import Expressions
 from npde_opt.grids import Grid
 from npde_opt.operators.stencils import Offset, stencil_offsets
-from npde_opt.terms.diffusion import Diffusion, add_ends, face_distances, jump, sides
+from npde_opt.terms.diffusion import (
+    Diffusion,
+    add_ends,
+    add_products,
+    between,
+    face_distances,
+    jump,
+    sides,
+)
 from npde_opt.terms.diffusion import faces as around
 from npde_opt.terms.interface import BlockPlanes, Term, TermAt, channel_of
 from npde_opt.terms.state import Gradients, State, channels
@@ -85,7 +93,7 @@ class GradientDiffusion(Term):
     @property
     def offsets(self) -> tuple[Offset, ...]:
         narrow = stencil_offsets(self.grid.dim)
-        wide = {_between(a, b) for a, b in product(narrow, repeat=2)} - set(narrow)
+        wide = {between(a, b) for a, b in product(narrow, repeat=2)} - set(narrow)
         return (*narrow, *sorted(wide))
 
     @property
@@ -94,10 +102,6 @@ class GradientDiffusion(Term):
 
     def at(self, coefficients: Coefficients) -> GradientDiffusionAt:
         return GradientDiffusionAt(self, coefficients)
-
-
-def _between(a: Offset, b: Offset) -> Offset:
-    return tuple(y - x for x, y in zip(a, b, strict=True))
 
 
 class GradientDiffusionAt(TermAt):
@@ -245,7 +249,8 @@ class GradientDiffusionAt(TermAt):
             self.term.diffusivity.jacobian(*arguments)[0],
         )
         self._add_laplacian(self._weighted(D), planes)
-        self._add_products(self._weighted(2 * D_q), self._functional(slopes), planes)
+        part = self._functional(slopes)
+        add_products(self.grid, self._weighted(2 * D_q), part, part, planes)
 
     def _add_laplacian(self, a: np.ndarray, planes: dict[Offset, np.ndarray]) -> None:
         offsets = stencil_offsets(self.grid.dim)
@@ -265,21 +270,6 @@ class GradientDiffusionAt(TermAt):
             found[offsets[1 + 2 * d]] = -lower
             found[offsets[2 + 2 * d]] = np.array(upper)
         return found
-
-    def _add_products(
-        self,
-        weight: np.ndarray,
-        functional: Mapping[Offset, np.ndarray],
-        planes: dict[Offset, np.ndarray],
-    ) -> None:
-        """sum_c weight_c p_c^T p_c: row i = c + a has found[a]_c found[b]_c towards c + b."""
-        ghosted = {o: self.grid.ghosted(np.asfortranarray(v)) for o, v in functional.items()}
-        weights = self.grid.ghosted(np.asfortranarray(weight))
-        for a, b in product(functional, repeat=2):
-            box = tuple(
-                slice(1 - x, n + 1 - x) for x, n in zip(a, self.grid.local_shape, strict=True)
-            )
-            planes[_between(a, b)] += weights[box] * ghosted[a][box] * ghosted[b][box]
 
     def range(self, state: State) -> tuple[float, float]:
         values = self.term.diffusivity.value(*self._arguments(self._own(state)))[0]

@@ -21,7 +21,7 @@ import numpy as np
 from npde_opt.aliases import Coefficients
 from npde_opt.errors import InputError
 from npde_opt.functions.text import Expressions
-from npde_opt.grids import Grid
+from npde_opt.grids import Grid, of_cells
 from npde_opt.grids.sides import Side
 from npde_opt.operators.stencils import Offset, stencil_offsets
 from npde_opt.terms.state import Gradients, State
@@ -60,6 +60,7 @@ class Term:
         columns: r and its derivatives take states that are columns [c, s, i, j, k] (see state.py);
             without it experiments run one by one.
         absorbing: a linear term of the damping B in i g M du/dt = A u - i B u.
+        timed: r_u varies in time by itself, not only with the state.
 
     Attributes:
         texts: all that names coefficients by text.
@@ -74,6 +75,7 @@ class Term:
     stateless = False
     columns = False
     absorbing = False
+    timed = False
     texts: tuple[Expressions, ...] = ()
     positive: tuple[str, ...] = ()
     holding: tuple[str, ...] = ()
@@ -153,6 +155,11 @@ class Rates:
         )
 
 
+def inner(ghosted: np.ndarray, dim: int) -> np.ndarray:
+    """The owned values of a ghosted field, or of columns of them."""
+    return ghosted[of_cells([slice(1, -1)] * dim)]
+
+
 class LinearAt:
     """A linear term at given coefficients. States are ghosted, with boundary values in the ghosts
     outside; those of a term with the flag `columns` may have an axis of samples before the grid's,
@@ -171,16 +178,18 @@ class LinearAt:
         """b from boundary values, given as a ghosted field that is zero inside."""
         return 0.0
 
-    def boundary_weights(self, side: Side) -> np.ndarray:
-        """b in the cells at a side from the value 1 outside each of them, as a layer: a value
-        outside is seen by the cell beside it only."""
+    def boundary_transpose(self, side: Side, adjoint: np.ndarray) -> np.ndarray:
+        """b_g^T lambda, of the values g outside the cells of a side, as a layer; lambda ghosted.
+        Here where a value outside is seen by the cell beside it only."""
         load = np.broadcast_to(self.boundary_load(side.indicator()), self.term.grid.local_shape)
-        return load[side.cells]
+        return load[side.cells] * inner(adjoint, self.term.grid.dim)[side.cells]
 
-    def boundary_change(self, side: Side, dk: Coefficients) -> np.ndarray:
-        """The change of `boundary_weights` with that of the coefficients."""
+    def boundary_transpose_change(
+        self, side: Side, adjoint: np.ndarray, dk: Coefficients
+    ) -> np.ndarray:
+        """The change of `boundary_transpose` with that of the coefficients."""
         moved = np.broadcast_to(self.derivative(side.indicator(), dk), self.term.grid.local_shape)
-        return -moved[side.cells]
+        return -moved[side.cells] * inner(adjoint, self.term.grid.dim)[side.cells]
 
     def derivative(self, u: np.ndarray, dk: Coefficients) -> np.ndarray | float:
         """(A_k dk) u - b_k dk at the owned cells."""
