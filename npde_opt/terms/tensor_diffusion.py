@@ -36,6 +36,7 @@ from npde_opt.operators.stencils import Offset, stencil_offsets
 from npde_opt.reductions import total
 from npde_opt.terms.diffusion import Diffusion, add_products, faces, jump, sides
 from npde_opt.terms.interface import LinearAt, LinearTerm, Pairs, Planes, Rates, Species, inner
+from npde_opt.terms.state import over_columns
 
 DEFINITE = "D_xx > 0, D_xx D_yy > D_xy^2, and so on"
 Tensor = Sequence[Sequence[str | float]]
@@ -100,6 +101,7 @@ class TensorDiffusion(LinearTerm):
     """
 
     symmetric = True
+    columns = True
 
     def __init__(
         self, grid: Grid, tensor: Tensor, species: Species = None, field: str = "diffusion-tensor"
@@ -221,20 +223,20 @@ class TensorDiffusionAt(LinearAt):
 
     def _slopes(self, ghosted: np.ndarray, G: Sequence[np.ndarray]) -> list[np.ndarray]:
         """m_d by axis."""
-        found = []
+        found, dim = [], self.grid.dim
         for d, g in enumerate(G):
-            lower, upper = sides(jump(ghosted, d) * g, d)
+            lower, upper = sides(jump(ghosted, d, dim) * g, d - dim)
             found.append((lower + upper) / 2)
         return found
 
     def _spread(self, a: np.ndarray, d: int, G: np.ndarray) -> np.ndarray:
         """m_d^T a. Collective."""
-        lower, upper = sides(self._around(a, d) * G / 2, d)
+        lower, upper = sides(self._around(a, d) * G / 2, d - self.grid.dim)
         return lower - upper
 
     def _around(self, a: np.ndarray, d: int) -> np.ndarray:
         """a of the cells on both sides of the faces normal to axis d. Collective."""
-        below, above = faces(self.grid.ghosted(np.asfortranarray(a)), d)
+        below, above = faces(self.grid.ghosted(np.asfortranarray(a)), d, self.grid.dim)
         return below + above
 
     def _turned(self) -> Iterator[tuple[int, int, int]]:
@@ -246,7 +248,7 @@ class TensorDiffusionAt(LinearAt):
     def _product(self, ghosted: np.ndarray) -> np.ndarray:
         """Its residual of a state, boundary values included."""
         m = self._slopes(ghosted, self.G)
-        out = np.zeros(self.grid.local_shape, order="F")
+        out = np.zeros_like(inner(ghosted, self.grid.dim))
         for n, d, e in self._turned():
             out += self._spread(self.w[n] * m[e], d, self.G[d])
         return out
@@ -339,6 +341,15 @@ class TensorDiffusionAt(LinearAt):
             out += self._spread(self.w[n] * m[e], d, dG[d])
         return out
 
+    def _summed(self, products: np.ndarray) -> np.ndarray:
+        """|c| times the sum over columns."""
+        return self._weighted(over_columns(self.grid, products))
+
+    def _at_faces(self, ghosted: np.ndarray, a: np.ndarray, d: int) -> np.ndarray:
+        """What a cell field a sees of G in m_d of a state, summed over columns. Collective."""
+        seen = jump(ghosted, d, self.grid.dim) * self._around(a, d) / 2
+        return over_columns(self.grid, seen)
+
     def _first(self, pairs: Pairs) -> tuple[Named, list[np.ndarray]]:
         """Cotangents of E and W, and those of G by axis, of the off-diagonal part."""
         found = {n: np.zeros(self.grid.local_shape, order="F") for n in self.term.crosses}
@@ -346,9 +357,9 @@ class TensorDiffusionAt(LinearAt):
         for adjoint, u in pairs:
             m, l = self._slopes(u, self.G), self._slopes(adjoint, self.G)
             for n, d, e in self._turned():
-                found[self.term.crosses[n]] += self._weighted(l[d] * m[e])
-                of_G[d] += jump(adjoint, d) * self._around(self.w[n] * m[e], d) / 2
-                of_G[d] += jump(u, d) * self._around(self.w[n] * l[e], d) / 2
+                found[self.term.crosses[n]] += self._summed(l[d] * m[e])
+                of_G[d] += self._at_faces(adjoint, self.w[n] * m[e], d)
+                of_G[d] += self._at_faces(u, self.w[n] * l[e], d)
         for d, name in enumerate(self.term.names):
             moved = self.plain.halved(of_G[d] * self.G[d] ** 2, d)
             found[name] = moved / self.E[name] ** 2
@@ -393,10 +404,10 @@ class TensorDiffusionAt(LinearAt):
                 (self._slopes(x, self.G), self._slopes(x, dG)) for x in (u, adjoint)
             )
             for n, d, e in self._turned():
-                found[self.term.crosses[n]] += self._weighted(dl[d] * m[e] + l[d] * dm[e])
+                found[self.term.crosses[n]] += self._summed(dl[d] * m[e] + l[d] * dm[e])
                 for x, s, ds in ((adjoint, m, dm), (u, l, dl)):
                     a = dw[n] * s[e] + self.w[n] * ds[e]
-                    moved_G[d] += jump(x, d) * self._around(a, d) / 2
+                    moved_G[d] += self._at_faces(x, a, d)
         _, of_G = self._first(pairs)
         for d, name in enumerate(self.term.names):
             E, G = self.E[name], self.G[d]

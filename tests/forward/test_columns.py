@@ -12,7 +12,15 @@ from npde_opt.forward.columns import Batch
 from npde_opt.linear import factored
 from npde_opt.observations import snapshots
 from npde_opt.parameters import Shared, Unknown
-from npde_opt.terms import Advection, Convolution, Diffusion, Kinetics, Reaction, Source
+from npde_opt.terms import (
+    Advection,
+    Convolution,
+    Diffusion,
+    Kinetics,
+    Reaction,
+    Source,
+    TensorDiffusion,
+)
 
 UNKNOWNS = [
     Unknown("Du", "log", block=Shared()),
@@ -109,7 +117,9 @@ def driven(grid):
 
 
 def fisher(grid):
-    linear = [Diffusion(grid, "D"), Advection(grid, (0.3, 0.1)), Reaction(grid, "c")]
+    drift = Advection(grid, ("0.3*s", 0.1), conservative=True)
+    spread = TensorDiffusion(grid, (("D", "D/4"), ("D/4", "D + 0.1*s")))
+    linear = [spread, drift, Reaction(grid, "c")]
     return [*linear, Kinetics(grid, ("u",), "fisher-kpp")]
 
 

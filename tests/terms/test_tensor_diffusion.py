@@ -31,6 +31,13 @@ def tight():
     options.delValue("state_ksp_rtol")
 
 
+@pytest.fixture
+def direct():
+    PETSc.Options()["state_recipe"] = "direct"
+    yield
+    PETSc.Options().delValue("state_recipe")
+
+
 def matrix(grid, term, k=None):
     """A, dense, the same on every rank; in the order of the natural numbers on one rank."""
     part = LinearPart(Equation(grid, [term]))
@@ -165,11 +172,20 @@ def problem(tensor, shape, steps):
 
 
 @RANKS
-@pytest.mark.parametrize(
-    ("tensor", "shape", "steps"),
-    [(FULL, (6, 5), None), (FULL, (6, 5), "crank-nicolson"), (BOX, (4, 3, 3), None)],
-)
-def test_derivatives(tensor, shape, steps, tight):
+def test_derivatives_in_the_plane(direct):
+    check(FULL, (6, 5), None)
+
+
+@pytest.mark.parallel([1, 2])
+def test_derivatives_in_space(direct):
+    check(BOX, (4, 3, 3), None)
+
+
+def test_derivatives_in_time(tight):
+    check(FULL, (6, 5), "crank-nicolson")
+
+
+def check(tensor, shape, steps):
     J, m, dm = problem(tensor, shape, steps)
     orders = taylor_test(J, m, dm)
     assert orders.problems() == [], orders
