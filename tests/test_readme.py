@@ -33,7 +33,7 @@ def test_the_identification_in_the_readme_converges():
 
 
 def fitted(page, folder, cells=None):
-    """The one whole case of a page in docs/: how its run ended, and the errors against the truth."""
+    """The whole case of a page in docs/: how its run ended, and the errors against the truth."""
     found = re.findall(r"```toml\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
     (text,) = (t for t in found if "[grid]" in t)
     path = folder / "case.toml"

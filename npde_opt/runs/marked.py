@@ -13,11 +13,12 @@ from npde_opt.grids import Boundary
 
 
 def marks_of(case: Case) -> list[Marks]:
-    """Electrodes, wells of all experiments, and points of observation, as far as there are any."""
-    electrodes = [] if case.electrodes is None else [case.electrodes.centres]
-    listed = [w for x in case.table.experiment for w in x.wells]
-    wells = [w.at for w in [*listed, *(w for some in case.wells for w in some)]]
-    points = [o.points for o in case.observations if len(o.points)]
+    """Electrodes, wells of all experiments, and points of observation, as far as there are any,
+    where they are taken to be and count."""
+    e = case.electrodes
+    electrodes = [] if e is None else [e.centres[~e.dropped]]
+    wells = [w.at for own in case.placed_wells for _, w in own]
+    points = [o.points[~o.dropped] for o in case.observations if len(o.points)]
     found = [
         _marks("electrodes", electrodes, case.domain.dim),
         _marks("wells", [np.array(wells)] if wells else [], case.domain.dim),

@@ -7,6 +7,7 @@ from mpi4py import MPI
 from npde_opt.cases import load_case
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError
+from npde_opt.runs.marked import marks_of
 
 # Active where x < 0.5; cells of 0.125.
 CASE = """
@@ -83,6 +84,8 @@ def test_dropped_points_are_missing_on_all_grids_and_dropped_wells_bring_nothing
     load = on.experiments([0])[0].load["u"]
     assert on.grid.comm.allreduce(load.sum()) == pytest.approx(1.0)
     assert "3 in no active cell, dropped" in dropped.domain.notes["observation[0].points"]
+    marks = {m.name: m.at.tolist() for m in marks_of(dropped)}
+    assert marks == {"wells": [[0.25, 0.6]], "observations": [[0.2, 0.4]]}
 
 
 def test_by_default_they_are_refused(case):
