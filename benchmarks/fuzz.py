@@ -106,7 +106,8 @@ def shrunk(case: dict[str, Any]) -> dict[str, Any]:
         grid["coarsen"] = SMALL["grid.coarsen"]
     if "Scratch" in case["case"]["title"]:
         grid["shape"] = [37]
-    for edges in grid.get("edges", []):
+    # Cells along one axis are few, and fewer that grow would not reach its end.
+    for edges in grid.get("edges", []) if len(grid.get("edges", [])) > 1 else []:
         edges["count"] = 24
     times = case.get("time", {}).get("times", {})
     if "steps" in times:
