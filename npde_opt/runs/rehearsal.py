@@ -52,5 +52,6 @@ def report_names(case: Case, grid: Grid, plot: bool) -> list[str]:
     for name in names:
         if "/" in name or name.startswith("."):
             raise InputError("unknown.name", repr(name), "a name that can be that of a file")
-    found = ["parameters.vti" if uniform(grid) else "parameters.vtr", *states.names(case, grid)]
+    found = ["parameters.vti" if uniform(grid) else "parameters.vtr"]
+    found += states.files(case, grid) if case.experiment_count > 1 else []
     return found + ([f"{name}.png" for name in names] if plot else [])

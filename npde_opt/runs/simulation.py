@@ -11,7 +11,7 @@ from npde_opt.errors import collective
 from npde_opt.runs.drawing import Films
 from npde_opt.runs.folder import SIMULATED
 from npde_opt.runs.opened import Opened
-from npde_opt.runs.states import States, names
+from npde_opt.runs.states import States, figures, files
 
 
 class Simulation(Opened):
@@ -34,9 +34,10 @@ class Simulation(Opened):
             self.on = case.on(self.grid)
             self.own = list(ensemble.own(case.experiment_count))
             self.forward: Any = self.on.forward(self.own, case.times(), case.storage(self.grid))
+        names = files(case, self.grid) + (figures(case) if self.options.plot else [])
         with collective(self.world):
             if self.out is not None:
-                self.out.claim([SIMULATED, *names(case, self.grid)])
+                self.out.claim(names)
         shape = " x ".join(map(str, self.grid.shape))
         title = case.table.case.title or case.name
         self.say(f"{title}: {shape} cells, {case.experiment_count} experiments")

@@ -130,9 +130,13 @@ def figure_name(e: int, suffix: str) -> str:
     return f"state-{e}.{suffix}" if e else f"state.{suffix}"
 
 
-def names(case: Case, grid: Grid) -> list[str]:
-    """Files of states, and figures of them."""
+def files(case: Case, grid: Grid) -> list[str]:
+    """Names of what `write` leaves."""
     suffix = "vti" if uniform(grid) else "vtr"
-    count = case.experiment_count
-    drawn = [figure_name(e, kind) for e in range(count) for kind in ("png", "gif")]
-    return [*(f"state-{e}.{suffix}" for e in range(count)), *drawn]
+    return [f"state-{e}.{suffix}" for e in range(case.experiment_count)]
+
+
+def figures(case: Case) -> list[str]:
+    """Names of what `draw` and Films leave."""
+    drawn = range(min(case.experiment_count, MOST_FIGURES))
+    return [figure_name(e, "gif" if case.evolves else "png") for e in drawn]
