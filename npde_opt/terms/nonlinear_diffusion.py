@@ -29,7 +29,7 @@ from npde_opt.terms.diffusion import (
     sides,
 )
 from npde_opt.terms.interface import BlockPlanes, Planes, Term, TermAt, channel_of
-from npde_opt.terms.state import Gradients, State, channels
+from npde_opt.terms.state import Gradients, State, over_columns
 
 EVEN_POINTS = 200
 FORMS = {"porous-fisher": "D*(u/K)**m", "perona-malik": "D/(1 + (g/kappa)**2)"}
@@ -42,6 +42,8 @@ class NonlinearDiffusion(Term):
     `floor`: u at a face is not taken smaller than this (powers of u and their derivatives are
     singular at 0). `field`: the text's key in error messages.
     """
+
+    columns = True
 
     def __init__(
         self,
@@ -129,7 +131,7 @@ class NonlinearDiffusionAt(TermAt):
 
     def _arguments(self, state: State, d: int) -> tuple[list[Any], np.ndarray]:
         """(v, s, parameters) at faces, and where v follows u."""
-        a, b = faces(state.ghosted(self.term.channel), d)
+        a, b = faces(state.ghosted(self.term.channel), d, self.grid.dim)
         v, s = (a + b) / 2, (b - a) / self.term.distances[d]
         moves = np.ones_like(v)
         if self.term.floor is not None:
@@ -142,23 +144,27 @@ class NonlinearDiffusionAt(TermAt):
     ) -> list[Any]:
         if change is None:
             return [0.0, 0.0, *self._at_faces(dk, d)]
-        a, b = faces(change.ghosted(self.term.channel), d)
+        a, b = faces(change.ghosted(self.term.channel), d, self.grid.dim)
         return [moves * (a + b) / 2, (b - a) / self.term.distances[d], *self._at_faces(dk, d)]
 
     def _open(self, values: Any, d: int) -> np.ndarray:
         """0 at closed faces, where a diffusivity need not be finite."""
         return np.where(self.term.areas[d] > 0, values, 0.0)
 
-    def _divergence(self, fluxes: Sequence[Any]) -> np.ndarray:
-        out = channels(self.grid, self.term.count)
+    def _divergence(self, state: State, fluxes: Sequence[Any]) -> np.ndarray:
+        out = state.zeros()
         for d, flux in enumerate(fluxes):
-            lower, upper = sides(self.term.areas[d] * self._open(flux, d), d)
+            lower, upper = self._sides(self.term.areas[d] * self._open(flux, d), d)
             out[self.term.channel] += lower - upper
         return out
 
+    def _sides(self, values: np.ndarray, d: int) -> tuple[np.ndarray, np.ndarray]:
+        """Values at faces normal to axis d on the lower and upper faces of the owned cells."""
+        return sides(values, d - self.grid.dim)
+
     def residual(self, state: State) -> np.ndarray:
         return self._divergence(
-            [self.flux.value(*self._arguments(state, d)[0])[0] for d in range(self.grid.dim)]
+            state, [self.flux.value(*self._arguments(state, d)[0])[0] for d in range(self.grid.dim)]
         )
 
     def _pushed(self, state: State, change: State | None, dk: Coefficients) -> np.ndarray:
@@ -166,7 +172,7 @@ class NonlinearDiffusionAt(TermAt):
         for d in range(self.grid.dim):
             arguments, moves = self._arguments(state, d)
             out.append(self.flux.push(*arguments, *self._directions(change, moves, dk, d))[0])
-        return self._divergence(out)
+        return self._divergence(state, out)
 
     def jacobian(self, state: State, change: State) -> np.ndarray:
         return self._pushed(state, change, {})
@@ -190,21 +196,22 @@ class NonlinearDiffusionAt(TermAt):
             np.broadcast_to(moves * parts[0] / 2, shape),
             np.broadcast_to(parts[1] / self.term.distances[d], shape),
         )
-        out[self.term.channel] += sides(v + s, d)[0] + sides(v - s, d)[1]
+        out[self.term.channel] += self._sides(v + s, d)[0] + self._sides(v - s, d)[1]
         if gradients is not None:
             below, above = self.term.weights[d]
             for name, part in zip(self.flux.parameters, parts[2:], strict=True):
                 full = np.broadcast_to(part, shape)
-                gradients.add(name, sides(above * full, d)[0] + sides(below * full, d)[1])
+                found = self._sides(above * full, d)[0] + self._sides(below * full, d)[1]
+                gradients.add(name, over_columns(self.grid, found))
             add_ends(self.term.channel, d, (v - s, v + s), gradients)
 
     def _weighted(self, adjoint: State, d: int) -> np.ndarray:
-        return self.term.areas[d] * jump(adjoint.ghosted(self.term.channel), d)
+        return self.term.areas[d] * jump(adjoint.ghosted(self.term.channel), d, self.grid.dim)
 
     def jacobian_transpose(
         self, state: State, adjoint: State, out: Gradients | None = None
     ) -> np.ndarray:
-        result = channels(self.grid, self.term.count)
+        result = state.zeros()
         for d in range(self.grid.dim):
             arguments, moves = self._arguments(state, d)
             parts = self.flux.pull(*arguments, self._weighted(adjoint, d))
@@ -214,7 +221,7 @@ class NonlinearDiffusionAt(TermAt):
     def second(
         self, state: State, adjoint: State, change: State, dk: Coefficients, out: Gradients
     ) -> np.ndarray:
-        result = channels(self.grid, self.term.count)
+        result = state.zeros()
         own = {n: v for n, v in dk.items() if n in self.flux.parameters}
         for d in range(self.grid.dim):
             arguments, moves = self._arguments(state, d)
@@ -242,12 +249,11 @@ class NonlinearDiffusionAt(TermAt):
 
     def stiffness(self, state: State, mass: np.ndarray) -> np.ndarray:
         """Gershgorin's."""
-        stencil = np.zeros((1 + 2 * self.grid.dim, *self.grid.local_shape))
+        stencil = np.zeros((1 + 2 * self.grid.dim, *state.u.shape[1:]))
         self._add_planes(state, dict(zip(self.term.offsets, stencil, strict=True)))
         found = np.zeros(self.count)
-        found[self.term.channel] = (np.abs(stencil).sum(axis=0) / mass)[self.grid.active].max(
-            initial=0.0
-        )
+        rows = np.abs(stencil).sum(axis=0) / mass
+        found[self.term.channel] = rows[..., self.grid.active].max(initial=0.0)
         return found
 
     def add_jacobian(self, state: State, planes: BlockPlanes) -> None:
@@ -260,7 +266,8 @@ class NonlinearDiffusionAt(TermAt):
             slopes = [self._open(slope, d) for slope in self.flux.jacobian(*arguments)[:2]]
             area = self.term.areas[d]
             v, s = area * moves * slopes[0] / 2, area * slopes[1] / self.term.distances[d]
-            (below_low, below_up), (above_low, above_up) = sides(v - s, d), sides(v + s, d)
+            below_low, below_up = self._sides(v - s, d)
+            above_low, above_up = self._sides(v + s, d)
             centre, lower, upper = planes_along(planes, d)
             centre += above_low - below_up
             lower += below_low

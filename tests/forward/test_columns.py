@@ -17,6 +17,7 @@ from npde_opt.terms import (
     Convolution,
     Diffusion,
     Kinetics,
+    NonlinearDiffusion,
     Reaction,
     Source,
     TensorDiffusion,
@@ -146,6 +147,18 @@ def several(*initial):
     return lambda grid: [Experiment(given) for given in initial]
 
 
+POROUS = {
+    "terms": lambda grid: [
+        NonlinearDiffusion(grid, ("u",), "u", "D*(u/K)**2 + 0.01*c*g**2"),
+        Kinetics(grid, ("u",), "fisher-kpp"),
+    ],
+    "unknowns": [Unknown("D", "log"), *(Unknown(n, block=Shared()) for n in "Krc")],
+    "trials": several({"u": "0.3 + 0.4*x"}, {"u": "0.5 - 0.2*y"}, {"u": 0.4}),
+    "sides": {"x-": "dirichlet"},
+    "active": mask(),
+    "samplings": DRIVEN["samplings"],
+    "end": 0.0004,
+}
 COUPLED = {
     "terms": lambda grid: [
         Diffusion(grid, "D", "u"),
@@ -194,6 +207,7 @@ def test_assembled_columns_are_experiments(scheme, problem, monkeypatch):
     "scheme, problem, small",
     [
         ("ars222", DRIVEN, True),
+        ("ars222", POROUS, True),
         ("imex-euler", DRIVEN, False),
         ("backward-euler", COUPLED, False),
         ("crank-nicolson", WAVE, True),
