@@ -13,6 +13,7 @@ import numpy as np
 from npde_opt.aliases import Coefficients
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid, of_cells
+from npde_opt.grids.halo import with_halo
 from npde_opt.operators.stencils import Offset
 from npde_opt.terms.interface import LinearAt, LinearTerm, Pairs, Planes, Species
 from npde_opt.terms.state import over_columns
@@ -53,15 +54,13 @@ class Convolution(LinearTerm):
 
 
 def shifted(grid: Grid, values: np.ndarray, offset: Offset) -> np.ndarray:
-    """Owned values_{i + offset} [i, j, k], or of columns [s, i, j, k], 0 from outside the domain:
-    one exchange a cell of the way. Collective."""
-    found = np.asfortranarray(values)
-    for d, steps in enumerate(offset):
-        for _ in range(abs(steps)):
-            box = [slice(1, -1)] * grid.dim
-            box[d] = slice(2, None) if steps > 0 else slice(0, -2)
-            found = np.asfortranarray(grid.ghosted(found)[of_cells(box)])
-    return found
+    """Owned values_{i + offset} [i, j, k], or of columns [s, i, j, k], 0 from outside the domain.
+    Collective."""
+    widths = [abs(steps) for steps in offset]
+    whole = with_halo(grid, values, widths)
+    starts = [w + steps for w, steps in zip(widths, offset, strict=True)]
+    box = [slice(a, a + n) for a, n in zip(starts, grid.local_shape, strict=True)]
+    return np.asfortranarray(whole[of_cells(box)])
 
 
 class ConvolutionAt(LinearAt):

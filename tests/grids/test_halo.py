@@ -1,0 +1,48 @@
+"""Ghosts of any width beside those of the whole array."""
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+from npde_opt.grids import Grid
+from npde_opt.grids.halo import with_halo
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize(
+    "shape, periodic, width, lead",
+    [
+        ((7,), "x", 3, ()),
+        ((5,), "", 4, (2, 3)),
+        ((6, 5), "", 1, ()),
+        ((6, 5), "y", (2, 3), (3,)),
+        ((4, 7), "xy", (5, 0), (2, 2)),
+        ((4, 3, 5), "xz", (1, 2, 6), (2,)),
+    ],
+)
+def test_ghosts_are_those_of_the_whole_array(shape, periodic, width, lead):
+    """Corners too, widths beyond a rank's cells and beyond all of an axis."""
+    sides = {axis + side: "periodic" for axis in periodic for side in "-+"}
+    grid = Grid(shape, boundaries=sides, comm=MPI.COMM_WORLD)
+    widths = (width,) * grid.dim if isinstance(width, int) else width
+    whole = np.random.default_rng(0).random((*lead, *shape))
+    expected = whole
+    for d, w in enumerate(widths):
+        pad = [(0, 0)] * whole.ndim
+        pad[len(lead) + d] = (w, w)
+        wraps = "xyz"[d] in periodic
+        expected = np.pad(expected, pad, "wrap") if wraps else np.pad(expected, pad)
+    own = np.asfortranarray(whole[(..., *grid.local_slice)])
+    found = with_halo(grid, own, width)
+    box = [slice(s.start, s.stop + 2 * w) for s, w in zip(grid.local_slice, widths, strict=True)]
+    assert np.array_equal(found, expected[(..., *box)])
+    assert found.flags.f_contiguous
+
+
+@pytest.mark.parallel([1, 2])
+def test_the_precision_and_what_is_outside_are_kept():
+    grid = Grid((5, 4), comm=MPI.COMM_WORLD)
+    found = with_halo(grid, np.zeros(grid.local_shape, np.float32), 2, outside=-1.0)
+    assert found.dtype == np.float32
+    outside = 9 * 8 - 5 * 4 if grid.comm.size == 1 else None
+    assert outside is None or np.sum(found == -1.0) == outside
