@@ -300,4 +300,11 @@ def test_chains_know_no_equations():
         rooms = re.findall(r"from npde_opt\.(\w+)(?:\.(\w+))?", source)
         inner = {name for room, name in rooms if room == "forward"}
         assert inner <= allowed, inner
-        assert {room for room, _ in rooms} <= {"forward", "errors", "io", "lazily", "stages"}
+        assert {room for room, _ in rooms} <= {
+            "aliases",
+            "forward",
+            "errors",
+            "io",
+            "lazily",
+            "stages",
+        }
