@@ -69,9 +69,8 @@ def evaluate(
         values = expression(field, spec["expression"], edges)
     elif "mni152" in spec:
         if not sources.edges:
-            raise InputError(
-                field, "mni152", "another field, or domain.mni152 = 'volume' or 'slice'"
-            )
+            allowed = "another field, or domain.mni152 = 'volume' or 'slice'"
+            raise InputError(field, "mni152", allowed)
         values = resample(tissue(sources.voxels, spec["mni152"]), sources.edges, edges)
     elif "lognormal" in spec:
         options = {"contrast": 1000.0, "seed": 0} | spec["lognormal"]
@@ -113,9 +112,8 @@ def read_file(field: str, spec: dict[str, Any], sources: Sources) -> Gridded:
         with of_key(field):
             found = read_gridded(path, spec.get("key"), part=spec.get("part"))
         if found.edges is not None and spec.get("rows") is not None:
-            raise InputError(
-                f"{field}.rows", spec["rows"], f"no rows: {spec['file']} says where its cells lie"
-            )
+            allowed = f"no rows: {spec['file']} says where its cells lie"
+            raise InputError(f"{field}.rows", spec["rows"], allowed)
         if not (COLUMN_KEYS - {"missing"}) & set(given(spec)):
             with of_key(field):
                 values = without_codes(path, found, spec.get("missing"), _used(spec))
@@ -198,9 +196,6 @@ def labels(
         raise InputError(field, f"{found.ravel()[off.argmax()]:g}", "integers")
     limit = max(found.size, most)
     if low < least or high >= limit:
-        raise InputError(
-            field,
-            f"region {int(low if low < least else high):,}",
-            f"numbers from {least}, smaller than the number of cells ({limit:,})",
-        )
+        allowed = f"numbers from {least}, smaller than the number of cells ({limit:,})"
+        raise InputError(field, f"region {int(low if low < least else high):,}", allowed)
     return np.rint(found).astype(int)

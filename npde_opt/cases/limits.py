@@ -17,9 +17,8 @@ def check_raw(where: str, value: Any, depth: int = 0) -> None:
     """Raises InputError for what no key takes: numbers that are not finite or have more than 64
     bits, dates and times, texts and tables without end."""
     if depth > DEPTH:
-        raise InputError(
-            where[:100], f"tables or lists in each other {depth} deep", f"at most {DEPTH}"
-        )
+        allowed = f"at most {DEPTH}"
+        raise InputError(where[:100], f"tables or lists in each other {depth} deep", allowed)
     if isinstance(value, dict):
         for key, inner in value.items():
             check_raw(f"{where}.{key}" if where else str(key), inner, depth + 1)
@@ -34,6 +33,5 @@ def check_raw(where: str, value: Any, depth: int = 0) -> None:
     elif isinstance(value, int) and not -INTEGER <= value < INTEGER:
         raise InputError(where, f"an integer of {value.bit_length()} bits", "integers of 64 bits")
     elif not isinstance(value, int | float):
-        raise InputError(
-            where, f"{value} (a date or time)", "a number, a text, true, false, a list or a table"
-        )
+        allowed = "a number, a text, true, false, a list or a table"
+        raise InputError(where, f"{value} (a date or time)", allowed)

@@ -90,11 +90,8 @@ def deviation(field: str, noise: float, values: np.ndarray) -> float:
         return math.nan
     found = float(noise) * float(np.sqrt(np.mean(there**2)))
     if not found > 0:
-        raise InputError(
-            f"{field}.sigma",
-            "none, and data that are 0 everywhere",
-            "a positive standard deviation",
-        )
+        allowed = "a positive standard deviation"
+        raise InputError(f"{field}.sigma", "none, and data that are 0 everywhere", allowed)
     return found
 
 
@@ -107,15 +104,13 @@ def positive(field: str, sigma: np.ndarray, observed: np.ndarray) -> np.ndarray:
     needed = ~np.isnan(observed)
     bad = needed & ~(sigma > 0)
     if bad.any():
-        raise InputError(
-            field, float(sigma[bad][0]), f"positive standard deviations ({int(bad.sum())} are not)"
-        )
+        allowed = f"positive standard deviations ({int(bad.sum())} are not)"
+        raise InputError(field, float(sigma[bad][0]), allowed)
     return np.where(needed, sigma, 1.0)
 
 
 def some(field: str, *observed: np.ndarray) -> None:
     """Raises InputError where no datum was observed at all."""
     if not any(np.isfinite(values).any() for values in observed):
-        raise InputError(
-            field, f"NaN only ({sum(v.size for v in observed)} values)", "at least one value"
-        )
+        allowed = "at least one value"
+        raise InputError(field, f"NaN only ({sum(v.size for v in observed)} values)", allowed)

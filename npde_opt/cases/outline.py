@@ -18,9 +18,8 @@ def ring_levels(mask: np.ndarray, rings: int) -> list[int]:
     ring the middle of the box. Raises InputError for more rings than planes."""
     on = np.flatnonzero(mask.any(axis=(0, 1)))
     if not 1 <= rings <= max(on.size, 1):
-        raise InputError(
-            "electrodes.rings", rings, f"from 1 to the {on.size} planes with active cells"
-        )
+        allowed = f"from 1 to the {on.size} planes with active cells"
+        raise InputError("electrodes.rings", rings, allowed)
     if rings == 1:
         return [mask.shape[2] // 2]
     return [int(on[(k + 1) * on.size // (rings + 1)]) for k in range(rings)]

@@ -53,9 +53,8 @@ def picture_file(field: str, name: str, sources: Sources) -> Path:
         raise InputError(field, "scikit-image is not installed", "pip install 'npde_opt[examples]'")
     path = Path(found.submodule_search_locations[0]) / "data" / f"{Path(name).name}.png"
     if not path.is_file():
-        raise InputError(
-            f"{field}.picture", str(name), "a picture of scikit-image's data, or a file"
-        )
+        allowed = "a picture of scikit-image's data, or a file"
+        raise InputError(f"{field}.picture", str(name), allowed)
     return path
 
 
@@ -64,9 +63,8 @@ def _grey(field: str, path: Path) -> np.ndarray:
     try:
         from PIL import Image, ImageOps
     except ImportError as error:
-        raise InputError(
-            field, "a picture without pillow", "pip install 'npde_opt[plot,examples]'"
-        ) from error
+        allowed = "pip install 'npde_opt[plot,examples]'"
+        raise InputError(field, "a picture without pillow", allowed) from error
     try:
         with Image.open(path) as image:
             image.load()

@@ -51,17 +51,11 @@ def place(
     if found.edges is None:
         return _by_cell(field, spec, found.values, edges, sources.homes or (edges,))
     if found.kind == "points":
-        raise InputError(
-            field,
-            f"values at the points of {spec['file']}",
-            "values of cells (ParaView: Point Data to Cell Data)",
-        )
+        allowed = "values of cells (ParaView: Point Data to Cell Data)"
+        raise InputError(field, f"values at the points of {spec['file']}", allowed)
     if found.components > 1:
-        raise InputError(
-            field,
-            f"{found.components} components in {spec['file']}",
-            "an array of one value a cell",
-        )
+        allowed = "an array of one value a cell"
+        raise InputError(field, f"{found.components} components in {spec['file']}", allowed)
     if "shape" in spec:
         fit(f"{field}: {spec['file']}", found.values, tuple(spec["shape"]))
     values, box = _upright(field, spec, found, edges)
@@ -95,11 +89,8 @@ def _upright(
         box, values = [*box, np.zeros(1)], values[..., None]
     flat = [d for d, a in enumerate(box) if a.size == 1]
     if len(box) != len(edges) or any(edges[d].size > 2 for d in flat):
-        raise InputError(
-            field,
-            f"{spec['file']} of shape {found.values.shape}",
-            f"values along all {len(edges)} axes of the grid {cells(edges)}",
-        )
+        allowed = f"values along all {len(edges)} axes of the grid {cells(edges)}"
+        raise InputError(field, f"{spec['file']} of shape {found.values.shape}", allowed)
     for d in flat:
         box[d] = edges[d][[0, -1]]
     return values, box
@@ -119,11 +110,8 @@ def _in_units(field: str, file: str, unit: str, box: Edges, sources: Sources) ->
     if unit not in LENGTHS or not sources.unit.strip():
         return box
     if sources.unit not in LENGTHS:
-        raise InputError(
-            "case.length_unit",
-            f"{sources.unit!r}, with {field} in {unit}",
-            f"{', '.join(LENGTHS)}; or '' for coordinates as they are in {file}",
-        )
+        allowed = f"{', '.join(LENGTHS)}; or '' for coordinates as they are in {file}"
+        raise InputError("case.length_unit", f"{sources.unit!r}, with {field} in {unit}", allowed)
     return [e * (LENGTHS[unit] / LENGTHS[sources.unit]) for e in box]
 
 
@@ -144,17 +132,11 @@ def _by_cell(
     can = _axes(values, len(edges)).ndim == len(edges)
     even = "; or resample = true, which lays its cells evenly over the box" if can else ""
     if values.ndim == 1 and values.size != count:
-        raise InputError(
-            field,
-            f"{values.size:,} values in {spec['file']}",
-            f"{count:,} values, one a cell of the grid {' x '.join(map(str, shape))}{even}",
-        )
+        allowed = f"{count:,} values, one a cell of the grid {' x '.join(map(str, shape))}{even}"
+        raise InputError(field, f"{values.size:,} values in {spec['file']}", allowed)
     if values.ndim == 1:
-        raise InputError(
-            field,
-            f"a flat list of {values.size} values in {spec['file']}",
-            f"shape = {list(shape)} with it, where x runs fastest",
-        )
+        allowed = f"shape = {list(shape)} with it, where x runs fastest"
+        raise InputError(field, f"a flat list of {values.size} values in {spec['file']}", allowed)
     raise InputError(
         field,
         f"an array of shape {values.shape} in {spec['file']}, {values.size:,} values",

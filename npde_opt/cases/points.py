@@ -55,11 +55,8 @@ def _coordinate_columns(field: str, spec: dict[str, Any], sources: Sources, dim:
     if wanted is None and not columns:
         width = len(table.rows[0])
         if width != dim:
-            raise InputError(
-                f"{field}.column",
-                "none",
-                f"{dim} of the columns of {table.path.name}: {table.columns}",
-            )
+            allowed = f"{dim} of the columns of {table.path.name}: {table.columns}"
+            raise InputError(f"{field}.column", "none", allowed)
         columns = list(range(dim))
     for column in columns:
         check_unit(field, table, column, sources, scale)
@@ -78,9 +75,8 @@ def read_wells(field: str, spec: Any, sources: Sources, dim: int) -> list[list[W
     spec = as_dict(spec)
     for key in ("column", "shape", "scale"):
         if spec.get(key) is not None:
-            raise InputError(
-                f"{field}.{key}", "given", f"no {key}: columns of wells have their names"
-            )
+            allowed = f"no {key}: columns of wells have their names"
+            raise InputError(f"{field}.{key}", "given", allowed)
     where, wanted = f"{field}: {spec['file']}", _well_columns(field, spec, sources, dim)
     rows = read_values(field, spec | {"column": list(wanted.values())}, sources, allow_nan=False)
     columns = dict(zip(wanted, rows.T, strict=True))
@@ -107,9 +103,8 @@ def _well_columns(
     if not axes or "rate" not in table.names:
         names = ", ".join(table.names) or "without names"
         needed = ", ".join([*AXES[:dim], "rate"])
-        raise InputError(
-            f"{field}: {spec['file']}", f"the columns {names}", f"{needed}; radius, experiment"
-        )
+        allowed = f"{needed}; radius, experiment"
+        raise InputError(f"{field}: {spec['file']}", f"the columns {names}", allowed)
     wanted: dict[str, str | int] = dict(zip(AXES, axes, strict=False))
     wanted["rate"] = "rate"
     radius = length_column(field, table, "radius", sources)

@@ -91,11 +91,8 @@ class Sources:
             len(name) > LONGEST_PATH
             or max(len(part.encode(errors="replace")) for part in name.split("/")) > LONGEST_NAME
         ):
-            raise InputError(
-                field,
-                f"{name[:60]}... ({len(name):,} characters)",
-                f"a name of at most {LONGEST_NAME}",
-            )
+            allowed = f"a name of at most {LONGEST_NAME}"
+            raise InputError(field, f"{name[:60]}... ({len(name):,} characters)", allowed)
         path = self._search(field, name)
         check_file(field, path)
         return path
@@ -118,11 +115,8 @@ class Sources:
         hint = (
             "" if self.data_folder else "; give the folder that holds it by --data DIR or NPDE_DATA"
         )
-        raise InputError(
-            field,
-            name,
-            f"an existing file (looked in {', '.join(str(p.parent) for p in places)}){hint}",
-        )
+        allowed = f"an existing file (looked in {', '.join(str(p.parent) for p in places)}){hint}"
+        raise InputError(field, name, allowed)
 
     @cached_property
     def _box(self) -> tuple[slice, ...]:
@@ -159,9 +153,8 @@ def _template(name: str) -> Path:
     """A file of the template in nilearn."""
     found = importlib.util.find_spec("nilearn")
     if found is None or found.submodule_search_locations is None:
-        raise InputError(
-            "domain.mni152", "nilearn is not installed", "pip install 'npde_opt[examples]'"
-        )
+        allowed = "pip install 'npde_opt[examples]'"
+        raise InputError("domain.mni152", "nilearn is not installed", allowed)
     return Path(found.submodule_search_locations[0]) / "datasets" / "data" / TEMPLATE.format(name)
 
 
@@ -172,9 +165,8 @@ def mni152(kind: str, index: int) -> dict[str, np.ndarray]:
     part = (slice(None), slice(None), index) if kind == "slice" else slice(None)
     grey, white, t1 = (read_field(_template(name))[part] for name in ("gm", "wm", "t1"))
     if not np.any(t1 > 0):
-        raise InputError(
-            "domain.slice", index, "the index of an axial slice through the brain, about 10 to 150"
-        )
+        allowed = "the index of an axial slice through the brain, about 10 to 150"
+        raise InputError("domain.slice", index, allowed)
     return {"grey": grey / 255, "white": white / 255, "mask": (t1 > 0).astype(float)}
 
 

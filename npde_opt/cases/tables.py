@@ -164,11 +164,8 @@ def check_unit(field: str, table: Table, column: int, sources: Sources, scale: f
 def _array(field: str, path: Path, spec: dict[str, Any], used: Used | None) -> np.ndarray:
     for key in sorted({"column", "where"} | LAYOUT - {"missing"}):
         if key in spec:
-            raise InputError(
-                f"{field}.{key}",
-                repr(spec[key]),
-                f"a text table ({', '.join(TEXT_FILES)}), not {path.name}",
-            )
+            allowed = f"a text table ({', '.join(TEXT_FILES)}), not {path.name}"
+            raise InputError(f"{field}.{key}", repr(spec[key]), allowed)
     found = read_gridded(path, spec.get("key"), part=spec.get("part"), allow_nan=True)
     return without_codes(path, found, spec.get("missing"), used)
 
@@ -210,27 +207,20 @@ def refuse_missing(field: str, path: Path, values: np.ndarray) -> None:
 def _text(field: str, path: Path, spec: dict[str, Any], used: Used | None) -> np.ndarray:
     for key in ("key", "part"):
         if key in spec:
-            raise InputError(
-                f"{field}.{key}",
-                repr(spec[key]),
-                f"an array of a binary file; {path.name} has columns",
-            )
+            allowed = f"an array of a binary file; {path.name} has columns"
+            raise InputError(f"{field}.{key}", repr(spec[key]), allowed)
     table = table_of(field, path, spec)
     keep = np.ones(len(table.rows), bool)
     for name, ends in spec.get("where", {}).items():
         values = table.numbers(table.index(f"{field}.where", name))
         keep &= (values >= ends[0]) & (values <= ends[1])
     if not keep.any():
-        raise InputError(
-            f"{field}.where",
-            spec["where"],
-            f"ranges that hold some of the {keep.size} rows of {path.name}",
-        )
+        allowed = f"ranges that hold some of the {keep.size} rows of {path.name}"
+        raise InputError(f"{field}.where", spec["where"], allowed)
     column = spec.get("column")
     if column is None and len(table.rows[0]) > 1:
-        raise InputError(
-            f"{field}.column", "none", f"one of the columns of {path.name}: {table.columns}"
-        )
+        allowed = f"one of the columns of {path.name}: {table.columns}"
+        raise InputError(f"{field}.column", "none", allowed)
     if column == []:
         raise InputError(f"{field}.column", "[]", f"columns of {path.name}: {table.columns}")
     listed = column if isinstance(column, list) else [0 if column is None else column]
@@ -242,9 +232,6 @@ def _text(field: str, path: Path, spec: dict[str, Any], used: Used | None) -> np
 def _rows(field: str, rows: Sequence[int], count: int) -> slice:
     """[first, last, step] as a slice of `count` rows."""
     if not rows[0] <= rows[1] < count:
-        raise InputError(
-            f"{field}.rows",
-            rows,
-            f"[first, last, step] of the {count} rows, from 0, the last included",
-        )
+        allowed = f"[first, last, step] of the {count} rows, from 0, the last included"
+        raise InputError(f"{field}.rows", rows, allowed)
     return slice(rows[0], rows[1] + 1, rows[2])

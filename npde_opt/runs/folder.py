@@ -125,11 +125,8 @@ class RunDirectory:
             # The look at it already fails where its name is too long or a folder above it is
             # closed.
             if self.path.exists() and not self.path.is_dir():
-                raise InputError(
-                    "--out",
-                    f"{self.path}, which is a file",
-                    "a folder, or a path that does not exist yet",
-                )
+                allowed = "a folder, or a path that does not exist yet"
+                raise InputError("--out", f"{self.path}, which is a file", allowed)
             self.path.mkdir(parents=True, exist_ok=True)
         self._lock = take_lock(self.path, self.comm.size)
         try:
@@ -327,16 +324,12 @@ class RunDirectory:
             if self.comm.rank == 0:
                 kept, file = complete_lines(copy), self.path / HISTORY
                 if len(kept) != rows + 1:
-                    raise InputError(
-                        "--resume: rows in the checkpoint",
-                        len(kept) - 1,
-                        f"{rows}, as many as iterations",
-                    )
+                    allowed = f"{rows}, as many as iterations"
+                    raise InputError("--resume: rows in the checkpoint", len(kept) - 1, allowed)
                 if kept[0] != head_of(self.columns):
                     before, now = kept[0].strip(), ", ".join(self.columns)
-                    raise InputError(
-                        f"--resume: columns of {HISTORY}", now, f"{before}, as it began; {REMEDY}"
-                    )
+                    allowed = f"{before}, as it began; {REMEDY}"
+                    raise InputError(f"--resume: columns of {HISTORY}", now, allowed)
                 with self.writing():
                     problem = difference(content_of(file) if file.exists() else None, kept)
                     self._replace_history(kept)

@@ -41,9 +41,8 @@ def require_figures(animated: bool) -> None:
     """Raises InputError where a package that draws is missing."""
     for package in ("matplotlib", *(("PIL",) if animated else ())):
         if importlib.util.find_spec(package) is None:
-            raise InputError(
-                "--plot", f"no {package} package", "pip install 'npde_opt[plot]', or no --plot"
-            )
+            allowed = "pip install 'npde_opt[plot]', or no --plot"
+            raise InputError("--plot", f"no {package} package", allowed)
 
 
 def report_names(case: Case, grid: Grid, plot: bool) -> list[str]:

@@ -69,11 +69,8 @@ def _kept(out: RunDirectory) -> Plain:
         with disk("--resume", out.path, "a folder that can be read"):
             return json.loads(content_of(file))
     except ValueError as error:
-        raise InputError(
-            f"--resume: {file}",
-            str(error),
-            "the file as it was written; without it the weight is chosen again",
-        ) from error
+        allowed = "the file as it was written; without it the weight is chosen again"
+        raise InputError(f"--resume: {file}", str(error), allowed) from error
 
 
 def _choose(
