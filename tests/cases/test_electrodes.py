@@ -7,6 +7,7 @@ from mpi4py import MPI
 
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError
+from npde_opt.runs.marked import marks_of
 
 COMM = MPI.COMM_WORLD
 CASE = """
@@ -145,8 +146,9 @@ def test_differences_from_an_electrode_that_carries_current_are_left_out(tmp_pat
 def test_electrodes_are_marked_in_figures(tmp_path):
     more = "[[observation]]\npoints = [[0.5, 0.5]]\n"
     case = case_of(tmp_path, with_pattern("'adjacent'", more))
-    np.testing.assert_array_equal(case.markers[:5], case.electrodes.centres)
-    assert case.markers[5:].tolist() == [[0.5, 0.5]]
+    marks = {m.name: m.at.tolist() for m in marks_of(case)}
+    assert sorted(marks["electrodes"]) == sorted(case.electrodes.centres.tolist())
+    assert marks["observations"] == [[0.5, 0.5]]
 
 
 @pytest.mark.parallel([1, 2])
