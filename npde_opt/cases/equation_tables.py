@@ -17,7 +17,7 @@ from npde_opt.cases.typed import Table
 
 
 class EquationSection(Table, kw_only=True):
-    """gamma du/dt + A u = kinetics + sources; without [time] the steady state, 0 in place of
+    """gamma S du/dt + A u = kinetics + sources; without [time] the steady state, 0 in place of
     du/dt."""
 
     species: Annotated[
@@ -29,6 +29,13 @@ class EquationSection(Table, kw_only=True):
         Meta(
             description="of gamma du/dt = ...: a number (default 1), or 'i', or 'i*NUMBER' (2ik of "
             "a paraxial wave)"
+        ),
+    ] = None
+    storage: Annotated[
+        str | Field | None,
+        Meta(
+            description="S of gamma S du/dt = ...: a coefficient's name, text in coefficients, or "
+            "a field; positive; default 1"
         ),
     ] = None
     terms: Annotated[list[Term], Meta(description="tables, summed: the terms below")] = field(

@@ -90,7 +90,9 @@ class OnGrid:
     def equation(self) -> Equation:
         """With its coefficients checked: each has a value, and each unknown is used."""
         made = self.terms
-        equation = Equation(self.grid, made.terms, self.species, made.gamma)
+        equation = Equation(
+            self.grid, made.terms, self.species, made.gamma, made.storage, "equation.storage"
+        )
         check_coefficients(self.table, set(equation.coefficients), self.grid.dim)
         self._check_tensors()
         self._check_positive()

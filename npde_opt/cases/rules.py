@@ -256,6 +256,8 @@ def _check_steady(table: CaseFile) -> None:
     needed = "a section [time]"
     if table.equation.gamma is not None:
         raise InputError("equation.gamma", table.equation.gamma, needed)
+    if table.equation.storage is not None:
+        raise InputError("equation.storage", shown(table.equation.storage), needed)
     if table.misfit.kind == "correlated":
         raise InputError("misfit.kind", "'correlated'", f"{needed}, or another kind")
     for key, source in histories(table):

@@ -40,6 +40,7 @@ class Terms:
 
     Attributes:
         terms: in the case's order.
+        storage: the name of S or text in coefficients, or None.
         known: coefficients by name: owned arrays [i, j, k] of fields, arrays () of numbers.
     """
 
@@ -48,14 +49,29 @@ class Terms:
         self.species = tuple(table.equation.species)
         self.gamma = gamma_of("equation.gamma", table.equation.gamma or 1.0)
         self.known = {name: self._known(name, spec) for name, spec in table.equation.known.items()}
+        self.storage = self._storage()
         self.terms = [
             self._term(f"equation.terms[{i}]", t) for i, t in enumerate(table.equation.terms)
         ]
 
+    def _storage(self) -> str | None:
+        """A number and a field have a name of their own."""
+        given = self.table.equation.storage
+        if given is None or isinstance(given, str):
+            return given
+        name = "equation_storage"
+        while name in self.table.equation.known:
+            name += "_"
+        self.known[name] = self._placed("equation.storage", given)
+        return name
+
     def _known(self, name: str, spec: Any) -> np.ndarray:
+        return self._placed(f"equation.known.{name}", spec)
+
+    def _placed(self, field: str, spec: Any) -> np.ndarray:
+        """A number as an array (), a field's owned cells [i, j, k]."""
         if isinstance(spec, int | float):
             return np.asarray(float(spec))
-        field = f"equation.known.{name}"
         whole = evaluate(field, spec, list(self.grid.edges), self.domain.sources)
         return np.asfortranarray(whole[self.grid.local_slice])
 
@@ -172,6 +188,9 @@ def named_coefficients(table: CaseFile) -> Iterator[tuple[str, str]]:
     for key, s in histories(table):
         if isinstance(s.history, str):
             yield f"{key}.history", s.history
+    storage = table.equation.storage
+    if isinstance(storage, str) and storage.isidentifier():
+        yield "equation.storage", storage
 
 
 def _plain(key: str, row: list[float | str]) -> Iterator[tuple[str, str]]:

@@ -15,9 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import cast
 
 import numpy as np
+from petsc4py import PETSc
 
 from npde_opt import reductions
 from npde_opt.aliases import Coefficients
@@ -26,7 +28,8 @@ from npde_opt.grids import Grid
 from npde_opt.grids.sides import Side
 from npde_opt.operators.blocks import BlockProduct
 from npde_opt.operators.stencils import Offset, StencilMatrix, stencil_offsets
-from npde_opt.terms.interface import LinearAt, LinearTerm, Term
+from npde_opt.terms.capacity import Capacity
+from npde_opt.terms.interface import LinearAt, LinearTerm, Reader, Term
 from npde_opt.terms.state import Ghosts, Gradients, State, channels
 
 COMPLEX = ("re", "im")
@@ -63,6 +66,8 @@ class Equation:
             `NonlinearDiffusion`, `Source`).
         species: names; ("re", "im") for a complex equation.
         gamma: 1, another positive number, or i times one.
+        storage: S of gamma S du/dt, the name of a coefficient or text in coefficients; None: 1.
+        storage_key: of it in error messages.
 
     Raises:
         InputError: for unknown species or a gamma that is neither.
@@ -74,6 +79,8 @@ class Equation:
         terms: Sequence[Term],
         species: Sequence[str] = ("u",),
         gamma: complex = 1.0,
+        storage: str | None = None,
+        storage_key: str = "storage",
     ):
         self.grid, self.species, self.gamma = grid, tuple(species), complex(gamma)
         self.complex = self.gamma.imag != 0
@@ -90,6 +97,9 @@ class Equation:
                 "species", list(species), "two, real and imaginary part, with an imaginary gamma"
             )
         self.terms = tuple(terms)
+        self.capacity = (
+            Capacity(grid, storage, self.inertia, storage_key) if storage is not None else None
+        )
         self.linear = [cast(LinearTerm, t) for t in terms if t.linear]
         self.nonlinear = [t for t in terms if not t.linear]
         self.operators = self._complex() if self.complex else self._real()
@@ -147,8 +157,14 @@ class Equation:
 
     @property
     def coefficients(self) -> set[str]:
-        """Names of all coefficients that the terms read."""
-        return {n for t in self.terms for n in t.coefficients}
+        """Names of all coefficients that the equation reads."""
+        stored = self.capacity.coefficients if self.capacity is not None else ()
+        return {n for t in self.terms for n in t.coefficients} | set(stored)
+
+    @property
+    def readers(self) -> list[Reader]:
+        """All that reads coefficients."""
+        return [*self.terms, *([self.capacity] if self.capacity is not None else [])]
 
     @property
     def cell_coefficients(self) -> set[str]:
@@ -178,7 +194,7 @@ class LinearPart:
         bounded: whether `stiffness` is asked for.
 
     Attributes:
-        mass: gamma M (M where gamma is imaginary), owned [i, j, k].
+        mass: gamma S M (S M where gamma is imaginary), owned [i, j, k], with the S of `points`.
         points: those of the values.
     """
 
@@ -194,10 +210,30 @@ class LinearPart:
         self._blocks: dict[int, BlockProduct] = {}
         self.bounds = [0.0] * len(self.matrices)
 
-    def assemble(self, points: Points) -> bool:
-        """Puts the operators of `points` into the matrices; False where they are there already."""
+    @cached_property
+    def mass_vec(self) -> PETSc.Vec:
+        """The mass of active cells. Collective when first asked for."""
+        found = self.grid.create_active()
+        self.grid.put(self.mass, found)
+        return found
+
+    @property
+    def unit(self) -> np.ndarray | float:
+        """gamma S: the mass over the volume."""
+        equation = self.equation
+        return equation.inertia if equation.capacity is None else self.mass / self.grid.volume
+
+    def assemble(self, points: Points, mass: np.ndarray | None = None) -> bool:
+        """Puts the operators of `points` into the matrices; False where they are there already.
+
+        Args:
+            mass: that goes with them; None: it is always the same.
+        """
         if self.points is points:
             return False
+        if mass is not None:
+            self.mass[...] = mass
+            self.grid.put(self.mass, self.mass_vec)
         for k, (matrix, at) in enumerate(zip(self.matrices, points, strict=True)):
             planes = matrix.zeroed()
             for point in at:
@@ -249,6 +285,8 @@ class LinearPart:
             product.destroy()
         for matrix in self.matrices:
             matrix.destroy()
+        if "mass_vec" in self.__dict__:
+            self.mass_vec.destroy()
         self._x.destroy()
         self._y.destroy()
 

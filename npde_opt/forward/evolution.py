@@ -98,7 +98,7 @@ class Evolution:
         ]
         self.nonlinear_implicit = scheme.nonlinear_implicit and bool(equation.nonlinear)
         self.driving = [Driving(equation, e, timed=True) for e in experiments]
-        terms = [*equation.terms, *(t for d in self.driving for t in d.parts)]
+        terms = [*equation.readers, *(t for d in self.driving for t in d.parts)]
         check_coefficients(space, equation, self.known, self.initials, terms, zero=True)
         self.times = with_stops(self.times, *self._stops(terms, samplings))
         self.part = LinearPart(equation)
@@ -123,7 +123,7 @@ class Evolution:
     def _newton(self) -> Newton | None:
         if not self.nonlinear_implicit:
             return None
-        return Newton(self.part, self.solvers.mass, self.prefix, self.solvers.recipe)
+        return Newton(self.part, self.part.mass_vec, self.prefix, self.solvers.recipe)
 
     def _plan(self, storage: Storage) -> None:
         """Trajectories of all experiments share the budget."""
@@ -191,6 +191,9 @@ class EvolutionPoint:
         refuse = Refusal(forward.prefix, not forward.ran)
         self.guard = Guard(forward.part, forward.scheme, unknown, refuse, forward.bound)
         self.guard.check_diffusivities(self.k)
+        capacity = forward.equation.capacity
+        self.capacity = capacity.at(self.k) if capacity is not None else None
+        self.guard.check_capacity(self.capacity)
         self.linear = LinearPoint(forward.part, self.k)
         self.linear.check(forward.prefix)
         self.nonlinear = [t.at(self.k) for t in forward.equation.nonlinear]
@@ -219,7 +222,8 @@ class EvolutionPoint:
         """Puts this point's operators into the shared matrices, where they are not there
         already."""
         with stage("assemble"):
-            self.forward.part.assemble(self.linear.points)
+            mass = self.capacity.mass if self.capacity is not None else None
+            self.forward.part.assemble(self.linear.points, mass)
 
     def _batches(self) -> list[Batch]:
         """Experiments run together where the fused step takes them, which nothing but their initial
@@ -254,8 +258,9 @@ class EvolutionPoint:
             implicit = Group(scheme.implicit, linear, own_sources + sources)
             groups = implicit, Group(scheme.explicit, None, reactions)
         boundary = columns.boundary(forward.driving, self.k)
+        solvers, newton = forward.solvers, forward.newton
         found = Stepper(
-            self.grid, scheme, groups, forward.times, boundary, forward.solvers, forward.newton
+            self.grid, scheme, groups, forward.times, boundary, solvers, newton, self.capacity
         )
         return FusedEuler(found, self.k) if forward.fused and applies(found, self.k) else found
 

@@ -38,6 +38,7 @@ def applies(stepper: Stepper, coefficients: Coefficients) -> bool:
         or linear is None
         or linear.part.equation.complex
         or stepper.boundary.any
+        or stepper.capacity is not None
     ):
         return False
     terms = [t for o in linear.operators for t in o.terms]

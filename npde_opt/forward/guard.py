@@ -18,12 +18,13 @@ from npde_opt.aliases import Coefficients
 from npde_opt.errors import InputError, SolverError
 from npde_opt.forward.equation import LinearPart
 from npde_opt.forward.layer import Stages
-from npde_opt.forward.positivity import check_diffusivities, not_finite
+from npde_opt.forward.positivity import check_diffusivities, not_finite, wrong_cells
 from npde_opt.forward.schemes import Scheme
 from npde_opt.forward.stability import Limits
 from npde_opt.forward.stepper import Stepper
 from npde_opt.forward.watch import Watch
 from npde_opt.reductions import everywhere, largest
+from npde_opt.terms.capacity import CapacityAt
 from npde_opt.terms.interface import TermAt
 from npde_opt.terms.state import sample
 
@@ -85,6 +86,17 @@ class Guard:
             return
         unknown = [n for n in self.equation.positive if n in self.unknown]
         check_diffusivities(self.grid, self.prefix, unknown, k)
+
+    def check_capacity(self, capacity: CapacityAt | None) -> None:
+        """Raises where S is not positive, or no number, in an active cell."""
+        if capacity is None:
+            return
+        wrong, least = wrong_cells(self.grid, capacity.S, zero=False)
+        if wrong:
+            what, key = capacity.capacity.said, capacity.capacity.key
+            problem = f"{key} {what!r} is {least:.4g} in {wrong} cells"
+            remedy = "Use the transform 'log', or bounds."
+            self.refuse(key, problem.removeprefix(f"{key} "), "positive values", remedy)
 
     def check_steps(self, times: np.ndarray, nonlinear: Sequence[TermAt]) -> None:
         """The longest step, for the linear terms, whose matrices are assembled."""

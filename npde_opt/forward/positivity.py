@@ -21,7 +21,7 @@ def check_diffusivities(
     """Raises SolverError on all ranks where one of `values` is not positive, or no number, in an
     active cell: at a trial point a rejected step. Collective."""
     for name in names:
-        wrong, least = _wrong(grid, values[name], zero=False)
+        wrong, least = wrong_cells(grid, values[name], zero=False)
         if wrong:
             raise SolverError(
                 prefix,
@@ -35,7 +35,7 @@ def check_known(grid: Grid, names: Iterable[str], values: Coefficients, zero: bo
     """Raises InputError on all ranks for known diffusivities that are not positive, or negative
     where they may be `zero`."""
     for name in names:
-        wrong, least = _wrong(grid, values[name], zero)
+        wrong, least = wrong_cells(grid, values[name], zero)
         if wrong:
             raise InputError(
                 f"known.{name}",
@@ -66,7 +66,7 @@ def rates_not_finite(species: Sequence[str], state: State, points: Iterable[Any]
     )
 
 
-def _wrong(grid: Grid, values: Any, zero: bool) -> tuple[int, float]:
+def wrong_cells(grid: Grid, values: Any, zero: bool) -> tuple[int, float]:
     """In how many active cells, and the smallest value."""
     own = np.broadcast_to(np.asarray(values, float), grid.local_shape)[grid.active]
     right = own >= 0 if zero else own > 0

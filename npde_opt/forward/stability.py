@@ -30,7 +30,7 @@ from npde_opt.forward.schemes import Scheme
 from npde_opt.grids import along
 from npde_opt.reductions import largest, smallest
 from npde_opt.terms.interface import LinearAt, Rates, TermAt
-from npde_opt.terms.state import State
+from npde_opt.terms.state import State, sample
 
 ANGLES = np.concatenate([np.geomspace(1e-4, 0.05, 12), np.linspace(0.06, np.pi, 180)])
 """Where ellipses are looked at: dense at 0, where |R| = 1."""
@@ -135,7 +135,7 @@ def sum_of_rates(part: LinearPart, points: Sequence[LinearAt]) -> Rates:
     grid, found = part.grid, Rates.none(part.grid.dim)
     for point in points:
         found = found.plus(point.rates())
-    unit = part.equation.inertia
+    unit = part.unit
     h = [
         along(w[s], d, grid.dim)
         for d, (w, s) in enumerate(zip(grid.widths, grid.local_slice, strict=True))
@@ -335,10 +335,22 @@ class Limits:
         return rates, largest(
             comm,
             max(
-                fastest(own / self.part.equation.inertia, rates, self.resolved, share),
+                fastest(own / self._units(state, start), rates, self.resolved, share),
                 float(rates.max()),
             ),
         )
+
+    def _units(self, state: State, start: int | None) -> np.ndarray | float:
+        """gamma S at the cells of `TermAt.jacobians`."""
+        unit, shape = self.part.unit, state.u.shape[1:]
+        if np.ndim(unit) == 0:
+            return unit
+        whole, on = np.broadcast_to(unit, shape), np.broadcast_to(self.grid.active, shape)
+        if start is None:
+            flat, kept = np.ravel(whole, order="F"), np.ravel(on, order="F")
+        else:
+            flat, kept = sample(whole, start), sample(on, start)
+        return flat if self.grid.active_global is None else flat[kept]
 
     def _negative(self, state: State) -> str | None:
         """What is wrong with diffusivities D(u) at a state: values below 0 (beyond rounding) make

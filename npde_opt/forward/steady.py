@@ -73,6 +73,9 @@ class Steady:
         self.space, self.grid, self.equation, self.prefix = space, space.grid, equation, prefix
         if equation.complex:
             raise InputError("gamma", equation.gamma, "1 for a steady equation")
+        if equation.capacity is not None:
+            said = "none for a steady equation, which has no du/dt"
+            raise InputError("storage", repr(equation.capacity.said), said)
         check_alike(self.grid.comm, experiments)
         self.experiments = tuple(experiments)
         self.known = known_values(self.grid, known)

@@ -265,8 +265,6 @@ class StepSolvers:
 
     def __init__(self, part: LinearPart, prefix: str, recipe: str = "auto"):
         self.part, self.prefix, self.recipe = part, prefix, chosen_recipe(prefix, recipe)
-        self.mass = part.grid.create_active()
-        part.grid.put(part.mass, self.mass)
         self._found: dict[tuple[float, bool], tuple[StepSolver, object]] = {}
         grid = part.grid
         self.kept = int(np.clip(SMALL * grid.comm.size // grid.size, KEPT, MOST))
@@ -301,7 +299,7 @@ class StepSolvers:
         equation = self.part.equation
         decoupled = all(o.diagonal for o in equation.operators)
         kind = PresbStep if equation.complex else Decoupled if decoupled else CoupledStep
-        return kind(self.part, self.mass, alpha, self.prefix, self.recipe)
+        return kind(self.part, self.part.mass_vec, alpha, self.prefix, self.recipe)
 
     @property
     def iterations(self) -> int:
@@ -316,4 +314,3 @@ class StepSolvers:
     def destroy(self) -> None:
         for solver, _ in self._found.values():
             solver.destroy()
-        self.mass.destroy()

@@ -6,7 +6,8 @@ With r_I, r_E the terms by how they are treated, S = M + dt a^I_ii r_I' and all 
     adjoint   S^T mu_i = [i = s] lambda_{n+1} + r'(U_i)^T nu^{(i)},
               nu_j = -dt sum_{i >= j} a_ij mu_i,
               lambda_n = sum_i M mu_i + r'(U_0)^T nu_0,               dJ/dk += sum_j r_k(U_j)^T nu_j
-(nu^{(i)} without the diagonal), and the adjoint's own derivative along (dU, dk).
+(nu^{(i)} without the diagonal), and the adjoint's own derivative along (dU, dk). Where M depends on
+k, its part of dJ/dM is -sum_i mu_i (U_i - u_n).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from npde_opt.forward.positivity import rates_not_finite
 from npde_opt.forward.schemes import Scheme
 from npde_opt.forward.step_solvers import OneByOne, StepSolver, StepSolvers
 from npde_opt.grids import Grid
+from npde_opt.terms.capacity import CapacityAt
 from npde_opt.terms.interface import TermAt
 from npde_opt.terms.state import Boundary, Gradients, State
 
@@ -150,6 +152,7 @@ class Stepper:
         times: t_0 ... t_N. boundary: values in the ghosts outside.
         solvers: `at(alpha, columns)` gives the solver of M + alpha A; newton: solves implicit
             stages of nonlinear terms of one experiment, or None.
+        capacity: S of M = gamma S volume, or None for 1.
     """
 
     def __init__(
@@ -161,10 +164,11 @@ class Stepper:
         boundary: Boundary,
         solvers: StepSolvers,
         newton: Any = None,
+        capacity: CapacityAt | None = None,
     ):
         self.grid, self.scheme, self.groups, self.times = grid, scheme, groups, times
         self.boundary, self.solvers, self.newton = boundary, solvers, newton
-        self.mass = solvers.part.mass
+        self.mass, self.capacity = solvers.part.mass, capacity
         self.linear = next((g.linear for g in groups if g.linear), None)
 
     def __len__(self) -> int:
@@ -265,8 +269,11 @@ class Stepper:
         direct: dict[
             tuple[int, int], np.ndarray | float
         ] = {}  # r_k(U_j) dk, which several stages need
+        dmass = self.capacity.push(dk) if self.capacity is not None else None
         for i in range(1, self.scheme.stages + 1):
             rhs = self.mass * du
+            if dmass is not None:
+                rhs -= dmass * (stages[i] - stages[0])
             for j in range(i + 1):
                 for k, g in enumerate(self.groups):
                     w = self.dt(n) * g.weight(i, j)
@@ -315,6 +322,8 @@ class Stepper:
                 nu = self._nu(n, g, i, multipliers, True)
                 if nu is not None and out is not None:
                     g.contraction(states[i], nu, out)
+        if self.capacity is not None and out is not None:
+            self.capacity.pull(products(multipliers, stages), out)
         return result, multipliers
 
     def _nu(
@@ -351,6 +360,7 @@ class Stepper:
         states = [self.state(n, j, u) for j, u in enumerate(stages)]
         tangents = [State(self.grid, du) for du in changes]
         dmultipliers: Stages = [np.empty(0)] * (s + 1)
+        dmass = self.capacity.push(dk) if self.capacity is not None else None
         result = np.zeros_like(dadjoint)
         for i in range(s, -1, -1):
             rhs = dadjoint.copy(order="K") if i == s else np.zeros_like(dadjoint)
@@ -368,6 +378,9 @@ class Stepper:
             if i == 0:
                 result += rhs
                 break
+            if dmass is not None:
+                rhs -= dmass * multipliers[i]
+                result += dmass * multipliers[i]
             start = guess[i] if guess is not None else np.zeros_like(rhs)
             dmultipliers[i] = self._linear_solve(n, i, states[i], rhs, start, True)
             result += self.mass * dmultipliers[i]
@@ -375,6 +388,10 @@ class Stepper:
                 dnu = self._nu(n, g, i, dmultipliers, True)
                 if dnu is not None:
                     g.contraction(states[i], dnu, out)
+        if self.capacity is not None:
+            moved = products(dmultipliers, stages) + products(multipliers, changes)
+            self.capacity.pull(moved, out)
+            self.capacity.second(products(multipliers, stages), dk, out)
         return result, dmultipliers
 
     def discard(self) -> None:
@@ -444,6 +461,14 @@ class TimeStep:
         late: Sequence[Stages],
     ) -> tuple[np.ndarray, Stages]:
         return self.stepper.second(self.n, stages, changes, multipliers, dadjoint, dk, out, late)
+
+
+def products(multipliers: Stages, stages: Stages) -> np.ndarray:
+    """-sum_i mu_i (U_i - U_0): what a change of the mass does to lambda^T u."""
+    total = np.zeros_like(stages[0])
+    for mu, u in zip(multipliers[1:], stages[1:], strict=True):
+        total -= mu * (u - stages[0])
+    return total
 
 
 def ahead(late: Sequence[Stages]) -> Stages | None:

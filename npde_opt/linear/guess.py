@@ -24,18 +24,15 @@ SMOOTH = 0.5
 
 
 class Corrector:
-    """Work vectors, and the inverse of M.
+    """Work vectors, and M.
 
     Args:
-        mass: M as a Vec of the system's size.
+        mass: M as a Vec of the system's size, with its present values whenever a guess is moved.
     """
 
     def __init__(self, mass: PETSc.Vec):
-        self._inverse, self._residual, self._change, self._image = (
-            mass.duplicate() for _ in range(4)
-        )
-        mass.copy(self._inverse)
-        self._inverse.reciprocal()
+        self._mass = mass
+        self._residual, self._change, self._image = (mass.duplicate() for _ in range(3))
 
     def solve(
         self,
@@ -66,7 +63,7 @@ class Corrector:
 
     def _moved(self, S: PETSc.Mat, u: PETSc.Vec, left: float) -> float:
         residual, change, after = self._residual, self._change, self._image
-        change.pointwiseMult(residual, self._inverse)
+        change.pointwiseDivide(residual, self._mass)
         S.mult(change, after)
         after.aypx(-1.0, residual)
         a, size = 1.0, after.norm()
@@ -80,7 +77,7 @@ class Corrector:
         return size
 
     def destroy(self) -> None:
-        for vec in (self._inverse, self._residual, self._change, self._image):
+        for vec in (self._residual, self._change, self._image):
             vec.destroy()
 
 

@@ -80,16 +80,17 @@ class Presb:
             pc.setPythonContext(_Preconditioner(self))
             with from_options(prefix):
                 self.ksp.setFromOptions()
-        for half in self._halves(self._x):
-            half[...] = mass.getArray(readonly=True)
-        self._corrector = Corrector(self._x)
+        self._masses = self._operator.createVecRight()
+        self._corrector = Corrector(self._masses)
 
     @property
     def direct(self) -> bool:
         return self.inner.recipe == "direct"
 
     def update(self) -> None:
-        """Takes the present values of A and B."""
+        """Takes the present values of A, B and the mass."""
+        for half in self._halves(self._masses):
+            half[...] = self.mass.getArray(readonly=True)
         if self.direct:
             self._factorize()
             return
@@ -109,7 +110,8 @@ class Presb:
 
     def _factorize(self) -> None:
         A, B = self._parts
-        combine(self._sum, [(self.beta, B)] if B is not None else [], self.grid.volume)
+        mass = self.grid.take(self.mass)
+        combine(self._sum, [(self.beta, B)] if B is not None else [], mass)
         up, down = self.A.copy(), self.A.copy()
         up.scale(-self.alpha)
         down.scale(self.alpha)
@@ -245,7 +247,7 @@ class Presb:
             self._real.destroy()
         self.inner.destroy()
         self._corrector.destroy()
-        for item in (self._operator, self._sum, self._b, self._x, *self._work):
+        for item in (self._operator, self._sum, self._b, self._x, self._masses, *self._work):
             item.destroy()
 
 

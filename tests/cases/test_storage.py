@@ -1,0 +1,84 @@
+"""A storage field in front of du/dt, as cases say it."""
+
+import numpy as np
+import pytest
+from fits import case_of, identified
+from mpi4py import MPI
+
+from npde_opt.cases import load_case
+from npde_opt.errors import InputError
+
+CASE = """
+[grid]
+shape = [6, 4]
+[boundaries]
+"x-" = "dirichlet"
+[equation]
+known = { D = 1.0, phi = { expression = "1 + x" } }
+storage = STORAGE
+recipe = "direct"
+[time]
+scheme = "crank-nicolson"
+times = { end = 1.0, steps = 4 }
+[[unknown]]
+name = "c"
+kind = "scalar"
+initial = 1.0
+truth = 2.0
+[[experiment]]
+initial = { u = "x*c*phi" }
+[[observation]]
+points = [[0.2, 0.7], [0.8, 0.5], [0.5, 0.1]]
+times = [0.25, 0.5, 1.0]
+[simulation]
+refine = 1
+steps = 1
+"""
+
+
+def state(tmp_path, storage):
+    path = tmp_path / "case.toml"
+    path.write_text(CASE.replace("STORAGE", storage))
+    case = load_case(path, MPI.COMM_SELF)
+    on = case.on(case.grid(MPI.COMM_SELF))
+    forward, m = on.forward([0], case.times()), on.start("truth")
+    lin = forward.linearize(m)
+    found = lin.final[0][0].copy()
+    lin.destroy()
+    forward.destroy()
+    return found
+
+
+def test_names_texts_numbers_and_fields_are_storage(tmp_path):
+    expected = state(tmp_path, "'phi'")
+    for storage in ("'phi*c/2'", "{ expression = '1 + x' }"):
+        np.testing.assert_allclose(state(tmp_path, storage), expected, atol=1e-9)
+    four = state(tmp_path, "4.0")
+    assert np.abs(four).max() > 1.5 * np.abs(state(tmp_path, "1.0")).max()
+
+
+@pytest.mark.parametrize(
+    ("storage", "said"),
+    [
+        ("'psi'", "equation.storage: got 'psi'; allowed: a coefficient"),
+        ("'2*psi'", "equation.storage: got 'psi' at character 3"),
+        ("0.0", "equation.storage: got .* is 0 in 24 cells; allowed: positive values"),
+        ("true", "equation.storage: got True"),
+    ],
+)
+def test_what_is_wrong_is_told_by_its_key(tmp_path, storage, said):
+    with pytest.raises(InputError, match=said):
+        state(tmp_path, storage)
+
+
+def test_a_steady_state_has_none(tmp_path):
+    text = CASE.replace("STORAGE", "2.0").replace("times = [0.25, 0.5, 1.0]", "")
+    (tmp_path / "case.toml").write_text(text.split("[time]")[0])
+    with pytest.raises(InputError, match=r"equation.storage: got 2.0; allowed: a section \[time\]"):
+        load_case(tmp_path / "case.toml", MPI.COMM_SELF)
+
+
+@pytest.mark.parallel([1, 2])
+def test_unknown_storage_is_found(tmp_path):
+    case = case_of(tmp_path, CASE.replace("STORAGE", "'c*phi'"))
+    np.testing.assert_allclose(identified(case).values("c"), 2.0, rtol=0.05)
