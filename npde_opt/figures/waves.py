@@ -11,6 +11,7 @@ import numpy as np
 
 from npde_opt.figures.animation import extent, pixels, titled, write
 from npde_opt.figures.style import save, style
+from npde_opt.grids import AXES
 
 SCALED = (-4.0, 4.0)
 """Ends of the scale of differences in units of their standard deviation."""
@@ -119,6 +120,7 @@ def plot_snapshots(
     axis: str = "t",
     length_unit: str = "m",
     sigma: float | np.ndarray = 1.0,
+    names: Sequence[str] = AXES,
 ) -> Path:
     """Data beside predictions and what is left between them, arrays [n, i(, j)] of one experiment;
     lines in one dimension."""
@@ -137,7 +139,7 @@ def plot_snapshots(
             for ax, y, p, title in zip(axes[0], observed, predicted, titles, strict=True):
                 ax.plot(x, y, ".", ms=3, color="#c8501e", label="data")
                 ax.plot(x, p, color="#1f5fa8", lw=1.2, label="predicted")
-                ax.set(title=title, xlabel=f"x [{length_unit}]")
+                ax.set(title=title, xlabel=f"{names[0]} [{length_unit}]")
             axes[0, 0].set_ylabel(name)
             axes[0, -1].legend()
             return save(plt, figure, path)
@@ -161,11 +163,11 @@ def plot_snapshots(
                     cmap=cmap,
                 )
                 ax.tick_params(labelbottom=row is axes[-1], labelleft=ax is row[0])
-            row[0].set_ylabel(f"y [{length_unit}]")
+            row[0].set_ylabel(f"{names[1]} [{length_unit}]")
             beyond = "both" if limits == SCALED else "neither"
             figure.colorbar(artist, ax=row, aspect=14, label=text, extend=beyond)
         for ax in axes[-1]:
-            ax.set_xlabel(f"x [{length_unit}]")
+            ax.set_xlabel(f"{names[0]} [{length_unit}]")
         for ax, title in zip(axes[0], titles, strict=True):
             ax.set_title(title)
         return save(plt, figure, path)

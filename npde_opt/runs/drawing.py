@@ -54,7 +54,7 @@ def draw(
         if weight is not None:
             _weights(case, weight, out)
         if case.evolves:
-            _snapshots(case, predicted[0], out)
+            _snapshots(case, on.grid.axis_names, predicted[0], out)
 
 
 def _fields(case: Case, on: OnGrid, found: Found, out: RunDirectory) -> None:
@@ -131,7 +131,7 @@ def _weights(case: Case, weight: Mapping[str, Plain], out: RunDirectory) -> None
     )
 
 
-def _snapshots(case: Case, predicted: np.ndarray, out: RunDirectory) -> None:
+def _snapshots(case: Case, axes: str, predicted: np.ndarray, out: RunDirectory) -> None:
     """The first experiment's data, where they see every cell, at up to five times, beside what the
     fit predicts. On one rank."""
     edges, first, data = case.domain.edges, case.observations[0], case.data
@@ -156,6 +156,7 @@ def _snapshots(case: Case, predicted: np.ndarray, out: RunDirectory) -> None:
         time.axis,
         case.table.case.length_unit,
         sigma,
+        axes,
     )
 
 

@@ -11,7 +11,8 @@ Laplacian L[a] of cell values a, lambda^T L[a] v = sum_c a_c sum_f s_f(lambda) s
     r_k dk    = L[|c| D_k dk] u
 
 r_u is symmetric, and positive definite where D(s^2) s grows with s. A cell's q reaches over all its
-faces, so that r_u couples cells at up to two steps. Closed faces have no slope.
+faces, so that r_u couples cells at up to two steps. Closed faces have no slope, also where a flux
+is given through them: q lacks it in the cells beside, an error of first order there.
 Example: the p-Laplacian, D = (e^2 + q)^((p - 2)/2).
 """
 
