@@ -13,6 +13,7 @@ from npde_opt.cases import load_case
 from npde_opt.cases.random_points import active
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError
+from npde_opt.runs.marked import marks_of
 
 COMM = MPI.COMM_WORLD
 
@@ -178,7 +179,9 @@ def test_samplings_say_what_they_see(several):
     grid = several.grid(COMM)
     sizes = [(s.count, s.size) for s in several.on(grid).samplings()]
     assert sizes == [(1, 2), (1, 1), (1, 1)]
-    assert len(several.markers) == 4  # points of two observations
+    (marks,) = marks_of(several)
+    assert marks.name == "observations"
+    assert marks.at.tolist() == [[0.25, 0.5], [0.8, 0.5]]  # of two observations, each once
 
 
 # ---- times ---------------------------------------------------------------------------------------
