@@ -78,9 +78,9 @@ def test_picture_in_a_box():
         "truth", {"picture": "camera", "range": [0.5, 2.5]}, list(Grid((16, 16)).edges), HERE
     )
     np.testing.assert_allclose(found[8:24, 8:24], whole, rtol=1e-12)
-    for key, value in (("box", [[1.0, 0.0], [0.0, 1.0]]), ("range", [1.0]), ("boks", 1)):
-        with pytest.raises(InputError, match=key):
-            picture("truth", {"picture": "camera", key: value}, list(grid.edges), HERE)
+    turned = {"picture": "camera", "box": [[1.0, 0.0], [0.0, 1.0]]}
+    with pytest.raises(InputError, match="truth.box"):
+        picture("truth", turned, list(grid.edges), HERE)
 
 
 def test_a_picture_is_turned_as_its_camera_says(tmp_path):
