@@ -7,8 +7,9 @@ nothing failed; sums.
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,16 +19,22 @@ from petsc4py import PETSc
 from npde_opt import reductions
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError, collective
-from npde_opt.forward.interface import ForwardMap, Linearization, Weights
-from npde_opt.misfits import Misfit
+from npde_opt.forward.interface import ForwardMap, Linearization
+from npde_opt.misfits import Misfit, Scaled
+from npde_opt.observations import DataBlock, Weights
 from npde_opt.stages import stage
 
 INVISIBLE = 1e-6
 
 
 class Objective:
-    """The objective of a forward map, one misfit a local experiment and regularizers by unknown's
-    name."""
+    """The objective of a forward map, one misfit a block of its data (see `forward.layouts`) and
+    regularizers by unknown's name.
+
+    Attributes:
+        experiment_count: of all groups.
+        data_count: of all experiments.
+    """
 
     def __init__(
         self,
@@ -39,19 +46,67 @@ class Objective:
         self.forward, self.misfits, self.regularizers = forward, list(misfits), dict(regularizers)
         self.space, self.comm = forward.space, forward.grid.comm
         self.ensemble = ensemble or Ensemble.whole(self.comm)
+        # Of a part of the experiments: their numbers in this group, and the whole.
+        self.columns: list[int] | None = None
+        self.whole: Objective | None = None
+        self.scale = 1.0
         with self.together():
-            if len(misfits) != len(forward.experiments):
-                raise InputError(
-                    "misfits", len(misfits), f"{len(forward.experiments)}, one an experiment"
-                )
-            counts = tuple(int(m.count) for m in misfits)
-        reductions.same(self.ensemble.space, counts, "the numbers of data of the experiments")
+            self._check_misfits()
         reductions.same(
             self.everyone, tuple(self.regularizers), "the names of the regularized unknowns"
         )
-        self.data_count = self.ensemble.sum(sum(counts))
-        if self.data_count == 0:
+        self.experiment_count = int(self.ensemble.sum(len(forward.experiments)))
+        self.data_count = self._count_data()
+
+    def _check_misfits(self) -> None:
+        """Raises InputError where they do not fit the blocks of data."""
+        layouts = self.forward.layouts
+        if len(self.misfits) != len(layouts):
+            found, wanted = len(self.misfits), len(layouts)
+            raise InputError("misfits", found, f"{wanted}, one a block of data")
+        for misfit, layout in zip(self.misfits, layouts, strict=True):
+            if misfit.layout.members != layout.members:
+                found, wanted = misfit.layout.members, layout.members
+                raise InputError("misfits", f"experiments {found}", f"{wanted}, as the data")
+
+    def _count_data(self) -> int:
+        counts = tuple(misfit.count for misfit in self.misfits)
+        reductions.same(self.ensemble.space, counts, "the numbers of data of the experiments")
+        found = int(self.ensemble.sum(sum(counts)))
+        if found == 0:
             raise InputError("data", "no value that was observed", "at least one datum")
+        return found
+
+    def over(self, columns: Sequence[int], scale: bool = True) -> Objective:
+        """The objective of some of the experiments: a minibatch, which shares the forward map, its
+        operators, counters and observers, and the regularizers.
+
+        With `scale` the misfit is multiplied by (all data / data of these): where the experiments
+        are parted into batches of as many data, the mean over the batches is the whole objective,
+        and likewise its derivatives; of other parts the mean weighted by their numbers of data.
+        Without, the sum of the parts' misfits is the whole one. chi_squared is of these data.
+
+        Args:
+            columns: numbers of experiments among those of all groups, in any order, each once, the
+                same on all ranks. Each group takes its own of them; it may have none.
+
+        Raises:
+            InputError: for numbers of no experiment, and where none or one twice is given.
+        """
+        whole = self.whole or self
+        chosen = _numbers(columns, whole.experiment_count)
+        reductions.same(whole.everyone, tuple(chosen), "the columns of the objective")
+        own = whole.ensemble.own(whole.experiment_count)
+        part = copy.copy(whole)
+        part.whole, part.columns = whole, [k for k, e in enumerate(own) if e in set(chosen)]
+        part.misfits = [
+            misfit.over(found)
+            for misfit in whole.misfits
+            if (found := misfit.layout.columns_of(part.columns))
+        ]
+        part.data_count = part._count_data()
+        part.scale = whole.data_count / part.data_count if scale else 1.0
+        return part
 
     @property
     def everyone(self) -> MPI.Intracomm:
@@ -75,6 +130,12 @@ class Objective:
 
     def linearize(self, m: PETSc.Vec) -> ObjectiveAt:
         return ObjectiveAt(self, m)
+
+    def forward_at(self, m: PETSc.Vec) -> Linearization:
+        """The forward map's linearization at m, of this objective's experiments."""
+        if self.columns is None:
+            return self.forward.linearize(m)
+        return self.forward.linearize(m, self.columns)
 
     def gradient_norm(self, g: PETSc.Vec) -> float:
         """sqrt(g^T M^-1 g): the L2 norm of the gradient's Riesz representative."""
@@ -100,6 +161,9 @@ class Objective:
         return self.space.saturated(m, g)
 
     def destroy(self) -> None:
+        """Nothing of a part: what it has is the whole's."""
+        if self.whole is not None:
+            return
         for regularizer in self.regularizers.values():
             regularizer.destroy()
         self.forward.destroy()
@@ -119,13 +183,13 @@ class ObjectiveAt:
     @property
     def linearization(self) -> Linearization:
         if self._linearization is None:
-            self._linearization = self.objective.forward.linearize(self.m)
+            self._linearization = self.objective.forward_at(self.m)
         return self._linearization
 
     def _values(self) -> tuple[float, float]:
         """Misfit and regularization, inf where the parameters are out of range."""
         if self._value is None:
-            objective, misfits, penalties = self.objective, list[float](), dict[str, float]()
+            objective, misfits, penalties = self.objective, list[np.ndarray](), dict[str, float]()
             with objective.together():
                 defined = objective.space.at(self.m).finite()
                 if defined:
@@ -139,10 +203,14 @@ class ObjectiveAt:
                 self._value = (self._total_misfit(misfits), self._total_penalty(penalties))
         return self._value
 
-    def _misfits(self) -> list[float]:
-        """Of this group's experiments."""
-        pairs = zip(self.objective.misfits, self.linearization.data, strict=True)
-        return [float(misfit.value(d)) for misfit, d in pairs]
+    @property
+    def _blocks(self) -> Iterator[tuple[Misfit, DataBlock]]:
+        """The misfits and their predicted data."""
+        return zip(self.objective.misfits, self.linearization.data, strict=True)
+
+    def _misfits(self) -> list[np.ndarray]:
+        """Of this group's experiments, by block."""
+        return [np.asarray(misfit.values(d)) for misfit, d in self._blocks]
 
     def _penalties(self) -> dict[str, float]:
         """Values of the regularizers, by unknown."""
@@ -154,19 +222,20 @@ class ObjectiveAt:
                 block.destroy()
         return found
 
-    def _total_misfit(self, misfits: list[float]) -> float:
+    def _total_misfit(self, misfits: list[np.ndarray]) -> float:
         """Sum over all experiments; what the ranks of a group have must be equal."""
-        ensemble = self.objective.ensemble
-        agreed = [
-            reductions.same(ensemble.space, value, f"the misfit of experiment {self._number(k)}")
-            for k, value in enumerate(misfits)
-        ]
-        return ensemble.sum(sum(agreed))
+        objective = self.objective
+        agreed = []
+        for misfit, values in zip(objective.misfits, misfits, strict=True):
+            of = f"the misfit of {self._told(misfit.layout.members)}"
+            agreed.append(reductions.same(objective.ensemble.space, float(values.sum()), of))
+        return objective.scale * objective.ensemble.sum(sum(agreed))
 
-    def _number(self, k: int) -> int:
-        """Of this group's k-th experiment among all."""
+    def _told(self, members: Sequence[int]) -> str:
+        """The numbers of a group's experiments among all."""
         across = self.objective.ensemble.across
-        return across.rank + k * across.size
+        numbers = ", ".join(str(across.rank + k * across.size) for k in members)
+        return f"experiment{'s' if len(members) > 1 else ''} {numbers}"
 
     def _total_penalty(self, penalties: dict[str, float]) -> float:
         everyone = self.objective.everyone
@@ -191,20 +260,17 @@ class ObjectiveAt:
         """Squared scaled residuals a datum; about 1 at the noise level."""
         objective = self.objective
         with objective.together():
-            pairs = zip(objective.misfits, self.linearization.data, strict=True)
-            own = sum(m.chi_squared(d) * m.count for m, d in pairs)
+            own = sum(m.chi_squared(d) * m.count for m, d in self._blocks)
         return objective.ensemble.sum(own) / max(objective.data_count, 1)
 
     @property
     def adjoints(self) -> Any:
         if self._adjoints is None:
-            residuals = [
-                m.gradient(d)
-                for m, d in zip(self.objective.misfits, self.linearization.data, strict=True)
-            ]
+            residuals = [misfit.gradient(d) for misfit, d in self._blocks]
+            if self.objective.scale != 1:
+                for residual in residuals:
+                    residual.scale(self.objective.scale)
             self._adjoints = self.linearization.adjoint_states(residuals)
-            for r in residuals:
-                r.destroy()
         return self._adjoints
 
     def gradient(self) -> PETSc.Vec:
@@ -238,11 +304,13 @@ class ObjectiveAt:
 
     def _misfit_weights(self, gauss_newton: bool) -> list[Weights]:
         if gauss_newton not in self._weights:
-            pairs = zip(self.objective.misfits, self.linearization.data, strict=True)
-            self._weights[gauss_newton] = [
+            found = [
                 m.gauss_newton_weights(d) if gauss_newton else m.hessian_weights(d)
-                for m, d in pairs
+                for m, d in self._blocks
             ]
+            if self.objective.scale != 1:
+                found = [Scaled(w, self.objective.scale) for w in found]
+            self._weights[gauss_newton] = found
         return self._weights[gauss_newton]
 
     def hessian(self, dm: PETSc.Vec, out: PETSc.Vec, gauss_newton: bool = False) -> None:
@@ -266,8 +334,6 @@ class ObjectiveAt:
                 weighted = d.copy()
                 w.apply(weighted)
                 own += d.dot(weighted)
-                weighted.destroy()
-                d.destroy()
         return self.objective.ensemble.sum(own)
 
     def unseen(self) -> list[str]:
@@ -304,8 +370,20 @@ class ObjectiveAt:
     def destroy(self) -> None:
         for vec in [self.m, *([self._gradient] if self._gradient is not None else [])]:
             vec.destroy()
-        for weights in self._weights.values():
-            for w in weights:
-                w.destroy()
         if self._linearization is not None:
             self._linearization.destroy()
+
+
+def _numbers(columns: Sequence[int], count: int) -> list[int]:
+    """Numbers of experiments, sorted. Raises InputError where they are none."""
+    given = np.asarray(columns)
+    allowed = f"numbers of experiments from 0 to {count - 1}, each once"
+    if given.ndim != 1 or not given.size or given.dtype.kind not in "iu":
+        raise InputError("columns", columns, allowed)
+    outside = given[(given < 0) | (given >= count)]
+    if outside.size:
+        raise InputError("columns", int(outside[0]), allowed)
+    found, times = np.unique(given, return_counts=True)
+    if (times > 1).any():
+        raise InputError("columns", f"{found[times > 1][0]} twice", allowed)
+    return found.tolist()

@@ -111,23 +111,9 @@ class Columns:
 
 @dataclass(frozen=True)
 class Batch(Columns):
-    """Experiments that one stepper runs together.
-
-    Args:
-        instants: the n at which something is seen of any of them.
-    """
+    """Experiments that one stepper runs together."""
 
     stepper: Stepper
-    instants: frozenset[int]
-
-    @classmethod
-    def of(cls, members: Sequence[int], stepper: Stepper, observers: Sequence[Any]) -> Batch:
-        instants = frozenset(n for e in members for n in observers[e].instants)
-        return cls(tuple(members), stepper, instants)
-
-    def seen(self, n: int, *arrays: np.ndarray) -> Iterator[tuple[Any, ...]]:
-        """(experiment, its columns of the arrays) of all members where something is seen at t_n."""
-        return self.each(*arrays) if n in self.instants else iter(())
 
 
 class OwnBoundary:

@@ -24,7 +24,7 @@ from npde_opt.forward.experiment import Driving, Experiment
 from npde_opt.forward.fused import FusedEuler, applies
 from npde_opt.forward.guard import Guard, Lookout, Refusal
 from npde_opt.forward.initial import InitialState
-from npde_opt.forward.interface import Counters, Weights, check_alike
+from npde_opt.forward.interface import Counters, check_alike
 from npde_opt.forward.layer import Stages
 from npde_opt.forward.newton import Newton
 from npde_opt.forward.schemes import Scheme
@@ -32,7 +32,7 @@ from npde_opt.forward.step_solvers import StepSolvers
 from npde_opt.forward.stepper import Group, Stepper
 from npde_opt.forward.steps import with_stops
 from npde_opt.forward.storage import Plan, Storage
-from npde_opt.observations import Observer, Sampling
+from npde_opt.observations import DataBlock, DataLayout, Observations, Sampling, Weights
 from npde_opt.parameters import ParametersAt, ParameterSpace
 from npde_opt.stages import stage
 from npde_opt.terms.interface import Reader
@@ -104,20 +104,22 @@ class Evolution:
         self.part = LinearPart(equation)
         self.solvers = StepSolvers(self.part, prefix, recipe)
         self.newton = self._newton()
-        self.samplings = tuple(samplings)
-        self.observers = [
-            Observer(self.grid, equation.species, self.times, e.samplings or samplings)
-            for e in experiments
-        ]
+        self.observed = Observations(
+            self.grid, equation.species, self.times, self._samplings(samplings)
+        )
         self.counters, self.recomputation = EvolutionCounters(), 1.0
         self.ran, self.fused = False, fused
         self._plan(storage or Storage())
+
+    def _samplings(self, shared: Sequence[Sampling]) -> list[Sequence[Sampling]]:
+        """Of each experiment."""
+        return [shared if e.samplings is None else e.samplings for e in self.experiments]
 
     def _stops(
         self, terms: Sequence[Reader], samplings: Sequence[Sampling]
     ) -> tuple[list[float], list[float]]:
         """Breakpoints of terms, and observed times."""
-        seen = [s for e in self.experiments for s in e.samplings or samplings]
+        seen = [s for own in self._samplings(samplings) for s in own]
         return [t for term in terms for t in term.breakpoints], [t for s in seen for t in s.times]
 
     def _newton(self) -> Newton | None:
@@ -138,10 +140,15 @@ class Evolution:
         """How the states of a trajectory are stored."""
         return self.plans.states
 
-    def linearize(self, m: PETSc.Vec) -> EvolutionPoint:
-        """Runs all trajectories at m. Raises SolverError where a solve diverges or a state blows
-        up."""
-        found = EvolutionPoint(self, self.space.at(m))
+    @property
+    def layouts(self) -> list[DataLayout]:
+        """Of the blocks of data, one for the experiments that share all samplings."""
+        return self.observed.layouts
+
+    def linearize(self, m: PETSc.Vec, columns: Sequence[int] | None = None) -> EvolutionPoint:
+        """Runs the trajectories of all experiments at m, or of those of which the numbers are
+        given. Raises SolverError where a solve diverges or a state blows up."""
+        found = EvolutionPoint(self, self.space.at(m), columns)
         self.ran = True
         return found
 
@@ -159,34 +166,36 @@ class Evolution:
             self.newton.destroy()
         self.solvers.destroy()
         self.part.destroy()
-        for observer in self.observers:
-            observer.destroy()
+        self.observed.destroy()
 
 
 @dataclass
 class Adjoints:
     """What an adjoint sweep leaves for second derivatives: its data multipliers, dJ/dk, and the
-    adjoint of each experiment with all its multipliers, once they are kept. Owns the Vecs."""
+    adjoint of each experiment with all its multipliers, once they are kept."""
 
-    data: list[PETSc.Vec]
+    data: list[DataBlock]
     gradient: Gradients
     kept: list[Adjoint] | None = None
 
-    def destroy(self) -> None:
-        for vec in self.data:
-            vec.destroy()
-
 
 class EvolutionPoint:
-    """F at one point, with its derivatives there: a Linearization."""
+    """F at one point, with its derivatives there: a Linearization.
 
-    def __init__(self, forward: Evolution, parameters: ParametersAt):
+    Args:
+        columns: numbers of the experiments; None: all.
+    """
+
+    def __init__(
+        self, forward: Evolution, parameters: ParametersAt, columns: Sequence[int] | None = None
+    ):
         self.forward, self.parameters, self.grid = forward, parameters, forward.grid
         self.k: dict[str, Coefficient] = {**forward.known, **parameters.coefficients()}
-        self.data: list[PETSc.Vec] = []
+        self.members, self.observed = list(range(len(forward.experiments))), forward.observed
+        if columns is not None:
+            self.members, self.observed = list(columns), forward.observed.over(columns)
         self.batches: list[Batch] = []
         self.trajectories: list[Trajectory] = []
-        self._held: list[Adjoints] = []
         unknown = [u.name for u in forward.space.unknowns]
         refuse = Refusal(forward.prefix, not forward.ran)
         self.guard = Guard(forward.part, forward.scheme, unknown, refuse, forward.bound)
@@ -199,7 +208,7 @@ class EvolutionPoint:
         self.nonlinear = [t.at(self.k) for t in forward.equation.nonlinear]
         self.assemble()
         self.guard.check_steps(forward.times, self.nonlinear)
-        self.data = [observer.create_vec() for observer in forward.observers]
+        self.data = self.observed.zeros()
         try:
             self.batches = self._batches()
             for batch in self.batches:
@@ -229,17 +238,17 @@ class EvolutionPoint:
         """Experiments run together where the fused step takes them, which nothing but their initial
         states may tell apart, or where all terms take columns. Jacobians belong to one state."""
         forward, found = self.forward, list[Batch]()
-        rest = list(range(len(forward.experiments)))
+        rest = list(self.members)
         alike = [e for e in rest if not forward.driving[e].drives]
         shared = self._stepper(Columns(tuple(alike))) if alike else None
         if isinstance(shared, FusedEuler):
-            found.append(Batch.of(alike, shared, forward.observers))
+            found.append(Batch(tuple(alike), shared))
             rest = [e for e in rest if forward.driving[e].drives]
         together = forward.equation.columns and forward.newton is None
         unknown = [u.name for u in forward.space.unknowns]
         parts = groups(rest, forward.driving, unknown) if together else [(e,) for e in rest]
         for members in parts:
-            found.append(Batch.of(members, self._stepper(Columns(members)), forward.observers))
+            found.append(Batch(members, self._stepper(Columns(members))))
         return found
 
     def _stepper(self, columns: Columns) -> Stepper:
@@ -270,13 +279,12 @@ class EvolutionPoint:
 
         def after(n: int, stages: Stages) -> None:
             lookout(n, stages)
-            for e, u in batch.seen(n, stages[-1]):
-                forward.observers[e].observe(n, u, self.data[e])
+            self.observed.observe(batch.members, n, stages[-1], self.data)
 
         start = batch.join([forward.initials[e].value(self.k) for e in batch.members])
         chain = Chain(batch.stepper, forward.plans, forward.counters, len(batch.members))
         self.trajectories.append(chain.run(start, after))
-        self.guard.check_data(self.data[e].getArray(readonly=True) for e in batch.members)
+        self.guard.check_data(self.observed.parts(batch.members, self.data))
         forward.counters.forward_solves += len(batch.members)
 
     def states(self, e: int) -> Iterator[np.ndarray]:
@@ -288,11 +296,11 @@ class EvolutionPoint:
                 at = batch.members.index(e)
                 yield from (batch.part(u, at) for u in trajectory.states())
 
-    def apply(self, dm: PETSc.Vec) -> list[PETSc.Vec]:
-        """J dm: one data Vec an experiment, which the caller destroys."""
+    def apply(self, dm: PETSc.Vec) -> list[DataBlock]:
+        """J dm, blocks as those of `data`."""
         self.assemble()
         dk = self.parameters.push(dm)
-        out = [observer.create_vec() for observer in self.forward.observers]
+        out = self.observed.zeros()
         for batch, trajectory in zip(self.batches, self.trajectories, strict=True):
             self._tangent(batch, trajectory, dk, out)
         self.forward.count_krylov()
@@ -304,24 +312,21 @@ class EvolutionPoint:
         return batch.join([initials[e].push(self.k, dk) for e in batch.members])
 
     def _tangent(
-        self, batch: Batch, trajectory: Trajectory, dk: Coefficients, out: Sequence[PETSc.Vec]
+        self, batch: Batch, trajectory: Trajectory, dk: Coefficients, out: Sequence[DataBlock]
     ) -> None:
-        """Adds J dk of a batch to the data Vecs."""
-        observers = self.forward.observers
+        """Adds J dk of a batch to the data."""
 
         def after(n: int, u: np.ndarray, du: np.ndarray) -> None:
-            for e, own, change in batch.seen(n, u, du):
-                observers[e].push(n, own, change, out[e])
+            self.observed.push(batch.members, n, u, du, out)
 
         trajectory.tangent(self._start(batch, dk), dk, after)
         self.forward.counters.forward_solves += len(batch.members)
 
-    def adjoint_states(self, d: Sequence[PETSc.Vec]) -> Adjoints:
+    def adjoint_states(self, d: Sequence[DataBlock]) -> Adjoints:
         """The adjoint sweeps with data multipliers d."""
         self.assemble()
         forward = self.forward
-        found = Adjoints([v.copy() for v in d], self._gradients())
-        self._held.append(found)
+        found = Adjoints([block.copy() for block in d], self._gradients())
         for batch, trajectory in zip(self.batches, self.trajectories, strict=True):
             adjoint = self._adjoint(batch, trajectory, d, found.gradient)
             for e, first in batch.each(adjoint.first):
@@ -334,14 +339,13 @@ class EvolutionPoint:
         return Gradients(self.forward.space.blocks)
 
     def _adjoint(
-        self, batch: Batch, trajectory: Trajectory, d: Sequence[PETSc.Vec], out: Gradients | None
+        self, batch: Batch, trajectory: Trajectory, d: Sequence[DataBlock], out: Gradients | None
     ) -> Adjoint:
         """Of a batch; adds dJ/dk of the steps to `out`, or keeps the multipliers of all."""
         forward, stepper = self.forward, batch.stepper
 
         def before(n: int, u: np.ndarray, adjoint: np.ndarray) -> None:
-            for e, own, own_adjoint in batch.seen(n, u, adjoint):
-                forward.observers[e].pull(n, own, d[e], own_adjoint)
+            self.observed.pull(batch.members, n, u, d, adjoint)
 
         stepper.discard()
         found = trajectory.adjoint(before, out, keep=out is None)
@@ -351,14 +355,11 @@ class EvolutionPoint:
         forward.counters.adjoint_solves += len(batch.members)
         return found
 
-    def apply_adjoint(self, d: Sequence[PETSc.Vec], adjoints: Adjoints | None = None) -> PETSc.Vec:
+    def apply_adjoint(self, d: Sequence[DataBlock], adjoints: Adjoints | None = None) -> PETSc.Vec:
         """J^T d. The caller destroys the Vec."""
         found = self.adjoint_states(d) if adjoints is None else adjoints
         out = self.forward.space.create_vec()
         self.parameters.pull(found.gradient.values, out)
-        if adjoints is None:
-            self._held.pop()
-            found.destroy()
         return out
 
     def hessian(
@@ -376,9 +377,9 @@ class EvolutionPoint:
             pairs = zip(self.batches, self.trajectories, strict=True)
             adjoints.kept = [self._adjoint(b, t, adjoints.data, None) for b, t in pairs]
         dk = self.parameters.push(dm)
-        total = self._gradients()
+        total, images = self._gradients(), self.observed.zeros()
         for at in range(len(self.batches)):
-            self._second(at, weights, dk, adjoints, total)
+            self._second(at, weights, dk, adjoints, images, total)
         self.guard.check_derivatives(total.values.values())
         self.parameters.pull_second(adjoints.gradient.values, dm, out)
         self.parameters.pull(total.values, out)
@@ -390,8 +391,7 @@ class EvolutionPoint:
             w.apply(image)
         product = self.apply_adjoint(images)
         out.axpy(1.0, product)
-        for vec in (*images, product):
-            vec.destroy()
+        product.destroy()
 
     def _second(
         self,
@@ -399,28 +399,25 @@ class EvolutionPoint:
         weights: Sequence[Weights],
         dk: Coefficients,
         adjoints: Adjoints,
+        images: Sequence[DataBlock],
         out: Gradients,
     ) -> None:
-        """Adds a batch's part of the Hessian product."""
+        """Adds a batch's part of the Hessian product; its columns of `images` get W J dk."""
         forward, batch, d = self.forward, self.batches[at], adjoints.data
-        images = {e: forward.observers[e].create_vec() for e in batch.members}
+        observed, members = self.observed, batch.members
 
         def after(n: int, u: np.ndarray, du: np.ndarray) -> None:
-            for e, own, change in batch.seen(n, u, du):
-                forward.observers[e].push(n, own, change, images[e])
+            observed.push(members, n, u, du, images)
 
         def turn() -> None:
-            for e, image in images.items():
-                weights[e].apply(image)
+            observed.weigh(members, weights, images)
 
         def before(n: int, u: np.ndarray, adjoint: np.ndarray) -> None:
-            for e, own, own_adjoint in batch.seen(n, u, adjoint):
-                forward.observers[e].pull(n, own, d[e], own_adjoint)
+            observed.pull(members, n, u, d, adjoint)
 
         def before_change(n: int, u: np.ndarray, du: np.ndarray, dadjoint: np.ndarray) -> None:
-            for e, own, change, own_dadjoint in batch.seen(n, u, du, dadjoint):
-                forward.observers[e].pull(n, own, images[e], own_dadjoint)
-                forward.observers[e].second(n, own, change, d[e], own_dadjoint)
+            observed.pull(members, n, u, images, dadjoint)
+            observed.second(members, n, u, du, d, dadjoint)
 
         batch.stepper.discard()
         kept = adjoints.kept[at] if adjoints.kept is not None else None
@@ -431,15 +428,9 @@ class EvolutionPoint:
         for e, dadjoint, adjoint in batch.each(*found):
             forward.initials[e].pull(self.k, dadjoint, out)
             forward.initials[e].second(self.k, adjoint, dk, out)
-            images[e].destroy()
         forward.counters.forward_solves += len(batch.members)
         forward.counters.adjoint_solves += len(batch.members)
 
     def destroy(self) -> None:
-        for vec in self.data:
-            vec.destroy()
         for trajectory in self.trajectories:
             trajectory.destroy()
-        for adjoints in self._held:
-            adjoints.destroy()
-        self.data, self._held = [], []

@@ -12,6 +12,7 @@ from petsc4py import PETSc
 
 from npde_opt import reductions
 from npde_opt.grids import Grid
+from npde_opt.observations import DataBlock, DataLayout, Weights
 from npde_opt.parameters import ParameterSpace
 
 
@@ -31,41 +32,37 @@ class Counters:
         return dict(vars(self))
 
 
-class Weights(Protocol):
-    """W of a misfit's second derivative."""
-
-    def apply(self, d: PETSc.Vec) -> None:
-        """d := W d."""
-
-    def destroy(self) -> None: ...
-
-
 class Linearization(Protocol):
-    """F at one point, with its derivatives there. Vecs that methods return belong to the caller."""
+    """F at one point, with its derivatives there. What methods return belongs to the caller.
 
-    data: list[PETSc.Vec]
+    Attributes:
+        data: F, one block of data for each layout of the forward map of which experiments are
+            asked for.
+    """
 
-    def apply(self, dm: PETSc.Vec) -> list[PETSc.Vec]:
-        """J dm, one data Vec an experiment."""
+    data: list[DataBlock]
 
-    def adjoint_states(self, d: Sequence[PETSc.Vec]) -> Any:
+    def apply(self, dm: PETSc.Vec) -> list[DataBlock]:
+        """J dm, blocks as those of `data`."""
+
+    def adjoint_states(self, d: Sequence[DataBlock]) -> Any:
         """What J^T d and second-order terms with the multipliers d need; only this class looks
         inside."""
 
-    def apply_adjoint(self, d: Sequence[PETSc.Vec], adjoints: Any = None) -> PETSc.Vec:
+    def apply_adjoint(self, d: Sequence[DataBlock], adjoints: Any = None) -> PETSc.Vec:
         """J^T d."""
 
     def hessian(
         self, dm: PETSc.Vec, weights: Sequence[Weights], out: PETSc.Vec, adjoints: Any
     ) -> None:
-        """Adds J^T W J dm and, where the misfit's adjoint states are given, the second-order
-        term."""
+        """Adds J^T W J dm, W one a block, and, where the misfit's adjoint states are given, the
+        second-order term."""
 
     def destroy(self) -> None: ...
 
 
 class ForwardMap(Protocol):
-    """A map from parameters to predicted data, one data Vec an experiment."""
+    """A map from parameters to predicted data, blocks of experiments that are observed alike."""
 
     space: ParameterSpace
     grid: Grid
@@ -74,9 +71,18 @@ class ForwardMap(Protocol):
     @property
     def experiments(self) -> Sequence[Any]: ...
 
-    def linearize(self, m: PETSc.Vec) -> Any:
+    @property
+    def layouts(self) -> Sequence[DataLayout]:
+        """Of the blocks of data; each experiment is a column of one of them."""
+
+    def linearize(self, m: PETSc.Vec, columns: Sequence[int] | None = None) -> Any:
         """F and its derivatives at m: a Linearization. Raises SolverError where the state cannot be
-        found."""
+        found.
+
+        Args:
+            columns: numbers of the experiments that are asked for, in increasing order; none at
+                all is allowed. None: all.
+        """
 
     def destroy(self) -> None: ...
 

@@ -25,12 +25,12 @@ from npde_opt.forward.columns import Columns, groups
 from npde_opt.forward.equation import Equation, LinearPart, LinearPoint
 from npde_opt.forward.experiment import Driving, Experiment
 from npde_opt.forward.initial import InitialState
-from npde_opt.forward.interface import Counters, Weights, check_alike
+from npde_opt.forward.interface import Counters, check_alike
 from npde_opt.forward.positivity import check_diffusivities
 from npde_opt.forward.steady_systems import Block, LinearSystem, NonlinearSystem, System
 from npde_opt.forward.stepper import Group
 from npde_opt.grids.pockets import check_fixed
-from npde_opt.observations import Observer, Sampling
+from npde_opt.observations import DataBlock, DataLayout, Observations, Sampling, Weights
 from npde_opt.parameters import ParametersAt, ParameterSpace
 from npde_opt.stages import stage
 from npde_opt.terms.interface import TermAt
@@ -86,10 +86,8 @@ class Steady:
         terms = [*equation.terms, *(t for d in self.driving for t in d.parts)]
         check_coefficients(space, equation, self.known, self.initials, terms, zero=False)
         check_fixed(self.grid, self._held())
-        self.observers = [
-            Observer(self.grid, equation.species, (), samplings if own is None else own)
-            for own in (e.samplings for e in experiments)
-        ]
+        own = [samplings if e.samplings is None else e.samplings for e in experiments]
+        self.observed = Observations(self.grid, equation.species, (), own)
         self.counters = Counters()
         self.accepted: list[np.ndarray | None] = [None] * len(self.experiments)
         """States from which Newton's method starts."""
@@ -117,10 +115,15 @@ class Steady:
                 held |= self.known[name] != 0 if name in self.known else np.array(True)
         return held
 
-    def linearize(self, m: PETSc.Vec) -> Linearization:
-        """Solves all states at m. Raises SolverError where a diffusivity is not positive or a solve
-        diverges."""
-        return Linearization(self, self.space.at(m))
+    @property
+    def layouts(self) -> list[DataLayout]:
+        """Of the blocks of data, one for the experiments that share all samplings."""
+        return self.observed.layouts
+
+    def linearize(self, m: PETSc.Vec, columns: Sequence[int] | None = None) -> Linearization:
+        """Solves the states of all experiments at m, or of those of which the numbers are given.
+        Raises SolverError where a diffusivity is not positive or a solve diverges."""
+        return Linearization(self, self.space.at(m), columns)
 
     def solve(self, block: Block, state: State, rhs: np.ndarray, adjoint: bool) -> np.ndarray:
         """S u = rhs with the Jacobian at a block's state, or S^T u = rhs, shaped as rhs. Raises
@@ -149,15 +152,14 @@ class Steady:
     def destroy(self) -> None:
         self.system.destroy()
         self.part.destroy()
-        for observer in self.observers:
-            observer.destroy()
+        self.observed.destroy()
 
 
 @dataclass
 class Adjoints:
-    """Data multipliers by experiment, the adjoint states by block, and dJ/dk."""
+    """Data multipliers, the adjoint states by block of experiments, and dJ/dk."""
 
-    data: list[PETSc.Vec]
+    data: list[DataBlock]
     states: list[State]
     gradient: Gradients
 
@@ -165,14 +167,23 @@ class Adjoints:
 class Linearization:
     """F at one point, with its derivatives there.
 
+    Args:
+        columns: numbers of the experiments; None: all.
+
     Attributes:
-        data: F, one Vec an experiment.
-        final: the states [c, i, j, k] by experiment.
+        data: F, in blocks.
+        members: numbers of the experiments.
+        final: their states [c, i, j, k].
     """
 
-    def __init__(self, forward: Steady, parameters: ParametersAt):
+    def __init__(
+        self, forward: Steady, parameters: ParametersAt, columns: Sequence[int] | None = None
+    ):
         self.forward, self.parameters, self.grid = forward, parameters, forward.grid
         equation = forward.equation
+        self.members, self.observed = list(range(len(forward.experiments))), forward.observed
+        if columns is not None:
+            self.members, self.observed = list(columns), forward.observed.over(columns)
         self.k: dict[str, Coefficient] = {**forward.known, **parameters.coefficients()}
         names = {u.name for u in forward.space.unknowns}
         check_diffusivities(
@@ -181,18 +192,14 @@ class Linearization:
         self.linear = LinearPoint(forward.part, self.k)
         self.linear.check(forward.prefix)
         nonlinear = [t.at(self.k) for t in equation.nonlinear]
-        self.blocks = [self._block(Columns(members), nonlinear) for members in forward.blocks]
+        asked = set(self.members)
+        parts = [tuple(e for e in members if e in asked) for members in forward.blocks]
+        self.blocks = [self._block(Columns(members), nonlinear) for members in parts if members]
         self.states_at: list[State] = []
         """Those of the blocks."""
-        self.data: list[PETSc.Vec] = []
-        self._held: list[Adjoints] = []
-        try:
-            self.data = [observer.create_vec() for observer in forward.observers]
-            for block in self.blocks:
-                self._run(block)
-        except Exception:
-            self.destroy()
-            raise
+        self.data = self.observed.zeros()
+        for block in self.blocks:
+            self._run(block)
 
     def _block(self, columns: Columns, nonlinear: Sequence[TermAt]) -> Block:
         driving = self.forward.driving
@@ -206,27 +213,32 @@ class Linearization:
         state = forward.system.state(block, lambda: forward.starts(first, self.k))
         self.states_at.append(state)
         forward.counters.forward_solves += len(block.members)
-        for e, u in block.each(state.u):
-            forward.observers[e].observe(0, u, self.data[e])
-        self._check_data([self.data[e] for e in block.members])
+        self.observed.observe(block.members, 0, state.u, self.data)
+        self._check_data(block)
 
-    def _check_data(self, data: Sequence[PETSc.Vec]) -> None:
-        finite = all(np.isfinite(vec.getArray(readonly=True)).all() for vec in data)
-        if not reductions.everywhere(self.grid.comm, finite):
+    def _check_data(self, block: Block) -> None:
+        parts = self.observed.parts(block.members, self.data)
+        finite = all(np.isfinite(values).all() for values in parts)
+        if not reductions.everywhere(self.grid.comm, bool(finite)):
             raise SolverError(
                 self.forward.prefix,
                 "a predicted datum is not finite",
                 "Look for an observed quantity that is not defined for the state.",
             )
 
+    def _by_experiment(self) -> dict[int, np.ndarray]:
+        """The states."""
+        pairs = zip(self.blocks, self.states_at, strict=True)
+        return {e: u for block, state in pairs for e, u in block.each(state.u)}
+
     @property
     def final(self) -> list[np.ndarray]:
-        pairs = zip(self.blocks, self.states_at, strict=True)
-        return [u for block, state in pairs for _, u in block.each(state.u)]
+        found = self._by_experiment()
+        return [found[e] for e in self.members]
 
     def states(self, e: int) -> Iterator[np.ndarray]:
         """The state of an experiment, once [c, i, j, k]."""
-        yield self.final[e]
+        yield self._by_experiment()[e]
 
     def _solve(self, b: int, rhs: np.ndarray, adjoint: bool) -> State:
         found = self.forward.solve(self.blocks[b], self.states_at[b], rhs, adjoint)
@@ -237,7 +249,8 @@ class Linearization:
 
     def _accept(self) -> None:
         """The point is one that the search goes on from."""
-        self.forward.accepted = list(self.final)
+        for e, u in self._by_experiment().items():
+            self.forward.accepted[e] = u
 
     def _incremental(self, b: int, dk: Coefficients) -> State:
         """du of a block."""
@@ -245,30 +258,26 @@ class Linearization:
         rhs -= self.blocks[b].group.derivative(self.states_at[b], dk)
         return self._solve(b, rhs, False)
 
-    def apply(self, dm: PETSc.Vec) -> list[PETSc.Vec]:
-        """J dm: one data Vec an experiment, which the caller destroys."""
+    def apply(self, dm: PETSc.Vec) -> list[DataBlock]:
+        """J dm, blocks as those of `data`."""
         self._accept()
-        dk, observers = self.parameters.push(dm), self.forward.observers
-        out = [observer.create_vec() for observer in observers]
+        dk, out = self.parameters.push(dm), self.observed.zeros()
         for b, block in enumerate(self.blocks):
             du = self._incremental(b, dk)
-            for e, u, change in block.each(self.states_at[b].u, du.u):
-                observers[e].push(0, u, change, out[e])
+            self.observed.push(block.members, 0, self.states_at[b].u, du.u, out)
         return out
 
-    def adjoint_states(self, d: Sequence[PETSc.Vec]) -> Adjoints:
+    def adjoint_states(self, d: Sequence[DataBlock]) -> Adjoints:
         """lambda of all experiments for the data multipliers d, and what follows for the
         coefficients."""
         self._accept()
         self.linear.discard()
-        found = Adjoints([v.copy() for v in d], [], self._gradients())
-        self._held.append(found)
+        found = Adjoints([own.copy() for own in d], [], self._gradients())
         inner = self._gradients()
         for b, block in enumerate(self.blocks):
             state = self.states_at[b]
             rhs = state.zeros()
-            for e, u, own in block.each(state.u, rhs):
-                self.forward.observers[e].pull(0, u, found.data[e], own)
+            self.observed.pull(block.members, 0, state.u, found.data, rhs)
             found.states.append(self._solve(b, rhs, True))
             block.group.contraction(state, found.states[b], inner)
         self.linear.flush(inner)
@@ -286,13 +295,11 @@ class Linearization:
                 "Look for rates, diffusivities or observed quantities that are singular there.",
             )
 
-    def apply_adjoint(self, d: Sequence[PETSc.Vec], adjoints: Adjoints | None = None) -> PETSc.Vec:
+    def apply_adjoint(self, d: Sequence[DataBlock], adjoints: Adjoints | None = None) -> PETSc.Vec:
         """J^T d. The caller destroys the Vec."""
         found = self.adjoint_states(d) if adjoints is None else adjoints
         out = self.forward.space.create_vec()
         self.parameters.pull(found.gradient.values, out)
-        if adjoints is None:
-            release(self._held.pop())
         return out
 
     def hessian(
@@ -302,8 +309,9 @@ class Linearization:
         with one incremental state and one incremental adjoint an experiment."""
         self.linear.discard()
         dk, total, inner = self.parameters.push(dm), self._gradients(), self._gradients()
+        images = self.observed.zeros()
         for b in range(len(self.blocks)):
-            self._second(b, weights, dk, adjoints, inner)
+            self._second(b, weights, dk, adjoints, images, inner)
         self.linear.flush(inner)
         total.subtract(inner)
         self._check_derivatives(total)
@@ -317,31 +325,19 @@ class Linearization:
         weights: Sequence[Weights],
         dk: Coefficients,
         adjoints: Adjoints | None,
+        images: Sequence[DataBlock],
         inner: Gradients,
     ) -> None:
-        """Adds a block's part of the Hessian product."""
-        block, state, observers = self.blocks[b], self.states_at[b], self.forward.observers
+        """Adds a block's part of the Hessian product; its columns of `images` get W J dk."""
+        block, state, observed = self.blocks[b], self.states_at[b], self.observed
         du, rhs = self._incremental(b, dk), state.zeros()
-        for e, u, change, own in block.each(state.u, du.u, rhs):
-            image = observers[e].create_vec()
-            observers[e].push(0, u, change, image)
-            weights[e].apply(image)
-            observers[e].pull(0, u, image, own)
-            image.destroy()
-            if adjoints is not None:
-                observers[e].second(0, u, change, adjoints.data[e], own)
+        observed.push(block.members, 0, state.u, du.u, images)
+        observed.weigh(block.members, weights, images)
+        observed.pull(block.members, 0, state.u, images, rhs)
         if adjoints is not None:
+            observed.second(block.members, 0, state.u, du.u, adjoints.data, rhs)
             rhs -= block.group.second(state, adjoints.states[b], du, dk, inner)
         block.group.contraction(state, self._solve(b, rhs, True), inner)
 
     def destroy(self) -> None:
-        for vec in self.data:
-            vec.destroy()
-        for adjoints in self._held:
-            release(adjoints)
-        self.data, self._held = [], []
-
-
-def release(adjoints: Adjoints) -> None:
-    for vec in adjoints.data:
-        vec.destroy()
+        """Nothing: states and data are arrays."""

@@ -1,6 +1,8 @@
 """What is observed: where, when, what of the state, and its derivatives. Alike for steady states
 and evolutions."""
 
+from npde_opt.observations.blocks import Observations
+from npde_opt.observations.data import ALL, DataBlock, DataLayout, Weights
 from npde_opt.observations.functionals import Functionals, difference, together
 from npde_opt.observations.observer import Observer
 from npde_opt.observations.places import (
@@ -24,9 +26,14 @@ from npde_opt.observations.sampling import (
 )
 
 __all__ = [
+    "ALL",
+    "DataBlock",
+    "DataLayout",
     "Functionals",
+    "Observations",
     "Observer",
     "Sampling",
+    "Weights",
     "at_points",
     "ball_mean",
     "box_mean",

@@ -1,10 +1,12 @@
-"""What is seen of one experiment: d = (B_s g_s(u(t_n)))_sn over its samplings s and their times.
+"""What is seen of an experiment, or of several as columns: d = (B_s g_s(u(t_n)))_sn over the
+samplings s and their times.
 
 With derivatives for all n together,
 
     push  B g'(u) du,     pull  g'(u)^T B^T d,     second  (g''(u) du)^T B^T d.
 
-A steady state is seen at n = 0, by samplings without times. States are owned values [c, i, j, k].
+A steady state is seen at n = 0, by samplings without times. States are owned values [c, i, j, k],
+or [c, s, i, j, k] of several samples; data are arrays of the owned outputs, (outputs, samples).
 """
 
 from __future__ import annotations
@@ -14,23 +16,29 @@ from collections.abc import Sequence
 import numpy as np
 from petsc4py import PETSc
 
+from npde_opt import reductions
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid
 from npde_opt.observations.instants import indices_of
 from npde_opt.observations.quantity import quantity_of
 from npde_opt.observations.sampling import Sampling
+from npde_opt.observations.wide import WideProduct
 
 
 class Observer:
-    """Several samplings of one experiment.
+    """Several samplings of experiments that are observed alike.
 
-    Data are ordered by sampling, time, place. A Vec holds them rank by rank, of each rank the rows
-    of B that it owns: `arrange` and `gather` translate.
+    Outputs are ordered by sampling, time, place. A rank owns those of the rows of B that it owns.
 
     Args:
         species: names of the channels of a state.
         times: at which steps end; none for a steady state.
         samplings: at some of these times; they stay the caller's.
+
+    Attributes:
+        size: outputs.
+        order: the place of each owned output among all.
+        instants: the n at which something is seen.
 
     Raises:
         InputError: for a quantity that is no text in the species' names, a sampling of another
@@ -52,16 +60,19 @@ class Observer:
         # By n: the samplings that see u(t_n), and where their data begin in this rank's part.
         self._seen: dict[int, list[tuple[int, int]]] = {}
         order: list[np.ndarray] = []
-        self.local_size = self.size = 0
+        at = self.size = 0
         for k, s in enumerate(samplings):
             self._check_grid(k)
             for n in self._instants(np.asarray(times, float), k):
-                self._seen.setdefault(n, []).append((k, self.local_size))
+                self._seen.setdefault(n, []).append((k, at))
                 order.append(self.size + s.order)
-                self.local_size += s.order.size
+                at += s.order.size
                 self.size += s.size
         self.order = np.concatenate(order) if order else np.empty(0, int)
+        self.instants = frozenset(self._seen)
         self._cells = grid.create_scalar()
+        # By sampling, once several samples are seen.
+        self._wide: dict[int, WideProduct] = {}
 
     def _check_grid(self, k: int) -> None:
         cells = self.samplings[k].matrix.getSize()[1]
@@ -84,89 +95,72 @@ class Observer:
         return indices_of(times, np.asarray(own, float), field).tolist()
 
     @property
-    def instants(self) -> set[int]:
-        """The n at which something is seen."""
-        return set(self._seen)
-
-    def create_vec(self) -> PETSc.Vec:
-        """A Vec of data. Collective."""
-        return PETSc.Vec().createMPI((self.local_size, self.size), comm=self.grid.comm)
+    def sizes(self) -> list[tuple[int, int]]:
+        """Numbers of times and of places of the samplings."""
+        return [(s.count, s.size) for s in self.samplings]
 
     def unseen(self) -> np.ndarray:
-        """1 for data of places that no active cell is seen from, else 0, by sampling, time and
+        """Whether an output is of a place that no active cell is seen from, by sampling, time and
         place, on every rank. Collective."""
-        vec, at = self.create_vec(), 0
-        for s in self.samplings:
-            empty = np.tile(s.empty_rows(), s.count)
-            vec.getArray()[at : at + empty.size] = empty
-            at += empty.size
-        out = self.gather(vec)
-        vec.destroy()
-        return out
+        empty = [np.tile(s.empty_rows(), s.count) for s in self.samplings]
+        own = np.zeros(self.size)
+        own[self.order] = np.concatenate([np.empty(0, bool), *empty])
+        return reductions.total(self.grid.comm, own) > 0
 
-    def arrange(self, values: np.ndarray) -> np.ndarray:
-        """A global array of data, by sampling, time and place, in the order of the Vec.
-
-        Raises:
-            InputError: for another number of values.
-        """
-        values = np.asarray(values, float).ravel()
-        if values.size != self.size:
-            wanted = f"{self.size} values, by sampling, time and place"
-            raise InputError("data", f"{values.size} values", wanted)
-        return values[np.concatenate(self.grid.comm.allgather(self.order))]
-
-    def gather(self, vec: PETSc.Vec) -> np.ndarray:
-        """The data by sampling, time and place on every rank. Collective."""
-        out = np.empty(self.size)
-        own = np.array(vec.getArray(readonly=True))
-        for order, values in self.grid.comm.allgather((self.order, own)):
-            out[order] = values
-        return out
-
-    def observe(self, n: int, u: np.ndarray, data: PETSc.Vec) -> None:
+    def observe(self, n: int, u: np.ndarray, data: np.ndarray) -> None:
         """Adds what is seen of u(t_n) to `data`. Collective, as all that follow."""
         for k, at in self._seen.get(n, ()):
             self._see(k, at, self.quantities[k].value(u), data)
 
-    def push(self, n: int, u: np.ndarray, du: np.ndarray, data: PETSc.Vec) -> None:
+    def push(self, n: int, u: np.ndarray, du: np.ndarray, data: np.ndarray) -> None:
         """Adds B g'(u) du to `data`."""
         for k, at in self._seen.get(n, ()):
             self._see(k, at, self.quantities[k].push(u, du), data)
 
-    def pull(self, n: int, u: np.ndarray, d: PETSc.Vec, out: np.ndarray) -> None:
+    def pull(self, n: int, u: np.ndarray, d: np.ndarray, out: np.ndarray) -> None:
         """Adds g'(u)^T B^T d to `out`, shaped as u."""
         for k, at in self._seen.get(n, ()):
             self.quantities[k].pull(u, self._spread(k, at, d), out)
 
-    def second(self, n: int, u: np.ndarray, du: np.ndarray, d: PETSc.Vec, out: np.ndarray) -> None:
+    def second(self, n: int, u: np.ndarray, du: np.ndarray, d: np.ndarray, out: np.ndarray) -> None:
         """Adds (g''(u) du)^T B^T d to `out`, shaped as u."""
         for k, at in self._seen.get(n, ()):
             if not self.quantities[k].is_species:
                 self.quantities[k].second(u, self._spread(k, at, d), du, out)
 
-    def _rows(self, k: int, at: int, vec: PETSc.Vec) -> np.ndarray:
-        """This rank's data of sampling k at a time; writing into them writes the Vec."""
-        return vec.getArray()[at : at + self.samplings[k].order.size]
-
-    def _see(self, k: int, at: int, field: np.ndarray, data: PETSc.Vec) -> None:
-        """Adds B field."""
+    def _see(self, k: int, at: int, field: np.ndarray, data: np.ndarray) -> None:
+        """Adds B field to the rows of sampling k that begin at `at`."""
+        rows = data[at : at + self.samplings[k].order.size]
+        if rows.shape[1] > 1:
+            whole = np.broadcast_to(field, (rows.shape[1], *self.grid.local_shape))
+            rows += self._product(k).see(whole)
+            return
         B = self.samplings[k].matrix
         self.grid.view(self._cells)[...] = field
         seen = B.createVecLeft()
         B.mult(self._cells, seen)
-        rows = self._rows(k, at, data)
-        rows += seen.getArray(readonly=True)
+        rows[:, 0] += seen.getArray(readonly=True)
         seen.destroy()
 
-    def _spread(self, k: int, at: int, d: PETSc.Vec) -> np.ndarray:
-        """B^T d, which the next call overwrites."""
+    def _spread(self, k: int, at: int, d: np.ndarray) -> np.ndarray:
+        """B^T d; the next call overwrites it."""
+        rows = d[at : at + self.samplings[k].order.size]
+        if rows.shape[1] > 1:
+            return self._product(k).spread(rows)
         B = self.samplings[k].matrix
         seen = B.createVecLeft()
-        seen.setArray(self._rows(k, at, d))
+        seen.setArray(rows[:, 0])
         B.multTranspose(seen, self._cells)
         seen.destroy()
         return self.grid.view(self._cells)
 
+    def _product(self, k: int) -> WideProduct:
+        if k not in self._wide:
+            self._wide[k] = WideProduct(self.grid, self.samplings[k].matrix)
+        return self._wide[k]
+
     def destroy(self) -> None:
+        for product in self._wide.values():
+            product.destroy()
+        self._wide.clear()
         self._cells.destroy()

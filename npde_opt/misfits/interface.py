@@ -1,0 +1,73 @@
+"""What a misfit phi(d) offers: a sum over the columns of a block d, and its derivatives there.
+
+Columns do not depend on each other; the outputs of one may.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Self
+
+import numpy as np
+
+from npde_opt.observations.data import ALL, DataBlock, DataLayout, Weights
+
+
+class Misfit(ABC):
+    """Args:
+        layout: of the block of data.
+        counts: numbers of data by column, on every rank.
+
+    All methods that take a block are collective over the ranks that share its outputs.
+    """
+
+    def __init__(self, layout: DataLayout, counts: np.ndarray):
+        self.layout, self.counts = layout, counts
+
+    @property
+    def count(self) -> int:
+        """Data of all columns."""
+        return int(self.counts.sum())
+
+    def over(self, columns: Sequence[int]) -> Self:
+        """The misfit of some of the columns alone."""
+        part = copy.copy(self)
+        part.layout = self.layout.over(columns)
+        part.counts = self.counts[list(columns)]
+        return part
+
+    @abstractmethod
+    def values(self, d: DataBlock) -> np.ndarray:
+        """phi of each column, on every rank."""
+
+    def value(self, d: DataBlock) -> float:
+        return float(self.values(d).sum())
+
+    @abstractmethod
+    def chi_squared(self, d: DataBlock) -> float:
+        """Squared scaled residuals a datum; about 1 at the noise level."""
+
+    @abstractmethod
+    def gradient(self, d: DataBlock) -> DataBlock:
+        """dphi/dd."""
+
+    @abstractmethod
+    def hessian_weights(self, d: DataBlock) -> Weights:
+        """W of the second derivative."""
+
+    @abstractmethod
+    def gauss_newton_weights(self, d: DataBlock) -> Weights:
+        """A W that is never negative, and the Hessian's where the data are fitted exactly."""
+
+
+class Scaled:
+    """a W."""
+
+    def __init__(self, weights: Weights, factor: float):
+        self.weights, self.factor = weights, factor
+
+    def apply(self, d: DataBlock, columns: slice = ALL) -> None:
+        self.weights.apply(d, columns)
+        d.values[:, columns] *= self.factor
