@@ -95,8 +95,9 @@ def objective(model: Model, n: int, samples: int, steps: int) -> Objective:
         times = np.linspace(0, 0.5 * steps, steps + 1)
         seen = [snapshots(grid, [times[-1]], model.species[-1])]
         forward = Evolution(space, equation, {}, starts, seen, SCHEMES[model.scheme], times)
-    misfits = [LeastSquares(np.zeros(o.size), 1.0, o.create_vec()) for o in forward.observers]
-    return Objective(forward, misfits, {})
+    (layout,) = forward.layouts
+    zeros = np.zeros((layout.size, layout.columns))
+    return Objective(forward, [LeastSquares(zeros, 1.0, layout)], {})
 
 
 def processor(action: Callable[[], Any]) -> float:

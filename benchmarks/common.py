@@ -78,7 +78,7 @@ def log_coefficient(
     points = at_points(grid, (), xy)
     experiment = Experiment(load=np.zeros(grid.local_shape), boundary={"y+": 1.0})
     forward = Steady(space, Equation(grid, [Diffusion(grid, "D")]), {}, [experiment], [points])
-    misfit = LeastSquares(data, sigma, forward.observers[0].create_vec())
+    misfit = LeastSquares(data, sigma, forward.layouts[0])
     return Objective(forward, [misfit], {"D": BiLaplacian(grid, 1.0, gamma=0.1, delta=0.5)})
 
 

@@ -91,8 +91,8 @@ def steady(
     load = (1 + np.sin(3 * x) * np.cos(2 * y)) * grid.volume
     source = Experiment(load=load, boundary={"x-": 1.0})
     forward = Steady(space, Equation(grid, terms(grid)), known, [source], [seen])
-    layout = forward.observers[0].create_vec()
-    y_ = 1 + 0.3 * np.random.default_rng(0).standard_normal(layout.getSize())
+    (layout,) = forward.layouts
+    y_ = 1 + 0.3 * np.random.default_rng(0).standard_normal(layout.size)
     regularizers = {names[0]: regularizer(grid)} if regularizer else {}
     return Objective(forward, [misfit(y_, 0.2, layout)], regularizers), rough(space, 1.0)
 
@@ -121,8 +121,8 @@ def evolution(
     known = {k: v(grid) if callable(v) else v for k, v in known.items()}
     experiment = Experiment(dict.fromkeys(species[:2], start))
     forward = Evolution(space, equation, known, [experiment], [sampling], SCHEMES[method], times)
-    layout = forward.observers[0].create_vec()
-    y_ = 0.5 + 0.2 * np.random.default_rng(1).standard_normal(layout.getSize())
+    (layout,) = forward.layouts
+    y_ = 0.5 + 0.2 * np.random.default_rng(1).standard_normal(layout.size)
     regularizers = {names[0]: SmallPrior(grid.comm, 1, deviation=2.0)} if prior else {}
     return Objective(forward, [misfit(y_, 0.1, layout)], regularizers), rough(space, 1.0)
 

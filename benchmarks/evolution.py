@@ -63,10 +63,8 @@ def gray_scott(n: int, steps: int, storage: Storage | None = None, fused: bool =
         storage,
         fused=fused,
     )
-    observer = forward.observers[0]
-    return Objective(
-        forward, [LeastSquares(np.zeros(observer.size), 1.0, observer.create_vec())], {}
-    )
+    (layout,) = forward.layouts
+    return Objective(forward, [LeastSquares(np.zeros(layout.size), 1.0, layout)], {})
 
 
 def fisher(n: int, steps: int, storage: Storage | None = None) -> Objective:
@@ -83,10 +81,8 @@ def fisher(n: int, steps: int, storage: Storage | None = None) -> Objective:
         np.linspace(0, 1, steps + 1),
         storage,
     )
-    observer = forward.observers[0]
-    return Objective(
-        forward, [LeastSquares(np.zeros(observer.size), 1.0, observer.create_vec())], {}
-    )
+    (layout,) = forward.layouts
+    return Objective(forward, [LeastSquares(np.zeros(layout.size), 1.0, layout)], {})
 
 
 def timed(action: Callable[[], Any]) -> tuple[float, Any]:

@@ -52,8 +52,6 @@ def main() -> None:
         lin = linearization()
         residuals = [f.gradient(d) for f, d in zip(objective.misfits, lin.data, strict=True)]
         lin.apply_adjoint((), lin.adjoint_states(residuals)).destroy()
-        for r in residuals:
-            r.destroy()
         lin.destroy()
 
     for warm in (forward, lambda: gradient(True)):

@@ -62,6 +62,7 @@ FACE = {
         "Huber",
         "LeastSquares",
         "ProportionalErrors",
+        "SoftmaxCrossEntropy",
         "StudentT",
     ),
     "regularizers": (

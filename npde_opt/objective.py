@@ -66,8 +66,8 @@ class Objective:
             raise InputError("misfits", found, f"{wanted}, one a block of data")
         for misfit, layout in zip(self.misfits, layouts, strict=True):
             if misfit.layout.members != layout.members:
-                found, wanted = misfit.layout.members, layout.members
-                raise InputError("misfits", f"experiments {found}", f"{wanted}, as the data")
+                of = f"of experiments {misfit.layout.members}"
+                raise InputError("misfits", of, f"{layout.members}, as their data")
 
     def _count_data(self) -> int:
         counts = tuple(misfit.count for misfit in self.misfits)
@@ -94,7 +94,8 @@ class Objective:
             InputError: for numbers of no experiment, and where none or one twice is given.
         """
         whole = self.whole or self
-        chosen = _numbers(columns, whole.experiment_count)
+        with whole.together():
+            chosen = _numbers(columns, whole.experiment_count)
         reductions.same(whole.everyone, tuple(chosen), "the columns of the objective")
         own = whole.ensemble.own(whole.experiment_count)
         part = copy.copy(whole)

@@ -24,6 +24,7 @@ from petsc4py import PETSc
 from npde_opt.differences import Comparison, best, compare, compare_second, noise, order
 from npde_opt.errors import SolverError
 from npde_opt.linear.accuracy import tight
+from npde_opt.observations import DataBlock
 
 WIDE = tuple(4e-2 * 4.0**-k for k in range(8))
 """The first steps; they go on in the same ratio until rounding."""
@@ -390,9 +391,9 @@ class _Line:
                 vec.destroy()
 
 
-def dot_product_test(linearization: Any, dm: PETSc.Vec, d: Sequence[PETSc.Vec]) -> float:
-    """|<J dm, d> - <dm, J^T d>| over the larger of the two, NaN where both are 0; `d` has one data
-    Vec an experiment.
+def dot_product_test(linearization: Any, dm: PETSc.Vec, d: Sequence[DataBlock]) -> float:
+    """|<J dm, d> - <dm, J^T d>| over the larger of the two, NaN where both are 0; `d` has
+    blocks as those of the linearization's data.
 
     Solves are tight inside, unless the user gave a tolerance. Collective.
     """
@@ -401,8 +402,7 @@ def dot_product_test(linearization: Any, dm: PETSc.Vec, d: Sequence[PETSc.Vec]) 
         left = sum(a.dot(b) for a, b in zip(images, d, strict=True))
         back = linearization.apply_adjoint(d)
         right = back.dot(dm)
-        for vec in (*images, back):
-            vec.destroy()
+        back.destroy()
     size = max(abs(left), abs(right))
     return abs(left - right) / size if size else math.nan
 

@@ -84,13 +84,13 @@ def fails(where):
 
 
 class Mine(LeastSquares):
-    def value(self, d):
-        return np.nan if fails("value") else super().value(d)
+    def values(self, d):
+        return np.nan * super().values(d) if fails("value") else super().values(d)
 
     def gradient(self, d):
         g = super().gradient(d)
         if fails("gradient"):
-            g.getArray()[...] = np.nan
+            g.values[...] = np.nan
         return g
 
     def hessian_weights(self, d):
@@ -98,7 +98,7 @@ class Mine(LeastSquares):
         weights = super().hessian_weights(d)
         if nan:
             assert isinstance(weights, Diagonal)
-            weights.weights.getArray()[...] = np.nan
+            weights.weights[...] = np.nan
         return weights
 
 
@@ -122,11 +122,11 @@ class Prior(BiLaplacian):
 
 
 class Map(Steady):
-    def linearize(self, m):
+    def linearize(self, m, columns=None):
         nan = fails("forward")
-        found = super().linearize(m)
+        found = super().linearize(m, columns)
         if nan:
-            found.data[0].getArray()[...] = np.nan
+            found.data[0].values[...] = np.nan
         return found
 
     def solve(self, at, e, rhs, adjoint):
@@ -158,9 +158,9 @@ def main():
     forward = Map(space, equation, {}, experiments, [at_points(grid, (), points)])
     fails("before")
     data = 2 + np.sin(7 * np.arange(len(points)))
-    layouts = [observer.create_vec() for observer in forward.observers]
-    pairs = zip(ensemble.own(2), layouts, strict=True)
-    misfits = [Mine(data * (e + 1), 0.1, layout) for e, layout in pairs]
+    (layout,) = forward.layouts
+    observed = np.stack([data * (e + 1) for e in ensemble.own(2)], axis=1)
+    misfits = [Mine(observed, 0.1, layout)]
     m = space.create_vec()
     prior = Prior(grid, 1.0, space.block_vec(m, "D"), gamma=0.1, delta=1.0)
     objective = Sum(forward, misfits, {"D": prior}, ensemble)

@@ -89,15 +89,15 @@ def data():
     forward = forward_map(Grid((96, 96), boundaries=SIDES))
     D = forward.grid.evaluate(lambda x, y: np.exp(np.sin(4 * x) * np.cos(3 * y)))
     lin = forward.linearize(forward.space.from_values({"D": D}))
-    clean = [np.concatenate(forward.grid.comm.allgather(d.getArray())) for d in lin.data]
+    clean = lin.data[0].gather().T
     lin.destroy()
-    return [d + 0.01 * np.random.default_rng(k).standard_normal(60) for k, d in enumerate(clean)]
+    noisy = [d + 0.01 * np.random.default_rng(k).standard_normal(60) for k, d in enumerate(clean)]
+    return np.stack(noisy, axis=1)
 
 
 def problem(grid):
     forward = forward_map(grid)
-    layout = forward.observers[0].create_vec()
-    misfits = [LeastSquares(d, 0.01, layout) for d in data()]
+    misfits = [LeastSquares(data(), 0.01, forward.layouts[0])]
     objective = Objective(forward, misfits, {"D": BiLaplacian(grid, 1.0, gamma=0.1, delta=0.5)})
     return objective, objective.create_vec()
 

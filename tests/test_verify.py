@@ -212,12 +212,8 @@ def steady(small=1.0, ensemble=None):
     sources = [np.sin(3 * x) * grid.volume, np.cos(2 * y) * grid.volume]
     equation = Equation(grid, [Diffusion(grid), Reaction(grid, "c")])
     forward = Steady(space, equation, {}, [Experiment(load=sources[e]) for e in own], [seen])
-    misfits = [
-        StudentT(
-            np.random.default_rng(e).standard_normal(12), 0.3, forward.observers[0].create_vec()
-        )
-        for e in own
-    ]
+    observed = np.stack([np.random.default_rng(e).standard_normal(12) for e in own], axis=1)
+    misfits = [StudentT(observed, 0.3, forward.layouts[0])]
     regularizers = {
         "D": REGULARIZERS["total-variation"](grid, 1e-4, epsilon=1e-2),
         "c": REGULARIZERS["gradient"](grid, 1e-6),
@@ -245,9 +241,8 @@ def evolution(complex_=False):
     times = np.linspace(0, 0.2, 5)
     sampling = voxels(grid, times[[2, 4]], list(grid.edges), "re**2 + im**2" if complex_ else "u")
     forward = Evolution(space, equation, known, [trial], [sampling], scheme(method), times)
-    observer = forward.observers[0]
-    layout = observer.create_vec()
-    y = np.random.default_rng(3).standard_normal(layout.getSize())
+    (layout,) = forward.layouts
+    y = np.random.default_rng(3).standard_normal(layout.size)
     regularizers = (
         {"V": REGULARIZERS["bilaplacian"](grid, 1e-3, gamma=0.1, delta=1.0)}
         if complex_
@@ -367,10 +362,10 @@ def test_wrong_gauss_newton_weights_are_caught(factor, monkeypatch):
 
     def wrong(self, d):
         weights = good(self, d)
-        weights.weights.scale(factor)
+        weights.weights *= factor
         return weights
 
-    monkeypatch.setattr(J.misfits[1], "gauss_newton_weights", wrong.__get__(J.misfits[1]))
+    monkeypatch.setattr(J.misfits[0], "gauss_newton_weights", wrong.__get__(J.misfits[0]))
     found = [c for c in check_derivatives(J, m) if c.name.startswith("misfit")]
     assert any("Gauss-Newton weights" in p for p in found[0].problems), found
     J.destroy()

@@ -257,7 +257,7 @@ class Case:
         forward, m = on.forward(own, self.times()), on.start()
         try:
             lin = forward.linearize(m)
-            data = [o.gather(d) for o, d in zip(forward.observers, lin.data, strict=True)]
+            data = list(forward.observed.by_experiment(lin.data).values())
             lin.destroy()
         except (SolverError, InputError) as error:
             if isinstance(error, InputError) and error.field != "times":
@@ -279,7 +279,7 @@ class Case:
             on = self.on(grid)
             forward = on.forward(own, self.times(), self.storage(grid))
             self.plan = getattr(forward, "storage", None)
-            sizes = [(s.count, s.size) for s in forward.observers[0].samplings]
+            sizes = forward.observed.observer(0).sizes
             forward.destroy()
             # What is wrong with them is told before data are simulated, which may take long.
             on.start().destroy()
@@ -327,10 +327,9 @@ class Case:
         m = on.start("truth")
         lin = forward.linearize(m)
         found = {}
-        for k, e in enumerate(own):
-            observer = forward.observers[k]
-            ends = np.cumsum([s.count * s.size for s in observer.samplings])[:-1]
-            found[e] = np.split(observer.gather(lin.data[k]), ends)
+        for k, values in forward.observed.by_experiment(lin.data).items():
+            ends = np.cumsum(np.prod(forward.observed.observer(k).sizes, axis=1))[:-1]
+            found[own[k]] = np.split(values, ends)
         shape = grid.shape
         for owned in (lin, forward, m, grid):
             owned.destroy()
@@ -345,10 +344,12 @@ class Case:
         forward = on.forward(own, self.times(), self.storage(grid))
         section, data = self.table.misfit, self.data
         least = floor(section, data.observed) if section.kind == "proportional" else 0.0
-        misfits = [
-            misfit(section, observer, data.observed[e], data.sigma[e], least)
-            for observer, e in zip(forward.observers, own, strict=True)
-        ]
+        misfits = []
+        blocks = forward.observed
+        for observer, layout in zip(blocks.observers, blocks.layouts, strict=True):
+            observed = [data.observed[own[k]] for k in layout.members]
+            sigma = [data.sigma[own[k]] for k in layout.members]
+            misfits.append(misfit(section, observer, layout, observed, sigma, least))
         with collective(grid.comm):
             m = on.start()
         penalties = regularizers(self.table, self.domain, on.space, m, self.weight_override)

@@ -101,8 +101,8 @@ def steps(case: Case, on: OnGrid, needs: list[str]) -> Iterator[Step]:
     def forward() -> None:
         times, storage = case.times(), case.storage(on.grid)
         made = on.forward(range(case.experiment_count), times, storage)
-        sizes.extend((s.count, s.size) for s in made.observers[0].samplings)
-        unseen.extend(observer.unseen() > 0 for observer in made.observers)
+        sizes.extend(made.observed.observer(0).sizes)
+        unseen.extend(made.observed.unseen().values())
         needs.extend(_needs(case, on, made))
         made.destroy()
 
@@ -207,7 +207,7 @@ def _defaults(case: Case, raw: dict[str, Any]) -> list[str]:
 def _needs(case: Case, on: OnGrid, forward: Any) -> list[str]:
     """Sizes of a run."""
     names = ", ".join(f"{u.name} ({u.transform})" for u in on.space.unknowns)
-    places = sum(s.count * s.size for s in forward.observers[0].samplings)
+    places = forward.observed.observer(0).size
     sought = f"{names}: {on.space.size:,} values" if names else "none"
     first = [
         f"  unknowns      {sought}",

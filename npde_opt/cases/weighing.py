@@ -17,8 +17,16 @@ from npde_opt.cases.sections import CaseFile
 from npde_opt.cases.sought_tables import RegularizationSection
 from npde_opt.errors import collective
 from npde_opt.grids import Grid
-from npde_opt.misfits import MISFITS, CorrelatedErrors, Misfit, ProportionalErrors, default_floor
-from npde_opt.observations import Observer
+from npde_opt.misfits import (
+    CorrelatedErrors,
+    Huber,
+    LeastSquares,
+    Misfit,
+    ProportionalErrors,
+    StudentT,
+    default_floor,
+)
+from npde_opt.observations import DataLayout, Observer
 from npde_opt.parameters import ParameterSpace
 from npde_opt.regularizers import REGULARIZERS, SmallPrior, checked_weights
 
@@ -38,14 +46,14 @@ def floor(section: MisfitSection, data: list[np.ndarray]) -> float:
 def misfit(
     section: MisfitSection,
     observer: Observer,
-    observed: np.ndarray,
-    sigma: np.ndarray,
+    layout: DataLayout,
+    observed: list[np.ndarray],
+    sigma: list[np.ndarray],
     floor_of_data: float,
 ) -> Misfit:
-    """Of one experiment's data, by sampling, time and place. Collective."""
-    layout = observer.create_vec()
-    y, s = observer.arrange(observed), observer.arrange(sigma)
-    y = np.where(observer.arrange(observer.unseen()) > 0, np.nan, y)
+    """Of a block of data, by column, sampling, time and place. Collective."""
+    y, s = np.stack(observed, axis=1), np.stack(sigma, axis=1)
+    y = np.where(observer.unseen()[:, None], np.nan, y)
     match section.kind:
         case "proportional":
             return ProportionalErrors(y, s, layout, section.power, floor_of_data)
@@ -54,10 +62,10 @@ def misfit(
             apart = np.abs(np.subtract.outer(n, n))
             return CorrelatedErrors(y, s, layout, section.correlation**apart)
         case "huber":
-            return MISFITS["huber"](y, s, layout, threshold=section.threshold)
+            return Huber(y, s, layout, section.threshold)
         case "student-t":
-            return MISFITS["student-t"](y, s, layout, nu=section.nu)
-    return MISFITS[section.kind](y, s, layout)
+            return StudentT(y, s, layout, section.nu)
+    return LeastSquares(y, s, layout)
 
 
 def options(r: RegularizationSection) -> dict[str, Any]:

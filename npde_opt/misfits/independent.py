@@ -117,7 +117,13 @@ class LeastSquares(Independent):
 class Huber(Independent):
     """Quadratic up to `threshold` standard deviations, linear beyond."""
 
-    def __init__(self, observed: np.ndarray, sigma: float | np.ndarray, layout: DataLayout, threshold: float = 1.345):
+    def __init__(
+        self,
+        observed: np.ndarray,
+        sigma: float | np.ndarray,
+        layout: DataLayout,
+        threshold: float = 1.345,
+    ):
         super().__init__(observed, sigma, layout)
         if not threshold > 0:
             raise InputError(
@@ -142,7 +148,9 @@ class Huber(Independent):
 class StudentT(Independent):
     """Student-t with `nu` degrees of freedom."""
 
-    def __init__(self, observed: np.ndarray, sigma: float | np.ndarray, layout: DataLayout, nu: float = 4.0):
+    def __init__(
+        self, observed: np.ndarray, sigma: float | np.ndarray, layout: DataLayout, nu: float = 4.0
+    ):
         super().__init__(observed, sigma, layout)
         if not nu > 0:
             raise InputError("misfit.nu", nu, "positive degrees of freedom")
@@ -180,7 +188,14 @@ class ProportionalErrors(Independent):
         floor: in the unit of the data; None: a share of the largest (see `default_floor`).
     """
 
-    def __init__(self, observed: np.ndarray, sigma: float | np.ndarray, layout: DataLayout, power: float = 1.0, floor: float | None = None):
+    def __init__(
+        self,
+        observed: np.ndarray,
+        sigma: float | np.ndarray,
+        layout: DataLayout,
+        power: float = 1.0,
+        floor: float | None = None,
+    ):
         super().__init__(observed, sigma, layout)
         floor = default_floor(observed) if floor is None else floor
         if not (power >= 0 and floor > 0):

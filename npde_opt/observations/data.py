@@ -55,6 +55,11 @@ class DataLayout:
         own = self.array(values)[self.order]
         return DataBlock(self, own)
 
+    def noise(self, seed: int | Sequence[int]) -> DataBlock:
+        """Standard normal values, the same on any number of ranks."""
+        values = np.random.default_rng(seed).standard_normal((self.size, self.columns))
+        return self.block(values)
+
     def array(self, values: np.ndarray, field: str = "data") -> np.ndarray:
         """Values of all outputs as an array (outputs, columns).
 

@@ -71,7 +71,7 @@ def report(
     if case.domain.notes:
         metrics["notes"] = list(case.domain.notes.values())
     forward: Any = objective.forward
-    rows = Predicted(case, forward.observers[0].samplings, predicted)
+    rows = Predicted(case, forward.observed.observer(0).samplings, predicted)
     with stage("io"):
         if out is not None:
             own = Attempts(space.comm, attempt.say)  # other groups do not write
@@ -171,8 +171,9 @@ def predictions(forward: Any, at: ObjectiveAt, ensemble: Ensemble, count: int) -
     """Predicted data of all experiments, by observation, time and place, on every rank; NaN where
     no active cell is seen, as in the misfit. Collective."""
     with ensemble.together():
-        pairs = zip(forward.observers, at.linearization.data, strict=True)
-        own = [np.where(o.unseen() > 0, np.nan, o.gather(d)) for o, d in pairs]
+        unseen = forward.observed.unseen()
+        data = forward.observed.by_experiment(at.linearization.data)
+        own = [np.where(unseen[k], np.nan, values) for k, values in data.items()]
     found: dict[int, np.ndarray] = {}
     for part in ensemble.across.allgather(dict(zip(ensemble.own(count), own, strict=True))):
         found |= part

@@ -72,11 +72,11 @@ class Simulation(Opened):
     def _data(self) -> dict[str, Any]:
         case, ensemble = self.case, self.ensemble
         with ensemble.together():
-            pairs = zip(self.own, self.forward.observers, self.at.data, strict=True)
-            found = {e: observer.gather(d) for e, observer, d in pairs}
+            values = self.forward.observed.by_experiment(self.at.data)
+            found = {self.own[k]: own for k, own in values.items()}
         for part in ensemble.across.allgather(dict(found)):
             found |= part
-        sizes = [(s.count, s.size) for s in self.forward.observers[0].samplings]
+        sizes = self.forward.observed.observer(0).sizes
         ends = np.cumsum([times * places for times, places in sizes])[:-1]
         clean = [np.split(found[e], ends) for e in range(case.experiment_count)]
         for own in clean:

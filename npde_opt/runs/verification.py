@@ -16,14 +16,16 @@ import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
-from npde_opt import verify
+from npde_opt import reductions, verify
 from npde_opt.cases import Case
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import SolverError
 from npde_opt.forward.interface import Counters
 from npde_opt.grids import Grid
 from npde_opt.linear.accuracy import tight
+from npde_opt.misfits import Misfit
 from npde_opt.objective import Objective
+from npde_opt.observations import DataBlock, Weights
 from npde_opt.parameters import ParameterSpace, Unknown
 
 DOT_LIMIT = 1e-7
@@ -178,20 +180,15 @@ def _dot_product(objective: Objective, m: PETSc.Vec, dm: PETSc.Vec, name: str, s
     lin = at.linearization
     images = lin.apply(dm)
     size = np.sqrt(objective.ensemble.sum(sum(v.dot(v) for v in images)))
-    for e, vec in enumerate(
-        images
-    ):  # random, with a part along J dm so that the product is not 0 by chance
-        first, last = vec.getOwnershipRange()
-        noise = np.random.default_rng([seed, e, objective.ensemble.across.rank]).standard_normal(
-            vec.getSize()
-        )[first:last]
-        vec.array += size / max(np.sqrt(vec.getSize()), 1.0) * noise
+    for b, block in enumerate(images):
+        # Random, with a part along J dm so that the product is not 0 by chance.
+        noise = block.layout.noise([seed, b, objective.ensemble.across.rank])
+        outputs = max(block.layout.size, 1)
+        block.axpy(size / np.sqrt(outputs), noise)
     own = verify.dot_product_test(lin, dm, images) if size > 0 and images else 0.0
     difference = max(
         objective.ensemble.across.allgather(own), key=lambda x: np.inf if np.isnan(x) else x
     )
-    for vec in images:
-        vec.destroy()
     at.destroy()
     title = f"adjoint for {name}"
     if not size > 0:
@@ -259,39 +256,54 @@ def _regularizer(
     return check
 
 
-class _MisfitAlone(_Part):
-    def __init__(self, misfit: Any):
+def vector_of(block: DataBlock) -> PETSc.Vec:
+    """The values of a block as a Vec, which the caller destroys."""
+    own = block.values.size
+    vec = PETSc.Vec().createMPI((own, None), comm=block.layout.comm)
+    vec.setArray(block.values.ravel())
+    return vec
+
+
+class MisfitAlone(_Part):
+    """A misfit as an objective of the data, which are Vecs as `vector_of` makes them."""
+
+    def __init__(self, misfit: Misfit):
         super().__init__()
         self.misfit = misfit
 
     def linearize(self, d: PETSc.Vec) -> _MisfitAt:
-        return _MisfitAt(self.misfit, d)
+        return _MisfitAt(self.misfit, self.block(d))
+
+    def block(self, d: PETSc.Vec) -> DataBlock:
+        """A copy."""
+        layout = self.misfit.layout
+        values = np.array(d.getArray(readonly=True)).reshape(-1, layout.columns)
+        return DataBlock(layout, values)
 
 
 class _MisfitAt:
-    def __init__(self, misfit: Any, d: PETSc.Vec):
-        self.misfit, self.d, self._made = misfit, d.copy(), list[PETSc.Vec]()
+    def __init__(self, misfit: Misfit, d: DataBlock):
+        self.misfit, self.d, self._made = misfit, d, list[PETSc.Vec]()
 
     @property
     def value(self) -> float:
         return float(self.misfit.value(self.d))
 
     def gradient(self) -> PETSc.Vec:
-        self._made.append(self.misfit.gradient(self.d))
+        self._made.append(vector_of(self.misfit.gradient(self.d)))
         return self._made[-1]
 
     def hessian(self, d: PETSc.Vec, out: PETSc.Vec) -> None:
-        d.copy(out)
-        weights = self.misfit.hessian_weights(self.d)
-        weights.apply(out)
-        weights.destroy()
+        change = MisfitAlone(self.misfit).block(d)
+        self.misfit.hessian_weights(self.d).apply(change)
+        out.setArray(change.values.ravel())
 
     def destroy(self) -> None:
-        for vec in (self.d, *self._made):
+        for vec in self._made:
             vec.destroy()
 
 
-def _gauss_newton(misfit: Any, data: PETSc.Vec, change: PETSc.Vec) -> list[str]:
+def _gauss_newton(misfit: Misfit, data: DataBlock, change: DataBlock) -> list[str]:
     """What is wrong with the weights of Gauss-Newton, by which decrements and intervals go: they
     are not negative, and those of the Hessian where the data are fitted exactly (of a misfit that
     tells its `observed` values)."""
@@ -300,8 +312,7 @@ def _gauss_newton(misfit: Any, data: PETSc.Vec, change: PETSc.Vec) -> list[str]:
         found.append("negative Gauss-Newton weights")
     if not hasattr(misfit, "observed"):
         return found
-    fitted = data.copy()
-    fitted.setArray(misfit.observed)
+    fitted = data.like(np.array(misfit.observed))
     off = _weighted(misfit.gauss_newton_weights(fitted), change)
     exact = _weighted(misfit.hessian_weights(fitted), change)
     off.axpy(-1.0, exact)
@@ -312,36 +323,41 @@ def _gauss_newton(misfit: Any, data: PETSc.Vec, change: PETSc.Vec) -> list[str]:
     return found
 
 
-def _weighted(weights: Any, d: PETSc.Vec) -> PETSc.Vec:
-    """W d; the weights are given back."""
+def _weighted(weights: Weights, d: DataBlock) -> DataBlock:
+    """W d."""
     out = d.copy()
     weights.apply(out)
-    weights.destroy()
     return out
 
 
 def _misfits(objective: Objective, m: PETSc.Vec, seed: int) -> Check:
-    """All experiments' misfits in data space; tells the worst."""
+    """The misfits of all blocks of data in data space; tells the worst."""
     at = objective.linearize(m)
     own: list[tuple[int, str, tuple[str, ...]]] = []
-    for e, (misfit, data) in enumerate(zip(objective.misfits, at.linearization.data, strict=True)):
+    experiments = 0
+    for b, (misfit, data) in enumerate(zip(objective.misfits, at.linearization.data, strict=True)):
         if not misfit.count:
             continue
-        change = data.duplicate()
-        noise = np.random.default_rng([seed, e]).standard_normal(data.getSize())
-        size = np.maximum(
-            np.abs(data.getArray(readonly=True)), 1e-3 * data.norm(PETSc.NormType.NORM_INFINITY)
-        )
-        change.setArray(noise[slice(*data.getOwnershipRange())] * size)
-        check = _taylor("", _MisfitAlone(misfit), data, change)
+        experiments += int((misfit.counts > 0).sum())
+        change = data.layout.noise([seed, b])
+        largest = reductions.largest(data.layout.comm, np.abs(data.values).max(axis=0, initial=0.0))
+        change.values[...] *= np.maximum(np.abs(data.values), 1e-3 * largest)
+        check = _misfit(misfit, data, change)
         problems = (*check.problems, *_gauss_newton(misfit, data, change))
         own.append((len(problems), check.found, problems))
-        change.destroy()
     at.destroy()
     every = [x for part in objective.ensemble.across.allgather(own) for x in part]
     if not every:
         return Check("misfit", "no experiment has data", ("nothing to verify",))
     _, found, problems = max(every)
-    return Check(
-        f"misfit of {len(every)} experiment{'s' if len(every) > 1 else ''}", found, problems
-    )
+    count = int(objective.ensemble.sum(experiments))
+    return Check(f"misfit of {count} experiment{'s' if count > 1 else ''}", found, problems)
+
+
+def _misfit(misfit: Misfit, data: DataBlock, change: DataBlock) -> Check:
+    """At predicted data, along a change of them."""
+    at, along = vector_of(data), vector_of(change)
+    check = _taylor("", MisfitAlone(misfit), at, along)
+    at.destroy()
+    along.destroy()
+    return check

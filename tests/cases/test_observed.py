@@ -34,7 +34,7 @@ def predicted(case):
     on = case.on(case.grid(COMM))
     forward, m = on.forward(range(case.experiment_count), case.times()), on.start()
     lin = forward.linearize(m)
-    data = [o.gather(d) for o, d in zip(forward.observers, lin.data, strict=True)]
+    data = list(forward.observed.by_experiment(lin.data).values())
     for owned in (lin, m, forward):
         owned.destroy()
     return data

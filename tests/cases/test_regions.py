@@ -61,7 +61,7 @@ def test_a_region_without_a_cell_on_a_coarser_grid_keeps_its_start_and_is_no_dat
     assert np.exp(objective.space.values(m, "s")) == pytest.approx(
         [1.0, 2.0 + 5.0 * 2 / 8, 7.0], rel=1e-12
     )
-    observer = objective.forward.observers[0]
+    observer = objective.forward.observed.observer(0)
     np.testing.assert_array_equal(observer.unseen(), [0, 0, 1, 0, 0, 1])
     g = objective.linearize(m).gradient()
     assert objective.space.values(g, "s")[2] == 0.0

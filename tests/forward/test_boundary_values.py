@@ -212,9 +212,9 @@ def objective(name, scheme):
         runs = [Experiment(start, boundary=given)]
         how = SCHEMES[scheme]
         forward = Evolution(space, equation, {}, runs, seen, how, times, recipe="direct")
-    observer = forward.observers[0]
-    data = np.random.default_rng(0).standard_normal(observer.size)
-    misfit = LeastSquares(observer.arrange(data), 0.2, observer.create_vec())
+    (layout,) = forward.layouts
+    data = np.random.default_rng(0).standard_normal(layout.size)
+    misfit = LeastSquares(data, 0.2, layout)
     return Objective(forward, [misfit], {})
 
 

@@ -84,9 +84,9 @@ def objective(
         Storage(storage),
     )
     misfits = []
-    for e, observer in enumerate(forward.observers):
-        y = np.random.default_rng(e).standard_normal(observer.size)
-        misfits.append(LeastSquares(observer.arrange(y), 0.5, observer.create_vec()))
+    for layout in forward.layouts:
+        y = [np.random.default_rng(e).standard_normal(layout.size) for e in layout.members]
+        misfits.append(LeastSquares(np.stack(y, axis=1), 0.5, layout))
     m, dm = vector(space, 1, 0.7), vector(space, 2, 0.5)
     return Objective(forward, misfits, {}), m, dm
 
@@ -110,15 +110,7 @@ def check(objective, m, dm, second=2.7):
     assert second < orders.second < 3.6 or orders.second == np.inf, orders
     assert 1.85 < orders.gradient < 2.6 or orders.gradient == np.inf, orders
     lin = objective.forward.linearize(m)
-    d = []
-    for e, predicted in enumerate(lin.data):
-        vec = predicted.duplicate()
-        vec.setArray(
-            objective.forward.observers[e].arrange(
-                np.random.default_rng(100 + e).standard_normal(predicted.getSize())
-            )[slice(*vec.getOwnershipRange())]
-        )
-        d.append(vec)
+    d = [predicted.layout.noise(100) for predicted in lin.data]
     assert dot_product_test(lin, dm, d) <= 1e-10
     lin.destroy()
     objective.destroy()
@@ -335,12 +327,12 @@ def test_errors_that_are_correlated_or_proportional_and_priors():
             ],
             samplings=lambda grid, times: [at_points(grid, times[1:], POINTS)],
         )
-        observer, space = J.forward.observers[0], J.space
-        y = observer.arrange(0.5 + 0.1 * np.random.default_rng(3).standard_normal(observer.size))
+        (layout,), space = J.forward.layouts, J.space
+        y = 0.5 + 0.1 * np.random.default_rng(3).standard_normal(layout.size)
         J.misfits = [
-            CorrelatedErrors(y, 0.2, observer.create_vec(), correlation)
+            CorrelatedErrors(y, 0.2, layout, correlation)
             if kind == "correlated"
-            else ProportionalErrors(y, 0.3, observer.create_vec(), 0.7, 0.01)
+            else ProportionalErrors(y, 0.3, layout, 0.7, 0.01)
         ]
         J.regularizers = {
             "D": REGULARIZERS["gradient"](space.grid, 0.3),
@@ -349,18 +341,10 @@ def test_errors_that_are_correlated_or_proportional_and_priors():
         }
         if kind == "correlated":
             at = J.linearize(m)
-            e = (
-                observer.gather(at.linearization.data[0]) - observer.gather(_vec(observer, y))
-            ).reshape(4, -1)
+            e = (at.linearization.data[0].gather()[:, 0] - y).reshape(4, -1)
             expected = 0.5 * np.einsum("ti,ts,si->", e, np.linalg.inv(0.04 * correlation), e)
             assert at.misfit == pytest.approx(expected, rel=1e-10)
         check(J, m, dm)
-
-
-def _vec(observer, values):
-    vec = observer.create_vec()
-    vec.setArray(values[slice(*vec.getOwnershipRange())])
-    return vec
 
 
 @pytest.mark.parallel([1, 2])
@@ -462,10 +446,9 @@ def test_two_groups_of_experiments_are_the_whole():
             SCHEMES["ars222"],
             times,
         )
-        misfits = [
-            LeastSquares(np.full(o.size, 0.1 + e), 0.5, o.create_vec())
-            for e, o in zip(ensemble.own(2), forward.observers, strict=True)
-        ]
+        (layout,) = forward.layouts
+        y = [np.full(layout.size, 0.1 + e) for e in ensemble.own(2)]
+        misfits = [LeastSquares(np.stack(y, axis=1), 0.5, layout)]
         J = Objective(forward, misfits, {}, ensemble)
         m, dm = vector(space, 1, 0.7), vector(space, 2, 0.5)
         at, h = J.linearize(m), J.create_vec()

@@ -505,12 +505,10 @@ def test_fisher_is_identified_on_any_number_of_ranks():
         times,
     )
     truth = space.from_values({"D": np.array([0.004, 0.02]), "r": 4.0, "s": 0.45})
-    lin, observer = forward.linearize(truth), forward.observers[0]
-    y = observer.gather(lin.data[0]) + 0.005 * np.random.default_rng(1).standard_normal(
-        observer.size
-    )
+    lin, (layout,) = forward.linearize(truth), forward.layouts
+    y = lin.data[0].gather() + 0.005 * layout.noise(1).gather()
     lin.destroy()
-    J = Objective(forward, [LeastSquares(observer.arrange(y), 0.005, observer.create_vec())], {})
+    J = Objective(forward, [LeastSquares(y, 0.005, layout)], {})
     m = space.from_values({"D": 0.01, "r": 2.0, "s": 0.5})
     found = minimize(J, m, Settings(method="gauss-newton", gradient_rtol=1e-6))
     at = J.linearize(found.m)

@@ -46,6 +46,11 @@ def start(space):
     return m
 
 
+def zeros(forward):
+    """Misfits of data that are 0."""
+    return [LeastSquares(np.zeros((o.size, o.columns)), 1.0, o) for o in forward.layouts]
+
+
 def steady(ensemble, velocity=None):
     """An objective of two experiments, of which the second is the rougher one."""
     grid = Grid(SHAPE, boundaries={"x-": "dirichlet", "x+": "dirichlet"}, comm=ensemble.space)
@@ -56,9 +61,7 @@ def steady(ensemble, velocity=None):
     terms = [Diffusion(grid, "D"), *([Advection(grid, velocity)] if velocity else [])]
     seen = at_points(grid, (), np.array([[0.3, 0.4], [0.7, 0.5]]))
     forward = Steady(space, Equation(grid, terms), {}, experiments, [seen])
-    misfits = [
-        LeastSquares(np.zeros(2), 1.0, forward.observers[0].create_vec()) for _ in experiments
-    ]
+    misfits = zeros(forward)
     return Objective(forward, misfits, {}, ensemble), start(space)
 
 
@@ -106,9 +109,7 @@ def evolution(name, ensemble, recipe="auto"):
         times,
         recipe=recipe,
     )
-    misfits = [
-        LeastSquares(o.arrange(np.zeros(o.size)), 1.0, o.create_vec()) for o in forward.observers
-    ]
+    misfits = zeros(forward)
     return Objective(forward, misfits, {}, ensemble), start(space)
 
 
@@ -261,9 +262,7 @@ def test_explicit_schemes_have_no_figure():
         SCHEMES["heun"],
         times,
     )
-    misfits = [
-        LeastSquares(o.arrange(np.zeros(o.size)), 1.0, o.create_vec()) for o in forward.observers
-    ]
+    misfits = zeros(forward)
     found = metrics_of((Objective(forward, misfits, {}), start(space)))
     assert found == {} and residuals(found) == []
 

@@ -251,12 +251,10 @@ def objective(name, active=None, experiments=2):
     forward = Steady(
         space, Equation(grid, terms(grid), species), known, runs, [seen(grid, quantity, inside)]
     )
-    misfits = [
-        LeastSquares(
-            np.random.default_rng(e).standard_normal(o.size), 0.2 + 0.1 * e, o.create_vec()
-        )
-        for e, o in enumerate(forward.observers)
-    ]
+    (layout,) = forward.layouts
+    y = [np.random.default_rng(e).standard_normal(layout.size) for e in layout.members]
+    sigma = 0.2 + 0.1 * np.arange(experiments)[None]
+    misfits = [LeastSquares(np.stack(y, axis=1), sigma, layout)]
     return Objective(forward, misfits, {}), vector(space, 1, 0.7), vector(space, 2, 0.4)
 
 
@@ -281,14 +279,7 @@ def check(made):
         1.8 < orders.first < 2.3 and 2.6 < orders.second < 3.5 and 1.85 < orders.gradient < 2.5
     ), orders
     lin = J.forward.linearize(m)
-    d = []
-    for e, predicted in enumerate(lin.data):
-        vec = predicted.duplicate()
-        values = J.forward.observers[e].arrange(
-            np.random.default_rng(100 + e).standard_normal(predicted.getSize())
-        )
-        vec.setArray(values[slice(*vec.getOwnershipRange())])
-        d.append(vec)
+    d = [predicted.layout.noise(100) for predicted in lin.data]
     assert dot_product_test(lin, dm, d) <= 1e-10
     lin.destroy()
     J.destroy()
@@ -338,11 +329,9 @@ def test_a_field_is_identified_from_data_of_a_nonlinear_state():
         space, Equation(grid, terms), {"D": 0.1}, [Experiment(load=8 * grid.volume)], [seen(grid)]
     )
     lin = forward.linearize(space.from_values({"k": np.array([20.0, 5.0])}))
-    data = forward.observers[0].gather(lin.data[0])
+    data = lin.data[0].gather()
     lin.destroy()
-    misfit = LeastSquares(
-        forward.observers[0].arrange(data), 1e-3, forward.observers[0].create_vec()
-    )
+    misfit = LeastSquares(data, 1e-3, forward.layouts[0])
     J = Objective(forward, [misfit], {})
     found = minimize(J, space.from_values({"k": np.array([1.0, 1.0])}), Settings(method="newton"))
     np.testing.assert_allclose(np.exp(space.values(found.m, "k")), [20.0, 5.0], rtol=1e-4)

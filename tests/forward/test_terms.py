@@ -126,9 +126,9 @@ def objective(name, scheme=None, terms=None):
         times = np.linspace(0, 0.01, FEW + 1) if scheme != "heun" else np.linspace(0, 4e-4, FEW + 1)
         seen = [at_points(grid, times[2:], POINTS, species[-1])]
         forward = Evolution(space, equation, {}, runs, seen, SCHEMES[scheme], times)
-    observer = forward.observers[0]
-    data = np.random.default_rng(0).standard_normal(observer.size)
-    misfit = LeastSquares(observer.arrange(data), 0.2, observer.create_vec())
+    (layout,) = forward.layouts
+    data = np.random.default_rng(0).standard_normal(layout.size)
+    misfit = LeastSquares(data, 0.2, layout)
     return Objective(forward, [misfit], {}), vector(space, 1, 0.1), vector(space, 2, 0.2)
 
 

@@ -127,18 +127,18 @@ def digits(kind, units, error="plain"):
         SCHEMES[scheme],
         np.linspace(0, t, 25),
     )
-    observer = forward.observers[0]
-    y = U * (0.5 + np.random.default_rng(0).random(observer.size))
+    (layout,) = forward.layouts
+    y = U * (0.5 + np.random.default_rng(0).random(layout.size))
     misfit = (
-        LeastSquares(observer.arrange(y), 0.1 * U, observer.create_vec())
+        LeastSquares(y, 0.1 * U, layout)
         if error == "plain"
-        else ProportionalErrors(observer.arrange(y), 0.1 * U**0.5, observer.create_vec(), 0.5)
+        else ProportionalErrors(y, 0.1 * U**0.5, layout, 0.5)
     )
     J = Objective(forward, [misfit], {})
     m = space.from_values({n: values[n] for n in names})
     at = J.linearize(m)
     g = at.gradient()
-    found = [observer.gather(at.linearization.data[0]) / U, np.array([at.value])]
+    found = [at.linearization.data[0].gather() / U, np.array([at.value])]
     for u in space.unknowns:
         found.append(
             grid.gather(space.block_vec(g, u.name))

@@ -34,7 +34,7 @@ def last(terms, initial, times, species, name, source=None):
     )
     m = space.create_vec()
     try:
-        return forward.observers[0].gather(forward.linearize(m).data[0])
+        return forward.linearize(m).data[0].gather()[:, 0]
     finally:
         forward.destroy()
         m.destroy()

@@ -183,8 +183,8 @@ def test_derivatives(scheme, tight):
         times = np.linspace(0, 0.1, 4)
         sampling = at_points(grid, times[1:], places)
         forward = Evolution(space, equation, {}, runs, [sampling], SCHEMES[scheme], times)
-    observer = forward.observers[0]
-    misfit = LeastSquares(observer.arrange(np.zeros(observer.size)), 0.1, observer.create_vec())
+    (layout,) = forward.layouts
+    misfit = LeastSquares(np.zeros(layout.size), 0.1, layout)
     J = Objective(forward, [misfit], {})
     m, dm = (
         space.from_values({"D": grid.evaluate(lambda r, z, s=s: np.exp(np.sin(s * r) + z))})

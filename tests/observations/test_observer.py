@@ -7,6 +7,7 @@ from npde_opt import reductions
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid
 from npde_opt.observations import (
+    DataLayout,
     Observer,
     at_points,
     box_mean,
@@ -54,38 +55,39 @@ def states(grid, seed, steady):
     return values[(..., *grid.local_slice)]
 
 
+def layout(observer):
+    return DataLayout(observer.grid.comm, observer.size, observer.order, (0,))
+
+
 def data(observer, seed):
-    vec = observer.create_vec()
-    values = observer.arrange(np.random.default_rng(seed).standard_normal(observer.size))
-    vec.setArray(values[slice(*vec.getOwnershipRange())])
-    return vec
+    return layout(observer).noise(seed)
 
 
 def observed(observer, u):
-    vec = observer.create_vec()
+    block = layout(observer).zeros()
     for n, state in enumerate(u):
-        observer.observe(n, state, vec)
-    return observer.gather(vec)
+        observer.observe(n, state, block.values)
+    return block.gather()[:, 0]
 
 
 def pushed(observer, u, du):
-    vec = observer.create_vec()
+    block = layout(observer).zeros()
     for n, (state, change) in enumerate(zip(u, du, strict=True)):
-        observer.push(n, state, change, vec)
-    return observer.gather(vec)
+        observer.push(n, state, change, block.values)
+    return block.gather()[:, 0]
 
 
 def pulled(observer, u, d):
     out = np.zeros_like(u)
     for n, state in enumerate(u):
-        observer.pull(n, state, d, out[n])
+        observer.pull(n, state, d.values, out[n])
     return out
 
 
 def second(observer, u, du, d):
     out = np.zeros_like(u)
     for n, (state, change) in enumerate(zip(u, du, strict=True)):
-        observer.second(n, state, change, d, out[n])
+        observer.second(n, state, change, d.values, out[n])
     return out
 
 
@@ -109,7 +111,7 @@ def test_push_and_pull_are_transposes_of_each_other(quantity, steady):
     grid = observer.grid
     u, du = states(grid, 0, steady), states(grid, 1, steady)
     d = data(observer, 2)
-    forth = float(pushed(observer, u, du) @ observer.gather(d))
+    forth = float(pushed(observer, u, du) @ d.gather()[:, 0])
     back = dot(grid, pulled(observer, u, d), du)
     assert forth == pytest.approx(back, rel=1e-12, abs=1e-13)
     curved = second(observer, u, du, d)
@@ -163,9 +165,8 @@ def test_data_are_ordered_by_sampling_time_and_place(steady):
                 expected.append(np.concatenate(grid.comm.allgather(y.getArray())))
     np.testing.assert_allclose(observed(observer, u), np.concatenate(expected), rtol=1e-13)
     values = np.arange(observer.size, dtype=float)
-    vec = observer.create_vec()
-    vec.setArray(observer.arrange(values)[slice(*vec.getOwnershipRange())])
-    np.testing.assert_array_equal(observer.gather(vec), values)
+    block = layout(observer).block(values)
+    np.testing.assert_array_equal(block.gather()[:, 0], values)
 
 
 @pytest.mark.parallel([1, 2, 3])
@@ -304,4 +305,4 @@ def test_observers_of_many_experiments_share_their_quantities():
 def test_data_of_another_number_are_refused():
     observer = observer_of("u", True)
     with pytest.raises(InputError, match=f"data: got 3 values; allowed: {observer.size} values"):
-        observer.arrange(np.zeros(3))
+        layout(observer).block(np.zeros(3))

@@ -44,7 +44,7 @@ def test_derivatives_of_a_wave_in_its_index(tight):
         SCHEMES["crank-nicolson"],
         np.linspace(0, 0.5, 6),
     )
-    layout = forward.observers[0].create_vec()
+    (layout,) = forward.layouts
     objective = Objective(forward, [LeastSquares(np.full(24, 0.3), 0.1, layout)], {})
     x = grid.coordinates()[0]
     m, dm = (
