@@ -24,7 +24,7 @@ def objective(grid, terms, transform="identity"):
     space = ParameterSpace(grid, [Unknown("q", transform, block=Shared())])
     middle = [at_points(grid, (), np.array([[0.5]]))]
     forward = Steady(space, Equation(grid, terms), {"D": 1.0}, [Experiment()], middle)
-    misfit = LeastSquares(np.array([0.125]), 1e-3, forward.observers[0].create_vec())
+    misfit = LeastSquares(np.array([0.125]), 1e-3, forward.layouts[0])
     return Objective(forward, [misfit], {}), space.from_values({"q": 0.3})
 
 

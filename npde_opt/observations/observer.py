@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from petsc4py import PETSc
 
 from npde_opt import reductions
 from npde_opt.errors import InputError
