@@ -36,7 +36,7 @@ def steady(symmetric):
     space = ParameterSpace(grid, UNKNOWNS)
     seen = [snapshots(grid, [], "u**2")]
     forward = Steady(space, Equation(grid, terms), {}, experiments, seen)
-    misfits = [LeastSquares(np.ones(o.size), 0.5, o.create_vec()) for o in forward.observers]
+    misfits = [LeastSquares(np.ones((o.size, o.columns)), 0.5, o) for o in forward.layouts]
     return Objective(forward, misfits, {}), vector(space, 1, 0.7), vector(space, 2, 0.5)
 
 

@@ -148,8 +148,8 @@ def problem(name, scheme, conservative, steps):
         forward = Evolution(space, equation, {}, runs, seen, SCHEMES[steps], times)
     else:
         forward = Steady(space, equation, {}, runs, [at_points(grid, (), POINTS)])
-    observer = forward.observers[0]
-    misfit = LeastSquares(observer.arrange(np.zeros(observer.size)), 0.1, observer.create_vec())
+    (layout,) = forward.layouts
+    misfit = LeastSquares(np.zeros(layout.size), 0.1, layout)
     vectors = []
     for seed in (1, 2):
         values = {}

@@ -164,8 +164,8 @@ def problem(tensor, shape, steps):
         forward = Evolution(space, equation, {}, runs, seen, SCHEMES[steps], times)
     else:
         forward = Steady(space, equation, {}, runs, [at_points(grid, (), points)])
-    observer = forward.observers[0]
-    misfit = LeastSquares(observer.arrange(np.zeros(observer.size)), 0.1, observer.create_vec())
+    (layout,) = forward.layouts
+    misfit = LeastSquares(np.zeros(layout.size), 0.1, layout)
     m = space.from_values({"a": drawn(grid, 1, 1, 2), "b": drawn(grid, 2, -0.5, 0.5), "c": 1.5})
     dm = space.from_values({"a": drawn(grid, 3, 1, 2), "b": drawn(grid, 4, -0.5, 0.5), "c": 1.2})
     return Objective(forward, [misfit], {}), m, dm
