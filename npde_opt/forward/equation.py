@@ -205,6 +205,8 @@ class LinearPart:
             StencilMatrix(self.grid, prefix, joined(self.grid, o.terms)) for o in equation.operators
         ]
         self.points: Points | None = None
+        # The coefficients that terms were last made at, and the terms there.
+        self._last: tuple[dict[str, np.ndarray], Points] | None = None
         self._bounded = bounded
         self._x, self._y = self.grid.create_active(), self.grid.create_active()
         self._blocks: dict[int, BlockProduct] = {}
@@ -222,6 +224,32 @@ class LinearPart:
         """gamma S: the mass over the volume."""
         equation = self.equation
         return equation.inertia if equation.capacity is None else self.mass / self.grid.volume
+
+    def points_at(self, coefficients: Coefficients) -> Points:
+        """The terms at coefficients: where these and the mass's are the last ones again, those made
+        then, so that nothing is assembled once more for them. Collective."""
+        capacity = self.equation.capacity
+        stored = capacity.coefficients if capacity is not None else ()
+        names = sorted({*self.equation.cell_coefficients, *stored})
+        given = {n: np.asarray(coefficients[n], float) for n in names}
+        if self._last is not None:
+            last, points = self._last
+            equal = all(np.array_equal(given[n], last[n]) for n in names)
+            if reductions.everywhere(self.grid.comm, equal):
+                return points
+        own = {n: values.copy() for n, values in given.items()}
+        cells = self.cells(own)
+        made = [[t.at(cells) for t in o.terms] for o in self.equation.operators]
+        self._last = own, made
+        return made
+
+    def cells(self, dk: Coefficients) -> dict[str, np.ndarray]:
+        """As owned arrays [i, j, k], or [c, i, j, k] of fields of several channels."""
+        own, shape = self.equation.cell_coefficients, self.grid.local_shape
+        given = {n: np.asarray(dk[n], float) for n in own if n in dk}
+        return {
+            n: v if v.ndim > self.grid.dim else np.broadcast_to(v, shape) for n, v in given.items()
+        }
 
     def assemble(self, points: Points, mass: np.ndarray | None = None) -> bool:
         """Puts the operators of `points` into the matrices; False where they are there already.
@@ -300,8 +328,7 @@ class LinearPoint:
     def __init__(self, part: LinearPart, coefficients: Coefficients):
         self.part, self.grid = part, part.grid
         self.operators = part.equation.operators
-        cells = self._cells({n: coefficients[n] for n in part.equation.cell_coefficients})
-        self.points: Points = [[t.at(cells) for t in o.terms] for o in self.operators]
+        self.points: Points = part.points_at(coefficients)
         self.count = len(part.equation.species)
         self._pairs: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in self.operators]
         self.active = self.grid.active
@@ -340,7 +367,7 @@ class LinearPoint:
         sought = out.outer
         if not sought:
             return
-        cells = None if dk is None else self._cells(dk)
+        cells = None if dk is None else self.part.cells(dk)
         for operator, points in zip(self.operators, self.points, strict=True):
             for row, column, factor in operator.pattern:
                 nu = factor * adjoint.ghosted(row)
@@ -371,16 +398,8 @@ class LinearPoint:
                 out[a] += y if factor == 1 else factor * y
         return out
 
-    def _cells(self, dk: Coefficients) -> dict[str, np.ndarray]:
-        """As owned arrays [i, j, k], or [c, i, j, k] of fields of several channels."""
-        own, shape = self.part.equation.cell_coefficients, self.grid.local_shape
-        given = {n: np.asarray(dk[n], float) for n in own if n in dk}
-        return {
-            n: v if v.ndim > self.grid.dim else np.broadcast_to(v, shape) for n, v in given.items()
-        }
-
     def derivative(self, state: State, dk: Coefficients) -> np.ndarray | float:
-        change = self._cells(dk)
+        change = self.part.cells(dk)
         if not change:
             return 0.0
         out = state.zeros()
@@ -415,7 +434,7 @@ class LinearPoint:
         self, state: State, adjoint: State, change: State, dk: Coefficients, out: Gradients
     ) -> np.ndarray:
         """(A_k dk)^T lambda; adds r_ku^T(lambda, du) + r_kk^T(lambda, dk)."""
-        cells, result = self._cells(dk), adjoint.zeros()
+        cells, result = self.part.cells(dk), adjoint.zeros()
         self.outer(adjoint, out, dk)
         for operator, points in zip(self.operators, self.points, strict=True):
             for row, column, factor in operator.pattern:

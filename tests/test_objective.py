@@ -1,0 +1,181 @@
+"""objective.over(columns): minibatches of experiments that share everything with the whole."""
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+from npde_opt.ensemble import Ensemble
+from npde_opt.errors import InputError
+from npde_opt.forward import SCHEMES, Equation, Evolution, Experiment, Steady
+from npde_opt.grids import Grid
+from npde_opt.misfits import LeastSquares, SoftmaxCrossEntropy
+from npde_opt.objective import Objective
+from npde_opt.observations import at_points
+from npde_opt.parameters import ParameterSpace, Shared, Unknown
+from npde_opt.regularizers import REGULARIZERS
+from npde_opt.terms import Diffusion, Kinetics
+from npde_opt.verify import dot_product_test, taylor_test
+
+COMM = MPI.COMM_WORLD
+SHAPE, COUNT = (8, 6), 6
+POINTS = np.array([[0.2, 0.3], [0.7, 0.4], [0.5, 0.8]])
+KINDS = {"steady": None, "fused": "explicit-euler", "implicit": "imex-euler"}
+
+
+def made(kind, ensemble=None, loss="least-squares"):
+    """Six experiments, of which the first four are observed alike."""
+    grid = Grid(SHAPE, boundaries={"x-": "dirichlet"}, comm=ensemble.space if ensemble else COMM)
+    space = ParameterSpace(grid, [Unknown("D", "log"), Unknown("r", "log", block=Shared())])
+    own = ensemble.own(COUNT) if ensemble else range(COUNT)
+    terms = [Diffusion(grid, "D"), Kinetics(grid, ("u",), {"u": "r*u*(1 - u)"})]
+    times = np.linspace(0, 0.006, 4)
+    when = () if kind == "steady" else times[2:]
+    seen = [[at_points(grid, when, POINTS[:n])] for n in (3, 2)]
+    runs = [
+        Experiment(
+            {"u": f"0.5 + 0.{e + 1}*x*y"},
+            load=(1.0 + e) * grid.volume if kind == "steady" else None,
+            samplings=seen[e >= 4],
+        )
+        for e in own
+    ]
+    equation = Equation(grid, terms[:1] if kind == "steady" else terms)
+    if kind == "steady":
+        space = ParameterSpace(grid, [Unknown("D", "log")])
+        forward = Steady(space, equation, {}, runs)
+    else:
+        forward = Evolution(space, equation, {}, runs, seen[0], SCHEMES[KINDS[kind]], times)
+    misfits = []
+    for layout in forward.layouts:
+        numbers = [own[k] for k in layout.members]
+        if loss == "labels":
+            labels = np.array(numbers) % 2
+            misfits.append(SoftmaxCrossEntropy(labels, layout))
+        else:
+            y = [np.random.default_rng(e).random(layout.size) for e in numbers]
+            misfits.append(LeastSquares(np.stack(y, axis=1), 0.1, layout))
+    regularizers = {"D": REGULARIZERS["gradient"](grid, 0.1)}
+    J = Objective(forward, misfits, regularizers, ensemble)
+    values = {"D": grid.evaluate(lambda x, y: 0.5 + 0.2 * x * y), "r": 2.0}
+    changes = {"D": grid.evaluate(lambda x, y: np.exp(np.sin(3 * x) * y)), "r": 1.5}
+    named = [{u.name: v[u.name] for u in space.unknowns} for v in (values, changes)]
+    return J, space.from_values(named[0]), space.from_values(named[1])
+
+
+def figures(J, m, dm):
+    """Value, misfit, gradient and Hessian products."""
+    at, h, gn = J.linearize(m), J.create_vec(), J.create_vec()
+    at.hessian(dm, h)
+    at.hessian(dm, gn, gauss_newton=True)
+    fields = [np.array([at.value, at.misfit, at.information(dm)])]
+    fields += [v.getArray().copy() for v in (at.gradient(), h, gn)]
+    at.destroy()
+    return fields
+
+
+def mean_is_whole(J, m, dm, parts):
+    """Of figures of parts weighted by their numbers of data."""
+    whole, total = figures(J, m, dm), None
+    for columns in parts:
+        part = J.over(columns)
+        found = figures(part, m, dm)
+        share = part.data_count / J.data_count
+        shares = [share * f for f in found]
+        total = shares if total is None else [t + f for t, f in zip(total, shares, strict=True)]
+        part.destroy()
+    for a, b in zip(total, whole, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-10 * np.abs(b).max(initial=1))
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_the_mean_over_a_partition_is_the_whole(kind):
+    J, m, dm = made(kind)
+    mean_is_whole(J, m, dm, [[4, 0], [3, 5, 1], [2]])
+    J.destroy()
+
+
+@pytest.mark.parallel([2, 3])
+@pytest.mark.parametrize("kind", ["steady", "fused"])
+def test_so_it_is_in_groups_of_which_some_have_no_columns(kind):
+    ensemble = Ensemble.split(COMM, COMM.size, COUNT)
+    J, m, dm = made(kind, ensemble)
+    mean_is_whole(J, m, dm, [[0], [1, 2, 3, 4, 5]])
+    single, m1, _ = made(kind)
+    for columns in ([3], [1, 2, 5]):
+        split, whole = J.over(columns).linearize(m), single.over(columns).linearize(m1)
+        assert split.value == pytest.approx(whole.value, rel=1e-9)
+        assert split.chi_squared() == pytest.approx(whole.chi_squared(), rel=1e-9)
+    J.destroy()
+
+
+@pytest.mark.parallel([1, 2])
+def test_without_scale_the_misfits_of_parts_add_up():
+    J, m, _ = made("fused")
+    total = J.linearize(m)
+    parts = [J.over(columns, scale=False).linearize(m) for columns in ([0, 1, 4], [2, 3, 5])]
+    assert sum(p.misfit for p in parts) == pytest.approx(total.misfit, rel=1e-12)
+    assert parts[0].regularization == total.regularization
+    assert J.over([1]).over([2, 3, 5], scale=False).linearize(m).misfit == parts[1].misfit
+    J.destroy()
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize("kind", ["fused", "implicit"])
+def test_derivatives_of_a_part_with_whole_columns(kind):
+    """Cross-entropy of the outputs of an experiment, which are those at all times and places."""
+    J, m, dm = made(kind, loss="labels")
+    part = J.over([1, 2, 5])
+    orders = taylor_test(part, m, dm)
+    assert orders.problems() == [], orders
+    lin = part.linearize(m).linearization
+    assert [d.layout.members for d in lin.data] == [(1, 2), (5,)]
+    assert dot_product_test(lin, dm, [d.layout.noise(1) for d in lin.data]) <= 1e-10
+    J.destroy()
+
+
+@pytest.mark.parallel([1, 2])
+@pytest.mark.parametrize("kind", ["steady", "implicit"])
+def test_nothing_is_assembled_or_set_up_again(kind, monkeypatch):
+    J, m, dm = made(kind)
+    figures(J, m, dm)
+    matrices, counts = J.forward.part.matrices, []
+    for matrix in matrices:
+        refresh = matrix.refresh
+        monkeypatch.setattr(matrix, "refresh", lambda r=refresh: counts.append(1) or r())
+    monkeypatch.setattr(
+        "npde_opt.linear.recipes.LinearSolver.update", lambda self: counts.append(2)
+    )
+    before = J.counters.snapshot()
+    part = J.over([1, 4])
+    figures(part, m, dm)
+    assert counts == []
+    assert part.forward is J.forward and part.counters is J.counters
+    # A state, an adjoint, and for each product two states and adjoints at most, of two experiments.
+    done = J.counters.forward_solves - before["forward_solves"]
+    assert 0 < done <= 2 * 4 and done % 2 == 0
+    J.destroy()
+
+
+@pytest.mark.parametrize(
+    ("columns", "text"),
+    [
+        ([0, 6], "columns: got 6; allowed: numbers of experiments from 0 to 5, each once"),
+        ([-1], "columns: got -1; allowed: numbers"),
+        ([2, 2], "columns: got 2 twice; allowed: numbers"),
+        ([], r"columns: got \[\]; allowed: numbers"),
+        ([0.5], r"columns: got \[0.5\]; allowed: numbers"),
+    ],
+)
+def test_columns_that_are_none_are_named(columns, text):
+    J, _, _ = made("steady")
+    with pytest.raises(InputError, match=text):
+        J.over(columns)
+
+
+def test_misfits_are_one_a_block():
+    J, _, _ = made("steady")
+    with pytest.raises(InputError, match="misfits: got 1; allowed: 2, one a block of data"):
+        Objective(J.forward, J.misfits[:1], {})
+    with pytest.raises(InputError, match=r"misfits: got of experiments \(4, 5\); allowed: \(0, 1"):
+        Objective(J.forward, J.misfits[::-1], {})
