@@ -20,16 +20,26 @@ DOCS = README.parent / "docs"
 LAUNCHED = ("OMPI_COMM", "PMIX_", "PMI_", "ORTE_")
 
 
-def test_the_identification_in_the_readme_converges():
-    code = re.search(r"```python\n(.*?)```", README.read_text(), re.DOTALL).group(1)
+def printed(page):
+    """The words that the (first) Python of a page prints."""
+    code = re.search(r"```python\n(.*?)```", page.read_text(), re.DOTALL).group(1)
     env = {k: v for k, v in os.environ.items() if not k.startswith(LAUNCHED)}
     run = subprocess.run(
         [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=900
     )
     assert run.returncode == 0, run.stderr
-    status, objective = run.stdout.split()
+    return run.stdout.split()
+
+
+def test_the_identification_in_the_readme_converges():
+    status, objective = printed(README)
     assert status == "converged"
     assert float(objective) == pytest.approx(70.84145, rel=1e-5)
+
+
+def test_minibatches_of_docs_how_it_works_learn_two_classes():
+    loss, misread = map(float, printed(DOCS / "how-it-works.md"))
+    assert loss < 0.2 and misread == 0
 
 
 def fitted(page, folder, cells=None):
