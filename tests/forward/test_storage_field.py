@@ -145,11 +145,10 @@ def objective(scheme, S, unknown=(("S", "log"), ("D", "log"))):
     runs = [Experiment({"u": start}, boundary={"x-": 1.0}) for start in starts]
     how = SCHEMES[scheme]
     forward = Evolution(space, equation, known, runs, seen, how, times, recipe="direct")
-    misfits = []
-    for e, observer in enumerate(forward.observers):
-        data = np.random.default_rng(e).standard_normal(observer.size)
-        misfits.append(LeastSquares(observer.arrange(data), 0.2, observer.create_vec()))
-    return Objective(forward, misfits, {})
+    (layout,) = forward.layouts
+    data = [np.random.default_rng(e).standard_normal(layout.size) for e in layout.members]
+    misfit = LeastSquares(np.stack(data, axis=1), 0.2, layout)
+    return Objective(forward, [misfit], {})
 
 
 @pytest.fixture
