@@ -9,6 +9,7 @@ USAGE = """usage: python -m npde_opt COMMAND ...
 
   doctor        what is installed, what is wrong with it and what to do about it
   check CASE    read a case (TOML), build its grid and equation, and say what a run would need
+  --version     which version this is
 """
 
 
@@ -22,6 +23,11 @@ def main(argv: list[str]) -> int:
         from npde_opt.cases import check_main
 
         return check_main(rest) or 0
+    if command == "--version":
+        from npde_opt import __version__
+
+        print(f"npde_opt {__version__}")
+        return 0
     if command in ("-h", "--help"):
         print(USAGE, end="")
         return 0

@@ -13,8 +13,13 @@ from typing import TYPE_CHECKING
 import petsc4py
 from mpi4py import MPI
 
+from npde_opt import __version__
+
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
+
+PETSC_HELP = "-help"
+"""An option of PETSc's, which would else be read as -h."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -31,6 +36,9 @@ def common(description: str | None) -> Parser:
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
+    )
+    p.add_argument(
+        "--version", action="version", version=f"npde_opt {__version__}", help="print it, and stop"
     )
     p.add_argument(
         "--case", required=True, help="TOML file (format: python -m npde_opt check --format)"
@@ -102,7 +110,12 @@ def read_options(p: Parser) -> argparse.Namespace:
 
     Ends the program with code 2 and a message on rank 0 where one cannot be.
     """
-    options, rest = p.parse_known_args()
+    given = [a for a in sys.argv[1:] if a != PETSC_HELP]
+    asked = [PETSC_HELP] if PETSC_HELP in sys.argv[1:] else []
+    if asked and not any(a.partition("=")[0] == "--case" for a in given):
+        petsc4py.init([sys.argv[0], *asked])
+        p.exit(0, "With a --case, options of what the run uses follow as it goes on.\n")
+    options, rest = p.parse_known_args(given)
     wrong = [a for a in rest if a.startswith("--")]
     if wrong:
         p.error(f"unknown option {wrong[0]}; see --help (PETSc's options have one dash)")
@@ -115,7 +128,7 @@ def read_options(p: Parser) -> argparse.Namespace:
     if options.levels is not None and options.levels < 1:
         p.error(f"--levels {options.levels}: at least 1")
     options.variables = dict(_pair(p, text) for text in options.set)
-    petsc4py.init([sys.argv[0], *rest])
+    petsc4py.init([sys.argv[0], *rest, *asked])
     return options
 
 

@@ -243,10 +243,11 @@ def closing_text(summary: Summary, out: Path | None = None) -> str:
         f"  memory       {s.peak_memory_mb:,.0f} MB at the peak, all ranks together",
     ]
     lines += residuals(s.metrics)
+    apart = {*FINDINGS, *RESIDUALS, *STARTS, MEANINGS}
     lines += [
-        f"  {name.replace('_', ' '):<12} {_metric(value, name)}"
+        f"  {name.replace('_', ' '):<12} {_metric(value, name)}{_meaning(s.metrics, name)}"
         for name, value in s.metrics.items()
-        if name not in FINDINGS and name not in RESIDUALS and name not in STARTS
+        if name not in apart
     ]
     if "starts" in s.metrics:
         lines += starts.lines(s.metrics["starts"], s.metrics["best_start"])
@@ -265,6 +266,8 @@ FINDINGS = {
     "moved": "FAR FROM START",
 }
 STARTS = ("starts", "best_start")
+MEANINGS = "meanings"
+"""Of the metrics: what some of them mean, by name."""
 RESIDUALS = [
     f"{kind}_{what}"
     for kind in ("state", "newton")
@@ -358,6 +361,13 @@ def _metric(value: Plain, name: str = "") -> str:
             + "]"
         )
     return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+def _meaning(metrics: Mapping[str, Plain], name: str) -> str:
+    """What a number means, in brackets behind it."""
+    known = metrics.get(MEANINGS)
+    said = known.get(name) if isinstance(known, Mapping) else None
+    return f" ({said})" if said else ""
 
 
 def _is_pair(value: list[Plain]) -> bool:

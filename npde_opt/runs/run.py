@@ -18,6 +18,7 @@ from npde_opt.petsc_options import check_options, unused_text
 from npde_opt.runs.attempts import Attempts
 from npde_opt.runs.columns import Column
 from npde_opt.runs.identity import identity
+from npde_opt.runs.meanings import meanings
 from npde_opt.runs.monitor import Monitor
 from npde_opt.runs.opened import Opened
 from npde_opt.runs.rehearsal import rehearse
@@ -161,6 +162,7 @@ class Run(Opened):
 
     def _summary(self, found: restarts.Found, metrics: Meta, seconds: Seconds) -> Summary:
         result, counts = found.result, found.result.counters
+        told = metrics | {"reason": result.reason, "decrement": result.decrement}
         return Summary(
             driver="identify",
             case=str(self.options.case),
@@ -179,7 +181,7 @@ class Run(Opened):
             krylov_iterations_mean=found.krylov_iterations / max(found.total_solves, 1),
             seconds=seconds,
             peak_memory_mb=peak_memory_mb(self.world),
-            metrics=metrics | {"reason": result.reason, "decrement": result.decrement},
+            metrics=told | {"meanings": meanings(self.case, told)},
         )
 
 

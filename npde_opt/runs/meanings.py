@@ -1,0 +1,44 @@
+"""What the numbers of a report mean, in a line each: on the screen behind the number, in
+summary.json under `meanings`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from npde_opt.cases import Case
+
+FIXED = {
+    "chi_squared": "mean of ((predicted - observed) / sigma)^2; 1: the data are fitted to their "
+    "noise",
+    "rmse": "root mean square of predicted - observed, in the data's unit",
+    "misfit": "half the sum of ((predicted - observed) / sigma)^2, or what [misfit] has in its "
+    "place",
+    "regularization": "its part of the objective, the misfit is the rest",
+    "decrement": "estimate of how far the objective may still fall, in units of the noise",
+}
+FIELD_ERROR = "norm of found - true over that of start - true, {of}; 0: the truth, 1: the start"
+NUMBER_ERROR = "norm of found - true over that of true"
+INTERVAL = "holds the true value in 95 of 100 repetitions, where model and sigma are right"
+
+
+def meanings(case: Case, names: Iterable[str]) -> dict[str, str]:
+    """A line for each of the names that has one."""
+    found = {}
+    for name in names:
+        if name in FIXED:
+            found[name] = FIXED[name]
+        elif name.startswith("relative_error_"):
+            found[name] = _error(case, name.removeprefix("relative_error_"))
+        elif name.endswith("_interval"):
+            found[name] = INTERVAL
+    return found
+
+
+def _error(case: Case, unknown: str) -> str:
+    """Of fields in the parameter and against the start, of numbers in the value: see
+    `ParameterSpace.error`."""
+    u = next(u for u in case.table.unknown if u.name == unknown)
+    if u.kind != "field" or u.regions is not None:
+        return NUMBER_ERROR
+    of = {"log": "of logarithms", "bounded": "of what is optimized"}.get(u.transform, "of values")
+    return FIELD_ERROR.format(of=of)
