@@ -7,11 +7,9 @@ centre to centre; at a side as that of the cell.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from npde_opt.aliases import Coefficients
+from npde_opt.aliases import Coefficients, Numbers
 from npde_opt.functions.text import Expressions
 from npde_opt.grids import AXES, Grid, along
 from npde_opt.terms.boundary import TIME
@@ -50,10 +48,10 @@ class FaceText:
     def at(self, k: Coefficients, t: float | None = None) -> FaceTextAt:
         return FaceTextAt(self, k, t)
 
-    def between(self, k: Coefficients) -> list[Any]:
+    def between(self, k: Coefficients) -> list[Numbers]:
         """The parameters at the faces, 0 where one is not given. Collective."""
         below, above = self.shares
-        found: list[Any] = []
+        found: list[Numbers] = []
         for name in self.parameters:
             value = np.asarray(k.get(name, 0.0), float)
             if value.ndim:
@@ -82,7 +80,7 @@ class FaceTextAt:
     def reads(self, dk: Coefficients) -> bool:
         return any(name in dk for name in self.parameters)
 
-    def _directions(self, dk: Coefficients) -> list[Any]:
+    def _directions(self, dk: Coefficients) -> list[Numbers]:
         return [*[0.0] * len(self.term.variables), *self.term.between(dk)]
 
     def push(self, dk: Coefficients) -> np.ndarray | float | None:
@@ -103,7 +101,7 @@ class FaceTextAt:
         assert self.text is not None
         self._add(self.text.second(*self.arguments, weight, *self._directions(dk)), found)
 
-    def _add(self, parts: list[Any], found: dict[str, np.ndarray]) -> None:
+    def _add(self, parts: list[Numbers], found: dict[str, np.ndarray]) -> None:
         (below, above), d = self.term.shares, self.term.d
         for name, part in zip(self.parameters, parts[len(self.term.variables) :], strict=True):
             full = np.broadcast_to(part, self.term.shape)

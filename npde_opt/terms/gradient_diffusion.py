@@ -20,11 +20,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
-from typing import Any
 
 import numpy as np
 
-from npde_opt.aliases import Coefficients
+from npde_opt.aliases import Coefficients, Numbers
 from npde_opt.errors import InputError
 from npde_opt.functions.text import Expressions
 from npde_opt.grids import Grid
@@ -131,7 +130,7 @@ class GradientDiffusionAt(TermAt):
             total = total + (lower + upper) / 2
         return np.asarray(total)
 
-    def _weighted(self, values: Any) -> np.ndarray:
+    def _weighted(self, values: Numbers) -> np.ndarray:
         """|c| times values; 0 in inactive cells, where they need not be finite."""
         return np.where(self.grid.active, self.grid.volume * values, 0.0)
 
@@ -163,7 +162,7 @@ class GradientDiffusionAt(TermAt):
         out[self.term.channel] = own
         return out
 
-    def _arguments(self, slopes: Sequence[np.ndarray]) -> list[Any]:
+    def _arguments(self, slopes: Sequence[np.ndarray]) -> list[Numbers]:
         return [self._paired(slopes, slopes), *self.parameters]
 
     def residual(self, state: State) -> np.ndarray:
@@ -208,7 +207,7 @@ class GradientDiffusionAt(TermAt):
             self._add(self.term.diffusivity.pull(*self._arguments(slopes), weight)[1:], out)
         return self._whole(self._symmetric(slopes, moved, out))
 
-    def _add(self, parts: Sequence[Any], out: Gradients) -> None:
+    def _add(self, parts: Sequence[Numbers], out: Gradients) -> None:
         for name, part in zip(self.names, parts, strict=True):
             out.add(name, np.where(self.grid.active, part, 0.0))
 
@@ -235,7 +234,7 @@ class GradientDiffusionAt(TermAt):
         found += self._laplacian(self._masked(2 * (curved[0] + carried[0])), slopes, out)
         return self._whole(found)
 
-    def _masked(self, values: Any) -> np.ndarray:
+    def _masked(self, values: Numbers) -> np.ndarray:
         return np.where(self.grid.active, np.broadcast_to(values, self.grid.local_shape), 0.0)
 
     def add_jacobian(self, state: State, planes: BlockPlanes) -> None:

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from npde_opt.aliases import Coefficients
+from npde_opt.aliases import Coefficients, Numbers
 from npde_opt.errors import InputError
 from npde_opt.functions.text import Expressions
 from npde_opt.grids import Grid, of_cells
@@ -137,9 +137,9 @@ class Rates:
         central: whether rows are not diagonally dominant.
     """
 
-    diffusive: list[Any]
-    velocity: list[Any]
-    decay: Any = 0.0
+    diffusive: list[Numbers]
+    velocity: list[Numbers]
+    decay: Numbers = 0.0
     central: bool = False
 
     @classmethod

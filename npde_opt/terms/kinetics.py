@@ -13,11 +13,10 @@ scalars. Named models:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
-from npde_opt.aliases import Coefficients
+from npde_opt.aliases import Coefficients, Numbers
 from npde_opt.errors import InputError
 from npde_opt.functions.text import Expressions
 from npde_opt.grids import Grid
@@ -97,7 +96,7 @@ class KineticsAt(TermAt):
             self._weighted(rate, out[c])
         return out
 
-    def _weighted(self, rate: Any, out: np.ndarray | None = None) -> np.ndarray:
+    def _weighted(self, rate: Numbers, out: np.ndarray | None = None) -> np.ndarray:
         """-volume R; 0 in inactive cells, where a rate need not be finite."""
         found = np.multiply(self._minus, rate, out=out)
         if self._inactive is not None:
@@ -145,16 +144,16 @@ class KineticsAt(TermAt):
     def jacobians(self, state: State, start: int | None = None) -> np.ndarray:
         """Infinite slopes (of sqrt(u) at 0) are 0."""
 
-        def picked(x: Any) -> Any:
+        def picked(x: Numbers) -> Numbers:
             if np.ndim(x) == 0:
                 return x
             whole = np.broadcast_to(x, state.u.shape[1:])
             return np.ravel(whole, order="F") if start is None else sample(whole, start)
 
-        cells = picked(self.grid.active) if self._inactive is not None else slice(None)
-        given = [
-            x if np.ndim(x) == 0 else x[cells] for x in map(picked, [*state.u, *self.parameters])
-        ]
+        masked = self._inactive is not None
+        cells = np.asarray(picked(self.grid.active)) if masked else slice(None)
+        whole = [np.asarray(picked(x)) for x in (*state.u, *self.parameters)]
+        given = [x[()] if x.ndim == 0 else x[cells] for x in whole]
         entries, width = self.expressions.jacobian(*given), len(self.expressions.arguments)
         out = np.empty((self.count, self.count, given[0].size))
         for c in range(self.count):

@@ -10,11 +10,10 @@ Perona-Malik D/(1 + (g/kappa)^2).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from npde_opt.aliases import Coefficients
+from npde_opt.aliases import Coefficients, Numbers
 from npde_opt.errors import InputError
 from npde_opt.functions.text import Expressions
 from npde_opt.grids import Grid, along
@@ -117,10 +116,10 @@ class NonlinearDiffusionAt(TermAt):
             self._at_faces({n: k[n] for n in term.flux.parameters}, d) for d in range(term.grid.dim)
         ]
 
-    def _at_faces(self, k: Coefficients, d: int) -> list[Any]:
+    def _at_faces(self, k: Coefficients, d: int) -> list[Numbers]:
         """The parameters at faces normal to axis d, 0 for those that are not given."""
         below, above = self.term.weights[d]
-        out: list[Any] = []
+        out: list[Numbers] = []
         for name in self.flux.parameters:
             value = np.asarray(k.get(name, 0.0), float)
             if value.ndim:
@@ -129,7 +128,7 @@ class NonlinearDiffusionAt(TermAt):
             out.append(value)
         return out
 
-    def _arguments(self, state: State, d: int) -> tuple[list[Any], np.ndarray]:
+    def _arguments(self, state: State, d: int) -> tuple[list[Numbers], np.ndarray]:
         """(v, s, parameters) at faces, and where v follows u."""
         a, b = faces(state.ghosted(self.term.channel), d, self.grid.dim)
         v, s = (a + b) / 2, (b - a) / self.term.distances[d]
@@ -141,17 +140,17 @@ class NonlinearDiffusionAt(TermAt):
 
     def _directions(
         self, change: State | None, moves: np.ndarray, dk: Coefficients, d: int
-    ) -> list[Any]:
+    ) -> list[Numbers]:
         if change is None:
             return [0.0, 0.0, *self._at_faces(dk, d)]
         a, b = faces(change.ghosted(self.term.channel), d, self.grid.dim)
         return [moves * (a + b) / 2, (b - a) / self.term.distances[d], *self._at_faces(dk, d)]
 
-    def _open(self, values: Any, d: int) -> np.ndarray:
+    def _open(self, values: Numbers, d: int) -> np.ndarray:
         """0 at closed faces, where a diffusivity need not be finite."""
         return np.where(self.term.areas[d] > 0, values, 0.0)
 
-    def _divergence(self, state: State, fluxes: Sequence[Any]) -> np.ndarray:
+    def _divergence(self, state: State, fluxes: Sequence[Numbers]) -> np.ndarray:
         out = state.zeros()
         for d, flux in enumerate(fluxes):
             lower, upper = self._sides(self.term.areas[d] * self._open(flux, d), d)
@@ -183,7 +182,7 @@ class NonlinearDiffusionAt(TermAt):
 
     def _gather(
         self,
-        parts: Sequence[Any],
+        parts: Sequence[Numbers],
         moves: np.ndarray,
         d: int,
         out: np.ndarray,
@@ -234,15 +233,14 @@ class NonlinearDiffusionAt(TermAt):
         low, high = np.inf, -np.inf
         for d in range(self.grid.dim):
             arguments = self._arguments(state, d)[0]
-            values = np.broadcast_to(
-                self.term.diffusivity.value(*arguments[:2], *self._named(d))[0], arguments[0].shape
-            )
+            found = self.term.diffusivity.value(*arguments[:2], *self._named(d))[0]
+            values = np.broadcast_to(found, np.shape(arguments[0]))
             seen = values[np.broadcast_to(self.term.areas[d] > 0, values.shape)]
             if seen.size:
                 low, high = np.minimum(low, seen.min()), np.maximum(high, seen.max())
         return float(low), float(high)
 
-    def _named(self, d: int) -> list[Any]:
+    def _named(self, d: int) -> list[Numbers]:
         """The parameters at faces that the diffusivity reads."""
         given = dict(zip(self.flux.parameters, self.parameters[d], strict=True))
         return [given[name] for name in self.term.diffusivity.parameters]

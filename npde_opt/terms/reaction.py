@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from npde_opt.aliases import Coefficients
+from npde_opt.aliases import Coefficients, Numbers
 from npde_opt.errors import SolverError
 from npde_opt.functions.text import Expressions
 from npde_opt.grids import Grid, of_cells
@@ -135,5 +133,6 @@ class ReactionTextAt(ReactionAt):
             self.text.second(*self.given, self._products(pairs), *self.text.values_of(dk, 0.0))
         )
 
-    def _named(self, parts: list[Any]) -> dict[str, np.ndarray]:
-        return dict(zip(self.text.parameters, parts, strict=True))
+    def _named(self, parts: list[Numbers]) -> dict[str, np.ndarray]:
+        arrays = map(np.asarray, parts)
+        return dict(zip(self.text.parameters, arrays, strict=True))

@@ -7,11 +7,10 @@ s is text in x, y, z and coefficients' names, a number or an owned array; h is 1
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
-from npde_opt.aliases import Coefficients
+from npde_opt.aliases import Coefficients, Numbers
 from npde_opt.functions.text import Expressions
 from npde_opt.grids import AXES, Grid
 from npde_opt.terms.history import History
@@ -98,21 +97,20 @@ class SourceAt(TermAt):
         self.term, self.k, self.grid, self.count = term, k, term.grid, term.count
         self.volume = np.where(term.grid.active, term.grid.volume, 0.0)
         self.parameters = term.text.values_of(k) if term.text else []
-        self.shape: Any = self._masked(
-            term.text.value(*self._arguments())[0] if term.text else term.known
-        )
+        known = 0.0 if term.known is None else term.known
+        self.shape = self._masked(term.text.value(*self._arguments())[0] if term.text else known)
         self.name = term.history.name if term.history is not None else None
 
-    def _masked(self, values: Any) -> Any:
+    def _masked(self, values: Numbers) -> Numbers:
         """0 in inactive cells, where a shape need not be finite."""
         return (
             values if self.grid.active_global is None else np.where(self.grid.active, values, 0.0)
         )
 
-    def _arguments(self) -> list:
+    def _arguments(self) -> list[Numbers]:
         return [*self.grid.coordinates(), *self.parameters]
 
-    def _h(self, state: State, values: Any = None) -> float:
+    def _h(self, state: State, values: Numbers | None = None) -> float:
         history = self.term.history
         if history is None:
             return 1.0
@@ -127,12 +125,12 @@ class SourceAt(TermAt):
         h = np.ones(1) if self.term.history is None else self.term.history.given(self.k)
         return float(np.abs(self.shape).max(initial=0.0)) * float(np.abs(h).max(initial=0.0))
 
-    def _field(self, state: State, values: Any) -> np.ndarray:
+    def _field(self, state: State, values: Numbers) -> np.ndarray:
         out = state.zeros()
         out[self.term.channel] = -self.volume * values
         return out
 
-    def _push(self, dk: Coefficients) -> Any:
+    def _push(self, dk: Coefficients) -> Numbers:
         text = self.term.text
         if text is None or not any(n in dk for n in text.parameters):
             return 0.0

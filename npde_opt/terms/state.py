@@ -7,11 +7,11 @@ memory: fields of cells broadcast over the samples, as these stand before the ax
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
-from npde_opt.aliases import Coefficients
+from npde_opt.aliases import Coefficients, Numbers
 from npde_opt.grids import Grid
 from npde_opt.grids.sides import Side
 
@@ -107,7 +107,7 @@ class State:
 class Summed(Protocol):
     """A block of parameters, for whose coefficient cotangents are added up."""
 
-    def cotangent(self, value: Any) -> Any:
+    def cotangent(self, value: Numbers) -> Numbers:
         """A term's cotangent in the form in which they are added."""
 
 
@@ -131,9 +131,9 @@ class Gradients:
 
     def __init__(self, blocks: Mapping[str, Summed]):
         self.blocks = blocks
-        self.values: dict[str, Any] = {}
+        self.values: dict[str, Numbers] = {}
 
-    def add(self, name: str, value: Any) -> None:
+    def add(self, name: str, value: Numbers) -> None:
         if name not in self.blocks:
             return
         value = self.blocks[name].cotangent(value)

@@ -23,11 +23,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import combinations, product
-from typing import Any
 
 import numpy as np
 
-from npde_opt.aliases import Coefficients
+from npde_opt.aliases import Coefficients, Numbers
 from npde_opt.errors import InputError, SolverError
 from npde_opt.functions.text import Expressions
 from npde_opt.grids import AXES, Grid
@@ -139,11 +138,11 @@ class TensorDiffusion(LinearTerm):
     def said(self) -> str:
         return "the diffusion tensor"
 
-    def values(self, k: Coefficients) -> list[Any]:
+    def values(self, k: Coefficients) -> list[Numbers]:
         """Entries of the upper triangle, row by row, that broadcast to the owned cells."""
         return self.entries.value(*self.grid.coordinates(), *self.entries.values_of(k))
 
-    def indefinite(self, values: Sequence[Any]) -> int:
+    def indefinite(self, values: Sequence[Numbers]) -> int:
         """The number of owned active cells where these entries are not positive definite."""
         dim, entries = self.grid.dim, iter(values)
         matrix = np.empty((*self.grid.local_shape, dim, dim))
@@ -201,7 +200,7 @@ class TensorDiffusionAt(LinearAt):
                 np.where(o, 1 / s, 0.0) for o, s in zip(term.open, self.plain.sums, strict=True)
             ]
 
-    def _named(self, values: Sequence[Any], inactive: float) -> Named:
+    def _named(self, values: Sequence[Numbers], inactive: float) -> Named:
         """Of E and W, with a value in inactive cells."""
         names, shape = [*self.term.names, *self.term.crosses], self.grid.local_shape
         laid = [np.where(self.grid.active, np.broadcast_to(v, shape), inactive) for v in values]
@@ -307,7 +306,7 @@ class TensorDiffusionAt(LinearAt):
         moved = self._seen(side, s, dw, self.G) + self._seen(side, ds, self.w, self.G)
         return plain - moved - self._seen(side, s, self.w, dG)
 
-    def _changes(self, dk: Coefficients) -> tuple[list[Any], Named]:
+    def _changes(self, dk: Coefficients) -> tuple[list[Numbers], Named]:
         """Of D, and of E and W."""
         term = self.term
         zeros = [0.0] * self.grid.dim
@@ -315,7 +314,7 @@ class TensorDiffusionAt(LinearAt):
         dD = term.entries.push(*self.arguments, *moved)
         return dD, self._named(term.formulas.push(*self._given(), *dD, *zeros), 0.0)
 
-    def _given(self) -> list[Any]:
+    def _given(self) -> list[Numbers]:
         return [*self.D, *self.term.closed]
 
     def _dG(self, change: Named) -> list[np.ndarray]:
@@ -376,7 +375,7 @@ class TensorDiffusionAt(LinearAt):
         names = [*self.term.names, *self.term.crosses]
         return [np.where(self.grid.active, cotangents[n], 0.0) for n in names]
 
-    def _pulled(self, cotangents: Named) -> list[Any]:
+    def _pulled(self, cotangents: Named) -> list[Numbers]:
         """Of D."""
         given = [*self._given(), *self._ordered(cotangents)]
         return self.term.formulas.pull(*given)[: len(self.D)]
@@ -387,7 +386,7 @@ class TensorDiffusionAt(LinearAt):
         of_D = self._pulled(self._cotangents(pairs))
         return self._by_name(self.term.entries.pull(*self.arguments, *of_D))
 
-    def _by_name(self, parts: Sequence[Any]) -> dict[str, np.ndarray]:
+    def _by_name(self, parts: Sequence[Numbers]) -> dict[str, np.ndarray]:
         shape, own = self.grid.local_shape, parts[self.grid.dim :]
         return {
             name: np.where(self.grid.active, np.broadcast_to(part, shape), 0.0)
