@@ -38,6 +38,13 @@ class EquationSection(Table, kw_only=True):
             "a field; positive; default 1"
         ),
     ] = None
+    mean: Annotated[
+        float | None,
+        Meta(
+            description="without [time]: of a state whose level nothing fixes, as there is no flux "
+            "all round and no reaction; sources and fluxes add up to 0"
+        ),
+    ] = None
     terms: Annotated[list[Term], Meta(description="tables, summed: the terms below")] = field(
         default_factory=lambda: [Diffusion(diffusion="D")]
     )

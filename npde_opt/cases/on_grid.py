@@ -223,7 +223,8 @@ class OnGrid:
         known, recipe = self.terms.known, self.table.equation.recipe
         time = self.table.time
         if time is None:
-            return Steady(space, equation, known, experiments, samplings, recipe=recipe)
+            mean = self.table.equation.mean
+            return Steady(space, equation, known, experiments, samplings, recipe=recipe, mean=mean)
         assert times is not None
         return Evolution(
             space,

@@ -37,6 +37,8 @@ def validated(raw: Mapping[str, Any]) -> CaseFile:
     _check_simulation(table, raw)
     if table.time is None:
         _check_steady(table)
+    elif table.equation.mean is not None:
+        raise InputError("equation.mean", table.equation.mean, "no mean with a section [time]")
     _check_derived(table)
     _check_restarts(table)
     return table

@@ -26,10 +26,11 @@ from npde_opt.forward.equation import Equation, LinearPart, LinearPoint
 from npde_opt.forward.experiment import Driving, Experiment
 from npde_opt.forward.initial import InitialState
 from npde_opt.forward.interface import Counters, check_alike
+from npde_opt.forward.level import Level, pinned
 from npde_opt.forward.positivity import check_diffusivities
 from npde_opt.forward.steady_systems import Block, LinearSystem, NonlinearSystem, System
 from npde_opt.forward.stepper import Group
-from npde_opt.grids.pockets import check_fixed
+from npde_opt.grids.pockets import check_fixed, check_free
 from npde_opt.observations import DataBlock, DataLayout, Observations, Sampling, Weights
 from npde_opt.parameters import ParametersAt, ParameterSpace
 from npde_opt.stages import stage
@@ -53,6 +54,8 @@ class Steady:
         samplings: what is observed of all experiments that have none of their own; without times.
         prefix: options prefix of the solves.
         recipe: of the linear solvers (see linear/).
+        mean: of states whose level nothing holds: no flux (or what is given and adds up to 0) all
+            round and no reaction; the equation is linear and symmetric (see level.py).
 
     Raises:
         InputError: for coefficients missing, known diffusivities that are not positive, or an
@@ -69,13 +72,15 @@ class Steady:
         samplings: Sequence[Sampling] = (),
         prefix: str = "state_",
         recipe: str = "auto",
+        mean: float | None = None,
     ):
-        self.space, self.grid, self.equation, self.prefix = space, space.grid, equation, prefix
+        self.space, self.grid, self.prefix = space, space.grid, prefix
         if equation.complex:
             raise InputError("gamma", equation.gamma, "1 for a steady equation")
         if equation.capacity is not None:
             said = "none for a steady equation, which has no du/dt"
             raise InputError("storage", repr(equation.capacity.said), said)
+        self.equation = equation if mean is None else pinned(equation, mean)
         check_alike(self.grid.comm, experiments)
         self.experiments = tuple(experiments)
         self.known = known_values(self.grid, known)
@@ -85,18 +90,20 @@ class Steady:
         self.driving = [Driving(equation, e, timed=False) for e in experiments]
         terms = [*equation.terms, *(t for d in self.driving for t in d.parts)]
         check_coefficients(space, equation, self.known, self.initials, terms, zero=False)
-        check_fixed(self.grid, self._held())
+        (check_fixed if mean is None else check_free)(self.grid, self._held())
         own = [samplings if e.samplings is None else e.samplings for e in experiments]
         self.observed = Observations(self.grid, equation.species, (), own)
         self.counters = Counters()
         self.accepted: list[np.ndarray | None] = [None] * len(self.experiments)
         """States from which Newton's method starts."""
         with stage("setup"):
-            self.part = LinearPart(equation, prefix, bounded=False)
+            self.part = LinearPart(self.equation, prefix, bounded=False)
             linear = all(term.stateless for term in equation.nonlinear)
             one = len(equation.species) == 1 and linear
             kind = LinearSystem if one else NonlinearSystem
             self.system: System = kind(self.part, prefix, recipe, self.counters)
+            if mean is not None and isinstance(self.system, LinearSystem):
+                self.system.level = Level(self.grid, mean)
         numbers = range(len(self.experiments))
         together = one and equation.columns
         unknown = [u.name for u in space.unknowns]

@@ -16,6 +16,7 @@ from npde_opt.errors import InputError
 from npde_opt.forward.columns import Columns
 from npde_opt.forward.equation import LinearPart, LinearPoint
 from npde_opt.forward.interface import Counters
+from npde_opt.forward.level import Level
 from npde_opt.forward.steady_newton import SteadyNewton
 from npde_opt.forward.stepper import Group
 from npde_opt.linear.factored import Factored, factors
@@ -84,6 +85,8 @@ class LinearSystem:
         self.solvers: list[LinearSolver | Factored] = [self.solver, self.factored]
         self._ready: dict[LinearSolver | Factored, object] = {}
         self._rhs, self._x = self.grid.create_active(), self.grid.create_active()
+        self.level: Level | None = None
+        """The mean of states where nothing else says their level."""
 
     @property
     def asked(self) -> dict[str, str]:
@@ -106,9 +109,16 @@ class LinearSystem:
         load = block.group.load(zero)
         if load is not None:
             rhs += load
-        return State(self.grid, self.solve(block, zero, rhs, False), 0.0, block.outside)
+        if self.level is not None:
+            self.level.check(rhs)
+        u = self.solve(block, zero, rhs, False)
+        if self.level is not None:
+            u = self.level.levelled(u, self.level.mean)
+        return State(self.grid, u, 0.0, block.outside)
 
     def solve(self, block: Block, state: State, rhs: np.ndarray, adjoint: bool) -> np.ndarray:
+        if self.level is not None:
+            rhs = self.level.balanced(rhs)
         count = len(block.members)
         small = factors(self.prefix, self.recipe, self.grid.dim, self.grid.active_size, count)
         with stage("assemble"):
@@ -123,7 +133,7 @@ class LinearSystem:
             else:
                 for _, own, found in block.each(rhs, out):
                     self._one(own[0], found[0], adjoint)
-        return out
+        return out if self.level is None else self.level.levelled(out)
 
     def _together(self, rhs: np.ndarray, out: np.ndarray, adjoint: bool) -> None:
         """All columns [s, i, j, k]."""

@@ -54,7 +54,7 @@ def check_fixed(grid: Grid, held: np.ndarray | bool) -> None:
             "boundaries",
             "no Dirichlet or Robin side and no reaction",
             "one of them (or a ground), "
-            "without which the solution is defined up to a constant only",
+            "without which the solution is defined up to a constant only, or its mean",
         )
     mask = grid.active_global
     if mask is None:
@@ -78,3 +78,23 @@ def check_fixed(grid: Grid, held: np.ndarray | bool) -> None:
             "a mask whose parts each have one, or "
             "grid.keep = 'largest' to keep the largest part only",
         )
+
+
+def check_free(grid: Grid, held: np.ndarray | bool) -> None:
+    """Raises InputError unless nothing fixes the level of the solution, and the active cells are
+    one part. Collective.
+
+    Args:
+        held: owned cells [i, j, k], or all of them, that have a reaction.
+    """
+    fixing = [s for s, b in grid.boundaries.items() if b.kind in ("dirichlet", "robin")]
+    if fixing or reductions.anywhere(grid.comm, bool(np.any(held & grid.active))):
+        said = f"given beside {', '.join(fixing) or 'a reaction'}"
+        raise InputError("mean", said, "no mean, where a side or a reaction fixes the level")
+    mask = grid.active_global
+    if mask is None:
+        return
+    _, count = label_pockets(mask, [grid.periodic(d) for d in range(grid.dim)])
+    if count > 1:
+        said = "one part (grid.keep = 'largest' keeps the largest): each has a level of its own"
+        raise InputError("mean", f"given for {count} separate parts of the active cells", said)
