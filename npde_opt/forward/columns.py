@@ -29,7 +29,7 @@ CELLS = 1 << 16
 the work on its cells, not the calls."""
 
 
-def groups(
+def blocks(
     members: Sequence[int], driving: Sequence[Driving], unknown: Iterable[str]
 ) -> list[tuple[int, ...]]:
     """The experiments that go together as columns, as many as CELLS lets. Those whose boundary

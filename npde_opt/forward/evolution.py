@@ -18,10 +18,11 @@ from npde_opt.aliases import Coefficient, Coefficients
 from npde_opt.errors import InputError
 from npde_opt.forward.chain import Adjoint, Chain, StepCounts, Trajectory, Visitors
 from npde_opt.forward.coefficients import check_coefficients, known_values
-from npde_opt.forward.columns import Batch, Columns, groups
+from npde_opt.forward.columns import Batch, Columns, blocks
 from npde_opt.forward.equation import Equation, LinearPart, LinearPoint
 from npde_opt.forward.experiment import Driving, Experiment
 from npde_opt.forward.fused import FusedEuler, applies
+from npde_opt.forward.groups import treated
 from npde_opt.forward.guard import Guard, Lookout, Refusal
 from npde_opt.forward.initial import InitialState
 from npde_opt.forward.interface import Counters, check_alike
@@ -29,7 +30,7 @@ from npde_opt.forward.layer import Stages
 from npde_opt.forward.newton import Newton
 from npde_opt.forward.schemes import Scheme
 from npde_opt.forward.step_solvers import StepSolvers
-from npde_opt.forward.stepper import Group, Stepper
+from npde_opt.forward.stepper import Stepper
 from npde_opt.forward.steps import with_stops
 from npde_opt.forward.storage import Plan, Storage
 from npde_opt.observations import DataBlock, DataLayout, Observations, Sampling, Weights
@@ -37,6 +38,8 @@ from npde_opt.parameters import ParametersAt, ParameterSpace
 from npde_opt.stages import stage
 from npde_opt.terms.interface import Reader
 from npde_opt.terms.state import Gradients
+
+PRECISIONS = {"double": np.float64, "single": np.float32}
 
 
 @dataclass
@@ -65,6 +68,8 @@ class Evolution:
             guard.py).
         recipe: of the linear solvers (see linear/).
         fused: take the fused explicit step where it applies (see fused.py).
+        precision: 'double', or 'single' where all experiments take that step: states, increments
+            and adjoints are kept in 32 bits; parameters, sums and derivatives stay double.
 
     Raises:
         InputError: for coefficients missing, times that do not increase, or explicit steps beyond
@@ -85,6 +90,7 @@ class Evolution:
         bound: float | None = None,
         recipe: str = "auto",
         fused: bool = True,
+        precision: str = "double",
     ):
         self.space, self.grid, self.equation, self.scheme = space, space.grid, equation, scheme
         check_alike(self.grid.comm, experiments)
@@ -103,12 +109,17 @@ class Evolution:
         self.times = with_stops(self.times, *self._stops(terms, samplings))
         self.part = LinearPart(equation)
         self.solvers = StepSolvers(self.part, prefix, recipe)
-        self.newton = self._newton()
+        mass, how = self.part.mass_vec, self.solvers.recipe
+        made = self.nonlinear_implicit
+        self.newton = Newton(self.part, mass, prefix, how) if made else None
         self.observed = Observations(
             self.grid, equation.species, self.times, self._samplings(samplings)
         )
         self.counters, self.recomputation = EvolutionCounters(), 1.0
         self.ran, self.fused = False, fused
+        if precision not in PRECISIONS:
+            raise InputError("precision", repr(precision), ", ".join(PRECISIONS))
+        self.dtype = np.dtype(PRECISIONS[precision])
         self._plan(storage or Storage())
 
     def _samplings(self, shared: Sequence[Sampling]) -> list[Sequence[Sampling]]:
@@ -122,15 +133,10 @@ class Evolution:
         seen = [s for own in self._samplings(samplings) for s in own]
         return [t for term in terms for t in term.breakpoints], [t for s in seen for t in s.times]
 
-    def _newton(self) -> Newton | None:
-        if not self.nonlinear_implicit:
-            return None
-        return Newton(self.part, self.part.mass_vec, self.prefix, self.solvers.recipe)
-
     def _plan(self, storage: Storage) -> None:
         """Trajectories of all experiments share the budget."""
         grid, steps = self.grid, self.times.size - 1
-        own = 8 * len(self.equation.species) * grid.layout.local_size
+        own = self.dtype.itemsize * len(self.equation.species) * grid.layout.local_size
         state = int(reductions.largest(grid.comm, own))
         runs = max(len(self.experiments), 1)
         self.plans = storage.plans(steps, state, self.scheme.stages, runs, grid.comm.size)
@@ -245,8 +251,10 @@ class EvolutionPoint:
             found.append(Batch(tuple(alike), shared))
             rest = [e for e in rest if forward.driving[e].drives]
         together = forward.equation.columns and forward.newton is None
-        unknown = [u.name for u in forward.space.unknowns]
-        parts = groups(rest, forward.driving, unknown) if together else [(e,) for e in rest]
+        sought = forward.space.blocks
+        parts = blocks(rest, forward.driving, sought) if together else [(e,) for e in rest]
+        if rest and forward.dtype.itemsize < 8:
+            raise InputError("precision", "single", "double but for fused steps of explicit-euler")
         for members in parts:
             found.append(Batch(members, self._stepper(Columns(members))))
         return found
@@ -254,18 +262,9 @@ class EvolutionPoint:
     def _stepper(self, columns: Columns) -> Stepper:
         """The steps of some experiments together."""
         forward, scheme = self.forward, self.forward.scheme
-        sources = columns.driven(forward.driving, self.k)
-        own_sources = [p for p in self.nonlinear if p.term.stateless]
-        reactions = [p for p in self.nonlinear if p not in own_sources]
-        linear = self.linear if forward.equation.operators else None
-        everything = reactions + own_sources + sources
-        if not scheme.linear_implicit:
-            groups = Group(scheme.implicit, None, []), Group(scheme.explicit, linear, everything)
-        elif scheme.nonlinear_implicit:
-            groups = Group(scheme.implicit, linear, everything), Group(scheme.explicit, None, [])
-        else:
-            implicit = Group(scheme.implicit, linear, own_sources + sources)
-            groups = implicit, Group(scheme.explicit, None, reactions)
+        reactions_first = sorted(self.nonlinear, key=lambda point: point.term.stateless)
+        terms = [*reactions_first, *columns.driven(forward.driving, self.k)]
+        groups = treated(scheme, self.linear if forward.equation.operators else None, terms)
         boundary = columns.boundary(forward.driving, self.k)
         solvers, newton = forward.solvers, forward.newton
         found = Stepper(
@@ -281,7 +280,8 @@ class EvolutionPoint:
             lookout(n, stages)
             self.observed.observe(batch.members, n, stages[-1], self.data)
 
-        start = batch.join([forward.initials[e].value(self.k) for e in batch.members])
+        starts = [forward.initials[e].value(self.k) for e in batch.members]
+        start = batch.join(starts).astype(forward.dtype, copy=False)
         chain = Chain(batch.stepper, forward.plans, forward.counters, len(batch.members))
         self.trajectories.append(chain.run(start, after))
         self.guard.check_data(self.observed.parts(batch.members, self.data))
@@ -308,8 +308,8 @@ class EvolutionPoint:
 
     def _start(self, batch: Batch, dk: Coefficients) -> np.ndarray:
         """du_0 of a batch."""
-        initials = self.forward.initials
-        return batch.join([initials[e].push(self.k, dk) for e in batch.members])
+        moved = [self.forward.initials[e].push(self.k, dk) for e in batch.members]
+        return batch.join(moved).astype(self.forward.dtype, copy=False)
 
     def _tangent(
         self, batch: Batch, trajectory: Trajectory, dk: Coefficients, out: Sequence[DataBlock]

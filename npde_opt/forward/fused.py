@@ -8,7 +8,7 @@ one pass over the cells:
     second    the derivative of the adjoint along (du, dD, dtheta).
 
 Equal to the assembled step to rounding, without matrices: loops written for the reaction at hand
-and compiled by numba.
+and compiled by numba. Arithmetic is in double precision, also where states are kept in single.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ class FusedEuler(Stepper):
         before, after = [a.T for a in stages[0]], [r.T for r in result]
         given = *before, *padded(self.grid, adjoint), *after, *self.parameters
         back(*given, *sums, slopes, scalars, self.dt(n), self.factor, self.D, self.weights)
-        return result, [np.empty(0), adjoint / self.mass] if out is None else []
+        return result, [np.empty(0), adjoint] if out is None else []
 
     def second(
         self,
@@ -172,7 +172,7 @@ class FusedEuler(Stepper):
     ) -> tuple[np.ndarray, Stages]:
         result, (_, _, _, twice) = np.empty_like(dadjoint), self._kernels(dadjoint)
         directions, dD = self._directions(dk)
-        adjoint = self.mass * multipliers[1]
+        adjoint = multipliers[1]
         before = [a.T for a in (*stages[0], *changes[0])]
         ghosted = *padded(self.grid, adjoint), *padded(self.grid, dadjoint)
         given = *before, *ghosted, *(r.T for r in result), *self.parameters, *directions
@@ -201,7 +201,7 @@ def padded(grid: Grid, u: np.ndarray) -> np.ndarray:
     cells = u.transpose(0, *range(u.ndim - 1, 0, -1))
     columns = u.ndim > grid.dim + 1
     ghosted = [n + 2 for n in grid.local_shape[::-1]]
-    out = np.zeros((len(u), *ghosted, *cells.shape[grid.dim + 1 :]))
+    out = np.zeros((len(u), *ghosted, *cells.shape[grid.dim + 1 :]), u.dtype)
     inner: list[Any] = [slice(None), *(slice(1, -1),) * grid.dim]
     out[tuple(inner)] = cells
     for d in range(grid.dim):

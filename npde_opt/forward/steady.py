@@ -21,15 +21,15 @@ from npde_opt import reductions
 from npde_opt.aliases import Coefficient, Coefficients
 from npde_opt.errors import InputError, SolverError
 from npde_opt.forward.coefficients import check_coefficients, known_values
-from npde_opt.forward.columns import Columns, groups
+from npde_opt.forward.columns import Columns, blocks
 from npde_opt.forward.equation import Equation, LinearPart, LinearPoint
 from npde_opt.forward.experiment import Driving, Experiment
+from npde_opt.forward.groups import Group
 from npde_opt.forward.initial import InitialState
 from npde_opt.forward.interface import Counters, check_alike
 from npde_opt.forward.level import Level, pinned
 from npde_opt.forward.positivity import check_diffusivities
 from npde_opt.forward.steady_systems import Block, LinearSystem, NonlinearSystem, System
-from npde_opt.forward.stepper import Group
 from npde_opt.grids.pockets import check_fixed, check_free
 from npde_opt.observations import DataBlock, DataLayout, Observations, Sampling, Weights
 from npde_opt.parameters import ParametersAt, ParameterSpace
@@ -108,7 +108,7 @@ class Steady:
         together = one and equation.columns
         unknown = [u.name for u in space.unknowns]
         self.blocks = (
-            groups(numbers, self.driving, unknown) if together else [(e,) for e in numbers]
+            blocks(numbers, self.driving, unknown) if together else [(e,) for e in numbers]
         )
         """Experiments that are columns of one state."""
 

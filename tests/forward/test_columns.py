@@ -5,8 +5,8 @@ import pytest
 from forward.test_evolution_derivatives import SHAPE, check, gray_scott, objective, tight  # noqa: F401
 from mpi4py import MPI
 
-from npde_opt.errors import SolverError
-from npde_opt.forward import Experiment, Storage
+from npde_opt.errors import InputError, SolverError
+from npde_opt.forward import Evolution, Experiment, Storage
 from npde_opt.forward import columns as together
 from npde_opt.forward.columns import Batch
 from npde_opt.linear import factored
@@ -294,6 +294,39 @@ def test_a_flux_through_one_side_is_a_load_on_all_ranks():
     J, m, _ = columns(lambda grid: [Experiment({"u": 1.0, "v": "v0"}, boundary={"u": {"x-": 2.0}})])
     at = J.linearize(m)
     assert np.isfinite(at.value) and type(at.linearization.batches[0].stepper).__name__ == "Stepper"
+    J.destroy()
+
+
+def alike(grid):
+    return [Experiment({"u": f"1 - {a}*x", "v": "v0"}) for a in (0.3, 0.5)]
+
+
+@pytest.mark.parallel([1, 2])
+@pytest.mark.parametrize("number", [1, 2])
+def test_single_precision(number):
+    """States, increments and adjoints of 32 bits: derivatives to six digits."""
+    found = []
+    for dtype in (np.float32, np.float64):
+        J, m, dm = columns(lambda grid: alike(grid)[:number], observed="v")
+        J.forward.dtype = np.dtype(dtype)
+        values = results(J, m, dm)
+        assert J.linearize(m).linearization.final[0].dtype == dtype
+        found.append(values)
+        J.destroy()
+    for x, y in zip(*found, strict=True):
+        assert np.abs(x - y).max(initial=0) <= 1e-6 * np.abs(y).max(initial=0)
+
+
+def test_single_precision_is_of_fused_steps():
+    J, m, _ = objective(**DRIVEN, scheme="heun")
+    J.forward.dtype = np.dtype(np.float32)
+    with pytest.raises(InputError, match="precision: got single; allowed: double but for"):
+        J.linearize(m).gradient()
+    given = J.forward
+    equation, seen = given.equation, given.samplings
+    wrong = (given.space, equation, {"K": 1.2}, given.experiments, seen, given.scheme, given.times)
+    with pytest.raises(InputError, match="precision: got 'half'; allowed: double, single"):
+        Evolution(*wrong, precision="half")
     J.destroy()
 
 
