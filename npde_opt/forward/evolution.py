@@ -21,7 +21,7 @@ from npde_opt.forward.coefficients import check_coefficients, known_values
 from npde_opt.forward.columns import Batch, Columns, blocks
 from npde_opt.forward.equation import Equation, LinearPart, LinearPoint
 from npde_opt.forward.experiment import Driving, Experiment
-from npde_opt.forward.fused import FusedEuler, applies
+from npde_opt.forward.fused import FusedEuler, applies, dtype_of
 from npde_opt.forward.groups import treated
 from npde_opt.forward.guard import Guard, Lookout, Refusal
 from npde_opt.forward.initial import InitialState
@@ -38,8 +38,6 @@ from npde_opt.parameters import ParametersAt, ParameterSpace
 from npde_opt.stages import stage
 from npde_opt.terms.interface import Reader
 from npde_opt.terms.state import Gradients
-
-PRECISIONS = {"double": np.float64, "single": np.float32}
 
 
 @dataclass
@@ -117,9 +115,7 @@ class Evolution:
         )
         self.counters, self.recomputation = EvolutionCounters(), 1.0
         self.ran, self.fused = False, fused
-        if precision not in PRECISIONS:
-            raise InputError("precision", repr(precision), ", ".join(PRECISIONS))
-        self.dtype = np.dtype(PRECISIONS[precision])
+        self.dtype = dtype_of(precision)
         self._plan(storage or Storage())
 
     def _samplings(self, shared: Sequence[Sampling]) -> list[Sequence[Sampling]]:
@@ -266,10 +262,8 @@ class EvolutionPoint:
         terms = [*reactions_first, *columns.driven(forward.driving, self.k)]
         groups = treated(scheme, self.linear if forward.equation.operators else None, terms)
         boundary = columns.boundary(forward.driving, self.k)
-        solvers, newton = forward.solvers, forward.newton
-        found = Stepper(
-            self.grid, scheme, groups, forward.times, boundary, solvers, newton, self.capacity
-        )
+        solves = forward.solvers, forward.newton
+        found = Stepper(self.grid, scheme, groups, forward.times, boundary, *solves, self.capacity)
         return FusedEuler(found, self.k) if forward.fused and applies(found, self.k) else found
 
     def _run(self, batch: Batch) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from npde_opt.aliases import Coefficients
+from npde_opt.errors import InputError
 from npde_opt.forward.layer import Stages
 from npde_opt.forward.stepper import Stepper
 from npde_opt.functions.text import Expressions
@@ -28,6 +29,15 @@ from npde_opt.grids.layout import neighbours
 from npde_opt.terms.diffusion import Diffusion
 from npde_opt.terms.kinetics import KineticsAt
 from npde_opt.terms.state import Gradients
+
+PRECISIONS = {"double": np.float64, "single": np.float32}
+
+
+def dtype_of(precision: str) -> np.dtype[Any]:
+    """Of states. Raises InputError for another word than those of PRECISIONS."""
+    if precision not in PRECISIONS:
+        raise InputError("precision", repr(precision), ", ".join(PRECISIONS))
+    return np.dtype(PRECISIONS[precision])
 
 
 def applies(stepper: Stepper, coefficients: Coefficients) -> bool:
