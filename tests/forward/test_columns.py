@@ -322,9 +322,8 @@ def test_single_precision_is_of_fused_steps():
     J.forward.dtype = np.dtype(np.float32)
     with pytest.raises(InputError, match="precision: got single; allowed: double but for"):
         J.linearize(m).gradient()
-    given = J.forward
-    equation, seen = given.equation, given.samplings
-    wrong = (given.space, equation, {"K": 1.2}, given.experiments, seen, given.scheme, given.times)
+    f = J.forward
+    wrong = f.space, f.equation, {"K": 1.2}, f.experiments, (), f.scheme, f.times
     with pytest.raises(InputError, match="precision: got 'half'; allowed: double, single"):
         Evolution(*wrong, precision="half")
     J.destroy()
