@@ -9,7 +9,9 @@ same bits.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from mpi4py import MPI
@@ -17,6 +19,8 @@ from petsc4py import PETSc
 
 from npde_opt import reductions
 from npde_opt.errors import InputError, collective
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,12 @@ class Ensemble:
         `above`: see collective.
         """
         return collective(self.world, self.space if self.groups > 1 else None, above=above + 1)
+
+    def everything(self, found: Mapping[int, T]) -> list[T]:
+        """What all groups found of their experiments, by number, on every rank. Collective."""
+        parts = self.across.allgather(dict(found))
+        whole = {e: value for part in parts for e, value in part.items()}
+        return [whole[e] for e in range(len(whole))]
 
     def sum(self, value: float) -> float:
         return (

@@ -306,15 +306,12 @@ class Case:
         """Noise-free data of the truth by experiment and observation, and how they were made."""
         with ensemble.together():
             found, shape = self._simulate_own(ensemble)
-        everything: dict[int, list[np.ndarray]] = {}
-        for part in ensemble.across.allgather(found):
-            everything |= part
         own = self.domain.edges
         finer = all(n >= e.size or e.size == 2 for n, e in zip(shape, own, strict=True))
         said = f"data simulated on {' x '.join(map(str, shape))} cells"
         if not finer:
             said += ", no finer than the grid inverted: measured data would fit less well"
-        return [everything[e] for e in range(self.experiment_count)], said
+        return ensemble.everything(found), said
 
     def _simulate_own(
         self, ensemble: Ensemble

@@ -174,10 +174,7 @@ def predictions(forward: Any, at: ObjectiveAt, ensemble: Ensemble, count: int) -
         unseen = forward.observed.unseen()
         data = forward.observed.by_experiment(at.linearization.data)
         own = [np.where(unseen[k], np.nan, values) for k, values in data.items()]
-    found: dict[int, np.ndarray] = {}
-    for part in ensemble.across.allgather(dict(zip(ensemble.own(count), own, strict=True))):
-        found |= part
-    return [found[e] for e in range(count)]
+    return ensemble.everything(dict(zip(ensemble.own(count), own, strict=True)))
 
 
 def data_errors(case: Case, predicted: list[np.ndarray]) -> dict[str, float]:

@@ -74,11 +74,9 @@ class Simulation(Opened):
         with ensemble.together():
             values = self.forward.observed.by_experiment(self.at.data)
             found = {self.own[k]: own for k, own in values.items()}
-        for part in ensemble.across.allgather(dict(found)):
-            found |= part
         sizes = self.forward.observed.observer(0).sizes
         ends = np.cumsum([times * places for times, places in sizes])[:-1]
-        clean = [np.split(found[e], ends) for e in range(case.experiment_count)]
+        clean = [np.split(values, ends) for values in ensemble.everything(found)]
         for own in clean:
             for observed, values, size in zip(case.observations, own, sizes, strict=True):
                 observed.drop_lost(values.reshape(size))
