@@ -20,7 +20,7 @@ from npde_opt.forward.chain import Adjoint, Chain, StepCounts, Trajectory, Visit
 from npde_opt.forward.coefficients import check_coefficients, known_values
 from npde_opt.forward.columns import Batch, Columns, blocks
 from npde_opt.forward.equation import Equation, LinearPart, LinearPoint
-from npde_opt.forward.experiment import Driving, Experiment
+from npde_opt.forward.experiment import Driving, Experiment, check_values, looked_at
 from npde_opt.forward.fused import FusedEuler, applies, dtype_of
 from npde_opt.forward.groups import treated
 from npde_opt.forward.guard import Guard, Lookout, Refusal
@@ -105,6 +105,7 @@ class Evolution:
         terms = [*equation.readers, *(t for d in self.driving for t in d.parts)]
         check_coefficients(space, equation, self.known, self.initials, terms, zero=True)
         self.times = with_stops(self.times, *self._stops(terms, samplings))
+        check_values(self.driving, self.known, looked_at(self.times), space.blocks)
         self.part = LinearPart(equation)
         self.solvers = StepSolvers(self.part, prefix, recipe)
         mass, how = self.part.mass_vec, self.solvers.recipe
@@ -198,7 +199,7 @@ class EvolutionPoint:
             self.members, self.observed = list(columns), forward.observed.over(columns)
         self.batches: list[Batch] = []
         self.trajectories: list[Trajectory] = []
-        unknown = [u.name for u in forward.space.unknowns]
+        unknown = forward.unknown
         refuse = Refusal(forward.prefix, not forward.ran)
         self.guard = Guard(forward.part, forward.scheme, unknown, refuse, forward.bound)
         self.guard.check_diffusivities(self.k)
@@ -207,6 +208,8 @@ class EvolutionPoint:
         self.guard.check_capacity(self.capacity)
         self.linear = LinearPoint(forward.part, self.k)
         self.linear.check(forward.prefix)
+        seen = looked_at(forward.times)
+        check_values(forward.driving, self.k, seen, forward.space.blocks, forward.prefix)
         self.nonlinear = [t.at(self.k) for t in forward.equation.nonlinear]
         self.assemble()
         self.guard.check_steps(forward.times, self.nonlinear)

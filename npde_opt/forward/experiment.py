@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from npde_opt import reductions
-from npde_opt.errors import InputError
+from npde_opt.aliases import Coefficients
+from npde_opt.errors import InputError, SolverError
 from npde_opt.forward.equation import Equation
 from npde_opt.forward.initial import Spec
 from npde_opt.grids import Grid
@@ -63,6 +64,7 @@ class Driving:
             0 in inactive cells.
         sources: of the experiment, and fluxes that are no numbers.
         terms: that do not depend on the state: the sources and the load.
+        texts: boundary values that are text.
 
     Raises:
         InputError: for boundary values and loads that are not the equation's.
@@ -74,14 +76,20 @@ class Driving:
         self.grid = grid
         self.sources: list[Term] = list(experiment.sources)
         values = list[tuple[int, Profile]]()
+        self.texts: list[Profile] = []
         load = loads(equation, experiment)
         for c, side, value, where in each_side(equation, experiment.boundary, key):
-            if grid.boundaries[side].kind != "neumann":
-                values.append((c, Profile(grid, side, value, where, timed)))
-            elif isinstance(value, int | float):
+            prescribes = grid.boundaries[side].kind != "neumann"
+            if isinstance(value, int | float) and not prescribes:
                 add_flux(grid, side, value, load[c])
+                continue
+            profile = Profile(grid, side, value, where, timed)
+            if profile.text is not None:
+                self.texts.append(profile)
+            if prescribes:
+                values.append((c, profile))
             else:
-                self.sources.append(Flux(grid, count, c, Profile(grid, side, value, where, timed)))
+                self.sources.append(Flux(grid, count, c, profile))
         self.boundary = BoundaryValues(grid, values)
         load = np.where(grid.active, load, 0.0)
         given = reductions.anywhere(grid.comm, bool(np.any(load)))
@@ -99,6 +107,52 @@ class Driving:
     def parts(self) -> list[Reader]:
         """All that reads coefficients."""
         return [*self.terms, self.boundary]
+
+
+SEEN = 33
+"""Times at which boundary values are looked at."""
+
+
+def looked_at(times: np.ndarray) -> np.ndarray:
+    """Some of the ends of steps, the first and the last among them."""
+    return times[np.unique(np.linspace(0, times.size - 1, SEEN).astype(int))]
+
+
+def check_values(
+    driving: Sequence[Driving],
+    k: Coefficients,
+    times: np.ndarray,
+    unknown: Iterable[str],
+    prefix: str | None = None,
+) -> None:
+    """Raises where boundary values given as text are not finite beside an active cell. Collective.
+
+    Args:
+        times: at which they are looked at.
+        unknown: names of the unknowns.
+        prefix: None: those that depend on no unknown, which are wrong input; else the others, by a
+            SolverError of this prefix.
+    """
+    names = set(unknown)
+    seen = [p for d in driving for p in d.texts]
+    seen = [p for p in seen if (not names.isdisjoint(p.coefficients)) == (prefix is not None)]
+    if not seen:
+        return
+    own = np.array([float(_wrong_values(p, k, times)) for p in seen])
+    wrong = np.flatnonzero(reductions.largest(driving[0].grid.comm, own))
+    if not wrong.size:
+        return
+    first = seen[int(wrong[0])]
+    assert first.text is not None
+    said = f"{first.text.texts[0]!r}, not finite on the side"
+    if prefix is None:
+        raise InputError(first.key, said, "finite values")
+    raise SolverError(prefix, f"{first.key} is {said}", "Bound the parameters.")
+
+
+def _wrong_values(profile: Profile, k: Coefficients, times: np.ndarray) -> bool:
+    seen = times[:1] if profile.constant else times
+    return not all(np.isfinite(profile.value(k, float(t), float(t))).all() for t in seen)
 
 
 def each_side(

@@ -17,6 +17,7 @@ import numpy as np
 from npde_opt.aliases import Coefficients
 from npde_opt.errors import InputError, SolverError
 from npde_opt.forward.equation import LinearPart
+from npde_opt.forward.experiment import looked_at
 from npde_opt.forward.layer import Stages
 from npde_opt.forward.positivity import check_diffusivities, not_finite, wrong_cells
 from npde_opt.forward.schemes import Scheme
@@ -31,10 +32,6 @@ from npde_opt.terms.state import sample
 GROWTH = 1e30
 """A state is a blow-up when it exceeds its start, its boundary values and all that its sources
 bring by this factor."""
-
-
-SEEN = 33
-"""Times at which boundary values are looked at for that."""
 
 
 @dataclass(frozen=True)
@@ -132,8 +129,8 @@ class Guard:
             return self.bound
         span = float(stepper.times[-1] - stepper.times[0]) / self.equation.inertia
         sources = [p for g in stepper.groups for p in g.others if p.term.stateless]
-        some = np.unique(np.linspace(0, len(stepper), SEEN).astype(int))
-        values = [float(np.abs(start).max(initial=0.0)), stepper.boundary.size(stepper.times[some])]
+        beside = stepper.boundary.size(looked_at(stepper.times))
+        values = [float(np.abs(start).max(initial=0.0)), beside]
         size = largest(self.grid.comm, max([*values, *(p.size() * span for p in sources)]))
         return GROWTH * size if 0 < size < np.inf else np.inf
 

@@ -23,7 +23,7 @@ from npde_opt.errors import InputError, SolverError
 from npde_opt.forward.coefficients import check_coefficients, known_values
 from npde_opt.forward.columns import Columns, blocks
 from npde_opt.forward.equation import Equation, LinearPart, LinearPoint
-from npde_opt.forward.experiment import Driving, Experiment
+from npde_opt.forward.experiment import Driving, Experiment, check_values
 from npde_opt.forward.groups import Group
 from npde_opt.forward.initial import InitialState
 from npde_opt.forward.interface import Counters, check_alike
@@ -90,6 +90,7 @@ class Steady:
         self.driving = [Driving(equation, e, timed=False) for e in experiments]
         terms = [*equation.terms, *(t for d in self.driving for t in d.parts)]
         check_coefficients(space, equation, self.known, self.initials, terms, zero=False)
+        check_values(self.driving, self.known, np.zeros(1), space.blocks)
         (check_fixed if mean is None else check_free)(self.grid, self._held())
         own = [samplings if e.samplings is None else e.samplings for e in experiments]
         self.observed = Observations(self.grid, equation.species, (), own)
@@ -198,6 +199,7 @@ class Linearization:
         )
         self.linear = LinearPoint(forward.part, self.k)
         self.linear.check(forward.prefix)
+        check_values(forward.driving, self.k, np.zeros(1), names, forward.prefix)
         nonlinear = [t.at(self.k) for t in equation.nonlinear]
         asked = set(self.members)
         parts = [tuple(e for e in members if e in asked) for members in forward.blocks]
