@@ -199,7 +199,7 @@ class EvolutionPoint:
             self.members, self.observed = list(columns), forward.observed.over(columns)
         self.batches: list[Batch] = []
         self.trajectories: list[Trajectory] = []
-        unknown = forward.unknown
+        unknown = list(forward.space.blocks)
         refuse = Refusal(forward.prefix, not forward.ran)
         self.guard = Guard(forward.part, forward.scheme, unknown, refuse, forward.bound)
         self.guard.check_diffusivities(self.k)
