@@ -74,6 +74,7 @@ FACE = {
         "TotalVariation",
     ),
     "objective": ("Objective",),
+    "registry": ("register",),
     "ensemble": ("Ensemble",),
     "optimizers": ("Settings", "minimize"),
     "restarts": ("identify",),

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
+from npde_opt import registry
 from npde_opt.cases import inventory
 from npde_opt.cases.case import Case
 from npde_opt.cases.data import NOISE, counts
@@ -39,6 +40,8 @@ def check_main(argv: list[str]) -> int:
         return 0
     variables = dict(text.partition("=")[::2] for text in options.set)
     try:
+        if options.module is not None:
+            registry.load(options.module)
         case = load_case(
             options.case,
             MPI.COMM_SELF,
@@ -82,6 +85,7 @@ def _options(argv: list[str]) -> argparse.Namespace:
         metavar="NAME=VALUE",
         help="a variable of the case's [variables]",
     )
+    p.add_argument("--module", metavar="FILE", help="file that registers classes, as of a run")
     p.add_argument("--memory", help="budget for trajectories, all ranks together, e.g. 4GB")
     p.add_argument("--format", action="store_true", help="print the format of a case instead")
     options = p.parse_args(argv)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
@@ -253,11 +253,14 @@ class SimulationSection(Table, kw_only=True):
     ] = 2
 
 
+REGISTERED = {"kinds": ("registered",)}
+
+
 class MisfitSection(Table, kw_only=True):
     """Noise model."""
 
     kind: Annotated[
-        Literal["least-squares", "huber", "student-t", "proportional", "correlated"],
+        Literal["least-squares", "huber", "student-t", "proportional", "correlated", "registered"],
         Meta(description="noise model"),
     ] = "least-squares"
     threshold: Annotated[
@@ -294,3 +297,11 @@ class MisfitSection(Table, kw_only=True):
             extra={"kinds": ("correlated",)},
         ),
     ] = 0.5
+    name: Annotated[
+        str,
+        Meta(description="registered: its name in the file of --module", extra=REGISTERED),
+    ] = ""
+    options: Annotated[
+        dict[str, Any],
+        Meta(description="registered: what it takes beside what all take", extra=REGISTERED),
+    ] = {}

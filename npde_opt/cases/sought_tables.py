@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
@@ -81,6 +81,7 @@ class UnknownSection(Table, kw_only=True):
 
 
 BILAPLACIAN = {"kinds": ("bilaplacian",)}
+REGISTERED = {"kinds": ("registered",)}
 
 
 class RegularizationSection(Table, kw_only=True):
@@ -90,7 +91,8 @@ class RegularizationSection(Table, kw_only=True):
         None
     )
     kind: Annotated[
-        Literal["gradient", "bilaplacian", "total-variation"], Meta(description="regularizer")
+        Literal["gradient", "bilaplacian", "total-variation", "registered"],
+        Meta(description="regularizer"),
     ] = "gradient"
     weight: Annotated[
         NotNegative | Literal["discrepancy", "l-curve"],
@@ -146,6 +148,16 @@ class RegularizationSection(Table, kw_only=True):
             extra={"kinds": ("total-variation",)},
         ),
     ] = None
+    name: Annotated[
+        str, Meta(description="registered: its name in the file of --module", extra=REGISTERED)
+    ] = ""
+    options: Annotated[
+        dict[str, Any],
+        Meta(
+            description="registered: what it takes beside grid, weight and reference",
+            extra=REGISTERED,
+        ),
+    ] = {}
 
 
 class OptimizerSection(Table, kw_only=True):

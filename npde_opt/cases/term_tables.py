@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, field
 
@@ -181,6 +181,16 @@ class ExperimentSource(AnySource, kw_only=True):
     shape: Annotated[str | float, Meta(description="text in x, y, z and coefficients")]
 
 
+class Registered(Table, kw_only=True):
+    """A term of the user's, from a file given by --module."""
+
+    registered: Annotated[str, Meta(description="the name that it is registered by")]
+    options: Annotated[
+        dict[str, Any], Meta(description="what it takes beside grid and species")
+    ] = {}
+    species: Species = None
+
+
 Term = (
     Diffusion
     | TensorDiffusion
@@ -193,6 +203,7 @@ Term = (
     | Absorbing
     | Kinetics
     | Source
+    | Registered
 )
 TERMS = (
     Diffusion,
@@ -207,4 +218,5 @@ TERMS = (
     Absorbing,
     Kinetics,
     Source,
+    Registered,
 )

@@ -18,6 +18,7 @@ from npde_opt.cases.sections import CaseFile
 from npde_opt.errors import InputError
 from npde_opt.functions.text import Expressions, gamma_of
 from npde_opt.grids import AXES, Grid
+from npde_opt.registry import registered
 from npde_opt.terms import (
     Absorbing,
     Advection,
@@ -103,6 +104,9 @@ class Terms:
                 return Absorbing(grid, self._absorbing(t), named=True)
             case tables.Kinetics():
                 return Kinetics(grid, names, t.kinetics, f"{field}.kinetics")
+            case tables.Registered():
+                made = registered("term", field, t.registered, t.options)
+                return made(grid, t.species, **t.options)
             case tables.Source():
                 return source(grid, names, field, t, "source")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from npde_opt.misfits import (
 )
 from npde_opt.observations import DataLayout, Observer
 from npde_opt.parameters import ParameterSpace
+from npde_opt.registry import registered
 from npde_opt.regularizers import REGULARIZERS, SmallPrior, checked_weights
 
 OPTIONS = {
@@ -55,6 +57,10 @@ def misfit(
     y, s = np.stack(observed, axis=1), np.stack(sigma, axis=1)
     y = np.where(observer.unseen()[:, None], np.nan, y)
     match section.kind:
+        case "registered":
+            made = registered("misfit", "misfit", section.name, section.options)
+            found: Misfit = made(y, s, layout, **section.options)
+            return found
         case "proportional":
             return ProportionalErrors(y, s, layout, section.power, floor_of_data)
         case "correlated":
@@ -70,6 +76,8 @@ def misfit(
 
 def options(r: RegularizationSection) -> dict[str, Any]:
     """What a regularizer takes as it is given."""
+    if r.kind == "registered":
+        return dict(r.options)
     found = {key: getattr(r, key) for key in OPTIONS[r.kind]}
     return {key: v for key, v in found.items() if v is not None}
 
@@ -104,7 +112,7 @@ def check_regularization(table: CaseFile, i: int, domain: Domain, space: Paramet
     field, r, grid = f"regularization[{i}]", table.regularization[i], space.grid
     ends = [np.linspace(e[0], e[-1], 3) for e in grid.edges]
     few = Grid((2,) * grid.dim, edges=ends, comm=MPI.COMM_SELF)
-    REGULARIZERS[r.kind](few, 1.0, **options(r)).destroy()
+    _maker(field, r)(few, 1.0, None, **options(r)).destroy()
     few.destroy()
     edges = list(grid.edges)
     if r.reference is not None:
@@ -136,7 +144,14 @@ def _regularizer(
         if r.cell_weights is not None:
             whole = evaluate(f"{field}.cell_weights", r.cell_weights, edges, domain.sources)
             given["cell_weights"] = np.asfortranarray(whole[grid.local_slice])
-    return REGULARIZERS[r.kind](grid, weight, reference, **given)
+    return _maker(field, r)(grid, weight, reference, **given)
+
+
+def _maker(field: str, r: RegularizationSection) -> Callable[..., Any]:
+    """The class of a regularizer."""
+    if r.kind == "registered":
+        return registered("regularizer", field, r.name, r.options)
+    return REGULARIZERS[r.kind]
 
 
 def _prior(table: CaseFile, u: Any, space: ParameterSpace, m: PETSc.Vec) -> SmallPrior:

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 from mpi4py import MPI
 
+from npde_opt import registry
 from npde_opt.aliases import Meta, Plain
 from npde_opt.cases import Case
 from npde_opt.cases.pictures import picture_file
@@ -45,6 +46,7 @@ def identity(case: Case, comm: MPI.Intracomm, method: str, levels: int | None) -
                 "--optimizer": method,
                 "--levels": str(levels or "all"),
                 "--seed": str(case.seed),
+                "--module": registry.loaded(),
             }
             found |= {
                 f"section [{name}] of the case (or --set)": text

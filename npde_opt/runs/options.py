@@ -62,6 +62,9 @@ def common(description: str | None) -> Parser:
         default=os.environ.get("NPDE_DATA"),
         help="folder with the case's data (or NPDE_DATA)",
     )
+    p.add_argument(
+        "--module", metavar="FILE", help="Python file that registers terms, misfits, regularizers"
+    )
     p.add_argument("--plot", action="store_true", help="write figures")
     p.add_argument(
         "--set",

@@ -8,7 +8,7 @@ import time
 
 from mpi4py import MPI
 
-from npde_opt import errors, restarts
+from npde_opt import errors, registry, restarts
 from npde_opt.aliases import Meta
 from npde_opt.cases import Case, load_case
 from npde_opt.cases.rules import check_identifiable, time_of
@@ -30,6 +30,9 @@ from npde_opt.runs.weight import choose_weight
 def open_case(options: argparse.Namespace, world: MPI.Intracomm) -> tuple[Case, Ensemble]:
     """The case of a command line, and the groups of ranks that share its experiments.
     Collective."""
+    if options.module is not None:
+        with errors.collective(world):
+            registry.load(options.module)
     case = load_case(
         options.case,
         world,

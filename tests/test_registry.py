@@ -1,0 +1,131 @@
+"""Classes of the user's, registered by a file and named in a case."""
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+import npde_opt as nd
+from npde_opt import registry
+from npde_opt.ensemble import Ensemble
+
+comm = MPI.COMM_WORLD
+PARTS = """
+import numpy as np
+import npde_opt as nd
+from npde_opt.misfits.independent import Independent
+from npde_opt.terms import Reaction
+
+@nd.register("term", "doubled")
+def doubled(grid, species, name):
+    return Reaction(grid, f"2*{name}", species)
+
+@nd.register("misfit", "halved")
+class Halved(Independent):
+    def __init__(self, observed, sigma, layout, factor=1.0):
+        super().__init__(observed, np.asarray(sigma) * factor, layout)
+
+nd.register("regularizer", "smooth")(nd.Gradient)
+"""
+CASE = """
+[grid]
+shape = [8]
+[boundaries]
+"x-" = "dirichlet"
+[equation]
+terms = [{ diffusion = "D" }, %s, { source = 1.0 }]
+known = { c = 0.5 }
+[[unknown]]
+name = "D"
+initial = 1.0
+truth = 2.0
+[[observation]]
+[misfit]
+%s
+[[regularization]]
+%s
+"""
+OWN = (
+    '{ registered = "doubled", options = { name = "c" } }',
+    'kind = "registered"\nname = "halved"\noptions = { factor = 2.0 }',
+    'kind = "registered"\nname = "smooth"\nweight = 3.0',
+)
+PLAIN = ('{ reaction = "2*c" }', "", "weight = 3.0")
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes a file on rank 0 of a folder that all ranks share."""
+    folder = comm.bcast(tmp_path, root=0)
+
+    def written(name, text):
+        if comm.rank == 0:
+            (folder / name).write_text(text)
+        comm.barrier()
+        return folder / name
+
+    return written
+
+
+def values(path):
+    """Misfit and regularization of a case, off its start."""
+    case = nd.load_case(path, comm)
+    ensemble = Ensemble.whole(comm)
+    case.prepare(ensemble)
+    objective, m = case.build(case.grid(comm), ensemble)
+    m.axpy(0.1, objective.space.standard_normal(0))
+    at = objective.linearize(m)
+    found = at.misfit, at.regularization
+    at.destroy()
+    objective.destroy()
+    return found
+
+
+@pytest.mark.parallel([1, 2])
+def test_registered_classes_do_what_built_in_ones_do(write):
+    registry.load(str(write("parts.py", PARTS)))
+    misfit, regularization = values(write("own.toml", CASE % OWN))
+    expected = values(write("plain.toml", CASE % PLAIN))
+    assert (4 * misfit, regularization) == pytest.approx(expected, rel=1e-9)
+    assert np.isfinite(misfit) and misfit > 0
+
+
+@pytest.mark.parallel([1, 2])
+@pytest.mark.parametrize(
+    ("place", "text", "said"),
+    [
+        (0, '{ registered = "doubld" }', r"terms\[0\].*--module FILE.*did you mean 'doubled'"),
+        (1, 'kind = "registered"\nname = "halvd"', r"misfit\.name.*did you mean 'halved'"),
+        (2, 'kind = "registered"\nname = "none"', r"regularization\[0\]\.name.*--module"),
+        (0, '{ registered = "doubled", options = { nam = "c" } }', r"options\.nam.*name"),
+        (1, 'name = "halved"', r"misfit\.name.*the kind registered"),
+    ],
+)
+def test_what_is_not_registered_is_told(write, place, text, said):
+    registry.load(str(write("parts.py", PARTS)))
+    parts = list(PLAIN)
+    parts[place] = text
+    said = said.replace("terms[0]", "terms[1]").replace(r"terms\[0\]", r"terms\[1\]")
+    with pytest.raises(nd.InputError, match=said):
+        values(write("case.toml", CASE % tuple(parts)))
+
+
+def test_a_file_that_raises_is_told(tmp_path):
+    path = tmp_path / "parts.py"
+    path.write_text("raise ValueError('no such thing')")
+    with pytest.raises(nd.InputError, match="--module.*raises ValueError: no such thing"):
+        registry.load(str(path))
+    with pytest.raises(nd.InputError, match="existing Python file"):
+        registry.load(str(tmp_path / "none.py"))
+
+
+def test_another_content_of_the_file_is_another_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(registry, "_loaded", [])
+    assert registry.loaded() == "none"
+    path = tmp_path / "parts.py"
+    path.write_text(PARTS)
+    registry.load(str(path))
+    first = registry.loaded()
+    monkeypatch.setattr(registry, "_loaded", [])
+    path.write_text(PARTS + "# changed\n")
+    registry.load(str(path))
+    assert registry.loaded() != first != "none"
