@@ -70,11 +70,11 @@ def loaded() -> str:
     return " ".join(_loaded) or "none"
 
 
-def registered(kind: str, field: str, name: str, given: Mapping[str, Any]) -> Callable[..., Any]:
+def registered(kind: str, key: str, name: str, given: Mapping[str, Any]) -> Callable[..., Any]:
     """The class of a name.
 
     Args:
-        field: the table's key in messages.
+        key: of the name, in messages.
         given: its options.
 
     Raises:
@@ -86,13 +86,14 @@ def registered(kind: str, field: str, name: str, given: Mapping[str, Any]) -> Ca
         near = difflib.get_close_matches(name, known, 1)
         hint = f" (did you mean '{near[0]}'?)" if near else ""
         there = ", ".join(known) or "none is registered"
-        raise InputError(f"{field}.name", name, f"a {kind} of --module FILE: {there}{hint}")
+        raise InputError(key, name, f"a {kind} of --module FILE: {there}{hint}")
     found = known[name]
     parameters = list(inspect.signature(found).parameters.values())
     free = [p.name for p in parameters[KINDS[kind] :] if p.kind is not p.VAR_KEYWORD]
     if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-        for key in given:
-            if key not in free:
+        table = key.rpartition(".")[0]
+        for option in given:
+            if option not in free:
                 allowed = ", ".join(free) or f"none: {name} takes no options"
-                raise InputError(f"{field}.options.{key}", "an unknown key", allowed)
+                raise InputError(f"{table}.options.{option}", "an unknown key", allowed)
     return found

@@ -24,7 +24,7 @@ FLOORS = (
     ("parameters", "functions", "figures", "ensemble", "differences"),
     ("io", "operators"),
     ("grids",),
-    ("reductions", "petsc_options", "capacity", "stages"),
+    ("reductions", "petsc_options", "capacity", "registry", "stages"),
     ("errors",),
     ("agreement", "aliases", "deadline", "lazily", "signals"),
     ("",),

@@ -93,7 +93,11 @@ def test_registered_classes_do_what_built_in_ones_do(write):
 @pytest.mark.parametrize(
     ("place", "text", "said"),
     [
-        (0, '{ registered = "doubld" }', r"terms\[0\].*--module FILE.*did you mean 'doubled'"),
+        (
+            0,
+            '{ registered = "doubld" }',
+            r"terms\[0\]\.registered.*--module FILE.*did you mean 'doubled'",
+        ),
         (1, 'kind = "registered"\nname = "halvd"', r"misfit\.name.*did you mean 'halved'"),
         (2, 'kind = "registered"\nname = "none"', r"regularization\[0\]\.name.*--module"),
         (0, '{ registered = "doubled", options = { nam = "c" } }', r"options\.nam.*name"),

@@ -105,7 +105,7 @@ class Terms:
             case tables.Kinetics():
                 return Kinetics(grid, names, t.kinetics, f"{field}.kinetics")
             case tables.Registered():
-                made = registered("term", field, t.registered, t.options)
+                made = registered("term", f"{field}.registered", t.registered, t.options)
                 return made(grid, t.species, **t.options)
             case tables.Source():
                 return source(grid, names, field, t, "source")

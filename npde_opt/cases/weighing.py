@@ -58,7 +58,7 @@ def misfit(
     y = np.where(observer.unseen()[:, None], np.nan, y)
     match section.kind:
         case "registered":
-            made = registered("misfit", "misfit", section.name, section.options)
+            made = registered("misfit", "misfit.name", section.name, section.options)
             found: Misfit = made(y, s, layout, **section.options)
             return found
         case "proportional":
@@ -150,7 +150,7 @@ def _regularizer(
 def _maker(field: str, r: RegularizationSection) -> Callable[..., Any]:
     """The class of a regularizer."""
     if r.kind == "registered":
-        return registered("regularizer", field, r.name, r.options)
+        return registered("regularizer", f"{field}.name", r.name, r.options)
     return REGULARIZERS[r.kind]
 
 
