@@ -1,5 +1,4 @@
-# make demo    set everything up and image a brain slice's conductivity (figures in results/brain_inside);
-#              run again it replaces them
+# make demo    set everything up and image a brain slice (figures in results/brain_inside; again: replaces them)
 # make test    set everything up and pass the tests: ruff, mypy, pytest on 1, 2, 3 and 4 ranks
 # make setup   only set up .venv (PETSc, petsc4py, mpi4py, npde_opt)
 # make doctor  say what is installed and what is wrong with it
