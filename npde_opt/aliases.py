@@ -18,5 +18,5 @@ Coefficients = Mapping[str, Coefficient]
 FilePath = str | os.PathLike[str]
 Plain = Any
 """What JSON and TOML files hold: a number, a text, a list or a table, as it came."""
-Meta = dict[str, Plain]
+Record = dict[str, Plain]
 """A table of such values, which goes into a file."""

@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 from petsc4py import PETSc
 
-from npde_opt.aliases import Meta
+from npde_opt.aliases import Record
 from npde_opt.errors import collective
 from npde_opt.grids import Grid
 from npde_opt.objective import Objective
@@ -39,7 +39,7 @@ class Identification:
 
     objective: Objective
     result: Result
-    history: list[Meta]
+    history: list[Record]
     finest_solves: int
     total_solves: int
     krylov_iterations: int
@@ -135,7 +135,7 @@ class Resume:
 class Monitor(Protocol):
     """What watches the levels: a monitor of `minimize` that is told of them (runs/monitor.py)."""
 
-    def __call__(self, row: Meta, state: OptimizerState) -> str | None:
+    def __call__(self, row: Record, state: OptimizerState) -> str | None:
         """After every iteration: 'stop:STATUS' ends the level."""
 
     def start_level(
@@ -226,7 +226,7 @@ class _Levels:
         self.lifts: list[Prolongation] = []
 
     def solve(self) -> Identification:
-        first, history = 0, list[Meta]()
+        first, history = 0, list[Record]()
         if self.resume is not None:
             first = self.resume.level
             self._recall(first)

@@ -19,9 +19,10 @@ from petsc4py import PETSc
 from npde_opt import reductions
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError, collective
-from npde_opt.forward.interface import ForwardMap, Linearization
+from npde_opt.forward.interface import Counters, ForwardMap, Linearization
 from npde_opt.misfits import Misfit, Scaled
 from npde_opt.observations import DataBlock, Weights
+from npde_opt.regularizers.interface import Regularizer
 from npde_opt.stages import stage
 
 INVISIBLE = 1e-6
@@ -40,7 +41,7 @@ class Objective:
         self,
         forward: ForwardMap,
         misfits: Sequence[Misfit],
-        regularizers: Mapping[str, Any],
+        regularizers: Mapping[str, Regularizer],
         ensemble: Ensemble | None = None,
     ):
         self.forward, self.misfits, self.regularizers = forward, list(misfits), dict(regularizers)
@@ -119,7 +120,7 @@ class Objective:
         return self.ensemble.together(above=1)
 
     @property
-    def counters(self) -> Any:
+    def counters(self) -> Counters:
         return self.forward.counters
 
     @property

@@ -18,7 +18,7 @@ import numpy as np
 from petsc4py import PETSc
 
 from npde_opt import nested
-from npde_opt.aliases import Meta, Numbers
+from npde_opt.aliases import Numbers, Record
 from npde_opt.errors import InputError, SolverError
 from npde_opt.grids import Grid
 from npde_opt.nested import Build, Identification
@@ -235,7 +235,7 @@ class _Starts:
         self.monitor, self.resume, self.moves = monitor, resume, moves
         self.ended: list[Outcome] = list(resume.ended) if resume is not None else []
         self.minimizers: dict[int, PETSc.Vec] = {}
-        self.history: dict[int, list[Meta]] = {}
+        self.history: dict[int, list[Record]] = {}
 
     def solve(self) -> Found:
         inside = self.resume.inside if self.resume is not None else None

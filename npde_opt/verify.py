@@ -16,15 +16,17 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 from petsc4py import PETSc
 
 from npde_opt.differences import Comparison, best, compare, compare_second, noise, order
 from npde_opt.errors import SolverError
+from npde_opt.forward.interface import Counters
 from npde_opt.linear.accuracy import tight
 from npde_opt.observations import DataBlock
+from npde_opt.parameters import ParameterSpace
 
 WIDE = tuple(4e-2 * 4.0**-k for k in range(8))
 """The first steps; they go on in the same ratio until rounding."""
@@ -44,6 +46,36 @@ FEWEST, MOST = 6, 24
 
 ORDERS = {"gradient": 1.8, "Hessian": 2.6, "Hessian's rows": 1.8}
 """Least orders of r1, r2, r3."""
+
+
+class HasCounters(Protocol):
+    @property
+    def counters(self) -> Counters: ...
+
+
+class Point(Protocol):
+    """An objective at one point."""
+
+    @property
+    def value(self) -> float: ...
+    def gradient(self) -> PETSc.Vec: ...
+    def hessian(self, dm: PETSc.Vec, out: PETSc.Vec) -> None: ...
+    def destroy(self) -> None: ...
+
+
+class Checked(HasCounters, Protocol):
+    """What has derivatives to look at."""
+
+    def linearize(self, m: PETSc.Vec) -> Point: ...
+
+
+class Counted(Protocol):
+    """A linearization that knows its forward map."""
+
+    @property
+    def forward(self) -> HasCounters: ...
+    def apply(self, dm: PETSc.Vec) -> list[DataBlock]: ...
+    def apply_adjoint(self, d: Sequence[DataBlock]) -> PETSc.Vec: ...
 
 
 @dataclass(frozen=True)
@@ -102,7 +134,11 @@ class TaylorOrders:
 
 
 def taylor_test(
-    objective: Any, m: PETSc.Vec, dm: PETSc.Vec, steps: Sequence[float] = WIDE, floor: float = FLOOR
+    objective: Checked,
+    m: PETSc.Vec,
+    dm: PETSc.Vec,
+    steps: Sequence[float] = WIDE,
+    floor: float = FLOOR,
 ) -> TaylorOrders:
     """Taylor remainders and central differences of an objective at m in direction dm. Collective.
 
@@ -127,7 +163,7 @@ def taylor_test(
 
 
 def _along(
-    objective: Any, m: PETSc.Vec, dm: PETSc.Vec, steps: Sequence[float], floor: float
+    objective: Checked, m: PETSc.Vec, dm: PETSc.Vec, steps: Sequence[float], floor: float
 ) -> TaylorOrders:
     line = _Line(objective, m, dm)
     try:
@@ -137,7 +173,7 @@ def _along(
         line.destroy()
 
 
-def _parts(objective: Any, dm: PETSc.Vec) -> list[PETSc.Vec]:
+def _parts(objective: Checked, dm: PETSc.Vec) -> list[PETSc.Vec]:
     """dm in one unknown each, where it is in several."""
     space = getattr(objective, "space", None)
     if space is None or len(space.unknowns) < 2:
@@ -198,7 +234,7 @@ def _walk(line: _Line, steps: Sequence[float]) -> None:
 class _Line:
     """Values and gradients at m +- e dm."""
 
-    def __init__(self, objective: Any, m: PETSc.Vec, dm: PETSc.Vec):
+    def __init__(self, objective: Checked, m: PETSc.Vec, dm: PETSc.Vec):
         self.objective, self.m, self.dm = objective, m, dm
         here = objective.linearize(m)
         try:
@@ -218,16 +254,16 @@ class _Line:
         self._central: PETSc.Vec | None = None
         self._better: PETSc.Vec | None = None
         self.rows: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-        space = getattr(objective, "space", None)
-        self.names = [u.name for u in space.unknowns] if space is not None else [""]
+        self.space: ParameterSpace | None = getattr(objective, "space", None)
+        self.names = [u.name for u in self.space.unknowns] if self.space is not None else [""]
 
     def norms(self, vec: PETSc.Vec) -> np.ndarray:
         """One an unknown."""
-        if self.names == [""]:
+        if self.space is None:
             return np.array([vec.norm()])
         found = []
         for name in self.names:
-            block = self.objective.space.block_vec(vec, name)
+            block = self.space.block_vec(vec, name)
             found.append(block.norm())
             block.destroy()
         return np.array(found)
@@ -391,7 +427,7 @@ class _Line:
                 vec.destroy()
 
 
-def dot_product_test(linearization: Any, dm: PETSc.Vec, d: Sequence[DataBlock]) -> float:
+def dot_product_test(linearization: Counted, dm: PETSc.Vec, d: Sequence[DataBlock]) -> float:
     """|<J dm, d> - <dm, J^T d>| over the larger of the two, NaN where both are 0; `d` has
     blocks as those of the linearization's data.
 
@@ -419,7 +455,7 @@ def manufactured_order(solve_error: Callable[[int], float], sizes: Sequence[int]
 
 
 @contextlib.contextmanager
-def _counters_kept(counted: Any) -> Iterator[None]:
+def _counters_kept(counted: HasCounters) -> Iterator[None]:
     """Puts the solve counters back as they were."""
     before = counted.counters.snapshot()
     try:

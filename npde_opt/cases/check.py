@@ -8,12 +8,12 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
 
 import numpy as np
 from mpi4py import MPI
 
 from npde_opt import registry
+from npde_opt.aliases import Record
 from npde_opt.cases import inventory
 from npde_opt.cases.case import Case
 from npde_opt.cases.data import NOISE, counts
@@ -25,7 +25,7 @@ from npde_opt.cases.placing import LENGTHS
 from npde_opt.cases.rules import simulated
 from npde_opt.cases.weighing import check_regularization
 from npde_opt.errors import NpdeError
-from npde_opt.forward import Evolution
+from npde_opt.forward import Evolution, Steady
 from npde_opt.grids import Grid, check_indices
 from npde_opt.io.gridded import box_text
 from npde_opt.restarts import Move
@@ -170,7 +170,7 @@ def _data_line(missing: np.ndarray, unseen: np.ndarray) -> str:
 # ---- what a run works on -------------------------------------------------------------------------
 
 
-def report(case: Case, grid: Grid, raw: dict[str, Any], needs: list[str]) -> list[str]:
+def report(case: Case, grid: Grid, raw: Record, needs: list[str]) -> list[str]:
     """Lines on what a run works on."""
     table, unit = case.table, case.table.case.length_unit
     boundary = [x.boundary for x in table.experiment]
@@ -190,7 +190,7 @@ def report(case: Case, grid: Grid, raw: dict[str, Any], needs: list[str]) -> lis
     ]
 
 
-def _defaults(case: Case, raw: dict[str, Any]) -> list[str]:
+def _defaults(case: Case, raw: Record) -> list[str]:
     """What a case leaves open."""
     lines = []
     if not {"extent", "edges"} & set(raw.get("grid", {})) and not case.sources.edges:
@@ -208,7 +208,7 @@ def _defaults(case: Case, raw: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _needs(case: Case, on: OnGrid, forward: Any) -> list[str]:
+def _needs(case: Case, on: OnGrid, forward: Steady | Evolution) -> list[str]:
     """Sizes of a run."""
     names = ", ".join(f"{u.name} ({u.transform})" for u in on.space.unknowns)
     places = forward.observed.observer(0).size

@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from npde_opt.aliases import Plain
 from npde_opt.cases.field_tables import File
 from npde_opt.cases.measured import by_experiment, by_time, deviation, positive, some
 from npde_opt.cases.observed import Observed
@@ -80,7 +80,7 @@ class Measurements:
                 found[e].append(part)
         return found
 
-    def _read(self, field: str, spec: Any, i: int) -> list[np.ndarray]:
+    def _read(self, field: str, spec: Plain, i: int) -> list[np.ndarray]:
         """The values of all experiments, flat by time and place, from one file or one each."""
         size, shape = self.sizes[i], self.observations[i].shape()
         if isinstance(spec, list):
@@ -198,7 +198,7 @@ class Measurements:
         return f"data from {', '.join(files)}" + (", noise added" if added else "")
 
 
-def _first(measured: np.ndarray | None, simulated: Any) -> np.ndarray:
+def _first(measured: np.ndarray | None, simulated: Plain) -> np.ndarray:
     return simulated if measured is None else measured
 
 

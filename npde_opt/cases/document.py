@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import typing
-from typing import Any
 
 from npde_opt.cases import equation_tables, experiment_tables, field_tables, grid_tables
 from npde_opt.cases.old_keys import INSTEAD
 from npde_opt.cases.sections import CaseFile
 from npde_opt.cases.term_tables import TERMS, ExperimentSource
-from npde_opt.cases.typed import Table, bare, is_table, keys_of, limits, options, rows_of
+from npde_opt.cases.typed import Kind, Table, bare, is_table, keys_of, limits, options, rows_of
 from npde_opt.grids.locate import PLACES
 
 HEAD = """# The format of a case
@@ -99,7 +98,7 @@ def document() -> str:
     return "\n".join(lines)
 
 
-def _section(name: str, kind: Any) -> list[str]:
+def _section(name: str, kind: Kind) -> list[str]:
     """A heading and the keys of a section, or what it holds where these are free."""
     table, many = _table(kind)
     title = f"## [[{name}]]" if many else f"## [{name}]"
@@ -109,7 +108,7 @@ def _section(name: str, kind: Any) -> list[str]:
     return [title, "", _first_line(table), "", *rows_of(table), ""]
 
 
-def _table(kind: Any) -> tuple[type[Table] | None, bool]:
+def _table(kind: Kind) -> tuple[type[Table] | None, bool]:
     """The struct of a section, and whether there may be many."""
     for member in options(kind):
         inside = bare(member)

@@ -7,11 +7,11 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from mpi4py import MPI
 
+from npde_opt.aliases import Record
 from npde_opt.capacity import fits
 from npde_opt.cases.fields import evaluate
 from npde_opt.cases.grid_tables import BoundaryKind, Growing
@@ -46,7 +46,7 @@ class Domain:
         self.dim = len(self.edges)
         self.notes: dict[str, str] = {}
         sides = [axis + end for axis in AXES[: self.dim] for end in "-+"]
-        given: dict[str, Any] = {str(k): v for k, v in table.boundaries.items()}
+        given: Record = {str(k): v for k, v in table.boundaries.items()}
         self.boundaries = {side: boundary(given.get(side, "neumann")) for side in sides}
         for side, kind in given.items():
             if side not in sides and kind != "neumann":

@@ -4,10 +4,10 @@ benchmark fields."""
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 
+from npde_opt.aliases import Plain, Record
 from npde_opt.cases.pictures import picture
 from npde_opt.cases.placing import cells, place
 from npde_opt.cases.resampling import cell_of, nearest_values, resample
@@ -57,7 +57,7 @@ def lognormal(
 
 
 def evaluate(
-    field: str, spec: Any, edges: list[np.ndarray], sources: Sources, nearest: bool = False
+    field: str, spec: Plain, edges: list[np.ndarray], sources: Sources, nearest: bool = False
 ) -> np.ndarray:
     """Global array [i, j, k] of a field's specification on the cells of `edges`; arrays are
     resampled by volume, or at the middles of the cells (`nearest`, for labels)."""
@@ -105,7 +105,7 @@ def evaluate(
     return np.asfortranarray(values)
 
 
-def read_file(field: str, spec: dict[str, Any], sources: Sources) -> Gridded:
+def read_file(field: str, spec: Record, sources: Sources) -> Gridded:
     """The array of {file, ...} with its place; a column of a text table has x running fastest."""
     path = sources.find(field, spec["file"])
     if not is_table(path) or path.suffix.lower() in READERS and not COLUMN_KEYS & set(given(spec)):
@@ -134,7 +134,7 @@ def read_file(field: str, spec: dict[str, Any], sources: Sources) -> Gridded:
     return Gridded(values.reshape(cells(home), order="F"))
 
 
-def _used(spec: dict[str, Any]) -> Used | None:
+def _used(spec: Record) -> Used | None:
     """Says which values of a field's file `clip` leaves as they are; None where it does not cut."""
     if spec.get("clip") is None:
         return None
@@ -181,7 +181,12 @@ def expression(field: str, text: str, edges: list[np.ndarray]) -> np.ndarray:
 
 
 def labels(
-    field: str, spec: Any, edges: list[np.ndarray], sources: Sources, least: int = 0, most: int = 0
+    field: str,
+    spec: Plain,
+    edges: list[np.ndarray],
+    sources: Sources,
+    least: int = 0,
+    most: int = 0,
 ) -> np.ndarray:
     """Numbers of regions [i, j, k], from `least`, as integers: what the field holds at the middles
     of the cells.

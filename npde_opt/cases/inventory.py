@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
+from npde_opt.aliases import Plain
 from npde_opt.cases.case import Case
 from npde_opt.cases.domain import Domain
 from npde_opt.cases.experiment_tables import BoundaryValue, SideValue
@@ -60,7 +60,7 @@ def _origin(r: Reading) -> str:
 
 
 def boundaries(
-    domain: Domain, given: Sequence[Mapping[str, Any]], named: Iterable[str]
+    domain: Domain, given: Sequence[Mapping[str, Plain]], named: Iterable[str]
 ) -> list[str]:
     """A line a side: its kind and the values of the experiments.
 
@@ -85,7 +85,7 @@ def boundaries(
     return lines
 
 
-def _value(given: Mapping[str, Any], side: str) -> str:
+def _value(given: Mapping[str, Plain], side: str) -> str:
     """The value on a side as text, '' where there is none; by species where that is how it is
     given."""
     if side in given:
@@ -192,7 +192,7 @@ def _point(at: Sequence[float]) -> str:
     return "(" + ", ".join(f"{x:g}" for x in at) + ")"
 
 
-def _short(spec: Any) -> str:
+def _short(spec: Plain) -> str:
     """A source or an initial state, in a line."""
     given = as_dict(spec)
     if isinstance(given, Mapping) and "file" in given:

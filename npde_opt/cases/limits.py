@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
+from npde_opt.aliases import Plain
 from npde_opt.errors import InputError
 
 FILE_BYTES = 20_000_000
@@ -13,7 +13,7 @@ TEXT = 100_000
 INTEGER = 2**63
 
 
-def check_raw(where: str, value: Any, depth: int = 0) -> None:
+def check_raw(where: str, value: Plain, depth: int = 0) -> None:
     """Raises InputError for what no key takes: numbers that are not finite or have more than 64
     bits, dates and times, texts and tables without end."""
     if depth > DEPTH:

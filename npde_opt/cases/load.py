@@ -6,11 +6,10 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from mpi4py import MPI
 
-from npde_opt.aliases import FilePath
+from npde_opt.aliases import FilePath, Plain, Record
 from npde_opt.cases.case import Case
 from npde_opt.cases.limits import FILE_BYTES, check_raw
 from npde_opt.cases.old_keys import refuse_old
@@ -65,7 +64,7 @@ def load_case(
         return Case(table, file, cells, Path(data) if data else None, seed)
 
 
-def raw_case(file: Path, variables: Mapping[str, str]) -> dict[str, Any]:
+def raw_case(file: Path, variables: Mapping[str, str]) -> Record:
     """The tables of a case file, with its grid's file and its variables put in."""
     raw = read_toml(file, "--case")
     check_raw("", {k: v for k, v in raw.items() if k != "variables"})
@@ -78,7 +77,7 @@ def raw_case(file: Path, variables: Mapping[str, str]) -> dict[str, Any]:
     return substituted({k: v for k, v in raw.items() if k != "variables"}, values) | kept
 
 
-def _with_file(grid: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def _with_file(grid: Mapping[str, Plain], folder: Path) -> Record:
     """[grid] with the keys of its file that it does not replace."""
     shared = read_toml(folder / grid["file"], "grid.file")
     hidden = {k for key, others in HIDDEN.items() if key in grid for k in others if k not in grid}
@@ -86,7 +85,7 @@ def _with_file(grid: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     return kept | {k: v for k, v in grid.items() if k != "file"}
 
 
-def _variables(raw: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, Any]:
+def _variables(raw: Mapping[str, Plain], given: Mapping[str, str]) -> Record:
     known = raw.get("variables", {})
     if not isinstance(known, dict):
         raise InputError("variables", shown(known), "a table {name = text or number}")
@@ -105,7 +104,7 @@ def _variables(raw: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, An
     return {**known, **given}
 
 
-def substituted(raw: Any, variables: Mapping[str, Any]) -> Any:
+def substituted(raw: Plain, variables: Mapping[str, Plain]) -> Plain:
     """The tables with {NAME} in texts replaced by the values of variables."""
     if isinstance(raw, dict):
         return {k: substituted(v, variables) for k, v in raw.items()}
@@ -117,7 +116,7 @@ def substituted(raw: Any, variables: Mapping[str, Any]) -> Any:
     return raw
 
 
-def read_toml(file: Path, field: str) -> dict[str, Any]:
+def read_toml(file: Path, field: str) -> Record:
     """A TOML file's tables. Raises InputError naming `field`."""
     try:
         if not file.is_file():

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
+from npde_opt.aliases import Plain
 from npde_opt.errors import InputError
 
 OBSERVED = "in an [[observation]] of its own"
@@ -44,7 +44,7 @@ INSTEAD = {
 """By its path in a case file."""
 
 
-def refuse_old(raw: Mapping[str, Any]) -> None:
+def refuse_old(raw: Mapping[str, Plain]) -> None:
     """Raises InputError for the first old key of a case, with a line for each that it has."""
     found = [f"{key} is now {INSTEAD[key]}" for key in _used(raw)]
     if found:
@@ -52,7 +52,7 @@ def refuse_old(raw: Mapping[str, Any]) -> None:
         raise InputError("case file", "keys of an older format", allowed)
 
 
-def _used(raw: Mapping[str, Any]) -> Iterator[str]:
+def _used(raw: Mapping[str, Plain]) -> Iterator[str]:
     for section, given in raw.items():
         inner = list(given) if isinstance(given, dict) else []
         named = [f"{section}.{key}" for key in inner if f"{section}.{key}" in INSTEAD]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from petsc4py import PETSc
 
+from npde_opt.aliases import Plain, Record
 from npde_opt.cases.domain import Domain
 from npde_opt.cases.electrodes import Electrodes
 from npde_opt.cases.experiment_tables import ExperimentSection, Well
@@ -64,7 +64,7 @@ class OnGrid:
     def unknown(self, name: str) -> UnknownSection:
         return next(u for u in self.table.unknown if u.name == name)
 
-    def value(self, name: str, key: str = "initial") -> Any:
+    def value(self, name: str, key: str = "initial") -> Plain:
         """`initial` or `truth` of an unknown: an owned array [i, j, k], or numbers. Collective."""
         u = self.unknown(name)
         return value(u, getattr(u, key), f"unknown.{name}.{key}", self.space, self.domain)
@@ -169,9 +169,9 @@ class OnGrid:
             found.add(self.grid, well.rate, load.setdefault(name, self._zeros()))
         return load
 
-    def _boundary(self, key: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    def _boundary(self, key: str, given: Mapping[str, Plain]) -> Record:
         """{side: value}, or {species: {side: value}}, on this grid."""
-        found: dict[str, Any] = {}
+        found: Record = {}
         edges, homes = list(self.grid.edges), self.domain.sources.homes
         for name, one in given.items():
             if isinstance(one, dict):
@@ -180,7 +180,7 @@ class OnGrid:
                 found[name] = on_side(f"{key}.{name}", name, one, edges, homes)
         return found
 
-    def _check_boundary(self, field: str, values: Mapping[str, Any]) -> None:
+    def _check_boundary(self, field: str, values: Mapping[str, Plain]) -> None:
         """Raises InputError for sides that have no values."""
         sides = self.domain.boundaries
         open_sides = [side for side, b in sides.items() if b.kind != "periodic"]
@@ -191,7 +191,7 @@ class OnGrid:
                 said = ", ".join(open_sides) or "nothing: all sides are periodic"
                 raise InputError(field, side, said)
 
-    def _initial(self, field: str, spec: Any) -> Any:
+    def _initial(self, field: str, spec: Plain) -> Plain:
         """Of a species: a text, or an owned array."""
         if isinstance(spec, str):
             return spec

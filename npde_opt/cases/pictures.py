@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from npde_opt.aliases import Record
 from npde_opt.cases.resampling import resample
 from npde_opt.cases.sources import Sources
 from npde_opt.errors import InputError
@@ -18,9 +18,7 @@ WHITE = {"1": 1.0, "I;16": 65535.0, "I;16B": 65535.0, "I;16L": 65535.0, "I": 655
 """Values of white by the mode of a picture, where it is not 255."""
 
 
-def picture(
-    field: str, spec: dict[str, Any], edges: list[np.ndarray], sources: Sources
-) -> np.ndarray:
+def picture(field: str, spec: Record, edges: list[np.ndarray], sources: Sources) -> np.ndarray:
     """Global array [i, j] on the cells of `edges`, y upwards, scaled to `range` = [lo, hi] (default
     0 to 1), over `box` = [[x0, x1], [y0, y1]] (default the grid's); lo outside.
 

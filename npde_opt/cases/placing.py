@@ -8,10 +8,9 @@ laid evenly over the box.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from npde_opt.aliases import Record
 from npde_opt.cases.sources import MILLIMETRE, Edges, Sources, mni152_corner
 from npde_opt.errors import InputError
 from npde_opt.io.fields import fit, hint, thick
@@ -36,7 +35,7 @@ IMAGES = (".nii", ".nii.gz")
 
 
 def place(
-    field: str, spec: dict[str, Any], found: Gridded, edges: Edges, sources: Sources
+    field: str, spec: Record, found: Gridded, edges: Edges, sources: Sources
 ) -> tuple[np.ndarray, Edges]:
     """The values [i, j, k] of a file and the edges of their cells, in the coordinates of the case.
 
@@ -76,9 +75,7 @@ def _of_unit(unit: str, sources: Sources) -> str:
     return f" (case.length_unit is {sources.unit!r}, the file's unit {unit!r})" if unit else ""
 
 
-def _upright(
-    field: str, spec: dict[str, Any], found: Gridded, edges: Edges
-) -> tuple[np.ndarray, Edges]:
+def _upright(field: str, spec: Record, found: Gridded, edges: Edges) -> tuple[np.ndarray, Edges]:
     """Values and edges with as many axes as the grid has; along an axis where the file is flat its
     only cell is the grid's."""
     assert found.edges is not None
@@ -116,7 +113,7 @@ def _in_units(field: str, file: str, unit: str, box: Edges, sources: Sources) ->
 
 
 def _by_cell(
-    field: str, spec: dict[str, Any], values: np.ndarray, edges: Edges, homes: tuple[Edges, ...]
+    field: str, spec: Record, values: np.ndarray, edges: Edges, homes: tuple[Edges, ...]
 ) -> tuple[np.ndarray, Edges]:
     """Values without a place: of the cells of one of `homes`, or laid evenly over the box on
     request."""
@@ -152,7 +149,7 @@ def _axes(values: np.ndarray, count: int) -> np.ndarray:
 
 
 def _stretched(
-    field: str, spec: dict[str, Any], values: np.ndarray, edges: Edges
+    field: str, spec: Record, values: np.ndarray, edges: Edges
 ) -> tuple[np.ndarray, Edges]:
     values = _axes(values, len(edges))
     if values.ndim != len(edges):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from npde_opt.aliases import Plain, Record
 from npde_opt.cases.experiment_tables import Well
 from npde_opt.cases.sources import Log, Sources
 from npde_opt.cases.tables import (
@@ -26,7 +26,7 @@ from npde_opt.grids import AXES
 from npde_opt.io.gridded import box_text
 
 
-def read_points(field: str, spec: Any, sources: Sources, dim: int) -> np.ndarray:
+def read_points(field: str, spec: Plain, sources: Sources, dim: int) -> np.ndarray:
     """Coordinates (n, dim) of {file, ...}: an array, or columns of a text table (default: x, y, z,
     or all that it has)."""
     spec = as_dict(spec)
@@ -38,7 +38,7 @@ def read_points(field: str, spec: Any, sources: Sources, dim: int) -> np.ndarray
     return found
 
 
-def _coordinate_columns(field: str, spec: dict[str, Any], sources: Sources, dim: int) -> list[int]:
+def _coordinate_columns(field: str, spec: Record, sources: Sources, dim: int) -> list[int]:
     """The columns that the case names, else those named x, y, z (as the grid has axes), else all of
     a table of so many.
 
@@ -63,7 +63,7 @@ def _coordinate_columns(field: str, spec: dict[str, Any], sources: Sources, dim:
     return columns
 
 
-def read_wells(field: str, spec: Any, sources: Sources, dim: int) -> list[list[Well]]:
+def read_wells(field: str, spec: Plain, sources: Sources, dim: int) -> list[list[Well]]:
     """Wells by experiment from a text table with the columns x, y, z (as many as the grid has
     axes), rate and, where it has them, radius (0) and experiment (1, 2, ...; without it all wells
     are of one experiment).
@@ -94,9 +94,7 @@ def read_wells(field: str, spec: Any, sources: Sources, dim: int) -> list[list[W
     return wells
 
 
-def _well_columns(
-    field: str, spec: dict[str, Any], sources: Sources, dim: int
-) -> dict[str, str | int]:
+def _well_columns(field: str, spec: Record, sources: Sources, dim: int) -> dict[str, str | int]:
     """The columns of a table of wells, coordinates first."""
     table = table_of(field, sources.find(field, spec["file"]), given(spec))
     axes = axis_columns(field, table, sources, dim)
@@ -115,7 +113,7 @@ def _well_columns(
     return wanted
 
 
-def points_of(values: Any, dim: int, field: str) -> np.ndarray:
+def points_of(values: Plain, dim: int, field: str) -> np.ndarray:
     """Coordinates (n, dim); on one axis a list of n numbers is n points."""
     try:
         found = np.asarray(values, float)

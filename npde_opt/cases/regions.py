@@ -3,11 +3,10 @@ cell."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from npde_opt import reductions
+from npde_opt.aliases import Plain
 from npde_opt.cases.domain import Domain
 from npde_opt.cases.fields import evaluate, labels
 from npde_opt.cases.placing import cells
@@ -17,7 +16,7 @@ from npde_opt.parameters import ParameterSpace
 
 
 def numbers(
-    field: str, spec: Any, domain: Domain, grid: Grid, least: int = 0
+    field: str, spec: Plain, domain: Domain, grid: Grid, least: int = 0
 ) -> tuple[np.ndarray, int]:
     """Numbers of regions [i, j, k] on a grid, and how many regions the case's own grid has (0
     there: as many as are seen).
@@ -40,7 +39,7 @@ def means(
     count: int,
     field: np.ndarray,
     domain: Domain,
-    spec: Any,
+    spec: Plain,
     where: str,
     u: UnknownSection,
 ) -> np.ndarray:

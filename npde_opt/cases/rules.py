@@ -4,8 +4,8 @@ sense."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
+from npde_opt.aliases import Plain
 from npde_opt.cases.equation_tables import TimeSection
 from npde_opt.cases.experiment_tables import (
     BoundaryValue,
@@ -24,7 +24,7 @@ from npde_opt.functions.text import Expressions, check_name
 PREFIXES = ("state_", "reg_", "tao_")
 
 
-def validated(raw: Mapping[str, Any]) -> CaseFile:
+def validated(raw: Mapping[str, Plain]) -> CaseFile:
     """The case with defaults filled in. Raises InputError naming the first key that is wrong."""
     table: CaseFile = read("", raw, CaseFile)
     _check_petsc(table)
@@ -66,7 +66,7 @@ def _check_petsc(table: CaseFile) -> None:
         table.petsc[name] = str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _check_grid(table: CaseFile, raw: Mapping[str, Any]) -> None:
+def _check_grid(table: CaseFile, raw: Mapping[str, Plain]) -> None:
     grid, domain = raw.get("grid", {}), raw.get("domain", {})
     anatomy = table.domain.mni152
     edges = grid.get("edges", ())
@@ -190,7 +190,7 @@ def histories(table: CaseFile) -> Iterator[tuple[str, Timed]]:
             yield key, value
 
 
-def _check_experiments(table: CaseFile, raw: Mapping[str, Any]) -> None:
+def _check_experiments(table: CaseFile, raw: Mapping[str, Plain]) -> None:
     e = table.electrodes
     if e is not None and (e.count is None) == (e.at is None):
         given = {"count": e.count, "at": e.at}
@@ -241,7 +241,7 @@ def simulated(observations: Sequence[ObservationSection]) -> bool:
     return any(o.data is None for o in observations)
 
 
-def _check_simulation(table: CaseFile, raw: Mapping[str, Any]) -> None:
+def _check_simulation(table: CaseFile, raw: Mapping[str, Plain]) -> None:
     given = raw.get("simulation", {})
     if given and not simulated(table.observation):
         said = "no such section where all data are measured"

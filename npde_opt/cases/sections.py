@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from msgspec import Meta, field
 
+from npde_opt.aliases import Record
 from npde_opt.cases.equation_tables import EquationSection, TimeSection
 from npde_opt.cases.experiment_tables import (
     MOST_TABLES,
@@ -54,7 +55,7 @@ class CaseFile(Table, kw_only=True):
     regularization: Annotated[list[RegularizationSection], Many] = []
     optimizer: OptimizerSection = field(default_factory=OptimizerSection)
     petsc: Annotated[
-        dict[str, Any],
+        Record,
         Meta(
             description="options of PETSc without their dash, of the prefixes state_, reg_, tao_; "
             "the command line wins. For example state_recipe = 'gamg'"

@@ -7,10 +7,10 @@ import contextlib
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from npde_opt.aliases import Plain, Record
 from npde_opt.cases.placing import LENGTHS
 from npde_opt.cases.sources import Sources
 from npde_opt.cases.typed import as_dict
@@ -34,7 +34,7 @@ def is_table(path: Path) -> bool:
 
 def read_values(
     field: str,
-    spec: Any,
+    spec: Plain,
     sources: Sources,
     *,
     allow_nan: bool = True,
@@ -85,14 +85,14 @@ def of_key(field: str) -> Iterator[None]:
         raise InputError(f"{field}: {error.field}", error.value, error.allowed) from error
 
 
-def given(spec: dict[str, Any]) -> dict[str, Any]:
+def given(spec: Record) -> Record:
     """The keys of a table that say something."""
     return {
         k: v for k, v in spec.items() if v is not None and v != {} and not (k == "skip" and v == 0)
     }
 
 
-def table_of(field: str, path: Path, spec: dict[str, Any]) -> Table:
+def table_of(field: str, path: Path, spec: Record) -> Table:
     """The text table of {file, ...} at a path."""
     if not is_table(path):
         raise InputError(field, spec["file"], f"a text table ({', '.join(TEXT_FILES)})")
@@ -161,7 +161,7 @@ def check_unit(field: str, table: Table, column: int, sources: Sources, scale: f
             )
 
 
-def _array(field: str, path: Path, spec: dict[str, Any], used: Used | None) -> np.ndarray:
+def _array(field: str, path: Path, spec: Record, used: Used | None) -> np.ndarray:
     for key in sorted({"column", "where"} | LAYOUT - {"missing"}):
         if key in spec:
             allowed = f"a text table ({', '.join(TEXT_FILES)}), not {path.name}"
@@ -170,7 +170,7 @@ def _array(field: str, path: Path, spec: dict[str, Any], used: Used | None) -> n
     return without_codes(path, found, spec.get("missing"), used)
 
 
-def without_codes(path: Path, found: Gridded, declared: Any, used: Used | None) -> np.ndarray:
+def without_codes(path: Path, found: Gridded, declared: Plain, used: Used | None) -> np.ndarray:
     """The values of an array, NaN where they are codes of missing ones.
 
     Args:
@@ -204,7 +204,7 @@ def refuse_missing(field: str, path: Path, values: np.ndarray) -> None:
         raise InputError(field, f"{count} missing values in {path.name}", "a value everywhere")
 
 
-def _text(field: str, path: Path, spec: dict[str, Any], used: Used | None) -> np.ndarray:
+def _text(field: str, path: Path, spec: Record, used: Used | None) -> np.ndarray:
     for key in ("key", "part"):
         if key in spec:
             allowed = f"an array of a binary file; {path.name} has columns"

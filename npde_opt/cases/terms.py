@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
+from npde_opt.aliases import Plain
 from npde_opt.cases import term_tables as tables
 from npde_opt.cases.domain import Domain
 from npde_opt.cases.experiment_tables import SideValue
@@ -34,6 +34,7 @@ from npde_opt.terms import (
 )
 from npde_opt.terms.absorbing import absorbing_rate
 from npde_opt.terms.boundary import TIME
+from npde_opt.terms.interface import Term
 
 
 class Terms:
@@ -66,17 +67,17 @@ class Terms:
         self.known[name] = self._placed("equation.storage", given)
         return name
 
-    def _known(self, name: str, spec: Any) -> np.ndarray:
+    def _known(self, name: str, spec: Plain) -> np.ndarray:
         return self._placed(f"equation.known.{name}", spec)
 
-    def _placed(self, field: str, spec: Any) -> np.ndarray:
+    def _placed(self, field: str, spec: Plain) -> np.ndarray:
         """A number as an array (), a field's owned cells [i, j, k]."""
         if isinstance(spec, int | float):
             return np.asarray(float(spec))
         whole = evaluate(field, spec, list(self.grid.edges), self.domain.sources)
         return np.asfortranarray(whole[self.grid.local_slice])
 
-    def _term(self, field: str, t: tables.Term) -> Any:
+    def _term(self, field: str, t: tables.Term) -> Term:
         grid, names = self.grid, self.species
         complex_state = self.gamma.imag != 0
         match t:

@@ -19,47 +19,53 @@ import functools
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
+from npde_opt.aliases import Plain, Record
 from npde_opt.errors import InputError
 
 SHOWN = 100
+Kind = Any
+"""The type of a key as a struct spells it: a class, a union, an Annotated ..."""
 
 
 class Table(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """A table of a case; keys without a default are required."""
 
 
-def shown(value: Any) -> str:
+T = TypeVar("T", bound=Table)
+
+
+def shown(value: Plain) -> str:
     """A value in an error message."""
     text = repr(value)
     return text if len(text) <= SHOWN else text[:SHOWN] + "..."
 
 
 @functools.cache
-def keys_of(table: type[Table]) -> dict[str, tuple[Any, msgspec.structs.FieldInfo]]:
+def keys_of(table: type[Table]) -> dict[str, tuple[Kind, msgspec.structs.FieldInfo]]:
     """Type (with its Annotated) and field of each key, as a case spells it."""
     hints = typing.get_type_hints(table, include_extras=True)
     return {f.encode_name: (hints[f.name], f) for f in msgspec.structs.fields(table)}
 
 
-def bare(kind: Any) -> Any:
+def bare(kind: Kind) -> Kind:
     """A type without its Annotated."""
     return typing.get_args(kind)[0] if typing.get_origin(kind) is typing.Annotated else kind
 
 
-def limits(kind: Any) -> dict[str, Any]:
+def limits(kind: Kind) -> Record:
     """What an Annotated type says."""
-    found: dict[str, Any] = {}
+    found: Record = {}
     names = ("ge", "gt", "le", "lt", "min_length", "max_length", "description", "extra")
     for meta in typing.get_args(kind)[1:] if typing.get_origin(kind) is typing.Annotated else ():
         found |= {n: getattr(meta, n) for n in names if getattr(meta, n) is not None}
     return found
 
 
-def options(kind: Any) -> list[Any]:
+def options(kind: Kind) -> list[Plain]:
     """The members of a union, but None."""
     inside = bare(kind)
     if typing.get_origin(inside) in (typing.Union, types.UnionType):
@@ -72,11 +78,11 @@ def options(kind: Any) -> list[Any]:
     return [kind]
 
 
-def is_table(kind: Any) -> bool:
+def is_table(kind: Kind) -> bool:
     return isinstance(bare(kind), type) and issubclass(bare(kind), Table)
 
 
-def plain(kind: Any) -> bool:
+def plain(kind: Kind) -> bool:
     """Whether msgspec checks values of a type by itself: no table in it, whose keys would be
     named."""
     if any(typing.get_origin(bare(member)) is dict for member in options(kind)):
@@ -94,12 +100,12 @@ def plain(kind: Any) -> bool:
     )
 
 
-def allowed(kind: Any) -> str:
+def allowed(kind: Kind) -> str:
     """A type in words."""
     return " or ".join(dict.fromkeys(_words(member) for member in options(kind)))
 
 
-def _words(kind: Any) -> str:
+def _words(kind: Kind) -> str:
     inside, origin, says = bare(kind), typing.get_origin(bare(kind)), limits(kind)
     parts = typing.get_args(inside)
     if origin is typing.Literal:
@@ -120,7 +126,7 @@ def _words(kind: Any) -> str:
     return names.get(inside, "a value") + ranges
 
 
-def read(where: str, given: Any, table: type[Table]) -> Any:
+def read(where: str, given: Plain, table: type[T]) -> T:
     """The table as a struct with defaults filled in.
 
     Raises:
@@ -130,7 +136,7 @@ def read(where: str, given: Any, table: type[Table]) -> Any:
         raise InputError(where, shown(given), "a table " + _words(table))
     keys = keys_of(table)
     known_keys(f"{where}: key" if where else "case file section", given, keys)
-    out: dict[str, Any] = {}
+    out: Record = {}
     for name, (kind, field) in keys.items():
         place = path(where, name)
         if name in given:
@@ -144,7 +150,7 @@ def read(where: str, given: Any, table: type[Table]) -> Any:
     return table(**out)
 
 
-def as_dict(value: Any) -> Any:
+def as_dict(value: object) -> Plain:
     """A struct as a dict of the keys that say something, at any depth; other values as they are."""
     if not isinstance(value, Table):
         return value
@@ -157,7 +163,7 @@ def path(where: str, key: str) -> str:
     return f"{where}.{key}" if where else key
 
 
-def default(field: msgspec.structs.FieldInfo) -> Any:
+def default(field: msgspec.structs.FieldInfo) -> Plain:
     """Of a key that is not given."""
     if field.default is not msgspec.NODEFAULT:
         return field.default
@@ -166,9 +172,9 @@ def default(field: msgspec.structs.FieldInfo) -> Any:
 
 def _check_heard(
     where: str,
-    given: Mapping[str, Any],
-    keys: Mapping[str, tuple[Any, msgspec.structs.FieldInfo]],
-    out: Mapping[str, Any],
+    given: Mapping[str, Plain],
+    keys: Mapping[str, tuple[Kind, msgspec.structs.FieldInfo]],
+    out: Mapping[str, Plain],
 ) -> None:
     """Raises InputError for a key that another one excludes, or that has no effect.
 
@@ -202,7 +208,7 @@ def known_keys(where: str, given: Iterable[str], known: Iterable[str]) -> None:
             )
 
 
-def value_of(where: str, given: Any, kind: Any) -> Any:
+def value_of(where: str, given: Plain, kind: Kind) -> Plain:
     """A value of a key. Raises InputError, with the path to the part that is wrong."""
     if plain(kind):
         return _checked(where, given, kind)
@@ -236,14 +242,14 @@ def value_of(where: str, given: Any, kind: Any) -> Any:
     raise InputError(where, shown(given), allowed(kind))
 
 
-def _lists_tables(kind: Any) -> bool:
+def _lists_tables(kind: Kind) -> bool:
     parts = typing.get_args(bare(kind))
     return (
         typing.get_origin(bare(kind)) is list and isinstance(parts[0], type) and is_table(parts[0])
     )
 
 
-def _chosen(where: str, given: Mapping[str, Any], tables: Sequence[type[Table]]) -> type[Table]:
+def _chosen(where: str, given: Mapping[str, Plain], tables: Sequence[type[Table]]) -> type[Table]:
     """The one of `tables` whose first required key is given."""
     if len(tables) == 1:
         return tables[0]
@@ -261,13 +267,13 @@ def _chosen(where: str, given: Mapping[str, Any], tables: Sequence[type[Table]])
     return first[found[0]]
 
 
-def _none_of(given: Mapping[str, Any], tables: Sequence[type[Table]]) -> bool:
+def _none_of(given: Mapping[str, Plain], tables: Sequence[type[Table]]) -> bool:
     """Whether no required key of these tables is given: a table with free keys."""
     required = {name for t in tables for name, (_, f) in keys_of(t).items() if f.required}
     return not required & set(given)
 
 
-def _fits(given: Any, kind: Any) -> bool:
+def _fits(given: Plain, kind: Kind) -> bool:
     try:
         msgspec.convert(given, kind)
     except msgspec.ValidationError:
@@ -275,7 +281,7 @@ def _fits(given: Any, kind: Any) -> bool:
     return True
 
 
-def _checked(where: str, given: Any, kind: Any) -> Any:
+def _checked(where: str, given: Plain, kind: Kind) -> Plain:
     """The value as it is, where msgspec takes it for the type."""
     try:
         msgspec.convert(given, kind)
@@ -286,7 +292,7 @@ def _checked(where: str, given: Any, kind: Any) -> Any:
     return given
 
 
-def _descend(path: str, given: Any, kind: Any) -> tuple[str, Any, Any]:
+def _descend(path: str, given: Plain, kind: Kind) -> tuple[str, Plain, Kind]:
     """The place, value and type at msgspec's path, as far as it leads through lists."""
     place = ""
     for text in path.replace("]", "").split("[")[1:]:
@@ -313,7 +319,7 @@ def rows_of(table: type[Table]) -> list[str]:
     return lines
 
 
-def _toml(value: Any) -> str:
+def _toml(value: Plain) -> str:
     """A default as a case would spell it."""
     if isinstance(value, bool):
         return str(value).lower()
@@ -329,7 +335,7 @@ def _toml(value: Any) -> str:
     return repr(value)
 
 
-def _type(kind: Any) -> str:
+def _type(kind: Kind) -> str:
     """A type in the documentation: tables by their names."""
     names = []
     for member in options(kind):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from petsc4py import PETSc
 
+from npde_opt.aliases import Plain, Record
 from npde_opt.capacity import fits
 from npde_opt.cases.domain import Domain
 from npde_opt.cases.fields import evaluate
@@ -16,6 +16,8 @@ from npde_opt.cases.sought_tables import UnknownSection
 from npde_opt.errors import InputError, collective
 from npde_opt.grids import Grid
 from npde_opt.parameters import Field, ParameterSpace, Regions, Shared, Unknown
+from npde_opt.parameters.arrays import PlacedRegions
+from npde_opt.parameters.interface import Block
 from npde_opt.restarts import Move
 from npde_opt.restarts import given as put
 
@@ -39,7 +41,7 @@ def _unknown(u: UnknownSection, domain: Domain, grid: Grid) -> Unknown:
     return Unknown(u.name, u.transform, (low, high), _block(u, domain, grid))
 
 
-def _block(u: UnknownSection, domain: Domain, grid: Grid) -> Any:
+def _block(u: UnknownSection, domain: Domain, grid: Grid) -> Block:
     if u.kind == "scalar":
         return Shared()
     if u.kind == "history":
@@ -57,7 +59,9 @@ def _block(u: UnknownSection, domain: Domain, grid: Grid) -> Any:
     return Field(fixed=np.where(mask > 0.5, kept, np.nan))
 
 
-def value(u: UnknownSection, spec: Any, field: str, space: ParameterSpace, domain: Domain) -> Any:
+def value(
+    u: UnknownSection, spec: Plain, field: str, space: ParameterSpace, domain: Domain
+) -> Plain:
     """A value of an unknown: an owned array [i, j, k], or numbers.
 
     Region constants are the means of a field. Collective.
@@ -74,11 +78,12 @@ def value(u: UnknownSection, spec: Any, field: str, space: ParameterSpace, domai
     own = np.asfortranarray(whole[grid.local_slice])
     if u.regions is None:
         return own
-    placed: Any = space.blocks[u.name]
+    placed = space.blocks[u.name]
+    assert isinstance(placed, PlacedRegions)
     return means(space, placed.region, placed.count, own, domain, spec, field, u)
 
 
-def _numbers(field: str, spec: Any, count: int, domain: Domain) -> np.ndarray:
+def _numbers(field: str, spec: Plain, count: int, domain: Domain) -> np.ndarray:
     try:
         values = np.broadcast_to(np.asarray(spec, float), count)
     except (TypeError, ValueError) as error:
@@ -103,7 +108,7 @@ def start(
     Raises:
         InputError: for values that cannot be.
     """
-    values: dict[str, Any] = {}
+    values: Record = {}
     on = space.grid.active
     with collective(space.comm):
         for u in unknowns:
@@ -120,7 +125,7 @@ def start(
 
 
 def mover(
-    unknowns: list[UnknownSection], given: Mapping[str, Any], where: str, domain: Domain
+    unknowns: list[UnknownSection], given: Mapping[str, Plain], where: str, domain: Domain
 ) -> Move:
     """To other values to start from.
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
+from npde_opt.aliases import Record
 from npde_opt.cases.domain import Domain
 from npde_opt.cases.experiment_tables import MisfitSection
 from npde_opt.cases.fields import evaluate
 from npde_opt.cases.histories import places
 from npde_opt.cases.rules import is_field, regularized
 from npde_opt.cases.sections import CaseFile
-from npde_opt.cases.sought_tables import RegularizationSection
+from npde_opt.cases.sought_tables import RegularizationSection, UnknownSection
 from npde_opt.errors import collective
 from npde_opt.grids import Grid
 from npde_opt.misfits import (
@@ -31,6 +31,7 @@ from npde_opt.observations import DataLayout, Observer
 from npde_opt.parameters import ParameterSpace
 from npde_opt.registry import registered
 from npde_opt.regularizers import REGULARIZERS, SmallPrior, checked_weights
+from npde_opt.regularizers.interface import Regularizer
 
 OPTIONS = {
     "gradient": ("directions",),
@@ -74,7 +75,7 @@ def misfit(
     return LeastSquares(y, s, layout)
 
 
-def options(r: RegularizationSection) -> dict[str, Any]:
+def options(r: RegularizationSection) -> Record:
     """What a regularizer takes as it is given."""
     if r.kind == "registered":
         return dict(r.options)
@@ -84,13 +85,13 @@ def options(r: RegularizationSection) -> dict[str, Any]:
 
 def regularizers(
     table: CaseFile, domain: Domain, space: ParameterSpace, m: PETSc.Vec, chosen: float | None
-) -> dict[str, Any]:
+) -> Record:
     """By unknown, around the parameters m. Collective.
 
     Args:
         chosen: the weight where a table asks for a rule.
     """
-    found: dict[str, Any] = {}
+    found: Record = {}
     for i, r in enumerate(table.regularization):
         name, weight = regularized(table, i), r.weight
         if isinstance(weight, str):
@@ -132,7 +133,7 @@ def _regularizer(
     domain: Domain,
     space: ParameterSpace,
     m: PETSc.Vec,
-) -> Any:
+) -> Regularizer:
     grid, edges = space.grid, list(space.grid.edges)
     reference, given = space.block_vec(m, name), options(r)
     with collective(grid.comm):
@@ -147,14 +148,14 @@ def _regularizer(
     return _maker(field, r)(grid, weight, reference, **given)
 
 
-def _maker(field: str, r: RegularizationSection) -> Callable[..., Any]:
+def _maker(field: str, r: RegularizationSection) -> Callable[..., Regularizer]:
     """The class of a regularizer."""
     if r.kind == "registered":
         return registered("regularizer", f"{field}.name", r.name, r.options)
     return REGULARIZERS[r.kind]
 
 
-def _prior(table: CaseFile, u: Any, space: ParameterSpace, m: PETSc.Vec) -> SmallPrior:
+def _prior(table: CaseFile, u: UnknownSection, space: ParameterSpace, m: PETSc.Vec) -> SmallPrior:
     """Of numbers, or of constants of regions."""
     unknown = space.unknown(u.name)
     weight = 1.0 if u.deviation is not None else 0.0

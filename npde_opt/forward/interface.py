@@ -42,6 +42,9 @@ class Linearization(Protocol):
 
     data: list[DataBlock]
 
+    @property
+    def forward(self) -> ForwardMap: ...
+
     def apply(self, dm: PETSc.Vec) -> list[DataBlock]:
         """J dm, blocks as those of `data`."""
 
@@ -66,16 +69,18 @@ class ForwardMap(Protocol):
 
     space: ParameterSpace
     grid: Grid
-    counters: Any
 
     @property
-    def experiments(self) -> Sequence[Any]: ...
+    def counters(self) -> Counters: ...
+
+    @property
+    def experiments(self) -> Sequence[object]: ...
 
     @property
     def layouts(self) -> Sequence[DataLayout]:
         """Of the blocks of data; each experiment is a column of one of them."""
 
-    def linearize(self, m: PETSc.Vec, columns: Sequence[int] | None = None) -> Any:
+    def linearize(self, m: PETSc.Vec, columns: Sequence[int] | None = None) -> Linearization:
         """F and its derivatives at m: a Linearization. Raises SolverError where the state cannot be
         found.
 
@@ -87,7 +92,12 @@ class ForwardMap(Protocol):
     def destroy(self) -> None: ...
 
 
-def check_alike(comm: MPI.Intracomm, experiments: Sequence[Any]) -> None:
+class HasBoundary(Protocol):
+    @property
+    def boundary(self) -> Mapping[str, object]: ...
+
+
+def check_alike(comm: MPI.Intracomm, experiments: Sequence[HasBoundary]) -> None:
     """Raises NpdeError where ranks have other numbers of experiments, or other boundary values.
     Collective.
 
@@ -98,7 +108,7 @@ def check_alike(comm: MPI.Intracomm, experiments: Sequence[Any]) -> None:
     reductions.same(comm, told, "the list of boundary values, one an experiment,")
 
 
-def _told(value: Any) -> str:
+def _told(value: object) -> str:
     """A boundary value, or those of a species by side, as text."""
     if isinstance(value, Mapping):
         return str(sorted((side, _told(v)) for side, v in value.items()))

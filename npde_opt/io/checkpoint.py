@@ -21,7 +21,7 @@ from typing import Protocol
 from mpi4py import MPI
 from petsc4py import PETSc
 
-from npde_opt.aliases import FilePath, Meta, Plain
+from npde_opt.aliases import FilePath, Plain, Record
 from npde_opt.errors import InputError, collective
 from npde_opt.io.files import content_of, disk, sync_folder, whole_file
 from npde_opt.io.results import versions
@@ -178,7 +178,7 @@ def _attach(temporary: Path, attachments: Mapping[str, bytes]) -> None:
             file.write(content)
 
 
-def _seal(folder: Path, temporary: Path, final: Path, meta: Meta) -> None:
+def _seal(folder: Path, temporary: Path, final: Path, meta: Record) -> None:
     """Adds meta.json and gives the folder its name, when all that is inside has reached the
     disk."""
     files = sorted(p for p in temporary.iterdir() if p.name != "meta.json")

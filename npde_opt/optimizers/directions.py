@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from petsc4py import PETSc
 
-from npde_opt.aliases import Meta
+from npde_opt.aliases import Record
 from npde_opt.errors import SolverError
 from npde_opt.optimizers.conjugate_gradients import Direction, steihaug
 from npde_opt.optimizers.gauss_newton import GaussNewton
@@ -124,11 +124,11 @@ class NewtonCG:
             min(self.settings.forcing_max, math.sqrt(norm / self._reference)) if norm > 0 else 0.0
         )
 
-    def memory(self) -> tuple[dict[str, PETSc.Vec], Meta]:
+    def memory(self) -> tuple[dict[str, PETSc.Vec], Record]:
         spectrum = None if self.spectrum is None else self.spectrum.state
         return {}, {"reference": self._reference, "deep": self.deep, "spectrum": spectrum}
 
-    def restore(self, vectors: dict[str, PETSc.Vec], meta: Meta) -> None:
+    def restore(self, vectors: dict[str, PETSc.Vec], meta: Record) -> None:
         self._reference, self.deep = meta["reference"], meta["deep"]
         if self.spectrum is not None and meta["spectrum"] is not None:
             self.spectrum.restore(meta["spectrum"])
@@ -212,13 +212,13 @@ class LBFGS:
             Pair(step, change, curvature, self.initial.data_curvature(at, step, change))
         )
 
-    def memory(self) -> tuple[dict[str, PETSc.Vec], Meta]:
+    def memory(self) -> tuple[dict[str, PETSc.Vec], Record]:
         vectors = {}
         for i, pair in enumerate(self.pairs):
             vectors[f"step_{i:02d}"], vectors[f"change_{i:02d}"] = pair.step, pair.change
         return vectors, {"shifts": [pair.shift for pair in self.pairs]}
 
-    def restore(self, vectors: dict[str, PETSc.Vec], meta: Meta) -> None:
+    def restore(self, vectors: dict[str, PETSc.Vec], meta: Record) -> None:
         for i, shift in enumerate(meta["shifts"]):
             step, change = (vectors[f"{name}_{i:02d}"].copy() for name in ("step", "change"))
             self.pairs.append(Pair(step, change, step.dot(change), shift))

@@ -11,7 +11,7 @@ import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
-from npde_opt.aliases import Meta
+from npde_opt.aliases import Record
 from npde_opt.errors import InputError
 
 METHODS = {
@@ -188,10 +188,10 @@ class OptimizerState:
     """
 
     vectors: dict[str, PETSc.Vec]
-    meta: Meta
+    meta: Record
 
 
-Monitor = Callable[[Meta, OptimizerState], str | None]
+Monitor = Callable[[Record, OptimizerState], str | None]
 
 
 @dataclass(frozen=True)
@@ -226,5 +226,5 @@ class Result:
     gradient_norm: float
     gradient_norm_initial: float
     decrement: float = math.nan
-    history: list[Meta] = field(default_factory=list)
+    history: list[Record] = field(default_factory=list)
     counters: dict[str, int] = field(default_factory=dict)

@@ -7,7 +7,7 @@ import time
 
 from petsc4py import PETSc
 
-from npde_opt.aliases import Meta
+from npde_opt.aliases import Record
 from npde_opt.errors import InputError, SolverError, collective
 from npde_opt.optimizers import wording
 from npde_opt.optimizers.assessment import IDLE, Assessment, assess, idle, refuse_blind_start
@@ -84,7 +84,7 @@ class Run:
         origin: PETSc.Vec,
     ):
         self.objective, self.settings, self.monitor = objective, settings, monitor
-        self.meta: Meta = {
+        self.meta: Record = {
             "method": settings.method,
             "iteration": -1,
             "seconds": 0.0,
@@ -106,7 +106,7 @@ class Run:
         # A resumed run stands at its last point again before it goes on: `known` it is, and not
         # counted twice.
         self.known = self.again = resume is not None
-        self.history: list[Meta] = []
+        self.history: list[Record] = []
         self.status = self.reason = ""
         self.decrement = math.nan
         self.assessed: dict[tuple[float, int], Assessment] = {}
@@ -329,7 +329,7 @@ class Run:
             self.decrement = found
         return wording.to_gain(found, tolerance)
 
-    def row(self, tao: PETSc.TAO) -> Meta:
+    def row(self, tao: PETSc.TAO) -> Record:
         """One line of the history, with the counts of a resumed run continued."""
         meta, at = self.meta, self.point.here()
         meta["counters"] = self.counted()
@@ -357,7 +357,7 @@ class Run:
             for name in now
         }
 
-    def report(self, row: Meta) -> str | None:
+    def report(self, row: Record) -> str | None:
         """Hands row and state to the monitor; the status that it asks to stop with."""
         self.history.append(row)
         if self.monitor is None:

@@ -23,7 +23,7 @@ import numpy as np
 import scipy.linalg
 from petsc4py import PETSc
 
-from npde_opt.aliases import Meta
+from npde_opt.aliases import Record
 from npde_opt.optimizers.conjugate_gradients import Direction, dots, steihaug
 from npde_opt.optimizers.interface import Objective, ObjectiveAt
 
@@ -114,7 +114,7 @@ class Spectrum:
         self.used, self.core = [self.vectors[i] for i in numbers], matrix
 
     @property
-    def state(self) -> Meta:
+    def state(self) -> Record:
         """What `fit` found, as numbers."""
         numbers = [i for i, v in enumerate(self.vectors) if any(v is u for u in self.used)]
         return {
@@ -123,7 +123,7 @@ class Spectrum:
             "core": None if self.core is None else self.core.tolist(),
         }
 
-    def restore(self, state: Meta) -> None:
+    def restore(self, state: Record) -> None:
         """Sets what `state` gave."""
         self.fitted, self.used, self.core = bool(state["fitted"]), [], None
         if state["core"] is not None:

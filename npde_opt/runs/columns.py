@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from npde_opt.aliases import Meta
+from npde_opt.aliases import Record
 from npde_opt.errors import InputError
 from npde_opt.io.checkpoint import State
 from npde_opt.io.history import COLUMNS, Row
@@ -52,7 +52,7 @@ class Column:
         return max(len(self.name), NARROWEST) + 2
 
 
-def filled(row: Row, state: State, columns: Sequence[Column]) -> Meta:
+def filled(row: Row, state: State, columns: Sequence[Column]) -> Record:
     """The row with the numbers that columns make themselves. Collective."""
     own = {c.name: c.value(row, state) for c in columns if c.value is not None}
     return {**row, **own}

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from mpi4py import MPI
 
-from npde_opt.aliases import FilePath, Meta
+from npde_opt.aliases import FilePath, Record
 from npde_opt.errors import InputError, collective
 from npde_opt.io.checkpoint import REMEDY, refuse_differing
 from npde_opt.io.files import content_of, disk, whole_file
@@ -224,7 +224,7 @@ class RunDirectory:
                 if before is not None:
                     refuse_differing(before, identity, self.path)
 
-    def _started(self) -> Meta | None:
+    def _started(self) -> Record | None:
         """What the run here was started with; None where nobody noted that."""
         file = self.path / STARTED
         return _table(file) if file.exists() else None
@@ -351,9 +351,9 @@ class RunDirectory:
         """The rows of history.csv (on every rank). Collective."""
         return self.comm.bcast(rows_of(self._lines) if self.comm.rank == 0 else None, root=0)
 
-    def finished(self) -> Meta | None:
+    def finished(self) -> Record | None:
         """The summary of a run that came to its end, on every rank. Collective."""
-        found: Meta | None = None
+        found: Record | None = None
         with collective(self.comm):
             if self.comm.rank == 0:
                 found = _summary(self.path / SUMMARY)
@@ -399,14 +399,14 @@ def _write_all(descriptor: int, content: bytes) -> None:
         content = content[os.write(descriptor, content) :]
 
 
-def _summary(path: Path) -> Meta | None:
+def _summary(path: Path) -> Record | None:
     """None where there is none, or one that nobody can read: written whole, it was not made by a
     run."""
     found = _table(path)
     return found if all(isinstance(found.get(key), kind) for key, kind in TOLD.items()) else None
 
 
-def _table(path: Path) -> Meta:
+def _table(path: Path) -> Record:
     """A JSON file's table; an empty one where there is none that anybody can read."""
     try:
         found = json.loads(content_of(path))

@@ -16,7 +16,7 @@ import msgspec
 from mpi4py import MPI
 
 from npde_opt import registry
-from npde_opt.aliases import Meta, Plain
+from npde_opt.aliases import Plain, Record
 from npde_opt.cases import Case
 from npde_opt.cases.pictures import picture_file
 from npde_opt.errors import collective
@@ -62,9 +62,9 @@ def identity(case: Case, comm: MPI.Intracomm, method: str, levels: int | None) -
     return comm.bcast(found, root=0)
 
 
-def plain(case: Case) -> Meta:
+def plain(case: Case) -> Record:
     """The tables of a case, with what it puts into texts put in."""
-    found: Meta = msgspec.to_builtins(case.table)
+    found: Record = msgspec.to_builtins(case.table)
     del found["variables"]
     return found
 

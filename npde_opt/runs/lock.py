@@ -20,7 +20,7 @@ import threading
 import time
 from pathlib import Path
 
-from npde_opt.aliases import Meta
+from npde_opt.aliases import Record
 from npde_opt.errors import InputError
 from npde_opt.io.files import disk
 
@@ -151,7 +151,7 @@ def take_lock(folder: Path, ranks: int) -> RunLock:
         return RunLock(folder, ranks)
 
 
-def describe(holder: Meta) -> str:
+def describe(holder: Record) -> str:
     """'the run of process 12 on node3 (since 2026-01-31 12:00:00, 4 ranks)'"""
     if not holder:
         return "another run"
@@ -178,7 +178,7 @@ def _flock(descriptor: int) -> str:
     return FREE
 
 
-def _read(descriptor: int) -> Meta:
+def _read(descriptor: int) -> Record:
     """Who signed the file; nothing where nobody did, or was killed while signing."""
     try:
         found = json.loads(os.pread(descriptor, 4096, 0))
@@ -187,7 +187,7 @@ def _read(descriptor: int) -> Meta:
     return found if isinstance(found, dict) else {}
 
 
-def _alive(holder: Meta, path: Path, locked: bool) -> bool:
+def _alive(holder: Record, path: Path, locked: bool) -> bool:
     """Whether the one who signed still runs, as far as flock has not told (`locked`: it was free on
     this host)."""
     if not holder:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
+from npde_opt.aliases import Plain, Record
 from npde_opt.cases import Case
 from npde_opt.figures.marks import Marks
 from npde_opt.grids import Boundary
@@ -49,7 +49,7 @@ def sides_of(case: Case, experiment: int | None = None) -> dict[str, str]:
     return found
 
 
-def _values(case: Case, given: Mapping[str, Any], side: str) -> dict[str, Any]:
+def _values(case: Case, given: Mapping[str, Plain], side: str) -> Record:
     """Of an experiment, species to value at a side."""
     by_species = {s: v for s, v in given.items() if s in case.species and isinstance(v, dict)}
     if by_species:
@@ -57,7 +57,7 @@ def _values(case: Case, given: Mapping[str, Any], side: str) -> dict[str, Any]:
     return {case.species[0]: given[side]} if side in given else {}
 
 
-def _said(case: Case, boundary: Boundary, values: list[dict[str, Any]]) -> str:
+def _said(case: Case, boundary: Boundary, values: list[Record]) -> str:
     """What a side does, in a few words; '' where nothing."""
     if boundary.kind == "periodic":
         return ""
@@ -73,7 +73,7 @@ def _said(case: Case, boundary: Boundary, values: list[dict[str, Any]]) -> str:
     return outer + "; ".join(f"{', '.join(names)} {text}" for text, names in said.items())
 
 
-def _value(values: list[dict[str, Any]], species: str, unit: str) -> str:
+def _value(values: list[Record], species: str, unit: str) -> str:
     """'= 1 m', or where it is not one number why."""
     each = [table.get(species, 0.0) for table in values]
     if any(not isinstance(v, int | float) for v in each):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from petsc4py import PETSc
 
-from npde_opt.aliases import Coefficient
+from npde_opt.aliases import Coefficient, Plain, Record
 from npde_opt.cases import Case
 from npde_opt.cases.on_grid import OnGrid
 from npde_opt.ensemble import Ensemble
@@ -40,8 +40,8 @@ def report(
     out: RunDirectory | None,
     plot: bool,
     attempt: Attempts,
-    weight: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
+    weight: Mapping[str, Plain] | None = None,
+) -> Record:
     """Writes fields and figures; returns metrics. Collective.
 
     Args:
@@ -91,11 +91,11 @@ def report(
     return metrics | starts.metrics(found)
 
 
-def _figures(found: Found, at: ObjectiveAt) -> dict[str, Any]:
+def _figures(found: Found, at: ObjectiveAt) -> Record:
     """Of the objective, and of the work."""
     objective = found.objective
     forward: Any = objective.forward
-    metrics: dict[str, Any] = {
+    metrics: Record = {
         "chi_squared": at.chi_squared(),
         "misfit": at.misfit,
         "regularization": at.regularization,
@@ -133,17 +133,13 @@ def truth_errors(on: OnGrid, space: ParameterSpace, m: PETSc.Vec) -> dict[str, f
     return out
 
 
-def derived(
-    case: Case, space: ParameterSpace, m: PETSc.Vec, estimates: Estimates | None
-) -> dict[str, Any]:
+def derived(case: Case, space: ParameterSpace, m: PETSc.Vec, estimates: Estimates | None) -> Record:
     """The case's own figures of its scalars, with intervals where the scalars have them."""
     equation = case.table.equation
     names = [u.name for u in case.table.unknown if u.kind == "scalar"]
-    scalars: dict[str, Any] = {
-        n: float(space.unknown(n).value(space.values(m, n))[0]) for n in names
-    }
+    scalars: Record = {n: float(space.unknown(n).value(space.values(m, n))[0]) for n in names}
     scalars |= {n: float(v) for n, v in equation.known.items() if isinstance(v, int | float)}
-    out: dict[str, Any] = {}
+    out: Record = {}
     for name, text in equation.derived.items():
         e = Expressions([text], (), f"equation.derived.{name}")
         missing = set(e.parameters) - set(scalars)
@@ -159,7 +155,7 @@ def derived(
     return out
 
 
-def _figure(e: Expressions, scalars: Mapping[str, Any], values: Mapping[str, Any]) -> float:
+def _figure(e: Expressions, scalars: Mapping[str, Plain], values: Mapping[str, Plain]) -> float:
     """A figure where the unknowns among its scalars have other values."""
     return float(e.value(*e.values_of({**scalars, **values}))[0])
 

@@ -10,7 +10,7 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from npde_opt import nested, restarts
-from npde_opt.aliases import Meta, Plain
+from npde_opt.aliases import Plain, Record
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError, collective
 from npde_opt.io.checkpoint import REMEDY, Checkpoint, check_identity, find_checkpoint
@@ -154,7 +154,7 @@ class Earlier:
             across.Bcast(vectors[name].getArray(), root=0)
         return vectors
 
-    def weight(self, kept: Plain) -> Meta | None:
+    def weight(self, kept: Plain) -> Record | None:
         """How the weight was chosen: the checkpoint's choice, or that of weight.json before the
         first one.
 

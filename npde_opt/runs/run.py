@@ -9,7 +9,7 @@ import time
 from mpi4py import MPI
 
 from npde_opt import errors, registry, restarts
-from npde_opt.aliases import Meta
+from npde_opt.aliases import Record
 from npde_opt.cases import Case, load_case
 from npde_opt.cases.rules import check_identifiable, time_of
 from npde_opt.ensemble import Ensemble
@@ -163,7 +163,7 @@ class Run(Opened):
         if warning := unused_text():
             self.monitor.say(warning)
 
-    def _summary(self, found: restarts.Found, metrics: Meta, seconds: Seconds) -> Summary:
+    def _summary(self, found: restarts.Found, metrics: Record, seconds: Seconds) -> Summary:
         result, counts = found.result, found.result.counters
         told = metrics | {"reason": result.reason, "decrement": result.decrement}
         return Summary(

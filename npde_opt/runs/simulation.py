@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from npde_opt.aliases import Record
 from npde_opt.errors import collective
 from npde_opt.runs.drawing import Films
 from npde_opt.runs.folder import SIMULATED
@@ -69,7 +70,7 @@ class Simulation(Opened):
             f"data in {self.options.out}/{SIMULATED}: {', '.join(arrays)} [experiment, time, place]"
         )
 
-    def _data(self) -> dict[str, Any]:
+    def _data(self) -> Record:
         case, ensemble = self.case, self.ensemble
         with ensemble.together():
             values = self.forward.observed.by_experiment(self.at.data)

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from npde_opt.aliases import Meta
+from npde_opt.aliases import Record
 from npde_opt.linear.measured import Solves, measured
 from npde_opt.objective import Objective, ObjectiveAt
 from npde_opt.reductions import largest, total
 
 
-def run_measured(at: ObjectiveAt) -> Meta:
+def run_measured(at: ObjectiveAt) -> Record:
     """Solves the states at a point where that is still to be done; metrics of these solves.
     Collective."""
     with measured() as found:
@@ -25,14 +25,14 @@ def run_measured(at: ObjectiveAt) -> Meta:
     return solve_metrics(at.objective, found)
 
 
-def solve_metrics(objective: Objective, found: Mapping[str, Solves]) -> Meta:
+def solve_metrics(objective: Objective, found: Mapping[str, Solves]) -> Record:
     """NAME_residual_true and more of the systems of all groups, where there are any. Collective.
 
     NAME is `state`, and `newton` where stages are nonlinear.
     """
     forward: Any = objective.forward
     across, asked = objective.ensemble.across, forward.asked()
-    metrics: Meta = {}
+    metrics: Record = {}
     for kind in ("state", "newton"):
         own = found[kind]
         worst = largest(across, own.residual)

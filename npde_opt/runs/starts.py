@@ -17,7 +17,7 @@ import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
-from npde_opt.aliases import Meta, Plain
+from npde_opt.aliases import Plain, Record
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import collective
 from npde_opt.io.checkpoint import Checkpoint, Space, find_checkpoint, save_checkpoint
@@ -81,12 +81,12 @@ def outcome_of(kept: Checkpoint, counters: dict[str, int], work: dict[str, int])
 # ---- what is told ------------------------------------------------------------------------------
 
 
-def metrics(found: Found) -> Meta:
+def metrics(found: Found) -> Record:
     """The table of starts for summary.json, and where there is more than one minimum."""
     if not found.starts:
         return {}
     text = _minima(found)
-    told: Meta = {"best_start": found.best, "starts": found.starts}
+    told: Record = {"best_start": found.best, "starts": found.starts}
     return told | ({"minima": [text]} if text else {})
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from mpi4py import MPI
@@ -27,6 +26,7 @@ from npde_opt.misfits import Misfit
 from npde_opt.objective import Objective
 from npde_opt.observations import DataBlock, Weights
 from npde_opt.parameters import ParameterSpace, Unknown
+from npde_opt.regularizers.interface import Regularizer
 
 DOT_LIMIT = 1e-7
 """Relative difference of dot products up to which an adjoint is right."""
@@ -151,7 +151,7 @@ def _off(objective: Objective, m: PETSc.Vec, seed: int) -> PETSc.Vec:
     return point
 
 
-def _taylor(name: str, objective: Any, m: PETSc.Vec, dm: PETSc.Vec) -> Check:
+def _taylor(name: str, objective: verify.Checked, m: PETSc.Vec, dm: PETSc.Vec) -> Check:
     orders = verify.taylor_test(objective, m, dm)
     if not orders.depends:
         return Check(
@@ -210,7 +210,7 @@ class _Part:
 
 
 class _RegularizerAlone(_Part):
-    def __init__(self, regularizer: Any):
+    def __init__(self, regularizer: Regularizer):
         super().__init__()
         self.regularizer = regularizer
 
@@ -219,7 +219,7 @@ class _RegularizerAlone(_Part):
 
 
 class _RegularizerAt:
-    def __init__(self, regularizer: Any, p: PETSc.Vec):
+    def __init__(self, regularizer: Regularizer, p: PETSc.Vec):
         self.regularizer, self.p, self._made = regularizer, p.copy(), list[PETSc.Vec]()
 
     @property
@@ -241,7 +241,7 @@ class _RegularizerAt:
 
 
 def _regularizer(
-    space: ParameterSpace, name: str, regularizer: Any, m: PETSc.Vec, seed: int
+    space: ParameterSpace, name: str, regularizer: Regularizer, m: PETSc.Vec, seed: int
 ) -> Check:
     """At a point away from its reference."""
     p = space.block_vec(m, name)

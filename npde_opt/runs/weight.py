@@ -10,7 +10,7 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from npde_opt import nested, weight_choice
-from npde_opt.aliases import Meta, Plain
+from npde_opt.aliases import Plain, Record
 from npde_opt.cases import Case
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError, collective
@@ -81,7 +81,7 @@ def _choose(
     levels: int | None,
     monitor: Monitor,
     wanted: str,
-) -> Meta:
+) -> Record:
     hierarchy = nested.grids(grid, levels)
     coarse = next((g for g in reversed(hierarchy) if g.active_size <= CHOICE_CELLS), hierarchy[0])
 

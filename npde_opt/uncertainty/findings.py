@@ -9,7 +9,7 @@ import math
 import numpy as np
 from petsc4py import PETSc
 
-from npde_opt.aliases import Meta
+from npde_opt.aliases import Record
 from npde_opt.objective import Objective
 from npde_opt.parameters import ParameterSpace, Unknown
 from npde_opt.reductions import largest, total
@@ -18,11 +18,11 @@ FAR = math.log(100.0)
 FAR_FIELD = math.log(1e4)
 
 
-def findings(objective: Objective, m: PETSc.Vec, start: PETSc.Vec) -> Meta:
+def findings(objective: Objective, m: PETSc.Vec, start: PETSc.Vec) -> Record:
     """`at_bound`, `moved` and `undetermined`, texts that name the unknowns; only what there is.
     Destroys `start`. Collective."""
     space = objective.space
-    found: Meta = {"at_bound": [], "moved": [], "undetermined": []}
+    found: Record = {"at_bound": [], "moved": [], "undetermined": []}
     for u in space.unknowns:
         text = _outnumbered(objective, u)
         if text:

@@ -26,7 +26,7 @@ import numpy as np
 from petsc4py import PETSc
 from scipy import special
 
-from npde_opt.aliases import Meta
+from npde_opt.aliases import Record
 from npde_opt.misfits import Huber, StudentT
 from npde_opt.objective import ObjectiveAt
 from npde_opt.optimizers.information import Information
@@ -227,9 +227,9 @@ class Estimates:
             name for i, name in enumerate(names) if name in seen and self.interval(i) is None
         ]
 
-    def metrics(self) -> Meta:
+    def metrics(self) -> Record:
         """Intervals by unknown (None where not determined), with their method, for summary.json."""
-        out: Meta = {"intervals": self.method}
+        out: Record = {"intervals": self.method}
         if self.scaled:
             out["sigma_estimated_over_given"] = float(np.sqrt(self.variance))
         by_unknown: dict[str, list[list[float | None] | None]] = {}
@@ -248,11 +248,13 @@ class Estimates:
 
 def parameter_metrics(
     space: ParameterSpace, at: ObjectiveAt, m: PETSc.Vec
-) -> tuple[Meta, Estimates | None]:
+) -> tuple[Record, Estimates | None]:
     """Values of the small unknowns, and their intervals or why there are none. Collective."""
     small = [u for u in space.unknowns if u.block.listed]
     values = {u.name: u.value(space.values(m, u.name)) for u in small}
-    out: Meta = {name: v.tolist() if v.size > 1 else float(v.flat[0]) for name, v in values.items()}
+    out: Record = {
+        name: v.tolist() if v.size > 1 else float(v.flat[0]) for name, v in values.items()
+    }
     if not small:
         return out, None
     if len(small) < len(space.unknowns):
