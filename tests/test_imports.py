@@ -16,7 +16,7 @@ FLOORS = (
     ("restarts",),
     ("nested", "weight_choice", "uncertainty"),
     ("verify",),
-    ("optimizers",),
+    ("optimizers", "pseudoinverse"),
     ("objective",),
     ("forward", "regularizers", "misfits"),
     ("observations", "terms"),

@@ -1,0 +1,70 @@
+"""Upper triangles R with R^T R = A^T A, folded together by LAPACK's tpqrt: R := qr([R; block]).
+
+A QR of blocks of rows reads every row once and keeps n^2 numbers. Where the block is a triangle
+itself, tpqrt does half of the work.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from mpi4py import MPI
+from scipy.linalg import lapack
+
+PANEL = 32
+"""Columns that tpqrt treats at once."""
+
+
+def empty(n: int) -> np.ndarray:
+    """R of no rows (n, n)."""
+    return np.zeros((n, n), order="F")
+
+
+def fold(R: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """R of the rows of R and of `rows` (m, n); both arrays are overwritten where they are in
+    Fortran's order."""
+    return _tpqrt(R, rows, 0)
+
+
+def fold_triangle(R: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """R of the rows of two triangles (n, n), which are overwritten."""
+    return _tpqrt(R, other, len(R))
+
+
+def _tpqrt(R: np.ndarray, rows: np.ndarray, pentagon: int) -> np.ndarray:
+    """`pentagon`: how many of the last rows are upper trapezoidal."""
+    if not rows.size:
+        return R
+    panel = min(PANEL, len(R))
+    found, _, _, info = lapack.dtpqrt(pentagon, panel, R, rows, overwrite_a=1, overwrite_b=1)
+    assert info == 0
+    triangle: np.ndarray = found
+    return triangle
+
+
+def pack(R: np.ndarray) -> np.ndarray:
+    """The n (n + 1) / 2 numbers of a triangle, row by row."""
+    return R[np.triu_indices(len(R))]
+
+
+def unpack(numbers: np.ndarray, n: int) -> np.ndarray:
+    """The triangle (n, n) of packed numbers."""
+    R = empty(n)
+    R[np.triu_indices(n)] = numbers
+    return R
+
+
+def fold_ranks(comm: MPI.Intracomm, R: np.ndarray) -> np.ndarray | None:
+    """R of the rows of all ranks on rank 0, None on others: a binary tree, one message of
+    n (n + 1) / 2 numbers from every rank but one. Collective."""
+    n, step = len(R), 1
+    found = R.copy(order="F")
+    while step < comm.size:
+        if comm.rank % (2 * step) == step:
+            comm.Send(pack(found), dest=comm.rank - step)
+            return None
+        if comm.rank + step < comm.size:
+            numbers = np.empty(n * (n + 1) // 2)
+            comm.Recv(numbers, source=comm.rank + step)
+            found = fold_triangle(found, unpack(numbers, n))
+        step *= 2
+    return found
