@@ -73,6 +73,7 @@ FACE = {
         "SmallPrior",
         "TotalVariation",
     ),
+    "pseudoinverse": ("Fold",),
     "objective": ("Objective",),
     "registry": ("register",),
     "ensemble": ("Ensemble",),
