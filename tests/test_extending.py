@@ -104,14 +104,43 @@ def test_an_optimizer():
     objective.destroy()
 
 
+def torch_function():
+    """PyTorch, and the page's function of it."""
+    torch = pytest.importorskip("torch", reason="PyTorch, an extra of npde_opt, is not installed")
+    (predicted,) = example("Predicted")
+    return torch, predicted.apply
+
+
 @pytest.mark.parallel([1])
 def test_a_function_of_pytorch():
-    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-    (predicted,) = example("Predicted")
+    torch, predicted = torch_function()
     forward = flow()
     rng = np.random.default_rng(0)
     values = torch.tensor(rng.standard_normal(forward.space.size), requires_grad=True)
-    assert torch.autograd.gradcheck(lambda v: predicted.apply(v, forward), (values,), rtol=1e-5)
+    assert torch.autograd.gradcheck(lambda v: predicted(v, forward), (values,), rtol=1e-5)
+
+
+@pytest.mark.parallel([1, 2])
+def test_the_gradient_of_a_loss_in_pytorch():
+    """It is J^T r, and the slope of the loss of all ranks; twice through a graph it is the same."""
+    torch, predicted = torch_function()
+    forward = flow()
+    m, dm, _ = pieces(forward)
+
+    def loss(step):
+        moved = torch.tensor(m.getArray() + step * dm.getArray(), requires_grad=True)
+        return 0.5 * (predicted(moved, forward) ** 2).sum(), moved
+
+    value, moved = loss(0.0)
+    value.backward(retain_graph=True)
+    at = forward.linearize(m)
+    assert float(value.detach()) == pytest.approx(0.5 * (at.data[0].values ** 2).sum(), rel=1e-12)
+    g = at.apply_adjoint(at.data)
+    np.testing.assert_allclose(moved.grad.numpy(), g.getArray(), rtol=1e-9, atol=1e-12)
+    value.backward()
+    np.testing.assert_allclose(moved.grad.numpy(), 2 * g.getArray(), rtol=1e-9, atol=1e-12)
+    ahead, behind = (comm.allreduce(loss(s)[0].item()) for s in (1e-4, -1e-4))
+    assert g.dot(dm) == pytest.approx((ahead - behind) / 2e-4, rel=1e-6)
 
 
 @pytest.mark.parallel([1])
