@@ -26,7 +26,8 @@ class CaseSection(Table, kw_only=True):
     length_unit: Annotated[
         str,
         Meta(
-            description="of all lengths: files that name another one are converted; and in figures"
+            description="of all lengths: files that name another one are converted; and in "
+            "figures, where '1' is none"
         ),
     ] = "m"
 

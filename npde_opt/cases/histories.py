@@ -126,6 +126,20 @@ def places(table: CaseFile, name: str, count: int) -> np.ndarray | None:
     return found
 
 
+def drawn_at(table: CaseFile, name: str, count: int) -> np.ndarray:
+    """Times (count,) of an unknown history's values, or (count + 1,) where each holds between two;
+    of the first that has it with times of its own, else the numbers 1, 2, ..."""
+    for _, source in histories(table):
+        times, steps = np.asarray(source.times, float), source.interpolation == "steps"
+        if source.history != name or times.size not in (count, count + 1):
+            continue
+        if steps and times.size == count:
+            last = max(span(table)[1], times[-1])
+            return np.append(times, last)
+        return times
+    return np.arange(1.0, count + 1)
+
+
 def _places(times: np.ndarray, count: int) -> np.ndarray | None:
     """None where the times do not go with the length: the source says so itself."""
     at = (times[1:] + times[:-1]) / 2 if times.size == count + 1 else times

@@ -3,5 +3,13 @@
 from npde_opt.figures.convergence import plot_convergence, plot_weights
 from npde_opt.figures.fields import plot_fields
 from npde_opt.figures.fit import plot_data_fit, plot_residuals
+from npde_opt.figures.histories import plot_history
 
-__all__ = ["plot_convergence", "plot_data_fit", "plot_fields", "plot_residuals", "plot_weights"]
+__all__ = [
+    "plot_convergence",
+    "plot_data_fit",
+    "plot_fields",
+    "plot_history",
+    "plot_residuals",
+    "plot_weights",
+]

@@ -13,7 +13,7 @@ import numpy as np
 
 from npde_opt.figures.marks import Marks, legend, mark, mark_sides
 from npde_opt.figures.scales import scale_of
-from npde_opt.figures.style import style
+from npde_opt.figures.style import labelled, style
 from npde_opt.grids import AXES
 from npde_opt.io.files import beside, disk
 
@@ -53,7 +53,7 @@ def animate(
         ]
         if len(edges) == 1:
             figure, update = _lines(
-                plt, edges[0], shown, times, name, f"{axes[0]} [{length_unit}]", axis, data
+                plt, edges[0], shown, times, name, labelled(axes[0], length_unit), axis, data
             )
         else:
             figure, update = _maps(
@@ -154,7 +154,7 @@ def _maps(plt, edges, frames, times, name, length_unit, axis, marks, sides, name
                 **kind,
             )
         images.append((artist, at, None if logarithmic else plane))
-        first, second = (f"{names[d]} [{length_unit}]" for d in kept)
+        first, second = (labelled(names[d], length_unit) for d in kept)
         ax.set(xlabel=first, ylabel=second)
         if not logarithmic:
             at_cut = 0.0 if cut is None else float(edges[cut][middle[cut]])

@@ -14,7 +14,7 @@ import numpy as np
 from npde_opt.errors import InputError
 from npde_opt.figures.marks import Marks, legend, line_marks, mark, mark_sides, shown_on
 from npde_opt.figures.scales import Scale, around, scale_of, short_log_ticks
-from npde_opt.figures.style import FAINT, FIRST, SECOND, save, style
+from npde_opt.figures.style import FAINT, FIRST, SECOND, amount, labelled, save, style
 from npde_opt.grids import AXES
 
 MAX_CELLS = 800
@@ -109,7 +109,7 @@ def _panels(
     log: bool,
     cmap: str,
 ) -> list[Panel]:
-    label = f"{name} [{unit}]" if unit else name
+    label = labelled(name, unit)
     own = {key: v for key, v in fields.items() if key != "standard deviation"}
     scale = scale_of([v[mask] for v in own.values()], log)
     found = [Panel(key, v, scale, cmap, label, True) for key, v in own.items()]
@@ -163,7 +163,7 @@ def _lines(plt: Any, panels: Sequence[Panel], setting: Setting) -> Any:
         ax.stairs(values, edges, color=SECOND, baseline=None)
         ax.axhline(float(p.scale.log), color=FAINT, lw=0.8)
         ax.set(ylabel=p.title, yscale="log" if p.scale.log else "linear")
-    axes[-1, 0].set_xlabel(f"{setting.axes[0]} [{setting.length_unit}]")
+    axes[-1, 0].set_xlabel(labelled(setting.axes[0], setting.length_unit))
     line_marks(top, setting.marks, setting.sides)
     if len(shared) > 1:
         figure.legend(*top.get_legend_handles_labels(), loc="outside upper right", ncols=3)
@@ -226,7 +226,7 @@ def _slices(plt: Any, panels: Sequence[Panel], setting: Setting) -> tuple[Any, l
         for ax, cut in zip(row, cuts, strict=True):
             _map(ax, panel, setting, cut, shown_on(setting.marks, p))
             if p == 0:
-                at = f"{_middle(edges, cut):.3g} {setting.length_unit}"
+                at = amount(f"{_middle(edges, cut):.3g}", setting.length_unit)
                 ax.set_title(f"{setting.axes[cut]} = {at}")
             if p < rows - 1:
                 ax.set_xlabel("")
@@ -272,7 +272,7 @@ def _map(
     _mesh(ax, _plane(edges, fixed), values, mask, panel)
     kept = [d for d in range(len(edges)) if d != fixed]
     unit, names = setting.length_unit, [setting.axes[d] for d in kept]
-    ax.set(xlabel=f"{names[0]} [{unit}]", ylabel=f"{names[1]} [{unit}]")
+    ax.set(xlabel=labelled(names[0], unit), ylabel=labelled(names[1], unit))
     mark(ax, edges, marks, fixed, 0.0 if fixed is None else _middle(edges, fixed))
     mark_sides(ax, [AXES[d] for d in kept], setting.sides)
 

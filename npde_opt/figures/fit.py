@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from npde_opt.errors import InputError
-from npde_opt.figures.style import FAINT, FIRST, SECOND, save, style
+from npde_opt.figures.style import FAINT, FIRST, SECOND, labelled, save, style
 from npde_opt.grids import AXES
 
 
@@ -39,7 +39,7 @@ def plot_data_fit(
         else np.broadcast_to(np.ravel(np.asarray(sigma, float)), d.shape)[seen]
     )
     d, p = d[seen], p[seen]
-    label = f" {name} [{unit}]" if unit else f" {name}"
+    label = " " + labelled(name, unit)
     with style() as plt:
         figure, (left, right) = plt.subplots(
             1, 2, figsize=(9.6, 4.3), layout="constrained", width_ratios=(1, 1.05)
@@ -99,7 +99,7 @@ def _residuals(ax, residual: np.ndarray, sigma: np.ndarray | None, unit: str) ->
     else:
         rms = float(np.sqrt(np.mean(scaled**2))) if scaled.size else float("nan")
         ax.set(
-            xlabel=r"predicted $-$ observed" + (f" [{unit}]" if unit else ""),
+            xlabel=labelled(r"predicted $-$ observed", unit),
             title=f"root mean square {rms:.3g}",
         )
     ax.set_ylabel("density")
@@ -134,7 +134,7 @@ def plot_residuals(
         if at.shape[1] == 1:
             ax.plot(places[:, 0], rms, "o", color=FIRST, ms=4)
             ax.axhline(1.0, color=FAINT, lw=1)
-            ax.set(xlabel=f"{axes[0]} [{length_unit}]", ylabel=label, xlim=edges[0][[0, -1]])
+            ax.set(xlabel=labelled(axes[0], length_unit), ylabel=label, xlim=edges[0][[0, -1]])
             return save(plt, figure, path)
         size = float(np.clip(4000 / max(len(places), 1), 4, 60))
         top = max(2.0, float(np.percentile(rms, 99))) if rms.size else 2.0
@@ -142,8 +142,8 @@ def plot_residuals(
         beyond = "max" if rms.size and rms.max() > top else "neither"
         figure.colorbar(artist, ax=ax, label=label, aspect=28, pad=0.02, extend=beyond)
         ax.set(
-            xlabel=f"{axes[0]} [{length_unit}]",
-            ylabel=f"{axes[1]} [{length_unit}]",
+            xlabel=labelled(axes[0], length_unit),
+            ylabel=labelled(axes[1], length_unit),
             xlim=edges[0][[0, -1]],
             ylim=edges[1][[0, -1]],
         )

@@ -11,6 +11,8 @@ from npde_opt.errors import InputError
 from npde_opt.io.files import whole_file
 
 INK, FAINT, FIRST, SECOND, THIRD = "#222222", "#8a8a8a", "#1f5fa8", "#c8501e", "#3a8f5c"
+NO_UNIT = ("", "1")
+"""Of numbers without dimension."""
 STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.titlesize": 11,
@@ -49,6 +51,16 @@ class style:
 
     def __exit__(self, *error) -> None:
         self.context.__exit__(*error)
+
+
+def labelled(name: str, unit: str) -> str:
+    """'u [V]'; the name alone where there is no unit, '' or '1'."""
+    return f"{name} [{unit}]" if unit not in NO_UNIT else name
+
+
+def amount(value: str, unit: str) -> str:
+    """'0.3 m'; the value alone where there is no unit."""
+    return f"{value} {unit}" if unit not in NO_UNIT else value
 
 
 def save(plt, figure, path: str | os.PathLike) -> Path:

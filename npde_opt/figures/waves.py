@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from npde_opt.figures.animation import extent, pixels, titled, write
-from npde_opt.figures.style import save, style
+from npde_opt.figures.style import labelled, save, style
 from npde_opt.grids import AXES
 
 SCALED = (-4.0, 4.0)
@@ -57,7 +57,9 @@ def animate_wave(
         for ax, artist, title in zip(
             axes, (left, right), ("intensity", "phase [rad]"), strict=True
         ):
-            ax.set(title=title, xlabel=f"x [{length_unit}]", ylabel=f"y [{length_unit}]")
+            ax.set(
+                title=title, xlabel=labelled("x", length_unit), ylabel=labelled("y", length_unit)
+            )
             figure.colorbar(artist, ax=ax)
 
         def update(i):
@@ -104,7 +106,7 @@ def plot_course(
             )
             for t in marks:
                 ax.axvline(t, color="w", lw=0.7, ls=":")
-            ax.set_ylabel(f"x [{length_unit}]")
+            ax.set_ylabel(labelled("x", length_unit))
         axes[-1, 0].set_xlabel(axis)
         figure.colorbar(artist, ax=axes, label=name, aspect=30)
         return save(plt, figure, path)
@@ -139,7 +141,7 @@ def plot_snapshots(
             for ax, y, p, title in zip(axes[0], observed, predicted, titles, strict=True):
                 ax.plot(x, y, ".", ms=3, color="#c8501e", label="data")
                 ax.plot(x, p, color="#1f5fa8", lw=1.2, label="predicted")
-                ax.set(title=title, xlabel=f"{names[0]} [{length_unit}]")
+                ax.set(title=title, xlabel=labelled(names[0], length_unit))
             axes[0, 0].set_ylabel(name)
             axes[0, -1].legend()
             return save(plt, figure, path)
@@ -163,11 +165,11 @@ def plot_snapshots(
                     cmap=cmap,
                 )
                 ax.tick_params(labelbottom=row is axes[-1], labelleft=ax is row[0])
-            row[0].set_ylabel(f"{names[1]} [{length_unit}]")
+            row[0].set_ylabel(labelled(names[1], length_unit))
             beyond = "both" if limits == SCALED else "neither"
             figure.colorbar(artist, ax=row, aspect=14, label=text, extend=beyond)
         for ax in axes[-1]:
-            ax.set_xlabel(f"{names[0]} [{length_unit}]")
+            ax.set_xlabel(labelled(names[0], length_unit))
         for ax, title in zip(axes[0], titles, strict=True):
             ax.set_title(title)
         return save(plt, figure, path)

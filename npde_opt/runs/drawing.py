@@ -8,17 +8,18 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 
 from npde_opt import figures
-from npde_opt.aliases import Coefficient, Plain
+from npde_opt.aliases import Coefficient, Plain, Record
 from npde_opt.cases import Case
+from npde_opt.cases.histories import drawn_at
 from npde_opt.cases.on_grid import OnGrid
 from npde_opt.figures.animation import animate
+from npde_opt.figures.style import labelled
 from npde_opt.figures.waves import animate_wave, plot_course, plot_snapshots
 from npde_opt.forward import Evolution
 from npde_opt.nested import grids
-from npde_opt.objective import ObjectiveAt
 from npde_opt.restarts import Found
 from npde_opt.runs.folder import RunDirectory
-from npde_opt.runs.marked import labelled, marks_of, sides_of, unit_of
+from npde_opt.runs.marked import marks_of, sides_of, unit_of
 from npde_opt.runs.predicted import Predicted
 from npde_opt.runs.states import States, figure_name
 
@@ -38,14 +39,15 @@ def draw(
     case: Case,
     on: OnGrid,
     found: Found,
-    at: ObjectiveAt,
+    metrics: Record,
     predicted: list[np.ndarray],
     rows: Predicted,
     out: RunDirectory,
     weight: Mapping[str, Plain] | None,
 ) -> None:
-    """All of them. Collective; rank 0 draws."""
+    """All of them, `metrics` those of the report. Collective; rank 0 draws."""
     _fields(case, on, found, out)
+    _histories(case, on, metrics, out)
     history = [row for row in out.history() if row.get("start", found.best) == found.best]
     levels = _level_names(on, history)
     if on.grid.comm.rank == 0:
@@ -84,6 +86,39 @@ def _fields(case: Case, on: OnGrid, found: Found, out: RunDirectory) -> None:
             axes=grid.axis_names,
             log=positive and not case.evolves,
         )
+
+
+def _histories(case: Case, on: OnGrid, metrics: Record, out: RunDirectory) -> None:
+    """Recovered histories over time, with their intervals, beside the true ones."""
+    time = case.table.time
+    for u in case.table.unknown:
+        if u.kind != "history" or u.name not in metrics or time is None:
+            continue
+        true = None if u.truth is None else on.value(u.name, "truth")
+        if on.grid.comm.rank > 0:
+            continue
+        values = np.atleast_1d(metrics[u.name])
+        figures.plot_history(
+            out.file(f"{u.name}.png"),
+            drawn_at(case.table, u.name, values.size),
+            values,
+            true,
+            _intervals(metrics, u.name, values.size),
+            name=u.name,
+            unit=u.unit,
+            axis=time.axis,
+        )
+
+
+def _intervals(metrics: Record, name: str, count: int) -> np.ndarray | None:
+    """(count, 2) with NaN where a value has none; None where none has."""
+    given = metrics.get(f"{name}_interval")
+    if given is None:
+        return None
+    each = [given] if count == 1 else given
+    missing = [np.nan, np.nan]
+    ends = [missing if found is None else found for found in each]
+    return np.array(ends, float)
 
 
 def _level_names(on: OnGrid, history: list[dict[str, float]]) -> list[str]:

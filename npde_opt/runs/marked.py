@@ -9,6 +9,7 @@ import numpy as np
 from npde_opt.aliases import Plain, Record
 from npde_opt.cases import Case
 from npde_opt.figures.marks import Marks
+from npde_opt.figures.style import amount
 from npde_opt.grids import Boundary
 
 
@@ -80,7 +81,7 @@ def _value(values: list[Record], species: str, unit: str) -> str:
         return "as prescribed"
     if len(set(each)) > 1:
         return "by experiment"
-    return f"= {each[0]:g} {unit}".rstrip()
+    return "= " + amount(f"{each[0]:g}", unit)
 
 
 def unit_of(case: Case, species: str) -> str:
@@ -90,8 +91,3 @@ def unit_of(case: Case, species: str) -> str:
         if seen == species and o.unit:
             return o.unit
     return ""
-
-
-def labelled(name: str, unit: str) -> str:
-    """'u [V]'."""
-    return f"{name} [{unit}]" if unit else name

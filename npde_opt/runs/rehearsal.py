@@ -53,4 +53,5 @@ def report_names(case: Case, grid: Grid, plot: bool) -> list[str]:
             raise InputError("unknown.name", repr(name), "a name that can be that of a file")
     found = ["parameters.vti" if uniform(grid) else "parameters.vtr"]
     found += states.files(case, grid) if case.experiment_count > 1 else []
-    return found + ([f"{name}.png" for name in names] if plot else [])
+    drawn = [u.name for u in case.table.unknown if u.kind != "scalar"]
+    return found + ([f"{name}.png" for name in drawn] if plot else [])

@@ -80,7 +80,7 @@ def report(
                 own("starts.csv", lambda: out.write(STARTS_TABLE, starts.csv_text(found.starts)))
             own("predicted.csv", lambda: out.write(PREDICTED, rows.text()))
             if plot:
-                own("drawing", lambda: draw(case, on, found, at, predicted, rows, out, weight))
+                own("drawing", lambda: draw(case, on, found, metrics, predicted, rows, out, weight))
         lin: Any = at.linearization
         states = States(case, on, ensemble, forward, lin, out)
         if states.count > 1:

@@ -142,6 +142,23 @@ def test_maps_are_not_transposed(drawn, tmp_path):
     assert ax.collections[0].get_array().tolist() == [[0, 0, 1], [0, 0, 0]]
 
 
+def test_a_length_without_dimension_has_no_unit(drawn, tmp_path):
+    edges = [np.arange(4.0), np.arange(3.0)]
+    for unit, label in (("1", "x"), ("", "x"), ("cm", "x [cm]")):
+        figures.plot_fields(tmp_path / "k.png", edges, np.ones((3, 2)), length_unit=unit)
+        assert maps(drawn[-1])[0].get_xlabel() == label
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_history_at_times_and_between_them(tmp_path, more):
+    values = np.array([1.0, 3.0, 2.0])
+    interval = np.array([[0.5, 1.5], [np.nan, np.nan], [1.5, 2.5]])
+    path, times = tmp_path / "h.png", np.arange(3.0 + more)
+    assert is_drawn(figures.plot_history(path, times, values, values + 0.1, interval, unit="m"))
+    with pytest.raises(InputError, match="3 values at 5 times"):
+        figures.plot_history(path, np.arange(5.0), values)
+
+
 def test_a_field_of_another_shape_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"true field: got shape \(3, 4\)"):
         figures.plot_fields(

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fits import case_of
 from mpi4py import MPI
 
 from npde_opt import restarts
@@ -14,6 +15,7 @@ from npde_opt.runs import drawing
 from npde_opt.runs.attempts import Attempts
 from npde_opt.runs.folder import RunDirectory
 from npde_opt.runs.monitor import Monitor
+from npde_opt.runs.rehearsal import report_names
 from npde_opt.runs.report import data_errors, predictions, report
 
 MESHES = Path(__file__).parents[2] / "meshes"
@@ -80,3 +82,56 @@ def test_scratch_assay_is_fitted(name, tmp_path, monkeypatch):
     low, high = metrics["r_interval"]
     assert low < metrics["r"] < high and (metrics["D"] < 3e-3 or "m" in metrics)
     assert (folder / "out" / "state.gif").exists() == plot
+
+
+HISTORY = """
+[grid]
+shape = [8]
+[equation]
+known = { D = 0.01 }
+[time]
+times = { end = 8.0, steps = 8 }
+axis = "t [h]"
+[[unknown]]
+name = "h"
+kind = "history"
+length = 4
+transform = "identity"
+initial = 1.0
+truth = [1.0, 3.0, 4.0, 2.0]
+[[experiment]]
+[[experiment.sources]]
+shape = 1.0
+history = "h"
+times = [0.0, 2.0, 4.0, 6.0, 8.0]
+interpolation = "steps"
+[[observation]]
+times = [2.0, 4.0, 6.0, 8.0]
+points = [[0.5], [0.7]]
+noise = 0.01
+"""
+
+
+@pytest.mark.parallel([1, 2])
+def test_an_unknown_history_is_drawn_over_its_times(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(drawing, "FRAMES", 2)
+    given = []
+    monkeypatch.setattr(drawing.figures, "plot_history", lambda *a, **k: given.append((a, k)))
+    case = case_of(tmp_path, HISTORY)
+    assert report_names(case, case.grid(comm), plot=True) == ["parameters.vti", "h.png"]
+    ensemble = Ensemble.split(comm, 1, 1)
+    case.prepare(ensemble)
+    out = RunDirectory(case.path.parent / "out", comm, "new")
+    with Monitor(comm, out, stream=None) as monitor:
+        found = restarts.identify(
+            case.grid(comm), lambda g: case.build(g, ensemble), case.settings(), 1, monitor
+        )
+        report(case, found, ensemble, out, True, Attempts(comm, print))
+    out.close()
+    assert len(given) == (comm.rank == 0)
+    for (path, times, values, true, interval), more in given:
+        assert path.name == "h.png" and more["axis"] == "t [h]"
+        assert times.tolist() == [0.0, 2.0, 4.0, 6.0, 8.0] and true.tolist() == [1.0, 3.0, 4.0, 2.0]
+        assert interval.shape == (4, 2) and np.abs(values - true).max() < 0.3
+        assert np.all((interval[:, 0] < values) & (values < interval[:, 1]))
