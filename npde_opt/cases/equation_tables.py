@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, field
 
@@ -126,3 +126,10 @@ class TimeSection(Table, kw_only=True):
             "boundary values and what its sources bring"
         ),
     ] = None
+    precision: Annotated[
+        Literal["double", "single"],
+        Meta(
+            description="of states, increments and adjoints: single halves their memory, for "
+            "explicit-euler with diffusion and kinetics; derivatives are then right to six digits"
+        ),
+    ] = "double"

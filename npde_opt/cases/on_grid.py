@@ -237,4 +237,5 @@ class OnGrid:
             storage or Storage(),
             bound=time.bound,
             recipe=recipe,
+            precision=time.precision,
         )

@@ -39,6 +39,8 @@ def validated(raw: Mapping[str, Plain]) -> CaseFile:
         _check_steady(table)
     elif table.equation.mean is not None:
         raise InputError("equation.mean", table.equation.mean, "no mean with a section [time]")
+    else:
+        _check_precision(table.time)
     _check_derived(table)
     _check_restarts(table)
     return table
@@ -268,6 +270,12 @@ def _check_steady(table: CaseFile) -> None:
 
 
 # ---- derived figures ----------------------------------------------------------------------------
+
+
+def _check_precision(time: TimeSection) -> None:
+    if time.precision == "single" and time.scheme != "explicit-euler":
+        given = f"single with the scheme {time.scheme}"
+        raise InputError("time.precision", given, "double, or scheme = 'explicit-euler'")
 
 
 def _check_derived(table: CaseFile) -> None:

@@ -253,7 +253,9 @@ class EvolutionPoint:
         sought = forward.space.blocks
         parts = blocks(rest, forward.driving, sought) if together else [(e,) for e in rest]
         if rest and forward.dtype.itemsize < 8:
-            raise InputError("precision", "single", "double but for fused steps of explicit-euler")
+            fused = "constant diffusivities and one kinetics, uniform cells, no boundary values"
+            allowed = f"double but for fused steps of explicit-euler: {fused}"
+            raise InputError("precision", "single", allowed)
         for members in parts:
             found.append(Batch(members, self._stepper(Columns(members))))
         return found

@@ -245,6 +245,14 @@ def test_keys_that_say_something_only_with_time_are_refused_without(key):
     validated(EVOLUTION | ONLY_WITH_TIME[key])
 
 
+def test_states_of_single_precision_are_of_explicit_euler():
+    single = EVOLUTION["time"] | {"precision": "single"}
+    text = refused(EVOLUTION, {"time": single})
+    assert text.startswith("time.precision: got single with the scheme ars222")
+    explicit = single | {"scheme": "explicit-euler"}
+    assert validated(EVOLUTION | {"time": explicit}).time.precision == "single"
+
+
 # ---- options and derived figures -----------------------------------------------------------------
 
 
