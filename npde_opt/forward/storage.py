@@ -1,15 +1,15 @@
 """What trajectories may take, and forward sweeps whose layers are visited again backward within it.
 
 A sweep advances restart data over layers 0 ... N - 1 and gives what the reverse of each layer
-needs. Either all of that is kept, or a schedule of the package checkpoint_schedules stores restart
-data of some layers in memory or on disk and computes the rest again. Steps done over N is the
-recomputation factor (1 where all is kept).
+needs. Either all of that is kept, or none of it (there is no way back), or a schedule of the
+package checkpoint_schedules stores restart data of some layers in memory or on disk and computes
+the rest again. Steps done over N is the recomputation factor (1 without a schedule).
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
+import functools
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -41,7 +41,7 @@ TABULATED = 1_000_000_000
 @dataclass(frozen=True)
 class Plan:
     """How a trajectory of `steps` steps is stored: everything where `memory` and `disk` are 0, else
-    so many units.
+    so many units; nothing where it goes forward only.
 
     A unit is the restart data of a step or what its reverse needs. predicted: steps done over
     `steps`, the first sweep included.
@@ -51,13 +51,15 @@ class Plan:
     memory: int = 0
     disk: int = 0
     folder: str | None = None
+    forward_only: bool = False
 
     @property
     def keeps_all(self) -> bool:
-        return self.memory + self.disk == 0
+        return self.memory + self.disk == 0 and not self.forward_only
 
     def actions(self) -> list[Any]:
         """The schedule's actions, for one forward and one reverse sweep."""
+        _compile_once()
         units = min(self.memory + self.disk, self.steps - 1)
         if self.disk == 0 and self.steps**2 * units <= TABULATED:
             schedule = schedules.MixedCheckpointSchedule(
@@ -75,10 +77,19 @@ class Plan:
 
     @property
     def predicted(self) -> float:
-        if self.keeps_all:
+        if self.keeps_all or self.forward_only:
             return 1.0
         forward = (a for a in self.actions() if isinstance(a, schedules.Forward))
         return sum(min(a.n1, self.steps) - a.n0 for a in forward) / self.steps
+
+
+@functools.cache
+def _compile_once() -> None:
+    """numba keeps on disk what it compiles of the schedules, which takes it some seconds."""
+    for function in (schedules.mixed.mixed_steps_tabulation, schedules.multistage.n_advance):
+        # Where no folder can be written, every process compiles.
+        with contextlib.suppress(RuntimeError):
+            function.enable_caching()
 
 
 def plan(
@@ -134,8 +145,7 @@ class Storage:
     """What trajectories may take: bytes of memory a rank (None: all states are kept) and of disk,
     and where.
 
-    forward_only: no derivatives are wanted; the memory is that of sqrt(steps) states whatever the
-    budget.
+    forward_only: no adjoint is wanted, and no state is kept whatever the budget.
     """
 
     memory: float | None = None
@@ -153,14 +163,15 @@ class Storage:
         Raises:
             InputError: where the budget does not hold one checkpoint a trajectory.
         """
+        if self.forward_only:
+            forward = Plan(steps, forward_only=True)
+            return Plans(forward, forward, False)
         unit = state * stages
         budget = None if self.memory is None else self.memory / runs
         if budget is not None and budget < unit:
             least = f"at least {unit * runs * ranks:,} bytes for one checkpoint an experiment"
             given = f"{budget * runs * ranks:.4g} bytes"
             raise InputError("memory", given, f"{least} ({runs}) on all ranks ({ranks})")
-        if self.forward_only:
-            budget = max(math.isqrt(steps), 2) * unit
         # To start again an increment needs the state, itself and the one before.
         both = max(2 * unit, 3 * state)
         least_both = None if budget is None else max(budget, both)
@@ -201,6 +212,9 @@ class Sweep:
             for n in range(self.plan.steps):
                 self._restart, needed = self._step(n, self._restart)
                 self._kept.append(needed)
+        elif self.plan.forward_only:
+            for n in range(self.plan.steps):
+                self._restart, _ = self._step(n, self._restart)
         else:
             self._actions = iter(self.plan.actions())
             self._run(lambda n, needed: None, schedules.EndForward)
@@ -208,7 +222,13 @@ class Sweep:
 
     def reverse(self, visit: Visit) -> None:
         """Calls visit(n, needed) for n = N - 1 ... 0; a scheduled sweep once only, whether or not
-        the visits fail."""
+        the visits fail.
+
+        Raises:
+            ValueError: where the sweep was to go forward only.
+        """
+        if self.plan.forward_only:
+            raise ValueError("nothing is kept of a sweep that goes forward only: no adjoint")
         if self.plan.keeps_all:
             for n in range(self.plan.steps - 1, -1, -1):
                 visit(n, self._kept[n])

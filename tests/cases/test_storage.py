@@ -6,7 +6,9 @@ from fits import case_of, identified
 from mpi4py import MPI
 
 from npde_opt.cases import load_case
+from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError
+from npde_opt.forward.storage import Storage, Sweep
 
 CASE = """
 [grid]
@@ -82,3 +84,24 @@ def test_a_steady_state_has_none(tmp_path):
 def test_unknown_storage_is_found(tmp_path):
     case = case_of(tmp_path, CASE.replace("STORAGE", "'c*phi'"))
     np.testing.assert_allclose(identified(case).values("c"), 2.0, rtol=0.05)
+
+
+def test_nothing_is_scheduled_where_data_are_simulated_and_all_states_are_kept(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("npde_opt.forward.storage.schedules", None)
+    case = case_of(tmp_path, CASE.replace("STORAGE", "'c*phi'"))
+    ensemble = Ensemble.split(MPI.COMM_WORLD, 1, case.experiment_count)
+    case.prepare(ensemble)
+    J, m = case.build(case.grid(ensemble.space), ensemble)
+    at = J.linearize(m)
+    assert at.value > 0.0 and at.gradient().norm() > 0.0
+
+
+def test_no_adjoint_of_a_sweep_that_goes_forward_only():
+    plans = Storage(forward_only=True).plans(100, 8, 1, 1, 1)
+    assert plans.states.predicted == 1.0 and not plans.states.keeps_all
+    sweep = Sweep(plans.states, lambda n, restart: (restart, restart), (np.ones(1),))
+    sweep.forward()
+    with pytest.raises(ValueError, match="forward only"):
+        sweep.reverse(lambda n, needed: None)

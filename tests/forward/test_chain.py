@@ -290,7 +290,6 @@ def test_plans_share_a_budget():
     found = Storage(memory=2 * 4 * 8, disk=2 * 3 * 8).plans(10, 8, 1, 2, 1)
     assert found.states == Plan(10, 4, 3) and not found.multipliers
     assert found.both == plan(10, 16, 24, 32, 24)
-    assert Storage(forward_only=True).plans(100, 8, 1, 1, 1).states == Plan(100, 10)
 
 
 def test_chains_know_no_equations():
