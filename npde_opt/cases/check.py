@@ -23,8 +23,8 @@ from npde_opt.cases.measured import some
 from npde_opt.cases.on_grid import OnGrid
 from npde_opt.cases.placing import LENGTHS
 from npde_opt.cases.rules import simulated
-from npde_opt.cases.weighing import check_regularization
-from npde_opt.errors import NpdeError
+from npde_opt.cases.weighing import check_misfit, check_regularization
+from npde_opt.errors import InputError, NpdeError
 from npde_opt.forward import Evolution, Steady
 from npde_opt.grids import Grid, check_indices
 from npde_opt.io.gridded import box_text
@@ -120,6 +120,7 @@ def steps(case: Case, on: OnGrid, needs: list[str]) -> Iterator[Step]:
         )
     if sizes:
         yield lambda: needs.append(_measured(case, sizes, unseen))
+    yield partial(check_misfit, case.table.misfit)
     for move in case.moves():
         yield partial(_move, on, move)
     for u in case.table.unknown:
@@ -150,6 +151,9 @@ def _measured(case: Case, sizes: list[tuple[int, int]], unseen: list[np.ndarray]
         values = [own[i] for own in found]
         if o.data is not None:
             reader.sigma(i, [v for v in values if v is not None])
+    if unseen and np.concatenate(unseen).all():
+        said = "all places in no active cell"
+        raise InputError("observation", said, "some that are seen (grid.outside drops the others)")
     if not simulated(case.table.observation):
         some("observation.data", *[v for own in found for v in own if v is not None])
     return _data_line(counts(found, sizes), np.concatenate(unseen))

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from petsc4py import PETSc
 
-from npde_opt.aliases import Plain, Record
+from npde_opt.aliases import Coefficients, Plain, Record
 from npde_opt.cases.domain import Domain
 from npde_opt.cases.electrodes import Electrodes
 from npde_opt.cases.experiment_tables import ExperimentSection, Well
@@ -20,12 +20,15 @@ from npde_opt.cases.side_values import on_side
 from npde_opt.cases.sought_tables import UnknownSection
 from npde_opt.cases.terms import Terms, check_coefficients, source
 from npde_opt.cases.unknowns import space_of, start, value
-from npde_opt.errors import InputError, collective
+from npde_opt.errors import InputError, SolverError, collective
 from npde_opt.forward import Equation, Evolution, Experiment, Steady, Storage, scheme
+from npde_opt.forward.coefficients import known_values
+from npde_opt.forward.positivity import wrong_cells
 from npde_opt.grids import Grid
 from npde_opt.observations import Sampling
 from npde_opt.parameters import ParameterSpace
 from npde_opt.terms import TensorDiffusion
+from npde_opt.terms.interface import LinearTerm
 from npde_opt.terms.tensor_diffusion import DEFINITE
 
 EMPTY = ExperimentSection()
@@ -71,14 +74,22 @@ class OnGrid:
 
     def start(self, key: str = "initial") -> PETSc.Vec:
         """Parameters of `initial` or `truth`. Collective; the caller destroys the Vec."""
-        keys = {u.name: key for u in self.table.unknown}
-        return start(self.table.unknown, keys, self.space, self.domain, self.positive)
+        return self._start({u.name: key for u in self.table.unknown})
 
     def known(self) -> PETSc.Vec:
         """Parameters of `truth`, of `initial` where a case gives none. Collective; the caller
         destroys the Vec."""
-        keys = {u.name: "initial" if u.truth is None else "truth" for u in self.table.unknown}
-        return start(self.table.unknown, keys, self.space, self.domain, self.positive)
+        given = {u.name: u.truth for u in self.table.unknown}
+        return self._start({n: "initial" if v is None else "truth" for n, v in given.items()})
+
+    def _start(self, keys: Mapping[str, str]) -> PETSc.Vec:
+        """Parameters of these keys, by unknown, with which the equation can be."""
+        m = start(self.table.unknown, keys, self.space, self.domain, self.positive)
+        k = {**known_values(self.grid, self.terms.known), **self.space.at(m).coefficients()}
+        with collective(self.grid.comm):
+            self._check_storage(k)
+            self._check_terms(k)
+        return m
 
     # ---- equation --------------------------------------------------------------------------------
 
@@ -115,6 +126,31 @@ class OnGrid:
                     key = f"equation.terms[{i}].diffusion-tensor"
                     said = f"not positive definite in {wrong} cells"
                     raise InputError(key, said, DEFINITE)
+
+    def _check_storage(self, k: Coefficients) -> None:
+        """Raises InputError where S is not positive. Collective."""
+        capacity = self.equation.capacity
+        if capacity is None:
+            return
+        wrong, least = wrong_cells(self.grid, capacity.at(k).S, zero=False)
+        if wrong:
+            said = f"{least:.4g} at the smallest, in {wrong} cells not positive"
+            raise InputError("equation.storage", said, "positive values in all active cells")
+
+    def _check_terms(self, k: Coefficients) -> None:
+        """Raises InputError for linear terms that cannot be. Collective."""
+        shape = self.grid.local_shape
+        cells = {
+            n: v if v.ndim > self.grid.dim else np.broadcast_to(v, shape)
+            for n, v in ((n, np.asarray(k[n], float)) for n in self.equation.cell_coefficients)
+        }
+        for i, term in enumerate(self.terms.terms):
+            if isinstance(term, LinearTerm):
+                try:
+                    term.at(cells).check("state_")
+                except SolverError as error:
+                    key = f"equation.terms[{i}]"
+                    raise InputError(key, error.reason, "a term that can be solved") from error
 
     def _check_positive(self) -> None:
         """Raises InputError for diffusivities of steady states that are not positive."""

@@ -42,7 +42,7 @@ def validated(raw: Mapping[str, Plain]) -> CaseFile:
     else:
         _check_precision(table.time)
     _check_derived(table)
-    _check_restarts(table)
+    _check_restarts(table, raw)
     return table
 
 
@@ -289,10 +289,14 @@ def _check_derived(table: CaseFile) -> None:
 # ---- [optimizer] --------------------------------------------------------------------------------
 
 
-def _check_restarts(table: CaseFile) -> None:
+def _check_restarts(table: CaseFile, raw: Mapping[str, Plain]) -> None:
     names, given = [u.name for u in table.unknown], table.optimizer.restarts
+    asked, drawn = raw.get("optimizer", {}), isinstance(given, int)
     for i, start in enumerate(given if isinstance(given, list) else []):
         known_keys(f"optimizer.restarts[{i}]: unknown", start, names)
+    if "spread" in asked and not ("restarts" in asked and drawn):
+        said = "given without starts that are drawn"
+        raise InputError("optimizer.spread", said, "restarts = a number, or no spread")
 
 
 def time_of(table: CaseFile) -> TimeSection:

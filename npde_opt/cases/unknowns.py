@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 from petsc4py import PETSc
@@ -84,10 +85,14 @@ def value(
 
 
 def _numbers(field: str, spec: Plain, count: int, domain: Domain) -> np.ndarray:
+    allowed = f"a number, or {count} numbers"
     try:
-        values = np.broadcast_to(np.asarray(spec, float), count)
+        given = np.asarray(spec, float)
     except (TypeError, ValueError) as error:
-        raise InputError(field, spec, f"a number, or {count} numbers") from error
+        raise InputError(field, spec, allowed) from error
+    if given.shape not in ((), (count,)):
+        raise InputError(field, spec, allowed)
+    values = np.broadcast_to(given, count)
     domain.sources.log.note(field, "a list" if np.ndim(spec) else "", values)
     return values
 
@@ -139,6 +144,17 @@ def mover(
             values = {
                 u.name: value(u, given[u.name], f"{where}.{u.name}", space, domain) for u in some
             }
-            put(values)(space, m)
+            for name, found in values.items():
+                with told_by(f"{where}.{name}"):
+                    put({name: found})(space, m)
 
     return move
+
+
+@contextmanager
+def told_by(key: str) -> Iterator[None]:
+    """What is wrong within is told by this key."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(key, error.value, error.allowed) from error

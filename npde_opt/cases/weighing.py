@@ -59,9 +59,7 @@ def misfit(
     y = np.where(observer.unseen()[:, None], np.nan, y)
     match section.kind:
         case "registered":
-            made = registered("misfit", "misfit.name", section.name, section.options)
-            found: Misfit = made(y, s, layout, **section.options)
-            return found
+            return _misfit_maker(section)(y, s, layout, **section.options)
         case "proportional":
             return ProportionalErrors(y, s, layout, section.power, floor_of_data)
         case "correlated":
@@ -102,6 +100,17 @@ def regularizers(
         if not is_field(u) and (u.deviation is not None or u.smoothness > 0):
             found[u.name] = _prior(table, u, space, m)
     return found
+
+
+def check_misfit(section: MisfitSection) -> None:
+    """Raises InputError for a name that nobody registered, and for options it does not take."""
+    if section.kind == "registered":
+        _misfit_maker(section)
+
+
+def _misfit_maker(section: MisfitSection) -> Callable[..., Misfit]:
+    """The class of the user's."""
+    return registered("misfit", "misfit.name", section.name, section.options)
 
 
 def check_regularization(table: CaseFile, i: int, domain: Domain, space: ParameterSpace) -> None:

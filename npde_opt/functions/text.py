@@ -340,8 +340,8 @@ class Expressions:
         self._names = [self._graph.name(n) for n in self.arguments]
 
     def reads(self, name: str) -> bool:
-        """Whether a text has this name."""
-        return name in self._graph.names_of(self.outputs)
+        """Whether a text has this name, also where nothing depends on it ('1 + 0*t')."""
+        return any(name in parser.places for parser in self._parsers)
 
     def check_names(self, given: Collection[str], said: str = "") -> None:
         """Raises InputError for a name that is neither a variable nor given, with the key, the text
