@@ -56,7 +56,8 @@ def smooth(grid: Grid) -> np.ndarray:
     span = grid.comm.allreduce(float(g.max()), op=MPI.MAX) - grid.comm.allreduce(
         float(g.min()), op=MPI.MIN
     )
-    return g * (CONTRAST / span)
+    found: np.ndarray = g * (CONTRAST / span)
+    return found
 
 
 def rough(grid: Grid) -> np.ndarray:
@@ -95,7 +96,7 @@ def synthetic(n: int) -> Objective:
 
 def seconds(action: Callable[[], Any], repeats: int = 5) -> float:
     """The shortest of some runs, on the slowest rank. Collective."""
-    found = []
+    found: list[float] = []
     for _ in range(repeats):
         comm.Barrier()
         start = time.perf_counter()

@@ -31,6 +31,8 @@ from typing import Any
 
 from mutations import ADDED, HOSTILE, INTEGERS, NUMBERS, OTHERS, REALS, TERMS, WORDS
 
+Keys = tuple[Any, ...]
+
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT = 20.0
 RUN_LIMIT = 60.0
@@ -118,7 +120,8 @@ def shrunk(case: dict[str, Any]) -> dict[str, Any]:
     text = (
         json.dumps(case).replace("[46, 112, 22]", "[8, 8, 8]").replace("[100, 1, 20]", "[8, 1, 8]")
     )
-    return json.loads(text)
+    small: dict[str, Any] = json.loads(text)
+    return small
 
 
 def shipped() -> dict[str, dict[str, Any]]:
@@ -129,7 +132,7 @@ def shipped() -> dict[str, dict[str, Any]]:
     }
 
 
-def places(value: Any, path: tuple = ()) -> Iterator[tuple]:
+def places(value: Any, path: Keys = ()) -> Iterator[Keys]:
     """Paths of all values below."""
     items = (
         value.items()
@@ -143,7 +146,7 @@ def places(value: Any, path: tuple = ()) -> Iterator[tuple]:
         yield from places(inner, (*path, key))
 
 
-def at(case: Any, path: tuple) -> Any:
+def at(case: Any, path: Keys) -> Any:
     for key in path:
         case = case[key]
     return case
@@ -326,9 +329,9 @@ class Worker:
     long."""
 
     def __init__(self) -> None:
-        self.process: subprocess.Popen | None = None
+        self.process: subprocess.Popen[bytes] | None = None
 
-    def _start(self) -> subprocess.Popen:
+    def _start(self) -> subprocess.Popen[bytes]:
         env = {
             k: v
             for k, v in os.environ.items()
@@ -359,7 +362,8 @@ class Worker:
         ready, _, _ = select.select([process.stdout], [], [], limit)
         answer = process.stdout.readline() if ready else b""
         if answer:
-            return json.loads(answer)
+            found: dict[str, Any] = json.loads(answer)
+            return found
         status = process.poll()
         self.end()
         return {

@@ -14,6 +14,8 @@ import pstats
 
 from common import comm, parser, report, seconds, smooth, synthetic
 
+from npde_opt.forward.interface import Linearization
+
 
 def main() -> None:
     args = parser("gradient_cost", __doc__)
@@ -32,7 +34,7 @@ def main() -> None:
     space.own(dm, "D")[...] = 0.1 * smooth(grid) ** 2
     state = {"even": True}
 
-    def linearization():
+    def linearization() -> Linearization:
         """At another point every time, so that nothing is kept."""
         state["even"] = not state["even"]
         other.waxpy(1e-3 if state["even"] else 2e-3, dm, m)

@@ -16,9 +16,12 @@ from pathlib import Path
 
 import numpy as np
 from common import Row, comm, log_coefficient, log_grid, parser, report
+from petsc4py import PETSc
 
 from npde_opt.errors import InputError
+from npde_opt.grids import Grid
 from npde_opt.nested import identify
+from npde_opt.objective import Objective
 from npde_opt.optimizers import Settings, minimize
 
 
@@ -47,7 +50,7 @@ def run(n: int, levels: int, xy: np.ndarray, data: np.ndarray, settings: Setting
     start = time.perf_counter()
     if levels > 1:
 
-        def build(g):
+        def build(g: Grid) -> tuple[Objective, PETSc.Vec]:
             objective = log_coefficient(g, xy, data)
             return objective, objective.create_vec()
 

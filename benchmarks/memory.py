@@ -8,7 +8,8 @@ from __future__ import annotations
 import gc
 from pathlib import Path
 
-from common import MPI, Row, comm, parser, report, seconds, smooth, synthetic
+from common import Row, comm, parser, report, seconds, smooth, synthetic
+from mpi4py import MPI
 from petsc4py import PETSc
 
 from npde_opt.io.results import peak_memory_mb
@@ -17,7 +18,7 @@ from npde_opt.io.results import peak_memory_mb
 def resident_mb() -> float:
     """Resident memory of all ranks in MB. Collective."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return comm.allreduce(pages * 4096 / 1e6, op=MPI.SUM)
+    return float(comm.allreduce(pages * 4096 / 1e6, op=MPI.SUM))
 
 
 def main() -> None:

@@ -37,7 +37,7 @@ def measure(n: int, recipe: str, repeats: int) -> list[Row]:
         fill(matrix, k)
         made: list[LinearSolver] = []
 
-        def set_up(made=made) -> None:
+        def set_up(made: list[LinearSolver] = made) -> None:
             made.append(LinearSolver(matrix, grid, "bench_", recipe))
             made[-1].update()
 

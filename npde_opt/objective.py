@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 from mpi4py import MPI
@@ -19,7 +18,7 @@ from petsc4py import PETSc
 from npde_opt import reductions
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError, collective
-from npde_opt.forward.interface import Counters, ForwardMap, Linearization
+from npde_opt.forward.interface import AdjointStates, Counters, ForwardMap, Linearization
 from npde_opt.misfits import Misfit, Scaled
 from npde_opt.observations import DataBlock, Weights
 from npde_opt.regularizers.interface import Regularizer
@@ -171,6 +170,10 @@ class Objective:
         self.forward.destroy()
 
 
+Part = Callable[[Regularizer, PETSc.Vec, PETSc.Vec | None, PETSc.Vec], None]
+"""(regularizer, its block of m, that of dm or None, out): sets out."""
+
+
 class ObjectiveAt:
     """J at the point m; solves happen when they are asked for and are kept."""
 
@@ -179,7 +182,7 @@ class ObjectiveAt:
         self._linearization: Linearization | None = None
         self._value: tuple[float, float] | None = None
         self._gradient: PETSc.Vec | None = None
-        self._adjoints: Any = None
+        self._adjoints: AdjointStates | None = None
         self._weights: dict[bool, list[Weights]] = {}
 
     @property
@@ -266,7 +269,7 @@ class ObjectiveAt:
         return objective.ensemble.sum(own) / max(objective.data_count, 1)
 
     @property
-    def adjoints(self) -> Any:
+    def adjoints(self) -> AdjointStates:
         if self._adjoints is None:
             residuals = [misfit.gradient(d) for misfit, d in self._blocks]
             if self.objective.scale != 1:
@@ -292,7 +295,7 @@ class ObjectiveAt:
         with self.objective.together():
             self._add(out, lambda r, p, x, part: r.gradient(p, part), None)
 
-    def _add(self, out: PETSc.Vec, action, dm: PETSc.Vec | None) -> None:
+    def _add(self, out: PETSc.Vec, action: Part, dm: PETSc.Vec | None) -> None:
         space = self.objective.space
         with stage("regularization"):
             for name, r in self.objective.regularizers.items():
@@ -388,4 +391,4 @@ def _numbers(columns: Sequence[int], count: int) -> list[int]:
     found, times = np.unique(given, return_counts=True)
     if (times > 1).any():
         raise InputError("columns", f"{found[times > 1][0]} twice", allowed)
-    return found.tolist()
+    return [int(number) for number in found]

@@ -26,9 +26,9 @@ KINDS = {"term": 2, "misfit": 3, "regularizer": 3}
 and species; a misfit with data, standard deviations and layout; a regularizer with grid, weight and
 reference."""
 
-Class = TypeVar("Class", bound=Callable[..., Any])
+Class = TypeVar("Class", bound=Callable[..., object])
 
-_known: dict[str, dict[str, Callable[..., Any]]] = {kind: {} for kind in KINDS}
+_known: dict[str, dict[str, Callable[..., object]]] = {kind: {} for kind in KINDS}
 _loaded: list[str] = []
 
 

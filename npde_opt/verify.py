@@ -402,7 +402,8 @@ class _Line:
     def _noise(self) -> np.ndarray:
         """Rounding of the gradient by unknown: what second differences at the smallest steps
         leave."""
-        return np.minimum.reduce(self.bends[-3:])
+        found: np.ndarray = np.minimum.reduce(self.bends[-3:])
+        return found
 
     def _depends(self, change: np.ndarray, least: np.ndarray, least_gradient: np.ndarray) -> bool:
         moved = (np.abs(change) > least).any() or (np.array(self.changes) > least_gradient).any()

@@ -53,7 +53,7 @@ def largest(objective: Objective, m: PETSc.Vec) -> float:
     at.destroy()
     for vec in (p, Hp, Rp):
         vec.destroy()
-    return max(ratio, 0.0)
+    return max(float(ratio), 0.0)
 
 
 def balance(build: Callable[[float], tuple[Objective, PETSc.Vec]]) -> tuple[float, PETSc.Vec, bool]:

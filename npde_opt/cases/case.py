@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -34,8 +33,9 @@ from npde_opt.cases.unknowns import check_sizes, mover
 from npde_opt.cases.weighing import check_regularization, floor, misfit, regularizers
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError, SolverError, collective
-from npde_opt.forward import Storage, scheme
+from npde_opt.forward import Evolution, Storage, scheme
 from npde_opt.forward.steps import TooFewSteps, accurate
+from npde_opt.forward.storage import Plan
 from npde_opt.grids import Grid
 from npde_opt.objective import Objective
 from npde_opt.optimizers import Settings
@@ -86,7 +86,7 @@ class Case:
         check_sizes(table.unknown)
         self.data: Data | None = None
         self.weight_override: float | None = None
-        self.plan: Any = None
+        self.plan: Plan | None = None
         self._chosen: np.ndarray | None = None
         self._check_experiments()
         self.settings()
@@ -278,7 +278,7 @@ class Case:
             own = list(ensemble.own(self.experiment_count))
             on = self.on(grid)
             forward = on.forward(own, self.times(), self.storage(grid))
-            self.plan = getattr(forward, "storage", None)
+            self.plan = forward.storage if isinstance(forward, Evolution) else None
             sizes = forward.observed.observer(0).sizes
             forward.destroy()
             # What is wrong with them is told before data are simulated, which may take long.

@@ -8,7 +8,17 @@ from npde_opt.cases import equation_tables, experiment_tables, field_tables, gri
 from npde_opt.cases.old_keys import INSTEAD
 from npde_opt.cases.sections import CaseFile
 from npde_opt.cases.term_tables import TERMS, ExperimentSource
-from npde_opt.cases.typed import Kind, Table, bare, is_table, keys_of, limits, options, rows_of
+from npde_opt.cases.typed import (
+    Kind,
+    Table,
+    bare,
+    is_table,
+    keys_of,
+    limits,
+    options,
+    origin_of,
+    rows_of,
+)
 from npde_opt.grids.locate import PLACES
 
 HEAD = """# The format of a case
@@ -114,7 +124,7 @@ def _table(kind: Kind) -> tuple[type[Table] | None, bool]:
         inside = bare(member)
         if is_table(member):
             return inside, False
-        if typing.get_origin(inside) is list:
+        if origin_of(inside) is list:
             return typing.get_args(inside)[0], True
     return None, False
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from npde_opt.aliases import Record
 from npde_opt.cases.field_tables import (
     FIELD_TABLES,
     Cells,
@@ -302,6 +303,6 @@ class MisfitSection(Table, kw_only=True):
         Meta(description="registered: its name in the file of --module", extra=REGISTERED),
     ] = ""
     options: Annotated[
-        dict[str, Any],
+        Record,
         Meta(description="registered: what it takes beside what all take", extra=REGISTERED),
     ] = {}

@@ -74,7 +74,8 @@ def raw_case(file: Path, variables: Mapping[str, str]) -> Record:
         raw["grid"] = _with_file(grid, file.parent)
     values = _variables(raw, variables)
     kept = {"variables": values} if "variables" in raw else {}
-    return substituted({k: v for k, v in raw.items() if k != "variables"}, values) | kept
+    found: Record = substituted({k: v for k, v in raw.items() if k != "variables"}, values)
+    return found | kept
 
 
 def _with_file(grid: Mapping[str, Plain], folder: Path) -> Record:

@@ -14,7 +14,7 @@ from npde_opt.cases.electrodes import Electrodes
 from npde_opt.cases.experiment_tables import ExperimentSection, Well
 from npde_opt.cases.fields import evaluate
 from npde_opt.cases.observed import Observed
-from npde_opt.cases.patches import patch
+from npde_opt.cases.patches import Patch, patch
 from npde_opt.cases.sections import CaseFile
 from npde_opt.cases.side_values import on_side
 from npde_opt.cases.sought_tables import UnknownSection
@@ -170,7 +170,7 @@ class OnGrid:
         patches = self.electrodes.patches(self.grid) if self.electrodes is not None else []
         return [self._experiment(k, patches) for k in own]
 
-    def _experiment(self, k: int, patches: list) -> Experiment:
+    def _experiment(self, k: int, patches: list[Patch]) -> Experiment:
         given = self.table.experiment
         x, where = (given[k] if k < len(given) else EMPTY), f"experiment[{k}]"
         key = f"{where}.boundary"

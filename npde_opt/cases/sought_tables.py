@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from npde_opt.aliases import Record
 from npde_opt.cases.field_tables import (
     FIELD_TABLES,
     Count,
@@ -152,7 +153,7 @@ class RegularizationSection(Table, kw_only=True):
         str, Meta(description="registered: its name in the file of --module", extra=REGISTERED)
     ] = ""
     options: Annotated[
-        dict[str, Any],
+        Record,
         Meta(
             description="registered: what it takes beside grid, weight and reference",
             extra=REGISTERED,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from msgspec import Meta, field
 
+from npde_opt.aliases import Record
 from npde_opt.cases.field_tables import File, Names, NotNegative, Place, Positive, Side
 from npde_opt.cases.typed import Table
 
@@ -185,9 +186,7 @@ class Registered(Table, kw_only=True):
     """A term of the user's, from a file given by --module."""
 
     registered: Annotated[str, Meta(description="the name that it is registered by")]
-    options: Annotated[
-        dict[str, Any], Meta(description="what it takes beside grid and species")
-    ] = {}
+    options: Annotated[Record, Meta(description="what it takes beside grid and species")] = {}
     species: Species = None
 
 

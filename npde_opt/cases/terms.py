@@ -107,7 +107,8 @@ class Terms:
                 return Kinetics(grid, names, t.kinetics, f"{field}.kinetics")
             case tables.Registered():
                 made = registered("term", f"{field}.registered", t.registered, t.options)
-                return made(grid, t.species, **t.options)
+                term: Term = made(grid, t.species, **t.options)
+                return term
             case tables.Source():
                 return source(grid, names, field, t, "source")
 

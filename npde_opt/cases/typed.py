@@ -51,16 +51,21 @@ def keys_of(table: type[Table]) -> dict[str, tuple[Kind, msgspec.structs.FieldIn
     return {f.encode_name: (hints[f.name], f) for f in msgspec.structs.fields(table)}
 
 
+def origin_of(kind: Kind) -> object:
+    """The class or form that a type is made from: list of list[int]; None of a plain class."""
+    return typing.get_origin(kind)
+
+
 def bare(kind: Kind) -> Kind:
     """A type without its Annotated."""
-    return typing.get_args(kind)[0] if typing.get_origin(kind) is typing.Annotated else kind
+    return typing.get_args(kind)[0] if origin_of(kind) is typing.Annotated else kind
 
 
 def limits(kind: Kind) -> Record:
     """What an Annotated type says."""
     found: Record = {}
     names = ("ge", "gt", "le", "lt", "min_length", "max_length", "description", "extra")
-    for meta in typing.get_args(kind)[1:] if typing.get_origin(kind) is typing.Annotated else ():
+    for meta in typing.get_args(kind)[1:] if origin_of(kind) is typing.Annotated else ():
         found |= {n: getattr(meta, n) for n in names if getattr(meta, n) is not None}
     return found
 
@@ -68,7 +73,7 @@ def limits(kind: Kind) -> Record:
 def options(kind: Kind) -> list[Plain]:
     """The members of a union, but None."""
     inside = bare(kind)
-    if typing.get_origin(inside) in (typing.Union, types.UnionType):
+    if origin_of(inside) in (typing.Union, types.UnionType):
         return [
             part
             for member in typing.get_args(inside)
@@ -85,7 +90,7 @@ def is_table(kind: Kind) -> bool:
 def plain(kind: Kind) -> bool:
     """Whether msgspec checks values of a type by itself: no table in it, whose keys would be
     named."""
-    if any(typing.get_origin(bare(member)) is dict for member in options(kind)):
+    if any(origin_of(bare(member)) is dict for member in options(kind)):
         return False
     inner = [
         part
@@ -94,9 +99,7 @@ def plain(kind: Kind) -> bool:
         if part is not type(None)
     ]
     return not any(is_table(member) for member in options(kind)) and all(
-        plain(part)
-        for part in inner
-        if isinstance(part, type) or typing.get_origin(part) is not None
+        plain(part) for part in inner if isinstance(part, type) or origin_of(part) is not None
     )
 
 
@@ -106,7 +109,7 @@ def allowed(kind: Kind) -> str:
 
 
 def _words(kind: Kind) -> str:
-    inside, origin, says = bare(kind), typing.get_origin(bare(kind)), limits(kind)
+    inside, origin, says = bare(kind), origin_of(bare(kind)), limits(kind)
     parts = typing.get_args(inside)
     if origin is typing.Literal:
         return ", ".join(map(str, parts))
@@ -214,14 +217,14 @@ def value_of(where: str, given: Plain, kind: Kind) -> Plain:
         return _checked(where, given, kind)
     tables = [bare(member) for member in options(kind) if is_table(member)]
     others = [member for member in options(kind) if not is_table(member)]
-    free = any(typing.get_origin(bare(member)) is dict for member in others)
+    free = any(origin_of(bare(member)) is dict for member in others)
     if isinstance(given, dict) and tables and not (free and _none_of(given, tables)):
         return read(where, given, _chosen(where, given, tables))
     if isinstance(given, dict) and any(_lists_tables(member) for member in others):
         given = [given]  # [unknown] for [[unknown]]
     for member in others:
         origin, parts, says = (
-            typing.get_origin(bare(member)),
+            origin_of(bare(member)),
             typing.get_args(bare(member)),
             limits(member),
         )
@@ -233,7 +236,7 @@ def value_of(where: str, given: Plain, kind: Kind) -> Plain:
             for name in given:
                 _checked(f"{where}, key {shown(name)}", name, parts[0])
             return {name: value_of(f"{where}.{name}", x, parts[1]) for name, x in given.items()}
-    leaves = [member for member in others if typing.get_origin(bare(member)) not in (list, dict)]
+    leaves = [member for member in others if origin_of(bare(member)) not in (list, dict)]
     if not leaves:
         raise InputError(where, shown(given), allowed(kind))
     for member in leaves:
@@ -244,9 +247,7 @@ def value_of(where: str, given: Plain, kind: Kind) -> Plain:
 
 def _lists_tables(kind: Kind) -> bool:
     parts = typing.get_args(bare(kind))
-    return (
-        typing.get_origin(bare(kind)) is list and isinstance(parts[0], type) and is_table(parts[0])
-    )
+    return origin_of(bare(kind)) is list and isinstance(parts[0], type) and is_table(parts[0])
 
 
 def _chosen(where: str, given: Mapping[str, Plain], tables: Sequence[type[Table]]) -> type[Table]:
@@ -297,9 +298,7 @@ def _descend(path: str, given: Plain, kind: Kind) -> tuple[str, Plain, Kind]:
     place = ""
     for text in path.replace("]", "").split("[")[1:]:
         parts = [
-            typing.get_args(bare(m))
-            for m in options(kind)
-            if typing.get_origin(bare(m)) in (list, tuple)
+            typing.get_args(bare(m)) for m in options(kind) if origin_of(bare(m)) in (list, tuple)
         ]
         if not text.isdigit() or not isinstance(given, list) or not parts:
             break
@@ -340,7 +339,7 @@ def _type(kind: Kind) -> str:
     names = []
     for member in options(kind):
         inside, parts = bare(member), typing.get_args(bare(member))
-        origin = typing.get_origin(inside)
+        origin = origin_of(inside)
         if is_table(member):
             names.append(inside.__name__)
         elif origin is list:

@@ -7,22 +7,30 @@ import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from npde_opt.aliases import FilePath
 from npde_opt.figures.marks import Marks, legend, mark, mark_sides
 from npde_opt.figures.scales import scale_of
 from npde_opt.figures.style import labelled, style
 from npde_opt.grids import AXES
 from npde_opt.io.files import beside, disk
 
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.figure import Figure
+
+    Frames = tuple[Figure, Callable[[int], list[Artist]]]
+
 LARGEST = 512
 GRADED = 100.0
 
 
 def animate(
-    path: str | os.PathLike,
+    path: FilePath,
     edges: Sequence[np.ndarray],
     frames: Sequence[np.ndarray],
     times: Sequence[float],
@@ -64,10 +72,10 @@ def animate(
 
 
 def write(
-    path: str | os.PathLike,
-    plt: Any,
-    figure: Any,
-    update: Callable[[int], Any],
+    path: FilePath,
+    plt: ModuleType,
+    figure: Figure,
+    update: Callable[[int], list[Artist]],
     frames: int,
     every: float,
 ) -> None:
@@ -94,7 +102,17 @@ def titled(axis: str, value: float) -> str:
     return f"{name} = {value:.4g} {unit.strip('[]')}".rstrip()
 
 
-def _lines(plt, edges, frames, times, name, place, axis, data):
+def _lines(
+    plt: ModuleType,
+    edges: np.ndarray,
+    frames: Sequence[np.ndarray],
+    times: Sequence[float],
+    name: str,
+    place: str,
+    axis: str,
+    data: Sequence[tuple[float, np.ndarray]],
+) -> Frames:
+    """The figure, and what draws a frame."""
     low, high = (float(end([end(f[np.isfinite(f)]) for f in frames])) for end in (np.min, np.max))
     high = high if high > low else low + 1.0
     figure, ax = plt.subplots(figsize=(6, 3.5), layout="constrained")
@@ -110,18 +128,30 @@ def _lines(plt, edges, frames, times, name, place, axis, data):
     if data:
         ax.legend(loc="upper right")
 
-    def update(i):
+    def update(i: int) -> list[Artist]:
         line.set_ydata(frames[i])
         seen = [d for d in data if d[0] <= times[i] * (1 + 1e-9)]
         if seen:
             points.set_data(x, seen[-1][1])
         ax.set_title(titled(axis, times[i]) + (f", data of {seen[-1][0]:.4g}" if seen else ""))
-        return line, points
+        return [line, points]
 
     return figure, update
 
 
-def _maps(plt, edges, frames, times, name, length_unit, axis, marks, sides, names):
+def _maps(
+    plt: ModuleType,
+    edges: Sequence[np.ndarray],
+    frames: Sequence[np.ndarray],
+    times: Sequence[float],
+    name: str,
+    length_unit: str,
+    axis: str,
+    marks: Sequence[Marks],
+    sides: Mapping[str, str],
+    names: Sequence[str],
+) -> Frames:
+    """The same of maps."""
     dim, scale = len(edges), scale_of(frames)
     cuts = [None] if dim == 2 else [2, 1, 0]
     figure, axes = plt.subplots(
@@ -163,7 +193,7 @@ def _maps(plt, edges, frames, times, name, length_unit, axis, marks, sides, name
     figure.colorbar(images[-1][0], ax=axes[0].tolist(), label=name, extend=scale.extend)
     legend(figure, marks, sides)
 
-    def update(i):
+    def update(i: int) -> list[Artist]:
         for image, at, plane in images:
             if plane is None:
                 image.set_array(frames[i][at].T)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from npde_opt.aliases import FilePath, Plain
 from npde_opt.errors import InputError
 from npde_opt.figures.style import FAINT, FIRST, INK, SECOND, THIRD, save, style
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 
 def plot_convergence(
-    path: str | os.PathLike,
-    history: Sequence[Mapping[str, Any]],
+    path: FilePath,
+    history: Sequence[Mapping[str, Plain]],
     *,
     gradient_rtol: float | None = None,
     levels: Sequence[str] | None = None,
@@ -84,18 +87,20 @@ def plot_convergence(
         return save(plt, figure, path)
 
 
-def _column(history: Sequence[Mapping[str, Any]], key: str, missing: float = np.nan) -> np.ndarray:
+def _column(
+    history: Sequence[Mapping[str, Plain]], key: str, missing: float = np.nan
+) -> np.ndarray:
     return np.array([missing if row.get(key) is None else row[key] for row in history], float)
 
 
-def _log_where_it_helps(ax, values: np.ndarray) -> None:
+def _log_where_it_helps(ax: Axes, values: np.ndarray) -> None:
     values = values[np.isfinite(values)]
     if values.size and values.min() > 0 and values.max() > 5 * values.min():
         ax.set_yscale("log")
 
 
 def plot_weights(
-    path: str | os.PathLike,
+    path: FilePath,
     weights: Sequence[float],
     misfits: Sequence[float],
     regularizations: Sequence[float],

@@ -3,19 +3,24 @@ maps, or the three orthogonal middle slices of a box."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from npde_opt.aliases import FilePath
 from npde_opt.errors import InputError
 from npde_opt.figures.marks import Marks, legend, line_marks, mark, mark_sides, shown_on
 from npde_opt.figures.scales import Scale, around, scale_of, short_log_ticks
 from npde_opt.figures.style import FAINT, FIRST, SECOND, amount, labelled, save, style
 from npde_opt.grids import AXES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 MAX_CELLS = 800
 WIDE = 1.8
@@ -54,7 +59,7 @@ class Setting:
 
 
 def plot_fields(
-    path: str | os.PathLike[str],
+    path: FilePath,
     edges: Sequence[np.ndarray],
     recovered: np.ndarray,
     true: np.ndarray | None = None,
@@ -137,10 +142,11 @@ def _error(
 # ---- lines --------------------------------------------------------------------------------------
 
 
-def _lines(plt: Any, panels: Sequence[Panel], setting: Setting) -> Any:
+def _lines(plt: ModuleType, panels: Sequence[Panel], setting: Setting) -> Figure:
     """The fields in one graph, the error or the deviation below it."""
     shared = [p for p in panels if p.shares]
     below = [p for p in panels if not p.shares]
+    figure: Figure
     figure, axes = plt.subplots(
         1 + len(below),
         1,
@@ -174,7 +180,7 @@ def _lines(plt: Any, panels: Sequence[Panel], setting: Setting) -> Any:
 # ---- maps ---------------------------------------------------------------------------------------
 
 
-def _maps(plt: Any, panels: Sequence[Panel], setting: Setting) -> Any:
+def _maps(plt: ModuleType, panels: Sequence[Panel], setting: Setting) -> Figure:
     """A panel a map, or in 3-D a row of slices a panel."""
     if setting.mask.ndim == 3:
         figure, axes = _slices(plt, panels, setting)
@@ -185,7 +191,9 @@ def _maps(plt: Any, panels: Sequence[Panel], setting: Setting) -> Any:
     return figure
 
 
-def _beside(plt: Any, panels: Sequence[Panel], setting: Setting) -> tuple[Any, list[list[Any]]]:
+def _beside(
+    plt: ModuleType, panels: Sequence[Panel], setting: Setting
+) -> tuple[Figure, list[list[Axes]]]:
     """Maps beside each other, wide ones below each other; the axes by panel."""
     edges, count = setting.edges, len(panels)
     ratio = float(np.clip(np.ptp(edges[0]) / np.ptp(edges[1]), 0.25, 4.0))
@@ -207,7 +215,9 @@ def _beside(plt: Any, panels: Sequence[Panel], setting: Setting) -> tuple[Any, l
     return figure, [[ax] for ax in axes.flat]
 
 
-def _slices(plt: Any, panels: Sequence[Panel], setting: Setting) -> tuple[Any, list[list[Any]]]:
+def _slices(
+    plt: ModuleType, panels: Sequence[Panel], setting: Setting
+) -> tuple[Figure, list[list[Axes]]]:
     """A row of the three middle slices for every panel; the axes by panel."""
     edges, cuts = setting.edges, (2, 1, 0)
     planes = [_plane(edges, cut) for cut in cuts]
@@ -234,7 +244,7 @@ def _slices(plt: Any, panels: Sequence[Panel], setting: Setting) -> tuple[Any, l
     return figure, [list(row) for row in axes]
 
 
-def _bars(figure: Any, panels: Sequence[Panel], axes: Sequence[Sequence[Any]]) -> None:
+def _bars(figure: Figure, panels: Sequence[Panel], axes: Sequence[Sequence[Axes]]) -> None:
     """One scale of colours for the panels that share it, and one for every other."""
     shared = [i for i, p in enumerate(panels) if p.shares]
     others = [[i] for i, p in enumerate(panels) if not p.shares]
@@ -261,7 +271,7 @@ def _middle(edges: Sequence[np.ndarray], axis: int) -> float:
 
 
 def _map(
-    ax: Any, panel: Panel, setting: Setting, fixed: int | None, marks: Sequence[Marks]
+    ax: Axes, panel: Panel, setting: Setting, fixed: int | None, marks: Sequence[Marks]
 ) -> None:
     """One map, a slice where an axis is fixed, with what is marked on it."""
     values, mask, edges = panel.values, setting.mask, setting.edges
@@ -278,7 +288,7 @@ def _map(
 
 
 def _mesh(
-    ax: Any,
+    ax: Axes,
     plane: tuple[np.ndarray, np.ndarray],
     values: np.ndarray,
     mask: np.ndarray,

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from npde_opt.aliases import FilePath
 from npde_opt.errors import InputError
 from npde_opt.figures.style import FAINT, FIRST, SECOND, labelled, save, style
 from npde_opt.grids import AXES
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 
 def plot_data_fit(
-    path: str | os.PathLike,
+    path: FilePath,
     observed: np.ndarray,
     predicted: np.ndarray,
     sigma: float | np.ndarray | None = None,
@@ -76,14 +80,14 @@ def plot_data_fit(
         return save(plt, figure, path)
 
 
-def _residuals(ax, residual: np.ndarray, sigma: np.ndarray | None, unit: str) -> None:
+def _residuals(ax: Axes, residual: np.ndarray, sigma: np.ndarray | None, unit: str) -> None:
     scaled = residual if sigma is None else residual / sigma
     spread = float(np.percentile(abs(scaled), 99.5)) if scaled.size else 1.0
     reach = max(spread, 3.5 if sigma is not None else spread) or 1.0
     bins = np.linspace(-reach, reach, int(np.clip(np.sqrt(scaled.size) * 1.6, 11, 61)) | 1)
     ax.hist(
         np.clip(scaled, -reach, reach),
-        bins=bins,
+        bins=bins.tolist(),
         density=True,
         color=FIRST,
         alpha=0.75,
@@ -106,7 +110,7 @@ def _residuals(ax, residual: np.ndarray, sigma: np.ndarray | None, unit: str) ->
 
 
 def plot_residuals(
-    path: str | os.PathLike,
+    path: FilePath,
     at: np.ndarray,
     residual: np.ndarray,
     *,

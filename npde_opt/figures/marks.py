@@ -8,11 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from npde_opt.aliases import Record
 from npde_opt.grids import AXES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 SHAPES = {"electrodes": "s", "wells": "v"}
 """Markers by name; others are circles."""
@@ -47,9 +52,9 @@ class Marks:
         step = stride(count)
         return f"{count:,} {self.name}" + (f" (1 of {step} drawn)" if step > 1 else "")
 
-    def look(self) -> dict[str, Any]:
+    def look(self) -> Record:
         """Keywords of a plot."""
-        common: dict[str, Any] = {"marker": SHAPES.get(self.name, "o"), "ls": "none"}
+        common: Record = {"marker": SHAPES.get(self.name, "o"), "ls": "none"}
         count = len(self.at)
         if count > MANY:
             return common | {"ms": 1.3, "mfc": "white", "mec": "none", "alpha": 0.55}
@@ -72,7 +77,7 @@ def shown_on(kinds: Sequence[Marks], panel: int) -> list[Marks]:
 
 
 def mark(
-    ax: Any, edges: Sequence[np.ndarray], kinds: Sequence[Marks], fixed: int | None, middle: float
+    ax: Axes, edges: Sequence[np.ndarray], kinds: Sequence[Marks], fixed: int | None, middle: float
 ) -> None:
     """Marks the places on a map.
 
@@ -94,7 +99,7 @@ def colours_of(sides: Mapping[str, str]) -> dict[str, str]:
     return {text: SIDE_COLOURS[i % len(SIDE_COLOURS)] for i, text in enumerate(texts)}
 
 
-def mark_sides(ax: Any, names: Sequence[str], sides: Mapping[str, str]) -> None:
+def mark_sides(ax: Axes, names: Sequence[str], sides: Mapping[str, str]) -> None:
     """A bar along each side of a map that has a boundary value.
 
     Args:
@@ -120,7 +125,7 @@ def mark_sides(ax: Any, names: Sequence[str], sides: Mapping[str, str]) -> None:
         )
 
 
-def legend(figure: Any, kinds: Sequence[Marks], sides: Mapping[str, str]) -> None:
+def legend(figure: Figure, kinds: Sequence[Marks], sides: Mapping[str, str]) -> None:
     """What the marks mean, below the maps."""
     from matplotlib.lines import Line2D
 
@@ -142,7 +147,7 @@ def legend(figure: Any, kinds: Sequence[Marks], sides: Mapping[str, str]) -> Non
         )
 
 
-def line_marks(ax: Any, kinds: Sequence[Marks], sides: Mapping[str, str]) -> None:
+def line_marks(ax: Axes, kinds: Sequence[Marks], sides: Mapping[str, str]) -> None:
     """Marks along the lower side of a figure of one dimension, and bars at its ends."""
     for kind in kinds:
         look = kind.look() | {"marker": SHAPES.get(kind.name, "|"), "mec": "#444444", "ms": 6.0}

@@ -5,9 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axis import Axis
+    from matplotlib.colors import Normalize
 
 PERCENTILES = ((2.0, 98.0), (0.5, 99.5), (0.0, 100.0))
 """The first pair between which the values differ is taken."""
@@ -31,7 +35,7 @@ class Scale:
     log: bool
     extend: str
 
-    def norm(self) -> Any:
+    def norm(self) -> Normalize:
         """Matplotlib's."""
         from matplotlib.colors import LogNorm, Normalize
 
@@ -108,7 +112,7 @@ def log_ticks(low: float, high: float) -> list[float]:
     return []
 
 
-def short_log_ticks(axis: Any, low: float, high: float) -> None:
+def short_log_ticks(axis: Axis, low: float, high: float) -> None:
     """Plain numbers in place of powers of ten where they are short."""
     from matplotlib.ticker import NullFormatter
 

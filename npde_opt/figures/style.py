@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
-import os
 from pathlib import Path
-from typing import Any
+from types import ModuleType, TracebackType
+from typing import TYPE_CHECKING, Any
 
+from npde_opt.aliases import FilePath
 from npde_opt.errors import InputError
 from npde_opt.io.files import whole_file
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 INK, FAINT, FIRST, SECOND, THIRD = "#222222", "#8a8a8a", "#1f5fa8", "#c8501e", "#3a8f5c"
 NO_UNIT = ("", "1")
@@ -35,7 +39,7 @@ STYLE: dict[Any, Any] = {
 class style:
     """Matplotlib's Agg pyplot in the style of these figures, for the length of a block."""
 
-    def __enter__(self):
+    def __enter__(self) -> ModuleType:
         try:
             import matplotlib
         except ImportError:
@@ -49,8 +53,13 @@ class style:
         self.context.__enter__()
         return plt
 
-    def __exit__(self, *error) -> None:
-        self.context.__exit__(*error)
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.context.__exit__(kind, error, trace)
 
 
 def labelled(name: str, unit: str) -> str:
@@ -63,7 +72,7 @@ def amount(value: str, unit: str) -> str:
     return f"{value} {unit}" if unit not in NO_UNIT else value
 
 
-def save(plt, figure, path: str | os.PathLike) -> Path:
+def save(plt: ModuleType, figure: Figure, path: FilePath) -> Path:
     target = Path(path)
     content = io.BytesIO()
     figure.savefig(content, format=target.suffix[1:] or "png", bbox_inches="tight")

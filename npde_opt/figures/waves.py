@@ -3,22 +3,26 @@ their predictions."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from npde_opt.aliases import FilePath
 from npde_opt.figures.animation import extent, pixels, titled, write
 from npde_opt.figures.style import labelled, save, style
 from npde_opt.grids import AXES
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
 
 SCALED = (-4.0, 4.0)
 """Ends of the scale of differences in units of their standard deviation."""
 
 
 def animate_wave(
-    path: str | os.PathLike,
+    path: FilePath,
     edges: Sequence[np.ndarray],
     states: Sequence[np.ndarray],
     times: Sequence[float],
@@ -39,7 +43,7 @@ def animate_wave(
         top = max(float(np.quantile(np.abs(s) ** 2, 0.999)) for s in states)
         figure, axes = plt.subplots(1, 2, figsize=(9.2, 4.2), layout="compressed")
 
-        def shown(values):
+        def shown(values: np.ndarray) -> np.ndarray:
             return pixels(values, edges).T
 
         kind = {"origin": "lower", "extent": extent(edges)}
@@ -62,19 +66,19 @@ def animate_wave(
             )
             figure.colorbar(artist, ax=ax)
 
-        def update(i):
+        def update(i: int) -> list[Artist]:
             left.set_data(shown(np.abs(states[i]) ** 2))
             right.set_data(shown(np.angle(states[i])))
             right.set_alpha(np.clip(4 * shown(np.abs(states[i]) ** 2) / top, 0, 1))
             figure.suptitle(titled(axis, times[i]))
-            return left, right
+            return [left, right]
 
         write(path, plt, figure, update, len(states), every)
     return Path(path)
 
 
 def plot_course(
-    path: str | os.PathLike,
+    path: FilePath,
     edges: np.ndarray,
     courses: Sequence[np.ndarray],
     times: np.ndarray,
@@ -113,7 +117,7 @@ def plot_course(
 
 
 def plot_snapshots(
-    path: str | os.PathLike,
+    path: FilePath,
     edges: Sequence[np.ndarray],
     observed: np.ndarray,
     predicted: np.ndarray,

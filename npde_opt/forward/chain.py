@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from npde_opt.aliases import Coefficients
 from npde_opt.forward.layer import Layers, Stages
 from npde_opt.forward.storage import Advance, Arrays, Plans, Sweep
 from npde_opt.stages import stage
+from npde_opt.terms.state import Gradients
 
 After = Callable[[int, Stages], None]
 """(n, the stages that led to u_n, which is the last of them), for n = 0 ... N."""
@@ -35,6 +36,13 @@ Before = Callable[[int, np.ndarray, np.ndarray], None]
 
 BeforeChange = Callable[[int, np.ndarray, np.ndarray, np.ndarray], None]
 """(n, u_n, du_n, dlambda_n): adds the derivative of J_n along du to dlambda_n, for n = N ... 0."""
+
+
+class Counted(Protocol):
+    """What counts steps done so far, and those that had to be done again."""
+
+    steps: int
+    recomputed: int
 
 
 @dataclass
@@ -82,12 +90,12 @@ class Chain:
         self,
         layers: Layers,
         plans: Plans | None = None,
-        counts: Any = None,
+        counts: Counted | None = None,
         columns: int = 1,
     ):
         self.layers, self.columns = layers, columns
         self.plans = plans or Plans.all(len(layers))
-        self.counts = counts if counts is not None else StepCounts()
+        self.counts: Counted = counts if counts is not None else StepCounts()
 
     def __len__(self) -> int:
         return len(self.layers)
@@ -191,7 +199,7 @@ class Trajectory:
         self._count(again, again)
         return du
 
-    def adjoint(self, before: Before, out: Any, keep: bool = False) -> Adjoint:
+    def adjoint(self, before: Before, out: Gradients | None, keep: bool = False) -> Adjoint:
         """lambda_0; adds L_n,k^T lambda_{n+1} of all layers to `out`, which may be None. `keep`
         also keeps all multipliers, and needs None."""
         sweep = self._reversible()
@@ -214,7 +222,7 @@ class Trajectory:
         du: np.ndarray,
         dk: Coefficients,
         visitors: Visitors,
-        out: Any,
+        out: Gradients,
         adjoint: Adjoint | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """(dlambda_0, lambda_0); adds the derivative of the adjoint's L_k^T lambda to `out`.
@@ -301,7 +309,7 @@ class Back:
         self.u, self.adjoint = last, np.zeros_like(last)
         self._late: list[Stages] = []
 
-    def visit(self, n: int, stages: Stages, out: Any) -> Stages:
+    def visit(self, n: int, stages: Stages, out: Gradients | None) -> Stages:
         """Takes lambda_{n+1} to lambda_n; the layer's multipliers."""
         self.before(n + 1, stages[-1], self.adjoint)
         self.adjoint, multipliers = self.layers[n].adjoint(stages, self.adjoint, out, self._late)
@@ -320,7 +328,7 @@ class BackChange:
         last: np.ndarray,
         dk: Coefficients,
         visitors: Visitors,
-        out: Any,
+        out: Gradients,
         known: list[Stages] | None,
     ):
         self.layers, self.dk, self.out, self.known = layers, dk, out, known

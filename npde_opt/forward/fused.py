@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from npde_opt.aliases import Coefficients
+from npde_opt.aliases import Coefficients, Numbers
 from npde_opt.errors import InputError
 from npde_opt.forward.layer import Stages
 from npde_opt.forward.stepper import Stepper
@@ -33,7 +33,7 @@ from npde_opt.terms.state import Gradients
 PRECISIONS = {"double": np.float64, "single": np.float32}
 
 
-def dtype_of(precision: str) -> np.dtype[Any]:
+def dtype_of(precision: str) -> np.dtype:
     """Of states. Raises InputError for another word than those of PRECISIONS."""
     if precision not in PRECISIONS:
         raise InputError("precision", repr(precision), ", ".join(PRECISIONS))
@@ -123,9 +123,9 @@ class FusedEuler(Stepper):
         step(*padded(self.grid, u), *after, *self.parameters, *sizes)
         return [u, out]
 
-    def _directions(self, dk: Coefficients) -> tuple[list[Any], np.ndarray]:
+    def _directions(self, dk: Coefficients) -> tuple[list[Numbers], np.ndarray]:
         """Increments of the kinetics' parameters, and of the diffusivities by species."""
-        cells, found = self.grid.local_shape[::-1], list[Any]()
+        cells, found = self.grid.local_shape[::-1], list[Numbers]()
         for name, field in zip(self.kinetics.names, self.fields, strict=True):
             change = dk.get(name, 0.0)
             if field:
@@ -212,11 +212,11 @@ def padded(grid: Grid, u: np.ndarray) -> np.ndarray:
     columns = u.ndim > grid.dim + 1
     ghosted = [n + 2 for n in grid.local_shape[::-1]]
     out = np.zeros((len(u), *ghosted, *cells.shape[grid.dim + 1 :]), u.dtype)
-    inner: list[Any] = [slice(None), *(slice(1, -1),) * grid.dim]
+    inner: list[slice | int] = [slice(None), *(slice(1, -1),) * grid.dim]
     out[tuple(inner)] = cells
     for d in range(grid.dim):
         axis, ends = grid.dim - d, (grid.start[d] == 0, grid.stop[d] == grid.shape[d])
-        layers: Any = (None, None)
+        layers: Sequence[np.ndarray | None] = (None, None)
         if not all(ends) or grid.periodic(d):
             own = np.moveaxis(cells, -1, 0) if columns else cells
             layers = neighbours(own, grid.layout, d, grid.periodic(d), grid.comm)
@@ -225,7 +225,7 @@ def padded(grid: Grid, u: np.ndarray) -> np.ndarray:
         ):
             to, source = inner.copy(), inner.copy()
             to[axis], source[axis] = ghost, first
-            if grid.periodic(d) or not end:
+            if layer is not None and (grid.periodic(d) or not end):
                 behind = np.moveaxis(layer, 0, -1) if columns else layer
                 out[tuple(to)] = behind.squeeze(axis)
             elif grid.boundaries[AXES[d] + side].kind == "neumann":

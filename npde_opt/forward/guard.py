@@ -10,11 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from npde_opt.aliases import Coefficients
+from npde_opt.aliases import Coefficients, Numbers
 from npde_opt.errors import InputError, SolverError
 from npde_opt.forward.equation import LinearPart
 from npde_opt.forward.experiment import looked_at
@@ -161,7 +160,7 @@ class Guard:
             remedy = "Look for an observed quantity that is not defined for the state."
             raise SolverError(self.prefix, "a predicted datum is not finite", remedy)
 
-    def check_derivatives(self, values: Iterable[Any]) -> None:
+    def check_derivatives(self, values: Iterable[Numbers]) -> None:
         """Raises SolverError where one is not finite (of a rate like sqrt(u) at u = 0)."""
         if not self._finite(values):
             remedy = (
@@ -170,7 +169,7 @@ class Guard:
             )
             raise SolverError(self.prefix, "a derivative is not finite", remedy)
 
-    def _finite(self, arrays: Iterable[Any]) -> bool:
+    def _finite(self, arrays: Iterable[Numbers]) -> bool:
         return everywhere(self.grid.comm, all(np.isfinite(a).all() for a in arrays))
 
 

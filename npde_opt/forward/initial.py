@@ -4,11 +4,10 @@ coefficients' names."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
-from npde_opt.aliases import Coefficients
+from npde_opt.aliases import Coefficients, Numbers
 from npde_opt.errors import InputError
 from npde_opt.functions.text import Expressions
 from npde_opt.grids import AXES, Grid
@@ -51,10 +50,10 @@ class InitialState:
     def coefficients(self) -> set[str]:
         return {n for e in self.texts_of.values() for n in e.parameters}
 
-    def _arguments(self, e: Expressions, k: Coefficients) -> list:
+    def _arguments(self, e: Expressions, k: Coefficients) -> list[Numbers]:
         return [*self.grid.coordinates(), *e.values_of(k)]
 
-    def _cells(self, values: Any) -> np.ndarray:
+    def _cells(self, values: Numbers) -> np.ndarray:
         return np.where(self.grid.active, values, 0.0)
 
     def value(self, k: Coefficients) -> np.ndarray:
@@ -69,7 +68,7 @@ class InitialState:
             out[c] = self._cells(e.push(*self._arguments(e, k), *self._directions(e, dk))[0])
         return out
 
-    def _directions(self, e: Expressions, dk: Coefficients) -> list:
+    def _directions(self, e: Expressions, dk: Coefficients) -> list[Numbers]:
         return [*[0.0] * len(self.axes), *e.values_of(dk, 0.0)]
 
     def pull(self, k: Coefficients, adjoint: np.ndarray, out: Gradients) -> None:

@@ -32,6 +32,10 @@ class Counters:
         return dict(vars(self))
 
 
+AdjointStates = Any
+"""What a linearization knows of its adjoint states; only its own class looks inside."""
+
+
 class Linearization(Protocol):
     """F at one point, with its derivatives there. What methods return belongs to the caller.
 
@@ -48,15 +52,17 @@ class Linearization(Protocol):
     def apply(self, dm: PETSc.Vec) -> list[DataBlock]:
         """J dm, blocks as those of `data`."""
 
-    def adjoint_states(self, d: Sequence[DataBlock]) -> Any:
+    def adjoint_states(self, d: Sequence[DataBlock]) -> AdjointStates:
         """What J^T d and second-order terms with the multipliers d need; only this class looks
         inside."""
 
-    def apply_adjoint(self, d: Sequence[DataBlock], adjoints: Any = None) -> PETSc.Vec:
+    def apply_adjoint(
+        self, d: Sequence[DataBlock], adjoints: AdjointStates | None = None
+    ) -> PETSc.Vec:
         """J^T d."""
 
     def hessian(
-        self, dm: PETSc.Vec, weights: Sequence[Weights], out: PETSc.Vec, adjoints: Any
+        self, dm: PETSc.Vec, weights: Sequence[Weights], out: PETSc.Vec, adjoints: AdjointStates
     ) -> None:
         """Adds J^T W J dm, W one a block, and, where the misfit's adjoint states are given, the
         second-order term."""

@@ -8,11 +8,12 @@ behind a layer than before it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from npde_opt.aliases import Coefficients
+from npde_opt.terms.state import Gradients
 
 Stages = list[np.ndarray]
 
@@ -38,7 +39,7 @@ class Layer(Protocol):
         """
 
     def adjoint(
-        self, stages: Stages, adjoint: np.ndarray, out: Any, late: Sequence[Stages]
+        self, stages: Stages, adjoint: np.ndarray, out: Gradients | None, late: Sequence[Stages]
     ) -> tuple[np.ndarray, Stages]:
         """(L_u^T lambda', mu), of which `second` needs mu where `out` was None.
 
@@ -56,7 +57,7 @@ class Layer(Protocol):
         multipliers: Stages,
         dadjoint: np.ndarray,
         dk: Coefficients,
-        out: Any,
+        out: Gradients,
         late: Sequence[Stages],
     ) -> tuple[np.ndarray, Stages]:
         """(dlambda, dmu) from dlambda': the derivative of `adjoint` along the tangent; the

@@ -3,14 +3,13 @@ the Jacobian M + alpha r_u of jacobian.py."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from petsc4py import PETSc
 
 from npde_opt import reductions
 from npde_opt.errors import InputError, SolverError
 from npde_opt.forward.equation import LinearPart
+from npde_opt.forward.groups import Group
 from npde_opt.forward.jacobian import Jacobian
 from npde_opt.forward.positivity import rates_not_finite
 from npde_opt.linear.accuracy import TIGHT, given, is_tight
@@ -38,7 +37,7 @@ class Newton:
         self.mass = part.mass
         self._rtol = PETSc.Options().getReal(prefix + "newton_rtol", 1e-10)
         self.jacobian = Jacobian(part, mass, prefix, recipe)
-        self._held: tuple[Any, float, float] | None = None
+        self._held: tuple[np.ndarray, float, float] | None = None
 
     @property
     def iterations(self) -> int:
@@ -50,7 +49,7 @@ class Newton:
         tightened = is_tight() and not given(self.prefix + "newton_rtol")
         return min(TIGHT, self._rtol) if tightened else self._rtol
 
-    def _assemble(self, alpha: float, group: Any, state: State) -> None:
+    def _assemble(self, alpha: float, group: Group, state: State) -> None:
         """The Jacobian at a state, where it is not there already."""
         held = self._held
         # The same array may be a state at another time, where terms or boundary values differ.
@@ -62,13 +61,13 @@ class Newton:
         self._held = (state.u, alpha, state.t)
 
     def _residual(
-        self, alpha: float, b: np.ndarray, group: Any, state: State
+        self, alpha: float, b: np.ndarray, group: Group, state: State
     ) -> tuple[np.ndarray, float]:
         residual = self.mass * state.u + alpha * group.residual(state) - b
         return residual, self._norm(residual)
 
     def _guess(
-        self, alpha: float, b: np.ndarray, group: Any, before: State
+        self, alpha: float, b: np.ndarray, group: Group, before: State
     ) -> tuple[State, np.ndarray, float, float]:
         """The state before, changed at its present rate where that leaves a smaller residual; its
         residual, the norm of that and the norm for the state before."""
@@ -77,7 +76,7 @@ class Newton:
         other, size = self._residual(alpha, b, group, moved)
         return (moved, other, size, norm) if size < norm else (before, residual, norm, norm)
 
-    def solve(self, alpha: float, b: np.ndarray, group: Any, before: State) -> np.ndarray:
+    def solve(self, alpha: float, b: np.ndarray, group: Group, before: State) -> np.ndarray:
         """U from b and the state before. Raises SolverError where Newton's method does not
         converge."""
         state, residual, norm, first = self._guess(alpha, b, group, before)
@@ -109,7 +108,7 @@ class Newton:
     def linear(
         self,
         alpha: float,
-        group: Any,
+        group: Group,
         state: State,
         b: np.ndarray,
         guess: np.ndarray,

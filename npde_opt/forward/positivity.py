@@ -4,14 +4,14 @@ runs backward in time; no step goes on from what is no number."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 
-from npde_opt.aliases import Coefficients
+from npde_opt.aliases import Coefficients, Numbers
 from npde_opt.errors import InputError, SolverError
 from npde_opt.grids import Grid
 from npde_opt.reductions import smallest, total
+from npde_opt.terms.interface import TermAt
 from npde_opt.terms.state import State
 
 
@@ -56,7 +56,7 @@ def not_finite(grid: Grid, species: Sequence[str], values: np.ndarray, what: str
     )
 
 
-def rates_not_finite(species: Sequence[str], state: State, points: Iterable[Any]) -> str:
+def rates_not_finite(species: Sequence[str], state: State, points: Iterable[TermAt]) -> str:
     """The same of the rates that terms give at a state. Collective."""
     return not_finite(
         state.grid,
@@ -66,7 +66,7 @@ def rates_not_finite(species: Sequence[str], state: State, points: Iterable[Any]
     )
 
 
-def wrong_cells(grid: Grid, values: Any, zero: bool) -> tuple[int, float]:
+def wrong_cells(grid: Grid, values: Numbers, zero: bool) -> tuple[int, float]:
     """In how many active cells, and the smallest value."""
     own = np.broadcast_to(np.asarray(values, float), grid.local_shape)[grid.active]
     right = own >= 0 if zero else own > 0

@@ -13,7 +13,6 @@ k, its part of dJ/dM is -sum_i mu_i (U_i - u_n).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from npde_opt.aliases import Coefficients
 from npde_opt.errors import SolverError
 from npde_opt.forward.groups import Group
 from npde_opt.forward.layer import Stages
+from npde_opt.forward.newton import Newton
 from npde_opt.forward.positivity import rates_not_finite
 from npde_opt.forward.schemes import Scheme
 from npde_opt.forward.step_solvers import OneByOne, StepSolver, StepSolvers
@@ -49,7 +49,7 @@ class Stepper:
         times: np.ndarray,
         boundary: Boundary,
         solvers: StepSolvers,
-        newton: Any = None,
+        newton: Newton | None = None,
         capacity: CapacityAt | None = None,
     ):
         self.grid, self.scheme, self.groups, self.times = grid, scheme, groups, times

@@ -12,10 +12,10 @@ import contextlib
 import functools
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,12 +23,20 @@ from npde_opt.errors import InputError
 from npde_opt.io.files import disk
 from npde_opt.lazily import loaded_lazily
 
-schedules: Any = loaded_lazily("checkpoint_schedules")
+if TYPE_CHECKING:
+    import checkpoint_schedules as schedules
+    from checkpoint_schedules import Copy, Forward, Move, StorageType
+    from checkpoint_schedules.schedule import CheckpointAction
+else:
+    schedules = loaded_lazily("checkpoint_schedules")
 
 Arrays = tuple[np.ndarray | None, ...]
 Advance = Callable[[int, Arrays], tuple[Arrays, Arrays]]
 """(n, restart data of step n) -> (restart data of step n + 1, what the reverse of step n needs
 beside them)."""
+
+Stored = Arrays | Path
+"""Arrays in memory, or the file that has them."""
 
 Visit = Callable[[int, Arrays], None]
 """(n, what the reverse of step n needs)."""
@@ -57,7 +65,7 @@ class Plan:
     def keeps_all(self) -> bool:
         return self.memory + self.disk == 0 and not self.forward_only
 
-    def actions(self) -> list[Any]:
+    def actions(self) -> list[CheckpointAction]:
         """The schedule's actions, for one forward and one reverse sweep."""
         _compile_once()
         units = min(self.memory + self.disk, self.steps - 1)
@@ -199,9 +207,9 @@ class Sweep:
         self.plan, self._advance, self._restart = plan, advance, start
         self.steps_done = 0
         self._kept: list[Arrays] = []
-        self._actions: Iterator[Any] | None = None
+        self._actions: Iterator[CheckpointAction] | None = None
         self.last = start
-        self._stored: dict[tuple[Any, int], dict[str, Any]] = {}
+        self._stored: dict[tuple[StorageType, int], dict[str, Stored]] = {}
         self._work: Arrays | None = None
         self._folder: Path | None = None
         self.exhausted = False
@@ -261,11 +269,11 @@ class Sweep:
             if isinstance(action, until):
                 return
 
-    def _forward(self, action: Any) -> None:
+    def _forward(self, action: Forward) -> None:
         """Restart data are stored as those of the first step, needed data as those of the last."""
         if action.write_ics:
             self._put(action.storage, action.n0, {"restart": self._restart})
-        needed: Arrays | None = None
+        needed: Arrays = ()
         for n in range(action.n0, min(action.n1, self.plan.steps)):
             self._restart, needed = self._step(n, self._restart)
         if action.write_adj_deps:
@@ -274,12 +282,13 @@ class Sweep:
             else:
                 self._put(action.storage, action.n0, {"needed": needed})
 
-    def _put(self, storage: Any, n: int, data: dict[str, Any]) -> None:
+    def _put(self, storage: StorageType, n: int, data: Mapping[str, Arrays]) -> None:
         if storage == schedules.StorageType.DISK:
-            data = {k: self._write(f"{n}_{k}", v) for k, v in data.items()}
-        self._stored[storage, n] = data
+            self._stored[storage, n] = {k: self._write(f"{n}_{k}", v) for k, v in data.items()}
+        else:
+            self._stored[storage, n] = dict(data)
 
-    def _load(self, action: Any) -> None:
+    def _load(self, action: Copy | Move) -> None:
         key, last = (action.from_storage, action.n), isinstance(action, schedules.Move)
         data = self._stored.pop(key) if last else self._stored[key]
         for kind, value in data.items():

@@ -284,7 +284,8 @@ class Parser:
                 f"exponents up to {LARGEST_EXPONENT:g}",
                 node.right,
             )
-        return getattr(g, ARITHMETIC[kind])(a, b)
+        found: int = getattr(g, ARITHMETIC[kind])(a, b)
+        return found
 
     def _number(self, node: ast.Constant) -> int:
         try:

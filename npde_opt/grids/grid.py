@@ -338,7 +338,7 @@ class Grid:
                 owned[..., k - last.start] = values[self.local_slice[:-1]] if slab else values
         return vec
 
-    def with_(self, **changes) -> Grid:
+    def with_(self, **changes: object) -> Grid:
         """The same grid with other boundaries, components, mask or communicator."""
         given: dict[str, Any] = {
             "edges": self.edges,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from npde_opt.grids.grid import AXES, Grid, along
+from npde_opt.grids.geometry import AXES
+from npde_opt.grids.grid import Grid, along
 
 
 class Side:

@@ -237,7 +237,8 @@ def find_checkpoint(
             found = _find(folder)
             if found and identity is not None:
                 check_identity(found, identity)
-    return comm.bcast(found, root=0)
+    known: Checkpoint | None = comm.bcast(found, root=0)
+    return known
 
 
 def check_identity(found: Checkpoint, identity: Mapping[str, str]) -> None:

@@ -56,11 +56,12 @@ def read_field(
     """
     if comm is None:
         return _values(Path(path), key, shape, allow_nan)
-    field = None
+    own: np.ndarray | None = None
     with collective(comm):
         if comm.rank == 0:
-            field = _values(Path(path), key, shape, allow_nan)
-    return comm.bcast(field, root=0)
+            own = _values(Path(path), key, shape, allow_nan)
+    found: np.ndarray = comm.bcast(own, root=0)
+    return found
 
 
 def _values(

@@ -72,13 +72,14 @@ def sentinels(values: np.ndarray, rounding: float = 0.0) -> np.ndarray:
     """
     size, rounding = np.abs(values), max(rounding, SINGLE)
     short = is_one_of(size, SHORT, rounding)
-    codes = is_one_of(size, SENTINELS, rounding) | (size >= LARGEST)
+    codes: np.ndarray = is_one_of(size, SENTINELS, rounding) | (size >= LARGEST)
     rest = values[~codes & ~short & ~np.isnan(size)]
     if not rest.size:
         return codes
     lonely = (values < 0) & (rest.min() >= 0)
     far = size > FAR * np.abs(rest).max()
-    return (codes & (lonely | far)) | (short & lonely & far)
+    found: np.ndarray = (codes & (lonely | far)) | (short & lonely & far)
+    return found
 
 
 def undeclared(values: np.ndarray, used: Used | None = None, rounding: float = 0.0) -> np.ndarray:

@@ -74,7 +74,7 @@ class Corrector:
             size = after.norm()
         u.axpy(a, change)
         self._residual, self._image = after, residual
-        return size
+        return float(size)
 
     def destroy(self) -> None:
         for vec in (self._residual, self._change, self._image):

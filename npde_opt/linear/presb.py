@@ -179,7 +179,7 @@ class Presb:
         return array[:half], array[half:]
 
     def _W(self, x: PETSc.Vec) -> np.ndarray:
-        out = self.mass.getArray(readonly=True) * x.getArray(readonly=True)
+        out: np.ndarray = self.mass.getArray(readonly=True) * x.getArray(readonly=True)
         if self.B is not None:
             self.B.mult(x, self._work[2])
             out += self.beta * self._work[2].getArray(readonly=True)

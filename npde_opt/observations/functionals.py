@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from petsc4py import PETSc
@@ -46,7 +45,7 @@ class Functionals:
     def __len__(self) -> int:
         return self.size
 
-    def __getitem__(self, numbers: Any) -> Functionals:
+    def __getitem__(self, numbers: slice | int | Sequence[int] | np.ndarray) -> Functionals:
         taken = np.atleast_1d(np.arange(self.size)[numbers])
         order = np.argsort(self.rows, kind="stable")
         sorted_rows = self.rows[order]

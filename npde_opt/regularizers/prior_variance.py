@@ -31,6 +31,7 @@ import numpy as np
 import scipy.linalg
 import scipy.sparse
 import scipy.sparse.linalg
+from mpi4py import MPI
 
 from npde_opt import reductions
 from npde_opt.errors import collective
@@ -211,7 +212,9 @@ class Coarse:
             area = area * self._along(box.geometry.measures[d], d)
         return self._sums(area, others) * self._along(self.box.faces(axis), axis)
 
-    def variance_by_windows(self, whole: np.ndarray, lengths: Sequence[float], comm) -> np.ndarray:
+    def variance_by_windows(
+        self, whole: np.ndarray, lengths: Sequence[float], comm: MPI.Intracomm
+    ) -> np.ndarray:
         """Variances of the coarse cells, and `whole` in windows that no outline is near.
         Collective."""
         shape = self.volume.shape

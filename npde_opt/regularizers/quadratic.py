@@ -198,10 +198,10 @@ class Gradient(Quadratic):
         slopes = [c * self._weight for c in self._factors]
         return operator(self.grid, slopes, self._shift * self._weight + multiple)
 
-    def _product(self, x, y):
+    def _product(self, x: PETSc.Vec, y: PETSc.Vec) -> None:
         self.matrix.mat.mult(x, y)
 
-    def _inverse(self, x, y):
+    def _inverse(self, x: PETSc.Vec, y: PETSc.Vec) -> None:
         self.solver.solve(x, y)
 
 
@@ -252,7 +252,7 @@ class BiLaplacian(Quadratic):
             found = pointwise_variance(grid, [gamma * c for c in factors], delta)
             grid.put(np.sqrt(wanted / found), self.scales)
 
-    def _product(self, x, y):
+    def _product(self, x: PETSc.Vec, y: PETSc.Vec) -> None:
         if self.scales is not None:
             self._scaled.pointwiseDivide(x, self.scales)
         self.matrix.mat.mult(x if self.scales is None else self._scaled, self.inner)
@@ -273,7 +273,7 @@ class BiLaplacian(Quadratic):
         one = np.ones(self.grid.local_shape, order="F")
         return operator(self.grid, [c * one for c in self._factors], self._delta + added)
 
-    def _inverse(self, x, y):
+    def _inverse(self, x: PETSc.Vec, y: PETSc.Vec) -> None:
         self._solve(self.solver, x, y)
 
     def _solve(self, solver: LinearSolver, x: PETSc.Vec, y: PETSc.Vec) -> None:

@@ -349,7 +349,9 @@ class RunDirectory:
 
     def history(self) -> list[dict[str, float]]:
         """The rows of history.csv (on every rank). Collective."""
-        return self.comm.bcast(rows_of(self._lines) if self.comm.rank == 0 else None, root=0)
+        own = rows_of(self._lines) if self.comm.rank == 0 else None
+        rows: list[dict[str, float]] = self.comm.bcast(own, root=0)
+        return rows
 
     def finished(self) -> Record | None:
         """The summary of a run that came to its end, on every rank. Collective."""
@@ -357,7 +359,8 @@ class RunDirectory:
         with collective(self.comm):
             if self.comm.rank == 0:
                 found = _summary(self.path / SUMMARY)
-        return self.comm.bcast(found, root=0)
+        known: Record | None = self.comm.bcast(found, root=0)
+        return known
 
     def write_summary(self, summary: Summary) -> None:
         """Writes summary.json, whole or not at all. Collective."""

@@ -59,7 +59,8 @@ def identity(case: Case, comm: MPI.Intracomm, method: str, levels: int | None) -
                     found[name] = "".join([found.get(name, ""), content_hash(path)])
             if case.table.domain.mni152 is not None:
                 found["the anatomy mni152"] = _anatomy(case)
-    return comm.bcast(found, root=0)
+    known: dict[str, str] = comm.bcast(found, root=0)
+    return known
 
 
 def plain(case: Case) -> Record:

@@ -67,7 +67,8 @@ class Predicted:
         if misfit.kind != "proportional":
             return given
         size = np.maximum(np.abs(self.predicted), floor(misfit, data.observed))
-        return given * size**misfit.power
+        scaled: np.ndarray = given * size**misfit.power
+        return scaled
 
     def text(self) -> str:
         """The file."""

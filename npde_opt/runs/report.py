@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from petsc4py import PETSc
@@ -14,7 +13,7 @@ from npde_opt.cases import Case
 from npde_opt.cases.on_grid import OnGrid
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError
-from npde_opt.forward import Evolution
+from npde_opt.forward import Evolution, Steady
 from npde_opt.functions.text import Expressions
 from npde_opt.io.vtk import write_vtk
 from npde_opt.objective import ObjectiveAt
@@ -26,7 +25,7 @@ from npde_opt.runs.attempts import Attempts
 from npde_opt.runs.drawing import Films, draw
 from npde_opt.runs.folder import PREDICTED, STARTS_TABLE, RunDirectory
 from npde_opt.runs.predicted import Predicted
-from npde_opt.runs.solves import run_measured
+from npde_opt.runs.solves import model, run_measured, solved
 from npde_opt.runs.states import States
 from npde_opt.stages import stage
 from npde_opt.uncertainty.findings import findings
@@ -66,11 +65,11 @@ def report(
         attempt("bounds and the way from the start", lambda: findings(objective, m, on.start()))
         or {}
     )
-    predicted = predictions(objective.forward, at, ensemble, case.experiment_count)
+    predicted = predictions(model(objective), at, ensemble, case.experiment_count)
     metrics |= data_errors(case, predicted)
     if case.domain.notes:
         metrics["notes"] = list(case.domain.notes.values())
-    forward: Any = objective.forward
+    forward = model(objective)
     rows = Predicted(case, forward.observed.observer(0).samplings, predicted)
     with stage("io"):
         if out is not None:
@@ -81,7 +80,7 @@ def report(
             own("predicted.csv", lambda: out.write(PREDICTED, rows.text()))
             if plot:
                 own("drawing", lambda: draw(case, on, found, metrics, predicted, rows, out, weight))
-        lin: Any = at.linearization
+        lin = solved(at)
         states = States(case, on, ensemble, forward, lin, out)
         if states.count > 1:
             attempt("the states", states.write)
@@ -94,7 +93,7 @@ def report(
 def _figures(found: Found, at: ObjectiveAt) -> Record:
     """Of the objective, and of the work."""
     objective = found.objective
-    forward: Any = objective.forward
+    forward = model(objective)
     metrics: Record = {
         "chi_squared": at.chi_squared(),
         "misfit": at.misfit,
@@ -163,7 +162,9 @@ def _figure(e: Expressions, scalars: Mapping[str, Plain], values: Mapping[str, P
 # ---- data ---------------------------------------------------------------------------------------
 
 
-def predictions(forward: Any, at: ObjectiveAt, ensemble: Ensemble, count: int) -> list[np.ndarray]:
+def predictions(
+    forward: Steady | Evolution, at: ObjectiveAt, ensemble: Ensemble, count: int
+) -> list[np.ndarray]:
     """Predicted data of all experiments, by observation, time and place, on every rank; NaN where
     no active cell is seen, as in the misfit. Collective."""
     with ensemble.together():
@@ -197,7 +198,7 @@ def _write_fields(
         fields[u.name] = values[u.name]
         if u.truth is not None and u.regions is None:
             fields[f"{u.name}_true"] = np.where(grid.active, on.value(u.name, "truth"), 1.0)
-    lin: Any = at.linearization
+    lin = solved(at)
     state = dict(zip(on.species, lin.final[0], strict=True)) if lin.final else {}
     shown = {**fields, **state, "active": grid.active.astype(float)}
     write_vtk(out.file("parameters"), grid, shown)

@@ -190,6 +190,7 @@ class Run(Opened):
 
 def _recomputation(case: Case) -> str:
     """How trajectories are stored, and what that costs."""
+    assert case.plan is not None
     plan, scheme = case.plan, time_of(case.table).scheme
     if plan.keeps_all:
         return f"{plan.steps} steps of {scheme}, all states kept"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from typing import Any
 
 import numpy as np
 
@@ -34,7 +33,7 @@ class Simulation(Opened):
             self.grid = case.grid(ensemble.space)
             self.on = case.on(self.grid)
             self.own = list(ensemble.own(case.experiment_count))
-            self.forward: Any = self.on.forward(self.own, case.times(), case.storage(self.grid))
+            self.forward = self.on.forward(self.own, case.times(), case.storage(self.grid))
         names = files(case, self.grid) + (figures(case) if self.options.plot else [])
         with collective(self.world):
             if self.out is not None:
@@ -73,8 +72,8 @@ class Simulation(Opened):
     def _data(self) -> Record:
         case, ensemble = self.case, self.ensemble
         with ensemble.together():
-            values = self.forward.observed.by_experiment(self.at.data)
-            found = {self.own[k]: own for k, own in values.items()}
+            mine = self.forward.observed.by_experiment(self.at.data)
+            found = {self.own[k]: own for k, own in mine.items()}
         sizes = self.forward.observed.observer(0).sizes
         ends = np.cumsum([times * places for times, places in sizes])[:-1]
         clean = [np.split(values, ends) for values in ensemble.everything(found)]

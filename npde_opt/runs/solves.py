@@ -7,14 +7,27 @@ have two figures: their own residual, and that of the linear systems of Newton's
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from npde_opt.aliases import Record
+from npde_opt.forward import Evolution, Linearization, Steady
+from npde_opt.forward.evolution import EvolutionPoint
 from npde_opt.linear.measured import Solves, measured
 from npde_opt.objective import Objective, ObjectiveAt
 from npde_opt.reductions import largest, total
+
+
+def model(objective: Objective) -> Steady | Evolution:
+    """The forward map of a case's objective."""
+    assert isinstance(objective.forward, Steady | Evolution)
+    return objective.forward
+
+
+def solved(at: ObjectiveAt) -> Linearization | EvolutionPoint:
+    """A case's states at a point."""
+    assert isinstance(at.linearization, Linearization | EvolutionPoint)
+    return at.linearization
 
 
 def run_measured(at: ObjectiveAt) -> Record:
@@ -30,8 +43,7 @@ def solve_metrics(objective: Objective, found: Mapping[str, Solves]) -> Record:
 
     NAME is `state`, and `newton` where stages are nonlinear.
     """
-    forward: Any = objective.forward
-    across, asked = objective.ensemble.across, forward.asked()
+    across, asked = objective.ensemble.across, model(objective).asked()
     metrics: Record = {}
     for kind in ("state", "newton"):
         own = found[kind]

@@ -12,7 +12,7 @@ scalars. Named models:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -90,7 +90,7 @@ class KineticsAt(TermAt):
         self._inactive = None if term.grid.active_global is None else ~term.grid.active
         self._minus = -term.grid.volume
 
-    def _integrated(self, state: State, rates: list) -> np.ndarray:
+    def _integrated(self, state: State, rates: Sequence[Numbers]) -> np.ndarray:
         out = np.empty_like(state.u)
         for c, rate in enumerate(rates):
             self._weighted(rate, out[c])
@@ -103,7 +103,7 @@ class KineticsAt(TermAt):
             found[..., self._inactive] = 0.0
         return found
 
-    def _directions(self, change: State | None, dk: Coefficients) -> list:
+    def _directions(self, change: State | None, dk: Coefficients) -> list[Numbers]:
         du = list(change.u) if change is not None else [0.0] * self.count
         return [*du, *self.expressions.values_of(dk, 0.0)]
 

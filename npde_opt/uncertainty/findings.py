@@ -85,4 +85,5 @@ def _power(exponent: float) -> str:
 
 def _values(space: ParameterSpace, vec: PETSc.Vec, u: Unknown) -> np.ndarray:
     """Owned parameters that are free."""
-    return space.look(vec, u.name)[space.free(u.name)]
+    found: np.ndarray = space.look(vec, u.name)[space.free(u.name)]
+    return found
