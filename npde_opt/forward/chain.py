@@ -15,15 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Generic, Protocol
 
 import numpy as np
 
 from npde_opt.aliases import Coefficients
-from npde_opt.forward.layer import Layers, Stages
+from npde_opt.forward.layer import Layers, Out, Stages
 from npde_opt.forward.storage import Advance, Arrays, Plans, Sweep
 from npde_opt.stages import stage
-from npde_opt.terms.state import Gradients
 
 After = Callable[[int, Stages], None]
 """(n, the stages that led to u_n, which is the last of them), for n = 0 ... N."""
@@ -76,7 +75,7 @@ class Adjoint:
     multipliers: list[Stages] | None
 
 
-class Chain:
+class Chain(Generic[Out]):
     """Layers at one point k of the parameters.
 
     Args:
@@ -88,7 +87,7 @@ class Chain:
 
     def __init__(
         self,
-        layers: Layers,
+        layers: Layers[Out],
         plans: Plans | None = None,
         counts: Counted | None = None,
         columns: int = 1,
@@ -100,20 +99,20 @@ class Chain:
     def __len__(self) -> int:
         return len(self.layers)
 
-    def run(self, u: np.ndarray, after: After | None = None) -> Trajectory:
+    def run(self, u: np.ndarray, after: After | None = None) -> Trajectory[Out]:
         """The trajectory from u_0. What a layer or the visitor raises ends it, with nothing left on
         disk."""
         return Trajectory(self, u, after)
 
 
-class Trajectory:
+class Trajectory(Generic[Out]):
     """u_0 ... u_N of a chain, stored as planned, with the derivatives there.
 
     `first` and `last` are u_0 and u_N; `recomputation` is the steps that the last reverse sweep
     took, its forward sweep included, over N.
     """
 
-    def __init__(self, chain: Chain, u: np.ndarray, after: After | None):
+    def __init__(self, chain: Chain[Out], u: np.ndarray, after: After | None):
         self.chain, self.layers, self.plans = chain, chain.layers, chain.plans
         self.first = u
         self.recomputation = 1.0
@@ -199,7 +198,7 @@ class Trajectory:
         self._count(again, again)
         return du
 
-    def adjoint(self, before: Before, out: Gradients | None, keep: bool = False) -> Adjoint:
+    def adjoint(self, before: Before, out: Out | None, keep: bool = False) -> Adjoint:
         """lambda_0; adds L_n,k^T lambda_{n+1} of all layers to `out`, which may be None. `keep`
         also keeps all multipliers, and needs None."""
         sweep = self._reversible()
@@ -222,7 +221,7 @@ class Trajectory:
         du: np.ndarray,
         dk: Coefficients,
         visitors: Visitors,
-        out: Gradients,
+        out: Out,
         adjoint: Adjoint | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """(dlambda_0, lambda_0); adds the derivative of the adjoint's L_k^T lambda to `out`.
@@ -244,7 +243,7 @@ class Trajectory:
         return back.dadjoint, back.beside.adjoint
 
     def _second_kept(
-        self, du: np.ndarray, dk: Coefficients, visitors: Visitors, back: BackChange
+        self, du: np.ndarray, dk: Coefficients, visitors: Visitors, back: BackChange[Out]
     ) -> None:
         """With all states, and the increments of all stages."""
         changes: list[Stages] = []
@@ -255,7 +254,7 @@ class Trajectory:
                 back.visit(n, self._stages(n, self.first), changes[n])
 
     def _second_swept(
-        self, du: np.ndarray, dk: Coefficients, visitors: Visitors, back: BackChange
+        self, du: np.ndarray, dk: Coefficients, visitors: Visitors, back: BackChange[Out]
     ) -> None:
         """With a sweep of states and increments together."""
         visitors.after(0, self.first, du)
@@ -301,15 +300,15 @@ class Trajectory:
         self._sweep.destroy()
 
 
-class Back:
+class Back(Generic[Out]):
     """An adjoint on its way back: u_n, lambda_n before J_n is added, and the last multipliers."""
 
-    def __init__(self, layers: Layers, last: np.ndarray, before: Before):
+    def __init__(self, layers: Layers[Out], last: np.ndarray, before: Before):
         self.layers, self.before = layers, before
         self.u, self.adjoint = last, np.zeros_like(last)
         self._late: list[Stages] = []
 
-    def visit(self, n: int, stages: Stages, out: Gradients | None) -> Stages:
+    def visit(self, n: int, stages: Stages, out: Out | None) -> Stages:
         """Takes lambda_{n+1} to lambda_n; the layer's multipliers."""
         self.before(n + 1, stages[-1], self.adjoint)
         self.adjoint, multipliers = self.layers[n].adjoint(stages, self.adjoint, out, self._late)
@@ -318,17 +317,17 @@ class Back:
         return multipliers
 
 
-class BackChange:
+class BackChange(Generic[Out]):
     """The derivative of an adjoint on its way back, with the adjoint `beside` it where its
     multipliers are not known."""
 
     def __init__(
         self,
-        layers: Layers,
+        layers: Layers[Out],
         last: np.ndarray,
         dk: Coefficients,
         visitors: Visitors,
-        out: Gradients,
+        out: Out,
         known: list[Stages] | None,
     ):
         self.layers, self.dk, self.out, self.known = layers, dk, out, known

@@ -40,6 +40,9 @@ from npde_opt.terms.interface import Reader
 from npde_opt.terms.state import Gradients
 
 
+Course = Trajectory[Gradients]
+
+
 @dataclass
 class EvolutionCounters(StepCounts, Counters):
     """Also: time steps done, and those that had to be done again."""
@@ -198,7 +201,7 @@ class EvolutionPoint:
         if columns is not None:
             self.members, self.observed = list(columns), forward.observed.over(columns)
         self.batches: list[Batch] = []
-        self.trajectories: list[Trajectory] = []
+        self.trajectories: list[Course] = []
         unknown = list(forward.space.blocks)
         refuse = Refusal(forward.prefix, not forward.ran)
         self.guard = Guard(forward.part, forward.scheme, unknown, refuse, forward.bound)
@@ -311,7 +314,7 @@ class EvolutionPoint:
         return batch.join(moved).astype(self.forward.dtype, copy=False)
 
     def _tangent(
-        self, batch: Batch, trajectory: Trajectory, dk: Coefficients, out: Sequence[DataBlock]
+        self, batch: Batch, trajectory: Course, dk: Coefficients, out: Sequence[DataBlock]
     ) -> None:
         """Adds J dk of a batch to the data."""
 
@@ -338,7 +341,7 @@ class EvolutionPoint:
         return Gradients(self.forward.space.blocks)
 
     def _adjoint(
-        self, batch: Batch, trajectory: Trajectory, d: Sequence[DataBlock], out: Gradients | None
+        self, batch: Batch, trajectory: Course, d: Sequence[DataBlock], out: Gradients | None
     ) -> Adjoint:
         """Of a batch; adds dJ/dk of the steps to `out`, or keeps the multipliers of all."""
         forward, stepper = self.forward, batch.stepper

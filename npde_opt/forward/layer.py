@@ -8,17 +8,19 @@ behind a layer than before it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from npde_opt.aliases import Coefficients
-from npde_opt.terms.state import Gradients
 
 Stages = list[np.ndarray]
 
+Out = TypeVar("Out", contravariant=True)
+"""What a layer adds L_k^T lambda to."""
 
-class Layer(Protocol):
+
+class Layer(Protocol[Out]):
     """A layer at one point k of the parameters. All methods are collective where a state is
     spread over ranks."""
 
@@ -39,7 +41,7 @@ class Layer(Protocol):
         """
 
     def adjoint(
-        self, stages: Stages, adjoint: np.ndarray, out: Gradients | None, late: Sequence[Stages]
+        self, stages: Stages, adjoint: np.ndarray, out: Out | None, late: Sequence[Stages]
     ) -> tuple[np.ndarray, Stages]:
         """(L_u^T lambda', mu), of which `second` needs mu where `out` was None.
 
@@ -57,18 +59,18 @@ class Layer(Protocol):
         multipliers: Stages,
         dadjoint: np.ndarray,
         dk: Coefficients,
-        out: Gradients,
+        out: Out,
         late: Sequence[Stages],
     ) -> tuple[np.ndarray, Stages]:
         """(dlambda, dmu) from dlambda': the derivative of `adjoint` along the tangent; the
         derivative of L_k^T lambda' is added to `out`."""
 
 
-class Layers(Protocol):
+class Layers(Protocol[Out]):
     """The layers 0 ... N - 1, which may be made when they are asked for."""
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, n: int, /) -> Layer: ...
+    def __getitem__(self, n: int, /) -> Layer[Out]: ...
 
-    def __iter__(self) -> Iterator[Layer]: ...
+    def __iter__(self) -> Iterator[Layer[Out]]: ...
