@@ -39,7 +39,6 @@ from npde_opt.stages import stage
 from npde_opt.terms.interface import Reader
 from npde_opt.terms.state import Gradients
 
-
 Course = Trajectory[Gradients]
 
 
