@@ -25,7 +25,7 @@ def resample(values: np.ndarray, source: list[np.ndarray], target: list[np.ndarr
         if np.array_equal(a, b):
             continue
         out = multiply_along(overlap(a, b), out, d)
-    return np.asfortranarray(out)
+    return np.asarray(out, order="F")  # also of no axes
 
 
 def nearest_values(

@@ -81,7 +81,8 @@ def _read(key: str, side: str, spec: File, files: Sources, dim: int) -> SideTabl
     axes, columns = _columns(key, side, table, files, dim)
     if not axes:
         along = [a for a in AXES[:dim] if a != side[0]]
-        said = f"a column of places ({', '.join(along)}) or times ({TIME}), or both"
+        places = f"places ({', '.join(along)}) or " if along else ""
+        said = f"a column of {places}times ({TIME})" + (", or both" if along else "")
         raise InputError(key, f"{spec.file} with the columns {table.columns}", said)
     value = _value_column(key, spec, table, columns)
     listed = {k: v for k, v in plain.items() if k != "scale"} | {"column": [*columns, value]}

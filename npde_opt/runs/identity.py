@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
+import numpy as np
 from mpi4py import MPI
 
 from npde_opt import registry
@@ -65,9 +66,16 @@ def identity(case: Case, comm: MPI.Intracomm, method: str, levels: int | None) -
 
 def plain(case: Case) -> Record:
     """The tables of a case, with what it puts into texts put in."""
-    found: Record = msgspec.to_builtins(case.table)
+    found: Record = msgspec.to_builtins(case.table, enc_hook=_listed)
     del found["variables"]
     return found
+
+
+def _listed(values: object) -> object:
+    """Arrays, of boundary values in files, as lists."""
+    if isinstance(values, np.ndarray):
+        return values.tolist()
+    raise TypeError(f"a case holds no {type(values).__name__}")
 
 
 def _sections(table: Mapping[str, Plain]) -> Iterator[tuple[str, str]]:

@@ -54,6 +54,21 @@ def test_a_list_is_the_text_that_it_is_of(tmp_path):
     np.testing.assert_allclose(listed, said, atol=1e-7)
 
 
+def test_a_side_of_one_cell_takes_a_list(tmp_path):
+    path, text_of = tmp_path / "case.toml", CASE.replace("[6, 5]", "[6]").replace('"y+"', '"x+"')
+    found = []
+    for value in ("2.0", "[2.0]"):
+        filled = text_of.replace("BOUNDARY", f'"x-" = {value}').replace("MORE", "")
+        path.write_text(filled.replace("TIME", ""))
+        case = load_case(path, MPI.COMM_SELF)
+        on = case.on(case.grid(MPI.COMM_SELF))
+        forward = on.forward([0])
+        lin = forward.linearize(on.start())
+        found.append(lin.final[0][0].copy())
+        lin.destroy()
+    np.testing.assert_array_equal(*found)
+
+
 def test_a_list_is_averaged_on_a_coarser_grid(tmp_path):
     listed = state(tmp_path, f"'x-' = {(2 * Y).tolist()}", cells=[4, 1])
     np.testing.assert_allclose(listed, state(tmp_path, "'x-' = 1.0", cells=[4, 1]), atol=1e-7)

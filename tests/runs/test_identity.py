@@ -129,3 +129,16 @@ def test_files_that_a_deck_includes_count(tmp_path):
     assert differing(first, of(tmp_path / "a")) == [
         "the contents of unknown[0].initial, file two.inc"
     ]
+
+
+def test_boundary_values_in_files_count(tmp_path):
+    (tmp_path / "a").mkdir()
+    boundary = '[[experiment]]\nboundary = { "x-" = { file = "t.csv" } }\n[[observation]]'
+    text = PICTURED.replace('{ picture = "k.png", range = [0.5, 1.0] }', "0.5")
+    text = text.replace("[time]", '[boundaries]\n"x-" = "dirichlet"\n[time]')
+    (tmp_path / "a" / "case.toml").write_text(text.replace("[[observation]]", boundary))
+    found = []
+    for value in (1, 2):
+        (tmp_path / "a" / "t.csv").write_text(f"t,y,u\n0,0,0\n0,1,1\n1,0,{value}\n1,1,3\n")
+        found.append(of(tmp_path / "a"))
+    assert "the contents of experiment[0].boundary.x-, file t.csv" in differing(*found)
