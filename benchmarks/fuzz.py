@@ -31,8 +31,6 @@ from typing import Any
 
 from mutations import ADDED, HOSTILE, INTEGERS, NUMBERS, OTHERS, REALS, TERMS, WORDS
 
-Keys = tuple[Any, ...]
-
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT = 20.0
 RUN_LIMIT = 60.0
@@ -120,8 +118,7 @@ def shrunk(case: dict[str, Any]) -> dict[str, Any]:
     text = (
         json.dumps(case).replace("[46, 112, 22]", "[8, 8, 8]").replace("[100, 1, 20]", "[8, 1, 8]")
     )
-    small: dict[str, Any] = json.loads(text)
-    return small
+    return dict(json.loads(text))
 
 
 def shipped() -> dict[str, dict[str, Any]]:
@@ -132,7 +129,7 @@ def shipped() -> dict[str, dict[str, Any]]:
     }
 
 
-def places(value: Any, path: Keys = ()) -> Iterator[Keys]:
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Paths of all values below."""
     items = (
         value.items()
@@ -146,7 +143,7 @@ def places(value: Any, path: Keys = ()) -> Iterator[Keys]:
         yield from places(inner, (*path, key))
 
 
-def at(case: Any, path: Keys) -> Any:
+def at(case: Any, path: tuple[Any, ...]) -> Any:
     for key in path:
         case = case[key]
     return case
@@ -362,8 +359,7 @@ class Worker:
         ready, _, _ = select.select([process.stdout], [], [], limit)
         answer = process.stdout.readline() if ready else b""
         if answer:
-            found: dict[str, Any] = json.loads(answer)
-            return found
+            return dict(json.loads(answer))
         status = process.poll()
         self.end()
         return {

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 
+from npde_opt.aliases import FilePath
 from npde_opt.errors import InputError
 from npde_opt.figures.style import FAINT, FIRST, SECOND, labelled, save, style
 
 
 def plot_history(
-    path: str | os.PathLike[str],
+    path: FilePath,
     times: np.ndarray,
     values: np.ndarray,
     true: np.ndarray | None = None,

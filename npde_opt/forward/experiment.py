@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -23,6 +22,8 @@ from npde_opt.terms.state import channels
 
 Sides = Mapping[str, Value]
 """Boundary values by side."""
+Boundaries = Mapping[str, Value | Sides]
+"""{side: value} for all species, or {species: {side: value}}."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +47,7 @@ class Experiment:
 
     initial: Mapping[str, Spec] = field(default_factory=dict)
     sources: Sequence[Source] = ()
-    boundary: Mapping[str, Any] = field(default_factory=dict)
+    boundary: Boundaries = field(default_factory=dict)
     load: np.ndarray | Mapping[str, np.ndarray] | None = None
     samplings: Sequence[Sampling] | None = None
     where: str = ""
@@ -156,7 +157,7 @@ def _wrong_values(profile: Profile, k: Coefficients, times: np.ndarray) -> bool:
 
 
 def each_side(
-    equation: Equation, boundary: Mapping[str, Any], key: str
+    equation: Equation, boundary: Boundaries, key: str
 ) -> Iterator[tuple[int, str, Value, str]]:
     """(species, side, value, key of the value) of boundary values."""
     tables = by_species(equation, boundary, key)
@@ -166,25 +167,26 @@ def each_side(
             yield c, side, value, f"{key}.{species}.{side}" if named else f"{key}.{side}"
 
 
-def by_species(equation: Equation, boundary: Mapping[str, Any], key: str) -> list[Sides]:
+def by_species(equation: Equation, boundary: Boundaries, key: str) -> list[Sides]:
     """Boundary values of each species from {side: value} or {species: {side: value}}."""
     named = {s: v for s, v in boundary.items() if s in equation.species}
     plain = {s: v for s, v in boundary.items() if s not in equation.species}
-    tables = [isinstance(v, Mapping) for v in named.values()]
-    if (plain and named) or any(isinstance(v, Mapping) for v in plain.values()) or not all(tables):
+    tables = {s: v for s, v in named.items() if isinstance(v, Mapping)}
+    values = {s: v for s, v in plain.items() if not isinstance(v, Mapping)}
+    if (plain and named) or len(values) < len(plain) or len(tables) < len(named):
         raise InputError(
             key,
             dict(boundary),
             "side = value, or {species = {side = value}} with the species "
             + ", ".join(equation.species),
         )
-    if equation.complex and any(not zero(v) for v in plain.values()):
+    if equation.complex and any(not zero(v) for v in values.values()):
         raise InputError(
             key, plain, "{re = {side = value}, im = {side = value}} where gamma is imaginary"
         )
-    found = [named.get(s, {}) if named else plain for s in equation.species]
-    for values in found:
-        _check_sides(equation, values, key)
+    found: list[Sides] = [tables.get(s, {}) if named else values for s in equation.species]
+    for sides in found:
+        _check_sides(equation, sides, key)
     return found
 
 

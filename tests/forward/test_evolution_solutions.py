@@ -321,8 +321,9 @@ def test_gradient_is_that_of_tsadjoint():
     )
     m = space.from_values({"u0": 0.3 + 0.2 * np.cos(3 * x), "r": r})
     weights = np.sin(5 * x) + 2
-    d = PETSc.Vec().createWithArray(weights.copy(), comm=MPI.COMM_SELF)
     lin = forward.linearize(m)
+    d = lin.data[0].copy()
+    d.values[:, 0] = weights
     g = lin.apply_adjoint([d])
 
     lap = (
