@@ -47,7 +47,7 @@ def draw(
 ) -> None:
     """All of them, `metrics` those of the report. Collective; rank 0 draws."""
     _fields(case, on, found, out)
-    _histories(case, on, metrics, out)
+    draw_histories(case, on, metrics, out)
     history = [row for row in out.history() if row.get("start", found.best) == found.best]
     levels = _level_names(on, history)
     if on.grid.comm.rank == 0:
@@ -88,7 +88,7 @@ def _fields(case: Case, on: OnGrid, found: Found, out: RunDirectory) -> None:
         )
 
 
-def _histories(case: Case, on: OnGrid, metrics: Record, out: RunDirectory) -> None:
+def draw_histories(case: Case, on: OnGrid, metrics: Record, out: RunDirectory) -> None:
     """Recovered histories over time, with their intervals, beside the true ones."""
     time = case.table.time
     for u in case.table.unknown:
