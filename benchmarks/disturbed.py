@@ -187,13 +187,15 @@ def ended(run: subprocess.Popen[str]) -> tuple[int, str]:
     return run.returncode, text
 
 
-def children(run: subprocess.Popen[str]) -> list[int]:
+def children(process: int) -> list[int]:
+    """The ranks that a launcher started, through the system's own launcher perhaps."""
     try:
-        return [
-            int(c) for c in Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
-        ]
+        text = Path(f"/proc/{process}/task/{process}/children").read_text()
+        found = [int(c) for c in text.split()]
+        inner = [c for c in found if Path(f"/proc/{c}/comm").read_text().strip() == "mpirun"]
     except OSError:
         return []
+    return children(inner[0]) if inner else found
 
 
 def kill(trials: Trials, draw: random.Random) -> str:
@@ -202,7 +204,7 @@ def kill(trials: Trials, draw: random.Random) -> str:
     out, moment = trials.out(), draw.uniform(0, 1.05) * whole.seconds
     run = trials.start(whole.ranks, whole.case, out)
     time.sleep(moment)
-    ranks = children(run)
+    ranks = children(run.pid)
     if whole.ranks > 1 and ranks and draw.random() < 0.5:
         os.kill(ranks[0], signal.SIGKILL)
     elif run.poll() is None:
@@ -229,7 +231,7 @@ def stop(trials: Trials, draw: random.Random) -> str:
     number = draw.choice((signal.SIGTERM, signal.SIGUSR1))
     run = trials.start(whole.ranks, whole.case, out)
     time.sleep(moment)
-    ranks = children(run)
+    ranks = children(run.pid)
     target = ranks[-1] if whole.ranks > 1 and ranks and draw.random() < 0.5 else run.pid
     if run.poll() is None:
         os.kill(target, number)

@@ -520,6 +520,7 @@ def write_environment(build):
     mpi = build.petsc_dir / build.petsc_arch / "bin"
     path = [f'export PATH="{mpi}:$PATH"\n'] if (mpi / "mpirun").exists() else []
     lines = [f'export {name}="${{{name}:-{value}}}"\n' for name, value in ENVIRONMENT.items()]
+    path.append(f'export PATH="{ROOT / "scripts" / "bin"}:$PATH"\n')  # see its mpirun
     activate.write_text(head + mark + "MPI and BLAS\n" + "".join(path + lines))
 
 

@@ -79,6 +79,13 @@ def rows(out):
     return list(csv.DictReader(file.open())) if file.exists() else []
 
 
+def a_rank(launcher):
+    """A process of those that a launcher started, through the system's own launcher perhaps."""
+    first = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()[0]
+    name = Path(f"/proc/{first}/comm").read_text().strip()
+    return a_rank(first) if name in ("mpirun", "orterun", "prterun") else int(first)
+
+
 def stop(ranks, case, out, number, *options, level="0"):
     """Starts a run and sends the signal to it (to one of its ranks) after two rows of history on a
     level."""
@@ -94,8 +101,7 @@ def stop(ranks, case, out, number, *options, level="0"):
         while len([r for r in rows(out) if r["level"] == level]) < 2:
             assert run.poll() is None and time.monotonic() < until
             time.sleep(0.01)
-        children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
-        os.kill(int(children[0]) if ranks > 1 else run.pid, number)
+        os.kill(a_rank(run.pid) if ranks > 1 else run.pid, number)
         text = run.communicate(timeout=LIMIT)[0]
     finally:
         end(run)

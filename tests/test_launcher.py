@@ -1,0 +1,69 @@
+"""mpirun of the project's environment: our message of a run that fails is the last one."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+MPIRUN = Path(__file__).resolve().parents[1] / "scripts" / "bin" / "mpirun"
+PROGRAM = """
+import os, signal, sys, time
+from mpi4py import MPI
+from npde_opt import errors
+
+def main():
+    {does}
+    MPI.COMM_WORLD.barrier()
+
+errors.run(main)
+"""
+ALONE = "if MPI.COMM_WORLD.rank == 1: "
+WRONG = "raise errors.InputError('key', 1, '2')"
+WAITS = """
+    MPI.COMM_WORLD.barrier()
+    MPI.COMM_WORLD.rank or print("here", flush=True)
+    time.sleep(60)
+"""
+SAID = "error: key: got 1; allowed: 2"
+
+
+def started(does):
+    ours = ("OMPI_COMM", "PMIX_", "PMI_", "ORTE_")
+    env = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
+    program = [sys.executable, "-c", PROGRAM.format(does=does)]
+    command = [str(MPIRUN), "--allow-run-as-root", "--oversubscribe", "-n", "2", *program]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, env=env, stdout=pipe, stderr=pipe, text=True)
+
+
+@pytest.mark.parametrize(
+    ("does", "code", "said"),
+    [
+        (WRONG, 2, SAID),
+        (ALONE + WRONG + "\n    return", 2, SAID),
+        (
+            ALONE + "os.kill(os.getpid(), signal.SIGKILL)",
+            137,
+            "error: a rank was killed by signal 9 (KILL)",
+        ),
+        ("sys.exit(0)", 0, ""),
+    ],
+)
+def test_the_message_is_the_last_thing_and_the_exit_code_stays(does, code, said):
+    run = started(does)
+    _, text = run.communicate(timeout=120)
+    assert (run.returncode, text.strip()) == (code, said)
+
+
+def test_signals_reach_the_ranks():
+    run = started(WAITS)
+    assert run.stdout.readline() == "here\n"
+    start = time.monotonic()
+    run.send_signal(signal.SIGUSR1)
+    _, text = run.communicate(timeout=120)
+    assert run.returncode == 75 and "stopped by SIGUSR1" in text.splitlines()[-1]
+    assert time.monotonic() - start < 50
