@@ -1,5 +1,5 @@
-"""Adjoint sensitivities beside central differences for every term, scheme, misfit and regularizer,
-as a Markdown table.
+"""Adjoint sensitivities beside central differences for every term, kind of boundary value,
+scheme, storage, misfit and regularizer, as a Markdown table.
 
 python benchmarks/derivatives.py > docs/derivatives.md
 """
@@ -7,7 +7,7 @@ python benchmarks/derivatives.py > docs/derivatives.md
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -83,13 +83,15 @@ def steady(
     terms: Callable[[Grid], list[Any]] = lambda g: [Diffusion(g)],
     misfit: Callable[..., Any] = LeastSquares,
     regularizer: Callable[[Grid], Any] | None = None,
+    boundary: Mapping[str, Any] | None = None,
+    outer: str = "dirichlet",
     **known: float,
 ) -> tuple[Objective, PETSc.Vec]:
-    grid = Grid(SHAPE, boundaries={"x-": "dirichlet", "y+": "dirichlet"})
+    grid = Grid(SHAPE, boundaries={"x-": outer, "y+": "dirichlet"})
     space, (x, y) = space_of(grid, names), grid.coordinates()
     seen = at_points(grid, (), np.array(POINTS))
     load = (1 + np.sin(3 * x) * np.cos(2 * y)) * grid.volume
-    source = Experiment(load=load, boundary={"x-": 1.0})
+    source = Experiment(load=load, boundary=boundary or {"x-": 1.0})
     forward = Steady(space, Equation(grid, terms(grid)), known, [source], [seen])
     (layout,) = forward.layouts
     y_ = 1 + 0.3 * np.random.default_rng(0).standard_normal(layout.size)
@@ -106,9 +108,12 @@ def evolution(
     scalar: Sequence[str] = (),
     prior: bool = False,
     misfit: Callable[..., Any] = LeastSquares,
+    boundary: Mapping[str, Any] | None = None,
+    storage: str | None = None,
     **known: Any,
 ) -> tuple[Objective, PETSc.Vec]:
-    grid = Grid(SHAPE)
+    sides = dict.fromkeys(boundary or (), "dirichlet")
+    grid = Grid(SHAPE, boundaries=sides)
     x, y = grid.coordinates()
     start = 0.6 + 0.3 * np.sin(3 * x) * np.cos(2 * y)
     transform = "identity" if complex(gamma).imag else "log"
@@ -116,10 +121,10 @@ def evolution(
         grid, [Unknown(n, transform, block=Shared() if n in scalar else Field()) for n in names]
     )
     times = np.linspace(0, 0.008, 5)
-    equation = Equation(grid, terms(grid), species, gamma)
+    equation = Equation(grid, terms(grid), species, gamma, storage=storage)
     sampling = voxels(grid, times[[2, 4]].tolist(), list(grid.edges), species[0])
     known = {k: v(grid) if callable(v) else v for k, v in known.items()}
-    experiment = Experiment(dict.fromkeys(species[:2], start))
+    experiment = Experiment(dict.fromkeys(species[:2], start), boundary=boundary or {})
     forward = Evolution(space, equation, known, [experiment], [sampling], SCHEMES[method], times)
     (layout,) = forward.layouts
     y_ = 0.5 + 0.2 * np.random.default_rng(1).standard_normal(layout.size)
@@ -190,6 +195,20 @@ TERMS: dict[str, Callable[[], tuple[Objective, PETSc.Vec]]] = {
     ),
 }
 
+DRIVEN: dict[str, Callable[[], tuple[Objective, PETSc.Vec]]] = {
+    "prescribed": lambda: steady(("g", "D"), boundary={"x-": "g*(1 + y)"}),
+    "flux": lambda: steady(("g",), boundary={"x-": "g*(1 + y)"}, outer="neumann", D=1.0),
+    "prescribed in time": lambda: evolution(
+        ("g", "D"), diffusing(), scalar=("g",), boundary={"x-": "g*(1 + y + 90*t)"}
+    ),
+}
+"""Boundary values."""
+STORED: dict[str, Callable[[], tuple[Objective, PETSc.Vec]]] = {
+    name: partial(evolution, ("S", "D"), diffusing(), name, storage="S")
+    for name in ("crank-nicolson", "ars222", "heun")
+}
+"""S du/dt of unknown S, by scheme."""
+
 KINDS: dict[str, type] = {
     "least-squares": LeastSquares,
     **MISFITS,
@@ -214,6 +233,10 @@ def misfit(name: str) -> Callable[..., Any]:
 def problems() -> Iterator[tuple[str, str, Callable[[], tuple[Objective, PETSc.Vec]]]]:
     for name, make in TERMS.items():
         yield "term", name, make
+    for name, make in DRIVEN.items():
+        yield "boundary", name, make
+    for name, make in STORED.items():
+        yield "storage", name, make
     for name in SCHEMES:
         terms = diffusing(lambda g: Kinetics(g, ("u",), "fisher-kpp"))
         yield (
@@ -272,8 +295,8 @@ def table() -> str:
         "",
         "Relative difference between the adjoint gradient along a random direction, the Hessian's "
         "product with it, and central",
-        "differences with Richardson's extrapolation, for every term, scheme, misfit and "
-        "regularizer",
+        "differences with Richardson's extrapolation, for every term, kind of boundary "
+        "value, storage by scheme, scheme, misfit and regularizer",
         "(`benchmarks/derivatives.py`, which wrote this page; a test runs it). Right means that "
         "orders of Taylor remainders and",
         "differences agree; see [how-it-works.md](how-it-works.md).",
