@@ -33,7 +33,7 @@ class SoftmaxCrossEntropy(Misfit):
     """
 
     def __init__(self, labels: np.ndarray, layout: DataLayout):
-        y = np.asarray(labels, float).ravel()
+        y = _numbers(labels)
         _check(y, layout)
         super().__init__(layout, np.isfinite(y).astype(int))
         self.labels = y
@@ -112,11 +112,19 @@ class Covariance:
         values[...] = p * (values - mean)
 
 
+def _numbers(labels: np.ndarray) -> np.ndarray:
+    """(columns,)"""
+    try:
+        return np.asarray(labels, float).ravel()
+    except (TypeError, ValueError) as error:
+        raise InputError("labels", labels, "whole numbers, or NaN where not known") from error
+
+
 def _check(labels: np.ndarray, layout: DataLayout) -> None:
     if labels.size != layout.columns:
         raise InputError("labels", f"{labels.size} labels", f"{layout.columns}, one a column")
-    known = labels[np.isfinite(labels)]
-    wrong = known[(known < 0) | (known % 1 != 0)]
+    known = labels[~np.isnan(labels)]
+    wrong = known[(known < 0) | (known != np.floor(known)) | np.isinf(known)]
     if wrong.size:
         allowed = f"whole numbers from 0 to {layout.size - 1}, or NaN where not known"
         raise InputError("labels", float(wrong[0]), allowed)

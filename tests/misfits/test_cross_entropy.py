@@ -92,6 +92,8 @@ def test_the_most_probable_class_is_the_first_of_the_largest():
         ([0, 1], "labels: got 2 labels; allowed: 5, one a column"),
         ([0, 1, 2, 3, -1], "labels: got -1.0; allowed: whole numbers from 0 to 3"),
         ([0, 1, 2, 3, 0.5], "labels: got 0.5; allowed: whole numbers from 0 to 3"),
+        ([0, 1, 2, 3, np.inf], "labels: got inf; allowed: whole numbers from 0 to 3"),
+        (["a", "b", "c", "a", "b"], "labels: got .* allowed: whole numbers, or NaN"),
         ([0, 1, 2, 3, 7], r"labels: got 8 classes \(a label is 7\); allowed: at most 4, one an"),
     ],
 )
