@@ -61,7 +61,7 @@ def main() -> None:
     at = objective.linearize(m)
     at.gradient()
     lin = at.linearization
-    weights = [f.gauss_newton_weights(d) for f, d in zip(objective.misfits, lin.data, strict=True)]
+    weights = [f.gauss_newton_metric(d) for f, d in zip(objective.misfits, lin.data, strict=True)]
     adjoints = at.adjoints
 
     def product(exact: bool) -> None:

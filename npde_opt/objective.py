@@ -20,7 +20,7 @@ from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError, collective
 from npde_opt.forward.interface import AdjointStates, Counters, ForwardMap, Linearization
 from npde_opt.misfits import Misfit, Scaled
-from npde_opt.observations import DataBlock, Weights
+from npde_opt.observations import DataBlock, Metric
 from npde_opt.regularizers.interface import Regularizer
 from npde_opt.stages import stage
 
@@ -140,7 +140,7 @@ class Objective:
 
     def gradient_norm(self, g: PETSc.Vec) -> float:
         """sqrt(g^T M^-1 g): the L2 norm of the gradient's Riesz representative."""
-        work = self.space.weights()
+        work = self.space.mass()
         work.pointwiseDivide(g, work)
         norm = math.sqrt(max(work.dot(g), 0.0))
         work.destroy()
@@ -183,7 +183,7 @@ class ObjectiveAt:
         self._value: tuple[float, float] | None = None
         self._gradient: PETSc.Vec | None = None
         self._adjoints: AdjointStates | None = None
-        self._weights: dict[bool, list[Weights]] = {}
+        self._metrics: dict[bool, list[Metric]] = {}
 
     @property
     def linearization(self) -> Linearization:
@@ -307,23 +307,23 @@ class ObjectiveAt:
                     if vec is not None:
                         vec.destroy()
 
-    def _misfit_weights(self, gauss_newton: bool) -> list[Weights]:
-        if gauss_newton not in self._weights:
+    def _metrics_at(self, gauss_newton: bool) -> list[Metric]:
+        if gauss_newton not in self._metrics:
             found = [
-                m.gauss_newton_weights(d) if gauss_newton else m.hessian_weights(d)
+                m.gauss_newton_metric(d) if gauss_newton else m.hessian_metric(d)
                 for m, d in self._blocks
             ]
             if self.objective.scale != 1:
                 found = [Scaled(w, self.objective.scale) for w in found]
-            self._weights[gauss_newton] = found
-        return self._weights[gauss_newton]
+            self._metrics[gauss_newton] = found
+        return self._metrics[gauss_newton]
 
     def hessian(self, dm: PETSc.Vec, out: PETSc.Vec, gauss_newton: bool = False) -> None:
         """out = H dm, exact or Gauss-Newton."""
         out.set(0)
         with self.objective.together(), stage("hessian"):
             self.linearization.hessian(
-                dm, self._misfit_weights(gauss_newton), out, None if gauss_newton else self.adjoints
+                dm, self._metrics_at(gauss_newton), out, None if gauss_newton else self.adjoints
             )
         self.objective.ensemble.sum_vec(out)
         with self.objective.together():
@@ -335,7 +335,7 @@ class ObjectiveAt:
         own = 0.0
         with self.objective.together():
             images = self.linearization.apply(dm)
-            for d, w in zip(images, self._misfit_weights(True), strict=True):
+            for d, w in zip(images, self._metrics_at(True), strict=True):
                 weighted = d.copy()
                 w.apply(weighted)
                 own += d.dot(weighted)
@@ -362,11 +362,11 @@ class ObjectiveAt:
             self._add(out, lambda r, p, x, part: r.hessian(p, x, part), dm)
 
     def precondition(self, r: PETSc.Vec, out: PETSc.Vec) -> None:
-        """out ~ R''^-1 r; parameters without a regularizer are scaled by their inverse weights."""
+        """out ~ R''^-1 r; parameters without a regularizer are scaled by their inverse mass."""
         space = self.objective.space
-        weights = space.weights()
-        out.pointwiseDivide(r, weights)
-        weights.destroy()
+        mass = space.mass()
+        out.pointwiseDivide(r, mass)
+        mass.destroy()
         for name in self.objective.regularizers:
             space.zero_block(out, name)
         with self.objective.together():

@@ -93,9 +93,9 @@ class Mine(LeastSquares):
             g.values[...] = np.nan
         return g
 
-    def hessian_weights(self, d):
+    def hessian_metric(self, d):
         nan = fails("weights")
-        weights = super().hessian_weights(d)
+        weights = super().hessian_metric(d)
         if nan:
             assert isinstance(weights, Diagonal)
             weights.weights[...] = np.nan

@@ -358,14 +358,14 @@ def test_a_wrong_regularizer_is_named_however_small_its_part(name, part, monkeyp
 @pytest.mark.parametrize("factor", [*FACTORS, -1.0, 1e6, np.nan])
 def test_wrong_gauss_newton_weights_are_caught(factor, monkeypatch):
     J, m = steady()
-    good = StudentT.gauss_newton_weights
+    good = StudentT.gauss_newton_metric
 
     def wrong(self, d):
         weights = good(self, d)
         weights.weights *= factor
         return weights
 
-    monkeypatch.setattr(J.misfits[0], "gauss_newton_weights", wrong.__get__(J.misfits[0]))
+    monkeypatch.setattr(J.misfits[0], "gauss_newton_metric", wrong.__get__(J.misfits[0]))
     found = [c for c in check_derivatives(J, m) if c.name.startswith("misfit")]
     assert any("Gauss-Newton weights" in p for p in found[0].problems), found
     J.destroy()

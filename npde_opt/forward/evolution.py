@@ -19,7 +19,7 @@ from npde_opt.errors import InputError
 from npde_opt.forward.chain import Adjoint, Chain, StepCounts, Trajectory, Visitors
 from npde_opt.forward.coefficients import check_coefficients, known_values
 from npde_opt.forward.columns import Batch, Columns, blocks
-from npde_opt.forward.equation import Equation, LinearPart, LinearPoint
+from npde_opt.forward.equation import Equation
 from npde_opt.forward.experiment import Driving, Experiment, check_values, looked_at
 from npde_opt.forward.fused import FusedEuler, applies, dtype_of
 from npde_opt.forward.groups import treated
@@ -27,13 +27,14 @@ from npde_opt.forward.guard import Guard, Lookout, Refusal
 from npde_opt.forward.initial import InitialState
 from npde_opt.forward.interface import Counters, check_alike
 from npde_opt.forward.layer import Stages
+from npde_opt.forward.linear_part import LinearPart, LinearPoint
 from npde_opt.forward.newton import Newton
 from npde_opt.forward.schemes import Scheme
 from npde_opt.forward.step_solvers import StepSolvers
 from npde_opt.forward.stepper import Stepper
 from npde_opt.forward.steps import with_stops
 from npde_opt.forward.storage import Plan, Storage
-from npde_opt.observations import DataBlock, DataLayout, Observations, Sampling, Weights
+from npde_opt.observations import DataBlock, DataLayout, Metric, Observations, Sampling
 from npde_opt.parameters import ParametersAt, ParameterSpace
 from npde_opt.stages import stage
 from npde_opt.terms.interface import Reader
@@ -364,12 +365,12 @@ class EvolutionPoint:
         return out
 
     def hessian(
-        self, dm: PETSc.Vec, weights: Sequence[Weights], out: PETSc.Vec, adjoints: Adjoints | None
+        self, dm: PETSc.Vec, metrics: Sequence[Metric], out: PETSc.Vec, adjoints: Adjoints | None
     ) -> None:
         """Adds J^T W J dm and, where the misfit's adjoint states are given, the second-order
         term."""
         if adjoints is None:
-            self._gauss_newton(dm, weights, out)
+            self._gauss_newton(dm, metrics, out)
             return
         self.assemble()
         if self.forward.plans.multipliers and adjoints.kept is None:
@@ -380,15 +381,15 @@ class EvolutionPoint:
         dk = self.parameters.push(dm)
         total, images = self._gradients(), self.observed.zeros()
         for at in range(len(self.batches)):
-            self._second(at, weights, dk, adjoints, images, total)
+            self._second(at, metrics, dk, adjoints, images, total)
         self.guard.check_derivatives(total.values.values())
         self.parameters.pull_second(adjoints.gradient.values, dm, out)
         self.parameters.pull(total.values, out)
         self.forward.count_krylov()
 
-    def _gauss_newton(self, dm: PETSc.Vec, weights: Sequence[Weights], out: PETSc.Vec) -> None:
+    def _gauss_newton(self, dm: PETSc.Vec, metrics: Sequence[Metric], out: PETSc.Vec) -> None:
         images = self.apply(dm)
-        for w, image in zip(weights, images, strict=True):
+        for w, image in zip(metrics, images, strict=True):
             w.apply(image)
         product = self.apply_adjoint(images)
         out.axpy(1.0, product)
@@ -397,7 +398,7 @@ class EvolutionPoint:
     def _second(
         self,
         at: int,
-        weights: Sequence[Weights],
+        metrics: Sequence[Metric],
         dk: Coefficients,
         adjoints: Adjoints,
         images: Sequence[DataBlock],
@@ -411,7 +412,7 @@ class EvolutionPoint:
             observed.push(members, n, u, du, images)
 
         def turn() -> None:
-            observed.weigh(members, weights, images)
+            observed.weigh(members, metrics, images)
 
         def before(n: int, u: np.ndarray, adjoint: np.ndarray) -> None:
             observed.pull(members, n, u, d, adjoint)

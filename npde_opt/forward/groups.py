@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from npde_opt.aliases import Coefficients
-from npde_opt.forward.equation import LinearPoint
+from npde_opt.forward.linear_part import LinearPoint
 from npde_opt.forward.schemes import Scheme
 from npde_opt.terms.interface import TermAt
 from npde_opt.terms.state import Gradients, State

@@ -15,9 +15,9 @@ import numpy as np
 
 from npde_opt.aliases import Coefficients, Numbers
 from npde_opt.errors import InputError, SolverError
-from npde_opt.forward.equation import LinearPart
 from npde_opt.forward.experiment import looked_at
 from npde_opt.forward.layer import Stages
+from npde_opt.forward.linear_part import LinearPart
 from npde_opt.forward.positivity import check_diffusivities, not_finite, wrong_cells
 from npde_opt.forward.schemes import Scheme
 from npde_opt.forward.stability import Limits

@@ -12,7 +12,7 @@ from petsc4py import PETSc
 
 from npde_opt import reductions
 from npde_opt.grids import Grid
-from npde_opt.observations import DataBlock, DataLayout, Weights
+from npde_opt.observations import DataBlock, DataLayout, Metric
 from npde_opt.parameters import ParameterSpace
 
 
@@ -62,7 +62,7 @@ class Linearization(Protocol):
         """J^T d."""
 
     def hessian(
-        self, dm: PETSc.Vec, weights: Sequence[Weights], out: PETSc.Vec, adjoints: AdjointStates
+        self, dm: PETSc.Vec, metrics: Sequence[Metric], out: PETSc.Vec, adjoints: AdjointStates
     ) -> None:
         """Adds J^T W J dm, W one a block, and, where the misfit's adjoint states are given, the
         second-order term."""

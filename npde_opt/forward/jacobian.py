@@ -14,7 +14,8 @@ import numpy as np
 from petsc4py import PETSc
 
 from npde_opt.errors import SolverError, collective
-from npde_opt.forward.equation import LinearPart, Points, joined
+from npde_opt.forward.equation import joined
+from npde_opt.forward.linear_part import LinearPart, Points
 from npde_opt.grids import Grid
 from npde_opt.linear.accuracy import Tolerance
 from npde_opt.linear.guess import Corrector, solve_step, step_solver

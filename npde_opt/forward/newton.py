@@ -8,9 +8,9 @@ from petsc4py import PETSc
 
 from npde_opt import reductions
 from npde_opt.errors import InputError, SolverError
-from npde_opt.forward.equation import LinearPart
 from npde_opt.forward.groups import Group
 from npde_opt.forward.jacobian import Jacobian
+from npde_opt.forward.linear_part import LinearPart
 from npde_opt.forward.positivity import rates_not_finite
 from npde_opt.linear.accuracy import TIGHT, given, is_tight
 from npde_opt.linear.measured import note

@@ -25,7 +25,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from npde_opt.forward.equation import LinearPart
+from npde_opt.forward.linear_part import LinearPart
 from npde_opt.forward.schemes import Scheme
 from npde_opt.grids import along
 from npde_opt.reductions import largest, smallest

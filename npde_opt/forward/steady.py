@@ -22,16 +22,17 @@ from npde_opt.aliases import Coefficient, Coefficients
 from npde_opt.errors import InputError, SolverError
 from npde_opt.forward.coefficients import check_coefficients, known_values
 from npde_opt.forward.columns import Columns, blocks
-from npde_opt.forward.equation import Equation, LinearPart, LinearPoint
+from npde_opt.forward.equation import Equation
 from npde_opt.forward.experiment import Driving, Experiment, check_values
 from npde_opt.forward.groups import Group
 from npde_opt.forward.initial import InitialState
 from npde_opt.forward.interface import Counters, check_alike
 from npde_opt.forward.level import Level, pinned
+from npde_opt.forward.linear_part import LinearPart, LinearPoint
 from npde_opt.forward.positivity import check_diffusivities
 from npde_opt.forward.steady_systems import Block, LinearSystem, NonlinearSystem, System
 from npde_opt.grids.pockets import check_fixed, check_free
-from npde_opt.observations import DataBlock, DataLayout, Observations, Sampling, Weights
+from npde_opt.observations import DataBlock, DataLayout, Metric, Observations, Sampling
 from npde_opt.parameters import ParametersAt, ParameterSpace
 from npde_opt.stages import stage
 from npde_opt.terms.interface import TermAt
@@ -312,7 +313,7 @@ class Linearization:
         return out
 
     def hessian(
-        self, dm: PETSc.Vec, weights: Sequence[Weights], out: PETSc.Vec, adjoints: Adjoints | None
+        self, dm: PETSc.Vec, metrics: Sequence[Metric], out: PETSc.Vec, adjoints: Adjoints | None
     ) -> None:
         """Adds J^T W J dm and, where the misfit's adjoint states are given, the second-order term,
         with one incremental state and one incremental adjoint an experiment."""
@@ -320,7 +321,7 @@ class Linearization:
         dk, total, inner = self.parameters.push(dm), self._gradients(), self._gradients()
         images = self.observed.zeros()
         for b in range(len(self.blocks)):
-            self._second(b, weights, dk, adjoints, images, inner)
+            self._second(b, metrics, dk, adjoints, images, inner)
         self.linear.flush(inner)
         total.subtract(inner)
         self._check_derivatives(total)
@@ -331,7 +332,7 @@ class Linearization:
     def _second(
         self,
         b: int,
-        weights: Sequence[Weights],
+        metrics: Sequence[Metric],
         dk: Coefficients,
         adjoints: Adjoints | None,
         images: Sequence[DataBlock],
@@ -341,7 +342,7 @@ class Linearization:
         block, state, observed = self.blocks[b], self.states_at[b], self.observed
         du, rhs = self._incremental(b, dk), state.zeros()
         observed.push(block.members, 0, state.u, du.u, images)
-        observed.weigh(block.members, weights, images)
+        observed.weigh(block.members, metrics, images)
         observed.pull(block.members, 0, state.u, images, rhs)
         if adjoints is not None:
             observed.second(block.members, 0, state.u, du.u, adjoints.data, rhs)

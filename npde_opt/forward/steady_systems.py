@@ -14,10 +14,10 @@ import numpy as np
 
 from npde_opt.errors import InputError
 from npde_opt.forward.columns import Columns
-from npde_opt.forward.equation import LinearPart, LinearPoint
 from npde_opt.forward.groups import Group
 from npde_opt.forward.interface import Counters
 from npde_opt.forward.level import Level
+from npde_opt.forward.linear_part import LinearPart, LinearPoint
 from npde_opt.forward.steady_newton import SteadyNewton
 from npde_opt.linear.factored import Factored, factors
 from npde_opt.linear.measured import take

@@ -14,8 +14,8 @@ import scipy.sparse
 from petsc4py import PETSc
 
 from npde_opt.errors import collective
-from npde_opt.forward.equation import LinearPart
 from npde_opt.forward.jacobian import Jacobian
+from npde_opt.forward.linear_part import LinearPart
 from npde_opt.linear.factored import Factored, factors
 from npde_opt.linear.guess import STEPS_CHECKED, Corrector, solve_step, step_solver
 from npde_opt.linear.presb import Presb

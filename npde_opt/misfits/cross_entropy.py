@@ -16,7 +16,7 @@ import numpy as np
 from npde_opt import reductions
 from npde_opt.errors import InputError
 from npde_opt.misfits.interface import Misfit
-from npde_opt.observations.data import ALL, DataBlock, DataLayout, Weights
+from npde_opt.observations.data import ALL, DataBlock, DataLayout, Metric
 
 
 class SoftmaxCrossEntropy(Misfit):
@@ -93,11 +93,11 @@ class SoftmaxCrossEntropy(Misfit):
     def gradient(self, d: DataBlock) -> DataBlock:
         return d.like((self.probabilities(d) - self._hot) * (self.counts > 0))
 
-    def hessian_weights(self, d: DataBlock) -> Weights:
+    def hessian_metric(self, d: DataBlock) -> Metric:
         return Covariance(self.layout, self.probabilities(d) * (self.counts > 0))
 
-    def gauss_newton_weights(self, d: DataBlock) -> Weights:
-        return self.hessian_weights(d)
+    def gauss_newton_metric(self, d: DataBlock) -> Metric:
+        return self.hessian_metric(d)
 
 
 class Covariance:

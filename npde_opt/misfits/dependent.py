@@ -7,7 +7,7 @@ import numpy as np
 
 from npde_opt.errors import InputError
 from npde_opt.misfits.independent import Independent
-from npde_opt.observations.data import ALL, DataBlock, DataLayout, Weights
+from npde_opt.observations.data import ALL, DataBlock, DataLayout, Metric
 
 
 class CorrelatedErrors(Independent):
@@ -61,8 +61,8 @@ class CorrelatedErrors(Independent):
         half = self._along_times(self.inverse_root, weight * values)
         values[...] = weight * self._along_times(self.inverse_root.T, half)
 
-    def hessian_weights(self, d: DataBlock) -> Weights:
+    def hessian_metric(self, d: DataBlock) -> Metric:
         return self
 
-    def gauss_newton_weights(self, d: DataBlock) -> Weights:
+    def gauss_newton_metric(self, d: DataBlock) -> Metric:
         return self

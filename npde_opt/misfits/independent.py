@@ -15,7 +15,7 @@ import numpy as np
 from npde_opt import reductions
 from npde_opt.errors import InputError
 from npde_opt.misfits.interface import Misfit
-from npde_opt.observations.data import ALL, DataBlock, DataLayout, Weights
+from npde_opt.observations.data import ALL, DataBlock, DataLayout, Metric
 
 
 class Diagonal:
@@ -84,10 +84,10 @@ class Independent(Misfit):
     def gradient(self, d: DataBlock) -> DataBlock:
         return d.like(self.weight * self.slope(self.scaled(d)))
 
-    def hessian_weights(self, d: DataBlock) -> Weights:
+    def hessian_metric(self, d: DataBlock) -> Metric:
         return Diagonal(self.weight**2 * self.curvature(self.scaled(d)))
 
-    def gauss_newton_weights(self, d: DataBlock) -> Weights:
+    def gauss_newton_metric(self, d: DataBlock) -> Metric:
         return Diagonal(self.weight**2 * self.majorant(self.scaled(d)))
 
 
@@ -225,9 +225,9 @@ class ProportionalErrors(Independent):
     def gradient(self, d: DataBlock) -> DataBlock:
         return d.like(self.scaled(d) * self._slopes(d)[0])
 
-    def hessian_weights(self, d: DataBlock) -> Weights:
+    def hessian_metric(self, d: DataBlock) -> Metric:
         first, second = self._slopes(d)
         return Diagonal(first**2 + self.scaled(d) * second)
 
-    def gauss_newton_weights(self, d: DataBlock) -> Weights:
+    def gauss_newton_metric(self, d: DataBlock) -> Metric:
         return Diagonal(self._slopes(d)[0] ** 2)

@@ -12,7 +12,7 @@ from typing import Self
 
 import numpy as np
 
-from npde_opt.observations.data import ALL, DataBlock, DataLayout, Weights
+from npde_opt.observations.data import ALL, DataBlock, DataLayout, Metric
 
 
 class Misfit(ABC):
@@ -54,20 +54,20 @@ class Misfit(ABC):
         """dphi/dd."""
 
     @abstractmethod
-    def hessian_weights(self, d: DataBlock) -> Weights:
+    def hessian_metric(self, d: DataBlock) -> Metric:
         """W of the second derivative."""
 
     @abstractmethod
-    def gauss_newton_weights(self, d: DataBlock) -> Weights:
+    def gauss_newton_metric(self, d: DataBlock) -> Metric:
         """A W that is never negative, and the Hessian's where the data are fitted exactly."""
 
 
 class Scaled:
     """a W."""
 
-    def __init__(self, weights: Weights, factor: float):
-        self.weights, self.factor = weights, factor
+    def __init__(self, metric: Metric, factor: float):
+        self.metric, self.factor = metric, factor
 
     def apply(self, d: DataBlock, columns: slice = ALL) -> None:
-        self.weights.apply(d, columns)
+        self.metric.apply(d, columns)
         d.values[:, columns] *= self.factor

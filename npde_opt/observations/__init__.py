@@ -2,7 +2,7 @@
 and evolutions."""
 
 from npde_opt.observations.blocks import Observations
-from npde_opt.observations.data import ALL, DataBlock, DataLayout, Weights
+from npde_opt.observations.data import ALL, DataBlock, DataLayout, Metric
 from npde_opt.observations.functionals import Functionals, difference, together
 from npde_opt.observations.observer import Observer
 from npde_opt.observations.places import (
@@ -33,7 +33,7 @@ __all__ = [
     "Observations",
     "Observer",
     "Sampling",
-    "Weights",
+    "Metric",
     "at_points",
     "ball_mean",
     "box_mean",

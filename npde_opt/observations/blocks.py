@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from npde_opt.grids import Grid
-from npde_opt.observations.data import DataBlock, DataLayout, Weights
+from npde_opt.observations.data import DataBlock, DataLayout, Metric
 from npde_opt.observations.observer import Observer
 from npde_opt.observations.sampling import Sampling
 
@@ -187,11 +187,11 @@ class Observations:
             yield data[run.block].values[:, run.columns]
 
     def weigh(
-        self, members: Sequence[int], weights: Sequence[Weights], data: Sequence[DataBlock]
+        self, members: Sequence[int], metrics: Sequence[Metric], data: Sequence[DataBlock]
     ) -> None:
         """d := W d of the data of these experiments, W one a block."""
         for run in self.runs(members):
-            weights[run.block].apply(data[run.block], run.columns)
+            metrics[run.block].apply(data[run.block], run.columns)
 
     def destroy(self) -> None:
         """Nothing where the observers are another's."""

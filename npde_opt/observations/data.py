@@ -20,7 +20,7 @@ ALL = slice(None)
 """All columns."""
 
 
-class Weights(Protocol):
+class Metric(Protocol):
     """W of a misfit's second derivative; columns do not depend on each other."""
 
     def apply(self, d: DataBlock, columns: slice = ALL) -> None:

@@ -20,12 +20,12 @@ STEPS = 200
 
 
 class InitialHessian:
-    """H_0 = R + shift M at the accepted point, with M diagonal (objective.space.weights())."""
+    """H_0 = R + shift M at the accepted point, with M diagonal (objective.space.mass())."""
 
     def __init__(self, point: Point):
         self.point = point
         self.shift = 0.0
-        self._mass = point.objective.space.weights()
+        self._mass = point.objective.space.mass()
         self._work = point.iterate.duplicate()
 
     def data_curvature(self, at: Agreed, step: PETSc.Vec, change: PETSc.Vec) -> float:

@@ -57,7 +57,7 @@ class Counters(Protocol):
 
 
 class Space(Protocol):
-    def weights(self) -> PETSc.Vec:
+    def mass(self) -> PETSc.Vec:
         """The diagonal of the parameters' mass matrix, a new Vec."""
         ...
 

@@ -133,7 +133,7 @@ class ParameterSpace:
         vec.scale(self.unknown(name).transform.natural(size or 1.0))
         return vec
 
-    def weights(self) -> PETSc.Vec:
+    def mass(self) -> PETSc.Vec:
         """The diagonal of the inner product: cell volumes for fields (1 where nothing is unknown),
         1 for other numbers."""
         vec = self.create_vec()

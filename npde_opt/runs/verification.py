@@ -24,7 +24,7 @@ from npde_opt.grids import Grid
 from npde_opt.linear.accuracy import tight
 from npde_opt.misfits import Misfit
 from npde_opt.objective import Objective
-from npde_opt.observations import DataBlock, Weights
+from npde_opt.observations import DataBlock, Metric
 from npde_opt.parameters import ParameterSpace, Unknown
 from npde_opt.regularizers.interface import Regularizer
 
@@ -295,7 +295,7 @@ class _MisfitAt:
 
     def hessian(self, d: PETSc.Vec, out: PETSc.Vec) -> None:
         change = MisfitAlone(self.misfit).block(d)
-        self.misfit.hessian_weights(self.d).apply(change)
+        self.misfit.hessian_metric(self.d).apply(change)
         out.setArray(change.values.ravel())
 
     def destroy(self) -> None:
@@ -308,13 +308,13 @@ def _gauss_newton(misfit: Misfit, data: DataBlock, change: DataBlock) -> list[st
     are not negative, and those of the Hessian where the data are fitted exactly (of a misfit that
     tells its `observed` values)."""
     found = []
-    if change.dot(_weighted(misfit.gauss_newton_weights(data), change)) < 0:
+    if change.dot(_weighted(misfit.gauss_newton_metric(data), change)) < 0:
         found.append("negative Gauss-Newton weights")
     if not hasattr(misfit, "observed"):
         return found
     fitted = data.like(np.array(misfit.observed))
-    off = _weighted(misfit.gauss_newton_weights(fitted), change)
-    exact = _weighted(misfit.hessian_weights(fitted), change)
+    off = _weighted(misfit.gauss_newton_metric(fitted), change)
+    exact = _weighted(misfit.hessian_metric(fitted), change)
     off.axpy(-1.0, exact)
     if not off.norm() <= verify.LIMIT * exact.norm():
         found.append(
@@ -323,10 +323,10 @@ def _gauss_newton(misfit: Misfit, data: DataBlock, change: DataBlock) -> list[st
     return found
 
 
-def _weighted(weights: Weights, d: DataBlock) -> DataBlock:
+def _weighted(metric: Metric, d: DataBlock) -> DataBlock:
     """W d."""
     out = d.copy()
-    weights.apply(out)
+    metric.apply(out)
     return out
 
 

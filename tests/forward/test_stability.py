@@ -7,7 +7,7 @@ from mpi4py import MPI
 
 from npde_opt.errors import InputError, NpdeError, SolverError
 from npde_opt.forward import SCHEMES, Equation, Evolution, Experiment, Steady, scheme
-from npde_opt.forward.equation import LinearPart, LinearPoint
+from npde_opt.forward.linear_part import LinearPart, LinearPoint
 from npde_opt.forward.stability import Limits, amplification, longest_step, outline
 from npde_opt.grids import Grid
 from npde_opt.observations import at_points, snapshots

@@ -51,13 +51,13 @@ def test_derivatives():
     assert orders.problems() == [], orders
     forth, back = change.copy(), misfit.layout.noise(2)
     other = back.copy()
-    misfit.hessian_weights(d).apply(forth)
-    misfit.gauss_newton_weights(d).apply(back)
+    misfit.hessian_metric(d).apply(forth)
+    misfit.gauss_newton_metric(d).apply(back)
     assert forth.dot(other) == pytest.approx(back.dot(change), rel=1e-12)
     assert forth.dot(change) > 0
     # A constant more in all outputs of a column changes nothing.
     ones = d.like(np.ones_like(d.values))
-    misfit.hessian_weights(d).apply(ones)
+    misfit.hessian_metric(d).apply(ones)
     assert np.abs(ones.values).max(initial=0) < 1e-15
 
 
@@ -72,8 +72,8 @@ def test_some_columns_are_a_misfit_of_their_own():
     assert part.count == 2 and part.layout.members == (1, 2, 4)
     weighted = misfit.layout.noise(1)
     whole = weighted.copy()
-    misfit.hessian_weights(d).apply(whole)
-    misfit.hessian_weights(d).apply(weighted, slice(1, 3))
+    misfit.hessian_metric(d).apply(whole)
+    misfit.hessian_metric(d).apply(weighted, slice(1, 3))
     np.testing.assert_allclose(weighted.values[:, 1:3], whole.values[:, 1:3], rtol=1e-13)
     np.testing.assert_array_equal(weighted.values[:, 3:], misfit.layout.noise(1).values[:, 3:])
 

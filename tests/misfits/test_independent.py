@@ -47,7 +47,7 @@ def test_columns_are_misfits_of_their_own(kind):
         assert whole.values(at)[e] == pytest.approx(own.value(here), rel=1e-13)
         gradient = whole.gradient(at).column(e)
         np.testing.assert_allclose(gradient, own.gradient(here).values[:, 0], rtol=1e-12)
-        for name in ("hessian_weights", "gauss_newton_weights"):
+        for name in ("hessian_metric", "gauss_newton_metric"):
             image, single = whole.layout.block(change), own.layout.block(change[:, e])
             getattr(whole, name)(at).apply(image, slice(e, e + 1))
             getattr(own, name)(here).apply(single)

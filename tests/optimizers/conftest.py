@@ -108,7 +108,7 @@ class Problem:
         v.setArray(f(np.arange(*v.getOwnershipRange(), dtype=float)))
         return v
 
-    def weights(self):
+    def mass(self):
         return self.vec(lambda i: 0 * i + 1.0)
 
     def start(self):
@@ -223,7 +223,7 @@ class Fine(Problem):
         self.W.assemble()
         self.data = self.W * self.vec(lambda i: np.sin(5 * (i + 0.5) * h))
 
-    def weights(self):
+    def mass(self):
         return self.vec(lambda i: 0 * i + 1.0 / self.n)
 
     def gradient_norm(self, g):

@@ -7,7 +7,7 @@ from petsc4py import PETSc
 
 from npde_opt.errors import InputError, SolverError
 from npde_opt.forward import SCHEMES, Equation, Evolution, Experiment, Steady
-from npde_opt.forward.equation import LinearPart, LinearPoint
+from npde_opt.forward.linear_part import LinearPart, LinearPoint
 from npde_opt.grids import Grid
 from npde_opt.misfits import LeastSquares
 from npde_opt.objective import Objective
