@@ -54,7 +54,7 @@ def test_the_shift_is_the_curvature_of_the_data(fitted):
     """Exactly, where the data's Hessian is a multiple of M."""
     objective, point, initial = fitted
     step = objective.vec(lambda i: np.cos(0.3 * i))
-    mass = objective.weights()
+    mass = objective.mass()
     data = mass * step
     assert initial.data_curvature(
         point.here(), step, objective.R * step + 7.0 * data

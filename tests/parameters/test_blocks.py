@@ -190,7 +190,7 @@ def test_the_same_on_any_number_of_ranks(name):
     of, alone = space(name), space(name, MPI.COMM_SELF)
     for make in (
         lambda s: s.standard_normal(5),
-        lambda s: s.weights(),
+        lambda s: s.mass(),
         lambda s: s.bounds()[0],
         lambda s: s.trial_change(noise(s, 1), "k"),
         lambda s: s.from_values({"a": 2.0, "k": 3.0}),
@@ -212,7 +212,7 @@ def test_the_same_on_any_number_of_ranks(name):
 def test_noise_belongs_to_the_weights(name):
     """g = M^(1/2) n of independent n: g^T M^-1 g is about the number of values."""
     of = space(name)
-    g, work = of.standard_normal(5), of.weights()
+    g, work = of.standard_normal(5), of.mass()
     work.pointwiseDivide(g, work)
     assert work.dot(g) == pytest.approx(of.size, rel=0.2)
 
