@@ -139,6 +139,7 @@ def taylor_test(
     dm: PETSc.Vec,
     steps: Sequence[float] = WIDE,
     floor: float = FLOOR,
+    apart: bool = True,
 ) -> TaylorOrders:
     """Taylor remainders and central differences of an objective at m in direction dm. Collective.
 
@@ -148,14 +149,13 @@ def taylor_test(
         steps: the first and largest ones, falling; those where the objective is not defined are
             passed over, and they go on in the ratio of the last two until the values are rounding.
         floor: rounding of a value (of the gradient's norm), relative to it.
-
-    A direction in several unknowns is also taken unknown by unknown, and the worst is returned:
-    what one of them contributes may be too little to be seen beside the others.
+        apart: whether a direction in several unknowns is also taken unknown by unknown, for the
+            worst: what one of them contributes may be too little to be seen beside the others.
 
     Solves are tight inside (linear/accuracy.py), unless the user gave a tolerance.
     """
     with tight(), _counters_kept(objective):
-        parts = _parts(objective, dm)
+        parts = _parts(objective, dm) if apart else []
         found = [_along(objective, m, direction, steps, floor) for direction in (dm, *parts)]
         for part in parts:
             part.destroy()
