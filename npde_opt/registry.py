@@ -1,4 +1,4 @@
-"""Classes of the user's that a case names: terms, misfits and regularizers.
+"""Classes of the user's that a case names: terms, misfits, regularizers and optimizers.
 
     import npde_opt as nd
 
@@ -21,10 +21,10 @@ from typing import Any, TypeVar
 
 from npde_opt.errors import InputError
 
-KINDS = {"term": 2, "misfit": 3, "regularizer": 3}
+KINDS = {"term": 2, "misfit": 3, "regularizer": 3, "optimizer": 1}
 """What may be registered, and the arguments that all of a kind are called with: a term with grid
 and species; a misfit with data, standard deviations and layout; a regularizer with grid, weight and
-reference."""
+reference; an optimizer with the objective."""
 
 Class = TypeVar("Class", bound=Callable[..., object])
 

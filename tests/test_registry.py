@@ -133,3 +133,69 @@ def test_another_content_of_the_file_is_another_run(tmp_path, monkeypatch):
     path.write_text(PARTS + "# changed\n")
     registry.load(str(path))
     assert registry.loaded() != first != "none"
+
+
+SOUGHT = """
+import npde_opt as nd
+
+@nd.register("optimizer", "downhill")
+class Downhill:
+    def __init__(self, objective, factor=1.0):
+        self.factor = factor
+
+    def direction(self, at, g, d):
+        # Some steps of conjugate gradients with the Gauss-Newton Hessian.
+        d.set(0.0)
+        r, q = g.copy(), g.duplicate()
+        r.scale(-self.factor)
+        p = r.copy()
+        for _ in range(12):
+            size = r.dot(r)
+            at.hessian(p, q, True)
+            a = size / p.dot(q)
+            d.axpy(a, p)
+            r.axpy(-a, q)
+            if r.norm() < 1e-6 * g.norm():
+                break
+            p.aypx(r.dot(r) / size, r)
+"""
+METHOD = '[optimizer]\nmethod = "registered"\nname = "%s"\noptions = { factor = %s }\n'
+
+
+def sought(case):
+    """Result of a case by its own optimizer."""
+    ensemble = Ensemble.whole(comm)
+    case.prepare(ensemble)
+    objective, m = case.build(case.grid(comm), ensemble)
+    return nd.minimize(objective, m, case.settings())
+
+
+@pytest.mark.parallel([1, 2])
+def test_an_optimizer_of_ones_own_finds_the_minimum_of_others(write):
+    registry.load(str(write("sought.py", SOUGHT)))
+    text = CASE % PLAIN
+    found = sought(nd.load_case(write("own.toml", text + METHOD % ("downhill", 1.0)), comm))
+    newton = sought(nd.load_case(write("newton.toml", text), comm))
+    assert found.status == newton.status == "converged"
+    assert found.objective == pytest.approx(newton.objective, rel=1e-4)
+
+
+def test_what_is_wrong_with_an_optimizer_is_told(write):
+    registry.load(str(write("sought.py", SOUGHT)))
+    text = CASE % PLAIN
+    with pytest.raises(nd.InputError, match="did you mean 'downhill'"):
+        nd.load_case(write("near.toml", text + METHOD % ("downhil", 1.0)), comm).settings()
+    other = '[optimizer]\nmethod = "registered"\nname = "downhill"\noptions = { faktor = 1.0 }\n'
+    with pytest.raises(nd.InputError, match=r"optimizer.options.faktor"):
+        nd.load_case(write("option.toml", text + other), comm).settings()
+    with pytest.raises(nd.InputError, match=r"optimizer.name"):
+        nd.load_case(write("unheard.toml", text + '[optimizer]\nname = "downhill"\n'), comm)
+    with pytest.raises(nd.InputError, match="own"):
+        nd.Settings("registered")
+
+
+def test_a_direction_uphill_ends_the_run(write):
+    registry.load(str(write("sought.py", SOUGHT)))
+    case = nd.load_case(write("uphill.toml", CASE % PLAIN + METHOD % ("downhill", -1.0)), comm)
+    with pytest.raises(nd.SolverError, match="not downhill"):
+        sought(case)

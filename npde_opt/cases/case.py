@@ -3,9 +3,9 @@ hierarchy."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import msgspec
@@ -39,6 +39,7 @@ from npde_opt.forward.storage import Plan
 from npde_opt.grids import Grid
 from npde_opt.objective import Objective
 from npde_opt.optimizers import Settings
+from npde_opt.registry import registered
 from npde_opt.restarts import Move, drawn
 
 SETTINGS = [f.name for f in fields(Settings) if f.name in keys_of(OptimizerSection)]
@@ -104,7 +105,19 @@ class Case:
 
     def settings(self, method: str | None = None) -> Settings:
         given = {key: getattr(self.table.optimizer, key) for key in SETTINGS}
-        return Settings(**{**given, "method": method or given["method"]})
+        chosen = method or given["method"]
+        own = self._own_optimizer() if chosen == "registered" else None
+        return Settings(**{**given, "method": chosen, "own": own})
+
+    def check_settings(self) -> None:
+        """Raises InputError for settings of [optimizer] that cannot be."""
+        self.settings()
+
+    def _own_optimizer(self) -> Callable[..., object]:
+        """What makes the registered optimizer of an objective."""
+        section = self.table.optimizer
+        made = registered("optimizer", "optimizer.name", section.name, section.options)
+        return partial(made, **section.options)
 
     @property
     def restarted(self) -> bool:

@@ -121,6 +121,7 @@ def steps(case: Case, on: OnGrid, needs: list[str]) -> Iterator[Step]:
     if sizes:
         yield lambda: needs.append(_measured(case, sizes, unseen))
     yield partial(check_misfit, case.table.misfit)
+    yield case.check_settings
     for move in case.moves():
         yield partial(_move, on, move)
     for u in case.table.unknown:

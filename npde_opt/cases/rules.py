@@ -43,6 +43,7 @@ def validated(raw: Mapping[str, Plain]) -> CaseFile:
         _check_precision(table.time)
     _check_derived(table)
     _check_restarts(table, raw)
+    _check_own_optimizer(table, raw)
     return table
 
 
@@ -303,3 +304,11 @@ def time_of(table: CaseFile) -> TimeSection:
     """[time] of a case that has it."""
     assert table.time is not None
     return table.time
+
+
+def _check_own_optimizer(table: CaseFile, raw: Mapping[str, Plain]) -> None:
+    """Raises InputError where nothing would hear the keys of a registered optimizer."""
+    for key in ("name", "options"):
+        if key in raw.get("optimizer", {}) and table.optimizer.method != "registered":
+            said = f"given with method = {table.optimizer.method!r}"
+            raise InputError(f"optimizer.{key}", said, "method = 'registered', or no such key")

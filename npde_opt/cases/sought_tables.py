@@ -164,7 +164,13 @@ class RegularizationSection(Table, kw_only=True):
 class OptimizerSection(Table, kw_only=True):
     """How it is sought."""
 
-    method: Annotated[str, Meta(description="see --optimizer")] = "gauss-newton"
+    method: Annotated[
+        str, Meta(description="see --optimizer; registered: one of --module's, by its name")
+    ] = "gauss-newton"
+    name: Annotated[str, Meta(description="registered: its name in the file of --module")] = ""
+    options: Annotated[
+        Record, Meta(description="registered: what it takes beside the objective")
+    ] = {}
     max_iterations: Annotated[int, Meta(ge=0, le=1_000_000, description="a level")] = 50
     gradient_rtol: Annotated[
         NotNegative, Meta(description="stop at this times the initial gradient norm")

@@ -23,6 +23,7 @@ METHODS = {
     "bqnkls": "bqnkls",
     "bntr": "bntr",
     "ncg": "bncg",
+    "registered": "python",
 }
 """The method names and the TAO types behind them."""
 RTOL = 1e-6
@@ -107,27 +108,33 @@ class Settings:
     """How to minimize; checked on creation (InputError).
 
     method: 'newton' (Newton-CG, exact Hessian), 'gauss-newton', 'lbfgs', 'lmvm' (TAO's own L-BFGS),
-    'bounded-lbfgs' (blmvm), 'bqnkls', 'bntr', 'ncg' (bncg); the last four respect bounds.
+        'bounded-lbfgs' (blmvm), 'bqnkls', 'bntr', 'ncg' (bncg), of which the last four respect
+        bounds; 'registered': `own`.
     max_iterations: completed iterations, those of a resumed run included.
     gradient_rtol, gradient_atol: stop at norm(g) <= max(gradient_atol, gradient_rtol * reference),
-    where the reference is gradient_reference or the norm at m0; norms are the objective's
-    (mass-weighted).
+        where the reference is gradient_reference or the norm at m0; norms are the objective's
+        (mass-weighted).
     decrement: an answer is converged where also 1/2 g^T H^-1 g, by which the Gauss-Newton model
-    would still lower the
-    objective, is no larger. The misfit is in units of its noise: at 1e-2 no parameter, and no
-    combination of parameters, is farther than 0.14 of its standard deviation from the minimum.
-    None: the gradient alone decides, as on the coarse grids of a nested iteration, of which the
-    answer is only a start. insist: go on past the gradient test while the decrement is larger.
-    False: the run ends there, as 'stopped_at_tolerance' where the decrement is larger. None: a
-    tolerance that is given is obeyed: False where gradient_rtol is another than by default, or
-    gradient_atol is given, else True. memory: pairs kept by the quasi-Newton methods. cg_max,
-    forcing_max: inner CG of the Newton methods stops at cg_max steps or at the relative residual
-    min(forcing_max, sqrt(n(g) / n(g_0))) (Eisenstat-Walker), n the norm of the preconditioner R^-1.
+        would still lower the objective, is no larger. The misfit is in units of its noise: at 1e-2
+        no parameter, and no combination of parameters, is farther than 0.14 of its standard
+        deviation from the minimum. None: the gradient alone decides, as on the coarse grids of a
+        nested iteration, of which the answer is only a start.
+    insist: go on past the gradient test while the decrement is larger. False: the run ends there,
+        as 'stopped_at_tolerance' where the decrement is larger. None: a tolerance that is given is
+        obeyed: False where gradient_rtol is another than by default, or gradient_atol is given,
+        else True.
+    memory: pairs kept by the quasi-Newton methods.
+    cg_max, forcing_max: inner CG of the Newton methods stops at cg_max steps or at the relative
+        residual min(forcing_max, sqrt(n(g) / n(g_0))) (Eisenstat-Walker), n the norm of the
+        preconditioner R^-1.
+    gauss_newton: bntr with the Gauss-Newton Hessian.
+    reorthogonalize: keep every inner CG direction and its Hessian product (at most 2 cg_max
+        vectors) to make each new one conjugate to all: a quarter of the products where the data
+        weigh more than the regularization.
     learnt: products with a coarse grid's Hessian that nested iteration may spend on preconditioning
-    finer ones. gauss_newton: bntr with the Gauss-Newton Hessian. reorthogonalize: keep every inner
-    CG direction and its Hessian product (at most 2 cg_max vectors) to make each new one conjugate
-    to all: a quarter of the products where the data weigh more than the regularization. level:
-    copied into the rows of the history.
+        finer ones.
+    level: copied into the rows of the history.
+    own: makes the Descent of an objective (see own.py).
     """
 
     method: str = "newton"
@@ -144,10 +151,14 @@ class Settings:
     reorthogonalize: bool = True
     learnt: int = 100
     level: int = 0
+    own: Callable[[Objective], object] | None = None
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise InputError("method", repr(self.method), ", ".join(METHODS))
+        if (self.method == "registered") != (self.own is not None):
+            said = f"{self.method!r} with own = {self.own}"
+            raise InputError("method", said, "own with 'registered', and only there")
         for name, least in (
             ("max_iterations", 0),
             ("memory", 1),

@@ -13,15 +13,17 @@ from npde_opt.optimizers import wording
 from npde_opt.optimizers.assessment import IDLE, Assessment, assess, idle, refuse_blind_start
 from npde_opt.optimizers.directions import LBFGS, NewtonCG
 from npde_opt.optimizers.interface import Monitor, Objective, OptimizerState, Result, Settings
+from npde_opt.optimizers.own import OwnDirection
 from npde_opt.optimizers.point import Point, everyone, together
 from npde_opt.optimizers.solver import Solver
 from npde_opt.optimizers.spectrum import Spectrum
 from npde_opt.reductions import same
 
-DIRECTIONS: dict[str, type[NewtonCG] | type[LBFGS]] = {
+DIRECTIONS: dict[str, type[NewtonCG] | type[LBFGS] | type[OwnDirection]] = {
     "newton": NewtonCG,
     "gauss-newton": NewtonCG,
     "lbfgs": LBFGS,
+    "registered": OwnDirection,
 }
 Reason = PETSc.TAO.ConvergedReason
 COUNTED = ("forward_solves", "adjoint_solves", "krylov_iterations")

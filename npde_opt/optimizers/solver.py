@@ -17,6 +17,7 @@ from npde_opt.errors import InputError
 from npde_opt.optimizers.directions import LBFGS, NewtonCG
 from npde_opt.optimizers.initial_hessian import InitialHessian
 from npde_opt.optimizers.interface import METHODS, Settings
+from npde_opt.optimizers.own import OwnDirection
 from npde_opt.optimizers.point import Point, everyone
 from npde_opt.petsc_options import from_options
 
@@ -151,7 +152,9 @@ class InitialMatrix:
 class Solver:
     """A configured TAO and the matrices that it was given; one owner, destroyed explicitly."""
 
-    def __init__(self, point: Point, settings: Settings, direction: NewtonCG | LBFGS | None):
+    def __init__(
+        self, point: Point, settings: Settings, direction: NewtonCG | LBFGS | OwnDirection | None
+    ):
         self.point, self.settings, self.direction = point, settings, direction
         m = point.iterate
         self.x = m.duplicate()
