@@ -23,9 +23,10 @@ METHODS = {
     "bqnkls": "bqnkls",
     "bntr": "bntr",
     "ncg": "bncg",
-    "registered": "python",
 }
 """The method names and the TAO types behind them."""
+REGISTERED = "registered"
+"""The method of a class of the user's, see own.py."""
 RTOL = 1e-6
 """The gradient tolerance of those who give none."""
 
@@ -154,9 +155,9 @@ class Settings:
     own: Callable[[Objective], object] | None = None
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise InputError("method", repr(self.method), ", ".join(METHODS))
-        if (self.method == "registered") != (self.own is not None):
+        if self.method not in (*METHODS, REGISTERED):
+            raise InputError("method", repr(self.method), ", ".join((*METHODS, REGISTERED)))
+        if (self.method == REGISTERED) != (self.own is not None):
             said = f"{self.method!r} with own = {self.own}"
             raise InputError("method", said, "own with 'registered', and only there")
         for name, least in (

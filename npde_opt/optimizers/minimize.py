@@ -12,7 +12,14 @@ from npde_opt.errors import InputError, SolverError, collective
 from npde_opt.optimizers import wording
 from npde_opt.optimizers.assessment import IDLE, Assessment, assess, idle, refuse_blind_start
 from npde_opt.optimizers.directions import LBFGS, NewtonCG
-from npde_opt.optimizers.interface import Monitor, Objective, OptimizerState, Result, Settings
+from npde_opt.optimizers.interface import (
+    REGISTERED,
+    Monitor,
+    Objective,
+    OptimizerState,
+    Result,
+    Settings,
+)
 from npde_opt.optimizers.own import OwnDirection
 from npde_opt.optimizers.point import Point, everyone, together
 from npde_opt.optimizers.solver import Solver
@@ -23,7 +30,7 @@ DIRECTIONS: dict[str, type[NewtonCG] | type[LBFGS] | type[OwnDirection]] = {
     "newton": NewtonCG,
     "gauss-newton": NewtonCG,
     "lbfgs": LBFGS,
-    "registered": OwnDirection,
+    REGISTERED: OwnDirection,
 }
 Reason = PETSc.TAO.ConvergedReason
 COUNTED = ("forward_solves", "adjoint_solves", "krylov_iterations")

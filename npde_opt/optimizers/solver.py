@@ -165,7 +165,7 @@ class Solver:
         self.initial = InitialMatrix(point)
         self.hessian, self.h0 = (symmetric(m, context) for context in (self.action, self.initial))
         self.tao = PETSc.TAO().create(m.getComm())
-        self.tao.setType(METHODS[settings.method])
+        self.tao.setType(METHODS.get(settings.method, "python"))
         if direction is not None:
             self.tao.setPythonContext(direction)
         self.tao.setSolution(self.x)
