@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -26,7 +25,7 @@ WRONG = "raise errors.InputError('key', 1, '2')"
 WAITS = """
     MPI.COMM_WORLD.barrier()
     MPI.COMM_WORLD.rank or print("here", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 SAID = "error: key: got 1; allowed: 2"
 
@@ -56,14 +55,14 @@ def started(does):
 def test_the_message_is_the_last_thing_and_the_exit_code_stays(does, code, said):
     run = started(does)
     _, text = run.communicate(timeout=120)
-    assert (run.returncode, text.strip()) == (code, said)
+    # Where there is no /sys, Open MPI begins with a word on it.
+    lines = [line for line in text.splitlines() if line and not line.startswith("[hwloc")]
+    assert (run.returncode, "\n".join(lines)) == (code, said)
 
 
 def test_signals_reach_the_ranks():
     run = started(WAITS)
     assert run.stdout.readline() == "here\n"
-    start = time.monotonic()
     run.send_signal(signal.SIGUSR1)
-    _, text = run.communicate(timeout=120)
+    _, text = run.communicate(timeout=300)
     assert run.returncode == 75 and "stopped by SIGUSR1" in text.splitlines()[-1]
-    assert time.monotonic() - start < 50

@@ -156,7 +156,8 @@ def test_a_script_that_leaves_on_all_ranks_leaves_with_its_code():
     for before in ("nothing", "block"):
         assert trials.launch(2, "tests/plain_script.py", "exit3", "all", before, "end").code == 3
         ended = trials.launch(2, "tests/plain_script.py", "none", "all", before, "sum")
-        assert ended.code == 0 and ended.text.strip() == ""
+        lines = [line for line in ended.text.split("\n") if not line.startswith("[hwloc")]
+        assert ended.code == 0 and not "".join(lines).strip()
 
 
 @pytest.mark.parametrize("ranks, code", [(1, 1), (2, 2)])

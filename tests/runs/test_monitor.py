@@ -132,7 +132,13 @@ def test_missing_values_are_dashes():
     ]
 
 
-def test_live_table_shows_the_rows():
+@pytest.fixture
+def terminal(monkeypatch):
+    """One that can move its cursor, whatever runs the tests."""
+    monkeypatch.setenv("TERM", "xterm")
+
+
+def test_live_table_shows_the_rows(terminal):
     stream = io.StringIO()
     monitor = Monitor(MPI.COMM_SELF, stream=stream, live=True)
     monitor.start_level((6, 5), level=1, levels=2)
@@ -143,7 +149,7 @@ def test_live_table_shows_the_rows():
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 105, 200])
-def test_columns_fit_the_terminal(width):
+def test_columns_fit_the_terminal(width, terminal):
     stream = io.StringIO()
     table = LiveTable(stream, width)
     table.add(
