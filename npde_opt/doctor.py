@@ -35,8 +35,14 @@ OPTIONAL = {
     "PIL": "images as data",
     "nibabel": "brain images",
     "nilearn": "brain templates",
+    "sklearn": "digits to train on",
+    "statsmodels": "sunspots to train on",
 }
-DISTRIBUTIONS = {"PIL": "pillow", "checkpoint_schedules": "checkpoint-schedules"}
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "checkpoint_schedules": "checkpoint-schedules",
+    "sklearn": "scikit-learn",
+}
 PACKAGES = ["hypre", "ml", "mumps", "superlu_dist"]
 
 ASK_MPI = """

@@ -487,12 +487,16 @@ def packages():
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
     lists = [config["options"]["install_requires"]]
-    lists += [config["options.extras_require"][extra] for extra in ("plot", "examples", "test")]
+    lists += [
+        config["options.extras_require"][extra]
+        for extra in ("plot", "examples", "learning", "test")
+    ]
     wanted = [line for text in lists for line in text.split("\n") if line]
     wanted = [line for line in wanted if not line.startswith(("petsc4py", "mpi4py"))]
-    # These are here for the images they bring, which nibabel and pillow read: what they import
-    # (pandas, networkx) stays out.
-    data = [line for line in wanted if line.startswith(("nilearn", "scikit-image"))]
+    # These are here for the data they bring, which others read: what they import (pandas, networkx)
+    # stays out.
+    bringing = ("nilearn", "scikit-image", "scikit-learn", "statsmodels")
+    data = [line for line in wanted if line.startswith(bringing)]
     with stage("Python packages"):
         # mpi-pytest would bring an mpi4py of its own, replaced below by the one of this MPI
         pip("packages", "install", *[line for line in wanted if line not in data])
