@@ -13,9 +13,7 @@ from npde_opt.cases.resampling import resample
 from npde_opt.cases.sources import Sources
 from npde_opt.errors import InputError
 from npde_opt.io.gridded import box_text
-
-WHITE = {"1": 1.0, "I;16": 65535.0, "I;16B": 65535.0, "I;16L": 65535.0, "I": 65535.0}
-"""Values of white by the mode of a picture, where it is not 255."""
+from npde_opt.io.pictures import brightness
 
 
 def picture(field: str, spec: Record, edges: list[np.ndarray], sources: Sources) -> np.ndarray:
@@ -27,7 +25,9 @@ def picture(field: str, spec: Record, edges: list[np.ndarray], sources: Sources)
     """
     if len(edges) != 2:
         raise InputError(field, f"a picture on {len(edges)} axes", "2 axes")
-    grey = _grey(field, picture_file(field, spec["picture"], sources))
+    # Rows go down; y goes up.
+    path = picture_file(field, spec["picture"], sources)
+    grey = brightness(f"{field}.picture", path).T[:, ::-1]
     low, high = spec.get("range", [0.0, 1.0])
     ends = spec.get("box", [(e[0], e[-1]) for e in edges])
     if any(last <= first for first, last in ends):
@@ -54,27 +54,3 @@ def picture_file(field: str, name: str, sources: Sources) -> Path:
         allowed = "a picture of scikit-image's data, or a file"
         raise InputError(f"{field}.picture", str(name), allowed)
     return path
-
-
-def _grey(field: str, path: Path) -> np.ndarray:
-    """Brightness [x, y] from 0 to 1, y upwards."""
-    try:
-        from PIL import Image, ImageOps
-    except ImportError as error:
-        allowed = "pip install 'npde_opt[plot,examples]'"
-        raise InputError(field, "a picture without pillow", allowed) from error
-    try:
-        with Image.open(path) as image:
-            image.load()
-            ImageOps.exif_transpose(image, in_place=True)  # cameras say which side is up
-            if image.mode == "F":
-                raise ValueError("its values are floats, of which white is not known")
-            white = WHITE.get(image.mode, 255.0)
-            grey = np.asarray(image if image.mode in WHITE else image.convert("L"), float)
-    except Exception as error:
-        raise InputError(
-            f"{field}.picture",
-            f"{path}, which cannot be read ({str(error).splitlines()[0]})",
-            "an undamaged picture",
-        ) from error
-    return grey.T[:, ::-1] / white
