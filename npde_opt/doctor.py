@@ -37,6 +37,7 @@ OPTIONAL = {
     "nilearn": "brain templates",
     "sklearn": "digits to train on",
     "statsmodels": "sunspots to train on",
+    "aeon": "sequences to train on",
 }
 DISTRIBUTIONS = {
     "PIL": "pillow",

@@ -495,7 +495,7 @@ def packages():
     wanted = [line for line in wanted if not line.startswith(("petsc4py", "mpi4py"))]
     # These are here for the data they bring, which others read: what they import (pandas, networkx)
     # stays out.
-    bringing = ("nilearn", "scikit-image", "scikit-learn", "statsmodels")
+    bringing = ("aeon", "nilearn", "scikit-image", "scikit-learn", "statsmodels")
     data = [line for line in wanted if line.startswith(bringing)]
     with stage("Python packages"):
         # mpi-pytest would bring an mpi4py of its own, replaced below by the one of this MPI

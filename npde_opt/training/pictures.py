@@ -17,19 +17,20 @@ from npde_opt.io.pictures import brightness, picture_size
 from npde_opt.training.samples import Box, Source, installed
 
 ENDS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".pgm")
-GREY = (
+SCENES = (
+    "astronaut",
     "brick",
     "camera",
     "cell",
-    "clock_motion",
+    "chelsea",
+    "coffee",
     "coins",
     "grass",
     "gravel",
     "moon",
-    "page",
-    "text",
+    "rocket",
 )
-"""Grey pictures among scikit-image's data."""
+"""Pictures of scenes and surfaces among scikit-image's data, of several sizes."""
 Size = tuple[int, int]
 """Rows and columns."""
 
@@ -92,7 +93,7 @@ def by_size(folder: FilePath) -> list[Pictures]:
     ]
 
 
-def skimage_pictures(names: Sequence[str] = GREY, size: Size | None = None) -> Pictures:
+def skimage_pictures(names: Sequence[str] = SCENES, size: Size | None = None) -> Pictures:
     """Pictures that scikit-image ships. Arguments and errors as `Pictures`."""
     folder = Path(installed("skimage", "data.kind skimage")) / "data"
     there = {path.stem: path for path in picture_files(folder)}
