@@ -10,26 +10,36 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
 from npde_opt import reductions
+from npde_opt.data_term import AtOnce, DataTermAt, PartByPart
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError, collective
 from npde_opt.forward.interface import AdjointStates, Counters, ForwardMap, Linearization
-from npde_opt.misfits import Misfit, Scaled
-from npde_opt.observations import DataBlock, Metric
+from npde_opt.misfits import Misfit
+from npde_opt.observations import DataBlock
 from npde_opt.regularizers.interface import Regularizer
 from npde_opt.stages import stage
 
 INVISIBLE = 1e-6
+TOLD = 8
+"""Experiments that a message names at most."""
 
 
 class Objective:
     """The objective of a forward map, one misfit a block of its data (see `forward.layouts`) and
     regularizers by unknown's name.
+
+    Args:
+        at_once: so many of a group's experiments are evaluated together, value and gradient before
+            the next ones, which keeps memory at that of so many. The sums are the same, and so is
+            what is said between ranks; a product with the Hessian solves for the states again.
+            None: all together.
 
     Attributes:
         experiment_count: of all groups.
@@ -42,7 +52,11 @@ class Objective:
         misfits: Sequence[Misfit],
         regularizers: Mapping[str, Regularizer],
         ensemble: Ensemble | None = None,
+        at_once: int | None = None,
     ):
+        if at_once is not None and at_once < 1:
+            raise InputError("at_once", at_once, "a number of experiments >= 1, or None")
+        self.at_once = at_once
         self.forward, self.misfits, self.regularizers = forward, list(misfits), dict(regularizers)
         self.space, self.comm = forward.space, forward.grid.comm
         self.ensemble = ensemble or Ensemble.whole(self.comm)
@@ -50,11 +64,13 @@ class Objective:
         self.columns: list[int] | None = None
         self.whole: Objective | None = None
         self.scale = 1.0
+        self.blocks = list(range(len(self.misfits)))
         with self.together():
             self._check_misfits()
         reductions.same(
             self.everyone, tuple(self.regularizers), "the names of the regularized unknowns"
         )
+        reductions.same(self.everyone, at_once, "at_once, the experiments evaluated together,")
         self.experiment_count = int(self.ensemble.sum(len(forward.experiments)))
         self.data_count = self._count_data()
 
@@ -77,7 +93,7 @@ class Objective:
             raise InputError("data", "no value that was observed", "at least one datum")
         return found
 
-    def over(self, columns: Sequence[int], scale: bool = True) -> Objective:
+    def over(self, columns: Sequence[int] | np.ndarray, scale: bool = True) -> Objective:
         """The objective of some of the experiments: a minibatch, which shares the forward map, its
         operators, counters and observers, and the regularizers.
 
@@ -96,18 +112,45 @@ class Objective:
         whole = self.whole or self
         with whole.together():
             chosen = _numbers(columns, whole.experiment_count)
-        reductions.same(whole.everyone, tuple(chosen), "the columns of the objective")
-        own = whole.ensemble.own(whole.experiment_count)
-        part = copy.copy(whole)
-        part.whole, part.columns = whole, [k for k, e in enumerate(own) if e in set(chosen)]
-        part.misfits = [
-            misfit.over(found)
-            for misfit in whole.misfits
-            if (found := misfit.layout.columns_of(part.columns))
-        ]
+        reductions.same(whole.everyone, tuple(chosen.tolist()), "the columns of the objective")
+        groups = whole.ensemble.across
+        own = chosen[chosen % groups.size == groups.rank] // groups.size
+        part = whole._of(own.tolist())
         part.data_count = part._count_data()
         part.scale = whole.data_count / part.data_count if scale else 1.0
         return part
+
+    def _of(self, columns: list[int]) -> Objective:
+        """Of some of this group's experiments, as each group for itself: their data are not
+        counted."""
+        whole = self.whole or self
+        part = copy.copy(self)
+        part.whole, part.columns = whole, columns
+        part.blocks, part.misfits = [], []
+        for b, misfit in enumerate(whole.misfits):
+            found = misfit.layout.columns_of(columns)
+            if found.size:
+                part.blocks.append(b)
+                part.misfits.append(misfit.over(found))
+        return part
+
+    def parts(self) -> Iterator[Objective]:
+        """Of at_once of this group's experiments after the other, with this objective's scale.
+        Each group has its own number of them."""
+        own = range(len(self.forward.experiments)) if self.columns is None else self.columns
+        step = self.at_once or max(len(own), 1)
+        for first in range(0, len(own), step):
+            part = self._of(list(own[first : first + step]))
+            part.at_once = None
+            yield part
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether this group's experiments are evaluated part after part."""
+        if self.at_once is None:
+            return False
+        own = self.forward.experiments if self.columns is None else self.columns
+        return len(own) > self.at_once
 
     @property
     def everyone(self) -> MPI.Intracomm:
@@ -179,17 +222,32 @@ class ObjectiveAt:
 
     def __init__(self, objective: Objective, m: PETSc.Vec):
         self.objective, self.m = objective, m.copy()
-        self._linearization: Linearization | None = None
+        self._at_once = AtOnce(objective, self.m)
         self._value: tuple[float, float] | None = None
         self._gradient: PETSc.Vec | None = None
-        self._adjoints: AdjointStates | None = None
-        self._metrics: dict[bool, list[Metric]] = {}
+
+    @cached_property
+    def _term(self) -> DataTermAt:
+        """The sum over the experiments."""
+        objective = self.objective
+        if objective.in_parts:
+            return PartByPart(objective, objective.parts, self.m)
+        return self._at_once
 
     @property
     def linearization(self) -> Linearization:
-        if self._linearization is None:
-            self._linearization = self.objective.forward_at(self.m)
-        return self._linearization
+        """Of all experiments together, whatever `at_once` says."""
+        return self._at_once.linearization
+
+    @property
+    def adjoints(self) -> AdjointStates:
+        """Of all experiments together."""
+        return self._at_once.adjoints
+
+    @property
+    def data(self) -> list[DataBlock]:
+        """What is predicted, one block a misfit of this group. Collective over its ranks."""
+        return self._term.data
 
     def _values(self) -> tuple[float, float]:
         """Misfit and regularization, inf where the parameters are out of range."""
@@ -198,7 +256,7 @@ class ObjectiveAt:
             with objective.together():
                 defined = objective.space.at(self.m).finite()
                 if defined:
-                    misfits = self._misfits()
+                    misfits = self._term.values()
             with objective.together():
                 if defined:
                     penalties = self._penalties()
@@ -207,15 +265,6 @@ class ObjectiveAt:
             else:
                 self._value = (self._total_misfit(misfits), self._total_penalty(penalties))
         return self._value
-
-    @property
-    def _blocks(self) -> Iterator[tuple[Misfit, DataBlock]]:
-        """The misfits and their predicted data."""
-        return zip(self.objective.misfits, self.linearization.data, strict=True)
-
-    def _misfits(self) -> list[np.ndarray]:
-        """Of this group's experiments, by block."""
-        return [np.asarray(misfit.values(d)) for misfit, d in self._blocks]
 
     def _penalties(self) -> dict[str, float]:
         """Values of the regularizers, by unknown."""
@@ -239,8 +288,10 @@ class ObjectiveAt:
     def _told(self, members: Sequence[int]) -> str:
         """The numbers of a group's experiments among all."""
         across = self.objective.ensemble.across
-        numbers = ", ".join(str(across.rank + k * across.size) for k in members)
-        return f"experiment{'s' if len(members) > 1 else ''} {numbers}"
+        numbers = [str(across.rank + k * across.size) for k in members[:TOLD]]
+        more = len(members) - TOLD
+        rest = f" and {more} more" if more > 0 else ""
+        return f"experiment{'s' if len(members) > 1 else ''} {', '.join(numbers)}{rest}"
 
     def _total_penalty(self, penalties: dict[str, float]) -> float:
         everyone = self.objective.everyone
@@ -265,24 +316,15 @@ class ObjectiveAt:
         """Squared scaled residuals a datum; about 1 at the noise level."""
         objective = self.objective
         with objective.together():
-            own = sum(m.chi_squared(d) * m.count for m, d in self._blocks)
+            found = zip(objective.misfits, self.data, strict=True)
+            own = sum(m.chi_squared(d) * m.count for m, d in found)
         return objective.ensemble.sum(own) / max(objective.data_count, 1)
-
-    @property
-    def adjoints(self) -> AdjointStates:
-        if self._adjoints is None:
-            residuals = [misfit.gradient(d) for misfit, d in self._blocks]
-            if self.objective.scale != 1:
-                for residual in residuals:
-                    residual.scale(self.objective.scale)
-            self._adjoints = self.linearization.adjoint_states(residuals)
-        return self._adjoints
 
     def gradient(self) -> PETSc.Vec:
         """dJ/dm; belongs to this point."""
         if self._gradient is None:
             with self.objective.together():
-                g = self.linearization.apply_adjoint((), self.adjoints)
+                g = self._term.gradient()
             self.objective.ensemble.sum_vec(g)
             with self.objective.together():
                 self._add(g, lambda r, p, x, out: r.gradient(p, out), None)
@@ -307,24 +349,11 @@ class ObjectiveAt:
                     if vec is not None:
                         vec.destroy()
 
-    def _metrics_at(self, gauss_newton: bool) -> list[Metric]:
-        if gauss_newton not in self._metrics:
-            found = [
-                m.gauss_newton_metric(d) if gauss_newton else m.hessian_metric(d)
-                for m, d in self._blocks
-            ]
-            if self.objective.scale != 1:
-                found = [Scaled(w, self.objective.scale) for w in found]
-            self._metrics[gauss_newton] = found
-        return self._metrics[gauss_newton]
-
     def hessian(self, dm: PETSc.Vec, out: PETSc.Vec, gauss_newton: bool = False) -> None:
         """out = H dm, exact or Gauss-Newton."""
         out.set(0)
         with self.objective.together(), stage("hessian"):
-            self.linearization.hessian(
-                dm, self._metrics_at(gauss_newton), out, None if gauss_newton else self.adjoints
-            )
+            self._term.hessian(dm, out, gauss_newton)
         self.objective.ensemble.sum_vec(out)
         with self.objective.together():
             self._add(out, lambda r, p, x, part: r.hessian(p, x, part), dm)
@@ -332,13 +361,8 @@ class ObjectiveAt:
     def information(self, dm: PETSc.Vec) -> float:
         """dm^T J^T W J dm, what the data tell along dm: how far it moves them, in standard
         deviations and squared."""
-        own = 0.0
         with self.objective.together():
-            images = self.linearization.apply(dm)
-            for d, w in zip(images, self._metrics_at(True), strict=True):
-                weighted = d.copy()
-                w.apply(weighted)
-                own += d.dot(weighted)
+            own = self._term.information(dm)
         return self.objective.ensemble.sum(own)
 
     def unseen(self) -> list[str]:
@@ -375,11 +399,12 @@ class ObjectiveAt:
     def destroy(self) -> None:
         for vec in [self.m, *([self._gradient] if self._gradient is not None else [])]:
             vec.destroy()
-        if self._linearization is not None:
-            self._linearization.destroy()
+        self._at_once.destroy()
+        if self._term is not self._at_once:
+            self._term.destroy()
 
 
-def _numbers(columns: Sequence[int], count: int) -> list[int]:
+def _numbers(columns: Sequence[int] | np.ndarray, count: int) -> np.ndarray:
     """Numbers of experiments, sorted. Raises InputError where they are none."""
     given = np.asarray(columns)
     allowed = f"numbers of experiments from 0 to {count - 1}, each once"
@@ -391,4 +416,4 @@ def _numbers(columns: Sequence[int], count: int) -> list[int]:
     found, times = np.unique(given, return_counts=True)
     if (times > 1).any():
         raise InputError("columns", f"{found[times > 1][0]} twice", allowed)
-    return [int(number) for number in found]
+    return found

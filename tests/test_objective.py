@@ -22,7 +22,7 @@ POINTS = np.array([[0.2, 0.3], [0.7, 0.4], [0.5, 0.8]])
 KINDS = {"steady": None, "fused": "explicit-euler", "implicit": "imex-euler"}
 
 
-def made(kind, ensemble=None, loss="least-squares"):
+def made(kind, ensemble=None, loss="least-squares", at_once=None):
     """Six experiments, of which the first four are observed alike."""
     grid = Grid(SHAPE, boundaries={"x-": "dirichlet"}, comm=ensemble.space if ensemble else COMM)
     space = ParameterSpace(grid, [Unknown("D", "log"), Unknown("r", "log", block=Shared())])
@@ -55,7 +55,7 @@ def made(kind, ensemble=None, loss="least-squares"):
             y = [np.random.default_rng(e).random(layout.size) for e in numbers]
             misfits.append(LeastSquares(np.stack(y, axis=1), 0.1, layout))
     regularizers = {"D": REGULARIZERS["gradient"](grid, 0.1)}
-    J = Objective(forward, misfits, regularizers, ensemble)
+    J = Objective(forward, misfits, regularizers, ensemble, at_once)
     values = {"D": grid.evaluate(lambda x, y: 0.5 + 0.2 * x * y), "r": 2.0}
     changes = {"D": grid.evaluate(lambda x, y: np.exp(np.sin(3 * x) * y)), "r": 1.5}
     named = [{u.name: v[u.name] for u in space.unknowns} for v in (values, changes)]
@@ -155,6 +155,83 @@ def test_nothing_is_assembled_or_set_up_again(kind, monkeypatch):
     done = J.counters.forward_solves - before["forward_solves"]
     assert 0 < done <= 2 * 4 and done % 2 == 0
     J.destroy()
+
+
+def alike(found, expected):
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-10 * np.abs(b).max(initial=1))
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_part_after_part_is_the_same(kind):
+    whole, m, dm = made(kind)
+    J, _, _ = made(kind, at_once=4)
+    batch = [5, 4, 1, 0, 2]
+    alike(figures(J, m, dm), figures(whole, m, dm))
+    alike(figures(J.over(batch), m, dm), figures(whole.over(batch), m, dm))
+    found, expected = J.linearize(m), whole.linearize(m)
+    assert found.chi_squared() == pytest.approx(expected.chi_squared(), rel=1e-9)
+    for a, b in zip(found.data, expected.data, strict=True):
+        np.testing.assert_allclose(a.gather(), b.gather(), rtol=1e-8)
+
+
+@pytest.mark.parallel([2, 3])
+def test_part_after_part_in_groups_says_as_much_between_ranks(monkeypatch):
+    """Five experiments in two groups, or three: unequal numbers of parts, one sum a gradient."""
+    ensemble = Ensemble.split(COMM, COMM.size, COUNT)
+    J, m, dm = made("fused", ensemble, at_once=1)
+    single, m1, dm1 = made("fused")
+    columns, sums = [0, 1, 2, 3, 4], []
+    part, sum_vec = J.over(columns), Ensemble.sum_vec
+    monkeypatch.setattr(Ensemble, "sum_vec", lambda *a: sums.append(1) or sum_vec(*a))
+    at, whole = part.linearize(m), single.over(columns).linearize(m1)
+    assert at.value == pytest.approx(whole.value, rel=1e-10)
+    norms = [at.gradient().norm(), whole.gradient().norm()]
+    assert norms[0] == pytest.approx(norms[1], rel=1e-9) and len(sums) == 2
+    out, out1 = J.create_vec(), single.create_vec()
+    at.hessian(dm, out)
+    whole.hessian(dm1, out1)
+    assert out.norm() == pytest.approx(out1.norm(), rel=1e-8) and len(sums) == 4
+
+
+@pytest.mark.parallel([1, 2])
+@pytest.mark.parametrize("kind", ["steady", "implicit"])
+def test_memory_is_that_of_one_part(kind, monkeypatch):
+    """No part is alive when the next begins, and its gradient needs no other solve of the state."""
+    J, m, dm = made(kind, at_once=2)
+    linearize, alive, asked = J.forward.linearize, [], []
+
+    def watched(m, columns=None):
+        assert alive == []
+        asked.append(tuple(columns))
+        alive.append(columns)
+        found = linearize(m, columns)
+        destroy = found.destroy
+        monkeypatch.setattr(found, "destroy", lambda: alive.clear() or destroy(), raising=False)
+        return found
+
+    monkeypatch.setattr(J.forward, "linearize", watched)
+    at = J.linearize(m)
+    at.gradient()
+    assert np.isfinite(at.value) and asked == [(0, 1), (2, 3), (4, 5)]
+    assert J.counters.forward_solves == J.counters.adjoint_solves == COUNT
+    at.hessian(dm, J.create_vec(), gauss_newton=True)
+    assert asked[3:] == asked[:3]
+    at.destroy()
+    assert alive == []
+
+
+@pytest.mark.parallel([1, 2, 3])
+def test_derivatives_part_after_part():
+    J, m, dm = made("implicit", loss="labels", at_once=3)
+    orders = taylor_test(J, m, dm)
+    assert orders.problems() == [], orders
+
+
+def test_at_once_is_a_number_of_experiments():
+    with pytest.raises(InputError, match="at_once: got 0; allowed: a number of experiments"):
+        made("steady", at_once=0)
 
 
 @pytest.mark.parametrize(

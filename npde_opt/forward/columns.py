@@ -39,8 +39,9 @@ def blocks(
         driving: of all experiments.
     """
     sought = set(unknown)
-    alone = [e for e in members if sought.intersection(driving[e].boundary.coefficients)]
-    rest = [e for e in members if e not in set(alone)]
+    apart = {e for e in members if sought.intersection(driving[e].boundary.coefficients)}
+    alone = [e for e in members if e in apart]
+    rest = [e for e in members if e not in apart]
     grid = driving[0].grid
     most = max(CELLS * grid.comm.size // grid.size, 1)
     found = [tuple(rest[at : at + most]) for at in range(0, len(rest), most)]

@@ -38,7 +38,7 @@ class SoftmaxCrossEntropy(Misfit):
         super().__init__(layout, np.isfinite(y).astype(int))
         self.labels = y
 
-    def over(self, columns: Sequence[int]) -> Self:
+    def over(self, columns: Sequence[int] | np.ndarray) -> Self:
         part = super().over(columns)
         part.labels = self.labels[list(columns)]
         return part

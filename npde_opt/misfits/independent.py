@@ -50,10 +50,10 @@ class Independent(Misfit):
         self.weight = np.where(np.isfinite(own), 1 / deviations, 0.0)
         self.observed = np.nan_to_num(own)
 
-    def over(self, columns: Sequence[int]) -> Self:
+    def over(self, columns: Sequence[int] | np.ndarray) -> Self:
         part = super().over(columns)
-        part.weight = self.weight[:, list(columns)]
-        part.observed = self.observed[:, list(columns)]
+        part.weight = np.take(self.weight, columns, axis=1)
+        part.observed = np.take(self.observed, columns, axis=1)
         return part
 
     def scaled(self, d: DataBlock) -> np.ndarray:

@@ -31,7 +31,7 @@ class Misfit(ABC):
         """Data of all columns."""
         return int(self.counts.sum())
 
-    def over(self, columns: Sequence[int]) -> Self:
+    def over(self, columns: Sequence[int] | np.ndarray) -> Self:
         """The misfit of some of the columns alone."""
         part = copy.copy(self)
         part.layout = self.layout.over(columns)

@@ -76,7 +76,7 @@ class Observations:
         found._shared, found._runs = True, {}
         for observer, layout in zip(self.observers, self.layouts, strict=True):
             columns = layout.columns_of(experiments)
-            if columns:
+            if columns.size:
                 found.observers.append(observer)
                 found.layouts.append(layout.over(columns))
         return found
@@ -91,8 +91,9 @@ class Observations:
     def _place(self, experiment: int) -> tuple[int, int]:
         """Block and column of an experiment."""
         for b, layout in enumerate(self.layouts):
-            if experiment in layout.members:
-                return b, layout.members.index(experiment)
+            column = int(layout.places([experiment])[0])
+            if column >= 0:
+                return b, column
         raise KeyError(experiment)
 
     def by_experiment(self, data: Sequence[DataBlock]) -> dict[int, np.ndarray]:
@@ -121,10 +122,12 @@ class Observations:
             b, column = self._place(members[0])
             yield Run(b, slice(column, column + 1), None)
             return
-        numbers = {e: s for s, e in enumerate(members)}
         for b, layout in enumerate(self.layouts):
-            pairs = [(c, numbers[e]) for c, e in enumerate(layout.members) if e in numbers]
-            for part in _neighbours(np.array(pairs, int).reshape(-1, 2)):
+            places = layout.places(members)
+            here = np.flatnonzero(places >= 0)
+            columns = places[here]
+            increasing = np.argsort(columns)
+            for part in _neighbours(np.stack([columns, here], axis=1)[increasing]):
                 (c, s), n = part[0], len(part)
                 yield Run(b, slice(c, c + n), slice(s, s + n))
 

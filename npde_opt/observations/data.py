@@ -6,8 +6,9 @@ the rows of B are; every rank has its outputs of all columns.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -80,14 +81,28 @@ class DataLayout:
             raise InputError(field, _told(found), wanted)
         return found
 
-    def over(self, columns: Sequence[int]) -> DataLayout:
+    def over(self, columns: Sequence[int] | np.ndarray) -> DataLayout:
         """Of some of the columns."""
-        return replace(self, members=tuple(self.members[c] for c in columns))
+        members = [self.members[c] for c in np.asarray(columns, int).tolist()]
+        return replace(self, members=tuple(members))
 
-    def columns_of(self, experiments: Iterable[int]) -> list[int]:
-        """Numbers of the columns of those experiments that are members."""
-        wanted = set(experiments)
-        return [c for c, e in enumerate(self.members) if e in wanted]
+    @cached_property
+    def _places(self) -> np.ndarray:
+        """The column of each experiment, -1 of those that are none, and one more -1 behind."""
+        places = np.full(max(self.members, default=-1) + 2, -1)
+        places[list(self.members)] = np.arange(self.columns)
+        return places
+
+    def places(self, experiments: Collection[int] | np.ndarray) -> np.ndarray:
+        """The column of each of these experiments, -1 where one is no member; the time that it
+        takes does not depend on the number of members."""
+        wanted = np.fromiter(experiments, int, len(experiments))
+        return np.asarray(self._places[np.minimum(wanted, self._places.size - 1)])
+
+    def columns_of(self, experiments: Collection[int] | np.ndarray) -> np.ndarray:
+        """Numbers of the columns of those experiments that are members, in increasing order."""
+        found = np.sort(self.places(experiments))
+        return found[found >= 0]
 
 
 def _told(values: np.ndarray) -> str:
@@ -108,7 +123,7 @@ class DataBlock:
 
     def column(self, experiment: int) -> np.ndarray:
         """The owned outputs of an experiment, as a view."""
-        return self.values[:, self.layout.members.index(experiment)]
+        return self.values[:, self.layout.places([experiment])[0]]
 
     def copy(self) -> DataBlock:
         return DataBlock(self.layout, self.values.copy(order="F"))

@@ -1,0 +1,205 @@
+"""phi(F(m)) = sum_e phi_e(F_e(m)) at one point m: of all experiments at once, or of some after the
+other, when memory is that of some.
+
+What is here is done by one group of ranks; an objective sums it over the groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+from petsc4py import PETSc
+
+from npde_opt.forward.interface import AdjointStates, Linearization
+from npde_opt.misfits import Misfit, Scaled
+from npde_opt.observations import DataBlock, Metric
+
+
+class Experiments(Protocol):
+    """Some of a group's experiments.
+
+    Attributes:
+        misfits: one a block of data.
+        blocks: numbers of these blocks among those of all experiments.
+        scale: a factor of the derivatives.
+    """
+
+    misfits: list[Misfit]
+    blocks: list[int]
+    scale: float
+
+    def forward_at(self, m: PETSc.Vec) -> Linearization: ...
+
+
+class DataTermAt(Protocol):
+    """What an objective asks of either way. Collective over the ranks of a group."""
+
+    @property
+    def data(self) -> list[DataBlock]:
+        """F(m), blocks as those of the misfits."""
+
+    def values(self) -> list[np.ndarray]:
+        """phi of each column, by block, without the scale."""
+
+    def gradient(self) -> PETSc.Vec:
+        """J^T phi'; the caller's."""
+
+    def hessian(self, dm: PETSc.Vec, out: PETSc.Vec, gauss_newton: bool) -> None:
+        """Adds J^T W J dm, and without `gauss_newton` the second-order term."""
+
+    def information(self, dm: PETSc.Vec) -> float:
+        """dm^T J^T W J dm, W that of Gauss-Newton."""
+
+    def destroy(self) -> None: ...
+
+
+class AtOnce:
+    """All experiments together; solves happen when they are asked for and are kept."""
+
+    def __init__(self, of: Experiments, m: PETSc.Vec):
+        self.of, self.m = of, m
+        self._linearization: Linearization | None = None
+        self._metrics: dict[bool, list[Metric]] = {}
+
+    @property
+    def linearization(self) -> Linearization:
+        if self._linearization is None:
+            self._linearization = self.of.forward_at(self.m)
+        return self._linearization
+
+    @property
+    def data(self) -> list[DataBlock]:
+        return self.linearization.data
+
+    @property
+    def _blocks(self) -> Iterator[tuple[Misfit, DataBlock]]:
+        """The misfits and their predicted data."""
+        return zip(self.of.misfits, self.data, strict=True)
+
+    def values(self) -> list[np.ndarray]:
+        return [np.asarray(misfit.values(d)) for misfit, d in self._blocks]
+
+    @cached_property
+    def adjoints(self) -> AdjointStates:
+        residuals = [misfit.gradient(d) for misfit, d in self._blocks]
+        if self.of.scale != 1:
+            for residual in residuals:
+                residual.scale(self.of.scale)
+        return self.linearization.adjoint_states(residuals)
+
+    def gradient(self) -> PETSc.Vec:
+        return self.linearization.apply_adjoint((), self.adjoints)
+
+    def _metrics_at(self, gauss_newton: bool) -> list[Metric]:
+        if gauss_newton not in self._metrics:
+            found = [
+                m.gauss_newton_metric(d) if gauss_newton else m.hessian_metric(d)
+                for m, d in self._blocks
+            ]
+            if self.of.scale != 1:
+                found = [Scaled(w, self.of.scale) for w in found]
+            self._metrics[gauss_newton] = found
+        return self._metrics[gauss_newton]
+
+    def hessian(self, dm: PETSc.Vec, out: PETSc.Vec, gauss_newton: bool) -> None:
+        metrics = self._metrics_at(gauss_newton)
+        self.linearization.hessian(dm, metrics, out, None if gauss_newton else self.adjoints)
+
+    def information(self, dm: PETSc.Vec) -> float:
+        found = 0.0
+        images = self.linearization.apply(dm)
+        for d, w in zip(images, self._metrics_at(True), strict=True):
+            weighted = d.copy()
+            w.apply(weighted)
+            found += d.dot(weighted)
+        return found
+
+    def destroy(self) -> None:
+        if self._linearization is not None:
+            self._linearization.destroy()
+
+
+class PartByPart:
+    """Some experiments after the other: nothing of a part is kept when the next begins.
+
+    Value and gradient of a part are found together, as its state is known then: who asks for
+    values pays for a gradient. Every product with the Hessian solves for the states again.
+
+    Args:
+        of: all of the group's experiments.
+        parts: makes the parts, in the order of their columns.
+    """
+
+    def __init__(self, of: Experiments, parts: Callable[[], Iterator[Experiments]], m: PETSc.Vec):
+        self.of, self.parts, self.m = of, parts, m
+        self._values: list[np.ndarray] | None = None
+        self._gradient: PETSc.Vec | None = None
+        self._at: AtOnce | None = None
+        # Numbers of blocks among those of all experiments, to places among those of `of`.
+        self._place = {b: k for k, b in enumerate(of.blocks)}
+
+    def _each(self) -> Iterator[AtOnce]:
+        """One part at a time. One at which a solve failed stays until all ranks know of it."""
+        for part in self.parts():
+            self._drop()
+            self._at = AtOnce(part, self.m)
+            yield self._at
+        self._drop()
+
+    def _drop(self) -> None:
+        if self._at is not None:
+            self._at.destroy()
+            self._at = None
+
+    def values(self) -> list[np.ndarray]:
+        if self._values is None:
+            self._values = self._evaluated()
+        return self._values
+
+    def _evaluated(self) -> list[np.ndarray]:
+        """The values; leaves the gradient."""
+        found: list[list[np.ndarray]] = [[np.zeros(0)] for _ in self.of.misfits]
+        gradient = self._zero()
+        for at in self._each():
+            for b, values in zip(at.of.blocks, at.values(), strict=True):
+                found[self._place[b]].append(values)
+            added = at.gradient()
+            gradient.axpy(1.0, added)
+            added.destroy()
+        self._gradient = gradient
+        return [np.concatenate(values) for values in found]
+
+    def gradient(self) -> PETSc.Vec:
+        self.values()
+        assert self._gradient is not None
+        return self._gradient.copy()
+
+    @cached_property
+    def data(self) -> list[DataBlock]:
+        found = [misfit.layout.zeros() for misfit in self.of.misfits]
+        for at in self._each():
+            for b, d in zip(at.of.blocks, at.data, strict=True):
+                whole = found[self._place[b]]
+                columns = whole.layout.columns_of(d.layout.members)
+                whole.values[:, columns] = d.values
+        return found
+
+    def hessian(self, dm: PETSc.Vec, out: PETSc.Vec, gauss_newton: bool) -> None:
+        for at in self._each():
+            at.hessian(dm, out, gauss_newton)
+
+    def information(self, dm: PETSc.Vec) -> float:
+        return sum(at.information(dm) for at in self._each())
+
+    def _zero(self) -> PETSc.Vec:
+        out = self.m.duplicate()
+        out.set(0.0)
+        return out
+
+    def destroy(self) -> None:
+        self._drop()
+        if self._gradient is not None:
+            self._gradient.destroy()
