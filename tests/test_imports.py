@@ -17,7 +17,7 @@ FLOORS = (
     ("restarts",),
     ("nested", "weight_choice", "uncertainty"),
     ("verify",),
-    ("optimizers", "pseudoinverse"),
+    ("networks", "optimizers", "pseudoinverse"),
     ("objective",),
     ("forward", "regularizers", "misfits"),
     ("observations", "terms"),

@@ -9,16 +9,31 @@ earlier ones, which fills the corners.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 from mpi4py import MPI
 
-from npde_opt.grids.grid import Grid, of_cells
+from npde_opt.grids.grid import of_cells
 from npde_opt.grids.layout import Layout
 
 
+class Cells(Protocol):
+    """Cells that are spread over ranks: those of a grid, for one."""
+
+    @property
+    def comm(self) -> MPI.Intracomm: ...
+    @property
+    def layout(self) -> Layout: ...
+    @property
+    def dim(self) -> int: ...
+    @property
+    def local_shape(self) -> tuple[int, ...]: ...
+    def periodic(self, axis: int) -> bool: ...
+
+
 def with_halo(
-    grid: Grid, values: np.ndarray, width: int | Sequence[int], outside: float = 0.0
+    grid: Cells, values: np.ndarray, width: int | Sequence[int], outside: float = 0.0
 ) -> np.ndarray:
     """Owned values [..., i, j, k] with ghosts all round; those outside the domain are `outside`, of
     periodic axes the values at the other end. Collective.
@@ -44,7 +59,7 @@ def with_halo(
     return out
 
 
-def _fill(rows: np.ndarray, grid: Grid, d: int, width: int) -> None:
+def _fill(rows: np.ndarray, grid: Cells, d: int, width: int) -> None:
     """Fills the first and last `width` rows of [row, ...], which lie along axis d of the grid."""
     layout, periodic = grid.layout, grid.periodic(d)
     at, counts = layout.position[d], layout.counts[d]
@@ -81,6 +96,4 @@ def _wanted(layout: Layout, d: int, at: int, width: int, periodic: bool) -> np.n
     first = sum(layout.counts[d][:at])
     ghosts = np.concatenate([np.arange(-width, 0), count + np.arange(width)])
     rows = first + ghosts
-    if not count:
-        return np.full(rows.size, -1)
     return rows % n if periodic else np.where((rows >= 0) & (rows < n), rows, -1)

@@ -1,0 +1,208 @@
+"""Networks as forward maps: derivatives of all kinds of layers, losses, ranks and groups."""
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+from npde_opt.ensemble import Ensemble
+from npde_opt.errors import InputError
+from npde_opt.grids import Grid
+from npde_opt.misfits import LeastSquares, SoftmaxCrossEntropy
+from npde_opt.networks import (
+    Dense,
+    Mixing,
+    Network,
+    Part,
+    PiecewiseLinear,
+    Place,
+    RadialBasis,
+    ReLU,
+    Softplus,
+    Stencil,
+    Step,
+    Tanh,
+    Transposed,
+    Weight,
+)
+from npde_opt.objective import Objective
+from npde_opt.verify import dot_product_test, taylor_test
+
+COMM = MPI.COMM_WORLD
+SAMPLES = 4
+
+
+class Drawn:
+    """Samples that are the same on any number of ranks; part p of sample e."""
+
+    def __init__(self, numbers):
+        self.numbers = list(numbers)
+
+    def __len__(self):
+        return len(self.numbers)
+
+    def part(self, number, samples, place):
+        shape = (place.channels, *place.layout.shape[::-1])
+        chosen = [self.numbers[s] for s in samples]
+        every = [np.random.default_rng([e, number]).standard_normal(shape) for e in chosen]
+        return place.own(np.stack(every, axis=1))
+
+
+def part(operator, name, step=None, sign=1.0):
+    return Part(operator, Weight(name, operator.shape, step, operator.inputs), sign)
+
+
+def cnn(grid):
+    """A strided convolution and two dense layers."""
+    first = Stencil(Place.on(grid), 3, 3, stride=2)
+    second = Dense(first.target, 4)
+    third = Dense(second.target, 3)
+    return [
+        Step(first.source, part(first, "W0"), Tanh(), Weight("b0", (3,))),
+        Step(second.source, part(second, "W1"), Softplus(), Weight("b1", (4,))),
+        Step(third.source, part(third, "W2"), bias=Weight("b2", (3,))),
+    ]
+
+
+def symmetric(grid):
+    """u' = u - dt W^T sigma(W u + b), weights of each layer in one array, and its input again."""
+    place, steps = Place.on(grid, 2), []
+    for n in range(2):
+        W = Stencil(place, 3, 3, mode="replicate")
+        B = Mixing(place, 2)
+        theta = Weight("theta", (3, 5), n, 1)
+        inner, outer = part(W, "W", n), part(Transposed(W), "W", n, -1.0)
+        activation = RadialBasis(5, 2.0)
+        more = {"driven_outer": part(B, "B"), "reads": 0}
+        layer = Step(place, inner, activation, Weight("b", (3,), n), theta, outer, **more)
+        steps.append(Step(**{**vars(layer), "residual": True, "dt": 0.3}))
+    return steps
+
+
+def recurrent(grid):
+    """One shared layer with an input at every step."""
+    place = Place.on(grid, 2)
+    W, U, K = Stencil(place, 2), Mixing(place.with_channels(1), 2), Mixing(place, 2)
+    return [
+        Step(
+            place,
+            part(W, "W"),
+            Tanh(),
+            Weight("b", (2,)),
+            driven_inner=part(U, "U"),
+            linear=[part(K, "K")],
+            reads=n,
+        )
+        for n in range(3)
+    ]
+
+
+KINDS = {"cnn": cnn, "symmetric": symmetric, "recurrent": recurrent}
+
+
+def made(kind, loss="least squares", comm=COMM, numbers=range(SAMPLES), ensemble=None):
+    grid = Grid((6, 5), comm=comm)
+    network = Network(grid, KINDS[kind](grid), start=None if kind == "recurrent" else 0)
+    forward = network.over(Drawn(numbers))
+    layout = forward.layouts[0]
+    if loss == "softmax":
+        misfit = SoftmaxCrossEntropy(np.array([e % 3 for e in numbers]), layout)
+    else:
+        y = np.random.default_rng(7).standard_normal((layout.size, SAMPLES))
+        misfit = LeastSquares(y[:, list(numbers)], 0.5, layout)
+    J = Objective(forward, [misfit], {}, ensemble)
+    values = network.initial(3)
+    changes = network.initial(4)
+    for other, own in ((5, values), (6, changes)):
+        for name, drawn in network.initial(other).items():
+            own[name] = own[name] + 0.3 * drawn
+            if not drawn.any():
+                own[name] = 0.1 + 0.2 * np.arange(own[name].size).reshape(own[name].shape) % 0.7
+    return J, J.space.from_values(values), J.space.from_values(changes)
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize("kind", KINDS)
+def test_derivatives(kind):
+    J, m, dm = made(kind)
+    orders = taylor_test(J, m, dm)
+    assert orders.problems() == [], orders
+    lin = J.linearize(m).linearization
+    assert dot_product_test(lin, dm, [d.layout.noise(1) for d in lin.data]) <= 1e-12
+
+
+@pytest.mark.parallel([1, 2, 3])
+def test_softmax_derivatives():
+    J, m, dm = made("cnn", "softmax")
+    orders = taylor_test(J, m, dm)
+    assert orders.problems() == [], orders
+
+
+def figures(J, m, dm):
+    at, h = J.linearize(m), J.create_vec()
+    at.hessian(dm, h)
+    found = [at.value, at.gradient().norm(), at.gradient().dot(dm), h.norm(), h.dot(dm)]
+    at.destroy()
+    return np.array(found)
+
+
+@pytest.mark.parallel([2, 3])
+@pytest.mark.parametrize("kind", KINDS)
+def test_ranks_agree(kind):
+    assert np.allclose(figures(*made(kind)), figures(*made(kind, comm=MPI.COMM_SELF)), rtol=1e-11)
+
+
+@pytest.mark.parallel(2)
+def test_groups_agree():
+    ensemble = Ensemble.split(COMM, 2, SAMPLES)
+    own = ensemble.own(SAMPLES)
+    split = made("cnn", comm=ensemble.space, numbers=own, ensemble=ensemble)
+    assert np.allclose(figures(*split), figures(*made("cnn", comm=MPI.COMM_SELF)), rtol=1e-11)
+
+
+def test_batches_are_the_whole():
+    J, m, _ = made("cnn", "softmax")
+    parts = [J.over(columns, scale=False).linearize(m) for columns in ([0, 2], [1, 3])]
+    whole = J.linearize(m)
+    assert np.isclose(sum(p.value for p in parts), whole.value, rtol=1e-13)
+    g = sum(p.gradient().getArray() for p in parts)
+    assert np.allclose(g, whole.gradient().getArray(), rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("activation", "smooth"),
+    [
+        (Tanh(), True),
+        (Softplus(), True),
+        (ReLU(), False),
+        (PiecewiseLinear(7, 2.0), False),
+        (RadialBasis(7, 2.0), True),
+    ],
+)
+def test_slopes(activation, smooth):
+    rng = np.random.default_rng(0)
+    v, theta = (
+        1.5 * rng.standard_normal((2, 50)),
+        rng.standard_normal((2, max(activation.count, 1))),
+    )
+    h = 1e-6
+    above, below = activation.value(v + h, theta), activation.value(v - h, theta)
+    difference = (above - below) / (2 * h)
+    assert np.allclose(activation.slope(v, theta), difference, rtol=1e-7, atol=1e-8)
+    above, below = activation.slope(v + h, theta), activation.slope(v - h, theta)
+    if smooth:
+        difference = (above - below) / (2 * h)
+        assert np.allclose(activation.curvature(v, theta), difference, rtol=1e-6, atol=1e-7)
+    if activation.count:
+        y = rng.standard_normal(v.shape)
+        for order, of in enumerate((activation.value, activation.slope)):
+            along = np.vdot(activation.moments(v, y, order), theta)
+            assert np.isclose(along, np.vdot(y, of(v, theta)), rtol=1e-12)
+
+
+def test_layers_that_do_not_fit_are_told():
+    grid = Grid((6, 5), comm=COMM)
+    steps = cnn(grid)
+    with pytest.raises(InputError, match="layer 1"):
+        Network(grid, [steps[0], steps[2]])
+    with pytest.raises(InputError, match="layers"):
+        Network(grid, [])

@@ -1,0 +1,127 @@
+"""Operators of layers against their assembled matrices, and their transposes."""
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+from npde_opt.errors import InputError
+from npde_opt.grids import Grid
+from npde_opt.networks import Dense, Mixing, Place, Stencil, Transposed
+from npde_opt.networks.matrices import as_vec, from_vec
+
+COMM = MPI.COMM_WORLD
+PERIODIC = {"y-": "periodic", "y+": "periodic"}
+
+
+def place(shape=(7, 6), channels=2, boundaries=None):
+    return Place.on(Grid(shape, boundaries=boundaries or {}, comm=COMM), channels)
+
+
+OPERATORS = {
+    "3x3": lambda: Stencil(place(), 3),
+    "replicate": lambda: Stencil(place(), 2, (5, 3), mode="replicate"),
+    "stride": lambda: Stencil(place(), 3, 3, stride=(2, 3)),
+    "even kernel": lambda: Stencil(place((8, 6)), 3, 2, stride=2, padding=0),
+    "replicate, stride": lambda: Stencil(place((9, 7)), 2, 5, stride=2, mode="replicate"),
+    "dilation": lambda: Stencil(place(), 2, 3, dilation=2),
+    "valid": lambda: Stencil(place(), 2, 4, padding=0),
+    "wide padding": lambda: Stencil(place((5, 6)), 1, 3, padding=3),
+    "periodic": lambda: Stencil(place(boundaries=PERIODIC), 2, (3, 5), stride=(1, 2)),
+    "line": lambda: Stencil(place((9,)), 2, 5, stride=2),
+    "volume": lambda: Stencil(place((4, 3, 6)), 2, (3, 3, 5), mode="replicate"),
+    "mixing": lambda: Mixing(place(), 3),
+    "dense": lambda: Dense(place(), 4),
+    "dense on a point": lambda: Dense(place().point(5), 4),
+    "transposed": lambda: Transposed(Stencil(place((8, 6)), 3, 3, stride=2)),
+}
+
+
+def drawn(where, samples, seed):
+    """A state that is the same on any number of ranks."""
+    shape = (where.channels, samples, *where.layout.shape[::-1])
+    return where.own(np.random.default_rng(seed).standard_normal(shape)).copy()
+
+
+def total(value):
+    return COMM.allreduce(float(value))
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize("name", OPERATORS)
+def test_products_are_those_of_the_matrix(name):
+    op = OPERATORS[name]()
+    w = np.random.default_rng(0).standard_normal(op.shape)
+    u = drawn(op.source, 2, 1)
+    y = op.apply(w, u)
+    assert y.shape == op.target.shape(2)
+    A = op.matrix(w)
+    for s in range(2):
+        x, out = as_vec(op.source, u[:, s]), as_vec(op.target, y[:, s])
+        product = out.duplicate()
+        A.mult(x, product)
+        assert np.allclose(from_vec(op.target, product), y[:, s], rtol=1e-13, atol=1e-13)
+        for vec in (x, out, product):
+            vec.destroy()
+    A.destroy()
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize("name", OPERATORS)
+def test_transposes_are_exact(name):
+    op = OPERATORS[name]()
+    rng = np.random.default_rng(2)
+    w, dw = rng.standard_normal(op.shape), rng.standard_normal(op.shape)
+    u, y = drawn(op.source, 3, 3), drawn(op.target, 3, 4)
+    product = total(np.vdot(y, op.apply(w, u)))
+    assert np.isclose(total(np.vdot(op.transpose(w, y), u)), product, rtol=1e-12)
+    along = total(np.vdot(y, op.apply(dw, u)))
+    assert np.isclose(total(np.vdot(op.weights(y, u), dw)), along, rtol=1e-12)
+
+
+@pytest.mark.parallel([2, 3])
+@pytest.mark.parametrize("name", OPERATORS)
+def test_ranks_have_parts_of_one_result(name):
+    op = OPERATORS[name]()
+    w = np.random.default_rng(0).standard_normal(op.shape)
+    y = op.apply(w, drawn(op.source, 2, 1))
+    whole = np.zeros((2, op.target.size))
+    whole[:, op.target.order()] = np.moveaxis(y, 1, 0).reshape(2, -1)
+    whole = COMM.allreduce(whole)
+    alone = serial(name, w)
+    assert np.allclose(whole, alone, rtol=1e-13, atol=1e-13)
+
+
+def serial(name, w):
+    """The result of one rank, found on each."""
+    global COMM
+    world, COMM = COMM, MPI.COMM_SELF
+    try:
+        op = OPERATORS[name]()
+        y = op.apply(w, drawn(op.source, 2, 1))
+    finally:
+        COMM = world
+    return np.moveaxis(y, 1, 0).reshape(2, -1)
+
+
+def test_single_precision_stays_single():
+    op = Stencil(place(), 3)
+    w = np.random.default_rng(0).standard_normal(op.shape)
+    u = drawn(op.source, 2, 1).astype("f4")
+    assert op.apply(w, u).dtype == np.float32
+    assert op.transpose(w, op.apply(w, u)).dtype == np.float32
+    assert op.weights(op.apply(w, u), u).dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    ("build", "told"),
+    [
+        (lambda: Stencil(place(), 1, 9, padding=0), "kernel"),
+        (lambda: Stencil(place(), 1, (3, 3, 3)), "kernel"),
+        (lambda: Stencil(place(), 1, 3, stride=0), "stride"),
+        (lambda: Stencil(place(), 1, 3, mode="mirror"), "padding"),
+        (lambda: Stencil(place(boundaries=PERIODIC), 1, 3, stride=4), "stride"),
+    ],
+)
+def test_bad_sizes_are_told(build, told):
+    with pytest.raises(InputError, match=told):
+        build()
