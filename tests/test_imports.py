@@ -19,6 +19,7 @@ FLOORS = (
     ("verify",),
     ("networks", "optimizers", "pseudoinverse"),
     ("objective",),
+    ("data_term",),
     ("forward", "regularizers", "misfits"),
     ("observations", "terms"),
     ("linear",),
