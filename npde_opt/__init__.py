@@ -73,7 +73,7 @@ FACE = {
         "SmallPrior",
         "TotalVariation",
     ),
-    "pseudoinverse": ("Fold",),
+    "pseudoinverse": ("Fold", "Gram"),
     "objective": ("Objective",),
     "registry": ("register",),
     "ensemble": ("Ensemble",),

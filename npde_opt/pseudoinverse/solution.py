@@ -10,6 +10,7 @@ from LAPACK's gelsd.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,13 +19,16 @@ from scipy.linalg import lapack, solve_triangular, svd, svdvals
 from scipy.optimize import minimize_scalar
 
 from npde_opt.aliases import Numbers
+from npde_opt.pseudoinverse.sample import Centred
 
 EPS = float(np.finfo(float).eps)
-GCV, GCV_EACH = "gcv", "gcv-each"
-"""A ridge by cross-validation: one for all targets, or one a target."""
-DECADES = 20
-"""Ridges a decade apart at which the score of a ridge is looked at, downwards from the largest
-singular value squared; the best of them is then improved."""
+GCV, LOO, EACH = "gcv", "loo", "-each"
+CHOICES = (GCV, GCV + EACH, LOO, LOO + EACH)
+"""A ridge by generalised cross-validation or leave-one-out: one for all targets, or one a
+target."""
+POWERS = np.arange(0.0, -20.0, -0.25)
+"""Of 10, times the largest singular value squared: ridges at which a score is looked at; the best
+of them is then improved."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class Reduced:
         C: Q^T T (n, k).
         rest: |S|^2 of each target (k,): what no W explains.
         count: rows, of which `centred` (0 or 1) went into the mean.
+        sample: rows for leave-one-out.
     """
 
     R: np.ndarray
@@ -43,6 +48,13 @@ class Reduced:
     rest: np.ndarray
     count: int
     centred: int = 0
+    sample: Centred | None = None
+
+    @cached_property
+    def singular_values(self) -> np.ndarray:
+        """All of H's (n,), largest first."""
+        values: np.ndarray = svdvals(self.R)
+        return values
 
     @cached_property
     def factors(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -50,19 +62,47 @@ class Reduced:
         U, s, Vt = svd(self.R)
         return U.T @ self.C, s, Vt.T
 
-    def score(self, ridge: float, target: int | None = None) -> float:
-        """Generalised cross-validation, count |H W - T|^2 / (count - degrees of freedom)^2: an
-        estimate of the squared error of a new row (Golub, Heath, Wahba 1979), summed over targets
-        or of one."""
+    @property
+    def unexplained(self) -> np.ndarray:
+        """|S|^2 of each target (k,)."""
+        return self.rest
+
+    def missed(self, W: np.ndarray) -> np.ndarray:
+        """|H W - T|^2 of each target (k,)."""
+        found: np.ndarray = self.rest + ((np.triu(self.R) @ W - self.C) ** 2).sum(axis=0)
+        return found
+
+    def score(self, ridge: float) -> np.ndarray:
+        """Generalised cross-validation of each target (k,): count |H W - T|^2 / (count - degrees
+        of freedom)^2, an estimate of the squared error of a new row (Golub, Heath, Wahba 1979)."""
         turned, s, _ = self.factors
-        kept = s**2 / (s**2 + ridge) if ridge > 0 else (s > 0).astype(float)
+        kept = s**2 / (s**2 + ridge)
         left = (1 - kept)[:, None] * turned
-        missed = self.rest + (left**2).sum(axis=0)
+        missed = self.unexplained + (left**2).sum(axis=0)
         freedom = self.count - self.centred - kept.sum()
         if freedom <= 0:
-            return np.inf
-        errors = self.count * missed / freedom**2
-        return float(errors.sum() if target is None else errors[target])
+            return np.full(missed.shape, np.inf)
+        errors: np.ndarray = self.count * missed / freedom**2
+        return errors
+
+    def left_out(self, ridge: float) -> np.ndarray:
+        """Mean squared error (k,) of the sampled rows, each by the W of all rows but itself:
+        e / (1 - h) with h of the hat matrix's diagonal (Allen 1974)."""
+        assert self.sample is not None
+        turned, s, _ = self.factors
+        size = s**2 + ridge
+        missed = self.sample.targets - self._turned_sample @ ((s / size)[:, None] * turned)
+        leverage = self.sample.leverage + (self._turned_sample**2) @ (1 / size)
+        # A row that is explained by itself alone says nothing of others.
+        free = np.maximum(1 - leverage, EPS)
+        found: np.ndarray = self.sample.shares @ (missed / free[:, None]) ** 2
+        return found
+
+    @cached_property
+    def _turned_sample(self) -> np.ndarray:
+        assert self.sample is not None
+        found: np.ndarray = self.sample.features @ self.factors[2]
+        return found
 
 
 @dataclass(frozen=True)
@@ -94,8 +134,7 @@ class Solution:
     def singular_values(self) -> np.ndarray:
         """All of them (n,), largest first; on rank 0."""
         assert self.problem is not None
-        values: np.ndarray = svdvals(self.problem.R)
-        return values
+        return self.problem.singular_values
 
 
 def solve(problem: Reduced, tolerance: float | None, ridge: Numbers | str) -> Solution:
@@ -103,20 +142,20 @@ def solve(problem: Reduced, tolerance: float | None, ridge: Numbers | str) -> So
     n = len(problem.R)
     relative = n * EPS if tolerance is None else tolerance
     if isinstance(ridge, str) or np.any(np.asarray(ridge) > 0):
-        return _with_ridge(problem, relative, ridge)
-    reciprocal = _reciprocal_condition(problem.R)
+        return with_ridge(problem, relative, ridge)
+    reciprocal = reciprocal_condition(problem.R)
     # sigma_n / sigma_1 is no smaller than the reciprocal condition in the 1-norm over n.
     if problem.count >= n and reciprocal > n * relative:
         W = solve_triangular(problem.R, problem.C)
         size = float(np.abs(np.diag(problem.R)).max(initial=0.0))
-        return _answer(problem, W, n, relative * size, 1 / reciprocal)
+        return answer(problem, W, n, relative * size, 1 / reciprocal)
     rows = min(problem.count, n)
     W, s, rank = _gelsd(problem.R[:rows], problem.C[:rows], relative)
     cut = relative * float(s.max(initial=0.0))
-    return _answer(problem, W, rank, cut, float(s[0] / s[rank - 1]) if rank else np.inf)
+    return answer(problem, W, rank, cut, float(s[0] / s[rank - 1]) if rank else np.inf)
 
 
-def _reciprocal_condition(R: np.ndarray) -> float:
+def reciprocal_condition(R: np.ndarray) -> float:
     """In the 1-norm, an estimate; 0 where R is singular."""
     if not len(R) or not np.all(np.diag(R)):
         return 0.0
@@ -138,7 +177,7 @@ def _gelsd(R: np.ndarray, C: np.ndarray, relative: float) -> tuple[np.ndarray, n
     return found[:n], s, int(rank)
 
 
-def _with_ridge(problem: Reduced, relative: float, ridge: Numbers | str) -> Solution:
+def with_ridge(problem: Reduced, relative: float, ridge: Numbers | str) -> Solution:
     turned, s, V = problem.factors
     targets = turned.shape[1]
     cut = relative * float(s.max(initial=0.0))
@@ -148,33 +187,40 @@ def _with_ridge(problem: Reduced, relative: float, ridge: Numbers | str) -> Solu
     factor = np.divide(s[:, None], size, out=np.zeros_like(size), where=kept & (size > 0))
     rank = int((s > cut).sum())
     condition = float(s[0] / s[rank - 1]) if rank else np.inf
-    return _answer(problem, V @ (factor * turned), rank, cut, condition, weights)
+    return answer(problem, V @ (factor * turned), rank, cut, condition, weights)
 
 
 def _weights(problem: Reduced, ridge: Numbers | str) -> np.ndarray:
     if not isinstance(ridge, str):
         return np.asarray(ridge, float)
-    if ridge == GCV:
-        return np.array(_chosen(problem))
-    return np.array([_chosen(problem, t) for t in range(problem.C.shape[1])])
+    score = problem.left_out if ridge.startswith(LOO) else problem.score
+    if not ridge.endswith(EACH):
+        return np.array(_chosen(problem, lambda x: float(score(x).sum())))
+    found = []
+    for target in range(problem.C.shape[1]):
+
+        def of_target(ridge: float, target: int = target) -> float:
+            return float(score(ridge)[target])
+
+        found.append(_chosen(problem, of_target))
+    return np.array(found)
 
 
-def _chosen(problem: Reduced, target: int | None = None) -> float:
+def _chosen(problem: Reduced, score: Callable[[float], float]) -> float:
     """The ridge of the least score."""
     largest = float(problem.factors[1].max(initial=0.0)) ** 2
     if largest == 0:
         return 0.0
-    powers = np.arange(0.0, -DECADES, -1.0)
 
-    def score(power: float) -> float:
-        return problem.score(largest * 10**power, target)
+    def at(power: float) -> float:
+        return score(largest * 10**power)
 
-    best = powers[int(np.argmin([score(x) for x in powers]))]
-    found = minimize_scalar(score, bounds=(best - 1, best + 1), method="bounded")
-    return largest * 10 ** float(found.x if found.fun < score(best) else best)
+    best = float(POWERS[int(np.argmin([at(x) for x in POWERS]))])
+    found = minimize_scalar(at, bounds=(best - 0.25, best + 0.25), method="bounded")
+    return largest * 10 ** float(found.x if found.fun < at(best) else best)
 
 
-def _answer(
+def answer(
     problem: Reduced,
     W: np.ndarray,
     rank: int,
@@ -182,7 +228,7 @@ def _answer(
     condition: float,
     ridge: np.ndarray | None = None,
 ) -> Solution:
-    missed = problem.rest + ((np.triu(problem.R) @ W - problem.C) ** 2).sum(axis=0)
+    """With its residual, without an intercept."""
     targets = W.shape[1]
     return Solution(
         W,
@@ -191,6 +237,6 @@ def _answer(
         cut,
         condition,
         np.zeros(targets) if ridge is None else ridge,
-        np.sqrt(missed / max(problem.count, 1)),
+        np.sqrt(problem.missed(W) / max(problem.count, 1)),
         problem,
     )

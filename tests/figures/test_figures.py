@@ -10,6 +10,7 @@ from npde_opt import figures
 from npde_opt.errors import InputError
 from npde_opt.figures.animation import LARGEST, pixels
 from npde_opt.figures.marks import Marks
+from npde_opt.figures.spectrum import plot_spectrum
 
 SHAPES = [(30,), (20, 25), (8, 9, 10)]
 
@@ -212,6 +213,16 @@ def test_weights(tmp_path):
     w = np.logspace(-3, 1, 5)
     path = figures.plot_weights(tmp_path / "w.svg", w, 100 + w, 1 / w, w[2], target=101.0)
     assert path.read_bytes().startswith(b"<?xml")
+
+
+@pytest.mark.parametrize("cut", [0.0, 1e-9])
+def test_singular_values_with_their_cut(tmp_path, cut):
+    values = np.logspace(2, -12, 60)
+    path = plot_spectrum(tmp_path / "s.png", values, cut, ridge=cut)
+    assert is_drawn(path)
+    assert is_drawn(plot_spectrum(tmp_path / "zeros.png", np.zeros(9), 0.0))
+    with pytest.raises(InputError, match="none"):
+        plot_spectrum(path, np.zeros(0), cut)
 
 
 def test_without_matplotlib_the_extra_is_named(tmp_path, monkeypatch):

@@ -3,45 +3,11 @@
 import numpy as np
 import pytest
 import scipy.linalg
+from least_squares import folded, reference, with_condition
 from mpi4py import MPI
 
 from npde_opt.errors import InputError
-from npde_opt.pseudoinverse import Fold
-
-EPS = np.finfo(float).eps
-
-
-def with_condition(rng, rows, columns, condition, rank=None):
-    """A matrix with singular values from 1 to 1/condition, of a rank."""
-    least = min(rows, columns)
-    U = np.linalg.qr(rng.standard_normal((rows, least)))[0]
-    V = np.linalg.qr(rng.standard_normal((columns, least)))[0]
-    s = np.logspace(0, -np.log10(condition), least)
-    s[least if rank is None else rank :] = 0
-    return (U * s) @ V.T
-
-
-def reference(H, T, tolerance=None):
-    """scipy's, with the same cut."""
-    cut = H.shape[1] * EPS if tolerance is None else tolerance
-    return scipy.linalg.lstsq(H, T, cond=cut, lapack_driver="gelsd")
-
-
-def own_rows(comm, rows, empty=()):
-    """Of this rank, an uneven share; ranks in `empty` have none."""
-    filled = [r for r in range(comm.size) if r not in empty]
-    if comm.rank in empty:
-        return slice(0, 0)
-    at, parts = filled.index(comm.rank), len(filled)
-    ends = [int(rows * (k / parts) ** 1.3) for k in range(parts + 1)]
-    return slice(ends[at], ends[at + 1])
-
-
-def folded(H, T, comm=MPI.COMM_SELF, empty=(), **settings):
-    fit = Fold(H.shape[1], T.shape[1], comm=comm, **settings)
-    rows = own_rows(comm, len(H), empty)
-    fit.add(H[rows], T[rows])
-    return fit
+from npde_opt.pseudoinverse import METHODS, Fold
 
 
 @pytest.mark.parametrize("targets", [1, 7])
@@ -197,19 +163,96 @@ def test_rows_that_are_taken_out_leave_the_others():
         fit.remove(100 * H[:1], T[:1])
 
 
-def test_a_stream_that_was_killed_goes_on_from_its_file(tmp_path):
+@pytest.mark.parametrize("intercept", [False, True])
+@pytest.mark.parametrize("weights", [None, np.linspace(0.5, 2, 60)])
+def test_leave_one_out_is_that_of_one_fit_a_row(intercept, weights):
+    rng = np.random.default_rng(11)
+    H = with_condition(rng, 60, 8, 1e3) + 0.3
+    T = H @ rng.standard_normal((8, 2)) + 0.05 * rng.standard_normal((60, 2)) + 2
+    w = np.ones(60) if weights is None else weights
+
+    def score(ridge, t):
+        total = 0.0
+        for i in range(60):
+            rest = np.delete(np.arange(60), i)
+            fit = Fold(8, 1, intercept)
+            fit.add(H[rest], T[rest, t], w[rest])
+            without = fit.solve(ridge=ridge)
+            total += w[i] * (T[i, t] - H[i] @ without.W[:, 0] - without.intercept[0]) ** 2
+        return total / 60
+
+    fit = Fold(8, 2, intercept, sampled=100, block=7)
+    fit.add(H, T, weights)
+    found = fit.solve(ridge="loo-each")
+    problem = found.problem
+    for t in range(2):
+        np.testing.assert_allclose(problem.left_out(0.02)[t], score(0.02, t), rtol=1e-8)
+        best = problem.left_out(found.ridge[t])[t]
+        assert best <= min(problem.left_out(r)[t] for r in np.logspace(-10, 1, 100)) * (1 + 1e-6)
+    together = fit.solve(ridge="loo").ridge
+    assert together[0] == together[1]
+
+
+@pytest.mark.parallel([1, 2])
+def test_a_sample_stands_for_all_rows():
+    comm, rng = MPI.COMM_WORLD, np.random.default_rng(12)
+    H = rng.standard_normal((3000, 20))
+    T = H @ rng.standard_normal((20, 1)) + rng.standard_normal((3000, 1))
+    whole = folded(H, T, comm, sampled=3000).solve(ridge="loo")
+    some = folded(H, T, comm, sampled=500, block=77).solve(ridge="loo")
+    if comm.rank == 0:
+        np.testing.assert_allclose(
+            some.problem.left_out(10.0), whole.problem.left_out(10.0), rtol=0.2
+        )
+    with pytest.raises(InputError, match="sampled"):
+        folded(H, T, comm).solve(ridge="loo")
+
+
+def test_a_sample_does_not_depend_on_blocks():
+    H = np.arange(90.0)[:, None]
+    parts = [folded(H, H, sampled=10, block=block).sample.rows for block in (7, 90)]
+    np.testing.assert_array_equal(np.sort(parts[0][:, 0]), np.sort(parts[1][:, 0]))
+
+
+@pytest.mark.parametrize("method", METHODS.values())
+def test_a_stream_that_was_killed_goes_on_from_its_file(tmp_path, method):
     rng = np.random.default_rng(10)
     H, T = rng.standard_normal((50, 5)), rng.standard_normal((50, 1))
-    whole = folded(H, T, intercept=True, block=10)
-    half = folded(H[:20], T[:20], intercept=True, block=10)
-    half.save(tmp_path / "fold.npz")
-    again = Fold.load(tmp_path / "fold.npz")
-    again.add(H[20:], T[20:])
-    np.testing.assert_array_equal(again.R, whole.R)
-    np.testing.assert_array_equal(again.solve().W, whole.solve().W)
+    blocks = [(H[at : at + 10], T[at : at + 10]) for at in range(0, 50, 10)]
+    read = []
+
+    def stream(killed):
+        for at, block in enumerate(blocks):
+            if at == killed:
+                raise KeyboardInterrupt
+            read.append(at)
+            yield block
+
+    def started():
+        return method(5, 1, intercept=True, sampled=20)
+
+    whole = started()
+    whole.add_all(blocks)
+    with pytest.raises(KeyboardInterrupt):
+        started().add_all(stream(3), tmp_path / "kept.npz", every=2)
+    again = started()
+    again.add_all(stream(9), tmp_path / "kept.npz", every=2)
+    assert again.count == 50
+    np.testing.assert_array_equal(again.kept, whole.kept)
+    np.testing.assert_array_equal(again.solve(ridge="loo").W, whole.solve(ridge="loo").W)
+    third = started()
+    third.add_all(stream(9), tmp_path / "kept.npz")
+    assert third.count == 50
+    with pytest.raises(InputError, match="sizes"):
+        method(4, 1).add_all(blocks, tmp_path / "kept.npz")
     (tmp_path / "other").write_text("no fold")
-    with pytest.raises(InputError, match="Fold.save"):
-        Fold.load(tmp_path / "other")
+    with pytest.raises(InputError, match=f"{method.__name__}.save"):
+        method.load(tmp_path / "other")
+
+
+def test_more_columns_than_memory_are_refused():
+    with pytest.raises(InputError, match=r"features: got 3,000,000 columns"):
+        Fold(3_000_000, 1)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,44 @@
+"""Singular values of a least-squares problem, and where they were cut."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from npde_opt.aliases import FilePath
+from npde_opt.errors import InputError
+from npde_opt.figures.style import FAINT, FIRST, SECOND, THIRD, save, style
+
+
+def plot_spectrum(
+    path: FilePath, values: np.ndarray, cut: float, ridge: float | None = None
+) -> Path:
+    """Singular values by their number, those up to the cut apart.
+
+    Args:
+        values: largest first.
+        cut: values up to it were taken for 0.
+        ridge: its weight, drawn at the singular value that it halves.
+
+    Raises:
+        InputError: for no values.
+    """
+    if not len(values):
+        raise InputError("figure of singular values", "none", "at least one")
+    numbers, kept = np.arange(1, len(values) + 1), values > cut
+    with style() as plt:
+        figure, ax = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
+        ax.plot(numbers[kept], values[kept], ".", color=FIRST, ms=4, label=f"rank {kept.sum()}")
+        shown = ~kept & (values > 0)
+        if shown.any():
+            ax.plot(numbers[shown], values[shown], "x", color=FAINT, ms=4, label="taken for 0")
+        if cut > 0:
+            ax.axhline(cut, color=SECOND, lw=1.2, ls="--", label=f"cut {cut:.1e}")
+        if ridge:
+            ax.axhline(np.sqrt(ridge), color=THIRD, lw=1.2, ls="--", label=f"ridge {ridge:.1e}")
+        if kept.any():
+            ax.set_yscale("log")
+        ax.set(xlabel="number", ylabel="singular value")
+        ax.legend()
+        return save(plt, figure, path)

@@ -1,0 +1,306 @@
+"""Rows [1 H T] that come in blocks, on any ranks, of which each keeps (n + k + 1)^2 numbers.
+
+Methods differ in what they keep: a triangle R with R^T R = A^T A (see fold.py), or A^T A itself
+(see gram.py), A being all the rows; from either
+
+    R = [ r  h  t ]        r, h, t: of the column of ones, where there is an intercept
+        [    R  C ]        |H W - T|^2 = |R W - C|^2 + |S|^2
+        [       S ]
+
+What is kept can be written to a file and read, so that a stream of rows that was killed goes on.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal, Self
+
+import numpy as np
+from mpi4py import MPI
+
+from npde_opt import reductions
+from npde_opt.aliases import FilePath, Numbers
+from npde_opt.capacity import fits
+from npde_opt.errors import InputError, collective
+from npde_opt.io.files import disk, whole_file
+from npde_opt.pseudoinverse import triangle
+from npde_opt.pseudoinverse.sample import AllSampled, Sample
+from npde_opt.pseudoinverse.solution import CHOICES, LOO, Reduced, Solution
+
+ROWS = 4000
+"""Rows that are taken at once."""
+FORMAT = 1
+"""Of the files of `save`; others are refused."""
+
+
+class Rows(ABC):
+    """Rows of features H (n columns) and targets T (k columns), taken as they come.
+
+    Args:
+        features, targets: n and k.
+        intercept: also find a constant for every target, on which no ridge acts.
+        comm: the ranks among which the rows lie; each adds its own, also none.
+        block: rows that are taken at once.
+        sampled: rows that a rank keeps for ridge='loo': all where it has no more, else as many
+            drawn at random.
+
+    Raises:
+        InputError: for numbers that are not positive, and more columns than memory.
+    """
+
+    method: str
+    """By which files tell whose they are."""
+    single = False
+    """Whether rows are multiplied in single precision."""
+    order: Literal["C", "F"] = "F"
+    """Of the rows in memory: F where whole columns are worked on."""
+
+    def __init__(
+        self,
+        features: int,
+        targets: int,
+        intercept: bool = False,
+        comm: MPI.Intracomm = MPI.COMM_SELF,
+        block: int = ROWS,
+        sampled: int = 0,
+    ):
+        for name, value in {"features": features, "targets": targets, "block": block}.items():
+            if value < 1:
+                raise InputError(f"pseudoinverse: {name}", value, "a positive integer")
+        self.features, self.targets, self.block = features, targets, block
+        self.first = int(intercept)
+        self.comm, self.count, self.blocks = comm, 0, 0
+        self.width = self.first + features + targets
+        # What is kept, a copy of it, and a block.
+        needed = 8.0 * self.width / features * (2 * self.width + sampled + block)
+        fits("pseudoinverse: features", features, needed, "columns")
+        self.kept = triangle.empty(self.width)
+        self.sample = Sample(sampled, self.width, comm.rank)
+
+    @property
+    def number(self) -> type[np.floating]:
+        return np.float32 if self.single else np.float64
+
+    @abstractmethod
+    def _take(self, X: np.ndarray) -> None:
+        """Takes rows X (m, 1 + n + k) in, which may be overwritten."""
+
+    @abstractmethod
+    def _gathered(self) -> np.ndarray | None:
+        """What all ranks keep, as one, on rank 0. Collective."""
+
+    @abstractmethod
+    def _solved(
+        self,
+        kept: np.ndarray,
+        sample: AllSampled | None,
+        count: int,
+        tolerance: float | None,
+        ridge: Numbers | str,
+    ) -> Solution:
+        """The solution from what all ranks keep."""
+
+    def add(self, H: np.ndarray, T: np.ndarray, weights: np.ndarray | None = None) -> None:
+        """Takes rows in; not collective.
+
+        Args:
+            H: (m, n). T: (m, k), or (m,) of one target.
+            weights: (m,) of the squared errors; None: 1.
+
+        Raises:
+            InputError: for other shapes, numbers that are not finite, and weights below 0.
+        """
+        H, T = self._checked(H, T)
+        roots = roots_of(weights, len(H))
+        for start in range(0, len(H), self.block):
+            rows = slice(start, start + self.block)
+            X = self._joined(H[rows], T[rows], None if roots is None else roots[rows])
+            self.sample.offer(X)
+            self._take(X)
+        self.count += len(H)
+        self.blocks += 1
+
+    def add_all(
+        self,
+        blocks: Iterable[tuple[np.ndarray, np.ndarray]],
+        checkpoint: FilePath | None = None,
+        every: int = 10,
+    ) -> None:
+        """Takes (H, T) of an iterator in, one after the other; not collective.
+
+        Args:
+            blocks: the same, and in the same order, where a stream starts again.
+            checkpoint: a file of this rank alone, written after `every` blocks and after the last.
+                Where it is there, the blocks that it holds are passed over.
+
+        Raises:
+            InputError: as `add`; for a file of other sizes or of another method.
+        """
+        if checkpoint is not None and Path(checkpoint).exists():
+            self._restore(checkpoint)
+        done = self.blocks
+        for at, (H, T) in enumerate(blocks):
+            if at < done:
+                continue
+            self.add(H, T)
+            if checkpoint is not None and self.blocks % every == 0:
+                self.save(checkpoint)
+        if checkpoint is not None:
+            self.save(checkpoint)
+
+    def _joined(self, H: np.ndarray, T: np.ndarray, roots: np.ndarray | None) -> np.ndarray:
+        """Rows of [1 H T], each times the root of its weight."""
+        out = np.empty((len(H), self.width), self.number, order=self.order)
+        out[:, : self.first] = 1.0
+        out[:, self.first : self.first + self.features] = H
+        out[:, self.first + self.features :] = T
+        if roots is not None:
+            out *= roots[:, None]
+        return out
+
+    def _checked(self, H: np.ndarray, T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        H, T = np.asarray(H, self.number), np.asarray(T, self.number)
+        if T.ndim == 1:
+            T = T[:, None]
+        for name, array, columns in (("H", H, self.features), ("T", T, self.targets)):
+            if array.ndim != 2 or array.shape[1] != columns or len(array) != len(H):
+                wanted = f"{len(H)} rows of {columns} numbers"
+                raise InputError(f"pseudoinverse: {name}", f"shape {array.shape}", wanted)
+            # Of what is finite the sum may overflow, but it is never finite with what is not.
+            if np.isfinite(array.sum()):
+                continue
+            wrong = ~np.isfinite(array).all(axis=1)
+            if wrong.any():
+                row = self.count + int(np.argmax(wrong))
+                told = f"{int(wrong.sum())} rows that are not finite, the first is row {row}"
+                raise InputError(f"pseudoinverse: {name}", told, "finite numbers")
+        return H, T
+
+    def solve(self, tolerance: float | None = None, ridge: Numbers | str = 0.0) -> Solution:
+        """W of the rows of all ranks; more rows may be added afterwards. Collective.
+
+        Args:
+            tolerance: singular values of H up to so many times the largest are taken for 0; None:
+                n times the rounding of a number.
+            ridge: adds ridge |W|^2, a number, one a target, or chosen: 'gcv' by generalised
+                cross-validation, 'loo' by leave-one-out over the rows that were sampled;
+                'gcv-each' and 'loo-each' choose one a target.
+
+        Raises:
+            InputError: for a tolerance or ridge that is none, and where there are no rows.
+        """
+        _check_settings(tolerance, ridge, self.targets)
+        count = int(reductions.total(self.comm, self.count))
+        if count == 0:
+            raise InputError("pseudoinverse", "no rows", "at least one")
+        sample: AllSampled | None = None
+        if isinstance(ridge, str) and ridge.startswith(LOO):
+            if not reductions.total(self.comm, len(self.sample.rows)):
+                wanted = "rows that were sampled: the argument `sampled`"
+                raise InputError(f"pseudoinverse: ridge {ridge!r}", "no rows", wanted)
+            sample = self.sample.of_all(self.comm)
+        found: Solution | None = None
+        kept = self._gathered()
+        with collective(self.comm):
+            if kept is not None:
+                found = self._solved(kept, sample, count, tolerance, ridge)
+        sent = replace(found, problem=None) if found is not None else None
+        told = self.comm.bcast(sent)
+        return found if found is not None else told
+
+    def _reduced(self, R: np.ndarray, sample: AllSampled | None, count: int) -> Reduced:
+        """The problem of the features alone. R: as the head of the module has it."""
+        first, last = self.first, self.first + self.features
+        C, S = R[first:last, last:], R[last:, last:]
+        rest = (S**2).sum(axis=0)
+        triangle_of_H = np.asfortranarray(R[first:last, first:last])
+        centred = sample.centred(R, first, last) if sample is not None else None
+        return Reduced(triangle_of_H, C, rest, count, first, centred)
+
+    def _with_intercept(self, found: Solution, R: np.ndarray) -> Solution:
+        """R: its first row counts."""
+        if not self.first:
+            return found
+        last = self.first + self.features
+        missing = R[0, last:] - R[0, self.first : last] @ found.W
+        return replace(found, intercept=missing / R[0, 0])
+
+    def save(self, path: FilePath) -> None:
+        """Writes what is kept here into a file (.npz), whole or not at all: `format`, `method`,
+        `sizes` (features, targets, intercept, block, sampled), `counts` (rows, blocks), `kept`
+        (the upper triangle, row by row), `rows`, `keys` and `seen` of the sample."""
+        target = Path(path)
+        with disk("pseudoinverse: file", target.parent), whole_file(target) as file:
+            np.savez(
+                file,
+                format=FORMAT,
+                method=self.method,
+                sizes=self._sizes(),
+                counts=[self.count, self.blocks],
+                kept=triangle.pack(self.kept),
+                rows=self.sample.rows,
+                keys=self.sample.keys,
+                seen=self.sample.seen,
+            )
+
+    def _sizes(self) -> list[int]:
+        return [self.features, self.targets, self.first, self.block, self.sample.size]
+
+    def _restore(self, path: FilePath) -> None:
+        """Goes on from a file, which must be of the same sizes."""
+        before = type(self).load(path, self.comm)
+        if before._sizes() != self._sizes():
+            wanted = f"{self._sizes()} (features, targets, intercept, block, sampled)"
+            raise InputError("pseudoinverse: file", f"{path} of sizes {before._sizes()}", wanted)
+        self.kept, self.sample = before.kept, before.sample
+        self.count, self.blocks = before.count, before.blocks
+
+    @classmethod
+    def load(cls, path: FilePath, comm: MPI.Intracomm = MPI.COMM_SELF) -> Self:
+        """What `save` wrote.
+
+        Raises:
+            InputError: for a file that is not there, or is none of these.
+        """
+        try:
+            with np.load(path) as file:
+                if int(file["format"]) != FORMAT or str(file["method"]) != cls.method:
+                    raise ValueError(f"format {file['format']}, method {file['method']}")
+                features, targets, first, block, sampled = (int(x) for x in file["sizes"])
+                found = cls(features, targets, bool(first), comm, block, sampled)
+                found.kept = triangle.unpack(file["kept"], found.width)
+                found.count, found.blocks = (int(x) for x in file["counts"])
+                found.sample.go_on(file["rows"], file["keys"], int(file["seen"]))
+        except (OSError, KeyError, ValueError) as error:
+            allowed = f"a file that {cls.__name__}.save wrote"
+            raise InputError("pseudoinverse: file", f"{path} ({error})", allowed) from error
+        return found
+
+
+def roots_of(weights: np.ndarray | None, rows: int) -> np.ndarray | None:
+    """Of weights of rows; None for none."""
+    if weights is None:
+        return None
+    given = np.asarray(weights, float)
+    if given.shape != (rows,) or not (np.isfinite(given) & (given >= 0)).all():
+        said = f"shape {given.shape}, least {np.min(given, initial=np.inf)}"
+        raise InputError("pseudoinverse: weights", said, f"{rows} finite numbers >= 0")
+    roots: np.ndarray = np.sqrt(given)
+    return roots
+
+
+def _check_settings(tolerance: float | None, ridge: Numbers | str, targets: int) -> None:
+    if tolerance is not None and not 0 <= tolerance < 1:
+        raise InputError("pseudoinverse: tolerance", tolerance, "a number in [0, 1), or None")
+    if isinstance(ridge, str):
+        if ridge not in CHOICES:
+            wanted = ", ".join(["numbers", *map(repr, CHOICES)])
+            raise InputError("pseudoinverse: ridge", repr(ridge), wanted)
+        return
+    given = np.asarray(ridge, float)
+    if given.shape not in ((), (targets,)) or not (np.isfinite(given) & (given >= 0)).all():
+        wanted = f"a number >= 0, or one a target ({targets})"
+        raise InputError("pseudoinverse: ridge", given.tolist(), wanted)
