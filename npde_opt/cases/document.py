@@ -98,14 +98,17 @@ INNER = (
 
 def document() -> str:
     """The page."""
-    lines = [HEAD, PLACES, ""]
-    for name, (kind, _) in keys_of(CaseFile).items():
-        lines += _section(name, kind)
+    lines = [HEAD, PLACES, "", *sections_of(CaseFile)]
     lines += ["# Terms of an equation", "", *tables_of(TERMS)]
     lines += ["# Fields and files", "", *tables_of(FIELDS)]
     lines += ["# Tables inside the sections", "", *tables_of(INNER)]
     lines += [OLD, *(f"| `{key}` | {now} |" for key, now in INSTEAD.items()), ""]
     return "\n".join(lines)
+
+
+def sections_of(file: type[Table]) -> list[str]:
+    """All sections of a file."""
+    return [line for name, (kind, _) in keys_of(file).items() for line in _section(name, kind)]
 
 
 def _section(name: str, kind: Kind) -> list[str]:

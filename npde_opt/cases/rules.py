@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from npde_opt.aliases import Plain
+from npde_opt.aliases import Plain, Record
 from npde_opt.cases.equation_tables import TimeSection
 from npde_opt.cases.experiment_tables import (
     BoundaryValue,
@@ -27,7 +27,7 @@ PREFIXES = ("state_", "reg_", "tao_")
 def validated(raw: Mapping[str, Plain]) -> CaseFile:
     """The case with defaults filled in. Raises InputError naming the first key that is wrong."""
     table: CaseFile = read("", raw, CaseFile)
-    _check_petsc(table)
+    check_petsc(table.petsc)
     _check_grid(table, raw)
     _check_names(table)
     _check_unknowns(table)
@@ -59,14 +59,14 @@ def check_identifiable(table: CaseFile) -> None:
 # ---- [petsc], [grid] ---------------------------------------------------------------------------
 
 
-def _check_petsc(table: CaseFile) -> None:
+def check_petsc(options: Record) -> None:
     """Options by name, without a dash, become texts."""
-    for name, value in table.petsc.items():
+    for name, value in options.items():
         plain = name.replace("_", "").isalnum() and name.isascii()
         if not plain or not name.startswith(PREFIXES) or isinstance(value, dict | list):
             allowed = f"a value, and a name that starts with {', '.join(PREFIXES)}"
             raise InputError(f"petsc.{name}", shown(value), allowed)
-        table.petsc[name] = str(value).lower() if isinstance(value, bool) else str(value)
+        options[name] = str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _check_grid(table: CaseFile, raw: Mapping[str, Plain]) -> None:

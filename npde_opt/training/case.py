@@ -1,0 +1,77 @@
+"""A training case: its samples, network, loss and optimizers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+
+from mpi4py import MPI
+from petsc4py import PETSc
+
+from npde_opt.aliases import FilePath
+from npde_opt.cases.load import raw_case
+from npde_opt.cases.sources import Sources
+from npde_opt.errors import InputError, collective
+from npde_opt.training.data import Data
+from npde_opt.training.rules import validated
+from npde_opt.training.sections import TrainingFile
+
+
+class TrainingCase:
+    """Args:
+    table: checked. path: of its file.
+    data: the folder of --data.
+    seed: of splits, weights and noise.
+    """
+
+    def __init__(self, table: TrainingFile, path: Path, data: Path | None, seed: int = 0):
+        self.table, self.path, self.seed = table, path, seed
+        self.sources = Sources(path.parent, data, (None, 0))
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+    @property
+    def title(self) -> str:
+        return self.table.case.title or self.name
+
+    @cached_property
+    def data(self) -> Data:
+        """Its samples. Raises InputError for files that are wrong."""
+        return Data(self.table.data, self.sources, self.seed)
+
+    def set_petsc_options(self) -> None:
+        """Puts [petsc] into the options database, where the command line says nothing else."""
+        options = PETSc.Options()
+        for name, value in self.table.petsc.items():
+            if not options.hasName(name):
+                options.setValue(name, value)
+
+
+def load_training(
+    path: FilePath,
+    comm: MPI.Intracomm = MPI.COMM_WORLD,
+    *,
+    data: FilePath | None = None,
+    seed: int = 0,
+    variables: Mapping[str, str] | None = None,
+) -> TrainingCase:
+    """Reads and validates a training case on every rank. Collective.
+
+    Args:
+        path: a TOML file.
+        data: a folder with the case's data.
+        seed: of splits, weights and noise.
+        variables: replace those of the case's [variables].
+
+    Raises:
+        InputError: naming the key that is wrong.
+    """
+    with collective(comm):
+        file = Path(path)
+        raw = raw_case(file, variables or {})
+        if data is not None and not Path(data).is_dir():
+            raise InputError("--data", data, "an existing folder")
+        return TrainingCase(validated(raw), file, Path(data) if data else None, seed)

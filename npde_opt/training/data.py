@@ -1,0 +1,222 @@
+"""The samples of a training case, parted into those for training, for validation and for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from npde_opt.cases.sources import Sources
+from npde_opt.errors import InputError
+from npde_opt.training.arrays import arrays
+from npde_opt.training.digits import digits
+from npde_opt.training.idx import mnist
+from npde_opt.training.pictures import SCENES, pictures, skimage_pictures
+from npde_opt.training.samples import Source
+from npde_opt.training.sections import DataSection
+from npde_opt.training.sequences import Windows, archived, sequences, sunspots, windows
+from npde_opt.training.splits import split
+from npde_opt.training.tables import rows
+
+WINDOW = 9
+"""Values of a window, where nothing is said."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some samples of a source.
+
+    Attributes:
+        name: in reports: training, validation, test, or the times of a test.
+    """
+
+    name: str
+    source: Source
+    numbers: np.ndarray
+
+    @property
+    def count(self) -> int:
+        return len(self.numbers)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of one split."""
+
+    train: Part
+    validation: Part | None
+    tests: Sequence[Part]
+
+    @property
+    def all(self) -> list[Part]:
+        return [self.train, *([self.validation] if self.validation else []), *self.tests]
+
+
+class Data:
+    """Reads what [data] names, as far as it says what there is.
+
+    Args:
+        sources: the case's folder and that of --data.
+        seed: of the splits.
+
+    Raises:
+        InputError: naming the key or the file that is wrong.
+    """
+
+    def __init__(self, section: DataSection, sources: Sources, seed: int):
+        self.section, self.sources, self.seed = section, sources, seed
+        self.source = self._source(section.kind)
+        self.other = self._other()
+        if self.other is not None:
+            _check_alike(self.source, self.other)
+        if section.splits > 1 and not isinstance(section.test, float):
+            raise InputError("data.splits", section.splits, "1, or a share as data.test")
+
+    # ---- sources ---------------------------------------------------------------------------------
+
+    def _source(self, kind: str) -> Source:
+        """The samples for training, or all."""
+        s = self.section
+        if kind == "digits":
+            return digits()
+        if kind == "mnist":
+            return mnist(self.sources.data_folder, "train")
+        if kind == "skimage":
+            return skimage_pictures(s.names or SCENES, s.size)
+        if kind == "pictures":
+            return pictures(self._folder("data.folder", s.folder), s.size)
+        if kind == "sunspots":
+            return sunspots(s.length or WINDOW)
+        if kind == "archive":
+            return sequences(archived(s.name or "", "TRAIN"), s.length)
+        return self._of_file(self._file("data.file", s.file))
+
+    def _of_file(self, path: Path) -> Source:
+        s = self.section
+        if s.kind == "table":
+            return rows(path, s.targets or (), s.label, s.inputs)
+        if s.kind == "series":
+            return windows(path, s.length or WINDOW, s.inputs, s.time)
+        if s.kind == "sequences":
+            return sequences(path, s.length)
+        return arrays(path)
+
+    def _other(self) -> Source | None:
+        """Samples for the test that are no share of the others."""
+        s = self.section
+        given = s.test if isinstance(s.test, str) else None
+        if s.kind in ("mnist", "archive"):
+            if s.test is not None:
+                raise InputError("data.test", s.test, f"nothing: {s.kind} has samples for the test")
+            if s.kind == "mnist":
+                return mnist(self.sources.data_folder, "test")
+            path = archived(s.name or "", "TEST")
+            return sequences(path, self.source.shape[2], self.source.classes)
+        if given is None:
+            return None
+        if s.kind == "pictures":
+            return pictures(self._folder("data.test", given), s.size)
+        if s.kind == "sequences":
+            path = self._file("data.test", given)
+            return sequences(path, self.source.shape[2], self.source.classes)
+        if s.kind in ("table", "arrays"):
+            return self._of_file(self._file("data.test", given))
+        raise InputError("data.test", repr(given), f"a share of the {s.kind}")
+
+    def _file(self, field: str, name: str | None) -> Path:
+        if name is None:
+            raise InputError(field, "nothing", f"a file of data of the kind {self.section.kind}")
+        return self.sources.find(field, name)
+
+    def _folder(self, field: str, name: str | None) -> Path:
+        if name is None:
+            raise InputError(field, "nothing", "a folder of pictures")
+        places = [self.sources.folder / name]
+        if self.sources.data_folder is not None:
+            places += [self.sources.data_folder / name]
+        for place in places:
+            if place.is_dir():
+                return place
+        looked = ", ".join(str(place.parent) for place in places)
+        hint = "" if self.sources.data_folder else "; --data DIR or NPDE_DATA gives another place"
+        raise InputError(field, repr(name), f"an existing folder (looked in {looked}){hint}")
+
+    # ---- parts -----------------------------------------------------------------------------------
+
+    def parts(self, number: int = 0) -> Parts:
+        """The parts of a split, the same on any number of ranks.
+
+        Args:
+            number: of the split, from 0.
+        """
+        s, seed = self.section, [self.seed, number]
+        everything = Part("training", self.source, np.arange(self.source.count))
+        tests = [] if self.other is None else [_whole("test", self.other)]
+        if s.until is not None:
+            everything, tests = self._by_time(s.until)
+        elif isinstance(s.test, float):
+            everything, test = _shared(everything, s.test, [*seed, 0], "test")
+            tests = [test]
+        validation = None
+        if s.validation is not None:
+            everything, validation = _shared(everything, s.validation, [*seed, 1], "validation")
+        if s.train is not None:
+            everything = _drawn(everything, s.train, [*seed, 2])
+        return Parts(everything, validation, tests)
+
+    def _by_time(self, until: Sequence[float]) -> tuple[Part, list[Part]]:
+        """Windows up to the first time, and after it by the others."""
+        assert isinstance(self.source, Windows)
+        times = self.source.times
+        if list(until) != sorted(set(until)) or not times[0] <= until[0]:
+            allowed = f"increasing times from {times[0]:g} on"
+            raise InputError("data.until", until, allowed)
+        ends = [t for t in until if t < times[-1]]
+        place = np.searchsorted(ends, times, side="left")
+        parts = []
+        for number in range(len(ends) + 1):
+            numbers = np.flatnonzero(place == number)
+            name = f"{times[numbers[0]]:g} to {times[numbers[-1]]:g}" if numbers.size else ""
+            parts.append(Part(name, self.source, numbers))
+        first, *rest = [part for part in parts if part.count]
+        return Part("training", self.source, first.numbers), rest
+
+
+def _whole(name: str, source: Source) -> Part:
+    return Part(name, source, np.arange(source.count))
+
+
+def _shared(part: Part, share: float, seed: Sequence[int], name: str) -> tuple[Part, Part]:
+    """What is left of a part, and a share of it."""
+    labels = part.source.labels
+    known = part.count if labels is None else labels[part.numbers]
+    kept, given = split(known, [1 - share, share], seed)
+    return (
+        Part(part.name, part.source, part.numbers[kept]),
+        Part(name, part.source, part.numbers[given]),
+    )
+
+
+def _drawn(part: Part, count: int, seed: Sequence[int]) -> Part:
+    """So many samples of a part."""
+    if count > part.count:
+        raise InputError("data.train", count, f"at most {part.count:,}, as many as there are")
+    if count == part.count:
+        return part
+    rest, drawn = _shared(part, count / part.count, seed, part.name)
+    # A share may round to one less or more.
+    both = np.concatenate([drawn.numbers, rest.numbers])
+    return Part(part.name, part.source, np.sort(both[:count]))
+
+
+def _check_alike(source: Source, other: Source) -> None:
+    """Raises InputError for tests that are not of the kind of the training samples."""
+    for what, there, wanted in (
+        ("channels", other.channels, source.channels),
+        ("cells", other.shape, source.shape),
+        ("classes", other.classes, source.classes),
+    ):
+        if there != wanted:
+            raise InputError(f"data.test: {what} of {other.name}", there, f"{wanted}, as before")

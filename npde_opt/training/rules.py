@@ -1,0 +1,70 @@
+"""What keys of different sections of a training case say of each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from npde_opt.aliases import Plain
+from npde_opt.cases.rules import check_petsc
+from npde_opt.cases.typed import read
+from npde_opt.errors import InputError
+from npde_opt.training.sections import LayerSection, TrainingFile
+
+LEARNT = ("piecewise-linear", "radial-basis")
+"""Activations with weights."""
+NEEDED = {
+    "pictures": "folder",
+    "archive": "name",
+    "table": "file",
+    "series": "file",
+    "sequences": "file",
+    "arrays": "file",
+}
+"""A key of [data] that a kind needs."""
+
+
+def validated(raw: Mapping[str, Plain]) -> TrainingFile:
+    """The case with defaults filled in. Raises InputError naming the first key that is wrong."""
+    table: TrainingFile = read("", raw, TrainingFile)
+    check_petsc(table.petsc)
+    _check_data(table)
+    for number, layer in enumerate(table.layer):
+        _check_layer(f"layer[{number}]", layer, _given(raw, number))
+        if layer.kind == "recurrent" and number:
+            raise InputError(f"layer[{number}].kind", "recurrent", "the first layer alone")
+    _check_loss(table, raw)
+    return table
+
+
+def _given(raw: Mapping[str, Plain], number: int) -> Mapping[str, Plain]:
+    """The keys of a layer that the case gives."""
+    layers = raw["layer"]
+    found: Mapping[str, Plain] = layers if isinstance(layers, dict) else layers[number]
+    return found
+
+
+def _check_data(table: TrainingFile) -> None:
+    data = table.data
+    needed = NEEDED.get(data.kind)
+    if needed and getattr(data, needed) is None:
+        raise InputError(f"data.{needed}", "nothing", f"a value, with the kind {data.kind}")
+    if data.kind == "table" and (data.targets is None) == (data.label is None):
+        said = "neither" if data.targets is None else "both"
+        raise InputError("data.targets, data.label", said, "one of them")
+
+
+def _check_layer(where: str, layer: LayerSection, given: Mapping[str, Plain]) -> None:
+    for key in ("knots", "reach"):
+        if key in given and layer.activation not in LEARNT:
+            allowed = f"with the activation {' or '.join(LEARNT)}"
+            raise InputError(f"{where}.{key}", f"given with {layer.activation}", allowed)
+    if layer.channels is None and layer.kind != "residual":
+        raise InputError(f"{where}.channels", "nothing", f"a number, of a {layer.kind} layer")
+    if "shared" in given and layer.repeat == 1:
+        raise InputError(f"{where}.shared", "given", "with a repeat of at least 2")
+
+
+def _check_loss(table: TrainingFile, raw: Mapping[str, Plain]) -> None:
+    loss = raw.get("loss", {})
+    if table.loss.kind == "softmax" and "sigma" in loss:
+        raise InputError("loss.sigma", "given with softmax", "of numbers that are sought")
