@@ -181,7 +181,7 @@ class Wrong:
 
     def hessian(self, dm, out, gauss_newton):
         self.at.hessian(dm, out, gauss_newton)
-        out.scale(2.0)
+        out.scale(5.0)
 
 
 @pytest.mark.parallel([1, 2])
@@ -230,6 +230,29 @@ def test_the_part_of_a_spectrum_that_describes_the_hessian_is_used_and_restored(
     restored.restore(spectrum.state)
     restored.refine(noise, other)
     assert other.equal(one)
+
+
+@pytest.mark.parallel([1, 2])
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_spectrum_of_which_a_combination_is_off_is_used_whole(learnt, sign):
+    """Whatever the sign with which that combination goes into the test of `fit`."""
+    spectrum, at, noise = learnt()
+    image, sizes = noise.duplicate(), []
+    for v in spectrum.vectors:
+        at.regularization_hessian(v, image)
+        sizes.append(image.dot(v))
+    first, second = np.argsort(sizes)[:2]
+    spectrum.vectors[second].scale(sign)
+    off = spectrum.vectors[first].copy()
+    off.axpy(sign * sizes[first] / sizes[second], spectrum.vectors[second])
+    spectrum.fit(Stiffer(at, [off]), True)
+    assert len(spectrum.used) == len(spectrum.vectors)
+
+
+@pytest.mark.parallel([1, 2])
+def test_rounding_does_not_decide_on_the_signs_of_what_is_learnt(learnt):
+    spectrum, _, noise = learnt()
+    assert all(v.dot(noise) > 0 for v in spectrum.vectors)
 
 
 @pytest.mark.parallel([1, 2, 3])
