@@ -1,0 +1,155 @@
+"""min |H w - t|^2 + ridge |w|^2 for a sparse or implicit H, by PETSc's least-squares KSPs.
+
+H is any Mat that multiplies with vectors, and with its transpose. With a ridge the iteration sees
+
+    [ H            ]       [ t ]
+    [ sqrt(ridge) I ] w  =  [ 0 ]
+
+and with R, the triangle of a part of the rows, it is preconditioned by (R^T R)^-1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from petsc4py import PETSc
+from scipy.linalg import cho_solve
+
+from npde_opt.errors import InputError, SolverError
+from npde_opt.pseudoinverse import triangle
+
+PREFIX = "lsq_"
+
+
+@dataclass(frozen=True)
+class Iterated:
+    """What an iteration found.
+
+    Attributes:
+        W: (own columns of H, k).
+        iterations: of each target.
+    """
+
+    W: np.ndarray
+    iterations: list[int]
+
+
+class _Stacked:
+    """H above root I, as a Mat of PETSc's python type."""
+
+    def __init__(self, H: PETSc.Mat, root: float):
+        self.H, self.root = H, root
+        self.w, self.t = H.createVecs()
+
+    def mult(self, _: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
+        x.copy(self.w)
+        self.H.mult(self.w, self.t)
+        own = self.t.getLocalSize()
+        y.array[:own] = self.t.array_r
+        y.array[own:] = self.root * x.array_r
+
+    def multTranspose(self, _: PETSc.Mat, y: PETSc.Vec, x: PETSc.Vec) -> None:  # noqa: N802
+        own = self.t.getLocalSize()
+        self.t.array[:] = y.array_r[:own]
+        self.H.multTranspose(self.t, x)
+        x.array[:] += self.root * y.array_r[own:]
+
+
+class _Triangle:
+    """(R^T R)^-1 as a PC of PETSc's python type; every rank has R."""
+
+    def __init__(self, R: np.ndarray):
+        self.R = R
+
+    def apply(self, _: PETSc.PC, x: PETSc.Vec, y: PETSc.Vec) -> None:
+        counts = x.getOwnershipRanges()
+        whole = np.empty(counts[-1])
+        x.getComm().tompi4py().Allgatherv(x.array_r, (whole, np.diff(counts)))
+        start, end = x.getOwnershipRange()
+        y.array[:] = cho_solve((self.R, False), whole)[start:end]
+
+
+def iterate(
+    H: PETSc.Mat,
+    T: np.ndarray,
+    ridge: float = 0.0,
+    R: np.ndarray | None = None,
+    rtol: float = 1e-10,
+    prefix: str = PREFIX,
+) -> Iterated:
+    """W of one iteration a target; of least norm where H has no full rank and there is no R.
+    Collective.
+
+    Args:
+        T: (own rows of H, k).
+        R: on rank 0, the triangle (n, n) of a part of the rows, of full rank (see
+            `Solution.problem`); on the other ranks anything. Every rank then keeps a copy.
+        rtol: of |H^T r| / (|H| |r|), or of |r| / |t|.
+        prefix: of PETSc's options: `-lsq_ksp_type cgls`, ...
+
+    Raises:
+        InputError: for other shapes, and a ridge below 0.
+        SolverError: where an iteration does not converge.
+    """
+    rows = H.getLocalSize()[0]
+    if T.ndim != 2 or len(T) != rows or not ridge >= 0:
+        told = f"shape {T.shape}, ridge {ridge}"
+        raise InputError("pseudoinverse: T", told, f"{rows} rows (own rows of H), a ridge >= 0")
+    A = _stacked(H, float(np.sqrt(ridge))) if ridge > 0 else H
+    ksp = _solver(A, _shared(H, R, ridge), rtol, prefix)
+    w, t = A.createVecs()
+    found, iterations = [], []
+    try:
+        for target in T.T:
+            t.array[:rows], t.array[rows:] = target, 0.0
+            w.set(0)
+            ksp.solve(t, w)
+            if ksp.getConvergedReason() < 0:
+                raise SolverError(prefix, _reason(ksp), f"Raise -{prefix}ksp_max_it, or give R.")
+            found.append(w.array_r.copy())
+            iterations.append(ksp.getIterationNumber())
+    finally:
+        for owned in (ksp, w, t):
+            owned.destroy()
+    return Iterated(np.stack(found, axis=1), iterations)
+
+
+def _reason(ksp: PETSc.KSP) -> str:
+    reasons = vars(PETSc.KSP.ConvergedReason).items()
+    return next((name for name, value in reasons if value == ksp.getConvergedReason()), "?")
+
+
+def _stacked(H: PETSc.Mat, root: float) -> PETSc.Mat:
+    rows, own = H.getLocalSize()
+    sizes = ((rows + own, None), (own, None))
+    return PETSc.Mat().createPython(sizes, _Stacked(H, root), H.getComm())
+
+
+def _shared(H: PETSc.Mat, R: np.ndarray | None, ridge: float) -> np.ndarray | None:
+    """The triangle with its ridge, on all ranks."""
+    comm = H.getComm().tompi4py()
+    if not comm.bcast(R is not None):
+        return None
+    found = np.asfortranarray(R) if comm.rank == 0 else np.empty(0)
+    if comm.rank == 0 and ridge > 0:
+        found = triangle.fold_triangle(found.copy(), np.sqrt(ridge) * np.eye(len(found)))
+    shared: np.ndarray = comm.bcast(found)
+    return shared
+
+
+def _solver(A: PETSc.Mat, R: np.ndarray | None, rtol: float, prefix: str) -> PETSc.KSP:
+    ksp = PETSc.KSP().create(A.getComm())
+    ksp.setOptionsPrefix(prefix)
+    ksp.setType("lsqr")
+    ksp.setTolerances(rtol=rtol, atol=0.0, max_it=10 * A.getSize()[1])
+    pc = ksp.getPC()
+    if R is None:
+        ksp.setOperators(A)
+        pc.setType("none")
+    else:
+        ksp.setOperators(A, PETSc.Mat().createNormal(A))
+        pc.setType("python")
+        pc.setPythonContext(_Triangle(R))
+    ksp.setFromOptions()
+    return ksp

@@ -1,0 +1,50 @@
+"""Wide H by the dual form: scipy's W of least norm, whatever the ranks that have the columns."""
+
+import numpy as np
+import pytest
+from least_squares import own_rows, reference, with_condition
+from mpi4py import MPI
+
+from npde_opt.errors import InputError
+from npde_opt.pseudoinverse import dual
+
+WORLD = MPI.COMM_WORLD
+
+
+def blocks(H, comm=MPI.COMM_SELF, empty=()):
+    own = H[:, own_rows(comm, H.shape[1], empty)]
+    return own, lambda: [own[:, at : at + 11] for at in range(0, own.shape[1], 11)]
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize(("condition", "rank"), [(10.0, None), (1e6, None), (10.0, 8)])
+def test_w_is_scipys(condition, rank):
+    rng = np.random.default_rng(0)
+    H = with_condition(rng, 20, 90, condition, rank)
+    T = H @ rng.standard_normal((90, 2))
+    wanted = reference(H, T, 1e-12)[0][own_rows(WORLD, 90)]
+    found = dual(blocks(H, WORLD)[1], T, WORLD, tolerance=1e-12)
+    np.testing.assert_allclose(found, wanted, atol=1e-8)
+
+
+@pytest.mark.parallel([1, 2])
+def test_a_ridge_is_that_of_the_normal_equations_and_ranks_may_be_empty():
+    rng = np.random.default_rng(1)
+    H, T = rng.standard_normal((12, 40)), rng.standard_normal((12, 3))
+    empty = (1,) if WORLD.size > 1 else ()
+    found = dual(blocks(H, WORLD, empty)[1], T, WORLD, ridge=0.7)
+    wanted = np.linalg.solve(H.T @ H + 0.7 * np.eye(40), H.T @ T)
+    np.testing.assert_allclose(found, wanted[own_rows(WORLD, 40, empty)], atol=1e-12)
+
+
+def test_what_cannot_be_is_told():
+    H = np.ones((3, 5))
+    for columns, T, told in (
+        ([H], np.ones(3), "T: got shape"),
+        ([H], np.full((3, 1), np.nan), "finite"),
+        ([H[:2]], np.ones((3, 1)), "columns: got shape"),
+    ):
+        with pytest.raises(InputError, match=told):
+            dual(lambda columns=columns: columns, T)
+    with pytest.raises(InputError, match="ridge -1"):
+        dual(lambda: [H], np.ones((3, 1)), ridge=-1.0)

@@ -1,0 +1,73 @@
+"""LSQR on Mats of PETSc: scipy's W, with a ridge, of least norm, sooner with R."""
+
+import numpy as np
+import pytest
+from least_squares import folded, reference, with_condition
+from mpi4py import MPI
+from petsc4py import PETSc
+
+from npde_opt.errors import InputError, SolverError
+from npde_opt.pseudoinverse import iterate
+
+WORLD = MPI.COMM_WORLD
+
+
+def as_mat(H):
+    """A sparse Mat, rows over all ranks."""
+    mat = PETSc.Mat().createAIJ(H.shape, comm=WORLD)
+    mat.setUp()
+    start, end = mat.getOwnershipRange()
+    for i in range(start, end):
+        mat.setValues(i, range(H.shape[1]), H[i])
+    mat.assemble()
+    return mat, slice(start, end), slice(*mat.getOwnershipRangeColumn())
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize("ridge", [0.0, 0.4])
+@pytest.mark.parametrize("rank", [None, 6])
+def test_w_is_scipys(ridge, rank):
+    rng = np.random.default_rng(0)
+    H = with_condition(rng, 70, 10, 10.0, rank)
+    T = rng.standard_normal((70, 2))
+    mat, rows, columns = as_mat(H)
+    found = iterate(mat, T[rows], ridge, rtol=1e-13)
+    stacked = np.concatenate([H, np.sqrt(ridge) * np.eye(10)])
+    wanted = reference(stacked, np.concatenate([T, np.zeros((10, 2))]))[0]
+    np.testing.assert_allclose(found.W, wanted[columns], atol=1e-8)
+    mat.destroy()
+
+
+@pytest.mark.parallel([1, 2])
+@pytest.mark.parametrize("ridge", [0.0, 1e-6])
+def test_the_triangle_of_some_rows_makes_it_fast(ridge):
+    rng = np.random.default_rng(1)
+    H = with_condition(rng, 200, 12, 1e4)
+    T = rng.standard_normal((200, 1))
+    some = folded(H[::2], T[::2]).solve()
+    mat, rows, columns = as_mat(H)
+    slow = iterate(mat, T[rows], ridge)
+    fast = iterate(mat, T[rows], ridge, some.problem.R if WORLD.rank == 0 else None, rtol=1e-12)
+    wanted = folded(H, T).solve(ridge=ridge).W
+    np.testing.assert_allclose(fast.W, wanted[columns], atol=1e-6 * np.abs(wanted).max())
+    assert 3 * fast.iterations[0] < 2 * slow.iterations[0]
+    mat.destroy()
+
+
+def test_other_types_come_from_options():
+    rng = np.random.default_rng(2)
+    H, T = rng.standard_normal((30, 4)), rng.standard_normal((30, 1))
+    mat, _, _ = as_mat(H)
+    options = PETSc.Options()
+    options["mine_ksp_type"] = "cgls"
+    np.testing.assert_allclose(
+        iterate(mat, T, prefix="mine_", rtol=1e-14).W, reference(H, T)[0], atol=1e-8
+    )
+    options["mine_ksp_type"], options["mine_ksp_max_it"] = "lsqr", 1
+    with pytest.raises(SolverError, match="'mine_'.*DIVERGED_MAX_IT"):
+        iterate(mat, T, prefix="mine_")
+    for name in ("mine_ksp_type", "mine_ksp_max_it"):
+        options.delValue(name)
+    with pytest.raises(InputError, match="30 rows"):
+        iterate(mat, T[:3])
+    mat.destroy()
