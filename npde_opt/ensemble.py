@@ -38,17 +38,23 @@ class Ensemble:
         return cls(comm, MPI.COMM_SELF, comm)
 
     @classmethod
-    def split(cls, comm: MPI.Intracomm, groups: int, experiments: int) -> Ensemble:
-        """`groups` groups of equally many ranks. Raises InputError where that cannot be, or where
-        processes that were started together do not see each other."""
+    def split(
+        cls,
+        comm: MPI.Intracomm,
+        groups: int,
+        experiments: int,
+        option: str = "--experiment-groups",
+    ) -> Ensemble:
+        """`groups` groups of equally many ranks. Raises InputError, naming the option, where that
+        cannot be, or where processes that were started together do not see each other."""
         _check_launch()
         reductions.same(comm, (groups, experiments), "the numbers of groups and of experiments")
         if groups < 1 or comm.size % groups or groups > experiments:
             raise InputError(
-                "--experiment-groups",
+                option,
                 groups,
                 f"a divisor of {comm.size} ranks, at most {experiments} "
-                "(the number of experiments)",
+                f"(the number of {option.strip('-').partition('-')[0]}s)",
             )
         if groups == 1:
             return cls.whole(comm)

@@ -25,8 +25,6 @@ COLUMNS = (
     "adjoint_solves",
     "krylov_iterations",
     "inner_iterations",
-    "evaluations",
-    "passes",
     "seconds",
 )
 END = "\r\n"

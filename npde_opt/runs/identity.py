@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -49,15 +49,7 @@ def identity(case: Case, comm: MPI.Intracomm, method: str, levels: int | None) -
                 "--seed": str(case.seed),
                 "--module": registry.loaded(),
             }
-            found |= {
-                f"section [{name}] of the case (or --set)": text
-                for name, text in _sections(plain(case))
-            }
-            for place, path in files(case):
-                name = f"the contents of {place}, file {path.name}"
-                with disk(place, path, "a file that can be read"):
-                    # Two files that are included may have one name.
-                    found[name] = "".join([found.get(name, ""), content_hash(path)])
+            found |= sections(plain(case)) | contents(files(case))
             if case.table.domain.mni152 is not None:
                 found["the anatomy mni152"] = _anatomy(case)
     known: dict[str, str] = comm.bcast(found, root=0)
@@ -78,12 +70,27 @@ def _listed(values: object) -> object:
     raise TypeError(f"a case holds no {type(values).__name__}")
 
 
-def _sections(table: Mapping[str, Plain]) -> Iterator[tuple[str, str]]:
+def sections(table: Mapping[str, Plain]) -> dict[str, str]:
+    """A hash of each section of a case."""
+    found = {}
     for name, section in table.items():
         kept = section
-        if name in NOT_COUNTED and section is not None:
+        if name in NOT_COUNTED and isinstance(section, Mapping):
             kept = {k: v for k, v in section.items() if k not in NOT_COUNTED[name]}
-        yield name, _short(json.dumps(kept, sort_keys=True, default=str).encode())
+        text = json.dumps(kept, sort_keys=True, default=str)
+        found[f"section [{name}] of the case (or --set)"] = _short(text.encode())
+    return found
+
+
+def contents(files: Iterable[tuple[str, Path]]) -> dict[str, str]:
+    """A hash of each file, by the place that names it."""
+    found: dict[str, str] = {}
+    for place, path in files:
+        name = f"the contents of {place}, file {path.name}"
+        with disk(place, path, "a file that can be read"):
+            # Two files that are included may have one name.
+            found[name] = "".join([found.get(name, ""), content_hash(path)])
+    return found
 
 
 def files(case: Case) -> list[tuple[str, Path]]:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import argparse
 from types import TracebackType
-from typing import Self
+from typing import Generic, Self, TypeVar
 
 from mpi4py import MPI
 
-from npde_opt.cases import Case
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import collective
 from npde_opt.runs.folder import RunDirectory
 
+C = TypeVar("C")
 
-class Opened:
+
+class Opened(Generic[C]):
     """A context that gives the folder back.
 
     Args:
@@ -28,7 +29,7 @@ class Opened:
     """
 
     def __init__(
-        self, options: argparse.Namespace, case: Case, ensemble: Ensemble, world: MPI.Intracomm
+        self, options: argparse.Namespace, case: C, ensemble: Ensemble, world: MPI.Intracomm
     ):
         self.options, self.case, self.ensemble, self.world = options, case, ensemble, world
         mode = "resume" if options.resume else "overwrite" if options.overwrite else "new"

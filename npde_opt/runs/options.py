@@ -30,8 +30,12 @@ class Parser(argparse.ArgumentParser):
             super()._print_message(message, file)
 
 
-def common(description: str | None) -> Parser:
-    """The options of every driver that works on a case."""
+def base(description: str | None, case: str | None = None) -> Parser:
+    """The options of every driver.
+
+    Args:
+        case: the file where none is given; None: one has to be.
+    """
     p = Parser(
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -40,8 +44,13 @@ def common(description: str | None) -> Parser:
     p.add_argument(
         "--version", action="version", version=f"npde_opt {__version__}", help="print it, and stop"
     )
+    said = "python -m npde_opt check --format" if case is None else "docs/training-format.md"
+    default = "" if case is None else f"; default: {os.path.relpath(case)}"
     p.add_argument(
-        "--case", required=True, help="TOML file (format: python -m npde_opt check --format)"
+        "--case",
+        required=case is None,
+        default=case,
+        help=f"TOML file (format: {said}{default})",
     )
     p.add_argument("--out", help="folder for what the run leaves")
     p.add_argument(
@@ -49,21 +58,11 @@ def common(description: str | None) -> Parser:
         action="store_true",
         help="remove what an earlier run wrote into --out, then begin",
     )
-    p.add_argument("--grid", type=int, nargs="+", metavar="N", help="cells along each axis")
-    p.add_argument(
-        "--experiment-groups",
-        type=int,
-        default=1,
-        help="groups of ranks that share the experiments",
-    )
-    p.add_argument("--seed", type=int, default=0, help="of noise and random points")
+    p.add_argument("--seed", type=int, default=0, help="of noise and of what is drawn")
     p.add_argument(
         "--data",
         default=os.environ.get("NPDE_DATA"),
         help="folder with the case's data (or NPDE_DATA)",
-    )
-    p.add_argument(
-        "--module", metavar="FILE", help="Python file that registers terms, misfits, regularizers"
     )
     p.add_argument("--plot", action="store_true", help="write figures")
     p.add_argument(
@@ -73,20 +72,58 @@ def common(description: str | None) -> Parser:
         metavar="NAME=VALUE",
         help="a variable of the case's [variables]",
     )
+    p.set_defaults(resume=False, levels=None, verify=False)
+    return p
+
+
+def common(description: str | None) -> Parser:
+    """The options of a driver that works on the case of an equation."""
+    p = base(description)
+    p.add_argument("--grid", type=int, nargs="+", metavar="N", help="cells along each axis")
+    p.add_argument(
+        "--experiment-groups",
+        type=int,
+        default=1,
+        help="groups of ranks that share the experiments",
+    )
+    p.add_argument(
+        "--module", metavar="FILE", help="Python file that registers terms, misfits, regularizers"
+    )
     p.add_argument(
         "--memory", help="budget for the trajectories of cases with [time], all ranks, e.g. 4GB"
     )
     return p
 
 
-def identification(description: str | None) -> Parser:
-    """The options of a driver that identifies parameters."""
-    p = common(description)
+def training(description: str | None, case: str) -> Parser:
+    """The options of a driver that trains a network.
+
+    Args:
+        case: the file where none is given.
+    """
+    p = base(description, case)
+    add_resume(p)
+    p.add_argument(
+        "--sample-groups",
+        type=int,
+        help="groups of ranks that share the samples, each sample's cells on the ranks of one; "
+        "default: as many as ranks",
+    )
+    return p
+
+
+def add_resume(p: Parser) -> None:
     p.add_argument(
         "--resume",
         action="store_true",
         help="go on from the last checkpoint in --out; without one, begin",
     )
+
+
+def identification(description: str | None) -> Parser:
+    """The options of a driver that identifies parameters."""
+    p = common(description)
+    add_resume(p)
     p.add_argument("--levels", type=int, help="grids of nested iteration; 1 switches it off")
     p.add_argument(
         "--optimizer",
@@ -104,7 +141,6 @@ def simulation(description: str | None) -> Parser:
     """The options of a driver that runs a case forward."""
     p = common(description)
     p.add_argument("--noise", action="store_true", help="add the case's noise to the data")
-    p.set_defaults(resume=False, levels=None, verify=False)
     return p
 
 

@@ -47,7 +47,7 @@ def open_case(options: argparse.Namespace, world: MPI.Intracomm) -> tuple[Case, 
     return case, Ensemble.split(world, options.experiment_groups, case.experiment_count)
 
 
-class Run(Opened):
+class Run(Opened[Case]):
     """One run of a driver; a context that gives its folder back. All methods are collective.
 
     Args:
@@ -81,7 +81,7 @@ class Run(Opened):
             stream=sys.stdout if world.rank == 0 else None,
             world=world,
             across=self.ensemble.across,
-            columns=[*([start] if case.restarted else []), *map(Column, self.settings.columns)],
+            columns=[start] if case.restarted else [],
         )
         self.before: Earlier | None = None
         if self.options.resume:

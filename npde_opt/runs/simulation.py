@@ -7,6 +7,7 @@ import io
 import numpy as np
 
 from npde_opt.aliases import Record
+from npde_opt.cases import Case
 from npde_opt.errors import collective
 from npde_opt.runs.drawing import Films
 from npde_opt.runs.folder import SIMULATED
@@ -14,7 +15,7 @@ from npde_opt.runs.opened import Opened
 from npde_opt.runs.states import States, figures, files
 
 
-class Simulation(Opened):
+class Simulation(Opened[Case]):
     """One forward run; a context that gives its folder back. All methods are collective.
 
     Every group of ranks solves its experiments; the first writes what belongs to all.

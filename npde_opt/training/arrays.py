@@ -29,7 +29,7 @@ def arrays(path: Path) -> Held:
     targets = found.get("targets")
     if targets is not None:
         targets = five_axes(f"targets of {path}", targets)
-    return Held(path.name, inputs, found.get("labels"), targets)
+    return Held(path.name, inputs, found.get("labels"), targets, files=[path])
 
 
 def contents(path: Path) -> dict[str, np.ndarray]:

@@ -10,9 +10,11 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from npde_opt.aliases import FilePath
+from npde_opt.cases.case import SETTINGS
 from npde_opt.cases.load import raw_case
 from npde_opt.cases.sources import Sources
 from npde_opt.errors import InputError, collective
+from npde_opt.optimizers import Settings
 from npde_opt.training.data import Data
 from npde_opt.training.rules import validated
 from npde_opt.training.sections import TrainingFile
@@ -41,6 +43,13 @@ class TrainingCase:
     def data(self) -> Data:
         """Its samples. Raises InputError for files that are wrong."""
         return Data(self.table.data, self.sources, self.seed)
+
+    def settings(self) -> list[Settings]:
+        """Of the optimizers, one after the other. Raises InputError for what cannot be."""
+        return [
+            Settings(**{key: getattr(section, key) for key in SETTINGS})
+            for section in self.table.optimizer
+        ]
 
     def set_petsc_options(self) -> None:
         """Puts [petsc] into the options database, where the command line says nothing else."""

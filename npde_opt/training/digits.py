@@ -37,4 +37,5 @@ def read_digits(path: Path) -> Held:
     if rows.shape[1] != SIDE * SIDE + 1:
         raise InputError("data.kind digits", f"{rows.shape[1]} columns in {path}", "65 columns")
     inputs = rows[:, :-1].reshape(-1, 1, 1, SIDE, SIDE) / WHITE
-    return Held("scikit-learn's digits", inputs, rows[:, -1], classes=list("0123456789"))
+    classes = list("0123456789")
+    return Held("scikit-learn's digits", inputs, rows[:, -1], classes=classes, files=[path])

@@ -43,7 +43,7 @@ class IdxPictures(Source):
 
     def __init__(self, name: str, pictures: Path, labels: Path, classes: int = 10):
         self.name, self.channels = name, 1
-        self._file = pictures
+        self._file, self.files = pictures, [pictures, labels]
         self.count, rows, columns = header(pictures, 3)
         self.shape = (1, rows, columns)
         (there,) = header(labels, 1)

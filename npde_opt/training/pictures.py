@@ -51,7 +51,7 @@ class Pictures(Source):
     channels = 1
 
     def __init__(self, name: str, files: Sequence[Path], size: Size | None = None):
-        self.name, self._files, self.count = name, list(files), len(files)
+        self.name, self.files, self.count = name, list(files), len(files)
         found = sizes(name, files)
         if size is None:
             size = _only(name, found)
@@ -61,15 +61,11 @@ class Pictures(Source):
                 raise InputError(name, said, f"pictures of at least {size[0]} x {size[1]}")
         self.shape = (1, *size)
 
-    @property
-    def files(self) -> list[Path]:
-        return self._files
-
     def _inputs(self, numbers: np.ndarray, box: Box, dtype: np.dtype) -> np.ndarray:
         empty = np.empty((1, *self.shape), np.uint8)[(slice(None), *box)]
         out = np.empty((len(numbers), *empty.shape), dtype)
         for sample, number in enumerate(numbers):
-            grey = brightness(self.name, self._files[number])
+            grey = brightness(self.name, self.files[number])
             part = middle(grey, self.shape[1:])[np.newaxis]
             out[sample] = part[box]
         return out

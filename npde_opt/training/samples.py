@@ -11,6 +11,7 @@ import functools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -70,6 +71,7 @@ class Source(ABC):
         shape: its cells.
         labels: the class of each sample from 0 (count,); None where targets are numbers.
         classes: names of the classes, by number.
+        files: that they are read from.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Source(ABC):
     shape: Shape
     labels: np.ndarray | None = None
     classes: tuple[str, ...] = ()
+    files: Sequence[Path] = ()
 
     def samples(
         self,
@@ -104,6 +107,14 @@ class Source(ABC):
         targets = self._targets(chosen, box, np.dtype(dtype))
         self._check_finite(targets, chosen, "target")
         return Samples(inputs, targets)
+
+    @property
+    def target_size(self) -> int:
+        """Numbers that a network has to give for a sample; the classes, where there are labels."""
+        if self.labels is not None:
+            return len(self.classes)
+        k, j, i = self.shape
+        return self.channels * k * j * i
 
     @abstractmethod
     def _inputs(self, numbers: np.ndarray, box: Box, dtype: np.dtype) -> np.ndarray:
@@ -138,6 +149,7 @@ class Held(Source):
         labels: the class of each sample, whole numbers from 0; None: there are `targets`.
         targets: [sample, channel, k, j, i]; None: the inputs.
         classes: names of the classes; by default their numbers.
+        files: that they were read from.
 
     Raises:
         InputError: for no samples, other numbers of targets, and labels that are no classes.
@@ -150,11 +162,12 @@ class Held(Source):
         labels: np.ndarray | None = None,
         targets: np.ndarray | None = None,
         classes: Sequence[str] | None = None,
+        files: Sequence[Path] = (),
     ):
         if inputs.ndim != 5 or not inputs.size:
             said = f"an array of shape {inputs.shape}"
             raise InputError(name, said, "[sample, channel, k, j, i], at least one sample")
-        self.name, self._values, self._others = name, inputs, targets
+        self.name, self._values, self._others, self.files = name, inputs, targets, files
         self.count, self.channels = inputs.shape[:2]
         k, j, i = inputs.shape[2:]
         self.shape = (k, j, i)
@@ -165,6 +178,12 @@ class Held(Source):
         if labels is not None:
             self.labels = whole_labels(name, labels, len(classes) if classes else None)
             self.classes = tuple(classes or map(str, range(int(self.labels.max()) + 1)))
+
+    @property
+    def target_size(self) -> int:
+        if self._others is None:
+            return super().target_size
+        return int(np.prod(self._others.shape[1:]))
 
     def _inputs(self, numbers: np.ndarray, box: Box, dtype: np.dtype) -> np.ndarray:
         return cells_of(self._values, numbers, box, dtype)

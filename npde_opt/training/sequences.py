@@ -38,7 +38,14 @@ class Windows(Held):
             increase.
     """
 
-    def __init__(self, name: str, series: np.ndarray, times: np.ndarray, length: int):
+    def __init__(
+        self,
+        name: str,
+        series: np.ndarray,
+        times: np.ndarray,
+        length: int,
+        files: Sequence[Path] = (),
+    ):
         if len(series) <= length:
             said = f"{length}, of {len(series)} values"
             raise InputError("data.length", said, f"at most {len(series) - 1}")
@@ -49,7 +56,7 @@ class Windows(Held):
         views = np.lib.stride_tricks.sliding_window_view(series, length, axis=0)
         # [window, channel, step]; the last window has nothing that follows.
         inputs = views[:-1, :, None, None, :]
-        super().__init__(name, inputs, targets=one_cell(series[length:]))
+        super().__init__(name, inputs, targets=one_cell(series[length:]), files=files)
         self.times = np.asarray(times[length:], float)
 
 
@@ -79,7 +86,7 @@ def windows(
     times = np.arange(len(table.rows), dtype=float)
     if clock is not None:
         times = numbers(table, [clock])[:, 0]
-    return Windows(path.name, numbers(table, chosen), times, length)
+    return Windows(path.name, numbers(table, chosen), times, length, [path])
 
 
 def sunspots(length: int) -> Windows:
@@ -123,7 +130,8 @@ def sequences(path: Path, length: int | None = None, classes: Sequence[str] | No
         labels = np.array([names.index(word) for word in words])
     steps = length or max(values.shape[1] for values in found)
     inputs = np.stack([_to_length(values, steps) for values in found])
-    return Held(path.name, inputs[:, :, None, None, :], labels, classes=names)
+    values = inputs[:, :, None, None, :]
+    return Held(path.name, values, labels, classes=names, files=[path])
 
 
 def _to_length(values: np.ndarray, steps: int) -> np.ndarray:

@@ -54,9 +54,9 @@ def rows(
         raise InputError("data.inputs", said, "columns that are known")
     values = one_cell(numbers(table, chosen))
     if label is None:
-        return Held(path.name, values, targets=one_cell(numbers(table, sought)))
+        return Held(path.name, values, targets=one_cell(numbers(table, sought)), files=[path])
     labels, classes = classes_of([row[sought[0]] for row in table.rows])
-    return Held(path.name, values, labels, classes=classes)
+    return Held(path.name, values, labels, classes=classes, files=[path])
 
 
 def numbers(table: Table, columns: Sequence[int]) -> np.ndarray:

@@ -1,0 +1,214 @@
+"""From the [[layer]] tables of a case to the layers of a network.
+
+Weights are named by their letter and the number of the layer, from 1: W1, V1, U1, K1, b1, theta1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from npde_opt.errors import InputError
+from npde_opt.grids import Grid
+from npde_opt.networks import (
+    ACTIVATIONS,
+    EXPANSIONS,
+    Activation,
+    Bilinear,
+    Dense,
+    Mixing,
+    Network,
+    Part,
+    PiecewiseLinear,
+    Place,
+    RadialBasis,
+    Stencil,
+    Step,
+    Transposed,
+    Weight,
+)
+from npde_opt.networks.stencil import Sizes
+from npde_opt.training.sections import LayerSection, NetworkSection
+
+PRECISIONS: dict[str, type[np.floating]] = {"double": np.float64, "single": np.float32}
+
+
+def network_of(
+    grid: Grid,
+    channels: int,
+    layers: Sequence[LayerSection],
+    section: NetworkSection,
+    steps: int = 1,
+) -> Network:
+    """The network of a case.
+
+    Args:
+        grid: of the samples; one cell, where the first layer is recurrent.
+        channels: of a sample.
+        steps: of its sequence, for recurrent layers.
+
+    Raises:
+        InputError: naming the layer, where it cannot be.
+    """
+    found: list[Step] = []
+    place = Place.on(grid, channels)
+    for number, layer in enumerate(layers, 1):
+        try:
+            found += _Layer(number, layer, place, Place.on(grid, channels), steps).steps()
+        except InputError as error:
+            where = f"layer[{number - 1}]: {error.field}"
+            raise InputError(where, error.value, error.allowed) from error
+        place = found[-1].target
+    start = None if layers[0].kind == "recurrent" else 0
+    return Network(grid, found, start=start, dtype=PRECISIONS[section.precision])
+
+
+def initial(
+    network: Network, layers: Sequence[LayerSection], section: NetworkSection, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """Weights to start from: normal ones (see Network.initial), activations that are learnt as
+    tanh, and what holds on to the input as its `fidelity` says.
+
+    Args:
+        seed: of the run; [network] seed changes the weights alone.
+    """
+    found = network.initial(int(section.seed + seed), section.gain)
+    for number, layer in enumerate(layers, 1):
+        if layer.activation in EXPANSIONS:
+            whole = found[f"theta{number}"]
+            whole[...] = _like_tanh(EXPANSIONS[layer.activation](layer.knots, layer.reach))
+        if layer.fidelity is not None:
+            whole = found[f"K{number}"]
+            whole[...] = layer.fidelity * np.eye(whole.shape[-1])
+    return found
+
+
+def _like_tanh(activation: PiecewiseLinear | RadialBasis) -> np.ndarray:
+    """theta (m,) of the function that is nearest to tanh at the knots."""
+    knots = activation.knots.reshape(1, 1, -1)
+    units = np.eye(activation.count)
+    columns = [activation.value(knots, unit[None]).ravel() for unit in units]
+    found: np.ndarray = np.linalg.lstsq(np.stack(columns, axis=1), np.tanh(knots.ravel()))[0]
+    return found
+
+
+class _Layer:
+    """The steps of one table.
+
+    Args:
+        place: what comes before it.
+        given: where samples lie.
+    """
+
+    def __init__(self, number: int, section: LayerSection, place: Place, given: Place, steps: int):
+        self.number, self.section, self.place = number, section, place
+        self.given, self.length = given, steps
+
+    def steps(self) -> list[Step]:
+        make = {
+            "convolution": self._convolution,
+            "dense": self._dense,
+            "residual": self._residual,
+            "recurrent": self._recurrent,
+        }
+        return make[self.section.kind]()
+
+    def _weight(self, letter: str, operator: Bilinear, step: int | None = None) -> Weight:
+        return Weight(f"{letter}{self.number}", operator.shape, step, operator.inputs)
+
+    def _activation(self) -> Activation:
+        s = self.section
+        if s.activation in EXPANSIONS:
+            return EXPANSIONS[s.activation](s.knots, s.reach)
+        return ACTIVATIONS[s.activation]()
+
+    def _step(self, inner: Bilinear, step: int | None = None, source: Place | None = None) -> Step:
+        """sigma(W u + b)"""
+        channels, activation = inner.target.channels, self._activation()
+        bias = Weight(f"b{self.number}", (channels,), step) if self.section.bias else None
+        theta = None
+        if activation.count:
+            theta = Weight(f"theta{self.number}", (channels, activation.count), step)
+        return Step(
+            source or self.place,
+            Part(inner, self._weight("W", inner, step)),
+            activation,
+            bias,
+            theta,
+        )
+
+    def _stencil(self, place: Place, channels: int) -> Stencil:
+        s = self.section
+        kernel, stride = _along(s.kernel, place.dim), _along(s.stride, place.dim)
+        if _all_one(kernel) and _all_one(stride):
+            return Mixing(place, channels)
+        return Stencil(
+            place,
+            channels,
+            kernel,
+            stride=stride,
+            dilation=_along(s.dilation, place.dim),
+            padding=None if s.padding is None else _along(s.padding, place.dim),
+            mode=s.outside,
+        )
+
+    def _channels(self) -> int:
+        assert self.section.channels is not None
+        return self.section.channels
+
+    def _convolution(self) -> list[Step]:
+        return [self._step(self._stencil(self.place, self._channels()))]
+
+    def _dense(self) -> list[Step]:
+        return [self._step(Dense(self.place, self._channels()))]
+
+    def _residual(self) -> list[Step]:
+        """u' = u + dt V sigma(W u + b), and perhaps dt l (x - u)."""
+        s = self.section
+        inner = self._stencil(self.place, s.channels or self.place.channels)
+        found = []
+        for n in range(s.repeat):
+            own = n if s.repeat > 1 and not s.shared else None
+            layer = self._step(inner, own)
+            if s.symmetric:
+                outer = Part(Transposed(inner), layer.inner.weight, -1.0)
+            else:
+                back = self._stencil(inner.target, self.place.channels)
+                outer = Part(back, self._weight("V", back, own))
+            layer = replace(layer, outer=outer, residual=True, dt=s.dt)
+            found.append(self._held(layer, own) if s.fidelity is not None else layer)
+        return found
+
+    def _held(self, layer: Step, step: int | None) -> Step:
+        """A layer that holds on to the input."""
+        if self.given.channels != self.place.channels or not self.given.same_cells(self.place):
+            allowed = "only where states have the channels and cells of the input"
+            raise InputError("fidelity", self.section.fidelity, allowed)
+        mixing = Mixing(self.place, self.place.channels)
+        weight = Weight(f"K{self.number}", mixing.shape, step)
+        pull = Part(mixing, weight, -1.0)
+        return replace(layer, linear=[pull], driven_outer=Part(mixing, weight), reads=0)
+
+    def _recurrent(self) -> list[Step]:
+        """One layer for all steps of the sequence, from u = 0."""
+        source = self.place.with_channels(self._channels())
+        inner = Mixing(source, self._channels())
+        driving = Mixing(self.given, self._channels())
+        layer = self._step(inner, source=source)
+        driven = Part(driving, self._weight("U", driving))
+        return [replace(layer, driven_inner=driven, reads=n) for n in range(self.length)]
+
+
+def _along(given: int | Sequence[int], dim: int) -> Sizes:
+    """One number for all axes, or those of the axes that there are."""
+    if isinstance(given, int):
+        return given
+    if len(given) != dim:
+        raise InputError("numbers by axis", list(given), f"one, or {dim}")
+    return given
+
+
+def _all_one(sizes: Sizes) -> bool:
+    return sizes == 1 if isinstance(sizes, int) else set(sizes) == {1}

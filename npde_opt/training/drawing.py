@@ -1,0 +1,74 @@
+"""Figures of a training, from the network of its first split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from npde_opt.figures.training import plot_confusion, plot_filters, plot_misread, plot_training
+from npde_opt.runs.folder import RunDirectory
+from npde_opt.training.data import Part
+from npde_opt.training.problem import Problem, Seen
+from npde_opt.training.samples import Source
+
+CONFUSION, MISREAD, FILTERS, COURSE = (
+    "confusion.png",
+    "misread.png",
+    "filters.png",
+    "training.png",
+)
+FIGURES = (CONFUSION, MISREAD, FILTERS, COURSE)
+MOST = 40
+"""Misread samples that are drawn."""
+
+
+def draw(
+    out: RunDirectory,
+    problem: Problem,
+    weights: Mapping[str, np.ndarray],
+    confusion: np.ndarray | None,
+    tests: Sequence[tuple[Part, Seen]],
+) -> None:
+    """All figures that the case has. Collective; rank 0 draws.
+
+    Args:
+        confusion: how many samples of each class were taken for which one.
+        tests: what the network makes of them.
+    """
+    history = [row for row in out.history() if row.get("split", 0) == 0]
+    if out.comm.rank > 0:
+        return
+    names = [n for n in (history[0] if history else {}) if n.startswith("validation_")]
+    plot_training(out.file(COURSE), history, names, problem.parts.train.count)
+    stencils = {n: w for n, w in weights.items() if _is_picture(n, w)}
+    if stencils:
+        plot_filters(out.file(FILTERS), stencils)
+    if confusion is not None:
+        plot_confusion(out.file(CONFUSION), confusion, problem.source.classes)
+        _draw_misread(out, problem.source, tests)
+
+
+def _is_picture(name: str, w: np.ndarray) -> bool:
+    """Whether weights are stencils of two axes, of one layer."""
+    return name.startswith("W") and w.ndim == 4 and min(w.shape[2:]) > 1
+
+
+def _draw_misread(out: RunDirectory, source: Source, tests: Sequence[tuple[Part, Seen]]) -> None:
+    """Those of the tests that are pictures, the surest first."""
+    if source.shape[0] > 1 or min(source.shape[1:]) < 2:
+        return
+    pictures, titles, count = [], [], 0
+    for part, seen in tests:
+        assert part.source.labels is not None
+        numbers = part.numbers[seen.numbers]
+        labels, found = part.source.labels[numbers], seen.classes.astype(int)
+        missed = np.flatnonzero(found != labels)
+        sure = seen.outputs[missed, found[missed]]
+        chosen = missed[np.argsort(-sure)][:MOST]
+        count += len(missed)
+        pictures += list(part.source.samples(numbers[chosen]).inputs[:, 0, 0])
+        titles += [f"{source.classes[labels[n]]} as {source.classes[found[n]]}" for n in chosen]
+    if pictures:
+        title = f"{len(pictures[:MOST])} of {count} misread, the surest first"
+        plot_misread(out.file(MISREAD), np.stack(pictures), titles, title)

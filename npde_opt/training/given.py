@@ -1,0 +1,83 @@
+"""What samples give to a network: their cells at its first layer, or one step after the other of
+sequences; with noise, where the case adds some.
+
+Noise of a sample is drawn for all of its cells, from the seed and the number of the sample, so that
+it is the same on any number of ranks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from npde_opt.errors import InputError
+from npde_opt.grids import Grid
+from npde_opt.networks import Place
+from npde_opt.training.samples import Box, Shape
+
+
+class Given:
+    """Inputs of a group's samples; see networks.Inputs.
+
+    Args:
+        inputs: normalised, at this rank's cells [sample, channel, k, j, i].
+        sequence: whether part n of a sample is step n along x, else part 0 is the whole.
+    """
+
+    def __init__(self, inputs: np.ndarray, sequence: bool = False):
+        self.inputs, self.sequence = inputs, sequence
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def part(self, number: int, samples: Sequence[int], place: Place) -> np.ndarray:
+        chosen = self.inputs[_range(samples)]
+        if self.sequence:
+            chosen = chosen[..., number : number + 1]
+        shape = place.shape(len(samples))
+        found = np.moveaxis(chosen, 1, 0)
+        if found.shape[0] != place.channels or found.size != int(np.prod(shape)):
+            there = f"{chosen.shape[1]} channels on {chosen.shape[2:]} cells"
+            allowed = f"{place.channels} channels on {place.cells} cells (z, y, x)"
+            raise InputError("inputs", there, allowed)
+        return found.reshape(shape)
+
+
+def _range(samples: Sequence[int]) -> Sequence[int] | slice:
+    """Neighbours as a slice, which copies nothing."""
+    numbers = np.asarray(samples)
+    if numbers.size and (np.diff(numbers) == 1).all():
+        return slice(int(numbers[0]), int(numbers[-1]) + 1)
+    return samples
+
+
+def noisy(
+    inputs: np.ndarray, deviation: float, seed: int, numbers: Sequence[int], shape: Shape, box: Box
+) -> np.ndarray:
+    """Inputs with normal noise.
+
+    Args:
+        inputs: at the cells of `box` of samples of this `shape`.
+        numbers: of the samples.
+    """
+    out = inputs.copy()
+    for own, number in zip(out, numbers, strict=True):
+        every = np.random.default_rng([seed, int(number)]).standard_normal((len(own), *shape))
+        own += deviation * every[(slice(None), *box)]
+    return out
+
+
+def cells_along(shape: Shape) -> tuple[int, ...]:
+    """Cells along x, y, z of samples [k, j, i], without the axes that they do not have."""
+    cells = list(shape[::-1])
+    while len(cells) > 1 and cells[-1] == 1:
+        cells.pop()
+    return tuple(cells)
+
+
+def box_of(grid: Grid) -> Box:
+    """This rank's cells [k, j, i]."""
+    missing = [slice(0, 1)] * (3 - grid.dim)
+    k, j, i = [*missing, *grid.local_slice[::-1]]
+    return (k, j, i)

@@ -1,0 +1,252 @@
+"""J(w) = sum_s phi(F(x_s; w), y_s) + R(w) of one split of a case's samples: the network, its inputs
+and targets, and what it makes of other samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from petsc4py import PETSc
+
+from npde_opt import reductions
+from npde_opt.ensemble import Ensemble
+from npde_opt.errors import InputError
+from npde_opt.grids import Grid
+from npde_opt.misfits import Huber, LeastSquares, Misfit, SoftmaxCrossEntropy
+from npde_opt.networks import Network
+from npde_opt.networks.normalisation import Normalisation
+from npde_opt.objective import Objective
+from npde_opt.observations import DataBlock, DataLayout
+from npde_opt.optimizers import Settings
+from npde_opt.regularizers import Ridge
+from npde_opt.training.build import initial, network_of
+from npde_opt.training.case import TrainingCase
+from npde_opt.training.data import Part
+from npde_opt.training.given import Given, box_of, cells_along, noisy
+from npde_opt.training.samples import WHOLE, Samples
+
+AT_ONCE_BYTES = 1 << 25
+"""States of so many samples go through the layers together."""
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What a network makes of a part's samples that are this group's.
+
+    Attributes:
+        numbers: of the samples in the part, increasing.
+        loss: of each.
+        squares: of output - target in its own unit, the mean over a sample; of classes 0.
+        classes: the most probable one of each; of numbers none.
+        outputs: (sample, output) in their own unit, of classes their probabilities; none, where
+            nobody asked for them.
+    """
+
+    numbers: np.ndarray
+    loss: np.ndarray
+    squares: np.ndarray
+    classes: np.ndarray
+    outputs: np.ndarray
+
+
+class Problem:
+    """Args:
+    ensemble: groups of ranks that share the samples.
+    split: its number.
+
+    Raises:
+        InputError: where samples, network and loss do not fit. Collective.
+    """
+
+    def __init__(self, case: TrainingCase, ensemble: Ensemble, split: int = 0):
+        self.case, self.ensemble, self.split = case, ensemble, split
+        table = case.table
+        self.parts = case.data.parts(split)
+        self.source = self.parts.train.source
+        self.sequence = table.layer[0].kind == "recurrent"
+        with ensemble.together():
+            self.network = self._network()
+            self.space = self.network.space()
+        self._samples: dict[str, Samples] = {}
+        train = self.samples(self.parts.train)
+        self.inputs, self.outputs = self._normalisations(train)
+        with ensemble.together():
+            forward = self.network.over(self.given(self.parts.train), self.space)
+            misfits = [self.misfit(train, layout) for layout in forward.layouts]
+            regularizers = self._regularizers()
+        self.objective = Objective(forward, misfits, regularizers, ensemble, self.at_once)
+
+    def _network(self) -> Network:
+        table, source = self.case.table, self.source
+        cells = (1,) if self.sequence else cells_along(source.shape)
+        grid = Grid(cells, comm=self.ensemble.space)
+        steps = source.shape[2]
+        found = network_of(grid, source.channels, table.layer, table.network, steps)
+        self.box = WHOLE if self.sequence else box_of(grid)
+        outputs, wanted = found.target.size, source.target_size
+        last = f"layer[{len(table.layer) - 1}]"
+        if self.classifies and outputs < wanted:
+            said = f"{outputs} outputs"
+            raise InputError(last, said, f"at least {wanted}, one a class of {source.name}")
+        if not self.classifies and outputs != wanted:
+            said = f"{outputs} outputs ({found.target.channels} channels)"
+            raise InputError(last, said, f"{wanted}, as the numbers sought in {source.name}")
+        return found
+
+    @property
+    def classifies(self) -> bool:
+        return self.source.labels is not None
+
+    @property
+    def at_once(self) -> int:
+        """Samples that go through the layers together."""
+        sizes = [step.inner.operator.target.size for step in self.network.steps]
+        size = self.network.dtype.itemsize * (self.network.source.size + 3 * sum(sizes))
+        return max(AT_ONCE_BYTES // size, 16)
+
+    def start(self) -> PETSc.Vec:
+        """The weights to start from; the caller's. Collective."""
+        table, seed = self.case.table, self.case.seed + self.split
+        return self.space.from_values(initial(self.network, table.layer, table.network, seed))
+
+    def settings(self, given: Settings) -> Settings:
+        """Those of an optimizer, with what it looks at after every iteration."""
+        return given
+
+    # ---- samples ---------------------------------------------------------------------------------
+
+    def own(self, part: Part) -> np.ndarray:
+        """Numbers in the part of this group's samples."""
+        return np.array(self.ensemble.own(part.count))
+
+    def samples(self, part: Part) -> Samples:
+        """This group's samples of a part, at this rank's cells; they are kept."""
+        if part.name not in self._samples:
+            with self.ensemble.together():
+                numbers = part.numbers[self.own(part)]
+                self._samples[part.name] = self._read(part, numbers)
+        return self._samples[part.name]
+
+    def _read(self, part: Part, numbers: np.ndarray) -> Samples:
+        """Inputs at this rank's cells, with noise; targets whole."""
+        source, dtype = part.source, self.network.dtype.type
+        found = source.samples(numbers, self.box, dtype)
+        inputs, targets = found.inputs, found.targets
+        if not self.classifies and self.box != WHOLE:
+            targets = source.samples(numbers, WHOLE, dtype).targets
+        deviation = self.case.table.data.noise
+        if deviation is not None:
+            seed = self.case.seed
+            inputs = noisy(inputs, deviation, seed, numbers.tolist(), source.shape, self.box)
+        return Samples(inputs, targets)
+
+    def _normalisations(self, train: Samples) -> tuple[Normalisation, Normalisation]:
+        """Of inputs and of targets. Collective."""
+        channels = self.source.channels
+        outputs = 1 if self.classifies else train.targets.shape[1]
+        if self.case.table.data.normalisation == "none":
+            return Normalisation.none(channels), Normalisation.none(outputs)
+        inputs = Normalisation.standard(self.ensemble.world, train.inputs)
+        if self.classifies:
+            return inputs, Normalisation.none(outputs)
+        return inputs, Normalisation.standard(self.ensemble.world, train.targets)
+
+    def given(self, part: Part, columns: slice = slice(None)) -> Given:
+        """What some of the group's samples of a part give to the network."""
+        inputs = self.samples(part).inputs[columns]
+        return Given(self.inputs.apply(inputs), self.sequence)
+
+    # ---- loss ------------------------------------------------------------------------------------
+
+    def misfit(self, samples: Samples, layout: DataLayout) -> Misfit:
+        """The loss of some samples, one a column."""
+        loss = self.case.table.loss
+        kind = loss.kind or ("softmax" if self.classifies else "least-squares")
+        if (kind == "softmax") != self.classifies:
+            allowed = "softmax of classes, least-squares or huber of numbers"
+            raise InputError("loss.kind", kind, allowed)
+        if kind == "softmax":
+            return SoftmaxCrossEntropy(samples.targets, layout)
+        targets = as_outputs(self.outputs.apply(samples.targets))
+        return {"least-squares": LeastSquares, "huber": Huber}[kind](targets, loss.sigma, layout)
+
+    def _regularizers(self) -> dict[str, Ridge]:
+        found: dict[str, Ridge] = {}
+        names = list(self.network.shapes)
+        for number, section in enumerate(self.case.table.regularization):
+            where = f"regularization[{number}].weights"
+            for name in section.weights or [n for n in names if n[0] in "WVU"]:
+                if name not in names or name in found:
+                    said = "given twice" if name in found else repr(name)
+                    raise InputError(where, said, ", ".join(names))
+                found[name] = Ridge(self.space.blocks[name], section.weight)
+        return found
+
+    # ---- other samples ---------------------------------------------------------------------------
+
+    def see(self, m: PETSc.Vec, part: Part, keep: bool = False) -> Seen:
+        """What the network with weights m makes of a part's samples. Collective over all ranks.
+
+        Args:
+            keep: whether the outputs are kept.
+        """
+        with self.ensemble.together():
+            pieces = list(self._pieces(m, part, keep))
+        joined = [np.concatenate(parts) for parts in zip(*pieces, strict=True)]
+        if not joined:
+            joined = [np.zeros(0)] * 3 + [np.zeros((0, 0))]
+        return Seen(self.own(part), *joined)
+
+    def _pieces(
+        self, m: PETSc.Vec, part: Part, keep: bool
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+        """Of so many samples at once: loss, squares, classes, outputs."""
+        samples = self.samples(part)
+        for first in range(0, samples.count, self.at_once):
+            columns = slice(first, min(first + self.at_once, samples.count))
+            piece = Samples(samples.inputs[columns], samples.targets[columns])
+            at = self.network.over(self.given(part, columns), self.space).linearize(m)
+            d = at.data[0]
+            misfit = self.misfit(piece, d.layout)
+            yield np.asarray(misfit.values(d)), *self._read_off(misfit, d, piece, keep)
+            at.destroy()
+
+    def _read_off(
+        self, misfit: Misfit, d: DataBlock, piece: Samples, keep: bool
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Squares, classes and outputs of a block of predictions."""
+        none, nothing = np.zeros(piece.count), np.zeros((piece.count, 0))
+        if isinstance(misfit, SoftmaxCrossEntropy):
+            outputs = nothing
+            if keep:
+                outputs = d.like(misfit.probabilities(d)).gather().T
+            return none, misfit.classes(d), outputs
+        scale = np.repeat(self.outputs.scale, d.layout.size // len(self.outputs.scale))
+        targets = as_outputs(self.outputs.apply(piece.targets))
+        away = (d.values - targets[d.layout.order]) * scale[d.layout.order, None]
+        squares = reductions.total(d.layout.comm, (away**2).sum(axis=0)) / d.layout.size
+        outputs = nothing
+        if keep:
+            shape = (piece.count, *piece.targets.shape[1:])
+            outputs = self.outputs.undo(d.gather().T.reshape(shape)).reshape(piece.count, -1)
+        return squares, none, outputs
+
+    def mean(self, values: np.ndarray) -> float:
+        """Over the samples of all groups, of a number each. Collective over all ranks."""
+        total = self.ensemble.sum(float(values.sum()))
+        return total / max(self.ensemble.sum(float(values.size)), 1.0)
+
+    def destroy(self) -> None:
+        self.objective.destroy()
+        self.network.grid.destroy()
+
+
+def as_outputs(targets: np.ndarray) -> np.ndarray:
+    """[sample, channel, k, j, i] as outputs by samples (see Place.order)."""
+    return targets.reshape(len(targets), -1).T
+
+
+def wrong(seen: Seen, labels: Sequence[int] | np.ndarray) -> np.ndarray:
+    """1 of each sample whose class is another, else 0."""
+    return (seen.classes != np.asarray(labels)).astype(float)

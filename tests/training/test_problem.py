@@ -1,0 +1,112 @@
+"""A split of samples as an objective: derivatives, the same on all ranks and groups, and what does
+not fit."""
+
+import numpy as np
+import pytest
+from small import COMM, problem, samples
+
+from npde_opt.errors import InputError
+from npde_opt.training.problem import wrong
+from npde_opt.verify import taylor_test
+
+REFERENCE = (29.159536, 23.383712)
+"""Value and gradient norm at the start."""
+NUMBERS = """
+[[layer]]
+kind = "residual"
+channels = 4
+activation = "radial-basis"
+knots = 5
+repeat = 2
+dt = 0.5
+fidelity = 0.1
+"""
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize("spread", [False, True])
+def test_ranks_and_groups_give_one_objective(tmp_path, spread):
+    found = problem(tmp_path, groups=COMM.size if spread else 1, data='normalisation = "standard"')
+    m = found.start()
+    at = found.objective.linearize(m)
+    norm = found.objective.gradient_norm(at.gradient())
+    np.testing.assert_allclose((at.value, norm), REFERENCE, rtol=1e-5)
+    at.destroy()
+
+
+@pytest.mark.parallel([1, 2])
+def test_derivatives_of_a_classifier(tmp_path):
+    found = problem(tmp_path, groups=COMM.size)
+    m, dm = found.start(), found.space.standard_normal(1)
+    dm.scale(0.1)
+    taylor_test(found.objective, m, dm)
+
+
+@pytest.mark.parallel([1, 2])
+def test_derivatives_of_a_denoiser(tmp_path):
+    arrays = {"inputs": samples()[0]}
+    found = problem(tmp_path, data="noise = 0.1\ntrain = 6", layers=NUMBERS, arrays=arrays)
+    assert not found.classifies and found.network.target.size == 30
+    m, dm = found.start(), found.space.standard_normal(1)
+    dm.scale(0.1)
+    taylor_test(found.objective, m, dm)
+
+
+def test_parts_at_once_change_nothing(tmp_path, monkeypatch):
+    import npde_opt.training.problem as module
+
+    monkeypatch.setattr(module, "AT_ONCE_BYTES", 1)
+    found = problem(tmp_path, data='normalisation = "standard"')
+    assert found.at_once == 16 < found.parts.train.count
+    m = found.start()
+    at = found.objective.linearize(m)
+    assert abs(at.value - REFERENCE[0]) < 1e-4
+    seen = found.see(m, found.parts.train, keep=True)
+    assert seen.loss.sum() + at.regularization == pytest.approx(at.value, rel=1e-12)
+    np.testing.assert_allclose(seen.outputs.sum(axis=1), 1)
+    labels = found.samples(found.parts.train).targets
+    np.testing.assert_array_equal(seen.classes, np.argmax(seen.outputs, axis=1))
+    assert found.mean(wrong(seen, labels)) == np.mean(seen.classes != labels)
+
+
+def test_noise_is_the_samples_own(tmp_path):
+    one, other = (problem(tmp_path, data=f"noise = 0.1\ntrain = {n}") for n in (10, 20))
+    train = one.parts.train
+    both = np.intersect1d(train.numbers, other.parts.train.numbers)
+    first, second = (
+        p.samples(p.parts.train).inputs[np.isin(p.parts.train.numbers, both)] for p in (one, other)
+    )
+    assert len(both) and np.array_equal(first, second)
+    noise = one.samples(train).inputs - train.source.samples(train.numbers).inputs
+    assert abs(noise.std() - 0.1) < 0.02
+
+
+@pytest.mark.parametrize(
+    "layers, said",
+    [
+        ("[[layer]]\nkind='dense'\nchannels=2", r"layer\[0\]: got 2 outputs; allowed: at least 3"),
+        ("[[layer]]\nkind='convolution'\nkernel=[3,3,3]\nchannels=2", r"layer\[0\]: numbers by"),
+        ("[[layer]]\nkind='convolution'\nkernel=9\npadding=0\nchannels=2", r"layer\[0\]: kernel"),
+        (
+            "[[layer]]\nkind='convolution'\nchannels=2\n[[layer]]\nkind='residual'\nfidelity=1.0",
+            r"layer\[1\]: fidelity: got 1.0",
+        ),
+    ],
+)
+def test_layers_that_do_not_fit_are_told(tmp_path, layers, said):
+    with pytest.raises(InputError, match=said):
+        problem(tmp_path, layers=layers)
+
+
+def test_losses_and_penalties_that_do_not_fit_are_told(tmp_path):
+    with pytest.raises(InputError, match="loss.kind: got huber; allowed: softmax of classes"):
+        problem(tmp_path, layers="[loss]\nkind='huber'\n[[layer]]\nkind='dense'\nchannels=3")
+    more = "[[regularization]]\nweights=['W9']\n[[layer]]\nkind='dense'\nchannels=3"
+    with pytest.raises(InputError, match=r"regularization\[0\].weights: got 'W9'; allowed: W1, b1"):
+        problem(tmp_path, layers=more)
+    twice = "[[regularization]]\nweights=['W1']\n[[layer]]\nkind='dense'\nchannels=3"
+    with pytest.raises(InputError, match=r"regularization\[1\].weights: got given twice"):
+        problem(tmp_path, layers=twice)
+    arrays = {"inputs": samples()[0]}
+    with pytest.raises(InputError, match=r"layer\[0\]: got 3 outputs .*; allowed: 30"):
+        problem(tmp_path, arrays=arrays, layers="[[layer]]\nkind='dense'\nchannels=3")

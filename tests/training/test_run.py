@@ -1,0 +1,121 @@
+"""A training from its case to its folder: on ranks and groups, resumed, twice, with figures."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from small import samples, trained, written
+
+from npde_opt.errors import InputError, Interrupted
+from npde_opt.networks.model import Model
+from npde_opt.runs.monitor import Monitor
+
+
+def summary(out):
+    return json.loads((out / "summary.json").read_text())
+
+
+@pytest.mark.parallel([1, 2, 3])
+def test_a_classifier_is_trained(tmp_path):
+    out = trained(written(tmp_path, most=12), tmp_path / "out")
+    found = summary(out)
+    assert found["objective"] == pytest.approx(5.2345319, rel=1e-3)
+    assert found["metrics"]["error_training"] == 0
+    assert found["metrics"]["error_test"] <= 0.34
+    rows = list(csv.DictReader((out / "predictions.csv").open()))
+    assert len(rows) == 9
+    share = np.mean([row["label"] != row["found"] for row in rows])
+    assert share == pytest.approx(found["metrics"]["error_test"])
+    assert Model.load(out / "model.npz").classes == ["0", "1", "2"]
+
+
+def test_several_splits_have_their_mean(tmp_path):
+    out = trained(written(tmp_path, data="splits = 2", most=3), tmp_path / "out")
+    metrics = summary(out)["metrics"]
+    assert len(metrics["error_test_splits"]) == 2
+    assert metrics["loss_test"] == pytest.approx(np.mean(metrics["loss_test_splits"]))
+    text = (out / "run.log").read_text()
+    assert "split 1 of 2: " in text and "split 2 of 2: " in text
+
+
+@pytest.mark.parametrize("at", [(0, 2), (1, 1)])
+def test_a_run_that_was_stopped_goes_on_to_the_bit(tmp_path, monkeypatch, at):
+    file = written(tmp_path, data="splits = 2", most=4)
+    whole = trained(file, tmp_path / "whole")
+    called = Monitor.__call__
+
+    def stopping(self, row, state):
+        answer = called(self, row, state)
+        if (self.start, row["iteration"]) == at:
+            raise Interrupted("stopped")
+        return answer
+
+    monkeypatch.setattr(Monitor, "__call__", stopping)
+    with pytest.raises(Interrupted):
+        trained(file, tmp_path / "parts", resume=True)
+    monkeypatch.undo()
+    parts = trained(file, tmp_path / "parts", resume=True)
+    one, other = (Model.load(out / "model.npz") for out in (whole, parts))
+    for name, values in one.weights.items():
+        np.testing.assert_array_equal(values, other.weights[name])
+    first, second = (summary(out)["metrics"] for out in (whole, parts))
+    assert first["loss_test_splits"] == second["loss_test_splits"]
+    rows = [list(csv.reader((out / "history.csv").open())) for out in (whole, parts)]
+    assert [r[:6] for r in rows[0]] == [r[:6] for r in rows[1]]
+    # A finished run is left as it is.
+    before = (parts / "summary.json").read_bytes()
+    trained(file, tmp_path / "parts", resume=True)
+    assert (parts / "summary.json").read_bytes() == before
+
+
+def test_a_folder_is_used_once(tmp_path):
+    file = written(tmp_path, most=1)
+    out = trained(file, tmp_path / "out")
+    with pytest.raises(InputError, match="--out: got .* holds an earlier run"):
+        trained(file, out)
+    with pytest.raises(InputError, match=r"--resume.*--seed"):
+        trained(file, out, seed=1, resume=True)
+    trained(file, out, overwrite=True)
+    np.savez(tmp_path / "a.npz", inputs=samples()[0] * 2, labels=samples()[1])
+    with pytest.raises(InputError, match=r"--resume.*the contents of data, file a.npz"):
+        trained(file, out, resume=True)
+
+
+def test_figures_are_drawn(tmp_path):
+    pytest.importorskip("matplotlib")
+    out = trained(written(tmp_path, most=2), tmp_path / "out", plot=True)
+    for name in ("confusion", "misread", "filters", "training"):
+        assert (out / f"{name}.png").stat().st_size > 5000
+    assert "warning" not in (out / "run.log").read_text()
+
+
+def test_numbers_have_errors_in_their_unit(tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((40, 3))
+    y = 100 + 10 * x @ np.array([[1.0], [2.0], [-1.0]])
+    arrays = {"inputs": x[:, :, None, None, None], "targets": y}
+    layers = '[[layer]]\nkind = "dense"\nchannels = 1\n'
+    file = written(
+        tmp_path, data='normalisation = "standard"', layers=layers, most=30, arrays=arrays
+    )
+    file.write_text(file.read_text().replace("weight = 0.5", "weight = 1e-6"))
+    metrics = summary(trained(file, tmp_path / "out"))["metrics"]
+    assert metrics["rmse_test"] < 1e-2
+
+
+def test_a_recurrent_network_reads_its_sequence(tmp_path):
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((60, 1, 1, 1, 6))
+    arrays = {"inputs": x, "targets": x.sum(axis=-1)[..., 0, 0][:, :, None, None, None]}
+    layers = (
+        '[[layer]]\nkind = "recurrent"\nchannels = 3\n[[layer]]\nkind = "dense"\nchannels = 1\n'
+    )
+    file = written(tmp_path, layers=layers, most=40, arrays=arrays)
+    file.write_text(file.read_text().replace("weight = 0.5", "weight = 1e-6"))
+    assert summary(trained(file, tmp_path / "out"))["metrics"]["rmse_test"] < 1e-2
+
+
+def test_groups_that_cannot_be_are_told(tmp_path):
+    with pytest.raises(InputError, match="--sample-groups: got 3; .* number of samples"):
+        trained(written(tmp_path, most=1), tmp_path / "out", sample_groups=3)
