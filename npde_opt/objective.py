@@ -60,8 +60,9 @@ class Objective:
         self.forward, self.misfits, self.regularizers = forward, list(misfits), dict(regularizers)
         self.space, self.comm = forward.space, forward.grid.comm
         self.ensemble = ensemble or Ensemble.whole(self.comm)
-        # Of a part of the experiments: their numbers in this group, and the whole.
+        # Of a part of the experiments: their numbers in this group, in all groups, and the whole.
         self.columns: list[int] | None = None
+        self.chosen: np.ndarray | None = None
         self.whole: Objective | None = None
         self.scale = 1.0
         self.blocks = list(range(len(self.misfits)))
@@ -116,6 +117,7 @@ class Objective:
         groups = whole.ensemble.across
         own = chosen[chosen % groups.size == groups.rank] // groups.size
         part = whole._of(own.tolist())
+        part.chosen = chosen
         part.data_count = part._count_data()
         part.scale = whole.data_count / part.data_count if scale else 1.0
         return part
@@ -143,6 +145,11 @@ class Objective:
             part = self._of(list(own[first : first + step]))
             part.at_once = None
             yield part
+
+    @property
+    def numbers(self) -> np.ndarray:
+        """Of its experiments among those of all groups, as `over` takes them."""
+        return np.arange(self.experiment_count) if self.chosen is None else self.chosen
 
     @property
     def in_parts(self) -> bool:
@@ -312,12 +319,23 @@ class ObjectiveAt:
     def regularization(self) -> float:
         return self._values()[1]
 
+    @property
+    def loss(self) -> float:
+        """Misfit a datum; found from the data alone, without the gradients of parts."""
+        objective, found = self.objective, list[np.ndarray]()
+        with objective.together():
+            found = [np.asarray(m.values(d)) for m, d in self._predicted()]
+        return self._total_misfit(found) / (objective.scale * objective.data_count)
+
+    def _predicted(self) -> Iterator[tuple[Misfit, DataBlock]]:
+        """The misfits and their data."""
+        return zip(self.objective.misfits, self.data, strict=True)
+
     def chi_squared(self) -> float:
         """Squared scaled residuals a datum; about 1 at the noise level."""
         objective = self.objective
         with objective.together():
-            found = zip(objective.misfits, self.data, strict=True)
-            own = sum(m.chi_squared(d) * m.count for m, d in found)
+            own = sum(m.chi_squared(d) * m.count for m, d in self._predicted())
         return objective.ensemble.sum(own) / max(objective.data_count, 1)
 
     def gradient(self) -> PETSc.Vec:

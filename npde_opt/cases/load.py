@@ -16,7 +16,7 @@ from npde_opt.cases.old_keys import refuse_old
 from npde_opt.cases.rules import validated
 from npde_opt.cases.typed import shown
 from npde_opt.errors import InputError, collective
-from npde_opt.functions.text import check_name
+from npde_opt.functions.parser import check_name
 
 HUGE = re.compile(r"""^\s*["']?([\w.+-]+)["']?\s*=\s*[-+]?(\d{1000,})""", re.MULTILINE)
 """A key with more digits than Python reads."""

@@ -19,7 +19,8 @@ from npde_opt.cases.sought_tables import UnknownSection
 from npde_opt.cases.term_tables import AnySource, Source, Timed
 from npde_opt.cases.typed import known_keys, read, shown
 from npde_opt.errors import InputError
-from npde_opt.functions.text import Expressions, check_name
+from npde_opt.functions.parser import check_name
+from npde_opt.functions.text import Expressions
 
 PREFIXES = ("state_", "reg_", "tao_")
 

@@ -55,6 +55,8 @@ def applies(stepper: Stepper, coefficients: Coefficients) -> bool:
     return (
         len(group.others) == 1
         and isinstance(group.others[0], KineticsAt)
+        and not group.others[0].expressions.functions
+        and not group.others[0].term.timed
         and grid.active_global is None
         and not grid.radial
         and all(b.kind in ("neumann", "periodic") for b in grid.boundaries.values())

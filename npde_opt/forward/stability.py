@@ -267,11 +267,12 @@ class Limits:
 
     @property
     def _timed(self) -> list[TermAt]:
-        return [p for p in self.moving if p.term.timed]
+        return [p for p in (*self.moving, *self.reacting) if p.term.timed]
 
     def _moving(self) -> str:
         """What the rates of terms that are not pointwise come from."""
-        both = ("D(u)", len(self._timed) < len(self.moving)), ("advection", bool(self._timed))
+        timed = [p for p in self.moving if p.term.timed]
+        both = ("D(u)", len(timed) < len(self.moving)), ("advection", bool(timed))
         return " and ".join(name for name, there in both if there)
 
     def _compared(self, dt: float, limit: float, what: str) -> str | None:

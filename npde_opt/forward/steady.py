@@ -81,6 +81,9 @@ class Steady:
         if equation.capacity is not None:
             said = "none for a steady equation, which has no du/dt"
             raise InputError("storage", repr(equation.capacity.said), said)
+        for term in equation.terms:
+            if term.timed:
+                raise InputError("terms", f"{term.said} in time", "terms without t: it is steady")
         self.equation = equation if mean is None else pinned(equation, mean)
         check_alike(self.grid.comm, experiments)
         self.experiments = tuple(experiments)

@@ -1,5 +1,21 @@
-"""Functions given as text: a small language of arithmetic, with derivatives."""
+"""Functions in equations: texts, a small language of arithmetic, and splines and perceptrons with
+numbers that may be sought, which texts call; all with derivatives."""
 
-from npde_opt.functions.text import CONSTANTS, FUNCTIONS, Expressions, evaluate_text, gamma_of
+from npde_opt.functions.interface import Function
+from npde_opt.functions.links import link
+from npde_opt.functions.parser import CONSTANTS, FUNCTIONS
+from npde_opt.functions.perceptron import Perceptron
+from npde_opt.functions.spline import Spline
+from npde_opt.functions.text import Expressions, evaluate_text, gamma_of
 
-__all__ = ["CONSTANTS", "FUNCTIONS", "Expressions", "evaluate_text", "gamma_of"]
+__all__ = [
+    "CONSTANTS",
+    "FUNCTIONS",
+    "Expressions",
+    "Function",
+    "Perceptron",
+    "Spline",
+    "evaluate_text",
+    "gamma_of",
+    "link",
+]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from npde_opt.aliases import Numbers
-from npde_opt.functions.operations import OPERATIONS
+from npde_opt.functions.operations import OPERATIONS, Operation
 
 PRODUCTS = 16
 """Powers by integers up to this are products."""
@@ -32,10 +32,15 @@ class Node:
 
 class Graph:
     """Nodes by number. Methods give the number of a node that is made, or found where an equal one
-    is there."""
+    is there.
+
+    Attributes:
+        operations: those of the language, and calls of functions (see calls.py).
+    """
 
     def __init__(self) -> None:
         self.nodes: list[Node] = []
+        self.operations: dict[str, Operation] = dict(OPERATIONS)
         self._found: dict[Node, int] = {}
 
     def _node(self, node: Node) -> int:
@@ -58,9 +63,10 @@ class Graph:
 
     def apply(self, operation: str, *arguments: int) -> int:
         """An operation; its value where all arguments are numbers."""
-        if all(self.is_number(a) for a in arguments):
+        known = self.operations[operation]
+        if known.folds and all(self.is_number(a) for a in arguments):
             with np.errstate(all="ignore"):
-                found = OPERATIONS[operation].value(*[self.nodes[a].value for a in arguments])
+                found = known.value(*[self.nodes[a].value for a in arguments])
                 return self.number(float(found))
         if operation == "where":
             condition, a, b = arguments
@@ -157,7 +163,7 @@ class Graph:
             if all(self.is_number(c, 0.0) for c in changes):
                 found[k] = directions.get(k, zero)
             else:
-                found[k] = OPERATIONS[node.operation].slope(self, k, node.arguments, changes)
+                found[k] = self.operations[node.operation].slope(self, k, node.arguments, changes)
         return [found[k] for k in nodes]
 
     def function(
@@ -178,7 +184,7 @@ class Graph:
             node = self.nodes[k]
             if node.operation:
                 done = [a for a in set(node.arguments) if last[a] == k and a not in kept]
-                steps.append((k, OPERATIONS[node.operation].value, node.arguments, done))
+                steps.append((k, self.operations[node.operation].value, node.arguments, done))
 
         def evaluate(*values: Numbers) -> list[Numbers]:
             found: dict[int, Numbers] = dict(zip(arguments, values, strict=True))
@@ -212,6 +218,8 @@ class Graph:
                 written[k] = f"c_{len(lines)}"
                 lines.append(
                     f"{written[k]} = "
-                    + OPERATIONS[node.operation].code.format(*[written[a] for a in node.arguments])
+                    + self.operations[node.operation].code.format(
+                        *[written[a] for a in node.arguments]
+                    )
                 )
         return lines, [written[k] for k in results]

@@ -51,12 +51,14 @@ class Operation:
         slope: (graph, its own node, nodes of its arguments, nodes of their derivatives) -> node of
             its derivative.
         code: of scalars in Python with `math`, with {0}, {1}, ... for the arguments.
+        folds: of numbers it is a number, taken at once.
     """
 
     arguments: int
     value: Callable[..., Numbers]
     slope: Slope
     code: str
+    folds: bool = True
 
 
 def flat(graph: Graph, own: int, a: Sequence[int], da: Sequence[int]) -> int:

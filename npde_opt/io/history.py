@@ -25,6 +25,8 @@ COLUMNS = (
     "adjoint_solves",
     "krylov_iterations",
     "inner_iterations",
+    "evaluations",
+    "passes",
     "seconds",
 )
 END = "\r\n"

@@ -13,6 +13,7 @@ from petsc4py import PETSc
 
 from npde_opt.aliases import Record
 from npde_opt.errors import InputError
+from npde_opt.optimizers.validation import Validation
 
 METHODS = {
     "newton": "python",
@@ -25,8 +26,13 @@ METHODS = {
     "ncg": "bncg",
 }
 """The method names and the TAO types behind them."""
+EPOCHS = ("adam", "adamw")
+"""Methods without a line search, of which an iteration is an epoch: TAO types in Python."""
+SCHEDULES = ("constant", "cosine", "step")
 REGISTERED = "registered"
 """The method of a class of the user's, see own.py."""
+WEIGHT_DECAY = 0.01
+"""Of AdamW, where none is given."""
 RTOL = 1e-6
 """The gradient tolerance of those who give none."""
 
@@ -110,8 +116,9 @@ class Settings:
 
     method: 'newton' (Newton-CG, exact Hessian), 'gauss-newton', 'lbfgs', 'lmvm' (TAO's own L-BFGS),
         'bounded-lbfgs' (blmvm), 'bqnkls', 'bntr', 'ncg' (bncg), of which the last four respect
-        bounds; 'registered': `own`.
-    max_iterations: completed iterations, those of a resumed run included.
+        bounds; 'adam', 'adamw' (by minibatches, between bounds by projection); 'registered': `own`.
+    max_iterations: completed iterations, those of a resumed run included; of 'adam' and 'adamw'
+        epochs.
     gradient_rtol, gradient_atol: stop at norm(g) <= max(gradient_atol, gradient_rtol * reference),
         where the reference is gradient_reference or the norm at m0; norms are the objective's
         (mass-weighted).
@@ -134,7 +141,19 @@ class Settings:
         weigh more than the regularization.
     learnt: products with a coarse grid's Hessian that nested iteration may spend on preconditioning
         finer ones.
+    rate, schedule, decay, period: learning rate of 'adam' and 'adamw', and how it falls from epoch
+        to epoch: 'constant', 'cosine' (to 0 at the last one), 'step' (times `decay` every `period`
+        epochs).
+    betas, epsilon: decay of the running means of the gradient and of its square, and what is added
+        to the root of the latter.
+    weight_decay: 'adamw': share by which parameters shrink towards 0 a step, times the rate.
+    batch: experiments a step of 'adam' and 'adamw' at most; None: all.
+    clip: longer gradients of 'adam' and 'adamw' are scaled to this 2-norm.
+    seed: of the order of minibatches.
+    patience: end as 'stopped_early' where the loss of `validation` has not fallen for so many
+        iterations.
     level: copied into the rows of the history.
+    validation: of data that were set aside, see validation.py.
     own: makes the Descent of an objective (see own.py).
     """
 
@@ -151,12 +170,26 @@ class Settings:
     gauss_newton: bool = False
     reorthogonalize: bool = True
     learnt: int = 100
+    rate: float = 1e-3
+    schedule: str = "constant"
+    decay: float = 0.1
+    period: int = 10
+    betas: tuple[float, float] = (0.9, 0.999)
+    epsilon: float = 1e-8
+    weight_decay: float | None = None
+    batch: int | None = None
+    clip: float | None = None
+    seed: int = 0
+    patience: int | None = None
     level: int = 0
+    # Functions have no text that is the same on all ranks.
+    validation: Validation | None = field(default=None, repr=False)
     own: Callable[[Objective], object] | None = None
 
     def __post_init__(self) -> None:
-        if self.method not in (*METHODS, REGISTERED):
-            raise InputError("method", repr(self.method), ", ".join((*METHODS, REGISTERED)))
+        if self.method not in (*METHODS, *EPOCHS, REGISTERED):
+            allowed = ", ".join((*METHODS, *EPOCHS, REGISTERED))
+            raise InputError("method", repr(self.method), allowed)
         if (self.method == REGISTERED) != (self.own is not None):
             said = f"{self.method!r} with own = {self.own}"
             raise InputError("method", said, "own with 'registered', and only there")
@@ -178,6 +211,44 @@ class Settings:
             raise InputError("decrement", self.decrement, "a number > 0, or None")
         if not 0 < self.forcing_max < 1:
             raise InputError("forcing_max", self.forcing_max, "a number between 0 and 1")
+        if self.patience is not None and self.validation is None:
+            said = f"{self.patience} without data set aside"
+            raise InputError("patience", said, "none, or a validation")
+        self._check_epochs()
+
+    def _check_epochs(self) -> None:
+        """Raises InputError for settings of Adam that cannot be."""
+        if self.schedule not in SCHEDULES:
+            raise InputError("schedule", repr(self.schedule), ", ".join(SCHEDULES))
+        for name in ("rate", "epsilon", "clip"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise InputError(name, value, "a finite number > 0")
+        if not 0 < self.decay <= 1:
+            raise InputError("decay", self.decay, "a number above 0, at most 1")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise InputError("betas", self.betas, "two numbers from 0 to below 1")
+        for name, least in (("period", 1), ("batch", 1), ("seed", 0), ("patience", 1)):
+            value = getattr(self, name)
+            if value is not None and not value >= least:
+                raise InputError(name, value, f"an integer >= {least}")
+        if self.weight_decay is not None:
+            if self.method != "adamw":
+                said = f"{self.weight_decay} with method {self.method!r}"
+                raise InputError("weight_decay", said, "method 'adamw', or a regularizer")
+            if not 0 <= self.weight_decay < math.inf:
+                raise InputError("weight_decay", self.weight_decay, "a finite number >= 0")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Of the history, beside the common ones."""
+        return () if self.validation is None else self.validation.columns
+
+    @property
+    def shrinkage(self) -> float:
+        """AdamW's weight decay."""
+        given = WEIGHT_DECAY if self.weight_decay is None else self.weight_decay
+        return given if self.method == "adamw" else 0.0
 
     @property
     def goes_on(self) -> bool:
@@ -192,11 +263,11 @@ class Settings:
 class OptimizerState:
     """All that continues a run: hand it to `minimize(..., resume=state)`.
 
-    vectors: 'm' and, for 'lbfgs', 'step_00', 'change_00', ... (oldest first). They belong to the
-    optimizer and
-    change after the monitor returns: write or copy them there. meta can be written as JSON. With
-    the same ranks 'newton', 'gauss-newton' and 'lbfgs' then repeat the uninterrupted run to the
-    last bit; the other methods start afresh from 'm'.
+    vectors: 'm' and, for 'lbfgs', 'step_00', 'change_00', ... (oldest first), for 'adam' and
+    'adamw' 'mean' and 'square', with a validation 'best'. They belong to the optimizer and change
+    after the monitor returns: write or copy them there. meta can be written as JSON. With the same
+    ranks 'newton', 'gauss-newton', 'lbfgs', 'adam' and 'adamw' (these between two batches, too)
+    then repeat the uninterrupted run to the last bit; the other methods start afresh from 'm'.
     """
 
     vectors: dict[str, PETSc.Vec]
@@ -204,6 +275,8 @@ class OptimizerState:
 
 
 Monitor = Callable[[Record, OptimizerState], str | None]
+"""Called after every iteration. One that has a method `between(state)` is called by 'adam' and
+'adamw' after every batch, too: see runs/monitor.py."""
 
 
 @dataclass(frozen=True)
@@ -222,10 +295,13 @@ class Result:
         'stalled': no lower objective was found, though gradient and decrement say that there is
             one.
         'max_iterations': stopped before that.
+        'stopped_early': the validation no longer gets better; m is the best point by it.
         what a monitor asked for ('discrepancy').
     reason: an explanation in words, which says what is missing and what to do.
     decrement: 1/2 g^T H^-1 g of the Gauss-Newton Hessian at m, from below; NaN where it was not
-    asked for. iterations, objective_initial and gradient_norm_initial count from the start of the
+    asked for. best: the iteration of m where a validation chose it, else None. evaluations, passes:
+    of J at a point, and over the data, a product with the Hessian being one. iterations,
+    objective_initial and gradient_norm_initial count from the start of the
     run, also where it was resumed; history has the rows of this call.
     """
 
@@ -238,5 +314,8 @@ class Result:
     gradient_norm: float
     gradient_norm_initial: float
     decrement: float = math.nan
+    best: int | None = None
+    evaluations: int = 0
+    passes: float = 0.0
     history: list[Record] = field(default_factory=list)
     counters: dict[str, int] = field(default_factory=dict)

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from mpi4py import MPI
@@ -31,11 +32,35 @@ def together(objective: Objective) -> collective:
     return collective(world, objective.comm if objective.comm.size < world.size else None, above=1)
 
 
-class Agreed:
-    """An ObjectiveAt of which every operation raises on all ranks what it raises on any."""
+@dataclass
+class Tally:
+    """What methods are compared by: evaluations of J at a point, with or without its gradient, and
+    passes over the data, of which a product with the Hessian is one, too.
 
-    def __init__(self, objective: Objective, m: PETSc.Vec):
+    Args:
+        count: of all experiments; 1 where the objective is no sum over them.
+        seen: experiments in all evaluations and products.
+    """
+
+    count: int = 1
+    evaluations: int = 0
+    seen: int = 0
+
+    @property
+    def passes(self) -> float:
+        return self.seen / self.count
+
+
+class Agreed:
+    """An ObjectiveAt of which every operation raises on all ranks what it raises on any.
+
+    Args:
+        experiments: that it is a sum over.
+    """
+
+    def __init__(self, objective: Objective, m: PETSc.Vec, tally: Tally, experiments: int):
         self._comm = everyone(objective)
+        self._tally, self._experiments, self._counted = tally, experiments, False
         self.error: SolverError | None = None
         with collective(self._comm):
             self._at: ObjectiveAt = objective.linearize(m)
@@ -43,6 +68,7 @@ class Agreed:
     @functools.cached_property
     def value(self) -> float:
         """J(m); inf, with the `error`, where the state's solver failed."""
+        self._count()
         try:
             with collective(self._comm):
                 value = self._at.value
@@ -60,11 +86,20 @@ class Agreed:
     def regularization(self) -> float:
         return self._at.regularization
 
+    def _count(self) -> None:
+        """One evaluation, whatever is asked of it."""
+        if not self._counted:
+            self._counted = True
+            self._tally.evaluations += 1
+            self._tally.seen += self._experiments
+
     def gradient(self) -> PETSc.Vec:
+        self._count()
         with collective(self._comm):
             return self._at.gradient()
 
     def hessian(self, dm: PETSc.Vec, out: PETSc.Vec, gauss_newton: bool) -> None:
+        self._tally.seen += self._experiments
         with collective(self._comm):
             self._at.hessian(dm, out, gauss_newton)
 
@@ -100,6 +135,8 @@ class Point:
         self.accepted: float | None = None
         self.failure: BaseException | None = None
         self.rejected: SolverError | None = None
+        numbers = getattr(objective, "numbers", None)
+        self.tally = Tally(1 if numbers is None else len(numbers))
         self._m = m.duplicate()
         self._at: Agreed | None = None
 
@@ -127,7 +164,7 @@ class Point:
         if self._at is None or not self._m.equal(m):
             self.drop()
             m.copy(self._m)
-            self._at = Agreed(self.objective, self._m)
+            self._at = Agreed(self.objective, self._m, self.tally, self.tally.count)
         return self._at
 
     def here(self) -> Agreed:

@@ -14,9 +14,10 @@ from petsc4py import PETSc
 
 from npde_opt import reductions
 from npde_opt.errors import InputError
+from npde_opt.optimizers.adam import Adam
 from npde_opt.optimizers.directions import LBFGS, NewtonCG
 from npde_opt.optimizers.initial_hessian import InitialHessian
-from npde_opt.optimizers.interface import METHODS, Settings
+from npde_opt.optimizers.interface import EPOCHS, METHODS, Settings
 from npde_opt.optimizers.own import OwnDirection
 from npde_opt.optimizers.point import Point, everyone
 from npde_opt.petsc_options import from_options
@@ -153,7 +154,10 @@ class Solver:
     """A configured TAO and the matrices that it was given; one owner, destroyed explicitly."""
 
     def __init__(
-        self, point: Point, settings: Settings, direction: NewtonCG | LBFGS | OwnDirection | None
+        self,
+        point: Point,
+        settings: Settings,
+        direction: NewtonCG | LBFGS | OwnDirection | Adam | None,
     ):
         self.point, self.settings, self.direction = point, settings, direction
         m = point.iterate
@@ -189,8 +193,11 @@ class Solver:
         self.bounds = self.point.objective.bounds()
         if self.bounds is None:
             return
+        if self.settings.method in EPOCHS:
+            return
         if self.type not in BOUNDED:
-            allowed = ", ".join(name for name, type_ in METHODS.items() if type_ in BOUNDED)
+            names = [name for name, type_ in METHODS.items() if type_ in BOUNDED]
+            allowed = ", ".join([*names, *EPOCHS])
             raise InputError(
                 "method", f"'{self.settings.method}' for parameters with bounds", allowed
             )

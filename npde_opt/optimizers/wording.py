@@ -51,6 +51,16 @@ def at_tolerance(gradient: str, gain: str) -> str:
     )
 
 
+def best(loss: float, iteration: int) -> str:
+    """Which point a validation chose."""
+    return f"m is that of iteration {iteration}, where the validation loss was least ({loss:.4g})"
+
+
+def early(loss: float, iteration: int, since: int) -> str:
+    """Of a run that a validation ended."""
+    return f"the validation loss has not fallen for {since} iterations; {best(loss, iteration)}"
+
+
 def at_last_iteration(limit: int, missing: Sequence[str]) -> str:
     """Of a run that was not through."""
     return f"{', and '.join(missing)}; to go on raise max_iterations (now {limit})"

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import FrameType, SimpleNamespace
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 import numpy as np
 from mpi4py import MPI
@@ -45,6 +45,8 @@ SPECTRUM = "spectrum"
 Place = tuple[int | None, ...]
 """Start, level and iteration."""
 SLOW_SECONDS, SLOW_RATIO = 1.0, 10.0
+WITHIN_SECONDS = 60.0
+"""Least time between two checkpoints inside an iteration."""
 
 
 class Monitor:
@@ -97,6 +99,7 @@ class Monitor:
             out.begin_history([c.name for c in columns])
         self.start: int | None = None
         self._repeated: Place | None = None
+        self._place: Place = (None, None, None)
         self._outlook, self._level = Outlook(), Level()
         self._start = self._saved = time.monotonic()
         self._rest = 0.0
@@ -162,6 +165,7 @@ class Monitor:
         extra = checkpoint.extra
         self.rows = extra.get("rows", checkpoint.number + 1)
         self._repeated = tuple(extra.get(key) for key in ("start", "level", "iteration"))
+        self._place = self._repeated
         if self.out is not None:
             problem = self.out.restore_history(checkpoint.attachments.get(HISTORY, b""), self.rows)
             if problem:
@@ -182,30 +186,42 @@ class Monitor:
             number, self.rows = self.rows, self.rows + 1
             if self.out is not None:
                 self.out.append(row)
-        self._repeated = None
+        self._repeated, self._place = None, place
         self._show(row, state.meta.get("gradient_norm_initial"))
         self._write_log()
         stop, due = self._agree()
         saved = None
         if self.checkpoint_seconds is not None and (due or stop):
-            counted = self._of_groups(counters=state.meta.get("counters", {}), spent=self._spent)
-            if self.out is not None and repeated:
+            if repeated and self.out is not None:
                 saved = str(self.out.file(f"checkpoint-{number}"))
-            elif self.out is not None:
-                saved = self._save(number, place, state, counted)
+            else:
+                saved = self._kept(number, state)
         if stop:
-            raise Interrupted(
-                f"stopped by {signal.Signals(stop).name} after iteration {row.get('iteration')}; "
-                + (
-                    f"{saved} holds it: continue with --resume"
-                    if saved
-                    else "no checkpoint was kept"
-                )
-            )
+            self._leave(stop, f"after iteration {row.get('iteration')}", saved)
         reached = (
             self.misfit_target is not None and row.get("misfit", math.inf) <= self.misfit_target
         )
         return "stop:discrepancy" if reached else None
+
+    def between(self, state: State) -> None:
+        """Called by optimizers of which an iteration has many steps, after one of them: looks for
+        signals as `__call__` does, and keeps a checkpoint where the last one is old. Collective."""
+        stop, due = self._agree(WITHIN_SECONDS)
+        saved = None
+        if self.checkpoint_seconds is not None and (due or stop):
+            saved = self._kept(self.rows - 1, state)
+        if stop:
+            self._leave(stop, f"within the iteration after {self._place[2]}", saved)
+
+    def _kept(self, number: int, state: State) -> str | None:
+        """Writes a checkpoint; where, in the group that has the folder."""
+        counted = self._of_groups(counters=state.meta.get("counters", {}), spent=self._spent)
+        return None if self.out is None else self._save(number, self._place, state, counted)
+
+    def _leave(self, stop: int, when: str, saved: str | None) -> NoReturn:
+        """Ends the run by a signal."""
+        kept = f"{saved} holds it: continue with --resume" if saved else "no checkpoint was kept"
+        raise Interrupted(f"stopped by {signal.Signals(stop).name} {when}; {kept}")
 
     def stop_if_asked(self) -> None:
         """Raises Interrupted on every rank where a signal reached any, after an iteration that is
@@ -231,13 +247,13 @@ class Monitor:
             for number, handler in mine.items():
                 signal.signal(number, handler)
 
-    def _agree(self) -> tuple[int, bool]:
+    def _agree(self, least: float = 0.0) -> tuple[int, bool]:
         """The signal that any rank received (0: none), and whether a checkpoint is due by rank 0's
-        clock."""
+        clock, at least so many seconds after the last one."""
         due = (
             self.comm.rank == 0
             and self.checkpoint_seconds is not None
-            and time.monotonic() - self._saved >= max(self.checkpoint_seconds, self._rest)
+            and time.monotonic() - self._saved >= max(self.checkpoint_seconds, self._rest, least)
         )
         agreed = reductions.largest(self.world, np.array([self._signal, due], dtype="i4"))
         return int(agreed[0]), bool(agreed[1])

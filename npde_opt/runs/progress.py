@@ -277,6 +277,7 @@ HEADLINES = {
     "stopped_at_tolerance": "stopped at the gradient tolerance that was asked for",
     "max_iterations": "stopped at the last iteration",
     "discrepancy": "stopped at the noise level",
+    "stopped_early": "stopped where the data set aside were fitted best",
 }
 """Statuses that are no sentence by themselves."""
 LEAST_BAND = 0.1

@@ -81,7 +81,7 @@ class Run(Opened[Case]):
             stream=sys.stdout if world.rank == 0 else None,
             world=world,
             across=self.ensemble.across,
-            columns=[start] if case.restarted else [],
+            columns=[*([start] if case.restarted else []), *map(Column, self.settings.columns)],
         )
         self.before: Earlier | None = None
         if self.options.resume:

@@ -105,7 +105,12 @@ class Term:
 
     def take_lengths(self, lengths: Mapping[str, int]) -> None:
         """Sees the numbers of values of all coefficients. Raises InputError where one does not
-        fit."""
+        fit; here those of functions."""
+        for text in self.texts:
+            for name, function in text.functions.items():
+                if lengths.get(name) != function.count:
+                    given = f"{lengths.get(name, 0)} values"
+                    raise InputError(name, given, f"{function.count}, the numbers of the function")
 
     def at(self, coefficients: Coefficients) -> Any:
         """The term with these coefficients: a LinearAt or a TermAt."""
@@ -264,6 +269,11 @@ class TermAt:
 
     def add_jacobian(self, state: State, planes: BlockPlanes) -> None:
         """Adds r_u, in place, at the term's blocks and offsets."""
+
+    def points(self, state: State) -> dict[str, list[list[Numbers]]]:
+        """The values of the variables with which the term calls functions at a state: by name and
+        call, one a variable."""
+        return {}
 
     def size(self) -> float:
         """Of a stateless term: the largest |r| / volume on this rank at any time."""

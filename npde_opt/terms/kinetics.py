@@ -1,8 +1,8 @@
-"""R_c(u_1 ... u_C; theta), any reaction between species given as text, integrated over cells: r =
--volume R.
+"""R_c(u_1 ... u_C, t; theta), any reaction between species given as text, integrated over cells: r
+= -volume R.
 
-Derivatives in the species and in the parameters are symbolic. Parameters are cell fields or
-scalars. Named models:
+Derivatives in the species and in the parameters are symbolic. Parameters are cell fields, scalars,
+and the numbers of functions that the texts call. Named models:
 
     fisher-kpp      du/dt = r u (1 - u/K)
     allen-cahn      du/dt = a (u - u^3)
@@ -18,8 +18,11 @@ import numpy as np
 
 from npde_opt.aliases import Coefficients, Numbers
 from npde_opt.errors import InputError
+from npde_opt.functions.calls import Part, Spread
+from npde_opt.functions.interface import Function
 from npde_opt.functions.text import Expressions
 from npde_opt.grids import Grid
+from npde_opt.terms.boundary import TIME
 from npde_opt.terms.interface import BlockPlanes, Term, TermAt
 from npde_opt.terms.state import Gradients, State, over_columns, sample
 
@@ -37,8 +40,9 @@ class Kinetics(Term):
     Args:
         grid: the grid.
         species: names of the state's species, in order.
-        rates: species name to text, or the name of a model.
+        rates: species name to text, which may read the time t, or the name of a model.
         field: the rates' key in error messages.
+        functions: that the texts may call, by name.
 
     Raises:
         InputError: for a model or species that is not there, and for texts that are no expressions.
@@ -54,6 +58,7 @@ class Kinetics(Term):
         species: tuple[str, ...],
         rates: Mapping[str, str] | str,
         field: str = "kinetics",
+        functions: Mapping[str, Function] | None = None,
     ):
         if isinstance(rates, str):
             if rates not in MODELS:
@@ -66,7 +71,11 @@ class Kinetics(Term):
                 raise InputError(field, f"a rate of {name!r}", "species " + ", ".join(species))
         self.grid, self.species = grid, tuple(species)
         fields = [f"{field}.{s}" for s in species]
-        self.expressions = Expressions([rates.get(s, "0") for s in species], species, fields)
+        texts = [rates.get(s, "0") for s in species]
+        self.expressions = Expressions(texts, (*species, TIME), fields, functions)
+        self.timed = self.expressions.reads(TIME)
+        if not self.timed:
+            self.expressions = Expressions(texts, species, fields, functions)
         self.texts = (self.expressions,)
         self.blocks = tuple((c, d) for c in range(len(species)) for d in range(len(species)))
 
@@ -87,6 +96,7 @@ class KineticsAt(TermAt):
         self.names = term.expressions.parameters
         self.parameters = term.expressions.values_of(coefficients)
         self.count = len(term.species)
+        self.leading = self.count + term.timed
         self._inactive = None if term.grid.active_global is None else ~term.grid.active
         self._minus = -term.grid.volume
 
@@ -103,43 +113,53 @@ class KineticsAt(TermAt):
             found[..., self._inactive] = 0.0
         return found
 
+    def _arguments(self, state: State) -> list[Numbers]:
+        time = [state.t] if self.term.timed else []
+        return [*state.u, *time, *self.parameters]
+
     def _directions(self, change: State | None, dk: Coefficients) -> list[Numbers]:
         du = list(change.u) if change is not None else [0.0] * self.count
-        return [*du, *self.expressions.values_of(dk, 0.0)]
+        time = [0.0] if self.term.timed else []
+        return [*du, *time, *self.expressions.values_of(dk, 0.0)]
+
+    def _add(self, parts: Sequence[Part], out: Gradients) -> list[Numbers]:
+        """Adds the cotangents of the parameters to `out`; gives those of the species."""
+        for name, part in zip(self.names, parts[self.leading :], strict=True):
+            if isinstance(part, Spread):
+                out.add(name, part.total(self._weighted))
+            else:
+                out.add(name, over_columns(self.grid, self._weighted(part)))
+        return [part for part in parts[: self.count] if not isinstance(part, Spread)]
 
     def residual(self, state: State) -> np.ndarray:
-        return self._integrated(state, self.expressions.value(*state.u, *self.parameters))
+        return self._integrated(state, self.expressions.value(*self._arguments(state)))
 
     def jacobian(self, state: State, change: State) -> np.ndarray:
-        return self._integrated(
-            state, self.expressions.push(*state.u, *self.parameters, *self._directions(change, {}))
-        )
+        directions = self._directions(change, {})
+        return self._integrated(state, self.expressions.push(*self._arguments(state), *directions))
 
     def derivative(self, state: State, dk: Coefficients) -> np.ndarray | float:
         if not any(n in dk for n in self.names):
             return 0.0
-        return self._integrated(
-            state, self.expressions.push(*state.u, *self.parameters, *self._directions(None, dk))
-        )
+        directions = self._directions(None, dk)
+        return self._integrated(state, self.expressions.push(*self._arguments(state), *directions))
 
     def jacobian_transpose(
         self, state: State, adjoint: State, out: Gradients | None = None
     ) -> np.ndarray:
-        parts = self.expressions.pull(*state.u, *self.parameters, *adjoint.u)
-        if out is not None:
-            for name, part in zip(self.names, parts[self.count :], strict=True):
-                out.add(name, over_columns(self.grid, self._weighted(part)))
-        return self._integrated(state, parts[: self.count])
+        given = *self._arguments(state), *adjoint.u
+        if out is None:
+            return self._integrated(state, self.expressions.pull(*given)[: self.count])
+        return self._integrated(state, self._add(self.expressions.cotangents(*given), out))
 
     def second(
         self, state: State, adjoint: State, change: State, dk: Coefficients, out: Gradients
     ) -> np.ndarray:
-        parts = self.expressions.second(
-            *state.u, *self.parameters, *adjoint.u, *self._directions(change, dk)
-        )
-        for name, part in zip(self.names, parts[self.count :], strict=True):
-            out.add(name, over_columns(self.grid, self._weighted(part)))
-        return self._integrated(state, parts[: self.count])
+        given = *self._arguments(state), *adjoint.u, *self._directions(change, dk)
+        return self._integrated(state, self._add(self.expressions.cotangent_changes(*given), out))
+
+    def points(self, state: State) -> dict[str, list[list[Numbers]]]:
+        return self.expressions.points(*self._arguments(state))
 
     def jacobians(self, state: State, start: int | None = None) -> np.ndarray:
         """Infinite slopes (of sqrt(u) at 0) are 0."""
@@ -152,17 +172,21 @@ class KineticsAt(TermAt):
 
         masked = self._inactive is not None
         cells = np.asarray(picked(self.grid.active)) if masked else slice(None)
-        whole = [np.asarray(picked(x)) for x in (*state.u, *self.parameters)]
-        given = [x[()] if x.ndim == 0 else x[cells] for x in whole]
+        given: list[Numbers] = []
+        arguments = zip(self.expressions.arguments, self._arguments(state), strict=True)
+        for name, argument in arguments:
+            numbers = name in self.expressions.functions
+            x = np.asarray(argument if numbers else picked(argument))
+            given.append(x if numbers else x[()] if x.ndim == 0 else x[cells])
         entries, width = self.expressions.jacobian(*given), len(self.expressions.arguments)
-        out = np.empty((self.count, self.count, given[0].size))
+        out = np.empty((self.count, self.count, np.size(given[0])))
         for c in range(self.count):
             for d in range(self.count):
                 out[c, d] = entries[c * width + d]
         return np.nan_to_num(out, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
 
     def add_jacobian(self, state: State, planes: BlockPlanes) -> None:
-        entries = self.expressions.jacobian(*state.u, *self.parameters)
+        entries = self.expressions.jacobian(*self._arguments(state))
         width, (centre,) = len(self.expressions.arguments), self.term.offsets
         for c in range(self.count):
             for d in range(self.count):

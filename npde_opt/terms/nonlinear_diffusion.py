@@ -9,12 +9,14 @@ Perona-Malik D/(1 + (g/kappa)^2).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from npde_opt.aliases import Coefficients, Numbers
 from npde_opt.errors import InputError
+from npde_opt.functions.calls import Part, Spread
+from npde_opt.functions.interface import Function
 from npde_opt.functions.text import Expressions
 from npde_opt.grids import Grid, along
 from npde_opt.terms.diffusion import (
@@ -39,7 +41,8 @@ class NonlinearDiffusion(Term):
     u|, and parameters.
 
     `floor`: u at a face is not taken smaller than this (powers of u and their derivatives are
-    singular at 0). `field`: the text's key in error messages.
+    singular at 0). `field`: the text's key in error messages. `functions`: that the text may call,
+    by name.
     """
 
     columns = True
@@ -52,6 +55,7 @@ class NonlinearDiffusion(Term):
         text: str,
         floor: float | None = None,
         field: str = "nonlinear-diffusion",
+        functions: Mapping[str, Function] | None = None,
     ):
         self.channel = channel_of(names, species, f"{field}: species")
         for side, boundary in grid.boundaries.items():
@@ -65,14 +69,15 @@ class NonlinearDiffusion(Term):
         self.grid, self.count, self.floor = grid, len(names), floor
         self.text = text
         self.blocks = ((self.channel, self.channel),)
-        self.diffusivity = Expressions([text], (species, "g"), field)
+        self.diffusivity = Expressions([text], (species, "g"), field, functions)
         self.texts = (self.diffusivity,)
-        _check_even(text, field)
-        self.flux = Expressions([f"({text})*g"], (species, "g"), field)
+        _check_even(text, field, functions)
+        self.flux = Expressions([f"({text})*g"], (species, "g"), field, functions)
         linear = Diffusion(grid)
         self.areas = [linear.areas(d) for d in range(grid.dim)]
         self.distances = [face_distances(grid, d) for d in range(grid.dim)]
         self.weights = [self._weights(d) for d in range(grid.dim)]
+        self.owned = [self._owned(d) for d in range(grid.dim)]
 
     @property
     def said(self) -> str:
@@ -90,17 +95,28 @@ class NonlinearDiffusion(Term):
                 below[face] = 0.0 if face == 0 else 1.0
         return along(below, d, self.grid.dim), along(1 - below, d, self.grid.dim)
 
+    def _owned(self, d: int) -> np.ndarray:
+        """The share of each face that is this rank's, 0 at closed ones."""
+        below, above = self.weights[d]
+        share, dim = np.zeros(self.grid.local_shape[d] + 1), self.grid.dim
+        share[:-1] += above.ravel()[:-1]
+        share[1:] += below.ravel()[1:]
+        return along(share, d, dim) * (self.areas[d] > 0)
+
     def at(self, coefficients: Coefficients) -> NonlinearDiffusionAt:
         return NonlinearDiffusionAt(self, coefficients)
 
 
-def _check_even(text: str, field: str) -> None:
+def _check_even(text: str, field: str, functions: Mapping[str, Function] | None) -> None:
     """Raises InputError where D(u, g) and D(u, -g) differ at one of many points of all sizes."""
-    diffusivity = Expressions([text], ("g",), field)
-    points = np.exp(
-        np.random.default_rng(0).normal(scale=4.0, size=(len(diffusivity.arguments), EVEN_POINTS))
-    )
-    there, mirrored = (diffusivity.value(sign * points[0], *points[1:])[0] for sign in (1, -1))
+    diffusivity = Expressions([text], ("g",), field, functions)
+    rng = np.random.default_rng(0)
+    points = np.exp(rng.normal(scale=4.0, size=(len(diffusivity.arguments), EVEN_POINTS)))
+    given: list[Numbers] = list(points[1:])
+    for i, name in enumerate(diffusivity.parameters):
+        if name in diffusivity.functions:
+            given[i] = rng.uniform(0.5, 1.5, diffusivity.functions[name].count)
+    there, mirrored = (diffusivity.value(sign * points[0], *given)[0] for sign in (1, -1))
     if not np.allclose(there, mirrored, rtol=1e-9, atol=0.0, equal_nan=True):
         raise InputError(field, repr(text), "an even function of g = |grad u|")
 
@@ -122,7 +138,7 @@ class NonlinearDiffusionAt(TermAt):
         out: list[Numbers] = []
         for name in self.flux.parameters:
             value = np.asarray(k.get(name, 0.0), float)
-            if value.ndim:
+            if value.ndim and name not in self.flux.functions:
                 a, b = faces(self.grid.ghosted(np.asfortranarray(value), 1.0), d)
                 value = below * a + above * b
             out.append(value)
@@ -182,7 +198,7 @@ class NonlinearDiffusionAt(TermAt):
 
     def _gather(
         self,
-        parts: Sequence[Numbers],
+        parts: Sequence[Part],
         moves: np.ndarray,
         d: int,
         out: np.ndarray,
@@ -190,19 +206,28 @@ class NonlinearDiffusionAt(TermAt):
     ) -> None:
         """Adds cotangents (of v, s, parameters) at faces to those of the cells and of the
         coefficients."""
-        shape, parts = moves.shape, [self._open(part, d) for part in parts]
+        shape = moves.shape
+        by_mean, by_slope = (self._open(p, d) for p in parts[:2] if not isinstance(p, Spread))
         v, s = (
-            np.broadcast_to(moves * parts[0] / 2, shape),
-            np.broadcast_to(parts[1] / self.term.distances[d], shape),
+            np.broadcast_to(moves * by_mean / 2, shape),
+            np.broadcast_to(by_slope / self.term.distances[d], shape),
         )
         out[self.term.channel] += self._sides(v + s, d)[0] + self._sides(v - s, d)[1]
         if gradients is not None:
-            below, above = self.term.weights[d]
             for name, part in zip(self.flux.parameters, parts[2:], strict=True):
-                full = np.broadcast_to(part, shape)
-                found = self._sides(above * full, d)[0] + self._sides(below * full, d)[1]
-                gradients.add(name, over_columns(self.grid, found))
+                gradients.add(name, self._collected(part, shape, d))
             add_ends(self.term.channel, d, (v - s, v + s), gradients)
+
+    def _collected(self, part: Part, shape: tuple[int, ...], d: int) -> np.ndarray:
+        """A parameter's cotangent at the owned cells, or of the numbers of a function, from that at
+        faces."""
+        if isinstance(part, Spread):
+            owned = self.term.owned[d]
+            return part.total(lambda values: owned * self._open(values, d))
+        below, above = self.term.weights[d]
+        full = np.broadcast_to(self._open(part, d), shape)
+        found = self._sides(above * full, d)[0] + self._sides(below * full, d)[1]
+        return over_columns(self.grid, found)
 
     def _weighted(self, adjoint: State, d: int) -> np.ndarray:
         return self.term.areas[d] * jump(adjoint.ghosted(self.term.channel), d, self.grid.dim)
@@ -213,7 +238,8 @@ class NonlinearDiffusionAt(TermAt):
         result = state.zeros()
         for d in range(self.grid.dim):
             arguments, moves = self._arguments(state, d)
-            parts = self.flux.pull(*arguments, self._weighted(adjoint, d))
+            pull = self.flux.pull if out is None else self.flux.cotangents
+            parts = pull(*arguments, self._weighted(adjoint, d))
             self._gather(parts, moves, d, result, out)
         return result
 
@@ -225,9 +251,24 @@ class NonlinearDiffusionAt(TermAt):
         for d in range(self.grid.dim):
             arguments, moves = self._arguments(state, d)
             directions = self._directions(change, moves, own, d)
-            parts = self.flux.second(*arguments, self._weighted(adjoint, d), *directions)
+            parts = self.flux.cotangent_changes(*arguments, self._weighted(adjoint, d), *directions)
             self._gather(parts, moves, d, result, out)
         return result
+
+    def points(self, state: State) -> dict[str, list[list[Numbers]]]:
+        found: dict[str, list[list[Numbers]]] = {}
+        for d in range(self.grid.dim):
+            arguments = self._arguments(state, d)[0]
+            open_faces = np.broadcast_to(self.term.areas[d] > 0, np.shape(arguments[0]))
+            seen = self.flux.points(*arguments)
+            for name, calls in seen.items():
+                picked = found.setdefault(name, [])
+                picked += [[self._picked(v, open_faces) for v in call] for call in calls]
+        return found
+
+    @staticmethod
+    def _picked(values: Numbers, where: np.ndarray) -> Numbers:
+        return np.asarray(np.broadcast_to(values, where.shape)[where])
 
     def range(self, state: State) -> tuple[float, float]:
         low, high = np.inf, -np.inf

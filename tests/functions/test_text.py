@@ -9,7 +9,8 @@ import pytest
 
 from npde_opt.cases.fields import Sources, evaluate
 from npde_opt.errors import InputError
-from npde_opt.functions.text import Expressions, check_name, evaluate_text, gamma_of
+from npde_opt.functions.parser import check_name
+from npde_opt.functions.text import Expressions, evaluate_text, gamma_of
 
 ROOT = Path(__file__).resolve().parents[2]
 SMOOTH = [

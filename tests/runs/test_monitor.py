@@ -12,11 +12,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from mpi4py import MPI
+from sums import made
 
 from npde_opt.errors import InputError, Interrupted
 from npde_opt.grids import Grid
-from npde_opt.io.checkpoint import find_checkpoint
+from npde_opt.io.checkpoint import find_checkpoint, load_checkpoint
 from npde_opt.io.results import Seconds, Summary
+from npde_opt.optimizers import OptimizerState, Settings, minimize
 from npde_opt.runs.folder import RunDirectory
 from npde_opt.runs.monitor import Monitor
 from npde_opt.runs.progress import Level, LiveTable, Progress, clock, closing_text, terminal_width
@@ -252,6 +254,54 @@ def test_a_signal_to_one_rank_stops_all_after_a_checkpoint(tmp_path, number):
     )
     m = checkpoint.load(space, comm)["m"]
     np.testing.assert_array_equal(space.grid.gather(m), np.full((6, 5), 4 / 3))
+
+
+@pytest.mark.parallel([1, 2])
+def test_a_signal_between_two_batches_loses_nothing(tmp_path):
+    """The run goes on to the bit, and so does its history."""
+    comm, path = MPI.COMM_WORLD, folder(tmp_path) / "run"
+    J, m, _ = made("implicit")
+    settings = Settings("adam", rate=0.05, batch=2, max_iterations=3, decrement=None)
+    expected = minimize(J, m, settings)
+
+    class Signalled(Monitor):
+        """After the fourth batch, which is the first of the second epoch."""
+
+        def between(self, state):
+            if state.meta["memory"]["steps"] == 4 and comm.rank == 0:
+                os.kill(os.getpid(), signal.SIGUSR1)
+            super().between(state)
+
+    first = Signalled(comm, RunDirectory(path), space=J.space, stream=None)
+    said = "SIGUSR1 within the iteration after 1; .*checkpoint-1 holds it"
+    with pytest.raises(Interrupted, match=said), first:
+        minimize(J, m, settings, first)
+    first.close()
+    checkpoint, vectors = load_checkpoint(path, comm, J.space)
+    assert checkpoint.state["within"]["batch"] == 1
+    second = Monitor(comm, RunDirectory(path, mode="resume"), space=J.space, stream=None)
+    second.resume(checkpoint)
+    state = OptimizerState(vectors, dict(checkpoint.state))
+    found = minimize(J, m, settings, second, resume=state)
+    assert (found.m.getArray() == expected.m.getArray()).all()
+    rows = second.out.history()
+    for key in ("iteration", "objective", "gradient_norm", "step", "evaluations", "passes"):
+        assert [r[key] for r in rows] == [r[key] for r in expected.history]
+    second.close()
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1e9])
+def test_checkpoints_between_two_batches_are_kept_where_the_last_is_old(
+    tmp_path, seconds, monkeypatch
+):
+    monkeypatch.setattr("npde_opt.runs.monitor.WITHIN_SECONDS", seconds)
+    space = GridSpace(MPI.COMM_SELF)
+    out = RunDirectory(tmp_path, MPI.COMM_SELF)
+    monitor = Monitor(MPI.COMM_SELF, out, space=space, stream=None)
+    monitor(row(0), state(space, 0))
+    monitor.between(state(space, 1))
+    found = find_checkpoint(tmp_path, MPI.COMM_SELF)
+    assert (found.number, found.state["iteration"]) == (0, 0 if seconds else 1)
 
 
 def test_a_second_interrupt_ends_at_once():
