@@ -14,9 +14,10 @@ from npde_opt.networks.activations import (
 from npde_opt.networks.dense import Dense
 from npde_opt.networks.interface import Bilinear, Weight
 from npde_opt.networks.layers import Part, Step, Transposed
+from npde_opt.networks.mixing import Mixing
 from npde_opt.networks.network import Inputs, Network, NetworkMap
 from npde_opt.networks.place import Place
-from npde_opt.networks.stencil import Mixing, Stencil
+from npde_opt.networks.stencil import Stencil
 
 __all__ = [
     "ACTIVATIONS",

@@ -94,6 +94,25 @@ class Axis:
         return _most(self.reads, self.ends)
 
     @property
+    def offset(self) -> int:
+        """The cell that the first tap of the first own output reads, from the first ghost."""
+        first = self.stride * self.target_ends[self.at] - self.before
+        return int(first - self.ends[self.at]) + self.width
+
+    @property
+    def back_offset(self) -> int:
+        """The output that the last tap of the first wanted cell is read by, from the first ghost
+        of the target; of stride 1."""
+        first = self.wanted(self.at)[0] + self.before - self.reach
+        return int(first - self.target_ends[self.at]) + self.target_width
+
+    @property
+    def own_outside(self) -> tuple[int, int]:
+        """Of `outside`, what this rank's cells are copied to."""
+        first, last = self.wanted(self.at)
+        return int(self.ends[self.at]) - first, last - int(self.ends[self.at + 1])
+
+    @property
     def outside(self) -> tuple[int, int]:
         """Cells below and above the source that are read, and are copies of the nearest one."""
         if self.mode != "replicate":

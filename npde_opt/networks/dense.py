@@ -7,8 +7,10 @@ import numpy as np
 from petsc4py import PETSc
 
 from npde_opt import reductions
+from npde_opt.networks.interface import Reading
 from npde_opt.networks.matrices import entries
 from npde_opt.networks.place import Place, as_rows, from_rows
+from npde_opt.networks.strips import Box
 
 
 class Dense:
@@ -28,6 +30,14 @@ class Dense:
     @property
     def inputs(self) -> int:
         return self.source.size
+
+    local = False
+
+    def reading(self, w: np.ndarray, u: np.ndarray) -> Reading:
+        return Made(self.apply(w, u))
+
+    def back(self, w: np.ndarray, y: np.ndarray) -> Reading:
+        return Made(self.transpose(w, y))
 
     def _own(self, w: np.ndarray, dtype: np.dtype) -> np.ndarray:
         """The columns of this rank's cells."""
@@ -78,6 +88,26 @@ class Dense:
         cells = _natural(self.source)[column]
         every = w.reshape(self.shape[0], self.source.channels, -1)[:, :, column]
         return entries(self.source, self.target, np.zeros_like(column), cells, every)
+
+
+class Made:
+    """A result that is there as a whole."""
+
+    def __init__(self, found: np.ndarray):
+        self.found, self.width, self.gathers = found, 2 * found.shape[0], False
+
+    def product(self, box: Box, out: np.ndarray, add: bool = False) -> None:
+        if add:
+            out += self.found[box.index]
+        else:
+            out[...] = self.found[box.index]
+
+    def gather(self, box: Box, other: np.ndarray) -> None:
+        raise NotImplementedError
+
+    @property
+    def weights(self) -> np.ndarray:
+        raise NotImplementedError
 
 
 def _natural(place: Place) -> np.ndarray:

@@ -15,6 +15,7 @@ import numpy as np
 from petsc4py import PETSc
 
 from npde_opt.networks.place import Place
+from npde_opt.networks.strips import Box, boxes_of
 
 Values = Mapping[str, np.ndarray]
 """Weights by name, all of them on every rank."""
@@ -42,6 +43,28 @@ class Weight:
         return k[self.name] if self.step is None else k[self.name][self.step]
 
 
+class Reading(Protocol):
+    """The loops of an operator at one state, box after box (see strips.py), of what the result
+    of the operator is made of. Making one is collective; they are not."""
+
+    width: int
+    """Values held of a cell of the result while a box is worked on."""
+    gathers: bool
+    """Whether `gather` is offered, as it costs less here than in a loop of its own; the same on all
+    ranks."""
+
+    def product(self, box: Box, out: np.ndarray, add: bool = False) -> None:
+        """out [c, s, k, j, i] of a box = or += the operator times the state."""
+
+    def gather(self, box: Box, other: np.ndarray) -> None:
+        """Adds to `weights` what a box gives of the product with the state in the weights; `other`
+        is of the box."""
+
+    @property
+    def weights(self) -> np.ndarray:
+        """What was gathered, of the shape of W, in double precision."""
+
+
 class Bilinear(Protocol):
     """y = W * u; states lie at `source`, results at `target`. All but `matrix` works on samples
     [c, s, k, j, i] in single or double precision, and is collective over the ranks that share the
@@ -59,6 +82,16 @@ class Bilinear(Protocol):
     def inputs(self) -> int:
         """Products that are summed in an output."""
 
+    @property
+    def local(self) -> bool:
+        """Whether cells do not read each other, so that a box of states can be worked on alone."""
+
+    def reading(self, w: np.ndarray, u: np.ndarray) -> Reading:
+        """The loops of W * u at boxes of the target, and of y (x) u, which gathers y there."""
+
+    def back(self, w: np.ndarray, y: np.ndarray) -> Reading:
+        """The loops of W^T * y at boxes of the source, and of y (x) u, which gathers u there."""
+
     def apply(self, w: np.ndarray, u: np.ndarray) -> np.ndarray: ...
 
     def transpose(self, w: np.ndarray, y: np.ndarray) -> np.ndarray: ...
@@ -69,3 +102,37 @@ class Bilinear(Protocol):
     def matrix(self, w: np.ndarray) -> PETSc.Mat:
         """The whole operator of a sample; rows and columns go cell by cell in PETSc's order, the
         channels of a cell beside each other. The caller destroys it. Collective."""
+
+
+class Loops:
+    """What follows from the loops of an operator: its products over all boxes."""
+
+    source: Place
+    target: Place
+    shape: tuple[int, ...]
+    local = False
+
+    def reading(self, w: np.ndarray, u: np.ndarray) -> Reading:
+        raise NotImplementedError
+
+    def back(self, w: np.ndarray, y: np.ndarray) -> Reading:
+        raise NotImplementedError
+
+    def apply(self, w: np.ndarray, u: np.ndarray) -> np.ndarray:
+        return _swept(self.reading(w, u), self.target, u)
+
+    def transpose(self, w: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return _swept(self.back(w, y), self.source, y)
+
+    def weights(self, y: np.ndarray, u: np.ndarray) -> np.ndarray:
+        reading = self.reading(np.zeros(self.shape), u)
+        for box in boxes_of(self.target, y, reading.width):
+            reading.gather(box, y[box.index])
+        return reading.weights
+
+
+def _swept(reading: Reading, place: Place, u: np.ndarray) -> np.ndarray:
+    out = np.empty(place.shape(u.shape[1]), u.dtype)
+    for box in boxes_of(place, out, reading.width):
+        reading.product(box, out[box.index])
+    return out

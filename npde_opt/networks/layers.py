@@ -24,7 +24,7 @@ from npde_opt.aliases import Coefficients
 from npde_opt.errors import InputError
 from npde_opt.forward.layer import Stages
 from npde_opt.networks.activations import Activation, Identity
-from npde_opt.networks.interface import Bilinear, Values, Weight
+from npde_opt.networks.interface import Bilinear, Reading, Values, Weight
 from npde_opt.networks.place import Place
 
 
@@ -74,9 +74,15 @@ class Transposed:
     """y = W^T * u of an operator: states lie where its results do."""
 
     def __init__(self, operator: Bilinear):
-        self.operator = operator
+        self.operator, self.local = operator, operator.local
         self.source, self.target = operator.target, operator.source
         self.shape, self.inputs = operator.shape, operator.inputs
+
+    def reading(self, w: np.ndarray, u: np.ndarray) -> Reading:
+        return self.operator.back(w, u)
+
+    def back(self, w: np.ndarray, y: np.ndarray) -> Reading:
+        return self.operator.reading(w, y)
 
     def apply(self, w: np.ndarray, u: np.ndarray) -> np.ndarray:
         return self.operator.transpose(w, u)

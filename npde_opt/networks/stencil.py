@@ -14,17 +14,19 @@ from petsc4py import PETSc
 
 from npde_opt.errors import InputError
 from npde_opt.grids import of_cells
-from npde_opt.grids.halo import with_halo
+from npde_opt.grids.halo import Ghosts, with_halo
 from npde_opt.networks.axes import MODES, Axis
-from npde_opt.networks.correlation import correlate, products
+from npde_opt.networks.interface import Loops, Reading
 from npde_opt.networks.matrices import assembled
 from npde_opt.networks.place import Place
+from npde_opt.networks.strips import WORK, Box
+from npde_opt.networks.windows import Reads, Windows
 
 Sizes = int | Sequence[int]
 """One for all axes, or one an axis x, y, z."""
 
 
-class Stencil:
+class Stencil(Loops):
     """Args:
     source: where states lie.
     channels: of the result.
@@ -83,49 +85,41 @@ class Stencil:
         return self.source.channels * prod(self.taps)
 
     @property
-    def _strides(self) -> tuple[int, ...]:
-        return tuple(a.stride for a in self.axes[::-1])
+    def _planes(self) -> list[Axis]:
+        """In the order of memory."""
+        return self.axes[::-1]
 
-    @property
-    def _dilations(self) -> tuple[int, ...]:
-        return tuple(a.dilation for a in self.axes[::-1])
+    def reading(self, w: np.ndarray, u: np.ndarray) -> Reading:
+        nearest = [d for d, axis in enumerate(self.axes) if axis.mode == "replicate"]
+        ghosts = Ghosts(self.source, u, [a.width for a in self.axes], nearest=nearest)
+        reads = Reads(
+            offsets=tuple(a.offset for a in self._planes),
+            strides=tuple(a.stride for a in self._planes),
+            dilations=tuple(a.dilation for a in self._planes),
+            taps=self.taps,
+        )
+        return Correlation(self, Windows(ghosts, reads, w))
 
-    def apply(self, w: np.ndarray, u: np.ndarray) -> np.ndarray:
-        """[c, s, k, j, i] of the target."""
-        padded = self._padded(u)
-        return correlate(w, padded, self._strides, self._dilations, self.target.cells)
-
-    def _padded(self, u: np.ndarray) -> np.ndarray:
-        """What the own outputs read."""
-        widths = [a.width for a in self.axes]
-        found = _with_halo(self.source, u, widths)
-        for d, axis in enumerate(self.axes):
-            rows = np.moveaxis(found, -1 - d, 0)
-            first, start = int(axis.ends[axis.at]), int(axis.ends[axis.at]) - axis.width
-            if axis.mode == "replicate" and first < int(axis.ends[axis.at + 1]):
-                _replicate(rows, -start, axis.cells - 1 - start)
-        return found[of_cells(self._window(axis) for axis in self.axes[::-1])]
-
-    def _window(self, axis: Axis) -> slice:
-        start, stop = axis.reads(axis.at)
-        shift = axis.width - int(axis.ends[axis.at])
-        return slice(start + shift, stop + shift)
-
-    def transpose(self, w: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """[d, s, k, j, i] of the source."""
-        spread = self._spread(y)
-        flipped = np.flip(w, tuple(range(2, w.ndim))).swapaxes(0, 1)
-        wanted = [np.subtract(*axis.wanted(axis.at)[::-1]) for axis in self.axes[::-1]]
-        one = (1,) * len(self.axes)
-        found = correlate(flipped, spread, one, self._dilations, tuple(int(n) for n in wanted))
-        for d, axis in enumerate(self.axes):
-            found = np.moveaxis(_folded(np.moveaxis(found, -1 - d, 0), axis), 0, -1 - d)
-        return np.ascontiguousarray(found)
+    def back(self, w: np.ndarray, y: np.ndarray) -> Reading:
+        strided = any(a.stride > 1 for a in self.axes)
+        if strided:
+            ghosts = Ghosts(self.target, self._spread(y), [0] * len(self.axes))
+        else:
+            ghosts = Ghosts(self.target, y, [a.target_width for a in self.axes])
+        reads = Reads(
+            offsets=tuple(0 if strided else a.back_offset for a in self._planes),
+            strides=(1,) * len(self.axes),
+            dilations=tuple(a.dilation for a in self._planes),
+            taps=self.taps,
+        )
+        return Transpose(self, Windows(ghosts, reads, flipped(w)))
 
     def _spread(self, y: np.ndarray) -> np.ndarray:
         """Cotangents at the places s I of a line with zeros between them, of all outputs that
         read the wanted cells."""
-        ghosted = _with_halo(self.target, y, [a.target_width for a in self.axes])
+        widths = [a.target_width for a in self.axes]
+        axes = (0, 1, *range(y.ndim - 1, 1, -1))
+        ghosted = with_halo(self.target, y.transpose(axes), widths).transpose(axes)
         places, parts, sizes = list[slice](), list[slice](), list[int]()
         for axis in self.axes[::-1]:
             first, last = axis.wanted(axis.at)
@@ -140,34 +134,86 @@ class Stencil:
             out[of_cells(places)] = ghosted[of_cells(parts)]
         return out
 
-    def weights(self, y: np.ndarray, u: np.ndarray) -> np.ndarray:
-        """[c, d, tz, ty, tx]"""
-        return products(y, self._padded(u), self._strides, self._dilations, self.taps)
-
     def matrix(self, w: np.ndarray) -> PETSc.Mat:
         sources = [axis.sources(axis.at) for axis in self.axes]
         return assembled(self.source, self.target, sources, w)
 
 
-class Mixing(Stencil):
-    """y_c = sum_d W[c, d] u_d in every cell: a stencil of one tap."""
+def flipped(w: np.ndarray) -> np.ndarray:
+    """The weights [d, c, -t] of the transpose."""
+    return np.flip(w, tuple(range(2, w.ndim))).swapaxes(0, 1)
 
-    def __init__(self, source: Place, channels: int):
-        super().__init__(source, channels, 1)
-        self.shape = (channels, source.channels)
 
-    def apply(self, w: np.ndarray, u: np.ndarray) -> np.ndarray:
-        out = w.astype(u.dtype, copy=False) @ u.reshape(u.shape[0], -1)
-        return out.reshape(w.shape[0], *u.shape[1:])
+class Correlation:
+    """W * u at boxes of the target."""
 
-    def transpose(self, w: np.ndarray, y: np.ndarray) -> np.ndarray:
-        return self.apply(w.T, y)
+    def __init__(self, of: Stencil, windows: Windows):
+        self.of, self.windows = of, windows
+        c, d = of.shape[:2]
+        self.width = 2 * c + d * of.taps[-1]
+        self.gathers = d <= c
 
-    def weights(self, y: np.ndarray, u: np.ndarray) -> np.ndarray:
-        return (y.reshape(y.shape[0], -1) @ u.reshape(u.shape[0], -1).T).astype(float)
+    def product(self, box: Box, out: np.ndarray, add: bool = False) -> None:
+        self.windows.product(box, out, add)
 
-    def matrix(self, w: np.ndarray) -> PETSc.Mat:
-        return super().matrix(w.reshape(*w.shape, *(1,) * self.source.dim))
+    def gather(self, box: Box, other: np.ndarray) -> None:
+        self.windows.gather(box, other)
+
+    @property
+    def weights(self) -> np.ndarray:
+        return self.windows.weights.reshape(self.of.shape)
+
+
+class Transpose:
+    """W^T * y at boxes of the source. Of axes whose ghosts are copies, also the cotangents of
+    these are found, and added to those of the cells that they copy."""
+
+    def __init__(self, of: Stencil, windows: Windows):
+        self.of, self.windows = of, windows
+        c, d = of.shape[:2]
+        self.width = 2 * d + c * of.taps[-1]
+        self.outside = [axis.own_outside for axis in of.axes[::-1]]
+        plain = all(a.stride == 1 and a.mode != "replicate" for a in of.axes)
+        self.gathers = plain and c <= d
+
+    def product(self, box: Box, out: np.ndarray, add: bool = False) -> None:
+        if not any(below or above for below, above in self.outside):
+            self.windows.product(box, out, add)
+            return
+        rows, sides = list[slice](), list[tuple[int, int]]()
+        for part, n, ends in zip(box.rows, self.of.source.cells, self.outside, strict=False):
+            below, above = ends[0] * (part.start == 0), ends[1] * (part.stop == n)
+            first = ends[0] + part.start - below
+            rows.append(slice(first, ends[0] + part.stop + above))
+            sides.append((below, above))
+        sides.append(self.outside[-1])
+        wanted = [n + a + b for n, (a, b) in zip(out.shape[2:], sides, strict=True)]
+        found = WORK.take("cotangents", (*out.shape[:2], *wanted), out.dtype)
+        self.windows.product(Box(box.samples, tuple(rows)), found)
+        for axis, (below, above) in enumerate(sides, 2):
+            found = np.moveaxis(folded(np.moveaxis(found, axis, 0), below, above), 0, axis)
+        if add:
+            out += found
+        else:
+            out[...] = found
+
+    def gather(self, box: Box, other: np.ndarray) -> None:
+        self.windows.gather(box, other)
+
+    @property
+    def weights(self) -> np.ndarray:
+        dim = len(self.of.taps)
+        w = self.windows.weights
+        return flipped(w.reshape(*w.shape[:2], *self.of.taps[-dim:])).reshape(self.of.shape)
+
+
+def folded(rows: np.ndarray, below: int, above: int) -> np.ndarray:
+    """Rows without the first and last ones, which are added to the nearest of the others."""
+    if below:
+        rows[below] += rows[:below].sum(axis=0)
+    if above:
+        rows[len(rows) - above - 1] += rows[len(rows) - above :].sum(axis=0)
+    return rows[below : len(rows) - above]
 
 
 def _sizes(place: Place, given: Sizes, name: str, least: int) -> list[int]:
@@ -176,31 +222,3 @@ def _sizes(place: Place, given: Sizes, name: str, least: int) -> list[int]:
     if len(found) != place.dim or min(found) < least:
         raise InputError(name, given, f"integers >= {least}, one or {place.dim}, one an axis")
     return found
-
-
-def _with_halo(place: Place, u: np.ndarray, widths: Sequence[int]) -> np.ndarray:
-    """Of planes [c, s, k, j, i]; themselves where no ghosts are wanted."""
-    if not any(widths):
-        return u
-    axes = (0, 1, *range(u.ndim - 1, 1, -1))
-    return with_halo(place, u.transpose(axes), widths).transpose(axes)
-
-
-def _replicate(rows: np.ndarray, first: int, last: int) -> None:
-    """Fills the rows before `first` and behind `last` with these, where there are such rows."""
-    if 0 < first < len(rows):
-        rows[:first] = rows[first]
-    if 0 <= last < len(rows) - 1:
-        rows[last + 1 :] = rows[last]
-
-
-def _folded(rows: np.ndarray, axis: Axis) -> np.ndarray:
-    """Adds the cotangents of copies outside to those of the cells that they copy."""
-    first, last = int(axis.ends[axis.at]), int(axis.ends[axis.at + 1])
-    start, stop = axis.wanted(axis.at)
-    below, above = first - start, stop - last
-    if below:
-        rows[below] += rows[:below].sum(axis=0)
-    if above:
-        rows[len(rows) - above - 1] += rows[len(rows) - above :].sum(axis=0)
-    return rows[below : len(rows) - above]
