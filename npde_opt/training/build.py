@@ -139,7 +139,7 @@ class _Layer:
             theta,
         )
 
-    def _stencil(self, place: Place, channels: int) -> Stencil:
+    def _stencil(self, place: Place, channels: int) -> Stencil | Mixing:
         s = self.section
         kernel, stride = _along(s.kernel, place.dim), _along(s.stride, place.dim)
         if _all_one(kernel) and _all_one(stride):
