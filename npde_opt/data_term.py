@@ -6,13 +6,14 @@ What is here is done by one group of ranks; an objective sums it over the groups
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 from petsc4py import PETSc
 
+from npde_opt.errors import InputError
 from npde_opt.forward.interface import AdjointStates, Linearization
 from npde_opt.misfits import Misfit, Scaled
 from npde_opt.observations import DataBlock, Metric
@@ -203,3 +204,18 @@ class PartByPart:
         self._drop()
         if self._gradient is not None:
             self._gradient.destroy()
+
+
+def numbers_of(columns: Sequence[int] | np.ndarray, count: int) -> np.ndarray:
+    """Numbers of experiments, sorted. Raises InputError where they are none."""
+    given = np.asarray(columns)
+    allowed = f"numbers of experiments from 0 to {count - 1}, each once"
+    if given.ndim != 1 or not given.size or given.dtype.kind not in "iu":
+        raise InputError("columns", columns, allowed)
+    outside = given[(given < 0) | (given >= count)]
+    if outside.size:
+        raise InputError("columns", int(outside[0]), allowed)
+    found, times = np.unique(given, return_counts=True)
+    if (times > 1).any():
+        raise InputError("columns", f"{found[times > 1][0]} twice", allowed)
+    return found

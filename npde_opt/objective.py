@@ -17,7 +17,7 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from npde_opt import reductions
-from npde_opt.data_term import AtOnce, DataTermAt, PartByPart
+from npde_opt.data_term import AtOnce, DataTermAt, PartByPart, numbers_of
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError, collective
 from npde_opt.forward.interface import AdjointStates, Counters, ForwardMap, Linearization
@@ -64,6 +64,7 @@ class Objective:
         self.columns: list[int] | None = None
         self.chosen: np.ndarray | None = None
         self.whole: Objective | None = None
+        self.owner = False
         self.scale = 1.0
         self.blocks = list(range(len(self.misfits)))
         with self.together():
@@ -112,7 +113,7 @@ class Objective:
         """
         whole = self.whole or self
         with whole.together():
-            chosen = _numbers(columns, whole.experiment_count)
+            chosen = numbers_of(columns, whole.experiment_count)
         reductions.same(whole.everyone, tuple(chosen.tolist()), "the columns of the objective")
         groups = whole.ensemble.across
         own = chosen[chosen % groups.size == groups.rank] // groups.size
@@ -212,8 +213,10 @@ class Objective:
         return self.space.saturated(m, g)
 
     def destroy(self) -> None:
-        """Nothing of a part: what it has is the whole's."""
+        """Nothing of a part, as what it has is the whole's, but for one that owns the whole."""
         if self.whole is not None:
+            if self.owner:
+                self.whole.destroy()
             return
         for regularizer in self.regularizers.values():
             regularizer.destroy()
@@ -420,18 +423,3 @@ class ObjectiveAt:
         self._at_once.destroy()
         if self._term is not self._at_once:
             self._term.destroy()
-
-
-def _numbers(columns: Sequence[int] | np.ndarray, count: int) -> np.ndarray:
-    """Numbers of experiments, sorted. Raises InputError where they are none."""
-    given = np.asarray(columns)
-    allowed = f"numbers of experiments from 0 to {count - 1}, each once"
-    if given.ndim != 1 or not given.size or given.dtype.kind not in "iu":
-        raise InputError("columns", columns, allowed)
-    outside = given[(given < 0) | (given >= count)]
-    if outside.size:
-        raise InputError("columns", int(outside[0]), allowed)
-    found, times = np.unique(given, return_counts=True)
-    if (times > 1).any():
-        raise InputError("columns", f"{found[times > 1][0]} twice", allowed)
-    return found

@@ -4,7 +4,6 @@ hierarchy."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -22,13 +21,12 @@ from npde_opt.cases.experiment_tables import Well
 from npde_opt.cases.histories import read_histories
 from npde_opt.cases.observed import Observed
 from npde_opt.cases.on_grid import OnGrid
+from npde_opt.cases.optimizing import aside, check_aside, parted, settings_of
 from npde_opt.cases.points import points_of, read_wells
 from npde_opt.cases.rules import simulated, time_of
 from npde_opt.cases.sections import CaseFile
 from npde_opt.cases.side_values import read_sides
-from npde_opt.cases.sought_tables import OptimizerSection
 from npde_opt.cases.sources import Sources
-from npde_opt.cases.typed import keys_of
 from npde_opt.cases.unknowns import check_sizes, mover
 from npde_opt.cases.weighing import check_regularization, floor, misfit, regularizers
 from npde_opt.ensemble import Ensemble
@@ -41,9 +39,6 @@ from npde_opt.objective import Objective
 from npde_opt.optimizers import Settings
 from npde_opt.registry import registered
 from npde_opt.restarts import Move, drawn
-
-SETTINGS = [f.name for f in fields(Settings) if f.name in keys_of(OptimizerSection)]
-"""Keys of [optimizer] that are settings of the method."""
 
 
 class Case:
@@ -104,10 +99,17 @@ class Case:
     # ---- options ---------------------------------------------------------------------------------
 
     def settings(self, method: str | None = None) -> Settings:
-        given = {key: getattr(self.table.optimizer, key) for key in SETTINGS}
-        chosen = method or given["method"]
+        section = self.table.optimizer
+        chosen = method or section.method
         own = self._own_optimizer() if chosen == "registered" else None
-        return Settings(**{**given, "method": chosen, "own": own})
+        held = aside(self.held_out) if self.held_out else None
+        return settings_of(section, chosen, seed=self.seed, validation=held, own=own)
+
+    @property
+    def held_out(self) -> list[int]:
+        """Numbers of the experiments that are not fitted."""
+        section = self.table.validation
+        return [] if section is None else section.experiments
 
     def check_settings(self) -> None:
         """Raises InputError for settings of [optimizer] that cannot be."""
@@ -196,6 +198,7 @@ class Case:
         if given > self.experiment_count:
             said = f"at most {self.experiment_count}, as many as electrodes or wells make"
             raise InputError("experiment", f"{given} tables", said)
+        check_aside(self.held_out, self.experiment_count)
 
     @cached_property
     def observations(self) -> list[Observed]:
@@ -363,4 +366,5 @@ class Case:
         with collective(grid.comm):
             m = on.start()
         penalties = regularizers(self.table, self.domain, on.space, m, self.weight_override)
-        return Objective(forward, misfits, penalties, ensemble), m
+        whole = Objective(forward, misfits, penalties, ensemble)
+        return (parted(whole, self.held_out) if self.held_out else whole), m

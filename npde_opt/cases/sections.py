@@ -20,7 +20,12 @@ from npde_opt.cases.field_tables import (
     File,
 )
 from npde_opt.cases.grid_tables import Boundaries, CaseSection, DomainSection, GridSection
-from npde_opt.cases.sought_tables import OptimizerSection, RegularizationSection, UnknownSection
+from npde_opt.cases.sought_tables import (
+    OptimizerSection,
+    RegularizationSection,
+    UnknownSection,
+    ValidationSection,
+)
 from npde_opt.cases.typed import Table
 
 Many = Meta(max_length=MOST_TABLES)
@@ -54,6 +59,7 @@ class CaseFile(Table, kw_only=True):
     misfit: MisfitSection = field(default_factory=MisfitSection)
     regularization: Annotated[list[RegularizationSection], Many] = []
     optimizer: OptimizerSection = field(default_factory=OptimizerSection)
+    validation: ValidationSection | None = None
     petsc: Annotated[
         Record,
         Meta(

@@ -171,7 +171,9 @@ class OptimizerSection(Table, kw_only=True):
     options: Annotated[
         Record, Meta(description="registered: what it takes beside the objective")
     ] = {}
-    max_iterations: Annotated[int, Meta(ge=0, le=1_000_000, description="a level")] = 50
+    max_iterations: Annotated[
+        int, Meta(ge=0, le=1_000_000, description="a level; adam and adamw: epochs")
+    ] = 50
     gradient_rtol: Annotated[
         NotNegative, Meta(description="stop at this times the initial gradient norm")
     ] = 1e-6
@@ -219,6 +221,44 @@ class OptimizerSection(Table, kw_only=True):
         ),
     ] = 100
     gauss_newton: Annotated[bool, Meta(description="bntr: the Gauss-Newton Hessian")] = False
+    rate: Annotated[Positive, Meta(description="adam, adamw: learning rate")] = 1e-3
+    schedule: Annotated[
+        Literal["constant", "cosine", "step"],
+        Meta(
+            description="adam, adamw: how the rate falls from epoch to epoch: cosine: to 0 at the "
+            "last one; step: times `decay` every `period` epochs"
+        ),
+    ] = "constant"
+    decay: Annotated[float, Meta(gt=0, le=1, description="schedule step: a factor")] = 0.1
+    period: Annotated[Count, Meta(description="schedule step: epochs")] = 10
+    betas: Annotated[
+        Pair,
+        Meta(description="adam, adamw: decay of the means of the gradient and of its square"),
+    ] = (0.9, 0.999)
+    epsilon: Annotated[
+        Positive, Meta(description="adam, adamw: added to the root of the mean square")
+    ] = 1e-8
+    weight_decay: Annotated[
+        NotNegative | None,
+        Meta(
+            description="adamw: share by which parameters shrink towards 0 a step, times the rate; "
+            "default: 0.01"
+        ),
+    ] = None
+    batch: Annotated[
+        Count | None,
+        Meta(description="adam, adamw: experiments or samples a step at most; default: all"),
+    ] = None
+    clip: Annotated[
+        Positive | None, Meta(description="adam, adamw: gradients are shortened to this 2-norm")
+    ] = None
+    patience: Annotated[
+        Count | None,
+        Meta(
+            description="stop where the data set aside ([validation]) were not fitted better for "
+            "so many iterations"
+        ),
+    ] = None
     restarts: Annotated[
         Annotated[int, Meta(ge=0, le=1000)]
         | Annotated[list[dict[str, float | Numbers | FIELD_TABLES]], Meta(max_length=1000)],
@@ -235,3 +275,9 @@ class OptimizerSection(Table, kw_only=True):
             "unknowns with a `deviation` that of their prior. Fields move by smooth functions"
         ),
     ] = 1.0
+
+
+class ValidationSection(Table, kw_only=True):
+    """Experiments that are not fitted: the best point is the one that fits these best."""
+
+    experiments: Annotated[list[Index], Meta(min_length=1, description="their numbers, from 0")]

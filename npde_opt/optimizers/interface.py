@@ -213,7 +213,7 @@ class Settings:
             raise InputError("forcing_max", self.forcing_max, "a number between 0 and 1")
         if self.patience is not None and self.validation is None:
             said = f"{self.patience} without data set aside"
-            raise InputError("patience", said, "none, or a validation")
+            raise InputError("patience", said, "none, or a validation that sets some aside")
         self._check_epochs()
 
     def _check_epochs(self) -> None:
@@ -233,8 +233,8 @@ class Settings:
             if value is not None and not value >= least:
                 raise InputError(name, value, f"an integer >= {least}")
         if self.weight_decay is not None:
-            if self.method != "adamw":
-                said = f"{self.weight_decay} with method {self.method!r}"
+            if self.method == "adam":
+                said = f"{self.weight_decay} with method 'adam'"
                 raise InputError("weight_decay", said, "method 'adamw', or a regularizer")
             if not 0 <= self.weight_decay < math.inf:
                 raise InputError("weight_decay", self.weight_decay, "a finite number >= 0")

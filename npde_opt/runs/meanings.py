@@ -10,6 +10,8 @@ from npde_opt.cases import Case
 FIXED = {
     "chi_squared": "mean of ((predicted - observed) / sigma)^2; 1: the data are fitted to their "
     "noise",
+    "validation": "misfit a datum of the experiments that were set aside",
+    "validation_chi_squared": "chi_squared of these experiments",
     "rmse": "root mean square of predicted - observed, in the data's unit",
     "misfit": "half the sum of ((predicted - observed) / sigma)^2, or what [misfit] has in its "
     "place",

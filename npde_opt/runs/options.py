@@ -127,7 +127,8 @@ def identification(description: str | None) -> Parser:
     p.add_argument("--levels", type=int, help="grids of nested iteration; 1 switches it off")
     p.add_argument(
         "--optimizer",
-        help="newton, gauss-newton, lbfgs, lmvm, bounded-lbfgs, bqnkls, bntr, ncg, registered",
+        help="newton, gauss-newton, lbfgs, lmvm, bounded-lbfgs, bqnkls, bntr, ncg, adam, adamw, "
+        "registered",
     )
     p.add_argument(
         "--verify",

@@ -16,7 +16,7 @@ from npde_opt.errors import InputError
 from npde_opt.forward import Evolution, Steady
 from npde_opt.functions.text import Expressions
 from npde_opt.io.vtk import write_vtk
-from npde_opt.objective import ObjectiveAt
+from npde_opt.objective import Objective, ObjectiveAt
 from npde_opt.parameters import ParameterSpace
 from npde_opt.reductions import largest
 from npde_opt.restarts import Found
@@ -51,7 +51,10 @@ def report(
     space = objective.space
     on = case.on(space.grid)
     at = objective.linearize(m)
-    metrics = run_measured(at) | _figures(found, at)
+    whole = objective.whole or objective
+    # Of all experiments, those that were set aside included.
+    everything = at if whole is objective else whole.linearize(m)
+    metrics = run_measured(at) | _figures(found, at) | held_out(case, whole, m)
     if case.weight_override is not None:
         metrics["regularization_weight"] = case.weight_override
     values, estimates = attempt("the intervals", lambda: parameter_metrics(space, at, m)) or (
@@ -65,7 +68,7 @@ def report(
         attempt("bounds and the way from the start", lambda: findings(objective, m, on.start()))
         or {}
     )
-    predicted = predictions(model(objective), at, ensemble, case.experiment_count)
+    predicted = predictions(model(objective), everything, ensemble, case.experiment_count)
     metrics |= data_errors(case, predicted)
     if case.domain.notes:
         metrics["notes"] = list(case.domain.notes.values())
@@ -74,19 +77,21 @@ def report(
     with stage("io"):
         if out is not None:
             own = Attempts(space.comm, attempt.say)  # other groups do not write
-            own("the VTK file", lambda: _write_fields(on, space, at, m, out))
+            own("the VTK file", lambda: _write_fields(on, space, everything, m, out))
             if found.starts:
                 own("starts.csv", lambda: out.write(STARTS_TABLE, starts.csv_text(found.starts)))
             own("predicted.csv", lambda: out.write(PREDICTED, rows.text()))
             if plot:
                 own("drawing", lambda: draw(case, on, found, metrics, predicted, rows, out, weight))
-        lin = solved(at)
+        lin = solved(everything)
         states = States(case, on, ensemble, forward, lin, out)
         if states.count > 1:
             attempt("the states", states.write)
         if plot and case.evolves:
             attempt("the animation", lambda: Films(states).draw([0]))
     at.destroy()
+    if everything is not at:
+        everything.destroy()
     return metrics | starts.metrics(found)
 
 
@@ -172,6 +177,16 @@ def predictions(
         data = forward.observed.by_experiment(at.linearization.data)
         own = [np.where(unseen[k], np.nan, values) for k, values in data.items()]
     return ensemble.everything(dict(zip(ensemble.own(count), own, strict=True)))
+
+
+def held_out(case: Case, whole: Objective, m: PETSc.Vec) -> Record:
+    """How well the experiments that were set aside are fitted. Collective."""
+    if not case.held_out:
+        return {}
+    at = whole.over(case.held_out).linearize(m)
+    found = {"validation": at.loss, "validation_chi_squared": at.chi_squared()}
+    at.destroy()
+    return found
 
 
 def data_errors(case: Case, predicted: list[np.ndarray]) -> dict[str, float]:

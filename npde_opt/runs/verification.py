@@ -57,7 +57,7 @@ def verify_case(case: Case, grid: Grid, ensemble: Ensemble, world: MPI.Intracomm
         case.prepare(ensemble)
         objective, m = case.build(grid, ensemble)
         failed = []
-        for check in check_derivatives(objective, m):
+        for check in check_derivatives(objective.whole or objective, m):
             failed += [check] if check.problems else []
             if world.rank == 0:
                 print(check, flush=True)
