@@ -67,9 +67,18 @@ def test_adam_by_a_case_with_an_experiment_set_aside(tmp_path):
 def test_every_key_reaches_the_settings(tmp_path):
     settings = case_of(tmp_path, CASE).settings()
     given = {
-        **{"method": "adamw", "rate": 0.1, "schedule": "step", "decay": 0.5, "period": 20},
-        **{"betas": (0.8, 0.99), "epsilon": 1e-6, "weight_decay": 0.0, "batch": 1, "clip": 1e6},
-        **{"patience": 15, "max_iterations": 40},
+        "method": "adamw",
+        "rate": 0.1,
+        "schedule": "step",
+        "decay": 0.5,
+        "period": 20,
+        "betas": (0.8, 0.99),
+        "epsilon": 1e-6,
+        "weight_decay": 0.0,
+        "batch": 1,
+        "clip": 1e6,
+        "patience": 15,
+        "max_iterations": 40,
     }
     assert {key: getattr(settings, key) for key in given} == given
     assert set(given) <= set(SETTINGS)
