@@ -103,7 +103,9 @@ class Case:
         chosen = method or section.method
         own = self._own_optimizer() if chosen == "registered" else None
         held = aside(self.held_out) if self.held_out else None
-        return settings_of(section, chosen, seed=self.seed, validation=held, own=own)
+        found = settings_of(section, chosen, seed=self.seed, validation=held, own=own)
+        found.check_patience()
+        return found
 
     @property
     def held_out(self) -> list[int]:

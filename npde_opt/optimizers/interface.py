@@ -211,9 +211,6 @@ class Settings:
             raise InputError("decrement", self.decrement, "a number > 0, or None")
         if not 0 < self.forcing_max < 1:
             raise InputError("forcing_max", self.forcing_max, "a number between 0 and 1")
-        if self.patience is not None and self.validation is None:
-            said = f"{self.patience} without data set aside"
-            raise InputError("patience", said, "none, or a validation that sets some aside")
         self._check_epochs()
 
     def _check_epochs(self) -> None:
@@ -238,6 +235,12 @@ class Settings:
                 raise InputError("weight_decay", said, "method 'adamw', or a regularizer")
             if not 0 <= self.weight_decay < math.inf:
                 raise InputError("weight_decay", self.weight_decay, "a finite number >= 0")
+
+    def check_patience(self) -> None:
+        """Raises InputError where there is nothing to be patient about."""
+        if self.patience is not None and self.validation is None:
+            said = f"{self.patience} without data set aside"
+            raise InputError("patience", said, "none, or a validation that sets some aside")
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -53,6 +53,7 @@ class Run(Ending):
         spectrum: Spectrum | None,
         origin: PETSc.Vec,
     ):
+        settings.check_patience()
         self.objective, self.settings, self.monitor = objective, settings, monitor
         self.meta: Record = {
             "method": settings.method,

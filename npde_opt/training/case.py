@@ -10,8 +10,8 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from npde_opt.aliases import FilePath
-from npde_opt.cases.case import SETTINGS
 from npde_opt.cases.load import raw_case
+from npde_opt.cases.optimizing import settings_of
 from npde_opt.cases.sources import Sources
 from npde_opt.errors import InputError, collective
 from npde_opt.optimizers import Settings
@@ -46,10 +46,7 @@ class TrainingCase:
 
     def settings(self) -> list[Settings]:
         """Of the optimizers, one after the other. Raises InputError for what cannot be."""
-        return [
-            Settings(**{key: getattr(section, key) for key in SETTINGS})
-            for section in self.table.optimizer
-        ]
+        return [settings_of(section, seed=self.seed) for section in self.table.optimizer]
 
     def set_petsc_options(self) -> None:
         """Puts [petsc] into the options database, where the command line says nothing else."""

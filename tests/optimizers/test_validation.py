@@ -139,6 +139,12 @@ def test_looking_at_parts_takes_no_gradients():
     assert found.counters["adjoint_solves"] == 4 * 4
 
 
+def test_patience_needs_data_set_aside():
+    J, m, _ = made("implicit")
+    with pytest.raises(InputError, match="patience: got 5 without data set aside"):
+        minimize(J, m, Settings("adam", patience=5))
+
+
 def test_names_of_figures_are_words():
     with pytest.raises(InputError, match="validation.figures: got 'two words'"):
         Validation(lambda _: None, {"two words": lambda at: 0.0})
