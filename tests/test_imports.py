@@ -16,7 +16,7 @@ FLOORS = (
     ("cases",),
     ("restarts",),
     ("nested", "weight_choice", "uncertainty"),
-    ("verify",),
+    ("verify", "scores"),
     ("networks", "optimizers", "pseudoinverse"),
     ("objective",),
     ("data_term",),

@@ -13,6 +13,7 @@ from npde_opt.misfits.independent import (
     default_floor,
 )
 from npde_opt.misfits.interface import Misfit, Scaled
+from npde_opt.misfits.psnr import PSNR
 
 MISFITS: dict[str, type[Independent]] = {
     "least-squares": LeastSquares,
@@ -22,6 +23,7 @@ MISFITS: dict[str, type[Independent]] = {
 
 __all__ = [
     "MISFITS",
+    "PSNR",
     "CorrelatedErrors",
     "Diagonal",
     "Huber",
