@@ -15,6 +15,14 @@ from npde_opt.grids import Grid
 from npde_opt.linear.accuracy import Tolerance
 from npde_opt.linear.cycle import Cycle
 from npde_opt.linear.geometric import Hierarchy
+from npde_opt.linear.plane_cg import (
+    NATURAL,
+    NORMS,
+    PRECONDITIONED,
+    UNPRECONDITIONED,
+    PlaneCG,
+)
+from npde_opt.linear.plane_cycle import PlaneCycle
 from npde_opt.linear.residual import ResidualCheck
 from npde_opt.operators.stencils import StencilMatrix
 from npde_opt.petsc_options import from_options
@@ -77,12 +85,17 @@ RECIPES: dict[str, dict[str, str | None]] = {
         "mg_levels_ksp_max_it": "1",
         "mg_coarse_sub_pc_factor_shift_type": "none",
     },
+    "planes": {},
     "hypre": {"pc_type": "hypre", "pc_hypre_type": "boomeramg"},
     "pyamg": {},
     "direct": {},
 }
 
 PYAMG = "npde_opt.linear.pyamg_pc.PyAMG"
+CELLS = 1 << 13
+"""Cells from which on compiled loops pay for their loading."""
+STOPS = ("ksp_rtol", "ksp_atol", "ksp_max_it", "ksp_norm_type")
+"""Options of a KSP that the conjugate gradients on planes know, too."""
 
 
 def has_package(name: str) -> bool:
@@ -103,6 +116,12 @@ def chosen_recipe(prefix: str, recipe: str = "auto") -> str:
             "a PETSc built with hypre; this one offers geometric, gamg, pyamg, direct",
         )
     return recipe
+
+
+def fits_planes(matrix: StencilMatrix, grid: Grid, symmetric: bool) -> bool:
+    """Whether the loops on planes take a matrix."""
+    whole = grid.comm.size == 1 and grid.active_global is None and grid.dim > 1
+    return whole and symmetric and matrix.narrow and matrix.shared
 
 
 def direct_options(ranks: int, symmetric: bool) -> dict[str, str | None]:
@@ -136,8 +155,9 @@ class LinearSolver:
         matrix: stencil matrix on the grid's scalar unknowns.
         prefix: options prefix, e.g. 'state_'.
         recipe: a name in RECIPES or 'auto' (geometric where a 2-D or 3-D grid coarsens, else
-            direct; gamg in place of geometric for stencils of more than 1 + 2 dim points); the
-            option -<prefix>recipe wins.
+            direct; planes in place of geometric for symmetric matrices on whole grids of one rank
+            from CELLS cells on; gamg in place of geometric for stencils of more than 1 + 2 dim
+            points); the option -<prefix>recipe wins.
         symmetric: CG for symmetric positive definite matrices, else GMRES.
         norm: of the residual that `rtol` is for, as in -<prefix>ksp_norm_type ("natural" only where
             the method is CG); else the method's own.
@@ -162,9 +182,16 @@ class LinearSolver:
         self.matrix, self.prefix, self.symmetric, self.norm = matrix, prefix, symmetric, norm
         self.solves = self.iterations = 0
         self.hierarchy: Hierarchy | None = None
+        self.planes: PlaneCycle | None = None
         recipe = chosen_recipe(prefix, recipe)
         if recipe == "auto":
-            recipe = "geometric" if grid.dim > 1 else "direct"
+            fast = fits_planes(matrix, grid, symmetric) and not self._asked("pc_", "mg_")
+            fast = fast and grid.size >= CELLS
+            recipe = "planes" if fast else "geometric" if grid.dim > 1 else "direct"
+        if recipe == "planes":
+            self._check_planes(grid)
+            self.planes = PlaneCycle(grid, matrix.offsets)
+            recipe = "planes" if self.planes.transfers else "direct"
         if recipe == "geometric" and not matrix.narrow:
             recipe = "gamg" if grid.dim > 1 else "direct"
         if recipe == "geometric":
@@ -181,6 +208,31 @@ class LinearSolver:
             ResidualCheck(self.ksp, prefix, checked),
         )
         self._cycle: Cycle | None = None
+        self._gradients: PlaneCG | None = None
+
+    def _asked(self, *beginnings: str) -> bool:
+        """Whether the user gives options below the prefix that begin so."""
+        whole = tuple(self.prefix + beginning for beginning in beginnings)
+        return any(key.startswith(whole) for key in PETSc.Options().getAll())
+
+    def _check_planes(self, grid: Grid) -> None:
+        """Raises InputError where the matrix is none for loops on planes."""
+        if not fits_planes(self.matrix, grid, self.symmetric):
+            allowed = "geometric; planes are for symmetric matrices on whole grids of one rank"
+            raise InputError(f"-{self.prefix}recipe", "planes", allowed)
+
+    def _own_gradients(self) -> PlaneCG | None:
+        """Conjugate gradients on planes, where no other Krylov method or what only PETSc's do is
+        asked for."""
+        if self.planes is None or self.recipe != "planes":
+            return None
+        known = {self.prefix + stop for stop in STOPS}
+        given = PETSc.Options().getString(self.prefix + "ksp_norm_type", "")
+        norm = given or self.norm or PRECONDITIONED
+        others = [k for k in PETSc.Options().getAll() if k.startswith(self.prefix + "ksp_")]
+        if not known.issuperset(others) or norm not in NORMS or given == NATURAL:
+            return None
+        return PlaneCG(self.planes, norm)
 
     def _own_cycle(self) -> Cycle | None:
         """Where PETSc's own multigrid is not asked for by its options or needed (non-symmetric
@@ -188,15 +240,17 @@ class LinearSolver:
         if self.recipe != "geometric" or not self.symmetric:
             return None
         assert self.hierarchy is not None
-        asked = any(
-            key.startswith((self.prefix + "pc_", self.prefix + "mg_levels"))
-            for key in PETSc.Options().getAll()
-        )
-        if asked or not all(m.shared for m in (self.matrix, *self.hierarchy.matrices)):
+        if self._asked("pc_", "mg_levels") or not all(
+            m.shared for m in (self.matrix, *self.hierarchy.matrices)
+        ):
             return None
         return Cycle(self.matrix, self.hierarchy, self.prefix + "mg_coarse_")
 
     def _options(self, ranks: int) -> dict[str, str | None]:
+        if self._gradients is not None:
+            # PETSc's interface to methods in Python has no natural norm; the method knows its own.
+            kept = UNPRECONDITIONED if self._gradients.norm == UNPRECONDITIONED else PRECONDITIONED
+            return {"ksp_type": "python", "ksp_norm_type": kept}
         krylov: dict[str, str | None] = {"ksp_type": "cg" if self.symmetric else "gmres"}
         if self.norm and (
             self.norm != "natural"
@@ -228,14 +282,18 @@ class LinearSolver:
     def _configure(self) -> None:
         """Sets up with the recipe's options in the database, and takes them out again: they are
         this solver's only."""
-        self._cycle = self._own_cycle()
+        self._cycle, self._gradients = self._own_cycle(), self._own_gradients()
         with (
             options_below(self.prefix, {**PIVOTS, **self._options(self._ranks)}),
             from_options(self.prefix),
         ):
-            if self._cycle is not None:
+            if self._gradients is not None:
+                self.ksp.setType(PETSc.KSP.Type.PYTHON)
+                self.ksp.setPythonContext(self._gradients)
+            context = self._cycle or self.planes
+            if context is not None and self.recipe != "direct":
                 self.ksp.getPC().setType(PETSc.PC.Type.PYTHON)
-                self.ksp.getPC().setPythonContext(self._cycle)
+                self.ksp.getPC().setPythonContext(context)
             elif self.recipe == "geometric":
                 self._set_levels()
             self.ksp.setFromOptions()
@@ -262,12 +320,17 @@ class LinearSolver:
         if self.recipe == "geometric":
             assert self.hierarchy is not None
             self.hierarchy.update(self.matrix)
+        planes = self.matrix.planes() if self.recipe == "planes" else {}
         self.matrix.freeze()
         self._residual.restart()
         if self._configured:
             self.ksp.setUp()
         else:
             self._configure()
+        if self._gradients is not None:
+            self._gradients.update(planes)
+        elif self.recipe == "planes" and self.planes is not None:
+            self.planes.update(planes)
 
     def solve(self, b: PETSc.Vec, x: PETSc.Vec) -> None:
         """A x = b. Raises SolverError where it does not converge."""

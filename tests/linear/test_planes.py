@@ -1,0 +1,205 @@
+"""The cycle and the conjugate gradients on planes against the assembled matrices."""
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+from petsc4py import PETSc
+
+from npde_opt.errors import InputError, SolverError
+from npde_opt.grids import Grid
+from npde_opt.linear import LinearSolver
+from npde_opt.linear.geometric import Hierarchy
+from npde_opt.linear.plane_cycle import PlaneCycle, dense
+from npde_opt.operators.stencils import StencilMatrix
+from npde_opt.terms import Diffusion
+
+WALLS = dict.fromkeys(("x-", "x+", "y-", "y+"), "dirichlet")
+ALONG_X = {"x-": "periodic", "x+": "periodic"}
+ALONG_Y = {"y-": "periodic", "y+": "periodic"}
+STRETCHED = [np.cumsum(np.r_[0, 1.1 ** np.arange(24)]), np.linspace(0, 30, 22) ** 1.2]
+GRIDS = {
+    "walls": ((64, 48), WALLS, None),
+    "periodic along x, odd": ((37, 50), ALONG_X, None),
+    "periodic along x, even": ((50, 37), ALONG_X | {"y-": "dirichlet"}, None),
+    "periodic along y, odd": ((40, 37), ALONG_Y, None),
+    "periodic": ((38, 41), ALONG_X | ALONG_Y, None),
+    "stretched": ((24, 21), WALLS, STRETCHED),
+    "long cells": ((16, 120), WALLS, [np.linspace(0, 4, 17), np.linspace(0, 1, 121)]),
+    "volume": ((12, 13, 14), {}, None),
+    "volume, periodic": ((12, 13, 14), {"z-": "periodic", "z+": "periodic"} | ALONG_X, None),
+    "volume, one axis": ((16, 11, 40), ALONG_X | {"y-": "dirichlet"}, None),
+}
+PREFIX = "planetest_"
+
+
+def problem(name, unit=1.0, spread=1.0, decay=0.3):
+    shape, boundaries, edges = GRIDS[name]
+    grid = Grid(shape, boundaries=boundaries, edges=edges, comm=MPI.COMM_SELF)
+    k = unit * np.exp(spread * np.random.default_rng(0).standard_normal(shape))
+    matrix = StencilMatrix(grid)
+    fill(matrix, k, unit * decay)
+    return grid, matrix
+
+
+def fill(matrix, k, decay):
+    planes = matrix.zeroed()
+    Diffusion(matrix.grid, "k").at({"k": np.asfortranarray(k)}).add_planes(planes)
+    planes[matrix.offsets[0]] += decay * matrix.grid.volume
+    matrix.refresh()
+
+
+def solver_of(grid, matrix, **settings):
+    solver = LinearSolver(matrix, grid, PREFIX, "planes", **settings)
+    solver.update()
+    return solver
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_coarse_matrices_are_those_of_the_hierarchy(name):
+    grid, matrix = problem(name)
+    cycle = PlaneCycle(grid, matrix.offsets)
+    cycle.update(matrix.planes())
+    hierarchy = Hierarchy(grid)
+    hierarchy.update(matrix)
+    assert len(cycle.levels) == len(hierarchy.matrices) + 1 > 1
+    for level, coarse in zip(cycle.levels[1:], hierarchy.matrices, strict=True):
+        wanted = coarse.mat.convert("dense").getDenseArray()
+        cells = level.shape.cells[::-1]
+        own = {
+            o: values[1:, 1:-1].reshape(cells).astype(float)
+            for o, values in zip(level.shape.offsets, level.A, strict=True)
+        }
+        found = dense(level.shape, own) / cycle.scale
+        assert np.allclose(found, wanted, rtol=0, atol=2e-7 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_the_cycle_is_symmetric_and_positive(name):
+    grid, matrix = problem(name)
+    cycle = PlaneCycle(grid, matrix.offsets)
+    cycle.update(matrix.planes())
+    x, y = matrix.mat.createVecs()
+    drawn = np.random.default_rng(1).standard_normal((4, x.getLocalSize()))
+    images = []
+    for one in drawn:
+        x.setArray(one)
+        cycle.apply(None, x, y)
+        images.append(y.getArray().copy())
+    products = drawn @ np.array(images).T
+    size = np.abs(np.diag(products)).max()
+    assert np.allclose(products, products.T, rtol=0, atol=1e-5 * size)
+    assert np.all(np.linalg.eigvalsh(products) > 0)
+
+
+@pytest.mark.parametrize("norm", ["preconditioned", "natural", "unpreconditioned"])
+@pytest.mark.parametrize("name", GRIDS)
+def test_solves(name, norm):
+    grid, matrix = problem(name)
+    solver = solver_of(grid, matrix, norm=norm, rtol=1e-10)
+    assert solver.ksp.getType() == "python"
+    b, x = matrix.mat.createVecs()
+    b.setArray(np.random.default_rng(2).standard_normal(b.getLocalSize()))
+    solver.solve(b, x)
+    few = solver.ksp.getIterationNumber()
+    r = b.duplicate()
+    matrix.mat.mult(x, r)
+    r.aypx(-1, b)
+    assert r.norm() <= 1e-8 * b.norm()
+    assert 1 < few <= 25
+    # From the answer nothing is left to do.
+    solver.ksp.setInitialGuessNonzero(True)
+    solver.solve(b, x)
+    assert solver.ksp.getIterationNumber() <= 1
+    solver.destroy()
+
+
+def test_takes_new_values():
+    grid, matrix = problem("walls")
+    solver = solver_of(grid, matrix, rtol=1e-10)
+    fill(matrix, 1 + np.random.default_rng(3).random(grid.shape), 0.1)
+    solver.update()
+    b, x = matrix.mat.createVecs()
+    b.set(1.0)
+    solver.solve(b, x)
+    r = b.duplicate()
+    matrix.mat.mult(x, r)
+    r.aypx(-1, b)
+    assert r.norm() <= 1e-8 * b.norm()
+    solver.destroy()
+
+
+@pytest.mark.parametrize(("unit", "right"), [(1e-30, 1e20), (1e30, 1e-25), (1.0, 1e-60)])
+def test_units_do_not_matter(unit, right):
+    found = []
+    for k, f in ((1.0, 1.0), (unit, right)):
+        grid, matrix = problem("walls", k)
+        solver = solver_of(grid, matrix, rtol=1e-9)
+        b, x = matrix.mat.createVecs()
+        b.set(f)
+        solver.solve(b, x)
+        found.append((x.getArray() * k / f, solver.ksp.getIterationNumber()))
+        solver.destroy()
+    assert np.allclose(found[0][0], found[1][0], rtol=1e-8)
+    assert found[0][1] == found[1][1]
+
+
+def test_contrasts_of_a_hundred_million():
+    grid, matrix = problem("walls", spread=3.0)
+    solver = solver_of(grid, matrix, rtol=1e-10)
+    b, x = matrix.mat.createVecs()
+    b.set(1.0)
+    solver.solve(b, x)
+    assert solver.ksp.getIterationNumber() <= 60
+    assert solver.true_residual <= 1e-6
+    solver.destroy()
+
+
+def test_a_right_side_of_zero_and_one_of_nan():
+    grid, matrix = problem("walls")
+    solver = solver_of(grid, matrix)
+    b, x = matrix.mat.createVecs()
+    x.set(1.0)
+    solver.solve(b, x)
+    assert x.norm() == 0
+    b.set(np.nan)
+    with pytest.raises(SolverError):
+        solver.solve(b, x)
+    solver.destroy()
+
+
+def test_other_krylov_methods_take_the_cycle():
+    grid, matrix = problem("walls")
+    PETSc.Options()[PREFIX + "ksp_type"] = "cg"
+    try:
+        solver = solver_of(grid, matrix, rtol=1e-10)
+        assert solver.ksp.getType() == "cg"
+        b, x = matrix.mat.createVecs()
+        b.set(1.0)
+        solver.solve(b, x)
+        assert solver.ksp.getIterationNumber() <= 20
+        solver.destroy()
+    finally:
+        PETSc.Options().delValue(PREFIX + "ksp_type")
+
+
+def test_too_few_iterations_are_told():
+    grid, matrix = problem("walls")
+    solver = solver_of(grid, matrix, rtol=1e-12)
+    solver.ksp.setTolerances(max_it=2)
+    b, x = matrix.mat.createVecs()
+    b.set(1.0)
+    with pytest.raises(SolverError, match="after 2 iterations"):
+        solver.solve(b, x)
+    solver.destroy()
+
+
+def test_what_does_not_fit_is_refused():
+    active = np.ones((30, 32), bool)
+    active[0, 0] = False
+    grid = Grid((30, 32), active=active, comm=MPI.COMM_SELF)
+    matrix = StencilMatrix(grid)
+    with pytest.raises(InputError, match="planes"):
+        LinearSolver(matrix, grid, PREFIX, "planes")
+    grid, matrix = problem("walls")
+    with pytest.raises(InputError, match="planes"):
+        LinearSolver(matrix, grid, PREFIX, "planes", symmetric=False)
