@@ -42,8 +42,15 @@ class Normalisation:
         deviation = np.sqrt(variance)
         return cls(mean, np.where(deviation > 0, deviation, 1.0))
 
+    @property
+    def trivial(self) -> bool:
+        """Whether it changes nothing."""
+        return not self.shift.any() and bool((self.scale == 1).all())
+
     def apply(self, values: np.ndarray) -> np.ndarray:
-        """Of [sample, channel, k, j, i], in its precision."""
+        """Of [sample, channel, k, j, i], in its precision; the same array where it is trivial."""
+        if self.trivial:
+            return values
         found = (values - by_channel(self.shift)) / by_channel(self.scale)
         return np.asarray(found, values.dtype)
 

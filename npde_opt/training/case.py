@@ -15,6 +15,7 @@ from npde_opt.cases.optimizing import settings_of
 from npde_opt.cases.sources import Sources
 from npde_opt.errors import InputError, collective
 from npde_opt.optimizers import Settings
+from npde_opt.optimizers.validation import Validation
 from npde_opt.training.data import Data
 from npde_opt.training.rules import validated
 from npde_opt.training.sections import TrainingFile
@@ -44,9 +45,19 @@ class TrainingCase:
         """Its samples. Raises InputError for files that are wrong."""
         return Data(self.table.data, self.sources, self.seed)
 
-    def settings(self) -> list[Settings]:
-        """Of the optimizers, one after the other. Raises InputError for what cannot be."""
-        return [settings_of(section, seed=self.seed) for section in self.table.optimizer]
+    def settings(self, validation: Validation | None = None) -> list[Settings]:
+        """Of the optimizers, one after the other.
+
+        Args:
+            validation: what is looked at after every iteration.
+
+        Raises:
+            InputError: for what cannot be.
+        """
+        return [
+            settings_of(section, seed=self.seed, validation=validation)
+            for section in self.table.optimizer
+        ]
 
     def set_petsc_options(self) -> None:
         """Puts [petsc] into the options database, where the command line says nothing else."""

@@ -18,7 +18,6 @@ from npde_opt.networks import Network
 from npde_opt.networks.normalisation import Normalisation
 from npde_opt.objective import Objective
 from npde_opt.observations import DataBlock, DataLayout
-from npde_opt.optimizers import Settings
 from npde_opt.regularizers import Ridge
 from npde_opt.training.build import initial, network_of
 from npde_opt.training.case import TrainingCase
@@ -109,10 +108,6 @@ class Problem:
         """The weights to start from; the caller's. Collective."""
         table, seed = self.case.table, self.case.seed + self.split
         return self.space.from_values(initial(self.network, table.layer, table.network, seed))
-
-    def settings(self, given: Settings) -> Settings:
-        """Those of an optimizer, with what it looks at after every iteration."""
-        return given
 
     # ---- samples ---------------------------------------------------------------------------------
 

@@ -28,6 +28,7 @@ from npde_opt.training.case import TrainingCase, load_training
 from npde_opt.training.identity import identity
 from npde_opt.training.problem import Problem
 from npde_opt.training.report import Report, names_of_files
+from npde_opt.training.watching import watching
 
 
 def open_training(
@@ -74,9 +75,18 @@ class Training(Opened[TrainingCase]):
     ):
         self.started = self.ready = started
         self.driver = driver
-        self.settings = case.settings()
         self.splits = case.table.data.splits
+        self.problem: Problem | None = None
+        validation = None
+        if case.table.data.validation is not None:
+            validation = watching(case.data.source.labels is not None, self._current)
+        self.settings = case.settings(validation)
         super().__init__(options, case, ensemble, world)
+
+    def _current(self) -> Problem:
+        """The problem that is solved."""
+        assert self.problem is not None
+        return self.problem
 
     def goes_on(self) -> bool:
         """Reads the last checkpoint of a resumed run; False where it came to its end."""
@@ -90,7 +100,10 @@ class Training(Opened[TrainingCase]):
             stream=sys.stdout if world.rank == 0 else None,
             world=world,
             across=self.ensemble.across,
-            columns=[split] if self.splits > 1 else [],
+            columns=[
+                *([split] if self.splits > 1 else []),
+                *map(Column, self.settings[0].columns),
+            ],
         )
         self.before: Earlier | None = None
         if self.options.resume:
@@ -164,6 +177,7 @@ class Training(Opened[TrainingCase]):
         """One split, by all optimizers, one after the other."""
         if self.splits > 1:
             self.monitor.begin_start(problem.split, self.splits)
+        self.problem = problem
         inside = self.resume.inside if self.resume is not None and resumed else None
         result, spent = self._stages(problem, inside)
         if self.splits > 1:
@@ -179,7 +193,7 @@ class Training(Opened[TrainingCase]):
         begun, result = problem.start(), None
         m = begun
         for number in range(first, len(self.settings)):
-            settings = problem.settings(replace(self.settings[number], level=number))
+            settings = replace(self.settings[number], level=number)
             self._announce(problem, settings, spent)
             state = None
             if inside is not None and number == first:

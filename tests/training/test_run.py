@@ -82,6 +82,29 @@ def test_a_folder_is_used_once(tmp_path):
         trained(file, out, resume=True)
 
 
+def test_adam_is_watched_and_ends_early(tmp_path):
+    file = written(tmp_path, data="validation = 0.25", most=400)
+    text = file.read_text().replace('"lbfgs"', '"adam"\nrate = 0.05\nbatch = 8\npatience = 3')
+    file.write_text(text)
+    out = trained(file, tmp_path / "out")
+    found, rows = summary(out), list(csv.DictReader((out / "history.csv").open()))
+    assert found["status"] == "stopped_early" and len(rows) < 100
+    losses = [float(row["validation"]) for row in rows]
+    assert found["metrics"]["loss_validation"] == pytest.approx(min(losses), rel=1e-12)
+    assert all(0 <= float(row["validation_error"]) <= 1 for row in rows)
+
+
+def test_optimizers_come_one_after_the_other(tmp_path):
+    file = written(tmp_path, most=2)
+    adam = '[[optimizer]]\nmethod = "adam"\nmax_iterations = 3\nbatch = 9\n[[optimizer]]'
+    file.write_text(file.read_text().replace("[optimizer]", adam))
+    out = trained(file, tmp_path / "out")
+    rows = list(csv.DictReader((out / "history.csv").open()))
+    assert [row["level"] for row in rows] == ["0"] * 4 + ["1"] * 3
+    objectives = [float(row["objective"]) for row in rows]
+    assert objectives[-1] < objectives[4] < objectives[0]
+
+
 def test_figures_are_drawn(tmp_path):
     pytest.importorskip("matplotlib")
     out = trained(written(tmp_path, most=2), tmp_path / "out", plot=True)
