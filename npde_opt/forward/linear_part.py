@@ -78,7 +78,8 @@ class LinearPart:
             equal = all(np.array_equal(given[n], last[n]) for n in names)
             if reductions.everywhere(self.grid.comm, equal):
                 return points
-        own = {n: values.copy() for n, values in given.items()}
+        # In the order of memory that it has: all fields go through the same loops.
+        own = {n: values.copy(order="K") for n, values in given.items()}
         cells = self.cells(own)
         made = [[t.at(cells) for t in o.terms] for o in self.equation.operators]
         self._last = own, made
@@ -247,7 +248,8 @@ class LinearPoint:
         for operator, points in zip(self.operators, self.points, strict=True):
             for row, column, factor in operator.pattern:
                 for point in points:
-                    out[row] += factor * point.derivative(state.ghosted(column), change)
+                    found = point.derivative(state.ghosted(column), change)
+                    out[row] += found if factor == 1 else factor * found
         return np.where(self.active, out, 0.0)
 
     def contraction(self, state: State, adjoint: State, out: Gradients) -> None:
