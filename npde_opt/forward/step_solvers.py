@@ -261,10 +261,15 @@ class OneByOne:
 class StepSolvers:
     """The solvers of the step sizes in use, made when first asked for. The most recent are kept:
     KEPT, and more on small grids; beyond, the one that was not used for longest is given the new
-    size, which is cheaper than a new one."""
+    size, which is cheaper than a new one.
 
-    def __init__(self, part: LinearPart, prefix: str, recipe: str = "auto"):
+    Args:
+        digits: of a step size, by which they are told apart.
+    """
+
+    def __init__(self, part: LinearPart, prefix: str, recipe: str = "auto", digits: int = 12):
         self.part, self.prefix, self.recipe = part, prefix, chosen_recipe(prefix, recipe)
+        self.digits = digits
         self._found: dict[tuple[float, bool], tuple[StepSolver, object]] = {}
         grid = part.grid
         self.kept = int(np.clip(SMALL * grid.comm.size // grid.size, KEPT, MOST))
@@ -273,7 +278,7 @@ class StepSolvers:
         """The solver for M + alpha A with the linear part's present values, of states [c, i, j, k]
         or of so many columns."""
         factored = self._factors(columns)
-        key = float(f"{alpha:.12g}"), factored
+        key = float(f"{alpha:.{self.digits}g}"), factored
         found = self._found.pop(key, None)
         solver, points = found if found is not None else (self._made(*key), None)
         if points is not self.part.points:

@@ -12,21 +12,37 @@ from npde_opt.networks.activations import (
     Tanh,
 )
 from npde_opt.networks.dense import Dense
+from npde_opt.networks.diffractive import Detectors, Mask, masks
+from npde_opt.networks.evolved import Evolved, unitary
+from npde_opt.networks.implicit import Diffusing
+from npde_opt.networks.implicit_stencil import Smoothing
 from npde_opt.networks.interface import Bilinear, Weight
 from npde_opt.networks.layers import Part, Step, Transposed
+from npde_opt.networks.linear_layers import Adjoint, Applied, EachChannel, pooling
+from npde_opt.networks.lines import Lines, propagation
 from npde_opt.networks.mixing import Mixing
 from npde_opt.networks.network import Inputs, Network, NetworkMap
 from npde_opt.networks.place import Place
 from npde_opt.networks.stencil import Stencil
+from npde_opt.networks.template import Linear, Template
 
 __all__ = [
     "ACTIVATIONS",
     "EXPANSIONS",
     "Activation",
+    "Adjoint",
+    "Applied",
     "Bilinear",
     "Dense",
+    "Detectors",
+    "Diffusing",
+    "EachChannel",
+    "Evolved",
     "Identity",
     "Inputs",
+    "Linear",
+    "Lines",
+    "Mask",
     "Mixing",
     "Network",
     "NetworkMap",
@@ -35,10 +51,16 @@ __all__ = [
     "Place",
     "RadialBasis",
     "ReLU",
+    "Smoothing",
     "Softplus",
     "Stencil",
     "Step",
     "Tanh",
+    "Template",
     "Transposed",
     "Weight",
+    "masks",
+    "pooling",
+    "propagation",
+    "unitary",
 ]

@@ -31,13 +31,17 @@ class Weight:
         step: which of the arrays [step, ...] of the unknown it is, where each layer has its own;
             None: the unknown is this array.
         inputs: how many products are summed with it in an output, of which the variance of what
-            a layer starts from is made; 0: it starts from 0.
+            a layer starts from is made; 0: it starts from `start`.
+        start: see `inputs`.
+        transform: of the unknown that it is made of (see parameters/transforms.py).
     """
 
     name: str
     shape: tuple[int, ...]
     step: int | None = None
     inputs: int = 0
+    start: float = 0.0
+    transform: str = "identity"
 
     def of(self, k: Values) -> np.ndarray:
         return k[self.name] if self.step is None else k[self.name][self.step]

@@ -26,22 +26,7 @@ from npde_opt.forward.layer import Stages
 from npde_opt.networks.activations import Activation, Identity
 from npde_opt.networks.interface import Bilinear, Reading, Values, Weight
 from npde_opt.networks.place import Place
-
-
-class Sums:
-    """Cotangents of weights by name, added up in double precision.
-
-    Args:
-        shapes: of the unknowns.
-    """
-
-    def __init__(self, shapes: Mapping[str, tuple[int, ...]]):
-        self.values = {name: np.zeros(shape) for name, shape in shapes.items()}
-
-    def add(self, weight: Weight, part: np.ndarray) -> None:
-        whole = self.values[weight.name]
-        own = whole if weight.step is None else whole[weight.step]
-        own += part
+from npde_opt.networks.template import Sums
 
 
 @dataclass(frozen=True)
@@ -173,9 +158,26 @@ class Step:
         more = [w for w in (self.bias, self.theta) if w is not None]
         return [*(p.weight for p in parts), *more]
 
+    @property
+    def taken(self) -> Place | None:
+        """Where x lies."""
+        return self.given[0].operator.source if self.given else None
+
+    @property
+    def widest(self) -> int:
+        """Values of a sample of v."""
+        return self.inner.operator.target.size
+
+    @property
+    def gains(self) -> Mapping[str, float]:
+        return {self.inner.weight.name: self.activation.gain}
+
     def at(self, k: Values, x: np.ndarray | None) -> StepAt:
         """The layer at weights k, with what it reads of the samples [c, s, k, j, i]."""
         return StepAt(self, k, x)
+
+    def destroy(self) -> None:
+        """Nothing to give back."""
 
 
 class StepAt:

@@ -72,3 +72,22 @@ def from_vec(place: Place, vec: PETSc.Vec) -> np.ndarray:
     """The sample [c, k, j, i] of such a vector."""
     values = vec.getArray(readonly=True).reshape(*place.cells, place.channels)
     return np.ascontiguousarray(np.moveaxis(values, -1, 0))
+
+
+def on_channels(A: PETSc.Mat, B: np.ndarray) -> PETSc.Mat:
+    """A (x) B: the matrix with B[c, d] A from channel d to channel c, of A between cells; channels
+    of a cell beside each other. The caller destroys it. Collective."""
+    starts, columns, values = A.getValuesCSR()
+    first, last = A.getOwnershipRange()
+    rows = np.repeat(np.arange(first, last), np.diff(starts))
+    c, d = np.nonzero(B)
+    found = PETSc.Mat().create(comm=A.comm)
+    (n, _), (m, _) = A.getSizes()
+    found.setSizes(((n * B.shape[0], None), (m * B.shape[1], None)))
+    found.setType("aij")
+    index = PETSc.IntType
+    row = (B.shape[0] * rows + c[:, None]).ravel().astype(index)
+    column = (B.shape[1] * columns + d[:, None]).ravel().astype(index)
+    found.setPreallocationCOO(row, column)
+    found.setValuesCOO(np.multiply.outer(B[c, d], values).ravel())
+    return found

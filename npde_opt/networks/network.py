@@ -20,8 +20,8 @@ from npde_opt.forward.chain import Adjoint, Chain, Trajectory, Visitors
 from npde_opt.forward.interface import Counters
 from npde_opt.grids import Grid
 from npde_opt.networks.interface import Weight
-from npde_opt.networks.layers import Step, Sums
 from npde_opt.networks.place import Place, as_rows, from_rows
+from npde_opt.networks.template import Sums, Template
 from npde_opt.observations import DataBlock, DataLayout, Metric
 from npde_opt.parameters import Block, ParameterSpace, PerStep, Shared, Unknown
 
@@ -55,7 +55,7 @@ class Network:
     def __init__(
         self,
         grid: Grid,
-        steps: Sequence[Step],
+        steps: Sequence[Template],
         *,
         start: int | None = 0,
         dtype: type[np.floating] = np.float64,
@@ -94,19 +94,28 @@ class Network:
     def space(self) -> ParameterSpace:
         """All weights as unknowns, those of steps as arrays [step, ...]. Collective."""
         return ParameterSpace(
-            self.grid, [Unknown(name, block=_block(w)) for name, w in self.weights.items()]
+            self.grid,
+            [Unknown(n, w[0].transform, block=_block(w)) for n, w in self.weights.items()],
         )
 
     def initial(self, seed: int, gain: float = 1.0) -> dict[str, np.ndarray]:
-        """Normal weights of variance gain * (that of the activation behind them) / inputs, 0 for
-        those without inputs; the same on any number of ranks (He et al. 2015)."""
+        """Normal weights of variance gain * (that of the activation behind them) / inputs, the
+        start of those without inputs; the same on any number of ranks (He et al. 2015)."""
         found = {}
-        gains = {s.inner.weight.name: s.activation.gain for s in self.steps}
+        gains = {name: value for step in self.steps for name, value in step.gains.items()}
         for number, (name, every) in enumerate(self.weights.items()):
-            values = np.random.default_rng([seed, number]).standard_normal(_whole_shape(every))
-            size = np.sqrt(gain * gains.get(name, 1.0) / every[0].inputs) if every[0].inputs else 0
-            found[name] = size * values
+            shape, weight = _whole_shape(every), every[0]
+            if not weight.inputs:
+                found[name] = np.full(shape, weight.start)
+                continue
+            values = np.random.default_rng([seed, number]).standard_normal(shape)
+            found[name] = np.sqrt(gain * gains.get(name, 1.0) / weight.inputs) * values
         return found
+
+    def destroy(self) -> None:
+        """Frees what layers hold of PETSc's. Collective."""
+        for step in self.steps:
+            step.destroy()
 
     def over(self, inputs: Inputs, space: ParameterSpace | None = None) -> NetworkMap:
         """The forward map from weights to the outputs of samples.
@@ -124,10 +133,13 @@ def _by_name(weights: Iterable[Weight]) -> dict[str, list[Weight]]:
     for weight in weights:
         every = found.setdefault(weight.name, [])
         every.append(weight)
-        same = every[0].shape == weight.shape and (every[0].step is None) == (weight.step is None)
-        if not same:
+        first = every[0]
+        same = first.shape == weight.shape and (first.step is None) == (weight.step is None)
+        if not same or first.transform != weight.transform:
             told = f"{weight.name} of shape {weight.shape}"
-            raise InputError("weight", told, f"{every[0].shape}, as where it is named first")
+            told += f" ({weight.transform})"
+            allowed = f"{first.shape} ({first.transform}), as where it is named first"
+            raise InputError("weight", told, allowed)
     return found
 
 
@@ -187,19 +199,18 @@ class NetworkAt:
         self.trajectory: Trajectory[Sums] | None = None
         if not self.samples:
             return
-        layers = [step.at(self.k, self._part(step.reads, step)) for step in network.steps]
+        layers = [step.at(self.k, self._part(step)) for step in network.steps]
         chain = Chain[Sums](layers, counts=None, columns=len(self.samples))
         self.trajectory = chain.run(self._start())
         layout = forward.layouts[0].over(self.samples)
         self.data = [DataBlock(layout, as_rows(self.trajectory.last).astype(float))]
         forward.counters.forward_solves += len(self.samples)
 
-    def _part(self, number: int | None, step: Step) -> np.ndarray | None:
+    def _part(self, step: Template) -> np.ndarray | None:
         """What a layer reads of the samples."""
-        if number is None:
+        if step.reads is None or step.taken is None:
             return None
-        place = step.given[0].operator.source
-        found = self.forward.inputs.part(number, self.samples, place)
+        found = self.forward.inputs.part(step.reads, self.samples, step.taken)
         return np.ascontiguousarray(found, self.forward.network.dtype)
 
     def _start(self) -> np.ndarray:
@@ -257,6 +268,7 @@ class NetworkAt:
             if adjoints.kept is None:
                 adjoints.kept = self._adjoint(adjoints.data, None)
             self._second(dm, metrics, adjoints, total)
+            self.parameters.pull_second(adjoints.gradient.values, dm, out)
         elif self.trajectory is not None:
             images = self.apply(dm)
             metrics[0].apply(images[0])

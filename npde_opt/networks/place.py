@@ -112,3 +112,8 @@ def from_rows(rows: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> np.n
     channels, samples, *cells = shape
     split = rows.reshape(channels, *cells, samples)
     return np.ascontiguousarray(np.moveaxis(split, -1, 1), dtype)
+
+
+def fields(u: np.ndarray) -> np.ndarray:
+    """A state [c, s, k, j, i] as columns of fields of cells [c, s, i, j, k], a view; and back."""
+    return u.transpose(0, 1, *range(u.ndim - 1, 1, -1))

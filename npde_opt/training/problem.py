@@ -100,7 +100,7 @@ class Problem:
     @property
     def at_once(self) -> int:
         """Samples that go through the layers together."""
-        sizes = [step.inner.operator.target.size for step in self.network.steps]
+        sizes = [step.widest for step in self.network.steps]
         size = self.network.dtype.itemsize * (self.network.source.size + 3 * sum(sizes))
         return max(AT_ONCE_BYTES // size, 16)
 
