@@ -28,7 +28,7 @@ FLOORS = (
     ("grids",),
     ("reductions", "petsc_options", "capacity", "registry", "stages"),
     ("errors",),
-    ("agreement", "aliases", "deadline", "lazily", "signals"),
+    ("agreement", "aliases", "compiling", "deadline", "lazily", "signals"),
     ("",),
 )
 """Rooms from the top down: a room imports from itself and from floors below it."""

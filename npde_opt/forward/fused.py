@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
 from npde_opt.aliases import Coefficients, Numbers
+from npde_opt.compiling import compiled_source
 from npde_opt.errors import InputError
 from npde_opt.forward.layer import Stages
 from npde_opt.forward.stepper import Stepper
@@ -235,20 +235,6 @@ def padded(grid: Grid, u: np.ndarray) -> np.ndarray:
     return out
 
 
-@functools.cache
-def _compiled(source: str, name: str) -> Callable[..., None]:
-    """Loops from `kernels`, whose source is written from the graph of a reaction: names are v0, q1,
-    ..., c_2, and nothing of a user's text is in it. Numba is imported where it is first needed: it
-    takes long to load."""
-    import math
-
-    import numba
-
-    space: dict[str, Any] = {"math": math, "__builtins__": {"range": range, "abs": abs}}
-    exec(source, space)
-    return numba.njit(error_model="numpy", fastmath={"contract", "reassoc"})(space[name])
-
-
 @functools.lru_cache(maxsize=64)
 def kernels(
     expressions: Expressions, fields: tuple[bool, ...], dim: int, columns: bool
@@ -428,4 +414,4 @@ def kernels(
         ],
     )
     texts = {"step": step, "push": push, "back": back, "twice": twice}
-    return tuple(_compiled(text, name) for name, text in texts.items())
+    return tuple(compiled_source(text, name) for name, text in texts.items())

@@ -11,12 +11,9 @@ and the half of its other offsets; the other half are the same values seen from 
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable
-from typing import TypeVar, cast
-
-import numba
 import numpy as np
+
+from npde_opt.compiling import compiled
 
 Tables = tuple[np.ndarray, np.ndarray, np.ndarray]
 """ahead, behind and shift."""
@@ -29,17 +26,6 @@ Number = float | np.floating
 Factors = tuple[Number, Number, Number]
 """Of the residual in the first step of Chebyshev's recursion; of the step before and of the
 residual in the second."""
-
-F = TypeVar("F", bound=Callable[..., object])
-
-
-def compiled(function: F) -> F:
-    """Sums may be taken in any order, NaN and infinity are what they are."""
-    made = numba.njit(error_model="numpy", fastmath={"contract", "reassoc", "nsz"})(function)
-    # Where no folder can be written, every process compiles.
-    with contextlib.suppress(RuntimeError):
-        made.enable_caching()
-    return cast(F, made)
 
 
 @compiled

@@ -1,0 +1,109 @@
+"""Loops compiled by numba, which are kept on disk from process to process.
+
+numba takes seconds to compile a loop and a tenth of one to load it. It is imported where it is
+first needed: that takes long, too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from types import FunctionType
+from typing import TypeVar, cast
+
+F = TypeVar("F", bound=Callable[..., object])
+
+FOLDER = "npde_opt/loops"
+"""Of written sources, below the user's folder for what can be made again."""
+
+
+def compiled(function: F) -> F:
+    """The function compiled: divisions by zero give infinities, sums may be taken in any order. It
+    must be in a file."""
+    import numba
+
+    made = numba.njit(error_model="numpy", fastmath={"contract", "reassoc", "nsz"})(function)
+    # Where no folder can be written, every process compiles.
+    with contextlib.suppress(RuntimeError):
+        made.enable_caching()
+        made._cache = Forgiving(made._cache)  # type: ignore[attr-defined]
+    return cast(F, made)
+
+
+class Forgiving:
+    """numba's store of a function, which does not end a run where the disk or a quota is full, or
+    a file in it damaged."""
+
+    def __init__(self, store: object):
+        self._store = store
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._store, name)
+
+    def load_overload(self, *given: object) -> object:
+        try:
+            return self._method("load_overload")(*given)
+        except Exception:
+            # Whatever is wrong with a file that can be made again: it is made again.
+            return None
+
+    def save_overload(self, *given: object) -> None:
+        with contextlib.suppress(OSError):
+            self._method("save_overload")(*given)
+
+    def _method(self, name: str) -> Callable[..., object]:
+        return cast(Callable[..., object], getattr(self._store, name))
+
+
+def compiled_source(source: str, name: str) -> Callable[..., None]:
+    """The function of this name in a source that needs no more than `math`, compiled. Whoever
+    writes the source answers for what is in it: it is run."""
+    whole = f"import math\n\n\n{source}\n"
+    with contextlib.suppress(OSError):
+        return compiled(_loaded(_kept(whole), name))
+    space: dict[str, object] = {}
+    exec(whole, space)
+    return compiled(cast(FunctionType, space[name]))
+
+
+def _folder() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / FOLDER
+
+
+def _kept(source: str) -> Path:
+    """A file with the source, named by what is in it. Raises OSError where none can be written."""
+    digest = hashlib.sha256(source.encode()).hexdigest()[:32]
+    path = _folder() / f"loops_{digest}.py"
+    with contextlib.suppress(OSError):
+        if path.read_text() == source:
+            return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Other ranks and runs may write the same at this moment: nobody sees half of it.
+    handle, beside = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(source)
+        os.replace(beside, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(beside)
+        raise
+    return path
+
+
+def _loaded(path: Path, name: str) -> Callable[..., None]:
+    """A function of a file."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise OSError(f"{path} cannot be loaded")
+    module = importlib.util.module_from_spec(spec)
+    # numba asks for it by name.
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return cast(Callable[..., None], getattr(module, name))

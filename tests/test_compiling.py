@@ -1,0 +1,85 @@
+"""Loops that are compiled once and kept."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from npde_opt import compiling
+
+SOURCE = """def twice(x, out):
+    for i in range(x.size):
+        out[i] = 2 * x[i] + math.floor(0.5)
+"""
+SCRIPT = """
+import sys, numpy as np
+from npde_opt.compiling import compiled_source
+out = np.zeros(3)
+twice = compiled_source(sys.stdin.read(), "twice")
+twice(np.arange(3.0), out)
+assert list(out) == [0, 2, 4]
+stats = twice.stats
+print(len(stats.cache_hits), len(stats.cache_misses))
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    return tmp_path
+
+
+def run(folder):
+    """What another process found in the store, and had to compile."""
+    given = os.environ | {"XDG_CACHE_HOME": str(folder)}
+    command = [sys.executable, "-c", SCRIPT]
+    done = subprocess.run(
+        command, input=SOURCE, env=given, capture_output=True, text=True, check=True
+    )
+    return done.stdout.split()
+
+
+def test_a_second_process_finds_what_the_first_compiled(folder):
+    assert run(folder) == ["0", "1"]
+    assert run(folder) == ["1", "0"]
+    assert len(list((folder / compiling.FOLDER).glob("*.py"))) == 1
+
+
+def test_damaged_machine_code_is_made_again(folder):
+    run(folder)
+    for file in (folder / compiling.FOLDER / "__pycache__").glob("*.nbc"):
+        file.write_bytes(b"no code")
+    assert run(folder) == ["0", "1"]
+
+
+def called(source):
+    out = np.zeros(3)
+    compiling.compiled_source(source, "twice")(np.arange(3.0), out)
+    return list(out)
+
+
+def test_a_folder_that_cannot_be_written_does_not_matter(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert called(SOURCE) == [0, 2, 4]
+
+
+def test_a_damaged_source_is_written_again(folder):
+    assert called(SOURCE) == [0, 2, 4]
+    (kept,) = (folder / compiling.FOLDER).glob("*.py")
+    kept.write_text("def twice(x, out):\n    out[0] = 1 / 0\n")
+    assert called(SOURCE) == [0, 2, 4]
+
+
+def test_a_full_disk_does_not_end_the_run(folder, monkeypatch):
+    from numba.core.caching import FunctionCache
+
+    def full(self, *given):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(FunctionCache, "save_overload", full)
+    monkeypatch.setattr(FunctionCache, "load_overload", full)
+    assert called(SOURCE) == [0, 2, 4]
