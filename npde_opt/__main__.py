@@ -1,5 +1,5 @@
 """`python -m npde_opt COMMAND`: what is installed and does it work (`doctor`), is a case well posed
-(`check`)."""
+(`check`), what does a trained network make of new samples (`predict`)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ USAGE = """usage: python -m npde_opt COMMAND ...
 
   doctor        what is installed, what is wrong with it and what to do about it
   check CASE    read a case (TOML), build its grid and equation, and say what a run would need
+  predict MODEL FILES
+                what a trained network makes of pictures, arrays and rows of tables
   --version     which version this is
 """
 
@@ -23,6 +25,10 @@ def main(argv: list[str]) -> int:
         from npde_opt.cases import check_main
 
         return check_main(rest) or 0
+    if command == "predict":
+        from npde_opt.training.predict import main as predict_main
+
+        return predict_main(rest)
     if command == "--version":
         from npde_opt import __version__
 

@@ -161,6 +161,15 @@ def as_dict(value: object) -> Plain:
     return {name: as_dict(v) for name, v in found.items() if v is not None}
 
 
+def spelt(table: Table) -> Record:
+    """The keys of a table that are not as by default, which `read` reads as they are."""
+    keys = keys_of(type(table))
+    given = {name: getattr(table, f.name) for name, (_, f) in keys.items()}
+    return {
+        n: as_dict(v) for n, v in given.items() if keys[n][1].required or v != default(keys[n][1])
+    }
+
+
 def path(where: str, key: str) -> str:
     """The path of a key of the table at `where`; '' is the case itself."""
     return f"{where}.{key}" if where else key

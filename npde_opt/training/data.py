@@ -67,6 +67,7 @@ class Data:
 
     def __init__(self, section: DataSection, sources: Sources, seed: int):
         self.section, self.sources, self.seed = section, sources, seed
+        self._known: dict[int, Parts] = {}
         self.source = self._source(section.kind)
         self.other = self._other()
         if self.other is not None:
@@ -151,6 +152,11 @@ class Data:
         Args:
             number: of the split, from 0.
         """
+        if number not in self._known:
+            self._known[number] = self._parted(number)
+        return self._known[number]
+
+    def _parted(self, number: int) -> Parts:
         s, seed = self.section, [self.seed, number]
         everything = Part("training", self.source, np.arange(self.source.count))
         tests = [] if self.other is None else [_whole("test", self.other)]

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from npde_opt.aliases import Record
-from npde_opt.cases.typed import as_dict
+from npde_opt.cases.typed import spelt
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import collective
 from npde_opt.io.files import whole_file
@@ -170,8 +170,8 @@ class Report:
     def _model(self, problem: Problem, weights: Mapping[str, np.ndarray], metrics: Record) -> Model:
         table = self.case.table
         architecture = {
-            "network": as_dict(table.network),
-            "layer": [as_dict(layer) for layer in table.layer],
+            "network": spelt(table.network),
+            "layer": [spelt(layer) for layer in table.layer],
         }
         told = {n: v for n, v in metrics.items() if isinstance(v, float) and np.isfinite(v)}
         return Model(

@@ -134,6 +134,13 @@ def sequences(path: Path, length: int | None = None, classes: Sequence[str] | No
     return Held(path.name, values, labels, classes=names, files=[path])
 
 
+def read_sequences(path: Path, steps: int) -> np.ndarray:
+    """The sequences of a ts file on so many steps (see `sequences`), whatever their labels
+    [sample, channel, 1, 1, step]."""
+    found = np.stack([_to_length(values, steps) for values in _read_ts(path)[0]])
+    return found[:, :, None, None, :]
+
+
 def _to_length(values: np.ndarray, steps: int) -> np.ndarray:
     """The last steps of [channel, step], with the first value before where there are too few."""
     missing = max(steps - values.shape[1], 0)

@@ -45,10 +45,13 @@ def split(
 
 def _spread(count: int, shares: Sequence[float]) -> np.ndarray:
     """The part of each of `count` places, such that every run of neighbours has each part by its
-    share, to about one place: the part that lags behind most comes next."""
-    wanted = np.asarray(shares, float)
-    taken, found = np.zeros(len(wanted)), np.empty(count, int)
-    for place in range(count):
-        found[place] = part = int(np.argmax(wanted * (place + 1) - taken))
-        taken[part] += 1
+    share, to about one place."""
+    found, left = np.zeros(count, int), np.arange(count)
+    rest = sum(shares)
+    for part in range(len(shares) - 1, 0, -1):
+        # Of the places that are left, those where share times number goes beyond a half.
+        steps = np.floor(np.arange(left.size + 1) * (shares[part] / rest) + 0.5)
+        taken = np.diff(steps) > 0
+        found[left[taken]] = part
+        left, rest = left[~taken], rest - shares[part]
     return found
