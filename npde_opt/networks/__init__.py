@@ -13,6 +13,7 @@ from npde_opt.networks.activations import (
 )
 from npde_opt.networks.dense import Dense
 from npde_opt.networks.diffractive import Detectors, Mask, masks
+from npde_opt.networks.equilibrium import Equilibrium
 from npde_opt.networks.evolved import Evolved, unitary
 from npde_opt.networks.implicit import Diffusing
 from npde_opt.networks.implicit_stencil import Smoothing
@@ -21,6 +22,7 @@ from npde_opt.networks.layers import Part, Step, Transposed
 from npde_opt.networks.linear_layers import Adjoint, Applied, EachChannel, pooling
 from npde_opt.networks.lines import Lines, propagation
 from npde_opt.networks.mixing import Mixing
+from npde_opt.networks.nested import Nested
 from npde_opt.networks.network import Inputs, Network, NetworkMap
 from npde_opt.networks.place import Place
 from npde_opt.networks.stencil import Stencil
@@ -37,6 +39,7 @@ __all__ = [
     "Detectors",
     "Diffusing",
     "EachChannel",
+    "Equilibrium",
     "Evolved",
     "Identity",
     "Inputs",
@@ -44,6 +47,7 @@ __all__ = [
     "Lines",
     "Mask",
     "Mixing",
+    "Nested",
     "Network",
     "NetworkMap",
     "Part",
