@@ -37,6 +37,11 @@ class Part:
     weight: Weight
     sign: float = 1.0
 
+    @classmethod
+    def of(cls, operator: Bilinear, name: str, step: int | None = None, sign: float = 1.0) -> Part:
+        """With the weight of this name, of which a layer has its own where it gives its `step`."""
+        return cls(operator, Weight(name, operator.shape, step, operator.inputs), sign)
+
     def __post_init__(self) -> None:
         if self.operator.shape != self.weight.shape:
             told = f"{self.weight.name} of shape {self.weight.shape}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import scipy.sparse
 from petsc4py import PETSc
 
 from npde_opt.networks.place import Place
@@ -59,6 +60,17 @@ def entries(
     found.setPreallocationCOO(rows[kept].astype(index), columns[kept].astype(index))
     found.setValuesCOO(values[kept].astype(float), PETSc.InsertMode.ADD_VALUES)
     return found
+
+
+def gathered(A: PETSc.Mat) -> scipy.sparse.csr_matrix | None:
+    """All of a matrix on rank 0, None elsewhere. Collective."""
+    starts, columns, values = A.getValuesCSR()
+    pieces = A.comm.tompi4py().gather((np.diff(starts), columns, values))
+    if pieces is None:
+        return None
+    lengths, every, entries = (np.concatenate(part) for part in zip(*pieces, strict=True))
+    ends = np.concatenate([[0], np.cumsum(lengths)])
+    return scipy.sparse.csr_matrix((entries, every, ends), A.getSize())
 
 
 def as_vec(place: Place, u: np.ndarray) -> PETSc.Vec:

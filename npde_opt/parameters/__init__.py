@@ -1,7 +1,7 @@
 """Unknowns: which numbers they are (blocks), how coefficients depend on them (transforms), and the
 vector space of all of them."""
 
-from npde_opt.parameters.arrays import MANY, Dense, Line, Regions, Shared
+from npde_opt.parameters.arrays import MANY, Line, Matrix, Regions, Shared
 from npde_opt.parameters.field import Field
 from npde_opt.parameters.interface import Block, Lift, Placed
 from npde_opt.parameters.per_step import PerStep
@@ -18,7 +18,7 @@ __all__ = [
     "SMALL",
     "TRANSFORMS",
     "Block",
-    "Dense",
+    "Matrix",
     "Field",
     "Lift",
     "Line",

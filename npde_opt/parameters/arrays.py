@@ -179,20 +179,20 @@ class PlacedShared(Constants):
         return PlacedShared(self.grid, (steps, *self.array))
 
 
-class Dense(Block):
+class Matrix(Block):
     """A matrix (rows, columns) of which every rank has, reads and owns a range of rows."""
 
     def __init__(self, rows: int, columns: int):
         if rows < 1 or columns < 1:
-            raise InputError("Dense: rows, columns", [rows, columns], "positive integers")
+            raise InputError("Matrix: rows, columns", [rows, columns], "positive integers")
         self.rows, self.columns = rows, columns
 
     @property
     def count(self) -> int:
         return self.rows * self.columns
 
-    def on(self, grid: Grid, where: str) -> PlacedDense:
-        return PlacedDense(grid.comm, self.rows, self.columns)
+    def on(self, grid: Grid, where: str) -> PlacedMatrix:
+        return PlacedMatrix(grid.comm, self.rows, self.columns)
 
 
 class Rows:
@@ -205,7 +205,7 @@ class Rows:
         self.local_shape = (columns, *line.local_shape)
 
 
-class PlacedDense(Placed):
+class PlacedMatrix(Placed):
     """A matrix over the ranks: own and read are its rows [line.first, line.last)."""
 
     large = True

@@ -11,8 +11,8 @@ from npde_opt.io.vectors import VectorReader, VectorWriter
 from npde_opt.nested import Prolongation
 from npde_opt.parameters import (
     MANY,
-    Dense,
     Field,
+    Matrix,
     ParameterSpace,
     PerStep,
     Regions,
@@ -46,12 +46,12 @@ BLOCKS = {
     "number": lambda grid: Shared(),
     "array": lambda grid: Shared((3, 4)),
     "array on all ranks": lambda grid: Shared((MANY, 2)),
-    "rows": lambda grid: Dense(7, 3),
+    "rows": lambda grid: Matrix(7, 3),
     "a number per step": lambda grid: PerStep(Shared(), 4),
     "arrays per step": lambda grid: PerStep(Shared((2, 3)), 4),
     "regions per step": lambda grid: PerStep(Regions(numbers(grid)), 2),
     "fields per step": lambda grid: PerStep(Field(2, fixed(grid)), 3),
-    "rows per step": lambda grid: PerStep(Dense(5, 2), 3),
+    "rows per step": lambda grid: PerStep(Matrix(5, 2), 3),
 }
 
 every_block = pytest.mark.parametrize("name", list(BLOCKS))
@@ -302,7 +302,7 @@ def test_a_number_takes_cotangents_cell_by_cell_and_as_a_number():
     ("make", "message"),
     [
         (lambda: Shared(0), r"Shared: shape: got \[0\]"),
-        (lambda: Dense(0, 3), r"Dense: rows, columns: got \[0, 3\]"),
+        (lambda: Matrix(0, 3), r"Matrix: rows, columns: got \[0, 3\]"),
         (lambda: Field(0), "Field: channels: got 0"),
         (lambda: PerStep(Field(), 0), "PerStep: steps: got 0"),
     ],

@@ -6,7 +6,7 @@ import pytest
 
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid
-from npde_opt.parameters import Dense, Field, ParameterSpace, PerStep, Shared, Unknown
+from npde_opt.parameters import Field, Matrix, ParameterSpace, PerStep, Shared, Unknown
 from npde_opt.regularizers import BiLaplacian, Gradient, Parts, Ridge
 
 ACTIVE = np.ones((7, 6), bool)
@@ -76,7 +76,7 @@ def test_derivatives_and_inverse(name, one):
 
 
 @pytest.mark.parallel([1, 2, 3])
-@pytest.mark.parametrize("block", [Dense(9, 2), PerStep(Dense(5, 2), 3), Field(2)])
+@pytest.mark.parametrize("block", [Matrix(9, 2), PerStep(Matrix(5, 2), 3), Field(2)])
 def test_ridge(block):
     placed = block_of(block, Grid((6, 5)))
     check(Ridge(placed, 0.3, random(placed, 5)), placed)
