@@ -11,6 +11,7 @@ from npde_opt.networks.activations import (
     Softplus,
     Tanh,
 )
+from npde_opt.networks.aperture import Aperture, UnitPower, opposed
 from npde_opt.networks.dense import Dense
 from npde_opt.networks.diffractive import Detectors, Mask, masks
 from npde_opt.networks.equilibrium import Equilibrium
@@ -33,6 +34,7 @@ __all__ = [
     "EXPANSIONS",
     "Activation",
     "Adjoint",
+    "Aperture",
     "Applied",
     "Bilinear",
     "Dense",
@@ -62,8 +64,10 @@ __all__ = [
     "Tanh",
     "Template",
     "Transposed",
+    "UnitPower",
     "Weight",
     "masks",
+    "opposed",
     "pooling",
     "propagation",
     "unitary",

@@ -24,6 +24,7 @@ from npde_opt.errors import InputError
 from npde_opt.forward.equation import Equation
 from npde_opt.forward.linear_part import LinearPart
 from npde_opt.grids import AXES, Grid
+from npde_opt.grids.layout import Layout
 from npde_opt.networks.matrices import on_channels
 from npde_opt.networks.place import Place
 from npde_opt.terms import Diffusion
@@ -33,73 +34,61 @@ from npde_opt.terms.absorbing import absorbing_rate
 class Lines:
     """Args:
     source: of two channels.
-    factors: by axis x, y, z the matrices P, complex (n, n).
+    factors: by axis x, y, z the matrices P, complex (cells behind, cells before).
+    target: where results lie, by default the same cells; its ranks lie as those of the source.
 
     Raises:
-        InputError: for matrices of other sizes.
+        InputError: for matrices of other sizes, and ranks that lie otherwise.
     """
 
-    def __init__(self, source: Place, factors: Sequence[np.ndarray]):
+    def __init__(self, source: Place, factors: Sequence[np.ndarray], target: Place | None = None):
+        self.source = source.with_channels(2)
+        self.target = (target or source).with_channels(2)
+        before, after = self.source.layout, self.target.layout
         sizes = [f.shape for f in factors]
-        if sizes != [(n, n) for n in source.layout.shape]:
-            raise InputError("factors", sizes, f"one (n, n) an axis of {source.layout.shape}")
-        self.source = self.target = source.with_channels(2)
+        wanted = list(zip(after.shape, before.shape, strict=True))
+        if sizes != wanted:
+            raise InputError("factors", sizes, f"{wanted}, one an axis")
+        if after.processes != before.processes:
+            allowed = f"{before.processes}, as before"
+            raise InputError("ranks by axis", after.processes, allowed)
         self.factors = [np.asarray(f, complex) for f in factors]
         self._adjoints = [np.ascontiguousarray(f.conj().T) for f in self.factors]
 
     def apply(self, u: np.ndarray) -> np.ndarray:
-        return self._through(self.factors, u)
+        return self._through(self.factors, u, self.source.layout, self.target.layout)
 
     def transpose(self, y: np.ndarray) -> np.ndarray:
         """Of the real form the transpose is the conjugate transpose."""
-        return self._through(self._adjoints, y)
+        return self._through(self._adjoints, y, self.target.layout, self.source.layout)
 
-    def _through(self, factors: Sequence[np.ndarray], u: np.ndarray) -> np.ndarray:
+    def _through(
+        self, factors: Sequence[np.ndarray], u: np.ndarray, before: Layout, after: Layout
+    ) -> np.ndarray:
         kind = np.complex64 if u.dtype == np.float32 else np.complex128
         field = np.empty(u.shape[1:], kind)
         field.real, field.imag = u
         for d, factor in enumerate(factors):
-            field = self._along(d, factor.astype(kind, copy=False), field)
+            field = self._along(d, factor.astype(kind, copy=False), field, before, after)
         return np.stack([field.real, field.imag])
 
-    def _along(self, d: int, P: np.ndarray, field: np.ndarray) -> np.ndarray:
+    def _along(
+        self, d: int, P: np.ndarray, field: np.ndarray, before: Layout, after: Layout
+    ) -> np.ndarray:
         """P along axis d of [s, k, j, i]."""
-        if self._row(d) == 1:
+        if before.processes[d] == 1:
             return _product(P, field, d)
-        layout, comm = self.source.layout, self.source.comm
-        start, count = layout.start[d], layout.local_shape[d]
+        comm, start, count = self.source.comm, before.start[d], before.local_shape[d]
         found = _product(P[:, start : start + count], field, d)
-        ends = np.cumsum(layout.counts[d])[:-1]
-        parts = np.split(found, ends, axis=field.ndim - 1 - d)
+        parts = np.split(found, np.cumsum(after.counts[d])[:-1], axis=field.ndim - 1 - d)
         sent: list[np.ndarray | None] = [None] * comm.size
-        for rank, part in zip(self._ranks(d), parts, strict=True):
+        for rank, part in zip(_row(before, d), parts, strict=True):
             sent[rank] = part
         return np.asarray(sum(p for p in comm.alltoall(sent) if p is not None))
 
-    def _row(self, d: int) -> int:
-        """Ranks along axis d."""
-        return self.source.layout.processes[d]
-
-    def _ranks(self, d: int) -> list[int]:
-        """Those of this rank's row along axis d."""
-        layout = self.source.layout
-        place = list(layout.position)
-        rows = [[*place[:d], p, *place[d + 1 :]] for p in range(self._row(d))]
-        return [int(np.ravel_multi_index(r, layout.processes, order="F")) for r in rows]
-
     def matrix(self) -> PETSc.Mat:
         """Dense: for small grids."""
-        whole = np.ones((1, 1), complex)
-        for factor in self.factors:
-            whole = np.kron(factor, whole)
-        layout = self.source.layout
-        mesh = np.meshgrid(*(np.arange(n) for n in layout.shape), indexing="ij")
-        every = layout.global_index([m.ravel(order="F") for m in mesh])
-        own = layout.owned_mesh()
-        mine = np.ravel_multi_index(own, layout.shape, order="F")
-        rows = np.repeat(layout.global_index(own), every.size)
-        columns = np.tile(every, len(mine))
-        parts = [self._cells(rows, columns, part) for part in (whole.real[mine], whole.imag[mine])]
+        parts = [self.cells(True), self.cells(False)]
         turn = np.array([[0.0, -1.0], [1.0, 0.0]])
         found, other = on_channels(parts[0], np.eye(2)), on_channels(parts[1], turn)
         found.axpy(1.0, other)
@@ -107,14 +96,32 @@ class Lines:
             item.destroy()
         return found
 
-    def _cells(self, rows: np.ndarray, columns: np.ndarray, values: np.ndarray) -> PETSc.Mat:
-        own = self.source.layout.local_size
+    def cells(self, real: bool) -> PETSc.Mat:
+        """The real part of the product of the factors between cells, or the imaginary one. The
+        caller destroys it."""
+        whole = np.ones((1, 1), complex)
+        for factor in self.factors:
+            whole = np.kron(factor, whole)
+        before, after = self.source.layout, self.target.layout
+        mesh = np.meshgrid(*(np.arange(n) for n in before.shape), indexing="ij")
+        every = before.global_index([m.ravel(order="F") for m in mesh])
+        own = after.owned_mesh()
+        mine = whole[np.ravel_multi_index(own, after.shape, order="F")]
         found = PETSc.Mat().create(comm=self.source.comm)
-        found.setSizes(((own, None), (own, None)))
+        found.setSizes(((after.local_size, None), (before.local_size, None)))
         found.setType("aij")
-        found.setPreallocationCOO(rows.astype(PETSc.IntType), columns.astype(PETSc.IntType))
-        found.setValuesCOO(np.ascontiguousarray(values).ravel())
+        rows = np.repeat(after.global_index(own), every.size).astype(PETSc.IntType)
+        columns = np.tile(every, len(mine)).astype(PETSc.IntType)
+        found.setPreallocationCOO(rows, columns)
+        found.setValuesCOO(np.ascontiguousarray(mine.real if real else mine.imag).ravel())
         return found
+
+
+def _row(layout: Layout, d: int) -> list[int]:
+    """The ranks of this rank's row along axis d."""
+    place = list(layout.position)
+    row = [[*place[:d], p, *place[d + 1 :]] for p in range(layout.processes[d])]
+    return [int(np.ravel_multi_index(r, layout.processes, order="F")) for r in row]
 
 
 def _product(P: np.ndarray, field: np.ndarray, d: int) -> np.ndarray:

@@ -3,12 +3,28 @@
 import numpy as np
 import pytest
 from mpi4py import MPI
-from nets import check_derivatives, drawn, figures, total
+from nets import check_derivatives, drawn, figures, part, total
 
 from npde_opt.errors import InputError
 from npde_opt.forward import Equation
 from npde_opt.grids import Grid
-from npde_opt.networks import Detectors, Evolved, Mask, Network, Place, Weight, masks, propagation
+from npde_opt.networks import (
+    Aperture,
+    Applied,
+    Detectors,
+    Evolved,
+    Mask,
+    Network,
+    Place,
+    Stencil,
+    Step,
+    Tanh,
+    UnitPower,
+    Weight,
+    masks,
+    opposed,
+    propagation,
+)
 from npde_opt.networks.matrices import as_vec, from_vec
 from npde_opt.terms import Absorbing, Diffusion
 from npde_opt.terms.absorbing import absorbing_rate
@@ -28,14 +44,59 @@ def network(comm, dtype=np.float64):
     return Network(grid, [*layers, Detectors(layers[-1].target, regions((5, 6)))], dtype=dtype)
 
 
+def from_pictures(comm):
+    """A step whose weights are before the aperture, so that all derivatives pass it."""
+    grid, fine = Grid((3, 2), comm=comm), Grid((8, 6), extent=(8.0, 6.0), comm=comm)
+    W = Stencil(Place.on(grid), 1)
+    light = Aperture(W.target, Place.on(fine), 1)
+    way = masks([propagation(fine, length, 2.0) for length in (1.0, 2.0)])
+    ends = Detectors(way[-1].target, opposed((6, 8), 2, 5.0))
+    first = [Step(W.source, part(W, "W"), Tanh()), Applied(light), UnitPower(light.target)]
+    return Network(grid, [*first, *way, ends])
+
+
+KINDS = {"fields": network, "pictures": from_pictures}
+
+
 @pytest.mark.parallel([1, 2, 3])
-def test_derivatives():
-    check_derivatives(network(COMM))
+@pytest.mark.parametrize("kind", KINDS)
+def test_derivatives(kind):
+    check_derivatives(KINDS[kind](COMM))
 
 
 @pytest.mark.parallel([2, 3])
-def test_ranks_agree():
-    assert np.allclose(figures(network(COMM)), figures(network(MPI.COMM_SELF)), rtol=1e-11)
+@pytest.mark.parametrize("kind", KINDS)
+def test_ranks_agree(kind):
+    alone = figures(KINDS[kind](MPI.COMM_SELF))
+    assert np.allclose(figures(KINDS[kind](COMM)), alone, rtol=1e-10)
+
+
+@pytest.mark.parallel([1, 2])
+def test_pictures_light_an_aperture():
+    grid, fine = Grid((3, 2), comm=COMM), Grid((8, 6), comm=COMM)
+    light = Aperture(Place.on(grid), Place.on(fine), 1)
+    whole = np.arange(6.0).reshape(1, 1, 2, 3)
+    u = light.apply(light.source.own(whole))
+    wanted = np.zeros((2, 1, 6, 8))
+    wanted[0, 0, 1:5, 1:7] = whole[0, 0].repeat(2, axis=0).repeat(2, axis=1)
+    assert np.array_equal(u, light.target.own(wanted))
+    A, x = light.matrix(), as_vec(light.source, light.source.own(whole)[:, 0])
+    out = as_vec(light.target, 0 * u[:, 0])
+    A.mult(x, out)
+    assert np.allclose(from_vec(light.target, out), u[:, 0])
+    after = UnitPower(light.target).at({}, None).step(u)[-1]
+    assert np.isclose(total((after**2).sum()), 1.0)
+
+
+def test_detectors_are_apart():
+    R = opposed((64, 64), 10, 3.0, 4)
+    assert ((R != 0).sum(axis=0) <= 1).all()
+    assert (R > 0).sum(axis=(1, 2)).tolist() == (R < 0).sum(axis=(1, 2)).tolist()
+    assert np.ptp((R > 0).sum(axis=(1, 2))) == 0
+    assert np.abs(R).max() == 3.0
+    assert not R[:, :4].any()
+    with pytest.raises(InputError, match="detectors"):
+        opposed((8, 8), 10)
 
 
 def test_single_precision_is_near():
