@@ -5,7 +5,8 @@ Weights are named by their letter and the number of the layer, from 1: W1, V1, U
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -30,7 +31,8 @@ from npde_opt.networks import (
     Weight,
 )
 from npde_opt.networks.stencil import Sizes
-from npde_opt.training.sections import LayerSection, NetworkSection
+from npde_opt.training.sections import LayerSection, NetworkSection, StartSection
+from npde_opt.training.starts import cosines, delay, nearest, slope
 
 PRECISIONS: dict[str, type[np.floating]] = {"double": np.float64, "single": np.float32}
 
@@ -55,11 +57,8 @@ def network_of(
     found: list[Step] = []
     place = Place.on(grid, channels)
     for number, layer in enumerate(layers, 1):
-        try:
+        with _named(number):
             found += _Layer(number, layer, place, Place.on(grid, channels), steps).steps()
-        except InputError as error:
-            where = f"layer[{number - 1}]: {error.field}"
-            raise InputError(where, error.value, error.allowed) from error
         place = found[-1].target
     start = None if layers[0].kind == "recurrent" else 0
     return Network(grid, found, start=start, dtype=PRECISIONS[section.precision])
@@ -69,29 +68,54 @@ def initial(
     network: Network, layers: Sequence[LayerSection], section: NetworkSection, seed: int = 0
 ) -> dict[str, np.ndarray]:
     """Weights to start from: normal ones (see Network.initial), activations that are learnt as
-    tanh, and what holds on to the input as its `fidelity` says.
+    tanh, what holds on to the input as its `fidelity` says, and what starts.py has.
 
     Args:
         seed: of the run; [network] seed changes the weights alone.
+
+    Raises:
+        InputError: naming the layer, where it cannot start so.
     """
     found = network.initial(int(section.seed + seed), section.gain)
     for number, layer in enumerate(layers, 1):
         if layer.activation in EXPANSIONS:
-            whole = found[f"theta{number}"]
-            whole[...] = _like_tanh(EXPANSIONS[layer.activation](layer.knots, layer.reach))
+            activation = EXPANSIONS[layer.activation](layer.knots, layer.reach)
+            _start_activation(found[f"theta{number}"], activation, layer.start)
         if layer.fidelity is not None:
             whole = found[f"K{number}"]
             whole[...] = layer.fidelity * np.eye(whole.shape[-1])
+        if layer.start is not None:
+            w = found[f"W{number}"]
+            taps = w.shape[-network.grid.dim :]
+            count, before = w.shape[-network.grid.dim - 2 : -network.grid.dim]
+            with _named(number):
+                w[...] = cosines(count, taps)[:, None] / np.sqrt(before)
+        if layer.linear:
+            found[f"K{number}"], found[f"B{number}"] = delay(*found[f"B{number}"].shape)
     return found
 
 
-def _like_tanh(activation: PiecewiseLinear | RadialBasis) -> np.ndarray:
-    """theta (m,) of the function that is nearest to tanh at the knots."""
-    knots = activation.knots.reshape(1, 1, -1)
-    units = np.eye(activation.count)
-    columns = [activation.value(knots, unit[None]).ravel() for unit in units]
-    found: np.ndarray = np.linalg.lstsq(np.stack(columns, axis=1), np.tanh(knots.ravel()))[0]
-    return found
+def _start_activation(
+    theta: np.ndarray, activation: PiecewiseLinear | RadialBasis, start: StartSection | None
+) -> None:
+    """Fills theta [channel, m], or [step, channel, m]."""
+    if start is None:
+        theta[...] = nearest(activation, np.tanh)
+        return
+    steps = theta if theta.ndim == 3 else theta[None]
+    for n, own in enumerate(steps):
+        width = start.width * start.narrowing**n
+        own[...] = nearest(activation, slope(start.strength, width))
+
+
+@contextlib.contextmanager
+def _named(number: int) -> Iterator[None]:
+    """Adds the number of a layer, from 1, to what is raised."""
+    try:
+        yield
+    except InputError as error:
+        where = f"layer[{number - 1}]: {error.field}"
+        raise InputError(where, error.value, error.allowed) from error
 
 
 class _Layer:
@@ -187,18 +211,31 @@ class _Layer:
             allowed = "only where states have the channels and cells of the input"
             raise InputError("fidelity", self.section.fidelity, allowed)
         mixing = Mixing(self.place, self.place.channels)
-        weight = Weight(f"K{self.number}", mixing.shape, step)
+        # A pull towards the input, never away from it.
+        kept = self.place.channels == 1 and self.section.fidelity
+        transform = "log" if kept else "identity"
+        weight = Weight(f"K{self.number}", mixing.shape, step, transform=transform)
         pull = Part(mixing, weight, -1.0)
         return replace(layer, linear=[pull], driven_outer=Part(mixing, weight), reads=0)
 
     def _recurrent(self) -> list[Step]:
         """One layer for all steps of the sequence, from u = 0."""
-        source = self.place.with_channels(self._channels())
-        inner = Mixing(source, self._channels())
-        driving = Mixing(self.given, self._channels())
+        s, states = self.section, self._channels()
+        source = self.place.with_channels(states)
+        hidden = (s.hidden or states) if s.linear else states
+        inner, driving = Mixing(source, hidden), Mixing(self.given, hidden)
         layer = self._step(inner, source=source)
-        driven = Part(driving, self._weight("U", driving))
-        return [replace(layer, driven_inner=driven, reads=n) for n in range(self.length)]
+        layer = replace(layer, driven_inner=Part(driving, self._weight("U", driving)))
+        if s.linear:
+            outer, linear = Mixing(inner.target, states), Mixing(source, states)
+            given = Mixing(self.given, states)
+            layer = replace(
+                layer,
+                outer=Part(outer, self._weight("V", outer)),
+                linear=[Part(linear, self._weight("K", linear))],
+                driven_outer=Part(given, self._weight("B", given)),
+            )
+        return [replace(layer, reads=n) for n in range(self.length)]
 
 
 def _along(given: int | Sequence[int], dim: int) -> Sizes:

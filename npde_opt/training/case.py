@@ -16,7 +16,7 @@ from npde_opt.cases.sources import Sources
 from npde_opt.errors import InputError, collective
 from npde_opt.optimizers import Settings
 from npde_opt.optimizers.validation import Validation
-from npde_opt.training.data import Data
+from npde_opt.training.data import Data, Parts
 from npde_opt.training.rules import validated
 from npde_opt.training.sections import TrainingFile
 
@@ -44,6 +44,30 @@ class TrainingCase:
     def data(self) -> Data:
         """Its samples. Raises InputError for files that are wrong."""
         return Data(self.table.data, self.sources, self.seed)
+
+    @property
+    def networks(self) -> int:
+        """That are trained: one a split, or a noise."""
+        noise = self.table.data.noise
+        return len(noise) if isinstance(noise, list) else self.table.data.splits
+
+    def split(self, network: int) -> int:
+        """Whose samples a network has; networks of several noises have the same."""
+        return 0 if isinstance(self.table.data.noise, list) else network
+
+    def called(self, network: int) -> str:
+        """A network, in words."""
+        several = isinstance(self.table.data.noise, list)
+        return f"{'noise' if several else 'split'} {network + 1}"
+
+    def parts(self, network: int = 0) -> Parts:
+        """The samples of a network."""
+        return self.data.parts(self.split(network))
+
+    def noise(self, network: int) -> float | None:
+        """Of the samples of a network."""
+        noise = self.table.data.noise
+        return noise[network] if isinstance(noise, list) else noise
 
     def settings(self, validation: Validation | None = None) -> list[Settings]:
         """Of the optimizers, one after the other.

@@ -13,7 +13,14 @@ from npde_opt.errors import InputError
 from npde_opt.training.arrays import arrays
 from npde_opt.training.digits import digits
 from npde_opt.training.idx import mnist
-from npde_opt.training.pictures import SCENES, pictures, skimage_pictures
+from npde_opt.training.pictures import (
+    SCENES,
+    by_size,
+    pictures,
+    skimage_by_size,
+    skimage_pictures,
+)
+from npde_opt.training.pieces import Pieces
 from npde_opt.training.samples import Source
 from npde_opt.training.sections import DataSection
 from npde_opt.training.sequences import Windows, archived, sequences, sunspots, windows
@@ -69,11 +76,13 @@ class Data:
         self.section, self.sources, self.seed = section, sources, seed
         self._known: dict[int, Parts] = {}
         self.source = self._source(section.kind)
-        self.other = self._other()
-        if self.other is not None:
-            _check_alike(self.source, self.other)
-        if section.splits > 1 and not isinstance(section.test, float):
-            raise InputError("data.splits", section.splits, "1, or a share as data.test")
+        self.others = self._others()
+        for other in self.others:
+            _check_alike(self.source, other, section.crop is not None)
+        drawn = isinstance(section.test, float) or section.validation is not None
+        if section.splits > 1 and not drawn:
+            allowed = "1, or a share as data.test or data.validation"
+            raise InputError("data.splits", section.splits, allowed)
 
     # ---- sources ---------------------------------------------------------------------------------
 
@@ -104,26 +113,30 @@ class Data:
             return sequences(path, s.length)
         return arrays(path)
 
-    def _other(self) -> Source | None:
-        """Samples for the test that are no share of the others."""
+    def _others(self) -> list[Source]:
+        """Samples for the test that are no share of the others; pictures by their sizes."""
         s = self.section
-        given = s.test if isinstance(s.test, str) else None
         if s.kind in ("mnist", "archive"):
             if s.test is not None:
                 raise InputError("data.test", s.test, f"nothing: {s.kind} has samples for the test")
             if s.kind == "mnist":
-                return mnist(self.sources.data_folder, "test")
+                return [mnist(self.sources.data_folder, "test")]
             path = archived(s.name or "", "TEST")
-            return sequences(path, self.source.shape[2], self.source.classes)
-        if given is None:
-            return None
+            return [sequences(path, self.source.shape[2], self.source.classes)]
+        if isinstance(s.test, list):
+            return [*skimage_by_size(s.test)] if s.crop else [skimage_pictures(s.test, s.size)]
+        return [] if s.test is None or isinstance(s.test, float) else self._named_test(s.test)
+
+    def _named_test(self, given: str) -> list[Source]:
+        s = self.section
         if s.kind == "pictures":
-            return pictures(self._folder("data.test", given), s.size)
+            folder = self._folder("data.test", given)
+            return [*by_size(folder)] if s.crop else [pictures(folder, s.size)]
         if s.kind == "sequences":
             path = self._file("data.test", given)
-            return sequences(path, self.source.shape[2], self.source.classes)
+            return [sequences(path, self.source.shape[2], self.source.classes)]
         if s.kind in ("table", "arrays"):
-            return self._of_file(self._file("data.test", given))
+            return [self._of_file(self._file("data.test", given))]
         raise InputError("data.test", repr(given), f"a share of the {s.kind}")
 
     def _file(self, field: str, name: str | None) -> Path:
@@ -159,7 +172,9 @@ class Data:
     def _parted(self, number: int) -> Parts:
         s, seed = self.section, [self.seed, number]
         everything = Part("training", self.source, np.arange(self.source.count))
-        tests = [] if self.other is None else [_whole("test", self.other)]
+        tests = [
+            _whole(name, other) for name, other in zip(self._names(), self.others, strict=True)
+        ]
         if s.until is not None:
             everything, tests = self._by_time(s.until)
         elif isinstance(s.test, float):
@@ -170,7 +185,17 @@ class Data:
             everything, validation = _shared(everything, s.validation, [*seed, 1], "validation")
         if s.train is not None:
             everything = _drawn(everything, s.train, [*seed, 2])
+        if s.crop is not None:
+            source, numbers = everything.source, everything.numbers
+            pieces = Pieces(source, numbers, s.crop, s.versions, [*seed, 3])
+            everything = _whole(everything.name, pieces)
         return Parts(everything, validation, tests)
+
+    def _names(self) -> list[str]:
+        """Of the tests: with their cells, where these differ."""
+        if len(self.others) == 1:
+            return ["test"]
+        return [f"test {other.shape[1]} x {other.shape[2]}" for other in self.others]
 
     def _by_time(self, until: Sequence[float]) -> tuple[Part, list[Part]]:
         """Windows up to the first time, and after it by the others."""
@@ -217,12 +242,12 @@ def _drawn(part: Part, count: int, seed: Sequence[int]) -> Part:
     return Part(part.name, part.source, np.sort(both[:count]))
 
 
-def _check_alike(source: Source, other: Source) -> None:
+def _check_alike(source: Source, other: Source, of_any_size: bool) -> None:
     """Raises InputError for tests that are not of the kind of the training samples."""
     for what, there, wanted in (
         ("channels", other.channels, source.channels),
         ("cells", other.shape, source.shape),
         ("classes", other.classes, source.classes),
     ):
-        if there != wanted:
+        if there != wanted and not (of_any_size and what == "cells"):
             raise InputError(f"data.test: {what} of {other.name}", there, f"{wanted}, as before")

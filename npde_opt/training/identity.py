@@ -20,7 +20,7 @@ def identity(case: TrainingCase, comm: MPI.Intracomm) -> dict[str, str]:
             table: Record = msgspec.to_builtins(case.table)
             del table["variables"]
             found = {"--seed": str(case.seed), **sections(table)}
-            sources = [s for s in (case.data.source, case.data.other) if s is not None]
+            sources = [case.data.source, *case.data.others]
             files = [("data", path) for source in sources for path in source.files]
             found |= contents(files)
     known: dict[str, str] = comm.bcast(found, root=0)

@@ -31,6 +31,7 @@ SCENES = (
     "rocket",
 )
 """Pictures of scenes and surfaces among scikit-image's data, of several sizes."""
+SKIMAGE = "scikit-image's pictures"
 Size = tuple[int, int]
 """Rows and columns."""
 
@@ -78,11 +79,18 @@ def pictures(folder: FilePath, size: Size | None = None) -> Pictures:
 
 def by_size(folder: FilePath) -> list[Pictures]:
     """The pictures of a folder, those of each size together, the smallest first."""
-    files = picture_files(folder)
+    return _by_size(Path(folder).name, picture_files(folder))
+
+
+def skimage_by_size(names: Sequence[str]) -> list[Pictures]:
+    """Some of scikit-image's pictures, those of each size together, the smallest first."""
+    return _by_size(SKIMAGE, _skimage_files(names))
+
+
+def _by_size(name: str, files: Sequence[Path]) -> list[Pictures]:
     groups: dict[Size, list[Path]] = {}
-    for path, size in sizes(str(folder), files).items():
+    for path, size in sizes(name, files).items():
         groups.setdefault(size, []).append(path)
-    name = Path(folder).name
     return [
         Pictures(f"{name}, {rows} x {columns}", groups[rows, columns], (rows, columns))
         for rows, columns in sorted(groups)
@@ -91,12 +99,16 @@ def by_size(folder: FilePath) -> list[Pictures]:
 
 def skimage_pictures(names: Sequence[str] = SCENES, size: Size | None = None) -> Pictures:
     """Pictures that scikit-image ships. Arguments and errors as `Pictures`."""
+    return Pictures(SKIMAGE, _skimage_files(names), size)
+
+
+def _skimage_files(names: Sequence[str]) -> list[Path]:
     folder = Path(installed("skimage", "data.kind skimage")) / "data"
     there = {path.stem: path for path in picture_files(folder)}
     wrong = [name for name in names if name not in there]
     if wrong:
         raise InputError("data.names", repr(wrong[0]), ", ".join(sorted(there)))
-    return Pictures("scikit-image's pictures", [there[name] for name in names], size)
+    return [there[name] for name in names]
 
 
 def picture_files(folder: FilePath) -> list[Path]:

@@ -23,10 +23,11 @@ from npde_opt.training.build import initial, network_of
 from npde_opt.training.case import TrainingCase
 from npde_opt.training.data import Part
 from npde_opt.training.given import Given, box_of, cells_along, noisy
-from npde_opt.training.samples import WHOLE, Samples
+from npde_opt.training.samples import WHOLE, Box, Samples, Shape, Source
 
-AT_ONCE_BYTES = 1 << 25
-"""States of so many samples go through the layers together."""
+AT_ONCE_BYTES, MOST_BYTES = 1 << 25, 1 << 27
+"""States of so many samples go through the layers together: at least, of small ones, and at most,
+of several large ones."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +53,7 @@ class Seen:
 class Problem:
     """Args:
     ensemble: groups of ranks that share the samples.
-    split: its number.
+    split: number of the network (see TrainingCase.networks).
 
     Raises:
         InputError: where samples, network and loss do not fit. Collective.
@@ -61,11 +62,13 @@ class Problem:
     def __init__(self, case: TrainingCase, ensemble: Ensemble, split: int = 0):
         self.case, self.ensemble, self.split = case, ensemble, split
         table = case.table
-        self.parts = case.data.parts(split)
+        self.parts = case.parts(split)
         self.source = self.parts.train.source
         self.sequence = table.layer[0].kind == "recurrent"
+        self.noise = case.noise(split)
+        self._networks: dict[Shape, tuple[Network, Box]] = {}
         with ensemble.together():
-            self.network = self._network()
+            self.network, self.box = self._on(self.source)
             self.space = self.network.space()
         self._samples: dict[str, Samples] = {}
         train = self.samples(self.parts.train)
@@ -76,13 +79,20 @@ class Problem:
             regularizers = self._regularizers()
         self.objective = Objective(forward, misfits, regularizers, ensemble, self.at_once)
 
-    def _network(self) -> Network:
-        table, source = self.case.table, self.source
+    def _on(self, source: Source) -> tuple[Network, Box]:
+        """The network on the cells of a source's samples, and this rank's cells; kept."""
+        if source.shape not in self._networks:
+            network = self._network(source)
+            box = WHOLE if self.sequence else box_of(network.grid)
+            self._networks[source.shape] = network, box
+        return self._networks[source.shape]
+
+    def _network(self, source: Source) -> Network:
+        table = self.case.table
         cells = (1,) if self.sequence else cells_along(source.shape)
         grid = Grid(cells, comm=self.ensemble.space)
         steps = source.shape[2]
         found = network_of(grid, source.channels, table.layer, table.network, steps)
-        self.box = WHOLE if self.sequence else box_of(grid)
         outputs, wanted = found.target.size, source.target_size
         last = f"layer[{len(table.layer) - 1}]"
         if self.classifies and outputs < wanted:
@@ -91,6 +101,10 @@ class Problem:
         if not self.classifies and outputs != wanted:
             said = f"{outputs} outputs ({found.target.channels} channels)"
             raise InputError(last, said, f"{wanted}, as the numbers sought in {source.name}")
+        if source is not self.source and found.shapes != self.network.shapes:
+            said = f"{source.name}, of {' x '.join(map(str, source.shape[1:]))} cells"
+            allowed = "the size of the training samples, as dense layers have one"
+            raise InputError("data.test", said, allowed)
         return found
 
     @property
@@ -99,14 +113,12 @@ class Problem:
 
     @property
     def at_once(self) -> int:
-        """Samples that go through the layers together."""
-        sizes = [step.widest for step in self.network.steps]
-        size = self.network.dtype.itemsize * (self.network.source.size + 3 * sum(sizes))
-        return max(AT_ONCE_BYTES // size, 16)
+        """Training samples that go through the layers together."""
+        return together(self.network)
 
     def start(self) -> PETSc.Vec:
         """The weights to start from; the caller's. Collective."""
-        table, seed = self.case.table, self.case.seed + self.split
+        table, seed = self.case.table, self.case.seed + self.case.split(self.split)
         return self.space.from_values(initial(self.network, table.layer, table.network, seed))
 
     # ---- samples ---------------------------------------------------------------------------------
@@ -126,22 +138,29 @@ class Problem:
     def _read(self, part: Part, numbers: np.ndarray) -> Samples:
         """Inputs at this rank's cells, with noise; targets whole."""
         source, dtype = part.source, self.network.dtype.type
-        found = source.samples(numbers, self.box, dtype)
+        _, box = self._on(source)
+        found = source.samples(numbers, box, dtype)
         inputs, targets = found.inputs, found.targets
-        if not self.classifies and self.box != WHOLE:
+        if not self.classifies and box != WHOLE:
             targets = source.samples(numbers, WHOLE, dtype).targets
-        deviation = self.case.table.data.noise
-        if deviation is not None:
+        if self.noise is not None:
             seed = self.case.seed
-            inputs = noisy(inputs, deviation, seed, numbers.tolist(), source.shape, self.box)
+            inputs = noisy(inputs, self.noise, seed, numbers.tolist(), source.shape, box)
         return Samples(inputs, targets)
 
     def _normalisations(self, train: Samples) -> tuple[Normalisation, Normalisation]:
         """Of inputs and of targets. Collective."""
         channels = self.source.channels
         outputs = 1 if self.classifies else train.targets.shape[1]
-        if self.case.table.data.normalisation == "none":
+        kind = self.case.table.data.normalisation
+        if kind == "none":
             return Normalisation.none(channels), Normalisation.none(outputs)
+        if kind == "noise":
+            assert self.noise is not None
+            units = [
+                Normalisation(np.zeros(n), np.full(n, self.noise)) for n in (channels, outputs)
+            ]
+            return units[0], Normalisation.none(1) if self.classifies else units[1]
         inputs = Normalisation.standard(self.ensemble.world, train.inputs)
         if self.classifies:
             return inputs, Normalisation.none(outputs)
@@ -163,7 +182,7 @@ class Problem:
             raise InputError("loss.kind", kind, allowed)
         if kind == "softmax":
             return SoftmaxCrossEntropy(samples.targets, layout)
-        targets = as_outputs(self.outputs.apply(samples.targets))
+        targets = as_outputs(_inside(self.outputs.apply(samples.targets), loss.margin))
         return {"least-squares": LeastSquares, "huber": Huber}[kind](targets, loss.sigma, layout)
 
     def _regularizers(self) -> dict[str, Ridge]:
@@ -198,10 +217,12 @@ class Problem:
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
         """Of so many samples at once: loss, squares, classes, outputs."""
         samples = self.samples(part)
-        for first in range(0, samples.count, self.at_once):
-            columns = slice(first, min(first + self.at_once, samples.count))
+        network, _ = self._on(part.source)
+        step = together(network)
+        for first in range(0, samples.count, step):
+            columns = slice(first, min(first + step, samples.count))
             piece = Samples(samples.inputs[columns], samples.targets[columns])
-            at = self.network.over(self.given(part, columns), self.space).linearize(m)
+            at = network.over(self.given(part, columns), self.space).linearize(m)
             d = at.data[0]
             misfit = self.misfit(piece, d.layout)
             yield np.asarray(misfit.values(d)), *self._read_off(misfit, d, piece, keep)
@@ -234,7 +255,32 @@ class Problem:
 
     def destroy(self) -> None:
         self.objective.destroy()
-        self.network.grid.destroy()
+        for network, _ in self._networks.values():
+            network.destroy()
+            network.grid.destroy()
+
+
+def together(network: Network) -> int:
+    """Samples that go through the layers of a network at once."""
+    sizes = [step.widest for step in network.steps]
+    size = network.dtype.itemsize * (network.source.size + 3 * sum(sizes))
+    # A few small ones together save time, of large ones that memory is dear.
+    return max(AT_ONCE_BYTES // size, min(16, MOST_BYTES // size), 1)
+
+
+def _inside(targets: np.ndarray, margin: int) -> np.ndarray:
+    """Targets [sample, channel, k, j, i] without those near the sides, which are NaN. Raises
+    InputError where none are left."""
+    if margin == 0:
+        return targets
+    axes = [n for n in targets.shape[2:] if n > 1]
+    if 2 * margin >= min(axes, default=1):
+        allowed = f"less than half of the {min(axes, default=1)} cells of a sample"
+        raise InputError("loss.margin", margin, allowed)
+    kept = tuple(slice(margin, n - margin) if n > 1 else slice(None) for n in targets.shape[2:])
+    out = np.full_like(targets, np.nan)
+    out[(slice(None), slice(None), *kept)] = targets[(slice(None), slice(None), *kept)]
+    return out
 
 
 def as_outputs(targets: np.ndarray) -> np.ndarray:

@@ -80,8 +80,8 @@ class Report:
         for name, value in found.items():
             self.values.setdefault(name, []).append(value)
         told = ", ".join(f"{n.replace('_', ' ')} {_shown(n, v)}" for n, v in found.items())
-        of = f"split {problem.split + 1} of {self.case.table.data.splits}: "
-        self.monitor.say((of if self.case.table.data.splits > 1 else "") + told)
+        of = f"{self.case.called(problem.split)} of {self.case.networks}: "
+        self.monitor.say((of if self.case.networks > 1 else "") + told)
         if first:
             self.first = problem, result
         else:

@@ -52,12 +52,26 @@ def _check_data(table: TrainingFile) -> None:
         said = "neither" if data.targets is None else "both"
         raise InputError("data.targets, data.label", said, "one of them")
 
+    if data.versions > 1 and data.crop is None:
+        raise InputError("data.versions", data.versions, "1, or a crop")
+    if data.normalisation == "noise" and data.noise is None:
+        raise InputError("data.normalisation", "noise", "with a noise")
+    if isinstance(data.noise, list) and data.splits > 1:
+        raise InputError("data.noise", data.noise, "one, with several splits")
+    if isinstance(data.test, list) and data.kind != "skimage":
+        raise InputError("data.test", data.test, "a list of the kind skimage alone")
+
 
 def _check_layer(where: str, layer: LayerSection, given: Mapping[str, Plain]) -> None:
     for key in ("knots", "reach"):
         if key in given and layer.activation not in LEARNT:
             allowed = f"with the activation {' or '.join(LEARNT)}"
             raise InputError(f"{where}.{key}", f"given with {layer.activation}", allowed)
+    if layer.start is not None and not (layer.symmetric and layer.activation in LEARNT):
+        allowed = f"with symmetric layers and the activation {' or '.join(LEARNT)}"
+        raise InputError(f"{where}.start", "given", allowed)
+    if layer.hidden is not None and not layer.linear:
+        raise InputError(f"{where}.hidden", layer.hidden, "nothing, or linear = true")
     if layer.channels is None and layer.kind != "residual":
         raise InputError(f"{where}.channels", "nothing", f"a number, of a {layer.kind} layer")
     if "shared" in given and layer.repeat == 1:

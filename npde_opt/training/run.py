@@ -75,7 +75,7 @@ class Training(Opened[TrainingCase]):
     ):
         self.started = self.ready = started
         self.driver = driver
-        self.splits = case.table.data.splits
+        self.splits = case.networks
         self.problem: Problem | None = None
         validation = None
         if case.table.data.validation is not None:

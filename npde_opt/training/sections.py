@@ -81,11 +81,25 @@ class DataSection(Table, kw_only=True):
             extra=OF_PICTURES,
         ),
     ] = None
+    crop: Annotated[
+        tuple[Count, Count] | None,
+        Meta(
+            description="rows and columns of the pieces of pictures that are trained with, whose "
+            "places, turns and mirror images are drawn from --seed and the number of the sample; "
+            "tests are whole pictures, of any size",
+            extra=OF_PICTURES,
+        ),
+    ] = None
+    versions: Annotated[
+        Count,
+        Meta(description="pieces of each picture, each with noise of its own", extra=OF_PICTURES),
+    ] = 1
     noise: Annotated[
-        Positive | None,
+        Positive | Annotated[list[Positive], Meta(min_length=1, max_length=100)] | None,
         Meta(
             description="standard deviation of the normal noise that the inputs get, drawn from "
-            "`seed` and the number of the sample; of pictures, where white is 1",
+            "--seed and the number of the sample; of pictures, where white is 1; of several, a "
+            "network each",
         ),
     ] = None
     inputs: Annotated[
@@ -122,10 +136,11 @@ class DataSection(Table, kw_only=True):
         ),
     ] = None
     test: Annotated[
-        Share | str | None,
+        Share | str | list[str] | None,
         Meta(
             description="samples that are not for training: a share, each class alike, or a file "
-            "(a folder of pictures) of their own; mnist and archive have theirs"
+            "(a folder of pictures, a list of scikit-image's) of their own; mnist and archive have "
+            "theirs"
         ),
     ] = None
     validation: Annotated[
@@ -140,14 +155,16 @@ class DataSection(Table, kw_only=True):
         Meta(
             ge=1,
             le=1000,
-            description="so many networks, each with another random share for the test",
+            description="so many networks, each with other random shares for test and "
+            "validation, and other weights to start from",
         ),
     ] = 1
     normalisation: Annotated[
-        Literal["none", "standard"],
+        Literal["none", "standard", "noise"],
         Meta(
             description="standard: mean 0 and deviation 1 of each channel over the training "
-            "samples, of numbers that are sought too; brightness is 0 to 1 as it comes"
+            "samples, of numbers that are sought too; noise: inputs and targets in units of "
+            "`noise`; brightness is 0 to 1 as it comes"
         ),
     ] = "none"
 
@@ -169,6 +186,15 @@ STENCILS = {"kinds": ("convolution", "residual")}
 RESIDUAL = {"kinds": ("residual",)}
 
 
+class StartSection(Table, kw_only=True):
+    """Trainable reaction and diffusion before it is trained: W are cosines, and sigma(v) = a v / (1
+    + (v / w)^2)."""
+
+    strength: Annotated[Positive, Meta(description="a")] = 0.27
+    width: Annotated[Positive, Meta(description="w, of the first layer")] = 0.3
+    narrowing: Annotated[Positive, Meta(description="factor of w from layer to layer")] = 0.84
+
+
 class LayerSection(Table, kw_only=True):
     """A layer u' = a u + dt V sigma(W u + U x + b), or several."""
 
@@ -177,7 +203,8 @@ class LayerSection(Table, kw_only=True):
         Meta(
             description="convolution: u' = sigma(W u + b), W a stencil; dense: the same, W full; "
             "residual: u' = u + dt V sigma(W u + b), W and V stencils; recurrent: u' = sigma(W u "
-            "+ U x + b), once for each step x of the sample's sequence, from u = 0"
+            "+ U x + b), once for each step x of the sample's sequence, from u = 0; with `linear` "
+            "u' = K u + B x + V sigma(W u + U x + b)"
         ),
     ]
     channels: Annotated[
@@ -216,7 +243,7 @@ class LayerSection(Table, kw_only=True):
         NotNegative | None,
         Meta(
             description="adds dt l (x - u), which holds on to the input x; the weight l is learnt "
-            "and starts here",
+            "and starts here, of one channel it stays positive",
             extra=RESIDUAL,
         ),
     ] = None
@@ -228,6 +255,29 @@ class LayerSection(Table, kw_only=True):
         Annotated[int, Meta(ge=2)], Meta(description="of an activation that is learnt")
     ] = 33
     reach: Annotated[Positive, Meta(description="knots lie between -reach and reach")] = 3.0
+    start: Annotated[
+        StartSection | None,
+        Meta(
+            description="not normal weights but those of a denoiser, {strength = a, width = w, "
+            "narrowing = factor of w a layer}",
+            extra=RESIDUAL,
+        ),
+    ] = None
+    linear: Annotated[
+        bool,
+        Meta(
+            description="a linear part beside sigma, which starts as a delay line: the state is "
+            "what was given last",
+            extra={"kinds": ("recurrent",)},
+        ),
+    ] = False
+    hidden: Annotated[
+        Count | None,
+        Meta(
+            description="channels of sigma beside a linear part; default: as many as `channels`",
+            extra={"kinds": ("recurrent",)},
+        ),
+    ] = None
 
 
 class LossSection(Table, kw_only=True):
@@ -246,6 +296,10 @@ class LossSection(Table, kw_only=True):
             description="standard deviation of numbers that are sought, as they are normalised",
         ),
     ] = 1.0
+    margin: Annotated[
+        Index,
+        Meta(description="cells along the sides of pictures that do not count"),
+    ] = 0
 
 
 class PenaltySection(Table, kw_only=True):
