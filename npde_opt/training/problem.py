@@ -125,7 +125,7 @@ class Problem:
 
     def own(self, part: Part) -> np.ndarray:
         """Numbers in the part of this group's samples."""
-        return np.array(self.ensemble.own(part.count))
+        return np.array(self.ensemble.own(part.count), int)
 
     def samples(self, part: Part) -> Samples:
         """This group's samples of a part, at this rank's cells; they are kept."""
