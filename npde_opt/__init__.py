@@ -14,7 +14,11 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import Any
+
+# As typing's: its import takes longer than all else here.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __version__ = "0.1.0"
 
