@@ -29,9 +29,15 @@ def test_an_unknown_name_is_an_attribute_error():
 
 
 def test_importing_loads_nothing_heavy():
-    heavy = "('numpy', 'petsc4py', 'mpi4py')"
-    code = f"import sys, npde_opt; print([m for m in {heavy} if m in sys.modules])"
-    assert python(code) == "[]"
+    heavy = "{'numpy', 'petsc4py', 'mpi4py', 'typing'}"
+    code = f"import sys; at = set(sys.modules); import npde_opt; print({heavy} & {{*sys.modules}} - at)"
+    assert python(code) == "set()"
+
+
+def test_a_run_loads_what_few_runs_need_when_it_needs_it():
+    heavy = "{'scipy.' + part for part in ('ndimage', 'optimize', 'special', 'spatial')}"
+    code = f"import sys, npde_opt.runs.run; print({heavy} & {{*sys.modules}})"
+    assert python(code) == "set()"
 
 
 def test_options_of_the_command_line_reach_petsc():

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import scipy  # loads its parts when they are used
 from numpy.polynomial import Polynomial
-from scipy.optimize import nnls
 
 from npde_opt.aliases import Numbers
 from npde_opt.errors import InputError
@@ -107,7 +107,7 @@ class Perceptron(Function):
         signs = self.shape.signs[1 : 1 + self.neurons]
         # c_0 is the difference of two numbers that are not negative.
         ones = columns[:, :1]
-        found, _ = nnls(np.hstack([signs * columns[:, 1:], ones, -ones]), s)
+        found, _ = scipy.optimize.nnls(np.hstack([signs * columns[:, 1:], ones, -ones]), s)
         a = np.maximum(found[:-2], SMALLEST * (np.ptp(s) + np.abs(s).max()) / self.neurons)
         start = (s - columns[:, 1:] @ (signs * a)).mean()
         return np.concatenate([[start], signs * a])

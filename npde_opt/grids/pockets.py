@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import scipy.ndimage
+import scipy  # loads its parts when they are used
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 

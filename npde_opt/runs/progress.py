@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from scipy import special
+import scipy  # loads its parts when they are used
 
 from npde_opt.aliases import Plain
 from npde_opt.io.history import Row
@@ -330,8 +330,8 @@ def advice(metrics: Mapping[str, Plain]) -> list[str]:
     if chi is None or not count or not math.isfinite(chi):
         return lines
     # sigma is seldom known better than LEAST_BAND
-    below = chi < 1 - LEAST_BAND and special.gammainc(count / 2, count * chi / 2) < UNLIKELY
-    above = chi > 1 + LEAST_BAND and special.gammaincc(count / 2, count * chi / 2) < UNLIKELY
+    below = chi < 1 - LEAST_BAND and scipy.special.gammainc(count / 2, count * chi / 2) < UNLIKELY
+    above = chi > 1 + LEAST_BAND and scipy.special.gammaincc(count / 2, count * chi / 2) < UNLIKELY
     seen = f"(chi^2 {chi:.3g} with {count:,} data)"
     regularized = bool(metrics.get("regularization"))
     if above:

@@ -23,8 +23,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # loads its parts when they are used
 from petsc4py import PETSc
-from scipy import special
 
 from npde_opt.aliases import Record
 from npde_opt.misfits import Huber, StudentT
@@ -72,7 +72,7 @@ class Estimates:
         self.variance = 2 * at.misfit / self.freedom if self.scaled else 1.0
         tail = (1 + LEVEL) / 2
         self.quantile = float(
-            special.stdtrit(self.freedom, tail) if self.scaled else special.ndtri(tail)
+            scipy.special.stdtrit(self.freedom, tail) if self.scaled else scipy.special.ndtri(tail)
         )
 
         # data that are fitted exactly leave no error to estimate
