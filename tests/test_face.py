@@ -30,7 +30,8 @@ def test_an_unknown_name_is_an_attribute_error():
 
 def test_importing_loads_nothing_heavy():
     heavy = "{'numpy', 'petsc4py', 'mpi4py', 'typing'}"
-    code = f"import sys; at = set(sys.modules); import npde_opt; print({heavy} & {{*sys.modules}} - at)"
+    before = "import sys; before = set(sys.modules)"
+    code = f"{before}; import npde_opt; print({heavy} & {{*sys.modules}} - before)"
     assert python(code) == "set()"
 
 
