@@ -241,7 +241,7 @@ def test_names_that_no_text_can_have(name):
 
 
 def test_no_text_of_a_user_is_run():
-    """What runs or loads code is the project's own: the loops that fused.py writes."""
+    """What runs or loads code is the project's own: the loops that compiling.py compiles."""
     pattern = re.compile(
         r"(?<![\w.])(eval|exec|compile|__import__)\(|pickle\.(load|loads)|allow_pickle=True|yaml\.load|lambdify"
         r"|sympify|os\.system|shell=True|literal_eval"
@@ -254,5 +254,5 @@ def test_no_text_of_a_user_is_run():
                 found[file.relative_to(ROOT).as_posix()] = hits
     ours = {"npde_opt/errors.py"}  # an exception, tried whether it can be sent to other ranks
     assert {name: hits for name, hits in found.items() if name not in ours} == {
-        "npde_opt/forward/fused.py": ["exec("]
+        "npde_opt/compiling.py": ["exec("]
     }
