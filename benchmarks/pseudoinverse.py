@@ -1,0 +1,212 @@
+"""Least squares: QR and products against scipy's gelsd, on one thread and on ranks, and a stream.
+
+OMP_NUM_THREADS=1 python benchmarks/pseudoinverse.py [--rows 60000 --columns 2000 --targets 10]
+OMP_NUM_THREADS=1 mpirun -n 2 python benchmarks/pseudoinverse.py [--stream 2000000 500]
+
+On one rank every method runs in a process of its own (processor seconds, peak memory above that of
+the imports). On several ranks: seconds of rank 0 alone over those of all, then a stream of rows
+that nobody keeps, in units of its flops at the rate of the matrix products inside (see `rate`).
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import scipy.linalg
+from common import Row, comm, parser, report
+from mpi4py import MPI
+from scipy.linalg import blas
+
+from npde_opt.io.results import peak_memory_mb
+from npde_opt.pseudoinverse import METHODS, Rows
+
+EPS = float(np.finfo(float).eps)
+BLOCK = 4000
+PANEL = 32
+FIGURES = {"qr": (0.85, 0.35), "gram": (0.25, None)}
+"""Processor time and memory in those of gelsd that are wanted."""
+
+
+def blocks(rows: int, columns: int, targets: int, seed: int) -> Iterator[tuple[np.ndarray, ...]]:
+    """Random rows, always the same: one block of them, changed a little from block to block."""
+    rng = np.random.default_rng(seed)
+    H = rng.standard_normal((BLOCK, columns))
+    W = rng.standard_normal((columns, targets))
+    noise = rng.standard_normal((BLOCK, targets))
+    for start in range(0, rows, BLOCK):
+        H[:, start // BLOCK % columns] += rng.standard_normal(BLOCK)
+        count = min(BLOCK, rows - start)
+        yield H[:count], H[:count] @ W + noise[:count]
+
+
+def folded(method: str, rows: int, columns: int, targets: int, own: MPI.Intracomm) -> Rows:
+    """Every rank's rows."""
+    fit = METHODS[method](columns, targets, comm=own, block=BLOCK)
+    share = rows // own.size
+    for H, T in blocks(share, columns, targets, own.rank):
+        fit.add(H, T)
+    return fit
+
+
+def one(method: str, rows: int, columns: int, targets: int) -> None:
+    """Prints one method's processor seconds and memory as JSON."""
+    before = peak_memory_mb(MPI.COMM_SELF)
+    making, start = 0.0, time.process_time()
+    if method == "gelsd":
+        H, T = np.empty((rows, columns)), np.empty((rows, targets))
+        for at, (part, right) in enumerate(blocks(rows, columns, targets, 0)):
+            H[at * BLOCK : (at + 1) * BLOCK], T[at * BLOCK : (at + 1) * BLOCK] = part, right
+        start = time.process_time()
+        W = scipy.linalg.lstsq(H, T, cond=columns * EPS, lapack_driver="gelsd")[0]
+    else:
+        for _ in blocks(rows, columns, targets, 0):
+            pass
+        making, start = time.process_time() - start, time.process_time()
+        W = folded(method, rows, columns, targets, MPI.COMM_SELF).solve().W
+    taken = time.process_time() - start - making
+    memory = peak_memory_mb(MPI.COMM_SELF) - before
+    print("ANSWER" + json.dumps([taken, memory, W[:, 0].tolist()]))
+
+
+def compared(rows: int, columns: int, targets: int, repeats: int) -> list[Row]:
+    """gelsd, QR and products in turn; the least of each."""
+    found: dict[str, list[float]] = {}
+    answers = {}
+    for _ in range(repeats):
+        for method in ("gelsd", *METHODS):
+            sizes = map(str, (rows, columns, targets))
+            command = [sys.executable, __file__, "--only", method, "--sizes", *sizes]
+            said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            line = next(x for x in said.splitlines() if x.startswith("ANSWER"))
+            taken, memory, answers[method] = json.loads(line[len("ANSWER") :])
+            least = found.get(method, [np.inf, np.inf])
+            found[method] = [min(taken, least[0]), min(memory, least[1])]
+    rows_of_table = []
+    for method, (taken, memory) in found.items():
+        wanted = FIGURES.get(method, (None, None))
+        size = max(map(abs, answers["gelsd"]))
+        differs = max(abs(a - b) for a, b in zip(answers[method], answers["gelsd"], strict=True))
+        rows_of_table.append(
+            {
+                "what": f"{method} {rows} x {columns}, {targets} targets",
+                "cpu_s": taken,
+                "of_gelsd": taken / found["gelsd"][0],
+                "wanted": wanted[0] or "",
+                "memory_mb": memory,
+                "memory_of_gelsd": memory / found["gelsd"][1],
+                "memory_wanted": wanted[1] or "",
+                "W_differs": differs / size,
+            }
+        )
+    return rows_of_table
+
+
+class Counted(MPI.Intracomm):
+    """Counts what `fold_ranks` sends."""
+
+    def Send(self, numbers: np.ndarray, dest: int) -> None:  # type: ignore[override]  # noqa: N802
+        SENT.append(numbers.size)
+        super().Send(numbers, dest=dest)
+
+
+SENT: list[int] = []
+
+
+def on_ranks(rows: int, columns: int, targets: int) -> list[Row]:
+    """One rank with all rows, then all ranks with their shares."""
+    found = []
+    for method in METHODS:
+        seconds = []
+        for own in (MPI.COMM_SELF, comm):
+            comm.Barrier()
+            start = time.perf_counter()
+            if own is comm or comm.rank == 0:
+                folded(method, rows, columns, targets, own).solve()
+            comm.Barrier()
+            seconds.append(time.perf_counter() - start)
+        found.append(
+            {
+                "what": f"{method} {rows} x {columns}, {comm.size} ranks",
+                "seconds": seconds[1],
+                "times_one_rank": seconds[0] / seconds[1],
+                "wanted": 1.8,
+            }
+        )
+    return found
+
+
+def rate(columns: int, panel: int) -> float:
+    """Flops a second of products (panel x rows) (rows x columns), as a QR with panels does them."""
+    rng = np.random.default_rng(0)
+    V = np.asfortranarray(rng.standard_normal((BLOCK, panel)))
+    C = np.asfortranarray(rng.standard_normal((BLOCK, columns)))
+    taken = []
+    for _ in range(20):
+        start = time.process_time()
+        S = blas.dgemm(1.0, V, C, trans_a=1)
+        C = blas.dgemm(-1e-9, V, S, beta=1.0, c=C, overwrite_c=1)
+        taken.append(time.process_time() - start)
+    return 4.0 * BLOCK * panel * columns / min(taken)
+
+
+def streamed(rows: int, columns: int, targets: int) -> list[Row]:
+    """Rows that nobody keeps, and the messages at the end."""
+    SENT.clear()
+    start = time.process_time()
+    for _ in blocks(rows // comm.size, columns, targets, comm.rank):
+        pass
+    making = time.process_time() - start
+    start = time.process_time()
+    fit = folded("qr", rows, columns, targets, Counted(comm))
+    fold = time.process_time() - start - making
+    fit.solve()
+    flops = 2.0 * rows * (columns + targets) ** 2
+    taken = comm.allreduce(fold)
+    messages = comm.allreduce(len(SENT))
+    numbers = comm.allreduce(sum(SENT))
+    width = columns + targets
+    return [
+        {
+            "what": f"stream {rows} x {columns}, {comm.size} ranks",
+            "cpu_s": taken,
+            "of_flops_at_panel_rate": taken / (flops / rate(columns, PANEL)),
+            "of_flops_at_square_rate": taken / (flops / rate(columns, columns)),
+            "wanted": 1.1,
+            "memory_mb": peak_memory_mb(comm),
+            "memory_wanted_mb": 1500,
+            "messages": messages,
+            "numbers_a_message": numbers / max(messages, 1),
+            "half_a_triangle": width * (width + 1) // 2,
+        }
+    ]
+
+
+def main() -> None:
+    args = parser("pseudoinverse", __doc__)
+    args.add_argument("--rows", type=int, default=60_000)
+    args.add_argument("--columns", type=int, default=2_000)
+    args.add_argument("--targets", type=int, default=10)
+    args.add_argument("--repeats", type=int, default=1)
+    args.add_argument("--stream", type=int, nargs=2, default=[2_000_000, 500])
+    args.add_argument("--only", help=None, choices=("gelsd", *METHODS))
+    args.add_argument("--sizes", type=int, nargs=3)
+    given = args.parse_args()
+    if given.only:
+        return one(given.only, *given.sizes)
+    sizes = given.rows, given.columns, given.targets
+    if comm.size == 1:
+        rows = compared(*sizes, given.repeats)
+    else:
+        count, columns = given.stream
+        rows = on_ranks(*sizes) + streamed(count, columns, given.targets)
+    report("pseudoinverse", rows, given.out)
+    return None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""Features of pictures that nobody trains: rows of H for batches of pictures u [sample, y, x].
+
+Deskewing moves the strokes' mean to the middle and shears away their slant. Oriented features are
+steps of a reaction-diffusion chain,
+
+    v_k = max(n_k . grad u, 0),  n_k = (cos, sin)(2 pi k / K)        oriented derivatives, rectified
+    v_k := exp(t lap) v_k                                            the heat equation, no flux out
+    v_k := means over samples x samples blocks of cells              coarsening
+
+of which the last two are one small matrix along each axis. A random layer is tanh(x A + b).
+Everything is done a batch at a time, by whole arrays and matrix products.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from scipy.linalg import expm
+
+from npde_opt.errors import InputError
+
+
+class Feature(Protocol):
+    """A map of batches: x [sample, ...] to y [sample, ...], in single precision."""
+
+    def __call__(self, x: np.ndarray) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class Features:
+    """One map after the other, and what comes out as rows."""
+
+    maps: Sequence[Feature]
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        for map_ in self.maps:
+            x = map_(x)
+        return x.reshape(len(x), -1)
+
+
+def flat(u: np.ndarray) -> np.ndarray:
+    """Values of the cells as they are."""
+    return u.reshape(len(u), -1)
+
+
+def deskewed(u: np.ndarray) -> np.ndarray:
+    """Pictures whose mass has its mean in the middle, and x and y of it no correlation.
+
+    Along each line the values between cells are linear; where there is no mass nothing moves.
+    """
+    u = np.asarray(u, np.float32)
+    count, rows, columns = u.shape
+    y, x = (np.arange(n, dtype=np.float32) - (n - 1) / 2 for n in (rows, columns))
+    mass = np.maximum(u.sum(axis=(1, 2)), 1e-12)
+    by_row, by_column = u.sum(axis=2), u.sum(axis=1)
+    y0, x0 = by_row @ y / mass, by_column @ x / mass
+    spread = by_row @ y**2 / mass - y0**2
+    both = ((u @ x) @ y) / mass - x0 * y0
+    slant = both / np.maximum(spread, 1e-6)
+    # First along y by whole pictures, then along x by lines.
+    moved = _shifted(u.transpose(0, 2, 1), np.repeat(y0[:, None], columns, axis=1))
+    return _shifted(moved.transpose(0, 2, 1), x0[:, None] + slant[:, None] * y)
+
+
+def _shifted(u: np.ndarray, by: np.ndarray) -> np.ndarray:
+    """Lines u(x + by), 0 outside. u: [sample, line, x]. by: [sample, line]."""
+    count, lines, n = u.shape
+    pad = n
+    padded = np.zeros((count, lines, 3 * n + 1), np.float32)
+    padded[:, :, pad : pad + n] = u
+    by = np.clip(by, -n, n).astype(np.float32)
+    whole = np.floor(by).astype(np.int64)
+    part = (by - whole)[:, :, None]
+    # One index a line into the flat array: the cells of a line are beside each other.
+    starts = np.arange(count * lines).reshape(count, lines) * padded.shape[2] + pad + whole
+    at = starts[:, :, None] + np.arange(n)
+    flat_values = padded.reshape(-1)
+    left = flat_values[at]
+    at += 1
+    found: np.ndarray = left + part * (flat_values[at] - left)
+    return found
+
+
+class Oriented:
+    """Oriented derivatives, rectified, diffused and coarsened: [sample, y, x] to rows of
+    K * samples^2 numbers of norm 1.
+
+    Args:
+        orientations: K.
+        time: t of the heat equation, cells^2.
+        samples: cells along each axis in the end.
+        shape: cells of a picture along y and x.
+
+    Raises:
+        InputError: for numbers that are not positive, and more samples than cells.
+    """
+
+    def __init__(self, shape: tuple[int, int], orientations: int, time: float, samples: int):
+        if min(orientations, samples) < 1 or samples > min(shape) or not time >= 0:
+            told = f"{orientations} orientations, time {time}, {samples} samples"
+            allowed = f"at least 1, 0 and 1; at most {min(shape)} samples"
+            raise InputError("oriented features", told, allowed)
+        angles = 2 * np.pi * np.arange(orientations) / orientations
+        self.normals = np.stack([np.cos(angles), np.sin(angles)]).astype(np.float32)
+        self.along = [_coarse_heat(n, time, samples).astype(np.float32) for n in shape]
+        self.size = orientations * samples**2
+
+    def __call__(self, u: np.ndarray) -> np.ndarray:
+        u = np.asarray(u, np.float32)
+        count, rows, columns = u.shape
+        along_y, along_x = self.along
+        slopes = np.stack([_slope(u, 2), _slope(u, 1)], axis=-1)
+        v = slopes.reshape(-1, 2) @ self.normals
+        np.maximum(v, 0, out=v)
+        # [sample, y, x, k] -> [sample, Y, x, k] -> [sample, Y, X, k]
+        v = along_y @ v.reshape(count, rows, -1)
+        v = along_x @ v.reshape(count * len(along_y), columns, -1)
+        out: np.ndarray = v.reshape(count, -1)
+        out /= np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-12)
+        return out
+
+
+def _slope(u: np.ndarray, axis: int) -> np.ndarray:
+    """Central differences along an axis, 0 outside."""
+    before, after = np.zeros_like(u), np.zeros_like(u)
+    inner = [slice(None)] * u.ndim
+    outer = [slice(None)] * u.ndim
+    inner[axis], outer[axis] = slice(1, None), slice(None, -1)
+    before[tuple(inner)], after[tuple(outer)] = u[tuple(outer)], u[tuple(inner)]
+    found: np.ndarray = (after - before) / 2
+    return found
+
+
+def _coarse_heat(n: int, time: float, samples: int) -> np.ndarray:
+    """The heat equation on n cells until `time`, then means over blocks (samples, n)."""
+    lap = np.diag(np.full(n - 1, 1.0), 1) + np.diag(np.full(n - 1, 1.0), -1)
+    lap -= np.diag(lap.sum(axis=1))
+    edges = np.linspace(0, n, samples + 1)
+    cells = np.arange(n)
+    overlap = np.minimum(cells + 1, edges[1:, None]) - np.maximum(cells, edges[:-1, None])
+    means = np.maximum(overlap, 0) * samples / n
+    found: np.ndarray = means @ expm(time * lap)
+    return found
+
+
+class RandomLayer:
+    """tanh(x A + b), A and b normal: rows (m, inputs) to (m, outputs).
+
+    Args:
+        scale: standard deviation of (x - center) A for x of the root mean square `size` around
+            `center` (see `of_rows`).
+        seed: of A and b.
+    """
+
+    def __init__(self, A: np.ndarray, b: np.ndarray):
+        self.A, self.b = A.astype(np.float32), b.astype(np.float32)
+        self.size = self.A.shape[1]
+
+    @classmethod
+    def of_rows(
+        cls, x: np.ndarray, outputs: int, scale: float, seed: int, bias: float = 0.0
+    ) -> RandomLayer:
+        """Weights for rows like x (some rows): (x - mean) A has the standard deviation `scale`
+        over rows and outputs, b adds `bias` to it."""
+        rng = np.random.default_rng(seed)
+        mean = x.mean(axis=0)
+        spread = float(np.sqrt(((x - mean) ** 2).sum(axis=1).mean()))
+        A = rng.standard_normal((x.shape[1], outputs)) * (scale / max(spread, 1e-12))
+        return cls(A, bias * rng.standard_normal(outputs) - mean @ A)
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        y = np.asarray(x, np.float32) @ self.A
+        y += self.b
+        np.tanh(y, out=y)
+        return y
