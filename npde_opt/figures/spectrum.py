@@ -1,4 +1,4 @@
-"""Singular values of a least-squares problem, and where they were cut."""
+"""Least squares: singular values and where they were cut; errors against features."""
 
 from __future__ import annotations
 
@@ -40,5 +40,23 @@ def plot_spectrum(
         if kept.any():
             ax.set_yscale("log")
         ax.set(xlabel="number", ylabel="singular value")
+        ax.legend()
+        return save(plt, figure, path)
+
+
+def plot_errors(path: FilePath, features: np.ndarray, errors: np.ndarray) -> Path:
+    """Shares of samples that are misread, by the number of features.
+
+    Args:
+        features: (numbers,). errors: (numbers, repeats).
+    """
+    with style() as plt:
+        figure, ax = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
+        ax.plot(features, 100 * errors, "o", color=FAINT, ms=3.5)
+        ax.plot(features, 100 * errors.mean(axis=1), "o-", color=FIRST, ms=5, label="mean")
+        if len(features) > 1:
+            ax.set(xscale="log", yscale="log" if errors.min() > 0 else "linear")
+            ax.set_xticks(features, [str(n) for n in features], minor=False)
+        ax.set(xlabel="features", ylabel="misread samples of the test [%]")
         ax.legend()
         return save(plt, figure, path)

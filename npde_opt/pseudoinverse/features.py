@@ -41,6 +41,20 @@ class Features:
         return x.reshape(len(x), -1)
 
 
+def receptive(shape: tuple[int, int], outputs: int, least: int, seed: int) -> np.ndarray:
+    """Masks (cells, outputs): each output sees one rectangle of random place and size, at least
+    `least` cells along each axis (McDonnell et al. 2015)."""
+    rng = np.random.default_rng(seed)
+    inside = []
+    for n in shape:
+        sizes = rng.integers(min(least, n), n + 1, outputs)
+        starts = rng.integers(0, n - sizes + 1)
+        cells = np.arange(n)[:, None]
+        inside.append((cells >= starts) & (cells < starts + sizes))
+    both: np.ndarray = inside[0][:, None] & inside[1][None, :]
+    return both.reshape(-1, outputs)
+
+
 def flat(u: np.ndarray) -> np.ndarray:
     """Values of the cells as they are."""
     return u.reshape(len(u), -1)
@@ -150,9 +164,7 @@ class RandomLayer:
     """tanh(x A + b), A and b normal: rows (m, inputs) to (m, outputs).
 
     Args:
-        scale: standard deviation of (x - center) A for x of the root mean square `size` around
-            `center` (see `of_rows`).
-        seed: of A and b.
+        A: (inputs, outputs). b: (outputs,).
     """
 
     def __init__(self, A: np.ndarray, b: np.ndarray):
@@ -161,14 +173,29 @@ class RandomLayer:
 
     @classmethod
     def of_rows(
-        cls, x: np.ndarray, outputs: int, scale: float, seed: int, bias: float = 0.0
+        cls,
+        x: np.ndarray,
+        outputs: int,
+        scale: float,
+        seed: int,
+        bias: float = 0.5,
+        mask: np.ndarray | None = None,
     ) -> RandomLayer:
-        """Weights for rows like x (some rows): (x - mean) A has the standard deviation `scale`
-        over rows and outputs, b adds `bias` to it."""
+        """Normal weights for rows like x (some rows, inputs).
+
+        Args:
+            scale: standard deviation of (x - mean) A over rows, of each output.
+            bias: standard deviation that b adds.
+            mask: (inputs, outputs) of the weights that are not 0.
+        """
         rng = np.random.default_rng(seed)
         mean = x.mean(axis=0)
-        spread = float(np.sqrt(((x - mean) ** 2).sum(axis=1).mean()))
-        A = rng.standard_normal((x.shape[1], outputs)) * (scale / max(spread, 1e-12))
+        A = rng.standard_normal((x.shape[1], outputs))
+        if mask is not None:
+            A *= mask
+        spread = np.sqrt((((x - mean) @ A) ** 2).mean(axis=0))
+        # An output that sees nothing that varies stays what it is.
+        A *= scale / np.maximum(spread, 1e-3 * spread.max())
         return cls(A, bias * rng.standard_normal(outputs) - mean @ A)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:

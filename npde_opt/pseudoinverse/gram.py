@@ -38,7 +38,7 @@ LIMIT, REFINED_LIMIT = 1e6, 1e7
 SINGLE_LIMIT = 1e4
 """The same where products are formed in single precision: of W, what rows of noise decide is left
 to rounding."""
-POWERS = 20
+POWERS = 8
 """Iterations for the condition."""
 PASSES = 2
 """Over the rows, to refine."""
@@ -81,6 +81,8 @@ class Gram(Rows):
             self.kept += blas.ssyrk(1.0, X.T)
 
     def _gathered(self) -> np.ndarray | None:
+        if self.comm.size == 1:
+            return self.kept
         packed = triangle.pack(self.kept)
         found = np.empty_like(packed) if self.comm.rank == 0 else None
         self.comm.Reduce(packed, found)
@@ -204,7 +206,7 @@ class Gram(Rows):
 
 
 def _condition(R: np.ndarray) -> float:
-    """Of a triangle of full rank, by power iterations: a few per cent below the true one."""
+    """Of a triangle of full rank, by power iterations: some per cent below the true one."""
     start = np.random.default_rng(0).standard_normal(len(R))
     large, small = start, start
     for _ in range(POWERS):

@@ -231,7 +231,7 @@ class Rows(ABC):
     def save(self, path: FilePath) -> None:
         """Writes what is kept here into a file (.npz), whole or not at all: `format`, `method`,
         `sizes` (features, targets, intercept, block, sampled), `counts` (rows, blocks), `kept`
-        (the upper triangle, row by row), `rows`, `keys` and `seen` of the sample."""
+        (the upper triangle, column by column), `rows`, `keys` and `seen` of the sample."""
         target = Path(path)
         with disk("pseudoinverse: file", target.parent), whole_file(target) as file:
             np.savez(

@@ -42,14 +42,22 @@ def _tpqrt(R: np.ndarray, rows: np.ndarray, pentagon: int) -> np.ndarray:
 
 
 def pack(R: np.ndarray) -> np.ndarray:
-    """The n (n + 1) / 2 numbers of a triangle, row by row."""
-    return R[np.triu_indices(len(R))]
+    """The n (n + 1) / 2 numbers of a triangle, column by column."""
+    return np.concatenate([R[: j + 1, j] for j in range(len(R))])
 
 
 def unpack(numbers: np.ndarray, n: int) -> np.ndarray:
-    """The triangle (n, n) of packed numbers."""
-    R = empty(n)
-    R[np.triu_indices(n)] = numbers
+    """The triangle (n, n) of packed numbers.
+
+    Raises:
+        ValueError: for another number of them.
+    """
+    if numbers.shape != (n * (n + 1) // 2,):
+        raise ValueError(f"{numbers.shape} packed numbers of a triangle of {n} columns")
+    R, start = empty(n), 0
+    for j in range(n):
+        R[: j + 1, j] = numbers[start : start + j + 1]
+        start += j + 1
     return R
 
 

@@ -30,12 +30,8 @@ class Parser(argparse.ArgumentParser):
             super()._print_message(message, file)
 
 
-def base(description: str | None, case: str | None = None) -> Parser:
-    """The options of every driver.
-
-    Args:
-        case: the file where none is given; None: one has to be.
-    """
+def plain(description: str | None) -> Parser:
+    """The options of every driver."""
     p = Parser(
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -43,14 +39,6 @@ def base(description: str | None, case: str | None = None) -> Parser:
     )
     p.add_argument(
         "--version", action="version", version=f"npde_opt {__version__}", help="print it, and stop"
-    )
-    said = "python -m npde_opt check --format" if case is None else "docs/training-format.md"
-    default = "" if case is None else f"; default: {os.path.relpath(case)}"
-    p.add_argument(
-        "--case",
-        required=case is None,
-        default=case,
-        help=f"TOML file (format: {said}{default})",
     )
     p.add_argument("--out", help="folder for what the run leaves")
     p.add_argument(
@@ -65,6 +53,25 @@ def base(description: str | None, case: str | None = None) -> Parser:
         help="folder with the case's data (or NPDE_DATA)",
     )
     p.add_argument("--plot", action="store_true", help="write figures")
+    p.set_defaults(resume=False, levels=None, verify=False, set=[])
+    return p
+
+
+def base(description: str | None, case: str | None = None) -> Parser:
+    """The options of a driver that works on a case.
+
+    Args:
+        case: the file where none is given; None: one has to be.
+    """
+    p = plain(description)
+    said = "python -m npde_opt check --format" if case is None else "docs/training-format.md"
+    default = "" if case is None else f"; default: {os.path.relpath(case)}"
+    p.add_argument(
+        "--case",
+        required=case is None,
+        default=case,
+        help=f"TOML file (format: {said}{default})",
+    )
     p.add_argument(
         "--set",
         action="append",
@@ -72,7 +79,47 @@ def base(description: str | None, case: str | None = None) -> Parser:
         metavar="NAME=VALUE",
         help="a variable of the case's [variables]",
     )
-    p.set_defaults(resume=False, levels=None, verify=False)
+    return p
+
+
+def readout(description: str | None) -> Parser:
+    """The options of the driver that learns by least squares."""
+    p = plain(description)
+    p.add_argument(
+        "--samples", default="digits", choices=("digits", "mnist"), help="default: digits"
+    )
+    p.add_argument(
+        "--recipe",
+        default="oriented",
+        choices=("random", "receptive", "oriented"),
+        help="features: a random layer of the pictures, of one rectangle each, or of oriented "
+        "derivatives that were diffused and coarsened (default)",
+    )
+    p.add_argument(
+        "--features", type=int, nargs="+", metavar="N", help="of the random layer; default: 2000"
+    )
+    p.add_argument("--repeats", type=int, default=5, help="seeds and, of digits, splits")
+    p.add_argument("--method", default="gram", choices=("qr", "gram"), help="default: gram")
+    p.add_argument(
+        "--ridge", default="held", help="a number, gcv, loo, or held (rows held back; default)"
+    )
+    return p
+
+
+def discovery(description: str | None) -> Parser:
+    """The options of the driver that finds an equation from data."""
+    p = plain(description)
+    p.add_argument(
+        "--file",
+        nargs="+",
+        default=["AC.mat", "NLS.mat", "harmonic_osc.mat"],
+        help="in --data or its folder pde: t (or tt), x and u (uu, usol)",
+    )
+    p.add_argument("--noise", type=float, default=0.0, help="share of u that is added as noise")
+    p.add_argument("--form", default="weak", choices=("weak", "differences"))
+    p.add_argument(
+        "--windows", type=int, nargs=2, metavar=("T", "X"), help="half windows in steps of t and x"
+    )
     return p
 
 

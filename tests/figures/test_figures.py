@@ -10,7 +10,7 @@ from npde_opt import figures
 from npde_opt.errors import InputError
 from npde_opt.figures.animation import LARGEST, pixels
 from npde_opt.figures.marks import Marks
-from npde_opt.figures.spectrum import plot_spectrum
+from npde_opt.figures.spectrum import plot_errors, plot_spectrum
 
 SHAPES = [(30,), (20, 25), (8, 9, 10)]
 
@@ -223,6 +223,12 @@ def test_singular_values_with_their_cut(tmp_path, cut):
     assert is_drawn(plot_spectrum(tmp_path / "zeros.png", np.zeros(9), 0.0))
     with pytest.raises(InputError, match="none"):
         plot_spectrum(path, np.zeros(0), cut)
+
+
+@pytest.mark.parametrize("features", [[100], [100, 200, 400]])
+def test_errors_by_features(tmp_path, features):
+    errors = np.array([[0.09, 0.1], [0.05, 0.06], [0.03, 0.0]])[: len(features)]
+    assert is_drawn(plot_errors(tmp_path / "e.png", np.array(features), errors))
 
 
 def test_without_matplotlib_the_extra_is_named(tmp_path, monkeypatch):

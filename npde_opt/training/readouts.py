@@ -1,0 +1,293 @@
+"""A run that learns classes by least squares: splits, numbers of features, and what it leaves.
+
+Features are recipes of pseudoinverse/features.py; the layer behind them is solved for. Of digits
+each repeat has another split (stratified, 70 % to learn from) and other random weights; MNIST has
+its own test samples, and repeats differ in the weights only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from mpi4py import MPI
+
+from npde_opt.errors import InputError, collective
+from npde_opt.figures.spectrum import plot_errors, plot_spectrum
+from npde_opt.figures.training import plot_confusion
+from npde_opt.io.results import Seconds, Summary, peak_memory_mb
+from npde_opt.pseudoinverse import METHODS, Gram, Rows
+from npde_opt.pseudoinverse.features import (
+    Features,
+    Oriented,
+    RandomLayer,
+    deskewed,
+    flat,
+    receptive,
+)
+from npde_opt.pseudoinverse.learning import HELD, Readout, train
+from npde_opt.pseudoinverse.solution import CHOICES, LOO
+from npde_opt.runs.folder import RunDirectory
+from npde_opt.runs.rehearsal import require_figures
+from npde_opt.training.digits import digits
+from npde_opt.training.idx import mnist
+from npde_opt.training.samples import Source
+from npde_opt.training.splits import split
+
+TRAINING_SHARE = 0.7
+DEFAULT_FEATURES = 2000
+MODEL = "model.npz"
+FIGURES = ("confusion.png", "errors.png", "singular_values.png")
+LOOK = 2000
+"""Samples by which random weights are scaled."""
+SAMPLED = 1000
+"""Rows that a rank keeps for leave-one-out."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How features are made of pictures.
+
+    Attributes:
+        scale, bias: of random weights (RandomLayer.of_rows).
+        samples: cells along each axis that oriented derivatives end with; 0 for none.
+        time: of their heat equation, cells^2.
+        upright: whether pictures are deskewed.
+        least: of receptive fields, cells; 0 for none.
+    """
+
+    scale: float
+    bias: float
+    samples: int = 0
+    time: float = 1.5
+    upright: bool = False
+    least: int = 0
+
+
+RECIPES = {
+    "random": {"mnist": Recipe(0.5, 0.5), "digits": Recipe(0.5, 0.5)},
+    "receptive": {"mnist": Recipe(0.5, 0.5, least=7), "digits": Recipe(0.5, 0.5, least=3)},
+    "oriented": {
+        "mnist": Recipe(0.4, 0.5, 7, 1.5, True),
+        "digits": Recipe(0.4, 0.5, 4, 0.25, False),
+    },
+}
+ORIENTATIONS = 8
+
+
+@dataclass(frozen=True)
+class Found:
+    """One trained readout."""
+
+    features: int
+    repeat: int
+    readout: Readout
+    confusion: np.ndarray
+
+    @property
+    def error(self) -> float:
+        return 1 - float(np.trace(self.confusion)) / int(self.confusion.sum())
+
+
+class Readouts:
+    """One run of the driver; a context that gives its folder back. All methods are collective.
+
+    Args:
+        options: see runs/options.py.
+        started: seconds of time.monotonic() at the program's first line.
+    """
+
+    def __init__(self, options: argparse.Namespace, world: MPI.Intracomm, started: float):
+        self.options, self.world, self.started = options, world, started
+        self.sizes = options.features or [DEFAULT_FEATURES]
+        self.found: list[Found] = []
+        with collective(world):
+            self.ridge = _ridge(options.ridge)
+            if options.repeats < 1 or min(self.sizes) < 1:
+                told = f"repeats {options.repeats}, features {self.sizes}"
+                raise InputError("--repeats, --features", told, "positive numbers")
+            if options.plot:
+                require_figures(False)
+        mode = "overwrite" if options.overwrite else "new"
+        self.out = RunDirectory(options.out, world, mode)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.out.close()
+
+    def say(self, text: str) -> None:
+        """On rank 0."""
+        if self.world.rank == 0:
+            print(text, flush=True)
+
+    def prepare(self) -> None:
+        """Reads the samples."""
+        name, data = self.options.samples, self.options.data
+        with collective(self.world):
+            self.source: Source = digits() if name == "digits" else mnist(data, "train")
+            self.tests: Source | None = None if name == "digits" else mnist(data, "test")
+            self.pictures = _pictures(self.source)
+            self.test_pictures = None if self.tests is None else _pictures(self.tests)
+        self.out.claim([MODEL, *(FIGURES if self.options.plot else ())])
+        self.say(
+            f"{self.source.name}: {self.source.count:,} samples, recipe {self.options.recipe}, "
+            f"{self.world.size} ranks"
+        )
+        self.ready = time.monotonic()
+
+    def train(self) -> None:
+        """All numbers of features, all repeats."""
+        for size in self.sizes:
+            for repeat in range(self.options.repeats):
+                found = self._one(size, repeat)
+                self.found.append(found)
+                solution = found.readout.solution
+                self.say(
+                    f"{size} features, repeat {repeat}: {100 * found.error:.2f} % of the test "
+                    f"misread (ridge {solution.ridge[0]:.2e}, condition {solution.condition:.1e})"
+                )
+
+    def _one(self, size: int, repeat: int) -> Found:
+        labels = self.source.labels
+        assert labels is not None
+        everything = np.arange(self.source.count)
+        learnt, tested = everything, everything
+        pictures, wanted = self.pictures, labels
+        if self.tests is None:
+            shares = (TRAINING_SHARE, 1 - TRAINING_SHARE)
+            learnt, tested = split(labels, shares, [self.options.seed, repeat])
+        else:
+            assert self.test_pictures is not None and self.tests.labels is not None
+            pictures, wanted = self.test_pictures, self.tests.labels
+            tested = np.arange(self.tests.count)
+        features = self._features(learnt, size, repeat)
+        mine = learnt[self.world.rank :: self.world.size]
+        readout = train(
+            self._rows(size), features, self.pictures[mine], labels[mine], self.ridge
+        )
+        mine = tested[self.world.rank :: self.world.size]
+        confusion = readout.confusion(pictures[mine], wanted[mine], self.world)
+        return Found(size, repeat, readout, confusion)
+
+    def _rows(self, size: int) -> Rows:
+        classes, sampled = len(self.source.classes), 0
+        if isinstance(self.ridge, str) and self.ridge.startswith(LOO):
+            sampled = SAMPLED
+        settings = (size, classes, True, self.world)
+        if self.options.method == "gram":
+            # Products of many rows in single precision: their noise is far above its rounding.
+            return Gram(*settings, sampled=sampled, single=self.tests is not None)
+        return METHODS[self.options.method](*settings, sampled=sampled)
+
+    def _features(self, learnt: np.ndarray, size: int, repeat: int) -> Features:
+        """The same on all ranks: weights are scaled by the first samples to learn from."""
+        recipe = RECIPES[self.options.recipe][self.options.samples]
+        shape = (self.pictures.shape[1], self.pictures.shape[2])
+        maps = [deskewed] if recipe.upright else []
+        if recipe.samples:
+            maps.append(Oriented(shape, ORIENTATIONS, recipe.time, recipe.samples))
+        else:
+            maps.append(flat)
+        seed = (self.options.seed << 16) + repeat
+        mask = receptive(shape, size, recipe.least, seed) if recipe.least else None
+        look = Features(maps)(self.pictures[learnt[:LOOK]])
+        layer = RandomLayer.of_rows(look, size, recipe.scale, seed, recipe.bias, mask)
+        return Features([*maps, layer])
+
+    def report(self) -> None:
+        """The summary, the readout of the first repeat with most features, and figures."""
+        solved = time.monotonic()
+        errors = np.array([found.error for found in self.found])
+        errors = errors.reshape(len(self.sizes), -1)
+        best = self.found[int(np.argmax(self.sizes)) * self.options.repeats]
+        with collective(self.world):
+            if self.world.rank == 0:
+                with self.out.writing():
+                    layer = best.readout.features.maps[-1]
+                    best.readout.save(self.out.file(MODEL), A=layer.A, b=layer.b)
+                if self.options.plot:
+                    self._draw(best, errors)
+        for size, own in zip(self.sizes, errors, strict=True):
+            self.say(
+                f"{size} features: {100 * own.mean():.2f} % misread, mean of {len(own)} "
+                f"({100 * own.min():.2f} to {100 * own.max():.2f})"
+            )
+        now = time.monotonic()
+        seconds = Seconds(self.ready - self.started, solved - self.ready, now - self.started)
+        self.out.write_summary(self._summary(best, errors, seconds))
+
+    def _draw(self, best: Found, errors: np.ndarray) -> None:
+        confusion, by_features, values = (self.out.file(name) for name in FIGURES)
+        every = sum(
+            (f.confusion for f in self.found if f.features == best.features),
+            np.zeros_like(best.confusion),
+        )
+        plot_confusion(confusion, every, self.source.classes)
+        plot_errors(by_features, np.array(self.sizes), errors)
+        solution = best.readout.solution
+        plot_spectrum(values, solution.singular_values, solution.cut, float(solution.ridge[0]))
+
+    def _summary(self, best: Found, errors: np.ndarray, seconds: Seconds) -> Summary:
+        solution = best.readout.solution
+        objective = float((solution.residual**2).sum())
+        return Summary(
+            driver="train_pseudoinverse",
+            case=self.options.samples,
+            ranks=self.world.size,
+            grid=self.source.shape,
+            unknowns=self.source.count,
+            parameters=int(solution.W.size),
+            status="converged",
+            iterations=0,
+            objective=objective,
+            objective_initial=1.0,
+            gradient_norm=0.0,
+            gradient_norm_initial=0.0,
+            forward_solves=0,
+            adjoint_solves=0,
+            krylov_iterations_mean=0.0,
+            seconds=seconds,
+            peak_memory_mb=peak_memory_mb(self.world),
+            metrics={
+                "recipe": self.options.recipe,
+                "features": self.sizes,
+                "error": errors.mean(axis=1),
+                "errors": errors,
+                "ridge": solution.ridge[0],
+                "ridges_tried": best.readout.tried,
+                "condition": solution.condition,
+                "confusion": best.confusion,
+                "meanings": {
+                    "error": "share of the test samples whose class is another, by features, "
+                    "mean over repeats",
+                    "objective": "mean square of scores - targets, summed over classes",
+                },
+            },
+        )
+
+
+def _pictures(source: Source) -> np.ndarray:
+    """[sample, y, x] in single precision."""
+    inputs = source.samples(dtype=np.float32).inputs
+    return inputs[:, 0, 0]
+
+
+def _ridge(text: str) -> float | str:
+    if text == HELD or text in CHOICES:
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        wanted = ", ".join(["a number", HELD, *CHOICES])
+        raise InputError("--ridge", repr(text), wanted) from None
