@@ -6,27 +6,24 @@ steps of a reaction-diffusion chain,
     v_k = max(n_k . grad u, 0),  n_k = (cos, sin)(2 pi k / K)        oriented derivatives, rectified
     v_k := exp(t lap) v_k                                            the heat equation, no flux out
     v_k := means over samples x samples blocks of cells              coarsening
+    sqrt(v_k / |v|)                                                  of all v together
 
-of which the last two are one small matrix along each axis. A random layer is tanh(x A + b).
-Everything is done a batch at a time, by whole arrays and matrix products.
+of which diffusion and coarsening are one small matrix along each axis. A random layer is
+tanh(x A + b). Everything is done a batch at a time, by whole arrays and matrix products.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from scipy.linalg import expm
 
 from npde_opt.errors import InputError
 
-
-class Feature(Protocol):
-    """A map of batches: x [sample, ...] to y [sample, ...], in single precision."""
-
-    def __call__(self, x: np.ndarray) -> np.ndarray: ...
+Feature = Callable[[np.ndarray], np.ndarray]
+"""A map of batches: x [sample, ...] to y [sample, ...], in single precision."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +97,7 @@ def _shifted(u: np.ndarray, by: np.ndarray) -> np.ndarray:
 
 class Oriented:
     """Oriented derivatives, rectified, diffused and coarsened: [sample, y, x] to rows of
-    K * samples^2 numbers of norm 1.
+    K * samples^2 numbers.
 
     Args:
         orientations: K.
@@ -134,6 +131,9 @@ class Oriented:
         v = along_x @ v.reshape(count * len(along_y), columns, -1)
         out: np.ndarray = v.reshape(count, -1)
         out /= np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-12)
+        # Diffusion keeps the sign but for rounding.
+        np.maximum(out, 0, out=out)
+        np.sqrt(out, out=out)
         return out
 
 

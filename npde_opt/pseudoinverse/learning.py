@@ -1,9 +1,9 @@
 """A classifier whose last layer is solved for: scores = h(x) W + b, W = argmin |H W - T|^2 + ridge.
 
 T has 1 for the class of a sample and 0 for the others. Samples lie on any ranks, and their features
-are made a batch at a time: H never exists. The ridge is a number, comes from what was folded ('gcv',
-'loo'), or is the one with which rows that were held back are told apart best ('held'); these rows
-are then folded in too, so that nothing is computed twice.
+are made a batch at a time: H never exists. The ridge is a number, comes from what was folded
+('gcv', 'loo'), or is the one with which rows that were held back are told apart best ('held');
+these rows are then folded in too, so that nothing is computed twice.
 """
 
 from __future__ import annotations
@@ -15,9 +15,7 @@ import numpy as np
 from mpi4py import MPI
 
 from npde_opt import reductions
-from npde_opt.aliases import FilePath
 from npde_opt.errors import InputError
-from npde_opt.io.files import whole_file
 from npde_opt.pseudoinverse.rows import Rows
 from npde_opt.pseudoinverse.solution import Solution
 
@@ -58,11 +56,6 @@ class Readout:
         found = self.scores(x).argmax(axis=1)
         counts = np.bincount(classes * labels + found, minlength=classes**2)
         return reductions.total(comm, counts.astype(float)).astype(int).reshape(classes, classes)
-
-    def save(self, path: FilePath, **arrays: np.ndarray) -> None:
-        """Writes W, its intercept, and further arrays into a file (.npz)."""
-        with whole_file(path) as file:
-            np.savez(file, W=self.solution.W, intercept=self.solution.intercept, **arrays)
 
 
 def train(

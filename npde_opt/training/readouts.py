@@ -19,9 +19,11 @@ from mpi4py import MPI
 from npde_opt.errors import InputError, collective
 from npde_opt.figures.spectrum import plot_errors, plot_spectrum
 from npde_opt.figures.training import plot_confusion
+from npde_opt.io.files import whole_file
 from npde_opt.io.results import Seconds, Summary, peak_memory_mb
 from npde_opt.pseudoinverse import METHODS, Gram, Rows
 from npde_opt.pseudoinverse.features import (
+    Feature,
     Features,
     Oriented,
     RandomLayer,
@@ -84,7 +86,7 @@ class Found:
     """One trained readout."""
 
     features: int
-    repeat: int
+    layer: RandomLayer
     readout: Readout
     confusion: np.ndarray
 
@@ -171,14 +173,14 @@ class Readouts:
             assert self.test_pictures is not None and self.tests.labels is not None
             pictures, wanted = self.test_pictures, self.tests.labels
             tested = np.arange(self.tests.count)
-        features = self._features(learnt, size, repeat)
+        maps = self._maps()
+        layer = self._layer(learnt, size, repeat, Features(maps))
+        features = Features([*maps, layer])
         mine = learnt[self.world.rank :: self.world.size]
-        readout = train(
-            self._rows(size), features, self.pictures[mine], labels[mine], self.ridge
-        )
+        readout = train(self._rows(size), features, self.pictures[mine], labels[mine], self.ridge)
         mine = tested[self.world.rank :: self.world.size]
         confusion = readout.confusion(pictures[mine], wanted[mine], self.world)
-        return Found(size, repeat, readout, confusion)
+        return Found(size, layer, readout, confusion)
 
     def _rows(self, size: int) -> Rows:
         classes, sampled = len(self.source.classes), 0
@@ -190,20 +192,29 @@ class Readouts:
             return Gram(*settings, sampled=sampled, single=self.tests is not None)
         return METHODS[self.options.method](*settings, sampled=sampled)
 
-    def _features(self, learnt: np.ndarray, size: int, repeat: int) -> Features:
+    @property
+    def _recipe(self) -> Recipe:
+        return RECIPES[self.options.recipe][self.options.samples]
+
+    @property
+    def _shape(self) -> tuple[int, int]:
+        return self.pictures.shape[1], self.pictures.shape[2]
+
+    def _maps(self) -> list[Feature]:
+        """What comes before the random layer."""
+        recipe = self._recipe
+        maps: list[Feature] = [deskewed] if recipe.upright else []
+        if not recipe.samples:
+            return [*maps, flat]
+        return [*maps, Oriented(self._shape, ORIENTATIONS, recipe.time, recipe.samples)]
+
+    def _layer(self, learnt: np.ndarray, size: int, repeat: int, before: Features) -> RandomLayer:
         """The same on all ranks: weights are scaled by the first samples to learn from."""
-        recipe = RECIPES[self.options.recipe][self.options.samples]
-        shape = (self.pictures.shape[1], self.pictures.shape[2])
-        maps = [deskewed] if recipe.upright else []
-        if recipe.samples:
-            maps.append(Oriented(shape, ORIENTATIONS, recipe.time, recipe.samples))
-        else:
-            maps.append(flat)
+        recipe = self._recipe
         seed = (self.options.seed << 16) + repeat
-        mask = receptive(shape, size, recipe.least, seed) if recipe.least else None
-        look = Features(maps)(self.pictures[learnt[:LOOK]])
-        layer = RandomLayer.of_rows(look, size, recipe.scale, seed, recipe.bias, mask)
-        return Features([*maps, layer])
+        mask = receptive(self._shape, size, recipe.least, seed) if recipe.least else None
+        look = before(self.pictures[learnt[:LOOK]])
+        return RandomLayer.of_rows(look, size, recipe.scale, seed, recipe.bias, mask)
 
     def report(self) -> None:
         """The summary, the readout of the first repeat with most features, and figures."""
@@ -213,9 +224,7 @@ class Readouts:
         best = self.found[int(np.argmax(self.sizes)) * self.options.repeats]
         with collective(self.world):
             if self.world.rank == 0:
-                with self.out.writing():
-                    layer = best.readout.features.maps[-1]
-                    best.readout.save(self.out.file(MODEL), A=layer.A, b=layer.b)
+                self._write(best)
                 if self.options.plot:
                     self._draw(best, errors)
         for size, own in zip(self.sizes, errors, strict=True):
@@ -226,6 +235,11 @@ class Readouts:
         now = time.monotonic()
         seconds = Seconds(self.ready - self.started, solved - self.ready, now - self.started)
         self.out.write_summary(self._summary(best, errors, seconds))
+
+    def _write(self, best: Found) -> None:
+        solution, layer = best.readout.solution, best.layer
+        with self.out.writing(), whole_file(self.out.file(MODEL)) as file:
+            np.savez(file, A=layer.A, b=layer.b, W=solution.W, intercept=solution.intercept)
 
     def _draw(self, best: Found, errors: np.ndarray) -> None:
         confusion, by_features, values = (self.out.file(name) for name in FIGURES)
