@@ -222,8 +222,9 @@ class Case:
         """The grid that is inverted. Collective."""
         return self.domain.grid(comm)
 
-    def on(self, grid: Grid) -> OnGrid:
-        """The case on a grid."""
+    def on(self, grid: Grid, truth: bool = False) -> OnGrid:
+        """The case on a grid; with the true functions in place of unknown ones, where it gives
+        them."""
         return OnGrid(
             self.table,
             self.domain,
@@ -232,6 +233,7 @@ class Case:
             self.electrodes,
             self.placed_wells,
             self.experiment_count,
+            truth,
         )
 
     # ---- steps -----------------------------------------------------------------------------------
@@ -336,7 +338,7 @@ class Case:
     ) -> tuple[dict[int, list[np.ndarray]], tuple[int, ...]]:
         """Of the group's experiments, and the shape of the grid. Collective in the group."""
         grid = self.domain.grid(ensemble.space, self.domain.data_edges())
-        on, own = self.on(grid), list(ensemble.own(self.experiment_count))
+        on, own = self.on(grid, truth=True), list(ensemble.own(self.experiment_count))
         times = self.times(self.table.simulation.steps)
         forward = on.forward(own, times, Storage(forward_only=True))
         m = on.start("truth")

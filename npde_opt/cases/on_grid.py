@@ -24,6 +24,7 @@ from npde_opt.errors import InputError, SolverError, collective
 from npde_opt.forward import Equation, Evolution, Experiment, Steady, Storage, scheme
 from npde_opt.forward.coefficients import known_values
 from npde_opt.forward.positivity import wrong_cells
+from npde_opt.functions import Written
 from npde_opt.grids import Grid
 from npde_opt.observations import Sampling
 from npde_opt.parameters import ParameterSpace
@@ -40,6 +41,7 @@ class OnGrid:
     Args:
         wells: by experiment, with their keys.
         count: how many experiments there are.
+        truth: unknown functions are the true ones (see learned.py).
     """
 
     def __init__(
@@ -51,7 +53,9 @@ class OnGrid:
         electrodes: Electrodes | None,
         wells: Sequence[Sequence[tuple[str, Well]]],
         count: int,
+        truth: bool = False,
     ):
+        self.truth = truth
         self.table, self.domain, self.grid = table, domain, grid
         self.observations, self.electrodes = observations, electrodes
         self.wells, self.count = wells, count
@@ -95,7 +99,7 @@ class OnGrid:
 
     @cached_property
     def terms(self) -> Terms:
-        return Terms(self.table, self.domain, self.grid)
+        return Terms(self.table, self.domain, self.grid, self.truth)
 
     @cached_property
     def equation(self) -> Equation:
@@ -104,7 +108,8 @@ class OnGrid:
         equation = Equation(
             self.grid, made.terms, self.species, made.gamma, made.storage, "equation.storage"
         )
-        check_coefficients(self.table, set(equation.coefficients), self.grid.dim)
+        written = {n for n, f in made.functions.items() if isinstance(f, Written)}
+        check_coefficients(self.table, equation.coefficients | written, self.grid.dim)
         self._check_tensors()
         self._check_positive()
         return equation

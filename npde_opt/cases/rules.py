@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from npde_opt.aliases import Plain, Record
+from npde_opt.cases import learned
 from npde_opt.cases.equation_tables import TimeSection
 from npde_opt.cases.experiment_tables import (
     BoundaryValue,
@@ -131,6 +132,9 @@ def is_field(unknown: UnknownSection) -> bool:
 def _check_unknowns(table: CaseFile) -> None:
     for u in table.unknown:
         where = f"unknown.{u.name}"
+        if learned.is_function(u):
+            learned.check(u)
+            continue
         if u.smoothness > 0 and u.kind != "history":
             said = f"0 with kind {u.kind!r}: only the values of a history have neighbours"
             raise InputError(f"{where}.smoothness", u.smoothness, said)

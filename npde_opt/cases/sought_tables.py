@@ -12,6 +12,7 @@ from npde_opt.cases.field_tables import (
     Count,
     Field,
     Index,
+    Names,
     NotNegative,
     Pair,
     Positive,
@@ -19,26 +20,90 @@ from npde_opt.cases.field_tables import (
 from npde_opt.cases.term_tables import Numbers
 from npde_opt.cases.typed import Table
 
+FUNCTION = {"kinds": ("spline", "perceptron")}
+Knots = Annotated[int, Meta(ge=2, le=1000)]
+
 
 class UnknownSection(Table, kw_only=True):
     """What is sought."""
 
-    name: Annotated[str, Meta(description="a coefficient of the terms, initial states or sources")]
-    kind: Annotated[
-        Literal["field", "scalar", "history"],
+    name: Annotated[
+        str,
         Meta(
-            description="a field (with `regions` one constant a region), a scalar, or a history of "
-            "`length` values"
+            description="a coefficient of the terms, initial states or sources; of a spline or "
+            "perceptron as texts of kinetics and nonlinear diffusion call it: 'D' of 'D(u)'"
+        ),
+    ]
+    kind: Annotated[
+        Literal["field", "scalar", "history", "spline", "perceptron"],
+        Meta(
+            description="a field (with `regions` one constant a region), a scalar, a history of "
+            "`length` values, or a function of the state or of time: a cubic spline, or a network "
+            "with one hidden layer"
         ),
     ] = "field"
     transform: Annotated[
-        Literal["identity", "log", "bounded"], Meta(description="what is optimized")
+        Literal["identity", "log", "bounded"],
+        Meta(
+            description="what is optimized (functions have `sign` and `bounds`)",
+            extra={"kinds": ("field", "scalar", "history")},
+        ),
     ] = "log"
-    bounds: Annotated[Pair | None, Meta(description="[lower, upper] of the coefficient")] = None
+    bounds: Annotated[
+        Pair | None,
+        Meta(description="[lower, upper] of the coefficient, or of a function's values"),
+    ] = None
     initial: Annotated[
         float | Numbers | FIELD_TABLES,
-        Meta(description="the value to start from: a number, a list (a history) or a field"),
+        Meta(
+            description="the value to start from: a number, a list (a history) or a field; of a "
+            "function a number or an {expression} in its variables"
+        ),
     ]
+    of: Annotated[
+        Names,
+        Meta(
+            description="functions: names of the variables, for `initial`, `truth` and figures, "
+            "e.g. ['u'], ['u', 'v'], ['t']",
+            extra=FUNCTION,
+        ),
+    ] = []
+    range: Annotated[
+        Annotated[list[float | list[float]], Meta(min_length=1, max_length=4)] | None,
+        Meta(
+            description="functions: [lower, upper] of the variable, or a list of them: between the "
+            "first and the last knot; what a network is scaled by",
+            extra=FUNCTION,
+        ),
+    ] = None
+    knots: Annotated[
+        Knots | Annotated[list[Knots], Meta(min_length=1, max_length=4)],
+        Meta(
+            description="splines: how many values it has, at equal distances; of several variables "
+            "a list",
+            extra={"kinds": ("spline",)},
+        ),
+    ] = 8
+    neurons: Annotated[
+        Annotated[int, Meta(ge=1, le=300)],
+        Meta(description="perceptrons: of the hidden layer", extra={"kinds": ("perceptron",)}),
+    ] = 5
+    monotone: Annotated[
+        Literal["rising", "falling"] | None,
+        Meta(description="functions: the only direction in which they go", extra=FUNCTION),
+    ] = None
+    sign: Annotated[
+        Literal["positive", "negative"] | None,
+        Meta(description="functions: of all values", extra={**FUNCTION, "not_with": ("bounds",)}),
+    ] = None
+    outside: Annotated[
+        Literal["linear", "constant"],
+        Meta(
+            description="splines: how they go on outside of the range (with a sign or bounds what "
+            "these are made of)",
+            extra={"kinds": ("spline",)},
+        ),
+    ] = "linear"
     truth: Annotated[
         float | Numbers | FIELD_TABLES | None,
         Meta(description="the true value, for simulated data and the error reported"),
@@ -63,9 +128,9 @@ class UnknownSection(Table, kw_only=True):
     deviation: Annotated[
         Annotated[float, Meta(ge=1e-100, le=1e100)] | None,
         Meta(
-            description="scalars, histories and constants of regions: standard deviation of a "
-            "normal prior of the parameter around its initial value, of its logarithm with the "
-            "transform log"
+            description="scalars, histories, functions and constants of regions: standard "
+            "deviation of a normal prior of the parameter around its initial value, of its "
+            "logarithm with the transform log (functions: of their numbers)"
         ),
     ] = None
     smoothness: Annotated[
@@ -75,7 +140,9 @@ class UnknownSection(Table, kw_only=True):
             le=1e100,
             description="histories: weight of the squared differences between neighbouring values, "
             "each over the distance of their times (in units of the mean distance: 1 where they "
-            "are equally spaced), beside the deviation",
+            "are equally spaced), beside the deviation; splines: of the squared second differences "
+            "of neighbouring values (of their logarithms with a sign), with a direction of the "
+            "differences between logarithms of neighbouring steps",
         ),
     ] = 0.0
     unit: Annotated[str, Meta(description="for figures")] = ""

@@ -12,6 +12,7 @@ from npde_opt.cases.domain import Domain
 from npde_opt.cases.experiment_tables import SideValue
 from npde_opt.cases.field_tables import File
 from npde_opt.cases.fields import evaluate
+from npde_opt.cases.learned import functions
 from npde_opt.cases.patches import patch
 from npde_opt.cases.rules import histories, sides
 from npde_opt.cases.sections import CaseFile
@@ -40,14 +41,19 @@ from npde_opt.terms.interface import Term
 class Terms:
     """Those of a case on one grid.
 
+    Args:
+        truth: unknown functions are the true ones (see learned.py).
+
     Attributes:
         terms: in the case's order.
         storage: the name of S or text in coefficients, or None.
+        functions: that texts may call.
         known: coefficients by name: owned arrays [i, j, k] of fields, arrays () of numbers.
     """
 
-    def __init__(self, table: CaseFile, domain: Domain, grid: Grid):
+    def __init__(self, table: CaseFile, domain: Domain, grid: Grid, truth: bool = False):
         self.table, self.domain, self.grid = table, domain, grid
+        self.functions = functions(table, truth)
         self.species = tuple(table.equation.species)
         self.gamma = gamma_of("equation.gamma", table.equation.gamma or 1.0)
         self.known = {name: self._known(name, spec) for name, spec in table.equation.known.items()}
@@ -86,8 +92,7 @@ class Terms:
             case tables.TensorDiffusion():
                 return TensorDiffusion(grid, t.tensor, t.species, f"{field}.diffusion-tensor")
             case tables.NonlinearDiffusion():
-                one, key = t.species or names[0], f"{field}.nonlinear-diffusion"
-                return NonlinearDiffusion(grid, names, one, t.text, t.floor, key)
+                return self._nonlinear_diffusion(f"{field}.nonlinear-diffusion", t)
             case tables.GradientDiffusion():
                 one, key = t.species or names[0], f"{field}.gradient-diffusion"
                 return GradientDiffusion(grid, names, one, t.text, key)
@@ -104,13 +109,30 @@ class Terms:
             case tables.Absorbing():
                 return Absorbing(grid, self._absorbing(t), named=True)
             case tables.Kinetics():
-                return Kinetics(grid, names, t.kinetics, f"{field}.kinetics")
+                return self._kinetics(f"{field}.kinetics", t)
             case tables.Registered():
                 made = registered("term", f"{field}.registered", t.registered, t.options)
                 term: Term = made(grid, t.species, **t.options)
                 return term
             case tables.Source():
                 return source(grid, names, field, t, "source")
+
+    def _kinetics(self, field: str, t: tables.Kinetics) -> Term:
+        made = Kinetics(self.grid, self.species, t.kinetics, field, self.functions)
+        self._check_timed(field, made)
+        return made
+
+    def _nonlinear_diffusion(self, field: str, t: tables.NonlinearDiffusion) -> Term:
+        one = t.species or self.species[0]
+        made = NonlinearDiffusion(
+            self.grid, self.species, one, t.text, t.floor, field, self.functions
+        )
+        self._check_timed(field, made)
+        return made
+
+    def _check_timed(self, field: str, term: Term) -> None:
+        if term.timed and self.table.time is None:
+            raise InputError(field, "a text that reads t", "a section [time], or a text without t")
 
     def _advection(self, field: str, t: tables.Advection) -> Advection | TimedAdvection:
         grid, names, v = self.grid, self.species, t.advection

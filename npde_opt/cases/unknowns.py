@@ -10,6 +10,7 @@ from petsc4py import PETSc
 
 from npde_opt.aliases import Plain, Record
 from npde_opt.capacity import fits
+from npde_opt.cases import learned
 from npde_opt.cases.domain import Domain
 from npde_opt.cases.fields import evaluate
 from npde_opt.cases.regions import means, numbers
@@ -38,6 +39,9 @@ def space_of(unknowns: list[UnknownSection], domain: Domain, grid: Grid) -> Para
 
 
 def _unknown(u: UnknownSection, domain: Domain, grid: Grid) -> Unknown:
+    if learned.is_function(u):
+        f = learned.function(u)
+        return Unknown(u.name, f.shape.transform, block=Shared(f.count))
     low, high = u.bounds or (None, None)
     return Unknown(u.name, u.transform, (low, high), _block(u, domain, grid))
 
@@ -72,6 +76,11 @@ def value(
     """
     if spec is None:
         raise InputError(field, "nothing", "a value, where data are simulated")
+    if learned.is_function(u):
+        key = field.rpartition(".")[2]
+        found = learned.numbers(u, spec, key)
+        domain.sources.log.note(field, "a function of " + ", ".join(u.of), found)
+        return found
     if u.kind != "field":
         return _numbers(field, spec, u.length or 1, domain)
     grid = space.grid

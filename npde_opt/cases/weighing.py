@@ -13,6 +13,7 @@ from npde_opt.cases.domain import Domain
 from npde_opt.cases.experiment_tables import MisfitSection
 from npde_opt.cases.fields import evaluate
 from npde_opt.cases.histories import places
+from npde_opt.cases.learned import function, is_function
 from npde_opt.cases.rules import is_field, regularized
 from npde_opt.cases.sections import CaseFile
 from npde_opt.cases.sought_tables import RegularizationSection, UnknownSection
@@ -30,7 +31,7 @@ from npde_opt.misfits import (
 from npde_opt.observations import DataLayout, Observer
 from npde_opt.parameters import ParameterSpace
 from npde_opt.registry import registered
-from npde_opt.regularizers import REGULARIZERS, SmallPrior, checked_weights
+from npde_opt.regularizers import REGULARIZERS, Roughness, SmallPrior, checked_weights
 from npde_opt.regularizers.interface import Regularizer
 
 OPTIONS = {
@@ -164,8 +165,11 @@ def _maker(field: str, r: RegularizationSection) -> Callable[..., Regularizer]:
     return REGULARIZERS[r.kind]
 
 
-def _prior(table: CaseFile, u: UnknownSection, space: ParameterSpace, m: PETSc.Vec) -> SmallPrior:
-    """Of numbers, or of constants of regions."""
+def _prior(table: CaseFile, u: UnknownSection, space: ParameterSpace, m: PETSc.Vec) -> Regularizer:
+    """Of numbers, of functions, or of constants of regions."""
+    if is_function(u):
+        start, rows = space.values(m, u.name), function(u).differences
+        return Roughness(space.comm, rows, start, u.deviation, u.smoothness)
     unknown = space.unknown(u.name)
     weight = 1.0 if u.deviation is not None else 0.0
     at = places(table, u.name, unknown.block.count) if u.smoothness > 0 else None

@@ -31,6 +31,7 @@ from npde_opt.grids import along
 from npde_opt.reductions import largest, smallest
 from npde_opt.terms.interface import LinearAt, Rates, TermAt
 from npde_opt.terms.state import State, sample
+from npde_opt.terms.timed_advection import TimedAdvection
 
 ANGLES = np.concatenate([np.geomspace(1e-4, 0.05, 12), np.linspace(0.06, np.pi, 180)])
 """Where ellipses are looked at: dense at 0, where |R| = 1."""
@@ -271,8 +272,8 @@ class Limits:
 
     def _moving(self) -> str:
         """What the rates of terms that are not pointwise come from."""
-        timed = [p for p in self.moving if p.term.timed]
-        both = ("D(u)", len(timed) < len(self.moving)), ("advection", bool(timed))
+        advection = [p for p in self.moving if isinstance(p.term, TimedAdvection)]
+        both = ("D(u)", len(advection) < len(self.moving)), ("advection", bool(advection))
         return " and ".join(name for name, there in both if there)
 
     def _compared(self, dt: float, limit: float, what: str) -> str | None:

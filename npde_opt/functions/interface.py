@@ -63,6 +63,11 @@ class Function(ABC):
     def points(self, *v: Numbers) -> Points:
         """s at points, whose coordinates broadcast together."""
 
+    @property
+    def differences(self) -> np.ndarray:
+        """Rows of numbers (any, count): what is small for smooth functions. None by default."""
+        return np.zeros((0, self.count))
+
     @abstractmethod
     def near(self, f: Callable[..., Numbers]) -> np.ndarray:
         """Numbers with which it is near f of its variables, within what it can be.

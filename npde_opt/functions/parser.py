@@ -13,6 +13,7 @@ import math
 import unicodedata
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from npde_opt.errors import InputError
 from npde_opt.functions.calls import called
@@ -101,6 +102,28 @@ def shortened(text: str, most: int = 100) -> str:
     return text if len(text) <= most else text[:most] + "..."
 
 
+@dataclass(frozen=True)
+class Written:
+    """A function that is a text itself, in the names of its variables."""
+
+    names: tuple[str, ...]
+    text: str
+
+    @property
+    def variables(self) -> int:
+        return len(self.names)
+
+    def node(self, graph: Graph, field: str, variables: Sequence[int]) -> int:
+        """Its node at nodes. Raises InputError for a text that is none."""
+        own = Parser(graph, self.text, field).parse()
+        given = [graph.name(name) for name in self.names]
+        return graph.substitute([own], dict(zip(given, variables, strict=True)))[0]
+
+
+Functions = Mapping[str, Function | Written]
+"""What texts may call, by name."""
+
+
 class Parser:
     """Puts one text into a graph.
 
@@ -118,7 +141,7 @@ class Parser:
         graph: Graph,
         text: object,
         field: str,
-        functions: Mapping[str, Function] | None = None,
+        functions: Functions | None = None,
     ):
         self.graph, self.field, self.functions = graph, field, functions or {}
         self.places: dict[str, int] = {}
@@ -324,6 +347,8 @@ class Parser:
             raise self.refuse(self._piece(node), f"{self._counted(count)} of {name}", node)
         if own is None:
             return self.graph.apply(FUNCTIONS[name], *parts)
+        if isinstance(own, Written):
+            return own.node(self.graph, self.field, parts)
         return called(self.graph, name, own, parts)
 
     @staticmethod

@@ -1,7 +1,7 @@
 """c(theta): what the numbers of a function are to the function.
 
 direct    c = theta
-monotone  c_0 = sinh(log theta_0),  c_i = c_{i-1} +- theta_i
+monotone  c_i = c_{i-1} +- theta_i,  mean of c = sinh(log theta_0)
 squares   c_i = +- theta_i^2 of some, c_i = theta_i of the others
 
 Numbers of a monotone shape are positive: unknowns with the transform log.
@@ -81,21 +81,20 @@ class Monotone(Shape):
         self.sign = sign
 
     def value(self, theta: np.ndarray) -> np.ndarray:
-        steps = self.sign * theta
-        steps[0] = (theta[0] - 1 / theta[0]) / 2
-        return np.cumsum(steps)
+        return self._around((theta[0] - 1 / theta[0]) / 2, theta[1:])
 
-    def _slopes(self, theta: np.ndarray) -> np.ndarray:
-        """Of the steps in their numbers."""
-        found = np.full(self.count, self.sign)
-        found[0] = (1 + theta[0] ** -2) / 2
-        return found
+    def _around(self, mean: float, steps: np.ndarray) -> np.ndarray:
+        """The mean is far better determined than the ends, and nearly by itself."""
+        found = np.concatenate([[0.0], np.cumsum(self.sign * steps)])
+        return np.asarray(mean + found - found.mean())
 
     def push(self, theta: np.ndarray, d: np.ndarray) -> np.ndarray:
-        return np.cumsum(self._slopes(theta) * d)
+        return self._around((1 + theta[0] ** -2) / 2 * d[0], d[1:])
 
     def pull(self, theta: np.ndarray, y: np.ndarray) -> np.ndarray:
-        return np.asarray(self._slopes(theta) * np.cumsum(y[::-1])[::-1])
+        above = np.cumsum((y - y.mean())[::-1])[::-1]
+        first = (1 + theta[0] ** -2) / 2 * y.sum()
+        return np.concatenate([[first], self.sign * above[1:]])
 
     def second(self, theta: np.ndarray, d: np.ndarray, y: np.ndarray) -> np.ndarray:
         found = np.zeros(self.count)
@@ -107,7 +106,7 @@ class Monotone(Shape):
         if np.any(steps <= 0):
             word = next(w for w, sign in MONOTONE.items() if sign == self.sign)
             raise InputError("function: values", c.tolist(), f"values that are strictly {word}")
-        return np.concatenate([[np.exp(np.arcsinh(c[0]))], steps])
+        return np.concatenate([[np.exp(np.arcsinh(c.mean()))], steps])
 
 
 class Squares(Shape):

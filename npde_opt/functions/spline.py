@@ -115,6 +115,16 @@ class Spline(Function):
             up = direction(monotone)
             self.shape = Monotone(count, -up if self.link.falls else up)
 
+    @property
+    def differences(self) -> np.ndarray:
+        """Second differences of the values at the knots along each variable; of a monotone one
+        those between neighbouring steps, as logarithms."""
+        if self.shape.transform == "log":
+            return np.diff(np.eye(self.count), axis=0)[1:]
+        values = np.eye(self.count).reshape(*self.knots, self.count)
+        found = [np.diff(values, 2, axis=d) for d in range(self.variables)]
+        return np.concatenate([x.reshape(-1, self.count) for x in found])
+
     def points(self, *v: Numbers) -> SplineAt:
         return SplineAt(self, together(v))
 

@@ -19,7 +19,7 @@ from npde_opt.errors import InputError
 from npde_opt.functions.calls import CallNodes, Part, points_of, shares, spread
 from npde_opt.functions.graph import Graph
 from npde_opt.functions.interface import Function
-from npde_opt.functions.parser import ALLOWED, Parser, shortened
+from npde_opt.functions.parser import ALLOWED, Functions, Parser, shortened
 
 
 class Expressions:
@@ -42,7 +42,7 @@ class Expressions:
         texts: Sequence[str],
         variables: Sequence[str],
         field: str | Sequence[str] = "expression",
-        functions: Mapping[str, Function] | None = None,
+        functions: Functions | None = None,
     ):
         self.texts, self._graph, self._variables = tuple(texts), Graph(), tuple(variables)
         fields = [field] * len(texts) if isinstance(field, str) else field
@@ -53,8 +53,10 @@ class Expressions:
         self.parameters = tuple(sorted(self._graph.names_of(self.outputs) - set(variables)))
         self.arguments = (*variables, *self.parameters)
         self._names = [self._graph.name(n) for n in self.arguments]
-        given = functions or {}
-        self.functions = {n: given[n] for n in self.parameters if n in given}
+        self.functions: dict[str, Function] = {}
+        for name, function in (functions or {}).items():
+            if name in self.parameters and isinstance(function, Function):
+                self.functions[name] = function
 
     def reads(self, name: str) -> bool:
         """Whether a text has this name, also where nothing depends on it ('1 + 0*t')."""

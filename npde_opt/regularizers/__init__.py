@@ -3,6 +3,7 @@
 from npde_opt.regularizers.operator import checked_weights, operator
 from npde_opt.regularizers.parts import Parts, Ridge
 from npde_opt.regularizers.quadratic import BiLaplacian, Gradient, bilaplacian_scales
+from npde_opt.regularizers.roughness import Roughness
 from npde_opt.regularizers.small import SmallPrior
 from npde_opt.regularizers.total_variation import TotalVariation
 
@@ -14,6 +15,7 @@ __all__ = [
     "Gradient",
     "Parts",
     "Ridge",
+    "Roughness",
     "SmallPrior",
     "TotalVariation",
     "bilaplacian_scales",

@@ -32,7 +32,7 @@ class Simulation(Opened[Case]):
         case.choose_steps(ensemble)
         with ensemble.together():
             self.grid = case.grid(ensemble.space)
-            self.on = case.on(self.grid)
+            self.on = case.on(self.grid, truth=True)
             self.own = list(ensemble.own(case.experiment_count))
             self.forward = self.on.forward(self.own, case.times(), case.storage(self.grid))
         names = files(case, self.grid) + (figures(case) if self.options.plot else [])

@@ -19,7 +19,7 @@ import numpy as np
 from npde_opt.aliases import Coefficients, Numbers
 from npde_opt.errors import InputError
 from npde_opt.functions.calls import Part, Spread
-from npde_opt.functions.interface import Function
+from npde_opt.functions.parser import Functions
 from npde_opt.functions.text import Expressions
 from npde_opt.grids import Grid
 from npde_opt.terms.boundary import TIME
@@ -58,7 +58,7 @@ class Kinetics(Term):
         species: tuple[str, ...],
         rates: Mapping[str, str] | str,
         field: str = "kinetics",
-        functions: Mapping[str, Function] | None = None,
+        functions: Functions | None = None,
     ):
         if isinstance(rates, str):
             if rates not in MODELS:

@@ -1,4 +1,4 @@
-"""-div(D(u, |grad u|; k) grad u) of one species, integrated over cells.
+"""-div(D(u, |grad u|, t; k) grad u) of one species, integrated over cells.
 
 Through face f between cells a and b flows area_f F with F(v, s) = D(v, |s|) s, v = (u_a + u_b)/2
 and the slope s = (u_b - u_a)/distance, so lambda^T r = sum_f area_f F_f (lambda_b - lambda_a).
@@ -9,16 +9,17 @@ Perona-Malik D/(1 + (g/kappa)^2).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from npde_opt.aliases import Coefficients, Numbers
 from npde_opt.errors import InputError
 from npde_opt.functions.calls import Part, Spread
-from npde_opt.functions.interface import Function
+from npde_opt.functions.parser import Functions
 from npde_opt.functions.text import Expressions
 from npde_opt.grids import Grid, along
+from npde_opt.terms.boundary import TIME
 from npde_opt.terms.diffusion import (
     Diffusion,
     add_ends,
@@ -38,7 +39,7 @@ FORMS = {"porous-fisher": "D*(u/K)**m", "perona-malik": "D/(1 + (g/kappa)**2)"}
 
 class NonlinearDiffusion(Term):
     """Diffusion of `species` among `names` with diffusivity `text` in the species' name, g = |grad
-    u|, and parameters.
+    u|, the time t, and parameters.
 
     `floor`: u at a face is not taken smaller than this (powers of u and their derivatives are
     singular at 0). `field`: the text's key in error messages. `functions`: that the text may call,
@@ -55,7 +56,7 @@ class NonlinearDiffusion(Term):
         text: str,
         floor: float | None = None,
         field: str = "nonlinear-diffusion",
-        functions: Mapping[str, Function] | None = None,
+        functions: Functions | None = None,
     ):
         self.channel = channel_of(names, species, f"{field}: species")
         for side, boundary in grid.boundaries.items():
@@ -69,10 +70,13 @@ class NonlinearDiffusion(Term):
         self.grid, self.count, self.floor = grid, len(names), floor
         self.text = text
         self.blocks = ((self.channel, self.channel),)
-        self.diffusivity = Expressions([text], (species, "g"), field, functions)
+        names_read = (species, "g", TIME)
+        self.timed = Expressions([text], names_read, field, functions).reads(TIME)
+        self.variables = names_read if self.timed else names_read[:2]
+        self.diffusivity = Expressions([text], self.variables, field, functions)
         self.texts = (self.diffusivity,)
         _check_even(text, field, functions)
-        self.flux = Expressions([f"({text})*g"], (species, "g"), field, functions)
+        self.flux = Expressions([f"({text})*g"], self.variables, field, functions)
         linear = Diffusion(grid)
         self.areas = [linear.areas(d) for d in range(grid.dim)]
         self.distances = [face_distances(grid, d) for d in range(grid.dim)]
@@ -107,7 +111,7 @@ class NonlinearDiffusion(Term):
         return NonlinearDiffusionAt(self, coefficients)
 
 
-def _check_even(text: str, field: str, functions: Mapping[str, Function] | None) -> None:
+def _check_even(text: str, field: str, functions: Functions | None) -> None:
     """Raises InputError where D(u, g) and D(u, -g) differ at one of many points of all sizes."""
     diffusivity = Expressions([text], ("g",), field, functions)
     rng = np.random.default_rng(0)
@@ -145,22 +149,26 @@ class NonlinearDiffusionAt(TermAt):
         return out
 
     def _arguments(self, state: State, d: int) -> tuple[list[Numbers], np.ndarray]:
-        """(v, s, parameters) at faces, and where v follows u."""
+        """(v, s, t, parameters) at faces, and where v follows u."""
         a, b = faces(state.ghosted(self.term.channel), d, self.grid.dim)
         v, s = (a + b) / 2, (b - a) / self.term.distances[d]
         moves = np.ones_like(v)
         if self.term.floor is not None:
             moves = np.where(v >= self.term.floor, 1.0, 0.0)
             v = np.maximum(v, self.term.floor)
-        return [v, s, *self.parameters[d]], moves
+        return [v, s, *self._time(state.t), *self.parameters[d]], moves
+
+    def _time(self, t: float) -> list[Numbers]:
+        return [t] if self.term.timed else []
 
     def _directions(
         self, change: State | None, moves: np.ndarray, dk: Coefficients, d: int
     ) -> list[Numbers]:
         if change is None:
-            return [0.0, 0.0, *self._at_faces(dk, d)]
+            return [0.0, 0.0, *self._time(0.0), *self._at_faces(dk, d)]
         a, b = faces(change.ghosted(self.term.channel), d, self.grid.dim)
-        return [moves * (a + b) / 2, (b - a) / self.term.distances[d], *self._at_faces(dk, d)]
+        mean, slope = moves * (a + b) / 2, (b - a) / self.term.distances[d]
+        return [mean, slope, *self._time(0.0), *self._at_faces(dk, d)]
 
     def _open(self, values: Numbers, d: int) -> np.ndarray:
         """0 at closed faces, where a diffusivity need not be finite."""
@@ -204,7 +212,7 @@ class NonlinearDiffusionAt(TermAt):
         out: np.ndarray,
         gradients: Gradients | None,
     ) -> None:
-        """Adds cotangents (of v, s, parameters) at faces to those of the cells and of the
+        """Adds cotangents (of v, s, t, parameters) at faces to those of the cells and of the
         coefficients."""
         shape = moves.shape
         by_mean, by_slope = (self._open(p, d) for p in parts[:2] if not isinstance(p, Spread))
@@ -214,7 +222,8 @@ class NonlinearDiffusionAt(TermAt):
         )
         out[self.term.channel] += self._sides(v + s, d)[0] + self._sides(v - s, d)[1]
         if gradients is not None:
-            for name, part in zip(self.flux.parameters, parts[2:], strict=True):
+            own = parts[len(self.term.variables) :]
+            for name, part in zip(self.flux.parameters, own, strict=True):
                 gradients.add(name, self._collected(part, shape, d))
             add_ends(self.term.channel, d, (v - s, v + s), gradients)
 
@@ -274,12 +283,15 @@ class NonlinearDiffusionAt(TermAt):
         low, high = np.inf, -np.inf
         for d in range(self.grid.dim):
             arguments = self._arguments(state, d)[0]
-            found = self.term.diffusivity.value(*arguments[:2], *self._named(d))[0]
+            found = self.term.diffusivity.value(*self._leading(arguments), *self._named(d))[0]
             values = np.broadcast_to(found, np.shape(arguments[0]))
             seen = values[np.broadcast_to(self.term.areas[d] > 0, values.shape)]
             if seen.size:
                 low, high = np.minimum(low, seen.min()), np.maximum(high, seen.max())
         return float(low), float(high)
+
+    def _leading(self, arguments: Sequence[Numbers]) -> Sequence[Numbers]:
+        return arguments[: len(self.term.variables)]
 
     def _named(self, d: int) -> list[Numbers]:
         """The parameters at faces that the diffusivity reads."""

@@ -46,10 +46,12 @@ def unknown(name):
 def terms(grid, steady):
     """A learned diffusivity of u, with a field in front, and a learned reaction in both."""
     rates = {"u": "r*u*(1 - u)*T(t) + R(u, v)", "v": "0.5*(u - v) - 0.1*R(v, u)"}
+    diffusivity = "a*D(u)*(1 + T(t))"
     if steady:
+        diffusivity = "a*D(u)"
         rates = {"u": "2 - r*u + R(u, v)", "v": "0.5*(u - v) - 0.1*R(v, u)"}
     return [
-        NonlinearDiffusion(grid, NAMES, "u", "a*D(u)", functions=FUNCTIONS),
+        NonlinearDiffusion(grid, NAMES, "u", diffusivity, functions=FUNCTIONS),
         Diffusion(grid, "a", "v"),
         Kinetics(grid, NAMES, rates, functions=FUNCTIONS),
     ]
