@@ -14,17 +14,19 @@ from npde_opt.networks.activations import (
 from npde_opt.networks.aperture import Aperture, UnitPower, opposed
 from npde_opt.networks.dense import Dense
 from npde_opt.networks.diffractive import Detectors, Mask, masks
+from npde_opt.networks.diffusion import Diffusion
 from npde_opt.networks.equilibrium import Equilibrium
 from npde_opt.networks.evolved import Evolved, unitary
 from npde_opt.networks.implicit import Diffusing
 from npde_opt.networks.implicit_stencil import Smoothing
 from npde_opt.networks.interface import Bilinear, Weight
-from npde_opt.networks.layers import Part, Step, Transposed
+from npde_opt.networks.layers import Step
 from npde_opt.networks.linear_layers import Adjoint, Applied, EachChannel, pooling
 from npde_opt.networks.lines import Lines, propagation
 from npde_opt.networks.mixing import Mixing
 from npde_opt.networks.nested import Nested
 from npde_opt.networks.network import Inputs, Network, NetworkMap
+from npde_opt.networks.parts import Part, Transposed
 from npde_opt.networks.place import Place
 from npde_opt.networks.stencil import Stencil
 from npde_opt.networks.template import Linear, Template
@@ -40,6 +42,7 @@ __all__ = [
     "Dense",
     "Detectors",
     "Diffusing",
+    "Diffusion",
     "EachChannel",
     "Equilibrium",
     "Evolved",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from npde_opt.errors import InputError
+from npde_opt.networks.strips import WORK, matrices
 
 
 class Activation:
@@ -20,6 +21,39 @@ class Activation:
     gain = 1.0
     """Variance of the weights in front of it times their number, for which states keep their
     size."""
+
+    from_value = False
+    """Whether its derivatives are had from h, which is kept then, and not v."""
+    cheap = True
+    """Whether to compute it again costs no more than to read it from memory."""
+
+    def run(self, v: np.ndarray, theta: np.ndarray) -> np.ndarray:
+        """h; v becomes what is kept of it."""
+        h = self.value(v, theta)
+        if not self.from_value:
+            return h
+        v[...] = h
+        return v
+
+    def value_of(self, kept: np.ndarray, theta: np.ndarray) -> np.ndarray:
+        """h from what is kept."""
+        return kept if self.from_value else self.value(kept, theta)
+
+    def slope_of(self, kept: np.ndarray, theta: np.ndarray) -> np.ndarray:
+        """sigma'(v) from what is kept."""
+        return self.slope(kept, theta)
+
+    def curvature_of(self, kept: np.ndarray, theta: np.ndarray) -> np.ndarray:
+        """sigma''(v) from what is kept."""
+        return self.curvature(kept, theta)
+
+    def pull(
+        self, kept: np.ndarray, eta: np.ndarray, theta: np.ndarray, moments: np.ndarray | None
+    ) -> None:
+        """eta becomes sigma'(v) eta; moments [c, m], if any, get those of eta added."""
+        if moments is not None:
+            moments += self.moments(kept, eta)
+        eta *= self.slope_of(kept, theta)
 
     def value(self, v: np.ndarray, theta: np.ndarray) -> np.ndarray:
         """sigma(v)"""
@@ -41,6 +75,16 @@ class Activation:
 class Identity(Activation):
     """v"""
 
+    from_value = True
+
+    def run(self, v: np.ndarray, theta: np.ndarray) -> np.ndarray:
+        return v
+
+    def pull(
+        self, kept: np.ndarray, eta: np.ndarray, theta: np.ndarray, moments: np.ndarray | None
+    ) -> None:
+        """As it is."""
+
     def value(self, v: np.ndarray, theta: np.ndarray) -> np.ndarray:
         return v
 
@@ -53,6 +97,25 @@ class Identity(Activation):
 
 class Tanh(Activation):
     """tanh v"""
+
+    from_value = True
+
+    def run(self, v: np.ndarray, theta: np.ndarray) -> np.ndarray:
+        return np.tanh(v, out=v)
+
+    def pull(
+        self, kept: np.ndarray, eta: np.ndarray, theta: np.ndarray, moments: np.ndarray | None
+    ) -> None:
+        less = WORK.take("slopes", eta.shape, eta.dtype)
+        np.multiply(kept, kept, out=less)
+        less *= eta
+        eta -= less
+
+    def slope_of(self, kept: np.ndarray, theta: np.ndarray) -> np.ndarray:
+        return 1 - kept * kept
+
+    def curvature_of(self, kept: np.ndarray, theta: np.ndarray) -> np.ndarray:
+        return -2 * kept * (1 - kept * kept)
 
     def value(self, v: np.ndarray, theta: np.ndarray) -> np.ndarray:
         return np.tanh(v)
@@ -69,7 +132,15 @@ class Tanh(Activation):
 class ReLU(Activation):
     """max(v, 0); its slope at 0 is 0."""
 
-    gain = 2.0
+    gain, from_value = 2.0, True
+
+    def run(self, v: np.ndarray, theta: np.ndarray) -> np.ndarray:
+        return np.maximum(v, 0, out=v)
+
+    def pull(
+        self, kept: np.ndarray, eta: np.ndarray, theta: np.ndarray, moments: np.ndarray | None
+    ) -> None:
+        eta *= kept > 0
 
     def value(self, v: np.ndarray, theta: np.ndarray) -> np.ndarray:
         return np.maximum(v, 0)
@@ -84,7 +155,14 @@ class ReLU(Activation):
 class Softplus(Activation):
     """log(1 + exp v)"""
 
-    gain = 2.0
+    gain, from_value = 2.0, True
+
+    def slope_of(self, kept: np.ndarray, theta: np.ndarray) -> np.ndarray:
+        return -np.expm1(-kept)
+
+    def curvature_of(self, kept: np.ndarray, theta: np.ndarray) -> np.ndarray:
+        slope = self.slope_of(kept, theta)
+        return slope * (1 - slope)
 
     def value(self, v: np.ndarray, theta: np.ndarray) -> np.ndarray:
         return np.maximum(v, 0) + np.log1p(np.exp(-np.abs(v)))
@@ -100,6 +178,8 @@ class Softplus(Activation):
 
 class Expansion(Activation):
     """A sum of functions with weights: `combined` and `moments` say all about it."""
+
+    cheap = False
 
     def combined(self, v: np.ndarray, theta: np.ndarray, order: int) -> np.ndarray:
         """sum_j theta[c, j] phi_j^(order)(v_c)"""
@@ -135,42 +215,56 @@ class PiecewiseLinear(Expansion):
     def knots(self) -> np.ndarray:
         return np.linspace(-self.reach, self.reach, self.count)
 
-    def _placed(self, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The knot before each value, and how far it is behind it in spacings."""
-        x = (v + v.dtype.type(self.reach)) * v.dtype.type(1 / self.spacing)
-        before = np.clip(np.floor(x), 0, self.count - 2).astype(np.intp)
-        return before, x - before.astype(v.dtype)
+    def _place(self, dtype: np.dtype) -> np.ndarray:
+        """x = first + second v counts spacings from the first knot."""
+        return np.array([self.reach / self.spacing, 1 / self.spacing], dtype)
 
     def combined(self, v: np.ndarray, theta: np.ndarray, order: int) -> np.ndarray:
-        if order == 2:
-            return np.zeros_like(v)
-        before, part = self._placed(v)
-        values = theta.astype(v.dtype).ravel()
-        first = before + self._offsets(v)
-        low, high = values[first], values[first + 1]
-        if order == 1:
-            return (high - low) * v.dtype.type(1 / self.spacing)
-        return low + part * (high - low)
+        from npde_opt.networks import loops
 
-    def _offsets(self, v: np.ndarray) -> np.ndarray:
-        """Where the values of each channel begin."""
-        channels = v.shape[0]
-        return (np.arange(channels) * self.count).reshape(channels, *(1,) * (v.ndim - 1))
+        out = np.zeros(v.shape, v.dtype)
+        if order == 2:
+            return out
+        place = self._place(v.dtype)
+        values, rises = theta[:, :-1].astype(float), np.diff(theta, axis=1)
+        if order == 1:
+            values, rises = rises / self.spacing, np.zeros_like(rises)
+        table = values.astype(v.dtype), rises.astype(v.dtype)
+        loops.interpolate(matrices(v), place, *table, matrices(out))
+        return out
+
+    def pull(
+        self, kept: np.ndarray, eta: np.ndarray, theta: np.ndarray, moments: np.ndarray | None
+    ) -> None:
+        below, above = self._pulled(kept, eta, theta)
+        if moments is not None:
+            moments[:, :-1] += below
+            moments[:, 1:] += above
+
+    def _pulled(
+        self, v: np.ndarray, eta: np.ndarray, theta: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What eta gives to the knots below and above the values of each interval (c, m - 1); eta
+        becomes its product with the slope."""
+        from npde_opt.networks import loops
+
+        rises = np.diff(theta, axis=1).astype(v.dtype)
+        below, above = np.zeros(rises.shape), np.zeros(rises.shape)
+        loops.pull(matrices(v), self._place(v.dtype), rises, matrices(eta), below, above)
+        return below, above
 
     def moments(self, v: np.ndarray, y: np.ndarray, order: int = 0) -> np.ndarray:
-        size = v.shape[0] * self.count
+        found = np.zeros((v.shape[0], self.count))
         if order == 2:
-            return np.zeros((v.shape[0], self.count))
-        before, part = self._placed(v)
-        first = (before + self._offsets(v)).ravel()
+            return found
+        below, above = self._pulled(v, y.copy(), found)
         if order == 1:
-            high = y / self.spacing
-            low = -high
-        else:
-            high = y * part
-            low = y - high
-        found = np.bincount(first, low.ravel(), size) + np.bincount(first + 1, high.ravel(), size)
-        return np.asarray(found).reshape(v.shape[0], self.count)
+            # The slope between two knots is (the value above - the value below) / spacing.
+            above = (below + above) / self.spacing
+            below = -above
+        found[:, :-1] += below
+        found[:, 1:] += above
+        return found
 
 
 class RadialBasis(Expansion):

@@ -27,7 +27,7 @@ from npde_opt.forward.layer import Stages
 from npde_opt.linear.accuracy import TIGHT, Tolerance, given, is_tight
 from npde_opt.networks.activations import Activation, Tanh
 from npde_opt.networks.interface import Values, Weight
-from npde_opt.networks.layers import Part
+from npde_opt.networks.parts import Part
 from npde_opt.networks.solved import arrays
 from npde_opt.networks.template import Plain, Sums
 from npde_opt.petsc_options import from_options

@@ -17,8 +17,8 @@ from npde_opt.linear.accuracy import Tolerance
 from npde_opt.linear.recipes import PIVOTS, RECIPES, options_below
 from npde_opt.linear.residual import ResidualCheck
 from npde_opt.networks.interface import Values
-from npde_opt.networks.layers import Part
 from npde_opt.networks.matrices import as_vec, from_vec
+from npde_opt.networks.parts import Part
 from npde_opt.networks.solved import Solved
 from npde_opt.networks.template import Sums
 from npde_opt.petsc_options import from_options

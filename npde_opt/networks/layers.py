@@ -14,181 +14,32 @@ A network is plain where a = 0 (a convolution, a dense layer), residual where a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 import numpy as np
-from petsc4py import PETSc
 
 from npde_opt.aliases import Coefficients
-from npde_opt.errors import InputError
 from npde_opt.forward.layer import Stages
-from npde_opt.networks.activations import Activation, Identity
-from npde_opt.networks.interface import Bilinear, Reading, Values, Weight
-from npde_opt.networks.place import Place
+from npde_opt.networks.form import Form
+from npde_opt.networks.interface import Reading, Values
+from npde_opt.networks.passes import (
+    EVERYTHING,
+    Beside,
+    Hidden,
+    by_channel,
+    over_cells,
+    taken,
+)
+from npde_opt.networks.solved import arrays
+from npde_opt.networks.strips import WORK, Box, boxes_of
 from npde_opt.networks.template import Sums
 
 
-@dataclass(frozen=True)
-class Part:
-    """An operator with its weights; `sign` times it, where both share theirs with another."""
-
-    operator: Bilinear
-    weight: Weight
-    sign: float = 1.0
-
-    @classmethod
-    def of(cls, operator: Bilinear, name: str, step: int | None = None, sign: float = 1.0) -> Part:
-        """With the weight of this name, of which a layer has its own where it gives its `step`."""
-        return cls(operator, Weight(name, operator.shape, step, operator.inputs), sign)
-
-    def __post_init__(self) -> None:
-        if self.operator.shape != self.weight.shape:
-            told = f"{self.weight.name} of shape {self.weight.shape}"
-            raise InputError("weight", told, f"shape {self.operator.shape} of its operator")
-
-    def apply(self, k: Values, u: np.ndarray) -> np.ndarray:
-        return self._signed(self.operator.apply(self.weight.of(k), u))
-
-    def transpose(self, k: Values, y: np.ndarray) -> np.ndarray:
-        return self._signed(self.operator.transpose(self.weight.of(k), y))
-
-    def add(self, out: Sums, y: np.ndarray, u: np.ndarray) -> None:
-        out.add(self.weight, self.sign * self.operator.weights(y, u))
-
-    def _signed(self, found: np.ndarray) -> np.ndarray:
-        return found if self.sign == 1 else -found
-
-
-class Transposed:
-    """y = W^T * u of an operator: states lie where its results do."""
-
-    def __init__(self, operator: Bilinear):
-        self.operator, self.local = operator, operator.local
-        self.source, self.target = operator.target, operator.source
-        self.shape, self.inputs = operator.shape, operator.inputs
-
-    def reading(self, w: np.ndarray, u: np.ndarray) -> Reading:
-        return self.operator.back(w, u)
-
-    def back(self, w: np.ndarray, y: np.ndarray) -> Reading:
-        return self.operator.reading(w, y)
-
-    def apply(self, w: np.ndarray, u: np.ndarray) -> np.ndarray:
-        return self.operator.transpose(w, u)
-
-    def transpose(self, w: np.ndarray, y: np.ndarray) -> np.ndarray:
-        return self.operator.apply(w, y)
-
-    def weights(self, y: np.ndarray, u: np.ndarray) -> np.ndarray:
-        return self.operator.weights(u, y)
-
-    def matrix(self, w: np.ndarray) -> PETSc.Mat:
-        return self.operator.matrix(w).transpose()
-
-
-@dataclass(frozen=True)
-class Step:
-    """A layer of a network; `at` gives it at one point for some samples.
-
-    Args:
-        source: where u lies.
-        inner: W. outer: V; None: the identity.
-        driven_inner, driven_outer: U and B.
-        linear: K, any number of them.
-        bias: b, of shape (channels,). theta: of a trainable activation (channels, m).
-        residual: whether a is 1, else 0.
-        dt: the step.
-        reads: number of the part of a sample that is x; None where there is none.
-
-    Raises:
-        InputError: where the parts do not fit each other.
-    """
-
-    source: Place
-    inner: Part
-    activation: Activation = field(default_factory=Identity)
-    bias: Weight | None = None
-    theta: Weight | None = None
-    outer: Part | None = None
-    linear: Sequence[Part] = ()
-    driven_inner: Part | None = None
-    driven_outer: Part | None = None
-    residual: bool = False
-    dt: float = 1.0
-    reads: int | None = None
-
-    def __post_init__(self) -> None:
-        if not 0 < self.dt < np.inf:
-            raise InputError("dt", self.dt, "a number > 0")
-        if self.residual and not self._same(self.target, self.source):
-            raise InputError("residual", "channels or cells that change", "those of its states")
-        hidden = self.inner.operator.target
-        pairs = [(self.inner.operator.source, self.source, "W")]
-        pairs += [(p.operator.source, self.source, "K") for p in self.linear]
-        pairs += [(p.operator.target, self.target, "K") for p in self.linear]
-        if self.outer is not None:
-            pairs.append((self.outer.operator.source, hidden, "V"))
-        if self.driven_inner is not None:
-            pairs.append((self.driven_inner.operator.target, hidden, "U"))
-        if self.driven_outer is not None:
-            pairs.append((self.driven_outer.operator.target, self.target, "B"))
-        for found, wanted, of in pairs:
-            if not self._same(found, wanted):
-                told = f"{of}: {found.channels} channels on {found.layout.shape} cells"
-                raise InputError("layer", told, f"{wanted.channels} on {wanted.layout.shape}")
-        if (self.activation.count > 0) != (self.theta is not None):
-            raise InputError("theta", self.theta, "weights of trainable activations, only")
-
-    @staticmethod
-    def _same(one: Place, other: Place) -> bool:
-        return one.channels == other.channels and one.same_cells(other)
-
-    @property
-    def target(self) -> Place:
-        last = self.outer if self.outer is not None else self.inner
-        return last.operator.target
-
-    @property
-    def given(self) -> list[Part]:
-        """U and B, where there are any."""
-        return [p for p in (self.driven_inner, self.driven_outer) if p is not None]
-
-    @property
-    def weights(self) -> list[Weight]:
-        """All that the layer reads; one that it reads twice is named twice."""
-        parts = [self.inner, *self.linear, *self.given]
-        if self.outer is not None:
-            parts.append(self.outer)
-        more = [w for w in (self.bias, self.theta) if w is not None]
-        return [*(p.weight for p in parts), *more]
-
-    @property
-    def taken(self) -> Place | None:
-        """Where x lies."""
-        return self.given[0].operator.source if self.given else None
-
-    @property
-    def widest(self) -> int:
-        """Values of a sample of v."""
-        return self.inner.operator.target.size
-
-    @property
-    def gains(self) -> Mapping[str, float]:
-        return {self.inner.weight.name: self.activation.gain}
-
-    def at(self, k: Values, x: np.ndarray | None) -> StepAt:
-        """The layer at weights k, with what it reads of the samples [c, s, k, j, i]."""
-        return StepAt(self, k, x)
-
-    def destroy(self) -> None:
-        """Nothing to give back."""
-
-
 class StepAt:
-    """A layer at one point; see forward/layer.py. Its stages are u, v, u'."""
+    """A layer at one point; see forward/layer.py. Its stages are u, what the activation keeps
+    of v (where it is not computed again), and u'."""
 
-    def __init__(self, step: Step, k: Values, x: np.ndarray | None):
+    def __init__(self, step: Form, k: Values, x: np.ndarray | None):
         self.of, self.k, self.x = step, k, x
         self.theta = step.theta.of(k) if step.theta is not None else np.empty(0)
 
@@ -199,7 +50,7 @@ class StepAt:
         if of.driven_inner is not None and self.x is not None:
             v += of.driven_inner.apply(k, self.x)
         if of.bias is not None:
-            v += _by_channel(of.bias.of(k), v)
+            v += by_channel(of.bias.of(k), v)
         return v
 
     def _driven(self, k: Values) -> np.ndarray | float:
@@ -207,80 +58,105 @@ class StepAt:
         outer = self.of.driven_outer
         return outer.apply(k, self.x) if outer is not None and self.x is not None else 0.0
 
+    def hidden(self, u: np.ndarray) -> Hidden:
+        of, k = self.of, self.k
+        driven = None
+        if of.driven_inner is not None and self.x is not None:
+            driven = of.driven_inner.apply(k, self.x)
+        bias = of.bias.of(k) if of.bias is not None else None
+        return Hidden(of.inner.reading(k, u), driven, bias, of.activation, self.theta)
+
+    def _beside(self, u: np.ndarray) -> Beside:
+        of, k, driven = self.of, self.k, None
+        linear = [part.reading(k, u, of.dt) for part in of.linear]
+        if of.driven_outer is not None and self.x is not None:
+            driven = of.driven_outer.apply(k, self.x) * u.dtype.type(of.dt)
+        return Beside(u if of.residual else None, linear, driven)
+
     def step(self, u: np.ndarray) -> Stages:
+        of, hidden, beside = self.of, self.hidden(u), self._beside(u)
+        place, samples = of.inner.operator.target, u.shape[1]
+        plain = of.outer is None and of.dt == 1 and beside.none
+        reaches = of.outer is not None and not of.outer.operator.local
+        kept = None if of.recomputes else np.empty(place.shape(samples), u.dtype)
+        h: np.ndarray | None = None
+        if plain or reaches:
+            same = kept is not None and of.activation.from_value
+            h = kept if same else np.empty(place.shape(samples), u.dtype)
+        out = h if plain and h is not None else np.empty(of.target.shape(samples), u.dtype)
+        for box in boxes_of(place, u, hidden.inner.width + place.channels):
+            found = hidden.at(box, taken(kept, u, place.channels, box))
+            if h is None:
+                self._behind(found, out[box.index])
+                beside.add(box, out[box.index])
+            elif h is not kept:
+                h[box.index] = found
+        if reaches and h is not None:
+            self._through(h, beside, out)
+        return [u, kept, out] if kept is not None else [u, out]
+
+    def _through(self, h: np.ndarray, beside: Beside, out: np.ndarray) -> None:
+        """u' from h, which lies as a whole as cells read each other."""
         of = self.of
-        v = self._v(u, self.k)
-        h = of.activation.value(v, self.theta)
-        found = of.outer.apply(self.k, h) if of.outer is not None else h
-        for part in of.linear:
-            found = found + part.apply(self.k, u)
-        return [u, v, self._stepped(u, found + self._driven(self.k))]
+        assert of.outer is not None
+        outer = of.outer.reading(self.k, h, of.dt)
+        for box in boxes_of(of.target, h, outer.width + of.target.channels):
+            outer.product(box, out[box.index])
+            beside.add(box, out[box.index])
+
+    def _behind(self, h: np.ndarray, out: np.ndarray) -> None:
+        """out = dt V h of a box, where cells do not read each other."""
+        of = self.of
+        if of.outer is not None:
+            of.outer.reading(self.k, h, of.dt).product(EVERYTHING, out)
+        else:
+            np.multiply(h, h.dtype.type(of.dt), out=out)
+
+    def kept(self, stages: Stages) -> np.ndarray:
+        """What the activation keeps of v, computed again where it is not a stage."""
+        if len(stages) == 3:
+            return stages[1]
+        hidden, place = self.hidden(stages[0]), self.of.inner.operator.target
+        v = np.empty(place.shape(stages[0].shape[1]), stages[0].dtype)
+        for box in boxes_of(place, v, hidden.inner.width):
+            hidden.at(box, v[box.index])
+        return v
 
     def _stepped(self, u: np.ndarray, found: np.ndarray) -> np.ndarray:
         """a u + dt found"""
-        scaled = found if self.of.dt == 1 else found * found.dtype.type(self.of.dt)
+        scaled = self._scaled(found)
         return u + scaled if self.of.residual else scaled
+
+    def _scaled(self, found: np.ndarray) -> np.ndarray:
+        """dt found"""
+        return found if self.of.dt == 1 else found * found.dtype.type(self.of.dt)
 
     def tangent(
         self, stages: Stages, du: np.ndarray, dk: Coefficients, previous: np.ndarray | None
     ) -> Stages:
-        of, (u, v, _), k = self.of, stages, self.k
-        moved = _arrays(dk)
-        dv = of.inner.apply(k, du) + self._v(u, moved)
-        dh = of.activation.slope(v, self.theta) * dv
+        of, u, kept, k = self.of, stages[0], self.kept(stages), self.k
+        moved = arrays(dk)
+        dv = self._dv(u, du, moved)
+        dh = of.activation.slope_of(kept, self.theta) * dv
         if of.theta is not None:
-            dh += of.activation.value(v, of.theta.of(moved))
+            dh += of.activation.value_of(kept, of.theta.of(moved))
         found = dh
         if of.outer is not None:
-            h = of.activation.value(v, self.theta)
+            h = of.activation.value_of(kept, self.theta)
             found = of.outer.apply(k, dh) + of.outer.apply(moved, h)
         for part in of.linear:
             found = found + part.apply(k, du) + part.apply(moved, u)
-        return [du, dv, self._stepped(du, found + self._driven(moved))]
+        changed = self._stepped(du, found + self._driven(moved))
+        return [du, dv, changed] if len(stages) == 3 else [du, changed]
+
+    def _dv(self, u: np.ndarray, du: np.ndarray, moved: Values) -> np.ndarray:
+        return self.of.inner.apply(self.k, du) + self._v(u, moved)
 
     def adjoint(
         self, stages: Stages, adjoint: np.ndarray, out: Sums | None, late: Sequence[Stages]
     ) -> tuple[np.ndarray, Stages]:
-        of, (u, v, _), k = self.of, stages, self.k
-        mu = adjoint if of.dt == 1 else adjoint * adjoint.dtype.type(of.dt)
-        eta = of.outer.transpose(k, mu) if of.outer is not None else mu
-        nu = of.activation.slope(v, self.theta) * eta
-        found = of.inner.transpose(k, nu)
-        for part in of.linear:
-            found += part.transpose(k, mu)
-        if out is not None:
-            self._add(out, u, v, mu, eta, nu)
-        return (found + adjoint if of.residual else found), [mu, eta, nu]
-
-    def _add(
-        self,
-        out: Sums,
-        u: np.ndarray,
-        v: np.ndarray,
-        mu: np.ndarray,
-        eta: np.ndarray,
-        nu: np.ndarray,
-    ) -> None:
-        """Adds what the multipliers give to the weights."""
-        of = self.of
-        of.inner.add(out, nu, u)
-        for part in of.linear:
-            part.add(out, mu, u)
-        if of.outer is not None:
-            of.outer.add(out, mu, of.activation.value(v, self.theta))
-        if of.theta is not None:
-            out.add(of.theta, of.activation.moments(v, eta))
-        self._add_driven(out, mu, nu)
-
-    def _add_driven(self, out: Sums, mu: np.ndarray, nu: np.ndarray) -> None:
-        """Of b, U and B."""
-        of = self.of
-        if of.bias is not None:
-            out.add(of.bias, nu.reshape(nu.shape[0], -1).sum(axis=1, dtype=float))
-        if of.driven_inner is not None and self.x is not None:
-            of.driven_inner.add(out, nu, self.x)
-        if of.driven_outer is not None and self.x is not None:
-            of.driven_outer.add(out, mu, self.x)
+        """The multipliers are lambda', eta and nu; they are kept where no sums are asked for."""
+        return Backward(self, stages, adjoint, out).run()
 
     def second(
         self,
@@ -292,23 +168,54 @@ class StepAt:
         out: Sums,
         late: Sequence[Stages],
     ) -> tuple[np.ndarray, Stages]:
-        of, k, moved = self.of, self.k, _arrays(dk)
-        (u, v, _), (du, dv, _), (mu, eta, nu) = stages, changes, multipliers
-        dmu = dadjoint if of.dt == 1 else dadjoint * dadjoint.dtype.type(of.dt)
+        of, k, moved = self.of, self.k, arrays(dk)
+        u, kept, du, (after, eta, nu) = stages[0], self.kept(stages), changes[0], multipliers
+        dv = changes[1] if len(changes) == 3 else self._dv(u, du, moved)
+        mu, dmu = self._scaled(after), self._scaled(dadjoint)
         deta = dmu
         if of.outer is not None:
             deta = of.outer.transpose(k, dmu) + of.outer.transpose(moved, mu)
-        lean = of.activation.curvature(v, self.theta) * dv
+        lean = of.activation.curvature_of(kept, self.theta) * dv
         if of.theta is not None:
-            lean += of.activation.slope(v, of.theta.of(moved))
-        slope = of.activation.slope(v, self.theta)
+            lean += of.activation.slope_of(kept, of.theta.of(moved))
+        slope = of.activation.slope_of(kept, self.theta)
         dnu = slope * deta + lean * eta
         found = of.inner.transpose(k, dnu) + of.inner.transpose(moved, nu)
         for part in of.linear:
             found += part.transpose(k, dmu) + part.transpose(moved, mu)
-        self._add(out, u, v, dmu, deta, dnu)
-        self._add_moved(out, du, dv, slope, moved, (mu, eta, nu), v)
-        return (found + dadjoint if of.residual else found), [dmu, deta, dnu]
+        self._add(out, u, kept, dmu, deta, dnu)
+        self._add_moved(out, du, dv, slope, moved, (mu, eta, nu), kept)
+        return (found + dadjoint if of.residual else found), [dadjoint, deta, dnu]
+
+    def _add(
+        self,
+        out: Sums,
+        u: np.ndarray,
+        kept: np.ndarray,
+        mu: np.ndarray,
+        eta: np.ndarray,
+        nu: np.ndarray,
+    ) -> None:
+        """Adds what the multipliers give to the weights."""
+        of = self.of
+        of.inner.add(out, nu, u)
+        for part in of.linear:
+            part.add(out, mu, u)
+        if of.outer is not None:
+            of.outer.add(out, mu, of.activation.value_of(kept, self.theta))
+        if of.theta is not None:
+            out.add(of.theta, of.activation.moments(kept, eta))
+        if of.bias is not None:
+            out.add(of.bias, over_cells(nu))
+        self.add_driven(out, mu, nu)
+
+    def add_driven(self, out: Sums, mu: np.ndarray, nu: np.ndarray, dt: float = 1.0) -> None:
+        """Of U and, dt times, of B."""
+        of = self.of
+        if of.driven_inner is not None and self.x is not None:
+            of.driven_inner.add(out, nu, self.x)
+        if of.driven_outer is not None and self.x is not None:
+            of.driven_outer.add(out, mu, self.x, dt)
 
     def _add_moved(
         self,
@@ -318,7 +225,7 @@ class StepAt:
         slope: np.ndarray,
         moved: Values,
         multipliers: tuple[np.ndarray, np.ndarray, np.ndarray],
-        v: np.ndarray,
+        kept: np.ndarray,
     ) -> None:
         """Adds what the multipliers give with the changes of states."""
         of, (mu, eta, nu) = self.of, multipliers
@@ -328,16 +235,140 @@ class StepAt:
         if of.outer is not None:
             dh = slope * dv
             if of.theta is not None:
-                dh += of.activation.value(v, of.theta.of(moved))
+                dh += of.activation.value_of(kept, of.theta.of(moved))
             of.outer.add(out, mu, dh)
         if of.theta is not None:
-            out.add(of.theta, of.activation.moments(v, eta * dv, 1))
+            out.add(of.theta, of.activation.moments(kept, eta * dv, 1))
 
 
-def _arrays(dk: Coefficients) -> Values:
-    return {name: np.asarray(value) for name, value in dk.items()}
+class Backward:
+    """The adjoint of a layer: eta and nu box after box, then lambda."""
+
+    def __init__(self, at: StepAt, stages: Stages, adjoint: np.ndarray, out: Sums | None):
+        self.at, self.of, self.k, self.out = at, at.of, at.k, out
+        self.u, self.y, self.stages = stages[0], adjoint, stages
+        of, k, dt = at.of, at.k, at.of.dt
+        self.place = of.inner.operator.target
+        self.outer = of.outer.back(k, adjoint, dt) if of.outer is not None else None
+        linear = [part.back(k, adjoint, dt) for part in of.linear]
+        self.beside = Beside(adjoint if of.residual else None, linear)
+        self.found = np.empty_like(self.u)
+        # Where cells do not read each other all is done box by box, and nothing but lambda is kept.
+        self.local = of.inner.operator.local and out is not None and of.driven_inner is None
+        self.bias = np.zeros(self.place.channels)
+        self.moments = np.zeros((self.place.channels, of.activation.count))
+
+    def run(self) -> tuple[np.ndarray, Stages]:
+        nu, eta = self._whole(not self.local), self._whole(self.out is None)
+        hidden = self.at.hidden(self.u) if len(self.stages) == 2 else None
+        width = self.outer.width if self.outer is not None else self.place.channels
+        for box in boxes_of(self.place, self.u, width + 3 * self.place.channels):
+            self._inside(box, hidden, nu, eta)
+        if not self.local:
+            assert nu is not None
+            self._through(nu)
+        if self.out is not None:
+            self._collect(nu, self.out)
+            return self.found, []
+        assert nu is not None and eta is not None
+        return self.found, [self.y, eta, nu]
+
+    def _whole(self, wanted: bool) -> np.ndarray | None:
+        shape = self.place.shape(self.u.shape[1])
+        return np.empty(shape, self.u.dtype) if wanted else None
+
+    def _inside(
+        self, box: Box, hidden: Hidden | None, nu: np.ndarray | None, eta: np.ndarray | None
+    ) -> None:
+        """eta and nu of a box."""
+        of, theta = self.of, self.at.theta
+        if hidden is None:
+            kept = self.stages[1][box.index]
+        else:
+            kept = WORK.take("kept", self._box_shape(box), self.u.dtype)
+            hidden.at(box, kept)
+        here = (
+            nu[box.index]
+            if nu is not None
+            else WORK.take("hidden", self._box_shape(box), self.u.dtype)
+        )
+        self._eta(box, kept, here)
+        if eta is not None:
+            eta[box.index] = here
+        moments = self.moments if self.out is not None and of.theta is not None else None
+        of.activation.pull(kept, here, theta, moments)
+        if self.out is not None and of.bias is not None:
+            self.bias += over_cells(here)
+        if self.local:
+            self._back(box, of.inner.back(self.k, here), here)
+
+    def _box_shape(self, box: Box) -> tuple[int, ...]:
+        return (self.place.channels, *self.u[box.index].shape[1:])
+
+    def _eta(self, box: Box, kept: np.ndarray, out: np.ndarray) -> None:
+        """dt V^T lambda', and dV."""
+        if self.outer is None:
+            np.multiply(self.y[box.index], out.dtype.type(self.of.dt), out=out)
+            return
+        self.outer.product(box, out)
+        if self.out is not None and self.outer.gathers:
+            self.outer.gather(box, self.of.activation.value_of(kept, self.at.theta))
+
+    def _back(self, box: Box, inner: Reading, nu: np.ndarray) -> None:
+        """lambda of a box, and dW, where cells do not read each other."""
+        u, out = self.u[box.index], self.found[box.index]
+        inner.product(EVERYTHING, out)
+        inner.gather(EVERYTHING, u)
+        if self.out is not None:
+            self.of.inner.collect(self.out, inner, nu, u)
+        self._beside(box, out)
+
+    def _beside(self, box: Box, out: np.ndarray) -> None:
+        """What the linear parts give, and dK."""
+        self.beside.add(box, out)
+        for reading in self.beside.linear if self.out is not None else ():
+            if reading.gathers:
+                reading.gather(box, self.u[box.index])
+
+    def _through(self, nu: np.ndarray) -> None:
+        """lambda from nu, which lies as a whole."""
+        inner = self.of.inner.back(self.k, nu)
+        for box in boxes_of(self.of.source, self.u, inner.width + self.of.source.channels):
+            out = self.found[box.index]
+            inner.product(box, out)
+            if self.out is not None and inner.gathers:
+                inner.gather(box, self.u[box.index])
+            self._beside(box, out)
+        if self.out is not None:
+            self.of.inner.collect(self.out, inner, nu, self.u)
+
+    def _collect(self, nu: np.ndarray | None, out: Sums) -> None:
+        """The cotangents of all weights but those of W."""
+        of, dt = self.of, self.of.dt
+        if of.outer is not None and self.outer is not None:
+            h = self.y  # is not looked at where it was gathered
+            if not self.outer.gathers:
+                h = of.activation.value_of(self.at.kept(self.stages), self.at.theta)
+            of.outer.collect(out, self.outer, self.y, h, dt)
+        for part, reading in zip(of.linear, self.beside.linear, strict=True):
+            part.collect(out, reading, self.y, self.u, dt)
+        if of.theta is not None:
+            out.add(of.theta, self.moments)
+        if of.bias is not None:
+            out.add(of.bias, self.bias)
+        if nu is not None:
+            self.at.add_driven(out, self.y, nu, dt)
+        elif of.driven_outer is not None and self.at.x is not None:
+            of.driven_outer.add(out, self.y, self.at.x, dt)
 
 
-def _by_channel(values: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Values (c,) so that they broadcast to v."""
-    return values.astype(v.dtype, copy=False).reshape(-1, *(1,) * (v.ndim - 1))
+class Step(Form):
+    """A layer of a network; `at` gives it at one point for some samples. For arguments and errors
+    see Form."""
+
+    def at(self, k: Values, x: np.ndarray | None) -> StepAt:
+        """The layer at weights k, with what it reads of the samples [c, s, k, j, i]."""
+        return StepAt(self, k, x)
+
+    def destroy(self) -> None:
+        """Nothing to give back."""

@@ -158,7 +158,7 @@ class Series:
 
     Attributes:
         count, multipliers: how many stages, and multipliers, there are; known after a step and
-            after an adjoint.
+            after an adjoint that keeps them.
     """
 
     def __init__(self, layers: Sequence[Layer[Sums]]):
@@ -202,7 +202,8 @@ class Series:
         for layer, own in reversed(list(zip(self.layers, self._each(stages), strict=True))):
             adjoint, multipliers = layer.adjoint(own, adjoint, out, [])
             kept.insert(0, multipliers)
-        self._known = [len(part) for part in kept]
+        if out is None:
+            self._known = [len(part) for part in kept]
         return adjoint, [mu for part in kept for mu in part]
 
     def second(

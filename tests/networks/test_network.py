@@ -10,6 +10,7 @@ from npde_opt.grids import Grid
 from npde_opt.misfits import LeastSquares, SoftmaxCrossEntropy
 from npde_opt.networks import (
     Dense,
+    Diffusion,
     Mixing,
     Network,
     Part,
@@ -96,7 +97,22 @@ def recurrent(grid):
     ]
 
 
-KINDS = {"cnn": cnn, "symmetric": symmetric, "recurrent": recurrent}
+def reaction_diffusion(grid):
+    """u' = u + dt (k lap u + V sigma(W u + b)), trained sigma."""
+    place, hidden = Place.on(grid, 2), Place.on(grid, 3)
+    W, V, K = Mixing(place, 3), Mixing(hidden, 2), Diffusion(place)
+    layer = {"outer": part(V, "V"), "linear": [part(K, "K")], "residual": True, "dt": 0.2}
+    smooth = Step(place, part(W, "W", 0), Tanh(), Weight("b", (3,)), **layer)
+    sigma, theta = PiecewiseLinear(5, 2.0), Weight("theta", (3, 5), None, 1)
+    return [smooth, Step(place, part(W, "W", 1), sigma, None, theta, **layer)]
+
+
+KINDS = {
+    "cnn": cnn,
+    "symmetric": symmetric,
+    "recurrent": recurrent,
+    "reaction-diffusion": reaction_diffusion,
+}
 
 
 def made(kind, loss="least squares", comm=COMM, numbers=range(SAMPLES), ensemble=None):

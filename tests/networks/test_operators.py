@@ -6,7 +6,7 @@ from mpi4py import MPI
 
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid
-from npde_opt.networks import Dense, Mixing, Place, Stencil, Transposed
+from npde_opt.networks import Dense, Diffusion, Mixing, Place, Stencil, Transposed
 from npde_opt.networks.matrices import as_vec, from_vec
 
 COMM = MPI.COMM_WORLD
@@ -30,6 +30,10 @@ OPERATORS = {
     "line": lambda: Stencil(place((9,)), 2, 5, stride=2),
     "volume": lambda: Stencil(place((4, 3, 6)), 2, (3, 3, 5), mode="replicate"),
     "mixing": lambda: Mixing(place(), 3),
+    "diffusion": lambda: Diffusion(place()),
+    "diffusion, zero outside": lambda: Diffusion(place((3, 4, 5)), "zero"),
+    "diffusion, periodic": lambda: Diffusion(place(boundaries=PERIODIC)),
+    "diffusion, line": lambda: Diffusion(place((9,))),
     "dense": lambda: Dense(place(), 4),
     "dense on a point": lambda: Dense(place().point(5), 4),
     "transposed": lambda: Transposed(Stencil(place((8, 6)), 3, 3, stride=2)),
@@ -120,6 +124,7 @@ def test_single_precision_stays_single():
         (lambda: Stencil(place(), 1, 3, stride=0), "stride"),
         (lambda: Stencil(place(), 1, 3, mode="mirror"), "padding"),
         (lambda: Stencil(place(boundaries=PERIODIC), 1, 3, stride=4), "stride"),
+        (lambda: Diffusion(place(), "mirror"), "outside"),
     ],
 )
 def test_bad_sizes_are_told(build, told):

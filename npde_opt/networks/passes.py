@@ -1,0 +1,84 @@
+"""The ways forward and back through a layer, box after box (see strips.py), so that what a box
+needs stays in the cache: product, bias and activation are one pass, and what is behind the
+activation too where cells do not read each other there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from npde_opt.networks.activations import Activation
+from npde_opt.networks.interface import Reading
+from npde_opt.networks.strips import WORK, Box
+
+EVERYTHING = Box(slice(None), ())
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """v = W u + U x + b and h = sigma(v).
+
+    Args:
+        inner: W u. driven: U x, or None. bias: (channels,), or None.
+    """
+
+    inner: Reading
+    driven: np.ndarray | None
+    bias: np.ndarray | None
+    activation: Activation
+    theta: np.ndarray
+
+    def at(self, box: Box, v: np.ndarray) -> np.ndarray:
+        """h of a box; leaves in v what the activation keeps of it."""
+        self.inner.product(box, v)
+        if self.driven is not None:
+            v += self.driven[box.index]
+        if self.bias is not None:
+            v += by_channel(self.bias, v)
+        return self.activation.run(v, self.theta)
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What is added to dt V h: a u + dt (K u + B x).
+
+    Args:
+        residual: u, or None. linear: K u. driven: dt B x, or None.
+    """
+
+    residual: np.ndarray | None
+    linear: Sequence[Reading]
+    driven: np.ndarray | None = None
+
+    @property
+    def none(self) -> bool:
+        return self.residual is None and not self.linear and self.driven is None
+
+    def add(self, box: Box, out: np.ndarray) -> None:
+        for reading in self.linear:
+            reading.product(box, out, add=True)
+        if self.driven is not None:
+            out += self.driven[box.index]
+        if self.residual is not None:
+            out += self.residual[box.index]
+
+
+def taken(whole: np.ndarray | None, like: np.ndarray, channels: int, box: Box) -> np.ndarray:
+    """The box of a state, or of one that nobody keeps, with as many cells as `like` has."""
+    if whole is not None:
+        return whole[box.index]
+    shape = like[box.index].shape
+    return WORK.take("hidden", (channels, *shape[1:]), like.dtype)
+
+
+def by_channel(values: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Values (c,) so that they broadcast to v."""
+    return values.astype(v.dtype, copy=False).reshape(-1, *(1,) * (v.ndim - 1))
+
+
+def over_cells(v: np.ndarray) -> np.ndarray:
+    """Sums of a box by channel, in double precision."""
+    lines = v.sum(axis=-1)
+    return np.asarray(lines.sum(axis=tuple(range(1, lines.ndim)), dtype=float))
