@@ -11,6 +11,8 @@ USAGE = """usage: python -m npde_opt COMMAND ...
   check CASE    read a case (TOML), build its grid and equation, and say what a run would need
   predict MODEL FILES
                 what a trained network makes of pictures, arrays and rows of tables
+  export MODEL FILE
+                a trained network as a state_dict of PyTorch (.pt) or for ONNX (.onnx)
   --version     which version this is
 """
 
@@ -29,6 +31,10 @@ def main(argv: list[str]) -> int:
         from npde_opt.training.predict import main as predict_main
 
         return predict_main(rest)
+    if command == "export":
+        from npde_opt.training.export import main as export_main
+
+        return export_main(rest)
     if command == "--version":
         from npde_opt import __version__
 
