@@ -178,6 +178,19 @@ def test_groups_see_the_same_batches():
     assert found.m.norm() == pytest.approx(expected.m.norm(), rel=1e-9)
 
 
+@pytest.mark.parallel([1, 2])
+def test_options_of_petsc_win(problem):
+    objective = problem("quadratic")
+    PETSc.Options()["tao_adam_rate"] = 0.25
+    try:
+        found = minimize(objective, objective.start(), Settings("adam", max_iterations=1))
+    finally:
+        PETSc.Options().delValue("tao_adam_rate")
+    assert found.history[-1]["step"] == 0.25
+    moved = np.abs(whole(found.m - objective.start()))
+    np.testing.assert_allclose(moved, 0.25, rtol=1e-6)
+
+
 class Stopping:
     """Keeps the state after so many batches, and stops there."""
 
@@ -193,6 +206,18 @@ class Stopping:
             vectors = {name: vector.copy() for name, vector in state.vectors.items()}
             self.kept = OptimizerState(vectors, json.loads(json.dumps(state.meta)))
             raise Interrupted("stopped")
+
+
+@pytest.mark.parallel([2, 3])
+def test_what_one_rank_raises_between_two_batches_is_raised_on_all():
+    class Failing(Stopping):
+        def between(self, state):
+            if COMM.rank == COMM.size - 1:
+                raise ValueError("of one rank")
+
+    J, m, _ = made("implicit")
+    with pytest.raises(ValueError, match="of one rank"):
+        minimize(J, m, Settings("adam", **RULE), Failing(1))
 
 
 @pytest.mark.parallel([1, 2])
@@ -228,9 +253,10 @@ def test_the_moments_are_what_makes_them_equal():
     assert (minimize(J, m, settings, resume=poorer).m - expected.m).norm() > 1e-6
 
 
-@pytest.mark.parallel([1, 2])
-def test_steps_that_go_too_far_are_told():
-    J, m, _ = made("fused")
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize("groups", [False, True])
+def test_steps_that_go_too_far_are_told_on_every_rank(groups):
+    J, m, _ = made("fused", Ensemble.split(COMM, COMM.size if groups else 1, COUNT))
     with pytest.raises(SolverError, match=r"stability limit.* steps of adam. Lower `rate`"):
         minimize(J, m, Settings("adam", rate=1.0, batch=2))
 
