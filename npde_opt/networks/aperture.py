@@ -147,9 +147,12 @@ def opposed(cells: tuple[int, ...], count: int, gain: float = 1.0, margin: int =
     Raises:
         InputError: where there is no room.
     """
-    columns = int(np.ceil(np.sqrt(2 * count) / 2)) * 2
+    room = [n - 2 * margin for n in cells]
+    # Pairs beside each other: even numbers of columns, of which those win that leave most room.
+    pitches = [min(room[0] // -(-2 * count // n), room[1] // n) for n in range(2, 2 * count + 1, 2)]
+    pitch = max(pitches)
+    columns = 2 * pitches.index(pitch) + 2
     rows = -(-2 * count // columns)
-    pitch = min((cells[0] - 2 * margin) // rows, (cells[1] - 2 * margin) // columns)
     side = (pitch + 1) // 2
     if pitch < 2:
         told = f"{count} pairs on {cells} cells with a margin of {margin}"

@@ -30,6 +30,9 @@ from npde_opt.networks.place import Place
 from npde_opt.terms import Diffusion
 from npde_opt.terms.absorbing import absorbing_rate
 
+DUST = 1e-20
+"""Of the largest entry."""
+
 
 class Lines:
     """Args:
@@ -52,7 +55,7 @@ class Lines:
         if after.processes != before.processes:
             allowed = f"{before.processes}, as before"
             raise InputError("ranks by axis", after.processes, allowed)
-        self.factors = [np.asarray(f, complex) for f in factors]
+        self.factors = [_without_dust(np.asarray(f, complex)) for f in factors]
         self._adjoints = [np.ascontiguousarray(f.conj().T) for f in self.factors]
 
     def apply(self, u: np.ndarray) -> np.ndarray:
@@ -115,6 +118,15 @@ class Lines:
         found.setPreallocationCOO(rows, columns)
         found.setValuesCOO(np.ascontiguousarray(mine.real if real else mine.imag).ravel())
         return found
+
+
+def _without_dust(P: np.ndarray) -> np.ndarray:
+    """P with 0 where an entry is far below rounding: in single precision it would be a number that
+    processors are slow with."""
+    found = P.copy()
+    for part in (found.real, found.imag):
+        part[np.abs(part) < DUST * np.abs(P).max()] = 0
+    return found
 
 
 def _row(layout: Layout, d: int) -> list[int]:

@@ -265,8 +265,6 @@ FINDINGS = {
     "undetermined": "NOT DETERMINED",
     "moved": "FAR FROM START",
 }
-TRAINED = "trained"
-"""The status of a run that was asked for so many epochs, and went through them."""
 STARTS = ("starts", "best_start")
 MEANINGS = "meanings"
 """Of the metrics: what some of them mean, by name."""
@@ -314,7 +312,7 @@ def residuals(metrics: Mapping[str, Plain]) -> list[str]:
 
 def unfinished(s: Summary) -> list[str]:
     """The line that nobody overlooks, where the answer is not a converged one."""
-    if s.status in ("converged", TRAINED):
+    if s.status == "converged":
         return []
     headline = HEADLINES.get(s.status, s.status.replace("_", " "))
     reason = s.metrics.get("reason", "")

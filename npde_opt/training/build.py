@@ -6,7 +6,7 @@ Weights are named by their letter and the number of the layer, from 1: W1, V1, U
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,8 +17,11 @@ from npde_opt.networks import (
     ACTIVATIONS,
     EXPANSIONS,
     Activation,
+    Aperture,
+    Applied,
     Bilinear,
     Dense,
+    Detectors,
     Mixing,
     Network,
     Part,
@@ -27,13 +30,22 @@ from npde_opt.networks import (
     RadialBasis,
     Stencil,
     Step,
+    Template,
     Transposed,
+    UnitPower,
     Weight,
+    masks,
+    opposed,
+    propagation,
 )
 from npde_opt.networks.stencil import Sizes
 from npde_opt.training.sections import LayerSection, NetworkSection, StartSection
 from npde_opt.training.starts import cosines, delay, nearest, slope
 
+WAVENUMBER = 2 * np.pi
+"""Of light, where lengths are in wavelengths."""
+ANGLE = 0.25
+"""Tangent of the angle at which light leaves cells of one wavelength, half of the largest."""
 PRECISIONS: dict[str, type[np.floating]] = {"double": np.float64, "single": np.float32}
 
 
@@ -54,7 +66,7 @@ def network_of(
     Raises:
         InputError: naming the layer, where it cannot be.
     """
-    found: list[Step] = []
+    found: list[Template] = []
     place = Place.on(grid, channels)
     for number, layer in enumerate(layers, 1):
         with _named(number):
@@ -130,12 +142,13 @@ class _Layer:
         self.number, self.section, self.place = number, section, place
         self.given, self.length = given, steps
 
-    def steps(self) -> list[Step]:
-        make = {
+    def steps(self) -> Sequence[Template]:
+        make: dict[str, Callable[[], Sequence[Template]]] = {
             "convolution": self._convolution,
             "dense": self._dense,
             "residual": self._residual,
             "recurrent": self._recurrent,
+            "diffractive": self._diffractive,
         }
         return make[self.section.kind]()
 
@@ -236,6 +249,21 @@ class _Layer:
                 driven_outer=Part(given, self._weight("B", given)),
             )
         return [replace(layer, reads=n) for n in range(self.length)]
+
+    def _diffractive(self) -> list[Template]:
+        """Light from the sample through masks to pairs of detectors."""
+        s, dim = self.section, self.place.dim
+        if dim != 2:
+            raise InputError("cells", f"samples of {dim} axes", "pictures")
+        width = s.cells * s.spacing
+        grid = Grid((s.cells,) * 2, extent=(width,) * 2, comm=self.place.comm)
+        sides = dict.fromkeys(grid.boundaries, s.margin * s.spacing) if s.margin else {}
+        step = propagation(grid, s.distance, WAVENUMBER, sides, ANGLE / s.spacing)
+        light = Aperture(self.place, step.source, s.margin)
+        way = masks([step] * (s.masks + 1), f"phi{self.number}")
+        regions = opposed((s.cells, s.cells), self._channels(), s.contrast, s.margin)
+        ends = Detectors(step.target, regions)
+        return [Applied(light), UnitPower(light.target), *way, ends]
 
 
 def _along(given: int | Sequence[int], dim: int) -> Sizes:

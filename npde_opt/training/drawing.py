@@ -8,6 +8,7 @@ import numpy as np
 
 from npde_opt.figures.training import plot_confusion, plot_filters, plot_misread, plot_training
 from npde_opt.runs.folder import RunDirectory
+from npde_opt.training import optics
 from npde_opt.training.data import Part
 from npde_opt.training.problem import Problem, Seen
 from npde_opt.training.samples import Source
@@ -18,7 +19,7 @@ CONFUSION, MISREAD, FILTERS, COURSE = (
     "filters.png",
     "training.png",
 )
-FIGURES = (CONFUSION, MISREAD, FILTERS, COURSE)
+FIGURES = (CONFUSION, MISREAD, FILTERS, COURSE, *optics.FIGURES)
 MOST = 40
 """Misread samples that are drawn."""
 
@@ -36,6 +37,9 @@ def draw(
         confusion: how many samples of each class were taken for which one.
         tests: what the network makes of them.
     """
+    if optics.optical(problem.network) and tests:
+        part, columns = tests[0][0], slice(0, 3)
+        optics.draw_optics(out, problem.network, weights, problem.given(part, columns))
     history = [row for row in out.history() if row.get("split", 0) == 0]
     if out.comm.rank > 0:
         return

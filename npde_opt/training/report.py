@@ -18,14 +18,13 @@ from npde_opt.io.files import whole_file
 from npde_opt.io.results import Seconds, Summary, peak_memory_mb
 from npde_opt.networks.model import Model
 from npde_opt.optimizers import Result
-from npde_opt.optimizers.interface import EPOCHS
 from npde_opt.runs.attempts import Attempts
 from npde_opt.runs.folder import RunDirectory
 from npde_opt.runs.monitor import Monitor
-from npde_opt.runs.progress import TRAINED
 from npde_opt.training.case import TrainingCase
 from npde_opt.training.data import Part
 from npde_opt.training.drawing import FIGURES, draw
+from npde_opt.training.optics import SAMPLES, Light, optical
 from npde_opt.training.problem import Problem, Seen, wrong
 
 MODEL, PREDICTIONS = "model.npz", "predictions.csv"
@@ -36,6 +35,7 @@ MEANINGS = {
     "rmse": "root mean square of predicted - wanted, in the unit of the data",
     "psnr": "-10 log10 of the mean square of predicted - wanted, mean over the pictures; dB",
     "loss": "mean over the samples of what is minimized",
+    "power": "share of the light that arrives behind the last mask, or falls on detectors",
 }
 
 
@@ -138,7 +138,7 @@ class Report:
         assert self.first is not None
         problem, result = self.first
         weights = self.weights(problem, result)
-        metrics = self._metrics(result)
+        metrics = self._metrics(result, self._power(problem, weights))
         model = self._model(problem, weights, metrics)
         attempt("the model", lambda: self._write(MODEL, model.content()))
         attempt("predictions.csv", lambda: self._write(PREDICTIONS, self._text().encode()))
@@ -159,15 +159,23 @@ class Report:
         found = problem.space.at(result.m).coefficients()
         return {name: np.array(value, float) for name, value in found.items()}
 
-    def _metrics(self, result: Result) -> Record:
+    def _metrics(self, result: Result, power: Record) -> Record:
         """The mean of each figure over the splits, and all of them."""
-        found: Record = {"reason": result.reason, "decrement": result.decrement}
+        found: Record = {"reason": result.reason, "decrement": result.decrement, **power}
         for name, values in self.values.items():
             found[name] = float(np.mean(values))
             if len(values) > 1:
                 found[f"{name}_splits"] = values
         told = {n: MEANINGS[n.split("_")[0]] for n in found if n.split("_")[0] in MEANINGS}
         return found | {"meanings": {n: t for n, t in told.items() if not n.endswith("_splits")}}
+
+    def _power(self, problem: Problem, weights: Mapping[str, np.ndarray]) -> Record:
+        """Of light, where there is any."""
+        if not optical(problem.network) or not self.seen:
+            return {}
+        with self.ensemble.together():
+            given = problem.given(self.seen[0][0], slice(0, SAMPLES))
+            return dict(Light(problem.network, weights, given).power())
 
     def _model(self, problem: Problem, weights: Mapping[str, np.ndarray], metrics: Record) -> Model:
         table = self.case.table
@@ -231,12 +239,6 @@ class Report:
             for n, r, w, o in rows_
         ]
 
-    def _status(self, result: Result) -> str:
-        """That of the optimizer, but that epochs which were asked for are all that was asked."""
-        method = self.case.table.optimizer[-1].method
-        done = method in EPOCHS and result.status == "max_iterations"
-        return TRAINED if done else result.status
-
     def _summary(self, driver: str, case: str, seconds: Seconds, metrics: Record) -> Summary:
         assert self.first is not None
         problem, result = self.first
@@ -248,7 +250,7 @@ class Report:
             grid=problem.network.grid.shape,
             unknowns=problem.network.source.size,
             parameters=problem.network.size,
-            status=self._status(result),
+            status=result.status,
             iterations=result.iterations,
             objective=result.objective,
             objective_initial=result.objective_initial,

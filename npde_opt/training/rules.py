@@ -72,6 +72,9 @@ def _check_layer(where: str, layer: LayerSection, given: Mapping[str, Plain]) ->
         raise InputError(f"{where}.start", "given", allowed)
     if layer.hidden is not None and not layer.linear:
         raise InputError(f"{where}.hidden", layer.hidden, "nothing, or linear = true")
+    for key in ("activation", "bias"):
+        if key in given and layer.kind == "diffractive":
+            raise InputError(f"{where}.{key}", "given", "with other kinds than diffractive")
     if layer.channels is None and layer.kind != "residual":
         raise InputError(f"{where}.channels", "nothing", f"a number, of a {layer.kind} layer")
     if "shared" in given and layer.repeat == 1:

@@ -184,6 +184,7 @@ class NetworkSection(Table, kw_only=True):
 
 STENCILS = {"kinds": ("convolution", "residual")}
 RESIDUAL = {"kinds": ("residual",)}
+OPTICAL = {"kinds": ("diffractive",)}
 
 
 class StartSection(Table, kw_only=True):
@@ -199,12 +200,14 @@ class LayerSection(Table, kw_only=True):
     """A layer u' = a u + dt V sigma(W u + U x + b), or several."""
 
     kind: Annotated[
-        Literal["convolution", "dense", "residual", "recurrent"],
+        Literal["convolution", "dense", "residual", "recurrent", "diffractive"],
         Meta(
             description="convolution: u' = sigma(W u + b), W a stencil; dense: the same, W full; "
             "residual: u' = u + dt V sigma(W u + b), W and V stencils; recurrent: u' = sigma(W u "
             "+ U x + b), once for each step x of the sample's sequence, from u = 0; with `linear` "
-            "u' = K u + B x + V sigma(W u + U x + b)"
+            "u' = K u + B x + V sigma(W u + U x + b); diffractive: "
+            "the sample is the amplitude of light of power 1 that passes masks exp(i phi), and u' "
+            "are differences of its intensities in pairs of detectors"
         ),
     ]
     channels: Annotated[
@@ -278,6 +281,26 @@ class LayerSection(Table, kw_only=True):
             extra={"kinds": ("recurrent",)},
         ),
     ] = None
+    masks: Annotated[Count, Meta(description="that light passes", extra=OPTICAL)] = 5
+    cells: Annotated[Count, Meta(description="of a mask along x and y", extra=OPTICAL)] = 64
+    spacing: Annotated[
+        Positive, Meta(description="width of a cell, in wavelengths", extra=OPTICAL)
+    ] = 1.0
+    distance: Annotated[
+        Positive,
+        Meta(
+            description="from the sample to the first mask, between masks and to the detectors, "
+            "in wavelengths",
+            extra=OPTICAL,
+        ),
+    ] = 60.0
+    margin: Annotated[
+        Index,
+        Meta(description="cells at all sides that absorb; with 0 they reflect", extra=OPTICAL),
+    ] = 4
+    contrast: Annotated[
+        Positive, Meta(description="factor of the differences of intensities", extra=OPTICAL)
+    ] = 50.0
 
 
 class LossSection(Table, kw_only=True):
