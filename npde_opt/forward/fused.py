@@ -14,6 +14,8 @@ and compiled by numba. Arithmetic is in double precision, also where states are 
 from __future__ import annotations
 
 import functools
+import math
+import weakref
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -21,11 +23,10 @@ import numpy as np
 from npde_opt.aliases import Coefficients, Numbers
 from npde_opt.compiling import compiled_source
 from npde_opt.errors import InputError
+from npde_opt.forward.ghosted import Store
 from npde_opt.forward.layer import Stages
 from npde_opt.forward.stepper import Stepper
 from npde_opt.functions.text import Expressions
-from npde_opt.grids import AXES, Grid
-from npde_opt.grids.layout import neighbours
 from npde_opt.terms.diffusion import Diffusion
 from npde_opt.terms.kinetics import KineticsAt
 from npde_opt.terms.state import Gradients
@@ -103,6 +104,8 @@ class FusedEuler(Stepper):
             np.ascontiguousarray(np.transpose(p)) if field else float(p)
             for p, field in zip(self.kinetics.parameters, self.fields, strict=True)
         ]
+        self.store = Store.of(self.grid)
+        self._last: tuple[Callable[[], np.ndarray | None], float] = (lambda: None, 0.0)
         self._sums: list[np.ndarray] = []
         self._clear()
 
@@ -119,11 +122,18 @@ class FusedEuler(Stepper):
         return kernels(self.kinetics.expressions, self.fields, self.grid.dim, self._columns(u))
 
     def step(self, n: int, u: np.ndarray) -> Stages:
-        out, (step, _, _, _) = np.empty_like(u), self._kernels(u)
+        out, (step, _, _, _) = self.store.state(u), self._kernels(u)
         after = [o.T for o in out]
         sizes = self.dt(n), self.factor, self.D, self.weights
-        step(*padded(self.grid, u), *after, *self.parameters, *sizes)
+        squares = np.zeros(1)
+        step(*self.store.around(u), *after, *self.parameters, *sizes, squares)
+        self._last = weakref.ref(out), math.sqrt(squares[0])
         return [u, out]
+
+    def norm(self, u: np.ndarray) -> float:
+        """Known of the state that the last step led to."""
+        state, size = self._last
+        return size if state() is u else super().norm(u)
 
     def _directions(self, dk: Coefficients) -> tuple[list[Numbers], np.ndarray]:
         """Increments of the kinetics' parameters, and of the diffusivities by species."""
@@ -145,9 +155,9 @@ class FusedEuler(Stepper):
         dk: Coefficients,
         previous: np.ndarray | None = None,
     ) -> Stages:
-        out, (_, push, _, _) = np.empty_like(du), self._kernels(du)
+        out, (_, push, _, _) = self.store.state(du), self._kernels(du)
         directions, dD = self._directions(dk)
-        before = *padded(self.grid, stages[0]), *padded(self.grid, du)
+        before = *self.store.around(stages[0]), *self.store.around(du)
         after = [o.T for o in out]
         sizes = dD, self.dt(n), self.factor, self.D, self.weights
         push(*before, *after, *self.parameters, *directions, *sizes)
@@ -161,13 +171,13 @@ class FusedEuler(Stepper):
         out: Gradients | None,
         late: Sequence[Stages] = (),
     ) -> tuple[np.ndarray, Stages]:
-        result, (_, _, back, _) = np.empty_like(adjoint), self._kernels(adjoint)
+        result, (_, _, back, _) = self.store.state(adjoint), self._kernels(adjoint)
         slopes, scalars, sums = self._slopes, self._scalars, self._sums
         if out is None:
             slopes, scalars = np.empty_like(slopes), np.empty_like(scalars)
             sums = [np.empty_like(s) for s in sums]
         before, after = [a.T for a in stages[0]], [r.T for r in result]
-        given = *before, *padded(self.grid, adjoint), *after, *self.parameters
+        given = *before, *self.store.around(adjoint), *after, *self.parameters
         back(*given, *sums, slopes, scalars, self.dt(n), self.factor, self.D, self.weights)
         return result, [np.empty(0), adjoint] if out is None else []
 
@@ -182,11 +192,11 @@ class FusedEuler(Stepper):
         out: Gradients,
         late: Sequence[Stages] = (),
     ) -> tuple[np.ndarray, Stages]:
-        result, (_, _, _, twice) = np.empty_like(dadjoint), self._kernels(dadjoint)
+        result, (_, _, _, twice) = self.store.state(dadjoint), self._kernels(dadjoint)
         directions, dD = self._directions(dk)
         adjoint = multipliers[1]
         before = [a.T for a in (*stages[0], *changes[0])]
-        ghosted = *padded(self.grid, adjoint), *padded(self.grid, dadjoint)
+        ghosted = *self.store.around(adjoint), *self.store.around(dadjoint)
         given = *before, *ghosted, *(r.T for r in result), *self.parameters, *directions
         sizes = dD, self.dt(n), self.factor, self.D, self.weights
         twice(*given, *self._sums, self._slopes, self._scalars, *sizes)
@@ -207,45 +217,22 @@ class FusedEuler(Stepper):
         self._clear()
 
 
-def padded(grid: Grid, u: np.ndarray) -> np.ndarray:
-    """The values [c, k, j, i] of a state, or [c, k, j, i, s] of columns, with one ghost cell all
-    round: all species and samples in one exchange an axis. Values at Neumann sides are mirrored."""
-    cells = u.transpose(0, *range(u.ndim - 1, 0, -1))
-    columns = u.ndim > grid.dim + 1
-    ghosted = [n + 2 for n in grid.local_shape[::-1]]
-    out = np.zeros((len(u), *ghosted, *cells.shape[grid.dim + 1 :]), u.dtype)
-    inner: list[slice | int] = [slice(None), *(slice(1, -1),) * grid.dim]
-    out[tuple(inner)] = cells
-    for d in range(grid.dim):
-        axis, ends = grid.dim - d, (grid.start[d] == 0, grid.stop[d] == grid.shape[d])
-        layers: Sequence[np.ndarray | None] = (None, None)
-        if not all(ends) or grid.periodic(d):
-            own = np.moveaxis(cells, -1, 0) if columns else cells
-            layers = neighbours(own, grid.layout, d, grid.periodic(d), grid.comm)
-        for side, end, layer, ghost, first in zip(
-            "-+", ends, layers, (0, -1), (1, -2), strict=True
-        ):
-            to, source = inner.copy(), inner.copy()
-            to[axis], source[axis] = ghost, first
-            if layer is not None and (grid.periodic(d) or not end):
-                behind = np.moveaxis(layer, 0, -1) if columns else layer
-                out[tuple(to)] = behind.squeeze(axis)
-            elif grid.boundaries[AXES[d] + side].kind == "neumann":
-                out[tuple(to)] = out[tuple(source)]
-    return out
-
-
 @functools.lru_cache(maxsize=64)
 def kernels(
     expressions: Expressions, fields: tuple[bool, ...], dim: int, columns: bool
 ) -> tuple[Callable[..., None], ...]:
-    """The loops of a step, (padded..., out..., parameters..., dt, s, D, w), of its tangent,
-    (padded..., padded increment..., out..., parameters..., their increments..., dD, dt, s, D,
-    w), of its adjoint, (u..., padded adjoint..., out..., parameters..., field sums..., slopes,
-    scalar sums, dt, s, D, w), and of the adjoint's derivative, (u..., du..., padded adjoint...,
-    padded dadjoint..., out..., parameters..., their increments..., sums as before, dD, dt, s, D,
-    w); all arrays with the slowest axis first. States of `columns` have the samples as their
-    last axis, z."""
+    """The loops of
+
+        a step             (padded..., out..., parameters..., dt, s, D, w, sum of squares)
+        its tangent        (padded..., padded increment..., out..., parameters..., their
+                           increments..., dD, dt, s, D, w)
+        its adjoint        (u..., padded adjoint..., out..., parameters..., field sums..., slopes,
+                           scalar sums, dt, s, D, w)
+        its derivative     (u..., du..., padded adjoint..., padded dadjoint..., out...,
+                           parameters..., their increments..., sums as before, dD, dt, s, D, w);
+
+    all arrays with the slowest axis first. States of `columns` have the samples as their last
+    axis, z."""
     count = len(expressions.outputs)
     species, own = range(count), [i for i, field in enumerate(fields) if field]
     axes = [f"i{d}" for d in range(dim)]
@@ -285,18 +272,26 @@ def kernels(
     load = [f"q{i} = {text}" for i, text in enumerate(given)]
     step = function(
         "step",
-        [*(f"p{c}" for c in species), *(f"o{c}" for c in species), *parameters, *last],
-        [],
+        [
+            *(f"p{c}" for c in species),
+            *(f"o{c}" for c in species),
+            *parameters,
+            *last,
+            "squares",
+        ],
+        ["a = 0.0"],
         [
             *(f"v{c} = p{c}[{centre}]" for c in species),
             *load,
             *code,
             *(
-                f"o{c}[{here}] = v{c} + dt * (D[{c}] * ({laplacian(f'p{c}')}) + s * ({rates[c]}))"
+                f"x{c} = v{c} + dt * (D[{c}] * ({laplacian(f'p{c}')}) + s * ({rates[c]}))"
                 for c in species
             ),
+            *(f"o{c}[{here}] = x{c}" for c in species),
+            *(f"a += x{c} * x{c}" for c in species),
         ],
-        [],
+        ["squares[0] += a"],
     )
     code, rates = expressions.code(
         "push", [*arguments, *(f"m{c}" for c in species), *(f"r{i}" for i in range(len(fields)))]

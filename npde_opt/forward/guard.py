@@ -7,7 +7,6 @@ checks are collective: they raise on all ranks of the grid.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -137,8 +136,7 @@ class Guard:
         """Of the state after step n, the last of its stages. Whether it has moved, or the next step
         is longer, such that its rates have to be looked at before that."""
         u = stages[-1]
-        flat = u.ravel(order="K")
-        own = math.sqrt(np.vdot(flat, flat))  # one pass; the largest value where that is too much
+        own = stepper.norm(u)  # one pass at most; the largest value where that is too much
         if not own <= bound:
             own = max(float(u.max(initial=0.0)), -float(u.min(initial=0.0)))
         watched = self.watches()

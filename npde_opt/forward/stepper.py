@@ -12,6 +12,7 @@ k, its part of dJ/dM is -sum_i mu_i (U_i - u_n).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -82,6 +83,11 @@ class Stepper:
 
     def _alpha(self, n: int, i: int) -> float:
         return self.dt(n) * self.groups[0].weight(i, i)
+
+    def norm(self, u: np.ndarray) -> float:
+        """The 2-norm of all values of a state, which may lie apart in memory."""
+        fastest_last = u.transpose(np.argsort(u.strides)[::-1])
+        return math.sqrt(np.vecdot(fastest_last, fastest_last).sum())
 
     def step(self, n: int, u: np.ndarray) -> Stages:
         """U_0 ... U_s from u_n, and from nothing else: a step done again is the same to the last

@@ -43,7 +43,7 @@ class Watch:
             sizes: the largest |u| by species in the samples of all ranks.
             dt: the step that was looked at. share: of the rates in the limit.
         """
-        self._kept = [sample(u, self.looks).copy() for u in state.u]
+        self._kept = [sample(u, self.looks) for u in state.u]
         self._start, self._sizes = self.looks, sizes
         self._allowed, self._dt = allowed(share), dt
         self.looks += 1

@@ -6,6 +6,7 @@ memory: fields of cells broadcast over the samples, as these stand before the ax
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -158,6 +159,12 @@ are."""
 def sample(field: np.ndarray, start: int = 0) -> np.ndarray:
     """Every so many of a rank's cells, from one of the first on, which changes with `start`. The
     distance is odd, as numbers of cells along axes are often even."""
-    flat = np.ravel(field, order="F")
-    every = max(flat.size // SAMPLE, 1) | 1
-    return flat[start % every :: every]
+    every = max(field.size // SAMPLE, 1) | 1
+    return np.asarray(field)[_places(field.shape, start % every, every)]
+
+
+@functools.lru_cache(maxsize=256)
+def _places(shape: tuple[int, ...], first: int, every: int) -> tuple[np.ndarray, ...]:
+    """Indices of the cells first, first + every ..., the first axis fastest."""
+    flat = np.arange(first, int(np.prod(shape)), every)
+    return tuple(np.unravel_index(flat, shape, order="F"))
