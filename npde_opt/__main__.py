@@ -24,6 +24,11 @@ def main(argv: list[str]) -> int:
 
         return doctor_main(rest)
     if command == "check":
+        from npde_opt.training.check import is_training
+        from npde_opt.training.check import main as check_training
+
+        if is_training(rest):
+            return check_training(rest)
         from npde_opt.cases import check_main
 
         return check_main(rest) or 0

@@ -265,6 +265,8 @@ FINDINGS = {
     "undetermined": "NOT DETERMINED",
     "moved": "FAR FROM START",
 }
+TRAINED = "trained"
+"""The status of a run that was asked for so many epochs, and went through them."""
 STARTS = ("starts", "best_start")
 MEANINGS = "meanings"
 """Of the metrics: what some of them mean, by name."""
@@ -312,7 +314,7 @@ def residuals(metrics: Mapping[str, Plain]) -> list[str]:
 
 def unfinished(s: Summary) -> list[str]:
     """The line that nobody overlooks, where the answer is not a converged one."""
-    if s.status == "converged":
+    if s.status in ("converged", TRAINED):
         return []
     headline = HEADLINES.get(s.status, s.status.replace("_", " "))
     reason = s.metrics.get("reason", "")

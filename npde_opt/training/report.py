@@ -18,9 +18,11 @@ from npde_opt.io.files import whole_file
 from npde_opt.io.results import Seconds, Summary, peak_memory_mb
 from npde_opt.networks.model import Model
 from npde_opt.optimizers import Result
+from npde_opt.optimizers.interface import EPOCHS
 from npde_opt.runs.attempts import Attempts
 from npde_opt.runs.folder import RunDirectory
 from npde_opt.runs.monitor import Monitor
+from npde_opt.runs.progress import TRAINED
 from npde_opt.training.case import TrainingCase
 from npde_opt.training.data import Part
 from npde_opt.training.drawing import FIGURES, draw
@@ -239,6 +241,12 @@ class Report:
             for n, r, w, o in rows_
         ]
 
+    def _status(self, result: Result) -> str:
+        """That of the optimizer, but that epochs which were asked for are all that was asked."""
+        method = self.case.table.optimizer[-1].method
+        done = method in EPOCHS and result.status == "max_iterations"
+        return TRAINED if done else result.status
+
     def _summary(self, driver: str, case: str, seconds: Seconds, metrics: Record) -> Summary:
         assert self.first is not None
         problem, result = self.first
@@ -250,7 +258,7 @@ class Report:
             grid=problem.network.grid.shape,
             unknowns=problem.network.source.size,
             parameters=problem.network.size,
-            status=result.status,
+            status=self._status(result),
             iterations=result.iterations,
             objective=result.objective,
             objective_initial=result.objective_initial,
