@@ -208,7 +208,8 @@ class Differences:
     def __init__(self, seen: Observed, terms: Sequence[Term], windows: tuple[int, int]):
         steps = [float(axis[1] - axis[0]) for axis in (seen.t, seen.x)]
         smooth = _local(_local(seen.u, 0, windows, steps, 0), 0, windows, steps, 1)
-        inner = tuple(slice(half, -half, half) for half in windows)
+        # Twice a half window from the ends: derivatives there see what was smoothed from one side.
+        inner = tuple(slice(2 * half, -2 * half, half) for half in windows)
         self.b = _local(_local(seen.u, 1, windows, steps, 0), 0, windows, steps, 1)[inner].ravel()
         columns = []
         for term in terms:
@@ -234,8 +235,8 @@ def _local(
         both: np.ndarray = real + 1j * imaginary
         return both
     width = 2 * windows[axis] + 1
-    if not DEGREE < width <= u.shape[axis]:
-        allowed = f"{(DEGREE + 1) // 2} to {(u.shape[axis] - 1) // 2} steps"
+    if not DEGREE < width <= u.shape[axis] // 2:
+        allowed = f"{(DEGREE + 1) // 2} to {(u.shape[axis] // 2 - 1) // 2} steps"
         raise InputError(f"equation: half window along {'tx'[axis]}", windows[axis], allowed)
     found: np.ndarray = savgol_filter(
         u, width, DEGREE, derivative, delta=steps[axis], axis=axis, mode="nearest"

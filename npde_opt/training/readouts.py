@@ -71,8 +71,8 @@ class Recipe:
 
 
 RECIPES = {
-    "random": {"mnist": Recipe(0.5, 0.5), "digits": Recipe(0.5, 0.5)},
-    "receptive": {"mnist": Recipe(0.5, 0.5, least=7), "digits": Recipe(0.5, 0.5, least=3)},
+    "random": {"mnist": Recipe(0.8, 1.3), "digits": Recipe(0.5, 0.5)},
+    "receptive": {"mnist": Recipe(0.8, 1.0, least=7), "digits": Recipe(0.5, 0.5, least=3)},
     "oriented": {
         "mnist": Recipe(0.4, 0.5, 7, 1.5, True),
         "digits": Recipe(0.4, 0.5, 4, 0.25, False),

@@ -1,0 +1,46 @@
+"""The terms of an equation that was found, with their errors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from npde_opt.aliases import FilePath
+from npde_opt.figures.style import FIRST, INK, SECOND, save, style
+
+
+def plot_terms(
+    path: FilePath,
+    names: Sequence[str],
+    values: np.ndarray,
+    errors: np.ndarray,
+    path_terms: Sequence[int],
+    information: Sequence[float],
+    residuals: Sequence[float],
+) -> Path:
+    """Coefficients, each in units of its size; and what sets of fewer and fewer terms are worth.
+
+    Args:
+        names, values, errors: of the terms that were taken.
+        path_terms: numbers of terms of the sets that were looked at.
+        information, residuals: of these sets.
+    """
+    with style() as plt:
+        figure, (left, right) = plt.subplots(1, 2, figsize=(9.8, 3.8), layout="constrained")
+        at, size = np.arange(len(names)), abs(values)
+        left.errorbar(values / size, at, xerr=2 * errors / size, fmt="o", color=FIRST, capsize=4)
+        left.set_yticks(
+            at, [f"{n}: {v:.5g}" for n, v in zip(names, values, strict=True)], color=INK
+        )
+        left.axvline(0, color=INK, lw=0.8)
+        left.set(xlabel="coefficient / its size (bars: two deviations)", ylim=(-0.6, len(at) - 0.4))
+        right.plot(path_terms, residuals, "o-", color=FIRST)
+        right.set(xlabel="terms", ylabel="residual / right hand side", yscale="log")
+        right.xaxis.get_major_locator().set_params(integer=True)
+        other = right.twinx()
+        other.plot(path_terms, information, "s--", color=SECOND, ms=4)
+        other.set_ylabel("information criterion", color=SECOND)
+        other.spines["right"].set_visible(True)
+        return save(plt, figure, path)

@@ -1,0 +1,148 @@
+"""Equations from data: rows against integrals, terms that are found, none missed or invented."""
+
+import numpy as np
+import pytest
+
+from npde_opt.errors import InputError
+from npde_opt.pseudoinverse.equation_error import (
+    FORMS,
+    Differences,
+    Observed,
+    Term,
+    Weak,
+    library,
+)
+from npde_opt.pseudoinverse.selection import select
+
+N, TIMES = 128, 101
+X = np.linspace(-np.pi, np.pi, N, endpoint=False)
+T = np.linspace(0.0, 1.0, TIMES)
+K2 = np.fft.fftfreq(N, 1 / N) ** 2
+
+
+def stepped(u, half, reacted):
+    """Strang's splitting, 10 steps from each time to the next: linear part in Fourier's basis."""
+    found, dt = [u], (T[1] - T[0]) / 10
+    for _ in range(10 * (TIMES - 1)):
+        u = reacted(np.fft.ifft(half(dt) * np.fft.fft(reacted(u, dt / 2))), dt / 2)
+        found.append(u)
+    return np.array(found[::10])
+
+
+def reaction():
+    """u_t = 0.05 u_xx + 2 u - 2 u^3."""
+
+    def reacted(u, dt):
+        grown = u**2 * np.exp(4 * dt)
+        return np.sign(u.real) * np.sqrt(grown / (1 - u**2 + grown))
+
+    start = 0.4 * np.sin(X) + 0.3 * np.cos(2 * X + 1) + 0.1 * np.sin(3 * X)
+    return stepped(start, lambda dt: np.exp(-0.05 * K2 * dt), reacted).real
+
+
+def packets():
+    """u_t = i/2 u_xx + i |u|^2 u."""
+    start = 1.5 / np.cosh(2 * (X + 1)) * np.exp(1j * X) + 1 / np.cosh(1.5 * (X - 1))
+    return stepped(
+        start.astype(complex),
+        lambda dt: np.exp(-0.5j * K2 * dt),
+        lambda u, dt: u * np.exp(1j * abs(u) ** 2 * dt),
+    )
+
+
+@pytest.fixture(scope="module")
+def states():
+    return {"reaction": reaction(), "packets": packets()}
+
+
+@pytest.mark.parametrize(("noise", "exact"), [(0.0, 1e-3), (0.01, 0.05)])
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("reaction", {"u": 2.0, "u^3": -2.0, "u_xx": 0.05}),
+        ("packets", {"i |u|^2 u": 1.0, "i u_xx": 0.5}),
+    ],
+)
+def test_no_term_is_missed_or_invented(states, name, wanted, noise, exact):
+    observed = Observed(T, X, states[name])
+    if noise:
+        observed = observed.with_noise(noise, 3)
+    terms = library(np.iscomplexobj(observed.u))
+    selected = select(Weak(observed, terms, (25, 20)))
+    names = [terms[j].name for j in selected.terms]
+    assert set(names) == set(wanted)
+    values = np.array([wanted[n] for n in names])
+    np.testing.assert_allclose(selected.coefficients, values, rtol=exact)
+    if noise:
+        assert (abs(selected.coefficients - values) < 5 * selected.errors).all()
+
+
+def test_a_wave_of_one_shape_obeys_the_shortest_equation():
+    u = np.exp(-((X[None, :] - T[:, None]) ** 2))
+    terms = library(False)
+    selected = select(Weak(Observed(T, X, u), terms, (25, 20)))
+    assert [terms[j].name for j in selected.terms] == ["u_x"]
+    np.testing.assert_allclose(selected.coefficients, [-1.0], rtol=1e-6)
+
+
+def test_rows_of_the_weak_form_hold_for_smooth_states():
+    u = np.exp(-0.3 * T[:, None]) * np.sin(2 * X[None, :])
+    terms = [Term("u"), Term("u_xx", 2), Term("x u", place=1), Term("(u^2)_x", 1, 2)]
+    weak = Weak(Observed(T, X, u), terms, (20, 20))
+    np.testing.assert_allclose(weak.b, -0.3 * weak.G[:, 0], atol=1e-9)
+    np.testing.assert_allclose(weak.G[:, 1], -4 * weak.G[:, 0], atol=1e-8)
+    place = Weak(Observed(T, X, X * u), [Term("u")], (20, 20))
+    np.testing.assert_allclose(weak.G[:, 2], place.G[:, 0], atol=1e-12)
+    slope = np.exp(-0.6 * T[:, None]) * 2 * np.sin(4 * X[None, :])
+    steep = Weak(Observed(T, X, slope), [Term("u")], (20, 20))
+    np.testing.assert_allclose(weak.G[:, 3], steep.G[:, 0], atol=1e-8)
+
+
+def test_differences_are_derivatives():
+    u = np.exp(-0.3 * T[:, None]) * np.sin(2 * X[None, :])
+    rows = Differences(Observed(T, X, u), [Term("u"), Term("u_xxx", 3)], (5, 5))
+    inner = u[10:-10:5, 10:-10:5]
+    np.testing.assert_allclose(rows.b, -0.3 * inner.ravel(), atol=1e-5)
+    wanted = (np.exp(-0.3 * T[:, None]) * -8 * np.cos(2 * X[None, :]))[10:-10:5, 10:-10:5]
+    np.testing.assert_allclose(rows.G[:, 1], wanted.ravel(), atol=1e-2)
+
+
+def test_errors_of_rows_are_those_of_drawn_noise(states):
+    observed = Observed(T, X, states["reaction"])
+    terms, c = [Term("u"), Term("u^3", 0, 3), Term("u_xx", 2)], np.array([2.0, -2.0, 0.05])
+    draws = []
+    for seed in range(40):
+        weak = Weak(observed.with_noise(0.01, seed), terms, (20, 20))
+        # Weights from the clean states: the same for all draws.
+        weak.seen = observed
+        G, b = weak.rows(c)
+        draws.append(G @ c - b)
+    size = 0.01 * np.sqrt((observed.u**2).mean())
+    np.testing.assert_allclose(np.std(draws, axis=0).mean(), size, rtol=0.1)
+    correlation = np.corrcoef(np.array(draws).T)
+    off = correlation[~np.eye(len(correlation), dtype=bool)]
+    assert abs(off).mean() < 0.2
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda t, x, u: (t, x, u.T), "u: got shape"),
+        (lambda t, x, u: (t**2, x, u), "t: got 101 values"),
+        (lambda t, x, u: (t, x, u / np.where(u == u[3, 4], 0, 1)), "not finite"),
+    ],
+)
+def test_observations_that_cannot_be_are_told(change, told):
+    u = np.cos(T[:, None] + X[None, :])
+    with pytest.raises(InputError, match=told), np.errstate(divide="ignore"):
+        Observed(*change(T, X, u))
+
+
+def test_windows_and_states_that_say_nothing_are_told():
+    terms = library(False)
+    for form in FORMS.values():
+        with pytest.raises(InputError, match="half window along x"):
+            form(Observed(T, X, np.ones((TIMES, N))), terms, (20, 90))
+    flat = Observed(T, X, np.zeros((TIMES, N)))
+    with pytest.raises(InputError, match="that are 0"):
+        select(Weak(flat, terms, (20, 20)))

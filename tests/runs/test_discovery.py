@@ -1,0 +1,64 @@
+"""The run that finds equations: files, what is told of them, and cases that start from them."""
+
+import json
+from argparse import Namespace
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+from scipy.io import savemat
+
+from npde_opt.cases import load_case
+from npde_opt.errors import InputError
+from npde_opt.runs import discovery
+
+WORLD = MPI.COMM_WORLD
+
+
+def run(data, out, *files, **others):
+    given = {"noise": 0.0, "seed": 0, "form": "weak", "windows": [20, 20], "plot": False}
+    options = Namespace(data=str(data), out=str(out), overwrite=True, file=list(files))
+    vars(options).update(given | others)
+    with discovery.Discovery(options, WORLD, 0.0) as found:
+        found.find()
+        found.report()
+    return json.loads((out / "summary.json").read_text())["metrics"]["equations"]
+
+
+@pytest.mark.parallel([1, 2])
+def test_the_case_of_an_equation_starts_from_it(tmp_path):
+    pytest.importorskip("matplotlib")
+    folder = WORLD.bcast(tmp_path)
+    t, x = np.linspace(0, 1, 81), np.linspace(-np.pi, np.pi, 96, endpoint=False)
+    if WORLD.rank == 0:
+        # u_t = 0.1 u_xx - 0.5 u, and i u_t = -0.5 u_xx of two waves each.
+        modes = [(1, 1.0), (2, 0.7), (3, -0.4)]
+        real = sum(a * np.exp(-(0.1 * k**2 + 0.5) * t[:, None]) * np.sin(k * x) for k, a in modes)
+        turned = sum(a * np.exp(1j * (k * x - 0.5 * k**2 * t[:, None])) for k, a in modes)
+        savemat(folder / "heat.mat", {"t": t, "x": x, "u": real.T})
+        savemat(folder / "wave.mat", {"tt": t, "x": x, "usol": turned})
+    WORLD.Barrier()
+    told = run(folder, folder / "out", "heat.mat", "wave.mat", plot=True)
+    assert told["heat"]["terms"] == ["u", "u_xx"]
+    np.testing.assert_allclose(told["heat"]["coefficients"], [-0.5, 0.1], rtol=1e-4)
+    assert told["wave"]["terms"] == ["i u_xx"]
+    np.testing.assert_allclose(told["wave"]["coefficients"], [0.5], rtol=1e-4)
+    assert {p.name for p in (folder / "out").glob("*.png")} == {"heat_terms.png", "wave_terms.png"}
+    for name, unknowns in (("heat", {"c1": -0.5, "D": 0.1}), ("wave", {"D": 0.5})):
+        case = load_case(folder / "out" / f"{name}.toml", WORLD)
+        starts = {u.name: float(u.initial) for u in case.table.unknown}
+        assert starts == pytest.approx(unknowns, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("others", "told"),
+    [
+        ({"noise": -1.0}, "--noise"),
+        ({"file": ["none.mat"]}, "--file: got none.mat"),
+        ({"file": ["other.mat"]}, "arrays t or tt"),
+    ],
+)
+def test_what_cannot_be_is_told(tmp_path, others, told):
+    savemat(tmp_path / "other.mat", {"v": np.ones(3)})
+    with pytest.raises(InputError, match=told):
+        run(tmp_path, tmp_path / "out", *others.pop("file", ["other.mat"]), **others)
