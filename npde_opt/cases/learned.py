@@ -41,15 +41,15 @@ def functions(table: CaseFile, truth: bool = False) -> Functions:
 
 def function(u: UnknownSection) -> Function:
     """Of an unknown. Raises InputError for what it cannot be."""
-    ranges, variables = _ranges(u), len(u.of)
+    boxes, variables = ranges(u), len(u.of)
     with _told(u):
         given = link(u.sign, None if u.bounds is None else (u.bounds[0], u.bounds[1]))
         if u.kind == "perceptron":
-            return Perceptron(ranges, u.neurons, u.monotone, given)
+            return Perceptron(boxes, u.neurons, u.monotone, given)
         knots = u.knots if isinstance(u.knots, list) else [u.knots] * variables
         if np.prod(knots, dtype=float) > MOST:
             raise InputError("function: knots", u.knots, f"a product of at most {MOST:,}")
-        return Spline(ranges, knots, u.monotone, given, u.outside)
+        return Spline(boxes, knots, u.monotone, given, u.outside)
 
 
 def check(u: UnknownSection) -> None:
@@ -99,11 +99,11 @@ def _text(spec: Plain, u: UnknownSection, key: str) -> str:
         names = ", ".join(u.of)
         raise InputError(where, "a list or field", f"a number, or {{expression = TEXT in {names}}}")
     check = partial(evaluate_text, f"{where}.expression", spec.expression)
-    check({name: (low + high) / 2 for name, (low, high) in zip(u.of, _ranges(u), strict=True)})
+    check({name: (low + high) / 2 for name, (low, high) in zip(u.of, ranges(u), strict=True)})
     return spec.expression
 
 
-def _ranges(u: UnknownSection) -> list[tuple[float, float]]:
+def ranges(u: UnknownSection) -> list[tuple[float, float]]:
     """One a variable."""
     given = u.range or []
     single = len(given) == 2 and not any(isinstance(x, list) for x in given)

@@ -72,7 +72,6 @@ class Roughness:
         out.setArray(self.matrix @ dp.getArray(readonly=True))
 
     def precondition(self, p: PETSc.Vec, r: PETSc.Vec, out: PETSc.Vec) -> None:
-        """out = R''^-1 r, of the least norm where something costs nothing."""
         out.setArray(self.inverse @ r.getArray(readonly=True))
 
     def destroy(self) -> None:
@@ -80,6 +79,7 @@ class Roughness:
 
 
 def _inverse(matrix: np.ndarray) -> np.ndarray:
+    """What costs nothing counts as what costs least: the inverse is positive definite."""
     found, vectors = scipy.linalg.eigh(matrix)
-    kept = found > SINGULAR * found[-1]
-    return np.asarray((vectors[:, kept] / found[kept]) @ vectors[:, kept].T)
+    least = found[found > SINGULAR * found[-1]].min()
+    return np.asarray((vectors / np.maximum(found, least)) @ vectors.T)

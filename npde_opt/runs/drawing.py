@@ -19,6 +19,7 @@ from npde_opt.forward import Evolution
 from npde_opt.nested import grids
 from npde_opt.restarts import Found
 from npde_opt.runs.folder import RunDirectory
+from npde_opt.runs.learned import Table
 from npde_opt.runs.marked import marks_of, sides_of, unit_of
 from npde_opt.runs.predicted import Predicted
 from npde_opt.runs.states import States, figure_name
@@ -108,6 +109,14 @@ def draw_histories(case: Case, on: OnGrid, metrics: Record, out: RunDirectory) -
             unit=u.unit,
             axis=time.axis,
         )
+
+
+def draw_functions(case: Case, on: OnGrid, found: list[Table], out: RunDirectory) -> None:
+    """Recovered functions. Rank 0 draws."""
+    if on.grid.comm.rank == 0:
+        axis = "t" if case.table.time is None else case.table.time.axis
+        for table in found:
+            table.draw(out.file(f"{table.unknown.name}.png"), axis)
 
 
 def _intervals(metrics: Record, name: str, count: int) -> np.ndarray | None:

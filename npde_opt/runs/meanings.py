@@ -20,6 +20,7 @@ FIXED = {
 }
 FIELD_ERROR = "norm of found - true over that of start - true, {of}; 0: the truth, 1: the start"
 NUMBER_ERROR = "norm of found - true over that of true"
+LEARNED = "values where states of the answer are; their band by the delta method"
 INTERVAL = "holds the true value in 95 of 100 repetitions, where model and sigma are right"
 
 
@@ -33,6 +34,8 @@ def meanings(case: Case, names: Iterable[str]) -> dict[str, str]:
             found[name] = _error(case, name.removeprefix("relative_error_"))
         elif name.endswith("_interval"):
             found[name] = INTERVAL
+        elif name.endswith("_learned"):
+            found[name] = LEARNED
     return found
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib.util
 
 from npde_opt.cases import Case
+from npde_opt.cases.learned import is_function
 from npde_opt.errors import InputError, collective
 from npde_opt.grids import Grid
 from npde_opt.io.vtk import uniform
@@ -53,5 +54,6 @@ def report_names(case: Case, grid: Grid, plot: bool) -> list[str]:
             raise InputError("unknown.name", repr(name), "a name that can be that of a file")
     found = ["parameters.vti" if uniform(grid) else "parameters.vtr"]
     found += states.files(case, grid) if case.experiment_count > 1 else []
+    found += [f"{u.name}.csv" for u in case.table.unknown if is_function(u)]
     drawn = [u.name for u in case.table.unknown if u.kind != "scalar"]
     return found + ([f"{name}.png" for name in drawn] if plot else [])

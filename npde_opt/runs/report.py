@@ -10,6 +10,7 @@ from petsc4py import PETSc
 
 from npde_opt.aliases import Coefficient, Plain, Record
 from npde_opt.cases import Case
+from npde_opt.cases.learned import is_function
 from npde_opt.cases.on_grid import OnGrid
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError
@@ -22,8 +23,9 @@ from npde_opt.reductions import largest
 from npde_opt.restarts import Found
 from npde_opt.runs import starts
 from npde_opt.runs.attempts import Attempts
-from npde_opt.runs.drawing import Films, draw
+from npde_opt.runs.drawing import Films, draw, draw_functions
 from npde_opt.runs.folder import PREDICTED, STARTS_TABLE, RunDirectory
+from npde_opt.runs.learned import tables
 from npde_opt.runs.predicted import Predicted
 from npde_opt.runs.solves import model, run_measured, solved
 from npde_opt.runs.states import States
@@ -61,8 +63,17 @@ def report(
         {},
         None,
     )
-    metrics |= values
+    metrics |= _renamed(case, values)
     metrics |= attempt("the error against the truth", lambda: truth_errors(on, space, m)) or {}
+    lines = (
+        attempt(
+            "the functions",
+            lambda: tables(case, space, m, model(objective), solved(at), ensemble, estimates),
+        )
+        or []
+    )
+    for line in lines:
+        metrics |= line.metrics()
     metrics |= attempt("derived figures", lambda: derived(case, space, m, estimates)) or {}
     metrics |= (
         attempt("bounds and the way from the start", lambda: findings(objective, m, on.start()))
@@ -80,9 +91,13 @@ def report(
             own("the VTK file", lambda: _write_fields(on, space, everything, m, out))
             if found.starts:
                 own("starts.csv", lambda: out.write(STARTS_TABLE, starts.csv_text(found.starts)))
+            for line in lines:
+                name = f"{line.unknown.name}.csv"
+                own(name, functools.partial(out.write, name, line.csv()))
             own("predicted.csv", lambda: out.write(PREDICTED, rows.text()))
             if plot:
                 own("drawing", lambda: draw(case, on, found, metrics, predicted, rows, out, weight))
+                own("functions", lambda: draw_functions(case, on, lines, out))
         lin = solved(everything)
         states = States(case, on, ensemble, forward, lin, out)
         if states.count > 1:
@@ -93,6 +108,14 @@ def report(
     if everything is not at:
         everything.destroy()
     return metrics | starts.metrics(found)
+
+
+def _renamed(case: Case, values: Record) -> Record:
+    """Metrics of small unknowns; those of functions are numbers that mean little one by one, and
+    have their intervals in the functions' bands."""
+    names = [u.name for u in case.table.unknown if is_function(u)]
+    found = {k: v for k, v in values.items() if k not in {f"{n}_interval" for n in names}}
+    return {f"{k}_numbers" if k in names else k: v for k, v in found.items()}
 
 
 def _figures(found: Found, at: ObjectiveAt) -> Record:
@@ -131,7 +154,7 @@ def truth_errors(on: OnGrid, space: ParameterSpace, m: PETSc.Vec) -> dict[str, f
     """
     out: dict[str, float] = {}
     for u in on.table.unknown:
-        if u.truth is not None:
+        if u.truth is not None and not is_function(u):
             true, start = on.value(u.name, "truth"), on.value(u.name)
             out[f"relative_error_{u.name}"] = space.error(m, u.name, true, start)
     return out

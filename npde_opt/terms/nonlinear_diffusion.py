@@ -268,7 +268,12 @@ class NonlinearDiffusionAt(TermAt):
         found: dict[str, list[list[Numbers]]] = {}
         for d in range(self.grid.dim):
             arguments = self._arguments(state, d)[0]
-            open_faces = np.broadcast_to(self.term.areas[d] > 0, np.shape(arguments[0]))
+            # Those at the sides read boundary values, which a state by itself does not have.
+            inside = np.ones(self.grid.local_shape[d] + 1, bool)
+            for face, here in inner_ends(self.grid, d):
+                inside[face] &= not here
+            open_faces = (self.term.areas[d] > 0) & along(inside, d, self.grid.dim)
+            open_faces = np.broadcast_to(open_faces, np.shape(arguments[0]))
             seen = self.flux.points(*arguments)
             for name, calls in seen.items():
                 picked = found.setdefault(name, [])

@@ -164,6 +164,23 @@ class Estimates:
         low, high = np.clip(ends, *entry.unknown.range)
         return float(low), float(high)
 
+    def deviations(self, name: str, slopes: np.ndarray) -> np.ndarray:
+        """Standard deviations of functions of the values of one unknown, by the delta method; NaN
+        where the data do not determine one. Held parameters count as known.
+
+        Args:
+            slopes: of the functions in the values (count, functions).
+        """
+        own = [i for i, e in enumerate(self.entries) if e.unknown.name == name]
+        scales = np.array([_slope(self.entries[i]) for i in own])
+        found = np.full(slopes.shape[1], np.nan)
+        gradient = np.zeros(len(self.entries))
+        for n, column in enumerate((scales[:, None] * slopes).T):
+            gradient[own] = column
+            deviation = self._deviation(gradient)
+            found[n] = np.nan if deviation is None else deviation
+        return found
+
     def derived(
         self, f: Callable[[Mapping[str, float]], float], slopes: Mapping[str, float]
     ) -> Interval:
