@@ -6,6 +6,8 @@
     input shift, input scale, output shift, output scale
                          of each channel: a network sees (x - shift) / scale, and gives
                          (y - shift) / scale
+    input roots, output roots
+                         whether x and y are replaced by their square roots before
 
 The architecture is a table as whoever built the network understands it.
 """
@@ -78,6 +80,7 @@ class Model:
         found = {WEIGHT + name: np.asarray(w, float) for name, w in self.weights.items()}
         for which, norm in (("input", self.inputs), ("output", self.outputs)):
             found[f"{which} shift"], found[f"{which} scale"] = norm.shift, norm.scale
+            found[f"{which} roots"] = np.array(norm.roots)
         return found
 
     @classmethod
@@ -104,11 +107,16 @@ class Model:
             {n.removeprefix(WEIGHT): a for n, a in arrays.items() if n.startswith(WEIGHT)},
             header["channels"],
             (k, j, i),
-            Normalisation(arrays["input shift"], arrays["input scale"]),
-            Normalisation(arrays["output shift"], arrays["output scale"]),
+            _normalisation(arrays, "input"),
+            _normalisation(arrays, "output"),
             header["classes"],
             header.get("trained", {}),
         )
+
+
+def _normalisation(arrays: Mapping[str, np.ndarray], which: str) -> Normalisation:
+    shift, scale, roots = (arrays[f"{which} {name}"] for name in ("shift", "scale", "roots"))
+    return Normalisation(shift, scale, bool(roots))
 
 
 def _check(path: FilePath, header: object, arrays: Mapping[str, np.ndarray]) -> None:

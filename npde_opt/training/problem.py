@@ -161,10 +161,11 @@ class Problem:
                 Normalisation(np.zeros(n), np.full(n, self.noise)) for n in (channels, outputs)
             ]
             return units[0], Normalisation.none(1) if self.classifies else units[1]
-        inputs = Normalisation.standard(self.ensemble.world, train.inputs)
+        world, roots = self.ensemble.world, kind == "roots"
+        inputs = Normalisation.standard(world, train.inputs, roots)
         if self.classifies:
             return inputs, Normalisation.none(outputs)
-        return inputs, Normalisation.standard(self.ensemble.world, train.targets)
+        return inputs, Normalisation.standard(world, train.targets, roots)
 
     def given(self, part: Part, columns: slice = slice(None)) -> Given:
         """What some of the group's samples of a part give to the network."""
@@ -194,7 +195,12 @@ class Problem:
                 if name not in names or name in found:
                     said = "given twice" if name in found else repr(name)
                     raise InputError(where, said, ", ".join(names))
-                found[name] = Ridge(self.space.blocks[name], section.weight)
+                reference = None
+                if section.towards == "start":
+                    start = self.start()
+                    reference = self.space.block_vec(start, name)
+                    start.destroy()
+                found[name] = Ridge(self.space.blocks[name], section.weight, reference)
         return found
 
     # ---- other samples ---------------------------------------------------------------------------
@@ -238,9 +244,10 @@ class Problem:
             if keep:
                 outputs = d.like(misfit.probabilities(d)).gather().T
             return none, misfit.classes(d), outputs
-        scale = np.repeat(self.outputs.scale, d.layout.size // len(self.outputs.scale))
-        targets = as_outputs(self.outputs.apply(piece.targets))
-        away = (d.values - targets[d.layout.order]) * scale[d.layout.order, None]
+        order, size = d.layout.order, d.layout.size
+        columns = d.values.T[:, :, None, None, None]
+        found = self.outputs.of_outputs(order, size).undo(columns)[..., 0, 0, 0].T
+        away = found - as_outputs(piece.targets)[order]
         squares = reductions.total(d.layout.comm, (away**2).sum(axis=0)) / d.layout.size
         outputs = nothing
         if keep:

@@ -24,12 +24,13 @@ from npde_opt.runs.folder import RunDirectory
 from npde_opt.runs.monitor import Monitor
 from npde_opt.runs.progress import TRAINED
 from npde_opt.training.case import TrainingCase
+from npde_opt.training.comparison import Collected
 from npde_opt.training.data import Part
 from npde_opt.training.drawing import FIGURES, draw
 from npde_opt.training.optics import SAMPLES, Light, optical
 from npde_opt.training.problem import Problem, Seen, wrong
 
-MODEL, PREDICTIONS = "model.npz", "predictions.csv"
+MODEL, PREDICTIONS, COMPARISON = "model.npz", "predictions.csv", "comparison.csv"
 MOST_OUTPUTS = 50
 """Numbers a sample that are written as text."""
 MEANINGS = {
@@ -43,7 +44,7 @@ MEANINGS = {
 
 def names_of_files(case: TrainingCase, plot: bool) -> list[str]:
     """What a run writes beside what every run does."""
-    return [MODEL, PREDICTIONS, *(FIGURES if plot else ())]
+    return [MODEL, PREDICTIONS, COMPARISON, *(FIGURES if plot else ())]
 
 
 class Report:
@@ -69,6 +70,7 @@ class Report:
         self.confusion: np.ndarray | None = None
         self.first: tuple[Problem, Result] | None = None
         self.seen: list[tuple[Part, Seen]] = []
+        self.collected = Collected(case)
 
     def add(self, problem: Problem, result: Result, work: Mapping[str, int]) -> None:
         """Looks at the network of a split, which from then on is this report's. Collective."""
@@ -76,11 +78,15 @@ class Report:
         self.results.append(result)
         found: dict[str, float] = {}
         first = self.first is None
+        kept = first or self.collected.series
+        tests: dict[str, Seen] = {}
         for part in problem.parts.all:
-            seen = problem.see(result.m, part, keep=first and part in problem.parts.tests)
+            of_test = part in problem.parts.tests
+            seen = problem.see(result.m, part, keep=kept and of_test)
             found |= self._figures(problem, part, seen)
-            if part in problem.parts.tests:
-                self._keep(problem, part, seen)
+            if of_test:
+                tests[part.name] = self._keep(problem, part, seen)
+        self.collected.add(tests)
         for name, value in found.items():
             self.values.setdefault(name, []).append(value)
         told = ", ".join(f"{n.replace('_', ' ')} {_shown(n, v)}" for n, v in found.items())
@@ -105,16 +111,18 @@ class Report:
             found[f"psnr_{place}"] = problem.mean(decibels)
         return found
 
-    def _keep(self, problem: Problem, part: Part, seen: Seen) -> None:
-        """Confusion of all splits; what is seen of the first."""
+    def _keep(self, problem: Problem, part: Part, seen: Seen) -> Seen:
+        """Confusion of all splits; what is seen of the first. All samples of the part."""
         if problem.classifies:
             labels, count = problem.samples(part).targets, problem.source.target_size
             pairs = labels * count + np.minimum(seen.classes.astype(int), count - 1)
             own = np.bincount(pairs, minlength=count**2).reshape(count, count)
             every = sum(self.ensemble.across.allgather(own))
             self.confusion = every if self.confusion is None else self.confusion + every
+        whole = self._everyone(seen)
         if self.first is None:
-            self.seen.append((part, self._everyone(seen)))
+            self.seen.append((part, whole))
+        return whole
 
     def _everyone(self, seen: Seen) -> Seen:
         """Of all groups, on every rank."""
@@ -144,6 +152,7 @@ class Report:
         model = self._model(problem, weights, metrics)
         attempt("the model", lambda: self._write(MODEL, model.content()))
         attempt("predictions.csv", lambda: self._write(PREDICTIONS, self._text().encode()))
+        attempt("the comparison", self._compare)
         if self.plot:
             attempt("drawing", lambda: self._draw(problem, weights))
         started, ready, solved = times
@@ -151,6 +160,18 @@ class Report:
         summary = self._summary(driver, case, seconds, metrics)
         problem.destroy()
         return summary
+
+    def _compare(self) -> None:
+        """Says what the networks are worth beside other methods, and writes it."""
+        table = None
+        with collective(self.ensemble.world):
+            if self.ensemble.world.rank == 0:
+                table = self.collected.table()
+        table = self.ensemble.world.bcast(table, root=0)
+        if table is not None:
+            for line in table.lines():
+                self.monitor.say(line)
+            self._write(COMPARISON, table.content().encode())
 
     def _draw(self, problem: Problem, weights: Mapping[str, np.ndarray]) -> None:
         if self.out is not None:

@@ -160,10 +160,11 @@ class DataSection(Table, kw_only=True):
         ),
     ] = 1
     normalisation: Annotated[
-        Literal["none", "standard", "noise"],
+        Literal["none", "standard", "roots", "noise"],
         Meta(
             description="standard: mean 0 and deviation 1 of each channel over the training "
-            "samples, of numbers that are sought too; noise: inputs and targets in units of "
+            "samples, of numbers that are sought too; roots: the same of their square roots, as "
+            "counts vary by; noise: inputs and targets in units of "
             "`noise`; brightness is 0 to 1 as it comes"
         ),
     ] = "none"
@@ -332,6 +333,10 @@ class PenaltySection(Table, kw_only=True):
         list[str] | None,
         Meta(description="their names, as W1, b1 of the first layer; default: all but biases"),
     ] = None
+    towards: Annotated[
+        Literal["zero", "start"],
+        Meta(description="start: squares of the distance from where the weights start"),
+    ] = "zero"
     weight: Annotated[Positive, Meta(description="1 / s^2 of a normal prior of deviation s")] = 1.0
 
 
