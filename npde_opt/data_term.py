@@ -11,12 +11,16 @@ from functools import cached_property
 from typing import Protocol
 
 import numpy as np
+from mpi4py import MPI
 from petsc4py import PETSc
 
 from npde_opt.errors import InputError
 from npde_opt.forward.interface import AdjointStates, Linearization
 from npde_opt.misfits import Misfit, Scaled
 from npde_opt.observations import DataBlock, Metric
+
+TOLD = 8
+"""Experiments that a message names at most."""
 
 
 class Experiments(Protocol):
@@ -219,3 +223,11 @@ def numbers_of(columns: Sequence[int] | np.ndarray, count: int) -> np.ndarray:
     if (times > 1).any():
         raise InputError("columns", f"{found[times > 1][0]} twice", allowed)
     return found
+
+
+def experiments(members: Sequence[int], groups: MPI.Intracomm) -> str:
+    """A group's experiments, by their numbers among those of all groups, as text."""
+    numbers = [str(groups.rank + k * groups.size) for k in members[:TOLD]]
+    more = len(members) - TOLD
+    rest = f" and {more} more" if more > 0 else ""
+    return f"experiment{'s' if len(members) > 1 else ''} {', '.join(numbers)}{rest}"

@@ -17,18 +17,22 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from npde_opt import reductions
-from npde_opt.data_term import AtOnce, DataTermAt, PartByPart, numbers_of
+from npde_opt.data_term import AtOnce, DataTermAt, PartByPart, experiments, numbers_of
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError, collective
-from npde_opt.forward.interface import AdjointStates, Counters, ForwardMap, Linearization
+from npde_opt.forward.interface import (
+    AdjointStates,
+    Counters,
+    Drawing,
+    ForwardMap,
+    Linearization,
+)
 from npde_opt.misfits import Misfit
 from npde_opt.observations import DataBlock
 from npde_opt.regularizers.interface import Regularizer
 from npde_opt.stages import stage
 
 INVISIBLE = 1e-6
-TOLD = 8
-"""Experiments that a message names at most."""
 
 
 class Objective:
@@ -135,6 +139,21 @@ class Objective:
             if found.size:
                 part.blocks.append(b)
                 part.misfits.append(misfit.over(found))
+        return part
+
+    def of_epoch(self, epoch: int) -> Objective:
+        """With what the forward map draws anew for every epoch, such as noise; itself where it
+        draws nothing. It shares all else, and is not to be destroyed."""
+        whole = self.whole or self
+        forward = whole.forward.of_epoch(epoch) if isinstance(whole.forward, Drawing) else None
+        if forward is None or forward is whole.forward:
+            return self
+        fresh = copy.copy(whole)
+        fresh.forward = forward
+        if self.whole is None:
+            return fresh
+        part = copy.copy(self)
+        part.whole, part.forward = fresh, forward
         return part
 
     def parts(self) -> Iterator[Objective]:
@@ -291,17 +310,9 @@ class ObjectiveAt:
         objective = self.objective
         agreed = []
         for misfit, values in zip(objective.misfits, misfits, strict=True):
-            of = f"the misfit of {self._told(misfit.layout.members)}"
+            of = f"the misfit of {experiments(misfit.layout.members, objective.ensemble.across)}"
             agreed.append(reductions.same(objective.ensemble.space, float(values.sum()), of))
         return objective.scale * objective.ensemble.sum(sum(agreed))
-
-    def _told(self, members: Sequence[int]) -> str:
-        """The numbers of a group's experiments among all."""
-        across = self.objective.ensemble.across
-        numbers = [str(across.rank + k * across.size) for k in members[:TOLD]]
-        more = len(members) - TOLD
-        rest = f" and {more} more" if more > 0 else ""
-        return f"experiment{'s' if len(members) > 1 else ''} {', '.join(numbers)}{rest}"
 
     def _total_penalty(self, penalties: dict[str, float]) -> float:
         everyone = self.objective.everyone

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from mpi4py import MPI
 from petsc4py import PETSc
@@ -96,6 +96,15 @@ class ForwardMap(Protocol):
         """
 
     def destroy(self) -> None: ...
+
+
+@runtime_checkable
+class Drawing(Protocol):
+    """A forward map of inputs that are drawn: anew for every epoch of a training."""
+
+    def of_epoch(self, epoch: int) -> ForwardMap:
+        """Of the inputs of an epoch, a function of its number and of the experiments' alone. It
+        shares space and counters, and is not to be destroyed."""
 
 
 class HasBoundary(Protocol):

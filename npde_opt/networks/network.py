@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from petsc4py import PETSc
@@ -36,6 +36,14 @@ class Inputs(Protocol):
     def part(self, number: int, samples: Sequence[int], place: Place) -> np.ndarray:
         """A part of some samples at this rank's cells [c, s, k, j, i], in double precision or
         single. Raises InputError where it does not fit the place."""
+
+
+@runtime_checkable
+class Drawn(Protocol):
+    """Inputs with noise, or changed at random otherwise."""
+
+    def of_epoch(self, epoch: int) -> Inputs:
+        """Drawn anew, from the numbers of epoch and samples alone."""
 
 
 class Network:
@@ -172,6 +180,14 @@ class NetworkMap:
     def linearize(self, m: PETSc.Vec, columns: Sequence[int] | None = None) -> NetworkAt:
         """The outputs of some samples, or all, and their derivatives. Collective."""
         return NetworkAt(self, m, self.experiments if columns is None else columns)
+
+    def of_epoch(self, epoch: int) -> NetworkMap:
+        """With the inputs of an epoch of training, where they are drawn; else itself."""
+        if not isinstance(self.inputs, Drawn):
+            return self
+        found = NetworkMap(self.network, self.inputs.of_epoch(epoch), self.space)
+        found.counters = self.counters
+        return found
 
     def destroy(self) -> None:
         """Nothing to give back."""

@@ -28,9 +28,12 @@ class Divisible(Protocol):
     @property
     def numbers(self) -> np.ndarray: ...
 
-    def over(self, columns: Sequence[int] | np.ndarray) -> Objective:
+    def over(self, columns: Sequence[int] | np.ndarray) -> Divisible:
         """Of some experiments, scaled so that the mean over parts, weighted by their numbers of
         data, is the whole."""
+
+    def of_epoch(self, epoch: int) -> Divisible:
+        """With what is drawn anew for every epoch; itself where nothing is."""
 
 
 Batch = np.ndarray | None

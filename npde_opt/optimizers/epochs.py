@@ -77,19 +77,27 @@ class Epochs(Run):
         within, x = self.meta["within"], tao.getSolution()
         batches = self.batches.of(self.number)
         with self.point.callback():
+            objective = self.of_epoch()
             for place in range(within["batch"], len(batches)):
-                self.step(x, batches[place], within)
+                self.step(x, *part(objective, batches[place]), within)
                 within["batch"] = place + 1
                 if within["batch"] < len(batches):
                     self.between(x)
         return within["sums"][0], within["norm"]
 
-    def step(self, x: PETSc.Vec, batch: Batch, within: Record) -> None:
-        """One step along the gradient of a batch."""
-        objective, weight = self.part(batch)
-        tally = self.point.tally
+    def of_epoch(self) -> Objective:
+        """With what is drawn anew for this epoch."""
+        if isinstance(self.objective, Divisible):
+            return cast(Objective, self.objective.of_epoch(self.number))
+        return self.objective
+
+    def step(
+        self, x: PETSc.Vec, objective: Objective, weight: float, count: int, within: Record
+    ) -> None:
+        """One step along the gradient of a batch: its objective, its share of the data, and its
+        number of experiments."""
         # What fails stays where `destroy` finds it, when all ranks know of it.
-        self.at = at = Agreed(objective, x, tally, tally.count if batch is None else batch.size)
+        self.at = at = Agreed(objective, x, self.point.tally, count or self.point.tally.count)
         if not math.isfinite(at.value):
             raise self.lost(f"the objective is {at.value}", at.error)
         at.gradient().copy(self._g)
@@ -102,14 +110,6 @@ class Epochs(Run):
         self.adam.advance(x, self._g, self.rate, self.solver.bounds)
         at.destroy()
         self.at = None
-
-    def part(self, batch: Batch) -> tuple[Objective, float]:
-        """The objective of a batch, and its share of the data."""
-        if batch is None:
-            return self.objective, 1.0
-        whole = cast(Divisible, self.objective)
-        found = whole.over(batch)
-        return found, cast(Divisible, found).data_count / whole.data_count
 
     def lost(self, what: str, error: SolverError | None = None) -> SolverError:
         """Of a step that went too far, beyond which there is no shorter one."""
@@ -219,3 +219,12 @@ class Epochs(Run):
 def fresh() -> Record:
     """Before the first batch of an epoch."""
     return {"batch": 0, "sums": [0.0, 0.0, 0.0], "norm": 0.0}
+
+
+def part(objective: Objective, batch: Batch) -> tuple[Objective, float, int]:
+    """A batch's objective, its share of the data and its number of experiments (0: all)."""
+    if batch is None:
+        return objective, 1.0, 0
+    whole = cast(Divisible, objective)
+    found = whole.over(batch)
+    return cast(Objective, found), found.data_count / whole.data_count, batch.size

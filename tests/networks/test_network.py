@@ -1,5 +1,7 @@
 """Networks as forward maps: derivatives of all kinds of layers, losses, ranks and groups."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from mpi4py import MPI
@@ -26,6 +28,7 @@ from npde_opt.networks import (
     Weight,
 )
 from npde_opt.objective import Objective
+from npde_opt.optimizers import OptimizerState, Settings, minimize
 from npde_opt.verify import dot_product_test, taylor_test
 
 COMM = MPI.COMM_WORLD
@@ -222,3 +225,54 @@ def test_layers_that_do_not_fit_are_told():
         Network(grid, [steps[0], steps[2]])
     with pytest.raises(InputError, match="layers"):
         Network(grid, [])
+
+
+class DrawnAnew(Drawn):
+    """Other noise in every epoch."""
+
+    def __init__(self, numbers, epoch=-1):
+        super().__init__(numbers)
+        self.epoch = epoch
+
+    def of_epoch(self, epoch):
+        return DrawnAnew(self.numbers, epoch)
+
+    def part(self, number, samples, place):
+        found = super().part(number, samples, place)
+        noise = DrawnAnew.noise(self, samples, place)
+        return found + noise
+
+    def noise(self, samples, place):
+        shape = (place.channels, *place.layout.shape[::-1])
+        seeds = [[self.numbers[s], self.epoch + 1] for s in samples]
+        every = [np.random.default_rng(seed).standard_normal(shape) for seed in seeds]
+        return 0.1 * place.own(np.stack(every, axis=1))
+
+
+@pytest.mark.parallel([1, 2])
+def test_noise_is_fresh_in_every_epoch_and_the_same_in_a_resumed_one():
+    """Adam's rows are those of the data of each epoch, and a run goes on to the bit."""
+    grid = Grid((4, 4))
+    network = Network(grid, cnn(grid))
+    forward = network.over(DrawnAnew(range(SAMPLES)))
+    labels = np.arange(SAMPLES) % 3
+    J = Objective(forward, [SoftmaxCrossEntropy(labels, forward.layouts[0])], {}, at_once=1)
+    m = forward.space.from_values(network.initial(0))
+    settings = Settings("adam", rate=1e-3, batch=2, max_iterations=2, decrement=None)
+    kept = []
+
+    def monitor(row, state):
+        if row["iteration"] == 1:
+            kept.append(OptimizerState({n: v.copy() for n, v in state.vectors.items()}, state.meta))
+
+    found = minimize(J, m, replace(settings, rate=1e-12))
+    for epoch, row in enumerate(found.history[1:]):
+        drawn = J.of_epoch(epoch)
+        assert row["objective"] == pytest.approx(drawn.linearize(m).value, rel=1e-9)
+        part = J.over([1, 3]).of_epoch(epoch).linearize(m)
+        assert part.value == pytest.approx(drawn.over([1, 3]).linearize(m).value, rel=1e-14)
+    assert found.history[1]["objective"] != pytest.approx(found.history[2]["objective"], rel=1e-6)
+    assert J.counters.forward_solves > 0 and J.of_epoch(0).counters is J.counters
+    expected = minimize(J, m, settings, monitor)
+    resumed = minimize(J, m, settings, resume=kept[0])
+    assert (resumed.m.getArray() == expected.m.getArray()).all()

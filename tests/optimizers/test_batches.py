@@ -10,7 +10,7 @@ from npde_opt.optimizers.batches import Batches
 
 
 def objective(count):
-    return SimpleNamespace(numbers=np.arange(count), data_count=count, over=len)
+    return SimpleNamespace(numbers=np.arange(count), data_count=count, over=len, of_epoch=len)
 
 
 def test_every_epoch_sees_every_experiment_once_in_another_order():
