@@ -24,6 +24,7 @@ from npde_opt.training.pieces import Pieces
 from npde_opt.training.samples import Source
 from npde_opt.training.sections import DataSection
 from npde_opt.training.sequences import Windows, archived, sequences, sunspots, windows
+from npde_opt.training.shifted import Shifted
 from npde_opt.training.splits import split
 from npde_opt.training.tables import rows
 
@@ -185,6 +186,9 @@ class Data:
             everything, validation = _shared(everything, s.validation, [*seed, 1], "validation")
         if s.train is not None:
             everything = _drawn(everything, s.train, [*seed, 2])
+        if s.copies > 1:
+            more = Shifted(everything.source, s.copies, s.shift, self.seed)
+            everything = Part(everything.name, more, more.of(everything.numbers))
         if s.crop is not None:
             source, numbers = everything.source, everything.numbers
             pieces = Pieces(source, numbers, s.crop, s.versions, [*seed, 3])

@@ -150,6 +150,14 @@ class DataSection(Table, kw_only=True):
     train: Annotated[
         Count | None, Meta(description="training samples that are used, drawn from all")
     ] = None
+    copies: Annotated[
+        Count,
+        Meta(
+            description="of each training sample, all but the first shifted by up to `shift` cells "
+            "along each axis; samples with classes"
+        ),
+    ] = 1
+    shift: Annotated[Count, Meta(description="cells", extra={"needs": "copies"})] = 1
     splits: Annotated[
         int,
         Meta(
