@@ -12,6 +12,8 @@ from npde_opt.training.sections import LayerSection, TrainingFile
 
 LEARNT = ("piecewise-linear", "radial-basis")
 """Activations with weights."""
+NOT_HEARD = ("levels", "learnt", "restarts", "spread", "name", "options")
+"""Keys of [optimizer] that say nothing here."""
 NEEDED = {
     "pictures": "folder",
     "archive": "name",
@@ -33,6 +35,7 @@ def validated(raw: Mapping[str, Plain]) -> TrainingFile:
         if layer.kind == "recurrent" and number:
             raise InputError(f"layer[{number}].kind", "recurrent", "the first layer alone")
     _check_loss(table, raw)
+    _check_optimizers(raw)
     return table
 
 
@@ -79,6 +82,16 @@ def _check_layer(where: str, layer: LayerSection, given: Mapping[str, Plain]) ->
         raise InputError(f"{where}.channels", "nothing", f"a number, of a {layer.kind} layer")
     if "shared" in given and layer.repeat == 1:
         raise InputError(f"{where}.shared", "given", "with a repeat of at least 2")
+
+
+def _check_optimizers(raw: Mapping[str, Plain]) -> None:
+    """Raises InputError for keys that are of grids and starts, which a training has none of."""
+    given = raw.get("optimizer", [])
+    for number, section in enumerate([given] if isinstance(given, dict) else given):
+        for key in NOT_HEARD:
+            if key in section:
+                allowed = "nothing: a training has one grid, and data.splits for several networks"
+                raise InputError(f"optimizer[{number}].{key}", section[key], allowed)
 
 
 def _check_loss(table: TrainingFile, raw: Mapping[str, Plain]) -> None:

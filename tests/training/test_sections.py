@@ -47,6 +47,7 @@ def test_one_table_and_a_list_of_them_are_alike():
         ("layer", {"kind": "dense", "stride": 2}, r"layer\[0\].stride"),
         ("loss", {"kind": "softmax", "sigma": 1.0}, "loss.sigma: got given with softmax"),
         ("petsc", {"mat_type": "aij"}, "petsc.mat_type"),
+        ("optimizer", {"restarts": 3}, r"optimizer\[0\].restarts: got 3; allowed: nothing"),
         ("optimizer", {"metod": "lbfgs"}, "did you mean 'method'"),
     ],
 )
