@@ -348,14 +348,6 @@ def trace_of(error: BaseException) -> str:
     return "".join(traceback.format_exception(error))
 
 
-def agree(comm: MPI.Intracomm, seconds: float = STOPPED_SECONDS) -> bool:
-    """True where every rank arrives here within the time; never blocks longer."""
-    if comm.size == 1:
-        return True
-    channel = agreement.channel(comm)
-    return channel.least([comm.size, channel.place, -channel.place, -1, 1, 0], seconds) is not None
-
-
 def interrupt(number: int, _: FrameType | None) -> None:
     ignore_signals()
     error = Interrupted(

@@ -97,11 +97,6 @@ def test_rounding_is_no_difference_and_all_go_on_with_the_same_bits():
     assert len(set(comm.allgather(found.hex()))) == 1
 
 
-@pytest.mark.parallel([1, 2, 3])
-def test_ranks_that_all_arrive_agree():
-    assert errors.agree(comm, 60.0)
-
-
 def raw_reductions(text: str) -> list[int]:
     """Lines with an MPI reduction other than those of reductions.py: allreduce, or an operation
     that loses NaN."""

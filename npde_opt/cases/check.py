@@ -28,6 +28,8 @@ from npde_opt.errors import InputError, NpdeError
 from npde_opt.forward import Evolution, Steady
 from npde_opt.grids import Grid, check_indices
 from npde_opt.io.gridded import box_text
+from npde_opt.optimizers.interface import TAKE_BOUNDS
+from npde_opt.parameters import ParameterSpace
 from npde_opt.restarts import Move
 
 Step = Callable[[], object]
@@ -122,6 +124,7 @@ def steps(case: Case, on: OnGrid, needs: list[str]) -> Iterator[Step]:
         yield lambda: needs.append(_measured(case, sizes, unseen))
     yield partial(check_misfit, case.table.misfit)
     yield case.check_settings
+    yield lambda: _check_bounds(case, on.space)
     for move in case.moves():
         yield partial(_move, on, move)
     for u in case.table.unknown:
@@ -129,6 +132,15 @@ def steps(case: Case, on: OnGrid, needs: list[str]) -> Iterator[Step]:
             yield partial(on.value, u.name, "truth")
     for i in range(len(case.table.regularization)):
         yield partial(check_regularization, case.table, i, case.domain, on.space)
+
+
+def _check_bounds(case: Case, space: ParameterSpace) -> None:
+    """Raises InputError where the method takes no notice of bounds."""
+    method, chosen = case.table.optimizer.method, "tao_type" in case.table.petsc
+    bounded = [u.name for u in space.unknowns if np.isfinite(u.box).any()]
+    if bounded and method not in TAKE_BOUNDS and not chosen:
+        said = f"{method!r} for bounds of {', '.join(bounded)}"
+        raise InputError("optimizer.method", said, ", ".join(TAKE_BOUNDS))
 
 
 def _move(on: OnGrid, move: Move) -> None:

@@ -11,6 +11,8 @@ FILE_BYTES = 20_000_000
 DEPTH = 20
 TEXT = 100_000
 INTEGER = 2**63
+NUMBER = 1e100
+"""Products and squares of a few are numbers still."""
 
 
 def check_raw(where: str, value: Plain, depth: int = 0) -> None:
@@ -30,6 +32,8 @@ def check_raw(where: str, value: Plain, depth: int = 0) -> None:
             raise InputError(where, f"a text of {len(value):,} characters", f"at most {TEXT:,}")
     elif isinstance(value, float) and not math.isfinite(value):
         raise InputError(where, value, "a finite number")
+    elif isinstance(value, float) and abs(value) > NUMBER:
+        raise InputError(where, value, f"a number of at most {NUMBER:g} in size")
     elif isinstance(value, int) and not -INTEGER <= value < INTEGER:
         raise InputError(where, f"an integer of {value.bit_length()} bits", "integers of 64 bits")
     elif not isinstance(value, int | float):

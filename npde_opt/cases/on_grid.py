@@ -143,7 +143,11 @@ class OnGrid:
             raise InputError("equation.storage", said, "positive values in all active cells")
 
     def _check_terms(self, k: Coefficients) -> None:
-        """Raises InputError for linear terms that cannot be. Collective."""
+        """Raises InputError for terms that read what is not there, and linear ones that cannot be.
+        Collective."""
+        for term in self.terms.terms:
+            for text in term.texts:
+                text.check_names(k)
         shape = self.grid.local_shape
         cells = {
             n: v if v.ndim > self.grid.dim else np.broadcast_to(v, shape)

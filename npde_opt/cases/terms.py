@@ -35,7 +35,7 @@ from npde_opt.terms import (
 )
 from npde_opt.terms.absorbing import absorbing_rate
 from npde_opt.terms.boundary import TIME
-from npde_opt.terms.interface import Term
+from npde_opt.terms.interface import LinearTerm, Term
 
 
 class Terms:
@@ -59,7 +59,7 @@ class Terms:
         self.known = {name: self._known(name, spec) for name, spec in table.equation.known.items()}
         self.storage = self._storage()
         self.terms = [
-            self._term(f"equation.terms[{i}]", t) for i, t in enumerate(table.equation.terms)
+            self._placed_term(f"equation.terms[{i}]", t) for i, t in enumerate(table.equation.terms)
         ]
 
     def _storage(self) -> str | None:
@@ -82,6 +82,22 @@ class Terms:
             return np.asarray(float(spec))
         whole = evaluate(field, spec, list(self.grid.edges), self.domain.sources)
         return np.asfortranarray(whole[self.grid.local_slice])
+
+    def _placed_term(self, field: str, t: tables.Term) -> Term:
+        """With its species checked, those of linear terms."""
+        term, key = self._term(field, t), f"{field}.species"
+        if not isinstance(term, LinearTerm):
+            return term
+        names = [term.row, term.column]
+        if self.gamma.imag != 0:
+            if names != [None, None]:
+                said = "none where gamma is imaginary: linear terms act on both"
+                raise InputError(key, term.row, said)
+            return term
+        for name in names:
+            if name not in self.species and (name is not None or len(self.species) > 1):
+                raise InputError(key, name or "none", ", ".join(self.species))
+        return term
 
     def _term(self, field: str, t: tables.Term) -> Term:
         grid, names = self.grid, self.species

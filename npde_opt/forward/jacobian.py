@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from petsc4py import PETSc
 
+from npde_opt import reductions
 from npde_opt.errors import SolverError, collective
 from npde_opt.forward.equation import joined
 from npde_opt.forward.linear_part import LinearPart, Points
@@ -21,6 +22,7 @@ from npde_opt.linear.accuracy import Tolerance
 from npde_opt.linear.guess import Corrector, solve_step, step_solver
 from npde_opt.linear.measured import take
 from npde_opt.linear.recipes import LinearSolver
+from npde_opt.linear.residual import ROUNDING
 from npde_opt.operators.stencils import Offset, StencilMatrix
 from npde_opt.petsc_options import from_options
 from npde_opt.terms.interface import Term, TermAt
@@ -176,6 +178,13 @@ class Jacobian:
             self._general.update()
         self._general_is_new = True
         return self._general
+
+    def rounding(self, u: np.ndarray) -> float:
+        """What rounding may leave of a residual at u: of the terms of S u, which cancel there.
+        Collective."""
+        largest = max(m.mat.norm(PETSc.NormType.NORM_INFINITY) for m in self.matrices)
+        squares = reductions.total(self.grid.comm, float(np.vdot(u, u)))
+        return float(ROUNDING * largest * np.sqrt(squares))
 
     @property
     def asked(self) -> str:

@@ -84,7 +84,10 @@ class Newton:
         for iteration in range(MAX_ITERATIONS):
             if not np.isfinite(norm):
                 break
-            if norm <= self.rtol * scale or (norm < 1e-8 * scale and norm > 0.5 * last):
+            if norm <= self.rtol * scale or (
+                norm > 0.5 * last
+                and (norm < 1e-8 * scale or norm <= self.jacobian.rounding(state.u))
+            ):
                 note("state", norm / scale, iteration)
                 return state.u
             last = norm

@@ -35,7 +35,6 @@ from npde_opt.grids.pockets import check_fixed, check_free
 from npde_opt.observations import DataBlock, DataLayout, Metric, Observations, Sampling
 from npde_opt.parameters import ParametersAt, ParameterSpace
 from npde_opt.stages import stage
-from npde_opt.terms.interface import TermAt
 from npde_opt.terms.state import Gradients, State
 
 
@@ -116,6 +115,8 @@ class Steady:
             blocks(numbers, self.driving, unknown) if together else [(e,) for e in numbers]
         )
         """Experiments that are columns of one state."""
+        if isinstance(self.system, LinearSystem) and self.system.level is not None:
+            self._check_balance(self.system, self.system.level)
 
     def _held(self) -> np.ndarray:
         """The owned cells whose level a reaction holds."""
@@ -126,6 +127,32 @@ class Steady:
             for name in term.holding:
                 held |= self.known[name] != 0 if name in self.known else np.array(True)
         return held
+
+    def _check_balance(self, system: LinearSystem, level: Level) -> None:
+        """Raises InputError where what drives states with a mean does not add up to 0, looked at
+        for some values of the unknowns. Collective."""
+        m = self.space.standard_normal(0)
+        k = {**self.known, **self.space.at(m).coefficients()}
+        m.destroy()
+        linear = LinearPoint(self.part, k)
+        parts = [*self.equation.nonlinear, *(t for d in self.driving for t in d.parts)]
+        read = {name for part in parts for name in part.coefficients}
+        sought = [u.name for u in self.space.unknowns if u.name in read]
+        for members in self.blocks:
+            try:
+                level.check(system.driving(self.block(Columns(members), linear, k)))
+            except InputError as error:
+                if not sought:
+                    raise
+                said = f"sources and fluxes that do not add up to 0 for all {', '.join(sought)}"
+                raise InputError(error.field, said, error.allowed) from error
+
+    def block(self, columns: Columns, linear: LinearPoint, k: Coefficients) -> Block:
+        """Experiments with what drives them at coefficients, which are those of `linear`."""
+        terms = [t.at(k) for t in self.equation.nonlinear]
+        terms += columns.driven(self.driving, k)
+        outside = columns.boundary(self.driving, k).outside(0.0, 0.0)
+        return Block(columns.members, linear, Group([], linear, terms), outside)
 
     @property
     def layouts(self) -> list[DataLayout]:
@@ -204,21 +231,16 @@ class Linearization:
         self.linear = LinearPoint(forward.part, self.k)
         self.linear.check(forward.prefix)
         check_values(forward.driving, self.k, np.zeros(1), names, forward.prefix)
-        nonlinear = [t.at(self.k) for t in equation.nonlinear]
         asked = set(self.members)
         parts = [tuple(e for e in members if e in asked) for members in forward.blocks]
-        self.blocks = [self._block(Columns(members), nonlinear) for members in parts if members]
+        self.blocks = [
+            forward.block(Columns(members), self.linear, self.k) for members in parts if members
+        ]
         self.states_at: list[State] = []
         """Those of the blocks."""
         self.data = self.observed.zeros()
         for block in self.blocks:
             self._run(block)
-
-    def _block(self, columns: Columns, nonlinear: Sequence[TermAt]) -> Block:
-        driving = self.forward.driving
-        terms = [*nonlinear, *columns.driven(driving, self.k)]
-        outside = columns.boundary(driving, self.k).outside(0.0, 0.0)
-        return Block(columns.members, self.linear, Group([], self.linear, terms), outside)
 
     def _run(self, block: Block) -> None:
         """The states of a block and their data."""

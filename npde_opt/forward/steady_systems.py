@@ -102,6 +102,16 @@ class LinearSystem:
         return new
 
     def state(self, block: Block, starts: Starts) -> State:
+        rhs = self.driving(block)
+        if self.level is not None:
+            self.level.check(rhs)
+        u = self.solve(block, State(self.grid, rhs, 0.0, block.outside), rhs, False)
+        if self.level is not None:
+            u = self.level.levelled(u, self.level.mean)
+        return State(self.grid, u, 0.0, block.outside)
+
+    def driving(self, block: Block) -> np.ndarray:
+        """b of a block."""
         rhs = block.zeros(1)
         zero = State(self.grid, rhs, 0.0, block.outside)
         for point in block.group.others:
@@ -109,12 +119,7 @@ class LinearSystem:
         load = block.group.load(zero)
         if load is not None:
             rhs += load
-        if self.level is not None:
-            self.level.check(rhs)
-        u = self.solve(block, zero, rhs, False)
-        if self.level is not None:
-            u = self.level.levelled(u, self.level.mean)
-        return State(self.grid, u, 0.0, block.outside)
+        return rhs
 
     def solve(self, block: Block, state: State, rhs: np.ndarray, adjoint: bool) -> np.ndarray:
         if self.level is not None:

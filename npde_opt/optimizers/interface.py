@@ -27,6 +27,7 @@ METHODS = {
 }
 """The method names and the TAO types behind them."""
 EPOCHS = ("adam", "adamw")
+TAKE_BOUNDS = ("bounded-lbfgs", "bqnkls", "bntr", "ncg", *EPOCHS)
 """Methods without a line search, of which an iteration is an epoch: TAO types in Python."""
 SCHEDULES = ("constant", "cosine", "step")
 REGISTERED = "registered"

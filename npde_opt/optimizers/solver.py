@@ -17,7 +17,7 @@ from npde_opt.errors import InputError
 from npde_opt.optimizers.adam import Adam
 from npde_opt.optimizers.directions import LBFGS, NewtonCG
 from npde_opt.optimizers.initial_hessian import InitialHessian
-from npde_opt.optimizers.interface import EPOCHS, METHODS, Settings
+from npde_opt.optimizers.interface import EPOCHS, METHODS, TAKE_BOUNDS, Settings
 from npde_opt.optimizers.own import OwnDirection
 from npde_opt.optimizers.point import Point, everyone
 from npde_opt.petsc_options import from_options
@@ -196,11 +196,8 @@ class Solver:
         if self.settings.method in EPOCHS:
             return
         if self.type not in BOUNDED:
-            names = [name for name, type_ in METHODS.items() if type_ in BOUNDED]
-            allowed = ", ".join([*names, *EPOCHS])
-            raise InputError(
-                "method", f"'{self.settings.method}' for parameters with bounds", allowed
-            )
+            said = f"'{self.settings.method}' for parameters with bounds"
+            raise InputError("method", said, ", ".join(TAKE_BOUNDS))
         self.tao.setVariableBounds(self.bounds)
 
     def set_regularization(self) -> None:

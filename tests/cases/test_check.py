@@ -351,3 +351,48 @@ def test_further_starts_are_counted_and_read(folder, capsys):
     missing = two.replace("FIELD", "{ file = 'no.npy' }")
     text = said(folder, STEADY + missing, capsys, code=2)
     assert "error: optimizer.restarts[1].D: got no.npy" in text
+
+
+ONE = """
+[grid]
+shape = [6, 6]
+[boundaries]
+"x-" = "dirichlet"
+[[unknown]]
+name = "D"
+initial = 1.0
+truth = 2.0
+[[experiment]]
+boundary = { "x+" = 1.0 }
+[[observation]]
+random = 5
+"""
+BOUNDS = "truth = 2.0\nbounds = [0.1, 10.0]"
+METHOD = '[optimizer]\nmethod = "METHOD"\n'
+REFUSED = (
+    (
+        ONE.replace("truth = 2.0", BOUNDS) + METHOD.replace("METHOD", "gauss-newton"),
+        "optimizer.method: got 'gauss-newton' for bounds of D; allowed: bounded-lbfgs",
+    ),
+    (
+        ONE.replace('[boundaries]\n"x-" = "dirichlet"', "[equation]\nmean = 0.0"),
+        "mean: got sources and fluxes whose integral is 1; allowed: 0",
+    ),
+    (
+        ONE.replace("[[unknown]]", '[equation]\nterms = [{ reaction = "u" }]\n[[unknown]]')
+        .replace("[equation]", "[time]\ntimes = { end = 1.0, steps = 2 }\n[equation]")
+        .replace("random = 5", "random = 5\ntimes = [1.0]"),
+        "'u'",
+    ),
+)
+
+
+@pytest.mark.parametrize("text, message", REFUSED)
+def test_check_refuses_what_a_run_would(text, message, tmp_path, capsys):
+    assert message in said(tmp_path, text, capsys, 2)
+
+
+def test_bounds_go_with_methods_that_take_them(tmp_path, capsys):
+    for method in ("bounded-lbfgs", "adam"):
+        text = ONE.replace("truth = 2.0", BOUNDS) + METHOD.replace("METHOD", method)
+        assert "is well formed" in said(tmp_path, text, capsys)

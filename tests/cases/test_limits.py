@@ -46,6 +46,10 @@ NUMBERS = {
         r"unknown\[0\].initial: got nan; allowed: a finite number",
     ),
     "inf": (("random = 10", "random = 10\nnoise = inf"), r"observation\[0\].noise: got inf"),
+    "too large": (
+        ('"x-" = 1.0', '"x-" = 1e300'),
+        r"experiment\[0\].boundary.x-: got 1e\+300; allowed: a number of at most 1e\+100 in size",
+    ),
     "a date": (
         ("random = 10", "random = 1979-05-27"),
         r"observation\[0\].random: got 1979-05-27 .a date",

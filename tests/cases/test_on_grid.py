@@ -41,7 +41,18 @@ WRONG = {
         r"terms\[0\].diffusion: got 0.5; allowed: a text or a list",
     ),
     "model": (SCOTT, '"gray-scott"', '"gray-scot"', r"terms\[2\].kinetics"),
-    "species": (SCOTT, 'species = ["u", "v"]', 'species = ["u", "w"]', "term's species|species"),
+    "species": (
+        SCOTT,
+        'species = ["u", "v"]',
+        'species = ["u", "w"]',
+        "initial: got 'v'; allowed: spec",
+    ),
+    "a term's species": (
+        SCOTT,
+        'diffusion = "Du", species = "u"',
+        'diffusion = "Du", species = "w"',
+        r"equation.terms\[0\].species: got w; allowed: u, v",
+    ),
     "scheme": (SCOTT, "explicit-euler", "euler", "scheme"),
     "times": (
         SCOTT,

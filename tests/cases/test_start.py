@@ -98,6 +98,7 @@ def test_right_ones(tmp_path, capsys):
     assert code == 0, text
 
 
+@pytest.mark.parallel([1, 2])
 def test_told_on_all_ranks(tmp_path):
     path = tmp_path / f"{MPI.COMM_WORLD.rank}.toml"
     text = CASE.replace("EQUATION", "storage = { expression = 'y - 0.5' }")

@@ -93,11 +93,19 @@ def test_derivatives():
     options.delValue("state_ksp_rtol")
 
 
-def test_what_does_not_add_up_to_nothing_is_told_with_its_integral():
+@pytest.mark.parallel([1, 2])
+def test_what_does_not_add_up_to_nothing_is_told_before_a_solve():
+    """With its integral, or with the unknowns on which that depends."""
     grid = Grid((8, 6))
-    forward = steady(grid, runs=[Experiment(boundary={"y+": 2.0})], mean=0.0)
-    with pytest.raises(InputError, match="mean: got sources and fluxes whose integral is 2; allo"):
-        forward.linearize(forward.space.create_vec())
+    a = Unknown("a", "log", block=Shared())
+    given = "whose integral is 2; allowed: 0"
+    for boundary, unknowns, said in (
+        ({"y+": 2.0}, (), given),
+        ({"y+": 2.0}, (a,), given),
+        ({"y+": "a", "y-": -1.0}, (a,), "that do not add up to 0 for all a; allowed: 0"),
+    ):
+        with pytest.raises(InputError, match=f"mean: got sources and fluxes {said}"):
+            steady(grid, runs=[Experiment(boundary=boundary)], unknowns=unknowns, mean=0.0)
 
 
 def test_where_a_mean_cannot_be_given():
