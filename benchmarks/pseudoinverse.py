@@ -26,7 +26,7 @@ from npde_opt.io.results import peak_memory_mb
 from npde_opt.pseudoinverse import METHODS, Rows
 
 EPS = float(np.finfo(float).eps)
-BLOCK = 4000
+BLOCK = 2000
 PANEL = 32
 FIGURES = {"qr": (0.85, 0.35), "gram": (0.25, None)}
 """Processor time and memory in those of gelsd that are wanted."""

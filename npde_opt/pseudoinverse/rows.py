@@ -30,8 +30,10 @@ from npde_opt.pseudoinverse import triangle
 from npde_opt.pseudoinverse.sample import AllSampled, Sample
 from npde_opt.pseudoinverse.solution import CHOICES, LOO, Reduced, Solution
 
-ROWS = 4000
+ROWS = 2000
 """Rows that are taken at once."""
+TILE = 64
+"""Rows that are copied at once where their order in memory changes: they stay in the cache."""
 FORMAT = 1
 """Of the files of `save`; others are refused."""
 
@@ -155,7 +157,10 @@ class Rows(ABC):
         """Rows of [1 H T], each times the root of its weight."""
         out = np.empty((len(H), self.width), self.number, order=self.order)
         out[:, : self.first] = 1.0
-        out[:, self.first : self.first + self.features] = H
+        step = len(H) if H.flags[f"{self.order}_CONTIGUOUS"] else TILE
+        for start in range(0, len(H), max(step, 1)):
+            rows = slice(start, start + step)
+            out[rows, self.first : self.first + self.features] = H[rows]
         out[:, self.first + self.features :] = T
         if roots is not None:
             out *= roots[:, None]
