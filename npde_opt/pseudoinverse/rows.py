@@ -157,7 +157,8 @@ class Rows(ABC):
         """Rows of [1 H T], each times the root of its weight."""
         out = np.empty((len(H), self.width), self.number, order=self.order)
         out[:, : self.first] = 1.0
-        step = len(H) if H.flags[f"{self.order}_CONTIGUOUS"] else TILE
+        same = H.flags.c_contiguous if self.order == "C" else H.flags.f_contiguous
+        step = len(H) if same else TILE
         for start in range(0, len(H), max(step, 1)):
             rows = slice(start, start + step)
             out[rows, self.first : self.first + self.features] = H[rows]
