@@ -250,6 +250,10 @@ def measure(options: argparse.Namespace) -> None:
     else:
         peer = Peer(model, options, precision, pictures)
         action = partial(peer.gradient, 1 if options.measure == "one at a time" else None)
+    small = argparse.Namespace(**{**vars(options), "size": 8})
+    gradient(*objective(model, small, precision, Pictures(options.samples, 8)))  # loads all code
+    if options.measure != "ours":
+        Peer(model, small, precision, Pictures(options.samples, 8)).gradient()
     before = forget()
     action()
     print(json.dumps(resident("VmHWM") - before))
@@ -287,7 +291,8 @@ class Counted(MPI.Intracomm):
 def split(options: argparse.Namespace, model: str, precision: str) -> Row:
     """All ranks beside one of them, in turn, in elapsed seconds: a rank waits for the others."""
     pictures = Pictures(options.samples, options.size)
-    space, ensemble, at_once = Counted(comm.Dup()), None, None
+    space: MPI.Intracomm = Counted(comm.Dup())
+    ensemble, at_once = None, None
     if options.split == "groups":
         ensemble, at_once = Ensemble.split(comm, comm.size, options.samples), 1
         space = ensemble.space

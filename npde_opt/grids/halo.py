@@ -107,6 +107,9 @@ class Ghosts:
     def _slabs(self, grid: Cells, d: int, nearest: Sequence[int]) -> np.ndarray:
         """Ghosts [side, ...] along axis d."""
         layout, periodic, width = grid.layout, grid.periodic(d), self.widths[d]
+        if len(layout.counts[d]) == 1 and not periodic:
+            ends = np.repeat(self._rows(d, [0, self.owned[d] - 1]), width, axis=0)
+            return self._sides(ends, d)
         at, counts, first = layout.position[d], layout.counts[d], layout.start[d]
         stride = int(np.prod(layout.processes[:d], dtype=int))
         own = _wanted(layout, d, at, width, periodic)
@@ -133,8 +136,12 @@ class Ghosts:
             rows[here] = buffer
         if d in nearest and counts[at]:
             self._fill_nearest(rows, d, own, layout)
-        place = len(self.lead) + len(self.owned) - d  # of the rows' axis behind that of the side
-        return np.moveaxis(rows.reshape(2, width, *rows.shape[1:]), 1, place)
+        return self._sides(rows, d)
+
+    def _sides(self, rows: np.ndarray, d: int) -> np.ndarray:
+        """Rows [row, ...] below and above as [side, ...], their axis where it belongs."""
+        place = len(self.lead) + len(self.owned) - d
+        return np.moveaxis(rows.reshape(2, self.widths[d], *rows.shape[1:]), 1, place)
 
     def _fill_nearest(self, rows: np.ndarray, d: int, own: np.ndarray, layout: Layout) -> None:
         """Rows outside the domain."""

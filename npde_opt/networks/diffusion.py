@@ -15,7 +15,7 @@ from npde_opt.grids.halo import Ghosts
 from npde_opt.networks.interface import Loops, Reading
 from npde_opt.networks.matrices import entries
 from npde_opt.networks.place import Place
-from npde_opt.networks.strips import WORK, Box
+from npde_opt.networks.strips import WORK, Box, by_channel, over_cells
 
 OUTSIDE = ("no flux", "zero")
 
@@ -85,6 +85,7 @@ class Spreading:
         dim = len(ghosts.widths)
         self.steps = np.array([dim > 2, dim > 1], np.int64)
         self._missing = (1,) * (3 - dim)
+        self._of: Box | None = None
 
     def _padded(self, box: Box) -> np.ndarray:
         """What the cells of a box read [c, s, k, j, i]."""
@@ -97,21 +98,30 @@ class Spreading:
         self.ghosts.read(padded, (slice(None), box.samples), cells)
         return padded.reshape(*shape[:2], *self._missing, *shape[2:])
 
-    def product(self, box: Box, out: np.ndarray, add: bool = False) -> None:
+    def _laplacian(self, box: Box, u: np.ndarray) -> np.ndarray:
+        """lap u of a box, of the shape of `u`; asked for again, of the last box, it is there."""
         from npde_opt.networks import loops
 
+        found = WORK.take("laplacian", u.shape, self.dtype)
+        if self._of is not box or WORK.spread is not self:
+            whole = found.reshape(*u.shape[:2], *self._missing, *u.shape[2:])
+            loops.laplacian(self._padded(box), self.steps, whole)
+            self._of, WORK.spread = box, self
+        return found
+
+    def product(self, box: Box, out: np.ndarray, add: bool = False) -> None:
+        found, k = self._laplacian(box, out), by_channel(self.k, out)
         if not add:
-            out[...] = 0
-        loops.spread(self._padded(box), self.k, self.steps, self._whole(out))
+            np.multiply(found, k, out=out)
+            return
+        more = WORK.take("more", out.shape, self.dtype)
+        np.multiply(found, k, out=more)
+        out += more
 
     def gather(self, box: Box, other: np.ndarray) -> None:
-        from npde_opt.networks import loops
-
-        loops.steepness(self._padded(box), self.steps, self._whole(other), self.total)
-
-    def _whole(self, u: np.ndarray) -> np.ndarray:
-        """With all three axes of cells."""
-        return u.reshape(*u.shape[:2], *self._missing, *u.shape[2:])
+        more = WORK.take("more", other.shape, self.dtype)
+        np.multiply(self._laplacian(box, other), other, out=more)
+        self.total += over_cells(more)
 
     @property
     def weights(self) -> np.ndarray:

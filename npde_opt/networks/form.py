@@ -28,6 +28,7 @@ class Form:
         residual: whether a is 1, else 0.
         dt: the step.
         reads: number of the part of a sample that is x; None where there is none.
+        first: whether nobody asks for the multiplier of what the layer starts from.
 
     Raises:
         InputError: where the parts do not fit each other.
@@ -45,6 +46,7 @@ class Form:
     residual: bool = False
     dt: float = 1.0
     reads: int | None = None
+    first: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.dt < np.inf:

@@ -22,16 +22,9 @@ from npde_opt.aliases import Coefficients
 from npde_opt.forward.layer import Stages
 from npde_opt.networks.form import Form
 from npde_opt.networks.interface import Reading, Values
-from npde_opt.networks.passes import (
-    EVERYTHING,
-    Beside,
-    Hidden,
-    by_channel,
-    over_cells,
-    taken,
-)
+from npde_opt.networks.passes import EVERYTHING, Beside, Hidden, taken
 from npde_opt.networks.solved import arrays
-from npde_opt.networks.strips import WORK, Box, boxes_of
+from npde_opt.networks.strips import WORK, Box, boxes_of, by_channel, over_cells
 from npde_opt.networks.template import Sums
 
 
@@ -252,13 +245,14 @@ class Backward:
         self.outer = of.outer.back(k, adjoint, dt) if of.outer is not None else None
         linear = [part.back(k, adjoint, dt) for part in of.linear]
         self.beside = Beside(adjoint if of.residual else None, linear)
-        self.found = np.empty_like(self.u)
+        self.found = np.zeros_like(self.u)
         # Where cells do not read each other all is done box by box, and nothing but lambda is kept.
         self.local = of.inner.operator.local and out is not None and of.driven_inner is None
         self.bias = np.zeros(self.place.channels)
         self.moments = np.zeros((self.place.channels, of.activation.count))
 
     def run(self) -> tuple[np.ndarray, Stages]:
+        of = self.of
         nu, eta = self._whole(not self.local), self._whole(self.out is None)
         hidden = self.at.hidden(self.u) if len(self.stages) == 2 else None
         width = self.outer.width if self.outer is not None else self.place.channels
@@ -266,7 +260,10 @@ class Backward:
             self._inside(box, hidden, nu, eta)
         if not self.local:
             assert nu is not None
-            self._through(nu)
+            if of.first and not of.linear and self.out is not None:
+                of.inner.add(self.out, nu, self.u)
+            else:
+                self._through(nu)
         if self.out is not None:
             self._collect(nu, self.out)
             return self.found, []

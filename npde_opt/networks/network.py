@@ -9,7 +9,7 @@ are asked for at once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -20,6 +20,7 @@ from npde_opt.forward.chain import Adjoint, Chain, Trajectory, Visitors
 from npde_opt.forward.interface import Counters
 from npde_opt.grids import Grid
 from npde_opt.networks.interface import Weight
+from npde_opt.networks.layers import Step
 from npde_opt.networks.place import Place, as_rows, from_rows
 from npde_opt.networks.template import Sums, Template
 from npde_opt.observations import DataBlock, DataLayout, Metric
@@ -70,7 +71,7 @@ class Network:
     ):
         if not steps:
             raise InputError("layers", "none", "at least one")
-        self.grid, self.steps, self.start = grid, list(steps), start
+        self.grid, self.steps, self.start = grid, [_first(steps[0]), *steps[1:]], start
         self.dtype = np.dtype(dtype)
         for n, (one, after) in enumerate(zip(self.steps, self.steps[1:], strict=False)):
             if one.target.channels != after.source.channels or not one.target.same_cells(
@@ -133,6 +134,11 @@ class Network:
             space: of the weights; None: one of its own. Collective.
         """
         return NetworkMap(self, inputs, space or self.space())
+
+
+def _first(step: Template) -> Template:
+    """The layer where nobody asks for the multiplier of what it starts from."""
+    return replace(step, first=True) if isinstance(step, Step) else step
 
 
 def _by_name(weights: Iterable[Weight]) -> dict[str, list[Weight]]:

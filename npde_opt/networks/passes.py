@@ -11,7 +11,7 @@ import numpy as np
 
 from npde_opt.networks.activations import Activation
 from npde_opt.networks.interface import Reading
-from npde_opt.networks.strips import WORK, Box
+from npde_opt.networks.strips import WORK, Box, by_channel
 
 EVERYTHING = Box(slice(None), ())
 
@@ -71,14 +71,3 @@ def taken(whole: np.ndarray | None, like: np.ndarray, channels: int, box: Box) -
         return whole[box.index]
     shape = like[box.index].shape
     return WORK.take("hidden", (channels, *shape[1:]), like.dtype)
-
-
-def by_channel(values: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Values (c,) so that they broadcast to v."""
-    return values.astype(v.dtype, copy=False).reshape(-1, *(1,) * (v.ndim - 1))
-
-
-def over_cells(v: np.ndarray) -> np.ndarray:
-    """Sums of a box by channel, in double precision."""
-    lines = v.sum(axis=-1)
-    return np.asarray(lines.sum(axis=tuple(range(1, lines.ndim)), dtype=float))

@@ -88,12 +88,25 @@ def matrices(u: np.ndarray) -> np.ndarray:
     return moved.reshape(*moved.shape[:3], prod(cells[-2:]))
 
 
+def by_channel(values: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Values (c,) so that they broadcast to v."""
+    return values.astype(v.dtype, copy=False).reshape(-1, *(1,) * (v.ndim - 1))
+
+
+def over_cells(v: np.ndarray) -> np.ndarray:
+    """Sums of a box by channel, in double precision."""
+    lines = v.sum(axis=-1)
+    return np.asarray(lines.sum(axis=tuple(range(1, lines.ndim)), dtype=float))
+
+
 class Workspace:
     """Arrays that are used again: `take` gives one whose values are those of nobody."""
 
     def __init__(self) -> None:
         self._kept: dict[str, np.ndarray] = {}
-        self.owner: object = None  # of the columns
+        # Whose values are in the columns, and in the Laplacian.
+        self.owner: object = None
+        self.spread: object = None
 
     def take(self, name: str, shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
         """The one of a name, which ends what was taken of this name before."""
