@@ -107,7 +107,7 @@ def main() -> None:
     arguments = parser("implicit_layers", __doc__ or "")
     arguments.add_argument("--cells", type=int, default=32)
     arguments.add_argument("--samples", type=int, default=48)
-    arguments.add_argument("--iterations", type=int, default=60)
+    arguments.add_argument("--iterations", type=int, default=150)
     given = arguments.parse_args()
     grid = Grid((given.cells,) * 2, extent=(float(given.cells),) * 2, comm=comm)
     data = [*samples(given.cells, given.samples, 0), *samples(given.cells, given.samples, 1)]
