@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -45,12 +45,24 @@ def draw(
         return
     names = [n for n in (history[0] if history else {}) if n.startswith("validation_")]
     plot_training(out.file(COURSE), history, names, problem.parts.train.count)
-    stencils = {n: w for n, w in weights.items() if _is_picture(n, w)}
+    single = dict(_by_step(problem, weights))
+    stencils = {n: w for n, w in single.items() if _is_picture(n, w)}
     if stencils:
         plot_filters(out.file(FILTERS), stencils)
     if confusion is not None:
         plot_confusion(out.file(CONFUSION), confusion, problem.source.classes)
         _draw_misread(out, problem.source, tests)
+
+
+def _by_step(
+    problem: Problem, weights: Mapping[str, np.ndarray]
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Weights of one layer each: those of steps are taken apart."""
+    for name, w in weights.items():
+        if problem.network.weights[name][0].step is None:
+            yield name, w
+        else:
+            yield from ((f"{name}, step {n}", own) for n, own in enumerate(w, 1))
 
 
 def _is_picture(name: str, w: np.ndarray) -> bool:

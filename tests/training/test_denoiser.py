@@ -87,6 +87,13 @@ def test_it_is_trained_and_judged_on_pictures_of_all_sizes(tmp_path):
     assert metrics["psnr_test_14_x_18"] > noisy + 4 and metrics["psnr_test_20_x_16"] > noisy + 4
 
 
+def test_filters_of_all_stages_are_drawn(tmp_path):
+    pytest.importorskip("matplotlib")
+    out = trained(written(tmp_path, most=1), tmp_path / "out", plot=True)
+    assert (out / "filters.png").stat().st_size > 5000
+    assert "warning" not in (out / "run.log").read_text()
+
+
 def test_networks_of_several_noises_differ_in_it_alone(tmp_path):
     out = trained(written(tmp_path, noise="[0.05, 0.2]", most=1), tmp_path / "out")
     text = (out / "run.log").read_text()
