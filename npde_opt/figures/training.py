@@ -107,6 +107,30 @@ def plot_filters(path: FilePath, weights: Mapping[str, np.ndarray]) -> Path:
         return save(plt, figure, path)
 
 
+def plot_functions(path: FilePath, functions: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Path:
+    """Activations that were learnt, a panel a layer and a line a channel.
+
+    Args:
+        functions: points (n,) and values there [channel, n], by name.
+    """
+    if not functions:
+        raise InputError("figure of functions", "no activation that is learnt", "at least one")
+    across = min(len(functions), 5)
+    down = -(-len(functions) // across)
+    with style() as plt:
+        size = (2.6 * across, 2.3 * down)
+        figure, axes = plt.subplots(
+            down, across, figsize=size, squeeze=False, sharex=True, layout="constrained"
+        )
+        for ax in axes.flat[len(functions) :]:
+            ax.axis("off")
+        for ax, (name, (v, values)) in zip(axes.flat, functions.items(), strict=False):
+            ax.plot(v, values.T, color=FIRST, lw=0.7, alpha=0.6)
+            ax.set_title(name, fontsize=9)
+            ax.grid(True, color="#e8e8e8", lw=0.6)
+        return save(plt, figure, path)
+
+
 def _strongest(w: np.ndarray) -> np.ndarray:
     """[channel, ty, tx] of the channels before that weigh most."""
     size = (w**2).sum(axis=(2, 3))

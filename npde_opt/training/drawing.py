@@ -6,7 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from npde_opt.figures.training import plot_confusion, plot_filters, plot_misread, plot_training
+from npde_opt.figures.training import (
+    plot_confusion,
+    plot_filters,
+    plot_functions,
+    plot_misread,
+    plot_training,
+)
+from npde_opt.networks import EXPANSIONS
 from npde_opt.runs.folder import RunDirectory
 from npde_opt.training import optics
 from npde_opt.training.data import Part
@@ -19,7 +26,8 @@ CONFUSION, MISREAD, FILTERS, COURSE = (
     "filters.png",
     "training.png",
 )
-FIGURES = (CONFUSION, MISREAD, FILTERS, COURSE, *optics.FIGURES)
+FUNCTIONS = "functions.png"
+FIGURES = (CONFUSION, MISREAD, FILTERS, FUNCTIONS, COURSE, *optics.FIGURES)
 MOST = 40
 """Misread samples that are drawn."""
 
@@ -49,6 +57,9 @@ def draw(
     stencils = {n: w for n, w in single.items() if _is_picture(n, w)}
     if stencils:
         plot_filters(out.file(FILTERS), stencils)
+    functions = dict(_functions(problem, single))
+    if functions:
+        plot_functions(out.file(FUNCTIONS), functions)
     if confusion is not None:
         plot_confusion(out.file(CONFUSION), confusion, problem.source.classes)
         _draw_misread(out, problem.source, tests)
@@ -63,6 +74,21 @@ def _by_step(
             yield name, w
         else:
             yield from ((f"{name}, step {n}", own) for n, own in enumerate(w, 1))
+
+
+def _functions(
+    problem: Problem, weights: Mapping[str, np.ndarray]
+) -> Iterator[tuple[str, tuple[np.ndarray, np.ndarray]]]:
+    """Activations that are learnt, between their outermost knots."""
+    for number, layer in enumerate(problem.case.table.layer, 1):
+        if layer.activation not in EXPANSIONS:
+            continue
+        activation = EXPANSIONS[layer.activation](layer.knots, layer.reach)
+        v = np.linspace(-layer.reach, layer.reach, 8 * layer.knots)
+        for name, theta in weights.items():
+            if name.split(",")[0] == f"theta{number}":
+                every = np.broadcast_to(v, (len(theta), 1, len(v))).copy()
+                yield name.replace("theta", "layer "), (v, activation.value(every, theta)[:, 0])
 
 
 def _is_picture(name: str, w: np.ndarray) -> bool:
