@@ -7,7 +7,7 @@ it is the same on any number of ranks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -32,7 +32,7 @@ class Given:
         return len(self.inputs)
 
     def part(self, number: int, samples: Sequence[int], place: Place) -> np.ndarray:
-        chosen = self.inputs[_range(samples)]
+        chosen = self.chosen(samples)
         if self.sequence:
             chosen = chosen[..., number : number + 1]
         shape = place.shape(len(samples))
@@ -42,6 +42,45 @@ class Given:
             allowed = f"{place.channels} channels on {place.cells} cells (z, y, x)"
             raise InputError("inputs", there, allowed)
         return found.reshape(shape)
+
+    def chosen(self, samples: Sequence[int]) -> np.ndarray:
+        """The inputs of some samples."""
+        return np.asarray(self.inputs[_range(samples)])
+
+
+Draw = Callable[[np.ndarray, Sequence[int], int], np.ndarray]
+"""(inputs without noise, numbers of the group's samples, epoch): inputs with noise, normalised."""
+
+
+class Fresh(Given):
+    """Inputs with noise that every epoch of a training draws anew.
+
+    Args:
+        inputs: with the noise that the samples have otherwise.
+        clean: without noise, not normalised.
+    """
+
+    def __init__(self, inputs: np.ndarray, clean: np.ndarray, draw: Draw, sequence: bool = False):
+        super().__init__(inputs, sequence)
+        self.clean, self.draw = clean, draw
+
+    def of_epoch(self, epoch: int) -> Given:
+        return OfEpoch(self.clean, self.draw, epoch, self.sequence)
+
+
+class OfEpoch(Given):
+    """Inputs of one epoch. Those that were asked for last are kept: several layers read them."""
+
+    def __init__(self, clean: np.ndarray, draw: Draw, epoch: int, sequence: bool = False):
+        super().__init__(clean, sequence)
+        self.draw, self.epoch = draw, epoch
+        self._last: tuple[tuple[int, ...], np.ndarray] = ((), clean[:0])
+
+    def chosen(self, samples: Sequence[int]) -> np.ndarray:
+        asked = tuple(samples)
+        if asked != self._last[0]:
+            self._last = asked, self.draw(super().chosen(samples), asked, self.epoch)
+        return self._last[1]
 
 
 def _range(samples: Sequence[int]) -> Sequence[int] | slice:

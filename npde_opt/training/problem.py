@@ -18,11 +18,12 @@ from npde_opt.networks import Network
 from npde_opt.networks.normalisation import Normalisation
 from npde_opt.objective import Objective
 from npde_opt.observations import DataBlock, DataLayout
+from npde_opt.parameters.draws import child
 from npde_opt.regularizers import Ridge
 from npde_opt.training.build import initial, network_of
 from npde_opt.training.case import TrainingCase
 from npde_opt.training.data import Part
-from npde_opt.training.given import Given, box_of, cells_along, noisy
+from npde_opt.training.given import Fresh, Given, box_of, cells_along, noisy
 from npde_opt.training.samples import WHOLE, Box, Samples, Shape, Source
 
 AT_ONCE_BYTES, MOST_BYTES = 1 << 25, 1 << 27
@@ -74,7 +75,7 @@ class Problem:
         train = self.samples(self.parts.train)
         self.inputs, self.outputs = self._normalisations(train)
         with ensemble.together():
-            forward = self.network.over(self.given(self.parts.train), self.space)
+            forward = self.network.over(self._training(self.parts.train), self.space)
             misfits = [self.misfit(train, layout) for layout in forward.layouts]
             regularizers = self._regularizers()
         self.objective = Objective(forward, misfits, regularizers, ensemble, self.at_once)
@@ -171,6 +172,21 @@ class Problem:
         """What some of the group's samples of a part give to the network."""
         inputs = self.samples(part).inputs[columns]
         return Given(self.inputs.apply(inputs), self.sequence)
+
+    def _training(self, part: Part) -> Given:
+        """What the training samples give, with fresh noise in every epoch where that is wanted."""
+        given = self.given(part)
+        if not self.case.table.data.fresh or self.noise is None:
+            return given
+        source, deviation, numbers = part.source, self.noise, part.numbers[self.own(part)]
+        _, box = self._on(source)
+        clean = source.samples(numbers, box, self.network.dtype.type).inputs
+
+        def draw(inputs: np.ndarray, samples: Sequence[int], epoch: int) -> np.ndarray:
+            seed, drawn = child(self.case.seed, epoch + 1), numbers[list(samples)].tolist()
+            return self.inputs.apply(noisy(inputs, deviation, seed, drawn, source.shape, box))
+
+        return Fresh(given.inputs, clean, draw, self.sequence)
 
     # ---- loss ------------------------------------------------------------------------------------
 

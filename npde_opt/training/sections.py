@@ -102,6 +102,13 @@ class DataSection(Table, kw_only=True):
             "network each",
         ),
     ] = None
+    fresh: Annotated[
+        bool,
+        Meta(
+            description="adam, adamw: training samples get other noise in every epoch",
+            extra={"needs": "noise"},
+        ),
+    ] = False
     inputs: Annotated[
         Columns | None,
         Meta(

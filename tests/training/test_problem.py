@@ -11,6 +11,8 @@ from npde_opt.verify import taylor_test
 
 REFERENCE = (29.517526, 22.903912)
 """Value and gradient norm at the start."""
+FRESH = (64.258195, 64.381981)
+"""Values at the start with the noise of two epochs."""
 NUMBERS = """
 [[layer]]
 kind = "residual"
@@ -110,3 +112,23 @@ def test_losses_and_penalties_that_do_not_fit_are_told(tmp_path):
     arrays = {"inputs": samples()[0]}
     with pytest.raises(InputError, match=r"layer\[0\]: got 3 outputs .*; allowed: 30"):
         problem(tmp_path, arrays=arrays, layers="[[layer]]\nkind='dense'\nchannels=3")
+
+
+@pytest.mark.parallel([1, 2])
+def test_noise_is_drawn_anew_in_every_epoch(tmp_path):
+    """From epoch and sample alone: the same in groups, and of a layer that reads it again."""
+    arrays, data = {"inputs": samples()[0]}, "noise = 0.1\ntrain = 6\nfresh = true"
+    found = problem(tmp_path, groups=COMM.size, data=data, layers=NUMBERS, arrays=arrays)
+    m = found.start()
+    values = [found.objective.of_epoch(e).linearize(m).value for e in (0, 1, 0)]
+    assert values[0] == values[2] != pytest.approx(values[1], rel=1e-4)
+    assert found.objective.linearize(m).value != pytest.approx(values[0], rel=1e-4)
+    np.testing.assert_allclose(values[:2], FRESH, rtol=1e-6)
+    drawn = found.objective.of_epoch(1)
+    parts = [drawn.over(c, scale=False).linearize(m).misfit for c in ([0, 3, 4], [1, 2, 5])]
+    assert sum(parts) == pytest.approx(drawn.linearize(m).misfit, rel=1e-9)
+
+
+def test_fresh_noise_needs_noise(tmp_path):
+    with pytest.raises(InputError, match="data.fresh: .*noise"):
+        problem(tmp_path, data="fresh = true")
