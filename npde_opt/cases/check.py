@@ -131,7 +131,12 @@ def steps(case: Case, on: OnGrid, needs: list[str]) -> Iterator[Step]:
         if u.truth is not None and u.kind == "field":
             yield partial(on.value, u.name, "truth")
     for i in range(len(case.table.regularization)):
-        yield partial(check_regularization, case.table, i, case.domain, on.space)
+        yield partial(_check_regularization, case, on, i)
+
+
+def _check_regularization(case: Case, on: OnGrid, i: int) -> None:
+    """Raises InputError where it does not fit the unknowns, or these cannot be made."""
+    check_regularization(case.table, i, case.domain, on.space)
 
 
 def _check_bounds(case: Case, space: ParameterSpace) -> None:
