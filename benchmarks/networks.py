@@ -23,6 +23,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,16 @@ from npde_opt.objective import Objective  # noqa: E402
 MODELS = ("rd", "parabolic")
 PRECISIONS: dict[str, type[np.floating]] = {"single": np.float32, "double": np.float64}
 DT = 0.1
+
+
+class Counted(MPI.Intracomm):
+    """Counts messages that are sent."""
+
+    sent = 0
+
+    def Isend(self, *given: Any, **named: Any) -> MPI.Request:
+        Counted.sent += 1
+        return super().Isend(*given, **named)
 
 
 class Pictures:
@@ -117,7 +128,8 @@ def layer(model: str, place: Place, n: int) -> Step:
 
 
 def network(model: str, grid: Grid, layers: int, c: int, dtype: type[np.floating]) -> Network:
-    first, place = Place.on(grid), Place.on(grid, c)
+    first = replace(Place.on(grid), comm=Counted(grid.comm))
+    place = first.with_channels(c)
     opening = Step(first, Part.of(Mixing(first, c), "o"))
     closing = Step(place, Part.of(Mixing(place, 1), "w"))
     return Network(
@@ -278,21 +290,10 @@ def beside(options: argparse.Namespace, model: str, precision: str) -> Row:
     return row
 
 
-class Counted(MPI.Intracomm):
-    """Counts messages that are sent."""
-
-    sent = 0
-
-    def Isend(self, *given: Any, **named: Any) -> MPI.Request:
-        Counted.sent += 1
-        return super().Isend(*given, **named)
-
-
 def split(options: argparse.Namespace, model: str, precision: str) -> Row:
     """All ranks beside one of them, in turn, in elapsed seconds: a rank waits for the others."""
     pictures = Pictures(options.samples, options.size)
-    space: MPI.Intracomm = Counted(comm.Dup())
-    ensemble, at_once = None, None
+    space, ensemble, at_once = comm, None, None
     if options.split == "groups":
         ensemble, at_once = Ensemble.split(comm, comm.size, options.samples), 1
         space = ensemble.space
