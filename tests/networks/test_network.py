@@ -164,14 +164,15 @@ def figures(J, m, dm):
     return np.array(found)
 
 
-@pytest.mark.parallel([2, 3])
+@pytest.mark.parallel([2, 3, 4])
 @pytest.mark.parametrize("kind", KINDS)
 def test_ranks_agree(kind):
     assert np.allclose(figures(*made(kind)), figures(*made(kind, comm=MPI.COMM_SELF)), rtol=1e-11)
 
 
-@pytest.mark.parallel(2)
+@pytest.mark.parallel([2, 4])
 def test_groups_agree():
+    """Of one rank each, or of two that share the cells."""
     ensemble = Ensemble.split(COMM, 2, SAMPLES)
     own = ensemble.own(SAMPLES)
     split = made("cnn", comm=ensemble.space, numbers=own, ensemble=ensemble)
