@@ -6,36 +6,18 @@
 Two dashes are this driver's options, one dash goes to PETSc.
 """
 
-import time
-
-STARTED = time.monotonic()
-
-if __name__ == "__main__":
-    # First of all: what is imported below takes seconds, in which a batch system may end the run.
-    from npde_opt import signals
-
-    signals.remember()
-
-    from npde_opt.runs.options import discovery, read_options
-
-    OPTIONS = read_options(discovery(__doc__))  # starts PETSc
-
-from mpi4py import MPI  # noqa: E402
-
-from npde_opt import errors  # noqa: E402
-from npde_opt.runs.discovery import Discovery  # noqa: E402
-from npde_opt.runs.early import act_on_signals  # noqa: E402
-
-WORLD = MPI.COMM_WORLD
+from npde_opt.runs.entry import Call, start
 
 
-def main() -> int:
-    act_on_signals(WORLD)
-    with Discovery(OPTIONS, WORLD, STARTED) as run:
+def discover(call: Call) -> int:
+    # Only here, as PETSc has to be started with the options of the command line.
+    from npde_opt.runs.discovery import Discovery
+
+    with Discovery(call.options, call.world, call.started) as run:
         run.find()
         run.report()
     return 0
 
 
 if __name__ == "__main__":
-    errors.run(main, WORLD)
+    start(discover, "discovery", __doc__)

@@ -6,36 +6,18 @@
 Two dashes are this driver's options, one dash goes to PETSc (prefixes state_, reg_, tao_).
 """
 
-import time
-
-STARTED = time.monotonic()
-
-if __name__ == "__main__":
-    # First of all: what is imported below takes seconds, in which a batch system may end the run.
-    from npde_opt import signals
-
-    signals.remember()
-
-    from npde_opt.runs.options import identification, read_options
-
-    OPTIONS = read_options(identification(__doc__))  # starts PETSc
-
-from mpi4py import MPI  # noqa: E402
-
-from npde_opt import errors  # noqa: E402
-from npde_opt.runs.early import act_on_signals  # noqa: E402
-from npde_opt.runs.run import Run, open_case  # noqa: E402
-from npde_opt.runs.verification import verify_case  # noqa: E402
-
-WORLD = MPI.COMM_WORLD
+from npde_opt.runs.entry import Call, start
 
 
-def main() -> int:
-    act_on_signals(WORLD)
-    case, ensemble = open_case(OPTIONS, WORLD)
-    if OPTIONS.verify:
-        return verify_case(case, case.grid(ensemble.space), ensemble, WORLD)
-    with Run(OPTIONS, case, ensemble, WORLD, STARTED) as run:
+def identify(call: Call) -> int:
+    # Only here, as PETSc has to be started with the options of the command line.
+    from npde_opt.runs.run import Run, open_case
+    from npde_opt.runs.verification import verify_case
+
+    case, ensemble = open_case(call.options, call.world)
+    if call.options.verify:
+        return verify_case(case, case.grid(ensemble.space), ensemble, call.world)
+    with Run(call.options, case, ensemble, call.world, call.started) as run:
         if run.goes_on():
             run.prepare()
             found = run.identify()
@@ -44,4 +26,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    errors.run(main, WORLD)
+    start(identify, "identification", __doc__)

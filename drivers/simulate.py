@@ -7,37 +7,23 @@ Unknowns have their true values, where the case gives them, else those that they
 case may have none. Two dashes are this driver's options, one dash goes to PETSc (prefix state_).
 """
 
-if __name__ == "__main__":
-    # First of all: what is imported below takes seconds, in which a batch system may end the run.
-    from npde_opt import signals
-
-    signals.remember()
-
-    from npde_opt.runs.options import read_options, simulation
-
-    OPTIONS = read_options(simulation(__doc__))  # starts PETSc
-
-from mpi4py import MPI  # noqa: E402
-
-from npde_opt import errors  # noqa: E402
-from npde_opt.runs.early import act_on_signals  # noqa: E402
-from npde_opt.runs.run import open_case  # noqa: E402
-from npde_opt.runs.simulation import Simulation  # noqa: E402
-
-WORLD = MPI.COMM_WORLD
+from npde_opt.runs.entry import Call, start
 
 
-def main() -> int:
-    act_on_signals(WORLD)
-    case, ensemble = open_case(OPTIONS, WORLD)
-    with Simulation(OPTIONS, case, ensemble, WORLD) as run:
+def simulate(call: Call) -> int:
+    # Only here, as PETSc has to be started with the options of the command line.
+    from npde_opt.runs.run import open_case
+    from npde_opt.runs.simulation import Simulation
+
+    case, ensemble = open_case(call.options, call.world)
+    with Simulation(call.options, case, ensemble, call.world) as run:
         run.solve()
         run.write_states()
         run.write_data()
-        if OPTIONS.plot:
+        if call.options.plot:
             run.draw()
     return 0
 
 
 if __name__ == "__main__":
-    errors.run(main, WORLD)
+    start(simulate, "simulation", __doc__)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import petsc4py
@@ -190,6 +191,16 @@ def simulation(description: str | None) -> Parser:
     p = common(description)
     p.add_argument("--noise", action="store_true", help="add the case's noise to the data")
     return p
+
+
+PARSERS: dict[str, Callable[..., Parser]] = {
+    "identification": identification,
+    "simulation": simulation,
+    "training": training,
+    "readout": readout,
+    "discovery": discovery,
+}
+"""The options of drivers, by what they do."""
 
 
 def read_options(p: Parser) -> argparse.Namespace:
