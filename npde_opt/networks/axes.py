@@ -101,10 +101,24 @@ class Axis:
 
     @property
     def back_offset(self) -> int:
-        """The output that the last tap of the first wanted cell is read by, from the first ghost
-        of the target; of stride 1."""
-        first = self.wanted(self.at)[0] + self.before - self.reach
+        """The first output that `lags` of the first wanted cell count from, from the first ghost
+        of the target."""
+        first = self.first_period - self.reach // self.stride
         return int(first - self.target_ends[self.at]) + self.target_width
+
+    @property
+    def first_period(self) -> int:
+        """That of the first wanted cell; a period is the cells s q - p ... s q - p + s - 1,
+        which outputs up to q read."""
+        return (self.wanted(self.at)[0] + self.before) // self.stride
+
+    @property
+    def lags(self) -> tuple[int, int]:
+        """(count, distance) of the outputs q, q - distance ... that cells of period q are read by.
+        """
+        if self.stride == 1:
+            return self.taps, self.dilation
+        return self.reach // self.stride + 1, 1
 
     @property
     def own_outside(self) -> tuple[int, int]:
@@ -130,11 +144,12 @@ class Axis:
         return first - (below if first == 0 else 0), last + (above if last == self.cells else 0)
 
     def spread(self, rank: int) -> tuple[int, int]:
-        """First output, and that behind the last one, that read the `wanted` cells of a rank."""
+        """First output, and that behind the last one, that read periods of the `wanted` cells of a
+        rank."""
         first, last = self.wanted(rank)
         if first == last:
             return int(self.target_ends[rank]), int(self.target_ends[rank])
-        low = -(-(first + self.before - self.reach) // self.stride)
+        low = (first + self.before) // self.stride - self.reach // self.stride
         return low, (last - 1 + self.before) // self.stride + 1
 
     @cached_property

@@ -14,7 +14,7 @@ from petsc4py import PETSc
 
 from npde_opt.errors import InputError
 from npde_opt.grids import of_cells
-from npde_opt.grids.halo import Ghosts, with_halo
+from npde_opt.grids.halo import Ghosts
 from npde_opt.networks.axes import MODES, Axis
 from npde_opt.networks.interface import Loops, Reading
 from npde_opt.networks.matrices import assembled
@@ -101,38 +101,31 @@ class Stencil(Loops):
         return Correlation(self, Windows(ghosts, reads, w))
 
     def back(self, w: np.ndarray, y: np.ndarray) -> Reading:
-        strided = any(a.stride > 1 for a in self.axes)
-        if strided:
-            ghosts = Ghosts(self.target, self._spread(y), [0] * len(self.axes))
-        else:
-            ghosts = Ghosts(self.target, y, [a.target_width for a in self.axes])
+        ghosts = Ghosts(self.target, y, [a.target_width for a in self.axes])
+        lags = [a.lags for a in self._planes]
         reads = Reads(
-            offsets=tuple(0 if strided else a.back_offset for a in self._planes),
+            offsets=tuple(a.back_offset for a in self._planes),
             strides=(1,) * len(self.axes),
-            dilations=tuple(a.dilation for a in self._planes),
-            taps=self.taps,
+            dilations=tuple(distance for _, distance in lags),
+            taps=tuple(count for count, _ in lags),
         )
-        return Transpose(self, Windows(ghosts, reads, flipped(w)))
+        return Transpose(self, Windows(ghosts, reads, self._by_period(w)))
 
-    def _spread(self, y: np.ndarray) -> np.ndarray:
-        """Cotangents at the places s I of a line with zeros between them, of all outputs that
-        read the wanted cells."""
-        widths = [a.target_width for a in self.axes]
-        axes = (0, 1, *range(y.ndim - 1, 1, -1))
-        ghosted = with_halo(self.target, y.transpose(axes), widths).transpose(axes)
-        places, parts, sizes = list[slice](), list[slice](), list[int]()
-        for axis in self.axes[::-1]:
-            first, last = axis.wanted(axis.at)
-            low, high = axis.spread(axis.at)
-            start = first + axis.before - axis.reach
-            sizes.append(max(last - first + axis.reach, 0) if last > first else 0)
-            shift = axis.target_width - int(axis.target_ends[axis.at])
-            parts.append(slice(low + shift, high + shift))
-            places.append(slice(axis.stride * low - start, None, axis.stride))
-        out = np.zeros((*y.shape[:2], *sizes), y.dtype)
-        if 0 not in sizes:
-            out[of_cells(places)] = ghosted[of_cells(parts)]
-        return out
+    def _by_period(self, w: np.ndarray) -> np.ndarray:
+        """The weights [(cells of a period, d), c, lags] of the transpose, last lag first: tap t of
+        an axis, which is e t cells from where its output begins to read, is of lag e t // s for
+        cell e t % s of a period."""
+        axes, dim, (c, d) = self._planes, len(self.axes), w.shape[:2]
+        lags, strides = [a.lags[0] for a in axes], [a.stride for a in axes]
+        whole = np.zeros((c, d, *(n * s for n, s in zip(lags, strides, strict=True))), w.dtype)
+        steps = [a.dilation if a.stride > 1 else 1 for a in axes]
+        ends = [e * (a.taps - 1) + 1 for e, a in zip(steps, axes, strict=True)]
+        places = [slice(0, n, e) for n, e in zip(ends, steps, strict=True)]
+        whole[:, :, *places] = w
+        pairs = [n for pair in zip(lags, strides, strict=True) for n in pair]
+        split = np.flip(whole.reshape(c, d, *pairs), tuple(range(2, 2 + 2 * dim, 2)))
+        by_lag, by_cell = range(2, 2 + 2 * dim, 2), range(3, 3 + 2 * dim, 2)
+        return split.transpose(*by_cell, 1, 0, *by_lag).reshape(-1, c, *lags)
 
     def matrix(self, w: np.ndarray) -> PETSc.Mat:
         sources = [axis.sources(axis.at) for axis in self.axes]
@@ -165,7 +158,8 @@ class Correlation:
 
 
 class Transpose:
-    """W^T * y at boxes of the source. Of axes whose ghosts are copies, also the cotangents of
+    """W^T * y at boxes of the source. With strides, cells of a period are the channels of a plain
+    product, and then put side by side. Of axes whose ghosts are copies, also the cotangents of
     these are found, and added to those of the cells that they copy."""
 
     def __init__(self, of: Stencil, windows: Windows):
@@ -173,12 +167,15 @@ class Transpose:
         c, d = of.shape[:2]
         self.width = 2 * d + c * of.taps[-1]
         self.outside = [axis.own_outside for axis in of.axes[::-1]]
+        self.strides = tuple(axis.stride for axis in of.axes[::-1])
+        # The first wanted cell within its period.
+        self.shifts = [(a.wanted(a.at)[0] + a.before) % a.stride for a in of.axes[::-1]]
         plain = all(a.stride == 1 and a.mode != "replicate" for a in of.axes)
         self.gathers = plain and c <= d
 
     def product(self, box: Box, out: np.ndarray, add: bool = False) -> None:
         if not any(below or above for below, above in self.outside):
-            self.windows.product(box, out, add)
+            self._cells(box, out, add)
             return
         rows, sides = list[slice](), list[tuple[int, int]]()
         for part, n, ends in zip(box.rows, self.of.source.cells, self.outside, strict=False):
@@ -189,13 +186,40 @@ class Transpose:
         sides.append(self.outside[-1])
         wanted = [n + a + b for n, (a, b) in zip(out.shape[2:], sides, strict=True)]
         found = WORK.take("cotangents", (*out.shape[:2], *wanted), out.dtype)
-        self.windows.product(Box(box.samples, tuple(rows)), found)
+        self._cells(Box(box.samples, tuple(rows)), found)
         for axis, (below, above) in enumerate(sides, 2):
             found = np.moveaxis(folded(np.moveaxis(found, axis, 0), below, above), 0, axis)
         if add:
             out += found
         else:
             out[...] = found
+
+    def _cells(self, box: Box, out: np.ndarray, add: bool = False) -> None:
+        """Of wanted cells, counted from the first one."""
+        if max(self.strides) == 1:
+            self.windows.product(box, out, add)
+            return
+        ranges = [(r.start, r.stop) for r in box.rows] + [(0, out.shape[-1])]
+        firsts = [a + shift for (a, _), shift in zip(ranges, self.shifts, strict=True)]
+        lasts = [b + shift - 1 for (_, b), shift in zip(ranges, self.shifts, strict=True)]
+        periods = [
+            slice(a // s, b // s + 1) for a, b, s in zip(firsts, lasts, self.strides, strict=True)
+        ]
+        channels, samples = out.shape[:2]
+        counts = [p.stop - p.start for p in periods]
+        shape = (prod(self.strides) * channels, samples, *counts)
+        found = WORK.take("periods", shape, out.dtype)
+        self.windows.product(Box(box.samples, tuple(periods[:-1])), found)
+        parts = found.reshape(*self.strides, *out.shape[:2], *counts)
+        for cell in np.ndindex(*self.strides):
+            ways = zip(cell, firsts, lasts, self.strides, strict=True)
+            places = [_every(r, first, last, s) for r, first, last, s in ways]
+            to = out[of_cells([here for here, _ in places])]
+            part = parts[cell][of_cells([there for _, there in places])]
+            if add:
+                to += part
+            else:
+                to[...] = part
 
     def gather(self, box: Box, other: np.ndarray) -> None:
         self.windows.gather(box, other)
@@ -205,6 +229,15 @@ class Transpose:
         dim = len(self.of.taps)
         w = self.windows.weights
         return flipped(w.reshape(*w.shape[:2], *self.of.taps[-dim:])).reshape(self.of.shape)
+
+
+def _every(r: int, first: int, last: int, stride: int) -> tuple[slice, slice]:
+    """Of cells first ... last the ones at place r of a period: where they are among these, and
+    which periods they are of, counted from that of `first`."""
+    start = (r - first) % stride
+    count = max((last - first - start) // stride + 1, 0)
+    period = (first + start) // stride - first // stride
+    return slice(start, None, stride), slice(period, period + count)
 
 
 def folded(rows: np.ndarray, below: int, above: int) -> np.ndarray:

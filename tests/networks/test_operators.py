@@ -8,6 +8,7 @@ from npde_opt.errors import InputError
 from npde_opt.grids import Grid
 from npde_opt.networks import Dense, Diffusion, Mixing, Place, Stencil, Transposed
 from npde_opt.networks.matrices import as_vec, from_vec
+from npde_opt.networks.strips import Box
 
 COMM = MPI.COMM_WORLD
 PERIODIC = {"y-": "periodic", "y+": "periodic"}
@@ -23,6 +24,11 @@ OPERATORS = {
     "stride": lambda: Stencil(place(), 3, 3, stride=(2, 3)),
     "even kernel": lambda: Stencil(place((8, 6)), 3, 2, stride=2, padding=0),
     "replicate, stride": lambda: Stencil(place((9, 7)), 2, 5, stride=2, mode="replicate"),
+    "stride, dilation": lambda: Stencil(place((9, 8)), 2, (3, 2), stride=(2, 3), dilation=(3, 2)),
+    "stride beyond the kernel": lambda: Stencil(place((9, 8)), 2, 2, stride=3, padding=(1, 0)),
+    "stride on an axis": lambda: Stencil(place((7, 8)), 2, (3, 5), stride=(1, 2), dilation=(2, 1)),
+    "stride, wide padding": lambda: Stencil(place((5, 6)), 1, (5, 4), stride=2, padding=(4, 3)),
+    "volume, strides": lambda: Stencil(place((4, 3, 6)), 2, 3, stride=(2, 1, 3), mode="replicate"),
     "dilation": lambda: Stencil(place(), 2, 3, dilation=2),
     "valid": lambda: Stencil(place(), 2, 4, padding=0),
     "wide padding": lambda: Stencil(place((5, 6)), 1, 3, padding=3),
@@ -80,6 +86,20 @@ def test_transposes_are_exact(name):
     assert np.isclose(total(np.vdot(op.transpose(w, y), u)), product, rtol=1e-12)
     along = total(np.vdot(y, op.apply(dw, u)))
     assert np.isclose(total(np.vdot(op.weights(y, u), dw)), along, rtol=1e-12)
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize("name", ["3x3", "stride", "replicate, stride", "mixing", "diffusion"])
+def test_boxes_are_added_to_what_is_there(name):
+    op = OPERATORS[name]()
+    w, y = np.random.default_rng(0).standard_normal(op.shape), drawn(op.target, 2, 4)
+    reading, found = op.back(w, y), drawn(op.source, 2, 5)
+    wanted = found + op.transpose(w, y)
+    for s in range(2):
+        for row in range(found.shape[2]):
+            box = Box(slice(s, s + 1), (slice(row, row + 1),))
+            reading.product(box, found[box.index], add=True)
+    assert np.allclose(found, wanted, rtol=1e-13, atol=1e-13)
 
 
 @pytest.mark.parallel([2, 3])
