@@ -69,7 +69,12 @@ class Case:
         self.name = path.stem
         anatomy = table.domain
         sources = Sources(
-            path.parent, data, (anatomy.mni152, anatomy.slice), anatomy.crop, table.case.length_unit
+            path.parent,
+            data,
+            (anatomy.mni152, anatomy.slice),
+            anatomy.crop,
+            table.case.length_unit,
+            "" if table.validation is None else table.validation.replicate,
         )
         self.domain = Domain(table, sources, cells)
         self.sources = self.domain.sources

@@ -3,7 +3,7 @@ noise."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from npde_opt.aliases import Plain
 from npde_opt.cases.field_tables import File
 from npde_opt.cases.measured import by_experiment, by_time, deviation, positive, some
 from npde_opt.cases.observed import Observed
+from npde_opt.cases.replicates import Repeated, columns_of, only
 from npde_opt.cases.sections import CaseFile
 from npde_opt.cases.sources import Sources
 from npde_opt.cases.tables import is_table, read_values
@@ -26,6 +27,20 @@ Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
+class HeldOut:
+    """Data that are not fitted.
+
+    Attributes:
+        name: what they are, in words.
+        observed, noise: as those of `Data`, NaN for what they do not hold.
+    """
+
+    name: str
+    observed: list[np.ndarray]
+    noise: list[np.ndarray]
+
+
+@dataclass(frozen=True)
 class Data:
     """What is known of all experiments.
 
@@ -33,11 +48,15 @@ class Data:
         observed: by experiment, values by observation, time and place (NaN: not observed).
         sigma: their standard deviations, as the misfit takes them.
         origin: where they come from, in words.
+        noise: variances that the spread of replicates tells, by experiment (NaN: not known).
+        held_out: what was measured and is not fitted.
     """
 
     observed: list[np.ndarray]
     sigma: list[np.ndarray]
     origin: str
+    noise: list[np.ndarray]
+    held_out: list[HeldOut]
 
 
 class Measurements:
@@ -57,6 +76,8 @@ class Measurements:
     ):
         self.table, self.observations, self.sources = table, observations, sources
         self.experiments, self.sizes = experiments, sizes
+        self.repeated: dict[int, Repeated] = {}
+        """By observation."""
 
     # ---- files -----------------------------------------------------------------------------------
 
@@ -67,17 +88,32 @@ class Measurements:
             InputError: for files that are wrong, or of another number than experiments.
         """
         found: list[list[np.ndarray | None]] = [[] for _ in range(self.experiments)]
-        for i, observed in enumerate(self.observations):
-            spec = observed.section.data
-            field = f"{observed.where}.data"
-            parts = [None] * self.experiments if spec is None else self._read(field, spec, i)
-            for e, part in enumerate(parts):
-                if part is not None:
-                    part = part.reshape(self.sizes[i])
-                    observed.drop_driven(e, part)
-                    observed.drop_lost(part)
-                    part = part.ravel()
+        for i in range(len(self.observations)):
+            for e, part in enumerate(self._measured(i)):
                 found[e].append(part)
+        return found
+
+    def _measured(self, i: int) -> Sequence[np.ndarray | None]:
+        """Values of an observation by experiment: of replicates their mean."""
+        observed = self.observations[i]
+        spec, field = observed.section.data, f"{observed.where}.data"
+        if spec is None:
+            return [None] * self.experiments
+        columns = columns_of(field, spec)
+        if not columns:
+            return self._counted(field, spec, i)
+        values = {str(c): self._counted(field, only(spec, c), i) for c in columns}
+        self.repeated[i] = Repeated(values, self.sources.replicate)
+        return self.repeated[i].means()
+
+    def _counted(self, field: str, spec: Plain, i: int) -> list[np.ndarray]:
+        """As `_read`, NaN where a value does not count."""
+        found = []
+        for e, part in enumerate(self._read(field, spec, i)):
+            folded = part.reshape(self.sizes[i])
+            self.observations[i].drop_driven(e, folded)
+            self.observations[i].drop_lost(folded)
+            found.append(folded.ravel())
         return found
 
     def _read(self, field: str, spec: Plain, i: int) -> list[np.ndarray]:
@@ -117,6 +153,8 @@ class Measurements:
         """
         observed = self.observations[i]
         o, field = observed.section, f"{observed.where}.sigma"
+        if o.sigma is None and o.noise is None and i in self.repeated:
+            return self._spread(i, values)
         if o.sigma is None:
             return self._relative(observed, values)
         if isinstance(o.sigma, int | float):
@@ -126,6 +164,17 @@ class Measurements:
         else:
             found = self._read(field, o.sigma, i)
         return [positive(field, s, v) for s, v in zip(found, values, strict=True)]
+
+    def _spread(self, i: int, values: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Of the means of replicates: one number an experiment."""
+        repeated, found = self.repeated[i], []
+        variances = zip(repeated.variances(of_all=False), repeated.counts(), values, strict=True)
+        for variance, count, own in variances:
+            square = variance / count / self.spread(np.ones(own.size), own) ** 2
+            there = square[np.isfinite(square)]
+            s = np.full(own.size, np.sqrt(there.mean()) if there.size else np.nan)
+            found.append(positive(f"{self.observations[i].where}.sigma", s, own))
+        return found
 
     def _relative(self, observed: Observed, values: Sequence[np.ndarray]) -> list[np.ndarray]:
         misfit = self.table.misfit
@@ -181,10 +230,44 @@ class Measurements:
                 if measured[e][i] is None:
                     part = values[i].reshape(self.sizes[i])
                     observed.drop_driven(e, part)
-        found = [np.concatenate(values) for values in clean]
+        found = [np.concatenate(self._only(values, held_out=False)) for values in clean]
         some("observation.data", *found)
         deviations = [np.concatenate([s[e] for s in sigma]) for e in range(self.experiments)]
-        return Data(found, deviations, self._origin(origin))
+        noise = self._by_datum(lambda r, e: r.variances(of_all=True)[e] / r.counts()[e])
+        return Data(found, deviations, self._origin(origin), noise, self._held_out(clean))
+
+    def _only(self, values: Sequence[np.ndarray], held_out: bool) -> list[np.ndarray]:
+        """By observation, NaN of those that are (not) held out."""
+        return [
+            v if o.section.held_out == held_out else np.full(v.size, np.nan)
+            for o, v in zip(self.observations, values, strict=True)
+        ]
+
+    def _held_out(self, values: Sequence[Sequence[np.ndarray]]) -> list[HeldOut]:
+        """What is not fitted: whole observations, and replicates."""
+        found = []
+        if any(o.section.held_out for o in self.observations):
+            numbers = [i for i, o in enumerate(self.observations) if o.section.held_out]
+            name = f"observation {', '.join(map(str, numbers))}"
+            whole = [np.concatenate(self._only(own, held_out=True)) for own in values]
+            found.append(HeldOut(name, whole, [np.full(v.size, np.nan) for v in whole]))
+        if self.sources.replicate:
+            name = self.sources.replicate
+            own = self._by_datum(lambda r, e: r.values[name][e] if name in r.values else None)
+            noise = self._by_datum(lambda r, e: r.variances(of_all=True)[e])
+            found.append(HeldOut(f"replicate {name}", own, noise))
+        return found
+
+    def _by_datum(self, of: Callable[[Repeated, int], np.ndarray | None]) -> list[np.ndarray]:
+        """What replicates tell of every datum, by experiment; NaN of other observations."""
+        found = []
+        for e in range(self.experiments):
+            parts = []
+            for i, size in enumerate(self.sizes):
+                part = of(self.repeated[i], e) if i in self.repeated else None
+                parts.append(np.full(size[0] * size[1], np.nan) if part is None else part)
+            found.append(np.concatenate(parts))
+        return found
 
     def _origin(self, simulated: str) -> str:
         files = []

@@ -28,7 +28,8 @@ class EquationSection(Table, kw_only=True):
         float | str | None,
         Meta(
             description="of gamma du/dt = ...: a number (default 1), or 'i', or 'i*NUMBER' (2ik of "
-            "a paraxial wave)"
+            "a paraxial wave): then linear terms act on re + i im, and kinetics, nonlinear "
+            "diffusion and sources are rates of re and im themselves, which gamma does not divide"
         ),
     ] = None
     storage: Annotated[

@@ -217,7 +217,7 @@ class ObservationSection(Table, kw_only=True):
         Meta(
             description="standard deviation of a datum, or {file, ...} with one a datum, or a list "
             "with one file an experiment; default: noise * rms of the data, with [time] of each "
-            "experiment's own",
+            "experiment's own; of the mean of replicates what their spread tells",
             extra={"not_with": ("noise",)},
         ),
     ] = None
@@ -231,6 +231,9 @@ class ObservationSection(Table, kw_only=True):
     add_noise: Annotated[
         bool,
         Meta(description="add noise to measured data too, for tests", extra={"needs": "data"}),
+    ] = False
+    held_out: Annotated[
+        bool, Meta(description="not fitted: reported, and in predicted.csv, as 'held out'")
     ] = False
     unit: Annotated[str, Meta(description="for figures")] = ""
 

@@ -36,6 +36,14 @@ class File(Table, kw_only=True):
         str | Index | list[str | Index] | None,
         Meta(description="of a text table: a name, a number from 0, or a list of them"),
     ] = None
+    replicates: Annotated[
+        Annotated[list[str | Index], Meta(min_length=2, max_length=1000)] | None,
+        Meta(
+            description="or columns of repeated measurements, of which the mean is taken, without "
+            "the one of [validation]; of data the noise is told from their spread",
+            extra={"not_with": ("column",)},
+        ),
+    ] = None
     where: Annotated[
         dict[str, Pair] | None, Meta(description="rows of a text table: {column = [from, to]}")
     ] = None

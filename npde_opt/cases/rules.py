@@ -15,6 +15,7 @@ from npde_opt.cases.experiment_tables import (
     SideValue,
 )
 from npde_opt.cases.field_tables import File
+from npde_opt.cases.replicates import check_replicates
 from npde_opt.cases.sections import CaseFile
 from npde_opt.cases.sought_tables import UnknownSection
 from npde_opt.cases.term_tables import AnySource, Source, Timed
@@ -230,15 +231,16 @@ def _check_observations(table: CaseFile) -> None:
         if isinstance(o.sigma, File | list) and o.data is None:
             said = "a number, where data are simulated"
             raise InputError(f"{where}.sigma", "a file", said)
-        if o.data is not None and o.sigma is None and o.noise is None:
-            said = "a positive number or a file with measured data, or their relative noise"
-            raise InputError(f"{where}.sigma", "nothing", said)
         if o.electrodes and table.electrodes is None:
             raise InputError(f"{where}.electrodes", True, "false, or a section [electrodes]")
         if (o.times is None) != (table.time is None):
             there, needed = ("nothing", "times") if o.times is None else ("given", "no times")
             other = "with" if o.times is None else "without"
             raise InputError(f"{where}.times", there, f"{needed} {other} a section [time]")
+    check_replicates(table)
+    if table.observation and all(o.held_out for o in table.observation):
+        said = "false in one [[observation]] at least, which is fitted"
+        raise InputError("observation.held_out", "true in all of them", said)
     if table.misfit.kind == "correlated" and len(table.observation) > 1:
         said = "one [[observation]], or another kind"
         raise InputError("misfit.kind", "'correlated' with several observations", said)

@@ -345,6 +345,10 @@ class OptimizerSection(Table, kw_only=True):
 
 
 class ValidationSection(Table, kw_only=True):
-    """Experiments that are not fitted: the best point is the one that fits these best."""
+    """What is not fitted, and reported beside what is. Experiments choose the point, too: the best
+    one is that which fits these best."""
 
-    experiments: Annotated[list[Index], Meta(min_length=1, description="their numbers, from 0")]
+    experiments: Annotated[list[Index], Meta(description="numbers of experiments, from 0")] = []
+    replicate: Annotated[
+        str, Meta(description="one of the `replicates` of all files; '': all are fitted")
+    ] = ""

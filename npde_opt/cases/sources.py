@@ -71,6 +71,7 @@ class Sources:
         anatomy: ('volume' or 'slice', index of the slice), (None, ...) for none.
         crop: takes the smallest box around the anatomy's active voxels.
         unit: the case's unit of length, for files that name theirs.
+        replicate: the one of repeated measurements that is not fitted, '' for none.
         homes: edges of the case's own grids, whose shape an array without a place must have.
         log: keeps what is read, for `check`.
     """
@@ -80,6 +81,7 @@ class Sources:
     anatomy: tuple[str | None, int]
     crop: bool = False
     unit: str = ""
+    replicate: str = ""
     homes: tuple[Edges, ...] = ()
     log: Log = field(default_factory=Log, compare=False)
 

@@ -24,7 +24,7 @@ from npde_opt.io.words import number
 
 TEXT_FILES = (".csv", ".txt", ".dat", ".tsv")
 LAYOUT = {"delimiter", "decimal", "header", "skip", "encoding", "missing"}
-COLUMN_KEYS = {"column", "where", "rows"} | LAYOUT
+COLUMN_KEYS = {"column", "replicates", "where", "rows"} | LAYOUT
 
 
 def is_table(path: Path) -> bool:
@@ -46,7 +46,7 @@ def read_values(
         all where the file has
     one only), `where` = {column = [from, to]} chooses rows. Other files: `key`, and `part` (real,
     imag, intensity) of complex arrays. `rows` = [first, last, step] of the first axis (last
-    included), then `shape` and `scale`.
+    included), then `shape` and `scale`. Of `replicates` the mean of those that are fitted.
 
     Args:
         used: says of a file's values whether they are used as they are; others may be anything.
@@ -56,9 +56,14 @@ def read_values(
     """
     spec = given(as_dict(spec))
     path = sources.find(field, spec["file"])
+    repeated = spec.pop("replicates", None)
+    if repeated is not None:
+        spec["column"] = fitted(repeated, sources.replicate)
     read = _text if is_table(path) else _array
     with of_key(field):
         values = read(field, path, spec, used)
+    if repeated is not None:
+        values = values.mean(axis=1)
     if "rows" in spec:
         if values.ndim == 0:
             raise InputError(f"{field}.rows", "given", f"no rows: {path.name} holds one number")
@@ -72,6 +77,11 @@ def read_values(
         refuse_missing(field, path, values)
     sources.log.note(field, spec["file"], values)
     return values
+
+
+def fitted(repeated: Sequence[str | int], held_out: str) -> list[str | int]:
+    """The columns of replicates without the one that is not fitted."""
+    return [column for column in repeated if str(column) != held_out]
 
 
 @contextlib.contextmanager
@@ -162,7 +172,7 @@ def check_unit(field: str, table: Table, column: int, sources: Sources, scale: f
 
 
 def _array(field: str, path: Path, spec: Record, used: Used | None) -> np.ndarray:
-    for key in sorted({"column", "where"} | LAYOUT - {"missing"}):
+    for key in sorted(COLUMN_KEYS - {"rows", "missing"}):
         if key in spec:
             allowed = f"a text table ({', '.join(TEXT_FILES)}), not {path.name}"
             raise InputError(f"{field}.{key}", repr(spec[key]), allowed)

@@ -12,6 +12,10 @@ FIXED = {
     "noise",
     "validation": "misfit a datum of the experiments that were set aside",
     "validation_chi_squared": "chi_squared of these experiments",
+    "noise_chi_squared": "what chi_squared is expected to be of the noise alone, by the spread of "
+    "replicates",
+    "held_out_chi_squared": "chi_squared of the data that were not fitted",
+    "held_out_noise": "what it is expected to be of the noise of one replicate alone",
     "rmse": "root mean square of predicted - observed, in the data's unit",
     "misfit": "half the sum of ((predicted - observed) / sigma)^2, or what [misfit] has in its "
     "place",

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from npde_opt.cases import Case
+from npde_opt.cases.data import HeldOut
 from npde_opt.cases.weighing import floor
 from npde_opt.grids import AXES
 from npde_opt.observations import Sampling
@@ -18,9 +19,12 @@ LARGEST = 1_000_000
 
 
 class Predicted:
-    """The data of all experiments, row by row.
+    """The data of all experiments, row by row: those that are fitted, then those held out.
 
     Attributes:
+        names: of the sets of data that rows are of; the first one is fitted.
+        member: number of the set of each row, `fitted` whether that is the first one.
+        noise: what replicates tell of a datum's variance, in units of sigma (NaN: nothing).
         experiment, observation, place: numbers from 0.
         time: of a datum, 0 in steady cases.
         at: coordinates (n, dim) of points and electrodes, NaN of other places.
@@ -29,20 +33,36 @@ class Predicted:
 
     def __init__(self, case: Case, samplings: Sequence[Sampling], predicted: list[np.ndarray]):
         assert case.data is not None
-        self.case = case
-        count = case.experiment_count
+        self.case, data = case, case.data
         blocks = [self._places(i, s) for i, s in enumerate(samplings)]
-        observation, place, time = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
-        self.experiment = np.repeat(np.arange(count), observation.size)
-        self.observation, self.place = np.tile(observation, count), np.tile(place, count)
-        self.time = np.tile(time, count)
-        self.at = np.tile(self._coordinates(samplings), (count, 1))
-        self.observed, self.predicted = (
-            np.concatenate(case.data.observed),
-            np.concatenate(predicted),
-        )
-        self.sigma = self._sigma(np.concatenate(case.data.sigma))
+        place = [np.concatenate(parts) for parts in zip(*blocks, strict=True)]
+        count, at = case.experiment_count, self._coordinates(samplings)
+        size = place[0].size
+        sets = [HeldOut("", data.observed, data.noise), *data.held_out]
+        observed = np.concatenate([y for part in sets for y in part.observed])
+        member = np.repeat(np.arange(len(sets)), count * size)
+        kept = (member == 0) | np.isfinite(observed)
+
+        def listed(values: np.ndarray, times: int) -> np.ndarray:
+            """Rows of all sets, of what is the same so many times."""
+            return np.asarray(np.concatenate([values] * times)[kept])
+
+        self.names = [part.name for part in sets]
+        self.member, self.observed = member[kept], observed[kept]
+        self.experiment = listed(np.repeat(np.arange(count), size), len(sets))
+        self.observation, self.place, self.time = (listed(v, count * len(sets)) for v in place)
+        self.at = listed(at, count * len(sets))
+        self.predicted = listed(np.concatenate(predicted), len(sets))
+        self.sigma = self._sigma(listed(np.concatenate(data.sigma), len(sets)))
         self.residual = (self.predicted - self.observed) / self.sigma
+        variances = np.concatenate([v for part in sets for v in part.noise])
+        self.noise = variances[kept] / self.sigma**2
+
+    @property
+    def fitted(self) -> np.ndarray:
+        """Whether a row's datum is fitted: neither it nor its experiment is held out."""
+        aside = np.isin(self.experiment, self.case.held_out)
+        return np.asarray((self.member == 0) & ~aside)
 
     def _places(self, i: int, s: Sampling) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Number of the observation, place and time of its data."""
@@ -74,11 +94,11 @@ class Predicted:
         """The file."""
         axes = AXES[: self.case.domain.dim]
         names = ["experiment", "observation", "place", "time", *axes]
-        names += ["observed", "predicted", "sigma", "residual"]
+        names += ["observed", "predicted", "sigma", "residual", "held_out"]
         n = min(self.observed.size, LARGEST)
         columns = [self.experiment, self.observation, self.place, self.time, *self.at.T]
-        columns += [self.observed, self.predicted, self.sigma, self.residual]
-        formats = ["%d"] * 3 + ["%.10g"] * (len(columns) - 3)
+        columns += [self.observed, self.predicted, self.sigma, self.residual, ~self.fitted]
+        formats = ["%d"] * 3 + ["%.10g"] * (len(columns) - 4) + ["%d"]
         out = io.StringIO()
         np.savetxt(
             out,

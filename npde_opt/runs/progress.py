@@ -17,7 +17,7 @@ import scipy  # loads its parts when they are used
 from npde_opt.aliases import Plain
 from npde_opt.io.history import Row
 from npde_opt.io.results import Summary
-from npde_opt.runs import starts
+from npde_opt.runs import noise, starts
 from npde_opt.runs.columns import Column
 
 if TYPE_CHECKING:
@@ -243,12 +243,14 @@ def closing_text(summary: Summary, out: Path | None = None) -> str:
         f"  memory       {s.peak_memory_mb:,.0f} MB at the peak, all ranks together",
     ]
     lines += residuals(s.metrics)
-    apart = {*FINDINGS, *RESIDUALS, *STARTS, MEANINGS}
+    apart = {*FINDINGS, *RESIDUALS, *STARTS, MEANINGS, noise.TABLE}
     lines += [
         f"  {name.replace('_', ' '):<12} {_metric(value, name)}{_meaning(s.metrics, name)}"
         for name, value in s.metrics.items()
         if name not in apart
     ]
+    if noise.TABLE in s.metrics:
+        lines += noise.lines(s.metrics[noise.TABLE])
     if "starts" in s.metrics:
         lines += starts.lines(s.metrics["starts"], s.metrics["best_start"])
     if s.status not in ("converged", "undetermined") and any(
@@ -331,21 +333,28 @@ def advice(metrics: Mapping[str, Plain]) -> list[str]:
     chi, count = metrics.get("chi_squared"), metrics.get("data")
     if chi is None or not count or not math.isfinite(chi):
         return lines
+    # What replicates tell of the noise goes before what sigma says of it.
+    known = metrics.get("noise_chi_squared")
+    level = known or 1.0
     # sigma is seldom known better than LEAST_BAND
-    below = chi < 1 - LEAST_BAND and scipy.special.gammainc(count / 2, count * chi / 2) < UNLIKELY
-    above = chi > 1 + LEAST_BAND and scipy.special.gammaincc(count / 2, count * chi / 2) < UNLIKELY
-    seen = f"(chi^2 {chi:.3g} with {count:,} data)"
+    share = count * chi / level / 2
+    below = chi < level * (1 - LEAST_BAND) and scipy.special.gammainc(count / 2, share) < UNLIKELY
+    above = chi > level * (1 + LEAST_BAND) and scipy.special.gammaincc(count / 2, share) < UNLIKELY
+    of_noise = f", of the noise {known:.3g}" if known else ""
+    seen = f"(chi^2 {chi:.3g}{of_noise}, with {count:,} data)"
     regularized = bool(metrics.get("regularization"))
     if above:
         weight = ", the regularization too strong (lower its weight)" if regularized else ""
         text = (
-            f"ABOVE the noise level {seen}: the model leaves something out, sigma is too "
-            f"small{weight}, or this is not the "
+            f"ABOVE the noise level {seen}: the model leaves something out"
+            f"{'' if known else ', sigma is too small'}{weight}, or this is not the "
             "minimum; look at the data's fit (--plot)"
         )
     elif below:
         weight = " (raise the regularization's weight)" if regularized else ""
         why = f"sigma is too large, or the fit follows the noise{weight}"
+        if known:
+            why = f"the fit follows the noise: fewer unknowns would do{weight}"
         text = f"below the noise level {seen}: {why}"
     else:
         text = f"at the noise level {seen}"

@@ -21,7 +21,7 @@ from npde_opt.objective import Objective, ObjectiveAt
 from npde_opt.parameters import ParameterSpace
 from npde_opt.reductions import largest
 from npde_opt.restarts import Found
-from npde_opt.runs import starts
+from npde_opt.runs import noise, starts
 from npde_opt.runs.attempts import Attempts
 from npde_opt.runs.drawing import Films, draw, draw_functions
 from npde_opt.runs.folder import PREDICTED, STARTS_TABLE, RunDirectory
@@ -85,6 +85,7 @@ def report(
         metrics["notes"] = list(case.domain.notes.values())
     forward = model(objective)
     rows = Predicted(case, forward.observed.observer(0).samplings, predicted)
+    metrics |= noise.metrics(rows)
     with stage("io"):
         if out is not None:
             own = Attempts(space.comm, attempt.say)  # other groups do not write

@@ -1,0 +1,96 @@
+"""The fit of every experiment beside what is known of its noise, and beside what was held out.
+
+All are means of ((predicted - observed) / sigma)^2. Where data are means of replicates their spread
+tells what noise alone leaves there; a fit that is far better follows the noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from npde_opt.aliases import Plain, Record
+from npde_opt.runs.predicted import Predicted
+
+EXACT = 1e-8
+"""Standard deviations within which a datum is met exactly, as by the state that an evolution starts
+from: such a datum has no noise to the fit."""
+TABLE = "by_experiment"
+HEADS = {
+    "experiment": "experiment",
+    "data": "data",
+    "chi_squared": "chi^2",
+    "noise": "its noise",
+    "held_out": "held out",
+    "held_out_noise": "its noise",
+}
+"""Of the table."""
+
+
+def metrics(rows: Predicted) -> Record:
+    """`by_experiment`, `noise_chi_squared` and `held_out_*`; only what there is."""
+    told = np.isfinite(rows.noise[rows.fitted]).any()
+    out = ~rows.fitted
+    if not told and not out.any():
+        return {}
+    found: Record = {}
+    if told:
+        found["noise_chi_squared"] = _mean(_noise(rows)[rows.fitted])
+    if out.any():
+        found |= {
+            "held_out_chi_squared": _mean(rows.residual[out] ** 2),
+            "held_out_rmse": float(np.sqrt(np.nanmean((rows.predicted - rows.observed)[out] ** 2))),
+            "held_out_data": int(np.isfinite(rows.residual[out]).sum()),
+            "held_out": ", ".join(_names(rows)),
+        }
+        if np.isfinite(rows.noise[out]).all():
+            found["held_out_noise"] = _mean(rows.noise[out])
+    return found | {TABLE: [_line(rows, e) for e in range(int(rows.experiment.max()) + 1)]}
+
+
+def _names(rows: Predicted) -> list[str]:
+    """Of what is held out."""
+    return [*rows.names[1:], *(f"experiment {e}" for e in rows.case.held_out)]
+
+
+def _noise(rows: Predicted) -> np.ndarray:
+    """Expected squares of scaled residuals: 1 where sigma is all that is known."""
+    expected = np.where(np.isfinite(rows.noise), rows.noise, 1.0)
+    return np.where(np.abs(rows.residual) < EXACT, 0.0, expected)
+
+
+def _line(rows: Predicted, e: int) -> Record:
+    """Of one experiment."""
+    here = rows.experiment == e
+    fit, out = here & rows.fitted, here & ~rows.fitted
+    noise, there = rows.noise[out], np.isfinite(rows.residual)
+    return {
+        "experiment": e,
+        "data": int(np.sum(fit & there)),
+        "chi_squared": _mean(rows.residual[fit] ** 2),
+        "noise": _mean(_noise(rows)[fit & there]) if np.isfinite(rows.noise[fit]).any() else None,
+        "held_out": _mean(rows.residual[out] ** 2),
+        "held_out_noise": _mean(noise) if np.isfinite(noise).any() else None,
+    }
+
+
+def _mean(values: np.ndarray) -> float | None:
+    """Of what is there; None of nothing."""
+    there = values[np.isfinite(values)]
+    return float(there.mean()) if there.size else None
+
+
+def lines(table: Sequence[Record]) -> list[str]:
+    """The table on the screen, without columns that are empty."""
+    keys = [k for k in HEADS if any(row[k] is not None for row in table)]
+    cells = [[HEADS[k] for k in keys], *([_cell(row[k]) for k in keys] for row in table)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(keys))]
+    texts = ["  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in cells]
+    return [f"    {text}" for text in texts]
+
+
+def _cell(value: Plain) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
