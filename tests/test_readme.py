@@ -63,7 +63,7 @@ def fitted(page, folder, cells=None):
 
 
 def test_the_case_in_docs_evolution_is_fitted(tmp_path):
-    status, errors = fitted("evolution.md", tmp_path, (20, 20))
+    status, errors = fitted("evolution.md", tmp_path, (12, 12))
     assert status == "converged"
     assert errors["relative_error_r"] < 0.01
 

@@ -311,23 +311,23 @@ class WrongAt:
     "kind, name",
     [("steady", "D"), ("steady", "c"), ("evolution", "D"), ("evolution", "r"), ("complex", "V")],
 )
-def test_a_wrong_block_is_caught_in_twelve_of_twelve_directions(kind, name):
+def test_a_wrong_block_is_caught_in_six_of_six_directions(kind, name):
     J, m = CASES[kind]()
     for u in J.space.unknowns:  # a direction in all blocks at once: the others must not hide it
         shift = direction(J, m, u, 50)
         m.axpy(0.01, shift)
-    for seed in range(12):
+    for seed in range(len(FACTORS)):
         whole = J.create_vec()
         for u in J.space.unknowns:
             whole.axpy(1.0, direction(J, m, u, seed))
         dm = direction(J, m, J.space.unknown(name), seed)
-        factor = FACTORS[seed % 6]
+        factor = FACTORS[seed]
         assert taylor_test(J, m, dm).problems() == []
         orders = taylor_test(Wrong(J, name, gradient=factor), m, dm)
         assert any("gradient (differs" in p for p in orders.problems()), orders
         problems = taylor_test(Wrong(J, name, hessian=factor), m, dm).problems()
         assert any(f"Hessian row {name}" in p for p in problems), problems
-        if seed < 4:
+        if seed < 2:
             assert any(
                 "gradient" in p
                 for p in taylor_test(Wrong(J, name, gradient=factor), m, whole).problems()
@@ -379,7 +379,7 @@ def test_a_wrong_adjoint_is_caught(factor):
     lin = at.linearization
     good = lin.apply_adjoint
     lin.apply_adjoint = lambda d, adjoints=None: good(d) * factor
-    for seed in range(12):
+    for seed in range(len(FACTORS)):
         dm = direction(J, m, J.space.unknown("c"), seed)
         d = lin.apply(dm)
         assert dot_product_test(lin, dm, d) > 0.05
