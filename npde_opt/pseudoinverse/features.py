@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import expm
 
+from npde_opt.aliases import Numbers
 from npde_opt.errors import InputError
 
 Feature = Callable[[np.ndarray], np.ndarray]
@@ -194,9 +195,20 @@ class RandomLayer:
         if mask is not None:
             A *= mask
         spread = np.sqrt((((x - mean) @ A) ** 2).mean(axis=0))
+        return cls.scaled(A, mean, spread, scale, bias * rng.standard_normal(outputs))
+
+    @classmethod
+    def scaled(
+        cls, A: np.ndarray, mean: np.ndarray, spread: np.ndarray, scale: float, b: Numbers = 0.0
+    ) -> RandomLayer:
+        """tanh((x - mean) A S + b), S so that what stands before b has the deviation `scale`.
+
+        Args:
+            spread: deviation of (x - mean) A, of each output.
+        """
         # An output that sees nothing that varies stays what it is.
-        A *= scale / np.maximum(spread, 1e-3 * spread.max())
-        return cls(A, bias * rng.standard_normal(outputs) - mean @ A)
+        A = A * (scale / np.maximum(spread, 1e-3 * spread.max()))
+        return cls(A, b - mean @ A)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         y = np.asarray(x, np.float32) @ self.A

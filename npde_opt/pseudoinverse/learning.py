@@ -3,21 +3,24 @@
 T has 1 for the class of a sample and 0 for the others. Samples lie on any ranks, and their features
 are made a batch at a time: H never exists. The ridge is a number, comes from what was folded
 ('gcv', 'loo'), or is the one with which rows that were held back are told apart best ('held');
-these rows are then folded in too, so that nothing is computed twice.
+these rows are then folded in too, so that nothing is computed twice. Samples may also come over
+time, see `Online`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from mpi4py import MPI
 
 from npde_opt import reductions
+from npde_opt.aliases import FilePath
 from npde_opt.errors import InputError
 from npde_opt.pseudoinverse.rows import Rows
-from npde_opt.pseudoinverse.solution import Solution
+from npde_opt.pseudoinverse.solution import GCV, Solution
 
 HELD = "held"
 HELD_EVERY = 6
@@ -46,7 +49,7 @@ class Readout:
 
     def scores(self, x: np.ndarray) -> np.ndarray:
         """(samples, classes)"""
-        found = [_scores(self.solution, self.features(part)) for part in _parts(x)]
+        found = [_scores(self.solution, self.features(part)) for part in parts(x)]
         return np.concatenate(found) if found else np.empty((0, self.solution.W.shape[1]))
 
     def confusion(self, x: np.ndarray, labels: np.ndarray, comm: MPI.Intracomm) -> np.ndarray:
@@ -56,6 +59,52 @@ class Readout:
         found = self.scores(x).argmax(axis=1)
         counts = np.bincount(classes * labels + found, minlength=classes**2)
         return reductions.total(comm, counts.astype(float)).astype(int).reshape(classes, classes)
+
+
+class Online:
+    """A classifier that learns from samples as they come: after any number of them the readout is
+    that of all at once.
+
+    Args:
+        fit: with as many features and targets as there are features and classes; one that was read
+            from a file (`Rows.load`) goes on.
+        features: as they were for the samples before.
+    """
+
+    def __init__(self, fit: Rows, features: Map):
+        self.fit, self.features = fit, features
+
+    def partial_fit(self, x: np.ndarray, labels: np.ndarray) -> Self:
+        """Takes own samples in; not collective.
+
+        Args:
+            x: [sample, ...]. labels: their classes (samples,).
+
+        Raises:
+            InputError: for labels that are no classes, and as `Rows.add`.
+        """
+        classes, own = self.fit.targets, np.asarray(labels)
+        if own.shape != (len(x),) or own.dtype.kind not in "iu":
+            told = f"{own.dtype} of shape {own.shape}"
+            raise InputError("labels", told, f"{len(x)} whole numbers, one a sample")
+        wrong = own[(own < 0) | (own >= classes)]
+        if wrong.size:
+            raise InputError("labels", int(wrong[0]), f"classes from 0 to {classes - 1}")
+        for part, of in zip(parts(x), parts(own), strict=True):
+            self.fit.add(self.features(part), np.eye(classes)[of])
+        return self
+
+    def save(self, path: FilePath) -> None:
+        """Writes a checkpoint of this rank, from which `Rows.load` goes on; not collective."""
+        self.fit.save(path)
+
+    def readout(self, ridge: float | str = GCV) -> Readout:
+        """Of the samples of all ranks; more may come afterwards. Collective.
+
+        Args:
+            ridge: as of `Rows.solve`.
+        """
+        return Readout(self.features, self.fit.solve(ridge=ridge))
 
 
 def train(
@@ -71,17 +120,14 @@ def train(
     Raises:
         InputError: where no ridge that is tried gives a solution.
     """
-    every = HELD_EVERY if ridge == HELD else 0
+    if ridge != HELD:
+        return Online(fit, features).partial_fit(x, labels).readout(ridge)
     held: list[tuple[np.ndarray, np.ndarray]] = []
-    for part, own in zip(_parts(x), _parts(labels), strict=True):
+    for part, own in zip(parts(x), parts(labels), strict=True):
         H, T = features(part), np.eye(fit.targets)[own]
-        if every:
-            back = np.arange(len(own)) % every == every - 1
-            held.append((H[back], own[back]))
-            H, T = H[~back], T[~back]
-        fit.add(H, T)
-    if not every:
-        return Readout(features, fit.solve(ridge=ridge))
+        back = np.arange(len(own)) % HELD_EVERY == HELD_EVERY - 1
+        held.append((H[back], own[back]))
+        fit.add(H[~back], T[~back])
     tried = _tried(fit, held)
     best = min(tried, key=lambda pair: pair[1])[0]
     for H, own in held:
@@ -115,6 +161,7 @@ def _scores(solution: Solution, H: np.ndarray) -> np.ndarray:
     return found
 
 
-def _parts(x: np.ndarray) -> Iterator[np.ndarray]:
+def parts(x: np.ndarray) -> Iterator[np.ndarray]:
+    """Samples in batches."""
     for start in range(0, len(x), BATCH):
         yield x[start : start + BATCH]

@@ -92,13 +92,12 @@ def readout(description: str | None) -> Parser:
     p.add_argument(
         "--recipe",
         default="oriented",
-        choices=("random", "receptive", "oriented"),
+        choices=("random", "receptive", "oriented", "autoencoders"),
         help="features: a random layer of the pictures, of one rectangle each, or of oriented "
-        "derivatives that were diffused and coarsened (default)",
+        "derivatives that were diffused and coarsened (default); or of these, as many "
+        "pseudoinverse autoencoders as lower the error of samples that are held back",
     )
-    p.add_argument(
-        "--features", type=int, nargs="+", metavar="N", help="of the random layer; default: 2000"
-    )
+    p.add_argument("--features", type=int, nargs="+", metavar="N", help="of a layer; default: 2000")
     p.add_argument("--repeats", type=int, default=5, help="seeds and, of digits, splits")
     p.add_argument("--method", default="gram", choices=("qr", "gram"), help="default: gram")
     p.add_argument(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -22,6 +23,7 @@ from npde_opt.figures.training import plot_confusion
 from npde_opt.io.files import whole_file
 from npde_opt.io.results import Seconds, Summary, peak_memory_mb
 from npde_opt.pseudoinverse import METHODS, Gram, Rows
+from npde_opt.pseudoinverse.autoencoders import grow
 from npde_opt.pseudoinverse.features import (
     Feature,
     Features,
@@ -60,6 +62,7 @@ class Recipe:
         time: of their heat equation, cells^2.
         upright: whether pictures are deskewed.
         least: of receptive fields, cells; 0 for none.
+        grows: whether layers are autoencoders, as many as help, in place of random weights.
     """
 
     scale: float
@@ -68,6 +71,7 @@ class Recipe:
     time: float = 1.5
     upright: bool = False
     least: int = 0
+    grows: bool = False
 
 
 RECIPES = {
@@ -77,18 +81,29 @@ RECIPES = {
         "mnist": Recipe(0.4, 0.5, 7, 1.5, True),
         "digits": Recipe(0.4, 0.5, 4, 0.25, False),
     },
+    "autoencoders": {
+        "mnist": Recipe(0.0, 0.0, 7, 1.5, True, grows=True),
+        "digits": Recipe(0.0, 0.0, 4, 0.25, False, grows=True),
+    },
 }
 ORIENTATIONS = 8
 
 
 @dataclass(frozen=True)
 class Found:
-    """One trained readout."""
+    """One trained readout.
+
+    Attributes:
+        features: of a layer.
+        layers: before the readout.
+        by_depth: shares of held-back samples that are misread, of stacks that were grown.
+    """
 
     features: int
-    layer: RandomLayer
+    layers: Sequence[RandomLayer]
     readout: Readout
     confusion: np.ndarray
+    by_depth: tuple[float, ...] = ()
 
     @property
     def error(self) -> float:
@@ -112,6 +127,9 @@ class Readouts:
             if options.repeats < 1 or min(self.sizes) < 1:
                 told = f"repeats {options.repeats}, features {self.sizes}"
                 raise InputError("--repeats, --features", told, "positive numbers")
+            if self._recipe.grows and self.ridge != HELD:
+                told = f"{options.ridge} with the recipe autoencoders"
+                raise InputError("--ridge", told, f"{HELD}, as it chooses the depth too")
             if options.plot:
                 require_figures(False)
         mode = "overwrite" if options.overwrite else "new"
@@ -173,14 +191,25 @@ class Readouts:
             assert self.test_pictures is not None and self.tests.labels is not None
             pictures, wanted = self.test_pictures, self.tests.labels
             tested = np.arange(self.tests.count)
-        maps = self._maps()
-        layer = self._layer(learnt, size, repeat, Features(maps))
-        features = Features([*maps, layer])
-        mine = learnt[self.world.rank :: self.world.size]
-        readout = train(self._rows(size), features, self.pictures[mine], labels[mine], self.ridge)
+        layers, readout, by_depth = self._trained(learnt, size, repeat)
         mine = tested[self.world.rank :: self.world.size]
         confusion = readout.confusion(pictures[mine], wanted[mine], self.world)
-        return Found(size, layer, readout, confusion)
+        return Found(size, layers, readout, confusion, by_depth)
+
+    def _trained(
+        self, learnt: np.ndarray, size: int, repeat: int
+    ) -> tuple[Sequence[RandomLayer], Readout, tuple[float, ...]]:
+        """Layers, the readout behind them, and errors by depth."""
+        assert self.source.labels is not None
+        before = Features(self._maps())
+        mine = learnt[self.world.rank :: self.world.size]
+        x, labels = self.pictures[mine], self.source.labels[mine]
+        if self._recipe.grows:
+            grown = grow(self._rows, before, x, labels, size, self._seed(repeat))
+            return grown.stack.layers, grown.readout, grown.errors
+        layer = self._layer(learnt, size, repeat, before)
+        features = Features([*before.maps, layer])
+        return [layer], train(self._rows(size), features, x, labels, self.ridge), ()
 
     def _rows(self, size: int) -> Rows:
         classes, sampled = len(self.source.classes), 0
@@ -211,10 +240,13 @@ class Readouts:
     def _layer(self, learnt: np.ndarray, size: int, repeat: int, before: Features) -> RandomLayer:
         """The same on all ranks: weights are scaled by the first samples to learn from."""
         recipe = self._recipe
-        seed = (self.options.seed << 16) + repeat
+        seed = self._seed(repeat)
         mask = receptive(self._shape, size, recipe.least, seed) if recipe.least else None
         look = before(self.pictures[learnt[:LOOK]])
         return RandomLayer.of_rows(look, size, recipe.scale, seed, recipe.bias, mask)
+
+    def _seed(self, repeat: int) -> int:
+        return int(self.options.seed << 16) + repeat
 
     def report(self) -> None:
         """The summary, the readout of the first repeat with most features, and figures."""
@@ -237,9 +269,12 @@ class Readouts:
         self.out.write_summary(self._summary(best, errors, seconds))
 
     def _write(self, best: Found) -> None:
-        solution, layer = best.readout.solution, best.layer
+        solution = best.readout.solution
+        arrays = {"W": solution.W, "intercept": solution.intercept}
+        for number, layer in enumerate(best.layers):
+            arrays |= {f"A{number}": layer.A, f"b{number}": layer.b}
         with self.out.writing(), whole_file(self.out.file(MODEL)) as file:
-            np.savez(file, A=layer.A, b=layer.b, W=solution.W, intercept=solution.intercept)
+            np.savez(file, allow_pickle=False, **arrays)
 
     def _draw(self, best: Found, errors: np.ndarray) -> None:
         confusion, by_features, values = (self.out.file(name) for name in FIGURES)
@@ -276,6 +311,8 @@ class Readouts:
             metrics={
                 "recipe": self.options.recipe,
                 "features": self.sizes,
+                "layers": len(best.layers),
+                "held_back_error_by_depth": best.by_depth,
                 "error": errors.mean(axis=1),
                 "errors": errors,
                 "ridge": solution.ridge[0],

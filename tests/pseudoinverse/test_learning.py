@@ -6,7 +6,7 @@ from mpi4py import MPI
 
 from npde_opt.errors import InputError
 from npde_opt.pseudoinverse import Fold, Gram
-from npde_opt.pseudoinverse.learning import RIDGES, train
+from npde_opt.pseudoinverse.learning import RIDGES, Online, train
 
 WORLD = MPI.COMM_WORLD
 
@@ -46,3 +46,27 @@ def test_no_ridge_that_helps_is_told():
     x, labels = blobs(30)
     with pytest.raises(InputError, match="features"):
         train(Gram(3, 3, True, single=True), lambda x: np.repeat(x[:, :1] * 1e8, 3, 1), x, labels)
+
+
+@pytest.mark.parallel([1, 2])
+@pytest.mark.parametrize("method", [Fold, Gram])
+def test_samples_that_come_later_count_as_much(method, tmp_path):
+    x, labels = blobs(300)
+    own = slice(WORLD.rank, None, WORLD.size)
+    whole = train(Fold(9, 3, True), cubic, x, labels, 0.1).solution
+    x, labels, file = x[own], labels[own], tmp_path / f"{WORLD.rank}.npz"
+    begun = Online(method(9, 3, True, WORLD), cubic).partial_fit(x[:70], labels[:70])
+    before = begun.readout(0.1).solution.W
+    begun.save(file)
+    found = Online(method.load(file, WORLD), cubic).partial_fit(x[70:], labels[70:]).readout(0.1)
+    assert abs(before - whole.W).max() > 1e-3
+    np.testing.assert_allclose(found.solution.W, whole.W, rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(found.solution.intercept, whole.intercept, rtol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"), [([0, 3], "got 3"), ([0], "shape"), ([0.5, 1.0], "float64")]
+)
+def test_labels_that_are_no_classes_are_told(labels, told):
+    with pytest.raises(InputError, match=told):
+        Online(Fold(9, 3), cubic).partial_fit(np.zeros((2, 2)), np.array(labels))

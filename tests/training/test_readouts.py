@@ -53,8 +53,21 @@ def test_classes_are_told_apart(bars, tmp_path, recipe, method, ridge):
     told = json.loads((out / "summary.json").read_text())
     assert told["metrics"]["error"][1] < 0.05
     model = np.load(out / "model.npz")
-    assert model["A"].shape[1] == 60
+    assert model["A0"].shape[1] == 60
     assert model["W"].shape == (60, 3)
+
+
+@pytest.mark.parallel([1, 2])
+def test_autoencoders_are_stacked(bars, tmp_path):
+    out = WORLD.bcast(tmp_path)
+    found = run(out, recipe="autoencoders", features=[15], repeats=1).found[0]
+    told = json.loads((out / "summary.json").read_text())["metrics"]
+    depth, errors = told["layers"], told["held_back_error_by_depth"]
+    assert errors[depth - 1] == min(errors)
+    assert found.error < 0.1
+    model = np.load(out / "model.npz")
+    assert model["W"].shape == (15 * depth, 3)
+    assert f"A{depth - 1}" in model.files
 
 
 def test_figures_are_drawn(bars, tmp_path):
@@ -68,6 +81,7 @@ def test_figures_are_drawn(bars, tmp_path):
     [
         ({"ridge": "best"}, "--ridge: got 'best'"),
         ({"repeats": 0}, "--repeats"),
+        ({"recipe": "autoencoders", "ridge": "gcv"}, "--ridge: got gcv"),
         ({"features": [0]}, "--features"),
         ({"samples": "mnist"}, "--data"),
     ],
