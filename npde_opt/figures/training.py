@@ -1,5 +1,5 @@
-"""Figures of trained networks: confusion of classes, samples that are misread, filters, and the
-course of a training."""
+"""Figures of trained networks: confusion of classes, samples that are misread, pictures before and
+after, filters, and the course of a training."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ MOST_SHOWN = 40
 """Samples or filters of a figure at most."""
 ACROSS = 10
 """Samples or filters in a row."""
+HIGH = 2.9
+"""Inches of a picture beside others."""
 MOST_NAMED = 30
 """Classes from which on their counts are not written into the cells."""
 
@@ -77,6 +79,30 @@ def plot_misread(
             ax.imshow(picture, cmap="gray_r", interpolation="nearest")
             ax.set_title(text, fontsize=9, loc="center", pad=3)
         figure.suptitle(title or f"{len(shown)} of {len(pictures)} misread", fontsize=11)
+        return save(plt, figure, path)
+
+
+def plot_pictures(path: FilePath, rows: Sequence[Sequence[tuple[str, np.ndarray]]]) -> Path:
+    """Grey pictures beside each other, brightness from 0 to 1.
+
+    Args:
+        rows: of pictures [j, i], the first row of cells on top, each with its title.
+    """
+    if not rows:
+        raise InputError("figure of pictures", "none", "at least one row")
+    widest = max(picture.shape[1] / picture.shape[0] for row in rows for _, picture in row)
+    across = max(map(len, rows))
+    size = (HIGH * widest * across, (HIGH + 0.3) * len(rows))
+    with style() as plt:
+        figure, axes = plt.subplots(
+            len(rows), across, figsize=size, squeeze=False, layout="constrained"
+        )
+        for ax in axes.flat:
+            ax.axis("off")
+        for line, row in zip(axes, rows, strict=True):
+            for ax, (title, picture) in zip(line, row, strict=False):
+                ax.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+                ax.set_title(title, fontsize=9, loc="center", pad=3)
         return save(plt, figure, path)
 
 

@@ -46,6 +46,11 @@ class TrainingCase:
         return Data(self.table.data, self.sources, self.seed)
 
     @property
+    def denoises(self) -> bool:
+        """Whether pictures are to be found again in noise."""
+        return self.table.data.kind in ("pictures", "skimage")
+
+    @property
     def networks(self) -> int:
         """That are trained: one a split, or a noise."""
         noise = self.table.data.noise

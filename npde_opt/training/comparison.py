@@ -54,9 +54,9 @@ class Collected:
     """What the networks of a case make of its tests, as far as it is compared."""
 
     def __init__(self, case: TrainingCase):
-        self.case, kind = case, case.table.data.kind
+        self.case = case
         self.series = case.table.data.until is not None
-        self.pictures = kind in ("pictures", "skimage") and case.table.data.splits == 1
+        self.pictures = case.denoises and case.table.data.splits == 1
         self.seen: list[dict[str, Seen]] = []
 
     def add(self, tests: Mapping[str, Seen]) -> None:
@@ -128,8 +128,8 @@ def of_pictures(
     names = ("with noise", "total variation", "BM3D", NETWORK)
     table.rows = {name: [] for name in names}
     for noise, own in zip(noises, found, strict=True):
-        pairs = _pairs(case, tests, noise or 0.0)
-        told = _others(case, pairs, noise or 0.0, table.notes)
+        given = pairs(case, tests, noise or 0.0)
+        told = _others(case, given, noise or 0.0, table.notes)
         for name, value in zip(names, (*told, float(np.mean(own))), strict=True):
             table.rows[name].append(value)
     return table
@@ -139,31 +139,31 @@ def _of_white(noise: float | None) -> str:
     return f"{baselines.WHITE * (noise or 0.0):.4g}/{baselines.WHITE}"
 
 
-def _pairs(case: TrainingCase, tests: Sequence[Part], noise: float) -> baselines.Pairs:
+def pairs(case: TrainingCase, tests: Sequence[Part], noise: float) -> baselines.Pairs:
     """All pictures with the noise that the network saw, and without."""
-    pairs = []
+    found: list[tuple[np.ndarray, np.ndarray]] = []
     for part in tests:
         clean = part.source.samples(part.numbers).inputs
         numbers = part.numbers.tolist()
         seen = noisy(clean, noise, case.seed, numbers, part.source.shape, WHOLE) if noise else clean
-        pairs += list(zip(seen[:, 0, 0], clean[:, 0, 0], strict=True))
-    return pairs
+        found += zip(seen[:, 0, 0], clean[:, 0, 0], strict=True)
+    return found
 
 
 def _others(
-    case: TrainingCase, pairs: baselines.Pairs, noise: float, notes: list[str]
+    case: TrainingCase, given: baselines.Pairs, noise: float, notes: list[str]
 ) -> tuple[float, float, float]:
     """Mean PSNR with noise, of total variation and of BM3D; says where they are from."""
-    plain = float(np.mean([baselines.psnr(seen, clean) for seen, clean in pairs]))
+    plain = float(np.mean([baselines.psnr(seen, clean) for seen, clean in given]))
     of = _of_white(noise)
-    smooth, best = float("nan"), baselines.total_variation(pairs, noise) if noise else None
+    smooth, best = float("nan"), baselines.total_variation(given, noise) if noise else None
     if best is None:
         notes.append("total variation: pip install 'npde_opt[learning]' (scikit-image)")
     else:
         smooth = float(np.mean(best[0]))
         notes.append(f"total variation, noise {of}: weight {best[1]:.3g}, the best of these tests")
     test = case.table.data.test
-    computed = baselines.bm3d(pairs, noise)
+    computed = baselines.bm3d(given, noise)
     if computed is not None:
         return plain, smooth, float(np.mean(computed))
     known = baselines.published(test, noise) if isinstance(test, str) else None

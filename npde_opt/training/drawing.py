@@ -11,11 +11,14 @@ from npde_opt.figures.training import (
     plot_filters,
     plot_functions,
     plot_misread,
+    plot_pictures,
     plot_training,
 )
 from npde_opt.networks import EXPANSIONS
 from npde_opt.runs.folder import RunDirectory
 from npde_opt.training import optics
+from npde_opt.training.baselines import psnr
+from npde_opt.training.comparison import pairs
 from npde_opt.training.data import Part
 from npde_opt.training.problem import Problem, Seen
 from npde_opt.training.samples import Source
@@ -26,10 +29,12 @@ CONFUSION, MISREAD, FILTERS, COURSE = (
     "filters.png",
     "training.png",
 )
-FUNCTIONS = "functions.png"
-FIGURES = (CONFUSION, MISREAD, FILTERS, FUNCTIONS, COURSE, *optics.FIGURES)
+FUNCTIONS, PICTURES = "functions.png", "pictures.png"
+FIGURES = (CONFUSION, MISREAD, FILTERS, FUNCTIONS, PICTURES, COURSE, *optics.FIGURES)
 MOST = 40
 """Misread samples that are drawn."""
+MOST_PICTURES = 6
+"""That are drawn before and after."""
 
 
 def draw(
@@ -60,6 +65,8 @@ def draw(
     functions = dict(_functions(problem, single))
     if functions:
         plot_functions(out.file(FUNCTIONS), functions)
+    if problem.case.denoises:
+        _draw_pictures(out, problem, tests)
     if confusion is not None:
         plot_confusion(out.file(CONFUSION), confusion, problem.source.classes)
         _draw_misread(out, problem.source, tests)
@@ -94,6 +101,28 @@ def _functions(
 def _is_picture(name: str, w: np.ndarray) -> bool:
     """Whether weights are stencils of two axes, of one layer."""
     return name.startswith("W") and w.ndim == 4 and min(w.shape[2:]) > 1
+
+
+def _draw_pictures(out: RunDirectory, problem: Problem, tests: Sequence[tuple[Part, Seen]]) -> None:
+    """Pictures of the tests as the network was given them, what it made of them, and the truth."""
+    rows: list[list[tuple[str, np.ndarray]]] = []
+    noise = problem.case.noise(problem.split) or 0.0
+    for part, seen in tests:
+        first = Part(part.name, part.source, part.numbers[: MOST_PICTURES - len(rows)])
+        for (given, clean), output in zip(
+            pairs(problem.case, [first], noise), seen.outputs, strict=False
+        ):
+            found = output.reshape(clean.shape)
+            before, after = psnr(given, clean), psnr(found, clean)
+            rows.append(
+                [
+                    (f"with noise: {before:.2f} dB", given),
+                    (f"network: {after:.2f} dB", found),
+                    ("without noise", clean),
+                ]
+            )
+    if rows:
+        plot_pictures(out.file(PICTURES), rows)
 
 
 def _draw_misread(out: RunDirectory, source: Source, tests: Sequence[tuple[Part, Seen]]) -> None:

@@ -106,7 +106,7 @@ class Report:
             labels = problem.samples(part).targets
             return found | {f"error_{place}": problem.mean(wrong(seen, labels))}
         found[f"rmse_{place}"] = float(np.sqrt(problem.mean(seen.squares)))
-        if self.case.table.data.kind in ("pictures", "skimage"):
+        if self.case.denoises:
             decibels = -10 * np.log10(np.maximum(seen.squares, 1e-30))
             found[f"psnr_{place}"] = problem.mean(decibels)
         return found

@@ -46,6 +46,16 @@ def test_filters_of_several_layers(tmp_path, drawn):
         figures.plot_filters(tmp_path / "f.png", {})
 
 
+def test_pictures_beside_each_other_have_one_scale(tmp_path, drawn):
+    rows = [[("before", RNG.random((6, 5))), ("after", np.full((6, 5), 0.5))], [("one", np.eye(4))]]
+    figures.plot_pictures(tmp_path / "p.png", rows)
+    shown = [ax for ax in drawn[0].axes if ax.images]
+    assert [ax.get_title() for ax in shown] == ["before", "after", "one"]
+    assert {ax.images[0].get_clim() for ax in shown} == {(0, 1)}
+    with pytest.raises(InputError, match="figure of pictures"):
+        figures.plot_pictures(tmp_path / "p.png", [])
+
+
 def test_misread_samples_are_as_many_as_fit(tmp_path, drawn):
     titles = [f"{n} as 3" for n in range(50)]
     figures.plot_misread(tmp_path / "m.png", RNG.random((50, 6, 5)), titles)

@@ -87,10 +87,10 @@ def test_it_is_trained_and_judged_on_pictures_of_all_sizes(tmp_path):
     assert metrics["psnr_test_14_x_18"] > noisy + 4 and metrics["psnr_test_20_x_16"] > noisy + 4
 
 
-def test_filters_and_functions_of_all_stages_are_drawn(tmp_path):
+def test_filters_functions_and_pictures_are_drawn(tmp_path):
     pytest.importorskip("matplotlib")
     out = trained(written(tmp_path, most=1), tmp_path / "out", plot=True)
-    for name in ("filters", "functions"):
+    for name in ("filters", "functions", "pictures"):
         assert (out / f"{name}.png").stat().st_size > 5000
     assert "warning" not in (out / "run.log").read_text()
 
