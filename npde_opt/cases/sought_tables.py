@@ -292,12 +292,16 @@ class OptimizerSection(Table, kw_only=True):
     schedule: Annotated[
         Literal["constant", "cosine", "step"],
         Meta(
-            description="adam, adamw: how the rate falls from epoch to epoch: cosine: to 0 at the "
-            "last one; step: times `decay` every `period` epochs"
+            description="adam, adamw: how the rate falls: cosine: from step to step, to 0 at the "
+            "end; step: times `decay` every `period` epochs"
         ),
     ] = "constant"
     decay: Annotated[float, Meta(gt=0, le=1, description="schedule step: a factor")] = 0.1
     period: Annotated[Count, Meta(description="schedule step: epochs")] = 10
+    warm_up: Annotated[
+        NotNegative,
+        Meta(description="adam, adamw: epochs in which the rate rises, from step to step"),
+    ] = 0.0
     betas: Annotated[
         Pair,
         Meta(description="adam, adamw: decay of the means of the gradient and of its square"),

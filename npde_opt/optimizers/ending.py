@@ -192,12 +192,16 @@ class Ending:
         if watched is None or watched.best is None or watched.idle() == 0:
             return
         watched.best.copy(self.point.iterate)
-        norm = self.point.projected_gradient_norm(self.solver.bounds)
-        self.meta.update(objective=self.point.here().value, gradient_norm=norm)
+        self.look_again()
         self.decrement = math.nan
         if self.status != EARLY:
             self.reason = f"{self.reason}; {wording.best(watched.loss, watched.iteration)}"
             self.status = EARLY if self.status == "converged" else self.status
+
+    def look_again(self) -> None:
+        """Objective and gradient norm of the point that the validation chose."""
+        norm = self.point.projected_gradient_norm(self.solver.bounds)
+        self.meta.update(objective=self.point.here().value, gradient_norm=norm)
 
     def verdict(self, reason: int) -> tuple[str, str]:
         """Status and explanation of a stop that TAO decided."""

@@ -1,8 +1,11 @@
 """A run of Adam or AdamW: an iteration is an epoch, in which every experiment is seen once.
 
 The row of an epoch has the means over its batches of objective, misfit and regularization, each of
-which was taken before the batch's step, and the gradient norm of the last batch. J and its gradient
-as a whole are evaluated at the start and at the end.
+which was taken before the batch's step, and the gradient norm of the last batch. The row of the
+start has those of the first batch. J as a whole is evaluated once, at the end; its gradient is not,
+so that a run by minibatches never says that it found a minimum.
+
+With one batch of all experiments these are J and its gradient, which are found at the end, too.
 """
 
 from __future__ import annotations
@@ -58,18 +61,32 @@ class Epochs(Run):
         return int(self.meta["iteration"])
 
     @property
-    def rate(self) -> float:
-        return rate(self.adam.settings, self.number)
+    def parted(self) -> bool:
+        """Whether a step sees a part of the data only."""
+        return self.batches.count > 1
+
+    def rate(self, place: int) -> float:
+        """Of a step of the epoch."""
+        part = 1 / self.batches.count
+        return rate(self.adam.settings, self.number + place * part, part)
 
     def begin(self, tao: PETSc.TAO) -> tuple[float, float]:
-        """J and its gradient norm as a whole; where the run is resumed, what is known of them."""
+        """Objective and gradient norm of the first batch; where the run is resumed, what is known
+        of them."""
         with self.point.callback():
             if self.known:
                 self.point.accepted = self.meta["objective"]
                 return self.meta["objective"], self.meta["gradient_norm"]
-            value = self.point.finite_value(tao.getSolution())
-            self.point.gradient(tao.getSolution(), self._g)
-            return value, self._g.norm()
+            x, within = tao.getSolution(), self.meta["within"]
+            if self.parted:
+                first = self.batches.of(0)[0]
+                objective, _, count = part(self.of_epoch(0), first)
+                self.evaluate(x, objective, 1.0, count, within)
+                self.forget()
+            else:
+                self.point.finite_value(x)
+                within.update(sums=list(super().figures().values()), norm=self.whole_norm())
+            return within["sums"][0], within["norm"]
 
     def epoch(self, tao: PETSc.TAO) -> tuple[float, float]:
         """The steps of an epoch, or of what is left of one; the mean objective and the gradient
@@ -77,25 +94,27 @@ class Epochs(Run):
         within, x = self.meta["within"], tao.getSolution()
         batches = self.batches.of(self.number)
         with self.point.callback():
-            objective = self.of_epoch()
+            objective = self.of_epoch(self.number)
             for place in range(within["batch"], len(batches)):
-                self.step(x, *part(objective, batches[place]), within)
+                self.evaluate(x, *part(objective, batches[place]), within)
+                self.adam.advance(x, self._g, self.rate(place), self.solver.bounds)
+                self.forget()
                 within["batch"] = place + 1
                 if within["batch"] < len(batches):
                     self.between(x)
         return within["sums"][0], within["norm"]
 
-    def of_epoch(self) -> Objective:
-        """With what is drawn anew for this epoch."""
+    def of_epoch(self, epoch: int) -> Objective:
+        """With what is drawn anew for an epoch."""
         if isinstance(self.objective, Divisible):
-            return cast(Objective, self.objective.of_epoch(self.number))
+            return cast(Objective, self.objective.of_epoch(epoch))
         return self.objective
 
-    def step(
+    def evaluate(
         self, x: PETSc.Vec, objective: Objective, weight: float, count: int, within: Record
     ) -> None:
-        """One step along the gradient of a batch: its objective, its share of the data, and its
-        number of experiments."""
+        """The gradient of a batch, which adds to the sums of its epoch: its objective, its share of
+        the data, and its number of experiments."""
         # What fails stays where `destroy` finds it, when all ranks know of it.
         self.at = at = Agreed(objective, x, self.point.tally, count or self.point.tally.count)
         if not math.isfinite(at.value):
@@ -107,13 +126,19 @@ class Epochs(Run):
         found = (at.value, at.misfit, at.regularization)
         within["sums"] = [s + weight * f for s, f in zip(within["sums"], found, strict=True)]
         within["norm"] = same(everyone(self.objective), norm, "the gradient norm")
-        self.adam.advance(x, self._g, self.rate, self.solver.bounds)
-        at.destroy()
-        self.at = None
+
+    def forget(self) -> None:
+        """Lets go of the batch."""
+        if self.at is not None:
+            self.at.destroy()
+            self.at = None
 
     def lost(self, what: str, error: SolverError | None = None) -> SolverError:
         """Of a step that went too far, beyond which there is no shorter one."""
-        after = f"after {self.adam.steps} steps of {self.settings.method}"
+        steps = self.adam.steps
+        if steps == 0:
+            return error or SolverError("tao_", f"{what} at the start", "Start elsewhere.")
+        after = f"after {steps} steps of {self.settings.method}"
         remedy = "Lower `rate`, or set `clip`."
         if error is None:
             return SolverError("tao_", f"{what} {after}", remedy)
@@ -144,16 +169,14 @@ class Epochs(Run):
             self.decide(None)
             return
         self.meta["iteration"] += 1
+        within = self.meta["within"]
+        value, norm = within["sums"][0], within["norm"]
+        self.meta.update(objective=value, gradient_norm=norm)
         if self.number == 0:
-            value = self.point.accepted = self.point.here().value
-            norm = self.whole_norm()
-            self.meta.update(objective=value, gradient_norm=norm)
+            self.point.accepted = value
             self.meta.update(objective_initial=value, gradient_norm_initial=norm)
             if norm == 0:
                 refuse_blind_start(self.point)
-        else:
-            within = self.meta["within"]
-            self.meta.update(objective=within["sums"][0], gradient_norm=within["norm"])
         row = self.row(tao)
         self.meta["within"] = fresh()
         self.decide(self.report(row) or self.tired())
@@ -162,8 +185,11 @@ class Epochs(Run):
         """Whether to stop, and then what of: the gradient as a whole is looked at once only, or
         where a batch of all of them says that it is worth it."""
         target, last = self.target(), self.number >= self.settings.max_iterations
-        small = self.batches.count == 1 and self.meta["gradient_norm"] <= target
-        if not (last or small or stop):
+        if self.parted:
+            if last or stop:
+                self.status, self.reason = stop or "max_iterations", self.through(stop)
+            return
+        if not (last or stop or self.meta["gradient_norm"] <= target):
             return
         norm = self.whole_norm()
         if norm <= target:
@@ -172,6 +198,24 @@ class Epochs(Run):
             self.status, self.reason = self.unfinished(norm, target, stop)
         if self.status:
             self.meta.update(objective=self.point.here().value, gradient_norm=norm)
+
+    def through(self, stop: str | None) -> str:
+        """Why a run by minibatches ended."""
+        if stop:
+            return self.stopped(stop)
+        epochs, steps = self.settings.max_iterations, self.adam.steps
+        return f"after {epochs} epochs, {steps:,} steps; to go on raise max_iterations"
+
+    def look_again(self) -> None:
+        """Of minibatches `settle` does it."""
+        if not self.parted:
+            super().look_again()
+
+    def settle(self) -> None:
+        """Of minibatches nobody knows J as a whole before the end."""
+        super().settle()
+        if self.parted:
+            self.meta["objective"] = self.point.here().value
 
     def unfinished(self, norm: float, target: float, stop: str | None) -> tuple[str, str]:
         """Status and explanation of a run that is no answer."""
@@ -200,18 +244,18 @@ class Epochs(Run):
         return same(everyone(self.objective), norm, "the gradient norm")
 
     def figures(self) -> Record:
-        if self.number == 0:
-            return super().figures()
         names = ("objective", "misfit", "regularization")
         return dict(zip(names, self.meta["within"]["sums"], strict=True))
 
     def step_length(self, tao: PETSc.TAO) -> float:
-        """The rate of the epoch that ends."""
-        return rate(self.adam.settings, self.number - 1) if self.number else 0.0
+        """The rate of the epoch's last step."""
+        if self.number == 0:
+            return 0.0
+        part = 1 / self.batches.count
+        return rate(self.adam.settings, self.number - part, part)
 
     def destroy(self) -> None:
-        if self.at is not None:
-            self.at.destroy()
+        self.forget()
         self._g.destroy()
         super().destroy()
 

@@ -142,9 +142,10 @@ class Settings:
         weigh more than the regularization.
     learnt: products with a coarse grid's Hessian that nested iteration may spend on preconditioning
         finer ones.
-    rate, schedule, decay, period: learning rate of 'adam' and 'adamw', and how it falls from epoch
-        to epoch: 'constant', 'cosine' (to 0 at the last one), 'step' (times `decay` every `period`
-        epochs).
+    rate, schedule, decay, period: learning rate of 'adam' and 'adamw', and how it falls:
+        'constant', 'cosine' (from step to step, to 0 at the end), 'step' (times `decay` every
+        `period` epochs).
+    warm_up: epochs in which the rate rises from step to step, as a fraction of what it is else.
     betas, epsilon: decay of the running means of the gradient and of its square, and what is added
         to the root of the latter.
     weight_decay: 'adamw': share by which parameters shrink towards 0 a step, times the rate.
@@ -175,6 +176,7 @@ class Settings:
     schedule: str = "constant"
     decay: float = 0.1
     period: int = 10
+    warm_up: float = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
     epsilon: float = 1e-8
     weight_decay: float | None = None
@@ -222,6 +224,8 @@ class Settings:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise InputError(name, value, "a finite number > 0")
+        if not 0 <= self.warm_up < math.inf:
+            raise InputError("warm_up", self.warm_up, "a finite number of epochs >= 0")
         if not 0 < self.decay <= 1:
             raise InputError("decay", self.decay, "a number above 0, at most 1")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):

@@ -28,6 +28,19 @@ LEARNED = "values where states of the answer are; their band by the delta method
 INTERVAL = "holds the true value in 95 of 100 repetitions, where model and sigma are right"
 
 
+OF_BATCHES = {
+    "objective": "of the first minibatch, scaled to all data -> of all data",
+    "objective_initial": "of the first minibatch, scaled to all data",
+    "gradient_norm": "of the first and of the last minibatch, scaled to all data",
+}
+"""Of the numbers that every run has, where a step sees a part of the data only."""
+
+
+def of_batches(batch: int | None, count: int) -> dict[str, str]:
+    """Their meanings, where batches are smaller than all `count` experiments or samples."""
+    return OF_BATCHES if batch is not None and batch < count else {}
+
+
 def meanings(case: Case, names: Iterable[str]) -> dict[str, str]:
     """A line for each of the names that has one."""
     found = {}

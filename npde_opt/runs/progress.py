@@ -234,8 +234,10 @@ def closing_text(summary: Summary, out: Path | None = None) -> str:
         f"{ranks}",
         f"  grid         {' x '.join(f'{n:,}' for n in s.grid)} cells, {s.unknowns:,} unknowns, "
         f"{s.parameters:,} parameters",
-        f"  objective    {s.objective_initial:.6g} -> {s.objective:.8g}",
-        f"  gradient     {s.gradient_norm_initial:.3g} -> {s.gradient_norm:.3g}{reduction}",
+        f"  objective    {s.objective_initial:.6g} -> {s.objective:.8g}"
+        + _meaning(s.metrics, "objective"),
+        f"  gradient     {s.gradient_norm_initial:.3g} -> {s.gradient_norm:.3g}{reduction}"
+        + _meaning(s.metrics, "gradient_norm"),
         f"  solves       {s.forward_solves:,} forward, {s.adjoint_solves:,} adjoint"
         + (f", {per:.1f} Krylov iterations each" if per is not None and math.isfinite(per) else ""),
         f"  time         {clock(s.seconds.total)} (setup {clock(s.seconds.setup)}, solve "

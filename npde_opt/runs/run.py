@@ -18,7 +18,7 @@ from npde_opt.petsc_options import check_options, unused_text
 from npde_opt.runs.attempts import Attempts
 from npde_opt.runs.columns import Column
 from npde_opt.runs.identity import identity
-from npde_opt.runs.meanings import meanings
+from npde_opt.runs.meanings import meanings, of_batches
 from npde_opt.runs.monitor import Monitor
 from npde_opt.runs.opened import Opened
 from npde_opt.runs.rehearsal import rehearse
@@ -166,6 +166,7 @@ class Run(Opened[Case]):
     def _summary(self, found: restarts.Found, metrics: Record, seconds: Seconds) -> Summary:
         result, counts = found.result, found.result.counters
         told = metrics | {"reason": result.reason, "decrement": result.decrement}
+        parted = of_batches(self.settings.batch, self.case.experiment_count)
         return Summary(
             driver="identify",
             case=str(self.options.case),
@@ -184,7 +185,7 @@ class Run(Opened[Case]):
             krylov_iterations_mean=found.krylov_iterations / max(found.total_solves, 1),
             seconds=seconds,
             peak_memory_mb=peak_memory_mb(self.world),
-            metrics=told | {"meanings": meanings(self.case, told)},
+            metrics=told | {"meanings": meanings(self.case, told) | parted},
         )
 
 

@@ -21,6 +21,7 @@ from npde_opt.optimizers import Result
 from npde_opt.optimizers.interface import EPOCHS
 from npde_opt.runs.attempts import Attempts
 from npde_opt.runs.folder import RunDirectory
+from npde_opt.runs.meanings import of_batches
 from npde_opt.runs.monitor import Monitor
 from npde_opt.runs.progress import TRAINED
 from npde_opt.training.case import TrainingCase
@@ -184,13 +185,17 @@ class Report:
 
     def _metrics(self, result: Result, power: Record) -> Record:
         """The mean of each figure over the splits, and all of them."""
-        found: Record = {"reason": result.reason, "decrement": result.decrement, **power}
+        found: Record = {"reason": result.reason, **power}
+        if not np.isnan(result.decrement):
+            found["decrement"] = result.decrement
         for name, values in self.values.items():
             found[name] = float(np.mean(values))
             if len(values) > 1:
                 found[f"{name}_splits"] = values
         told = {n: MEANINGS[n.split("_")[0]] for n in found if n.split("_")[0] in MEANINGS}
-        return found | {"meanings": {n: t for n, t in told.items() if not n.endswith("_splits")}}
+        told = {n: t for n, t in told.items() if not n.endswith("_splits")}
+        batch = self.case.table.optimizer[-1].batch
+        return found | {"meanings": told | of_batches(batch, self.case.parts().train.count)}
 
     def _power(self, problem: Problem, weights: Mapping[str, np.ndarray]) -> Record:
         """Of light, where there is any."""

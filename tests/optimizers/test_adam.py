@@ -161,8 +161,14 @@ def test_minibatches_are_those_of_the_seed(problem):
         means.append(mean)
     assert (found.m - own).norm() <= 1e-10 * own.norm()
     assert [r["objective"] for r in found.history[1:]] == pytest.approx(means, rel=1e-10)
-    assert [r["passes"] for r in found.history] == [1, 2, 3, 4]
+    first = J.over(Batches(J, 2, 1).of(0)[0])
+    assert found.objective_initial == pytest.approx(first.linearize(m).value, rel=1e-12)
+    share = 1 / Batches(J, 2, 1).count
+    assert [r["passes"] for r in found.history] == pytest.approx([share + n for n in range(4)])
     assert [r["evaluations"] for r in found.history] == [1, 4, 7, 10]
+    # J as a whole once, at the end, without a gradient.
+    assert (found.evaluations, found.passes) == (11, pytest.approx(share + 4))
+    assert found.status == "max_iterations" and "3 epochs, 9 steps" in found.reason
     assert found.objective == pytest.approx(J.linearize(found.m).value, rel=1e-12)
 
 
@@ -274,6 +280,7 @@ def test_steps_that_go_too_far_are_told_on_every_rank(groups):
         ({"seed": -1}, "seed: got -1"),
         ({"decay": 0.0}, "decay: got 0.0"),
         ({"period": 0}, "period: got 0"),
+        ({"warm_up": -1.0}, "warm_up: got -1.0; allowed: a finite number of epochs >= 0"),
     ],
 )
 def test_bad_settings_are_told_by_their_key(given, text):

@@ -80,8 +80,9 @@ def test_a_run_ends_where_it_gets_no_better_with_the_best_point(method):
     assert found.status == "stopped_early" and found.iterations == 2 and found.best == 0
     assert "has not fallen for 2 iterations; m is that of iteration 0" in found.reason
     assert (found.m - m).norm() == 0.0
-    assert found.objective == pytest.approx(found.objective_initial, rel=1e-12)
-    assert found.gradient_norm == pytest.approx(found.gradient_norm_initial, rel=1e-10)
+    assert found.objective == pytest.approx(J.linearize(m).value, rel=1e-12)
+    if method == "lbfgs":
+        assert found.gradient_norm == pytest.approx(found.gradient_norm_initial, rel=1e-10)
 
 
 @pytest.mark.parallel([1, 2])
