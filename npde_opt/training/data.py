@@ -15,6 +15,7 @@ from npde_opt.training.digits import digits
 from npde_opt.training.idx import mnist
 from npde_opt.training.pictures import (
     SCENES,
+    Pictures,
     by_size,
     pictures,
     skimage_by_size,
@@ -95,9 +96,9 @@ class Data:
         if kind == "mnist":
             return mnist(self.sources.data_folder, "train")
         if kind == "skimage":
-            return skimage_pictures(s.names or SCENES, s.size)
+            return skimage_pictures(s.names or SCENES, s.size, s.crop is not None)
         if kind == "pictures":
-            return pictures(self._folder("data.folder", s.folder), s.size)
+            return pictures(self._folder("data.folder", s.folder), s.size, s.crop is not None)
         if kind == "sunspots":
             return sunspots(s.length or WINDOW)
         if kind == "archive":
@@ -191,6 +192,7 @@ class Data:
             everything = Part(everything.name, more, more.of(everything.numbers))
         if s.crop is not None:
             source, numbers = everything.source, everything.numbers
+            assert isinstance(source, Pictures)
             pieces = Pieces(source, numbers, s.crop, s.versions, [*seed, 3])
             everything = _whole(everything.name, pieces)
         return Parts(everything, validation, tests)

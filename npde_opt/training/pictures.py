@@ -43,6 +43,8 @@ class Pictures(Source):
         files: of the pictures.
         size: of what is taken from the middle of each; None: the whole, of which all must have the
             same size.
+        of_any_size: without a size, take as much from the middle as all have; `picture` gives the
+            whole of each.
 
     Raises:
         InputError: for no files, files that are no pictures, several sizes, and pictures smaller
@@ -51,11 +53,17 @@ class Pictures(Source):
 
     channels = 1
 
-    def __init__(self, name: str, files: Sequence[Path], size: Size | None = None):
+    def __init__(
+        self,
+        name: str,
+        files: Sequence[Path],
+        size: Size | None = None,
+        of_any_size: bool = False,
+    ):
         self.name, self.files, self.count = name, list(files), len(files)
-        found = sizes(name, files)
+        found, self._cut = sizes(name, files), size
         if size is None:
-            size = _only(name, found)
+            size = _least(found) if of_any_size else _only(name, found)
         for path, (rows, columns) in found.items():
             if rows < size[0] or columns < size[1]:
                 said = f"{path.name} of {rows} x {columns} cells"
@@ -66,15 +74,19 @@ class Pictures(Source):
         empty = np.empty((1, *self.shape), np.uint8)[(slice(None), *box)]
         out = np.empty((len(numbers), *empty.shape), dtype)
         for sample, number in enumerate(numbers):
-            grey = brightness(self.name, self.files[number])
-            part = middle(grey, self.shape[1:])[np.newaxis]
+            part = middle(self.picture(number), self.shape[1:])[np.newaxis]
             out[sample] = part[box]
         return out
 
+    def picture(self, number: int) -> np.ndarray:
+        """[j, i] of one: its middle of the size that was given, else the whole."""
+        grey = brightness(self.name, self.files[number])
+        return grey if self._cut is None else middle(grey, self._cut)
 
-def pictures(folder: FilePath, size: Size | None = None) -> Pictures:
+
+def pictures(folder: FilePath, size: Size | None = None, of_any_size: bool = False) -> Pictures:
     """The pictures of a folder, by their names. Arguments and errors as `Pictures`."""
-    return Pictures(Path(folder).name or str(folder), picture_files(folder), size)
+    return Pictures(Path(folder).name or str(folder), picture_files(folder), size, of_any_size)
 
 
 def by_size(folder: FilePath) -> list[Pictures]:
@@ -97,9 +109,11 @@ def _by_size(name: str, files: Sequence[Path]) -> list[Pictures]:
     ]
 
 
-def skimage_pictures(names: Sequence[str] = SCENES, size: Size | None = None) -> Pictures:
+def skimage_pictures(
+    names: Sequence[str] = SCENES, size: Size | None = None, of_any_size: bool = False
+) -> Pictures:
     """Pictures that scikit-image ships. Arguments and errors as `Pictures`."""
-    return Pictures(SKIMAGE, _skimage_files(names), size)
+    return Pictures(SKIMAGE, _skimage_files(names), size, of_any_size)
 
 
 def _skimage_files(names: Sequence[str]) -> list[Path]:
@@ -132,6 +146,12 @@ def sizes(name: str, files: Sequence[Path]) -> Mapping[Path, Size]:
     if not files:
         raise InputError(name, "no pictures", "at least one")
     return {path: picture_size(name, path) for path in files}
+
+
+def _least(found: Mapping[Path, Size]) -> Size:
+    """Rows and columns that all have."""
+    rows, columns = zip(*found.values(), strict=True)
+    return min(rows), min(columns)
 
 
 def _only(name: str, found: Mapping[Path, Size]) -> Size:

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from npde_opt.errors import InputError
-from npde_opt.training.samples import WHOLE, Box, Source
+from npde_opt.training.pictures import Pictures
+from npde_opt.training.samples import Box, Source
 
 Size = tuple[int, int]
 """Rows and columns."""
@@ -17,21 +18,19 @@ Size = tuple[int, int]
 
 class Pieces(Source):
     """Args:
-    source: of pictures, whose targets are themselves.
+    source: of pictures, which may have several sizes.
     pictures: numbers of those that are used.
     size: of a piece.
     versions: pieces of each picture.
 
     Raises:
-        InputError: for pieces larger than the pictures, and sources of other kinds.
+        InputError: for pieces larger than the pictures.
     """
 
     def __init__(
-        self, source: Source, pictures: np.ndarray, size: Size, versions: int, seed: Sequence[int]
+        self, source: Pictures, pictures: np.ndarray, size: Size, versions: int, seed: Sequence[int]
     ):
         _, rows, columns = source.shape
-        if source.labels is not None or source.shape[0] > 1:
-            raise InputError("data.crop", f"of {source.name}", "pictures that are their own target")
         if size[0] > rows or size[1] > columns:
             allowed = f"at most {rows} x {columns}, as {source.name}"
             raise InputError("data.crop", list(size), allowed)
@@ -45,7 +44,7 @@ class Pieces(Source):
         picture = numbers % len(self._pictures)
         out: list[np.ndarray] = [np.empty(0)] * len(numbers)
         for one in np.unique(picture):
-            (whole,) = self.of.samples(self._pictures[[one]], WHOLE, dtype.type).inputs
+            whole = self.of.picture(int(self._pictures[one]))[np.newaxis, np.newaxis]
             for place in np.flatnonzero(picture == one):
                 out[place] = self._piece(whole, int(numbers[place]))[(slice(None), *box)]
         empty = np.empty((0, self.channels, *self.shape), dtype)[(slice(None), slice(None), *box)]

@@ -77,7 +77,7 @@ class DataSection(Table, kw_only=True):
         tuple[Count, Count] | None,
         Meta(
             description="rows and columns that are taken from the middle of each picture; "
-            "default: the whole, of which all must have one size",
+            "default: the whole, of which all must have one size, where they are not cropped",
             extra=OF_PICTURES,
         ),
     ] = None
