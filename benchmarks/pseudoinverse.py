@@ -5,7 +5,8 @@ OMP_NUM_THREADS=1 mpirun -n 2 python benchmarks/pseudoinverse.py [--stream 20000
 
 On one rank every method runs in a process of its own (processor seconds, peak memory above that of
 the imports). On several ranks: seconds of rank 0 alone over those of all, then a stream of rows
-that nobody keeps, in units of its flops at the rate of the matrix products inside (see `rate`).
+that nobody keeps, in units of its flops at the mean rate of products of a block with a panel of 32
+columns, and with all columns, which are measured in turn with the blocks (see `Products`).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from mpi4py import MPI
 from scipy.linalg import blas
 
 from npde_opt.io.results import peak_memory_mb
-from npde_opt.pseudoinverse import METHODS, Rows
+from npde_opt.pseudoinverse import METHODS, Fold, Rows
 
 EPS = float(np.finfo(float).eps)
 BLOCK = 2000
@@ -140,44 +141,58 @@ def on_ranks(rows: int, columns: int, targets: int) -> list[Row]:
     return found
 
 
-def rate(columns: int, panel: int) -> float:
-    """Flops a second of products (panel x rows) (rows x columns), as a QR with panels does them."""
-    rng = np.random.default_rng(0)
-    V = np.asfortranarray(rng.standard_normal((BLOCK, panel)))
-    C = np.asfortranarray(rng.standard_normal((BLOCK, columns)))
-    taken = []
-    for _ in range(20):
+class Products:
+    """Products (panel x rows) (rows x columns), and what a QR with panels subtracts with them."""
+
+    def __init__(self, panel: int, columns: int):
+        rng = np.random.default_rng(0)
+        self.V = np.asfortranarray(rng.standard_normal((BLOCK, panel)))
+        self.C = np.asfortranarray(rng.standard_normal((BLOCK, columns)))
+        self.flops = self.seconds = 0.0
+
+    def __call__(self) -> None:
         start = time.process_time()
-        S = blas.dgemm(1.0, V, C, trans_a=1)
-        C = blas.dgemm(-1e-9, V, S, beta=1.0, c=C, overwrite_c=1)
-        taken.append(time.process_time() - start)
-    return 4.0 * BLOCK * panel * columns / min(taken)
+        S = blas.dgemm(1.0, self.V, self.C, trans_a=1)
+        self.C = blas.dgemm(-1e-9, self.V, S, beta=1.0, c=self.C, overwrite_c=1)
+        self.seconds += time.process_time() - start
+        self.flops += 4.0 * self.V.size * self.C.shape[1]
+
+    @property
+    def rate(self) -> float:
+        """Flops a second, of all calls."""
+        return self.flops / self.seconds
 
 
 def streamed(rows: int, columns: int, targets: int) -> list[Row]:
-    """Rows that nobody keeps, and the messages at the end."""
+    """Rows that nobody keeps, and the messages at the end; products in turn with the blocks."""
     SENT.clear()
+    width = columns + targets
+    fit = Fold(columns, targets, comm=Counted(comm), block=BLOCK)
+    panels, squares = Products(PANEL, width), Products(width, width)
+    taken = 0.0
+    for at, (H, T) in enumerate(blocks(rows // comm.size, columns, targets, comm.rank)):
+        start = time.process_time()
+        fit.add(H, T)
+        taken += time.process_time() - start
+        if at % 10 == 0:
+            squares()
+            for _ in range(8):
+                panels()
     start = time.process_time()
-    for _ in blocks(rows // comm.size, columns, targets, comm.rank):
-        pass
-    making = time.process_time() - start
-    start = time.process_time()
-    fit = folded("qr", rows, columns, targets, Counted(comm))
-    fold = time.process_time() - start - making
     fit.solve()
-    flops = 2.0 * rows * (columns + targets) ** 2
-    taken = comm.allreduce(fold)
+    taken += time.process_time() - start
+    flops = 2.0 * rows * width**2 / comm.size
+    memory = peak_memory_mb(comm)
     messages = comm.allreduce(len(SENT))
     numbers = comm.allreduce(sum(SENT))
-    width = columns + targets
     return [
         {
             "what": f"stream {rows} x {columns}, {comm.size} ranks",
-            "cpu_s": taken,
-            "of_flops_at_panel_rate": taken / (flops / rate(columns, PANEL)),
-            "of_flops_at_square_rate": taken / (flops / rate(columns, columns)),
+            "cpu_s": comm.allreduce(taken),
+            "of_flops_at_panel_rate": comm.allreduce(taken / flops * panels.rate) / comm.size,
+            "of_flops_at_square_rate": comm.allreduce(taken / flops * squares.rate) / comm.size,
             "wanted": 1.1,
-            "memory_mb": peak_memory_mb(comm),
+            "memory_mb": memory,
             "memory_wanted_mb": 1500,
             "messages": messages,
             "numbers_a_message": numbers / max(messages, 1),

@@ -1,4 +1,4 @@
-"""W = H^+ T by a QR of all rows: R := qr([R; block]) by LAPACK's tpqrt, block after block.
+"""W = H^+ T by a QR of all rows: R := qr([R; block]), block after block (see growing.py).
 
 Neither H nor Q exists. Rows may be taken out again: R^T R - X^T X = R^T (I - Y Y^T) R with
 R^T Y = X^T.
@@ -6,12 +6,15 @@ R^T Y = X^T.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy.linalg import cholesky, lstsq
 
 from npde_opt.aliases import Numbers
 from npde_opt.errors import InputError
 from npde_opt.pseudoinverse import triangle
+from npde_opt.pseudoinverse.growing import Growing
 from npde_opt.pseudoinverse.rows import Rows, roots_of
 from npde_opt.pseudoinverse.sample import AllSampled
 from npde_opt.pseudoinverse.solution import EPS, Solution, solve
@@ -24,9 +27,19 @@ class Fold(Rows):
     """Least squares as accurate as a QR, and of least norm where columns depend on each other."""
 
     method = "qr"
+    copies = 4
 
-    def _take(self, X: np.ndarray) -> None:
-        self.kept = triangle.fold(self.kept, X)
+    @property
+    def kept(self) -> np.ndarray:
+        """R of this rank's rows."""
+        return self._growing.R
+
+    @kept.setter
+    def kept(self, R: np.ndarray) -> None:
+        self._growing = Growing(R)
+
+    def _take(self, rows: Callable[[], np.ndarray]) -> None:
+        self._growing.take(rows)
 
     def _gathered(self) -> np.ndarray | None:
         return triangle.fold_ranks(self.comm, self.kept)

@@ -74,7 +74,8 @@ class Gram(Rows):
     def _limit(self) -> float:
         return SINGLE_LIMIT if self.single else LIMIT
 
-    def _take(self, X: np.ndarray) -> None:
+    def _take(self, rows: Callable[[], np.ndarray]) -> None:
+        X = rows()
         if not self.single:
             self.kept = blas.dsyrk(1.0, X.T, beta=1.0, c=self.kept, overwrite_c=1)
         else:

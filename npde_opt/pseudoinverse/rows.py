@@ -13,8 +13,9 @@ What is kept can be written to a file and read, so that a stream of rows that wa
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, Self
 
@@ -32,7 +33,7 @@ from npde_opt.pseudoinverse.solution import CHOICES, LOO, Reduced, Solution
 
 ROWS = 2000
 """Rows that are taken at once."""
-TILE = 64
+TILE = 256
 """Rows that are copied at once where their order in memory changes: they stay in the cache."""
 FORMAT = 1
 """Of the files of `save`; others are refused."""
@@ -55,6 +56,8 @@ class Rows(ABC):
 
     method: str
     """By which files tell whose they are."""
+    copies = 2
+    """Of what is kept, while it is worked on."""
     single = False
     """Whether rows are multiplied in single precision."""
     order: Literal["C", "F"] = "F"
@@ -76,10 +79,10 @@ class Rows(ABC):
         self.first = int(intercept)
         self.comm, self.count, self.blocks = comm, 0, 0
         self.width = self.first + features + targets
-        # What is kept, a copy of it, and a block.
-        needed = 8.0 * self.width / features * (2 * self.width + sampled + block)
+        needed = 8.0 * self.width / features * (self.copies * self.width + sampled + block)
         fits("pseudoinverse: features", features, needed, "columns")
         self.kept = triangle.empty(self.width)
+        self._buffer = np.empty(0, self.number)
         self.sample = Sample(sampled, self.width, comm.rank)
 
     @property
@@ -87,8 +90,9 @@ class Rows(ABC):
         return np.float32 if self.single else np.float64
 
     @abstractmethod
-    def _take(self, X: np.ndarray) -> None:
-        """Takes rows X (m, 1 + n + k) in, which may be overwritten."""
+    def _take(self, rows: Callable[[], np.ndarray]) -> None:
+        """Takes rows in: X (m, 1 + n + k), which may be overwritten; a second call gives them
+        once more."""
 
     @abstractmethod
     def _gathered(self) -> np.ndarray | None:
@@ -119,9 +123,10 @@ class Rows(ABC):
         roots = roots_of(weights, len(H))
         for start in range(0, len(H), self.block):
             rows = slice(start, start + self.block)
-            X = self._joined(H[rows], T[rows], None if roots is None else roots[rows])
-            self.sample.offer(X)
-            self._take(X)
+            some = None if roots is None else roots[rows]
+            if self.sample.size:
+                self.sample.offer(self._joined(H[rows], T[rows], some))
+            self._take(partial(self._joined, H[rows], T[rows], some))
         self.count += len(H)
         self.blocks += 1
 
@@ -154,8 +159,11 @@ class Rows(ABC):
             self.save(checkpoint)
 
     def _joined(self, H: np.ndarray, T: np.ndarray, roots: np.ndarray | None) -> np.ndarray:
-        """Rows of [1 H T], each times the root of its weight."""
-        out = np.empty((len(H), self.width), self.number, order=self.order)
+        """Rows of [1 H T], each times the root of its weight; until the next such call."""
+        count = len(H) * self.width
+        if self._buffer.size < count:
+            self._buffer = np.empty(count, self.number)
+        out = self._buffer[:count].reshape((len(H), self.width), order=self.order)
         out[:, : self.first] = 1.0
         same = H.flags.c_contiguous if self.order == "C" else H.flags.f_contiguous
         step = len(H) if same else TILE

@@ -232,7 +232,7 @@ def test_a_stream_that_was_killed_goes_on_from_its_file(tmp_path, method):
         return method(5, 1, intercept=True, sampled=20)
 
     whole = started()
-    whole.add_all(blocks)
+    whole.add_all(blocks, tmp_path / "whole.npz", every=2)
     with pytest.raises(KeyboardInterrupt):
         started().add_all(stream(3), tmp_path / "kept.npz", every=2)
     again = started()
