@@ -165,7 +165,8 @@ class Transpose:
     def __init__(self, of: Stencil, windows: Windows):
         self.of, self.windows = of, windows
         c, d = of.shape[:2]
-        self.width = 2 * d + c * of.taps[-1]
+        spread = windows.spread is not None
+        self.width = c + 2 * d * prod(of.taps) if spread else 2 * d + c * of.taps[-1]
         self.outside = [axis.own_outside for axis in of.axes[::-1]]
         self.strides = tuple(axis.stride for axis in of.axes[::-1])
         # The first wanted cell within its period.

@@ -20,6 +20,7 @@ import numpy as np
 
 from npde_opt.grids import of_cells
 from npde_opt.grids.halo import ALL, Ghosts, Range
+from npde_opt.networks.spread import Spread, is_cheaper
 from npde_opt.networks.strips import WORK, Box
 
 
@@ -84,6 +85,7 @@ class Windows:
         self.ghosts, self.reads = ghosts, reads
         self.dtype = ghosts.values.dtype
         self.kernel = Kernel(w, reads, self.dtype)
+        self.spread = Spread(ghosts, reads, w) if is_cheaper(w, reads) else None
         self.total = np.zeros(self.kernel.parts.shape)
         self._missing = 3 - len(reads.taps)
         self._columns: np.ndarray | None = None
@@ -142,6 +144,9 @@ class Windows:
 
     def product(self, box: Box, out: np.ndarray, add: bool = False) -> None:
         """out [c, s, k, j, i] of the box = or += W * P."""
+        if self.spread is not None:
+            self.spread.product(box, out, add)
+            return
         rows = _by_row(out)
         views = self._views(box, out.shape[-1])
         one = out.shape[1] == 1

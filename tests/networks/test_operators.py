@@ -35,6 +35,10 @@ OPERATORS = {
     "periodic": lambda: Stencil(place(boundaries=PERIODIC), 2, (3, 5), stride=(1, 2)),
     "line": lambda: Stencil(place((9,)), 2, 5, stride=2),
     "volume": lambda: Stencil(place((4, 3, 6)), 2, (3, 3, 5), mode="replicate"),
+    "many of one": lambda: Stencil(place(channels=1), 12, 3, mode="replicate"),
+    "one of many": lambda: Stencil(place(channels=12), 1, (5, 3), dilation=(1, 2)),
+    "line, many of one": lambda: Stencil(place((9,), 1), 6, 5),
+    "volume, many of one": lambda: Stencil(place((4, 3, 6), 1), 32, 3),
     "mixing": lambda: Mixing(place(), 3),
     "diffusion": lambda: Diffusion(place()),
     "diffusion, zero outside": lambda: Diffusion(place((3, 4, 5)), "zero"),
@@ -44,6 +48,18 @@ OPERATORS = {
     "dense on a point": lambda: Dense(place().point(5), 4),
     "transposed": lambda: Transposed(Stencil(place((8, 6)), 3, 3, stride=2)),
 }
+
+
+def test_few_channels_of_many_are_spread():
+    for name in OPERATORS:
+        if "many" in name:
+            op = OPERATORS[name]()
+            w, y = np.zeros(op.shape), np.zeros(op.target.shape(1))
+            readings = op.back(w, y), op.reading(w, np.zeros(op.source.shape(1)))
+            assert [r.windows.spread is not None for r in readings] == [
+                op.shape[0] > op.shape[1],
+                op.shape[0] < op.shape[1],
+            ]
 
 
 def drawn(where, samples, seed):
@@ -89,7 +105,7 @@ def test_transposes_are_exact(name):
 
 
 @pytest.mark.parallel([1, 2, 3])
-@pytest.mark.parametrize("name", ["3x3", "stride", "replicate, stride", "mixing", "diffusion"])
+@pytest.mark.parametrize("name", ["3x3", "stride", "replicate, stride", "many of one", "mixing"])
 def test_boxes_are_added_to_what_is_there(name):
     op = OPERATORS[name]()
     w, y = np.random.default_rng(0).standard_normal(op.shape), drawn(op.target, 2, 4)
