@@ -92,25 +92,25 @@ class FunctionAt:
         self.shape, self.points = shape, points
 
     def value(self, theta: np.ndarray, orders: Orders) -> np.ndarray:
-        return self.points.value(self.shape.value(theta), orders)
+        return self.points.value(self.shape.kept(theta), orders)
 
     def push(self, theta: np.ndarray, d: np.ndarray, orders: Orders) -> np.ndarray:
-        c, dc = self.shape.value(theta), self.shape.push(theta, d)
+        c, dc = self.shape.kept(theta), self.shape.push(theta, d)
         return self.points.push(c, dc, orders)
 
     def pull(self, theta: np.ndarray, w: Numbers, orders: Orders) -> np.ndarray:
-        pulled = self.points.pull(self.shape.value(theta), w, orders)
+        pulled = self.points.pull(self.shape.kept(theta), w, orders)
         return self.shape.pull(theta, pulled)
 
     def second(self, theta: np.ndarray, d: np.ndarray, w: Numbers, orders: Orders) -> np.ndarray:
-        c, dc = self.shape.value(theta), self.shape.push(theta, d)
+        c, dc = self.shape.kept(theta), self.shape.push(theta, d)
         bent = self.shape.pull(theta, self.points.second(c, dc, w, orders))
         pulled = self.points.pull(c, w, orders)
         return np.asarray(bent + self.shape.second(theta, d, pulled))
 
     def jacobian(self, theta: np.ndarray) -> np.ndarray:
         """(count, *points)"""
-        flat = self.points.jacobian(self.shape.value(theta))
+        flat = self.points.jacobian(self.shape.kept(theta))
         found = [self.shape.push(theta, unit) for unit in np.eye(self.shape.count)]
         return np.asarray(np.tensordot(np.array(found), flat, 1))
 
@@ -126,4 +126,6 @@ def over_points(w: Numbers, points: tuple[int, ...]) -> np.ndarray:
 
 def together(v: Sequence[Numbers]) -> list[np.ndarray]:
     """Coordinates of the same shape."""
+    if len(v) == 1:
+        return [np.asarray(v[0], float)]
     return list(np.broadcast_arrays(*[np.asarray(x, float) for x in v]))

@@ -36,9 +36,17 @@ class Shape(ABC):
 
     def __init__(self, count: int):
         self.count = count
+        self._last: tuple[bytes, np.ndarray] | None = None
 
     @abstractmethod
     def value(self, theta: np.ndarray) -> np.ndarray: ...
+
+    def kept(self, theta: np.ndarray) -> np.ndarray:
+        """`value`, that of the last numbers once more where they are these."""
+        numbers = theta.tobytes()
+        if self._last is None or self._last[0] != numbers:
+            self._last = numbers, self.value(theta.copy())
+        return self._last[1]
 
     @abstractmethod
     def push(self, theta: np.ndarray, d: np.ndarray) -> np.ndarray:

@@ -9,9 +9,9 @@ differentiable there too, or as a constant.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import product
+from functools import cached_property
 
 import numpy as np
 
@@ -32,6 +32,7 @@ def _derived(cubics: np.ndarray) -> np.ndarray:
 
 PIECES = [CUBICS, _derived(CUBICS), _derived(_derived(CUBICS))]
 """Their derivatives of the orders 0, 1, 2."""
+FOUR = np.arange(4)[:, None]
 
 
 @dataclass(frozen=True)
@@ -47,24 +48,46 @@ class Axis:
     def step(self) -> float:
         return (self.high - self.low) / (self.knots - 1)
 
-    def places(self, v: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Interval, place in it, and how far v is outside of the box, in intervals."""
-        s = (v - self.low) / self.step
-        first = np.clip(np.nan_to_num(np.floor(s)), 0, self.knots - 2)
-        inside = np.clip(s - first, 0.0, 1.0)
-        return first.astype(np.int64), inside, s - first - inside
+    @cached_property
+    def extension(self) -> np.ndarray:
+        """c with a value more at both ends, on the line through the last two [knots + 2, knots]."""
+        found = np.eye(self.knots + 2, self.knots, -1)
+        found[0, :2] = found[-1, :-3:-1] = 2, -1
+        return found
 
-    def weights(self, inside: np.ndarray, beyond: np.ndarray, order: int) -> list[np.ndarray]:
-        """Of the four B-splines at places, derivatives in v."""
+    def at(self, v: np.ndarray) -> AxisAt:
+        return AxisAt(self, v)
+
+
+class AxisAt:
+    """Points of one variable.
+
+    Attributes:
+        first: the intervals that they are in, the first and the last one for those outside.
+    """
+
+    def __init__(self, axis: Axis, v: np.ndarray):
+        self.axis = axis
+        s = (v - axis.low) * (1 / axis.step)
+        # A NaN is in the first interval, and stays one in its place there.
+        first = np.fmin(np.fmax(s, 0), axis.knots - 2).astype(np.int64)
+        self.first, place = first, s - first
+        inside = np.minimum(np.maximum(place, 0.0), 1.0)
+        self._beyond = place - inside
+        self._is_beyond = bool(self._beyond.any())
+        square = inside * inside
+        self._powers = np.array([np.ones_like(inside), inside, square, square * inside])
+
+    def weights(self, order: int) -> np.ndarray:
+        """Of the four B-splines that are not 0 [spline, point], differentiated in v."""
         if order > 2:
             raise NotImplementedError("derivatives of a spline of third order")
-        found = [np.polyval(p[::-1], inside) for p in PIECES[order]]
-        if self.constant and order > 0:
-            found = [np.where(beyond == 0, x, 0.0) for x in found]
-        elif not self.constant and order == 0 and np.any(beyond):
-            slopes = [np.polyval(p[::-1], inside) for p in PIECES[1]]
-            found = [x + beyond * slope for x, slope in zip(found, slopes, strict=True)]
-        return [x / self.step**order for x in found]
+        found: np.ndarray = PIECES[order] @ self._powers
+        if self._is_beyond and self.axis.constant and order > 0:
+            found *= self._beyond == 0
+        elif self._is_beyond and not self.axis.constant and order == 0:
+            found += self._beyond * (PIECES[1] @ self._powers)
+        return found if order == 0 else found / self.axis.step**order
 
 
 class Spline(Function):
@@ -141,69 +164,51 @@ class SplineAt:
 
     def __init__(self, spline: Spline, v: list[np.ndarray]):
         self.spline, self.shape = spline, v[0].shape
-        self.places = [a.places(x.ravel()) for a, x in zip(spline.axes, v, strict=True)]
+        self.at = [a.at(x.ravel()) for a, x in zip(spline.axes, v, strict=True)]
         self.extended = tuple(n + 2 for n in spline.knots)
-        self._kept: dict[Orders, list[tuple[np.ndarray, np.ndarray]]] = {}
+        self._weights: dict[Orders, np.ndarray] = {}
 
-    def _terms(self, orders: Orders) -> list[tuple[np.ndarray, np.ndarray]]:
-        """(index into the extended c, weight) of each product of B-splines, at all points."""
-        if orders not in self._kept:
-            self._kept[orders] = list(self._products(orders))
-        return self._kept[orders]
+    @cached_property
+    def _index(self) -> np.ndarray:
+        """Of the products of B-splines in the extended c [product, point]."""
+        found = self.at[0].first + FOUR
+        for at, size in zip(self.at[1:], self.extended[1:], strict=True):
+            found = (found[:, None] * size + (at.first + FOUR)).reshape(-1, at.first.size)
+        return found
 
-    def _products(self, orders: Orders) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        weights = [
-            axis.weights(inside, beyond, order)
-            for axis, (_, inside, beyond), order in zip(
-                self.spline.axes, self.places, orders, strict=True
-            )
-        ]
-        for corner in product(range(4), repeat=self.spline.variables):
-            index = np.zeros(1, np.int64)
-            weight: np.ndarray = np.ones(1)
-            for d, k in enumerate(corner):
-                index = index * self.extended[d] + self.places[d][0] + k
-                weight = weight * weights[d][k]
-            yield index, weight
+    def _products(self, orders: Orders) -> np.ndarray:
+        """Products of B-splines at the points [product, point]."""
+        if orders not in self._weights:
+            found = self.at[0].weights(orders[0])
+            for at, order in zip(self.at[1:], orders[1:], strict=True):
+                found = (found[:, None] * at.weights(order)).reshape(-1, at.first.size)
+            self._weights[orders] = found
+        return self._weights[orders]
 
     def _along(self, c: np.ndarray) -> np.ndarray:
         """c with its continuation beyond the knots, flat."""
-        found = c.reshape(self.spline.knots)
-        for d in range(found.ndim):
-            x = np.moveaxis(found, d, 0)
-            ends = 2 * x[:1] - x[1:2], 2 * x[-1:] - x[-2:-1]
-            found = np.moveaxis(np.concatenate([ends[0], x, ends[1]]), 0, d)
-        return found.ravel()
+        for axis in self.spline.axes:  # each puts its variable last
+            c = (axis.extension @ c.reshape(axis.knots, -1)).T
+        return c.ravel()
 
     def _back(self, y: np.ndarray) -> np.ndarray:
         """The transpose of `_along`."""
-        found = y.reshape(self.extended)
-        for d in range(found.ndim):
-            x = np.moveaxis(found, d, 0)
-            own = x[1:-1].copy()
-            own[0] += 2 * x[0]
-            own[1] -= x[0]
-            own[-1] += 2 * x[-1]
-            own[-2] -= x[-1]
-            found = np.moveaxis(own, 0, d)
-        return found.ravel()
+        for axis in self.spline.axes:
+            y = (axis.extension.T @ y.reshape(axis.knots + 2, -1)).T
+        return y.ravel()
 
     def value(self, c: np.ndarray, orders: Orders) -> np.ndarray:
-        along = self._along(c)
-        total: np.ndarray = np.zeros(1)
-        for index, weight in self._terms(orders):
-            total = total + weight * along[index]
-        return total.reshape(self.shape)
+        values = self._along(c)[self._index]
+        found: np.ndarray = np.einsum("kn,kn->n", self._products(orders), values)
+        return found.reshape(self.shape)
 
     def push(self, c: np.ndarray, dc: np.ndarray, orders: Orders) -> np.ndarray:
         return self.value(dc, orders)
 
     def pull(self, c: np.ndarray, w: Numbers, orders: Orders) -> np.ndarray:
-        given, size = over_points(w, self.shape), int(np.prod(self.extended))
-        total = np.zeros(size)
-        for index, weight in self._terms(orders):
-            total += np.bincount(index, given * weight, size)
-        return self._back(total)
+        spread = self._products(orders) * over_points(w, self.shape)
+        size = int(np.prod(self.extended))
+        return self._back(np.bincount(self._index.ravel(), spread.ravel(), size))
 
     def second(self, c: np.ndarray, dc: np.ndarray, w: Numbers, orders: Orders) -> np.ndarray:
         return np.zeros(c.size)

@@ -59,11 +59,12 @@ def report(
     metrics = run_measured(at) | _figures(found, at) | held_out(case, whole, m)
     if case.weight_override is not None:
         metrics["regularization_weight"] = case.weight_override
-    values, estimates = attempt("the intervals", lambda: parameter_metrics(space, at, m)) or (
-        {},
-        None,
-    )
-    metrics |= _renamed(case, values)
+    learned = [u.name for u in case.table.unknown if is_function(u)]
+    values, estimates = attempt(
+        "the intervals", lambda: parameter_metrics(space, at, m, learned)
+    ) or ({}, None)
+    # Numbers of functions mean little one by one; their functions have bands.
+    metrics |= {f"{k}_numbers" if k in learned else k: v for k, v in values.items()}
     metrics |= attempt("the error against the truth", lambda: truth_errors(on, space, m)) or {}
     lines = (
         attempt(
@@ -109,14 +110,6 @@ def report(
     if everything is not at:
         everything.destroy()
     return metrics | starts.metrics(found)
-
-
-def _renamed(case: Case, values: Record) -> Record:
-    """Metrics of small unknowns; those of functions are numbers that mean little one by one, and
-    have their intervals in the functions' bands."""
-    names = [u.name for u in case.table.unknown if is_function(u)]
-    found = {k: v for k, v in values.items() if k not in {f"{n}_interval" for n in names}}
-    return {f"{k}_numbers" if k in names else k: v for k, v in found.items()}
 
 
 def _figures(found: Found, at: ObjectiveAt) -> Record:

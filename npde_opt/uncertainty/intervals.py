@@ -19,7 +19,7 @@ other parameters at their best.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,9 +57,17 @@ class Entry:
 
 class Estimates:
     """Values, intervals and what is not determined, at a point of an objective without unknown
-    fields. Collective."""
+    fields. Collective.
 
-    def __init__(self, space: ParameterSpace, at: ObjectiveAt, m: PETSc.Vec):
+    Args:
+        apart: unknowns whose values mean nothing one by one, as the numbers of functions, and have
+            no intervals.
+    """
+
+    def __init__(
+        self, space: ParameterSpace, at: ObjectiveAt, m: PETSc.Vec, apart: Collection[str] = ()
+    ):
+        self.apart = frozenset(apart)
         units = space.units(m)
         sizes = np.array([size for _, _, size in units])
         data, prior = hessians(space, at, [unit for _, unit, _ in units])
@@ -102,12 +110,10 @@ class Estimates:
 
     def _two_sided(self, i: int) -> Interval:
         unknown, p = self.entries[i].unknown, self.entries[i].p
-        gradient = np.zeros(len(self.entries))
-        gradient[i] = 1.0
-        deviation = self._deviation(gradient)
-        logarithmic = unknown.transform.exponential
-        if deviation is None or (logarithmic and deviation > BROAD):
+        deviation = self._own_deviation(i)
+        if deviation is None:
             return None
+        logarithmic = unknown.transform.exponential
         farthest = self.quantile * BROAD / deviation if logarithmic and deviation > 0 else math.inf
         down, up = (self._reach(i, sign, farthest) for sign in (-1.0, 1.0))
         if math.isinf(down) and math.isinf(up):
@@ -120,6 +126,15 @@ class Estimates:
             unknown.range[1] if math.isinf(up) else high,
         )
         return None if math.isinf(low) else float(low), None if math.isinf(high) else float(high)
+
+    def _own_deviation(self, i: int) -> float | None:
+        """Of the parameter of entry i; None where the data do not determine it."""
+        gradient = np.zeros(len(self.entries))
+        gradient[i] = 1.0
+        deviation = self._deviation(gradient)
+        logarithmic = self.entries[i].unknown.transform.exponential
+        broad = deviation is None or (logarithmic and deviation > BROAD)
+        return None if broad else deviation
 
     def _reach(self, i: int, sign: float, farthest: float) -> float:
         """How many deviations parameter i can go down (sign -1) or up. Collective."""
@@ -241,8 +256,13 @@ class Estimates:
             if not blind
         }
         return found + [
-            name for i, name in enumerate(names) if name in seen and self.interval(i) is None
+            name for i, name in enumerate(names) if name in seen and not self._is_determined(i)
         ]
+
+    def _is_determined(self, i: int) -> bool:
+        if self.entries[i].unknown.name in self.apart:
+            return self.entries[i].held or self._own_deviation(i) is not None
+        return self.interval(i) is not None
 
     def metrics(self) -> Record:
         """Intervals by unknown (None where not determined), with their method, for summary.json."""
@@ -251,6 +271,8 @@ class Estimates:
             out["sigma_estimated_over_given"] = float(np.sqrt(self.variance))
         by_unknown: dict[str, list[list[float | None] | None]] = {}
         for i, entry in enumerate(self.entries):
+            if entry.unknown.name in self.apart:
+                continue
             found = self.interval(i)
             by_unknown.setdefault(entry.unknown.name, []).append(
                 None if found is None else list(found)
@@ -264,9 +286,10 @@ class Estimates:
 
 
 def parameter_metrics(
-    space: ParameterSpace, at: ObjectiveAt, m: PETSc.Vec
+    space: ParameterSpace, at: ObjectiveAt, m: PETSc.Vec, apart: Collection[str] = ()
 ) -> tuple[Record, Estimates | None]:
-    """Values of the small unknowns, and their intervals or why there are none. Collective."""
+    """Values of the small unknowns, and their intervals or why there are none; none of those of
+    `apart`. Collective."""
     small = [u for u in space.unknowns if u.block.listed]
     values = {u.name: u.value(space.values(m, u.name)) for u in small}
     out: Record = {
@@ -283,7 +306,7 @@ def parameter_metrics(
         unit.destroy()
     if not units:
         return out | {"intervals": "not given: too many values"}, None
-    found = Estimates(space, at, m)
+    found = Estimates(space, at, m, apart)
     return out | found.metrics(), found
 
 
