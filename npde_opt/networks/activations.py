@@ -222,9 +222,9 @@ class PiecewiseLinear(Expansion):
     def combined(self, v: np.ndarray, theta: np.ndarray, order: int) -> np.ndarray:
         from npde_opt.networks import loops
 
-        out = np.zeros(v.shape, v.dtype)
         if order == 2:
-            return out
+            return np.zeros(v.shape, v.dtype)
+        out = np.empty(v.shape, v.dtype)
         place = self._place(v.dtype)
         values, rises = theta[:, :-1].astype(float), np.diff(theta, axis=1)
         if order == 1:

@@ -19,14 +19,21 @@ def interpolate(
     out: np.ndarray,
 ) -> None:
     """out = values[c, b] + rises[c, b] (x - b), x = place[0] + place[1] v, b the interval."""
-    last = values.dtype.type(values.shape[1] - 1)
+    real, length = values.dtype.type, v.shape[3]
+    none, last = real(0), real(values.shape[1] - 1)
+    # Intervals have no sign, as there is no index from the end to be looked for.
+    interval, part = np.empty(length, np.uint32), np.empty(length, v.dtype)
     for s in range(v.shape[0]):
         for k in range(v.shape[1]):
             for c in range(v.shape[2]):
-                for n in range(v.shape[3]):
-                    x = place[0] + place[1] * v[s, k, c, n]
-                    b = int(min(max(x, values.dtype.type(0)), last))
-                    out[s, k, c, n] = values[c, b] + rises[c, b] * (x - values.dtype.type(b))
+                line, to, low, rise = v[s, k, c], out[s, k, c], values[c], rises[c]
+                for n in range(length):
+                    x = place[0] + place[1] * line[n]
+                    inside = x if x > none else none
+                    b = np.int32(inside if inside < last else last)
+                    interval[n], part[n] = b, x - real(b)
+                for n in range(length):
+                    to[n] = low[interval[n]] + rise[interval[n]] * part[n]
 
 
 @compiled
@@ -40,18 +47,31 @@ def pull(
 ) -> None:
     """Adds what eta gives to the knots below and above each value; eta becomes its product with
     the slope there."""
-    last = rises.dtype.type(rises.shape[1] - 1)
+    real, length, count = rises.dtype.type, v.shape[3], np.uint32(rises.shape[1])
+    none, last = real(0), real(rises.shape[1] - 1)
+    interval, part = np.empty(length, np.uint32), np.empty(length, v.dtype)
+    # Neighbours are mostly of one interval: in four sums none waits for the one before.
+    sums = np.zeros((4 * count, 2))
     for s in range(v.shape[0]):
         for k in range(v.shape[1]):
             for c in range(v.shape[2]):
-                for n in range(v.shape[3]):
-                    x = place[0] + place[1] * v[s, k, c, n]
-                    b = int(min(max(x, rises.dtype.type(0)), last))
-                    y = eta[s, k, c, n]
-                    part = y * (x - rises.dtype.type(b))
-                    below[c, b] += y - part
-                    above[c, b] += part
-                    eta[s, k, c, n] = y * place[1] * rises[c, b]
+                line, to, rise = v[s, k, c], eta[s, k, c], rises[c]
+                for n in range(length):
+                    x = place[0] + place[1] * line[n]
+                    inside = x if x > none else none
+                    b = np.int32(inside if inside < last else last)
+                    interval[n], part[n] = b, x - real(b)
+                for n in range(length):
+                    b, y = interval[n], to[n]
+                    own = np.uint32(4) * b + np.uint32(n & 3)
+                    sums[own, 0] += y
+                    sums[own, 1] += y * part[n]
+                    to[n] = y * place[1] * rise[b]
+                for b in range(rises.shape[1]):
+                    for own in range(4 * b, 4 * b + 4):
+                        below[c, b] += sums[own, 0] - sums[own, 1]
+                        above[c, b] += sums[own, 1]
+                sums[:] = 0
 
 
 @compiled
