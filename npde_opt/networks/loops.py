@@ -67,10 +67,9 @@ def pull(
                     sums[own, 0] += y
                     sums[own, 1] += y * part[n]
                     to[n] = y * place[1] * rise[b]
-                for b in range(rises.shape[1]):
-                    for own in range(4 * b, 4 * b + 4):
-                        below[c, b] += sums[own, 0] - sums[own, 1]
-                        above[c, b] += sums[own, 1]
+                for number in range(4 * rises.shape[1]):
+                    below[c, number // 4] += sums[number, 0] - sums[number, 1]
+                    above[c, number // 4] += sums[number, 1]
                 sums[:] = 0
 
 
