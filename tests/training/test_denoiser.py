@@ -12,7 +12,7 @@ from npde_opt.training.case import load_training
 from npde_opt.training.problem import Problem
 from npde_opt.verify import taylor_test
 
-START = 60.667483578214096
+START = 79.24130055962375
 """Value of the objective of the untrained network."""
 CASE = """
 [data]
@@ -33,7 +33,7 @@ knots = 17
 reach = 6
 bias = false
 fidelity = 0.05
-repeat = 3
+repeat = 2
 start = {{strength = 0.3, width = 0.5, narrowing = 0.9}}
 [loss]
 margin = 2

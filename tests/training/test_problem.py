@@ -44,8 +44,8 @@ def test_derivatives_of_a_classifier(tmp_path):
     assert taylor_test(found.objective, m, dm).problems() == []
 
 
-@pytest.mark.parallel([1, 2])
 def test_derivatives_of_a_denoiser(tmp_path):
+    """With biases and a step; test_denoiser.py has those of one that several ranks share."""
     arrays = {"inputs": samples()[0]}
     found = problem(tmp_path, data="noise = 0.1\ntrain = 6", layers=NUMBERS, arrays=arrays)
     assert not found.classifies and found.network.target.size == 30
