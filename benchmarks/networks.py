@@ -7,6 +7,7 @@
 256^2 cells; the loss is half the mean of (output - picture)^2.
 
     scripts/npde-env python benchmarks/networks.py [--models rd] [--precisions single]
+    scripts/npde-env python benchmarks/networks.py --path assembled --precisions double
     mpirun -n 2 python benchmarks/networks.py --split groups      # or --split space
     mpirun -n 2 python benchmarks/networks.py --large 4096 4096   # or three sizes, a volume
 
@@ -40,6 +41,7 @@ from npde_opt.ensemble import Ensemble  # noqa: E402
 from npde_opt.grids import Grid  # noqa: E402
 from npde_opt.misfits import LeastSquares  # noqa: E402
 from npde_opt.networks import (  # noqa: E402
+    PATHS,
     Diffusion,
     Mixing,
     Network,
@@ -127,14 +129,17 @@ def layer(model: str, place: Place, n: int) -> Step:
     return Step(place, inner, Tanh(), bias, outer=outer, residual=True, dt=DT)
 
 
-def network(model: str, grid: Grid, layers: int, c: int, dtype: type[np.floating]) -> Network:
-    first = replace(Place.on(grid), comm=Counted(grid.comm))
+def network(
+    model: str, grid: Grid, layers: int, c: int, dtype: type[np.floating], path: str = "fused"
+) -> Network:
+    first = Place.on(grid)
+    if path == PATHS[0]:  # messages of the other one are PETSc's
+        first = replace(first, comm=Counted(grid.comm))
     place = first.with_channels(c)
     opening = Step(first, Part.of(Mixing(first, c), "o"))
     closing = Step(place, Part.of(Mixing(place, 1), "w"))
-    return Network(
-        grid, [opening, *(layer(model, place, n) for n in range(layers)), closing], dtype=dtype
-    )
+    steps = [opening, *(layer(model, place, n) for n in range(layers)), closing]
+    return Network(grid, steps, dtype=dtype, path=path)
 
 
 def objective(
@@ -148,9 +153,8 @@ def objective(
 ) -> tuple[Objective, PETSc.Vec]:
     n, layers, c = options.size, options.layers, options.channels
     own = ensemble.own(options.samples) if ensemble else range(options.samples)
-    forward = network(model, Grid((n, n), comm=space), layers, c, PRECISIONS[precision]).over(
-        pictures.over(own)
-    )
+    kind, grid = PRECISIONS[precision], Grid((n, n), comm=space)
+    forward = network(model, grid, layers, c, kind, options.path).over(pictures.over(own))
     observed = pictures.clean[list(own)].reshape(len(own), -1).T
     sigma = np.sqrt(pictures.clean.size)
     J = Objective(
@@ -247,7 +251,8 @@ def forget() -> float:
 def peak(options: argparse.Namespace, who: str, model: str, precision: str) -> float:
     """MiB of one gradient in a process of its own, above what was there before."""
     given = ["--measure", who, "--models", model, "--precisions", precision]
-    sizes = [f"--{n}={getattr(options, n)}" for n in ("size", "samples", "layers", "channels")]
+    named = ("size", "samples", "layers", "channels", "path")
+    sizes = [f"--{n}={getattr(options, n)}" for n in named]
     command = [sys.executable, __file__, *given, *sizes]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return float(json.loads(done.stdout.splitlines()[-1]))
@@ -338,7 +343,8 @@ class Waves:
 def large(options: argparse.Namespace, model: str, precision: str) -> Row:
     """One picture or volume: the gradient of |F|^2 / 2."""
     grid, c = Grid(tuple(options.large), comm=comm), options.channels
-    forward = network(model, grid, options.layers, c, PRECISIONS[precision]).over(Waves())
+    kind = PRECISIONS[precision]
+    forward = network(model, grid, options.layers, c, kind, options.path).over(Waves())
     m = forward.space.from_values(large_weights(model, options, grid.dim))
     before, start = forget(), time.perf_counter()
     at = forward.linearize(m)
@@ -382,6 +388,7 @@ def main() -> None:
     p = parser("networks", __doc__ or "")
     p.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
     p.add_argument("--precisions", nargs="+", default=list(PRECISIONS), choices=list(PRECISIONS))
+    p.add_argument("--path", default=PATHS[0], choices=PATHS, help="assembled: in double precision")
     p.add_argument("--size", type=int, default=256, help="cells a side")
     p.add_argument("--samples", type=int, default=4)
     p.add_argument("--layers", type=int, default=16)

@@ -25,7 +25,7 @@ from npde_opt.networks.linear_layers import Adjoint, Applied, EachChannel, pooli
 from npde_opt.networks.lines import Lines, propagation
 from npde_opt.networks.mixing import Mixing
 from npde_opt.networks.nested import Nested
-from npde_opt.networks.network import Inputs, Network, NetworkMap
+from npde_opt.networks.network import PATHS, Inputs, Network, NetworkMap
 from npde_opt.networks.parts import Part, Transposed
 from npde_opt.networks.place import Place
 from npde_opt.networks.stencil import Stencil
@@ -34,6 +34,7 @@ from npde_opt.networks.template import Linear, Template
 __all__ = [
     "ACTIVATIONS",
     "EXPANSIONS",
+    "PATHS",
     "Activation",
     "Adjoint",
     "Aperture",

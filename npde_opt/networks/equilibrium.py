@@ -29,7 +29,7 @@ from npde_opt.networks.activations import Activation, Tanh
 from npde_opt.networks.interface import Values, Weight
 from npde_opt.networks.parts import Part
 from npde_opt.networks.solved import arrays
-from npde_opt.networks.template import Plain, Sums
+from npde_opt.networks.template import Change, Plain, Sums
 from npde_opt.petsc_options import from_options
 
 PREFIX = "state_equilibrium_"
@@ -82,6 +82,11 @@ class Equilibrium(Plain):
 
     def at(self, k: Values, x: np.ndarray | None) -> EquilibriumAt:
         return EquilibriumAt(self, k)
+
+    def with_operators(self, change: Change) -> Equilibrium:
+        """The same layer of changed operators."""
+        parts = self.inner.changed(change), self.driven.changed(change)
+        return Equilibrium(*parts, self.activation, self.bias)
 
 
 class EquilibriumAt:

@@ -15,6 +15,7 @@ A network is plain where a = 0 (a convolution, a dense layer), residual where a 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -25,7 +26,7 @@ from npde_opt.networks.interface import Reading, Values
 from npde_opt.networks.passes import EVERYTHING, Beside, Hidden, taken
 from npde_opt.networks.solved import arrays
 from npde_opt.networks.strips import WORK, Box, boxes_of, by_channel, over_cells
-from npde_opt.networks.template import Sums
+from npde_opt.networks.template import Change, Sums
 
 
 class StepAt:
@@ -366,6 +367,13 @@ class Step(Form):
     def at(self, k: Values, x: np.ndarray | None) -> StepAt:
         """The layer at weights k, with what it reads of the samples [c, s, k, j, i]."""
         return StepAt(self, k, x)
+
+    def with_operators(self, change: Change) -> Step:
+        """The same layer of changed operators."""
+        names = ("inner", "outer", "driven_inner", "driven_outer")
+        parts = {name: getattr(self, name) for name in names}
+        others = {name: p.changed(change) for name, p in parts.items() if p is not None}
+        return replace(self, linear=[p.changed(change) for p in self.linear], **others)
 
     def destroy(self) -> None:
         """Nothing to give back."""

@@ -14,7 +14,7 @@ from npde_opt.networks.interface import Bilinear, Values
 from npde_opt.networks.matrices import on_channels
 from npde_opt.networks.place import Place
 from npde_opt.networks.stencil import Stencil
-from npde_opt.networks.template import Linear, Plain, Sums
+from npde_opt.networks.template import Change, Linear, Plain, Sums
 
 
 class EachChannel:
@@ -76,6 +76,15 @@ class Adjoint:
         return self.linear.matrix().transpose()
 
 
+def changed(linear: Linear, change: Change) -> Linear:
+    """With another operator, where it is made of one."""
+    if isinstance(linear, EachChannel):
+        return EachChannel(change(linear.operator), linear.w, linear.source.channels)
+    if isinstance(linear, Adjoint):
+        return Adjoint(changed(linear.linear, change))
+    return linear
+
+
 class Applied(Plain):
     """The layer of an operator."""
 
@@ -84,6 +93,10 @@ class Applied(Plain):
 
     def at(self, k: Values, x: np.ndarray | None) -> AppliedAt:
         return AppliedAt(self.linear)
+
+    def with_operators(self, change: Change) -> Applied:
+        """The layer of a changed operator."""
+        return Applied(changed(self.linear, change))
 
     def matrix(self) -> PETSc.Mat:
         """The operator. The caller destroys it."""

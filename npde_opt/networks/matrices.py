@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import scipy.sparse
+from mpi4py import MPI
 from petsc4py import PETSc
 
 from npde_opt.networks.place import Place
@@ -51,12 +52,28 @@ def entries(
     rows = np.broadcast_to(row * c + channel, shape).ravel()
     columns = np.broadcast_to(np.where(column < 0, -1, column * d + other), shape).ravel()
     values = np.broadcast_to(w, shape).ravel()
-    kept = columns >= 0
-    found = PETSc.Mat().create(comm=target.comm)
     own = target.layout.local_size * c, source.layout.local_size * d
+    return of_entries(target.comm, own, rows, columns, values)
+
+
+def of_entries(
+    comm: MPI.Intracomm | PETSc.Comm,
+    own: tuple[int, int],
+    rows: np.ndarray,
+    columns: np.ndarray,
+    values: np.ndarray,
+) -> PETSc.Mat:
+    """The matrix of entries, those at one place added up and those without a column left out. The
+    caller destroys it. Collective.
+
+    Args:
+        own: rows and columns of this rank.
+        rows, columns, values: one an entry.
+    """
+    kept, index = columns >= 0, PETSc.IntType
+    found = PETSc.Mat().create(comm=comm)
     found.setSizes(((own[0], None), (own[1], None)))
     found.setType("aij")
-    index = PETSc.IntType
     found.setPreallocationCOO(rows[kept].astype(index), columns[kept].astype(index))
     found.setValuesCOO(values[kept].astype(float), PETSc.InsertMode.ADD_VALUES)
     return found
@@ -93,13 +110,8 @@ def on_channels(A: PETSc.Mat, B: np.ndarray) -> PETSc.Mat:
     first, last = A.getOwnershipRange()
     rows = np.repeat(np.arange(first, last), np.diff(starts))
     c, d = np.nonzero(B)
-    found = PETSc.Mat().create(comm=A.comm)
     (n, _), (m, _) = A.getSizes()
-    found.setSizes(((n * B.shape[0], None), (m * B.shape[1], None)))
-    found.setType("aij")
-    index = PETSc.IntType
-    row = (B.shape[0] * rows + c[:, None]).ravel().astype(index)
-    column = (B.shape[1] * columns + d[:, None]).ravel().astype(index)
-    found.setPreallocationCOO(row, column)
-    found.setValuesCOO(np.multiply.outer(B[c, d], values).ravel())
-    return found
+    own = n * B.shape[0], m * B.shape[1]
+    row = (B.shape[0] * rows + c[:, None]).ravel()
+    column = (B.shape[1] * columns + d[:, None]).ravel()
+    return of_entries(A.comm, own, row, column, np.multiply.outer(B[c, d], values).ravel())

@@ -16,8 +16,9 @@ from npde_opt.aliases import Coefficients
 from npde_opt.errors import InputError
 from npde_opt.forward.layer import Layer, Stages
 from npde_opt.networks.interface import Values, Weight
+from npde_opt.networks.linear_layers import changed
 from npde_opt.networks.place import Place
-from npde_opt.networks.template import Linear, Sums, Template
+from npde_opt.networks.template import Change, Linear, Sums, Template
 
 
 class Nested:
@@ -73,6 +74,12 @@ class Nested:
     def at(self, k: Values, x: np.ndarray | None) -> NestedAt:
         chains = [[layer.at(k, None) for layer in chain] for chain in self.chains]
         return NestedAt(self.restriction, chains)
+
+    def with_operators(self, change: Change) -> Nested:
+        """The same cycle, of layers and restriction with changed operators."""
+        chains = [[layer.with_operators(change) for layer in chain] for chain in self.chains]
+        pre, coarse, post = chains
+        return Nested(pre, changed(self.restriction, change), coarse, post)
 
     def destroy(self) -> None:
         for layer in self.layers:

@@ -19,12 +19,15 @@ from npde_opt.errors import InputError
 from npde_opt.forward.chain import Adjoint, Chain, Trajectory, Visitors
 from npde_opt.forward.interface import Counters
 from npde_opt.grids import Grid
+from npde_opt.networks.assembled import Assembly
 from npde_opt.networks.interface import Weight
 from npde_opt.networks.layers import Step
 from npde_opt.networks.place import Place, as_rows, from_rows
 from npde_opt.networks.template import Sums, Template
 from npde_opt.observations import DataBlock, DataLayout, Metric
 from npde_opt.parameters import Block, ParameterSpace, PerStep, Shared, Unknown
+
+PATHS = ("fused", "assembled")
 
 
 class Inputs(Protocol):
@@ -55,6 +58,9 @@ class Network:
         steps: the layers.
         start: number of the part of a sample that u_0 is; None: u_0 = 0.
         dtype: of states and products; weights and sums are in double precision.
+        path: of PATHS, how products with stencils are found: 'fused' box by box in compiled loops
+            and BLAS (windows.py), 'assembled' by PETSc's matrices of shifts (assembled.py), in
+            double precision. Collective.
 
     Raises:
         InputError: where a layer does not fit the one before, and weights that share a name
@@ -68,11 +74,16 @@ class Network:
         *,
         start: int | None = 0,
         dtype: type[np.floating] = np.float64,
+        path: str = "fused",
     ):
         if not steps:
             raise InputError("layers", "none", "at least one")
-        self.grid, self.steps, self.start = grid, [_first(steps[0]), *steps[1:]], start
+        self.grid, self.start, self.path = grid, start, path
         self.dtype = np.dtype(dtype)
+        self.assembly = _assembly(path, self.dtype)
+        if self.assembly is not None:
+            steps = [step.with_operators(self.assembly) for step in steps]
+        self.steps = [_first(steps[0]), *steps[1:]]
         for n, (one, after) in enumerate(zip(self.steps, self.steps[1:], strict=False)):
             if one.target.channels != after.source.channels or not one.target.same_cells(
                 after.source
@@ -125,6 +136,8 @@ class Network:
         """Frees what layers hold of PETSc's. Collective."""
         for step in self.steps:
             step.destroy()
+        if self.assembly is not None:
+            self.assembly.destroy()
 
     def over(self, inputs: Inputs, space: ParameterSpace | None = None) -> NetworkMap:
         """The forward map from weights to the outputs of samples.
@@ -134,6 +147,17 @@ class Network:
             space: of the weights; None: one of its own. Collective.
         """
         return NetworkMap(self, inputs, space or self.space())
+
+
+def _assembly(path: str, dtype: np.dtype) -> Assembly | None:
+    """Raises InputError."""
+    if path not in PATHS:
+        raise InputError("path", repr(path), ", ".join(PATHS))
+    if path == PATHS[0]:
+        return None
+    if dtype != np.float64:
+        raise InputError("precision", dtype.name, "float64 on the path 'assembled'")
+    return Assembly()
 
 
 def _first(step: Template) -> Template:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from petsc4py import PETSc
@@ -10,7 +10,7 @@ from petsc4py import PETSc
 from npde_opt.errors import InputError
 from npde_opt.networks.interface import Bilinear, Reading, Values, Weight
 from npde_opt.networks.place import Place
-from npde_opt.networks.template import Sums
+from npde_opt.networks.template import Change, Sums
 
 
 def fits(one: Place, other: Place) -> bool:
@@ -42,6 +42,10 @@ class Part:
         if self.operator.shape != self.weight.shape:
             told = f"{self.weight.name} of shape {self.weight.shape}"
             raise InputError("weight", told, f"shape {self.operator.shape} of its operator")
+
+    def changed(self, change: Change) -> Part:
+        """With another operator."""
+        return replace(self, operator=change(self.operator))
 
     def apply(self, k: Values, u: np.ndarray) -> np.ndarray:
         return self._signed(self.operator.apply(self.weight.of(k), u))

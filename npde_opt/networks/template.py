@@ -3,15 +3,18 @@ methods of `Template`, whose `at` gives a layer of a chain (see forward/layer.py
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 from petsc4py import PETSc
 
 from npde_opt.forward.layer import Layer
-from npde_opt.networks.interface import Values, Weight
+from npde_opt.networks.interface import Bilinear, Values, Weight
 from npde_opt.networks.place import Place
+
+Change = Callable[[Bilinear], Bilinear]
+"""Another operator with the same products."""
 
 
 class Linear(Protocol):
@@ -78,6 +81,9 @@ class Template(Protocol):
     def at(self, k: Values, x: np.ndarray | None) -> Layer[Sums]:
         """The layer at weights k, with what it reads of the samples [c, s, k, j, i]."""
 
+    def with_operators(self, change: Change) -> Template:
+        """The same layer of changed operators."""
+
     def destroy(self) -> None:
         """Frees what it holds of PETSc's. Collective."""
 
@@ -92,9 +98,16 @@ class Plain:
     taken: Place | None = None
     gains: Mapping[str, float] = {}
 
+    def at(self, k: Values, x: np.ndarray | None) -> Layer[Sums]:
+        raise NotImplementedError
+
     @property
     def widest(self) -> int:
         return max(self.source.size, self.target.size)
+
+    def with_operators(self, change: Change) -> Template:
+        """Itself, as of a layer without operators that can be changed."""
+        return self
 
     def destroy(self) -> None:
         """Nothing to give back."""
