@@ -46,7 +46,7 @@ class Layer(Protocol[Out]):
         """(L_u^T lambda', mu), of which `second` needs mu where `out` was None.
 
         Args:
-            adjoint: lambda', of the state behind the layer.
+            adjoint: lambda', of the state behind the layer; with `out` a layer may write over it.
             out: what L_k^T lambda' is added to, or None.
             late: multipliers of the one or two layers behind, the nearest first, for iterative
                 solves to start from.

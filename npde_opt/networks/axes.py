@@ -114,8 +114,7 @@ class Axis:
 
     @property
     def lags(self) -> tuple[int, int]:
-        """(count, distance) of the outputs q, q - distance ... that cells of period q are read by.
-        """
+        """(count, distance) of the outputs q, q - distance ... that read cells of period q."""
         if self.stride == 1:
             return self.taps, self.dilation
         return self.reach // self.stride + 1, 1

@@ -15,7 +15,7 @@ from npde_opt.grids.halo import Ghosts
 from npde_opt.networks.interface import Loops, Reading
 from npde_opt.networks.matrices import entries
 from npde_opt.networks.place import Place
-from npde_opt.networks.strips import WORK, Box, by_channel, over_cells
+from npde_opt.networks.strips import Box, Flat
 
 OUTSIDE = ("no flux", "zero")
 
@@ -78,50 +78,52 @@ class Spreading:
     """k_c lap u_c at boxes of cells."""
 
     def __init__(self, w: np.ndarray, ghosts: Ghosts):
-        self.ghosts, self.dtype = ghosts, ghosts.values.dtype
-        self.k = np.ascontiguousarray(w, self.dtype)
-        self.width, self.gathers = 3 * len(w), True
-        self.total = np.zeros(len(w))
+        u = ghosts.values
         dim = len(ghosts.widths)
-        self.steps = np.array([dim > 2, dim > 1], np.int64)
         self._missing = (1,) * (3 - dim)
-        self._of: Box | None = None
+        self.u = np.ascontiguousarray(u).reshape(*u.shape[:2], *self._missing, *u.shape[2:])
+        self.beside, self.before, self.below = (self._around(ghosts, axis) for axis in range(3))
+        self.k = np.ascontiguousarray(w, u.dtype)
+        self.width, self.gathers = 2 * len(w), True
+        self.total = np.zeros(len(w))
 
-    def _padded(self, box: Box) -> np.ndarray:
-        """What the cells of a box read [c, s, k, j, i]."""
-        u, n = self.ghosts.values, self.ghosts.owned[0]
-        rows = tuple((r.start, r.stop - r.start + 2, 1) for r in box.rows)
-        cells = (*rows, (0, n + 2, 1))
-        samples = box.samples.stop - box.samples.start
-        shape = (len(u), samples, *(count for _, count, _ in cells))
-        padded = WORK.take("padded", shape, self.dtype)
-        self.ghosts.read(padded, (slice(None), box.samples), cells)
-        return padded.reshape(*shape[:2], *self._missing, *shape[2:])
+    def _around(self, ghosts: Ghosts, axis: int) -> np.ndarray:
+        """What lies around at the lower side and the upper one of an axis [2, c, s, ...]; nothing
+        of axes that the grid does not have."""
+        at, there = 4 - axis, axis < len(ghosts.widths) and self.u.size > 0
+        shape = list(self.u.shape)
+        shape[at] = 1
+        found = np.empty((2 if there else 0, *shape), self.u.dtype)
+        if not there:
+            return found.squeeze(at + 1)
+        whole = [(1, n, 1) for n in ghosts.owned[::-1]]
+        place = len(whole) - 1 - axis
+        for side, first in enumerate((0, ghosts.owned[axis] + 1)):
+            whole[place] = (first, 1, 1)
+            part = found[side].reshape(*shape[:2], *shape[2 + len(self._missing) :])
+            ghosts.read(part, ghosts.lead, tuple(whole))
+        return np.ascontiguousarray(found.squeeze(at + 1))
 
-    def _laplacian(self, box: Box, u: np.ndarray) -> np.ndarray:
-        """lap u of a box, of the shape of `u`; asked for again, of the last box, it is there."""
-        from npde_opt.networks import loops
+    @property
+    def _read(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """What loops read."""
+        return self.u, self.beside, self.before, self.below
 
-        found = WORK.take("laplacian", u.shape, self.dtype)
-        if self._of is not box or WORK.spread is not self:
-            whole = found.reshape(*u.shape[:2], *self._missing, *u.shape[2:])
-            loops.laplacian(self._padded(box), self.steps, whole)
-            self._of, WORK.spread = box, self
-        return found
+    def _first(self, box: Box) -> tuple[int, int, int]:
+        rows = [*(0 for _ in self._missing), *(r.start for r in box.rows)]
+        return box.samples.start, rows[0], rows[1]
 
     def product(self, box: Box, out: np.ndarray, add: bool = False) -> None:
-        found, k = self._laplacian(box, out), by_channel(self.k, out)
-        if not add:
-            np.multiply(found, k, out=out)
-            return
-        more = WORK.take("more", out.shape, self.dtype)
-        np.multiply(found, k, out=more)
-        out += more
+        from npde_opt.networks import loops
+
+        u, x, y, z, first, flat = *self._read, self._first(box), Flat(out)
+        loops.diffuse(u, x, y, z, self.k, first, add, flat.line, flat.counts, flat.steps)
 
     def gather(self, box: Box, other: np.ndarray) -> None:
-        more = WORK.take("more", other.shape, self.dtype)
-        np.multiply(self._laplacian(box, other), other, out=more)
-        self.total += over_cells(more)
+        from npde_opt.networks import loops
+
+        u, x, y, z, first, flat = *self._read, self._first(box), Flat(other)
+        loops.diffused(u, x, y, z, first, flat.line, flat.counts, flat.steps, self.total)
 
     @property
     def weights(self) -> np.ndarray:

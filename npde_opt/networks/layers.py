@@ -21,9 +21,10 @@ import numpy as np
 
 from npde_opt.aliases import Coefficients
 from npde_opt.forward.layer import Stages
+from npde_opt.networks.diffusion import Diffusion
 from npde_opt.networks.form import Form
-from npde_opt.networks.interface import Reading, Values
-from npde_opt.networks.passes import EVERYTHING, Beside, Hidden, taken
+from npde_opt.networks.interface import Bilinear, Reading, Values
+from npde_opt.networks.passes import EVERYTHING, Beside, Hidden, Replaced, taken
 from npde_opt.networks.solved import arrays
 from npde_opt.networks.strips import WORK, Box, boxes_of, by_channel, over_cells
 from npde_opt.networks.template import Change, Sums
@@ -149,7 +150,8 @@ class StepAt:
     def adjoint(
         self, stages: Stages, adjoint: np.ndarray, out: Sums | None, late: Sequence[Stages]
     ) -> tuple[np.ndarray, Stages]:
-        """The multipliers are lambda', eta and nu; they are kept where no sums are asked for."""
+        """The multipliers are lambda', eta and nu; they are kept where no sums are asked for. With
+        sums, lambda may take the place of lambda' in memory."""
         return Backward(self, stages, adjoint, out).run()
 
     def second(
@@ -246,11 +248,32 @@ class Backward:
         self.outer = of.outer.back(k, adjoint, dt) if of.outer is not None else None
         linear = [part.back(k, adjoint, dt) for part in of.linear]
         self.beside = Beside(adjoint if of.residual else None, linear)
-        self.found = np.zeros_like(self.u)
         # Where cells do not read each other all is done box by box, and nothing but lambda is kept.
         self.local = of.inner.operator.local and out is not None and of.driven_inner is None
+        # Where nobody asks for lambda.
+        self.ends = of.first and not of.linear and out is not None and not self.local
+        reach = self._reach()
+        self.replaced = Replaced(adjoint, reach) if reach is not None else None
+        self.found = adjoint
+        if self.replaced is None:
+            self.found = np.zeros_like(self.u) if self.ends else np.empty_like(self.u)
         self.bias = np.zeros(self.place.channels)
         self.moments = np.zeros((self.place.channels, of.activation.count))
+
+    def _reach(self) -> int | None:
+        """How far boxes read the multipliers that lambda takes the place of; None: it lies beside
+        them, as they are asked for later, or read from afar."""
+        of = self.of
+        if self.out is None or self.ends or self.y.shape != self.u.shape or of.driven_outer:
+            return None
+        if not all(r.gathers for r in (self.outer, *self.beside.linear) if r is not None):
+            return None
+        reading = [part.operator for part in of.linear]
+        if self.local and of.outer is not None:
+            reading.append(of.outer.operator)
+        reaches = [reach_of(operator) for operator in reading]
+        known = [r for r in reaches if r is not None]
+        return max(known, default=0) if len(known) == len(reaches) else None
 
     def run(self) -> tuple[np.ndarray, Stages]:
         of = self.of
@@ -261,10 +284,12 @@ class Backward:
             self._inside(box, hidden, nu, eta)
         if not self.local:
             assert nu is not None
-            if of.first and not of.linear and self.out is not None:
+            if self.ends and self.out is not None:
                 of.inner.add(self.out, nu, self.u)
             else:
                 self._through(nu)
+        if self.replaced is not None:
+            self.replaced.finish()
         if self.out is not None:
             self._collect(nu, self.out)
             return self.found, []
@@ -314,12 +339,16 @@ class Backward:
 
     def _back(self, box: Box, inner: Reading, nu: np.ndarray) -> None:
         """lambda of a box, and dW, where cells do not read each other."""
-        u, out = self.u[box.index], self.found[box.index]
+        u, out = self.u[box.index], self._place(box)
         inner.product(EVERYTHING, out)
         inner.gather(EVERYTHING, u)
         if self.out is not None:
             self.of.inner.collect(self.out, inner, nu, u)
         self._beside(box, out)
+
+    def _place(self, box: Box) -> np.ndarray:
+        """Where lambda of a box is put."""
+        return self.found[box.index] if self.replaced is None else self.replaced.take(box)
 
     def _beside(self, box: Box, out: np.ndarray) -> None:
         """What the linear parts give, and dK."""
@@ -332,7 +361,7 @@ class Backward:
         """lambda from nu, which lies as a whole."""
         inner = self.of.inner.back(self.k, nu)
         for box in boxes_of(self.of.source, self.u, inner.width + self.of.source.channels):
-            out = self.found[box.index]
+            out = self._place(box)
             inner.product(box, out)
             if self.out is not None and inner.gathers:
                 inner.gather(box, self.u[box.index])
@@ -358,6 +387,13 @@ class Backward:
             self.at.add_driven(out, self.y, nu, dt)
         elif of.driven_outer is not None and self.at.x is not None:
             of.driven_outer.add(out, self.y, self.at.x, dt)
+
+
+def reach_of(operator: Bilinear) -> int | None:
+    """How many rows beside a box its product reads; None: not known."""
+    if operator.local:
+        return 0
+    return 1 if isinstance(operator, Diffusion) else None
 
 
 class Step(Form):

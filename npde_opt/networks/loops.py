@@ -74,20 +74,105 @@ def pull(
 
 
 @compiled
-def laplacian(p: np.ndarray, steps: np.ndarray, out: np.ndarray) -> None:
-    """out = lap p of boxes [c, s, k, j, i] whose ghosts p has, one cell on either side of the axes
-    whose step is 1."""
-    a, b = steps[0], steps[1]
-    six = p.dtype.type(6)
-    for c in range(out.shape[0]):
-        for s in range(out.shape[1]):
-            for z in range(out.shape[2]):
-                for y in range(out.shape[3]):
-                    here = p[c, s, z + a, y + b]
-                    below, above = p[c, s, z, y + b], p[c, s, z + 2 * a, y + b]
-                    before, behind = p[c, s, z + a, y], p[c, s, z + a, y + 2 * b]
-                    line = out[c, s, z, y]
-                    for x in range(len(line)):
-                        beside = here[x] + here[x + 2] + before[x + 1] + behind[x + 1]
-                        all_round = beside + below[x + 1] + above[x + 1]
-                        line[x] = all_round - six * here[x + 1]
+def laplacian(
+    u: np.ndarray,
+    beside: np.ndarray,
+    before: np.ndarray,
+    below: np.ndarray,
+    at: tuple[int, int, int, int],
+    line: np.ndarray,
+) -> None:
+    """line [i] = lap u at (c, s, k, j), in axes that u does not have too: there what lies around
+    is the cell itself.
+
+    Args:
+        u: [c, s, k, j, i].
+        beside, before, below: what lies around it, at the lower side and the upper one of x, y and
+            z: [2, c, s, k, j], [2, c, s, k, i], [2, c, s, j, i]; nothing of axes that are missing.
+    """
+    c, s, z, y = at
+    here, last = u[c, s, z, y], u.shape[4] - 1
+    y_low = y_high = z_low = z_high = here
+    if len(before):
+        y_low = u[c, s, z, y - 1] if y > 0 else before[0, c, s, z]
+        y_high = u[c, s, z, y + 1] if y + 1 < u.shape[3] else before[1, c, s, z]
+    if len(below):
+        z_low = u[c, s, z - 1, y] if z > 0 else below[0, c, s, y]
+        z_high = u[c, s, z + 1, y] if z + 1 < u.shape[2] else below[1, c, s, y]
+    six = u.dtype.type(6)
+    for x in range(last + 1):
+        around = y_low[x] + y_high[x] + z_low[x] + z_high[x]
+        line[x] = around - six * here[x]
+    for x in range(1, last):
+        line[x] += here[x - 1] + here[x + 1]
+    line[0] += beside[0, c, s, z, y]
+    line[last] += beside[1, c, s, z, y]
+    if last > 0:
+        line[0] += here[1]
+        line[last] += here[last - 1]
+
+
+@compiled
+def diffuse(
+    u: np.ndarray,
+    beside: np.ndarray,
+    before: np.ndarray,
+    below: np.ndarray,
+    k: np.ndarray,
+    first: tuple[int, int, int],
+    add: bool,
+    out: np.ndarray,
+    counts: tuple[int, int, int, int],
+    steps: tuple[int, int, int, int],
+) -> None:
+    """out = or += k_c lap u of a box.
+
+    Args:
+        u, beside, before, below: see `laplacian`.
+        first: sample and row (k, j) where the box begins.
+        out, counts, steps: the box; see strips.Flat.
+    """
+    line, n = np.empty(u.shape[4], u.dtype), u.shape[4]
+    for c in range(counts[0]):
+        for s in range(counts[1]):
+            for z in range(counts[2]):
+                for y in range(counts[3]):
+                    at = (c, first[0] + s, first[1] + z, first[2] + y)
+                    laplacian(u, beside, before, below, at, line)
+                    place = c * steps[0] + s * steps[1] + z * steps[2] + y * steps[3]
+                    to = out[place : place + n]
+                    if add:
+                        for x in range(n):
+                            to[x] += k[c] * line[x]
+                    else:
+                        for x in range(n):
+                            to[x] = k[c] * line[x]
+
+
+@compiled
+def diffused(
+    u: np.ndarray,
+    beside: np.ndarray,
+    before: np.ndarray,
+    below: np.ndarray,
+    first: tuple[int, int, int],
+    other: np.ndarray,
+    counts: tuple[int, int, int, int],
+    steps: tuple[int, int, int, int],
+    total: np.ndarray,
+) -> None:
+    """Adds <other, lap u> of a box to the total of its channel, in double precision. For arguments
+    see `diffuse`."""
+    line, n = np.empty(u.shape[4], u.dtype), u.shape[4]
+    for c in range(counts[0]):
+        for s in range(counts[1]):
+            for z in range(counts[2]):
+                for y in range(counts[3]):
+                    at = (c, first[0] + s, first[1] + z, first[2] + y)
+                    laplacian(u, beside, before, below, at, line)
+                    place = c * steps[0] + s * steps[1] + z * steps[2] + y * steps[3]
+                    with_line = other[place : place + n]
+                    found = u.dtype.type(0)
+                    for x in range(n):
+                        found += with_line[x] * line[x]
+                    total[c] += found

@@ -295,9 +295,11 @@ class NetworkAt:
 
     def apply_adjoint(self, d: Sequence[DataBlock], adjoints: Adjoints | None = None) -> PETSc.Vec:
         """J^T d. The caller destroys the Vec."""
-        found = self.adjoint_states(d) if adjoints is None else adjoints
+        gradient = Sums(self.forward.network.shapes) if adjoints is None else adjoints.gradient
+        if adjoints is None:
+            self._adjoint(d, gradient)
         out = self.forward.space.create_vec()
-        self.parameters.pull(found.gradient.values, out)
+        self.parameters.pull(gradient.values, out)
         return out
 
     def hessian(

@@ -4,6 +4,7 @@ activation too where cells do not read each other there."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -63,6 +64,51 @@ class Beside:
             out += self.driven[box.index]
         if self.residual is not None:
             out += self.residual[box.index]
+
+
+class Replaced:
+    """Values that new ones take the place of, box after box: those of a box are written when no
+    later box reads the old ones any more, and wait until then.
+
+    Args:
+        whole: the values [c, s, k, j, i].
+        reach: how many rows beside it a box reads.
+    """
+
+    def __init__(self, whole: np.ndarray, reach: int):
+        self.whole, self.reach = whole, reach
+        self._waiting: deque[tuple[Box, int, np.ndarray]] = deque()
+        self._free: list[int] = []
+
+    def take(self, box: Box) -> np.ndarray:
+        """Where the new values of a box are to be put; boxes come in order."""
+        while self._waiting and self._past(self._waiting[0][0], box):
+            self._write()
+        number = self._free.pop() if self._free else len(self._waiting)
+        found = WORK.take(f"waiting {number}", self.whole[box.index].shape, self.whole.dtype)
+        self._waiting.append((box, number, found))
+        return found
+
+    def _past(self, old: Box, new: Box) -> bool:
+        """Whether neither `new` nor boxes behind it read the old box."""
+        if not self.reach or old.samples != new.samples:
+            return True
+        cells = self.whole.shape[2:]
+        for rows, later, n in zip(old.rows, new.rows, cells, strict=False):
+            # The first axis along which boxes follow each other.
+            if rows.stop - rows.start < n:
+                return rows.stop + self.reach <= later.start
+        return False
+
+    def _write(self) -> None:
+        box, number, found = self._waiting.popleft()
+        self.whole[box.index] = found
+        self._free.append(number)
+
+    def finish(self) -> None:
+        """Writes what still waits."""
+        while self._waiting:
+            self._write()
 
 
 def taken(whole: np.ndarray | None, like: np.ndarray, channels: int, box: Box) -> np.ndarray:

@@ -88,6 +88,25 @@ def matrices(u: np.ndarray) -> np.ndarray:
     return moved.reshape(*moved.shape[:3], prod(cells[-2:]))
 
 
+class Flat:
+    """A box [c, s, k, j, i] for compiled loops: all from its first value to its last one as a
+    line, in which row (c, s, k, j) begins at the product of these with `steps`. Rows have no
+    gaps.
+
+    Args:
+        u: the box, which is written to where the line is.
+    """
+
+    def __init__(self, u: np.ndarray):
+        whole = u.reshape(*u.shape[:2], *(1,) * (5 - u.ndim), *u.shape[2:])
+        c, s, k, j, _ = whole.shape
+        self.counts = c, s, k, j
+        steps = [step // u.itemsize for step in whole.strides]
+        self.steps = steps[0], steps[1], steps[2], steps[3]
+        length = 1 + sum((n - 1) * step for n, step in zip(whole.shape, steps, strict=True))
+        self.line = np.lib.stride_tricks.as_strided(u, (length if u.size else 0,), (u.itemsize,))
+
+
 def by_channel(values: np.ndarray, v: np.ndarray) -> np.ndarray:
     """Values (c,) so that they broadcast to v."""
     return values.astype(v.dtype, copy=False).reshape(-1, *(1,) * (v.ndim - 1))
@@ -104,9 +123,8 @@ class Workspace:
 
     def __init__(self) -> None:
         self._kept: dict[str, np.ndarray] = {}
-        # Whose values are in the columns, and in the Laplacian.
+        # Whose values are in the columns.
         self.owner: object = None
-        self.spread: object = None
 
     def take(self, name: str, shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
         """The one of a name, which ends what was taken of this name before."""

@@ -26,6 +26,7 @@ from npde_opt.networks import (
     Tanh,
     Transposed,
     Weight,
+    strips,
 )
 from npde_opt.objective import Objective
 from npde_opt.optimizers import OptimizerState, Settings, minimize
@@ -277,3 +278,48 @@ def test_noise_is_fresh_in_every_epoch_and_the_same_in_a_resumed_one():
     expected = minimize(J, m, settings, monitor)
     resumed = minimize(J, m, settings, resume=kept[0])
     assert (resumed.m.getArray() == expected.m.getArray()).all()
+
+
+@pytest.fixture
+def small_boxes(monkeypatch):
+    """Every row of every sample is worked on alone, once this is called."""
+
+    def begin():
+        monkeypatch.setattr(strips, "CACHE", 1)
+        strips.boxes.cache_clear()
+
+    yield begin
+    monkeypatch.undo()
+    strips.boxes.cache_clear()
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize(
+    ("kind", "shape"),
+    [
+        ("symmetric", (6, 5)),
+        ("symmetric", (4, 7, 5)),
+        ("reaction-diffusion", (6, 5)),
+        ("reaction-diffusion", (4, 7, 5)),
+        ("reaction-diffusion", (9,)),
+    ],
+)
+def test_gradients_do_not_depend_on_boxes(small_boxes, kind, shape):
+    grid = Grid(shape, comm=COMM)
+    network = Network(grid, KINDS[kind](grid))
+    forward = network.over(Drawn(range(3)))
+    m = forward.space.from_values(network.initial(3))
+    found = []
+    for begin in (lambda: None, small_boxes):
+        begin()
+        at = forward.linearize(m)
+        before = at.data[0].values.copy()
+        found += [at.apply_adjoint(at.data), at.apply_adjoint(at.data)]
+        assert np.array_equal(at.data[0].values, before)
+        at.destroy()
+    scale = found[0].norm()
+    for g in found[1:]:
+        g.axpy(-1.0, found[0])
+        assert g.norm() < 1e-13 * scale
+    for vec in (*found, m):
+        vec.destroy()
