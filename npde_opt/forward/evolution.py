@@ -434,5 +434,7 @@ class EvolutionPoint:
         forward.counters.adjoint_solves += len(batch.members)
 
     def destroy(self) -> None:
+        for batch in self.batches:
+            batch.stepper.forget()
         for trajectory in self.trajectories:
             trajectory.destroy()

@@ -1,27 +1,32 @@
 """S = M + alpha r_u of all terms together, assembled at a state, and its solves.
 
-One species: one matrix, by the recipes of linear/. Several: GMRES on the coupled system, with the
-    recipe of each species' own
-block as preconditioner. Blocks between species are kept as cell values where they couple within
-cells only, else as matrices.
+On a line: a direct solver for all species together (linear/banded.py). Else one species: one
+matrix, by the recipes of linear/; several: GMRES on the coupled system, with the recipe of each
+species' own block as preconditioner. Blocks between species are kept as cell values where they
+couple within cells only, else as matrices.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
+import scipy.sparse
 from petsc4py import PETSc
 
 from npde_opt import reductions
 from npde_opt.errors import SolverError, collective
 from npde_opt.forward.equation import joined
+from npde_opt.forward.kept import Factors, OnLine, Small
 from npde_opt.forward.linear_part import LinearPart, Points
 from npde_opt.grids import Grid
 from npde_opt.linear.accuracy import Tolerance
+from npde_opt.linear.banded import Banded, is_line
+from npde_opt.linear.factored import MOST, SHARE, factors
 from npde_opt.linear.guess import Corrector, solve_step, step_solver
 from npde_opt.linear.measured import take
-from npde_opt.linear.recipes import LinearSolver
+from npde_opt.linear.recipes import LinearSolver, chosen_recipe
 from npde_opt.linear.residual import ROUNDING
 from npde_opt.operators.stencils import Offset, StencilMatrix
 from npde_opt.petsc_options import from_options
@@ -30,6 +35,8 @@ from npde_opt.terms.state import State
 
 Block = tuple[int, int]
 Coupling = np.ndarray | StencilMatrix
+MANY = max(MOST.values()) // SHARE
+"""Columns for which any small system is factored."""
 
 
 def terms_by_block(part: LinearPart) -> dict[Block, list[Term]]:
@@ -72,7 +79,7 @@ class Jacobian:
         self.count = len(part.equation.species)
         self.symmetric = part.equation.symmetric
         self.mass = part.mass if mass is not None else None
-        self.iterations = 0
+        self.iterations, self._largest = 0, 0.0
         blocks = terms_by_block(part)
         self.matrices = [self._matrix(blocks.get((c, c), [])) for c in range(self.count)]
         self.couplings: dict[Block, Coupling] = {
@@ -82,10 +89,15 @@ class Jacobian:
             for block, terms in blocks.items()
             if block[0] != block[1]
         }
-        self.solvers = [step_solver(m, prefix, self.symmetric, recipe) for m in self.matrices]
+        self.line = is_line(self.grid, prefix, chosen_recipe(prefix, recipe))
+        """Whether systems are solved as bands."""
+        self._factors: OnLine | None = None
+        matrices = [] if self.line else self.matrices
+        self.solvers = [step_solver(m, prefix, self.symmetric, recipe) for m in matrices]
+        self._are_new = False
         self._b, self._x = self.grid.create_active(), self.grid.create_active()
         self._corrector = Corrector(mass if mass is not None else self._b)
-        self._coupled = Coupled(self) if self.count > 1 else None
+        self._coupled = Coupled(self) if self.count > 1 and not self.line else None
         self._general: LinearSolver | None = None
         self._general_is_new = False
 
@@ -114,16 +126,64 @@ class Jacobian:
         with collective(self.grid.comm):
             if not all(np.isfinite(plane[self.grid.active]).all() for plane in planes.values()):
                 raise SolverError(self.prefix, "the Jacobian is not finite", self.remedy)
-        for c, matrix in enumerate(self.matrices):
-            if self.mass is not None:
-                centre = planes[c, c, matrix.offsets[0]]
-                centre += self.mass
+        if self.mass is not None:
+            for c, matrix in enumerate(self.matrices):
+                planes[c, c, matrix.offsets[0]] += self.mass
+        if self.line:
+            self._factors = OnLine(Banded(planes, self.count, self.prefix, self.remedy))
+        else:
+            self._refresh()
+
+    def _refresh(self) -> None:
+        """Puts the planes into the matrices; solvers take them when they are used."""
+        for matrix in self.matrices:
             matrix.refresh()
-            self.solvers[c].update()
         for coupling in self.couplings.values():
             if isinstance(coupling, StencilMatrix):
                 coupling.refresh()
-        self._general_is_new = False
+        self._are_new, self._general_is_new = True, False
+
+    @property
+    def keeps(self) -> bool:
+        """Whether `kept` gives factors: on a line, and of small systems of one rank whose recipe
+        and options ask for nothing else."""
+        return self.line or self._is_small
+
+    @cached_property
+    def _is_small(self) -> bool:
+        grid = self.grid
+        unknowns = grid.active_size * self.count
+        recipe = chosen_recipe(self.prefix, self.recipe)
+        # As many columns as make any small system worth a factorization.
+        free = factors(self.prefix, recipe, grid.dim, unknowns, MANY)
+        return grid.comm.size == 1 and free
+
+    def kept(self) -> Factors:
+        """The factors of what is assembled."""
+        if self._factors is not None:
+            return self._factors
+        return Small(self.grid, self._rows(), self.prefix)
+
+    def _rows(self) -> scipy.sparse.csr_matrix:
+        """The whole matrix, species after species, on one rank."""
+        blocks: list[list[scipy.sparse.csr_matrix | None]] = [
+            [None] * self.count for _ in range(self.count)
+        ]
+        for c, matrix in enumerate(self.matrices):
+            blocks[c][c] = _csr(matrix)
+        for (row, column), coupling in self.couplings.items():
+            if isinstance(coupling, np.ndarray):
+                blocks[row][column] = scipy.sparse.diags(self.grid.pack(coupling))
+            else:
+                blocks[row][column] = _csr(coupling)
+        return scipy.sparse.bmat(blocks, format="csr")
+
+    def _update(self) -> None:
+        """Solvers take the values that were assembled, where they have others."""
+        if self._are_new:
+            for solver in self.solvers:
+                solver.update()
+        self._are_new = False
 
     def _planes(self) -> dict[tuple[int, int, Offset], np.ndarray]:
         """The entries of all blocks, set to 0."""
@@ -146,6 +206,12 @@ class Jacobian:
         Args:
             kind: of the system, as linear/measured.py counts it.
         """
+        if self._factors is not None:
+            self.iterations += 1
+            found = self._factors.solve(b, transposed, kind)
+            self._largest = max(self._largest, self._factors.factors.residual)
+            return found
+        self._update()
         if self._coupled is not None:
             return self._coupled.solve(b, guess, transposed, kind)
         self.grid.put(b[0], self._b)
@@ -182,14 +248,22 @@ class Jacobian:
     def rounding(self, u: np.ndarray) -> float:
         """What rounding may leave of a residual at u: of the terms of S u, which cancel there.
         Collective."""
-        largest = max(m.mat.norm(PETSc.NormType.NORM_INFINITY) for m in self.matrices)
+        if self._factors is not None:
+            largest = self._factors.factors.largest
+        else:
+            largest = max(m.mat.norm(PETSc.NormType.NORM_INFINITY) for m in self.matrices)
         squares = reductions.total(self.grid.comm, float(np.vdot(u, u)))
         return float(ROUNDING * largest * np.sqrt(squares))
 
     @property
     def asked(self) -> str:
         """The tolerance of a solve, with its norm."""
-        return (self._coupled or self.solvers[0]).tolerance.text
+        return "direct" if self.line else (self._coupled or self.solvers[0]).tolerance.text
+
+    @property
+    def true_residual(self) -> float:
+        """The largest |b - A x| / |b| of the solves that were checked."""
+        return max((self._largest, *(s.true_residual for s in self.solvers)))
 
     def destroy(self) -> None:
         if self._coupled is not None:
@@ -206,6 +280,11 @@ class Jacobian:
             self._corrector,
         ):
             item.destroy()
+
+
+def _csr(matrix: StencilMatrix) -> scipy.sparse.csr_matrix:
+    starts, columns, values = matrix.mat.getValuesCSR()
+    return scipy.sparse.csr_matrix((values, columns, starts), matrix.mat.getSize())
 
 
 def _within_cells(terms: Sequence[Term]) -> bool:

@@ -10,6 +10,7 @@ from npde_opt import reductions
 from npde_opt.errors import InputError, SolverError
 from npde_opt.forward.groups import Group
 from npde_opt.forward.jacobian import Jacobian
+from npde_opt.forward.kept import Budget, KeptFactors, Place
 from npde_opt.forward.linear_part import LinearPart
 from npde_opt.forward.positivity import rates_not_finite
 from npde_opt.linear.accuracy import TIGHT, given, is_tight
@@ -38,6 +39,7 @@ class Newton:
         self._rtol = PETSc.Options().getReal(prefix + "newton_rtol", 1e-10)
         self.jacobian = Jacobian(part, mass, prefix, recipe)
         self._held: tuple[np.ndarray, float, float] | None = None
+        self.budget = Budget()
 
     @property
     def iterations(self) -> int:
@@ -116,10 +118,24 @@ class Newton:
         b: np.ndarray,
         guess: np.ndarray,
         adjoint: bool,
+        kept: KeptFactors,
+        place: Place,
     ) -> np.ndarray:
-        """The solution of the system with the Jacobian at `state`, or its transpose."""
-        self._assemble(alpha, group, state)
-        return self.jacobian.solve(b, guess, adjoint)
+        """The solution of the system with the Jacobian at `state`, or its transpose.
+
+        Args:
+            kept: factors of the trajectory that the state belongs to. place: step and stage.
+        """
+        factors = kept.at(place)
+        if factors is None:
+            self._assemble(alpha, group, state)
+            if self.jacobian.keeps and (kept.again(place) or self.jacobian.line):
+                factors = self.jacobian.kept()
+                kept.keep(place, factors)
+        if factors is None:
+            return self.jacobian.solve(b, guess, adjoint)
+        self.jacobian.iterations += 1
+        return factors.solve(b, adjoint, "newton")
 
     def _norm(self, values: np.ndarray) -> float:
         return float(np.sqrt(reductions.total(self.grid.comm, float(np.vdot(values, values)))))

@@ -16,6 +16,7 @@ from npde_opt.errors import InputError
 from npde_opt.forward.columns import Columns
 from npde_opt.forward.groups import Group
 from npde_opt.forward.interface import Counters
+from npde_opt.forward.jacobian import Jacobian
 from npde_opt.forward.level import Level
 from npde_opt.forward.linear_part import LinearPart, LinearPoint
 from npde_opt.forward.steady_newton import SteadyNewton
@@ -55,7 +56,7 @@ class System(Protocol):
     """The solves at one point."""
 
     @property
-    def solvers(self) -> Sequence[LinearSolver | Factored]: ...
+    def solvers(self) -> Sequence[LinearSolver | Factored | Jacobian]: ...
 
     @property
     def asked(self) -> dict[str, str]: ...
@@ -177,7 +178,7 @@ class NonlinearSystem:
     def __init__(self, part: LinearPart, prefix: str, recipe: str, counters: Counters):
         self.part, self.grid, self.counters = part, part.grid, counters
         self.newton = SteadyNewton(part, prefix, recipe)
-        self.solvers: list[LinearSolver | Factored] = [*self.newton.jacobian.solvers]
+        self.solvers: list[LinearSolver | Factored | Jacobian] = [self.newton.jacobian]
 
     @property
     def asked(self) -> dict[str, str]:

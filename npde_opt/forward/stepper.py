@@ -20,6 +20,7 @@ import numpy as np
 from npde_opt.aliases import Coefficients
 from npde_opt.errors import SolverError
 from npde_opt.forward.groups import Group
+from npde_opt.forward.kept import KeptFactors
 from npde_opt.forward.layer import Stages
 from npde_opt.forward.newton import Newton
 from npde_opt.forward.positivity import rates_not_finite
@@ -56,6 +57,7 @@ class Stepper:
         self.grid, self.scheme, self.groups, self.times = grid, scheme, groups, times
         self.boundary, self.solvers, self.newton = boundary, solvers, newton
         self.mass, self.capacity = solvers.part.mass, capacity
+        self.kept = KeptFactors(newton.budget) if newton is not None else None
         self.linear = next((g.linear for g in groups if g.linear), None)
 
     def __len__(self) -> int:
@@ -144,7 +146,9 @@ class Stepper:
         if alpha == 0:
             return rhs / self.mass
         if self.newton is not None:
-            return self.newton.linear(alpha, self.groups[0], stage, rhs, guess, adjoint)
+            assert self.kept is not None
+            system = alpha, self.groups[0], stage
+            return self.newton.linear(*system, rhs, guess, adjoint, self.kept, (n, i))
         return self._solver(alpha, rhs).solve(rhs, guess, adjoint)
 
     def tangent(
@@ -285,6 +289,11 @@ class Stepper:
             self.capacity.pull(moved, out)
             self.capacity.second(products(multipliers, stages), dk, out)
         return result, dmultipliers
+
+    def forget(self) -> None:
+        """Gives up factors that are kept."""
+        if self.kept is not None:
+            self.kept.forget()
 
     def discard(self) -> None:
         """Forgets the contractions of a sweep that was not completed."""

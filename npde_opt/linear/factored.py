@@ -82,6 +82,11 @@ class Factored:
             remedy = "Bound the parameters, or look for a part of the domain that nothing holds."
             raise SolverError(self.prefix, f"the factorization failed: {error}", remedy) from error
 
+    @property
+    def bytes(self) -> int:
+        """Of the factors: a value and a row for every entry."""
+        return 12 * int(self._lu.nnz)
+
     def solve(self, b: np.ndarray, transposed: bool = False, kind: str = "state") -> np.ndarray:
         """X, or that of A^T X = B, for owned rows [row, s]. Collective.
 

@@ -1,0 +1,109 @@
+"""Jacobians at the stages of a trajectory, factored once: products with a Hessian solve with the
+same ones again and again.
+
+On a line (linear/banded.py) that is cheap at once. Elsewhere small systems of one rank have a
+sparse LU, whose making takes as long as several iterative solves: it is made when a system is
+solved with for the second time.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Protocol
+
+import numpy as np
+import scipy.sparse
+
+from npde_opt.grids import Grid
+from npde_opt.linear.banded import Banded
+from npde_opt.linear.factored import Factored
+from npde_opt.linear.measured import note
+from npde_opt.operators.blocks import pack, unpack
+
+BYTES = 256_000_000
+"""Of all factors that are kept for the systems of a Newton's method."""
+Place = tuple[int, int]
+"""Step and stage."""
+
+
+class Factors(Protocol):
+    """Solves with one matrix, whatever is assembled since."""
+
+    @property
+    def bytes(self) -> int: ...
+
+    def solve(self, b: np.ndarray, transposed: bool, kind: str) -> np.ndarray:
+        """All species [c, i, j, k]. `kind` as linear/measured.py counts it."""
+
+
+class OnLine:
+    """With the factors of a band."""
+
+    def __init__(self, factors: Banded):
+        self.factors, self.bytes = factors, factors.bytes
+
+    def solve(self, b: np.ndarray, transposed: bool, kind: str) -> np.ndarray:
+        found = self.factors.solve(b, transposed)
+        note(kind, self.factors.residual, 1)
+        return found
+
+
+class Small:
+    """With a sparse LU of all species together, on one rank."""
+
+    def __init__(self, grid: Grid, matrix: scipy.sparse.csr_matrix, prefix: str):
+        self.grid = grid
+        self._factored = Factored(grid.comm, prefix)
+        self._factored.update((matrix.indptr, matrix.indices, matrix.data))
+        self.bytes = self._factored.bytes
+
+    def solve(self, b: np.ndarray, transposed: bool, kind: str) -> np.ndarray:
+        rows = np.concatenate([pack(self.grid, x[None]) for x in b])
+        found = self._factored.solve(rows, transposed, kind)
+        out = np.empty_like(b)
+        for x, part in zip(out, np.split(found, len(b)), strict=True):
+            x[...] = unpack(self.grid, part)[0]
+        return out
+
+
+class KeptFactors:
+    """Those of one trajectory, by step and stage; all share a budget.
+
+    Args:
+        budget: of all that are alive.
+    """
+
+    def __init__(self, budget: Budget):
+        self.bytes, self._budget = 0, budget
+        self._found: dict[Place, Factors] = {}
+        self._asked: set[Place] = set()
+        budget.alive.add(self)
+
+    def at(self, place: Place) -> Factors | None:
+        return self._found.get(place)
+
+    def again(self, place: Place) -> bool:
+        """Whether a system was asked for before."""
+        before = place in self._asked
+        self._asked.add(place)
+        return before
+
+    def keep(self, place: Place, factors: Factors) -> None:
+        """Where there is room: none is given up for others, as sweeps go through all of them."""
+        if self._budget.left() >= factors.bytes:
+            self._found[place] = factors
+            self.bytes += factors.bytes
+
+    def forget(self) -> None:
+        self._found.clear()
+        self.bytes = 0
+
+
+class Budget:
+    """BYTES for the factors of several trajectories."""
+
+    def __init__(self) -> None:
+        self.alive: weakref.WeakSet[KeptFactors] = weakref.WeakSet()
+
+    def left(self) -> int:
+        return BYTES - sum(kept.bytes for kept in self.alive)

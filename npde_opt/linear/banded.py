@@ -1,0 +1,116 @@
+"""A x = b along a line: LU of a band matrix with partial pivoting (LAPACK's gbtrf), for A and A^T.
+
+Unknowns go cell by cell, in a cell species by species, so that s species with couplings to w
+neighbours on either side make 2 (s (w + 1) - 1) + 1 diagonals. A solve takes O(cells) whatever the
+values are, which no iteration does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import scipy  # loads its parts when they are used
+from petsc4py import PETSc
+
+from npde_opt.errors import SolverError
+from npde_opt.grids import Grid
+from npde_opt.linear.residual import DIRECT, ROUNDING
+
+Planes = Mapping[tuple[int, int, tuple[int, ...]], np.ndarray]
+"""Entries by (row, column, offset), one value a cell: species `row` of cell i, species `column` of
+cell i + offset. Those that lead outside are ignored."""
+
+
+def is_line(grid: Grid, prefix: str, recipe: str) -> bool:
+    """Whether systems on a grid are solved as bands: one axis with two ends, all cells active, on
+    one rank, unless the recipe or the options -<prefix>ksp_* and -<prefix>pc_* ask for another
+    solver."""
+    if grid.dim > 1 or grid.comm.size > 1 or grid.active_global is not None or grid.periodic(0):
+        return False
+    asked = any(k.startswith((prefix + "ksp_", prefix + "pc_")) for k in PETSc.Options().getAll())
+    return recipe in ("auto", "direct") and not asked
+
+
+class Banded:
+    """The factors of one matrix; they stay as they are.
+
+    Args:
+        count: unknowns a cell.
+        prefix, remedy: in messages.
+
+    Attributes:
+        largest: row sum of absolute values, the matrix's infinity norm.
+        true_residual: the largest |b - A x| / |b| of the solves so far.
+
+    Raises:
+        SolverError: for a matrix that is singular.
+    """
+
+    def __init__(self, planes: Planes, count: int, prefix: str, remedy: str = ""):
+        self.count, self.prefix, self.remedy = count, prefix, remedy
+        self.true_residual = 0.0
+        cells = next(iter(planes.values())).size
+        self.size = cells * count
+        width = max(abs(o) for _, _, (o,) in planes)
+        self.band = min(count * (width + 1) - 1, max(self.size - 1, 0))
+        self._A = np.zeros((2 * self.band + 1, self.size), order="F")
+        rows = np.zeros((count, cells))
+        for (row, column, (o,)), values in planes.items():
+            first, last = max(0, -o), cells - max(0, o)
+            if first >= last:
+                continue
+            diagonal = self.band + row - column - o * count
+            into = slice((first + o) * count + column, (last + o - 1) * count + column + 1, count)
+            self._A[diagonal, into] = values[first:last]
+            rows[row, first:last] += np.abs(values[first:last])
+        self.largest = float(rows.max())
+        self._factor()
+
+    def _factor(self) -> None:
+        # The pivots fill as many diagonals again.
+        work = np.zeros((3 * self.band + 1, self.size), order="F")
+        work[self.band :] = self._A
+        factored = scipy.linalg.lapack.dgbtrf(work, self.band, self.band, overwrite_ab=True)
+        self._lu, self._pivots, info = factored
+        if info > 0:
+            raise SolverError(self.prefix, "the matrix of a line is singular", self.remedy)
+
+    @property
+    def bytes(self) -> int:
+        return int(self._lu.nbytes + self._A.nbytes)
+
+    def solve(self, b: np.ndarray, transposed: bool = False) -> np.ndarray:
+        """x of A x = b, or A^T x = b, for all species [c, i].
+
+        Raises:
+            SolverError: where the true residual is not small.
+        """
+        rhs = b.T.ravel()
+        found, _ = scipy.linalg.lapack.dgbtrs(
+            self._lu, self.band, self.band, rhs, self._pivots, trans=int(transposed)
+        )
+        self._check(rhs, found, transposed)
+        x: np.ndarray = found.reshape(-1, self.count).T
+        return x
+
+    def _check(self, b: np.ndarray, x: np.ndarray, transposed: bool) -> None:
+        left = float(np.linalg.norm(b - self._product(x, transposed)))
+        size = float(np.linalg.norm(b))
+        self.residual = left / size if size > 0 else 0.0 if left == 0 else np.inf
+        rounding = ROUNDING * self.largest * float(np.linalg.norm(x))
+        if not (self.residual <= DIRECT or left <= rounding):
+            said = f"the true residual |b - A x| / |b| of a direct solve is {self.residual:.2g}"
+            raise SolverError(self.prefix, said, self.remedy)
+        self.true_residual = max(self.true_residual, self.residual)
+
+    def _product(self, x: np.ndarray, transposed: bool) -> np.ndarray:
+        """A x, or A^T x, diagonal by diagonal."""
+        found = np.zeros(self.size)
+        for diagonal, values in enumerate(self._A):
+            below = diagonal - self.band  # rows less columns
+            columns = slice(max(0, -below), self.size - max(0, below))
+            rows = slice(max(0, below), self.size - max(0, -below))
+            to, source = (columns, rows) if transposed else (rows, columns)
+            found[to] += values[columns] * x[source]
+        return found
