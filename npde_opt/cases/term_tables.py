@@ -66,10 +66,16 @@ class TensorDiffusion(Table, kw_only=True):
 class NonlinearDiffusion(Table, kw_only=True):
     """-div(D(u, g) grad u), g = |grad u|."""
 
-    text: Annotated[str, Meta(description="D(u, g), or porous-fisher, perona-malik")] = field(
-        name="nonlinear-diffusion"
-    )
-    floor: Annotated[float | None, Meta(description="u is not taken smaller than this")] = None
+    text: Annotated[
+        str,
+        Meta(
+            description="D in the species u, g, other species and t, e.g. 'D*(1 + u*v)'; or "
+            "porous-fisher, perona-malik"
+        ),
+    ] = field(name="nonlinear-diffusion")
+    floor: Annotated[
+        float | None, Meta(description="species in D are not taken smaller than this")
+    ] = None
     species: Species = None
 
 

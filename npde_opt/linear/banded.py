@@ -24,11 +24,12 @@ cell i + offset. Those that lead outside are ignored."""
 
 def is_line(grid: Grid, prefix: str, recipe: str) -> bool:
     """Whether systems on a grid are solved as bands: one axis with two ends, all cells active, on
-    one rank, unless the recipe or the options -<prefix>ksp_* and -<prefix>pc_* ask for another
-    solver."""
+    one rank, unless the recipe or the options -<prefix>ksp_type and -<prefix>pc_type ask for
+    another solver."""
     if grid.dim > 1 or grid.comm.size > 1 or grid.active_global is not None or grid.periodic(0):
         return False
-    asked = any(k.startswith((prefix + "ksp_", prefix + "pc_")) for k in PETSc.Options().getAll())
+    options = PETSc.Options()
+    asked = options.hasName(prefix + "ksp_type") or options.hasName(prefix + "pc_type")
     return recipe in ("auto", "direct") and not asked
 
 

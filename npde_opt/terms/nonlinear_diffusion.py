@@ -1,7 +1,8 @@
-"""-div(D(u, |grad u|, t; k) grad u) of one species, integrated over cells.
+"""-div(D(u, |grad u|, w, t; k) grad u) of one species u, integrated over cells; w: other species.
 
-Through face f between cells a and b flows area_f F with F(v, s) = D(v, |s|) s, v = (u_a + u_b)/2
-and the slope s = (u_b - u_a)/distance, so lambda^T r = sum_f area_f F_f (lambda_b - lambda_a).
+Through face f between cells a and b flows area_f F with F(v, s, w) = D(v, |s|, w) s, the slope s =
+(u_b - u_a)/distance, and v and w the means of both cells, as v = (u_a + u_b)/2; so lambda^T r =
+sum_f area_f F_f (lambda_b - lambda_a), and r of u has slopes in the other species that D reads.
 Parameters that are cell fields enter as the mean of the two cells. |grad u| at a face is the slope
 across it (Perona and Malik's four-neighbour scheme). Known forms: porous-Fisher D (u/K)^m,
 Perona-Malik D/(1 + (g/kappa)^2).
@@ -9,7 +10,7 @@ Perona-Malik D/(1 + (g/kappa)^2).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -38,12 +39,12 @@ FORMS = {"porous-fisher": "D*(u/K)**m", "perona-malik": "D/(1 + (g/kappa)**2)"}
 
 
 class NonlinearDiffusion(Term):
-    """Diffusion of `species` among `names` with diffusivity `text` in the species' name, g = |grad
+    """Diffusion of `species` among `names` with diffusivity `text` in names of species, g = |grad
     u|, the time t, and parameters.
 
-    `floor`: u at a face is not taken smaller than this (powers of u and their derivatives are
-    singular at 0). `field`: the text's key in error messages. `functions`: that the text may call,
-    by name.
+    `floor`: species at a face are not taken smaller than this (powers of u and their derivatives
+    are singular at 0). `field`: the text's key in error messages. `functions`: that the text may
+    call, by name.
     """
 
     columns = True
@@ -69,10 +70,13 @@ class NonlinearDiffusion(Term):
         text = FORMS.get(text, text)
         self.grid, self.count, self.floor = grid, len(names), floor
         self.text = text
-        self.blocks = ((self.channel, self.channel),)
-        names_read = (species, "g", TIME)
-        self.timed = Expressions([text], names_read, field, functions).reads(TIME)
-        self.variables = names_read if self.timed else names_read[:2]
+        read = Expressions([text], (*names, "g", TIME), field, functions)
+        self.timed = read.reads(TIME)
+        others = [n for n in names if n != species and read.reads(n)]
+        self.channels = [self.channel, *(channel_of(names, n, field) for n in others)]
+        """Of the species that D reads, its own first."""
+        self.blocks = tuple((self.channel, c) for c in self.channels)
+        self.variables = (species, "g", *others, *([TIME] if self.timed else []))
         self.diffusivity = Expressions([text], self.variables, field, functions)
         self.texts = (self.diffusivity,)
         _check_even(text, field, functions)
@@ -148,27 +152,41 @@ class NonlinearDiffusionAt(TermAt):
             out.append(value)
         return out
 
-    def _arguments(self, state: State, d: int) -> tuple[list[Numbers], np.ndarray]:
-        """(v, s, t, parameters) at faces, and where v follows u."""
-        a, b = faces(state.ghosted(self.term.channel), d, self.grid.dim)
-        v, s = (a + b) / 2, (b - a) / self.term.distances[d]
-        moves = np.ones_like(v)
-        if self.term.floor is not None:
-            moves = np.where(v >= self.term.floor, 1.0, 0.0)
-            v = np.maximum(v, self.term.floor)
-        return [v, s, *self._time(state.t), *self.parameters[d]], moves
+    def _arguments(self, state: State, d: int) -> tuple[list[Numbers], list[np.ndarray | float]]:
+        """(v, s, w ..., t, parameters) at faces, and where v and w follow their species."""
+        means, moves, floor = list[Numbers](), list[np.ndarray | float](), self.term.floor
+        for c in self.term.channels:
+            a, b = faces(state.ghosted(c), d, self.grid.dim)
+            mean = (a + b) / 2
+            moves.append(1.0 if floor is None else np.where(mean >= floor, 1.0, 0.0))
+            means.append(mean if floor is None else np.maximum(mean, floor))
+        v, *others = means
+        slope = self._slope(state, d)
+        return [v, slope, *others, *self._time(state.t), *self.parameters[d]], moves
+
+    def _slope(self, state: State, d: int) -> np.ndarray:
+        difference: np.ndarray = jump(state.ghosted(self.term.channel), d, self.grid.dim)
+        return difference / self.term.distances[d]
 
     def _time(self, t: float) -> list[Numbers]:
         return [t] if self.term.timed else []
 
     def _directions(
-        self, change: State | None, moves: np.ndarray, dk: Coefficients, d: int
+        self,
+        change: State | None,
+        moves: Sequence[np.ndarray | float],
+        dk: Coefficients,
+        d: int,
     ) -> list[Numbers]:
+        fixed = [*self._time(0.0), *self._at_faces(dk, d)]
         if change is None:
-            return [0.0, 0.0, *self._time(0.0), *self._at_faces(dk, d)]
-        a, b = faces(change.ghosted(self.term.channel), d, self.grid.dim)
-        mean, slope = moves * (a + b) / 2, (b - a) / self.term.distances[d]
-        return [mean, slope, *self._time(0.0), *self._at_faces(dk, d)]
+            return [0.0, 0.0, *[0.0] * len(moves[1:]), *fixed]
+        means = list[Numbers]()
+        for c, move in zip(self.term.channels, moves, strict=True):
+            a, b = faces(change.ghosted(c), d, self.grid.dim)
+            means.append(move * (a + b) / 2)
+        v, *others = means
+        return [v, self._slope(change, d), *others, *fixed]
 
     def _open(self, values: Numbers, d: int) -> np.ndarray:
         """0 at closed faces, where a diffusivity need not be finite."""
@@ -207,25 +225,41 @@ class NonlinearDiffusionAt(TermAt):
     def _gather(
         self,
         parts: Sequence[Part],
-        moves: np.ndarray,
+        moves: Sequence[np.ndarray | float],
+        shape: tuple[int, ...],
         d: int,
         out: np.ndarray,
         gradients: Gradients | None,
     ) -> None:
-        """Adds cotangents (of v, s, t, parameters) at faces to those of the cells and of the
-        coefficients."""
-        shape = moves.shape
-        by_mean, by_slope = (self._open(p, d) for p in parts[:2] if not isinstance(p, Spread))
-        v, s = (
-            np.broadcast_to(moves * by_mean / 2, shape),
-            np.broadcast_to(by_slope / self.term.distances[d], shape),
-        )
-        out[self.term.channel] += self._sides(v + s, d)[0] + self._sides(v - s, d)[1]
+        """Adds cotangents (of v, s, w ..., t, parameters) at faces, which have this shape, to those
+        of the cells and of the coefficients."""
+        for c, (below, above) in self._by_cell(parts, moves, shape, d).items():
+            out[c] += self._sides(above, d)[0] + self._sides(below, d)[1]
+            if gradients is not None:
+                add_ends(c, d, (below, above), gradients)
         if gradients is not None:
             own = parts[len(self.term.variables) :]
             for name, part in zip(self.flux.parameters, own, strict=True):
                 gradients.add(name, self._collected(part, shape, d))
-            add_ends(self.term.channel, d, (v - s, v + s), gradients)
+
+    def _by_cell(
+        self,
+        parts: Sequence[Part],
+        moves: Sequence[np.ndarray | float],
+        shape: tuple[int, ...],
+        d: int,
+    ) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+        """Cotangents, or slopes, in v, s, w ... as those in the cells below and above each face, by
+        species."""
+        count = len(self.term.channels)
+        v, s, *others = (self._open(p, d) for p in parts[: count + 1] if not isinstance(p, Spread))
+        found = {}
+        for c, mean, move in zip(self.term.channels, (v, *others), moves, strict=True):
+            half = np.broadcast_to(move * mean / 2, shape)
+            found[c] = half, half
+        own, slope = found[self.term.channel][0], s / self.term.distances[d]
+        found[self.term.channel] = own - slope, own + slope
+        return found
 
     def _collected(self, part: Part, shape: tuple[int, ...], d: int) -> np.ndarray:
         """A parameter's cotangent at the owned cells, or of the numbers of a function, from that at
@@ -249,7 +283,7 @@ class NonlinearDiffusionAt(TermAt):
             arguments, moves = self._arguments(state, d)
             pull = self.flux.pull if out is None else self.flux.cotangents
             parts = pull(*arguments, self._weighted(adjoint, d))
-            self._gather(parts, moves, d, result, out)
+            self._gather(parts, moves, np.shape(arguments[0]), d, result, out)
         return result
 
     def second(
@@ -261,7 +295,7 @@ class NonlinearDiffusionAt(TermAt):
             arguments, moves = self._arguments(state, d)
             directions = self._directions(change, moves, own, d)
             parts = self.flux.cotangent_changes(*arguments, self._weighted(adjoint, d), *directions)
-            self._gather(parts, moves, d, result, out)
+            self._gather(parts, moves, np.shape(arguments[0]), d, result, out)
         return result
 
     def points(self, state: State) -> dict[str, list[list[Numbers]]]:
@@ -304,27 +338,32 @@ class NonlinearDiffusionAt(TermAt):
         return [given[name] for name in self.term.diffusivity.parameters]
 
     def stiffness(self, state: State, mass: np.ndarray) -> np.ndarray:
-        """Gershgorin's."""
+        """Gershgorin's, of the species' own block: slopes in other species are of lower order."""
+        own = self.term.channel
         stencil = np.zeros((1 + 2 * self.grid.dim, *state.u.shape[1:]))
-        self._add_planes(state, dict(zip(self.term.offsets, stencil, strict=True)))
+        planes = dict(zip(self.term.offsets, stencil, strict=True))
+        self._add_planes(state, {own: planes})
         found = np.zeros(self.count)
         rows = np.abs(stencil).sum(axis=0) / mass
-        found[self.term.channel] = rows[..., self.grid.active].max(initial=0.0)
+        found[own] = rows[..., self.grid.active].max(initial=0.0)
         return found
 
     def add_jacobian(self, state: State, planes: BlockPlanes) -> None:
-        c = self.term.channel
-        self._add_planes(state, {o: planes[c, c, o] for o in self.term.offsets})
+        own, offsets = self.term.channel, self.term.offsets
+        blocks = {c: {o: planes[own, c, o] for o in offsets} for c in self.term.channels}
+        self._add_planes(state, blocks)
 
-    def _add_planes(self, state: State, planes: Planes) -> None:
+    def _add_planes(self, state: State, blocks: Mapping[int, Planes]) -> None:
+        """Adds r_u of the species in those of `blocks`."""
         for d in range(self.grid.dim):
             arguments, moves = self._arguments(state, d)
-            slopes = [self._open(slope, d) for slope in self.flux.jacobian(*arguments)[:2]]
-            area = self.term.areas[d]
-            v, s = area * moves * slopes[0] / 2, area * slopes[1] / self.term.distances[d]
-            below_low, below_up = self._sides(v - s, d)
-            above_low, above_up = self._sides(v + s, d)
-            centre, lower, upper = planes_along(planes, d)
-            centre += above_low - below_up
-            lower += below_low
-            upper -= above_up
+            slopes = self.flux.jacobian(*arguments)
+            by_cell = self._by_cell(slopes, moves, np.shape(arguments[0]), d)
+            for c, planes in blocks.items():
+                below, above = (self.term.areas[d] * part for part in by_cell[c])
+                below_low, below_up = self._sides(below, d)
+                above_low, above_up = self._sides(above, d)
+                centre, lower, upper = planes_along(planes, d)
+                centre += above_low - below_up
+                lower += below_low
+                upper -= above_up
