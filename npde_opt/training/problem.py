@@ -95,6 +95,8 @@ class Problem:
         steps = source.shape[2]
         found = network_of(grid, source.channels, table.layer, table.network, steps)
         outputs, wanted = found.target.size, source.target_size
+        if self.classifies and wanted < 2:
+            raise InputError(f"classes of {source.name}", wanted, "at least 2 that are told apart")
         last = f"layer[{len(table.layer) - 1}]"
         if self.classifies and outputs < wanted:
             said = f"{outputs} outputs"

@@ -8,12 +8,18 @@ from npde_opt.aliases import Plain
 from npde_opt.cases.rules import check_petsc
 from npde_opt.cases.typed import read
 from npde_opt.errors import InputError
+from npde_opt.optimizers.interface import EPOCHS
 from npde_opt.training.sections import LayerSection, TrainingFile
 
 LEARNT = ("piecewise-linear", "radial-basis")
 """Activations with weights."""
 NOT_HEARD = ("levels", "learnt", "restarts", "spread", "name", "options")
 """Keys of [optimizer] that say nothing here."""
+OF_EPOCHS = (
+    *("rate", "schedule", "decay", "period", "warm_up", "betas", "epsilon"),
+    *("weight_decay", "batch", "clip"),
+)
+"""Keys of [optimizer] that say something to adam and adamw alone."""
 NEEDED = {
     "pictures": "folder",
     "archive": "name",
@@ -85,12 +91,17 @@ def _check_layer(where: str, layer: LayerSection, given: Mapping[str, Plain]) ->
 
 
 def _check_optimizers(raw: Mapping[str, Plain]) -> None:
-    """Raises InputError for keys that are of grids and starts, which a training has none of."""
+    """Raises InputError for keys that are of grids and starts, which a training has none of, and
+    for those that another method would not hear of."""
     given = raw.get("optimizer", [])
     for number, section in enumerate([given] if isinstance(given, dict) else given):
         for key in NOT_HEARD:
             if key in section:
                 allowed = "nothing: a training has one grid, and data.splits for several networks"
+                raise InputError(f"optimizer[{number}].{key}", section[key], allowed)
+        for key in OF_EPOCHS:
+            if key in section and section.get("method") not in EPOCHS:
+                allowed = f"with the methods {' and '.join(EPOCHS)} alone"
                 raise InputError(f"optimizer[{number}].{key}", section[key], allowed)
 
 

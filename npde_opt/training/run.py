@@ -30,6 +30,9 @@ from npde_opt.training.problem import Problem
 from npde_opt.training.report import Report, names_of_files
 from npde_opt.training.watching import watching
 
+CHECKPOINT_SECONDS = 5.0
+"""Least time between two checkpoints: iterations of small networks take less than writing one."""
+
 
 def open_training(
     options: argparse.Namespace, world: MPI.Intracomm
@@ -97,6 +100,7 @@ class Training(Opened[TrainingCase]):
             self.ensemble.space,
             self.out,
             identity=self.identity,
+            checkpoint_seconds=CHECKPOINT_SECONDS,
             stream=sys.stdout if world.rank == 0 else None,
             world=world,
             across=self.ensemble.across,

@@ -22,6 +22,8 @@ Box = tuple[slice, slice, slice]
 WHOLE: Box = (slice(None), slice(None), slice(None))
 Shape = tuple[int, int, int]
 """Numbers of cells [k, j, i]; 1 along axes that a grid does not have."""
+MOST_CLASSES = 100_000
+"""A larger label is taken for a mistake."""
 DTYPES = (np.dtype("float32"), np.dtype("float64"))
 
 
@@ -198,7 +200,9 @@ class Held(Source):
 
 def cells_of(values: np.ndarray, numbers: np.ndarray, box: Box, dtype: np.dtype) -> np.ndarray:
     """A contiguous copy of some cells of some samples."""
-    return np.ascontiguousarray(values[(slice(None), slice(None), *box)][numbers], dtype)
+    # What is too large for single precision becomes infinite, which is told where it is looked at.
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(values[(slice(None), slice(None), *box)][numbers], dtype)
 
 
 def whole_labels(name: str, labels: np.ndarray, classes: int | None = None) -> np.ndarray:
@@ -207,13 +211,12 @@ def whole_labels(name: str, labels: np.ndarray, classes: int | None = None) -> n
     Raises:
         InputError: for labels that are no whole numbers from 0, or too large.
     """
-    allowed = "whole numbers from 0" + (f" to {classes - 1}" if classes else "")
+    allowed = f"whole numbers from 0 to {(classes or MOST_CLASSES) - 1}"
     found = np.asarray(labels)
     if found.ndim != 1 or found.dtype.kind not in "iuf":
         raise InputError(f"labels of {name}", f"{found.dtype} of shape {found.shape}", allowed)
     wrong = ~np.isfinite(found) | (found < 0) | (found != np.floor(found))
-    if classes:
-        wrong |= found >= classes
+    wrong |= found >= (classes or MOST_CLASSES)
     if wrong.any():
         first = int(np.argmax(wrong))
         raise InputError(f"labels of {name}", f"{found[first]} of sample {first}", allowed)

@@ -36,7 +36,7 @@ def test_ranks_and_groups_give_one_objective(tmp_path, spread):
     at.destroy()
 
 
-@pytest.mark.parallel([1, 2])
+@pytest.mark.parallel([1, 2, 3])
 def test_derivatives_of_a_classifier(tmp_path):
     found = problem(tmp_path, groups=COMM.size)
     m, dm = found.start(), found.space.standard_normal(1)
@@ -47,7 +47,7 @@ def test_derivatives_of_a_classifier(tmp_path):
 def test_derivatives_of_a_denoiser(tmp_path):
     """With biases and a step; test_denoiser.py has those of one that several ranks share."""
     arrays = {"inputs": samples()[0]}
-    found = problem(tmp_path, data="noise = 0.1\ntrain = 6", layers=NUMBERS, arrays=arrays)
+    found = problem(tmp_path, data="noise = 0.1\ntrain = 3", layers=NUMBERS, arrays=arrays)
     assert not found.classifies and found.network.target.size == 30
     m, dm = found.start(), found.space.standard_normal(1)
     dm.scale(0.1)
@@ -112,6 +112,12 @@ def test_losses_and_penalties_that_do_not_fit_are_told(tmp_path):
     arrays = {"inputs": samples()[0]}
     with pytest.raises(InputError, match=r"layer\[0\]: got 3 outputs .*; allowed: 30"):
         problem(tmp_path, arrays=arrays, layers="[[layer]]\nkind='dense'\nchannels=3")
+
+
+def test_a_single_class_is_nothing_to_learn(tmp_path):
+    inputs, labels = samples()
+    with pytest.raises(InputError, match="classes of a.npz: got 1; allowed: at least 2"):
+        problem(tmp_path, arrays={"inputs": inputs, "labels": 0 * labels})
 
 
 @pytest.mark.parallel([1, 2])

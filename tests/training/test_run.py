@@ -41,6 +41,7 @@ def test_several_splits_have_their_mean(tmp_path):
 
 @pytest.mark.parametrize("at", [(0, 2), (1, 1)])
 def test_a_run_that_was_stopped_goes_on_to_the_bit(tmp_path, monkeypatch, at):
+    monkeypatch.setattr("npde_opt.training.run.CHECKPOINT_SECONDS", 0.0)
     file = written(tmp_path, data="splits = 2", most=4)
     whole = trained(file, tmp_path / "whole")
     called = Monitor.__call__
@@ -54,7 +55,8 @@ def test_a_run_that_was_stopped_goes_on_to_the_bit(tmp_path, monkeypatch, at):
     monkeypatch.setattr(Monitor, "__call__", stopping)
     with pytest.raises(Interrupted):
         trained(file, tmp_path / "parts", resume=True)
-    monkeypatch.undo()
+    assert list((tmp_path / "parts").glob("checkpoint-*"))
+    monkeypatch.setattr(Monitor, "__call__", called)
     parts = trained(file, tmp_path / "parts", resume=True)
     one, other = (Model.load(out / "model.npz") for out in (whole, parts))
     for name, values in one.weights.items():

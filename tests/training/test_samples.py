@@ -42,6 +42,7 @@ def test_targets_are_the_inputs_or_numbers_of_their_own():
         (np.array([0, 1, -1, 0]), "-1 of sample 2"),
         (np.array([0, 1, 0.5, 0]), "0.5 of sample 2"),
         (np.array([0, np.nan, 0, 0]), "nan of sample 1"),
+        (np.array([0, 1e9, 0, 0]), "1000000000.0 of sample 1; allowed: .* to 99999"),
         (np.array(list("abcd")), "<U1"),
         (np.array([0, 1]), "2 targets of 4 samples"),
     ],
@@ -65,6 +66,12 @@ def test_what_is_wrong_with_values_is_told_with_the_sample():
         source.samples([1, 2])
     with pytest.raises(InputError, match="sample: got 4; allowed: 0 to 3 of some"):
         source.samples([4])
+
+
+def test_what_single_precision_cannot_hold_is_told_once(recwarn):
+    with pytest.raises(InputError, match="some: got inf in the input of sample 0"):
+        Held("some", VALUES + 1e60).samples(dtype=np.float32)
+    assert not recwarn.list
 
 
 def test_shapes_are_checked():

@@ -49,6 +49,7 @@ def test_one_table_and_a_list_of_them_are_alike():
         ("petsc", {"mat_type": "aij"}, "petsc.mat_type"),
         ("optimizer", {"restarts": 3}, r"optimizer\[0\].restarts: got 3; allowed: nothing"),
         ("optimizer", {"metod": "lbfgs"}, "did you mean 'method'"),
+        ("optimizer", {"method": "lbfgs", "batch": 3}, r"\[0\].batch: got 3; allowed: with .*adam"),
     ],
 )
 def test_what_cannot_be_is_told_by_its_key(section, change, said):
