@@ -1,5 +1,5 @@
 # make demo    set everything up and image a brain slice (figures in results/brain_inside; again: replaces them)
-# make test    set everything up and pass the tests: ruff, mypy, pytest on 1, 2, 3 and 4 ranks
+# make test    set everything up and pass the tests: ruff, mypy, pytest on 1, 2, 3, 4 and 8 ranks
 # make setup   only set up .venv (PETSc, petsc4py, mpi4py, npde_opt)
 # make doctor  say what is installed and what is wrong with it
 
@@ -34,6 +34,7 @@ serial: types
 
 parallel: serial
 	@for n in 2 3 4; do echo "== pytest, $$n ranks"; $(RUN) scripts/pytest-ranks $$n || exit 1; done
+	@echo "== pytest, 8 ranks"; $(RUN) scripts/pytest-ranks 8 tests/pseudoinverse/test_ranks.py
 
 doctor: setup
 	@$(RUN) python -m npde_opt doctor
