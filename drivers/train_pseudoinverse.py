@@ -1,8 +1,11 @@
-"""Learns to tell classes apart by least squares: fixed features, and a layer that is solved for.
+"""Learns by least squares, to tell classes apart or to predict a series: fixed features and a
+layer that is solved for.
 
     mpirun -n 2 python drivers/train_pseudoinverse.py --out results/digits --plot
     python drivers/train_pseudoinverse.py --samples mnist --data DIR --features 4000 --repeats 1
         --out results/mnist
+    python drivers/train_pseudoinverse.py --case meshes/sunspots_reservoir.toml
+        --out results/sunspots_reservoir --plot
 
 Two dashes are this driver's options, one dash goes to PETSc.
 """
@@ -13,8 +16,10 @@ from npde_opt.runs.entry import Call, start
 def learn(call: Call) -> int:
     # Only here, as PETSc has to be started with the options of the command line.
     from npde_opt.training.readouts import Readouts
+    from npde_opt.training.reservoirs import Reservoirs
 
-    with Readouts(call.options, call.world, call.started) as run:
+    kind = Reservoirs if call.options.case else Readouts
+    with kind(call.options, call.world, call.started) as run:
         run.prepare()
         run.train()
         run.report()

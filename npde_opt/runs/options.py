@@ -86,6 +86,7 @@ def base(description: str | None, case: str | None = None) -> Parser:
 def readout(description: str | None) -> Parser:
     """The options of the driver that learns by least squares."""
     p = plain(description)
+    p.add_argument("--case", metavar="FILE", help="a series that reservoirs predict; no samples")
     p.add_argument(
         "--samples", default="digits", choices=("digits", "mnist"), help="default: digits"
     )

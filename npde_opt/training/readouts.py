@@ -7,15 +7,11 @@ its own test samples, and repeats differ in the weights only.
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
 import numpy as np
-from mpi4py import MPI
 
 from npde_opt.errors import InputError, collective
 from npde_opt.figures.spectrum import plot_errors, plot_spectrum
@@ -35,11 +31,10 @@ from npde_opt.pseudoinverse.features import (
 )
 from npde_opt.pseudoinverse.learning import HELD, Readout, train
 from npde_opt.pseudoinverse.solution import CHOICES, LOO
-from npde_opt.runs.folder import RunDirectory
-from npde_opt.runs.rehearsal import require_figures
 from npde_opt.training.digits import digits
 from npde_opt.training.idx import mnist
 from npde_opt.training.samples import Source
+from npde_opt.training.solved_run import SolvedRun
 from npde_opt.training.splits import split
 
 TRAINING_SHARE = 0.7
@@ -110,46 +105,20 @@ class Found:
         return 1 - float(np.trace(self.confusion)) / int(self.confusion.sum())
 
 
-class Readouts:
-    """One run of the driver; a context that gives its folder back. All methods are collective.
+class Readouts(SolvedRun):
+    """A run that learns classes of pictures."""
 
-    Args:
-        options: see runs/options.py.
-        started: seconds of time.monotonic() at the program's first line.
-    """
-
-    def __init__(self, options: argparse.Namespace, world: MPI.Intracomm, started: float):
-        self.options, self.world, self.started = options, world, started
+    def check(self) -> None:
+        options = self.options
         self.sizes = options.features or [DEFAULT_FEATURES]
         self.found: list[Found] = []
-        with collective(world):
-            self.ridge = _ridge(options.ridge)
-            if options.repeats < 1 or min(self.sizes) < 1:
-                told = f"repeats {options.repeats}, features {self.sizes}"
-                raise InputError("--repeats, --features", told, "positive numbers")
-            if self._recipe.grows and self.ridge != HELD:
-                told = f"{options.ridge} with the recipe autoencoders"
-                raise InputError("--ridge", told, f"{HELD}, as it chooses the depth too")
-            if options.plot:
-                require_figures(False)
-        mode = "overwrite" if options.overwrite else "new"
-        self.out = RunDirectory(options.out, world, mode)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.out.close()
-
-    def say(self, text: str) -> None:
-        """On rank 0."""
-        if self.world.rank == 0:
-            print(text, flush=True)
+        self.ridge = _ridge(options.ridge)
+        if options.repeats < 1 or min(self.sizes) < 1:
+            told = f"repeats {options.repeats}, features {self.sizes}"
+            raise InputError("--repeats, --features", told, "positive numbers")
+        if self._recipe.grows and self.ridge != HELD:
+            told = f"{options.ridge} with the recipe autoencoders"
+            raise InputError("--ridge", told, f"{HELD}, as it chooses the depth too")
 
     def prepare(self) -> None:
         """Reads the samples."""

@@ -19,3 +19,6 @@ def test_the_examples(capsys, tmp_path):
     assert capsys.readouterr().out.startswith("6 " if names["comm"].rank == 0 else "")
     scores = names["learnt"].scores(names["pictures"])
     assert (scores.argmax(axis=1) == names["labels"]).mean() > 0.9
+    J, fitted = names["J"], names["fitted"]
+    assert fitted.objective < 0.5 * J.linearize(names["start"]).value
+    assert names["last"].W.shape == (8, 2)
