@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from npde_opt.errors import InputError
-from npde_opt.networks.strips import WORK, matrices
+from npde_opt.networks.strips import Flat, matrices
 
 
 class Activation:
@@ -106,10 +106,13 @@ class Tanh(Activation):
     def pull(
         self, kept: np.ndarray, eta: np.ndarray, theta: np.ndarray, moments: np.ndarray | None
     ) -> None:
-        less = WORK.take("slopes", eta.shape, eta.dtype)
-        np.multiply(kept, kept, out=less)
-        less *= eta
-        eta -= less
+        from npde_opt.networks import loops
+
+        if kept.flags.c_contiguous and eta.flags.c_contiguous:
+            # One row, as those of small grids are short.
+            kept, eta = kept.reshape(1, 1, -1), eta.reshape(1, 1, -1)
+        h, out = Flat(kept), Flat(eta)
+        loops.pull_tanh(h.line, h.steps, out.line, out.counts, out.steps, eta.shape[-1])
 
     def slope_of(self, kept: np.ndarray, theta: np.ndarray) -> np.ndarray:
         return 1 - kept * kept

@@ -74,6 +74,28 @@ def pull(
 
 
 @compiled
+def pull_tanh(
+    kept: np.ndarray,
+    kept_steps: tuple[int, int, int, int],
+    eta: np.ndarray,
+    counts: tuple[int, int, int, int],
+    steps: tuple[int, int, int, int],
+    n: int,
+) -> None:
+    """eta *= 1 - kept^2 for boxes of rows of n; for arguments see strips.Flat."""
+    for c in range(counts[0]):
+        for s in range(counts[1]):
+            for z in range(counts[2]):
+                for y in range(counts[3]):
+                    at = c * kept_steps[0] + s * kept_steps[1]
+                    at += z * kept_steps[2] + y * kept_steps[3]
+                    to = c * steps[0] + s * steps[1] + z * steps[2] + y * steps[3]
+                    h, out = kept[at : at + n], eta[to : to + n]
+                    for x in range(n):
+                        out[x] -= out[x] * h[x] * h[x]
+
+
+@compiled
 def laplacian(
     u: np.ndarray,
     beside: np.ndarray,

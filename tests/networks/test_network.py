@@ -323,3 +323,38 @@ def test_gradients_do_not_depend_on_boxes(small_boxes, kind, shape):
         assert g.norm() < 1e-13 * scale
     for vec in (*found, m):
         vec.destroy()
+
+
+class Counted(MPI.Intracomm):
+    """Counts messages that are sent."""
+
+    sent = 0
+
+    def Isend(self, *given, **named):
+        Counted.sent += 1
+        return super().Isend(*given, **named)
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize("kind", ["symmetric", "reaction-diffusion"])
+def test_messages_of_a_gradient_do_not_depend_on_the_number_of_samples(kind, monkeypatch):
+    on = Place.on
+
+    def counted(grid, channels=1):
+        return replace(on(grid, channels), comm=Counted(grid.comm))
+
+    monkeypatch.setattr(Place, "on", counted)
+    sent, grid = [], Grid((6, 9), comm=COMM)
+    for samples in (1, 5):
+        network = Network(grid, KINDS[kind](grid))
+        forward = network.over(Drawn(range(samples)))
+        m = forward.space.from_values(network.initial(3))
+        before = Counted.sent
+        at = forward.linearize(m)
+        at.apply_adjoint(at.data).destroy()
+        sent.append(Counted.sent - before)
+        at.destroy()
+        m.destroy()
+    # At most two products with ghosts a layer forward, three back, to a rank on either side.
+    assert sent[0] == sent[1] <= 2 * 5 * len(network.steps)
+    assert (sent[0] > 0) == (COMM.size > 1)
