@@ -13,9 +13,13 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import FunctionType
 from typing import TypeVar, cast
+
+CHECKS = "-runtime-memory-check-threshold=64"
+"""Loops over many arrays are vectorised after as many looks at whether these overlap."""
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -28,12 +32,35 @@ def compiled(function: F) -> F:
     must be in a file."""
     import numba
 
+    _let_loops_check()
     made = numba.njit(error_model="numpy", fastmath={"contract", "reassoc", "nsz"})(function)
     # Where no folder can be written, every process compiles.
     with contextlib.suppress(RuntimeError):
         made.enable_caching()
+        if function.__module__.startswith("npde_opt."):
+            # numba looks at the function's own file; loops that it calls are in others.
+            stamp = _stamp(function.__code__.co_filename)
+            made._cache._cache_file._source_stamp = stamp  # type: ignore[attr-defined]
         made._cache = Forgiving(made._cache)  # type: ignore[attr-defined]
     return cast(F, made)
+
+
+def _stamp(file: str) -> tuple[object, ...]:
+    """What changes when a file beside this one, or this one, does."""
+    return (CHECKS, file, *_times(str(Path(file).parent)))
+
+
+@cache
+def _times(folder: str) -> tuple[object, ...]:
+    beside = sorted(Path(folder).glob("*.py"))
+    return tuple((path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in beside)
+
+
+@cache
+def _let_loops_check() -> None:
+    import llvmlite.binding
+
+    llvmlite.binding.set_option("", CHECKS)
 
 
 class Forgiving:

@@ -15,14 +15,14 @@ from npde_opt.grids import Grid
 from npde_opt.linear.accuracy import Tolerance
 from npde_opt.linear.cycle import Cycle
 from npde_opt.linear.geometric import Hierarchy
-from npde_opt.linear.plane_cg import (
+from npde_opt.linear.planes.cycle import PlaneCycle
+from npde_opt.linear.planes.gradients import (
     NATURAL,
     NORMS,
     PRECONDITIONED,
     UNPRECONDITIONED,
     PlaneCG,
 )
-from npde_opt.linear.plane_cycle import PlaneCycle
 from npde_opt.linear.residual import ResidualCheck
 from npde_opt.operators.stencils import StencilMatrix
 from npde_opt.petsc_options import from_options
@@ -191,7 +191,7 @@ class LinearSolver:
         if recipe == "planes":
             self._check_planes(grid)
             self.planes = PlaneCycle(grid, matrix.offsets)
-            recipe = "planes" if self.planes.transfers else "direct"
+            recipe = "planes" if self.planes.halved else "direct"
         if recipe == "geometric" and not matrix.narrow:
             recipe = "gamg" if grid.dim > 1 else "direct"
         if recipe == "geometric":

@@ -9,7 +9,8 @@ from npde_opt.errors import InputError, SolverError
 from npde_opt.grids import Grid
 from npde_opt.linear import LinearSolver
 from npde_opt.linear.geometric import Hierarchy
-from npde_opt.linear.plane_cycle import PlaneCycle, dense
+from npde_opt.linear.planes.cycle import PlaneCycle
+from npde_opt.linear.planes.levels import dense
 from npde_opt.operators.stencils import StencilMatrix
 from npde_opt.terms import Diffusion
 
@@ -64,12 +65,7 @@ def test_coarse_matrices_are_those_of_the_hierarchy(name):
     assert len(cycle.levels) == len(hierarchy.matrices) + 1 > 1
     for level, coarse in zip(cycle.levels[1:], hierarchy.matrices, strict=True):
         wanted = coarse.mat.convert("dense").getDenseArray()
-        cells = level.shape.cells[::-1]
-        own = {
-            o: values[1:, 1:-1].reshape(cells).astype(float)
-            for o, values in zip(level.shape.offsets, level.A, strict=True)
-        }
-        found = dense(level.shape, own) / cycle.scale
+        found = dense(level.planes(), cycle.periodic) / cycle.scale
         assert np.allclose(found, wanted, rtol=0, atol=2e-7 * np.abs(wanted).max())
 
 

@@ -1,0 +1,187 @@
+"""The V-cycle of symmetric matrices on whole grids of one rank, in single precision on planes:
+
+    down   x := q(D^-1 A) D^-1 b,   b_coarse = P^T (b - A x)
+    up     x := x + P x_coarse,     x := x + q(D^-1 A) D^-1 (b - A x)
+
+q is Chebyshev's polynomial of degree 2 for eigenvalues of D^-1 A between a quarter of their bound
+(Gershgorin) and the bound, the same down and up, so that the cycle is symmetric. The coarsest
+matrix is inverted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from petsc4py import PETSc
+
+from npde_opt.grids import Grid
+from npde_opt.lazily import loaded_lazily
+from npde_opt.linear.planes.levels import (
+    SINGLE,
+    Line,
+    Planes,
+    Shape,
+    dense,
+    galerkin,
+    halvings,
+    one_half,
+    transfer,
+    widened,
+    without_outside,
+)
+from npde_opt.operators.stencils import Offset
+
+if TYPE_CHECKING:
+    from npde_opt.linear.planes import rows, sweeps
+else:
+    rows = loaded_lazily("npde_opt.linear.planes.rows")
+    sweeps = loaded_lazily("npde_opt.linear.planes.sweeps")
+
+PART = 4.0
+"""The smoother works on eigenvalues down to their bound over this."""
+
+
+class PlaneLevel:
+    """One level: its stencil, and the fields that a cycle works on."""
+
+    def __init__(self, shape: Shape):
+        self.shape = shape
+        self.A = shape.couplings(SINGLE)
+        self.inverse = shape.zeros(SINGLE)
+        self.b, self.x = shape.zeros(SINGLE), shape.zeros(SINGLE)
+        self._factors = (SINGLE(0), SINGLE(0), SINGLE(0))
+        self._y, self._v = shape.zeros(SINGLE), np.zeros(sweeps.CHUNK, SINGLE)
+
+    def take(self, planes: Planes, scale: float) -> None:
+        """New values."""
+        shape = self.shape
+        shape.take(planes, scale, self.A)
+        shape.put(planes[shape.offsets[0]].reshape(-1), scale, self.inverse)
+        sweeps.invert(self.inverse)
+        self._take_bound(float(sweeps.bound(self.A, self.inverse, shape.steps, shape.geometry)))
+
+    def planes(self) -> Planes:
+        """The values, owned [k, j, i] by offset."""
+        cells = self.shape.cells[::-1]
+
+        def owned(field: np.ndarray) -> np.ndarray:
+            found = np.empty(cells)
+            rows.take(field, 1.0, found.reshape(-1), self.shape.geometry)
+            return found
+
+        centre, *others = self.shape.offsets
+        found = {o: owned(self.A[n]) for n, o in enumerate(others)}
+        return {centre: 1 / owned(self.inverse), **found}
+
+    def _take_bound(self, high: float) -> None:
+        """The coefficients of Chebyshev's recursion."""
+        low = high / PART
+        middle, half = (high + low) / 2, (high - low) / 2
+        ratio = middle / half
+        rho = 1 / (2 * ratio - 1 / ratio)
+        self._factors = SINGLE(1 / middle), SINGLE(rho / ratio), SINGLE(2 * rho / half)
+
+    def link(self, below: PlaneLevel, halved: Sequence[Line | None]) -> None:
+        """The next level."""
+        self._below, self._transfer = below, transfer(self.shape, below.shape, halved)
+        self._row, self._row_below = (
+            np.zeros(shape.cells[0] + 2, SINGLE) for shape in (self.shape, below.shape)
+        )
+
+    def down(self) -> None:
+        """x = q(D^-1 A) D^-1 b, and b of the next level."""
+        values = self.A, self.inverse, self.b, self.x
+        geometry, below = self.shape.geometry, self._below.shape.geometry
+        how = self._factors, self._transfer, geometry, below
+        sweeps.down(*values, self._below.b, *how, self._y, self._v, self._row)
+
+    def up(self) -> tuple[float, float]:
+        """x := x + P e, x := x + q(D^-1 A) D^-1 (b - A x); b^T x and x^T x."""
+        values = self.A, self.inverse, self.b, self.x
+        geometry, below = self.shape.geometry, self._below.shape.geometry
+        how = self._factors, self._transfer, geometry, below
+        return sweeps.up(*values, self._below.x, *how, self._y, self._v, self._row_below)
+
+
+class PlaneCycle:
+    """Context of a Python PC.
+
+    Args:
+        grid: whole (no mask), on one rank.
+        offsets: of the finest stencil.
+    """
+
+    def __init__(self, grid: Grid, offsets: Sequence[Offset]):
+        self.grid = grid
+        self.periodic = tuple(grid.periodic(d) for d in range(grid.dim))
+        self.halved = halvings(grid)
+        cells, shapes = list(grid.shape), [Shape(grid.shape, self.periodic, offsets)]
+        for along in self.halved:
+            offsets = widened(offsets, along)
+            cells = [
+                (n + 1) // 2 if line is not None else n
+                for n, line in zip(cells, along, strict=True)
+            ]
+            shapes.append(Shape(cells, self.periodic, offsets))
+        self.levels = [PlaneLevel(shape) for shape in shapes]
+        for level, below, along in zip(self.levels, self.levels[1:], self.halved, strict=False):
+            level.link(below, along)
+        self.inverse: np.ndarray = np.empty((0, 0))
+        self.scale = 1.0
+
+    def update(self, planes: Planes) -> None:
+        """Takes the values of a symmetric matrix, owned [k, j, i] by offset; those towards what
+        is outside are set to 0."""
+        own = one_half(planes, self.periodic)
+        without_outside(own, self.periodic)
+        # In single precision units of 1e-40 would be 0.
+        largest = float(rows.largest(own[(0,) * self.grid.dim].reshape(-1)))
+        self.scale = 1 / largest if 0 < largest < np.inf else 1.0
+        for n, level in enumerate(self.levels):
+            level.take(own, self.scale)
+            if n < len(self.halved):
+                for axis, line in enumerate(self.halved[n]):
+                    if line is not None:
+                        own = galerkin(own, axis, line, self.periodic)
+        self._invert(own)
+
+    def _invert(self, planes: Planes) -> None:
+        """The coarsest matrix, dense."""
+        A = dense(planes, self.periodic) * self.scale
+        try:
+            self.inverse = np.linalg.inv(A)
+        except np.linalg.LinAlgError:
+            self.inverse = np.full_like(A, np.nan)
+
+    def apply(self, pc: PETSc.PC, b: PETSc.Vec, x: PETSc.Vec) -> None:
+        given, found = b.getArray(readonly=True), x.getArray()
+        size = float(rows.largest(given))
+        if not 0 < size < np.inf:
+            found[...] = 0 if size == 0 else np.nan
+            return
+        top = self.levels[0]
+        top.shape.put(given, 1 / size, top.b)
+        self.cycle()
+        rows.take(top.x, size * self.scale, found, top.shape.geometry)
+
+    def cycle(self) -> tuple[float, float]:
+        """x of the finest level from its b; b^T x and x^T x."""
+        for level in self.levels[:-1]:
+            level.down()
+        last = self.levels[-1]
+        given = np.empty(len(self.inverse))
+        rows.take(last.b, 1.0, given, last.shape.geometry)
+        last.shape.put(self.inverse @ given, 1.0, last.x)
+        found = 0.0, 0.0
+        for level in self.levels[-2::-1]:
+            found = level.up()
+        return found
+
+    def view(self, pc: PETSc.PC, viewer: PETSc.Viewer) -> None:
+        sizes = ", ".join(str(int(np.prod(level.shape.cells))) for level in self.levels)
+        viewer.printfASCII(f"  V-cycle of Chebyshev smoothing on planes of {sizes} unknowns\n")
+
+    def release(self) -> None:
+        """Nothing of PETSc's is kept."""

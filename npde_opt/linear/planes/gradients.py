@@ -1,0 +1,212 @@
+"""Conjugate gradients on planes in two precisions, with the V-cycle of cycle.py:
+
+    x in double; r, z = M r, p := z + beta p and q = A p in single,
+    x += alpha p,   r -= alpha q,   and now and then   r = b - A x   in double.
+
+A p is formed of differences, sum over j of A_ij (p_j - p_i) + (sum over j of A_ij) p_i: without
+them single precision does not converge. The residual is formed anew where it has become FRESH times
+smaller, and before a solve ends; the direction is kept.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from petsc4py import PETSc
+
+from npde_opt.lazily import loaded_lazily
+from npde_opt.linear.planes.cycle import PlaneCycle
+from npde_opt.linear.planes.levels import SINGLE, Planes, one_half, without_outside
+from npde_opt.linear.residual import ROUNDING
+
+if TYPE_CHECKING:
+    from npde_opt.linear.planes import rows, sweeps, vectors
+else:
+    rows = loaded_lazily("npde_opt.linear.planes.rows")
+    sweeps = loaded_lazily("npde_opt.linear.planes.sweeps")
+    vectors = loaded_lazily("npde_opt.linear.planes.vectors")
+
+Reason = PETSc.KSP.ConvergedReason
+NATURAL, PRECONDITIONED, UNPRECONDITIONED = "natural", "preconditioned", "unpreconditioned"
+NORMS = (NATURAL, PRECONDITIONED, UNPRECONDITIONED)
+
+FRESH = 1e-3
+FAITHFUL = 1.1
+"""What the residual formed anew may be over that of the recurrence where its norm is believed."""
+PATIENCE = 3
+"""So many residuals formed anew may be no smaller than the ones before."""
+
+
+@dataclass
+class _State:
+    """Of an iteration: r^T r, r^T z and the norm that is asked for; r^T r at the residual last
+    formed anew; and how often that did not help."""
+
+    unit: float
+    target: float
+    rr: float = 0.0
+    rz: float = 0.0
+    norm: float = 0.0
+    last: float = math.inf
+    smallest: float = math.inf
+    idle: int = 0
+
+
+class PlaneCG:
+    """Context of a Python KSP.
+
+    Args:
+        norm: of the residual that the tolerance is for.
+    """
+
+    def __init__(self, cycle: PlaneCycle, norm: str):
+        self.cycle, self.norm = cycle, norm
+        self.top = cycle.levels[0]
+        shape = self.shape = self.top.shape
+        self._A, self._diagonal, self._x = (
+            shape.couplings(float),
+            shape.zeros(float),
+            shape.zeros(float),
+        )
+        self._sums, self._p, self._q = (shape.zeros(SINGLE) for _ in range(3))
+        self._v, self._v_single = np.zeros(sweeps.CHUNK), np.zeros(sweeps.CHUNK, SINGLE)
+
+    def update(self, planes: Planes) -> None:
+        """Takes the values of the matrix, owned [k, j, i] by offset."""
+        shape = self.shape
+        own = one_half(planes, self.cycle.periodic)
+        without_outside(own, self.cycle.periodic)
+        shape.take(own, 1.0, self._A)
+        shape.put(own[shape.offsets[0]].reshape(-1), 1.0, self._diagonal)
+        self.cycle.update(own)
+        found = self._A, self._diagonal, self.cycle.scale, self._sums
+        vectors.row_sums(*found, shape.geometry)
+
+    def solve(self, ksp: PETSc.KSP, b: PETSc.Vec, x: PETSc.Vec) -> None:
+        given, found = b.getArray(readonly=True), x.getArray()
+        rtol, _, _, most = ksp.getTolerances()
+        guessed = ksp.getInitialGuessNonzero()
+        if guessed:
+            self.shape.put(found, 1.0, self._x)
+        else:
+            self._x[...] = 0
+        reason, iterations, norm = self._begin(given, guessed, rtol, most)
+        rows.take(self._x, 1.0, found, self.shape.geometry)
+        ksp.setIterationNumber(iterations)
+        ksp.setResidualNorm(norm)
+        ksp.setConvergedReason(reason)
+
+    def _begin(
+        self, b: np.ndarray, guessed: bool, rtol: float, most: int
+    ) -> tuple[int, int, float]:
+        """Reason, iterations, and the last residual's norm."""
+        size = float(rows.largest(b))
+        if size == 0:
+            self._x[...] = 0
+            return Reason.CONVERGED_ATOL, 0, 0.0
+        if not size < math.inf:
+            return Reason.DIVERGED_NANORINF, 0, size
+        state = _State(size, math.inf)
+        self.shape.put(b, 1 / size, self.top.b)
+        state.rr = state.last = float(np.vdot(b, b)) / size**2
+        state.norm = math.sqrt(state.rr) * size
+        if not guessed or self.norm != UNPRECONDITIONED:
+            self._precondition(state)
+        # The tolerance is for b, whatever the guess.
+        state.target = rtol * state.norm
+        if guessed and not self._guessed(b, state):
+            return Reason.CONVERGED_RTOL, 0, 0.0
+        return self._steps(b, state, most)
+
+    def _guessed(self, b: np.ndarray, state: _State) -> bool:
+        """Begins from x, in units of what it leaves; False where that is nothing."""
+        state.unit *= math.sqrt(self._fresh(b, state))
+        if state.unit > 0:
+            state.rr = state.last = self._fresh(b, state)
+            self._precondition(state)
+        return state.unit > 0
+
+    def _fresh(self, b: np.ndarray, state: _State) -> float:
+        """r = b - A x; r^T r, in units."""
+        matrix = self._A, self._diagonal, self._x, b, 1 / state.unit
+        return float(vectors.true_residual(*matrix, self.top.b, self._v, self.shape.geometry))
+
+    def _precondition(self, state: _State) -> None:
+        """z, with r^T z and the norm."""
+        rz, zz = self.cycle.cycle()
+        scale = self.cycle.scale
+        state.rz = rz
+        if self.norm == UNPRECONDITIONED:
+            state.norm = math.sqrt(state.rr) * state.unit
+        elif self.norm == NATURAL:
+            state.norm = math.sqrt(abs(rz) * scale) * state.unit
+        else:
+            state.norm = math.sqrt(zz) * state.unit * scale
+
+    def _steps(self, b: np.ndarray, state: _State, most: int) -> tuple[int, int, float]:
+        beta, geometry, before = 0.0, self.shape.geometry, math.inf
+        self._p[...] = 0
+        for step in range(most + 1):
+            if not math.isfinite(state.norm):
+                return Reason.DIVERGED_NANORINF, step, state.norm
+            if state.norm <= state.target and self._holds(b, state):
+                return Reason.CONVERGED_RTOL, step, state.norm
+            if step == most:
+                break
+            if state.idle > PATIENCE:
+                return self._stuck(state), step, state.norm
+            if not state.rz > 0:
+                return Reason.DIVERGED_INDEFINITE_PC, step, state.norm
+            beta = state.rz / before if step else 0.0
+            before = state.rz
+            moved = self.top.A, self._sums, self.top.x, SINGLE(beta), self._p, self._q
+            pq = float(vectors.direction(*moved, self._v_single, geometry))
+            if not pq > 0:
+                return Reason.DIVERGED_INDEFINITE_MAT, step, state.norm
+            alpha = state.rz / pq
+            taken = alpha * state.unit * self.cycle.scale
+            fields = self._x, self.top.b, self._p, self._q, taken, SINGLE(alpha)
+            state.rr = float(vectors.advance(*fields, geometry))
+            if self._is_due(state) and self._renewed(b, state):
+                return Reason.CONVERGED_RTOL, step + 1, state.norm
+            self._precondition(state)
+        return Reason.DIVERGED_MAX_IT, most, state.norm
+
+    def _is_due(self, state: _State) -> bool:
+        """Whether the residual has to be formed anew."""
+        ends = self.norm == UNPRECONDITIONED and math.sqrt(state.rr) * state.unit <= state.target
+        return ends or state.rr <= FRESH**2 * state.last
+
+    def _renewed(self, b: np.ndarray, state: _State) -> bool:
+        """Forms the residual anew; whether it is small enough, where this is known without z."""
+        state.rr = state.last = self._fresh(b, state)
+        state.idle = 0 if state.rr < state.smallest else state.idle + 1
+        state.smallest = min(state.smallest, state.rr)
+        if self.norm != UNPRECONDITIONED:
+            return False
+        state.norm = math.sqrt(state.rr) * state.unit
+        return state.norm <= state.target
+
+    def _holds(self, b: np.ndarray, state: _State) -> bool:
+        """Whether the norm is small enough for the true residual, too."""
+        found = state.rr
+        if found == state.last or self._renewed(b, state):
+            return True
+        if state.rr <= FAITHFUL**2 * found and self.norm != UNPRECONDITIONED:
+            return True
+        self._precondition(state)
+        return state.norm <= state.target
+
+    def _stuck(self, state: _State) -> PETSc.KSP.ConvergedReason:
+        """Where residuals formed anew become no smaller: no solve in double leaves less, or this
+        one fails."""
+        left, x = math.sqrt(state.smallest) * state.unit, math.sqrt(np.vdot(self._x, self._x))
+        rounding = left <= ROUNDING * x / self.cycle.scale
+        return Reason.CONVERGED_HAPPY_BREAKDOWN if rounding else Reason.DIVERGED_BREAKDOWN
+
+    def view(self, ksp: PETSc.KSP, viewer: PETSc.Viewer) -> None:
+        viewer.printfASCII(f"  conjugate gradients on planes, {self.norm} norm\n")
+        self.cycle.view(ksp.getPC(), viewer)

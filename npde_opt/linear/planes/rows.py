@@ -1,0 +1,190 @@
+"""Symmetric stencils on rows of cells along x, in compiled loops.
+
+A field is one array. Row n has its cells at FRONT + n pitch + 1, ...; there is a cell before and
+one behind every row, in 3-D a row before and behind every plane, and a row or plane before the
+first and behind the last. What lies outside is zero or, where an axis is periodic, what is at the
+other end. Neighbours are thus at fixed distances, and loops go over bands of rows and what is
+between them, however short rows are.
+
+A stencil [o, cell] is couplings A[i, i + o] to one half of the neighbours; those to the other half
+are the same values seen from there. Narrow ones have a neighbour an axis, wide ones all in the
+order of x, then y, then z.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from npde_opt.compiling import compiled
+
+FRONT = 15
+"""Cells before the first row, so that the first cell of rows begins a line of the cache."""
+
+NX, PITCH, PLANE, FIRST, END, REACH, BAND, WIDE, WRAPS = range(9)
+"""What a geometry's numbers are: cells of a row; cells from a row to the next, and from a plane to
+the next (0 in 2-D); the first row that is inside, and the one behind the last; rows that a row's
+neighbours are away, and rows of a band; whether the stencil is wide, and whether any axis is
+periodic."""
+Geometry = tuple[np.ndarray, np.ndarray, np.ndarray, bool]
+"""Numbers, the rows inside, rows outside with those that they are the same as, and whether x is
+periodic."""
+
+Number = float | np.floating
+
+
+@compiled
+def cells(numbers: np.ndarray, low: int, high: int) -> tuple[int, int]:
+    """The cells of rows from `low` to before `high`."""
+    return FRONT + low * numbers[PITCH] + 1, FRONT + high * numbers[PITCH] + 1
+
+
+@compiled
+def wrap(x: np.ndarray, geometry: Geometry, low: int, high: int) -> None:
+    """Cells before and behind rows, and rows outside where these are all, take what is at the
+    other end."""
+    numbers, _, outside, along_x = geometry
+    pitch, nx = numbers[PITCH], numbers[NX]
+    if along_x:
+        for row in range(low, high):
+            begin = FRONT + row * pitch
+            x[begin] = x[begin + nx]
+            x[begin + nx + 1] = x[begin + 1]
+    for n in range(outside.shape[0]):
+        to, source = FRONT + outside[n, 0] * pitch, FRONT + outside[n, 1] * pitch
+        for i in range(nx + 2):
+            x[to + i] = x[source + i]
+
+
+@compiled
+def part(numbers: np.ndarray, first: int, lag: int) -> tuple[int, int]:
+    """The rows of a band that starts at `first`, of a sweep that is `lag` rows behind."""
+    low, high, band = numbers[FIRST], numbers[END], numbers[BAND]
+    return max(first - lag, low), max(min(first + band - lag, high), low)
+
+
+@compiled
+def _pair(a: np.ndarray, x: np.ndarray, step: int, start: int, count: int, v: np.ndarray) -> None:
+    """v += A[i, i + step] x[i + step] + A[i, i - step] x[i - step]"""
+    own, other = a[start : start + count], a[start - step : start - step + count]
+    p, q = x[start + step : start + step + count], x[start - step : start - step + count]
+    for i in range(count):
+        v[i] += own[i] * p[i] + other[i] * q[i]
+
+
+@compiled
+def _three(
+    A: np.ndarray, o: int, x: np.ndarray, step: int, start: int, count: int, v: np.ndarray
+) -> None:
+    """As _pair, of planes o, o + 1, o + 2 with steps of step - 1, step, step + 1."""
+    a, b, c = A[o, start:], A[o + 1, start:], A[o + 2, start:]
+    to, back = start + step, start - step
+    d, e, f = A[o, back + 1 :], A[o + 1, back:], A[o + 2, back - 1 :]
+    p, q, r = x[to - 1 :], x[to:], x[to + 1 :]
+    s, t, u = x[back + 1 :], x[back:], x[back - 1 :]
+    for i in range(count):
+        ahead = a[i] * p[i] + b[i] * q[i] + c[i] * r[i]
+        v[i] += ahead + d[i] * s[i] + e[i] * t[i] + f[i] * u[i]
+
+
+@compiled
+def beside(
+    A: np.ndarray, x: np.ndarray, numbers: np.ndarray, start: int, count: int, v: np.ndarray
+) -> None:
+    """v = sum of A[i, j] x[j] over j other than i, for `count` cells from `start` on."""
+    pitch, plane = numbers[PITCH], numbers[PLANE]
+    a, b = A[0, start:], A[0, start - 1 :]
+    p, q = x[start + 1 :], x[start - 1 :]
+    if numbers[WIDE] == 0:
+        c, d = A[1, start:], A[1, start - pitch :]
+        r, s = x[start + pitch :], x[start - pitch :]
+        for i in range(count):
+            v[i] = a[i] * p[i] + b[i] * q[i] + c[i] * r[i] + d[i] * s[i]
+        if plane:
+            _pair(A[2], x, plane, start, count, v)
+        return
+    for i in range(count):
+        v[i] = a[i] * p[i] + b[i] * q[i]
+    _three(A, 1, x, pitch, start, count, v)
+    if plane:
+        for row in range(3):
+            _three(A, 4 + 3 * row, x, plane + (row - 1) * pitch, start, count, v)
+
+
+@compiled
+def fluxes(
+    A: np.ndarray, x: np.ndarray, numbers: np.ndarray, start: int, count: int, v: np.ndarray
+) -> None:
+    """v = sum of A[i, j] (x[j] - x[i]), of a narrow stencil: exact to rounding of the differences,
+    which in single precision A x is not."""
+    pitch, plane = numbers[PITCH], numbers[PLANE]
+    a, b = A[0, start:], A[0, start - 1 :]
+    c, d = A[1, start:], A[1, start - pitch :]
+    x0, p, q = x[start:], x[start + 1 :], x[start - 1 :]
+    r, s = x[start + pitch :], x[start - pitch :]
+    for i in range(count):
+        y = x0[i]
+        along = a[i] * (p[i] - y) + b[i] * (q[i] - y)
+        v[i] = along + c[i] * (r[i] - y) + d[i] * (s[i] - y)
+    if plane:
+        c, d = A[2, start:], A[2, start - plane :]
+        r, s = x[start + plane :], x[start - plane :]
+        for i in range(count):
+            v[i] += c[i] * (r[i] - x0[i]) + d[i] * (s[i] - x0[i])
+
+
+@compiled
+def put(values: np.ndarray, factor: float, field: np.ndarray, geometry: Geometry) -> None:
+    """field = factor times values, x fastest, inside."""
+    numbers, rows, _, _ = geometry
+    nx, pitch = numbers[NX], numbers[PITCH]
+    for n in range(rows.size):
+        given = values[n * nx : (n + 1) * nx]
+        begin = FRONT + rows[n] * pitch + 1
+        out = field[begin : begin + nx]
+        for i in range(nx):
+            out[i] = factor * given[i]
+
+
+@compiled
+def take(field: np.ndarray, factor: float, values: np.ndarray, geometry: Geometry) -> None:
+    """values, x fastest, = factor times the field."""
+    numbers, rows, _, _ = geometry
+    nx, pitch = numbers[NX], numbers[PITCH]
+    for n in range(rows.size):
+        found = values[n * nx : (n + 1) * nx]
+        begin = FRONT + rows[n] * pitch + 1
+        given = field[begin : begin + nx]
+        for i in range(nx):
+            found[i] = factor * given[i]
+
+
+@compiled
+def dots(
+    x: np.ndarray, y: np.ndarray, geometry: Geometry, first: int, last: int
+) -> tuple[float, float]:
+    """x^T y and y^T y of the rows inside from number `first` to before `last`."""
+    numbers, rows, _, _ = geometry
+    nx, pitch = numbers[NX], numbers[PITCH]
+    both, own = 0.0, 0.0
+    for n in range(first, last):
+        begin = FRONT + rows[n] * pitch + 1
+        a, b = x[begin : begin + nx], y[begin : begin + nx]
+        p, q = x.dtype.type(0), x.dtype.type(0)
+        for i in range(nx):
+            p += a[i] * b[i]
+            q += b[i] * b[i]
+        both += p
+        own += q
+    return both, own
+
+
+@compiled
+def largest(x: np.ndarray) -> float:
+    """max |x|; NaN where there is one."""
+    most = 0.0
+    odd = 0.0
+    for i in range(x.size):
+        size = abs(x[i])
+        most = max(most, size)
+        odd += x[i] - x[i]
+    return most + odd

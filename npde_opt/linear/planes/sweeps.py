@@ -1,0 +1,210 @@
+"""The two legs of a V-cycle on one level, in compiled loops: all sweeps go over a band of rows,
+each as many rows behind the one before as neighbours are away, while the rows are in the cache.
+
+Where rows are periodic the first need the last, and a band is all rows.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from npde_opt.compiling import compiled
+from npde_opt.linear.planes.rows import (
+    BAND,
+    END,
+    FIRST,
+    FRONT,
+    NX,
+    PITCH,
+    REACH,
+    Geometry,
+    Number,
+    beside,
+    cells,
+    dots,
+    part,
+    wrap,
+)
+from npde_opt.linear.planes.transfers import Transfer, prolong, restrict
+
+CHUNK = 2048
+"""Cells that a sweep's loops go over before the next ones."""
+
+Factors = tuple[Number, Number, Number]
+"""Of the residual in the first step of Chebyshev's recursion; of the step before and of the
+residual in the second."""
+
+
+@compiled
+def _scale(
+    inverse: np.ndarray,
+    b: np.ndarray,
+    factor: Number,
+    out: np.ndarray,
+    geometry: Geometry,
+    low: int,
+    high: int,
+) -> None:
+    """out = factor D^-1 b"""
+    begin, end = cells(geometry[0], low, high)
+    d, f, y = inverse[begin:end], b[begin:end], out[begin:end]
+    for i in range(d.size):
+        y[i] = factor * d[i] * f[i]
+    wrap(out, geometry, low, high)
+
+
+@compiled
+def _relax(
+    A: np.ndarray,
+    inverse: np.ndarray,
+    b: np.ndarray,
+    x: np.ndarray,
+    g: Number,
+    h: Number,
+    c: Number,
+    out: np.ndarray,
+    v: np.ndarray,
+    geometry: Geometry,
+    low: int,
+    high: int,
+) -> None:
+    """out := g x + h out + c D^-1 (b - (A - D) x)"""
+    begin, end = cells(geometry[0], low, high)
+    for start in range(begin, end, CHUNK):
+        stop = min(start + CHUNK, end)
+        beside(A, x, geometry[0], start, stop - start, v)
+        d, f, y, o = inverse[start:stop], b[start:stop], x[start:stop], out[start:stop]
+        if h == 0:
+            for i in range(o.size):
+                o[i] = g * y[i] + c * d[i] * (f[i] - v[i])
+        else:
+            for i in range(o.size):
+                o[i] = g * y[i] + h * o[i] + c * d[i] * (f[i] - v[i])
+    wrap(out, geometry, low, high)
+
+
+@compiled
+def _residual(
+    A: np.ndarray,
+    inverse: np.ndarray,
+    b: np.ndarray,
+    x: np.ndarray,
+    out: np.ndarray,
+    v: np.ndarray,
+    geometry: Geometry,
+    low: int,
+    high: int,
+) -> None:
+    """out = b - A x"""
+    begin, end = cells(geometry[0], low, high)
+    for start in range(begin, end, CHUNK):
+        stop = min(start + CHUNK, end)
+        beside(A, x, geometry[0], start, stop - start, v)
+        d, f, y, o = inverse[start:stop], b[start:stop], x[start:stop], out[start:stop]
+        for i in range(o.size):
+            o[i] = f[i] - v[i] - y[i] / d[i]
+    wrap(out, geometry, low, high)
+
+
+@compiled
+def down(
+    A: np.ndarray,
+    inverse: np.ndarray,
+    b: np.ndarray,
+    x: np.ndarray,
+    coarse_b: np.ndarray,
+    factors: Factors,
+    transfer: Transfer,
+    geometry: Geometry,
+    below: Geometry,
+    y: np.ndarray,
+    v: np.ndarray,
+    row: np.ndarray,
+) -> None:
+    """x = q(D^-1 A) D^-1 b, coarse_b = P^T (b - A x); y is overwritten."""
+    begin, a, c = factors
+    numbers = geometry[0]
+    zero, one = b.dtype.type(0), b.dtype.type(1)
+    reach, end, last = numbers[REACH], numbers[END], transfer[5]
+    first, coarse = numbers[FIRST], 0
+    while first - 2 * reach < end:
+        low, high = part(numbers, first, 0)
+        _scale(inverse, b, begin, y, geometry, low, high)
+        low, high = part(numbers, first, reach)
+        _relax(A, inverse, b, y, one + a - c, zero, c, x, v, geometry, low, high)
+        # Nobody needs y behind this sweep.
+        low, high = part(numbers, first, 2 * reach)
+        _residual(A, inverse, b, x, y, v, geometry, low, high)
+        while coarse < last.size and last[coarse] < high:
+            restrict(y, numbers[PITCH], transfer, below, coarse, row, coarse_b)
+            coarse += 1
+        first += numbers[BAND]
+
+
+@compiled
+def up(
+    A: np.ndarray,
+    inverse: np.ndarray,
+    b: np.ndarray,
+    x: np.ndarray,
+    e: np.ndarray,
+    factors: Factors,
+    transfer: Transfer,
+    geometry: Geometry,
+    below: Geometry,
+    y: np.ndarray,
+    v: np.ndarray,
+    row: np.ndarray,
+) -> tuple[float, float]:
+    """x := x + P e, x := x + q(D^-1 A) D^-1 (b - A x); b^T x and x^T x. y is overwritten."""
+    begin, a, c = factors
+    numbers, rows = geometry[0], geometry[1]
+    zero, one = b.dtype.type(0), b.dtype.type(1)
+    reach, end, pitch = numbers[REACH], numbers[END], below[0][PITCH]
+    first, fine, done = numbers[FIRST], 0, 0
+    both, own = 0.0, 0.0
+    while first - 2 * reach < end:
+        low, high = part(numbers, first, 0)
+        while fine < rows.size and rows[fine] < high:
+            prolong(e, pitch, transfer, geometry, fine, row, x)
+            fine += 1
+        wrap(x, geometry, low, high)
+        low, high = part(numbers, first, reach)
+        _relax(A, inverse, b, x, one - begin, zero, begin, y, v, geometry, low, high)
+        low, high = part(numbers, first, 2 * reach)
+        _relax(A, inverse, b, y, one + a - c, -a, c, x, v, geometry, low, high)
+        count = done
+        while done < rows.size and rows[done] < high:
+            done += 1
+        p, q = dots(b, x, geometry, count, done)
+        both += p
+        own += q
+        first += numbers[BAND]
+    return both, own
+
+
+@compiled
+def invert(d: np.ndarray) -> None:
+    """d := 1 / d, 1 where d is 0: there and outside nothing is coupled."""
+    for i in range(d.size):
+        d[i] = 1 / d[i] if d[i] != 0 else 1
+
+
+@compiled
+def bound(A: np.ndarray, inverse: np.ndarray, steps: np.ndarray, geometry: Geometry) -> float:
+    """Gershgorin's bound of the eigenvalues of D^-1 A. `steps` [o]: cells to a neighbour."""
+    numbers, rows, _, _ = geometry
+    nx = numbers[NX]
+    v = np.empty(nx, A.dtype)
+    most = A.dtype.type(0)
+    for n in range(rows.size):
+        start = FRONT + rows[n] * numbers[PITCH] + 1
+        v[:] = 0
+        for o in range(A.shape[0]):
+            a, b = A[o, start : start + nx], A[o, start - steps[o] : start - steps[o] + nx]
+            for i in range(nx):
+                v[i] += abs(a[i]) + abs(b[i])
+        d = inverse[start : start + nx]
+        for i in range(nx):
+            most = max(most, d[i] * v[i])
+    return float(1 + most)
