@@ -142,7 +142,8 @@ class PlaneCycle:
         for n, level in enumerate(self.levels):
             level.take(own, self.scale)
             if n < len(self.halved):
-                for axis, line in enumerate(self.halved[n]):
+                # Along x, where neighbours are beside each other, when there is least left.
+                for axis, line in reversed(list(enumerate(self.halved[n]))):
                     if line is not None:
                         own = galerkin(own, axis, line, self.periodic)
         self._invert(own)

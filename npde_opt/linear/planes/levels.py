@@ -232,22 +232,41 @@ def galerkin(planes: Planes, axis: int, line: Line, periodic: Sequence[bool]) ->
     out: Planes = {}
     for other in sorted(others):
         names = [other[:axis] + (step,) + other[axis + 1 :] for step in (-1, 0, 1)]
-        parts = [_seen(planes, name, periodic) for name in names]
-        like = next(p for p in parts if p is not None)
-        nothing = np.zeros_like(like) if any(p is None for p in parts) else like
-        a, b, d = (_folded(nothing if p is None else p, place) for p in parts)
+        kind, parts = _parts(planes, names, periodic)
+        like = parts[1]
+        a, b, d = (_folded(part, place) for part in parts)
         count = (like.shape[place] + 1) // 2
         before, _, after = b.shape
         found = np.empty((3, before, count, after))
-        weights = line.lower, line.upper, periodic[axis]
+        how = line.lower, line.upper, periodic[axis], kind
         if axis == 0:
             along = found[:, :, :, 0]
-            galerkin_loops.halve_rows(a[:, :, 0], b[:, :, 0], d[:, :, 0], *weights, along)
+            galerkin_loops.halve_rows(a[:, :, 0], b[:, :, 0], d[:, :, 0], *how, along)
         else:
-            galerkin_loops.halve(a, b, d, *weights, found)
+            galerkin_loops.halve(a, b, d, *how, found)
         shape = (*like.shape[:place], count, *like.shape[place + 1 :])
         out |= dict(zip(names, found.reshape(3, *shape), strict=True))
     return one_half(out, periodic)
+
+
+def _parts(
+    planes: Planes, names: Sequence[Offset], periodic: Sequence[bool]
+) -> tuple[int, list[np.ndarray]]:
+    """What kind of couplings (galerkin_loops.py) there are to cells before, at and after, and
+    they; others stand where they are not read."""
+    before, here, after = names
+    if not any(here):
+        zero, plus = planes[here], planes.get(after)
+        alone = plus is None
+        plus = zero if plus is None else plus
+        kind = galerkin_loops.ALONE if alone else galerkin_loops.SYMMETRIC
+        return kind, [plus, zero, plus]
+    found = [_seen(planes, name, periodic) for name in names]
+    zero = next(part for part in found if part is not None)
+    if found[0] is None and found[2] is None:
+        return galerkin_loops.ALONE, [zero] * 3
+    parts = [np.zeros_like(zero) if part is None else part for part in found]
+    return galerkin_loops.WHOLE, parts
 
 
 def _without(offset: Offset, axis: int) -> Offset:
