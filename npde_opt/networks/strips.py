@@ -98,13 +98,18 @@ class Flat:
     """
 
     def __init__(self, u: np.ndarray):
-        whole = u.reshape(*u.shape[:2], *(1,) * (5 - u.ndim), *u.shape[2:])
-        c, s, k, j, _ = whole.shape
-        self.counts = c, s, k, j
-        steps = [step // u.itemsize for step in whole.strides]
-        self.steps = steps[0], steps[1], steps[2], steps[3]
-        length = 1 + sum((n - 1) * step for n, step in zip(whole.shape, steps, strict=True))
-        self.line = np.lib.stride_tricks.as_strided(u, (length if u.size else 0,), (u.itemsize,))
+        missing, steps = 5 - u.ndim, [step // u.itemsize for step in u.strides]
+        shape = [*u.shape[:2], *(1,) * missing, *u.shape[2:]]
+        steps = [*steps[:2], *(0,) * missing, *steps[2:]]
+        c, s, k, j, n = shape
+        by_c, by_s, by_k, by_j, _ = steps
+        self.counts, self.steps = (c, s, k, j), (by_c, by_s, by_k, by_j)
+        if u.flags.c_contiguous:
+            self.line = u.reshape(-1)
+            return
+        last = (c - 1) * by_c + (s - 1) * by_s + (k - 1) * by_k + (j - 1) * by_j
+        length = last + n if u.size else 0
+        self.line = np.lib.stride_tricks.as_strided(u, (length,), (u.itemsize,))
 
 
 def by_channel(values: np.ndarray, v: np.ndarray) -> np.ndarray:

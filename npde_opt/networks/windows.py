@@ -89,6 +89,8 @@ class Windows:
         self.total = np.zeros(self.kernel.parts.shape)
         self._missing = 3 - len(reads.taps)
         self._columns: np.ndarray | None = None
+        # Says in the workspace whose columns are there, and holds no state there.
+        self._own = object()
         self._of: Box | None = None
 
     def columns(self, box: Box, length: int) -> np.ndarray:
@@ -97,7 +99,7 @@ class Windows:
         Args:
             length: outputs along x.
         """
-        if self._of is box and self._columns is not None and WORK.owner is self:
+        if self._of is box and self._columns is not None and WORK.owner is self._own:
             return self._columns
         d, taps = self.ghosts.values.shape[0], self.reads.taps[-1]
         samples = box.samples.stop - box.samples.start
@@ -121,7 +123,7 @@ class Windows:
             )
             self.ghosts.read(there, (ALL, box.samples), (*outer, x))
         self._of, self._columns = box, columns.reshape(*shape[:2], d * taps, samples * length)
-        WORK.owner = self
+        WORK.owner = self._own
         return self._columns
 
     def _views(self, box: Box, length: int) -> list[np.ndarray]:
