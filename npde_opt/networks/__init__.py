@@ -28,6 +28,7 @@ from npde_opt.networks.nested import Nested
 from npde_opt.networks.network import PATHS, Inputs, Network, NetworkMap
 from npde_opt.networks.parts import Part, Transposed
 from npde_opt.networks.place import Place
+from npde_opt.networks.separable import Separable
 from npde_opt.networks.stencil import Stencil
 from npde_opt.networks.template import Linear, Template
 
@@ -61,6 +62,7 @@ __all__ = [
     "Place",
     "RadialBasis",
     "ReLU",
+    "Separable",
     "Smoothing",
     "Softplus",
     "Stencil",

@@ -47,14 +47,7 @@ class Lines:
     def __init__(self, source: Place, factors: Sequence[np.ndarray], target: Place | None = None):
         self.source = source.with_channels(2)
         self.target = (target or source).with_channels(2)
-        before, after = self.source.layout, self.target.layout
-        sizes = [f.shape for f in factors]
-        wanted = list(zip(after.shape, before.shape, strict=True))
-        if sizes != wanted:
-            raise InputError("factors", sizes, f"{wanted}, one an axis")
-        if after.processes != before.processes:
-            allowed = f"{before.processes}, as before"
-            raise InputError("ranks by axis", after.processes, allowed)
+        check_factors(self.source, self.target, factors)
         self.factors = [_without_dust(np.asarray(f, complex)) for f in factors]
         self._adjoints = [np.ascontiguousarray(f.conj().T) for f in self.factors]
 
@@ -72,22 +65,9 @@ class Lines:
         field = np.empty(u.shape[1:], kind)
         field.real, field.imag = u
         for d, factor in enumerate(factors):
-            field = self._along(d, factor.astype(kind, copy=False), field, before, after)
+            P = factor.astype(kind, copy=False)
+            field = along(self.source.comm, d, P, field, before, after)
         return np.stack([field.real, field.imag])
-
-    def _along(
-        self, d: int, P: np.ndarray, field: np.ndarray, before: Layout, after: Layout
-    ) -> np.ndarray:
-        """P along axis d of [s, k, j, i]."""
-        if before.processes[d] == 1:
-            return _product(P, field, d)
-        comm, start, count = self.source.comm, before.start[d], before.local_shape[d]
-        found = _product(P[:, start : start + count], field, d)
-        parts = np.split(found, np.cumsum(after.counts[d])[:-1], axis=field.ndim - 1 - d)
-        sent: list[np.ndarray | None] = [None] * comm.size
-        for rank, part in zip(_row(before, d), parts, strict=True):
-            sent[rank] = part
-        return np.asarray(sum(p for p in comm.alltoall(sent) if p is not None))
 
     def matrix(self) -> PETSc.Mat:
         """Dense: for small grids."""
@@ -102,22 +82,61 @@ class Lines:
     def cells(self, real: bool) -> PETSc.Mat:
         """The real part of the product of the factors between cells, or the imaginary one. The
         caller destroys it."""
-        whole = np.ones((1, 1), complex)
-        for factor in self.factors:
-            whole = np.kron(factor, whole)
-        before, after = self.source.layout, self.target.layout
-        mesh = np.meshgrid(*(np.arange(n) for n in before.shape), indexing="ij")
-        every = before.global_index([m.ravel(order="F") for m in mesh])
-        own = after.owned_mesh()
-        mine = whole[np.ravel_multi_index(own, after.shape, order="F")]
-        found = PETSc.Mat().create(comm=self.source.comm)
-        found.setSizes(((after.local_size, None), (before.local_size, None)))
-        found.setType("aij")
-        rows = np.repeat(after.global_index(own), every.size).astype(PETSc.IntType)
-        columns = np.tile(every, len(mine)).astype(PETSc.IntType)
-        found.setPreallocationCOO(rows, columns)
-        found.setValuesCOO(np.ascontiguousarray(mine.real if real else mine.imag).ravel())
-        return found
+        whole = product_of(self.factors)
+        return between_cells(self.source, self.target, whole.real if real else whole.imag)
+
+
+def check_factors(source: Place, target: Place, factors: Sequence[np.ndarray]) -> None:
+    """Raises InputError for matrices of other sizes, and ranks that lie otherwise."""
+    before, after = source.layout, target.layout
+    sizes = [f.shape for f in factors]
+    wanted = list(zip(after.shape, before.shape, strict=True))
+    if sizes != wanted:
+        raise InputError("factors", sizes, f"{wanted}, one an axis")
+    if after.processes != before.processes:
+        allowed = f"{before.processes}, as before"
+        raise InputError("ranks by axis", after.processes, allowed)
+
+
+def along(
+    comm: MPI.Intracomm, d: int, P: np.ndarray, field: np.ndarray, before: Layout, after: Layout
+) -> np.ndarray:
+    """P along axis d of [s, k, j, i]. Collective where ranks share that axis."""
+    if before.processes[d] == 1:
+        return _product(P, field, d)
+    start, count = before.start[d], before.local_shape[d]
+    found = _product(P[:, start : start + count], field, d)
+    parts = np.split(found, np.cumsum(after.counts[d])[:-1], axis=field.ndim - 1 - d)
+    sent: list[np.ndarray | None] = [None] * comm.size
+    for rank, part in zip(_row(before, d), parts, strict=True):
+        sent[rank] = part
+    return np.asarray(sum(p for p in comm.alltoall(sent) if p is not None))
+
+
+def product_of(factors: Sequence[np.ndarray]) -> np.ndarray:
+    """Their Kronecker product, of which x is fastest."""
+    whole = np.ones((1, 1))
+    for factor in factors:
+        whole = np.kron(factor, whole)
+    return whole
+
+
+def between_cells(source: Place, target: Place, whole: np.ndarray) -> PETSc.Mat:
+    """A dense matrix (cells of the target, cells of the source), x fastest, as one of PETSc's. The
+    caller destroys it."""
+    before, after = source.layout, target.layout
+    mesh = np.meshgrid(*(np.arange(n) for n in before.shape), indexing="ij")
+    every = before.global_index([m.ravel(order="F") for m in mesh])
+    own = after.owned_mesh()
+    mine = whole[np.ravel_multi_index(own, after.shape, order="F")]
+    found = PETSc.Mat().create(comm=source.comm)
+    found.setSizes(((after.local_size, None), (before.local_size, None)))
+    found.setType("aij")
+    rows = np.repeat(after.global_index(own), every.size).astype(PETSc.IntType)
+    columns = np.tile(every, len(mine)).astype(PETSc.IntType)
+    found.setPreallocationCOO(rows, columns)
+    found.setValuesCOO(np.ascontiguousarray(mine).ravel())
+    return found
 
 
 def _without_dust(P: np.ndarray) -> np.ndarray:

@@ -8,8 +8,9 @@ steps of a reaction-diffusion chain,
     v_k := means over samples x samples blocks of cells              coarsening
     sqrt(v_k / |v|)                                                  of all v together
 
-of which diffusion and coarsening are one small matrix along each axis. A random layer is
-tanh(x A + b). Everything is done a batch at a time, by whole arrays and matrix products.
+of which diffusion and coarsening are one small matrix along each axis. They are layers of a network
+whose weights are fixed, and any other network makes features, too. A random layer is tanh(x A + b).
+Everything is done a batch at a time.
 """
 
 from __future__ import annotations
@@ -18,10 +19,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from mpi4py import MPI
 from scipy.linalg import expm
 
 from npde_opt.aliases import Numbers
 from npde_opt.errors import InputError
+from npde_opt.grids import Grid
+from npde_opt.networks import (
+    Applied,
+    Mixing,
+    Network,
+    Part,
+    Place,
+    ReLU,
+    Separable,
+    Stencil,
+    Step,
+)
+from npde_opt.networks.interface import Values
+from npde_opt.networks.template import Template
 
 Feature = Callable[[np.ndarray], np.ndarray]
 """A map of batches: x [sample, ...] to y [sample, ...], in single precision."""
@@ -96,6 +112,45 @@ def _shifted(u: np.ndarray, by: np.ndarray) -> np.ndarray:
     return found
 
 
+class Chained:
+    """Rows of what layers with fixed weights make of batches of pictures: of a network that was
+    trained, or that nobody trains.
+
+    Args:
+        network: on one rank's grid, in single precision or double.
+        weights: by name.
+
+    Raises:
+        InputError: for a network on several ranks, and other weights.
+    """
+
+    def __init__(self, network: Network, weights: Values):
+        shapes = {name: np.shape(w) for name, w in weights.items()}
+        if network.grid.comm.size > 1:
+            raise InputError("features: network", f"{network.grid.comm.size} ranks", "one")
+        if shapes != network.shapes:
+            raise InputError("features: weights", shapes, str(network.shapes))
+        self.source, self.dtype, self.size = network.source, network.dtype, network.target.size
+        self.layers = [step.at(weights, None) for step in network.steps]
+
+    def states(self, u: np.ndarray) -> np.ndarray:
+        """Behind the last layer [channel, sample, y, x].
+
+        Args:
+            u: [sample, y, x], or [sample, channel, y, x].
+        """
+        channels = self.source.channels
+        rows = u.reshape(len(u), channels, *u.shape[-len(self.source.cells) :])
+        found = np.ascontiguousarray(np.moveaxis(rows, 1, 0), self.dtype)
+        for layer in self.layers:
+            # No layer is asked for a derivative: what it keeps for one goes.
+            found = layer.step(found)[-1]
+        return found
+
+    def __call__(self, u: np.ndarray) -> np.ndarray:
+        return np.moveaxis(self.states(u), 0, -1).reshape(len(u), -1)
+
+
 class Oriented:
     """Oriented derivatives, rectified, diffused and coarsened: [sample, y, x] to rows of
     K * samples^2 numbers.
@@ -115,38 +170,32 @@ class Oriented:
             told = f"{orientations} orientations, time {time}, {samples} samples"
             allowed = f"at least 1, 0 and 1; at most {min(shape)} samples"
             raise InputError("oriented features", told, allowed)
+        grid = Grid(shape[::-1], comm=MPI.COMM_SELF)
+        slopes = Stencil(Place.on(grid), 2)
+        turned = Mixing(slopes.target, orientations)
+        coarse = Grid((samples, samples), comm=MPI.COMM_SELF)
+        heat = [_coarse_heat(n, time, samples) for n in grid.shape]
+        steps: list[Template] = [
+            Step(slopes.source, Part.of(slopes, "slopes")),
+            Step(turned.source, Part.of(turned, "normals"), ReLU()),
+            Applied(Separable(turned.target, heat, Place.on(coarse))),
+        ]
         angles = 2 * np.pi * np.arange(orientations) / orientations
-        self.normals = np.stack([np.cos(angles), np.sin(angles)]).astype(np.float32)
-        self.along = [_coarse_heat(n, time, samples).astype(np.float32) for n in shape]
-        self.size = orientations * samples**2
+        # Central differences along x and along y.
+        differences = np.zeros(slopes.shape)
+        differences[0, 0, 1] = differences[1, 0, :, 1] = np.array([-0.5, 0.0, 0.5])
+        normals = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+        network = Network(grid, steps, dtype=np.float32)
+        self.chain = Chained(network, {"slopes": differences, "normals": normals})
+        self.size = self.chain.size
 
     def __call__(self, u: np.ndarray) -> np.ndarray:
-        u = np.asarray(u, np.float32)
-        count, rows, columns = u.shape
-        along_y, along_x = self.along
-        slopes = np.stack([_slope(u, 2), _slope(u, 1)], axis=-1)
-        v = slopes.reshape(-1, 2) @ self.normals
-        np.maximum(v, 0, out=v)
-        # [sample, y, x, k] -> [sample, Y, x, k] -> [sample, Y, X, k]
-        v = along_y @ v.reshape(count, rows, -1)
-        v = along_x @ v.reshape(count * len(along_y), columns, -1)
-        out: np.ndarray = v.reshape(count, -1)
+        out = np.ascontiguousarray(self.chain(u))
         out /= np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-12)
         # Diffusion keeps the sign but for rounding.
         np.maximum(out, 0, out=out)
         np.sqrt(out, out=out)
         return out
-
-
-def _slope(u: np.ndarray, axis: int) -> np.ndarray:
-    """Central differences along an axis, 0 outside."""
-    before, after = np.zeros_like(u), np.zeros_like(u)
-    inner = [slice(None)] * u.ndim
-    outer = [slice(None)] * u.ndim
-    inner[axis], outer[axis] = slice(1, None), slice(None, -1)
-    before[tuple(inner)], after[tuple(outer)] = u[tuple(outer)], u[tuple(inner)]
-    found: np.ndarray = (after - before) / 2
-    return found
 
 
 def _coarse_heat(n: int, time: float, samples: int) -> np.ndarray:

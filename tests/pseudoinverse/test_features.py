@@ -2,10 +2,21 @@
 
 import numpy as np
 import pytest
+from mpi4py import MPI
 from scipy.linalg import expm
 
 from npde_opt.errors import InputError
-from npde_opt.pseudoinverse.features import Features, Oriented, RandomLayer, deskewed, receptive
+from npde_opt.grids import Grid
+from npde_opt.networks import Dense, Network, Part, Place, Stencil, Step, Tanh
+from npde_opt.pseudoinverse.features import (
+    Chained,
+    Features,
+    Oriented,
+    RandomLayer,
+    deskewed,
+    receptive,
+)
+from npde_opt.training.given import Given
 
 
 def moments(u):
@@ -68,3 +79,17 @@ def test_random_layers_have_the_spread_that_is_asked_for():
     np.testing.assert_array_equal(mask.sum(axis=0), rows * columns)
     assert min(rows.min(), columns.min()) == 2
     assert Features([layer])(x).shape == (500, 300)
+
+
+def test_any_network_makes_features():
+    grid = Grid((5, 4), comm=MPI.COMM_SELF)
+    first = Stencil(Place.on(grid, 2), 3)
+    last = Dense(first.target, 6)
+    steps = [Step(first.source, Part.of(first, "W"), Tanh()), Step(last.source, Part.of(last, "V"))]
+    network = Network(grid, steps)
+    u, weights = np.random.default_rng(0).standard_normal((7, 2, 4, 5)), network.initial(1)
+    forward = network.over(Given(u[:, :, None]))
+    at = forward.linearize(forward.space.from_values(weights))
+    np.testing.assert_allclose(Chained(network, weights)(u), at.data[0].values.T, rtol=1e-12)
+    with pytest.raises(InputError, match="weights"):
+        Chained(network, {"W": weights["W"]})
