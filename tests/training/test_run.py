@@ -2,9 +2,13 @@
 
 import csv
 import json
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from calling import environment
 from small import samples, trained, written
 
 from npde_opt.errors import InputError, Interrupted
@@ -144,3 +148,43 @@ def test_a_recurrent_network_reads_its_sequence(tmp_path):
 def test_groups_that_cannot_be_are_told(tmp_path):
     with pytest.raises(InputError, match="--sample-groups: got 3; .* number of samples"):
         trained(written(tmp_path, most=1), tmp_path / "out", sample_groups=3)
+
+
+KILLED = """
+import os, signal, sys
+sys.path[:0] = sys.argv[3:]
+from pathlib import Path
+import small
+import npde_opt.training.run
+from npde_opt.runs import monitor
+
+npde_opt.training.run.CHECKPOINT_SECONDS = monitor.WITHIN_SECONDS = 0.0
+between, seen = monitor.Monitor.between, []
+
+def killing(self, state):
+    between(self, state)
+    seen.append(state)
+    if len(seen) == 4:  # after two of the three batches of the second epoch
+        os.kill(os.getpid(), signal.SIGKILL)
+
+monitor.Monitor.between = killing
+small.trained(Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+def test_a_run_that_is_killed_within_an_epoch_goes_on_to_the_bit(tmp_path):
+    file = written(tmp_path, most=3)
+    adam = '"adamw"\nrate = 0.05\nwarm_up = 1.5\nbatch = 9'
+    file.write_text(file.read_text().replace('"lbfgs"', adam))
+    whole, parts = trained(file, tmp_path / "whole"), tmp_path / "parts"
+    script = [sys.executable, "-c", KILLED, str(file), str(parts), *sys.path]
+    run = subprocess.run(script, capture_output=True, text=True, env=environment())
+    assert run.returncode == -signal.SIGKILL, run.stderr
+    assert len(list(csv.DictReader((parts / "history.csv").open()))) == 2
+    trained(file, parts, resume=True)
+    assert "resuming after iteration 1" in (parts / "run.log").read_text()
+    one, other = (Model.load(out / "model.npz") for out in (whole, parts))
+    for name, values in one.weights.items():
+        np.testing.assert_array_equal(values, other.weights[name])
+    rows = [list(csv.reader((out / "history.csv").open())) for out in (whole, parts)]
+    assert [r[:6] for r in rows[0]] == [r[:6] for r in rows[1]]
