@@ -1,5 +1,9 @@
 """Implicit stages with nonlinear terms: F(U) = M U + alpha r(U) - b = 0 by Newton's method, with
-the Jacobian M + alpha r_u of jacobian.py."""
+the Jacobian M + alpha r_u of jacobian.py.
+
+On a line, where that is factored, the factors serve further iterations of the stage, as long as
+these lower the residual fast. Factors in products with derivatives are kept: see kept.py.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from npde_opt import reductions
 from npde_opt.errors import InputError, SolverError
 from npde_opt.forward.groups import Group
 from npde_opt.forward.jacobian import Jacobian
-from npde_opt.forward.kept import Budget, KeptFactors, Place
+from npde_opt.forward.kept import Budget, Factors, KeptFactors, Place
 from npde_opt.forward.linear_part import LinearPart
 from npde_opt.forward.positivity import rates_not_finite
 from npde_opt.linear.accuracy import TIGHT, given, is_tight
@@ -18,6 +22,8 @@ from npde_opt.linear.measured import note
 from npde_opt.terms.state import State, channels
 
 MAX_ITERATIONS = 25
+FAST = 0.1
+"""Share of a residual that an iteration leaves, up to which factors are used again."""
 
 
 class Newton:
@@ -83,6 +89,7 @@ class Newton:
         converge."""
         state, residual, norm, first = self._guess(alpha, b, group, before)
         scale, last = max(self._norm(b), first, 1e-300), np.inf
+        factors: Factors | None = None
         for iteration in range(MAX_ITERATIONS):
             if not np.isfinite(norm):
                 break
@@ -92,9 +99,11 @@ class Newton:
             ):
                 note("state", norm / scale, iteration)
                 return state.u
+            if factors is None or norm > FAST * last:
+                self._assemble(alpha, group, state)
+                factors = self.jacobian.kept() if self.jacobian.line else None
             last = norm
-            self._assemble(alpha, group, state)
-            state = state.moved(self.jacobian.solve(-residual, channels(self.grid, self.count)))
+            state = state.moved(self._change(factors, -residual))
             residual, norm = self._residual(alpha, b, group, state)
         if not np.isfinite(norm):
             found = rates_not_finite(self.part.equation.species, state, group.others)
@@ -109,6 +118,13 @@ class Newton:
             f"{MAX_ITERATIONS} iterations",
             "Take shorter steps.",
         )
+
+    def _change(self, factors: Factors | None, b: np.ndarray) -> np.ndarray:
+        """With the Jacobian that was assembled or factored last."""
+        if factors is None:
+            return self.jacobian.solve(b, channels(self.grid, self.count))
+        self.jacobian.iterations += 1
+        return factors.solve(b, False, "newton")
 
     def linear(
         self,
@@ -129,7 +145,7 @@ class Newton:
         factors = kept.at(place)
         if factors is None:
             self._assemble(alpha, group, state)
-            if self.jacobian.keeps and (kept.again(place) or self.jacobian.line):
+            if self.jacobian.keeps:
                 factors = self.jacobian.kept()
                 kept.keep(place, factors)
         if factors is None:

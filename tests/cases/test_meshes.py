@@ -134,3 +134,23 @@ def test_a_nonlinear_steady_state_is_identified():
     assert errors["relative_error_K"] < 0.6
     at.destroy()
     found.objective.destroy()
+
+
+@pytest.mark.parametrize("name", ["scratch_assay_learned", "scratch_assay_together"])
+def test_learned_assays(name, tmp_path):
+    """With one of three replicates held out."""
+    rng = np.random.default_rng(0)
+    for cells in (10, 12, 16, 20):
+        rows = ["Position,Dens1,Dens2,Dens3,Time"]
+        for t in (0, 12, 24, 36, 48):
+            for i in range(38):
+                u = 1e-6 * (20 + (cells + 0.5 * t) * abs(i - 19) * rng.uniform(0.8, 1.2, 3))
+                rows.append(f"{25 + 50 * i},{u[0]:.6e},{u[1]:.6e},{u[2]:.6e},{t}")
+        (tmp_path / f"CellDensity_{cells}.csv").write_text("\n".join(rows))
+    case = load_case(
+        MESHES / f"{name}.toml", MPI.COMM_SELF, data=tmp_path, variables={"aside": "Dens2"}
+    )
+    case.table.time.times = EqualSteps(end=2.0, steps=4)
+    check_gradient(case, Ensemble.whole(MPI.COMM_SELF))
+    (aside,) = case.data.held_out
+    assert aside.name == "replicate Dens2" and np.isfinite(aside.observed[0]).all()
