@@ -33,6 +33,11 @@ def _derived(cubics: np.ndarray) -> np.ndarray:
 PIECES = [CUBICS, _derived(CUBICS), _derived(_derived(CUBICS))]
 """Their derivatives of the orders 0, 1, 2."""
 FOUR = np.arange(4)[:, None]
+KEPT = 16
+"""Sets of points whose intervals and weights are kept: a state's values, derivatives and transposes
+are asked for one after the other."""
+FEW = 1 << 14
+"""Points of such a set at most."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +133,7 @@ class Spline(Function):
         ]
         self.knots = tuple(knots)
         self.variables = len(self.knots)
+        self._kept: dict[tuple[bytes, ...], SplineAt] = {}
         self.link = link or Free()
         count = int(np.prod(self.knots))
         if monotone is None:
@@ -149,7 +155,15 @@ class Spline(Function):
         return np.concatenate([x.reshape(-1, self.count) for x in found])
 
     def points(self, *v: Numbers) -> SplineAt:
-        return SplineAt(self, together(v))
+        given = together(v)
+        if given[0].size > FEW:
+            return SplineAt(self, given)
+        key = (str(given[0].shape).encode(), *(x.tobytes() for x in given))
+        found = self._kept.pop(key, None)
+        self._kept[key] = found or SplineAt(self, given)  # the last one is the latest
+        if len(self._kept) > KEPT:
+            del self._kept[next(iter(self._kept))]
+        return self._kept[key]
 
     def near(self, f: Callable[..., Numbers]) -> np.ndarray:
         """c are the values at the knots."""

@@ -166,3 +166,16 @@ def test_the_inverse_of_a_shape(shape):
 def test_what_cannot_be(made, said):
     with pytest.raises(InputError, match=said):
         made()
+
+
+def test_points_are_kept_by_what_they_are():
+    """Not by the array that holds them."""
+    f, v = Spline(ONE, [4]), np.linspace(-1.0, 2.0, 5)
+    theta = np.array([1.0, -2.0, 0.5, 3.0])
+    first = f.evaluate(theta, v)
+    v[:] = v[::-1].copy()
+    np.testing.assert_array_equal(f.evaluate(theta, v), first[::-1])
+    assert f.evaluate(theta, v[None]).shape == (1, 5)
+    for shift in range(40):
+        f.evaluate(theta, v + shift)
+    np.testing.assert_array_equal(f.evaluate(theta, v), first[::-1])
