@@ -144,17 +144,19 @@ def on_values(found: Found) -> dict[str, Coefficient]:
 
 
 def _fit(case: Case, axes: str, rows: Predicted, out: RunDirectory) -> None:
-    """Observed against predicted data, and residuals where the places are points."""
+    """Observed against predicted data that are fitted, and residuals where the places are
+    points."""
+    on = rows.member == 0
     units = {o.unit for o in case.table.observation}
     unit = units.pop() if len(units) == 1 else ""
     figures.plot_data_fit(
-        out.file("data_fit.png"), rows.observed, rows.predicted, rows.sigma, unit=unit
+        out.file("data_fit.png"), rows.observed[on], rows.predicted[on], rows.sigma[on], unit=unit
     )
-    if np.isfinite(rows.at).all(axis=1).any():
+    if np.isfinite(rows.at[on]).all(axis=1).any():
         figures.plot_residuals(
             out.file("residuals.png"),
-            rows.at,
-            rows.residual,
+            rows.at[on],
+            rows.residual[on],
             edges=case.domain.edges,
             length_unit=case.table.case.length_unit,
             axes=axes,
