@@ -34,5 +34,5 @@ def plot_series(
             ax.plot(times[shown], own[shown], "o-", color=FIRST, ms=3, lw=1.0, label="observed")
             ax.plot(times[shown], by[shown], color=SECOND, lw=1.4, label="one step ahead")
         every[-1, 0].set(xlabel="time")
-        every[0, 0].legend(ncols=3, loc="upper left")
+        every[0, 0].legend(ncols=3, loc="lower left", bbox_to_anchor=(0.0, 1.0))
         return save(plt, figure, path)

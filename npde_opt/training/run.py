@@ -28,6 +28,7 @@ from npde_opt.training.case import TrainingCase, load_training
 from npde_opt.training.identity import identity
 from npde_opt.training.problem import Problem
 from npde_opt.training.report import Report, names_of_files
+from npde_opt.training.warm import begin
 from npde_opt.training.watching import watching
 
 CHECKPOINT_SECONDS = 5.0
@@ -194,7 +195,7 @@ class Training(Opened[TrainingCase]):
         """The result of the last optimizer, and what all of them counted."""
         first = 0 if inside is None else inside.level
         spent: Counter[str] = Counter({} if inside is None else inside.spent)
-        begun, result = problem.start(), None
+        begun, result = begin(problem), None
         m = begun
         for number in range(first, len(self.settings)):
             settings = replace(self.settings[number], level=number)

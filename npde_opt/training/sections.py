@@ -193,6 +193,13 @@ class NetworkSection(Table, kw_only=True):
         Meta(description="of states and products; weights and sums are double"),
     ] = "double"
     seed: Annotated[Index, Meta(description="of the weights to start from")] = 0
+    last: Annotated[
+        Literal["drawn", "solved"],
+        Meta(
+            description="solved: the last layer, dense and without an activation, starts from "
+            "least squares of what the others make of the training samples as they start"
+        ),
+    ] = "drawn"
     gain: Annotated[
         Positive, Meta(description="factor of the variance of the weights to start from")
     ] = 1.0
