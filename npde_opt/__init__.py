@@ -98,6 +98,7 @@ FACE = {
         "ReLU",
         "Smoothing",
         "Softplus",
+        "SteadyState",
         "Stencil",
         "Step",
         "Tanh",

@@ -1,7 +1,9 @@
-"""An operator as it is assembled: where its entries are, and its eigenvalues."""
+"""An operator as it is assembled: where its entries are, its eigenvalues, and which entries share
+a weight."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,6 +54,23 @@ def plot_operator(
             values = np.linalg.svd(dense, compute_uv=False)
             right.plot(np.arange(1, len(values) + 1), values, ".", color=FIRST, ms=4)
             right.set(xlabel="number", ylabel="singular value")
+        return save(plt, figure, path)
+
+
+def plot_sharing(path: FilePath, numbers: Mapping[str, np.ndarray]) -> Path:
+    """Which entries of matrices are the same weight: entries of one number have one colour.
+
+    Args:
+        numbers: by title a matrix of the numbers of weights, from 1; 0 where there is no entry.
+    """
+    with style() as plt:
+        count = len(numbers)
+        figure, axes = plt.subplots(1, count, figsize=(3.2 * count, 3.6), layout="constrained")
+        for ax, (title, found) in zip(np.atleast_1d(axes), numbers.items(), strict=True):
+            shown = np.ma.masked_equal(found, 0)
+            ax.imshow(shown, cmap="turbo", vmin=0.5, vmax=found.max() + 0.5, aspect="equal")
+            ax.set_title(f"{title}: {len(np.unique(found[found > 0]))} weights")
+            ax.set(xticks=[], yticks=[], xlabel="before", ylabel="behind")
         return save(plt, figure, path)
 
 

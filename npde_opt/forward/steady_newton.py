@@ -77,7 +77,9 @@ class Problem:
         self.group, self.shift, self.driving = group, shift, driving
 
     def shifted(self, shift: np.ndarray) -> Problem:
-        return Problem(self.group, shift, self.driving)
+        """By so much more."""
+        whole = shift if self.shift is None else self.shift + shift
+        return Problem(self.group, whole, self.driving)
 
     def driven(self, start: State) -> Problem:
         """The same with the size of what drives it, which is r at the state 0: of an equation of
@@ -126,14 +128,19 @@ class SteadyNewton:
         linear = self.jacobian.asked
         return {"state": f"{self.rtol:g} on the true residual", "adjoint": linear, "newton": linear}
 
-    def solve(self, group: Group, starts: Sequence[State]) -> State:
+    def solve(
+        self, group: Group, starts: Sequence[State], driving: np.ndarray | None = None
+    ) -> State:
         """The state, from the first start from which it is found.
+
+        Args:
+            driving: f of r(u) = f, integrated over cells; None: 0.
 
         Raises:
             SolverError: where it is found from none, neither by Newton's method nor along a
                 homotopy.
         """
-        problem = Problem(group).driven(starts[0])
+        problem = Problem(group, driving).driven(starts[0])
         reasons = []
         for search in (self._newton, self._homotopy):
             for start in starts:

@@ -29,6 +29,7 @@ from npde_opt.networks.network import PATHS, Inputs, Network, NetworkMap
 from npde_opt.networks.parts import Part, Transposed
 from npde_opt.networks.place import Place
 from npde_opt.networks.separable import Separable
+from npde_opt.networks.steady_state import SteadyState
 from npde_opt.networks.stencil import Stencil
 from npde_opt.networks.template import Linear, Template
 
@@ -65,6 +66,7 @@ __all__ = [
     "Separable",
     "Smoothing",
     "Softplus",
+    "SteadyState",
     "Stencil",
     "Step",
     "Tanh",

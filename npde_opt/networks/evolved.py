@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from petsc4py import PETSc
 
-from npde_opt.aliases import Coefficient, Coefficients, Numbers
+from npde_opt.aliases import Coefficients
 from npde_opt.errors import InputError
 from npde_opt.forward.equation import COMPLEX, Equation
 from npde_opt.forward.groups import treated
@@ -29,8 +29,8 @@ from npde_opt.forward.stepper import Stepper
 from npde_opt.grids import Grid
 from npde_opt.networks.interface import Values, Weight
 from npde_opt.networks.matrices import on_channels
-from npde_opt.networks.place import Place, fields
-from npde_opt.networks.template import Plain, Sums
+from npde_opt.networks.of_equation import OfEquation, back, states
+from npde_opt.networks.template import Sums
 from npde_opt.terms import Diffusion, Reaction
 from npde_opt.terms.boundary import BoundaryValues
 from npde_opt.terms.state import Gradients
@@ -38,7 +38,7 @@ from npde_opt.terms.state import Gradients
 PREFIX = "state_"
 
 
-class Evolved(Plain):
+class Evolved(OfEquation):
     """A layer of one time step.
 
     Args:
@@ -64,48 +64,16 @@ class Evolved(Plain):
         dt: float,
         recipe: str = "auto",
     ):
-        self.equation, self.grid, self.dt = equation, equation.grid, dt
-        self.named, self.known = dict(weights), dict(known)
-        self.weights = list(weights.values())
-        self.source = self.target = Place.on(self.grid, len(equation.species))
-        self.scheme = scheme_of(scheme)
-        self._check()
+        super().__init__(equation, weights, known)
+        self.scheme, self.dt = scheme_of(scheme), dt
+        if not 0 < dt < np.inf:
+            raise InputError("dt", dt, "a number > 0")
+        if equation.nonlinear and self.scheme.nonlinear_implicit:
+            allowed = "one that treats nonlinear terms explicitly, as imex-euler does"
+            raise InputError("scheme", self.scheme.name, allowed)
         self.part = LinearPart(equation)
         self.solvers = StepSolvers(self.part, PREFIX, recipe)
         self._destroyed = False
-
-    def _check(self) -> None:
-        if not 0 < self.dt < np.inf:
-            raise InputError("dt", self.dt, "a number > 0")
-        if self.equation.nonlinear and self.scheme.nonlinear_implicit:
-            allowed = "one that treats nonlinear terms explicitly, as imex-euler does"
-            raise InputError("scheme", self.scheme.name, allowed)
-        needed = {name for term in self.equation.readers for name in term.coefficients}
-        missing = sorted(needed - {*self.named, *self.known})
-        if missing:
-            raise InputError("coefficients", ", ".join(missing), "weights or known values of all")
-        cells = self.grid.shape[::-1]
-        for name, weight in self.named.items():
-            if weight.shape not in ((), cells):
-                raise InputError(f"weight of {name}", weight.shape, f"shape () or {cells}")
-
-    def values(self, k: Values, names: Sequence[str]) -> dict[str, Coefficient]:
-        """Coefficients as terms read them, owned [i, j, k]."""
-        found: dict[str, Coefficient] = {}
-        for name in names:
-            whole = np.asarray(self.named[name].of(k))
-            found[name] = self.source.own(whole).T if whole.ndim else float(whole)
-        return found
-
-    def add(self, found: Gradients, out: Sums) -> None:
-        """Cotangents of coefficients to those of weights."""
-        for name, value in found.values.items():
-            weight = self.named[name]
-            if weight.shape:
-                own = self.source.own(out.of(weight))
-                own += np.asarray(value).T
-            else:
-                out.add(weight, np.asarray(value))
 
     def at(self, k: Values, x: np.ndarray | None) -> EvolvedAt:
         return EvolvedAt(self, k)
@@ -143,22 +111,12 @@ class Evolved(Plain):
         self._destroyed = True
 
 
-class Added:
-    """How cotangents of one coefficient are added up: those of fields cell by cell."""
-
-    def __init__(self, number: bool):
-        self.number = number
-
-    def cotangent(self, value: Numbers) -> Numbers:
-        return float(np.sum(value)) if self.number else value
-
-
 class EvolvedAt:
     """The step at one point; see forward/layer.py. Its stages are those of the scheme."""
 
     def __init__(self, of: Evolved, k: Values):
         self.of = of
-        coefficients: dict[str, Coefficient] = {**of.known, **of.values(k, list(of.named))}
+        coefficients = of.coefficients(k)
         self.linear = LinearPoint(of.part, coefficients)
         self.linear.check(PREFIX)
         terms = [term.at(coefficients) for term in of.equation.nonlinear]
@@ -171,10 +129,6 @@ class EvolvedAt:
     def _ready(self) -> None:
         """Puts this point's operators into the matrices, where they are not there already."""
         self.of.part.assemble(self.linear.points)
-
-    def _gradients(self) -> Gradients:
-        found = {name: Added(not w.shape) for name, w in self.of.named.items()}
-        return Gradients(found)
 
     def _finish(self, found: Gradients, out: Sums) -> None:
         self.stepper.flush(found)
@@ -189,19 +143,15 @@ class EvolvedAt:
         self, stages: Stages, du: np.ndarray, dk: Coefficients, previous: np.ndarray | None
     ) -> Stages:
         self._ready()
-        found = self.stepper.tangent(0, each(stages), states(du), self._moved(dk))
+        found = self.stepper.tangent(0, each(stages), states(du), self.of.moved(dk))
         return [du, *(back(x, du) for x in found[1:])]
-
-    def _moved(self, dk: Coefficients) -> dict[str, Coefficient]:
-        moved = {name: np.asarray(value) for name, value in dk.items()}
-        return self.of.values(moved, [n for n, w in self.of.named.items() if w.name in moved])
 
     def adjoint(
         self, stages: Stages, adjoint: np.ndarray, out: Sums | None, late: Sequence[Stages]
     ) -> tuple[np.ndarray, Stages]:
         self._ready()
         self.stepper.discard()
-        found = self._gradients() if out is not None else None
+        found = self.of.gradients() if out is not None else None
         first, kept = self.stepper.adjoint(0, each(stages), states(adjoint), found)
         if found is not None and out is not None:
             self._finish(found, out)
@@ -219,28 +169,15 @@ class EvolvedAt:
     ) -> tuple[np.ndarray, Stages]:
         self._ready()
         self.stepper.discard()
-        found = self._gradients()
+        found = self.of.gradients()
         given = each(stages), each(changes), multipliers, states(dadjoint)
-        first, kept = self.stepper.second(0, *given, self._moved(dk), found)
+        first, kept = self.stepper.second(0, *given, self.of.moved(dk), found)
         self._finish(found, out)
         return back(first, dadjoint), kept
 
 
-def states(u: np.ndarray) -> np.ndarray:
-    """[c, s, k, j, i] as the stepper takes it, [c, s, i, j, k] in double precision, or [c, i, j, k]
-    of one sample."""
-    found = fields(u.astype(float, copy=False))
-    return found[:, 0] if found.shape[1] == 1 else found
-
-
 def each(stages: Stages) -> Stages:
     return [states(u) for u in stages]
-
-
-def back(found: np.ndarray, like: np.ndarray) -> np.ndarray:
-    """The other way."""
-    whole = found if found.ndim == like.ndim else found[:, None]
-    return np.ascontiguousarray(fields(whole), like.dtype)
 
 
 def unitary(

@@ -73,7 +73,8 @@ def network_of(
             found += _Layer(number, layer, place, Place.on(grid, channels), steps).steps()
         place = found[-1].target
     start = None if layers[0].kind == "recurrent" else 0
-    return Network(grid, found, start=start, dtype=PRECISIONS[section.precision])
+    kind = PRECISIONS[section.precision]
+    return Network(grid, found, start=start, dtype=kind, path=section.path)
 
 
 def initial(

@@ -192,6 +192,13 @@ class NetworkSection(Table, kw_only=True):
         Literal["double", "single"],
         Meta(description="of states and products; weights and sums are double"),
     ] = "double"
+    path: Annotated[
+        Literal["fused", "assembled"],
+        Meta(
+            description="how products with stencils are found: in compiled loops and BLAS, box by "
+            "box, or by PETSc's sparse matrices of shifts, in double precision"
+        ),
+    ] = "fused"
     seed: Annotated[Index, Meta(description="of the weights to start from")] = 0
     last: Annotated[
         Literal["drawn", "solved"],

@@ -51,6 +51,15 @@ def test_layers():
     check_derivatives(FOUND["optics"](grid, regions, 50.0, [0.5, 1.0, 0.5], absorbing), 2)
 
 
+def test_a_balance():
+    grid = nd.Grid((4, 3), comm=MPI.COMM_SELF)
+    check_derivatives(nd.Network(grid, [FOUND["balance"](grid)]), 1)
+
+
+def test_the_figure(tmp_path):
+    assert FOUND["sharing"](tmp_path / "sharing.png").stat().st_size > 10_000
+
+
 def test_the_page_names_all_files():
     folder = Path(nd.__file__).parent / "networks"
     files = {f.name for f in folder.glob("*.py")} - {"__init__.py"}

@@ -36,6 +36,14 @@ def test_ranks_and_groups_give_one_objective(tmp_path, spread):
     at.destroy()
 
 
+def test_the_assembled_path_gives_it_too(tmp_path):
+    found = problem(tmp_path, data='normalisation = "standard"\n[network]\npath = "assembled"')
+    assert found.network.path == "assembled"
+    at = found.objective.linearize(found.start())
+    norm = found.objective.gradient_norm(at.gradient())
+    np.testing.assert_allclose((at.value, norm), REFERENCE, rtol=1e-5)
+
+
 @pytest.mark.parallel([1, 2, 3])
 def test_derivatives_of_a_classifier(tmp_path):
     found = problem(tmp_path, groups=COMM.size)
