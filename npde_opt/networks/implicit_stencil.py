@@ -20,7 +20,7 @@ from npde_opt.networks.interface import Values
 from npde_opt.networks.matrices import as_vec, from_vec
 from npde_opt.networks.parts import Part
 from npde_opt.networks.solved import Solved
-from npde_opt.networks.template import Sums
+from npde_opt.networks.template import Change, Sums
 from npde_opt.petsc_options import from_options
 
 PREFIX = "state_"
@@ -46,6 +46,10 @@ class Smoothing(Solved):
 
     def _operator(self, k: Values) -> SmoothingAt:
         return SmoothingAt(self, k)
+
+    def with_operators(self, change: Change) -> Smoothing:
+        """The same layer of a changed T."""
+        return Smoothing(self.part.changed(change), self.dt)
 
     def matrix(self, k: Values) -> PETSc.Mat:
         """I + dt T^T T, whose inverse the layer is. The caller destroys it."""

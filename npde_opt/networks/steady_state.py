@@ -16,6 +16,7 @@ one sample after the other. With S = r_u at u' and the volumes M of cells:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 
 import numpy as np
 
@@ -81,11 +82,10 @@ class SteadyState(OfEquation):
         return SteadyStateAt(self, k)
 
     def with_operators(self, change: Change) -> SteadyState:
-        """The same layer of a changed W."""
-        named, driven = self.named, self.driven.changed(change)
-        return SteadyState(
-            self.equation, named, driven, self.bias, self.known, self.start, self.recipe
-        )
+        """The same layer of a changed W, with the same solvers."""
+        found = copy(self)
+        found.driven = self.driven.changed(change)
+        return found
 
     def destroy(self) -> None:
         if not self._destroyed:

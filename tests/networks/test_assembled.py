@@ -7,7 +7,9 @@ import pytest
 from mpi4py import MPI
 from nets import drawn, objective, part
 
+from npde_opt import terms
 from npde_opt.errors import InputError
+from npde_opt.forward import Equation
 from npde_opt.grids import Grid
 from npde_opt.networks import (
     Applied,
@@ -18,6 +20,8 @@ from npde_opt.networks import (
     Nested,
     Network,
     Place,
+    Smoothing,
+    SteadyState,
     Stencil,
     Step,
     Tanh,
@@ -26,6 +30,7 @@ from npde_opt.networks import (
     pooling,
 )
 from npde_opt.networks.assembled import Assembly, Shifted, Spread
+from npde_opt.terms import Reaction
 
 COMM = MPI.COMM_WORLD
 PERIODIC = {"y-": "periodic", "y+": "periodic"}
@@ -125,6 +130,21 @@ def test_networks_are_those_of_loops(kind):
         scale = COMM.allreduce(np.abs(other).max(initial=0.0), op=MPI.MAX)
         tolerance = 1e-8 if kind == "equilibrium" else 1e-12
         assert np.allclose(own, other, rtol=0, atol=tolerance * scale)
+    assembled.destroy()
+
+
+def test_layers_that_solve_take_the_path_too():
+    grid = Grid((4, 4), comm=COMM)
+    at, given = Place.on(grid), Equation(grid, [terms.Diffusion(grid, "D"), Reaction(grid, "c")])
+    known = {"D": 1.0, "c": 2.0}
+    steady = SteadyState(given, {}, part(Stencil(at, 1), "W"), known=known)
+    layers = [Smoothing(part(Stencil(at, 2), "T")), steady]
+    assembled = Network(grid, layers, path="assembled")
+    assert isinstance(assembled.steps[0].part.operator, Shifted)
+    assert isinstance(assembled.steps[1].driven.operator, Shifted)
+    pairs = zip(derivatives(assembled), derivatives(Network(grid, layers)), strict=True)
+    for own, other in pairs:
+        assert np.allclose(own, other, rtol=0, atol=1e-7 * np.abs(other).max())
     assembled.destroy()
 
 
