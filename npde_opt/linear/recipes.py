@@ -94,6 +94,8 @@ RECIPES: dict[str, dict[str, str | None]] = {
 PYAMG = "npde_opt.linear.pyamg_pc.PyAMG"
 CELLS = 1 << 13
 """Cells from which on compiled loops pay for their loading."""
+FILL = 0.6
+"""Active cells of all from which on loops over all cells take less time."""
 STOPS = ("ksp_rtol", "ksp_atol", "ksp_max_it", "ksp_norm_type")
 """Options of a KSP that the conjugate gradients on planes know, too."""
 
@@ -120,8 +122,14 @@ def chosen_recipe(prefix: str, recipe: str = "auto") -> str:
 
 def fits_planes(matrix: StencilMatrix, grid: Grid, symmetric: bool) -> bool:
     """Whether the loops on planes take a matrix."""
-    whole = grid.comm.size == 1 and grid.active_global is None and grid.dim > 1
-    return whole and symmetric and matrix.narrow and matrix.shared
+    alone = grid.comm.size == 1 and grid.dim > 1
+    return alone and symmetric and matrix.narrow and matrix.shared
+
+
+def fills_planes(grid: Grid) -> bool:
+    """Whether enough cells are active for loops over all."""
+    active = grid.active_global
+    return active is None or float(active.mean()) >= FILL
 
 
 def direct_options(ranks: int, symmetric: bool) -> dict[str, str | None]:
@@ -155,9 +163,9 @@ class LinearSolver:
         matrix: stencil matrix on the grid's scalar unknowns.
         prefix: options prefix, e.g. 'state_'.
         recipe: a name in RECIPES or 'auto' (geometric where a 2-D or 3-D grid coarsens, else
-            direct; planes in place of geometric for symmetric matrices on whole grids of one rank
-            from CELLS cells on; gamg in place of geometric for stencils of more than 1 + 2 dim
-            points); the option -<prefix>recipe wins.
+            direct; planes in place of geometric for symmetric matrices of one rank from CELLS cells
+            on of which FILL are active; gamg in place of geometric for stencils of more than
+            1 + 2 dim points); the option -<prefix>recipe wins.
         symmetric: CG for symmetric positive definite matrices, else GMRES.
         norm: of the residual that `rtol` is for, as in -<prefix>ksp_norm_type ("natural" only where
             the method is CG); else the method's own.
@@ -186,7 +194,7 @@ class LinearSolver:
         recipe = chosen_recipe(prefix, recipe)
         if recipe == "auto":
             fast = fits_planes(matrix, grid, symmetric) and not self._asked("pc_", "mg_")
-            fast = fast and grid.size >= CELLS
+            fast = fast and grid.size >= CELLS and fills_planes(grid)
             recipe = "planes" if fast else "geometric" if grid.dim > 1 else "direct"
         if recipe == "planes":
             self._check_planes(grid)
@@ -218,7 +226,7 @@ class LinearSolver:
     def _check_planes(self, grid: Grid) -> None:
         """Raises InputError where the matrix is none for loops on planes."""
         if not fits_planes(self.matrix, grid, self.symmetric):
-            allowed = "geometric; planes are for symmetric matrices on whole grids of one rank"
+            allowed = "geometric; planes are for symmetric matrices on one rank"
             raise InputError(f"-{self.prefix}recipe", "planes", allowed)
 
     def _own_gradients(self) -> PlaneCG | None:

@@ -1,4 +1,4 @@
-"""The V-cycle of symmetric matrices on whole grids of one rank, in single precision on planes:
+"""The V-cycle of symmetric matrices on grids of one rank, in single precision on planes:
 
     down   x := q(D^-1 A) D^-1 b,   b_coarse = P^T (b - A x)
     up     x := x + P x_coarse,     x := x + q(D^-1 A) D^-1 (b - A x)
@@ -6,6 +6,9 @@
 q is Chebyshev's polynomial of degree 2 for eigenvalues of D^-1 A between a quarter of their bound
 (Gershgorin) and the bound, the same down and up, so that the cycle is symmetric. The coarsest
 matrix is inverted.
+
+Under a mask planes are 0 at inactive cells and towards them, and coarse cells are all that a fine
+one gives to: those beyond the rim, too.
 """
 
 from __future__ import annotations
@@ -105,16 +108,50 @@ class PlaneLevel:
         return sweeps.up(*values, self._below.x, *how, self._y, self._v, self._row_below)
 
 
+class Unknowns:
+    """Values at active cells, x fastest, beside fields of all cells: those at inactive cells are
+    coupled to nothing."""
+
+    def __init__(self, grid: Grid):
+        mask = grid.active_global
+        self.active = None if mask is None else mask.ravel(order="F")
+
+    def spread(self, values: np.ndarray) -> np.ndarray:
+        """Of all cells, 0 at inactive ones."""
+        if self.active is None:
+            return values
+        whole = np.zeros(self.active.size, values.dtype)
+        whole[self.active] = values
+        return whole
+
+    def take(self, field: np.ndarray, factor: float, shape: Shape, out: np.ndarray) -> None:
+        """out = factor times the field."""
+        if self.active is None:
+            rows.take(field, factor, out, shape.geometry)
+            return
+        whole = np.empty(self.active.size, out.dtype)
+        rows.take(field, factor, whole, shape.geometry)
+        out[...] = whole[self.active]
+
+    def square(self, field: np.ndarray, shape: Shape) -> float:
+        """The sum of squares at active cells."""
+        whole = np.empty(int(np.prod(shape.cells)))
+        rows.take(field, 1.0, whole, shape.geometry)
+        if self.active is not None:
+            whole *= self.active
+        return float(np.vdot(whole, whole))
+
+
 class PlaneCycle:
     """Context of a Python PC.
 
     Args:
-        grid: whole (no mask), on one rank.
+        grid: on one rank.
         offsets: of the finest stencil.
     """
 
     def __init__(self, grid: Grid, offsets: Sequence[Offset]):
-        self.grid = grid
+        self.grid, self.unknowns = grid, Unknowns(grid)
         self.periodic = tuple(grid.periodic(d) for d in range(grid.dim))
         self.halved = halvings(grid)
         cells, shapes = list(grid.shape), [Shape(grid.shape, self.periodic, offsets)]
@@ -151,6 +188,9 @@ class PlaneCycle:
     def _invert(self, planes: Planes) -> None:
         """The coarsest matrix, dense."""
         A = dense(planes, self.periodic) * self.scale
+        diagonal = np.einsum("ii->i", A)
+        # Cells that no active one gives to.
+        diagonal[diagonal == 0] = 1
         try:
             self.inverse = np.linalg.inv(A)
         except np.linalg.LinAlgError:
@@ -163,9 +203,9 @@ class PlaneCycle:
             found[...] = 0 if size == 0 else np.nan
             return
         top = self.levels[0]
-        top.shape.put(given, 1 / size, top.b)
+        top.shape.put(self.unknowns.spread(given), 1 / size, top.b)
         self.cycle()
-        rows.take(top.x, size * self.scale, found, top.shape.geometry)
+        self.unknowns.take(top.x, size * self.scale, top.shape, found)
 
     def cycle(self) -> tuple[float, float]:
         """x of the finest level from its b; b^T x and x^T x."""

@@ -86,15 +86,16 @@ class PlaneCG:
         vectors.row_sums(*found, shape.geometry)
 
     def solve(self, ksp: PETSc.KSP, b: PETSc.Vec, x: PETSc.Vec) -> None:
-        given, found = b.getArray(readonly=True), x.getArray()
+        unknowns = self.cycle.unknowns
+        given, found = unknowns.spread(b.getArray(readonly=True)), x.getArray()
         rtol, _, _, most = ksp.getTolerances()
         guessed = ksp.getInitialGuessNonzero()
         if guessed:
-            self.shape.put(found, 1.0, self._x)
+            self.shape.put(unknowns.spread(found), 1.0, self._x)
         else:
             self._x[...] = 0
         reason, iterations, norm = self._begin(given, guessed, rtol, most)
-        rows.take(self._x, 1.0, found, self.shape.geometry)
+        unknowns.take(self._x, 1.0, self.shape, found)
         ksp.setIterationNumber(iterations)
         ksp.setResidualNorm(norm)
         ksp.setConvergedReason(reason)
@@ -144,6 +145,8 @@ class PlaneCG:
         elif self.norm == NATURAL:
             state.norm = math.sqrt(abs(rz) * scale) * state.unit
         else:
+            if self.cycle.unknowns.active is not None:
+                zz = self.cycle.unknowns.square(self.top.x, self.shape)
             state.norm = math.sqrt(zz) * state.unit * scale
 
     def _steps(self, b: np.ndarray, state: _State, most: int) -> tuple[int, int, float]:

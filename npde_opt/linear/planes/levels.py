@@ -1,5 +1,5 @@
 """Levels of a multigrid hierarchy with values as planes, without index arrays: what the loops on
-rows need, for symmetric stencils on whole grids of one rank.
+rows need, for symmetric stencils on grids of one rank.
 
 Coarsening and interpolation are those of geometric.py: coarse unknowns at every other cell,
 A_coarse = P^T A P, formed axis by axis in double precision.
