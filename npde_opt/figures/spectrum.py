@@ -57,6 +57,10 @@ def plot_errors(path: FilePath, features: np.ndarray, errors: np.ndarray) -> Pat
         if len(features) > 1:
             ax.set(xscale="log", yscale="log" if errors.min() > 0 else "linear")
             ax.set_xticks(features, [str(n) for n in features], minor=False)
+            # Powers of ten say nothing beside plain numbers.
+            ax.xaxis.set_minor_formatter("")
+            ax.yaxis.set_major_formatter("{x:g}")
+            ax.yaxis.set_minor_formatter("{x:g}")
         ax.set(xlabel="features", ylabel="misread samples of the test [%]")
         ax.legend()
         return save(plt, figure, path)
