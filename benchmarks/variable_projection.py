@@ -4,8 +4,9 @@
 
 The objective is the same, least squares of one output a class with ridges on both layers. L-BFGS
 goes `--passes` passes over the training samples from random weights; the others start from the same
-hidden weights and stop at the least objective that it reached. An evaluation of the objective with
-its gradient is a pass, a product with the Hessian another.
+hidden weights ("learnt": from a pseudoinverse autoencoder's) and stop at the least objective that
+it reached. An evaluation of the objective with its gradient is a pass, a product with the Hessian
+another.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from npde_opt.misfits import LeastSquares
 from npde_opt.networks import Dense, Network, Part, Place, Step, Tanh, Weight
 from npde_opt.objective import Objective
 from npde_opt.optimizers import OptimizerState, Settings, minimize
+from npde_opt.pseudoinverse.autoencoders import encoder
+from npde_opt.pseudoinverse.features import flat
 from npde_opt.pseudoinverse.projection import Projected
 from npde_opt.regularizers import Ridge
 from npde_opt.training.digits import digits
@@ -94,9 +97,14 @@ class Digits:
         """Of all weights, at random."""
         return Network(self.grid, [self.hidden, self.last]).initial(self.seed)
 
-    def warm(self) -> dict[str, np.ndarray]:
-        """Those with the last layer solved for."""
-        values, J = self.start(), self.projected()
+    def learnt(self) -> dict[str, np.ndarray]:
+        """By pseudoinverse alone: an autoencoder's code, and the layer behind it."""
+        layer = encoder(flat, self.inputs.inputs, self.hidden.target.size, self.seed)
+        return self.solved(self.start() | {"W": layer.A.T, "b": layer.b})
+
+    def solved(self, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Weights with the last layer solved for."""
+        J = self.projected()
         at = J.linearize(J.space.from_values({n: values[n] for n in ("W", "b")}))
         solution = at.solution
         return values | {"V": solution.W.T, "c": solution.intercept}
@@ -123,9 +131,9 @@ def compared(hidden: int, penalty: float, seed: int, passes: int) -> list[Row]:
     )
     first = Watch(passes)
     rows = [run(of.whole(), of.start(), settings, first, "all weights, lbfgs")]
-    rows.append(
-        run(of.whole(), of.warm(), settings, Watch(passes, first.least), "from V solved, lbfgs")
-    )
+    for name, begun in {"V solved": of.solved(of.start()), "learnt": of.learnt()}.items():
+        watch = Watch(passes, first.least)
+        rows.append(run(of.whole(), begun, settings, watch, f"from {name}, lbfgs"))
     for method in METHODS:
         watch = Watch(passes, first.least)
         own = replace(settings, method=method, cg_max=30)
