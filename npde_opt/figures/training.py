@@ -185,6 +185,7 @@ def plot_training(
     history: Sequence[Mapping[str, Plain]],
     figures: Sequence[str] = (),
     samples: int = 1,
+    label: str = "training",
 ) -> Path:
     """The loss a sample by passes over the data, with that of the validation where there is one,
     and below it its figures.
@@ -193,6 +194,7 @@ def plot_training(
         history: rows of history.csv, in order.
         figures: columns of the history that have a panel of their own.
         samples: for training.
+        label: of their loss.
     """
     if not history:
         raise InputError("figure of training", "an empty history", "at least one row")
@@ -201,18 +203,18 @@ def plot_training(
             1, 1 + len(figures), figsize=(6.2 + 4.2 * len(figures), 4.0), layout="constrained"
         )
         left, *others = np.atleast_1d(axes)
-        x, label = _work(history)
-        left.plot(x, _column(history, "misfit") / samples, color=FIRST, label="training")
+        x, work = _work(history)
+        left.plot(x, _column(history, "misfit") / samples, color=FIRST, label=label)
         held = _column(history, "validation")
         if np.isfinite(held).any():
             left.plot(x, held, color=SECOND, label="validation")
             best = int(np.nanargmin(held))
             left.plot(x[best], held[best], "o", ms=9, mfc="none", mec=SECOND, mew=1.5)
-            left.legend()
-        left.set(yscale="log", xlabel=label, ylabel="loss a sample")
+        left.legend()
+        left.set(yscale="log", xlabel=work, ylabel="loss a sample")
         for ax, name in zip(others, figures, strict=True):
             ax.plot(x, _column(history, name), color=THIRD)
-            ax.set(xlabel=label, ylabel=name.replace("_", " "))
+            ax.set(xlabel=work, ylabel=name.replace("_", " "))
         for ax in (left, *others):
             ax.grid(True, which="major", color="#e8e8e8", lw=0.6)
         return save(plt, figure, path)

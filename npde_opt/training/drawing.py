@@ -57,7 +57,9 @@ def draw(
     if out.comm.rank > 0:
         return
     names = [n for n in (history[0] if history else {}) if n.startswith("validation_")]
-    plot_training(out.file(COURSE), history, names, problem.parts.train.count)
+    parted = any(section.batch is not None for section in problem.case.table.optimizer)
+    label = "training, mean over an epoch's batches" if parted else "training"
+    plot_training(out.file(COURSE), history, names, problem.parts.train.count, label)
     single = dict(_by_step(problem, weights))
     stencils = {n: w for n, w in single.items() if _is_picture(n, w)}
     if stencils:

@@ -15,6 +15,7 @@ SHORT = """
 [data]
 kind = "digits"
 test = 0.3
+train = 400
 [network]
 precision = "single"
 [[layer]]
@@ -27,7 +28,7 @@ kind = "dense"
 channels = 10
 [optimizer]
 method = "adamw"
-batch = 64
+batch = 40
 rate = 1e-2
 schedule = "cosine"
 max_iterations = 8
@@ -55,7 +56,7 @@ def test_digits_are_read_on_two_ranks(case, tmp_path):
         summary(calling.identify(ranks, case, tmp_path / str(ranks)), tmp_path / str(ranks))
         for ranks in (1, 2)
     )
-    assert one["status"] == "trained" and one["metrics"]["error_test"] < 0.06
+    assert one["status"] == "trained" and one["metrics"]["error_test"] < 0.09
     assert two["objective"] == pytest.approx(one["objective"], rel=1e-2)
 
 
