@@ -212,12 +212,21 @@ def plot_training(
             left.plot(x[best], held[best], "o", ms=9, mfc="none", mec=SECOND, mew=1.5)
         left.legend()
         left.set(yscale="log", xlabel=work, ylabel="loss a sample")
+        _plain_ticks(left)
         for ax, name in zip(others, figures, strict=True):
             ax.plot(x, _column(history, name), color=THIRD)
             ax.set(xlabel=work, ylabel=name.replace("_", " "))
         for ax in (left, *others):
             ax.grid(True, which="major", color="#e8e8e8", lw=0.6)
         return save(plt, figure, path)
+
+
+def _plain_ticks(ax: Axes) -> None:
+    """Numbers as they are along a logarithmic axis of about a decade."""
+    low, high = ax.get_ylim()
+    if high < 30 * low:
+        for which in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
+            which(lambda value, place: f"{value:.3g}")
 
 
 def _work(history: Sequence[Mapping[str, Plain]]) -> tuple[np.ndarray, str]:

@@ -14,6 +14,7 @@ would search along each. By itself the type follows TAO's gradient, an iteration
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -21,6 +22,7 @@ import numpy as np
 from petsc4py import PETSc
 
 from npde_opt.aliases import Record
+from npde_opt.errors import InputError
 from npde_opt.optimizers.directions import shorten
 from npde_opt.optimizers.interface import Settings
 from npde_opt.optimizers.point import Point
@@ -62,10 +64,17 @@ class Adam:
 
     def setFromOptions(self, tao: PETSc.TAO) -> None:
         """Raises InputError for numbers that cannot be."""
-        options = PETSc.Options(f"{tao.getOptionsPrefix() or ''}tao_adam_")
+        with self.point.callback() if self.point is not None else contextlib.nullcontext():
+            self._set_from(f"{tao.getOptionsPrefix() or ''}tao_adam_")
+
+    def _set_from(self, prefix: str) -> None:
+        options = PETSc.Options(prefix)
         given = {name: options.getReal(name) for name in OPTIONS if options.hasName(name)}
         method = "adamw" if "weight_decay" in given else self.settings.method
-        self.settings = replace(self.settings, method=method, **given)
+        try:
+            self.settings = replace(self.settings, method=method, **given)
+        except InputError as error:
+            raise InputError(f"-{prefix}{error.field}", error.value, error.allowed) from error
 
     def solve(self, tao: PETSc.TAO) -> None:
         """TAO's monitors and convergence test after the start and after every epoch."""

@@ -153,6 +153,17 @@ class Point:
             raise
 
     @contextlib.contextmanager
+    def raising(self) -> Iterator[None]:
+        """Around a call of PETSc's: raises what a callback in it raised."""
+        try:
+            yield
+        except PETSc.Error:
+            failure, self.failure = self.failure, None
+            if failure is None:
+                raise
+            raise failure from None
+
+    @contextlib.contextmanager
     def later(self) -> Iterator[None]:
         """Like `callback`, but the next callback raises: inside its matrices TAO cannot be left in
         good order."""

@@ -182,6 +182,7 @@ class Solver:
         with (
             default_options(DEFAULTS | {"mat_lmvm_hist_size": settings.memory}),
             from_options("tao_"),
+            self.point.raising(),
         ):
             self.tao.setFromOptions()
         self.type = self.tao.getType()

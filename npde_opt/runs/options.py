@@ -223,6 +223,8 @@ def read_options(p: Parser) -> argparse.Namespace:
         p.error(f"--out {options.out!r}: the name of a folder")
     if options.resume and options.overwrite:
         p.error("--resume and --overwrite exclude each other")
+    if options.seed < 0:
+        p.error(f"--seed {options.seed}: at least 0")
     if options.levels is not None and options.levels < 1:
         p.error(f"--levels {options.levels}: at least 1")
     options.variables = dict(_pair(p, text) for text in options.set)

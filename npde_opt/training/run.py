@@ -46,7 +46,9 @@ def open_training(
     check_options()
     with collective(world):
         count = case.data.parts().train.count
-    groups = options.sample_groups or (world.size if count >= world.size else 1)
+    groups = options.sample_groups
+    if groups is None:
+        groups = world.size if count >= world.size else 1
     return case, Ensemble.split(world, groups, count, "--sample-groups")
 
 

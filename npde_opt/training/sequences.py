@@ -175,6 +175,6 @@ def _channels(where: str, texts: Sequence[str]) -> np.ndarray:
     except ValueError:  # a word that is no number, or channels of several lengths
         found = np.empty(0)
     if found.ndim != 2:
-        allowed = "channels of as many numbers each, between colons, and a class"
+        allowed = "channels of as many numbers each, none missing, between colons, and a class"
         raise InputError(where, "other values", allowed)
     return found

@@ -80,6 +80,13 @@ def test_wrong_input_is_told_once():
         text=True,
     )
     assert run.returncode == 2 and "--out" in run.stderr
+    run = subprocess.run(
+        [sys.executable, str(calling.DRIVER), "--out", "none", "--seed", "-1"],
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 2 and "--seed -1: at least 0" in run.stderr
     mnist = ROOT / "meshes" / "mnist_cnn.toml"
     env = {k: v for k, v in environment().items() if k != "NPDE_DATA"}
     run = subprocess.run(

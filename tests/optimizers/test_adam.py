@@ -197,6 +197,17 @@ def test_options_of_petsc_win(problem):
     np.testing.assert_allclose(moved, 0.25, rtol=1e-6)
 
 
+@pytest.mark.parallel([1, 2])
+def test_an_option_that_cannot_be_is_told_by_its_name(problem):
+    objective = problem("quadratic")
+    PETSc.Options()["tao_adam_rate"] = -1
+    try:
+        with pytest.raises(InputError, match="-tao_adam_rate: got -1.0; allowed: a finite"):
+            minimize(objective, objective.start(), Settings("adam", max_iterations=1))
+    finally:
+        PETSc.Options().delValue("tao_adam_rate")
+
+
 class Stopping:
     """Keeps the state after so many batches, and stops there."""
 

@@ -148,6 +148,8 @@ def test_a_recurrent_network_reads_its_sequence(tmp_path):
 def test_groups_that_cannot_be_are_told(tmp_path):
     with pytest.raises(InputError, match="--sample-groups: got 3; .* number of samples"):
         trained(written(tmp_path, most=1), tmp_path / "out", sample_groups=3)
+    with pytest.raises(InputError, match="--sample-groups: got 0; "):
+        trained(written(tmp_path, most=1), tmp_path / "out", sample_groups=0)
 
 
 KILLED = """
