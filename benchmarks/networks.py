@@ -102,6 +102,7 @@ class Chosen:
 
 
 def weights(model: str, layers: int, c: int) -> dict[str, np.ndarray]:
+    """Of numbers that single precision has, so that both precisions are of one network."""
     drawn = np.random.default_rng(1).standard_normal
     found = {
         "o": 1 + 0.1 * drawn((c, 1)),
@@ -114,7 +115,7 @@ def weights(model: str, layers: int, c: int) -> dict[str, np.ndarray]:
         found["B"] = drawn((layers, c, c)) / np.sqrt(c)
     else:
         found["K"] = drawn((layers, c, c, 3, 3)) / np.sqrt(9 * c)
-    return found
+    return {name: w.astype(np.float32).astype(float) for name, w in found.items()}
 
 
 def layer(model: str, place: Place, n: int) -> Step:
@@ -290,6 +291,10 @@ def beside(options: argparse.Namespace, model: str, precision: str) -> Row:
     own, torch = best([partial(gradient, J, m), peer.gradient], options.repeats)
     row |= {"s": own, "torch s": torch, "ratio": own / torch}
     row |= {"loss differs": abs(value / other - 1), "gradient differs": difference(g, theirs)}
+    if precision == "single":
+        row["from double"] = difference(
+            g, gradient(*objective(model, options, "double", pictures))[1]
+        )
     peaks = [peak(options, who, model, precision) for who in ("ours", "torch", "one at a time")]
     row |= {"MiB": peaks[0], "of torch": peaks[0] / peaks[1], "of one by one": peaks[0] / peaks[2]}
     return row

@@ -325,6 +325,29 @@ def test_gradients_do_not_depend_on_boxes(small_boxes, kind, shape):
         vec.destroy()
 
 
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_gradient_in_single_precision_is_that_in_double(kind):
+    grid, found = Grid((40, 30), comm=COMM), []
+    for dtype in (np.float32, np.float64):
+        network = Network(
+            grid, KINDS[kind](grid), dtype=dtype, start=None if kind == "recurrent" else 0
+        )
+        forward = network.over(Drawn(range(2)))
+        # Numbers that single precision has: both are of one network.
+        values = {n: w.astype("f4").astype(float) for n, w in network.initial(3).items()}
+        m = forward.space.from_values(values)
+        at = forward.linearize(m)
+        found.append(at.apply_adjoint(at.data))
+        at.destroy()
+        m.destroy()
+    scale = found[1].norm()
+    found[0].axpy(-1.0, found[1])
+    assert 0 < found[0].norm() < 1e-6 * scale
+    for vec in found:
+        vec.destroy()
+
+
 class Counted(MPI.Intracomm):
     """Counts messages that are sent."""
 
