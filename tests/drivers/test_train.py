@@ -56,7 +56,7 @@ def test_digits_are_read_on_two_ranks(case, tmp_path):
         summary(calling.identify(ranks, case, tmp_path / str(ranks)), tmp_path / str(ranks))
         for ranks in (1, 2)
     )
-    assert one["status"] == "trained" and one["metrics"]["error_test"] < 0.09
+    assert one["status"] == "trained" and one["metrics"]["error_test"] < 0.14
     assert two["objective"] == pytest.approx(one["objective"], rel=1e-2)
 
 
