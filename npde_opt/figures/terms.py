@@ -31,13 +31,14 @@ def plot_terms(
         figure, (left, right) = plt.subplots(1, 2, figsize=(9.8, 3.8), layout="constrained")
         at, size = np.arange(len(names)), abs(values)
         left.errorbar(values / size, at, xerr=2 * errors / size, fmt="o", color=FIRST, capsize=4)
-        left.set_yticks(
-            at, [f"{n}: {v:.5g}" for n, v in zip(names, values, strict=True)], color=INK
-        )
+        told = zip(names, values, errors, strict=True)
+        left.set_yticks(at, [f"{n}: {v:.5g} ± {e:.2g}" for n, v, e in told], color=INK)
         left.axvline(0, color=INK, lw=0.8)
         left.set(xlabel="coefficient / its size (bars: two deviations)", ylim=(-0.6, len(at) - 0.4))
         right.plot(path_terms, residuals, "o-", color=FIRST)
-        right.set(xlabel="terms", ylabel="residual / right hand side", yscale="log")
+        right.axvline(len(names), color=INK, lw=0.8, ls=":")
+        right.set(xlabel="terms (dotted: taken)", ylabel="residual / right hand side", yscale="log")
+        right.yaxis.set_minor_formatter(plt.NullFormatter())
         right.xaxis.get_major_locator().set_params(integer=True)
         other = right.twinx()
         other.plot(path_terms, information, "s--", color=SECOND, ms=4)

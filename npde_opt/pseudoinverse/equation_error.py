@@ -9,9 +9,10 @@ small matrices applied to each f_j. Errors e of u make errors of the rows
 
     L e,    L = -(phi_t, .) - sum_j c_j ((-d_x)^a phi, f_j'(u) .)
 
-of which those of windows that overlap depend on each other: rows are weighted by (L L^T)^-1. Of a
-complex u the real and the imaginary part of a row are two rows, and c_j and its i-fold are two
-terms.
+of which those of windows that overlap depend on each other: rows are weighted by (L L^T)^-1. What
+is left of the rows then tells the variance of e, and so what noise adds to the mean of f_j, which
+is subtracted: 3 e^2 u of u^3. Of a complex u the real and the imaginary part of a row are two rows,
+and c_j and its i-fold are two terms.
 """
 
 from __future__ import annotations
@@ -84,11 +85,18 @@ class Term:
     def factor(self) -> complex:
         return 1j if self.imaginary else 1.0
 
-    def value(self, u: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """f of u [t, x]."""
+    def value(self, u: np.ndarray, x: np.ndarray, variance: float = 0.0) -> np.ndarray:
+        """f of u [t, x]; without what noise of a variance adds to it in the mean, but for terms of
+        the variance's square."""
         p = self.power
-        raised = abs(u) ** (p - 1) * u if np.iscomplexobj(u) else u**p
-        found: np.ndarray = x**self.place * raised
+        if np.iscomplexobj(u):
+            raised = abs(u) ** (p - 1) * u
+            # A quarter of the Laplacian by (re, im), each of which has half of the variance.
+            excess = (p**2 - 1) / 4 * abs(u) ** max(p - 3, 0) * u
+        else:
+            raised = u**p
+            excess = p * (p - 1) / 2 * u ** max(p - 2, 0)
+        found: np.ndarray = x**self.place * (raised - variance * excess)
         return found
 
     def slope(self, u: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -141,11 +149,15 @@ class Weak:
             self.tests.append(_Tests(len(axis), float(axis[1] - axis[0]), half, half // 2))
         in_time, in_space = self.tests
         self.b = -(in_time.of(1) @ seen.u @ in_space.of(0).T).ravel()
-        columns = []
-        for term in terms:
-            values = term.factor * term.value(seen.u, seen.x)
-            columns.append((in_time.of(0) @ values @ self._signed(term).T).ravel())
-        self.G = np.stack(columns, axis=1)
+        self.G = self._columns()
+
+    def _columns(self, variance: float = 0.0) -> np.ndarray:
+        """G; variance: of the noise in u, whose mean effect is taken out."""
+        in_time, columns = self.tests[0].of(0), []
+        for term in self.terms:
+            values = term.factor * term.value(self.seen.u, self.seen.x, variance)
+            columns.append((in_time @ values @ self._signed(term).T).ravel())
+        return np.stack(columns, axis=1)
 
     def _signed(self, term: Term) -> np.ndarray:
         """Integrals against (-d_x)^a phi."""
@@ -153,8 +165,8 @@ class Weak:
         return found
 
     def rows(self, c: np.ndarray | None = None) -> Rows:
-        """Rows of equal and independent errors, where the coefficients are c; None: as they
-        are."""
+        """Rows of equal and independent errors, where the coefficients are c, and the noise that
+        is left of them has no part in the mean of G; None: as they are."""
         if c is None:
             return _real(self.G, self.b)
         in_time, in_space = (test.of(0) for test in self.tests)
@@ -169,7 +181,9 @@ class Weak:
         # Windows that overlap are nearly dependent; rounding must not decide what their rows say.
         errors[np.diag_indices(len(errors))] *= 1 + REGULAR
         K = cholesky(errors, lower=True)
-        return _real(*(solve_triangular(K, side, lower=True) for side in (self.G, self.b)))
+        left = solve_triangular(K, self.G @ c - self.b, lower=True)
+        G = self._columns(float((abs(left) ** 2).mean()))
+        return _real(*(solve_triangular(K, side, lower=True) for side in (G, self.b)))
 
 
 @dataclass(frozen=True)

@@ -107,6 +107,26 @@ def test_differences_are_derivatives():
     np.testing.assert_allclose(rows.G[:, 1], wanted.ravel(), atol=1e-2)
 
 
+@pytest.mark.parametrize("u", [np.array([0.3, -1.2, 0.0]), np.array([0.4 - 0.8j, 1j, 0])])
+@pytest.mark.parametrize("power", [1, 2, 3])
+def test_noise_adds_nothing_to_the_mean_of_a_term(u, power):
+    """By a rule of 8 x 8 points, exact for these powers; those of complex states are odd."""
+    nodes, shares = np.polynomial.hermite_e.hermegauss(8)
+    shares = shares / shares.sum()
+    is_complex, size, term = np.iscomplexobj(u), 0.3, Term("f", 0, power, 1)
+    if is_complex and power == 2:
+        power, term = 5, Term("f", 0, 5, 1)
+    noise, weights = size * nodes[:, None], shares[:, None]
+    if is_complex:
+        noise = size / np.sqrt(2) * (nodes[:, None] + 1j * nodes).reshape(-1, 1)
+        weights = np.outer(shares, shares).reshape(-1, 1)
+    x = np.array([1.0, 2.0, 3.0])
+    mean = (weights * term.value(u + noise, x, size**2)).sum(axis=0)
+    # Of the fifth power the variance's square is left: 3 a^2 u is added, 6 a^2 u subtracted.
+    left = -6 * size**4 * x * u if power == 5 else 0.0
+    np.testing.assert_allclose(mean, term.value(u, x) + left, atol=1e-12)
+
+
 def test_errors_of_rows_are_those_of_drawn_noise(states):
     observed = Observed(T, X, states["reaction"])
     terms, c = [Term("u"), Term("u^3", 0, 3), Term("u_xx", 2)], np.array([2.0, -2.0, 0.05])
