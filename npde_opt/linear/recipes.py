@@ -375,7 +375,8 @@ class LinearSolver:
                 f"Raise -{self.prefix}ksp_max_it, loosen -{self.prefix}ksp_rtol, try another "
                 f"-{self.prefix}recipe, or check the coefficients' contrast.",
             )
-        self._residual.check(b, x, transposed)
+        known = None if self._gradients is None else self._gradients.true_residual
+        self._residual.check(b, x, transposed, known)
 
     def destroy(self) -> None:
         self.ksp.destroy()

@@ -58,15 +58,22 @@ class ResidualCheck:
         """The matrix has changed."""
         self._count = 0
 
-    def check(self, b: PETSc.Vec, x: PETSc.Vec, transposed: bool = False) -> None:
-        """Raises SolverError naming prefix, the residual and what was asked. Collective."""
+    def check(
+        self, b: PETSc.Vec, x: PETSc.Vec, transposed: bool = False, known: float | None = None
+    ) -> None:
+        """Raises SolverError naming prefix, the residual and what was asked. `known`: |b - A x|
+        as the solver has formed it: believed after the first solve with a matrix. Collective."""
         self._count += 1
         if (self._count - 1) % self.every:
             return
         if self._work is None:
             self._work = b.duplicate()
         A = self._ksp.getOperators()[0]
-        found, size = relative(A, b, x, self._work, transposed)
+        if known is None or self._count == 1:
+            found, size = relative(A, b, x, self._work, transposed)
+        else:
+            size = b.norm()
+            found = known / size if size else 0.0
         asked, limit = self._limits(size)
         if (
             not found <= limit

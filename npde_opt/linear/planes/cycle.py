@@ -26,8 +26,8 @@ from npde_opt.linear.planes.levels import (
     Line,
     Planes,
     Shape,
+    coarsened,
     dense,
-    galerkin,
     halvings,
     one_half,
     transfer,
@@ -179,10 +179,7 @@ class PlaneCycle:
         for n, level in enumerate(self.levels):
             level.take(own, self.scale)
             if n < len(self.halved):
-                # Along x, where neighbours are beside each other, when there is least left.
-                for axis, line in reversed(list(enumerate(self.halved[n]))):
-                    if line is not None:
-                        own = galerkin(own, axis, line, self.periodic)
+                own = coarsened(own, self.halved[n], self.periodic)
         self._invert(own)
 
     def _invert(self, planes: Planes) -> None:

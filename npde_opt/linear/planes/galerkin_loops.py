@@ -115,17 +115,18 @@ def halve(
     upper: np.ndarray,
     periodic: bool,
     kind: int,
+    first: int,
     found: np.ndarray,
 ) -> None:
-    """P^T A P along the middle axis of couplings [before, i, after]; found [3, before, c,
-    after]."""
+    """P^T A P along the middle axis of couplings [before, i, after], of coarse lines from `first`
+    on; found [3, before, c, after]."""
     count, coarse = zero.shape[1], found.shape[2]
     nothing = np.zeros(zero.shape[2], zero.dtype)
     for k in range(zero.shape[0]):
-        for c in range(coarse):
-            i = 2 * c
+        for c in range(first, first + coarse):
+            i, to = 2 * c, c - first
             q, r = upper[c], lower[c + 1]
-            left, here, right = found[0, k, c], found[1, k, c], found[2, k, c]
+            left, here, right = found[0, k, to], found[1, k, to], found[2, k, to]
             # Slots of which both ends are coarse cells have no cell of their own.
             after = i + 1 if i + 1 < count else -1
             before = i - 1 if i > 0 else count - 1 if periodic and count % 2 == 0 else -1

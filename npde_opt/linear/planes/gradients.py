@@ -72,6 +72,8 @@ class PlaneCG:
             shape.zeros(float),
         )
         self._sums, self._p, self._q = (shape.zeros(SINGLE) for _ in range(3))
+        self.true_residual: float | None = None
+        """|b - A x| of the last solve, where it was formed at its end."""
         self._v, self._v_single = np.zeros(sweeps.CHUNK), np.zeros(sweeps.CHUNK, SINGLE)
 
     def update(self, planes: Planes) -> None:
@@ -94,6 +96,7 @@ class PlaneCG:
             self.shape.put(unknowns.spread(found), 1.0, self._x)
         else:
             self._x[...] = 0
+        self.true_residual = None
         reason, iterations, norm = self._begin(given, guessed, rtol, most)
         unknowns.take(self._x, 1.0, self.shape, found)
         ksp.setIterationNumber(iterations)
@@ -156,6 +159,7 @@ class PlaneCG:
             if not math.isfinite(state.norm):
                 return Reason.DIVERGED_NANORINF, step, state.norm
             if state.norm <= state.target and self._holds(b, state):
+                self.true_residual = math.sqrt(state.rr) * state.unit
                 return Reason.CONVERGED_RTOL, step, state.norm
             if step == most:
                 break
@@ -174,6 +178,7 @@ class PlaneCG:
             fields = self._x, self.top.b, self._p, self._q, taken, SINGLE(alpha)
             state.rr = float(vectors.advance(*fields, geometry))
             if self._is_due(state) and self._renewed(b, state):
+                self.true_residual = state.norm
                 return Reason.CONVERGED_RTOL, step + 1, state.norm
             self._precondition(state)
         return Reason.DIVERGED_MAX_IT, most, state.norm

@@ -31,6 +31,8 @@ LINE = 16
 """Numbers in single precision of a line of the cache."""
 MORE = 1.05
 """Rows become this much longer so that they begin with lines of the cache."""
+SLAB = 1 << 16
+"""Cells that coarse planes are formed from at once."""
 BAND = 1 << 15
 """Cells of a band of rows."""
 
@@ -243,10 +245,65 @@ def galerkin(planes: Planes, axis: int, line: Line, periodic: Sequence[bool]) ->
             along = found[:, :, :, 0]
             galerkin_loops.halve_rows(a[:, :, 0], b[:, :, 0], d[:, :, 0], *how, along)
         else:
-            galerkin_loops.halve(a, b, d, *how, found)
+            galerkin_loops.halve(a, b, d, *how, 0, found)
         shape = (*like.shape[:place], count, *like.shape[place + 1 :])
         out |= dict(zip(names, found.reshape(3, *shape), strict=True))
     return one_half(out, periodic)
+
+
+def coarsened(planes: Planes, halved: Sequence[Line | None], periodic: Sequence[bool]) -> Planes:
+    """Planes of P^T A P, one of o and -o each."""
+    slow = len(halved) - 1
+    line, others = halved[slow], [d for d in range(slow) if halved[d] is not None]
+    if line is None or any(sum(map(abs, o)) > 1 for o in planes):
+        return _by_axes(planes, [*others, *([slow] if line is not None else [])], halved, periodic)
+    # Narrow stencils, the largest, by parts of lines that stay in the cache.
+    centre = planes[(0,) * len(halved)]
+    lines = (len(centre) + 1) // 2
+    step = max(SLAB // (2 * max(centre[0].size, 1)), 1)
+    out: Planes = {}
+    for first in range(0, lines, step):
+        last = min(first + step, lines)
+        part = _slab(planes, line, periodic, first, last)
+        for offset, values in _by_axes(part, others, halved, periodic).items():
+            if offset not in out:
+                out[offset] = np.empty((lines, *values.shape[1:]))
+            out[offset][first:last] = values
+    return out
+
+
+def _by_axes(
+    planes: Planes, axes: Sequence[int], halved: Sequence[Line | None], periodic: Sequence[bool]
+) -> Planes:
+    # Along x, where neighbours are beside each other, when there is least left.
+    for axis in sorted(axes, reverse=True):
+        line = halved[axis]
+        assert line is not None
+        planes = galerkin(planes, axis, line, periodic)
+    return planes
+
+
+def _slab(planes: Planes, line: Line, periodic: Sequence[bool], first: int, last: int) -> Planes:
+    """Some lines of a narrow stencil halved along the slowest axis."""
+    dim = len(periodic)
+    ahead = (0,) * (dim - 1) + (1,)
+    out: Planes = {}
+    for offset in [o for o in planes if o != ahead]:
+        values, alone = planes[offset], any(offset)
+        plus = values if alone else planes[ahead]
+        zero, plus = (v.reshape(1, len(v), -1) for v in (values, plus))
+        found = np.empty((3, 1, last - first, zero.shape[2]))
+        kind = galerkin_loops.ALONE if alone else galerkin_loops.SYMMETRIC
+        how = line.lower, line.upper, periodic[-1], kind, first
+        galerkin_loops.halve(plus, zero, plus, *how, found)
+        _, here, right = found.reshape(3, last - first, *values.shape[1:])
+        out[offset] = here
+        out[offset[:-1] + (1,)] = right
+        if alone:
+            # The same values from the other end.
+            back = tuple(-s for s in offset)
+            out[back[:-1] + (1,)] = moved(right, back, periodic)
+    return out
 
 
 def _parts(
