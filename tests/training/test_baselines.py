@@ -1,5 +1,7 @@
 """What networks are compared with."""
 
+import importlib
+
 import numpy as np
 import pytest
 
@@ -53,3 +55,6 @@ def test_total_variation_has_its_best_weight():
         pytest.skip("scikit-image is not installed")
     values, weight = found
     assert values[0] > baselines.psnr(*pairs[0]) + 4 and 0.03 <= weight <= 0.16
+    smoothed = importlib.import_module("skimage.restoration").denoise_tv_chambolle
+    for other in (0.7 * weight, 1.4 * weight):
+        assert baselines.psnr(smoothed(pairs[0][0], weight=other), clean) < values[0]
