@@ -5,7 +5,7 @@ import pytest
 from least_squares import folded, with_condition
 from mpi4py import MPI
 
-from npde_opt.errors import InputError
+from npde_opt.errors import InputError, NpdeError, collective
 from npde_opt.pseudoinverse import METHODS, Fold
 
 
@@ -60,3 +60,10 @@ def test_what_one_rank_cannot_take_all_are_told(method):
         with pytest.raises(InputError, match=told):
             fit.solve(**settings)
     np.testing.assert_allclose(fit.solve().W, np.ones((4, 1)), atol=1e-12)
+    # Rows are not collective; a block of them is made so where a rank may refuse its own.
+    wrong = np.full((2, 4), np.nan if comm.rank == comm.size - 1 else 1.0)
+    for H, T in ((wrong, np.ones(2)), (np.ones((2, 4)), wrong)):
+        with pytest.raises(NpdeError, match=r"not finite|shape \(2, 4\)"), collective(comm):
+            fit.add(H, T)
+    with pytest.raises(InputError, match="3,000,000 columns"):
+        method(3_000_000, 1, comm=comm)
