@@ -6,13 +6,19 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from npde_opt.errors import InputError, SolverError
+from npde_opt.forward import Equation, Experiment, Steady
 from npde_opt.grids import Grid
 from npde_opt.linear import LinearSolver
 from npde_opt.linear.geometric import Hierarchy
 from npde_opt.linear.planes.cycle import PlaneCycle
 from npde_opt.linear.planes.levels import dense
+from npde_opt.misfits import LeastSquares
+from npde_opt.objective import Objective
+from npde_opt.observations import at_points
 from npde_opt.operators.stencils import StencilMatrix
+from npde_opt.parameters import ParameterSpace, Unknown
 from npde_opt.terms import Diffusion
+from npde_opt.verify import dot_product_test, taylor_test
 
 WALLS = dict.fromkeys(("x-", "x+", "y-", "y+"), "dirichlet")
 ALONG_X = {"x-": "periodic", "x+": "periodic"}
@@ -215,3 +221,30 @@ def test_what_does_not_fit_is_refused():
     grid, matrix = problem("walls")
     with pytest.raises(InputError, match="planes"):
         LinearSolver(matrix, grid, PREFIX, "planes", symmetric=False)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_derivatives(masked):
+    """Solved to 1e-13, which single precision alone is far from."""
+    PETSc.Options()["state_ksp_rtol"] = "1e-13"
+    active = inside((26, 24)) if masked else None
+    grid = Grid((26, 24), boundaries=WALLS, active=active, comm=MPI.COMM_SELF)
+    space = ParameterSpace(grid, [Unknown("D", "log")])
+    points = np.random.default_rng(5).random((7, 2)) * 0.3 + 0.15
+    run = Experiment(load=np.asfortranarray(grid.volume * grid.active))
+    seen = [at_points(grid, (), points)]
+    forward = Steady(
+        space, Equation(grid, [Diffusion(grid, "D")]), {}, [run], seen, recipe="planes"
+    )
+    data = np.random.default_rng(6).standard_normal((len(points), 1))
+    J = Objective(forward, [LeastSquares(data, 0.2, forward.layouts[0])], {})
+    m, dm = space.create_vec(), space.create_vec()
+    for seed, vec in enumerate((m, dm)):
+        space.own(vec, "D")[...] = np.random.default_rng(seed).random(grid.shape)
+    orders = taylor_test(J, m, dm)
+    assert orders.problems() == [], orders
+    lin = forward.linearize(m)
+    assert dot_product_test(lin, dm, [predicted.copy() for predicted in lin.data]) <= 1e-10
+    lin.destroy()
+    J.destroy()
+    PETSc.Options().delValue("state_ksp_rtol")
