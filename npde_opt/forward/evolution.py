@@ -434,7 +434,6 @@ class EvolutionPoint:
         forward.counters.adjoint_solves += len(batch.members)
 
     def destroy(self) -> None:
-        for batch in self.batches:
+        for batch, trajectory in zip(self.batches, self.trajectories, strict=False):
             batch.stepper.forget()
-        for trajectory in self.trajectories:
             trajectory.destroy()
