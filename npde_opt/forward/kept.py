@@ -81,11 +81,16 @@ class KeptFactors:
     def at(self, place: Place) -> Factors | None:
         return self._found.get(place)
 
+    @property
+    def room(self) -> bool:
+        """Whether one more fits, as large as the last one: none is given up for others, as sweeps
+        go through all of them."""
+        return self._budget.left() >= self._budget.last
+
     def keep(self, place: Place, factors: Factors) -> None:
-        """Where there is room: none is given up for others, as sweeps go through all of them."""
-        if self._budget.left() >= factors.bytes:
-            self._found[place] = factors
-            self.bytes += factors.bytes
+        self._found[place] = factors
+        self._budget.last = factors.bytes
+        self.bytes += factors.bytes
 
     def forget(self) -> None:
         self._found.clear()
@@ -97,6 +102,7 @@ class Budget:
 
     def __init__(self) -> None:
         self.alive: weakref.WeakSet[KeptFactors] = weakref.WeakSet()
+        self.last = 1
 
     def left(self) -> int:
         return BYTES - sum(kept.bytes for kept in self.alive)

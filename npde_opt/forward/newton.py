@@ -145,7 +145,7 @@ class Newton:
         factors = kept.at(place)
         if factors is None:
             self._assemble(alpha, group, state)
-            if self.jacobian.keeps:
+            if self.jacobian.keeps and kept.room:
                 factors = self.jacobian.kept()
                 kept.keep(place, factors)
         if factors is None:

@@ -5,7 +5,7 @@ import pytest
 from mpi4py import MPI
 from petsc4py import PETSc
 
-from npde_opt.forward import SCHEMES, Equation, Evolution, Experiment
+from npde_opt.forward import SCHEMES, Equation, Evolution, Experiment, kept
 from npde_opt.grids import Grid
 from npde_opt.misfits import LeastSquares
 from npde_opt.objective import Objective
@@ -81,3 +81,37 @@ def on_a_line(scheme):
     m.setArray(np.linspace(-0.5, 0.3, 9))
     dm.setArray(np.cos(np.arange(9.0)))
     return J, m, dm
+
+
+@pytest.mark.parametrize("shape", [(7,), (5, 4)])
+def test_factors_are_kept_as_far_as_there_is_room(shape, monkeypatch):
+    """Products with the Hessian are the same from factors of all stages, of one, and of none."""
+    grid = Grid(shape, boundaries={"x-": "dirichlet"}, comm=MPI.COMM_SELF)
+    for name, value in TIGHT.items():
+        PETSc.Options()[name] = value
+    found, counts = [], []
+    for room in (kept.BYTES, 1, 0):
+        monkeypatch.setattr(kept, "BYTES", room)
+        term = NonlinearDiffusion(grid, ("u",), "u", "D*(1 + u)")
+        space = ParameterSpace(grid, [Unknown("D", "log")])
+        times = np.linspace(0, 0.1, 4)
+        seen = [at_points(grid, times[1:], [[0.4] * grid.dim])]
+        run = Experiment({"u": "0.2 + x"}, boundary={"x-": 1.0})
+        scheme = SCHEMES["backward-euler"]
+        forward = Evolution(space, Equation(grid, [term]), {}, [run], seen, scheme, times)
+        layout = forward.layouts[0]
+        J = Objective(forward, [LeastSquares(np.ones(layout.size), 0.1, layout)], {})
+        m, dm, h = (space.create_vec() for _ in range(3))
+        dm.setArray(np.cos(np.arange(grid.size)))
+        at = J.linearize(m)
+        at.hessian(dm, h)
+        found.append(h.getArray().copy())
+        counts.append(sum(len(k._found) for k in forward.newton.budget.alive))
+        at.destroy()
+        assert sum(k.bytes for k in forward.newton.budget.alive) == 0
+        J.destroy()
+    for name in TIGHT:
+        PETSc.Options().delValue(name)
+    assert counts == [3, 1, 0]
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-8, atol=1e-12)
+    np.testing.assert_allclose(found[2], found[0], rtol=1e-8, atol=1e-12)
