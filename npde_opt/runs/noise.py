@@ -16,6 +16,8 @@ from npde_opt.runs.predicted import Predicted
 EXACT = 1e-8
 """Standard deviations within which a datum is met exactly, as by the state that an evolution starts
 from: such a datum has no noise to the fit."""
+LEAST = 0.1
+FOLLOWS = "  the fit follows the noise"
 TABLE = "by_experiment"
 HEADS = {
     "experiment": "experiment",
@@ -87,7 +89,14 @@ def lines(table: Sequence[Record]) -> list[str]:
     cells = [[HEADS[k] for k in keys], *([_cell(row[k]) for k in keys] for row in table)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(keys))]
     texts = ["  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in cells]
-    return [f"    {text}" for text in texts]
+    said = ["", *(FOLLOWS if _follows(row) else "" for row in table)]
+    return [f"    {text}{more}" for text, more in zip(texts, said, strict=True)]
+
+
+def _follows(row: Record) -> bool:
+    """Whether a fit is far better than its noise allows."""
+    chi, noise = row["chi_squared"], row["noise"]
+    return chi is not None and noise is not None and chi < (1 - LEAST) * noise
 
 
 def _cell(value: Plain) -> str:

@@ -152,6 +152,10 @@ def test_rows_that_are_held_out_are_marked_in_the_file(tmp_path, monkeypatch):
     assert table["held_out"].tolist() == 18 * [0.0] + 18 * [1.0]
     np.testing.assert_allclose(table["observed"][18:], y[:, 2], rtol=1e-9)
     np.testing.assert_array_equal(table["predicted"][18:], table["predicted"][:18])
+    followed = {"experiment": 0, "data": 9, "chi_squared": 3.0, "noise": 5.0}
+    followed |= {"held_out": None, "held_out_noise": None}
+    assert lines([followed])[1].endswith("the fit follows the noise")
+    assert not lines([followed | {"noise": 3.0}])[1].endswith("the noise")
     head, row = lines(json.loads(json.dumps(reported(case, found)["by_experiment"])))
     assert head.split()[-4:] == ["held", "out", "its", "noise"] and row.split()[:2] == ["0", "18"]
     found.objective.destroy()
