@@ -21,7 +21,7 @@ from npde_opt.forward.coefficients import check_coefficients, known_values
 from npde_opt.forward.columns import Batch, Columns, blocks
 from npde_opt.forward.equation import Equation
 from npde_opt.forward.experiment import Driving, Experiment, check_values, looked_at
-from npde_opt.forward.fused import FusedEuler, applies, dtype_of
+from npde_opt.forward.fused import APPLIES, FusedEuler, applies, dtype_of
 from npde_opt.forward.groups import treated
 from npde_opt.forward.guard import Guard, Lookout, Refusal
 from npde_opt.forward.initial import InitialState
@@ -256,8 +256,7 @@ class EvolutionPoint:
         sought = forward.space.blocks
         parts = blocks(rest, forward.driving, sought) if together else [(e,) for e in rest]
         if rest and forward.dtype.itemsize < 8:
-            fused = "constant diffusivities and one kinetics, uniform cells, no boundary values"
-            allowed = f"double but for fused steps of explicit-euler: {fused}"
+            allowed = f"double but for fused steps of explicit-euler: {APPLIES}"
             raise InputError("precision", "single", allowed)
         for members in parts:
             found.append(Batch(members, self._stepper(Columns(members))))
@@ -272,7 +271,7 @@ class EvolutionPoint:
         boundary = columns.boundary(forward.driving, self.k)
         solves = forward.solvers, forward.newton
         found = Stepper(self.grid, scheme, groups, forward.times, boundary, *solves, self.capacity)
-        return FusedEuler(found, self.k) if forward.fused and applies(found, self.k) else found
+        return FusedEuler(found, self.k) if forward.fused and applies(found) else found
 
     def _run(self, batch: Batch) -> None:
         """The trajectories of a batch and their data."""

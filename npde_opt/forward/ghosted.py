@@ -63,8 +63,8 @@ class Store:
 
     def around(self, u: np.ndarray) -> np.ndarray:
         """The array around a state with its ghosts filled: those of neighbours, those across
-        periodic ends, and at Neumann sides the values beside them. It is the state's own where it
-        comes from a store, else a copy. Collective."""
+        periodic ends, at Neumann sides the values beside them, and 0 at the other sides. It is the
+        state's own where it comes from a store, else a copy. Collective."""
         whole = u.base
         if whole is None or not self._is_inside(u, whole):
             whole = self._whole(self._shape(u), u.dtype)
@@ -119,3 +119,5 @@ def fill(grid: Grid, whole: np.ndarray) -> None:
                 whole[tuple(to)] = behind.squeeze(axis)
             elif grid.boundaries[AXES[d] + side].kind == "neumann":
                 whole[tuple(to)] = whole[tuple(source)]
+            else:
+                whole[tuple(to)] = 0.0

@@ -337,6 +337,13 @@ class DiffusionAt(LinearAt):
             out.append(self._across(found[name], d))
         return out
 
+    def conductance_changes(self, dk: Coefficients) -> list[np.ndarray | None]:
+        """-area / S^2 dS on the owned cells' faces, by axis; None where D does not change."""
+        return [
+            None if ds is None else self._over_squares(-ds, d)
+            for d, ds in enumerate(self.resistance_changes(dk))
+        ]
+
     def derivative(self, u: np.ndarray, dk: Coefficients) -> np.ndarray | float:
         result: np.ndarray | float = 0.0
         for d, ds in enumerate(self.resistance_changes(dk)):
@@ -364,9 +371,14 @@ class DiffusionAt(LinearAt):
         return total
 
     def contraction(self, pairs: Pairs) -> dict[str, np.ndarray]:
+        return self.contracted([self._products(pairs, d) for d in range(self.grid.dim)])
+
+    def contracted(self, products: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        """`contraction` from the sums over (lambda, u) of the products of their jumps at the owned
+        cells' faces, one array an axis, which is overwritten."""
         result: dict[str, np.ndarray] = {}
         for d, name in enumerate(self.term.names):
-            part = self.halved(self._over_squares(self._products(pairs, d), d), d)
+            part = self.halved(self._over_squares(products[d], d), d)
             part /= self.D[d]
             part /= self.D[d]
             result[name] = result[name] + part if name in result else part
@@ -384,13 +396,23 @@ class DiffusionAt(LinearAt):
         return total
 
     def second_contraction(self, pairs: Pairs, dk: Coefficients) -> dict[str, np.ndarray]:
+        products = [
+            self._products(pairs, d) if name in dk else np.empty(0)
+            for d, name in enumerate(self.term.names)
+        ]
+        return self.contracted_change(products, dk)
+
+    def contracted_change(
+        self, products: Sequence[np.ndarray], dk: Coefficients
+    ) -> dict[str, np.ndarray]:
+        """The change of `contracted` with D; the products are overwritten."""
         result: dict[str, np.ndarray] = {}
         for d, (name, ds) in enumerate(
             zip(self.term.names, self.resistance_changes(dk), strict=True)
         ):
             if ds is None:
                 continue
-            weight, D = self._over_squares(self._products(pairs, d), d), self.D[d]
+            weight, D = self._over_squares(products[d], d), self.D[d]
             bent = self.halved(weight, d)
             bent *= dk[name] / D
             weight *= ds

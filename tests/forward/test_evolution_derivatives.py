@@ -58,10 +58,11 @@ def objective(
     sides=None,
     active=None,
     shape=SHAPE,
+    **cells,
 ):
     """An objective and a point m and direction dm, the same on any number of ranks; `terms`,
-    `trials` and `samplings` are functions of the grid."""
-    grid = Grid(shape, boundaries=sides or {}, active=active, comm=MPI.COMM_WORLD)
+    `trials` and `samplings` are functions of the grid, whose cells may be given, too."""
+    grid = Grid(shape, boundaries=sides or {}, active=active, comm=MPI.COMM_WORLD, **cells)
     space = ParameterSpace(grid, unknowns)
     times = np.linspace(0, end, steps + 1) ** 1.1
     runs = trials(grid) if trials else [Experiment({species[0]: START})]

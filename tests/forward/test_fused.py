@@ -1,0 +1,98 @@
+"""Fused explicit steps are the assembled ones, with all their derivatives."""
+
+import numpy as np
+import pytest
+from forward.test_columns import compare, results
+from forward.test_evolution_derivatives import SHAPE, check, objective, tight  # noqa: F401
+
+from npde_opt.forward import Experiment
+from npde_opt.forward.fused_diffusion import ConstantValues, FaceValues
+from npde_opt.grids import Boundary
+from npde_opt.observations import snapshots
+from npde_opt.parameters import Shared, Unknown
+from npde_opt.terms import Diffusion, Kinetics
+
+SIDES = {"x-": "dirichlet", "y+": Boundary("robin", 0.7)}
+PERIODIC = {"y-": "periodic", "y+": "periodic", "x+": "dirichlet"}
+HOLES = np.ones((9, 8), bool)
+HOLES[3:5, 4:7] = False
+STRETCHED = (np.linspace(0, 1, 10) ** 1.3, np.linspace(0, 1, 9))
+
+
+def several(grid):
+    """u by a field, v by a number a direction; the rate of v is infinite where v is 0."""
+    rates = {"u": "F*(1 - u) - u*v**2", "v": "u*v**2 - k*v + 1e-3*log(v)"}
+    across = ["Dv", *(["Dw"] * (grid.dim - 1))]
+    return [
+        Diffusion(grid, "Du", "u"),
+        Diffusion(grid, across, "v"),
+        Kinetics(grid, ("u", "v"), rates),
+    ]
+
+
+UNKNOWNS = [
+    Unknown("Du", "log"),
+    Unknown("Dv", "log", block=Shared()),
+    Unknown("Dw", "log"),
+    Unknown("F"),
+    Unknown("k", block=Shared()),
+    Unknown("v0"),
+]
+
+
+def problem(fused, runs=2, end=0.006, shape=SHAPE, **given):
+    starts = [{"u": "1 - 0.5*x", "v": "v0**2"}, {"u": "0.4 + 0.3*x", "v": "v0"}]
+    J, m, dm = objective(
+        several,
+        [u for u in UNKNOWNS if len(shape) > 1 or u.name != "Dw"],
+        "explicit-euler",
+        ("u", "v"),
+        end=end,
+        shape=shape,
+        trials=lambda grid: [Experiment(start) for start in starts[:runs]],
+        samplings=lambda grid, times: [snapshots(grid, times[[2, -1]], "u*v")],
+        **given,
+    )
+    J.forward.fused = fused
+    return J, m, dm
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"sides": SIDES},
+        {"sides": PERIODIC},
+        {"sides": SIDES, "edges": STRETCHED, "active": HOLES, "end": 0.002},
+        {"edges": STRETCHED, "radial": True, "active": HOLES, "end": 0.002},
+        {"shape": (11,), "sides": {"x+": "dirichlet"}, "runs": 1},
+        {"shape": (5, 6, 4), "sides": {"z-": "dirichlet"}, "runs": 1},
+    ],
+    ids=["neumann", "sides", "periodic", "stretched", "radial", "line", "box"],
+)
+def test_fused_steps_are_the_assembled_ones(given):
+    found = []
+    for fused in (True, False):
+        J, m, dm = problem(fused, **given)
+        at = J.linearize(m)
+        stepper = at.linearization.batches[0].stepper
+        assert isinstance(getattr(stepper, "diffusion", None), FaceValues) == fused
+        at.destroy()
+        found.append(results(J, m, dm))
+        check(J, m, dm) if fused else J.destroy()
+    compare(*found, rtol=1e-10)
+
+
+def test_numbers_on_uniform_cells_need_no_faces():
+    J, m, _ = objective(
+        lambda grid: [Diffusion(grid, "D"), Kinetics(grid, ("u",), "fisher-kpp")],
+        [Unknown("D", "log", block=Shared())],
+        "explicit-euler",
+        known={"r": 1.0, "K": 2.0},
+        end=0.006,
+    )
+    at = J.linearize(m)
+    assert isinstance(at.linearization.batches[0].stepper.diffusion, ConstantValues)
+    at.destroy()
+    J.destroy()
