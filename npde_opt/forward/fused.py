@@ -1,5 +1,5 @@
-"""Explicit Euler steps of M u_s' + A_s u_s = M R_s(u; theta) with diffusion A_s of each species, in one
-pass over the cells:
+"""Explicit Euler steps of M u_s' + A_s u_s = M R_s(u; theta) with diffusion A_s of each species, in
+one pass over the cells:
 
     step      u+ = u + dt (S u + s R(u; theta)),                     S u = -A u / M
     tangent   du+ = du + dt (S du + dS u + s (R_u du + R_theta dtheta))

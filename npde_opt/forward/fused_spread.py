@@ -4,8 +4,8 @@ forms, and what a sweep adds up for the derivatives in its coefficients.
     Constant   D_c sum_d w_d (u_- + u_+ - 2 u)                      one number a species
     Faces      sum over faces of G_f (u_neighbour - u) / M          one number a face
 
-Both are -A u / M of the terms. Of faces, sum_n dt (lambda_+ - lambda_-)(u_+ - u_-) is all that dJ/dG
-needs; lambda stands for lambda / M where cells differ in volume.
+Both are -A u / M of the terms. Of faces, sum_n dt (lambda_+ - lambda_-)(u_+ - u_-) is all that
+dJ/dG needs; lambda stands for lambda / M where cells differ in volume.
 """
 
 from __future__ import annotations
