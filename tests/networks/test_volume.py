@@ -64,9 +64,9 @@ def implicit(comm):
 KINDS = {"explicit": explicit, "implicit": implicit}
 
 
-@pytest.mark.parallel([1, 2])
 @pytest.mark.parametrize("kind", KINDS)
 def test_derivatives(kind):
+    """On several ranks test_ranks_agree has them."""
     found = KINDS[kind](COMM)
     check_derivatives(found, 1)
     found.destroy()
