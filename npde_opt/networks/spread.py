@@ -8,16 +8,12 @@ once, and not once a tap along x.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from npde_opt.compiling import compiled
 from npde_opt.grids.halo import ALL, Ghosts
+from npde_opt.networks.reads import Reads
 from npde_opt.networks.strips import WORK, Box
-
-if TYPE_CHECKING:
-    from npde_opt.networks.windows import Reads
 
 
 def is_cheaper(w: np.ndarray, reads: Reads) -> bool:

@@ -19,8 +19,9 @@ from npde_opt.networks.axes import MODES, Axis
 from npde_opt.networks.interface import Loops, Reading
 from npde_opt.networks.matrices import assembled
 from npde_opt.networks.place import Place
+from npde_opt.networks.reads import Reads
 from npde_opt.networks.strips import WORK, Box
-from npde_opt.networks.windows import Reads, Windows
+from npde_opt.networks.windows import Windows
 
 Sizes = int | Sequence[int]
 """One for all axes, or one an axis x, y, z."""
