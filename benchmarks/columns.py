@@ -81,10 +81,15 @@ def objective(model: Model, n: int, samples: int, steps: int) -> Objective:
     grid = Grid((n, n), extent=(n, n))
     rng = np.random.default_rng(0)
     draws = [
-        {s: rng.random((n, n))[grid.local_slice] for s in model.species} for _ in range(samples)
+        {s: rng.random((n, n))[grid.local_slice] for s in model.species}
+        for _ in range(samples)
     ]
-    blocks = {name: Field() if name in model.fields else Shared() for name in model.values}
-    space = ParameterSpace(grid, [Unknown(name, block=block) for name, block in blocks.items()])
+    blocks = {
+        name: Field() if name in model.fields else Shared() for name in model.values
+    }
+    space = ParameterSpace(
+        grid, [Unknown(name, block=block) for name, block in blocks.items()]
+    )
     equation = Equation(grid, model.terms(grid), model.species)
     forward: Steady | Evolution
     if model.scheme is None:
@@ -94,7 +99,9 @@ def objective(model: Model, n: int, samples: int, steps: int) -> Objective:
         starts = [Experiment(initial=draw) for draw in draws]
         times = np.linspace(0, 0.5 * steps, steps + 1)
         seen = [snapshots(grid, [times[-1]], model.species[-1])]
-        forward = Evolution(space, equation, {}, starts, seen, SCHEMES[model.scheme], times)
+        forward = Evolution(
+            space, equation, {}, starts, seen, SCHEMES[model.scheme], times
+        )
     (layout,) = forward.layouts
     zeros = np.zeros((layout.size, layout.columns))
     return Objective(forward, [LeastSquares(zeros, 1.0, layout)], {})
@@ -106,7 +113,9 @@ def processor(action: Callable[[], Any]) -> float:
     return time.process_time() - start
 
 
-def seconds(model: Model, n: int, samples: int, steps: int, repeats: int = 3) -> dict[str, float]:
+def seconds(
+    model: Model, n: int, samples: int, steps: int, repeats: int = 3
+) -> dict[str, float]:
     """Processor seconds on this rank, the best of some, which others on the machine disturb
     less."""
     J = objective(model, n, samples, steps)

@@ -43,14 +43,20 @@ def parser(name: str, text: str) -> argparse.ArgumentParser:
 
 def unit_square(n: int, comm: MPI.Intracomm = comm) -> Grid:
     """n x n cells with zero Dirichlet values all round."""
-    return Grid((n, n), boundaries=dict.fromkeys(("x-", "x+", "y-", "y+"), "dirichlet"), comm=comm)
+    return Grid(
+        (n, n),
+        boundaries=dict.fromkeys(("x-", "x+", "y-", "y+"), "dirichlet"),
+        comm=comm,
+    )
 
 
 def smooth(grid: Grid) -> np.ndarray:
     """log k = sum_ij a_ij cos(pi i x) cos(pi j y) / (1 + i^2 + j^2), scaled to max - min = log
     1000."""
     i = np.arange(16)
-    a = np.random.default_rng(0).standard_normal((16, 16)) / (1 + i[:, None] ** 2 + i[None, :] ** 2)
+    a = np.random.default_rng(0).standard_normal((16, 16)) / (
+        1 + i[:, None] ** 2 + i[None, :] ** 2
+    )
     x, y = (np.cos(np.pi * np.outer(i, c.ravel())) for c in grid.coordinates())
     g = np.asfortranarray(x.T @ a @ y)
     span = grid.comm.allreduce(float(g.max()), op=MPI.MAX) - grid.comm.allreduce(
@@ -78,9 +84,13 @@ def log_coefficient(
     space = ParameterSpace(grid, [Unknown("D", "log")])
     points = at_points(grid, (), xy)
     experiment = Experiment(load=np.zeros(grid.local_shape), boundary={"y+": 1.0})
-    forward = Steady(space, Equation(grid, [Diffusion(grid, "D")]), {}, [experiment], [points])
+    forward = Steady(
+        space, Equation(grid, [Diffusion(grid, "D")]), {}, [experiment], [points]
+    )
     misfit = LeastSquares(data, sigma, forward.layouts[0])
-    return Objective(forward, [misfit], {"D": BiLaplacian(grid, 1.0, gamma=0.1, delta=0.5)})
+    return Objective(
+        forward, [misfit], {"D": BiLaplacian(grid, 1.0, gamma=0.1, delta=0.5)}
+    )
 
 
 def log_grid(n: int) -> Grid:
@@ -117,7 +127,12 @@ def report(name: str, rows: Sequence[Row], out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(
         json.dumps(
-            {"benchmark": name, "ranks": comm.size, "versions": versions(), "rows": list(rows)},
+            {
+                "benchmark": name,
+                "ranks": comm.size,
+                "versions": versions(),
+                "rows": list(rows),
+            },
             indent=2,
             default=float,
         )

@@ -74,7 +74,9 @@ def bounded(value: float) -> str:
     return f"< 1e{int(np.ceil(np.log10(max(value, 1.1e-9))))}"
 
 
-def space_of(grid: Grid, names: Sequence[str], transform: str = "log") -> ParameterSpace:
+def space_of(
+    grid: Grid, names: Sequence[str], transform: str = "log"
+) -> ParameterSpace:
     return ParameterSpace(grid, [Unknown(n, transform) for n in names])
 
 
@@ -96,7 +98,9 @@ def steady(
     (layout,) = forward.layouts
     y_ = 1 + 0.3 * np.random.default_rng(0).standard_normal(layout.size)
     regularizers = {names[0]: regularizer(grid)} if regularizer else {}
-    return Objective(forward, [misfit(y_, 0.2, layout)], regularizers), rough(space, 1.0)
+    return Objective(forward, [misfit(y_, 0.2, layout)], regularizers), rough(
+        space, 1.0
+    )
 
 
 def evolution(
@@ -118,18 +122,26 @@ def evolution(
     start = 0.6 + 0.3 * np.sin(3 * x) * np.cos(2 * y)
     transform = "identity" if complex(gamma).imag else "log"
     space = ParameterSpace(
-        grid, [Unknown(n, transform, block=Shared() if n in scalar else Field()) for n in names]
+        grid,
+        [
+            Unknown(n, transform, block=Shared() if n in scalar else Field())
+            for n in names
+        ],
     )
     times = np.linspace(0, 0.008, 5)
     equation = Equation(grid, terms(grid), species, gamma, storage=storage)
     sampling = voxels(grid, times[[2, 4]].tolist(), list(grid.edges), species[0])
     known = {k: v(grid) if callable(v) else v for k, v in known.items()}
     experiment = Experiment(dict.fromkeys(species[:2], start), boundary=boundary or {})
-    forward = Evolution(space, equation, known, [experiment], [sampling], SCHEMES[method], times)
+    forward = Evolution(
+        space, equation, known, [experiment], [sampling], SCHEMES[method], times
+    )
     (layout,) = forward.layouts
     y_ = 0.5 + 0.2 * np.random.default_rng(1).standard_normal(layout.size)
     regularizers = {names[0]: SmallPrior(grid.comm, 1, deviation=2.0)} if prior else {}
-    return Objective(forward, [misfit(y_, 0.1, layout)], regularizers), rough(space, 1.0)
+    return Objective(forward, [misfit(y_, 0.1, layout)], regularizers), rough(
+        space, 1.0
+    )
 
 
 def rough(space: ParameterSpace, mean: float) -> PETSc.Vec:
@@ -154,8 +166,12 @@ TERMS: dict[str, Callable[[], tuple[Objective, PETSc.Vec]]] = {
     "diffusion, one D an axis": lambda: steady(
         ("Dx", "Dy"), lambda g: [Diffusion(g, ["Dx", "Dy"])]
     ),
-    "reaction": lambda: steady(("c",), lambda g: [Diffusion(g), Reaction(g, "c")], D=1.0),
-    "advection": lambda: steady(("D",), lambda g: [Diffusion(g), Advection(g, (2.0, -1.0))]),
+    "reaction": lambda: steady(
+        ("c",), lambda g: [Diffusion(g), Reaction(g, "c")], D=1.0
+    ),
+    "advection": lambda: steady(
+        ("D",), lambda g: [Diffusion(g), Advection(g, (2.0, -1.0))]
+    ),
     "advection, div(v u)": lambda: steady(
         ("v", "w"),
         lambda g: [
@@ -168,18 +184,26 @@ TERMS: dict[str, Callable[[], tuple[Objective, PETSc.Vec]]] = {
         ("a", "b"), lambda g: [TensorDiffusion(g, (("a", "b/3"), ("b/3", "a + b")))]
     ),
     "nonlinear-diffusion": lambda: evolution(
-        ("D",), lambda g: [NonlinearDiffusion(g, ("u",), "u", "D*u**2")], "crank-nicolson"
+        ("D",),
+        lambda g: [NonlinearDiffusion(g, ("u",), "u", "D*u**2")],
+        "crank-nicolson",
     ),
     "gradient-diffusion": lambda: steady(
         ("D",), lambda g: [GradientDiffusion(g, ("u",), "u", "D*(1 + q)")]
     ),
     "convolution": lambda: steady(
         ("w",),
-        lambda g: [Diffusion(g), Convolution(g, {(0, 0): 2.0, (2, 0): "w", (-1, 1): "w"})],
+        lambda g: [
+            Diffusion(g),
+            Convolution(g, {(0, 0): 2.0, (2, 0): "w", (-1, 1): "w"}),
+        ],
         D=1.0,
     ),
     "kinetics": lambda: evolution(
-        ("r", "D"), diffusing(lambda g: Kinetics(g, ("u",), "fisher-kpp")), scalar=("r",), K=2.0
+        ("r", "D"),
+        diffusing(lambda g: Kinetics(g, ("u",), "fisher-kpp")),
+        scalar=("r",),
+        K=2.0,
     ),
     "source": lambda: evolution(
         ("q",), diffusing(lambda g: Source(g, ("u",), "u", "q*x")), scalar=("q",), D=1.0
@@ -197,7 +221,9 @@ TERMS: dict[str, Callable[[], tuple[Objective, PETSc.Vec]]] = {
 
 DRIVEN: dict[str, Callable[[], tuple[Objective, PETSc.Vec]]] = {
     "prescribed": lambda: steady(("g", "D"), boundary={"x-": "g*(1 + y)"}),
-    "flux": lambda: steady(("g",), boundary={"x-": "g*(1 + y)"}, outer="neumann", D=1.0),
+    "flux": lambda: steady(
+        ("g",), boundary={"x-": "g*(1 + y)"}, outer="neumann", D=1.0
+    ),
     "prescribed in time": lambda: evolution(
         ("g", "D"), diffusing(), scalar=("g",), boundary={"x-": "g*(1 + y + 90*t)"}
     ),
@@ -227,7 +253,9 @@ PRIORS: dict[str, dict[str, Any]] = {
 
 
 def misfit(name: str) -> Callable[..., Any]:
-    return lambda y, sigma, layout: KINDS[name](y, sigma, layout, *EXTRA.get(name, {}).values())
+    return lambda y, sigma, layout: KINDS[name](
+        y, sigma, layout, *EXTRA.get(name, {}).values()
+    )
 
 
 def problems() -> Iterator[tuple[str, str, Callable[[], tuple[Objective, PETSc.Vec]]]]:
@@ -257,7 +285,10 @@ def problems() -> Iterator[tuple[str, str, Callable[[], tuple[Objective, PETSc.V
         yield (
             "regularizer",
             name,
-            partial(steady, regularizer=partial(REGULARIZERS[name], alpha=1.0, **PRIORS[name])),
+            partial(
+                steady,
+                regularizer=partial(REGULARIZERS[name], alpha=1.0, **PRIORS[name]),
+            ),
         )
     yield (
         "regularizer",
@@ -283,7 +314,14 @@ def rows(wanted: Callable[[str, str], bool] = lambda part, name: True) -> Iterat
             dm = direction(objective, m, u, 3)
             orders = taylor_test(objective, m, dm)
             worst = max(row.relative for row in orders.rows.values())
-            yield Row(part, name, u.name, orders.slope.relative, worst, tuple(orders.problems()))
+            yield Row(
+                part,
+                name,
+                u.name,
+                orders.slope.relative,
+                worst,
+                tuple(orders.problems()),
+            )
             dm.destroy()
         m.destroy()
         objective.destroy()

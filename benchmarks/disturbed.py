@@ -87,7 +87,9 @@ gradient_rtol = 1e-6
 CASES = {
     "newton": STEADY.replace("WEIGHT", "1.0").replace("METHOD", "newton"),
     "lbfgs": STEADY.replace("WEIGHT", "1.0").replace("METHOD", "lbfgs"),
-    "weight": STEADY.replace("WEIGHT", "'discrepancy'").replace("METHOD", "gauss-newton"),
+    "weight": STEADY.replace("WEIGHT", "'discrepancy'").replace(
+        "METHOD", "gauss-newton"
+    ),
     "evolution": EVOLUTION,
 }
 DISKS = ("4k", "16k", "64k", "128k", "200k", "1m")
@@ -122,7 +124,10 @@ class Trials:
 
     def whole(self, name: str, ranks: int) -> Whole:
         if (name, ranks) not in self.known:
-            case, out = self.folder / f"{name}.toml", self.folder / f"whole-{name}-{ranks}"
+            case, out = (
+                self.folder / f"{name}.toml",
+                self.folder / f"whole-{name}-{ranks}",
+            )
             start = time.monotonic()
             code, text = self.run(ranks, case, out)
             assert code == 0, text
@@ -136,7 +141,9 @@ class Trials:
         self.number += 1
         return self.folder / f"trial-{self.number}"
 
-    def start(self, ranks: int, case: Path, out: Path, *options: str) -> subprocess.Popen[str]:
+    def start(
+        self, ranks: int, case: Path, out: Path, *options: str
+    ) -> subprocess.Popen[str]:
         return subprocess.Popen(
             command(ranks, case, out, *options),
             env=self.environment,
@@ -167,13 +174,20 @@ class Trials:
         )
         if whole.ranks == 1:
             mine, theirs = [
-                [[r[k] for k in COMPARED] for r in table] for table in (rows(out), whole.rows)
+                [[r[k] for k in COMPARED] for r in table]
+                for table in (rows(out), whole.rows)
             ]
             assert mine == theirs, "rows of the history differ"
             for key in ("finest_grid_solves", "total_solves"):
                 counts = found["metrics"][key], whole.summary["metrics"][key]
-                assert counts[0] == counts[1], f"{key}: {counts[0]}, uninterrupted {counts[1]}"
-        hidden = [p.name for p in out.iterdir() if p.name.startswith(".") and p.name != ".written"]
+                assert counts[0] == counts[1], (
+                    f"{key}: {counts[0]}, uninterrupted {counts[1]}"
+                )
+        hidden = [
+            p.name
+            for p in out.iterdir()
+            if p.name.startswith(".") and p.name != ".written"
+        ]
         assert not hidden, f"left behind: {hidden}"
 
 
@@ -183,7 +197,9 @@ def ended(run: subprocess.Popen[str]) -> tuple[int, str]:
         text = run.communicate(timeout=LIMIT)[0]
     except subprocess.TimeoutExpired:
         os.killpg(run.pid, signal.SIGKILL)
-        raise AssertionError(f"did not end in {LIMIT} s: {run.communicate()[0][-1500:]}") from None
+        raise AssertionError(
+            f"did not end in {LIMIT} s: {run.communicate()[0][-1500:]}"
+        ) from None
     return run.returncode, text
 
 
@@ -192,7 +208,9 @@ def children(process: int) -> list[int]:
     try:
         text = Path(f"/proc/{process}/task/{process}/children").read_text()
         found = [int(c) for c in text.split()]
-        inner = [c for c in found if Path(f"/proc/{c}/comm").read_text().strip() == "mpirun"]
+        inner = [
+            c for c in found if Path(f"/proc/{c}/comm").read_text().strip() == "mpirun"
+        ]
     except OSError:
         return []
     return children(inner[0]) if inner else found
@@ -262,9 +280,11 @@ def disk(trials: Trials, draw: random.Random) -> str:
         assert code in (0, 2), f"{what}: {text[-1500:]}"
         if code == 2:
             lines = [line for line in text.splitlines() if line.startswith("error")]
-            assert len(lines) == 1 and str(place) in lines[0] and "No space left" in lines[0], (
-                f"{what}: {text[-1500:]}"
-            )
+            assert (
+                len(lines) == 1
+                and str(place) in lines[0]
+                and "No space left" in lines[0]
+            ), f"{what}: {text[-1500:]}"
             half = [p.name for p in out.glob(".*.tmp*")] if out.exists() else []
             assert not half, f"{what}: left behind {half}"
         (place / "other").unlink(missing_ok=True)
@@ -276,14 +296,18 @@ def disk(trials: Trials, draw: random.Random) -> str:
 @contextmanager
 def mounted(place: Path, size: str) -> Iterator[tuple[Path, str]]:
     place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)], check=True)
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)], check=True
+    )
     try:
         yield place, size
     finally:
         subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-def fill(run: subprocess.Popen[str], out: Path, other: Path, draw: random.Random) -> bool:
+def fill(
+    run: subprocess.Popen[str], out: Path, other: Path, draw: random.Random
+) -> bool:
     """Takes what is left of a disk once the run has some rows."""
     if not wait_for_rows(run, out, draw.randint(0, 4)):
         return False
@@ -308,10 +332,14 @@ def wait_for_rows(run: subprocess.Popen[str], out: Path, count: int) -> bool:
 
 def folder(trials: Trials, draw: random.Random) -> str:
     """A folder that is removed, replaced or wanted by a second run while the first is at work."""
-    whole = trials.whole(draw.choice(("newton", "lbfgs", "weight")), draw.choice(trials.ranks))
+    whole = trials.whole(
+        draw.choice(("newton", "lbfgs", "weight")), draw.choice(trials.ranks)
+    )
     out, act = (
         trials.out(),
-        draw.choice((remove, replace_by_file, replace_by_folder, second, lose_checkpoints)),
+        draw.choice(
+            (remove, replace_by_file, replace_by_folder, second, lose_checkpoints)
+        ),
     )
     run = trials.start(whole.ranks, whole.case, out)
     acted = wait_for_rows(run, out, draw.randint(1, 4))
@@ -372,7 +400,11 @@ KINDS: dict[str, Callable[[Trials, random.Random], str]] = {
 
 
 def run_trials(
-    count: int, seed: int, kinds: list[str], place: Path, ranks: tuple[int, ...] = (1, 2)
+    count: int,
+    seed: int,
+    kinds: list[str],
+    place: Path,
+    ranks: tuple[int, ...] = (1, 2),
 ) -> tuple[Counter[str], list[str]]:
     """So many trials, the kinds in turn; how many of each went well, and what did not."""
     trials, good, failures = Trials(place, ranks), Counter[str](), list[str]()

@@ -28,14 +28,18 @@ def chosen(seen: Observed, windows: list[int] | None) -> tuple[list[Term], Selec
     return terms, select(Weak(seen, terms, (t, x)))
 
 
-def bound(seen: Observed, terms: list[Term], c: np.ndarray, size: float, every: int) -> np.ndarray:
+def bound(
+    seen: Observed, terms: list[Term], c: np.ndarray, size: float, every: int
+) -> np.ndarray:
     """Standard deviations of c, with noise of `size` in all states, of which each `every`-th is
     followed: d_t du = A du + sum_j f_j dc_j from an unknown start, by Crank and Nicolson."""
     u, dt = seen.u[::every], every * float(seen.t[1] - seen.t[0])
     n, p = u.shape[1], len(terms)
     k = 2j * np.pi * np.fft.fftfreq(n, float(seen.x[1] - seen.x[0]))
     turn = np.fft.fft(np.eye(n), axis=0)
-    along = [np.fft.ifft((k**term.derivative)[:, None] * turn, axis=0).real for term in terms]
+    along = [
+        np.fft.ifft((k**term.derivative)[:, None] * turn, axis=0).real for term in terms
+    ]
 
     def parts(state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         A, f = np.zeros((n, n)), np.empty((n, p))
@@ -64,7 +68,9 @@ def rows_of(name: str, seen: Observed, args: argparse.Namespace) -> list[Row]:
     """A row for each term that is found without noise."""
     terms, clean = chosen(seen, args.windows)
     seeds = range(args.seeds)
-    fits = [chosen(seen.with_noise(args.noise, seed), args.windows)[1] for seed in seeds]
+    fits = [
+        chosen(seen.with_noise(args.noise, seed), args.windows)[1] for seed in seeds
+    ]
     invented = sum(not set(fit.terms) <= set(clean.terms) for fit in fits)
     least: list[float | str] = [""] * len(clean.terms)
     if not np.iscomplexobj(seen.u):
@@ -95,7 +101,9 @@ def rows_of(name: str, seen: Observed, args: argparse.Namespace) -> list[Row]:
 def main() -> None:
     args = parser("equation_error", __doc__)
     args.add_argument("--data", type=Path, required=True)
-    args.add_argument("--files", nargs="+", default=["AC.mat", "NLS.mat", "harmonic_osc.mat"])
+    args.add_argument(
+        "--files", nargs="+", default=["AC.mat", "NLS.mat", "harmonic_osc.mat"]
+    )
     args.add_argument("--noise", type=float, default=0.05)
     args.add_argument("--seeds", type=int, default=10)
     args.add_argument("--windows", type=int, nargs=2)

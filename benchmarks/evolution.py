@@ -35,7 +35,9 @@ Row = dict[str, Any]
 SIDES = ("x-", "x+", "y-", "y+")
 
 
-def gray_scott(n: int, steps: int, storage: Storage | None = None, fused: bool = True) -> Objective:
+def gray_scott(
+    n: int, steps: int, storage: Storage | None = None, fused: bool = True
+) -> Objective:
     """Du, Dv scalars, F and k fields, the last v observed."""
     grid = Grid((n, n), extent=(n, n), boundaries=dict.fromkeys(SIDES, "periodic"))
     rng = np.random.default_rng(0)
@@ -45,7 +47,12 @@ def gray_scott(n: int, steps: int, storage: Storage | None = None, fused: bool =
     )
     space = ParameterSpace(
         grid,
-        [Unknown("Du", block=Shared()), Unknown("Dv", block=Shared()), Unknown("F"), Unknown("k")],
+        [
+            Unknown("Du", block=Shared()),
+            Unknown("Dv", block=Shared()),
+            Unknown("F"),
+            Unknown("k"),
+        ],
     )
     terms = [
         Diffusion(grid, "Du", "u"),
@@ -70,7 +77,9 @@ def gray_scott(n: int, steps: int, storage: Storage | None = None, fused: bool =
 def fisher(n: int, steps: int, storage: Storage | None = None) -> Objective:
     """Fisher-KPP with a field D by imex-euler."""
     grid = Grid((n, n))
-    space = ParameterSpace(grid, [Unknown("D", "log"), Unknown("r", "log", block=Shared())])
+    space = ParameterSpace(
+        grid, [Unknown("D", "log"), Unknown("r", "log", block=Shared())]
+    )
     forward = Evolution(
         space,
         Equation(grid, [Diffusion(grid, "D"), Kinetics(grid, ("u",), "fisher-kpp")]),
@@ -134,12 +143,21 @@ def gradient_rows() -> list[Row]:
     rows, steps, n = [], 100, 128
     cells = n * n * 8
     for name, make, values, size in (
-        ("Gray-Scott", gray_scott, {"Du": 0.16, "Dv": 0.08, "F": 0.035, "k": 0.06}, 2 * cells),
+        (
+            "Gray-Scott",
+            gray_scott,
+            {"Du": 0.16, "Dv": 0.08, "F": 0.035, "k": 0.06},
+            2 * cells,
+        ),
         ("Fisher-KPP implicit", fisher, {"D": 0.01, "r": 3.0}, cells),
     ):
         reference = None
         for share in (None, 0.1):
-            J = make(n, steps, Storage(None if share is None else share * steps * size / comm.size))
+            J = make(
+                n,
+                steps,
+                Storage(None if share is None else share * steps * size / comm.size),
+            )
             forward, both = gradient(J, values)
             reference = reference or forward
             assert isinstance(J.forward, Evolution)
@@ -217,7 +235,9 @@ def presb_rows(sizes: list[int]) -> list[Row]:
                 x, y = grid.coordinates()
                 V = strength * ((x - 0.5) ** 2 + (y - 0.5) ** 2)
                 bell = "exp(-200*((x - 0.4)**2 + (y - 0.5)**2))"
-                packet = Experiment({"re": f"{bell}*cos(40*x)", "im": f"{bell}*sin(40*x)"})
+                packet = Experiment(
+                    {"re": f"{bell}*cos(40*x)", "im": f"{bell}*sin(40*x)"}
+                )
                 equation = Equation(
                     grid, [Diffusion(grid, "D"), Reaction(grid, "V")], ("re", "im"), 1j
                 )
@@ -247,7 +267,9 @@ def presb_rows(sizes: list[int]) -> list[Row]:
 def brain_rows(cells: list[int], steps: int = 50) -> list[Row]:
     """The case meshes/brain_tumour.toml, with data of the same grid: forward run and gradient, and
     the memory of both."""
-    case = load_case(Path(__file__).parents[1] / "meshes/brain_tumour.toml", comm, cells=cells)
+    case = load_case(
+        Path(__file__).parents[1] / "meshes/brain_tumour.toml", comm, cells=cells
+    )
     times = case.table.time and case.table.time.times
     assert isinstance(times, EqualSteps)
     times.steps = steps
@@ -278,7 +300,9 @@ def main() -> None:
         default=["gray-scott", "gradient", "diffusion", "presb"],
         help="of gray-scott, gradient, diffusion, presb, brain",
     )
-    p.add_argument("--brain", nargs=3, type=int, default=[197, 233, 189], help="cells of the brain")
+    p.add_argument(
+        "--brain", nargs=3, type=int, default=[197, 233, 189], help="cells of the brain"
+    )
     p.add_argument(
         "--sizes",
         nargs="+",

@@ -172,7 +172,11 @@ def judged(rows: list[Row]) -> list[Row]:
     for row in rows:
         row["reached"] = row["objective"] <= best + REACHED
         row["verdict"] = (
-            "honest" if row["status"] != "converged" else "right" if row["reached"] else "wrong"
+            "honest"
+            if row["status"] != "converged"
+            else "right"
+            if row["reached"]
+            else "wrong"
         )
     return rows
 
@@ -185,7 +189,10 @@ def counted(rows: list[Row]) -> list[Row]:
         rows, lambda row: (row["problem"], row["method"])
     ):
         group = list(some)
-        count = {v: sum(row["verdict"] == v for row in group) for v in ("right", "honest", "wrong")}
+        count = {
+            v: sum(row["verdict"] == v for row in group)
+            for v in ("right", "honest", "wrong")
+        }
         steps = sorted(row["iterations"] for row in group if row["verdict"] == "right")
         lines.append(
             {
@@ -201,8 +208,12 @@ def counted(rows: list[Row]) -> list[Row]:
 
 def main() -> int:
     options = parser("far_starts", __doc__ or "")
-    options.add_argument("--problems", nargs="+", default=list(PROBLEMS), choices=list(PROBLEMS))
-    options.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
+    options.add_argument(
+        "--problems", nargs="+", default=list(PROBLEMS), choices=list(PROBLEMS)
+    )
+    options.add_argument(
+        "--methods", nargs="+", default=list(METHODS), choices=list(METHODS)
+    )
     options.add_argument(
         "--decades", type=float, default=3.0, help="how far either way from the truth"
     )

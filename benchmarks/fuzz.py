@@ -45,12 +45,18 @@ def toml(value: Any) -> str:
     if isinstance(value, str):
         return json.dumps(value).replace("\x7f", "\\u007f")
     if isinstance(value, float):
-        return repr(value) if math.isfinite(value) else str(value).replace("infinity", "inf")
+        return (
+            repr(value)
+            if math.isfinite(value)
+            else str(value).replace("infinity", "inf")
+        )
     if isinstance(value, list):
         return "[" + ", ".join(map(toml, value)) + "]"
     if isinstance(value, dict):
         return (
-            "{ " + ", ".join(f"{json.dumps(k)} = {toml(v)}" for k, v in value.items()) + " }"
+            "{ "
+            + ", ".join(f"{json.dumps(k)} = {toml(v)}" for k, v in value.items())
+            + " }"
             if value
             else "{}"
         )
@@ -67,12 +73,21 @@ def stand_ins(folder: Path) -> None:
     import scipy.io
 
     rng = np.random.default_rng(0)
-    np.savez(folder / "observations.npz", xy=rng.uniform(0.1, 0.9, (5, 2)), data=rng.random(5))
+    np.savez(
+        folder / "observations.npz",
+        xy=rng.uniform(0.1, 0.9, (5, 2)),
+        data=rng.random(5),
+    )
     scipy.io.savemat(
-        folder / "harmonic_osc.mat", {"usol": rng.random((401, 8)) + 1j * rng.random((401, 8))}
+        folder / "harmonic_osc.mat",
+        {"usol": rng.random((401, 8)) + 1j * rng.random((401, 8))},
     )
     places, times = np.arange(30, 1850, 50), (0, 12, 24, 36, 48)
-    rows = [f"{i},{p},{1e-4 * (1 + t / 50):.6g},{t}" for t in times for i, p in enumerate(places)]
+    rows = [
+        f"{i},{p},{1e-4 * (1 + t / 50):.6g},{t}"
+        for t in times
+        for i, p in enumerate(places)
+    ]
     (folder / "CellDensity_10.csv").write_text(
         "\n".join(["Column,Position,AvgDens,Time", *rows]) + "\n"
     )
@@ -116,14 +131,19 @@ def shrunk(case: dict[str, Any]) -> dict[str, Any]:
         if "random" in o:
             o["random"] = 5
     text = (
-        json.dumps(case).replace("[46, 112, 22]", "[8, 8, 8]").replace("[100, 1, 20]", "[8, 1, 8]")
+        json.dumps(case)
+        .replace("[46, 112, 22]", "[8, 8, 8]")
+        .replace("[100, 1, 20]", "[8, 1, 8]")
     )
     return dict(json.loads(text))
 
 
 def shipped() -> dict[str, dict[str, Any]]:
     """Every case of an equation in meshes/, small."""
-    read = {f.stem: tomllib.loads(f.read_text()) for f in sorted((ROOT / "meshes").glob("*.toml"))}
+    read = {
+        f.stem: tomllib.loads(f.read_text())
+        for f in sorted((ROOT / "meshes").glob("*.toml"))
+    }
     return {name: shrunk(case) for name, case in read.items() if "observation" in case}
 
 
@@ -164,20 +184,35 @@ def mutate(case: dict[str, Any], rng: random.Random) -> None:
     elif kind == 4:
         parent[key] = copy.deepcopy(rng.choice(OTHERS))
     elif kind == 5 and isinstance(parent, dict):
-        parent[rng.choice([key + "s", key[:-1] or "q", key.upper(), "", "\u00e9", "__class__"])] = (
-            parent.pop(key)
-        )
+        parent[
+            rng.choice(
+                [key + "s", key[:-1] or "q", key.upper(), "", "\u00e9", "__class__"]
+            )
+        ] = parent.pop(key)
     elif kind == 6 and isinstance(old, int | float) and not isinstance(old, bool):
         parent[key] = rng.choice(
-            [-old, old * 10, old * 1e6, old * 1e-6, str(old), [old], float(old), old + 1]
+            [
+                -old,
+                old * 10,
+                old * 1e6,
+                old * 1e-6,
+                str(old),
+                [old],
+                float(old),
+                old + 1,
+            ]
         )
     elif kind == 7 and isinstance(old, list):
-        parent[key] = rng.choice([old[::-1], old[:-1], old + old, [old], old[:1], old * 200])
+        parent[key] = rng.choice(
+            [old[::-1], old[:-1], old + old, [old], old[:1], old * 200]
+        )
     elif kind == 8:
         parent[key] = copy.deepcopy(at(case, rng.choice(found)))
     elif kind == 9 and isinstance(old, str):
         i = rng.randrange(len(old) + 1)
-        piece = rng.choice(["(", ")", "*", "x", "/0", "**", " ", "\u221e", "'", "[0]", ".y", ":="])
+        piece = rng.choice(
+            ["(", ")", "*", "x", "/0", "**", " ", "\u221e", "'", "[0]", ".y", ":="]
+        )
         parent[key] = old[:i] + piece + old[i + rng.randrange(2) :]
     elif kind == 10:
         deep: Any = old
@@ -277,13 +312,19 @@ def outcome(path: str, data: str, run: bool) -> dict[str, Any]:
             except NpdeError as error:
                 return {"kind": "refused in the run", "text": str(error)[:300]}
             return {"kind": "ran", "text": ""}
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(io.StringIO()):
+        with (
+            contextlib.redirect_stdout(said),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
             code = check_main([path, "--data", data])
         lines = said.getvalue().splitlines()
         # Keys of the older format follow an error's line, one each.
         named = all(line.startswith(("error: ", "  ")) for line in lines)
         if code and not (lines and named):
-            return {"kind": "traceback", "text": "not one line: " + said.getvalue()[:2000]}
+            return {
+                "kind": "traceback",
+                "text": "not one line: " + said.getvalue()[:2000],
+            }
         if code:
             return {"kind": "refused", "text": lines[0][:300]}
         return {"kind": "accepted", "text": ""}
@@ -392,9 +433,15 @@ def fuzz(
             if found["kind"] == "accepted" and ran < run:
                 ran += 1
                 found = worker.ask(job | {"run": True}, RUN_LIMIT)
-                found = found if found["kind"] != "hang" else {"kind": "a long run", "text": ""}
+                found = (
+                    found
+                    if found["kind"] != "hang"
+                    else {"kind": "a long run", "text": ""}
+                )
             if any(
-                p.name == SENTINEL for p in (folder / SENTINEL, Path.cwd() / SENTINEL) if p.exists()
+                p.name == SENTINEL
+                for p in (folder / SENTINEL, Path.cwd() / SENTINEL)
+                if p.exists()
             ):
                 found = {"kind": "command", "text": text}
                 (Path.cwd() / SENTINEL).unlink(missing_ok=True)
@@ -420,7 +467,9 @@ def main() -> None:
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--mutants", type=int, default=2000)
     p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--run", type=int, default=60, help="accepted mutants that are run too")
+    p.add_argument(
+        "--run", type=int, default=60, help="accepted mutants that are run too"
+    )
     p.add_argument("--keep", type=Path, help="folder for the mutants that failed")
     p.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = p.parse_args()
@@ -429,7 +478,9 @@ def main() -> None:
         return
     found = fuzz(options.seed, options.mutants, options.run, keep=options.keep)
     for failure in found["failures"]:
-        print(f"{failure['kind']}: {failure['case']} {failure['number']}\n{failure['text']}\n")
+        print(
+            f"{failure['kind']}: {failure['case']} {failure['number']}\n{failure['text']}\n"
+        )
     print(json.dumps({k: v for k, v in found.items() if k != "failures"}, indent=1))
     sys.exit(1 if found["failures"] else 0)
 

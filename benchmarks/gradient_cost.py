@@ -52,7 +52,9 @@ def main() -> None:
             at.destroy()
             return
         lin = linearization()
-        residuals = [f.gradient(d) for f, d in zip(objective.misfits, lin.data, strict=True)]
+        residuals = [
+            f.gradient(d) for f, d in zip(objective.misfits, lin.data, strict=True)
+        ]
         lin.apply_adjoint((), lin.adjoint_states(residuals)).destroy()
         lin.destroy()
 
@@ -61,7 +63,10 @@ def main() -> None:
     at = objective.linearize(m)
     at.gradient()
     lin = at.linearization
-    weights = [f.gauss_newton_metric(d) for f, d in zip(objective.misfits, lin.data, strict=True)]
+    weights = [
+        f.gauss_newton_metric(d)
+        for f, d in zip(objective.misfits, lin.data, strict=True)
+    ]
     adjoints = at.adjoints
 
     def product(exact: bool) -> None:
@@ -77,7 +82,10 @@ def main() -> None:
     unit = seconds(forward, given.repeats)
     costs = {
         "gradient": (seconds(lambda: gradient(False), given.repeats), 2.5),
-        "gradient_with_regularizer": (seconds(lambda: gradient(True), given.repeats), None),
+        "gradient_with_regularizer": (
+            seconds(lambda: gradient(True), given.repeats),
+            None,
+        ),
     }
     product(False)  # puts the operator of this point back
     costs |= {
@@ -88,7 +96,14 @@ def main() -> None:
             None,
         ),
     }
-    rows = [{"cells": f"{given.size}^2", "what": "forward", "seconds": unit, "forwards": 1.0}]
+    rows = [
+        {
+            "cells": f"{given.size}^2",
+            "what": "forward",
+            "seconds": unit,
+            "forwards": 1.0,
+        }
+    ]
     rows += [
         {
             "cells": f"{given.size}^2",

@@ -18,7 +18,17 @@ from common import comm, parser, report
 
 from npde_opt.grids import Grid
 from npde_opt.misfits import LeastSquares
-from npde_opt.networks import Diffusing, Mixing, Network, Part, Place, Stencil, Step, Tanh, Weight
+from npde_opt.networks import (
+    Diffusing,
+    Mixing,
+    Network,
+    Part,
+    Place,
+    Stencil,
+    Step,
+    Tanh,
+    Weight,
+)
 from npde_opt.networks.template import Template
 from npde_opt.objective import Objective
 from npde_opt.optimizers import Settings, minimize
@@ -43,7 +53,10 @@ def samples(cells: int, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def ends(grid: Grid) -> tuple[Step, Step]:
     """From the two channels of samples to those of states, and to the field."""
-    first, last = Mixing(Place.on(grid, 2), CHANNELS), Mixing(Place.on(grid, CHANNELS), 1)
+    first, last = (
+        Mixing(Place.on(grid, 2), CHANNELS),
+        Mixing(Place.on(grid, CHANNELS), 1),
+    )
     bias = Weight("b", (CHANNELS,))
     return (
         Step(first.source, Part.of(first, "first"), bias=bias),
@@ -66,14 +79,23 @@ def explicit(grid: Grid, count: int) -> list[Template]:
     W = Stencil(Place.on(grid, CHANNELS), CHANNELS, mode="replicate")
     return [
         Step(
-            W.source, Part.of(W, "W", n), Tanh(), Weight("a", (CHANNELS,), n), residual=True, dt=0.5
+            W.source,
+            Part.of(W, "W", n),
+            Tanh(),
+            Weight("a", (CHANNELS,), n),
+            residual=True,
+            dt=0.5,
         )
         for n in range(count)
     ]
 
 
 def trained(
-    name: str, grid: Grid, layers: Sequence[Template], data: Sequence[np.ndarray], iterations: int
+    name: str,
+    grid: Grid,
+    layers: Sequence[Template],
+    data: Sequence[np.ndarray],
+    iterations: int,
 ) -> Row:
     inputs, fields, others, wanted = data
     first, last = ends(grid)
@@ -82,7 +104,9 @@ def trained(
     misfit = LeastSquares(_columns(fields), 1.0, forward.layouts[0])
     J = Objective(forward, [misfit], {})
     m0 = J.space.from_values(network.initial(0))
-    found = minimize(J, m0, Settings("lbfgs", max_iterations=iterations, gradient_rtol=1e-6))
+    found = minimize(
+        J, m0, Settings("lbfgs", max_iterations=iterations, gradient_rtol=1e-6)
+    )
     begun = time.process_time()
     at = J.linearize(found.m)
     at.gradient()
@@ -110,7 +134,10 @@ def main() -> None:
     arguments.add_argument("--iterations", type=int, default=150)
     given = arguments.parse_args()
     grid = Grid((given.cells,) * 2, extent=(float(given.cells),) * 2, comm=comm)
-    data = [*samples(given.cells, given.samples, 0), *samples(given.cells, given.samples, 1)]
+    data = [
+        *samples(given.cells, given.samples, 0),
+        *samples(given.cells, given.samples, 1),
+    ]
     kinds: dict[str, tuple[Callable[[Grid, int], list[Template]], int]] = {
         "3 implicit layers": (implicit, 3),
         "3 layers of 3 x 3": (explicit, 3),

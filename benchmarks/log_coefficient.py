@@ -38,12 +38,16 @@ def observations(folder: str | None) -> tuple[np.ndarray, np.ndarray]:
     ]
     found = next((p for p in places if p.exists()), None)
     if found is None:
-        raise InputError("--data", folder, "a folder with log_coefficient/observations.npz")
+        raise InputError(
+            "--data", folder, "a folder with log_coefficient/observations.npz"
+        )
     with np.load(found) as file:
         return file["xy"], file["data"]
 
 
-def run(n: int, levels: int, xy: np.ndarray, data: np.ndarray, settings: Settings) -> Row:
+def run(
+    n: int, levels: int, xy: np.ndarray, data: np.ndarray, settings: Settings
+) -> Row:
     row: Row = {"cells": f"{n}^2", "ranks": comm.size, "levels": levels}
     grid = log_grid(n)
     comm.Barrier()
@@ -67,7 +71,9 @@ def run(n: int, levels: int, xy: np.ndarray, data: np.ndarray, settings: Setting
         count = objective.counters
         solves = {"solves": count.forward_solves + count.adjoint_solves}
     elapsed = time.perf_counter() - start
-    products = sum(int(r["inner_iterations"]) for r in result.history)  # of the finest grid
+    products = sum(
+        int(r["inner_iterations"]) for r in result.history
+    )  # of the finest grid
     row |= {
         "newton": result.iterations,
         "cg": products,
@@ -86,9 +92,13 @@ def main() -> None:
     args = parser("log_coefficient", __doc__)
     args.add_argument("--data", default=os.environ.get("NPDE_DATA"))
     args.add_argument("--sizes", type=int, nargs="*", default=[128, 256, 512])
-    args.add_argument("--levels", type=int, nargs="*", default=[1], help="1: a single grid")
+    args.add_argument(
+        "--levels", type=int, nargs="*", default=[1], help="1: a single grid"
+    )
     args.add_argument("--method", default="newton")
-    args.add_argument("--plain-cg", action="store_true", help="without re-orthogonalization")
+    args.add_argument(
+        "--plain-cg", action="store_true", help="without re-orthogonalization"
+    )
     given = args.parse_args()
     xy, data = observations(given.data)
     settings = Settings(method=given.method, reorthogonalize=not given.plain_cg)

@@ -79,7 +79,11 @@ def main() -> None:
         step("peak after the gradient")
         rows += [
             *steps,
-            {"what": "adjoint and gradient, s", "cells": f"{given.size}^2", "MB": elapsed},
+            {
+                "what": "adjoint and gradient, s",
+                "cells": f"{given.size}^2",
+                "MB": elapsed,
+            },
         ]
     report("memory", rows, given.out)
 

@@ -238,7 +238,12 @@ ADDED: dict[str, dict[str, list[Any]]] = {
         "species": [["u", "v"], ["re", "im"]],
         "gamma": [-1.0, "i*1e-300", 1e300],
         "terms": [[], [{"diffusion": ["a", "b"]}], [{"kinetics": {"u": "-k*u**3"}}]],
-        "known": [{"q": 1.0}, {"D": {"expression": "x"}}, {"D": 0.0}, {"c": -1000000000.0}],
+        "known": [
+            {"q": 1.0},
+            {"D": {"expression": "x"}},
+            {"D": 0.0},
+            {"c": -1000000000.0},
+        ],
         "derived": [{"q": "1/0"}, {"q": "D*k"}],
         "recipe": ["none"],
         "D": [1.0],
@@ -280,7 +285,11 @@ ADDED: dict[str, dict[str, list[Any]]] = {
         "truth": [{"file": "one.npy"}, 1e-300, -1.0],
     },
     "experiment": {
-        "initial": [{"u": "1/x"}, {"v": 1.0}, {"u": {"file": "one.csv", "column": "v"}}],
+        "initial": [
+            {"u": "1/x"},
+            {"v": 1.0},
+            {"u": {"file": "one.csv", "column": "v"}},
+        ],
         "boundary": [
             {},
             {"x-": 1.0},
@@ -302,7 +311,11 @@ ADDED: dict[str, dict[str, list[Any]]] = {
                 }
             ],
         ],
-        "wells": [[], [{"at": [0.5], "rate": 1.0}], [{"at": [0.5, 0.5], "rate": 1e308}]],
+        "wells": [
+            [],
+            [{"at": [0.5], "rate": 1.0}],
+            [{"at": [0.5, 0.5], "rate": 1e308}],
+        ],
     },
     "electrodes": {
         "count": [4, 1000000000],

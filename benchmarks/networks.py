@@ -124,14 +124,21 @@ def layer(model: str, place: Place, n: int) -> Step:
         mix = Mixing(place, place.channels)
         inner, outer = Part.of(mix, "B", n), Part.of(mix, "A", n)
         linear = [Part.of(Diffusion(place), "k", n)]
-        return Step(place, inner, Tanh(), bias, outer=outer, linear=linear, residual=True, dt=DT)
+        return Step(
+            place, inner, Tanh(), bias, outer=outer, linear=linear, residual=True, dt=DT
+        )
     kernel = Stencil(place, place.channels)
     inner, outer = Part.of(kernel, "K", n), Part.of(Transposed(kernel), "K", n, -1.0)
     return Step(place, inner, Tanh(), bias, outer=outer, residual=True, dt=DT)
 
 
 def network(
-    model: str, grid: Grid, layers: int, c: int, dtype: type[np.floating], path: str = "fused"
+    model: str,
+    grid: Grid,
+    layers: int,
+    c: int,
+    dtype: type[np.floating],
+    path: str = "fused",
 ) -> Network:
     first = Place.on(grid)
     if path == PATHS[0]:  # messages of the other one are PETSc's
@@ -155,11 +162,17 @@ def objective(
     n, layers, c = options.size, options.layers, options.channels
     own = ensemble.own(options.samples) if ensemble else range(options.samples)
     kind, grid = PRECISIONS[precision], Grid((n, n), comm=space)
-    forward = network(model, grid, layers, c, kind, options.path).over(pictures.over(own))
+    forward = network(model, grid, layers, c, kind, options.path).over(
+        pictures.over(own)
+    )
     observed = pictures.clean[list(own)].reshape(len(own), -1).T
     sigma = np.sqrt(pictures.clean.size)
     J = Objective(
-        forward, [LeastSquares(observed, sigma, forward.layouts[0])], {}, ensemble, at_once
+        forward,
+        [LeastSquares(observed, sigma, forward.layouts[0])],
+        {},
+        ensemble,
+        at_once,
     )
     return J, J.space.from_values(weights(model, layers, c))
 
@@ -175,7 +188,13 @@ def gradient(J: Objective, m: PETSc.Vec) -> tuple[float, dict[str, np.ndarray]]:
 class Peer:
     """The same in PyTorch."""
 
-    def __init__(self, model: str, options: argparse.Namespace, precision: str, pictures: Pictures):
+    def __init__(
+        self,
+        model: str,
+        options: argparse.Namespace,
+        precision: str,
+        pictures: Pictures,
+    ):
         import torch
         from torch.nn import functional
 
@@ -194,7 +213,9 @@ class Peer:
             h = self.torch.tanh(f.conv2d(y, k["K"][n], k["b"][n], padding=1))
             return y - DT * f.conv_transpose2d(h, k["K"][n], padding=1)
         p = f.pad(y, (1, 1, 1, 1), mode="replicate")
-        beside = p[..., 1:-1, 2:] + p[..., 1:-1, :-2] + p[..., 2:, 1:-1] + p[..., :-2, 1:-1]
+        beside = (
+            p[..., 1:-1, 2:] + p[..., 1:-1, :-2] + p[..., 2:, 1:-1] + p[..., :-2, 1:-1]
+        )
         h = self.torch.tanh(f.conv2d(y, k["B"][n][..., None, None], k["b"][n]))
         mixed = f.conv2d(h, k["A"][n][..., None, None])
         return y + DT * (k["k"][n][:, None, None] * (beside - 4 * y) + mixed)
@@ -206,7 +227,9 @@ class Peer:
         out = (y * k["w"][0][:, None, None]).sum(1, keepdim=True)
         return 0.5 * ((out - self.clean[samples]) ** 2).sum() / self.clean.numel()
 
-    def gradient(self, at_once: int | None = None) -> tuple[float, dict[str, np.ndarray]]:
+    def gradient(
+        self, at_once: int | None = None
+    ) -> tuple[float, dict[str, np.ndarray]]:
         k = {name: w.clone().requires_grad_(True) for name, w in self.k.items()}
         step, value = at_once or len(self.clean), 0.0
         for first in range(0, len(self.clean), step):
@@ -220,7 +243,8 @@ def difference(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> floa
     """Relative, of all weights together."""
     parts = [np.linalg.norm(one[n].ravel() - other[n].ravel()) for n in one]
     return float(
-        np.linalg.norm(parts) / np.linalg.norm([np.linalg.norm(v) for v in other.values()])
+        np.linalg.norm(parts)
+        / np.linalg.norm([np.linalg.norm(v) for v in other.values()])
     )
 
 
@@ -267,9 +291,13 @@ def measure(options: argparse.Namespace) -> None:
         action = partial(gradient, J, m)
     else:
         peer = Peer(model, options, precision, pictures)
-        action = partial(peer.gradient, 1 if options.measure == "one at a time" else None)
+        action = partial(
+            peer.gradient, 1 if options.measure == "one at a time" else None
+        )
     small = argparse.Namespace(**{**vars(options), "size": 8})
-    gradient(*objective(model, small, precision, Pictures(options.samples, 8)))  # loads all code
+    gradient(
+        *objective(model, small, precision, Pictures(options.samples, 8))
+    )  # loads all code
     if options.measure != "ours":
         Peer(model, small, precision, Pictures(options.samples, 8)).gradient()
     before = forget()
@@ -290,13 +318,23 @@ def beside(options: argparse.Namespace, model: str, precision: str) -> Row:
     (value, g), (other, theirs) = gradient(J, m), peer.gradient()
     own, torch = best([partial(gradient, J, m), peer.gradient], options.repeats)
     row |= {"s": own, "torch s": torch, "ratio": own / torch}
-    row |= {"loss differs": abs(value / other - 1), "gradient differs": difference(g, theirs)}
+    row |= {
+        "loss differs": abs(value / other - 1),
+        "gradient differs": difference(g, theirs),
+    }
     if precision == "single":
         row["from double"] = difference(
             g, gradient(*objective(model, options, "double", pictures))[1]
         )
-    peaks = [peak(options, who, model, precision) for who in ("ours", "torch", "one at a time")]
-    row |= {"MiB": peaks[0], "of torch": peaks[0] / peaks[1], "of one by one": peaks[0] / peaks[2]}
+    peaks = [
+        peak(options, who, model, precision)
+        for who in ("ours", "torch", "one at a time")
+    ]
+    row |= {
+        "MiB": peaks[0],
+        "of torch": peaks[0] / peaks[1],
+        "of one by one": peaks[0] / peaks[2],
+    }
     return row
 
 
@@ -312,7 +350,11 @@ def split(options: argparse.Namespace, model: str, precision: str) -> Row:
     value, g = gradient(*together)
     Counted.sent = 0
     gradient(*together)
-    row: Row = {"model": model, "precision": precision, "messages of rank 0": Counted.sent}
+    row: Row = {
+        "model": model,
+        "precision": precision,
+        "messages of rank 0": Counted.sent,
+    }
     found = []
     for _ in range(options.repeats):
         comm.Barrier()
@@ -327,7 +369,10 @@ def split(options: argparse.Namespace, model: str, precision: str) -> Row:
     many, one = (float(t) for t in np.min(found, axis=0))
     row |= {f"{comm.size} ranks s": many, "1 rank s": one, "times": one / many}
     if comm.rank == 0:
-        row |= {"loss differs": abs(value / other - 1), "gradient differs": difference(g, theirs)}
+        row |= {
+            "loss differs": abs(value / other - 1),
+            "gradient differs": difference(g, theirs),
+        }
     return row
 
 
@@ -381,33 +426,49 @@ def states(network: Network) -> float:
     return values * network.dtype.itemsize
 
 
-def large_weights(model: str, options: argparse.Namespace, dim: int) -> dict[str, np.ndarray]:
+def large_weights(
+    model: str, options: argparse.Namespace, dim: int
+) -> dict[str, np.ndarray]:
     found = weights(model, options.layers, options.channels)
     if dim == 3 and model == "parabolic":
         shape = (*found["K"].shape, 3)
-        found["K"] = np.random.default_rng(1).standard_normal(shape) / np.sqrt(27 * shape[1])
+        found["K"] = np.random.default_rng(1).standard_normal(shape) / np.sqrt(
+            27 * shape[1]
+        )
     return found
 
 
 def main() -> None:
     p = parser("networks", __doc__ or "")
     p.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
-    p.add_argument("--precisions", nargs="+", default=list(PRECISIONS), choices=list(PRECISIONS))
-    p.add_argument("--path", default=PATHS[0], choices=PATHS, help="assembled: in double precision")
+    p.add_argument(
+        "--precisions", nargs="+", default=list(PRECISIONS), choices=list(PRECISIONS)
+    )
+    p.add_argument(
+        "--path", default=PATHS[0], choices=PATHS, help="assembled: in double precision"
+    )
     p.add_argument("--size", type=int, default=256, help="cells a side")
     p.add_argument("--samples", type=int, default=4)
     p.add_argument("--layers", type=int, default=16)
     p.add_argument("--channels", type=int, default=8)
     p.add_argument("--repeats", type=int, default=3)
     p.add_argument("--split", choices=("groups", "space"), help="all ranks beside one")
-    p.add_argument("--large", type=int, nargs="+", help="cells along x, y (and z) of one sample")
-    p.add_argument("--measure", choices=("ours", "torch", "one at a time"), help=argparse.SUPPRESS)
+    p.add_argument(
+        "--large", type=int, nargs="+", help="cells along x, y (and z) of one sample"
+    )
+    p.add_argument(
+        "--measure", choices=("ours", "torch", "one at a time"), help=argparse.SUPPRESS
+    )
     options = p.parse_args()
     if options.measure:
         measure(options)
         return
     row = large if options.large else split if options.split else beside
-    found = [row(options, m, precision) for m in options.models for precision in options.precisions]
+    found = [
+        row(options, m, precision)
+        for m in options.models
+        for precision in options.precisions
+    ]
     report("networks", found, options.out)
 
 

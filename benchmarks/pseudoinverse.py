@@ -33,7 +33,9 @@ FIGURES = {"qr": (0.85, 0.35), "gram": (0.25, None)}
 """Processor time and memory in those of gelsd that are wanted."""
 
 
-def blocks(rows: int, columns: int, targets: int, seed: int) -> Iterator[tuple[np.ndarray, ...]]:
+def blocks(
+    rows: int, columns: int, targets: int, seed: int
+) -> Iterator[tuple[np.ndarray, ...]]:
     """Random rows, always the same: one block of them, changed a little from block to block."""
     rng = np.random.default_rng(seed)
     H = rng.standard_normal((BLOCK, columns))
@@ -45,7 +47,9 @@ def blocks(rows: int, columns: int, targets: int, seed: int) -> Iterator[tuple[n
         yield H[:count], H[:count] @ W + noise[:count]
 
 
-def folded(method: str, rows: int, columns: int, targets: int, own: MPI.Intracomm) -> Rows:
+def folded(
+    method: str, rows: int, columns: int, targets: int, own: MPI.Intracomm
+) -> Rows:
     """Every rank's rows."""
     fit = METHODS[method](columns, targets, comm=own, block=BLOCK)
     share = rows // own.size
@@ -61,7 +65,10 @@ def one(method: str, rows: int, columns: int, targets: int) -> None:
     if method == "gelsd":
         H, T = np.empty((rows, columns)), np.empty((rows, targets))
         for at, (part, right) in enumerate(blocks(rows, columns, targets, 0)):
-            H[at * BLOCK : (at + 1) * BLOCK], T[at * BLOCK : (at + 1) * BLOCK] = part, right
+            H[at * BLOCK : (at + 1) * BLOCK], T[at * BLOCK : (at + 1) * BLOCK] = (
+                part,
+                right,
+            )
         start = time.process_time()
         W = scipy.linalg.lstsq(H, T, cond=columns * EPS, lapack_driver="gelsd")[0]
     else:
@@ -82,7 +89,9 @@ def compared(rows: int, columns: int, targets: int, repeats: int) -> list[Row]:
         for method in ("gelsd", *METHODS):
             sizes = map(str, (rows, columns, targets))
             command = [sys.executable, __file__, "--only", method, "--sizes", *sizes]
-            said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            said = subprocess.run(
+                command, capture_output=True, text=True, check=True
+            ).stdout
             line = next(x for x in said.splitlines() if x.startswith("ANSWER"))
             taken, memory, answers[method] = json.loads(line[len("ANSWER") :])
             least = found.get(method, [np.inf, np.inf])
@@ -91,7 +100,9 @@ def compared(rows: int, columns: int, targets: int, repeats: int) -> list[Row]:
     for method, (taken, memory) in found.items():
         wanted = FIGURES.get(method, (None, None))
         size = max(map(abs, answers["gelsd"]))
-        differs = max(abs(a - b) for a, b in zip(answers[method], answers["gelsd"], strict=True))
+        differs = max(
+            abs(a - b) for a, b in zip(answers[method], answers["gelsd"], strict=True)
+        )
         rows_of_table.append(
             {
                 "what": f"{method} {rows} x {columns}, {targets} targets",
@@ -189,8 +200,10 @@ def streamed(rows: int, columns: int, targets: int) -> list[Row]:
         {
             "what": f"stream {rows} x {columns}, {comm.size} ranks",
             "cpu_s": comm.allreduce(taken),
-            "of_flops_at_panel_rate": comm.allreduce(taken / flops * panels.rate) / comm.size,
-            "of_flops_at_square_rate": comm.allreduce(taken / flops * squares.rate) / comm.size,
+            "of_flops_at_panel_rate": comm.allreduce(taken / flops * panels.rate)
+            / comm.size,
+            "of_flops_at_square_rate": comm.allreduce(taken / flops * squares.rate)
+            / comm.size,
             "wanted": 1.1,
             "memory_mb": memory,
             "memory_wanted_mb": 1500,

@@ -32,7 +32,12 @@ def worker(size: int, repeats: int) -> Row:
     before = objective.counters.krylov_iterations
     elapsed = seconds(gradient, repeats)
     mean = (objective.counters.krylov_iterations - before) / repeats
-    return {"cells": f"{size}^2", "ranks": comm.size, "seconds": elapsed, "krylov": mean}
+    return {
+        "cells": f"{size}^2",
+        "ranks": comm.size,
+        "seconds": elapsed,
+        "krylov": mean,
+    }
 
 
 def main() -> None:
@@ -69,7 +74,9 @@ def main() -> None:
                 env=dict(os.environ),
             )  # as it was before MPI started here
             row = json.loads(out.read_text())["rows"][0]
-            rows.append({**row, "ratio": rows[0]["seconds"] / row["seconds"] if rows else 1.0})
+            rows.append(
+                {**row, "ratio": rows[0]["seconds"] / row["seconds"] if rows else 1.0}
+            )
     report("scaling", rows, given.out)
 
 

@@ -68,7 +68,9 @@ class Trial:
         made: list[LinearSolver] = []
 
         def set_up() -> None:
-            made.append(LinearSolver(matrix, grid, "bench_", recipe, norm="unpreconditioned"))
+            made.append(
+                LinearSolver(matrix, grid, "bench_", recipe, norm="unpreconditioned")
+            )
             made[-1].update()
 
         self.set_up = processor_seconds(set_up, grid.comm)
@@ -171,7 +173,9 @@ def main() -> None:
     )
     args.add_argument("--large", action="store_true", help="4096^2 too")
     known = ["geometric", *(["planes"] if MPI.COMM_WORLD.size == 1 else []), "gamg"]
-    args.add_argument("--recipes", nargs="*", default=known + ["hypre"] * has_package("hypre"))
+    args.add_argument(
+        "--recipes", nargs="*", default=known + ["hypre"] * has_package("hypre")
+    )
     args.add_argument("--repeats", type=int, default=5)
     given = args.parse_args()
     rows = list[Row]()

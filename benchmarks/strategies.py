@@ -65,7 +65,9 @@ PENALTY = """
 weight = {weight}
 """
 PASSES = 300
-OTHERS = Settings(max_iterations=PASSES, gradient_rtol=1e-9, decrement=None, memory=40, cg_max=30)
+OTHERS = Settings(
+    max_iterations=PASSES, gradient_rtol=1e-9, decrement=None, memory=40, cg_max=30
+)
 METHODS = ("lbfgs", "gauss-newton", "newton")
 
 
@@ -115,34 +117,54 @@ def run(found: Problem, settings: Settings, target: float) -> tuple[Result, Row]
     result = minimize(found.objective, m, settings, watch)
     m.destroy()
     row = {"method": settings.method, **watch.row, "objective": result.objective}
-    return result, row | {"misread %": misread(found, result.m), "status": result.status}
+    return result, row | {
+        "misread %": misread(found, result.m),
+        "status": result.status,
+    }
 
 
-def compared(name: str, weight: float, seed: int, options: argparse.Namespace) -> list[Row]:
+def compared(
+    name: str, weight: float, seed: int, options: argparse.Namespace
+) -> list[Row]:
     """Adam, and then all others down to where it came."""
     found, rows = problem(name, weight, seed), []
-    adam = replace(OTHERS, method="adam", rate=2e-3, batch=64, max_iterations=options.epochs)
+    adam = replace(
+        OTHERS, method="adam", rate=2e-3, batch=64, max_iterations=options.epochs
+    )
     result, row = run(found, replace(adam, gradient_rtol=0.0), -1.0)
     rows.append(row | {"passes": result.passes, "evaluations": result.evaluations})
     for method in options.methods:
         rows.append(run(found, replace(OTHERS, method=method), result.objective)[1])
-    head = {"network": name, "weights": found.network.size, "penalty": weight, "seed": seed}
+    head = {
+        "network": name,
+        "weights": found.network.size,
+        "penalty": weight,
+        "seed": seed,
+    }
     found.destroy()
     return [head | row for row in rows]
 
 
 def main() -> int:
     p = parser("strategies", __doc__ or "")
-    p.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
+    p.add_argument(
+        "--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS)
+    )
     p.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
-    p.add_argument("--weights", nargs="+", type=float, default=[0.0, 0.5], help="of the penalty")
+    p.add_argument(
+        "--weights", nargs="+", type=float, default=[0.0, 0.5], help="of the penalty"
+    )
     p.add_argument("--seeds", nargs="+", type=int, default=[0], help="of the weights")
     p.add_argument("--epochs", type=int, default=100)
     options = p.parse_args()
     if options.epochs < 1:
         raise InputError("--epochs", options.epochs, "an integer >= 1")
     asked = itertools.product(options.networks, options.weights, options.seeds)
-    report("strategies", [row for one in asked for row in compared(*one, options)], options.out)
+    report(
+        "strategies",
+        [row for one in asked for row in compared(*one, options)],
+        options.out,
+    )
     return 0
 
 

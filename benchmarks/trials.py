@@ -63,7 +63,12 @@ def launch(ranks: int, *arguments: str, limit: float = LIMIT) -> Ended:
     ]
     start = time.monotonic()
     process = subprocess.Popen(
-        command, env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        env=env,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     try:
         text, _ = process.communicate(timeout=limit)
@@ -94,9 +99,12 @@ class OneRankFails:
         if self.what == "nan":
             # A state or derivative that is not finite is a failed solve; a value on one rank only
             # is a difference.
-            return {"value": {1}, "regularizer": {1}, "monitor": {1}, "norm": {1, 3}}.get(
-                self.where, {3}
-            )
+            return {
+                "value": {1},
+                "regularizer": {1},
+                "monitor": {1},
+                "norm": {1, 3},
+            }.get(self.where, {3})
         if self.what == "SolverError":
             return {3}
         return {"exit5": {5}, "KeyboardInterrupt": {130}}.get(self.what, {1})
@@ -115,14 +123,23 @@ class OneRankFails:
 
     def check(self) -> str:
         ended = launch(
-            self.ranks, "tests/failing_rank.py", self.where, self.what, self.when, str(self.groups)
+            self.ranks,
+            "tests/failing_rank.py",
+            self.where,
+            self.what,
+            self.when,
+            str(self.groups),
         )
         if self.may_go_on() and ended.code == 0:
             return ""
         if ended.code not in self.codes():
             how = f"exit code {ended.code} after {ended.seconds:.0f} s"
             return f"{how}, not {self.codes()}: {ended.text[-300:]!r}"
-        return "" if ended.messages == 1 else f"{ended.messages} messages: {ended.text[-600:]!r}"
+        return (
+            ""
+            if ended.messages == 1
+            else f"{ended.messages} messages: {ended.text[-600:]!r}"
+        )
 
 
 WHERE = (
@@ -187,7 +204,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--parts", nargs="+", choices=sorted(PARTS), default=sorted(PARTS))
+    parser.add_argument(
+        "--parts", nargs="+", choices=sorted(PARTS), default=sorted(PARTS)
+    )
     parser.add_argument("--only", default="", help="trials whose name contains this")
     options = parser.parse_args()
     failed = 0

@@ -85,7 +85,9 @@ class Digits:
         forward = network.over(self.inputs)
         misfit = LeastSquares(self.targets.T, 1.0, forward.layouts[0])
         blocks = forward.space.blocks
-        return Objective(forward, [misfit], {n: Ridge(blocks[n], self.penalty) for n in "WV"})
+        return Objective(
+            forward, [misfit], {n: Ridge(blocks[n], self.penalty) for n in "WV"}
+        )
 
     def projected(self) -> Projected:
         """Of the hidden weights."""
@@ -115,7 +117,11 @@ def _part(operator: Dense, name: str) -> Part:
 
 
 def run(
-    J: Objective, values: Mapping[str, np.ndarray], settings: Settings, watch: Watch, name: str
+    J: Objective,
+    values: Mapping[str, np.ndarray],
+    settings: Settings,
+    watch: Watch,
+    name: str,
 ) -> Row:
     """One method from one start."""
     m = J.space.from_values({n: values[n] for n in J.space.blocks})
@@ -127,11 +133,18 @@ def run(
 def compared(hidden: int, penalty: float, seed: int, passes: int) -> list[Row]:
     of = Digits(hidden, penalty, seed)
     settings = Settings(
-        method="lbfgs", max_iterations=passes, gradient_rtol=1e-9, decrement=None, memory=40
+        method="lbfgs",
+        max_iterations=passes,
+        gradient_rtol=1e-9,
+        decrement=None,
+        memory=40,
     )
     first = Watch(passes)
     rows = [run(of.whole(), of.start(), settings, first, "all weights, lbfgs")]
-    for name, begun in {"V solved": of.solved(of.start()), "learnt": of.learnt()}.items():
+    for name, begun in {
+        "V solved": of.solved(of.start()),
+        "learnt": of.learnt(),
+    }.items():
         watch = Watch(passes, first.least)
         rows.append(run(of.whole(), begun, settings, watch, f"from {name}, lbfgs"))
     for method in METHODS:

@@ -49,7 +49,11 @@ def main(argv: list[str]) -> int:
         print(USAGE, end="")
         return 0
     print(
-        f"no such command: {command}\n" if command else "", USAGE, sep="", end="", file=sys.stderr
+        f"no such command: {command}\n" if command else "",
+        USAGE,
+        sep="",
+        end="",
+        file=sys.stderr,
     )
     return 2
 

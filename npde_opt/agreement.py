@@ -76,7 +76,9 @@ def channel(comm: MPI.Comm) -> Channel:
     found = comm.Get_attr(_KEY)
     if isinstance(found, Channel):
         return found
-    known = next((c for c in _channels if MPI.Comm.Compare(comm, c.comm) == MPI.CONGRUENT), None)
+    known = next(
+        (c for c in _channels if MPI.Comm.Compare(comm, c.comm) == MPI.CONGRUENT), None
+    )
     if known is None:
         known = Channel(comm)
         _channels.append(known)
@@ -141,8 +143,13 @@ def _is_first(comm: MPI.Comm, tag: int) -> bool:
     if heard:
         return False
     mine = np.array([comm.rank], dtype="i4")
-    requests = [comm.Isend(mine, dest=r, tag=tag) for r in range(comm.size) if r != comm.rank]
-    finished(lambda: MPI.Request.Testall(requests) and _listen(comm, tag, heard), HEAR_SECONDS)
+    requests = [
+        comm.Isend(mine, dest=r, tag=tag) for r in range(comm.size) if r != comm.rank
+    ]
+    finished(
+        lambda: MPI.Request.Testall(requests) and _listen(comm, tag, heard),
+        HEAR_SECONDS,
+    )
     return min(heard, default=comm.size) > comm.rank
 
 

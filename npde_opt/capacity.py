@@ -19,7 +19,9 @@ def memory_available() -> float:
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         found += [
-            1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable")
+            1024.0 * int(line.split()[1])
+            for line in lines
+            if line.startswith("MemAvailable")
         ]
     except (OSError, ValueError, IndexError):
         pass

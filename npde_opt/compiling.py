@@ -33,7 +33,9 @@ def compiled(function: F) -> F:
     import numba
 
     _let_loops_check()
-    made = numba.njit(error_model="numpy", fastmath={"contract", "reassoc", "nsz"})(function)
+    made = numba.njit(error_model="numpy", fastmath={"contract", "reassoc", "nsz"})(
+        function
+    )
     # Where no folder can be written, every process compiles.
     with contextlib.suppress(RuntimeError):
         made.enable_caching()
@@ -53,7 +55,9 @@ def _stamp(file: str) -> tuple[object, ...]:
 @cache
 def _times(folder: str) -> tuple[object, ...]:
     beside = sorted(Path(folder).glob("*.py"))
-    return tuple((path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in beside)
+    return tuple(
+        (path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in beside
+    )
 
 
 @cache

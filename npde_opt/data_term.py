@@ -111,7 +111,9 @@ class AtOnce:
 
     def hessian(self, dm: PETSc.Vec, out: PETSc.Vec, gauss_newton: bool) -> None:
         metrics = self._metrics_at(gauss_newton)
-        self.linearization.hessian(dm, metrics, out, None if gauss_newton else self.adjoints)
+        self.linearization.hessian(
+            dm, metrics, out, None if gauss_newton else self.adjoints
+        )
 
     def information(self, dm: PETSc.Vec) -> float:
         found = 0.0
@@ -138,7 +140,9 @@ class PartByPart:
         parts: makes the parts, in the order of their columns.
     """
 
-    def __init__(self, of: Experiments, parts: Callable[[], Iterator[Experiments]], m: PETSc.Vec):
+    def __init__(
+        self, of: Experiments, parts: Callable[[], Iterator[Experiments]], m: PETSc.Vec
+    ):
         self.of, self.parts, self.m = of, parts, m
         self._values: list[np.ndarray] | None = None
         self._gradient: PETSc.Vec | None = None

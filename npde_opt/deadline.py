@@ -31,7 +31,9 @@ class _Notice(ctypes.Structure):
 class _Times(ctypes.Structure):
     """struct itimerspec: interval and first time, each in seconds and nanoseconds."""
 
-    _fields_ = [(name, ctypes.c_long) for name in ("every", "every_ns", "first", "first_ns")]
+    _fields_ = [
+        (name, ctypes.c_long) for name in ("every", "every_ns", "first", "first_ns")
+    ]
 
 
 def exit_after(seconds: int, code: int) -> None:

@@ -65,7 +65,9 @@ def order(steps: ArrayLike, remainders: ArrayLike, floor: ArrayLike) -> float:
     e, r = np.asarray(steps, float), np.asarray(remainders, float)
     if not (np.isfinite(r).all() and r.size):
         return math.nan
-    above = np.flatnonzero(r > ABOVE * np.broadcast_to(np.asarray(floor, float), r.shape))
+    above = np.flatnonzero(
+        r > ABOVE * np.broadcast_to(np.asarray(floor, float), r.shape)
+    )
     if above.size < 2:
         return math.inf
     window = above[np.argsort(e[above])][:WINDOW]
@@ -93,7 +95,11 @@ def noise(steps: ArrayLike, here: float, plus: ArrayLike, minus: ArrayLike) -> f
 
 
 def compare(
-    steps: ArrayLike, derivative: float, plus: ArrayLike, minus: ArrayLike, floor: ArrayLike
+    steps: ArrayLike,
+    derivative: float,
+    plus: ArrayLike,
+    minus: ArrayLike,
+    floor: ArrayLike,
 ) -> Comparison:
     """A derivative along a line beside differences of values."""
     e, up, down = (np.asarray(x, float) for x in (steps, plus, minus))
@@ -110,7 +116,9 @@ def compare_second(
 ) -> Comparison:
     """A second derivative along a line beside second differences of values."""
     e, up, down = (np.asarray(x, float) for x in (steps, plus, minus))
-    return _extrapolated(e, derivative, (up - 2 * here + down) / e**2, 4 * np.asarray(floor) / e**2)
+    return _extrapolated(
+        e, derivative, (up - 2 * here + down) / e**2, 4 * np.asarray(floor) / e**2
+    )
 
 
 def _extrapolated(
@@ -130,7 +138,9 @@ def _extrapolated(
     )
 
 
-def best(differences: np.ndarray, sizes: np.ndarray, uncertainties: np.ndarray) -> Comparison:
+def best(
+    differences: np.ndarray, sizes: np.ndarray, uncertainties: np.ndarray
+) -> Comparison:
     """The comparison with the most exact of the differences."""
     if not np.isfinite([differences, sizes, uncertainties]).all():
         return Comparison(math.nan, math.nan, math.nan)

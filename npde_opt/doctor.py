@@ -100,7 +100,11 @@ def ask(command: list[str], seconds: float = 60.0) -> tuple[Plain, str]:
     """What a probe answers (None where it does not) and what else it said."""
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=seconds, stdin=subprocess.DEVNULL
+            command,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            stdin=subprocess.DEVNULL,
         )
     except subprocess.TimeoutExpired:
         return None, f"no answer within {seconds:.0f} s"
@@ -110,15 +114,24 @@ def ask(command: list[str], seconds: float = 60.0) -> tuple[Plain, str]:
         if line.startswith("ANSWER"):
             return json.loads(line[len("ANSWER") :]), ""
     if "ALLOW_RUN_AS_ROOT" in done.stderr:
-        return None, "Open MPI refuses to start as root (OMPI_ALLOW_RUN_AS_ROOT is not set)"
-    said = [line for line in (done.stderr + done.stdout).splitlines() if re.search(r"\w", line)]
+        return (
+            None,
+            "Open MPI refuses to start as root (OMPI_ALLOW_RUN_AS_ROOT is not set)",
+        )
+    said = [
+        line
+        for line in (done.stderr + done.stdout).splitlines()
+        if re.search(r"\w", line)
+    ]
     return None, said[-1].strip() if said else f"exit code {done.returncode}"
 
 
 def python() -> Finding:
     found = f"{platform.python_version()} ({sys.executable})"
     remedy = (
-        "" if sys.version_info[:2] >= (3, 11) else "install Python 3.11 or newer, then `make setup`"
+        ""
+        if sys.version_info[:2] >= (3, 11)
+        else "install Python 3.11 or newer, then `make setup`"
     )
     return Finding("Python", found, remedy)
 
@@ -145,17 +158,24 @@ def petsc() -> list[Finding]:
     )
     blas = re.search(r"^BLASLAPACK_LIB\s*=\s*(.*?)\s*$", variables, re.MULTILINE)
     solvers = [name for name in ("mumps", "superlu_dist") if name in answer["packages"]]
-    multigrid = ["PCMG", "GAMG", *(name for name in ("hypre", "ml") if name in answer["packages"])]
+    multigrid = [
+        "PCMG",
+        "GAMG",
+        *(name for name in ("hypre", "ml") if name in answer["packages"]),
+    ]
     multigrid += ["pyamg"] if importlib.util.find_spec("pyamg") else []
     scalars = (
         ""
         if answer["scalar"] == "float64"
         else "set PETSC_DIR and PETSC_ARCH to a PETSc with real doubles"
     )
-    slow = (
-        "set PETSC_DIR to an optimised PETSc (--with-debugging=0): this one is several times slower"
+    optimised = "set PETSC_DIR to an optimised PETSc (--with-debugging=0)"
+    slow = f"{optimised}: this one is several times slower"
+    old = (
+        ""
+        if answer["version"].startswith("3.26.")
+        else "npde_opt is tested with PETSc 3.26"
     )
-    old = "" if answer["version"].startswith("3.26.") else "npde_opt is tested with PETSc 3.26"
     return [
         Finding(
             "PETSc",
@@ -163,7 +183,9 @@ def petsc() -> list[Finding]:
             old,
             essential=False,
         ),
-        Finding("scalars", f"{answer['scalar']}, {answer['index']}-bit indices", scalars),
+        Finding(
+            "scalars", f"{answer['scalar']}, {answer['index']}-bit indices", scalars
+        ),
         Finding(
             "build",
             "debugging" if debugging else "optimised",
@@ -198,7 +220,9 @@ def ranks(count: int = 2) -> Finding:
         "`make clean setup`"
     )
     return Finding(
-        "ranks", f"asked for {count}, MPI has {answer[0]}, PETSc has {answer[1]}", remedy
+        "ranks",
+        f"asked for {count}, MPI has {answer[0]}, PETSc has {answer[1]}",
+        remedy,
     )
 
 
@@ -211,7 +235,12 @@ def packages() -> list[Finding]:
         else:
             remedy = SETUP if module in REQUIRED else f"pip install {name}"
             findings.append(
-                Finding(name, f"not installed: no {purpose}", remedy, essential=module in REQUIRED)
+                Finding(
+                    name,
+                    f"not installed: no {purpose}",
+                    remedy,
+                    essential=module in REQUIRED,
+                )
             )
     return findings
 
@@ -230,7 +259,9 @@ def machine() -> Finding:
         np.copyto(target, source)
         seconds.append(time.perf_counter() - start)
     rate = 2 * source.nbytes / min(seconds) / 1e9
-    return Finding("machine", f"{cores} cores; memory {rate:.0f} GB/s from one of them (copy)")
+    return Finding(
+        "machine", f"{cores} cores; memory {rate:.0f} GB/s from one of them (copy)"
+    )
 
 
 def main(argv: list[str]) -> int:

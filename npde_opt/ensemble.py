@@ -48,7 +48,9 @@ class Ensemble:
         """`groups` groups of equally many ranks. Raises InputError, naming the option, where that
         cannot be, or where processes that were started together do not see each other."""
         _check_launch()
-        reductions.same(comm, (groups, experiments), "the numbers of groups and of experiments")
+        reductions.same(
+            comm, (groups, experiments), "the numbers of groups and of experiments"
+        )
         if groups < 1 or comm.size % groups or groups > experiments:
             raise InputError(
                 option,
@@ -82,7 +84,9 @@ class Ensemble:
         they work. Nothing inside may communicate across groups: sums over groups come after it.
         `above`: see collective.
         """
-        return collective(self.world, self.space if self.groups > 1 else None, above=above + 1)
+        return collective(
+            self.world, self.space if self.groups > 1 else None, above=above + 1
+        )
 
     def everything(self, found: Mapping[int, T]) -> list[T]:
         """What all groups found of their experiments, by number, on every rank. Collective."""

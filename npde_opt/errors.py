@@ -111,7 +111,9 @@ class collective:  # noqa: N801 (it is used like contextlib's functions)
         above: calls between the block and the making of it, for the place in the program.
     """
 
-    def __init__(self, comm: MPI.Intracomm, within: MPI.Intracomm | None = None, above: int = 0):
+    def __init__(
+        self, comm: MPI.Intracomm, within: MPI.Intracomm | None = None, above: int = 0
+    ):
         caller = sys._getframe(1 + above)
         self._site = caller.f_code, caller.f_lineno
         self._group = within
@@ -166,10 +168,14 @@ class collective:  # noqa: N801 (it is used like contextlib's functions)
         ]
         # A group that failed as one may be far ahead of the others.
         as_one = (
-            self._group is not None and comm.size == self._ranks and isinstance(error, RECOVERABLE)
+            self._group is not None
+            and comm.size == self._ranks
+            and isinstance(error, RECOVERABLE)
         )
         try:
-            found = channel.least(mine, None if error is None or as_one else patience(error))
+            found = channel.least(
+                mine, None if error is None or as_one else patience(error)
+            )
         except BaseException as stop:
             # A signal while this rank waited: the others learn of it in the agreement after this
             # one.
@@ -206,7 +212,10 @@ def check_place(comm: MPI.Comm, kind: tuple[object, ...]) -> None:
     assert found is not None
     if found[1] != -found[2]:
         frame: FrameType | None = sys._getframe(1)
-        while frame is not None and frame.f_globals.get("__name__") == "npde_opt.reductions":
+        while (
+            frame is not None
+            and frame.f_globals.get("__name__") == "npde_opt.reductions"
+        ):
             frame = frame.f_back
         where = (
             ""
@@ -224,14 +233,18 @@ def end(error: BaseException) -> NoReturn:
     raise AssertionError("unreachable")
 
 
-def end_apart(comm: MPI.Comm, doing: str, error: BaseException | None, first: int) -> NoReturn:
+def end_apart(
+    comm: MPI.Comm, doing: str, error: BaseException | None, first: int
+) -> NoReturn:
     """Ends all ranks, which are at different places of the program; all of `comm` come here.
     `first`: the lowest that failed."""
     all_doing = comm.allgather(doing)
     if first < comm.size:
         failure = error_of(comm, error, first)
     else:
-        other = next((r for r, d in enumerate(all_doing) if d != all_doing[0]), comm.size - 1)
+        other = next(
+            (r for r, d in enumerate(all_doing) if d != all_doing[0]), comm.size - 1
+        )
         failure = RankError(
             f"the ranks went different ways: rank 0 {all_doing[0]}, rank {other} {all_doing[other]}"
         )
@@ -264,7 +277,9 @@ def exit_code(error: BaseException) -> int:
     """Of a run that ends by this error; 0 after sys.exit(0) only."""
     if isinstance(error, SystemExit):
         return (
-            within_byte(error.code) if isinstance(error.code, int) else int(error.code is not None)
+            within_byte(error.code)
+            if isinstance(error.code, int)
+            else int(error.code is not None)
         )
     if isinstance(error, KeyboardInterrupt):
         return 130
@@ -290,7 +305,11 @@ def said(error: BaseException) -> BaseException:
     """The error, or an error in place of the exit of a rank that leaves the others at work."""
     if not isinstance(error, SystemExit):
         return error
-    why = f": {error.code}" if isinstance(error.code, str) else f" (sys.exit({error.code}))"
+    why = (
+        f": {error.code}"
+        if isinstance(error.code, str)
+        else f" (sys.exit({error.code}))"
+    )
     return RankError(
         f"rank {MPI.COMM_WORLD.rank} left while others work{why}", exit_code(error) or 1
     )
@@ -301,7 +320,9 @@ def error_of(comm: MPI.Comm, error: BaseException | None, first: int) -> BaseExc
     Collective."""
     mine = said(error) if error is not None and comm.rank == first else None
     message = (
-        None if mine is None else (packed(mine), text_of(mine), exit_code(mine), trace_of(mine))
+        None
+        if mine is None
+        else (packed(mine), text_of(mine), exit_code(mine), trace_of(mine))
     )
     data, text, code, trace = comm.bcast(message, root=first)
     if mine is not None:

@@ -89,7 +89,9 @@ class Prolongation:
     def _matrix(self, cubic: bool) -> PETSc.Mat:
         """The interpolation between the two grids, made once."""
         if cubic not in self._matrices:
-            self._matrices[cubic] = prolongation(self.coarse.grid, self.fine.grid, cubic)
+            self._matrices[cubic] = prolongation(
+                self.coarse.grid, self.fine.grid, cubic
+            )
         return self._matrices[cubic]
 
     def apply(self, coarse: PETSc.Vec) -> PETSc.Vec:
@@ -156,7 +158,9 @@ class Monitor(Protocol):
     def interruptible(self) -> AbstractContextManager[None]:
         """A block in which a signal ends the run."""
 
-    def keep_spectrum(self, space: ParameterSpace, vectors: Sequence[PETSc.Vec]) -> None:
+    def keep_spectrum(
+        self, space: ParameterSpace, vectors: Sequence[PETSc.Vec]
+    ) -> None:
         """These go into the next checkpoints."""
 
 
@@ -219,7 +223,9 @@ class _Levels:
             resume,
         )
         newton = settings.method in ("newton", "gauss-newton") and settings.learnt > 0
-        self.learning = max(len(hierarchy) - 3, 0) if newton and len(hierarchy) > 1 else None
+        self.learning = (
+            max(len(hierarchy) - 3, 0) if newton and len(hierarchy) > 1 else None
+        )
         self.reference = resume.reference if resume else settings.gradient_reference
         self.spent: Counter[str] = Counter(resume.spent if resume else {})
         self.spectrum: Spectrum | None = None
@@ -233,7 +239,11 @@ class _Levels:
         previous: tuple[Objective, PETSc.Vec] | None = None
         for level in range(first, len(self.hierarchy)):
             objective, given = self.build(self.hierarchy[level])
-            m = given.copy() if previous is None else self._ascend(previous, objective, given)
+            m = (
+                given.copy()
+                if previous is None
+                else self._ascend(previous, objective, given)
+            )
             result = self._minimize(level, objective, m, given)
             for owned in (m, given):
                 owned.destroy()
@@ -255,7 +265,10 @@ class _Levels:
         )
 
     def _ascend(
-        self, previous: tuple[Objective, PETSc.Vec], objective: Objective, given: PETSc.Vec
+        self,
+        previous: tuple[Objective, PETSc.Vec],
+        objective: Objective,
+        given: PETSc.Vec,
     ) -> PETSc.Vec:
         """The start on the next level from the minimizer on the last, which goes with its
         objective."""
@@ -268,7 +281,9 @@ class _Levels:
             owned.destroy()
         return m
 
-    def _minimize(self, level: int, objective: Objective, m: PETSc.Vec, given: PETSc.Vec) -> Result:
+    def _minimize(
+        self, level: int, objective: Objective, m: PETSc.Vec, given: PETSc.Vec
+    ) -> Result:
         count = len(self.hierarchy)
         rtol, decrement = self.settings.gradient_rtol, self.settings.decrement
         if level < count - 1:
@@ -303,9 +318,15 @@ class _Levels:
         """Learns the spectrum for finer levels; what that counted."""
         before = Counter(objective.counters.snapshot())
         noise = objective.space.standard_normal(0)
-        with self.monitor.interruptible() if self.monitor is not None else nullcontext():
+        with (
+            self.monitor.interruptible() if self.monitor is not None else nullcontext()
+        ):
             self.spectrum = learn(
-                objective, m, noise, self.settings.learnt, self.settings.method == "gauss-newton"
+                objective,
+                m,
+                noise,
+                self.settings.learnt,
+                self.settings.method == "gauss-newton",
             )
         noise.destroy()
         if self.monitor is not None:
@@ -325,7 +346,9 @@ class _Levels:
             objective.destroy()
         vectors = self.resume.spectrum(spaces[0])
         if vectors is not None:
-            self.lifts = [Prolongation(a, b) for a, b in zip(spaces, spaces[1:], strict=False)]
+            self.lifts = [
+                Prolongation(a, b) for a, b in zip(spaces, spaces[1:], strict=False)
+            ]
             self.spectrum = Spectrum(vectors, self.lifts)
 
     def destroy(self) -> None:

@@ -59,9 +59,15 @@ class Objective:
         at_once: int | None = None,
     ):
         if at_once is not None and at_once < 1:
-            raise InputError("at_once", at_once, "a number of experiments >= 1, or None")
+            raise InputError(
+                "at_once", at_once, "a number of experiments >= 1, or None"
+            )
         self.at_once = at_once
-        self.forward, self.misfits, self.regularizers = forward, list(misfits), dict(regularizers)
+        self.forward, self.misfits, self.regularizers = (
+            forward,
+            list(misfits),
+            dict(regularizers),
+        )
         self.space, self.comm = forward.space, forward.grid.comm
         self.ensemble = ensemble or Ensemble.whole(self.comm)
         # Of a part of the experiments: their numbers in this group, in all groups, and the whole.
@@ -74,9 +80,13 @@ class Objective:
         with self.together():
             self._check_misfits()
         reductions.same(
-            self.everyone, tuple(self.regularizers), "the names of the regularized unknowns"
+            self.everyone,
+            tuple(self.regularizers),
+            "the names of the regularized unknowns",
         )
-        reductions.same(self.everyone, at_once, "at_once, the experiments evaluated together,")
+        reductions.same(
+            self.everyone, at_once, "at_once, the experiments evaluated together,"
+        )
         self.experiment_count = int(self.ensemble.sum(len(forward.experiments)))
         self.data_count = self._count_data()
 
@@ -93,13 +103,17 @@ class Objective:
 
     def _count_data(self) -> int:
         counts = tuple(misfit.count for misfit in self.misfits)
-        reductions.same(self.ensemble.space, counts, "the numbers of data of the experiments")
+        reductions.same(
+            self.ensemble.space, counts, "the numbers of data of the experiments"
+        )
         found = int(self.ensemble.sum(sum(counts)))
         if found == 0:
             raise InputError("data", "no value that was observed", "at least one datum")
         return found
 
-    def over(self, columns: Sequence[int] | np.ndarray, scale: bool = True) -> Objective:
+    def over(
+        self, columns: Sequence[int] | np.ndarray, scale: bool = True
+    ) -> Objective:
         """The objective of some of the experiments: a minibatch, which shares the forward map, its
         operators, counters and observers, and the regularizers.
 
@@ -118,7 +132,9 @@ class Objective:
         whole = self.whole or self
         with whole.together():
             chosen = numbers_of(columns, whole.experiment_count)
-        reductions.same(whole.everyone, tuple(chosen.tolist()), "the columns of the objective")
+        reductions.same(
+            whole.everyone, tuple(chosen.tolist()), "the columns of the objective"
+        )
         groups = whole.ensemble.across
         own = chosen[chosen % groups.size == groups.rank] // groups.size
         part = whole._of(own.tolist())
@@ -145,7 +161,11 @@ class Objective:
         """With what the forward map draws anew for every epoch, such as noise; itself where it
         draws nothing. It shares all else, and is not to be destroyed."""
         whole = self.whole or self
-        forward = whole.forward.of_epoch(epoch) if isinstance(whole.forward, Drawing) else None
+        forward = (
+            whole.forward.of_epoch(epoch)
+            if isinstance(whole.forward, Drawing)
+            else None
+        )
         if forward is None or forward is whole.forward:
             return self
         fresh = copy.copy(whole)
@@ -159,7 +179,11 @@ class Objective:
     def parts(self) -> Iterator[Objective]:
         """Of at_once of this group's experiments after the other, with this objective's scale.
         Each group has its own number of them."""
-        own = range(len(self.forward.experiments)) if self.columns is None else self.columns
+        own = (
+            range(len(self.forward.experiments))
+            if self.columns is None
+            else self.columns
+        )
         step = self.at_once or max(len(own), 1)
         for first in range(0, len(own), step):
             part = self._of(list(own[first : first + step]))
@@ -281,7 +305,11 @@ class ObjectiveAt:
     def _values(self) -> tuple[float, float]:
         """Misfit and regularization, inf where the parameters are out of range."""
         if self._value is None:
-            objective, misfits, penalties = self.objective, list[np.ndarray](), dict[str, float]()
+            objective, misfits, penalties = (
+                self.objective,
+                list[np.ndarray](),
+                dict[str, float](),
+            )
             with objective.together():
                 defined = objective.space.at(self.m).finite()
                 if defined:
@@ -292,7 +320,10 @@ class ObjectiveAt:
             if not objective.ensemble.all(defined):
                 self._value = (math.inf, math.inf)
             else:
-                self._value = (self._total_misfit(misfits), self._total_penalty(penalties))
+                self._value = (
+                    self._total_misfit(misfits),
+                    self._total_penalty(penalties),
+                )
         return self._value
 
     def _penalties(self) -> dict[str, float]:
@@ -311,7 +342,9 @@ class ObjectiveAt:
         agreed = []
         for misfit, values in zip(objective.misfits, misfits, strict=True):
             of = f"the misfit of {experiments(misfit.layout.members, objective.ensemble.across)}"
-            agreed.append(reductions.same(objective.ensemble.space, float(values.sum()), of))
+            agreed.append(
+                reductions.same(objective.ensemble.space, float(values.sum()), of)
+            )
         return objective.scale * objective.ensemble.sum(sum(agreed))
 
     def _total_penalty(self, penalties: dict[str, float]) -> float:
@@ -374,14 +407,19 @@ class ObjectiveAt:
         with stage("regularization"):
             for name, r in self.objective.regularizers.items():
                 p = space.block_vec(self.m, name)
-                part, x = p.duplicate(), space.block_vec(dm, name) if dm is not None else None
+                part, x = (
+                    p.duplicate(),
+                    space.block_vec(dm, name) if dm is not None else None,
+                )
                 action(r, p, x, part)
                 space.add_block(out, name, part)
                 for vec in (p, part, x):
                     if vec is not None:
                         vec.destroy()
 
-    def hessian(self, dm: PETSc.Vec, out: PETSc.Vec, gauss_newton: bool = False) -> None:
+    def hessian(
+        self, dm: PETSc.Vec, out: PETSc.Vec, gauss_newton: bool = False
+    ) -> None:
         """out = H dm, exact or Gauss-Newton."""
         out.set(0)
         with self.objective.together(), stage("hessian"):

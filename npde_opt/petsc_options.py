@@ -173,11 +173,15 @@ def from_options(prefix: str) -> Iterator[None]:
     try:
         yield
     except PETSc.Error as error:
-        given = {k: v for k, v in PETSc.Options().getAll().items() if k.startswith(prefix)}
+        given = {
+            k: v for k, v in PETSc.Options().getAll().items() if k.startswith(prefix)
+        }
         if error.ierr not in WRONG_VALUES or not given:
             raise
         said = str(error).strip().splitlines()[-1].strip()
-        named = {k: v for k, v in given.items() if k in said or (v and f" {v}" in said)} or given
+        named = {
+            k: v for k, v in given.items() if k in said or (v and f" {v}" in said)
+        } or given
         raise InputError(
             ", ".join("-" + k for k in named),
             ", ".join(str(v or "nothing") for v in named.values()),

@@ -112,7 +112,9 @@ def same(comm: MPI.Comm, value: T, what: str) -> T:
 
 def _digest(told: tuple[object, ...]) -> float:
     """A number of 52 bits that tells values apart."""
-    return float(int.from_bytes(hashlib.sha256(repr(told).encode()).digest()[:8], "big") >> 12)
+    return float(
+        int.from_bytes(hashlib.sha256(repr(told).encode()).digest()[:8], "big") >> 12
+    )
 
 
 def _raise_differing(comm: MPI.Comm, value: object, what: str) -> None:
@@ -125,7 +127,9 @@ def _raise_differing(comm: MPI.Comm, value: object, what: str) -> None:
     )
 
 
-def _extreme(comm: MPI.Comm, x: float | np.ndarray, kind: str, never: float) -> float | np.ndarray:
+def _extreme(
+    comm: MPI.Comm, x: float | np.ndarray, kind: str, never: float
+) -> float | np.ndarray:
     """Maximum or minimum; `never` is the number that wins against none."""
     own = np.asarray(x)
     if own.dtype.kind != "f":

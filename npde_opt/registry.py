@@ -70,7 +70,9 @@ def loaded() -> str:
     return " ".join(_loaded) or "none"
 
 
-def registered(kind: str, key: str, name: str, given: Mapping[str, Any]) -> Callable[..., Any]:
+def registered(
+    kind: str, key: str, name: str, given: Mapping[str, Any]
+) -> Callable[..., Any]:
     """The class of a name.
 
     Args:

@@ -67,7 +67,9 @@ def drawn(
         raise InputError("restarts", count, "an integer >= 0, or a list of starts")
     if not spread > 0:
         raise InputError("spread", spread, "a number > 0")
-    return [_drawn(child(seed, k), spread, deviations or {}) for k in range(1, count + 1)]
+    return [
+        _drawn(child(seed, k), spread, deviations or {}) for k in range(1, count + 1)
+    ]
 
 
 def _drawn(seed: int, spread: float, deviations: Mapping[str, float]) -> Move:
@@ -231,7 +233,12 @@ class _Starts:
         resume: Resume | None,
         moves: Sequence[Move],
     ):
-        self.finest, self.build, self.settings, self.levels = finest, build, settings, levels
+        self.finest, self.build, self.settings, self.levels = (
+            finest,
+            build,
+            settings,
+            levels,
+        )
         self.monitor, self.resume, self.moves = monitor, resume, moves
         self.ended: list[Outcome] = list(resume.ended) if resume is not None else []
         self.minimizers: dict[int, PETSc.Vec] = {}
@@ -267,11 +274,15 @@ class _Starts:
             PETSc.garbage_cleanup(self.finest.comm)
             return self._kept(Outcome(number, FAILED, failure), None, None)
         self.minimizers[number], self.history[number] = found.result.m, found.history
-        outcome = self._kept(_outcome(number, found), found.objective.space, found.result.m)
+        outcome = self._kept(
+            _outcome(number, found), found.objective.space, found.result.m
+        )
         found.objective.destroy()
         return outcome
 
-    def _kept(self, outcome: Outcome, space: ParameterSpace | None, m: PETSc.Vec | None) -> Outcome:
+    def _kept(
+        self, outcome: Outcome, space: ParameterSpace | None, m: PETSc.Vec | None
+    ) -> Outcome:
         if self.monitor is not None:
             self.monitor.keep_start(outcome, space, m)
         return outcome
@@ -286,13 +297,17 @@ class _Starts:
         for o in self.ended:
             if o.status != FAILED and o.start not in self.minimizers:
                 assert self.resume is not None
-                self.minimizers[o.start] = self.resume.minimizer(o.start, objective.space)
+                self.minimizers[o.start] = self.resume.minimizer(
+                    o.start, objective.space
+                )
         m = self.minimizers.pop(best.start)
         starts = self._distances(objective, m, best.start)
         for other in self.minimizers.values():
             other.destroy()
         history = self.history.get(best.start, [])
-        total, krylov = (sum(o.work.get(key, 0) for o in starts) for key in ("total", "krylov"))
+        total, krylov = (
+            sum(o.work.get(key, 0) for o in starts) for key in ("total", "krylov")
+        )
         result = Result(
             m=m,
             status=best.status,
@@ -307,9 +322,13 @@ class _Starts:
             counters=dict(best.counters),
         )
         finest = best.work["finest"]
-        return Found(objective, result, history, finest, total, krylov, starts, best.start)
+        return Found(
+            objective, result, history, finest, total, krylov, starts, best.start
+        )
 
-    def _distances(self, objective: Objective, m: PETSc.Vec, best: int) -> list[Outcome]:
+    def _distances(
+        self, objective: Objective, m: PETSc.Vec, best: int
+    ) -> list[Outcome]:
         """The outcomes with their distances from the best one."""
         at, change, image = objective.linearize(m), m.duplicate(), m.duplicate()
         found = [o if o.start != best else replace(o, distance=0.0) for o in self.ended]
@@ -329,7 +348,9 @@ def _outcome(number: int, found: Identification) -> Outcome:
     chi_squared = at.chi_squared()
     at.destroy()
     listed = [u for u in space.unknowns if u.block.listed]
-    values = {u.name: u.value(space.values(result.m, u.name)).ravel().tolist() for u in listed}
+    values = {
+        u.name: u.value(space.values(result.m, u.name)).ravel().tolist() for u in listed
+    }
     work = {
         "finest": found.finest_solves,
         "total": found.total_solves,

@@ -111,25 +111,32 @@ class TaylorOrders:
         # Where a remainder is not yet in its first term above rounding (a total variation, whose
         # third derivative varies fast) its order is low for a right derivative too; differences
         # that are exact enough tell better.
-        rows = all(row.resolved and row.agrees(LIMIT) for row in self.rows.values() if row.size)
+        rows = all(
+            row.resolved and row.agrees(LIMIT) for row in self.rows.values() if row.size
+        )
         slope = self.slope.resolved and self.slope.agrees(LIMIT)
         curved = slope or (self.curvature.resolved and self.curvature.agrees(LIMIT))
         told = (slope, rows and curved, rows)
         reached = (self.first, self.second, self.gradient)
-        for (name, least), found_order, known in zip(ORDERS.items(), reached, told, strict=True):
+        for (name, least), found_order, known in zip(
+            ORDERS.items(), reached, told, strict=True
+        ):
             if not found_order >= least and not (known and math.isfinite(found_order)):
                 found.append(f"{name} (order {found_order:.2f})")
         if not self.slope.agrees(LIMIT):
             found.append(f"gradient (differs by {self.slope.relative:.1e})")
         if not self.curvature.agrees(LIMIT):
-            found.append(f"Hessian along the direction (differs by {self.curvature.relative:.1e})")
+            found.append(
+                f"Hessian along the direction (differs by {self.curvature.relative:.1e})"
+            )
         for name, row in self.rows.items():
             if not row.agrees(LIMIT):
                 found.append(
                     f"Hessian{' row ' + name if name else ''} (differs by {row.relative:.1e})"
                 )
         return found + [
-            f"{name} (cannot be told: rounding or solver error hides it)" for name in self.hidden
+            f"{name} (cannot be told: rounding or solver error hides it)"
+            for name in self.hidden
         ]
 
 
@@ -156,14 +163,20 @@ def taylor_test(
     """
     with tight(), _counters_kept(objective):
         parts = _parts(objective, dm) if apart else []
-        found = [_along(objective, m, direction, steps, floor) for direction in (dm, *parts)]
+        found = [
+            _along(objective, m, direction, steps, floor) for direction in (dm, *parts)
+        ]
         for part in parts:
             part.destroy()
     return _worst(found)
 
 
 def _along(
-    objective: Checked, m: PETSc.Vec, dm: PETSc.Vec, steps: Sequence[float], floor: float
+    objective: Checked,
+    m: PETSc.Vec,
+    dm: PETSc.Vec,
+    steps: Sequence[float],
+    floor: float,
 ) -> TaylorOrders:
     line = _Line(objective, m, dm)
     try:
@@ -195,10 +208,12 @@ def _worst(found: Sequence[TaylorOrders]) -> TaylorOrders:
     if len(found) == 1:
         return found[0]
     first, second, gradient = (
-        float(np.min([getattr(o, name) for o in found])) for name in ("first", "second", "gradient")
+        float(np.min([getattr(o, name) for o in found]))
+        for name in ("first", "second", "gradient")
     )
     slope, curvature = (
-        max((getattr(o, name) for o in found), key=_wrongness) for name in ("slope", "curvature")
+        max((getattr(o, name) for o in found), key=_wrongness)
+        for name in ("slope", "curvature")
     )
     names = {name for o in found for name in o.rows}
     rows = {
@@ -219,7 +234,11 @@ def _worst(found: Sequence[TaylorOrders]) -> TaylorOrders:
 
 
 def _wrongness(comparison: Comparison) -> tuple[bool, bool, float]:
-    return not math.isfinite(comparison.size), not comparison.agrees(LIMIT), comparison.relative
+    return (
+        not math.isfinite(comparison.size),
+        not comparison.agrees(LIMIT),
+        comparison.relative,
+    )
 
 
 def _walk(line: _Line, steps: Sequence[float]) -> None:
@@ -255,7 +274,9 @@ class _Line:
         self._better: PETSc.Vec | None = None
         self.rows: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         self.space: ParameterSpace | None = getattr(objective, "space", None)
-        self.names = [u.name for u in self.space.unknowns] if self.space is not None else [""]
+        self.names = (
+            [u.name for u in self.space.unknowns] if self.space is not None else [""]
+        )
 
     def norms(self, vec: PETSc.Vec) -> np.ndarray:
         """One an unknown."""
@@ -348,7 +369,9 @@ class _Line:
             abs(u - 2 * self.value + d)
             for u, d in zip(self.plus[-3:], self.minus[-3:], strict=True)
         ]
-        stuck = even[2] <= 1e-9 * size and even[2] >= even[1] / 3 and even[1] >= even[0] / 3
+        stuck = (
+            even[2] <= 1e-9 * size and even[2] >= even[1] / 3 and even[1] >= even[0] / 3
+        )
         found = bool(even[2] <= FLOOR * size or stuck)
         ensemble = getattr(self.objective, "ensemble", None)
         return found if ensemble is None else bool(ensemble.across.bcast(found, root=0))
@@ -370,9 +393,13 @@ class _Line:
         least_all = np.linalg.norm(self._noise()) + floor * np.array(self.sizes)
         change = plus - self.value
         slope = compare(steps, self.slope, plus, minus, least)
-        curvature = compare_second(steps, self.curvature, self.value, plus, minus, least)
+        curvature = compare_second(
+            steps, self.curvature, self.value, plus, minus, least
+        )
         if not self._depends(change, least, least_all):
-            return TaylorOrders(math.nan, math.nan, math.nan, slope, curvature, {}, False)
+            return TaylorOrders(
+                math.nan, math.nan, math.nan, slope, curvature, {}, False
+            )
         first = np.abs(change - steps * self.slope)
         second = np.abs(change - steps * self.slope - steps**2 / 2 * self.curvature)
         found = TaylorOrders(
@@ -387,7 +414,9 @@ class _Line:
 
     def _hidden(self, found: TaylorOrders) -> tuple[str, ...]:
         """What neither differences nor orders tell."""
-        hidden = [] if found.slope.resolved or math.isfinite(found.first) else ["gradient"]
+        hidden = (
+            [] if found.slope.resolved or math.isfinite(found.first) else ["gradient"]
+        )
         if math.isfinite(found.gradient):
             return tuple(hidden)
         # Of a row that is 0 nothing can be resolved: it is told where it is too small to matter.
@@ -405,8 +434,12 @@ class _Line:
         found: np.ndarray = np.minimum.reduce(self.bends[-3:])
         return found
 
-    def _depends(self, change: np.ndarray, least: np.ndarray, least_gradient: np.ndarray) -> bool:
-        moved = (np.abs(change) > least).any() or (np.array(self.changes) > least_gradient).any()
+    def _depends(
+        self, change: np.ndarray, least: np.ndarray, least_gradient: np.ndarray
+    ) -> bool:
+        moved = (np.abs(change) > least).any() or (
+            np.array(self.changes) > least_gradient
+        ).any()
         claimed = (
             abs(self.slope) * self.steps[0] > least[0]
             or abs(self.curvature) * self.steps[0] ** 2 > least[0]
@@ -419,7 +452,9 @@ class _Line:
             differences, sizes, changes = (
                 np.array([row[j][i] for row in self.rows]) for j in range(3)
             )
-            found[name] = best(differences, sizes, np.maximum(changes, least[2:, i] / steps[2:]))
+            found[name] = best(
+                differences, sizes, np.maximum(changes, least[2:, i] / steps[2:])
+            )
         return found
 
     def destroy(self) -> None:
@@ -428,7 +463,9 @@ class _Line:
                 vec.destroy()
 
 
-def dot_product_test(linearization: Counted, dm: PETSc.Vec, d: Sequence[DataBlock]) -> float:
+def dot_product_test(
+    linearization: Counted, dm: PETSc.Vec, d: Sequence[DataBlock]
+) -> float:
     """|<J dm, d> - <dm, J^T d>| over the larger of the two, NaN where both are 0; `d` has
     blocks as those of the linearization's data.
 
@@ -444,7 +481,9 @@ def dot_product_test(linearization: Counted, dm: PETSc.Vec, d: Sequence[DataBloc
     return abs(left - right) / size if size else math.nan
 
 
-def manufactured_order(solve_error: Callable[[int], float], sizes: Sequence[int]) -> float:
+def manufactured_order(
+    solve_error: Callable[[int], float], sizes: Sequence[int]
+) -> float:
     """Observed order of solve_error(n), the error with n cells an axis, between the two last of
     `sizes`."""
     n, errors = sizes[-2:], [float(solve_error(n)) for n in sizes][-2:]

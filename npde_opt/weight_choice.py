@@ -56,7 +56,9 @@ def largest(objective: Objective, m: PETSc.Vec) -> float:
     return max(float(ratio), 0.0)
 
 
-def balance(build: Callable[[float], tuple[Objective, PETSc.Vec]]) -> tuple[float, PETSc.Vec, bool]:
+def balance(
+    build: Callable[[float], tuple[Objective, PETSc.Vec]],
+) -> tuple[float, PETSc.Vec, bool]:
     """The weight at which data and regularization weigh the same, the starting point, and whether
     the unknowns have bounds. In other units of length it is another by many orders of magnitude;
     beside a far larger regularization the data's part would be lost in rounding, so that it is
@@ -93,7 +95,9 @@ def choose(
     if method not in ("discrepancy", "l-curve"):
         raise InputError("regularization.weight", method, "'discrepancy' or 'l-curve'")
     weight, m, bounded = balance(build)
-    own = replace(settings, gradient_rtol=max(settings.gradient_rtol, 1e-3), decrement=None)
+    own = replace(
+        settings, gradient_rtol=max(settings.gradient_rtol, 1e-3), decrement=None
+    )
     if not bounded:
         own = replace(own, method="gauss-newton", max_iterations=15)
     tried: list[tuple[float, float, float, float]] = []
@@ -116,7 +120,9 @@ def choose(
     for trial in range(TRIALS[method]):
         chi = attempt(weight)
         stagnates = (
-            trial > 2 and chi < STARTED * tried[0][3] and tried[-2][3] - chi < STAGNATION * chi
+            trial > 2
+            and chi < STARTED * tried[0][3]
+            and tried[-2][3] - chi < STAGNATION * chi
         )
         if method == "discrepancy" and (chi <= 1 or stagnates):
             break
@@ -153,10 +159,22 @@ def corner(misfits: list[float], regularizations: list[float]) -> int:
     where both steps change the two by 10 % at least."""
     if len(misfits) < 3:
         return len(misfits) - 1
-    x, y = np.log(np.maximum(misfits, 1e-300)), np.log(np.maximum(regularizations, 1e-300))
+    x, y = (
+        np.log(np.maximum(misfits, 1e-300)),
+        np.log(np.maximum(regularizations, 1e-300)),
+    )
     before = np.stack([x[1:-1] - x[:-2], y[1:-1] - y[:-2]])
     after = np.stack([x[2:] - x[1:-1], y[2:] - y[1:-1]])
     turn = before[1] * after[0] - before[0] * after[1]
-    steps = [np.maximum(np.hypot(*step), 1e-300) for step in (before, after, before + after)]
+    steps = [
+        np.maximum(np.hypot(*step), 1e-300) for step in (before, after, before + after)
+    ]
     curvature = 2 * turn / np.prod(steps, axis=0)
-    return int(np.argmax(np.where(np.minimum(steps[0], steps[1]) > SHORT, curvature, -np.inf))) + 1
+    return (
+        int(
+            np.argmax(
+                np.where(np.minimum(steps[0], steps[1]) > SHORT, curvature, -np.inf)
+            )
+        )
+        + 1
+    )

@@ -47,7 +47,15 @@ CONFIGURE = [
     "--COPTFLAGS=-O3 -march=native -g0",
 ]
 # What calls the kernels rather than being one: compiled at -O1, it takes half the time.
-LIGHT = ["sys", "ts", "tao", "snes", "vec/is/sf", "ksp/pc/impls/bddc", "ksp/pc/impls/patch"]
+LIGHT = [
+    "sys",
+    "ts",
+    "tao",
+    "snes",
+    "vec/is/sf",
+    "ksp/pc/impls/bddc",
+    "ksp/pc/impls/patch",
+]
 LIGHT += ["dm/dt", "dm/field", "dm/interface", "dm/impls/forest", "dm/impls/network"]
 LIGHT += ["dm/impls/plex", "dm/impls/stag", "dm/impls/swarm"]
 # The bindings only call PETSc: -O0 compiles in a third of the time of -O1 and costs some 50 ns a
@@ -96,7 +104,9 @@ def say(text):
 
 def clock(seconds):
     return (
-        f"{seconds:.1f} s" if seconds < 100 else f"{int(seconds // 60)} min {int(seconds % 60)} s"
+        f"{seconds:.1f} s"
+        if seconds < 100
+        else f"{int(seconds // 60)} min {int(seconds % 60)} s"
     )
 
 
@@ -133,7 +143,9 @@ def run(log, command, cwd=None, **variables):
         raise SetupError("stopped")
     if code:
         tail = "\n".join(path.read_text(errors="replace").splitlines()[-25:])
-        raise SetupError(f"{tail}\n\n{command[0]} failed (exit {code}); the whole log: {path}")
+        raise SetupError(
+            f"{tail}\n\n{command[0]} failed (exit {code}); the whole log: {path}"
+        )
 
 
 def stop_all():
@@ -162,13 +174,19 @@ def together(*tasks):
 def output(*command):
     """What a command prints, or an empty string where it is missing or fails."""
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=60
+        ).stdout
     except (OSError, subprocess.TimeoutExpired):
         return ""
 
 
 def pip(log, *arguments, **variables):
-    run(log, [PYTHON, "-m", "pip", "--disable-pip-version-check", *arguments], **variables)
+    run(
+        log,
+        [PYTHON, "-m", "pip", "--disable-pip-version-check", *arguments],
+        **variables,
+    )
 
 
 # ---- the system ---------------------------------------------------------------------------------
@@ -249,7 +267,9 @@ class Build:
     """Names and places of one PETSc and the wheels that belong to it."""
 
     def __init__(self):
-        default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "npde_opt")
+        default = Path(
+            os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "npde_opt"
+        )
         cache = Path(os.environ.get("NPDE_CACHE") or default).resolve()
         given = os.environ.get("PETSC_DIR")
         self.own = not given
@@ -259,9 +279,14 @@ class Build:
                 output("mpicc", "-show"),
                 output("mpirun", "--version"),
             )
-            self.key = digest(PETSC_VERSION, CONFIGURE, LIGHT, GLUE, *compiler, processor())
+            self.key = digest(
+                PETSC_VERSION, CONFIGURE, LIGHT, GLUE, *compiler, processor()
+            )
             self.folder = cache / f"petsc-{PETSC_VERSION}-{self.key}"
-            self.petsc_dir, self.petsc_arch = self.folder / f"petsc-{PETSC_VERSION}", ARCH
+            self.petsc_dir, self.petsc_arch = (
+                self.folder / f"petsc-{PETSC_VERSION}",
+                ARCH,
+            )
             self.version, self.mpicc = PETSC_VERSION, "mpicc"
         else:
             self.petsc_dir, self.petsc_arch = (
@@ -284,7 +309,14 @@ class Build:
 
     def examine(self):
         """Version, compiler and configuration of the PETSc that the user named."""
-        conf = self.petsc_dir / self.petsc_arch / "lib" / "petsc" / "conf" / "petscvariables"
+        conf = (
+            self.petsc_dir
+            / self.petsc_arch
+            / "lib"
+            / "petsc"
+            / "conf"
+            / "petscvariables"
+        )
         header = self.petsc_dir / "include" / "petscversion.h"
         for path in (header, conf):
             if not path.is_file():
@@ -295,12 +327,15 @@ class Build:
                 )
         numbers = dict(
             re.findall(
-                r"#define\s+PETSC_VERSION_(MAJOR|MINOR|SUBMINOR)\s+(\d+)", header.read_text()
+                r"#define\s+PETSC_VERSION_(MAJOR|MINOR|SUBMINOR)\s+(\d+)",
+                header.read_text(),
             )
         )
         version = "{MAJOR}.{MINOR}.{SUBMINOR}".format(**numbers)
         if version.split(".")[:2] != PETSC_VERSION.split(".")[:2]:
-            say(f"  note: npde_opt is tested with PETSc {PETSC_VERSION}; PETSC_DIR has {version}")
+            say(
+                f"  note: npde_opt is tested with PETSc {PETSC_VERSION}; PETSC_DIR has {version}"
+            )
         text = conf.read_text()
         compiler = re.search(r"^PCC\s*=\s*(\S+)", text, re.MULTILINE)
         return version, compiler.group(1) if compiler else "mpicc", text
@@ -354,7 +389,9 @@ def unpack(log, build, requirement, folder):
             tar.extractall(scratch, filter="data") if hasattr(
                 tarfile, "data_filter"
             ) else tar.extractall(scratch)
-        os.replace(next(path for path in Path(scratch).iterdir() if path.is_dir()), folder)
+        os.replace(
+            next(path for path in Path(scratch).iterdir() if path.is_dir()), folder
+        )
 
 
 def configure(build):
@@ -381,7 +418,14 @@ def make_petsc(build):
         f"{(LOGS / 'petsc-make.log').relative_to(ROOT)}"
     )
     light = " ".join(f"{ARCH}/obj/src/{part}/%" for part in LIGHT)
-    command = ["make", "-f", "gmakefile", f"-j{cores}", "libs", f"--eval={light}: CFLAGS += -O1"]
+    command = [
+        "make",
+        "-f",
+        "gmakefile",
+        f"-j{cores}",
+        "libs",
+        f"--eval={light}: CFLAGS += -O1",
+    ]
     with stage("PETSc: compile"):
         run("petsc-make", command, cwd=build.petsc_dir, **build.environment())
         shutil.rmtree(build.petsc_dir / ARCH / "obj")
@@ -459,7 +503,12 @@ def wheel_mpi4py(build):
         return
     with stage("mpi4py: compile"):
         build_wheel(
-            build, "mpi4py", "mpi4py>=4", "--no-binary=mpi4py", MPICC=build.mpicc, CFLAGS="-O0 -g0"
+            build,
+            "mpi4py",
+            "mpi4py>=4",
+            "--no-binary=mpi4py",
+            MPICC=build.mpicc,
+            CFLAGS="-O0 -g0",
         )
 
 
@@ -478,7 +527,15 @@ def create_venv():
 
 def tools():
     with stage("build tools and numpy"):
-        pip("packages", "install", "--upgrade", "setuptools>=77", "wheel", "cython>=3", "numpy>=2")
+        pip(
+            "packages",
+            "install",
+            "--upgrade",
+            "setuptools>=77",
+            "wheel",
+            "cython>=3",
+            "numpy>=2",
+        )
 
 
 def packages():
@@ -507,7 +564,14 @@ def install(build):
     with stage("install petsc4py, mpi4py and npde_opt into .venv"):
         wheels = [has_wheel(build, name) for name in ("petsc4py", "mpi4py")]
         pip("install", "install", "--no-deps", "--force-reinstall", *wheels)
-        pip("install", "install", "--no-deps", "--no-build-isolation", "--editable", ROOT)
+        pip(
+            "install",
+            "install",
+            "--no-deps",
+            "--no-build-isolation",
+            "--editable",
+            ROOT,
+        )
         write_environment(build)
         run(
             "install",
@@ -523,7 +587,9 @@ def write_environment(build):
     head = activate.read_text().partition(mark)[0]
     mpi = build.petsc_dir / build.petsc_arch / "bin"
     path = [f'export PATH="{mpi}:$PATH"\n'] if (mpi / "mpirun").exists() else []
-    lines = [f'export {name}="${{{name}:-{value}}}"\n' for name, value in ENVIRONMENT.items()]
+    lines = [
+        f'export {name}="${{{name}:-{value}}}"\n' for name, value in ENVIRONMENT.items()
+    ]
     path.append(f'export PATH="{ROOT / "scripts" / "bin"}:$PATH"\n')  # see its mpirun
     activate.write_text(head + mark + "MPI and BLAS\n" + "".join(path + lines))
 
@@ -569,7 +635,9 @@ def set_up():
         say(f"  built parts are kept in {build.folder}")
         together(lambda: configure(build), lambda: (cythonize(build), packages()))
         together(
-            lambda: make_petsc(build), lambda: wheel_petsc4py(build), lambda: wheel_mpi4py(build)
+            lambda: make_petsc(build),
+            lambda: wheel_petsc4py(build),
+            lambda: wheel_mpi4py(build),
         )
     install(build)
     STAMP.write_text(json.dumps({"inputs": inputs(), "build": build.key}))

@@ -164,7 +164,9 @@ def main():
     m = space.create_vec()
     prior = Prior(grid, 1.0, space.block_vec(m, "D"), gamma=0.1, delta=1.0)
     objective = Sum(forward, misfits, {"D": prior}, ensemble)
-    result = minimize(objective, m, Settings(method="newton", max_iterations=8), monitor)
+    result = minimize(
+        objective, m, Settings(method="newton", max_iterations=8), monitor
+    )
     fails("after")
     total = WORLD.allreduce(1)
     if WORLD.rank == 0:

@@ -56,7 +56,9 @@ def case_of(tmp_path, text):
 
 
 def diffusion(tmp_path, D=4.0, w=1.0, D_more="", w_more="", truth=4.0):
-    return case_of(tmp_path, DIFFUSION.format(D=D, w=w, D_more=D_more, w_more=w_more, truth=truth))
+    return case_of(
+        tmp_path, DIFFUSION.format(D=D, w=w, D_more=D_more, w_more=w_more, truth=truth)
+    )
 
 
 def identified(case, method="gauss-newton", data=None, **changes):
@@ -65,7 +67,10 @@ def identified(case, method="gauss-newton", data=None, **changes):
     case.prepare(ensemble)
     if data is not None:
         case.data = data
-    settings, grid = replace(case.settings(method), **changes), case.grid(MPI.COMM_WORLD)
+    settings, grid = (
+        replace(case.settings(method), **changes),
+        case.grid(MPI.COMM_WORLD),
+    )
     return restarts.identify(grid, lambda g: case.build(g, ensemble), settings, 1)
 
 

@@ -21,7 +21,9 @@ class Drawn:
     def part(self, number, samples, place):
         shape = (place.channels, *place.layout.shape[::-1])
         chosen = [self.numbers[s] for s in samples]
-        every = [np.random.default_rng([e, number]).standard_normal(shape) for e in chosen]
+        every = [
+            np.random.default_rng([e, number]).standard_normal(shape) for e in chosen
+        ]
         return place.own(np.stack(every, axis=1))
 
 
@@ -44,7 +46,9 @@ def objective(network, samples=3):
     values, changes = network.initial(3), network.initial(4)
     for n, name in enumerate(values):
         # Away from where weights begin at 0, or at one value.
-        draws = np.random.default_rng([n, 9]).uniform(0.5, 1.5, (2, *values[name].shape))
+        draws = np.random.default_rng([n, 9]).uniform(
+            0.5, 1.5, (2, *values[name].shape)
+        )
         if not np.ptp(values[name]):
             values[name] = draws[0] * (values[name] if values[name].any() else 0.3)
             changes[name] = draws[1] * (changes[name] if changes[name].any() else 0.2)

@@ -20,8 +20,12 @@ KINDS = {"steady": None, "fused": "explicit-euler", "implicit": "imex-euler"}
 
 def made(kind, ensemble=None, loss="least-squares", at_once=None):
     """Six experiments, of which the first four are observed alike."""
-    grid = Grid(SHAPE, boundaries={"x-": "dirichlet"}, comm=ensemble.space if ensemble else COMM)
-    space = ParameterSpace(grid, [Unknown("D", "log"), Unknown("r", "log", block=Shared())])
+    grid = Grid(
+        SHAPE, boundaries={"x-": "dirichlet"}, comm=ensemble.space if ensemble else COMM
+    )
+    space = ParameterSpace(
+        grid, [Unknown("D", "log"), Unknown("r", "log", block=Shared())]
+    )
     own = ensemble.own(COUNT) if ensemble else range(COUNT)
     terms = [Diffusion(grid, "D"), Kinetics(grid, ("u",), {"u": "r*u*(1 - u)"})]
     times = np.linspace(0, 0.006, 4)
@@ -40,7 +44,9 @@ def made(kind, ensemble=None, loss="least-squares", at_once=None):
         space = ParameterSpace(grid, [Unknown("D", "log")])
         forward = Steady(space, equation, {}, runs)
     else:
-        forward = Evolution(space, equation, {}, runs, seen[0], SCHEMES[KINDS[kind]], times)
+        forward = Evolution(
+            space, equation, {}, runs, seen[0], SCHEMES[KINDS[kind]], times
+        )
     misfits = []
     for layout in forward.layouts:
         numbers = [own[k] for k in layout.members]

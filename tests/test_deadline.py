@@ -23,7 +23,9 @@ exit_after(1, 75)
 )
 def test_a_process_that_waits_ends_with_its_code(waits):
     """In C with the interpreter's lock, at exit and in Python."""
-    ended = subprocess.run([sys.executable, "-c", WAITS.format(waits=waits)], timeout=900)
+    ended = subprocess.run(
+        [sys.executable, "-c", WAITS.format(waits=waits)], timeout=900
+    )
     assert ended.returncode == 75
 
 

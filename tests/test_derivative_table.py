@@ -41,7 +41,9 @@ def script():
 def listed():
     lines = (ROOT / "docs" / "derivatives.md").read_text().splitlines()
     cells = [
-        [c.strip() for c in line.strip("|").split("|")] for line in lines if line.startswith("| ")
+        [c.strip() for c in line.strip("|").split("|")]
+        for line in lines
+        if line.startswith("| ")
     ]
     return cells[1:]
 
@@ -72,7 +74,9 @@ def test_derivatives_are_right():
         "misfit": ("correlated", "student-t"),
         "regularizer": None,
     }
-    rows = list(script().rows(lambda part, name: short[part] is None or name in short[part]))
+    rows = list(
+        script().rows(lambda part, name: short[part] is None or name in short[part])
+    )
     assert len(rows) > 15
     for row in rows:
         assert row.problems == () and row.gradient < 1e-6 and row.hessian < 1e-6, row

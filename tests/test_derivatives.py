@@ -41,7 +41,10 @@ def make(
 ):
     """An objective with two experiments, a point m and a direction dm (the same on any number of
     ranks)."""
-    edges = [1.2 * np.linspace(0, 1, shape[0] + 1) ** 1.2, np.linspace(0, 1, shape[1] + 1)]
+    edges = [
+        1.2 * np.linspace(0, 1, shape[0] + 1) ** 1.2,
+        np.linspace(0, 1, shape[1] + 1),
+    ]
     grid = Grid(
         shape,
         edges=edges,
@@ -51,7 +54,9 @@ def make(
     )
     bounds = (0.1, 9.0) if transform == "bounded" else (None, None)
     block = Regions(np.resize(REGIONS, shape)) if regions else Field(fixed=fixed)
-    space = ParameterSpace(grid, [Unknown(u, transform, bounds, block) for u in unknowns])
+    space = ParameterSpace(
+        grid, [Unknown(u, transform, bounds, block) for u in unknowns]
+    )
     terms = [Diffusion(grid, names), Reaction(grid, "c")] + (
         [Advection(grid, (2.0, -1.0))] if advection else []
     )
@@ -60,13 +65,15 @@ def make(
     points = POINTS
     if active is not None:
         cells = [
-            np.searchsorted(e, p, side="right") - 1 for e, p in zip(edges, POINTS.T, strict=True)
+            np.searchsorted(e, p, side="right") - 1
+            for e, p in zip(edges, POINTS.T, strict=True)
         ]
         points = POINTS[active[tuple(cells)]]
     seen = at_points(grid, (), points)
     own = ensemble.own(2) if ensemble else range(2)
     sources = [
-        (1.0 + e) * np.sin(3 * (e + 1) * grid.coordinates()[0]) * grid.volume for e in range(2)
+        (1.0 + e) * np.sin(3 * (e + 1) * grid.coordinates()[0]) * grid.volume
+        for e in range(2)
     ]
     values = [
         {s: v for s, v in given.items() if grid.boundaries[s].kind != "periodic"}
@@ -80,7 +87,9 @@ def make(
     sigma = 0.2 + 0.1 * np.array([list(own)])
     misfits = [MISFITS[misfit](observed, sigma, forward.layouts[0])]
     regularizers = (
-        {} if regularizer is None else {unknowns[0]: REGULARIZERS[regularizer](grid, 0.7, **extra)}
+        {}
+        if regularizer is None
+        else {unknowns[0]: REGULARIZERS[regularizer](grid, 0.7, **extra)}
     )
     objective = Objective(forward, misfits, regularizers, ensemble)
     return objective, vector(space, 1, 0.7), vector(space, 2, 0.4)
@@ -103,9 +112,9 @@ def vector(space, seed, mean):
 def check(objective, m, dm, second=2.8):
     orders = taylor_test(objective, m, dm)
     assert orders.problems() == [], orders
-    assert orders.slope.resolved and all(row.relative < 1e-7 for row in orders.rows.values()), (
-        orders
-    )
+    assert orders.slope.resolved and all(
+        row.relative < 1e-7 for row in orders.rows.values()
+    ), orders
     assert 1.8 < orders.first < 2.2, orders
     assert second < orders.second < 3.5 or orders.second == np.inf, orders
     assert 1.9 < orders.gradient < 2.5 or orders.gradient == np.inf, orders
@@ -131,7 +140,10 @@ def test_norms_of_region_constants_are_not_stale():
     assert out.norm() == 0
     at = space.at(m)
     at.pull({"D": np.ones(space.grid.local_shape)}, out)
-    assert out.norm() == pytest.approx(np.linalg.norm(space.values(out, "D"))) and out.norm() > 1
+    assert (
+        out.norm() == pytest.approx(np.linalg.norm(space.values(out, "D")))
+        and out.norm() > 1
+    )
     assert fresh.norm() == pytest.approx(np.linalg.norm(np.log(np.arange(1.0, 7))))
 
 
@@ -187,7 +199,9 @@ def test_regularizers_alone(regularizer):
     plus, minus = p.copy(), p.copy()
     plus.axpy(e, q)
     minus.axpy(-e, q)
-    assert (R.value(plus) - R.value(minus)) / (2 * e) == pytest.approx(g.dot(q), rel=1e-6)
+    assert (R.value(plus) - R.value(minus)) / (2 * e) == pytest.approx(
+        g.dot(q), rel=1e-6
+    )
     R.hessian(p, q, h)
     R.gradient(plus, g)
     R.gradient(minus, g1)
@@ -235,7 +249,12 @@ def test_masks_fixed_cells_periodic_sides_and_multigrid():
             active=active,
             shape=(24, 22),
             fixed=fixed,
-            sides={"x-": "dirichlet", "x+": "dirichlet", "y-": "periodic", "y+": "periodic"},
+            sides={
+                "x-": "dirichlet",
+                "x+": "dirichlet",
+                "y-": "periodic",
+                "y+": "periodic",
+            },
         )
     )
 
@@ -249,7 +268,9 @@ def test_regularizers_see_the_values_of_fixed_cells():
     grid = Grid(SHAPE, active=active)
     space = ParameterSpace(grid, [Unknown("D", "log", block=Field(fixed=fixed))])
     R = REGULARIZERS["gradient"](grid, 1.0, mass_weight=0.0)
-    same, other = (space.block_vec(space.from_values({"D": v}), "D") for v in (3.0, 5.0))
+    same, other = (
+        space.block_vec(space.from_values({"D": v}), "D") for v in (3.0, 5.0)
+    )
     assert abs(R.value(same)) < 1e-12 < 1e-2 < R.value(other)
 
 
@@ -268,7 +289,10 @@ def test_the_tests_leave_what_they_test_as_it_was():
         objective.create_vec(),
     )
     at.hessian(dm, h)
-    before, arrays = objective.counters.snapshot(), (m.getArray().copy(), dm.getArray().copy())
+    before, arrays = (
+        objective.counters.snapshot(),
+        (m.getArray().copy(), dm.getArray().copy()),
+    )
     taylor_test(objective, m, dm)
     data = [d.layout.noise(100) for d in at.linearization.data]
     dot_product_test(at.linearization, dm, data)
@@ -292,10 +316,14 @@ def test_ensemble_of_two_groups_is_the_whole():
         at, h = objective.linearize(m), objective.create_vec()
         at.hessian(dm, h)
         space = objective.space
-        fields = [space.grid.gather(space.block_vec(v, "D")) for v in (at.gradient(), h)]
+        fields = [
+            space.grid.gather(space.block_vec(v, "D")) for v in (at.gradient(), h)
+        ]
         at.hessian(dm, h, gauss_newton=True)
         fields.append(space.grid.gather(space.block_vec(h, "D")))
-        results.append((at.value, at.misfit, at.chi_squared(), objective.data_count, fields))
+        results.append(
+            (at.value, at.misfit, at.chi_squared(), objective.data_count, fields)
+        )
     (*split, a), (*whole, b) = results
     assert split == pytest.approx(whole, rel=1e-10)
     for x, y in zip(a, b, strict=True):
@@ -314,5 +342,7 @@ def test_taylor_of_an_ensemble():
 def test_least_squares_value_is_the_formula():
     layout = DataLayout(MPI.COMM_SELF, 3, np.arange(3), (0,))
     d = layout.block(np.array([1.0, 2.0, 4.0]))
-    misfit = LeastSquares(np.array([0.0, np.nan, 1.0]), np.array([1.0, 1.0, 2.0]), layout)
+    misfit = LeastSquares(
+        np.array([0.0, np.nan, 1.0]), np.array([1.0, 1.0, 2.0]), layout
+    )
     assert misfit.value(d) == pytest.approx(0.5 * (1 + 1.5**2)) and misfit.count == 2

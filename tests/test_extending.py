@@ -30,7 +30,9 @@ def flow(terms=(), space=(("D", "log"),), experiments=2):
     points = np.random.default_rng(0).uniform(0.1, 0.9, (20, 2))
     unknowns = nd.ParameterSpace(grid, [nd.Unknown(*u) for u in space])
     equation = nd.Equation(grid, [nd.Diffusion(grid, "D"), *(t(grid) for t in terms)])
-    driven = [nd.Experiment(boundary={"y+": 1.0, "y-": 1.0 + k}) for k in range(experiments)]
+    driven = [
+        nd.Experiment(boundary={"y+": 1.0, "y-": 1.0 + k}) for k in range(experiments)
+    ]
     return nd.Steady(unknowns, equation, {}, driven, [nd.at_points(grid, (), points)])
 
 
@@ -94,7 +96,10 @@ def test_an_optimizer():
     _, _, measured = pieces(forward)
     misfit = nd.LeastSquares(measured, 0.1, forward.layouts[0])
     prior = nd.BiLaplacian(forward.grid, 1.0, gamma=0.3, delta=1.0)
-    objective, m = nd.Objective(forward, [misfit], {"D": prior}), forward.space.create_vec()
+    objective, m = (
+        nd.Objective(forward, [misfit], {"D": prior}),
+        forward.space.create_vec(),
+    )
     at = objective.linearize(m)
     first = at.value
     at.destroy()
@@ -106,7 +111,9 @@ def test_an_optimizer():
 
 def torch_function():
     """PyTorch, and the page's function of it."""
-    torch = pytest.importorskip("torch", reason="PyTorch, an extra of npde_opt, is not installed")
+    torch = pytest.importorskip(
+        "torch", reason="PyTorch, an extra of npde_opt, is not installed"
+    )
     (predicted,) = example("Predicted")
     return torch, predicted.apply
 
@@ -117,7 +124,9 @@ def test_a_function_of_pytorch():
     forward = flow()
     rng = np.random.default_rng(0)
     values = torch.tensor(rng.standard_normal(forward.space.size), requires_grad=True)
-    assert torch.autograd.gradcheck(lambda v: predicted(v, forward), (values,), rtol=1e-5)
+    assert torch.autograd.gradcheck(
+        lambda v: predicted(v, forward), (values,), rtol=1e-5
+    )
 
 
 @pytest.mark.parallel([1, 2])
@@ -134,11 +143,15 @@ def test_the_gradient_of_a_loss_in_pytorch():
     value, moved = loss(0.0)
     value.backward(retain_graph=True)
     at = forward.linearize(m)
-    assert float(value.detach()) == pytest.approx(0.5 * (at.data[0].values ** 2).sum(), rel=1e-12)
+    assert float(value.detach()) == pytest.approx(
+        0.5 * (at.data[0].values ** 2).sum(), rel=1e-12
+    )
     g = at.apply_adjoint(at.data)
     np.testing.assert_allclose(moved.grad.numpy(), g.getArray(), rtol=1e-9, atol=1e-12)
     value.backward()
-    np.testing.assert_allclose(moved.grad.numpy(), 2 * g.getArray(), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(
+        moved.grad.numpy(), 2 * g.getArray(), rtol=1e-9, atol=1e-12
+    )
     ahead, behind = (comm.allreduce(loss(s)[0].item()) for s in (1e-4, -1e-4))
     assert g.dot(dm) == pytest.approx((ahead - behind) / 2e-4, rel=1e-6)
 
@@ -158,4 +171,6 @@ def test_what_the_function_of_pytorch_does_in_numpy():
     d = np.sin(np.arange(at.data[0].values.size)).reshape(at.data[0].values.shape)
     g = at.apply_adjoint([at.data[0].like(d)])
     ahead, behind = (passed(values + s * step).data[0].values for s in (1e-4, -1e-4))
-    assert g.getArray() @ step == pytest.approx((d * (ahead - behind)).sum() / 2e-4, rel=1e-5)
+    assert g.getArray() @ step == pytest.approx(
+        (d * (ahead - behind)).sum() / 2e-4, rel=1e-5
+    )

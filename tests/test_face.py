@@ -10,7 +10,10 @@ import npde_opt as nd
 
 def python(code: str, *arguments: str) -> str:
     run = subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=600
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=600,
     )
     assert run.returncode == 0, run.stderr
     return run.stdout.splitlines()[0]
@@ -36,7 +39,9 @@ def test_importing_loads_nothing_heavy():
 
 
 def test_a_run_loads_what_few_runs_need_when_it_needs_it():
-    heavy = "{'scipy.' + part for part in ('ndimage', 'optimize', 'special', 'spatial')}"
+    heavy = (
+        "{'scipy.' + part for part in ('ndimage', 'optimize', 'special', 'spatial')}"
+    )
     code = f"import sys, npde_opt.runs.run; print({heavy} & {{*sys.modules}})"
     assert python(code) == "set()"
 

@@ -28,6 +28,10 @@ def test_the_cases_that_are_mutated_are_well_formed_themselves(tmp_path):
         if "mni152" in json.dumps(case) or "picture" in json.dumps(case):
             continue  # their packages are optional
         (tmp_path / "case.toml").write_text(fuzz.written(case))
-        job = {"path": str(tmp_path / "case.toml"), "data": str(tmp_path / "data"), "run": False}
+        job = {
+            "path": str(tmp_path / "case.toml"),
+            "data": str(tmp_path / "data"),
+            "run": False,
+        }
         assert worker.ask(job, 120.0)["kind"] == "accepted", name
     worker.end()

@@ -52,7 +52,10 @@ def imported(path: Path, known: dict[str, Path]) -> Iterator[str]:
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             whole = [f"{node.module}.{alias.name}" for alias in node.names]
-            names = [n if n.removeprefix("npde_opt.") in known else node.module for n in whole]
+            names = [
+                n if n.removeprefix("npde_opt.") in known else node.module
+                for n in whole
+            ]
         else:
             continue
         for name in names:
@@ -73,7 +76,9 @@ def circles(edges: dict[str, set[str]]) -> list[str]:
     left = {name: set(to) for name, to in edges.items()}
     while True:
         used = set().union(*left.values())
-        ends = [name for name, to in left.items() if not to & set(left) or name not in used]
+        ends = [
+            name for name, to in left.items() if not to & set(left) or name not in used
+        ]
         if not ends:
             return sorted(left)
         for name in ends:
@@ -109,5 +114,9 @@ def test_no_circle_of_imports():
 
 
 def test_a_circle_would_be_found():
-    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a", "e"}, "d": {"a"}}) == ["a", "b", "c"]
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a", "e"}, "d": {"a"}}) == [
+        "a",
+        "b",
+        "c",
+    ]
     assert circles({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []

@@ -34,7 +34,14 @@ def started(does):
     ours = ("OMPI_COMM", "PMIX_", "PMI_", "ORTE_")
     env = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
     program = [sys.executable, "-c", PROGRAM.format(does=does)]
-    command = [str(MPIRUN), "--allow-run-as-root", "--oversubscribe", "-n", "2", *program]
+    command = [
+        str(MPIRUN),
+        "--allow-run-as-root",
+        "--oversubscribe",
+        "-n",
+        "2",
+        *program,
+    ]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, env=env, stdout=pipe, stderr=pipe, text=True)
 
@@ -56,7 +63,9 @@ def test_the_message_is_the_last_thing_and_the_exit_code_stays(does, code, said)
     run = started(does)
     _, text = run.communicate(timeout=120)
     # Where there is no /sys, Open MPI begins with a word on it.
-    lines = [line for line in text.splitlines() if line and not line.startswith("[hwloc")]
+    lines = [
+        line for line in text.splitlines() if line and not line.startswith("[hwloc")
+    ]
     assert (run.returncode, "\n".join(lines)) == (code, said)
 
 

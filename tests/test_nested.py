@@ -27,7 +27,9 @@ def test_grids_are_coarsest_first():
     assert [tuple(g.shape) for g in grids(finest, 2)] == [(32, 32), (64, 64)]
     found = grids(finest)
     assert found[-1] is finest and len(found) > 2
-    assert all(2 * a.shape[0] == b.shape[0] for a, b in zip(found, found[1:], strict=False))
+    assert all(
+        2 * a.shape[0] == b.shape[0] for a, b in zip(found, found[1:], strict=False)
+    )
 
 
 def spaces(transform="log"):
@@ -40,7 +42,8 @@ def spaces(transform="log"):
         regions[grid.shape[0] // 2 :] = 1
         made.append(
             ParameterSpace(
-                grid, [Unknown("D", transform), Unknown("c", "log", block=Regions(regions))]
+                grid,
+                [Unknown("D", transform), Unknown("c", "log", block=Regions(regions))],
             )
         )
     return made
@@ -50,8 +53,12 @@ def spaces(transform="log"):
 @pytest.mark.parametrize("transform", ["identity", "log"])
 def test_prolonged_parameters_keep_a_constant(transform):
     coarse, fine = spaces(transform)
-    m = coarse.from_values({"D": np.full(coarse.grid.local_shape, 3.0), "c": [2.0, 5.0]})
-    given = fine.from_values({"D": np.full(fine.grid.local_shape, 1.0), "c": [1.0, 1.0]})
+    m = coarse.from_values(
+        {"D": np.full(coarse.grid.local_shape, 3.0), "c": [2.0, 5.0]}
+    )
+    given = fine.from_values(
+        {"D": np.full(fine.grid.local_shape, 1.0), "c": [1.0, 1.0]}
+    )
     lift = Prolongation(coarse, fine)
     values = fine.at(lift.start(m, given)).coefficients()
     assert values["D"][fine.grid.active] == pytest.approx(3.0, rel=1e-12)
@@ -77,9 +84,15 @@ POINTS = np.random.default_rng(0).uniform(0.05, 0.95, (60, 2))
 
 def forward_map(grid):
     space = ParameterSpace(grid, [Unknown("D", "log")])
-    pushes = [Experiment(load=grid.volume * s, boundary={"y+": 1.0}) for s in (0.0, 1.0)]
+    pushes = [
+        Experiment(load=grid.volume * s, boundary={"y+": 1.0}) for s in (0.0, 1.0)
+    ]
     return Steady(
-        space, Equation(grid, [Diffusion(grid, "D")]), {}, pushes, [at_points(grid, (), POINTS)]
+        space,
+        Equation(grid, [Diffusion(grid, "D")]),
+        {},
+        pushes,
+        [at_points(grid, (), POINTS)],
     )
 
 
@@ -91,14 +104,19 @@ def data():
     lin = forward.linearize(forward.space.from_values({"D": D}))
     clean = lin.data[0].gather().T
     lin.destroy()
-    noisy = [d + 0.01 * np.random.default_rng(k).standard_normal(60) for k, d in enumerate(clean)]
+    noisy = [
+        d + 0.01 * np.random.default_rng(k).standard_normal(60)
+        for k, d in enumerate(clean)
+    ]
     return np.stack(noisy, axis=1)
 
 
 def problem(grid):
     forward = forward_map(grid)
     misfits = [LeastSquares(data(), 0.01, forward.layouts[0])]
-    objective = Objective(forward, misfits, {"D": BiLaplacian(grid, 1.0, gamma=0.1, delta=0.5)})
+    objective = Objective(
+        forward, misfits, {"D": BiLaplacian(grid, 1.0, gamma=0.1, delta=0.5)}
+    )
     return objective, objective.create_vec()
 
 
@@ -111,7 +129,9 @@ def test_what_is_learnt_on_a_coarse_grid_saves_cg_steps_on_the_finest(method):
     for learnt in (100, 0):
         found = identify(grid, problem, replace(settings, learnt=learnt), 3)
         assert found.result.status == "converged"
-        products.append(sum(r["inner_iterations"] for r in found.history if r["level"] == 2))
+        products.append(
+            sum(r["inner_iterations"] for r in found.history if r["level"] == 2)
+        )
         objectives.append(found.result.objective)
         found.objective.destroy()
     assert objectives[0] == pytest.approx(objectives[1], rel=1e-7)
@@ -160,7 +180,9 @@ def test_a_learnt_spectrum_is_that_of_the_hessian(learnt, monkeypatch):
 
 
 @pytest.mark.parallel([1, 2])
-def test_a_learnt_spectrum_leaves_room_for_the_error_of_the_regularization_solves(learnt):
+def test_a_learnt_spectrum_leaves_room_for_the_error_of_the_regularization_solves(
+    learnt,
+):
     """Along V, at least a ten-thousandth of R^-1 is left, however much the data weigh."""
     spectrum, at, noise = learnt()
     r, z = noise.duplicate(), noise.duplicate()
@@ -265,13 +287,17 @@ def test_what_was_found_is_given_as_numpy_arrays():
     unknowns.append(Unknown("r", "log", block=Shared(2)))
     space = ParameterSpace(grid, unknowns)
     field = 1.0 + np.arange(30.0).reshape(6, 5)
-    m = space.from_values({"D": field[grid.local_slice], "c": [2.0, 3.0], "r": [0.5, 4.0]})
+    m = space.from_values(
+        {"D": field[grid.local_slice], "c": [2.0, 3.0], "r": [0.5, 4.0]}
+    )
     objective, result = SimpleNamespace(space=space), SimpleNamespace(m=m)
     found = Identification(objective, result, [], 0, 0, 0)
     fields = found.values("D"), found.values("c")
     if grid.comm.rank == 0:
         np.testing.assert_allclose(fields[0], field, rtol=1e-14)
-        np.testing.assert_allclose(fields[1], np.where(regions == 0, 2.0, 3.0), rtol=1e-14)
+        np.testing.assert_allclose(
+            fields[1], np.where(regions == 0, 2.0, 3.0), rtol=1e-14
+        )
     else:
         assert fields == (None, None)
     np.testing.assert_allclose(found.values("r"), [0.5, 4.0], rtol=1e-14)

@@ -32,10 +32,16 @@ def mean_is_whole(J, m, dm, parts):
         found = figures(part, m, dm)
         share = part.data_count / J.data_count
         shares = [share * f for f in found]
-        total = shares if total is None else [t + f for t, f in zip(total, shares, strict=True)]
+        total = (
+            shares
+            if total is None
+            else [t + f for t, f in zip(total, shares, strict=True)]
+        )
         part.destroy()
     for a, b in zip(total, whole, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-10 * np.abs(b).max(initial=1))
+        np.testing.assert_allclose(
+            a, b, rtol=1e-8, atol=1e-10 * np.abs(b).max(initial=1)
+        )
 
 
 @pytest.mark.parallel([1, 2, 3])
@@ -64,10 +70,14 @@ def test_so_it_is_in_groups_of_which_some_have_no_columns(kind):
 def test_without_scale_the_misfits_of_parts_add_up():
     J, m, _ = made("fused")
     total = J.linearize(m)
-    parts = [J.over(columns, scale=False).linearize(m) for columns in ([0, 1, 4], [2, 3, 5])]
+    parts = [
+        J.over(columns, scale=False).linearize(m) for columns in ([0, 1, 4], [2, 3, 5])
+    ]
     assert sum(p.misfit for p in parts) == pytest.approx(total.misfit, rel=1e-12)
     assert parts[0].regularization == total.regularization
-    assert J.over([1]).over([2, 3, 5], scale=False).linearize(m).misfit == parts[1].misfit
+    assert (
+        J.over([1]).over([2, 3, 5], scale=False).linearize(m).misfit == parts[1].misfit
+    )
     J.destroy()
 
 
@@ -93,7 +103,9 @@ def test_nothing_is_assembled_or_set_up_again(kind, monkeypatch):
     matrices, counts = J.forward.part.matrices, []
     for matrix in matrices:
         refresh = matrix.refresh
-        monkeypatch.setattr(matrix, "refresh", lambda r=refresh: counts.append(1) or r())
+        monkeypatch.setattr(
+            matrix, "refresh", lambda r=refresh: counts.append(1) or r()
+        )
     monkeypatch.setattr(
         "npde_opt.linear.recipes.LinearSolver.update", lambda self: counts.append(2)
     )
@@ -110,7 +122,9 @@ def test_nothing_is_assembled_or_set_up_again(kind, monkeypatch):
 
 def alike(found, expected):
     for a, b in zip(found, expected, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-10 * np.abs(b).max(initial=1))
+        np.testing.assert_allclose(
+            a, b, rtol=1e-8, atol=1e-10 * np.abs(b).max(initial=1)
+        )
 
 
 @pytest.mark.parallel([1, 2, 3])
@@ -159,7 +173,9 @@ def test_memory_is_that_of_one_part(kind, monkeypatch):
         alive.append(columns)
         found = linearize(m, columns)
         destroy = found.destroy
-        monkeypatch.setattr(found, "destroy", lambda: alive.clear() or destroy(), raising=False)
+        monkeypatch.setattr(
+            found, "destroy", lambda: alive.clear() or destroy(), raising=False
+        )
         return found
 
     monkeypatch.setattr(J.forward, "linearize", watched)
@@ -181,14 +197,19 @@ def test_derivatives_part_after_part():
 
 
 def test_at_once_is_a_number_of_experiments():
-    with pytest.raises(InputError, match="at_once: got 0; allowed: a number of experiments"):
+    with pytest.raises(
+        InputError, match="at_once: got 0; allowed: a number of experiments"
+    ):
         made("steady", at_once=0)
 
 
 @pytest.mark.parametrize(
     ("columns", "text"),
     [
-        ([0, 6], "columns: got 6; allowed: numbers of experiments from 0 to 5, each once"),
+        (
+            [0, 6],
+            "columns: got 6; allowed: numbers of experiments from 0 to 5, each once",
+        ),
         ([-1], "columns: got -1; allowed: numbers"),
         ([2, 2], "columns: got 2 twice; allowed: numbers"),
         ([], r"columns: got \[\]; allowed: numbers"),
@@ -203,7 +224,11 @@ def test_columns_that_are_none_are_named(columns, text):
 
 def test_misfits_are_one_a_block():
     J, _, _ = made("steady")
-    with pytest.raises(InputError, match="misfits: got 1; allowed: 2, one a block of data"):
+    with pytest.raises(
+        InputError, match="misfits: got 1; allowed: 2, one a block of data"
+    ):
         Objective(J.forward, J.misfits[:1], {})
-    with pytest.raises(InputError, match=r"misfits: got of experiments \(4, 5\); allowed: \(0, 1"):
+    with pytest.raises(
+        InputError, match=r"misfits: got of experiments \(4, 5\); allowed: \(0, 1"
+    ):
         Objective(J.forward, J.misfits[::-1], {})

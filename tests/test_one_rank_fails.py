@@ -65,7 +65,9 @@ def test_no_error_has_the_exit_code_of_success(given, code):
 
 def test_nothing_fails():
     ended = [
-        trials.launch(ranks, "tests/failing_rank.py", "nowhere", "none", "first", groups)
+        trials.launch(
+            ranks, "tests/failing_rank.py", "nowhere", "none", "first", groups
+        )
         for ranks, groups in ((1, "1"), (2, "2"))
     ]
     assert [e.code for e in ended] == [0, 0]
@@ -143,24 +145,38 @@ def test_a_script_without_run_ends_on_all_ranks(what, who, before, others, ranks
     ended = trials.launch(ranks, "tests/plain_script.py", what, who, before, others)
     assert ended.code == CODES[what], ended.text
     said = [line for line in ended.text.splitlines() if line.startswith("error")]
-    assert len(said) == 1 and ("it failed" in said[0] or what == "KeyboardInterrupt"), ended.text
+    assert len(said) == 1 and ("it failed" in said[0] or what == "KeyboardInterrupt"), (
+        ended.text
+    )
 
 
 def test_a_rank_that_leaves_a_script_ends_those_that_come_to_an_agreement_without_it():
     ended = trials.launch(3, "tests/plain_script.py", "exit3", "1", "block", "sum")
     assert ended.code == 1
-    assert "rank 0 forms a sum" in ended.text and "rank 1 has left the program" in ended.text
+    assert (
+        "rank 0 forms a sum" in ended.text
+        and "rank 1 has left the program" in ended.text
+    )
 
 
 def test_a_script_that_leaves_on_all_ranks_leaves_with_its_code():
     for before in ("nothing", "block"):
-        assert trials.launch(2, "tests/plain_script.py", "exit3", "all", before, "end").code == 3
+        assert (
+            trials.launch(
+                2, "tests/plain_script.py", "exit3", "all", before, "end"
+            ).code
+            == 3
+        )
         ended = trials.launch(2, "tests/plain_script.py", "none", "all", before, "sum")
-        lines = [line for line in ended.text.split("\n") if not line.startswith("[hwloc")]
+        lines = [
+            line for line in ended.text.split("\n") if not line.startswith("[hwloc")
+        ]
         assert ended.code == 0 and not "".join(lines).strip()
 
 
 @pytest.mark.parametrize("ranks, code", [(1, 1), (2, 2)])
 def test_on_one_rank_python_says_what_it_always_does(ranks, code):
-    ended = trials.launch(ranks, "tests/plain_script.py", "InputError", "all", "nothing", "end")
+    ended = trials.launch(
+        ranks, "tests/plain_script.py", "InputError", "all", "nothing", "end"
+    )
     assert ended.code == code and ("Traceback" in ended.text) == (ranks == 1)

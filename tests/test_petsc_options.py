@@ -152,7 +152,8 @@ def test_a_solve_that_is_wrong_in_silence_is_an_error(given, adjoint):
     noise = grid.standard_normal(1)
     grid.put(grid.view(noise), b)
     with pytest.raises(
-        SolverError, match="'try_' failed: the true residual .* is .* where 1e-08 was asked"
+        SolverError,
+        match="'try_' failed: the true residual .* is .* where 1e-08 was asked",
     ):
         (solver.solve_transpose if adjoint else solver.solve)(b, x)
     solver.destroy()

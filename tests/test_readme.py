@@ -25,7 +25,11 @@ def printed(page):
     code = re.search(r"```python\n(.*?)```", page.read_text(), re.DOTALL).group(1)
     env = {k: v for k, v in os.environ.items() if not k.startswith(LAUNCHED)}
     run = subprocess.run(
-        [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=900
+        [sys.executable, "-c", code],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=900,
     )
     assert run.returncode == 0, run.stderr
     return run.stdout.split()

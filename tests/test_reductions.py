@@ -41,7 +41,9 @@ def test_parts_of_a_sum_lie_one_rank_after_the_other():
     first, whole = sum(counts[: comm.rank]), np.arange(float(sum(counts)))
     found = reductions.total_parts(comm, whole * (1 + comm.rank), counts)
     ranks = comm.size * (comm.size + 1) / 2
-    np.testing.assert_array_equal(found, ranks * whole[first : first + counts[comm.rank]])
+    np.testing.assert_array_equal(
+        found, ranks * whole[first : first + counts[comm.rank]]
+    )
 
 
 @pytest.mark.parallel([1, 2, 3])
@@ -77,7 +79,9 @@ def test_everywhere_and_anywhere():
     ],
 )
 def test_values_that_differ_are_an_error_on_all_ranks(values):
-    with pytest.raises(errors.NpdeError, match="the weight differs between ranks") as failure:
+    with pytest.raises(
+        errors.NpdeError, match="the weight differs between ranks"
+    ) as failure:
         reductions.same(comm, values[0] if comm.rank == 0 else values[1], "the weight")
     assert all(str(value) in str(failure.value) for value in values)
 
@@ -100,9 +104,22 @@ def test_rounding_is_no_difference_and_all_go_on_with_the_same_bits():
 def raw_reductions(text: str) -> list[int]:
     """Lines with an MPI reduction other than those of reductions.py: allreduce, or an operation
     that loses NaN."""
-    names = {"MAX", "MIN", "LOR", "LAND", "allreduce", "Allreduce", "Iallreduce", "Reduce_scatter"}
+    names = {
+        "MAX",
+        "MIN",
+        "LOR",
+        "LAND",
+        "allreduce",
+        "Allreduce",
+        "Iallreduce",
+        "Reduce_scatter",
+    }
     nodes = list(ast.walk(ast.parse(text)))
-    used = {node.lineno for node in nodes if isinstance(node, ast.Attribute) and node.attr in names}
+    used = {
+        node.lineno
+        for node in nodes
+        if isinstance(node, ast.Attribute) and node.attr in names
+    }
     return sorted(
         used
         | {
@@ -128,7 +145,11 @@ def test_the_scan_sees_raw_reductions(text):
 
 def test_nobody_reduces_but_the_reductions():
     allowed = {"npde_opt/reductions.py", "npde_opt/agreement.py", "npde_opt/doctor.py"}
-    files = [p for folder in ("npde_opt", "drivers") for p in (ROOT / folder).rglob("*.py")]
+    files = [
+        p for folder in ("npde_opt", "drivers") for p in (ROOT / folder).rglob("*.py")
+    ]
     assert len(files) > 50
     raw = {str(p.relative_to(ROOT)): raw_reductions(p.read_text()) for p in files}
-    assert {name: lines for name, lines in raw.items() if lines and name not in allowed} == {}
+    assert {
+        name: lines for name, lines in raw.items() if lines and name not in allowed
+    } == {}

@@ -98,9 +98,21 @@ def test_registered_classes_do_what_built_in_ones_do(write):
             '{ registered = "doubld" }',
             r"terms\[0\]\.registered.*--module FILE.*did you mean 'doubled'",
         ),
-        (1, 'kind = "registered"\nname = "halvd"', r"misfit\.name.*did you mean 'halved'"),
-        (2, 'kind = "registered"\nname = "none"', r"regularization\[0\]\.name.*--module"),
-        (0, '{ registered = "doubled", options = { nam = "c" } }', r"options\.nam.*name"),
+        (
+            1,
+            'kind = "registered"\nname = "halvd"',
+            r"misfit\.name.*did you mean 'halved'",
+        ),
+        (
+            2,
+            'kind = "registered"\nname = "none"',
+            r"regularization\[0\]\.name.*--module",
+        ),
+        (
+            0,
+            '{ registered = "doubled", options = { nam = "c" } }',
+            r"options\.nam.*name",
+        ),
         (1, 'name = "halved"', r"misfit\.name.*the kind registered"),
     ],
 )
@@ -116,7 +128,9 @@ def test_what_is_not_registered_is_told(write, place, text, said):
 def test_a_file_that_raises_is_told(tmp_path):
     path = tmp_path / "parts.py"
     path.write_text("raise ValueError('no such thing')")
-    with pytest.raises(nd.InputError, match="--module.*raises ValueError: no such thing"):
+    with pytest.raises(
+        nd.InputError, match="--module.*raises ValueError: no such thing"
+    ):
         registry.load(str(path))
     with pytest.raises(nd.InputError, match="existing Python file"):
         registry.load(str(tmp_path / "none.py"))
@@ -174,7 +188,9 @@ def sought(case):
 def test_an_optimizer_of_ones_own_finds_the_minimum_of_others(write):
     registry.load(str(write("sought.py", SOUGHT)))
     text = CASE % PLAIN
-    found = sought(nd.load_case(write("own.toml", text + METHOD % ("downhill", 1.0)), comm))
+    found = sought(
+        nd.load_case(write("own.toml", text + METHOD % ("downhill", 1.0)), comm)
+    )
     newton = sought(nd.load_case(write("newton.toml", text), comm))
     assert found.status == newton.status == "converged"
     assert found.objective == pytest.approx(newton.objective, rel=1e-4)
@@ -184,18 +200,24 @@ def test_what_is_wrong_with_an_optimizer_is_told(write):
     registry.load(str(write("sought.py", SOUGHT)))
     text = CASE % PLAIN
     with pytest.raises(nd.InputError, match="did you mean 'downhill'"):
-        nd.load_case(write("near.toml", text + METHOD % ("downhil", 1.0)), comm).settings()
+        nd.load_case(
+            write("near.toml", text + METHOD % ("downhil", 1.0)), comm
+        ).settings()
     other = '[optimizer]\nmethod = "registered"\nname = "downhill"\noptions = { faktor = 1.0 }\n'
     with pytest.raises(nd.InputError, match=r"optimizer.options.faktor"):
         nd.load_case(write("option.toml", text + other), comm).settings()
     with pytest.raises(nd.InputError, match=r"optimizer.name"):
-        nd.load_case(write("unheard.toml", text + '[optimizer]\nname = "downhill"\n'), comm)
+        nd.load_case(
+            write("unheard.toml", text + '[optimizer]\nname = "downhill"\n'), comm
+        )
     with pytest.raises(nd.InputError, match="own"):
         nd.Settings("registered")
 
 
 def test_a_direction_uphill_ends_the_run(write):
     registry.load(str(write("sought.py", SOUGHT)))
-    case = nd.load_case(write("uphill.toml", CASE % PLAIN + METHOD % ("downhill", -1.0)), comm)
+    case = nd.load_case(
+        write("uphill.toml", CASE % PLAIN + METHOD % ("downhill", -1.0)), comm
+    )
     with pytest.raises(nd.SolverError, match="not downhill"):
         sought(case)

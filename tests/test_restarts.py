@@ -45,18 +45,27 @@ def test_two_minima_are_told_side_by_side():
     answers = [o.values["q"][0] for o in found.starts]
     np.testing.assert_allclose(answers, [1.0, -1.0, 1.0], rtol=0.01)
     assert {o.status for o in found.starts} == {"converged"}
-    apart = [o.start for o in found.starts if answers[found.best] * o.values["q"][0] < 0]
+    apart = [
+        o.start for o in found.starts if answers[found.best] * o.values["q"][0] < 0
+    ]
     assert several(found.starts) == apart and len(apart) in (1, 2)
     assert found.values("q")[0] == pytest.approx(answers[found.best])
     assert found.best == lowest(found.starts).start
-    assert found.total_solves == sum(o.work["total"] for o in found.starts) > found.finest_solves
+    assert (
+        found.total_solves
+        == sum(o.work["total"] for o in found.starts)
+        > found.finest_solves
+    )
 
 
 @pytest.mark.parallel([1, 2])
 def test_a_start_that_fails_is_a_line():
     grid = Grid((17,), boundaries=SIDES)
     found = identify(grid, stiff, SETTINGS, restarts=[{"q": -1.0}])
-    assert [o.status for o in found.starts] == ["converged", "failed"] and found.best == 0
+    assert [o.status for o in found.starts] == [
+        "converged",
+        "failed",
+    ] and found.best == 0
     assert "not positive" in found.starts[1].reason and found.starts[1].distance is None
     assert several(found.starts) == []
 
@@ -69,7 +78,9 @@ def test_all_starts_failed():
         m.set(-1.0)
         return made, m
 
-    with pytest.raises(SolverError, match="all 2 starts failed; the first: .*not positive"):
+    with pytest.raises(
+        SolverError, match="all 2 starts failed; the first: .*not positive"
+    ):
         identify(grid, wrong, SETTINGS, restarts=[{"q": -2.0}])
 
 
@@ -81,7 +92,9 @@ def test_an_unknown_that_is_not_there():
 def starts(grid, **options):
     unknowns = [
         Unknown(
-            "D", "log", block=Field(fixed=np.where(np.indices(grid.shape)[0] == 0, 2.0, np.nan))
+            "D",
+            "log",
+            block=Field(fixed=np.where(np.indices(grid.shape)[0] == 0, 2.0, np.nan)),
         ),
         Unknown("r", block=Shared(2)),
         Unknown("w", "identity", (0.0, 1.0), Shared()),
@@ -103,7 +116,9 @@ def test_drawn_starts_lie_around_the_given_one():
     w = np.array([space.values(m, "w") for m in made])
     assert w.min() == 0 and w.max() == 1
     D = np.array([grid.gather(space.block_vec(m, "D")) for m in made])
-    assert (D[:, 0] == np.log(2.0)).all() and np.std(D[:, 1:]) == pytest.approx(0.5, rel=0.3)
+    assert (D[:, 0] == np.log(2.0)).all() and np.std(D[:, 1:]) == pytest.approx(
+        0.5, rel=0.3
+    )
     assert np.abs(np.diff(D[:, 1:], axis=1)).mean() < 0.4 * np.std(D[:, 1:])
 
 

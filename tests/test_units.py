@@ -34,8 +34,13 @@ def options():
 
 def scaled(scale, shape, velocity=None):
     """A diffusion(-advection) matrix times `scale`."""
-    grid = Grid(shape, boundaries={"x-": "dirichlet", "y+": Boundary("robin", 2.0 * scale)})
-    D = scale * np.exp(np.random.default_rng(0).standard_normal(shape))[grid.local_slice]
+    grid = Grid(
+        shape, boundaries={"x-": "dirichlet", "y+": Boundary("robin", 2.0 * scale)}
+    )
+    D = (
+        scale
+        * np.exp(np.random.default_rng(0).standard_normal(shape))[grid.local_slice]
+    )
     matrix = StencilMatrix(grid)
     planes = matrix.zeroed()
     Diffusion(grid).at({"D": D}).add_planes(planes)
@@ -69,7 +74,9 @@ def test_solves_do_not_depend_on_the_unit(recipe, shape, velocity):
     for scale in SCALES:
         iterations, found = solved(scale, shape, velocity, recipe)
         assert abs(iterations - count) <= 1
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
+        np.testing.assert_allclose(
+            found, expected, rtol=0, atol=1e-6 * np.abs(expected).max()
+        )
 
 
 @pytest.mark.parallel([1, 2])
@@ -86,7 +93,9 @@ def test_factorizations_chosen_by_option_do_not_depend_on_the_unit(kind, options
     for scale in SCALES:
         iterations, found = solved(scale, (30, 32), None, "geometric")
         assert abs(iterations - count) <= 1
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
+        np.testing.assert_allclose(
+            found, expected, rtol=0, atol=1e-6 * np.abs(expected).max()
+        )
 
 
 @pytest.mark.parallel([1, 2, 3])
@@ -100,14 +109,18 @@ def test_complex_solves_do_not_depend_on_the_unit(recipe):
         solver = Presb(grid, volumes, matrix, None, (0.1, 0.0), PREFIX, recipe)
         grid.__dict__["volume"] = grid.volume * scale  # the direct solver's M
         solver.update()
-        right = scale * np.stack([grid.view(grid.standard_normal(k)).copy() for k in (1, 2)])
+        right = scale * np.stack(
+            [grid.view(grid.standard_normal(k)).copy() for k in (1, 2)]
+        )
         x = solver.solve(right, np.zeros_like(right))
         found[scale] = solver.iterations, x
         solver.release()
     count, expected = found[1.0]
     for iterations, x in found.values():
         assert abs(iterations - count) <= 1
-        np.testing.assert_allclose(x, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
+        np.testing.assert_allclose(
+            x, expected, rtol=0, atol=1e-6 * np.abs(expected).max()
+        )
 
 
 def flow(L, U, K):
@@ -122,8 +135,13 @@ def flow(L, U, K):
         {"balls": [{"at": [0.5 * L, 0.5 * L], "radius": 0.3 * L}]},
     ]
     return {
-        "grid": {"edges": [[L * x for x in edges], [L * x for x in np.linspace(0, 1, 13)]]},
-        "boundaries": {"x-": "dirichlet", "x+": {"kind": "robin", "coefficient": 2.0 * K / L}},
+        "grid": {
+            "edges": [[L * x for x in edges], [L * x for x in np.linspace(0, 1, 13)]]
+        },
+        "boundaries": {
+            "x-": "dirichlet",
+            "x+": {"kind": "robin", "coefficient": 2.0 * K / L},
+        },
         "equation": {"terms": [{"diffusion": "D"}, {"source": 0.3 * K * U / L**2}]},
         "unknown": [{"name": "D", "initial": K, "truth": {"expression": truth}}],
         "experiment": [
@@ -149,7 +167,9 @@ def prior(L, U, K):
         "unknown": [{"name": "D", "initial": K, "truth": {"expression": truth}}],
         "experiment": [{"boundary": {"y+": U}}],
         "observation": [{"random": 40, "sigma": 0.01 * U}],
-        "regularization": [{"kind": "bilaplacian", "correlation_length": 0.3 * L, "variance": 1.0}],
+        "regularization": [
+            {"kind": "bilaplacian", "correlation_length": 0.3 * L, "variance": 1.0}
+        ],
     }
 
 
@@ -170,7 +190,9 @@ def imaging(L, U, K):
         "unknown": [{"name": "D", "initial": K, "truth": {"expression": truth}}],
         "electrodes": {"count": 6, "radius": 0.12 * L, "current": K * U},
         "observation": [{"electrodes": True, "noise": 0.02}],
-        "regularization": [{"kind": "total-variation", "weight": 3.0 / L, "epsilon": 0.3 / L}],
+        "regularization": [
+            {"kind": "total-variation", "weight": 3.0 / L, "epsilon": 0.3 / L}
+        ],
     }
 
 
@@ -199,10 +221,18 @@ CASES = [flow, prior, imaging, plain]
 
 def text(value):
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{json.dumps(k)} = {text(v)}" for k, v in value.items()) + "}"
+        return (
+            "{"
+            + ", ".join(f"{json.dumps(k)} = {text(v)}" for k, v in value.items())
+            + "}"
+        )
     if isinstance(value, list):
         return "[" + ", ".join(text(v) for v in value) + "]"
-    return repr(float(value)) if isinstance(value, np.floating | float) else json.dumps(value)
+    return (
+        repr(float(value))
+        if isinstance(value, np.floating | float)
+        else json.dumps(value)
+    )
 
 
 def objectives(make, units, folder, comm):
@@ -211,11 +241,15 @@ def objectives(make, units, folder, comm):
     table["simulation"] = {"refine": 1}
     file = folder / "case.toml"
     if comm.rank == 0:
-        file.write_text("\n".join(f"{key} = {text(value)}" for key, value in table.items()))
+        file.write_text(
+            "\n".join(f"{key} = {text(value)}" for key, value in table.items())
+        )
     comm.barrier()
     case, ensemble = load_case(file, comm), Ensemble.whole(comm)
     case.prepare(ensemble)
-    found = nested.identify(case.grid(comm), lambda g: case.build(g, ensemble), case.settings(), 1)
+    found = nested.identify(
+        case.grid(comm), lambda g: case.build(g, ensemble), case.settings(), 1
+    )
     out = found.result.objective_initial, found.result.objective, found.result.status
     found.objective.destroy()
     return out
@@ -241,7 +275,9 @@ def test_a_chosen_weight_has_the_unit_of_the_regularization(tmp_path):
         table["unknown"][0]["transform"] = "log"
         del table["unknown"][0]["bounds"]
         table["regularization"][0]["weight"] = "discrepancy"
-        (tmp_path / "case.toml").write_text("\n".join(f"{k} = {text(v)}" for k, v in table.items()))
+        (tmp_path / "case.toml").write_text(
+            "\n".join(f"{k} = {text(v)}" for k, v in table.items())
+        )
         case, ensemble = (
             load_case(tmp_path / "case.toml", MPI.COMM_SELF),
             Ensemble.whole(MPI.COMM_SELF),
@@ -253,7 +289,9 @@ def test_a_chosen_weight_has_the_unit_of_the_regularization(tmp_path):
             case.weight_override = weight
             return case.build(grid, ensemble)
 
-        found.append(weight_choice.choose(build, "discrepancy", case.settings()).weight / L)
+        found.append(
+            weight_choice.choose(build, "discrepancy", case.settings()).weight / L
+        )
     assert found == pytest.approx([found[1]] * 3, rel=1e-4)
 
 

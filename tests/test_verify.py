@@ -30,7 +30,9 @@ SHAPE = (9, 8)
 class Line:
     """J = curvature/2 x^2 + slope x on one number, with a gradient and Hessian wrong by factors."""
 
-    def __init__(self, slope=1.0, curvature=50.0, gradient=1.0, hessian=1.0, undefined=None):
+    def __init__(
+        self, slope=1.0, curvature=50.0, gradient=1.0, hessian=1.0, undefined=None
+    ):
         self.slope, self.curvature, self.factors, self.undefined = (
             slope,
             curvature,
@@ -57,7 +59,9 @@ class LineAt:
         return vec
 
     def gradient(self):
-        return self._vec(self.line.factors[0] * (self.line.curvature * self.x + self.line.slope))
+        return self._vec(
+            self.line.factors[0] * (self.line.curvature * self.x + self.line.slope)
+        )
 
     def hessian(self, dm, out):
         dm.copy(out)
@@ -97,7 +101,9 @@ def test_what_depends_on_nothing_or_is_not_finite_is_no_pass():
     assert (
         along(Line(undefined=lambda x: abs(x) > 1e-3)).problems() == []
     )  # steps that are too long are passed over
-    assert along(Line(slope=np.nan)).problems() and along(Line(gradient=np.inf)).problems()
+    assert (
+        along(Line(slope=np.nan)).problems() and along(Line(gradient=np.inf)).problems()
+    )
 
 
 def test_a_gradient_where_there_is_none_is_wrong():
@@ -124,7 +130,9 @@ class Rough(Line):
 
     def linearize(self, x):
         at = super().linearize(x)
-        at.value = (at.value + self.offset) * (1 + self.noises[0] * self.rng.standard_normal())
+        at.value = (at.value + self.offset) * (
+            1 + self.noises[0] * self.rng.standard_normal()
+        )
         gradient, noise = at.gradient, self.noises[1] * self.rng.standard_normal()
 
         def rough():
@@ -150,9 +158,9 @@ def test_a_gradient_that_rounding_hides_does_not_pass(rough, factor):
     problems = along(
         Rough(slope=1.0, curvature=1.0, gradient=factor, hessian=factor, **rough), 0.3
     ).problems()
-    assert any("gradient (cannot be told" in p or "gradient (differs" in p for p in problems), (
-        problems
-    )
+    assert any(
+        "gradient (cannot be told" in p or "gradient (differs" in p for p in problems
+    ), problems
 
 
 @pytest.mark.parametrize("factor", FACTORS)
@@ -163,10 +171,14 @@ def test_a_hessian_that_noise_hides_does_not_pass(factor):
 
 
 @pytest.mark.parametrize("offset", [0.0, 1.0, 1e6])
-def test_gradient_and_hessian_wrong_by_one_factor_are_caught_where_the_gradient_is_0(offset):
+def test_gradient_and_hessian_wrong_by_one_factor_are_caught_where_the_gradient_is_0(
+    offset,
+):
     assert along(Rough(offset, slope=0.0)).problems() == []
     for factor in FACTORS:
-        problems = along(Rough(offset, slope=0.0, gradient=factor, hessian=factor)).problems()
+        problems = along(
+            Rough(offset, slope=0.0, gradient=factor, hessian=factor)
+        ).problems()
         assert any("Hessian along the direction" in p for p in problems), problems
 
 
@@ -177,7 +189,9 @@ def test_orders_come_from_the_smallest_steps_above_rounding():
     for scale in (1.0, 1e2):
         for a in (0.0, 0.01, -0.01, 0.3, -0.3):
             remainders = np.abs(
-                a * scale * e + (scale * e) ** 2 / (1 + scale * e) + 1e-13 * np.cos(1e9 * e)
+                a * scale * e
+                + (scale * e) ** 2 / (1 + scale * e)
+                + 1e-13 * np.cos(1e9 * e)
             )
             assert order(e, remainders, 1e-12) == pytest.approx(1 if a else 2, abs=0.15)
     assert order(e, [1e-15] * 8, 1e-12) == np.inf
@@ -189,7 +203,9 @@ def test_orders_come_from_the_smallest_steps_above_rounding():
 def test_central_differences_know_their_error():
     e, rng = np.array([4e-2 * 4.0**-k for k in range(10)]), np.random.default_rng(0)
     for size in (0.0, 1e-12, 1e-9):
-        plus, minus = (np.exp(s * e) + size * rng.standard_normal(e.size) for s in (1, -1))
+        plus, minus = (
+            np.exp(s * e) + size * rng.standard_normal(e.size) for s in (1, -1)
+        )
         floor = noise(e, 1.0, plus, minus) + 1e-16 * plus
         found = compare(e, 1.0, plus, minus, floor)
         assert found.difference <= 3 * found.uncertainty < 1e-5 and found.resolved
@@ -211,8 +227,12 @@ def steady(small=1.0, ensemble=None):
     x, y = grid.coordinates()
     sources = [np.sin(3 * x) * grid.volume, np.cos(2 * y) * grid.volume]
     equation = Equation(grid, [Diffusion(grid), Reaction(grid, "c")])
-    forward = Steady(space, equation, {}, [Experiment(load=sources[e]) for e in own], [seen])
-    observed = np.stack([np.random.default_rng(e).standard_normal(12) for e in own], axis=1)
+    forward = Steady(
+        space, equation, {}, [Experiment(load=sources[e]) for e in own], [seen]
+    )
+    observed = np.stack(
+        [np.random.default_rng(e).standard_normal(12) for e in own], axis=1
+    )
     misfits = [StudentT(observed, 0.3, forward.layouts[0])]
     regularizers = {
         "D": REGULARIZERS["total-variation"](grid, 1e-4, epsilon=1e-2),
@@ -229,18 +249,33 @@ def evolution(complex_=False):
     start = np.sin(2 * x) * np.cos(y) * np.ones(grid.local_shape)
     if complex_:
         unknowns, species, gamma = [Unknown("V", "identity")], ("re", "im"), 1j
-        equation = Equation(grid, [Diffusion(grid, "one"), Reaction(grid, "V")], species, gamma)
+        equation = Equation(
+            grid, [Diffusion(grid, "one"), Reaction(grid, "V")], species, gamma
+        )
         known, method, trial = {"one": 1.0}, "crank-nicolson", Experiment({"re": start})
         values = {"V": 1.0 + 0.3 * x * np.ones(grid.local_shape)}
     else:
-        unknowns, species = [Unknown("D", "log"), Unknown("r", "log", block=Shared())], ("u",)
-        equation = Equation(grid, [Diffusion(grid), Kinetics(grid, species, "fisher-kpp")], species)
-        known, method, trial = {"K": 2.0}, "backward-euler", Experiment({"u": 0.5 + 0.3 * start})
+        unknowns, species = (
+            [Unknown("D", "log"), Unknown("r", "log", block=Shared())],
+            ("u",),
+        )
+        equation = Equation(
+            grid, [Diffusion(grid), Kinetics(grid, species, "fisher-kpp")], species
+        )
+        known, method, trial = (
+            {"K": 2.0},
+            "backward-euler",
+            Experiment({"u": 0.5 + 0.3 * start}),
+        )
         values = {"D": 0.05, "r": 1e-2}
     space = ParameterSpace(grid, unknowns)
     times = np.linspace(0, 0.2, 5)
-    sampling = voxels(grid, times[[2, 4]], list(grid.edges), "re**2 + im**2" if complex_ else "u")
-    forward = Evolution(space, equation, known, [trial], [sampling], scheme(method), times)
+    sampling = voxels(
+        grid, times[[2, 4]], list(grid.edges), "re**2 + im**2" if complex_ else "u"
+    )
+    forward = Evolution(
+        space, equation, known, [trial], [sampling], scheme(method), times
+    )
     (layout,) = forward.layouts
     y = np.random.default_rng(3).standard_normal(layout.size)
     regularizers = (
@@ -251,9 +286,9 @@ def evolution(complex_=False):
             "r": SmallPrior(grid.comm, 1, deviation=3.0),
         }
     )
-    return Objective(forward, [LeastSquares(y, 0.5, layout)], regularizers), space.from_values(
-        values
-    )
+    return Objective(
+        forward, [LeastSquares(y, 0.5, layout)], regularizers
+    ), space.from_values(values)
 
 
 CASES = {"steady": steady, "evolution": evolution, "complex": lambda: evolution(True)}
@@ -309,11 +344,19 @@ class WrongAt:
 
 @pytest.mark.parametrize(
     "kind, name",
-    [("steady", "D"), ("steady", "c"), ("evolution", "D"), ("evolution", "r"), ("complex", "V")],
+    [
+        ("steady", "D"),
+        ("steady", "c"),
+        ("evolution", "D"),
+        ("evolution", "r"),
+        ("complex", "V"),
+    ],
 )
 def test_a_wrong_block_is_caught_in_six_of_six_directions(kind, name):
     J, m = CASES[kind]()
-    for u in J.space.unknowns:  # a direction in all blocks at once: the others must not hide it
+    for u in (
+        J.space.unknowns
+    ):  # a direction in all blocks at once: the others must not hide it
         shift = direction(J, m, u, 50)
         m.axpy(0.01, shift)
     for seed in range(len(FACTORS)):
@@ -330,7 +373,9 @@ def test_a_wrong_block_is_caught_in_six_of_six_directions(kind, name):
         if seed < 2:
             assert any(
                 "gradient" in p
-                for p in taylor_test(Wrong(J, name, gradient=factor), m, whole).problems()
+                for p in taylor_test(
+                    Wrong(J, name, gradient=factor), m, whole
+                ).problems()
             )
     J.destroy()
 
@@ -365,7 +410,9 @@ def test_wrong_gauss_newton_weights_are_caught(factor, monkeypatch):
         weights.weights *= factor
         return weights
 
-    monkeypatch.setattr(J.misfits[0], "gauss_newton_metric", wrong.__get__(J.misfits[0]))
+    monkeypatch.setattr(
+        J.misfits[0], "gauss_newton_metric", wrong.__get__(J.misfits[0])
+    )
     found = [c for c in check_derivatives(J, m) if c.name.startswith("misfit")]
     assert any("Gauss-Newton weights" in p for p in found[0].problems), found
     J.destroy()

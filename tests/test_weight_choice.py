@@ -29,5 +29,7 @@ def test_closing_in_finds_the_weight_of_chi_squared_one():
         return chi(w)
 
     found = close_in(attempt, tried)
-    assert found == pytest.approx(0.3, rel=0.1) and chi(found) == pytest.approx(1, abs=0.03)
+    assert found == pytest.approx(0.3, rel=0.1) and chi(found) == pytest.approx(
+        1, abs=0.03
+    )
     assert len(tried) <= 6

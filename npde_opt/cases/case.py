@@ -137,7 +137,9 @@ class Case:
         """From the start to further ones; see npde_opt.restarts."""
         section, unknowns = self.table.optimizer, self.table.unknown
         if isinstance(section.restarts, int):
-            deviations = {u.name: u.deviation for u in unknowns if u.deviation is not None}
+            deviations = {
+                u.name: u.deviation for u in unknowns if u.deviation is not None
+            }
             return drawn(section.restarts, self.seed, section.spread, deviations)
         return [
             mover(unknowns, given, f"optimizer.restarts[{i}]", self.domain)
@@ -166,20 +168,28 @@ class Case:
     def wells(self) -> list[list[Well]]:
         """Those of [wells], by experiment."""
         spec = self.table.wells
-        return [] if spec is None else read_wells("wells", spec, self.sources, self.domain.dim)
+        return (
+            []
+            if spec is None
+            else read_wells("wells", spec, self.sources, self.domain.dim)
+        )
 
     @cached_property
     def placed_wells(self) -> list[list[tuple[str, Well]]]:
         """All wells by experiment, with their keys, where `grid.outside` takes them to be."""
         listed: list[list[tuple[str, Well]]] = []
         for k in range(self.experiment_count):
-            given = self.table.experiment[k].wells if k < len(self.table.experiment) else []
+            given = (
+                self.table.experiment[k].wells if k < len(self.table.experiment) else []
+            )
             own = [(f"experiment[{k}].wells[{j}].at", w) for j, w in enumerate(given)]
             table = self.wells[k] if k < len(self.wells) else []
             listed.append(own + [(f"wells, experiment {k + 1}", w) for w in table])
         return self._settled_wells(listed)
 
-    def _settled_wells(self, listed: list[list[tuple[str, Well]]]) -> list[list[tuple[str, Well]]]:
+    def _settled_wells(
+        self, listed: list[list[tuple[str, Well]]]
+    ) -> list[list[tuple[str, Well]]]:
         names, at = [name for own in listed for name, _ in own], []
         for own in listed:
             at += [points_of([w.at], self.domain.dim, name)[0] for name, w in own]
@@ -189,7 +199,11 @@ class Case:
         placed = iter(zip(found.at.tolist(), found.dropped.tolist(), strict=True))
         moved = [[(name, w, *next(placed)) for name, w in own] for own in listed]
         return [
-            [(name, msgspec.structs.replace(w, at=x)) for name, w, x, dropped in own if not dropped]
+            [
+                (name, msgspec.structs.replace(w, at=x))
+                for name, w, x, dropped in own
+                if not dropped
+            ]
             for own in moved
         ]
 
@@ -197,13 +211,19 @@ class Case:
     def experiment_count(self) -> int:
         if self.electrodes is not None:
             return len(self.electrodes.pairs)
-        return len(self.wells) if self.table.wells is not None else len(self.table.experiment)
+        return (
+            len(self.wells)
+            if self.table.wells is not None
+            else len(self.table.experiment)
+        )
 
     def _check_experiments(self) -> None:
         """Raises InputError for more [[experiment]] tables than electrodes or wells make."""
         given = len(self.table.experiment)
         if given > self.experiment_count:
-            said = f"at most {self.experiment_count}, as many as electrodes or wells make"
+            said = (
+                f"at most {self.experiment_count}, as many as electrodes or wells make"
+            )
             raise InputError("experiment", f"{given} tables", said)
         check_aside(self.held_out, self.experiment_count)
 
@@ -247,18 +267,28 @@ class Case:
         """Ends of the steps, each cut into `cut`; None of a steady state."""
         if not self.evolves:
             return None
-        chosen = self._chosen if self._chosen is not None else steps.given_times(self.table)
+        chosen = (
+            self._chosen if self._chosen is not None else steps.given_times(self.table)
+        )
         return steps.cut_times(self.table, chosen, cut)
 
     def storage(self, grid: Grid) -> Storage:
         """Of trajectories on a grid."""
-        memory = steps.budget(self.table.time.memory) if self.table.time is not None else None
+        memory = (
+            steps.budget(self.table.time.memory)
+            if self.table.time is not None
+            else None
+        )
         return Storage() if memory is None else Storage(memory / grid.comm.size)
 
     def choose_steps(self, ensemble: Ensemble) -> None:
         """Equal steps as accurate as `tolerance` asks at the initial parameters. Collective."""
         time = self.table.time
-        if time is None or not isinstance(time.times, AccurateSteps) or self._chosen is not None:
+        if (
+            time is None
+            or not isinstance(time.times, AccurateSteps)
+            or self._chosen is not None
+        ):
             return
         spec = time.times
         grid, own = self.grid(ensemble.space), list(ensemble.own(self.experiment_count))
@@ -274,7 +304,9 @@ class Case:
             return np.concatenate([x for _, part in parts for x in part])
 
         order = scheme(time.scheme).order
-        self._chosen = accurate(predict, spec.start, spec.end, order, spec.tolerance, steps.FEWEST)
+        self._chosen = accurate(
+            predict, spec.start, spec.end, order, spec.tolerance, steps.FEWEST
+        )
 
     def _tried(self, grid: Grid, own: Sequence[int]) -> tuple[list[np.ndarray], str]:
         """Predicted data of a group's experiments with the present steps, or why there are none."""
@@ -335,7 +367,9 @@ class Case:
         finer = all(n >= e.size or e.size == 2 for n, e in zip(shape, own, strict=True))
         said = f"data simulated on {' x '.join(map(str, shape))} cells"
         if not finer:
-            said += ", no finer than the grid inverted: measured data would fit less well"
+            said += (
+                ", no finer than the grid inverted: measured data would fit less well"
+            )
         return ensemble.everything(found), said
 
     def _simulate_own(
@@ -374,6 +408,8 @@ class Case:
             misfits.append(misfit(section, observer, layout, observed, sigma, least))
         with collective(grid.comm):
             m = on.start()
-        penalties = regularizers(self.table, self.domain, on.space, m, self.weight_override)
+        penalties = regularizers(
+            self.table, self.domain, on.space, m, self.weight_override
+        )
         whole = Objective(forward, misfits, penalties, ensemble)
         return (parted(whole, self.held_out) if self.held_out else whole), m

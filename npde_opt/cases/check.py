@@ -67,7 +67,11 @@ def check_main(argv: list[str]) -> int:
         print(f"error: {text}")
     if not wrong:
         raw = raw_case(case.path, variables)
-        print("\n".join([f"{options.case} is well formed", *report(case, on.grid, raw, needs)]))
+        print(
+            "\n".join(
+                [f"{options.case} is well formed", *report(case, on.grid, raw, needs)]
+            )
+        )
     return max(wrong.values(), default=0)
 
 
@@ -79,7 +83,9 @@ def _options(argv: list[str]) -> argparse.Namespace:
         default=os.environ.get("NPDE_DATA"),
         help="folder with the case's data (or NPDE_DATA)",
     )
-    p.add_argument("--grid", type=int, nargs="+", metavar="N", help="cells along each axis")
+    p.add_argument(
+        "--grid", type=int, nargs="+", metavar="N", help="cells along each axis"
+    )
     p.add_argument(
         "--set",
         action="append",
@@ -87,9 +93,15 @@ def _options(argv: list[str]) -> argparse.Namespace:
         metavar="NAME=VALUE",
         help="a variable of the case's [variables]",
     )
-    p.add_argument("--module", metavar="FILE", help="file that registers classes, as of a run")
-    p.add_argument("--memory", help="budget for trajectories, all ranks together, e.g. 4GB")
-    p.add_argument("--format", action="store_true", help="print the format of a case instead")
+    p.add_argument(
+        "--module", metavar="FILE", help="file that registers classes, as of a run"
+    )
+    p.add_argument(
+        "--memory", help="budget for trajectories, all ranks together, e.g. 4GB"
+    )
+    p.add_argument(
+        "--format", action="store_true", help="print the format of a case instead"
+    )
     options = p.parse_args(argv)
     if not options.case and not options.format:
         p.error("a case file is needed")
@@ -155,7 +167,9 @@ def _move(on: OnGrid, move: Move) -> None:
     m.destroy()
 
 
-def _measured(case: Case, sizes: list[tuple[int, int]], unseen: list[np.ndarray]) -> str:
+def _measured(
+    case: Case, sizes: list[tuple[int, int]], unseen: list[np.ndarray]
+) -> str:
     """Reads measured data and their deviations; a line on how many data there are, simulated ones
     too.
 
@@ -171,7 +185,9 @@ def _measured(case: Case, sizes: list[tuple[int, int]], unseen: list[np.ndarray]
             reader.sigma(i, [v for v in values if v is not None])
     if unseen and np.concatenate(unseen).all():
         said = "all places in no active cell"
-        raise InputError("observation", said, "some that are seen (grid.outside drops the others)")
+        raise InputError(
+            "observation", said, "some that are seen (grid.outside drops the others)"
+        )
     if not simulated(case.table.observation):
         some("observation.data", *[v for own in found for v in own if v is not None])
     return _data_line(counts(found, sizes), np.concatenate(unseen))
@@ -225,7 +241,9 @@ def _defaults(case: Case, raw: Record) -> list[str]:
             lines.append(f"{observed.where}.sigma: {NOISE:g} times the rms of the data")
         if observed.everywhere:
             lines.append(f"{observed.where}.points: every cell of the grid")
-    if not case.table.regularization and any(u.kind == "field" for u in case.table.unknown):
+    if not case.table.regularization and any(
+        u.kind == "field" for u in case.table.unknown
+    ):
         lines.append("regularization: none")
     return lines
 

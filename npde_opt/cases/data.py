@@ -125,7 +125,10 @@ class Measurements:
                 raise InputError(field, f"{len(spec)} files", said)
             return [
                 by_time(
-                    f"{field}[{e}]", read_values(f"{field}[{e}]", s, self.sources), *size, shape
+                    f"{field}[{e}]",
+                    read_values(f"{field}[{e}]", s, self.sources),
+                    *size,
+                    shape,
                 )
                 for e, s in enumerate(spec)
             ]
@@ -134,7 +137,9 @@ class Measurements:
             return [by_time(field, values, *size, shape)]
         if self.table.time is None:
             columns = is_table(Path(spec.file))
-            return list(by_experiment(field, values, self.experiments, size[1], columns))
+            return list(
+                by_experiment(field, values, self.experiments, size[1], columns)
+            )
         if values.ndim == 0 or values.shape[0] != self.experiments:
             said = f"[experiment, time, place] of {self.experiments} experiments, or a file each"
             raise InputError(field, f"an array of shape {values.shape}", said)
@@ -159,7 +164,11 @@ class Measurements:
             return self._relative(observed, values)
         if isinstance(o.sigma, int | float):
             return [np.full(v.size, float(o.sigma)) for v in values]
-        if isinstance(o.sigma, File) and self.table.time is not None and self.experiments > 1:
+        if (
+            isinstance(o.sigma, File)
+            and self.table.time is not None
+            and self.experiments > 1
+        ):
             found = self._read(field, [o.sigma] * self.experiments, i)
         else:
             found = self._read(field, o.sigma, i)
@@ -168,7 +177,9 @@ class Measurements:
     def _spread(self, i: int, values: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Of the means of replicates: one number an experiment."""
         repeated, found = self.repeated[i], []
-        variances = zip(repeated.variances(of_all=False), repeated.counts(), values, strict=True)
+        variances = zip(
+            repeated.variances(of_all=False), repeated.counts(), values, strict=True
+        )
         for variance, count, own in variances:
             square = variance / count / self.spread(np.ones(own.size), own) ** 2
             there = square[np.isfinite(square)]
@@ -176,7 +187,9 @@ class Measurements:
             found.append(positive(f"{self.observations[i].where}.sigma", s, own))
         return found
 
-    def _relative(self, observed: Observed, values: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def _relative(
+        self, observed: Observed, values: Sequence[np.ndarray]
+    ) -> list[np.ndarray]:
         misfit = self.table.misfit
         noise = observed.section.noise or NOISE
         together = self.table.time is None
@@ -214,7 +227,10 @@ class Measurements:
         """
         count = len(self.observations)
         clean = [
-            [_first(measured[e][i], simulated and simulated[e][i]) for i in range(count)]
+            [
+                _first(measured[e][i], simulated and simulated[e][i])
+                for i in range(count)
+            ]
             for e in range(self.experiments)
         ]
         for values in clean:
@@ -232,9 +248,13 @@ class Measurements:
                     observed.drop_driven(e, part)
         found = [np.concatenate(self._only(values, held_out=False)) for values in clean]
         some("observation.data", *found)
-        deviations = [np.concatenate([s[e] for s in sigma]) for e in range(self.experiments)]
+        deviations = [
+            np.concatenate([s[e] for s in sigma]) for e in range(self.experiments)
+        ]
         noise = self._by_datum(lambda r, e: r.variances(of_all=True)[e] / r.counts()[e])
-        return Data(found, deviations, self._origin(origin), noise, self._held_out(clean))
+        return Data(
+            found, deviations, self._origin(origin), noise, self._held_out(clean)
+        )
 
     def _only(self, values: Sequence[np.ndarray], held_out: bool) -> list[np.ndarray]:
         """By observation, NaN of those that are (not) held out."""
@@ -253,19 +273,25 @@ class Measurements:
             found.append(HeldOut(name, whole, [np.full(v.size, np.nan) for v in whole]))
         if self.sources.replicate:
             name = self.sources.replicate
-            own = self._by_datum(lambda r, e: r.values[name][e] if name in r.values else None)
+            own = self._by_datum(
+                lambda r, e: r.values[name][e] if name in r.values else None
+            )
             noise = self._by_datum(lambda r, e: r.variances(of_all=True)[e])
             found.append(HeldOut(f"replicate {name}", own, noise))
         return found
 
-    def _by_datum(self, of: Callable[[Repeated, int], np.ndarray | None]) -> list[np.ndarray]:
+    def _by_datum(
+        self, of: Callable[[Repeated, int], np.ndarray | None]
+    ) -> list[np.ndarray]:
         """What replicates tell of every datum, by experiment; NaN of other observations."""
         found = []
         for e in range(self.experiments):
             parts = []
             for i, size in enumerate(self.sizes):
                 part = of(self.repeated[i], e) if i in self.repeated else None
-                parts.append(np.full(size[0] * size[1], np.nan) if part is None else part)
+                parts.append(
+                    np.full(size[0] * size[1], np.nan) if part is None else part
+                )
             found.append(np.concatenate(parts))
         return found
 
@@ -285,7 +311,9 @@ def _first(measured: np.ndarray | None, simulated: Plain) -> np.ndarray:
     return simulated if measured is None else measured
 
 
-def counts(measured: Sequence[Sequence[np.ndarray | None]], sizes: Sequence[Size]) -> np.ndarray:
+def counts(
+    measured: Sequence[Sequence[np.ndarray | None]], sizes: Sequence[Size]
+) -> np.ndarray:
     """Whether data are missing, experiment by experiment; simulated ones are not."""
     found = [
         np.isnan(values) if values is not None else np.zeros(times * places, bool)

@@ -108,7 +108,11 @@ def document() -> str:
 
 def sections_of(file: type[Table]) -> list[str]:
     """All sections of a file."""
-    return [line for name, (kind, _) in keys_of(file).items() for line in _section(name, kind)]
+    return [
+        line
+        for name, (kind, _) in keys_of(file).items()
+        for line in _section(name, kind)
+    ]
 
 
 def _section(name: str, kind: Kind) -> list[str]:
@@ -136,7 +140,14 @@ def tables_of(tables: typing.Iterable[type[Table]]) -> list[str]:
     """Tables inside sections, by their names."""
     lines = []
     for table in tables:
-        lines += [f"## {table.__name__}", "", _first_line(table), "", *rows_of(table), ""]
+        lines += [
+            f"## {table.__name__}",
+            "",
+            _first_line(table),
+            "",
+            *rows_of(table),
+            "",
+        ]
     return lines
 
 

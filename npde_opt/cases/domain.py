@@ -38,10 +38,16 @@ class Domain:
         notes: lines on places that were moved or dropped, and on what is not seen.
     """
 
-    def __init__(self, table: CaseFile, sources: Sources, cells: Sequence[int] | None = None):
+    def __init__(
+        self, table: CaseFile, sources: Sources, cells: Sequence[int] | None = None
+    ):
         self.table, self.sources = table, sources
         self.edges = self._edges(cells)
-        homes = (self.edges, self._edges(None)) if cells and self._sized() else (self.edges,)
+        homes = (
+            (self.edges, self._edges(None))
+            if cells and self._sized()
+            else (self.edges,)
+        )
         self.sources = dataclasses.replace(sources, homes=homes)
         self.dim = len(self.edges)
         self.notes: dict[str, str] = {}
@@ -57,7 +63,9 @@ class Domain:
     def _sized(self) -> bool:
         """Whether the case itself says how many cells it has."""
         grid = self.table.grid
-        return grid.shape is not None or grid.edges is not None or bool(self.sources.edges)
+        return (
+            grid.shape is not None or grid.edges is not None or bool(self.sources.edges)
+        )
 
     def _edges(self, cells: Sequence[int] | None) -> list[np.ndarray]:
         grid, native = self.table.grid, self.sources.edges
@@ -71,7 +79,9 @@ class Domain:
             coarse = [-(-(e.size - 1) // grid.coarsen) for e in native]
             return cut(native, list(cells or grid.shape or coarse), field)
         shape = list(cells or grid.shape or [])
-        if not 1 <= len(shape) <= 3 or not all(isinstance(n, int) and n > 0 for n in shape):
+        if not 1 <= len(shape) <= 3 or not all(
+            isinstance(n, int) and n > 0 for n in shape
+        ):
             raise InputError(field, shape or "nothing", "1 to 3 positive integers")
         if grid.edges is not None:
             return cut(axes_of(grid.edges, grid.origin), shape, "--grid")
@@ -82,13 +92,16 @@ class Domain:
         """Edges of a box of equal cells."""
         grid, dim = self.table.grid, len(shape)
         if grid.shape and len(grid.shape) != dim:
-            raise InputError("--grid", shape, f"{len(grid.shape)} numbers, as in grid.shape")
+            raise InputError(
+                "--grid", shape, f"{len(grid.shape)} numbers, as in grid.shape"
+            )
         extent, origin = grid.extent or [1.0] * dim, grid.origin or [0.0] * dim
         for name, values in (("extent", extent), ("origin", origin)):
             if len(values) != dim:
                 raise InputError(f"grid.{name}", values, f"{dim} numbers")
         return [
-            o + x * np.linspace(0, 1, n + 1) for o, x, n in zip(origin, extent, shape, strict=True)
+            o + x * np.linspace(0, 1, n + 1)
+            for o, x, n in zip(origin, extent, shape, strict=True)
         ]
 
     def mask(self, edges: list[np.ndarray]) -> np.ndarray | None:
@@ -97,13 +110,19 @@ class Domain:
         if grid.active is not None:
             mask = evaluate("grid.active", grid.active, edges, self.sources) > 0.5
         elif self.sources.edges:
-            mask = resample(self.sources.voxels["mask"], self.sources.edges, edges) > 0.5
+            mask = (
+                resample(self.sources.voxels["mask"], self.sources.edges, edges) > 0.5
+            )
         else:
             return None
-        periodic = [self.boundaries[a + "-"].kind == "periodic" for a in AXES[: self.dim]]
+        periodic = [
+            self.boundaries[a + "-"].kind == "periodic" for a in AXES[: self.dim]
+        ]
         return largest_pocket(mask, periodic) if grid.keep == "largest" else mask
 
-    def settled(self, kind: str, at: np.ndarray, names: str | Sequence[str], what: str) -> Settled:
+    def settled(
+        self, kind: str, at: np.ndarray, names: str | Sequence[str], what: str
+    ) -> Settled:
         """Places (n, dim) of a kind ('points', 'electrodes', 'wells') as `grid.outside` wants them.
 
         What became of them is kept in `notes`.
@@ -120,7 +139,9 @@ class Domain:
     @cached_property
     def cells(self) -> OwnCells:
         """Of the case's own grid."""
-        periodic = [self.boundaries[a + "-"].kind == "periodic" for a in AXES[: self.dim]]
+        periodic = [
+            self.boundaries[a + "-"].kind == "periodic" for a in AXES[: self.dim]
+        ]
         return OwnCells(tuple(self.edges), self.mask(self.edges), tuple(periodic))
 
     def grid(self, comm: MPI.Intracomm, edges: list[np.ndarray] | None = None) -> Grid:
@@ -140,7 +161,9 @@ class Domain:
 
     def is_own(self, grid: Grid) -> bool:
         """Whether a grid has the case's own cells."""
-        return all(np.array_equal(a, b) for a, b in zip(grid.edges, self.edges, strict=True))
+        return all(
+            np.array_equal(a, b) for a, b in zip(grid.edges, self.edges, strict=True)
+        )
 
     def data_edges(self) -> list[np.ndarray]:
         """Edges of the grid that data are simulated on.
@@ -153,7 +176,11 @@ class Domain:
             return cut(self.edges, s.shape, "simulation.shape")
         finer = [(e.size - 1) * s.refine for e in self.edges]
         steady = self.table.time is None
-        if steady and native and any(n >= e.size for n, e in zip(finer, native, strict=True)):
+        if (
+            steady
+            and native
+            and any(n >= e.size for n, e in zip(finer, native, strict=True))
+        ):
             finer = [e.size - 1 for e in native]
             return cut(native, finer, "simulation.refine")
         return cut(self.edges, finer, "simulation.refine")
@@ -197,7 +224,11 @@ def axes_of(
         if isinstance(e, Growing):
             sized(f"grid.edges[{i}].count", [e.count])
         edges = start + growing(e) if isinstance(e, Growing) else np.asarray(e, float)
-        if edges.size < 2 or not np.isfinite(edges).all() or np.any(np.diff(edges) <= 0):
+        if (
+            edges.size < 2
+            or not np.isfinite(edges).all()
+            or np.any(np.diff(edges) <= 0)
+        ):
             allowed = "2 or more increasing, finite numbers"
             raise InputError(f"grid.edges[{i}]", f"{edges.size} values", allowed)
         out.append(edges)

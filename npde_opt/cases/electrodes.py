@@ -49,7 +49,9 @@ class Electrodes:
             names = [f"electrodes[{k}]" for k in range(len(at))]
             return self.domain.settled("electrodes", at, names, "electrodes.at")
         if dim < 2:
-            raise InputError("electrodes.count", e.count, "electrodes.at in one dimension")
+            raise InputError(
+                "electrodes.count", e.count, "electrodes.at in one dimension"
+            )
         if any(self.domain.boundaries[a + "-"].kind == "periodic" for a in "xy"):
             allowed = "electrodes.at where x or y is periodic: there is no outline"
             raise InputError("electrodes.count", e.count, allowed)

@@ -22,7 +22,9 @@ class EquationSection(Table, kw_only=True):
 
     species: Annotated[
         Names,
-        Meta(description="names of the state's components; ['re', 'im'] for a complex state"),
+        Meta(
+            description="names of the state's components; ['re', 'im'] for a complex state"
+        ),
     ] = field(default_factory=lambda: ["u"])
     gamma: Annotated[
         float | str | None,
@@ -46,15 +48,17 @@ class EquationSection(Table, kw_only=True):
             "all round and no reaction; sources and fluxes add up to 0"
         ),
     ] = None
-    terms: Annotated[list[Term], Meta(description="tables, summed: the terms below")] = field(
-        default_factory=lambda: [Diffusion(diffusion="D")]
-    )
+    terms: Annotated[
+        list[Term], Meta(description="tables, summed: the terms below")
+    ] = field(default_factory=lambda: [Diffusion(diffusion="D")])
     known: Annotated[
         dict[str, Field], Meta(description="coefficients that are known: name = field")
     ] = {}
     derived: Annotated[
         dict[str, str],
-        Meta(description="figures to report: name = text in scalar unknowns and known numbers"),
+        Meta(
+            description="figures to report: name = text in scalar unknowns and known numbers"
+        ),
     ] = {}
     recipe: Annotated[str, Meta(description="of the linear solvers")] = "auto"
 
@@ -79,12 +83,19 @@ class DoublingSteps(Table, kw_only=True):
 class AccurateSteps(Table, kw_only=True):
     """Equal steps, halved at the initial parameters until the data change by less."""
 
-    tolerance: Annotated[Positive, Meta(description="change of the data, times their norm")]
+    tolerance: Annotated[
+        Positive, Meta(description="change of the data, times their norm")
+    ]
     end: Annotated[float, Meta(description="the last time")]
     start: Annotated[float, Meta(description="the first")] = 0.0
 
 
-Steps = Annotated[list[float], Meta(min_length=2)] | EqualSteps | DoublingSteps | AccurateSteps
+Steps = (
+    Annotated[list[float], Meta(min_length=2)]
+    | EqualSteps
+    | DoublingSteps
+    | AccurateSteps
+)
 
 
 class TimeSection(Table, kw_only=True):

@@ -73,7 +73,9 @@ class ExperimentSection(Table, kw_only=True):
             "or both, between which it is linear"
         ),
     ] = {}
-    sources: Annotated[list[ExperimentSource], Meta(description="sources of this experiment")] = []
+    sources: Annotated[
+        list[ExperimentSource], Meta(description="sources of this experiment")
+    ] = []
     wells: Annotated[list[Well], Meta(description="wells of this experiment")] = []
 
 
@@ -104,7 +106,9 @@ class ElectrodesSection(Table, kw_only=True):
     current: Annotated[float, Meta(description="that flows")] = 1.0
     pattern: Annotated[
         Literal["opposite", "adjacent"]
-        | Annotated[list[tuple[Index, Index]], Meta(min_length=1, max_length=MOST_TABLES)],
+        | Annotated[
+            list[tuple[Index, Index]], Meta(min_length=1, max_length=MOST_TABLES)
+        ],
         Meta(
             description="pairs that the current flows between: opposite or adjacent ones, as many "
             "as electrodes, or a list [[from, to], ...] of their numbers from 0"
@@ -142,7 +146,16 @@ class CountedTimes(Table, kw_only=True):
     end: Annotated[float, Meta(description="the last")]
 
 
-PLACES = ("points", "random", "electrodes", "sides", "boxes", "balls", "integrals", "regions")
+PLACES = (
+    "points",
+    "random",
+    "electrodes",
+    "sides",
+    "boxes",
+    "balls",
+    "integrals",
+    "regions",
+)
 """Keys of [[observation]] that say where; of no more than one."""
 
 
@@ -177,14 +190,21 @@ class ObservationSection(Table, kw_only=True):
     ] = False
     sides: Annotated[
         list[Side | SidePart],
-        _place("sides", "means over sides of the box ('x-', Neumann or Robin) or parts of them"),
+        _place(
+            "sides",
+            "means over sides of the box ('x-', Neumann or Robin) or parts of them",
+        ),
     ] = []
     boxes: Annotated[list[Box], _place("boxes", "means over boxes")] = []
     balls: Annotated[list[Ball], _place("balls", "means over balls")] = []
-    integrals: Annotated[list[Field], _place("integrals", "fields w: the integrals of w u")] = []
+    integrals: Annotated[
+        list[Field], _place("integrals", "fields w: the integrals of w u")
+    ] = []
     regions: Annotated[
         Field | None,
-        _place("regions", "a field of integers: averages over 0, 1, ...; -1 is in none"),
+        _place(
+            "regions", "a field of integers: averages over 0, 1, ...; -1 is in none"
+        ),
     ] = None
     differences: Annotated[
         Annotated[list[tuple[Index, Index]], Meta(min_length=1)] | None,
@@ -202,7 +222,9 @@ class ObservationSection(Table, kw_only=True):
     ] = None
     quantity: Annotated[
         str | None,
-        Meta(description="what is seen of the species, e.g. 're**2 + im**2'; default: the first"),
+        Meta(
+            description="what is seen of the species, e.g. 're**2 + im**2'; default: the first"
+        ),
     ] = None
     data: Annotated[
         File | Annotated[list[File], Meta(min_length=1)] | None,
@@ -230,10 +252,14 @@ class ObservationSection(Table, kw_only=True):
     ] = None
     add_noise: Annotated[
         bool,
-        Meta(description="add noise to measured data too, for tests", extra={"needs": "data"}),
+        Meta(
+            description="add noise to measured data too, for tests",
+            extra={"needs": "data"},
+        ),
     ] = False
     held_out: Annotated[
-        bool, Meta(description="not fitted: reported, and in predicted.csv, as 'held out'")
+        bool,
+        Meta(description="not fitted: reported, and in predicted.csv, as 'held out'"),
     ] = False
     unit: Annotated[str, Meta(description="for figures")] = ""
 
@@ -250,7 +276,10 @@ class SimulationSection(Table, kw_only=True):
     ] = 2
     shape: Annotated[
         Cells | None,
-        Meta(description="or on a grid of these numbers of cells", extra={"not_with": ("refine",)}),
+        Meta(
+            description="or on a grid of these numbers of cells",
+            extra={"not_with": ("refine",)},
+        ),
     ] = None
     steps: Annotated[
         Count, Meta(description="with [time]: and with every step cut into so many")
@@ -264,7 +293,14 @@ class MisfitSection(Table, kw_only=True):
     """Noise model."""
 
     kind: Annotated[
-        Literal["least-squares", "huber", "student-t", "proportional", "correlated", "registered"],
+        Literal[
+            "least-squares",
+            "huber",
+            "student-t",
+            "proportional",
+            "correlated",
+            "registered",
+        ],
         Meta(description="noise model"),
     ] = "least-squares"
     threshold: Annotated[
@@ -275,7 +311,10 @@ class MisfitSection(Table, kw_only=True):
         ),
     ] = 1.345
     nu: Annotated[
-        Positive, Meta(description="Student-t: degrees of freedom", extra={"kinds": ("student-t",)})
+        Positive,
+        Meta(
+            description="Student-t: degrees of freedom", extra={"kinds": ("student-t",)}
+        ),
     ] = 4.0
     power: Annotated[
         NotNegative,
@@ -303,9 +342,14 @@ class MisfitSection(Table, kw_only=True):
     ] = 0.5
     name: Annotated[
         str,
-        Meta(description="registered: its name in the file of --module", extra=REGISTERED),
+        Meta(
+            description="registered: its name in the file of --module", extra=REGISTERED
+        ),
     ] = ""
     options: Annotated[
         Record,
-        Meta(description="registered: what it takes beside what all take", extra=REGISTERED),
+        Meta(
+            description="registered: what it takes beside what all take",
+            extra=REGISTERED,
+        ),
     ] = {}

@@ -26,11 +26,13 @@ class File(Table, kw_only=True):
     """An array, or columns of a text table."""
 
     file: Annotated[
-        str, Meta(description="an array's file, or a text table (.csv, .txt, .dat, .tsv)")
+        str,
+        Meta(description="an array's file, or a text table (.csv, .txt, .dat, .tsv)"),
     ]
     key: Annotated[str | None, Meta(description="which of its arrays")] = None
     part: Annotated[
-        Literal["real", "imag", "intensity"] | None, Meta(description="of complex arrays")
+        Literal["real", "imag", "intensity"] | None,
+        Meta(description="of complex arrays"),
     ] = None
     column: Annotated[
         str | Index | list[str | Index] | None,
@@ -45,32 +47,43 @@ class File(Table, kw_only=True):
         ),
     ] = None
     where: Annotated[
-        dict[str, Pair] | None, Meta(description="rows of a text table: {column = [from, to]}")
+        dict[str, Pair] | None,
+        Meta(description="rows of a text table: {column = [from, to]}"),
     ] = None
     rows: Annotated[
         tuple[Index, Index, Count] | None,
-        Meta(description="[first, last, step] of the first axis, from 0, the last included"),
+        Meta(
+            description="[first, last, step] of the first axis, from 0, the last included"
+        ),
     ] = None
     shape: Annotated[
         Cells | None,
-        Meta(description="folds the values: arrays of x fastest, data of the last axis"),
+        Meta(
+            description="folds the values: arrays of x fastest, data of the last axis"
+        ),
     ] = None
     scale: Annotated[float | None, Meta(description="factor of the values")] = None
     delimiter: Annotated[
         str | None, Meta(description="',', ';', 'tab', '|' or 'space'; default: found")
     ] = None
-    decimal: Annotated[Literal[".", ","] | None, Meta(description="default: found")] = None
-    header: Annotated[
-        bool | list[str] | None,
-        Meta(description="whether the first line holds names, or the names; default: found"),
-    ] = None
-    skip: Annotated[Index | None, Meta(description="lines left out at the top")] = None
-    encoding: Annotated[str | None, Meta(description="default: found (UTF-8, UTF-16, Latin-1)")] = (
+    decimal: Annotated[Literal[".", ","] | None, Meta(description="default: found")] = (
         None
     )
+    header: Annotated[
+        bool | list[str] | None,
+        Meta(
+            description="whether the first line holds names, or the names; default: found"
+        ),
+    ] = None
+    skip: Annotated[Index | None, Meta(description="lines left out at the top")] = None
+    encoding: Annotated[
+        str | None, Meta(description="default: found (UTF-8, UTF-16, Latin-1)")
+    ] = None
     missing: Annotated[
         float | str | list[float | str] | None,
-        Meta(description="what stands for a missing value, beside empty words, NaN and NA"),
+        Meta(
+            description="what stands for a missing value, beside empty words, NaN and NA"
+        ),
     ] = None
 
 
@@ -78,7 +91,8 @@ class AnyField(Table, kw_only=True):
     """What all fields have."""
 
     clip: Annotated[
-        Pair | None, Meta(description="[lo, hi]: values are cut off there, after `scale`")
+        Pair | None,
+        Meta(description="[lo, hi]: values are cut off there, after `scale`"),
     ] = None
     scale: Annotated[float | None, Meta(description="factor of the values")] = None
 
@@ -95,7 +109,8 @@ class FileField(File, kw_only=True):
         ),
     ] = None
     clip: Annotated[
-        Pair | None, Meta(description="[lo, hi]: values are cut off there, after `scale`")
+        Pair | None,
+        Meta(description="[lo, hi]: values are cut off there, after `scale`"),
     ] = None
 
 
@@ -124,13 +139,17 @@ class Tissues(Table, kw_only=True):
 class AnatomyField(AnyField, kw_only=True):
     """Tissues of the brain, mixed by volume; needs domain.mni152."""
 
-    mni152: Annotated[Tissues, Meta(description="{grey = 0.33, white = 0.14, csf = 1.79}")]
+    mni152: Annotated[
+        Tissues, Meta(description="{grey = 0.33, white = 0.14, csf = 1.79}")
+    ]
 
 
 class Contrast(Table, kw_only=True):
     """A random field."""
 
-    contrast: Annotated[float, Meta(gt=0, description="largest over smallest value")] = 1000.0
+    contrast: Annotated[
+        float, Meta(gt=0, description="largest over smallest value")
+    ] = 1000.0
     seed: Annotated[Index, Meta(description="of the random numbers")] = 0
 
 
@@ -146,12 +165,18 @@ class PictureField(Table, kw_only=True):
     picture: Annotated[
         str, Meta(description="a name of scikit-image's pictures ('camera'), or a file")
     ]
-    range: Annotated[Pair | None, Meta(description="[black, white]; default 0 to 1")] = None
+    range: Annotated[
+        Pair | None, Meta(description="[black, white]; default 0 to 1")
+    ] = None
     box: Annotated[
         tuple[Pair, Pair] | None,
-        Meta(description="[[x0, x1], [y0, y1]] that it covers; default the grid's; black outside"),
+        Meta(
+            description="[[x0, x1], [y0, y1]] that it covers; default the grid's; black outside"
+        ),
     ] = None
 
 
-FIELD_TABLES = FileField | Expression | Value | AnatomyField | LognormalField | PictureField
+FIELD_TABLES = (
+    FileField | Expression | Value | AnatomyField | LognormalField | PictureField
+)
 Field = float | FIELD_TABLES

@@ -38,7 +38,11 @@ def tissue(fractions: dict[str, np.ndarray], values: dict[str, float]) -> np.nda
     """Mixture by volume; what is neither grey nor white matter is fluid."""
     total = np.maximum(fractions["grey"] + fractions["white"], 1.0)
     grey, white = fractions["grey"] / total, fractions["white"] / total
-    return grey * values["grey"] + white * values["white"] + (1 - grey - white) * values["csf"]
+    return (
+        grey * values["grey"]
+        + white * values["white"]
+        + (1 - grey - white) * values["csf"]
+    )
 
 
 def lognormal(
@@ -57,7 +61,11 @@ def lognormal(
 
 
 def evaluate(
-    field: str, spec: Plain, edges: list[np.ndarray], sources: Sources, nearest: bool = False
+    field: str,
+    spec: Plain,
+    edges: list[np.ndarray],
+    sources: Sources,
+    nearest: bool = False,
 ) -> np.ndarray:
     """Global array [i, j, k] of a field's specification on the cells of `edges`; arrays are
     resampled by volume, or at the middles of the cells (`nearest`, for labels)."""
@@ -108,7 +116,11 @@ def evaluate(
 def read_file(field: str, spec: Record, sources: Sources) -> Gridded:
     """The array of {file, ...} with its place; a column of a text table has x running fastest."""
     path = sources.find(field, spec["file"])
-    if not is_table(path) or path.suffix.lower() in READERS and not COLUMN_KEYS & set(given(spec)):
+    if (
+        not is_table(path)
+        or path.suffix.lower() in READERS
+        and not COLUMN_KEYS & set(given(spec))
+    ):
         with of_key(field):
             found = read_gridded(path, spec.get("key"), part=spec.get("part"))
         if found.edges is not None and spec.get("rows") is not None:
@@ -119,15 +131,23 @@ def read_file(field: str, spec: Record, sources: Sources) -> Gridded:
                 values = without_codes(path, found, spec.get("missing"), _used(spec))
             refuse_missing(field, path, values)
             return found
-    table = {k: v for k, v in spec.items() if k not in ("shape", "scale", "resample", "clip")}
-    unheard = dataclasses.replace(sources, log=Log())  # `evaluate` notes what becomes of the values
+    table = {
+        k: v for k, v in spec.items() if k not in ("shape", "scale", "resample", "clip")
+    }
+    unheard = dataclasses.replace(
+        sources, log=Log()
+    )  # `evaluate` notes what becomes of the values
     values = read_values(field, table, unheard, allow_nan=False, used=_used(spec))
-    home = next((h for h in sources.homes if values.shape == (np.prod(cells(h)),)), None)
+    home = next(
+        (h for h in sources.homes if values.shape == (np.prod(cells(h)),)), None
+    )
     if home is None:
         return Gridded(values)
     axes = []
     if is_table(path):
-        axes = axis_columns(field, table_of(field, path, given(table)), sources, len(home))
+        axes = axis_columns(
+            field, table_of(field, path, given(table)), sources, len(home)
+        )
     if axes:
         places = read_values(field, table | {"column": axes}, unheard, allow_nan=False)
         values = values[_rows_of_cells(field, spec["file"], places, home)]
@@ -202,5 +222,7 @@ def labels(
     limit = max(found.size, most)
     if low < least or high >= limit:
         allowed = f"numbers from {least}, smaller than the number of cells ({limit:,})"
-        raise InputError(field, f"region {int(low if low < least else high):,}", allowed)
+        raise InputError(
+            field, f"region {int(low if low < least else high):,}", allowed
+        )
     return np.rint(found).astype(int)

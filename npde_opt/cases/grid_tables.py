@@ -38,7 +38,9 @@ class Growing(Table, kw_only=True):
 
     first: Annotated[float, Meta(gt=0, description="size of the first cells")]
     equal: Annotated[Count, Meta(description="cells of that size")]
-    growth: Annotated[float, Meta(gt=0, le=10, description="of each cell against the one before")]
+    growth: Annotated[
+        float, Meta(gt=0, le=10, description="of each cell against the one before")
+    ]
     count: Annotated[Count, Meta(description="cells in all")]
 
 
@@ -54,9 +56,12 @@ class Outside(Table, kw_only=True):
 
     points: Annotated[Choice, Meta(description="of an observation")] = "refuse"
     electrodes: Annotated[
-        Choice, Meta(description="given by `at`; one that carries a current is not dropped")
+        Choice,
+        Meta(description="given by `at`; one that carries a current is not dropped"),
     ] = "refuse"
-    wells: Annotated[Choice, Meta(description="of an experiment and of [wells]")] = "refuse"
+    wells: Annotated[Choice, Meta(description="of an experiment and of [wells]")] = (
+        "refuse"
+    )
 
 
 class GridSection(Table, kw_only=True):
@@ -82,7 +87,9 @@ class GridSection(Table, kw_only=True):
     ] = None
     origin: Annotated[
         Place | None,
-        Meta(description="coordinates of the lower corner, also of `edges` that grow; default 0"),
+        Meta(
+            description="coordinates of the lower corner, also of `edges` that grow; default 0"
+        ),
     ] = None
     edges: Annotated[
         Annotated[list[Edges], Meta(min_length=1, max_length=3)] | None,
@@ -133,11 +140,14 @@ class DomainSection(Table, kw_only=True):
 
     mni152: Annotated[
         Literal["volume", "slice"] | None,
-        Meta(description="'volume' or 'slice': the MNI152 brain in nilearn, 1 mm voxels"),
+        Meta(
+            description="'volume' or 'slice': the MNI152 brain in nilearn, 1 mm voxels"
+        ),
     ] = None
     slice: Annotated[Index, Meta(description="axial voxel index of the slice")] = 80
     crop: Annotated[
-        bool, Meta(description="leave out planes of voxels at the ends that hold no brain")
+        bool,
+        Meta(description="leave out planes of voxels at the ends that hold no brain"),
     ] = False
 
 
@@ -145,7 +155,8 @@ class BoundaryKind(Table, kw_only=True):
     """A side with a coefficient."""
 
     kind: Annotated[
-        Literal["neumann", "dirichlet", "robin", "periodic"], Meta(description="of the side")
+        Literal["neumann", "dirichlet", "robin", "periodic"],
+        Meta(description="of the side"),
     ]
     coefficient: Annotated[
         NotNegative, Meta(description="of a Robin side", extra={"kinds": ("robin",)})

@@ -54,7 +54,9 @@ def between(table: CaseFile, source: Timed) -> bool:
 def length(table: CaseFile, source: Timed) -> int:
     """How many values a history has."""
     if isinstance(source.history, str):
-        return next((u.length or 1 for u in table.unknown if u.name == source.history), 1)
+        return next(
+            (u.length or 1 for u in table.unknown if u.name == source.history), 1
+        )
     return len(source.history) if isinstance(source.history, list) else 1
 
 
@@ -67,7 +69,9 @@ def _check(key: str, table: CaseFile, source: Timed) -> None:
     check_times(f"{key}.times", table, source.times, between(table, source))
 
 
-def check_times(key: str, table: CaseFile, times: Sequence[float], open_ended: bool) -> None:
+def check_times(
+    key: str, table: CaseFile, times: Sequence[float], open_ended: bool
+) -> None:
     """Raises InputError for times of which none is within those of the steps; the first and the
     last one count where they are not the ends of intervals alone (`open_ended`)."""
     steps = span(table)

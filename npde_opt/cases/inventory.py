@@ -55,7 +55,11 @@ def readings(log: Log) -> list[str]:
 
 def _origin(r: Reading) -> str:
     """File, its box, and how many values are missing."""
-    parts = [r.origin or "a number", r.box and f"on {r.box}", r.missing and f"{r.missing} missing"]
+    parts = [
+        r.origin or "a number",
+        r.box and f"on {r.box}",
+        r.missing and f"{r.missing} missing",
+    ]
     return ", ".join(p for p in parts if p)
 
 
@@ -71,7 +75,9 @@ def boundaries(
     lines = ["  sides"]
     for side, boundary in domain.boundaries.items():
         kind = boundary.kind + (
-            f" (coefficient {boundary.coefficient:g})" if boundary.kind == "robin" else ""
+            f" (coefficient {boundary.coefficient:g})"
+            if boundary.kind == "robin"
+            else ""
         )
         text = f"    {side}  {kind}"
         values = [_value(g, side) for g in given]
@@ -90,18 +96,26 @@ def _value(given: Mapping[str, Plain], side: str) -> str:
     given."""
     if side in given:
         return _told(given[side])
-    by_species = {s: v[side] for s, v in given.items() if isinstance(v, Mapping) and side in v}
+    by_species = {
+        s: v[side] for s, v in given.items() if isinstance(v, Mapping) and side in v
+    }
     return ", ".join(f"{s} {_told(v)}" for s, v in by_species.items())
 
 
 def _told(value: BoundaryValue | SideTable) -> str:
     """A boundary value, in words."""
     if isinstance(value, SideTable):
-        shape = " x ".join(f"{p.size} {a}" for a, p in zip(value.axes, value.points, strict=True))
-        return f"{value.values.min():g} ... {value.values.max():g} ({value.file}: {shape})"
+        shape = " x ".join(
+            f"{p.size} {a}" for a, p in zip(value.axes, value.points, strict=True)
+        )
+        return (
+            f"{value.values.min():g} ... {value.values.max():g} ({value.file}: {shape})"
+        )
     if isinstance(value, SideValue):
         times = value.times if isinstance(value.times, list) else []
-        return _told(value.value) + (f" times a history of {len(times)} times" if times else "")
+        return _told(value.value) + (
+            f" times a history of {len(times)} times" if times else ""
+        )
     if isinstance(value, list):
         return f"{len(value)} values {min(value):g} ... {max(value):g}"
     return _short(value) if isinstance(value, str) else f"{value:g}"
@@ -152,8 +166,12 @@ def _electrodes(table: CaseFile) -> list[str]:
     if e is None:
         return []
     count = len(e.at) if e.at is not None else (e.count or 0) * e.rings
-    between = f"{e.pattern} ones" if isinstance(e.pattern, str) else f"{len(e.pattern)} pairs"
-    return [f"{count} electrodes of radius {e.radius:g}, current {e.current:g} between {between}"]
+    between = (
+        f"{e.pattern} ones" if isinstance(e.pattern, str) else f"{len(e.pattern)} pairs"
+    )
+    return [
+        f"{count} electrodes of radius {e.radius:g}, current {e.current:g} between {between}"
+    ]
 
 
 def _experiment(case: Case, k: int) -> list[str]:
@@ -161,7 +179,9 @@ def _experiment(case: Case, k: int) -> list[str]:
     table = case.table
     x = table.experiment[k] if k < len(table.experiment) else None
     wells = [well for _, well in case.placed_wells[k]]
-    lines = [f"well at {_point(w.at)}, rate {w.rate:g}, radius {w.radius:g}" for w in wells]
+    lines = [
+        f"well at {_point(w.at)}, rate {w.rate:g}, radius {w.radius:g}" for w in wells
+    ]
     for source in x.sources if x else []:
         lines.append(f"source {_short(source.shape)}{_history(table, source)}")
     if table.time is not None:
@@ -196,7 +216,9 @@ def _short(spec: Plain) -> str:
     """A source or an initial state, in a line."""
     given = as_dict(spec)
     if isinstance(given, Mapping) and "file" in given:
-        named = [f"{key} {given[key]}" for key in ("column", "key", "part") if key in given]
+        named = [
+            f"{key} {given[key]}" for key in ("column", "key", "part") if key in given
+        ]
         given = ", ".join([given["file"], *named])
     text = given if isinstance(given, str) else json.dumps(given, default=str)
     return text if len(text) <= 72 else text[:69] + "..."

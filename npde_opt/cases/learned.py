@@ -13,7 +13,15 @@ from npde_opt.cases.field_tables import Expression
 from npde_opt.cases.sections import CaseFile
 from npde_opt.cases.sought_tables import FUNCTION, UnknownSection
 from npde_opt.errors import InputError
-from npde_opt.functions import Function, Functions, Perceptron, Spline, Written, evaluate_text, link
+from npde_opt.functions import (
+    Function,
+    Functions,
+    Perceptron,
+    Spline,
+    Written,
+    evaluate_text,
+    link,
+)
 from npde_opt.functions.parser import check_name
 
 MOST = 2000
@@ -48,7 +56,9 @@ def function(u: UnknownSection) -> Function:
             return Perceptron(boxes, u.neurons, u.monotone, given)
         knots = u.knots if isinstance(u.knots, list) else [u.knots] * variables
         if np.prod(knots, dtype=float) > MOST:
-            raise InputError("function: knots", u.knots, f"a product of at most {MOST:,}")
+            raise InputError(
+                "function: knots", u.knots, f"a product of at most {MOST:,}"
+            )
         return Spline(boxes, knots, u.monotone, given, u.outside)
 
 
@@ -77,7 +87,9 @@ def numbers(u: UnknownSection, spec: Plain, key: str) -> np.ndarray:
     text = _text(spec, u, key)
 
     def near(*v: Numbers) -> Numbers:
-        return evaluate_text(f"unknown.{u.name}.{key}", text, dict(zip(u.of, v, strict=True)))
+        return evaluate_text(
+            f"unknown.{u.name}.{key}", text, dict(zip(u.of, v, strict=True))
+        )
 
     with _told(u, key):
         return function(u).near(near)
@@ -86,7 +98,9 @@ def numbers(u: UnknownSection, spec: Plain, key: str) -> np.ndarray:
 def values(u: UnknownSection, spec: Plain, key: str, *v: np.ndarray) -> np.ndarray:
     """Of `initial` or `truth` at points."""
     text = _text(spec, u, key)
-    found = evaluate_text(f"unknown.{u.name}.{key}", text, dict(zip(u.of, v, strict=True)))
+    found = evaluate_text(
+        f"unknown.{u.name}.{key}", text, dict(zip(u.of, v, strict=True))
+    )
     return np.broadcast_to(np.asarray(found, float), np.shape(v[0]))
 
 
@@ -97,9 +111,16 @@ def _text(spec: Plain, u: UnknownSection, key: str) -> str:
     where = f"unknown.{u.name}.{key}"
     if not isinstance(spec, Expression):
         names = ", ".join(u.of)
-        raise InputError(where, "a list or field", f"a number, or {{expression = TEXT in {names}}}")
+        raise InputError(
+            where, "a list or field", f"a number, or {{expression = TEXT in {names}}}"
+        )
     check = partial(evaluate_text, f"{where}.expression", spec.expression)
-    check({name: (low + high) / 2 for name, (low, high) in zip(u.of, ranges(u), strict=True)})
+    check(
+        {
+            name: (low + high) / 2
+            for name, (low, high) in zip(u.of, ranges(u), strict=True)
+        }
+    )
     return spec.expression
 
 
@@ -109,7 +130,9 @@ def ranges(u: UnknownSection) -> list[tuple[float, float]]:
     single = len(given) == 2 and not any(isinstance(x, list) for x in given)
     pairs = [given] if single else [x if isinstance(x, list) else [x] for x in given]
     if len(pairs) != len(u.of) or any(len(pair) != 2 for pair in pairs):
-        said = "[lower, upper]" if len(u.of) == 1 else f"{len(u.of)} pairs [lower, upper]"
+        said = (
+            "[lower, upper]" if len(u.of) == 1 else f"{len(u.of)} pairs [lower, upper]"
+        )
         raise InputError(f"unknown.{u.name}.range", given, said)
     return [(float(low), float(high)) for low, high in pairs]  # type: ignore[arg-type]
 
@@ -121,4 +144,6 @@ def _told(u: UnknownSection, key: str = "") -> Iterator[None]:
         yield
     except InputError as error:
         own = key or error.field.removeprefix("function: ")
-        raise InputError(f"unknown.{u.name}.{own}", error.value, error.allowed) from error
+        raise InputError(
+            f"unknown.{u.name}.{own}", error.value, error.allowed
+        ) from error

@@ -21,7 +21,11 @@ from npde_opt.functions.parser import check_name
 HUGE = re.compile(r"""^\s*["']?([\w.+-]+)["']?\s*=\s*[-+]?(\d{1000,})""", re.MULTILINE)
 """A key with more digits than Python reads."""
 
-HIDDEN = {"edges": ("shape", "extent", "origin"), "shape": ("edges",), "extent": ("edges",)}
+HIDDEN = {
+    "edges": ("shape", "extent", "origin"),
+    "shape": ("edges",),
+    "extent": ("edges",),
+}
 """A key of [grid], and those of the grid's file that it replaces beside its own."""
 
 LONGEST = 1000
@@ -74,14 +78,22 @@ def raw_case(file: Path, variables: Mapping[str, str]) -> Record:
         raw["grid"] = _with_file(grid, file.parent)
     values = _variables(raw, variables)
     kept = {"variables": values} if "variables" in raw else {}
-    found: Record = substituted({k: v for k, v in raw.items() if k != "variables"}, values)
+    found: Record = substituted(
+        {k: v for k, v in raw.items() if k != "variables"}, values
+    )
     return found | kept
 
 
 def _with_file(grid: Mapping[str, Plain], folder: Path) -> Record:
     """[grid] with the keys of its file that it does not replace."""
     shared = read_toml(folder / grid["file"], "grid.file")
-    hidden = {k for key, others in HIDDEN.items() if key in grid for k in others if k not in grid}
+    hidden = {
+        k
+        for key, others in HIDDEN.items()
+        if key in grid
+        for k in others
+        if k not in grid
+    }
     kept = {k: v for k, v in shared.items() if k not in hidden}
     return kept | {k: v for k, v in grid.items() if k != "file"}
 
@@ -124,7 +136,9 @@ def read_toml(file: Path, field: str) -> Record:
             raise InputError(field, str(file), "an existing TOML file")
         size = file.stat().st_size
         if size > FILE_BYTES:
-            raise InputError(f"{field} {file}", f"{size:,} bytes", f"at most {FILE_BYTES:,}")
+            raise InputError(
+                f"{field} {file}", f"{size:,} bytes", f"at most {FILE_BYTES:,}"
+            )
         text = file.read_text(encoding="utf-8-sig")
         if huge := HUGE.search(text):
             digits = f"an integer of {len(huge[2]):,} digits"

@@ -68,9 +68,8 @@ def by_time(
     boxes = (times, *cells) if cells is not None else ()
     if cells is not None and thick(values.shape) == thick(boxes):
         return np.concatenate([v.ravel(order="F") for v in values.reshape(boxes)])
-    listed = (
-        f"{times * places} values by time and place, or shape {(times, places)}: times x places"
-    )
+    listed = f"{times * places} values by time and place, "
+    listed += f"or shape {(times, places)}: times x places"
     if cells is not None and len(cells) > 1:
         listed += f", or {boxes}"
     near = hint(values.shape, (times, places), "[time, place]") or (
@@ -91,7 +90,9 @@ def deviation(field: str, noise: float, values: np.ndarray) -> float:
     found = float(noise) * float(np.sqrt(np.mean(there**2)))
     if not found > 0:
         allowed = "a positive standard deviation"
-        raise InputError(f"{field}.sigma", "none, and data that are 0 everywhere", allowed)
+        raise InputError(
+            f"{field}.sigma", "none, and data that are 0 everywhere", allowed
+        )
     return found
 
 
@@ -113,4 +114,6 @@ def some(field: str, *observed: np.ndarray) -> None:
     """Raises InputError where no datum was observed at all."""
     if not any(np.isfinite(values).any() for values in observed):
         allowed = "at least one value"
-        raise InputError(field, f"NaN only ({sum(v.size for v in observed)} values)", allowed)
+        raise InputError(
+            field, f"NaN only ({sum(v.size for v in observed)} values)", allowed
+        )

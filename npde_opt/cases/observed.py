@@ -88,7 +88,9 @@ class Observed:
         """Points as the case says them."""
         o, dim = self.section, self.domain.dim
         if isinstance(o.points, File):
-            return read_points(f"{self.where}.points", o.points, self.domain.sources, dim)
+            return read_points(
+                f"{self.where}.points", o.points, self.domain.sources, dim
+            )
         if o.points is not None:
             return points_of(o.points, dim, f"{self.where}.points")
         if o.random is not None:
@@ -127,10 +129,17 @@ class Observed:
             return ()
         if isinstance(spec, CountedTimes):
             total = spec.count * self.experiments
-            fits(f"{self.where}.times.count", total, TIME_BYTES, "times, all experiments together")
+            fits(
+                f"{self.where}.times.count",
+                total,
+                TIME_BYTES,
+                "times, all experiments together",
+            )
             return tuple(np.linspace(spec.start, spec.end, spec.count).tolist())
         if isinstance(spec, File):
-            found = read_values(f"{self.where}.times", spec, self.domain.sources, allow_nan=False)
+            found = read_values(
+                f"{self.where}.times", spec, self.domain.sources, allow_nan=False
+            )
             return tuple(found.ravel().tolist())
         return tuple(spec)
 
@@ -139,7 +148,14 @@ class Observed:
         """Whether every cell of the case's grid is seen."""
         o = self.section
         placed = (o.points, o.random, o.regions)
-        listed = o.electrodes or o.sides or o.boxes or o.balls or o.integrals or o.differences
+        listed = (
+            o.electrodes
+            or o.sides
+            or o.boxes
+            or o.balls
+            or o.integrals
+            or o.differences
+        )
         return not listed and all(p is None for p in placed)
 
     def shape(self) -> tuple[int, ...] | None:
@@ -159,7 +175,9 @@ class Observed:
         pairs, field = self.section.differences, f"{self.where}.differences"
         if pairs is None or not numbers.size:
             return
-        first = ", ".join(f"[{a}, {b}]" for a, b in (pairs[i] for i in numbers[:MOST_ALIKE]))
+        first = ", ".join(
+            f"[{a}, {b}]" for a, b in (pairs[i] for i in numbers[:MOST_ALIKE])
+        )
         more = ", ..." if numbers.size > MOST_ALIKE else ""
         self.domain.notes[field] = (
             f"{field}: {numbers.size:,} of {len(pairs):,} see the same cells twice on this grid "
@@ -209,11 +227,17 @@ class Observed:
         for k, part in enumerate(o.sides):
             side = part if isinstance(part, SidePart) else SidePart(side=part)
             corners = side.lower, side.upper
-            found.append(side_mean(grid, side.side, *corners, f"{where}.sides[{k}]", nearest))
+            found.append(
+                side_mean(grid, side.side, *corners, f"{where}.sides[{k}]", nearest)
+            )
         for k, box in enumerate(o.boxes):
-            found.append(box_mean(grid, box.lower, box.upper, f"{where}.boxes[{k}]", nearest))
+            found.append(
+                box_mean(grid, box.lower, box.upper, f"{where}.boxes[{k}]", nearest)
+            )
         for k, ball in enumerate(o.balls):
-            found.append(ball_mean(grid, ball.at, ball.radius, f"{where}.balls[{k}]", nearest))
+            found.append(
+                ball_mean(grid, ball.at, ball.radius, f"{where}.balls[{k}]", nearest)
+            )
         for k, spec in enumerate(o.integrals):
             field, edges = f"{where}.integrals[{k}]", list(grid.edges)
             density = evaluate(field, spec, edges, self.domain.sources)
@@ -228,7 +252,11 @@ class Observed:
         """
         if self.dropped.any():
             pairs = self.section.differences
-            seen = np.arange(len(self.dropped))[:, None] if pairs is None else np.array(pairs)
+            seen = (
+                np.arange(len(self.dropped))[:, None]
+                if pairs is None
+                else np.array(pairs)
+            )
             values[..., self.dropped[seen].any(axis=1)] = np.nan
 
     def drop_driven(self, experiment: int, values: np.ndarray) -> None:
@@ -245,5 +273,9 @@ class Observed:
         """Data of a time that see one of these electrodes."""
         assert self.electrodes is not None
         pairs = self.section.differences
-        seen = np.arange(self.electrodes.size)[:, None] if pairs is None else np.array(pairs)
+        seen = (
+            np.arange(self.electrodes.size)[:, None]
+            if pairs is None
+            else np.array(pairs)
+        )
         return np.asarray(np.isin(seen, driven).any(axis=1))

@@ -74,7 +74,9 @@ class OnGrid:
     def value(self, name: str, key: str = "initial") -> Plain:
         """`initial` or `truth` of an unknown: an owned array [i, j, k], or numbers. Collective."""
         u = self.unknown(name)
-        return value(u, getattr(u, key), f"unknown.{name}.{key}", self.space, self.domain)
+        return value(
+            u, getattr(u, key), f"unknown.{name}.{key}", self.space, self.domain
+        )
 
     def start(self, key: str = "initial") -> PETSc.Vec:
         """Parameters of `initial` or `truth`. Collective; the caller destroys the Vec."""
@@ -84,12 +86,17 @@ class OnGrid:
         """Parameters of `truth`, of `initial` where a case gives none. Collective; the caller
         destroys the Vec."""
         given = {u.name: u.truth for u in self.table.unknown}
-        return self._start({n: "initial" if v is None else "truth" for n, v in given.items()})
+        return self._start(
+            {n: "initial" if v is None else "truth" for n, v in given.items()}
+        )
 
     def _start(self, keys: Mapping[str, str]) -> PETSc.Vec:
         """Parameters of these keys, by unknown, with which the equation can be."""
         m = start(self.table.unknown, keys, self.space, self.domain, self.positive)
-        k = {**known_values(self.grid, self.terms.known), **self.space.at(m).coefficients()}
+        k = {
+            **known_values(self.grid, self.terms.known),
+            **self.space.at(m).coefficients(),
+        }
         with collective(self.grid.comm):
             self._check_storage(k)
             self._check_terms(k)
@@ -106,7 +113,12 @@ class OnGrid:
         """With its coefficients checked: each has a value, and each unknown is used."""
         made = self.terms
         equation = Equation(
-            self.grid, made.terms, self.species, made.gamma, made.storage, "equation.storage"
+            self.grid,
+            made.terms,
+            self.species,
+            made.gamma,
+            made.storage,
+            "equation.storage",
         )
         written = {n for n, f in made.functions.items() if isinstance(f, Written)}
         check_coefficients(self.table, equation.coefficients | written, self.grid.dim)
@@ -125,7 +137,9 @@ class OnGrid:
         """Raises InputError for known tensors that are not positive definite."""
         known = self.terms.known
         for i, term in enumerate(self.terms.terms):
-            if isinstance(term, TensorDiffusion) and set(term.coefficients) <= set(known):
+            if isinstance(term, TensorDiffusion) and set(term.coefficients) <= set(
+                known
+            ):
                 wrong = term.indefinite(term.values(known))
                 if wrong:
                     key = f"equation.terms[{i}].diffusion-tensor"
@@ -140,7 +154,9 @@ class OnGrid:
         wrong, least = wrong_cells(self.grid, capacity.at(k).S, zero=False)
         if wrong:
             said = f"{least:.4g} at the smallest, in {wrong} cells not positive"
-            raise InputError("equation.storage", said, "positive values in all active cells")
+            raise InputError(
+                "equation.storage", said, "positive values in all active cells"
+            )
 
     def _check_terms(self, k: Coefficients) -> None:
         """Raises InputError for terms that read what is not there, and linear ones that cannot be.
@@ -151,7 +167,9 @@ class OnGrid:
         shape = self.grid.local_shape
         cells = {
             n: v if v.ndim > self.grid.dim else np.broadcast_to(v, shape)
-            for n, v in ((n, np.asarray(k[n], float)) for n in self.equation.cell_coefficients)
+            for n, v in (
+                (n, np.asarray(k[n], float)) for n in self.equation.cell_coefficients
+            )
         }
         for i, term in enumerate(self.terms.terms):
             if isinstance(term, LinearTerm):
@@ -159,7 +177,9 @@ class OnGrid:
                     term.at(cells).check("state_")
                 except SolverError as error:
                     key = f"equation.terms[{i}]"
-                    raise InputError(key, error.reason, "a term that can be solved") from error
+                    raise InputError(
+                        key, error.reason, "a term that can be solved"
+                    ) from error
 
     def _check_positive(self) -> None:
         """Raises InputError for diffusivities of steady states that are not positive."""
@@ -176,7 +196,9 @@ class OnGrid:
 
     def experiments(self, own: Sequence[int]) -> list[Experiment]:
         """Those numbered in `own`. Collective."""
-        patches = self.electrodes.patches(self.grid) if self.electrodes is not None else []
+        patches = (
+            self.electrodes.patches(self.grid) if self.electrodes is not None else []
+        )
         return [self._experiment(k, patches) for k in own]
 
     def _experiment(self, k: int, patches: list[Patch]) -> Experiment:
@@ -192,7 +214,9 @@ class OnGrid:
         if self.electrodes is not None:
             first = load.setdefault(self.species[0], self._zeros())
             self.electrodes.add(patches, k, self.grid, first)
-        initial = {s: self._initial(f"{where}.initial.{s}", v) for s, v in x.initial.items()}
+        initial = {
+            s: self._initial(f"{where}.initial.{s}", v) for s, v in x.initial.items()
+        }
         return Experiment(
             initial=initial,
             sources=drives,
@@ -229,7 +253,9 @@ class OnGrid:
         """Raises InputError for sides that have no values."""
         sides = self.domain.boundaries
         open_sides = [side for side, b in sides.items() if b.kind != "periodic"]
-        named = [v for s, v in values.items() if s in self.species and isinstance(v, dict)]
+        named = [
+            v for s, v in values.items() if s in self.species and isinstance(v, dict)
+        ]
         plain = [s for s in values if s not in self.species]
         for side in [*plain, *(side for table in named for side in table)]:
             if side not in open_sides:
@@ -269,7 +295,9 @@ class OnGrid:
         time = self.table.time
         if time is None:
             mean = self.table.equation.mean
-            return Steady(space, equation, known, experiments, samplings, recipe=recipe, mean=mean)
+            return Steady(
+                space, equation, known, experiments, samplings, recipe=recipe, mean=mean
+            )
         assert times is not None
         return Evolution(
             space,

@@ -37,9 +37,13 @@ def outline(
     """
     cells = np.nonzero(plane)
     if not cells[0].size:
-        raise InputError("electrodes", "no active cell in the middle plane", "electrodes.at")
+        raise InputError(
+            "electrodes", "no active cell in the middle plane", "electrodes.at"
+        )
     if count > cells[0].size:
-        raise InputError(COUNT, count, f"at most the plane's {cells[0].size} active cells")
+        raise InputError(
+            COUNT, count, f"at most the plane's {cells[0].size} active cells"
+        )
     boxes = [(e[i], e[i + 1]) for e, i in zip(edges, cells, strict=False)]
     centers = [(low + high) / 2 for low, high in boxes]
     middle = [float(c.mean()) for c in centers]
@@ -47,7 +51,9 @@ def outline(
     angle, r = np.arctan2(y, x), np.hypot(x, y)
     chosen, found = [], []
     for target in 2 * np.pi * np.arange(count) / count:
-        near = np.abs(np.angle(np.exp(1j * (angle - target)))) < np.pi / max(count, NARROWEST)
+        near = np.abs(np.angle(np.exp(1j * (angle - target)))) < np.pi / max(
+            count, NARROWEST
+        )
         near |= _outermost(boxes, middle, target)
         k = int(np.argmax(np.where(near, r, -1)))
         if not near[k] or not r[k] > 0.5 * radius:
@@ -72,11 +78,15 @@ def outline(
 
 
 def _outermost(
-    boxes: Sequence[tuple[np.ndarray, np.ndarray]], middle: Sequence[float], angle: float
+    boxes: Sequence[tuple[np.ndarray, np.ndarray]],
+    middle: Sequence[float],
+    angle: float,
 ) -> np.ndarray:
     """Which cell (all False: none) a ray from the middle leaves last."""
     enter, leave = np.zeros(boxes[0][0].size), np.full(boxes[0][0].size, np.inf)
-    for (low, high), m, step in zip(boxes, middle, (np.cos(angle), np.sin(angle)), strict=True):
+    for (low, high), m, step in zip(
+        boxes, middle, (np.cos(angle), np.sin(angle)), strict=True
+    ):
         if abs(step) < 1e-12:  # along the other axis
             leave[(low > m) | (high < m)] = -np.inf
             continue

@@ -81,5 +81,7 @@ def settled(
     moved = np.array(at, float)
     moved[away], _ = located(cells, moved[away], names, nearest=True)
     far = np.linalg.norm(moved - at, axis=1)[away]
-    way = f"by {far.min():.3g} to {far.max():.3g}" if far.size > 1 else f"by {far[0]:.3g}"
+    way = (
+        f"by {far.min():.3g} to {far.max():.3g}" if far.size > 1 else f"by {far[0]:.3g}"
+    )
     return Settled(moved, none, f"{count}, put to the nearest one, {way}")

@@ -23,7 +23,8 @@ class Patch:
         """Adds amount * weights to the owned values `out`."""
         own = [c - s for c, s in zip(self.cells, grid.start, strict=True)]
         here = np.all(
-            [(i >= 0) & (i < n) for i, n in zip(own, grid.local_shape, strict=True)], axis=0
+            [(i >= 0) & (i < n) for i, n in zip(own, grid.local_shape, strict=True)],
+            axis=0,
         )
         out[tuple(i[here] for i in own)] += amount * self.weights[here]
 
@@ -43,7 +44,8 @@ def patch(
         raise InputError(field, list(at), f"{grid.dim} coordinates")
     boxed(grid, x[None], [field], nearest)
     away = [
-        np.abs(offsets(grid, d, c, a)) for d, (c, a) in enumerate(zip(grid.centers, x, strict=True))
+        np.abs(offsets(grid, d, c, a))
+        for d, (c, a) in enumerate(zip(grid.centers, x, strict=True))
     ]
     near = [np.flatnonzero(r < radius) for r in away]
     squares = np.asarray(
@@ -62,4 +64,6 @@ def patch(
     volumes = grid.outer([m[i] / m.max() for m, i in measures])  # in any unit
     weights = ((1 - squares) ** 2 * volumes)[inside]
     found = np.nonzero(inside)
-    return Patch(tuple(i[f] for i, f in zip(near, found, strict=True)), weights / weights.sum())
+    return Patch(
+        tuple(i[f] for i, f in zip(near, found, strict=True)), weights / weights.sum()
+    )

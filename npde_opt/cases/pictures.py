@@ -16,7 +16,9 @@ from npde_opt.io.gridded import box_text
 from npde_opt.io.pictures import brightness
 
 
-def picture(field: str, spec: Record, edges: list[np.ndarray], sources: Sources) -> np.ndarray:
+def picture(
+    field: str, spec: Record, edges: list[np.ndarray], sources: Sources
+) -> np.ndarray:
     """Global array [i, j] on the cells of `edges`, y upwards, scaled to `range` = [lo, hi] (default
     0 to 1), over `box` = [[x0, x1], [y0, y1]] (default the grid's); lo outside.
 
@@ -48,7 +50,9 @@ def picture_file(field: str, name: str, sources: Sources) -> Path:
         return sources.find(f"{field}.picture", name)
     found = importlib.util.find_spec("skimage")
     if found is None or found.submodule_search_locations is None:
-        raise InputError(field, "scikit-image is not installed", "pip install 'npde_opt[examples]'")
+        raise InputError(
+            field, "scikit-image is not installed", "pip install 'npde_opt[examples]'"
+        )
     path = Path(found.submodule_search_locations[0]) / "data" / f"{Path(name).name}.png"
     if not path.is_file():
         allowed = "a picture of scikit-image's data, or a file"

@@ -54,7 +54,9 @@ def place(
         raise InputError(field, f"values at the points of {spec['file']}", allowed)
     if found.components > 1:
         allowed = "an array of one value a cell"
-        raise InputError(field, f"{found.components} components in {spec['file']}", allowed)
+        raise InputError(
+            field, f"{found.components} components in {spec['file']}", allowed
+        )
     if "shape" in spec:
         fit(f"{field}: {spec['file']}", found.values, tuple(spec["shape"]))
     values, box = _upright(field, spec, found, edges)
@@ -72,10 +74,16 @@ def place(
 
 
 def _of_unit(unit: str, sources: Sources) -> str:
-    return f" (case.length_unit is {sources.unit!r}, the file's unit {unit!r})" if unit else ""
+    return (
+        f" (case.length_unit is {sources.unit!r}, the file's unit {unit!r})"
+        if unit
+        else ""
+    )
 
 
-def _upright(field: str, spec: Record, found: Gridded, edges: Edges) -> tuple[np.ndarray, Edges]:
+def _upright(
+    field: str, spec: Record, found: Gridded, edges: Edges
+) -> tuple[np.ndarray, Edges]:
     """Values and edges with as many axes as the grid has; along an axis where the file is flat its
     only cell is the grid's."""
     assert found.edges is not None
@@ -87,7 +95,9 @@ def _upright(field: str, spec: Record, found: Gridded, edges: Edges) -> tuple[np
     flat = [d for d, a in enumerate(box) if a.size == 1]
     if len(box) != len(edges) or any(edges[d].size > 2 for d in flat):
         allowed = f"values along all {len(edges)} axes of the grid {cells(edges)}"
-        raise InputError(field, f"{spec['file']} of shape {found.values.shape}", allowed)
+        raise InputError(
+            field, f"{spec['file']} of shape {found.values.shape}", allowed
+        )
     for d in flat:
         box[d] = edges[d][[0, -1]]
     return values, box
@@ -103,12 +113,17 @@ def _in_units(field: str, file: str, unit: str, box: Edges, sources: Sources) ->
     image = file.lower().endswith(IMAGES)
     if image and sources.anatomy[0] is not None:
         factor = LENGTHS.get(unit, MILLIMETRE) / MILLIMETRE
-        return [(e * factor - c) * MILLIMETRE for e, c in zip(box, mni152_corner(), strict=False)]
+        return [
+            (e * factor - c) * MILLIMETRE
+            for e, c in zip(box, mni152_corner(), strict=False)
+        ]
     if unit not in LENGTHS or not sources.unit.strip():
         return box
     if sources.unit not in LENGTHS:
         allowed = f"{', '.join(LENGTHS)}; or '' for coordinates as they are in {file}"
-        raise InputError("case.length_unit", f"{sources.unit!r}, with {field} in {unit}", allowed)
+        raise InputError(
+            "case.length_unit", f"{sources.unit!r}, with {field} in {unit}", allowed
+        )
     return [e * (LENGTHS[unit] / LENGTHS[sources.unit]) for e in box]
 
 
@@ -127,13 +142,17 @@ def _by_cell(
     shape = cells(homes[0])
     count = int(np.prod(shape))
     can = _axes(values, len(edges)).ndim == len(edges)
-    even = "; or resample = true, which lays its cells evenly over the box" if can else ""
+    even = (
+        "; or resample = true, which lays its cells evenly over the box" if can else ""
+    )
     if values.ndim == 1 and values.size != count:
         allowed = f"{count:,} values, one a cell of the grid {' x '.join(map(str, shape))}{even}"
         raise InputError(field, f"{values.size:,} values in {spec['file']}", allowed)
     if values.ndim == 1:
         allowed = f"shape = {list(shape)} with it, where x runs fastest"
-        raise InputError(field, f"a flat list of {values.size} values in {spec['file']}", allowed)
+        raise InputError(
+            field, f"a flat list of {values.size} values in {spec['file']}", allowed
+        )
     raise InputError(
         field,
         f"an array of shape {values.shape} in {spec['file']}, {values.size:,} values",
@@ -159,7 +178,8 @@ def _stretched(
             f"{len(edges)} axes with resample = true",
         )
     return values, [
-        np.linspace(e[0], e[-1], n + 1) for e, n in zip(edges, values.shape, strict=True)
+        np.linspace(e[0], e[-1], n + 1)
+        for e, n in zip(edges, values.shape, strict=True)
     ]
 
 

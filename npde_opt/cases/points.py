@@ -32,13 +32,19 @@ def read_points(field: str, spec: Plain, sources: Sources, dim: int) -> np.ndarr
     spec = as_dict(spec)
     if is_table(Path(spec["file"])):
         spec = spec | {"column": _coordinate_columns(field, spec, sources, dim)}
-    values = read_values(field, spec, dataclasses.replace(sources, log=Log()), allow_nan=False)
+    values = read_values(
+        field, spec, dataclasses.replace(sources, log=Log()), allow_nan=False
+    )
     found = points_of(values, dim, field)
-    sources.log.note(field, spec["file"], found, box=box_text([np.sort(x) for x in found.T]))
+    sources.log.note(
+        field, spec["file"], found, box=box_text([np.sort(x) for x in found.T])
+    )
     return found
 
 
-def _coordinate_columns(field: str, spec: Record, sources: Sources, dim: int) -> list[int]:
+def _coordinate_columns(
+    field: str, spec: Record, sources: Sources, dim: int
+) -> list[int]:
     """The columns that the case names, else those named x, y, z (as the grid has axes), else all of
     a table of so many.
 
@@ -78,7 +84,9 @@ def read_wells(field: str, spec: Plain, sources: Sources, dim: int) -> list[list
             allowed = f"no {key}: columns of wells have their names"
             raise InputError(f"{field}.{key}", "given", allowed)
     where, wanted = f"{field}: {spec['file']}", _well_columns(field, spec, sources, dim)
-    rows = read_values(field, spec | {"column": list(wanted.values())}, sources, allow_nan=False)
+    rows = read_values(
+        field, spec | {"column": list(wanted.values())}, sources, allow_nan=False
+    )
     columns = dict(zip(wanted, rows.T, strict=True))
     numbers = columns.get("experiment", np.ones(len(rows)))
     count, seen = int(numbers.max()), sorted(set(numbers.tolist()))
@@ -88,13 +96,17 @@ def read_wells(field: str, spec: Plain, sources: Sources, dim: int) -> list[list
     if radii.min() < 0:
         raise InputError(where, f"a radius of {radii.min():g}", "radii >= 0")
     wells: list[list[Well]] = [[] for _ in range(count)]
-    for number, row, rate, radius in zip(numbers, rows, columns["rate"], radii, strict=True):
+    for number, row, rate, radius in zip(
+        numbers, rows, columns["rate"], radii, strict=True
+    ):
         well = Well(at=row[:dim].tolist(), rate=float(rate), radius=float(radius))
         wells[int(number) - 1].append(well)
     return wells
 
 
-def _well_columns(field: str, spec: Record, sources: Sources, dim: int) -> dict[str, str | int]:
+def _well_columns(
+    field: str, spec: Record, sources: Sources, dim: int
+) -> dict[str, str | int]:
     """The columns of a table of wells, coordinates first."""
     table = table_of(field, sources.find(field, spec["file"]), given(spec))
     axes = axis_columns(field, table, sources, dim)
@@ -118,15 +130,26 @@ def points_of(values: Plain, dim: int, field: str) -> np.ndarray:
     try:
         found = np.asarray(values, float)
     except (TypeError, ValueError) as error:
-        raise InputError(field, repr(values), f"a list of points of {dim} coordinates") from error
+        raise InputError(
+            field, repr(values), f"a list of points of {dim} coordinates"
+        ) from error
     if found.ndim == 1:
         found = found[:, None] if dim == 1 else found[None]
-    if found.ndim != 2 or found.shape[1] != dim or not len(found) or not np.isfinite(found).all():
+    if (
+        found.ndim != 2
+        or found.shape[1] != dim
+        or not len(found)
+        or not np.isfinite(found).all()
+    ):
         raise InputError(
             field,
             f"shape {found.shape}",
             f"(n, {dim}): n points of {dim} finite coordinates"
-            + (f"; it looks transposed: ({dim}, n)" if found.shape[:1] == (dim,) else ""),
+            + (
+                f"; it looks transposed: ({dim}, n)"
+                if found.shape[:1] == (dim,)
+                else ""
+            ),
         )
     return found
 
@@ -137,5 +160,7 @@ def check_pairs(
     """Pairs of numbers of `count` places. Raises InputError for one that is not of two of them."""
     for i, (a, b) in enumerate(pairs):
         if a == b or max(a, b) >= count:
-            raise InputError(f"{field}[{i}]", [a, b], f"two different {what} from 0 to {count - 1}")
+            raise InputError(
+                f"{field}[{i}]", [a, b], f"two different {what} from 0 to {count - 1}"
+            )
     return [(a, b) for a, b in pairs]

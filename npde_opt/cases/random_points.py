@@ -60,7 +60,10 @@ def _cell_by_cell(
     rng: np.random.Generator, count: int, masks: Sequence[Mask], field: str
 ) -> np.ndarray:
     """Cells of the common refinement drawn by volume, and a point in each."""
-    axes = [np.unique(np.concatenate(e)) for e in zip(*(edges for edges, _ in masks), strict=True)]
+    axes = [
+        np.unique(np.concatenate(e))
+        for e in zip(*(edges for edges, _ in masks), strict=True)
+    ]
     common = np.ones([e.size - 1 for e in axes], bool)
     for edges, mask in masks:
         common &= nearest_values(mask, edges, axes) > 0.5

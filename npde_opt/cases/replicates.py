@@ -37,7 +37,9 @@ class Repeated:
 
     def means(self) -> list[np.ndarray]:
         """What is fitted, by experiment."""
-        return [_mean(np.array(own)) for own in zip(*self._of(self.fitted), strict=True)]
+        return [
+            _mean(np.array(own)) for own in zip(*self._of(self.fitted), strict=True)
+        ]
 
     def variances(self, of_all: bool) -> list[np.ndarray]:
         """Of one replicate by experiment, NaN where fewer than two are there.
@@ -82,7 +84,9 @@ def columns_of(field: str, spec: Plain) -> list[str | int]:
     found = [s.replicates or [] for s in listed]
     for e, columns in enumerate(found):
         if columns != found[0]:
-            raise InputError(f"{field}[{e}].replicates", columns, f"{found[0]}, as of the first")
+            raise InputError(
+                f"{field}[{e}].replicates", columns, f"{found[0]}, as of the first"
+            )
     return found[0]
 
 
@@ -106,7 +110,9 @@ def check_replicates(table: CaseFile) -> None:
         left = len(fitted(columns, name))
         if o.data is not None and o.sigma is None and o.noise is None and left < 2:
             said = "a positive number or a file with measured data, or their relative noise, or two"
-            raise InputError(f"{field}.sigma", "nothing", f"{said} replicates that are fitted")
+            raise InputError(
+                f"{field}.sigma", "nothing", f"{said} replicates that are fitted"
+            )
     if name and name not in known:
         there = ", ".join(known) or "'': no observation has replicates"
         raise InputError("validation.replicate", repr(name), there)

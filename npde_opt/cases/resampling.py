@@ -18,7 +18,9 @@ def cell_of(x: np.ndarray, edges: np.ndarray) -> np.ndarray:
     return np.clip(np.searchsorted(edges, x, side="right") - 1, 0, edges.size - 2)
 
 
-def resample(values: np.ndarray, source: list[np.ndarray], target: list[np.ndarray]) -> np.ndarray:
+def resample(
+    values: np.ndarray, source: list[np.ndarray], target: list[np.ndarray]
+) -> np.ndarray:
     """Volume means of `values` over the cells of `target` edges."""
     out = np.asarray(values, float)
     for d, (a, b) in enumerate(zip(source, target, strict=True)):

@@ -41,7 +41,9 @@ def validated(raw: Mapping[str, Plain]) -> CaseFile:
     if table.time is None:
         _check_steady(table)
     elif table.equation.mean is not None:
-        raise InputError("equation.mean", table.equation.mean, "no mean with a section [time]")
+        raise InputError(
+            "equation.mean", table.equation.mean, "no mean with a section [time]"
+        )
     else:
         _check_precision(table.time)
     _check_derived(table)
@@ -137,13 +139,17 @@ def _check_unknowns(table: CaseFile) -> None:
             learned.check(u)
             continue
         if u.smoothness > 0 and u.kind != "history":
-            said = f"0 with kind {u.kind!r}: only the values of a history have neighbours"
+            said = (
+                f"0 with kind {u.kind!r}: only the values of a history have neighbours"
+            )
             raise InputError(f"{where}.smoothness", u.smoothness, said)
         if u.deviation is not None and is_field(u):
             said = "none with a field, whose prior is a [[regularization]]"
             raise InputError(f"{where}.deviation", u.deviation, said)
         if u.kind == "history" and u.length is None:
-            raise InputError(f"{where}.length", "nothing", "the number of a history's values")
+            raise InputError(
+                f"{where}.length", "nothing", "the number of a history's values"
+            )
 
 
 def regularized(table: CaseFile, i: int) -> str:
@@ -163,7 +169,9 @@ def _check_regularization(table: CaseFile) -> None:
         name = regularized(table, i)
         if name in taken:
             said = f"{name!r} again"
-            raise InputError(f"regularization[{i}].unknown", said, "one table an unknown")
+            raise InputError(
+                f"regularization[{i}].unknown", said, "one table an unknown"
+            )
         taken.append(name)
 
 
@@ -205,7 +213,9 @@ def _check_experiments(table: CaseFile, raw: Mapping[str, Plain]) -> None:
         given = {"count": e.count, "at": e.at}
         raise InputError("electrodes", given, "a count or a list `at` of 2 or more")
     if e is not None and table.wells is not None:
-        raise InputError("wells", "given beside electrodes", "one of them makes the experiments")
+        raise InputError(
+            "wells", "given beside electrodes", "one of them makes the experiments"
+        )
     if not table.experiment and e is None and table.wells is None:
         table.experiment = [read("experiment[0]", {}, ExperimentSection)]
     for k, x in enumerate(table.experiment):
@@ -232,11 +242,17 @@ def _check_observations(table: CaseFile) -> None:
             said = "a number, where data are simulated"
             raise InputError(f"{where}.sigma", "a file", said)
         if o.electrodes and table.electrodes is None:
-            raise InputError(f"{where}.electrodes", True, "false, or a section [electrodes]")
+            raise InputError(
+                f"{where}.electrodes", True, "false, or a section [electrodes]"
+            )
         if (o.times is None) != (table.time is None):
-            there, needed = ("nothing", "times") if o.times is None else ("given", "no times")
+            there, needed = (
+                ("nothing", "times") if o.times is None else ("given", "no times")
+            )
             other = "with" if o.times is None else "without"
-            raise InputError(f"{where}.times", there, f"{needed} {other} a section [time]")
+            raise InputError(
+                f"{where}.times", there, f"{needed} {other} a section [time]"
+            )
     check_replicates(table)
     if table.observation and all(o.held_out for o in table.observation):
         said = "false in one [[observation]] at least, which is fitted"
@@ -283,12 +299,16 @@ def _check_steady(table: CaseFile) -> None:
 def _check_precision(time: TimeSection) -> None:
     if time.precision == "single" and time.scheme != "explicit-euler":
         given = f"single with the scheme {time.scheme}"
-        raise InputError("time.precision", given, "double, or scheme = 'explicit-euler'")
+        raise InputError(
+            "time.precision", given, "double, or scheme = 'explicit-euler'"
+        )
 
 
 def _check_derived(table: CaseFile) -> None:
     scalars = {u.name for u in table.unknown if u.kind == "scalar"}
-    scalars |= {n for n, v in table.equation.known.items() if isinstance(v, int | float)}
+    scalars |= {
+        n for n, v in table.equation.known.items() if isinstance(v, int | float)
+    }
     there = "the scalars " + (", ".join(sorted(scalars)) or "(there is none)")
     for name, text in table.equation.derived.items():
         Expressions([text], (), f"equation.derived.{name}").check_names(scalars, there)
@@ -318,4 +338,6 @@ def _check_own_optimizer(table: CaseFile, raw: Mapping[str, Plain]) -> None:
     for key in ("name", "options"):
         if key in raw.get("optimizer", {}) and table.optimizer.method != "registered":
             said = f"given with method = {table.optimizer.method!r}"
-            raise InputError(f"optimizer.{key}", said, "method = 'registered', or no such key")
+            raise InputError(
+                f"optimizer.{key}", said, "method = 'registered', or no such key"
+            )

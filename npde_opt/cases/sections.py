@@ -19,7 +19,12 @@ from npde_opt.cases.experiment_tables import (
 from npde_opt.cases.field_tables import (
     File,
 )
-from npde_opt.cases.grid_tables import Boundaries, CaseSection, DomainSection, GridSection
+from npde_opt.cases.grid_tables import (
+    Boundaries,
+    CaseSection,
+    DomainSection,
+    GridSection,
+)
 from npde_opt.cases.sought_tables import (
     OptimizerSection,
     RegularizationSection,
@@ -37,7 +42,9 @@ class CaseFile(Table, kw_only=True):
     case: CaseSection = field(default_factory=CaseSection)
     variables: Annotated[
         dict[str, str | float],
-        Meta(description="values that replace {NAME} in texts, and that --set NAME=VALUE changes"),
+        Meta(
+            description="values that replace {NAME} in texts, and that --set NAME=VALUE changes"
+        ),
     ] = {}
     grid: GridSection = field(default_factory=GridSection)
     domain: DomainSection = field(default_factory=DomainSection)

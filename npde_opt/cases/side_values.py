@@ -55,7 +55,9 @@ def read_sides(table: CaseFile, files: Sources, dim: int) -> None:
         found = _read(key, side, value, files, dim)
         if TIME in found.axes:
             if table.time is None:
-                raise InputError(key, f"a column {TIME} in {value.file}", "a section [time]")
+                raise InputError(
+                    key, f"a column {TIME} in {value.file}", "a section [time]"
+                )
             check_times(key, table, found.times, open_ended=False)
         _put(table, key, side, found)
 
@@ -85,7 +87,9 @@ def _read(key: str, side: str, spec: File, files: Sources, dim: int) -> SideTabl
         said = f"a column of {places}times ({TIME})" + (", or both" if along else "")
         raise InputError(key, f"{spec.file} with the columns {table.columns}", said)
     value = _value_column(key, spec, table, columns)
-    listed = {k: v for k, v in plain.items() if k != "scale"} | {"column": [*columns, value]}
+    listed = {k: v for k, v in plain.items() if k != "scale"} | {
+        "column": [*columns, value]
+    }
     unheard = replace(files, log=Log())
     rows = read_values(key, listed, unheard, allow_nan=False)
     files.log.note(key, spec.file, rows[:, -1] * (spec.scale or 1.0))
@@ -120,7 +124,9 @@ def _value_column(key: str, spec: File, table: Table, taken: Sequence[int]) -> i
         return table.index(f"{key}.column", spec.column)
     left = [i for i in range(len(table.names)) if i not in taken]
     if len(left) != 1:
-        raise InputError(f"{key}.column", "none", f"the column of values: {table.columns}")
+        raise InputError(
+            f"{key}.column", "none", f"the column of values: {table.columns}"
+        )
     return left[0]
 
 
@@ -183,10 +189,14 @@ def _listed(
             native = np.reshape(values, cells(home), order="F")
             return resample(native, home, _others(side, edges))
     count = int(np.prod(cells(own[0])))
-    raise InputError(key, f"{len(values)} values", f"{count}, one a cell of the side, x fastest")
+    raise InputError(
+        key, f"{len(values)} values", f"{count}, one a cell of the side, x fastest"
+    )
 
 
-def _between(side: str, table: SideTable, edges: Sequence[np.ndarray]) -> boundary.Value:
+def _between(
+    side: str, table: SideTable, edges: Sequence[np.ndarray]
+) -> boundary.Value:
     """The table at the middles of the side's faces."""
     values = table.values
     others = [a for a in AXES[: len(edges)] if a != side[0]]
@@ -202,6 +212,8 @@ def _between(side: str, table: SideTable, edges: Sequence[np.ndarray]) -> bounda
     return boundary.SideValue(values, times=table.times)
 
 
-def _along(x: np.ndarray, points: np.ndarray, values: np.ndarray, axis: int) -> np.ndarray:
+def _along(
+    x: np.ndarray, points: np.ndarray, values: np.ndarray, axis: int
+) -> np.ndarray:
     """Linear interpolation along an axis."""
     return np.apply_along_axis(lambda v: np.interp(x, points, v), axis, values)

@@ -51,7 +51,9 @@ class UnknownSection(Table, kw_only=True):
     ] = "log"
     bounds: Annotated[
         Pair | None,
-        Meta(description="[lower, upper] of the coefficient, or of a function's values"),
+        Meta(
+            description="[lower, upper] of the coefficient, or of a function's values"
+        ),
     ] = None
     initial: Annotated[
         float | Numbers | FIELD_TABLES,
@@ -86,15 +88,23 @@ class UnknownSection(Table, kw_only=True):
     ] = 8
     neurons: Annotated[
         Annotated[int, Meta(ge=1, le=300)],
-        Meta(description="perceptrons: of the hidden layer", extra={"kinds": ("perceptron",)}),
+        Meta(
+            description="perceptrons: of the hidden layer",
+            extra={"kinds": ("perceptron",)},
+        ),
     ] = 5
     monotone: Annotated[
         Literal["rising", "falling"] | None,
-        Meta(description="functions: the only direction in which they go", extra=FUNCTION),
+        Meta(
+            description="functions: the only direction in which they go", extra=FUNCTION
+        ),
     ] = None
     sign: Annotated[
         Literal["positive", "negative"] | None,
-        Meta(description="functions: of all values", extra={**FUNCTION, "not_with": ("bounds",)}),
+        Meta(
+            description="functions: of all values",
+            extra={**FUNCTION, "not_with": ("bounds",)},
+        ),
     ] = None
     outside: Annotated[
         Literal["linear", "constant"],
@@ -123,7 +133,8 @@ class UnknownSection(Table, kw_only=True):
         ),
     ] = None
     length: Annotated[
-        Count | None, Meta(description="values of a history", extra={"kinds": ("history",)})
+        Count | None,
+        Meta(description="values of a history", extra={"kinds": ("history",)}),
     ] = None
     deviation: Annotated[
         Annotated[float, Meta(ge=1e-100, le=1e100)] | None,
@@ -155,9 +166,9 @@ REGISTERED = {"kinds": ("registered",)}
 class RegularizationSection(Table, kw_only=True):
     """What is asked of an unknown field."""
 
-    unknown: Annotated[str | None, Meta(description="which unknown; default: the first field")] = (
-        None
-    )
+    unknown: Annotated[
+        str | None, Meta(description="which unknown; default: the first field")
+    ] = None
     kind: Annotated[
         Literal["gradient", "bilaplacian", "total-variation", "registered"],
         Meta(description="regularizer"),
@@ -170,7 +181,8 @@ class RegularizationSection(Table, kw_only=True):
         ),
     ] = 1.0
     reference: Annotated[
-        Field | None, Meta(description="coefficient towards which it pulls; default: `initial`")
+        Field | None,
+        Meta(description="coefficient towards which it pulls; default: `initial`"),
     ] = None
     cell_weights: Annotated[
         Field | None,
@@ -180,10 +192,12 @@ class RegularizationSection(Table, kw_only=True):
         ),
     ] = None
     gamma: Annotated[
-        Positive | None, Meta(description="bilaplacian: of the Laplacian", extra=BILAPLACIAN)
+        Positive | None,
+        Meta(description="bilaplacian: of the Laplacian", extra=BILAPLACIAN),
     ] = None
     delta: Annotated[
-        Positive | None, Meta(description="bilaplacian: of the field", extra=BILAPLACIAN)
+        Positive | None,
+        Meta(description="bilaplacian: of the field", extra=BILAPLACIAN),
     ] = None
     correlation_length: Annotated[
         Positive | None,
@@ -217,7 +231,10 @@ class RegularizationSection(Table, kw_only=True):
         ),
     ] = None
     name: Annotated[
-        str, Meta(description="registered: its name in the file of --module", extra=REGISTERED)
+        str,
+        Meta(
+            description="registered: its name in the file of --module", extra=REGISTERED
+        ),
     ] = ""
     options: Annotated[
         Record,
@@ -232,9 +249,12 @@ class OptimizerSection(Table, kw_only=True):
     """How it is sought."""
 
     method: Annotated[
-        str, Meta(description="see --optimizer; registered: one of --module's, by its name")
+        str,
+        Meta(description="see --optimizer; registered: one of --module's, by its name"),
     ] = "gauss-newton"
-    name: Annotated[str, Meta(description="registered: its name in the file of --module")] = ""
+    name: Annotated[
+        str, Meta(description="registered: its name in the file of --module")
+    ] = ""
     options: Annotated[
         Record, Meta(description="registered: what it takes beside the objective")
     ] = {}
@@ -245,7 +265,8 @@ class OptimizerSection(Table, kw_only=True):
         NotNegative, Meta(description="stop at this times the initial gradient norm")
     ] = 1e-6
     gradient_atol: Annotated[
-        NotNegative, Meta(description="or where the gradient norm is no larger than this")
+        NotNegative,
+        Meta(description="or where the gradient norm is no larger than this"),
     ] = 0.0
     decrement: Annotated[
         Positive,
@@ -269,16 +290,25 @@ class OptimizerSection(Table, kw_only=True):
             "with [time] one"
         ),
     ] = None
-    memory: Annotated[Count, Meta(description="quasi-Newton methods: pairs that are kept")] = 10
-    cg_max: Annotated[Count, Meta(description="Newton methods: steps of the inner CG at most")] = (
-        200
-    )
+    memory: Annotated[
+        Count, Meta(description="quasi-Newton methods: pairs that are kept")
+    ] = 10
+    cg_max: Annotated[
+        Count, Meta(description="Newton methods: steps of the inner CG at most")
+    ] = 200
     forcing_max: Annotated[
         float,
-        Meta(gt=0, lt=1, description="Newton methods: relative residual of the inner CG at most"),
+        Meta(
+            gt=0,
+            lt=1,
+            description="Newton methods: relative residual of the inner CG at most",
+        ),
     ] = 0.5
     reorthogonalize: Annotated[
-        bool, Meta(description="Newton methods: keep all directions of the inner CG conjugate")
+        bool,
+        Meta(
+            description="Newton methods: keep all directions of the inner CG conjugate"
+        ),
     ] = True
     learnt: Annotated[
         Index,
@@ -287,7 +317,9 @@ class OptimizerSection(Table, kw_only=True):
             "on preconditioning finer ones"
         ),
     ] = 100
-    gauss_newton: Annotated[bool, Meta(description="bntr: the Gauss-Newton Hessian")] = False
+    gauss_newton: Annotated[
+        bool, Meta(description="bntr: the Gauss-Newton Hessian")
+    ] = False
     rate: Annotated[Positive, Meta(description="adam, adamw: learning rate")] = 1e-3
     schedule: Annotated[
         Literal["constant", "cosine", "step"],
@@ -296,15 +328,21 @@ class OptimizerSection(Table, kw_only=True):
             "end; step: times `decay` every `period` epochs"
         ),
     ] = "constant"
-    decay: Annotated[float, Meta(gt=0, le=1, description="schedule step: a factor")] = 0.1
+    decay: Annotated[float, Meta(gt=0, le=1, description="schedule step: a factor")] = (
+        0.1
+    )
     period: Annotated[Count, Meta(description="schedule step: epochs")] = 10
     warm_up: Annotated[
         NotNegative,
-        Meta(description="adam, adamw: epochs in which the rate rises, from step to step"),
+        Meta(
+            description="adam, adamw: epochs in which the rate rises, from step to step"
+        ),
     ] = 0.0
     betas: Annotated[
         Pair,
-        Meta(description="adam, adamw: decay of the means of the gradient and of its square"),
+        Meta(
+            description="adam, adamw: decay of the means of the gradient and of its square"
+        ),
     ] = (0.9, 0.999)
     epsilon: Annotated[
         Positive, Meta(description="adam, adamw: added to the root of the mean square")
@@ -318,10 +356,13 @@ class OptimizerSection(Table, kw_only=True):
     ] = None
     batch: Annotated[
         Count | None,
-        Meta(description="adam, adamw: experiments or samples a step at most; default: all"),
+        Meta(
+            description="adam, adamw: experiments or samples a step at most; default: all"
+        ),
     ] = None
     clip: Annotated[
-        Positive | None, Meta(description="adam, adamw: gradients are shortened to this 2-norm")
+        Positive | None,
+        Meta(description="adam, adamw: gradients are shortened to this 2-norm"),
     ] = None
     patience: Annotated[
         Count | None,
@@ -332,7 +373,9 @@ class OptimizerSection(Table, kw_only=True):
     ] = None
     restarts: Annotated[
         Annotated[int, Meta(ge=0, le=1000)]
-        | Annotated[list[dict[str, float | Numbers | FIELD_TABLES]], Meta(max_length=1000)],
+        | Annotated[
+            list[dict[str, float | Numbers | FIELD_TABLES]], Meta(max_length=1000)
+        ],
         Meta(
             description="further starts, of which the lowest minimum is the answer: so many drawn "
             "around `initial`, or a list of tables {UNKNOWN = value to start from}"
@@ -352,7 +395,10 @@ class ValidationSection(Table, kw_only=True):
     """What is not fitted, and reported beside what is. Experiments choose the point, too: the best
     one is that which fits these best."""
 
-    experiments: Annotated[list[Index], Meta(description="numbers of experiments, from 0")] = []
+    experiments: Annotated[
+        list[Index], Meta(description="numbers of experiments, from 0")
+    ] = []
     replicate: Annotated[
-        str, Meta(description="one of the `replicates` of all files; '': all are fitted")
+        str,
+        Meta(description="one of the `replicates` of all files; '': all are fitted"),
     ] = ""

@@ -91,21 +91,29 @@ class Sources:
             raise InputError(field, repr(name), "the name of a file")
         if (
             len(name) > LONGEST_PATH
-            or max(len(part.encode(errors="replace")) for part in name.split("/")) > LONGEST_NAME
+            or max(len(part.encode(errors="replace")) for part in name.split("/"))
+            > LONGEST_NAME
         ):
             allowed = f"a name of at most {LONGEST_NAME}"
-            raise InputError(field, f"{name[:60]}... ({len(name):,} characters)", allowed)
+            raise InputError(
+                field, f"{name[:60]}... ({len(name):,} characters)", allowed
+            )
         path = self._search(field, name)
         check_file(field, path)
         return path
 
     def _search(self, field: str, name: str) -> Path:
-        places = [self.folder / name, *([self.data_folder / name] if self.data_folder else [])]
+        places = [
+            self.folder / name,
+            *([self.data_folder / name] if self.data_folder else []),
+        ]
         for place in places:
             if place.exists():
                 return place
         if self.data_folder and Path(name).name == name and name != "..":
-            below = sorted(p for p in self.data_folder.rglob(glob.escape(name)) if p.is_file())
+            below = sorted(
+                p for p in self.data_folder.rglob(glob.escape(name)) if p.is_file()
+            )
             if len(below) > 1:
                 raise InputError(
                     field,
@@ -115,7 +123,9 @@ class Sources:
             if below:
                 return below[0]
         hint = (
-            "" if self.data_folder else "; give the folder that holds it by --data DIR or NPDE_DATA"
+            ""
+            if self.data_folder
+            else "; give the folder that holds it by --data DIR or NPDE_DATA"
         )
         allowed = f"an existing file (looked in {', '.join(str(p.parent) for p in places)}){hint}"
         raise InputError(field, name, allowed)
@@ -157,7 +167,12 @@ def _template(name: str) -> Path:
     if found is None or found.submodule_search_locations is None:
         allowed = "pip install 'npde_opt[examples]'"
         raise InputError("domain.mni152", "nilearn is not installed", allowed)
-    return Path(found.submodule_search_locations[0]) / "datasets" / "data" / TEMPLATE.format(name)
+    return (
+        Path(found.submodule_search_locations[0])
+        / "datasets"
+        / "data"
+        / TEMPLATE.format(name)
+    )
 
 
 @lru_cache(maxsize=2)

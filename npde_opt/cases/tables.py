@@ -66,11 +66,15 @@ def read_values(
         values = values.mean(axis=1)
     if "rows" in spec:
         if values.ndim == 0:
-            raise InputError(f"{field}.rows", "given", f"no rows: {path.name} holds one number")
+            raise InputError(
+                f"{field}.rows", "given", f"no rows: {path.name} holds one number"
+            )
         values = values[_rows(field, spec["rows"], len(values))]
     if "shape" in spec:
         if values.size != int(np.prod(spec["shape"])):
-            raise InputError(field, f"{values.size} values in {path.name}", f"{spec['shape']}")
+            raise InputError(
+                field, f"{values.size} values in {path.name}", f"{spec['shape']}"
+            )
         values = values.reshape(spec["shape"])
     values = np.asarray(values, float) * spec.get("scale", 1.0)
     if not allow_nan:
@@ -92,13 +96,17 @@ def of_key(field: str) -> Iterator[None]:
     except InputError as error:
         if error.field.startswith(field):
             raise
-        raise InputError(f"{field}: {error.field}", error.value, error.allowed) from error
+        raise InputError(
+            f"{field}: {error.field}", error.value, error.allowed
+        ) from error
 
 
 def given(spec: Record) -> Record:
     """The keys of a table that say something."""
     return {
-        k: v for k, v in spec.items() if v is not None and v != {} and not (k == "skip" and v == 0)
+        k: v
+        for k, v in spec.items()
+        if v is not None and v != {} and not (k == "skip" and v == 0)
     }
 
 
@@ -152,10 +160,15 @@ def length_column(
 
 def _plain(table: Table) -> list[str]:
     """Names of columns in small letters, without what stands in brackets behind them."""
-    return [re.split(r"[\[(]", title, maxsplit=1)[0].strip().lower() for title in table.names]
+    return [
+        re.split(r"[\[(]", title, maxsplit=1)[0].strip().lower()
+        for title in table.names
+    ]
 
 
-def check_unit(field: str, table: Table, column: int, sources: Sources, scale: float = 1.0) -> None:
+def check_unit(
+    field: str, table: Table, column: int, sources: Sources, scale: float = 1.0
+) -> None:
     """Raises InputError for a column of lengths whose header names another unit than the case's,
     unless `scale` converts it."""
     for unit in table.units(column):
@@ -180,7 +193,9 @@ def _array(field: str, path: Path, spec: Record, used: Used | None) -> np.ndarra
     return without_codes(path, found, spec.get("missing"), used)
 
 
-def without_codes(path: Path, found: Gridded, declared: Plain, used: Used | None) -> np.ndarray:
+def without_codes(
+    path: Path, found: Gridded, declared: Plain, used: Used | None
+) -> np.ndarray:
     """The values of an array, NaN where they are codes of missing ones.
 
     Args:
@@ -190,7 +205,13 @@ def without_codes(path: Path, found: Gridded, declared: Plain, used: Used | None
     Raises:
         InputError: for numbers that obviously stand for missing values, and are not declared.
     """
-    codes = declared if isinstance(declared, list) else [] if declared is None else [declared]
+    codes = (
+        declared
+        if isinstance(declared, list)
+        else []
+        if declared is None
+        else [declared]
+    )
     values, rounding = found.values, found.rounding or 0.0
     missing = is_one_of(values, numbers_of(codes, number), rounding)
     values = np.where(missing, np.nan, values) if missing.any() else values
@@ -211,7 +232,9 @@ def refuse_missing(field: str, path: Path, values: np.ndarray) -> None:
     """Raises InputError unless there is a value everywhere."""
     count = int(np.isnan(values).sum())
     if count:
-        raise InputError(field, f"{count} missing values in {path.name}", "a value everywhere")
+        raise InputError(
+            field, f"{count} missing values in {path.name}", "a value everywhere"
+        )
 
 
 def _text(field: str, path: Path, spec: Record, used: Used | None) -> np.ndarray:
@@ -232,7 +255,9 @@ def _text(field: str, path: Path, spec: Record, used: Used | None) -> np.ndarray
         allowed = f"one of the columns of {path.name}: {table.columns}"
         raise InputError(f"{field}.column", "none", allowed)
     if column == []:
-        raise InputError(f"{field}.column", "[]", f"columns of {path.name}: {table.columns}")
+        raise InputError(
+            f"{field}.column", "[]", f"columns of {path.name}: {table.columns}"
+        )
     listed = column if isinstance(column, list) else [0 if column is None else column]
     places = [table.index(f"{field}.column", c) for c in listed]
     columns = [table.numbers(place, used)[keep] for place in places]

@@ -45,7 +45,8 @@ class Diffusion(Table, kw_only=True):
     """-div(D grad u)."""
 
     diffusion: Annotated[
-        str | Names, Meta(description="a coefficient's name, or one a direction: ['D_x', 'D_y']")
+        str | Names,
+        Meta(description="a coefficient's name, or one a direction: ['D_x', 'D_y']"),
     ]
     species: Species = None
 
@@ -83,7 +84,10 @@ class GradientDiffusion(Table, kw_only=True):
     """-div(D(q) grad u), q = |grad u|^2 of all directions: symmetric."""
 
     text: Annotated[
-        str, Meta(description="D(q) in coefficients; of the p-Laplacian '(e**2 + q)**((p - 2)/2)'")
+        str,
+        Meta(
+            description="D(q) in coefficients; of the p-Laplacian '(e**2 + q)**((p - 2)/2)'"
+        ),
     ] = field(name="gradient-diffusion")
     species: Species = None
 
@@ -99,11 +103,12 @@ class Advection(Table, kw_only=True):
             "the time t is explicit in IMEX schemes, and upwind"
         ),
     ]
-    scheme: Annotated[Literal["upwind", "central"], Meta(description="of the differences")] = (
-        "upwind"
-    )
+    scheme: Annotated[
+        Literal["upwind", "central"], Meta(description="of the differences")
+    ] = "upwind"
     conservative: Annotated[
-        bool, Meta(description="div(v u): what leaves a cell enters the next; else v.grad u")
+        bool,
+        Meta(description="div(v u): what leaves a cell enters the next; else v.grad u"),
     ] = False
     species: Species = None
 
@@ -112,7 +117,10 @@ class Reaction(Table, kw_only=True):
     """c u, added to A."""
 
     reaction: Annotated[
-        str, Meta(description="a coefficient's name, or text in coefficients: 'k**2*(1 - n**2)'")
+        str,
+        Meta(
+            description="a coefficient's name, or text in coefficients: 'k**2*(1 - n**2)'"
+        ),
     ]
     species: Species = None
 
@@ -123,7 +131,9 @@ class Weight(Table, kw_only=True):
     offset: Annotated[
         list[int], Meta(min_length=1, max_length=3, description="cells along each axis")
     ]
-    weight: Annotated[str | float, Meta(description="a coefficient's name, or a number")]
+    weight: Annotated[
+        str | float, Meta(description="a coefficient's name, or a number")
+    ]
 
 
 class Convolution(Table, kw_only=True):
@@ -131,7 +141,9 @@ class Convolution(Table, kw_only=True):
 
     convolution: Annotated[
         Annotated[list[Weight], Meta(min_length=1)],
-        Meta(description="neighbours and weights, e.g. [{ offset = [0, 2], weight = 'w' }]"),
+        Meta(
+            description="neighbours and weights, e.g. [{ offset = [0, 2], weight = 'w' }]"
+        ),
     ]
     species: Species = None
 
@@ -141,7 +153,9 @@ class Ground(Table, kw_only=True):
 
     ground: Annotated[Place, Meta(description="coordinates of its centre")]
     radius: Annotated[NotNegative, Meta(description="of the patch")] = 0.0
-    conductance: Annotated[Positive, Meta(description="current out of it for a potential of 1")]
+    conductance: Annotated[
+        Positive, Meta(description="current out of it for a potential of 1")
+    ]
 
 
 class Absorbing(Table, kw_only=True):
@@ -192,7 +206,9 @@ class Registered(Table, kw_only=True):
     """A term of the user's, from a file given by --module."""
 
     registered: Annotated[str, Meta(description="the name that it is registered by")]
-    options: Annotated[Record, Meta(description="what it takes beside grid and species")] = {}
+    options: Annotated[
+        Record, Meta(description="what it takes beside grid and species")
+    ] = {}
     species: Species = None
 
 

@@ -51,15 +51,20 @@ class Terms:
         known: coefficients by name: owned arrays [i, j, k] of fields, arrays () of numbers.
     """
 
-    def __init__(self, table: CaseFile, domain: Domain, grid: Grid, truth: bool = False):
+    def __init__(
+        self, table: CaseFile, domain: Domain, grid: Grid, truth: bool = False
+    ):
         self.table, self.domain, self.grid = table, domain, grid
         self.functions = functions(table, truth)
         self.species = tuple(table.equation.species)
         self.gamma = gamma_of("equation.gamma", table.equation.gamma or 1.0)
-        self.known = {name: self._known(name, spec) for name, spec in table.equation.known.items()}
+        self.known = {
+            name: self._known(name, spec) for name, spec in table.equation.known.items()
+        }
         self.storage = self._storage()
         self.terms = [
-            self._placed_term(f"equation.terms[{i}]", t) for i, t in enumerate(table.equation.terms)
+            self._placed_term(f"equation.terms[{i}]", t)
+            for i, t in enumerate(table.equation.terms)
         ]
 
     def _storage(self) -> str | None:
@@ -106,7 +111,9 @@ class Terms:
             case tables.Diffusion():
                 return Diffusion(grid, t.diffusion, t.species)
             case tables.TensorDiffusion():
-                return TensorDiffusion(grid, t.tensor, t.species, f"{field}.diffusion-tensor")
+                return TensorDiffusion(
+                    grid, t.tensor, t.species, f"{field}.diffusion-tensor"
+                )
             case tables.NonlinearDiffusion():
                 return self._nonlinear_diffusion(f"{field}.nonlinear-diffusion", t)
             case tables.GradientDiffusion():
@@ -127,7 +134,9 @@ class Terms:
             case tables.Kinetics():
                 return self._kinetics(f"{field}.kinetics", t)
             case tables.Registered():
-                made = registered("term", f"{field}.registered", t.registered, t.options)
+                made = registered(
+                    "term", f"{field}.registered", t.registered, t.options
+                )
                 term: Term = made(grid, t.species, **t.options)
                 return term
             case tables.Source():
@@ -148,15 +157,23 @@ class Terms:
 
     def _check_timed(self, field: str, term: Term) -> None:
         if term.timed and self.table.time is None:
-            raise InputError(field, "a text that reads t", "a section [time], or a text without t")
+            raise InputError(
+                field, "a text that reads t", "a section [time], or a text without t"
+            )
 
     def _advection(self, field: str, t: tables.Advection) -> Advection | TimedAdvection:
         grid, names, v = self.grid, self.species, t.advection
-        if self.table.time is None or not any(_reads_time(x, grid.dim, field) for x in v):
+        if self.table.time is None or not any(
+            _reads_time(x, grid.dim, field) for x in v
+        ):
             return Advection(grid, v, t.scheme, t.species, t.conservative, field)
         if t.scheme != "upwind":
-            raise InputError(field, f"{t.scheme} with a velocity that reads t", "upwind")
-        return TimedAdvection(grid, names, t.species or names[0], v, t.conservative, field)
+            raise InputError(
+                field, f"{t.scheme} with a velocity that reads t", "upwind"
+            )
+        return TimedAdvection(
+            grid, names, t.species or names[0], v, t.conservative, field
+        )
 
     def _ground(self, field: str, t: tables.Ground) -> str:
         """The name of its reaction coefficient, the conductance over the volumes of its cells."""
@@ -184,7 +201,9 @@ def _reads_time(given: float | str, dim: int, field: str) -> bool:
     return isinstance(given, str) and Expressions([given], names, field).reads(TIME)
 
 
-def _weights(field: str, t: tables.Convolution, dim: int) -> dict[tuple[int, ...], str | float]:
+def _weights(
+    field: str, t: tables.Convolution, dim: int
+) -> dict[tuple[int, ...], str | float]:
     """By offset. Raises InputError for one that is there twice or has another number of axes."""
     found: dict[tuple[int, ...], str | float] = {}
     for i, w in enumerate(t.convolution):
@@ -198,14 +217,20 @@ def _weights(field: str, t: tables.Convolution, dim: int) -> dict[tuple[int, ...
 
 
 def source(
-    grid: Grid, species: tuple[str, ...], field: str, t: tables.AnySource, shape_key: str
+    grid: Grid,
+    species: tuple[str, ...],
+    field: str,
+    t: tables.AnySource,
+    shape_key: str,
 ) -> Source:
     """A source of a case; its history and times are lists or names by now."""
     assert isinstance(t, tables.Source | tables.ExperimentSource)
     history, times = t.history, t.times
     assert not isinstance(history, File) and not isinstance(times, File)
     one = t.species or species[0]
-    return Source(grid, species, one, t.shape, history, times, t.interpolation, field, shape_key)
+    return Source(
+        grid, species, one, t.shape, history, times, t.interpolation, field, shape_key
+    )
 
 
 # ---- names ---------------------------------------------------------------------------------------
@@ -258,20 +283,31 @@ def check_coefficients(table: CaseFile, used: set[str], dim: int) -> None:
             allowed = f"a coefficient of equation.known or an [[unknown]]: {there}"
             raise InputError(key, repr(name), allowed)
     used = used | {n for key, text in _texts(table) for n in _names(text, key, dim)}
-    used |= {n for key, text in _side_texts(table) for n in _names(text, key, dim, timed(table))}
+    used |= {
+        n
+        for key, text in _side_texts(table)
+        for n in _names(text, key, dim, timed(table))
+    }
     used |= {s.history for _, s in histories(table) if isinstance(s.history, str)}
     for name in unknown:
         if name not in used:
             seen = ", ".join(sorted(used)) or "there is none"
             allowed = f"a coefficient of theirs: {seen}"
             raise InputError(
-                f"unknown.{name}", "in no term, initial state, source or boundary value", allowed
+                f"unknown.{name}",
+                "in no term, initial state, source or boundary value",
+                allowed,
             )
     derived = table.equation.derived.items()
-    used |= {n for key, text in derived for n in _names(text, f"equation.derived.{key}", dim)}
+    used |= {
+        n for key, text in derived for n in _names(text, f"equation.derived.{key}", dim)
+    }
     for name in table.equation.known:
         if name not in used:
-            seen = ", ".join(sorted(used - set(unknown))) or "nothing: no name stands there"
+            seen = (
+                ", ".join(sorted(used - set(unknown)))
+                or "nothing: no name stands there"
+            )
             said = "in no term, initial state, source, boundary value or derived figure"
             raise InputError(f"equation.known.{name}", said, seen)
 
@@ -300,5 +336,7 @@ def _side_texts(table: CaseFile) -> Iterator[tuple[str, str]]:
             yield key, text
 
 
-def _names(text: str, key: str, dim: int, timed: tuple[str, ...] = ()) -> tuple[str, ...]:
+def _names(
+    text: str, key: str, dim: int, timed: tuple[str, ...] = ()
+) -> tuple[str, ...]:
     return Expressions([text], (*AXES[:dim], *timed), key).parameters

@@ -65,7 +65,9 @@ def limits(kind: Kind) -> Record:
     """What an Annotated type says."""
     found: Record = {}
     names = ("ge", "gt", "le", "lt", "min_length", "max_length", "description", "extra")
-    for meta in typing.get_args(kind)[1:] if origin_of(kind) is typing.Annotated else ():
+    for meta in (
+        typing.get_args(kind)[1:] if origin_of(kind) is typing.Annotated else ()
+    ):
         found |= {n: getattr(meta, n) for n in names if getattr(meta, n) is not None}
     return found
 
@@ -99,7 +101,9 @@ def plain(kind: Kind) -> bool:
         if part is not type(None)
     ]
     return not any(is_table(member) for member in options(kind)) and all(
-        plain(part) for part in inner if isinstance(part, type) or origin_of(part) is not None
+        plain(part)
+        for part in inner
+        if isinstance(part, type) or origin_of(part) is not None
     )
 
 
@@ -124,7 +128,9 @@ def _words(kind: Kind) -> str:
     if origin is dict:
         return f"a table ({allowed(parts[1])} each)"
     signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
-    ranges = " and".join(f" {sign} {says[name]:g}" for name, sign in signs.items() if name in says)
+    ranges = " and".join(
+        f" {sign} {says[name]:g}" for name, sign in signs.items() if name in says
+    )
     names = {int: "an integer", float: "a number", str: "a text", bool: "true or false"}
     return names.get(inside, "a value") + ranges
 
@@ -157,7 +163,9 @@ def as_dict(value: object) -> Plain:
     """A struct as a dict of the keys that say something, at any depth; other values as they are."""
     if not isinstance(value, Table):
         return value
-    found = {name: getattr(value, f.name) for name, (_, f) in keys_of(type(value)).items()}
+    found = {
+        name: getattr(value, f.name) for name, (_, f) in keys_of(type(value)).items()
+    }
     return {name: as_dict(v) for name, v in found.items() if v is not None}
 
 
@@ -166,7 +174,9 @@ def spelt(table: Table) -> Record:
     keys = keys_of(type(table))
     given = {name: getattr(table, f.name) for name, (_, f) in keys.items()}
     return {
-        n: as_dict(v) for n, v in given.items() if keys[n][1].required or v != default(keys[n][1])
+        n: as_dict(v)
+        for n, v in given.items()
+        if keys[n][1].required or v != default(keys[n][1])
     }
 
 
@@ -201,7 +211,9 @@ def _check_heard(
         kinds = says.get("kinds")
         if kinds and out["kind"] not in kinds:
             said = f"the kind {' or '.join(kinds)}, or no {name}"
-            raise InputError(path(where, name), f"given with the kind {out['kind']!r}", said)
+            raise InputError(
+                path(where, name), f"given with the kind {out['kind']!r}", said
+            )
         needed = says.get("needs")
         if needed and needed not in given:
             said = f"a {needed}, or no {name}"
@@ -238,14 +250,23 @@ def value_of(where: str, given: Plain, kind: Kind) -> Plain:
             limits(member),
         )
         if origin is list and isinstance(given, list):
-            if not says.get("min_length", 0) <= len(given) <= says.get("max_length", len(given)):
+            if (
+                not says.get("min_length", 0)
+                <= len(given)
+                <= says.get("max_length", len(given))
+            ):
                 raise InputError(where, f"{len(given)} values", allowed(member))
             return [value_of(f"{where}[{i}]", x, parts[0]) for i, x in enumerate(given)]
         if origin is dict and isinstance(given, dict):
             for name in given:
                 _checked(f"{where}, key {shown(name)}", name, parts[0])
-            return {name: value_of(f"{where}.{name}", x, parts[1]) for name, x in given.items()}
-    leaves = [member for member in others if origin_of(bare(member)) not in (list, dict)]
+            return {
+                name: value_of(f"{where}.{name}", x, parts[1])
+                for name, x in given.items()
+            }
+    leaves = [
+        member for member in others if origin_of(bare(member)) not in (list, dict)
+    ]
     if not leaves:
         raise InputError(where, shown(given), allowed(kind))
     for member in leaves:
@@ -256,14 +277,23 @@ def value_of(where: str, given: Plain, kind: Kind) -> Plain:
 
 def _lists_tables(kind: Kind) -> bool:
     parts = typing.get_args(bare(kind))
-    return origin_of(bare(kind)) is list and isinstance(parts[0], type) and is_table(parts[0])
+    return (
+        origin_of(bare(kind)) is list
+        and isinstance(parts[0], type)
+        and is_table(parts[0])
+    )
 
 
-def _chosen(where: str, given: Mapping[str, Plain], tables: Sequence[type[Table]]) -> type[Table]:
+def _chosen(
+    where: str, given: Mapping[str, Plain], tables: Sequence[type[Table]]
+) -> type[Table]:
     """The one of `tables` whose first required key is given."""
     if len(tables) == 1:
         return tables[0]
-    first = {next(name for name, (_, f) in keys_of(t).items() if f.required): t for t in tables}
+    first = {
+        next(name for name, (_, f) in keys_of(t).items() if f.required): t
+        for t in tables
+    }
     found = [name for name in first if name in given]
     if len(found) != 1:
         near = [n for key in given for n in difflib.get_close_matches(key, first, 1)]
@@ -279,7 +309,9 @@ def _chosen(where: str, given: Mapping[str, Plain], tables: Sequence[type[Table]
 
 def _none_of(given: Mapping[str, Plain], tables: Sequence[type[Table]]) -> bool:
     """Whether no required key of these tables is given: a table with free keys."""
-    required = {name for t in tables for name, (_, f) in keys_of(t).items() if f.required}
+    required = {
+        name for t in tables for name, (_, f) in keys_of(t).items() if f.required
+    }
     return not required & set(given)
 
 
@@ -296,7 +328,11 @@ def _checked(where: str, given: Plain, kind: Kind) -> Plain:
     try:
         msgspec.convert(given, kind)
     except msgspec.ValidationError as error:
-        path = str(error).rpartition(" - at `$")[2].rstrip("`") if " - at `$" in str(error) else ""
+        path = (
+            str(error).rpartition(" - at `$")[2].rstrip("`")
+            if " - at `$" in str(error)
+            else ""
+        )
         place, found, inner = _descend(path, given, kind)
         raise InputError(where + place, shown(found), allowed(inner)) from None
     return given
@@ -307,7 +343,9 @@ def _descend(path: str, given: Plain, kind: Kind) -> tuple[str, Plain, Kind]:
     place = ""
     for text in path.replace("]", "").split("[")[1:]:
         parts = [
-            typing.get_args(bare(m)) for m in options(kind) if origin_of(bare(m)) in (list, tuple)
+            typing.get_args(bare(m))
+            for m in options(kind)
+            if origin_of(bare(m)) in (list, tuple)
         ]
         if not text.isdigit() or not isinstance(given, list) or not parts:
             break
@@ -321,8 +359,19 @@ def rows_of(table: type[Table]) -> list[str]:
     lines = ["| key | type | default | meaning |", "|---|---|---|---|"]
     for name, (kind, field) in keys_of(table).items():
         value = default(field)
-        said = "required" if field.required else "" if value is None else f"`{_toml(value)}`"
-        cells = [f"`{name}`", _type(kind), said, str(limits(kind).get("description", ""))]
+        said = (
+            "required"
+            if field.required
+            else ""
+            if value is None
+            else f"`{_toml(value)}`"
+        )
+        cells = [
+            f"`{name}`",
+            _type(kind),
+            said,
+            str(limits(kind).get("description", "")),
+        ]
         lines.append("| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |")
     return lines
 
@@ -363,7 +412,8 @@ def _type(kind: Kind) -> str:
             *[
                 n
                 for n in names
-                if not n.endswith("Field") and n not in ("Expression", "Value", "a number")
+                if not n.endswith("Field")
+                and n not in ("Expression", "Value", "a number")
             ],
         ]
     return " or ".join(dict.fromkeys(names))

@@ -33,7 +33,9 @@ def check_sizes(unknowns: list[UnknownSection]) -> None:
         fits(f"unknown.{u.name}.length", u.length or 0, VALUE_BYTES)
 
 
-def space_of(unknowns: list[UnknownSection], domain: Domain, grid: Grid) -> ParameterSpace:
+def space_of(
+    unknowns: list[UnknownSection], domain: Domain, grid: Grid
+) -> ParameterSpace:
     """The parameters of all unknowns. Collective."""
     return ParameterSpace(grid, [_unknown(u, domain, grid) for u in unknowns])
 
@@ -128,7 +130,11 @@ def start(
         for u in unknowns:
             field = f"unknown.{u.name}.{keys[u.name]}"
             found = value(u, getattr(u, keys[u.name]), field, space, domain)
-            shown = found[on] if u.kind == "field" and u.regions is None else np.asarray(found)
+            shown = (
+                found[on]
+                if u.kind == "field" and u.regions is None
+                else np.asarray(found)
+            )
             low = float(shown.min(initial=np.inf))
             if u.name in positive and not low > 0:
                 allowed = "positive values in all active cells (a conductivity or diffusivity)"
@@ -139,7 +145,10 @@ def start(
 
 
 def mover(
-    unknowns: list[UnknownSection], given: Mapping[str, Plain], where: str, domain: Domain
+    unknowns: list[UnknownSection],
+    given: Mapping[str, Plain],
+    where: str,
+    domain: Domain,
 ) -> Move:
     """To other values to start from.
 
@@ -151,7 +160,8 @@ def mover(
         with collective(space.comm):
             some = [u for u in unknowns if u.name in given]
             values = {
-                u.name: value(u, given[u.name], f"{where}.{u.name}", space, domain) for u in some
+                u.name: value(u, given[u.name], f"{where}.{u.name}", space, domain)
+                for u in some
             }
             for name, found in values.items():
                 with told_by(f"{where}.{name}"):

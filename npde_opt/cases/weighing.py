@@ -44,7 +44,11 @@ OPTIONS = {
 
 def floor(section: MisfitSection, data: list[np.ndarray]) -> float:
     """Of proportional errors: as given, or a share of the largest of the data."""
-    return section.floor if section.floor is not None else default_floor(np.concatenate(data))
+    return (
+        section.floor
+        if section.floor is not None
+        else default_floor(np.concatenate(data))
+    )
 
 
 def misfit(
@@ -83,7 +87,11 @@ def options(r: RegularizationSection) -> Record:
 
 
 def regularizers(
-    table: CaseFile, domain: Domain, space: ParameterSpace, m: PETSc.Vec, chosen: float | None
+    table: CaseFile,
+    domain: Domain,
+    space: ParameterSpace,
+    m: PETSc.Vec,
+    chosen: float | None,
 ) -> Record:
     """By unknown, around the parameters m. Collective.
 
@@ -96,7 +104,9 @@ def regularizers(
         if isinstance(weight, str):
             assert chosen is not None
             weight = chosen
-        found[name] = _regularizer(f"regularization[{i}]", r, weight, name, domain, space, m)
+        found[name] = _regularizer(
+            f"regularization[{i}]", r, weight, name, domain, space, m
+        )
     for u in table.unknown:
         if not is_field(u) and (u.deviation is not None or u.smoothness > 0):
             found[u.name] = _prior(table, u, space, m)
@@ -114,7 +124,9 @@ def _misfit_maker(section: MisfitSection) -> Callable[..., Misfit]:
     return registered("misfit", "misfit.name", section.name, section.options)
 
 
-def check_regularization(table: CaseFile, i: int, domain: Domain, space: ParameterSpace) -> None:
+def check_regularization(
+    table: CaseFile, i: int, domain: Domain, space: ParameterSpace
+) -> None:
     """Reads what regularization[i] takes, and makes one of its options, on few cells of the box.
 
     Raises:
@@ -153,7 +165,9 @@ def _regularizer(
             values = whole[grid.local_slice][on]
             grid.view(reference)[on] = space.unknown(name).inverse(values)
         if r.cell_weights is not None:
-            whole = evaluate(f"{field}.cell_weights", r.cell_weights, edges, domain.sources)
+            whole = evaluate(
+                f"{field}.cell_weights", r.cell_weights, edges, domain.sources
+            )
             given["cell_weights"] = np.asfortranarray(whole[grid.local_slice])
     return _maker(field, r)(grid, weight, reference, **given)
 
@@ -165,7 +179,9 @@ def _maker(field: str, r: RegularizationSection) -> Callable[..., Regularizer]:
     return REGULARIZERS[r.kind]
 
 
-def _prior(table: CaseFile, u: UnknownSection, space: ParameterSpace, m: PETSc.Vec) -> Regularizer:
+def _prior(
+    table: CaseFile, u: UnknownSection, space: ParameterSpace, m: PETSc.Vec
+) -> Regularizer:
     """Of numbers, of functions, or of constants of regions."""
     if is_function(u):
         start, rows = space.values(m, u.name), function(u).differences
@@ -175,4 +191,6 @@ def _prior(table: CaseFile, u: UnknownSection, space: ParameterSpace, m: PETSc.V
     at = places(table, u.name, unknown.block.count) if u.smoothness > 0 else None
     values = space.values(m, u.name)
     deviation = u.deviation or 1.0
-    return SmallPrior(space.comm, unknown.block.count, weight, values, deviation, u.smoothness, at)
+    return SmallPrior(
+        space.comm, unknown.block.count, weight, values, deviation, u.smoothness, at
+    )

@@ -57,15 +57,32 @@ def animate(
     """
     with style() as plt:
         shown = [
-            np.where(active, f, np.nan) if active is not None else np.asarray(f) for f in frames
+            np.where(active, f, np.nan) if active is not None else np.asarray(f)
+            for f in frames
         ]
         if len(edges) == 1:
             figure, update = _lines(
-                plt, edges[0], shown, times, name, labelled(axes[0], length_unit), axis, data
+                plt,
+                edges[0],
+                shown,
+                times,
+                name,
+                labelled(axes[0], length_unit),
+                axis,
+                data,
             )
         else:
             figure, update = _maps(
-                plt, edges, shown, times, name, length_unit, axis, marks, sides or {}, axes
+                plt,
+                edges,
+                shown,
+                times,
+                name,
+                length_unit,
+                axis,
+                marks,
+                sides or {},
+                axes,
             )
         write(path, plt, figure, update, len(shown), every)
     return Path(path)
@@ -88,7 +105,9 @@ def write(
     temporary = beside(target)
     try:
         with disk(str(target), target.parent, "a place where files can be written"):
-            animation.save(os.fspath(temporary), writer=PillowWriter(fps=round(1 / every)), dpi=80)
+            animation.save(
+                os.fspath(temporary), writer=PillowWriter(fps=round(1 / every)), dpi=80
+            )
             os.replace(temporary, target)
     finally:
         with contextlib.suppress(OSError):
@@ -113,7 +132,9 @@ def _lines(
     data: Sequence[tuple[float, np.ndarray]],
 ) -> Frames:
     """The figure, and what draws a frame."""
-    low, high = (float(end([end(f[np.isfinite(f)]) for f in frames])) for end in (np.min, np.max))
+    low, high = (
+        float(end([end(f[np.isfinite(f)]) for f in frames])) for end in (np.min, np.max)
+    )
     high = high if high > low else low + 1.0
     figure, ax = plt.subplots(figsize=(6, 3.5), layout="constrained")
     x = (edges[1:] + edges[:-1]) / 2
@@ -133,7 +154,9 @@ def _lines(
         seen = [d for d in data if d[0] <= times[i] * (1 + 1e-9)]
         if seen:
             points.set_data(x, seen[-1][1])
-        ax.set_title(titled(axis, times[i]) + (f", data of {seen[-1][0]:.4g}" if seen else ""))
+        ax.set_title(
+            titled(axis, times[i]) + (f", data of {seen[-1][0]:.4g}" if seen else "")
+        )
         return [line, points]
 
     return figure, update
@@ -166,7 +189,9 @@ def _maps(
             tuple(middle[d] if d == cut else slice(None) for d in range(dim)),
         )
         kind = {"norm": scale.norm(), "cmap": "magma"}
-        logarithmic = all(e[0] >= 0 and e[-1] - e[-2] > GRADED * (e[1] - e[0]) for e in plane)
+        logarithmic = all(
+            e[0] >= 0 and e[-1] - e[-2] > GRADED * (e[1] - e[0]) for e in plane
+        )
         if logarithmic:  # around a well: most cells are near the origin
             artist = ax.pcolormesh(*plane, frames[0][at].T, **kind)
             ax.set(
@@ -219,5 +244,7 @@ def pixels(values: np.ndarray, edges: Sequence[np.ndarray]) -> np.ndarray:
         even = np.allclose(widths, widths[0], rtol=1e-6, atol=0)
         count = min(widths.size, LARGEST) if even else LARGEST
         centers = e[0] + (e[-1] - e[0]) * (np.arange(count) + 0.5) / count
-        picks.append(np.clip(np.searchsorted(e, centers, side="right") - 1, 0, widths.size - 1))
+        picks.append(
+            np.clip(np.searchsorted(e, centers, side="right") - 1, 0, widths.size - 1)
+        )
     return values[np.ix_(*picks)]

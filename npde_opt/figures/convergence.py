@@ -32,20 +32,31 @@ def plot_convergence(
         levels: names of the levels (their grids), coarsest first.
     """
     if not history:
-        raise InputError("figure of convergence", "an empty history", "at least one row")
+        raise InputError(
+            "figure of convergence", "an empty history", "at least one row"
+        )
     level = _column(history, "level", 0).astype(int)
     steps = np.arange(len(history))
     work = _column(history, "forward_solves", 0) + _column(history, "adjoint_solves", 0)
     norm = _column(history, "gradient_norm")
     first = np.array([norm[np.argmax(level == k)] for k in level])
     with style() as plt:
-        figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 4.0), layout="constrained")
+        figure, (left, middle, right) = plt.subplots(
+            1, 3, figsize=(13, 4.0), layout="constrained"
+        )
         shades = plt.get_cmap("plasma")(np.linspace(0.0, 0.78, int(np.ptp(level)) + 1))
         for k in np.unique(level):
             on, color = level == k, shades[k - level.min()]
-            named = levels[k] if levels is not None and k < len(levels) else f"level {k}"
+            named = (
+                levels[k] if levels is not None and k < len(levels) else f"level {k}"
+            )
             left.plot(
-                steps[on], _column(history, "objective")[on], "o-", color=color, ms=4, label=named
+                steps[on],
+                _column(history, "objective")[on],
+                "o-",
+                color=color,
+                ms=4,
+                label=named,
             )
             left.plot(
                 steps[on],
@@ -74,7 +85,9 @@ def plot_convergence(
             ax.xaxis.get_major_locator().set_params(integer=True)
         handles, names = left.get_legend_handles_labels()
         chosen = [
-            i for i, n in enumerate(names) if len(set(level)) > 1 or n in ("objective", "misfit")
+            i
+            for i, n in enumerate(names)
+            if len(set(level)) > 1 or n in ("objective", "misfit")
         ]
         figure.legend(
             [handles[i] for i in chosen],
@@ -90,7 +103,9 @@ def plot_convergence(
 def _column(
     history: Sequence[Mapping[str, Plain]], key: str, missing: float = np.nan
 ) -> np.ndarray:
-    return np.array([missing if row.get(key) is None else row[key] for row in history], float)
+    return np.array(
+        [missing if row.get(key) is None else row[key] for row in history], float
+    )
 
 
 def _log_where_it_helps(ax: Axes, values: np.ndarray) -> None:
@@ -121,7 +136,9 @@ def plot_weights(
     w, f, r = (np.asarray(v, float)[order] for v in (weights, misfits, regularizations))
     pick = int(np.argmin(abs(np.log(w / chosen))))
     with style() as plt:
-        figure, (left, right) = plt.subplots(1, 2, figsize=(9.8, 4.3), layout="constrained")
+        figure, (left, right) = plt.subplots(
+            1, 2, figsize=(9.8, 4.3), layout="constrained"
+        )
         for ax, x, y in ((left, f, r), (right, w, f)):
             ax.loglog(x, y, "o-", color=FIRST, ms=5)
             ax.loglog(x[pick], y[pick], "o", ms=13, mfc="none", mec=SECOND, mew=2)
@@ -136,7 +153,9 @@ def plot_weights(
                 color=SECOND if i == pick else INK,
             )
         if target is not None:
-            left.axvline(target, color=THIRD, lw=1.2, ls="--", label="misfit of the noise")
+            left.axvline(
+                target, color=THIRD, lw=1.2, ls="--", label="misfit of the noise"
+            )
             right.axhline(target, color=THIRD, lw=1.2, ls="--")
             left.legend(loc="upper right")
         left.set(

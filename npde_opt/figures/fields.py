@@ -96,7 +96,9 @@ def plot_fields(
     for label, values in fields.items():
         if values.shape != shape:
             said = f"shape {values.shape}"
-            raise InputError(f"figure of the {label} field", said, f"shape {shape} of the edges")
+            raise InputError(
+                f"figure of the {label} field", said, f"shape {shape} of the edges"
+            )
     mask = np.ones(shape, bool) if active is None else np.asarray(active, bool)
     panels = _panels(fields, title, mask, name, unit, log, cmap)
     setting = Setting(edges, mask, length_unit, marks, sides or {}, axes)
@@ -123,12 +125,19 @@ def _panels(
     if (deviation := fields.get("standard deviation")) is not None:
         spread = scale_of([deviation[mask]])
         bar = f"standard deviation of {label}"
-        found.append(Panel("standard deviation", deviation, spread, "magma", bar, False))
+        found.append(
+            Panel("standard deviation", deviation, spread, "magma", bar, False)
+        )
     return found
 
 
 def _error(
-    recovered: np.ndarray, true: np.ndarray, title: str, mask: np.ndarray, label: str, log: bool
+    recovered: np.ndarray,
+    true: np.ndarray,
+    title: str,
+    mask: np.ndarray,
+    label: str,
+    log: bool,
 ) -> Panel:
     """The difference, or of a logarithmic scale the ratio."""
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -158,7 +167,11 @@ def _lines(plt: ModuleType, panels: Sequence[Panel], setting: Setting) -> Figure
     )
     top, edges = axes[0, 0], setting.edges[0]
     for p in shared:
-        look = {"color": FAINT, "lw": 3.5} if p.title == "true" else {"color": FIRST, "lw": 1.8}
+        look = (
+            {"color": FAINT, "lw": 3.5}
+            if p.title == "true"
+            else {"color": FIRST, "lw": 1.8}
+        )
         values = np.where(setting.mask, p.values, np.nan)
         top.stairs(values, edges, label=p.title, baseline=None, **look)
     top.set(ylabel=shared[0].bar, xlim=(edges[0], edges[-1]))
@@ -172,7 +185,9 @@ def _lines(plt: ModuleType, panels: Sequence[Panel], setting: Setting) -> Figure
     axes[-1, 0].set_xlabel(labelled(setting.axes[0], setting.length_unit))
     line_marks(top, setting.marks, setting.sides)
     if len(shared) > 1:
-        figure.legend(*top.get_legend_handles_labels(), loc="outside upper right", ncols=3)
+        figure.legend(
+            *top.get_legend_handles_labels(), loc="outside upper right", ncols=3
+        )
     legend(figure, setting.marks, setting.sides)
     return figure
 
@@ -202,7 +217,9 @@ def _beside(
     rows, columns = (count, 1) if below else (1, count)
     bars = 1.4 if below else 0.9 * len({p.bar for p in panels}) + 0.5
     size = (columns * width + bars, rows * width / ratio + 1.1)
-    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="compressed")
+    figure, axes = plt.subplots(
+        rows, columns, figsize=size, squeeze=False, layout="compressed"
+    )
     for i, (ax, panel) in enumerate(zip(axes.flat, panels, strict=True)):
         _map(ax, panel, setting, None, shown_on(setting.marks, i))
         ax.set_title(panel.title)
@@ -244,7 +261,9 @@ def _slices(
     return figure, [list(row) for row in axes]
 
 
-def _bars(figure: Figure, panels: Sequence[Panel], axes: Sequence[Sequence[Axes]]) -> None:
+def _bars(
+    figure: Figure, panels: Sequence[Panel], axes: Sequence[Sequence[Axes]]
+) -> None:
     """One scale of colours for the panels that share it, and one for every other."""
     shared = [i for i, p in enumerate(panels) if p.shares]
     others = [[i] for i, p in enumerate(panels) if not p.shares]
@@ -253,14 +272,21 @@ def _bars(figure: Figure, panels: Sequence[Panel], axes: Sequence[Sequence[Axes]
         beside = [ax for i in group for ax in axes[i]]
         artist = beside[0].collections[0]
         bar = figure.colorbar(
-            artist, ax=beside, label=panel.bar, aspect=28, pad=0.02, extend=panel.scale.extend
+            artist,
+            ax=beside,
+            label=panel.bar,
+            aspect=28,
+            pad=0.02,
+            extend=panel.scale.extend,
         )
         bar.outline.set_linewidth(0.5)
         if panel.scale.log:
             short_log_ticks(bar.ax.yaxis, panel.scale.low, panel.scale.high)
 
 
-def _plane(edges: Sequence[np.ndarray], fixed: int | None) -> tuple[np.ndarray, np.ndarray]:
+def _plane(
+    edges: Sequence[np.ndarray], fixed: int | None
+) -> tuple[np.ndarray, np.ndarray]:
     kept = [np.asarray(e) for d, e in enumerate(edges) if d != fixed]
     return kept[0], kept[1]
 
@@ -300,7 +326,9 @@ def _mesh(
     thin = (slice(None, None, steps[0]), slice(None, None, steps[1]))
     shown = np.ma.masked_array(values[thin], ~mask[thin] | ~np.isfinite(values[thin]))
     ax.set_facecolor("#e3e3e3")
-    ax.pcolormesh(x, y, shown.T, norm=panel.scale.norm(), cmap=panel.cmap, rasterized=True)
+    ax.pcolormesh(
+        x, y, shown.T, norm=panel.scale.norm(), cmap=panel.cmap, rasterized=True
+    )
     ratio = (x[-1] - x[0]) / (y[-1] - y[0])
     ax.set_aspect("equal" if 0.2 < ratio < 5 else "auto")
     if ratio < 0.5:

@@ -34,7 +34,9 @@ def plot_data_fit(
     d, p = np.ravel(np.asarray(observed, float)), np.ravel(np.asarray(predicted, float))
     if d.shape != p.shape:
         raise InputError(
-            "figure of the data fit", f"{p.size} predictions", f"{d.size}, one for each observation"
+            "figure of the data fit",
+            f"{p.size} predictions",
+            f"{d.size}, one for each observation",
         )
     seen = np.isfinite(d) & np.isfinite(p)
     s = (
@@ -48,7 +50,9 @@ def plot_data_fit(
         figure, (left, right) = plt.subplots(
             1, 2, figsize=(9.6, 4.3), layout="constrained", width_ratios=(1, 1.05)
         )
-        low, high = (min(d.min(), p.min()), max(d.max(), p.max())) if d.size else (0.0, 1.0)
+        low, high = (
+            (min(d.min(), p.min()), max(d.max(), p.max())) if d.size else (0.0, 1.0)
+        )
         pad = 0.04 * (high - low or 1.0)
         line = np.array([low - pad, high + pad])
         left.plot(line, line, color=FAINT, lw=1, zorder=1)
@@ -66,7 +70,14 @@ def plot_data_fit(
             )
             left.legend(loc="upper left")
         left.plot(
-            d, p, "o", color=FIRST, ms=4 if d.size < 500 else 2, alpha=0.65, mec="none", zorder=2
+            d,
+            p,
+            "o",
+            color=FIRST,
+            ms=4 if d.size < 500 else 2,
+            alpha=0.65,
+            mec="none",
+            zorder=2,
         )
         left.set(
             xlabel="observed" + label,
@@ -80,11 +91,15 @@ def plot_data_fit(
         return save(plt, figure, path)
 
 
-def _residuals(ax: Axes, residual: np.ndarray, sigma: np.ndarray | None, unit: str) -> None:
+def _residuals(
+    ax: Axes, residual: np.ndarray, sigma: np.ndarray | None, unit: str
+) -> None:
     scaled = residual if sigma is None else residual / sigma
     spread = float(np.percentile(abs(scaled), 99.5)) if scaled.size else 1.0
     reach = max(spread, 3.5 if sigma is not None else spread) or 1.0
-    bins = np.linspace(-reach, reach, int(np.clip(np.sqrt(scaled.size) * 1.6, 11, 61)) | 1)
+    bins = np.linspace(
+        -reach, reach, int(np.clip(np.sqrt(scaled.size) * 1.6, 11, 61)) | 1
+    )
     ax.hist(
         np.clip(scaled, -reach, reach),
         bins=bins.tolist(),
@@ -96,10 +111,18 @@ def _residuals(ax: Axes, residual: np.ndarray, sigma: np.ndarray | None, unit: s
     )
     if sigma is not None:
         t = np.linspace(-reach, reach, 300)
-        ax.plot(t, np.exp(-(t**2) / 2) / np.sqrt(2 * np.pi), color=SECOND, label="standard normal")
+        ax.plot(
+            t,
+            np.exp(-(t**2) / 2) / np.sqrt(2 * np.pi),
+            color=SECOND,
+            label="standard normal",
+        )
         ax.legend(loc="upper right")
         chi2 = float(np.mean(scaled**2)) if scaled.size else float("nan")
-        ax.set(xlabel=r"(predicted $-$ observed) / $\sigma$", title=rf"mean $\chi^2$ = {chi2:.3g}")
+        ax.set(
+            xlabel=r"(predicted $-$ observed) / $\sigma$",
+            title=rf"mean $\chi^2$ = {chi2:.3g}",
+        )
     else:
         rms = float(np.sqrt(np.mean(scaled**2))) if scaled.size else float("nan")
         ax.set(
@@ -138,11 +161,17 @@ def plot_residuals(
         if at.shape[1] == 1:
             ax.plot(places[:, 0], rms, "o", color=FIRST, ms=4)
             ax.axhline(1.0, color=FAINT, lw=1)
-            ax.set(xlabel=labelled(axes[0], length_unit), ylabel=label, xlim=edges[0][[0, -1]])
+            ax.set(
+                xlabel=labelled(axes[0], length_unit),
+                ylabel=label,
+                xlim=edges[0][[0, -1]],
+            )
             return save(plt, figure, path)
         size = float(np.clip(4000 / max(len(places), 1), 4, 60))
         top = max(2.0, float(np.percentile(rms, 99))) if rms.size else 2.0
-        artist = ax.scatter(*places.T[:2], c=rms, s=size, cmap="viridis", vmin=0.0, vmax=top, lw=0)
+        artist = ax.scatter(
+            *places.T[:2], c=rms, s=size, cmap="viridis", vmin=0.0, vmax=top, lw=0
+        )
         beyond = "max" if rms.size and rms.max() > top else "neither"
         figure.colorbar(artist, ax=ax, label=label, aspect=28, pad=0.02, extend=beyond)
         ax.set(

@@ -44,11 +44,17 @@ def plot_function(
         shown = np.where(seen, value, np.nan)
         if band is not None:
             low, high = (np.where(seen, end, np.nan) for end in band)
-            ax.fill_between(v, low, high, color=FIRST, alpha=0.25, lw=0, label="95 % band")
+            ax.fill_between(
+                v, low, high, color=FIRST, alpha=0.25, lw=0, label="95 % band"
+            )
         if true is not None:
             ax.plot(v, np.where(seen, true, np.nan), "--", color=SECOND, label="true")
         ax.plot(v, shown, color=FIRST, label="found")
-        ax.set(xlabel=variable, ylabel=labelled(name, unit), xlim=(v[0] - half, v[-1] + half))
+        ax.set(
+            xlabel=variable,
+            ylabel=labelled(name, unit),
+            xlim=(v[0] - half, v[-1] + half),
+        )
         ax.legend(loc="best")
         return save(plt, figure, path)
 

@@ -39,10 +39,14 @@ def plot_history(
         figure, ax = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
         if interval is not None:
             low, high = (_curve(times, end) for end in np.asarray(interval, float).T)
-            ax.fill_between(*low, high[1], color=FAINT, alpha=0.3, lw=0, label="95 % interval")
+            ax.fill_between(
+                *low, high[1], color=FAINT, alpha=0.3, lw=0, label="95 % interval"
+            )
         if true is not None:
             ax.plot(*_curve(times, true), "--", color=SECOND, label="true")
-        ax.plot(*_curve(times, values), color=FIRST, marker=marker, ms=4, label="recovered")
+        ax.plot(
+            *_curve(times, values), color=FIRST, marker=marker, ms=4, label="recovered"
+        )
         ax.set(xlabel=axis, ylabel=labelled(name, unit))
         ax.legend(loc="best")
         return save(plt, figure, path)

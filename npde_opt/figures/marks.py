@@ -77,7 +77,11 @@ def shown_on(kinds: Sequence[Marks], panel: int) -> list[Marks]:
 
 
 def mark(
-    ax: Axes, edges: Sequence[np.ndarray], kinds: Sequence[Marks], fixed: int | None, middle: float
+    ax: Axes,
+    edges: Sequence[np.ndarray],
+    kinds: Sequence[Marks],
+    fixed: int | None,
+    middle: float,
 ) -> None:
     """Marks the places on a map.
 
@@ -130,13 +134,25 @@ def legend(figure: Figure, kinds: Sequence[Marks], sides: Mapping[str, str]) -> 
     from matplotlib.lines import Line2D
 
     handles = [
-        Line2D([], [], label=k.label, **k.look() | {"ms": 4.0, "alpha": 1.0, "mec": "black"})
+        Line2D(
+            [],
+            [],
+            label=k.label,
+            **k.look() | {"ms": 4.0, "alpha": 1.0, "mec": "black"},
+        )
         for k in kinds
     ]
     for text, colour in colours_of(sides).items():
         on = ", ".join(side for side, said in sides.items() if said == text)
         handles.append(
-            Line2D([], [], color=colour, lw=4, solid_capstyle="butt", label=f"{text} ({on})")
+            Line2D(
+                [],
+                [],
+                color=colour,
+                lw=4,
+                solid_capstyle="butt",
+                label=f"{text} ({on})",
+            )
         )
     if handles:
         figure.legend(
@@ -150,7 +166,11 @@ def legend(figure: Figure, kinds: Sequence[Marks], sides: Mapping[str, str]) -> 
 def line_marks(ax: Axes, kinds: Sequence[Marks], sides: Mapping[str, str]) -> None:
     """Marks along the lower side of a figure of one dimension, and bars at its ends."""
     for kind in kinds:
-        look = kind.look() | {"marker": SHAPES.get(kind.name, "|"), "mec": "#444444", "ms": 6.0}
+        look = kind.look() | {
+            "marker": SHAPES.get(kind.name, "|"),
+            "mec": "#444444",
+            "ms": 6.0,
+        }
         at = kind.at[:: stride(len(kind.at)), 0]
         low = np.zeros(len(at))
         ax.plot(at, low, **look, clip_on=False, transform=ax.get_xaxis_transform())

@@ -35,16 +35,28 @@ def plot_operator(
         InputError: for a matrix of more than MOST rows or columns.
     """
     if max(matrix.shape) > MOST:
-        raise InputError("figure of an operator", f"{matrix.shape} entries", f"at most {MOST} rows")
+        raise InputError(
+            "figure of an operator", f"{matrix.shape} entries", f"at most {MOST} rows"
+        )
     entries = scipy.sparse.coo_matrix(matrix)
     with style() as plt:
-        figure, (left, right) = plt.subplots(1, 2, figsize=(9.2, 4.2), layout="constrained")
+        figure, (left, right) = plt.subplots(
+            1, 2, figsize=(9.2, 4.2), layout="constrained"
+        )
         size = float(np.clip(220 / max(matrix.shape), 0.3, 6))
         for sign, color in ((1, FIRST), (-1, SECOND)):
             on = sign * entries.data > 0
-            left.plot(entries.col[on], entries.row[on], "s", color=color, ms=size, mew=0)
+            left.plot(
+                entries.col[on], entries.row[on], "s", color=color, ms=size, mew=0
+            )
         rows, columns = matrix.shape
-        left.set(xlim=(-1, columns), ylim=(rows, -1), aspect="equal", xlabel="column", ylabel="row")
+        left.set(
+            xlim=(-1, columns),
+            ylim=(rows, -1),
+            aspect="equal",
+            xlabel="column",
+            ylabel="row",
+        )
         count = np.count_nonzero(entries.data)
         left.set_title(f"{title}: {count:,} entries" if title else f"{count:,} entries")
         dense = entries.toarray()
@@ -65,10 +77,16 @@ def plot_sharing(path: FilePath, numbers: Mapping[str, np.ndarray]) -> Path:
     """
     with style() as plt:
         count = len(numbers)
-        figure, axes = plt.subplots(1, count, figsize=(3.2 * count, 3.6), layout="constrained")
-        for ax, (title, found) in zip(np.atleast_1d(axes), numbers.items(), strict=True):
+        figure, axes = plt.subplots(
+            1, count, figsize=(3.2 * count, 3.6), layout="constrained"
+        )
+        for ax, (title, found) in zip(
+            np.atleast_1d(axes), numbers.items(), strict=True
+        ):
             shown = np.ma.masked_equal(found, 0)
-            ax.imshow(shown, cmap="turbo", vmin=0.5, vmax=found.max() + 0.5, aspect="equal")
+            ax.imshow(
+                shown, cmap="turbo", vmin=0.5, vmax=found.max() + 0.5, aspect="equal"
+            )
             ax.set_title(f"{title}: {len(np.unique(found[found > 0]))} weights")
             ax.set(xticks=[], yticks=[], xlabel="before", ylabel="behind")
         return save(plt, figure, path)
@@ -76,7 +94,9 @@ def plot_sharing(path: FilePath, numbers: Mapping[str, np.ndarray]) -> Path:
 
 def _draw_eigenvalues(ax: Axes, dense: np.ndarray, circle: bool) -> None:
     """In the complex plane; by number, where all are real."""
-    symmetric = np.allclose(dense, dense.T, rtol=1e-10, atol=1e-12 * np.abs(dense).max())
+    symmetric = np.allclose(
+        dense, dense.T, rtol=1e-10, atol=1e-12 * np.abs(dense).max()
+    )
     if symmetric:
         values = np.linalg.eigvalsh(dense)
         ax.plot(np.arange(1, len(values) + 1), values, ".", color=FIRST, ms=3)

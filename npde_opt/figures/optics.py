@@ -64,5 +64,7 @@ def plot_fields(
                     last = column == columns - 1
                     ax.set_title("detectors" if last else f"at mask {column + 1}")
             for sign, color in ((1, FIRST), (-1, SECOND)):
-                line[-1].contour(sign * regions > 0, [0.5], colors=color, linewidths=0.8)
+                line[-1].contour(
+                    sign * regions > 0, [0.5], colors=color, linewidths=0.8
+                )
         return save(plt, figure, path)

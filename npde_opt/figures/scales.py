@@ -39,7 +39,9 @@ class Scale:
         """Matplotlib's."""
         from matplotlib.colors import LogNorm, Normalize
 
-        return LogNorm(self.low, self.high) if self.log else Normalize(self.low, self.high)
+        return (
+            LogNorm(self.low, self.high) if self.log else Normalize(self.low, self.high)
+        )
 
 
 def scale_of(parts: Sequence[np.ndarray], log: bool = False) -> Scale:
@@ -50,9 +52,11 @@ def scale_of(parts: Sequence[np.ndarray], log: bool = False) -> Scale:
         return Scale(0.1 if log else 0.0, 1.0, log, "neither")
     whole = min(p.min() for p in kept), max(p.max() for p in kept)
     low, high = _ends(kept, whole, log)
-    extend = {(False, False): "neither", (True, False): "min", (False, True): "max"}.get(
-        (bool(whole[0] < low), bool(whole[1] > high)), "both"
-    )
+    extend = {
+        (False, False): "neither",
+        (True, False): "min",
+        (False, True): "max",
+    }.get((bool(whole[0] < low), bool(whole[1] > high)), "both")
     if low == high:
         low, high = _apart(low, log)
     if log:
@@ -60,7 +64,9 @@ def scale_of(parts: Sequence[np.ndarray], log: bool = False) -> Scale:
     return Scale(float(low), float(high), log, extend)
 
 
-def _ends(kept: Sequence[np.ndarray], whole: tuple[float, float], log: bool) -> tuple[float, float]:
+def _ends(
+    kept: Sequence[np.ndarray], whole: tuple[float, float], log: bool
+) -> tuple[float, float]:
     """The widest of the parts' percentiles, or the whole range."""
     span = whole[1] - whole[0]
     for pair in PERCENTILES:

@@ -14,7 +14,11 @@ BEFORE = 0.6
 
 
 def plot_series(
-    path: FilePath, times: np.ndarray, wanted: np.ndarray, found: np.ndarray, begin: float
+    path: FilePath,
+    times: np.ndarray,
+    wanted: np.ndarray,
+    found: np.ndarray,
+    begin: float,
 ) -> Path:
     """A panel for each channel.
 
@@ -31,8 +35,18 @@ def plot_series(
         )
         for ax, own, by in zip(every[:, 0], wanted.T, found.T, strict=True):
             ax.axvline(begin - 0.5, color=FAINT, lw=1.2, ls="--", label="test begins")
-            ax.plot(times[shown], own[shown], "o-", color=FIRST, ms=3, lw=1.0, label="observed")
-            ax.plot(times[shown], by[shown], color=SECOND, lw=1.4, label="one step ahead")
+            ax.plot(
+                times[shown],
+                own[shown],
+                "o-",
+                color=FIRST,
+                ms=3,
+                lw=1.0,
+                label="observed",
+            )
+            ax.plot(
+                times[shown], by[shown], color=SECOND, lw=1.4, label="one step ahead"
+            )
         every[-1, 0].set(xlabel="time")
         every[0, 0].legend(ncols=3, loc="lower left", bbox_to_anchor=(0.0, 1.0))
         return save(plt, figure, path)

@@ -29,14 +29,30 @@ def plot_spectrum(
     numbers, kept = np.arange(1, len(values) + 1), values > cut
     with style() as plt:
         figure, ax = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
-        ax.plot(numbers[kept], values[kept], ".", color=FIRST, ms=4, label=f"rank {kept.sum()}")
+        ax.plot(
+            numbers[kept],
+            values[kept],
+            ".",
+            color=FIRST,
+            ms=4,
+            label=f"rank {kept.sum()}",
+        )
         shown = ~kept & (values > 0)
         if shown.any():
-            ax.plot(numbers[shown], values[shown], "x", color=FAINT, ms=4, label="taken for 0")
+            ax.plot(
+                numbers[shown],
+                values[shown],
+                "x",
+                color=FAINT,
+                ms=4,
+                label="taken for 0",
+            )
         if cut > 0:
             ax.axhline(cut, color=SECOND, lw=1.2, ls="--", label=f"cut {cut:.1e}")
         if ridge:
-            ax.axhline(np.sqrt(ridge), color=THIRD, lw=1.2, ls="--", label=f"ridge {ridge:.1e}")
+            ax.axhline(
+                np.sqrt(ridge), color=THIRD, lw=1.2, ls="--", label=f"ridge {ridge:.1e}"
+            )
         if kept.any():
             ax.set_yscale("log")
         ax.set(xlabel="number", ylabel="singular value")
@@ -53,7 +69,9 @@ def plot_errors(path: FilePath, features: np.ndarray, errors: np.ndarray) -> Pat
     with style() as plt:
         figure, ax = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
         ax.plot(features, 100 * errors, "o", color=FAINT, ms=3.5)
-        ax.plot(features, 100 * errors.mean(axis=1), "o-", color=FIRST, ms=5, label="mean")
+        ax.plot(
+            features, 100 * errors.mean(axis=1), "o-", color=FIRST, ms=5, label="mean"
+        )
         if len(features) > 1:
             ax.set(xscale="log", yscale="log" if errors.min() > 0 else "linear")
             ax.set_xticks(features, [str(n) for n in features], minor=False)

@@ -44,7 +44,9 @@ class style:
             import matplotlib
         except ImportError:
             raise InputError(
-                "figures", "no matplotlib package", "pip install 'npde_opt[plot]' (or matplotlib)"
+                "figures",
+                "no matplotlib package",
+                "pip install 'npde_opt[plot]' (or matplotlib)",
             ) from None
         matplotlib.use("Agg")
         import matplotlib.pyplot as plt
@@ -82,6 +84,8 @@ def save(plt: ModuleType, figure: Figure, path: FilePath) -> Path:
             file.write(content.getvalue())
     except OSError as error:
         raise InputError(
-            str(target), error.strerror or str(error), "a place where files can be written"
+            str(target),
+            error.strerror or str(error),
+            "a place where files can be written",
         ) from error
     return target

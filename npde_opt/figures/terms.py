@@ -28,16 +28,27 @@ def plot_terms(
         information, residuals: of these sets.
     """
     with style() as plt:
-        figure, (left, right) = plt.subplots(1, 2, figsize=(9.8, 3.8), layout="constrained")
+        figure, (left, right) = plt.subplots(
+            1, 2, figsize=(9.8, 3.8), layout="constrained"
+        )
         at, size = np.arange(len(names)), abs(values)
-        left.errorbar(values / size, at, xerr=2 * errors / size, fmt="o", color=FIRST, capsize=4)
+        left.errorbar(
+            values / size, at, xerr=2 * errors / size, fmt="o", color=FIRST, capsize=4
+        )
         told = zip(names, values, errors, strict=True)
         left.set_yticks(at, [f"{n}: {v:.5g} ± {e:.2g}" for n, v, e in told], color=INK)
         left.axvline(0, color=INK, lw=0.8)
-        left.set(xlabel="coefficient / its size (bars: two deviations)", ylim=(-0.6, len(at) - 0.4))
+        left.set(
+            xlabel="coefficient / its size (bars: two deviations)",
+            ylim=(-0.6, len(at) - 0.4),
+        )
         right.plot(path_terms, residuals, "o-", color=FIRST)
         right.axvline(len(names), color=INK, lw=0.8, ls=":")
-        right.set(xlabel="terms (dotted: taken)", ylabel="residual / right hand side", yscale="log")
+        right.set(
+            xlabel="terms (dotted: taken)",
+            ylabel="residual / right hand side",
+            yscale="log",
+        )
         right.yaxis.set_minor_formatter(plt.NullFormatter())
         right.xaxis.get_major_locator().set_params(integer=True)
         other = right.twinx()

@@ -58,7 +58,9 @@ def _write_counts(ax: Axes, counts: np.ndarray, wrong: np.ndarray) -> None:
     dark = 0.6 * max(int(wrong.max()), 1)
     for i, j in np.argwhere(counts > 0):
         color = FAINT if i == j else ("white" if wrong[i, j] > dark else INK)
-        ax.text(j, i, f"{counts[i, j]:,}", ha="center", va="center", fontsize=8, color=color)
+        ax.text(
+            j, i, f"{counts[i, j]:,}", ha="center", va="center", fontsize=8, color=color
+        )
 
 
 def plot_misread(
@@ -78,11 +80,15 @@ def plot_misread(
         for ax, picture, text in zip(axes, shown, titles, strict=False):
             ax.imshow(picture, cmap="gray_r", interpolation="nearest")
             ax.set_title(text, fontsize=9, loc="center", pad=3)
-        figure.suptitle(title or f"{len(shown)} of {len(pictures)} misread", fontsize=11)
+        figure.suptitle(
+            title or f"{len(shown)} of {len(pictures)} misread", fontsize=11
+        )
         return save(plt, figure, path)
 
 
-def plot_pictures(path: FilePath, rows: Sequence[Sequence[tuple[str, np.ndarray]]]) -> Path:
+def plot_pictures(
+    path: FilePath, rows: Sequence[Sequence[tuple[str, np.ndarray]]]
+) -> Path:
     """Grey pictures beside each other, brightness from 0 to 1.
 
     Args:
@@ -90,7 +96,9 @@ def plot_pictures(path: FilePath, rows: Sequence[Sequence[tuple[str, np.ndarray]
     """
     if not rows:
         raise InputError("figure of pictures", "none", "at least one row")
-    widest = max(picture.shape[1] / picture.shape[0] for row in rows for _, picture in row)
+    widest = max(
+        picture.shape[1] / picture.shape[0] for row in rows for _, picture in row
+    )
     across = max(map(len, rows))
     size = (HIGH * widest * across, (HIGH + 0.3) * len(rows))
     with style() as plt:
@@ -114,7 +122,9 @@ def plot_filters(path: FilePath, weights: Mapping[str, np.ndarray]) -> Path:
             weighs most is shown.
     """
     if not weights:
-        raise InputError("figure of filters", "no weights of two axes", "at least one layer")
+        raise InputError(
+            "figure of filters", "no weights of two axes", "at least one layer"
+        )
     rows = {name: _strongest(w)[: 2 * ACROSS] for name, w in weights.items()}
     lines = [(name, part) for name, w in rows.items() for part in _rows(w)]
     with style() as plt:
@@ -127,20 +137,32 @@ def plot_filters(path: FilePath, weights: Mapping[str, np.ndarray]) -> Path:
             for ax in row:
                 ax.axis("off")
             for ax, taps in zip(row, part, strict=False):
-                ax.imshow(taps, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
+                ax.imshow(
+                    taps,
+                    cmap="RdBu_r",
+                    vmin=-limit,
+                    vmax=limit,
+                    interpolation="nearest",
+                )
             row[0].set_title(name, fontsize=9)
-        figure.suptitle("stencils: red > 0, blue < 0, each layer on its own scale", fontsize=10)
+        figure.suptitle(
+            "stencils: red > 0, blue < 0, each layer on its own scale", fontsize=10
+        )
         return save(plt, figure, path)
 
 
-def plot_functions(path: FilePath, functions: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Path:
+def plot_functions(
+    path: FilePath, functions: Mapping[str, tuple[np.ndarray, np.ndarray]]
+) -> Path:
     """Activations that were learnt, a panel a layer and a line a channel.
 
     Args:
         functions: points (n,) and values there [channel, n], by name.
     """
     if not functions:
-        raise InputError("figure of functions", "no activation that is learnt", "at least one")
+        raise InputError(
+            "figure of functions", "no activation that is learnt", "at least one"
+        )
     across = min(len(functions), 5)
     down = -(-len(functions) // across)
     with style() as plt:
@@ -200,7 +222,10 @@ def plot_training(
         raise InputError("figure of training", "an empty history", "at least one row")
     with style() as plt:
         figure, axes = plt.subplots(
-            1, 1 + len(figures), figsize=(6.2 + 4.2 * len(figures), 4.0), layout="constrained"
+            1,
+            1 + len(figures),
+            figsize=(6.2 + 4.2 * len(figures), 4.0),
+            layout="constrained",
         )
         left, *others = np.atleast_1d(axes)
         x, work = _work(history)
@@ -238,4 +263,6 @@ def _work(history: Sequence[Mapping[str, Plain]]) -> tuple[np.ndarray, str]:
 
 
 def _column(history: Sequence[Mapping[str, Plain]], key: str) -> np.ndarray:
-    return np.array([np.nan if row.get(key) is None else row[key] for row in history], float)
+    return np.array(
+        [np.nan if row.get(key) is None else row[key] for row in history], float
+    )

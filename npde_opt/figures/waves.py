@@ -62,7 +62,9 @@ def animate_wave(
             axes, (left, right), ("intensity", "phase [rad]"), strict=True
         ):
             ax.set(
-                title=title, xlabel=labelled("x", length_unit), ylabel=labelled("y", length_unit)
+                title=title,
+                xlabel=labelled("x", length_unit),
+                ylabel=labelled("y", length_unit),
             )
             figure.colorbar(artist, ax=ax)
 
@@ -142,7 +144,9 @@ def plot_snapshots(
                 layout="constrained",
             )
             x = (edges[0][1:] + edges[0][:-1]) / 2
-            for ax, y, p, title in zip(axes[0], observed, predicted, titles, strict=True):
+            for ax, y, p, title in zip(
+                axes[0], observed, predicted, titles, strict=True
+            ):
                 ax.plot(x, y, ".", ms=3, color="#c8501e", label="data")
                 ax.plot(x, p, color="#1f5fa8", lw=1.2, label="predicted")
                 ax.set(title=title, xlabel=labelled(names[0], length_unit))
@@ -150,13 +154,22 @@ def plot_snapshots(
             axes[0, -1].legend()
             return save(plt, figure, path)
         figure, axes = plt.subplots(
-            3, len(times), figsize=(2.7 * len(times) + 0.8, 8.0), squeeze=False, layout="compressed"
+            3,
+            len(times),
+            figsize=(2.7 * len(times) + 0.8, 8.0),
+            squeeze=False,
+            layout="compressed",
         )
         low, high = float(np.nanmin(observed)), float(np.nanmax(observed))
         rows = (
             (observed, (low, high), "inferno", f"{name}, data"),
             (predicted, (low, high), "inferno", "predicted"),
-            ((predicted - observed) / sigma, SCALED, "RdBu_r", r"(predicted $-$ data) / $\sigma$"),
+            (
+                (predicted - observed) / sigma,
+                SCALED,
+                "RdBu_r",
+                r"(predicted $-$ data) / $\sigma$",
+            ),
         )
         for row, (values, limits, cmap, text) in zip(axes, rows, strict=True):
             for ax, part in zip(row, values, strict=True):

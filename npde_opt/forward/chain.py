@@ -203,7 +203,9 @@ class Trajectory(Generic[Out]):
         also keeps all multipliers, and needs None."""
         sweep = self._reversible()
         back = Back(self.layers, self.last, before)
-        kept: list[Stages] | None = [[] for _ in range(len(self.layers))] if keep else None
+        kept: list[Stages] | None = (
+            [[] for _ in range(len(self.layers))] if keep else None
+        )
 
         def visit(n: int, needed: Arrays) -> None:
             multipliers = back.visit(n, [*filled(needed), back.u], out)
@@ -243,7 +245,11 @@ class Trajectory(Generic[Out]):
         return back.dadjoint, back.beside.adjoint
 
     def _second_kept(
-        self, du: np.ndarray, dk: Coefficients, visitors: Visitors, back: BackChange[Out]
+        self,
+        du: np.ndarray,
+        dk: Coefficients,
+        visitors: Visitors,
+        back: BackChange[Out],
     ) -> None:
         """With all states, and the increments of all stages."""
         changes: list[Stages] = []
@@ -254,7 +260,11 @@ class Trajectory(Generic[Out]):
                 back.visit(n, self._stages(n, self.first), changes[n])
 
     def _second_swept(
-        self, du: np.ndarray, dk: Coefficients, visitors: Visitors, back: BackChange[Out]
+        self,
+        du: np.ndarray,
+        dk: Coefficients,
+        visitors: Visitors,
+        back: BackChange[Out],
     ) -> None:
         """With a sweep of states and increments together."""
         visitors.after(0, self.first, du)
@@ -311,7 +321,9 @@ class Back(Generic[Out]):
     def visit(self, n: int, stages: Stages, out: Out | None) -> Stages:
         """Takes lambda_{n+1} to lambda_n; the layer's multipliers."""
         self.before(n + 1, stages[-1], self.adjoint)
-        self.adjoint, multipliers = self.layers[n].adjoint(stages, self.adjoint, out, self._late)
+        self.adjoint, multipliers = self.layers[n].adjoint(
+            stages, self.adjoint, out, self._late
+        )
         self._late = [multipliers, *self._late[:1]]
         self.u = stages[0]
         return multipliers

@@ -61,7 +61,9 @@ def check_coefficients(
         on = values if values.shape != grid.local_shape else values[grid.active]
         if not reductions.everywhere(grid.comm, bool(np.isfinite(on).all())):
             raise InputError(
-                f"known.{name}", "values that are not finite", "finite numbers in active cells"
+                f"known.{name}",
+                "values that are not finite",
+                "finite numbers in active cells",
             )
     if not equation.complex:
         check_known(grid, [n for n in equation.positive if n in known], known, zero)

@@ -39,7 +39,9 @@ def blocks(
         driving: of all experiments.
     """
     sought = set(unknown)
-    apart = {e for e in members if sought.intersection(driving[e].boundary.coefficients)}
+    apart = {
+        e for e in members if sought.intersection(driving[e].boundary.coefficients)
+    }
     alone = [e for e in members if e in apart]
     rest = [e for e in members if e not in apart]
     grid = driving[0].grid
@@ -230,7 +232,12 @@ class OwnSources(TermAt):
             point.contraction(own, own_adjoint, out)
 
     def second(
-        self, state: State, adjoint: State, change: State, dk: Coefficients, out: Gradients
+        self,
+        state: State,
+        adjoint: State,
+        change: State,
+        dk: Coefficients,
+        out: Gradients,
     ) -> np.ndarray:
         for _, point, (own, nu, moved) in self._each(state, adjoint, change):
             point.second(own, nu, moved, dk, out)

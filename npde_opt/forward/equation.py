@@ -81,11 +81,15 @@ class Equation:
             raise InputError("gamma", gamma, "a positive number, or i times one")
         if self.complex and len(self.species) != 2:
             raise InputError(
-                "species", list(species), "two, real and imaginary part, with an imaginary gamma"
+                "species",
+                list(species),
+                "two, real and imaginary part, with an imaginary gamma",
             )
         self.terms = tuple(terms)
         self.capacity = (
-            Capacity(grid, storage, self.inertia, storage_key) if storage is not None else None
+            Capacity(grid, storage, self.inertia, storage_key)
+            if storage is not None
+            else None
         )
         self.linear = [cast(LinearTerm, t) for t in terms if t.linear]
         self.nonlinear = [t for t in terms if not t.linear]
@@ -94,7 +98,9 @@ class Equation:
     def _real(self) -> list[Operator]:
         found: dict[tuple[int, int], list[LinearTerm]] = {}
         for term in self.linear:
-            found.setdefault((self._number(term.row), self._number(term.column)), []).append(term)
+            found.setdefault(
+                (self._number(term.row), self._number(term.column)), []
+            ).append(term)
         return [
             Operator(tuple(terms), ((row, column, 1.0),))
             for (row, column), terms in sorted(found.items())
@@ -112,7 +118,9 @@ class Equation:
         for term in self.linear:
             if not term.symmetric:
                 raise InputError(
-                    "term", type(term).__name__, "symmetric linear terms where gamma is imaginary"
+                    "term",
+                    type(term).__name__,
+                    "symmetric linear terms where gamma is imaginary",
                 )
             if (term.row, term.column) != (None, None):
                 raise InputError(
@@ -120,7 +128,10 @@ class Equation:
                     repr(term.row),
                     "none where gamma is imaginary: linear terms act on both",
                 )
-        A, B = ([t for t in self.linear if t.absorbing == absorbing] for absorbing in (False, True))
+        A, B = (
+            [t for t in self.linear if t.absorbing == absorbing]
+            for absorbing in (False, True)
+        )
         if B and not A:
             raise InputError(
                 "terms", "absorbing layers only", "a diffusion or potential beside them"

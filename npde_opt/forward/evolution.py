@@ -93,15 +93,23 @@ class Evolution:
         fused: bool = True,
         precision: str = "double",
     ):
-        self.space, self.grid, self.equation, self.scheme = space, space.grid, equation, scheme
+        self.space, self.grid, self.equation, self.scheme = (
+            space,
+            space.grid,
+            equation,
+            scheme,
+        )
         check_alike(self.grid.comm, experiments)
         self.experiments, self.prefix, self.bound = list(experiments), prefix, bound
         self.times = np.asarray(times, float)
         if self.times.size < 2 or not np.all(np.diff(self.times) > 0):
-            raise InputError("times", f"{self.times.size} values", "at least two increasing times")
+            raise InputError(
+                "times", f"{self.times.size} values", "at least two increasing times"
+            )
         self.known = known_values(self.grid, known)
         self.initials = [
-            InitialState(self.grid, equation.species, e.initial, e.where) for e in experiments
+            InitialState(self.grid, equation.species, e.initial, e.where)
+            for e in experiments
         ]
         self.nonlinear_implicit = scheme.nonlinear_implicit and bool(equation.nonlinear)
         self.driving = [Driving(equation, e, timed=True) for e in experiments]
@@ -124,14 +132,18 @@ class Evolution:
 
     def _samplings(self, shared: Sequence[Sampling]) -> list[Sequence[Sampling]]:
         """Of each experiment."""
-        return [shared if e.samplings is None else e.samplings for e in self.experiments]
+        return [
+            shared if e.samplings is None else e.samplings for e in self.experiments
+        ]
 
     def _stops(
         self, terms: Sequence[Reader], samplings: Sequence[Sampling]
     ) -> tuple[list[float], list[float]]:
         """Breakpoints of terms, and observed times."""
         seen = [s for own in self._samplings(samplings) for s in own]
-        return [t for term in terms for t in term.breakpoints], [t for s in seen for t in s.times]
+        return [t for term in terms for t in term.breakpoints], [
+            t for s in seen for t in s.times
+        ]
 
     def _plan(self, storage: Storage) -> None:
         """Trajectories of all experiments share the budget."""
@@ -139,7 +151,9 @@ class Evolution:
         own = self.dtype.itemsize * len(self.equation.species) * grid.layout.local_size
         state = int(reductions.largest(grid.comm, own))
         runs = max(len(self.experiments), 1)
-        self.plans = storage.plans(steps, state, self.scheme.stages, runs, grid.comm.size)
+        self.plans = storage.plans(
+            steps, state, self.scheme.stages, runs, grid.comm.size
+        )
 
     @property
     def storage(self) -> Plan:
@@ -151,7 +165,9 @@ class Evolution:
         """Of the blocks of data, one for the experiments that share all samplings."""
         return self.observed.layouts
 
-    def linearize(self, m: PETSc.Vec, columns: Sequence[int] | None = None) -> EvolutionPoint:
+    def linearize(
+        self, m: PETSc.Vec, columns: Sequence[int] | None = None
+    ) -> EvolutionPoint:
         """Runs the trajectories of all experiments at m, or of those of which the numbers are
         given. Raises SolverError where a solve diverges or a state blows up."""
         found = EvolutionPoint(self, self.space.at(m), columns)
@@ -193,11 +209,17 @@ class EvolutionPoint:
     """
 
     def __init__(
-        self, forward: Evolution, parameters: ParametersAt, columns: Sequence[int] | None = None
+        self,
+        forward: Evolution,
+        parameters: ParametersAt,
+        columns: Sequence[int] | None = None,
     ):
         self.forward, self.parameters, self.grid = forward, parameters, forward.grid
         self.k: dict[str, Coefficient] = {**forward.known, **parameters.coefficients()}
-        self.members, self.observed = list(range(len(forward.experiments))), forward.observed
+        self.members, self.observed = (
+            list(range(len(forward.experiments))),
+            forward.observed,
+        )
         if columns is not None:
             self.members, self.observed = list(columns), forward.observed.over(columns)
         self.batches: list[Batch] = []
@@ -212,7 +234,9 @@ class EvolutionPoint:
         self.linear = LinearPoint(forward.part, self.k)
         self.linear.check(forward.prefix)
         seen = looked_at(forward.times)
-        check_values(forward.driving, self.k, seen, forward.space.blocks, forward.prefix)
+        check_values(
+            forward.driving, self.k, seen, forward.space.blocks, forward.prefix
+        )
         self.nonlinear = [t.at(self.k) for t in forward.equation.nonlinear]
         self.assemble()
         self.guard.check_steps(forward.times, self.nonlinear)
@@ -254,7 +278,9 @@ class EvolutionPoint:
             rest = [e for e in rest if forward.driving[e].drives]
         together = forward.equation.columns and forward.newton is None
         sought = forward.space.blocks
-        parts = blocks(rest, forward.driving, sought) if together else [(e,) for e in rest]
+        parts = (
+            blocks(rest, forward.driving, sought) if together else [(e,) for e in rest]
+        )
         if rest and forward.dtype.itemsize < 8:
             allowed = f"double but for fused steps of explicit-euler: {APPLIES}"
             raise InputError("precision", "single", allowed)
@@ -267,10 +293,14 @@ class EvolutionPoint:
         forward, scheme = self.forward, self.forward.scheme
         reactions_first = sorted(self.nonlinear, key=lambda point: point.term.stateless)
         terms = [*reactions_first, *columns.driven(forward.driving, self.k)]
-        groups = treated(scheme, self.linear if forward.equation.operators else None, terms)
+        groups = treated(
+            scheme, self.linear if forward.equation.operators else None, terms
+        )
         boundary = columns.boundary(forward.driving, self.k)
         solves = forward.solvers, forward.newton
-        found = Stepper(self.grid, scheme, groups, forward.times, boundary, *solves, self.capacity)
+        found = Stepper(
+            self.grid, scheme, groups, forward.times, boundary, *solves, self.capacity
+        )
         return FusedEuler(found, self.k) if forward.fused and applies(found) else found
 
     def _run(self, batch: Batch) -> None:
@@ -283,7 +313,9 @@ class EvolutionPoint:
 
         starts = [forward.initials[e].value(self.k) for e in batch.members]
         start = batch.join(starts).astype(forward.dtype, copy=False)
-        chain = Chain(batch.stepper, forward.plans, forward.counters, len(batch.members))
+        chain = Chain(
+            batch.stepper, forward.plans, forward.counters, len(batch.members)
+        )
         self.trajectories.append(chain.run(start, after))
         self.guard.check_data(self.observed.parts(batch.members, self.data))
         forward.counters.forward_solves += len(batch.members)
@@ -313,7 +345,11 @@ class EvolutionPoint:
         return batch.join(moved).astype(self.forward.dtype, copy=False)
 
     def _tangent(
-        self, batch: Batch, trajectory: Course, dk: Coefficients, out: Sequence[DataBlock]
+        self,
+        batch: Batch,
+        trajectory: Course,
+        dk: Coefficients,
+        out: Sequence[DataBlock],
     ) -> None:
         """Adds J dk of a batch to the data."""
 
@@ -340,7 +376,11 @@ class EvolutionPoint:
         return Gradients(self.forward.space.blocks)
 
     def _adjoint(
-        self, batch: Batch, trajectory: Course, d: Sequence[DataBlock], out: Gradients | None
+        self,
+        batch: Batch,
+        trajectory: Course,
+        d: Sequence[DataBlock],
+        out: Gradients | None,
     ) -> Adjoint:
         """Of a batch; adds dJ/dk of the steps to `out`, or keeps the multipliers of all."""
         forward, stepper = self.forward, batch.stepper
@@ -356,7 +396,9 @@ class EvolutionPoint:
         forward.counters.adjoint_solves += len(batch.members)
         return found
 
-    def apply_adjoint(self, d: Sequence[DataBlock], adjoints: Adjoints | None = None) -> PETSc.Vec:
+    def apply_adjoint(
+        self, d: Sequence[DataBlock], adjoints: Adjoints | None = None
+    ) -> PETSc.Vec:
         """J^T d. The caller destroys the Vec."""
         found = self.adjoint_states(d) if adjoints is None else adjoints
         out = self.forward.space.create_vec()
@@ -364,7 +406,11 @@ class EvolutionPoint:
         return out
 
     def hessian(
-        self, dm: PETSc.Vec, metrics: Sequence[Metric], out: PETSc.Vec, adjoints: Adjoints | None
+        self,
+        dm: PETSc.Vec,
+        metrics: Sequence[Metric],
+        out: PETSc.Vec,
+        adjoints: Adjoints | None,
     ) -> None:
         """Adds J^T W J dm and, where the misfit's adjoint states are given, the second-order
         term."""
@@ -386,7 +432,9 @@ class EvolutionPoint:
         self.parameters.pull(total.values, out)
         self.forward.count_krylov()
 
-    def _gauss_newton(self, dm: PETSc.Vec, metrics: Sequence[Metric], out: PETSc.Vec) -> None:
+    def _gauss_newton(
+        self, dm: PETSc.Vec, metrics: Sequence[Metric], out: PETSc.Vec
+    ) -> None:
         images = self.apply(dm)
         for w, image in zip(metrics, images, strict=True):
             w.apply(image)
@@ -416,7 +464,9 @@ class EvolutionPoint:
         def before(n: int, u: np.ndarray, adjoint: np.ndarray) -> None:
             observed.pull(members, n, u, d, adjoint)
 
-        def before_change(n: int, u: np.ndarray, du: np.ndarray, dadjoint: np.ndarray) -> None:
+        def before_change(
+            n: int, u: np.ndarray, du: np.ndarray, dadjoint: np.ndarray
+        ) -> None:
             observed.pull(members, n, u, images, dadjoint)
             observed.second(members, n, u, du, d, dadjoint)
 

@@ -136,7 +136,11 @@ def check_values(
     """
     names = set(unknown)
     seen = [p for d in driving for p in d.texts]
-    seen = [p for p in seen if (not names.isdisjoint(p.coefficients)) == (prefix is not None)]
+    seen = [
+        p
+        for p in seen
+        if (not names.isdisjoint(p.coefficients)) == (prefix is not None)
+    ]
     if not seen:
         return
     own = np.array([float(_wrong_values(p, k, times)) for p in seen])
@@ -153,7 +157,9 @@ def check_values(
 
 def _wrong_values(profile: Profile, k: Coefficients, times: np.ndarray) -> bool:
     seen = times[:1] if profile.constant else times
-    return not all(np.isfinite(profile.value(k, float(t), float(t))).all() for t in seen)
+    return not all(
+        np.isfinite(profile.value(k, float(t), float(t))).all() for t in seen
+    )
 
 
 def each_side(
@@ -164,7 +170,12 @@ def each_side(
     named = any(name in boundary for name in equation.species)
     for c, (species, values) in enumerate(zip(equation.species, tables, strict=True)):
         for side, value in values.items():
-            yield c, side, value, f"{key}.{species}.{side}" if named else f"{key}.{side}"
+            yield (
+                c,
+                side,
+                value,
+                f"{key}.{species}.{side}" if named else f"{key}.{side}",
+            )
 
 
 def by_species(equation: Equation, boundary: Boundaries, key: str) -> list[Sides]:
@@ -182,9 +193,13 @@ def by_species(equation: Equation, boundary: Boundaries, key: str) -> list[Sides
         )
     if equation.complex and any(not zero(v) for v in values.values()):
         raise InputError(
-            key, plain, "{re = {side = value}, im = {side = value}} where gamma is imaginary"
+            key,
+            plain,
+            "{re = {side = value}, im = {side = value}} where gamma is imaginary",
         )
-    found: list[Sides] = [tables.get(s, {}) if named else values for s in equation.species]
+    found: list[Sides] = [
+        tables.get(s, {}) if named else values for s in equation.species
+    ]
     for sides in found:
         _check_sides(equation, sides, key)
     return found
@@ -198,9 +213,13 @@ def _check_sides(equation: Equation, values: Sides, key: str) -> None:
             allowed = [s for s, b in boundaries.items() if b.kind != "periodic"]
             raise InputError(key, side, ", ".join(allowed) or "no side of this grid")
         if side == equation.grid.closed_side and not zero(value):
-            raise InputError(key, side, "another side: r = 0 is the axis of a radial grid")
+            raise InputError(
+                key, side, "another side: r = 0 is the axis of a radial grid"
+            )
         if kind == "neumann" and equation.complex and not zero(value):
-            raise InputError(key, side, "Dirichlet or Robin sides where gamma is imaginary")
+            raise InputError(
+                key, side, "Dirichlet or Robin sides where gamma is imaginary"
+            )
 
 
 def zero(value: Value) -> bool:

@@ -105,7 +105,9 @@ class FusedEuler(Stepper):
     def _clear(self) -> None:
         """dJ/dtheta of the scalars and of the fields so far, and what the diffusion adds up."""
         self._scalars = np.zeros(len(self.fields))
-        self._sums = [np.zeros(self.grid.local_shape[::-1]) for field in self.fields if field]
+        self._sums = [
+            np.zeros(self.grid.local_shape[::-1]) for field in self.fields if field
+        ]
         self.diffusion.clear()
 
     def _kernels(self, u: np.ndarray) -> tuple[Callable[..., None], ...]:
@@ -135,7 +137,9 @@ class FusedEuler(Stepper):
         for name, field in zip(self.kinetics.names, self.fields, strict=True):
             change = dk.get(name, 0.0)
             if field:
-                found.append(np.ascontiguousarray(np.broadcast_to(np.transpose(change), cells)))
+                found.append(
+                    np.ascontiguousarray(np.broadcast_to(np.transpose(change), cells))
+                )
             else:
                 found.append(float(change))
         return found
@@ -193,8 +197,18 @@ class FusedEuler(Stepper):
         before = *self._seen(stages[0]), *self._seen(changes[0])
         ghosted = *self.store.around(multipliers[1]), *self.store.around(dadjoint)
         given = *before, *ghosted, *(r.T for r in result), *self.parameters
-        sums = *self._sums, *self.diffusion.sums, *self.diffusion.more_sums(dk), self._scalars
-        sizes = *self.diffusion.changes(dk), self.dt(n), self.rate, *self.diffusion.values
+        sums = (
+            *self._sums,
+            *self.diffusion.sums,
+            *self.diffusion.more_sums(dk),
+            self._scalars,
+        )
+        sizes = (
+            *self.diffusion.changes(dk),
+            self.dt(n),
+            self.rate,
+            *self.diffusion.values,
+        )
         twice(*given, *self._directions(dk), *sums, *sizes)
         return result, []
 
@@ -205,7 +219,9 @@ class FusedEuler(Stepper):
     def flush(self, out: Gradients) -> None:
         super().flush(out)
         sums = iter(self._sums)
-        for i, (name, field) in enumerate(zip(self.kinetics.names, self.fields, strict=True)):
+        for i, (name, field) in enumerate(
+            zip(self.kinetics.names, self.fields, strict=True)
+        ):
             out.add(name, next(sums).T if field else float(self._scalars[i]))
         self.diffusion.flush(out)
         self._clear()

@@ -36,13 +36,20 @@ class ConstantValues:
     def apply(linear: LinearPoint, coefficients: Coefficients) -> bool:
         """Whether they say it all."""
         grid = linear.grid
-        names = [t.names for o in linear.operators for t in o.terms if isinstance(t, Diffusion)]
+        names = [
+            t.names
+            for o in linear.operators
+            for t in o.terms
+            if isinstance(t, Diffusion)
+        ]
         return (
             grid.active_global is None
             and not grid.radial
             and all(b.kind in ("neumann", "periodic") for b in grid.boundaries.values())
             and all(np.allclose(w, w[0], rtol=1e-12, atol=0) for w in grid.widths)
-            and all(len(set(n)) == 1 and np.ndim(coefficients[n[0]]) == 0 for n in names)
+            and all(
+                len(set(n)) == 1 and np.ndim(coefficients[n[0]]) == 0 for n in names
+            )
         )
 
     def spread(self, cells: Cells) -> Constant:
@@ -53,7 +60,9 @@ class ConstantValues:
         return [self.D, self.weights]
 
     def changes(self, dk: Coefficients) -> list[np.ndarray]:
-        found = [float(dk.get(name, 0.0)) if name is not None else 0.0 for name in self.names]
+        found = [
+            float(dk.get(name, 0.0)) if name is not None else 0.0 for name in self.names
+        ]
         return [self.scale * np.array(found)]
 
     @property
@@ -110,14 +119,18 @@ class FaceValues:
     def values(self) -> list[np.ndarray]:
         return self._values
 
-    def _conductances(self, at: tuple[DiffusionAt, float] | None) -> list[np.ndarray | None]:
+    def _conductances(
+        self, at: tuple[DiffusionAt, float] | None
+    ) -> list[np.ndarray | None]:
         """By axis, of a species."""
         if at is None:
             return [None] * self.grid.dim
         point, factor = at
         return [factor * point.conductance(d) for d in range(self.grid.dim)]
 
-    def _faces(self, by_species: Sequence[Sequence[np.ndarray | None]]) -> list[np.ndarray]:
+    def _faces(
+        self, by_species: Sequence[Sequence[np.ndarray | None]]
+    ) -> list[np.ndarray]:
         """As loops take them, the slowest axis first."""
         found = []
         for axes in by_species:
@@ -159,7 +172,9 @@ class FaceValues:
         self.sums = [np.zeros(shape) for _ in range(self.count) for shape in shapes]
         self._more, self._dk, self._changes = [], None, []
 
-    def _by_axis(self, sums: Sequence[np.ndarray], c: int, factor: float) -> list[np.ndarray]:
+    def _by_axis(
+        self, sums: Sequence[np.ndarray], c: int, factor: float
+    ) -> list[np.ndarray]:
         """sum_n of the products of jumps of (nu, u), nu = -dt factor lambda / M."""
         dim = self.grid.dim
         own = sums[c * dim : (c + 1) * dim]

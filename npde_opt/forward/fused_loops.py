@@ -69,12 +69,16 @@ class Loops:
     def parameters(self) -> list[str]:
         """Lines that take those of the cell."""
         cell = self.cells.cell
-        return [f"q{i} = k{i}" + f"[{cell}]" * field for i, field in enumerate(self.fields)]
+        return [
+            f"q{i} = k{i}" + f"[{cell}]" * field for i, field in enumerate(self.fields)
+        ]
 
     @property
     def directions(self) -> list[str]:
         cell = self.cells.cell
-        return [f"r{i} = d{i}" + f"[{cell}]" * field for i, field in enumerate(self.fields)]
+        return [
+            f"r{i} = d{i}" + f"[{cell}]" * field for i, field in enumerate(self.fields)
+        ]
 
     def loaded(self, to: str, of: str, padded: bool) -> list[str]:
         """Lines that take the cell's values."""
@@ -111,7 +115,9 @@ class Loops:
         return "\n".join(lines)
 
     def step(self) -> str:
-        code, rates = self.expressions.code("value", [*self.named("v"), *self.numbered("q")])
+        code, rates = self.expressions.code(
+            "value", [*self.named("v"), *self.numbered("q")]
+        )
         here = self.cells.here
         moved = [
             f"x{c} = v{c} + dt * ({self.spread.forth(c, f'p{c}')} + {self.reacted(rates[c])})"
@@ -123,13 +129,25 @@ class Loops:
         return self.function(
             "step",
             [*given, "dt", "s", *self.spread.values, "squares"],
-            [*self.loaded("v", "p", True), *self.parameters, *code, *moved, *kept, *squares],
+            [
+                *self.loaded("v", "p", True),
+                *self.parameters,
+                *code,
+                *moved,
+                *kept,
+                *squares,
+            ],
             before=["a = 0.0"],
             after=["squares[0] += a"],
         )
 
     def push(self) -> str:
-        names = [*self.named("v"), *self.numbered("q"), *self.named("m"), *self.numbered("r")]
+        names = [
+            *self.named("v"),
+            *self.numbered("q"),
+            *self.named("m"),
+            *self.numbered("r"),
+        ]
         code, rates = self.expressions.code("push", names)
         moved = []
         for c in self.species:
@@ -153,14 +171,30 @@ class Loops:
             moved.append(f"f{c} = {total}")
             gathered += self.spread.gathered(c, pairs, "P")
         cotangents = [self.reacted(p) for p in parts[len(self.species) :]]
-        loaded = [*self.loaded("v", "u", self.spread.padded), *self.loaded("m", "p", True)]
-        given = [*self.named("u"), *self.named("p"), *self.named("o"), *self.numbered("k")]
+        loaded = [
+            *self.loaded("v", "u", self.spread.padded),
+            *self.loaded("m", "p", True),
+        ]
+        given = [
+            *self.named("u"),
+            *self.named("p"),
+            *self.named("o"),
+            *self.numbered("k"),
+        ]
         rest = [*self.spread.sums, "sums", "dt", "s", *self.spread.values]
         added = self._added(cotangents)
         return self.function(
             "back",
             [*given, *(f"g{i}" for i in self.own), *rest],
-            [*loaded, *self.parameters, *code, *moved, *gathered, *added, *self._kept()],
+            [
+                *loaded,
+                *self.parameters,
+                *code,
+                *moved,
+                *gathered,
+                *added,
+                *self._kept(),
+            ],
             before=self._before(),
             after=self._after(),
             end=self.spread.ends(pairs, "P"),
@@ -184,14 +218,20 @@ class Loops:
             total = f"x{c} + dt * ({spread} + {self.reacted(f'y{c}')})"
             moved.append(f"f{c} = {total}")
             gathered += self.spread.gathered(c, both, "P")
-            gathered += self.spread.gathered(c, pairs, "Q") if self.spread.more_sums else []
+            gathered += (
+                self.spread.gathered(c, pairs, "Q") if self.spread.more_sums else []
+            )
         count = len(self.species)
         cotangents = [self.reacted(f"y{count + i}") for i in range(len(self.fields))]
         states = self.spread.padded
         loaded = [*self.loaded("v", "u", states), *self.loaded("n", "e", states)]
         loaded += [*self.loaded("m", "p", True), *self.loaded("x", "t", True)]
         given = [name for letter in "uepto" for name in self.named(letter)]
-        parameters = [*self.numbered("k"), *self.numbered("d"), *(f"g{i}" for i in self.own)]
+        parameters = [
+            *self.numbered("k"),
+            *self.numbered("d"),
+            *(f"g{i}" for i in self.own),
+        ]
         sums = [*self.spread.sums, *self.spread.more_sums, "sums", *self.spread.changes]
         body = [*loaded, *self.parameters, *self.directions, *rates, *moved, *gathered]
         ends = self.spread.ends(both, "P")
@@ -231,7 +271,11 @@ class Loops:
 
 @functools.lru_cache(maxsize=64)
 def kernels(
-    expressions: Expressions, fields: tuple[bool, ...], spread: Spread, cells: Cells, masked: bool
+    expressions: Expressions,
+    fields: tuple[bool, ...],
+    spread: Spread,
+    cells: Cells,
+    masked: bool,
 ) -> tuple[Callable[..., None], ...]:
     """step, push, back, twice."""
     loops = Loops(expressions, fields, spread, cells, masked)

@@ -51,7 +51,9 @@ class Cells:
 
     def face(self, d: int, by: int) -> str:
         """Of the lower (0) or upper (1) face along axis d."""
-        return ", ".join(f"{i} + {by}" if e == d and by else i for e, i in enumerate(self.axes))
+        return ", ".join(
+            f"{i} + {by}" if e == d and by else i for e, i in enumerate(self.axes)
+        )
 
 
 class Spread(Protocol):
@@ -148,7 +150,9 @@ class Constant:
 
     def gathered(self, c: int, pairs: Pairs, to: str) -> list[str]:
         here = self.cells.here
-        return [f"a{c} += {u}{c}[{here}] * ({self.laplacian(f'{p}{c}')})" for p, u in pairs]
+        return [
+            f"a{c} += {u}{c}[{here}] * ({self.laplacian(f'{p}{c}')})" for p, u in pairs
+        ]
 
     def after(self) -> list[str]:
         return [f"slopes[{c}] += dt * s * a{c}" for c in range(self.count)]
@@ -173,7 +177,9 @@ class Faces:
     padded = True
 
     def _named(self, letter: str) -> list[str]:
-        return [f"{letter}{c}_{d}" for c in range(self.count) for d in range(self.cells.dim)]
+        return [
+            f"{letter}{c}_{d}" for c in range(self.count) for d in range(self.cells.dim)
+        ]
 
     @property
     def values(self) -> list[str]:
@@ -201,12 +207,18 @@ class Faces:
         for d in range(self.cells.dim):
             for face, by in ((0, -1), (1, 1)):
                 conductance = f"{letter}{c}_{d}[{self.cells.face(d, face)}]"
-                parts.append(f"{conductance} * ({self._seen(field, d, by, scaled)} - {own})")
+                parts.append(
+                    f"{conductance} * ({self._seen(field, d, by, scaled)} - {own})"
+                )
         return " + ".join(parts)
 
     def _forth(self, letter: str, c: int, field: str) -> str:
         fluxes = self._fluxes(letter, c, field, scaled=False)
-        return f"m[{self.cells.padded(samples=False)}] * ({fluxes})" if self.weighted else fluxes
+        return (
+            f"m[{self.cells.padded(samples=False)}] * ({fluxes})"
+            if self.weighted
+            else fluxes
+        )
 
     def forth(self, c: int, field: str) -> str:
         return self._forth("G", c, field)
@@ -254,5 +266,7 @@ class Faces:
             inside = "    " * len(others)
             for c in range(self.count):
                 product = self._product(c, d, 1, pairs)
-                lines.append(f"{inside}{to}{c}_{d}[{self.cells.face(d, 1)}] += dt * ({product})")
+                lines.append(
+                    f"{inside}{to}{c}_{d}[{self.cells.face(d, 1)}] += dt * ({product})"
+                )
         return lines

@@ -19,7 +19,10 @@ class Group:
     """The terms that one tableau treats: the linear ones (matrices) or none, and others."""
 
     def __init__(
-        self, rows: Sequence[Sequence[float]], linear: LinearPoint | None, others: Sequence[TermAt]
+        self,
+        rows: Sequence[Sequence[float]],
+        linear: LinearPoint | None,
+        others: Sequence[TermAt],
     ):
         self.rows, self.linear, self.others = rows, linear, list(others)
         self.empty = linear is None and not self.others
@@ -48,7 +51,9 @@ class Group:
         return out
 
     def derivative(self, state: State, dk: Coefficients) -> np.ndarray | float:
-        total: np.ndarray | float = self.linear.derivative(state, dk) if self.linear else 0.0
+        total: np.ndarray | float = (
+            self.linear.derivative(state, dk) if self.linear else 0.0
+        )
         for point in self.others:
             total = total + point.derivative(state, dk)
         moved = state.carrying(np.zeros_like(state.u), dk)
@@ -68,7 +73,9 @@ class Group:
         """Of what is added to `out` inside, the cotangents of boundary values go on to those of
         their coefficients."""
         outside = state.outside
-        sought = outside.sought(out) if outside is not None and out is not None else None
+        sought = (
+            outside.sought(out) if outside is not None and out is not None else None
+        )
         if out is None or outside is None or sought is None:
             yield
             return
@@ -79,7 +86,9 @@ class Group:
         finally:
             out.outer = None
 
-    def _curved(self, state: State, adjoint: State, dk: Coefficients, out: Gradients) -> None:
+    def _curved(
+        self, state: State, adjoint: State, dk: Coefficients, out: Gradients
+    ) -> None:
         """Adds (g_kk dk)^T r_g^T lambda."""
         outside = state.outside
         sought = outside.sought(out) if outside is not None else None
@@ -98,7 +107,11 @@ class Group:
         self, state: State, adjoint: State, out: Gradients | None = None
     ) -> np.ndarray:
         """r'^T nu; with `out` also the contraction of r_k."""
-        total = self.linear.product(adjoint.u, True) if self.linear else np.zeros_like(adjoint.u)
+        total = (
+            self.linear.product(adjoint.u, True)
+            if self.linear
+            else np.zeros_like(adjoint.u)
+        )
         with self._outer(state, out):
             if self.linear and out is not None:
                 self.linear.contraction(state, adjoint, out)
@@ -114,7 +127,12 @@ class Group:
                 point.contraction(state, adjoint, out)
 
     def second(
-        self, state: State, adjoint: State, change: State, dk: Coefficients, out: Gradients
+        self,
+        state: State,
+        adjoint: State,
+        change: State,
+        dk: Coefficients,
+        out: Gradients,
     ) -> np.ndarray:
         total = np.zeros_like(state.u)
         moved = state.carrying(change.u, dk) or change

@@ -108,8 +108,14 @@ class Guard:
         assert self.limits is not None
         if not self.limits.depends_on_state:
             return steps
-        state, start, whole = stepper.state(n, 0, u), self.watch.looks, n in (0, steps - 1)
-        problem, later, share = self.limits.at(state, stepper.dt(n), steps, start, whole)
+        state, start, whole = (
+            stepper.state(n, 0, u),
+            self.watch.looks,
+            n in (0, steps - 1),
+        )
+        problem, later, share = self.limits.at(
+            state, stepper.dt(n), steps, start, whole
+        )
         self.refuse.step(problem and f"{problem} in {stepper.when(n)}")
         own = [np.abs(sample(x, start)).max(initial=0.0) for x in state.u]
         sizes = largest(self.grid.comm, np.array(own))
@@ -118,7 +124,10 @@ class Guard:
 
     def check_start(self, u: np.ndarray) -> None:
         if not self._finite([u]):
-            problem, allowed = "a state that is not finite", "finite values in all active cells"
+            problem, allowed = (
+                "a state that is not finite",
+                "finite values in all active cells",
+            )
             self.refuse("initial", problem, allowed, "Bound the parameters.")
 
     def bound_from(self, stepper: Stepper, start: np.ndarray) -> float:
@@ -129,14 +138,20 @@ class Guard:
         sources = [p for g in stepper.groups for p in g.others if p.term.stateless]
         beside = stepper.boundary.size(looked_at(stepper.times))
         values = [float(np.abs(start).max(initial=0.0)), beside]
-        size = largest(self.grid.comm, max([*values, *(p.size() * span for p in sources)]))
+        size = largest(
+            self.grid.comm, max([*values, *(p.size() * span for p in sources)])
+        )
         return GROWTH * size if 0 < size < np.inf else np.inf
 
-    def check_size(self, stepper: Stepper, n: int, stages: Stages, bound: float) -> bool:
+    def check_size(
+        self, stepper: Stepper, n: int, stages: Stages, bound: float
+    ) -> bool:
         """Of the state after step n, the last of its stages. Whether it has moved, or the next step
         is longer, such that its rates have to be looked at before that."""
         u = stages[-1]
-        own = stepper.norm(u)  # one pass at most; the largest value where that is too much
+        own = stepper.norm(
+            u
+        )  # one pass at most; the largest value where that is too much
         if not own <= bound:
             own = max(float(u.max(initial=0.0)), -float(u.min(initial=0.0)))
         watched = self.watches()
@@ -150,7 +165,9 @@ class Guard:
             problem = stepper.rates_not_finite(n, stages)
             problem = problem or not_finite(self.grid, self.equation.species, u)
             problem += f" in {stepper.when(n)}"
-        raise SolverError(self.prefix, problem, "Take shorter steps, or bound the parameters.")
+        raise SolverError(
+            self.prefix, problem, "Take shorter steps, or bound the parameters."
+        )
 
     def check_data(self, values: Iterable[np.ndarray]) -> None:
         """Of several experiments."""

@@ -24,12 +24,18 @@ class InitialState:
     """
 
     def __init__(
-        self, grid: Grid, species: Sequence[str], given: Mapping[str, Spec], where: str = ""
+        self,
+        grid: Grid,
+        species: Sequence[str],
+        given: Mapping[str, Spec],
+        where: str = "",
     ):
         for name in given:
             if name not in species:
                 raise InputError(
-                    f"{where}initial", f"a state of {name!r}", "species " + ", ".join(species)
+                    f"{where}initial",
+                    f"a state of {name!r}",
+                    "species " + ", ".join(species),
                 )
         self.grid, self.count = grid, len(species)
         self.known = channels(grid, self.count)
@@ -38,7 +44,9 @@ class InitialState:
         for c, name in enumerate(species):
             spec = given.get(name, 0.0)
             if isinstance(spec, str):
-                self.texts_of[c] = Expressions([spec], self.axes, f"{where}initial.{name}")
+                self.texts_of[c] = Expressions(
+                    [spec], self.axes, f"{where}initial.{name}"
+                )
             else:
                 self.known[c] = np.where(grid.active, spec, 0.0)
 
@@ -65,7 +73,9 @@ class InitialState:
     def push(self, k: Coefficients, dk: Coefficients) -> np.ndarray:
         out = channels(self.grid, self.count)
         for c, e in self.texts_of.items():
-            out[c] = self._cells(e.push(*self._arguments(e, k), *self._directions(e, dk))[0])
+            out[c] = self._cells(
+                e.push(*self._arguments(e, k), *self._directions(e, dk))[0]
+            )
         return out
 
     def _directions(self, e: Expressions, dk: Coefficients) -> list[Numbers]:
@@ -83,8 +93,8 @@ class InitialState:
     ) -> None:
         """Adds (d2g/dk2 dk)^T lambda."""
         for c, e in self.texts_of.items():
-            parts = e.second(*self._arguments(e, k), adjoint[c], *self._directions(e, dk))[
-                len(self.axes) :
-            ]
+            parts = e.second(
+                *self._arguments(e, k), adjoint[c], *self._directions(e, dk)
+            )[len(self.axes) :]
             for name, part in zip(e.parameters, parts, strict=True):
                 out.add(name, self._cells(part))

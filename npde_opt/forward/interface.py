@@ -62,7 +62,11 @@ class Linearization(Protocol):
         """J^T d."""
 
     def hessian(
-        self, dm: PETSc.Vec, metrics: Sequence[Metric], out: PETSc.Vec, adjoints: AdjointStates
+        self,
+        dm: PETSc.Vec,
+        metrics: Sequence[Metric],
+        out: PETSc.Vec,
+        adjoints: AdjointStates,
     ) -> None:
         """Adds J^T W J dm, W one a block, and, where the misfit's adjoint states are given, the
         second-order term."""
@@ -86,7 +90,9 @@ class ForwardMap(Protocol):
     def layouts(self) -> Sequence[DataLayout]:
         """Of the blocks of data; each experiment is a column of one of them."""
 
-    def linearize(self, m: PETSc.Vec, columns: Sequence[int] | None = None) -> Linearization:
+    def linearize(
+        self, m: PETSc.Vec, columns: Sequence[int] | None = None
+    ) -> Linearization:
         """F and its derivatives at m: a Linearization. Raises SolverError where the state cannot be
         found.
 
@@ -119,7 +125,10 @@ def check_alike(comm: MPI.Intracomm, experiments: Sequence[HasBoundary]) -> None
     They would solve different systems as one, or wait for ever for the solves that some ranks leave
     out.
     """
-    told = [sorted((side, _told(value)) for side, value in e.boundary.items()) for e in experiments]
+    told = [
+        sorted((side, _told(value)) for side, value in e.boundary.items())
+        for e in experiments
+    ]
     reductions.same(comm, told, "the list of boundary values, one an experiment,")
 
 

@@ -81,7 +81,9 @@ class Jacobian:
         self.mass = part.mass if mass is not None else None
         self.iterations, self._largest = 0, 0.0
         blocks = terms_by_block(part)
-        self.matrices = [self._matrix(blocks.get((c, c), [])) for c in range(self.count)]
+        self.matrices = [
+            self._matrix(blocks.get((c, c), [])) for c in range(self.count)
+        ]
         self.couplings: dict[Block, Coupling] = {
             block: np.zeros(self.grid.local_shape, order="F")
             if _within_cells(terms)
@@ -93,7 +95,9 @@ class Jacobian:
         """Whether systems are solved as bands."""
         self._factors: OnLine | None = None
         matrices = [] if self.line else self.matrices
-        self.solvers = [step_solver(m, prefix, self.symmetric, recipe) for m in matrices]
+        self.solvers = [
+            step_solver(m, prefix, self.symmetric, recipe) for m in matrices
+        ]
         self._are_new = False
         self._b, self._x = self.grid.create_active(), self.grid.create_active()
         self._corrector = Corrector(mass if mass is not None else self._b)
@@ -117,15 +121,21 @@ class Jacobian:
         for operator, at in zip(self.part.equation.operators, points, strict=True):
             for row, column, _ in operator.pattern:
                 for point in at:
-                    point.add_planes({o: planes[row, column, o] for o in point.term.offsets})
+                    point.add_planes(
+                        {o: planes[row, column, o] for o in point.term.offsets}
+                    )
         for other in others:
             assert state is not None
             other.add_jacobian(state, planes)
         for plane in planes.values():
             plane *= alpha
         with collective(self.grid.comm):
-            if not all(np.isfinite(plane[self.grid.active]).all() for plane in planes.values()):
-                raise SolverError(self.prefix, "the Jacobian is not finite", self.remedy)
+            if not all(
+                np.isfinite(plane[self.grid.active]).all() for plane in planes.values()
+            ):
+                raise SolverError(
+                    self.prefix, "the Jacobian is not finite", self.remedy
+                )
         if self.mass is not None:
             for c, matrix in enumerate(self.matrices):
                 planes[c, c, matrix.offsets[0]] += self.mass
@@ -188,7 +198,11 @@ class Jacobian:
     def _planes(self) -> dict[tuple[int, int, Offset], np.ndarray]:
         """The entries of all blocks, set to 0."""
         centre = self.matrices[0].offsets[0]
-        found = {(c, c, o): v for c, m in enumerate(self.matrices) for o, v in m.zeroed().items()}
+        found = {
+            (c, c, o): v
+            for c, m in enumerate(self.matrices)
+            for o, v in m.zeroed().items()
+        }
         for (row, column), coupling in self.couplings.items():
             if isinstance(coupling, np.ndarray):
                 coupling[...] = 0
@@ -198,7 +212,11 @@ class Jacobian:
         return found
 
     def solve(
-        self, b: np.ndarray, guess: np.ndarray, transposed: bool = False, kind: str = "newton"
+        self,
+        b: np.ndarray,
+        guess: np.ndarray,
+        transposed: bool = False,
+        kind: str = "newton",
     ) -> np.ndarray:
         """S u = b, or S^T u = b, for all species [c, i, j, k]. Raises SolverError where it does not
         converge.
@@ -226,20 +244,32 @@ class Jacobian:
         """One species. Returns the Krylov iterations."""
         try:
             return solve_step(
-                self.solvers[0], self._corrector, self._b, self._x, transposed, kind=kind
+                self.solvers[0],
+                self._corrector,
+                self._b,
+                self._x,
+                transposed,
+                kind=kind,
             )
         except SolverError:
             if self.mass is not None or not self.symmetric:
                 raise
         self._x.set(0.0)
         return solve_step(
-            self._not_definite(), self._corrector, self._b, self._x, transposed, kind=kind
+            self._not_definite(),
+            self._corrector,
+            self._b,
+            self._x,
+            transposed,
+            kind=kind,
         )
 
     def _not_definite(self) -> LinearSolver:
         """The solver of symmetric matrices on which CG breaks down."""
         if self._general is None:
-            self._general = step_solver(self.matrices[0], self.prefix, False, self.recipe)
+            self._general = step_solver(
+                self.matrices[0], self.prefix, False, self.recipe
+            )
         if not self._general_is_new:
             self._general.update()
         self._general_is_new = True
@@ -251,14 +281,18 @@ class Jacobian:
         if self._factors is not None:
             largest = self._factors.factors.largest
         else:
-            largest = max(m.mat.norm(PETSc.NormType.NORM_INFINITY) for m in self.matrices)
+            largest = max(
+                m.mat.norm(PETSc.NormType.NORM_INFINITY) for m in self.matrices
+            )
         squares = reductions.total(self.grid.comm, float(np.vdot(u, u)))
         return float(ROUNDING * largest * np.sqrt(squares))
 
     @property
     def asked(self) -> str:
         """The tolerance of a solve, with its norm."""
-        return "direct" if self.line else (self._coupled or self.solvers[0]).tolerance.text
+        return (
+            "direct" if self.line else (self._coupled or self.solvers[0]).tolerance.text
+        )
 
     @property
     def true_residual(self) -> float:
@@ -306,7 +340,10 @@ class Coupled:
         sizes = ((self.count * n, self.count * total),) * 2
         self.operator = PETSc.Mat().createPython(sizes, self, comm=self.grid.comm)
         self.operator.setUp()
-        self._b, self._x = self.operator.createVecRight(), self.operator.createVecRight()
+        self._b, self._x = (
+            self.operator.createVecRight(),
+            self.operator.createVecRight(),
+        )
         self._u, self._v = self.grid.create_active(), self.grid.create_active()
         self.ksp = PETSc.KSP().create(self.grid.comm)
         self.ksp.setOptionsPrefix(jacobian.prefix)
@@ -322,10 +359,15 @@ class Coupled:
             self.ksp.setFromOptions()
 
     def mult(self, mat: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
-        n, values, out = self.grid.active_local_size, x.getArray(readonly=True), y.getArray()
+        n, values, out = (
+            self.grid.active_local_size,
+            x.getArray(readonly=True),
+            y.getArray(),
+        )
         parts = [values[c * n : (c + 1) * n] for c in range(self.count)]
         totals = [
-            self._product(matrix, part) for matrix, part in zip(self.matrices, parts, strict=True)
+            self._product(matrix, part)
+            for matrix, part in zip(self.matrices, parts, strict=True)
         ]
         for (row, column), coupling in self.couplings.items():
             to, source = (column, row) if self.transposed else (row, column)
@@ -337,20 +379,30 @@ class Coupled:
         if isinstance(block, np.ndarray):
             return self.grid.pack(block) * x
         self._u.setArray(x)
-        (block.mat.multTranspose if self.transposed else block.mat.mult)(self._u, self._v)
+        (block.mat.multTranspose if self.transposed else block.mat.mult)(
+            self._u, self._v
+        )
         return np.array(self._v.getArray(readonly=True))
 
     def apply(self, pc: PETSc.PC, x: PETSc.Vec, y: PETSc.Vec) -> None:
-        n, values, out = self.grid.active_local_size, x.getArray(readonly=True), y.getArray()
+        n, values, out = (
+            self.grid.active_local_size,
+            x.getArray(readonly=True),
+            y.getArray(),
+        )
         for c, solver in enumerate(self.solvers):
             self._u.setArray(values[c * n : (c + 1) * n])
             inner = solver.ksp.getPC()
-            (inner.applyTranspose if self.transposed and not solver.symmetric else inner.apply)(
-                self._u, self._v
-            )
+            (
+                inner.applyTranspose
+                if self.transposed and not solver.symmetric
+                else inner.apply
+            )(self._u, self._v)
             out[c * n : (c + 1) * n] = self._v.getArray(readonly=True)
 
-    def solve(self, b: np.ndarray, guess: np.ndarray, transposed: bool, kind: str) -> np.ndarray:
+    def solve(
+        self, b: np.ndarray, guess: np.ndarray, transposed: bool, kind: str
+    ) -> np.ndarray:
         self.transposed = transposed
         self.grid.put(b, self._b)
         self.grid.put(guess, self._x)

@@ -41,7 +41,11 @@ class Layer(Protocol[Out]):
         """
 
     def adjoint(
-        self, stages: Stages, adjoint: np.ndarray, out: Out | None, late: Sequence[Stages]
+        self,
+        stages: Stages,
+        adjoint: np.ndarray,
+        out: Out | None,
+        late: Sequence[Stages],
     ) -> tuple[np.ndarray, Stages]:
         """(L_u^T lambda', mu), of which `second` needs mu where `out` was None.
 

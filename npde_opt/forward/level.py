@@ -51,7 +51,9 @@ class Level:
         if wrong.any():
             integral = sums[int(np.argmax(wrong))]
             said = "0, as no side and no reaction takes what is left over"
-            raise InputError("mean", f"sources and fluxes whose integral is {integral:.6g}", said)
+            raise InputError(
+                "mean", f"sources and fluxes whose integral is {integral:.6g}", said
+            )
 
     def balanced(self, rhs: np.ndarray) -> np.ndarray:
         """P^T b. Collective."""
@@ -74,7 +76,9 @@ class Pin(LinearTerm):
         super().__init__(grid)
         mask = grid.active_global
         first = np.zeros(grid.dim, int) if mask is None else np.argwhere(mask)[0]
-        here = all(s.start <= i < s.stop for i, s in zip(first, grid.local_slice, strict=True))
+        here = all(
+            s.start <= i < s.stop for i, s in zip(first, grid.local_slice, strict=True)
+        )
         own = [int(i) - s.start for i, s in zip(first, grid.local_slice, strict=True)]
         self.cell = tuple(slice(i, i + 1) if here else slice(0, 0) for i in own)
 
@@ -104,4 +108,6 @@ def pinned(equation: Equation, mean: float) -> Equation:
     if not (linear and equation.symmetric and len(equation.species) == 1):
         raise InputError("mean", mean, "a linear and symmetric equation of one species")
     grid = equation.grid
-    return Equation(grid, [*equation.terms, Pin(grid)], equation.species, equation.gamma)
+    return Equation(
+        grid, [*equation.terms, Pin(grid)], equation.species, equation.gamma
+    )

@@ -39,11 +39,14 @@ class LinearPart:
         points: those of the values.
     """
 
-    def __init__(self, equation: Equation, prefix: str | None = None, bounded: bool = True):
+    def __init__(
+        self, equation: Equation, prefix: str | None = None, bounded: bool = True
+    ):
         self.equation, self.grid = equation, equation.grid
         self.mass = equation.inertia * self.grid.volume
         self.matrices = [
-            StencilMatrix(self.grid, prefix, joined(self.grid, o.terms)) for o in equation.operators
+            StencilMatrix(self.grid, prefix, joined(self.grid, o.terms))
+            for o in equation.operators
         ]
         self.points: Points | None = None
         # The coefficients that terms were last made at, and the terms there.
@@ -64,7 +67,11 @@ class LinearPart:
     def unit(self) -> np.ndarray | float:
         """gamma S: the mass over the volume."""
         equation = self.equation
-        return equation.inertia if equation.capacity is None else self.mass / self.grid.volume
+        return (
+            equation.inertia
+            if equation.capacity is None
+            else self.mass / self.grid.volume
+        )
 
     def points_at(self, coefficients: Coefficients) -> Points:
         """The terms at coefficients: where these and the mass's are the last ones again, those made
@@ -90,7 +97,8 @@ class LinearPart:
         own, shape = self.equation.cell_coefficients, self.grid.local_shape
         given = {n: np.asarray(dk[n], float) for n in own if n in dk}
         return {
-            n: v if v.ndim > self.grid.dim else np.broadcast_to(v, shape) for n, v in given.items()
+            n: v if v.ndim > self.grid.dim else np.broadcast_to(v, shape)
+            for n, v in given.items()
         }
 
     def assemble(self, points: Points, mass: np.ndarray | None = None) -> bool:
@@ -121,7 +129,9 @@ class LinearPart:
             rows += np.abs(plane)
         rows /= self.mass
         return float(
-            (rows if self.grid.active_global is None else rows[self.grid.active]).max(initial=0.0)
+            (rows if self.grid.active_global is None else rows[self.grid.active]).max(
+                initial=0.0
+            )
         )
 
     def mult(self, k: int, x: np.ndarray, transposed: bool = False) -> np.ndarray:
@@ -172,7 +182,9 @@ class LinearPoint:
         self.operators = part.equation.operators
         self.points: Points = part.points_at(coefficients)
         self.count = len(part.equation.species)
-        self._pairs: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in self.operators]
+        self._pairs: list[list[tuple[np.ndarray, np.ndarray]]] = [
+            [] for _ in self.operators
+        ]
         self.active = self.grid.active
         self._load: tuple[Ghosts, np.ndarray] | None = None
 
@@ -203,7 +215,9 @@ class LinearPoint:
                         out[row] += factor * point.boundary_load(values)
         return np.where(self.active, out, 0.0)
 
-    def outer(self, adjoint: State, out: Gradients, dk: Coefficients | None = None) -> None:
+    def outer(
+        self, adjoint: State, out: Gradients, dk: Coefficients | None = None
+    ) -> None:
         """Adds r_g^T lambda, of the values g outside, to `out.outer`; with `dk` its derivative
         along a change of the coefficients."""
         sought = out.outer
@@ -213,8 +227,12 @@ class LinearPoint:
         for operator, points in zip(self.operators, self.points, strict=True):
             for row, column, factor in operator.pattern:
                 nu = factor * adjoint.ghosted(row)
-                for side in [side for (c, _), (side, _) in sought.items() if c == column]:
-                    out.add_outer(column, side.name, -self._seen(points, side, nu, cells))
+                for side in [
+                    side for (c, _), (side, _) in sought.items() if c == column
+                ]:
+                    out.add_outer(
+                        column, side.name, -self._seen(points, side, nu, cells)
+                    )
 
     def _seen(
         self,
@@ -255,7 +273,11 @@ class LinearPoint:
     def contraction(self, state: State, adjoint: State, out: Gradients) -> None:
         for operator, pairs in zip(self.operators, self._pairs, strict=True):
             for row, column, factor in operator.pattern:
-                weighted = adjoint.ghosted(row) if factor == 1 else factor * adjoint.ghosted(row)
+                weighted = (
+                    adjoint.ghosted(row)
+                    if factor == 1
+                    else factor * adjoint.ghosted(row)
+                )
                 pairs.append((weighted, state.ghosted(column)))
         self.outer(adjoint, out)
         if self._pairs and len(self._pairs[0]) >= PAIRS:
@@ -274,16 +296,27 @@ class LinearPoint:
             pairs.clear()
 
     def second(
-        self, state: State, adjoint: State, change: State, dk: Coefficients, out: Gradients
+        self,
+        state: State,
+        adjoint: State,
+        change: State,
+        dk: Coefficients,
+        out: Gradients,
     ) -> np.ndarray:
         """(A_k dk)^T lambda; adds r_ku^T(lambda, du) + r_kk^T(lambda, dk)."""
         cells, result = self.part.cells(dk), adjoint.zeros()
         self.outer(adjoint, out, dk)
         for operator, points in zip(self.operators, self.points, strict=True):
             for row, column, factor in operator.pattern:
-                nu = adjoint.ghosted(row) if factor == 1 else factor * adjoint.ghosted(row)
+                nu = (
+                    adjoint.ghosted(row)
+                    if factor == 1
+                    else factor * adjoint.ghosted(row)
+                )
                 for point in points:
-                    result[column] += point.derivative_transpose(nu, cells) if cells else 0.0
+                    result[column] += (
+                        point.derivative_transpose(nu, cells) if cells else 0.0
+                    )
                     parts = [point.contraction([(nu, change.ghosted(column))])]
                     parts += (
                         [point.second_contraction([(nu, state.ghosted(column))], cells)]

@@ -33,11 +33,15 @@ class Newton:
     the step if that is larger.
     """
 
-    def __init__(self, part: LinearPart, mass: PETSc.Vec, prefix: str, recipe: str = "auto"):
+    def __init__(
+        self, part: LinearPart, mass: PETSc.Vec, prefix: str, recipe: str = "auto"
+    ):
         equation = part.equation
         if equation.complex:
             raise InputError(
-                "scheme", "implicit nonlinear terms with an imaginary gamma", "ars222 or imex-euler"
+                "scheme",
+                "implicit nonlinear terms with an imaginary gamma",
+                "ars222 or imex-euler",
             )
         self.part, self.grid, self.prefix = part, part.grid, prefix
         self.count = len(equation.species)
@@ -82,9 +86,15 @@ class Newton:
         residual, norm = self._residual(alpha, b, group, before)
         moved = before.moved(-residual / self.mass)
         other, size = self._residual(alpha, b, group, moved)
-        return (moved, other, size, norm) if size < norm else (before, residual, norm, norm)
+        return (
+            (moved, other, size, norm)
+            if size < norm
+            else (before, residual, norm, norm)
+        )
 
-    def solve(self, alpha: float, b: np.ndarray, group: Group, before: State) -> np.ndarray:
+    def solve(
+        self, alpha: float, b: np.ndarray, group: Group, before: State
+    ) -> np.ndarray:
         """U from b and the state before. Raises SolverError where Newton's method does not
         converge."""
         state, residual, norm, first = self._guess(alpha, b, group, before)
@@ -154,12 +164,17 @@ class Newton:
         return factors.solve(b, adjoint, "newton")
 
     def _norm(self, values: np.ndarray) -> float:
-        return float(np.sqrt(reductions.total(self.grid.comm, float(np.vdot(values, values)))))
+        return float(
+            np.sqrt(reductions.total(self.grid.comm, float(np.vdot(values, values))))
+        )
 
     @property
     def asked(self) -> dict[str, str]:
         """The tolerances of stages and of the linear systems in them, with their norms."""
-        return {"state": f"{self.rtol:g} on the true residual", "newton": self.jacobian.asked}
+        return {
+            "state": f"{self.rtol:g} on the true residual",
+            "newton": self.jacobian.asked,
+        }
 
     def destroy(self) -> None:
         self.jacobian.destroy()

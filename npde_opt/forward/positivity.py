@@ -31,7 +31,9 @@ def check_diffusivities(
             )
 
 
-def check_known(grid: Grid, names: Iterable[str], values: Coefficients, zero: bool) -> None:
+def check_known(
+    grid: Grid, names: Iterable[str], values: Coefficients, zero: bool
+) -> None:
     """Raises InputError on all ranks for known diffusivities that are not positive, or negative
     where they may be `zero`."""
     for name in names:
@@ -44,10 +46,14 @@ def check_known(grid: Grid, names: Iterable[str], values: Coefficients, zero: bo
             )
 
 
-def not_finite(grid: Grid, species: Sequence[str], values: np.ndarray, what: str = "") -> str:
+def not_finite(
+    grid: Grid, species: Sequence[str], values: np.ndarray, what: str = ""
+) -> str:
     """Which species of [c, i, j, k], or of columns [c, s, i, j, k], are no numbers, and in how many
     active cells; '' where all are numbers. Collective."""
-    own = np.array([float(np.count_nonzero(~np.isfinite(v[..., grid.active]))) for v in values])
+    own = np.array(
+        [float(np.count_nonzero(~np.isfinite(v[..., grid.active]))) for v in values]
+    )
     counts = total(grid.comm, own)
     return " and ".join(
         f"{what}{s} is not finite in {int(c)} cells"
@@ -56,7 +62,9 @@ def not_finite(grid: Grid, species: Sequence[str], values: np.ndarray, what: str
     )
 
 
-def rates_not_finite(species: Sequence[str], state: State, points: Iterable[TermAt]) -> str:
+def rates_not_finite(
+    species: Sequence[str], state: State, points: Iterable[TermAt]
+) -> str:
     """The same of the rates that terms give at a state. Collective."""
     return not_finite(
         state.grid,

@@ -44,7 +44,9 @@ class Scheme:
     def diagonal(self) -> float:
         """The a^I_ii of the implicit stages, 0 for explicit schemes."""
         return (
-            max(row[i + 1] for i, row in enumerate(self.implicit)) if self.linear_implicit else 0.0
+            max(row[i + 1] for i, row in enumerate(self.implicit))
+            if self.linear_implicit
+            else 0.0
         )
 
     @property
@@ -52,7 +54,10 @@ class Scheme:
         """Whether the weights of what is not a reaction integrate linear functions of t: sum_j b_j
         c_j = 1/2."""
         weights = self.implicit[-1] if self.linear_implicit else self.explicit[-1]
-        return abs(sum(b * c for b, c in zip(weights, self.times, strict=True)) - 0.5) < 1e-12
+        return (
+            abs(sum(b * c for b, c in zip(weights, self.times, strict=True)) - 0.5)
+            < 1e-12
+        )
 
 
 def theta(name: str, value: float, order: int, **kind: bool) -> Scheme:
@@ -100,7 +105,9 @@ def scheme(name: str, value: float | None = None) -> Scheme:
     if value is None:
         return SCHEMES[name]
     if name not in ("imex-theta", "crank-nicolson") or not 0 < value <= 1:
-        raise InputError("theta", value, "a number in (0, 1] with imex-theta or crank-nicolson")
+        raise InputError(
+            "theta", value, "a number in (0, 1] with imex-theta or crank-nicolson"
+        )
     return theta(
         name,
         value,

@@ -70,7 +70,9 @@ def longest_step(change: np.ndarray, eigenvalues: np.ndarray) -> float:
     """The largest dt with |R(-dt lambda)| <= 1 for all eigenvalues; |z| <= 2 holds in both
     regions."""
     sizes = np.abs(eigenvalues)
-    eigenvalues = eigenvalues[sizes > 1e-9 * sizes.max(initial=0.0)]  # those at 0 are rounding
+    eigenvalues = eigenvalues[
+        sizes > 1e-9 * sizes.max(initial=0.0)
+    ]  # those at 0 are rounding
     if not eigenvalues.size:
         return np.inf
     low, high = 0.0, float(2 / sizes.max())
@@ -78,7 +80,11 @@ def longest_step(change: np.ndarray, eigenvalues: np.ndarray) -> float:
         return high
     for _ in range(50):
         middle = (low + high) / 2
-        low, high = (low, middle) if grows(change, -middle * eigenvalues).any() else (middle, high)
+        low, high = (
+            (low, middle)
+            if grows(change, -middle * eigenvalues).any()
+            else (middle, high)
+        )
     return low
 
 
@@ -100,7 +106,9 @@ def outline(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return x + 1j * y
 
 
-def central_limit(scheme: Scheme, part: LinearPart, points: Sequence[LinearAt]) -> float:
+def central_limit(
+    scheme: Scheme, part: LinearPart, points: Sequence[LinearAt]
+) -> float:
     """The limit of an operator's central advection, over all ranks; infinite where it has none."""
     grid = part.grid
     found = sum_of_rates(part, points)
@@ -110,12 +118,17 @@ def central_limit(scheme: Scheme, part: LinearPart, points: Sequence[LinearAt]) 
     on = grid.active
     table = np.array([np.broadcast_to(x, grid.local_shape)[on] for x in (*a, *b, c)])
     own, change = np.inf, amplification(scheme)
-    least = smallest(grid.comm, float(table[-1].min(initial=np.inf)))  # what damps everywhere
+    least = smallest(
+        grid.comm, float(table[-1].min(initial=np.inf))
+    )  # what damps everywhere
     if table.size:
         picked = np.unique(table[:, _representative(table, grid.dim)], axis=1)
         for column in picked.T:
             edge = outline(column[: grid.dim], column[grid.dim : -1])
-            own = min(own, longest_step(change, np.concatenate([edge + least, edge + column[-1]])))
+            own = min(
+                own,
+                longest_step(change, np.concatenate([edge + least, edge + column[-1]])),
+            )
     return smallest(grid.comm, own)
 
 
@@ -127,7 +140,9 @@ def _representative(table: np.ndarray, dim: int) -> np.ndarray:
         ratio = np.where(b > 0, b**2 / a, 0.0).sum(axis=0)
     order = np.argsort(ratio, kind="stable")
     spread = order[np.unique(np.linspace(0, order.size - 1, CELLS).astype(int))]
-    return np.unique([*spread, int(a.sum(axis=0).argmax()), int(b.sum(axis=0).argmax())])
+    return np.unique(
+        [*spread, int(a.sum(axis=0).argmax()), int(b.sum(axis=0).argmax())]
+    )
 
 
 def sum_of_rates(part: LinearPart, points: Sequence[LinearAt]) -> Rates:
@@ -154,7 +169,9 @@ CACHED = 1 << 12
 """Cells whose Jacobians are worked on at once."""
 
 
-def fastest(jacobians: np.ndarray, stiffness: np.ndarray, resolved: float, share: float) -> float:
+def fastest(
+    jacobians: np.ndarray, stiffness: np.ndarray, resolved: float, share: float
+) -> float:
     """2 over the longest stable step of kinetics J beside terms of given stiffness by species, on
     this rank.
 
@@ -168,19 +185,26 @@ def fastest(jacobians: np.ndarray, stiffness: np.ndarray, resolved: float, share
     if len(jacobians) > 2:
         return _fastest(jacobians, stiffness, resolved, share)
     # Parts whose arrays stay in the cache; cells do not depend on each other.
-    parts = (jacobians[:, :, first : first + CACHED] for first in range(0, cells, CACHED))
+    parts = (
+        jacobians[:, :, first : first + CACHED] for first in range(0, cells, CACHED)
+    )
     return max((_fastest(j, stiffness, resolved, share) for j in parts), default=0.0)
 
 
-def _fastest(jacobians: np.ndarray, stiffness: np.ndarray, resolved: float, share: float) -> float:
+def _fastest(
+    jacobians: np.ndarray, stiffness: np.ndarray, resolved: float, share: float
+) -> float:
     count = len(jacobians)
     slow, fast = -jacobians, -jacobians
     fast[range(count), range(count)] += stiffness[:, None]
-    couplings = np.sqrt(np.abs(jacobians)) * np.sqrt(np.abs(jacobians.transpose(1, 0, 2)))
+    couplings = np.sqrt(np.abs(jacobians)) * np.sqrt(
+        np.abs(jacobians.transpose(1, 0, 2))
+    )
     couplings[range(count), range(count)] = 0.0
     beside = couplings.sum(axis=1)
     bounds = np.maximum(
-        (fast[range(count), range(count)] + beside).max(axis=0), 2 / resolved * beside.max(axis=0)
+        (fast[range(count), range(count)] + beside).max(axis=0),
+        2 / resolved * beside.max(axis=0),
     )
     near = np.nonzero(bounds > share)[0]
     if count == 1 or not near.size:
@@ -261,7 +285,9 @@ class Limits:
                 what = f"steps of {dt:.4g} by {name} with theta < 1/2 and an imaginary gamma"
                 return f"{what} are unstable at any size"
             return self._compared(
-                dt, 2 / (share * self.part.stiffness()), "the linear terms with theta < 1/2"
+                dt,
+                2 / (share * self.part.stiffness()),
+                "the linear terms with theta < 1/2",
             )
         if wave:
             what = f"explicit steps of {dt:.4g} by {name} with an imaginary gamma"
@@ -275,7 +301,9 @@ class Limits:
 
     def _terms(self) -> str:
         kinds = dict.fromkeys(
-            type(t).__name__.lower() for o in self.part.equation.operators for t in o.terms
+            type(t).__name__.lower()
+            for o in self.part.equation.operators
+            for t in o.terms
         )
         return " and ".join(kinds)
 
@@ -286,7 +314,10 @@ class Limits:
     def _moving(self) -> str:
         """What the rates of terms that are not pointwise come from."""
         advection = [p for p in self.moving if isinstance(p.term, TimedAdvection)]
-        both = ("D(u)", len(advection) < len(self.moving)), ("advection", bool(advection))
+        both = (
+            ("D(u)", len(advection) < len(self.moving)),
+            ("advection", bool(advection)),
+        )
         return " and ".join(name for name, there in both if there)
 
     def _compared(self, dt: float, limit: float, what: str) -> str | None:
@@ -325,14 +356,22 @@ class Limits:
         ]
         if self.stiffness > 0:
             what.append(self._terms())
-        problem = self._compared(dt, 2 / rate if rate > 0 else np.inf, " and ".join(what))
+        problem = self._compared(
+            dt, 2 / rate if rate > 0 else np.inf, " and ".join(what)
+        )
         most = 1 if self._timed else 8 if self.moving else LONGEST
         longest = int(np.clip(steps // LOOKS, 1, most))
         moved = max(rate - self.stiffness, 0.0)
         share = moved / max(2 / dt - self.stiffness, moved) if moved > 0 else 0.0
-        return problem, int(np.clip(share**-4, 1, longest)) if share > 0 else longest, share
+        return (
+            problem,
+            int(np.clip(share**-4, 1, longest)) if share > 0 else longest,
+            share,
+        )
 
-    def _rates(self, state: State, limit: float, start: int | None) -> tuple[np.ndarray, float]:
+    def _rates(
+        self, state: State, limit: float, start: int | None
+    ) -> tuple[np.ndarray, float]:
         """Those of diffusion, advection and linear reactions by species, and those of all with the
         kinetics, over all ranks."""
         comm, mass = self.grid.comm, self.part.mass
@@ -360,7 +399,10 @@ class Limits:
         unit, shape = self.part.unit, state.u.shape[1:]
         if np.ndim(unit) == 0:
             return unit
-        whole, on = np.broadcast_to(unit, shape), np.broadcast_to(self.grid.active, shape)
+        whole, on = (
+            np.broadcast_to(unit, shape),
+            np.broadcast_to(self.grid.active, shape),
+        )
         if start is None:
             flat, kept = np.ravel(whole, order="F"), np.ravel(on, order="F")
         else:

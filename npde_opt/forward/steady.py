@@ -82,17 +82,22 @@ class Steady:
             raise InputError("storage", repr(equation.capacity.said), said)
         for term in equation.terms:
             if term.timed:
-                raise InputError("terms", f"{term.said} in time", "terms without t: it is steady")
+                raise InputError(
+                    "terms", f"{term.said} in time", "terms without t: it is steady"
+                )
         self.equation = equation if mean is None else pinned(equation, mean)
         check_alike(self.grid.comm, experiments)
         self.experiments = tuple(experiments)
         self.known = known_values(self.grid, known)
         self.initials = [
-            InitialState(self.grid, equation.species, e.initial, e.where) for e in experiments
+            InitialState(self.grid, equation.species, e.initial, e.where)
+            for e in experiments
         ]
         self.driving = [Driving(equation, e, timed=False) for e in experiments]
         terms = [*equation.terms, *(t for d in self.driving for t in d.parts)]
-        check_coefficients(space, equation, self.known, self.initials, terms, zero=False)
+        check_coefficients(
+            space, equation, self.known, self.initials, terms, zero=False
+        )
         check_values(self.driving, self.known, np.zeros(1), space.blocks)
         (check_fixed if mean is None else check_free)(self.grid, self._held())
         own = [samplings if e.samplings is None else e.samplings for e in experiments]
@@ -112,7 +117,9 @@ class Steady:
         together = one and equation.columns
         unknown = [u.name for u in space.unknowns]
         self.blocks = (
-            blocks(numbers, self.driving, unknown) if together else [(e,) for e in numbers]
+            blocks(numbers, self.driving, unknown)
+            if together
+            else [(e,) for e in numbers]
         )
         """Experiments that are columns of one state."""
         if isinstance(self.system, LinearSystem) and self.system.level is not None:
@@ -159,12 +166,16 @@ class Steady:
         """Of the blocks of data, one for the experiments that share all samplings."""
         return self.observed.layouts
 
-    def linearize(self, m: PETSc.Vec, columns: Sequence[int] | None = None) -> Linearization:
+    def linearize(
+        self, m: PETSc.Vec, columns: Sequence[int] | None = None
+    ) -> Linearization:
         """Solves the states of all experiments at m, or of those of which the numbers are given.
         Raises SolverError where a diffusivity is not positive or a solve diverges."""
         return Linearization(self, self.space.at(m), columns)
 
-    def solve(self, block: Block, state: State, rhs: np.ndarray, adjoint: bool) -> np.ndarray:
+    def solve(
+        self, block: Block, state: State, rhs: np.ndarray, adjoint: bool
+    ) -> np.ndarray:
         """S u = rhs with the Jacobian at a block's state, or S^T u = rhs, shaped as rhs. Raises
         SolverError where the solve diverges."""
         if adjoint:
@@ -216,17 +227,26 @@ class Linearization:
     """
 
     def __init__(
-        self, forward: Steady, parameters: ParametersAt, columns: Sequence[int] | None = None
+        self,
+        forward: Steady,
+        parameters: ParametersAt,
+        columns: Sequence[int] | None = None,
     ):
         self.forward, self.parameters, self.grid = forward, parameters, forward.grid
         equation = forward.equation
-        self.members, self.observed = list(range(len(forward.experiments))), forward.observed
+        self.members, self.observed = (
+            list(range(len(forward.experiments))),
+            forward.observed,
+        )
         if columns is not None:
             self.members, self.observed = list(columns), forward.observed.over(columns)
         self.k: dict[str, Coefficient] = {**forward.known, **parameters.coefficients()}
         names = {u.name for u in forward.space.unknowns}
         check_diffusivities(
-            self.grid, forward.prefix, [n for n in equation.positive if n in names], self.k
+            self.grid,
+            forward.prefix,
+            [n for n in equation.positive if n in names],
+            self.k,
         )
         self.linear = LinearPoint(forward.part, self.k)
         self.linear.check(forward.prefix)
@@ -234,7 +254,9 @@ class Linearization:
         asked = set(self.members)
         parts = [tuple(e for e in members if e in asked) for members in forward.blocks]
         self.blocks = [
-            forward.block(Columns(members), self.linear, self.k) for members in parts if members
+            forward.block(Columns(members), self.linear, self.k)
+            for members in parts
+            if members
         ]
         self.states_at: list[State] = []
         """Those of the blocks."""
@@ -330,7 +352,9 @@ class Linearization:
                 "Look for rates, diffusivities or observed quantities that are singular there.",
             )
 
-    def apply_adjoint(self, d: Sequence[DataBlock], adjoints: Adjoints | None = None) -> PETSc.Vec:
+    def apply_adjoint(
+        self, d: Sequence[DataBlock], adjoints: Adjoints | None = None
+    ) -> PETSc.Vec:
         """J^T d. The caller destroys the Vec."""
         found = self.adjoint_states(d) if adjoints is None else adjoints
         out = self.forward.space.create_vec()
@@ -338,12 +362,20 @@ class Linearization:
         return out
 
     def hessian(
-        self, dm: PETSc.Vec, metrics: Sequence[Metric], out: PETSc.Vec, adjoints: Adjoints | None
+        self,
+        dm: PETSc.Vec,
+        metrics: Sequence[Metric],
+        out: PETSc.Vec,
+        adjoints: Adjoints | None,
     ) -> None:
         """Adds J^T W J dm and, where the misfit's adjoint states are given, the second-order term,
         with one incremental state and one incremental adjoint an experiment."""
         self.linear.discard()
-        dk, total, inner = self.parameters.push(dm), self._gradients(), self._gradients()
+        dk, total, inner = (
+            self.parameters.push(dm),
+            self._gradients(),
+            self._gradients(),
+        )
         images = self.observed.zeros()
         for b in range(len(self.blocks)):
             self._second(b, metrics, dk, adjoints, images, inner)

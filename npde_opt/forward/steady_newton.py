@@ -100,7 +100,9 @@ class Problem:
         norm, largest = float(norms[0]), float(np.max(norms[1:], initial=0.0))
         # Parts that cancel tell how large a residual could be; one part alone does not.
         cancelled = largest > 2 * norm
-        return Residual(values, norm, largest if cancelled else max(largest, self.driving))
+        return Residual(
+            values, norm, largest if cancelled else max(largest, self.driving)
+        )
 
 
 class SteadyNewton:
@@ -126,7 +128,11 @@ class SteadyNewton:
     def asked(self) -> dict[str, str]:
         """The tolerances of states and of the linear systems in them, with their norms."""
         linear = self.jacobian.asked
-        return {"state": f"{self.rtol:g} on the true residual", "adjoint": linear, "newton": linear}
+        return {
+            "state": f"{self.rtol:g} on the true residual",
+            "adjoint": linear,
+            "newton": linear,
+        }
 
     def solve(
         self, group: Group, starts: Sequence[State], driving: np.ndarray | None = None
@@ -147,9 +153,13 @@ class SteadyNewton:
                 try:
                     return search(problem, start)
                 except (Stopped, SolverError) as error:
-                    reasons.append(error.reason if isinstance(error, SolverError) else str(error))
+                    reasons.append(
+                        error.reason if isinstance(error, SolverError) else str(error)
+                    )
         raise SolverError(
-            self.prefix, f"no steady state was found: {reasons[0]}; {reasons[-1]}", REMEDY
+            self.prefix,
+            f"no steady state was found: {reasons[0]}; {reasons[-1]}",
+            REMEDY,
         )
 
     def _newton(self, problem: Problem, state: State) -> State:
@@ -158,9 +168,13 @@ class SteadyNewton:
             if not np.isfinite(residual.norm):
                 species = self.part.equation.species
                 found = rates_not_finite(species, state, problem.group.others)
-                raise Stopped(found or "Newton's method met a residual that is not finite")
+                raise Stopped(
+                    found or "Newton's method met a residual that is not finite"
+                )
             small = residual.norm <= self.rtol * residual.scale
-            if small or (residual.norm <= STALLED * residual.scale and residual.norm > 0.5 * last):
+            if small or (
+                residual.norm <= STALLED * residual.scale and residual.norm > 0.5 * last
+            ):
                 note("state", residual.relative, iteration)
                 return state
             last = residual.norm
@@ -168,7 +182,9 @@ class SteadyNewton:
         left = f"a residual of {residual.relative:.3g}"
         raise Stopped(f"Newton's method stopped at {left} after {MOST} iterations")
 
-    def _step(self, problem: Problem, state: State, residual: Residual) -> tuple[State, Residual]:
+    def _step(
+        self, problem: Problem, state: State, residual: Residual
+    ) -> tuple[State, Residual]:
         """The next state, by a line search along Newton's direction."""
         change = self.linear(problem.group, state, -residual.values, False)
         self.steps += 1
@@ -176,7 +192,9 @@ class SteadyNewton:
         while t >= SHORTEST:
             moved = state.moved(t * change)
             found = problem.at(moved)
-            at_rounding = found.norm <= STALLED * found.scale and found.norm <= residual.norm * 2
+            at_rounding = (
+                found.norm <= STALLED * found.scale and found.norm <= residual.norm * 2
+            )
             if found.norm <= (1 - DECREASE * t) * residual.norm or at_rounding:
                 return moved, found
             t /= 2
@@ -193,25 +211,38 @@ class SteadyNewton:
             after = min(s + step, 1.0)
             try:
                 state = self._newton(
-                    problem.shifted((1 - after) * first.values) if after < 1 else problem, state
+                    problem.shifted((1 - after) * first.values)
+                    if after < 1
+                    else problem,
+                    state,
                 )
                 s, step = after, 2 * step
             except (Stopped, SolverError) as error:
                 step /= 2
                 if step < LEAST:
                     why = error.reason if isinstance(error, SolverError) else str(error)
-                    raise Stopped(f"a homotopy came as far as {s:.3g}, where {why}") from error
+                    raise Stopped(
+                        f"a homotopy came as far as {s:.3g}, where {why}"
+                    ) from error
         return state
 
-    def linear(self, group: Group, state: State, rhs: np.ndarray, adjoint: bool) -> np.ndarray:
+    def linear(
+        self, group: Group, state: State, rhs: np.ndarray, adjoint: bool
+    ) -> np.ndarray:
         """The solution of the system with the Jacobian at `state`, or its transpose."""
         self._assemble(group, state)
         zero = channels(self.grid, len(rhs))
-        return self.jacobian.solve(rhs, zero, adjoint, "adjoint" if adjoint else "newton")
+        return self.jacobian.solve(
+            rhs, zero, adjoint, "adjoint" if adjoint else "newton"
+        )
 
     def _assemble(self, group: Group, state: State) -> None:
         """The Jacobian at a state, where it is not there already."""
-        if self._held is not None and self._held[0] is state.u and self._held[1] is group:
+        if (
+            self._held is not None
+            and self._held[0] is state.u
+            and self._held[1] is group
+        ):
             return
         self._held = None
         points = group.linear.points if group.linear is not None else []

@@ -64,7 +64,9 @@ class System(Protocol):
     def state(self, block: Block, starts: Starts) -> State:
         """The steady states of a block."""
 
-    def solve(self, block: Block, state: State, rhs: np.ndarray, adjoint: bool) -> np.ndarray:
+    def solve(
+        self, block: Block, state: State, rhs: np.ndarray, adjoint: bool
+    ) -> np.ndarray:
         """S u = rhs at the state of a block, or S^T u = rhs, shaped as rhs."""
 
     def destroy(self) -> None: ...
@@ -81,7 +83,9 @@ class LinearSystem:
             raise InputError("terms", "none that depends on the state", "at least one")
         (self.matrix,) = part.matrices
         self.symmetric = part.equation.symmetric
-        self.solver = LinearSolver(self.matrix, self.grid, prefix, recipe, self.symmetric)
+        self.solver = LinearSolver(
+            self.matrix, self.grid, prefix, recipe, self.symmetric
+        )
         self.factored = Factored(self.grid.comm, prefix)
         self.solvers: list[LinearSolver | Factored] = [self.solver, self.factored]
         self._ready: dict[LinearSolver | Factored, object] = {}
@@ -122,11 +126,15 @@ class LinearSystem:
             rhs += load
         return rhs
 
-    def solve(self, block: Block, state: State, rhs: np.ndarray, adjoint: bool) -> np.ndarray:
+    def solve(
+        self, block: Block, state: State, rhs: np.ndarray, adjoint: bool
+    ) -> np.ndarray:
         if self.level is not None:
             rhs = self.level.balanced(rhs)
         count = len(block.members)
-        small = factors(self.prefix, self.recipe, self.grid.dim, self.grid.active_size, count)
+        small = factors(
+            self.prefix, self.recipe, self.grid.dim, self.grid.active_size, count
+        )
         with stage("assemble"):
             if small and self._is_new(block, self.factored):
                 self.factored.update(self.matrix.mat.getValuesCSR())
@@ -144,7 +152,9 @@ class LinearSystem:
     def _together(self, rhs: np.ndarray, out: np.ndarray, adjoint: bool) -> None:
         """All columns [s, i, j, k]."""
         kind = "adjoint" if adjoint else "state"
-        found = self.factored.solve(pack(self.grid, rhs), adjoint and not self.symmetric, kind)
+        found = self.factored.solve(
+            pack(self.grid, rhs), adjoint and not self.symmetric, kind
+        )
         out[...] = unpack(self.grid, found)
         self.counters.krylov_iterations += len(rhs)
 
@@ -152,7 +162,9 @@ class LinearSystem:
         """One state [i, j, k]."""
         self.grid.put(rhs, self._rhs)
         before = self.solver.iterations
-        (self.solver.solve_transpose if adjoint else self.solver.solve)(self._rhs, self._x)
+        (self.solver.solve_transpose if adjoint else self.solver.solve)(
+            self._rhs, self._x
+        )
         iterations = self.solver.iterations - before
         self.counters.krylov_iterations += iterations
         take(
@@ -193,7 +205,9 @@ class NonlinearSystem:
         self._count()
         return found
 
-    def solve(self, block: Block, state: State, rhs: np.ndarray, adjoint: bool) -> np.ndarray:
+    def solve(
+        self, block: Block, state: State, rhs: np.ndarray, adjoint: bool
+    ) -> np.ndarray:
         with stage("adjoint" if adjoint else "forward"):
             found = self.newton.linear(block.group, state, rhs, adjoint)
         self._count()

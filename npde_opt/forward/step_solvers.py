@@ -43,7 +43,11 @@ class StepSolver(Protocol):
         """Takes the present values of the linear part's matrices."""
 
     def solve(
-        self, b: np.ndarray, guess: np.ndarray, transposed: bool = False, moves: bool = False
+        self,
+        b: np.ndarray,
+        guess: np.ndarray,
+        transposed: bool = False,
+        moves: bool = False,
     ) -> np.ndarray:
         """The solution, shaped as b [c, i, j, k]; with `moves` the guess is a state that is moved
         first (see linear/guess.py)."""
@@ -56,7 +60,12 @@ class Decoupled:
     species."""
 
     def __init__(
-        self, part: LinearPart, mass_vec: PETSc.Vec, alpha: float, prefix: str, recipe: str
+        self,
+        part: LinearPart,
+        mass_vec: PETSc.Vec,
+        alpha: float,
+        prefix: str,
+        recipe: str,
     ):
         self.part, self.grid, self.alpha = part, part.grid, alpha
         self.iterations = 0
@@ -77,11 +86,17 @@ class Decoupled:
     def update(self) -> None:
         """Takes the present values of the linear part's matrices."""
         for c, (k, factor, matrix) in self.matrices.items():
-            combine(matrix, [(self.alpha * factor, self.part.matrices[k])], self.part.mass)
+            combine(
+                matrix, [(self.alpha * factor, self.part.matrices[k])], self.part.mass
+            )
             self.solvers[c].update()
 
     def solve(
-        self, b: np.ndarray, guess: np.ndarray, transposed: bool = False, moves: bool = False
+        self,
+        b: np.ndarray,
+        guess: np.ndarray,
+        transposed: bool = False,
+        moves: bool = False,
     ) -> np.ndarray:
         """All species' solutions [c, i, j, k]; with `moves` the guess is a state that is moved
         first (see linear/guess.py)."""
@@ -95,7 +110,13 @@ class Decoupled:
             kind = "adjoint" if transposed else "state"
             with collective(self.grid.comm):
                 self.iterations += solve_step(
-                    self.solvers[c], self._corrector, self._b, self._x, transposed, moves, kind
+                    self.solvers[c],
+                    self._corrector,
+                    self._b,
+                    self._x,
+                    transposed,
+                    moves,
+                    kind,
                 )
             self.grid.take(self._x, out[c])
         return out
@@ -119,7 +140,12 @@ class CoupledStep:
     """Several species together that linear terms couple."""
 
     def __init__(
-        self, part: LinearPart, mass_vec: PETSc.Vec, alpha: float, prefix: str, recipe: str
+        self,
+        part: LinearPart,
+        mass_vec: PETSc.Vec,
+        alpha: float,
+        prefix: str,
+        recipe: str,
     ):
         self.part, self.alpha = part, alpha
         self.jacobian = Jacobian(part, mass_vec, prefix, recipe)
@@ -141,9 +167,15 @@ class CoupledStep:
         self.jacobian.assemble(self.alpha, self.part.points)
 
     def solve(
-        self, b: np.ndarray, guess: np.ndarray, transposed: bool = False, moves: bool = False
+        self,
+        b: np.ndarray,
+        guess: np.ndarray,
+        transposed: bool = False,
+        moves: bool = False,
     ) -> np.ndarray:
-        return self.jacobian.solve(b, guess, transposed, "adjoint" if transposed else "state")
+        return self.jacobian.solve(
+            b, guess, transposed, "adjoint" if transposed else "state"
+        )
 
     def destroy(self) -> None:
         self.jacobian.destroy()
@@ -153,7 +185,12 @@ class PresbStep:
     """The two species of a complex equation together."""
 
     def __init__(
-        self, part: LinearPart, mass_vec: PETSc.Vec, alpha: float, prefix: str, recipe: str
+        self,
+        part: LinearPart,
+        mass_vec: PETSc.Vec,
+        alpha: float,
+        prefix: str,
+        recipe: str,
     ):
         operators = part.equation.operators
         mats: dict[bool, tuple[StencilMatrix, float]] = {}
@@ -181,7 +218,11 @@ class PresbStep:
         self.presb.update()
 
     def solve(
-        self, b: np.ndarray, guess: np.ndarray, transposed: bool = False, moves: bool = False
+        self,
+        b: np.ndarray,
+        guess: np.ndarray,
+        transposed: bool = False,
+        moves: bool = False,
     ) -> np.ndarray:
         return self.presb.solve(b, guess, transposed, moves)
 
@@ -214,11 +255,18 @@ class FactoredStep:
         count, comm = len(self.part.equation.species), self.grid.comm
         own = self.grid.active_local_size
         sizes = np.array(comm.allgather(own))
-        firsts, shape = np.cumsum(sizes) - sizes, (count * own, count * int(sizes.sum()))
+        firsts, shape = (
+            np.cumsum(sizes) - sizes,
+            (count * own, count * int(sizes.sum())),
+        )
         mass = np.tile(self.grid.pack(self.part.mass), count)
         rows = np.arange(count * own)
-        system = scipy.sparse.csr_matrix((mass, (rows, count * firsts[comm.rank] + rows)), shape)
-        for matrix, operator in zip(self.part.matrices, self.part.equation.operators, strict=True):
+        system = scipy.sparse.csr_matrix(
+            (mass, (rows, count * firsts[comm.rank] + rows)), shape
+        )
+        for matrix, operator in zip(
+            self.part.matrices, self.part.equation.operators, strict=True
+        ):
             starts, cells, values = matrix.mat.getValuesCSR()
             owner = np.searchsorted(np.cumsum(sizes), cells, side="right")
             base = count * firsts[owner] + cells - firsts[owner]
@@ -230,10 +278,16 @@ class FactoredStep:
         return system.indptr, system.indices, system.data
 
     def solve(
-        self, b: np.ndarray, guess: np.ndarray, transposed: bool = False, moves: bool = False
+        self,
+        b: np.ndarray,
+        guess: np.ndarray,
+        transposed: bool = False,
+        moves: bool = False,
     ) -> np.ndarray:
         rows = np.concatenate([pack(self.grid, channel) for channel in b])
-        found = self.factored.solve(rows, transposed, "adjoint" if transposed else "state")
+        found = self.factored.solve(
+            rows, transposed, "adjoint" if transposed else "state"
+        )
         out = np.empty_like(b)
         for channel, part in zip(out, np.split(found, len(b)), strict=True):
             channel[...] = unpack(self.grid, part)
@@ -250,7 +304,11 @@ class OneByOne:
         self.solver = solver
 
     def solve(
-        self, b: np.ndarray, guess: np.ndarray, transposed: bool = False, moves: bool = False
+        self,
+        b: np.ndarray,
+        guess: np.ndarray,
+        transposed: bool = False,
+        moves: bool = False,
     ) -> np.ndarray:
         out = np.empty_like(b)
         for s in range(b.shape[1]):
@@ -267,8 +325,14 @@ class StepSolvers:
         digits: of a step size, by which they are told apart.
     """
 
-    def __init__(self, part: LinearPart, prefix: str, recipe: str = "auto", digits: int = 12):
-        self.part, self.prefix, self.recipe = part, prefix, chosen_recipe(prefix, recipe)
+    def __init__(
+        self, part: LinearPart, prefix: str, recipe: str = "auto", digits: int = 12
+    ):
+        self.part, self.prefix, self.recipe = (
+            part,
+            prefix,
+            chosen_recipe(prefix, recipe),
+        )
         self.digits = digits
         self._found: dict[tuple[float, bool], tuple[StepSolver, object]] = {}
         grid = part.grid
@@ -303,7 +367,9 @@ class StepSolvers:
             return FactoredStep(self.part, alpha, self.prefix)
         equation = self.part.equation
         decoupled = all(o.diagonal for o in equation.operators)
-        kind = PresbStep if equation.complex else Decoupled if decoupled else CoupledStep
+        kind = (
+            PresbStep if equation.complex else Decoupled if decoupled else CoupledStep
+        )
         return kind(self.part, self.part.mass_vec, alpha, self.prefix, self.recipe)
 
     @property

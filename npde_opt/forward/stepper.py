@@ -97,7 +97,10 @@ class Stepper:
         states, residuals = [self.state(n, 0, u)], list[list[np.ndarray | None]]()
         for i in range(1, self.scheme.stages + 1):
             residuals.append(
-                [self._residual(g, k, i - 1, states[-1]) for k, g in enumerate(self.groups)]
+                [
+                    self._residual(g, k, i - 1, states[-1])
+                    for k, g in enumerate(self.groups)
+                ]
             )
             rhs = self.mass * u
             for j, pair in enumerate(residuals):
@@ -107,11 +110,15 @@ class Stepper:
             states.append(self.state(n, i, self._solve_stage(n, i, rhs, states[-1].u)))
         return [s.u for s in states]
 
-    def _residual(self, group: Group, k: int, j: int, state: State) -> np.ndarray | None:
+    def _residual(
+        self, group: Group, k: int, j: int, state: State
+    ) -> np.ndarray | None:
         used = any(group.weight(i, j) for i in range(j + 1, self.scheme.stages + 1))
         return group.residual(state) if used else None
 
-    def _solve_stage(self, n: int, i: int, rhs: np.ndarray, before: np.ndarray) -> np.ndarray:
+    def _solve_stage(
+        self, n: int, i: int, rhs: np.ndarray, before: np.ndarray
+    ) -> np.ndarray:
         alpha, group = self._alpha(n, i), self.groups[0]
         if alpha == 0:
             rhs /= self.mass
@@ -140,7 +147,13 @@ class Stepper:
         return u + ratio * (u - previous)
 
     def _linear_solve(
-        self, n: int, i: int, stage: State, rhs: np.ndarray, guess: np.ndarray, adjoint: bool
+        self,
+        n: int,
+        i: int,
+        stage: State,
+        rhs: np.ndarray,
+        guess: np.ndarray,
+        adjoint: bool,
     ) -> np.ndarray:
         alpha = self._alpha(n, i)
         if alpha == 0:
@@ -178,9 +191,13 @@ class Stepper:
                     if (k, j) not in direct:
                         direct[k, j] = g.derivative(states[j], dk)
                     change = direct[k, j]
-                    rhs -= w * (change + g.jacobian(states[j], changes[j]) if j < i else change)
+                    rhs -= w * (
+                        change + g.jacobian(states[j], changes[j]) if j < i else change
+                    )
             guess = self.extrapolated(n, i, du, previous)
-            changes.append(State(self.grid, self._linear_solve(n, i, states[i], rhs, guess, False)))
+            changes.append(
+                State(self.grid, self._linear_solve(n, i, states[i], rhs, guess, False))
+            )
         return [c.u for c in changes]
 
     def adjoint(
@@ -194,7 +211,10 @@ class Stepper:
         """(lambda_n, mu_1 ... mu_s) from lambda_{n+1}; adds sum_j r_k^T nu_j to `out` where it is
         given."""
         guess = ahead(late)
-        s, states = self.scheme.stages, [self.state(n, j, u) for j, u in enumerate(stages)]
+        s, states = (
+            self.scheme.stages,
+            [self.state(n, j, u) for j, u in enumerate(stages)],
+        )
         multipliers: Stages = [np.empty(0)] * (s + 1)
         result = np.zeros_like(adjoint)
         for i in range(s, -1, -1):
@@ -229,7 +249,9 @@ class Stepper:
         first = j if diagonal else j + 1
         stages = range(max(first, 1), self.scheme.stages + 1)
         parts = [
-            (-self.dt(n) * group.weight(i, j), multipliers[i]) for i in stages if group.weight(i, j)
+            (-self.dt(n) * group.weight(i, j), multipliers[i])
+            for i in stages
+            if group.weight(i, j)
         ]
         if not parts:
             return None
@@ -270,7 +292,9 @@ class Stepper:
                 if implicit:
                     implicit_groups.append(g)
                 if dnu is not None:
-                    rhs += g.jacobian_transpose(states[i], dnu, None if implicit else out)
+                    rhs += g.jacobian_transpose(
+                        states[i], dnu, None if implicit else out
+                    )
             if i == 0:
                 result += rhs
                 break
@@ -347,7 +371,11 @@ class TimeStep:
         return self.stepper.tangent(self.n, stages, du, dk, previous)
 
     def adjoint(
-        self, stages: Stages, adjoint: np.ndarray, out: Gradients | None, late: Sequence[Stages]
+        self,
+        stages: Stages,
+        adjoint: np.ndarray,
+        out: Gradients | None,
+        late: Sequence[Stages],
     ) -> tuple[np.ndarray, Stages]:
         return self.stepper.adjoint(self.n, stages, adjoint, out, late)
 
@@ -361,7 +389,9 @@ class TimeStep:
         out: Gradients,
         late: Sequence[Stages],
     ) -> tuple[np.ndarray, Stages]:
-        return self.stepper.second(self.n, stages, changes, multipliers, dadjoint, dk, out, late)
+        return self.stepper.second(
+            self.n, stages, changes, multipliers, dadjoint, dk, out, late
+        )
 
 
 def products(multipliers: Stages, stages: Stages) -> np.ndarray:

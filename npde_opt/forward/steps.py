@@ -51,7 +51,9 @@ def doubling(start: float, first: float, end: float, repeats: int) -> np.ndarray
         count = int(min(repeats, np.ceil((end - at) / dt)))
         fits("time.times", sum(p.size for p in parts) + count, STEP_BYTES, "steps")
         if at + dt == at:
-            raise InputError("time.times.first", first, f"steps that move on from {at:.17g}")
+            raise InputError(
+                "time.times.first", first, f"steps that move on from {at:.17g}"
+            )
         parts.append(at + dt * np.arange(count))
         at, dt = at + count * dt, 2 * dt
     times = np.concatenate(parts)
@@ -90,7 +92,9 @@ def accurate(
             if error_norm <= tolerance * max(float(np.linalg.norm(fine)), 1e-300):
                 return equal(start, end, steps)
         coarse, steps, problem = fine, 2 * steps, ""
-    raise InputError("times.tolerance", tolerance, f"one that {most} steps reach{problem}")
+    raise InputError(
+        "times.tolerance", tolerance, f"one that {most} steps reach{problem}"
+    )
 
 
 def with_stops(
@@ -117,7 +121,9 @@ def with_stops(
     found = np.concatenate([ends[:1], kinks, ends[1:]])
     for weaker in (times[1:-1], np.unique(np.asarray(observed, float))):
         inside = weaker[(weaker > ends[0]) & (weaker < ends[1])]
-        apart = _distance(inside, found) > np.maximum(NEAR * _step_around(inside, times), rounding)
+        apart = _distance(inside, found) > np.maximum(
+            NEAR * _step_around(inside, times), rounding
+        )
         found = np.sort(np.concatenate([found, inside[apart]]))
     return found
 

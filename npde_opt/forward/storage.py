@@ -75,7 +75,9 @@ class Plan:
             )
         else:
             in_memory = min(self.memory, units)
-            schedule = schedules.MultistageCheckpointSchedule(self.steps, in_memory, self.disk)
+            schedule = schedules.MultistageCheckpointSchedule(
+                self.steps, in_memory, self.disk
+            )
         found = []
         for action in schedule:
             found.append(action)
@@ -94,7 +96,10 @@ class Plan:
 @functools.cache
 def _compile_once() -> None:
     """numba keeps on disk what it compiles of the schedules, which takes it some seconds."""
-    for function in (schedules.mixed.mixed_steps_tabulation, schedules.multistage.n_advance):
+    for function in (
+        schedules.mixed.mixed_steps_tabulation,
+        schedules.multistage.n_advance,
+    ):
         # Where no folder can be written, every process compiles.
         with contextlib.suppress(RuntimeError):
             function.enable_caching()
@@ -161,7 +166,9 @@ class Storage:
     folder: str | None = None
     forward_only: bool = False
 
-    def plans(self, steps: int, state: int, stages: int, runs: int, ranks: int) -> Plans:
+    def plans(
+        self, steps: int, state: int, stages: int, runs: int, ranks: int
+    ) -> Plans:
         """The plans for `runs` trajectories, which share the budget; multipliers and increments are
         kept where thrice the states fit.
 
@@ -179,7 +186,9 @@ class Storage:
         if budget is not None and budget < unit:
             least = f"at least {unit * runs * ranks:,} bytes for one checkpoint an experiment"
             given = f"{budget * runs * ranks:.4g} bytes"
-            raise InputError("memory", given, f"{least} ({runs}) on all ranks ({ranks})")
+            raise InputError(
+                "memory", given, f"{least} ({runs}) on all ranks ({ranks})"
+            )
         # To start again an increment needs the state, itself and the one before.
         both = max(2 * unit, 3 * state)
         least_both = None if budget is None else max(budget, both)
@@ -236,7 +245,9 @@ class Sweep:
             ValueError: where the sweep was to go forward only.
         """
         if self.plan.forward_only:
-            raise ValueError("nothing is kept of a sweep that goes forward only: no adjoint")
+            raise ValueError(
+                "nothing is kept of a sweep that goes forward only: no adjoint"
+            )
         if self.plan.keeps_all:
             for n in range(self.plan.steps - 1, -1, -1):
                 visit(n, self._kept[n])
@@ -284,7 +295,9 @@ class Sweep:
 
     def _put(self, storage: StorageType, n: int, data: Mapping[str, Arrays]) -> None:
         if storage == schedules.StorageType.DISK:
-            self._stored[storage, n] = {k: self._write(f"{n}_{k}", v) for k, v in data.items()}
+            self._stored[storage, n] = {
+                k: self._write(f"{n}_{k}", v) for k, v in data.items()
+            }
         else:
             self._stored[storage, n] = dict(data)
 
@@ -305,7 +318,9 @@ class Sweep:
                 given[f"a{i}"] = np.ascontiguousarray(a.T)
         with self._on_disk():
             if self._folder is None:
-                self._folder = Path(tempfile.mkdtemp(prefix="npde_opt_", dir=self.plan.folder))
+                self._folder = Path(
+                    tempfile.mkdtemp(prefix="npde_opt_", dir=self.plan.folder)
+                )
             path = self._folder / f"{name}.npz"
             np.savez(path, count=len(arrays), **given)
         return path
@@ -313,7 +328,9 @@ class Sweep:
     def _read(self, path: Path, remove: bool) -> Arrays:
         with self._on_disk(), np.load(path) as file:
             names = [f"a{i}" for i in range(int(file["count"]))]
-            arrays = tuple(layout(file[name].T) if name in file else None for name in names)
+            arrays = tuple(
+                layout(file[name].T) if name in file else None for name in names
+            )
             if remove:
                 path.unlink()
         return arrays

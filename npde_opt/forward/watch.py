@@ -55,7 +55,9 @@ class Watch:
         for kept, now, size in zip(self._kept, u, self._sizes, strict=True):
             change = np.abs(sample(now, self._start) - kept).max(initial=0.0)
             if change > 0 or np.isnan(change):
-                most = max(most, change / size if size > 0 and change == change else np.inf)
+                most = max(
+                    most, change / size if size > 0 and change == change else np.inf
+                )
         return most / self._allowed
 
     def longer(self, dt: float) -> bool:

@@ -37,12 +37,16 @@ class Called(Operation):
         return 3 if self.along else 2
 
 
-def called(graph: Graph, name: str, function: Function, variables: Sequence[int]) -> int:
+def called(
+    graph: Graph, name: str, function: Function, variables: Sequence[int]
+) -> int:
     """The node of a function at nodes."""
     place = f"at {name}"
     # What stands between nodes here is no number, and no other operation reads it.
     made = cast(Callable[..., Numbers], function.at)
-    graph.operations.setdefault(place, Operation(function.variables, made, flat, "", folds=False))
+    graph.operations.setdefault(
+        place, Operation(function.variables, made, flat, "", folds=False)
+    )
     at, orders = graph.apply(place, *variables), (0,) * function.variables
     raw = _derivative(graph, name, function, orders, (graph.name(name), at, *variables))
     return function.link.node(graph, raw)
@@ -74,7 +78,9 @@ def _derivative(
     """The node of one order, made where it is not there."""
     key = f"{'along ' if along else ''}{name} {orders}"
     value = _pushed(orders) if along else _value(orders)
-    made = Called(len(arguments), value, _slope, "", False, name, function, orders, along)
+    made = Called(
+        len(arguments), value, _slope, "", False, name, function, orders, along
+    )
     graph.operations.setdefault(key, made)
     return graph.apply(key, *arguments)
 
@@ -106,7 +112,9 @@ class Share:
     weight: Numbers
     direction: np.ndarray | None
 
-    def total(self, theta: np.ndarray, weigh: Callable[[Numbers], Numbers]) -> np.ndarray:
+    def total(
+        self, theta: np.ndarray, weigh: Callable[[Numbers], Numbers]
+    ) -> np.ndarray:
         weight = weigh(self.weight)
         if self.direction is None:
             return self.at.pull(theta, weight, self.orders)
@@ -175,11 +183,15 @@ def points_of(graph: Graph, nodes: Sequence[int], name: str) -> list[list[int]]:
     return [list(graph.nodes[k].arguments) for k in called_at]
 
 
-def spread(theta: np.ndarray, parts: Sequence[CallNodes], found: Mapping[int, Numbers]) -> Spread:
+def spread(
+    theta: np.ndarray, parts: Sequence[CallNodes], found: Mapping[int, Numbers]
+) -> Spread:
     """From the values of nodes."""
     listed = []
     for part in parts:
-        direction = None if part.direction is None else np.asarray(found[part.direction])
+        direction = (
+            None if part.direction is None else np.asarray(found[part.direction])
+        )
         if direction is not None and direction.ndim == 0:
             continue
         at = cast(FunctionAt, found[part.at])

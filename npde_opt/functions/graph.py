@@ -59,7 +59,11 @@ class Graph:
     def is_number(self, node: int, value: float | None = None) -> bool:
         """Whether a node is a number, or that number."""
         found = self.nodes[node]
-        return not found.operation and not found.name and (value is None or found.value == value)
+        return (
+            not found.operation
+            and not found.name
+            and (value is None or found.value == value)
+        )
 
     def apply(self, operation: str, *arguments: int) -> int:
         """An operation; its value where all arguments are numbers."""
@@ -127,7 +131,9 @@ class Graph:
         half = self._product(self.multiply(a, a), count // 2)
         return self.multiply(half, a) if count % 2 else half
 
-    def substitute(self, nodes: Sequence[int], replaced: Mapping[int, int]) -> list[int]:
+    def substitute(
+        self, nodes: Sequence[int], replaced: Mapping[int, int]
+    ) -> list[int]:
         """The nodes with those of `replaced` in the place of its keys."""
         new = dict(replaced)
         for k in self.below(nodes):
@@ -153,7 +159,9 @@ class Graph:
     def names_of(self, nodes: Sequence[int]) -> set[str]:
         return {self.nodes[k].name for k in self.below(nodes) if self.nodes[k].name}
 
-    def derivatives(self, nodes: Sequence[int], directions: Mapping[int, int]) -> list[int]:
+    def derivatives(
+        self, nodes: Sequence[int], directions: Mapping[int, int]
+    ) -> list[int]:
         """sum_a (d node/d a) d_a for each node, with {node of a: node of d_a}."""
         zero = self.number(0.0)
         found: dict[int, int] = {}
@@ -163,7 +171,9 @@ class Graph:
             if all(self.is_number(c, 0.0) for c in changes):
                 found[k] = directions.get(k, zero)
             else:
-                found[k] = self.operations[node.operation].slope(self, k, node.arguments, changes)
+                found[k] = self.operations[node.operation].slope(
+                    self, k, node.arguments, changes
+                )
         return [found[k] for k in nodes]
 
     def function(
@@ -183,8 +193,12 @@ class Graph:
         for k in order:
             node = self.nodes[k]
             if node.operation:
-                done = [a for a in set(node.arguments) if last[a] == k and a not in kept]
-                steps.append((k, self.operations[node.operation].value, node.arguments, done))
+                done = [
+                    a for a in set(node.arguments) if last[a] == k and a not in kept
+                ]
+                steps.append(
+                    (k, self.operations[node.operation].value, node.arguments, done)
+                )
 
         def evaluate(*values: Numbers) -> list[Numbers]:
             found: dict[int, Numbers] = dict(zip(arguments, values, strict=True))
@@ -198,7 +212,9 @@ class Graph:
 
         return evaluate
 
-    def code(self, names: Mapping[int, str], results: Sequence[int]) -> tuple[list[str], list[str]]:
+    def code(
+        self, names: Mapping[int, str], results: Sequence[int]
+    ) -> tuple[list[str], list[str]]:
         """Python of scalars: assignments to c_0, c_1, ..., and one name or number a result.
 
         `names` are the caller's for the names of the graph, so that nothing of a user's text is in

@@ -36,7 +36,9 @@ class Points(Protocol):
 
     def pull(self, c: np.ndarray, w: Numbers, orders: Orders) -> np.ndarray: ...
 
-    def second(self, c: np.ndarray, dc: np.ndarray, w: Numbers, orders: Orders) -> np.ndarray: ...
+    def second(
+        self, c: np.ndarray, dc: np.ndarray, w: Numbers, orders: Orders
+    ) -> np.ndarray: ...
 
     def jacobian(self, c: np.ndarray) -> np.ndarray: ...
 
@@ -102,7 +104,9 @@ class FunctionAt:
         pulled = self.points.pull(self.shape.kept(theta), w, orders)
         return self.shape.pull(theta, pulled)
 
-    def second(self, theta: np.ndarray, d: np.ndarray, w: Numbers, orders: Orders) -> np.ndarray:
+    def second(
+        self, theta: np.ndarray, d: np.ndarray, w: Numbers, orders: Orders
+    ) -> np.ndarray:
         c, dc = self.shape.kept(theta), self.shape.push(theta, d)
         bent = self.shape.pull(theta, self.points.second(c, dc, w, orders))
         pulled = self.points.pull(c, w, orders)

@@ -96,7 +96,9 @@ class Between(Link):
 
     def __init__(self, low: float, high: float):
         if not (np.isfinite(low) and np.isfinite(high) and low < high):
-            raise InputError("function: bounds", [low, high], "[lower, upper] with lower < upper")
+            raise InputError(
+                "function: bounds", [low, high], "[lower, upper] with lower < upper"
+            )
         self.low, self.width = low, high - low
         self.allowed = f"values strictly between {low:g} and {high:g}"
 

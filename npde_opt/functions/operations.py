@@ -91,10 +91,14 @@ def _power(g: Graph, own: int, a: Sequence[int], da: Sequence[int]) -> int:
     one, zero = g.number(1.0), g.number(0.0)
     first = zero
     if not g.is_number(da[0], 0.0):
-        first = g.multiply(g.multiply(a[1], g.power(a[0], g.subtract(a[1], one))), da[0])
+        first = g.multiply(
+            g.multiply(a[1], g.power(a[0], g.subtract(a[1], one))), da[0]
+        )
     if g.is_number(da[1], 0.0):
         return first
-    grows = g.apply("where", g.apply("==", a[0], zero), zero, g.multiply(own, g.apply("log", a[0])))
+    grows = g.apply(
+        "where", g.apply("==", a[0], zero), zero, g.multiply(own, g.apply("log", a[0]))
+    )
     return g.add(first, g.multiply(grows, da[1]))
 
 
@@ -113,7 +117,9 @@ def _larger(g: Graph, own: int, a: Sequence[int], da: Sequence[int]) -> int:
 def _angle(g: Graph, own: int, a: Sequence[int], da: Sequence[int]) -> int:
     """(b da - a db)/(a^2 + b^2) of the angle of (b, a)."""
     square = g.add(g.multiply(a[0], a[0]), g.multiply(a[1], a[1]))
-    return g.divide(g.subtract(g.multiply(da[0], a[1]), g.multiply(a[0], da[1])), square)
+    return g.divide(
+        g.subtract(g.multiply(da[0], a[1]), g.multiply(a[0], da[1])), square
+    )
 
 
 def _remainder(g: Graph, own: int, a: Sequence[int], da: Sequence[int]) -> int:
@@ -133,7 +139,9 @@ def _where(condition: Numbers, a: Numbers, b: Numbers) -> Numbers:
 
 
 def _function(
-    name: str, outer: Callable[[Graph, int, int], int], value: Callable[..., Numbers] | None = None
+    name: str,
+    outer: Callable[[Graph, int, int], int],
+    value: Callable[..., Numbers] | None = None,
 ) -> Operation:
     return Operation(1, value or getattr(np, name), inner(outer), f"math.{name}({{0}})")
 
@@ -144,12 +152,16 @@ def _comparison(symbol: str, value: Callable[..., Numbers]) -> Operation:
 
 OPERATIONS: dict[str, Operation] = {
     "+": Operation(2, np.add, lambda g, own, a, da: g.add(da[0], da[1]), "({0} + {1})"),
-    "-": Operation(2, np.subtract, lambda g, own, a, da: g.subtract(da[0], da[1]), "({0} - {1})"),
+    "-": Operation(
+        2, np.subtract, lambda g, own, a, da: g.subtract(da[0], da[1]), "({0} - {1})"
+    ),
     "*": Operation(2, np.multiply, _product, "({0} * {1})"),
     "/": Operation(2, np.divide, _quotient, "({0} / {1})"),
     "**": Operation(2, np.power, _power, "({0} ** {1})"),
     "%": Operation(2, np.mod, _remainder, "({0} % {1})"),
-    "negative": Operation(1, np.negative, lambda g, own, a, da: g.negative(da[0]), "(-{0})"),
+    "negative": Operation(
+        1, np.negative, lambda g, own, a, da: g.negative(da[0]), "(-{0})"
+    ),
     "exp": _function("exp", lambda g, own, a: own),
     "log": _function("log", lambda g, own, a: g.divide(g.number(1.0), a)),
     "sqrt": _function("sqrt", lambda g, own, a: g.divide(g.number(0.5), own)),
@@ -158,13 +170,21 @@ OPERATIONS: dict[str, Operation] = {
     "tan": _function("tan", lambda g, own, a: _one_plus_square(g, own)),
     "sinh": _function("sinh", lambda g, own, a: g.apply("cosh", a)),
     "cosh": _function("cosh", lambda g, own, a: g.apply("sinh", a)),
-    "tanh": _function("tanh", lambda g, own, a: g.subtract(g.number(1.0), g.multiply(own, own))),
+    "tanh": _function(
+        "tanh", lambda g, own, a: g.subtract(g.number(1.0), g.multiply(own, own))
+    ),
     "atan": _function(
-        "atan", lambda g, own, a: g.divide(g.number(1.0), _one_plus_square(g, a)), np.arctan
+        "atan",
+        lambda g, own, a: g.divide(g.number(1.0), _one_plus_square(g, a)),
+        np.arctan,
     ),
     "atan2": Operation(2, np.arctan2, _angle, "math.atan2({0}, {1})"),
-    "abs": Operation(1, np.abs, inner(lambda g, own, a: g.apply("sign", a)), "abs({0})"),
-    "sign": Operation(1, np.sign, flat, "(1.0 if {0} > 0 else -1.0 if {0} < 0 else 0.0)"),
+    "abs": Operation(
+        1, np.abs, inner(lambda g, own, a: g.apply("sign", a)), "abs({0})"
+    ),
+    "sign": Operation(
+        1, np.sign, flat, "(1.0 if {0} > 0 else -1.0 if {0} < 0 else 0.0)"
+    ),
     "floor": Operation(1, np.floor, flat, "({0} - {0} % 1.0)"),
     "minimum": Operation(2, np.minimum, _smaller, "({0} if {0} <= {1} else {1})"),
     "maximum": Operation(2, np.maximum, _larger, "({0} if {0} >= {1} else {1})"),
@@ -175,7 +195,11 @@ OPERATIONS: dict[str, Operation] = {
     ">=": _comparison(">=", np.greater_equal),
     "==": _comparison("==", np.equal),
     "!=": _comparison("!=", np.not_equal),
-    "and": Operation(2, _truth(np.logical_and), flat, "(1.0 if {0} != 0 and {1} != 0 else 0.0)"),
-    "or": Operation(2, _truth(np.logical_or), flat, "(1.0 if {0} != 0 or {1} != 0 else 0.0)"),
+    "and": Operation(
+        2, _truth(np.logical_and), flat, "(1.0 if {0} != 0 and {1} != 0 else 0.0)"
+    ),
+    "or": Operation(
+        2, _truth(np.logical_or), flat, "(1.0 if {0} != 0 or {1} != 0 else 0.0)"
+    ),
     "not": Operation(1, _truth(np.logical_not), flat, "(1.0 if {0} == 0 else 0.0)"),
 }

@@ -59,7 +59,12 @@ ARITHMETIC: dict[type, str] = {
     ast.Div: "divide",
     ast.Pow: "power",
 }
-LOGIC: dict[type, str] = {ast.BitAnd: "and", ast.BitOr: "or", ast.And: "and", ast.Or: "or"}
+LOGIC: dict[type, str] = {
+    ast.BitAnd: "and",
+    ast.BitOr: "or",
+    ast.And: "and",
+    ast.Or: "or",
+}
 COMPARISONS: dict[type, str] = {
     ast.Lt: "<",
     ast.LtE: "<=",
@@ -87,7 +92,9 @@ def check_name(name: object, field: str) -> None:
             f"a name of letters, digits and _, at most {NAME_LENGTH} characters",
         )
     if name in FUNCTIONS or name in CONSTANTS:
-        raise InputError(field, repr(name), "a name that is no function or constant of texts")
+        raise InputError(
+            field, repr(name), "a name that is no function or constant of texts"
+        )
 
 
 def _is_plain(name: str) -> bool:
@@ -149,7 +156,9 @@ class Parser:
         if not isinstance(text, str):
             raise InputError(field, shortened(repr(text)), "a text")
         if len(text) > LENGTH:
-            raise InputError(field, f"a text of {len(text):,} characters", f"at most {LENGTH:,}")
+            raise InputError(
+                field, f"a text of {len(text):,} characters", f"at most {LENGTH:,}"
+            )
         self.text = " ".join(text.split())
         self._check_brackets()
 
@@ -159,7 +168,9 @@ class Parser:
         """The error. `at`: the piece that is wrong, or the character where it stands."""
         place = self._place(at) if isinstance(at, ast.expr) else at
         where = "in" if place is None else f"at character {place} of"
-        return InputError(self.field, f"{what} {where} {shortened(self.text)!r}", allowed)
+        return InputError(
+            self.field, f"{what} {where} {shortened(self.text)!r}", allowed
+        )
 
     def _place(self, node: ast.expr) -> int:
         """The character at which a node starts, from 1; Python's parser counts bytes."""
@@ -173,7 +184,9 @@ class Parser:
             depth += (c in "([{") - (c in ")]}")
             if depth > BRACKETS:
                 raise self.refuse(
-                    "brackets too deep", f"at most {BRACKETS} brackets inside each other", place
+                    "brackets too deep",
+                    f"at most {BRACKETS} brackets inside each other",
+                    place,
                 )
             if c in "#'\"\\`;":
                 raise self.refuse(repr(c), at=place)
@@ -186,7 +199,9 @@ class Parser:
                 tree = ast.parse(self.text, mode="eval").body
         except SyntaxError as error:
             raise self.refuse(
-                "no expression", f"an expression ({error.msg}) of {ALLOWED}", error.offset or None
+                "no expression",
+                f"an expression ({error.msg}) of {ALLOWED}",
+                error.offset or None,
             ) from None
         except (ValueError, MemoryError, RecursionError):
             raise InputError(
@@ -209,12 +224,15 @@ class Parser:
             stack += [(child, False) for child in self._children(node)]
             if len(found) + len(stack) > NODES:
                 raise self.refuse(
-                    "too many operations", f"at most {NODES:,} numbers, names and operations"
+                    "too many operations",
+                    f"at most {NODES:,} numbers, names and operations",
                 )
         return found[tree]
 
     def _piece(self, node: ast.AST) -> str:
-        return repr(shortened(ast.get_source_segment(self.text, node) or type(node).__name__))
+        return repr(
+            shortened(ast.get_source_segment(self.text, node) or type(node).__name__)
+        )
 
     def _children(self, node: ast.expr) -> list[ast.expr]:
         """What a node of the language is made of. Raises InputError for any other node."""
@@ -229,7 +247,9 @@ class Parser:
             return [node.operand]
         if isinstance(node, ast.BoolOp):
             return node.values
-        if isinstance(node, ast.Compare) and all(type(op) in COMPARISONS for op in node.ops):
+        if isinstance(node, ast.Compare) and all(
+            type(op) in COMPARISONS for op in node.ops
+        ):
             return self._compared(node)
         if (
             isinstance(node, ast.Call)
@@ -246,7 +266,9 @@ class Parser:
             return []
         hint = "where(condition, a, b), " if isinstance(node, ast.IfExp) else ""
         own = ", ".join(self.functions)
-        raise self.refuse(self._piece(node), hint + ALLOWED + (own and f", {own}"), node)
+        raise self.refuse(
+            self._piece(node), hint + ALLOWED + (own and f", {own}"), node
+        )
 
     def _compared(self, node: ast.Compare) -> list[ast.expr]:
         """What is compared. & | ~ bind tighter than comparisons: a < b & c < d is a < (b & c) < d,
@@ -254,7 +276,11 @@ class Parser:
         sides = [node.left, *node.comparators]
         for side in sides:
             joined = isinstance(side, ast.BinOp) and type(side.op) in LOGIC
-            if joined or isinstance(side, ast.UnaryOp) and isinstance(side.op, ast.Invert):
+            if (
+                joined
+                or isinstance(side, ast.UnaryOp)
+                and isinstance(side.op, ast.Invert)
+            ):
                 raise self.refuse(
                     f"{self._piece(side)} in a comparison",
                     "brackets around comparisons: (a < b) & ~(c < d)",
@@ -263,10 +289,15 @@ class Parser:
 
     def _made(self, node: ast.expr, found: Mapping[ast.AST, int]) -> int:
         made = self._operation(node, [found[child] for child in self._children(node)])
-        if self.graph.is_number(made) and not abs(self.graph.nodes[made].value) <= LARGEST:
+        if (
+            self.graph.is_number(made)
+            and not abs(self.graph.nodes[made].value) <= LARGEST
+        ):
             value = self.graph.nodes[made].value
             raise self.refuse(
-                f"{value:g} from {self._piece(node)}", f"numbers up to {LARGEST:g}, finite", node
+                f"{value:g} from {self._piece(node)}",
+                f"numbers up to {LARGEST:g}, finite",
+                node,
             )
         return made
 
@@ -280,10 +311,14 @@ class Parser:
             if isinstance(node.op, ast.UAdd):
                 return parts[0]
             return (
-                g.negative(parts[0]) if isinstance(node.op, ast.USub) else g.apply("not", parts[0])
+                g.negative(parts[0])
+                if isinstance(node.op, ast.USub)
+                else g.apply("not", parts[0])
             )
         if isinstance(node, ast.BoolOp):
-            return functools.reduce(lambda a, b: g.apply(LOGIC[type(node.op)], a, b), parts)
+            return functools.reduce(
+                lambda a, b: g.apply(LOGIC[type(node.op)], a, b), parts
+            )
         if isinstance(node, ast.Compare):
             pairs = zip(node.ops, parts[:-1], parts[1:], strict=True)
             return functools.reduce(
@@ -321,7 +356,9 @@ class Parser:
         try:
             return self.graph.number(float(node.value))  # type: ignore[arg-type]
         except OverflowError:
-            raise self.refuse("an integer too large", f"numbers up to {LARGEST:g}", node) from None
+            raise self.refuse(
+                "an integer too large", f"numbers up to {LARGEST:g}", node
+            ) from None
 
     def _name(self, node: ast.Name) -> int:
         name = node.id
@@ -344,7 +381,9 @@ class Parser:
         own = self.functions.get(name)
         count = OPERATIONS[FUNCTIONS[name]].arguments if own is None else own.variables
         if len(parts) != count:
-            raise self.refuse(self._piece(node), f"{self._counted(count)} of {name}", node)
+            raise self.refuse(
+                self._piece(node), f"{self._counted(count)} of {name}", node
+            )
         if own is None:
             return self.graph.apply(FUNCTIONS[name], *parts)
         if isinstance(own, Written):

@@ -61,7 +61,9 @@ class Perceptron(Function):
             raise InputError("function: neurons", neurons, "at least 1")
         for low, high in ranges:
             if not (np.isfinite(low) and np.isfinite(high) and low < high):
-                raise InputError("function: range", [low, high], "[lower, upper], lower < upper")
+                raise InputError(
+                    "function: range", [low, high], "[lower, upper], lower < upper"
+                )
         self.ranges = [(float(a), float(b)) for a, b in ranges]
         self.variables, self.neurons, self.seed = len(self.ranges), neurons, seed
         self.link = link or Free()
@@ -87,7 +89,11 @@ class Perceptron(Function):
         values = np.broadcast_to(np.asarray(f(*grid), float), grid[0].shape).ravel()
         s = self.link.given(values)
         w = 1.0 + rng.random((self.neurons, self.variables))
-        signs = np.ones_like(w) if isinstance(self.shape, Squares) else rng.choice([-1, 1], w.shape)
+        signs = (
+            np.ones_like(w)
+            if isinstance(self.shape, Squares)
+            else rng.choice([-1, 1], w.shape)
+        )
         w *= signs
         centres = rng.uniform(-1, 1, w.shape) if self.variables > 1 else self._even()
         b = -(w * centres).sum(axis=1)
@@ -107,8 +113,12 @@ class Perceptron(Function):
         signs = self.shape.signs[1 : 1 + self.neurons]
         # c_0 is the difference of two numbers that are not negative.
         ones = columns[:, :1]
-        found, _ = scipy.optimize.nnls(np.hstack([signs * columns[:, 1:], ones, -ones]), s)
-        a = np.maximum(found[:-2], SMALLEST * (np.ptp(s) + np.abs(s).max()) / self.neurons)
+        found, _ = scipy.optimize.nnls(
+            np.hstack([signs * columns[:, 1:], ones, -ones]), s
+        )
+        a = np.maximum(
+            found[:-2], SMALLEST * (np.ptp(s) + np.abs(s).max()) / self.neurons
+        )
         start = (s - columns[:, 1:] @ (signs * a)).mean()
         return np.concatenate([[start], signs * a])
 
@@ -120,13 +130,20 @@ class PerceptronAt:
         self.network, self.shape = network, v[0].shape
         halves = [(high - low) / 2 for low, high in network.ranges]
         lows = [low for low, _ in network.ranges]
-        scaled = [(x.ravel() - lo) / h - 1 for x, lo, h in zip(v, lows, halves, strict=True)]
+        scaled = [
+            (x.ravel() - lo) / h - 1 for x, lo, h in zip(v, lows, halves, strict=True)
+        ]
         self.z, self.halves = np.array(scaled), np.array(halves)
 
     def _parts(self, c: np.ndarray) -> tuple[float, np.ndarray, np.ndarray, np.ndarray]:
         """c_0, a, b, w [h, d]."""
         n = self.network.neurons
-        return float(c[0]), c[1 : 1 + n], c[1 + n : 1 + 2 * n], c[1 + 2 * n :].reshape(n, -1)
+        return (
+            float(c[0]),
+            c[1 : 1 + n],
+            c[1 + n : 1 + 2 * n],
+            c[1 + 2 * n :].reshape(n, -1),
+        )
 
     def hidden(self, b: np.ndarray, w: np.ndarray) -> np.ndarray:
         """tanh of the hidden layer [h, point]."""
@@ -171,7 +188,8 @@ class PerceptronAt:
         here, next_ = DERIVATIVES[k](y), DERIVATIVES[k + 1](y)
         moved = a[:, None] * next_
         by_weight = [
-            P[:, None] * moved * z + (a * Q[d])[:, None] * here for d, z in enumerate(self.z)
+            P[:, None] * moved * z + (a * Q[d])[:, None] * here
+            for d, z in enumerate(self.z)
         ]
         start = np.full((1, y.shape[1]), float(k == 0))
         inner = np.stack(by_weight, axis=1).reshape(-1, y.shape[1])
@@ -183,7 +201,9 @@ class PerceptronAt:
     def pull(self, c: np.ndarray, w: Numbers, orders: Orders) -> np.ndarray:
         return np.asarray(self._slopes(c, orders) @ over_points(w, self.shape))
 
-    def second(self, c: np.ndarray, dc: np.ndarray, w: Numbers, orders: Orders) -> np.ndarray:
+    def second(
+        self, c: np.ndarray, dc: np.ndarray, w: Numbers, orders: Orders
+    ) -> np.ndarray:
         _, a, b, inner = self._parts(c)
         _, da, db, dw = self._parts(dc)
         k, (P, Q, R) = sum(orders), self._factors(inner, orders)
@@ -202,7 +222,9 @@ class PerceptronAt:
             plain = da * (P * t1z + Q[d] * t0)
             moved = a * (P * t2z + dP * t1z + Q[d] * t1s + dQ[d] * t0)
             by_weight.append(plain + moved)
-        return np.concatenate([[0.0], by_outer, by_bias, np.stack(by_weight, axis=1).ravel()])
+        return np.concatenate(
+            [[0.0], by_outer, by_bias, np.stack(by_weight, axis=1).ravel()]
+        )
 
     def jacobian(self, c: np.ndarray) -> np.ndarray:
         found = self._slopes(c, (0,) * self.network.variables)

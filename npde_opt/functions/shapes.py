@@ -113,7 +113,9 @@ class Monotone(Shape):
         steps = self.sign * np.diff(c)
         if np.any(steps <= 0):
             word = next(w for w, sign in MONOTONE.items() if sign == self.sign)
-            raise InputError("function: values", c.tolist(), f"values that are strictly {word}")
+            raise InputError(
+                "function: values", c.tolist(), f"values that are strictly {word}"
+            )
         return np.concatenate([[np.exp(np.arcsinh(c.mean()))], steps])
 
 
@@ -142,5 +144,7 @@ class Squares(Shape):
     def inverse(self, c: np.ndarray) -> np.ndarray:
         squares = np.where(self.signs != 0, self.signs * c, 0.0)
         if np.any(squares < 0):
-            raise InputError("function: values", c.tolist(), "values with the sign of the squares")
+            raise InputError(
+                "function: values", c.tolist(), "values with the sign of the squares"
+            )
         return np.where(self.signs != 0, np.sqrt(squares), c)

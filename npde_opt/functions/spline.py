@@ -119,17 +119,22 @@ class Spline(Function):
         outside: str = "linear",
     ):
         if len(ranges) != len(knots) or not knots:
-            raise InputError("function: knots", list(knots), "one number a variable and range")
+            raise InputError(
+                "function: knots", list(knots), "one number a variable and range"
+            )
         for (low, high), n in zip(ranges, knots, strict=True):
             if not (np.isfinite(low) and np.isfinite(high) and low < high):
-                raise InputError("function: range", [low, high], "[lower, upper], lower < upper")
+                raise InputError(
+                    "function: range", [low, high], "[lower, upper], lower < upper"
+                )
             if n < 2:
                 raise InputError("function: knots", n, "at least 2 a variable")
         if outside not in OUTSIDE:
             raise InputError("function: outside", repr(outside), ", ".join(OUTSIDE))
         constant = outside == "constant"
         self.axes = [
-            Axis(float(a), float(b), n, constant) for (a, b), n in zip(ranges, knots, strict=True)
+            Axis(float(a), float(b), n, constant)
+            for (a, b), n in zip(ranges, knots, strict=True)
         ]
         self.knots = tuple(knots)
         self.variables = len(self.knots)
@@ -139,7 +144,9 @@ class Spline(Function):
         if monotone is None:
             self.shape = Direct(count)
         elif self.variables > 1:
-            raise InputError("function: monotone", monotone, "none with several variables")
+            raise InputError(
+                "function: monotone", monotone, "none with several variables"
+            )
         else:
             up = direction(monotone)
             self.shape = Monotone(count, -up if self.link.falls else up)
@@ -187,7 +194,9 @@ class SplineAt:
         """Of the products of B-splines in the extended c [product, point]."""
         found = self.at[0].first + FOUR
         for at, size in zip(self.at[1:], self.extended[1:], strict=True):
-            found = (found[:, None] * size + (at.first + FOUR)).reshape(-1, at.first.size)
+            found = (found[:, None] * size + (at.first + FOUR)).reshape(
+                -1, at.first.size
+            )
         return found
 
     def _products(self, orders: Orders) -> np.ndarray:
@@ -224,7 +233,9 @@ class SplineAt:
         size = int(np.prod(self.extended))
         return self._back(np.bincount(self._index.ravel(), spread.ravel(), size))
 
-    def second(self, c: np.ndarray, dc: np.ndarray, w: Numbers, orders: Orders) -> np.ndarray:
+    def second(
+        self, c: np.ndarray, dc: np.ndarray, w: Numbers, orders: Orders
+    ) -> np.ndarray:
         return np.zeros(c.size)
 
     def jacobian(self, c: np.ndarray) -> np.ndarray:

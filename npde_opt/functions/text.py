@@ -44,13 +44,20 @@ class Expressions:
         field: str | Sequence[str] = "expression",
         functions: Functions | None = None,
     ):
-        self.texts, self._graph, self._variables = tuple(texts), Graph(), tuple(variables)
+        self.texts, self._graph, self._variables = (
+            tuple(texts),
+            Graph(),
+            tuple(variables),
+        )
         fields = [field] * len(texts) if isinstance(field, str) else field
         self._parsers = [
-            Parser(self._graph, t, f, functions) for t, f in zip(texts, fields, strict=True)
+            Parser(self._graph, t, f, functions)
+            for t, f in zip(texts, fields, strict=True)
         ]
         self.outputs = [parser.parse() for parser in self._parsers]
-        self.parameters = tuple(sorted(self._graph.names_of(self.outputs) - set(variables)))
+        self.parameters = tuple(
+            sorted(self._graph.names_of(self.outputs) - set(variables))
+        )
         self.arguments = (*variables, *self.parameters)
         self._names = [self._graph.name(n) for n in self.arguments]
         self.functions: dict[str, Function] = {}
@@ -75,7 +82,9 @@ class Expressions:
             for name, place in sorted(parser.places.items(), key=lambda item: item[1]):
                 if name not in known:
                     raise parser.refuse(
-                        repr(name), f"{said}, and {ALLOWED.replace('names, ', '')}", place
+                        repr(name),
+                        f"{said}, and {ALLOWED.replace('names, ', '')}",
+                        place,
                     )
 
     # names that no text can have: a text's name is an identifier
@@ -102,7 +111,9 @@ class Expressions:
         one, zero = self._graph.number(1.0), self._graph.number(0.0)
         named = zip(self.arguments, self._names, strict=True)
         return [
-            [zero] * len(nodes) if n in self.functions else self._graph.derivatives(nodes, {a: one})
+            [zero] * len(nodes)
+            if n in self.functions
+            else self._graph.derivatives(nodes, {a: one})
             for n, a in named
         ]
 
@@ -120,14 +131,19 @@ class Expressions:
         the caller: nothing of the text itself is in the code.
         """
         if what == "second":
-            extra, results = [*self._multipliers(), *self._directions()], self._pulled_change()
+            extra, results = (
+                [*self._multipliers(), *self._directions()],
+                self._pulled_change(),
+            )
         else:
             extra, results = {
                 "value": ([], self.outputs),
                 "push": (self._directions(), self._pushed()),
                 "pull": (self._multipliers(), self._pulled()),
             }[what]
-        return self._graph.code(dict(zip([*self._names, *extra], names, strict=True)), results)
+        return self._graph.code(
+            dict(zip([*self._names, *extra], names, strict=True)), results
+        )
 
     @functools.cached_property
     def value(self) -> Callable[..., list[Numbers]]:
@@ -142,7 +158,9 @@ class Expressions:
     @functools.cached_property
     def pull(self) -> Callable[..., list[Numbers]]:
         """(a..., w...) -> sum_i w_i f_i,a, one an argument."""
-        return self._graph.function([*self._names, *self._multipliers()], self._pulled())
+        return self._graph.function(
+            [*self._names, *self._multipliers()], self._pulled()
+        )
 
     @functools.cached_property
     def second(self) -> Callable[..., list[Numbers]]:
@@ -155,7 +173,9 @@ class Expressions:
         """(a..., w...) -> as `pull`, with the numbers of functions: theirs are a `Spread` each."""
         if not self.functions:
             return self.pull
-        return self._spread(self._pulled(), self._weighted(self.outputs), self._multipliers())
+        return self._spread(
+            self._pulled(), self._weighted(self.outputs), self._multipliers()
+        )
 
     @functools.cached_property
     def cotangent_changes(self) -> Callable[..., Sequence[Part]]:
@@ -163,7 +183,9 @@ class Expressions:
         if not self.functions:
             return self.second
         extra = [*self._multipliers(), *self._directions()]
-        return self._spread(self._pulled_change(), self._weighted(self._pushed()), extra)
+        return self._spread(
+            self._pulled_change(), self._weighted(self._pushed()), extra
+        )
 
     def _spread(
         self, pulled: Sequence[int], total: int, extra: Sequence[int]
@@ -171,7 +193,10 @@ class Expressions:
         """The nodes `pulled`, but the derivatives of the node `total` in the numbers of
         functions."""
         calls = {i: shares(self._graph, total, n) for i, n in self._numbers()}
-        results = [*pulled, *(k for parts in calls.values() for c in parts for k in _nodes(c))]
+        results = [
+            *pulled,
+            *(k for parts in calls.values() for c in parts for k in _nodes(c)),
+        ]
         evaluate = self._graph.function([*self._names, *extra], results)
 
         def cotangents(*values: Numbers) -> Sequence[Part]:
@@ -232,7 +257,9 @@ def _nodes(call: CallNodes) -> list[int]:
 def _at(values: Numbers, place: Sequence[int]) -> float:
     """What broadcasts to a place of the whole array."""
     found = np.asarray(values)
-    return float(found[tuple(min(i, n - 1) for i, n in zip(place, found.shape, strict=True))])
+    return float(
+        found[tuple(min(i, n - 1) for i, n in zip(place, found.shape, strict=True))]
+    )
 
 
 def evaluate_text(field: str, text: str, names: Mapping[str, Numbers]) -> Numbers:
@@ -246,12 +273,15 @@ def evaluate_text(field: str, text: str, names: Mapping[str, Numbers]) -> Number
     e.check_names(())
     values = e.value(*names.values())[0]
     bad = np.broadcast_to(
-        ~np.isfinite(values), np.broadcast_shapes(*[np.shape(x) for x in names.values()])
+        ~np.isfinite(values),
+        np.broadcast_shapes(*[np.shape(x) for x in names.values()]),
     )
     if np.any(bad):
         first = np.argwhere(bad)[0].tolist()
         places = [
-            f"{n} = {_at(x, first):.6g}" for n, x in names.items() if np.ndim(x) == len(first)
+            f"{n} = {_at(x, first):.6g}"
+            for n, x in names.items()
+            if np.ndim(x) == len(first)
         ]
         where = f", the first at {', '.join(places)}" if first and places else ""
         raise InputError(

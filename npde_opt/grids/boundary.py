@@ -24,7 +24,9 @@ class Boundary:
             raise InputError("boundary kind", repr(self.kind), ", ".join(KINDS))
         if self.kind == "robin" and not self.coefficient > 0:
             raise InputError(
-                "boundary coefficient", self.coefficient, "a positive number for a robin side"
+                "boundary coefficient",
+                self.coefficient,
+                "a positive number for a robin side",
             )
 
 

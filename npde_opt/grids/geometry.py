@@ -40,7 +40,8 @@ def edges_of(
         if len(lower) != dim or not np.isfinite(lower).all():
             raise InputError("grid.origin", origin, f"{dim} numbers")
         return tuple(
-            a + x * np.linspace(0, 1, n + 1) for a, x, n in zip(lower, lengths, shape, strict=True)
+            a + x * np.linspace(0, 1, n + 1)
+            for a, x, n in zip(lower, lengths, shape, strict=True)
         )
     arrays = tuple(np.asarray(e, float) for e in edges)
     for axis, e, n in zip(AXES, arrays, shape, strict=False):
@@ -59,14 +60,20 @@ def check_radial(edges: Sequence[np.ndarray], first: str) -> None:
         first: the kind of the side x-.
     """
     if len(edges) > 2:
-        raise InputError("grid.geometry", f"radial with {len(edges)} axes", "one, r, or two: r, z")
+        raise InputError(
+            "grid.geometry", f"radial with {len(edges)} axes", "one, r, or two: r, z"
+        )
     inner = float(edges[0][0])
     if inner < 0:
         raise InputError("grid.origin", inner, "an r >= 0 of a radial grid")
     if first == "periodic":
-        raise InputError("boundaries.x-", first, "another kind: r does not close on itself")
+        raise InputError(
+            "boundaries.x-", first, "another kind: r does not close on itself"
+        )
     if inner == 0 and first != "neumann":
-        raise InputError("boundaries.x-", first, "neumann: r = 0 is the axis, not a side")
+        raise InputError(
+            "boundaries.x-", first, "neumann: r = 0 is the axis, not a side"
+        )
 
 
 class Geometry:
@@ -89,13 +96,20 @@ class Geometry:
             self.faces[0] = 2 * math.pi * r
             if r[0] > 0:
                 centers = (r[1:] + r[:-1]) / 2
-                inner, outer = r[:-1] * np.log(centers / r[:-1]), r[1:] * np.log(r[1:] / centers)
+                inner, outer = (
+                    r[:-1] * np.log(centers / r[:-1]),
+                    r[1:] * np.log(r[1:] / centers),
+                )
                 self.halves[0] = np.array([inner, outer])
 
     def measure(self, axis: int, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
         """Factors of intervals of an axis in volumes."""
         lengths = upper - lower
-        return lengths * (math.pi * (upper + lower)) if self.radial and axis == 0 else lengths
+        return (
+            lengths * (math.pi * (upper + lower))
+            if self.radial and axis == 0
+            else lengths
+        )
 
     def measured(self, axis: int, x: np.ndarray) -> np.ndarray:
         """A coordinate of which `measure` is the difference."""

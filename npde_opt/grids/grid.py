@@ -75,10 +75,16 @@ class Grid:
             check_radial(self.edges, self.boundaries["x-"].kind)
         check_indices(self.shape, self.components, comm)
         fits = like is not None and like.shape == self.shape and like.comm is comm
-        self.layout: Layout = like.layout if like is not None and fits else self._layout()
+        self.layout: Layout = (
+            like.layout if like is not None and fits else self._layout()
+        )
         self.start, self.local_shape = self.layout.start, self.layout.local_shape
-        self.stop = tuple(s + n for s, n in zip(self.start, self.local_shape, strict=True))
-        self.local_slice = tuple(slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
+        self.stop = tuple(
+            s + n for s, n in zip(self.start, self.local_shape, strict=True)
+        )
+        self.local_slice = tuple(
+            slice(a, b) for a, b in zip(self.start, self.stop, strict=True)
+        )
         kept = like is not None and fits and active is like.active_global
         self.active_global: np.ndarray | None = active if kept else self._mask(active)
         self.shared: dict[Hashable, Any] = {}
@@ -95,7 +101,9 @@ class Grid:
 
     def _create_dm(self, components: int) -> PETSc.DMDA:
         kinds = [
-            PETSc.DM.BoundaryType.PERIODIC if self.periodic(d) else PETSc.DM.BoundaryType.GHOSTED
+            PETSc.DM.BoundaryType.PERIODIC
+            if self.periodic(d)
+            else PETSc.DM.BoundaryType.GHOSTED
             for d in range(self.dim)
         ]
         try:
@@ -109,12 +117,16 @@ class Grid:
             )
         except PETSc.Error as error:
             raise InputError(
-                "ranks", self.comm.size, f"at most as many as grid {self.shape} can be cut into"
+                "ranks",
+                self.comm.size,
+                f"at most as many as grid {self.shape} can be cut into",
             ) from error
 
     def _layout(self) -> Layout:
         # PETSc would wait for ever for ranks that make another grid, or none.
-        sides = ", ".join(f"{name} {side.kind}" for name, side in self.boundaries.items())
+        sides = ", ".join(
+            f"{name} {side.kind}" for name, side in self.boundaries.items()
+        )
         reductions.same(self.comm, f"{self.shape} with {sides}", "the grid")
         dm = self._create_dm(1)
         ranges = tuple(tuple(int(n) for n in r) for r in dm.getOwnershipRanges())
@@ -131,7 +143,9 @@ class Grid:
             return None
         mask = np.asarray(active)
         if mask.shape != self.shape:
-            raise InputError("grid.active", f"shape {mask.shape}", f"shape {self.shape}")
+            raise InputError(
+                "grid.active", f"shape {mask.shape}", f"shape {self.shape}"
+            )
         mask = np.asfortranarray(mask.astype(bool))
         if not mask.any():
             raise InputError("grid.active", "no active cell", "at least one")
@@ -146,7 +160,9 @@ class Grid:
 
     @property
     def active_size(self) -> int:
-        return self.size if self.active_global is None else int(self.active_global.sum())
+        return (
+            self.size if self.active_global is None else int(self.active_global.sum())
+        )
 
     @cached_property
     def active(self) -> np.ndarray:
@@ -177,7 +193,9 @@ class Grid:
         return np.asfortranarray(self.outer(self._measures()))
 
     def _measures(self) -> list[np.ndarray]:
-        return [m[s] for m, s in zip(self.geometry.measures, self.local_slice, strict=True)]
+        return [
+            m[s] for m, s in zip(self.geometry.measures, self.local_slice, strict=True)
+        ]
 
     def side_area(self, axis: int, upper: bool) -> np.ndarray:
         """Areas of the faces at an end of an axis beside the owned cells, 1 along the axis."""
@@ -195,7 +213,11 @@ class Grid:
     @cached_property
     def active_local_size(self) -> int:
         """Number of owned active cells."""
-        return self.layout.local_size if self.active_global is None else int(self.active.sum())
+        return (
+            self.layout.local_size
+            if self.active_global is None
+            else int(self.active.sum())
+        )
 
     def create_vec(self) -> PETSc.Vec:
         """A Vec of `components` values a cell, cell by cell."""
@@ -216,7 +238,8 @@ class Grid:
     def _vec(self, components: int) -> PETSc.Vec:
         vec = PETSc.Vec().create(self.comm)
         vec.setSizes(
-            (self.layout.local_size * components, self.layout.size * components), bsize=components
+            (self.layout.local_size * components, self.layout.size * components),
+            bsize=components,
         )
         with from_options("vec_"):
             vec.setFromOptions()
@@ -225,7 +248,11 @@ class Grid:
     def pack(self, values: np.ndarray) -> np.ndarray:
         """The values of the owned active cells, one after the other, from an owned array [i, j,
         k]."""
-        return values.ravel(order="F") if self.active_global is None else values.T[self.active.T]
+        return (
+            values.ravel(order="F")
+            if self.active_global is None
+            else values.T[self.active.T]
+        )
 
     def put(self, values: np.ndarray, vec: PETSc.Vec) -> None:
         """Writes owned values [i, j, k] into a Vec of active cells, or [c, i, j, k] into one that
@@ -261,7 +288,9 @@ class Grid:
         )
         return vec.getArray().reshape(shape, order="F")
 
-    def ghosted(self, values: PETSc.Vec | np.ndarray, outside: float = 0.0) -> np.ndarray:
+    def ghosted(
+        self, values: PETSc.Vec | np.ndarray, outside: float = 0.0
+    ) -> np.ndarray:
         """Owned values of a scalar field [i, j, k], or of columns [s, i, j, k], with one ghost cell
         all round; corners and cells outside the domain are left at `outside`. All columns go in one
         exchange an axis. Collective."""
@@ -271,7 +300,9 @@ class Grid:
             else values.getArray(readonly=True).reshape(self.local_shape, order="F")
         )
         columns = own.shape[: own.ndim - self.dim]
-        out = np.full([*columns, *(n + 2 for n in self.local_shape)], outside, order="F")
+        out = np.full(
+            [*columns, *(n + 2 for n in self.local_shape)], outside, order="F"
+        )
         inner = (slice(1, -1),) * self.dim
         out[of_cells(inner)] = own
         layers = own.T[None] if not columns else np.moveaxis(own.T, -1, 0)
@@ -279,7 +310,9 @@ class Grid:
             at_ends = self.start[d] == 0, self.stop[d] == self.shape[d]
             if all(at_ends) and not self.periodic(d):
                 continue
-            below, above = neighbours(layers, self.layout, d, self.periodic(d), self.comm)
+            below, above = neighbours(
+                layers, self.layout, d, self.periodic(d), self.comm
+            )
             for layer, end, ghost in ((below, at_ends[0], 0), (above, at_ends[1], -1)):
                 if self.periodic(d) or not end:
                     beside = np.moveaxis(layer, 0, -1).T if columns else layer[0].T
@@ -291,7 +324,9 @@ class Grid:
         """A Vec from a global array [i, j, k] given on every rank."""
         values = np.asarray(array)
         if values.shape != self.shape:
-            raise InputError("field", f"shape {values.shape}", f"the grid's shape {self.shape}")
+            raise InputError(
+                "field", f"shape {values.shape}", f"the grid's shape {self.shape}"
+            )
         vec = self.create_scalar()
         self.view(vec)[...] = values[self.local_slice]
         return vec
@@ -335,7 +370,9 @@ class Grid:
         for k in range(self.shape[-1]):
             values = np.asarray(rng.standard_normal(slab[::-1])).T
             if last.start <= k < last.stop:
-                owned[..., k - last.start] = values[self.local_slice[:-1]] if slab else values
+                owned[..., k - last.start] = (
+                    values[self.local_slice[:-1]] if slab else values
+                )
         return vec
 
     def with_(self, **changes: object) -> Grid:
@@ -358,7 +395,8 @@ class Grid:
         if not any(halve):
             return None
         edges = [
-            np.append(e[:-1:2], e[-1]) if h else e for e, h in zip(self.edges, halve, strict=True)
+            np.append(e[:-1:2], e[-1]) if h else e
+            for e, h in zip(self.edges, halve, strict=True)
         ]
         shape = [e.size - 1 for e in edges]
         active = None
@@ -366,7 +404,9 @@ class Grid:
             active = self.active_global
             for d, h in enumerate(halve):
                 active = (
-                    np.logical_or.reduceat(active, np.arange(0, self.shape[d], 2), axis=d)
+                    np.logical_or.reduceat(
+                        active, np.arange(0, self.shape[d], 2), axis=d
+                    )
                     if h
                     else active
                 )

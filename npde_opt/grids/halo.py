@@ -66,7 +66,9 @@ class Ghosts:
         for d, width in enumerate(self.widths):
             alone = len(grid.layout.counts[d]) == 1 and not grid.periodic(d)
             constant = alone and d not in nearest
-            self.slabs.append(None if constant or not width else self._slabs(grid, d, nearest))
+            self.slabs.append(
+                None if constant or not width else self._slabs(grid, d, nearest)
+            )
 
     def whole(self) -> tuple[Range, ...]:
         """All of it, by axis z, y, x."""
@@ -96,10 +98,13 @@ class Ghosts:
         """Owned rows [row, ...] across axis d, with the ghosts of axes before it."""
         after = (ALL,) * (len(self.owned) - 1 - d)
         box = tuple(
-            (0, n + 2 * w, 1) for n, w in zip(self.owned[:d], self.widths[:d], strict=True)
+            (0, n + 2 * w, 1)
+            for n, w in zip(self.owned[:d], self.widths[:d], strict=True)
         )[::-1]
         shape = self.values.shape[: len(self.lead) + len(after)]
-        out = np.empty((len(chosen), *shape, *(n for _, n, _ in box)), self.values.dtype)
+        out = np.empty(
+            (len(chosen), *shape, *(n for _, n, _ in box)), self.values.dtype
+        )
         for number, at in enumerate(chosen):
             self._read(out[number, ...], (*self.lead, *after, int(at)), box)
         return out
@@ -143,16 +148,24 @@ class Ghosts:
         place = len(self.lead) + len(self.owned) - d
         return np.moveaxis(rows.reshape(2, self.widths[d], *rows.shape[1:]), 1, place)
 
-    def _fill_nearest(self, rows: np.ndarray, d: int, own: np.ndarray, layout: Layout) -> None:
+    def _fill_nearest(
+        self, rows: np.ndarray, d: int, own: np.ndarray, layout: Layout
+    ) -> None:
         """Rows outside the domain."""
-        first, count, n = layout.start[d], layout.counts[d][layout.position[d]], layout.shape[d]
+        first, count, n = (
+            layout.start[d],
+            layout.counts[d][layout.position[d]],
+            layout.shape[d],
+        )
         half = len(own) // 2
         for part, cell in ((np.arange(half), 0), (half + np.arange(half), n - 1)):
             missing = part[own[part] < 0]
             if not missing.size:
                 continue
             owned = first <= cell < first + count
-            rows[missing] = self._rows(d, [cell - first])[0] if owned else rows[own == cell][0]
+            rows[missing] = (
+                self._rows(d, [cell - first])[0] if owned else rows[own == cell][0]
+            )
 
 
 @lru_cache(maxsize=8192)
@@ -173,7 +186,10 @@ def _pieces(
         high = min(-((first - end) // step), count)
         if low >= high:
             continue
-        where, there = slice(low, high), _strided((first + low * step - begin, high - low, step))
+        where, there = (
+            slice(low, high),
+            _strided((first + low * step - begin, high - low, step)),
+        )
         if side is None:
             inner = _pieces(owned, widths, box[1:])
             found += [((where, *a), slab, (there, *b)) for a, slab, b in inner]

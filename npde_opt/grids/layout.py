@@ -38,11 +38,15 @@ class Layout:
 
     @property
     def position(self) -> tuple[int, ...]:
-        return tuple(int(p) for p in np.unravel_index(self.rank, self.processes, order="F"))
+        return tuple(
+            int(p) for p in np.unravel_index(self.rank, self.processes, order="F")
+        )
 
     @property
     def start(self) -> tuple[int, ...]:
-        return tuple(sum(c[:p]) for c, p in zip(self.counts, self.position, strict=True))
+        return tuple(
+            sum(c[:p]) for c, p in zip(self.counts, self.position, strict=True)
+        )
 
     @property
     def local_shape(self) -> tuple[int, ...]:
@@ -54,7 +58,10 @@ class Layout:
 
     def owned(self) -> list[np.ndarray]:
         """Global indices of the owned cells along each axis."""
-        return [np.arange(s, s + n) for s, n in zip(self.start, self.local_shape, strict=True)]
+        return [
+            np.arange(s, s + n)
+            for s, n in zip(self.start, self.local_shape, strict=True)
+        ]
 
     def owned_mesh(self) -> list[np.ndarray]:
         """Global indices of the owned cells along each axis, x fastest, one entry a cell."""
@@ -75,7 +82,11 @@ class Layout:
             valid = (i >= 0) & (i < n)
             j = np.where(valid, i, 0)
             p = np.searchsorted(ends, j, side="right")
-            inside, owner, local = inside & valid, [*owner, p], [*local, j - (ends - c)[p]]
+            inside, owner, local = (
+                inside & valid,
+                [*owner, p],
+                [*local, j - (ends - c)[p]],
+            )
         sizes = boxes[0]
         for c in boxes[1:]:
             sizes = np.multiply.outer(sizes, c)
@@ -98,7 +109,10 @@ class Layout:
         for c, halve in zip(self.counts, axes, strict=True):
             ends = [0, *np.cumsum(c).tolist()]
             counts.append(
-                tuple((b + 1) // 2 - (a + 1) // 2 for a, b in zip(ends, ends[1:], strict=False))
+                tuple(
+                    (b + 1) // 2 - (a + 1) // 2
+                    for a, b in zip(ends, ends[1:], strict=False)
+                )
                 if halve
                 else c
             )
@@ -118,7 +132,10 @@ class Numbering:
         first = 0
         for rank in range(self.layout.rank_count):
             part = Layout(self.layout.counts, rank)
-            box = tuple(slice(s, s + n) for s, n in zip(part.start, part.local_shape, strict=True))
+            box = tuple(
+                slice(s, s + n)
+                for s, n in zip(part.start, part.local_shape, strict=True)
+            )
             on = mask[box].ravel(order="F")
             ids[box] = np.where(on, first + np.cumsum(on) - 1, -1).reshape(
                 part.local_shape, order="F"
@@ -134,7 +151,9 @@ class Numbering:
         inside: np.ndarray | bool = True
         for i, n in zip(cells, self.layout.shape, strict=True):
             inside = inside & (i >= 0) & (i < n)
-        clipped = tuple(np.clip(i, 0, n - 1) for i, n in zip(cells, self.layout.shape, strict=True))
+        clipped = tuple(
+            np.clip(i, 0, n - 1) for i, n in zip(cells, self.layout.shape, strict=True)
+        )
         return np.where(inside, self._ids[clipped], -1).astype(PETSc.IntType)
 
     @property
@@ -161,10 +180,14 @@ def neighbours(
         return below, above
     stride, here = int(np.prod(layout.processes[:axis], dtype=int)), filled.index(at)
     beside = [
-        filled[(here + step) % len(filled)] if periodic or 0 <= here + step < len(filled) else None
+        filled[(here + step) % len(filled)]
+        if periodic or 0 <= here + step < len(filled)
+        else None
         for step in (-1, 1)
     ]
-    ranks = [MPI.PROC_NULL if p is None else layout.rank + (p - at) * stride for p in beside]
+    ranks = [
+        MPI.PROC_NULL if p is None else layout.rank + (p - at) * stride for p in beside
+    ]
     comm.Sendrecv(last, ranks[1], 0, below, ranks[0], 0)
     comm.Sendrecv(first, ranks[0], 1, above, ranks[1], 1)
     return below, above

@@ -72,7 +72,9 @@ def wrapped(x: np.ndarray, edges: np.ndarray) -> np.ndarray:
     return np.where(inside, x, moved)
 
 
-def offsets(grid: Cells, axis: int, x: np.ndarray, center: float | np.ndarray) -> np.ndarray:
+def offsets(
+    grid: Cells, axis: int, x: np.ndarray, center: float | np.ndarray
+) -> np.ndarray:
     """x - center along an axis, the shortest way round where that is periodic."""
     away = x - center
     if not grid.periodic(axis):
@@ -82,7 +84,10 @@ def offsets(grid: Cells, axis: int, x: np.ndarray, center: float | np.ndarray) -
 
 
 def located(
-    grid: Cells, points: np.ndarray, field: str | Sequence[str] = "points", nearest: bool = False
+    grid: Cells,
+    points: np.ndarray,
+    field: str | Sequence[str] = "points",
+    nearest: bool = False,
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """Points (n, dim) as places inside the box, and the active cells that hold them, one index
     array an axis.
@@ -103,7 +108,9 @@ def located(
     if without.size and not nearest:
         k = int(without[0])
         raise InputError(
-            _name(field, k), tuple(np.asarray(points)[k].tolist()), "a point in an active cell"
+            _name(field, k),
+            tuple(np.asarray(points)[k].tolist()),
+            "a point in an active cell",
         )
     if without.size:
         places[without], moved = _nearest(grid, places[without])
@@ -124,7 +131,9 @@ def lost(grid: Cells, points: np.ndarray) -> np.ndarray:
     return beyond | ~_active_holding(grid, places)[1]
 
 
-def _active_holding(grid: Cells, places: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+def _active_holding(
+    grid: Cells, places: np.ndarray
+) -> tuple[list[np.ndarray], np.ndarray]:
     """The active cells that hold places (n, dim), one index array an axis, and which places have
     one."""
     holding = [np.zeros(len(places), int) for _ in range(grid.dim)]
@@ -154,7 +163,11 @@ def boxed(
 
 
 def _inside(
-    grid: Cells, axis: int, points: np.ndarray, field: str | Sequence[str], nearest: bool
+    grid: Cells,
+    axis: int,
+    points: np.ndarray,
+    field: str | Sequence[str],
+    nearest: bool,
 ) -> np.ndarray:
     """The coordinates of points along an axis, within its edges."""
     x, edges = points[:, axis], grid.edges[axis]
@@ -167,7 +180,9 @@ def _inside(
     if not good.all():
         k = int(np.argmin(good))
         raise InputError(
-            _name(field, k), tuple(points[k].tolist()), f"{AXES[axis]} from {first:g} to {last:g}"
+            _name(field, k),
+            tuple(points[k].tolist()),
+            f"{AXES[axis]} from {first:g} to {last:g}",
         )
     return np.clip(x, first, last)
 
@@ -203,15 +218,21 @@ def _nearest(grid: Cells, places: np.ndarray) -> tuple[np.ndarray, list[np.ndarr
     active = [
         np.ravel(i)
         for i in np.nonzero(
-            np.ones(grid.shape, bool) if grid.active_global is None else grid.active_global
+            np.ones(grid.shape, bool)
+            if grid.active_global is None
+            else grid.active_global
         )
     ]
     origin = np.array([e[0] for e in grid.edges])
     extent = np.array([e[-1] - e[0] for e in grid.edges])
     unit = extent.max()  # so that squares of distances are neither huge nor tiny
-    centers = np.stack([c[i] for c, i in zip(grid.centers, active, strict=True)], axis=1)
+    centers = np.stack(
+        [c[i] for c, i in zip(grid.centers, active, strict=True)], axis=1
+    )
     around = [x / unit if grid.periodic(d) else 0.0 for d, x in enumerate(extent)]
-    from scipy.spatial import KDTree  # most runs do without, and need not wait for it to load
+    from scipy.spatial import (
+        KDTree,
+    )  # most runs do without, and need not wait for it to load
 
     tree = KDTree((centers - origin) / unit, boxsize=around)
     _, chosen = tree.query((places - origin) / unit)

@@ -36,7 +36,9 @@ def overlap(source: np.ndarray, target: np.ndarray) -> scipy.sparse.csr_matrix:
     return shared
 
 
-def multiply_along(matrix: scipy.sparse.csr_matrix, values: np.ndarray, axis: int) -> np.ndarray:
+def multiply_along(
+    matrix: scipy.sparse.csr_matrix, values: np.ndarray, axis: int
+) -> np.ndarray:
     """The product of a matrix with the values along one axis."""
     moved = np.moveaxis(values, axis, 0)
     others = moved.shape[1:]

@@ -18,7 +18,9 @@ from npde_opt.errors import InputError
 from npde_opt.grids import AXES, Grid
 
 
-def label_pockets(mask: np.ndarray, periodic: Sequence[bool] = ()) -> tuple[np.ndarray, int]:
+def label_pockets(
+    mask: np.ndarray, periodic: Sequence[bool] = ()
+) -> tuple[np.ndarray, int]:
     """Pocket numbers 1, 2, ... of the true cells [i, j, k] (0 elsewhere) and how many there are."""
     labels, count = scipy.ndimage.label(mask)
     pairs = []
@@ -38,7 +40,11 @@ def label_pockets(mask: np.ndarray, periodic: Sequence[bool] = ()) -> tuple[np.n
 def largest_pocket(mask: np.ndarray, periodic: Sequence[bool] = ()) -> np.ndarray:
     """The mask's largest pocket."""
     labels, count = label_pockets(mask, periodic)
-    return mask if count < 2 else labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
+    return (
+        mask
+        if count < 2
+        else labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
+    )
 
 
 def check_fixed(grid: Grid, held: np.ndarray | bool) -> None:
@@ -64,7 +70,9 @@ def check_fixed(grid: Grid, held: np.ndarray | bool) -> None:
     good[labels[grid.local_slice][held & grid.active]] = True
     good = reductions.largest(grid.comm, good.astype("i1")) > 0
     for side in fixing:
-        good[np.unique(labels.take(-1 if side[1] == "+" else 0, AXES.index(side[0])))] = True
+        good[
+            np.unique(labels.take(-1 if side[1] == "+" else 0, AXES.index(side[0])))
+        ] = True
     loose = np.flatnonzero(~good[1:]) + 1
     if loose.size:
         cells = np.bincount(labels.ravel(), minlength=count + 1)
@@ -90,11 +98,15 @@ def check_free(grid: Grid, held: np.ndarray | bool) -> None:
     fixing = [s for s, b in grid.boundaries.items() if b.kind in ("dirichlet", "robin")]
     if fixing or reductions.anywhere(grid.comm, bool(np.any(held & grid.active))):
         said = f"given beside {', '.join(fixing) or 'a reaction'}"
-        raise InputError("mean", said, "no mean, where a side or a reaction fixes the level")
+        raise InputError(
+            "mean", said, "no mean, where a side or a reaction fixes the level"
+        )
     mask = grid.active_global
     if mask is None:
         return
     _, count = label_pockets(mask, [grid.periodic(d) for d in range(grid.dim)])
     if count > 1:
         said = "one part (grid.keep = 'largest' keeps the largest): each has a level of its own"
-        raise InputError("mean", f"given for {count} separate parts of the active cells", said)
+        raise InputError(
+            "mean", f"given for {count} separate parts of the active cells", said
+        )

@@ -84,7 +84,9 @@ class Checkpoint:
             raise
         return loaded
 
-    def _load(self, name: str, vec: PETSc.Vec, space: Space, comm: MPI.Intracomm) -> None:
+    def _load(
+        self, name: str, vec: PETSc.Vec, space: Space, comm: MPI.Intracomm
+    ) -> None:
         size = vec.getSize()
         if size != self.sizes[name]:
             raise InputError(
@@ -121,7 +123,10 @@ def save_checkpoint(
             stays.
     """
     folder = Path(out)
-    final, temporary = folder / f"checkpoint-{number}", folder / f".checkpoint-{number}.tmp"
+    final, temporary = (
+        folder / f"checkpoint-{number}",
+        folder / f".checkpoint-{number}.tmp",
+    )
     meta = {
         "number": int(number),
         "ranks": comm.size,
@@ -163,7 +168,9 @@ def _on_disk(folder: Path) -> contextlib.AbstractContextManager[None]:
 def _check_names(names: Mapping[str, object]) -> None:
     bad = [name for name in names if not NAME.match(name)]
     if bad:
-        raise InputError("checkpoint vector", ", ".join(bad), "names of letters, digits, _ and -")
+        raise InputError(
+            "checkpoint vector", ", ".join(bad), "names of letters, digits, _ and -"
+        )
 
 
 def _empty(folder: Path, temporary: Path) -> None:
@@ -182,13 +189,17 @@ def _seal(folder: Path, temporary: Path, final: Path, meta: Record) -> None:
     """Adds meta.json and gives the folder its name, when all that is inside has reached the
     disk."""
     files = sorted(p for p in temporary.iterdir() if p.name != "meta.json")
-    meta["files"] = {p.name: {"bytes": p.stat().st_size, "crc32": _checksum(p)} for p in files}
+    meta["files"] = {
+        p.name: {"bytes": p.stat().st_size, "crc32": _checksum(p)} for p in files
+    }
     for p in files:
         sync_folder(p)
     body = json.dumps(meta, indent=1, default=lambda v: v.tolist())
     with whole_file(temporary / "meta.json") as file:
         file.write(
-            json.dumps({"crc32": zlib.crc32(body.encode())}).encode() + b"\n" + body.encode()
+            json.dumps({"crc32": zlib.crc32(body.encode())}).encode()
+            + b"\n"
+            + body.encode()
         )
     if final.exists():
         # One of this number is there where it was damaged: a run resumed from the one before comes
@@ -202,7 +213,9 @@ def _prune(folder: Path, current: int, keep: int) -> None:
     """Removes those before the last `keep`, and those of a future that a resumed run left
     behind."""
     numbers = _numbers(folder)
-    for n in [m for m in numbers if m > current] + [m for m in numbers if m <= current][:-keep]:
+    for n in [m for m in numbers if m > current] + [m for m in numbers if m <= current][
+        :-keep
+    ]:
         shutil.rmtree(folder / f"checkpoint-{n}")
 
 
@@ -215,7 +228,9 @@ def _checksum(path: Path) -> int:
 
 
 def _numbers(folder: Path) -> list[int]:
-    names = (re.fullmatch(r"checkpoint-(\d+)", p.name) for p in folder.glob("checkpoint-*"))
+    names = (
+        re.fullmatch(r"checkpoint-(\d+)", p.name) for p in folder.glob("checkpoint-*")
+    )
     return sorted(int(m.group(1)) for m in names if m)
 
 
@@ -247,14 +262,18 @@ def check_identity(found: Checkpoint, identity: Mapping[str, str]) -> None:
     refuse_differing(found.extra.get("identity") or {}, identity, found.path)
 
 
-def refuse_differing(before: Mapping[str, str], identity: Mapping[str, str], path: Path) -> None:
+def refuse_differing(
+    before: Mapping[str, str], identity: Mapping[str, str], path: Path
+) -> None:
     """Raises InputError naming the first thing that is not as it was `before`, in the run of this
     path."""
     for name in [*identity, *before]:
         was, now = before.get(name, "nothing"), identity.get(name, "nothing")
         if was != now:
             raise InputError(
-                f"--resume: {name}", f"{now}, other than in the run of {path}", f"{was}; {REMEDY}"
+                f"--resume: {name}",
+                f"{now}, other than in the run of {path}",
+                f"{was}; {REMEDY}",
             )
 
 

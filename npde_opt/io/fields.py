@@ -103,11 +103,15 @@ def read_gridded(
     path = Path(path)
     arrays = _open(path)
     if not arrays:
-        raise InputError(str(path), "a file without arrays", "a file that holds at least one array")
+        raise InputError(
+            str(path), "a file without arrays", "a file that holds at least one array"
+        )
     listed = ", ".join(arrays)
     if key is None and len(arrays) > 1:
         raise InputError(
-            f"key of {path}", "none", f"one of the {len(arrays)} arrays in the file: {listed}"
+            f"key of {path}",
+            "none",
+            f"one of the {len(arrays)} arrays in the file: {listed}",
         )
     name = next(iter(arrays)) if key is None else key
     if name not in arrays:
@@ -118,7 +122,9 @@ def read_gridded(
         values = np.asarray(found.values)
     values = _real(where, values, part)
     rounding = rounding_of(values.dtype) if found.rounding is None else found.rounding
-    values = values.astype(float if values.dtype.kind == "f" else values.dtype.newbyteorder("="))
+    values = values.astype(
+        float if values.dtype.kind == "f" else values.dtype.newbyteorder("=")
+    )
     _check_finite(where, values, allow_nan)
     return dataclasses.replace(found, values=values, rounding=rounding)
 
@@ -143,7 +149,9 @@ def _real(where: str, values: np.ndarray, part: str | None) -> np.ndarray:
         )
     if values.dtype.kind not in "fiub":
         raise InputError(
-            where, f"values of type {values.dtype}", "real numbers, integers or booleans"
+            where,
+            f"values of type {values.dtype}",
+            "real numbers, integers or booleans",
         )
     return values
 
@@ -158,7 +166,9 @@ class _readable:
     def __enter__(self) -> None:
         return None
 
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+    def __exit__(
+        self, kind: object, error: BaseException | None, trace: object
+    ) -> None:
         if isinstance(error, InputError) or not isinstance(error, Exception):
             return
         if isinstance(error, PermissionError):
@@ -184,7 +194,9 @@ def _open(path: Path) -> Arrays:
     )
     check_file(str(path), path)
     if reader is None:
-        raise InputError(str(path), f"extension {path.suffix or 'none'!r}", ", ".join(READERS))
+        raise InputError(
+            str(path), f"extension {path.suffix or 'none'!r}", ", ".join(READERS)
+        )
     with _readable(path):
         return reader(path)
 
@@ -207,12 +219,16 @@ def check_file(field: str, path: Path) -> None:
         )
         near = f"; in {path.parent}: {', '.join(there)}" if there else ""
         raise InputError(
-            field, "no such file" if field == str(path) else str(path), f"an existing file{near}"
+            field,
+            "no such file" if field == str(path) else str(path),
+            f"an existing file{near}",
         ) from None
     named = "" if field == str(path) else f"{path}, "
     if not stat.S_ISREG(status.st_mode):
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a device or pipe"
-        raise InputError(field, f"{named}{kind}", "a regular file: files must be regular files")
+        raise InputError(
+            field, f"{named}{kind}", "a regular file: files must be regular files"
+        )
     _check_size(field, f"{named}a file of", status.st_size)
 
 
@@ -236,7 +252,9 @@ def _npz(path: Path) -> Arrays:
         raise ValueError("it is no zip archive")
     with zipfile.ZipFile(path) as members:
         for member in members.infolist():
-            _check_size(f"{path}, array {member.filename}", "unpacked", member.file_size)
+            _check_size(
+                f"{path}, array {member.filename}", "unpacked", member.file_size
+            )
     archive = np.load(path, allow_pickle=False)
     return {name: lambda name=name: Gridded(archive[name]) for name in archive.files}  # type: ignore[misc]
 
@@ -292,11 +310,15 @@ def _placed(image: Any) -> Gridded:
     if any(n > 1 for n in values.shape[3:]):
         raise ValueError(f"{values.ndim} axes {values.shape}; one volume is needed")
     values = values.reshape((*values.shape, 1, 1)[:3], order="F")
-    rounding = SCALED if (image.dataobj.slope, image.dataobj.inter) != (1.0, 0.0) else None
+    rounding = (
+        SCALED if (image.dataobj.slope, image.dataobj.inter) != (1.0, 0.0) else None
+    )
     if not (int(image.header["sform_code"]) or int(image.header["qform_code"])):
         return Gridded(values, rounding=rounding)
     steps, centre = image.affine[:3, :3], image.affine[:3, 3]
-    unit = {"meter": "m", "micron": "um"}.get(name := image.header.get_xyzt_units()[0], name)
+    unit = {"meter": "m", "micron": "um"}.get(
+        name := image.header.get_xyzt_units()[0], name
+    )
     corner = centre - steps.sum(axis=1) / 2
     found = aligned(values, steps, corner, unit="" if unit == "unknown" else unit)
     return dataclasses.replace(found, rounding=rounding)
@@ -310,7 +332,8 @@ def _eager(read: Callable[[Path], dict[str, Gridded]]) -> Callable[[Path], Array
 
 
 def _grdecl(path: Path) -> Arrays:
-    return {name: lambda make=make: Gridded(make()) for name, make in open_grdecl(path).items()}  # type: ignore[misc]
+    found = open_grdecl(path).items()
+    return {name: lambda make=make: Gridded(make()) for name, make in found}  # type: ignore[misc]
 
 
 READERS: dict[str, Callable[[Path], Arrays]] = {
@@ -339,7 +362,9 @@ def _check_finite(where: str, values: np.ndarray, allow_nan: bool) -> None:
         first = tuple(int(i) for i in np.argwhere(bad)[0])
         nans = int(np.isnan(values[bad]).sum())
         kinds = " and ".join(
-            f"{n} {kind}" for n, kind in ((nans, "NaN"), (count - nans, "infinite")) if n
+            f"{n} {kind}"
+            for n, kind in ((nans, "NaN"), (count - nans, "infinite"))
+            if n
         )
         raise InputError(
             where,

@@ -19,7 +19,8 @@ from npde_opt.aliases import FilePath
 from npde_opt.errors import InputError
 
 KEPT = (
-    "a folder with space that can be written; what was complete stays, and --resume goes on from it"
+    "a folder with space that can be written; "
+    "what was complete stays, and --resume goes on from it"
 )
 
 

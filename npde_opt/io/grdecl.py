@@ -110,21 +110,35 @@ class _Deck:
         elif name in CHANGES or name == "COPY":
             if not ended:
                 raise InputError(
-                    place, f"{name} without an end", "records that end with /, and a / below them"
+                    place,
+                    f"{name} without an end",
+                    "records that end with /, and a / below them",
                 )
             self._change(name, place, full)
         elif full and _numeric(full[0][0]):
             problem = (
-                "without an end" if not ended else "of several records" if len(full) > 1 else ""
+                "without an end"
+                if not ended
+                else "of several records"
+                if len(full) > 1
+                else ""
             )
             kind, words = (
-                ("refused", [f"block {name} {problem}"]) if problem else ("values", full[0])
+                ("refused", [f"block {name} {problem}"])
+                if problem
+                else ("values", full[0])
             )
             self.steps.append(Step(name, kind, place, self.box, words))
         else:
             for word in {_bare(w) for r in full for w in r}:
                 self.steps.append(
-                    Step(word, "refused", place, None, [f"{name}, which is not applied here"])
+                    Step(
+                        word,
+                        "refused",
+                        place,
+                        None,
+                        [f"{name}, which is not applied here"],
+                    )
                 )
 
     def _in_doubt(self, name: str, place: str, records: list[list[str]]) -> None:
@@ -154,10 +168,14 @@ class _Deck:
         for record in records:
             if len(record) < 2:
                 raise InputError(
-                    place, f"{name} {' '.join(record)}", "an array and what is done to it"
+                    place,
+                    f"{name} {' '.join(record)}",
+                    "an array and what is done to it",
                 )
             box = self._box(place, record[2:8], box)
-            target, word = (record[1], record[0]) if name == "COPY" else (record[0], record[1])
+            target, word = (
+                (record[1], record[0]) if name == "COPY" else (record[0], record[1])
+            )
             self.steps.append(Step(_bare(target), name, place, box, [_bare(word)]))
 
     def _box(self, place: str, words: list[str], before: Box | None) -> Box | None:
@@ -167,15 +185,22 @@ class _Deck:
         if all(w == "" for w in plain):
             return before
         if self.size is None:
-            raise InputError(place, f"a box {' '.join(words)}", "SPECGRID or DIMENS above it")
+            raise InputError(
+                place, f"a box {' '.join(words)}", "SPECGRID or DIMENS above it"
+            )
         old = before or tuple(slice(0, n) for n in self.size)
         ends = [n for s in old for n in (s.start + 1, s.stop)]
         try:
-            ends[: len(plain)] = [int(w) if w else e for w, e in zip(plain, ends, strict=False)]
+            ends[: len(plain)] = [
+                int(w) if w else e for w, e in zip(plain, ends, strict=False)
+            ]
         except ValueError as error:
-            raise InputError(place, f"a box {' '.join(words)}", "i1 i2 j1 j2 k1 k2") from error
+            raise InputError(
+                place, f"a box {' '.join(words)}", "i1 i2 j1 j2 k1 k2"
+            ) from error
         if not all(
-            1 <= a <= b <= n for a, b, n in zip(ends[::2], ends[1::2], self.size, strict=True)
+            1 <= a <= b <= n
+            for a, b, n in zip(ends[::2], ends[1::2], self.size, strict=True)
         ):
             raise InputError(place, f"a box {ends}", f"a box inside {self.size}")
         i, j, k = (slice(a - 1, b) for a, b in zip(ends[::2], ends[1::2], strict=True))
@@ -198,9 +223,13 @@ def open_grdecl(path: FilePath) -> dict[str, Callable[[], np.ndarray]]:
     bare = _read(Path(path), deck, DEEPEST)
     if bare and not deck.steps:
         deck.steps.append(Step("values", "values", str(path), None, bare))
-    made = dict.fromkeys(s.name for s in deck.steps if s.kind in ("values", "EQUALS", "COPY"))
+    made = dict.fromkeys(
+        s.name for s in deck.steps if s.kind in ("values", "EQUALS", "COPY")
+    )
     made |= dict.fromkeys(
-        s.name for s in deck.steps if s.kind == "refused" and s.words[0].startswith("block ")
+        s.name
+        for s in deck.steps
+        if s.kind == "refused" and s.words[0].startswith("block ")
     )
     return {name: partial(_array, path, deck, name, len(deck.steps)) for name in made}
 
@@ -216,7 +245,9 @@ def included(path: FilePath) -> list[Path]:
 def _read(path: Path, deck: _Deck, deepest: int) -> list[str]:
     """Adds a file's keywords to the deck; gives the words before the first of them."""
     if deepest == 0:
-        raise InputError(str(path), f"more than {DEEPEST} files that include each other", "fewer")
+        raise InputError(
+            str(path), f"more than {DEEPEST} files that include each other", "fewer"
+        )
     deck.files.append(path)
     bare: list[str] = []
     name, place, ended = "", "", False
@@ -263,7 +294,9 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
                 yield number, words
 
 
-def _in_force(lines: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, list[str]]]:
+def _in_force(
+    lines: Iterator[tuple[int, list[str]]],
+) -> Iterator[tuple[int, list[str]]]:
     """The lines of a file without those between SKIP and ENDSKIP."""
     skipping = False
     for line, words in lines:
@@ -276,12 +309,16 @@ def _in_force(lines: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, lis
             yield line, words
 
 
-def _include(path: Path, place: str, records: list[list[str]], deck: _Deck, deepest: int) -> None:
+def _include(
+    path: Path, place: str, records: list[list[str]], deck: _Deck, deepest: int
+) -> None:
     """Reads the file that INCLUDE names, beside the one that includes it."""
     name = "".join(w for w in records[0]).strip("'\"") if records else ""
     file = path.parent / name
     if not name or not file.is_file():
-        raise InputError(place, f"INCLUDE {name}", f"a file in {path.parent}, or a file without it")
+        raise InputError(
+            place, f"INCLUDE {name}", f"a file in {path.parent}, or a file without it"
+        )
     skip = deck.skip
     _read(file, deck, deepest - 1)
     deck.skip = skip  # a file that is included may leave its own one open
@@ -324,14 +361,20 @@ def _array(path: FilePath, deck: _Deck, name: str, until: int) -> np.ndarray:
     values = _folded(deck, values)
     if deck.size is not None and values.shape != deck.size and name not in GEOMETRY:
         raise InputError(
-            f"{path}, array {name}", f"{values.size:,} values", f"{_cells(deck.size)}, one a cell"
+            f"{path}, array {name}",
+            f"{values.size:,} values",
+            f"{_cells(deck.size)}, one a cell",
         )
     return np.rint(values).astype(np.int64) if name in INTEGERS else values
 
 
 def _folded(deck: _Deck, values: np.ndarray) -> np.ndarray:
     fits = deck.size is not None and values.size == np.prod(deck.size)
-    return values.reshape(deck.size, order="F") if fits and deck.size is not None else values
+    return (
+        values.reshape(deck.size, order="F")
+        if fits and deck.size is not None
+        else values
+    )
 
 
 def _cells(size: tuple[int, int, int]) -> str:
@@ -341,18 +384,24 @@ def _cells(size: tuple[int, int, int]) -> str:
 def _whole(deck: _Deck, step: Step, values: np.ndarray | None) -> np.ndarray:
     """The array [i, j, k] as floats, NaN where it has no values yet."""
     if deck.size is None:
-        raise InputError(step.place, f"{step.kind} without a size", "SPECGRID or DIMENS above it")
+        raise InputError(
+            step.place, f"{step.kind} without a size", "SPECGRID or DIMENS above it"
+        )
     if values is None:
         return np.full(deck.size, np.nan, order="F")
     folded = _folded(deck, values)
     if folded.shape != deck.size:
         raise InputError(
-            step.place, f"{values.size} values of {step.name}", f"{int(np.prod(deck.size))}"
+            step.place,
+            f"{values.size} values of {step.name}",
+            f"{int(np.prod(deck.size))}",
         )
     return folded.astype(float)
 
 
-def _put(deck: _Deck, step: Step, values: np.ndarray | None, given: np.ndarray) -> np.ndarray:
+def _put(
+    deck: _Deck, step: Step, values: np.ndarray | None, given: np.ndarray
+) -> np.ndarray:
     """`given` in the box of a step."""
     out = _whole(deck, step, values)
     assert step.box is not None
@@ -369,7 +418,9 @@ def _changed(deck: _Deck, step: Step, values: np.ndarray | None) -> np.ndarray:
     number = float(_floats(step.place, step.kind, step.words)[0])
     if values is None and step.kind != "EQUALS":
         raise InputError(
-            step.place, f"{step.kind} {step.name} before it has values", "its values above"
+            step.place,
+            f"{step.kind} {step.name} before it has values",
+            "its values above",
         )
     if step.box is None and values is not None:
         return CHANGES[step.kind](values.astype(float), number)
@@ -398,7 +449,9 @@ def _size(place: str, words: list[str]) -> tuple[int, int, int]:
     try:
         nx, ny, nz = (int(w) for w in words[:3])
     except ValueError as error:
-        raise InputError(place, f"a size {' '.join(words[:3])}", "three integers") from error
+        raise InputError(
+            place, f"a size {' '.join(words[:3])}", "three integers"
+        ) from error
     if min(nx, ny, nz) < 1:
         raise InputError(place, f"a size {nx} {ny} {nz}", "three positive integers")
     fits(f"{place}, size", nx * ny * nz, 8, "cells")
@@ -410,10 +463,14 @@ def _numbers(path: FilePath, name: str, tokens: list[str]) -> np.ndarray:
         return _floats(path, name, tokens)
     pairs = [t.rpartition("*") for t in tokens]
     if any(star and not value for _, star, value in pairs):
-        raise InputError(str(path), f"defaulted values in block {name}", "a value in every cell")
+        raise InputError(
+            str(path), f"defaulted values in block {name}", "a value in every cell"
+        )
     if not all(count.isdigit() for count, star, _ in pairs if star):
         raise InputError(
-            str(path), f"a repeat count in block {name} that is no number", "COUNT*VALUE"
+            str(path),
+            f"a repeat count in block {name} that is no number",
+            "COUNT*VALUE",
         )
     counts = [int(count) if star else 1 for count, star, _ in pairs]
     fits(f"{path}, block {name}", sum(counts), 8)
@@ -426,6 +483,8 @@ def _floats(path: FilePath, name: str, tokens: list[str]) -> np.ndarray:
     except ValueError:
         pass
     try:
-        return np.array([t.replace("D", "E").replace("d", "e") for t in tokens], dtype=float)
+        return np.array(
+            [t.replace("D", "E").replace("d", "e") for t in tokens], dtype=float
+        )
     except ValueError as error:
         raise InputError(str(path), f"in block {name}: {error}", "numbers") from None

@@ -78,14 +78,18 @@ def aligned(
     """
     steps, corner = np.asarray(steps, float), np.asarray(corner, float)
     if not (
-        np.isfinite(steps).all() and np.isfinite(corner).all() and np.abs(steps).sum(axis=0).all()
+        np.isfinite(steps).all()
+        and np.isfinite(corner).all()
+        and np.abs(steps).sum(axis=0).all()
     ):
         raise ValueError("its spacing or origin is zero or not finite")
     along = np.abs(steps).argmax(axis=0)
     main = steps[along, np.arange(3)]
     lean = np.abs(steps).sum(axis=0) - np.abs(main)
     if sorted(along.tolist()) != [0, 1, 2] or (lean > OBLIQUE * np.abs(main)).any():
-        raise ValueError("its axes are oblique to x, y, z; resample it to an upright image first")
+        raise ValueError(
+            "its axes are oblique to x, y, z; resample it to an upright image first"
+        )
     lead = values.ndim - 3
     index_of = np.argsort(along)
     values = values.transpose([*range(lead), *(lead + index_of)])
@@ -125,5 +129,8 @@ def trimmed(found: Gridded) -> Gridded:
     lead = found.values.ndim - len(found.edges)
     shape = found.values.shape[: lead + keep]
     return Gridded(
-        found.values.reshape(shape, order="F"), found.edges[:keep], found.kind, found.unit
+        found.values.reshape(shape, order="F"),
+        found.edges[:keep],
+        found.kind,
+        found.unit,
     )

@@ -61,9 +61,13 @@ def header_of(
         names = [str(name) for name in told]
         if below and len(names) != len(below[0][1]):
             raise InputError(
-                f"header of {path}", f"{len(names)} names", f"{len(below[0][1])}, one a column"
+                f"header of {path}",
+                f"{len(names)} names",
+                f"{len(below[0][1])}, one a column",
             )
-        return Header(names, [], below)  # whoever names the columns takes them as they are
+        return Header(
+            names, [], below
+        )  # whoever names the columns takes them as they are
     if titled:
         return Header(_without_end(rows[0][1], below), units, below)
     return Header([] if told is False else _named(comments, rows, delimiter), [], below)
@@ -106,7 +110,11 @@ def _titled(path: Path, rows: list[Row], decimal: str) -> bool:
             expected.
     """
     line, first = rows[0]
-    if first[0] == "" and len(first) > 1 and first[1:] == [str(i) for i in range(len(first) - 1)]:
+    if (
+        first[0] == ""
+        and len(first) > 1
+        and first[1:] == [str(i) for i in range(len(first) - 1)]
+    ):
         raise InputError(
             f"{path}, line {line}",
             f"{' '.join(first[1:])[:60]} beside an empty word, the numbers of columns or values",
@@ -141,4 +149,6 @@ def _units(words: list[str], decimal: str) -> bool:
     """Whether a row below the header holds units: words, none of them a number or what stands for
     one."""
     there = [w for w in words if w and w.lower() not in gaps.WORDS]
-    return bool(there) and not any(number(w, decimal) is not None or suspect(w) for w in there)
+    return bool(there) and not any(
+        number(w, decimal) is not None or suspect(w) for w in there
+    )

@@ -78,10 +78,16 @@ def difference(content: bytes | None, kept: Sequence[str]) -> str:
     if content is None:
         return "is gone"
     lines = complete_lines(content)
-    wrong = next((i for i, (a, b) in enumerate(zip(lines, kept, strict=False)) if a != b), None)
+    wrong = next(
+        (i for i, (a, b) in enumerate(zip(lines, kept, strict=False)) if a != b), None
+    )
     if wrong is not None:
         return f"is damaged in line {wrong + 1}"
-    return f"has {max(len(lines) - 1, 0)} of {len(kept) - 1} rows" if len(lines) < len(kept) else ""
+    return (
+        f"has {max(len(lines) - 1, 0)} of {len(kept) - 1} rows"
+        if len(lines) < len(kept)
+        else ""
+    )
 
 
 def _cell(value: Plain) -> str:

@@ -30,20 +30,28 @@ FAR = 10.0
 SINGLE, SCALED = 2.0**-24, 2.0**-20
 """Rounding of single precision, and of integers times a factor of single precision, relative to the
 power of two below a value."""
-DECLARE = "a value: declare it by missing = ... where it stands for none, else missing = []"
+DECLARE = (
+    "a value: declare it by missing = ... where it stands for none, else missing = []"
+)
 
 Code = str | float
 Used = Callable[[np.ndarray], np.ndarray]
 """Says of values whether they are used as they are."""
 
 
-def numbers_of(codes: Sequence[Code], number: Callable[[str], float | None]) -> list[float]:
+def numbers_of(
+    codes: Sequence[Code], number: Callable[[str], float | None]
+) -> list[float]:
     """The finite numbers that codes stand for; `number` reads a text, None where it is none."""
-    read = [number(code.strip()) if isinstance(code, str) else float(code) for code in codes]
+    read = [
+        number(code.strip()) if isinstance(code, str) else float(code) for code in codes
+    ]
     return [x for x in read if x is not None and np.isfinite(x)]
 
 
-def is_one_of(values: np.ndarray, codes: Sequence[float], rounding: float = 0.0) -> np.ndarray:
+def is_one_of(
+    values: np.ndarray, codes: Sequence[float], rounding: float = 0.0
+) -> np.ndarray:
     """Where values are one of the codes.
 
     Args:
@@ -53,13 +61,17 @@ def is_one_of(values: np.ndarray, codes: Sequence[float], rounding: float = 0.0)
     found = np.zeros(np.shape(values), bool)
     for code in codes:
         power = np.ldexp(1.0, np.frexp(code)[1] - 1)
-        found |= np.abs(values - code) <= rounding * power if rounding else values == code
+        found |= (
+            np.abs(values - code) <= rounding * power if rounding else values == code
+        )
     return found
 
 
 def rounding_of(kind: np.dtype) -> float:
     """Of values of a number type; 0 for double precision and integers."""
-    return float(np.finfo(kind).eps) / 2 if kind.kind == "f" and kind.itemsize < 8 else 0.0
+    return (
+        float(np.finfo(kind).eps) / 2 if kind.kind == "f" and kind.itemsize < 8 else 0.0
+    )
 
 
 def sentinels(values: np.ndarray, rounding: float = 0.0) -> np.ndarray:
@@ -82,7 +94,9 @@ def sentinels(values: np.ndarray, rounding: float = 0.0) -> np.ndarray:
     return found
 
 
-def undeclared(values: np.ndarray, used: Used | None = None, rounding: float = 0.0) -> np.ndarray:
+def undeclared(
+    values: np.ndarray, used: Used | None = None, rounding: float = 0.0
+) -> np.ndarray:
     """Where values that are used obviously stand for missing ones; all are used by default."""
     values = np.asarray(values, float)
     codes = sentinels(values, rounding)

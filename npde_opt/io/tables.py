@@ -84,7 +84,13 @@ class Table:
     def columns(self) -> str:
         """What can be asked for."""
         width = len(self.rows[0])
-        return ", ".join(self.names) if self.names else f"0 to {width - 1}" if width > 1 else "0"
+        return (
+            ", ".join(self.names)
+            if self.names
+            else f"0 to {width - 1}"
+            if width > 1
+            else "0"
+        )
 
     def index(self, field: str, column: str | int) -> int:
         """Where a column is, by its name or its number from 0. Raises InputError naming `field`."""
@@ -110,7 +116,9 @@ class Table:
     def units(self, column: int) -> list[str]:
         """What the header says to be a column's unit: in brackets behind its name, and below it."""
         name = self.names[column] if self.names else ""
-        below = [row[column].strip("[]() ") for row in self.unit_rows if column < len(row)]
+        below = [
+            row[column].strip("[]() ") for row in self.unit_rows if column < len(row)
+        ]
         return [*(inside.strip() for inside in BRACKETS.findall(name)), *below]
 
     def numbers(self, column: int, used: gaps.Used | None = None) -> np.ndarray:
@@ -158,12 +166,16 @@ class Table:
         first = f"a number (with decimal '{self.decimal}')"
         return f"{first}, an empty word, NaN, NA or a code that `missing` names{other}"
 
-    def _refuse_sentinels(self, column: int, values: np.ndarray, used: gaps.Used | None) -> None:
+    def _refuse_sentinels(
+        self, column: int, values: np.ndarray, used: gaps.Used | None
+    ) -> None:
         codes = gaps.undeclared(values, used)
         if codes.any():
             i = int(np.argmax(codes))
             raise InputError(
-                f"{self.path}, line {self.lines[i]}", repr(self.rows[i][column]), gaps.DECLARE
+                f"{self.path}, line {self.lines[i]}",
+                repr(self.rows[i][column]),
+                gaps.DECLARE,
             )
 
 
@@ -182,42 +194,60 @@ def read_table(path: Path, layout: Layout = Layout()) -> Table:
 def _table(path: Path, layout: Layout) -> Table:
     comments, lines = _lines(path, layout)
     if not lines:
-        raise InputError(str(path), "no rows", "a table with at least one row of numbers")
+        raise InputError(
+            str(path), "no rows", "a table with at least one row of numbers"
+        )
     delimiter = (
-        DELIMITERS[layout.delimiter] if layout.delimiter else _delimiter(path, lines, layout)
+        DELIMITERS[layout.delimiter]
+        if layout.delimiter
+        else _delimiter(path, lines, layout)
     )
     rows = [(n, words) for n, text in lines if any(words := split(text, delimiter))]
     if not rows:
-        raise InputError(str(path), "no rows", "a table with at least one row of numbers")
+        raise InputError(
+            str(path), "no rows", "a table with at least one row of numbers"
+        )
     decimal = layout.decimal or _decimal(path, rows, delimiter)
     above = [text for n, text in comments if n < rows[0][0]]
     names, units, rows = header_of(path, rows, above, decimal, delimiter, layout.header)
     if not rows:
         raise InputError(
-            str(path), "a header without rows", "a table with at least one row of numbers"
+            str(path),
+            "a header without rows",
+            "a table with at least one row of numbers",
         )
     width = len(names) or len(rows[0][1])
     even = [_even(path, n, words, width) for n, words in rows]
-    return Table(path, names, units, even, [n for n, _ in rows], decimal, layout.missing)
+    return Table(
+        path, names, units, even, [n for n, _ in rows], decimal, layout.missing
+    )
 
 
 def _check(path: Path, layout: Layout) -> None:
     if layout.delimiter is not None and layout.delimiter not in DELIMITERS:
         raise InputError(
-            f"delimiter of {path}", repr(layout.delimiter), ", ".join(map(repr, DELIMITERS))
+            f"delimiter of {path}",
+            repr(layout.delimiter),
+            ", ".join(map(repr, DELIMITERS)),
         )
     if layout.decimal not in (None, ".", ","):
         raise InputError(f"decimal of {path}", repr(layout.decimal), "'.' or ','")
-    if isinstance(layout.skip, bool) or not isinstance(layout.skip, int) or layout.skip < 0:
+    if (
+        isinstance(layout.skip, bool)
+        or not isinstance(layout.skip, int)
+        or layout.skip < 0
+    ):
         raise InputError(f"skip of {path}", layout.skip, "a number of lines")
 
 
-def _lines(path: Path, layout: Layout) -> tuple[list[tuple[int, str]], list[tuple[int, str]]]:
+def _lines(
+    path: Path, layout: Layout
+) -> tuple[list[tuple[int, str]], list[tuple[int, str]]]:
     """Comment lines (without their mark) and the others, with their numbers; lines of blanks and
     delimiters alone go."""
-    numbered = list(enumerate(re.split(r"\r\n|\r|\n", decoded(path, layout.encoding)), 1))[
-        layout.skip :
-    ]
+    numbered = list(
+        enumerate(re.split(r"\r\n|\r|\n", decoded(path, layout.encoding)), 1)
+    )[layout.skip :]
     comments: list[tuple[int, str]] = []
     lines: list[tuple[int, str]] = []
     words = {*gaps.SPREADSHEET, *(str(code).lower() for code in layout.missing or ())}
@@ -238,7 +268,9 @@ def _first_word(text: str) -> str:
 def _delimiter(path: Path, lines: list[tuple[int, str]], layout: Layout) -> str:
     """The delimiter that nine lines of ten have: semicolon, tab, bar, comma (unless it is the
     decimal sign), else blanks."""
-    bare = [re.sub(r",[ \t]+", ", ", re.sub(r'"([^"]*)"', _unquoted, t)) for _, t in lines]
+    bare = [
+        re.sub(r",[ \t]+", ", ", re.sub(r'"([^"]*)"', _unquoted, t)) for _, t in lines
+    ]
     few = 0.9 * (len(bare) - 1) if len(bare) > 1 else 1
     for delimiter in (";", "\t", "|"):
         if sum(delimiter in text.strip() for text in bare) >= few:
@@ -273,9 +305,15 @@ def _comma(path: Path, bare: list[str], layout: Layout) -> str:
     counts = {text.count(",") for text in body}
     if title and counts == {title.count(",")}:
         return ","
-    if title and counts == {1} and all(COMMA_NUMBER.match(text.strip()) for text in body):
+    if (
+        title
+        and counts == {1}
+        and all(COMMA_NUMBER.match(text.strip()) for text in body)
+    ):
         return " "
-    if any(n % 2 for n in counts) and all(re.fullmatch(r"[\s\d,+-]*", text) for text in body):
+    if any(n % 2 for n in counts) and all(
+        re.fullmatch(r"[\s\d,+-]*", text) for text in body
+    ):
         raise InputError(
             f"delimiter of {path}",
             f"commas that separate numbers or are their decimal signs ({body[0]!r})",

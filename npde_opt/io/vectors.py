@@ -95,7 +95,11 @@ class _OnRoot:
         rank 0."""
         if self.comm.rank == 0:
             self._attempt(self._finish)
-            if self._failure is not None and self._file is not None and not self._file.closed:
+            if (
+                self._failure is not None
+                and self._file is not None
+                and not self._file.closed
+            ):
                 self._abandon()
         with collective(self.comm), disk(self.field_name, self.path):
             if self._failure is not None:
@@ -157,7 +161,9 @@ class VectorReader(_OnRoot):
             shape = (*grid.shape[:-1], last - first)
             slab = None
             if self.comm.rank == 0:
-                slab = self._take(int(np.prod(shape, dtype=np.int64))).reshape(shape, order="F")
+                slab = self._take(int(np.prod(shape, dtype=np.int64))).reshape(
+                    shape, order="F"
+                )
             scatter_slab(self.comm, boxes, slab, out, (first, last))
         return out
 
@@ -189,7 +195,9 @@ class VectorReader(_OnRoot):
         content = self._file.read(count * kind.itemsize)
         if len(content) < count * kind.itemsize:
             raise InputError(
-                f"--resume: {self.path}", "a file that was cut", "a checkpoint as it was written"
+                f"--resume: {self.path}",
+                "a file that was cut",
+                "a checkpoint as it was written",
             )
         return np.frombuffer(content, kind)
 
@@ -232,7 +240,11 @@ def _own(box: Box, planes: Range) -> Box:
 
 
 def gather_slab(
-    comm: MPI.Intracomm, boxes: list[Box], shape: tuple[int, ...], owned: np.ndarray, planes: Range
+    comm: MPI.Intracomm,
+    boxes: list[Box],
+    shape: tuple[int, ...],
+    owned: np.ndarray,
+    planes: Range,
 ) -> np.ndarray | None:
     """Planes of a field on rank 0, None elsewhere. Collective."""
     mine = boxes[comm.rank]
@@ -256,7 +268,11 @@ def gather_slab(
 
 
 def scatter_slab(
-    comm: MPI.Intracomm, boxes: list[Box], slab: np.ndarray | None, out: np.ndarray, planes: Range
+    comm: MPI.Intracomm,
+    boxes: list[Box],
+    slab: np.ndarray | None,
+    out: np.ndarray,
+    planes: Range,
 ) -> None:
     """Planes of a field from rank 0 into the owned values of all ranks. Collective."""
     mine = boxes[comm.rank]

@@ -32,7 +32,9 @@ TYPES = {
 HIDDEN_CELL = 32
 
 
-def write_vtk(path: FilePath, grid: Grid, fields: Mapping[str, PETSc.Vec | np.ndarray]) -> Path:
+def write_vtk(
+    path: FilePath, grid: Grid, fields: Mapping[str, PETSc.Vec | np.ndarray]
+) -> Path:
     """Writes named cell fields to one file, whole or not at all. Collective.
 
     Args:
@@ -48,7 +50,9 @@ def write_vtk(path: FilePath, grid: Grid, fields: Mapping[str, PETSc.Vec | np.nd
             is not writable.
     """
     target = _target(Path(path), grid)
-    owned = {str(name): _owned(str(name), values, grid) for name, values in fields.items()}
+    owned = {
+        str(name): _owned(str(name), values, grid) for name, values in fields.items()
+    }
     shape = (*grid.shape, 1, 1)[:3]
     blocks: dict[str, np.ndarray | None] = {
         name: to_root(grid, values) for name, values in owned.items()
@@ -57,8 +61,12 @@ def write_vtk(path: FilePath, grid: Grid, fields: Mapping[str, PETSc.Vec | np.nd
         if grid.comm.rank == 0:
             if grid.active_global is not None:
                 blocks["active"] = grid.active_global.astype("u1")
-                blocks["vtkGhostType"] = np.where(grid.active_global, 0, HIDDEN_CELL).astype("u1")
-            _write(target, grid, {n: b for n, b in blocks.items() if b is not None}, shape)
+                blocks["vtkGhostType"] = np.where(
+                    grid.active_global, 0, HIDDEN_CELL
+                ).astype("u1")
+            _write(
+                target, grid, {n: b for n, b in blocks.items() if b is not None}, shape
+            )
     return target
 
 
@@ -79,7 +87,9 @@ def to_root(grid: Grid, values: np.ndarray) -> np.ndarray | None:
     full = np.empty((*lead, *grid.shape), values.dtype, order="F")
     full[(..., *boxes[0])] = values
     for rank, box in list(enumerate(boxes))[1:]:
-        piece = np.empty((*lead, *(s.stop - s.start for s in box)), values.dtype, order="F")
+        piece = np.empty(
+            (*lead, *(s.stop - s.start for s in box)), values.dtype, order="F"
+        )
         comm.Recv(piece.ravel(order="K").view("u1"), source=rank, tag=17)
         full[(..., *box)] = piece
     return full
@@ -90,7 +100,9 @@ def _target(path: Path, grid: Grid) -> Path:
     if path.suffix not in (".vti", ".vtr"):
         return path.with_name(path.name + suffix)
     if path.suffix == ".vti" and suffix == ".vtr":
-        raise InputError(str(path), "suffix .vti for a stretched grid", ".vtr, or no suffix")
+        raise InputError(
+            str(path), "suffix .vti for a stretched grid", ".vtr, or no suffix"
+        )
     return path
 
 
@@ -108,12 +120,16 @@ def _owned(name: str, values: PETSc.Vec | np.ndarray, grid: Grid) -> np.ndarray:
     array = array.astype("u1") if array.dtype == bool else array
     if array.dtype.str[1:] not in TYPES:
         raise InputError(
-            f"field {name}", f"type {array.dtype}", ", ".join(np.dtype(t).name for t in TYPES)
+            f"field {name}",
+            f"type {array.dtype}",
+            ", ".join(np.dtype(t).name for t in TYPES),
         )
     return array.astype(array.dtype.newbyteorder("<"), copy=False)
 
 
-def _write(target: Path, grid: Grid, blocks: dict[str, np.ndarray], shape: tuple[int, ...]) -> None:
+def _write(
+    target: Path, grid: Grid, blocks: dict[str, np.ndarray], shape: tuple[int, ...]
+) -> None:
     offset, declared = 0, []
     for name, block in blocks.items():
         components = block.size // grid.size
@@ -131,7 +147,8 @@ def _write(target: Path, grid: Grid, blocks: dict[str, np.ndarray], shape: tuple
     if image:
         origin = " ".join(repr(float(e[0])) for e in edges)
         spacing = " ".join(
-            repr(float((e[-1] - e[0]) / (e.size - 1))) if e.size > 1 else "1.0" for e in edges
+            repr(float((e[-1] - e[0]) / (e.size - 1))) if e.size > 1 else "1.0"
+            for e in edges
         )
         whole += f' Origin="{origin}" Spacing="{spacing}"'
     else:
@@ -159,7 +176,9 @@ def _write(target: Path, grid: Grid, blocks: dict[str, np.ndarray], shape: tuple
             file.write(b"\n  </AppendedData>\n</VTKFile>\n")
     except OSError as error:
         raise InputError(
-            str(target), error.strerror or str(error), "a place where files can be written"
+            str(target),
+            error.strerror or str(error),
+            "a place where files can be written",
         ) from error
 
 

@@ -67,7 +67,9 @@ def read_xml_vtk(path: FilePath) -> dict[str, Gridded]:
             "ImageData or RectilinearGrid in one piece",
         )
     encoded = root.find("AppendedData")
-    decoder = _Decoder(root, appended, encoded is not None and encoded.get("encoding") == "base64")
+    decoder = _Decoder(
+        root, appended, encoded is not None and encoded.get("encoding") == "base64"
+    )
     extent = [int(n) for n in pieces[0].get("Extent", "").split()]
     first, last = extent[::2], extent[1::2]
     points = [b - a + 1 for a, b in zip(first, last, strict=True)]
@@ -117,7 +119,9 @@ def _image_place(root: ElementTree.Element, first: list[int]) -> _Image:
     return _Image(steps, origin + steps @ np.asarray(first, float))
 
 
-def _attribute(element: ElementTree.Element, name: str, default: str, count: int) -> np.ndarray:
+def _attribute(
+    element: ElementTree.Element, name: str, default: str, count: int
+) -> np.ndarray:
     numbers = np.array(element.get(name, default).split(), float)
     if numbers.size != count:
         raise ValueError(f"{name} has {numbers.size} numbers where {count} belong")
@@ -150,12 +154,18 @@ class _Decoder:
     """The four encodings of a DataArray (ascii, base64, appended raw, appended base64), each with
     or without zlib."""
 
-    def __init__(self, root: ElementTree.Element, appended: bytes, appended_base64: bool):
+    def __init__(
+        self, root: ElementTree.Element, appended: bytes, appended_base64: bool
+    ):
         self.order = ">" if root.get("byte_order") == "BigEndian" else "<"
-        self.header = np.dtype(self.order + ("u8" if root.get("header_type") == "UInt64" else "u4"))
+        self.header = np.dtype(
+            self.order + ("u8" if root.get("header_type") == "UInt64" else "u4")
+        )
         self.compressed = root.get("compressor") is not None
         if self.compressed and root.get("compressor") != "vtkZLibDataCompressor":
-            raise ValueError(f"compressor {root.get('compressor')}; zlib or none can be read")
+            raise ValueError(
+                f"compressor {root.get('compressor')}; zlib or none can be read"
+            )
         self.appended, self.appended_base64 = appended, appended_base64
 
     def values(self, element: ElementTree.Element) -> np.ndarray:
@@ -163,10 +173,15 @@ class _Decoder:
         if element.get("format") == "ascii":
             return _of_type(np.array((element.text or "").split(), dtype=float), dtype)
         if element.get("format") == "appended":
-            data, coded = self.appended[int(element.get("offset", 0)) :], self.appended_base64
+            data, coded = (
+                self.appended[int(element.get("offset", 0)) :],
+                self.appended_base64,
+            )
         else:
             data, coded = (element.text or "").strip().encode(), True
-        raw = self._inflate(data, coded) if self.compressed else self._plain(data, coded)
+        raw = (
+            self._inflate(data, coded) if self.compressed else self._plain(data, coded)
+        )
         return np.frombuffer(raw, dtype).astype(dtype.newbyteorder("="))
 
     def _plain(self, data: bytes, coded: bool) -> bytes:
@@ -179,9 +194,15 @@ class _Decoder:
 
     def _inflate(self, data: bytes, coded: bool) -> bytes:
         width = self.header.itemsize
-        count = int(np.frombuffer(_decode(data, width) if coded else data[:width], self.header)[0])
+        count = int(
+            np.frombuffer(_decode(data, width) if coded else data[:width], self.header)[
+                0
+            ]
+        )
         width *= 3 + count
-        head = np.frombuffer(_decode(data, width) if coded else data[:width], self.header)
+        head = np.frombuffer(
+            _decode(data, width) if coded else data[:width], self.header
+        )
         sizes = head[3:].astype(int)
         if coded:
             body = _decode(data[4 * ((width + 2) // 3) :], int(sizes.sum()))
@@ -189,7 +210,8 @@ class _Decoder:
             body = _exactly(data[width : width + int(sizes.sum())], int(sizes.sum()))
         ends = np.cumsum(sizes)
         return b"".join(
-            zlib.decompress(body[end - n : end]) for n, end in zip(sizes, ends, strict=True)
+            zlib.decompress(body[end - n : end])
+            for n, end in zip(sizes, ends, strict=True)
         )
 
 
@@ -209,7 +231,9 @@ def _decode(data: bytes, size: int) -> bytes:
 
 def _exactly(data: bytes, size: int) -> bytes:
     if len(data) != size:
-        raise ValueError(f"{len(data)} bytes where {size} belong; the file is cut short")
+        raise ValueError(
+            f"{len(data)} bytes where {size} belong; the file is cut short"
+        )
     return data
 
 
@@ -219,13 +243,17 @@ def read_legacy_vtk(path: FilePath) -> dict[str, Gridded]:
     reader = _Legacy(Path(path).read_bytes())
     if not reader.line().startswith("# vtk DataFile"):
         raise InputError(
-            str(path), "a file that is no legacy VTK file", "# vtk DataFile ... in the first line"
+            str(path),
+            "a file that is no legacy VTK file",
+            "# vtk DataFile ... in the first line",
         )
     reader.line()
     reader.binary = reader.line().upper() == "BINARY"
     kind = reader.words()
     if not kind or kind[-1].upper() not in ("STRUCTURED_POINTS", "RECTILINEAR_GRID"):
-        raise InputError(str(path), " ".join(kind), "DATASET STRUCTURED_POINTS or RECTILINEAR_GRID")
+        raise InputError(
+            str(path), " ".join(kind), "DATASET STRUCTURED_POINTS or RECTILINEAR_GRID"
+        )
     return _legacy_arrays(reader)
 
 
@@ -243,7 +271,9 @@ def _legacy_arrays(reader: _Legacy) -> dict[str, Gridded]:
 
     while words := reader.words():
         head = words[0].upper()
-        count = int(np.prod([n if belongs == "points" else max(n - 1, 1) for n in points]))
+        count = int(
+            np.prod([n if belongs == "points" else max(n - 1, 1) for n in points])
+        )
         if head == "DIMENSIONS":
             points = [int(n) for n in words[1:4]]
         elif head in ("ORIGIN", "SPACING", "ASPECT_RATIO"):
@@ -313,13 +343,16 @@ class _Legacy:
         dtype = np.dtype(">" + LEGACY[number])
         if self.binary:
             raw = _exactly(
-                self.content[self.at : self.at + count * dtype.itemsize], count * dtype.itemsize
+                self.content[self.at : self.at + count * dtype.itemsize],
+                count * dtype.itemsize,
             )
             self.at += len(raw)
             return np.frombuffer(raw, dtype).astype(dtype.newbyteorder("="))
         found: list[str] = []
         while len(found) < count:
             if not (words := self.words()):
-                raise ValueError(f"{len(found)} values where {count} belong; the file is cut short")
+                raise ValueError(
+                    f"{len(found)} values where {count} belong; the file is cut short"
+                )
             found += words
         return _of_type(np.array(found, dtype=float), dtype)

@@ -51,7 +51,11 @@ def suspect(word: str) -> bool:
 
 def short(word: str) -> str:
     """A word for messages, whatever its length."""
-    return repr(word) if len(word) <= 80 else f"{word[:60]!r}... ({len(word):,} characters)"
+    return (
+        repr(word)
+        if len(word) <= 80
+        else f"{word[:60]!r}... ({len(word):,} characters)"
+    )
 
 
 def split(text: str, delimiter: str) -> list[str]:
@@ -71,4 +75,6 @@ def words_of_any_length() -> Iterator[None]:
     try:
         yield
     finally:
-        csv.field_size_limit(before)  # it holds for the whole process, which is not ours alone
+        csv.field_size_limit(
+            before
+        )  # it holds for the whole process, which is not ours alone

@@ -65,11 +65,17 @@ class Tolerance:
         if self._ksp.getType() == PETSc.KSP.Type.PREONLY:
             return "direct"
         norm = NORMS.get(self._ksp.getNormType())
-        return f"{self.own:g} on the {norm}" if norm else "none, a fixed number of iterations"
+        return (
+            f"{self.own:g} on the {norm}"
+            if norm
+            else "none, a fixed number of iterations"
+        )
 
     def use(self) -> None:
         """Sets the tolerance that is right at this moment; called before every solve."""
-        tightened = is_tight() and not given((self._ksp.getOptionsPrefix() or "") + "ksp_rtol")
+        tightened = is_tight() and not given(
+            (self._ksp.getOptionsPrefix() or "") + "ksp_rtol"
+        )
         if tightened and self._own is None:
             self._own = self.own
             self._ksp.setTolerances(rtol=min(TIGHT, self._own))

@@ -27,7 +27,12 @@ def is_line(grid: Grid, prefix: str, recipe: str) -> bool:
     """Whether systems on a grid are solved as bands: one axis with two ends, all cells active, on
     one rank, unless the recipe or the options -<prefix>ksp_type and -<prefix>pc_type ask for
     another solver."""
-    if grid.dim > 1 or grid.comm.size > 1 or grid.active_global is not None or grid.periodic(0):
+    if (
+        grid.dim > 1
+        or grid.comm.size > 1
+        or grid.active_global is not None
+        or grid.periodic(0)
+    ):
         return False
     options = PETSc.Options()
     asked = options.hasName(prefix + "ksp_type") or options.hasName(prefix + "pc_type")
@@ -64,7 +69,9 @@ class Banded:
             if first >= last:
                 continue
             diagonal = self.band + row - column - o * count
-            into = slice((first + o) * count + column, (last + o - 1) * count + column + 1, count)
+            into = slice(
+                (first + o) * count + column, (last + o - 1) * count + column + 1, count
+            )
             self._A[diagonal, into] = values[first:last]
             rows[row, first:last] += np.abs(values[first:last])
         self.largest = float(rows.max())
@@ -74,10 +81,14 @@ class Banded:
         # The pivots fill as many diagonals again.
         work = np.zeros((3 * self.band + 1, self.size), order="F")
         work[self.band :] = self._A
-        factored = scipy.linalg.lapack.dgbtrf(work, self.band, self.band, overwrite_ab=True)
+        factored = scipy.linalg.lapack.dgbtrf(
+            work, self.band, self.band, overwrite_ab=True
+        )
         self._lu, self._pivots, info = factored
         if info > 0:
-            raise SolverError(self.prefix, "the matrix of a line is singular", self.remedy)
+            raise SolverError(
+                self.prefix, "the matrix of a line is singular", self.remedy
+            )
 
     @property
     def bytes(self) -> int:

@@ -36,7 +36,9 @@ class Cycle:
         )
         self._rests: list[PETSc.Mat] = []
         self._residuals = [m.mat.createVecLeft() for m in self._matrices[:-1]]
-        self._b, self._x = ([m.mat.createVecLeft() for m in self._matrices[1:]] for _ in range(2))
+        self._b, self._x = (
+            [m.mat.createVecLeft() for m in self._matrices[1:]] for _ in range(2)
+        )
         self._coarsest = PETSc.KSP().create(matrix.comm)
         self._coarsest.setOptionsPrefix(prefix)
         self._coarsest.setOperators(self._matrices[-1].mat)
@@ -47,7 +49,9 @@ class Cycle:
     def setUp(self, pc: PETSc.PC) -> None:
         """Takes the matrices' present values."""
         targets = self._rests or [None] * len(self._residuals)
-        self._rests = [m.rest_of_sweep(t) for m, t in zip(self._matrices, targets, strict=False)]
+        self._rests = [
+            m.rest_of_sweep(t) for m, t in zip(self._matrices, targets, strict=False)
+        ]
         self._coarsest.setUp()
 
     def apply(self, pc: PETSc.PC, b: PETSc.Vec, x: PETSc.Vec) -> None:

@@ -64,7 +64,9 @@ class Factored:
         """
         i, j, a = rows
         pieces = self.comm.allgather((np.diff(i), j, a))
-        lengths, columns, values = (np.concatenate(parts) for parts in zip(*pieces, strict=True))
+        lengths, columns, values = (
+            np.concatenate(parts) for parts in zip(*pieces, strict=True)
+        )
         starts = np.concatenate([[0], np.cumsum(lengths)])
         shape = (lengths.size, lengths.size)
         self.sizes = [piece[0].size for piece in pieces]
@@ -80,14 +82,18 @@ class Factored:
             )
         except RuntimeError as error:
             remedy = "Bound the parameters, or look for a part of the domain that nothing holds."
-            raise SolverError(self.prefix, f"the factorization failed: {error}", remedy) from error
+            raise SolverError(
+                self.prefix, f"the factorization failed: {error}", remedy
+            ) from error
 
     @property
     def bytes(self) -> int:
         """Of the factors: a value and a row for every entry."""
         return 12 * int(self._lu.nnz)
 
-    def solve(self, b: np.ndarray, transposed: bool = False, kind: str = "state") -> np.ndarray:
+    def solve(
+        self, b: np.ndarray, transposed: bool = False, kind: str = "state"
+    ) -> np.ndarray:
         """X, or that of A^T X = B, for owned rows [row, s]. Collective.
 
         Args:
@@ -130,7 +136,9 @@ class Factored:
         left = np.linalg.norm(b - A @ x, axis=0)
         size = np.linalg.norm(b, axis=0)
         relative = np.where(left == 0, 0.0, left / np.where(size == 0, np.nan, size))
-        rounding = ROUNDING * scipy.sparse.linalg.norm(A, np.inf) * np.linalg.norm(x, axis=0)
+        rounding = (
+            ROUNDING * scipy.sparse.linalg.norm(A, np.inf) * np.linalg.norm(x, axis=0)
+        )
         good = (relative <= DIRECT) | (left <= rounding)
         found = np.concatenate(self.comm.allgather(relative))
         wrong = np.concatenate(self.comm.allgather(~good))

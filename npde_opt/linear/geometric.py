@@ -23,7 +23,12 @@ from npde_opt.grids import AXES, Grid
 from npde_opt.grids.layout import Layout, Numbering
 from npde_opt.linear.halving import Halving
 from npde_opt.operators import from_rows
-from npde_opt.operators.stencils import OffsetMatrix, Pattern, StencilMatrix, stencil_offsets
+from npde_opt.operators.stencils import (
+    OffsetMatrix,
+    Pattern,
+    StencilMatrix,
+    stencil_offsets,
+)
 
 COARSEST = 400
 SHORTEST = 5
@@ -33,9 +38,18 @@ class Level:
     """One level: centre coordinates an axis, ownership, and which unknowns exist (None: all)."""
 
     def __init__(
-        self, grid: Grid, centers: Sequence[np.ndarray], layout: Layout, mask: np.ndarray | None
+        self,
+        grid: Grid,
+        centers: Sequence[np.ndarray],
+        layout: Layout,
+        mask: np.ndarray | None,
     ):
-        self.grid, self.centers, self.layout, self.mask = grid, tuple(centers), layout, mask
+        self.grid, self.centers, self.layout, self.mask = (
+            grid,
+            tuple(centers),
+            layout,
+            mask,
+        )
         self.numbering = Numbering(layout, mask)
 
     @property
@@ -43,7 +57,9 @@ class Level:
         return self.layout.size if self.mask is None else int(self.mask.sum())
 
     def spacing(self) -> list[float]:
-        return [float(np.median(np.diff(c))) if c.size > 1 else np.inf for c in self.centers]
+        return [
+            float(np.median(np.diff(c))) if c.size > 1 else np.inf for c in self.centers
+        ]
 
     def axes_to_coarsen(self) -> list[int]:
         h = [
@@ -57,7 +73,9 @@ class Level:
         layout, mask, found = self.layout, self.mask, list[Halving]()
         ends = [self.grid.boundaries[AXES[d] + "+"].kind for d in range(self.grid.dim)]
         for d in axes:
-            found.append(Halving(layout, mask, d, self.centers[d], ends, self.grid.comm))
+            found.append(
+                Halving(layout, mask, d, self.centers[d], ends, self.grid.comm)
+            )
             layout, mask = found[-1].coarse, found[-1].mask
         return found
 
@@ -72,14 +90,19 @@ def restriction(fine: Level, coarse: Level, halvings: list[Halving]) -> PETSc.Ma
     longer ones, so that products with it and its transpose take two thirds of the time of those
     with P."""
     dim, owned = len(fine.centers), fine.layout.owned()
-    rows = slice(None) if fine.mask is None else fine.mask[np.ix_(*owned)].ravel(order="F")
+    rows = (
+        slice(None) if fine.mask is None else fine.mask[np.ix_(*owned)].ravel(order="F")
+    )
     indices, weights = [], []
     for parents in product((0, 1), repeat=len(halvings)):
         cells, weight = list(owned), np.ones((1,) * dim)
         for halving, parent in zip(halvings, parents, strict=True):
             weight = weight * halving.weight(cells, parent)
             cells[halving.axis] = halving.parent(cells[halving.axis], parent)
-        box = [c.reshape([-1 if d == e else 1 for e in range(dim)]) for d, c in enumerate(cells)]
+        box = [
+            c.reshape([-1 if d == e else 1 for e in range(dim)])
+            for d, c in enumerate(cells)
+        ]
         weight = np.broadcast_to(weight, [c.size for c in owned])
         indices.append(coarse.numbering.of(box).ravel(order="F")[rows])
         weights.append(weight.ravel(order="F")[rows])
@@ -114,7 +137,9 @@ class Coarsening:
             self.halvings.append(halvings)
             for axis in axes:
                 offsets = {
-                    o[:axis] + (step,) + o[axis + 1 :] for o in offsets for step in (-1, 0, 1)
+                    o[:axis] + (step,) + o[axis + 1 :]
+                    for o in offsets
+                    for step in (-1, 0, 1)
                 }
             self.patterns.append(
                 Pattern(grid.comm, coarse.numbering, sorted(offsets, key=any), periodic)
@@ -125,7 +150,8 @@ class Coarsening:
     def of(cls, grid: Grid) -> Coarsening:
         """The grid's own. Collective."""
         return grid.once(
-            ("coarsening", tuple(b.kind for b in grid.boundaries.values())), lambda: cls(grid)
+            ("coarsening", tuple(b.kind for b in grid.boundaries.values())),
+            lambda: cls(grid),
         )
 
     @cached_property
@@ -149,7 +175,9 @@ class Hierarchy:
     def update(self, matrix: StencilMatrix) -> None:
         """Galerkin products of the matrix's present values. Collective."""
         planes = matrix.planes()
-        for halvings, coarse in zip(self.coarsening.halvings, self.matrices, strict=True):
+        for halvings, coarse in zip(
+            self.coarsening.halvings, self.matrices, strict=True
+        ):
             for halving in halvings:
                 planes = halving.galerkin(planes)
             coarse.set_planes(planes)

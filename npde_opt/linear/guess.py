@@ -119,7 +119,9 @@ def solve_step(
         run(b, x)
     else:
         solver.tolerance.use()
-        corrector.solve(solver.ksp, b, x, run, moves, transposed and not solver.symmetric)
+        corrector.solve(
+            solver.ksp, b, x, run, moves, transposed and not solver.symmetric
+        )
     iterations = solver.iterations - before
     take(kind, solver.matrix.mat, b, x, iterations, transposed and not solver.symmetric)
     return iterations

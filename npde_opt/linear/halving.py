@@ -50,7 +50,9 @@ class Halving:
         self.mask = (
             None
             if mask is None
-            else np.logical_or.reduceat(mask, np.arange(0, mask.shape[axis], 2), axis=axis)
+            else np.logical_or.reduceat(
+                mask, np.arange(0, mask.shape[axis], 2), axis=axis
+            )
         )
         self.lower, self.upper = line_weights(centers, ends[axis])
         self.first, self.cells = self.coarse.start[axis], self.coarse.local_shape[axis]
@@ -58,7 +60,9 @@ class Halving:
     def parent(self, cells: np.ndarray, which: int) -> np.ndarray:
         """Coarse index of the lower (0) or upper (1) parent of fine cells."""
         found = cells // 2 + which
-        return found % self.count if self.periodic else np.minimum(found, self.count - 1)
+        return (
+            found % self.count if self.periodic else np.minimum(found, self.count - 1)
+        )
 
     def weight(self, cells: list[np.ndarray], which: int) -> np.ndarray:
         """Weights of a parent for cells given by one 1-D index array an axis, broadcastable to
@@ -85,10 +89,16 @@ class Halving:
             cells = [
                 (i + s) % n if wraps else np.clip(i + s, 0, n - 1)
                 for i, s, n, wraps in zip(
-                    self.layout.owned(), shift, self.layout.shape, self.wraps, strict=True
+                    self.layout.owned(),
+                    shift,
+                    self.layout.shape,
+                    self.wraps,
+                    strict=True,
                 )
             ]
-            cells[self.axis] = r % self.count if self.periodic else np.minimum(r, self.count - 1)
+            cells[self.axis] = (
+                r % self.count if self.periodic else np.minimum(r, self.count - 1)
+            )
             there = self.mask[np.ix_(*cells)]
             lower, upper = lower + upper * ~there, upper * there
         return lower.T, upper.T
@@ -104,7 +114,9 @@ class Halving:
         row_lower, row_upper = self._slots((0,) * self.layout.dim)
         out: Planes = {}
         for other in others:
-            lower, upper = (row_lower, row_upper) if self.mask is None else self._slots(other)
+            lower, upper = (
+                (row_lower, row_upper) if self.mask is None else self._slots(other)
+            )
             minus, zero, plus = (self._at(other, step) for step in (-1, 0, 1))
             even, odd = split[zero]
             here, p, q = even.copy(), odd * lower, odd * upper
@@ -123,8 +135,12 @@ class Halving:
             here += row_upper[L] * q[L]
             to_below, to_above = row_upper[L] * p[L], row_lower[R] * q[R]
             out[zero] = here
-            out[minus] = to_below if below is None else np.add(to_below, below, out=below)
-            out[plus] = to_above if above is None else np.add(to_above, above, out=above)
+            out[minus] = (
+                to_below if below is None else np.add(to_below, below, out=below)
+            )
+            out[plus] = (
+                to_above if above is None else np.add(to_above, above, out=above)
+            )
         return out
 
     def _at(self, other: Offset, step: int) -> Offset:
@@ -137,7 +153,11 @@ class Halving:
         start, count = self.layout.start[self.axis], self.layout.local_shape[self.axis]
         ghosts = (
             neighbours(
-                np.stack(list(planes.values())), self.layout, self.axis, self.periodic, self.comm
+                np.stack(list(planes.values())),
+                self.layout,
+                self.axis,
+                self.periodic,
+                self.comm,
             )
             if self._exchanges
             else None
@@ -146,7 +166,9 @@ class Halving:
         for k, (offset, plane) in enumerate(planes.items()):
             moved = np.moveaxis(plane, d, 0)
             own = moved[1 - start % 2 :: 2]
-            odd = np.zeros([self.cells + 1 if e == d else n for e, n in enumerate(plane.shape)])
+            odd = np.zeros(
+                [self.cells + 1 if e == d else n for e, n in enumerate(plane.shape)]
+            )
             slots, lead = np.moveaxis(odd, d, 0), int(start % 2 == 0)
             slots[lead : lead + len(own)] = own
             if ghosts is not None and count:
@@ -172,7 +194,9 @@ def line_weights(fine: np.ndarray, end: str) -> tuple[np.ndarray, np.ndarray]:
     lower, upper = np.zeros(coarse.size + 1), np.zeros(coarse.size + 1)
     inner = n // 2 if n % 2 else n // 2 - 1
     odd = fine[1::2][:inner]
-    upper[1 : inner + 1] = (odd - coarse[:inner]) / (coarse[1 : inner + 1] - coarse[:inner])
+    upper[1 : inner + 1] = (odd - coarse[:inner]) / (
+        coarse[1 : inner + 1] - coarse[:inner]
+    )
     lower[1 : inner + 1] = 1 - upper[1 : inner + 1]
     if end == "periodic":
         if n % 2 == 0:

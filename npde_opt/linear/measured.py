@@ -60,7 +60,12 @@ def note(kind: str, residual: float, iterations: int) -> None:
 
 
 def take(
-    kind: str, A: PETSc.Mat, b: PETSc.Vec, x: PETSc.Vec, iterations: int, transposed: bool = False
+    kind: str,
+    A: PETSc.Mat,
+    b: PETSc.Vec,
+    x: PETSc.Vec,
+    iterations: int,
+    transposed: bool = False,
 ) -> None:
     """Counts A x = b, or A^T x = b, after its solve; nothing outside `measured()`. Collective."""
     if not _open:

@@ -60,10 +60,15 @@ class Presb:
         self._work = [grid.create_active() for _ in range(7)]
         self.inner = LinearSolver(self._sum, grid, prefix + "presb_", recipe, True)
         n, total = self._work[0].getLocalSize(), self._work[0].getSize()
-        self._operator = PETSc.Mat().createPython(((2 * n, 2 * total),) * 2, self, comm=grid.comm)
+        self._operator = PETSc.Mat().createPython(
+            ((2 * n, 2 * total),) * 2, self, comm=grid.comm
+        )
         self._operator.setUp()
         self._real: PETSc.Mat | None = None
-        self._b, self._x = self._operator.createVecRight(), self._operator.createVecRight()
+        self._b, self._x = (
+            self._operator.createVecRight(),
+            self._operator.createVecRight(),
+        )
         self.ksp = PETSc.KSP().create(grid.comm)
         self.ksp.setOptionsPrefix(prefix)
         self.ksp.setTolerances(rtol=rtol, atol=1e-300, max_it=300)
@@ -203,7 +208,11 @@ class Presb:
         real[...] = h.getArray(readonly=True) - imaginary
 
     def solve(
-        self, f: np.ndarray, guess: np.ndarray, transposed: bool = False, moves: bool = False
+        self,
+        f: np.ndarray,
+        guess: np.ndarray,
+        transposed: bool = False,
+        moves: bool = False,
     ) -> np.ndarray:
         """Solution [2, i, j, k] for a right-hand side of that shape; with `moves` the guess is a
         state that is moved first (see guess.py). Raises SolverError where it does not converge."""
@@ -218,7 +227,9 @@ class Presb:
         else:
             self._corrector.solve(self.ksp, self._b, self._x, self._run, moves)
         kind = "adjoint" if transposed else "state"
-        take(kind, self.ksp.getOperators()[0], self._b, self._x, self.iterations - before)
+        take(
+            kind, self.ksp.getOperators()[0], self._b, self._x, self.iterations - before
+        )
         self._conjugate(self._x, transposed)
         return self.grid.take(self._x, np.empty_like(f))
 
@@ -247,7 +258,14 @@ class Presb:
             self._real.destroy()
         self.inner.destroy()
         self._corrector.destroy()
-        for item in (self._operator, self._sum, self._b, self._x, self._masses, *self._work):
+        for item in (
+            self._operator,
+            self._sum,
+            self._b,
+            self._x,
+            self._masses,
+            *self._work,
+        ):
             item.destroy()
 
 

@@ -20,9 +20,13 @@ class PyAMG:
     def setUp(self, pc: PETSc.PC) -> None:
         matrix = pc.getOperators()[1]
         indptr, indices, values = matrix.getValuesCSR()
-        local = scipy.sparse.csr_matrix((values, indices, indptr), shape=matrix.getSize())
+        local = scipy.sparse.csr_matrix(
+            (values, indices, indptr), shape=matrix.getSize()
+        )
         symmetric = (
-            bool(abs(local - local.T).max() <= 1e-12 * abs(local).max()) if local.nnz else True
+            bool(abs(local - local.T).max() <= 1e-12 * abs(local).max())
+            if local.nnz
+            else True
         )
         solver = pyamg.smoothed_aggregation_solver(
             local,

@@ -41,7 +41,9 @@ FACTORED = (
         for inner in ("", "redundant_", "sub_")
     ),
 )
-PIVOTS: dict[str, str | None] = {f"{place}pc_factor_zeropivot": ZERO_PIVOT for place in FACTORED}
+PIVOTS: dict[str, str | None] = {
+    f"{place}pc_factor_zeropivot": ZERO_PIVOT for place in FACTORED
+}
 """For all factorizations of any recipe, and of those that a user chooses by options."""
 COARSEST: dict[str, str | None] = {
     "mg_coarse_ksp_type": "preonly",
@@ -187,13 +189,20 @@ class LinearSolver:
         norm: str | None = None,
         checked: int = 1,
     ):
-        self.matrix, self.prefix, self.symmetric, self.norm = matrix, prefix, symmetric, norm
+        self.matrix, self.prefix, self.symmetric, self.norm = (
+            matrix,
+            prefix,
+            symmetric,
+            norm,
+        )
         self.solves = self.iterations = 0
         self.hierarchy: Hierarchy | None = None
         self.planes: PlaneCycle | None = None
         recipe = chosen_recipe(prefix, recipe)
         if recipe == "auto":
-            fast = fits_planes(matrix, grid, symmetric) and not self._asked("pc_", "mg_")
+            fast = fits_planes(matrix, grid, symmetric) and not self._asked(
+                "pc_", "mg_"
+            )
             fast = fast and grid.size >= CELLS and fills_planes(grid)
             recipe = "planes" if fast else "geometric" if grid.dim > 1 else "direct"
         if recipe == "planes":
@@ -237,7 +246,9 @@ class LinearSolver:
         known = {self.prefix + stop for stop in STOPS}
         given = PETSc.Options().getString(self.prefix + "ksp_norm_type", "")
         norm = given or self.norm or PRECONDITIONED
-        others = [k for k in PETSc.Options().getAll() if k.startswith(self.prefix + "ksp_")]
+        others = [
+            k for k in PETSc.Options().getAll() if k.startswith(self.prefix + "ksp_")
+        ]
         if not known.issuperset(others) or norm not in NORMS or given == NATURAL:
             return None
         return PlaneCG(self.planes, norm)
@@ -257,9 +268,15 @@ class LinearSolver:
     def _options(self, ranks: int) -> dict[str, str | None]:
         if self._gradients is not None:
             # PETSc's interface to methods in Python has no natural norm; the method knows its own.
-            kept = UNPRECONDITIONED if self._gradients.norm == UNPRECONDITIONED else PRECONDITIONED
+            kept = (
+                UNPRECONDITIONED
+                if self._gradients.norm == UNPRECONDITIONED
+                else PRECONDITIONED
+            )
             return {"ksp_type": "python", "ksp_norm_type": kept}
-        krylov: dict[str, str | None] = {"ksp_type": "cg" if self.symmetric else "gmres"}
+        krylov: dict[str, str | None] = {
+            "ksp_type": "cg" if self.symmetric else "gmres"
+        }
         if self.norm and (
             self.norm != "natural"
             or PETSc.Options().getString(self.prefix + "ksp_type", "cg") == "cg"
@@ -366,7 +383,8 @@ class LinearSolver:
         reason = self.ksp.getConvergedReason()
         if reason < 0:
             name = next(
-                (k for k, v in vars(PETSc.KSP.ConvergedReason).items() if v == reason), str(reason)
+                (k for k, v in vars(PETSc.KSP.ConvergedReason).items() if v == reason),
+                str(reason),
             )
             raise SolverError(
                 self.prefix,

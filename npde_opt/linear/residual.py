@@ -59,7 +59,11 @@ class ResidualCheck:
         self._count = 0
 
     def check(
-        self, b: PETSc.Vec, x: PETSc.Vec, transposed: bool = False, known: float | None = None
+        self,
+        b: PETSc.Vec,
+        x: PETSc.Vec,
+        transposed: bool = False,
+        known: float | None = None,
     ) -> None:
         """Raises SolverError naming prefix, the residual and what was asked. `known`: |b - A x|
         as the solver has formed it: believed after the first solve with a matrix. Collective."""
@@ -77,7 +81,8 @@ class ResidualCheck:
         asked, limit = self._limits(size)
         if (
             not found <= limit
-            and not found * size <= ROUNDING * A.norm(PETSc.NormType.NORM_INFINITY) * x.norm()
+            and not found * size
+            <= ROUNDING * A.norm(PETSc.NormType.NORM_INFINITY) * x.norm()
         ):
             raise SolverError(
                 self._prefix,
@@ -92,7 +97,10 @@ class ResidualCheck:
         """What was asked for, and what is let pass."""
         norm = self._ksp.getNormType()
         if norm not in ROOM:
-            return DIRECT, DIRECT if self._ksp.getType() == PETSc.KSP.Type.PREONLY else MOST
+            return (
+                DIRECT,
+                DIRECT if self._ksp.getType() == PETSc.KSP.Type.PREONLY else MOST,
+            )
         rtol, atol = self._ksp.getTolerances()[:2]
         asked = max(rtol, atol / size if size else 0.0)
         return asked, min(ROOM[norm] * asked, MOST)

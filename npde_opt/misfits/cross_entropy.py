@@ -63,7 +63,9 @@ class SoftmaxCrossEntropy(Misfit):
         own = np.where(self._hot, d.values, 0.0).sum(axis=0)
         tops, sums, labelled = np.moveaxis(self._of_ranks(largest, shares, own), 1, 0)
         top = tops.max(axis=0)
-        return top + np.log((sums * np.exp(tops - top)).sum(axis=0)), labelled.sum(axis=0)
+        return top + np.log((sums * np.exp(tops - top)).sum(axis=0)), labelled.sum(
+            axis=0
+        )
 
     def probabilities(self, d: DataBlock) -> np.ndarray:
         """p of the owned outputs (outputs here, columns)."""
@@ -74,7 +76,9 @@ class SoftmaxCrossEntropy(Misfit):
         size, order = self.layout.size, self.layout.order
         top = d.values.max(axis=0, initial=-np.inf)
         places = np.where(d.values == top, order[:, None], size)
-        tops, firsts = np.moveaxis(self._of_ranks(top, places.min(axis=0, initial=size)), 1, 0)
+        tops, firsts = np.moveaxis(
+            self._of_ranks(top, places.min(axis=0, initial=size)), 1, 0
+        )
         return np.where(tops == tops.max(axis=0), firsts, size).min(axis=0).astype(int)
 
     def misread(self, d: DataBlock) -> float:
@@ -117,12 +121,16 @@ def _numbers(labels: np.ndarray) -> np.ndarray:
     try:
         return np.asarray(labels, float).ravel()
     except (TypeError, ValueError) as error:
-        raise InputError("labels", labels, "whole numbers, or NaN where not known") from error
+        raise InputError(
+            "labels", labels, "whole numbers, or NaN where not known"
+        ) from error
 
 
 def _check(labels: np.ndarray, layout: DataLayout) -> None:
     if labels.size != layout.columns:
-        raise InputError("labels", f"{labels.size} labels", f"{layout.columns}, one a column")
+        raise InputError(
+            "labels", f"{labels.size} labels", f"{layout.columns}, one a column"
+        )
     known = labels[~np.isnan(labels)]
     wrong = known[(known < 0) | (known != np.floor(known)) | np.isinf(known)]
     if wrong.size:

@@ -31,11 +31,15 @@ class CorrelatedErrors(Independent):
         C = np.atleast_2d(np.asarray(correlation, float))
         if C.shape[0] != C.shape[1] or layout.size % len(C) or not np.allclose(C, C.T):
             raise InputError(
-                "misfit.correlation", f"shape {C.shape}", "a symmetric matrix, times x times"
+                "misfit.correlation",
+                f"shape {C.shape}",
+                "a symmetric matrix, times x times",
             )
         missing = layout.size * layout.columns - self.count
         if missing:
-            raise InputError("data", f"{missing} missing values", "none with correlated errors")
+            raise InputError(
+                "data", f"{missing} missing values", "none with correlated errors"
+            )
         try:
             self.inverse_root = np.linalg.inv(np.linalg.cholesky(C))
         except np.linalg.LinAlgError as error:

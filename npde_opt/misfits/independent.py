@@ -42,7 +42,9 @@ class Independent(Misfit):
         InputError: for other numbers of values, and for sigma that is not positive.
     """
 
-    def __init__(self, observed: np.ndarray, sigma: float | np.ndarray, layout: DataLayout):
+    def __init__(
+        self, observed: np.ndarray, sigma: float | np.ndarray, layout: DataLayout
+    ):
         y = layout.array(observed)
         s = _deviations(sigma, layout)
         super().__init__(layout, np.isfinite(y).sum(axis=0))
@@ -102,7 +104,9 @@ def _deviations(sigma: float | np.ndarray, layout: DataLayout) -> np.ndarray:
     try:
         s = np.broadcast_to(s, shape)
     except ValueError as error:
-        wanted = f"a number, {shape[0]} values, or {shape[0]} outputs x {shape[1]} columns"
+        wanted = (
+            f"a number, {shape[0]} values, or {shape[0]} outputs x {shape[1]} columns"
+        )
         raise InputError("sigma", f"shape {np.shape(sigma)}", wanted) from error
     good = np.isfinite(s) & (s > 0)
     if not good.all():
@@ -127,13 +131,17 @@ class Huber(Independent):
         super().__init__(observed, sigma, layout)
         if not threshold > 0:
             raise InputError(
-                "misfit.threshold", threshold, "a positive number of standard deviations"
+                "misfit.threshold",
+                threshold,
+                "a positive number of standard deviations",
             )
         self.threshold = threshold
 
     def rho(self, t: np.ndarray) -> np.ndarray:
         a = np.abs(t)
-        return np.where(a <= self.threshold, t**2 / 2, self.threshold * (a - self.threshold / 2))
+        return np.where(
+            a <= self.threshold, t**2 / 2, self.threshold * (a - self.threshold / 2)
+        )
 
     def slope(self, t: np.ndarray) -> np.ndarray:
         return np.clip(t, -self.threshold, self.threshold)
@@ -149,7 +157,11 @@ class StudentT(Independent):
     """Student-t with `nu` degrees of freedom."""
 
     def __init__(
-        self, observed: np.ndarray, sigma: float | np.ndarray, layout: DataLayout, nu: float = 4.0
+        self,
+        observed: np.ndarray,
+        sigma: float | np.ndarray,
+        layout: DataLayout,
+        nu: float = 4.0,
     ):
         super().__init__(observed, sigma, layout)
         if not nu > 0:
@@ -200,7 +212,9 @@ class ProportionalErrors(Independent):
         floor = default_floor(observed) if floor is None else floor
         if not (power >= 0 and floor > 0):
             raise InputError(
-                "misfit.power, floor", (power, floor), "a power >= 0 and a positive floor"
+                "misfit.power, floor",
+                (power, floor),
+                "a power >= 0 and a positive floor",
             )
         self.power, self.floor = power, floor
 
@@ -220,7 +234,9 @@ class ProportionalErrors(Independent):
         size, log_slope = self._size(d)
         w, t = self.weight * size**-self.power, self.scaled(d)
         p = self.power
-        return w - p * log_slope * t, -2 * p * log_slope * w + p * (p + 1) * log_slope**2 * t
+        return w - p * log_slope * t, -2 * p * log_slope * w + p * (
+            p + 1
+        ) * log_slope**2 * t
 
     def gradient(self, d: DataBlock) -> DataBlock:
         return d.like(self.scaled(d) * self._slopes(d)[0])

@@ -36,7 +36,9 @@ class PSNR:
             InputError: for a misfit that compares no values.
         """
         if not isinstance(misfit, Independent):
-            raise InputError("psnr", type(misfit).__name__, "least squares, or a robust misfit")
+            raise InputError(
+                "psnr", type(misfit).__name__, "least squares, or a robust misfit"
+            )
         away = np.where(misfit.weight > 0, d.values - misfit.observed, 0.0)
         squares = reductions.total(misfit.layout.comm, (away**2).sum(axis=0))
         with np.errstate(divide="ignore", invalid="ignore"):

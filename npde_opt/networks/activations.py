@@ -48,7 +48,11 @@ class Activation:
         return self.curvature(kept, theta)
 
     def pull(
-        self, kept: np.ndarray, eta: np.ndarray, theta: np.ndarray, moments: np.ndarray | None
+        self,
+        kept: np.ndarray,
+        eta: np.ndarray,
+        theta: np.ndarray,
+        moments: np.ndarray | None,
     ) -> None:
         """eta becomes sigma'(v) eta; moments [c, m], if any, get those of eta added."""
         if moments is not None:
@@ -81,7 +85,11 @@ class Identity(Activation):
         return v
 
     def pull(
-        self, kept: np.ndarray, eta: np.ndarray, theta: np.ndarray, moments: np.ndarray | None
+        self,
+        kept: np.ndarray,
+        eta: np.ndarray,
+        theta: np.ndarray,
+        moments: np.ndarray | None,
     ) -> None:
         """As it is."""
 
@@ -104,7 +112,11 @@ class Tanh(Activation):
         return np.tanh(v, out=v)
 
     def pull(
-        self, kept: np.ndarray, eta: np.ndarray, theta: np.ndarray, moments: np.ndarray | None
+        self,
+        kept: np.ndarray,
+        eta: np.ndarray,
+        theta: np.ndarray,
+        moments: np.ndarray | None,
     ) -> None:
         from npde_opt.networks import loops
 
@@ -141,7 +153,11 @@ class ReLU(Activation):
         return np.maximum(v, 0, out=v)
 
     def pull(
-        self, kept: np.ndarray, eta: np.ndarray, theta: np.ndarray, moments: np.ndarray | None
+        self,
+        kept: np.ndarray,
+        eta: np.ndarray,
+        theta: np.ndarray,
+        moments: np.ndarray | None,
     ) -> None:
         eta *= kept > 0
 
@@ -237,7 +253,11 @@ class PiecewiseLinear(Expansion):
         return out
 
     def pull(
-        self, kept: np.ndarray, eta: np.ndarray, theta: np.ndarray, moments: np.ndarray | None
+        self,
+        kept: np.ndarray,
+        eta: np.ndarray,
+        theta: np.ndarray,
+        moments: np.ndarray | None,
     ) -> None:
         below, above = self._pulled(kept, eta, theta)
         if moments is not None:
@@ -253,7 +273,9 @@ class PiecewiseLinear(Expansion):
 
         rises = np.diff(theta, axis=1).astype(v.dtype)
         below, above = np.zeros(rises.shape), np.zeros(rises.shape)
-        loops.pull(matrices(v), self._place(v.dtype), rises, matrices(eta), below, above)
+        loops.pull(
+            matrices(v), self._place(v.dtype), rises, matrices(eta), below, above
+        )
         return below, above
 
     def moments(self, v: np.ndarray, y: np.ndarray, order: int = 0) -> np.ndarray:
@@ -294,7 +316,9 @@ class RadialBasis(Expansion):
 
     def combined(self, v: np.ndarray, theta: np.ndarray, order: int) -> np.ndarray:
         out = np.zeros_like(v)
-        weights = theta.astype(v.dtype).reshape(v.shape[0], self.count, *(1,) * (v.ndim - 1))
+        weights = theta.astype(v.dtype).reshape(
+            v.shape[0], self.count, *(1,) * (v.ndim - 1)
+        )
         for j in range(self.count):
             out += weights[:, j] * self._function(v, j, order)
         return out

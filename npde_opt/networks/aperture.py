@@ -42,7 +42,9 @@ class Aperture:
         factor = min((n - 2 * margin) // m for m, n in pairs)
         if factor < 1:
             told = f"{target.layout.shape} with a margin of {margin}"
-            raise InputError("cells", told, f"more than {source.layout.shape} of the picture")
+            raise InputError(
+                "cells", told, f"more than {source.layout.shape} of the picture"
+            )
         self.factor = factor
         self._lines = Lines(source, [_spread(m, n, factor) for m, n in pairs], target)
         self.source, self.target = source, self._lines.target
@@ -107,13 +109,21 @@ class UnitPowerAt:
         return v - unit * self._inner(unit, v)
 
     def tangent(
-        self, stages: Stages, du: np.ndarray, dk: Coefficients, previous: np.ndarray | None
+        self,
+        stages: Stages,
+        du: np.ndarray,
+        dk: Coefficients,
+        previous: np.ndarray | None,
     ) -> Stages:
         u, unit = stages
         return [du, self._projected(unit, du) * self._over(u)]
 
     def adjoint(
-        self, stages: Stages, adjoint: np.ndarray, out: Sums | None, late: Sequence[Stages]
+        self,
+        stages: Stages,
+        adjoint: np.ndarray,
+        out: Sums | None,
+        late: Sequence[Stages],
     ) -> tuple[np.ndarray, Stages]:
         u, unit = stages
         return self._projected(unit, adjoint) * self._over(u), [adjoint]
@@ -136,7 +146,9 @@ class UnitPowerAt:
         return found * over, [dadjoint]
 
 
-def opposed(cells: tuple[int, ...], count: int, gain: float = 1.0, margin: int = 0) -> np.ndarray:
+def opposed(
+    cells: tuple[int, ...], count: int, gain: float = 1.0, margin: int = 0
+) -> np.ndarray:
     """Regions R [r, j, i] of so many pairs of square detectors on a plane, for differences of their
     intensities: +gain in one, -gain in the other. They stand in rows, a pair beside each other.
 
@@ -149,7 +161,10 @@ def opposed(cells: tuple[int, ...], count: int, gain: float = 1.0, margin: int =
     """
     room = [n - 2 * margin for n in cells]
     # Pairs beside each other: even numbers of columns, of which those win that leave most room.
-    pitches = [min(room[0] // -(-2 * count // n), room[1] // n) for n in range(2, 2 * count + 1, 2)]
+    pitches = [
+        min(room[0] // -(-2 * count // n), room[1] // n)
+        for n in range(2, 2 * count + 1, 2)
+    ]
     pitch = max(pitches)
     columns = 2 * pitches.index(pitch) + 2
     rows = -(-2 * count // columns)
@@ -159,10 +174,13 @@ def opposed(cells: tuple[int, ...], count: int, gain: float = 1.0, margin: int =
         raise InputError("detectors", told, "2 cells each and as much between them")
     found = np.zeros((count, *cells))
     first = [
-        (n - m * pitch + pitch - side) // 2 for n, m in zip(cells, (rows, columns), strict=True)
+        (n - m * pitch + pitch - side) // 2
+        for n, m in zip(cells, (rows, columns), strict=True)
     ]
     for number in range(2 * count):
         row, column = divmod(number, columns)
         j, i = first[0] + row * pitch, first[1] + column * pitch
-        found[number // 2, j : j + side, i : i + side] = gain if number % 2 == 0 else -gain
+        found[number // 2, j : j + side, i : i + side] = (
+            gain if number % 2 == 0 else -gain
+        )
     return found

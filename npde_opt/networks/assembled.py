@@ -58,7 +58,9 @@ def _product(A: PETSc.Mat, u: np.ndarray) -> np.ndarray:
     """Arrays are rows of cells, which is how PETSc keeps columns: nothing is copied."""
     out = np.empty((len(u), A.getLocalSize()[0]))
     given, found = (
-        PETSc.Mat().createDense(((x.shape[1], None), (None, len(x))), array=x.T, comm=A.comm)
+        PETSc.Mat().createDense(
+            ((x.shape[1], None), (None, len(x))), array=x.T, comm=A.comm
+        )
         for x in (u, out)
     )
     A.matMult(given, found)
@@ -75,7 +77,9 @@ class Shifts:
         counts = [target.layout.counts[0], *source.layout.counts[1:]]
         middle = source.with_cells(counts, 1)
         along = [axis.sources(axis.at) for axis in axes]
-        still, moved = ([own[:, None] for own in p.layout.owned()] for p in (middle, target))
+        still, moved = (
+            [own[:, None] for own in p.layout.owned()] for p in (middle, target)
+        )
         self.taps = prod(stencil.taps[:-1]), stencil.taps[-1]
         self.along_x = Sparse(_gathering(source, middle, [along[0], *still[1:]]))
         self.across = Sparse(_summing(middle, target, [moved[0], *along[1:]]))
@@ -85,7 +89,9 @@ class Shifts:
         self.across.destroy()
 
 
-def _gathering(source: Place, target: Place, sources: Sequence[np.ndarray]) -> PETSc.Mat:
+def _gathering(
+    source: Place, target: Place, sources: Sequence[np.ndarray]
+) -> PETSc.Mat:
     """Shifts above each other: a rank's rows go tap by tap."""
     column = _read(source.layout, sources)
     copies, size = column.shape
@@ -131,7 +137,9 @@ def _read(layout: Layout, sources: Sequence[np.ndarray]) -> np.ndarray:
 
 def _in_copies(place: Place, cell: np.ndarray, copies: int) -> np.ndarray:
     """Numbers of cells [copy, ...] where each rank has all its cells once a copy, -1 as given."""
-    ends = np.concatenate([[0], np.cumsum(place.comm.allgather(place.layout.local_size))])
+    ends = np.concatenate(
+        [[0], np.cumsum(place.comm.allgather(place.layout.local_size))]
+    )
     owner = np.searchsorted(ends, cell, side="right") - 1
     first, size = ends[owner], np.diff(ends)[np.minimum(owner, len(ends) - 2)]
     copy = np.arange(copies).reshape(copies, *(1,) * (cell.ndim - 1))
@@ -187,7 +195,9 @@ class Shifted:
         """y (x) u from Y^T y and X u."""
         (c, d), (across, along) = self.shape[:2], self.shifts.taps
         found = (behind @ before.swapaxes(1, 2)).sum(axis=0)
-        return found.reshape(c, across, d, along).transpose(0, 2, 1, 3).reshape(self.shape)
+        return (
+            found.reshape(c, across, d, along).transpose(0, 2, 1, 3).reshape(self.shape)
+        )
 
     def apply(self, w: np.ndarray, u: np.ndarray) -> np.ndarray:
         return self.forward(w, self.before(u))
@@ -213,7 +223,9 @@ class Shifted:
 def _columns(u: np.ndarray) -> np.ndarray:
     """(sample and channel, cells) of a state [c, s, k, j, i]."""
     cells = prod(u.shape[2:])
-    return np.ascontiguousarray(u.swapaxes(0, 1)).reshape(u.shape[0] * u.shape[1], cells)
+    return np.ascontiguousarray(u.swapaxes(0, 1)).reshape(
+        u.shape[0] * u.shape[1], cells
+    )
 
 
 def _rows(mixed: np.ndarray, channels: int) -> np.ndarray:

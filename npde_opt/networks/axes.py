@@ -46,7 +46,9 @@ class Axis:
             allowed = f"at most the {self.cells} cells of the axis with their padding"
             raise InputError("kernel", told, allowed)
         if self.mode == "periodic" and self.cells % self.stride:
-            raise InputError("stride", self.stride, f"a divisor of {self.cells} periodic cells")
+            raise InputError(
+                "stride", self.stride, f"a divisor of {self.cells} periodic cells"
+            )
 
     @property
     def cells(self) -> int:
@@ -62,7 +64,9 @@ class Axis:
     def outputs(self) -> int:
         if self.mode == "periodic":
             return self.cells // self.stride
-        return (self.cells + self.before + self.after - self.reach - 1) // self.stride + 1
+        return (
+            self.cells + self.before + self.after - self.reach - 1
+        ) // self.stride + 1
 
     @cached_property
     def ends(self) -> np.ndarray:
@@ -73,7 +77,9 @@ class Axis:
     def target(self) -> tuple[int, ...]:
         """Outputs by rank."""
         middle = self.stride * np.arange(self.outputs) - self.before + self.reach // 2
-        owner = np.searchsorted(self.ends[1:], np.clip(middle, 0, self.cells - 1), side="right")
+        owner = np.searchsorted(
+            self.ends[1:], np.clip(middle, 0, self.cells - 1), side="right"
+        )
         return tuple(int(n) for n in np.bincount(owner, minlength=len(self.counts)))
 
     @cached_property
@@ -140,7 +146,9 @@ class Axis:
         if first == last:
             return first, last
         below, above = self.outside
-        return first - (below if first == 0 else 0), last + (above if last == self.cells else 0)
+        return first - (below if first == 0 else 0), last + (
+            above if last == self.cells else 0
+        )
 
     def spread(self, rank: int) -> tuple[int, int]:
         """First output, and that behind the last one, that read periods of the `wanted` cells of a
@@ -160,7 +168,9 @@ class Axis:
         """The cells (outputs of the rank, taps) that outputs read; -1 where there is none."""
         first, last = self.target_ends[rank], self.target_ends[rank + 1]
         outputs = np.arange(first, last)[:, None]
-        cells = self.stride * outputs - self.before + self.dilation * np.arange(self.taps)
+        cells = (
+            self.stride * outputs - self.before + self.dilation * np.arange(self.taps)
+        )
         if self.mode == "periodic":
             return np.asarray(cells % self.cells)
         if self.mode == "replicate":

@@ -25,7 +25,9 @@ class Dense:
         self._columns = source.order()
         self._all = self._columns.size == source.size
         # Where all is on rank 0 no rank has anything to say to another.
-        self._shared = any(n > 1 for n in source.layout.processes) and source.layout.size > 1
+        self._shared = (
+            any(n > 1 for n in source.layout.processes) and source.layout.size > 1
+        )
 
     @property
     def inputs(self) -> int:
@@ -56,13 +58,17 @@ class Dense:
 
     def _placed(self, rows: np.ndarray, u: np.ndarray) -> np.ndarray:
         shape = self.target.shape(u.shape[1])
-        return from_rows(rows, shape, u.dtype) if self._has else np.zeros(shape, u.dtype)
+        return (
+            from_rows(rows, shape, u.dtype) if self._has else np.zeros(shape, u.dtype)
+        )
 
     def _everywhere(self, y: np.ndarray) -> np.ndarray:
         """The outputs (c, s) of rank 0, on all ranks that have cells of the source."""
         if not self._shared:
             return as_rows(y)
-        rows = as_rows(y) if self._has else np.zeros((self.shape[0], y.shape[1]), y.dtype)
+        rows = (
+            as_rows(y) if self._has else np.zeros((self.shape[0], y.shape[1]), y.dtype)
+        )
         return reductions.total(self.source.comm, rows)
 
     def transpose(self, w: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -44,7 +44,9 @@ class Mask(Plain):
     def __init__(self, source: Place, phase: Weight):
         cells = source.layout.shape[::-1]
         if phase.shape != cells:
-            raise InputError("weight", f"{phase.name} of shape {phase.shape}", f"shape {cells}")
+            raise InputError(
+                "weight", f"{phase.name} of shape {phase.shape}", f"shape {cells}"
+            )
         _check_field(source)
         self.source = self.target = source
         self.phase = phase
@@ -62,7 +64,9 @@ class Mask(Plain):
         cells = self.source.layout.global_index(self.source.layout.owned_mesh())
         phi = self.own(k).ravel()
         c, s = np.cos(phi), np.sin(phi)
-        return entries(self.source, self.target, cells, cells, np.array([[c, -s], [s, c]]))
+        return entries(
+            self.source, self.target, cells, cells, np.array([[c, -s], [s, c]])
+        )
 
 
 class MaskAt:
@@ -86,7 +90,11 @@ class MaskAt:
         return self.of.own(moved).astype(dtype) if self.of.phase.name in moved else 0.0
 
     def tangent(
-        self, stages: Stages, du: np.ndarray, dk: Coefficients, previous: np.ndarray | None
+        self,
+        stages: Stages,
+        du: np.ndarray,
+        dk: Coefficients,
+        previous: np.ndarray | None,
     ) -> Stages:
         return [du, self._turned(du) + self._moved(dk, du.dtype) * _by_i(stages[1])]
 
@@ -96,7 +104,11 @@ class MaskAt:
         own += (adjoint * _by_i(u)).sum(axis=(0, 1), dtype=float)
 
     def adjoint(
-        self, stages: Stages, adjoint: np.ndarray, out: Sums | None, late: Sequence[Stages]
+        self,
+        stages: Stages,
+        adjoint: np.ndarray,
+        out: Sums | None,
+        late: Sequence[Stages],
     ) -> tuple[np.ndarray, Stages]:
         if out is not None:
             self._add(out, adjoint, stages[1])
@@ -170,12 +182,20 @@ class DetectorsAt:
         return [u, self._summed(u, u)]
 
     def tangent(
-        self, stages: Stages, du: np.ndarray, dk: Coefficients, previous: np.ndarray | None
+        self,
+        stages: Stages,
+        du: np.ndarray,
+        dk: Coefficients,
+        previous: np.ndarray | None,
     ) -> Stages:
         return [du, 2 * self._summed(stages[0], du)]
 
     def adjoint(
-        self, stages: Stages, adjoint: np.ndarray, out: Sums | None, late: Sequence[Stages]
+        self,
+        stages: Stages,
+        adjoint: np.ndarray,
+        out: Sums | None,
+        late: Sequence[Stages],
     ) -> tuple[np.ndarray, Stages]:
         spread = self._spread(adjoint)
         return stages[0] * spread, [spread]
@@ -196,7 +216,9 @@ class DetectorsAt:
 
 def _check_field(source: Place) -> None:
     if source.channels != 2:
-        raise InputError("channels", source.channels, "2, the real and the imaginary part")
+        raise InputError(
+            "channels", source.channels, "2, the real and the imaginary part"
+        )
 
 
 def masks(way: Sequence[Lines], name: str = "phi") -> list[Applied | Mask]:

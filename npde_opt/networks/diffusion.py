@@ -81,8 +81,12 @@ class Spreading:
         u = ghosts.values
         dim = len(ghosts.widths)
         self._missing = (1,) * (3 - dim)
-        self.u = np.ascontiguousarray(u).reshape(*u.shape[:2], *self._missing, *u.shape[2:])
-        self.beside, self.before, self.below = (self._around(ghosts, axis) for axis in range(3))
+        self.u = np.ascontiguousarray(u).reshape(
+            *u.shape[:2], *self._missing, *u.shape[2:]
+        )
+        self.beside, self.before, self.below = (
+            self._around(ghosts, axis) for axis in range(3)
+        )
         self.k = np.ascontiguousarray(w, u.dtype)
         self.width, self.gathers = 2 * len(w), True
         self.total = np.zeros(len(w))
@@ -117,13 +121,17 @@ class Spreading:
         from npde_opt.networks import loops
 
         u, x, y, z, first, flat = *self._read, self._first(box), Flat(out)
-        loops.diffuse(u, x, y, z, self.k, first, add, flat.line, flat.counts, flat.steps)
+        loops.diffuse(
+            u, x, y, z, self.k, first, add, flat.line, flat.counts, flat.steps
+        )
 
     def gather(self, box: Box, other: np.ndarray) -> None:
         from npde_opt.networks import loops
 
         u, x, y, z, first, flat = *self._read, self._first(box), Flat(other)
-        loops.diffused(u, x, y, z, first, flat.line, flat.counts, flat.steps, self.total)
+        loops.diffused(
+            u, x, y, z, first, flat.line, flat.counts, flat.steps, self.total
+        )
 
     @property
     def weights(self) -> np.ndarray:

@@ -40,7 +40,9 @@ STALLED = 1e-12
 """A residual that falls no more is at rounding below this."""
 
 Product = Callable[[np.ndarray], np.ndarray]
-REMEDY = "Start from smaller weights, or bound them: a norm of W below 1 is always enough."
+REMEDY = (
+    "Start from smaller weights, or bound them: a norm of W below 1 is always enough."
+)
 
 
 class Equilibrium(Plain):
@@ -64,13 +66,22 @@ class Equilibrium(Plain):
         self.inner, self.driven, self.bias = inner, driven, bias
         self.activation = activation or Tanh()
         self.source, self.target = driven.operator.source, inner.operator.target
-        for name, place in (("W", inner.operator.source), ("U", driven.operator.target)):
-            if place.channels != self.target.channels or not place.same_cells(self.target):
-                told = f"{name}: {place.channels} channels on {place.layout.shape} cells"
+        for name, place in (
+            ("W", inner.operator.source),
+            ("U", driven.operator.target),
+        ):
+            if place.channels != self.target.channels or not place.same_cells(
+                self.target
+            ):
+                told = (
+                    f"{name}: {place.channels} channels on {place.layout.shape} cells"
+                )
                 allowed = f"{self.target.channels} on {self.target.layout.shape}"
                 raise InputError("equilibrium", told, allowed)
         if self.activation.count:
-            raise InputError("activation", "one that is learnt", "tanh, relu, softplus, identity")
+            raise InputError(
+                "activation", "one that is learnt", "tanh, relu, softplus, identity"
+            )
         more = [bias] if bias is not None else []
         self.weights = [inner.weight, driven.weight, *more]
 
@@ -168,11 +179,19 @@ class EquilibriumAt:
         """(v, q)"""
         u, z = (x.astype(float, copy=False) for x in stages)
         of = self.of
-        q = of.inner.apply(moved, z) + self._drive(u, moved) + of.driven.apply(self.k, du)
+        q = (
+            of.inner.apply(moved, z)
+            + self._drive(u, moved)
+            + of.driven.apply(self.k, du)
+        )
         return self._v(u, z), q
 
     def tangent(
-        self, stages: Stages, du: np.ndarray, dk: Coefficients, previous: np.ndarray | None
+        self,
+        stages: Stages,
+        du: np.ndarray,
+        dk: Coefficients,
+        previous: np.ndarray | None,
     ) -> Stages:
         v, q = self._forced(stages, du.astype(float, copy=False), arrays(dk))
         slope = self._slope(v)
@@ -182,10 +201,16 @@ class EquilibriumAt:
     def _transposed(self, slope: np.ndarray, b: np.ndarray) -> np.ndarray:
         """J^-T b"""
         inner = self.of.inner
-        return solved(self.place.comm, lambda y: y - inner.transpose(self.k, slope * y), b)
+        return solved(
+            self.place.comm, lambda y: y - inner.transpose(self.k, slope * y), b
+        )
 
     def adjoint(
-        self, stages: Stages, adjoint: np.ndarray, out: Sums | None, late: Sequence[Stages]
+        self,
+        stages: Stages,
+        adjoint: np.ndarray,
+        out: Sums | None,
+        late: Sequence[Stages],
     ) -> tuple[np.ndarray, Stages]:
         u, z = (x.astype(float, copy=False) for x in stages)
         slope = self._slope(self._v(u, z))
@@ -193,7 +218,9 @@ class EquilibriumAt:
         nu = slope * mu
         if out is not None:
             self._add(out, nu, u, z)
-        return self.of.driven.transpose(self.k, nu).astype(adjoint.dtype, copy=False), [mu]
+        return self.of.driven.transpose(self.k, nu).astype(adjoint.dtype, copy=False), [
+            mu
+        ]
 
     def _add(self, out: Sums, nu: np.ndarray, u: np.ndarray, z: np.ndarray) -> None:
         of = self.of
@@ -218,14 +245,24 @@ class EquilibriumAt:
         )
         v, q = self._forced([u, z], du, moved)
         slope = self._slope(v)
-        bent = of.activation.curvature(v, self.none) * (of.inner.apply(self.k, dz) + q) * mu
-        rhs = dadjoint + of.inner.transpose(moved, slope * mu) + of.inner.transpose(self.k, bent)
+        bent = (
+            of.activation.curvature(v, self.none)
+            * (of.inner.apply(self.k, dz) + q)
+            * mu
+        )
+        rhs = (
+            dadjoint
+            + of.inner.transpose(moved, slope * mu)
+            + of.inner.transpose(self.k, bent)
+        )
         dmu = self._transposed(slope, rhs)
         dnu = slope * dmu + bent
         self._add(out, dnu, u, z)
         of.inner.add(out, slope * mu, dz)
         of.driven.add(out, slope * mu, du)
-        found = of.driven.transpose(self.k, dnu) + of.driven.transpose(moved, slope * mu)
+        found = of.driven.transpose(self.k, dnu) + of.driven.transpose(
+            moved, slope * mu
+        )
         return found.astype(dadjoint.dtype, copy=False), [dmu]
 
 

@@ -86,7 +86,9 @@ class Evolved(OfEquation):
         inverse = self.part.mass_vec.copy()
         inverse.reciprocal()
         found: PETSc.Mat | None = None
-        for matrix, operator in zip(self.part.matrices, self.equation.operators, strict=True):
+        for matrix, operator in zip(
+            self.part.matrices, self.equation.operators, strict=True
+        ):
             pattern = np.zeros((count, count))
             for row, column, factor in operator.pattern:
                 pattern[row, column] += factor
@@ -140,14 +142,22 @@ class EvolvedAt:
         return [u, *(back(x, u) for x in stages[1:])]
 
     def tangent(
-        self, stages: Stages, du: np.ndarray, dk: Coefficients, previous: np.ndarray | None
+        self,
+        stages: Stages,
+        du: np.ndarray,
+        dk: Coefficients,
+        previous: np.ndarray | None,
     ) -> Stages:
         self._ready()
         found = self.stepper.tangent(0, each(stages), states(du), self.of.moved(dk))
         return [du, *(back(x, du) for x in found[1:])]
 
     def adjoint(
-        self, stages: Stages, adjoint: np.ndarray, out: Sums | None, late: Sequence[Stages]
+        self,
+        stages: Stages,
+        adjoint: np.ndarray,
+        out: Sums | None,
+        late: Sequence[Stages],
     ) -> tuple[np.ndarray, Stages]:
         self._ready()
         self.stepper.discard()
@@ -197,5 +207,7 @@ def unitary(
     weights = {name: weight for name, weight in given.items() if weight is not None}
     terms = [Diffusion(grid, "D"), Reaction(grid, "V")]
     equation = Equation(grid, terms, COMPLEX, 1j)
-    known = {name: value for name, value in (("V", 0.0), ("D", 1.0)) if name not in weights}
+    known = {
+        name: value for name, value in (("V", 0.0), ("D", 1.0)) if name not in weights
+    }
     return Evolved(equation, weights, known, "crank-nicolson", dt, recipe)

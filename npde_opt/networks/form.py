@@ -52,7 +52,9 @@ class Form:
         if not 0 < self.dt < np.inf:
             raise InputError("dt", self.dt, "a number > 0")
         if self.residual and not fits(self.target, self.source):
-            raise InputError("residual", "channels or cells that change", "those of its states")
+            raise InputError(
+                "residual", "channels or cells that change", "those of its states"
+            )
         hidden = self.inner.operator.target
         pairs = [(self.inner.operator.source, self.source, "W")]
         pairs += [(p.operator.source, self.source, "K") for p in self.linear]
@@ -66,7 +68,9 @@ class Form:
         for found, wanted, of in pairs:
             check_fit(found, wanted, of)
         if (self.activation.count > 0) != (self.theta is not None):
-            raise InputError("theta", self.theta, "weights of trainable activations, only")
+            raise InputError(
+                "theta", self.theta, "weights of trainable activations, only"
+            )
 
     @property
     def target(self) -> Place:

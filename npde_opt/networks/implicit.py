@@ -117,7 +117,9 @@ class DiffusingAt:
             reason = f"{weight} is {D.min():g}, where nothing diffuses backward"
             raise SolverError(PREFIX, reason, f"Give {weight} the transform 'log'.")
 
-    def solve(self, b: np.ndarray, guess: np.ndarray, adjoint: bool = False) -> np.ndarray:
+    def solve(
+        self, b: np.ndarray, guess: np.ndarray, adjoint: bool = False
+    ) -> np.ndarray:
         mass, found = self.system.part.mass, np.empty_like(b)
         rhs, start, out = fields(b), fields(guess), fields(found)
         for c, D in enumerate(self.D):
@@ -129,7 +131,9 @@ class DiffusingAt:
                 out[c] = self.system.solve(alpha, mass * rhs[c], start[c], False, True)
         return found
 
-    def _product(self, u: np.ndarray, factors: np.ndarray, adjoint: bool = False) -> np.ndarray:
+    def _product(
+        self, u: np.ndarray, factors: np.ndarray, adjoint: bool = False
+    ) -> np.ndarray:
         """dt factor_c M^-1 A u_c, or dt factor_c A M^-1 u_c"""
         found, mass = np.empty_like(u), self.system.part.mass
         given, out = fields(u), fields(found)
@@ -140,7 +144,9 @@ class DiffusingAt:
                 out[c] = factor * self.system.product(given[c]) / mass
         return found
 
-    def derivative(self, u: np.ndarray, dk: Values, adjoint: bool = False) -> np.ndarray:
+    def derivative(
+        self, u: np.ndarray, dk: Values, adjoint: bool = False
+    ) -> np.ndarray:
         return self._product(u, self.layer.weights[0].of(dk), adjoint)
 
     def add(self, out: Sums, y: np.ndarray, u: np.ndarray) -> None:

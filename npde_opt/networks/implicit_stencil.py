@@ -81,7 +81,9 @@ class SmoothingAt:
     def __init__(self, layer: Smoothing, k: Values):
         self.layer, self.k = layer, k
 
-    def solve(self, b: np.ndarray, guess: np.ndarray, adjoint: bool = False) -> np.ndarray:
+    def solve(
+        self, b: np.ndarray, guess: np.ndarray, adjoint: bool = False
+    ) -> np.ndarray:
         found, place = np.empty_like(b), self.layer.source
         system = self.layer.system(self.k)
         for s in range(b.shape[1]):
@@ -93,7 +95,9 @@ class SmoothingAt:
                 vec.destroy()
         return found
 
-    def derivative(self, u: np.ndarray, dk: Values, adjoint: bool = False) -> np.ndarray:
+    def derivative(
+        self, u: np.ndarray, dk: Values, adjoint: bool = False
+    ) -> np.ndarray:
         T, k = self.layer.part, self.k
         found = T.transpose(dk, T.apply(k, u)) + T.transpose(k, T.apply(dk, u))
         return self.layer.dt * found
@@ -126,7 +130,10 @@ class SymmetricSystem:
         self.ksp.setTolerances(rtol=1e-8, atol=1e-300, max_it=500)
         self.ksp.setInitialGuessNonzero(True)
         own = {"ksp_type": "cg", "ksp_norm_type": "unpreconditioned"}
-        with options_below(PREFIX, {**PIVOTS, **RECIPES["gamg"], **own}), from_options(PREFIX):
+        with (
+            options_below(PREFIX, {**PIVOTS, **RECIPES["gamg"], **own}),
+            from_options(PREFIX),
+        ):
             self.ksp.setFromOptions()
             self.ksp.setUp()
         self.tolerance = Tolerance(self.ksp)

@@ -51,7 +51,9 @@ class StepAt:
     def _driven(self, k: Values) -> np.ndarray | float:
         """B x"""
         outer = self.of.driven_outer
-        return outer.apply(k, self.x) if outer is not None and self.x is not None else 0.0
+        return (
+            outer.apply(k, self.x) if outer is not None and self.x is not None else 0.0
+        )
 
     def hidden(self, u: np.ndarray) -> Hidden:
         of, k = self.of, self.k
@@ -78,7 +80,11 @@ class StepAt:
         if plain or reaches:
             same = kept is not None and of.activation.from_value
             h = kept if same else np.empty(place.shape(samples), u.dtype)
-        out = h if plain and h is not None else np.empty(of.target.shape(samples), u.dtype)
+        out = (
+            h
+            if plain and h is not None
+            else np.empty(of.target.shape(samples), u.dtype)
+        )
         for box in boxes_of(place, u, hidden.inner.width + place.channels):
             found = hidden.at(box, taken(kept, u, place.channels, box))
             if h is None:
@@ -127,7 +133,11 @@ class StepAt:
         return found if self.of.dt == 1 else found * found.dtype.type(self.of.dt)
 
     def tangent(
-        self, stages: Stages, du: np.ndarray, dk: Coefficients, previous: np.ndarray | None
+        self,
+        stages: Stages,
+        du: np.ndarray,
+        dk: Coefficients,
+        previous: np.ndarray | None,
     ) -> Stages:
         of, u, kept, k = self.of, stages[0], self.kept(stages), self.k
         moved = arrays(dk)
@@ -148,7 +158,11 @@ class StepAt:
         return self.of.inner.apply(self.k, du) + self._v(u, moved)
 
     def adjoint(
-        self, stages: Stages, adjoint: np.ndarray, out: Sums | None, late: Sequence[Stages]
+        self,
+        stages: Stages,
+        adjoint: np.ndarray,
+        out: Sums | None,
+        late: Sequence[Stages],
     ) -> tuple[np.ndarray, Stages]:
         """The multipliers are lambda', eta and nu; they are kept where no sums are asked for. With
         sums, lambda may take the place of lambda' in memory."""
@@ -165,7 +179,12 @@ class StepAt:
         late: Sequence[Stages],
     ) -> tuple[np.ndarray, Stages]:
         of, k, moved = self.of, self.k, arrays(dk)
-        u, kept, du, (after, eta, nu) = stages[0], self.kept(stages), changes[0], multipliers
+        u, kept, du, (after, eta, nu) = (
+            stages[0],
+            self.kept(stages),
+            changes[0],
+            multipliers,
+        )
         dv = changes[1] if len(changes) == 3 else self._dv(u, du, moved)
         mu, dmu = self._scaled(after), self._scaled(dadjoint)
         deta = dmu
@@ -205,7 +224,9 @@ class StepAt:
             out.add(of.bias, over_cells(nu))
         self.add_driven(out, mu, nu)
 
-    def add_driven(self, out: Sums, mu: np.ndarray, nu: np.ndarray, dt: float = 1.0) -> None:
+    def add_driven(
+        self, out: Sums, mu: np.ndarray, nu: np.ndarray, dt: float = 1.0
+    ) -> None:
         """Of U and, dt times, of B."""
         of = self.of
         if of.driven_inner is not None and self.x is not None:
@@ -240,7 +261,9 @@ class StepAt:
 class Backward:
     """The adjoint of a layer: eta and nu box after box, then lambda."""
 
-    def __init__(self, at: StepAt, stages: Stages, adjoint: np.ndarray, out: Sums | None):
+    def __init__(
+        self, at: StepAt, stages: Stages, adjoint: np.ndarray, out: Sums | None
+    ):
         self.at, self.of, self.k, self.out = at, at.of, at.k, out
         self.u, self.y, self.stages = stages[0], adjoint, stages
         of, k, dt = at.of, at.k, at.of.dt
@@ -249,7 +272,9 @@ class Backward:
         linear = [part.back(k, adjoint, dt) for part in of.linear]
         self.beside = Beside(adjoint if of.residual else None, linear)
         # Where cells do not read each other all is done box by box, and nothing but lambda is kept.
-        self.local = of.inner.operator.local and out is not None and of.driven_inner is None
+        self.local = (
+            of.inner.operator.local and out is not None and of.driven_inner is None
+        )
         # Where nobody asks for lambda.
         self.ends = of.first and not of.linear and out is not None and not self.local
         reach = self._reach()
@@ -264,9 +289,16 @@ class Backward:
         """How far boxes read the multipliers that lambda takes the place of; None: it lies beside
         them, as they are asked for later, or read from afar."""
         of = self.of
-        if self.out is None or self.ends or self.y.shape != self.u.shape or of.driven_outer:
+        if (
+            self.out is None
+            or self.ends
+            or self.y.shape != self.u.shape
+            or of.driven_outer
+        ):
             return None
-        if not all(r.gathers for r in (self.outer, *self.beside.linear) if r is not None):
+        if not all(
+            r.gathers for r in (self.outer, *self.beside.linear) if r is not None
+        ):
             return None
         reading = [part.operator for part in of.linear]
         if self.local and of.outer is not None:
@@ -301,7 +333,11 @@ class Backward:
         return np.empty(shape, self.u.dtype) if wanted else None
 
     def _inside(
-        self, box: Box, hidden: Hidden | None, nu: np.ndarray | None, eta: np.ndarray | None
+        self,
+        box: Box,
+        hidden: Hidden | None,
+        nu: np.ndarray | None,
+        eta: np.ndarray | None,
     ) -> None:
         """eta and nu of a box."""
         of, theta = self.of, self.at.theta
@@ -318,7 +354,9 @@ class Backward:
         self._eta(box, kept, here)
         if eta is not None:
             eta[box.index] = here
-        moments = self.moments if self.out is not None and of.theta is not None else None
+        moments = (
+            self.moments if self.out is not None and of.theta is not None else None
+        )
         of.activation.pull(kept, here, theta, moments)
         if self.out is not None and of.bias is not None:
             self.bias += over_cells(here)
@@ -348,7 +386,9 @@ class Backward:
 
     def _place(self, box: Box) -> np.ndarray:
         """Where lambda of a box is put."""
-        return self.found[box.index] if self.replaced is None else self.replaced.take(box)
+        return (
+            self.found[box.index] if self.replaced is None else self.replaced.take(box)
+        )
 
     def _beside(self, box: Box, out: np.ndarray) -> None:
         """What the linear parts give, and dK."""
@@ -360,7 +400,9 @@ class Backward:
     def _through(self, nu: np.ndarray) -> None:
         """lambda from nu, which lies as a whole."""
         inner = self.of.inner.back(self.k, nu)
-        for box in boxes_of(self.of.source, self.u, inner.width + self.of.source.channels):
+        for box in boxes_of(
+            self.of.source, self.u, inner.width + self.of.source.channels
+        ):
             out = self._place(box)
             inner.product(box, out)
             if self.out is not None and inner.gathers:

@@ -54,7 +54,9 @@ def pooling(source: Place, factor: int = 2) -> EachChannel:
     """
     shape = source.layout.shape
     if factor < 2 or any(n % factor for n in shape):
-        raise InputError("pooling", factor, f"an integer >= 2 that divides {shape} cells")
+        raise InputError(
+            "pooling", factor, f"an integer >= 2 that divides {shape} cells"
+        )
     operator = Stencil(source.with_channels(1), 1, factor, stride=factor, padding=0)
     w = np.full(operator.shape, factor ** (-source.dim / 2))
     return EachChannel(operator, w, source.channels)
@@ -113,12 +115,20 @@ class AppliedAt:
         return [u, self.linear.apply(u)]
 
     def tangent(
-        self, stages: Stages, du: np.ndarray, dk: Coefficients, previous: np.ndarray | None
+        self,
+        stages: Stages,
+        du: np.ndarray,
+        dk: Coefficients,
+        previous: np.ndarray | None,
     ) -> Stages:
         return [du, self.linear.apply(du)]
 
     def adjoint(
-        self, stages: Stages, adjoint: np.ndarray, out: Sums | None, late: Sequence[Stages]
+        self,
+        stages: Stages,
+        adjoint: np.ndarray,
+        out: Sums | None,
+        late: Sequence[Stages],
     ) -> tuple[np.ndarray, Stages]:
         return self.linear.transpose(adjoint), []
 

@@ -44,7 +44,9 @@ class Lines:
         InputError: for matrices of other sizes, and ranks that lie otherwise.
     """
 
-    def __init__(self, source: Place, factors: Sequence[np.ndarray], target: Place | None = None):
+    def __init__(
+        self, source: Place, factors: Sequence[np.ndarray], target: Place | None = None
+    ):
         self.source = source.with_channels(2)
         self.target = (target or source).with_channels(2)
         check_factors(self.source, self.target, factors)
@@ -59,7 +61,11 @@ class Lines:
         return self._through(self._adjoints, y, self.target.layout, self.source.layout)
 
     def _through(
-        self, factors: Sequence[np.ndarray], u: np.ndarray, before: Layout, after: Layout
+        self,
+        factors: Sequence[np.ndarray],
+        u: np.ndarray,
+        before: Layout,
+        after: Layout,
     ) -> np.ndarray:
         kind = np.complex64 if u.dtype == np.float32 else np.complex128
         field = np.empty(u.shape[1:], kind)
@@ -83,7 +89,9 @@ class Lines:
         """The real part of the product of the factors between cells, or the imaginary one. The
         caller destroys it."""
         whole = product_of(self.factors)
-        return between_cells(self.source, self.target, whole.real if real else whole.imag)
+        return between_cells(
+            self.source, self.target, whole.real if real else whole.imag
+        )
 
 
 def check_factors(source: Place, target: Place, factors: Sequence[np.ndarray]) -> None:
@@ -99,7 +107,12 @@ def check_factors(source: Place, target: Place, factors: Sequence[np.ndarray]) -
 
 
 def along(
-    comm: MPI.Intracomm, d: int, P: np.ndarray, field: np.ndarray, before: Layout, after: Layout
+    comm: MPI.Intracomm,
+    d: int,
+    P: np.ndarray,
+    field: np.ndarray,
+    before: Layout,
+    after: Layout,
 ) -> np.ndarray:
     """P along axis d of [s, k, j, i]. Collective where ranks share that axis."""
     if before.processes[d] == 1:
@@ -193,7 +206,9 @@ def propagation(
     factors = []
     for d in range(grid.dim):
         line = _line(grid, d)
-        layers = {f"x{s[1]}": w for s, w in (absorbing or {}).items() if s[0] == AXES[d]}
+        layers = {
+            f"x{s[1]}": w for s, w in (absorbing or {}).items() if s[0] == AXES[d]
+        }
         W = absorbing_rate(line, layers, speed, depth)
         rate = 1j * second_difference(line) / (2 * wavenumber) + np.diag(W)
         factors.append(scipy.linalg.expm(-length * rate))
@@ -213,6 +228,9 @@ def second_difference(line: Grid) -> np.ndarray:
     part.assemble(part.points_at({"one": 1.0}))
     starts, columns, values = part.matrices[0].mat.getValuesCSR()
     shape = (line.size, line.size)
-    A = scipy.sparse.csr_matrix((values, columns, starts), shape).toarray() / part.mass[:, None]
+    A = (
+        scipy.sparse.csr_matrix((values, columns, starts), shape).toarray()
+        / part.mass[:, None]
+    )
     part.destroy()
     return np.asarray(A)

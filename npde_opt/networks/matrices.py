@@ -31,10 +31,14 @@ def assembled(
         shape = [1] * (2 * dim)
         shape[dim - 1 - d], shape[2 * dim - 1 - d] = cells.shape
         columns.append(cells.reshape(shape))
-        rows.append(own.reshape([len(own) if a == dim - 1 - d else 1 for a in range(2 * dim)]))
+        rows.append(
+            own.reshape([len(own) if a == dim - 1 - d else 1 for a in range(2 * dim)])
+        )
     column = source.layout.global_index(columns)
     row = np.broadcast_to(target.layout.global_index(rows), column.shape)
-    return entries(source, target, row, column, w.reshape(*w.shape[:2], *(1,) * dim, *w.shape[2:]))
+    return entries(
+        source, target, row, column, w.reshape(*w.shape[:2], *(1,) * dim, *w.shape[2:])
+    )
 
 
 def entries(
@@ -50,7 +54,9 @@ def entries(
     other = np.arange(d).reshape(d, *(1,) * (w.ndim - 2))
     shape = (c, d, *column.shape)
     rows = np.broadcast_to(row * c + channel, shape).ravel()
-    columns = np.broadcast_to(np.where(column < 0, -1, column * d + other), shape).ravel()
+    columns = np.broadcast_to(
+        np.where(column < 0, -1, column * d + other), shape
+    ).ravel()
     values = np.broadcast_to(w, shape).ravel()
     own = target.layout.local_size * c, source.layout.local_size * d
     return of_entries(target.comm, own, rows, columns, values)
@@ -85,14 +91,18 @@ def gathered(A: PETSc.Mat) -> scipy.sparse.csr_matrix | None:
     pieces = A.comm.tompi4py().gather((np.diff(starts), columns, values))
     if pieces is None:
         return None
-    lengths, every, entries = (np.concatenate(part) for part in zip(*pieces, strict=True))
+    lengths, every, entries = (
+        np.concatenate(part) for part in zip(*pieces, strict=True)
+    )
     ends = np.concatenate([[0], np.cumsum(lengths)])
     return scipy.sparse.csr_matrix((entries, every, ends), A.getSize())
 
 
 def as_vec(place: Place, u: np.ndarray) -> PETSc.Vec:
     """One sample [c, k, j, i] in the order of the matrices. The caller destroys it."""
-    vec = PETSc.Vec().createMPI((place.layout.local_size * place.channels, None), comm=place.comm)
+    vec = PETSc.Vec().createMPI(
+        (place.layout.local_size * place.channels, None), comm=place.comm
+    )
     vec.getArray()[...] = np.moveaxis(u, 0, -1).ravel()
     return vec
 
@@ -114,4 +124,6 @@ def on_channels(A: PETSc.Mat, B: np.ndarray) -> PETSc.Mat:
     own = n * B.shape[0], m * B.shape[1]
     row = (B.shape[0] * rows + c[:, None]).ravel()
     column = (B.shape[1] * columns + d[:, None]).ravel()
-    return of_entries(A.comm, own, row, column, np.multiply.outer(B[c, d], values).ravel())
+    return of_entries(
+        A.comm, own, row, column, np.multiply.outer(B[c, d], values).ravel()
+    )

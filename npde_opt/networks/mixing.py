@@ -35,7 +35,9 @@ class Mixing(Loops):
 
     def matrix(self, w: np.ndarray) -> PETSc.Mat:
         cells = [own[:, None] for own in self.source.layout.owned()]
-        return assembled(self.source, self.target, cells, w.reshape(*w.shape, *(1,) * len(cells)))
+        return assembled(
+            self.source, self.target, cells, w.reshape(*w.shape, *(1,) * len(cells))
+        )
 
 
 class Mixed:

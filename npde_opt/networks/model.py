@@ -30,7 +30,13 @@ from npde_opt.networks.normalisation import Normalisation
 
 FORMAT, VERSION = "npde_opt network", 1
 HEADER, WEIGHT = "header", "weight "
-NEEDED = {"architecture": dict, "channels": int, "shape": list, "classes": list, "checksum": str}
+NEEDED = {
+    "architecture": dict,
+    "channels": int,
+    "shape": list,
+    "classes": list,
+    "checksum": str,
+}
 """What a header has beside format and version."""
 
 
@@ -77,7 +83,9 @@ class Model:
         return out.getvalue()
 
     def _arrays(self) -> dict[str, np.ndarray]:
-        found = {WEIGHT + name: np.asarray(w, float) for name, w in self.weights.items()}
+        found = {
+            WEIGHT + name: np.asarray(w, float) for name, w in self.weights.items()
+        }
         for which, norm in (("input", self.inputs), ("output", self.outputs)):
             found[f"{which} shift"], found[f"{which} scale"] = norm.shift, norm.scale
             found[f"{which} roots"] = np.array(norm.roots)
@@ -96,7 +104,9 @@ class Model:
                 arrays = {name: loaded[name] for name in loaded.files}
             header = json.loads(str(arrays.pop(HEADER)))
         except OSError as error:
-            raise InputError("MODEL", f"{path} ({error.strerror or error})", allowed) from error
+            raise InputError(
+                "MODEL", f"{path} ({error.strerror or error})", allowed
+            ) from error
         except (ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
             said = f"{path}, which is no model or damaged"
             raise InputError("MODEL", said, allowed) from error
@@ -104,7 +114,11 @@ class Model:
         k, j, i = header["shape"]
         return cls(
             header["architecture"],
-            {n.removeprefix(WEIGHT): a for n, a in arrays.items() if n.startswith(WEIGHT)},
+            {
+                n.removeprefix(WEIGHT): a
+                for n, a in arrays.items()
+                if n.startswith(WEIGHT)
+            },
             header["channels"],
             (k, j, i),
             _normalisation(arrays, "input"),
@@ -115,19 +129,27 @@ class Model:
 
 
 def _normalisation(arrays: Mapping[str, np.ndarray], which: str) -> Normalisation:
-    shift, scale, roots = (arrays[f"{which} {name}"] for name in ("shift", "scale", "roots"))
+    shift, scale, roots = (
+        arrays[f"{which} {name}"] for name in ("shift", "scale", "roots")
+    )
     return Normalisation(shift, scale, bool(roots))
 
 
 def _check(path: FilePath, header: object, arrays: Mapping[str, np.ndarray]) -> None:
     """Raises InputError for another format, a newer version, and arrays that were changed."""
     if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise InputError("MODEL", f"{path}, another kind of file", f"the format {FORMAT!r}")
+        raise InputError(
+            "MODEL", f"{path}, another kind of file", f"the format {FORMAT!r}"
+        )
     version = header.get("version")
     if not isinstance(version, int) or version > VERSION:
         said = f"{path} of version {version}, by npde_opt {header.get('npde_opt')}"
-        raise InputError("MODEL", said, f"version {VERSION} at most: a newer npde_opt reads it")
-    wrong = [key for key, kind in NEEDED.items() if not isinstance(header.get(key), kind)]
+        raise InputError(
+            "MODEL", said, f"version {VERSION} at most: a newer npde_opt reads it"
+        )
+    wrong = [
+        key for key, kind in NEEDED.items() if not isinstance(header.get(key), kind)
+    ]
     if not wrong and checksum(arrays) != header["checksum"]:
         wrong = ["checksum"]
     if wrong:

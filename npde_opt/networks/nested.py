@@ -64,7 +64,9 @@ class Nested:
 
     @property
     def gains(self) -> Mapping[str, float]:
-        return {name: gain for layer in self.layers for name, gain in layer.gains.items()}
+        return {
+            name: gain for layer in self.layers for name, gain in layer.gains.items()
+        }
 
     @property
     def widest(self) -> int:
@@ -77,7 +79,9 @@ class Nested:
 
     def with_operators(self, change: Change) -> Nested:
         """The same cycle, of layers and restriction with changed operators."""
-        chains = [[layer.with_operators(change) for layer in chain] for chain in self.chains]
+        chains = [
+            [layer.with_operators(change) for layer in chain] for chain in self.chains
+        ]
         pre, coarse, post = chains
         return Nested(pre, changed(self.restriction, change), coarse, post)
 
@@ -123,7 +127,11 @@ class NestedAt:
         return stages[:first], stages[first:second], stages[second:]
 
     def tangent(
-        self, stages: Stages, du: np.ndarray, dk: Coefficients, previous: np.ndarray | None
+        self,
+        stages: Stages,
+        du: np.ndarray,
+        dk: Coefficients,
+        previous: np.ndarray | None,
     ) -> Stages:
         R, (pre, coarse, post) = self.restriction, self._split(stages)
         dpre = self.pre.tangent(pre, du, dk)
@@ -132,7 +140,11 @@ class NestedAt:
         return [*dpre, *dcoarse, *dpost]
 
     def adjoint(
-        self, stages: Stages, adjoint: np.ndarray, out: Sums | None, late: Sequence[Stages]
+        self,
+        stages: Stages,
+        adjoint: np.ndarray,
+        out: Sums | None,
+        late: Sequence[Stages],
     ) -> tuple[np.ndarray, Stages]:
         R, (pre, coarse, post) = self.restriction, self._split(stages)
         beside, third = self.post.adjoint(post, adjoint, out)
@@ -206,7 +218,9 @@ class Series:
         self, stages: Stages, adjoint: np.ndarray, out: Sums | None
     ) -> tuple[np.ndarray, Stages]:
         kept = list[Stages]()
-        for layer, own in reversed(list(zip(self.layers, self._each(stages), strict=True))):
+        for layer, own in reversed(
+            list(zip(self.layers, self._each(stages), strict=True))
+        ):
             adjoint, multipliers = layer.adjoint(own, adjoint, out, [])
             kept.insert(0, multipliers)
         if out is None:
@@ -225,7 +239,9 @@ class Series:
         kept = list[Stages]()
         ends = np.cumsum([0, *self._known])
         known = [multipliers[a:b] for a, b in zip(ends, ends[1:], strict=False)]
-        parts = zip(self.layers, self._each(stages), self._each(changes), known, strict=True)
+        parts = zip(
+            self.layers, self._each(stages), self._each(changes), known, strict=True
+        )
         for layer, own, moved, mu in reversed(list(parts)):
             dadjoint, found = layer.second(own, moved, mu, dadjoint, dk, out, [])
             kept.insert(0, found)

@@ -85,11 +85,14 @@ class Network:
             steps = [step.with_operators(self.assembly) for step in steps]
         self.steps = [_first(steps[0]), *steps[1:]]
         for n, (one, after) in enumerate(zip(self.steps, self.steps[1:], strict=False)):
-            if one.target.channels != after.source.channels or not one.target.same_cells(
-                after.source
+            if (
+                one.target.channels != after.source.channels
+                or not one.target.same_cells(after.source)
             ):
                 told = f"{after.source.channels} channels on {after.source.layout.shape} cells"
-                allowed = f"{one.target.channels} on {one.target.layout.shape}, as before it"
+                allowed = (
+                    f"{one.target.channels} on {one.target.layout.shape}, as before it"
+                )
                 raise InputError(f"layer {n + 1}", told, allowed)
         self.weights = _by_name(w for step in self.steps for w in step.weights)
 
@@ -115,14 +118,19 @@ class Network:
         """All weights as unknowns, those of steps as arrays [step, ...]. Collective."""
         return ParameterSpace(
             self.grid,
-            [Unknown(n, w[0].transform, block=_block(w)) for n, w in self.weights.items()],
+            [
+                Unknown(n, w[0].transform, block=_block(w))
+                for n, w in self.weights.items()
+            ],
         )
 
     def initial(self, seed: int, gain: float = 1.0) -> dict[str, np.ndarray]:
         """Normal weights of variance gain * (that of the activation behind them) / inputs, the
         start of those without inputs; the same on any number of ranks (He et al. 2015)."""
         found = {}
-        gains = {name: value for step in self.steps for name, value in step.gains.items()}
+        gains = {
+            name: value for step in self.steps for name, value in step.gains.items()
+        }
         for number, (name, every) in enumerate(self.weights.items()):
             shape, weight = _whole_shape(every), every[0]
             if not weight.inputs:
@@ -172,7 +180,9 @@ def _by_name(weights: Iterable[Weight]) -> dict[str, list[Weight]]:
         every = found.setdefault(weight.name, [])
         every.append(weight)
         first = every[0]
-        same = first.shape == weight.shape and (first.step is None) == (weight.step is None)
+        same = first.shape == weight.shape and (first.step is None) == (
+            weight.step is None
+        )
         if not same or first.transform != weight.transform:
             told = f"{weight.name} of shape {weight.shape}"
             told += f" ({weight.transform})"
@@ -204,10 +214,14 @@ class NetworkMap:
         self.grid, self.counters = network.grid, Counters()
         self.experiments = range(len(inputs))
         target = network.target
-        layout = DataLayout(target.comm, target.size, target.order(), tuple(range(len(inputs))))
+        layout = DataLayout(
+            target.comm, target.size, target.order(), tuple(range(len(inputs)))
+        )
         self.layouts = [layout] if len(inputs) else []
 
-    def linearize(self, m: PETSc.Vec, columns: Sequence[int] | None = None) -> NetworkAt:
+    def linearize(
+        self, m: PETSc.Vec, columns: Sequence[int] | None = None
+    ) -> NetworkAt:
         """The outputs of some samples, or all, and their derivatives. Collective."""
         return NetworkAt(self, m, self.experiments if columns is None else columns)
 
@@ -293,9 +307,13 @@ class NetworkAt:
         self.forward.counters.adjoint_solves += len(self.samples)
         return self.trajectory.adjoint(before, out, keep=out is None)
 
-    def apply_adjoint(self, d: Sequence[DataBlock], adjoints: Adjoints | None = None) -> PETSc.Vec:
+    def apply_adjoint(
+        self, d: Sequence[DataBlock], adjoints: Adjoints | None = None
+    ) -> PETSc.Vec:
         """J^T d. The caller destroys the Vec."""
-        gradient = Sums(self.forward.network.shapes) if adjoints is None else adjoints.gradient
+        gradient = (
+            Sums(self.forward.network.shapes) if adjoints is None else adjoints.gradient
+        )
         if adjoints is None:
             self._adjoint(d, gradient)
         out = self.forward.space.create_vec()
@@ -341,7 +359,9 @@ class NetworkAt:
             if n == last:
                 adjoint += from_rows(adjoints.data[0].values, u.shape, u.dtype)
 
-        def before_change(n: int, u: np.ndarray, du: np.ndarray, dadjoint: np.ndarray) -> None:
+        def before_change(
+            n: int, u: np.ndarray, du: np.ndarray, dadjoint: np.ndarray
+        ) -> None:
             if n == last:
                 dadjoint += from_rows(image.values, u.shape, u.dtype)
 

@@ -92,5 +92,7 @@ def by_channel(numbers: np.ndarray) -> np.ndarray:
 
 def _roots(values: np.ndarray) -> np.ndarray:
     if (values < 0).any():
-        raise InputError("data.normalisation", f"roots of {values.min():g}", "numbers >= 0")
+        raise InputError(
+            "data.normalisation", f"roots of {values.min():g}", "numbers >= 0"
+        )
     return np.asarray(np.sqrt(values), values.dtype)

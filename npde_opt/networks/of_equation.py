@@ -26,7 +26,9 @@ class OfEquation(Plain):
         InputError: for coefficients without a value, and weights of other shapes.
     """
 
-    def __init__(self, equation: Equation, weights: Mapping[str, Weight], known: Coefficients):
+    def __init__(
+        self, equation: Equation, weights: Mapping[str, Weight], known: Coefficients
+    ):
         self.equation, self.grid = equation, equation.grid
         self.named, self.known = dict(weights), dict(known)
         self.weights = list(weights.values())
@@ -34,11 +36,15 @@ class OfEquation(Plain):
         needed = {name for term in equation.readers for name in term.coefficients}
         missing = sorted(needed - {*self.named, *self.known})
         if missing:
-            raise InputError("coefficients", ", ".join(missing), "weights or known values of all")
+            raise InputError(
+                "coefficients", ", ".join(missing), "weights or known values of all"
+            )
         cells = self.grid.shape[::-1]
         for name, weight in self.named.items():
             if weight.shape not in ((), cells):
-                raise InputError(f"weight of {name}", weight.shape, f"shape () or {cells}")
+                raise InputError(
+                    f"weight of {name}", weight.shape, f"shape () or {cells}"
+                )
 
     def coefficients(self, k: Values) -> dict[str, Coefficient]:
         """All of them at weights k."""
@@ -47,7 +53,9 @@ class OfEquation(Plain):
     def moved(self, dk: Coefficients) -> dict[str, Coefficient]:
         """The changes of those whose weights change."""
         moved = {name: np.asarray(value) for name, value in dk.items()}
-        return self._values(moved, [n for n, w in self.named.items() if w.name in moved])
+        return self._values(
+            moved, [n for n, w in self.named.items() if w.name in moved]
+        )
 
     def _values(self, k: Values, names: Sequence[str]) -> dict[str, Coefficient]:
         """Coefficients as terms read them, owned [i, j, k]."""

@@ -34,14 +34,18 @@ class Part:
     sign: float = 1.0
 
     @classmethod
-    def of(cls, operator: Bilinear, name: str, step: int | None = None, sign: float = 1.0) -> Part:
+    def of(
+        cls, operator: Bilinear, name: str, step: int | None = None, sign: float = 1.0
+    ) -> Part:
         """With the weight of this name, of which a layer has its own where it gives its `step`."""
         return cls(operator, Weight(name, operator.shape, step, operator.inputs), sign)
 
     def __post_init__(self) -> None:
         if self.operator.shape != self.weight.shape:
             told = f"{self.weight.name} of shape {self.weight.shape}"
-            raise InputError("weight", told, f"shape {self.operator.shape} of its operator")
+            raise InputError(
+                "weight", told, f"shape {self.operator.shape} of its operator"
+            )
 
     def changed(self, change: Change) -> Part:
         """With another operator."""

@@ -85,7 +85,9 @@ class Replaced:
         while self._waiting and self._past(self._waiting[0][0], box):
             self._write()
         number = self._free.pop() if self._free else len(self._waiting)
-        found = WORK.take(f"waiting {number}", self.whole[box.index].shape, self.whole.dtype)
+        found = WORK.take(
+            f"waiting {number}", self.whole[box.index].shape, self.whole.dtype
+        )
         self._waiting.append((box, number, found))
         return found
 
@@ -111,7 +113,9 @@ class Replaced:
             self._write()
 
 
-def taken(whole: np.ndarray | None, like: np.ndarray, channels: int, box: Box) -> np.ndarray:
+def taken(
+    whole: np.ndarray | None, like: np.ndarray, channels: int, box: Box
+) -> np.ndarray:
     """The box of a state, or of one that nobody keeps, with as many cells as `like` has."""
     if whole is not None:
         return whole[box.index]

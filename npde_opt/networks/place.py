@@ -48,7 +48,9 @@ class Place:
         Args:
             counts: by axis, how many the ranks along it have.
         """
-        layout = Layout(tuple(tuple(int(n) for n in c) for c in counts), self.layout.rank)
+        layout = Layout(
+            tuple(tuple(int(n) for n in c) for c in counts), self.layout.rank
+        )
         return replace(self, layout=layout, channels=channels)
 
     def point(self, channels: int) -> Place:
@@ -86,7 +88,9 @@ class Place:
         """The numbers of the owned values of a sample among all of them, which go channel by
         channel, each x fastest; in the order of memory (channels * cells,)."""
         one = np.zeros(1, np.int64)
-        for n, own in zip(self.layout.shape[::-1], self.layout.owned()[::-1], strict=True):
+        for n, own in zip(
+            self.layout.shape[::-1], self.layout.owned()[::-1], strict=True
+        ):
             one = (one[:, None] * n + own).ravel()
         channels = np.arange(self.channels) * self.layout.size
         return (channels[:, None] + one).ravel()
@@ -94,7 +98,8 @@ class Place:
     def own(self, values: np.ndarray) -> np.ndarray:
         """This rank's part of whole samples [..., k, j, i], as a view."""
         box = tuple(
-            slice(a, a + n) for a, n in zip(self.layout.start[::-1], self.cells, strict=True)
+            slice(a, a + n)
+            for a, n in zip(self.layout.start[::-1], self.cells, strict=True)
         )
         return values[of_cells(box)]
 

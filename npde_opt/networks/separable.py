@@ -24,8 +24,13 @@ class Separable:
         InputError: for matrices of other sizes, and ranks that lie otherwise.
     """
 
-    def __init__(self, source: Place, factors: Sequence[np.ndarray], target: Place | None = None):
-        self.source, self.target = source, (target or source).with_channels(source.channels)
+    def __init__(
+        self, source: Place, factors: Sequence[np.ndarray], target: Place | None = None
+    ):
+        self.source, self.target = (
+            source,
+            (target or source).with_channels(source.channels),
+        )
         check_factors(self.source, self.target, factors)
         self.factors = [np.asarray(f, float) for f in factors]
 
@@ -37,7 +42,11 @@ class Separable:
         return self._through(turned, y, self.target.layout, self.source.layout)
 
     def _through(
-        self, factors: Sequence[np.ndarray], u: np.ndarray, before: Layout, after: Layout
+        self,
+        factors: Sequence[np.ndarray],
+        u: np.ndarray,
+        before: Layout,
+        after: Layout,
     ) -> np.ndarray:
         field = u.reshape(-1, *u.shape[2:])
         for d, factor in enumerate(factors):

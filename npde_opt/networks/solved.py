@@ -29,10 +29,14 @@ from npde_opt.networks.template import Plain, Sums
 class OperatorAt(Protocol):
     """S at one point. States are [c, s, k, j, i] in double precision; all is collective."""
 
-    def solve(self, b: np.ndarray, guess: np.ndarray, adjoint: bool = False) -> np.ndarray:
+    def solve(
+        self, b: np.ndarray, guess: np.ndarray, adjoint: bool = False
+    ) -> np.ndarray:
         """S^-1 b, or S^-T b. Raises SolverError where it is not found."""
 
-    def derivative(self, u: np.ndarray, dk: Values, adjoint: bool = False) -> np.ndarray:
+    def derivative(
+        self, u: np.ndarray, dk: Values, adjoint: bool = False
+    ) -> np.ndarray:
         """(S_w dw) u, or (S_w dw)^T u"""
 
     def add(self, out: Sums, y: np.ndarray, u: np.ndarray) -> None:
@@ -62,21 +66,33 @@ class SolvedAt:
     def __init__(self, operator: OperatorAt):
         self.operator = operator
 
-    def _solved(self, b: np.ndarray, guess: np.ndarray, adjoint: bool = False) -> np.ndarray:
+    def _solved(
+        self, b: np.ndarray, guess: np.ndarray, adjoint: bool = False
+    ) -> np.ndarray:
         """In double precision."""
-        return self.operator.solve(b.astype(float, copy=False), guess.astype(float), adjoint)
+        return self.operator.solve(
+            b.astype(float, copy=False), guess.astype(float), adjoint
+        )
 
     def step(self, u: np.ndarray) -> Stages:
         return [u, self._solved(u, u).astype(u.dtype, copy=False)]
 
     def tangent(
-        self, stages: Stages, du: np.ndarray, dk: Coefficients, previous: np.ndarray | None
+        self,
+        stages: Stages,
+        du: np.ndarray,
+        dk: Coefficients,
+        previous: np.ndarray | None,
     ) -> Stages:
         rhs = du - self.operator.derivative(_double(stages[1]), arrays(dk))
         return [du, self._solved(rhs, du).astype(du.dtype, copy=False)]
 
     def adjoint(
-        self, stages: Stages, adjoint: np.ndarray, out: Sums | None, late: Sequence[Stages]
+        self,
+        stages: Stages,
+        adjoint: np.ndarray,
+        out: Sums | None,
+        late: Sequence[Stages],
     ) -> tuple[np.ndarray, Stages]:
         mu = self._solved(adjoint, adjoint, True)
         if out is not None:
@@ -95,7 +111,9 @@ class SolvedAt:
     ) -> tuple[np.ndarray, Stages]:
         operator, moved, mu = self.operator, arrays(dk), multipliers[0]
         u, du = _double(stages[1]), _double(changes[1])
-        dmu = self._solved(dadjoint - operator.derivative(mu, moved, True), dadjoint, True)
+        dmu = self._solved(
+            dadjoint - operator.derivative(mu, moved, True), dadjoint, True
+        )
         operator.add(out, dmu, u)
         operator.add(out, mu, du)
         operator.add_second(out, mu, u, moved)

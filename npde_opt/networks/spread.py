@@ -47,7 +47,8 @@ class Spread:
         spans = reads.spans(out.shape[2:])
         starts = [r.start for r in box.rows] + [0]
         ranges = [
-            (o + first, n, 1) for o, first, n in zip(reads.offsets, starts, spans, strict=True)
+            (o + first, n, 1)
+            for o, first, n in zip(reads.offsets, starts, spans, strict=True)
         ]
         shape = (out.shape[1], *spans)
         read = WORK.take("read", (channels, *shape), self.dtype)
@@ -59,7 +60,11 @@ class Spread:
             out[...] = 0
         lead = (1,) * (3 - len(spans))
         planes = out.reshape(*out.shape[:2], *lead, *out.shape[2:])
-        add_taps(found.reshape(len(out), -1, out.shape[1], *lead, *spans), self.places, planes)
+        add_taps(
+            found.reshape(len(out), -1, out.shape[1], *lead, *spans),
+            self.places,
+            planes,
+        )
 
 
 @compiled

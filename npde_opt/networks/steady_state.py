@@ -65,11 +65,15 @@ class SteadyState(OfEquation):
     ):
         super().__init__(equation, weights, known or {})
         if equation.complex or equation.capacity is not None:
-            raise InputError("equation", "an imaginary gamma or a storage", "a steady one")
+            raise InputError(
+                "equation", "an imaginary gamma or a storage", "a steady one"
+            )
         check_fit(driven.operator.target, self.target, "W")
         if bias is not None and bias.shape != (self.target.channels,):
             told = f"{bias.name} of shape {bias.shape}"
-            raise InputError("weight", told, f"shape {(self.target.channels,)}, one a channel")
+            raise InputError(
+                "weight", told, f"shape {(self.target.channels,)}, one a channel"
+            )
         self.source, self.driven, self.bias = driven.operator.source, driven, bias
         self.start, self.recipe = start, recipe
         more = [bias] if bias is not None else []
@@ -134,18 +138,27 @@ class SteadyStateAt:
         driving = self._weighed(self._drive(_double(u), self.k))
         start = self._state(np.full_like(driving[:, 0], self.of.start))
         newton, count = self.of.newton, u.shape[1]
-        found = [newton.solve(self.group, [start], driving[:, s]).u for s in range(count)]
+        found = [
+            newton.solve(self.group, [start], driving[:, s]).u for s in range(count)
+        ]
         return [u, _samples(found, u, self.of.target.shape(count))]
 
-    def _solve(self, states: Sequence[State], rhs: np.ndarray, adjoint: bool) -> list[np.ndarray]:
+    def _solve(
+        self, states: Sequence[State], rhs: np.ndarray, adjoint: bool
+    ) -> list[np.ndarray]:
         """S^-1 of columns [c, s, i, j, k], or S^-T, each with the S of its state."""
         newton = self.of.newton
         return [
-            newton.linear(self.group, state, rhs[:, s], adjoint) for s, state in enumerate(states)
+            newton.linear(self.group, state, rhs[:, s], adjoint)
+            for s, state in enumerate(states)
         ]
 
     def tangent(
-        self, stages: Stages, du: np.ndarray, dk: Coefficients, previous: np.ndarray | None
+        self,
+        stages: Stages,
+        du: np.ndarray,
+        dk: Coefficients,
+        previous: np.ndarray | None,
     ) -> Stages:
         self._ready()
         of, moved, change = self.of, arrays(dk), self.of.moved(dk)
@@ -158,7 +171,11 @@ class SteadyStateAt:
         return [du, _samples(found, du, stages[1].shape)]
 
     def adjoint(
-        self, stages: Stages, adjoint: np.ndarray, out: Sums | None, late: Sequence[Stages]
+        self,
+        stages: Stages,
+        adjoint: np.ndarray,
+        out: Sums | None,
+        late: Sequence[Stages],
     ) -> tuple[np.ndarray, Stages]:
         self._ready()
         self.linear.discard()
@@ -220,7 +237,9 @@ class SteadyStateAt:
         return behind.astype(dadjoint.dtype, copy=False), [dmu]
 
 
-def _samples(found: Sequence[np.ndarray], like: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def _samples(
+    found: Sequence[np.ndarray], like: np.ndarray, shape: tuple[int, ...]
+) -> np.ndarray:
     """The samples [c, s, k, j, i] of fields [c, i, j, k]."""
     whole = fields(np.stack(found, axis=1))
     assert whole.shape == shape

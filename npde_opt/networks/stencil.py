@@ -118,7 +118,9 @@ class Stencil(Loops):
         cell e t % s of a period."""
         axes, dim, (c, d) = self._planes, len(self.axes), w.shape[:2]
         lags, strides = [a.lags[0] for a in axes], [a.stride for a in axes]
-        whole = np.zeros((c, d, *(n * s for n, s in zip(lags, strides, strict=True))), w.dtype)
+        whole = np.zeros(
+            (c, d, *(n * s for n, s in zip(lags, strides, strict=True))), w.dtype
+        )
         steps = [a.dilation if a.stride > 1 else 1 for a in axes]
         ends = [e * (a.taps - 1) + 1 for e, a in zip(steps, axes, strict=True)]
         places = [slice(0, n, e) for n, e in zip(ends, steps, strict=True)]
@@ -180,7 +182,9 @@ class Transpose:
             self._cells(box, out, add)
             return
         rows, sides = list[slice](), list[tuple[int, int]]()
-        for part, n, ends in zip(box.rows, self.of.source.cells, self.outside, strict=False):
+        for part, n, ends in zip(
+            box.rows, self.of.source.cells, self.outside, strict=False
+        ):
             below, above = ends[0] * (part.start == 0), ends[1] * (part.stop == n)
             first = ends[0] + part.start - below
             rows.append(slice(first, ends[0] + part.stop + above))
@@ -190,7 +194,9 @@ class Transpose:
         found = WORK.take("cotangents", (*out.shape[:2], *wanted), out.dtype)
         self._cells(Box(box.samples, tuple(rows)), found)
         for axis, (below, above) in enumerate(sides, 2):
-            found = np.moveaxis(folded(np.moveaxis(found, axis, 0), below, above), 0, axis)
+            found = np.moveaxis(
+                folded(np.moveaxis(found, axis, 0), below, above), 0, axis
+            )
         if add:
             out += found
         else:
@@ -203,9 +209,12 @@ class Transpose:
             return
         ranges = [(r.start, r.stop) for r in box.rows] + [(0, out.shape[-1])]
         firsts = [a + shift for (a, _), shift in zip(ranges, self.shifts, strict=True)]
-        lasts = [b + shift - 1 for (_, b), shift in zip(ranges, self.shifts, strict=True)]
+        lasts = [
+            b + shift - 1 for (_, b), shift in zip(ranges, self.shifts, strict=True)
+        ]
         periods = [
-            slice(a // s, b // s + 1) for a, b, s in zip(firsts, lasts, self.strides, strict=True)
+            slice(a // s, b // s + 1)
+            for a, b, s in zip(firsts, lasts, self.strides, strict=True)
         ]
         channels, samples = out.shape[:2]
         counts = [p.stop - p.start for p in periods]
@@ -230,7 +239,9 @@ class Transpose:
     def weights(self) -> np.ndarray:
         dim = len(self.of.taps)
         w = self.windows.weights
-        return flipped(w.reshape(*w.shape[:2], *self.of.taps[-dim:])).reshape(self.of.shape)
+        return flipped(w.reshape(*w.shape[:2], *self.of.taps[-dim:])).reshape(
+            self.of.shape
+        )
 
 
 def _every(r: int, first: int, last: int, stride: int) -> tuple[slice, slice]:
@@ -255,5 +266,7 @@ def _sizes(place: Place, given: Sizes, name: str, least: int) -> list[int]:
     """By axis. Raises InputError."""
     found = [given] * place.dim if isinstance(given, int) else list(given)
     if len(found) != place.dim or min(found) < least:
-        raise InputError(name, given, f"integers >= {least}, one or {place.dim}, one an axis")
+        raise InputError(
+            name, given, f"integers >= {least}, one or {place.dim}, one an axis"
+        )
     return found

@@ -96,7 +96,10 @@ class Windows:
                 self.reads.strides[-1],
             )
             self.ghosts.read(there, (ALL, box.samples), (*outer, x))
-        self._of, self._columns = box, columns.reshape(*shape[:2], d * taps, samples * length)
+        self._of, self._columns = (
+            box,
+            columns.reshape(*shape[:2], d * taps, samples * length),
+        )
         WORK.owner = self._own
         return self._columns
 

@@ -174,7 +174,9 @@ class Observations:
     ) -> None:
         """Adds (g''(u) du)^T B^T d to `out`, shaped as u."""
         for run, values in self._seen(members, n, d):
-            self.observers[run.block].second(n, run.of(u), run.of(du), values, run.of(out))
+            self.observers[run.block].second(
+                n, run.of(u), run.of(du), values, run.of(out)
+            )
 
     def _seen(
         self, members: Sequence[int], n: int, data: Sequence[DataBlock]
@@ -184,13 +186,18 @@ class Observations:
             if n in self.observers[run.block].instants:
                 yield run, data[run.block].values[:, run.columns]
 
-    def parts(self, members: Sequence[int], data: Sequence[DataBlock]) -> Iterator[np.ndarray]:
+    def parts(
+        self, members: Sequence[int], data: Sequence[DataBlock]
+    ) -> Iterator[np.ndarray]:
         """The data of these experiments, as views."""
         for run in self.runs(members):
             yield data[run.block].values[:, run.columns]
 
     def weigh(
-        self, members: Sequence[int], metrics: Sequence[Metric], data: Sequence[DataBlock]
+        self,
+        members: Sequence[int],
+        metrics: Sequence[Metric],
+        data: Sequence[DataBlock],
     ) -> None:
         """d := W d of the data of these experiments, W one a block."""
         for run in self.runs(members):

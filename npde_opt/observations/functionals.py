@@ -45,7 +45,9 @@ class Functionals:
     def __len__(self) -> int:
         return self.size
 
-    def __getitem__(self, numbers: slice | int | Sequence[int] | np.ndarray) -> Functionals:
+    def __getitem__(
+        self, numbers: slice | int | Sequence[int] | np.ndarray
+    ) -> Functionals:
         taken = np.atleast_1d(np.arange(self.size)[numbers])
         order = np.argsort(self.rows, kind="stable")
         sorted_rows = self.rows[order]
@@ -54,7 +56,9 @@ class Functionals:
         entries = order[consecutive(first, counts)]
         rows = np.repeat(np.arange(taken.size), counts)
         unseen = np.flatnonzero(np.isin(taken, self.unseen))
-        return Functionals(taken.size, rows, self.columns[entries], self.weights[entries], unseen)
+        return Functionals(
+            taken.size, rows, self.columns[entries], self.weights[entries], unseen
+        )
 
 
 def together(parts: Sequence[Functionals]) -> Functionals:
@@ -82,7 +86,9 @@ def without(functionals: Functionals, dropped: np.ndarray) -> Functionals:
     return Functionals(f.size, f.rows[kept], f.columns[kept], f.weights[kept], unseen)
 
 
-def difference(a: Functionals, b: Functionals, field: str = "difference") -> Functionals:
+def difference(
+    a: Functionals, b: Functionals, field: str = "difference"
+) -> Functionals:
     """a_i - b_i. A single functional on one side is a reference for all of the other side.
 
     A difference of which one side is unseen is so too. A reference that sees many cells gives as
@@ -92,7 +98,9 @@ def difference(a: Functionals, b: Functionals, field: str = "difference") -> Fun
         InputError: naming `field`, for different numbers of functionals.
     """
     if a.size != b.size and 1 not in (a.size, b.size):
-        raise InputError(field, f"{a.size} places less {b.size}", "as many on both sides, or one")
+        raise InputError(
+            field, f"{a.size} places less {b.size}", "as many on both sides, or one"
+        )
     size = max(a.size, b.size) if a.size and b.size else 0
     a, b = (f if f.size == size else f[np.zeros(size, int)] for f in (a, b))
     rows = np.concatenate([a.rows, b.rows])

@@ -16,7 +16,9 @@ def indices_of(
     """The n with t_n = t, for each wanted t. Raises InputError for a time at which no step ends."""
     found = nearest(wanted, times)
     steps = np.diff(times)
-    around = np.maximum(steps[np.maximum(found - 1, 0)], steps[np.minimum(found, steps.size - 1)])
+    around = np.maximum(
+        steps[np.maximum(found - 1, 0)], steps[np.minimum(found, steps.size - 1)]
+    )
     rounding = 4 * np.finfo(float).eps * np.abs(times).max()
     good = np.abs(wanted - times[found]) <= np.maximum(NEAR * around, rounding)
     if not good.all():
@@ -28,4 +30,6 @@ def indices_of(
 def nearest(points: np.ndarray, found: np.ndarray) -> np.ndarray:
     """Indices of the nearest of the sorted values."""
     above = np.searchsorted(found, points).clip(1, found.size - 1)
-    return np.where(points - found[above - 1] <= found[above] - points, above - 1, above)
+    return np.where(
+        points - found[above - 1] <= found[above] - points, above - 1, above
+    )

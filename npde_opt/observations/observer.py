@@ -87,7 +87,9 @@ class Observer:
         own, field = self.samplings[k].times, f"observation[{k}].times"
         if not times.size:
             if own:
-                raise InputError(field, f"{len(own)} times", "none: a steady state is seen once")
+                raise InputError(
+                    field, f"{len(own)} times", "none: a steady state is seen once"
+                )
             return [0]
         if not own:
             raise InputError(field, "none", f"times from {times[0]:g} to {times[-1]:g}")
@@ -121,7 +123,9 @@ class Observer:
         for k, at in self._seen.get(n, ()):
             self.quantities[k].pull(u, self._spread(k, at, d), out)
 
-    def second(self, n: int, u: np.ndarray, du: np.ndarray, d: np.ndarray, out: np.ndarray) -> None:
+    def second(
+        self, n: int, u: np.ndarray, du: np.ndarray, d: np.ndarray, out: np.ndarray
+    ) -> None:
         """Adds (g''(u) du)^T B^T d to `out`, shaped as u."""
         for k, at in self._seen.get(n, ()):
             if not self.quantities[k].is_species:

@@ -74,7 +74,9 @@ def _check(edges: np.ndarray, lower: float, upper: float, field: str) -> None:
         raise _refused(edges, lower, upper, field)
 
 
-def _round(edges: np.ndarray, lower: float, upper: float, field: str) -> tuple[float, float]:
+def _round(
+    edges: np.ndarray, lower: float, upper: float, field: str
+) -> tuple[float, float]:
     """An interval of a periodic axis, from a point on the axis on. One that is turned goes through
     the ends."""
     whole = float(edges[-1] - edges[0])

@@ -59,7 +59,9 @@ def _sum(grid: Grid, places: np.ndarray, weights: np.ndarray) -> Functionals:
     return _sums(grid, places, np.zeros(len(places), int), weights, 1)
 
 
-def cell_sum(grid: Grid, cells: Sequence[np.ndarray], weights: np.ndarray) -> Functionals:
+def cell_sum(
+    grid: Grid, cells: Sequence[np.ndarray], weights: np.ndarray
+) -> Functionals:
     """Sum of weights * u over active cells, given on every rank by one index array an axis."""
     sides = zip(cells, grid.start, grid.stop, strict=True)
     own = np.all([(first <= i) & (i < end) for i, first, end in sides], axis=0)
@@ -82,7 +84,11 @@ def _owned_numbers(grid: Grid) -> np.ndarray:
 
 
 def region_means(
-    grid: Grid, regions: np.ndarray, least: int = 0, field: str = "regions", unseen: bool = False
+    grid: Grid,
+    regions: np.ndarray,
+    least: int = 0,
+    field: str = "regions",
+    unseen: bool = False,
 ) -> Functionals:
     """Means by volume over the regions 0, 1, ... of an int array [i, j, k], given on every rank; -1
     is in none. Collective.
@@ -131,10 +137,14 @@ def voxel_means(grid: Grid, edges: Sequence[np.ndarray]) -> Functionals:
     columns = _owned_numbers(grid)[cell][on]
     lost = [n[i] for n, i in zip(near, np.nonzero(volumes == 0), strict=True)]
     unseen = grid.comm.allgather(np.ravel_multi_index(lost, shape, order="F"))
-    return Functionals(math.prod(shape), rows, columns, means, np.unique(np.concatenate(unseen)))
+    return Functionals(
+        math.prod(shape), rows, columns, means, np.unique(np.concatenate(unseen))
+    )
 
 
-def _products(overlaps: Sequence[scipy.sparse.coo_matrix]) -> tuple[Numbers, Numbers, np.ndarray]:
+def _products(
+    overlaps: Sequence[scipy.sparse.coo_matrix],
+) -> tuple[Numbers, Numbers, np.ndarray]:
     """Rows and columns by axis, and the product, of all combinations of one overlap an axis."""
     combined = np.meshgrid(*[np.arange(o.nnz) for o in overlaps], indexing="ij")
     picks = [numbers.ravel() for numbers in combined]
@@ -144,7 +154,9 @@ def _products(overlaps: Sequence[scipy.sparse.coo_matrix]) -> tuple[Numbers, Num
     return rows, columns, np.prod(factors, axis=0)
 
 
-def _active_volumes(grid: Grid, overlaps: Sequence[scipy.sparse.csr_matrix]) -> np.ndarray:
+def _active_volumes(
+    grid: Grid, overlaps: Sequence[scipy.sparse.csr_matrix]
+) -> np.ndarray:
     """Volumes of the active parts of boxes, given by their overlaps with all cells of each axis."""
     if grid.active_global is None:
         return grid.outer([np.asarray(o.sum(axis=1)).ravel() for o in overlaps])
@@ -175,7 +187,11 @@ def box_mean(
 
 
 def ball_mean(
-    grid: Grid, at: Sequence[float], radius: float, field: str = "ball", nearest: bool = False
+    grid: Grid,
+    at: Sequence[float],
+    radius: float,
+    field: str = "ball",
+    nearest: bool = False,
 ) -> Functionals:
     """Mean over the active part of the ball: cells are cut into pieces along each axis, and of the
     boxes between them those with their middle in the ball are taken.
@@ -225,7 +241,9 @@ def side_mean(
     high = _corner(grid, [e[-1] for e in grid.edges] if upper is None else upper, field)
     across = AXES.index(side[0])
     pieces = [
-        at_end(grid, d, side[1] == "+") if d == across else between(grid, d, low[d], high[d], field)
+        at_end(grid, d, side[1] == "+")
+        if d == across
+        else between(grid, d, low[d], high[d], field)
         for d in range(grid.dim)
     ]
     return _mean(grid, pieces, None, field, nearest)
@@ -260,7 +278,9 @@ def _mean(
     if taken.any():
         picks = np.nonzero(taken)
         points = np.stack([m[i] for m, i in zip(middles, picks, strict=True)], axis=1)
-        scaled = [x / x.max() for x in measures]  # their product stays representable in any unit
+        scaled = [
+            x / x.max() for x in measures
+        ]  # their product stays representable in any unit
         weights = grid.outer(scaled)[picks]
         return _sum(grid, points, weights / weights.sum())
     if not nearest:

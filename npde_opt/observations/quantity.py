@@ -55,19 +55,25 @@ class Quantity:
         else:
             _add_where(w, self._g.pull(*u, w), out)
 
-    def second(self, u: np.ndarray, w: np.ndarray, du: np.ndarray, out: np.ndarray) -> None:
+    def second(
+        self, u: np.ndarray, w: np.ndarray, du: np.ndarray, out: np.ndarray
+    ) -> None:
         """Adds (w g''(u)) du to `out` [c, i, j, k]."""
         if self.channel is None:
             _add_where(w, self._g.second(*u, w, *du), out)
 
 
 @functools.lru_cache(maxsize=64)
-def quantity_of(text: str, species: tuple[str, ...], field: str = "quantity") -> Quantity:
+def quantity_of(
+    text: str, species: tuple[str, ...], field: str = "quantity"
+) -> Quantity:
     """The quantity of a text: the same one for all experiments, which then is made ready once."""
     return Quantity(text, species, field)
 
 
-def _add_where(w: np.ndarray, parts: Sequence[np.ndarray | float], out: np.ndarray) -> None:
+def _add_where(
+    w: np.ndarray, parts: Sequence[np.ndarray | float], out: np.ndarray
+) -> None:
     """Adds one part a species, where w is not 0: g need not have a slope where it is not seen."""
     seen = w != 0
     for channel, part in zip(out, parts, strict=True):

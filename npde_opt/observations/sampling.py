@@ -71,13 +71,17 @@ def from_functionals(
     Raises:
         InputError: naming `field`, where there are none.
     """
-    found = functionals if isinstance(functionals, Functionals) else together(functionals)
+    found = (
+        functionals if isinstance(functionals, Functionals) else together(functionals)
+    )
     if not found.size:
         raise InputError(field, "nothing observed", "at least one place")
     return from_matrix(matrix(grid, found), times, quantity)
 
 
-def from_matrix(B: PETSc.Mat, times: Sequence[float] = (), quantity: str = "") -> Sampling:
+def from_matrix(
+    B: PETSc.Mat, times: Sequence[float] = (), quantity: str = ""
+) -> Sampling:
     """Of what a Mat B (n x cells) of the caller's gives, which from now on is the sampling's; its
     rows are the data of a time in order."""
     return Sampling(tuple(times), B, quantity, np.arange(*B.getOwnershipRange()))
@@ -92,7 +96,9 @@ def at_points(
     nearest: bool = False,
 ) -> Sampling:
     """Of values at points (n, dim): see `points_at`. Collective."""
-    return from_functionals(grid, times, points_at(grid, points, field, nearest), quantity, field)
+    return from_functionals(
+        grid, times, points_at(grid, points, field, nearest), quantity, field
+    )
 
 
 def over_regions(
@@ -123,5 +129,9 @@ def snapshots(grid: Grid, times: Sequence[float], quantity: str = "") -> Samplin
     owned, rows = grid.layout.owned_mesh(), grid.layout.local_size
     cells = grid.layout.global_index(owned).reshape(-1, 1)
     active = grid.active.reshape(-1, 1, order="F")
-    B = from_rows(grid.comm, rows, (rows, grid.layout.size), cells, np.ones(cells.shape), active)
-    return Sampling(tuple(times), B, quantity, np.ravel_multi_index(owned, grid.shape, order="F"))
+    B = from_rows(
+        grid.comm, rows, (rows, grid.layout.size), cells, np.ones(cells.shape), active
+    )
+    return Sampling(
+        tuple(times), B, quantity, np.ravel_multi_index(owned, grid.shape, order="F")
+    )

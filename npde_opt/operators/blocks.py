@@ -67,7 +67,9 @@ class BlockProduct:
 
     def __init__(self, matrix: StencilMatrix):
         self.matrix, self.grid = matrix, matrix.grid
-        self._parts: tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix] | None = None
+        self._parts: tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix] | None = (
+            None
+        )
         self._exchange: Exchange | None = None
         if matrix.shared:
             self._wrap()
@@ -82,7 +84,9 @@ class BlockProduct:
         wanted, place = np.unique(away_j, return_inverse=True)
         entries = (away_a, place.astype(away_i.dtype), away_i)
         away = scipy.sparse.csr_matrix(entries, shape=(n, wanted.size), copy=False)
-        assert np.shares_memory(own.data, a) and (not a.size or np.shares_memory(own.indices, j))
+        assert np.shares_memory(own.data, a) and (
+            not a.size or np.shares_memory(own.indices, j)
+        )
         self._parts = own, away
         if self.grid.comm.size > 1:
             self._exchange = Exchange(self.grid.comm, wanted, n)

@@ -53,7 +53,9 @@ def even_share(comm: MPI.Intracomm, count: int) -> slice:
     return slice(first, first + share + (comm.rank < extra))
 
 
-def point_stencils(grid: Grid, places: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def point_stencils(
+    grid: Grid, places: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """PETSc's global numbers of the cells between whose centres places (n, dim) in active cells
     lie, their weights, and whether they have any: three arrays (n, up to 2**dim)."""
     around = [_around(grid, axis, places[:, axis]) for axis in range(grid.dim)]
@@ -65,12 +67,16 @@ def point_stencils(grid: Grid, places: np.ndarray) -> tuple[np.ndarray, np.ndarr
         active.append(active_at(grid, cells))
     w, on = np.stack(weights, axis=1), np.stack(active, axis=1)
     partial = ((w != 0) & ~on).any(axis=1)
-    w[partial] = np.clip(w[partial], 0, None) * on[partial]  # that of the own cell is positive
+    w[partial] = (
+        np.clip(w[partial], 0, None) * on[partial]
+    )  # that of the own cell is positive
     w[partial] /= w[partial].sum(axis=1, keepdims=True)
     return np.stack(numbers, axis=1), w, w != 0
 
 
-def _around(grid: Grid, axis: int, x: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+def _around(
+    grid: Grid, axis: int, x: np.ndarray
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """The cells (one or two) that coordinates along an axis are interpolated from, and weights."""
     centers, n = grid.centers[axis], grid.shape[axis]
     if n == 1:

@@ -30,11 +30,17 @@ def from_rows(
     """
     starts = np.append(0, np.cumsum(keep.sum(axis=1)))
     width = int(indices.max(initial=0)) + 1
-    entries = (weights[keep], indices[keep].astype(PETSc.IntType), starts.astype(PETSc.IntType))
+    entries = (
+        weights[keep],
+        indices[keep].astype(PETSc.IntType),
+        starts.astype(PETSc.IntType),
+    )
     own = scipy.sparse.csr_matrix(entries, shape=(rows, width))
     own.sum_duplicates()
     csr = [x.astype(PETSc.IntType, copy=False) for x in (own.indptr, own.indices)]
-    matrix = PETSc.Mat().createAIJ(((rows, None), columns), csr=(*csr, own.data), comm=comm)
+    matrix = PETSc.Mat().createAIJ(
+        ((rows, None), columns), csr=(*csr, own.data), comm=comm
+    )
     matrix.assemble()
     return matrix
 
@@ -50,7 +56,8 @@ def tensor_entries(
     indices, weights = [], []
     for picks in product(*(range(p[0].shape[1]) for p in parents)):
         cells = [
-            along(p[0][:, k], d, dim) for d, (p, k) in enumerate(zip(parents, picks, strict=True))
+            along(p[0][:, k], d, dim)
+            for d, (p, k) in enumerate(zip(parents, picks, strict=True))
         ]
         w: np.ndarray = np.ones((1,) * dim)
         for d, (p, k) in enumerate(zip(parents, picks, strict=True)):
@@ -60,7 +67,9 @@ def tensor_entries(
     return np.stack(indices, axis=1), np.stack(weights, axis=1)
 
 
-def tensor_mask(parents: Sequence[tuple[np.ndarray, np.ndarray]], mask: np.ndarray) -> np.ndarray:
+def tensor_mask(
+    parents: Sequence[tuple[np.ndarray, np.ndarray]], mask: np.ndarray
+) -> np.ndarray:
     """The mask at the cells of `tensor_entries`, shape (rows, k**dim)."""
     corners = []
     for picks in product(*(range(p[0].shape[1]) for p in parents)):

@@ -45,7 +45,9 @@ class Pattern:
         self.comm, self.numbering, self.layout = comm, numbering, numbering.layout
         self.offsets, self.periodic = list(offsets), tuple(periodic)
         columns = self.columns()
-        self._missing = None if numbering.mask is None else np.packbits(columns < 0, axis=1)
+        self._missing = (
+            None if numbering.mask is None else np.packbits(columns < 0, axis=1)
+        )
         self.is_csr = self._as_csr(columns)
         """False where a row has two entries in one column."""
 
@@ -57,34 +59,46 @@ class Pattern:
         for plane, offset in zip(columns, self.offsets, strict=True):
             cells = [
                 (i + o) % n if p else i + o
-                for i, o, n, p in zip(owned, offset, layout.shape, self.periodic, strict=True)
+                for i, o, n, p in zip(
+                    owned, offset, layout.shape, self.periodic, strict=True
+                )
             ]
-            plane[...] = self.numbering.of([along(c, d, dim) for d, c in enumerate(cells)]).ravel(
-                order="F"
-            )
+            plane[...] = self.numbering.of(
+                [along(c, d, dim) for d, c in enumerate(cells)]
+            ).ravel(order="F")
         columns[1:, columns[0] < 0] = -1
         return columns
 
     def _as_csr(self, columns: np.ndarray) -> bool:
         local, _ = self.numbering.sizes
         first = self.comm.scan(local) - local
-        self.order = sorted(range(len(self.offsets)), key=lambda s: self.offsets[s][::-1])
+        self.order = sorted(
+            range(len(self.offsets)), key=lambda s: self.offsets[s][::-1]
+        )
         own = (columns >= first) & (columns < first + local)
         keep = np.ascontiguousarray(own[self.order].T)
-        lengths = keep.sum(axis=1, dtype=np.int8 if len(self.offsets) < 128 else np.int32)
-        rows = np.repeat(np.arange(local, dtype=PETSc.IntType), lengths[columns[0] >= 0])
+        lengths = keep.sum(
+            axis=1, dtype=np.int8 if len(self.offsets) < 128 else np.int32
+        )
+        rows = np.repeat(
+            np.arange(local, dtype=PETSc.IntType), lengths[columns[0] >= 0]
+        )
         j = columns[self.order].T[keep] - PETSc.IntType(first)
         self.sort: np.ndarray | None = None
         if np.any((np.diff(j) <= 0) & (np.diff(rows) == 0)):
             self.sort = np.lexsort((j, rows)).astype(PETSc.IntType)
             j = j[self.sort]
         away = np.nonzero(((columns >= 0) & ~own).ravel())[0]
-        number, target = np.tile(columns[0] - first, len(self.offsets))[away], columns.ravel()[away]
+        number, target = (
+            np.tile(columns[0] - first, len(self.offsets))[away],
+            columns.ravel()[away],
+        )
         order = np.lexsort((target, number))
         number, oj = number[order], np.ascontiguousarray(target[order])
         which, cell = np.divmod(away[order], max(self.layout.local_size, 1))
         self.away_cells = [
-            (s, np.nonzero(which == s)[0], cell[which == s]) for s in range(len(self.offsets))
+            (s, np.nonzero(which == s)[0], cell[which == s])
+            for s in range(len(self.offsets))
         ]
         doubled = np.any((np.diff(j) == 0) & (np.diff(rows) == 0)) | np.any(
             (np.diff(oj) == 0) & (np.diff(number) == 0)
@@ -99,7 +113,8 @@ class Pattern:
             [[0], np.cumsum(lengths, dtype=int)[CHUNK - 1 :: CHUNK], [j.size]]
         )
         self._kept = [
-            np.packbits(keep[cells : cells + CHUNK]) for cells in range(0, len(keep), CHUNK)
+            np.packbits(keep[cells : cells + CHUNK])
+            for cells in range(0, len(keep), CHUNK)
         ]
         return True
 
@@ -128,7 +143,9 @@ class Pattern:
         parts = (
             own if self.comm.size == 1 else (own, (i, j.copy(), a))
         )  # PETSc renumbers these columns in place
-        mat = PETSc.Mat().createAIJWithArrays((self.numbering.sizes,) * 2, parts, comm=self.comm)
+        mat = PETSc.Mat().createAIJWithArrays(
+            (self.numbering.sizes,) * 2, parts, comm=self.comm
+        )
         mat.setOption(PETSc.Mat.Option.NO_OFF_PROC_ENTRIES, True)
         return mat
 
@@ -152,7 +169,10 @@ class OffsetMatrix:
         self.shared = pattern.is_csr and kind == "aij"
         """Whether PETSc uses the arrays kept here."""
         if self.shared:
-            self._a, self._oa = np.zeros(pattern.own[1].size), np.zeros(pattern.away[1].size)
+            self._a, self._oa = (
+                np.zeros(pattern.own[1].size),
+                np.zeros(pattern.away[1].size),
+            )
             self.mat = pattern.wrap((*pattern.own, self._a), (*pattern.away, self._oa))
         else:
             columns = pattern.columns()
@@ -180,7 +200,9 @@ class OffsetMatrix:
         for chunk, cells, keep in pattern.chunks():
             for column, s in enumerate(pattern.order):
                 block[: len(keep), column] = planes[s][cells : cells + CHUNK]
-            target[pattern.firsts[chunk] : pattern.firsts[chunk + 1]] = block[: len(keep)][keep]
+            target[pattern.firsts[chunk] : pattern.firsts[chunk + 1]] = block[
+                : len(keep)
+            ][keep]
         if pattern.sort is not None:
             np.take(target, pattern.sort, out=self._a)
         for s, entries, cells in pattern.away_cells:
@@ -205,7 +227,9 @@ class OffsetMatrix:
                 np.arange(first, first + rows.size - 1, dtype=j.dtype), np.diff(rows)
             )
             count = np.concatenate([[0], np.cumsum(keep[part], dtype=i.dtype)])
-            kept[first + 1 : first + rows.size] = kept[first] + count[rows[1:] - rows[0]]
+            kept[first + 1 : first + rows.size] = (
+                kept[first] + count[rows[1:] - rows[0]]
+            )
         rest = self.pattern.wrap((kept, j[keep], -self._a[keep]), (*away, -self._oa))
         found = rest.convert(PETSc.Mat.Type.SELL, target or PETSc.Mat())
         rest.destroy()
@@ -237,7 +261,10 @@ class StencilMatrix(OffsetMatrix):
     """
 
     def __init__(
-        self, grid: Grid, prefix: str | None = None, offsets: Sequence[Offset] | None = None
+        self,
+        grid: Grid,
+        prefix: str | None = None,
+        offsets: Sequence[Offset] | None = None,
     ):
         self.grid = grid
         self._entries: np.ndarray | None = None
@@ -250,7 +277,10 @@ class StencilMatrix(OffsetMatrix):
             grid.once(
                 ("stencil", periodic, cells),
                 lambda: Pattern(
-                    grid.comm, Numbering(grid.layout, grid.active_global), cells, periodic
+                    grid.comm,
+                    Numbering(grid.layout, grid.active_global),
+                    cells,
+                    periodic,
                 ),
             ),
             prefix,
@@ -280,7 +310,11 @@ class StencilMatrix(OffsetMatrix):
     def set_values(self, values: np.ndarray) -> None:
         """Updates the matrix. Collective."""
         self._update(
-            list(values.transpose(0, *range(self.layout.dim, 0, -1)).reshape(len(values), -1))
+            list(
+                values.transpose(0, *range(self.layout.dim, 0, -1)).reshape(
+                    len(values), -1
+                )
+            )
         )
 
     def planes(self) -> Planes:
@@ -289,11 +323,18 @@ class StencilMatrix(OffsetMatrix):
         flat = self._read() if self._entries is None else self._entries
         self.pattern.clear_missing(flat)
         return dict(
-            zip(self.offsets, flat.reshape(-1, *self.layout.local_shape[::-1]), strict=True)
+            zip(
+                self.offsets,
+                flat.reshape(-1, *self.layout.local_shape[::-1]),
+                strict=True,
+            )
         )
 
     def _read(self) -> np.ndarray:
-        pattern, flat = self.pattern, np.zeros((len(self.offsets), self.layout.local_size))
+        pattern, flat = (
+            self.pattern,
+            np.zeros((len(self.offsets), self.layout.local_size)),
+        )
         source = self._a
         if pattern.sort is not None:
             source = np.empty_like(self._a)
@@ -312,7 +353,9 @@ class StencilMatrix(OffsetMatrix):
 
 
 def combine(
-    target: StencilMatrix, parts: Sequence[tuple[float, StencilMatrix]], diagonal: np.ndarray
+    target: StencilMatrix,
+    parts: Sequence[tuple[float, StencilMatrix]],
+    diagonal: np.ndarray,
 ) -> None:
     """target := sum of factor times matrix, plus a diagonal of owned values [i, j, k].
     Collective."""

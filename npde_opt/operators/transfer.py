@@ -36,14 +36,19 @@ def prolongation(coarse: Grid, fine: Grid, cubic: bool = False) -> PETSc.Mat:
         if coarse.active_global is not None:
             linear = ~_covered(coarse, fine, 4).all(axis=1)
             wide[linear], wide_weights[linear] = indices[linear][:, :1], 0
-            wide[linear, : indices.shape[1]], wide_weights[linear, : indices.shape[1]] = (
+            (
+                wide[linear, : indices.shape[1]],
+                wide_weights[linear, : indices.shape[1]],
+            ) = (
                 indices[linear],
                 weights[linear],
             )
         indices, weights = wide, wide_weights
     weights[~rows] = 0
     size = (coarse.layout.local_size, coarse.layout.size)
-    return from_rows(fine.comm, fine.layout.local_size, size, indices, weights, weights != 0)
+    return from_rows(
+        fine.comm, fine.layout.local_size, size, indices, weights, weights != 0
+    )
 
 
 def _stencils(coarse: Grid, fine: Grid, points: int) -> tuple[np.ndarray, np.ndarray]:
@@ -52,7 +57,9 @@ def _stencils(coarse: Grid, fine: Grid, points: int) -> tuple[np.ndarray, np.nda
     parents = []
     for d, (c, f) in enumerate(zip(coarse.centers, fine.centers, strict=True)):
         parents.append(
-            line_stencil(c, coarse.edges[d], f[fine.local_slice[d]], points, coarse.periodic(d))
+            line_stencil(
+                c, coarse.edges[d], f[fine.local_slice[d]], points, coarse.periodic(d)
+            )
         )
     return tensor_entries(parents, coarse.layout, fine.dim)
 
@@ -61,7 +68,9 @@ def _covered(coarse: Grid, fine: Grid, points: int) -> np.ndarray:
     """Whether the cells of `_stencils` are active."""
     assert coarse.active_global is not None
     parents = [
-        line_stencil(c, coarse.edges[d], f[fine.local_slice[d]], points, coarse.periodic(d))
+        line_stencil(
+            c, coarse.edges[d], f[fine.local_slice[d]], points, coarse.periodic(d)
+        )
         for d, (c, f) in enumerate(zip(coarse.centers, fine.centers, strict=True))
     ]
     return tensor_mask(parents, coarse.active_global)
@@ -80,12 +89,14 @@ def line_stencil(
     else:
         cell = np.where(turn % 2 == 0, cell, n - 1 - cell)
         places = np.where(
-            turn == 0, nodes[cell], np.where(turn < 0, 2 * edges[0], 2 * edges[-1]) - nodes[cell]
+            turn == 0,
+            nodes[cell],
+            np.where(turn < 0, 2 * edges[0], 2 * edges[-1]) - nodes[cell],
         )
         beyond = (turn < -1) | (turn > 1)
-        places[beyond] = edges[-1] + (edges[-1] - edges[0]) * (1.0 + np.abs(k[beyond])) * np.sign(
-            turn[beyond]
-        )
+        places[beyond] = edges[-1] + (edges[-1] - edges[0]) * (
+            1.0 + np.abs(k[beyond])
+        ) * np.sign(turn[beyond])
     weights = np.ones(k.shape)
     for a in range(points):
         for b in range(points):

@@ -64,17 +64,25 @@ class Adam:
 
     def setFromOptions(self, tao: PETSc.TAO) -> None:
         """Raises InputError for numbers that cannot be."""
-        with self.point.callback() if self.point is not None else contextlib.nullcontext():
+        with (
+            self.point.callback()
+            if self.point is not None
+            else contextlib.nullcontext()
+        ):
             self._set_from(f"{tao.getOptionsPrefix() or ''}tao_adam_")
 
     def _set_from(self, prefix: str) -> None:
         options = PETSc.Options(prefix)
-        given = {name: options.getReal(name) for name in OPTIONS if options.hasName(name)}
+        given = {
+            name: options.getReal(name) for name in OPTIONS if options.hasName(name)
+        }
         method = "adamw" if "weight_decay" in given else self.settings.method
         try:
             self.settings = replace(self.settings, method=method, **given)
         except InputError as error:
-            raise InputError(f"-{prefix}{error.field}", error.value, error.allowed) from error
+            raise InputError(
+                f"-{prefix}{error.field}", error.value, error.allowed
+            ) from error
 
     def solve(self, tao: PETSc.TAO) -> None:
         """TAO's monitors and convergence test after the start and after every epoch."""

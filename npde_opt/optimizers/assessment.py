@@ -32,7 +32,10 @@ class Assessment:
 
 
 def assess(
-    point: Point, bounds: tuple[PETSc.Vec, PETSc.Vec] | None, tolerance: float, cg_max: int
+    point: Point,
+    bounds: tuple[PETSc.Vec, PETSc.Vec] | None,
+    tolerance: float,
+    cg_max: int,
 ) -> Assessment:
     """The accepted point by its Gauss-Newton model over the entries that are not held by bounds.
     Collective.
@@ -44,7 +47,10 @@ def assess(
     held = point.held(bounds)
     release(point, bounds, held)
     model = GaussNewton(
-        objective, at, point.iterate, held if anywhere(objective.comm, bool(held.any())) else None
+        objective,
+        at,
+        point.iterate,
+        held if anywhere(objective.comm, bool(held.any())) else None,
     )
     found = model.decrement(at.gradient(), tolerance, cg_max)
     undetermined: list[str] = []
@@ -55,7 +61,8 @@ def assess(
         unseen = [
             name
             for name in at.unseen()
-            if name not in held_whole and not _known(model.names, model.small.undetermined, name)
+            if name not in held_whole
+            and not _known(model.names, model.small.undetermined, name)
         ]
         undetermined = unseen + [
             c for c in model.small.combinations(model.names) if c not in unseen
@@ -64,7 +71,9 @@ def assess(
     return Assessment(found, tuple(undetermined))
 
 
-def release(point: Point, bounds: tuple[PETSc.Vec, PETSc.Vec] | None, held: np.ndarray) -> None:
+def release(
+    point: Point, bounds: tuple[PETSc.Vec, PETSc.Vec] | None, held: np.ndarray
+) -> None:
     """Frees small values that are near an end of their range, but that the data tell from it.
     Collective."""
     at, objective = point.here(), point.objective

@@ -81,7 +81,9 @@ def steihaug(
         x.axpy(length, p)
         r.axpy(-length, hp)
         if kept is not None:
-            kept.append(Direction(p.copy(), hp.copy(), z.copy() if solved else None, curvature))
+            kept.append(
+                Direction(p.copy(), hp.copy(), z.copy() if solved else None, curvature)
+            )
         precondition(r, z)
         previous, rz = rz, r.dot(z)
         image = kept[-1].solved if kept else None

@@ -43,7 +43,9 @@ class NewtonCG:
     where the data want them.
     """
 
-    def __init__(self, point: Point, settings: Settings, spectrum: Spectrum | None = None):
+    def __init__(
+        self, point: Point, settings: Settings, spectrum: Spectrum | None = None
+    ):
         self.point, self.settings, self.spectrum = point, settings, spectrum
         self.gauss_newton = settings.method == "gauss-newton"
         self.products = 0
@@ -73,7 +75,9 @@ class NewtonCG:
         self.products += model.products
         model.destroy()
 
-    def _solve(self, at: Agreed, g: PETSc.Vec, s: PETSc.Vec, gauss_newton: bool) -> bool:
+    def _solve(
+        self, at: Agreed, g: PETSc.Vec, s: PETSc.Vec, gauss_newton: bool
+    ) -> bool:
         """Whether H had positive curvature along the first direction."""
         if self.spectrum is not None and not self.spectrum.fitted:
             self.spectrum.fit(at, self.gauss_newton)
@@ -121,12 +125,18 @@ class NewtonCG:
         already."""
         self._reference = self._reference or norm / self.ahead
         return (
-            min(self.settings.forcing_max, math.sqrt(norm / self._reference)) if norm > 0 else 0.0
+            min(self.settings.forcing_max, math.sqrt(norm / self._reference))
+            if norm > 0
+            else 0.0
         )
 
     def memory(self) -> tuple[dict[str, PETSc.Vec], Record]:
         spectrum = None if self.spectrum is None else self.spectrum.state
-        return {}, {"reference": self._reference, "deep": self.deep, "spectrum": spectrum}
+        return {}, {
+            "reference": self._reference,
+            "deep": self.deep,
+            "spectrum": spectrum,
+        }
 
     def restore(self, vectors: dict[str, PETSc.Vec], meta: Record) -> None:
         self._reference, self.deep = meta["reference"], meta["deep"]
@@ -161,7 +171,9 @@ class LBFGS:
     """Two-loop recursion over pairs s = m+ - m, y = g+ - g from H_0 = R + d M of
     initial_hessian."""
 
-    def __init__(self, point: Point, settings: Settings, spectrum: Spectrum | None = None):
+    def __init__(
+        self, point: Point, settings: Settings, spectrum: Spectrum | None = None
+    ):
         self.point = point
         self.pairs: deque[Pair] = deque()
         self.room = settings.memory
@@ -215,12 +227,17 @@ class LBFGS:
     def memory(self) -> tuple[dict[str, PETSc.Vec], Record]:
         vectors = {}
         for i, pair in enumerate(self.pairs):
-            vectors[f"step_{i:02d}"], vectors[f"change_{i:02d}"] = pair.step, pair.change
+            vectors[f"step_{i:02d}"], vectors[f"change_{i:02d}"] = (
+                pair.step,
+                pair.change,
+            )
         return vectors, {"shifts": [pair.shift for pair in self.pairs]}
 
     def restore(self, vectors: dict[str, PETSc.Vec], meta: Record) -> None:
         for i, shift in enumerate(meta["shifts"]):
-            step, change = (vectors[f"{name}_{i:02d}"].copy() for name in ("step", "change"))
+            step, change = (
+                vectors[f"{name}_{i:02d}"].copy() for name in ("step", "change")
+            )
             self.pairs.append(Pair(step, change, step.dot(change), shift))
 
     def forget(self) -> bool:

@@ -27,7 +27,9 @@ ROUNDING = 1e-14
 EARLY = "stopped_early"
 LOOK = 10
 """CG steps to tell how much is left to gain where a run ends before its minimum."""
-REASONS = {value: name for name, value in vars(Reason).items() if isinstance(value, int)}
+REASONS = {
+    value: name for name, value in vars(Reason).items() if isinstance(value, int)
+}
 
 
 class Ending:
@@ -67,7 +69,11 @@ class Ending:
         if tolerance is None:
             return False
         found = self.assess(tolerance)
-        return found.decrement > tolerance and not found.failure and self.direction.deepen()
+        return (
+            found.decrement > tolerance
+            and not found.failure
+            and self.direction.deepen()
+        )
 
     def assess(self, tolerance: float, most: int | None = None) -> Assessment:
         """The accepted point, of which the decrement is kept for the result.
@@ -87,11 +93,15 @@ class Ending:
 
     def reference(self) -> float:
         """The gradient norm to which tolerances are relative."""
-        return float(self.settings.gradient_reference or self.meta["gradient_norm_initial"])
+        return float(
+            self.settings.gradient_reference or self.meta["gradient_norm_initial"]
+        )
 
     def target(self) -> float:
         """The gradient norm at which the run ends."""
-        return max(self.settings.gradient_atol, self.settings.gradient_rtol * self.reference())
+        return max(
+            self.settings.gradient_atol, self.settings.gradient_rtol * self.reference()
+        )
 
     def judge(self, norm: float, target: float, stop: str | None) -> None:
         """Sets the status where the run ends at the accepted point."""
@@ -124,7 +134,9 @@ class Ending:
     def stopped(self, status: str) -> str:
         """What a stop that was asked for is called."""
         if status == EARLY and self.watched is not None:
-            return wording.early(self.watched.loss, self.watched.iteration, self.watched.idle())
+            return wording.early(
+                self.watched.loss, self.watched.iteration, self.watched.idle()
+            )
         return f"stopped by the monitor ({status})"
 
     def tired(self) -> str | None:
@@ -142,7 +154,9 @@ class Ending:
         missing = [f"gradient norm {norm:.3e} > {target:.3e}"] if norm > target else []
         if self.settings.decrement is not None:
             missing.append(self.to_gain())
-        return "max_iterations", wording.at_last_iteration(self.settings.max_iterations, missing)
+        return "max_iterations", wording.at_last_iteration(
+            self.settings.max_iterations, missing
+        )
 
     def answer(self, gradient: str) -> tuple[str, str]:
         """'converged' or 'undetermined' where the decrement allows it, nothing where it does
@@ -166,7 +180,9 @@ class Ending:
         step = self.origin.duplicate()
         step.waxpy(-1.0, self.origin, self.point.iterate)
         names = same(
-            everyone(self.objective), self.objective.runaways(step), "what ran away from its start"
+            everyone(self.objective),
+            self.objective.runaways(step),
+            "what ran away from its start",
         )
         step.destroy()
         return wording.ran_away(names) if names else ""
@@ -195,7 +211,9 @@ class Ending:
         self.look_again()
         self.decrement = math.nan
         if self.status != EARLY:
-            self.reason = f"{self.reason}; {wording.best(watched.loss, watched.iteration)}"
+            self.reason = (
+                f"{self.reason}; {wording.best(watched.loss, watched.iteration)}"
+            )
             self.status = EARLY if self.status == "converged" else self.status
 
     def look_again(self) -> None:
@@ -208,12 +226,17 @@ class Ending:
         name, norm = REASONS.get(reason, str(reason)), self.meta["gradient_norm"]
         decides = self.settings.decrement is not None
         if reason == Reason.DIVERGED_MAXITS:
-            missing = [f"gradient norm {norm:.3e}", *([self.to_gain()] if decides else [])]
+            missing = [
+                f"gradient norm {norm:.3e}",
+                *([self.to_gain()] if decides else []),
+            ]
             return "max_iterations", wording.at_last_iteration(
                 self.settings.max_iterations, missing
             )
         if decides:
-            gradient = f"lower objectives are lost in rounding: gradient norm {norm:.3e}"
+            gradient = (
+                f"lower objectives are lost in rounding: gradient norm {norm:.3e}"
+            )
             status, text = self.answer(gradient)
             if status:
                 return status, text

@@ -85,7 +85,9 @@ class Epochs(Run):
                 self.forget()
             else:
                 self.point.finite_value(x)
-                within.update(sums=list(super().figures().values()), norm=self.whole_norm())
+                within.update(
+                    sums=list(super().figures().values()), norm=self.whole_norm()
+                )
             return within["sums"][0], within["norm"]
 
     def epoch(self, tao: PETSc.TAO) -> tuple[float, float]:
@@ -111,12 +113,19 @@ class Epochs(Run):
         return self.objective
 
     def evaluate(
-        self, x: PETSc.Vec, objective: Objective, weight: float, count: int, within: Record
+        self,
+        x: PETSc.Vec,
+        objective: Objective,
+        weight: float,
+        count: int,
+        within: Record,
     ) -> None:
         """The gradient of a batch, which adds to the sums of its epoch: its objective, its share of
         the data, and its number of experiments."""
         # What fails stays where `destroy` finds it, when all ranks know of it.
-        self.at = at = Agreed(objective, x, self.point.tally, count or self.point.tally.count)
+        self.at = at = Agreed(
+            objective, x, self.point.tally, count or self.point.tally.count
+        )
         if not math.isfinite(at.value):
             raise self.lost(f"the objective is {at.value}", at.error)
         at.gradient().copy(self._g)
@@ -124,7 +133,9 @@ class Epochs(Run):
         if not math.isfinite(norm):
             raise self.lost(f"the gradient norm is {norm}")
         found = (at.value, at.misfit, at.regularization)
-        within["sums"] = [s + weight * f for s, f in zip(within["sums"], found, strict=True)]
+        within["sums"] = [
+            s + weight * f for s, f in zip(within["sums"], found, strict=True)
+        ]
         within["norm"] = same(everyone(self.objective), norm, "the gradient norm")
 
     def forget(self) -> None:
@@ -137,12 +148,16 @@ class Epochs(Run):
         """Of a step that went too far, beyond which there is no shorter one."""
         steps = self.adam.steps
         if steps == 0:
-            return error or SolverError("tao_", f"{what} at the start", "Start elsewhere.")
+            return error or SolverError(
+                "tao_", f"{what} at the start", "Start elsewhere."
+            )
         after = f"after {steps} steps of {self.settings.method}"
         remedy = "Lower `rate`, or set `clip`."
         if error is None:
             return SolverError("tao_", f"{what} {after}", remedy)
-        return SolverError(error.prefix, f"{error.reason} {after}", f"{remedy} {error.remedy}")
+        return SolverError(
+            error.prefix, f"{error.reason} {after}", f"{remedy} {error.remedy}"
+        )
 
     def state(self, m: PETSc.Vec) -> OptimizerState:
         found = super().state(m)
@@ -193,7 +208,9 @@ class Epochs(Run):
             return
         norm = self.whole_norm()
         if norm <= target:
-            self.status, self.reason = self.answer(f"gradient norm {norm:.3e} <= {target:.3e}")
+            self.status, self.reason = self.answer(
+                f"gradient norm {norm:.3e} <= {target:.3e}"
+            )
         if not self.status and (last or stop):
             self.status, self.reason = self.unfinished(norm, target, stop)
         if self.status:
@@ -217,7 +234,9 @@ class Epochs(Run):
         if self.parted:
             self.meta["objective"] = self.point.here().value
 
-    def unfinished(self, norm: float, target: float, stop: str | None) -> tuple[str, str]:
+    def unfinished(
+        self, norm: float, target: float, stop: str | None
+    ) -> tuple[str, str]:
         """Status and explanation of a run that is no answer."""
         if stop:
             return stop, self.stopped(stop)
@@ -226,7 +245,9 @@ class Epochs(Run):
         gradient = f"gradient norm {norm:.3e} {sign} {target:.3e}"
         if norm <= target and self.settings.decrement is not None:
             gradient = f"{gradient}, but {self.to_gain()}"
-        more = f"after {limit} epochs {gradient}; to go on raise max_iterations, or finish"
+        more = (
+            f"after {limit} epochs {gradient}; to go on raise max_iterations, or finish"
+        )
         return "max_iterations", f"{more} with another method"
 
     def converged(self, tao: PETSc.TAO) -> int | None:

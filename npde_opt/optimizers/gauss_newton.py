@@ -33,7 +33,9 @@ class GaussNewton:
     small values that may move, `held` those of the others.
     """
 
-    def __init__(self, objective: Objective, at: Agreed, m: PETSc.Vec, fixed: np.ndarray | None):
+    def __init__(
+        self, objective: Objective, at: Agreed, m: PETSc.Vec, fixed: np.ndarray | None
+    ):
         self.at, self.fixed = at, fixed
         self.products = 0
         self.names: list[str] = []

@@ -64,7 +64,10 @@ class Information:
         self.rounding = max(SMALL, error / gap)
         mixed = np.zeros((int((~good).sum()), count))
         mixed[:, on] = vectors[:, ~good].T
-        blind = [self._like_others(i, scaled, roots) for i in map(int, np.flatnonzero(~self.seen))]
+        blind = [
+            self._like_others(i, scaled, roots)
+            for i in map(int, np.flatnonzero(~self.seen))
+        ]
         directions = [self._natural(v) for v in (*blind, *mixed)]
         self.null = np.reshape(directions, (len(directions), count))
 
@@ -78,7 +81,9 @@ class Information:
         others = roots @ (roots.T @ scaled[:, i])
         left = 1.0 - float(others @ scaled[:, i])
         # What rounding left of a parameter is like nothing: `left` is then any number.
-        return direction - others if self.scale[i] > 0 and abs(left) < SAME else direction
+        return (
+            direction - others if self.scale[i] > 0 and abs(left) < SAME else direction
+        )
 
     def _natural(self, v: np.ndarray) -> np.ndarray:
         """A null direction of C as one of the parameters: without rounding, of largest component 1
@@ -108,7 +113,10 @@ class Information:
         found = []
         for direction in self.null:
             natural = direction / self.unit
-            parts = [f"{names[i]} ({natural[i]:+.3g})" for i in map(int, np.flatnonzero(natural))]
+            parts = [
+                f"{names[i]} ({natural[i]:+.3g})"
+                for i in map(int, np.flatnonzero(natural))
+            ]
             alone = names[int(np.argmax(np.abs(natural)))]
             found.append(" with ".join(parts) if len(parts) > 1 else alone)
         return found

@@ -64,7 +64,10 @@ class InitialHessian:
         def inverse_mass(x: PETSc.Vec, y: PETSc.Vec) -> None:
             y.pointwiseDivide(x, self._mass)
 
-        if steihaug(matrix, inverse_mass, r, out, lambda norm: RTOL, MASS_STEPS) == MASS_STEPS:
+        if (
+            steihaug(matrix, inverse_mass, r, out, lambda norm: RTOL, MASS_STEPS)
+            == MASS_STEPS
+        ):
             steihaug(matrix, at.precondition, r, out, lambda norm: RTOL, STEPS)
 
     def release(self) -> None:

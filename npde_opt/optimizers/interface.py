@@ -209,11 +209,15 @@ class Settings:
             if not 0 <= getattr(self, name) < float("inf"):
                 raise InputError(name, getattr(self, name), "a finite number >= 0")
         if self.gradient_reference is not None and not self.gradient_reference > 0:
-            raise InputError("gradient_reference", self.gradient_reference, "a number > 0")
+            raise InputError(
+                "gradient_reference", self.gradient_reference, "a number > 0"
+            )
         if self.decrement is not None and not self.decrement > 0:
             raise InputError("decrement", self.decrement, "a number > 0, or None")
         if not 0 < self.forcing_max < 1:
-            raise InputError("forcing_max", self.forcing_max, "a number between 0 and 1")
+            raise InputError(
+                "forcing_max", self.forcing_max, "a number between 0 and 1"
+            )
         self._check_epochs()
 
     def _check_epochs(self) -> None:
@@ -237,15 +241,21 @@ class Settings:
         if self.weight_decay is not None:
             if self.method == "adam":
                 said = f"{self.weight_decay} with method 'adam'"
-                raise InputError("weight_decay", said, "method 'adamw', or a regularizer")
+                raise InputError(
+                    "weight_decay", said, "method 'adamw', or a regularizer"
+                )
             if not 0 <= self.weight_decay < math.inf:
-                raise InputError("weight_decay", self.weight_decay, "a finite number >= 0")
+                raise InputError(
+                    "weight_decay", self.weight_decay, "a finite number >= 0"
+                )
 
     def check_patience(self) -> None:
         """Raises InputError where there is nothing to be patient about."""
         if self.patience is not None and self.validation is None:
             said = f"{self.patience} without data set aside"
-            raise InputError("patience", said, "none, or a validation that sets some aside")
+            raise InputError(
+                "patience", said, "none, or a validation that sets some aside"
+            )
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -28,7 +28,9 @@ from npde_opt.optimizers.spectrum import Spectrum
 from npde_opt.optimizers.watched import Watched
 from npde_opt.reductions import same
 
-DIRECTIONS: dict[str, type[NewtonCG] | type[LBFGS] | type[OwnDirection] | type[Adam]] = {
+DIRECTIONS: dict[
+    str, type[NewtonCG] | type[LBFGS] | type[OwnDirection] | type[Adam]
+] = {
     "newton": NewtonCG,
     "gauss-newton": NewtonCG,
     "lbfgs": LBFGS,
@@ -91,7 +93,10 @@ class Run(Ending):
         self.origin = origin
         self.products = 0
         self.solver = Solver(self.point, settings, self.direction)
-        self._before = {"seconds": self.meta["seconds"], "counters": dict(self.meta["counters"])}
+        self._before = {
+            "seconds": self.meta["seconds"],
+            "counters": dict(self.meta["counters"]),
+        }
         self._started = time.perf_counter()
         self.count_from_here()
 
@@ -125,7 +130,10 @@ class Run(Ending):
         while True:
             self.point.iterate.copy(self.solver.x)
             tao.solve()
-            if tao.getConvergedReason() != Reason.DIVERGED_LS_FAILURE or not self.retry():
+            if (
+                tao.getConvergedReason() != Reason.DIVERGED_LS_FAILURE
+                or not self.retry()
+            ):
                 break
             self.known = True
         if not self.status:
@@ -150,7 +158,11 @@ class Run(Ending):
         PETSc.garbage_cleanup(self.point.iterate.getComm())
         if not self.status:
             return None
-        return Reason.DIVERGED_MAXITS if self.status == "max_iterations" else Reason.CONVERGED_USER
+        return (
+            Reason.DIVERGED_MAXITS
+            if self.status == "max_iterations"
+            else Reason.CONVERGED_USER
+        )
 
     def lowered(self, tao: PETSc.TAO) -> bool:
         """Whether the step was one; TAO's loop around types written in Python takes a halted search
@@ -158,7 +170,10 @@ class Run(Ending):
         if self.solver.type != "python" or tao.getIterationNumber() == 0:
             return True
         x = tao.getSolution()
-        return not x.equal(self.point.iterate) and self.point.at(x).value <= self.meta["objective"]
+        return (
+            not x.equal(self.point.iterate)
+            and self.point.at(x).value <= self.meta["objective"]
+        )
 
     def complete(self, tao: PETSc.TAO) -> None:
         """Accepts TAO's solution: row, monitor, and whether to stop."""
@@ -173,7 +188,9 @@ class Run(Ending):
         )
         if not math.isfinite(norm):
             raise SolverError(
-                "tao_", f"the gradient norm is {norm}", "Start elsewhere or scale the parameters."
+                "tao_",
+                f"the gradient norm is {norm}",
+                "Start elsewhere or scale the parameters.",
             )
         stop = None
         self.solver.learn(tao.getIterationNumber() == 0)
@@ -206,7 +223,9 @@ class Run(Ending):
     def clock(self) -> None:
         """Brings what was counted, and the time, up to date."""
         meta, tally = self.meta, self.point.tally
-        meta.update(evaluations=tally.evaluations, seen=tally.seen, counters=self.counted())
+        meta.update(
+            evaluations=tally.evaluations, seen=tally.seen, counters=self.counted()
+        )
         meta["seconds"] = self._before["seconds"] + time.perf_counter() - self._started
 
     def figures(self) -> Record:
@@ -247,7 +266,9 @@ class Run(Ending):
         """What the objective counted since the start, that of the runs before included."""
         now = self.objective.counters.snapshot()
         return {
-            name: self._before["counters"].get(name, 0) + now[name] - self._counted[name]
+            name: self._before["counters"].get(name, 0)
+            + now[name]
+            - self._counted[name]
             for name in now
         }
 
@@ -276,7 +297,9 @@ class Run(Ending):
 
     def state(self, m: PETSc.Vec) -> OptimizerState:
         """What continues the run from m."""
-        vectors, memory = self.direction.memory() if self.direction is not None else ({}, {})
+        vectors, memory = (
+            self.direction.memory() if self.direction is not None else ({}, {})
+        )
         meta = {**self.meta, "memory": memory}
         if self.watched is not None:
             kept, meta["validation"] = self.watched.memory()

@@ -28,7 +28,9 @@ class Descent(Protocol):
 class OwnDirection:
     """A descent as a TAO type; after a failed line search the preconditioned gradient is tried."""
 
-    def __init__(self, point: Point, settings: Settings, spectrum: Spectrum | None = None):
+    def __init__(
+        self, point: Point, settings: Settings, spectrum: Spectrum | None = None
+    ):
         assert settings.own is not None
         self.point = point
         self.own = cast(Descent, settings.own(point.objective))

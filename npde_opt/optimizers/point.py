@@ -29,7 +29,9 @@ def everyone(objective: Objective) -> MPI.Intracomm:
 def together(objective: Objective) -> collective:
     """A block in which each group of ranks does its own; it raises on all ranks what one raised."""
     world = everyone(objective)
-    return collective(world, objective.comm if objective.comm.size < world.size else None, above=1)
+    return collective(
+        world, objective.comm if objective.comm.size < world.size else None, above=1
+    )
 
 
 @dataclass
@@ -58,7 +60,9 @@ class Agreed:
         experiments: that it is a sum over.
     """
 
-    def __init__(self, objective: Objective, m: PETSc.Vec, tally: Tally, experiments: int):
+    def __init__(
+        self, objective: Objective, m: PETSc.Vec, tally: Tally, experiments: int
+    ):
         self._comm = everyone(objective)
         self._tally, self._experiments, self._counted = tally, experiments, False
         self.error: SolverError | None = None
@@ -210,7 +214,9 @@ class Point:
             return value
         if self.accepted is None:
             raise at.error or SolverError(
-                "tao_", f"the objective is {value} at the initial parameters", "Start elsewhere."
+                "tao_",
+                f"the objective is {value} at the initial parameters",
+                "Start elsewhere.",
             )
         return self.accepted + 10.0 * (abs(self.accepted) or 1.0)
 
@@ -245,7 +251,9 @@ class Point:
         else:
             out.set(0.0)
 
-    def projected_gradient_norm(self, bounds: tuple[PETSc.Vec, PETSc.Vec] | None) -> float:
+    def projected_gradient_norm(
+        self, bounds: tuple[PETSc.Vec, PETSc.Vec] | None
+    ) -> float:
         """Norm of the gradient at the accepted point without what pushes against active bounds."""
         gradient = self.here().gradient()
         if bounds is None:

@@ -22,7 +22,18 @@ from npde_opt.optimizers.own import OwnDirection
 from npde_opt.optimizers.point import Point, everyone
 from npde_opt.petsc_options import from_options
 
-BOUNDED = {"blmvm", "bncg", "bnls", "bntr", "bntl", "bqnls", "bqnkls", "bqnktr", "bqnktl", "tron"}
+BOUNDED = {
+    "blmvm",
+    "bncg",
+    "bnls",
+    "bntr",
+    "bntl",
+    "bqnls",
+    "bqnkls",
+    "bqnktr",
+    "bqnktl",
+    "tron",
+}
 KRYLOV = {"nls", "ntr", "ntl", "bnls", "bntr", "bntl"}
 DEFAULTS = {
     "tao_ls_type": "armijo",
@@ -116,7 +127,10 @@ class InitialMatrix:
             step.aypx(-1.0, self.point.iterate)
             change.aypx(-1.0, at.gradient())
             shift = self.initial.data_curvature(at, step, change)
-            if shift > 4.0 * self.initial.shift or 0 < shift < 0.25 * self.initial.shift:
+            if (
+                shift > 4.0 * self.initial.shift
+                or 0 < shift < 0.25 * self.initial.shift
+            ):
                 self.initial.shift = shift
                 mat.stateIncrease()
         self.point.iterate.copy(step)
@@ -167,7 +181,9 @@ class Solver:
             point, settings.method == "gauss-newton" or settings.gauss_newton
         )
         self.initial = InitialMatrix(point)
-        self.hessian, self.h0 = (symmetric(m, context) for context in (self.action, self.initial))
+        self.hessian, self.h0 = (
+            symmetric(m, context) for context in (self.action, self.initial)
+        )
         self.tao = PETSc.TAO().create(m.getComm())
         self.tao.setType(METHODS.get(settings.method, "python"))
         if direction is not None:
@@ -222,11 +238,15 @@ class Solver:
         if self.type in ("lmvm", "blmvm") or self.type.startswith("bqn"):
             self.initial.learn(self.h0, first)
 
-    def force(self, norm: float, norm_initial: float, reference: float, target: float) -> None:
+    def force(
+        self, norm: float, norm_initial: float, reference: float, target: float
+    ) -> None:
         """Sets the relative tolerance of the next inner solve (Eisenstat-Walker)."""
         if self.direction is not None:
             self.direction.target = target
-            self.direction.ahead = min(1.0, norm_initial / reference) if norm_initial > 0 else 1.0
+            self.direction.ahead = (
+                min(1.0, norm_initial / reference) if norm_initial > 0 else 1.0
+            )
         if self.type in KRYLOV:
             self.tao.getKSP().setTolerances(
                 rtol=min(self.settings.forcing_max, (norm / reference) ** 0.5)
@@ -234,7 +254,9 @@ class Solver:
 
     def products(self) -> int:
         """Products with the Hessian so far."""
-        return self.action.products + (self.direction.products if self.direction is not None else 0)
+        return self.action.products + (
+            self.direction.products if self.direction is not None else 0
+        )
 
     def _objective(self, tao: PETSc.TAO, x: PETSc.Vec) -> float:
         with self.point.callback():
@@ -251,7 +273,11 @@ class Solver:
         return value
 
     def _hessian(
-        self, tao: PETSc.TAO, x: PETSc.Vec, hessian: PETSc.Mat, preconditioner: PETSc.Mat
+        self,
+        tao: PETSc.TAO,
+        x: PETSc.Vec,
+        hessian: PETSc.Mat,
+        preconditioner: PETSc.Mat,
     ) -> None:
         x.copy(self.point.iterate)
         hessian.stateIncrease()
@@ -260,7 +286,10 @@ class Solver:
         # Frames of a failed callback may hold the TAO on some ranks, where destroying it would only
         # let go of it. Without our own hold PETSc's garbage keeps it until no rank holds it, and
         # all destroy it together.
-        if reductions.largest(everyone(self.point.objective), self.tao.getRefCount()) == 1:
+        if (
+            reductions.largest(everyone(self.point.objective), self.tao.getRefCount())
+            == 1
+        ):
             self.tao.destroy()
         del self.tao
         self.action.release()
@@ -279,7 +308,9 @@ def copy_part(whole: PETSc.Vec, where: PETSc.IS, part: PETSc.Vec, into: bool) ->
 
 def symmetric(m: PETSc.Vec, context: object) -> PETSc.Mat:
     """A symmetric Mat of the size of m whose action is the context's."""
-    mat = PETSc.Mat().createPython((m.getSizes(), m.getSizes()), context, comm=m.getComm())
+    mat = PETSc.Mat().createPython(
+        (m.getSizes(), m.getSizes()), context, comm=m.getComm()
+    )
     mat.setOption(PETSc.Mat.Option.SYMMETRIC, True)
     mat.setUp()
     return mat

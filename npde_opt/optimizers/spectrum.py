@@ -120,7 +120,9 @@ class Spectrum:
     @property
     def state(self) -> Record:
         """What `fit` found, as numbers."""
-        numbers = [i for i, v in enumerate(self.vectors) if any(v is u for u in self.used)]
+        numbers = [
+            i for i, v in enumerate(self.vectors) if any(v is u for u in self.used)
+        ]
         return {
             "fitted": self.fitted,
             "numbers": numbers,
@@ -142,7 +144,9 @@ class Spectrum:
         t = self._prolong(combined)
         product = t.duplicate()
         at.hessian(t, product, gauss_newton)
-        found = t.dot(product) / float(weights @ S @ weights + np.square(S @ weights).sum())
+        found = t.dot(product) / float(
+            weights @ S @ weights + np.square(S @ weights).sum()
+        )
         t.destroy()
         product.destroy()
         return found
@@ -170,7 +174,9 @@ def core(S: np.ndarray) -> np.ndarray:
     """(I + S)^-1 in the eigenvectors of S, but (1 - LEFT) S^-1 where an eigenvalue is so large that
     less than LEFT were left."""
     sizes, E = scipy.linalg.eigh((S + S.T) / 2)
-    weights = np.minimum(1 / (1 + np.maximum(sizes, 0)), (1 - LEFT) / np.maximum(sizes, LEAST))
+    weights = np.minimum(
+        1 / (1 + np.maximum(sizes, 0)), (1 - LEFT) / np.maximum(sizes, LEAST)
+    )
     return (E * weights) @ E.T
 
 
@@ -208,7 +214,9 @@ def learn(
     return found
 
 
-def _nystroem(at: ObjectiveAt, directions: Sequence[Direction], noise: PETSc.Vec) -> Spectrum:
+def _nystroem(
+    at: ObjectiveAt, directions: Sequence[Direction], noise: PETSc.Vec
+) -> Spectrum:
     """V from CG's directions, for which H p and R^-1 H p are known; v^T noise > 0, as rounding
     decides on the signs of eigenvectors, and the test of `fit` depends on them."""
     if not directions:
@@ -224,7 +232,11 @@ def _nystroem(at: ObjectiveAt, directions: Sequence[Direction], noise: PETSc.Vec
     for j, direction in enumerate(directions):
         at.regularization_hessian(direction.p, product)
         data.waxpy(-1.0, product, direction.hp)
-        R[:, j], G[:, j], S[:, j] = dots(product, tests), dots(data, tests), dots(data, images)
+        R[:, j], G[:, j], S[:, j] = (
+            dots(product, tests),
+            dots(data, tests),
+            dots(data, images),
+        )
     vectors = []
     B = factor(R, G)
     B *= np.where(np.array(dots(noise, images)) @ B < 0, -1.0, 1.0)

@@ -62,7 +62,9 @@ class Validation:
     def __post_init__(self) -> None:
         for name in self.figures:
             if not name.isidentifier():
-                raise InputError("validation.figures", repr(name), "names that are words")
+                raise InputError(
+                    "validation.figures", repr(name), "names that are words"
+                )
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -16,7 +16,9 @@ def held(gradient: str, decrement: float, tolerance: float) -> str:
 def unseen(names: Sequence[str], tests: str) -> str:
     """What an answer leaves open."""
     what = "; ".join(names)
-    return f"the data do not see {what} (apart from that nothing is left to gain: {tests})"
+    return (
+        f"the data do not see {what} (apart from that nothing is left to gain: {tests})"
+    )
 
 
 def ran_away(names: Sequence[str]) -> str:
@@ -40,7 +42,9 @@ def to_gain(decrement: float, tolerance: float) -> str:
 
 def unknown_gain(failure: str) -> str:
     """Where a solve failed in the search for the decrement."""
-    return f"how far the objective may still fall is not known (no decrement: {failure})"
+    return (
+        f"how far the objective may still fall is not known (no decrement: {failure})"
+    )
 
 
 def at_tolerance(gradient: str, gain: str) -> str:

@@ -7,7 +7,13 @@ from npde_opt.parameters.interface import Block, Lift, Placed
 from npde_opt.parameters.per_step import PerStep
 from npde_opt.parameters.point import ParametersAt
 from npde_opt.parameters.space import SMALL, ParameterSpace
-from npde_opt.parameters.transforms import GAIN, RUNAWAY, SATURATED, TRANSFORMS, Transform
+from npde_opt.parameters.transforms import (
+    GAIN,
+    RUNAWAY,
+    SATURATED,
+    TRANSFORMS,
+    Transform,
+)
 from npde_opt.parameters.unknown import Unknown
 
 __all__ = [

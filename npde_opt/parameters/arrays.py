@@ -109,8 +109,12 @@ class Regions(Block):
             raise InputError(field, f"shape {numbers.shape}", f"shape {grid.shape}")
         inside = numbers if grid.active_global is None else numbers[grid.active_global]
         if np.any(inside < 0):
-            raise InputError(field, f"{int(inside.min())} in an active cell", "integers >= 0")
-        return PlacedRegions(grid, np.asfortranarray(numbers[grid.local_slice]), self.count)
+            raise InputError(
+                field, f"{int(inside.min())} in an active cell", "integers >= 0"
+            )
+        return PlacedRegions(
+            grid, np.asfortranarray(numbers[grid.local_slice]), self.count
+        )
 
 
 class PlacedRegions(Constants):
@@ -168,7 +172,9 @@ class PlacedShared(Constants):
         if self.count > 1:
             return value
         given = np.asarray(value)
-        masked = self.grid.active_global is not None and given.shape == self.grid.local_shape
+        masked = (
+            self.grid.active_global is not None and given.shape == self.grid.local_shape
+        )
         return float(np.sum(given[self.grid.active] if masked else given))
 
     def sums(self, cotangent: Coefficient) -> np.ndarray:
@@ -184,7 +190,9 @@ class Matrix(Block):
 
     def __init__(self, rows: int, columns: int):
         if rows < 1 or columns < 1:
-            raise InputError("Matrix: rows, columns", [rows, columns], "positive integers")
+            raise InputError(
+                "Matrix: rows, columns", [rows, columns], "positive integers"
+            )
         self.rows, self.columns = rows, columns
 
     @property
@@ -212,7 +220,9 @@ class PlacedMatrix(Placed):
 
     def __init__(self, comm: MPI.Intracomm, rows: int, columns: int):
         self.line, self.columns = Line(comm, rows, True), columns
-        super().__init__(comm, rows * columns, (*self.line.local_shape, columns), (0, 1))
+        super().__init__(
+            comm, rows * columns, (*self.line.local_shape, columns), (0, 1)
+        )
         self._box = Rows(self.line, columns)
 
     def noise(self, seed: int) -> np.ndarray:

@@ -40,7 +40,9 @@ class Field(Block):
         if self.fixed is not None:
             shape = self.fixed.shape
             if shape != grid.shape:
-                raise InputError(f"{where}.fixed", f"shape {shape}", f"shape {grid.shape}")
+                raise InputError(
+                    f"{where}.fixed", f"shape {shape}", f"shape {grid.shape}"
+                )
             fixed = np.asfortranarray(self.fixed[grid.local_slice])
         return PlacedField(grid, self.channels, fixed)
 
@@ -65,7 +67,9 @@ class PlacedField(Placed):
         lead = (channels,) if channels > 1 else ()
         shape = (*lead, *grid.local_shape[::-1])
         last = tuple(range(len(shape) - 1, len(lead) - 1, -1))
-        super().__init__(grid.comm, grid.active_size * channels, shape, (*range(len(lead)), *last))
+        super().__init__(
+            grid.comm, grid.active_size * channels, shape, (*range(len(lead)), *last)
+        )
         inside = grid.active if fixed is None else grid.active & np.isnan(fixed)
         self._inside = np.asfortranarray(inside)
         self._free = np.broadcast_to(self._inside, self.empty().shape)
@@ -104,7 +108,9 @@ class PlacedField(Placed):
 
     def parameters(self, given: Numbers, inverse: Inverse) -> np.ndarray:
         own = self.empty()
-        values = np.array(np.broadcast_to(np.asarray(given, float), own.shape), order="F")
+        values = np.array(
+            np.broadcast_to(np.asarray(given, float), own.shape), order="F"
+        )
         own[self._free] = inverse(values[self._free])
         if self.fixed is not None:
             # Regularizers see the known values too.
@@ -139,7 +145,9 @@ class PlacedField(Placed):
         found = source.field(self._box)
         return np.moveaxis(found, -1, 0) if self.channels > 1 else found
 
-    def lift(self, coarse: Placed, cubic: bool, matrix: Callable[[bool], PETSc.Mat]) -> Lift:
+    def lift(
+        self, coarse: Placed, cubic: bool, matrix: Callable[[bool], PETSc.Mat]
+    ) -> Lift:
         assert isinstance(coarse, PlacedField)
         return Interpolated(coarse, self, matrix(cubic))
 
@@ -148,9 +156,12 @@ class PlacedField(Placed):
     ) -> np.ndarray:
         """Of the parameter, relative to the error of the start."""
         true, first = (
-            unknown.inverse(np.broadcast_to(x, own.shape)[self._free]) for x in (truth, start)
+            unknown.inverse(np.broadcast_to(x, own.shape)[self._free])
+            for x in (truth, start)
         )
-        return np.array([((own[self._free] - true) ** 2).sum(), ((first - true) ** 2).sum()])
+        return np.array(
+            [((own[self._free] - true) ** 2).sum(), ((first - true) ** 2).sum()]
+        )
 
 
 class Interpolated:
@@ -162,7 +173,9 @@ class Interpolated:
 
     def apply(self, own: np.ndarray) -> np.ndarray:
         x, y, out = *self._vecs(), self.fine.empty()
-        for given, found in zip(self.coarse._channels(own), self.fine._channels(out), strict=True):
+        for given, found in zip(
+            self.coarse._channels(own), self.fine._channels(out), strict=True
+        ):
             self.coarse.grid.view(x)[...] = given
             self.matrix.mult(x, y)
             found[...] = self.fine.change(self.fine.grid.view(y))
@@ -172,7 +185,9 @@ class Interpolated:
 
     def transpose(self, own: np.ndarray) -> np.ndarray:
         x, y, out = *self._vecs(), self.coarse.empty()
-        for given, found in zip(self.fine._channels(own), self.coarse._channels(out), strict=True):
+        for given, found in zip(
+            self.fine._channels(own), self.coarse._channels(out), strict=True
+        ):
             self.fine.grid.view(y)[...] = self.fine.change(given)
             self.matrix.multTranspose(y, x)
             found[...] = self.coarse.grid.view(x)

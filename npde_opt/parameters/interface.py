@@ -101,7 +101,11 @@ class Placed(ABC):
     """Many numbers on every rank: they lie first in a vector, where arrays are aligned."""
 
     def __init__(
-        self, comm: MPI.Intracomm, count: int, shape: tuple[int, ...], axes: tuple[int, ...]
+        self,
+        comm: MPI.Intracomm,
+        count: int,
+        shape: tuple[int, ...],
+        axes: tuple[int, ...],
     ):
         self.comm, self.count = comm, count
         self.shape, self.axes = shape, axes
@@ -179,7 +183,9 @@ class Placed(ABC):
     def read(self, source: Source) -> np.ndarray:
         """The own array that was written, on any number of ranks. Collective."""
 
-    def lift(self, coarse: Placed, cubic: bool, matrix: Callable[[bool], PETSc.Mat]) -> Lift:
+    def lift(
+        self, coarse: Placed, cubic: bool, matrix: Callable[[bool], PETSc.Mat]
+    ) -> Lift:
         """From this block on a coarser grid.
 
         Args:

@@ -64,10 +64,14 @@ class PlacedSteps(Placed):
         return self._each(lambda _: self.one.mass(), range(self.steps))
 
     def noise(self, seed: int) -> np.ndarray:
-        return self._each(lambda step: self.one.noise(child(seed, step)), range(self.steps))
+        return self._each(
+            lambda step: self.one.noise(child(seed, step)), range(self.steps)
+        )
 
     def smooth(self, seed: int) -> np.ndarray:
-        return self._each(lambda step: self.one.smooth(child(seed, step)), range(self.steps))
+        return self._each(
+            lambda step: self.one.smooth(child(seed, step)), range(self.steps)
+        )
 
     def parameters(self, given: Numbers, inverse: Inverse) -> np.ndarray:
         """Of a number, or of an array [step, ...]."""
@@ -101,7 +105,9 @@ class PlacedSteps(Placed):
     def read(self, source: Source) -> np.ndarray:
         return self._each(lambda _: self.one.read(source), range(self.steps))
 
-    def lift(self, coarse: Placed, cubic: bool, matrix: Callable[[bool], PETSc.Mat]) -> Lift:
+    def lift(
+        self, coarse: Placed, cubic: bool, matrix: Callable[[bool], PETSc.Mat]
+    ) -> Lift:
         assert isinstance(coarse, PlacedSteps)
         return EachStep(self.one.lift(coarse.one, cubic, matrix))
 

@@ -40,7 +40,10 @@ class ParametersAt:
     def coefficients(self) -> dict[str, Coefficient]:
         """What terms read: owned cell values [i, j, k] of fields (1 in inactive cells, known values
         where they are fixed) and regions, arrays, and numbers."""
-        return {name: block.coefficient(self.k[name]) for name, block in self.space.blocks.items()}
+        return {
+            name: block.coefficient(self.k[name])
+            for name, block in self.space.blocks.items()
+        }
 
     def finite(self) -> bool:
         """Whether all coefficients are finite, and positive where their transform makes them so."""

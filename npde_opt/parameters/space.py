@@ -44,7 +44,9 @@ class ParameterSpace:
         }
         self._places: dict[str, slice] = {}
         self.local_size = 0
-        for name, block in sorted(self.blocks.items(), key=lambda item: not item[1].large):
+        for name, block in sorted(
+            self.blocks.items(), key=lambda item: not item[1].large
+        ):
             end = self.local_size + block.local_size
             self._places[name] = slice(self.local_size, end)
             self.local_size = end
@@ -196,7 +198,9 @@ class ParameterSpace:
             return []
         own = np.array([_largest(self.look(dm, u.name)) for u in some])
         changes = reductions.largest(self.comm, own)
-        return [u.name for u, change in zip(some, changes, strict=True) if change > RUNAWAY]
+        return [
+            u.name for u, change in zip(some, changes, strict=True) if change > RUNAWAY
+        ]
 
     def saturated(self, m: PETSc.Vec, g: PETSc.Vec) -> np.ndarray:
         """Own entries (bool) that are as good as at an end of their transform's range; all values
@@ -216,7 +220,9 @@ class ParameterSpace:
         Args:
             truth, start: coefficient values, as in `from_values`.
         """
-        own = self.blocks[name].squares(self.unknown(name), self.look(m, name), truth, start)
+        own = self.blocks[name].squares(
+            self.unknown(name), self.look(m, name), truth, start
+        )
         wrong, size = reductions.total(self.comm, own)
         return float(np.sqrt(wrong / max(size, 1e-300)))
 

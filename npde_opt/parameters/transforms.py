@@ -171,4 +171,6 @@ def logistic(p: np.ndarray) -> np.ndarray:
     return np.where(p >= 0, 1, e) / (1 + e)
 
 
-TRANSFORMS: Mapping[str, type[Transform]] = {t.name: t for t in (Identity, Log, Bounded)}
+TRANSFORMS: Mapping[str, type[Transform]] = {
+    t.name: t for t in (Identity, Log, Bounded)
+}

@@ -78,7 +78,9 @@ class Unknown:
 def _check(name: str, transform: str, bounds: Bounds) -> None:
     """Raises InputError for a transform that is not there, and bounds that do not go with it."""
     if transform not in TRANSFORMS:
-        raise InputError(f"unknown.{name}.transform", repr(transform), ", ".join(TRANSFORMS))
+        raise InputError(
+            f"unknown.{name}.transform", repr(transform), ", ".join(TRANSFORMS)
+        )
     lo, hi = bounds
     field, both = f"unknown.{name}.bounds", lo is not None and hi is not None
     if both and not (lo is not None and hi is not None and lo < hi):

@@ -66,7 +66,11 @@ class Stack:
 
 
 def encoder(
-    rows: Feature, x: np.ndarray, outputs: int, seed: int, comm: MPI.Intracomm = MPI.COMM_SELF
+    rows: Feature,
+    x: np.ndarray,
+    outputs: int,
+    seed: int,
+    comm: MPI.Intracomm = MPI.COMM_SELF,
 ) -> RandomLayer:
     """The layer y of the samples of all ranks. Collective.
 
@@ -80,7 +84,10 @@ def encoder(
         return RandomLayer.scaled(A, mean, spread, SCALE, b)
 
     rng = np.random.default_rng(seed)
-    A, b = rng.standard_normal((len(mean), outputs)), BIAS * rng.standard_normal(outputs)
+    A, b = (
+        rng.standard_normal((len(mean), outputs)),
+        BIAS * rng.standard_normal(outputs),
+    )
     random = layer(A, b)
     decoder = Gram(outputs, len(mean), True, comm)
     for part in parts(x):
@@ -90,7 +97,9 @@ def encoder(
     return layer(decoder.solve(ridge=RIDGE * count).W.T)
 
 
-def _moments(rows: Feature, x: np.ndarray, comm: MPI.Intracomm) -> tuple[np.ndarray, np.ndarray]:
+def _moments(
+    rows: Feature, x: np.ndarray, comm: MPI.Intracomm
+) -> tuple[np.ndarray, np.ndarray]:
     """Mean (inputs,) and covariance (inputs, inputs) of the rows of all ranks."""
     n = int(reductions.largest(comm, rows(x[:1]).shape[1] if len(x) else 0))
     if not n:

@@ -46,7 +46,9 @@ def dual(
     m = len(T)
     if T.ndim != 2 or not m or not np.isfinite(T).all() or not ridge >= 0:
         told = f"shape {T.shape}, ridge {ridge}"
-        raise InputError("pseudoinverse: T", told, "(rows, targets), finite, and a ridge >= 0")
+        raise InputError(
+            "pseudoinverse: T", told, "(rows, targets), finite, and a ridge >= 0"
+        )
     R = triangle.empty(m)
     for block in columns():
         R = triangle.fold(R, np.array(_checked(block, m).T, order="F"))

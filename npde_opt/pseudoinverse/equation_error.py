@@ -54,10 +54,18 @@ class Observed:
             raise InputError("equation: u", f"shape {self.u.shape}", wanted)
         for name, axis in (("t", self.t), ("x", self.x)):
             steps = np.diff(axis)
-            if len(axis) < 8 or not np.allclose(steps, steps[0], rtol=1e-3) or steps[0] <= 0:
-                raise InputError(f"equation: {name}", f"{len(axis)} values", "8 at equal steps")
+            if (
+                len(axis) < 8
+                or not np.allclose(steps, steps[0], rtol=1e-3)
+                or steps[0] <= 0
+            ):
+                raise InputError(
+                    f"equation: {name}", f"{len(axis)} values", "8 at equal steps"
+                )
         if not np.isfinite(self.u).all():
-            raise InputError("equation: u", "values that are not finite", "finite numbers")
+            raise InputError(
+                "equation: u", "values that are not finite", "finite numbers"
+            )
 
     def with_noise(self, share: float, seed: int) -> Observed:
         """Normal noise of `share` of the root mean square of u, on each part of a complex u."""
@@ -102,7 +110,9 @@ class Term:
     def slope(self, u: np.ndarray, x: np.ndarray) -> np.ndarray:
         """f' of u; of a complex u what multiplies e and not its conjugate."""
         p = self.power
-        steep = (p + 1) / 2 * abs(u) ** (p - 1) if np.iscomplexobj(u) else p * u ** (p - 1)
+        steep = (
+            (p + 1) / 2 * abs(u) ** (p - 1) if np.iscomplexobj(u) else p * u ** (p - 1)
+        )
         found: np.ndarray = x**self.place * steep
         return found
 
@@ -113,7 +123,9 @@ def library(is_complex: bool) -> list[Term]:
     if not is_complex:
         terms = [Term(_power_name(n), 0, n) for n in range(1, 6)]
         terms += [Term(f"u_{'x' * d}", d) for d in (1, 2, 3)]
-        return terms + [Term(f"(u^{n})_{'x' * d}", d, n) for n in (2, 3) for d in (1, 2)]
+        return terms + [
+            Term(f"(u^{n})_{'x' * d}", d, n) for n in (2, 3) for d in (1, 2)
+        ]
     parts = [Term("u"), Term("|u|^2 u", 0, 3), Term("|u|^4 u", 0, 5)]
     parts += [Term(f"u_{'x' * d}", d) for d in (1, 2, 3)]
     parts += [Term("x u", place=1), Term("x^2 u", place=2)]
@@ -146,7 +158,9 @@ class Weak:
             if not 4 <= half <= (len(axis) - 1) // 2:
                 allowed = f"4 to {(len(axis) - 1) // 2} steps"
                 raise InputError(f"equation: half window along {name}", half, allowed)
-            self.tests.append(_Tests(len(axis), float(axis[1] - axis[0]), half, half // 2))
+            self.tests.append(
+                _Tests(len(axis), float(axis[1] - axis[0]), half, half // 2)
+            )
         in_time, in_space = self.tests
         self.b = -(in_time.of(1) @ seen.u @ in_space.of(0).T).ravel()
         self.G = self._columns()
@@ -224,11 +238,15 @@ class Differences:
         smooth = _local(_local(seen.u, 0, windows, steps, 0), 0, windows, steps, 1)
         # Twice a half window from the ends: derivatives there see what was smoothed from one side.
         inner = tuple(slice(2 * half, -2 * half, half) for half in windows)
-        self.b = _local(_local(seen.u, 1, windows, steps, 0), 0, windows, steps, 1)[inner].ravel()
+        self.b = _local(_local(seen.u, 1, windows, steps, 0), 0, windows, steps, 1)[
+            inner
+        ].ravel()
         columns = []
         for term in terms:
             values = term.factor * term.value(smooth, seen.x)
-            columns.append(_local(values, term.derivative, windows, steps, 1)[inner].ravel())
+            columns.append(
+                _local(values, term.derivative, windows, steps, 1)[inner].ravel()
+            )
         self.G = np.stack(columns, axis=1)
 
     def rows(self, c: np.ndarray | None = None) -> Rows:
@@ -236,11 +254,18 @@ class Differences:
         return _real(self.G, self.b)
 
 
-FORMS: dict[str, type[Weak] | type[Differences]] = {"weak": Weak, "differences": Differences}
+FORMS: dict[str, type[Weak] | type[Differences]] = {
+    "weak": Weak,
+    "differences": Differences,
+}
 
 
 def _local(
-    u: np.ndarray, derivative: int, windows: tuple[int, int], steps: list[float], axis: int
+    u: np.ndarray,
+    derivative: int,
+    windows: tuple[int, int],
+    steps: list[float],
+    axis: int,
 ) -> np.ndarray:
     if np.iscomplexobj(u):
         real, imaginary = (
@@ -251,7 +276,9 @@ def _local(
     width = 2 * windows[axis] + 1
     if not DEGREE < width <= u.shape[axis] // 2:
         allowed = f"{(DEGREE + 1) // 2} to {(u.shape[axis] // 2 - 1) // 2} steps"
-        raise InputError(f"equation: half window along {'tx'[axis]}", windows[axis], allowed)
+        raise InputError(
+            f"equation: half window along {'tx'[axis]}", windows[axis], allowed
+        )
     found: np.ndarray = savgol_filter(
         u, width, DEGREE, derivative, delta=steps[axis], axis=axis, mode="nearest"
     )

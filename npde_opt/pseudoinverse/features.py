@@ -55,7 +55,9 @@ class Features:
         return x.reshape(len(x), -1)
 
 
-def receptive(shape: tuple[int, int], outputs: int, least: int, seed: int) -> np.ndarray:
+def receptive(
+    shape: tuple[int, int], outputs: int, least: int, seed: int
+) -> np.ndarray:
     """Masks (cells, outputs): each output sees one rectangle of random place and size, at least
     `least` cells along each axis (McDonnell et al. 2015)."""
     rng = np.random.default_rng(seed)
@@ -103,7 +105,9 @@ def _shifted(u: np.ndarray, by: np.ndarray) -> np.ndarray:
     whole = np.floor(by).astype(np.int64)
     part = (by - whole)[:, :, None]
     # One index a line into the flat array: the cells of a line are beside each other.
-    starts = np.arange(count * lines).reshape(count, lines) * padded.shape[2] + pad + whole
+    starts = (
+        np.arange(count * lines).reshape(count, lines) * padded.shape[2] + pad + whole
+    )
     at = starts[:, :, None] + np.arange(n)
     flat_values = padded.reshape(-1)
     left = flat_values[at]
@@ -127,10 +131,16 @@ class Chained:
     def __init__(self, network: Network, weights: Values):
         shapes = {name: np.shape(w) for name, w in weights.items()}
         if network.grid.comm.size > 1:
-            raise InputError("features: network", f"{network.grid.comm.size} ranks", "one")
+            raise InputError(
+                "features: network", f"{network.grid.comm.size} ranks", "one"
+            )
         if shapes != network.shapes:
             raise InputError("features: weights", shapes, str(network.shapes))
-        self.source, self.dtype, self.size = network.source, network.dtype, network.target.size
+        self.source, self.dtype, self.size = (
+            network.source,
+            network.dtype,
+            network.target.size,
+        )
         self.layers = [step.at(weights, None) for step in network.steps]
 
     def states(self, u: np.ndarray) -> np.ndarray:
@@ -165,7 +175,9 @@ class Oriented:
         InputError: for numbers that are not positive, and more samples than cells.
     """
 
-    def __init__(self, shape: tuple[int, int], orientations: int, time: float, samples: int):
+    def __init__(
+        self, shape: tuple[int, int], orientations: int, time: float, samples: int
+    ):
         if min(orientations, samples) < 1 or samples > min(shape) or not time >= 0:
             told = f"{orientations} orientations, time {time}, {samples} samples"
             allowed = f"at least 1, 0 and 1; at most {min(shape)} samples"
@@ -204,7 +216,9 @@ def _coarse_heat(n: int, time: float, samples: int) -> np.ndarray:
     lap -= np.diag(lap.sum(axis=1))
     edges = np.linspace(0, n, samples + 1)
     cells = np.arange(n)
-    overlap = np.minimum(cells + 1, edges[1:, None]) - np.maximum(cells, edges[:-1, None])
+    overlap = np.minimum(cells + 1, edges[1:, None]) - np.maximum(
+        cells, edges[:-1, None]
+    )
     means = np.maximum(overlap, 0) * samples / n
     found: np.ndarray = means @ expm(time * lap)
     return found
@@ -248,7 +262,12 @@ class RandomLayer:
 
     @classmethod
     def scaled(
-        cls, A: np.ndarray, mean: np.ndarray, spread: np.ndarray, scale: float, b: Numbers = 0.0
+        cls,
+        A: np.ndarray,
+        mean: np.ndarray,
+        spread: np.ndarray,
+        scale: float,
+        b: Numbers = 0.0,
     ) -> RandomLayer:
         """tanh((x - mean) A S + b), S so that what stands before b has the deviation `scale`.
 

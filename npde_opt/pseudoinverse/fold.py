@@ -55,7 +55,9 @@ class Fold(Rows):
         found = solve(self._reduced(kept, sample, count), tolerance, ridge)
         return self._with_intercept(found, kept)
 
-    def remove(self, H: np.ndarray, T: np.ndarray, weights: np.ndarray | None = None) -> None:
+    def remove(
+        self, H: np.ndarray, T: np.ndarray, weights: np.ndarray | None = None
+    ) -> None:
         """Takes rows out that were added here; not collective.
 
         Raises:
@@ -63,12 +65,16 @@ class Fold(Rows):
                 rows are sampled.
         """
         if self.sample.size:
-            raise InputError("pseudoinverse: rows to take out", "rows are sampled", "sampled=0")
+            raise InputError(
+                "pseudoinverse: rows to take out", "rows are sampled", "sampled=0"
+            )
         H, T = self._checked(H, T)
         roots = roots_of(weights, len(H))
         for start in range(0, len(H), len(self.kept)):
             rows = slice(start, start + len(self.kept))
-            self._take_out(self._joined(H[rows], T[rows], None if roots is None else roots[rows]))
+            self._take_out(
+                self._joined(H[rows], T[rows], None if roots is None else roots[rows])
+            )
         self.count -= len(H)
 
     def _take_out(self, X: np.ndarray) -> None:
@@ -82,6 +88,8 @@ class Fold(Rows):
             left = cholesky(np.eye(len(R)) - Y @ Y.T + EPS * np.eye(len(R)))
         except np.linalg.LinAlgError:
             raise InputError(
-                "pseudoinverse: rows to take out", f"{len(X)} rows", "rows that were added here"
+                "pseudoinverse: rows to take out",
+                f"{len(X)} rows",
+                "rows that were added here",
             ) from None
         self.kept = triangle.fold(triangle.empty(len(R)), np.asfortranarray(left @ R))

@@ -89,7 +89,9 @@ class Gram(Rows):
         self.comm.Reduce(packed, found)
         return None if found is None else triangle.unpack(found, self.width)
 
-    def remove(self, H: np.ndarray, T: np.ndarray, weights: np.ndarray | None = None) -> None:
+    def remove(
+        self, H: np.ndarray, T: np.ndarray, weights: np.ndarray | None = None
+    ) -> None:
         """Takes rows out that were added here; not collective."""
         whole, self.kept = self.kept, triangle.empty(self.width)
         blocks = self.blocks
@@ -141,7 +143,8 @@ class Gram(Rows):
         if not first:
             return found
         return replace(
-            found, intercept=(kept[0, last:] - kept[0, first:last] @ found.W) / kept[0, 0]
+            found,
+            intercept=(kept[0, last:] - kept[0, first:last] @ found.W) / kept[0, 0],
         )
 
     def _triangle(self, kept: np.ndarray, ridge: float) -> np.ndarray:
@@ -155,7 +158,9 @@ class Gram(Rows):
             raise _refusal(np.inf, self._limit) from None
         return R
 
-    def _products(self, kept: np.ndarray, sample: AllSampled | None, count: int) -> Products:
+    def _products(
+        self, kept: np.ndarray, sample: AllSampled | None, count: int
+    ) -> Products:
         """Those of H and T, without what the column of ones explains of them."""
         first, last = self.first, self.first + self.features
         ones = kept[:first, first:] / np.sqrt(np.diag(kept)[:first, None])
@@ -190,14 +195,18 @@ class Gram(Rows):
         """[1 H]^T (T - H W - intercept) - ridge W of all ranks (1 + n, k)."""
         own = np.zeros((self.first + self.features, self.targets))
         for H, T in blocks:
-            missed = np.asarray(T, float).reshape(len(H), -1) - H @ found.W - found.intercept
+            missed = (
+                np.asarray(T, float).reshape(len(H), -1) - H @ found.W - found.intercept
+            )
             own[: self.first] += missed.sum(axis=0)
             own[self.first :] += H.T @ missed
         total = reductions.total(self.comm, own)
         total[self.first :] -= found.ridge * found.W
         return total
 
-    def _change(self, kept: np.ndarray, gradient: np.ndarray, ridge: np.ndarray) -> np.ndarray:
+    def _change(
+        self, kept: np.ndarray, gradient: np.ndarray, ridge: np.ndarray
+    ) -> np.ndarray:
         change = np.empty_like(gradient)
         for weight in np.unique(ridge):
             R = self._triangle(kept, float(weight))
@@ -218,7 +227,9 @@ def _condition(R: np.ndarray) -> float:
 
 
 def _refusal(condition: float, limit: float) -> InputError:
-    told = f"a condition of {condition:.1e}" if np.isfinite(condition) else "no full rank"
+    told = (
+        f"a condition of {condition:.1e}" if np.isfinite(condition) else "no full rank"
+    )
     allowed = f"up to {limit:.0e} by products: a ridge, or the method 'qr' (Fold)"
     return InputError("pseudoinverse: features", told, allowed)
 

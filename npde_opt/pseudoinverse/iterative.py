@@ -95,7 +95,9 @@ def iterate(
     rows = H.getLocalSize()[0]
     if T.ndim != 2 or len(T) != rows or not ridge >= 0:
         told = f"shape {T.shape}, ridge {ridge}"
-        raise InputError("pseudoinverse: T", told, f"{rows} rows (own rows of H), a ridge >= 0")
+        raise InputError(
+            "pseudoinverse: T", told, f"{rows} rows (own rows of H), a ridge >= 0"
+        )
     A = _stacked(H, float(np.sqrt(ridge))) if ridge > 0 else H
     ksp = _solver(A, _shared(H, R, ridge), rtol, prefix)
     w, t = A.createVecs()
@@ -106,7 +108,9 @@ def iterate(
             w.set(0)
             ksp.solve(t, w)
             if ksp.getConvergedReason() < 0:
-                raise SolverError(prefix, _reason(ksp), f"Raise -{prefix}ksp_max_it, or give R.")
+                raise SolverError(
+                    prefix, _reason(ksp), f"Raise -{prefix}ksp_max_it, or give R."
+                )
             found.append(w.array_r.copy())
             iterations.append(ksp.getIterationNumber())
     finally:
@@ -117,7 +121,9 @@ def iterate(
 
 def _reason(ksp: PETSc.KSP) -> str:
     reasons = vars(PETSc.KSP.ConvergedReason).items()
-    return next((name for name, value in reasons if value == ksp.getConvergedReason()), "?")
+    return next(
+        (name for name, value in reasons if value == ksp.getConvergedReason()), "?"
+    )
 
 
 def _stacked(H: PETSc.Mat, root: float) -> PETSc.Mat:
@@ -133,7 +139,9 @@ def _shared(H: PETSc.Mat, R: np.ndarray | None, ridge: float) -> np.ndarray | No
         return None
     found = np.asfortranarray(R) if comm.rank == 0 else np.empty(0)
     if comm.rank == 0 and ridge > 0:
-        found = triangle.fold_triangle(found.copy(), np.sqrt(ridge) * np.eye(len(found)))
+        found = triangle.fold_triangle(
+            found.copy(), np.sqrt(ridge) * np.eye(len(found))
+        )
     shared: np.ndarray = comm.bcast(found)
     return shared
 

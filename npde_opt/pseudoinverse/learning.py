@@ -50,15 +50,23 @@ class Readout:
     def scores(self, x: np.ndarray) -> np.ndarray:
         """(samples, classes)"""
         found = [_scores(self.solution, self.features(part)) for part in parts(x)]
-        return np.concatenate(found) if found else np.empty((0, self.solution.W.shape[1]))
+        return (
+            np.concatenate(found) if found else np.empty((0, self.solution.W.shape[1]))
+        )
 
-    def confusion(self, x: np.ndarray, labels: np.ndarray, comm: MPI.Intracomm) -> np.ndarray:
+    def confusion(
+        self, x: np.ndarray, labels: np.ndarray, comm: MPI.Intracomm
+    ) -> np.ndarray:
         """How many samples of each class were taken for which one, on all ranks (true, found).
         Collective."""
         classes = self.solution.W.shape[1]
         found = self.scores(x).argmax(axis=1)
         counts = np.bincount(classes * labels + found, minlength=classes**2)
-        return reductions.total(comm, counts.astype(float)).astype(int).reshape(classes, classes)
+        return (
+            reductions.total(comm, counts.astype(float))
+            .astype(int)
+            .reshape(classes, classes)
+        )
 
 
 class Online:
@@ -89,7 +97,9 @@ class Online:
             raise InputError("labels", told, f"{len(x)} whole numbers, one a sample")
         wrong = own[(own < 0) | (own >= classes)]
         if wrong.size:
-            raise InputError("labels", int(wrong[0]), f"classes from 0 to {classes - 1}")
+            raise InputError(
+                "labels", int(wrong[0]), f"classes from 0 to {classes - 1}"
+            )
         for part, of in zip(parts(x), parts(own), strict=True):
             self.fit.add(self.features(part), np.eye(classes)[of])
         return self
@@ -108,7 +118,11 @@ class Online:
 
 
 def train(
-    fit: Rows, features: Map, x: np.ndarray, labels: np.ndarray, ridge: float | str = HELD
+    fit: Rows,
+    features: Map,
+    x: np.ndarray,
+    labels: np.ndarray,
+    ridge: float | str = HELD,
 ) -> Readout:
     """Folds the own samples into `fit` and solves. Collective.
 
@@ -136,7 +150,9 @@ def train(
     return Readout(features, found, tuple(tried))
 
 
-def _tried(fit: Rows, held: list[tuple[np.ndarray, np.ndarray]]) -> list[tuple[float, float]]:
+def _tried(
+    fit: Rows, held: list[tuple[np.ndarray, np.ndarray]]
+) -> list[tuple[float, float]]:
     """Shares of held-back rows that each ridge gets wrong."""
     count = reductions.total(fit.comm, fit.count)
     there = reductions.total(fit.comm, sum(len(own) for _, own in held))
@@ -148,7 +164,9 @@ def _tried(fit: Rows, held: list[tuple[np.ndarray, np.ndarray]]) -> list[tuple[f
             # Without a ridge that is large enough, products have no solution.
             refusal = error
             continue
-        wrong = sum(int((_scores(solution, H).argmax(1) != own).sum()) for H, own in held)
+        wrong = sum(
+            int((_scores(solution, H).argmax(1) != own).sum()) for H, own in held
+        )
         found.append((float(ridge), reductions.total(fit.comm, wrong) / max(there, 1)))
     if not found:
         assert refusal is not None

@@ -149,7 +149,9 @@ class Projected(Objective):
         ensemble = ensemble or Ensemble.whole(forward.grid.comm)
         with ensemble.together():
             _check(forward, targets, ridge)
-            misfits = [Behind(np.asarray(targets, float), layout) for layout in forward.layouts]
+            misfits = [
+                Behind(np.asarray(targets, float), layout) for layout in forward.layouts
+            ]
         super().__init__(forward, misfits, regularizers or {}, ensemble)
         self.ridge, self.targets = ridge, targets.shape[1]
         sizes = [layout.size for layout in forward.layouts]
@@ -171,10 +173,17 @@ class Projected(Objective):
 def _check(forward: ForwardMap, targets: np.ndarray, ridge: float) -> None:
     """Raises InputError where they do not fit."""
     if len(forward.layouts) > 1:
-        raise InputError("features", f"{len(forward.layouts)} blocks", "one, of all samples")
+        raise InputError(
+            "features", f"{len(forward.layouts)} blocks", "one, of all samples"
+        )
     samples = len(forward.experiments)
     shape = np.shape(targets)
-    if len(shape) != 2 or shape[0] != samples or not shape[1] or not np.isfinite(targets).all():
+    if (
+        len(shape) != 2
+        or shape[0] != samples
+        or not shape[1]
+        or not np.isfinite(targets).all()
+    ):
         wanted = f"{samples} rows of finite numbers, one a sample"
         raise InputError("targets", f"shape {shape}", wanted)
     if not 0 <= ridge < np.inf:
@@ -253,11 +262,15 @@ class ProjectedAt(ObjectiveAt):
         solution = fold.solve(ridge=objective.ridge)
         W, b = solution.W, solution.intercept
         objective.misfits = [misfit.at(W, b) for misfit in self._behind]
-        return Solved(solution, H, H @ W + b - targets, objective.ridge, objective.everyone)
+        return Solved(
+            solution, H, H @ W + b - targets, objective.ridge, objective.everyone
+        )
 
     @property
     def _behind(self) -> list[Behind]:
-        return [misfit for misfit in self.objective.misfits if isinstance(misfit, Behind)]
+        return [
+            misfit for misfit in self.objective.misfits if isinstance(misfit, Behind)
+        ]
 
     @property
     def _own(self) -> slice:
@@ -276,7 +289,10 @@ class ProjectedAt(ObjectiveAt):
         if self._value is None:
             W = self._solved.solution.W
             misfit, penalty = super()._values()
-            self._value = (misfit + self.objective.ridge / 2 * float((W**2).sum()), penalty)
+            self._value = (
+                misfit + self.objective.ridge / 2 * float((W**2).sum()),
+                penalty,
+            )
         return self._value
 
     def _defined(self) -> bool:
@@ -293,7 +309,9 @@ class ProjectedAt(ObjectiveAt):
         _ = self._solved
         return super().gradient()
 
-    def hessian(self, dm: PETSc.Vec, out: PETSc.Vec, gauss_newton: bool = False) -> None:
+    def hessian(
+        self, dm: PETSc.Vec, out: PETSc.Vec, gauss_newton: bool = False
+    ) -> None:
         """out = H dm, exact or Kaufman's."""
         self._data_hessian(dm, out, gauss_newton)
         with self.objective.together():
@@ -316,7 +334,9 @@ class ProjectedAt(ObjectiveAt):
         change = solved.moved(dH, not gauss_newton)
         with objective.together(), stage("hessian"):
             pairs = zip(self._behind, at.data, strict=True)
-            metrics = [Moved(misfit, change, d, not gauss_newton) for misfit, d in pairs]
+            metrics = [
+                Moved(misfit, change, d, not gauss_newton) for misfit, d in pairs
+            ]
             if gauss_newton:
                 for metric, image in zip(metrics, images, strict=True):
                     metric.apply(image)

@@ -19,7 +19,17 @@ from npde_opt.errors import InputError
 from npde_opt.forward.chain import Chain
 from npde_opt.forward.layer import Stages
 from npde_opt.grids import Grid
-from npde_opt.networks import Dense, Diffusion, Mixing, Part, Place, Stencil, Step, Tanh, Transposed
+from npde_opt.networks import (
+    Dense,
+    Diffusion,
+    Mixing,
+    Part,
+    Place,
+    Stencil,
+    Step,
+    Tanh,
+    Transposed,
+)
 from npde_opt.networks.template import Sums
 from npde_opt.pseudoinverse.fold import Fold
 from npde_opt.pseudoinverse.solution import Solution
@@ -51,12 +61,16 @@ class Reservoir:
         if self.cells < 3:
             raise InputError("reservoir.cells", self.cells, "at least 3")
         if not 0 <= self.diffusion < STABLE:
-            raise InputError("reservoir.diffusion", self.diffusion, f"0 to below {STABLE}")
+            raise InputError(
+                "reservoir.diffusion", self.diffusion, f"0 to below {STABLE}"
+            )
         if not 0 < self.leak <= 1:
             raise InputError("reservoir.leak", self.leak, "above 0, at most 1")
         for name in ("carried", "drive", "bias"):
             if not np.isfinite(getattr(self, name)):
-                raise InputError(f"reservoir.{name}", getattr(self, name), "a finite number")
+                raise InputError(
+                    f"reservoir.{name}", getattr(self, name), "a finite number"
+                )
 
     def states(self, series: np.ndarray, seeds: Sequence[int]) -> np.ndarray:
         """u after each value of a series [time, channel], from u = 0: (seeds, times, cells).
@@ -71,7 +85,9 @@ class Reservoir:
         given = np.concatenate([series, np.ones((times, 1))], axis=1)
         # Each reservoir is a sample, which gives the series to its own part of B.
         own = np.eye(count)[:, None, :, None] * given.T[:, None, :]
-        layers = [step.at(weights, own[..., n].reshape(-1, count, 1)) for n in range(times)]
+        layers = [
+            step.at(weights, own[..., n].reshape(-1, count, 1)) for n in range(times)
+        ]
         found = np.empty((count, times, self.cells))
 
         def after(n: int, stages: Stages) -> None:
@@ -81,7 +97,9 @@ class Reservoir:
         Chain[Sums](layers).run(np.zeros((1, count, self.cells)), after).destroy()
         return found
 
-    def _step(self, channels: int, seeds: Sequence[int]) -> tuple[Step, dict[str, np.ndarray]]:
+    def _step(
+        self, channels: int, seeds: Sequence[int]
+    ) -> tuple[Step, dict[str, np.ndarray]]:
         """The layer, and its weights."""
         sides = dict.fromkeys(("x-", "x+"), "periodic")
         place = Place.on(Grid((self.cells,), boundaries=sides, comm=MPI.COMM_SELF))
@@ -101,7 +119,12 @@ class Reservoir:
         parts = [sizes * _normal(seed, (channels + 1, self.cells)) for seed in seeds]
         carried = np.reshape([self.carried, 0.0, 0.0], beside.shape)
         spreads = np.array([self.diffusion / self.leak])
-        return step, {"S": carried, "D": spreads, "G": -np.ones((1, 1)), "B": np.concatenate(parts)}
+        return step, {
+            "S": carried,
+            "D": spreads,
+            "G": -np.ones((1, 1)),
+            "B": np.concatenate(parts),
+        }
 
 
 def _normal(seed: int, shape: tuple[int, int]) -> np.ndarray:

@@ -72,14 +72,20 @@ class Rows(ABC):
         block: int = ROWS,
         sampled: int = 0,
     ):
-        for name, value in {"features": features, "targets": targets, "block": block}.items():
+        for name, value in {
+            "features": features,
+            "targets": targets,
+            "block": block,
+        }.items():
             if value < 1:
                 raise InputError(f"pseudoinverse: {name}", value, "a positive integer")
         self.features, self.targets, self.block = features, targets, block
         self.first = int(intercept)
         self.comm, self.count, self.blocks = comm, 0, 0
         self.width = self.first + features + targets
-        needed = 8.0 * self.width / features * (self.copies * self.width + sampled + block)
+        needed = (
+            8.0 * self.width / features * (self.copies * self.width + sampled + block)
+        )
         fits("pseudoinverse: features", features, needed, "columns")
         self.kept = triangle.empty(self.width)
         self._buffer = np.empty(0, self.number)
@@ -109,7 +115,9 @@ class Rows(ABC):
     ) -> Solution:
         """The solution from what all ranks keep."""
 
-    def add(self, H: np.ndarray, T: np.ndarray, weights: np.ndarray | None = None) -> None:
+    def add(
+        self, H: np.ndarray, T: np.ndarray, weights: np.ndarray | None = None
+    ) -> None:
         """Takes rows in; not collective.
 
         Args:
@@ -158,7 +166,9 @@ class Rows(ABC):
         if checkpoint is not None:
             self.save(checkpoint)
 
-    def _joined(self, H: np.ndarray, T: np.ndarray, roots: np.ndarray | None) -> np.ndarray:
+    def _joined(
+        self, H: np.ndarray, T: np.ndarray, roots: np.ndarray | None
+    ) -> np.ndarray:
         """Rows of [1 H T], each times the root of its weight; until the next such call."""
         count = len(H) * self.width
         if self._buffer.size < count:
@@ -182,7 +192,9 @@ class Rows(ABC):
         for name, array, columns in (("H", H, self.features), ("T", T, self.targets)):
             if array.ndim != 2 or array.shape[1] != columns or len(array) != len(H):
                 wanted = f"{len(H)} rows of {columns} numbers"
-                raise InputError(f"pseudoinverse: {name}", f"shape {array.shape}", wanted)
+                raise InputError(
+                    f"pseudoinverse: {name}", f"shape {array.shape}", wanted
+                )
             # Of what is finite the sum may overflow, but it is never finite with what is not.
             if np.isfinite(array.sum()):
                 continue
@@ -193,7 +205,9 @@ class Rows(ABC):
                 raise InputError(f"pseudoinverse: {name}", told, "finite numbers")
         return H, T
 
-    def solve(self, tolerance: float | None = None, ridge: Numbers | str = 0.0) -> Solution:
+    def solve(
+        self, tolerance: float | None = None, ridge: Numbers | str = 0.0
+    ) -> Solution:
         """W of the rows of all ranks; more rows may be added afterwards. Collective.
 
         Args:
@@ -268,7 +282,9 @@ class Rows(ABC):
         before = type(self).load(path, self.comm)
         if before._sizes() != self._sizes():
             wanted = f"{self._sizes()} (features, targets, intercept, block, sampled)"
-            raise InputError("pseudoinverse: file", f"{path} of sizes {before._sizes()}", wanted)
+            raise InputError(
+                "pseudoinverse: file", f"{path} of sizes {before._sizes()}", wanted
+            )
         self.kept, self.sample = before.kept, before.sample
         self.count, self.blocks = before.count, before.blocks
 
@@ -282,15 +298,21 @@ class Rows(ABC):
         try:
             with np.load(path) as file:
                 if int(file["format"]) != FORMAT or str(file["method"]) != cls.method:
-                    raise ValueError(f"format {file['format']}, method {file['method']}")
-                features, targets, first, block, sampled = (int(x) for x in file["sizes"])
+                    raise ValueError(
+                        f"format {file['format']}, method {file['method']}"
+                    )
+                features, targets, first, block, sampled = (
+                    int(x) for x in file["sizes"]
+                )
                 found = cls(features, targets, bool(first), comm, block, sampled)
                 found.kept = triangle.unpack(file["kept"], found.width)
                 found.count, found.blocks = (int(x) for x in file["counts"])
                 found.sample.go_on(file["rows"], file["keys"], int(file["seen"]))
         except (OSError, KeyError, ValueError) as error:
             allowed = f"a file that {cls.__name__}.save wrote"
-            raise InputError("pseudoinverse: file", f"{path} ({error})", allowed) from error
+            raise InputError(
+                "pseudoinverse: file", f"{path} ({error})", allowed
+            ) from error
         return found
 
 
@@ -306,15 +328,22 @@ def roots_of(weights: np.ndarray | None, rows: int) -> np.ndarray | None:
     return roots
 
 
-def _check_settings(tolerance: float | None, ridge: Numbers | str, targets: int) -> None:
+def _check_settings(
+    tolerance: float | None, ridge: Numbers | str, targets: int
+) -> None:
     if tolerance is not None and not 0 <= tolerance < 1:
-        raise InputError("pseudoinverse: tolerance", tolerance, "a number in [0, 1), or None")
+        raise InputError(
+            "pseudoinverse: tolerance", tolerance, "a number in [0, 1), or None"
+        )
     if isinstance(ridge, str):
         if ridge not in CHOICES:
             wanted = ", ".join(["numbers", *map(repr, CHOICES)])
             raise InputError("pseudoinverse: ridge", repr(ridge), wanted)
         return
     given = np.asarray(ridge, float)
-    if given.shape not in ((), (targets,)) or not (np.isfinite(given) & (given >= 0)).all():
+    if (
+        given.shape not in ((), (targets,))
+        or not (np.isfinite(given) & (given >= 0)).all()
+    ):
         wanted = f"a number >= 0, or one a target ({targets})"
         raise InputError("pseudoinverse: ridge", given.tolist(), wanted)

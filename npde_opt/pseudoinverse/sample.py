@@ -64,7 +64,9 @@ class Sample:
         gathered = comm.gather((self.rows, self.seen))
         if gathered is None:
             return None
-        shares = [np.full(len(rows), seen / max(len(rows), 1)) for rows, seen in gathered]
+        shares = [
+            np.full(len(rows), seen / max(len(rows), 1)) for rows, seen in gathered
+        ]
         weights = np.concatenate(shares)
         rows = np.concatenate([rows for rows, _ in gathered])
         return AllSampled(rows, weights / max(weights.sum(), 1.0))

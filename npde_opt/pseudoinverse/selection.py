@@ -73,10 +73,15 @@ class _Fits:
         self.sizes = np.sqrt((G**2).sum(axis=0))
         self.size = float(np.linalg.norm(b))
         if not (self.sizes > 0).all() or not self.size > 0:
-            raise InputError("equation: rows", "terms or u_t that are 0", "observations that vary")
+            raise InputError(
+                "equation: rows", "terms or u_t that are 0", "observations that vary"
+            )
         fold = Fold(self.count, 1)
         fold.add(G / self.sizes, b)
-        self.R, self.C = np.triu(fold.kept)[: self.count, :-1], fold.kept[: self.count, -1]
+        self.R, self.C = (
+            np.triu(fold.kept)[: self.count, :-1],
+            fold.kept[: self.count, -1],
+        )
         self.rest = float(fold.kept[-1, -1] ** 2)
 
     def fit(self, terms: Iterable[int]) -> tuple[np.ndarray, float]:
@@ -91,7 +96,11 @@ class _Fits:
         n = self.rows
         variance = (missed + (FLOOR * self.size) ** 2) / n
         costs = len(some) * (np.log(n) + 2 * np.log(self.count))
-        return Choice(some, float(n * np.log(variance) + costs), float(np.sqrt(missed)) / self.size)
+        return Choice(
+            some,
+            float(n * np.log(variance) + costs),
+            float(np.sqrt(missed)) / self.size,
+        )
 
     def thresholded(self) -> list[int]:
         """Terms whose share is at least the threshold."""

@@ -69,7 +69,9 @@ class Reduced:
 
     def missed(self, W: np.ndarray) -> np.ndarray:
         """|H W - T|^2 of each target (k,)."""
-        found: np.ndarray = self.rest + ((np.triu(self.R) @ W - self.C) ** 2).sum(axis=0)
+        found: np.ndarray = self.rest + ((np.triu(self.R) @ W - self.C) ** 2).sum(
+            axis=0
+        )
         return found
 
     def score(self, ridge: float) -> np.ndarray:
@@ -91,7 +93,9 @@ class Reduced:
         assert self.sample is not None
         turned, s, _ = self.factors
         size = s**2 + ridge
-        missed = self.sample.targets - self._turned_sample @ ((s / size)[:, None] * turned)
+        missed = self.sample.targets - self._turned_sample @ (
+            (s / size)[:, None] * turned
+        )
         leverage = self.sample.leverage + (self._turned_sample**2) @ (1 / size)
         # A row that is explained by itself alone says nothing of others.
         free = np.maximum(1 - leverage, EPS)
@@ -164,7 +168,9 @@ def reciprocal_condition(R: np.ndarray) -> float:
     return float(found)
 
 
-def _gelsd(R: np.ndarray, C: np.ndarray, relative: float) -> tuple[np.ndarray, np.ndarray, int]:
+def _gelsd(
+    R: np.ndarray, C: np.ndarray, relative: float
+) -> tuple[np.ndarray, np.ndarray, int]:
     """W of least norm, the singular values, and how many of them count."""
     rows, n = R.shape
     if not rows:
@@ -184,7 +190,9 @@ def with_ridge(problem: Reduced, relative: float, ridge: Numbers | str) -> Solut
     weights = np.broadcast_to(_weights(problem, ridge), (targets,))
     size = s[:, None] ** 2 + weights
     kept = (s[:, None] > cut) | (weights > 0)
-    factor = np.divide(s[:, None], size, out=np.zeros_like(size), where=kept & (size > 0))
+    factor = np.divide(
+        s[:, None], size, out=np.zeros_like(size), where=kept & (size > 0)
+    )
     rank = int((s > cut).sum())
     condition = float(s[0] / s[rank - 1]) if rank else np.inf
     return answer(problem, V @ (factor * turned), rank, cut, condition, weights)

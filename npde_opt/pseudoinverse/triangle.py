@@ -35,7 +35,9 @@ def _tpqrt(R: np.ndarray, rows: np.ndarray, pentagon: int) -> np.ndarray:
     if not rows.size:
         return R
     panel = min(PANEL, len(R))
-    found, _, _, info = lapack.dtpqrt(pentagon, panel, R, rows, overwrite_a=1, overwrite_b=1)
+    found, _, _, info = lapack.dtpqrt(
+        pentagon, panel, R, rows, overwrite_a=1, overwrite_b=1
+    )
     assert info == 0
     triangle: np.ndarray = found
     return triangle

@@ -7,7 +7,11 @@ from npde_opt.regularizers.roughness import Roughness
 from npde_opt.regularizers.small import SmallPrior
 from npde_opt.regularizers.total_variation import TotalVariation
 
-REGULARIZERS = {"gradient": Gradient, "bilaplacian": BiLaplacian, "total-variation": TotalVariation}
+REGULARIZERS = {
+    "gradient": Gradient,
+    "bilaplacian": BiLaplacian,
+    "total-variation": TotalVariation,
+}
 
 __all__ = [
     "REGULARIZERS",

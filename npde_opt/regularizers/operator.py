@@ -21,7 +21,9 @@ which this norm bounds. The preconditioned norm does not; then what is built on 
 
 def closed(grid: Grid) -> Grid:
     """The grid with no flux through its sides (periodic ones kept)."""
-    kept = {s: b if b.kind == "periodic" else Boundary() for s, b in grid.boundaries.items()}
+    kept = {
+        s: b if b.kind == "periodic" else Boundary() for s, b in grid.boundaries.items()
+    }
     return grid.with_(boundaries=kept, components=1)
 
 
@@ -42,7 +44,9 @@ def fill(
 ) -> None:
     names = [f"D{d}" for d in range(grid.dim)]
     planes = matrix.zeroed()
-    Diffusion(grid, names).at(dict(zip(names, diffusivities, strict=True))).add_planes(planes)
+    Diffusion(grid, names).at(dict(zip(names, diffusivities, strict=True))).add_planes(
+        planes
+    )
     centre = planes[matrix.offsets[0]]
     centre += reaction * grid.volume
     matrix.refresh()
@@ -54,7 +58,9 @@ def checked_weights(grid: Grid, given: np.ndarray | float) -> np.ndarray:
     weights = np.broadcast_to(np.asarray(given, float), grid.local_shape)
     least = smallest(grid.comm, float(weights[grid.active].min(initial=np.inf)))
     if not least >= 0:
-        raise InputError("regularization.cell_weights", least, "factors >= 0 in all active cells")
+        raise InputError(
+            "regularization.cell_weights", least, "factors >= 0 in all active cells"
+        )
     return weights
 
 
@@ -63,5 +69,7 @@ def checked_factors(grid: Grid, given: Sequence[float] | None) -> list[float]:
     where one is not positive."""
     factors = [1.0] * grid.dim if given is None else [float(x) for x in given]
     if len(factors) != grid.dim or not min(factors) > 0:
-        raise InputError("regularization.directions", given, f"{grid.dim} positive factors")
+        raise InputError(
+            "regularization.directions", given, f"{grid.dim} positive factors"
+        )
     return factors

@@ -100,17 +100,23 @@ class Parts:
     ):
         inner = block.one if isinstance(block, PlacedSteps) else block
         if not isinstance(inner, PlacedField):
-            raise InputError("Parts: block", type(inner).__name__, "Field, or PerStep of a Field")
+            raise InputError(
+                "Parts: block", type(inner).__name__, "Field, or PerStep of a Field"
+            )
         self.block, self.one, self.grid = block, one, one.grid
         self.alpha, self.reference = one.alpha, reference
         self.beta = _weight("Parts: smoothness", smoothness)
         steps = block.steps if isinstance(block, PlacedSteps) else 1
         if self.beta and (steps < 2 or not self.alpha):
             given = f"{smoothness:g} with {steps} steps and weight {self.alpha:g}"
-            raise InputError("Parts: smoothness", given, "0, or two steps and a positive weight")
+            raise InputError(
+                "Parts: smoothness", given, "0, or two steps and a positive weight"
+            )
         t = np.arange(steps, dtype=float) if times is None else np.asarray(times, float)
         if t.size != steps or np.any(np.diff(t) <= 0):
-            raise InputError("Parts: times", f"{t.size} values", f"{steps} increasing times")
+            raise InputError(
+                "Parts: times", f"{t.size} values", f"{steps} increasing times"
+            )
         self.stiffness = self.beta / np.diff(t)
         self._x, self._y = self.grid.create_scalar(), self.grid.create_scalar()
         self._shifted: dict[float, Shifted] = {}

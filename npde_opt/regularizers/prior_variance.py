@@ -51,7 +51,9 @@ WINDOW_CELLS = 1500
 COLUMNS = 256
 
 
-def pointwise_variance(grid: Grid, diffusivities: Sequence[float], delta: float) -> np.ndarray:
+def pointwise_variance(
+    grid: Grid, diffusivities: Sequence[float], delta: float
+) -> np.ndarray:
     """Variance in the owned cells [i, j, k] (1 in inactive ones).
 
     Args:
@@ -95,7 +97,11 @@ class Box:
         """Between the centres of neighbours, the one across the period last where there is one."""
         lower, upper = self.geometry.halves[axis]
         inside, across = upper[:-1] + lower[1:], upper[-1] + lower[0]
-        return np.append(inside, across) if self.periodic[axis] and lower.size > 1 else inside
+        return (
+            np.append(inside, across)
+            if self.periodic[axis] and lower.size > 1
+            else inside
+        )
 
     def faces(self, axis: int) -> np.ndarray:
         """Factors in areas of the faces that `distances` are across."""
@@ -107,7 +113,9 @@ class Box:
         """In the cells of a part of the box."""
         pairs = [self._eigenpairs(d, D) for d, D in enumerate(diffusivities)]
         fastest = sum(float(values[-1]) for values, _ in pairs) + delta
-        s = np.arange(np.log(SHORTEST / fastest), np.log(LONGEST / delta) + LOG_STEP, LOG_STEP)
+        s = np.arange(
+            np.log(SHORTEST / fastest), np.log(LONGEST / delta) + LOG_STEP, LOG_STEP
+        )
         times = np.exp(s)
         kernels = [
             (vectors[part[d]] ** 2) @ np.exp(-np.outer(values, times))
@@ -144,7 +152,11 @@ class Box:
 
 
 def masked_ratio(
-    grid: Grid, box: Box, active: np.ndarray, diffusivities: Sequence[float], delta: float
+    grid: Grid,
+    box: Box,
+    active: np.ndarray,
+    diffusivities: Sequence[float],
+    delta: float,
 ) -> np.ndarray:
     """Variance under the mask over that of the box, in the owned cells. Collective."""
     lengths = [np.sqrt(D / delta) for D in diffusivities]
@@ -157,7 +169,9 @@ def masked_ratio(
     coarse = Coarse(box, active, factors, diffusivities, delta)
     whole = coarse.box.variance(diffusivities, delta, (slice(None),) * grid.dim)
     ratio = np.where(
-        coarse.volume > 0, coarse.variance_by_windows(whole, lengths, grid.comm) / whole, 0.0
+        coarse.volume > 0,
+        coarse.variance_by_windows(whole, lengths, grid.comm) / whole,
+        0.0,
     )
     return interpolated(
         ratio,
@@ -179,8 +193,12 @@ class Coarse:
         diffusivities: Sequence[float],
         delta: float,
     ):
-        self.starts = [np.arange(0, n, f) for n, f in zip(active.shape, factors, strict=True)]
-        edges = tuple(np.append(e[s], e[-1]) for e, s in zip(box.edges, self.starts, strict=True))
+        self.starts = [
+            np.arange(0, n, f) for n, f in zip(active.shape, factors, strict=True)
+        ]
+        edges = tuple(
+            np.append(e[s], e[-1]) for e, s in zip(box.edges, self.starts, strict=True)
+        )
         self.box, self.delta = Box(edges, box.periodic, box.radial), delta
         volume = active.astype(float)
         for d, measure in enumerate(box.geometry.measures):
@@ -227,7 +245,12 @@ class Coarse:
         else:
             core = max(int(WINDOW_CELLS ** (1 / len(shape)) / 2), 1)
             windows = list(
-                product(*[[range(i, min(i + core, n)) for i in range(0, n, core)] for n in shape])
+                product(
+                    *[
+                        [range(i, min(i + core, n)) for i in range(0, n, core)]
+                        for n in shape
+                    ]
+                )
             )
         found = np.zeros(shape)
         with collective(comm):
@@ -249,7 +272,9 @@ class Coarse:
             elif self.box.periodic[d]:
                 around.append(np.arange(cells.start - halo, cells.stop + halo) % n)
             else:
-                around.append(np.arange(max(cells.start - halo, 0), min(cells.stop + halo, n)))
+                around.append(
+                    np.arange(max(cells.start - halo, 0), min(cells.stop + halo, n))
+                )
         volume = self.volume[np.ix_(*around)]
         wanted = volume > 0
         for d, cells in enumerate(core):
@@ -260,7 +285,9 @@ class Coarse:
         if self._untouched(around, volume):
             return whole
         matrix, numbers = self._matrix(around, volume)
-        out[self.volume[np.ix_(*core)] > 0] = _diagonal(matrix, volume[volume > 0], numbers[wanted])
+        out[self.volume[np.ix_(*core)] > 0] = _diagonal(
+            matrix, volume[volume > 0], numbers[wanted]
+        )
         return out
 
     def _untouched(self, around: list[np.ndarray], volume: np.ndarray) -> bool:
@@ -277,7 +304,11 @@ class Coarse:
         none)."""
         numbers = np.full(volume.shape, -1)
         numbers[volume > 0] = np.arange(np.count_nonzero(volume > 0))
-        rows, columns, values = list[np.ndarray](), list[np.ndarray](), list[np.ndarray]()
+        rows, columns, values = (
+            list[np.ndarray](),
+            list[np.ndarray](),
+            list[np.ndarray](),
+        )
         for d, cells in enumerate(around):
             flow = self.conductances[d][
                 np.ix_(
@@ -290,7 +321,11 @@ class Coarse:
             n = self.volume.shape[d]
             for place, cell in enumerate(cells):
                 after = (place + 1) % cells.size
-                if cells[after] != (cell + 1) % n or cell >= flow.shape[d] or place == after:
+                if (
+                    cells[after] != (cell + 1) % n
+                    or cell >= flow.shape[d]
+                    or place == after
+                ):
                     continue
                 value = np.take(flow, cell, d)
                 a, b = np.take(numbers, place, d), np.take(numbers, after, d)
@@ -299,14 +334,19 @@ class Coarse:
                 columns.append(b[open_])
                 values.append(value[open_])
         size = int(numbers.max()) + 1
-        i, j, v = (np.concatenate(x) if x else np.zeros(0, int) for x in (rows, columns, values))
+        i, j, v = (
+            np.concatenate(x) if x else np.zeros(0, int)
+            for x in (rows, columns, values)
+        )
         off = scipy.sparse.coo_matrix((v, (i, j)), (size, size)).tocsc()
         off = off + off.T
         diagonal = np.asarray(off.sum(axis=1)).ravel() + self.delta * volume[volume > 0]
         return (scipy.sparse.diags(diagonal) - off).tocsc(), numbers
 
 
-def _diagonal(matrix: scipy.sparse.csc_matrix, mass: np.ndarray, cells: np.ndarray) -> np.ndarray:
+def _diagonal(
+    matrix: scipy.sparse.csc_matrix, mass: np.ndarray, cells: np.ndarray
+) -> np.ndarray:
     """(K^-1 M K^-1)_ii of some cells."""
     factor = scipy.sparse.linalg.splu(matrix)
     out = np.empty(cells.size)
@@ -331,7 +371,9 @@ def interpolated(
         i = np.clip(np.searchsorted(c, x, side="right") - 1, 0, max(c.size - 2, 0))
         below.append(i)
         share.append(
-            np.clip((x - c[i]) / (c[i + 1] - c[i]), 0, 1) if c.size > 1 else np.zeros(x.size)
+            np.clip((x - c[i]) / (c[i + 1] - c[i]), 0, 1)
+            if c.size > 1
+            else np.zeros(x.size)
         )
     shape = [x.size for x in points]
     total, weights = np.zeros(shape), np.zeros(shape)

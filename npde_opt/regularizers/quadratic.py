@@ -94,7 +94,10 @@ class Quadratic:
         self.apply(self._inverse, r, out)
 
     def apply(
-        self, action: Callable[[PETSc.Vec, PETSc.Vec], None], x: PETSc.Vec, out: PETSc.Vec
+        self,
+        action: Callable[[PETSc.Vec, PETSc.Vec], None],
+        x: PETSc.Vec,
+        out: PETSc.Vec,
     ) -> None:
         """An action on active cells, on vectors of all."""
         if self.grid.active_global is None:
@@ -144,7 +147,9 @@ class Quadratic:
 
     def solver_of(self, matrix: StencilMatrix) -> LinearSolver:
         """As this regularizer solves."""
-        found = LinearSolver(matrix, self.grid, self.prefix, rtol=1e-6, norm=ENERGY, checked=8)
+        found = LinearSolver(
+            matrix, self.grid, self.prefix, rtol=1e-6, norm=ENERGY, checked=8
+        )
         found.update()
         return found
 
@@ -238,7 +243,9 @@ class BiLaplacian(Quadratic):
         if gamma is None or delta is None:
             gamma, delta = bilaplacian_scales(grid.dim, correlation_length, variance)
         if not (gamma > 0 and delta > 0):
-            raise InputError("regularization.gamma, delta", (gamma, delta), "positive numbers")
+            raise InputError(
+                "regularization.gamma, delta", (gamma, delta), "positive numbers"
+            )
         factors = checked_factors(grid, directions)
         self._factors, self._delta = [gamma * c for c in factors], delta
         self.matrix = self._operator(0.0)
@@ -271,7 +278,9 @@ class BiLaplacian(Quadratic):
     def _operator(self, added: np.ndarray | float) -> StencilMatrix:
         """K + added M."""
         one = np.ones(self.grid.local_shape, order="F")
-        return operator(self.grid, [c * one for c in self._factors], self._delta + added)
+        return operator(
+            self.grid, [c * one for c in self._factors], self._delta + added
+        )
 
     def _inverse(self, x: PETSc.Vec, y: PETSc.Vec) -> None:
         self._solve(self.solver, x, y)
@@ -309,6 +318,7 @@ def bilaplacian_scales(
         )
     nu, kappa = 2 - dim / 2, 1 / length
     gamma = math.sqrt(
-        math.gamma(nu) / (math.gamma(2) * (4 * math.pi) ** (dim / 2) * kappa ** (2 * nu) * variance)
+        math.gamma(nu)
+        / (math.gamma(2) * (4 * math.pi) ** (dim / 2) * kappa ** (2 * nu) * variance)
     )
     return gamma, gamma * kappa**2

@@ -50,11 +50,15 @@ class SmallPrior:
         asked = weight >= 0 and smoothness >= 0 and weight + smoothness > 0
         if not (asked and deviation > 0):
             given = (weight, smoothness, deviation)
-            allowed = "weights >= 0 of which one is positive, a positive standard deviation"
+            allowed = (
+                "weights >= 0 of which one is positive, a positive standard deviation"
+            )
             raise InputError("prior", given, allowed)
         t = np.arange(count, dtype=float) if times is None else np.asarray(times, float)
         if t.size != count or np.any(np.diff(t) <= 0):
-            raise InputError("prior.times", f"{t.size} values", f"{count} increasing times")
+            raise InputError(
+                "prior.times", f"{t.size} values", f"{count} increasing times"
+            )
         self.comm, line = comm, Line(comm, count)
         whole = np.broadcast_to(np.asarray(reference, float), count)
         self.reference = np.array(whole[line.first : line.last])
@@ -112,7 +116,9 @@ class Chain:
             return 0.0, 0.0
         ends = self.comm.allgather((own[0], own[-1]) if own.size else (0.0, 0.0))
         rank, last = self.comm.rank, self.comm.size - 1
-        return ends[rank - 1][1] if rank > 0 else 0.0, ends[rank + 1][0] if rank < last else 0.0
+        return ends[rank - 1][1] if rank > 0 else 0.0, ends[rank + 1][
+            0
+        ] if rank < last else 0.0
 
     def jumps(self, own: np.ndarray) -> np.ndarray:
         """p_{i+1} - p_i of the own i that have a next number. Collective."""
@@ -183,7 +189,9 @@ class Definite:
                 answer[end] = (self.chain.before if end == 0 else self.chain.after)[end]
                 answer[:] = self._local(answer)
         matrix = np.eye(2 * self.comm.size)
-        for rank, (down, up) in enumerate(self.comm.allgather(self._at_ends(self._answers))):
+        for rank, (down, up) in enumerate(
+            self.comm.allgather(self._at_ends(self._answers))
+        ):
             rows = slice(2 * rank, 2 * rank + 2)
             if rank > 0:
                 matrix[rows, 2 * rank - 1] -= down

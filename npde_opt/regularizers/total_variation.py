@@ -39,7 +39,9 @@ class TotalVariation:
             raise InputError("regularization.epsilon", epsilon, "a positive slope")
         self.grid, self.alpha, self.epsilon = closed(grid), float(alpha), epsilon
         grid = self.grid
-        self.weight = np.where(grid.active, checked_weights(grid, cell_weights) * grid.volume, 0.0)
+        self.weight = np.where(
+            grid.active, checked_weights(grid, cell_weights) * grid.volume, 0.0
+        )
         self.reference = reference if reference is not None else grid.create_scalar()
         self.work = grid.create_scalar()
         self._x, self._y = grid.create_active(), grid.create_active()
@@ -54,13 +56,17 @@ class TotalVariation:
 
     @cached_property
     def solver(self) -> LinearSolver:
-        return LinearSolver(self.matrix, self.grid, self.prefix, rtol=1e-4, norm=ENERGY, checked=8)
+        return LinearSolver(
+            self.matrix, self.grid, self.prefix, rtol=1e-4, norm=ENERGY, checked=8
+        )
 
     def _inverse_distances(self) -> list[np.ndarray]:
         """1 / centre distance on every face, 0 where the face is closed."""
         one = {"D": np.ones(self.grid.local_shape, order="F")}
         at = Diffusion(self.grid).at(one)
-        return [np.where(at.term.areas(d) > 0, 1 / s, 0.0) for d, s in enumerate(at.sums)]
+        return [
+            np.where(at.term.areas(d) > 0, 1 / s, 0.0) for d, s in enumerate(at.sums)
+        ]
 
     def _slopes(self, x: PETSc.Vec, minus: PETSc.Vec | None) -> list[np.ndarray]:
         x.copy(self.work)
@@ -70,14 +76,20 @@ class TotalVariation:
         return [s * jump(ghosts, d) for d, s in enumerate(self.spacing)]
 
     def _norm(self, slopes: list[np.ndarray]) -> np.ndarray:
-        squares = sum(0.5 * (a + b) for d, s in enumerate(slopes) for a, b in [sides(s**2, d)])
+        squares = sum(
+            0.5 * (a + b) for d, s in enumerate(slopes) for a, b in [sides(s**2, d)]
+        )
         return np.sqrt(squares + self.epsilon**2)
 
     def value(self, p: PETSc.Vec) -> float:
         norm = self._norm(self._slopes(p, self.reference))
-        return self.alpha * reductions.total(self.grid.comm, float((self.weight * norm).sum()))
+        return self.alpha * reductions.total(
+            self.grid.comm, float((self.weight * norm).sum())
+        )
 
-    def _transpose(self, cell: np.ndarray, slopes: list[np.ndarray], out: PETSc.Vec) -> None:
+    def _transpose(
+        self, cell: np.ndarray, slopes: list[np.ndarray], out: PETSc.Vec
+    ) -> None:
         """Adds the transpose of the face slopes applied to (mean of `cell` over each face) *
         slopes."""
         ghosts = self.grid.ghosted(cell)
@@ -116,7 +128,12 @@ class TotalVariation:
                 / self.grid.volume
             )
             lagged = np.maximum(lagged, 1e-300)
-            fill(self.matrix, self.grid, [lagged] * self.grid.dim, 1e-2 / self.length**2 * lagged)
+            fill(
+                self.matrix,
+                self.grid,
+                [lagged] * self.grid.dim,
+                1e-2 / self.length**2 * lagged,
+            )
             self.solver.update()
             self._point = here
         self.grid.put(self.grid.view(r), self._x)
@@ -124,6 +141,10 @@ class TotalVariation:
         self.grid.take(self._y, self.grid.view(out))
 
     def destroy(self) -> None:
-        made = [self.__dict__[name] for name in ("solver", "matrix") if name in self.__dict__]
+        made = [
+            self.__dict__[name]
+            for name in ("solver", "matrix")
+            if name in self.__dict__
+        ]
         for owned in (self.work, self._x, self._y, self.reference, *made):
             owned.destroy()

@@ -44,7 +44,9 @@ class Column:
             raise InputError("column of the history", repr(self.name), "a word")
         if self.name in COLUMNS:
             others = ", ".join(COLUMNS)
-            raise InputError("column of the history", repr(self.name), f"none of {others}")
+            raise InputError(
+                "column of the history", repr(self.name), f"none of {others}"
+            )
 
     @property
     def width(self) -> int:

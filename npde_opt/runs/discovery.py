@@ -59,16 +59,22 @@ class Discovery:
     """One run of the driver; a context that gives its folder back. All methods are collective; the
     work, which takes seconds, is rank 0's."""
 
-    def __init__(self, options: argparse.Namespace, world: MPI.Intracomm, started: float):
+    def __init__(
+        self, options: argparse.Namespace, world: MPI.Intracomm, started: float
+    ):
         self.options, self.world, self.started = options, world, started
         self.found: list[Equation] = []
         with collective(world):
             if options.noise < 0:
                 raise InputError("--noise", options.noise, "a share of u, at least 0")
-            self.files = {Path(name).stem: _find(options.data, name) for name in options.file}
+            self.files = {
+                Path(name).stem: _find(options.data, name) for name in options.file
+            }
             if options.plot:
                 require_figures(False)
-        self.out = RunDirectory(options.out, world, "overwrite" if options.overwrite else "new")
+        self.out = RunDirectory(
+            options.out, world, "overwrite" if options.overwrite else "new"
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -105,7 +111,11 @@ class Discovery:
 
     def report(self) -> None:
         """Cases with their data, figures and the summary."""
-        names = [f"{name}{end}" for name in self.files for end in (".toml", ".npz", "_terms.png")]
+        names = [
+            f"{name}{end}"
+            for name in self.files
+            for end in (".toml", ".npz", "_terms.png")
+        ]
         self.out.claim(names)
         with collective(self.world):
             if self.world.rank == 0:
@@ -127,7 +137,10 @@ class Discovery:
                         np.savez(file, u=u)
                 with whole_file(self.out.file(f"{equation.name}.toml")) as file:
                     file.write(equation.case.encode())
-            print(f"start of an identification: {self.out.file(equation.name)}.toml", flush=True)
+            print(
+                f"start of an identification: {self.out.file(equation.name)}.toml",
+                flush=True,
+            )
         if self.options.plot:
             selected = equation.selected
             plot_terms(
@@ -201,7 +214,10 @@ def observed(path: Path) -> Observed:
         InputError: for a file without them, and states of another shape.
     """
     there = list_fields(path)
-    keys = [next((k for k in names if k in there), None) for names in (TIMES, PLACES, STATES)]
+    keys = [
+        next((k for k in names if k in there), None)
+        for names in (TIMES, PLACES, STATES)
+    ]
     if None in keys:
         wanted = "arrays t or tt, x, and u, uu or usol"
         raise InputError(str(path), f"arrays {', '.join(there)}", wanted)
@@ -217,6 +233,8 @@ def _complex(path: Path, key: str | None) -> np.ndarray:
     try:
         return np.squeeze(read_gridded(path, key).values)
     except InputError:
-        real, imaginary = (read_gridded(path, key, part=p).values for p in ("real", "imag"))
+        real, imaginary = (
+            read_gridded(path, key, part=p).values for p in ("real", "imag")
+        )
         both: np.ndarray = np.squeeze(real + 1j * imaginary)
         return both

@@ -49,7 +49,9 @@ def draw(
     """All of them, `metrics` those of the report. Collective; rank 0 draws."""
     _fields(case, on, found, out)
     draw_histories(case, on, metrics, out)
-    history = [row for row in out.history() if row.get("start", found.best) == found.best]
+    history = [
+        row for row in out.history() if row.get("start", found.best) == found.best
+    ]
     levels = _level_names(on, history)
     if on.grid.comm.rank == 0:
         _fit(case, on.grid.axis_names, rows, out)
@@ -68,7 +70,11 @@ def _fields(case: Case, on: OnGrid, found: Found, out: RunDirectory) -> None:
         if u.kind != "field":
             continue
         known = u.truth is not None and u.regions is None
-        true = grid.to_natural(np.asfortranarray(on.value(u.name, "truth"))) if known else None
+        true = (
+            grid.to_natural(np.asfortranarray(on.value(u.name, "truth")))
+            if known
+            else None
+        )
         field = grid.to_natural(values[u.name])
         if field is None:
             continue
@@ -111,7 +117,9 @@ def draw_histories(case: Case, on: OnGrid, metrics: Record, out: RunDirectory) -
         )
 
 
-def draw_functions(case: Case, on: OnGrid, found: list[Table], out: RunDirectory) -> None:
+def draw_functions(
+    case: Case, on: OnGrid, found: list[Table], out: RunDirectory
+) -> None:
     """Recovered functions. Rank 0 draws."""
     if on.grid.comm.rank == 0:
         axis = "t" if case.table.time is None else case.table.time.axis
@@ -135,7 +143,9 @@ def _level_names(on: OnGrid, history: list[dict[str, float]]) -> list[str]:
     count = 1 + max((int(row["level"]) for row in history), default=0)
     if count == 1:
         return []
-    return [" x ".join(map(str, grid.shape)) + " cells" for grid in grids(on.grid, count)]
+    return [
+        " x ".join(map(str, grid.shape)) + " cells" for grid in grids(on.grid, count)
+    ]
 
 
 def on_values(found: Found) -> dict[str, Coefficient]:
@@ -150,7 +160,11 @@ def _fit(case: Case, axes: str, rows: Predicted, out: RunDirectory) -> None:
     units = {o.unit for o in case.table.observation}
     unit = units.pop() if len(units) == 1 else ""
     figures.plot_data_fit(
-        out.file("data_fit.png"), rows.observed[on], rows.predicted[on], rows.sigma[on], unit=unit
+        out.file("data_fit.png"),
+        rows.observed[on],
+        rows.predicted[on],
+        rows.sigma[on],
+        unit=unit,
     )
     if np.isfinite(rows.at[on]).all(axis=1).any():
         figures.plot_residuals(
@@ -254,7 +268,9 @@ class Films:
         """What is drawn of an experiment's states after these steps, on the rank that draws."""
         found = []
         for u in self.states.after(e, picks):
-            frame = None if self.out is None or u is None else self.grid.to_natural(of(u))
+            frame = (
+                None if self.out is None or u is None else self.grid.to_natural(of(u))
+            )
             if frame is not None:
                 found.append(frame)
         return found

@@ -34,7 +34,9 @@ class Call:
     started: float
 
 
-def start(work: Callable[[Call], int], kind: str, about: str | None, case: str = "") -> None:
+def start(
+    work: Callable[[Call], int], kind: str, about: str | None, case: str = ""
+) -> None:
     """Runs a driver, and ends the program with its exit code. Collective.
 
     Args:
@@ -48,7 +50,9 @@ def start(work: Callable[[Call], int], kind: str, about: str | None, case: str =
 
     from npde_opt.runs.options import PARSERS, read_options
 
-    options = read_options(PARSERS[kind](about, *([case] if case else [])))  # starts PETSc
+    options = read_options(
+        PARSERS[kind](about, *([case] if case else []))
+    )  # starts PETSc
 
     from mpi4py import MPI
 

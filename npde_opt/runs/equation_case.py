@@ -33,8 +33,14 @@ def case_text(
     last = steps // every * every
     at = [_number(step * dt) for step in range(0, last + 1, every)]
     largest = float(abs(seen.u).max())
-    ends = "periodic" if abs(seen.u[:, 0] - seen.u[:, -1]).max() <= EVEN * largest else "neumann"
-    initial = ", ".join(f"{s} = {{ {_data(name, s)}, rows = [0, 0, 1] }}" for s in species)
+    ends = (
+        "periodic"
+        if abs(seen.u[:, 0] - seen.u[:, -1]).max() <= EVEN * largest
+        else "neumann"
+    )
+    initial = ", ".join(
+        f"{s} = {{ {_data(name, s)}, rows = [0, 0, 1] }}" for s in species
+    )
     lines = [
         f"# {name}: coefficients start from the equation that was found of its data.",
         "",
@@ -100,7 +106,9 @@ def _complex_parts(
             if any("reaction" in other for other in equation):
                 return None
             equation.append('{ reaction = "V" }')
-            unknowns += _unknown("V", f'{{ expression = "{-value:.12g}*x**{term.place}" }}')
+            unknowns += _unknown(
+                "V", f'{{ expression = "{-value:.12g}*x**{term.place}" }}'
+            )
         elif term.derivative == 0:
             size = _size(term.power - 1)
             powers.append(f"c{term.power}*{size}")

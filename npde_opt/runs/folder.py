@@ -23,12 +23,25 @@ from npde_opt.aliases import FilePath, Record
 from npde_opt.errors import InputError, collective
 from npde_opt.io.checkpoint import REMEDY, refuse_differing
 from npde_opt.io.files import content_of, disk, whole_file
-from npde_opt.io.history import COLUMNS, Row, complete_lines, difference, head_of, line_of, rows_of
+from npde_opt.io.history import (
+    COLUMNS,
+    Row,
+    complete_lines,
+    difference,
+    head_of,
+    line_of,
+    rows_of,
+)
 from npde_opt.io.results import Summary, summary_text
 from npde_opt.runs.lock import LOCK, RunLock, take_lock
 
 MODES = ("new", "resume", "overwrite")
-HISTORY, SUMMARY, WRITTEN, STARTED = "history.csv", "summary.json", ".written", "run.json"
+HISTORY, SUMMARY, WRITTEN, STARTED = (
+    "history.csv",
+    "summary.json",
+    ".written",
+    "run.json",
+)
 LOG, PREDICTED = "run.log", "predicted.csv"
 SIMULATED = "simulated.npz"
 """Arrays observation_0, observation_1, ... [experiment, time, place], as a case's `data` takes
@@ -187,7 +200,8 @@ class RunDirectory:
         mine = {*FIXED, *self._noted()}
         order = {SUMMARY: 0, STARTED: 2, WRITTEN: 3}
         for entry in sorted(
-            self.path.iterdir(), key=lambda entry: (order.get(entry.name, 1), entry.name)
+            self.path.iterdir(),
+            key=lambda entry: (order.get(entry.name, 1), entry.name),
         ):
             if entry.name == LOCK or not (
                 TEMPORARY.fullmatch(entry.name) or (everything and entry.name in mine)
@@ -214,7 +228,11 @@ class RunDirectory:
     def _noted(self) -> list[str]:
         """What `.written` names. What somebody else wrote into it names no file of a run."""
         file = self.path / WRITTEN
-        return content_of(file).decode(errors="replace").splitlines() if file.exists() else []
+        return (
+            content_of(file).decode(errors="replace").splitlines()
+            if file.exists()
+            else []
+        )
 
     def refuse_another(self, identity: Mapping[str, str]) -> None:
         """Raises InputError naming what is not as in the run that finished here. Collective."""
@@ -278,7 +296,9 @@ class RunDirectory:
         for name in names:
             if name in self.columns:
                 taken = ", ".join(self.columns)
-                raise InputError("column of the history", repr(name), f"none of {taken}")
+                raise InputError(
+                    "column of the history", repr(name), f"none of {taken}"
+                )
             self.columns += (name,)
         if len(self._lines) < 2:
             self._lines = [head_of(self.columns)]
@@ -325,13 +345,17 @@ class RunDirectory:
                 kept, file = complete_lines(copy), self.path / HISTORY
                 if len(kept) != rows + 1:
                     allowed = f"{rows}, as many as iterations"
-                    raise InputError("--resume: rows in the checkpoint", len(kept) - 1, allowed)
+                    raise InputError(
+                        "--resume: rows in the checkpoint", len(kept) - 1, allowed
+                    )
                 if kept[0] != head_of(self.columns):
                     before, now = kept[0].strip(), ", ".join(self.columns)
                     allowed = f"{before}, as it began; {REMEDY}"
                     raise InputError(f"--resume: columns of {HISTORY}", now, allowed)
                 with self.writing():
-                    problem = difference(content_of(file) if file.exists() else None, kept)
+                    problem = difference(
+                        content_of(file) if file.exists() else None, kept
+                    )
                     self._replace_history(kept)
         return problem
 
@@ -406,7 +430,11 @@ def _summary(path: Path) -> Record | None:
     """None where there is none, or one that nobody can read: written whole, it was not made by a
     run."""
     found = _table(path)
-    return found if all(isinstance(found.get(key), kind) for key, kind in TOLD.items()) else None
+    return (
+        found
+        if all(isinstance(found.get(key), kind) for key, kind in TOLD.items())
+        else None
+    )
 
 
 def _table(path: Path) -> Record:

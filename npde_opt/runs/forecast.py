@@ -45,7 +45,11 @@ class Forecast:
 
     def reduction(self) -> float:
         """The last gradient norm over its reference; NaN where there is none."""
-        return self.points[-1][1] / self.reference if self.points and self.reference else math.nan
+        return (
+            self.points[-1][1] / self.reference
+            if self.points and self.reference
+            else math.nan
+        )
 
     def pace(self) -> float | None:
         """Seconds an iteration lately; None before there were two."""
@@ -58,7 +62,9 @@ class Forecast:
             return None, False
         iteration, norm, _ = self.points[-1]
         cap = (
-            None if self.max_iterations is None else float(max(self.max_iterations - iteration, 0))
+            None
+            if self.max_iterations is None
+            else float(max(self.max_iterations - iteration, 0))
         )
         needed = self._iterations_needed(norm)
         if needed is None or (cap is not None and cap < needed):
@@ -120,7 +126,9 @@ class Outlook:
         left, at_most = self._of_start()
         if left is None or not self._further:
             return left, at_most
-        whole = [*self._took, now - self._began + left] if not self._took else self._took
+        whole = (
+            [*self._took, now - self._began + left] if not self._took else self._took
+        )
         return left + self._further * sum(whole) / len(whole), at_most
 
     def _of_start(self) -> Left:

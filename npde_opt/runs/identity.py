@@ -35,7 +35,9 @@ NOT_COUNTED = {
 }
 
 
-def identity(case: Case, comm: MPI.Intracomm, method: str, levels: int | None) -> dict[str, str]:
+def identity(
+    case: Case, comm: MPI.Intracomm, method: str, levels: int | None
+) -> dict[str, str]:
     """Names and short texts or hashes, in the order in which they are compared. Collective; rank 0
     reads the files."""
     found: dict[str, str] = {}

@@ -47,9 +47,15 @@ class Seen:
         """Whether a variable is one number in all cells, as the time is: by itself it has gaps."""
 
     def add(self, call: list[Numbers]) -> None:
-        self.alike = [a and np.ndim(v) == 0 for a, v in zip(self.alike, call, strict=True)]
-        points = [x.ravel() for x in np.broadcast_arrays(*[np.asarray(v) for v in call])]
-        inside = [np.clip(x, e[0], e[-1]) for x, e in zip(points, self.edges, strict=True)]
+        self.alike = [
+            a and np.ndim(v) == 0 for a, v in zip(self.alike, call, strict=True)
+        ]
+        points = [
+            x.ravel() for x in np.broadcast_arrays(*[np.asarray(v) for v in call])
+        ]
+        inside = [
+            np.clip(x, e[0], e[-1]) for x, e in zip(points, self.edges, strict=True)
+        ]
         self.counts += np.histogramdd(np.array(inside).T, self.edges)[0]
 
     def where(self, counts: np.ndarray) -> np.ndarray:
@@ -124,7 +130,13 @@ class Table:
         elif len(self.lines) == 2:
             name = f"{u.name}({', '.join(u.of)})"
             plot_surface(
-                path, self.lines, self.value, self.seen, name=name, unit=u.unit, variables=labels
+                path,
+                self.lines,
+                self.value,
+                self.seen,
+                name=name,
+                unit=u.unit,
+                variables=labels,
             )
 
     def metrics(self) -> Record:
@@ -133,7 +145,9 @@ class Table:
         found: Record = {}
         if self.true is not None and on.any():
             wrong = np.linalg.norm((self.value - self.true)[on])
-            found[f"relative_error_{u.name}"] = float(wrong / np.linalg.norm(self.true[on]))
+            found[f"relative_error_{u.name}"] = float(
+                wrong / np.linalg.norm(self.true[on])
+            )
         found[f"{u.name}_learned"] = self._said()
         return found
 
@@ -189,7 +203,11 @@ def tables(
         counts = reductions.total(space.comm, seen[u.name].counts)
         counts = reductions.total(ensemble.across, counts)
         numbers = space.unknown(u.name).value(space.values(m, u.name))
-        found.append(_table(u, seen[u.name].edges, seen[u.name].where(counts), numbers, estimates))
+        found.append(
+            _table(
+                u, seen[u.name].edges, seen[u.name].where(counts), numbers, estimates
+            )
+        )
     return found
 
 
@@ -222,7 +240,9 @@ def _table(
     low = high = np.full(value.shape, np.nan)
     if estimates is not None:
         slopes = f.at(*grid).jacobian(numbers).reshape(f.count, -1)
-        spread = estimates.quantile * estimates.deviations(u.name, slopes).reshape(value.shape)
+        spread = estimates.quantile * estimates.deviations(u.name, slopes).reshape(
+            value.shape
+        )
         ends = f.link.value(s - spread), f.link.value(s + spread)
         low, high = np.minimum(*ends), np.maximum(*ends)
     true = None if u.truth is None else values(u, u.truth, "truth", *grid)

@@ -57,7 +57,9 @@ class RunLock:
         except BaseException:
             self._close()
             raise
-        threading.Thread(target=_beat, args=(self._file, self._stop), daemon=True).start()
+        threading.Thread(
+            target=_beat, args=(self._file, self._stop), daemon=True
+        ).start()
 
     def _acquire(self) -> None:
         until = time.monotonic() + PATIENCE
@@ -123,11 +125,15 @@ class RunLock:
             )
         if _place(now) != self._identity:
             raise InputError(
-                field, f"{self.folder}, which was replaced by another folder in mid-run", again
+                field,
+                f"{self.folder}, which was replaced by another folder in mid-run",
+                again,
             )
         if not self._is_ours():
             raise InputError(
-                field, f"{self.folder}, of which the lock was taken or removed in mid-run", again
+                field,
+                f"{self.folder}, of which the lock was taken or removed in mid-run",
+                again,
             )
 
     def release(self) -> None:

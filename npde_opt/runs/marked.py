@@ -52,7 +52,9 @@ def sides_of(case: Case, experiment: int | None = None) -> dict[str, str]:
 
 def _values(case: Case, given: Mapping[str, Plain], side: str) -> Record:
     """Of an experiment, species to value at a side."""
-    by_species = {s: v for s, v in given.items() if s in case.species and isinstance(v, dict)}
+    by_species = {
+        s: v for s, v in given.items() if s in case.species and isinstance(v, dict)
+    }
     if by_species:
         return {s: table[side] for s, table in by_species.items() if side in table}
     return {case.species[0]: given[side]} if side in given else {}
@@ -71,7 +73,9 @@ def _said(case: Case, boundary: Boundary, values: list[Record]) -> str:
     said: dict[str, list[str]] = {}
     for s in species:
         said.setdefault(_value(values, s, unit_of(case, s)), []).append(s)
-    return outer + "; ".join(f"{', '.join(names)} {text}" for text, names in said.items())
+    return outer + "; ".join(
+        f"{', '.join(names)} {text}" for text, names in said.items()
+    )
 
 
 def _value(values: list[Record], species: str, unit: str) -> str:

@@ -22,10 +22,14 @@ FIXED = {
     "regularization": "its part of the objective, the misfit is the rest",
     "decrement": "estimate of how far the objective may still fall, in units of the noise",
 }
-FIELD_ERROR = "norm of found - true over that of start - true, {of}; 0: the truth, 1: the start"
+FIELD_ERROR = (
+    "norm of found - true over that of start - true, {of}; 0: the truth, 1: the start"
+)
 NUMBER_ERROR = "norm of found - true over that of true"
 LEARNED = "values where states of the answer are; their band by the delta method"
-INTERVAL = "holds the true value in 95 of 100 repetitions, where model and sigma are right"
+INTERVAL = (
+    "holds the true value in 95 of 100 repetitions, where model and sigma are right"
+)
 
 
 OF_BATCHES = {
@@ -62,5 +66,7 @@ def _error(case: Case, unknown: str) -> str:
     u = next(u for u in case.table.unknown if u.name == unknown)
     if u.kind != "field" or u.regions is not None:
         return NUMBER_ERROR
-    of = {"log": "of logarithms", "bounded": "of what is optimized"}.get(u.transform, "of values")
+    of = {"log": "of logarithms", "bounded": "of what is optimized"}.get(
+        u.transform, "of values"
+    )
     return FIELD_ERROR.format(of=of)

@@ -88,7 +88,12 @@ class Monitor:
         across: MPI.Intracomm = MPI.COMM_SELF,
         columns: Sequence[Column] = (),
     ):
-        self.comm, self.out, self.space, self.identity = comm, out, space, dict(identity or {})
+        self.comm, self.out, self.space, self.identity = (
+            comm,
+            out,
+            space,
+            dict(identity or {}),
+        )
         self.world, self.across = world or comm, across
         self.weight: Mapping[str, Plain] | None = None
         self._reference: float | None = None
@@ -156,7 +161,9 @@ class Monitor:
         self.space = space or self.space
         self._reference, self._spent = gradient_reference, dict(spent or {})
         self._level = Level(level, levels, tuple(shape))
-        grid = Forecast(gradient_rtol, gradient_atol, max_iterations, gradient_reference)
+        grid = Forecast(
+            gradient_rtol, gradient_atol, max_iterations, gradient_reference
+        )
         self._outlook.begin(grid, level, cells or [math.prod(shape)] * levels)
 
     def resume(self, checkpoint: Checkpoint) -> None:
@@ -164,12 +171,18 @@ class Monitor:
         Collective."""
         extra = checkpoint.extra
         self.rows = extra.get("rows", checkpoint.number + 1)
-        self._repeated = tuple(extra.get(key) for key in ("start", "level", "iteration"))
+        self._repeated = tuple(
+            extra.get(key) for key in ("start", "level", "iteration")
+        )
         self._place = self._repeated
         if self.out is not None:
-            problem = self.out.restore_history(checkpoint.attachments.get(HISTORY, b""), self.rows)
+            problem = self.out.restore_history(
+                checkpoint.attachments.get(HISTORY, b""), self.rows
+            )
             if problem:
-                self.say(f"{HISTORY} {problem}: its rows are restored from {checkpoint.path.name}")
+                self.say(
+                    f"{HISTORY} {problem}: its rows are restored from {checkpoint.path.name}"
+                )
 
     def restart(self) -> None:
         """Begins the history of a run that has no checkpoint again. Collective."""
@@ -199,7 +212,8 @@ class Monitor:
         if stop:
             self._leave(stop, f"after iteration {row.get('iteration')}", saved)
         reached = (
-            self.misfit_target is not None and row.get("misfit", math.inf) <= self.misfit_target
+            self.misfit_target is not None
+            and row.get("misfit", math.inf) <= self.misfit_target
         )
         return "stop:discrepancy" if reached else None
 
@@ -215,12 +229,22 @@ class Monitor:
 
     def _kept(self, number: int, state: State) -> str | None:
         """Writes a checkpoint; where, in the group that has the folder."""
-        counted = self._of_groups(counters=state.meta.get("counters", {}), spent=self._spent)
-        return None if self.out is None else self._save(number, self._place, state, counted)
+        counted = self._of_groups(
+            counters=state.meta.get("counters", {}), spent=self._spent
+        )
+        return (
+            None
+            if self.out is None
+            else self._save(number, self._place, state, counted)
+        )
 
     def _leave(self, stop: int, when: str, saved: str | None) -> NoReturn:
         """Ends the run by a signal."""
-        kept = f"{saved} holds it: continue with --resume" if saved else "no checkpoint was kept"
+        kept = (
+            f"{saved} holds it: continue with --resume"
+            if saved
+            else "no checkpoint was kept"
+        )
         raise Interrupted(f"stopped by {signal.Signals(stop).name} {when}; {kept}")
 
     def stop_if_asked(self) -> None:
@@ -253,14 +277,21 @@ class Monitor:
         due = (
             self.comm.rank == 0
             and self.checkpoint_seconds is not None
-            and time.monotonic() - self._saved >= max(self.checkpoint_seconds, self._rest, least)
+            and time.monotonic() - self._saved
+            >= max(self.checkpoint_seconds, self._rest, least)
         )
-        agreed = reductions.largest(self.world, np.array([self._signal, due], dtype="i4"))
+        agreed = reductions.largest(
+            self.world, np.array([self._signal, due], dtype="i4")
+        )
         return int(agreed[0]), bool(agreed[1])
 
-    def _save(self, number: int, place: Place, state: State, counted: Mapping[str, Plain]) -> str:
+    def _save(
+        self, number: int, place: Place, state: State, counted: Mapping[str, Plain]
+    ) -> str:
         if self.out is None or self.space is None:
-            raise InputError("monitor.space", None, "the parameter space, for checkpoints")
+            raise InputError(
+                "monitor.space", None, "the parameter space, for checkpoints"
+            )
         extra = {
             "identity": self.identity,
             "ranks": self.world.size,
@@ -288,7 +319,9 @@ class Monitor:
         self._rest = SLOW_RATIO * took if took > SLOW_SECONDS else 0.0
         return str(path)
 
-    def _of_groups(self, **counted: Mapping[str, int]) -> dict[str, list[dict[str, int]]]:
+    def _of_groups(
+        self, **counted: Mapping[str, int]
+    ) -> dict[str, list[dict[str, int]]]:
         """What every group counted. Collective."""
         return {name: self.across.allgather(dict(own)) for name, own in counted.items()}
 
@@ -300,7 +333,9 @@ class Monitor:
         self._outlook.begin_start(more, time.monotonic())
         self.say(f"start {number}" + (f", {more} more to come" if more else ""))
 
-    def keep_start(self, outcome: Outcome, space: Space | None, m: PETSc.Vec | None) -> None:
+    def keep_start(
+        self, outcome: Outcome, space: Space | None, m: PETSc.Vec | None
+    ) -> None:
         """Writes how a start ended, for a resumed run. Collective."""
         counted = self._of_groups(counters=outcome.counters, work=outcome.work)
         told = f": {outcome.reason}" if outcome.status == FAILED else ""
@@ -308,7 +343,11 @@ class Monitor:
             f"start {outcome.start}: objective {outcome.objective:.8g}, {outcome.status}{told}"
         )
         space = space or self.space
-        if self.out is not None and self.checkpoint_seconds is not None and space is not None:
+        if (
+            self.out is not None
+            and self.checkpoint_seconds is not None
+            and space is not None
+        ):
             extra = {"identity": self.identity, "weight": self.weight, **counted}
             keep(self.out, space, outcome, m, self.rows, extra)
 

@@ -42,13 +42,17 @@ def metrics(rows: Predicted) -> Record:
     if out.any():
         found |= {
             "held_out_chi_squared": _mean(rows.residual[out] ** 2),
-            "held_out_rmse": float(np.sqrt(np.nanmean((rows.predicted - rows.observed)[out] ** 2))),
+            "held_out_rmse": float(
+                np.sqrt(np.nanmean((rows.predicted - rows.observed)[out] ** 2))
+            ),
             "held_out_data": int(np.isfinite(rows.residual[out]).sum()),
             "held_out": ", ".join(_names(rows)),
         }
         if np.isfinite(rows.noise[out]).all():
             found["held_out_noise"] = _mean(rows.noise[out])
-    return found | {TABLE: [_line(rows, e) for e in range(int(rows.experiment.max()) + 1)]}
+    return found | {
+        TABLE: [_line(rows, e) for e in range(int(rows.experiment.max()) + 1)]
+    }
 
 
 def _names(rows: Predicted) -> list[str]:
@@ -71,7 +75,9 @@ def _line(rows: Predicted, e: int) -> Record:
         "experiment": e,
         "data": int(np.sum(fit & there)),
         "chi_squared": _mean(rows.residual[fit] ** 2),
-        "noise": _mean(_noise(rows)[fit & there]) if np.isfinite(rows.noise[fit]).any() else None,
+        "noise": _mean(_noise(rows)[fit & there])
+        if np.isfinite(rows.noise[fit]).any()
+        else None,
         "held_out": _mean(rows.residual[out] ** 2),
         "held_out_noise": _mean(noise) if np.isfinite(noise).any() else None,
     }
@@ -86,9 +92,14 @@ def _mean(values: np.ndarray) -> float | None:
 def lines(table: Sequence[Record]) -> list[str]:
     """The table on the screen, without columns that are empty."""
     keys = [k for k in HEADS if any(row[k] is not None for row in table)]
-    cells = [[HEADS[k] for k in keys], *([_cell(row[k]) for k in keys] for row in table)]
+    cells = [
+        [HEADS[k] for k in keys],
+        *([_cell(row[k]) for k in keys] for row in table),
+    ]
     widths = [max(len(row[i]) for row in cells) for i in range(len(keys))]
-    texts = ["  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in cells]
+    texts = [
+        "  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in cells
+    ]
     said = ["", *(FOLLOWS if _follows(row) else "" for row in table)]
     return [f"    {text}{more}" for text, more in zip(texts, said, strict=True)]
 

@@ -29,10 +29,21 @@ class Opened(Generic[C]):
     """
 
     def __init__(
-        self, options: argparse.Namespace, case: C, ensemble: Ensemble, world: MPI.Intracomm
+        self,
+        options: argparse.Namespace,
+        case: C,
+        ensemble: Ensemble,
+        world: MPI.Intracomm,
     ):
-        self.options, self.case, self.ensemble, self.world = options, case, ensemble, world
-        mode = "resume" if options.resume else "overwrite" if options.overwrite else "new"
+        self.options, self.case, self.ensemble, self.world = (
+            options,
+            case,
+            ensemble,
+            world,
+        )
+        mode = (
+            "resume" if options.resume else "overwrite" if options.overwrite else "new"
+        )
         self.out: RunDirectory | None = None
         with collective(world):
             if ensemble.across.rank == 0:

@@ -26,7 +26,9 @@ PETSC_HELP = "-help"
 class Parser(argparse.ArgumentParser):
     """Speaks on rank 0 only."""
 
-    def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
+    def _print_message(
+        self, message: str, file: SupportsWrite[str] | None = None
+    ) -> None:
         if MPI.COMM_WORLD.rank == 0:
             super()._print_message(message, file)
 
@@ -39,7 +41,10 @@ def plain(description: str | None) -> Parser:
         allow_abbrev=False,
     )
     p.add_argument(
-        "--version", action="version", version=f"npde_opt {__version__}", help="print it, and stop"
+        "--version",
+        action="version",
+        version=f"npde_opt {__version__}",
+        help="print it, and stop",
     )
     p.add_argument("--out", help="folder for what the run leaves")
     p.add_argument(
@@ -65,7 +70,11 @@ def base(description: str | None, case: str | None = None) -> Parser:
         case: the file where none is given; None: one has to be.
     """
     p = plain(description)
-    said = "python -m npde_opt check --format" if case is None else "docs/training-format.md"
+    said = (
+        "python -m npde_opt check --format"
+        if case is None
+        else "docs/training-format.md"
+    )
     default = "" if case is None else f"; default: {os.path.relpath(case)}"
     p.add_argument(
         "--case",
@@ -86,9 +95,14 @@ def base(description: str | None, case: str | None = None) -> Parser:
 def readout(description: str | None) -> Parser:
     """The options of the driver that learns by least squares."""
     p = plain(description)
-    p.add_argument("--case", metavar="FILE", help="a series that reservoirs predict; no samples")
     p.add_argument(
-        "--samples", default="digits", choices=("digits", "mnist"), help="default: digits"
+        "--case", metavar="FILE", help="a series that reservoirs predict; no samples"
+    )
+    p.add_argument(
+        "--samples",
+        default="digits",
+        choices=("digits", "mnist"),
+        help="default: digits",
     )
     p.add_argument(
         "--recipe",
@@ -98,11 +112,19 @@ def readout(description: str | None) -> Parser:
         "derivatives that were diffused and coarsened (default); or of these, as many "
         "pseudoinverse autoencoders as lower the error of samples that are held back",
     )
-    p.add_argument("--features", type=int, nargs="+", metavar="N", help="of a layer; default: 2000")
-    p.add_argument("--repeats", type=int, default=5, help="seeds and, of digits, splits")
-    p.add_argument("--method", default="gram", choices=("qr", "gram"), help="default: gram")
     p.add_argument(
-        "--ridge", default="held", help="a number, gcv, loo, or held (rows held back; default)"
+        "--features", type=int, nargs="+", metavar="N", help="of a layer; default: 2000"
+    )
+    p.add_argument(
+        "--repeats", type=int, default=5, help="seeds and, of digits, splits"
+    )
+    p.add_argument(
+        "--method", default="gram", choices=("qr", "gram"), help="default: gram"
+    )
+    p.add_argument(
+        "--ridge",
+        default="held",
+        help="a number, gcv, loo, or held (rows held back; default)",
     )
     return p
 
@@ -116,10 +138,16 @@ def discovery(description: str | None) -> Parser:
         default=["AC.mat", "NLS.mat", "harmonic_osc.mat"],
         help="in --data or its folder pde: t (or tt), x and u (uu, usol)",
     )
-    p.add_argument("--noise", type=float, default=0.0, help="share of u that is added as noise")
+    p.add_argument(
+        "--noise", type=float, default=0.0, help="share of u that is added as noise"
+    )
     p.add_argument("--form", default="weak", choices=("weak", "differences"))
     p.add_argument(
-        "--windows", type=int, nargs=2, metavar=("T", "X"), help="half windows in steps of t and x"
+        "--windows",
+        type=int,
+        nargs=2,
+        metavar=("T", "X"),
+        help="half windows in steps of t and x",
     )
     return p
 
@@ -127,7 +155,9 @@ def discovery(description: str | None) -> Parser:
 def common(description: str | None) -> Parser:
     """The options of a driver that works on the case of an equation."""
     p = base(description)
-    p.add_argument("--grid", type=int, nargs="+", metavar="N", help="cells along each axis")
+    p.add_argument(
+        "--grid", type=int, nargs="+", metavar="N", help="cells along each axis"
+    )
     p.add_argument(
         "--experiment-groups",
         type=int,
@@ -135,10 +165,13 @@ def common(description: str | None) -> Parser:
         help="groups of ranks that share the experiments",
     )
     p.add_argument(
-        "--module", metavar="FILE", help="Python file that registers terms, misfits, regularizers"
+        "--module",
+        metavar="FILE",
+        help="Python file that registers terms, misfits, regularizers",
     )
     p.add_argument(
-        "--memory", help="budget for the trajectories of cases with [time], all ranks, e.g. 4GB"
+        "--memory",
+        help="budget for the trajectories of cases with [time], all ranks, e.g. 4GB",
     )
     return p
 
@@ -172,7 +205,9 @@ def identification(description: str | None) -> Parser:
     """The options of a driver that identifies parameters."""
     p = common(description)
     add_resume(p)
-    p.add_argument("--levels", type=int, help="grids of nested iteration; 1 switches it off")
+    p.add_argument(
+        "--levels", type=int, help="grids of nested iteration; 1 switches it off"
+    )
     p.add_argument(
         "--optimizer",
         help="newton, gauss-newton, lbfgs, lmvm, bounded-lbfgs, bqnkls, bntr, ncg, adam, adamw, "
@@ -189,7 +224,9 @@ def identification(description: str | None) -> Parser:
 def simulation(description: str | None) -> Parser:
     """The options of a driver that runs a case forward."""
     p = common(description)
-    p.add_argument("--noise", action="store_true", help="add the case's noise to the data")
+    p.add_argument(
+        "--noise", action="store_true", help="add the case's noise to the data"
+    )
     return p
 
 
@@ -216,7 +253,9 @@ def read_options(p: Parser) -> argparse.Namespace:
     options, rest = p.parse_known_args(given)
     wrong = [a for a in rest if a.startswith("--")]
     if wrong:
-        p.error(f"unknown option {wrong[0]}; see --help (PETSc's options have one dash)")
+        p.error(
+            f"unknown option {wrong[0]}; see --help (PETSc's options have one dash)"
+        )
     if options.out is None and not options.verify:
         p.error("--out is needed (a folder for the results)")
     if options.out is not None and not options.out.strip():

@@ -31,7 +31,9 @@ class Predicted:
         observed, predicted, sigma, residual: the data, in units of the case and, at last, of sigma.
     """
 
-    def __init__(self, case: Case, samplings: Sequence[Sampling], predicted: list[np.ndarray]):
+    def __init__(
+        self, case: Case, samplings: Sequence[Sampling], predicted: list[np.ndarray]
+    ):
         assert case.data is not None
         self.case, data = case, case.data
         blocks = [self._places(i, s) for i, s in enumerate(samplings)]
@@ -50,7 +52,9 @@ class Predicted:
         self.names = [part.name for part in sets]
         self.member, self.observed = member[kept], observed[kept]
         self.experiment = listed(np.repeat(np.arange(count), size), len(sets))
-        self.observation, self.place, self.time = (listed(v, count * len(sets)) for v in place)
+        self.observation, self.place, self.time = (
+            listed(v, count * len(sets)) for v in place
+        )
         self.at = listed(at, count * len(sets))
         self.predicted = listed(np.concatenate(predicted), len(sets))
         self.sigma = self._sigma(listed(np.concatenate(data.sigma), len(sets)))
@@ -97,7 +101,13 @@ class Predicted:
         names += ["observed", "predicted", "sigma", "residual", "held_out"]
         n = min(self.observed.size, LARGEST)
         columns = [self.experiment, self.observation, self.place, self.time, *self.at.T]
-        columns += [self.observed, self.predicted, self.sigma, self.residual, ~self.fitted]
+        columns += [
+            self.observed,
+            self.predicted,
+            self.sigma,
+            self.residual,
+            ~self.fitted,
+        ]
         formats = ["%d"] * 3 + ["%.10g"] * (len(columns) - 4) + ["%d"]
         out = io.StringIO()
         np.savetxt(

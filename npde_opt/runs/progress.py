@@ -36,7 +36,9 @@ class Level:
 
     def __str__(self) -> str:
         size = "x".join(str(n) for n in self.shape)
-        return f"{self.level + 1}/{self.levels} {size}" if self.levels > 1 else size or "-"
+        return (
+            f"{self.level + 1}/{self.levels} {size}" if self.levels > 1 else size or "-"
+        )
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,9 @@ class Progress:
 
     def number(self, key: str, pattern: str) -> str:
         value = self.row.get(key)
-        return "-" if value is None or not math.isfinite(value) else format(value, pattern)
+        return (
+            "-" if value is None or not math.isfinite(value) else format(value, pattern)
+        )
 
 
 Shown = tuple[str, int, Callable[[Progress], str]]
@@ -69,7 +73,11 @@ COLUMNS: tuple[Shown, ...] = (
     ("solves", 7, lambda p: solves(p.row)),
     ("krylov", 7, lambda p: p.number("krylov_iterations", "d")),
     ("elapsed", 9, lambda p: clock(p.elapsed)),
-    ("left", 9, lambda p: "-" if p.left is None else ("<" if p.at_most else "") + clock(p.left)),
+    (
+        "left",
+        9,
+        lambda p: "-" if p.left is None else ("<" if p.at_most else "") + clock(p.left),
+    ),
 )
 
 
@@ -80,7 +88,10 @@ DROPPED_FIRST = ("krylov", "rel.grad", "step", "grid", "elapsed", "misfit", "sol
 
 def shown(own: Sequence[Column]) -> list[Shown]:
     """The common columns, with those of a run's own before the times."""
-    more = [(c.name, c.width, partial(Progress.number, key=c.name, pattern=c.pattern)) for c in own]
+    more = [
+        (c.name, c.width, partial(Progress.number, key=c.name, pattern=c.pattern))
+        for c in own
+    ]
     return [*COLUMNS[:-TIMES], *more, *COLUMNS[-TIMES:]]
 
 
@@ -95,7 +106,9 @@ def fitting(width: int, own: Sequence[Column] = ()) -> list[Shown]:
 
 
 def solves(row: Row) -> str:
-    counts = [row[k] for k in ("forward_solves", "adjoint_solves") if row.get(k) is not None]
+    counts = [
+        row[k] for k in ("forward_solves", "adjoint_solves") if row.get(k) is not None
+    ]
     return str(sum(counts)) if counts else "-"
 
 
@@ -154,7 +167,10 @@ class LiveTable:
 
         self.console = Console(file=stream, force_terminal=True, width=width or None)
         self.live = Live(
-            console=self.console, auto_refresh=False, redirect_stderr=False, redirect_stdout=False
+            console=self.console,
+            auto_refresh=False,
+            redirect_stderr=False,
+            redirect_stdout=False,
         )
         self.columns = fitting(self.console.width, own)
         self.progress: list[Progress] = []
@@ -169,7 +185,9 @@ class LiveTable:
         from rich import box
         from rich.table import Table
 
-        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0))
+        table = Table(
+            box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0)
+        )
         for name, width, _ in self.columns:
             table.add_column(
                 name,
@@ -213,7 +231,9 @@ def terminal_width(stream: TextIO) -> int:
 def _parent_width() -> int:
     try:
         with open(f"/proc/{os.getppid()}/fd/1", "rb", buffering=0) as output:
-            return os.get_terminal_size(output.fileno()).columns if output.isatty() else 0
+            return (
+                os.get_terminal_size(output.fileno()).columns if output.isatty() else 0
+            )
     except OSError:
         return 0
 
@@ -239,7 +259,11 @@ def closing_text(summary: Summary, out: Path | None = None) -> str:
         f"  gradient     {s.gradient_norm_initial:.3g} -> {s.gradient_norm:.3g}{reduction}"
         + _meaning(s.metrics, "gradient_norm"),
         f"  solves       {s.forward_solves:,} forward, {s.adjoint_solves:,} adjoint"
-        + (f", {per:.1f} Krylov iterations each" if per is not None and math.isfinite(per) else ""),
+        + (
+            f", {per:.1f} Krylov iterations each"
+            if per is not None and math.isfinite(per)
+            else ""
+        ),
         f"  time         {clock(s.seconds.total)} (setup {clock(s.seconds.setup)}, solve "
         f"{clock(s.seconds.solve)})",
         f"  memory       {s.peak_memory_mb:,.0f} MB at the peak, all ranks together",
@@ -258,7 +282,9 @@ def closing_text(summary: Summary, out: Path | None = None) -> str:
     if s.status not in ("converged", "undetermined") and any(
         name.endswith("_interval") for name in s.metrics
     ):
-        lines.append("  INTERVALS    are of the point where the run stopped, not of a minimum")
+        lines.append(
+            "  INTERVALS    are of the point where the run stopped, not of a minimum"
+        )
     lines += advice(s.metrics)
     return "\n".join([*lines, *([f"  results in   {out}"] if out else [])])
 
@@ -306,9 +332,8 @@ def residuals(metrics: Mapping[str, Plain]) -> list[str]:
         which = f"the largest of {count:,} {system}s" if count > 1 else f"of 1 {system}"
         nonlinear = kind == "state" and "newton_systems" in metrics
         method = "Newton" if nonlinear else "Krylov"
-        cost = (
-            f"{metrics[f'{kind}_iterations_mean']:.1f} {method} iterations each, tolerance {asked}"
-        )
+        mean = metrics[f"{kind}_iterations_mean"]
+        cost = f"{mean:.1f} {method} iterations each, tolerance {asked}"
         lines.append(
             f"  {title:<12} {worst:.2g} = |b - A u| / |b| (2-norm), {which} at the answer; "
             + ("direct" if asked == "direct" else cost)
@@ -340,13 +365,21 @@ def advice(metrics: Mapping[str, Plain]) -> list[str]:
     level = known or 1.0
     # sigma is seldom known better than LEAST_BAND
     share = count * chi / level / 2
-    below = chi < level * (1 - LEAST_BAND) and scipy.special.gammainc(count / 2, share) < UNLIKELY
-    above = chi > level * (1 + LEAST_BAND) and scipy.special.gammaincc(count / 2, share) < UNLIKELY
+    below = (
+        chi < level * (1 - LEAST_BAND)
+        and scipy.special.gammainc(count / 2, share) < UNLIKELY
+    )
+    above = (
+        chi > level * (1 + LEAST_BAND)
+        and scipy.special.gammaincc(count / 2, share) < UNLIKELY
+    )
     of_noise = f", of the noise {known:.3g}" if known else ""
     seen = f"(chi^2 {chi:.3g}{of_noise}, with {count:,} data)"
     regularized = bool(metrics.get("regularization"))
     if above:
-        weight = ", the regularization too strong (lower its weight)" if regularized else ""
+        weight = (
+            ", the regularization too strong (lower its weight)" if regularized else ""
+        )
         text = (
             f"ABOVE the noise level {seen}: the model leaves something out"
             f"{'' if known else ', sigma is too small'}{weight}, or this is not the "
@@ -370,7 +403,8 @@ def _metric(value: Plain, name: str = "") -> str:
         return (
             "["
             + ", ".join(
-                "open" if v is None and _is_pair(value) else _metric(v, name) for v in value
+                "open" if v is None and _is_pair(value) else _metric(v, name)
+                for v in value
             )
             + "]"
         )

@@ -51,7 +51,9 @@ def report_names(case: Case, grid: Grid, plot: bool) -> list[str]:
     names = [u.name for u in case.table.unknown]
     for name in names:
         if "/" in name or name.startswith("."):
-            raise InputError("unknown.name", repr(name), "a name that can be that of a file")
+            raise InputError(
+                "unknown.name", repr(name), "a name that can be that of a file"
+            )
     found = ["parameters.vti" if uniform(grid) else "parameters.vtr"]
     found += states.files(case, grid) if case.experiment_count > 1 else []
     found += [f"{u.name}.csv" for u in case.table.unknown if is_function(u)]

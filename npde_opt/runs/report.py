@@ -65,22 +65,33 @@ def report(
     ) or ({}, None)
     # Numbers of functions mean little one by one; their functions have bands.
     metrics |= {f"{k}_numbers" if k in learned else k: v for k, v in values.items()}
-    metrics |= attempt("the error against the truth", lambda: truth_errors(on, space, m)) or {}
+    metrics |= (
+        attempt("the error against the truth", lambda: truth_errors(on, space, m)) or {}
+    )
     lines = (
         attempt(
             "the functions",
-            lambda: tables(case, space, m, model(objective), solved(at), ensemble, estimates),
+            lambda: tables(
+                case, space, m, model(objective), solved(at), ensemble, estimates
+            ),
         )
         or []
     )
     for line in lines:
         metrics |= line.metrics()
-    metrics |= attempt("derived figures", lambda: derived(case, space, m, estimates)) or {}
     metrics |= (
-        attempt("bounds and the way from the start", lambda: findings(objective, m, on.start()))
+        attempt("derived figures", lambda: derived(case, space, m, estimates)) or {}
+    )
+    metrics |= (
+        attempt(
+            "bounds and the way from the start",
+            lambda: findings(objective, m, on.start()),
+        )
         or {}
     )
-    predicted = predictions(model(objective), everything, ensemble, case.experiment_count)
+    predicted = predictions(
+        model(objective), everything, ensemble, case.experiment_count
+    )
     metrics |= data_errors(case, predicted)
     if case.domain.notes:
         metrics["notes"] = list(case.domain.notes.values())
@@ -92,13 +103,21 @@ def report(
             own = Attempts(space.comm, attempt.say)  # other groups do not write
             own("the VTK file", lambda: _write_fields(on, space, everything, m, out))
             if found.starts:
-                own("starts.csv", lambda: out.write(STARTS_TABLE, starts.csv_text(found.starts)))
+                own(
+                    "starts.csv",
+                    lambda: out.write(STARTS_TABLE, starts.csv_text(found.starts)),
+                )
             for line in lines:
                 name = f"{line.unknown.name}.csv"
                 own(name, functools.partial(out.write, name, line.csv()))
             own("predicted.csv", lambda: out.write(PREDICTED, rows.text()))
             if plot:
-                own("drawing", lambda: draw(case, on, found, metrics, predicted, rows, out, weight))
+                own(
+                    "drawing",
+                    lambda: draw(
+                        case, on, found, metrics, predicted, rows, out, weight
+                    ),
+                )
                 own("functions", lambda: draw_functions(case, on, lines, out))
         lin = solved(everything)
         states = States(case, on, ensemble, forward, lin, out)
@@ -131,7 +150,9 @@ def _figures(found: Found, at: ObjectiveAt) -> Record:
             "recomputation_measured": forward.recomputation,
         }
     worst = float(forward.true_residual)
-    return metrics | {"largest_residual_true": largest(objective.ensemble.across, worst)}
+    return metrics | {
+        "largest_residual_true": largest(objective.ensemble.across, worst)
+    }
 
 
 # ---- against the truth, and derived -------------------------------------------------------------
@@ -154,12 +175,18 @@ def truth_errors(on: OnGrid, space: ParameterSpace, m: PETSc.Vec) -> dict[str, f
     return out
 
 
-def derived(case: Case, space: ParameterSpace, m: PETSc.Vec, estimates: Estimates | None) -> Record:
+def derived(
+    case: Case, space: ParameterSpace, m: PETSc.Vec, estimates: Estimates | None
+) -> Record:
     """The case's own figures of its scalars, with intervals where the scalars have them."""
     equation = case.table.equation
     names = [u.name for u in case.table.unknown if u.kind == "scalar"]
-    scalars: Record = {n: float(space.unknown(n).value(space.values(m, n))[0]) for n in names}
-    scalars |= {n: float(v) for n, v in equation.known.items() if isinstance(v, int | float)}
+    scalars: Record = {
+        n: float(space.unknown(n).value(space.values(m, n))[0]) for n in names
+    }
+    scalars |= {
+        n: float(v) for n, v in equation.known.items() if isinstance(v, int | float)
+    }
     out: Record = {}
     for name, text in equation.derived.items():
         e = Expressions([text], (), f"equation.derived.{name}")
@@ -170,13 +197,17 @@ def derived(case: Case, space: ParameterSpace, m: PETSc.Vec, estimates: Estimate
         arguments = e.values_of(scalars)
         out[name] = float(e.value(*arguments)[0])
         if estimates is not None:
-            slopes = dict(zip(e.parameters, map(float, e.jacobian(*arguments)), strict=True))
+            slopes = dict(
+                zip(e.parameters, map(float, e.jacobian(*arguments)), strict=True)
+            )
             found = estimates.derived(functools.partial(_figure, e, scalars), slopes)
             out[f"{name}_interval"] = None if found is None else list(found)
     return out
 
 
-def _figure(e: Expressions, scalars: Mapping[str, Plain], values: Mapping[str, Plain]) -> float:
+def _figure(
+    e: Expressions, scalars: Mapping[str, Plain], values: Mapping[str, Plain]
+) -> float:
     """A figure where the unknowns among its scalars have other values."""
     return float(e.value(*e.values_of({**scalars, **values}))[0])
 
@@ -229,7 +260,9 @@ def _write_fields(
             continue
         fields[u.name] = values[u.name]
         if u.truth is not None and u.regions is None:
-            fields[f"{u.name}_true"] = np.where(grid.active, on.value(u.name, "truth"), 1.0)
+            fields[f"{u.name}_true"] = np.where(
+                grid.active, on.value(u.name, "truth"), 1.0
+            )
     lin = solved(at)
     state = dict(zip(on.species, lin.final[0], strict=True)) if lin.final else {}
     shown = {**fields, **state, "active": grid.active.astype(float)}

@@ -172,7 +172,9 @@ class Earlier:
         return dict(choice)
 
 
-def share(by_group: Sequence[Mapping[str, int]], across: MPI.Intracomm) -> dict[str, int]:
+def share(
+    by_group: Sequence[Mapping[str, int]], across: MPI.Intracomm
+) -> dict[str, int]:
     """What this group had counted; all of it in the first, where there are now more or fewer
     groups."""
     if len(by_group) == across.size:

@@ -27,7 +27,9 @@ from npde_opt.runs.resume import Earlier
 from npde_opt.runs.weight import choose_weight
 
 
-def open_case(options: argparse.Namespace, world: MPI.Intracomm) -> tuple[Case, Ensemble]:
+def open_case(
+    options: argparse.Namespace, world: MPI.Intracomm
+) -> tuple[Case, Ensemble]:
     """The case of a command line, and the groups of ranks that share its experiments.
     Collective."""
     if options.module is not None:
@@ -81,7 +83,10 @@ class Run(Opened[Case]):
             stream=sys.stdout if world.rank == 0 else None,
             world=world,
             across=self.ensemble.across,
-            columns=[*([start] if case.restarted else []), *map(Column, self.settings.columns)],
+            columns=[
+                *([start] if case.restarted else []),
+                *map(Column, self.settings.columns),
+            ],
         )
         self.before: Earlier | None = None
         if self.options.resume:
@@ -158,12 +163,16 @@ class Run(Opened[Case]):
             self.monitor.weight,
         )
         now = time.monotonic()
-        seconds = Seconds(self.ready - self.started, solved - self.ready, now - self.started)
+        seconds = Seconds(
+            self.ready - self.started, solved - self.ready, now - self.started
+        )
         self.monitor.finish(self._summary(found, metrics, seconds))
         if warning := unused_text():
             self.monitor.say(warning)
 
-    def _summary(self, found: restarts.Found, metrics: Record, seconds: Seconds) -> Summary:
+    def _summary(
+        self, found: restarts.Found, metrics: Record, seconds: Seconds
+    ) -> Summary:
         result, counts = found.result, found.result.counters
         told = metrics | {"reason": result.reason, "decrement": result.decrement}
         parted = of_batches(self.settings.batch, self.case.experiment_count)

@@ -34,7 +34,9 @@ class Simulation(Opened[Case]):
             self.grid = case.grid(ensemble.space)
             self.on = case.on(self.grid, truth=True)
             self.own = list(ensemble.own(case.experiment_count))
-            self.forward = self.on.forward(self.own, case.times(), case.storage(self.grid))
+            self.forward = self.on.forward(
+                self.own, case.times(), case.storage(self.grid)
+            )
         names = files(case, self.grid) + (figures(case) if self.options.plot else [])
         with collective(self.world):
             if self.out is not None:
@@ -79,7 +81,9 @@ class Simulation(Opened[Case]):
         ends = np.cumsum([times * places for times, places in sizes])[:-1]
         clean = [np.split(values, ends) for values in ensemble.everything(found)]
         for own in clean:
-            for observed, values, size in zip(case.observations, own, sizes, strict=True):
+            for observed, values, size in zip(
+                case.observations, own, sizes, strict=True
+            ):
                 observed.drop_lost(values.reshape(size))
         if self.options.noise:
             reader = case.measurements(sizes)

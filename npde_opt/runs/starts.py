@@ -50,7 +50,9 @@ def keep(
     state = SimpleNamespace(vectors={} if m is None else {"m": m}, meta={})
     told = {**extra, "outcome": asdict(outcome), "rows": rows, "start": outcome.start}
     history = {HISTORY: out.history_copy(rows)}
-    save_checkpoint(folder, out.comm, space, state, 0, told, attachments=history, check=out.check)
+    save_checkpoint(
+        folder, out.comm, space, state, 0, told, attachments=history, check=out.check
+    )
 
 
 def _name(start: int) -> str:
@@ -58,7 +60,10 @@ def _name(start: int) -> str:
 
 
 def ended(
-    out: RunDirectory | None, ensemble: Ensemble, identity: Mapping[str, str], world: MPI.Intracomm
+    out: RunDirectory | None,
+    ensemble: Ensemble,
+    identity: Mapping[str, str],
+    world: MPI.Intracomm,
 ) -> list[Checkpoint]:
     """The starts that have ended in a folder, on every rank of every group. Collective."""
     found: list[Checkpoint] = []
@@ -73,7 +78,9 @@ def ended(
     return list(ensemble.across.bcast(found, root=0))
 
 
-def outcome_of(kept: Checkpoint, counters: dict[str, int], work: dict[str, int]) -> Outcome:
+def outcome_of(
+    kept: Checkpoint, counters: dict[str, int], work: dict[str, int]
+) -> Outcome:
     """What a kept start ended in, with this group's counts."""
     return replace(Outcome(**kept.extra["outcome"]), counters=counters, work=work)
 
@@ -97,7 +104,9 @@ def _minima(found: Found) -> str:
     parts = []
     for number in others:
         o = found.starts[number]
-        distance = "" if o.distance is None else f", {o.distance:.3g} standard deviations away"
+        distance = (
+            "" if o.distance is None else f", {o.distance:.3g} standard deviations away"
+        )
         parts.append(f"start {number} (objective {o.objective:.5g}{distance})")
     return f"the best is of start {found.best}; elsewhere ended {'; '.join(parts)}"
 
@@ -107,7 +116,9 @@ def lines(starts: Sequence[Outcome], best: int) -> list[str]:
     rows = [["", "start", *COLUMNS, "values"]]
     for o in starts:
         mark = "*" if o.start == best else ""
-        rows.append([mark, *(_cell(getattr(o, key)) for key in ("start", *COLUMNS)), _values(o)])
+        rows.append(
+            [mark, *(_cell(getattr(o, key)) for key in ("start", *COLUMNS)), _values(o)]
+        )
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
     texts = []
     for cells in rows:
@@ -139,7 +150,9 @@ def csv_text(starts: Sequence[Outcome]) -> str:
     print(",".join(["start", *COLUMNS, *heads]), file=out)
     for o in starts:
         numbers: list[Cell] = [getattr(o, key) for key in ("start", *COLUMNS)]
-        numbers += [v for name in names for v in o.values.get(name, [None] * names[name])]
+        numbers += [
+            v for name in names for v in o.values.get(name, [None] * names[name])
+        ]
         print(",".join(map(_exact, numbers)), file=out)
     return out.getvalue()
 

@@ -50,7 +50,9 @@ class Check:
         )
 
 
-def verify_case(case: Case, grid: Grid, ensemble: Ensemble, world: MPI.Intracomm) -> int:
+def verify_case(
+    case: Case, grid: Grid, ensemble: Ensemble, world: MPI.Intracomm
+) -> int:
     """Tests a case near its starting point; prints on rank 0. Returns the exit code. Collective."""
     case.weight_override = 1.0
     with tight():
@@ -63,13 +65,17 @@ def verify_case(case: Case, grid: Grid, ensemble: Ensemble, world: MPI.Intracomm
                 print(check, flush=True)
     if world.rank == 0:
         print(
-            f"verification failed: {'; '.join(c.name for c in failed)}" if failed else "verified",
+            f"verification failed: {'; '.join(c.name for c in failed)}"
+            if failed
+            else "verified",
             flush=True,
         )
     return 1 if failed else 0
 
 
-def check_derivatives(objective: Objective, m: PETSc.Vec, seed: int = 1) -> Iterator[Check]:
+def check_derivatives(
+    objective: Objective, m: PETSc.Vec, seed: int = 1
+) -> Iterator[Check]:
     """Tests of all derivatives of an objective near m. Collective; the same on all ranks."""
     with tight():
         point = _off(objective, m, seed)
@@ -155,7 +161,9 @@ def _taylor(name: str, objective: verify.Checked, m: PETSc.Vec, dm: PETSc.Vec) -
     orders = verify.taylor_test(objective, m, dm)
     if not orders.depends:
         return Check(
-            name, f"nothing depends on {name.removeprefix('unknown ')}", ("nothing to verify",)
+            name,
+            f"nothing depends on {name.removeprefix('unknown ')}",
+            ("nothing to verify",),
         )
     rows = ", ".join(
         f"{name} {row.relative:.1e}" if name else f"{row.relative:.1e}"
@@ -175,7 +183,9 @@ def _text(order: float) -> str:
     return "exact" if order == np.inf else f"{order:.2f}"
 
 
-def _dot_product(objective: Objective, m: PETSc.Vec, dm: PETSc.Vec, name: str, seed: int) -> Check:
+def _dot_product(
+    objective: Objective, m: PETSc.Vec, dm: PETSc.Vec, name: str, seed: int
+) -> Check:
     at = objective.linearize(m)
     lin = at.linearization
     images = lin.apply(dm)
@@ -187,7 +197,8 @@ def _dot_product(objective: Objective, m: PETSc.Vec, dm: PETSc.Vec, name: str, s
         block.axpy(size / np.sqrt(outputs), noise)
     own = verify.dot_product_test(lin, dm, images) if size > 0 and images else 0.0
     difference = max(
-        objective.ensemble.across.allgather(own), key=lambda x: np.inf if np.isnan(x) else x
+        objective.ensemble.across.allgather(own),
+        key=lambda x: np.inf if np.isnan(x) else x,
     )
     at.destroy()
     title = f"adjoint for {name}"
@@ -335,12 +346,16 @@ def _misfits(objective: Objective, m: PETSc.Vec, seed: int) -> Check:
     at = objective.linearize(m)
     own: list[tuple[int, str, tuple[str, ...]]] = []
     experiments = 0
-    for b, (misfit, data) in enumerate(zip(objective.misfits, at.linearization.data, strict=True)):
+    for b, (misfit, data) in enumerate(
+        zip(objective.misfits, at.linearization.data, strict=True)
+    ):
         if not misfit.count:
             continue
         experiments += int((misfit.counts > 0).sum())
         change = data.layout.noise([seed, b])
-        largest = reductions.largest(data.layout.comm, np.abs(data.values).max(axis=0, initial=0.0))
+        largest = reductions.largest(
+            data.layout.comm, np.abs(data.values).max(axis=0, initial=0.0)
+        )
         change.values[...] *= np.maximum(np.abs(data.values), 1e-3 * largest)
         check = _misfit(misfit, data, change)
         problems = (*check.problems, *_gauss_newton(misfit, data, change))
@@ -351,7 +366,9 @@ def _misfits(objective: Objective, m: PETSc.Vec, seed: int) -> Check:
         return Check("misfit", "no experiment has data", ("nothing to verify",))
     _, found, problems = max(every)
     count = int(objective.ensemble.sum(experiments))
-    return Check(f"misfit of {count} experiment{'s' if count > 1 else ''}", found, problems)
+    return Check(
+        f"misfit of {count} experiment{'s' if count > 1 else ''}", found, problems
+    )
 
 
 def _misfit(misfit: Misfit, data: DataBlock, change: DataBlock) -> Check:

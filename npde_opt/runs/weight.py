@@ -28,7 +28,9 @@ CHOICE_CELLS = 20_000
 
 def rule(case: Case) -> str | None:
     """How the case wants its weight chosen, None where it is given."""
-    return next((r.weight for r in case.table.regularization if isinstance(r.weight, str)), None)
+    return next(
+        (r.weight for r in case.table.regularization if isinstance(r.weight, str)), None
+    )
 
 
 def choose_weight(
@@ -83,13 +85,17 @@ def _choose(
     wanted: str,
 ) -> Record:
     hierarchy = nested.grids(grid, levels)
-    coarse = next((g for g in reversed(hierarchy) if g.active_size <= CHOICE_CELLS), hierarchy[0])
+    coarse = next(
+        (g for g in reversed(hierarchy) if g.active_size <= CHOICE_CELLS), hierarchy[0]
+    )
 
     def build(weight: float) -> tuple[Objective, PETSc.Vec]:
         case.weight_override = weight
         return case.build(coarse, ensemble)
 
-    monitor.say(f"regularization weight by {wanted} on {' x '.join(map(str, coarse.shape))} cells")
+    monitor.say(
+        f"regularization weight by {wanted} on {' x '.join(map(str, coarse.shape))} cells"
+    )
     choice = weight_choice.choose(build, wanted, settings, monitor.say)
     monitor.say(
         f"chosen weight {choice.weight:.3e}"

@@ -46,7 +46,9 @@ def absorbing_rate(
         edges = grid.edges[d]
         if not 0 < width < edges[-1] - edges[0]:
             raise InputError(
-                f"absorbing width of {side}", width, f"between 0 and {edges[-1] - edges[0]:g}"
+                f"absorbing width of {side}",
+                width,
+                f"between 0 and {edges[-1] - edges[0]:g}",
             )
         x = grid.centers[d][grid.local_slice[d]]
         away = edges[-1] - x if upper else x - edges[0]

@@ -30,9 +30,24 @@ from npde_opt.aliases import Coefficients
 from npde_opt.errors import InputError, SolverError
 from npde_opt.grids import AXES, Grid, along
 from npde_opt.reductions import total
-from npde_opt.terms.diffusion import add_exchange, closed_ends, faces, jump, sides, whole_areas
+from npde_opt.terms.diffusion import (
+    add_exchange,
+    closed_ends,
+    faces,
+    jump,
+    sides,
+    whole_areas,
+)
 from npde_opt.terms.face_texts import FaceText
-from npde_opt.terms.interface import LinearAt, LinearTerm, Pairs, Planes, Rates, Species, inner
+from npde_opt.terms.interface import (
+    LinearAt,
+    LinearTerm,
+    Pairs,
+    Planes,
+    Rates,
+    Species,
+    inner,
+)
 from npde_opt.terms.state import over_columns
 
 SCHEMES = ("upwind", "central")
@@ -71,7 +86,11 @@ class Advection(LinearTerm):
         parts = _components(grid, velocity, field)
         if scheme not in SCHEMES:
             raise InputError("advection scheme", repr(scheme), ", ".join(SCHEMES))
-        self.velocity, self.scheme, self.conservative = tuple(parts), scheme, conservative
+        self.velocity, self.scheme, self.conservative = (
+            tuple(parts),
+            scheme,
+            conservative,
+        )
         fields = [field if self.vector else f"{field}[{d}]" for d in range(grid.dim)]
         self.parts = [
             FaceText(grid, d, v, f, timed)
@@ -117,12 +136,16 @@ class Advection(LinearTerm):
         return {self.vector: np.array([parts.get(str(v), zero) for v in self.velocity])}
 
 
-def _components(grid: Grid, velocity: Sequence[float | str] | str, field: str) -> list[float | str]:
+def _components(
+    grid: Grid, velocity: Sequence[float | str] | str, field: str
+) -> list[float | str]:
     """One an axis."""
     if isinstance(velocity, str):
         return [f"{velocity}_{a}" for a in AXES[: grid.dim]]
     if len(velocity) != grid.dim:
-        raise InputError(field, list(velocity), f"{grid.dim} numbers or texts, one an axis")
+        raise InputError(
+            field, list(velocity), f"{grid.dim} numbers or texts, one an axis"
+        )
     found: list[float | str] = [v if isinstance(v, str) else float(v) for v in velocity]
     if not all(np.isfinite(v) for v in found if isinstance(v, float)):
         raise InputError(field, list(velocity), "finite numbers")
@@ -151,7 +174,9 @@ class AdvectionAt(LinearAt):
         area = self.term.areas[d]
         return area * np.where(area > 0, values, 0.0)
 
-    def _weights(self, F: np.ndarray, d: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _weights(
+        self, F: np.ndarray, d: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         between = along(self.term.between[d], d, self.grid.dim)
         if self.term.scheme == "upwind":
             above = np.heaviside(F, 0.5) * between
@@ -174,7 +199,9 @@ class AdvectionAt(LinearAt):
     def exchanges(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """Rates of u - u_lower and u - u_upper, by axis."""
         found = []
-        for d, (F, (below, above, _)) in enumerate(zip(self.fluxes, self.weights, strict=True)):
+        for d, (F, (below, above, _)) in enumerate(
+            zip(self.fluxes, self.weights, strict=True)
+        ):
             found.append((sides(above * F, d)[0], sides(-below * F, d)[1]))
         return found
 
@@ -198,7 +225,9 @@ class AdvectionAt(LinearAt):
             v = np.divide(F, area, out=np.zeros_like(F), where=area > 0)
             found.velocity[d] = speed = np.maximum(*map(np.abs, sides(v, d)))
             if upwind:
-                h = along(self.grid.widths[d][self.grid.local_slice[d]], d, self.grid.dim)
+                h = along(
+                    self.grid.widths[d][self.grid.local_slice[d]], d, self.grid.dim
+                )
                 found.diffusive[d] = speed / h
         return found
 
@@ -214,7 +243,11 @@ class AdvectionAt(LinearAt):
         dim = self.grid.dim
         for d, (lower, upper) in enumerate(self.exchanges):
             below, above = faces(outside, d, dim)
-            load = load + lower * sides(below, d - dim)[0] + upper * sides(above, d - dim)[1]
+            load = (
+                load
+                + lower * sides(below, d - dim)[0]
+                + upper * sides(above, d - dim)[1]
+            )
         return load
 
     # ---- derivatives in the velocity -------------------------------------------------------------
@@ -228,7 +261,9 @@ class AdvectionAt(LinearAt):
     def derivative(self, u: np.ndarray, dk: Coefficients) -> np.ndarray | float:
         return self.product(u, self._moved(dk))
 
-    def product(self, u: np.ndarray, fluxes: Sequence[np.ndarray | None]) -> np.ndarray | float:
+    def product(
+        self, u: np.ndarray, fluxes: Sequence[np.ndarray | None]
+    ) -> np.ndarray | float:
         """A u, or its change with that of the fluxes, of a ghosted u."""
         result: np.ndarray | float = 0.0
         dim = self.grid.dim
@@ -244,7 +279,9 @@ class AdvectionAt(LinearAt):
                 result = result + (upper - lower) * inner(u, dim)
         return result
 
-    def derivative_transpose(self, adjoint: np.ndarray, dk: Coefficients) -> np.ndarray | float:
+    def derivative_transpose(
+        self, adjoint: np.ndarray, dk: Coefficients
+    ) -> np.ndarray | float:
         return self.transposed(adjoint, self._moved(dk))
 
     def transposed(
@@ -256,7 +293,10 @@ class AdvectionAt(LinearAt):
         for d, F in enumerate(fluxes):
             if F is None:
                 continue
-            (below, above, carried), (low, high) = self.weights[d], faces(adjoint, d, dim)
+            (below, above, carried), (low, high) = (
+                self.weights[d],
+                faces(adjoint, d, dim),
+            )
             lower, upper = sides(F * (above * high + below * low), d - dim)
             result = result + lower - upper
             if self.term.conservative:
@@ -284,7 +324,9 @@ class AdvectionAt(LinearAt):
                 v.add_pulled(self._cotangents(pairs, d), found)
         return self.term.joined(found)
 
-    def second_contraction(self, pairs: Pairs, dk: Coefficients) -> dict[str, np.ndarray]:
+    def second_contraction(
+        self, pairs: Pairs, dk: Coefficients
+    ) -> dict[str, np.ndarray]:
         found: dict[str, np.ndarray] = {}
         own = self.term.split(dk)
         for d, v in enumerate(self.values):

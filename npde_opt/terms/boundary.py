@@ -69,15 +69,23 @@ class Profile:
         value = given if isinstance(given, SideValue) else SideValue(given)
         self.variables = (*AXES[: grid.dim], *((TIME,) if timed else ()))
         shape = value.shape
-        self.text = Expressions([shape], self.variables, key) if isinstance(shape, str) else None
+        self.text = (
+            Expressions([shape], self.variables, key)
+            if isinstance(shape, str)
+            else None
+        )
         self.history: History | None = None
         self.tabulated = value.history is None and len(value.times) > 0
         if self.tabulated or value.history is not None:
             values = (
-                value.history if value.history is not None else [0.0] * len(np.atleast_1d(shape))
+                value.history
+                if value.history is not None
+                else [0.0] * len(np.atleast_1d(shape))
             )
             self.history = History(values, value.times, value.interpolation, key)
-        self.known = None if isinstance(shape, str) else self._placed(np.asarray(shape, float))
+        self.known = (
+            None if isinstance(shape, str) else self._placed(np.asarray(shape, float))
+        )
 
     def _placed(self, values: np.ndarray) -> np.ndarray:
         """The layer, or [time, layer], of an array."""
@@ -90,7 +98,9 @@ class Profile:
             )
         if values.shape[leading:] != cells:
             said = f"{' x '.join(map(str, cells)) or 'one'}, one a cell of the side"
-            raise InputError(self.key, f"values of shape {list(values.shape[leading:])}", said)
+            raise InputError(
+                self.key, f"values of shape {list(values.shape[leading:])}", said
+            )
         if not np.isfinite(values).all():
             raise InputError(self.key, "values that are not finite", "finite numbers")
         return self.side.layer(values, leading)
@@ -123,7 +133,9 @@ class Profile:
             return value
         if np.shape(value) != self.grid.local_shape:
             said = "a number or a cell field; values in time are a history"
-            raise InputError(self.key, f"{name}, of shape {list(np.shape(value))}", said)
+            raise InputError(
+                self.key, f"{name}, of shape {list(np.shape(value))}", said
+            )
         return np.asarray(value)[self.side.cells]
 
     def _masked(self, values: Numbers) -> np.ndarray:
@@ -138,7 +150,9 @@ class Profile:
 
     def _directions(self, dk: Coefficients) -> list[Numbers]:
         assert self.text is not None
-        changes = [self._beside(n, dk[n]) if n in dk else 0.0 for n in self.text.parameters]
+        changes = [
+            self._beside(n, dk[n]) if n in dk else 0.0 for n in self.text.parameters
+        ]
         return [*[0.0] * len(self.variables), *changes]
 
     def _h(self, k: Coefficients, t: float, middle: float) -> float:
@@ -171,7 +185,9 @@ class Profile:
         """g as a layer, at a time in the step around `middle`."""
         return self._masked(self._shape(k, t, middle) * self._h(k, t, middle))
 
-    def push(self, k: Coefficients, dk: Coefficients, t: float, middle: float) -> np.ndarray:
+    def push(
+        self, k: Coefficients, dk: Coefficients, t: float, middle: float
+    ) -> np.ndarray:
         """g_k dk."""
         moved = self._dshape(k, dk, t) * self._h(k, t, middle)
         return self._masked(moved + self._shape(k, t, middle) * self._dh(dk, t, middle))
@@ -189,21 +205,31 @@ class Profile:
         self._pull_history(t, middle, w * self._shape(k, t, middle), out)
         self._pull_shape(k, t, w * self._h(k, t, middle), out)
 
-    def _pull_history(self, t: float, middle: float, values: Numbers, out: Gradients) -> None:
+    def _pull_history(
+        self, t: float, middle: float, values: Numbers, out: Gradients
+    ) -> None:
         if self.history is not None and self.history.name is not None:
             weights = self.history.weights(t, middle)
             out.add(self.history.name, weights * float(np.sum(values)))
 
-    def _pull_shape(self, k: Coefficients, t: float, w: Numbers, out: Gradients) -> None:
+    def _pull_shape(
+        self, k: Coefficients, t: float, w: Numbers, out: Gradients
+    ) -> None:
         if self.text is not None:
             self._spread(self.text.pull(*self._arguments(k, t), w), k, out)
 
-    def _spread(self, parts: Sequence[Numbers], k: Coefficients, out: Gradients) -> None:
+    def _spread(
+        self, parts: Sequence[Numbers], k: Coefficients, out: Gradients
+    ) -> None:
         """Adds cotangents of the text's parameters at the side to those of the coefficients."""
         assert self.text is not None
-        for name, part in zip(self.text.parameters, parts[len(self.variables) :], strict=True):
+        for name, part in zip(
+            self.text.parameters, parts[len(self.variables) :], strict=True
+        ):
             if np.ndim(k[name]) == 0:
-                out.add(name, float(np.sum(np.broadcast_to(part, self.side.active.shape))))
+                out.add(
+                    name, float(np.sum(np.broadcast_to(part, self.side.active.shape)))
+                )
                 continue
             whole = np.zeros(self.grid.local_shape, order="F")
             whole[self.side.cells] = part
@@ -226,7 +252,9 @@ class Profile:
         self._pull_shape(k, t, w * self._dh(dk, t, middle), out)
         weighted = w * self._h(k, t, middle)
         arguments = self._arguments(k, t)
-        self._spread(self.text.second(*arguments, weighted, *self._directions(dk)), k, out)
+        self._spread(
+            self.text.second(*arguments, weighted, *self._directions(dk)), k, out
+        )
 
 
 class BoundaryValues:
@@ -241,7 +269,9 @@ class BoundaryValues:
         profiles = [profile for _, profile in self.parts]
         self.texts = tuple(text for p in profiles for text in p.texts)
         self.coefficients = tuple(name for p in profiles for name in p.coefficients)
-        self.breakpoints = np.concatenate([np.empty(0), *(p.breakpoints for p in profiles)])
+        self.breakpoints = np.concatenate(
+            [np.empty(0), *(p.breakpoints for p in profiles)]
+        )
         self.constant = all(p.constant for p in profiles)
 
     def take_lengths(self, lengths: Mapping[str, int]) -> None:
@@ -275,7 +305,11 @@ class BoundaryValuesAt:
     def size(self, times: np.ndarray) -> float:
         """The largest |g| on this rank at given times."""
         seen = times[:1] if self.boundary.constant else times
-        values = [p.value(self.k, float(t), float(t)) for t in seen for _, p in self.boundary.parts]
+        values = [
+            p.value(self.k, float(t), float(t))
+            for t in seen
+            for _, p in self.boundary.parts
+        ]
         return max((float(np.abs(v).max(initial=0.0)) for v in values), default=0.0)
 
 
@@ -294,7 +328,9 @@ class Ghosts:
     def put(self, c: int, ghosted: np.ndarray) -> bool:
         """Writes those of a species into a ghosted field. Whether it has some, on any rank."""
         found = False
-        for (species, profile), layer in zip(self.boundary.parts, self.layers, strict=True):
+        for (species, profile), layer in zip(
+            self.boundary.parts, self.layers, strict=True
+        ):
             if species == c:
                 ghosted[profile.side.ghosts] = layer
                 found = True
@@ -369,7 +405,12 @@ class Flux(Term):
     stateless = True
 
     def __init__(self, grid: Grid, count: int, channel: int, profile: Profile):
-        self.grid, self.count, self.channel, self.profile = grid, count, channel, profile
+        self.grid, self.count, self.channel, self.profile = (
+            grid,
+            count,
+            channel,
+            profile,
+        )
         self.texts = profile.texts
 
     @property
@@ -416,7 +457,12 @@ class FluxAt(TermAt):
         self.profile.pull(self.k, state.t, state.middle, self._weighted(adjoint), out)
 
     def second(
-        self, state: State, adjoint: State, change: State, dk: Coefficients, out: Gradients
+        self,
+        state: State,
+        adjoint: State,
+        change: State,
+        dk: Coefficients,
+        out: Gradients,
     ) -> np.ndarray:
         weights = self._weighted(adjoint)
         self.profile.second(self.k, state.t, state.middle, weights, dk, out)

@@ -24,7 +24,9 @@ class Capacity:
         InputError: for a text that is no expression.
     """
 
-    def __init__(self, grid: Grid, text: str, inertia: float = 1.0, field: str = "storage"):
+    def __init__(
+        self, grid: Grid, text: str, inertia: float = 1.0, field: str = "storage"
+    ):
         self.grid, self.said, self.key = grid, text, field
         self.text = Expressions([text], (), field)
         self.texts = (self.text,)
@@ -67,12 +69,16 @@ class CapacityAt:
     def second(self, weights: np.ndarray, dk: Coefficients, out: Gradients) -> None:
         """Adds (M_kk dk)^T w."""
         directions = self.text.values_of(dk, 0.0)
-        self._add(self.text.second(*self.given, self._weighted(weights), *directions), out)
+        self._add(
+            self.text.second(*self.given, self._weighted(weights), *directions), out
+        )
 
     def _weighted(self, weights: np.ndarray) -> np.ndarray:
         """Times volume, summed over species and samples."""
         first = tuple(range(weights.ndim - self.grid.dim))
-        return np.where(self.grid.active, weights.sum(axis=first) * self.capacity.unit, 0.0)
+        return np.where(
+            self.grid.active, weights.sum(axis=first) * self.capacity.unit, 0.0
+        )
 
     def _add(self, parts: list[Numbers], out: Gradients) -> None:
         for name, part in zip(self.text.parameters, parts, strict=True):

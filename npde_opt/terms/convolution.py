@@ -32,7 +32,9 @@ class Convolution(LinearTerm):
 
     columns = True
 
-    def __init__(self, grid: Grid, weights: Mapping[Offset, str | float], species: Species = None):
+    def __init__(
+        self, grid: Grid, weights: Mapping[Offset, str | float], species: Species = None
+    ):
         super().__init__(grid, species)
         for offset in weights:
             if len(offset) != grid.dim:
@@ -72,7 +74,8 @@ class ConvolutionAt(LinearAt):
         self.term, self.grid = term, term.grid
         self.inner = of_cells([slice(1, -1)] * term.grid.dim)
         self.weights = {
-            o: coefficients[w] if isinstance(w, str) else w for o, w in term.weights.items()
+            o: coefficients[w] if isinstance(w, str) else w
+            for o, w in term.weights.items()
         }
 
     def add_planes(self, planes: Planes) -> None:
@@ -89,7 +92,9 @@ class ConvolutionAt(LinearAt):
                 )
         return total
 
-    def derivative_transpose(self, adjoint: np.ndarray, dk: Coefficients) -> np.ndarray | float:
+    def derivative_transpose(
+        self, adjoint: np.ndarray, dk: Coefficients
+    ) -> np.ndarray | float:
         total: np.ndarray | float = 0.0
         for offset, name in self.term.named.items():
             if name in dk:

@@ -42,11 +42,22 @@ class Diffusion(LinearTerm):
     symmetric = True
     columns = True
 
-    def __init__(self, grid: Grid, coefficient: str | Sequence[str] = "D", species: Species = None):
+    def __init__(
+        self,
+        grid: Grid,
+        coefficient: str | Sequence[str] = "D",
+        species: Species = None,
+    ):
         super().__init__(grid, species)
-        names = (coefficient,) * grid.dim if isinstance(coefficient, str) else tuple(coefficient)
+        names = (
+            (coefficient,) * grid.dim
+            if isinstance(coefficient, str)
+            else tuple(coefficient)
+        )
         if len(names) != grid.dim:
-            raise InputError("diffusion coefficient", names, f"one name or {grid.dim} names")
+            raise InputError(
+                "diffusion coefficient", names, f"one name or {grid.dim} names"
+            )
         self.names = names
         self._factors = [self._area_factors(d) for d in range(grid.dim)]
         self.spans = [face_spans(grid, d, 1.0) for d in range(grid.dim)]
@@ -67,7 +78,9 @@ class Diffusion(LinearTerm):
         laid = [along(f, e, self.grid.dim) for e, f in enumerate(factors)]
         if self.grid.active_global is None:
             return laid
-        return [np.asfortranarray(self.grid.outer(factors) * _both_active(self.grid, d))]
+        return [
+            np.asfortranarray(self.grid.outer(factors) * _both_active(self.grid, d))
+        ]
 
     def outer_faces(self, d: int) -> list[tuple[str, int, bool]]:
         """Side, index of its face along axis d, and whether that face is owned here, for both sides
@@ -80,7 +93,9 @@ class Diffusion(LinearTerm):
         the areas: 0 where no flux passes. In place."""
         for factor in self._factors[d]:
             values *= (
-                factor if face is None or factor.shape[d] == 1 else np.take(factor, [face], axis=d)
+                factor
+                if face is None or factor.shape[d] == 1
+                else np.take(factor, [face], axis=d)
             )
         return values
 
@@ -168,7 +183,9 @@ def inner_ends(grid: Grid, d: int) -> list[tuple[int, bool]]:
     return [(0, grid.start[d] == 0), (-1, grid.stop[d] == grid.shape[d])]
 
 
-def add_ends(c: int, d: int, values: tuple[np.ndarray, np.ndarray], out: Gradients) -> None:
+def add_ends(
+    c: int, d: int, values: tuple[np.ndarray, np.ndarray], out: Gradients
+) -> None:
     """Adds cotangents of the values outside the sides of axis d, found at the owned cells' faces
     normal to it: those of the points (below, above) of a face."""
     sought = out.outer or {}
@@ -181,7 +198,11 @@ def add_ends(c: int, d: int, values: tuple[np.ndarray, np.ndarray], out: Gradien
 def face_spans(grid: Grid, d: int, outside: float) -> tuple[np.ndarray, np.ndarray]:
     """Twice the lengths between the owned cells' faces normal to axis d and the centres below and
     above them; `outside` beyond the sides."""
-    (lower, upper), s, n = 2 * grid.geometry.halves[d], grid.local_slice[d], grid.shape[d]
+    (lower, upper), s, n = (
+        2 * grid.geometry.halves[d],
+        grid.local_slice[d],
+        grid.shape[d],
+    )
     first, last = s.start > 0 or grid.periodic(d), s.stop < n or grid.periodic(d)
     below = np.append(upper[s.start - 1] if first else outside, upper[s])
     above = np.append(lower[s], lower[s.stop % n] if last else outside)
@@ -220,11 +241,14 @@ def add_products(
     """Adds sum_c weight_c p_c^T q_c of functionals p_c(u) = sum_o left[o]_c u_{c + o} and q of
     `right`: row i = c + a has left[a]_c right[b]_c towards c + b. Collective."""
     ghosted = [
-        {o: grid.ghosted(np.asfortranarray(v)) for o, v in part.items()} for part in (left, right)
+        {o: grid.ghosted(np.asfortranarray(v)) for o, v in part.items()}
+        for part in (left, right)
     ]
     weights = grid.ghosted(np.asfortranarray(weight))
     for a, b in product(left, right):
-        box = tuple(slice(1 - x, n + 1 - x) for x, n in zip(a, grid.local_shape, strict=True))
+        box = tuple(
+            slice(1 - x, n + 1 - x) for x, n in zip(a, grid.local_shape, strict=True)
+        )
         plane = planes[between(a, b)]
         plane += weights[box] * ghosted[0][a][box] * ghosted[1][b][box]
 
@@ -314,8 +338,12 @@ class DiffusionAt(LinearAt):
                 ghosts: list[slice | int] = [slice(1, -1)] * self.grid.dim
                 cells: list[slice | int] = [slice(None)] * self.grid.dim
                 ghosts[d], cells[d] = end, end
-                conductance = self.term.weigh(1 / np.take(self.sums[d], [end], axis=d), d, end)
-                load[of_cells(cells)] += conductance.squeeze(d) * outside[of_cells(ghosts)]
+                conductance = self.term.weigh(
+                    1 / np.take(self.sums[d], [end], axis=d), d, end
+                )
+                load[of_cells(cells)] += (
+                    conductance.squeeze(d) * outside[of_cells(ghosts)]
+                )
         return load
 
     def _divergence(self, flux: np.ndarray, d: int) -> np.ndarray:
@@ -395,7 +423,9 @@ class DiffusionAt(LinearAt):
         total += upper * above
         return total
 
-    def second_contraction(self, pairs: Pairs, dk: Coefficients) -> dict[str, np.ndarray]:
+    def second_contraction(
+        self, pairs: Pairs, dk: Coefficients
+    ) -> dict[str, np.ndarray]:
         products = [
             self._products(pairs, d) if name in dk else np.empty(0)
             for d, name in enumerate(self.term.names)

@@ -34,10 +34,16 @@ class FaceText:
         field: its key in error messages.
     """
 
-    def __init__(self, grid: Grid, d: int, given: float | str, field: str, timed: bool = False):
+    def __init__(
+        self, grid: Grid, d: int, given: float | str, field: str, timed: bool = False
+    ):
         self.grid, self.d, self.given, self.timed = grid, d, given, timed
         self.variables = (*AXES[: grid.dim], *([TIME] if timed else []))
-        self.text = Expressions([given], self.variables, field) if isinstance(given, str) else None
+        self.text = (
+            Expressions([given], self.variables, field)
+            if isinstance(given, str)
+            else None
+        )
         self.parameters = self.text.parameters if self.text else ()
         self.shares = face_shares(grid, d)
         lines = [c[s] for c, s in zip(grid.centers, grid.local_slice, strict=True)]
@@ -99,11 +105,15 @@ class FaceTextAt:
     ) -> None:
         """Adds the change of what `add_pulled` adds, with the same weight."""
         assert self.text is not None
-        self._add(self.text.second(*self.arguments, weight, *self._directions(dk)), found)
+        self._add(
+            self.text.second(*self.arguments, weight, *self._directions(dk)), found
+        )
 
     def _add(self, parts: list[Numbers], found: dict[str, np.ndarray]) -> None:
         (below, above), d = self.term.shares, self.term.d
-        for name, part in zip(self.parameters, parts[len(self.term.variables) :], strict=True):
+        for name, part in zip(
+            self.parameters, parts[len(self.term.variables) :], strict=True
+        ):
             full = np.broadcast_to(part, self.term.shape)
             own = sides(above * full, d)[0] + sides(below * full, d)[1]
             found[name] = found[name] + own if name in found else own

@@ -82,7 +82,8 @@ class GradientDiffusion(Term):
         linear = Diffusion(grid)
         distances = [face_distances(grid, d) for d in range(grid.dim)]
         self.inverse_distances = [
-            np.where(linear.areas(d) > 0, 1 / distances[d], 0.0) for d in range(grid.dim)
+            np.where(linear.areas(d) > 0, 1 / distances[d], 0.0)
+            for d in range(grid.dim)
         ]
         """1/distance at the owned cells' faces, 0 at closed ones."""
 
@@ -116,7 +117,10 @@ class GradientDiffusionAt(TermAt):
 
     def _slopes(self, ghosted: np.ndarray) -> list[np.ndarray]:
         """s_f by axis, at the owned cells' faces."""
-        return [jump(ghosted, d) * inverse for d, inverse in enumerate(self.term.inverse_distances)]
+        return [
+            jump(ghosted, d) * inverse
+            for d, inverse in enumerate(self.term.inverse_distances)
+        ]
 
     def _own(self, state: State) -> list[np.ndarray]:
         return self._slopes(state.ghosted(self.term.channel))
@@ -135,7 +139,10 @@ class GradientDiffusionAt(TermAt):
         return np.where(self.grid.active, self.grid.volume * values, 0.0)
 
     def _laplacian(
-        self, a: np.ndarray, slopes: Sequence[np.ndarray], found: Gradients | None = None
+        self,
+        a: np.ndarray,
+        slopes: Sequence[np.ndarray],
+        found: Gradients | None = None,
     ) -> np.ndarray:
         """L[a] v at the owned cells, from the slopes of v; at the points outside the sides, where L
         is symmetric too, it is added to `found`."""
@@ -204,7 +211,9 @@ class GradientDiffusionAt(TermAt):
         slopes, moved = self._own(state), self._own(adjoint)
         if out is not None:
             weight = self._weighted(self._paired(slopes, moved))
-            self._add(self.term.diffusivity.pull(*self._arguments(slopes), weight)[1:], out)
+            self._add(
+                self.term.diffusivity.pull(*self._arguments(slopes), weight)[1:], out
+            )
         return self._whole(self._symmetric(slopes, moved, out))
 
     def _add(self, parts: Sequence[Numbers], out: Gradients) -> None:
@@ -212,7 +221,12 @@ class GradientDiffusionAt(TermAt):
             out.add(name, np.where(self.grid.active, part, 0.0))
 
     def second(
-        self, state: State, adjoint: State, change: State, dk: Coefficients, out: Gradients
+        self,
+        state: State,
+        adjoint: State,
+        change: State,
+        dk: Coefficients,
+        out: Gradients,
     ) -> np.ndarray:
         slopes, nu, moved = self._own(state), self._own(adjoint), self._own(change)
         diffusivity, arguments = self.term.diffusivity, self._arguments(slopes)
@@ -231,11 +245,15 @@ class GradientDiffusionAt(TermAt):
         dD = self._weighted(diffusivity.push(*arguments, *directions)[0])
         found = self._laplacian(dD, nu, out)
         found += self._laplacian(self._masked(2 * first), moved, out)
-        found += self._laplacian(self._masked(2 * (curved[0] + carried[0])), slopes, out)
+        found += self._laplacian(
+            self._masked(2 * (curved[0] + carried[0])), slopes, out
+        )
         return self._whole(found)
 
     def _masked(self, values: Numbers) -> np.ndarray:
-        return np.where(self.grid.active, np.broadcast_to(values, self.grid.local_shape), 0.0)
+        return np.where(
+            self.grid.active, np.broadcast_to(values, self.grid.local_shape), 0.0
+        )
 
     def add_jacobian(self, state: State, planes: BlockPlanes) -> None:
         c = self.term.channel
@@ -280,7 +298,9 @@ class GradientDiffusionAt(TermAt):
 
     def stiffness(self, state: State, mass: np.ndarray) -> np.ndarray:
         """Gershgorin's."""
-        planes = {o: np.zeros(self.grid.local_shape, order="F") for o in self.term.offsets}
+        planes = {
+            o: np.zeros(self.grid.local_shape, order="F") for o in self.term.offsets
+        }
         self._add_planes(state, planes)
         rows = sum(np.abs(plane) for plane in planes.values()) / mass
         found = np.zeros(self.count)

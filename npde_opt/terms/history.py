@@ -37,7 +37,11 @@ class History:
     """
 
     def __init__(
-        self, values: str | Sequence[float], times: Sequence[float], interpolation: str, field: str
+        self,
+        values: str | Sequence[float],
+        times: Sequence[float],
+        interpolation: str,
+        field: str,
     ):
         self.values, self.times, self.field = values, np.asarray(times, float), field
         if self.times.size == 0 or np.any(np.diff(self.times) <= 0):
@@ -66,7 +70,9 @@ class History:
             )
         if length not in allowed:
             raise InputError(
-                field, f"{length} values", f"{' or '.join(map(str, allowed))} values, {said}"
+                field,
+                f"{length} values",
+                f"{' or '.join(map(str, allowed))} values, {said}",
             )
         self.length = length
 

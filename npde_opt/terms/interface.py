@@ -110,7 +110,9 @@ class Term:
             for name, function in text.functions.items():
                 if lengths.get(name) != function.count:
                     given = f"{lengths.get(name, 0)} values"
-                    raise InputError(name, given, f"{function.count}, the numbers of the function")
+                    raise InputError(
+                        name, given, f"{function.count}, the numbers of the function"
+                    )
 
     def at(self, coefficients: Coefficients) -> Any:
         """The term with these coefficients: a LinearAt or a TermAt."""
@@ -125,7 +127,9 @@ class LinearTerm(Term):
 
     def __init__(self, grid: Grid, species: Species = None):
         self.grid = grid
-        self.row, self.column = (species, species) if not isinstance(species, tuple) else species
+        self.row, self.column = (
+            (species, species) if not isinstance(species, tuple) else species
+        )
 
 
 @dataclass
@@ -186,21 +190,27 @@ class LinearAt:
     def boundary_transpose(self, side: Side, adjoint: np.ndarray) -> np.ndarray:
         """b_g^T lambda, of the values g outside the cells of a side, as a layer; lambda ghosted.
         Here where a value outside is seen by the cell beside it only."""
-        load = np.broadcast_to(self.boundary_load(side.indicator()), self.term.grid.local_shape)
+        load = np.broadcast_to(
+            self.boundary_load(side.indicator()), self.term.grid.local_shape
+        )
         return load[side.cells] * inner(adjoint, self.term.grid.dim)[side.cells]
 
     def boundary_transpose_change(
         self, side: Side, adjoint: np.ndarray, dk: Coefficients
     ) -> np.ndarray:
         """The change of `boundary_transpose` with that of the coefficients."""
-        moved = np.broadcast_to(self.derivative(side.indicator(), dk), self.term.grid.local_shape)
+        moved = np.broadcast_to(
+            self.derivative(side.indicator(), dk), self.term.grid.local_shape
+        )
         return -moved[side.cells] * inner(adjoint, self.term.grid.dim)[side.cells]
 
     def derivative(self, u: np.ndarray, dk: Coefficients) -> np.ndarray | float:
         """(A_k dk) u - b_k dk at the owned cells."""
         return 0.0
 
-    def derivative_transpose(self, adjoint: np.ndarray, dk: Coefficients) -> np.ndarray | float:
+    def derivative_transpose(
+        self, adjoint: np.ndarray, dk: Coefficients
+    ) -> np.ndarray | float:
         """(A_k dk)^T lambda at the owned cells."""
         return self.derivative(adjoint, dk) if self.term.symmetric else 0.0
 
@@ -208,7 +218,9 @@ class LinearAt:
         """sum over (lambda, u) of d/dk [lambda^T r(u, k)], one owned array a coefficient."""
         return {}
 
-    def second_contraction(self, pairs: Pairs, dk: Coefficients) -> dict[str, np.ndarray]:
+    def second_contraction(
+        self, pairs: Pairs, dk: Coefficients
+    ) -> dict[str, np.ndarray]:
         """sum over (lambda, u) of d2/dk2 [lambda^T r(u, k)] dk, one owned array a coefficient."""
         return {}
 
@@ -261,7 +273,12 @@ class TermAt:
             self.jacobian_transpose(state, adjoint, out)
 
     def second(
-        self, state: State, adjoint: State, change: State, dk: Coefficients, out: Gradients
+        self,
+        state: State,
+        adjoint: State,
+        change: State,
+        dk: Coefficients,
+        out: Gradients,
     ) -> np.ndarray:
         """r_uu^T(lambda, du) + r_uk^T(lambda, dk); adds r_ku^T(lambda, du) + r_kk^T(lambda, dk) to
         `out`."""

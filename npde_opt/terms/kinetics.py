@@ -63,12 +63,16 @@ class Kinetics(Term):
         if isinstance(rates, str):
             if rates not in MODELS:
                 raise InputError(
-                    field, repr(rates), "{species = text}, or a model: " + ", ".join(MODELS)
+                    field,
+                    repr(rates),
+                    "{species = text}, or a model: " + ", ".join(MODELS),
                 )
             rates = MODELS[rates]
         for name in rates:
             if name not in species:
-                raise InputError(field, f"a rate of {name!r}", "species " + ", ".join(species))
+                raise InputError(
+                    field, f"a rate of {name!r}", "species " + ", ".join(species)
+                )
         self.grid, self.species = grid, tuple(species)
         fields = [f"{field}.{s}" for s in species]
         texts = [rates.get(s, "0") for s in species]
@@ -77,7 +81,9 @@ class Kinetics(Term):
         if not self.timed:
             self.expressions = Expressions(texts, species, fields, functions)
         self.texts = (self.expressions,)
-        self.blocks = tuple((c, d) for c in range(len(species)) for d in range(len(species)))
+        self.blocks = tuple(
+            (c, d) for c in range(len(species)) for d in range(len(species))
+        )
 
     @property
     def coefficients(self) -> tuple[str, ...]:
@@ -136,13 +142,17 @@ class KineticsAt(TermAt):
 
     def jacobian(self, state: State, change: State) -> np.ndarray:
         directions = self._directions(change, {})
-        return self._integrated(state, self.expressions.push(*self._arguments(state), *directions))
+        return self._integrated(
+            state, self.expressions.push(*self._arguments(state), *directions)
+        )
 
     def derivative(self, state: State, dk: Coefficients) -> np.ndarray | float:
         if not any(n in dk for n in self.names):
             return 0.0
         directions = self._directions(None, dk)
-        return self._integrated(state, self.expressions.push(*self._arguments(state), *directions))
+        return self._integrated(
+            state, self.expressions.push(*self._arguments(state), *directions)
+        )
 
     def jacobian_transpose(
         self, state: State, adjoint: State, out: Gradients | None = None
@@ -150,13 +160,22 @@ class KineticsAt(TermAt):
         given = *self._arguments(state), *adjoint.u
         if out is None:
             return self._integrated(state, self.expressions.pull(*given)[: self.count])
-        return self._integrated(state, self._add(self.expressions.cotangents(*given), out))
+        return self._integrated(
+            state, self._add(self.expressions.cotangents(*given), out)
+        )
 
     def second(
-        self, state: State, adjoint: State, change: State, dk: Coefficients, out: Gradients
+        self,
+        state: State,
+        adjoint: State,
+        change: State,
+        dk: Coefficients,
+        out: Gradients,
     ) -> np.ndarray:
         given = *self._arguments(state), *adjoint.u, *self._directions(change, dk)
-        return self._integrated(state, self._add(self.expressions.cotangent_changes(*given), out))
+        return self._integrated(
+            state, self._add(self.expressions.cotangent_changes(*given), out)
+        )
 
     def points(self, state: State) -> dict[str, list[list[Numbers]]]:
         return self.expressions.points(*self._arguments(state))
@@ -178,7 +197,10 @@ class KineticsAt(TermAt):
             numbers = name in self.expressions.functions
             x = np.asarray(argument if numbers else picked(argument))
             given.append(x if numbers else x[()] if x.ndim == 0 else x[cells])
-        entries, width = self.expressions.jacobian(*given), len(self.expressions.arguments)
+        entries, width = (
+            self.expressions.jacobian(*given),
+            len(self.expressions.arguments),
+        )
         out = np.empty((self.count, self.count, np.size(given[0])))
         for c in range(self.count):
             for d in range(self.count):

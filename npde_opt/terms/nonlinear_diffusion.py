@@ -119,12 +119,16 @@ def _check_even(text: str, field: str, functions: Functions | None) -> None:
     """Raises InputError where D(u, g) and D(u, -g) differ at one of many points of all sizes."""
     diffusivity = Expressions([text], ("g",), field, functions)
     rng = np.random.default_rng(0)
-    points = np.exp(rng.normal(scale=4.0, size=(len(diffusivity.arguments), EVEN_POINTS)))
+    points = np.exp(
+        rng.normal(scale=4.0, size=(len(diffusivity.arguments), EVEN_POINTS))
+    )
     given: list[Numbers] = list(points[1:])
     for i, name in enumerate(diffusivity.parameters):
         if name in diffusivity.functions:
             given[i] = rng.uniform(0.5, 1.5, diffusivity.functions[name].count)
-    there, mirrored = (diffusivity.value(sign * points[0], *given)[0] for sign in (1, -1))
+    there, mirrored = (
+        diffusivity.value(sign * points[0], *given)[0] for sign in (1, -1)
+    )
     if not np.allclose(there, mirrored, rtol=1e-9, atol=0.0, equal_nan=True):
         raise InputError(field, repr(text), "an even function of g = |grad u|")
 
@@ -135,9 +139,15 @@ class NonlinearDiffusionAt(TermAt):
     term: NonlinearDiffusion
 
     def __init__(self, term: NonlinearDiffusion, k: Coefficients):
-        self.term, self.grid, self.flux, self.count = term, term.grid, term.flux, term.count
+        self.term, self.grid, self.flux, self.count = (
+            term,
+            term.grid,
+            term.flux,
+            term.count,
+        )
         self.parameters = [
-            self._at_faces({n: k[n] for n in term.flux.parameters}, d) for d in range(term.grid.dim)
+            self._at_faces({n: k[n] for n in term.flux.parameters}, d)
+            for d in range(term.grid.dim)
         ]
 
     def _at_faces(self, k: Coefficients, d: int) -> list[Numbers]:
@@ -152,9 +162,15 @@ class NonlinearDiffusionAt(TermAt):
             out.append(value)
         return out
 
-    def _arguments(self, state: State, d: int) -> tuple[list[Numbers], list[np.ndarray | float]]:
+    def _arguments(
+        self, state: State, d: int
+    ) -> tuple[list[Numbers], list[np.ndarray | float]]:
         """(v, s, w ..., t, parameters) at faces, and where v and w follow their species."""
-        means, moves, floor = list[Numbers](), list[np.ndarray | float](), self.term.floor
+        means, moves, floor = (
+            list[Numbers](),
+            list[np.ndarray | float](),
+            self.term.floor,
+        )
         for c in self.term.channels:
             a, b = faces(state.ghosted(c), d, self.grid.dim)
             mean = (a + b) / 2
@@ -165,7 +181,9 @@ class NonlinearDiffusionAt(TermAt):
         return [v, slope, *others, *self._time(state.t), *self.parameters[d]], moves
 
     def _slope(self, state: State, d: int) -> np.ndarray:
-        difference: np.ndarray = jump(state.ghosted(self.term.channel), d, self.grid.dim)
+        difference: np.ndarray = jump(
+            state.ghosted(self.term.channel), d, self.grid.dim
+        )
         return difference / self.term.distances[d]
 
     def _time(self, t: float) -> list[Numbers]:
@@ -205,14 +223,22 @@ class NonlinearDiffusionAt(TermAt):
 
     def residual(self, state: State) -> np.ndarray:
         return self._divergence(
-            state, [self.flux.value(*self._arguments(state, d)[0])[0] for d in range(self.grid.dim)]
+            state,
+            [
+                self.flux.value(*self._arguments(state, d)[0])[0]
+                for d in range(self.grid.dim)
+            ],
         )
 
-    def _pushed(self, state: State, change: State | None, dk: Coefficients) -> np.ndarray:
+    def _pushed(
+        self, state: State, change: State | None, dk: Coefficients
+    ) -> np.ndarray:
         out = []
         for d in range(self.grid.dim):
             arguments, moves = self._arguments(state, d)
-            out.append(self.flux.push(*arguments, *self._directions(change, moves, dk, d))[0])
+            out.append(
+                self.flux.push(*arguments, *self._directions(change, moves, dk, d))[0]
+            )
         return self._divergence(state, out)
 
     def jacobian(self, state: State, change: State) -> np.ndarray:
@@ -252,7 +278,9 @@ class NonlinearDiffusionAt(TermAt):
         """Cotangents, or slopes, in v, s, w ... as those in the cells below and above each face, by
         species."""
         count = len(self.term.channels)
-        v, s, *others = (self._open(p, d) for p in parts[: count + 1] if not isinstance(p, Spread))
+        v, s, *others = (
+            self._open(p, d) for p in parts[: count + 1] if not isinstance(p, Spread)
+        )
         found = {}
         for c, mean, move in zip(self.term.channels, (v, *others), moves, strict=True):
             half = np.broadcast_to(move * mean / 2, shape)
@@ -273,7 +301,9 @@ class NonlinearDiffusionAt(TermAt):
         return over_columns(self.grid, found)
 
     def _weighted(self, adjoint: State, d: int) -> np.ndarray:
-        return self.term.areas[d] * jump(adjoint.ghosted(self.term.channel), d, self.grid.dim)
+        return self.term.areas[d] * jump(
+            adjoint.ghosted(self.term.channel), d, self.grid.dim
+        )
 
     def jacobian_transpose(
         self, state: State, adjoint: State, out: Gradients | None = None
@@ -287,14 +317,21 @@ class NonlinearDiffusionAt(TermAt):
         return result
 
     def second(
-        self, state: State, adjoint: State, change: State, dk: Coefficients, out: Gradients
+        self,
+        state: State,
+        adjoint: State,
+        change: State,
+        dk: Coefficients,
+        out: Gradients,
     ) -> np.ndarray:
         result = state.zeros()
         own = {n: v for n, v in dk.items() if n in self.flux.parameters}
         for d in range(self.grid.dim):
             arguments, moves = self._arguments(state, d)
             directions = self._directions(change, moves, own, d)
-            parts = self.flux.cotangent_changes(*arguments, self._weighted(adjoint, d), *directions)
+            parts = self.flux.cotangent_changes(
+                *arguments, self._weighted(adjoint, d), *directions
+            )
             self._gather(parts, moves, np.shape(arguments[0]), d, result, out)
         return result
 
@@ -311,7 +348,9 @@ class NonlinearDiffusionAt(TermAt):
             seen = self.flux.points(*arguments)
             for name, calls in seen.items():
                 picked = found.setdefault(name, [])
-                picked += [[self._picked(v, open_faces) for v in call] for call in calls]
+                picked += [
+                    [self._picked(v, open_faces) for v in call] for call in calls
+                ]
         return found
 
     @staticmethod
@@ -322,7 +361,9 @@ class NonlinearDiffusionAt(TermAt):
         low, high = np.inf, -np.inf
         for d in range(self.grid.dim):
             arguments = self._arguments(state, d)[0]
-            found = self.term.diffusivity.value(*self._leading(arguments), *self._named(d))[0]
+            found = self.term.diffusivity.value(
+                *self._leading(arguments), *self._named(d)
+            )[0]
             values = np.broadcast_to(found, np.shape(arguments[0]))
             seen = values[np.broadcast_to(self.term.areas[d] > 0, values.shape)]
             if seen.size:
@@ -350,7 +391,9 @@ class NonlinearDiffusionAt(TermAt):
 
     def add_jacobian(self, state: State, planes: BlockPlanes) -> None:
         own, offsets = self.term.channel, self.term.offsets
-        blocks = {c: {o: planes[own, c, o] for o in offsets} for c in self.term.channels}
+        blocks = {
+            c: {o: planes[own, c, o] for o in offsets} for c in self.term.channels
+        }
         self._add_planes(state, blocks)
 
     def _add_planes(self, state: State, blocks: Mapping[int, Planes]) -> None:

@@ -62,7 +62,11 @@ class Reaction(LinearTerm):
         return self.text.parameters if self.text else (self.name,)
 
     def at(self, coefficients: Coefficients) -> ReactionAt | ReactionTextAt:
-        return ReactionTextAt(self, coefficients) if self.text else ReactionAt(self, coefficients)
+        return (
+            ReactionTextAt(self, coefficients)
+            if self.text
+            else ReactionAt(self, coefficients)
+        )
 
 
 class ReactionAt(LinearAt):
@@ -72,7 +76,11 @@ class ReactionAt(LinearAt):
 
     def __init__(self, term: Reaction, coefficients: Coefficients):
         self.term = term
-        self.name, self.volume, self.c = term.name, term.grid.volume, coefficients[term.name]
+        self.name, self.volume, self.c = (
+            term.name,
+            term.grid.volume,
+            coefficients[term.name],
+        )
         self.inner = of_cells([slice(1, -1)] * term.grid.dim)
 
     def add_planes(self, planes: Planes) -> None:
@@ -90,7 +98,9 @@ class ReactionAt(LinearAt):
         wrong = int(total(grid.comm, float(np.count_nonzero(~np.isfinite(own)))))
         if wrong:
             raise SolverError(
-                prefix, f"{self.term.said} is not finite in {wrong} cells", "Bound the parameters."
+                prefix,
+                f"{self.term.said} is not finite in {wrong} cells",
+                "Bound the parameters.",
             )
 
     def derivative(self, u: np.ndarray, dk: Coefficients) -> np.ndarray | float:
@@ -128,9 +138,13 @@ class ReactionTextAt(ReactionAt):
     def contraction(self, pairs: Pairs) -> dict[str, np.ndarray]:
         return self._named(self.text.pull(*self.given, self._products(pairs)))
 
-    def second_contraction(self, pairs: Pairs, dk: Coefficients) -> dict[str, np.ndarray]:
+    def second_contraction(
+        self, pairs: Pairs, dk: Coefficients
+    ) -> dict[str, np.ndarray]:
         return self._named(
-            self.text.second(*self.given, self._products(pairs), *self.text.values_of(dk, 0.0))
+            self.text.second(
+                *self.given, self._products(pairs), *self.text.values_of(dk, 0.0)
+            )
         )
 
     def _named(self, parts: list[Numbers]) -> dict[str, np.ndarray]:

@@ -68,7 +68,9 @@ class Source(Term):
             else np.broadcast_to(np.asarray(shape, float), grid.local_shape)
         )
         self.history = (
-            History(history, times, interpolation, field) if history is not None else None
+            History(history, times, interpolation, field)
+            if history is not None
+            else None
         )
 
     @property
@@ -98,13 +100,17 @@ class SourceAt(TermAt):
         self.volume = np.where(term.grid.active, term.grid.volume, 0.0)
         self.parameters = term.text.values_of(k) if term.text else []
         known = 0.0 if term.known is None else term.known
-        self.shape = self._masked(term.text.value(*self._arguments())[0] if term.text else known)
+        self.shape = self._masked(
+            term.text.value(*self._arguments())[0] if term.text else known
+        )
         self.name = term.history.name if term.history is not None else None
 
     def _masked(self, values: Numbers) -> Numbers:
         """0 in inactive cells, where a shape need not be finite."""
         return (
-            values if self.grid.active_global is None else np.where(self.grid.active, values, 0.0)
+            values
+            if self.grid.active_global is None
+            else np.where(self.grid.active, values, 0.0)
         )
 
     def _arguments(self) -> list[Numbers]:
@@ -114,7 +120,11 @@ class SourceAt(TermAt):
         history = self.term.history
         if history is None:
             return 1.0
-        given = history.given(self.k) if values is None else np.atleast_1d(np.asarray(values))
+        given = (
+            history.given(self.k)
+            if values is None
+            else np.atleast_1d(np.asarray(values))
+        )
         return float(self._weights(state) @ given)
 
     def _weights(self, state: State) -> np.ndarray:
@@ -123,7 +133,9 @@ class SourceAt(TermAt):
 
     def size(self) -> float:
         h = np.ones(1) if self.term.history is None else self.term.history.given(self.k)
-        return float(np.abs(self.shape).max(initial=0.0)) * float(np.abs(h).max(initial=0.0))
+        return float(np.abs(self.shape).max(initial=0.0)) * float(
+            np.abs(h).max(initial=0.0)
+        )
 
     def _field(self, state: State, values: Numbers) -> np.ndarray:
         out = state.zeros()
@@ -135,7 +147,9 @@ class SourceAt(TermAt):
         if text is None or not any(n in dk for n in text.parameters):
             return 0.0
         return self._masked(
-            text.push(*self._arguments(), *[0.0] * self.grid.dim, *text.values_of(dk, 0.0))[0]
+            text.push(
+                *self._arguments(), *[0.0] * self.grid.dim, *text.values_of(dk, 0.0)
+            )[0]
         )
 
     def residual(self, state: State) -> np.ndarray:
@@ -167,7 +181,12 @@ class SourceAt(TermAt):
                 out.add(name, part)
 
     def second(
-        self, state: State, adjoint: State, change: State, dk: Coefficients, out: Gradients
+        self,
+        state: State,
+        adjoint: State,
+        change: State,
+        dk: Coefficients,
+        out: Gradients,
     ) -> np.ndarray:
         weighted = -self.volume * over_columns(self.grid, adjoint.u[self.term.channel])
         if self.name is not None:
@@ -180,9 +199,9 @@ class SourceAt(TermAt):
         text = self.term.text
         if text is not None:
             directions = [*[0.0] * self.grid.dim, *text.values_of(dk, 0.0)]
-            parts = text.second(*self._arguments(), weighted * self._h(state), *directions)[
-                self.grid.dim :
-            ]
+            parts = text.second(
+                *self._arguments(), weighted * self._h(state), *directions
+            )[self.grid.dim :]
             for name, part in zip(text.parameters, parts, strict=True):
                 out.add(name, part)
         return adjoint.zeros()

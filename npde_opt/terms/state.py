@@ -92,7 +92,9 @@ class State:
         """A change of this state with that of its boundary values along dk; None where they do not
         change."""
         outside = self.outside.push(dk) if self.outside is not None else None
-        return State(self.grid, change, self.t, outside, self.middle) if outside else None
+        return (
+            State(self.grid, change, self.t, outside, self.middle) if outside else None
+        )
 
     def ghosted(self, c: int) -> np.ndarray:
         """Species c with one ghost cell all round, of all columns. Collective at the first

@@ -34,7 +34,15 @@ from npde_opt.grids.sides import Side
 from npde_opt.operators.stencils import Offset, stencil_offsets
 from npde_opt.reductions import total
 from npde_opt.terms.diffusion import Diffusion, add_products, faces, jump, sides
-from npde_opt.terms.interface import LinearAt, LinearTerm, Pairs, Planes, Rates, Species, inner
+from npde_opt.terms.interface import (
+    LinearAt,
+    LinearTerm,
+    Pairs,
+    Planes,
+    Rates,
+    Species,
+    inner,
+)
 from npde_opt.terms.state import over_columns
 
 DEFINITE = "D_xx > 0, D_xx D_yy > D_xy^2, and so on"
@@ -103,7 +111,11 @@ class TensorDiffusion(LinearTerm):
     columns = True
 
     def __init__(
-        self, grid: Grid, tensor: Tensor, species: Species = None, field: str = "diffusion-tensor"
+        self,
+        grid: Grid,
+        tensor: Tensor,
+        species: Species = None,
+        field: str = "diffusion-tensor",
     ):
         super().__init__(grid, species)
         for side, boundary in grid.boundaries.items():
@@ -131,7 +143,9 @@ class TensorDiffusion(LinearTerm):
         wide = set(narrow)
         for d, e in self.pairs:
             for a, b in product((-1, 1), repeat=2):
-                wide.add(tuple(a * (x == d) + b * (x == e) for x in range(self.grid.dim)))
+                wide.add(
+                    tuple(a * (x == d) + b * (x == e) for x in range(self.grid.dim))
+                )
         return (*narrow, *sorted(wide - set(narrow)))
 
     @property
@@ -161,13 +175,19 @@ class TensorDiffusion(LinearTerm):
 def _upper(tensor: Tensor, dim: int, field: str) -> tuple[list[str], list[str]]:
     """Texts of the upper triangle, row by row, and their keys."""
     if len(tensor) != dim or any(len(row) != dim for row in tensor):
-        raise InputError(field, [list(row) for row in tensor], f"{dim} rows of {dim} entries")
+        raise InputError(
+            field, [list(row) for row in tensor], f"{dim} rows of {dim} entries"
+        )
     texts, fields = [], []
     for d in range(dim):
         for e in range(d, dim):
-            one, other = (x if isinstance(x, str) else repr(float(x)) for x in _both(tensor, d, e))
+            one, other = (
+                x if isinstance(x, str) else repr(float(x)) for x in _both(tensor, d, e)
+            )
             if "".join(one.split()) != "".join(other.split()):
-                raise InputError(f"{field}[{e}][{d}]", other, f"{one}, as in [{d}][{e}]: symmetric")
+                raise InputError(
+                    f"{field}[{e}][{d}]", other, f"{one}, as in [{d}][{e}]: symmetric"
+                )
             texts.append(one)
             fields.append(f"{field}[{d}][{e}]")
     return texts, fields
@@ -191,19 +211,25 @@ class TensorDiffusionAt(LinearAt):
         self.term, self.grid = term, term.grid
         self.arguments = [*term.grid.coordinates(), *term.entries.values_of(k)]
         self.D = term.values(k)
-        with np.errstate(all="ignore"):  # `check` tells of what is not positive definite
+        with np.errstate(
+            all="ignore"
+        ):  # `check` tells of what is not positive definite
             found = self._named(term.formulas.value(*self.D, *term.closed), 1.0)
             self.E = {name: found[name] for name in term.names}
             self.plain = term.plain.at(self.E)
             self.w = [self._weighted(found[name]) for name in term.crosses]
             self.G = [
-                np.where(o, 1 / s, 0.0) for o, s in zip(term.open, self.plain.sums, strict=True)
+                np.where(o, 1 / s, 0.0)
+                for o, s in zip(term.open, self.plain.sums, strict=True)
             ]
 
     def _named(self, values: Sequence[Numbers], inactive: float) -> Named:
         """Of E and W, with a value in inactive cells."""
         names, shape = [*self.term.names, *self.term.crosses], self.grid.local_shape
-        laid = [np.where(self.grid.active, np.broadcast_to(v, shape), inactive) for v in values]
+        laid = [
+            np.where(self.grid.active, np.broadcast_to(v, shape), inactive)
+            for v in values
+        ]
         return {n: np.asfortranarray(v) for n, v in zip(names, laid, strict=True)}
 
     def _weighted(self, values: np.ndarray) -> np.ndarray:
@@ -299,7 +325,10 @@ class TensorDiffusionAt(LinearAt):
         if not self._reads(dk):
             return np.zeros_like(inner(adjoint, self.grid.dim)[side.cells])
         _, change = self._changes(dk)
-        dG, dw = self._dG(change), [self._weighted(change[n]) for n in self.term.crosses]
+        dG, dw = (
+            self._dG(change),
+            [self._weighted(change[n]) for n in self.term.crosses],
+        )
         s, ds = self._slopes(adjoint, self.G), self._slopes(adjoint, dG)
         own = {n: change[n] for n in self.term.names}
         plain = self.plain.boundary_transpose_change(side, adjoint, own)
@@ -332,9 +361,14 @@ class TensorDiffusionAt(LinearAt):
         if not self._reads(dk):
             return 0.0
         _, change = self._changes(dk)
-        dG, dw = self._dG(change), [self._weighted(change[n]) for n in self.term.crosses]
+        dG, dw = (
+            self._dG(change),
+            [self._weighted(change[n]) for n in self.term.crosses],
+        )
         m, dm = self._slopes(u, self.G), self._slopes(u, dG)
-        out = np.array(self.plain.derivative(u, {n: change[n] for n in self.term.names}))
+        out = np.array(
+            self.plain.derivative(u, {n: change[n] for n in self.term.names})
+        )
         for n, d, e in self._turned():
             out += self._spread(dw[n] * m[e] + self.w[n] * dm[e], d, self.G[d])
             out += self._spread(self.w[n] * m[e], d, dG[d])
@@ -351,7 +385,9 @@ class TensorDiffusionAt(LinearAt):
 
     def _first(self, pairs: Pairs) -> tuple[Named, list[np.ndarray]]:
         """Cotangents of E and W, and those of G by axis, of the off-diagonal part."""
-        found = {n: np.zeros(self.grid.local_shape, order="F") for n in self.term.crosses}
+        found = {
+            n: np.zeros(self.grid.local_shape, order="F") for n in self.term.crosses
+        }
         of_G = [np.zeros(g.shape, order="F") for g in self.G]
         for adjoint, u in pairs:
             m, l = self._slopes(u, self.G), self._slopes(adjoint, self.G)
@@ -395,8 +431,13 @@ class TensorDiffusionAt(LinearAt):
 
     def _second(self, pairs: Pairs, change: Named) -> Named:
         """Change of the cotangents of E and W."""
-        found = {n: np.zeros(self.grid.local_shape, order="F") for n in self.term.crosses}
-        dG, dw = self._dG(change), [self._weighted(change[n]) for n in self.term.crosses]
+        found = {
+            n: np.zeros(self.grid.local_shape, order="F") for n in self.term.crosses
+        }
+        dG, dw = (
+            self._dG(change),
+            [self._weighted(change[n]) for n in self.term.crosses],
+        )
         moved_G = [np.zeros(g.shape, order="F") for g in self.G]
         for adjoint, u in pairs:
             (m, dm), (l, dl) = (
@@ -410,7 +451,9 @@ class TensorDiffusionAt(LinearAt):
         _, of_G = self._first(pairs)
         for d, name in enumerate(self.term.names):
             E, G = self.E[name], self.G[d]
-            part = self.plain.halved(moved_G[d] * G**2 + 2 * of_G[d] * G * dG[d], d) / E**2
+            part = (
+                self.plain.halved(moved_G[d] * G**2 + 2 * of_G[d] * G * dG[d], d) / E**2
+            )
             part -= 2 * self.plain.halved(of_G[d] * G**2, d) * change[name] / E**3
             found[name] = part
         own = {n: change[n] for n in self.term.names}
@@ -418,14 +461,18 @@ class TensorDiffusionAt(LinearAt):
             found[name] = found[name] + part
         return found
 
-    def second_contraction(self, pairs: Pairs, dk: Coefficients) -> dict[str, np.ndarray]:
+    def second_contraction(
+        self, pairs: Pairs, dk: Coefficients
+    ) -> dict[str, np.ndarray]:
         if not self._reads(dk):
             return {}
         term, count = self.term, len(self.D)
         dD, change = self._changes(dk)
         first, zeros = self._cotangents(pairs), [0.0] * self.grid.dim
         of_D = self._pulled(first)
-        curved = term.formulas.second(*self._given(), *self._ordered(first), *dD, *zeros)[:count]
+        curved = term.formulas.second(
+            *self._given(), *self._ordered(first), *dD, *zeros
+        )[:count]
         moved = self._pulled(self._second(pairs, change))
         both = [a + b for a, b in zip(curved, moved, strict=True)]
         directions = [*zeros, *term.entries.values_of(dk, 0.0)]

@@ -131,7 +131,12 @@ class TimedAdvectionAt(TermAt):
             out.add_outer(self.term.channel, side.name, -seen)
 
     def second(
-        self, state: State, adjoint: State, change: State, dk: Coefficients, out: Gradients
+        self,
+        state: State,
+        adjoint: State,
+        change: State,
+        dk: Coefficients,
+        out: Gradients,
     ) -> np.ndarray:
         at, nu = self._at(state), self._own(adjoint)
         self._add(at.contraction([(nu, self._own(change))]), out)
@@ -149,7 +154,9 @@ class TimedAdvectionAt(TermAt):
 
     def stiffness(self, state: State, mass: np.ndarray) -> np.ndarray:
         """Gershgorin's."""
-        planes = {o: np.zeros(self.grid.local_shape, order="F") for o in self.term.offsets}
+        planes = {
+            o: np.zeros(self.grid.local_shape, order="F") for o in self.term.offsets
+        }
         self._at(state).add_planes(planes)
         rows = sum(np.abs(plane) for plane in planes.values()) / mass
         found = np.zeros(self.count)

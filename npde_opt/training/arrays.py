@@ -24,7 +24,9 @@ def arrays(path: Path) -> Held:
     unknown = sorted(set(found) - set(NAMES))
     if unknown or "inputs" not in found or len(found) > 2:
         allowed = "inputs, and labels or targets"
-        raise InputError(f"arrays of {path}", ", ".join(sorted(found)) or "none", allowed)
+        raise InputError(
+            f"arrays of {path}", ", ".join(sorted(found)) or "none", allowed
+        )
     inputs = five_axes(f"inputs of {path}", found["inputs"])
     targets = found.get("targets")
     if targets is not None:
@@ -53,6 +55,10 @@ def five_axes(where: str, values: np.ndarray) -> np.ndarray:
     """
     if values.dtype.kind not in "biuf" or not 2 <= values.ndim <= 5:
         said = f"an array of {values.dtype} of shape {values.shape}"
-        raise InputError(where, said, "numbers [sample, channel, z, y, x], [sample, y, x], ...")
+        raise InputError(
+            where, said, "numbers [sample, channel, z, y, x], [sample, y, x], ..."
+        )
     missing = 5 - values.ndim
-    return values.reshape(values.shape[0], *(1,) * missing, *values.shape[1:]).astype(float)
+    return values.reshape(values.shape[0], *(1,) * missing, *values.shape[1:]).astype(
+        float
+    )

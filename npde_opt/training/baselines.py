@@ -90,7 +90,9 @@ def bm3d(pairs: Pairs, deviation: float) -> list[float] | None:
 def published(folder: str, deviation: float) -> float | None:
     """BM3D's mean PSNR of a known set of pictures."""
     at = round(WHITE * deviation)
-    return PUBLISHED.get(folder, {}).get(at) if np.isclose(at, WHITE * deviation) else None
+    return (
+        PUBLISHED.get(folder, {}).get(at) if np.isclose(at, WHITE * deviation) else None
+    )
 
 
 def _there(*packages: str) -> bool:

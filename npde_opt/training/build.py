@@ -70,7 +70,9 @@ def network_of(
     place = Place.on(grid, channels)
     for number, layer in enumerate(layers, 1):
         with _named(number):
-            found += _Layer(number, layer, place, Place.on(grid, channels), steps).steps()
+            found += _Layer(
+                number, layer, place, Place.on(grid, channels), steps
+            ).steps()
         place = found[-1].target
     start = None if layers[0].kind == "recurrent" else 0
     kind = PRECISIONS[section.precision]
@@ -78,7 +80,10 @@ def network_of(
 
 
 def initial(
-    network: Network, layers: Sequence[LayerSection], section: NetworkSection, seed: int = 0
+    network: Network,
+    layers: Sequence[LayerSection],
+    section: NetworkSection,
+    seed: int = 0,
 ) -> dict[str, np.ndarray]:
     """Weights to start from: normal ones (see Network.initial), activations that are learnt as
     tanh, what holds on to the input as its `fidelity` says, and what starts.py has.
@@ -109,7 +114,9 @@ def initial(
 
 
 def _start_activation(
-    theta: np.ndarray, activation: PiecewiseLinear | RadialBasis, start: StartSection | None
+    theta: np.ndarray,
+    activation: PiecewiseLinear | RadialBasis,
+    start: StartSection | None,
 ) -> None:
     """Fills theta [channel, m], or [step, channel, m]."""
     if start is None:
@@ -139,7 +146,9 @@ class _Layer:
         given: where samples lie.
     """
 
-    def __init__(self, number: int, section: LayerSection, place: Place, given: Place, steps: int):
+    def __init__(
+        self, number: int, section: LayerSection, place: Place, given: Place, steps: int
+    ):
         self.number, self.section, self.place = number, section, place
         self.given, self.length = given, steps
 
@@ -153,7 +162,9 @@ class _Layer:
         }
         return make[self.section.kind]()
 
-    def _weight(self, letter: str, operator: Bilinear, step: int | None = None) -> Weight:
+    def _weight(
+        self, letter: str, operator: Bilinear, step: int | None = None
+    ) -> Weight:
         return Weight(f"{letter}{self.number}", operator.shape, step, operator.inputs)
 
     def _activation(self) -> Activation:
@@ -162,10 +173,14 @@ class _Layer:
             return EXPANSIONS[s.activation](s.knots, s.reach)
         return ACTIVATIONS[s.activation]()
 
-    def _step(self, inner: Bilinear, step: int | None = None, source: Place | None = None) -> Step:
+    def _step(
+        self, inner: Bilinear, step: int | None = None, source: Place | None = None
+    ) -> Step:
         """sigma(W u + b)"""
         channels, activation = inner.target.channels, self._activation()
-        bias = Weight(f"b{self.number}", (channels,), step) if self.section.bias else None
+        bias = (
+            Weight(f"b{self.number}", (channels,), step) if self.section.bias else None
+        )
         theta = None
         if activation.count:
             theta = Weight(f"theta{self.number}", (channels, activation.count), step)
@@ -221,7 +236,9 @@ class _Layer:
 
     def _held(self, layer: Step, step: int | None) -> Step:
         """A layer that holds on to the input."""
-        if self.given.channels != self.place.channels or not self.given.same_cells(self.place):
+        if self.given.channels != self.place.channels or not self.given.same_cells(
+            self.place
+        ):
             allowed = "only where states have the channels and cells of the input"
             raise InputError("fidelity", self.section.fidelity, allowed)
         mixing = Mixing(self.place, self.place.channels)

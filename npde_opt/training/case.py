@@ -28,7 +28,9 @@ class TrainingCase:
     seed: of splits, weights and noise.
     """
 
-    def __init__(self, table: TrainingFile, path: Path, data: Path | None, seed: int = 0):
+    def __init__(
+        self, table: TrainingFile, path: Path, data: Path | None, seed: int = 0
+    ):
         self.table, self.path, self.seed = table, path, seed
         self.sources = Sources(path.parent, data, (None, 0))
 

@@ -23,7 +23,9 @@ def is_training(argv: Sequence[str]) -> bool:
     """Whether one of the arguments is the file of a training case."""
     for name in argv:
         try:
-            if name.endswith(".toml") and "layer" in tomllib.loads(Path(name).read_text()):
+            if name.endswith(".toml") and "layer" in tomllib.loads(
+                Path(name).read_text()
+            ):
                 return True
         except (OSError, ValueError):
             continue
@@ -43,14 +45,21 @@ def checked(case: TrainingCase) -> list[str]:
     for part in problem.parts.all:
         told = ""
         if part.source.labels is not None:
-            counts = np.bincount(part.source.labels[part.numbers], minlength=len(source.classes))
+            counts = np.bincount(
+                part.source.labels[part.numbers], minlength=len(source.classes)
+            )
             told = f", {counts.min():,} to {counts.max():,} of a class"
         lines.append(f"  {part.name:<13} {part.count:,}{told}")
     network = problem.network
     lines += [f"  layers        {len(network.steps)}, {network.size:,} weights"]
-    lines += [f"    {name:<11} {' x '.join(map(str, s))}" for name, s in network.shapes.items()]
+    lines += [
+        f"    {name:<11} {' x '.join(map(str, s))}"
+        for name, s in network.shapes.items()
+    ]
     for settings in case.settings():
-        lines.append(f"  optimizer     {settings.method}, {settings.max_iterations} iterations")
+        lines.append(
+            f"  optimizer     {settings.method}, {settings.max_iterations} iterations"
+        )
     problem.destroy()
     return lines
 
@@ -59,7 +68,9 @@ def main(argv: Sequence[str]) -> int:
     """The command; its exit code."""
     p = argparse.ArgumentParser(prog="python -m npde_opt check", description=__doc__)
     p.add_argument("case", metavar="CASE")
-    p.add_argument("--data", default=os.environ.get("NPDE_DATA"), help="folder with its data")
+    p.add_argument(
+        "--data", default=os.environ.get("NPDE_DATA"), help="folder with its data"
+    )
     options = p.parse_args(list(argv))
     try:
         lines = checked(load_training(options.case, MPI.COMM_SELF, data=options.data))

@@ -34,7 +34,9 @@ class Comparison:
 
     def content(self) -> str:
         """The table as a file."""
-        rows = [[name, *(f"{v:.6g}" for v in values)] for name, values in self.rows.items()]
+        rows = [
+            [name, *(f"{v:.6g}" for v in values)] for name, values in self.rows.items()
+        ]
         return "\n".join(map(",".join, [["method", *self.columns], *rows])) + "\n"
 
     def lines(self) -> list[str]:
@@ -72,8 +74,12 @@ class Collected:
         if self.series:
             every = [[own[part.name].outputs for own in self.seen] for part in tests]
             return of_series(self.case, [np.mean(outputs, axis=0) for outputs in every])
-        squares = [np.concatenate([own[p.name].squares for p in tests]) for own in self.seen]
-        decibels = [(-10 * np.log10(np.maximum(own, 1e-30))).tolist() for own in squares]
+        squares = [
+            np.concatenate([own[p.name].squares for p in tests]) for own in self.seen
+        ]
+        decibels = [
+            (-10 * np.log10(np.maximum(own, 1e-30))).tolist() for own in squares
+        ]
         return of_pictures(self.case, tests, decibels)
 
 
@@ -97,7 +103,9 @@ def of_series(case: TrainingCase, mean: Sequence[np.ndarray]) -> Comparison:
         methods[f"AR({order}) of roots"] = rooted
     found = Comparison("RMSE", [part.name for part in parts.tests])
     for name, predicted in methods.items():
-        found.rows[name] = [_rmse(predicted[p.numbers], wanted[p.numbers]) for p in parts.tests]
+        found.rows[name] = [
+            _rmse(predicted[p.numbers], wanted[p.numbers]) for p in parts.tests
+        ]
     together = f"mean of {case.networks} networks" if case.networks > 1 else NETWORK
     found.rows[together] = [
         _rmse(own, wanted[p.numbers]) for own, p in zip(mean, parts.tests, strict=True)
@@ -145,7 +153,11 @@ def pairs(case: TrainingCase, tests: Sequence[Part], noise: float) -> baselines.
     for part in tests:
         clean = part.source.samples(part.numbers).inputs
         numbers = part.numbers.tolist()
-        seen = noisy(clean, noise, case.seed, numbers, part.source.shape, WHOLE) if noise else clean
+        seen = (
+            noisy(clean, noise, case.seed, numbers, part.source.shape, WHOLE)
+            if noise
+            else clean
+        )
         found += zip(seen[:, 0, 0], clean[:, 0, 0], strict=True)
     return found
 
@@ -156,19 +168,28 @@ def _others(
     """Mean PSNR with noise, of total variation and of BM3D; says where they are from."""
     plain = float(np.mean([baselines.psnr(seen, clean) for seen, clean in given]))
     of = _of_white(noise)
-    smooth, best = float("nan"), baselines.total_variation(given, noise) if noise else None
+    smooth, best = (
+        float("nan"),
+        baselines.total_variation(given, noise) if noise else None,
+    )
     if best is None:
         notes.append("total variation: pip install 'npde_opt[learning]' (scikit-image)")
     else:
         smooth = float(np.mean(best[0]))
-        notes.append(f"total variation, noise {of}: weight {best[1]:.3g}, the best of these tests")
+        notes.append(
+            f"total variation, noise {of}: weight {best[1]:.3g}, the best of these tests"
+        )
     test = case.table.data.test
     computed = baselines.bm3d(given, noise)
     if computed is not None:
         return plain, smooth, float(np.mean(computed))
     known = baselines.published(test, noise) if isinstance(test, str) else None
     if known is not None:
-        notes.append(f"BM3D, noise {of}: published, with other noise (bm3d is not installed)")
+        notes.append(
+            f"BM3D, noise {of}: published, with other noise (bm3d is not installed)"
+        )
     else:
-        notes.append(f"BM3D, noise {of}: bm3d is not installed, and no figure of {test} is known")
+        notes.append(
+            f"BM3D, noise {of}: bm3d is not installed, and no figure of {test} is known"
+        )
     return plain, smooth, float("nan") if known is None else known

@@ -60,7 +60,11 @@ class Parts:
 
     @property
     def all(self) -> list[Part]:
-        return [self.train, *([self.validation] if self.validation else []), *self.tests]
+        return [
+            self.train,
+            *([self.validation] if self.validation else []),
+            *self.tests,
+        ]
 
 
 class Data:
@@ -98,7 +102,9 @@ class Data:
         if kind == "skimage":
             return skimage_pictures(s.names or SCENES, s.size, s.crop is not None)
         if kind == "pictures":
-            return pictures(self._folder("data.folder", s.folder), s.size, s.crop is not None)
+            return pictures(
+                self._folder("data.folder", s.folder), s.size, s.crop is not None
+            )
         if kind == "sunspots":
             return sunspots(s.length or WINDOW)
         if kind == "archive":
@@ -120,14 +126,24 @@ class Data:
         s = self.section
         if s.kind in ("mnist", "archive"):
             if s.test is not None:
-                raise InputError("data.test", s.test, f"nothing: {s.kind} has samples for the test")
+                raise InputError(
+                    "data.test", s.test, f"nothing: {s.kind} has samples for the test"
+                )
             if s.kind == "mnist":
                 return [mnist(self.sources.data_folder, "test")]
             path = archived(s.name or "", "TEST")
             return [sequences(path, self.source.shape[2], self.source.classes)]
         if isinstance(s.test, list):
-            return [*skimage_by_size(s.test)] if s.crop else [skimage_pictures(s.test, s.size)]
-        return [] if s.test is None or isinstance(s.test, float) else self._named_test(s.test)
+            return (
+                [*skimage_by_size(s.test)]
+                if s.crop
+                else [skimage_pictures(s.test, s.size)]
+            )
+        return (
+            []
+            if s.test is None or isinstance(s.test, float)
+            else self._named_test(s.test)
+        )
 
     def _named_test(self, given: str) -> list[Source]:
         s = self.section
@@ -143,7 +159,9 @@ class Data:
 
     def _file(self, field: str, name: str | None) -> Path:
         if name is None:
-            raise InputError(field, "nothing", f"a file of data of the kind {self.section.kind}")
+            raise InputError(
+                field, "nothing", f"a file of data of the kind {self.section.kind}"
+            )
         return self.sources.find(field, name)
 
     def _folder(self, field: str, name: str | None) -> Path:
@@ -156,8 +174,14 @@ class Data:
             if place.is_dir():
                 return place
         looked = ", ".join(str(place.parent) for place in places)
-        hint = "" if self.sources.data_folder else "; --data DIR or NPDE_DATA gives another place"
-        raise InputError(field, repr(name), f"an existing folder (looked in {looked}){hint}")
+        hint = (
+            ""
+            if self.sources.data_folder
+            else "; --data DIR or NPDE_DATA gives another place"
+        )
+        raise InputError(
+            field, repr(name), f"an existing folder (looked in {looked}){hint}"
+        )
 
     # ---- parts -----------------------------------------------------------------------------------
 
@@ -175,7 +199,8 @@ class Data:
         s, seed = self.section, [self.seed, number]
         everything = Part("training", self.source, np.arange(self.source.count))
         tests = [
-            _whole(name, other) for name, other in zip(self._names(), self.others, strict=True)
+            _whole(name, other)
+            for name, other in zip(self._names(), self.others, strict=True)
         ]
         if s.until is not None:
             everything, tests = self._by_time(s.until)
@@ -184,7 +209,9 @@ class Data:
             tests = [test]
         validation = None
         if s.validation is not None:
-            everything, validation = _shared(everything, s.validation, [*seed, 1], "validation")
+            everything, validation = _shared(
+                everything, s.validation, [*seed, 1], "validation"
+            )
         if s.train is not None:
             everything = _drawn(everything, s.train, [*seed, 2])
         if s.copies > 1:
@@ -215,7 +242,11 @@ class Data:
         parts = []
         for number in range(len(ends) + 1):
             numbers = np.flatnonzero(place == number)
-            name = f"{times[numbers[0]]:g} to {times[numbers[-1]]:g}" if numbers.size else ""
+            name = (
+                f"{times[numbers[0]]:g} to {times[numbers[-1]]:g}"
+                if numbers.size
+                else ""
+            )
             parts.append(Part(name, self.source, numbers))
         first, *rest = [part for part in parts if part.count]
         return Part("training", self.source, first.numbers), rest
@@ -225,7 +256,9 @@ def _whole(name: str, source: Source) -> Part:
     return Part(name, source, np.arange(source.count))
 
 
-def _shared(part: Part, share: float, seed: Sequence[int], name: str) -> tuple[Part, Part]:
+def _shared(
+    part: Part, share: float, seed: Sequence[int], name: str
+) -> tuple[Part, Part]:
     """What is left of a part, and a share of it."""
     labels = part.source.labels
     known = part.count if labels is None else labels[part.numbers]
@@ -239,7 +272,9 @@ def _shared(part: Part, share: float, seed: Sequence[int], name: str) -> tuple[P
 def _drawn(part: Part, count: int, seed: Sequence[int]) -> Part:
     """So many samples of a part."""
     if count > part.count:
-        raise InputError("data.train", count, f"at most {part.count:,}, as many as there are")
+        raise InputError(
+            "data.train", count, f"at most {part.count:,}, as many as there are"
+        )
     if count == part.count:
         return part
     rest, drawn = _shared(part, count / part.count, seed, part.name)
@@ -256,4 +291,6 @@ def _check_alike(source: Source, other: Source, of_any_size: bool) -> None:
         ("classes", other.classes, source.classes),
     ):
         if there != wanted and not (of_any_size and what == "cells"):
-            raise InputError(f"data.test: {what} of {other.name}", there, f"{wanted}, as before")
+            raise InputError(
+                f"data.test: {what} of {other.name}", there, f"{wanted}, as before"
+            )

@@ -33,9 +33,15 @@ def read_digits(path: Path) -> Held:
         rows = np.loadtxt(lines, delimiter=",", ndmin=2) if lines else np.empty((0, 0))
     except (OSError, EOFError, ValueError, zlib.error) as error:
         said = f"{path}, which cannot be read ({str(error).splitlines()[0]})"
-        raise InputError("data.kind digits", said, "scikit-learn's digits.csv.gz") from error
+        raise InputError(
+            "data.kind digits", said, "scikit-learn's digits.csv.gz"
+        ) from error
     if rows.shape[1] != SIDE * SIDE + 1:
-        raise InputError("data.kind digits", f"{rows.shape[1]} columns in {path}", "65 columns")
+        raise InputError(
+            "data.kind digits", f"{rows.shape[1]} columns in {path}", "65 columns"
+        )
     inputs = rows[:, :-1].reshape(-1, 1, 1, SIDE, SIDE) / WHITE
     classes = list("0123456789")
-    return Held("scikit-learn's digits", inputs, rows[:, -1], classes=classes, files=[path])
+    return Held(
+        "scikit-learn's digits", inputs, rows[:, -1], classes=classes, files=[path]
+    )

@@ -97,7 +97,10 @@ def _functions(
         for name, theta in weights.items():
             if name.split(",")[0] == f"theta{number}":
                 every = np.broadcast_to(v, (len(theta), 1, len(v))).copy()
-                yield name.replace("theta", "layer "), (v, activation.value(every, theta)[:, 0])
+                yield (
+                    name.replace("theta", "layer "),
+                    (v, activation.value(every, theta)[:, 0]),
+                )
 
 
 def _is_picture(name: str, w: np.ndarray) -> bool:
@@ -105,7 +108,9 @@ def _is_picture(name: str, w: np.ndarray) -> bool:
     return name.startswith("W") and w.ndim == 4 and min(w.shape[2:]) > 1
 
 
-def _draw_pictures(out: RunDirectory, problem: Problem, tests: Sequence[tuple[Part, Seen]]) -> None:
+def _draw_pictures(
+    out: RunDirectory, problem: Problem, tests: Sequence[tuple[Part, Seen]]
+) -> None:
     """Pictures of the tests as the network was given them, what it made of them, and the truth."""
     rows: list[list[tuple[str, np.ndarray]]] = []
     noise = problem.case.noise(problem.split) or 0.0
@@ -127,7 +132,9 @@ def _draw_pictures(out: RunDirectory, problem: Problem, tests: Sequence[tuple[Pa
         plot_pictures(out.file(PICTURES), rows)
 
 
-def _draw_misread(out: RunDirectory, source: Source, tests: Sequence[tuple[Part, Seen]]) -> None:
+def _draw_misread(
+    out: RunDirectory, source: Source, tests: Sequence[tuple[Part, Seen]]
+) -> None:
     """Those of the tests that are pictures, the surest first."""
     if source.shape[0] > 1 or min(source.shape[1:]) < 2:
         return
@@ -141,7 +148,9 @@ def _draw_misread(out: RunDirectory, source: Source, tests: Sequence[tuple[Part,
         chosen = missed[np.argsort(-sure)][:MOST]
         count += len(missed)
         pictures += list(part.source.samples(numbers[chosen]).inputs[:, 0, 0])
-        titles += [f"{source.classes[labels[n]]} as {source.classes[found[n]]}" for n in chosen]
+        titles += [
+            f"{source.classes[labels[n]]} as {source.classes[found[n]]}" for n in chosen
+        ]
     if pictures:
         title = f"{len(pictures[:MOST])} of {count} misread, the surest first"
         plot_misread(out.file(MISREAD), np.stack(pictures), titles, title)

@@ -20,7 +20,9 @@ def train(about: str | None, driver: str, case: str) -> None:
         from npde_opt.training.run import Training, open_training
 
         opened, ensemble = open_training(call.options, call.world)
-        with Training(call.options, opened, ensemble, call.world, call.started, file.stem) as run:
+        with Training(
+            call.options, opened, ensemble, call.world, call.started, file.stem
+        ) as run:
             if run.goes_on():
                 run.prepare()
                 run.report(run.train())

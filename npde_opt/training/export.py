@@ -67,7 +67,9 @@ def _layer(number: int, section: LayerSection, model: Model, dim: int) -> Export
     where = f"layer[{number}]"
     if section.kind == "residual" or section.activation not in ("identity", *OPERATORS):
         said = f"{section.kind} with {section.activation}"
-        raise InputError(where, said, "convolution, dense or recurrent, and no learnt activation")
+        raise InputError(
+            where, said, "convolution, dense or recurrent, and no learnt activation"
+        )
     if section.outside != "zero":
         raise InputError(f"{where}.outside", section.outside, "zero")
     weight = model.weights[f"W{number + 1}"]
@@ -75,7 +77,9 @@ def _layer(number: int, section: LayerSection, model: Model, dim: int) -> Export
         weight = weight.reshape(*weight.shape, *(1,) * dim)
     bias = model.weights.get(f"b{number + 1}", np.zeros(len(weight)))
     taps = weight.shape[2:]
-    strides, dilations = (_by_axis(given, dim) for given in (section.stride, section.dilation))
+    strides, dilations = (
+        _by_axis(given, dim) for given in (section.stride, section.dilation)
+    )
     reach = [d * (t - 1) for t, d in zip(taps, dilations, strict=False)]
     before = [r // 2 for r in reach]
     after = [r - b for r, b in zip(reach, before, strict=True)]
@@ -83,7 +87,9 @@ def _layer(number: int, section: LayerSection, model: Model, dim: int) -> Export
         before = after = _by_axis(section.padding, dim)
     driving = model.weights.get(f"U{number + 1}")
     pads = (before, after)
-    return Exported(section.kind, section, weight, bias, driving, strides, dilations, pads)
+    return Exported(
+        section.kind, section, weight, bias, driving, strides, dilations, pads
+    )
 
 
 def _by_axis(given: int | Sequence[int], dim: int) -> list[int]:
@@ -112,7 +118,9 @@ def state_dict(model: Model) -> dict[str, np.ndarray]:
             place, flat = 0, True
             continue
         if layer.pads[0] != layer.pads[1]:
-            raise InputError("kernel", list(layer.weight.shape[2:]), "odd numbers, or a padding")
+            raise InputError(
+                "kernel", list(layer.weight.shape[2:]), "odd numbers, or a padding"
+            )
         found[f"{place}.weight"], found[f"{place}.bias"] = layer.weight, layer.bias
         place += 2 if layer.section.activation in OPERATORS else 1
     return found
@@ -121,7 +129,9 @@ def state_dict(model: Model) -> dict[str, np.ndarray]:
 def _recurrent(layer: Exported) -> dict[str, np.ndarray]:
     """Of a torch.nn.RNN named rnn."""
     if layer.section.activation not in ("tanh", "relu"):
-        raise InputError("activation", layer.section.activation, "tanh or relu, as torch.nn.RNN")
+        raise InputError(
+            "activation", layer.section.activation, "tanh or relu, as torch.nn.RNN"
+        )
     assert layer.driving is not None
     return {
         "rnn.weight_ih_l0": layer.driving,
@@ -156,7 +166,8 @@ def _onnx(model: Model) -> bytes:
     outputs = helper.make_tensor_value_info("outputs", TensorProto.FLOAT, graph.target)
     nodes = [helper.make_node(kind, i, o, **keys) for kind, i, o, keys in graph.nodes]
     arrays = [
-        numpy_helper.from_array(_stored(values), name) for name, values in graph.arrays.items()
+        numpy_helper.from_array(_stored(values), name)
+        for name, values in graph.arrays.items()
     ]
     made = helper.make_graph(nodes, "npde_opt", [given], [outputs], arrays)
     whole = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)])
@@ -168,7 +179,9 @@ def _onnx(model: Model) -> bytes:
 
 def _stored(values: np.ndarray) -> np.ndarray:
     """Single precision, of shapes the integers that ONNX wants."""
-    return values if values.dtype.kind == "i" else np.ascontiguousarray(values, np.float32)
+    return (
+        values if values.dtype.kind == "i" else np.ascontiguousarray(values, np.float32)
+    )
 
 
 class Graph:
@@ -186,7 +199,9 @@ class Graph:
         flat, last = False, 0
         for number, layer in enumerate(layers(model)):
             if layer.kind == "recurrent":
-                raise InputError(f"layer[{number}]", "recurrent", "convolution or dense, in ONNX")
+                raise InputError(
+                    f"layer[{number}]", "recurrent", "convolution or dense, in ONNX"
+                )
             if layer.kind == "dense" and not flat:
                 at, flat = self._node("Flatten", [at], axis=1), True
             at = self._layer(number, layer, at)
@@ -214,8 +229,12 @@ class Graph:
     def _normalised(self, at: str, shift: np.ndarray, scale: np.ndarray) -> str:
         if not shift.any() and (scale == 1).all():
             return at
-        at = self._node("Sub", [at, self._array("input shift", self._by_channel(shift))])
-        return self._node("Div", [at, self._array("input scale", self._by_channel(scale))])
+        at = self._node(
+            "Sub", [at, self._array("input shift", self._by_channel(shift))]
+        )
+        return self._node(
+            "Div", [at, self._array("input scale", self._by_channel(scale))]
+        )
 
     def _scaled(self, at: str, scale: np.ndarray, shift: np.ndarray, flat: bool) -> str:
         both = [v if flat else self._by_channel(v) for v in (scale, shift)]
@@ -248,7 +267,9 @@ def export(model: Model, path: Path) -> None:
             missing.
     """
     if path.suffix not in WRITERS:
-        raise InputError("FILE", str(path), f"a name that ends in {' or '.join(WRITERS)}")
+        raise InputError(
+            "FILE", str(path), f"a name that ends in {' or '.join(WRITERS)}"
+        )
     content = WRITERS[path.suffix](model)
     with whole_file(path) as file:
         file.write(content)
@@ -267,7 +288,9 @@ def main(argv: Sequence[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("model", metavar="MODEL", help="model.npz of a training")
-    p.add_argument("file", metavar="FILE", help="to write: NAME.pt (PyTorch) or NAME.onnx")
+    p.add_argument(
+        "file", metavar="FILE", help="to write: NAME.pt (PyTorch) or NAME.onnx"
+    )
     options = p.parse_args(list(argv))
     try:
         export(Model.load(options.model), Path(options.file))

@@ -60,7 +60,9 @@ class Fresh(Given):
         clean: without noise, not normalised.
     """
 
-    def __init__(self, inputs: np.ndarray, clean: np.ndarray, draw: Draw, sequence: bool = False):
+    def __init__(
+        self, inputs: np.ndarray, clean: np.ndarray, draw: Draw, sequence: bool = False
+    ):
         super().__init__(inputs, sequence)
         self.clean, self.draw = clean, draw
 
@@ -71,7 +73,9 @@ class Fresh(Given):
 class OfEpoch(Given):
     """Inputs of one epoch. Those that were asked for last are kept: several layers read them."""
 
-    def __init__(self, clean: np.ndarray, draw: Draw, epoch: int, sequence: bool = False):
+    def __init__(
+        self, clean: np.ndarray, draw: Draw, epoch: int, sequence: bool = False
+    ):
         super().__init__(clean, sequence)
         self.draw, self.epoch = draw, epoch
         self._last: tuple[tuple[int, ...], np.ndarray] = ((), clean[:0])
@@ -92,7 +96,12 @@ def _range(samples: Sequence[int]) -> Sequence[int] | slice:
 
 
 def noisy(
-    inputs: np.ndarray, deviation: float, seed: int, numbers: Sequence[int], shape: Shape, box: Box
+    inputs: np.ndarray,
+    deviation: float,
+    seed: int,
+    numbers: Sequence[int],
+    shape: Shape,
+    box: Box,
 ) -> np.ndarray:
     """Inputs with normal noise.
 
@@ -102,7 +111,9 @@ def noisy(
     """
     out = inputs.copy()
     for own, number in zip(out, numbers, strict=True):
-        every = np.random.default_rng([seed, int(number)]).standard_normal((len(own), *shape))
+        every = np.random.default_rng([seed, int(number)]).standard_normal(
+            (len(own), *shape)
+        )
         own += deviation * every[(slice(None), *box)]
     return out
 

@@ -49,7 +49,9 @@ class IdxPictures(Source):
         (there,) = header(labels, 1)
         if there != self.count:
             said = f"{there:,} labels in {labels.name}"
-            raise InputError(name, said, f"{self.count:,}, as the pictures in {pictures.name}")
+            raise InputError(
+                name, said, f"{self.count:,}, as the pictures in {pictures.name}"
+            )
         with opened(labels) as file:
             file.read(8)
             values = np.frombuffer(exactly(file, there, labels), np.uint8)
@@ -103,9 +105,8 @@ def _find(folder: Path, stem: str, kind: str) -> Path:
         for name in names:
             if (folder / place / name).is_file():
                 return folder / place / name
-    allowed = (
-        f"a folder with {names[0]} or {names[1]}, or with mnist/{names[0]} (--data, NPDE_DATA)"
-    )
+    folders = f"a folder with {names[0]} or {names[1]}, or with mnist/{names[0]}"
+    allowed = f"{folders} (--data, NPDE_DATA)"
     raise InputError("--data", str(folder), allowed)
 
 
@@ -119,10 +120,14 @@ def header(path: Path, axes: int) -> list[int]:
         words = np.frombuffer(exactly(file, 4 + 4 * axes, path), ">u4")
     if words[0] != MAGIC + axes:
         said = f"the magic number 0x{int(words[0]):08x}"
-        raise InputError(str(path), said, f"0x{MAGIC + axes:08x}, unsigned bytes on {axes} axes")
+        raise InputError(
+            str(path), said, f"0x{MAGIC + axes:08x}, unsigned bytes on {axes} axes"
+        )
     sizes = [int(n) for n in words[1:]]
     if 0 in sizes:
-        raise InputError(str(path), "no values: sizes " + " x ".join(map(str, sizes)), "some")
+        raise InputError(
+            str(path), "no values: sizes " + " x ".join(map(str, sizes)), "some"
+        )
     return sizes
 
 
@@ -139,9 +144,8 @@ def opened(path: Path) -> Iterator[BinaryIO]:
             else:
                 yield raw
     except (OSError, EOFError, zlib.error) as error:
-        said = (
-            f"a file that cannot be read ({str(error).splitlines()[0] if str(error) else error!r})"
-        )
+        reason = str(error).splitlines()[0] if str(error) else repr(error)
+        said = f"a file that cannot be read ({reason})"
         raise InputError(
             str(path), said, "an undamaged idx file, compressed by gzip or not"
         ) from error
@@ -159,4 +163,6 @@ def exactly(file: BinaryIO, size: int, path: Path) -> bytes:
 def at_end(file: BinaryIO, path: Path) -> None:
     """Raises InputError for bytes after the values."""
     if file.read(1):
-        raise InputError(str(path), "more bytes than its header says", "a whole idx file")
+        raise InputError(
+            str(path), "more bytes than its header says", "a whole idx file"
+        )

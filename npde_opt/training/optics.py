@@ -27,7 +27,9 @@ class Light:
         given: samples, of which the first are taken.
     """
 
-    def __init__(self, network: Network, weights: Mapping[str, np.ndarray], given: Given):
+    def __init__(
+        self, network: Network, weights: Mapping[str, np.ndarray], given: Given
+    ):
         self.network = network
         numbers = range(min(len(given), SAMPLES))
         u = np.ascontiguousarray(given.part(0, numbers, network.source), network.dtype)
@@ -77,7 +79,9 @@ def draw_optics(
     fields = [light.intensities(s) for s in range(min(len(given), 3))]
     if out.comm.rank > 0:
         return
-    phases = [layer.phase.of(weights) for layer in network.steps if isinstance(layer, Mask)]
+    phases = [
+        layer.phase.of(weights) for layer in network.steps if isinstance(layer, Mask)
+    ]
     plot_masks(out.file(MASKS), phases)
     regions = light.ends.regions.reshape(-1, *light.ends.source.layout.shape[::-1])
     plot_fields(out.file(FIELDS), fields, regions.sum(axis=0))

@@ -67,7 +67,9 @@ class Pictures(Source):
         for path, (rows, columns) in found.items():
             if rows < size[0] or columns < size[1]:
                 said = f"{path.name} of {rows} x {columns} cells"
-                raise InputError(name, said, f"pictures of at least {size[0]} x {size[1]}")
+                raise InputError(
+                    name, said, f"pictures of at least {size[0]} x {size[1]}"
+                )
         self.shape = (1, *size)
 
     def _inputs(self, numbers: np.ndarray, box: Box, dtype: np.dtype) -> np.ndarray:
@@ -84,9 +86,13 @@ class Pictures(Source):
         return grey if self._cut is None else middle(grey, self._cut)
 
 
-def pictures(folder: FilePath, size: Size | None = None, of_any_size: bool = False) -> Pictures:
+def pictures(
+    folder: FilePath, size: Size | None = None, of_any_size: bool = False
+) -> Pictures:
     """The pictures of a folder, by their names. Arguments and errors as `Pictures`."""
-    return Pictures(Path(folder).name or str(folder), picture_files(folder), size, of_any_size)
+    return Pictures(
+        Path(folder).name or str(folder), picture_files(folder), size, of_any_size
+    )
 
 
 def by_size(folder: FilePath) -> list[Pictures]:
@@ -135,7 +141,9 @@ def picture_files(folder: FilePath) -> list[Path]:
     allowed = f"a folder with pictures ({', '.join(ENDS)})"
     if not place.is_dir():
         raise InputError("folder of pictures", str(folder), allowed)
-    found = sorted(p for p in place.iterdir() if p.suffix.lower() in ENDS and p.is_file())
+    found = sorted(
+        p for p in place.iterdir() if p.suffix.lower() in ENDS and p.is_file()
+    )
     if not found:
         raise InputError("folder of pictures", f"{folder}, which has none", allowed)
     return found
@@ -160,14 +168,20 @@ def _only(name: str, found: Mapping[Path, Size]) -> Size:
     for path, size in found.items():
         counts.setdefault(size, []).append(path)
     if len(counts) > 1:
-        told = ", ".join(f"{r} x {c} ({len(paths)})" for (r, c), paths in sorted(counts.items()))
+        told = ", ".join(
+            f"{r} x {c} ({len(paths)})" for (r, c), paths in sorted(counts.items())
+        )
         said = f"pictures of {len(counts)} sizes: {told}"
-        raise InputError(name, said, "one size; data.size = [rows, columns] takes their middle")
+        raise InputError(
+            name, said, "one size; data.size = [rows, columns] takes their middle"
+        )
     return next(iter(counts))
 
 
 def middle(grey: np.ndarray, size: Size) -> np.ndarray:
     """So many rows and columns around the middle."""
-    first = [(there - wanted) // 2 for there, wanted in zip(grey.shape, size, strict=True)]
+    first = [
+        (there - wanted) // 2 for there, wanted in zip(grey.shape, size, strict=True)
+    ]
     rows, columns = (slice(a, a + n) for a, n in zip(first, size, strict=True))
     return grey[rows, columns]

@@ -28,7 +28,12 @@ class Pieces(Source):
     """
 
     def __init__(
-        self, source: Pictures, pictures: np.ndarray, size: Size, versions: int, seed: Sequence[int]
+        self,
+        source: Pictures,
+        pictures: np.ndarray,
+        size: Size,
+        versions: int,
+        seed: Sequence[int],
     ):
         _, rows, columns = source.shape
         if size[0] > rows or size[1] > columns:
@@ -46,8 +51,12 @@ class Pieces(Source):
         for one in np.unique(picture):
             whole = self.of.picture(int(self._pictures[one]))[np.newaxis, np.newaxis]
             for place in np.flatnonzero(picture == one):
-                out[place] = self._piece(whole, int(numbers[place]))[(slice(None), *box)]
-        empty = np.empty((0, self.channels, *self.shape), dtype)[(slice(None), slice(None), *box)]
+                out[place] = self._piece(whole, int(numbers[place]))[
+                    (slice(None), *box)
+                ]
+        empty = np.empty((0, self.channels, *self.shape), dtype)[
+            (slice(None), slice(None), *box)
+        ]
         return np.stack(out).astype(dtype) if out else empty
 
     def _piece(self, whole: np.ndarray, number: int) -> np.ndarray:

@@ -62,7 +62,10 @@ def layers_of(model: Model) -> Layers:
     known = {"network": told.get("network", {}), "layer": told.get("layer")}
     if not isinstance(known["layer"], list) or not known["layer"]:
         raise InputError("MODEL: architecture", "no layers", "at least one")
-    found = [read(f"MODEL: layer[{n}]", one, LayerSection) for n, one in enumerate(known["layer"])]
+    found = [
+        read(f"MODEL: layer[{n}]", one, LayerSection)
+        for n, one in enumerate(known["layer"])
+    ]
     return Layers(read("MODEL: network", known["network"], NetworkSection), found)
 
 
@@ -98,7 +101,11 @@ class Predictor:
             cells = (1,) if self.sequence else cells_along(shape)
             grid = Grid(cells, comm=MPI.COMM_SELF)
             self._made[shape] = network_of(
-                grid, self.model.channels, self._layers.layer, self._layers.network, shape[2]
+                grid,
+                self.model.channels,
+                self._layers.layer,
+                self._layers.network,
+                shape[2],
             )
         return self._made[shape]
 
@@ -123,15 +130,23 @@ class Predictor:
     def _check(self, inputs: np.ndarray, where: str) -> None:
         wanted, there = (self.model.channels, *self.model.shape), inputs.shape[1:]
         # Stencils take any number of cells, on as many axes.
-        free = not any(layer.kind in ("dense", "recurrent") for layer in self._layers.layer)
+        free = not any(
+            layer.kind in ("dense", "recurrent") for layer in self._layers.layer
+        )
         axes = [len(cells_along((s[0], s[1], s[2]))) for s in (there[1:], wanted[1:])]
-        fits = there == wanted or (free and there[0] == wanted[0] and axes[0] == axes[1])
+        fits = there == wanted or (
+            free and there[0] == wanted[0] and axes[0] == axes[1]
+        )
         if not len(inputs) or not fits:
             said = f"{len(inputs)} samples of {_told(there)}"
-            allowed = f"samples of {_told(wanted)}" + (", or of other numbers" if free else "")
+            allowed = f"samples of {_told(wanted)}" + (
+                ", or of other numbers" if free else ""
+            )
             raise InputError(where, said, allowed)
         if not np.isfinite(inputs).all():
-            said = f"{int((~np.isfinite(inputs)).sum())} values that are NaN or infinite"
+            said = (
+                f"{int((~np.isfinite(inputs)).sum())} values that are NaN or infinite"
+            )
             raise InputError(where, said, "finite numbers")
 
     def _outputs(self, network: Network, inputs: np.ndarray) -> np.ndarray:
@@ -174,7 +189,9 @@ def samples_of(path: Path, model: Model) -> np.ndarray:
     if end in (".npy", ".npz"):
         arrays = contents(path)
         if "inputs" not in arrays:
-            raise InputError(str(path), f"arrays {', '.join(arrays)}", "an array inputs")
+            raise InputError(
+                str(path), f"arrays {', '.join(arrays)}", "an array inputs"
+            )
         return five_axes(str(path), arrays["inputs"])
     if end in TABLES:
         table = read_table(path, Layout())
@@ -220,7 +237,9 @@ def _classes(model: Model, found: Mapping[Path, np.ndarray]) -> str:
 
 def _numbers(found: Mapping[Path, np.ndarray]) -> str:
     count = max(outputs[0].size for outputs in found.values())
-    rows: list[list[Plain]] = [["file", "sample", *(f"output{n}" for n in range(count))]]
+    rows: list[list[Plain]] = [
+        ["file", "sample", *(f"output{n}" for n in range(count))]
+    ]
     for path, outputs in found.items():
         rows += [[path.name, n, *o.ravel().tolist()] for n, o in enumerate(outputs)]
     return _csv(rows)
@@ -258,7 +277,9 @@ def main(argv: Sequence[str]) -> int:
     )
     p.add_argument("model", metavar="MODEL", help="model.npz of a training")
     p.add_argument("files", metavar="FILE", nargs="+", help="samples")
-    p.add_argument("--out", default=".", help="folder for what is predicted; default: this one")
+    p.add_argument(
+        "--out", default=".", help="folder for what is predicted; default: this one"
+    )
     options = p.parse_args(list(argv))
     files = [Path(name) for name in options.files]
     try:

@@ -78,7 +78,9 @@ class Problem:
             forward = self.network.over(self._training(self.parts.train), self.space)
             misfits = [self.misfit(train, layout) for layout in forward.layouts]
             regularizers = self._regularizers()
-        self.objective = Objective(forward, misfits, regularizers, ensemble, self.at_once)
+        self.objective = Objective(
+            forward, misfits, regularizers, ensemble, self.at_once
+        )
 
     def _on(self, source: Source) -> tuple[Network, Box]:
         """The network on the cells of a source's samples, and this rank's cells; kept."""
@@ -96,14 +98,20 @@ class Problem:
         found = network_of(grid, source.channels, table.layer, table.network, steps)
         outputs, wanted = found.target.size, source.target_size
         if self.classifies and wanted < 2:
-            raise InputError(f"classes of {source.name}", wanted, "at least 2 that are told apart")
+            raise InputError(
+                f"classes of {source.name}", wanted, "at least 2 that are told apart"
+            )
         last = f"layer[{len(table.layer) - 1}]"
         if self.classifies and outputs < wanted:
             said = f"{outputs} outputs"
-            raise InputError(last, said, f"at least {wanted}, one a class of {source.name}")
+            raise InputError(
+                last, said, f"at least {wanted}, one a class of {source.name}"
+            )
         if not self.classifies and outputs != wanted:
             said = f"{outputs} outputs ({found.target.channels} channels)"
-            raise InputError(last, said, f"{wanted}, as the numbers sought in {source.name}")
+            raise InputError(
+                last, said, f"{wanted}, as the numbers sought in {source.name}"
+            )
         if source is not self.source and found.shapes != self.network.shapes:
             said = f"{source.name}, of {' x '.join(map(str, source.shape[1:]))} cells"
             allowed = "the size of the training samples, as dense layers have one"
@@ -122,7 +130,9 @@ class Problem:
     def start(self) -> PETSc.Vec:
         """The weights to start from; the caller's. Collective."""
         table, seed = self.case.table, self.case.seed + self.case.split(self.split)
-        return self.space.from_values(initial(self.network, table.layer, table.network, seed))
+        return self.space.from_values(
+            initial(self.network, table.layer, table.network, seed)
+        )
 
     # ---- samples ---------------------------------------------------------------------------------
 
@@ -148,7 +158,9 @@ class Problem:
             targets = source.samples(numbers, WHOLE, dtype).targets
         if self.noise is not None:
             seed = self.case.seed
-            inputs = noisy(inputs, self.noise, seed, numbers.tolist(), source.shape, box)
+            inputs = noisy(
+                inputs, self.noise, seed, numbers.tolist(), source.shape, box
+            )
         return Samples(inputs, targets)
 
     def _normalisations(self, train: Samples) -> tuple[Normalisation, Normalisation]:
@@ -161,7 +173,8 @@ class Problem:
         if kind == "noise":
             assert self.noise is not None
             units = [
-                Normalisation(np.zeros(n), np.full(n, self.noise)) for n in (channels, outputs)
+                Normalisation(np.zeros(n), np.full(n, self.noise))
+                for n in (channels, outputs)
             ]
             return units[0], Normalisation.none(1) if self.classifies else units[1]
         world, roots = self.ensemble.world, kind == "roots"
@@ -180,13 +193,22 @@ class Problem:
         given = self.given(part)
         if not self.case.table.data.fresh or self.noise is None:
             return given
-        source, deviation, numbers = part.source, self.noise, part.numbers[self.own(part)]
+        source, deviation, numbers = (
+            part.source,
+            self.noise,
+            part.numbers[self.own(part)],
+        )
         _, box = self._on(source)
         clean = source.samples(numbers, box, self.network.dtype.type).inputs
 
         def draw(inputs: np.ndarray, samples: Sequence[int], epoch: int) -> np.ndarray:
-            seed, drawn = child(self.case.seed, epoch + 1), numbers[list(samples)].tolist()
-            return self.inputs.apply(noisy(inputs, deviation, seed, drawn, source.shape, box))
+            seed, drawn = (
+                child(self.case.seed, epoch + 1),
+                numbers[list(samples)].tolist(),
+            )
+            return self.inputs.apply(
+                noisy(inputs, deviation, seed, drawn, source.shape, box)
+            )
 
         return Fresh(given.inputs, clean, draw, self.sequence)
 
@@ -202,7 +224,9 @@ class Problem:
         if kind == "softmax":
             return SoftmaxCrossEntropy(samples.targets, layout)
         targets = as_outputs(_inside(self.outputs.apply(samples.targets), loss.margin))
-        return {"least-squares": LeastSquares, "huber": Huber}[kind](targets, loss.sigma, layout)
+        return {"least-squares": LeastSquares, "huber": Huber}[kind](
+            targets, loss.sigma, layout
+        )
 
     def _regularizers(self) -> dict[str, Ridge]:
         found: dict[str, Ridge] = {}
@@ -270,7 +294,9 @@ class Problem:
         outputs = nothing
         if keep:
             shape = (piece.count, *piece.targets.shape[1:])
-            outputs = self.outputs.undo(d.gather().T.reshape(shape)).reshape(piece.count, -1)
+            outputs = self.outputs.undo(d.gather().T.reshape(shape)).reshape(
+                piece.count, -1
+            )
         return squares, none, outputs
 
     def mean(self, values: np.ndarray) -> float:
@@ -302,7 +328,9 @@ def _inside(targets: np.ndarray, margin: int) -> np.ndarray:
     if 2 * margin >= min(axes, default=1):
         allowed = f"less than half of the {min(axes, default=1)} cells of a sample"
         raise InputError("loss.margin", margin, allowed)
-    kept = tuple(slice(margin, n - margin) if n > 1 else slice(None) for n in targets.shape[2:])
+    kept = tuple(
+        slice(margin, n - margin) if n > 1 else slice(None) for n in targets.shape[2:]
+    )
     out = np.full_like(targets, np.nan)
     out[(slice(None), slice(None), *kept)] = targets[(slice(None), slice(None), *kept)]
     return out

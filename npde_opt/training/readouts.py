@@ -71,7 +71,10 @@ class Recipe:
 
 RECIPES = {
     "random": {"mnist": Recipe(0.8, 1.3), "digits": Recipe(0.5, 0.5)},
-    "receptive": {"mnist": Recipe(0.8, 1.0, least=7), "digits": Recipe(0.5, 0.5, least=3)},
+    "receptive": {
+        "mnist": Recipe(0.8, 1.0, least=7),
+        "digits": Recipe(0.5, 0.5, least=3),
+    },
     "oriented": {
         "mnist": Recipe(0.4, 0.5, 7, 1.5, True),
         "digits": Recipe(0.4, 0.5, 4, 0.25, False),
@@ -125,7 +128,9 @@ class Readouts(SolvedRun):
         name, data = self.options.samples, self.options.data
         with collective(self.world):
             self.source: Source = digits() if name == "digits" else mnist(data, "train")
-            self.tests: Source | None = None if name == "digits" else mnist(data, "test")
+            self.tests: Source | None = (
+                None if name == "digits" else mnist(data, "test")
+            )
             self.pictures = _pictures(self.source)
             self.test_pictures = None if self.tests is None else _pictures(self.tests)
         self.out.claim([MODEL, *(FIGURES if self.options.plot else ())])
@@ -206,11 +211,15 @@ class Readouts(SolvedRun):
             return [*maps, flat]
         return [*maps, Oriented(self._shape, ORIENTATIONS, recipe.time, recipe.samples)]
 
-    def _layer(self, learnt: np.ndarray, size: int, repeat: int, before: Features) -> RandomLayer:
+    def _layer(
+        self, learnt: np.ndarray, size: int, repeat: int, before: Features
+    ) -> RandomLayer:
         """The same on all ranks: weights are scaled by the first samples to learn from."""
         recipe = self._recipe
         seed = self._seed(repeat)
-        mask = receptive(self._shape, size, recipe.least, seed) if recipe.least else None
+        mask = (
+            receptive(self._shape, size, recipe.least, seed) if recipe.least else None
+        )
         look = before(self.pictures[learnt[:LOOK]])
         return RandomLayer.of_rows(look, size, recipe.scale, seed, recipe.bias, mask)
 
@@ -234,7 +243,9 @@ class Readouts(SolvedRun):
                 f"({100 * own.min():.2f} to {100 * own.max():.2f})"
             )
         now = time.monotonic()
-        seconds = Seconds(self.ready - self.started, solved - self.ready, now - self.started)
+        seconds = Seconds(
+            self.ready - self.started, solved - self.ready, now - self.started
+        )
         self.out.write_summary(self._summary(best, errors, seconds))
 
     def _write(self, best: Found) -> None:
@@ -254,7 +265,9 @@ class Readouts(SolvedRun):
         plot_confusion(confusion, every, self.source.classes)
         plot_errors(by_features, np.array(self.sizes), errors)
         solution = best.readout.solution
-        plot_spectrum(values, solution.singular_values, solution.cut, float(solution.ridge[0]))
+        plot_spectrum(
+            values, solution.singular_values, solution.cut, float(solution.ridge[0])
+        )
 
     def _summary(self, best: Found, errors: np.ndarray, seconds: Seconds) -> Summary:
         solution = best.readout.solution

@@ -90,7 +90,9 @@ class Report:
         self.collected.add(tests)
         for name, value in found.items():
             self.values.setdefault(name, []).append(value)
-        told = ", ".join(f"{n.replace('_', ' ')} {_shown(n, v)}" for n, v in found.items())
+        told = ", ".join(
+            f"{n.replace('_', ' ')} {_shown(n, v)}" for n, v in found.items()
+        )
         of = f"{self.case.called(problem.split)} of {self.case.networks}: "
         self.monitor.say((of if self.case.networks > 1 else "") + told)
         if first:
@@ -139,7 +141,11 @@ class Report:
     # ---- the end ---------------------------------------------------------------------------------
 
     def finish(
-        self, driver: str, case: str, attempt: Attempts, times: tuple[float, float, float]
+        self,
+        driver: str,
+        case: str,
+        attempt: Attempts,
+        times: tuple[float, float, float],
     ) -> Summary:
         """Writes all files; the summary. Collective.
 
@@ -152,7 +158,9 @@ class Report:
         metrics = self._metrics(result, self._power(problem, weights))
         model = self._model(problem, weights, metrics)
         attempt("the model", lambda: self._write(MODEL, model.content()))
-        attempt("predictions.csv", lambda: self._write(PREDICTIONS, self._text().encode()))
+        attempt(
+            "predictions.csv", lambda: self._write(PREDICTIONS, self._text().encode())
+        )
         attempt("the comparison", self._compare)
         if self.plot:
             attempt("drawing", lambda: self._draw(problem, weights))
@@ -192,10 +200,14 @@ class Report:
             found[name] = float(np.mean(values))
             if len(values) > 1:
                 found[f"{name}_splits"] = values
-        told = {n: MEANINGS[n.split("_")[0]] for n in found if n.split("_")[0] in MEANINGS}
+        told = {
+            n: MEANINGS[n.split("_")[0]] for n in found if n.split("_")[0] in MEANINGS
+        }
         told = {n: t for n, t in told.items() if not n.endswith("_splits")}
         batch = self.case.table.optimizer[-1].batch
-        return found | {"meanings": told | of_batches(batch, self.case.parts().train.count)}
+        return found | {
+            "meanings": told | of_batches(batch, self.case.parts().train.count)
+        }
 
     def _power(self, problem: Problem, weights: Mapping[str, np.ndarray]) -> Record:
         """Of light, where there is any."""
@@ -205,13 +217,17 @@ class Report:
             given = problem.given(self.seen[0][0], slice(0, SAMPLES))
             return dict(Light(problem.network, weights, given).power())
 
-    def _model(self, problem: Problem, weights: Mapping[str, np.ndarray], metrics: Record) -> Model:
+    def _model(
+        self, problem: Problem, weights: Mapping[str, np.ndarray], metrics: Record
+    ) -> Model:
         table = self.case.table
         architecture = {
             "network": spelt(table.network),
             "layer": [spelt(layer) for layer in table.layer],
         }
-        told = {n: v for n, v in metrics.items() if isinstance(v, float) and np.isfinite(v)}
+        told = {
+            n: v for n, v in metrics.items() if isinstance(v, float) and np.isfinite(v)
+        }
         return Model(
             architecture,
             weights,
@@ -260,10 +276,14 @@ class Report:
             return [f"{n},{names[y]},{c},{p:.6g}" for n, y, c, p in rows]
         count = min(problem.source.target_size, MOST_OUTPUTS)
         outputs = seen.outputs[:, :count]
-        wanted = part.source.samples(numbers).targets.reshape(len(numbers), -1)[:, :count]
+        wanted = part.source.samples(numbers).targets.reshape(len(numbers), -1)[
+            :, :count
+        ]
         rows_ = zip(numbers, np.sqrt(seen.squares), wanted, outputs, strict=True)
         return [
-            ",".join([str(n), f"{r:.6g}", *(f"{v!r}" for v in [*w.tolist(), *o.tolist()])])
+            ",".join(
+                [str(n), f"{r:.6g}", *(f"{v!r}" for v in [*w.tolist(), *o.tolist()])]
+            )
             for n, r, w, o in rows_
         ]
 
@@ -273,7 +293,9 @@ class Report:
         done = method in EPOCHS and result.status == "max_iterations"
         return TRAINED if done else result.status
 
-    def _summary(self, driver: str, case: str, seconds: Seconds, metrics: Record) -> Summary:
+    def _summary(
+        self, driver: str, case: str, seconds: Seconds, metrics: Record
+    ) -> Summary:
         assert self.first is not None
         problem, result = self.first
         world = self.ensemble.world

@@ -45,14 +45,28 @@ class ReservoirSection(Table, kw_only=True):
     """What is chosen from: all combinations of the lists."""
 
     cells: Annotated[list[Count], Meta(min_length=1, description="of the ring")]
-    diffusion: Annotated[list[NotNegative], Meta(min_length=1, description="cells^2 a step")]
-    leak: Annotated[list[Positive], Meta(min_length=1, description="share of u that is replaced")]
-    carried: Annotated[list[float], Meta(min_length=1, description="of the neighbour, in tanh")]
-    drive: Annotated[list[float], Meta(min_length=1, description="deviation of random weights")]
-    bias: Annotated[list[float], Meta(min_length=1, description="deviation of random constants")]
-    ridge: Annotated[list[NotNegative], Meta(min_length=1, description="times the rows")]
+    diffusion: Annotated[
+        list[NotNegative], Meta(min_length=1, description="cells^2 a step")
+    ]
+    leak: Annotated[
+        list[Positive], Meta(min_length=1, description="share of u that is replaced")
+    ]
+    carried: Annotated[
+        list[float], Meta(min_length=1, description="of the neighbour, in tanh")
+    ]
+    drive: Annotated[
+        list[float], Meta(min_length=1, description="deviation of random weights")
+    ]
+    bias: Annotated[
+        list[float], Meta(min_length=1, description="deviation of random constants")
+    ]
+    ridge: Annotated[
+        list[NotNegative], Meta(min_length=1, description="times the rows")
+    ]
     reservoirs: Annotated[Count, Meta(description="whose mean predicts")] = 10
-    washout: Annotated[Index, Meta(description="first values that nothing is learnt from")] = 20
+    washout: Annotated[
+        Index, Meta(description="first values that nothing is learnt from")
+    ] = 20
     stretches: Annotated[Count, Meta(description="that are held back")] = 3
     span: Annotated[Count, Meta(description="values of each")] = 30
 
@@ -83,18 +97,27 @@ class Reservoirs(SolvedRun):
         raw = raw_case(path, {})
         self.name = path.stem
         self.table = read("", raw, ReservoirFile)
-        if self.table.data.kind not in ("sunspots", "series") or self.table.data.until is None:
+        if (
+            self.table.data.kind not in ("sunspots", "series")
+            or self.table.data.until is None
+        ):
             told = f"{self.table.data.kind}, until {self.table.data.until}"
-            raise InputError("data.kind, data.until", told, "sunspots or series, and times")
+            raise InputError(
+                "data.kind, data.until", told, "sunspots or series, and times"
+            )
         sources = Sources(path.parent, Path(data) if data else None, (None, 0))
         self.data = Data(self.table.data, sources, self.options.seed)
         if self.table.data.length != 1:
-            raise InputError("data.length", self.table.data.length, "1: states remember the rest")
+            raise InputError(
+                "data.length", self.table.data.length, "1: states remember the rest"
+            )
         self.parts = self.data.parts(0)
         s, rows = self.table.reservoir, self.parts.train.count
         if s.washout + 2 > rows - s.stretches * s.span:
             told = f"{s.stretches} stretches of {s.span} after {s.washout}"
-            raise InputError("reservoir", told, f"fewer than the {rows} values to learn from")
+            raise InputError(
+                "reservoir", told, f"fewer than the {rows} values to learn from"
+            )
         self.candidates = [
             Reservoir(*numbers)
             for numbers in itertools.product(
@@ -116,7 +139,9 @@ class Reservoirs(SolvedRun):
         if self.table.data.normalisation == "none":
             self.scale = Normalisation.none(source.channels)
         else:
-            self.scale = Normalisation.standard(MPI.COMM_SELF, samples.inputs[train], roots)
+            self.scale = Normalisation.standard(
+                MPI.COMM_SELF, samples.inputs[train], roots
+            )
         self.z, self.next = (self._scaled(v) for v in (samples.inputs, samples.targets))
         self.say(
             f"{source.name}: {len(train)} values to learn from, {len(self.candidates)} reservoirs, "
@@ -158,7 +183,9 @@ class Reservoirs(SolvedRun):
         last = self._stretches[-1].last
         sums = np.zeros((len(s.ridge), last - first, self.next.shape[1]))
         for states in reservoir.states(self.z[:last], self._seeds(number)):
-            found = held_back(states, self.next[:last], self._stretches, s.ridge, s.washout)
+            found = held_back(
+                states, self.next[:last], self._stretches, s.ridge, s.washout
+            )
             sums += np.array([np.concatenate(own) for own in found])
         means = reductions.total(self.world, sums) / s.reservoirs
         wanted = self.wanted[first:last]
@@ -179,7 +206,9 @@ class Reservoirs(SolvedRun):
         solved = time.monotonic()
         for part in self.parts.tests:
             persistence = _rmse(self.last[part.numbers], self.wanted[part.numbers])
-            self.say(f"{part.name}: RMSE {self._error(part):.2f} (persistence {persistence:.2f})")
+            self.say(
+                f"{part.name}: RMSE {self._error(part):.2f} (persistence {persistence:.2f})"
+            )
         with collective(self.world):
             if self.world.rank == 0:
                 self._write()
@@ -188,7 +217,9 @@ class Reservoirs(SolvedRun):
                     path = self.out.file(FIGURE)
                     plot_series(path, self.times, self.wanted, self.found, begin)
         now = time.monotonic()
-        seconds = Seconds(self.ready - self.started, solved - self.ready, now - self.started)
+        seconds = Seconds(
+            self.ready - self.started, solved - self.ready, now - self.started
+        )
         self.out.write_summary(self._summary(seconds))
 
     def _error(self, part: Part) -> float:
@@ -196,10 +227,15 @@ class Reservoirs(SolvedRun):
 
     def _write(self) -> None:
         columns = [
-            f"{kind}_{c}" for kind in ("wanted", "predicted") for c in range(self.z.shape[1])
+            f"{kind}_{c}"
+            for kind in ("wanted", "predicted")
+            for c in range(self.z.shape[1])
         ]
         rows = np.column_stack([self.times, self.wanted, self.found])
-        lines = [",".join(["time", *columns]), *(",".join(f"{v:.9g}" for v in r) for r in rows)]
+        lines = [
+            ",".join(["time", *columns]),
+            *(",".join(f"{v:.9g}" for v in r) for r in rows),
+        ]
         with self.out.writing(), whole_file(self.out.file(PREDICTIONS)) as file:
             file.write(("\n".join(lines) + "\n").encode())
 

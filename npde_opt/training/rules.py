@@ -39,7 +39,9 @@ def validated(raw: Mapping[str, Plain]) -> TrainingFile:
     for number, layer in enumerate(table.layer):
         _check_layer(f"layer[{number}]", layer, _given(raw, number))
         if layer.kind == "recurrent" and number:
-            raise InputError(f"layer[{number}].kind", "recurrent", "the first layer alone")
+            raise InputError(
+                f"layer[{number}].kind", "recurrent", "the first layer alone"
+            )
     _check_loss(table, raw)
     _check_optimizers(raw)
     return table
@@ -56,7 +58,9 @@ def _check_data(table: TrainingFile) -> None:
     data = table.data
     needed = NEEDED.get(data.kind)
     if needed and getattr(data, needed) is None:
-        raise InputError(f"data.{needed}", "nothing", f"a value, with the kind {data.kind}")
+        raise InputError(
+            f"data.{needed}", "nothing", f"a value, with the kind {data.kind}"
+        )
     if data.kind == "table" and (data.targets is None) == (data.label is None):
         said = "neither" if data.targets is None else "both"
         raise InputError("data.targets, data.label", said, "one of them")
@@ -75,7 +79,9 @@ def _check_layer(where: str, layer: LayerSection, given: Mapping[str, Plain]) ->
     for key in ("knots", "reach"):
         if key in given and layer.activation not in LEARNT:
             allowed = f"with the activation {' or '.join(LEARNT)}"
-            raise InputError(f"{where}.{key}", f"given with {layer.activation}", allowed)
+            raise InputError(
+                f"{where}.{key}", f"given with {layer.activation}", allowed
+            )
     if layer.start is not None and not (layer.symmetric and layer.activation in LEARNT):
         allowed = f"with symmetric layers and the activation {' or '.join(LEARNT)}"
         raise InputError(f"{where}.start", "given", allowed)
@@ -83,9 +89,13 @@ def _check_layer(where: str, layer: LayerSection, given: Mapping[str, Plain]) ->
         raise InputError(f"{where}.hidden", layer.hidden, "nothing, or linear = true")
     for key in ("activation", "bias"):
         if key in given and layer.kind == "diffractive":
-            raise InputError(f"{where}.{key}", "given", "with other kinds than diffractive")
+            raise InputError(
+                f"{where}.{key}", "given", "with other kinds than diffractive"
+            )
     if layer.channels is None and layer.kind != "residual":
-        raise InputError(f"{where}.channels", "nothing", f"a number, of a {layer.kind} layer")
+        raise InputError(
+            f"{where}.channels", "nothing", f"a number, of a {layer.kind} layer"
+        )
     if "shared" in given and layer.repeat == 1:
         raise InputError(f"{where}.shared", "given", "with a repeat of at least 2")
 
@@ -108,4 +118,6 @@ def _check_optimizers(raw: Mapping[str, Plain]) -> None:
 def _check_loss(table: TrainingFile, raw: Mapping[str, Plain]) -> None:
     loss = raw.get("loss", {})
     if table.loss.kind == "softmax" and "sigma" in loss:
-        raise InputError("loss.sigma", "given with softmax", "of numbers that are sought")
+        raise InputError(
+            "loss.sigma", "given with softmax", "of numbers that are sought"
+        )

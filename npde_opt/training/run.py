@@ -40,7 +40,11 @@ def open_training(
 ) -> tuple[TrainingCase, Ensemble]:
     """The case of a command line, and the groups of ranks that share its samples. Collective."""
     case = load_training(
-        options.case, world, data=options.data, seed=options.seed, variables=options.variables
+        options.case,
+        world,
+        data=options.data,
+        seed=options.seed,
+        variables=options.variables,
     )
     case.set_petsc_options()
     check_options()
@@ -135,7 +139,9 @@ class Training(Opened[TrainingCase]):
         self.ready = time.monotonic()
 
     def _headline(self, problem: Problem) -> str:
-        parts = ", ".join(f"{part.count:,} for {part.name}" for part in problem.parts.all)
+        parts = ", ".join(
+            f"{part.count:,} for {part.name}" for part in problem.parts.all
+        )
         shape = " x ".join(map(str, problem.source.shape[::-1]))
         ranks, groups = self.world.size, self.ensemble.groups
         return (
@@ -149,7 +155,9 @@ class Training(Opened[TrainingCase]):
 
     def train(self) -> Report:
         """Trains the network of each split, and looks at it."""
-        report = Report(self.case, self.ensemble, self.out, self.monitor, self.options.plot)
+        report = Report(
+            self.case, self.ensemble, self.out, self.monitor, self.options.plot
+        )
         ended = list(self.resume.ended) if self.resume is not None else []
         with self.monitor:
             for split in range(self.splits):
@@ -188,7 +196,9 @@ class Training(Opened[TrainingCase]):
         inside = self.resume.inside if self.resume is not None and resumed else None
         result, spent = self._stages(problem, inside)
         if self.splits > 1:
-            self.monitor.keep_start(_outcome(problem, result, spent), problem.space, result.m)
+            self.monitor.keep_start(
+                _outcome(problem, result, spent), problem.space, result.m
+            )
         return Trained(problem, result, spent)
 
     def _stages(
@@ -205,7 +215,9 @@ class Training(Opened[TrainingCase]):
             state = None
             if inside is not None and number == first:
                 state = inside.state(problem.objective)
-            result = minimize(problem.objective, m, settings, self.monitor, state, None, begun)
+            result = minimize(
+                problem.objective, m, settings, self.monitor, state, None, begun
+            )
             if m is not begun:
                 m.destroy()
             m, spent = result.m, spent + Counter(result.counters)
@@ -214,7 +226,9 @@ class Training(Opened[TrainingCase]):
         assert result is not None
         return result, spent
 
-    def _announce(self, problem: Problem, settings: Settings, spent: Mapping[str, int]) -> None:
+    def _announce(
+        self, problem: Problem, settings: Settings, spent: Mapping[str, int]
+    ) -> None:
         """Tells the monitor which optimizer begins."""
         self.monitor.start_level(
             problem.network.grid.shape,

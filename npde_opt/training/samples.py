@@ -44,7 +44,9 @@ class Samples:
             shape = f"an array of shape {self.inputs.shape}"
             raise InputError("inputs", shape, "[sample, channel, k, j, i]")
         if self.inputs.dtype not in DTYPES:
-            raise InputError("inputs", f"numbers of type {self.inputs.dtype}", "float32 or float64")
+            raise InputError(
+                "inputs", f"numbers of type {self.inputs.dtype}", "float32 or float64"
+            )
         if len(self.targets) != len(self.inputs):
             allowed = f"{len(self.inputs)}, one a sample"
             raise InputError("targets", f"{len(self.targets)} targets", allowed)
@@ -132,7 +134,9 @@ class Source(ABC):
         numbers = np.asarray(given, np.int64)
         outside = numbers[(numbers < 0) | (numbers >= self.count)]
         if outside.size:
-            raise InputError("sample", int(outside[0]), f"0 to {self.count - 1} of {self.name}")
+            raise InputError(
+                "sample", int(outside[0]), f"0 to {self.count - 1} of {self.name}"
+            )
         return numbers
 
     def _check_finite(self, values: np.ndarray, numbers: np.ndarray, what: str) -> None:
@@ -168,7 +172,9 @@ class Held(Source):
     ):
         if inputs.ndim != 5 or not inputs.size:
             said = f"an array of shape {inputs.shape}"
-            raise InputError(name, said, "[sample, channel, k, j, i], at least one sample")
+            raise InputError(
+                name, said, "[sample, channel, k, j, i], at least one sample"
+            )
         self.name, self._values, self._others, self.files = name, inputs, targets, files
         self.count, self.channels = inputs.shape[:2]
         k, j, i = inputs.shape[2:]
@@ -198,14 +204,20 @@ class Held(Source):
         return cells_of(self._others, numbers, own, dtype)
 
 
-def cells_of(values: np.ndarray, numbers: np.ndarray, box: Box, dtype: np.dtype) -> np.ndarray:
+def cells_of(
+    values: np.ndarray, numbers: np.ndarray, box: Box, dtype: np.dtype
+) -> np.ndarray:
     """A contiguous copy of some cells of some samples."""
     # What is too large for single precision becomes infinite, which is told where it is looked at.
     with np.errstate(over="ignore"):
-        return np.ascontiguousarray(values[(slice(None), slice(None), *box)][numbers], dtype)
+        return np.ascontiguousarray(
+            values[(slice(None), slice(None), *box)][numbers], dtype
+        )
 
 
-def whole_labels(name: str, labels: np.ndarray, classes: int | None = None) -> np.ndarray:
+def whole_labels(
+    name: str, labels: np.ndarray, classes: int | None = None
+) -> np.ndarray:
     """Labels as integers.
 
     Raises:
@@ -214,12 +226,16 @@ def whole_labels(name: str, labels: np.ndarray, classes: int | None = None) -> n
     allowed = f"whole numbers from 0 to {(classes or MOST_CLASSES) - 1}"
     found = np.asarray(labels)
     if found.ndim != 1 or found.dtype.kind not in "iuf":
-        raise InputError(f"labels of {name}", f"{found.dtype} of shape {found.shape}", allowed)
+        raise InputError(
+            f"labels of {name}", f"{found.dtype} of shape {found.shape}", allowed
+        )
     wrong = ~np.isfinite(found) | (found < 0) | (found != np.floor(found))
     wrong |= found >= (classes or MOST_CLASSES)
     if wrong.any():
         first = int(np.argmax(wrong))
-        raise InputError(f"labels of {name}", f"{found[first]} of sample {first}", allowed)
+        raise InputError(
+            f"labels of {name}", f"{found[first]} of sample {first}", allowed
+        )
     return found.astype(np.int64)
 
 

@@ -92,7 +92,10 @@ class DataSection(Table, kw_only=True):
     ] = None
     versions: Annotated[
         Count,
-        Meta(description="pieces of each picture, each with noise of its own", extra=OF_PICTURES),
+        Meta(
+            description="pieces of each picture, each with noise of its own",
+            extra=OF_PICTURES,
+        ),
     ] = 1
     noise: Annotated[
         Positive | Annotated[list[Positive], Meta(min_length=1, max_length=100)] | None,
@@ -117,11 +120,12 @@ class DataSection(Table, kw_only=True):
         ),
     ] = None
     targets: Annotated[
-        Columns | None, Meta(description="columns of numbers that are sought", extra=TABLE)
+        Columns | None,
+        Meta(description="columns of numbers that are sought", extra=TABLE),
     ] = None
-    label: Annotated[str | Index | None, Meta(description="the column of classes", extra=TABLE)] = (
-        None
-    )
+    label: Annotated[
+        str | Index | None, Meta(description="the column of classes", extra=TABLE)
+    ] = None
     time: Annotated[
         str | Index | None,
         Meta(description="the column of times", extra={"kinds": ("series",)}),
@@ -152,7 +156,9 @@ class DataSection(Table, kw_only=True):
     ] = None
     validation: Annotated[
         Share | None,
-        Meta(description="share of the training samples that only watches the training"),
+        Meta(
+            description="share of the training samples that only watches the training"
+        ),
     ] = None
     train: Annotated[
         Count | None, Meta(description="training samples that are used, drawn from all")
@@ -208,7 +214,8 @@ class NetworkSection(Table, kw_only=True):
         ),
     ] = "drawn"
     gain: Annotated[
-        Positive, Meta(description="factor of the variance of the weights to start from")
+        Positive,
+        Meta(description="factor of the variance of the weights to start from"),
     ] = 1.0
 
 
@@ -223,7 +230,9 @@ class StartSection(Table, kw_only=True):
 
     strength: Annotated[Positive, Meta(description="a")] = 0.27
     width: Annotated[Positive, Meta(description="w, of the first layer")] = 0.3
-    narrowing: Annotated[Positive, Meta(description="factor of w from layer to layer")] = 0.84
+    narrowing: Annotated[
+        Positive, Meta(description="factor of w from layer to layer")
+    ] = 0.84
 
 
 class LayerSection(Table, kw_only=True):
@@ -242,19 +251,27 @@ class LayerSection(Table, kw_only=True):
     ]
     channels: Annotated[
         Count | None,
-        Meta(description="of the result; of residual layers those of sigma, default: as before"),
+        Meta(
+            description="of the result; of residual layers those of sigma, default: as before"
+        ),
     ] = None
     activation: Annotated[
-        Literal["identity", "tanh", "relu", "softplus", "piecewise-linear", "radial-basis"],
+        Literal[
+            "identity", "tanh", "relu", "softplus", "piecewise-linear", "radial-basis"
+        ],
         Meta(description="sigma; the last two are learnt, a function each channel"),
     ] = "identity"
     kernel: Annotated[
-        Taps, Meta(description="taps of W, for all axes or along x, y, z", extra=STENCILS)
+        Taps,
+        Meta(description="taps of W, for all axes or along x, y, z", extra=STENCILS),
     ] = 3
     stride: Annotated[
-        Taps, Meta(description="cells between outputs", extra={"kinds": ("convolution",)})
+        Taps,
+        Meta(description="cells between outputs", extra={"kinds": ("convolution",)}),
     ] = 1
-    dilation: Annotated[Taps, Meta(description="cells between taps", extra=STENCILS)] = 1
+    dilation: Annotated[
+        Taps, Meta(description="cells between taps", extra=STENCILS)
+    ] = 1
     padding: Annotated[
         Paddings | None,
         Meta(
@@ -265,7 +282,9 @@ class LayerSection(Table, kw_only=True):
     ] = None
     outside: Annotated[
         Literal["zero", "replicate"],
-        Meta(description="values there: 0, or those of the nearest cell", extra=STENCILS),
+        Meta(
+            description="values there: 0, or those of the nearest cell", extra=STENCILS
+        ),
     ] = "zero"
     bias: Annotated[bool, Meta(description="whether there is a b")] = True
     symmetric: Annotated[
@@ -282,12 +301,17 @@ class LayerSection(Table, kw_only=True):
     ] = None
     repeat: Annotated[Count, Meta(description="so many layers", extra=RESIDUAL)] = 1
     shared: Annotated[
-        bool, Meta(description="whether repeated layers have the same weights", extra=RESIDUAL)
+        bool,
+        Meta(
+            description="whether repeated layers have the same weights", extra=RESIDUAL
+        ),
     ] = False
     knots: Annotated[
         Annotated[int, Meta(ge=2)], Meta(description="of an activation that is learnt")
     ] = 33
-    reach: Annotated[Positive, Meta(description="knots lie between -reach and reach")] = 3.0
+    reach: Annotated[
+        Positive, Meta(description="knots lie between -reach and reach")
+    ] = 3.0
     start: Annotated[
         StartSection | None,
         Meta(
@@ -312,7 +336,9 @@ class LayerSection(Table, kw_only=True):
         ),
     ] = None
     masks: Annotated[Count, Meta(description="that light passes", extra=OPTICAL)] = 5
-    cells: Annotated[Count, Meta(description="of a mask along x and y", extra=OPTICAL)] = 64
+    cells: Annotated[
+        Count, Meta(description="of a mask along x and y", extra=OPTICAL)
+    ] = 64
     spacing: Annotated[
         Positive, Meta(description="width of a cell, in wavelengths", extra=OPTICAL)
     ] = 1.0
@@ -326,10 +352,14 @@ class LayerSection(Table, kw_only=True):
     ] = 60.0
     margin: Annotated[
         Index,
-        Meta(description="cells at all sides that absorb; with 0 they reflect", extra=OPTICAL),
+        Meta(
+            description="cells at all sides that absorb; with 0 they reflect",
+            extra=OPTICAL,
+        ),
     ] = 4
     contrast: Annotated[
-        Positive, Meta(description="factor of the differences of intensities", extra=OPTICAL)
+        Positive,
+        Meta(description="factor of the differences of intensities", extra=OPTICAL),
     ] = 50.0
 
 
@@ -360,13 +390,17 @@ class PenaltySection(Table, kw_only=True):
 
     weights: Annotated[
         list[str] | None,
-        Meta(description="their names, as W1, b1 of the first layer; default: all but biases"),
+        Meta(
+            description="their names, as W1, b1 of the first layer; default: all but biases"
+        ),
     ] = None
     towards: Annotated[
         Literal["zero", "start"],
         Meta(description="start: squares of the distance from where the weights start"),
     ] = "zero"
-    weight: Annotated[Positive, Meta(description="1 / s^2 of a normal prior of deviation s")] = 1.0
+    weight: Annotated[
+        Positive, Meta(description="1 / s^2 of a normal prior of deviation s")
+    ] = 1.0
 
 
 class TrainingFile(Table, kw_only=True):
@@ -375,7 +409,9 @@ class TrainingFile(Table, kw_only=True):
     case: TitleSection = field(default_factory=TitleSection)
     variables: Annotated[
         dict[str, str | float],
-        Meta(description="values that replace {NAME} in texts, and that --set NAME=VALUE changes"),
+        Meta(
+            description="values that replace {NAME} in texts, and that --set NAME=VALUE changes"
+        ),
     ] = {}
     data: DataSection
     network: NetworkSection = field(default_factory=NetworkSection)

@@ -107,7 +107,9 @@ def archived(name: str, part: str) -> Path:
     return path
 
 
-def sequences(path: Path, length: int | None = None, classes: Sequence[str] | None = None) -> Held:
+def sequences(
+    path: Path, length: int | None = None, classes: Sequence[str] | None = None
+) -> Held:
     """Labelled sequences of a ts file, on `length` steps: shorter ones begin with their first value
     again and again, longer ones lose their first values.
 
@@ -125,7 +127,9 @@ def sequences(path: Path, length: int | None = None, classes: Sequence[str] | No
     else:
         unknown = sorted(set(words) - set(classes))
         if unknown:
-            raise InputError(f"labels of {path.name}", repr(unknown[0]), ", ".join(classes))
+            raise InputError(
+                f"labels of {path.name}", repr(unknown[0]), ", ".join(classes)
+            )
         names = list(classes)
         labels = np.array([names.index(word) for word in words])
     steps = length or max(values.shape[1] for values in found)
@@ -164,7 +168,9 @@ def _read_ts(path: Path) -> Labelled:
         raise InputError(str(path), "no sequences", "at least one")
     counts = sorted({len(values) for values in found})
     if len(counts) > 1:
-        raise InputError(str(path), f"sequences of {counts} channels", "as many in each")
+        raise InputError(
+            str(path), f"sequences of {counts} channels", "as many in each"
+        )
     return found, words
 
 

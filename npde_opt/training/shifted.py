@@ -24,7 +24,11 @@ class Shifted(Source):
     def __init__(self, source: Source, copies: int, most: int, seed: int = 0):
         if source.labels is None:
             raise InputError("data.copies", copies, "1, where there are no classes")
-        self.name, self.channels, self.shape = source.name, source.channels, source.shape
+        self.name, self.channels, self.shape = (
+            source.name,
+            source.channels,
+            source.shape,
+        )
         self.classes, self.files = source.classes, source.files
         self.count = source.count * copies
         self.labels = np.repeat(source.labels, copies)
@@ -41,15 +45,21 @@ class Shifted(Source):
         empty = np.empty((self.channels, *self.shape), np.uint8)[(slice(None), *box)]
         out = np.empty((len(numbers), *empty.shape), dtype)
         for own, number, sample in zip(out, numbers, place, strict=True):
-            own[...] = moved(whole[sample], self._shift(int(number)))[(slice(None), *box)]
+            own[...] = moved(whole[sample], self._shift(int(number)))[
+                (slice(None), *box)
+            ]
         return out
 
     def _shift(self, number: int) -> tuple[int, int, int]:
         """Cells along z, y, x."""
         if number % self._copies == 0:
             return 0, 0, 0
-        drawn = np.random.default_rng([self._seed, number]).integers(-self._most, self._most + 1, 3)
-        k, j, i = (int(d) if n > 1 else 0 for d, n in zip(drawn, self.shape, strict=True))
+        drawn = np.random.default_rng([self._seed, number]).integers(
+            -self._most, self._most + 1, 3
+        )
+        k, j, i = (
+            int(d) if n > 1 else 0 for d, n in zip(drawn, self.shape, strict=True)
+        )
         return k, j, i
 
 

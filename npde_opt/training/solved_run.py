@@ -21,7 +21,9 @@ class SolvedRun:
         started: seconds of time.monotonic() at the program's first line.
     """
 
-    def __init__(self, options: argparse.Namespace, world: MPI.Intracomm, started: float):
+    def __init__(
+        self, options: argparse.Namespace, world: MPI.Intracomm, started: float
+    ):
         self.options, self.world, self.started = options, world, started
         with collective(world):
             self.check()

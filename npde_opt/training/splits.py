@@ -27,7 +27,9 @@ def split(
         InputError: for shares that do not add up to 1, and parts without a sample.
     """
     if min(shares) <= 0 or abs(sum(shares) - 1) > 1e-9:
-        raise InputError("shares of a split", list(shares), "positive numbers that add up to 1")
+        raise InputError(
+            "shares of a split", list(shares), "positive numbers that add up to 1"
+        )
     classes = np.zeros(labels, int) if isinstance(labels, int) else np.asarray(labels)
     rng = np.random.default_rng(seed)
     # Samples class after class, each class in a random order: a part that takes every n-th of

@@ -31,11 +31,15 @@ def cosines(count: int, taps: Sequence[int]) -> np.ndarray:
     """
     there = int(np.prod(taps)) - 1
     if count > there:
-        raise InputError("channels", count, f"at most {there} cosines on {list(taps)} taps")
+        raise InputError(
+            "channels", count, f"at most {there} cosines on {list(taps)} taps"
+        )
     lines = [_cosines(n) for n in taps]
     orders = sorted(product(*(range(n) for n in taps)), key=lambda o: (sum(o), o))
     found = [
-        reduce(np.multiply.outer, [line[i] for line, i in zip(lines, order, strict=True)])
+        reduce(
+            np.multiply.outer, [line[i] for line, i in zip(lines, order, strict=True)]
+        )
         for order in orders[1 : count + 1]
     ]
     return np.array(found)
@@ -53,12 +57,16 @@ def slope(strength: float, width: float) -> Function:
     return lambda v: strength * v / (1 + (v / width) ** 2)
 
 
-def nearest(activation: PiecewiseLinear | RadialBasis, function: Function) -> np.ndarray:
+def nearest(
+    activation: PiecewiseLinear | RadialBasis, function: Function
+) -> np.ndarray:
     """theta (m,) of the activation that is nearest to a function at the knots."""
     knots = activation.knots.reshape(1, 1, -1)
     units = np.eye(activation.count)
     columns = [activation.value(knots, unit[None]).ravel() for unit in units]
-    found: np.ndarray = np.linalg.lstsq(np.stack(columns, axis=1), function(knots.ravel()))[0]
+    found: np.ndarray = np.linalg.lstsq(
+        np.stack(columns, axis=1), function(knots.ravel())
+    )[0]
     return found
 
 

@@ -43,18 +43,24 @@ def rows(
     sought = [table.index("data.targets", c) for c in targets]
     if label is not None:
         sought = [table.index("data.label", label)]
-    chosen = [table.index("data.inputs", c) for c in inputs] if inputs is not None else None
+    chosen = (
+        [table.index("data.inputs", c) for c in inputs] if inputs is not None else None
+    )
     if chosen is None:
         chosen = [c for c in range(len(table.rows[0])) if c not in sought]
     if not chosen:
-        raise InputError("data.inputs", "no columns", f"columns of {path.name}: {table.columns}")
+        raise InputError(
+            "data.inputs", "no columns", f"columns of {path.name}: {table.columns}"
+        )
     both = set(chosen) & set(sought)
     if both:
         said = f"column {named(table, both.pop())}, which is sought"
         raise InputError("data.inputs", said, "columns that are known")
     values = one_cell(numbers(table, chosen))
     if label is None:
-        return Held(path.name, values, targets=one_cell(numbers(table, sought)), files=[path])
+        return Held(
+            path.name, values, targets=one_cell(numbers(table, sought)), files=[path]
+        )
     labels, classes = classes_of([row[sought[0]] for row in table.rows])
     return Held(path.name, values, labels, classes=classes, files=[path])
 

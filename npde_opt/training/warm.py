@@ -63,7 +63,9 @@ def _last(network: Network) -> Step:
     """The last layer. Raises InputError where it is another than can be solved for."""
     last = network.steps[-1]
     if isinstance(last, Step) and len(network.steps) > 1:
-        dense = isinstance(last.inner.operator, Dense) and isinstance(last.activation, Identity)
+        dense = isinstance(last.inner.operator, Dense) and isinstance(
+            last.activation, Identity
+        )
         if dense and last.outer is None and not last.linear:
             return last
     allowed = "drawn, unless the last of several layers is dense, without an activation"

@@ -40,7 +40,9 @@ def findings(objective: Objective, m: PETSc.Vec, start: PETSc.Vec) -> Record:
 def _outnumbered(objective: Objective, u: Unknown) -> str:
     """A field with more values than there are data, which nothing but the start decides on."""
     regularizer = objective.regularizers.get(u.name)
-    if u.block.listed or (regularizer is not None and getattr(regularizer, "alpha", 1.0) > 0):
+    if u.block.listed or (
+        regularizer is not None and getattr(regularizer, "alpha", 1.0) > 0
+    ):
         return ""
     values = objective.space.blocks[u.name].free_count()
     data = int(objective.data_count)
@@ -57,7 +59,10 @@ def _at_bound(space: ParameterSpace, m: PETSc.Vec, u: Unknown) -> str:
     p = _values(space, m, u)
     low, high = u.transform.at_ends(p, u.box)
     parts = []
-    for where, name, bound in ((low, "lower", u.bounds[0]), (high, "upper", u.bounds[1])):
+    for where, name, bound in (
+        (low, "lower", u.bounds[0]),
+        (high, "upper", u.bounds[1]),
+    ):
         count, size = total(space.comm, np.array([float(where.sum()), float(p.size)]))
         if count:
             share = f"{count / size:.1%} of its values " if size > 1 else ""
@@ -69,7 +74,10 @@ def _moved(space: ParameterSpace, m: PETSc.Vec, start: PETSc.Vec, u: Unknown) ->
     if not u.transform.multiplicative:
         return ""
     change = _values(space, m, u) - _values(space, start, u)
-    up, down = (largest(space.comm, float(np.max(sign * change, initial=0.0))) for sign in (1, -1))
+    up, down = (
+        largest(space.comm, float(np.max(sign * change, initial=0.0)))
+        for sign in (1, -1)
+    )
     if max(up, down) <= (FAR if u.block.listed else FAR_FIELD):
         return ""
     exponent = up if up >= down else -down

@@ -65,7 +65,11 @@ class Estimates:
     """
 
     def __init__(
-        self, space: ParameterSpace, at: ObjectiveAt, m: PETSc.Vec, apart: Collection[str] = ()
+        self,
+        space: ParameterSpace,
+        at: ObjectiveAt,
+        m: PETSc.Vec,
+        apart: Collection[str] = (),
     ):
         self.apart = frozenset(apart)
         units = space.units(m)
@@ -75,12 +79,16 @@ class Estimates:
         # range.
         self.entries = _entries(space, at, m, np.diag(data + prior) > GAIN)
         self.freedom = at.objective.data_count - len(self.entries)
-        robust = any(isinstance(misfit, Huber | StudentT) for misfit in at.objective.misfits)
+        robust = any(
+            isinstance(misfit, Huber | StudentT) for misfit in at.objective.misfits
+        )
         self.scaled = self.freedom > 0 and not robust
         self.variance = 2 * at.misfit / self.freedom if self.scaled else 1.0
         tail = (1 + LEVEL) / 2
         self.quantile = float(
-            scipy.special.stdtrit(self.freedom, tail) if self.scaled else scipy.special.ndtri(tail)
+            scipy.special.stdtrit(self.freedom, tail)
+            if self.scaled
+            else scipy.special.ndtri(tail)
         )
 
         # data that are fitted exactly leave no error to estimate
@@ -105,7 +113,9 @@ class Estimates:
     def interval(self, i: int) -> Interval:
         """Of the coefficient's value of entry i; None where it is not determined. Collective."""
         if i not in self._found:
-            self._found[i] = self._one_sided(i) if self.entries[i].held else self._two_sided(i)
+            self._found[i] = (
+                self._one_sided(i) if self.entries[i].held else self._two_sided(i)
+            )
         return self._found[i]
 
     def _two_sided(self, i: int) -> Interval:
@@ -114,7 +124,11 @@ class Estimates:
         if deviation is None:
             return None
         logarithmic = unknown.transform.exponential
-        farthest = self.quantile * BROAD / deviation if logarithmic and deviation > 0 else math.inf
+        farthest = (
+            self.quantile * BROAD / deviation
+            if logarithmic and deviation > 0
+            else math.inf
+        )
         down, up = (self._reach(i, sign, farthest) for sign in (-1.0, 1.0))
         if math.isinf(down) and math.isinf(up):
             return None
@@ -125,7 +139,9 @@ class Estimates:
             unknown.range[0] if math.isinf(down) else low,
             unknown.range[1] if math.isinf(up) else high,
         )
-        return None if math.isinf(low) else float(low), None if math.isinf(high) else float(high)
+        return None if math.isinf(low) else float(low), None if math.isinf(
+            high
+        ) else float(high)
 
     def _own_deviation(self, i: int) -> float | None:
         """Of the parameter of entry i; None where the data do not determine it."""
@@ -172,7 +188,9 @@ class Estimates:
             slope = float(np.asarray(entry.unknown.slope(np.array([place])))[0])
             g, h = g / slope, h / slope**2
         root = g + np.sqrt(g**2 + h * self.quantile**2)
-        far = place - np.sign(-entry.g) * (self.quantile**2 / root if root > 0 else np.inf)
+        far = place - np.sign(-entry.g) * (
+            self.quantile**2 / root if root > 0 else np.inf
+        )
         ends = np.array(sorted((place, far)))
         if not entry.unknown.transform.saturates:
             ends = entry.unknown.value(ends)
@@ -229,7 +247,10 @@ class Estimates:
         }
 
     def _is_product(
-        self, f: Callable[[Mapping[str, float]], float], value: float, gradient: np.ndarray
+        self,
+        f: Callable[[Mapping[str, float]], float],
+        value: float,
+        gradient: np.ndarray,
     ) -> bool:
         """Whether f is a product of powers of log parameters: its logarithm is linear, also far
         away."""
@@ -239,11 +260,13 @@ class Estimates:
         )
         if value == 0 or not logs:
             return False
-        change = 1.0 + 0.1 * np.arange(len(self.entries)) * (-1.0) ** np.arange(len(self.entries))
-        ratio = f(self._values(change)) / value
-        return ratio > 0 and abs(np.log(ratio) - float(gradient @ change) / value) < 1e-9 * (
-            1 + abs(np.log(ratio))
+        change = 1.0 + 0.1 * np.arange(len(self.entries)) * (-1.0) ** np.arange(
+            len(self.entries)
         )
+        ratio = f(self._values(change)) / value
+        return ratio > 0 and abs(
+            np.log(ratio) - float(gradient @ change) / value
+        ) < 1e-9 * (1 + abs(np.log(ratio)))
 
     def undetermined(self) -> list[str]:
         """Parameters that the data do not determine, alone or in combinations, as text."""
@@ -256,7 +279,9 @@ class Estimates:
             if not blind
         }
         return found + [
-            name for i, name in enumerate(names) if name in seen and not self._is_determined(i)
+            name
+            for i, name in enumerate(names)
+            if name in seen and not self._is_determined(i)
         ]
 
     def _is_determined(self, i: int) -> bool:
@@ -293,7 +318,8 @@ def parameter_metrics(
     small = [u for u in space.unknowns if u.block.listed]
     values = {u.name: u.value(space.values(m, u.name)) for u in small}
     out: Record = {
-        name: v.tolist() if v.size > 1 else float(v.flat[0]) for name, v in values.items()
+        name: v.tolist() if v.size > 1 else float(v.flat[0])
+        for name, v in values.items()
     }
     if not small:
         return out, None
@@ -316,14 +342,18 @@ def _slope(entry: Entry) -> float:
     return float(np.broadcast_to(np.asarray(entry.unknown.slope(value)), 1)[0])
 
 
-def _entries(space: ParameterSpace, at: ObjectiveAt, m: PETSc.Vec, told: np.ndarray) -> list[Entry]:
+def _entries(
+    space: ParameterSpace, at: ObjectiveAt, m: PETSc.Vec, told: np.ndarray
+) -> list[Entry]:
     """All values in the order of the unknowns; `told` (bool, one a value): the data tell it from
     the ends of its range."""
     gradient, bounds = at.gradient(), space.bounds()
     saturated = space.saturated(m, gradient).astype(float)
     bound = np.zeros_like(saturated)
     if bounds is not None:
-        lower, upper, p, g = (vec.getArray(readonly=True) for vec in (*bounds, m, gradient))
+        lower, upper, p, g = (
+            vec.getArray(readonly=True) for vec in (*bounds, m, gradient)
+        )
         bound[:] = ((p <= lower) & (g > 0)) | ((p >= upper) & (g < 0))
         for vec in bounds:
             vec.destroy()

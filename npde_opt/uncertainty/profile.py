@@ -39,7 +39,9 @@ class Profile:
         at: of the objective at the minimizer m. variance: by which the misfit is divided.
     """
 
-    def __init__(self, space: ParameterSpace, at: ObjectiveAt, m: PETSc.Vec, variance: float):
+    def __init__(
+        self, space: ParameterSpace, at: ObjectiveAt, m: PETSc.Vec, variance: float
+    ):
         self.space, self.at, self.m = space, at, m
         self.variance = max(variance, 1e-300)
 
@@ -55,7 +57,9 @@ class Profile:
         """Of J from the minimizer to a point, inf where J is not defined there."""
         try:
             misfit = there.misfit - self.at.misfit
-            found = misfit / self.variance + there.regularization - self.at.regularization
+            found = (
+                misfit / self.variance + there.regularization - self.at.regularization
+            )
         except SolverError:
             return math.inf
         return found if math.isfinite(found) else math.inf
@@ -68,7 +72,9 @@ class Profile:
         units = [unit for _, unit, _ in self.space.units(self.m)]
         try:
             defined = math.isfinite(self.rise(there))
-            return defined and there.information(units[i]) < FLAT * self.at.information(units[i])
+            return defined and there.information(units[i]) < FLAT * self.at.information(
+                units[i]
+            )
         except SolverError:
             return False
         finally:
@@ -104,7 +110,9 @@ class Profile:
         self, there: ObjectiveAt, m: PETSc.Vec, others: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Gradient and Gauss-Newton Hessian of the scaled J in the other parameters."""
-        data, prior = hessians(self.space, there, [unit for _, unit, _ in self.space.units(m)])
+        data, prior = hessians(
+            self.space, there, [unit for _, unit, _ in self.space.units(m)]
+        )
         pull = m.duplicate()
         there.regularization_gradient(pull)
         whole, own = (constants(self.space, vec) for vec in (there.gradient(), pull))
@@ -162,7 +170,9 @@ def reach(rise: Callable[[float], float], q: float, farthest: float) -> float:
     return math.inf
 
 
-def _between(rise: Callable[[float], float], wanted: float, inside: float, outside: float) -> float:
+def _between(
+    rise: Callable[[float], float], wanted: float, inside: float, outside: float
+) -> float:
     """The t between these two at which the rise is as wanted, not below it."""
     for _ in range(HALVINGS):
         middle = 0.5 * (inside + outside)

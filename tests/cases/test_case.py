@@ -39,7 +39,10 @@ weight = 1.0
 PERIODIC = "[boundaries]\n'y-' = 'periodic'\n'y+' = 'periodic'"
 TWO_ELECTRODES = "[electrodes]\nat = [[0.1, 0.1], [0.9, 0.9]]"
 REFUSED = {
-    ("[boundaries]", "[boundaries]\n'z-' = 'dirichlet'"): "boundaries.z-: got dirichlet",
+    (
+        "[boundaries]",
+        "[boundaries]\n'z-' = 'dirichlet'",
+    ): "boundaries.z-: got dirichlet",
     ("known = {}", "known = { q = 3.0 }"): "equation.known.q",
     (
         "[[observation]]",
@@ -49,9 +52,10 @@ REFUSED = {
         r"regularization\[0\].directions: got given with the kind 'total-variation'"
     ),
     ("weight = 1.0", "directions = [1, 2, 3]"): "2 positive factors",
-    ("weight = 1.0", "kind = 'bilaplacian'\ngamma = 1.0\ndelta = 1.0\ndirections = [1]"): (
-        "2 positive factors"
-    ),
+    (
+        "weight = 1.0",
+        "kind = 'bilaplacian'\ngamma = 1.0\ndelta = 1.0\ndirections = [1]",
+    ): ("2 positive factors"),
     ("weight = 1.0", "kind = 'bilaplacian'\ngamma = 1.0"): "correlation_length",
     ("weight = 1.0", "reference = -1"): "positive values",
     ("weight = 1.0", "cell_weights = { expression = 'x - 0.5' }"): (
@@ -60,7 +64,9 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("change", list(REFUSED), ids=lambda c: c[1].splitlines()[-1][:30])
+@pytest.mark.parametrize(
+    "change", list(REFUSED), ids=lambda c: c[1].splitlines()[-1][:30]
+)
 def test_what_a_run_of_a_steady_case_refuses(change, tmp_path, capsys):
     assert change[0] in SIDES
     out = said(tmp_path, SIDES.replace(*change), capsys, 2)
@@ -97,7 +103,10 @@ REFUSED_OF_TIME = {
     ("times = { end = 1.0, steps = 4 }", "times = [1, 0]"): (
         r"time.times: got \[1, 0\]; allowed: times that increase"
     ),
-    ("times = { end = 1.0, steps = 4 }", "times = [0, 0.6, 0.3, 1]"): "times that increase",
+    (
+        "times = { end = 1.0, steps = 4 }",
+        "times = [0, 0.6, 0.3, 1]",
+    ): "times that increase",
     ("known = {}", "known = { u = 1 }"): "equation.known.u",
     ("[misfit]", "[simulation]\nsteps = 1000000000"): "simulation.steps",
     ("[misfit]", "[misfit]\npower = 0.5"): "misfit.power",
@@ -106,7 +115,9 @@ REFUSED_OF_TIME = {
 }
 
 
-@pytest.mark.parametrize("change", list(REFUSED_OF_TIME), ids=lambda c: c[1].splitlines()[-1][:30])
+@pytest.mark.parametrize(
+    "change", list(REFUSED_OF_TIME), ids=lambda c: c[1].splitlines()[-1][:30]
+)
 def test_what_a_run_of_an_evolution_refuses(change, tmp_path, capsys):
     assert "is well formed" in said(tmp_path, MOVING, capsys)
     assert change[0] in MOVING
@@ -117,11 +128,16 @@ def test_what_a_run_of_an_evolution_refuses(change, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        (("initial = 1.0", 'initial = { expression = "1 - 2*x" }'), "unknown.D.initial"),
+        (
+            ("initial = 1.0", 'initial = { expression = "1 - 2*x" }'),
+            "unknown.D.initial",
+        ),
         (("weight = 1.0", "weight = 1.0\ncell_weights = -1.0"), "cell_weights"),
     ],
 )
-def test_what_is_sought_is_right_before_data_are_simulated(tmp_path, monkeypatch, change, field):
+def test_what_is_sought_is_right_before_data_are_simulated(
+    tmp_path, monkeypatch, change, field
+):
     """A simulation may take long."""
     text = """
     [grid]

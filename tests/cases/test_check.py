@@ -11,7 +11,9 @@ from npde_opt.cases import check_main
 
 ALL = sorted((Path(__file__).resolve().parents[2] / "meshes").glob("*.toml"))
 LEARNT = ("\n[network", "\n[reservoir")
-MESHES = [file for file in ALL if not any(table in file.read_text() for table in LEARNT)]
+MESHES = [
+    file for file in ALL if not any(table in file.read_text() for table in LEARNT)
+]
 """Of equations."""
 
 
@@ -33,7 +35,9 @@ def test_shipped_case_is_well_formed(file, tmp_path, capsys):
     if "observations.npz" in file.read_text():
         assert check_main([str(file)]) == 2
         assert "observation[0].points" in capsys.readouterr().out
-        np.savez(tmp_path / "observations.npz", xy=np.full((5, 2), 0.5), data=np.zeros(5))
+        np.savez(
+            tmp_path / "observations.npz", xy=np.full((5, 2), 0.5), data=np.zeros(5)
+        )
         options = ["--data", str(tmp_path)]
     code, text = check_main([str(file), *options]), capsys.readouterr().out
     if "an existing file" in text:
@@ -109,7 +113,9 @@ VTR = """<VTKFile type="RectilinearGrid"><RectilinearGrid><Piece Extent="0 2 0 1
 @pytest.fixture
 def folder(tmp_path):
     (tmp_path / "c.vtr").write_text(VTR)
-    (tmp_path / "wells.csv").write_text("x,y,rate,experiment\n0.5,0.5,2,2\n0.1,0.2,-1,1\n")
+    (tmp_path / "wells.csv").write_text(
+        "x,y,rate,experiment\n0.5,0.5,2,2\n0.1,0.2,-1,1\n"
+    )
     (tmp_path / "points.csv").write_text("x;y;first;second\n0,1;0,5;7;8\n0,9;0,25;;9\n")
     np.save(tmp_path / "sigma.npy", np.full((2, 2), 0.1))
     (tmp_path / "pump.csv").write_text("t,rate\n0,0\n0.5,3\n1,1\n")
@@ -166,14 +172,18 @@ def test_missing_values_are_no_data(folder, capsys):
     """By NaN, empty words and codes; their number is said, and smallest, mean and largest value
     leave them out."""
     assert "\n  data  3: 4 values, of which 1 missing\n" in said(folder, STEADY, capsys)
-    assert "\n  data  7: 8 values, of which 1 missing\n" in said(folder, EVOLUTION, capsys)
+    assert "\n  data  7: 8 values, of which 1 missing\n" in said(
+        folder, EVOLUTION, capsys
+    )
     np.save(folder / "b.npy", [0.0, -9999.0, 2.0, -9999.0])
     coded = EVOLUTION.replace('"b.npy" }', '"b.npy", missing = -9999 }')
     text = said(folder, coded, capsys)
     assert "\n  data  5: 8 values, of which 3 missing\n" in text
     assert "observation[0].data[1]  4  0  1  2  b.npy, 2 missing" in text
     (folder / "c.csv").write_text("t,v\n0,1\n1,NA\n2,\n3,4\n")
-    text = said(folder, EVOLUTION.replace('"b.npy" }', '"c.csv", column = "v" }'), capsys)
+    text = said(
+        folder, EVOLUTION.replace('"b.npy" }', '"c.csv", column = "v" }'), capsys
+    )
     assert "\n  data  5: 8 values, of which 3 missing\n" in text
     assert "observation[0].data[1]  4  1  2.5  4  c.csv, 2 missing" in text
 
@@ -222,7 +232,11 @@ def test_electrodes_and_grounds_are_said(folder, capsys):
     assert "4 electrodes of radius 0, current 0.5 between opposite ones" in text
     assert "ground at (0.5, 0.5), radius 0.25, conductance 3" in text
     assert "experiments  4, 4 observations each, simulated on 16 x 16 cells" in text
-    text = said(folder, ring.replace("count = 4", "count = 4\npattern = [[0, 1], [3, 1]]"), capsys)
+    text = said(
+        folder,
+        ring.replace("count = 4", "count = 4\npattern = [[0, 1], [3, 1]]"),
+        capsys,
+    )
     assert "4 electrodes of radius 0, current 0.5 between 2 pairs" in text
     assert "experiments  2, 4 observations each" in text
 
@@ -308,7 +322,9 @@ def test_check_reads_what_a_run_reads_and_names_all_that_is_wrong(tmp_path, caps
 
 def test_check_reads_measured_data(tmp_path, capsys):
     files = "data = { file = 'd.npy' }\nsigma = { file = 's.npy' }"
-    text = CASE.replace('{ file = "points.npy" }', f"[[0.5, 0.5], [0.2, 0.2], [0.7, 0.3]]\n{files}")
+    text = CASE.replace(
+        '{ file = "points.npy" }', f"[[0.5, 0.5], [0.2, 0.2], [0.7, 0.3]]\n{files}"
+    )
     np.save(tmp_path / "truth.npy", np.ones((4, 3)))
     np.save(tmp_path / "reference.npy", np.ones((8, 6)))
     for data, sigma, wrong in (
@@ -324,7 +340,9 @@ def test_check_reads_measured_data(tmp_path, capsys):
 
 def test_errors_of_evolution_cases_are_all_named(folder, capsys):
     np.save(folder / "a.npy", np.ones((3, 2)))
-    text = said(folder, EVOLUTION.replace('name = "D"', 'name = "D"\ntruth = 1.0'), capsys, 2)
+    text = said(
+        folder, EVOLUTION.replace('name = "D"', 'name = "D"\ntruth = 1.0'), capsys, 2
+    )
     assert text.count("error: ") == 1
     assert "observation[0].data[0]: got an array of shape (3, 2)" in text
     np.save(folder / "a.npy", np.full((2, 2), np.nan))
@@ -337,7 +355,10 @@ def test_errors_of_evolution_cases_are_all_named(folder, capsys):
     [
         ("x,y\n0.5,0.5\n", "the columns x, y; allowed: x, y, rate"),
         ("0.5,0.5,1\n", "without names"),
-        ("x,y,rate,experiment\n0.5,0.5,2,1\n0.1,0.2,-1,3\n", "1, 2, ..., none left out"),
+        (
+            "x,y,rate,experiment\n0.5,0.5,2,1\n0.1,0.2,-1,3\n",
+            "1, 2, ..., none left out",
+        ),
         ("x,y,rate\n0.5,0.5,\n", "missing values in wells.csv"),
         ("x,y,rate\n0.5,0.5,2 m3\n", "wells.csv, line 2: got '2 m3'"),
     ],
@@ -382,7 +403,9 @@ REFUSED = (
         "mean: got sources and fluxes whose integral is 1; allowed: 0",
     ),
     (
-        ONE.replace("[[unknown]]", '[equation]\nterms = [{ reaction = "u" }]\n[[unknown]]')
+        ONE.replace(
+            "[[unknown]]", '[equation]\nterms = [{ reaction = "u" }]\n[[unknown]]'
+        )
         .replace("[equation]", "[time]\ntimes = { end = 1.0, steps = 2 }\n[equation]")
         .replace("random = 5", "random = 5\ntimes = [1.0]"),
         "'u'",

@@ -65,7 +65,13 @@ initial = { u = "sin(pi*x)" }
 points = [[0.5]]
 sigma = 0.01
 """
-HEADS = [(0.5, 0.781344), (1.0, 0.610498), (1.5, 0.477009), (2.0, 0.372708), (3.0, 0.227537)]
+HEADS = [
+    (0.5, 0.781344),
+    (1.0, 0.610498),
+    (1.5, 0.477009),
+    (2.0, 0.372708),
+    (3.0, 0.227537),
+]
 ONE_FILE = "data = { file = 'y.npy' }\n"
 
 
@@ -86,10 +92,14 @@ def test_noise_is_not_added_to_measurements(seed, data, tmp_path):
     text = SNAPSHOTS + data + "noise = 0.01\n"
     found = prepared(tmp_path, text, seed)[1]
     np.testing.assert_array_equal(found.observed[0], y)
-    np.testing.assert_allclose(found.sigma[0], 0.01 * np.sqrt(np.mean(y**2)), rtol=1e-14)
+    np.testing.assert_allclose(
+        found.sigma[0], 0.01 * np.sqrt(np.mean(y**2)), rtol=1e-14
+    )
     noisy = prepared(tmp_path, text + "add_noise = true\n")[1]
     drawn = np.random.default_rng([0, 2]).standard_normal(48)
-    np.testing.assert_allclose(noisy.observed[0], y + found.sigma[0][0] * drawn, rtol=1e-14)
+    np.testing.assert_allclose(
+        noisy.observed[0], y + found.sigma[0][0] * drawn, rtol=1e-14
+    )
     assert "noise added" in noisy.origin
 
 
@@ -115,7 +125,9 @@ def test_noise_of_proportional_errors_has_their_spread(tmp_path):
 
 def test_data_that_are_zero_have_no_relative_noise(tmp_path):
     np.save(tmp_path / "y.npy", np.zeros((3, 16)))
-    with pytest.raises(InputError, match=r"observation\[0\].sigma: got none, and data that are 0"):
+    with pytest.raises(
+        InputError, match=r"observation\[0\].sigma: got none, and data that are 0"
+    ):
         prepared(tmp_path, SNAPSHOTS + ONE_FILE + "noise = 0.01\n")
 
 
@@ -124,7 +136,9 @@ def test_data_that_are_zero_have_no_relative_noise(tmp_path):
 
 def test_transposed_data_are_refused(tmp_path):
     np.save(tmp_path / "y.npy", np.ones((2, 3)))
-    message = r"observation\[0\].data: got an array of shape \(2, 3\); .*\(3, 2\).*transposed"
+    message = (
+        r"observation\[0\].data: got an array of shape \(2, 3\); .*\(3, 2\).*transposed"
+    )
     with pytest.raises(InputError, match=message):
         prepared(tmp_path, STEADY + ONE_FILE)
     np.save(tmp_path / "p.npy", np.array([[0.3, 0.6]]))
@@ -213,10 +227,14 @@ def test_every_rank_has_the_data_or_the_error(tmp_path):
     comm.Barrier()
     ensemble = Ensemble.whole(comm)
     case = load_case(folder / "y.toml", comm)
-    np.testing.assert_array_equal(case.prepare(ensemble).observed[0], np.arange(48.0) + 1)
+    np.testing.assert_array_equal(
+        case.prepare(ensemble).observed[0], np.arange(48.0) + 1
+    )
     grid = case.grid(comm)
     (experiment,) = case.on(grid).experiments([0])
-    np.testing.assert_array_equal(experiment.initial["u"], np.arange(16.0)[grid.local_slice])
+    np.testing.assert_array_equal(
+        experiment.initial["u"], np.arange(16.0)[grid.local_slice]
+    )
     with pytest.raises(InputError, match="transposed"):
         load_case(folder / "t.toml", comm).prepare(ensemble)
 
@@ -232,10 +250,18 @@ COMMA = lines("{:f},{:f}\n", "time,head\n")
 NAMED = ('column = "time"', 'column = "head"')
 TABLES = {
     "good": (COMMA, *NAMED),
-    "decimal commas": (lines("{:f};{:f}\n").replace(".", ","), "column = 0", "column = 1"),
+    "decimal commas": (
+        lines("{:f};{:f}\n").replace(".", ","),
+        "column = 0",
+        "column = 1",
+    ),
     "percent header": (lines("{:f} {:f}\n", "% time head\n"), *NAMED),
     "units": (lines("{:f}\t{:f}\n", "time\thead\n[d]\t[m]\n"), *NAMED),
-    "code": (COMMA.replace("0.477009", "-9999"), NAMED[0], f"{NAMED[1]}, missing = -9999"),
+    "code": (
+        COMMA.replace("0.477009", "-9999"),
+        NAMED[0],
+        f"{NAMED[1]}, missing = -9999",
+    ),
 }
 FILES = [
     *[("a.csv", what) for what in TABLES],
@@ -248,7 +274,9 @@ def test_tables_give_the_same_diffusivity(name, what, tmp_path):
     content, time, head = TABLES[what]
     (tmp_path / name).write_text(content)
     times = f"times = {{ file = '{name}', {time} }}\n"
-    case, _ = prepared(tmp_path, DECAY + times + f"data = {{ file = '{name}', {head} }}\n")
+    case, _ = prepared(
+        tmp_path, DECAY + times + f"data = {{ file = '{name}', {head} }}\n"
+    )
     ensemble, monitor = Ensemble.whole(MPI.COMM_SELF), Monitor(MPI.COMM_SELF, None)
     grid, settings = case.grid(MPI.COMM_SELF), case.settings()
     found = identify(grid, lambda g: case.build(g, ensemble), settings, 1, monitor)
@@ -274,7 +302,9 @@ def test_tables_of_steady_cases(tmp_path):
     text = points + f"data = {{ file = 'a.csv', column = {three} }}\n"
     case, data = prepared(tmp_path, text)
     np.testing.assert_array_equal(case.observations[0].points, [[0.3], [0.6]])
-    np.testing.assert_array_equal(data.observed, [[1.5, 4.5], [2.5, np.nan], [3.5, 6.5]])
+    np.testing.assert_array_equal(
+        data.observed, [[1.5, 4.5], [2.5, np.nan], [3.5, 6.5]]
+    )
     message = "2 rows and 2 columns; allowed: 2 rows, one an observation, and 3 columns"
     with pytest.raises(InputError, match=message):
         prepared(tmp_path, text.replace(three, "['first', 'second']"))

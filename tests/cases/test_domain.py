@@ -50,8 +50,14 @@ def test_boxes_have_an_extent_and_an_origin(tmp_path):
 @pytest.mark.parametrize(
     ("grid", "message"),
     [
-        ("shape = [2, 2]\nextent = [1.0]", r"grid.extent: got \[1.0\]; allowed: 2 numbers"),
-        ("edges = [[0, 1, 1]]", r"grid.edges\[0\]: got 3 values; allowed: 2 or more increasing"),
+        (
+            "shape = [2, 2]\nextent = [1.0]",
+            r"grid.extent: got \[1.0\]; allowed: 2 numbers",
+        ),
+        (
+            "edges = [[0, 1, 1]]",
+            r"grid.edges\[0\]: got 3 values; allowed: 2 or more increasing",
+        ),
         ("", "grid.shape: got nothing"),
     ],
 )
@@ -65,7 +71,9 @@ def test_data_are_simulated_on_finer_cells(tmp_path):
     assert cells(load(tmp_path, cells=(4, 4)).domain.data_edges()) == [8, 8]
     own = load(tmp_path, "refine = 2", "shape = [9, 7]")
     assert cells(own.domain.data_edges()) == [9, 7]
-    with pytest.raises(InputError, match=r"simulation.shape: got \[9\]; allowed: 2 positive"):
+    with pytest.raises(
+        InputError, match=r"simulation.shape: got \[9\]; allowed: 2 positive"
+    ):
         load(tmp_path, "refine = 2", "shape = [9]")
 
 
@@ -79,13 +87,19 @@ def test_the_largest_part_of_the_active_cells_may_be_kept(tmp_path):
 
 
 def test_sides_are_those_of_the_grids_axes(tmp_path):
-    domain = load(tmp_path, '"x-" =', '"y+" = { kind = "robin", coefficient = 2.0 }\n"x-" =').domain
+    domain = load(
+        tmp_path, '"x-" =', '"y+" = { kind = "robin", coefficient = 2.0 }\n"x-" ='
+    ).domain
     kinds = {side: (b.kind, b.coefficient) for side, b in domain.boundaries.items()}
     assert kinds["x-"][0] == "dirichlet" and kinds["y+"] == ("robin", 2.0)
     assert kinds["x+"][0] == kinds["y-"][0] == "neumann" and len(kinds) == 4
-    with pytest.raises(InputError, match="boundaries.z-: got dirichlet; allowed: x-, x.,"):
+    with pytest.raises(
+        InputError, match="boundaries.z-: got dirichlet; allowed: x-, x.,"
+    ):
         load(tmp_path, '"x-" =', '"z-" = "dirichlet"\n"x-" =')
-    load(tmp_path, '"x-" =', '"z-" = "neumann"\n"x-" =')  # as all sides that are not there
+    load(
+        tmp_path, '"x-" =', '"z-" = "neumann"\n"x-" ='
+    )  # as all sides that are not there
 
 
 def test_radial_grids_of_a_case(tmp_path):
@@ -94,5 +108,7 @@ def test_radial_grids_of_a_case(tmp_path):
     assert grid.radial
     assert float(grid.volume.sum()) == pytest.approx(np.pi * (1.5**2 - 0.5**2))
     closed = load(tmp_path, "shape = [8, 6]", 'shape = [8, 6]\ngeometry = "radial"')
-    with pytest.raises(InputError, match="boundaries.x-: got dirichlet.*r = 0 is the axis"):
+    with pytest.raises(
+        InputError, match="boundaries.x-: got dirichlet.*r = 0 is the axis"
+    ):
         closed.domain.grid(MPI.COMM_SELF)

@@ -75,10 +75,14 @@ def test_a_pair_is_of_two_electrodes_that_are_there(pair, tmp_path):
 
 
 def test_experiments_of_electrodes_may_have_values_on_sides(tmp_path):
-    text = with_pattern("[[0, 1], [1, 2]]").replace("[electrodes]", "[[experiment]]\n[electrodes]")
+    text = with_pattern("[[0, 1], [1, 2]]").replace(
+        "[electrodes]", "[[experiment]]\n[electrodes]"
+    )
     assert case_of(tmp_path, text).experiment_count == 2
     more = text.replace("[[experiment]]", "[[experiment]]\n" * 3)
-    with pytest.raises(InputError, match="experiment: got 3 tables; allowed: at most 2"):
+    with pytest.raises(
+        InputError, match="experiment: got 3 tables; allowed: at most 2"
+    ):
         case_of(tmp_path, more)
 
 
@@ -101,7 +105,9 @@ electrodes = true
 
 
 def test_a_ring_is_on_the_outline_at_even_angles(tmp_path):
-    points = case_of(tmp_path, RING.format(shape=[8, 6], keys="count = 8")).electrodes.centres
+    points = case_of(
+        tmp_path, RING.format(shape=[8, 6], keys="count = 8")
+    ).electrodes.centres
     assert points.shape == (8, 2)
     away = points - 0.5
     turned = (away[:, 0] + 1j * away[:, 1]) * np.exp(-1j * np.pi / 4 * np.arange(8))
@@ -111,9 +117,13 @@ def test_a_ring_is_on_the_outline_at_even_angles(tmp_path):
 
 def test_rings_lie_in_planes_of_their_own(tmp_path):
     keys = "count = 4\nrings = 3"
-    centres = case_of(tmp_path, RING.format(shape=[8, 6, 8], keys=keys)).electrodes.centres
+    centres = case_of(
+        tmp_path, RING.format(shape=[8, 6, 8], keys=keys)
+    ).electrodes.centres
     assert len(centres) == 12 and len(set(centres[:, 2].tolist())) == 3
-    with pytest.raises(InputError, match="electrodes.rings: got 3; allowed: .* the 2 planes"):
+    with pytest.raises(
+        InputError, match="electrodes.rings: got 3; allowed: .* the 2 planes"
+    ):
         case_of(tmp_path, RING.format(shape=[8, 6, 2], keys=keys))
 
 
@@ -137,7 +147,9 @@ def test_differences_from_an_electrode_that_carries_current_are_left_out(tmp_pat
     data = case_of(tmp_path, text).prepare(Ensemble.whole(COMM))
     gaps = [np.flatnonzero(np.isnan(y)).tolist() for y in data.observed]
     assert gaps == [[0, 3], [1, 2], [0, 2, 3]]
-    plain = case_of(tmp_path, with_pattern("[[0, 1], [3, 2], [4, 1]]", "sigma = 1e-9\n"))
+    plain = case_of(
+        tmp_path, with_pattern("[[0, 1], [3, 2], [4, 1]]", "sigma = 1e-9\n")
+    )
     seen = plain.prepare(Ensemble.whole(COMM)).observed
     np.testing.assert_allclose(data.observed[0][1], seen[0][2] - seen[0][3], atol=2e-8)
     np.testing.assert_allclose(data.observed[2][1], seen[2][2] - seen[2][3], atol=2e-8)

@@ -26,7 +26,10 @@ def sources(folder):
         (np.ones(3, [("a", float)]), "real numbers"),
         (np.array(["a"]), "real numbers"),
         (np.ones(3) + 1j, "choose a part: real, imag, intensity"),
-        (np.array([1.0, np.nan, np.inf]), r"1 NaN and 1 infinite of 3 values, the first at \[1\]"),
+        (
+            np.array([1.0, np.nan, np.inf]),
+            r"1 NaN and 1 infinite of 3 values, the first at \[1\]",
+        ),
     ],
 )
 def test_what_is_no_real_number_is_refused(values, message, tmp_path):
@@ -56,9 +59,15 @@ def test_rows_of_a_single_number_are_refused(tmp_path):
 
 @pytest.mark.parametrize("kind", ["npy", "csv"])
 @pytest.mark.parametrize("dtype", ["f8", "i4"])
-def test_codes_of_missing_values_that_are_not_declared_are_refused(kind, dtype, tmp_path):
+def test_codes_of_missing_values_that_are_not_declared_are_refused(
+    kind, dtype, tmp_path
+):
     """In arrays and columns, floats and integers, unless `clip` cuts them off."""
-    edges, here, values = [np.arange(4.0)], sources(tmp_path), np.array([3, -9999, 5], dtype)
+    edges, here, values = (
+        [np.arange(4.0)],
+        sources(tmp_path),
+        np.array([3, -9999, 5], dtype),
+    )
     np.save(tmp_path / "k.npy", values)
     (tmp_path / "k.csv").write_text("k\n3\n-9999\n5\n")
     spec = {"file": f"k.{kind}"}
@@ -80,7 +89,9 @@ def test_codes_of_missing_values_that_are_not_declared_are_refused(kind, dtype, 
         ({"missing": []}, [3, -9999, 5]),
         ({"clip": [-0.5, 1.0], "scale": 0.1}, [0.3, -0.5, 0.5]),
     ):
-        np.testing.assert_allclose(evaluate("k", spec | more, edges, here), wanted, rtol=1e-12)
+        np.testing.assert_allclose(
+            evaluate("k", spec | more, edges, here), wanted, rtol=1e-12
+        )
 
 
 def test_missing_values_of_fields_are_named_and_places_kept(tmp_path):
@@ -100,10 +111,14 @@ def test_missing_values_of_fields_are_named_and_places_kept(tmp_path):
     with pytest.raises(InputError, match="lo <= hi"):
         evaluate("k", {"file": "k.npy", "clip": [1, 0]}, edges, sources)
     write_vtk(
-        tmp_path / "k.vti", Grid((4,), extent=(4.0,), comm=MPI.COMM_SELF), {"K": np.arange(4.0)}
+        tmp_path / "k.vti",
+        Grid((4,), extent=(4.0,), comm=MPI.COMM_SELF),
+        {"K": np.arange(4.0)},
     )
     for more in ({}, {"missing": []}, {"missing": 7}):
-        np.testing.assert_allclose(evaluate("k", {"file": "k.vti"} | more, edges, sources), [0, 2])
+        np.testing.assert_allclose(
+            evaluate("k", {"file": "k.vti"} | more, edges, sources), [0, 2]
+        )
     with pytest.raises(InputError, match="k.rows"):
         evaluate("k", {"file": "k.vti", "rows": [0, 1, 1]}, edges, sources)
 

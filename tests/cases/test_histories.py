@@ -101,7 +101,12 @@ def test_histories_of_which_nothing_or_one_value_would_be_seen_are_refused(
 
 def test_the_page_of_the_format_says_what_holds_outside():
     page = document()
-    assert page.count("before the first the first value holds, after the last the last one") == 3
+    assert (
+        page.count(
+            "before the first the first value holds, after the last the last one"
+        )
+        == 3
+    )
     assert page.count("outside of them it is 0") == 3
 
 
@@ -163,11 +168,15 @@ def test_equally_spaced_values_count_as_without_times(tmp_path):
 
 
 def test_a_history_with_times_of_other_distances_is_refused(tmp_path):
-    second = '[[experiment]]\nsources = [{ shape = 1.0, history = "h", times = TIMES }]\n'
+    second = (
+        '[[experiment]]\nsources = [{ shape = 1.0, history = "h", times = TIMES }]\n'
+    )
     first = SMOOTH.replace("TIMES", "[0.0, 1.0, 2.0, 4.0]")
     two = first.replace("[[observation]]", second + "[[observation]]")
     moved = value_of(tmp_path, two.replace("TIMES", "[1.0, 2.0, 3.0, 5.0]"))
-    assert moved == pytest.approx(0.5 * 2.5 * (4 / 0.75 + 1 / 0.75 + 4 / 1.5), rel=1e-13)
+    assert moved == pytest.approx(
+        0.5 * 2.5 * (4 / 0.75 + 1 / 0.75 + 4 / 1.5), rel=1e-13
+    )
     said = "times at other distances in experiment[1].sources[0]".replace("[", r"\[")
     with pytest.raises(InputError, match=f"unknown.h.smoothness: got {said}"):
         value_of(tmp_path, two.replace("TIMES", "[0.0, 2.0, 3.0, 4.0]"))
@@ -186,7 +195,11 @@ def test_a_history_with_times_of_other_distances_is_refused(tmp_path):
             "smoothness = 2.5",
             "unknown.h.smoothness: got 2.5; allowed: 0 with kind 'field'",
         ),
-        ("field", "deviation = 2.5", "unknown.h.deviation: got 2.5; allowed: none with a field"),
+        (
+            "field",
+            "deviation = 2.5",
+            "unknown.h.deviation: got 2.5; allowed: none with a field",
+        ),
     ],
 )
 def test_a_prior_that_nothing_would_look_at_is_refused(tmp_path, kind, key, message):

@@ -61,29 +61,65 @@ def test_starts(tmp_path, kind, keys):
     c = case(tmp_path, keys, kind)
     (u,) = c.table.unknown
     f, v = function(u), np.linspace(0, 1, 9)
-    np.testing.assert_allclose(f.evaluate(numbers(u, u.initial, "initial"), v), 0.5, rtol=1e-6)
+    np.testing.assert_allclose(
+        f.evaluate(numbers(u, u.initial, "initial"), v), 0.5, rtol=1e-6
+    )
     near = f.evaluate(numbers(u, u.truth, "truth"), v)
     np.testing.assert_allclose(near, 0.3 + v**2, rtol=0.15)
 
 
-RISING = SPLINE.replace("initial = 0.5", 'monotone = "rising"\ninitial = {expression = "0.3 + u"}')
+RISING = SPLINE.replace(
+    "initial = 0.5", 'monotone = "rising"\ninitial = {expression = "0.3 + u"}'
+)
 
 
 @pytest.mark.parallel([1])
 @pytest.mark.parametrize(
     "keys, kind, said",
     [
-        (SPLINE.replace("range = [0.0, 1.0]", ""), "spline", r"unknown.k.range: got nothing"),
-        (SPLINE.replace("[0.0, 1.0]", "[0.0]"), "spline", r"k.range: got \[0.0\]; allowed: \[lo"),
-        (SPLINE.replace("[0.0, 1.0]", "[[0, 1], [0, 1]]"), "spline", r"k.range: got .*\[lower"),
-        (SPLINE.replace("[0.0, 1.0]", "[1.0, 0.0]"), "spline", r"unknown.k.range: got \[1.0, 0.0"),
+        (
+            SPLINE.replace("range = [0.0, 1.0]", ""),
+            "spline",
+            r"unknown.k.range: got nothing",
+        ),
+        (
+            SPLINE.replace("[0.0, 1.0]", "[0.0]"),
+            "spline",
+            r"k.range: got \[0.0\]; allowed: \[lo",
+        ),
+        (
+            SPLINE.replace("[0.0, 1.0]", "[[0, 1], [0, 1]]"),
+            "spline",
+            r"k.range: got .*\[lower",
+        ),
+        (
+            SPLINE.replace("[0.0, 1.0]", "[1.0, 0.0]"),
+            "spline",
+            r"unknown.k.range: got \[1.0, 0.0",
+        ),
         (SPLINE.replace("knots = 4", "knots = [4, 4]"), "spline", "unknown.k.knots"),
-        (SPLINE.replace("0.5", "-0.5"), "spline", r"unknown.k.initial: got -0.5; allowed: pos"),
-        (SPLINE.replace("= 0.5", '= { expression = "w" }'), "spline", r"k.initial.expression: got"),
-        (SPLINE.replace("= 0.5", "= [1.0, 2.0]"), "spline", r"k.initial: got a list or field"),
+        (
+            SPLINE.replace("0.5", "-0.5"),
+            "spline",
+            r"unknown.k.initial: got -0.5; allowed: pos",
+        ),
+        (
+            SPLINE.replace("= 0.5", '= { expression = "w" }'),
+            "spline",
+            r"k.initial.expression: got",
+        ),
+        (
+            SPLINE.replace("= 0.5", "= [1.0, 2.0]"),
+            "spline",
+            r"k.initial: got a list or field",
+        ),
         (RISING.replace('"0.3 + u"', '"1 - u/2"'), "spline", "strictly rising"),
         (SPLINE + "bounds = [0.0, 1.0]", "spline", "bounds: got given beside sign"),
-        (SPLINE + 'transform = "log"', "spline", "transform: got given with the kind 'spline'"),
+        (
+            SPLINE + 'transform = "log"',
+            "spline",
+            "transform: got given with the kind 'spline'",
+        ),
         (SPLINE + "neurons = 3", "spline", "neurons: got given with the kind 'spline'"),
         (SPLINE, "perceptron", "knots: got given with the kind 'perceptron'"),
         ('initial = 0.5\nof = ["u"]', "field", "of: got given with the kind 'field'"),
@@ -113,7 +149,9 @@ def test_texts_that_cannot_be(tmp_path, rate, said):
 
 
 @pytest.mark.parallel([1, 2])
-@pytest.mark.parametrize("keys", ["smoothness = 2.0", "deviation = 0.5\nsmoothness = 2.0"])
+@pytest.mark.parametrize(
+    "keys", ["smoothness = 2.0", "deviation = 0.5\nsmoothness = 2.0"]
+)
 def test_the_prior_of_a_function(tmp_path, keys):
     c = case(tmp_path, SPLINE + keys)
     on = c.on(c.grid(MPI.COMM_WORLD))

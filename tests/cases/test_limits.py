@@ -45,7 +45,10 @@ NUMBERS = {
         ("initial = 1.0", "initial = nan"),
         r"unknown\[0\].initial: got nan; allowed: a finite number",
     ),
-    "inf": (("random = 10", "random = 10\nnoise = inf"), r"observation\[0\].noise: got inf"),
+    "inf": (
+        ("random = 10", "random = 10\nnoise = inf"),
+        r"observation\[0\].noise: got inf",
+    ),
     "too large": (
         ('"x-" = 1.0', '"x-" = 1e300'),
         r"experiment\[0\].boundary.x-: got 1e\+300; allowed: a number of at most 1e\+100 in size",
@@ -71,8 +74,14 @@ COUNTS = {
     ),
     "cells": (("[8, 8]", "[16000, 16000]"), "grid.shape: got 256,000,000 cells"),
     "refine": (("refine = 2", "refine = 1000000"), "cells|indices"),
-    "regions": (("truth = 2.0", "truth = 2.0\nregions = 1000000000"), "region 1,000,000,000"),
-    "half a region": (("truth = 2.0", "truth = 2.0\nregions = 0.5"), "got 0.5; allowed: integers"),
+    "regions": (
+        ("truth = 2.0", "truth = 2.0\nregions = 1000000000"),
+        "region 1,000,000,000",
+    ),
+    "half a region": (
+        ("truth = 2.0", "truth = 2.0\nregions = 0.5"),
+        "got 0.5; allowed: integers",
+    ),
 }
 NAMES = {
     "list of names": (
@@ -115,7 +124,10 @@ OF_TIME = {
         ('kind = "scalar"', 'kind = "history"\nlength = 100000000000'),
         "unknown.k.length: got 100,000,000,000 values",
     ),
-    "variables": (("[grid]", "variables = 3\n[grid]"), "variables: got 3; allowed: a table"),
+    "variables": (
+        ("[grid]", "variables = 3\n[grid]"),
+        "variables: got 3; allowed: a table",
+    ),
     "variable": (("[grid]", "[variables]\nq = [1]\n[grid]"), "variables.q"),
     "memory": (("steps = 2 }", "steps = 2 }\nmemory = 'nanGB'"), "memory: got nanGB"),
     "a text of code": (('"x"', '"__import__(1)"'), "__import__"),

@@ -26,7 +26,9 @@ random = 5
 @pytest.fixture
 def folder(tmp_path):
     (tmp_path / "grids").mkdir()
-    (tmp_path / "grids" / "box.toml").write_text("shape = [4, 3]\nextent = [2.0, 1.0]\n")
+    (tmp_path / "grids" / "box.toml").write_text(
+        "shape = [4, 3]\nextent = [2.0, 1.0]\n"
+    )
     return tmp_path
 
 
@@ -118,7 +120,10 @@ WITH_VARIABLES = ("[grid]", VARIABLES)
 
 def test_variables_are_put_into_texts(folder):
     assert load(folder, *WITH_VARIABLES).table.case.title == "D of 2"
-    assert load(folder, *WITH_VARIABLES, variables={"size": "3"}).table.case.title == "D of 3"
+    assert (
+        load(folder, *WITH_VARIABLES, variables={"size": "3"}).table.case.title
+        == "D of 3"
+    )
 
 
 def test_variables_that_are_not_there_are_refused(folder):
@@ -133,7 +138,9 @@ def test_variables_that_are_not_there_are_refused(folder):
 
 
 def test_a_case_of_an_older_format_is_refused_before_anything_else(folder):
-    said = refused(folder, "[[observation]]", "[experiments]\nsource = 1.0\n[observations]")
+    said = refused(
+        folder, "[[observation]]", "[experiments]\nsource = 1.0\n[observations]"
+    )
     first, *lines = said.splitlines()
     assert first.startswith("case file: got keys of an older format")
     keys = [line.partition(" is now ")[0].strip() for line in lines]

@@ -49,6 +49,10 @@ def test_a_conductivity_without_a_ground(tmp_path):
 def test_where_a_mean_cannot_be_given(tmp_path):
     path = tmp_path / "case.toml"
     time = "[time]\ntimes = { end = 1.0, steps = 2 }\n[electrodes]"
-    path.write_text(CASE.replace("[electrodes]", time).replace("random", "times = [1.0]\nrandom"))
-    with pytest.raises(InputError, match="equation.mean: got 0.0; allowed: no mean with"):
+    path.write_text(
+        CASE.replace("[electrodes]", time).replace("random", "times = [1.0]\nrandom")
+    )
+    with pytest.raises(
+        InputError, match="equation.mean: got 0.0; allowed: no mean with"
+    ):
         load_case(path, MPI.COMM_SELF)

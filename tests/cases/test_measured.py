@@ -12,7 +12,12 @@ def test_by_experiment():
     rows, columns = values.reshape(3, 2), values.reshape(2, 3)
     np.testing.assert_array_equal(by_experiment("d", rows, 3, 2, False), rows)
     np.testing.assert_array_equal(by_experiment("d", columns, 3, 2, True), columns.T)
-    for shape, total, count in (((6,), 1, 6), ((6,), 6, 1), ((1, 6), 1, 6), ((6, 1), 1, 6)):
+    for shape, total, count in (
+        ((6,), 1, 6),
+        ((6,), 6, 1),
+        ((1, 6), 1, 6),
+        ((6, 1), 1, 6),
+    ):
         found = by_experiment("d", values.reshape(shape), total, count, False)
         assert found.shape == (total, count)
     for shape in ((2, 3), (6,), (1, 6), (6, 1), (3, 2, 2)):
@@ -28,7 +33,9 @@ def test_by_time():
         np.testing.assert_array_equal(found, values)
     maps = values.reshape(2, 4, 3)
     flat = [m.ravel(order="F") for m in maps]
-    np.testing.assert_array_equal(by_time("d", maps, 2, 12, (4, 3)), np.concatenate(flat))
+    np.testing.assert_array_equal(
+        by_time("d", maps, 2, 12, (4, 3)), np.concatenate(flat)
+    )
     np.testing.assert_array_equal(by_time("d", maps[0], 1, 12, (4, 3)), flat[0])
     for shape in ((12, 2), (2, 3, 4), (4, 6), (23,)):
         with pytest.raises(InputError, match="times x places") as error:

@@ -80,7 +80,9 @@ def test_potentials_seen_inside_a_brain_are_fitted():
     ensemble = Ensemble.whole(comm)
     data = case.prepare(ensemble)
     assert data.origin == "data simulated on 100 x 118 cells"
-    found = identify(case.grid(comm), lambda g: case.build(g, ensemble), case.settings(), 2)
+    found = identify(
+        case.grid(comm), lambda g: case.build(g, ensemble), case.settings(), 2
+    )
     space = found.objective.space
     errors = truth_errors(case.on(space.grid), space, found.result.m)
     assert errors["relative_error_D"] < 0.65
@@ -105,7 +107,9 @@ def test_pumping_tests_recover_an_aquifer(name, metres, tmp_path):
     for r in (30, 90):
         drawdown = 788 / 1440 / 7 / (4 * np.pi * k) * exp1(r**2 * Ss / (4 * k * times))
         table = np.column_stack([times, -drawdown])
-        np.savetxt(tmp_path / f"piezometer_h{r}.txt", table, header="time (min), head (m)")
+        np.savetxt(
+            tmp_path / f"piezometer_h{r}.txt", table, header="time (min), head (m)"
+        )
     case = load_case(MESHES / f"{name}.toml", comm, data=tmp_path)
     ensemble = Ensemble.split(comm, 1, 1)
     case.prepare(ensemble)
@@ -144,11 +148,16 @@ def test_learned_assays(name, tmp_path):
         rows = ["Position,Dens1,Dens2,Dens3,Time"]
         for t in (0, 12, 24, 36, 48):
             for i in range(38):
-                u = 1e-6 * (20 + (cells + 0.5 * t) * abs(i - 19) * rng.uniform(0.8, 1.2, 3))
+                u = 1e-6 * (
+                    20 + (cells + 0.5 * t) * abs(i - 19) * rng.uniform(0.8, 1.2, 3)
+                )
                 rows.append(f"{25 + 50 * i},{u[0]:.6e},{u[1]:.6e},{u[2]:.6e},{t}")
         (tmp_path / f"CellDensity_{cells}.csv").write_text("\n".join(rows))
     case = load_case(
-        MESHES / f"{name}.toml", MPI.COMM_SELF, data=tmp_path, variables={"aside": "Dens2"}
+        MESHES / f"{name}.toml",
+        MPI.COMM_SELF,
+        data=tmp_path,
+        variables={"aside": "Dens2"},
     )
     case.table.time.times = EqualSteps(end=2.0, steps=4)
     check_gradient(case, Ensemble.whole(MPI.COMM_SELF))

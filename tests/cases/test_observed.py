@@ -26,7 +26,9 @@ def fitted(case, levels=None):
     """The identification of a case."""
     case.prepare(whole())
     grid = case.grid(COMM)
-    return nested.identify(grid, lambda g: case.build(g, whole()), case.settings(), levels)
+    return nested.identify(
+        grid, lambda g: case.build(g, whole()), case.settings(), levels
+    )
 
 
 def predicted(case):
@@ -111,7 +113,9 @@ def test_differences_are_those_of_what_is_seen(tmp_path):
 
 
 def test_differences_of_what_every_cell_shows_count_with_x_fastest(tmp_path):
-    case = case_of(tmp_path, LINEAR + "[[observation]]\ndifferences = [[7, 0], [8, 0]]\n")
+    case = case_of(
+        tmp_path, LINEAR + "[[observation]]\ndifferences = [[7, 0], [8, 0]]\n"
+    )
     np.testing.assert_allclose(predicted(case)[0], [7 / 8, 0.0], atol=1e-10)
 
 
@@ -170,7 +174,9 @@ def test_the_objective_compares_each_datum_with_what_is_seen_there(several):
     data = several.prepare(whole())
     objective, m = several.build(several.grid(COMM), whole())
     seen = predicted(several)
-    residuals = [(u - y) / s for u, y, s in zip(seen, data.observed, data.sigma, strict=True)]
+    residuals = [
+        (u - y) / s for u, y, s in zip(seen, data.observed, data.sigma, strict=True)
+    ]
     wanted = 0.5 * sum(float(r @ r) for r in residuals)
     assert objective.linearize(m).misfit == pytest.approx(wanted, rel=1e-10)
 
@@ -181,7 +187,10 @@ def test_samplings_say_what_they_see(several):
     assert sizes == [(1, 2), (1, 1), (1, 1)]
     (marks,) = marks_of(several)
     assert marks.name == "observations"
-    assert marks.at.tolist() == [[0.25, 0.5], [0.8, 0.5]]  # of two observations, each once
+    assert marks.at.tolist() == [
+        [0.25, 0.5],
+        [0.8, 0.5],
+    ]  # of two observations, each once
 
 
 # ---- times ---------------------------------------------------------------------------------------
@@ -247,14 +256,19 @@ def rim(text, folder):
     them are in inactive cells of the grid that data are simulated on."""
     (folder / "rim.toml").write_text(text + "[[observation]]\nrandom = 1\n")
     domain = load_case(folder / "rim.toml", MPI.COMM_SELF).domain
-    mask, (x, y) = domain.mask(domain.edges), ((e[1:] + e[:-1]) / 2 for e in domain.edges)
+    mask, (x, y) = (
+        domain.mask(domain.edges),
+        ((e[1:] + e[:-1]) / 2 for e in domain.edges),
+    )
     inner = mask.copy()
     for axis in (0, 1):
         inner &= np.roll(mask, 1, axis) & np.roll(mask, -1, axis)
     i, j = np.nonzero(mask & ~inner)
     corners = 0.45 * np.array([(1, 1), (-1, -1), (1, -1), (-1, 1)])
     widths = [np.diff(e)[0] for e in domain.edges]
-    points = np.concatenate([np.column_stack([x[i], y[j]]) + c * widths for c in corners])
+    points = np.concatenate(
+        [np.column_stack([x[i], y[j]]) + c * widths for c in corners]
+    )
     data = domain.data_edges()
     return points.tolist(), int((~active([(data, domain.mask(data))], points)).sum())
 
@@ -299,7 +313,9 @@ FAR = {
 
 
 @pytest.mark.parametrize("keys", list(FAR))
-def test_places_without_active_cells_on_the_own_grid_are_named_before_any_work(keys, tmp_path):
+def test_places_without_active_cells_on_the_own_grid_are_named_before_any_work(
+    keys, tmp_path
+):
     with pytest.raises(InputError, match=f"^{FAR[keys]}"):
         case_of(tmp_path, f"{DISC}[[observation]]\n{keys}\n").prepare(whole())
 

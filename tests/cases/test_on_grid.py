@@ -72,9 +72,19 @@ WRONG = {
         "times = []",
         r"observation\[0\].times: got 0 values; allowed: a list of at least 1",
     ),
-    "count": (WELLS, "count = 6", "cuont = 6", r"observation\[0\].times: .*did you mean 'count'"),
+    "count": (
+        WELLS,
+        "count = 6",
+        "cuont = 6",
+        r"observation\[0\].times: .*did you mean 'count'",
+    ),
     "noise": (WELLS, "noise = 0.05", "noise = 0", r"observation\[0\].noise: got 0"),
-    "sigma": (WELLS, "noise = 0.05", "sigma = -1.0", r"observation\[0\].sigma: got -1.0"),
+    "sigma": (
+        WELLS,
+        "noise = 0.05",
+        "sigma = -1.0",
+        r"observation\[0\].sigma: got -1.0",
+    ),
     "misfit": (
         WELLS,
         "[optimizer]",
@@ -179,7 +189,9 @@ def test_negative_diffusivities_are_refused(tmp_path):
     change = ("initial = 1.8e-5", "transform = 'identity'\ninitial = -1.8e-5")
     case = changed(tmp_path, SCOTT, *change)
     on = case.on(case.grid(comm))
-    with pytest.raises(InputError, match="unknown.Du.initial: got -1.8e-05; allowed: positive"):
+    with pytest.raises(
+        InputError, match="unknown.Du.initial: got -1.8e-05; allowed: positive"
+    ):
         on.start()
     m = on.space.from_values({"Du": -1.8e-5, "Dv": 1e-5, "F": 0.04, "k": 0.06})
     message = "diffusivity Du is not positive in 224 cells, -1.8e-05 at the smallest"

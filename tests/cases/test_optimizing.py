@@ -50,7 +50,9 @@ experiments = [1]
 def test_adam_by_a_case_with_an_experiment_set_aside(tmp_path):
     case = case_of(tmp_path, CASE)
     found = identified(case, "adamw")
-    assert found.result.status in ("stopped_early", "max_iterations"), found.result.reason
+    assert found.result.status in ("stopped_early", "max_iterations"), (
+        found.result.reason
+    )
     assert found.values("D")[0] == pytest.approx(1.0, rel=0.03)
     rows = found.result.history
     assert rows[1]["evaluations"] - rows[0]["evaluations"] == 2
@@ -88,10 +90,16 @@ def test_every_key_reaches_the_settings(tmp_path):
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        (("[1]\n", "[3]\n"), "validation.experiments: got 3; allowed: numbers of experiments"),
+        (
+            ("[1]\n", "[3]\n"),
+            "validation.experiments: got 3; allowed: numbers of experiments",
+        ),
         (("[1]\n", "[1, 1]\n"), "validation.experiments: got 1; allowed: .* each once"),
         (("[1]\n", "[0, 1, 2]\n"), "validation.experiments: got all of them"),
-        (("[validation]\nexperiments = [1]\n", ""), "patience: got 15 without data set aside"),
+        (
+            ("[validation]\nexperiments = [1]\n", ""),
+            "patience: got 15 without data set aside",
+        ),
         (('"adamw"', '"adam"'), "weight_decay: got 0.0 with method 'adam'"),
         (('"step"', '"linear"'), "optimizer.schedule"),
         (("batch = 1", "batch = 0"), "optimizer.batch"),

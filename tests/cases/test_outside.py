@@ -69,7 +69,9 @@ def test_snapped_points_are_seen_in_the_nearest_cell(case):
     assert lines["observation[0].points"] == (
         "observation[0].points: 2 of 3 in no active cell, put to the nearest one, by 0.1 to 0.4"
     )
-    assert lines["wells"].endswith("1 of 2 in no active cell, put to the nearest one, by 0.1")
+    assert lines["wells"].endswith(
+        "1 of 2 in no active cell, put to the nearest one, by 0.1"
+    )
 
 
 @pytest.mark.parallel([1, 2])
@@ -83,21 +85,29 @@ def test_dropped_points_are_missing_on_all_grids_and_dropped_wells_bring_nothing
     on = dropped.on(dropped.grid(MPI.COMM_WORLD))
     load = on.experiments([0])[0].load["u"]
     assert on.grid.comm.allreduce(load.sum()) == pytest.approx(1.0)
-    assert "3 in no active cell, dropped" in dropped.domain.notes["observation[0].points"]
+    assert (
+        "3 in no active cell, dropped" in dropped.domain.notes["observation[0].points"]
+    )
     marks = {m.name: m.at.tolist() for m in marks_of(dropped)}
     assert marks == {"wells": [[0.25, 0.6]], "observations": [[0.2, 0.4]]}
 
 
 def test_by_default_they_are_refused(case):
-    with pytest.raises(InputError, match=r"experiment\[0\]\.wells\[1\]\.at.*in an active cell"):
+    with pytest.raises(
+        InputError, match=r"experiment\[0\]\.wells\[1\]\.at.*in an active cell"
+    ):
         prepared(case('"refuse"'))
-    with pytest.raises(InputError, match=r"observation\[0\]\.points\[1\].*in an active cell"):
+    with pytest.raises(
+        InputError, match=r"observation\[0\]\.points\[1\].*in an active cell"
+    ):
         prepared(case('{ wells = "snap" }'))
 
 
 def test_a_point_beyond_the_box_is_not_put_into_it(case):
     found = case('"snap"', points=("[0.9, 0.4]", "[1.9, 0.4]"))
-    with pytest.raises(InputError, match=r"observation\[0\]\.points\[1\].*x from 0 to 1"):
+    with pytest.raises(
+        InputError, match=r"observation\[0\]\.points\[1\].*x from 0 to 1"
+    ):
         prepared(found)
     data, _ = prepared(case('"drop"', points=("[0.9, 0.4]", "[1.9, 0.4]")))
     assert np.isnan(data.observed[0]).sum() == 2
@@ -116,7 +126,9 @@ def electrodes(pair):
 
 def test_electrodes(case):
     with pytest.raises(InputError, match=r"grid\.outside: got 'drop' with electrode 2"):
-        case('"drop"', electrodes=electrodes(2)).prepare(Ensemble.split(MPI.COMM_WORLD, 1, 1))
+        case('"drop"', electrodes=electrodes(2)).prepare(
+            Ensemble.split(MPI.COMM_WORLD, 1, 1)
+        )
     seen, _ = prepared(case('"drop"', electrodes=electrodes(1)))
     assert np.isnan(seen.observed[0]).tolist() == [True, True, True, False, True, True]
     snapped = case('"snap"', electrodes=electrodes(2))

@@ -67,7 +67,10 @@ def test_other_grids_of_a_case_get_means_of_its_cells(tmp_path):
         coarse, [(1 * 0.1 + 10 * 0.2) / 0.3, (100 * 0.4 + 1000 * 0.8) / 1.2], rtol=1e-14
     )
     fine = evaluate(
-        "k", {"file": "k.npy"}, [np.interp(np.arange(9) / 2, np.arange(5), STRETCHED[0])], home
+        "k",
+        {"file": "k.npy"},
+        [np.interp(np.arange(9) / 2, np.arange(5), STRETCHED[0])],
+        home,
     )
     np.testing.assert_allclose(fine, np.repeat(K, 2), rtol=1e-12)
 
@@ -104,7 +107,9 @@ def test_columns_of_coordinates_say_which_cell_a_row_is(tmp_path):
     ]
     here, spec = sources(tmp_path, (grid,)), {"file": "k.csv", "column": "K"}
     for some in (rows, rows[::-1]):
-        (tmp_path / "k.csv").write_text("x,y,K\n" + "".join(f"{x},{y},{k}\n" for x, y, k in some))
+        (tmp_path / "k.csv").write_text(
+            "x,y,K\n" + "".join(f"{x},{y},{k}\n" for x, y, k in some)
+        )
         np.testing.assert_array_equal(evaluate("k", spec, grid, here), wanted)
     (tmp_path / "k.csv").write_text(
         "X [m],Y (m),K\n" + "".join(f"{x},{y},{k}\n" for x, y, k in rows[::-1])
@@ -118,17 +123,25 @@ def test_columns_of_coordinates_say_which_cell_a_row_is(tmp_path):
         (tmp_path / "k.csv").write_text(
             ("x,y,K\n" + "".join(f"{x},{y},{k}\n" for x, y, k in rows)).replace(*change)
         )
-        with pytest.raises(InputError, match="columns x, y of k.csv over .*one row in every cell"):
+        with pytest.raises(
+            InputError, match="columns x, y of k.csv over .*one row in every cell"
+        ):
             evaluate("k", spec, grid, here)
 
 
 def test_a_file_with_edges_keeps_them(tmp_path):
-    found = evaluate("k", vtr(tmp_path, [[0, 0.1, 1], [0, 1]], [1, 10]), TENTHS, sources(tmp_path))
+    found = evaluate(
+        "k", vtr(tmp_path, [[0, 0.1, 1], [0, 1]], [1, 10]), TENTHS, sources(tmp_path)
+    )
     np.testing.assert_allclose(found[:, 0], [1] + 9 * [10], rtol=1e-12)
-    back = evaluate("k", vtr(tmp_path, [[1, 0.1, 0], [0, 1]], [10, 1]), TENTHS, sources(tmp_path))
+    back = evaluate(
+        "k", vtr(tmp_path, [[1, 0.1, 0], [0, 1]], [10, 1]), TENTHS, sources(tmp_path)
+    )
     np.testing.assert_allclose(back, found, rtol=1e-12)
     with pytest.raises(InputError, match="x coordinates do not increase"):
-        evaluate("k", vtr(tmp_path, [[0, 2, 1], [0, 1]], [10, 1]), TENTHS, sources(tmp_path))
+        evaluate(
+            "k", vtr(tmp_path, [[0, 2, 1], [0, 1]], [10, 1]), TENTHS, sources(tmp_path)
+        )
 
 
 def test_a_file_larger_than_the_grid_is_cut_and_a_smaller_one_refused(tmp_path):
@@ -142,9 +155,13 @@ def test_a_file_larger_than_the_grid_is_cut_and_a_smaller_one_refused(tmp_path):
             match=r"k.vtr on the box \[.*\] x \[0, 1\]; allowed: a file that covers the grid's "
             r"box \[0, 1\] x \[0, 1\]",
         ):
-            evaluate("k", vtr(tmp_path, [x, [0, 1]], [1, 10]), TENTHS, sources(tmp_path))
+            evaluate(
+                "k", vtr(tmp_path, [x, [0, 1]], [1, 10]), TENTHS, sources(tmp_path)
+            )
     nearly = vtr(tmp_path, [[1e-7, 0.5, 1 - 1e-7], [0, 1]], [1, 10])
-    np.testing.assert_allclose(evaluate("k", nearly, TENTHS, sources(tmp_path)), found, rtol=1e-12)
+    np.testing.assert_allclose(
+        evaluate("k", nearly, TENTHS, sources(tmp_path)), found, rtol=1e-12
+    )
 
 
 def test_values_at_points_and_components_are_refused(tmp_path):
@@ -156,7 +173,12 @@ def test_values_at_points_and_components_are_refused(tmp_path):
             sources(tmp_path),
         )
     with pytest.raises(InputError, match="2 components in k.vti"):
-        evaluate("k", vti(tmp_path, [1, 1, 2, 2], Spacing="0.5 1 1"), TENTHS, sources(tmp_path))
+        evaluate(
+            "k",
+            vti(tmp_path, [1, 1, 2, 2], Spacing="0.5 1 1"),
+            TENTHS,
+            sources(tmp_path),
+        )
 
 
 @pytest.mark.parametrize(
@@ -166,16 +188,26 @@ def test_values_at_points_and_components_are_refused(tmp_path):
         ("4 6 -1 0 0 0", {"Spacing": "0.5 1 1", "Origin": "-2 1 0"}, [1, 2]),
         (
             "0 2 0 1 0 0",
-            {"Spacing": "0.5 1 1", "Origin": "1 0 0", "Direction": "-1 0 0 0 1 0 0 0 1"},
+            {
+                "Spacing": "0.5 1 1",
+                "Origin": "1 0 0",
+                "Direction": "-1 0 0 0 1 0 0 0 1",
+            },
             [2, 1],
         ),
-        ("0 1 0 2 0 0", {"Spacing": "1 0.5 1", "Direction": "0 1 0 1 0 0 0 0 1"}, [1, 2]),
+        (
+            "0 1 0 2 0 0",
+            {"Spacing": "1 0.5 1", "Direction": "0 1 0 1 0 0 0 0 1"},
+            [1, 2],
+        ),
     ],
 )
 def test_images_lie_where_extent_origin_spacing_and_direction_say(
     extent, attributes, values, tmp_path
 ):
-    found = evaluate("k", vti(tmp_path, values, extent, **attributes), TENTHS, sources(tmp_path))
+    found = evaluate(
+        "k", vti(tmp_path, values, extent, **attributes), TENTHS, sources(tmp_path)
+    )
     np.testing.assert_allclose(found[:, 0], 5 * [1] + 5 * [2], rtol=1e-12)
 
 
@@ -183,7 +215,12 @@ def test_oblique_images_are_refused(tmp_path):
     with pytest.raises(InputError, match="oblique"):
         evaluate(
             "k",
-            vti(tmp_path, [1, 2], Spacing="0.5 1 1", Direction="0.8 -0.6 0 0.6 0.8 0 0 0 1"),
+            vti(
+                tmp_path,
+                [1, 2],
+                Spacing="0.5 1 1",
+                Direction="0.8 -0.6 0 0.6 0.8 0 0 0 1",
+            ),
             TENTHS,
             sources(tmp_path),
         )
@@ -204,7 +241,9 @@ def test_legacy_files_lie_where_they_say(kind, tmp_path):
     )
     first = 5 if "SPACING" in kind else 1
     found = evaluate("k", {"file": "k.vtk"}, TENTHS, sources(tmp_path))
-    np.testing.assert_allclose(found[:, 0], first * [1] + (10 - first) * [10], rtol=1e-6)
+    np.testing.assert_allclose(
+        found[:, 0], first * [1] + (10 - first) * [10], rtol=1e-6
+    )
 
 
 def test_what_is_written_is_read_at_its_place(tmp_path):
@@ -264,7 +303,9 @@ def test_nifti_lies_where_its_affine_says(way, form, unit, case_unit, factor, tm
         for c, s, n in zip(corner, (2, 3, 4), world.shape, strict=True)
     ]
     np.testing.assert_allclose(
-        evaluate("k", {"file": "k.nii"}, edges, sources(tmp_path, unit=case_unit)), world, rtol=1e-6
+        evaluate("k", {"file": "k.nii"}, edges, sources(tmp_path, unit=case_unit)),
+        world,
+        rtol=1e-6,
     )
     with pytest.raises(InputError, match="covers the grid's box"):
         evaluate(
@@ -275,16 +316,21 @@ def test_nifti_lies_where_its_affine_says(way, form, unit, case_unit, factor, tm
         )
 
 
-def test_a_unit_of_the_case_that_is_not_known_is_refused_with_a_file_that_names_its_own(tmp_path):
+def test_a_unit_of_the_case_that_is_not_known_is_refused_with_a_file_that_names_its_own(
+    tmp_path,
+):
     world = np.arange(24.0).reshape(2, 3, 4)
     nifti(tmp_path, "k.nii", world, np.eye(3), "mm", np.zeros(3))
     edges = [np.arange(n + 1.0) for n in world.shape]
     for unit in ("metre", "inch", "MM"):
         with pytest.raises(
-            InputError, match=f"case.length_unit: got '{unit}', with k in mm; allowed: km, m"
+            InputError,
+            match=f"case.length_unit: got '{unit}', with k in mm; allowed: km, m",
         ):
             evaluate("k", {"file": "k.nii"}, edges, sources(tmp_path, unit=unit))
-    np.testing.assert_array_equal(evaluate("k", {"file": "k.nii"}, edges, sources(tmp_path)), world)
+    np.testing.assert_array_equal(
+        evaluate("k", {"file": "k.nii"}, edges, sources(tmp_path)), world
+    )
 
 
 def test_nifti_that_is_oblique_or_without_a_place(tmp_path):
@@ -327,7 +373,9 @@ def test_nifti_in_mni_coordinates_lies_on_the_anatomy(tmp_path):
     )
     case = load_case(tmp_path / "case.toml", MPI.COMM_SELF)
     x = (case.domain.edges[0][1:] + case.domain.edges[0][:-1]) / 2 - 0.0985
-    found = evaluate("truth", {"file": "k.nii"}, case.domain.edges, case.sources)[:, 0, 0]
+    found = evaluate("truth", {"file": "k.nii"}, case.domain.edges, case.sources)[
+        :, 0, 0
+    ]
     np.testing.assert_allclose(
         found[np.abs(x) > 0.02], np.where(x < 0, 2.0, 1.0)[np.abs(x) > 0.02], rtol=1e-12
     )
@@ -352,7 +400,9 @@ def test_damaged_compressed_images_are_refused(tmp_path):
         ("k.csv", ""),
     ],
 )
-def test_too_few_or_too_many_values_say_how_many_and_how_many_cells(name, text, count, tmp_path):
+def test_too_few_or_too_many_values_say_how_many_and_how_many_cells(
+    name, text, count, tmp_path
+):
     """The wrong number of values is no case for `resample`, which does not help either."""
     np.save(tmp_path / "k.npy", np.ones(count))
     (tmp_path / "k.csv").write_text("k\n" + "1.5\n" * count)
@@ -361,10 +411,14 @@ def test_too_few_or_too_many_values_say_how_many_and_how_many_cells(name, text, 
     grid = [np.linspace(0, 1, 4), np.linspace(0, 1, 3)]
     spec = {"file": name} | ({"column": "k"} if name == "k.csv" else {})
     for more in ({}, {"resample": True}) if "SPECGRID" in text else ({},):
-        with pytest.raises(InputError, match=f"{count} values.*6 .*one a cell") as error:
+        with pytest.raises(
+            InputError, match=f"{count} values.*6 .*one a cell"
+        ) as error:
             evaluate("k", spec | more, grid, sources(tmp_path))
         assert "resample" not in str(error.value)
-    with pytest.raises(InputError, match="axes with resample|6 values for the 3 x 2 x 1 cells"):
+    with pytest.raises(
+        InputError, match="axes with resample|6 values for the 3 x 2 x 1 cells"
+    ):
         evaluate("k", spec | {"resample": True}, grid, sources(tmp_path))
     with pytest.raises(InputError, match=rf"{count} values.*6 values"):
         evaluate("k", spec | {"shape": [3, 2]}, grid, sources(tmp_path))
@@ -378,6 +432,9 @@ def test_a_list_of_values_on_a_line_can_be_laid_evenly_on_request(tmp_path):
     ):
         evaluate("k", {"file": "k.npy"}, [np.linspace(0, 1, 5)], sources(tmp_path))
     found = evaluate(
-        "k", {"file": "k.npy", "resample": True}, [np.linspace(0, 1, 5)], sources(tmp_path)
+        "k",
+        {"file": "k.npy", "resample": True},
+        [np.linspace(0, 1, 5)],
+        sources(tmp_path),
     )
     np.testing.assert_allclose(found, [1.0, 1.0, 2.0, 2.0], rtol=1e-12)

@@ -29,7 +29,9 @@ def test_on_one_axis_a_list_of_numbers_is_a_list_of_points():
 
 
 def test_points_have_a_coordinate_an_axis():
-    with pytest.raises(InputError, match=r"p: got shape \(2, 3\);.*it looks transposed: \(2, n\)"):
+    with pytest.raises(
+        InputError, match=r"p: got shape \(2, 3\);.*it looks transposed: \(2, n\)"
+    ):
         points_of(np.zeros((2, 3)), 2, "p")
     for wrong in ([[0.1], [0.1, 0.2]], [[0.1, np.nan]], []):
         with pytest.raises(InputError, match="^p: got "):
@@ -195,5 +197,7 @@ def test_wells_of_a_file_and_of_an_experiment_add_up(tmp_path):
 def test_more_experiments_than_wells_are_refused(tmp_path):
     (tmp_path / "w.csv").write_text("x,y,rate\n0.6,0.5,2\n")
     assert len(loads(tmp_path, '[wells]\nfile = "w.csv"')) == 1
-    with pytest.raises(InputError, match="experiment: got 2 tables; allowed: at most 1"):
+    with pytest.raises(
+        InputError, match="experiment: got 2 tables; allowed: at most 1"
+    ):
         loads(tmp_path, '[wells]\nfile = "w.csv"\n' + INLINE)

@@ -35,13 +35,17 @@ def test_where_few_places_are_active_they_are_found_cell_by_cell():
     edges = [np.linspace(0, 1, 1001)] * 2
     mask = np.zeros((1000, 1000), bool)
     mask[700, 300] = True
-    points = random_points(np.random.default_rng(0), 50, edges, [(edges, mask)], "random")
+    points = random_points(
+        np.random.default_rng(0), 50, edges, [(edges, mask)], "random"
+    )
     assert active([(edges, mask)], points).all()
     np.testing.assert_allclose(points.mean(axis=0), [0.7005, 0.3005], atol=3e-4)
 
 
 def test_without_an_active_place_there_are_none():
-    with pytest.raises(InputError, match="random: got 3; allowed: a domain with places"):
+    with pytest.raises(
+        InputError, match="random: got 3; allowed: a domain with places"
+    ):
         drawn(3, [(EDGES, np.zeros((4, 2), bool))])
 
 
@@ -65,7 +69,9 @@ random = 3000
 def test_random_points_are_active_on_the_grid_of_the_data_too(tmp_path):
     case = case_of(tmp_path, DISC)
     domain, points = case.domain, case.observations[0].points
-    masks = [(edges, domain.mask(edges)) for edges in (domain.edges, domain.data_edges())]
+    masks = [
+        (edges, domain.mask(edges)) for edges in (domain.edges, domain.data_edges())
+    ]
     assert len(points) == 3000 and active(masks, points).all()
     everywhere = np.random.default_rng(0).random((500, 2))
     assert not any(active([m], everywhere).all() for m in masks)

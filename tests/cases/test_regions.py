@@ -52,7 +52,9 @@ def case(tmp_path):
 
 
 @pytest.mark.parallel([1, 2])
-def test_a_region_without_a_cell_on_a_coarser_grid_keeps_its_start_and_is_no_datum_there(case):
+def test_a_region_without_a_cell_on_a_coarser_grid_keeps_its_start_and_is_no_datum_there(
+    case,
+):
     ensemble = Ensemble.split(comm, 1, 1)
     case.prepare(ensemble)
     coarse = case.grid(comm).coarsen(16)
@@ -132,7 +134,9 @@ def test_on_the_own_grid_it_is_refused_with_its_key():
         InputError,
         match=r"observation\[1\].regions: got region 1 without .* 0, 1, ... without gaps",
     ):
-        over_regions(grid, [0.0], np.array([0, 0, 2, -1]), field="observation[1].regions")
+        over_regions(
+            grid, [0.0], np.array([0, 0, 2, -1]), field="observation[1].regions"
+        )
     sampling = over_regions(grid, [0.0], np.array([0, 0, -1, -1]), least=2, unseen=True)
     assert sampling.size == 2
     sampling.destroy()

@@ -40,7 +40,11 @@ def decay(tmp_path, sigma="", held="", off=0.0):
     """The case, and the three measurements (time and cell, replicate)."""
     rng = np.random.default_rng(1)
     clean = np.outer(np.exp(-np.array([0.0, 0.5, 1.0])), 1 + np.arange(6.0)).ravel()
-    y = clean[:, None] + SPREAD * rng.standard_normal((18, 3)) + off * np.array([0, 0, 1])
+    y = (
+        clean[:, None]
+        + SPREAD * rng.standard_normal((18, 3))
+        + off * np.array([0, 0, 1])
+    )
     if comm.rank == 0:
         rows = [
             f"{t},{','.join(f'{v:.12f}' for v in y[6 * n + i])}"
@@ -80,10 +84,14 @@ def test_a_replicate_that_is_held_out_is_in_no_mean_and_reported(tmp_path):
     np.testing.assert_allclose(case.data.observed[0], y[:, :2].mean(axis=1), rtol=1e-11)
     start = y[:6, :2].mean(axis=1)
     k, times = found.values("k")[0], np.array([0.0, 0.5, 1.0])
-    states = np.array([((1 - k / 16) / (1 + k / 16)) ** round(8 * t) * start for t in times])
+    states = np.array(
+        [((1 - k / 16) / (1 + k / 16)) ** round(8 * t) * start for t in times]
+    )
     residual = (states.ravel() - y[:, 2]) / 0.1
     assert metrics["held_out_data"] == 18 and metrics["held_out"] == "replicate r"
-    assert metrics["held_out_chi_squared"] == pytest.approx(np.mean(residual**2), rel=1e-5)
+    assert metrics["held_out_chi_squared"] == pytest.approx(
+        np.mean(residual**2), rel=1e-5
+    )
     one = y.var(axis=1, ddof=1).mean() / 0.01
     assert metrics["held_out_noise"] == pytest.approx(one, rel=1e-6)
     assert abs(k - 1.0) < 0.03, "the replicate that is off has no say"
@@ -92,7 +100,9 @@ def test_a_replicate_that_is_held_out_is_in_no_mean_and_reported(tmp_path):
 
 @pytest.mark.parallel([1, 2])
 def test_an_observation_that_is_held_out_is_reported_and_not_fitted(tmp_path):
-    more = "sigma = 0.02\n[[observation]]\ntimes = [1.0]\npoints = [[0.5]]\nsigma = 0.1\n"
+    more = (
+        "sigma = 0.02\n[[observation]]\ntimes = [1.0]\npoints = [[0.5]]\nsigma = 0.1\n"
+    )
     if comm.rank == 0:
         (tmp_path / "b.csv").write_text("b\n9.0\n")
     held = more + "held_out = true\ndata = { file = 'b.csv', column = 'b' }"
@@ -102,12 +112,16 @@ def test_an_observation_that_is_held_out_is_reported_and_not_fitted(tmp_path):
     assert metrics["data"] == 18 and metrics["held_out_data"] == 1
     assert metrics["held_out"] == "observation 1"
     assert found.values("k")[0] == pytest.approx(1.0, abs=0.03)
-    assert metrics["held_out_rmse"] == pytest.approx(0.1 * metrics["held_out_chi_squared"] ** 0.5)
+    assert metrics["held_out_rmse"] == pytest.approx(
+        0.1 * metrics["held_out_chi_squared"] ** 0.5
+    )
     assert metrics["held_out_rmse"] > 5
     found.objective.destroy()
 
 
-@pytest.mark.parametrize(("chi", "said"), [(300.0, "below"), (429.0, "at the"), (520.0, "ABOVE")])
+@pytest.mark.parametrize(
+    ("chi", "said"), [(300.0, "below"), (429.0, "at the"), (520.0, "ABOVE")]
+)
 def test_the_noise_that_replicates_tell_goes_before_sigma(chi, said):
     metrics = {"chi_squared": chi, "data": 740, "noise_chi_squared": 429.0}
     (line,) = advice(metrics)
@@ -118,13 +132,19 @@ def test_the_noise_that_replicates_tell_goes_before_sigma(chi, said):
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        (('replicate = ""', 'replicate = "s"'), "validation.replicate: got 's'; allowed: p, q, r"),
+        (
+            ('replicate = ""', 'replicate = "s"'),
+            "validation.replicate: got 's'; allowed: p, q, r",
+        ),
         (('["p", "q", "r"] }\n\n', '["p"] }\n'), r"observation\[0\].data"),
         (
             ('replicates = ["p", "q", "r"] }\n\n', 'column = "p" }\n'),
             r"observation\[0\].sigma: got nothing; .* two replicates",
         ),
-        (('["p", "q", "r"] }\n\n', '["p", "q"], column = "p" }\n'), "given beside replicates"),
+        (
+            ('["p", "q", "r"] }\n\n', '["p", "q"], column = "p" }\n'),
+            "given beside replicates",
+        ),
         (
             ("times = [0.0", "held_out = true\ntimes = [0.0"),
             "observation.held_out: got true in all",
@@ -157,5 +177,8 @@ def test_rows_that_are_held_out_are_marked_in_the_file(tmp_path, monkeypatch):
     assert lines([followed])[1].endswith("the fit follows the noise")
     assert not lines([followed | {"noise": 3.0}])[1].endswith("the noise")
     head, row = lines(json.loads(json.dumps(reported(case, found)["by_experiment"])))
-    assert head.split()[-4:] == ["held", "out", "its", "noise"] and row.split()[:2] == ["0", "18"]
+    assert head.split()[-4:] == ["held", "out", "its", "noise"] and row.split()[:2] == [
+        "0",
+        "18",
+    ]
     found.objective.destroy()

@@ -11,7 +11,9 @@ COARSE = [np.linspace(0, 1, 6), np.linspace(0, 2, 4)]
 
 def test_resampling_keeps_the_mean():
     values = np.random.default_rng(0).random((12, 8))
-    assert resample(values, FINE, COARSE).mean() == pytest.approx(values.mean(), rel=1e-13)
+    assert resample(values, FINE, COARSE).mean() == pytest.approx(
+        values.mean(), rel=1e-13
+    )
 
 
 def test_values_stay_on_their_own_cells():
@@ -32,4 +34,10 @@ def test_labels_are_not_averaged():
 
 def test_places_outside_belong_to_the_first_and_the_last_cell():
     edges = np.array([0.0, 1.0, 3.0])
-    assert cell_of(np.array([-1.0, 0.5, 1.0, 2.9, 7.0]), edges).tolist() == [0, 0, 1, 1, 1]
+    assert cell_of(np.array([-1.0, 0.5, 1.0, 2.9, 7.0]), edges).tolist() == [
+        0,
+        0,
+        1,
+        1,
+        1,
+    ]

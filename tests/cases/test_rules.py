@@ -47,7 +47,9 @@ def refused(case, more):
 def test_only_what_is_simulated_needs_no_unknowns_and_no_observations(key):
     check_identifiable(validated(STEADY))
     table = validated({k: v for k, v in STEADY.items() if k != key})
-    with pytest.raises(InputError, match=f"^{key}: got nothing; allowed: at least one .*{key}"):
+    with pytest.raises(
+        InputError, match=f"^{key}: got nothing; allowed: at least one .*{key}"
+    ):
         check_identifiable(table)
 
 
@@ -88,7 +90,9 @@ def test_edges_that_grow_have_an_origin():
 # ---- names ---------------------------------------------------------------------------------------
 
 NAMES = {
-    "unknown[1].name: got 'D'; allowed: a name of its own": {"unknown": unknown()["unknown"] * 2},
+    "unknown[1].name: got 'D'; allowed: a name of its own": {
+        "unknown": unknown()["unknown"] * 2
+    },
     "unknown[0].name: got '../k'; allowed: a name": unknown(name="../k"),
     "equation.species[1]: got 'u'; allowed: a name of its own": {
         "equation": {"species": ["u", "u"]}
@@ -110,9 +114,13 @@ def test_one_name_means_one_thing(message):
 
 SCALAR = {"name": "r", "kind": "scalar", "initial": 1.0}
 UNKNOWNS = {
-    "unknown.D.smoothness: got 2.0; allowed: 0 with kind 'field'": unknown(smoothness=2.0),
+    "unknown.D.smoothness: got 2.0; allowed: 0 with kind 'field'": unknown(
+        smoothness=2.0
+    ),
     "unknown.D.deviation: got 0.5; allowed: none with a field": unknown(deviation=0.5),
-    "unknown.D.length: got nothing; allowed: the number of a history's": unknown(kind="history"),
+    "unknown.D.length: got nothing; allowed: the number of a history's": unknown(
+        kind="history"
+    ),
     "regularization[0].unknown: got ''; allowed: an unknown field without regions: there": {
         "unknown": [SCALAR],
         "regularization": [{}],
@@ -150,7 +158,9 @@ EXPERIMENTS = {
         "electrodes": {"at": AT},
         "wells": {"file": "w.csv"},
     },
-    "experiment[0].initial: got 'v'; allowed: species u": {"experiment": [{"initial": {"v": 1}}]},
+    "experiment[0].initial: got 'v'; allowed: species u": {
+        "experiment": [{"initial": {"v": 1}}]
+    },
     "experiment[0].sources[0].times: got nothing; allowed: times, one a value": {
         "experiment": [{"sources": [{"shape": "1", "history": "q"}]}]
     },
@@ -187,15 +197,21 @@ def test_sources_of_terms_and_experiments_have_keys():
 # ---- observations and data -----------------------------------------------------------------------
 
 OBSERVATIONS = {
-    "observation[0].sigma: got a file; allowed: a number": observed(sigma={"file": "s.npy"}),
-    "observation[0].sigma: got nothing; allowed: a positive number": observed(data=MEASURED),
+    "observation[0].sigma: got a file; allowed: a number": observed(
+        sigma={"file": "s.npy"}
+    ),
+    "observation[0].sigma: got nothing; allowed: a positive number": observed(
+        data=MEASURED
+    ),
     "observation[0].electrodes: got True; allowed: false, or a section [electrodes]": {
         "observation": [{"electrodes": True}]
     },
     "observation[0].times: got given; allowed: no times without a section [time]": observed(
         times=[1.0]
     ),
-    "misfit.kind: got 'correlated'; allowed: a section [time]": {"misfit": {"kind": "correlated"}},
+    "misfit.kind: got 'correlated'; allowed: a section [time]": {
+        "misfit": {"kind": "correlated"}
+    },
     "misfit.kind: got 'correlated' with several": {
         "misfit": {"kind": "correlated"},
         "observation": observed()["observation"] * 2,
@@ -215,7 +231,10 @@ def test_what_is_wrong_in_an_observation_is_named(message):
 
 def test_observations_of_an_evolution_have_times():
     text = refused(EVOLUTION, observed())
-    assert text == "observation[0].times: got nothing; allowed: times with a section [time]"
+    assert (
+        text
+        == "observation[0].times: got nothing; allowed: times with a section [time]"
+    )
 
 
 def test_some_data_may_be_measured_and_others_simulated():

@@ -11,7 +11,12 @@ from npde_opt.cases.grid_tables import BoundaryKind
 from npde_opt.cases.old_keys import INSTEAD, refuse_old
 from npde_opt.cases.rules import check_identifiable, validated
 from npde_opt.cases.sections import CaseFile
-from npde_opt.cases.term_tables import Diffusion, ExperimentSource, Ground, NonlinearDiffusion
+from npde_opt.cases.term_tables import (
+    Diffusion,
+    ExperimentSource,
+    Ground,
+    NonlinearDiffusion,
+)
 from npde_opt.cases.typed import bare, is_table, keys_of, limits, options
 from npde_opt.errors import InputError
 
@@ -76,8 +81,16 @@ def test_fields_are_told_apart_by_their_first_key():
 # ---- unknown keys --------------------------------------------------------------------------------
 
 MISSPELT = {
-    "a section": ({"grids": {}}, "case file section 'grids': got an unknown key", "grid"),
-    "a key": ({"time": {"times": [0, 1], "schem": "heun"}}, "time: key 'schem'", "scheme"),
+    "a section": (
+        {"grids": {}},
+        "case file section 'grids': got an unknown key",
+        "grid",
+    ),
+    "a key": (
+        {"time": {"times": [0, 1], "schem": "heun"}},
+        "time: key 'schem'",
+        "scheme",
+    ),
     "in a list of tables": (
         {"unknown": [UNKNOWN | {"transfrom": "log"}]},
         "unknown[0]: key 'transfrom'",
@@ -141,7 +154,10 @@ def equation(*terms):
 
 WRONG = {
     "a section": ({"misfit": 3}, "misfit: got 3; allowed: {kind, "),
-    "a bool for a number": ({"grid": {"coarsen": True}}, "grid.coarsen: got True; allowed: an int"),
+    "a bool for a number": (
+        {"grid": {"coarsen": True}},
+        "grid.coarsen: got True; allowed: an int",
+    ),
     "a list for a text": (
         {"unknown": [UNKNOWN | {"name": ["D"]}]},
         "unknown[0].name: got ['D']; allowed: a text",
@@ -150,7 +166,10 @@ WRONG = {
         {"unknown": [UNKNOWN | {"transform": "cube"}]},
         "unknown[0].transform: got 'cube'; allowed: identity, log, bounded",
     ),
-    "a range": ({"electrodes": {"count": 1}}, "electrodes.count: got 1; allowed: an integer >= 2"),
+    "a range": (
+        {"electrodes": {"count": 1}},
+        "electrodes.count: got 1; allowed: an integer >= 2",
+    ),
     "a number or a word": (
         {"regularization": [{"weight": "much"}]},
         "regularization[0].weight: got 'much'; allowed: a number >= 0 or discrepancy, l-curve",
@@ -159,15 +178,39 @@ WRONG = {
         experiment(boundary={"x+": True}),
         "experiment[0].boundary.x+: got True; allowed: a number or a text or a list",
     ),
-    "a number for a table": (experiment(boundary=1.0), "experiment[0].boundary: got 1.0"),
-    "a side": (observed(sides=["w-"]), "observation[0].sides[0]: got 'w-'; allowed: x-, x+, "),
-    "the name of a side": ({"boundaries": {"w-": "robin"}}, "boundaries, key 'w-': got 'w-'"),
+    "a number for a table": (
+        experiment(boundary=1.0),
+        "experiment[0].boundary: got 1.0",
+    ),
+    "a side": (
+        observed(sides=["w-"]),
+        "observation[0].sides[0]: got 'w-'; allowed: x-, x+, ",
+    ),
+    "the name of a side": (
+        {"boundaries": {"w-": "robin"}},
+        "boundaries, key 'w-': got 'w-'",
+    ),
     "a field": (observed(integrals=[1.0, "x"]), "observation[0].integrals[1]: got 'x'"),
-    "a place in a list": (observed(points=[[0.1], "x"]), "observation[0].points[1]: got 'x'"),
-    "a number in a place": (observed(points=[[1], [1, "x"]]), "observation[0].points[1][1]: got"),
-    "too many coordinates": (observed(points=[[0] * 4]), "observation[0].points[0]: got [0, 0"),
-    "an empty list": (observed(points=[]), "observation[0].points: got 0 values; allowed: a list"),
-    "a pair": (observed(points=[[0]], differences=[[0]]), "observation[0].differences[0]: got [0]"),
+    "a place in a list": (
+        observed(points=[[0.1], "x"]),
+        "observation[0].points[1]: got 'x'",
+    ),
+    "a number in a place": (
+        observed(points=[[1], [1, "x"]]),
+        "observation[0].points[1][1]: got",
+    ),
+    "too many coordinates": (
+        observed(points=[[0] * 4]),
+        "observation[0].points[0]: got [0, 0",
+    ),
+    "an empty list": (
+        observed(points=[]),
+        "observation[0].points: got 0 values; allowed: a list",
+    ),
+    "a pair": (
+        observed(points=[[0]], differences=[[0]]),
+        "observation[0].differences[0]: got [0]",
+    ),
     "a place of a pair": (
         observed(points=[[0]], differences=[[0, 1], [1, -1]]),
         "observation[0].differences[1][1]: got -1; allowed: an integer >= 0",
@@ -244,7 +287,10 @@ def test_an_observation_has_places_of_one_kind():
         text = refused(observed(**{key: KINDS_OF_PLACES[key] for key in pair}))
         first, second = pair
         place = f"observation[0].{second}"
-        assert text == f"{place}: got given beside {first}; allowed: {first} or {second}, not both"
+        assert (
+            text
+            == f"{place}: got given beside {first}; allowed: {first} or {second}, not both"
+        )
 
 
 BESIDE = {
@@ -260,18 +306,24 @@ BESIDE = {
 def test_keys_that_exclude_each_other_are_named(keys):
     section, first, second = keys
     text = refused(BESIDE[keys])
-    assert text.startswith(f"{section}.{second}: got given beside {first}; allowed: "), text
+    assert text.startswith(
+        f"{section}.{second}: got given beside {first}; allowed: "
+    ), text
 
 
 UNHEARD = {
-    "electrodes.rings: got given without count": {"electrodes": {"at": [[0], [1]], "rings": 2}},
+    "electrodes.rings: got given without count": {
+        "electrodes": {"at": [[0], [1]], "rings": 2}
+    },
     "experiment[0].sources[0].times: got given without history": experiment(
         sources=[{"shape": "x", "times": [0, 1]}]
     ),
     "equation.terms[0].interpolation: got given without history": equation(
         {"source": "x", "interpolation": "steps"}
     ),
-    "observation[0].add_noise: got given without data": observed(random=5, add_noise=True),
+    "observation[0].add_noise: got given without data": observed(
+        random=5, add_noise=True
+    ),
     "misfit.nu: got given with the kind 'least-squares'; allowed: the kind student-t": {
         "misfit": {"nu": 3}
     },
@@ -281,7 +333,9 @@ UNHEARD = {
     "unknown[0].known: got given with the kind 'history'": {
         "unknown": [UNKNOWN | {"kind": "history", "length": 2, "known": 1}]
     },
-    "unknown[0].length: got given with the kind 'field'": {"unknown": [UNKNOWN | {"length": 3}]},
+    "unknown[0].length: got given with the kind 'field'": {
+        "unknown": [UNKNOWN | {"length": 3}]
+    },
     "boundaries.x+.coefficient: got given with the kind 'dirichlet'": {
         "boundaries": {"x+": {"kind": "dirichlet", "coefficient": 2.0}}
     },
@@ -377,4 +431,6 @@ def test_no_key_of_the_format_is_refused_as_an_old_one():
         section, _, key = path.partition(".")
         tables = list(_tables(sections[section][0])) if section in sections else []
         assert all(key and key not in keys_of(table) for table in tables), path
-    refuse_old(CASE | {"equation": {"known": {"D": 1.0}}, "experiment": [{}], "time": {}})
+    refuse_old(
+        CASE | {"equation": {"known": {"D": 1.0}}, "experiment": [{}], "time": {}}
+    )

@@ -55,7 +55,10 @@ def test_a_list_is_the_text_that_it_is_of(tmp_path):
 
 
 def test_a_side_of_one_cell_takes_a_list(tmp_path):
-    path, text_of = tmp_path / "case.toml", CASE.replace("[6, 5]", "[6]").replace('"y+"', '"x+"')
+    path, text_of = (
+        tmp_path / "case.toml",
+        CASE.replace("[6, 5]", "[6]").replace('"y+"', '"x+"'),
+    )
     found = []
     for value in ("2.0", "[2.0]"):
         filled = text_of.replace("BOUNDARY", f'"x-" = {value}').replace("MORE", "")
@@ -71,7 +74,9 @@ def test_a_side_of_one_cell_takes_a_list(tmp_path):
 
 def test_a_list_is_averaged_on_a_coarser_grid(tmp_path):
     listed = state(tmp_path, f"'x-' = {(2 * Y).tolist()}", cells=[4, 1])
-    np.testing.assert_allclose(listed, state(tmp_path, "'x-' = 1.0", cells=[4, 1]), atol=1e-7)
+    np.testing.assert_allclose(
+        listed, state(tmp_path, "'x-' = 1.0", cells=[4, 1]), atol=1e-7
+    )
 
 
 def test_a_table_of_places_is_linear_between_them(tmp_path):
@@ -102,13 +107,28 @@ def test_times_of_tables_end_steps(tmp_path):
 @pytest.mark.parametrize(
     ("boundary", "said"),
     [
-        ("'x-' = [1, 2, 3]", r"boundary.x-: got 3 values; allowed: 5, one a cell of the side"),
+        (
+            "'x-' = [1, 2, 3]",
+            r"boundary.x-: got 3 values; allowed: 5, one a cell of the side",
+        ),
         ("'x-' = '2*t'", r"boundary.x-: got 't' at character 3"),
-        ("'x-' = { value = 1, history = [1], times = [0] }", r"x-.history: got given; allowed: a"),
+        (
+            "'x-' = { value = 1, history = [1], times = [0] }",
+            r"x-.history: got given; allowed: a",
+        ),
         ("'x-' = { valeu = 1 }", "boundary.x-"),
-        ("'x-' = { file = 'bare.csv' }", r"x-: got bare.csv with the columns head, depth; allow"),
-        ("'x-' = { file = 'twice.csv' }", r"3 rows of 2 y; allowed: each combination of them once"),
-        ("'x-' = { file = 'time.csv' }", r"x-: got a column t in time.csv; allowed: a section"),
+        (
+            "'x-' = { file = 'bare.csv' }",
+            r"x-: got bare.csv with the columns head, depth; allow",
+        ),
+        (
+            "'x-' = { file = 'twice.csv' }",
+            r"3 rows of 2 y; allowed: each combination of them once",
+        ),
+        (
+            "'x-' = { file = 'time.csv' }",
+            r"x-: got a column t in time.csv; allowed: a section",
+        ),
         ("'x-' = { file = 'none.csv' }", r"boundary.x-: got none.csv"),
     ],
 )
@@ -128,7 +148,9 @@ def test_check_says_what_is_prescribed(tmp_path, capsys):
     assert check_main([str(tmp_path / "case.toml")]) == 0
     out = capsys.readouterr().out
     assert "x-  dirichlet: 0.2 ... 2.2 (side.csv: 3 y)" in out
-    assert "y+  dirichlet: sin(x)" in out and "y-  neumann: flux 6 values 1 ... 6" in out
+    assert (
+        "y+  dirichlet: sin(x)" in out and "y-  neumann: flux 6 values 1 ... 6" in out
+    )
 
 
 SOUGHT = """

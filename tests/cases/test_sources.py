@@ -31,7 +31,9 @@ def test_one_of_several_files_of_a_name_is_not_guessed(tmp_path):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "a.npy").touch()
     here = Sources(tmp_path, tmp_path, (None, 0))
-    with pytest.raises(InputError, match="k: got a.npy, of which there are 2: .*one.*two"):
+    with pytest.raises(
+        InputError, match="k: got a.npy, of which there are 2: .*one.*two"
+    ):
         here.find("k", "a.npy")
     assert here.find("k", "two/a.npy") == tmp_path / "two" / "a.npy"
 

@@ -54,7 +54,10 @@ def checked(tmp_path, capsys, **parts):
 
 
 WRONG = {
-    "storage number": ({"EQUATION": "storage = -1.0"}, "error: equation.storage: got -1"),
+    "storage number": (
+        {"EQUATION": "storage = -1.0"},
+        "error: equation.storage: got -1",
+    ),
     "storage of an unknown": (
         {"EQUATION": 'storage = "log(D) - 5"'},
         "error: equation.storage: got -5",
@@ -67,12 +70,18 @@ WRONG = {
         {"MISFIT": 'kind = "registered"\nname = "nobody"'},
         "error: misfit.name: got nobody",
     ),
-    "start": ({"OPTIMIZER": "restarts = [{ D = -1.0 }]"}, "error: optimizer.restarts[0].D: got -1"),
+    "start": (
+        {"OPTIMIZER": "restarts = [{ D = -1.0 }]"},
+        "error: optimizer.restarts[0].D: got -1",
+    ),
     "short history": (
         {"OPTIMIZER": "restarts = [{ h = [1.0] }]"},
         "error: optimizer.restarts[0].h: got [1.0]; allowed: a number, or 2 numbers",
     ),
-    "spread": ({"OPTIMIZER": "spread = 2.0"}, "error: optimizer.spread: got given without starts"),
+    "spread": (
+        {"OPTIMIZER": "spread = 2.0"},
+        "error: optimizer.spread: got given without starts",
+    ),
     "nothing seen": (
         {"whole": lambda text: text.replace("[[0.2, 0.7]]", "[[0.9, 0.7]]")},
         "error: observation: got all places in no active cell",

@@ -76,7 +76,9 @@ def test_what_is_wrong_is_told_by_its_key(tmp_path, storage, said):
 def test_a_steady_state_has_none(tmp_path):
     text = CASE.replace("STORAGE", "2.0").replace("times = [0.25, 0.5, 1.0]", "")
     (tmp_path / "case.toml").write_text(text.split("[time]")[0])
-    with pytest.raises(InputError, match=r"equation.storage: got 2.0; allowed: a section \[time\]"):
+    with pytest.raises(
+        InputError, match=r"equation.storage: got 2.0; allowed: a section \[time\]"
+    ):
         load_case(tmp_path / "case.toml", MPI.COMM_SELF)
 
 

@@ -17,7 +17,10 @@ def test_two_absorbing_terms_are_the_sum(tmp_path):
     text = GUIDE.read_text()
     both = '{ absorbing = { "x-" = 12.0, "x+" = 12.0 }, speed = 0.06 }'
     assert both in text
-    each = [f'{{ absorbing = {{ "{side}" = 12.0 }}, speed = 0.06 }}' for side in ("x-", "x+")]
+    each = [
+        f'{{ absorbing = {{ "{side}" = 12.0 }}, speed = 0.06 }}'
+        for side in ("x-", "x+")
+    ]
     (tmp_path / "two.toml").write_text(text.replace(both, ", ".join(each)))
     rates = []
     for path in (GUIDE, tmp_path / "two.toml"):
@@ -107,15 +110,23 @@ def test_velocities_of_a_case(tmp_path):
 @pytest.mark.parametrize(
     ("velocity", "message"),
     [
-        ("[1.0, 2.0]", r"terms\[1\].advection: got \[1.0, 2.0\]; allowed: 1 numbers or texts"),
-        ('["k"]', r"terms\[1\].advection\[0\]: got 'k'; allowed: a coefficient of equation.known"),
+        (
+            "[1.0, 2.0]",
+            r"terms\[1\].advection: got \[1.0, 2.0\]; allowed: 1 numbers or texts",
+        ),
+        (
+            '["k"]',
+            r"terms\[1\].advection\[0\]: got 'k'; allowed: a coefficient of equation.known",
+        ),
         ('["2*k"]', r"terms\[1\].advection\[0\]: got 'k' at character 3"),
         ('["t"]', r"terms\[1\].advection\[0\]: got 't'"),
     ],
 )
 def test_velocities_that_cannot_be(tmp_path, velocity, message):
     with pytest.raises(InputError, match=message):
-        solved(tmp_path, f'{{ diffusion = "D" }}, {{ advection = {velocity} }}', "D = 0.5")
+        solved(
+            tmp_path, f'{{ diffusion = "D" }}, {{ advection = {velocity} }}', "D = 0.5"
+        )
 
 
 def test_velocities_in_time_of_a_case(tmp_path):
@@ -131,7 +142,9 @@ def test_velocities_in_time_of_a_case(tmp_path):
         return case.on(case.grid(MPI.COMM_SELF)).terms.terms[1]
 
     assert isinstance(term(", conservative = true"), TimedAdvection)
-    with pytest.raises(InputError, match="got central with a velocity that reads t; allowed: upw"):
+    with pytest.raises(
+        InputError, match="got central with a velocity that reads t; allowed: upw"
+    ):
         term(', scheme = "central"')
 
 
@@ -168,8 +181,14 @@ def test_diffusion_tensors_of_a_case(tmp_path):
 @pytest.mark.parametrize(
     ("tensor", "message"),
     [
-        ("[[1, 0.5], [0.4, 1]]", r"terms\[0\].diffusion-tensor\[1\]\[0\]: got 0.4; allowed: 0.5"),
-        ("[[1, 0.5]]", r"terms\[0\].diffusion-tensor: got .*; allowed: 2 rows of 2 entries"),
+        (
+            "[[1, 0.5], [0.4, 1]]",
+            r"terms\[0\].diffusion-tensor\[1\]\[0\]: got 0.4; allowed: 0.5",
+        ),
+        (
+            "[[1, 0.5]]",
+            r"terms\[0\].diffusion-tensor: got .*; allowed: 2 rows of 2 entries",
+        ),
         (
             '[[1, "2*x"], ["2*x", 1]]',
             r"terms\[0\].diffusion-tensor: got not positive definite in 15",

@@ -70,7 +70,9 @@ def built(folder, comm, groups=1, history=LINEAR, times=TIMES[0], scheme="ars222
 )
 def test_pulses_are_seen_with_all_kinds_of_times(history, area, scheme, tmp_path):
     for times in TIMES[:1] if scheme in EXPLICIT else TIMES:
-        J, m = built(tmp_path, MPI.COMM_SELF, history=history, times=times, scheme=scheme)
+        J, m = built(
+            tmp_path, MPI.COMM_SELF, history=history, times=times, scheme=scheme
+        )
         at = J.linearize(m)
         found = np.concatenate([d.values.T.ravel() for d in at.linearization.data])
         np.testing.assert_allclose(found, [0.0, area, 8 * 0.113, 1.0 + area], atol=1e-7)

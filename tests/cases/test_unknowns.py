@@ -98,7 +98,9 @@ def test_values_of_all_kinds_of_unknowns(tmp_path):
     case = case_of(tmp_path, KINDS)
     on = case.on(case.grid(COMM))
     x = on.grid.centers[0][on.grid.local_slice[0]]
-    np.testing.assert_allclose(on.value("D"), (1 + x)[:, None] * np.ones(on.grid.local_shape))
+    np.testing.assert_allclose(
+        on.value("D"), (1 + x)[:, None] * np.ones(on.grid.local_shape)
+    )
     assert np.all(on.value("D", "truth") == 2.0)
     assert float(on.value("a")[0]) == 3.0 and float(on.value("a", "truth")[0]) == -3.0
     assert on.value("h").tolist() == [1.0, 2.0, 4.0]
@@ -126,9 +128,18 @@ def test_the_start_has_the_values_of_all_unknowns(tmp_path):
 
 
 WRONG = {
-    ("initial = [1.0, 2.0, 4.0]", "initial = [1.0, 2.0]"): r"unknown.h.initial: got \[1.0, 2.0\]",
-    ('initial = { expression = "1 + x" }', "initial = [1.0, 2.0]"): "unknown.D.initial: got",
-    ('initial = { expression = "1 + x" }', "initial = -1.0"): "unknown.D.initial: got -1",
+    (
+        "initial = [1.0, 2.0, 4.0]",
+        "initial = [1.0, 2.0]",
+    ): r"unknown.h.initial: got \[1.0, 2.0\]",
+    (
+        'initial = { expression = "1 + x" }',
+        "initial = [1.0, 2.0]",
+    ): "unknown.D.initial: got",
+    (
+        'initial = { expression = "1 + x" }',
+        "initial = -1.0",
+    ): "unknown.D.initial: got -1",
     ("truth = 2.0\n", ""): "unknown.D.truth: got nothing; allowed: a value, where data",
 }
 

@@ -18,7 +18,9 @@ LIMIT = 900
 def environment():
     """That of a shell: a launched process must not take this one's MPI for its own."""
     env = {
-        k: v for k, v in os.environ.items() if not k.startswith(("OMPI_", "PMIX_", "PMI_", "ORTE_"))
+        k: v
+        for k, v in os.environ.items()
+        if not k.startswith(("OMPI_", "PMIX_", "PMI_", "ORTE_"))
     }
     return env | {
         "OMPI_ALLOW_RUN_AS_ROOT": "1",

@@ -36,16 +36,29 @@ def test_random_trials(trials, kind, seed):
 def test_a_full_disk_ends_two_ranks_with_one_message(trials, tmp_path, size):
     with disturbed.mounted(tmp_path / "disk", size) as (place, _):
         run = identify(
-            2, trials.folder / "lbfgs.toml", place / "out", "--grid", 32, 32, "--levels", 1
+            2,
+            trials.folder / "lbfgs.toml",
+            place / "out",
+            "--grid",
+            32,
+            32,
+            "--levels",
+            1,
         )
         assert run.returncode == 2, run.stdout + run.stderr
         lines = [line for line in run.stderr.splitlines() if line.startswith("error")]
-        assert len(lines) == 1 and str(place) in lines[0] and "No space left on device" in lines[0]
+        assert (
+            len(lines) == 1
+            and str(place) in lines[0]
+            and "No space left on device" in lines[0]
+        )
 
 
 def test_a_run_of_wrong_input_leaves_the_folder_as_it_was(tmp_path):
     text = disturbed.STEADY.replace("WEIGHT", "1.0").replace("METHOD", "newton")
-    text = text.replace("source = 1.0 }]", 'source = "f" }]\nknown = { f = { file = "gone.npy" } }')
+    text = text.replace(
+        "source = 1.0 }]", 'source = "f" }]\nknown = { f = { file = "gone.npy" } }'
+    )
     (tmp_path / "case.toml").write_text(text)
     earlier, new = tmp_path / "earlier", tmp_path / "new"
     earlier.mkdir()
@@ -53,7 +66,9 @@ def test_a_run_of_wrong_input_leaves_the_folder_as_it_was(tmp_path):
         (earlier / name).write_text("x")
     for out, options in ((earlier, ["--overwrite"]), (new, []), (new, [])):
         run = identify(1, tmp_path / "case.toml", out, *options)
-        assert run.returncode == 2 and "equation.known.f: got gone.npy" in run.stderr, run.stderr
+        assert run.returncode == 2 and "equation.known.f: got gone.npy" in run.stderr, (
+            run.stderr
+        )
     assert sorted(p.name for p in earlier.iterdir()) == [
         "history.csv",
         "parameters.vti",
@@ -123,9 +138,12 @@ def test_what_a_stretched_grid_leaves(trials, tmp_path):
     )
     (tmp_path / "case.toml").write_text(text.replace("random = 60", "random = 20"))
     found = summary(
-        identify(1, tmp_path / "case.toml", tmp_path / "out", "--levels", 1), tmp_path / "out"
+        identify(1, tmp_path / "case.toml", tmp_path / "out", "--levels", 1),
+        tmp_path / "out",
     )
-    assert (tmp_path / "out" / "parameters.vtr").exists() and "relative_error_D" in found["metrics"]
+    assert (
+        tmp_path / "out" / "parameters.vtr"
+    ).exists() and "relative_error_D" in found["metrics"]
 
 
 EDGES = [round(1.3**i - 1, 6) for i in range(9)]
@@ -133,7 +151,9 @@ EDGES = [round(1.3**i - 1, 6) for i in range(9)]
 
 def test_a_truth_that_cannot_be_is_refused_before_the_first_iteration(trials, tmp_path):
     text = (trials.folder / "newton.toml").read_text()
-    text = text.replace("truth =", 'transform = "bounded"\nbounds = [0.5, 2.0]\ntruth =')
+    text = text.replace(
+        "truth =", 'transform = "bounded"\nbounds = [0.5, 2.0]\ntruth ='
+    )
     (tmp_path / "case.toml").write_text(text)
     run = identify(1, tmp_path / "case.toml", tmp_path / "out")
     assert (
@@ -144,7 +164,9 @@ def test_a_truth_that_cannot_be_is_refused_before_the_first_iteration(trials, tm
 
 
 @pytest.mark.parametrize("name", ["convergence.png", "parameters.vti"])
-def test_a_figure_or_file_that_fails_costs_a_line_and_not_the_result(trials, tmp_path, name):
+def test_a_figure_or_file_that_fails_costs_a_line_and_not_the_result(
+    trials, tmp_path, name
+):
     (tmp_path / "out" / name).mkdir(parents=True)
     run = identify(1, trials.folder / "newton.toml", tmp_path / "out", "--plot")
     assert summary(run, tmp_path / "out")["status"] == "converged"
@@ -180,5 +202,7 @@ def test_signals_are_remembered_while_the_driver_still_loads(tmp_path):
         "from npde_opt.runs.early import act_on_signals; errors.run(lambda: "
         "act_on_signals(MPI.COMM_WORLD))"
     )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=900)
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=900
+    )
     assert run.returncode == 75 and "stopped by SIGTERM before it began" in run.stderr

@@ -62,7 +62,8 @@ def test_nested_iteration_needs_fewer_trajectories_on_the_finest_grid(tmp_path):
     case = write(tmp_path, CASE)
     found = {
         levels: summary(
-            identify(2, case, tmp_path / str(levels), "--levels", levels), tmp_path / str(levels)
+            identify(2, case, tmp_path / str(levels), "--levels", levels),
+            tmp_path / str(levels),
         )
         for levels in (1, 2)
     }
@@ -74,16 +75,21 @@ def test_nested_iteration_needs_fewer_trajectories_on_the_finest_grid(tmp_path):
         )
     assert found[2]["objective"] == pytest.approx(found[1]["objective"], rel=1e-4)
     assert (
-        found[2]["metrics"]["finest_grid_solves"] < 0.7 * found[1]["metrics"]["finest_grid_solves"]
+        found[2]["metrics"]["finest_grid_solves"]
+        < 0.7 * found[1]["metrics"]["finest_grid_solves"]
     )
     assert found[2]["metrics"]["r"] == pytest.approx(1.2, rel=0.06)
 
 
-@pytest.mark.parametrize(("ranks", "options"), [(2, []), (2, ["--experiment-groups", 2]), (3, [])])
+@pytest.mark.parametrize(
+    ("ranks", "options"), [(2, []), (2, ["--experiment-groups", 2]), (3, [])]
+)
 def test_a_killed_run_goes_on_from_its_last_iteration(tmp_path, ranks, options):
     case = write(tmp_path, SHORT)
     options = ["--grid", 12, 12, *options]
-    whole = summary(identify(ranks, case, tmp_path / "whole", *options), tmp_path / "whole")
+    whole = summary(
+        identify(ranks, case, tmp_path / "whole", *options), tmp_path / "whole"
+    )
     out = tmp_path / "killed"
     stop(ranks, case, out, signal.SIGKILL, *options)
     assert not (out / "summary.json").exists()

@@ -64,9 +64,17 @@ def case(tmp_path):
 
 def check_residuals(metrics, systems):
     """Of the answer, by rtol = 1e-8 in the preconditioned norm; and those of the whole run."""
-    assert 1e-11 < metrics["state_residual_true"] < 1e-5 and metrics["state_systems"] == systems
-    assert metrics["state_residual_true"] <= metrics["largest_residual_true"] * (1 + 1e-6)
-    assert metrics["state_iterations_mean"] > 1 and "preconditioned" in metrics["state_tolerance"]
+    assert (
+        1e-11 < metrics["state_residual_true"] < 1e-5
+        and metrics["state_systems"] == systems
+    )
+    assert metrics["state_residual_true"] <= metrics["largest_residual_true"] * (
+        1 + 1e-6
+    )
+    assert (
+        metrics["state_iterations_mean"] > 1
+        and "preconditioned" in metrics["state_tolerance"]
+    )
 
 
 def test_objective_is_the_same_on_any_number_of_ranks_and_groups(case, tmp_path):
@@ -84,7 +92,9 @@ def test_objective_is_the_same_on_any_number_of_ranks_and_groups(case, tmp_path)
         check_residuals(found[name]["metrics"], 2)
     assert found["one"]["objective"] == pytest.approx(OBJECTIVE, rel=1e-6)
     for name in ("two", "three", "groups"):
-        assert found[name]["objective"] == pytest.approx(found["one"]["objective"], rel=1e-6)
+        assert found[name]["objective"] == pytest.approx(
+            found["one"]["objective"], rel=1e-6
+        )
     for name in ("history.csv", "parameters.vti", "state-0.vti", "state-1.vti"):
         assert (tmp_path / "groups" / name).exists()
 
@@ -100,15 +110,21 @@ def test_a_run_resumed_on_the_finest_of_three_grids_still_has_what_a_coarse_one_
         ("1e-6", "1e-9"),
     )
     whole = summary(
-        identify(ranks, file, tmp_path / "whole", "--levels", 3, *options), tmp_path / "whole"
+        identify(ranks, file, tmp_path / "whole", "--levels", 3, *options),
+        tmp_path / "whole",
     )
     out = tmp_path / "stopped"
     stop(ranks, file, out, signal.SIGKILL, "--levels", 3, *options, level="2")
     assert not (out / "summary.json").exists()
     run = identify(ranks, file, out, "--levels", 3, "--resume", *options)
-    assert summary(run, out)["objective"] == pytest.approx(whole["objective"], rel=1e-10)
+    assert summary(run, out)["objective"] == pytest.approx(
+        whole["objective"], rel=1e-10
+    )
     assert "on grid 3" in run.stdout
-    steps = [[r["inner_iterations"] for r in rows(folder)] for folder in (out, tmp_path / "whole")]
+    steps = [
+        [r["inner_iterations"] for r in rows(folder)]
+        for folder in (out, tmp_path / "whole")
+    ]
     assert steps[0] == steps[1]
 
 
@@ -131,7 +147,8 @@ def test_stopped_and_resumed_run_gives_the_same_objective_to_the_last_bit(
     monkeypatch.setenv("MALLOC_MMAP_MAX_", "60000")
     file = case(("[32, 32]", "[64, 64]"), ("1e-6", "1e-4"))
     whole = summary(
-        identify(ranks, file, tmp_path / "whole", "--levels", 1, *options), tmp_path / "whole"
+        identify(ranks, file, tmp_path / "whole", "--levels", 1, *options),
+        tmp_path / "whole",
     )
     out = tmp_path / "stopped"
     code, text = stop(ranks, file, out, number, "--levels", 1, *options)
@@ -140,7 +157,9 @@ def test_stopped_and_resumed_run_gives_the_same_objective_to_the_last_bit(
         assert code == 75, text
         assert list(out.glob("checkpoint-*"))
     run = identify(ranks, file, out, "--levels", 1, "--resume", *options)
-    assert summary(run, out)["objective"] == pytest.approx(whole["objective"], rel=1e-10)
+    assert summary(run, out)["objective"] == pytest.approx(
+        whole["objective"], rel=1e-10
+    )
     assert "resuming after iteration" in run.stdout
     assert len(rows(out)) == len(rows(tmp_path / "whole"))
     counts = [s["metrics"]["finest_grid_solves"] for s in (summary(run, out), whole)]
@@ -180,15 +199,31 @@ WRONG = {
     "unknown section": ([("[optimizer]", "[optimiser]")], [], "optimizer'?"),
     "type of a key": ([("noise = 0.01", "noise = 'much'")], [], "observation[0].noise"),
     "shape": ([("[32, 32]", "[32, -1]")], [], "grid.shape"),
-    "axes of a boundary": ([('"x-" = "dirichlet"', '"x-" = "dirichlett"')], [], "dirichlett"),
+    "axes of a boundary": (
+        [('"x-" = "dirichlet"', '"x-" = "dirichlett"')],
+        [],
+        "dirichlett",
+    ),
     "side of an experiment": ([('"x+" = 1.0', '"w+" = 1.0')], [], "w+"),
-    "negative conductivity": ([("initial = 1.0", "initial = -1.0")], [], "unknown.D.initial"),
+    "negative conductivity": (
+        [("initial = 1.0", "initial = -1.0")],
+        [],
+        "unknown.D.initial",
+    ),
     "negative conductivity in a field": ([FILE_TRUTH], [], "unknown.D"),
     "NaN in a file": ([FILE_TRUTH], [], "truth"),
     "axes of a file": ([FILE_TRUTH], [], "unknown.D.truth"),
     "no file": ([FILE_TRUTH], [], "truth.npy"),
-    "point outside": ([("random = 100", "points = [[0.5, 0.5], [1.5, 0.5]]")], [], "point"),
-    "expression": ([("initial = 1.0", "initial = { expression = 'open(1)' }")], [], "open"),
+    "point outside": (
+        [("random = 100", "points = [[0.5, 0.5], [1.5, 0.5]]")],
+        [],
+        "point",
+    ),
+    "expression": (
+        [("initial = 1.0", "initial = { expression = 'open(1)' }")],
+        [],
+        "open",
+    ),
     "position of an electrode": ([ELECTRODES], [], "electrodes[1]"),
     "negative conductivity of a field": (
         [("initial = 1.0", "initial = { expression = 'x - 0.5' }")],
@@ -215,7 +250,11 @@ WRONG = {
         ["--grid", 50000, 50000],
         "64-bit",
     ),
-    "table in a section": ([ELECTRODES, ("radius", "raduis")], [], "did you mean 'radius'"),
+    "table in a section": (
+        [ELECTRODES, ("radius", "raduis")],
+        [],
+        "did you mean 'radius'",
+    ),
     "PETSc option": (
         [("[optimizer]", "[petsc]\nrecipe = 'gamg'\n[optimizer]")],
         [],
@@ -259,7 +298,9 @@ FILES = {
 def assert_input_error(run, text):
     assert run.returncode == 2, run.stdout + run.stderr
     lines = [
-        line for line in run.stderr.splitlines() if line.startswith("error") or ": error:" in line
+        line
+        for line in run.stderr.splitlines()
+        if line.startswith("error") or ": error:" in line
     ]
     assert len(lines) == 1, run.stderr
     assert text in lines[0]
@@ -293,7 +334,9 @@ def test_wrong_input_ends_all_ranks(case, tmp_path, name, ranks):
     replacements, options, text = WRONG[name]
     if name in FILES:
         np.save(tmp_path / "truth.npy", FILES[name])
-    assert_input_error(identify(ranks, case(*replacements), tmp_path / "out", *options), text)
+    assert_input_error(
+        identify(ranks, case(*replacements), tmp_path / "out", *options), text
+    )
 
 
 @pytest.mark.parametrize("options", [[], GROUPS])
@@ -317,7 +360,9 @@ def test_out_that_cannot_be_used(case, tmp_path):
 
 def test_processes_that_do_not_see_each_other_are_refused(case, tmp_path, monkeypatch):
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
-    assert_input_error(identify(1, case(), tmp_path / "out"), "started with SLURM_STEP_NUM_TASKS=2")
+    assert_input_error(
+        identify(1, case(), tmp_path / "out"), "started with SLURM_STEP_NUM_TASKS=2"
+    )
     assert not (tmp_path / "out").exists()
 
 
@@ -331,8 +376,12 @@ def test_diverged_solve_ends_with_3(case, tmp_path, ranks):
 def test_resume_with_another_case_is_refused(case, tmp_path):
     out = tmp_path / "out"
     summary(identify(1, case(), out), out)
-    assert_input_error(identify(1, case(("noise = 0.01", "noise = 0.02")), out, "--resume"), "case")
-    assert summary(identify(1, case(), out, "--overwrite"), out)["status"] == "converged"
+    assert_input_error(
+        identify(1, case(("noise = 0.01", "noise = 0.02")), out, "--resume"), "case"
+    )
+    assert (
+        summary(identify(1, case(), out, "--overwrite"), out)["status"] == "converged"
+    )
 
 
 @pytest.mark.parametrize(("ranks", "options"), [(1, []), (2, GROUPS)])
@@ -341,7 +390,8 @@ def test_verify(case, tmp_path, ranks, options):
     assert run.returncode == 0, run.stdout + run.stderr
     assert "WRONG" not in run.stdout and run.stdout.rstrip().endswith("verified")
     orders = re.search(
-        r"unknown D: orders (\S+) with the gradient .* (\S+) with the Hessian", run.stdout
+        r"unknown D: orders (\S+) with the gradient .* (\S+) with the Hessian",
+        run.stdout,
     )
     assert abs(float(orders[1]) - 2) < 0.1 and abs(float(orders[2]) - 3) < 0.1
     assert "\nregularizer of D: " in run.stdout and "\nmisfit of " in run.stdout
@@ -352,13 +402,17 @@ def test_verify(case, tmp_path, ranks, options):
 def test_discrepancy_principle_fits_to_the_noise(case, tmp_path):
     out = tmp_path / "out"
     found = summary(
-        identify(1, case(("weight = 1.0", "weight = 'discrepancy'")), out, "--plot"), out
+        identify(1, case(("weight = 1.0", "weight = 'discrepancy'")), out, "--plot"),
+        out,
     )
     tried = json.loads((out / "weight.json").read_text())
-    assert tried["reached"] and found["metrics"]["regularization_weight"] == tried["weight"]
-    assert tried["chi_squared"][tried["weights"].index(tried["weight"])] == pytest.approx(
-        1, abs=0.03
+    assert (
+        tried["reached"]
+        and found["metrics"]["regularization_weight"] == tried["weight"]
     )
+    assert tried["chi_squared"][
+        tried["weights"].index(tried["weight"])
+    ] == pytest.approx(1, abs=0.03)
     assert found["metrics"]["chi_squared"] == pytest.approx(1, abs=0.1)
     assert (out / "D.png").exists() and (out / "weight.png").exists()
 
@@ -375,7 +429,11 @@ def test_corner_of_the_l_curve_recovers_best(case, tmp_path):
         weight = chosen["regularization_weight"] * factor
         errors.append(
             summary(
-                identify(1, case(("weight = 1.0", f"weight = {weight}")), tmp_path / f"{factor}"),
+                identify(
+                    1,
+                    case(("weight = 1.0", f"weight = {weight}")),
+                    tmp_path / f"{factor}",
+                ),
                 tmp_path / f"{factor}",
             )["metrics"]["relative_error_D"]
         )
@@ -396,16 +454,33 @@ integrals = [{ expression = "x*y" }]"""
 
 def test_all_kinds_of_observations_are_fitted(case, tmp_path):
     out, file = tmp_path / "out", case(("noise = 0.01", OBSERVED))
-    found = {n: summary(identify(n, file, out / str(n), "--plot"), out / str(n)) for n in (1, 2)}
-    assert found[1]["status"] == "converged" and found[1]["metrics"]["chi_squared"] < 1.2
+    found = {
+        n: summary(identify(n, file, out / str(n), "--plot"), out / str(n))
+        for n in (1, 2)
+    }
+    assert (
+        found[1]["status"] == "converged" and found[1]["metrics"]["chi_squared"] < 1.2
+    )
     assert found[2]["objective"] == pytest.approx(found[1]["objective"], rel=1e-6)
 
 
 def test_stages_are_named(case, tmp_path):
     log = tmp_path / "log.txt"
-    summary(identify(1, case(), tmp_path / "out", "-log_view", f":{log}"), tmp_path / "out")
-    for name in ("setup", "assemble", "forward", "adjoint", "hessian", "regularization", "io"):
-        line = next(x for x in log.read_text().splitlines() if re.match(rf" *\d+: +{name}:", x))
+    summary(
+        identify(1, case(), tmp_path / "out", "-log_view", f":{log}"), tmp_path / "out"
+    )
+    for name in (
+        "setup",
+        "assemble",
+        "forward",
+        "adjoint",
+        "hessian",
+        "regularization",
+        "io",
+    ):
+        line = next(
+            x for x in log.read_text().splitlines() if re.match(rf" *\d+: +{name}:", x)
+        )
         assert float(line.split()[2]) > 0
 
 

@@ -53,7 +53,9 @@ def case(tmp_path):
 @needs_digits
 def test_digits_are_read_on_two_ranks(case, tmp_path):
     one, two = (
-        summary(calling.identify(ranks, case, tmp_path / str(ranks)), tmp_path / str(ranks))
+        summary(
+            calling.identify(ranks, case, tmp_path / str(ranks)), tmp_path / str(ranks)
+        )
         for ranks in (1, 2)
     )
     assert one["status"] == "trained" and one["metrics"]["error_test"] < 0.14
@@ -74,7 +76,16 @@ def test_a_run_that_is_stopped_goes_on(case, tmp_path):
 
 def test_wrong_input_is_told_once():
     run = subprocess.run(
-        [sys.executable, str(calling.DRIVER), "--case", str(CASE), "--out", "", "--seed", "0"],
+        [
+            sys.executable,
+            str(calling.DRIVER),
+            "--case",
+            str(CASE),
+            "--out",
+            "",
+            "--seed",
+            "0",
+        ],
         env=environment(),
         capture_output=True,
         text=True,
@@ -90,7 +101,14 @@ def test_wrong_input_is_told_once():
     mnist = ROOT / "meshes" / "mnist_cnn.toml"
     env = {k: v for k, v in environment().items() if k != "NPDE_DATA"}
     run = subprocess.run(
-        [sys.executable, str(calling.DRIVER), "--case", str(mnist), "--out", "/tmp/none"],
+        [
+            sys.executable,
+            str(calling.DRIVER),
+            "--case",
+            str(mnist),
+            "--out",
+            "/tmp/none",
+        ],
         env=env,
         capture_output=True,
         text=True,

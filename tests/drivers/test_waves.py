@@ -30,7 +30,9 @@ def test_gray_scott(tmp_path):
         ("end = 400.0, steps = 1000", "end = 200.0, steps = 250"),
         ("times = [50.0, 100.0, 200.0, 400.0]", "times = [50.0, 100.0, 200.0]"),
     )
-    found = metrics(2, case, tmp_path / "out", "--grid", "64", "64", "--levels", "1", "--plot")
+    found = metrics(
+        2, case, tmp_path / "out", "--grid", "64", "64", "--levels", "1", "--plot"
+    )
     for name, error in {"Du": 0.1, "Dv": 0.15, "F": 0.02, "k": 0.005}.items():
         assert found[f"relative_error_{name}"] < error
     assert (tmp_path / "out" / "state.gif").exists() and (
@@ -57,6 +59,8 @@ def test_phase_retrieval(tmp_path, ranks):
 
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_graded_index(tmp_path, ranks):
-    found = metrics(ranks, ROOT / "meshes" / "graded_index.toml", tmp_path / "out", "--plot")
+    found = metrics(
+        ranks, ROOT / "meshes" / "graded_index.toml", tmp_path / "out", "--plot"
+    )
     assert found["relative_error_n"] < 0.4
     assert (tmp_path / "out" / "course.png").exists()

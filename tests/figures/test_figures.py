@@ -58,7 +58,9 @@ def drawn(monkeypatch):
     """The figures that are saved, kept open."""
     kept = []
     save = figures.fields.save
-    monkeypatch.setattr(figures.fields, "save", lambda plt, f, p: kept.append(f) or save(plt, f, p))
+    monkeypatch.setattr(
+        figures.fields, "save", lambda plt, f, p: kept.append(f) or save(plt, f, p)
+    )
     return kept
 
 
@@ -73,7 +75,9 @@ def test_both_panels_share_the_scale_of_active_cells(drawn, tmp_path):
     recovered[0, 0] = 99
     active = np.ones((4, 4), bool)
     active[0, 0] = False
-    figures.plot_fields(tmp_path / "k.png", [np.arange(5)] * 2, recovered, true, active=active)
+    figures.plot_fields(
+        tmp_path / "k.png", [np.arange(5)] * 2, recovered, true, active=active
+    )
     first, second, error = (ax.collections[0] for ax in maps(drawn[0]))
     assert first.get_clim() == second.get_clim() == (2, 5)
     assert error.get_clim() == (-3, 3) and np.all(error.get_array().compressed() == 3)
@@ -95,7 +99,9 @@ def test_a_deviation_has_a_panel_and_a_scale_of_its_own(drawn, tmp_path):
     second = maps(drawn[0])[1]
     assert second.get_title(loc="left") == "standard deviation"
     assert second.collections[0].get_clim() == (1, 2)
-    assert [ax.get_ylabel() for ax in drawn[0].axes][-1] == "standard deviation of parameter [m]"
+    assert [ax.get_ylabel() for ax in drawn[0].axes][
+        -1
+    ] == "standard deviation of parameter [m]"
 
 
 def test_a_cell_far_off_does_not_set_the_scale(drawn, tmp_path):
@@ -115,7 +121,11 @@ def test_many_points_are_small_and_on_one_map_only(drawn, tmp_path):
     figures.plot_fields(tmp_path / "k.png", edges, field, field, marks=kinds)
     first, second, _ = maps(drawn[0])
     dots, squares = first.lines
-    assert dots.get_xdata().size == 2000 and dots.get_markersize() < 2 and dots.get_alpha() < 1
+    assert (
+        dots.get_xdata().size == 2000
+        and dots.get_markersize() < 2
+        and dots.get_alpha() < 1
+    )
     assert squares.get_xdata().size == 4
     assert [line.get_xdata().size for line in second.lines] == [4]
     said = [t.get_text() for t in drawn[0].legends[0].get_texts()]
@@ -146,7 +156,9 @@ def test_maps_are_not_transposed(drawn, tmp_path):
 def test_a_length_without_dimension_has_no_unit(drawn, tmp_path):
     edges = [np.arange(4.0), np.arange(3.0)]
     for unit, label in (("1", "x"), ("", "x"), ("cm", "x [cm]")):
-        figures.plot_fields(tmp_path / "k.png", edges, np.ones((3, 2)), length_unit=unit)
+        figures.plot_fields(
+            tmp_path / "k.png", edges, np.ones((3, 2)), length_unit=unit
+        )
         assert maps(drawn[-1])[0].get_xlabel() == label
 
 
@@ -155,7 +167,9 @@ def test_a_history_at_times_and_between_them(tmp_path, more):
     values = np.array([1.0, 3.0, 2.0])
     interval = np.array([[0.5, 1.5], [np.nan, np.nan], [1.5, 2.5]])
     path, times = tmp_path / "h.png", np.arange(3.0 + more)
-    assert is_drawn(figures.plot_history(path, times, values, values + 0.1, interval, unit="m"))
+    assert is_drawn(
+        figures.plot_history(path, times, values, values + 0.1, interval, unit="m")
+    )
     with pytest.raises(InputError, match="3 values at 5 times"):
         figures.plot_history(path, np.arange(5.0), values)
 
@@ -163,13 +177,18 @@ def test_a_history_at_times_and_between_them(tmp_path, more):
 def test_a_field_of_another_shape_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"true field: got shape \(3, 4\)"):
         figures.plot_fields(
-            tmp_path / "k.png", [np.arange(5), np.arange(4)], np.zeros((4, 3)), np.zeros((3, 4))
+            tmp_path / "k.png",
+            [np.arange(5), np.arange(4)],
+            np.zeros((4, 3)),
+            np.zeros((3, 4)),
         )
 
 
 def test_constant_field(tmp_path):
     assert is_drawn(
-        figures.plot_fields(tmp_path / "k.png", [np.arange(5), np.arange(4)], np.zeros((4, 3)))
+        figures.plot_fields(
+            tmp_path / "k.png", [np.arange(5), np.arange(4)], np.zeros((4, 3))
+        )
     )
 
 
@@ -180,7 +199,9 @@ def test_data_fit_with_data_that_were_not_observed(tmp_path, sigma):
     predicted = observed + 0.1 * rng.standard_normal(50)
     observed[3] = np.nan
     assert is_drawn(
-        figures.plot_data_fit(tmp_path / "d.png", observed, predicted, sigma, name="head", unit="m")
+        figures.plot_data_fit(
+            tmp_path / "d.png", observed, predicted, sigma, name="head", unit="m"
+        )
     )
     with pytest.raises(InputError, match="49 predictions; allowed: 50"):
         figures.plot_data_fit(tmp_path / "d.png", observed, predicted[1:], sigma)
@@ -211,7 +232,9 @@ def test_convergence_over_levels(tmp_path):
 
 def test_weights(tmp_path):
     w = np.logspace(-3, 1, 5)
-    path = figures.plot_weights(tmp_path / "w.svg", w, 100 + w, 1 / w, w[2], target=101.0)
+    path = figures.plot_weights(
+        tmp_path / "w.svg", w, 100 + w, 1 / w, w[2], target=101.0
+    )
     assert path.read_bytes().startswith(b"<?xml")
 
 
@@ -255,7 +278,9 @@ def test_pixels_of_stretched_grids_are_to_scale():
     edges = [np.array([0.0, 1.0, 4.0]), np.array([0.0, 2.0, 4.0, 6.0])]
     image = pixels(np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), edges)
     assert image.shape == (LARGEST, 3)
-    assert (image[:, 0] == 1).mean() == pytest.approx(0.25, abs=0.01) and image[-1].tolist() == [
+    assert (image[:, 0] == 1).mean() == pytest.approx(0.25, abs=0.01) and image[
+        -1
+    ].tolist() == [
         4,
         5,
         6,

@@ -108,8 +108,12 @@ def test_schemes_are_of_their_order_in_time(scheme):
     first = 16 if SCHEMES[scheme].linear_implicit else 32
     end = 0.8 if SCHEMES[scheme].linear_implicit else 0.05
     states = [last_state(5, first * 2**k, scheme, end)[1] for k in range(3)]
-    changes = [np.abs(b - a).max() for a, b in zip(states[:-1], states[1:], strict=True)]
-    order = 2 if scheme == "imex-theta" else SCHEMES[scheme].order  # nothing is explicit
+    changes = [
+        np.abs(b - a).max() for a, b in zip(states[:-1], states[1:], strict=True)
+    ]
+    order = (
+        2 if scheme == "imex-theta" else SCHEMES[scheme].order
+    )  # nothing is explicit
     expected = 2.0**order
     assert 0.8 * expected < changes[0] / changes[1] < 1.3 * expected, changes
 
@@ -136,7 +140,9 @@ def test_all_ways_to_give_a_value_are_the_same():
     seen = [snapshots(grid, times[-1:])]
     equation = Equation(grid, [Diffusion(grid, "D")])
     known = {"h": np.array(h)}
-    forward = Evolution(space, equation, known, runs, seen, SCHEMES["backward-euler"], times)
+    forward = Evolution(
+        space, equation, known, runs, seen, SCHEMES["backward-euler"], times
+    )
     lin = forward.linearize(space.create_vec())
     for other in lin.final[1:]:
         np.testing.assert_allclose(other, lin.final[0], atol=1e-9)
@@ -146,7 +152,10 @@ def test_all_ways_to_give_a_value_are_the_same():
 
 def test_times_of_tables_end_steps():
     grid, space, equation = diffusion(4)
-    given = {"x-": SideValue(2.0, [0, 1, 1], [0.0, 0.15, 0.3]), "y-": SideValue("x", [1], [0.55])}
+    given = {
+        "x-": SideValue(2.0, [0, 1, 1], [0.0, 0.15, 0.3]),
+        "y-": SideValue("x", [1], [0.55]),
+    }
     times = np.linspace(0, 1, 6)
     seen = [snapshots(grid, times[-1:])]
     runs = [Experiment(boundary=given)]
@@ -159,7 +168,10 @@ def test_times_of_tables_end_steps():
 
 TERMS = {
     "linear": lambda grid: [Diffusion(grid, "D"), Advection(grid, (0.5, -0.3))],
-    "central": lambda grid: [Diffusion(grid, "D"), Advection(grid, (0.5, -0.3), "central")],
+    "central": lambda grid: [
+        Diffusion(grid, "D"),
+        Advection(grid, (0.5, -0.3), "central"),
+    ],
     "steep": lambda grid: [GradientDiffusion(grid, ("u",), "u", "D*(1 + b*q)")],
     "porous": lambda grid: [
         Diffusion(grid, "D"),
@@ -189,14 +201,19 @@ def objective(name, scheme):
     robin = name in ("linear", "central")
     x_plus = Boundary("robin", 2.0) if robin else "neumann"
     grid = Grid((6, 5), boundaries={"x-": "dirichlet", "y+": "dirichlet", "x+": x_plus})
-    unknowns = [Unknown(n, "log", block=b) if b else Unknown(n, "log") for n, b in BLOCKS.items()]
+    unknowns = [
+        Unknown(n, "log", block=b) if b else Unknown(n, "log")
+        for n, b in BLOCKS.items()
+    ]
     space = ParameterSpace(grid, unknowns)
     time, end = "t + " if scheme else "", 6e-4 if scheme == "ars222" else 4e-3
     given = {
         "x-": f"a**2*b*sin(3*y) + {time}0.2",
         "x+": "exp(a*y)*b",
         "y-": "a*b*x",
-        "y+": 0.4 if scheme is None else SideValue("a**2*x", "h", [0.0, end / 3, 0.9 * end]),
+        "y+": 0.4
+        if scheme is None
+        else SideValue("a**2*x", "h", [0.0, end / 3, 0.9 * end]),
     }
     equation = Equation(grid, TERMS[name](grid))
     points = np.random.default_rng(5).random((7, 2)) * 0.9 + 0.05
@@ -211,7 +228,9 @@ def objective(name, scheme):
         seen = [at_points(grid, times[1:], points)]
         runs = [Experiment(start, boundary=given)]
         how = SCHEMES[scheme]
-        forward = Evolution(space, equation, {}, runs, seen, how, times, recipe="direct")
+        forward = Evolution(
+            space, equation, {}, runs, seen, how, times, recipe="direct"
+        )
     (layout,) = forward.layouts
     data = np.random.default_rng(0).standard_normal(layout.size)
     misfit = LeastSquares(data, 0.2, layout)
@@ -279,7 +298,10 @@ def test_derivatives_of_more_terms_and_schemes(name, scheme, tight):
         ({"x-": "sin(y"}, "boundary.x-"),
         ({"x-": "t*y"}, "boundary.x-"),
         ({"x-": "c*y"}, "boundary.x-"),
-        ({"x-": np.zeros(5)}, r"boundary.x-: got values of shape \[5\]; allowed: 4, one a cell"),
+        (
+            {"x-": np.zeros(5)},
+            r"boundary.x-: got values of shape \[5\]; allowed: 4, one a cell",
+        ),
         (
             {"x-": "log(y - 2)"},
             r"boundary.x-: got 'log\(y - 2\)', not finite on the side; allowed: f",
@@ -303,6 +325,8 @@ def test_a_trial_point_without_boundary_values_is_a_rejected_step():
     forward = Steady(space, Equation(grid, [Diffusion(grid, "D")]), {}, runs)
     m = space.create_vec()
     space.own(m, "a")[...] = -1.0
-    with pytest.raises(SolverError, match="boundary.y- is 'sqrt.a.', not finite on the side"):
+    with pytest.raises(
+        SolverError, match="boundary.y- is 'sqrt.a.', not finite on the side"
+    ):
         forward.linearize(m)
     forward.destroy()

@@ -12,7 +12,18 @@ from npde_opt.forward import chain, layer, storage
 from npde_opt.forward.chain import Chain, Visitors
 from npde_opt.forward.storage import Plan, Plans, Storage, plan
 
-SHAPES = [(2, 3, 2), (1, 4, 3), (3, 2, 2), (5,), (5,), (2, 2), (4, 3, 1), (7,), (2, 3, 2), (1, 1)]
+SHAPES = [
+    (2, 3, 2),
+    (1, 4, 3),
+    (3, 2, 2),
+    (5,),
+    (5,),
+    (2, 2),
+    (4, 3, 1),
+    (7,),
+    (2, 3, 2),
+    (1, 1),
+]
 LAYERS = len(SHAPES) - 1
 STEPS = 2.0 ** -np.arange(4, 13)
 
@@ -23,7 +34,11 @@ class Toy:
 
     def __init__(self, n, k, shapes=SHAPES):
         rng = np.random.default_rng(n)
-        size, self.shape, self.before = int(np.prod(shapes[n])), shapes[n + 1], shapes[n]
+        size, self.shape, self.before = (
+            int(np.prod(shapes[n])),
+            shapes[n + 1],
+            shapes[n],
+        )
         self.name, self.a, self.w = f"w{n}", k["a"], k[f"w{n}"]
         self.A = rng.standard_normal((int(np.prod(self.shape)), size)) / size**0.5
         self.B = rng.standard_normal((size, size)) / size**0.5
@@ -60,7 +75,11 @@ class Toy:
         dlast = dadjoint.ravel()
         inner = dk[self.name] * np.cos(s) * last - self.w * np.sin(s) * ds * last
         dmiddle = self.A.T @ (inner + self.w * np.cos(s) * dlast)
-        turned = dk["a"] * slope * middle - 2 * self.a * t * dt * middle + self.a * slope * dmiddle
+        turned = (
+            dk["a"] * slope * middle
+            - 2 * self.a * t * dt * middle
+            + self.a * slope * dmiddle
+        )
         out[self.name] += np.cos(s) * ds @ last + np.sin(s) @ dlast
         out["a"] += dt @ middle + t @ dmiddle
         return (dmiddle + self.B.T @ turned).reshape(self.before), [dmiddle, dlast]
@@ -100,7 +119,9 @@ class Functional:
 def point(seed):
     """(u_0, k), or a direction."""
     rng = np.random.default_rng(seed)
-    k = {"a": rng.standard_normal()} | {f"w{n}": 1 + rng.random() for n in range(LAYERS)}
+    k = {"a": rng.standard_normal()} | {
+        f"w{n}": 1 + rng.random() for n in range(LAYERS)
+    }
     return rng.standard_normal(SHAPES[0]), k
 
 
@@ -182,9 +203,14 @@ def test_a_second_derivative_is_the_slope_of_the_gradient_and_symmetric():
     remainders = []
     for e in STEPS:
         up, down = gradient(moved(at, a, e)), gradient(moved(at, a, -e))
-        differences = [(dot(up, along) - dot(down, along)) / (2 * e) for along in (a, b)]
+        differences = [
+            (dot(up, along) - dot(down, along)) / (2 * e) for along in (a, b)
+        ]
         remainders.append(
-            max(abs(d - dot(product, x)) for d, x in zip(differences, (a, b), strict=True))
+            max(
+                abs(d - dot(product, x))
+                for d, x in zip(differences, (a, b), strict=True)
+            )
         )
     assert order(STEPS, remainders, 1e-12 / STEPS) == pytest.approx(2, abs=0.1)
     assert dot(product, b) == pytest.approx(dot(hessian(at, b), a), rel=1e-12)
@@ -267,7 +293,10 @@ def test_solves_are_told_what_came_before():
             return super().adjoint(stages, adjoint, out, late)
 
     at, along, shapes = point(1), point(2), [(3,)] * 5
-    path, changes = Chain([Told(n, at[1], shapes) for n in range(4)]).run(np.ones(3)), []
+    path, changes = (
+        Chain([Told(n, at[1], shapes) for n in range(4)]).run(np.ones(3)),
+        [],
+    )
     path.tangent(np.ones(3), along[1], lambda n, u, du: changes.append(du))
     assert told[0] is None and all(told[n] is changes[n - 1] for n in (1, 2, 3))
     told.clear()

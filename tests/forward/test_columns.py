@@ -2,7 +2,12 @@
 
 import numpy as np
 import pytest
-from forward.test_evolution_derivatives import SHAPE, check, gray_scott, objective, tight  # noqa: F401
+from forward.test_evolution_derivatives import (
+    SHAPE,
+    check,
+    gray_scott,
+    objective,
+)  # noqa: F401
 from mpi4py import MPI
 
 from npde_opt.errors import InputError, SolverError
@@ -63,13 +68,16 @@ def three(grid):
         Experiment({"u": "1 - 0.5*x", "v": "v0**2"}),
         Experiment({"u": "1 - 0.5*y", "v": "v0"}, [source]),
         Experiment({"u": "0.7 + 0.2*y", "v": "v0"}),
-        Experiment({"u": 0.9, "v": "0.3*v0"}, samplings=[snapshots(grid, [0.004], "v")]),
+        Experiment(
+            {"u": 0.9, "v": "0.3*v0"}, samplings=[snapshots(grid, [0.004], "v")]
+        ),
     ]
 
 
 @pytest.mark.parallel([1, 2, 3])
 @pytest.mark.parametrize(
-    "shape, sides", [((9, 8), {"x-": "periodic", "x+": "periodic"}), ((11,), {}), ((5, 6, 4), {})]
+    "shape, sides",
+    [((9, 8), {"x-": "periodic", "x+": "periodic"}), ((11,), {}), ((5, 6, 4), {})],
 )
 def test_columns_are_experiments(shape, sides, monkeypatch):
     """Data, gradient and Hessian products beside those of assembled steps, one experiment at a
@@ -101,7 +109,9 @@ def results(J, m, dm):
 
 def compare(found, expected, rtol=1e-11):
     for x, y in zip(found, expected, strict=True):
-        np.testing.assert_allclose(x, y, rtol=rtol, atol=0.1 * rtol * np.abs(y).max(initial=1))
+        np.testing.assert_allclose(
+            x, y, rtol=rtol, atol=0.1 * rtol * np.abs(y).max(initial=1)
+        )
 
 
 def driven(grid):
@@ -133,7 +143,11 @@ def mask():
 
 DRIVEN = {
     "terms": fisher,
-    "unknowns": [Unknown("D", "log"), *(Unknown(n, block=Shared()) for n in "rs"), Unknown("c")]
+    "unknowns": [
+        Unknown("D", "log"),
+        *(Unknown(n, block=Shared()) for n in "rs"),
+        Unknown("c"),
+    ]
     + [Unknown("h", block=Shared(2))],
     "known": {"K": 1.2},
     "trials": driven,
@@ -194,7 +208,9 @@ def one_state_and_each(scheme, problem, monkeypatch):
 
 
 @pytest.mark.parallel([1, 2, 3])
-@pytest.mark.parametrize("scheme, problem", [("heun", DRIVEN), ("crank-nicolson", COUPLED)])
+@pytest.mark.parametrize(
+    "scheme, problem", [("heun", DRIVEN), ("crank-nicolson", COUPLED)]
+)
 def test_assembled_columns_are_experiments(scheme, problem, monkeypatch):
     """With all that may drive them, and systems that are solved for together."""
     made, found = one_state_and_each(scheme, problem, monkeypatch)
@@ -261,7 +277,9 @@ def test_columns_within_a_budget(tmp_path):
         at, h = J.linearize(m), J.create_vec()
         g = at.gradient()
         steps = J.forward.times.size - 1
-        assert J.forward.counters.steps == round(4 * steps * J.forward.storage.predicted)
+        assert J.forward.counters.steps == round(
+            4 * steps * J.forward.storage.predicted
+        )
         at.hessian(dm, h)
         found.append([v.getArray().copy() for v in (g, h)])
         at.destroy()
@@ -269,7 +287,9 @@ def test_columns_within_a_budget(tmp_path):
     assert not any(tmp_path.iterdir())
     for other in found[1:]:
         for x, y in zip(found[0], other, strict=True):
-            np.testing.assert_allclose(y, x, rtol=1e-13, atol=1e-13 * np.abs(x).max(initial=1))
+            np.testing.assert_allclose(
+                y, x, rtol=1e-13, atol=1e-13 * np.abs(x).max(initial=1)
+            )
 
 
 @pytest.mark.parallel([1, 2])
@@ -279,7 +299,10 @@ def test_a_column_that_is_no_number_ends_the_run():
     from npde_opt.terms import Diffusion, Kinetics
 
     J, m, _ = objective(
-        lambda g: [Diffusion(g, "D", "u"), Kinetics(g, ("u", "v"), {"u": "-k*sqrt(v)"})],
+        lambda g: [
+            Diffusion(g, "D", "u"),
+            Kinetics(g, ("u", "v"), {"u": "-k*sqrt(v)"}),
+        ],
         [Unknown("k", block=Shared())],
         "explicit-euler",
         ("u", "v"),
@@ -288,7 +311,8 @@ def test_a_column_that_is_no_number_ends_the_run():
         samplings=lambda grid, times: [snapshots(grid, times[[-1]], "u")],
     )
     with pytest.raises(
-        SolverError, match=f"rate of u is not finite in {SHAPE[0] * SHAPE[1]} cells in step 1"
+        SolverError,
+        match=f"rate of u is not finite in {SHAPE[0] * SHAPE[1]} cells in step 1",
     ):
         J.linearize(m).gradient()
 
@@ -296,9 +320,14 @@ def test_a_column_that_is_no_number_ends_the_run():
 @pytest.mark.parallel([2, 3])
 def test_a_flux_through_one_side_is_a_load_on_all_ranks():
     """Ranks away from the side would take other steps than those at it."""
-    J, m, _ = columns(lambda grid: [Experiment({"u": 1.0, "v": "v0"}, boundary={"u": {"x-": 2.0}})])
+    J, m, _ = columns(
+        lambda grid: [Experiment({"u": 1.0, "v": "v0"}, boundary={"u": {"x-": 2.0}})]
+    )
     at = J.linearize(m)
-    assert np.isfinite(at.value) and type(at.linearization.batches[0].stepper).__name__ == "Stepper"
+    assert (
+        np.isfinite(at.value)
+        and type(at.linearization.batches[0].stepper).__name__ == "Stepper"
+    )
     J.destroy()
 
 
@@ -325,11 +354,15 @@ def test_single_precision(number):
 def test_single_precision_is_of_fused_steps():
     J, m, _ = objective(**DRIVEN, scheme="heun")
     J.forward.dtype = np.dtype(np.float32)
-    with pytest.raises(InputError, match="precision: got single; allowed: double but for"):
+    with pytest.raises(
+        InputError, match="precision: got single; allowed: double but for"
+    ):
         J.linearize(m).gradient()
     f = J.forward
     wrong = f.space, f.equation, {"K": 1.2}, f.experiments, (), f.scheme, f.times
-    with pytest.raises(InputError, match="precision: got 'half'; allowed: double, single"):
+    with pytest.raises(
+        InputError, match="precision: got 'half'; allowed: double, single"
+    ):
         Evolution(*wrong, precision="half")
     J.destroy()
 

@@ -62,7 +62,9 @@ def objective(
 ):
     """An objective and a point m and direction dm, the same on any number of ranks; `terms`,
     `trials` and `samplings` are functions of the grid, whose cells may be given, too."""
-    grid = Grid(shape, boundaries=sides or {}, active=active, comm=MPI.COMM_WORLD, **cells)
+    grid = Grid(
+        shape, boundaries=sides or {}, active=active, comm=MPI.COMM_WORLD, **cells
+    )
     space = ParameterSpace(grid, unknowns)
     times = np.linspace(0, end, steps + 1) ** 1.1
     runs = trials(grid) if trials else [Experiment({species[0]: START})]
@@ -70,7 +72,9 @@ def objective(
         samplings(grid, times)
         if samplings
         else [
-            at_points(grid, [0.3 * times[2] + 0.7 * times[3], times[-1]], POINTS, species[0]),
+            at_points(
+                grid, [0.3 * times[2] + 0.7 * times[3], times[-1]], POINTS, species[0]
+            ),
             snapshots(grid, times[[0, 3]], species[-1]),
         ]
     )
@@ -86,7 +90,10 @@ def objective(
     )
     misfits = []
     for layout in forward.layouts:
-        y = [np.random.default_rng(e).standard_normal(layout.size) for e in layout.members]
+        y = [
+            np.random.default_rng(e).standard_normal(layout.size)
+            for e in layout.members
+        ]
         misfits.append(LeastSquares(np.stack(y, axis=1), 0.5, layout))
     m, dm = vector(space, 1, 0.7), vector(space, 2, 0.5)
     return Objective(forward, misfits, {}), m, dm
@@ -127,7 +134,11 @@ def fisher(grid):
 @pytest.mark.parametrize("scheme", list(SCHEMES))
 def test_schemes(scheme):
     """Field D, scalar r, position of the initial state, together."""
-    unknowns = [Unknown("D", "log"), Unknown("r", block=Shared()), Unknown("s", block=Shared())]
+    unknowns = [
+        Unknown("D", "log"),
+        Unknown("r", block=Shared()),
+        Unknown("s", block=Shared()),
+    ]
     check(*objective(fisher, unknowns, scheme, known={"K": 1.2}, end=0.0067))
 
 
@@ -167,7 +178,8 @@ def test_two_species_fields_and_initial_states(scheme):
 
 @pytest.mark.parallel([1, 2, 3])
 @pytest.mark.parametrize(
-    "shape, sides", [((9, 8), {"x-": "periodic", "x+": "periodic"}), ((11,), {}), ((5, 6, 4), {})]
+    "shape, sides",
+    [((9, 8), {"x-": "periodic", "x+": "periodic"}), ((11,), {}), ((5, 6, 4), {})],
 )
 def test_the_fused_step_is_the_assembled_one(shape, sides):
     unknowns = [
@@ -192,16 +204,22 @@ def test_the_fused_step_is_the_assembled_one(shape, sides):
         )
         J.forward.fused = fused
         at, h = J.linearize(m), J.create_vec()
-        assert (type(at.linearization.batches[0].stepper).__name__ == "FusedEuler") == fused
+        assert (
+            type(at.linearization.batches[0].stepper).__name__ == "FusedEuler"
+        ) == fused
         at.hessian(dm, h)
         found.append([at.gradient().getArray().copy(), h.getArray().copy()])
         check(J, m, dm) if fused else J.destroy()
     for x, y in zip(*found, strict=True):
-        np.testing.assert_allclose(x, y, rtol=1e-11, atol=1e-12 * np.abs(x).max(initial=1))
+        np.testing.assert_allclose(
+            x, y, rtol=1e-11, atol=1e-12 * np.abs(x).max(initial=1)
+        )
 
 
 @pytest.mark.parallel([1, 2, 3])
-@pytest.mark.parametrize("scheme", ["imex-theta", "ars222", "backward-euler", "explicit-euler"])
+@pytest.mark.parametrize(
+    "scheme", ["imex-theta", "ars222", "backward-euler", "explicit-euler"]
+)
 def test_histories_sources_sides_masks_and_regions(scheme):
     """An unknown history and shape of a source, Dirichlet values, advection, a mask, averages over
     regions."""
@@ -237,7 +255,11 @@ def test_histories_sources_sides_masks_and_regions(scheme):
             trials=lambda grid: [
                 Experiment(
                     {"u": 0.5},
-                    [Source(grid, ("u",), "u", "w*exp(-w*x)", "h", [0.0, 0.002, 0.0033])],
+                    [
+                        Source(
+                            grid, ("u",), "u", "w*exp(-w*x)", "h", [0.0, 0.002, 0.0033]
+                        )
+                    ],
                     {"x-": 1.5},
                 )
             ],
@@ -301,7 +323,9 @@ def test_complex_states_seen_by_intensity(scheme):
             ("re", "im"),
             1j,
             known={"W": 0.3},
-            trials=lambda grid: [Experiment({"re": "cos(f)", "im": "0.5*sin(2*f + x)"})],
+            trials=lambda grid: [
+                Experiment({"re": "cos(f)", "im": "0.5*sin(2*f + x)"})
+            ],
             samplings=lambda grid, times: [
                 snapshots(grid, times[[2, -1]], "re**2 + im**2"),
                 at_points(grid, times[1:], POINTS, "im"),
@@ -326,7 +350,10 @@ def test_errors_that_are_correlated_or_proportional_and_priors():
             known={"K": 1.2},
             end=0.01,
             trials=lambda grid: [
-                Experiment({"u": START}, [Source(grid, ("u",), "u", 5.0, "h", [0, 0.003, 0.005])])
+                Experiment(
+                    {"u": START},
+                    [Source(grid, ("u",), "u", 5.0, "h", [0, 0.003, 0.005])],
+                )
             ],
             samplings=lambda grid, times: [at_points(grid, times[1:], POINTS)],
         )
@@ -345,7 +372,9 @@ def test_errors_that_are_correlated_or_proportional_and_priors():
         if kind == "correlated":
             at = J.linearize(m)
             e = (at.linearization.data[0].gather()[:, 0] - y).reshape(4, -1)
-            expected = 0.5 * np.einsum("ti,ts,si->", e, np.linalg.inv(0.04 * correlation), e)
+            expected = 0.5 * np.einsum(
+                "ti,ts,si->", e, np.linalg.inv(0.04 * correlation), e
+            )
             assert at.misfit == pytest.approx(expected, rel=1e-10)
         check(J, m, dm)
 
@@ -406,7 +435,9 @@ def test_all_storages_give_the_same_gradient_and_hessian(scheme, tmp_path):
     for other in found[1:]:
         for x, y in zip(found[0], other, strict=True):
             assert np.abs(x).max(initial=0) > 0 or x.size == 0
-            np.testing.assert_allclose(y, x, rtol=1e-13, atol=1e-13 * np.abs(x).max(initial=1))
+            np.testing.assert_allclose(
+                y, x, rtol=1e-13, atol=1e-13 * np.abs(x).max(initial=1)
+            )
 
 
 @pytest.mark.parallel([1, 2])
@@ -420,10 +451,14 @@ def test_a_folder_that_takes_no_trajectory_is_wrong_input(tmp_path):
         steps=11,
         storage=None,
     )
-    unit = 8 * SHAPE[0] * SHAPE[1] // MPI.COMM_WORLD.size * SCHEMES["ars222"].stages * 1.5
+    unit = (
+        8 * SHAPE[0] * SHAPE[1] // MPI.COMM_WORLD.size * SCHEMES["ars222"].stages * 1.5
+    )
     J.forward._plan(Storage(1.2 * unit, 2.2 * unit, str(tmp_path / "gone")))
     at = J.linearize(m)
-    with pytest.raises(InputError, match="storage of trajectories: got .*gone.*No such file"):
+    with pytest.raises(
+        InputError, match="storage of trajectories: got .*gone.*No such file"
+    ):
         at.gradient()
     at.destroy()
     J.destroy()
@@ -458,7 +493,10 @@ def test_two_groups_of_experiments_are_the_whole():
         at.hessian(dm, h)
         found = [at.value]
         for vec in (at.gradient(), h):
-            found += [space.grid.gather(space.block_vec(vec, "D")), space.values(vec, "r")]
+            found += [
+                space.grid.gather(space.block_vec(vec, "D")),
+                space.values(vec, "r"),
+            ]
         results.append(found)
         at.destroy()
         J.destroy()
@@ -482,7 +520,8 @@ def test_a_scalar_that_several_parts_read(scheme):
             trials=lambda grid: [
                 Experiment({"u": "0.4*K + 0.2*x"}),
                 Experiment(
-                    {"u": "0.4 + 0.2*y"}, [Source(grid, ("u",), "u", "1 + x*K", "K", [0.0])]
+                    {"u": "0.4 + 0.2*y"},
+                    [Source(grid, ("u",), "u", "1 + x*K", "K", [0.0])],
                 ),
             ],
         )
@@ -490,7 +529,9 @@ def test_a_scalar_that_several_parts_read(scheme):
 
 
 @pytest.mark.parallel([1, 2])
-@pytest.mark.parametrize("scheme", ["explicit-euler", "ars222", "backward-euler", "crank-nicolson"])
+@pytest.mark.parametrize(
+    "scheme", ["explicit-euler", "ars222", "backward-euler", "crank-nicolson"]
+)
 def test_gamma_divides_all_terms(scheme):
     """gamma du/dt = f is du/dt = f / gamma, for linear terms, reactions, diffusivities D(u) and
     sources."""
@@ -533,7 +574,11 @@ def test_what_is_singular_at_inactive_cells_is_not_seen(scheme):
         ]
 
     w = np.where(active, 2.0, np.nan)[Grid(SHAPE).local_slice]
-    unknowns = [Unknown("E", "log"), Unknown("r", block=Shared()), Unknown("p", block=Shared())]
+    unknowns = [
+        Unknown("E", "log"),
+        Unknown("r", block=Shared()),
+        Unknown("p", block=Shared()),
+    ]
     check(
         *objective(
             terms,
@@ -595,9 +640,9 @@ def test_verification_passes_over_steps_where_nothing_is_defined():
         J.linearize(m).gradient()
         orders = taylor_test(J, m, dm, WIDE)
         if defined:
-            assert orders.first == pytest.approx(2, abs=0.1) and orders.second == pytest.approx(
-                3, abs=0.1
-            )
+            assert orders.first == pytest.approx(
+                2, abs=0.1
+            ) and orders.second == pytest.approx(3, abs=0.1)
         else:
             assert np.isnan(orders.first)
         J.destroy()
@@ -613,7 +658,9 @@ def test_newton_starts_from_nothing(scheme, species):
         linear = [Diffusion(grid, "D", s) for s in species]
         return [
             *linear,
-            Kinetics(grid, species, "fisher-kpp" if len(species) == 1 else "gray-scott"),
+            Kinetics(
+                grid, species, "fisher-kpp" if len(species) == 1 else "gray-scott"
+            ),
         ]
 
     check(
@@ -635,7 +682,10 @@ def test_newton_starts_from_nothing(scheme, species):
 
 def test_a_sweep_that_failed_leaves_nothing_behind():
     J, m, _ = objective(
-        fisher, [Unknown("D", "log"), Unknown("r", block=Shared())], "ars222", known={"K": 1.2}
+        fisher,
+        [Unknown("D", "log"), Unknown("r", block=Shared())],
+        "ars222",
+        known={"K": 1.2},
     )
     expected = J.linearize(m).gradient().getArray().copy()
     at = J.linearize(m)
@@ -656,7 +706,10 @@ def test_a_sweep_that_failed_leaves_nothing_behind():
 
 def test_a_tangent_evaluates_the_parameters_part_once_a_stage(monkeypatch):
     J, m, dm = objective(
-        fisher, [Unknown("D", "log"), Unknown("r", block=Shared())], "ars222", known={"K": 1.2}
+        fisher,
+        [Unknown("D", "log"), Unknown("r", block=Shared())],
+        "ars222",
+        known={"K": 1.2},
     )
     lin, asked = J.forward.linearize(m), []
     derivative = stepper.Group.derivative

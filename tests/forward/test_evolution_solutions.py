@@ -52,7 +52,10 @@ def run(
         [Experiment(initial, boundary=boundary or {})],
         [
             at_points(
-                grid, times[[-1]], np.array([[(e[0] + e[-1]) / 2 for e in grid.edges]]), species[0]
+                grid,
+                times[[-1]],
+                np.array([[(e[0] + e[-1]) / 2 for e in grid.edges]]),
+                species[0],
             )
         ],
         SCHEMES[scheme],
@@ -88,7 +91,9 @@ def test_order_in_time(name):
             name,
             known,
         )
-        return np.abs(u[0] - np.exp(-(rate + c) * 0.4) * np.cos(np.pi * grid.centers[0])).max()
+        return np.abs(
+            u[0] - np.exp(-(rate + c) * 0.4) * np.cos(np.pi * grid.centers[0])
+        ).max()
 
     assert abs(manufactured_order(error, (250, 500)) - SCHEMES[name].order) < 0.1
 
@@ -163,7 +168,9 @@ def test_fitzhugh_nagumo_follows_its_ode():
 
     def rates(t, y):
         u, w = y
-        return u - u**3 / 3 - w + known["I"], known["epsilon"] * (u + known["a"] - known["b"] * w)
+        return u - u**3 / 3 - w + known["I"], known["epsilon"] * (
+            u + known["a"] - known["b"] * w
+        )
 
     true = solve_ivp(rates, (0, 20), (-1.0, 1.0), rtol=1e-10, atol=1e-12).y[:, -1]
 
@@ -211,13 +218,16 @@ def test_free_wave_packet_and_norm():
 
     def packet(x, t):
         q = 1 + 1j * t / (2 * s**2)
-        return np.exp(-((x - k0 * t) ** 2) / (4 * s**2 * q) + 1j * k0 * (x - k0 * t / 2)) / np.sqrt(
-            q
-        )
+        return np.exp(
+            -((x - k0 * t) ** 2) / (4 * s**2 * q) + 1j * k0 * (x - k0 * t / 2)
+        ) / np.sqrt(q)
 
     def error(n):
         grid = Grid(
-            (n,), extent=(2.0,), origin=(-1.0,), boundaries={"x-": "dirichlet", "x+": "dirichlet"}
+            (n,),
+            extent=(2.0,),
+            origin=(-1.0,),
+            boundaries={"x-": "dirichlet", "x+": "dirichlet"},
         )
         start = packet(grid.centers[0], 0)
         parts = {
@@ -244,7 +254,10 @@ def test_gaussian_beam():
     """2ik dA/dz = -A_xx: the width of a beam grows as sqrt(1 + (z/z_R)^2), z_R = k w^2 / 2."""
     k, w, z = 40.0, 0.1, 0.3
     grid = Grid(
-        (256,), extent=(2.0,), origin=(-1.0,), boundaries={"x-": "dirichlet", "x+": "dirichlet"}
+        (256,),
+        extent=(2.0,),
+        origin=(-1.0,),
+        boundaries={"x-": "dirichlet", "x+": "dirichlet"},
     )
     x = grid.centers[0]
     A = run(
@@ -265,7 +278,9 @@ def test_gaussian_beam():
 def test_absorbing_layer_reflects_less_than_a_thousandth():
     """A packet of speed 1 (wavelength 0.1) leaves through layers of 3 wavelengths."""
     k, wave = 2 * np.pi / 0.1, 0.1
-    grid = Grid((600,), extent=(3.0,), boundaries={"x-": "dirichlet", "x+": "dirichlet"})
+    grid = Grid(
+        (600,), extent=(3.0,), boundaries={"x-": "dirichlet", "x+": "dirichlet"}
+    )
     x = grid.centers[0]
     start = np.exp(-(((x - 1.5) / 0.25) ** 2) + 1j * k * x)
     W = absorbing_rate(grid, {"x-": 3 * wave, "x+": 3 * wave}, 1.0)
@@ -298,7 +313,9 @@ def test_fisher_wave_speed():
             {"D": 1.0, "r": 1.0, "K": 1.0},
         )[0]
         i = np.argmax(u < 0.5)
-        fronts.append(grid.centers[0][i - 1] + (u[i - 1] - 0.5) / (u[i - 1] - u[i]) * 0.2)
+        fronts.append(
+            grid.centers[0][i - 1] + (u[i - 1] - 0.5) / (u[i - 1] - u[i]) * 0.2
+        )
     speed = (fronts[1] - fronts[0]) / 20
     assert speed == pytest.approx(2 - 1.5 * np.log(50 / 30) / 20, rel=5e-3)
 
@@ -312,7 +329,9 @@ def test_gradient_is_that_of_tsadjoint():
     space = ParameterSpace(grid, [Unknown("u0"), Unknown("r", block=Shared())])
     forward = Evolution(
         space,
-        Equation(grid, [Diffusion(grid, "D"), Kinetics(grid, ("u",), {"u": "r*u*(1 - u)"})]),
+        Equation(
+            grid, [Diffusion(grid, "D"), Kinetics(grid, ("u",), {"u": "r*u*(1 - u)"})]
+        ),
         {"D": D},
         [Experiment({"u": "u0"})],
         [snapshots(grid, [dt * steps])],
@@ -327,7 +346,9 @@ def test_gradient_is_that_of_tsadjoint():
     g = lin.apply_adjoint([d])
 
     lap = (
-        np.diag(np.full(n - 1, 1.0), 1) + np.diag(np.full(n - 1, 1.0), -1) - 2 * np.eye(n)
+        np.diag(np.full(n - 1, 1.0), 1)
+        + np.diag(np.full(n - 1, 1.0), -1)
+        - 2 * np.eye(n)
     ) / h**2
     lap[0, 0] = lap[-1, -1] = -1 / h**2
     J, Jp = (
@@ -463,7 +484,11 @@ def test_refused_steps_and_blow_up():
 def test_steps_by_accuracy():
     rate = 3.0
     times = accurate(
-        lambda t: np.array([(1 + rate * (t[1] - t[0]) / 2) ** -(2.0 * (t.size - 1))]), 0, 1, 1, 1e-3
+        lambda t: np.array([(1 + rate * (t[1] - t[0]) / 2) ** -(2.0 * (t.size - 1))]),
+        0,
+        1,
+        1,
+        1e-3,
     )
     value = (1 + rate * (times[1] - times[0]) / 2) ** -(2.0 * (times.size - 1))
     assert abs(value / np.exp(-rate) - 1) < 3e-3 and times.size < 4200
@@ -472,7 +497,8 @@ def test_steps_by_accuracy():
         raise TooFewSteps("it grew")
 
     with pytest.raises(
-        InputError, match="times.tolerance: got 0.001; allowed: one that 100 steps reach: it grew"
+        InputError,
+        match="times.tolerance: got 0.001; allowed: one that 100 steps reach: it grew",
     ):
         accurate(fails, 0, 1, 1, 1e-3, most=100)
     late = doubling(-5, 0.1, -1, 3)
@@ -491,7 +517,11 @@ def test_fisher_is_identified_on_any_number_of_ranks():
     rejected step."""
     grid = Grid((24, 20))
     unknowns = [
-        Unknown("D", "log", block=Regions(np.add.outer(np.arange(24) // 12, np.zeros(20, int)))),
+        Unknown(
+            "D",
+            "log",
+            block=Regions(np.add.outer(np.arange(24) // 12, np.zeros(20, int))),
+        ),
         Unknown("r", "log", block=Shared()),
         Unknown("s", block=Shared()),
     ]
@@ -514,7 +544,9 @@ def test_fisher_is_identified_on_any_number_of_ranks():
     found = minimize(J, m, Settings(method="gauss-newton", gradient_rtol=1e-6))
     at = J.linearize(found.m)
     assert found.status == "converged" and 0.9 < at.chi_squared() < 1.1
-    np.testing.assert_allclose(np.exp(space.values(found.m, "D")), [0.004, 0.02], rtol=0.03)
+    np.testing.assert_allclose(
+        np.exp(space.values(found.m, "D")), [0.004, 0.02], rtol=0.03
+    )
     assert np.exp(space.values(found.m, "r"))[0] == pytest.approx(4.0, rel=0.01)
     assert space.values(found.m, "s")[0] == pytest.approx(0.45, abs=2e-3)
     assert found.objective == pytest.approx(466.8544368, rel=1e-6)
@@ -528,7 +560,11 @@ def test_equations_that_cannot_be():
     with pytest.raises(InputError, match="term's species"):
         Equation(grid, [Diffusion(grid, "D", "re")], pair, 1j)
     equation = Equation(grid, [Diffusion(grid, "D"), absorbing], pair, 1j)
-    for boundary in ({"x-": 3.0}, {"re": {"x-": 1.0}, "x-": 1.0}, {"re": {"x-": 1.0}, "typo": {}}):
+    for boundary in (
+        {"x-": 3.0},
+        {"re": {"x-": 1.0}, "x-": 1.0},
+        {"re": {"x-": 1.0}, "typo": {}},
+    ):
         with pytest.raises(InputError, match="boundary"):
             by_species(equation, boundary, "boundary")
     with pytest.raises(InputError, match="-1 in an active cell"):

@@ -13,7 +13,11 @@ SIDES = {
     "periodic": {"x-": "periodic", "x+": "periodic"},
     "both": {f"{a}{s}": "periodic" for a in "xy" for s in "-+"},
 }
-MODES = {"neumann": ("edge", "edge"), "periodic": ("wrap", "edge"), "both": ("wrap", "wrap")}
+MODES = {
+    "neumann": ("edge", "edge"),
+    "periodic": ("wrap", "edge"),
+    "both": ("wrap", "wrap"),
+}
 
 
 def drawn(grid, lead, dtype=float):

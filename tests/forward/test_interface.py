@@ -19,7 +19,8 @@ LAST = COMM.rank == COMM.size - 1
 
 @pytest.mark.parallel([2, 3])
 @pytest.mark.parametrize(
-    "shape, sides", [((10, 8), {}), ((8,), {}), ((8, 8), {"x-": "periodic", "x+": "periodic"})]
+    "shape, sides",
+    [((10, 8), {}), ((8,), {}), ((8, 8), {"x-": "periodic", "x+": "periodic"})],
 )
 def test_another_grid_on_one_rank(shape, sides):
     with pytest.raises(NpdeError, match="the grid differs between ranks"):
@@ -34,7 +35,8 @@ def test_other_experiments_on_one_rank(sides):
     space = ParameterSpace(grid, [Unknown("D", "log")])
     source = np.ones(grid.local_shape)
     experiments = [
-        Experiment(load=source, boundary=boundary) for boundary in (sides if LAST else [{}, {}])
+        Experiment(load=source, boundary=boundary)
+        for boundary in (sides if LAST else [{}, {}])
     ]
     with pytest.raises(
         NpdeError, match="boundary values, one an experiment, differs between ranks"

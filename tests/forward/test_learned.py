@@ -62,7 +62,9 @@ def objective(scheme, masked=False, several=1):
     active = np.ones((5, 4), bool) if masked else None
     if active is not None:
         active[-1, -1] = active[-1, 0] = False
-    grid = Grid((5, 4), boundaries={"x-": "dirichlet"}, active=active, comm=MPI.COMM_WORLD)
+    grid = Grid(
+        (5, 4), boundaries={"x-": "dirichlet"}, active=active, comm=MPI.COMM_WORLD
+    )
     steady = scheme is None
     names = ("D", "R") if steady else ("D", "R", "T")
     scalars = [Unknown("r", "log", block=Shared()), Unknown("a", "log")]
@@ -76,12 +78,20 @@ def objective(scheme, masked=False, several=1):
         forward = Steady(space, equation, {}, runs, seen)
     else:
         times = np.linspace(0, 0.012, 3)
-        seen = [at_points(grid, times[1:], POINTS, "u"), snapshots(grid, times[-1:], "u*v")]
-        runs += [Experiment({"u": 0.7, "v": "0.2 + 0.5*x"}, boundary=sides)] * (several - 1)
+        seen = [
+            at_points(grid, times[1:], POINTS, "u"),
+            snapshots(grid, times[-1:], "u*v"),
+        ]
+        runs += [Experiment({"u": 0.7, "v": "0.2 + 0.5*x"}, boundary=sides)] * (
+            several - 1
+        )
         forward = Evolution(space, equation, {}, runs, seen, SCHEMES[scheme], times)
     misfits = []
     for layout in forward.layouts:
-        y = [np.random.default_rng(e).standard_normal(layout.size) for e in layout.members]
+        y = [
+            np.random.default_rng(e).standard_normal(layout.size)
+            for e in layout.members
+        ]
         misfits.append(LeastSquares(np.stack(y, axis=1), 0.3, layout))
     return Objective(forward, misfits, {}), vector(space, 1), vector(space, 2)
 
@@ -93,14 +103,21 @@ def vector(space, seed):
         if u.block.listed:
             own[...] = (0.6 * rng.standard_normal(u.block.count) - 0.3)[: own.size]
         else:
-            own[...] = (0.4 * rng.random(space.grid.shape) - 1.0)[space.grid.local_slice]
+            own[...] = (0.4 * rng.random(space.grid.shape) - 1.0)[
+                space.grid.local_slice
+            ]
     return vec
 
 
 @RANKS
 @pytest.mark.parametrize(
     "scheme, masked",
-    [("explicit-euler", True), ("ars222", False), ("crank-nicolson", False), (None, True)],
+    [
+        ("explicit-euler", True),
+        ("ars222", False),
+        ("crank-nicolson", False),
+        (None, True),
+    ],
 )
 def test_derivatives(scheme, masked):
     J, m, dm = objective(scheme, masked)
@@ -140,7 +157,9 @@ def test_columns():
     together = [d.gather() for d in at.linearization.data]
     for e in range(2):
         alone = J.forward.linearize(m, [e])
-        np.testing.assert_allclose(alone.data[0].gather()[:, 0], together[0][:, e], rtol=1e-10)
+        np.testing.assert_allclose(
+            alone.data[0].gather()[:, 0], together[0][:, e], rtol=1e-10
+        )
     J.destroy()
 
 

@@ -40,7 +40,9 @@ def test_the_state_has_its_mean(recipe):
     u = whole(grid, lin.final[0][0])
     x, y = np.meshgrid(*grid.centers, indexing="ij")
     assert u.mean() == pytest.approx(3.0, abs=1e-12)
-    np.testing.assert_allclose(u - 3.0, np.cos(np.pi * x) * np.cos(2 * np.pi * y), atol=0.02)
+    np.testing.assert_allclose(
+        u - 3.0, np.cos(np.pi * x) * np.cos(2 * np.pi * y), atol=0.02
+    )
     assert forward.counters.krylov_iterations < 40
     lin.destroy()
     forward.destroy()
@@ -55,7 +57,10 @@ def test_fluxes_that_add_up_to_nothing_drive_a_masked_state():
     forward = steady(grid, runs=runs, mean=0.0)
     lin = forward.linearize(forward.space.create_vec())
     u = whole(grid, lin.final[0][0])
-    assert u[active].mean() == pytest.approx(0.0, abs=1e-12) and np.abs(u[active]).max() > 0.1
+    assert (
+        u[active].mean() == pytest.approx(0.0, abs=1e-12)
+        and np.abs(u[active]).max() > 0.1
+    )
     assert np.abs(u[~active]).max() == 0 and np.abs(lin.final[1]).max(initial=0.0) == 0
     lin.destroy()
     forward.destroy()
@@ -75,7 +80,10 @@ def test_derivatives():
     forward = steady(grid, runs=runs, unknowns=unknowns, mean=0.5)
     misfits = []
     for layout in forward.layouts:
-        data = [np.random.default_rng(e).standard_normal(layout.size) for e in layout.members]
+        data = [
+            np.random.default_rng(e).standard_normal(layout.size)
+            for e in layout.members
+        ]
         misfits.append(LeastSquares(np.stack(data, axis=1), 0.2, layout))
     J, space = Objective(forward, misfits, {}), forward.space
     m, dm = space.create_vec(), space.create_vec()
@@ -102,10 +110,16 @@ def test_what_does_not_add_up_to_nothing_is_told_before_a_solve():
     for boundary, unknowns, said in (
         ({"y+": 2.0}, (), given),
         ({"y+": 2.0}, (a,), given),
-        ({"y+": "a", "y-": -1.0}, (a,), "that do not add up to 0 for all a; allowed: 0"),
+        (
+            {"y+": "a", "y-": -1.0},
+            (a,),
+            "that do not add up to 0 for all a; allowed: 0",
+        ),
     ):
         with pytest.raises(InputError, match=f"mean: got sources and fluxes {said}"):
-            steady(grid, runs=[Experiment(boundary=boundary)], unknowns=unknowns, mean=0.0)
+            steady(
+                grid, runs=[Experiment(boundary=boundary)], unknowns=unknowns, mean=0.0
+            )
 
 
 def test_where_a_mean_cannot_be_given():
@@ -117,8 +131,16 @@ def test_where_a_mean_cannot_be_given():
         (held, None, "mean: got given beside x-"),
         (Grid((32, 32), active=two), None, "mean: got given for 2 separate parts"),
         (closed, [D, Reaction(closed, "D")], "mean: got given beside a reaction"),
-        (closed, [D, Advection(closed, (1.0, 0.0))], "mean: got 0.0; allowed: a linear and sym"),
-        (closed, [GradientDiffusion(closed, ("u",), "u", "D + q")], "mean: got 0.0; allowed: a li"),
+        (
+            closed,
+            [D, Advection(closed, (1.0, 0.0))],
+            "mean: got 0.0; allowed: a linear and sym",
+        ),
+        (
+            closed,
+            [GradientDiffusion(closed, ("u",), "u", "D + q")],
+            "mean: got 0.0; allowed: a li",
+        ),
     ):
         with pytest.raises(InputError, match=said):
             steady(grid, terms, mean=0.0)

@@ -28,7 +28,9 @@ def test_a_state_that_is_all_but_steady_is_found(storage):
     run = Experiment(initial={"u": "x"}, boundary={"x+": 1.0})
     seen, times = [at_points(grid, (1.0,), [[0.5]])], np.linspace(0.0, 1.0, 11)
     known = {"S": storage}
-    forward = Evolution(space, equation, known, [run], seen, SCHEMES["backward-euler"], times)
+    forward = Evolution(
+        space, equation, known, [run], seen, SCHEMES["backward-euler"], times
+    )
     lin = forward.linearize(space.create_vec())
     u = grid.comm.bcast(grid.to_natural(lin.final[0][0]), root=0)
     np.testing.assert_allclose((1 + u) ** 2, 1 + 3 * grid.centers[0], rtol=3e-3)
@@ -45,7 +47,9 @@ def test_systems_on_a_line_are_those_of_gmres(scheme):
         for name, value in (option | TIGHT).items():
             PETSc.Options()[name] = value
         J, m, dm = on_a_line(scheme)
-        assert J.forward.newton is None or J.forward.newton.jacobian.line == (not option)
+        assert J.forward.newton is None or J.forward.newton.jacobian.line == (
+            not option
+        )
         at, h = J.linearize(m), J.create_vec()
         products = []
         for gauss_newton in (False, True, False):
@@ -67,14 +71,22 @@ def on_a_line(scheme):
         NonlinearDiffusion(grid, names, "v", "0.3 + u**2"),
         Kinetics(grid, names, {"u": "-u*v", "v": "u - v**3"}),
     ]
-    linear = [Diffusion(grid, "D", "u"), Diffusion(grid, "D", "v"), Reaction(grid, "c", ("u", "v"))]
+    linear = [
+        Diffusion(grid, "D", "u"),
+        Diffusion(grid, "D", "v"),
+        Reaction(grid, "c", ("u", "v")),
+    ]
     terms = coupled if scheme == "crank-nicolson" else [*linear, coupled[-1]]
     space = ParameterSpace(grid, [Unknown("D", "log")])
-    run = Experiment({"u": "0.2 + x", "v": 0.6}, boundary={"u": {"x-": 1.0}, "v": {"x-": 0.5}})
+    run = Experiment(
+        {"u": "0.2 + x", "v": 0.6}, boundary={"u": {"x-": 1.0}, "v": {"x-": 0.5}}
+    )
     times = np.linspace(0, 0.1, 4)
     seen = [at_points(grid, times[1:], [[0.4], [0.8]], name) for name in names]
     equation = Equation(grid, terms, names)
-    forward = Evolution(space, equation, {"c": 0.7}, [run], seen, SCHEMES[scheme], times)
+    forward = Evolution(
+        space, equation, {"c": 0.7}, [run], seen, SCHEMES[scheme], times
+    )
     layout = forward.layouts[0]
     J = Objective(forward, [LeastSquares(np.ones(layout.size), 0.1, layout)], {})
     m, dm = space.create_vec(), space.create_vec()
@@ -98,7 +110,9 @@ def test_factors_are_kept_as_far_as_there_is_room(shape, monkeypatch):
         seen = [at_points(grid, times[1:], [[0.4] * grid.dim])]
         run = Experiment({"u": "0.2 + x"}, boundary={"x-": 1.0})
         scheme = SCHEMES["backward-euler"]
-        forward = Evolution(space, Equation(grid, [term]), {}, [run], seen, scheme, times)
+        forward = Evolution(
+            space, Equation(grid, [term]), {}, [run], seen, scheme, times
+        )
         layout = forward.layouts[0]
         J = Objective(forward, [LeastSquares(np.ones(layout.size), 0.1, layout)], {})
         m, dm, h = (space.create_vec() for _ in range(3))

@@ -48,15 +48,21 @@ def start(space):
 
 def zeros(forward):
     """Misfits of data that are 0."""
-    return [LeastSquares(np.zeros((o.size, o.columns)), 1.0, o) for o in forward.layouts]
+    return [
+        LeastSquares(np.zeros((o.size, o.columns)), 1.0, o) for o in forward.layouts
+    ]
 
 
 def steady(ensemble, velocity=None):
     """An objective of two experiments, of which the second is the rougher one."""
-    grid = Grid(SHAPE, boundaries={"x-": "dirichlet", "x+": "dirichlet"}, comm=ensemble.space)
+    grid = Grid(
+        SHAPE, boundaries={"x-": "dirichlet", "x+": "dirichlet"}, comm=ensemble.space
+    )
     noise = np.random.default_rng(1).standard_normal(SHAPE)[grid.local_slice]
     loads = [0.0 * noise + grid.volume, noise * grid.volume]
-    experiments = [Experiment(load=loads[e], boundary={"x+": 1.0 - e}) for e in ensemble.own(2)]
+    experiments = [
+        Experiment(load=loads[e], boundary={"x+": 1.0 - e}) for e in ensemble.own(2)
+    ]
     space = ParameterSpace(grid, [Unknown("D", "log")])
     terms = [Diffusion(grid, "D"), *([Advection(grid, velocity)] if velocity else [])]
     seen = at_points(grid, (), np.array([[0.3, 0.4], [0.7, 0.5]]))
@@ -97,7 +103,10 @@ def evolution(name, ensemble, recipe="auto"):
     terms, scheme, species, gamma = EVOLUTIONS[name]
     grid = Grid(SHAPE, comm=ensemble.space)
     space = ParameterSpace(grid, [Unknown("D", "log")])
-    trials = [Experiment(dict.fromkeys(species, f"{1 + 0.3 * e}*{START}")) for e in ensemble.own(2)]
+    trials = [
+        Experiment(dict.fromkeys(species, f"{1 + 0.3 * e}*{START}"))
+        for e in ensemble.own(2)
+    ]
     times = np.linspace(0, END, STEPS + 1)
     forward = Evolution(
         space,
@@ -134,7 +143,10 @@ def test_the_steady_figure_is_the_largest_residual_of_the_states(velocity, monke
     at = objective.linearize(m)
     found = run_measured(at)
     forward, grid = objective.forward, objective.forward.grid
-    A, b, x, work = forward.part.matrices[0].mat, *(grid.create_active() for _ in range(3))
+    A, b, x, work = (
+        forward.part.matrices[0].mat,
+        *(grid.create_active() for _ in range(3)),
+    )
     worst = 0.0
     for e, u in enumerate(at.linearization.final):
         driving, linear = forward.driving[e], at.linearization.linear
@@ -142,7 +154,10 @@ def test_the_steady_figure_is_the_largest_residual_of_the_states(velocity, monke
         grid.put(driving.load[0] + linear.load(outside)[0], b)
         grid.put(u[0], x)
         worst = max(worst, relative(A, b, x, work)[0])
-    assert found["state_residual_true"] == pytest.approx(worst, rel=1e-6) and 1e-12 < worst < 1e-5
+    assert (
+        found["state_residual_true"] == pytest.approx(worst, rel=1e-6)
+        and 1e-12 < worst < 1e-5
+    )
     assert found["state_systems"] == 2 and 2 < found["state_iterations_mean"] < 30
     assert found["state_tolerance"] == "1e-08 on the preconditioned residual"
     at.destroy()
@@ -165,7 +180,10 @@ def test_the_figure_of_an_evolution_is_the_largest_residual_of_its_steps(recipe)
             sums = comm.allreduce(np.array([np.sum(r**2), np.sum(b**2)]))
             worst = max(worst, float(np.sqrt(sums[0] / sums[1])))
     if recipe == "direct":
-        assert found["state_residual_true"] < 1e-12 and found["state_tolerance"] == "direct"
+        assert (
+            found["state_residual_true"] < 1e-12
+            and found["state_tolerance"] == "direct"
+        )
     else:
         assert (
             found["state_residual_true"] == pytest.approx(worst, rel=1e-3)
@@ -183,13 +201,21 @@ def test_a_looser_tolerance_shows_in_the_figure(name, given):
     figures = []
     for rtol in RTOLS:
         given("state_ksp_rtol", str(rtol))
-        found = metrics_of(steady(whole()) if name == "steady" else evolution(name, whole()))
+        found = metrics_of(
+            steady(whole()) if name == "steady" else evolution(name, whole())
+        )
         figures.append((found["state_residual_true"], found["state_iterations_mean"]))
         assert f"{rtol:g} on the" in found["state_tolerance"]
-    assert figures[0][0] > 1e3 * figures[2][0] and figures[0][0] > figures[1][0] > figures[2][0] > 0
+    assert (
+        figures[0][0] > 1e3 * figures[2][0]
+        and figures[0][0] > figures[1][0] > figures[2][0] > 0
+    )
     assert figures[0][1] < figures[1][1] < figures[2][1]
     if name != "steady":
-        assert all(figure <= 1.01 * rtol for (figure, _), rtol in zip(figures, RTOLS, strict=True))
+        assert all(
+            figure <= 1.01 * rtol
+            for (figure, _), rtol in zip(figures, RTOLS, strict=True)
+        )
 
 
 @RANKS
@@ -201,24 +227,36 @@ def test_newtons_stages_and_their_linear_systems_have_a_figure_each(name, given)
         found = metrics_of(evolution(name, whole()))
         linear.append(found["newton_residual_true"])
         assert found["newton_tolerance"] == f"{rtol:g} on the true residual"
-        assert found["state_residual_true"] <= 1e-8 and found["state_systems"] == 2 * STEPS
-        assert found["newton_systems"] == round(2 * STEPS * found["state_iterations_mean"])
+        assert (
+            found["state_residual_true"] <= 1e-8 and found["state_systems"] == 2 * STEPS
+        )
+        assert found["newton_systems"] == round(
+            2 * STEPS * found["state_iterations_mean"]
+        )
         assert found["newton_iterations_mean"] > 0
     assert linear[0] > linear[1] > linear[2] and all(
         a <= 1.01 * b for a, b in zip(linear, RTOLS, strict=True)
     )
     given("state_newton_rtol", "1e-2")
     loose = metrics_of(evolution(name, whole()))
-    assert 1e-8 < loose["state_residual_true"] <= 1e-2 and "0.01 on the" in loose["state_tolerance"]
+    assert (
+        1e-8 < loose["state_residual_true"] <= 1e-2
+        and "0.01 on the" in loose["state_tolerance"]
+    )
 
 
 @RANKS
 @pytest.mark.parametrize("name", ["steady", "heat", "newton", "waves"])
 def test_direct_solves_show_rounding(name, given):
     given("state_recipe", "direct")
-    found = metrics_of(steady(whole()) if name == "steady" else evolution(name, whole()))
+    found = metrics_of(
+        steady(whole()) if name == "steady" else evolution(name, whole())
+    )
     kind = "newton" if name == "newton" else "state"
-    assert 0 < found[f"{kind}_residual_true"] < 1e-12 and found[f"{kind}_tolerance"] == "direct"
+    assert (
+        0 < found[f"{kind}_residual_true"] < 1e-12
+        and found[f"{kind}_tolerance"] == "direct"
+    )
 
 
 @RANKS
@@ -295,4 +333,8 @@ def test_the_closing_text_names_norm_and_cost():
     assert residuals(state | {"state_tolerance": "direct"})[0].endswith("direct")
     newton = {key.replace("state", "newton"): value for key, value in state.items()}
     first, second = residuals(state | newton)
-    assert "Newton iterations each" in first and "linear systems" in second and "Krylov" in second
+    assert (
+        "Newton iterations each" in first
+        and "linear systems" in second
+        and "Krylov" in second
+    )

@@ -21,7 +21,11 @@ AROUND = dict.fromkeys(("x-", "x+", "y-", "y+"), "periodic")
 FIELD = np.add.outer(np.linspace(0.2, 1.0, 12), np.linspace(0.0, 0.3, 10))
 LINEAR = {
     "diffusion": (lambda g: [Diffusion(g, "D")], {"D": 0.3}, 0.95),
-    "two directions": (lambda g: [Diffusion(g, ("D", "E"))], {"D": 0.3, "E": 0.02}, 0.95),
+    "two directions": (
+        lambda g: [Diffusion(g, ("D", "E"))],
+        {"D": 0.3, "E": 0.02},
+        0.95,
+    ),
     "a field": (lambda g: [Diffusion(g, "F"), Reaction(g, "F")], {"F": FIELD}, 0.6),
     "upwind": (lambda g: [Advection(g, (1.0, -0.5))], {}, 0.95),
     "upwind and diffusion": (
@@ -59,7 +63,11 @@ LINEAR = {
         0.9,
     ),
     "central with decay": (
-        lambda g: [Reaction(g, "c"), Diffusion(g, "D"), Advection(g, (3.0, 1.0), "central")],
+        lambda g: [
+            Reaction(g, "c"),
+            Diffusion(g, "D"),
+            Advection(g, (3.0, 1.0), "central"),
+        ],
         {"c": 5.0, "D": 1e-3},
         0.8,
     ),
@@ -69,7 +77,9 @@ LINEAR = {
 
 def amplified(matrix, change, dt):
     """The spectral radius of R(-dt A)."""
-    return np.abs(1 + np.polyval([*change[::-1], 0.0], -dt * np.linalg.eigvals(matrix))).max()
+    return np.abs(
+        1 + np.polyval([*change[::-1], 0.0], -dt * np.linalg.eigvals(matrix))
+    ).max()
 
 
 @pytest.mark.parametrize("gamma", [1.0, 4.0])
@@ -85,7 +95,8 @@ def test_the_limit_is_that_of_the_matrix(what, name, gamma):
     part.assemble(point.points)
     limits = Limits(SCHEMES[name], part, [])
     dense = (
-        part.matrices[0].mat.convert("dense").getDenseArray() / part.mass.ravel(order="F")[:, None]
+        part.matrices[0].mat.convert("dense").getDenseArray()
+        / part.mass.ravel(order="F")[:, None]
     )
     limit = min(2 / limits.stiffness, limits.central)
     assert limits.linear(0.999 * limit) is None and "stability limit" in limits.linear(
@@ -107,14 +118,18 @@ def test_amplification_and_outlines():
     t = np.random.default_rng(0).random((5000, 2)) * 2 * np.pi
     inside = (a * (1 - np.cos(t))).sum(axis=1) + 1j * (b * np.sin(t)).sum(axis=1)
     edge = outline(a, b)
-    for angle in np.linspace(0, np.pi, 60):  # the outline has the support of the whole sum
+    for angle in np.linspace(
+        0, np.pi, 60
+    ):  # the outline has the support of the whole sum
         normal = np.exp(-1j * angle)
         assert (inside * normal).real.max() <= (edge * normal).real.max() + 1e-3
     assert longest_step(np.array([1.0, 0.0]), np.array([2 + 2j])) == pytest.approx(0.5)
     assert longest_step(np.array([1.0, 0.5]), np.array([0.0 + 0j])) == np.inf
 
 
-def run(grid, terms, initial, times, name, known, species=("u",), gamma=1.0, theta=None):
+def run(
+    grid, terms, initial, times, name, known, species=("u",), gamma=1.0, theta=None
+):
     """The largest value of the last state."""
     space = ParameterSpace(grid, [Unknown("unused", block=Shared())])
     forward = Evolution(
@@ -145,12 +160,30 @@ def test_stiff_kinetics(name):
         terms = [Diffusion(grid, "D", "u"), Kinetics(grid, species, cells)]
         known = {"D": 1e-4, "c": 50.0, "a": 1e12, "b": 1e-12}
         assert (
-            run(grid, terms, {"u": "1 + x"}, np.linspace(0, 1.9, 51), name, known, species) < 1e13
+            run(
+                grid,
+                terms,
+                {"u": "1 + x"},
+                np.linspace(0, 1.9, 51),
+                name,
+                known,
+                species,
+            )
+            < 1e13
         )
         with pytest.raises(
-            InputError, match=f"by {name} exceeds the stability limit 0.0[34].* of kinetics"
+            InputError,
+            match=f"by {name} exceeds the stability limit 0.0[34].* of kinetics",
         ):
-            run(grid, terms, {"u": "1 + x"}, np.linspace(0, 2.2, 51), name, known, species)
+            run(
+                grid,
+                terms,
+                {"u": "1 + x"},
+                np.linspace(0, 2.2, 51),
+                name,
+                known,
+                species,
+            )
 
 
 @pytest.mark.parametrize("species", [("u", "v"), ("u", "v", "w")])
@@ -160,12 +193,24 @@ def test_oscillations(name, species):
     of accuracy."""
     grid, rates = Grid((4,), comm=MPI.COMM_SELF), {"u": "a*v", "v": "-b*u"}
     terms, known = [Kinetics(grid, species, rates)], {"a": 1e13, "b": 1e-11}
-    assert run(grid, terms, {"u": 1.0}, np.linspace(0, 1, 41), name, known, species) < 1e13
-    with pytest.raises(InputError, match="exceeds the stability limit 0.[01][50]* of kinetics"):
+    assert (
+        run(grid, terms, {"u": 1.0}, np.linspace(0, 1, 41), name, known, species) < 1e13
+    )
+    with pytest.raises(
+        InputError, match="exceeds the stability limit 0.[01][50]* of kinetics"
+    ):
         run(grid, terms, {"u": 1.0}, np.linspace(0, 10, 41), name, known, species)
     damped = [Kinetics(grid, species, {"u": "a*v - c*u", "v": "-b*u - c*v"})]
     assert (
-        run(grid, damped, {"u": 1.0}, np.linspace(0, 4.9, 51), name, {**known, "c": 9.0}, species)
+        run(
+            grid,
+            damped,
+            {"u": 1.0},
+            np.linspace(0, 4.9, 51),
+            name,
+            {**known, "c": 9.0},
+            species,
+        )
         < 1.0
     )
 
@@ -177,14 +222,19 @@ def test_rates_that_grow_stiff_on_the_way(name):
     are stable at the ends."""
     grid, names = Grid((8, 8)), ("u", "v")
     swing = {"u": "v", "v": "-40*(u - 1.5)"}
-    diffusing = [NonlinearDiffusion(grid, names, "u", "0.04*u**2"), Kinetics(grid, names, swing)]
+    diffusing = [
+        NonlinearDiffusion(grid, names, "u", "0.04*u**2"),
+        Kinetics(grid, names, swing),
+    ]
     reacting = [Kinetics(grid, (*names, "w"), {**swing, "w": "-40*u*w"})]
     times = np.linspace(0, 2 * np.pi / np.sqrt(40), 46)
     for terms, what, species in (
         (diffusing, r"D\(u\)", names),
         (reacting, "kinetics", (*names, "w")),
     ):
-        with pytest.raises(NpdeError, match=f"exceeds the stability limit .* of .*{what}"):
+        with pytest.raises(
+            NpdeError, match=f"exceeds the stability limit .* of .*{what}"
+        ):
             run(grid, terms, {"u": "0.1 + 0*x"}, times, name, {}, species)
 
 
@@ -239,7 +289,9 @@ def test_diffusivities_of_the_state_that_fall_below_zero(name):
         NonlinearDiffusion(grid, ("u",), "u", "0.001*(u - 0.5)"),
         Kinetics(grid, ("u",), {"u": "-u"}),
     ]
-    with pytest.raises(NpdeError, match=r"the diffusivity '0.001\*\(u - 0.5\)' falls to -"):
+    with pytest.raises(
+        NpdeError, match=r"the diffusivity '0.001\*\(u - 0.5\)' falls to -"
+    ):
         run(grid, terms, {"u": "1 + 0.01*x"}, np.linspace(0, 2, 41), name, {})
     assert run(grid, terms, {"u": "1 + 0.01*x"}, np.linspace(0, 0.4, 41), name, {}) < 1
 
@@ -284,7 +336,8 @@ def test_a_diffusivity_that_is_not_positive_is_a_rejected_step():
     D = np.ones(grid.shape)
     D[0, 0] = -1.0
     with pytest.raises(
-        InputError, match="known.D: got a diffusivity of -1 in 1 cells; allowed: values > 0"
+        InputError,
+        match="known.D: got a diffusivity of -1 in 1 cells; allowed: values > 0",
     ):
         Steady(
             other,
@@ -294,7 +347,8 @@ def test_a_diffusivity_that_is_not_positive_is_a_rejected_step():
             [seen],
         )
     with pytest.raises(
-        InputError, match="known.D: got a diffusivity of -1 in 1 cells; allowed: values >= 0"
+        InputError,
+        match="known.D: got a diffusivity of -1 in 1 cells; allowed: values >= 0",
     ):
         Evolution(
             other,

@@ -35,7 +35,11 @@ def wave(x):
 
 
 def robin(x):
-    return np.cos(W * (x - 0.5)), -W * np.sin(W * (x - 0.5)), -W * W * np.cos(W * (x - 0.5))
+    return (
+        np.cos(W * (x - 0.5)),
+        -W * np.sin(W * (x - 0.5)),
+        -W * W * np.cos(W * (x - 0.5)),
+    )
 
 
 def bump(x):
@@ -69,7 +73,11 @@ def derivatives(f, xs, mode):
         return out
 
     axes = range(len(xs))
-    return product(0, 0), [product(d, 1) for d in axes], sum(product(d, 2) for d in axes)
+    return (
+        product(0, 0),
+        [product(d, 1) for d in axes],
+        sum(product(d, 2) for d in axes),
+    )
 
 
 def solve(grid, terms, known, source, boundary=None):
@@ -101,21 +109,28 @@ def error(kind, dim, n, variable=True, stretched=False, comm=MPI.COMM_WORLD):
     s = np.linspace(0, 1, n + 1)
     edges = [s + 0.12 * np.sin(np.pi * s) if stretched else s] * dim
     sides = [a + e for a in "xyz"[:dim] for e in "-+"]
-    grid = Grid((n,) * dim, edges=edges, boundaries=dict.fromkeys(sides, boundary), comm=comm)
+    grid = Grid(
+        (n,) * dim, edges=edges, boundaries=dict.fromkeys(sides, boundary), comm=comm
+    )
     xs = grid.coordinates()
     u, du, lap = derivatives(f, xs, mode)
     b, db, _ = derivatives(bump, xs, "product")
     amplitude = 0.8 if variable else 0.0
     D = np.broadcast_to(1 + amplitude * b, grid.local_shape)
     exact = value + u
-    source = -(sum(amplitude * p * q for p, q in zip(db, du, strict=True)) + D * lap) + c * exact
+    source = (
+        -(sum(amplitude * p * q for p, q in zip(db, du, strict=True)) + D * lap)
+        + c * exact
+    )
     values = dict.fromkeys(sides, value)
     if kind == "neumann":
         values = {s: -1.0 if s[1] == "-" else float(np.e) for s in sides}
     if kind == "periodic":
         values = {}
     terms = [Diffusion(grid, "D")] + ([Reaction(grid, "c")] if c else [])
-    found, forward, _ = solve(grid, terms, {"D": D, "c": c}, source * grid.volume, values)
+    found, forward, _ = solve(
+        grid, terms, {"D": D, "c": c}, source * grid.volume, values
+    )
     worst = grid.comm.allreduce(float(abs(found - exact).max()), op=MPI.MAX)
     forward.destroy()
     return worst
@@ -131,7 +146,9 @@ def test_order_two_with_variable_D(kind, dim):
 @pytest.mark.parametrize("variable", [False, True])
 @pytest.mark.parametrize("kind", ["dirichlet", "neumann", "robin"])
 def test_order_two_on_stretched_edges(kind, variable):
-    order = manufactured_order(lambda n: error(kind, 2, n, variable, stretched=True), SIZES[2])
+    order = manufactured_order(
+        lambda n: error(kind, 2, n, variable, stretched=True), SIZES[2]
+    )
     assert 1.75 < order < 2.45
 
 
@@ -143,7 +160,9 @@ def test_order_two_holds_on_ranks():
 def test_constant_D_one_dimension_is_exact_for_linear_u():
     edges = [np.array([0, 1, 1.5, 2, 4, 5, 5.5, 6.0])]
     grid = Grid((7,), edges=edges, boundaries={"x-": "dirichlet", "x+": "dirichlet"})
-    found, _, _ = solve(grid, [Diffusion(grid)], {"D": 3.0}, np.zeros(7), {"x-": 1.0, "x+": 13.0})
+    found, _, _ = solve(
+        grid, [Diffusion(grid)], {"D": 3.0}, np.zeros(7), {"x-": 1.0, "x+": 13.0}
+    )
     np.testing.assert_allclose(found, 1 + 2 * grid.centers[0], rtol=1e-12)
 
 
@@ -162,9 +181,15 @@ def test_masked_result_is_that_of_the_smaller_domain():
     small = Grid((16, 20), extent=(1.6, 1), boundaries=kinds, comm=MPI.COMM_SELF)
     D = layered(whole)
     found, forward, _ = solve(
-        whole, [Diffusion(whole)], {"D": D[whole.local_slice]}, 1.0 * whole.volume, values
+        whole,
+        [Diffusion(whole)],
+        {"D": D[whole.local_slice]},
+        1.0 * whole.volume,
+        values,
     )
-    expected, _, _ = solve(small, [Diffusion(small)], {"D": D[:16]}, 1.0 * small.volume, values)
+    expected, _, _ = solve(
+        small, [Diffusion(small)], {"D": D[:16]}, 1.0 * small.volume, values
+    )
     assert np.all(found[~whole.active] == 0)
     vec = whole.create_scalar()
     whole.view(vec)[...] = found
@@ -216,7 +241,9 @@ def test_advection_solves_its_transpose(recipe):
         options.delValue("state_recipe")
     assert not forward.equation.symmetric
     b, x, r = grid.standard_normal(1), grid.create_scalar(), grid.create_scalar()
-    (x_adjoint,) = forward.solve(at.blocks[0], at.states_at[0], grid.view(b)[None].copy(), True)
+    (x_adjoint,) = forward.solve(
+        at.blocks[0], at.states_at[0], grid.view(b)[None].copy(), True
+    )
     grid.view(x)[...] = x_adjoint
     forward.part.matrices[0].mat.multTranspose(x, r)
     r.axpy(-1, b)

@@ -45,12 +45,26 @@ def seen(grid, quantity="u", points=POINTS):
     return at_points(grid, (), points[:, : grid.dim], quantity)
 
 
-def state(grid, terms, load, known=None, boundary=None, initial=None, species=("u",), **options):
+def state(
+    grid,
+    terms,
+    load,
+    known=None,
+    boundary=None,
+    initial=None,
+    species=("u",),
+    **options,
+):
     """u [c, i, j, k]; the unknown is a dummy."""
     space = ParameterSpace(grid, [Unknown("unused", block=Shared())])
     experiment = Experiment(initial or {}, boundary=boundary or {}, load=load)
     forward = Steady(
-        space, Equation(grid, terms, species), known or {}, [experiment], [seen(grid)], **options
+        space,
+        Equation(grid, terms, species),
+        known or {},
+        [experiment],
+        [seen(grid)],
+        **options,
     )
     at = forward.linearize(space.from_values({"unused": 1.0}))
     found = at.final[0].copy()
@@ -60,7 +74,9 @@ def state(grid, terms, load, known=None, boundary=None, initial=None, species=("
 
 
 def largest_error(grid, found, exact):
-    return grid.comm.allreduce(float(np.abs(found - exact).max(initial=0.0)), op=MPI.MAX)
+    return grid.comm.allreduce(
+        float(np.abs(found - exact).max(initial=0.0)), op=MPI.MAX
+    )
 
 
 def cubic_error(n):
@@ -70,7 +86,9 @@ def cubic_error(n):
     u = np.sin(np.pi * x) * np.sin(np.pi * y)
     f = 2 * np.pi**2 * u + 30.0 * u**3
     terms = [Diffusion(grid, "D"), Kinetics(grid, ("u",), {"u": "-k*u**3"})]
-    return largest_error(grid, state(grid, terms, f * grid.volume, {"D": 1.0, "k": 30.0})[0], u)
+    return largest_error(
+        grid, state(grid, terms, f * grid.volume, {"D": 1.0, "k": 30.0})[0], u
+    )
 
 
 @RANKS
@@ -84,15 +102,25 @@ def p_laplacian_error(n, p=4.0):
     grid = Grid((n, n), boundaries=AROUND)
     x, y = grid.coordinates()
     e = 0.5
-    w, wx, wxx = (np.sin(np.pi * x), np.pi * np.cos(np.pi * x), -(np.pi**2) * np.sin(np.pi * x))
-    v, vy, vyy = (np.sin(np.pi * y), np.pi * np.cos(np.pi * y), -(np.pi**2) * np.sin(np.pi * y))
+    w, wx, wxx = (
+        np.sin(np.pi * x),
+        np.pi * np.cos(np.pi * x),
+        -(np.pi**2) * np.sin(np.pi * x),
+    )
+    v, vy, vyy = (
+        np.sin(np.pi * y),
+        np.pi * np.cos(np.pi * y),
+        -(np.pi**2) * np.sin(np.pi * y),
+    )
     u, ux, uy, uxx, uyy, uxy = w * v, wx * v, w * vy, wxx * v, w * vyy, wx * vy
     q = e**2 + ux**2 + uy**2
     turned = ux**2 * uxx + 2 * ux * uy * uxy + uy**2 * uyy
     f = -(q ** ((p - 2) / 2) * (uxx + uyy) + (p - 2) * q ** ((p - 4) / 2) * turned)
     terms = [GradientDiffusion(grid, ("u",), "u", "(e**2 + q)**((p - 2)/2)")]
     found = state(grid, terms, f * grid.volume, {"e": e, "p": p})[0]
-    return float(np.sqrt(grid.comm.allreduce(float(((found - u) ** 2 * grid.volume).sum()))))
+    return float(
+        np.sqrt(grid.comm.allreduce(float(((found - u) ** 2 * grid.volume).sum())))
+    )
 
 
 @RANKS
@@ -126,7 +154,9 @@ def test_linear_equations_by_newtons_method_are_those_of_the_linear_path():
         Kinetics(grid, ("u",), {"u": "-c*u"}),
     ]
     values = {"x-": 1.0, "y+": 0.5, "y-": 0.7}
-    one, other = (state(grid, terms, grid.volume, known, values) for terms in (linear, same))
+    one, other = (
+        state(grid, terms, grid.volume, known, values) for terms in (linear, same)
+    )
     np.testing.assert_allclose(one, other, atol=1e-7)
 
 
@@ -134,7 +164,9 @@ def test_fluxes_through_sides_and_sources_enter_nonlinear_equations():
     """-(u u')' = 0 with u = 1 at one side and the flux u u' = 2 at the other: u = sqrt(1 + 4 x)."""
     grid = Grid((400,), boundaries={"x-": "dirichlet"})
     terms = [NonlinearDiffusion(grid, ("u",), "u", "u")]
-    found = state(grid, terms, None, boundary={"x-": 1.0, "x+": 2.0}, initial={"u": 1.0})[0]
+    found = state(
+        grid, terms, None, boundary={"x-": 1.0, "x+": 2.0}, initial={"u": 1.0}
+    )[0]
     np.testing.assert_allclose(found, np.sqrt(1 + 4 * grid.coordinates()[0]), atol=1e-3)
 
 
@@ -213,7 +245,13 @@ CASES = {
         {"x-": "periodic", "x+": "periodic"},
         "u",
     ),
-    "two": (two, [field("D"), field("c"), number("m"), field("k")], {"one": 1.0}, SIDES, "u*v + u"),
+    "two": (
+        two,
+        [field("D"), field("c"), number("m"), field("k")],
+        {"one": 1.0},
+        SIDES,
+        "u*v + u",
+    ),
 }
 
 
@@ -225,7 +263,8 @@ def objective(name, active=None, experiments=2):
     species = ("u", "v") if name == "two" else ("u",)
     x, y = grid.coordinates()
     loads = [
-        (1.0 + e) * (1 + np.sin(3 * (e + 1) * x) * y) * grid.volume for e in range(experiments)
+        (1.0 + e) * (1 + np.sin(3 * (e + 1) * x) * y) * grid.volume
+        for e in range(experiments)
     ]
     given = [
         {
@@ -237,7 +276,9 @@ def objective(name, active=None, experiments=2):
     ]
     runs = [
         Experiment(
-            dict.fromkeys(species, 0.5), boundary=given[e], load=dict.fromkeys(species, loads[e])
+            dict.fromkeys(species, 0.5),
+            boundary=given[e],
+            load=dict.fromkeys(species, loads[e]),
         )
         for e in range(experiments)
     ]
@@ -249,7 +290,11 @@ def objective(name, active=None, experiments=2):
         ]
         inside = POINTS[active[tuple(cells)]]
     forward = Steady(
-        space, Equation(grid, terms(grid), species), known, runs, [seen(grid, quantity, inside)]
+        space,
+        Equation(grid, terms(grid), species),
+        known,
+        runs,
+        [seen(grid, quantity, inside)],
     )
     (layout,) = forward.layouts
     y = [np.random.default_rng(e).standard_normal(layout.size) for e in layout.members]
@@ -276,7 +321,9 @@ def check(made):
     orders = taylor_test(J, m, dm)
     assert orders.problems() == [], orders
     assert (
-        1.8 < orders.first < 2.3 and 2.6 < orders.second < 3.5 and 1.85 < orders.gradient < 2.5
+        1.8 < orders.first < 2.3
+        and 2.6 < orders.second < 3.5
+        and 1.85 < orders.gradient < 2.5
     ), orders
     lin = J.forward.linearize(m)
     d = [predicted.layout.noise(100) for predicted in lin.data]
@@ -294,19 +341,25 @@ def test_derivatives(name, tight):
 @RANKS
 @pytest.mark.parametrize("name", ["carried", "gradients"])
 def test_derivatives_with_inactive_cells(name, tight):
-    check(objective(name, np.random.default_rng(4).random((10, 8)) > 0.15, experiments=1))
+    check(
+        objective(name, np.random.default_rng(4).random((10, 8)) > 0.15, experiments=1)
+    )
 
 
 @RANKS
 @pytest.mark.parametrize("name", ["porous", "gradients", "two"])
 def test_assembled_jacobians_are_those_of_the_residual(name):
-    J, m, _ = objective(name, np.random.default_rng(4).random((10, 8)) > 0.15, experiments=1)
+    J, m, _ = objective(
+        name, np.random.default_rng(4).random((10, 8)) > 0.15, experiments=1
+    )
     at = J.forward.linearize(m)
     grid, group, there = J.forward.grid, at.blocks[0].group, at.states_at[0]
     rng = np.random.default_rng(3)
     du = np.stack(
         [
-            np.where(grid.active, rng.standard_normal(grid.shape)[grid.local_slice], 0.0)
+            np.where(
+                grid.active, rng.standard_normal(grid.shape)[grid.local_slice], 0.0
+            )
             for _ in there.u
         ]
     )
@@ -322,19 +375,28 @@ def test_assembled_jacobians_are_those_of_the_residual(name):
 def test_a_field_is_identified_from_data_of_a_nonlinear_state():
     grid = Grid((16, 16), boundaries=AROUND)
     space = ParameterSpace(
-        grid, [Unknown("k", "log", block=Regions(np.arange(256).reshape(16, 16) // 128))]
+        grid,
+        [Unknown("k", "log", block=Regions(np.arange(256).reshape(16, 16) // 128))],
     )
     terms = [Diffusion(grid, "D"), Kinetics(grid, ("u",), {"u": "-k*u**3"})]
     forward = Steady(
-        space, Equation(grid, terms), {"D": 0.1}, [Experiment(load=8 * grid.volume)], [seen(grid)]
+        space,
+        Equation(grid, terms),
+        {"D": 0.1},
+        [Experiment(load=8 * grid.volume)],
+        [seen(grid)],
     )
     lin = forward.linearize(space.from_values({"k": np.array([20.0, 5.0])}))
     data = lin.data[0].gather()
     lin.destroy()
     misfit = LeastSquares(data, 1e-3, forward.layouts[0])
     J = Objective(forward, [misfit], {})
-    found = minimize(J, space.from_values({"k": np.array([1.0, 1.0])}), Settings(method="newton"))
-    np.testing.assert_allclose(np.exp(space.values(found.m, "k")), [20.0, 5.0], rtol=1e-4)
+    found = minimize(
+        J, space.from_values({"k": np.array([1.0, 1.0])}), Settings(method="newton")
+    )
+    np.testing.assert_allclose(
+        np.exp(space.values(found.m, "k")), [20.0, 5.0], rtol=1e-4
+    )
     J.destroy()
 
 
@@ -343,8 +405,13 @@ def test_no_state_ends_with_the_prefix_and_a_remedy():
     """-lap u = a exp(u) has no state beyond a = 6.81."""
     grid = Grid((12, 12), boundaries=AROUND)
     terms = [Diffusion(grid, "D"), Kinetics(grid, ("u",), {"u": "a*exp(u)"})]
-    assert largest_error(grid, state(grid, terms, None, {"D": 1.0, "a": 6.0})[0], 0.0) > 0.5
-    with pytest.raises(SolverError, match="'here_' failed: no steady state was found") as found:
+    assert (
+        largest_error(grid, state(grid, terms, None, {"D": 1.0, "a": 6.0})[0], 0.0)
+        > 0.5
+    )
+    with pytest.raises(
+        SolverError, match="'here_' failed: no steady state was found"
+    ) as found:
         state(grid, terms, None, {"D": 1.0, "a": 8.0}, prefix="here_")
     assert "`initial`" in found.value.remedy
 
@@ -358,7 +425,9 @@ def test_a_homotopy_reaches_what_newtons_method_does_not(monkeypatch):
     calls = []
     whole = steady_newton.SteadyNewton._homotopy
     monkeypatch.setattr(
-        steady_newton.SteadyNewton, "_homotopy", lambda *args: calls.append(1) or whole(*args)
+        steady_newton.SteadyNewton,
+        "_homotopy",
+        lambda *args: calls.append(1) or whole(*args),
     )
     np.testing.assert_allclose(state(grid, terms, load, known), expected, atol=1e-6)
     assert calls == [1]
@@ -402,6 +471,8 @@ def test_one_term_that_only_its_boundary_values_drive(term):
     m = space.from_values({})
     lin = forward.linearize(m)
     x = grid.coordinates()[0]
-    np.testing.assert_allclose(lin.final[0][0], np.broadcast_to(2 * x, grid.local_shape), rtol=1e-9)
+    np.testing.assert_allclose(
+        lin.final[0][0], np.broadcast_to(2 * x, grid.local_shape), rtol=1e-9
+    )
     lin.destroy()
     m.destroy()

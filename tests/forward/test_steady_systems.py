@@ -24,24 +24,34 @@ UNKNOWNS = [Unknown("D", "log"), Unknown("c"), Unknown("w", block=Shared())]
 def steady(symmetric):
     sides = {"x-": "dirichlet", "y+": Boundary("robin", 0.7)}
     grid = Grid(SHAPE, boundaries=sides, active=mask())
-    terms = [Diffusion(grid, "D"), Reaction(grid, "c"), Source(grid, ("u",), "u", "w*y")]
+    terms = [
+        Diffusion(grid, "D"),
+        Reaction(grid, "c"),
+        Source(grid, ("u",), "u", "w*y"),
+    ]
     if not symmetric:
         terms.append(Advection(grid, (0.5, 1.0)))
     experiments = [
         Experiment(sources=[Source(grid, ("u",), "u", "w**2*x")]),
         Experiment(boundary={"x-": 1.0, "y-": 0.5, "y+": 0.2}),
         Experiment(load=np.full(grid.local_shape, 0.1)),
-        Experiment(boundary={"x-": "0.3*y", "y-": "w*x"}, samplings=[snapshots(grid, [], "u")]),
+        Experiment(
+            boundary={"x-": "0.3*y", "y-": "w*x"}, samplings=[snapshots(grid, [], "u")]
+        ),
     ]
     space = ParameterSpace(grid, UNKNOWNS)
     seen = [snapshots(grid, [], "u**2")]
     forward = Steady(space, Equation(grid, terms), {}, experiments, seen)
-    misfits = [LeastSquares(np.ones((o.size, o.columns)), 0.5, o) for o in forward.layouts]
+    misfits = [
+        LeastSquares(np.ones((o.size, o.columns)), 0.5, o) for o in forward.layouts
+    ]
     return Objective(forward, misfits, {}), vector(space, 1, 0.7), vector(space, 2, 0.5)
 
 
 @pytest.mark.parallel([1, 2, 3])
-@pytest.mark.parametrize("symmetric, small", [(True, False), (False, True), (False, False)])
+@pytest.mark.parametrize(
+    "symmetric, small", [(True, False), (False, True), (False, False)]
+)
 def test_columns_are_experiments(symmetric, small, monkeypatch):
     """Driven by all that there is; solved for together, or one by one."""
     monkeypatch.setattr(factored, "SHARE", 256 if small else 0)
@@ -63,7 +73,9 @@ def test_columns_are_experiments(symmetric, small, monkeypatch):
 def test_a_matrix_that_is_singular_ends_the_run():
     J, m, _ = steady(True)
     J.forward.system.factored.update = fails = Singular(J.forward.system.factored)
-    with pytest.raises(SolverError, match="solver 'state_' failed: the factorization failed"):
+    with pytest.raises(
+        SolverError, match="solver 'state_' failed: the factorization failed"
+    ):
         J.linearize(m).gradient()
     assert fails.called
 
@@ -98,7 +110,11 @@ def test_which_systems_are_factored():
         return factored.factors("state_", recipe, dim, unknowns, columns)
 
     assert factors(2, 4096, 16) and factors(2, 512, 2)
-    assert not factors(2, 4096, 15) and not factors(2, 513, 2) and not factors(2, 4097, 256)
+    assert (
+        not factors(2, 4096, 15)
+        and not factors(2, 513, 2)
+        and not factors(2, 4097, 256)
+    )
     assert not factors(2, 64, 1) and not factors(3, 1025, 256)
     assert not factors(2, 64, 256, "geometric")
 

@@ -60,7 +60,9 @@ def integral(history, times, name, steps, interpolation="linear"):
 
 @pytest.mark.parametrize("steps", list(TIMES))
 @pytest.mark.parametrize(
-    "name", [*((n,) for n in SCHEMES), ("imex-theta", 0.7), ("crank-nicolson", 0.8)], ids=str
+    "name",
+    [*((n,) for n in SCHEMES), ("imex-theta", 0.7), ("crank-nicolson", 0.8)],
+    ids=str,
 )
 def test_every_scheme_sees_every_pulse(name, steps):
     if name[0] in ("explicit-euler", "heun") and steps in ("list", "few"):
@@ -73,7 +75,9 @@ def test_every_scheme_sees_every_pulse(name, steps):
 
 def test_stops_among_times():
     times = equal(0, 1, 10)
-    found = with_stops(times, [0.45, 0.41, -1.0, 2.0, 0.5 + 1e-9], [0.3, 0.35, 0.45 + 1e-9, 1.0])
+    found = with_stops(
+        times, [0.45, 0.41, -1.0, 2.0, 0.5 + 1e-9], [0.3, 0.35, 0.45 + 1e-9, 1.0]
+    )
     assert found.size == 14 and np.all(np.diff(found) > 1e-3)
     assert {0.41, 0.45, 0.5 + 1e-9, 0.35} <= set(found)
     np.testing.assert_array_equal(
@@ -84,13 +88,17 @@ def test_stops_among_times():
     clock = 2460000.5 + np.arange(11) / 86400
     assert with_stops(clock, [], [2460000.5 + 3 / 86400 + 1e-10]).size == 11
     # What a history does between two breakpoints counts, however close they are.
-    assert np.diff(with_stops(times, [0.42, 0.42 + 1e-9])).min() == pytest.approx(1e-9, rel=1e-6)
+    assert np.diff(with_stops(times, [0.42, 0.42 + 1e-9])).min() == pytest.approx(
+        1e-9, rel=1e-6
+    )
 
 
 def test_units_of_time_do_not_move_stops():
     for unit in (1e-12, 1.0, 1e12):
         found = with_stops(
-            unit * equal(0, 1, 10), unit * np.array([0.41, 0.43, 0.45]), unit * np.array([0.35])
+            unit * equal(0, 1, 10),
+            unit * np.array([0.41, 0.43, 0.45]),
+            unit * np.array([0.35]),
         )
         assert found.size == 15
 
@@ -98,7 +106,12 @@ def test_units_of_time_do_not_move_stops():
 @pytest.mark.parametrize(
     ("values", "times", "interpolation", "message"),
     [
-        ([1.0, 2.0], [0.0, 1.0, 2.0], "linear", "2 values; allowed: 3 values, one a time"),
+        (
+            [1.0, 2.0],
+            [0.0, 1.0, 2.0],
+            "linear",
+            "2 values; allowed: 3 values, one a time",
+        ),
         (
             [1.0],
             [0.0, 1.0, 2.0],
@@ -106,12 +119,25 @@ def test_units_of_time_do_not_move_stops():
             "1 values; allowed: 3 or 2 values, one a time or an interval",
         ),
         ([1.0, 2.0], [0.0, 0.0], "steps", "increasing"),
-        ([1.0], [0.0], "stairs", "source.interpolation: got 'stairs'; allowed: linear, steps"),
+        (
+            [1.0],
+            [0.0],
+            "stairs",
+            "source.interpolation: got 'stairs'; allowed: linear, steps",
+        ),
     ],
 )
 def test_histories_that_cannot_be(values, times, interpolation, message):
     with pytest.raises(InputError, match=message):
-        Source(Grid((4,), comm=MPI.COMM_SELF), ("u",), "u", 1.0, values, times, interpolation)
+        Source(
+            Grid((4,), comm=MPI.COMM_SELF),
+            ("u",),
+            "u",
+            1.0,
+            values,
+            times,
+            interpolation,
+        )
 
 
 def pulses(grid):
@@ -120,7 +146,9 @@ def pulses(grid):
     return [
         Source(grid, ("u",), "u", "q*exp(-x)", "h", [0.0, 0.0041, 0.0043, 0.009]),
         Source(grid, ("u",), "u", "1 + x*q", "g", [0.001, 0.0017, 0.0055], "steps"),
-        Source(grid, ("u",), "u", 1.0, [0.0, 30.0, 0.0], [0.0, 0.0062, 0.0063], "steps"),
+        Source(
+            grid, ("u",), "u", 1.0, [0.0, 30.0, 0.0], [0.0, 0.0062, 0.0063], "steps"
+        ),
     ]
 
 
@@ -137,7 +165,9 @@ def test_derivatives_with_histories_inside_of_steps(name):
     space, times = ParameterSpace(grid, unknowns), equal(0, 0.01, 5)
     forward = Evolution(
         space,
-        Equation(grid, [Diffusion(grid, "D"), Kinetics(grid, ("u",), {"u": "-r*u**2"})]),
+        Equation(
+            grid, [Diffusion(grid, "D"), Kinetics(grid, ("u",), {"u": "-r*u**2"})]
+        ),
         {"D": 0.3},
         [Experiment({"u": "0.5 + x"}, pulses(grid))],
         [snapshots(grid, [0.0033, 0.01])],
@@ -149,15 +179,27 @@ def test_derivatives_with_histories_inside_of_steps(name):
     y = np.random.default_rng(0).standard_normal(layout.size)
     J = Objective(forward, [LeastSquares(y, 0.5, layout)], {})
     m = space.from_values(
-        {"h": np.array([2.0, 1.0, 3.0, 0.5]), "g": np.array([3.0, -2.0]), "q": 1.5, "r": 0.8}
+        {
+            "h": np.array([2.0, 1.0, 3.0, 0.5]),
+            "g": np.array([3.0, -2.0]),
+            "q": 1.5,
+            "r": 0.8,
+        }
     )
     dm = space.from_values(
-        {"h": np.array([1.3, 0.8, 2.0, 1.5]), "g": np.array([0.4, 0.7]), "q": 1.2, "r": 0.3}
+        {
+            "h": np.array([1.3, 0.8, 2.0, 1.5]),
+            "g": np.array([0.4, 0.7]),
+            "q": 1.2,
+            "r": 0.3,
+        }
     )
     orders = taylor_test(J, m, dm)
-    assert 1.9 < orders.first < 2.2 and 2.7 < orders.second < 3.3 and 1.9 < orders.gradient < 2.2, (
-        orders
-    )
+    assert (
+        1.9 < orders.first < 2.2
+        and 2.7 < orders.second < 3.3
+        and 1.9 < orders.gradient < 2.2
+    ), orders
     lin = J.linearize(m).linearization
     assert dot_product_test(lin, dm, [layout.noise(1)]) <= 1e-9
 

@@ -63,7 +63,9 @@ def test_a_wave_in_what_stores_more_is_slower(recipe):
         runs, seen = [Experiment({"re": "x*(1 - y)"})], [snapshots(grid, times[-1:])]
         how = SCHEMES["imex-theta"]
         known = {"S": 4.0} if S else {}
-        forward = Evolution(space, equation, known, runs, seen, how, times, recipe=recipe)
+        forward = Evolution(
+            space, equation, known, runs, seen, how, times, recipe=recipe
+        )
         lin = forward.linearize(space.create_vec())
         found.append(lin.final[0].copy())
         lin.destroy()
@@ -126,7 +128,9 @@ def test_steady_states_store_nothing():
     grid = Grid((4, 4), boundaries=SIDES)
     space = ParameterSpace(grid, [Unknown("D", "log")])
     equation = Equation(grid, [Diffusion(grid, "D")], storage="S")
-    with pytest.raises(InputError, match="storage: got 'S'; allowed: none for a steady equation"):
+    with pytest.raises(
+        InputError, match="storage: got 'S'; allowed: none for a steady equation"
+    ):
         Steady(space, equation, {"S": 1.0}, [Experiment()])
 
 
@@ -146,7 +150,9 @@ def objective(scheme, S, unknown=(("S", "log"), ("D", "log"))):
     how = SCHEMES[scheme]
     forward = Evolution(space, equation, known, runs, seen, how, times, recipe="direct")
     (layout,) = forward.layouts
-    data = [np.random.default_rng(e).standard_normal(layout.size) for e in layout.members]
+    data = [
+        np.random.default_rng(e).standard_normal(layout.size) for e in layout.members
+    ]
     misfit = LeastSquares(np.stack(data, axis=1), 0.2, layout)
     return Objective(forward, [misfit], {})
 

@@ -14,7 +14,14 @@ from npde_opt.misfits import LeastSquares
 from npde_opt.objective import Objective
 from npde_opt.observations import at_points, snapshots
 from npde_opt.parameters import ParameterSpace, Unknown
-from npde_opt.terms import Convolution, Diffusion, GradientDiffusion, Kinetics, Reaction, Source
+from npde_opt.terms import (
+    Convolution,
+    Diffusion,
+    GradientDiffusion,
+    Kinetics,
+    Reaction,
+    Source,
+)
 from npde_opt.terms.convolution import shifted
 from npde_opt.verify import dot_product_test, taylor_test
 
@@ -64,12 +71,16 @@ def test_a_wide_stencil_is_its_sum_of_shifts(masked):
     part = LinearPart(Equation(grid, [Convolution(grid, WEIGHTS)]))
     point = LinearPoint(part, {"w": w})
     part.assemble(point.points)
-    u = np.where(grid.active, np.random.default_rng(4).random(grid.shape)[grid.local_slice], 0.0)
+    u = np.where(
+        grid.active, np.random.default_rng(4).random(grid.shape)[grid.local_slice], 0.0
+    )
     values = {o: w if isinstance(v, str) else v for o, v in WEIGHTS.items()}
     expected = sum(grid.volume * v * shifted(grid, u, o) for o, v in values.items())
     found = point.product(u[None])[0]
     np.testing.assert_allclose(found, np.where(grid.active, expected, 0.0), atol=1e-14)
-    v = np.where(grid.active, np.random.default_rng(5).random(grid.shape)[grid.local_slice], 0.0)
+    v = np.where(
+        grid.active, np.random.default_rng(5).random(grid.shape)[grid.local_slice], 0.0
+    )
     back = point.product(v[None], transposed=True)[0]
     sides = [float((a * b).sum()) for a, b in ((v, found), (u, back))]
     left, right = grid.comm.allreduce(np.array(sides))
@@ -78,7 +89,10 @@ def test_a_wide_stencil_is_its_sum_of_shifts(masked):
 
 
 def wide(grid):
-    return [Diffusion(grid, "D"), Convolution(grid, {(0, 0): 2.0, (2, 0): "w", (0, -2): "w"})]
+    return [
+        Diffusion(grid, "D"),
+        Convolution(grid, {(0, 0): 2.0, (2, 0): "w", (0, -2): "w"}),
+    ]
 
 
 def pairs(grid):
@@ -105,7 +119,9 @@ TERMS = {"wide": wide, "pairs": pairs, "steep": steep, "logistic": logistic}
 def vector(space, seed, mean):
     vec = space.create_vec()
     for i, u in enumerate(space.unknowns):
-        values = mean + 0.3 * np.random.default_rng(10 * seed + i).random(space.grid.shape)
+        values = mean + 0.3 * np.random.default_rng(10 * seed + i).random(
+            space.grid.shape
+        )
         space.own(vec, u.name)[...] = values[space.grid.local_slice]
     return vec
 
@@ -123,13 +139,21 @@ def objective(name, scheme=None, terms=None):
         seen = [at_points(grid, (), POINTS, "u**2")]
         forward = Steady(space, equation, {}, runs, seen)
     else:
-        times = np.linspace(0, 0.01, FEW + 1) if scheme != "heun" else np.linspace(0, 4e-4, FEW + 1)
+        times = (
+            np.linspace(0, 0.01, FEW + 1)
+            if scheme != "heun"
+            else np.linspace(0, 4e-4, FEW + 1)
+        )
         seen = [at_points(grid, times[2:], POINTS, species[-1])]
         forward = Evolution(space, equation, {}, runs, seen, SCHEMES[scheme], times)
     (layout,) = forward.layouts
     data = np.random.default_rng(0).standard_normal(layout.size)
     misfit = LeastSquares(data, 0.2, layout)
-    return Objective(forward, [misfit], {}), vector(space, 1, 0.1), vector(space, 2, 0.2)
+    return (
+        Objective(forward, [misfit], {}),
+        vector(space, 1, 0.1),
+        vector(space, 2, 0.2),
+    )
 
 
 def check(made):
@@ -210,9 +234,17 @@ def test_an_evolution_ends_in_the_steady_state():
     steady = Steady(space, equation, {}, [run], [at_points(grid, (), POINTS)])
     times = np.linspace(0, 60, 40)
     moving = Evolution(
-        space, equation, {}, [run], [snapshots(grid, times[-1:])], SCHEMES["backward-euler"], times
+        space,
+        equation,
+        {},
+        [run],
+        [snapshots(grid, times[-1:])],
+        SCHEMES["backward-euler"],
+        times,
     )
-    ends = [forward.linearize(space.create_vec()).final[0] for forward in (steady, moving)]
+    ends = [
+        forward.linearize(space.create_vec()).final[0] for forward in (steady, moving)
+    ]
     np.testing.assert_allclose(*ends, atol=1e-7)
 
 
@@ -225,7 +257,11 @@ def test_gradient_diffusion_beyond_its_limit_is_refused():
 
 def test_terms_and_loads_of_species_that_are_not_there():
     grid = Grid(SHAPE)
-    for term in (Diffusion(grid, "D", "w"), Reaction(grid, "c", ("u", "w")), Diffusion(grid, "D")):
+    for term in (
+        Diffusion(grid, "D", "w"),
+        Reaction(grid, "c", ("u", "w")),
+        Diffusion(grid, "D"),
+    ):
         with pytest.raises(InputError, match="term's species"):
             Equation(grid, [term], ("u", "v"))
     with pytest.raises(InputError, match="convolution offset"):
@@ -239,4 +275,12 @@ def test_terms_and_loads_of_species_that_are_not_there():
     times = np.linspace(0, 1, 3)
     for equation, load in ((one, {"w": grid.volume}), (two, grid.volume)):
         with pytest.raises(InputError, match="load"):
-            Evolution(space, equation, {}, [Experiment(load=load)], [seen], SCHEMES["heun"], times)
+            Evolution(
+                space,
+                equation,
+                {},
+                [Experiment(load=load)],
+                [seen],
+                SCHEMES["heun"],
+                times,
+            )

@@ -12,7 +12,14 @@ from npde_opt.misfits import LeastSquares, ProportionalErrors
 from npde_opt.objective import Objective
 from npde_opt.observations import at_points, over_regions, snapshots
 from npde_opt.parameters import Field, ParameterSpace, Shared, Unknown
-from npde_opt.terms import Advection, Diffusion, Kinetics, NonlinearDiffusion, Reaction, Source
+from npde_opt.terms import (
+    Advection,
+    Diffusion,
+    Kinetics,
+    NonlinearDiffusion,
+    Reaction,
+    Source,
+)
 
 SHAPE = (8, 8)
 START = "U*(0.3 + 0.4*exp(-8*((x/L - 0.4)**2 + (y/L - 0.6)**2)))"
@@ -27,12 +34,19 @@ def pair(g):
     return [
         Diffusion(g, "D", "u"),
         Diffusion(g, "E", "v"),
-        Kinetics(g, ("u", "v"), {"u": "-r*u*(v/K)**2 + F*(K - u)", "v": "r*u*(v/K)**2 - 2*F*v"}),
+        Kinetics(
+            g,
+            ("u", "v"),
+            {"u": "-r*u*(v/K)**2 + F*(K - u)", "v": "r*u*(v/K)**2 - 2*F*v"},
+        ),
     ]
 
 
 def porous(g):
-    return [NonlinearDiffusion(g, ("u",), "u", "porous-fisher"), Kinetics(g, ("u",), "fisher-kpp")]
+    return [
+        NonlinearDiffusion(g, ("u",), "u", "porous-fisher"),
+        Kinetics(g, ("u",), "fisher-kpp"),
+    ]
 
 
 def carried(g):
@@ -56,7 +70,14 @@ def T():
 
 def sources(g):
     return [
-        Source(g, ("u",), "u", "U/T*exp(-x/L)", "h", [0.0, 0.13 * T(), 0.15 * T(), 1.0 * T()]),
+        Source(
+            g,
+            ("u",),
+            "u",
+            "U/T*exp(-x/L)",
+            "h",
+            [0.0, 0.13 * T(), 0.15 * T(), 1.0 * T()],
+        ),
         Source(g, ("u",), "u", "U/T", [3.0, 0.0], [0.0, 0.37 * T()], "steps"),
     ]
 
@@ -86,7 +107,9 @@ def digits(kind, units, error="plain"):
     terms, scheme, species, gamma, names = KINDS[kind]
     sides = {"x-": "dirichlet"} if kind.startswith("carried") else {}
     grid = Grid(SHAPE, extent=(L, L), boundaries=sides, comm=MPI.COMM_WORLD)
-    blocks = [Field() if n in ("D", "V") and kind != "fused" else Shared() for n in names]
+    blocks = [
+        Field() if n in ("D", "V") and kind != "fused" else Shared() for n in names
+    ]
     space = ParameterSpace(
         grid, [Unknown(n, "log", block=b) for n, b in zip(names, blocks, strict=True)]
     )
@@ -114,7 +137,9 @@ def digits(kind, units, error="plain"):
     )
     regions = np.add.outer(np.arange(8) // 4, np.zeros(8, int))
     seen = [
-        at_points(grid, [0.33 * t, t], np.array([[0.3, 0.7], [0.52, 0.1]]) * L, species[0]),
+        at_points(
+            grid, [0.33 * t, t], np.array([[0.3, 0.7], [0.52, 0.1]]) * L, species[0]
+        ),
         over_regions(grid, [t], regions, species[-1]),
         snapshots(grid, [0.5 * t], species[0]),
     ]
@@ -169,7 +194,9 @@ def test_proportional_errors_in_any_unit():
     """The default floor follows the data."""
     reference = digits("imex", (1.0, 1.0, 1.0), "proportional")
     for factor in (1e-12, 1e12):
-        for x, y in zip(digits("imex", (1.0, 1.0, factor), "proportional"), reference, strict=True):
+        for x, y in zip(
+            digits("imex", (1.0, 1.0, factor), "proportional"), reference, strict=True
+        ):
             np.testing.assert_allclose(x, y, rtol=2e-6, atol=1e-7 * np.abs(y).max())
 
 
@@ -208,7 +235,15 @@ def test_a_blow_up_is_one_in_any_unit():
 
 @pytest.mark.parallel([1, 2, 3])
 @pytest.mark.parametrize(
-    "scheme", ["explicit-euler", "heun", "imex-euler", "ars222", "crank-nicolson", "backward-euler"]
+    "scheme",
+    [
+        "explicit-euler",
+        "heun",
+        "imex-euler",
+        "ars222",
+        "crank-nicolson",
+        "backward-euler",
+    ],
 )
 def test_a_rate_that_is_no_number_is_named(scheme):
     """In one cell, on one rank, on the way."""
@@ -232,7 +267,9 @@ def test_a_rate_that_is_no_number_is_named(scheme):
     m = space.from_values({"D": 1e-9})
     with pytest.raises(SolverError, match=r"in step|after step") as caught:
         forward.linearize(m)
-    assert "u is not finite in 1 cells" in str(caught.value) and "(t = 0." in str(caught.value)
+    assert "u is not finite in 1 cells" in str(caught.value) and "(t = 0." in str(
+        caught.value
+    )
     forward.destroy()
 
 
@@ -252,6 +289,8 @@ def test_a_linear_reaction_that_is_no_number_is_named():
     m, q = space.create_vec(), np.ones(grid.shape)
     q[8, 7] = -1.0
     space.own(m, "q")[...] = q[grid.local_slice]
-    with pytest.raises(SolverError, match=r"reaction 'log\(q\)' is not finite in 1 cells"):
+    with pytest.raises(
+        SolverError, match=r"reaction 'log\(q\)' is not finite in 1 cells"
+    ):
         forward.linearize(m)
     forward.destroy()

@@ -60,7 +60,9 @@ def pulse(height, first, length, name):
 @pytest.mark.parametrize("name", EXPLICIT)
 def test_kinetics_that_are_too_fast_for_a_few_steps(name):
     for first in (300, 507, 901):
-        with pytest.raises(InputError, match="exceeds the stability limit .* of kinetics in step"):
+        with pytest.raises(
+            InputError, match="exceeds the stability limit .* of kinetics in step"
+        ):
             pulse(60_000.0, first, 4, name)
     found = pulse(500.0, 507, 4, name)
     # The integral of u is that of the source over 50.
@@ -76,12 +78,20 @@ def test_steps_that_are_too_long_for_a_while(name):
     kinetics = [{"u": "-2*u"}]
 
     def run(long):
-        times = np.concatenate([short, 1.0 + long * np.arange(1, 4), 1.0 + 3 * long + short[1:]])
+        times = np.concatenate(
+            [short, 1.0 + long * np.arange(1, 4), 1.0 + 3 * long + short[1:]]
+        )
         return times[-1], last(
-            lambda g: [Kinetics(g, ("u",), kinetics[0])], {"u": 1.0}, times, ("u",), name
+            lambda g: [Kinetics(g, ("u",), kinetics[0])],
+            {"u": 1.0},
+            times,
+            ("u",),
+            name,
         )
 
-    with pytest.raises(InputError, match="a step of 3 by .* exceeds the stability limit"):
+    with pytest.raises(
+        InputError, match="a step of 3 by .* exceeds the stability limit"
+    ):
         run(3.0)
     end, found = run(0.02)
     np.testing.assert_allclose(found, np.exp(-2 * end), rtol=0.02)
@@ -126,9 +136,17 @@ def test_how_far_a_state_may_move():
     grid = Grid((4,), comm=MPI.COMM_SELF)
     watch = Watch()
     watch.keep(
-        State(grid, np.array([[1.0, 2.0, -4.0, 0.0], [0.0] * 4])), np.array([4.0, 0.0]), 0.1, 0.0
+        State(grid, np.array([[1.0, 2.0, -4.0, 0.0], [0.0] * 4])),
+        np.array([4.0, 0.0]),
+        0.1,
+        0.0,
     )
-    assert watch.moved(np.array([[1.0, 2.0, -4.0, 1.0], [0.0] * 4])) == pytest.approx(0.5)
-    assert watch.moved(np.array([[1.0, 2.0, -4.0, 0.0], [0.0, 0.0, 1e-300, 0.0]])) == np.inf
+    assert watch.moved(np.array([[1.0, 2.0, -4.0, 1.0], [0.0] * 4])) == pytest.approx(
+        0.5
+    )
+    assert (
+        watch.moved(np.array([[1.0, 2.0, -4.0, 0.0], [0.0, 0.0, 1e-300, 0.0]]))
+        == np.inf
+    )
     assert watch.moved(np.array([[1.0, np.nan, -4.0, 0.0], [0.0] * 4])) == np.inf
     assert not watch.longer(0.1) and watch.longer(0.11)

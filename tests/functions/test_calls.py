@@ -28,7 +28,9 @@ def arguments(e):
         if name in e.functions:
             given.append(RNG.uniform(0.4, 1.2, e.functions[name].count))
         else:
-            given.append(RNG.uniform(0.4, 1.2) if name == "a" else RNG.uniform(0.2, 1.6, CELLS))
+            given.append(
+                RNG.uniform(0.4, 1.2) if name == "a" else RNG.uniform(0.2, 1.6, CELLS)
+            )
     return given
 
 
@@ -71,7 +73,11 @@ def test_numbers_that_do_not_change_cost_nothing():
     u, v, theta = arguments(e)
     still = e.push(u, v, theta, 0.0 * u, v, 0.0)[0]
     np.testing.assert_allclose(still, e.value(u, v, theta)[0])
-    (part,) = [p for p in e.cotangent_changes(u, v, theta, u, u, v, 0.0) if isinstance(p, Spread)]
+    (part,) = [
+        p
+        for p in e.cotangent_changes(u, v, theta, u, u, v, 0.0)
+        if isinstance(p, Spread)
+    ]
     assert all(share.direction is None for share in part.shares)
 
 
@@ -90,7 +96,9 @@ def test_weights_of_cells():
 
 
 def test_where_functions_are_called():
-    e = Expressions(["D(2*u) + D(v)*D(2*u)", "E(u, v)"], ("u", "v"), functions=FUNCTIONS)
+    e = Expressions(
+        ["D(2*u) + D(v)*D(2*u)", "E(u, v)"], ("u", "v"), functions=FUNCTIONS
+    )
     given = dict(zip(e.arguments, arguments(e), strict=True))
     found = e.points(*given.values())
     assert {n: len(calls) for n, calls in found.items()} == {"D": 2, "E": 1}
@@ -101,7 +109,10 @@ def test_where_functions_are_called():
 @pytest.mark.parametrize(
     "text, said",
     [
-        ("D(u, v)", r"'D\(u, v\)' at character 1 of 'D\(u, v\)'; allowed: 1 argument of D"),
+        (
+            "D(u, v)",
+            r"'D\(u, v\)' at character 1 of 'D\(u, v\)'; allowed: 1 argument of D",
+        ),
         ("2*D", r"the function 'D' without arguments at character 3"),
         ("F(u)", r"'F\(u\)'.*, D, E, T"),
     ],

@@ -27,12 +27,18 @@ POINTS = [RNG.uniform(-1.5, 2.5, 7), RNG.uniform(-0.5, 4.5, 7)]
 def numbers(f, seed=0):
     rng = np.random.default_rng(seed)
     return (
-        rng.uniform(0.4, 1.5, f.count) if f.shape.transform == "log" else rng.normal(size=f.count)
+        rng.uniform(0.4, 1.5, f.count)
+        if f.shape.transform == "log"
+        else rng.normal(size=f.count)
     )
 
 
 def orders_of(f):
-    return [(0,), (1,), (2,)] if f.variables == 1 else [(0, 0), (1, 0), (0, 1), (1, 1), (2, 0)]
+    return (
+        [(0,), (1,), (2,)]
+        if f.variables == 1
+        else [(0, 0), (1, 0), (0, 1), (1, 1), (2, 0)]
+    )
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -44,11 +50,17 @@ def test_derivatives_in_the_variables(name):
             continue
         for d in range(f.variables):
             step = [h * (d == e) for e in range(f.variables)]
-            ahead = f.at(*[x + s for x, s in zip(v, step, strict=True)]).value(theta, orders)
-            behind = f.at(*[x - s for x, s in zip(v, step, strict=True)]).value(theta, orders)
+            ahead = f.at(*[x + s for x, s in zip(v, step, strict=True)]).value(
+                theta, orders
+            )
+            behind = f.at(*[x - s for x, s in zip(v, step, strict=True)]).value(
+                theta, orders
+            )
             higher = tuple(n + (d == e) for e, n in enumerate(orders))
             exact = f.at(*v).value(theta, higher)
-            np.testing.assert_allclose((ahead - behind) / (2 * h), exact, rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(
+                (ahead - behind) / (2 * h), exact, rtol=1e-5, atol=1e-5
+            )
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -61,14 +73,18 @@ def test_derivatives_in_the_numbers(name):
     for orders in orders_of(f):
         ahead, behind = (at.value(theta + s * d, orders) for s in (h, -h))
         pushed = at.push(theta, d, orders)
-        np.testing.assert_allclose(pushed, (ahead - behind) / (2 * h), rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(
+            pushed, (ahead - behind) / (2 * h), rtol=1e-6, atol=1e-6
+        )
         pulled = at.pull(theta, w, orders)
         assert pulled @ d == pytest.approx(w @ pushed, rel=1e-11, abs=1e-11)
         up, down = (at.pull(theta + s * d, w, orders) for s in (h, -h))
         found = at.second(theta, d, w, orders)
         np.testing.assert_allclose(found, (up - down) / (2 * h), rtol=1e-6, atol=1e-6)
     none = (0,) * f.variables
-    np.testing.assert_allclose(at.jacobian(theta).T @ d, at.push(theta, d, none), atol=1e-12)
+    np.testing.assert_allclose(
+        at.jacobian(theta).T @ d, at.push(theta, d, none), atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -78,7 +94,9 @@ def test_a_variable_that_is_one_number(name):
     theta, v, w = numbers(f), [0.3] * f.variables, RNG.normal(size=(2, 3))
     none = (0,) * f.variables
     whole = f.at(*[np.full((2, 3), x) for x in v])
-    np.testing.assert_allclose(f.at(*v).value(theta, none), whole.value(theta, none)[0, 0])
+    np.testing.assert_allclose(
+        f.at(*v).value(theta, none), whole.value(theta, none)[0, 0]
+    )
     one = f.at(*v).pull(theta, w, none)
     np.testing.assert_allclose(one, whole.pull(theta, w, none), atol=1e-13)
 
@@ -91,16 +109,25 @@ def test_a_spline_is_smooth_and_holds_lines():
     theta = RNG.normal(size=6)
     for knot in range(6):
         for orders in ((0,), (1,), (2,)):
-            below, above = f.at(np.array([knot - 1e-9, knot + 1e-9])).value(theta, orders)
+            below, above = f.at(np.array([knot - 1e-9, knot + 1e-9])).value(
+                theta, orders
+            )
             assert above == pytest.approx(below, abs=1e-6)
     still = Spline([(0.0, 5.0)], [6], outside="constant")
-    np.testing.assert_allclose(still.evaluate(theta, np.array([-3.0, 9.0])), theta[[0, -1]])
+    np.testing.assert_allclose(
+        still.evaluate(theta, np.array([-3.0, 9.0])), theta[[0, -1]]
+    )
 
 
 def test_what_a_spline_keeps():
     v = np.linspace(-2, 4, 200)
     for word, sign in (("rising", 1), ("falling", -1)):
-        for given in (link(), link("positive"), link("negative"), link(bounds=(1.0, 3.0))):
+        for given in (
+            link(),
+            link("positive"),
+            link("negative"),
+            link(bounds=(1.0, 3.0)),
+        ):
             f = Spline(ONE, [7], word, given)
             theta = np.exp(2 * RNG.normal(size=7))
             values = f.evaluate(theta, v)
@@ -140,7 +167,9 @@ def test_numbers_near_another_function(f, exact, error):
     assert np.abs(wrong).max() < error * np.abs(exact(*grid)).max()
 
 
-@pytest.mark.parametrize("shape", [Monotone(5, -1.0), Squares(np.array([0.0, 1, -1, 0, 1]))])
+@pytest.mark.parametrize(
+    "shape", [Monotone(5, -1.0), Squares(np.array([0.0, 1, -1, 0, 1]))]
+)
 def test_the_inverse_of_a_shape(shape):
     theta = RNG.uniform(0.5, 2.0, 5)
     np.testing.assert_allclose(shape.inverse(shape.value(theta)), theta, rtol=1e-12)
@@ -159,8 +188,14 @@ def test_the_inverse_of_a_shape(shape):
         (lambda: link("odd"), "positive, negative"),
         (lambda: link(bounds=(2.0, 1.0)), "lower < upper"),
         (lambda: link("positive", (1.0, 2.0)), "not both"),
-        (lambda: Spline(ONE, [3], "rising").near(lambda x: 1.0 + 0 * x), "strictly rising"),
-        (lambda: Spline(ONE, [3], None, link("positive")).near(lambda x: x), "positive values"),
+        (
+            lambda: Spline(ONE, [3], "rising").near(lambda x: 1.0 + 0 * x),
+            "strictly rising",
+        ),
+        (
+            lambda: Spline(ONE, [3], None, link("positive")).near(lambda x: x),
+            "positive values",
+        ),
     ],
 )
 def test_what_cannot_be(made, said):

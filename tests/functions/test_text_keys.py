@@ -73,7 +73,9 @@ def changed(key, given, new):
 
 
 @pytest.mark.parametrize("key", TEXTS)
-@pytest.mark.parametrize("new, place", [("2 + zz", 5), ("not zz", 5), ("zz*(zz + 1)", 1)])
+@pytest.mark.parametrize(
+    "new, place", [("2 + zz", 5), ("not zz", 5), ("zz*(zz + 1)", 1)]
+)
 def test_an_unknown_name_is_said_with_key_place_and_the_names_of_that_text(
     tmp_path, key, new, place
 ):
@@ -96,11 +98,19 @@ def test_an_unknown_name_is_said_with_key_place_and_the_names_of_that_text(
             "('(' was never closed) of numbers, names, +",
         ),
         ("1 + `2`", "'`' at character 5 of '1 + `2`'; allowed: numbers, names, +"),
-        ("1 + 1e200", "1e+200 from '1e200' at character 5 of '1 + 1e200'; allowed: numbers up to"),
-        ("é + exp", "'exp' at character 5 of 'é + exp'; allowed: a name that is no function"),
+        (
+            "1 + 1e200",
+            "1e+200 from '1e200' at character 5 of '1 + 1e200'; allowed: numbers up to",
+        ),
+        (
+            "é + exp",
+            "'exp' at character 5 of 'é + exp'; allowed: a name that is no function",
+        ),
     ],
 )
-def test_what_is_not_of_the_language_is_said_with_key_and_place(tmp_path, key, new, said):
+def test_what_is_not_of_the_language_is_said_with_key_and_place(
+    tmp_path, key, new, said
+):
     with pytest.raises(InputError) as error:
         forward(tmp_path, changed(key, TEXTS[key][0], new))
     assert str(error.value).startswith(f"{key}: got {said}")
@@ -117,7 +127,10 @@ def test_a_coefficient_that_nothing_gives_is_said_with_its_key(tmp_path, key):
 
 def test_words_with_spaces_are_a_text_and_no_name():
     with pytest.raises(
-        InputError, match=r"terms\[2\].reaction: got no expression at character 1 of 'import os'"
+        InputError,
+        match=r"terms\[2\].reaction: got no expression at character 1 of 'import os'",
     ):
         Reaction(None, "import os", field="terms[2].reaction")
-    assert Reaction(None, "absorbing rate 0", named=True).coefficients == ("absorbing rate 0",)
+    assert Reaction(None, "absorbing rate 0", named=True).coefficients == (
+        "absorbing rate 0",
+    )

@@ -46,7 +46,9 @@ def state(grid, terms, boundary=None, load=None, known=None):
     space = ParameterSpace(grid, [Unknown("unused", block=Shared())])
     experiment = Experiment({"u": 0.5}, boundary=boundary or {}, load=load)
     seen = at_points(grid, (), np.array([[e[1] for e in grid.edges]]))
-    forward = Steady(space, Equation(grid, terms), known or {"D": 2.0}, [experiment], [seen])
+    forward = Steady(
+        space, Equation(grid, terms), known or {"D": 2.0}, [experiment], [seen]
+    )
     at = forward.linearize(space.from_values({"unused": 1.0}))
     found = at.final[0][0].copy()
     at.destroy()
@@ -55,14 +57,18 @@ def state(grid, terms, boundary=None, load=None, known=None):
 
 
 def worst(grid, found, exact):
-    return grid.comm.allreduce(float(np.abs(found - exact).max(initial=0.0)), op=MPI.MAX)
+    return grid.comm.allreduce(
+        float(np.abs(found - exact).max(initial=0.0)), op=MPI.MAX
+    )
 
 
 @RANKS
 @pytest.mark.parametrize("count", [6, 40])
 def test_flow_between_two_radii_is_log_r(count, tight):
     """Exactly so, however wide the cells: u = log(r/0.1)/log(1000)."""
-    grid = Grid((count,), edges=[growing(0.1, 100.0, count)], boundaries=ENDS, radial=True)
+    grid = Grid(
+        (count,), edges=[growing(0.1, 100.0, count)], boundaries=ENDS, radial=True
+    )
     found = state(grid, [Diffusion(grid, "D")], {"x+": 1.0})
     exact = np.log(grid.coordinates()[0] / 0.1) / np.log(1000.0)
     assert worst(grid, found, exact) < 1e-10
@@ -159,7 +165,9 @@ def test_integrals_and_means_are_those_of_rings():
         ball_mean(grid, (0.0, 1.5), 1.0),
     ]
     volume, disk, floor, ball = seen(grid, places, r**2 + 0 * z)
-    assert volume == pytest.approx(2 * np.pi * 3 * 4, rel=0.01)  # 2 pi int r^3 dr int dz
+    assert volume == pytest.approx(
+        2 * np.pi * 3 * 4, rel=0.01
+    )  # 2 pi int r^3 dr int dz
     assert disk == pytest.approx(0.5, rel=0.03)
     assert floor == pytest.approx(2.0, rel=0.02)
     assert ball == pytest.approx(0.4, rel=0.1)
@@ -182,12 +190,16 @@ def test_derivatives(scheme, tight):
     else:
         times = np.linspace(0, 0.1, 4)
         sampling = at_points(grid, times[1:], places)
-        forward = Evolution(space, equation, {}, runs, [sampling], SCHEMES[scheme], times)
+        forward = Evolution(
+            space, equation, {}, runs, [sampling], SCHEMES[scheme], times
+        )
     (layout,) = forward.layouts
     misfit = LeastSquares(np.zeros(layout.size), 0.1, layout)
     J = Objective(forward, [misfit], {})
     m, dm = (
-        space.from_values({"D": grid.evaluate(lambda r, z, s=s: np.exp(np.sin(s * r) + z))})
+        space.from_values(
+            {"D": grid.evaluate(lambda r, z, s=s: np.exp(np.sin(s * r) + z))}
+        )
         for s in (1.0, 4.0)
     )
     assert taylor_test(J, m, dm).problems() == []

@@ -34,7 +34,10 @@ def test_ghosts_are_those_of_the_whole_array(shape, periodic, width, lead):
         expected = np.pad(expected, pad, "wrap") if wraps else np.pad(expected, pad)
     own = np.asfortranarray(whole[(..., *grid.local_slice)])
     found = with_halo(grid, own, width)
-    box = [slice(s.start, s.stop + 2 * w) for s, w in zip(grid.local_slice, widths, strict=True)]
+    box = [
+        slice(s.start, s.stop + 2 * w)
+        for s, w in zip(grid.local_slice, widths, strict=True)
+    ]
     assert np.array_equal(found, expected[(..., *box)])
     assert found.flags.f_contiguous
 

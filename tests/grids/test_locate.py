@@ -49,11 +49,14 @@ def outline_points():
 @pytest.mark.parallel([1, 2])
 @pytest.mark.parametrize("unit", UNITS)
 @pytest.mark.parametrize("origin", [0.0, 1000.0])
-@pytest.mark.parametrize("edges", [np.linspace(0, 1, 9), STRETCHED], ids=["even", "stretched"])
+@pytest.mark.parametrize(
+    "edges", [np.linspace(0, 1, 9), STRETCHED], ids=["even", "stretched"]
+)
 def test_points_on_all_outlines_of_the_active_cells_are_found(edges, unit, origin):
     if edges is STRETCHED:
         mask = np.outer(
-            (edges[:-1] >= 0.25) & (edges[1:] <= 0.75), (edges[:-1] >= 0.25) & (edges[1:] <= 0.75)
+            (edges[:-1] >= 0.25) & (edges[1:] <= 0.75),
+            (edges[:-1] >= 0.25) & (edges[1:] <= 0.75),
         )
     else:
         mask = np.zeros((8, 8), bool)
@@ -63,12 +66,16 @@ def test_points_on_all_outlines_of_the_active_cells_are_found(edges, unit, origi
     _, cells = located(grid, points)
     assert mask[tuple(cells)].all()
     np.testing.assert_allclose(
-        seen(grid, interpolation(grid, points), lambda x, y: 1 + 0 * x * y), 1, rtol=1e-13
+        seen(grid, interpolation(grid, points), lambda x, y: 1 + 0 * x * y),
+        1,
+        rtol=1e-13,
     )
     for point in points:
         for radius in (0.0, 0.001 * unit, 0.1 * unit):
             found = patch(grid, point, radius, "well")
-            assert mask[found.cells].all() and found.weights.sum() == pytest.approx(1, rel=1e-13)
+            assert mask[found.cells].all() and found.weights.sum() == pytest.approx(
+                1, rel=1e-13
+            )
         shares = grid.comm.allgather(ball_mean(grid, point, 0.1 * unit).weights.sum())
         assert sum(shares) == pytest.approx(1, rel=1e-13)
 
@@ -78,7 +85,11 @@ def test_the_outline_of_the_box_is_the_same_on_all_sides(unit):
     grid = Grid((8, 8), extent=(unit, unit))
     out = 1e-7 * unit / 8
     points = np.array(
-        [(a, b) for a in (-out, unit + out, 0.5 * unit) for b in (-out, unit + out, 0.5 * unit)]
+        [
+            (a, b)
+            for a in (-out, unit + out, 0.5 * unit)
+            for b in (-out, unit + out, 0.5 * unit)
+        ]
     )
     places, cells = located(grid, points)
     assert places.min() >= 0 and places.max() <= unit
@@ -92,7 +103,12 @@ def test_a_point_beyond_the_tolerance_is_not_found():
     mask = np.zeros((8, 8), bool)
     mask[2:6, 2:6] = True
     grid = Grid((8, 8), active=mask)
-    for point in ((0.75 + 1e-5, 0.4), (0.25 - 1e-5, 0.4), (0.4, 0.75 + 1e-5), (0.4, 0.25 - 1e-5)):
+    for point in (
+        (0.75 + 1e-5, 0.4),
+        (0.25 - 1e-5, 0.4),
+        (0.4, 0.75 + 1e-5),
+        (0.4, 0.25 - 1e-5),
+    ):
         with pytest.raises(InputError, match="active cell"):
             interpolation(grid, np.array([point]))
         with pytest.raises(InputError, match="well.at: "):
@@ -130,9 +146,13 @@ def test_across_the_ends_interpolation_is_between_the_last_and_the_first_cell():
     y = B.createVecLeft()
     B.mult(grid.from_natural(field), y)
     gap = c[0] + 1 - c[3]
-    expected = [field[3] + (field[0] - field[3]) * (x - c[3]) / gap for x in (1.0, 1.02, 0.97)]
+    expected = [
+        field[3] + (field[0] - field[3]) * (x - c[3]) / gap for x in (1.0, 1.02, 0.97)
+    ]
     np.testing.assert_allclose(
-        np.concatenate(grid.comm.allgather(np.array(y.getArray()))), expected, rtol=1e-13
+        np.concatenate(grid.comm.allgather(np.array(y.getArray()))),
+        expected,
+        rtol=1e-13,
     )
 
 
@@ -148,7 +168,10 @@ def test_places_are_equal_by_translation_on_periodic_axes(shift):
         return waves(x - shift, y)
 
     made = [
-        (ball_mean(grid, (0.02, 0.97), 0.2), ball_mean(grid, (0.02 + shift, 0.97), 0.2)),
+        (
+            ball_mean(grid, (0.02, 0.97), 0.2),
+            ball_mean(grid, (0.02 + shift, 0.97), 0.2),
+        ),
         (
             box_mean(grid, (-0.1, 0.8), (0.15, 1.1)),
             box_mean(grid, (shift - 0.1, -0.2), (shift + 0.15, 0.1)),
@@ -169,7 +192,9 @@ def test_places_are_equal_by_translation_on_periodic_axes(shift):
     fields = [np.zeros(grid.shape), np.zeros(grid.shape)]
     for values, found in zip(fields, (one, other), strict=True):
         values[found.cells] = found.weights
-    np.testing.assert_allclose(np.roll(fields[0], round(16 * shift), axis=0), fields[1], atol=1e-13)
+    np.testing.assert_allclose(
+        np.roll(fields[0], round(16 * shift), axis=0), fields[1], atol=1e-13
+    )
     assert fields[0][0].sum() > 0 and fields[0][-1].sum() > 0
 
 
@@ -199,9 +224,13 @@ def test_on_another_grid_the_nearest_active_cell_is_taken():
     mask = np.ones((16, 16), bool)
     mask[:6] = False
     grid = Grid((16, 16), active=mask)
-    places, cells = located(grid, np.array([[0.1, 0.33], [-3.0, 0.53], [0.9, 0.9]]), nearest=True)
+    places, cells = located(
+        grid, np.array([[0.1, 0.33], [-3.0, 0.53], [0.9, 0.9]]), nearest=True
+    )
     assert [c.tolist() for c in cells] == [[6, 6, 14], [5, 8, 14]]
-    assert places[0] == pytest.approx([0.375, 0.33]) and places[2] == pytest.approx([0.9, 0.9])
+    assert places[0] == pytest.approx([0.375, 0.33]) and places[2] == pytest.approx(
+        [0.9, 0.9]
+    )
     for found in (patch(grid, (0.1, 0.3), 0.05, "well", True),):
         assert mask[found.cells].all()
     for make in (
@@ -229,7 +258,9 @@ def test_random_points_are_those_of_one_after_the_other():
         x = np.array([rng.uniform(e[0], e[-1]) for e in edges])
         if active([(edges, mask)], x[None])[0]:
             expected.append(x)
-    found = random_points(np.random.default_rng(5), 200, edges, [(edges, mask)], "random")
+    found = random_points(
+        np.random.default_rng(5), 200, edges, [(edges, mask)], "random"
+    )
     np.testing.assert_array_equal(found, expected)
 
 
@@ -275,5 +306,7 @@ def test_an_absorbing_layer_of_a_periodic_axis_goes_on_beyond_its_end():
     np.testing.assert_allclose(one, both, atol=1e-12)
     np.testing.assert_allclose(other, both, atol=1e-12)
     walls = Grid((20,), boundaries=dict.fromkeys(("x-", "x+"), "dirichlet"))
-    whole = walls.comm.bcast(walls.to_natural(absorbing_rate(walls, {"x-": 0.2}, 1.0)), root=0)
+    whole = walls.comm.bcast(
+        walls.to_natural(absorbing_rate(walls, {"x-": 0.2}, 1.0)), root=0
+    )
     assert whole[0] > 0 and whole[-1] == 0

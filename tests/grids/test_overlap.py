@@ -29,16 +29,24 @@ def by_definition(a, b):
 def test_lengths_and_fractions(b, unit):
     expected = by_definition(A, b)
     found = overlap_lengths(A * unit, b * unit)
-    np.testing.assert_allclose(found.toarray(), expected * unit, rtol=1e-12, atol=1e-13 * unit)
+    np.testing.assert_allclose(
+        found.toarray(), expected * unit, rtol=1e-12, atol=1e-13 * unit
+    )
     assert (found.data > 0).all()
     covered = expected.sum(axis=0)[:, None]
-    shares = np.divide(expected.T, covered, out=np.zeros_like(expected.T), where=covered > 0)
-    np.testing.assert_allclose(overlap(A * unit, b * unit).toarray(), shares, atol=1e-12)
+    shares = np.divide(
+        expected.T, covered, out=np.zeros_like(expected.T), where=covered > 0
+    )
+    np.testing.assert_allclose(
+        overlap(A * unit, b * unit).toarray(), shares, atol=1e-12
+    )
 
 
 def test_rounded_edges_do_not_overlap():
     moved = np.nextafter(A, 2)
-    np.testing.assert_array_equal(overlap_lengths(A, moved).toarray() > 0, np.eye(4, dtype=bool))
+    np.testing.assert_array_equal(
+        overlap_lengths(A, moved).toarray() > 0, np.eye(4, dtype=bool)
+    )
     np.testing.assert_array_equal(overlap(A, moved).toarray(), np.eye(4))
 
 
@@ -46,8 +54,12 @@ def test_rounded_edges_do_not_overlap():
 def test_products_along_an_axis(axis):
     values = np.random.default_rng(0).random((4, 4, 4))
     fractions = overlap(A, np.linspace(0, 1, 7))
-    expected = np.moveaxis(np.tensordot(fractions.toarray(), values, (1, axis)), 0, axis)
-    np.testing.assert_allclose(multiply_along(fractions, values, axis), expected, rtol=1e-13)
+    expected = np.moveaxis(
+        np.tensordot(fractions.toarray(), values, (1, axis)), 0, axis
+    )
+    np.testing.assert_allclose(
+        multiply_along(fractions, values, axis), expected, rtol=1e-13
+    )
     assert multiply_along(fractions, np.ones((4, 0)), 0).shape == (6, 0)
 
 

@@ -35,7 +35,8 @@ def test_periodic_sides_join():
 def test_each_pocket_needs_something_fixed():
     grid = Grid((6, 5), active=SPLIT, boundaries={"x-": "dirichlet"})
     with pytest.raises(
-        InputError, match=r"1 of 2 separate parts \(10 of 25 cells, the first at cell \[4, 0\]\)"
+        InputError,
+        match=r"1 of 2 separate parts \(10 of 25 cells, the first at cell \[4, 0\]\)",
     ):
         check_fixed(grid, held(grid))
     check_fixed(grid, held(grid, (5, 4)))
@@ -44,7 +45,9 @@ def test_each_pocket_needs_something_fixed():
         check_fixed(grid, held(grid, (3, 0)))
     check_fixed(
         Grid(
-            (6, 5), active=SPLIT, boundaries={"x-": "periodic", "x+": "periodic", "y-": "dirichlet"}
+            (6, 5),
+            active=SPLIT,
+            boundaries={"x-": "periodic", "x+": "periodic", "y-": "dirichlet"},
         ),
         held(grid),
     )

@@ -79,7 +79,12 @@ def test_written_on_two_ranks_read_on_three_and_one(tmp_path):
         space = GridSpace(on)
         checkpoint, vectors = load_checkpoint(out, on, space)
         np.testing.assert_array_equal(space.grid.gather(vectors["m"]), values(7))
-    assert json.loads((checkpoint.path / "meta.json").read_text().partition("\n")[2])["ranks"] == 2
+    assert (
+        json.loads((checkpoint.path / "meta.json").read_text().partition("\n")[2])[
+            "ranks"
+        ]
+        == 2
+    )
     two.Free()
 
 
@@ -94,17 +99,23 @@ def test_fields_and_constants_of_a_parameter_space_move_to_other_ranks(tmp_path)
     def filled(on):
         space = ParameterSpace(Grid(SHAPE, active=active, comm=on), unknowns)
         field = np.exp(values(3))[space.grid.local_slice]
-        return space, space.from_values({"D": field, "c": np.array([0.5, -1.5, 2.5, 1 / 3])})
+        return space, space.from_values(
+            {"D": field, "c": np.array([0.5, -1.5, 2.5, 1 / 3])}
+        )
 
     two = comm.Split(0 if comm.rank < 2 else 1, comm.rank)
     if comm.rank < 2:
         space, vec = filled(two)
-        save_checkpoint(out, two, space, SimpleNamespace(vectors={"m": vec}, meta={}), 0)
+        save_checkpoint(
+            out, two, space, SimpleNamespace(vectors={"m": vec}, meta={}), 0
+        )
     comm.Barrier()
     space, vec = filled(comm)
     _, vectors = load_checkpoint(out, comm, space)
     np.testing.assert_array_equal(vectors["m"].getArray(), vec.getArray())
-    np.testing.assert_array_equal(space.values(vectors["m"], "c"), [0.5, -1.5, 2.5, 1 / 3])
+    np.testing.assert_array_equal(
+        space.values(vectors["m"], "c"), [0.5, -1.5, 2.5, 1 / 3]
+    )
     two.Free()
 
 
@@ -147,7 +158,10 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, file, damage
     with pytest.warns(RuntimeWarning, match=f"checkpoint-2 is damaged.*{said}"):
         assert find_checkpoint(tmp_path, MPI.COMM_SELF).number == 1
     damage(tmp_path / "checkpoint-1" / file)
-    with pytest.warns(RuntimeWarning), pytest.raises(InputError, match="2, all damaged"):
+    with (
+        pytest.warns(RuntimeWarning),
+        pytest.raises(InputError, match="2, all damaged"),
+    ):
         find_checkpoint(tmp_path, MPI.COMM_SELF)
 
 

@@ -31,7 +31,9 @@ def test_npy_keeps_the_indices_and_values(tmp_path):
 
 
 def test_integers_and_booleans_keep_their_type_and_single_precision_does_not(tmp_path):
-    np.savez(tmp_path / "k.npz", i=FIELD.astype("i4"), b=FIELD > 3, f=FIELD.astype("f4"))
+    np.savez(
+        tmp_path / "k.npz", i=FIELD.astype("i4"), b=FIELD > 3, f=FIELD.astype("f4")
+    )
     types = [read_field(tmp_path / "k.npz", key).dtype for key in "ibf"]
     assert types == [np.dtype("i4"), np.dtype(bool), np.dtype("f8")]
 
@@ -47,7 +49,9 @@ def test_mat(tmp_path):
 @pytest.mark.parametrize("name", ["brain.nii", "brain.nii.gz"])
 def test_nifti(tmp_path, name):
     nibabel = pytest.importorskip("nibabel")
-    nibabel.save(nibabel.Nifti1Image(FIELD[..., None].astype("f4"), np.eye(4)), tmp_path / name)
+    nibabel.save(
+        nibabel.Nifti1Image(FIELD[..., None].astype("f4"), np.eye(4)), tmp_path / name
+    )
     read = read_field(tmp_path / name, shape=FIELD.shape)
     assert read.dtype == float
     np.testing.assert_array_equal(read, FIELD)
@@ -71,14 +75,18 @@ def test_grdecl_repeats_comments_and_size(tmp_path):
     (tmp_path / "k.grdecl").write_text(GRDECL)
     permeability = read_field(tmp_path / "k.grdecl", "PERMX")
     assert permeability.shape == (2, 3, 2)
-    np.testing.assert_array_equal(permeability.ravel(order="F"), [1.5, 2, 2, *range(4, 13)])
+    np.testing.assert_array_equal(
+        permeability.ravel(order="F"), [1.5, 2, 2, *range(4, 13)]
+    )
     active = read_field(tmp_path / "k.grdecl", "ACTNUM")
     assert active.dtype == np.int64 and active.sum() == 10 and active[0, 2, 1] == 0
     assert list_fields(tmp_path / "k.grdecl") == ["PERMX", "ACTNUM"]
 
 
 def test_a_repeat_count_beyond_the_machine_is_refused_with_its_number(tmp_path):
-    (tmp_path / "k.grdecl").write_text("SPECGRID\n 2 2 1 1 F /\nPERMX\n 99999999999999*1 /\n")
+    (tmp_path / "k.grdecl").write_text(
+        "SPECGRID\n 2 2 1 1 F /\nPERMX\n 99999999999999*1 /\n"
+    )
     with pytest.raises(InputError, match=r"PERMX: got 99,999,999,999,999 values"):
         read_field(tmp_path / "k.grdecl", "PERMX")
 
@@ -86,13 +94,18 @@ def test_a_repeat_count_beyond_the_machine_is_refused_with_its_number(tmp_path):
 def test_grdecl_without_size_is_folded_x_fastest(tmp_path):
     (tmp_path / "k.INC").write_text("PERMX\n\n 1 2 3\n 4 5 6 /\nPERMY\n6*7\n/\n")
     np.testing.assert_array_equal(
-        read_field(tmp_path / "k.INC", "PERMX", (3, 1, 2))[:, 0, :], [[1, 4], [2, 5], [3, 6]]
+        read_field(tmp_path / "k.INC", "PERMX", (3, 1, 2))[:, 0, :],
+        [[1, 4], [2, 5], [3, 6]],
     )
 
 
 def test_defaults_matter_only_in_the_block_that_is_read(tmp_path):
-    (tmp_path / "k.data").write_text("DIMENS\n2 1 3 /\nOIL\n\nEQLDIMS\n 3* /\nDX\n6*25 /\n")
-    np.testing.assert_array_equal(read_field(tmp_path / "k.data", "DX"), np.full((2, 1, 3), 25))
+    (tmp_path / "k.data").write_text(
+        "DIMENS\n2 1 3 /\nOIL\n\nEQLDIMS\n 3* /\nDX\n6*25 /\n"
+    )
+    np.testing.assert_array_equal(
+        read_field(tmp_path / "k.data", "DX"), np.full((2, 1, 3), 25)
+    )
 
 
 def test_bare_numbers(tmp_path):
@@ -154,13 +167,16 @@ def test_what_one_simulator_skips_and_another_reads_is_refused(skip, what, tmp_p
     (tmp_path / "k.grdecl").write_text(
         f"{DECK}PORO\n4*0.5 /\nPERMZ\n4*3 /\n{skip}\n{what}ENDSKIP\nADD\nPERMZ 1 /\n/\n"
     )
-    with pytest.raises(InputError, match=f"array PERMX: got .*between {skip.upper()} and ENDSKIP"):
+    with pytest.raises(
+        InputError, match=f"array PERMX: got .*between {skip.upper()} and ENDSKIP"
+    ):
         read_field(tmp_path / "k.grdecl", "PERMX")
     assert read_field(tmp_path / "k.grdecl", "PERMZ").ravel().tolist() == [4, 4, 4, 4]
 
 
 @pytest.mark.parametrize(
-    "what", ["BOX\n1 1 1 1 1 1 /\n", "ENDBOX\n", "END\n", "ENDINC\n", "DIMENS\n1 1 1 /\n"]
+    "what",
+    ["BOX\n1 1 1 1 1 1 /\n", "ENDBOX\n", "END\n", "ENDINC\n", "DIMENS\n1 1 1 /\n"],
 )
 def test_what_the_rest_of_a_deck_means_does_not_depend_on_the_simulator(what, tmp_path):
     (tmp_path / "k.grdecl").write_text(f"{DECK}SKIP100\n{what}ENDSKIP\n")
@@ -197,7 +213,8 @@ def test_an_included_file_ends_at_endinc(tmp_path):
     (tmp_path / "rest.inc").write_text(f"{CHANGE}ENDINC\n{CHANGE}")
     (tmp_path / "k.grdecl").write_text(f"{DECK}INCLUDE\n'rest.inc' /\n{CHANGE}")
     np.testing.assert_array_equal(
-        read_field(tmp_path / "k.grdecl", "PERMX").ravel(order="F"), [100, 200, 300, 400]
+        read_field(tmp_path / "k.grdecl", "PERMX").ravel(order="F"),
+        [100, 200, 300, 400],
     )
 
 
@@ -218,7 +235,9 @@ def test_missing_file_lists_the_folder(tmp_path):
 
 def test_unknown_extension_lists_the_known(tmp_path):
     (tmp_path / "k.xlsx").write_text("1")
-    with pytest.raises(InputError, match=r"'\.xlsx'; allowed: \.npy, .*\.vti.*\.grdecl"):
+    with pytest.raises(
+        InputError, match=r"'\.xlsx'; allowed: \.npy, .*\.vti.*\.grdecl"
+    ):
         read_field(tmp_path / "k.xlsx")
 
 
@@ -242,7 +261,9 @@ def test_not_a_number_counts_and_places(tmp_path):
         InputError, match=r"1 NaN and 1 infinite of 24 values, the first at \[1, 0, 2\]"
     ):
         read_field(tmp_path / "k.npy")
-    with pytest.raises(InputError, match=r"1 infinite of 24 values, the first at \[1, 2, 3\]"):
+    with pytest.raises(
+        InputError, match=r"1 infinite of 24 values, the first at \[1, 2, 3\]"
+    ):
         read_field(tmp_path / "k.npy", allow_nan=True)
     bad[1, 2, 3] = 0
     np.save(tmp_path / "k.npy", bad)
@@ -252,13 +273,16 @@ def test_not_a_number_counts_and_places(tmp_path):
 def test_shape(tmp_path):
     np.save(tmp_path / "k.npy", FIELD)
     with pytest.raises(
-        InputError, match=r"shape \(2, 3, 4\), 24 values; allowed: shape \(2, 3, 5\), 30 values$"
+        InputError,
+        match=r"shape \(2, 3, 4\), 24 values; allowed: shape \(2, 3, 5\), 30 values$",
     ):
         read_field(tmp_path / "k.npy", shape=(2, 3, 5))
     with pytest.raises(InputError, match="transposed"):
         read_field(tmp_path / "k.npy", shape=(4, 3, 2))
     np.save(tmp_path / "k.npy", FIELD[:, :1])
-    np.testing.assert_array_equal(read_field(tmp_path / "k.npy", shape=(2, 4)), FIELD[:, 0])
+    np.testing.assert_array_equal(
+        read_field(tmp_path / "k.npy", shape=(2, 4)), FIELD[:, 0]
+    )
 
 
 @pytest.mark.parametrize("name", ["k.npy", "k.npz", "k.mat", "k.vti", "k.vtk", "k.nii"])
@@ -282,11 +306,17 @@ def vti(array, appended="", encoding="raw", **attributes):
         'WholeExtent="0 3 0 2 0 0"><Piece Extent="0 3 0 2 0 '
         f'0"><CellData>{array}</CellData></Piece></ImageData>'
     )
-    tail = f'<AppendedData encoding="{encoding}">_{appended}</AppendedData>' if appended else ""
+    tail = (
+        f'<AppendedData encoding="{encoding}">_{appended}</AppendedData>'
+        if appended
+        else ""
+    )
     return (head + tail + "</VTKFile>").encode()
 
 
-@pytest.mark.parametrize("coding", ["ascii", "inline", "inline zlib", "appended base64 zlib"])
+@pytest.mark.parametrize(
+    "coding", ["ascii", "inline", "inline zlib", "appended base64 zlib"]
+)
 def test_encodings_of_vti(tmp_path, coding):
     values = np.arange(6.0, dtype="f4")
     raw, packed = (
@@ -301,7 +331,8 @@ def test_encodings_of_vti(tmp_path, coding):
         "ascii": vti(f'<{name} format="ascii"> 0 1 2 3 4 5 </DataArray>'),
         "inline": vti(f'<{name} format="binary">{plain}</DataArray>'),
         "inline zlib": vti(
-            f'<{name} format="binary">{blocks}</DataArray>', compressor="vtkZLibDataCompressor"
+            f'<{name} format="binary">{blocks}</DataArray>',
+            compressor="vtkZLibDataCompressor",
         ),
         "appended base64 zlib": vti(
             f'<{name} format="appended" offset="0"/>',
@@ -311,7 +342,9 @@ def test_encodings_of_vti(tmp_path, coding):
         ),
     }
     (tmp_path / "k.vti").write_bytes(contents[coding])
-    np.testing.assert_array_equal(read_field(tmp_path / "k.vti"), values.reshape(3, 2, order="F"))
+    np.testing.assert_array_equal(
+        read_field(tmp_path / "k.vti"), values.reshape(3, 2, order="F")
+    )
 
 
 @pytest.mark.parametrize("binary", [False, True])
@@ -320,7 +353,9 @@ def test_legacy_structured_points(tmp_path, binary, kind):
     shape = (3, 2, 2) if kind == "POINT_DATA" else (2, 1, 1)
     values = np.arange(np.prod(shape), dtype=">f4")
     data = (
-        values.tobytes() + b"\n" if binary else (" ".join(str(v) for v in values) + "\n").encode()
+        values.tobytes() + b"\n"
+        if binary
+        else (" ".join(str(v) for v in values) + "\n").encode()
     )
     head = (
         f"# vtk DataFile Version 3.0\nsomething\n{'BINARY' if binary else 'ASCII'}\nDATASET "
@@ -335,7 +370,8 @@ def test_legacy_structured_points(tmp_path, binary, kind):
     shapes = {"k": shape, "n t": (1,)}
     (tmp_path / "k.vtk").write_bytes(head.encode() + data)
     assert {
-        n: read_field(tmp_path / "k.vtk", n).shape for n in list_fields(tmp_path / "k.vtk")
+        n: read_field(tmp_path / "k.vtk", n).shape
+        for n in list_fields(tmp_path / "k.vtk")
     } == shapes
     np.testing.assert_array_equal(
         read_field(tmp_path / "k.vtk", "k"), values.reshape(shape, order="F")
@@ -350,7 +386,9 @@ def test_legacy_structured_points(tmp_path, binary, kind):
     ("kind", "values"),
     [("Int32", "0.5 1 2 3 4 5"), ("UInt8", "0 1 2 3 4 300"), ("UInt8", "0 1 2 3 4 -1")],
 )
-def test_numbers_that_are_not_of_the_type_that_a_file_names_are_refused(kind, values, tmp_path):
+def test_numbers_that_are_not_of_the_type_that_a_file_names_are_refused(
+    kind, values, tmp_path
+):
     (tmp_path / "k.vti").write_bytes(
         vti(f'<DataArray type="{kind}" Name="k" format="ascii">{values}</DataArray>')
     )

@@ -13,4 +13,6 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
     with pytest.raises(ZeroDivisionError), whole_file(path) as file:
         file.write(b"second")
         raise ZeroDivisionError
-    assert [p.name for p in tmp_path.iterdir()] == ["a"] and path.read_bytes() == b"first"
+    assert [p.name for p in tmp_path.iterdir()] == [
+        "a"
+    ] and path.read_bytes() == b"first"

@@ -15,16 +15,34 @@ DECKS = {
         "ADD\n PERMX 1 1 1 1 1 1 1 /\n PERMX 10 /\n/\n",
         [111, 200, 300, 400],
     ),
-    "BOX": ("BOX\n 2 2 1 2 1 1 /\nPERMX\n 5 6 /\nENDBOX\nADD\n PERMX 1 /\n/\n", [101, 6, 301, 7]),
-    "BOX of a change": ("BOX\n 1 2 1 1 1 1 /\nEQUALS\n PERMX 7 /\n/\nENDBOX\n", [7, 7, 300, 400]),
-    "EQUALS then MULTIPLY": ("EQUALS\n PERMX 3 /\n/\nMULTIPLY\n PERMX 2 /\n/\n", [6, 6, 6, 6]),
-    "COPY": ("EQUALS\n PERMY 5 /\n/\nCOPY\n PERMY PERMX 1 1 1 1 1 1 /\n/\n", [5, 200, 300, 400]),
+    "BOX": (
+        "BOX\n 2 2 1 2 1 1 /\nPERMX\n 5 6 /\nENDBOX\nADD\n PERMX 1 /\n/\n",
+        [101, 6, 301, 7],
+    ),
+    "BOX of a change": (
+        "BOX\n 1 2 1 1 1 1 /\nEQUALS\n PERMX 7 /\n/\nENDBOX\n",
+        [7, 7, 300, 400],
+    ),
+    "EQUALS then MULTIPLY": (
+        "EQUALS\n PERMX 3 /\n/\nMULTIPLY\n PERMX 2 /\n/\n",
+        [6, 6, 6, 6],
+    ),
+    "COPY": (
+        "EQUALS\n PERMY 5 /\n/\nCOPY\n PERMY PERMX 1 1 1 1 1 1 /\n/\n",
+        [5, 200, 300, 400],
+    ),
     "COPY takes what was there": (
         "COPY\n PERMX PERMY /\n/\nMULTIPLY\n PERMX 2 /\n/\nCOPY\n PERMY PERMX 1 1 1 1 1 1 /\n/\n",
         [100, 400, 600, 800],
     ),
-    "MAXVALUE": ("MAXVALUE\n PERMX 250 /\n/\nMINVALUE\n PERMX 150 /\n/\n", [150, 200, 250, 250]),
-    "another array": ("MULTREGT\n PORO 1 /\n/\nOPERATE\n PORO 1 2 /\n/\n", [100, 200, 300, 400]),
+    "MAXVALUE": (
+        "MAXVALUE\n PERMX 250 /\n/\nMINVALUE\n PERMX 150 /\n/\n",
+        [150, 200, 250, 250],
+    ),
+    "another array": (
+        "MULTREGT\n PORO 1 /\n/\nOPERATE\n PORO 1 2 /\n/\n",
+        [100, 200, 300, 400],
+    ),
     "given again": ("MULTIREG\n PORO 1 1 /\n/\nPERMX\n 4*8 /\n", [8, 8, 8, 8]),
 }
 
@@ -32,7 +50,9 @@ DECKS = {
 @pytest.mark.parametrize("what", list(DECKS))
 def test_a_deck_is_applied_in_its_order(what, tmp_path):
     more, values = DECKS[what]
-    (tmp_path / "k.GRDECL").write_text("SPECGRID\n 2 2 1 1 F /\nPERMX\n 100 200 300 400 /\n" + more)
+    (tmp_path / "k.GRDECL").write_text(
+        "SPECGRID\n 2 2 1 1 F /\nPERMX\n 100 200 300 400 /\n" + more
+    )
     np.testing.assert_allclose(
         read_field(tmp_path / "k.GRDECL", "PERMX").ravel(order="F"), values, rtol=1e-14
     )
@@ -74,6 +94,8 @@ def test_an_included_file_is_read(tmp_path):
     ],
 )
 def test_what_a_deck_does_that_is_not_known_is_refused(more, message, tmp_path):
-    (tmp_path / "k.GRDECL").write_text("SPECGRID\n 2 2 1 1 F /\nPERMX\n 100 200 300 400 /\n" + more)
+    (tmp_path / "k.GRDECL").write_text(
+        "SPECGRID\n 2 2 1 1 F /\nPERMX\n 100 200 300 400 /\n" + more
+    )
     with pytest.raises(InputError, match=message):
         read_field(tmp_path / "k.GRDECL", "PERMX")

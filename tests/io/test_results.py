@@ -87,9 +87,15 @@ def test_summary_has_exactly_the_agreed_keys(tmp_path):
     read = json.loads((out.path / "summary.json").read_text())
     assert set(read) == KEYS
     assert read["seconds"] == {"setup": 1.0, "solve": 2.0, "total": 3.0}
-    assert read["metrics"] == {"relative_error": 0.5, "undefined": None, "per_region": [0, 1]}
+    assert read["metrics"] == {
+        "relative_error": 0.5,
+        "undefined": None,
+        "per_region": [0, 1],
+    }
     assert (
-        {"npde_opt", "petsc", "mpi", "numpy", "python"} <= set(read["versions"]) == set(versions())
+        {"npde_opt", "petsc", "mpi", "numpy", "python"}
+        <= set(read["versions"])
+        == set(versions())
     )
 
 
@@ -102,7 +108,9 @@ def test_history_is_there_while_the_run_goes_on(tmp_path):
     assert out.history() == [row(i) for i in range(3)]
     with open(out.path / "history.csv", newline="") as file:
         table = list(csv.reader(file))
-    assert tuple(table[0]) == COLUMNS and all(len(line) == len(COLUMNS) for line in table)
+    assert tuple(table[0]) == COLUMNS and all(
+        len(line) == len(COLUMNS) for line in table
+    )
     with pytest.raises(InputError, match="surprise"):
         out.append({"surprise": 1})
     out.close()
@@ -179,7 +187,9 @@ def test_folders_that_cannot_be_used(tmp_path):
     first.append(row(0))
     first.close()
     comm.Barrier()
-    with pytest.raises(InputError, match="earlier run.*another --out, --resume.*--overwrite"):
+    with pytest.raises(
+        InputError, match="earlier run.*another --out, --resume.*--overwrite"
+    ):
         RunDirectory(folder / "user")
     comm.Barrier()
     out = RunDirectory(folder / "user", mode="overwrite")

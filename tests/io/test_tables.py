@@ -30,7 +30,11 @@ WAYS = {
     "tab": ("time\thead\n" + POINTS.replace(",", "\t"), {}, ["time", "head"]),
     "blanks": ("time head\n" + POINTS.replace(",", "   "), {}, ["time", "head"]),
     "bar": ("time|head\n" + POINTS.replace(",", " | "), {}, ["time", "head"]),
-    "header in a %-comment": ("% time head\n" + POINTS.replace(",", " "), {}, ["time", "head"]),
+    "header in a %-comment": (
+        "% time head\n" + POINTS.replace(",", " "),
+        {},
+        ["time", "head"],
+    ),
     "header in a #-comment": (
         "# made by hand\n# time (min), head (m)\n" + POINTS.replace(",", " "),
         {},
@@ -39,7 +43,11 @@ WAYS = {
     "header in a //-comment": ("// time,head\n" + POINTS, {}, ["time", "head"]),
     "comment that is no header": ("# written by a logger\n" + POINTS, {}, []),
     "units": ("time,head\n[d],[m]\n" + POINTS, {}, ["time", "head"]),
-    "two rows of units": ("time,head\nd,m\n(days),(metres)\n" + POINTS, {}, ["time", "head"]),
+    "two rows of units": (
+        "time,head\nd,m\n(days),(metres)\n" + POINTS,
+        {},
+        ["time", "head"],
+    ),
     "skipped": (
         "A LOGGER, 2020-01-01\nserial 12\ntime,head\n" + POINTS,
         {"skip": 2},
@@ -65,7 +73,11 @@ WAYS = {
     "semicolon, points": (POINTS.replace(",", ";"), {}, []),
     "spreadsheet": ("sep=,\ntime,head\n" + POINTS, {}, ["time", "head"]),
     "line ends": (("time,head\n" + POINTS).replace("\n", "\r\n"), {}, ["time", "head"]),
-    "comma and blank": ("time, head\n" + POINTS.replace(",", ", "), {}, ["time", "head"]),
+    "comma and blank": (
+        "time, head\n" + POINTS.replace(",", ", "),
+        {},
+        ["time", "head"],
+    ),
     "comma and tab": (POINTS.replace(",", ",\t"), {}, []),
     "blank and comma": (POINTS.replace(",", " ,"), {}, []),
     "typographic minus and Fortran exponents": (
@@ -87,7 +99,8 @@ def test_ways_to_write_a_table(way, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "latin-1", "utf-32"]
+    "encoding",
+    ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "latin-1", "utf-32"],
 )
 def test_encodings(encoding, tmp_path):
     (tmp_path / "a.csv").write_bytes(("time,head (\xb5m)\n" + POINTS).encode(encoding))
@@ -95,7 +108,10 @@ def test_encodings(encoding, tmp_path):
     assert table.names == ["time", "head (\xb5m)"]
     np.testing.assert_array_equal(table.numbers(1), [y for _, y in ROWS])
     if encoding in ("latin-1", "utf-16-le"):
-        assert read_table(tmp_path / "a.csv", Layout(encoding=encoding)).names == table.names
+        assert (
+            read_table(tmp_path / "a.csv", Layout(encoding=encoding)).names
+            == table.names
+        )
 
 
 def test_missing_values(tmp_path):
@@ -140,7 +156,9 @@ def test_codes_of_single_precision_arrays(tmp_path):
         for undeclared in ({}, {"missing": ["-1"]}):
             with pytest.raises(InputError, match="declare it by missing"):
                 read_values("data", {"file": "a.npy"} | undeclared, sources)
-        assert read_values("data", {"file": "a.npy", "missing": []}, sources)[1] == np.float32(code)
+        assert read_values("data", {"file": "a.npy", "missing": []}, sources)[
+            1
+        ] == np.float32(code)
 
 
 @pytest.mark.parametrize(
@@ -189,14 +207,17 @@ def test_a_code_is_found_in_the_precision_of_the_file(kind, code, tmp_path):
 def test_a_code_is_found_among_integers_that_a_file_scales(slope, raw, tmp_path):
     nibabel = pytest.importorskip("nibabel")
     nibabel.save(
-        nibabel.Nifti1Image(np.array([[[raw, 1, raw + 1]]], "i2"), np.eye(4)), tmp_path / "a.nii"
+        nibabel.Nifti1Image(np.array([[[raw, 1, raw + 1]]], "i2"), np.eye(4)),
+        tmp_path / "a.nii",
     )
     content = bytearray((tmp_path / "a.nii").read_bytes())
     content[112:116] = np.array(slope, "<f4").tobytes()  # scl_slope
     (tmp_path / "a.nii").write_bytes(bytes(content))
     sources = Sources(tmp_path, None, (None, 0))
     found = read_values("data", {"file": "a.nii", "missing": raw * slope}, sources)
-    np.testing.assert_allclose(found.ravel(), [np.nan, slope, (raw + 1) * slope], rtol=1e-6)
+    np.testing.assert_allclose(
+        found.ravel(), [np.nan, slope, (raw + 1) * slope], rtol=1e-6
+    )
 
 
 def test_the_limit_of_the_csv_module_is_left_as_it_was(tmp_path):
@@ -213,11 +234,16 @@ def test_the_limit_of_the_csv_module_is_left_as_it_was(tmp_path):
 
 
 def test_units_of_columns(tmp_path):
-    (tmp_path / "a.csv").write_text("x [mm],y (m),t,k [1] (log)\n,d,[s],\n,(days),,\n0,1,2,3\n")
+    (tmp_path / "a.csv").write_text(
+        "x [mm],y (m),t,k [1] (log)\n,d,[s],\n,(days),,\n0,1,2,3\n"
+    )
     table = read_table(tmp_path / "a.csv")
     said = [[unit for unit in table.units(column) if unit] for column in range(4)]
     assert said == [["mm"], ["m", "d", "days"], ["s"], ["1", "log"]]
-    assert read_table(tmp_path / "a.csv", Layout(header=["x", "y", "t", "k"])).units(1) == []
+    assert (
+        read_table(tmp_path / "a.csv", Layout(header=["x", "y", "t", "k"])).units(1)
+        == []
+    )
 
 
 WRONG = {
@@ -239,8 +265,16 @@ WRONG = {
         {},
         "line 1: got 0 1 beside an empty word",
     ),
-    "a codec that is none": ("t,v\n1,2.5\n", {"encoding": "undefined"}, r"encoding of .*a\.csv"),
-    "an encoding with a null": ("t,v\n1,2.5\n", {"encoding": "a\0b"}, r"encoding of .*a\.csv"),
+    "a codec that is none": (
+        "t,v\n1,2.5\n",
+        {"encoding": "undefined"},
+        r"encoding of .*a\.csv",
+    ),
+    "an encoding with a null": (
+        "t,v\n1,2.5\n",
+        {"encoding": "a\0b"},
+        r"encoding of .*a\.csv",
+    ),
     "a very long word": (
         't,v\n1,0.5\n2,"' + "a" * 140_000 + '"\n',
         {},
@@ -265,13 +299,25 @@ WRONG = {
     "underscores": ("t,v\n1,1_000\n2,0.5\n", {}, r"line 2: got '1_000'"),
     "ragged": ("t,v\n1,0.5\n2,0.5,ok\n", {}, r"line 3: got 3 words.*allowed: 2"),
     "short row": ("t,v\n1,0.5\n2\n", {}, r"line 3: got 1 words.*allowed: 2"),
-    "-9999 among heights": ("t,v\n1,1500\n2,-9999\n", {}, r"line 3: got '-9999'.*missing"),
+    "-9999 among heights": (
+        "t,v\n1,1500\n2,-9999\n",
+        {},
+        r"line 3: got '-9999'.*missing",
+    ),
     "-9999": ("t,v\n1,0.5\n2,-9999\n", {}, r"line 3: got '-9999'.*missing"),
     "-999.25": ("t,v\n1,0.5\n2,-999.25\n", {}, r"line 3: got '-999.25'.*missing"),
     "1e30": ("t,v\n1,0.5\n2,1e30\n", {}, r"line 3: got '1e30'.*missing"),
-    "mixed decimals": ("t;v\n1,5;0.5\n2;0.5\n", {}, r"line 2: got '1,5'.*decimal = ','"),
+    "mixed decimals": (
+        "t;v\n1,5;0.5\n2;0.5\n",
+        {},
+        r"line 2: got '1,5'.*decimal = ','",
+    ),
     "commas of two meanings": ("0,5\n0,7\n", {}, r"delimiter of .*a\.csv"),
-    "thousands": ('a,b\n"1,234",5\n"2,345",6\n', {}, r"decimal of .*a\.csv: got '1,234'"),
+    "thousands": (
+        'a,b\n"1,234",5\n"2,345",6\n',
+        {},
+        r"decimal of .*a\.csv: got '1,234'",
+    ),
     "no rows": ("\n# t\n", {}, "no rows"),
     "header alone": ("time,head\n", {}, "without rows|no rows|'time'"),
     "binary": (b"\x00\x01\x02" * 30, {}, r"a\.csv: got bytes"),
@@ -280,7 +326,11 @@ WRONG = {
         {"encoding": "utf-8"},
         r"encoding of .*a\.csv",
     ),
-    "unknown encoding": ("t,v\n1,2.5\n", {"encoding": "utf-99"}, r"encoding of .*a\.csv"),
+    "unknown encoding": (
+        "t,v\n1,2.5\n",
+        {"encoding": "utf-99"},
+        r"encoding of .*a\.csv",
+    ),
     "wrong delimiter": ("t,v\n1,2.5\n", {"delimiter": "x"}, "delimiter of"),
 }
 
@@ -288,7 +338,9 @@ WRONG = {
 @pytest.mark.parametrize("what", list(WRONG))
 def test_what_is_wrong_is_named(what, tmp_path):
     content, layout, message = WRONG[what]
-    (tmp_path / "a.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
+    (tmp_path / "a.csv").write_bytes(
+        content if isinstance(content, bytes) else content.encode()
+    )
     with pytest.raises(InputError) as error:
         table = read_table(tmp_path / "a.csv", Layout(**layout))
         for column in (0, len(table.rows[0]) - 1):

@@ -11,7 +11,11 @@ from npde_opt.grids import Grid
 from npde_opt.io.fields import list_fields, read_field
 from npde_opt.io.vtk import write_vtk
 
-STRETCHED = (np.array([0, 1, 3, 7.0]), np.array([0, 0.5, 1, 2, 4.0]), np.array([-3, -1, 0.0]))
+STRETCHED = (
+    np.array([0, 1, 3, 7.0]),
+    np.array([0, 0.5, 1, 2, 4.0]),
+    np.array([-3, -1, 0.0]),
+)
 
 
 def shared(tmp_path):
@@ -30,7 +34,9 @@ def test_uniform_round_trip(tmp_path, shape):
     field = numbers(shape)
     mask = (field > 0)[grid.local_slice]
     vec = grid.from_natural(field)
-    path = write_vtk(folder / "k", grid, {"log k": vec, "region": mask.astype("i4"), "up": mask})
+    path = write_vtk(
+        folder / "k", grid, {"log k": vec, "region": mask.astype("i4"), "up": mask}
+    )
     comm.Barrier()
     assert path.name == "k.vti"
     np.testing.assert_array_equal(read_field(path, "log k"), field)
@@ -62,7 +68,9 @@ def test_stretched_with_components_and_inactive_cells_gives_the_same_bytes(tmp_p
     assert together == alone
     assert paths[0].suffix == ".vtr"
     assert read_field(paths[0], "flux").shape == (3, 3, 4, 2)
-    np.testing.assert_array_equal(read_field(paths[0], "flux")[2], 3 * numbers((3, 4, 2)))
+    np.testing.assert_array_equal(
+        read_field(paths[0], "flux")[2], 3 * numbers((3, 4, 2))
+    )
     np.testing.assert_array_equal(read_field(paths[0], "active"), active)
 
 
@@ -87,6 +95,8 @@ def test_a_file_that_is_cut_short_is_refused(tmp_path):
     path = write_vtk(tmp_path / "k", grid, {"k": grid.create_vec()})
     content = path.read_bytes()
     start = content.index(b"_", content.index(b"AppendedData")) + 1
-    path.write_bytes(content[: start + 100] + content[content.index(b"\n  </AppendedData>") :])
+    path.write_bytes(
+        content[: start + 100] + content[content.index(b"\n  </AppendedData>") :]
+    )
     with pytest.raises(InputError, match="cut short"):
         read_field(path)

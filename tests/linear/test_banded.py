@@ -46,7 +46,11 @@ def test_solves_are_those_of_the_dense_matrix(count, offsets):
 
 def test_pivots_are_looked_for():
     """[[0, 1], [1, 0]] in every cell."""
-    off = {(0, 1, (0,)): np.ones(N), (1, 0, (0,)): np.ones(N), (0, 0, (0,)): np.zeros(N)}
+    off = {
+        (0, 1, (0,)): np.ones(N),
+        (1, 0, (0,)): np.ones(N),
+        (0, 0, (0,)): np.zeros(N),
+    }
     b = np.arange(2.0 * N).reshape(2, N)
     np.testing.assert_array_equal(Banded(off, 2, "state_").solve(b), b[::-1])
 

@@ -33,7 +33,11 @@ GRIDS = {
     "stretched": ((24, 21), WALLS, STRETCHED),
     "long cells": ((16, 120), WALLS, [np.linspace(0, 4, 17), np.linspace(0, 1, 121)]),
     "volume": ((12, 13, 14), {}, None),
-    "volume, periodic": ((12, 13, 14), {"z-": "periodic", "z+": "periodic"} | ALONG_X, None),
+    "volume, periodic": (
+        (12, 13, 14),
+        {"z-": "periodic", "z+": "periodic"} | ALONG_X,
+        None,
+    ),
     "volume, one axis": ((16, 11, 40), ALONG_X | {"y-": "dirichlet"}, None),
 }
 MASKED = {
@@ -47,7 +51,9 @@ PREFIX = "planetest_"
 def problem(name, unit=1.0, spread=1.0, decay=0.3):
     shape, boundaries, edges = (GRIDS | MASKED)[name]
     active = inside(shape) if name in MASKED else None
-    grid = Grid(shape, boundaries=boundaries, edges=edges, active=active, comm=MPI.COMM_SELF)
+    grid = Grid(
+        shape, boundaries=boundaries, edges=edges, active=active, comm=MPI.COMM_SELF
+    )
     k = unit * np.exp(spread * np.random.default_rng(0).standard_normal(shape))
     matrix = StencilMatrix(grid)
     fill(matrix, k, unit * decay)
@@ -152,7 +158,9 @@ def test_takes_new_values():
     solver.destroy()
 
 
-@pytest.mark.parametrize(("unit", "right"), [(1e-30, 1e20), (1e30, 1e-25), (1.0, 1e-60)])
+@pytest.mark.parametrize(
+    ("unit", "right"), [(1e-30, 1e20), (1e30, 1e-25), (1.0, 1e-60)]
+)
 def test_units_do_not_matter(unit, right):
     found = []
     for k, f in ((1.0, 1.0), (unit, right)):
@@ -244,7 +252,9 @@ def test_derivatives(masked):
     orders = taylor_test(J, m, dm)
     assert orders.problems() == [], orders
     lin = forward.linearize(m)
-    assert dot_product_test(lin, dm, [predicted.copy() for predicted in lin.data]) <= 1e-10
+    assert (
+        dot_product_test(lin, dm, [predicted.copy() for predicted in lin.data]) <= 1e-10
+    )
     lin.destroy()
     J.destroy()
     PETSc.Options().delValue("state_ksp_rtol")

@@ -29,7 +29,9 @@ def options():
 
 def problem(shape=(30, 32), sides=SIDES, active=None, velocity=None, contrast=1.0):
     grid = Grid(shape, boundaries=sides, active=active)
-    D = np.exp(contrast * np.random.default_rng(0).standard_normal(shape))[grid.local_slice]
+    D = np.exp(contrast * np.random.default_rng(0).standard_normal(shape))[
+        grid.local_slice
+    ]
     matrix = StencilMatrix(grid)
     planes = matrix.zeroed()
     Diffusion(grid).at({"D": D}).add_planes(planes)
@@ -119,7 +121,10 @@ def test_direct_solves_factorize_symmetric_matrices_as_such(velocity, shift):
     matrix.refresh()
     solver = LinearSolver(matrix, grid, PREFIX, "direct", symmetric=velocity is None)
     solver.update()
-    assert all(residual(grid, matrix.mat, solver, transpose) < 1e-10 for transpose in (False, True))
+    assert all(
+        residual(grid, matrix.mat, solver, transpose) < 1e-10
+        for transpose in (False, True)
+    )
     if grid.comm.size == 1:
         assert solver.ksp.getPC().getType() == ("lu" if velocity else "cholesky")
     solver.destroy()
@@ -171,7 +176,9 @@ def test_hypre_solves():
 @pytest.mark.parametrize("transpose", [False, True])
 def test_no_convergence_is_an_error_with_the_prefix(transpose):
     grid, matrix = problem(velocity=(1.0, 1.0))
-    solver = LinearSolver(matrix, grid, PREFIX, "geometric", symmetric=False, rtol=1e-14)
+    solver = LinearSolver(
+        matrix, grid, PREFIX, "geometric", symmetric=False, rtol=1e-14
+    )
     solver.ksp.setTolerances(max_it=1)
     solver.update()
     with pytest.raises(SolverError, match="lintest_.*DIVERGED.*ksp_max_it"):
@@ -192,7 +199,9 @@ def test_the_cycle_is_that_of_petscs_multigrid_with_the_same_sweeps(case, option
     b, x, y = (grid.create_active() for _ in range(3))
     for seed in (1, 2):
         planes = matrix.zeroed()
-        D = np.exp(np.random.default_rng(seed).standard_normal(grid.shape))[grid.local_slice]
+        D = np.exp(np.random.default_rng(seed).standard_normal(grid.shape))[
+            grid.local_slice
+        ]
         Diffusion(grid).at({"D": D}).add_planes(planes)
         planes[matrix.offsets[0]][...] += 1e-3
         matrix.refresh()
@@ -200,7 +209,10 @@ def test_the_cycle_is_that_of_petscs_multigrid_with_the_same_sweeps(case, option
         for solver, z in ((own, x), (petsc, y)):
             solver.update()
             solver.ksp.getPC().apply(b, z)
-        assert (own.ksp.getPC().getType(), petsc.ksp.getPC().getType()) == ("python", "mg")
+        assert (own.ksp.getPC().getType(), petsc.ksp.getPC().getType()) == (
+            "python",
+            "mg",
+        )
         size = y.norm()
         y.axpy(-1, x)
         assert y.norm() < 1e-12 * size
@@ -209,7 +221,9 @@ def test_the_cycle_is_that_of_petscs_multigrid_with_the_same_sweeps(case, option
 
 
 @pytest.mark.parallel([1, 2, 3])
-@pytest.mark.parametrize("option", ["pc_type mg", "mg_levels_pc_type jacobi", "mat_type seqaij"])
+@pytest.mark.parametrize(
+    "option", ["pc_type mg", "mg_levels_pc_type jacobi", "mat_type seqaij"]
+)
 def test_options_of_petscs_multigrid_are_obeyed(option, options):
     key, value = option.split()
     options[PREFIX + key] = value
@@ -232,7 +246,9 @@ def test_options_of_petscs_multigrid_are_obeyed(option, options):
 
 
 @pytest.mark.parallel([1, 2, 3])
-@pytest.mark.parametrize("shape, share", [((32, 31), 0.35), ((10, 9, 12), 0.3), ((900,), 0.0)])
+@pytest.mark.parametrize(
+    "shape, share", [((32, 31), 0.35), ((10, 9, 12), 0.3), ((900,), 0.0)]
+)
 def test_geometric_with_a_random_mask(shape, share):
     active = np.random.default_rng(2).random(shape) > share
     sides = {"x-": "dirichlet", "x+": "dirichlet"}
@@ -252,7 +268,9 @@ def test_geometric_with_a_random_mask(shape, share):
 def test_iterations_hardly_grow_with_the_grid():
     counts = []
     for n in (24, 48, 96):
-        grid, matrix = problem((n, n), {"x-": "dirichlet", "x+": "dirichlet"}, contrast=0.3)
+        grid, matrix = problem(
+            (n, n), {"x-": "dirichlet", "x+": "dirichlet"}, contrast=0.3
+        )
         solver = LinearSolver(matrix, grid, PREFIX, "geometric")
         solver.update()
         residual(grid, matrix.mat, solver)
@@ -263,7 +281,9 @@ def test_iterations_hardly_grow_with_the_grid():
 
 @pytest.mark.parametrize("periodic", [False, True])
 def test_interpolations_keep_constants_away_from_dirichlet_sides(periodic):
-    grid = Grid((30, 25), boundaries={"x-": "periodic", "x+": "periodic"} if periodic else {})
+    grid = Grid(
+        (30, 25), boundaries={"x-": "periodic", "x+": "periodic"} if periodic else {}
+    )
     levels = Hierarchy(grid)
     assert levels.coarsening.restrictions
     for R in levels.coarsening.restrictions:
@@ -275,7 +295,11 @@ def test_interpolations_keep_constants_away_from_dirichlet_sides(periodic):
 
 DOMAINS = {
     "odd, Dirichlet above": ((41, 64), {"x-": "dirichlet", "y+": "dirichlet"}, 0.0),
-    "periodic and odd": ((33, 47), dict.fromkeys(("x-", "x+", "y-", "y+"), "periodic"), 0.0),
+    "periodic and odd": (
+        (33, 47),
+        dict.fromkeys(("x-", "x+", "y-", "y+"), "periodic"),
+        0.0,
+    ),
     "mask": ((50, 61), {"x-": "dirichlet"}, 0.4),
     "mask, periodic": ((51, 60), {"x-": "periodic", "x+": "periodic"}, 0.4),
     "3-D, mask": ((20, 11, 13), {"x-": "dirichlet"}, 0.3),
@@ -298,7 +322,9 @@ def test_coarse_matrices_are_galerkin_products(domain, velocity):
     for R, coarse in zip(levels.coarsening.restrictions, levels.matrices, strict=True):
         expected = fine.ptap(R.transpose(PETSc.Mat()))
         rest = expected.copy()
-        rest.axpy(-1, coarse.mat, structure=PETSc.Mat.Structure.DIFFERENT_NONZERO_PATTERN)
+        rest.axpy(
+            -1, coarse.mat, structure=PETSc.Mat.Structure.DIFFERENT_NONZERO_PATTERN
+        )
         assert rest.norm() <= 1e-13 * expected.norm()
         fine = expected
     levels.destroy()

@@ -74,8 +74,12 @@ def test_some_columns_are_a_misfit_of_their_own():
     whole = weighted.copy()
     misfit.hessian_metric(d).apply(whole)
     misfit.hessian_metric(d).apply(weighted, slice(1, 3))
-    np.testing.assert_allclose(weighted.values[:, 1:3], whole.values[:, 1:3], rtol=1e-13)
-    np.testing.assert_array_equal(weighted.values[:, 3:], misfit.layout.noise(1).values[:, 3:])
+    np.testing.assert_allclose(
+        weighted.values[:, 1:3], whole.values[:, 1:3], rtol=1e-13
+    )
+    np.testing.assert_array_equal(
+        weighted.values[:, 3:], misfit.layout.noise(1).values[:, 3:]
+    )
 
 
 @RANKS
@@ -94,7 +98,10 @@ def test_the_most_probable_class_is_the_first_of_the_largest():
         ([0, 1, 2, 3, 0.5], "labels: got 0.5; allowed: whole numbers from 0 to 3"),
         ([0, 1, 2, 3, np.inf], "labels: got inf; allowed: whole numbers from 0 to 3"),
         (["a", "b", "c", "a", "b"], "labels: got .* allowed: whole numbers, or NaN"),
-        ([0, 1, 2, 3, 7], r"labels: got 8 classes \(a label is 7\); allowed: at most 4, one an"),
+        (
+            [0, 1, 2, 3, 7],
+            r"labels: got 8 classes \(a label is 7\); allowed: at most 4, one an",
+        ),
     ],
 )
 def test_labels_that_cannot_be_are_named(labels, text):

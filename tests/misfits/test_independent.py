@@ -5,7 +5,13 @@ import pytest
 from mpi4py import MPI
 
 from npde_opt.errors import InputError
-from npde_opt.misfits import CorrelatedErrors, Huber, LeastSquares, ProportionalErrors, StudentT
+from npde_opt.misfits import (
+    CorrelatedErrors,
+    Huber,
+    LeastSquares,
+    ProportionalErrors,
+    StudentT,
+)
 from npde_opt.observations import DataLayout
 
 COMM = MPI.COMM_WORLD
@@ -46,7 +52,9 @@ def test_columns_are_misfits_of_their_own(kind):
         here = own.layout.block(d[:, e])
         assert whole.values(at)[e] == pytest.approx(own.value(here), rel=1e-13)
         gradient = whole.gradient(at).column(e)
-        np.testing.assert_allclose(gradient, own.gradient(here).values[:, 0], rtol=1e-12)
+        np.testing.assert_allclose(
+            gradient, own.gradient(here).values[:, 0], rtol=1e-12
+        )
         for name in ("hessian_metric", "gauss_newton_metric"):
             image, single = whole.layout.block(change), own.layout.block(change[:, e])
             getattr(whole, name)(at).apply(image, slice(e, e + 1))
@@ -66,9 +74,21 @@ def test_columns_are_misfits_of_their_own(kind):
     ("y", "sigma", "text"),
     [
         (np.zeros(12), 1.0, "data: got 12 values; allowed: 12 outputs x 5 columns"),
-        (np.zeros((5, 12)), 1.0, "data: got 5 outputs x 12 columns; allowed: 12 outputs x 5 col"),
-        (np.zeros((12, 5)), np.ones(7), r"sigma: got shape \(7,\); allowed: a number, 12 values"),
-        (np.zeros((12, 5)), 0.0, "sigma: got 0.0; allowed: positive standard deviations"),
+        (
+            np.zeros((5, 12)),
+            1.0,
+            "data: got 5 outputs x 12 columns; allowed: 12 outputs x 5 col",
+        ),
+        (
+            np.zeros((12, 5)),
+            np.ones(7),
+            r"sigma: got shape \(7,\); allowed: a number, 12 values",
+        ),
+        (
+            np.zeros((12, 5)),
+            0.0,
+            "sigma: got 0.0; allowed: positive standard deviations",
+        ),
     ],
 )
 def test_shapes_that_do_not_fit_are_named(y, sigma, text):

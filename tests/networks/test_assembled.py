@@ -43,7 +43,9 @@ def place(shape=(7, 6), channels=2, boundaries=None):
 OPERATORS = {
     "3x3": lambda: Stencil(place(), 3),
     "replicate": lambda: Stencil(place(), 2, (5, 3), mode="replicate"),
-    "replicate, stride": lambda: Stencil(place((9, 7)), 2, 5, stride=2, mode="replicate"),
+    "replicate, stride": lambda: Stencil(
+        place((9, 7)), 2, 5, stride=2, mode="replicate"
+    ),
     "stride": lambda: Stencil(place(), 3, 3, stride=(2, 3)),
     "dilation": lambda: Stencil(place(), 2, 3, dilation=2),
     "valid": lambda: Stencil(place(), 2, 4, padding=0),
@@ -81,7 +83,13 @@ def residual(grid):
     at = Place.on(grid, 2)
     K, A = Stencil(at, 3, mode="replicate"), Mixing(at.with_channels(3), 2)
     first = Step(at.with_channels(1), part(Stencil(at.with_channels(1), 2), "o"))
-    both = Step(at, part(K, "K"), Tanh(), Weight("b", (3,)), outer=part(Transposed(K), "K", None))
+    both = Step(
+        at,
+        part(K, "K"),
+        Tanh(),
+        Weight("b", (3,)),
+        outer=part(Transposed(K), "K", None),
+    )
     more = {"outer": part(A, "A"), "linear": [part(Diffusion(at), "k")], "dt": 0.2}
     inside = Step(at, part(Mixing(at, 3), "B"), Tanh(), residual=True, **more)
     return [first, replace(both, residual=True, dt=0.3), inside]
@@ -90,7 +98,10 @@ def residual(grid):
 def strided(grid):
     first = Stencil(Place.on(grid), 3, stride=2)
     second = Dense(first.target, 2)
-    return [Step(first.source, part(first, "W"), Tanh()), Step(second.source, part(second, "V"))]
+    return [
+        Step(first.source, part(first, "W"), Tanh()),
+        Step(second.source, part(second, "V")),
+    ]
 
 
 def cycle(grid):
@@ -102,10 +113,17 @@ def cycle(grid):
 
 def equilibrium(grid):
     at = Place.on(grid, 2)
-    return [Equilibrium(part(Stencil(at, 2), "W"), part(Mixing(Place.on(grid), 2), "U"))]
+    return [
+        Equilibrium(part(Stencil(at, 2), "W"), part(Mixing(Place.on(grid), 2), "U"))
+    ]
 
 
-KINDS = {"residual": residual, "strided": strided, "cycle": cycle, "equilibrium": equilibrium}
+KINDS = {
+    "residual": residual,
+    "strided": strided,
+    "cycle": cycle,
+    "equilibrium": equilibrium,
+}
 
 
 def derivatives(network):
@@ -135,7 +153,10 @@ def test_networks_are_those_of_loops(kind):
 
 def test_layers_that_solve_take_the_path_too():
     grid = Grid((4, 4), comm=COMM)
-    at, given = Place.on(grid), Equation(grid, [terms.Diffusion(grid, "D"), Reaction(grid, "c")])
+    at, given = (
+        Place.on(grid),
+        Equation(grid, [terms.Diffusion(grid, "D"), Reaction(grid, "c")]),
+    )
     known = {"D": 1.0, "c": 2.0}
     steady = SteadyState(given, {}, part(Stencil(at, 1), "W"), known=known)
     layers = [Smoothing(part(Stencil(at, 2), "T")), steady]

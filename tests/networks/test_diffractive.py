@@ -41,7 +41,9 @@ def network(comm, dtype=np.float64):
     grid = Grid((6, 5), extent=(6.0, 5.0), comm=comm)
     way = [propagation(grid, length, 2.0, LAYERS, 0.5) for length in (1.0, 2.0, 0.5)]
     layers = masks(way)
-    return Network(grid, [*layers, Detectors(layers[-1].target, regions((5, 6)))], dtype=dtype)
+    return Network(
+        grid, [*layers, Detectors(layers[-1].target, regions((5, 6)))], dtype=dtype
+    )
 
 
 def from_pictures(comm):
@@ -51,7 +53,11 @@ def from_pictures(comm):
     light = Aperture(W.target, Place.on(fine), 1)
     way = masks([propagation(fine, length, 2.0) for length in (1.0, 2.0)])
     ends = Detectors(way[-1].target, opposed((6, 8), 2, 5.0))
-    first = [Step(W.source, part(W, "W"), Tanh()), Applied(light), UnitPower(light.target)]
+    first = [
+        Step(W.source, part(W, "W"), Tanh()),
+        Applied(light),
+        UnitPower(light.target),
+    ]
     return Network(grid, [*first, *way, ends])
 
 
@@ -130,8 +136,12 @@ def test_propagation_is_the_limit_of_the_steps_of_the_house():
     assert total(np.vdot(after, after)) < 0.999 * total(np.vdot(u, u))
     errors = []
     for steps in (8, 16):
-        found = evolved(grid, u, 6.0, steps, 3.0, {"x-": 6.0, "x+": 6.0, "y+": 6.0}, 0.3)
-        errors.append(np.sqrt(total(((found - after) ** 2).sum()) / total((after**2).sum())))
+        found = evolved(
+            grid, u, 6.0, steps, 3.0, {"x-": 6.0, "x+": 6.0, "y+": 6.0}, 0.3
+        )
+        errors.append(
+            np.sqrt(total(((found - after) ** 2).sum()) / total((after**2).sum()))
+        )
     assert errors[1] < 1e-3
     assert abs(errors[0] / errors[1] - 4) < 0.2, errors
 

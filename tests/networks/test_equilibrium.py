@@ -34,7 +34,9 @@ def layer(comm, activation=None):
 def network(comm, activation=None):
     grid = Grid((4, 3), comm=comm)
     K = Stencil(Place.on(grid), 3)
-    return Network(grid, [Step(K.source, part(K, "K"), Tanh()), layer(comm, activation)])
+    return Network(
+        grid, [Step(K.source, part(K, "K"), Tanh()), layer(comm, activation)]
+    )
 
 
 @pytest.mark.parallel([1, 2, 3])
@@ -59,7 +61,12 @@ def test_it_is_the_limit_of_many_layers():
     u = drawn(found.source, 2, 1)
     z = found.at(k, None).step(u)[-1]
     steady = Step(
-        found.target, found.inner, Tanh(), Weight("b", (2,)), driven_inner=found.driven, reads=0
+        found.target,
+        found.inner,
+        Tanh(),
+        Weight("b", (2,)),
+        driven_inner=found.driven,
+        reads=0,
     )
     at, after = steady.at(k, u), np.zeros_like(z)
     for _ in range(200):

@@ -10,7 +10,16 @@ from npde_opt.forward import Equation, Evolution, Experiment
 from npde_opt.forward.schemes import scheme
 from npde_opt.grids import Grid
 from npde_opt.networks import Diffusion as Spreading
-from npde_opt.networks import Evolved, Mixing, Network, Place, Stencil, Step, Tanh, Weight
+from npde_opt.networks import (
+    Evolved,
+    Mixing,
+    Network,
+    Place,
+    Stencil,
+    Step,
+    Tanh,
+    Weight,
+)
 from npde_opt.parameters import ParameterSpace, Shared, Unknown
 from npde_opt.terms import Convolution, Diffusion, Kinetics
 
@@ -89,7 +98,10 @@ def test_stencil_layers_are_that_run_too(path):
     network = Network(grid, [step] * LAYERS, path=path)
     rough, short = drawn(place, 1, 1), np.rint(8 * drawn(place, 1, 1))
     numbers = drawn_weights()
-    for u, w, same in ((short, np.rint(2 * numbers) / 4, 0.0), (rough, numbers / 4, 1e-13)):
+    for u, w, same in (
+        (short, np.rint(2 * numbers) / 4, 0.0),
+        (rough, numbers / 4, 1e-13),
+    ):
         known = dict(zip(OFFSETS.values(), w, strict=True))
         run = evolution(grid, convolved(grid), u[:, 0], DT, LAYERS, **known)
         final = run.linearize(run.space.create_vec()).final[0][0]
@@ -115,7 +127,11 @@ def test_layers_of_ever_shorter_steps_come_to_the_evolution():
     """Residual layers at the first order, layers of Heun's scheme at the second."""
     grid = Grid((4, 3), extent=(4, 3), comm=COMM)
     place, rng = Place.on(grid, 2), np.random.default_rng(0)
-    A, B, b = rng.standard_normal((2, 2)), rng.standard_normal((2, 2)), np.array([0.1, -0.2])
+    A, B, b = (
+        rng.standard_normal((2, 2)),
+        rng.standard_normal((2, 2)),
+        np.array([0.1, -0.2]),
+    )
     equation, start, D = reacting(grid, (A, B, b)), drawn(place, 1, 1), 0.3
     run = evolution(grid, equation, start[:, 0], 1 / 256, 256, "ars222", D=D)
     exact = run.linearize(run.space.create_vec()).final[0]
@@ -124,7 +140,9 @@ def test_layers_of_ever_shorter_steps_come_to_the_evolution():
 
     def error(layers, scheme_name):
         if scheme_name == "layers":
-            one = Step(place, part(W, "W"), Tanh(), Weight("b", (2,)), dt=1 / layers, **beside)
+            one = Step(
+                place, part(W, "W"), Tanh(), Weight("b", (2,)), dt=1 / layers, **beside
+            )
             weights = {"V": A, "W": B, "b": b, "k": np.full(2, D)}
         else:
             one = Evolved(equation, {"D": Weight("D", ())}, {}, scheme_name, 1 / layers)

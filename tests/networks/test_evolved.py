@@ -9,7 +9,16 @@ from npde_opt.errors import InputError
 from npde_opt.forward import Equation
 from npde_opt.grids import Grid
 from npde_opt.linear.accuracy import tight
-from npde_opt.networks import Evolved, Network, Place, Smoothing, Stencil, Step, Weight, unitary
+from npde_opt.networks import (
+    Evolved,
+    Network,
+    Place,
+    Smoothing,
+    Stencil,
+    Step,
+    Weight,
+    unitary,
+)
 from npde_opt.networks.matrices import as_vec, from_vec
 from npde_opt.terms import Diffusion, Kinetics
 
@@ -22,7 +31,11 @@ def schroedinger(comm):
     grid = Grid((6, 5), comm=comm)
     coupling = Weight("D", CELLS, start=0.1, transform="log")
     return Network(
-        grid, [unitary(grid, 0.7, Weight("V", CELLS, n, start=1.0), coupling) for n in range(2)]
+        grid,
+        [
+            unitary(grid, 0.7, Weight("V", CELLS, n, start=1.0), coupling)
+            for n in range(2)
+        ],
     )
 
 
@@ -85,7 +98,10 @@ def test_a_unitary_layer_is_crank_nicolson_with_its_matrix():
     with tight():
         after = layer.at(k, None).step(u)[-1]
     A = layer.matrix(k)
-    mean, moved = as_vec(layer.source, (after + u)[:, 0]), as_vec(layer.source, (after - u)[:, 0])
+    mean, moved = (
+        as_vec(layer.source, (after + u)[:, 0]),
+        as_vec(layer.source, (after - u)[:, 0]),
+    )
     rate = mean.duplicate()
     A.mult(mean, rate)
     assert np.allclose(

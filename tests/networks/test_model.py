@@ -71,7 +71,9 @@ def test_weights_that_were_changed_are_told(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"none", MODEL.content()[:-300]])
 def test_what_is_no_model_is_told(tmp_path, content):
     (tmp_path / "m.npz").write_bytes(content)
-    with pytest.raises(InputError, match="MODEL: got .*m.npz, which is no model or damaged"):
+    with pytest.raises(
+        InputError, match="MODEL: got .*m.npz, which is no model or damaged"
+    ):
         Model.load(tmp_path / "m.npz")
     np.savez(tmp_path / "o.npz", a=1)
     with pytest.raises(InputError, match="no model"):

@@ -27,7 +27,13 @@ COMM = MPI.COMM_WORLD
 
 def residual(place, name):
     W = Stencil(place, place.channels)
-    return Step(place, part(W, name), Tanh(), Weight(f"b{name}", (place.channels,)), residual=True)
+    return Step(
+        place,
+        part(W, name),
+        Tanh(),
+        Weight(f"b{name}", (place.channels,)),
+        residual=True,
+    )
 
 
 def cycle(comm, depth=2):
@@ -40,7 +46,10 @@ def cycle(comm, depth=2):
     below = [residual(places[-1], f"C{depth}")]
     for level in range(depth - 1, -1, -1):
         R = pooling(places[level])
-        pre, post = residual(places[level], f"A{level}"), residual(places[level], f"B{level}")
+        pre, post = (
+            residual(places[level], f"A{level}"),
+            residual(places[level], f"B{level}"),
+        )
         below = [Nested([pre], R, below, [post])]
     return Network(grid, [Step(first.source, part(first, "M")), *below])
 
@@ -58,7 +67,9 @@ def test_ranks_agree():
 def test_chains_may_be_empty_and_hold_solves():
     grid = Grid((6, 8), comm=COMM)
     R = pooling(Place.on(grid, 1))
-    mean = Diffusing(Grid((3, 4), comm=COMM), 1, Weight("D", (1,), start=0.5, transform="log"))
+    mean = Diffusing(
+        Grid((3, 4), comm=COMM), 1, Weight("D", (1,), start=0.5, transform="log")
+    )
     check_derivatives(Network(grid, [Nested([], R, [mean])]))
 
 
@@ -68,7 +79,9 @@ def test_pooling_and_its_transpose():
     R = pooling(place, 3)
     u, y = drawn(R.source, 2, 1), drawn(R.target, 2, 2)
     assert np.allclose(R.apply(R.transpose(y)), y, atol=1e-14)
-    assert np.isclose(total(np.vdot(R.apply(u), y)), total(np.vdot(u, R.transpose(y))), rtol=1e-12)
+    assert np.isclose(
+        total(np.vdot(R.apply(u), y)), total(np.vdot(u, R.transpose(y))), rtol=1e-12
+    )
     one = R.apply(np.ones_like(u))
     assert np.allclose(one, 3.0)
     P = Adjoint(R)

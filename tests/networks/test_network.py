@@ -48,7 +48,9 @@ class Drawn:
     def part(self, number, samples, place):
         shape = (place.channels, *place.layout.shape[::-1])
         chosen = [self.numbers[s] for s in samples]
-        every = [np.random.default_rng([e, number]).standard_normal(shape) for e in chosen]
+        every = [
+            np.random.default_rng([e, number]).standard_normal(shape) for e in chosen
+        ]
         return place.own(np.stack(every, axis=1))
 
 
@@ -78,7 +80,9 @@ def symmetric(grid):
         inner, outer = part(W, "W", n), part(Transposed(W), "W", n, -1.0)
         activation = RadialBasis(5, 2.0)
         more = {"driven_outer": part(B, "B"), "reads": 0}
-        layer = Step(place, inner, activation, Weight("b", (3,), n), theta, outer, **more)
+        layer = Step(
+            place, inner, activation, Weight("b", (3,), n), theta, outer, **more
+        )
         steps.append(Step(**{**vars(layer), "residual": True, "dt": 0.3}))
     return steps
 
@@ -105,7 +109,12 @@ def reaction_diffusion(grid):
     """u' = u + dt (k lap u + V sigma(W u + b)), trained sigma."""
     place, hidden = Place.on(grid, 2), Place.on(grid, 3)
     W, V, K = Mixing(place, 3), Mixing(hidden, 2), Diffusion(place)
-    layer = {"outer": part(V, "V"), "linear": [part(K, "K")], "residual": True, "dt": 0.2}
+    layer = {
+        "outer": part(V, "V"),
+        "linear": [part(K, "K")],
+        "residual": True,
+        "dt": 0.2,
+    }
     smooth = Step(place, part(W, "W", 0), Tanh(), Weight("b", (3,)), **layer)
     sigma, theta = PiecewiseLinear(5, 2.0), Weight("theta", (3, 5), None, 1)
     return [smooth, Step(place, part(W, "W", 1), sigma, None, theta, **layer)]
@@ -136,7 +145,9 @@ def made(kind, loss="least squares", comm=COMM, numbers=range(SAMPLES), ensemble
         for name, drawn in network.initial(other).items():
             own[name] = own[name] + 0.3 * drawn
             if not drawn.any():
-                own[name] = 0.1 + 0.2 * np.arange(own[name].size).reshape(own[name].shape) % 0.7
+                own[name] = (
+                    0.1 + 0.2 * np.arange(own[name].size).reshape(own[name].shape) % 0.7
+                )
     return J, J.space.from_values(values), J.space.from_values(changes)
 
 
@@ -168,7 +179,9 @@ def figures(J, m, dm):
 @pytest.mark.parallel([2, 3, 4])
 @pytest.mark.parametrize("kind", KINDS)
 def test_ranks_agree(kind):
-    assert np.allclose(figures(*made(kind)), figures(*made(kind, comm=MPI.COMM_SELF)), rtol=1e-11)
+    assert np.allclose(
+        figures(*made(kind)), figures(*made(kind, comm=MPI.COMM_SELF)), rtol=1e-11
+    )
 
 
 @pytest.mark.parallel([2, 4])
@@ -177,7 +190,9 @@ def test_groups_agree():
     ensemble = Ensemble.split(COMM, 2, SAMPLES)
     own = ensemble.own(SAMPLES)
     split = made("cnn", comm=ensemble.space, numbers=own, ensemble=ensemble)
-    assert np.allclose(figures(*split), figures(*made("cnn", comm=MPI.COMM_SELF)), rtol=1e-11)
+    assert np.allclose(
+        figures(*split), figures(*made("cnn", comm=MPI.COMM_SELF)), rtol=1e-11
+    )
 
 
 def test_batches_are_the_whole():
@@ -212,7 +227,9 @@ def test_slopes(activation, smooth):
     above, below = activation.slope(v + h, theta), activation.slope(v - h, theta)
     if smooth:
         difference = (above - below) / (2 * h)
-        assert np.allclose(activation.curvature(v, theta), difference, rtol=1e-6, atol=1e-7)
+        assert np.allclose(
+            activation.curvature(v, theta), difference, rtol=1e-6, atol=1e-7
+        )
     if activation.count:
         y = rng.standard_normal(v.shape)
         for order, of in enumerate((activation.value, activation.slope)):
@@ -258,22 +275,32 @@ def test_noise_is_fresh_in_every_epoch_and_the_same_in_a_resumed_one():
     network = Network(grid, cnn(grid))
     forward = network.over(DrawnAnew(range(SAMPLES)))
     labels = np.arange(SAMPLES) % 3
-    J = Objective(forward, [SoftmaxCrossEntropy(labels, forward.layouts[0])], {}, at_once=1)
+    J = Objective(
+        forward, [SoftmaxCrossEntropy(labels, forward.layouts[0])], {}, at_once=1
+    )
     m = forward.space.from_values(network.initial(0))
     settings = Settings("adam", rate=1e-3, batch=2, max_iterations=2, decrement=None)
     kept = []
 
     def monitor(row, state):
         if row["iteration"] == 1:
-            kept.append(OptimizerState({n: v.copy() for n, v in state.vectors.items()}, state.meta))
+            kept.append(
+                OptimizerState(
+                    {n: v.copy() for n, v in state.vectors.items()}, state.meta
+                )
+            )
 
     found = minimize(J, m, replace(settings, rate=1e-12))
     for epoch, row in enumerate(found.history[1:]):
         drawn = J.of_epoch(epoch)
         assert row["objective"] == pytest.approx(drawn.linearize(m).value, rel=1e-9)
         part = J.over([1, 3]).of_epoch(epoch).linearize(m)
-        assert part.value == pytest.approx(drawn.over([1, 3]).linearize(m).value, rel=1e-14)
-    assert found.history[1]["objective"] != pytest.approx(found.history[2]["objective"], rel=1e-6)
+        assert part.value == pytest.approx(
+            drawn.over([1, 3]).linearize(m).value, rel=1e-14
+        )
+    assert found.history[1]["objective"] != pytest.approx(
+        found.history[2]["objective"], rel=1e-6
+    )
     assert J.counters.forward_solves > 0 and J.of_epoch(0).counters is J.counters
     expected = minimize(J, m, settings, monitor)
     resumed = minimize(J, m, settings, resume=kept[0])
@@ -331,11 +358,16 @@ def test_a_gradient_in_single_precision_is_that_in_double(kind):
     grid, found = Grid((40, 30), comm=COMM), []
     for dtype in (np.float32, np.float64):
         network = Network(
-            grid, KINDS[kind](grid), dtype=dtype, start=None if kind == "recurrent" else 0
+            grid,
+            KINDS[kind](grid),
+            dtype=dtype,
+            start=None if kind == "recurrent" else 0,
         )
         forward = network.over(Drawn(range(2)))
         # Numbers that single precision has: both are of one network.
-        values = {n: w.astype("f4").astype(float) for n, w in network.initial(3).items()}
+        values = {
+            n: w.astype("f4").astype(float) for n, w in network.initial(3).items()
+        }
         m = forward.space.from_values(values)
         at = forward.linearize(m)
         found.append(at.apply_adjoint(at.data))
@@ -360,7 +392,9 @@ class Counted(MPI.Intracomm):
 
 @pytest.mark.parallel([1, 2, 3])
 @pytest.mark.parametrize("kind", ["symmetric", "reaction-diffusion"])
-def test_messages_of_a_gradient_do_not_depend_on_the_number_of_samples(kind, monkeypatch):
+def test_messages_of_a_gradient_do_not_depend_on_the_number_of_samples(
+    kind, monkeypatch
+):
     on = Place.on
 
     def counted(grid, channels=1):

@@ -23,12 +23,24 @@ OPERATORS = {
     "replicate": lambda: Stencil(place(), 2, (5, 3), mode="replicate"),
     "stride": lambda: Stencil(place(), 3, 3, stride=(2, 3)),
     "even kernel": lambda: Stencil(place((8, 6)), 3, 2, stride=2, padding=0),
-    "replicate, stride": lambda: Stencil(place((9, 7)), 2, 5, stride=2, mode="replicate"),
-    "stride, dilation": lambda: Stencil(place((9, 8)), 2, (3, 2), stride=(2, 3), dilation=(3, 2)),
-    "stride beyond the kernel": lambda: Stencil(place((9, 8)), 2, 2, stride=3, padding=(1, 0)),
-    "stride on an axis": lambda: Stencil(place((7, 8)), 2, (3, 5), stride=(1, 2), dilation=(2, 1)),
-    "stride, wide padding": lambda: Stencil(place((5, 6)), 1, (5, 4), stride=2, padding=(4, 3)),
-    "volume, strides": lambda: Stencil(place((4, 3, 6)), 2, 3, stride=(2, 1, 3), mode="replicate"),
+    "replicate, stride": lambda: Stencil(
+        place((9, 7)), 2, 5, stride=2, mode="replicate"
+    ),
+    "stride, dilation": lambda: Stencil(
+        place((9, 8)), 2, (3, 2), stride=(2, 3), dilation=(3, 2)
+    ),
+    "stride beyond the kernel": lambda: Stencil(
+        place((9, 8)), 2, 2, stride=3, padding=(1, 0)
+    ),
+    "stride on an axis": lambda: Stencil(
+        place((7, 8)), 2, (3, 5), stride=(1, 2), dilation=(2, 1)
+    ),
+    "stride, wide padding": lambda: Stencil(
+        place((5, 6)), 1, (5, 4), stride=2, padding=(4, 3)
+    ),
+    "volume, strides": lambda: Stencil(
+        place((4, 3, 6)), 2, 3, stride=(2, 1, 3), mode="replicate"
+    ),
     "dilation": lambda: Stencil(place(), 2, 3, dilation=2),
     "valid": lambda: Stencil(place(), 2, 4, padding=0),
     "wide padding": lambda: Stencil(place((5, 6)), 1, 3, padding=3),
@@ -85,7 +97,9 @@ def test_products_are_those_of_the_matrix(name):
         x, out = as_vec(op.source, u[:, s]), as_vec(op.target, y[:, s])
         product = out.duplicate()
         A.mult(x, product)
-        assert np.allclose(from_vec(op.target, product), y[:, s], rtol=1e-13, atol=1e-13)
+        assert np.allclose(
+            from_vec(op.target, product), y[:, s], rtol=1e-13, atol=1e-13
+        )
         for vec in (x, out, product):
             vec.destroy()
     A.destroy()
@@ -105,7 +119,9 @@ def test_transposes_are_exact(name):
 
 
 @pytest.mark.parallel([1, 2, 3])
-@pytest.mark.parametrize("name", ["3x3", "stride", "replicate, stride", "many of one", "mixing"])
+@pytest.mark.parametrize(
+    "name", ["3x3", "stride", "replicate, stride", "many of one", "mixing"]
+)
 def test_boxes_are_added_to_what_is_there(name):
     op = OPERATORS[name]()
     w, y = np.random.default_rng(0).standard_normal(op.shape), drawn(op.target, 2, 4)

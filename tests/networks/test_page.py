@@ -38,7 +38,13 @@ def test_sequences():
     inputs = np.random.default_rng(0).standard_normal((SAMPLES, 1, 1, 1, 3))
     labels = inputs[:, 0, 0, 0].argmax(axis=1)
     network = FOUND["rnn"](3, 1, 6, CLASSES)
-    assert network.shapes == {"W": (6, 6), "U": (6, 1), "b": (6,), "V": (3, 6), "c": (3,)}
+    assert network.shapes == {
+        "W": (6, 6),
+        "U": (6, 1),
+        "b": (6,),
+        "V": (3, 6),
+        "c": (3,),
+    }
     assert (FOUND["train"](network, inputs, labels, True) == labels).mean() > 0.95
 
 
@@ -48,7 +54,9 @@ def test_layers():
     check_derivatives(nd.Network(grid, FOUND["cycle"](nd.Place.on(grid, 2), 2)), 2)
     regions = np.random.default_rng(0).uniform(size=(3, 4, 8))
     absorbing = {"x-": 0.2, "x+": 0.2}
-    check_derivatives(FOUND["optics"](grid, regions, 50.0, [0.5, 1.0, 0.5], absorbing), 2)
+    check_derivatives(
+        FOUND["optics"](grid, regions, 50.0, [0.5, 1.0, 0.5], absorbing), 2
+    )
 
 
 def test_a_balance():
@@ -63,4 +71,6 @@ def test_the_figure(tmp_path):
 def test_the_page_names_all_files():
     folder = Path(nd.__file__).parent / "networks"
     files = {f.name for f in folder.glob("*.py")} - {"__init__.py"}
-    assert files == set(re.findall(r"`(\w+\.py)`", PAGE.read_text().split("Where it is")[1]))
+    assert files == set(
+        re.findall(r"`(\w+\.py)`", PAGE.read_text().split("Where it is")[1])
+    )

@@ -57,7 +57,9 @@ def network(comm):
 @pytest.mark.parallel([1, 2])
 def test_derivatives_pass_it():
     check_derivatives(network(WORLD))
-    np.testing.assert_allclose(figures(network(WORLD)), figures(network(MPI.COMM_SELF)), rtol=1e-11)
+    np.testing.assert_allclose(
+        figures(network(WORLD)), figures(network(MPI.COMM_SELF)), rtol=1e-11
+    )
 
 
 def test_matrices_of_other_sizes_are_told():

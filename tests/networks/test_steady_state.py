@@ -72,7 +72,9 @@ def test_derivatives_of_species_that_meet():
 def test_ranks_agree(kind):
     with tight():
         assert np.allclose(
-            figures(network(kind, COMM)), figures(network(kind, MPI.COMM_SELF)), rtol=1e-8
+            figures(network(kind, COMM)),
+            figures(network(kind, MPI.COMM_SELF)),
+            rtol=1e-8,
         )
 
 
@@ -101,6 +103,8 @@ def test_what_does_not_fit_is_told():
     with pytest.raises(InputError, match="coefficients: got D"):
         SteadyState(equation, {}, W)
     with pytest.raises(InputError, match="W: 2 channels"):
-        SteadyState(equation, {}, part(Mixing(Place.on(grid), 2), "W"), known={"D": 1.0})
+        SteadyState(
+            equation, {}, part(Mixing(Place.on(grid), 2), "W"), known={"D": 1.0}
+        )
     with pytest.raises(InputError, match="b of shape"):
         SteadyState(equation, {}, W, Weight("b", (2,)), {"D": 1.0})

@@ -49,7 +49,9 @@ LAYERS = {
     "stride": lambda: convolution(stride=2, padding=1),
     "padding": lambda: convolution(padding=2),
     "dilation": lambda: convolution(dilation=2, padding=2),
-    "transposed": lambda: [layer(Transposed(Stencil(Place.on(GRID, 2), 3, 3, stride=2)))],
+    "transposed": lambda: [
+        layer(Transposed(Stencil(Place.on(GRID, 2), 3, 3, stride=2)))
+    ],
     "elman": elman,
 }
 

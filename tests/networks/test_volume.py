@@ -56,9 +56,13 @@ def implicit(comm):
     grid = Grid(SIZES, comm=comm)
     place = Place.on(grid, 2)
     D = Weight("D", (2,), start=0.1, transform="log")
-    first = Step(place.with_channels(1), part(Mixing(place.with_channels(1), 2), "M"), Tanh())
+    first = Step(
+        place.with_channels(1), part(Mixing(place.with_channels(1), 2), "M"), Tanh()
+    )
     T = part(Stencil(place, 1, 2, padding=1), "T")
-    return Network(grid, [first, Diffusing(grid, 2, D), Smoothing(T, 0.2), Applied(pooling(place))])
+    return Network(
+        grid, [first, Diffusing(grid, 2, D), Smoothing(T, 0.2), Applied(pooling(place))]
+    )
 
 
 KINDS = {"explicit": explicit, "implicit": implicit}
@@ -93,7 +97,10 @@ def peak(comm):
     place = Place.on(grid, 8)
     opening = Step(place.with_channels(1), part(Mixing(place.with_channels(1), 8), "o"))
     inner = [part(Stencil(place, 8), "K", n) for n in range(4)]
-    layers = [opening, *(Step(place, own, Tanh(), residual=True, dt=0.1) for own in inner)]
+    layers = [
+        opening,
+        *(Step(place, own, Tanh(), residual=True, dt=0.1) for own in inner),
+    ]
     forward = Network(grid, layers).over(Drawn([0]))
     m = forward.space.from_values(forward.network.initial(0))
     for _ in range(2):  # work arrays that are kept are there in the second

@@ -17,7 +17,10 @@ COUNT = 6
 def observations(quantity):
     """Experiments 0, 1, 2 and 5 are observed alike, so are 3 and 4."""
     grid = Grid(SHAPE, active=MASK)
-    first = [at_points(grid, TIMES[1:], POINTS, quantity), snapshots(grid, TIMES[2:], quantity)]
+    first = [
+        at_points(grid, TIMES[1:], POINTS, quantity),
+        snapshots(grid, TIMES[2:], quantity),
+    ]
     second = [voxels(grid, TIMES[:2], [np.array([0, 0.4, 1])] * 2, quantity)]
     return Observations(grid, ("u", "v"), TIMES, [first] * 3 + [second] * 2 + [first])
 
@@ -37,7 +40,9 @@ def test_columns_are_seen_as_experiments_are(quantity):
     grid, members = observed.observers[0].grid, (0, 2, 3, 4, 5)
     u, du = state(grid, 0, members), state(grid, 1, members)
     data = [layout.noise(2) for layout in observed.layouts]
-    found, expected = ([observed.zeros(), observed.zeros(), u * 0, u * 0] for _ in range(2))
+    found, expected = (
+        [observed.zeros(), observed.zeros(), u * 0, u * 0] for _ in range(2)
+    )
     for n in range(TIMES.size):
         observed.observe(members, n, u, found[0])
         observed.push(members, n, u, du, found[1])

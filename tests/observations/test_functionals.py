@@ -41,20 +41,37 @@ def of_all_kinds(grid):
         "points": points_at(grid, POINTS),
         "electrodes": together(
             [
-                cell_sum(grid, [np.array([5, 5]), np.array([k, k + 1])], np.array([0.25, 0.75]))
+                cell_sum(
+                    grid,
+                    [np.array([5, 5]), np.array([k, k + 1])],
+                    np.array([0.25, 0.75]),
+                )
                 for k in range(4)
             ]
         ),
         "sides": together([side_mean(grid, side) for side in ("x-", "x+", "y-", "y+")]),
-        "boxes": together([box_mean(grid, (0.1 * k, 0.4), (1.0, 0.9)) for k in range(4)]),
+        "boxes": together(
+            [box_mean(grid, (0.1 * k, 0.4), (1.0, 0.9)) for k in range(4)]
+        ),
         "balls": together([ball_mean(grid, x, 0.2) for x in POINTS]),
-        "integrals": together([integral(grid, np.full((6, 8), 1.0 + k)) for k in range(4)]),
+        "integrals": together(
+            [integral(grid, np.full((6, 8), 1.0 + k)) for k in range(4)]
+        ),
         "regions": region_means(grid, halves),
         "voxels": voxel_means(grid, edges),
     }
 
 
-KINDS = ["points", "electrodes", "sides", "boxes", "balls", "integrals", "regions", "voxels"]
+KINDS = [
+    "points",
+    "electrodes",
+    "sides",
+    "boxes",
+    "balls",
+    "integrals",
+    "regions",
+    "voxels",
+]
 
 
 @pytest.mark.parallel([1, 2, 3])
@@ -84,7 +101,9 @@ def test_four_terminal_measurements_are_differences_of_picked_electrodes():
     pairs = np.array([[0, 1], [3, 1], [0, 1], [2, 0]])
     seen = dense(grid, electrodes)
     made = difference(electrodes[pairs[:, 0]], electrodes[pairs[:, 1]])
-    np.testing.assert_allclose(dense(grid, made), seen[pairs[:, 0]] - seen[pairs[:, 1]], atol=1e-15)
+    np.testing.assert_allclose(
+        dense(grid, made), seen[pairs[:, 0]] - seen[pairs[:, 1]], atol=1e-15
+    )
     np.testing.assert_array_equal(dense(grid, electrodes[-1]), seen[-1:])
     np.testing.assert_array_equal(dense(grid, electrodes[1:3]), seen[1:3])
     np.testing.assert_array_equal(
@@ -111,7 +130,9 @@ def test_a_difference_with_an_unseen_place_is_unseen():
     made = difference(voxels, points_at(grid, POINTS[:1]))
     np.testing.assert_array_equal(made.unseen, hole)
     np.testing.assert_array_equal(np.flatnonzero(~dense(grid, made).any(axis=1)), hole)
-    assert difference(voxels[hole[:2]], points_at(grid, POINTS[:2])).unseen.tolist() == [0, 1]
+    assert difference(
+        voxels[hole[:2]], points_at(grid, POINTS[:2])
+    ).unseen.tolist() == [0, 1]
     both = together([points_at(grid, POINTS), voxels])
     np.testing.assert_array_equal(both.unseen, 4 + hole)
 
@@ -119,7 +140,9 @@ def test_a_difference_with_an_unseen_place_is_unseen():
 def test_what_cannot_be_subtracted_is_named():
     grid = Grid((6, 8))
     places = points_at(grid, POINTS)
-    with pytest.raises(InputError, match=r"pairs: got 4 places less 2; allowed: as many"):
+    with pytest.raises(
+        InputError, match=r"pairs: got 4 places less 2; allowed: as many"
+    ):
         difference(places, places[:2], "pairs")
     with pytest.raises(InputError, match="observation: got nothing observed"):
         from_functionals(grid, (), [])

@@ -33,7 +33,9 @@ STEADY = pytest.mark.parametrize("steady", [True, False], ids=["steady", "times"
 
 def samplings(grid, quantity, steady):
     """Of every kind; where there are times, at other ones each, and some more than once."""
-    when = [()] * 5 if steady else [(0.1, 0.6), (0.6,), TIMES, (0.0, 0.6), (0.3, 0.1, 0.3)]
+    when = (
+        [()] * 5 if steady else [(0.1, 0.6), (0.6,), TIMES, (0.0, 0.6), (0.3, 0.1, 0.3)]
+    )
     pairs = difference(points_at(grid, POINTS), box_mean(grid, (0.5, 0), (1, 1)))
     return [
         at_points(grid, when[0], POINTS, quantity),
@@ -46,12 +48,16 @@ def samplings(grid, quantity, steady):
 
 def observer_of(quantity, steady, active=MASK):
     grid = Grid(SHAPE, active=active)
-    return Observer(grid, SPECIES, () if steady else TIMES, samplings(grid, quantity, steady))
+    return Observer(
+        grid, SPECIES, () if steady else TIMES, samplings(grid, quantity, steady)
+    )
 
 
 def states(grid, seed, steady):
     """u(t_n) [c, i, j] of the owned cells, the same on any number of ranks."""
-    values = np.random.default_rng(seed).random((1 if steady else TIMES.size, 2, *SHAPE))
+    values = np.random.default_rng(seed).random(
+        (1 if steady else TIMES.size, 2, *SHAPE)
+    )
     return values[(..., *grid.local_slice)]
 
 
@@ -123,7 +129,9 @@ def test_push_and_pull_are_transposes_of_each_other(quantity, steady):
 @pytest.mark.parallel([1, 2, 3])
 @STEADY
 @pytest.mark.parametrize("quantity", QUANTITIES)
-def test_first_and_second_derivatives_have_taylor_remainders_of_order_two(quantity, steady):
+def test_first_and_second_derivatives_have_taylor_remainders_of_order_two(
+    quantity, steady
+):
     observer = observer_of(quantity, steady)
     grid = observer.grid
     u, du = states(grid, 0, steady), states(grid, 1, steady)
@@ -163,7 +171,9 @@ def test_data_are_ordered_by_sampling_time_and_place(steady):
                 y = s.matrix.createVecLeft()
                 s.matrix.mult(vec, y)
                 expected.append(np.concatenate(grid.comm.allgather(y.getArray())))
-    np.testing.assert_allclose(observed(observer, u), np.concatenate(expected), rtol=1e-13)
+    np.testing.assert_allclose(
+        observed(observer, u), np.concatenate(expected), rtol=1e-13
+    )
     values = np.arange(observer.size, dtype=float)
     block = layout(observer).block(values)
     np.testing.assert_array_equal(block.gather()[:, 0], values)
@@ -177,10 +187,15 @@ def test_every_number_of_ranks_sees_the_same(steady):
     u, du = states(grid, 0, steady), states(grid, 1, steady)
     d = data(observer, 2)
     found = [observed(observer, u), pushed(observer, u, du)]
-    found += [everywhere(grid, x) for x in (pulled(observer, u, d), second(observer, u, du, d))]
+    found += [
+        everywhere(grid, x)
+        for x in (pulled(observer, u, d), second(observer, u, du, d))
+    ]
     # The same on one rank alone: each rank makes it for itself.
     alone = Grid(SHAPE, active=MASK, comm=grid.comm.Split(grid.comm.rank))
-    single = Observer(alone, SPECIES, observer_times(steady), samplings(alone, "exp(u*v)", steady))
+    single = Observer(
+        alone, SPECIES, observer_times(steady), samplings(alone, "exp(u*v)", steady)
+    )
     u, du, d = states(alone, 0, steady), states(alone, 1, steady), data(single, 2)
     expected = [
         observed(single, u),
@@ -231,7 +246,9 @@ def test_what_inactive_cells_hold_is_not_seen(steady):
         with np.errstate(all="ignore"):
             np.testing.assert_array_equal(observed(observer, u), expected[0])
             found = pulled(observer, u, d)
-        np.testing.assert_array_equal(found[..., grid.active], expected[1][..., grid.active])
+        np.testing.assert_array_equal(
+            found[..., grid.active], expected[1][..., grid.active]
+        )
         assert not found[..., ~grid.active].any()
 
 
@@ -269,8 +286,16 @@ def test_unseen_is_repeated_at_every_time():
             {"times": (0.1, 0.2)},
             r"observation\[1\].times: got 2 times; allowed: none: a steady",
         ),
-        (TIMES, {"times": ()}, r"observation\[1\].times: got none; allowed: times from 0 to 0.6"),
-        (TIMES, {"times": (0.1, 0.2)}, r"observation\[1\].times: got 0.2; allowed: from 0 to 0.6"),
+        (
+            TIMES,
+            {"times": ()},
+            r"observation\[1\].times: got none; allowed: times from 0 to 0.6",
+        ),
+        (
+            TIMES,
+            {"times": (0.1, 0.2)},
+            r"observation\[1\].times: got 0.2; allowed: from 0 to 0.6",
+        ),
         (
             TIMES,
             {"times": (0.1,), "quantity": "w + 1"},
@@ -304,5 +329,7 @@ def test_observers_of_many_experiments_share_their_quantities():
 
 def test_data_of_another_number_are_refused():
     observer = observer_of("u", True)
-    with pytest.raises(InputError, match=f"data: got 3 values; allowed: {observer.size} values"):
+    with pytest.raises(
+        InputError, match=f"data: got 3 values; allowed: {observer.size} values"
+    ):
         layout(observer).block(np.zeros(3))

@@ -57,7 +57,9 @@ def test_integrals_leave_inactive_cells_out():
     area = np.multiply.outer(np.diff(EDGES[0]), np.diff(EDGES[1]))
     density = np.random.default_rng(0).random(grid.shape)
     u = linear(*np.meshgrid(*grid.centers, indexing="ij"))
-    found = observe(grid, [integral(grid, density), integral(grid, np.ones(grid.shape))])
+    found = observe(
+        grid, [integral(grid, density), integral(grid, np.ones(grid.shape))]
+    )
     expected = [(density * u * area)[HOLE].sum(), (u * area)[HOLE].sum()]
     assert found == pytest.approx(expected, rel=1e-13)
 
@@ -70,7 +72,9 @@ def test_means_of_one_are_one_beside_inactive_cells():
         ball_mean(grid, (0.3, 0.7), 0.35),
         side_mean(grid, "x-"),
     ]
-    assert observe(grid, places, lambda x, y: 1 + 0 * x) == pytest.approx(1.0, rel=1e-13)
+    assert observe(grid, places, lambda x, y: 1 + 0 * x) == pytest.approx(
+        1.0, rel=1e-13
+    )
 
 
 def test_a_ball_is_round():
@@ -90,7 +94,9 @@ def test_thousands_of_points_are_one_set_of_functionals():
     points = np.random.default_rng(0).random((6000, 2)) * (1, 2)
     places = points_at(grid, points)
     assert len(places) == 6000
-    assert observe(grid, [places]) == pytest.approx(linear(*points.T), rel=1e-12, abs=1e-12)
+    assert observe(grid, [places]) == pytest.approx(
+        linear(*points.T), rel=1e-12, abs=1e-12
+    )
     assert sum(grid.comm.allgather(places.rows.size)) <= 4 * 6000
 
 
@@ -116,11 +122,15 @@ def test_means_over_regions_and_voxels_of_another_grid(active):
     u = linear(*np.meshgrid(*grid.centers, indexing="ij"))
     regions = np.add.outer(np.arange(5) // 3, 2 * (np.arange(7) // 5))
     found = observe(grid, [region_means(grid, regions)])
-    expected = [(u * volume)[regions == k].sum() / volume[regions == k].sum() for k in range(4)]
+    expected = [
+        (u * volume)[regions == k].sum() / volume[regions == k].sum() for k in range(4)
+    ]
     assert found == pytest.approx(expected, rel=1e-13)
     edges = [np.array([0, 0.05, 0.3, 0.6, 1.0]), np.array([0, 0.5, 0.9, 2.0])]
     shares = [
-        np.clip(np.minimum(a[1:, None], b[1:]) - np.maximum(a[:-1, None], b[:-1]), 0, None)
+        np.clip(
+            np.minimum(a[1:, None], b[1:]) - np.maximum(a[:-1, None], b[:-1]), 0, None
+        )
         / np.diff(b)
         for a, b in zip(edges, EDGES, strict=True)
     ]
@@ -155,15 +165,24 @@ def test_a_side_of_three_dimensions():
         (lambda g: box_mean(g, (0.5, 0), (0.2, 1), "boxes[0]"), "boxes[0], x"),
         (lambda g: box_mean(g, (0, 0), (1.2, 1), "boxes[0]"), "0 to 1"),
         (lambda g: box_mean(g, (0,), (1, 1), "boxes[0]"), "2 coordinates"),
-        (lambda g: box_mean(g, (0.26, 0.9), (0.3, 1.1), "boxes[0]"), "without active cells"),
+        (
+            lambda g: box_mean(g, (0.26, 0.9), (0.3, 1.1), "boxes[0]"),
+            "without active cells",
+        ),
         (lambda g: ball_mean(g, (1.5, 0.5), 0.1, "balls[0]"), "balls[0].at"),
         (lambda g: ball_mean(g, (0.5, 0.5), -1, "balls[0]"), "positive length"),
         (lambda g: side_mean(g, "w+", field="sides[0]"), "sides[0].side"),
         (lambda g: side_mean(g, "y-", field="sides[0]"), "dirichlet"),
         (lambda g: points_at(g, [[0.3, 1.0]], "points"), "points[0]"),
         (lambda g: points_at(g, [[0.3, 0.1, 0.2]], "points"), "(n, 2)"),
-        (lambda g: region_means(g, np.zeros((5, 6), int), field="regions"), "shape (5, 7)"),
-        (lambda g: region_means(g, np.where(HOLE, 0, 1), field="regions"), "region 1 without an"),
+        (
+            lambda g: region_means(g, np.zeros((5, 6), int), field="regions"),
+            "shape (5, 7)",
+        ),
+        (
+            lambda g: region_means(g, np.where(HOLE, 0, 1), field="regions"),
+            "region 1 without an",
+        ),
     ],
 )
 def test_what_cannot_be_observed_is_named(make, text):

@@ -63,7 +63,9 @@ def test_stencil_matrix_is_the_reference(shape, periodic, masked):
     grid.put(x[grid.local_slice], given)
     for multiply, B in ((matrix.mat.mult, A), (matrix.mat.multTranspose, A.T)):
         multiply(given, out)
-        expected = (B @ np.where(active, x, 0.0).ravel(order="F")).reshape(shape, order="F")
+        expected = (B @ np.where(active, x, 0.0).ravel(order="F")).reshape(
+            shape, order="F"
+        )
         np.testing.assert_allclose(
             grid.take(out), expected[grid.local_slice], rtol=1e-12, atol=1e-12
         )
@@ -108,7 +110,10 @@ def test_interpolation_is_exact_for_multilinear_fields(shape):
     y = B.createVecLeft()
     B.mult(x, y)
     np.testing.assert_allclose(
-        np.concatenate(grid.comm.allgather(y.getArray())), f(*points.T), rtol=1e-11, atol=1e-11
+        np.concatenate(grid.comm.allgather(y.getArray())),
+        f(*points.T),
+        rtol=1e-11,
+        atol=1e-11,
     )
 
 
@@ -172,7 +177,8 @@ def test_prolongation_is_exact_for_linear_fields_inside_and_keeps_constants(shap
     coarse.view(x)[...] = coarse.evaluate(f)
     P.mult(x, y)
     clamped = [
-        np.clip(c, k[0], k[-1]) for c, k in zip(fine.coordinates(), coarse.centers, strict=True)
+        np.clip(c, k[0], k[-1])
+        for c, k in zip(fine.coordinates(), coarse.centers, strict=True)
     ]
     np.testing.assert_allclose(
         fine.view(y), np.broadcast_to(f(*clamped), fine.local_shape), rtol=1e-12
@@ -203,7 +209,9 @@ def test_cubic_prolongation_is_exact_for_cubics_inside_and_of_order_four():
         coarse.view(x)[...] = coarse.evaluate(f)
         P.mult(x, y)
         errors.append(
-            fine.comm.allreduce(float(np.abs(fine.view(y) - fine.evaluate(f)).max()), op=MPI.MAX)
+            fine.comm.allreduce(
+                float(np.abs(fine.view(y) - fine.evaluate(f)).max()), op=MPI.MAX
+            )
         )
     assert errors[0] / errors[1] > 13
 
@@ -216,7 +224,10 @@ def test_prolongation_under_a_mask(cubic):
     coarse = fine.coarsen(8)
     np.testing.assert_array_equal(coarse.active_global[0, 0], active[:2, :2].any())
     P = prolongation(coarse, fine, cubic)
-    x, y = vec_of(coarse, np.where(coarse.active_global, 7.0, 1e6)), fine.create_scalar()
+    x, y = (
+        vec_of(coarse, np.where(coarse.active_global, 7.0, 1e6)),
+        fine.create_scalar(),
+    )
     P.mult(x, y)
     np.testing.assert_allclose(fine.gather(y), np.where(active, 7.0, 0.0), rtol=1e-13)
 

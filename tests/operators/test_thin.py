@@ -22,14 +22,21 @@ from npde_opt.observations import (
 from npde_opt.operators import interpolation, mass, prolongation
 from npde_opt.operators.stencils import StencilMatrix
 from npde_opt.parameters import ParameterSpace, Regions, Unknown
-from npde_opt.regularizers import BiLaplacian, Gradient, TotalVariation, bilaplacian_scales
+from npde_opt.regularizers import (
+    BiLaplacian,
+    Gradient,
+    TotalVariation,
+    bilaplacian_scales,
+)
 from npde_opt.terms import Advection, Diffusion, Reaction
 
 ROBIN = Boundary("robin", 1.7)
 WALL = np.ones((5, 4), bool)
 WALL[2, 1:] = False  # a thin wall with a gap
 POCKETS = np.zeros((5, 4), bool)
-POCKETS[0, 0] = POCKETS[2, 2] = POCKETS[3, 2] = POCKETS[4, 0] = True  # single cells, and a pair
+POCKETS[0, 0] = POCKETS[2, 2] = POCKETS[3, 2] = POCKETS[4, 0] = (
+    True  # single cells, and a pair
+)
 GRIDS = {
     "1": ((1,), "", {"x-": "dirichlet"}, None),
     "1, periodic": ((1,), "x", {}, None),
@@ -68,7 +75,9 @@ def make(name):
 
 
 def cells(grid):
-    mask = np.ones(grid.shape, bool) if grid.active_global is None else grid.active_global
+    mask = (
+        np.ones(grid.shape, bool) if grid.active_global is None else grid.active_global
+    )
     return [tuple(int(i) for i in c) for c in np.argwhere(mask)], mask
 
 
@@ -107,7 +116,9 @@ def diffusion(grid, D):
             continue
         side = grid.boundaries[AXES[d] + ("+" if step > 0 else "-")]
         if side.kind != "neumann":
-            A[i, i] += area / (half + (1 / side.coefficient if side.kind == "robin" else 0))
+            A[i, i] += area / (
+                half + (1 / side.coefficient if side.kind == "robin" else 0)
+            )
     return A
 
 
@@ -191,7 +202,10 @@ def test_terms(name):
             np.diag(c.ravel(order="F") * volumes(grid)),
         ),
         (Advection(grid, velocity).at({}), advection(grid, velocity, "upwind")),
-        (Advection(grid, velocity, "central").at({}), advection(grid, velocity, "central")),
+        (
+            Advection(grid, velocity, "central").at({}),
+            advection(grid, velocity, "central"),
+        ),
     ]
     for point, A in wanted:
         matrix = matrix_of(grid, point)
@@ -218,7 +232,9 @@ def test_derivative_of_diffusion_is_that_of_the_reference(name):
     )
     expected = (change @ x.ravel(order="F")).reshape(grid.shape, order="F") / (2 * step)
     found = np.asarray(found) * np.ones(grid.local_shape)
-    np.testing.assert_allclose(np.where(grid.active, found, 0), local(grid, expected), atol=1e-7)
+    np.testing.assert_allclose(
+        np.where(grid.active, found, 0), local(grid, expected), atol=1e-7
+    )
 
 
 @pytest.mark.parallel([1, 2, 3])
@@ -282,7 +298,9 @@ def active_points(grid, count=25):
     return np.stack(
         [
             e[c] + t * w[c]
-            for e, w, c, t in zip(grid.edges, grid.widths, chosen.T, inside.T, strict=True)
+            for e, w, c, t in zip(
+                grid.edges, grid.widths, chosen.T, inside.T, strict=True
+            )
         ],
         axis=1,
     )
@@ -303,7 +321,9 @@ def interpolated(grid, point, values):
             if grid.periodic(d)
             else list(zip(c, range(n), strict=True))
         )
-        k = next((k for k in range(len(nodes) - 2) if x <= nodes[k + 1][0]), len(nodes) - 2)
+        k = next(
+            (k for k in range(len(nodes) - 2) if x <= nodes[k + 1][0]), len(nodes) - 2
+        )
         (a, i), (b, j) = nodes[k], nodes[k + 1]
         lines.append([(i, (b - x) / (b - a)), (j, (x - a) / (b - a))])
     weights = {}
@@ -322,7 +342,9 @@ def test_interpolation_and_observations(name):
     points, values = active_points(grid), field(grid, 7)
     B = interpolation(grid, points)
     np.testing.assert_allclose(
-        seen(grid, B, values), [interpolated(grid, x, values) for x in points], rtol=1e-11
+        seen(grid, B, values),
+        [interpolated(grid, x, values) for x in points],
+        rtol=1e-11,
     )
     lower, upper = ([e[k] for e in grid.edges] for k in (0, -1))
     means = [
@@ -330,7 +352,9 @@ def test_interpolation_and_observations(name):
         ball_mean(grid, points[0], 0.7),
         box_mean(grid, lower, upper),
     ]
-    found = seen(grid, from_functionals(grid, (), means).matrix, np.full(grid.shape, 3.5))
+    found = seen(
+        grid, from_functionals(grid, (), means).matrix, np.full(grid.shape, 3.5)
+    )
     np.testing.assert_allclose(found, 3.5, rtol=1e-12)
     found = seen(grid, from_functionals(grid, (), means[2:]).matrix, values)
     V = volumes(grid)
@@ -346,17 +370,22 @@ def test_averages_over_regions_and_voxels(name):
     regions = np.where(mask, 0, -1)
     regions[tuple(np.argwhere(mask)[-1])] = int(mask.sum() > 1)
     expected = [
-        (V * values)[regions == r].sum() / V[regions == r].sum() for r in range(regions.max() + 1)
+        (V * values)[regions == r].sum() / V[regions == r].sum()
+        for r in range(regions.max() + 1)
     ]
     sampling = over_regions(grid, [0.0], regions)
-    np.testing.assert_allclose(seen(grid, sampling.matrix, values), expected, rtol=1e-12)
+    np.testing.assert_allclose(
+        seen(grid, sampling.matrix, values), expected, rtol=1e-12
+    )
     sampling = voxels(grid, [0.0], [e[[0, -1]] for e in grid.edges])
     assert seen(grid, sampling.matrix, values) == pytest.approx(
         (V * values).sum() / V.sum(), rel=1e-12
     )
     sampling = voxels(grid, [0.0], grid.edges)
     found = seen(grid, sampling.matrix, values)
-    np.testing.assert_allclose(found, np.where(mask, values, 0).ravel(order="F"), rtol=1e-12)
+    np.testing.assert_allclose(
+        found, np.where(mask, values, 0).ravel(order="F"), rtol=1e-12
+    )
 
 
 LONG = {
@@ -373,7 +402,9 @@ def long_grid(name):
     shape, periodic, sides, share = LONG[name]
     active = np.random.default_rng(2).random(shape) >= share if share else None
     kinds = dict(sides) | {a + s: "periodic" for a in periodic for s in "-+"}
-    return Grid(shape, boundaries=kinds, active=active, extent=[0.01 * n for n in shape])
+    return Grid(
+        shape, boundaries=kinds, active=active, extent=[0.01 * n for n in shape]
+    )
 
 
 @pytest.mark.parallel([1, 2, 3])
@@ -424,19 +455,24 @@ def test_multigrid_solves(name, velocity):
 @pytest.mark.parallel([1, 2, 3])
 @pytest.mark.parametrize("recipe", ["auto", "direct"])
 @pytest.mark.parametrize(
-    "name", ["2 x 2, periodic", "n x 1, periodic", "wall, periodic", "1 x n x 2, periodic"]
+    "name",
+    ["2 x 2, periodic", "n x 1, periodic", "wall, periodic", "1 x n x 2, periodic"],
 )
 def test_complex_systems(name, recipe):
     grid = make(name)
     D, (_, mask) = field(grid, 1), cells(grid)
     matrix = matrix_of(grid, Diffusion(grid).at({"D": local(grid, D)}))
-    solver = Presb(grid, mass(grid), matrix, None, (0.4, 0.0), "thin_", recipe, rtol=1e-12)
+    solver = Presb(
+        grid, mass(grid), matrix, None, (0.4, 0.0), "thin_", recipe, rtol=1e-12
+    )
     solver.update()
     f = np.stack([np.where(mask, field(grid, k), 0) for k in (2, 3)])
     right = np.asfortranarray(f[(slice(None), *grid.local_slice)])
     found = solver.solve(right, np.zeros_like(right))
     on = np.flatnonzero(mask.ravel(order="F"))
-    A = (np.diag(volumes(grid)) + 0.4j * diffusion(grid, [D] * grid.dim))[np.ix_(on, on)]
+    A = (np.diag(volumes(grid)) + 0.4j * diffusion(grid, [D] * grid.dim))[
+        np.ix_(on, on)
+    ]
     z = np.zeros(grid.size, complex)
     z[on] = np.linalg.solve(A, (f[0] + 1j * f[1]).ravel(order="F")[on])
     z = z.reshape(grid.shape, order="F")
@@ -474,7 +510,9 @@ def test_prolongation_between_thin_grids(shape, periodic, cubic):
         values = rng.random([n if d in thin else 1 for d, n in enumerate(shape)])
         if active is None:
             P.mult(coarse.from_natural(np.broadcast_to(values, coarse.shape)), y)
-            np.testing.assert_allclose(fine.gather(y), np.broadcast_to(values, shape), rtol=1e-11)
+            np.testing.assert_allclose(
+                fine.gather(y), np.broadcast_to(values, shape), rtol=1e-11
+            )
 
 
 @pytest.mark.parallel([2, 3])

@@ -162,7 +162,9 @@ class Bounded(Quadratic):
     def build(self):
         super().build()
         active = lambda i: np.mod(i, 3) == 0  # noqa: E731
-        self.solution = self.vec(lambda i: np.where(active(i), 1.2, np.cos(i)).clip(-0.4, 1.2))
+        self.solution = self.vec(
+            lambda i: np.where(active(i), 1.2, np.cos(i)).clip(-0.4, 1.2)
+        )
         multipliers = self.vec(lambda i: np.where(active(i), 1.0 + 0.1 * i, 0.0))
         self.b = self.K * self.solution + self.R * self.solution + multipliers
 

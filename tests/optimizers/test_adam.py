@@ -93,7 +93,9 @@ def test_bounds_are_respected_by_projection(problem):
     inside = []
 
     def monitor(row, state):
-        inside.append(state.vectors["m"].max()[1] <= 1.2 and state.vectors["m"].min()[1] >= -0.5)
+        inside.append(
+            state.vectors["m"].max()[1] <= 1.2 and state.vectors["m"].min()[1] >= -0.5
+        )
 
     settings = Settings("adam", max_iterations=150, decrement=None, **rule)
     found = minimize(objective, objective.start(), settings, monitor)
@@ -160,11 +162,15 @@ def test_minibatches_are_those_of_the_seed(problem):
             at.destroy()
         means.append(mean)
     assert (found.m - own).norm() <= 1e-10 * own.norm()
-    assert [r["objective"] for r in found.history[1:]] == pytest.approx(means, rel=1e-10)
+    assert [r["objective"] for r in found.history[1:]] == pytest.approx(
+        means, rel=1e-10
+    )
     first = J.over(Batches(J, 2, 1).of(0)[0])
     assert found.objective_initial == pytest.approx(first.linearize(m).value, rel=1e-12)
     share = 1 / Batches(J, 2, 1).count
-    assert [r["passes"] for r in found.history] == pytest.approx([share + n for n in range(4)])
+    assert [r["passes"] for r in found.history] == pytest.approx(
+        [share + n for n in range(4)]
+    )
     assert [r["evaluations"] for r in found.history] == [1, 4, 7, 10]
     # J as a whole once, at the end, without a gradient.
     assert (found.evaluations, found.passes) == (11, pytest.approx(share + 4))
@@ -178,7 +184,9 @@ def test_groups_see_the_same_batches():
     J, m, _ = made("fused", ensemble, at_once=1)
     single, m1, _ = made("fused")
     rule = RULE | {"rate": 0.002, "batch": 4}
-    found, expected = (minimize(*p, Settings("adam", **rule)) for p in ((J, m), (single, m1)))
+    found, expected = (
+        minimize(*p, Settings("adam", **rule)) for p in ((J, m), (single, m1))
+    )
     values = [[row["objective"] for row in r.history] for r in (found, expected)]
     assert values[0] == pytest.approx(values[1], rel=1e-9)
     assert found.m.norm() == pytest.approx(expected.m.norm(), rel=1e-9)
@@ -189,7 +197,9 @@ def test_options_of_petsc_win(problem):
     objective = problem("quadratic")
     PETSc.Options()["tao_adam_rate"] = 0.25
     try:
-        found = minimize(objective, objective.start(), Settings("adam", max_iterations=1))
+        found = minimize(
+            objective, objective.start(), Settings("adam", max_iterations=1)
+        )
     finally:
         PETSc.Options().delValue("tao_adam_rate")
     assert found.history[-1]["step"] == 0.25
@@ -202,7 +212,9 @@ def test_an_option_that_cannot_be_is_told_by_its_name(problem):
     objective = problem("quadratic")
     PETSc.Options()["tao_adam_rate"] = -1
     try:
-        with pytest.raises(InputError, match="-tao_adam_rate: got -1.0; allowed: a finite"):
+        with pytest.raises(
+            InputError, match="-tao_adam_rate: got -1.0; allowed: a finite"
+        ):
             minimize(objective, objective.start(), Settings("adam", max_iterations=1))
     finally:
         PETSc.Options().delValue("tao_adam_rate")
@@ -266,7 +278,9 @@ def test_the_moments_are_what_makes_them_equal():
     with pytest.raises(Interrupted):
         minimize(J, m, settings, monitor)
     state = monitor.kept
-    poorer = OptimizerState({"m": state.vectors["m"]}, {**state.meta, "memory": {"steps": 0}})
+    poorer = OptimizerState(
+        {"m": state.vectors["m"]}, {**state.meta, "memory": {"steps": 0}}
+    )
     assert (minimize(J, m, settings, resume=poorer).m - expected.m).norm() > 1e-6
 
 
@@ -274,7 +288,9 @@ def test_the_moments_are_what_makes_them_equal():
 @pytest.mark.parametrize("groups", [False, True])
 def test_steps_that_go_too_far_are_told_on_every_rank(groups):
     J, m, _ = made("fused", Ensemble.split(COMM, COMM.size if groups else 1, COUNT))
-    with pytest.raises(SolverError, match=r"stability limit.* steps of adam. Lower `rate`"):
+    with pytest.raises(
+        SolverError, match=r"stability limit.* steps of adam. Lower `rate`"
+    ):
         minimize(J, m, Settings("adam", rate=1.0, batch=2))
 
 
@@ -282,16 +298,28 @@ def test_steps_that_go_too_far_are_told_on_every_rank(groups):
     ("given", "text"),
     [
         ({"rate": 0.0}, "rate: got 0.0; allowed: a finite number > 0"),
-        ({"schedule": "linear"}, "schedule: got 'linear'; allowed: constant, cosine, step"),
-        ({"betas": (0.9, 1.0)}, "betas: got .*; allowed: two numbers from 0 to below 1"),
+        (
+            {"schedule": "linear"},
+            "schedule: got 'linear'; allowed: constant, cosine, step",
+        ),
+        (
+            {"betas": (0.9, 1.0)},
+            "betas: got .*; allowed: two numbers from 0 to below 1",
+        ),
         ({"epsilon": 0.0}, "epsilon: got"),
-        ({"weight_decay": 0.1}, "weight_decay: got 0.1 with method 'adam'; allowed: .*'adamw'"),
+        (
+            {"weight_decay": 0.1},
+            "weight_decay: got 0.1 with method 'adam'; allowed: .*'adamw'",
+        ),
         ({"batch": 0}, "batch: got 0; allowed: an integer >= 1"),
         ({"clip": -1.0}, "clip: got -1.0; allowed: a finite number > 0"),
         ({"seed": -1}, "seed: got -1"),
         ({"decay": 0.0}, "decay: got 0.0"),
         ({"period": 0}, "period: got 0"),
-        ({"warm_up": -1.0}, "warm_up: got -1.0; allowed: a finite number of epochs >= 0"),
+        (
+            {"warm_up": -1.0},
+            "warm_up: got -1.0; allowed: a finite number of epochs >= 0",
+        ),
     ],
 )
 def test_bad_settings_are_told_by_their_key(given, text):

@@ -21,7 +21,9 @@ def solve(values, rtol=1e-12, preconditioner=None, reorthogonalize=False):
     b, x = H.createVecLeft(), H.createVecLeft()
     b.setArray(1.0 + np.arange(*b.getOwnershipRange(), dtype=float))
     M = diagonal(
-        np.ones(len(values)) if preconditioner is None else 1.0 / np.asarray(preconditioner)
+        np.ones(len(values))
+        if preconditioner is None
+        else 1.0 / np.asarray(preconditioner)
     )
     steps = steihaug(
         H.mult,
@@ -38,7 +40,9 @@ def solve(values, rtol=1e-12, preconditioner=None, reorthogonalize=False):
 @pytest.mark.parallel([1, 2])
 @pytest.mark.parametrize("reorthogonalize", [False, True])
 def test_solves_in_as_many_steps_as_eigenvalues(reorthogonalize):
-    H, b, x, steps = solve(np.repeat([1.0, 5.0, 30.0, 100.0], 5), reorthogonalize=reorthogonalize)
+    H, b, x, steps = solve(
+        np.repeat([1.0, 5.0, 30.0, 100.0], 5), reorthogonalize=reorthogonalize
+    )
     assert (H * x - b).norm() < 1e-10 * b.norm()
     assert steps == 4
 
@@ -66,7 +70,9 @@ def test_reorthogonalization_ends_within_the_dimension():
 
 @pytest.mark.parallel([1, 2])
 def test_negative_curvature_first_gives_the_preconditioned_right_hand_side():
-    _, b, x, steps = solve([-1.0, -2.0, -3.0, -4.0], preconditioner=[2.0, 2.0, 2.0, 2.0])
+    _, b, x, steps = solve(
+        [-1.0, -2.0, -3.0, -4.0], preconditioner=[2.0, 2.0, 2.0, 2.0]
+    )
     assert steps == 1 and (x - 0.5 * b).norm() == 0.0
 
 

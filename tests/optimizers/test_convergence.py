@@ -33,8 +33,12 @@ def minimum(tmp_path_factory):
 
 @pytest.mark.parallel([1, 2])
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize(("D", "w"), [(4e-3, 1.0), (4.0, 1e4), (4e3, 1e-3), (0.04, 1e3)])
-def test_a_far_start_reaches_the_minimum_or_says_that_it_did_not(tmp_path, minimum, method, D, w):
+@pytest.mark.parametrize(
+    ("D", "w"), [(4e-3, 1.0), (4.0, 1e4), (4e3, 1e-3), (0.04, 1e3)]
+)
+def test_a_far_start_reaches_the_minimum_or_says_that_it_did_not(
+    tmp_path, minimum, method, D, w
+):
     result = identified(diffusion(tmp_path, D=D, w=w), method).result
     reached = result.objective <= minimum + REACHED
     assert (result.status == "converged") == reached, (
@@ -155,7 +159,10 @@ weight = 1.0
 )
 def test_a_case_says_whether_its_tolerance_is_obeyed(tmp_path, optimizer, goes_on):
     for text in (BOX.format(top=1.0), HISTORY_FREE.format(D="")):
-        assert case_of(tmp_path, f"{text}[optimizer]\n{optimizer}\n").settings().goes_on == goes_on
+        assert (
+            case_of(tmp_path, f"{text}[optimizer]\n{optimizer}\n").settings().goes_on
+            == goes_on
+        )
 
 
 @pytest.mark.parallel([1, 2])
@@ -164,7 +171,9 @@ def test_an_answer_in_rounding_does_not_read_as_a_failure(problem, method):
     """A tolerance below rounding: the line search fails at the minimum."""
     objective = problem("exponential")
     result = minimize(
-        objective, objective.start(), Settings(method=method, gradient_rtol=0.0, max_iterations=500)
+        objective,
+        objective.start(),
+        Settings(method=method, gradient_rtol=0.0, max_iterations=500),
     )
     assert result.status == "converged" and result.reason.startswith(
         "lower objectives are lost in rounding"
@@ -236,7 +245,9 @@ def test_what_no_datum_sees_is_undetermined(tmp_path, method):
     """Diffusion of a constant state."""
     case = case_of(tmp_path, HISTORY_FREE.format(D=""))
     found = identified(case, method)
-    assert found.result.status == "undetermined" and "do not see D" in found.result.reason
+    assert (
+        found.result.status == "undetermined" and "do not see D" in found.result.reason
+    )
     metrics = reported(case, found)
     assert metrics["D_interval"] is None and metrics["undetermined"] == ["D"]
     low, high = metrics["a_interval"]
@@ -257,9 +268,12 @@ def test_a_prior_counts_as_information(tmp_path):
 @pytest.mark.parallel([1, 2])
 @pytest.mark.parametrize("method", ["newton", "gauss-newton", "lbfgs", "bntr"])
 @pytest.mark.parametrize(
-    ("shape", "transform"), [("a*b", ""), ("a + b", 'transform = "identity"'), ("a*b/(1 + x)", "")]
+    ("shape", "transform"),
+    [("a*b", ""), ("a + b", 'transform = "identity"'), ("a*b/(1 + x)", "")],
 )
-def test_of_products_and_sums_the_parts_are_undetermined(tmp_path, shape, transform, method):
+def test_of_products_and_sums_the_parts_are_undetermined(
+    tmp_path, shape, transform, method
+):
     case = case_of(tmp_path, FACTORS.format(shape=shape, transform=transform))
     found = identified(case, method)
     assert found.result.status == "undetermined", found.result.reason
@@ -312,7 +326,9 @@ steps = 1
 @pytest.mark.parallel([1, 2, 3])
 @pytest.mark.parametrize("method", ["gauss-newton", "bntr"])
 @pytest.mark.parametrize(("D", "a"), [(1e-5, 1e-5), (1.0, 1e-10), (1e-8, 3.0)])
-def test_a_part_of_a_sum_that_does_nothing_leaves_the_other_open(tmp_path, method, D, a):
+def test_a_part_of_a_sum_that_does_nothing_leaves_the_other_open(
+    tmp_path, method, D, a
+):
     """Only D pi^2 / 4 + a is seen: where one is next to nothing, the other may still be anything
     below the sum."""
     case = case_of(tmp_path, LOST.format(D=D, a=a))
@@ -329,7 +345,9 @@ def test_a_part_of_a_sum_that_does_nothing_leaves_the_other_open(tmp_path, metho
 @pytest.mark.parametrize("shape", ["a*b", "a/b"])
 def test_a_range_of_many_decades_has_its_ends_far_away(tmp_path, shape, start):
     """1 is a part of 1e-12 of the range, and far from its lower end all the same."""
-    text = FACTORS.format(shape=shape, transform='transform = "bounded"\nbounds = [1e-12, 1e12]')
+    text = FACTORS.format(
+        shape=shape, transform='transform = "bounded"\nbounds = [1e-12, 1e12]'
+    )
     case = case_of(tmp_path, text.replace("initial = 1.0\n", f"initial = {start}\n"))
     found = identified(case, max_iterations=100)
     metrics = reported(case, found)
@@ -346,18 +364,24 @@ def test_parts_of_very_different_size_on_some_ranks(tmp_path, shape):
 
 @pytest.mark.parametrize("transform", ["", 'transform = "identity"'])
 @pytest.mark.parametrize(("a", "b"), [(1e-5, 5.0), (1e4, 1e-4), (7.0, 1e-7)])
-@pytest.mark.parametrize("shape", ["a*b", "a/b", "a + b", "a + 2*b", "a**2*b", "a*b + b"])
-def test_parts_of_very_different_size_are_undetermined(tmp_path, shape, a, b, transform):
+@pytest.mark.parametrize(
+    "shape", ["a*b", "a/b", "a + b", "a + 2*b", "a**2*b", "a*b + b"]
+)
+def test_parts_of_very_different_size_are_undetermined(
+    tmp_path, shape, a, b, transform
+):
     """Never an interval of one of the two; of what is seen there is one, but where a logarithm ran
     away."""
     text = FACTORS.format(shape=shape, transform=transform).replace(
         "derived = {", f'derived = {{ seen = "{shape}",'
     )
     text = text.replace(
-        'name = "a"\nkind = "scalar"\ninitial = 1.0', f'name = "a"\nkind = "scalar"\ninitial = {a}'
+        'name = "a"\nkind = "scalar"\ninitial = 1.0',
+        f'name = "a"\nkind = "scalar"\ninitial = {a}',
     )
     text = text.replace(
-        'name = "b"\nkind = "scalar"\ninitial = 1.0', f'name = "b"\nkind = "scalar"\ninitial = {b}'
+        'name = "b"\nkind = "scalar"\ninitial = 1.0',
+        f'name = "b"\nkind = "scalar"\ninitial = {b}',
     )
     case = case_of(tmp_path, text)
     found = identified(case, max_iterations=100)
@@ -403,7 +427,10 @@ data = [{ file = "grown.npy" }]
 @pytest.mark.parametrize("method", ["newton", "gauss-newton", "lbfgs", "bntr"])
 def test_a_start_on_which_nothing_depends_is_refused(tmp_path, method):
     np.save(tmp_path / "y.npy", np.array([[0.4, 0.5]]))
-    assert identified(case_of(tmp_path, BOX.format(top=1.0)), method).result.status == "converged"
+    assert (
+        identified(case_of(tmp_path, BOX.format(top=1.0)), method).result.status
+        == "converged"
+    )
     with pytest.raises(InputError, match="unknown: got D.*some datum depends on"):
         identified(case_of(tmp_path, BOX.format(top=0.0)), method)
 

@@ -20,7 +20,9 @@ def test_deviations_are_those_of_the_inverse(units):
     found = Information(hessian(J, units), 1 / units)
     exact = np.sqrt(np.diag(np.linalg.inv(J.T @ J)))
     for i in range(3):
-        assert found.deviation(np.eye(3)[i]) * units[i] == pytest.approx(exact[i], rel=1e-9)
+        assert found.deviation(np.eye(3)[i]) * units[i] == pytest.approx(
+            exact[i], rel=1e-9
+        )
     assert not found.undetermined.any() and found.combinations(["a", "b", "c"]) == []
 
 
@@ -42,7 +44,9 @@ def test_of_a_product_the_factors_are_not_determined(units, error):
     assert found.deviation(np.array([1.0, 1.0, 0]) * units) == pytest.approx(
         np.sqrt(exact[0, 0]), rel=1e-4
     )
-    assert found.deviation(np.eye(3)[2]) * units[2] == pytest.approx(np.sqrt(exact[1, 1]), rel=1e-4)
+    assert found.deviation(np.eye(3)[2]) * units[2] == pytest.approx(
+        np.sqrt(exact[1, 1]), rel=1e-4
+    )
     (text,) = found.combinations(["a", "b", "c"])
     assert "a (" in text and "b (" in text and "c" not in text
 
@@ -88,9 +92,9 @@ def test_what_rounding_left_of_a_parameter_leaves_no_other_open():
 
 def test_a_poor_datum_is_not_called_blind():
     found = Information(np.diag([1e6, 1e-3]))
-    assert not found.undetermined.any() and found.deviation(np.array([0, 1.0])) == pytest.approx(
-        1e3**0.5
-    )
+    assert not found.undetermined.any() and found.deviation(
+        np.array([0, 1.0])
+    ) == pytest.approx(1e3**0.5)
 
 
 def test_nothing_is_no_error():

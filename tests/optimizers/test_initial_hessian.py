@@ -38,7 +38,9 @@ def test_r_preconditions_where_m_takes_too_long(fitted):
     at, calls = point.here(), []
     solve = objective.inverse.solve
     objective.inverse = type(
-        "Counted", (), {"solve": staticmethod(lambda r, x: (calls.append(1), solve(r, x)))}
+        "Counted",
+        (),
+        {"solve": staticmethod(lambda r, x: (calls.append(1), solve(r, x)))},
     )()
     r = objective.vec(np.cos)
     for shift, expected in ((1e8, False), (1e-2, True)):
@@ -59,13 +61,22 @@ def test_the_shift_is_the_curvature_of_the_data(fitted):
     assert initial.data_curvature(
         point.here(), step, objective.R * step + 7.0 * data
     ) == pytest.approx(7.0, rel=1e-6)
-    assert initial.data_curvature(point.here(), step, objective.R * step - 0.1 * data) == 0.0
+    assert (
+        initial.data_curvature(point.here(), step, objective.R * step - 0.1 * data)
+        == 0.0
+    )
 
 
 @pytest.mark.parallel([1, 2])
 @pytest.mark.parametrize(
     ("method", "grows"),
-    [("newton", False), ("gauss-newton", False), ("bntr", False), ("lbfgs", False), ("lmvm", False)]
+    [
+        ("newton", False),
+        ("gauss-newton", False),
+        ("bntr", False),
+        ("lbfgs", False),
+        ("lmvm", False),
+    ]
     + [("bounded-lbfgs", False), ("bqnkls", False), ("ncg", True)],
 )
 def test_iterations_do_not_grow_with_the_mesh(problem, method, grows):

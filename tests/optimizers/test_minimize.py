@@ -42,7 +42,11 @@ def test_every_optimizer_on_every_problem(problem, name, method):
             minimize(objective, objective.start(), settings)
         return
     result = minimize(objective, objective.start(), settings)
-    assert result.status == "converged", (result.status, result.reason, result.iterations)
+    assert result.status == "converged", (
+        result.status,
+        result.reason,
+        result.iterations,
+    )
     assert result.gradient_norm <= RTOL * result.gradient_norm_initial
     assert result.objective < result.objective_initial
     assert len(result.history) == result.iterations + 1
@@ -58,7 +62,9 @@ def test_every_optimizer_on_every_problem(problem, name, method):
 def test_history_counts_one_forward_and_one_adjoint_solve_an_iteration(problem):
     objective = problem("quadratic")
     result = minimize(objective, objective.start(), Settings(method="newton"))
-    assert [row["iteration"] for row in result.history] == list(range(result.iterations + 1))
+    assert [row["iteration"] for row in result.history] == list(
+        range(result.iterations + 1)
+    )
     assert [row["adjoint_solves"] for row in result.history] == list(
         range(1, result.iterations + 2)
     )
@@ -70,7 +76,9 @@ def test_history_counts_one_forward_and_one_adjoint_solve_an_iteration(problem):
     assert all(row["inner_iterations"] > 0 for row in result.history[1:])
     assert all(row["step"] == 1.0 for row in result.history[1:])
     last = result.history[-1]
-    assert last["objective"] == result.objective == last["misfit"] + last["regularization"]
+    assert (
+        last["objective"] == result.objective == last["misfit"] + last["regularization"]
+    )
 
 
 @pytest.mark.parallel([1, 2])
@@ -144,7 +152,9 @@ def test_a_failed_solve_shortens_the_step(problem, method):
     m0 = objective.vec(lambda i: -2.0 + 0 * i)
     objective.phi = solved_near(-1.9)
     result = minimize(objective, m0, settings)
-    assert failed and result.iterations > 0 and result.objective < result.objective_initial
+    assert (
+        failed and result.iterations > 0 and result.objective < result.objective_initial
+    )
     for limit in (-2.0, -3.0):
         objective.phi = solved_near(limit)
         with pytest.raises(SolverError, match="'state_' failed: DIVERGED_ITS"):
@@ -213,7 +223,10 @@ def test_products_that_fail_after_the_first_step_cost_no_result(problem, method)
     objective.curvature = works_at_first
     m0 = objective.vec(lambda i: 2.0 + 0 * i)
     result = minimize(
-        objective, m0, Settings(method=method, gradient_rtol=1e-12, max_iterations=4), follow
+        objective,
+        m0,
+        Settings(method=method, gradient_rtol=1e-12, max_iterations=4),
+        follow,
     )
     assert (
         result.status in ("max_iterations", "stalled")
@@ -232,14 +245,20 @@ def test_products_that_fail_from_the_start_are_an_error(problem):
 
     objective.curvature = fails
     with pytest.raises(SolverError, match="true residual"):
-        minimize(objective, objective.vec(lambda i: 2.0 + 0 * i), Settings(method="gauss-newton"))
+        minimize(
+            objective,
+            objective.vec(lambda i: 2.0 + 0 * i),
+            Settings(method="gauss-newton"),
+        )
 
 
 @pytest.mark.parallel([1, 2])
 def test_an_infinite_start_is_an_error(problem):
     objective = problem("exponential")
     with pytest.raises(SolverError, match="initial parameters"):
-        minimize(objective, objective.vec(lambda i: 0 * i + 1e6), Settings(method="lbfgs"))
+        minimize(
+            objective, objective.vec(lambda i: 0 * i + 1e6), Settings(method="lbfgs")
+        )
     assert objective.alive == 0
 
 
@@ -248,7 +267,11 @@ def test_an_infinite_start_is_an_error(problem):
 @pytest.mark.parametrize("where", ["linearize", "precondition", "curvature", "monitor"])
 def test_what_one_rank_raises_is_raised_by_all(problem, method, where):
     """Each callback fails on the last rank alone, where the others need not wait for it."""
-    if (where, method) == ("precondition", "ncg") or where == "curvature" and method not in NEWTON:
+    if (
+        (where, method) == ("precondition", "ncg")
+        or where == "curvature"
+        and method not in NEWTON
+    ):
         where = "linearize"
     objective = problem("bounded" if method in BOUNDED else "quadratic")
     calls = []
@@ -300,7 +323,9 @@ def test_what_one_rank_raises_is_raised_by_all(problem, method, where):
 
 
 @pytest.mark.parallel([2, 3])
-@pytest.mark.parametrize("what", ["settings", "method", "monitor", "stretch", "runaways"])
+@pytest.mark.parametrize(
+    "what", ["settings", "method", "monitor", "stretch", "runaways"]
+)
 def test_what_must_be_alike_on_all_ranks_is_an_error_where_it_is_not(problem, what):
     objective, last = problem("quadratic"), COMM.rank == COMM.size - 1
     settings = Settings(
@@ -335,7 +360,9 @@ def test_the_users_tao_type_wins(problem, option):
 def test_other_tao_types_run(problem, option, type_):
     option("tao_type", type_)
     objective = problem("rosenbrock")
-    result = minimize(objective, objective.start(), Settings(method="newton", max_iterations=100))
+    result = minimize(
+        objective, objective.start(), Settings(method="newton", max_iterations=100)
+    )
     assert result.status == "converged"
     assert (result.m - objective.solution).norm() < 1e-4
 
@@ -372,10 +399,14 @@ def test_a_monitor_cannot_say_that_a_run_converged(problem, answer):
 @pytest.mark.parallel([1, 2])
 def test_max_iterations_and_reference(problem):
     objective = problem("exponential")
-    result = minimize(objective, objective.start(), Settings(method="lbfgs", max_iterations=3))
+    result = minimize(
+        objective, objective.start(), Settings(method="lbfgs", max_iterations=3)
+    )
     assert result.status == "max_iterations" and result.iterations == 3
     far = 1e4 * result.gradient_norm_initial
-    settings = Settings(method="lbfgs", gradient_rtol=1e-3, gradient_reference=far, decrement=None)
+    settings = Settings(
+        method="lbfgs", gradient_rtol=1e-3, gradient_reference=far, decrement=None
+    )
     assert minimize(objective, objective.start(), settings).iterations == 0
 
 

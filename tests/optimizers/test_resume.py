@@ -57,7 +57,9 @@ def test_the_pairs_are_what_makes_lbfgs_equal(problem):
     objective = problem("exponential")
     expected = minimize(objective, objective.start(), settings)
     state = stopped(objective, settings, 5)
-    poorer = OptimizerState({"m": state.vectors["m"]}, {**state.meta, "memory": {"shifts": []}})
+    poorer = OptimizerState(
+        {"m": state.vectors["m"]}, {**state.meta, "memory": {"shifts": []}}
+    )
     result = minimize(objective, objective.start(), settings, resume=poorer)
     assert (result.m - expected.m).norm() > 1e-8
 
@@ -78,7 +80,8 @@ def test_the_others_restart_from_the_iterate(problem, method):
 
 @pytest.mark.parallel([1, 2])
 @pytest.mark.parametrize(
-    ("given", "status"), [({}, "converged"), ({"gradient_atol": 1e9}, "stopped_at_tolerance")]
+    ("given", "status"),
+    [({}, "converged"), ({"gradient_atol": 1e9}, "stopped_at_tolerance")],
 )
 def test_a_finished_run_is_not_continued(problem, given, status):
     objective, kept = problem("quadratic"), []

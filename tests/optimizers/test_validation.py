@@ -16,7 +16,11 @@ def parted(kind="implicit", at_once=None):
     """What is fitted, where from, and a validation."""
     J, m, _ = made(kind, at_once=at_once)
     figures = {"chi": lambda at: at.chi_squared()}
-    return J.over([0, 1, 2, 4]), m, Validation(lambda _: J.over(HELD), figures, training=True)
+    return (
+        J.over([0, 1, 2, 4]),
+        m,
+        Validation(lambda _: J.over(HELD), figures, training=True),
+    )
 
 
 SETTINGS = {
@@ -82,15 +86,21 @@ def test_a_run_ends_where_it_gets_no_better_with_the_best_point(method):
     assert (found.m - m).norm() == 0.0
     assert found.objective == pytest.approx(J.linearize(m).value, rel=1e-12)
     if method == "lbfgs":
-        assert found.gradient_norm == pytest.approx(found.gradient_norm_initial, rel=1e-10)
+        assert found.gradient_norm == pytest.approx(
+            found.gradient_norm_initial, rel=1e-10
+        )
 
 
 @pytest.mark.parallel([1, 2])
 def test_a_converged_point_that_is_not_the_best_is_not_returned_as_one():
     J, m, aside = adverse()
-    found = minimize(J, m, Settings("lbfgs", validation=aside, gradient_rtol=0.3, decrement=None))
+    found = minimize(
+        J, m, Settings("lbfgs", validation=aside, gradient_rtol=0.3, decrement=None)
+    )
     assert found.best == 0 and found.status == "stopped_early"
-    assert "gradient norm" in found.reason and "m is that of iteration 0" in found.reason
+    assert (
+        "gradient norm" in found.reason and "m is that of iteration 0" in found.reason
+    )
 
 
 @pytest.mark.parallel([1, 2])
@@ -135,7 +145,9 @@ def test_a_state_that_cannot_be_found_leaves_the_cells_empty():
 @pytest.mark.parallel([1, 2])
 def test_looking_at_parts_takes_no_gradients():
     train, m, aside = parted(at_once=1)
-    found = minimize(train, m, Settings("adam", validation=aside, max_iterations=2, decrement=None))
+    found = minimize(
+        train, m, Settings("adam", validation=aside, max_iterations=2, decrement=None)
+    )
     # Start, two steps, and the end; four experiments.
     assert found.counters["adjoint_solves"] == 4 * 4
 

@@ -64,7 +64,10 @@ def space(name, on=comm, transform="log", bounds=(0.1, 9.0), coarse=False):
     edges = [np.linspace(0, 1, n + 1) ** 1.2 for n in SHAPE]
     grid = Grid(SHAPE, edges=edges, active=active, comm=on)
     grid = grid.coarsen(16) if coarse else grid
-    unknowns = [Unknown("a", "log"), Unknown("k", transform, bounds, BLOCKS[name](grid))]
+    unknowns = [
+        Unknown("a", "log"),
+        Unknown("k", transform, bounds, BLOCKS[name](grid)),
+    ]
     return ParameterSpace(grid, unknowns)
 
 
@@ -130,7 +133,9 @@ class ContractionAt:
         self.whole, self.space, self.y = whole, whole.space, whole.y
         self.at = self.space.at(m)
         k = self.at.coefficients()
-        self.value = total(self.space.comm, sum(float(np.sum(k[n] * self.y[n])) for n in k))
+        self.value = total(
+            self.space.comm, sum(float(np.sum(k[n] * self.y[n])) for n in k)
+        )
 
     def gradient(self):
         out = self.space.create_vec()
@@ -195,7 +200,9 @@ def test_the_same_on_any_number_of_ranks(name):
         lambda s: s.trial_change(noise(s, 1), "k"),
         lambda s: s.from_values({"a": 2.0, "k": 3.0}),
     ):
-        np.testing.assert_array_equal(natural(of, make(of)), natural(alone, make(alone)))
+        np.testing.assert_array_equal(
+            natural(of, make(of)), natural(alone, make(alone))
+        )
     assert of.size == alone.size
     whole = of.standard_normal(5)
     assert np.count_nonzero(natural(of, whole)) == of.size
@@ -237,7 +244,10 @@ def test_files_are_read_on_any_number_of_ranks(name, tmp_path):
 @every_block
 @pytest.mark.parametrize("transform", ["identity", "log"])
 def test_a_finer_grid_keeps_constants_and_the_transpose_is_one(name, transform):
-    fine, coarse = space(name, transform=transform), space(name, transform=transform, coarse=True)
+    fine, coarse = (
+        space(name, transform=transform),
+        space(name, transform=transform, coarse=True),
+    )
     lift = Prolongation(coarse, fine)
     m, given = (s.from_values({"a": 3.0, "k": 2.0}) for s in (coarse, fine))
     k = fine.at(lift.start(m, given)).coefficients()["k"]
@@ -255,7 +265,9 @@ def test_a_block_is_a_vector_by_itself(name):
     of = space(name)
     m = noise(of, 1)
     part = of.block_vec(m, "k")
-    assert part.norm() == pytest.approx(np.linalg.norm(natural(of, m)[of.grid.size :]), rel=1e-12)
+    assert part.norm() == pytest.approx(
+        np.linalg.norm(natural(of, m)[of.grid.size :]), rel=1e-12
+    )
     of.zero_block(m, "k")
     assert of.block_vec(m, "k").norm() == 0
     of.add_block(m, "k", part)

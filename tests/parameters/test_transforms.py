@@ -44,7 +44,11 @@ def test_ends_of_the_range(name):
     u = Unknown("k", name, BOUNDS)
     far = np.array([-2 * SATURATED, 0.9, 2 * SATURATED])
     low, high = u.transform.at_ends(far, u.box)
-    assert low.tolist() == [True, False, False] and high.tolist() == [False, False, True]
+    assert low.tolist() == [True, False, False] and high.tolist() == [
+        False,
+        False,
+        True,
+    ]
     assert np.isfinite(u.box).all() != u.transform.saturates
     leads_on = -np.sign(far) * 1e-9
     found = u.transform.saturated(far, leads_on, 1e-6)
@@ -57,7 +61,11 @@ def test_ends_of_the_range(name):
     ("name", "value", "message"),
     [
         ("log", 0.0, r"unknown.k: got 0.0; allowed: positive values"),
-        ("bounded", 4.0, r"unknown.k: got 4.0; allowed: values strictly between 0.5 and 4"),
+        (
+            "bounded",
+            4.0,
+            r"unknown.k: got 4.0; allowed: values strictly between 0.5 and 4",
+        ),
         ("identity", np.inf, r"unknown.k: got inf; allowed: finite values"),
     ],
 )
@@ -69,7 +77,11 @@ def test_values_out_of_reach_are_refused(name, value, message):
 @pytest.mark.parametrize(
     ("name", "bounds", "message"),
     [
-        ("exp", (None, None), "unknown.k.transform: got 'exp'; allowed: identity, log, bounded"),
+        (
+            "exp",
+            (None, None),
+            "unknown.k.transform: got 'exp'; allowed: identity, log, bounded",
+        ),
         ("bounded", (None, 1.0), "unknown.k.bounds: .* lower < upper"),
         ("identity", (2.0, 1.0), "unknown.k.bounds: .* lower < upper"),
         ("log", (0.0, None), "unknown.k.bounds: .* positive bounds"),

@@ -16,7 +16,10 @@ def rings(count, seed=0):
     """Which of three rings in a plane, seen in 8 numbers with noise."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(3, size=count)
-    angle, turned = 2 * np.pi * rng.random(count), np.random.default_rng(9).standard_normal((2, 8))
+    angle, turned = (
+        2 * np.pi * rng.random(count),
+        np.random.default_rng(9).standard_normal((2, 8)),
+    )
     plane = (1 + labels[:, None]) * np.stack([np.cos(angle), np.sin(angle)], axis=1)
     return plane @ turned + 0.02 * rng.standard_normal((count, 8)), labels
 

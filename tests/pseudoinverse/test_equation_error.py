@@ -103,11 +103,15 @@ def test_differences_are_derivatives():
     rows = Differences(Observed(T, X, u), [Term("u"), Term("u_xxx", 3)], (5, 5))
     inner = u[10:-10:5, 10:-10:5]
     np.testing.assert_allclose(rows.b, -0.3 * inner.ravel(), atol=1e-5)
-    wanted = (np.exp(-0.3 * T[:, None]) * -8 * np.cos(2 * X[None, :]))[10:-10:5, 10:-10:5]
+    wanted = (np.exp(-0.3 * T[:, None]) * -8 * np.cos(2 * X[None, :]))[
+        10:-10:5, 10:-10:5
+    ]
     np.testing.assert_allclose(rows.G[:, 1], wanted.ravel(), atol=1e-2)
 
 
-@pytest.mark.parametrize("u", [np.array([0.3, -1.2, 0.0]), np.array([0.4 - 0.8j, 1j, 0])])
+@pytest.mark.parametrize(
+    "u", [np.array([0.3, -1.2, 0.0]), np.array([0.4 - 0.8j, 1j, 0])]
+)
 @pytest.mark.parametrize("power", [1, 2, 3])
 def test_noise_adds_nothing_to_the_mean_of_a_term(u, power):
     """By a rule of 8 x 8 points, exact for these powers; those of complex states are odd."""
@@ -129,7 +133,10 @@ def test_noise_adds_nothing_to_the_mean_of_a_term(u, power):
 
 def test_errors_of_rows_are_those_of_drawn_noise(states):
     observed = Observed(T, X, states["reaction"])
-    terms, c = [Term("u"), Term("u^3", 0, 3), Term("u_xx", 2)], np.array([2.0, -2.0, 0.05])
+    terms, c = (
+        [Term("u"), Term("u^3", 0, 3), Term("u_xx", 2)],
+        np.array([2.0, -2.0, 0.05]),
+    )
     draws = []
     for seed in range(40):
         weak = Weak(observed.with_noise(0.01, seed), terms, (20, 20))

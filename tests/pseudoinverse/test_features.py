@@ -30,7 +30,8 @@ def moments(u):
 def test_deskewed_pictures_stand_upright_in_the_middle():
     y, x = np.meshgrid(np.arange(28.0), np.arange(28.0), indexing="ij")
     leaning = [
-        np.exp(-((x - 12 - s * (y - 15)) ** 2) / 6 - (y - 15) ** 2 / 20) for s in (0.5, -0.3)
+        np.exp(-((x - 12 - s * (y - 15)) ** 2) / 6 - (y - 15) ** 2 / 20)
+        for s in (0.5, -0.3)
     ]
     found = deskewed(np.array(leaning))
     for before, after in zip(leaning, found, strict=True):
@@ -85,11 +86,19 @@ def test_any_network_makes_features():
     grid = Grid((5, 4), comm=MPI.COMM_SELF)
     first = Stencil(Place.on(grid, 2), 3)
     last = Dense(first.target, 6)
-    steps = [Step(first.source, Part.of(first, "W"), Tanh()), Step(last.source, Part.of(last, "V"))]
+    steps = [
+        Step(first.source, Part.of(first, "W"), Tanh()),
+        Step(last.source, Part.of(last, "V")),
+    ]
     network = Network(grid, steps)
-    u, weights = np.random.default_rng(0).standard_normal((7, 2, 4, 5)), network.initial(1)
+    u, weights = (
+        np.random.default_rng(0).standard_normal((7, 2, 4, 5)),
+        network.initial(1),
+    )
     forward = network.over(Given(u[:, :, None]))
     at = forward.linearize(forward.space.from_values(weights))
-    np.testing.assert_allclose(Chained(network, weights)(u), at.data[0].values.T, rtol=1e-12)
+    np.testing.assert_allclose(
+        Chained(network, weights)(u), at.data[0].values.T, rtol=1e-12
+    )
     with pytest.raises(InputError, match="weights"):
         Chained(network, {"W": weights["W"]})

@@ -11,7 +11,9 @@ from npde_opt.pseudoinverse import METHODS, Fold
 
 
 @pytest.mark.parametrize("targets", [1, 7])
-@pytest.mark.parametrize("shape", [(60, 12), (12, 60), (20, 20), (1, 5), (30, 1), (1, 1)])
+@pytest.mark.parametrize(
+    "shape", [(60, 12), (12, 60), (20, 20), (1, 5), (30, 1), (1, 1)]
+)
 def test_all_shapes_give_scipys_answer(shape, targets):
     rng = np.random.default_rng(0)
     H, T = rng.standard_normal(shape), rng.standard_normal((shape[0], targets))
@@ -19,7 +21,9 @@ def test_all_shapes_give_scipys_answer(shape, targets):
     wanted, _, rank, s = reference(H, T)
     np.testing.assert_allclose(found.W, wanted, atol=1e-11 * np.abs(wanted).max())
     assert found.rank == rank
-    np.testing.assert_allclose(found.singular_values[: s.size], s, rtol=1e-10, atol=1e-13)
+    np.testing.assert_allclose(
+        found.singular_values[: s.size], s, rtol=1e-10, atol=1e-13
+    )
     misfit = np.sqrt(((H @ wanted - T) ** 2).mean(axis=0))
     np.testing.assert_allclose(found.residual, misfit, atol=1e-12)
 
@@ -76,7 +80,9 @@ def test_all_ranks_and_orders_give_one_answer(empty, rank):
     order = rng.permutation(90)
     for intercept in (False, True):
         alone = folded(H, T, intercept=intercept).solve()
-        found = folded(H[order], T[order], comm, empty, intercept=intercept, block=11).solve()
+        found = folded(
+            H[order], T[order], comm, empty, intercept=intercept, block=11
+        ).solve()
         assert found.rank == alone.rank
         np.testing.assert_allclose(found.W, alone.W, atol=1e-9)
         np.testing.assert_allclose(found.intercept, alone.intercept, atol=1e-9)
@@ -178,7 +184,9 @@ def test_leave_one_out_is_that_of_one_fit_a_row(intercept, weights):
             fit = Fold(8, 1, intercept)
             fit.add(H[rest], T[rest, t], w[rest])
             without = fit.solve(ridge=ridge)
-            total += w[i] * (T[i, t] - H[i] @ without.W[:, 0] - without.intercept[0]) ** 2
+            total += (
+                w[i] * (T[i, t] - H[i] @ without.W[:, 0] - without.intercept[0]) ** 2
+            )
         return total / 60
 
     fit = Fold(8, 2, intercept, sampled=100, block=7)
@@ -188,7 +196,9 @@ def test_leave_one_out_is_that_of_one_fit_a_row(intercept, weights):
     for t in range(2):
         np.testing.assert_allclose(problem.left_out(0.02)[t], score(0.02, t), rtol=1e-8)
         best = problem.left_out(found.ridge[t])[t]
-        assert best <= min(problem.left_out(r)[t] for r in np.logspace(-10, 1, 100)) * (1 + 1e-6)
+        assert best <= min(problem.left_out(r)[t] for r in np.logspace(-10, 1, 100)) * (
+            1 + 1e-6
+        )
     together = fit.solve(ridge="loo").ridge
     assert together[0] == together[1]
 
@@ -239,7 +249,9 @@ def test_a_stream_that_was_killed_goes_on_from_its_file(tmp_path, method):
     again.add_all(stream(9), tmp_path / "kept.npz", every=2)
     assert again.count == 50
     np.testing.assert_array_equal(again.kept, whole.kept)
-    np.testing.assert_array_equal(again.solve(ridge="loo").W, whole.solve(ridge="loo").W)
+    np.testing.assert_array_equal(
+        again.solve(ridge="loo").W, whole.solve(ridge="loo").W
+    )
     third = started()
     third.add_all(stream(9), tmp_path / "kept.npz")
     assert third.count == 50

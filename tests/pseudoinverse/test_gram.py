@@ -14,7 +14,9 @@ def products(*arguments, **settings):
 
 
 @pytest.mark.parallel([1, 2, 3])
-@pytest.mark.parametrize("ridge", [0.0, 0.5, np.array([0.1, 3.0]), "gcv", "gcv-each", "loo"])
+@pytest.mark.parametrize(
+    "ridge", [0.0, 0.5, np.array([0.1, 3.0]), "gcv", "gcv-each", "loo"]
+)
 def test_answers_are_those_of_a_qr(ridge):
     rng = np.random.default_rng(0)
     H = with_condition(rng, 120, 12, 1e3) + 1
@@ -27,10 +29,14 @@ def test_answers_are_those_of_a_qr(ridge):
     np.testing.assert_allclose(found.intercept, wanted.intercept, rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(found.residual, wanted.residual, rtol=1e-6)
     if MPI.COMM_WORLD.rank == 0:
-        np.testing.assert_allclose(found.singular_values[:6], wanted.singular_values[:6], rtol=1e-9)
+        np.testing.assert_allclose(
+            found.singular_values[:6], wanted.singular_values[:6], rtol=1e-9
+        )
 
 
-@pytest.mark.parametrize(("condition", "error", "refined"), [(1e5, 1e-5, 1e-11), (4e5, 1e-4, 1e-9)])
+@pytest.mark.parametrize(
+    ("condition", "error", "refined"), [(1e5, 1e-5, 1e-11), (4e5, 1e-4, 1e-9)]
+)
 def test_a_refinement_gives_the_digits_back(condition, error, refined):
     rng = np.random.default_rng(1)
     H = with_condition(rng, 200, 30, condition)
@@ -51,7 +57,9 @@ def test_conditions_that_cost_too_many_digits_are_refused():
         products(H, T).solve()
     wanted = folded(H, T).solve().W
     refined = products(H, T).solve(again=lambda: [(H, T)]).W
-    np.testing.assert_allclose(refined, wanted, rtol=1e-4, atol=1e-5 * np.abs(wanted).max())
+    np.testing.assert_allclose(
+        refined, wanted, rtol=1e-4, atol=1e-5 * np.abs(wanted).max()
+    )
     H = with_condition(rng, 200, 30, 1.0, rank=20)
     for ridge in (0.0, np.zeros(1)):
         with pytest.raises(InputError, match="features"):
@@ -66,7 +74,9 @@ def test_single_precision_is_near_with_a_ridge_and_refused_sooner():
     found = products(H, T, single=True, block=64).solve(ridge=1.0)
     np.testing.assert_allclose(found.W, folded(H, T).solve(ridge=1.0).W, atol=1e-5)
     with pytest.raises(InputError, match=r"1e\+04"):
-        products(with_condition(rng, 200, 30, 1e5), np.ones((200, 1)), single=True).solve(0.0, 1e-9)
+        products(
+            with_condition(rng, 200, 30, 1e5), np.ones((200, 1)), single=True
+        ).solve(0.0, 1e-9)
 
 
 def test_rows_that_are_taken_out_leave_the_others():
@@ -75,7 +85,9 @@ def test_rows_that_are_taken_out_leave_the_others():
     fit = products(H, T)
     fit.remove(H[:10], T[:10])
     assert fit.count == 30
-    np.testing.assert_allclose(fit.solve().W, products(H[10:], T[10:]).solve().W, atol=1e-12)
+    np.testing.assert_allclose(
+        fit.solve().W, products(H[10:], T[10:]).solve().W, atol=1e-12
+    )
 
 
 def test_files_tell_methods_apart(tmp_path):
@@ -83,6 +95,8 @@ def test_files_tell_methods_apart(tmp_path):
     H, T = rng.standard_normal((40, 5)), rng.standard_normal((40, 1))
     fit = products(H, T)
     fit.save(tmp_path / "kept.npz")
-    np.testing.assert_array_equal(Gram.load(tmp_path / "kept.npz").solve().W, fit.solve().W)
+    np.testing.assert_array_equal(
+        Gram.load(tmp_path / "kept.npz").solve().W, fit.solve().W
+    )
     with pytest.raises(InputError, match="Fold.save"):
         Fold.load(tmp_path / "kept.npz")

@@ -12,7 +12,9 @@ from npde_opt.pseudoinverse.growing import Growing
 def folds(monkeypatch):
     """Blocks that were folded by tpqrt."""
     done, fold = [], triangle.fold
-    monkeypatch.setattr(triangle, "fold", lambda R, X: done.append(len(X)) or fold(R, X))
+    monkeypatch.setattr(
+        triangle, "fold", lambda R, X: done.append(len(X)) or fold(R, X)
+    )
     return done
 
 
@@ -31,7 +33,9 @@ def test_singular_values_are_those_of_a_qr(condition, scales, folds):
     assert len(folds) < 10  # of 40 blocks
     s = np.linalg.svd(R / scales, compute_uv=False)
     # Products of A itself would lose those below the root of a rounding.
-    np.testing.assert_allclose(s, np.logspace(0, -np.log10(condition), 40), atol=200 * EPS)
+    np.testing.assert_allclose(
+        s, np.logspace(0, -np.log10(condition), 40), atol=200 * EPS
+    )
 
 
 def test_rows_unlike_those_before_are_folded(folds):
@@ -41,7 +45,9 @@ def test_rows_unlike_those_before_are_folded(folds):
     A[450] *= 1e7
     R, wanted = grown(A, 50), np.linalg.qr(A, mode="r")
     assert 2 < len(folds) < 7  # of 12
-    np.testing.assert_allclose(abs(R), abs(wanted), rtol=1e-13, atol=1e-13 * abs(wanted).max())
+    np.testing.assert_allclose(
+        abs(R), abs(wanted), rtol=1e-13, atol=1e-13 * abs(wanted).max()
+    )
     few = np.linalg.norm(R[:, 5]) ** 2 - (A[:, 5] ** 2).sum()
     assert abs(few) < 1e-12 * (A[:, 5] ** 2).sum()
 
@@ -51,4 +57,6 @@ def test_columns_that_depend_on_others_are_folded(folds):
     A[:, 4] = A[:, 1] - A[:, 2]
     s = np.linalg.svd(grown(A, 20), compute_uv=False)
     assert len(folds) == 10
-    np.testing.assert_allclose(s, np.linalg.svd(A, compute_uv=False), atol=1e-14 * s[0] * 6)
+    np.testing.assert_allclose(
+        s, np.linalg.svd(A, compute_uv=False), atol=1e-14 * s[0] * 6
+    )

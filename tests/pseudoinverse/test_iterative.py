@@ -47,9 +47,13 @@ def test_the_triangle_of_some_rows_makes_it_fast(ridge):
     some = folded(H[::2], T[::2]).solve()
     mat, rows, columns = as_mat(H)
     slow = iterate(mat, T[rows], ridge)
-    fast = iterate(mat, T[rows], ridge, some.problem.R if WORLD.rank == 0 else None, rtol=1e-12)
+    fast = iterate(
+        mat, T[rows], ridge, some.problem.R if WORLD.rank == 0 else None, rtol=1e-12
+    )
     wanted = folded(H, T).solve(ridge=ridge).W
-    np.testing.assert_allclose(fast.W, wanted[columns], atol=1e-6 * np.abs(wanted).max())
+    np.testing.assert_allclose(
+        fast.W, wanted[columns], atol=1e-6 * np.abs(wanted).max()
+    )
     assert 3 * fast.iterations[0] < 2 * slow.iterations[0]
     mat.destroy()
 

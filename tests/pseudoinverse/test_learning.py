@@ -14,13 +14,15 @@ WORLD = MPI.COMM_WORLD
 def blobs(count, seed=0):
     rng = np.random.default_rng(seed)
     labels = rng.integers(3, size=count)
-    return 2 * np.eye(3)[labels] @ np.array([[1, 0], [0, 1], [-1, -1]]) + rng.standard_normal(
-        (count, 2)
-    ), labels
+    return 2 * np.eye(3)[labels] @ np.array(
+        [[1, 0], [0, 1], [-1, -1]]
+    ) + rng.standard_normal((count, 2)), labels
 
 
 def cubic(x):
-    return np.stack([x[:, 0] ** i * x[:, 1] ** j for i in range(4) for j in range(4 - i)][1:], 1)
+    return np.stack(
+        [x[:, 0] ** i * x[:, 1] ** j for i in range(4) for j in range(4 - i)][1:], 1
+    )
 
 
 @pytest.mark.parallel([1, 2, 3])
@@ -38,14 +40,21 @@ def test_classes_are_told_apart(method, ridge):
     if ridge == "held":
         assert [r for r, _ in found.tried] == list(RIDGES)
         assert min(e for _, e in found.tried) < 0.1
-        whole = train(Fold(9, 3, True), cubic, x, labels, found.solution.ridge[0]).solution
+        whole = train(
+            Fold(9, 3, True), cubic, x, labels, found.solution.ridge[0]
+        ).solution
         np.testing.assert_allclose(found.solution.W, whole.W, atol=1e-6)
 
 
 def test_no_ridge_that_helps_is_told():
     x, labels = blobs(30)
     with pytest.raises(InputError, match="features"):
-        train(Gram(3, 3, True, single=True), lambda x: np.repeat(x[:, :1] * 1e8, 3, 1), x, labels)
+        train(
+            Gram(3, 3, True, single=True),
+            lambda x: np.repeat(x[:, :1] * 1e8, 3, 1),
+            x,
+            labels,
+        )
 
 
 @pytest.mark.parallel([1, 2])
@@ -58,7 +67,11 @@ def test_samples_that_come_later_count_as_much(method, tmp_path):
     begun = Online(method(9, 3, True, WORLD), cubic).partial_fit(x[:70], labels[:70])
     before = begun.readout(0.1).solution.W
     begun.save(file)
-    found = Online(method.load(file, WORLD), cubic).partial_fit(x[70:], labels[70:]).readout(0.1)
+    found = (
+        Online(method.load(file, WORLD), cubic)
+        .partial_fit(x[70:], labels[70:])
+        .readout(0.1)
+    )
     assert abs(before - whole.W).max() > 1e-3
     np.testing.assert_allclose(found.solution.W, whole.W, rtol=1e-8, atol=1e-10)
     np.testing.assert_allclose(found.solution.intercept, whole.intercept, rtol=1e-8)

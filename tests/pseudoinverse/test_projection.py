@@ -23,7 +23,9 @@ SAMPLES, RIDGE = 14, 0.3
 def layers(grid, behind=False):
     """A stencil, and on its cells a dense layer; with the layer behind them, or without."""
     place = Place.on(grid)
-    first = Step(place, part(Stencil(place, 2, 3), "K"), Tanh(), Weight("c", (2,), inputs=1))
+    first = Step(
+        place, part(Stencil(place, 2, 3), "K"), Tanh(), Weight("c", (2,), inputs=1)
+    )
     found = [first]
     if behind:
         last = Dense(first.target, 2)
@@ -38,12 +40,18 @@ def targets(numbers):
 
 def projected(ensemble=None, ridge=RIDGE, regularized=True):
     ensemble = ensemble or Ensemble.whole(WORLD)
-    network = Network(Grid((5,), comm=ensemble.space), layers(Grid((5,), comm=ensemble.space)))
+    network = Network(
+        Grid((5,), comm=ensemble.space), layers(Grid((5,), comm=ensemble.space))
+    )
     space, own = network.space(), ensemble.own(SAMPLES)
     penalties = {"K": Ridge(space.blocks["K"], 0.2)} if regularized else {}
     forward = network.over(Drawn(own), space)
     J = Projected(forward, targets(own), ridge, penalties, ensemble)
-    return J, space.from_values(network.initial(3)), space.from_values(network.initial(4))
+    return (
+        J,
+        space.from_values(network.initial(3)),
+        space.from_values(network.initial(4)),
+    )
 
 
 def whole(ridge=RIDGE):
@@ -54,7 +62,9 @@ def whole(ridge=RIDGE):
     misfit = LeastSquares(targets(range(SAMPLES)).T, 1.0, forward.layouts[0])
     blocks = forward.space.blocks
     return Objective(
-        forward, [misfit], {"K": Ridge(blocks["K"], 0.2), "W": Ridge(blocks["W"], ridge)}
+        forward,
+        [misfit],
+        {"K": Ridge(blocks["K"], 0.2), "W": Ridge(blocks["W"], ridge)},
     )
 
 
@@ -74,7 +84,10 @@ def test_derivatives_without_a_ridge():
 @pytest.mark.parallel([1, 2, 3])
 def test_hessians_are_symmetric_and_kaufmans_is_that_of_gauss_newton():
     J, m, dm = projected(regularized=False)
-    at, other = J.linearize(m), J.space.from_values({"K": np.ones((2, 1, 3)), "c": np.arange(2.0)})
+    at, other = (
+        J.linearize(m),
+        J.space.from_values({"K": np.ones((2, 1, 3)), "c": np.arange(2.0)}),
+    )
     one, two = J.create_vec(), J.create_vec()
     for gauss_newton in (False, True):
         at.hessian(dm, one, gauss_newton)
@@ -111,7 +124,9 @@ def test_it_is_the_least_value_over_the_last_layer():
     for name in ("W", "b"):
         np.testing.assert_allclose(gradients[0][name], 0, atol=1e-11)
     for name in ("K", "c"):
-        np.testing.assert_allclose(gradients[0][name], gradients[1][name], rtol=1e-9, atol=1e-11)
+        np.testing.assert_allclose(
+            gradients[0][name], gradients[1][name], rtol=1e-9, atol=1e-11
+        )
 
 
 @pytest.mark.parallel([1, 2, 3])
@@ -135,7 +150,9 @@ def test_groups_find_the_same():
 def test_it_is_minimized(method):
     J, m, _ = projected()
     before = J.linearize(m).value
-    found = minimize(J, m, Settings(method=method, max_iterations=30, gradient_rtol=1e-2))
+    found = minimize(
+        J, m, Settings(method=method, max_iterations=30, gradient_rtol=1e-2)
+    )
     assert found.status in ("converged", "stopped_at_tolerance"), found.reason
     assert found.objective < 0.8 * before
     assert found.gradient_norm <= 1e-2 * found.gradient_norm_initial

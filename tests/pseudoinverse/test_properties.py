@@ -52,9 +52,13 @@ def test_what_is_left_is_orthogonal_to_every_column(problem, block, intercept):
     found = folded(H, T, block=block, intercept=intercept).solve(CUT)
     left = T - H @ found.W - found.intercept
     columns = np.column_stack([H, np.ones(len(H))]) if intercept else H
-    products = columns.T @ left / np.maximum(np.linalg.norm(columns, axis=0), 1e-300)[:, None]
+    products = (
+        columns.T @ left / np.maximum(np.linalg.norm(columns, axis=0), 1e-300)[:, None]
+    )
     assert np.abs(products).max() < EXACT
-    np.testing.assert_allclose(found.residual, np.sqrt((left**2).mean(axis=0)), atol=EXACT)
+    np.testing.assert_allclose(
+        found.residual, np.sqrt((left**2).mean(axis=0)), atol=EXACT
+    )
 
 
 @drawn
@@ -96,14 +100,18 @@ def test_rows_that_come_later_count_as_if_they_had_been_there(first, later, bloc
     s = np.linalg.svd(both, compute_uv=False)
     assume(not ((s > 1e-13 * s[0]) & (s < 1e-7 * s[0])).any())
     wanted = np.linalg.pinv(both, CUT) @ np.concatenate([T, right])
-    np.testing.assert_allclose(fit.solve(CUT).W, wanted, rtol=1e-6, atol=1e-6 * abs(wanted).max())
+    np.testing.assert_allclose(
+        fit.solve(CUT).W, wanted, rtol=1e-6, atol=1e-6 * abs(wanted).max()
+    )
 
 
 @drawn
 @given(problems(least_rows=8), st.data())
 def test_rows_that_are_taken_out_had_never_been_there(problem, data):
     H, T = problem
-    out = data.draw(st.sets(st.integers(0, len(H) - 1), min_size=1, max_size=len(H) - 7))
+    out = data.draw(
+        st.sets(st.integers(0, len(H) - 1), min_size=1, max_size=len(H) - 7)
+    )
     gone = np.array(sorted(out))
     rest = np.setdiff1d(np.arange(len(H)), gone)
     # Where the others do not determine W, what is left of a row is rounding.

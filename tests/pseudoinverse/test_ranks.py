@@ -56,14 +56,20 @@ def test_what_one_rank_cannot_take_all_are_told(method):
     """A solve that a rank refuses ends all of them, with the same words."""
     comm = MPI.COMM_WORLD
     fit = folded(np.eye(4), np.ones((4, 1)), comm, method=method)
-    for settings, told in (({"ridge": -1.0}, "ridge"), ({"tolerance": 3.0}, "tolerance")):
+    for settings, told in (
+        ({"ridge": -1.0}, "ridge"),
+        ({"tolerance": 3.0}, "tolerance"),
+    ):
         with pytest.raises(InputError, match=told):
             fit.solve(**settings)
     np.testing.assert_allclose(fit.solve().W, np.ones((4, 1)), atol=1e-12)
     # Rows are not collective; a block of them is made so where a rank may refuse its own.
     wrong = np.full((2, 4), np.nan if comm.rank == comm.size - 1 else 1.0)
     for H, T in ((wrong, np.ones(2)), (np.ones((2, 4)), wrong)):
-        with pytest.raises(NpdeError, match=r"not finite|shape \(2, 4\)"), collective(comm):
+        with (
+            pytest.raises(NpdeError, match=r"not finite|shape \(2, 4\)"),
+            collective(comm),
+        ):
             fit.add(H, T)
     with pytest.raises(InputError, match="3,000,000 columns"):
         method(3_000_000, 1, comm=comm)

@@ -29,7 +29,9 @@ def test_stretches_are_predicted_from_what_was_before_them():
         for first, part in zip((20, 30), own, strict=True):
             fit = Fold(3, 2, True)
             fit.add(H[4:first], T[4:first])
-            wanted = predicted(fit.solve(ridge=ridge * (first - 4)), H[first : first + 10])
+            wanted = predicted(
+                fit.solve(ridge=ridge * (first - 4)), H[first : first + 10]
+            )
             np.testing.assert_allclose(part, wanted, atol=1e-12)
     T[30:] = 0
     later = held_back(H, T, [Stretch(20, 30), Stretch(30, 40)], [0.1], washout=4)
@@ -38,7 +40,13 @@ def test_stretches_are_predicted_from_what_was_before_them():
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("cells", 2), ("diffusion", 0.5), ("diffusion", -1), ("leak", 0), ("drive", np.inf)],
+    [
+        ("cells", 2),
+        ("diffusion", 0.5),
+        ("diffusion", -1),
+        ("leak", 0),
+        ("drive", np.inf),
+    ],
 )
 def test_numbers_out_of_range_are_told(key, value):
     given = {"cells": 5, "diffusion": 0.1, "leak": 0.5, "carried": 0.9, "drive": 1.0}

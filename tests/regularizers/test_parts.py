@@ -20,7 +20,9 @@ BLOCKS = {
 ONES = {
     "gradient": lambda grid: Gradient(grid, 0.7, cell_weights=2.0),
     "bilaplacian": lambda grid: BiLaplacian(grid, 0.7, gamma=0.1, delta=2.0),
-    "variance": lambda grid: BiLaplacian(grid, 0.7, correlation_length=0.3, variance=2.0),
+    "variance": lambda grid: BiLaplacian(
+        grid, 0.7, correlation_length=0.3, variance=2.0
+    ),
 }
 
 
@@ -39,7 +41,9 @@ def made(name, one, **options):
     block = block_of(BLOCKS[name], Grid((7, 6), active=ACTIVE, extent=(1.0, 2.0)))
     if name != "channels":
         options = {"smoothness": 3.0, "times": TIMES} | options
-    return block, Parts(block, ONES[one](block_grid(block)), reference=random(block, 5), **options)
+    return block, Parts(
+        block, ONES[one](block_grid(block)), reference=random(block, 5), **options
+    )
 
 
 def block_grid(block):
@@ -90,7 +94,9 @@ def test_a_step_between_constant_fields_costs_its_square_over_the_time():
     p = block.create_vec()
     for step, value in enumerate((1.0, 2.0, 6.0)):
         block.view(p.getArray())[step] = value
-    assert R.value(p) == pytest.approx(0.5 * 5.0 * 2.0 * (1.0 / 1.0 + 16.0 / 2.0), rel=1e-12)
+    assert R.value(p) == pytest.approx(
+        0.5 * 5.0 * 2.0 * (1.0 / 1.0 + 16.0 / 2.0), rel=1e-12
+    )
     R.destroy()
 
 

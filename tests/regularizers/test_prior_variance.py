@@ -40,10 +40,16 @@ def diagonal(R, grid, cells):
 
 def some_cells(grid, count=12):
     """Corners, and others at random; active."""
-    active = np.ones(grid.shape, bool) if grid.active_global is None else grid.active_global
+    active = (
+        np.ones(grid.shape, bool) if grid.active_global is None else grid.active_global
+    )
     on = np.argwhere(active)
     rng = np.random.default_rng(2)
-    picked = [on[0], on[-1], *on[rng.choice(len(on), min(count, len(on)), replace=False)]]
+    picked = [
+        on[0],
+        on[-1],
+        *on[rng.choice(len(on), min(count, len(on)), replace=False)],
+    ]
     return [tuple(int(i) for i in cell) for cell in picked]
 
 
@@ -51,7 +57,10 @@ GRIDS = {
     "line": {"shape": (60,), "extent": (30.0,)},
     "ring": {"shape": (60,), "extent": (30.0,), "boundaries": PERIODIC},
     "box": {"shape": (24, 18), "extent": (24.0, 18.0)},
-    "stretched": {"shape": (24, 18), "edges": [stretched(24, 24.0), stretched(18, 20.0)]},
+    "stretched": {
+        "shape": (24, 18),
+        "edges": [stretched(24, 24.0), stretched(18, 20.0)],
+    },
     "periodic": {"shape": (24, 18), "extent": (24.0, 18.0), "boundaries": PERIODIC},
     "stretched ring": {
         "shape": (24, 18),
@@ -81,7 +90,9 @@ def test_the_variance_is_the_same_everywhere(name):
     given = dict(GRIDS[name])
     grid = Grid(given.pop("shape"), **given)
     for length, directions in ((4.0, None), (1.0, [4.0, 0.5, 2.0][: grid.dim])):
-        R = BiLaplacian(grid, 1.0, correlation_length=length, variance=2.5, directions=directions)
+        R = BiLaplacian(
+            grid, 1.0, correlation_length=length, variance=2.5, directions=directions
+        )
         R.solver.ksp.setTolerances(rtol=1e-10)
         np.testing.assert_allclose(diagonal(R, grid, some_cells(grid)), 2.5, rtol=2e-3)
         R.destroy()
@@ -138,7 +149,9 @@ def test_the_box_formula_is_the_sum_over_its_modes():
     box = Box((stretched(7, 3.0), np.linspace(0, 2, 6)), (False, True))
     pairs = [box._eigenpairs(d, D) for d, D in enumerate((0.3, 1.2))]
     rates = pairs[0][0][:, None] + pairs[1][0] + 0.7
-    expected = np.einsum("ia,jb,ab->ij", pairs[0][1] ** 2, pairs[1][1] ** 2, rates**-2.0)
+    expected = np.einsum(
+        "ia,jb,ab->ij", pairs[0][1] ** 2, pairs[1][1] ** 2, rates**-2.0
+    )
     found = box.variance((0.3, 1.2), 0.7, (slice(None), slice(None)))
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 

@@ -39,7 +39,9 @@ OWN = [Column("rate"), Column("validation", validation, ".4f")]
 
 def step(monitor, space, i):
     row = {"iteration": i, "objective": 1.0, "gradient_norm": 1.0, "rate": 0.5**i}
-    state = SimpleNamespace(vectors={"m": space.grid.from_natural(np.full((4, 3), i))}, meta={})
+    state = SimpleNamespace(
+        vectors={"m": space.grid.from_natural(np.full((4, 3), i))}, meta={}
+    )
     monitor(row, state)
 
 

@@ -16,7 +16,13 @@ WORLD = MPI.COMM_WORLD
 
 
 def run(data, out, *files, **others):
-    given = {"noise": 0.0, "seed": 0, "form": "weak", "windows": [20, 20], "plot": False}
+    given = {
+        "noise": 0.0,
+        "seed": 0,
+        "form": "weak",
+        "windows": [20, 20],
+        "plot": False,
+    }
     options = Namespace(data=str(data), out=str(out), overwrite=True, file=list(files))
     vars(options).update(given | others)
     with discovery.Discovery(options, WORLD, 0.0) as found:
@@ -33,8 +39,13 @@ def test_the_case_of_an_equation_starts_from_it(tmp_path):
     if WORLD.rank == 0:
         # u_t = 0.1 u_xx - 0.5 u, and i u_t = -0.5 u_xx of two waves each.
         modes = [(1, 1.0), (2, 0.7), (3, -0.4)]
-        real = sum(a * np.exp(-(0.1 * k**2 + 0.5) * t[:, None]) * np.sin(k * x) for k, a in modes)
-        turned = sum(a * np.exp(1j * (k * x - 0.5 * k**2 * t[:, None])) for k, a in modes)
+        real = sum(
+            a * np.exp(-(0.1 * k**2 + 0.5) * t[:, None]) * np.sin(k * x)
+            for k, a in modes
+        )
+        turned = sum(
+            a * np.exp(1j * (k * x - 0.5 * k**2 * t[:, None])) for k, a in modes
+        )
         savemat(folder / "heat.mat", {"t": t, "x": x, "u": real.T})
         savemat(folder / "wave.mat", {"tt": t, "x": x, "usol": turned})
     WORLD.Barrier()
@@ -43,7 +54,10 @@ def test_the_case_of_an_equation_starts_from_it(tmp_path):
     np.testing.assert_allclose(told["heat"]["coefficients"], [-0.5, 0.1], rtol=1e-4)
     assert told["wave"]["terms"] == ["i u_xx"]
     np.testing.assert_allclose(told["wave"]["coefficients"], [0.5], rtol=1e-4)
-    assert {p.name for p in (folder / "out").glob("*.png")} == {"heat_terms.png", "wave_terms.png"}
+    assert {p.name for p in (folder / "out").glob("*.png")} == {
+        "heat_terms.png",
+        "wave_terms.png",
+    }
     for name, unknowns in (("heat", {"c1": -0.5, "D": 0.1}), ("wave", {"D": 0.5})):
         case = load_case(folder / "out" / f"{name}.toml", WORLD)
         starts = {u.name: float(u.initial) for u in case.table.unknown}

@@ -44,7 +44,9 @@ def small_disk(tmp_path):
     place = comm.bcast(tmp_path, root=0) / "disk"
     if comm.rank == 0:
         place.mkdir()
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)], check=True)
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)], check=True
+        )
     comm.Barrier()
     yield place
     comm.Barrier()
@@ -67,7 +69,9 @@ def parameters(comm, shape=(48, 48)):
     )
 
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="a small disk is mounted by root")
+needs_root = pytest.mark.skipif(
+    os.geteuid() != 0, reason="a small disk is mounted by root"
+)
 
 
 @needs_root
@@ -75,7 +79,9 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="a small disk is mount
 def test_a_full_disk_is_named_and_what_was_complete_stays(small_disk):
     comm, space = MPI.COMM_WORLD, parameters(MPI.COMM_WORLD)
     save_checkpoint(small_disk, comm, space, state(space, 0.5), 0)
-    with pytest.raises(InputError, match=f"checkpoint: got {small_disk}.*No space left on device"):
+    with pytest.raises(
+        InputError, match=f"checkpoint: got {small_disk}.*No space left on device"
+    ):
         save_checkpoint(small_disk, comm, space, state(space, 0.25), 1)
     comm.Barrier()
     assert names(small_disk) == ["checkpoint-0"]
@@ -93,13 +99,18 @@ def test_a_history_on_a_full_disk_keeps_whole_lines_only(small_disk):
             out.append(row)
     MPI.COMM_WORLD.Barrier()
     content = (out.path / "history.csv").read_bytes()
-    assert content.endswith(b"\r\n") and content.decode().count("\n") == len(out.history()) + 1
+    assert (
+        content.endswith(b"\r\n")
+        and content.decode().count("\n") == len(out.history()) + 1
+    )
     out.close()
 
 
 @pytest.mark.parallel([1, 2])
 @pytest.mark.parametrize("number", [errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EIO])
-def test_whatever_the_disk_refuses_while_vectors_are_written(tmp_path, monkeypatch, number):
+def test_whatever_the_disk_refuses_while_vectors_are_written(
+    tmp_path, monkeypatch, number
+):
     """On rank 0 only, where the others wait for it inside the vector."""
     comm, space = MPI.COMM_WORLD, parameters(MPI.COMM_WORLD, (6, 5))
     out = comm.bcast(tmp_path, root=0)
@@ -124,7 +135,9 @@ def test_slabs_of_any_size_give_the_same_file(tmp_path, monkeypatch, shape):
     contents = []
     for size in (1, 7, 10_000):
         monkeypatch.setattr(vectors, "SLAB", size)
-        path = save_checkpoint(out, comm, space, SimpleNamespace(vectors={"m": m}, meta={}), size)
+        path = save_checkpoint(
+            out, comm, space, SimpleNamespace(vectors={"m": m}, meta={}), size
+        )
         loaded = own(find_checkpoint(out, comm).load(space, comm)["m"])
         assert (loaded.getArray() == m.getArray()).all()
         contents.append((path / "m.bin").read_bytes())
@@ -132,7 +145,8 @@ def test_slabs_of_any_size_give_the_same_file(tmp_path, monkeypatch, shape):
     # the layout of PETSc's own binary vectors
     assert contents[0][:8] == np.array([1211214, np.prod(shape)], ">i4").tobytes()
     np.testing.assert_array_equal(
-        np.frombuffer(contents[0], ">f8", np.prod(shape), 8), np.log(values).ravel(order="F")
+        np.frombuffer(contents[0], ">f8", np.prod(shape), 8),
+        np.log(values).ravel(order="F"),
     )
 
 
@@ -173,7 +187,13 @@ def test_overwrite_takes_all_that_a_run_wrote_and_nothing_else(tmp_path):
     assert names(tmp_path) == sorted([".lock", *before])  # its input may be wrong yet
     out.append(ROWS[0])
     out.close()
-    assert names(tmp_path) == [".hidden", "E.png", "checkpoint-mine", "history.csv", "notes.txt"]
+    assert names(tmp_path) == [
+        ".hidden",
+        "E.png",
+        "checkpoint-mine",
+        "history.csv",
+        "notes.txt",
+    ]
 
 
 def test_overwrite_that_is_killed_at_any_moment_leaves_what_the_next_one_knows(
@@ -187,7 +207,9 @@ def test_overwrite_that_is_killed_at_any_moment_leaves_what_the_next_one_knows(
         out.begin_history()
         out.sign({"--seed": "0"})
         out.claim(["D.png"])
-        out.write("summary.json", '{"status": "converged", "iterations": 1, "objective": 2.0}')
+        out.write(
+            "summary.json", '{"status": "converged", "iterations": 1, "objective": 2.0}'
+        )
         out.close()
         for name in ("D.png", "weight.json", "parameters.vti"):
             (folder / name).write_text("x")
@@ -281,12 +303,16 @@ def test_a_run_that_finished_is_not_taken_for_another(tmp_path):
     folder = comm.bcast(tmp_path, root=0)
     out = RunDirectory(folder, comm)
     out.sign({"--seed": "0"})
-    out.write("summary.json", '{"status": "converged", "iterations": 1, "objective": 2.0}')
+    out.write(
+        "summary.json", '{"status": "converged", "iterations": 1, "objective": 2.0}'
+    )
     out.close()
     out = RunDirectory(folder, comm, "resume")
     out.sign({"--seed": "0"})
     out.refuse_another({"--seed": "0"})
-    with pytest.raises(InputError, match="--resume: --seed: got 1, other than in the run of"):
+    with pytest.raises(
+        InputError, match="--resume: --seed: got 1, other than in the run of"
+    ):
         out.refuse_another({"--seed": "1"})
     assert out.finished()["status"] == "converged"
     out.close()

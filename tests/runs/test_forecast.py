@@ -67,7 +67,11 @@ def test_one_grid_is_as_a_forecast():
     for i in range(3):
         assert outlook.seconds_left(0.0) == (None, False)
         outlook.grid.add(i, 10.0**-i, 2.0 * i)
-    assert outlook.seconds_left(4.0) == outlook.grid.seconds_left() == (pytest.approx(4.0), False)
+    assert (
+        outlook.seconds_left(4.0)
+        == outlook.grid.seconds_left()
+        == (pytest.approx(4.0), False)
+    )
 
 
 def test_further_starts_take_as_long_as_those_before():

@@ -88,10 +88,14 @@ def test_what_changes_results_counts_and_nothing_else(tmp_path):
     assert differing(first, of(tmp_path / "a", seed=3)) == ["--seed"]
     assert differing(first, of(tmp_path / "a", cells=[16])) == ["--grid"]
     write(tmp_path / "a", text=CASE.replace("sigma = 1e-3", "sigma = 1e-2"))
-    assert differing(first, of(tmp_path / "a")) == ["section [observation] of the case (or --set)"]
+    assert differing(first, of(tmp_path / "a")) == [
+        "section [observation] of the case (or --set)"
+    ]
     # Boxes of files that name their unit are converted to it.
     write(tmp_path / "a", text=CASE.replace('"one"', '"one"\nlength_unit = "cm"'))
-    assert differing(first, of(tmp_path / "a")) == ["section [case] of the case (or --set)"]
+    assert differing(first, of(tmp_path / "a")) == [
+        "section [case] of the case (or --set)"
+    ]
     write(tmp_path / "a", text=CASE.replace('"one"', '"two"'))
     assert of(tmp_path / "a") == first
 
@@ -119,7 +123,9 @@ def test_pictures_are_those_that_the_case_reads(tmp_path, monkeypatch):
 
 
 def test_files_that_a_deck_includes_count(tmp_path):
-    write(tmp_path / "a", text=CASE.replace('"start.npy"', '"deck.grdecl", key = "PERMX"'))
+    write(
+        tmp_path / "a", text=CASE.replace('"start.npy"', '"deck.grdecl", key = "PERMX"')
+    )
     (tmp_path / "a" / "deck.grdecl").write_text("INCLUDE\n 'one.inc' /\n")
     (tmp_path / "a" / "one.inc").write_text("INCLUDE\n 'two.inc' /\n")
     (tmp_path / "a" / "two.inc").write_text("PERMX\n 8*0.5 /\n")
@@ -133,12 +139,16 @@ def test_files_that_a_deck_includes_count(tmp_path):
 
 def test_boundary_values_in_files_count(tmp_path):
     (tmp_path / "a").mkdir()
-    boundary = '[[experiment]]\nboundary = { "x-" = { file = "t.csv" } }\n[[observation]]'
+    boundary = (
+        '[[experiment]]\nboundary = { "x-" = { file = "t.csv" } }\n[[observation]]'
+    )
     text = PICTURED.replace('{ picture = "k.png", range = [0.5, 1.0] }', "0.5")
     text = text.replace("[time]", '[boundaries]\n"x-" = "dirichlet"\n[time]')
     (tmp_path / "a" / "case.toml").write_text(text.replace("[[observation]]", boundary))
     found = []
     for value in (1, 2):
-        (tmp_path / "a" / "t.csv").write_text(f"t,y,u\n0,0,0\n0,1,1\n1,0,{value}\n1,1,3\n")
+        (tmp_path / "a" / "t.csv").write_text(
+            f"t,y,u\n0,0,0\n0,1,1\n1,0,{value}\n1,1,3\n"
+        )
         found.append(of(tmp_path / "a"))
     assert "the contents of experiment[0].boundary.x-, file t.csv" in differing(*found)

@@ -56,7 +56,9 @@ def found(case, fit):
     _, estimates = parameter_metrics(objective.space, at, m)
     ensemble = Ensemble.split(MPI.COMM_WORLD, 1, 1)
     forward = model(objective)
-    (table,) = tables(case, objective.space, m, forward, solved(at), ensemble, estimates)
+    (table,) = tables(
+        case, objective.space, m, forward, solved(at), ensemble, estimates
+    )
     final = forward.grid.to_natural(solved(at).final[0][0])
     at.destroy()
     return table, MPI.COMM_WORLD.bcast(final, root=0), estimates
@@ -73,7 +75,10 @@ def test_a_table(fit):
     # The truth is in the band nearly everywhere where there are data.
     told = table.seen & np.isfinite(table.low)
     assert told.sum() > 10
-    assert np.mean((table.low <= table.true) & (table.true <= table.high), where=told) > 0.7
+    assert (
+        np.mean((table.low <= table.true) & (table.true <= table.high), where=told)
+        > 0.7
+    )
     assert np.all(table.low[told] < table.value[told])
     # The band is that of the delta method, from the numbers' own covariance.
     f, theta = function(case.table.unknown[0]), None

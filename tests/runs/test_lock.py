@@ -87,9 +87,13 @@ def test_a_lock_that_was_being_signed_blocks_nobody(tmp_path, content):
     taken.release()
 
 
-def test_a_holder_on_another_host_counts_while_it_touches_its_lock(tmp_path, monkeypatch):
+def test_a_holder_on_another_host_counts_while_it_touches_its_lock(
+    tmp_path, monkeypatch
+):
     (tmp_path / LOCK).write_text(
-        json.dumps({"host": "elsewhere", "boot": "1", "pid": 1, "since": "2026", "ranks": 4})
+        json.dumps(
+            {"host": "elsewhere", "boot": "1", "pid": 1, "since": "2026", "ranks": 4}
+        )
     )
     beating = lock._beats
 
@@ -101,7 +105,9 @@ def test_a_holder_on_another_host_counts_while_it_touches_its_lock(tmp_path, mon
 
     with monkeypatch.context() as patched:
         patched.setattr(lock, "_beats", beats)
-        with pytest.raises(InputError, match="process 1 on elsewhere.*4 ranks.*is at work"):
+        with pytest.raises(
+            InputError, match="process 1 on elsewhere.*4 ranks.*is at work"
+        ):
             RunLock(tmp_path)
     monkeypatch.undo()
     monkeypatch.setattr(lock, "WATCH", 0.3)

@@ -34,7 +34,13 @@ def test_errors_intervals_and_chi_squared_are_defined(tmp_path):
     path = tmp_path / "case.toml"
     path.write_text(CASE)
     case = load_case(path, MPI.COMM_SELF)
-    names = ["chi_squared", "relative_error_D", "relative_error_c", "c_interval", "data"]
+    names = [
+        "chi_squared",
+        "relative_error_D",
+        "relative_error_c",
+        "c_interval",
+        "data",
+    ]
     found = meanings(case, names)
     assert list(found) == names[:-1]
     assert "over that of start - true, of logarithms" in found["relative_error_D"]

@@ -21,7 +21,14 @@ from npde_opt.io.results import Seconds, Summary
 from npde_opt.optimizers import OptimizerState, Settings, minimize
 from npde_opt.runs.folder import RunDirectory
 from npde_opt.runs.monitor import Monitor
-from npde_opt.runs.progress import Level, LiveTable, Progress, clock, closing_text, terminal_width
+from npde_opt.runs.progress import (
+    Level,
+    LiveTable,
+    Progress,
+    clock,
+    closing_text,
+    terminal_width,
+)
 
 
 class GridSpace:
@@ -53,7 +60,8 @@ def row(i, **more):
 
 def state(space, i):
     return SimpleNamespace(
-        vectors={"m": space.grid.from_natural(np.full((6, 5), i + 1 / 3))}, meta={"iteration": i}
+        vectors={"m": space.grid.from_natural(np.full((6, 5), i + 1 / 3))},
+        meta={"iteration": i},
     )
 
 
@@ -167,7 +175,10 @@ def test_columns_fit_the_terminal(width, terminal):
     table.close()
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", stream.getvalue())
     assert (
-        "1.2500000e+01" in plain and "<1d 03h" in plain and "1.00e-07" in plain and "…" not in plain
+        "1.2500000e+01" in plain
+        and "<1d 03h" in plain
+        and "1.00e-07" in plain
+        and "…" not in plain
     )
     assert max(map(len, plain.splitlines())) <= width
     assert ("krylov" in plain) == (width >= 105)
@@ -191,7 +202,9 @@ def test_a_file_is_no_terminal(tmp_path):
     ],
 )
 def test_all_that_is_not_converged_says_so_first(status, words):
-    text = closing_text(replace(SUMMARY, status=status, metrics={"reason": "because"})).strip()
+    text = closing_text(
+        replace(SUMMARY, status=status, metrics={"reason": "because"})
+    ).strip()
     assert text.startswith(f"NOT CONVERGED: {words}") == (words is not None)
     assert words is None or "after 9 iterations: because" in text.splitlines()[0]
 
@@ -225,17 +238,25 @@ def test_discrepancy_stops():
 
 
 @pytest.mark.parallel([1, 2])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT]
+)
 def test_a_signal_to_one_rank_stops_all_after_a_checkpoint(tmp_path, number):
     comm, space = MPI.COMM_WORLD, GridSpace()
     out = RunDirectory(folder(tmp_path) / "run")
     before = signal.getsignal(number)
     monitor = Monitor(
-        comm, out, space=space, identity={"case": "abc"}, stream=None, checkpoint_seconds=1e9
+        comm,
+        out,
+        space=space,
+        identity={"case": "abc"},
+        stream=None,
+        checkpoint_seconds=1e9,
     )
     with (
         pytest.raises(
-            Interrupted, match=rf"{number.name} after iteration 1; .*checkpoint-1.*--resume"
+            Interrupted,
+            match=rf"{number.name} after iteration 1; .*checkpoint-1.*--resume",
         ),
         monitor,
     ):
@@ -279,13 +300,22 @@ def test_a_signal_between_two_batches_loses_nothing(tmp_path):
     first.close()
     checkpoint, vectors = load_checkpoint(path, comm, J.space)
     assert checkpoint.state["within"]["batch"] == 1
-    second = Monitor(comm, RunDirectory(path, mode="resume"), space=J.space, stream=None)
+    second = Monitor(
+        comm, RunDirectory(path, mode="resume"), space=J.space, stream=None
+    )
     second.resume(checkpoint)
     state = OptimizerState(vectors, dict(checkpoint.state))
     found = minimize(J, m, settings, second, resume=state)
     assert (found.m.getArray() == expected.m.getArray()).all()
     rows = second.out.history()
-    for key in ("iteration", "objective", "gradient_norm", "step", "evaluations", "passes"):
+    for key in (
+        "iteration",
+        "objective",
+        "gradient_norm",
+        "step",
+        "evaluations",
+        "passes",
+    ):
         assert [r[key] for r in rows] == [r[key] for r in expected.history]
     second.close()
 
@@ -389,7 +419,11 @@ def test_checkpoints_need_the_space(tmp_path):
 
 
 def test_an_end_of_an_interval_may_be_open():
-    metrics = {"w_interval": [1.6, None], "D_interval": [[1.0, 2.0], None], "r_interval": None}
+    metrics = {
+        "w_interval": [1.6, None],
+        "D_interval": [[1.0, 2.0], None],
+        "r_interval": None,
+    }
     text = closing_text(replace(SUMMARY, status="converged", metrics=metrics))
     assert "[1.6, open]" in text
     assert "[[1, 2], not determined by the data]" in text
@@ -398,7 +432,9 @@ def test_an_end_of_an_interval_may_be_open():
 
 def test_intervals_away_from_a_minimum_are_said_to_be_so():
     metrics = {"r": 1.2, "r_interval": [1.1, 1.3]}
-    stopped = closing_text(replace(SUMMARY, status="stopped_at_tolerance", metrics=metrics))
+    stopped = closing_text(
+        replace(SUMMARY, status="stopped_at_tolerance", metrics=metrics)
+    )
     converged = closing_text(replace(SUMMARY, status="converged", metrics=metrics))
     assert "INTERVALS    are of the point where the run stopped" in stopped
     assert "INTERVALS" not in converged
@@ -406,7 +442,9 @@ def test_intervals_away_from_a_minimum_are_said_to_be_so():
 
 def test_closing_summary(tmp_path):
     stream = io.StringIO()
-    monitor = Monitor(MPI.COMM_SELF, RunDirectory(tmp_path, MPI.COMM_SELF), stream=stream)
+    monitor = Monitor(
+        MPI.COMM_SELF, RunDirectory(tmp_path, MPI.COMM_SELF), stream=stream
+    )
     monitor.finish(SUMMARY)
     text = stream.getvalue()
     assert text.rstrip() == closing_text(SUMMARY, tmp_path).rstrip()
@@ -429,8 +467,13 @@ def test_a_signal_before_the_first_iteration_ends_with_75():
         "import os, signal, time\nfrom npde_opt import errors\n"
         "errors.run(lambda: (os.kill(os.getpid(), signal.SIGUSR1), time.sleep(20)) and 0)"
     )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=900)
-    assert run.returncode == 75 and "stopped by SIGUSR1 before the first iteration" in run.stderr
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=900
+    )
+    assert (
+        run.returncode == 75
+        and "stopped by SIGUSR1 before the first iteration" in run.stderr
+    )
 
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
@@ -449,7 +492,16 @@ def test_a_second_signal_does_not_keep_the_ranks_from_ending(second):
         if not k.startswith(("OMPI_COMM", "PMIX_", "PMI_", "ORTE_"))
     }
     run = subprocess.run(
-        ["mpirun", "--allow-run-as-root", "--oversubscribe", "-n", "2", sys.executable, "-c", code],
+        [
+            "mpirun",
+            "--allow-run-as-root",
+            "--oversubscribe",
+            "-n",
+            "2",
+            sys.executable,
+            "-c",
+            code,
+        ],
         env=env,
         capture_output=True,
         text=True,

@@ -13,14 +13,22 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def called(*arguments):
     run = subprocess.run(
-        [sys.executable, *map(str, arguments)], capture_output=True, text=True, timeout=600
+        [sys.executable, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=600,
     )
     assert run.returncode == 0, run.stderr
     return run.stdout
 
 
 @pytest.mark.parametrize(
-    "start", [["-m", "npde_opt"], [ROOT / "drivers/identify.py"], [ROOT / "drivers/simulate.py"]]
+    "start",
+    [
+        ["-m", "npde_opt"],
+        [ROOT / "drivers/identify.py"],
+        [ROOT / "drivers/simulate.py"],
+    ],
 )
 def test_all_programs_tell_their_version(start):
     assert called(*start, "--version").split() == ["npde_opt", npde_opt.__version__]

@@ -38,7 +38,9 @@ def test_reported_predictions_are_those_that_the_misfit_sees():
     assert found.size == 2 * 16 * 18 * 15
     assert 0 < np.isfinite(found).sum() == J.data_count < found.size
     error = data_errors(case, predicted)["rmse"]
-    assert error == pytest.approx(0.05 * np.sqrt(2 * at.misfit / J.data_count), rel=1e-10)
+    assert error == pytest.approx(
+        0.05 * np.sqrt(2 * at.misfit / J.data_count), rel=1e-10
+    )
     at.destroy()
     J.destroy()
 
@@ -63,7 +65,9 @@ def test_scratch_assay_is_fitted(name, tmp_path, monkeypatch):
     if comm.rank == 0:
         scratch_file(folder)
     comm.Barrier()
-    case = load_case(MESHES / f"{name}.toml", comm, data=folder, variables={"cells": "16"})
+    case = load_case(
+        MESHES / f"{name}.toml", comm, data=folder, variables={"cells": "16"}
+    )
     ensemble = Ensemble.split(comm, 1, 1)
     case.prepare(ensemble)
     assert case.data.observed[0].size == 37 * 5
@@ -118,10 +122,14 @@ def test_an_unknown_history_is_drawn_over_its_times(tmp_path, monkeypatch):
     case = case_of(tmp_path, HISTORY)
     assert report_names(case, case.grid(comm), plot=True) == ["parameters.vti", "h.png"]
     out, given = RunDirectory(case.path.parent / "out", comm, "new"), []
-    monkeypatch.setattr(drawing.figures, "plot_history", lambda *a, **k: given.append((a, k)))
+    monkeypatch.setattr(
+        drawing.figures, "plot_history", lambda *a, **k: given.append((a, k))
+    )
     found = [1.1, 2.9, 4.1, 2.0]
     ends = [[0.9, 1.3], None, [3.9, 4.3], [1.9, 2.1]]
-    drawing.draw_histories(case, case.on(case.grid(comm)), {"h": found, "h_interval": ends}, out)
+    drawing.draw_histories(
+        case, case.on(case.grid(comm)), {"h": found, "h_interval": ends}, out
+    )
     out.close()
     assert len(given) == (comm.rank == 0)
     for (path, times, values, true, interval), more in given:

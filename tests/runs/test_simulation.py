@@ -55,7 +55,9 @@ initial = 1.0
 def simulated(case, groups=1, noise=False, plot=False):
     """Runs it; the folder that it leaves."""
     out = case.path.parent / "out"
-    options = Namespace(resume=False, out=str(out), overwrite=True, noise=noise, plot=plot)
+    options = Namespace(
+        resume=False, out=str(out), overwrite=True, noise=noise, plot=plot
+    )
     ensemble = Ensemble.split(COMM, groups, case.experiment_count)
     with Simulation(options, case, ensemble, COMM) as run:
         run.solve()
@@ -82,7 +84,9 @@ def test_data_are_those_that_another_case_measures(tmp_path):
     simulated(case_of(tmp_path, STEADY + OBSERVED), groups=COMM.size)
     text = STEADY.replace("[equation]\nknown = { D = 2.0 }\n", UNKNOWN) + MEASURED
     data = case_of(tmp_path, text).prepare(Ensemble.whole(COMM))
-    np.testing.assert_allclose(data.observed, [[0.25, 0.8, 0.5], [1.5, 0.4, 1.0]], atol=1e-9)
+    np.testing.assert_allclose(
+        data.observed, [[0.25, 0.8, 0.5], [1.5, 0.4, 1.0]], atol=1e-9
+    )
     np.testing.assert_allclose(data.sigma, [[0.1, 0.1, 0.2]] * 2)
 
 
@@ -140,7 +144,9 @@ TWO = MOVING.replace(
 
 @pytest.mark.parallel([2])
 @pytest.mark.parametrize(("text", "suffix"), [(STEADY, "png"), (TWO, "gif")])
-def test_figures_are_of_all_experiments_up_to_a_number(tmp_path, monkeypatch, text, suffix):
+def test_figures_are_of_all_experiments_up_to_a_number(
+    tmp_path, monkeypatch, text, suffix
+):
     monkeypatch.setattr(drawing, "FRAMES", 2)
     case = case_of(tmp_path, text)
     out = simulated(case, groups=COMM.size, plot=True)

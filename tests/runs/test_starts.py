@@ -68,13 +68,22 @@ class Stopping(Monitor):
 def run(file, out, resume=False, last=10**9):
     """Rows of the history and the summary; None where it was stopped."""
     options = argparse.Namespace(
-        case=file, out=out, resume=resume, overwrite=False, plot=False, optimizer=None, levels=None
+        case=file,
+        out=out,
+        resume=resume,
+        overwrite=False,
+        plot=False,
+        optimizer=None,
+        levels=None,
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Stopping, "last", last)
         patch.setattr("npde_opt.runs.run.Monitor", Stopping)
         case, ensemble = load_case(file), Ensemble.split(world(), 1, 1)
-        with Run(options, case, ensemble, world(), 0.0) as it, contextlib.suppress(Interrupted):
+        with (
+            Run(options, case, ensemble, world(), 0.0) as it,
+            contextlib.suppress(Interrupted),
+        ):
             assert it.goes_on()
             it.prepare()
             it.report(it.identify())
@@ -104,19 +113,32 @@ def test_a_run_that_is_stopped_in_any_start_goes_on_there(file):
         assert found["objective"] == pytest.approx(whole["objective"], rel=1e-12)
         for one, other in zip(metrics["starts"], wanted["starts"], strict=True):
             assert one["work"] == other["work"]
-            assert one["distance"] == pytest.approx(other["distance"], rel=1e-6, abs=1e-6)
+            assert one["distance"] == pytest.approx(
+                other["distance"], rel=1e-6, abs=1e-6
+            )
         assert "ended start 1" in metrics["minima"][0]
         assert (out / "starts.csv").read_text().count("\n") == 4
 
 
 def outcomes():
     return [
-        Outcome(0, "converged", "", 3, 1.5, 0.9, {"q": [1.0], "r": [2.0, 3.0]}, distance=0.0),
+        Outcome(
+            0, "converged", "", 3, 1.5, 0.9, {"q": [1.0], "r": [2.0, 3.0]}, distance=0.0
+        ),
         Outcome(1, "failed", "solver 'state_' failed"),
         Outcome(
-            2, "max_iterations", "", 50, 40.0, 1.9, {"q": [7.0], "r": [2.0, 3.0]}, distance=9.0
+            2,
+            "max_iterations",
+            "",
+            50,
+            40.0,
+            1.9,
+            {"q": [7.0], "r": [2.0, 3.0]},
+            distance=9.0,
         ),
-        Outcome(3, "stalled", "", 5, 9.0, 1.1, {"q": [-1.0], "r": [2.0, 3.0]}, distance=31.0),
+        Outcome(
+            3, "stalled", "", 5, 9.0, 1.1, {"q": [-1.0], "r": [2.0, 3.0]}, distance=31.0
+        ),
     ]
 
 
@@ -126,7 +148,12 @@ def found():
 
 def test_the_table_has_a_line_a_start():
     rows = list(csv.DictReader(io.StringIO(starts.csv_text(outcomes()))))
-    assert [r["status"] for r in rows] == ["converged", "failed", "max_iterations", "stalled"]
+    assert [r["status"] for r in rows] == [
+        "converged",
+        "failed",
+        "max_iterations",
+        "stalled",
+    ]
     assert [r["q"] for r in rows] == ["1.0", "", "7.0", "-1.0"]
     assert [r["r[1]"] for r in rows] == ["3.0", "", "3.0", "3.0"]
     assert rows[1]["objective"] == ""
@@ -147,7 +174,9 @@ def test_other_minima_are_told_of_starts_that_ended():
 def test_starts_of_unknowns_that_are_not_there(tmp_path):
     file = tmp_path / "case.toml"
     file.write_text(CASE.replace("{ q = -0.6 }", "{ qq = -0.6 }"))
-    with pytest.raises(InputError, match=r"optimizer\.restarts\[0\]: unknown 'qq'.*'q'"):
+    with pytest.raises(
+        InputError, match=r"optimizer\.restarts\[0\]: unknown 'qq'.*'q'"
+    ):
         load_case(file, MPI.COMM_SELF)
 
 

@@ -95,12 +95,16 @@ def error_of(n, scheme, conservative, edges=None):
     load = f * grid.volume
     ghosts = np.zeros([m + 2 for m in grid.local_shape], order="F")
     e = [
-        np.concatenate([[q[0]], c, [q[-1]]]) for q, c in zip(grid.edges, grid.centers, strict=True)
+        np.concatenate([[q[0]], c, [q[-1]]])
+        for q, c in zip(grid.edges, grid.centers, strict=True)
     ]
     part = [c[s.start : s.stop + 2] for c, s in zip(e, grid.local_slice, strict=True)]
     whole = np.sin(2 * part[0])[:, None] * np.exp(part[1])[None]
     for d in range(2):
-        for side, here in ((0, grid.start[d] == 0), (-1, grid.stop[d] == grid.shape[d])):
+        for side, here in (
+            (0, grid.start[d] == 0),
+            (-1, grid.stop[d] == grid.shape[d]),
+        ):
             layer = [slice(1, -1)] * 2
             layer[d] = side
             if here:
@@ -108,7 +112,9 @@ def error_of(n, scheme, conservative, edges=None):
     for t in rest:
         load = load + t.at({"D": np.ones(grid.local_shape)}).boundary_load(ghosts)
     seen = at_points(grid, (), POINTS)
-    forward = Steady(space, Equation(grid, rest), {"D": 1.0}, [Experiment(load=load)], [seen])
+    forward = Steady(
+        space, Equation(grid, rest), {"D": 1.0}, [Experiment(load=load)], [seen]
+    )
     at = forward.linearize(space.from_values({"unused": 1.0}))
     found = worst(grid, at.final[0][0] - u)
     at.destroy()
@@ -134,13 +140,19 @@ def problem(name, scheme, conservative, steps):
     velocity = {"texts": SWIRL, "mixed": ("q*w", "3*q**2 - 4*x")}.get(name, "v")
     if name == "channels":
         identity[:2] = [Unknown("v", "identity", block=Field(channels=2))]
-    space = ParameterSpace(grid, identity if name != "texts" else [identity[0], identity[2]])
+    space = ParameterSpace(
+        grid, identity if name != "texts" else [identity[0], identity[2]]
+    )
     term = Advection(grid, velocity, scheme, conservative=conservative)
     if name == "timed":
         velocity = ("q*w*cos(30*t)", "3*q**2*t - 4*x")
         term = TimedAdvection(grid, ("u",), "u", velocity, conservative)
     equation = Equation(grid, [Diffusion(grid, "D"), term])
-    runs = [Experiment({"u": "1 + x*y"}, boundary={"x-": "D + y", "y-": 1.0}, load=grid.volume)]
+    runs = [
+        Experiment(
+            {"u": "1 + x*y"}, boundary={"x-": "D + y", "y-": 1.0}, load=grid.volume
+        )
+    ]
     if steps:
         times = np.linspace(0, 0.02 if steps == "heun" else 0.2, 3)
         times = times * 0.01 if steps == "heun" else times
@@ -156,8 +168,12 @@ def problem(name, scheme, conservative, steps):
         for i, u in enumerate(space.unknowns):
             rng = np.random.default_rng(10 * seed + i)
             full = (2, *grid.shape) if u.name == "v" else grid.shape
-            box = grid.local_slice if u.name != "v" else (slice(None), *grid.local_slice)
-            values[u.name] = rng.random() + 1.0 if u.name == "q" else (1 + rng.random(full))[box]
+            box = (
+                grid.local_slice if u.name != "v" else (slice(None), *grid.local_slice)
+            )
+            values[u.name] = (
+                rng.random() + 1.0 if u.name == "q" else (1 + rng.random(full))[box]
+            )
         vectors.append(space.from_values(values))
     return Objective(forward, [misfit], {}), *vectors
 
@@ -215,7 +231,9 @@ def test_the_largest_velocity_limits_explicit_steps():
 @pytest.mark.parallel([1, 2])
 def test_a_velocity_that_turns_round_brings_all_back():
     """u' + v(t) u_x = 0 with v = cos(t): shifts by sin(t), here by Heun's steps on a fine line."""
-    grid = Grid((128,), extent=(2 * np.pi,), boundaries={"x-": "periodic", "x+": "periodic"})
+    grid = Grid(
+        (128,), extent=(2 * np.pi,), boundaries={"x-": "periodic", "x+": "periodic"}
+    )
     space = ParameterSpace(grid, [Unknown("unused", block=Shared())])
     equation = Equation(grid, [TimedAdvection(grid, ("u",), "u", ["cos(t)"])])
     x = grid.coordinates()[0]

@@ -37,7 +37,12 @@ def test_derivatives_of_a_wave_in_its_index(tight):
     space = ParameterSpace(grid, [Unknown("n")])
     forward = Evolution(
         space,
-        Equation(grid, [Diffusion(grid, "D"), Reaction(grid, "9*(1 - n**2)")], ("re", "im"), 2j),
+        Equation(
+            grid,
+            [Diffusion(grid, "D"), Reaction(grid, "9*(1 - n**2)")],
+            ("re", "im"),
+            2j,
+        ),
         {"D": 1.0},
         [Experiment({"re": "exp(-(x - 3)**2)"})],
         [snapshots(grid, [0.5], "re**2 + im**2")],
@@ -75,7 +80,10 @@ def test_picture_in_a_box():
     )
     assert (found[:8] == 0.5).all() and (found[:, 24:] == 0.5).all()
     whole = picture(
-        "truth", {"picture": "camera", "range": [0.5, 2.5]}, list(Grid((16, 16)).edges), HERE
+        "truth",
+        {"picture": "camera", "range": [0.5, 2.5]},
+        list(Grid((16, 16)).edges),
+        HERE,
     )
     np.testing.assert_allclose(found[8:24, 8:24], whole, rtol=1e-12)
     turned = {"picture": "camera", "box": [[1.0, 0.0], [0.0, 1.0]]}
@@ -91,6 +99,9 @@ def test_a_picture_is_turned_as_its_camera_says(tmp_path):
     exif[0x0112] = 6  # shown after a quarter turn to the right
     turned.save(tmp_path / "k.png", exif=exif)
     found = picture(
-        "truth", {"picture": "k.png"}, list(Grid((3, 2)).edges), Sources(tmp_path, None, (None, 0))
+        "truth",
+        {"picture": "k.png"},
+        list(Grid((3, 2)).edges),
+        Sources(tmp_path, None, (None, 0)),
     )
     np.testing.assert_allclose(found, rows[::-1].T / 255, atol=1e-12)

@@ -70,7 +70,10 @@ def test_the_matrix_is_symmetric_and_positive_definite(shape):
     A = matrix(grid, TensorDiffusion(grid, tensors[len(shape)]), k)
     np.testing.assert_allclose(A, A.T, atol=1e-12 * np.abs(A).max())
     assert np.linalg.eigvalsh(A / np.abs(A).max()).min() > -1e-12
-    diagonal = [[f"{d}*s" if d == e else 0 for e in range(len(shape))] for d in range(len(shape))]
+    diagonal = [
+        [f"{d}*s" if d == e else 0 for e in range(len(shape))]
+        for d in range(len(shape))
+    ]
     for d in range(len(shape)):
         diagonal[d][d] = f"{d + 1}*s"
     found = matrix(grid, TensorDiffusion(grid, diagonal), k)
@@ -100,7 +103,9 @@ def error_of(n):
     uxx = uyy = -(np.pi**2) * wave
     uxy = np.pi**2 * np.cos(np.pi * x) * np.cos(np.pi * y)
     f = -(D[0] * uxx + 2 * D[1] * uxy + D[2] * uyy)
-    f = f - (slope[0] * y * ux + slope[1] * y * uy + slope[1] * x * ux + slope[2] * x * uy)
+    f = f - (
+        slope[0] * y * ux + slope[1] * y * uy + slope[1] * x * ux + slope[2] * x * uy
+    )
     space = ParameterSpace(grid, [Unknown("unused", block=Shared())])
     equation = Equation(grid, [TensorDiffusion(grid, entries)])
     seen = at_points(grid, (), POINTS)
@@ -153,11 +158,17 @@ def problem(tensor, shape, steps):
     active = np.ones(shape, bool)
     active[0, 0] = False
     grid = Grid(shape, boundaries=sides, active=active)
-    unknowns = [Unknown("a", "log"), Unknown("b", "identity"), Unknown("c", "log", block=Shared())]
+    unknowns = [
+        Unknown("a", "log"),
+        Unknown("b", "identity"),
+        Unknown("c", "log", block=Shared()),
+    ]
     space = ParameterSpace(grid, unknowns)
     equation = Equation(grid, [TensorDiffusion(grid, tensor)])
     points = np.random.default_rng(7).random((6, len(shape))) * 0.6 + 0.3
-    runs = [Experiment({"u": "1 + x*y"}, boundary={"x-": "a + c*y", "y+": 1.0, "x+": 1.0})]
+    runs = [
+        Experiment({"u": "1 + x*y"}, boundary={"x-": "a + c*y", "y+": 1.0, "x+": 1.0})
+    ]
     if steps:
         times = np.linspace(0, 1e-3 if steps == "heun" else 0.1, 3)
         seen = [at_points(grid, times[1:], points)]
@@ -166,8 +177,12 @@ def problem(tensor, shape, steps):
         forward = Steady(space, equation, {}, runs, [at_points(grid, (), points)])
     (layout,) = forward.layouts
     misfit = LeastSquares(np.zeros(layout.size), 0.1, layout)
-    m = space.from_values({"a": drawn(grid, 1, 1, 2), "b": drawn(grid, 2, -0.5, 0.5), "c": 1.5})
-    dm = space.from_values({"a": drawn(grid, 3, 1, 2), "b": drawn(grid, 4, -0.5, 0.5), "c": 1.2})
+    m = space.from_values(
+        {"a": drawn(grid, 1, 1, 2), "b": drawn(grid, 2, -0.5, 0.5), "c": 1.5}
+    )
+    dm = space.from_values(
+        {"a": drawn(grid, 3, 1, 2), "b": drawn(grid, 4, -0.5, 0.5), "c": 1.2}
+    )
     return Objective(forward, [misfit], {}), m, dm
 
 

@@ -53,7 +53,9 @@ def written(tmp_path, data="", layers=LAYERS, most=5, arrays=None):
     if COMM.rank == 0:
         inputs, labels = samples()
         np.savez(folder / "a.npz", **(arrays or {"inputs": inputs, "labels": labels}))
-        (folder / "case.toml").write_text(CASE.format(data=data, layers=layers, most=most))
+        (folder / "case.toml").write_text(
+            CASE.format(data=data, layers=layers, most=most)
+        )
     COMM.barrier()
     return folder / "case.toml"
 

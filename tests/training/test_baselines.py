@@ -31,7 +31,9 @@ def test_autoregression_finds_its_coefficients_from_the_fit_alone():
     np.testing.assert_allclose(found, wanted, atol=1e-6)
     changed = wanted.copy()
     changed[30:] = 0
-    np.testing.assert_array_equal(baselines.autoregression(windows, changed, fit), found)
+    np.testing.assert_array_equal(
+        baselines.autoregression(windows, changed, fit), found
+    )
     squared = baselines.autoregression(windows**2, wanted**2, fit, roots=True)
     np.testing.assert_allclose(squared, wanted**2, atol=1e-5)
 

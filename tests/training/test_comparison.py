@@ -68,7 +68,12 @@ def test_a_series_beside_autoregression(tmp_path):
     out = trained(file, tmp_path / "out")
     columns, rows = table(out)
     assert columns == ["60 to 74", "75 to 89"]
-    assert list(rows) == ["persistence", "AR(4)", "AR(4) of roots", "mean of 2 networks"]
+    assert list(rows) == [
+        "persistence",
+        "AR(4)",
+        "AR(4) of roots",
+        "mean of 2 networks",
+    ]
     away = np.diff(y)
     wanted = [np.sqrt(np.mean(away[a - 1 : b] ** 2)) for a, b in ((60, 74), (75, 89))]
     np.testing.assert_allclose(rows["persistence"], wanted, rtol=1e-4)

@@ -36,7 +36,9 @@ def test_shares_of_the_samples(folder):
     together = np.concatenate([p.numbers for p in found.all])
     np.testing.assert_array_equal(np.sort(together), np.arange(40))
     assert np.bincount(LABELS[found.tests[0].numbers]).tolist() == [3, 3, 3, 3]
-    again, other = (parts(folder, n, kind="arrays", file="a.npz", test=0.3) for n in (0, 1))
+    again, other = (
+        parts(folder, n, kind="arrays", file="a.npz", test=0.3) for n in (0, 1)
+    )
     np.testing.assert_array_equal(again.tests[0].numbers, found.tests[0].numbers)
     assert (other.tests[0].numbers != found.tests[0].numbers).any()
 
@@ -44,7 +46,9 @@ def test_shares_of_the_samples(folder):
 def test_a_test_of_its_own_and_a_few_samples(folder):
     found = parts(folder, kind="arrays", file="a.npz", test="b.npz", train=10)
     assert found.train.count == 10 and found.tests[0].count == 8
-    np.testing.assert_array_equal(found.tests[0].source.samples([1]).inputs[0, 0, 0], INPUTS[1])
+    np.testing.assert_array_equal(
+        found.tests[0].source.samples([1]).inputs[0, 0, 0], INPUTS[1]
+    )
     with pytest.raises(InputError, match="data.train: got 41; allowed: at most 40"):
         parts(folder, kind="arrays", file="a.npz", train=41)
 
@@ -63,7 +67,9 @@ def test_windows_by_time(folder):
 
 def test_tests_that_are_of_another_kind_are_refused(folder):
     np.savez(folder / "c.npz", inputs=INPUTS[:, :2], labels=LABELS)
-    with pytest.raises(InputError, match=r"cells of c.npz: got \(1, 2, 2\); allowed: \(1, 3, 2\)"):
+    with pytest.raises(
+        InputError, match=r"cells of c.npz: got \(1, 2, 2\); allowed: \(1, 3, 2\)"
+    ):
         parts(folder, kind="arrays", file="a.npz", test="c.npz")
     np.savez(folder / "c.npz", inputs=INPUTS, labels=LABELS % 3)
     with pytest.raises(InputError, match="classes of c.npz"):
@@ -73,12 +79,18 @@ def test_tests_that_are_of_another_kind_are_refused(folder):
 
 
 def test_files_and_arrays_that_are_missing_are_told(folder):
-    with pytest.raises(InputError, match="data.file: got none.npz; allowed: an existing file"):
+    with pytest.raises(
+        InputError, match="data.file: got none.npz; allowed: an existing file"
+    ):
         parts(folder, kind="arrays", file="none.npz")
-    with pytest.raises(InputError, match="data.folder: got 'none'; allowed: an existing folder"):
+    with pytest.raises(
+        InputError, match="data.folder: got 'none'; allowed: an existing folder"
+    ):
         parts(folder, kind="pictures", folder="none")
     np.savez(folder / "c.npz", values=INPUTS)
-    with pytest.raises(InputError, match="got values; allowed: inputs, and labels or targets"):
+    with pytest.raises(
+        InputError, match="got values; allowed: inputs, and labels or targets"
+    ):
         parts(folder, kind="arrays", file="c.npz")
     (folder / "c.npz").write_bytes(b"none")
     with pytest.raises(InputError, match=r"c.npz: got a file that cannot be read"):

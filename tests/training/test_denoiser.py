@@ -44,13 +44,18 @@ gradient_rtol = 1e-9
 """
 
 
-def written(tmp_path, versions=2, noise="0.1", most=4, activation="piecewise-linear", sizes=None):
+def written(
+    tmp_path, versions=2, noise="0.1", most=4, activation="piecewise-linear", sizes=None
+):
     """The case beside pictures of squares, the same on every rank."""
     Image = pytest.importorskip("PIL.Image")
     folder = COMM.bcast(tmp_path, root=0)
     if COMM.rank == 0:
         rng = np.random.default_rng(0)
-        for part, shapes in (("train", [(20, 16)] * 3), ("test", sizes or [(20, 16), (14, 18)])):
+        for part, shapes in (
+            ("train", [(20, 16)] * 3),
+            ("test", sizes or [(20, 16), (14, 18)]),
+        ):
             (folder / part).mkdir(exist_ok=True)
             for number, shape in enumerate(shapes):
                 grey = np.full(shape, 60, np.uint8)
@@ -58,7 +63,9 @@ def written(tmp_path, versions=2, noise="0.1", most=4, activation="piecewise-lin
                     j, i = rng.integers(0, 12, 2)
                     grey[j : j + 7, i : i + 7] = rng.integers(0, 255)
                 Image.fromarray(grey).save(folder / part / f"{number}.png")
-        text = CASE.format(versions=versions, noise=noise, most=most, activation=activation)
+        text = CASE.format(
+            versions=versions, noise=noise, most=most, activation=activation
+        )
         (folder / "case.toml").write_text(text)
     COMM.barrier()
     return folder / "case.toml"
@@ -84,7 +91,10 @@ def test_it_is_trained_and_judged_on_pictures_of_all_sizes(tmp_path):
     out = trained(written(tmp_path, versions=4, most=12), tmp_path / "out")
     metrics = json.loads((out / "summary.json").read_text())["metrics"]
     noisy = -20 * np.log10(0.1)
-    assert metrics["psnr_test_14_x_18"] > noisy + 4 and metrics["psnr_test_20_x_16"] > noisy + 4
+    assert (
+        metrics["psnr_test_14_x_18"] > noisy + 4
+        and metrics["psnr_test_20_x_16"] > noisy + 4
+    )
 
 
 def test_filters_functions_and_pictures_are_drawn(tmp_path):
@@ -112,12 +122,28 @@ def test_networks_of_several_noises_differ_in_it_alone(tmp_path):
     ("old", "new", "told"),
     [
         ("[12, 12]", "[12, 17]", r"data.crop: got \[12, 17\]; .* at most 20 x 16"),
-        ("margin = 2", "margin = 6", "loss.margin: got 6; .* less than half of the 12 cells"),
-        ("channels = 8", "channels = 9", r"layer\[0\]: channels: got 9; .* at most 8 cosines"),
+        (
+            "margin = 2",
+            "margin = 6",
+            "loss.margin: got 6; .* less than half of the 12 cells",
+        ),
+        (
+            "channels = 8",
+            "channels = 9",
+            r"layer\[0\]: channels: got 9; .* at most 8 cosines",
+        ),
         ("crop = [12, 12]", "", "data.versions: got 2; .* 1, or a crop"),
         ("noise = 0.1\n", "", "data.normalisation: got noise; .* with a noise"),
-        ("knots = 17", "symmetric = false", r"layer\[0\].start: got given; .* symmetric layers"),
-        ('test = "test"', 'test = ["camera"]', "data.test: .* a list of the kind skimage"),
+        (
+            "knots = 17",
+            "symmetric = false",
+            r"layer\[0\].start: got given; .* symmetric layers",
+        ),
+        (
+            'test = "test"',
+            'test = ["camera"]',
+            "data.test: .* a list of the kind skimage",
+        ),
     ],
 )
 def test_what_cannot_be_is_told(tmp_path, old, new, told):

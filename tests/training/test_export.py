@@ -33,7 +33,9 @@ def model(*layers, inputs=None, outputs=None):
     """With drawn weights, of two channels on 7 x 6 cells; numbers, no classes."""
     none = Normalisation.none
     inputs = inputs or Normalisation(np.array([0.5, -1.0]), np.array([2.0, 0.5]))
-    outputs = outputs or Normalisation(np.array([1.0, 2.0, 3.0]), np.array([2.0, 3.0, 4.0]))
+    outputs = outputs or Normalisation(
+        np.array([1.0, 2.0, 3.0]), np.array([2.0, 3.0, 4.0])
+    )
     made = Model({"layer": list(layers)}, {}, 2, (1, 7, 6), inputs or none(2), outputs)
     shapes = {
         "W1": (3, 2, 5, 3),
@@ -104,10 +106,16 @@ def test_pytorch_reads_a_recurrent_network(tmp_path):
     torch = pytest.importorskip("torch")
     rnn = torch.nn.RNN(2, 4, batch_first=True).double()
     rnn.load_state_dict(
-        {n.removeprefix("rnn."): torch.tensor(v) for n, v in found.items() if "rnn" in n}
+        {
+            n.removeprefix("rnn."): torch.tensor(v)
+            for n, v in found.items()
+            if "rnn" in n
+        }
     )
     x = RNG.standard_normal((5, 2, 1, 1, 6))
-    last = rnn(torch.tensor(x[:, :, 0, 0].transpose(0, 2, 1)))[0][:, -1].detach().numpy()
+    last = (
+        rnn(torch.tensor(x[:, :, 0, 0].transpose(0, 2, 1)))[0][:, -1].detach().numpy()
+    )
     expected = last @ weights["W2"].T + weights["b2"]
     np.testing.assert_allclose(Predictor(made)(x)[:, :, 0, 0, 0], expected, rtol=1e-12)
 
@@ -118,7 +126,11 @@ def test_the_nodes_of_a_graph():
         *("Sub", "Div", "Conv", "Tanh", "Conv", "Softplus", "Flatten"),
         *("Gemm", "Relu", "Gemm", "Mul", "Add", "Identity"),
     ]
-    assert found.nodes[2][3] == {"strides": [1, 2], "dilations": [2, 1], "pads": [4, 1, 4, 1]}
+    assert found.nodes[2][3] == {
+        "strides": [1, 2],
+        "dilations": [2, 1],
+        "pads": [4, 1, 4, 1],
+    }
 
 
 def test_onnx_gives_the_same_outputs(tmp_path):
@@ -136,7 +148,10 @@ def test_onnx_gives_the_same_outputs(tmp_path):
     "layer, said",
     [
         ({"kind": "residual"}, r"layer\[0\]: got residual"),
-        (CONVOLUTION | {"activation": "radial-basis"}, r"layer\[0\]: got convolution with radial"),
+        (
+            CONVOLUTION | {"activation": "radial-basis"},
+            r"layer\[0\]: got convolution with radial",
+        ),
         (CONVOLUTION | {"outside": "replicate"}, r"layer\[0\].outside: got replicate"),
     ],
 )
@@ -151,7 +166,11 @@ def test_layers_that_others_do_not_have_are_told(tmp_path, capsys, layer, said):
 
 def test_even_kernels_need_a_padding():
     even = {"kind": "convolution", "channels": 3, "kernel": 2}
-    made = replace(model(even), weights={"W1": np.ones((3, 2, 2, 2)), "b1": np.zeros(3)})
-    with pytest.raises(InputError, match=r"kernel: got \[2, 2\]; allowed: odd numbers, or a pad"):
+    made = replace(
+        model(even), weights={"W1": np.ones((3, 2, 2, 2)), "b1": np.zeros(3)}
+    )
+    with pytest.raises(
+        InputError, match=r"kernel: got \[2, 2\]; allowed: odd numbers, or a pad"
+    ):
         state_dict(made)
     assert Graph(made).nodes[2][3]["pads"] == [0, 0, 1, 1]

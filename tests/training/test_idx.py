@@ -22,7 +22,10 @@ def written(folder, pictures=None, labels=None, compress=False, stem="train"):
     """A folder with MNIST's names."""
     folder.mkdir(exist_ok=True)
     for name, content in (
-        (f"{stem}-images-idx3-ubyte", packed(PICTURES) if pictures is None else pictures),
+        (
+            f"{stem}-images-idx3-ubyte",
+            packed(PICTURES) if pictures is None else pictures,
+        ),
         (f"{stem}-labels-idx1-ubyte", packed(LABELS) if labels is None else labels),
     ):
         path = folder / (name + ".gz" if compress else name)
@@ -57,7 +60,11 @@ def test_the_folder_mnist_inside_is_found(tmp_path):
 @pytest.mark.parametrize(
     "pictures, labels, said",
     [
-        (packed(PICTURES, axes=1), None, "magic number 0x00000801; allowed: 0x00000803"),
+        (
+            packed(PICTURES, axes=1),
+            None,
+            "magic number 0x00000801; allowed: 0x00000803",
+        ),
         (b"", None, "cut: 0 bytes"),
         (packed(PICTURES)[:-5], None, "cut: 79 bytes where 84 more"),
         (packed(PICTURES) + b"0", None, "more bytes than its header says"),
@@ -65,7 +72,11 @@ def test_the_folder_mnist_inside_is_found(tmp_path):
         (None, packed(LABELS[:6]), "6 labels in .*; allowed: 7, as the pictures"),
         (None, packed(LABELS)[:-1], "cut: 6 bytes where 7"),
         (None, packed(LABELS) + b"00", "more bytes"),
-        (None, packed(np.full(7, 10, np.uint8)), "10 of sample 0; allowed: .* from 0 to 9"),
+        (
+            None,
+            packed(np.full(7, 10, np.uint8)),
+            "10 of sample 0; allowed: .* from 0 to 9",
+        ),
     ],
 )
 @pytest.mark.parametrize("compress", [False, True])

@@ -35,14 +35,18 @@ def test_pictures_by_name_and_rows(folder):
 
 def test_mixed_sizes_are_refused_cut_or_grouped(folder):
     Image.fromarray(LARGE).save(folder / "c.png")
-    with pytest.raises(InputError, match=r"2 sizes: 6 x 5 \(2\), 9 x 8 \(1\).*data\.size"):
+    with pytest.raises(
+        InputError, match=r"2 sizes: 6 x 5 \(2\), 9 x 8 \(1\).*data\.size"
+    ):
         pictures(folder)
     small, large = by_size(folder)
     assert (small.shape, small.count, large.shape) == ((1, 6, 5), 2, (1, 9, 8))
     cut = pictures(folder, (4, 3)).samples().inputs
     np.testing.assert_array_equal(cut[2, 0, 0], LARGE[2:6, 2:5] / 255)
     np.testing.assert_array_equal(cut[0, 0, 0], FIRST[1:5, 1:4] / 255)
-    with pytest.raises(InputError, match="a.png of 6 x 5 cells; allowed: .* at least 7 x 3"):
+    with pytest.raises(
+        InputError, match="a.png of 6 x 5 cells; allowed: .* at least 7 x 3"
+    ):
         pictures(folder, (7, 3))
 
 
@@ -64,7 +68,9 @@ def test_what_is_no_picture_is_told(folder, tmp_path):
         pictures(tmp_path / "nowhere")
 
 
-@pytest.mark.skipif(importlib.util.find_spec("skimage") is None, reason="no scikit-image")
+@pytest.mark.skipif(
+    importlib.util.find_spec("skimage") is None, reason="no scikit-image"
+)
 def test_pictures_of_scikit_image():
     found = skimage_pictures(["camera", "coins"], (40, 50)).samples([0])
     assert found.inputs.shape == (1, 1, 1, 40, 50) and 0 < found.inputs.mean() < 1

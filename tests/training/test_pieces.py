@@ -37,10 +37,13 @@ def test_a_piece_is_what_its_number_says(pieces):
     for number, (piece,) in enumerate(values[:, 0]):
         cells = np.sort(piece.ravel()).round() - 30 * (0, 2)[number % 2]
         first = int(cells[0])
-        assert np.array_equal(cells, [first + 5 * j + i for j in range(3) for i in range(3)])
+        assert np.array_equal(
+            cells, [first + 5 * j + i for j in range(3) for i in range(3)]
+        )
     corners = {int(piece.min()) % 30 for piece in values}
     turned = {
-        tuple(np.sign(np.diff(piece[0, 0, :2, :2].ravel()[[0, 1, 0, 2]]))) for piece in values
+        tuple(np.sign(np.diff(piece[0, 0, :2, :2].ravel()[[0, 1, 0, 2]])))
+        for piece in values
     }
     assert len(corners) > 2 and len(turned) > 1
     assert not np.array_equal(255 * pieces(seed=1).samples().inputs, values)

@@ -17,7 +17,9 @@ from npde_opt.training.predict import Predictor, predict
 
 @pytest.fixture
 def model(tmp_path):
-    out = trained(written(tmp_path, data='normalisation = "standard"', most=4), tmp_path / "out")
+    out = trained(
+        written(tmp_path, data='normalisation = "standard"', most=4), tmp_path / "out"
+    )
     return out / "model.npz"
 
 
@@ -29,13 +31,17 @@ def test_predictions_are_those_of_the_training(model, tmp_path, capsys):
     inputs, _ = samples()
     np.save(tmp_path / "new.npy", inputs)
     out = tmp_path / "there"
-    assert main(["predict", str(model), str(tmp_path / "new.npy"), "--out", str(out)]) == 0
+    assert (
+        main(["predict", str(model), str(tmp_path / "new.npy"), "--out", str(out)]) == 0
+    )
     assert "36 samples in " in capsys.readouterr().out
     found = rows(out / "predictions.csv")
     for row in rows(model.parent / "predictions.csv"):
         own = found[int(row["sample"])]
         assert own["class"] == row["found"]
-        assert float(own["probability"]) == pytest.approx(float(row["probability"]), rel=1e-4)
+        assert float(own["probability"]) == pytest.approx(
+            float(row["probability"]), rel=1e-4
+        )
 
 
 def test_pictures(model, tmp_path):
@@ -54,7 +60,9 @@ def smoothing():
     layer = {"kind": "convolution", "channels": 1, "kernel": [3, 1], "bias": False}
     weights = {"W1": np.full((1, 1, 1, 3), 1 / 3)}
     double = Normalisation(np.zeros(1), np.array([2.0]))
-    return Model({"layer": [layer]}, weights, 1, (1, 6, 5), Normalisation.none(1), double)
+    return Model(
+        {"layer": [layer]}, weights, 1, (1, 6, 5), Normalisation.none(1), double
+    )
 
 
 def test_outputs_on_cells_are_pictures_and_arrays_of_any_size(tmp_path):
@@ -80,8 +88,13 @@ def test_rows_of_tables(tmp_path):
     model = Model({"layer": [layer]}, weights, 2, (1, 1, 1), none(2), none(1))
     (tmp_path / "t.csv").write_text("a,b\n1,2\n3,0\n")
     predict(model, [tmp_path / "t.csv"], tmp_path)
-    assert [float(r["output0"]) for r in rows(tmp_path / "predictions.csv")] == [-2.5, 3.5]
-    with pytest.raises(InputError, match="t.csv: got 2 samples of 2 channels on 1 x 1 x 1"):
+    assert [float(r["output0"]) for r in rows(tmp_path / "predictions.csv")] == [
+        -2.5,
+        3.5,
+    ]
+    with pytest.raises(
+        InputError, match="t.csv: got 2 samples of 2 channels on 1 x 1 x 1"
+    ):
         predict(
             replace(
                 model,

@@ -28,7 +28,9 @@ fidelity = 0.1
 @pytest.mark.parallel([1, 2, 3])
 @pytest.mark.parametrize("spread", [False, True])
 def test_ranks_and_groups_give_one_objective(tmp_path, spread):
-    found = problem(tmp_path, groups=COMM.size if spread else 1, data='normalisation = "standard"')
+    found = problem(
+        tmp_path, groups=COMM.size if spread else 1, data='normalisation = "standard"'
+    )
     m = found.start()
     at = found.objective.linearize(m)
     norm = found.objective.gradient_norm(at.gradient())
@@ -37,7 +39,9 @@ def test_ranks_and_groups_give_one_objective(tmp_path, spread):
 
 
 def test_the_assembled_path_gives_it_too(tmp_path):
-    found = problem(tmp_path, data='normalisation = "standard"\n[network]\npath = "assembled"')
+    found = problem(
+        tmp_path, data='normalisation = "standard"\n[network]\npath = "assembled"'
+    )
     assert found.network.path == "assembled"
     at = found.objective.linearize(found.start())
     norm = found.objective.gradient_norm(at.gradient())
@@ -55,7 +59,9 @@ def test_derivatives_of_a_classifier(tmp_path):
 def test_derivatives_of_a_denoiser(tmp_path):
     """With biases and a step; test_denoiser.py has those of one that several ranks share."""
     arrays = {"inputs": samples()[0]}
-    found = problem(tmp_path, data="noise = 0.1\ntrain = 3", layers=NUMBERS, arrays=arrays)
+    found = problem(
+        tmp_path, data="noise = 0.1\ntrain = 3", layers=NUMBERS, arrays=arrays
+    )
     assert not found.classifies and found.network.target.size == 30
     m, dm = found.start(), found.space.standard_normal(1)
     dm.scale(0.1)
@@ -84,7 +90,8 @@ def test_noise_is_the_samples_own(tmp_path):
     train = one.parts.train
     both = np.intersect1d(train.numbers, other.parts.train.numbers)
     first, second = (
-        p.samples(p.parts.train).inputs[np.isin(p.parts.train.numbers, both)] for p in (one, other)
+        p.samples(p.parts.train).inputs[np.isin(p.parts.train.numbers, both)]
+        for p in (one, other)
     )
     assert len(both) and np.array_equal(first, second)
     noise = one.samples(train).inputs - train.source.samples(train.numbers).inputs
@@ -94,9 +101,18 @@ def test_noise_is_the_samples_own(tmp_path):
 @pytest.mark.parametrize(
     "layers, said",
     [
-        ("[[layer]]\nkind='dense'\nchannels=2", r"layer\[0\]: got 2 outputs; allowed: at least 3"),
-        ("[[layer]]\nkind='convolution'\nkernel=[3,3,3]\nchannels=2", r"layer\[0\]: numbers by"),
-        ("[[layer]]\nkind='convolution'\nkernel=9\npadding=0\nchannels=2", r"layer\[0\]: kernel"),
+        (
+            "[[layer]]\nkind='dense'\nchannels=2",
+            r"layer\[0\]: got 2 outputs; allowed: at least 3",
+        ),
+        (
+            "[[layer]]\nkind='convolution'\nkernel=[3,3,3]\nchannels=2",
+            r"layer\[0\]: numbers by",
+        ),
+        (
+            "[[layer]]\nkind='convolution'\nkernel=9\npadding=0\nchannels=2",
+            r"layer\[0\]: kernel",
+        ),
         (
             "[[layer]]\nkind='convolution'\nchannels=2\n[[layer]]\nkind='residual'\nfidelity=1.0",
             r"layer\[1\]: fidelity: got 1.0",
@@ -109,13 +125,21 @@ def test_layers_that_do_not_fit_are_told(tmp_path, layers, said):
 
 
 def test_losses_and_penalties_that_do_not_fit_are_told(tmp_path):
-    with pytest.raises(InputError, match="loss.kind: got huber; allowed: softmax of classes"):
-        problem(tmp_path, layers="[loss]\nkind='huber'\n[[layer]]\nkind='dense'\nchannels=3")
+    with pytest.raises(
+        InputError, match="loss.kind: got huber; allowed: softmax of classes"
+    ):
+        problem(
+            tmp_path, layers="[loss]\nkind='huber'\n[[layer]]\nkind='dense'\nchannels=3"
+        )
     more = "[[regularization]]\nweights=['W9']\n[[layer]]\nkind='dense'\nchannels=3"
-    with pytest.raises(InputError, match=r"regularization\[0\].weights: got 'W9'; allowed: W1, b1"):
+    with pytest.raises(
+        InputError, match=r"regularization\[0\].weights: got 'W9'; allowed: W1, b1"
+    ):
         problem(tmp_path, layers=more)
     twice = "[[regularization]]\nweights=['W1']\n[[layer]]\nkind='dense'\nchannels=3"
-    with pytest.raises(InputError, match=r"regularization\[1\].weights: got given twice"):
+    with pytest.raises(
+        InputError, match=r"regularization\[1\].weights: got given twice"
+    ):
         problem(tmp_path, layers=twice)
     arrays = {"inputs": samples()[0]}
     with pytest.raises(InputError, match=r"layer\[0\]: got 3 outputs .*; allowed: 30"):
@@ -124,7 +148,9 @@ def test_losses_and_penalties_that_do_not_fit_are_told(tmp_path):
 
 def test_a_single_class_is_nothing_to_learn(tmp_path):
     inputs, labels = samples()
-    with pytest.raises(InputError, match="classes of a.npz: got 1; allowed: at least 2"):
+    with pytest.raises(
+        InputError, match="classes of a.npz: got 1; allowed: at least 2"
+    ):
         problem(tmp_path, arrays={"inputs": inputs, "labels": 0 * labels})
 
 
@@ -132,14 +158,18 @@ def test_a_single_class_is_nothing_to_learn(tmp_path):
 def test_noise_is_drawn_anew_in_every_epoch(tmp_path):
     """From epoch and sample alone: the same in groups, and of a layer that reads it again."""
     arrays, data = {"inputs": samples()[0]}, "noise = 0.1\ntrain = 6\nfresh = true"
-    found = problem(tmp_path, groups=COMM.size, data=data, layers=NUMBERS, arrays=arrays)
+    found = problem(
+        tmp_path, groups=COMM.size, data=data, layers=NUMBERS, arrays=arrays
+    )
     m = found.start()
     values = [found.objective.of_epoch(e).linearize(m).value for e in (0, 1, 0)]
     assert values[0] == values[2] != pytest.approx(values[1], rel=1e-4)
     assert found.objective.linearize(m).value != pytest.approx(values[0], rel=1e-4)
     np.testing.assert_allclose(values[:2], FRESH, rtol=1e-6)
     drawn = found.objective.of_epoch(1)
-    parts = [drawn.over(c, scale=False).linearize(m).misfit for c in ([0, 3, 4], [1, 2, 5])]
+    parts = [
+        drawn.over(c, scale=False).linearize(m).misfit for c in ([0, 3, 4], [1, 2, 5])
+    ]
     assert sum(parts) == pytest.approx(drawn.linearize(m).misfit, rel=1e-9)
 
 

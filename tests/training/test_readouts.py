@@ -29,7 +29,12 @@ def bars(monkeypatch):
 
 
 def options(out, **others):
-    given = {"samples": "digits", "recipe": "oriented", "features": [20, 60], "repeats": 2}
+    given = {
+        "samples": "digits",
+        "recipe": "oriented",
+        "features": [20, 60],
+        "repeats": 2,
+    }
     given |= {"method": "gram", "ridge": "held", "seed": 0, "data": None, "plot": False}
     return Namespace(out=str(out), overwrite=True, **(given | others))
 

@@ -39,7 +39,9 @@ def run(folder, text=CASE, late=1.0, **others):
         t = np.arange(130)
         waves = np.sin(0.6 * t) + np.sin(0.25 * t)
         waves[t > 100] *= late
-        np.savetxt(folder / "waves.csv", np.c_[t, waves], "%g", ",", header="t,y", comments="")
+        np.savetxt(
+            folder / "waves.csv", np.c_[t, waves], "%g", ",", header="t,y", comments=""
+        )
         (folder / "case.toml").write_text(text)
     WORLD.barrier()
     given = {"case": str(folder / "case.toml"), "out": str(folder / "out"), "seed": 0}

@@ -90,7 +90,9 @@ def test_a_folder_is_used_once(tmp_path):
 
 def test_adam_is_watched_and_ends_early(tmp_path):
     file = written(tmp_path, data="validation = 0.25", most=400)
-    text = file.read_text().replace('"lbfgs"', '"adam"\nrate = 0.05\nbatch = 8\npatience = 3')
+    text = file.read_text().replace(
+        '"lbfgs"', '"adam"\nrate = 0.05\nbatch = 8\npatience = 3'
+    )
     file.write_text(text)
     out = trained(file, tmp_path / "out")
     found, rows = summary(out), list(csv.DictReader((out / "history.csv").open()))
@@ -102,7 +104,9 @@ def test_adam_is_watched_and_ends_early(tmp_path):
 
 def test_optimizers_come_one_after_the_other(tmp_path):
     file = written(tmp_path, most=2)
-    adam = '[[optimizer]]\nmethod = "adam"\nmax_iterations = 3\nbatch = 9\n[[optimizer]]'
+    adam = (
+        '[[optimizer]]\nmethod = "adam"\nmax_iterations = 3\nbatch = 9\n[[optimizer]]'
+    )
     file.write_text(file.read_text().replace("[optimizer]", adam))
     out = trained(file, tmp_path / "out")
     rows = list(csv.DictReader((out / "history.csv").open()))
@@ -126,7 +130,11 @@ def test_numbers_have_errors_in_their_unit(tmp_path):
     arrays = {"inputs": x[:, :, None, None, None], "targets": y}
     layers = '[[layer]]\nkind = "dense"\nchannels = 1\n'
     file = written(
-        tmp_path, data='normalisation = "standard"', layers=layers, most=30, arrays=arrays
+        tmp_path,
+        data='normalisation = "standard"',
+        layers=layers,
+        most=30,
+        arrays=arrays,
     )
     file.write_text(file.read_text().replace("weight = 0.5", "weight = 1e-6"))
     metrics = summary(trained(file, tmp_path / "out"))["metrics"]
@@ -137,16 +145,17 @@ def test_a_recurrent_network_reads_its_sequence(tmp_path):
     rng = np.random.default_rng(1)
     x = rng.standard_normal((60, 1, 1, 1, 6))
     arrays = {"inputs": x, "targets": x.sum(axis=-1)[..., 0, 0][:, :, None, None, None]}
-    layers = (
-        '[[layer]]\nkind = "recurrent"\nchannels = 3\n[[layer]]\nkind = "dense"\nchannels = 1\n'
-    )
+    recurrent = '[[layer]]\nkind = "recurrent"\nchannels = 3\n'
+    layers = recurrent + '[[layer]]\nkind = "dense"\nchannels = 1\n'
     file = written(tmp_path, layers=layers, most=40, arrays=arrays)
     file.write_text(file.read_text().replace("weight = 0.5", "weight = 1e-6"))
     assert summary(trained(file, tmp_path / "out"))["metrics"]["rmse_test"] < 1e-2
 
 
 def test_groups_that_cannot_be_are_told(tmp_path):
-    with pytest.raises(InputError, match="--sample-groups: got 3; .* number of samples"):
+    with pytest.raises(
+        InputError, match="--sample-groups: got 3; .* number of samples"
+    ):
         trained(written(tmp_path, most=1), tmp_path / "out", sample_groups=3)
     with pytest.raises(InputError, match="--sample-groups: got 0; "):
         trained(written(tmp_path, most=1), tmp_path / "out", sample_groups=0)

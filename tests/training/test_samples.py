@@ -53,7 +53,9 @@ def test_labels_that_are_no_classes_are_refused(labels, said):
 
 
 def test_a_class_without_a_name_is_refused():
-    with pytest.raises(InputError, match="2 of sample 1; allowed: whole numbers from 0 to 1"):
+    with pytest.raises(
+        InputError, match="2 of sample 1; allowed: whole numbers from 0 to 1"
+    ):
         held(labels=np.array([0, 2, 1, 0]), classes=["no", "yes"])
 
 
@@ -86,5 +88,7 @@ def test_shapes_are_checked():
 
 
 def test_a_missing_package_is_named():
-    with pytest.raises(InputError, match=r"nowhere_to_be_found is not installed.*\[learning\]"):
+    with pytest.raises(
+        InputError, match=r"nowhere_to_be_found is not installed.*\[learning\]"
+    ):
         installed("nowhere_to_be_found", "data.kind")

@@ -23,7 +23,9 @@ def test_defaults_are_filled_in():
     table = validated(RAW)
     first, last = table.layer
     assert (first.kernel, first.bias, last.activation) == (3, True, "identity")
-    assert table.data.splits == 1 and len(table.optimizer) == 1 and table.loss.kind is None
+    assert (
+        table.data.splits == 1 and len(table.optimizer) == 1 and table.loss.kind is None
+    )
 
 
 def test_one_table_and_a_list_of_them_are_alike():
@@ -39,17 +41,33 @@ def test_one_table_and_a_list_of_them_are_alike():
         ("data", {"folder": "x"}, "data.folder: got given with the kind 'digits'"),
         ("data", {"tets": 0.1}, r"unknown key.*did you mean 'test'"),
         ("data", {"kind": "pictures"}, "data.folder: got nothing"),
-        ("data", {"kind": "table", "file": "t.csv"}, "data.targets, data.label: got neither"),
+        (
+            "data",
+            {"kind": "table", "file": "t.csv"},
+            "data.targets, data.label: got neither",
+        ),
         ("layer", {"kernels": 3}, r"layer\[0\]: key 'kernels'.*did you mean 'kernel'"),
         ("layer", {"kernel": 0}, r"layer\[0\].kernel: got 0"),
         ("layer", {"dt": 0.1}, r"layer\[0\].dt: got given with the kind 'convolution'"),
         ("layer", {"knots": 5}, r"layer\[0\].knots: got given with relu"),
         ("layer", {"kind": "dense", "stride": 2}, r"layer\[0\].stride"),
-        ("loss", {"kind": "softmax", "sigma": 1.0}, "loss.sigma: got given with softmax"),
+        (
+            "loss",
+            {"kind": "softmax", "sigma": 1.0},
+            "loss.sigma: got given with softmax",
+        ),
         ("petsc", {"mat_type": "aij"}, "petsc.mat_type"),
-        ("optimizer", {"restarts": 3}, r"optimizer\[0\].restarts: got 3; allowed: nothing"),
+        (
+            "optimizer",
+            {"restarts": 3},
+            r"optimizer\[0\].restarts: got 3; allowed: nothing",
+        ),
         ("optimizer", {"metod": "lbfgs"}, "did you mean 'method'"),
-        ("optimizer", {"method": "lbfgs", "batch": 3}, r"\[0\].batch: got 3; allowed: with .*adam"),
+        (
+            "optimizer",
+            {"method": "lbfgs", "batch": 3},
+            r"\[0\].batch: got 3; allowed: with .*adam",
+        ),
     ],
 )
 def test_what_cannot_be_is_told_by_its_key(section, change, said):

@@ -27,18 +27,25 @@ def test_series_of_a_table(tmp_path):
     np.testing.assert_array_equal(found.samples().inputs.ravel(), [6, 8])
     np.testing.assert_array_equal(found.times, [2, 4])
     np.testing.assert_array_equal(windows(path, 2).times, [2])
-    with pytest.raises(InputError, match="data.length: got 3, of 3 values; allowed: at most 2"):
+    with pytest.raises(
+        InputError, match="data.length: got 3, of 3 values; allowed: at most 2"
+    ):
         windows(path, 3)
     path.write_text("year,a\n1,5\n3,7\n2,9\n")
     with pytest.raises(InputError, match="2 after 3; allowed: times that increase"):
         windows(path, 1, time="year")
 
 
-@pytest.mark.skipif(importlib.util.find_spec("statsmodels") is None, reason="no statsmodels")
+@pytest.mark.skipif(
+    importlib.util.find_spec("statsmodels") is None, reason="no statsmodels"
+)
 def test_sunspots():
     found = sunspots(9)
     assert found.count == 300 and found.times[0] == 1709
-    assert found.samples([0]).inputs.ravel()[0] == 5 and found.samples([211]).targets == 37.6
+    assert (
+        found.samples([0]).inputs.ravel()[0] == 5
+        and found.samples([211]).targets == 37.6
+    )
 
 
 HEAD = "# comment\n@problemName p\n@classLabel true u v\n@data\n"
@@ -50,13 +57,18 @@ def test_labelled_sequences_of_several_lengths(tmp_path):
     source = sequences(path)
     np.testing.assert_array_equal(source.samples().targets, [1, 0])
     np.testing.assert_array_equal(
-        source.samples().inputs[:, :, 0, 0], [[[1, 2, 3], [4, 5, 6]], [[7] * 3, [8] * 3]]
+        source.samples().inputs[:, :, 0, 0],
+        [[[1, 2, 3], [4, 5, 6]], [[7] * 3, [8] * 3]],
     )
     assert sequences(path, 2).samples([0]).inputs[0, 0, 0, 0].tolist() == [2, 3]
     other = tmp_path / "p_TEST.ts"
     other.write_text(HEAD + "1,2:3,4:v\n")
-    np.testing.assert_array_equal(sequences(other, 3, source.classes).samples().targets, [1])
-    with pytest.raises(InputError, match=r"labels of p_TEST.ts: got 'v'; allowed: u, w"):
+    np.testing.assert_array_equal(
+        sequences(other, 3, source.classes).samples().targets, [1]
+    )
+    with pytest.raises(
+        InputError, match=r"labels of p_TEST.ts: got 'v'; allowed: u, w"
+    ):
         sequences(other, 3, ["u", "w"])
 
 
@@ -81,5 +93,7 @@ def test_damaged_sequences_are_told(tmp_path, text, said):
 def test_sequences_of_the_archive():
     train = sequences(archived("JapaneseVowels", "TRAIN"))
     assert (train.count, train.channels, len(train.classes)) == (270, 12, 9)
-    with pytest.raises(InputError, match="data.name: got 'Vowels'; allowed: .*JapaneseVowels"):
+    with pytest.raises(
+        InputError, match="data.name: got 'Vowels'; allowed: .*JapaneseVowels"
+    ):
         archived("Vowels", "TRAIN")

@@ -29,7 +29,8 @@ def test_copies_are_numbered_sample_by_sample():
     for copy in found.inputs[1:3]:
         assert any(np.array_equal(copy, moved(VALUES[1], (0, j, i))) for j, i in shifts)
     assert any(
-        (c != v).any() for c, v in zip(found.inputs, VALUES[[1, 1, 1, 4, 4, 4]], strict=True)
+        (c != v).any()
+        for c, v in zip(found.inputs, VALUES[[1, 1, 1, 4, 4, 4]], strict=True)
     )
 
 
@@ -37,7 +38,9 @@ def test_a_part_is_the_same_as_of_the_whole():
     source, box = Shifted(SOURCE, 4, 2, seed=3), (slice(None), slice(2, 5), slice(1, 6))
     whole = source.samples().inputs
     part = source.samples([17, 2, 9], box, np.float32).inputs
-    np.testing.assert_array_equal(part, whole[[17, 2, 9], :, :, 2:5, 1:6].astype(np.float32))
+    np.testing.assert_array_equal(
+        part, whole[[17, 2, 9], :, :, 2:5, 1:6].astype(np.float32)
+    )
 
 
 def test_numbers_have_no_copies():

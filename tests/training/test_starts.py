@@ -13,7 +13,9 @@ def test_cosines_are_orthonormal_and_see_no_constant():
     np.testing.assert_allclose(found @ found.T, np.eye(14), atol=1e-12)
     np.testing.assert_allclose(found.sum(axis=1), 0, atol=1e-12)
     # The lowest come first: half a wave along one of the axes.
-    np.testing.assert_allclose(cosines(1, (5, 3)).reshape(5, 3).std(axis=0), 0, atol=1e-12)
+    np.testing.assert_allclose(
+        cosines(1, (5, 3)).reshape(5, 3).std(axis=0), 0, atol=1e-12
+    )
     with pytest.raises(InputError, match="channels: got 15; .* at most 14 cosines"):
         cosines(15, (5, 3))
 

@@ -21,12 +21,16 @@ def test_classes_are_numbered_by_their_words(path):
     found = source.samples()
     assert source.classes == ("a", "b") and source.shape == (1, 1, 1)
     np.testing.assert_array_equal(found.targets, [1, 0, 1])
-    np.testing.assert_array_equal(found.inputs[:, :, 0, 0, 0], [[1, 2, 5], [3, 4, 6], [5, 6, 7]])
+    np.testing.assert_array_equal(
+        found.inputs[:, :, 0, 0, 0], [[1, 2, 5], [3, 4, 6], [5, 6, 7]]
+    )
 
 
 def test_numbers_that_are_sought(path):
     found = rows(path, targets=["weight", 0], inputs=["length"]).samples()
-    np.testing.assert_array_equal(found.targets[:, :, 0, 0, 0], [[5, 1], [6, 3], [7, 5]])
+    np.testing.assert_array_equal(
+        found.targets[:, :, 0, 0, 0], [[5, 1], [6, 3], [7, 5]]
+    )
     np.testing.assert_array_equal(found.inputs.ravel(), [2, 4, 6])
 
 
@@ -40,9 +44,15 @@ def test_numbers_as_classes_go_by_size(tmp_path):
     [
         ({}, "neither targets nor a label"),
         ({"label": "kind", "targets": ["weight"]}, "targets and a label"),
-        ({"label": "king"}, "data.label: got 'king'; allowed: width, length, kind, weight"),
+        (
+            {"label": "king"},
+            "data.label: got 'king'; allowed: width, length, kind, weight",
+        ),
         ({"targets": ["weight"]}, "line 2: got 'b'"),
-        ({"targets": ["weight"], "inputs": ["weight"]}, "column weight, which is sought"),
+        (
+            {"targets": ["weight"], "inputs": ["weight"]},
+            "column weight, which is sought",
+        ),
     ],
 )
 def test_columns_that_cannot_be(path, keys, said):
@@ -52,5 +62,7 @@ def test_columns_that_cannot_be(path, keys, said):
 
 def test_missing_values_are_told(tmp_path):
     (tmp_path / "t.csv").write_text("x,y\n1,0\n,1\n")
-    with pytest.raises(InputError, match="1 missing values, the first in line 3, column x"):
+    with pytest.raises(
+        InputError, match="1 missing values, the first in line 3, column x"
+    ):
         rows(tmp_path / "t.csv", label="y")

@@ -52,7 +52,9 @@ def test_numbers_start_at_the_least_squares_of_the_last_layer(tmp_path):
     found = problem(tmp_path, layers=layers, arrays=arrays)
     m = solved(found)
     gradient = found.space.at(found.objective.linearize(m).gradient()).coefficients()
-    before = found.space.at(found.objective.linearize(found.start()).gradient()).coefficients()
+    before = found.space.at(
+        found.objective.linearize(found.start()).gradient()
+    ).coefficients()
     # The objective's own penalty and the ridge that was chosen are all that is left.
     assert abs(gradient["W2"]).max() < 0.3 * abs(before["W2"]).max()
     assert abs(gradient["b2"]).max() < 1e-8

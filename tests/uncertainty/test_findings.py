@@ -15,13 +15,17 @@ weight = {weight}
 
 @pytest.mark.parallel([1, 2])
 @pytest.mark.parametrize(("weight", "said"), [(None, True), (0.0, True), (1.0, False)])
-def test_more_values_than_data_are_not_determined_without_a_regularization(tmp_path, weight, said):
+def test_more_values_than_data_are_not_determined_without_a_regularization(
+    tmp_path, weight, said
+):
     text = DIFFUSION.format(D=4.0, w=1.0, D_more="", w_more="", truth=4.0)
     text = text.replace('kind = "scalar"\n', "", 1).replace("count = 20", "count = 2")
     text += "" if weight is None else REGULARIZED.format(weight=weight)
     case = case_of(tmp_path, text)
     metrics = reported(case, identified(case, max_iterations=2))
-    found = [t for t in metrics.get("undetermined", []) if "without a regularization" in t]
+    found = [
+        t for t in metrics.get("undetermined", []) if "without a regularization" in t
+    ]
     assert found == (["D: 16 values without a regularization, 4 data"] if said else [])
 
 
@@ -40,4 +44,8 @@ def test_more_values_than_data_are_not_determined_without_a_regularization(tmp_p
     ],
 )
 def test_the_fit_is_held_against_chance(chi, count, word):
-    assert advice({"chi_squared": chi, "data": count})[-1].split(maxsplit=1)[1].startswith(word)
+    assert (
+        advice({"chi_squared": chi, "data": count})[-1]
+        .split(maxsplit=1)[1]
+        .startswith(word)
+    )

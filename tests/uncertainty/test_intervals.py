@@ -74,7 +74,10 @@ def profile_ends(objective, m, along, across, estimates):
         while profile(side * step) < 0:
             step *= 2
         ends.append(
-            side * optimize.brentq(lambda a, side=side: profile(side * a), 0, step, xtol=1e-5)
+            side
+            * optimize.brentq(
+                lambda a, side=side: profile(side * a), 0, step, xtol=1e-5
+            )
         )
     return np.array(ends)
 
@@ -95,12 +98,19 @@ def test_intervals_agree_with_the_profile_likelihood(tmp_path, kind):
         along, across = np.eye(2)[i], np.eye(2)[1 - i]
         exact = profile_ends(found.objective, m, along, across, estimates)
         ours = np.log(np.array(metrics[f"{name}_interval"]) / metrics[name])
-        assert abs(ours - exact).max() < AGREEMENT * (exact[1] - exact[0]) / 2, (name, ours, exact)
+        assert abs(ours - exact).max() < AGREEMENT * (exact[1] - exact[0]) / 2, (
+            name,
+            ours,
+            exact,
+        )
     if kind == "logistic":
         # log r + log K goes along, log r - log K across
         exact = profile_ends(found.objective, m, (1.0, 0.0), (1.0, -1.0), estimates)
         ours = np.log(np.array(metrics["fastest_interval"]) / metrics["fastest"])
-        assert abs(ours - exact).max() < AGREEMENT * (exact[1] - exact[0]) / 2, (ours, exact)
+        assert abs(ours - exact).max() < AGREEMENT * (exact[1] - exact[0]) / 2, (
+            ours,
+            exact,
+        )
 
 
 @pytest.mark.parallel([1, 2, 3])
@@ -111,7 +121,9 @@ def test_a_difference_has_the_deviation_of_its_gradient(tmp_path):
     metrics, estimates = reported(case, found), estimates_of(found)
     r, K = metrics["r"], metrics["K"]
     gradient = np.array([r / 2, -3 * K])
-    half = estimates.quantile * np.sqrt(gradient @ estimates.information.inverse @ gradient)
+    half = estimates.quantile * np.sqrt(
+        gradient @ estimates.information.inverse @ gradient
+    )
     assert metrics["half_interval"] == pytest.approx(
         [r / 2 - 3 * K - half, r / 2 - 3 * K + half], rel=1e-6
     )
@@ -152,10 +164,12 @@ def test_robust_misfits_take_sigma_as_given(tmp_path):
 def test_beside_unknown_fields_intervals_are_not_given(tmp_path):
     text = LOGISTIC.replace('name = "r"\nkind = "scalar"', 'name = "r"')
     text = text.replace(
-        'derived = { fastest = "r*K/4", half = "r/2 - 3*K" }', 'derived = { twice = "2*K" }'
+        'derived = { fastest = "r*K/4", half = "r/2 - 3*K" }',
+        'derived = { twice = "2*K" }',
     )
     case = case_of(
-        tmp_path, text + '[[regularization]]\nunknown = "r"\nkind = "gradient"\nweight = 1.0\n'
+        tmp_path,
+        text + '[[regularization]]\nunknown = "r"\nkind = "gradient"\nweight = 1.0\n',
     )
     metrics = reported(case, identified(case))
     assert metrics["intervals"].startswith("not given")

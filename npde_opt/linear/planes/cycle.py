@@ -63,7 +63,9 @@ class PlaneLevel:
         shape.take(planes, scale, self.A)
         shape.put(planes[shape.offsets[0]].reshape(-1), scale, self.inverse)
         sweeps.invert(self.inverse)
-        self._take_bound(float(sweeps.bound(self.A, self.inverse, shape.steps, shape.geometry)))
+        self._take_bound(
+            float(sweeps.bound(self.A, self.inverse, shape.steps, shape.geometry))
+        )
 
     def planes(self) -> Planes:
         """The values, owned [k, j, i] by offset."""
@@ -105,7 +107,9 @@ class PlaneLevel:
         values = self.A, self.inverse, self.b, self.x
         geometry, below = self.shape.geometry, self._below.shape.geometry
         how = self._factors, self._transfer, geometry, below
-        return sweeps.up(*values, self._below.x, *how, self._y, self._v, self._row_below)
+        return sweeps.up(
+            *values, self._below.x, *how, self._y, self._v, self._row_below
+        )
 
 
 class Unknowns:
@@ -124,7 +128,9 @@ class Unknowns:
         whole[self.active] = values
         return whole
 
-    def take(self, field: np.ndarray, factor: float, shape: Shape, out: np.ndarray) -> None:
+    def take(
+        self, field: np.ndarray, factor: float, shape: Shape, out: np.ndarray
+    ) -> None:
         """out = factor times the field."""
         if self.active is None:
             rows.take(field, factor, out, shape.geometry)
@@ -163,7 +169,9 @@ class PlaneCycle:
             ]
             shapes.append(Shape(cells, self.periodic, offsets))
         self.levels = [PlaneLevel(shape) for shape in shapes]
-        for level, below, along in zip(self.levels, self.levels[1:], self.halved, strict=False):
+        for level, below, along in zip(
+            self.levels, self.levels[1:], self.halved, strict=False
+        ):
             level.link(below, along)
         self.inverse: np.ndarray = np.empty((0, 0))
         self.scale = 1.0
@@ -219,7 +227,9 @@ class PlaneCycle:
 
     def view(self, pc: PETSc.PC, viewer: PETSc.Viewer) -> None:
         sizes = ", ".join(str(int(np.prod(level.shape.cells))) for level in self.levels)
-        viewer.printfASCII(f"  V-cycle of Chebyshev smoothing on planes of {sizes} unknowns\n")
+        viewer.printfASCII(
+            f"  V-cycle of Chebyshev smoothing on planes of {sizes} unknowns\n"
+        )
 
     def release(self) -> None:
         """Nothing of PETSc's is kept."""

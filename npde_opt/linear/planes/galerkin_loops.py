@@ -15,7 +15,9 @@ WHOLE, SYMMETRIC, ALONE = range(3)
 
 
 @compiled
-def _at(minus: np.ndarray, plus: np.ndarray, i: int, kind: int, periodic: bool) -> float:
+def _at(
+    minus: np.ndarray, plus: np.ndarray, i: int, kind: int, periodic: bool
+) -> float:
     """The coupling of cell i to the one before."""
     if kind == WHOLE:
         return float(minus[i])
@@ -129,7 +131,9 @@ def halve(
             left, here, right = found[0, k, to], found[1, k, to], found[2, k, to]
             # Slots of which both ends are coarse cells have no cell of their own.
             after = i + 1 if i + 1 < count else -1
-            before = i - 1 if i > 0 else count - 1 if periodic and count % 2 == 0 else -1
+            before = (
+                i - 1 if i > 0 else count - 1 if periodic and count % 2 == 0 else -1
+            )
             b = zero[k, i]
             e = zero[k, after] if after >= 0 else nothing
             f = zero[k, before] if before >= 0 else nothing

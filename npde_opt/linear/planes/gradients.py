@@ -30,7 +30,11 @@ else:
     vectors = loaded_lazily("npde_opt.linear.planes.vectors")
 
 Reason = PETSc.KSP.ConvergedReason
-NATURAL, PRECONDITIONED, UNPRECONDITIONED = "natural", "preconditioned", "unpreconditioned"
+NATURAL, PRECONDITIONED, UNPRECONDITIONED = (
+    "natural",
+    "preconditioned",
+    "unpreconditioned",
+)
 NORMS = (NATURAL, PRECONDITIONED, UNPRECONDITIONED)
 
 FRESH = 1e-3
@@ -136,7 +140,9 @@ class PlaneCG:
     def _fresh(self, b: np.ndarray, state: _State) -> float:
         """r = b - A x; r^T r, in units."""
         matrix = self._A, self._diagonal, self._x, b, 1 / state.unit
-        return float(vectors.true_residual(*matrix, self.top.b, self._v, self.shape.geometry))
+        return float(
+            vectors.true_residual(*matrix, self.top.b, self._v, self.shape.geometry)
+        )
 
     def _precondition(self, state: _State) -> None:
         """z, with r^T z and the norm."""
@@ -185,7 +191,10 @@ class PlaneCG:
 
     def _is_due(self, state: _State) -> bool:
         """Whether the residual has to be formed anew."""
-        ends = self.norm == UNPRECONDITIONED and math.sqrt(state.rr) * state.unit <= state.target
+        ends = (
+            self.norm == UNPRECONDITIONED
+            and math.sqrt(state.rr) * state.unit <= state.target
+        )
         return ends or state.rr <= FRESH**2 * state.last
 
     def _renewed(self, b: np.ndarray, state: _State) -> bool:
@@ -211,9 +220,14 @@ class PlaneCG:
     def _stuck(self, state: _State) -> PETSc.KSP.ConvergedReason:
         """Where residuals formed anew become no smaller: no solve in double leaves less, or this
         one fails."""
-        left, x = math.sqrt(state.smallest) * state.unit, math.sqrt(np.vdot(self._x, self._x))
+        left, x = (
+            math.sqrt(state.smallest) * state.unit,
+            math.sqrt(np.vdot(self._x, self._x)),
+        )
         rounding = left <= ROUNDING * x / self.cycle.scale
-        return Reason.CONVERGED_HAPPY_BREAKDOWN if rounding else Reason.DIVERGED_BREAKDOWN
+        return (
+            Reason.CONVERGED_HAPPY_BREAKDOWN if rounding else Reason.DIVERGED_BREAKDOWN
+        )
 
     def view(self, ksp: PETSc.KSP, viewer: PETSc.Viewer) -> None:
         viewer.printfASCII(f"  conjugate gradients on planes, {self.norm} norm\n")

@@ -63,7 +63,9 @@ class Shape:
         offsets: of the stencil, the centre among them, with both of o and -o or one.
     """
 
-    def __init__(self, cells: Sequence[int], periodic: Sequence[bool], offsets: Sequence[Offset]):
+    def __init__(
+        self, cells: Sequence[int], periodic: Sequence[bool], offsets: Sequence[Offset]
+    ):
         self.cells, self.periodic = tuple(cells), tuple(periodic)
         half = {o for o in offsets if first_half(o)}
         wide = any(sum(map(abs, o)) > 1 for o in half)
@@ -76,9 +78,14 @@ class Shape:
         pitch = aligned if aligned <= MORE * pitch else pitch
         strides = (1, pitch, pitch * (self.cells[1] + 2))[: len(cells)]
         self.size = rows.FRONT + strides[-1] * (self.cells[-1] + 2) + LINE
-        steps = [sum(s * o for s, o in zip(strides, o, strict=True)) for o in self.offsets[1:]]
+        steps = [
+            sum(s * o for s, o in zip(strides, o, strict=True))
+            for o in self.offsets[1:]
+        ]
         self.steps = np.array(steps, np.int64)
-        self.rows = np.ascontiguousarray(self._padded()[(slice(1, -1),) * (len(cells) - 1)].ravel())
+        self.rows = np.ascontiguousarray(
+            self._padded()[(slice(1, -1),) * (len(cells) - 1)].ravel()
+        )
         reach = max(steps) // pitch + 1 if wide or len(cells) == 3 else 1
         across = any(self.periodic[1:])
         first, end = int(self.rows[0]), int(self.rows[-1]) + 1
@@ -86,7 +93,12 @@ class Shape:
         plane = strides[2] if len(cells) == 3 else 0
         wraps = any(self.periodic)
         numbers = self.cells[0], pitch, plane, first, end, reach, band, wide, wraps
-        self.geometry = np.array(numbers, np.int64), self.rows, self._outside(), self.periodic[0]
+        self.geometry = (
+            np.array(numbers, np.int64),
+            self.rows,
+            self._outside(),
+            self.periodic[0],
+        )
 
     def _padded(self) -> np.ndarray:
         """Numbers of all rows [z, y]."""
@@ -116,7 +128,9 @@ class Shape:
         """[o, cell], without the centre."""
         return self._aligned(len(self.offsets) - 1, dtype)
 
-    def _aligned(self, count: int, dtype: type[np.floating] | type[float]) -> np.ndarray:
+    def _aligned(
+        self, count: int, dtype: type[np.floating] | type[float]
+    ) -> np.ndarray:
         """Zeros [count, cell] of which the first begins a line of the cache."""
         size = -(-self.size // LINE) * LINE
         whole: np.ndarray = np.zeros(count * size + LINE, dtype)
@@ -143,8 +157,12 @@ def transfer(fine: Shape, coarse: Shape, halved: Sequence[Line | None]) -> Trans
     line = halved[0] or Line(np.zeros(1), np.zeros(1))
     along = halved[0] is not None, line.lower.astype(SINGLE), line.upper.astype(SINGLE)
     axes = list(zip(fine.cells[1:], halved[1:], fine.periodic[1:], strict=True))
-    down, weights = _combined([_parents(*axis[:2], True, axis[2]) for axis in axes], fine)
-    up, up_weights = _combined([_parents(*axis[:2], False, axis[2]) for axis in axes], coarse)
+    down, weights = _combined(
+        [_parents(*axis[:2], True, axis[2]) for axis in axes], fine
+    )
+    up, up_weights = _combined(
+        [_parents(*axis[:2], False, axis[2]) for axis in axes], coarse
+    )
     last = np.maximum.accumulate(np.where(weights != 0, down, 0).max(axis=1))
     return (*along, down, weights, last, up, up_weights)
 
@@ -155,14 +173,18 @@ def _combined(
     """Rows of a shape and weights of all axes together, the slowest first."""
     found, weights = np.zeros((1, 1), np.int64), np.ones((1, 1))
     for (own, w), n in zip(list(axes)[::-1], shape.cells[:0:-1], strict=True):
-        together = found[:, None, :, None] * (n + 2) + np.maximum(own, 0)[None, :, None, :] + 1
+        together = (
+            found[:, None, :, None] * (n + 2) + np.maximum(own, 0)[None, :, None, :] + 1
+        )
         product_of = weights[:, None, :, None] * w[None, :, None, :]
         size = found.shape[0] * own.shape[0]
         found, weights = together.reshape(size, -1), product_of.reshape(size, -1)
     return found, weights.astype(SINGLE)
 
 
-def _parents(n: int, line: Line | None, down: bool, wraps: bool) -> tuple[np.ndarray, np.ndarray]:
+def _parents(
+    n: int, line: Line | None, down: bool, wraps: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """Along one axis of n fine cells: of every coarse cell the fine ones that give to it (down), or
     of every fine cell the coarse ones that it takes from; -1 where there is none, weights."""
     if line is None:
@@ -181,7 +203,9 @@ def _parents(n: int, line: Line | None, down: bool, wraps: bool) -> tuple[np.nda
         odd = i % 2 == 1
         cells = np.stack([r, r + 1], axis=1)
         lower, upper = line.lower[r + 1], line.upper[r + 1]
-        weights = np.stack([np.where(odd, lower, 1.0), np.where(odd, upper, 0.0)], axis=1)
+        weights = np.stack(
+            [np.where(odd, lower, 1.0), np.where(odd, upper, 0.0)], axis=1
+        )
         if wraps:
             cells %= count
         inside = cells < count
@@ -251,12 +275,16 @@ def galerkin(planes: Planes, axis: int, line: Line, periodic: Sequence[bool]) ->
     return one_half(out, periodic)
 
 
-def coarsened(planes: Planes, halved: Sequence[Line | None], periodic: Sequence[bool]) -> Planes:
+def coarsened(
+    planes: Planes, halved: Sequence[Line | None], periodic: Sequence[bool]
+) -> Planes:
     """Planes of P^T A P, one of o and -o each."""
     slow = len(halved) - 1
     line, others = halved[slow], [d for d in range(slow) if halved[d] is not None]
     if line is None or any(sum(map(abs, o)) > 1 for o in planes):
-        return _by_axes(planes, [*others, *([slow] if line is not None else [])], halved, periodic)
+        return _by_axes(
+            planes, [*others, *([slow] if line is not None else [])], halved, periodic
+        )
     # Narrow stencils, the largest, by parts of lines that stay in the cache.
     centre = planes[(0,) * len(halved)]
     lines = (len(centre) + 1) // 2
@@ -273,7 +301,10 @@ def coarsened(planes: Planes, halved: Sequence[Line | None], periodic: Sequence[
 
 
 def _by_axes(
-    planes: Planes, axes: Sequence[int], halved: Sequence[Line | None], periodic: Sequence[bool]
+    planes: Planes,
+    axes: Sequence[int],
+    halved: Sequence[Line | None],
+    periodic: Sequence[bool],
 ) -> Planes:
     # Along x, where neighbours are beside each other, when there is least left.
     for axis in sorted(axes, reverse=True):
@@ -283,7 +314,9 @@ def _by_axes(
     return planes
 
 
-def _slab(planes: Planes, line: Line, periodic: Sequence[bool], first: int, last: int) -> Planes:
+def _slab(
+    planes: Planes, line: Line, periodic: Sequence[bool], first: int, last: int
+) -> Planes:
     """Some lines of a narrow stencil halved along the slowest axis."""
     dim = len(periodic)
     ahead = (0,) * (dim - 1) + (1,)
@@ -335,7 +368,9 @@ def _first(offset: Offset) -> Offset:
     return offset if first_half(offset) else tuple(-s for s in offset)
 
 
-def _seen(planes: Planes, offset: Offset, periodic: Sequence[bool]) -> np.ndarray | None:
+def _seen(
+    planes: Planes, offset: Offset, periodic: Sequence[bool]
+) -> np.ndarray | None:
     """The plane of an offset, from the other side where only that one is given."""
     if offset in planes:
         return planes[offset]
@@ -368,7 +403,10 @@ def widened(offsets: Sequence[Offset], halved: Sequence[Line | None]) -> list[Of
     """Offsets of the coarse stencil: all steps along axes that are halved."""
     found = set()
     for offset in offsets:
-        ways = [(-1, 0, 1) if h is not None else (s,) for s, h in zip(offset, halved, strict=True)]
+        ways = [
+            (-1, 0, 1) if h is not None else (s,)
+            for s, h in zip(offset, halved, strict=True)
+        ]
         found |= set(product(*ways))
     return sorted(found)
 

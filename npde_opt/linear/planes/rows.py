@@ -63,17 +63,28 @@ def part(numbers: np.ndarray, first: int, lag: int) -> tuple[int, int]:
 
 
 @compiled
-def _pair(a: np.ndarray, x: np.ndarray, step: int, start: int, count: int, v: np.ndarray) -> None:
+def _pair(
+    a: np.ndarray, x: np.ndarray, step: int, start: int, count: int, v: np.ndarray
+) -> None:
     """v += A[i, i + step] x[i + step] + A[i, i - step] x[i - step]"""
     own, other = a[start : start + count], a[start - step : start - step + count]
-    p, q = x[start + step : start + step + count], x[start - step : start - step + count]
+    p, q = (
+        x[start + step : start + step + count],
+        x[start - step : start - step + count],
+    )
     for i in range(count):
         v[i] += own[i] * p[i] + other[i] * q[i]
 
 
 @compiled
 def _three(
-    A: np.ndarray, o: int, x: np.ndarray, step: int, start: int, count: int, v: np.ndarray
+    A: np.ndarray,
+    o: int,
+    x: np.ndarray,
+    step: int,
+    start: int,
+    count: int,
+    v: np.ndarray,
 ) -> None:
     """As _pair, of planes o, o + 1, o + 2 with steps of step - 1, step, step + 1."""
     a, b, c = A[o, start:], A[o + 1, start:], A[o + 2, start:]
@@ -88,7 +99,12 @@ def _three(
 
 @compiled
 def beside(
-    A: np.ndarray, x: np.ndarray, numbers: np.ndarray, start: int, count: int, v: np.ndarray
+    A: np.ndarray,
+    x: np.ndarray,
+    numbers: np.ndarray,
+    start: int,
+    count: int,
+    v: np.ndarray,
 ) -> None:
     """v = sum of A[i, j] x[j] over j other than i, for `count` cells from `start` on."""
     pitch, plane = numbers[PITCH], numbers[PLANE]
@@ -112,7 +128,12 @@ def beside(
 
 @compiled
 def fluxes(
-    A: np.ndarray, x: np.ndarray, numbers: np.ndarray, start: int, count: int, v: np.ndarray
+    A: np.ndarray,
+    x: np.ndarray,
+    numbers: np.ndarray,
+    start: int,
+    count: int,
+    v: np.ndarray,
 ) -> None:
     """v = sum of A[i, j] (x[j] - x[i]), of a narrow stencil: exact to rounding of the differences,
     which in single precision A x is not."""
@@ -133,7 +154,9 @@ def fluxes(
 
 
 @compiled
-def put(values: np.ndarray, factor: float, field: np.ndarray, geometry: Geometry) -> None:
+def put(
+    values: np.ndarray, factor: float, field: np.ndarray, geometry: Geometry
+) -> None:
     """field = factor times values, x fastest, inside."""
     numbers, rows, _, _ = geometry
     nx, pitch = numbers[NX], numbers[PITCH]
@@ -146,7 +169,9 @@ def put(values: np.ndarray, factor: float, field: np.ndarray, geometry: Geometry
 
 
 @compiled
-def take(field: np.ndarray, factor: float, values: np.ndarray, geometry: Geometry) -> None:
+def take(
+    field: np.ndarray, factor: float, values: np.ndarray, geometry: Geometry
+) -> None:
     """values, x fastest, = factor times the field."""
     numbers, rows, _, _ = geometry
     nx, pitch = numbers[NX], numbers[PITCH]

@@ -191,7 +191,9 @@ def invert(d: np.ndarray) -> None:
 
 
 @compiled
-def bound(A: np.ndarray, inverse: np.ndarray, steps: np.ndarray, geometry: Geometry) -> float:
+def bound(
+    A: np.ndarray, inverse: np.ndarray, steps: np.ndarray, geometry: Geometry
+) -> float:
     """Gershgorin's bound of the eigenvalues of D^-1 A. `steps` [o]: cells to a neighbour."""
     numbers, rows, _, _ = geometry
     nx = numbers[NX]
@@ -201,7 +203,10 @@ def bound(A: np.ndarray, inverse: np.ndarray, steps: np.ndarray, geometry: Geome
         start = FRONT + rows[n] * numbers[PITCH] + 1
         v[:] = 0
         for o in range(A.shape[0]):
-            a, b = A[o, start : start + nx], A[o, start - steps[o] : start - steps[o] + nx]
+            a, b = (
+                A[o, start : start + nx],
+                A[o, start - steps[o] : start - steps[o] + nx],
+            )
             for i in range(nx):
                 v[i] += abs(a[i]) + abs(b[i])
         d = inverse[start : start + nx]

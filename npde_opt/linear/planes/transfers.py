@@ -13,7 +13,14 @@ from npde_opt.compiling import compiled
 from npde_opt.linear.planes.rows import FRONT, NX, PITCH, Geometry
 
 Transfer = tuple[
-    bool, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray
+    bool,
+    np.ndarray,
+    np.ndarray,
+    np.ndarray,
+    np.ndarray,
+    np.ndarray,
+    np.ndarray,
+    np.ndarray,
 ]
 
 
@@ -54,7 +61,9 @@ def restrict(
     o = out[begin : begin + nx]
     if halved:
         for i in range(nx):
-            o[i] = row[2 * i + 1] + (upper[i] * row[2 * i] + lower[i + 1] * row[2 * i + 2])
+            o[i] = row[2 * i + 1] + (
+                upper[i] * row[2 * i] + lower[i + 1] * row[2 * i + 2]
+            )
     else:
         for i in range(nx):
             o[i] = row[i + 1]

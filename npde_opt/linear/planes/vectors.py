@@ -128,7 +128,11 @@ def true_residual(
 
 @compiled
 def row_sums(
-    A: np.ndarray, diagonal: np.ndarray, scale: float, out: np.ndarray, geometry: Geometry
+    A: np.ndarray,
+    diagonal: np.ndarray,
+    scale: float,
+    out: np.ndarray,
+    geometry: Geometry,
 ) -> None:
     """out = scale A 1, formed in the precision of A."""
     numbers = geometry[0]
