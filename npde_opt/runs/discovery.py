@@ -11,8 +11,6 @@ import argparse
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 from mpi4py import MPI
@@ -26,8 +24,7 @@ from npde_opt.io.results import Seconds, Summary, peak_memory_mb
 from npde_opt.pseudoinverse.equation_error import FORMS, Observed, Term, library
 from npde_opt.pseudoinverse.selection import Selected, select
 from npde_opt.runs.equation_case import case_text
-from npde_opt.runs.folder import RunDirectory
-from npde_opt.runs.rehearsal import require_figures
+from npde_opt.runs.solved_run import SolvedRun
 
 STATES, TIMES, PLACES = ("u", "uu", "usol"), ("t", "tt"), ("x",)
 FOLDERS = (".", "pde")
@@ -55,37 +52,20 @@ class Equation:
         return "u_t = " + " ".join(f"{value:+.6g} {name}" for name, value in pairs)
 
 
-class Discovery:
-    """One run of the driver; a context that gives its folder back. All methods are collective; the
-    work, which takes seconds, is rank 0's."""
+class Discovery(SolvedRun):
+    """One run of the driver; the work, which takes seconds, is rank 0's."""
 
     def __init__(
         self, options: argparse.Namespace, world: MPI.Intracomm, started: float
     ):
-        self.options, self.world, self.started = options, world, started
         self.found: list[Equation] = []
-        with collective(world):
-            if options.noise < 0:
-                raise InputError("--noise", options.noise, "a share of u, at least 0")
-            self.files = {
-                Path(name).stem: _find(options.data, name) for name in options.file
-            }
-            if options.plot:
-                require_figures(False)
-        self.out = RunDirectory(
-            options.out, world, "overwrite" if options.overwrite else "new"
-        )
+        super().__init__(options, world, started)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.out.close()
+    def check(self) -> None:
+        given = self.options
+        if given.noise < 0:
+            raise InputError("--noise", given.noise, "a share of u, at least 0")
+        self.files = {Path(name).stem: _find(given.data, name) for name in given.file}
 
     def find(self) -> None:
         """The equation of each file."""

@@ -31,10 +31,10 @@ from npde_opt.pseudoinverse.features import (
 )
 from npde_opt.pseudoinverse.learning import HELD, Readout, train
 from npde_opt.pseudoinverse.solution import CHOICES, LOO
+from npde_opt.runs.solved_run import SolvedRun
 from npde_opt.training.digits import digits
 from npde_opt.training.idx import mnist
 from npde_opt.training.samples import Source
-from npde_opt.training.solved_run import SolvedRun
 from npde_opt.training.splits import split
 
 TRAINING_SHARE = 0.7

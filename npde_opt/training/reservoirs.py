@@ -30,11 +30,11 @@ from npde_opt.io.results import Seconds, Summary, peak_memory_mb
 from npde_opt.networks.normalisation import Normalisation
 from npde_opt.pseudoinverse.fold import Fold
 from npde_opt.pseudoinverse.reservoir import Reservoir, Stretch, held_back, predicted
+from npde_opt.runs.solved_run import SolvedRun
 from npde_opt.training.data import Data, Part
 from npde_opt.training.samples import Source
 from npde_opt.training.sections import DataSection, TitleSection
 from npde_opt.training.sequences import Windows
-from npde_opt.training.solved_run import SolvedRun
 
 PREDICTIONS, FIGURE = "predictions.csv", "series.png"
 MOST = 1000
