@@ -84,13 +84,15 @@ def stand_ins(folder: Path) -> None:
     )
     places, times = np.arange(30, 1850, 50), (0, 12, 24, 36, 48)
     rows = [
-        f"{i},{p},{1e-4 * (1 + t / 50):.6g},{t}"
+        f"{i},{p},{d},{d},{1.1 * float(d):.6g},{0.9 * float(d):.6g},{t}"
         for t in times
+        for d in [f"{1e-4 * (1 + t / 50):.6g}"]
         for i, p in enumerate(places)
     ]
-    (folder / "CellDensity_10.csv").write_text(
-        "\n".join(["Column,Position,AvgDens,Time", *rows]) + "\n"
-    )
+    head = "Column,Position,AvgDens,Dens1,Dens2,Dens3,Time"
+    for cells in (10, 12, 16, 20):
+        name = f"CellDensity_{cells}.csv"
+        (folder / name).write_text("\n".join([head, *rows]) + "\n")
     for r in (30, 90):
         np.savetxt(
             folder / f"piezometer_h{r}.txt",

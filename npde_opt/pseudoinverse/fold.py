@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from scipy.linalg import cholesky, lstsq
+from scipy.linalg import cholesky, eigh, lstsq
 
 from npde_opt.aliases import Numbers
 from npde_opt.errors import InputError
@@ -82,14 +82,24 @@ class Fold(Rows):
         Y, _, _, _ = lstsq(R.T, X.T, cond=len(R) * EPS)
         sizes = np.sqrt((X**2).sum(axis=1))
         outside = np.sqrt(((R.T @ Y - X.T) ** 2).sum(axis=0)) > GONE * sizes
-        try:
-            if outside.any():
-                raise np.linalg.LinAlgError
-            left = cholesky(np.eye(len(R)) - Y @ Y.T + EPS * np.eye(len(R)))
-        except np.linalg.LinAlgError:
+        left = None if outside.any() else _root(np.eye(len(R)) - Y @ Y.T)
+        if left is None:
             raise InputError(
                 "pseudoinverse: rows to take out",
                 f"{len(X)} rows",
                 "rows that were added here",
-            ) from None
+            )
         self.kept = triangle.fold(triangle.empty(len(R)), np.asfortranarray(left @ R))
+
+
+def _root(A: np.ndarray) -> np.ndarray | None:
+    """L with L^T L = A, symmetric and not negative beyond GONE; None where it is. A is singular
+    where a row that is taken out was the only one of its direction."""
+    try:
+        return np.asarray(cholesky(A + EPS * np.eye(len(A))))
+    except np.linalg.LinAlgError:
+        values, vectors = eigh(A)
+        if values[0] < -GONE:
+            return None
+        root = np.sqrt(np.maximum(values, 0.0))[:, None] * vectors.T
+        return np.asarray(root)

@@ -7,7 +7,8 @@ from forward.test_evolution_derivatives import (
     check,
     gray_scott,
     objective,
-)  # noqa: F401
+    tight,  # noqa: F401
+)
 from mpi4py import MPI
 
 from npde_opt.errors import InputError, SolverError
