@@ -30,12 +30,17 @@ class EachChannel:
         self.source = operator.source.with_channels(channels)
         self.target = operator.target.with_channels(channels)
 
+    @staticmethod
+    def _samples(u: np.ndarray) -> np.ndarray:
+        """Channels as samples of one channel; a rank may have no cell of a coarse grid."""
+        return u.reshape(1, u.shape[0] * u.shape[1], *u.shape[2:])
+
     def apply(self, u: np.ndarray) -> np.ndarray:
-        found = self.operator.apply(self.w, u.reshape(1, -1, *u.shape[2:]))
+        found = self.operator.apply(self.w, self._samples(u))
         return found.reshape(*u.shape[:2], *found.shape[2:])
 
     def transpose(self, y: np.ndarray) -> np.ndarray:
-        found = self.operator.transpose(self.w, y.reshape(1, -1, *y.shape[2:]))
+        found = self.operator.transpose(self.w, self._samples(y))
         return found.reshape(*y.shape[:2], *found.shape[2:])
 
     def matrix(self) -> PETSc.Mat:

@@ -12,6 +12,7 @@ is the exact propagator of the cells over a length z, for any z.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -175,7 +176,8 @@ def _product(P: np.ndarray, field: np.ndarray, d: int) -> np.ndarray:
         rows = field.reshape(-1, field.shape[-1]) @ P.T
         return rows.reshape(*field.shape[:-1], P.shape[0])
     axis = field.ndim - 1 - d
-    flat = field.reshape(*field.shape[: axis + 1], -1)
+    behind = math.prod(field.shape[axis + 1 :])
+    flat = field.reshape(*field.shape[: axis + 1], behind)
     found = P @ flat
     return found.reshape(*field.shape[:axis], P.shape[0], *field.shape[axis + 1 :])
 

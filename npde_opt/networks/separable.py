@@ -48,7 +48,7 @@ class Separable:
         before: Layout,
         after: Layout,
     ) -> np.ndarray:
-        field = u.reshape(-1, *u.shape[2:])
+        field = u.reshape(u.shape[0] * u.shape[1], *u.shape[2:])
         for d, factor in enumerate(factors):
             P = np.ascontiguousarray(factor, u.dtype)
             field = along(self.source.comm, d, P, field, before, after)
