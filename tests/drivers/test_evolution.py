@@ -62,7 +62,7 @@ def test_nested_iteration_needs_fewer_trajectories_on_the_finest_grid(tmp_path):
     case = write(tmp_path, CASE)
     found = {
         levels: summary(
-            identify(2, case, tmp_path / str(levels), "--levels", levels),
+            identify(1, case, tmp_path / str(levels), "--levels", levels),
             tmp_path / str(levels),
         )
         for levels in (1, 2)
