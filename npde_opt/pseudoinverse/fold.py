@@ -78,7 +78,10 @@ class Fold(Rows):
         self.count -= len(H)
 
     def _take_out(self, X: np.ndarray) -> None:
-        R = self.kept
+        # In units of each column: features and targets may differ by any power of ten.
+        units = np.linalg.norm(self.kept, axis=0)
+        units[units == 0] = 1.0
+        R, X = self.kept / units, X / units
         Y, _, _, _ = lstsq(R.T, X.T, cond=len(R) * EPS)
         sizes = np.sqrt((X**2).sum(axis=1))
         outside = np.sqrt(((R.T @ Y - X.T) ** 2).sum(axis=0)) > GONE * sizes
@@ -89,7 +92,8 @@ class Fold(Rows):
                 f"{len(X)} rows",
                 "rows that were added here",
             )
-        self.kept = triangle.fold(triangle.empty(len(R)), np.asfortranarray(left @ R))
+        rows = np.asfortranarray(left @ R * units)
+        self.kept = triangle.fold(triangle.empty(len(R)), rows)
 
 
 def _root(A: np.ndarray) -> np.ndarray | None:

@@ -301,3 +301,15 @@ def test_no_rows_are_told():
         Fold(2, 1).solve()
     with pytest.raises(InputError, match="features"):
         Fold(0, 1)
+
+
+@pytest.mark.parametrize("size", [1e-6, 1.0, 1e6])
+def test_the_last_row_of_a_direction_is_taken_out(size):
+    """Of features and targets together, at any ratio of their units."""
+    H, T = np.eye(4)[[1, 0, 1, 2, 3]] * size, np.array([[0.0], [0], [1], [0], [0]])
+    fit = Fold(4, 1)
+    fit.add(H, T)
+    fit.remove(H[:1], T[:1])
+    np.testing.assert_allclose(fit.solve().W * size, T[[1, 2, 3, 4]], atol=1e-12)
+    with pytest.raises(InputError, match="rows to take out"):
+        fit.remove(H[:1], T[:1])
