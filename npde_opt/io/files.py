@@ -20,7 +20,7 @@ from npde_opt.errors import InputError
 
 KEPT = (
     "a folder with space that can be written; "
-    "what was complete stays, and --resume goes on from it"
+    "what was complete stays, and --resume, where a driver has it, goes on from it"
 )
 
 
