@@ -119,6 +119,7 @@ FACE = {
     "verify": ("dot_product_test", "taylor_test"),
     "cases": ("Case", "load_case"),
     "io.fields": ("read_field",),
+    "io.npy": ("write_npy",),
     "io.vtk": ("write_vtk",),
     "errors": ("InputError", "Interrupted", "NpdeError", "SolverError"),
 }

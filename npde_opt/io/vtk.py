@@ -1,7 +1,7 @@
 """Cell fields as VTK XML for ParaView: one .vti (uniform) or .vtr (stretched) file, appended raw
 binary.
 
-The same bytes on any number of ranks: rank 0 receives each rank's box in turn. Inactive cells are
+The same bytes on any number of ranks, which write their boxes side by side. Inactive cells are
 hidden by VTK's own blanking array (vtkGhostType).
 """
 
@@ -9,16 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
 from petsc4py import PETSc
 
 from npde_opt.aliases import FilePath
-from npde_opt.errors import InputError, collective
+from npde_opt.errors import InputError
 from npde_opt.grids import Grid
-from npde_opt.io.files import whole_file
+from npde_opt.io.together import whole_shared_file
 
 TYPES = {
     "f8": "Float64",
@@ -30,6 +29,7 @@ TYPES = {
     "u1": "UInt8",
 }
 HIDDEN_CELL = 32
+TAIL = b"\n  </AppendedData>\n</VTKFile>\n"
 
 
 def write_vtk(
@@ -53,46 +53,24 @@ def write_vtk(
     owned = {
         str(name): _owned(str(name), values, grid) for name, values in fields.items()
     }
-    shape = (*grid.shape, 1, 1)[:3]
-    blocks: dict[str, np.ndarray | None] = {
-        name: to_root(grid, values) for name, values in owned.items()
-    }
-    with collective(grid.comm):
-        if grid.comm.rank == 0:
-            if grid.active_global is not None:
-                blocks["active"] = grid.active_global.astype("u1")
-                blocks["vtkGhostType"] = np.where(
-                    grid.active_global, 0, HIDDEN_CELL
-                ).astype("u1")
-            _write(
-                target, grid, {n: b for n, b in blocks.items() if b is not None}, shape
-            )
+    if grid.active_global is not None:
+        hidden = np.where(grid.active, 0, HIDDEN_CELL)
+        owned["active"] = grid.active.astype("u1")
+        owned["vtkGhostType"] = hidden.astype("u1")
+    try:
+        _write(target, grid, owned)
+    except OSError as error:
+        said, allowed = (
+            error.strerror or str(error),
+            "a place where files can be written",
+        )
+        raise InputError(str(target), said, allowed) from error
     return target
 
 
 def uniform(grid: Grid) -> bool:
     """True where all cells are alike (to 1e-9 of their width)."""
     return all(np.allclose(w, w[0], rtol=1e-9, atol=0) for w in grid.widths)
-
-
-def to_root(grid: Grid, values: np.ndarray) -> np.ndarray | None:
-    """The global array of owned values [i, j, k] or [c, i, j, k] on rank 0, None elsewhere.
-    Collective."""
-    comm, values = grid.comm, np.asfortranarray(values)
-    boxes = comm.gather(grid.local_slice, root=0)
-    if boxes is None:
-        comm.Send(values.ravel(order="F").view("u1"), dest=0, tag=17)
-        return None
-    lead = values.shape[: values.ndim - grid.dim]
-    full = np.empty((*lead, *grid.shape), values.dtype, order="F")
-    full[(..., *boxes[0])] = values
-    for rank, box in list(enumerate(boxes))[1:]:
-        piece = np.empty(
-            (*lead, *(s.stop - s.start for s in box)), values.dtype, order="F"
-        )
-        comm.Recv(piece.ravel(order="K").view("u1"), source=rank, tag=17)
-        full[(..., *box)] = piece
-    return full
 
 
 def _target(path: Path, grid: Grid) -> Path:
@@ -127,61 +105,79 @@ def _owned(name: str, values: PETSc.Vec | np.ndarray, grid: Grid) -> np.ndarray:
     return array.astype(array.dtype.newbyteorder("<"), copy=False)
 
 
-def _write(
-    target: Path, grid: Grid, blocks: dict[str, np.ndarray], shape: tuple[int, ...]
-) -> None:
-    offset, declared = 0, []
-    for name, block in blocks.items():
-        components = block.size // grid.size
-        declared.append(
-            f'        <DataArray type="{TYPES[block.dtype.str[1:]]}" Name={quoteattr(name)} '
-            f'NumberOfComponents="{components}" format="appended" offset="{offset}"/>\n'
-        )
-        offset += 8 + block.nbytes
+def _write(target: Path, grid: Grid, blocks: dict[str, np.ndarray]) -> None:
+    """One array after the other, each a count of bytes and its values. Collective."""
+    sizes = [grid.size * _components(b, grid) * b.itemsize for b in blocks.values()]
+    edges = _coordinates(target, grid)
+    offsets = np.cumsum([0, *(8 + n for n in (*sizes, *(e.nbytes for e in edges)))])
+    head = _head(target, grid, blocks, offsets.tolist()).encode()
+    places = (len(head) + offsets).tolist()
+    with whole_shared_file(target, grid.comm, places[-1] + len(TAIL)) as file:
+        file.bytes(0, head)
+        for at, size, block in zip(places, sizes, blocks.values(), strict=False):
+            file.bytes(at, _count(size))
+            file.boxes(at + 8, grid, block)
+        for at, edge in zip(places[len(sizes) :], edges, strict=False):
+            file.bytes(at, _count(edge.nbytes) + edge.tobytes())
+        file.bytes(places[-1], TAIL)
+
+
+def _components(block: np.ndarray, grid: Grid) -> int:
+    return block.shape[0] if block.ndim > grid.dim else 1
+
+
+def _count(size: int) -> bytes:
+    return np.array(size, "<u8").tobytes()
+
+
+def _all_edges(grid: Grid) -> list[np.ndarray]:
+    """Along three axes; a grid of fewer lies at 0 of the others."""
+    return [*grid.edges, *[np.zeros(1)] * (3 - grid.dim)]
+
+
+def _coordinates(target: Path, grid: Grid) -> list[np.ndarray]:
+    """The edges that a file holds as arrays."""
+    return [] if target.suffix == ".vti" else _all_edges(grid)
+
+
+def _head(
+    target: Path, grid: Grid, blocks: Mapping[str, np.ndarray], offsets: list[int]
+) -> str:
+    """All before the arrays; `offsets` are those of the blocks, then of the coordinates."""
+    declared = [
+        f'        <DataArray type="{TYPES[block.dtype.str[1:]]}" Name={quoteattr(name)} '
+        f'NumberOfComponents="{_components(block, grid)}" format="appended" offset="{offset}"/>\n'
+        for (name, block), offset in zip(blocks.items(), offsets, strict=False)
+    ]
     image = target.suffix == ".vti"
     kind = "ImageData" if image else "RectilinearGrid"
-    extent = " ".join(f"0 {n if d < grid.dim else 0}" for d, n in enumerate(shape))
-    edges = [*grid.edges, *[np.zeros(1)] * (3 - grid.dim)]
-    whole = f'WholeExtent="{extent}"'
-    coordinates = ""
+    cells = (*grid.shape, 0, 0)[:3]
+    extent = " ".join(f"0 {n}" for n in cells)
+    whole, coordinates = f'WholeExtent="{extent}"', ""
     if image:
-        origin = " ".join(repr(float(e[0])) for e in edges)
-        spacing = " ".join(
-            repr(float((e[-1] - e[0]) / (e.size - 1))) if e.size > 1 else "1.0"
-            for e in edges
-        )
-        whole += f' Origin="{origin}" Spacing="{spacing}"'
+        whole += _image_place(grid)
     else:
-        lines = []
-        for axis, e in zip("xyz", edges, strict=True):
-            lines.append(
-                f'        <DataArray type="Float64" Name="{axis}" format="appended" '
-                f'offset="{offset}"/>\n'
-            )
-            offset += 8 + e.nbytes
+        lines = [
+            f'        <DataArray type="Float64" Name="{axis}" format="appended" '
+            f'offset="{offset}"/>\n'
+            for axis, offset in zip("xyz", offsets[len(blocks) :], strict=False)
+        ]
         coordinates = f"      <Coordinates>\n{''.join(lines)}      </Coordinates>\n"
     shown = next((n for n in blocks if n != "vtkGhostType"), "")
-    head = (
+    return (
         f'<?xml version="1.0"?>\n<VTKFile type="{kind}" version="1.0" byte_order="LittleEndian" '
         f'header_type="UInt64">\n  <{kind} {whole}>\n    <Piece Extent="{extent}">\n'
         f"      <CellData Scalars={quoteattr(shown)}>\n{''.join(declared)}      "
         f"</CellData>\n{coordinates}"
         f'    </Piece>\n  </{kind}>\n  <AppendedData encoding="raw">\n_'
     )
-    try:
-        with whole_file(target) as file:
-            file.write(head.encode())
-            for block in [*blocks.values(), *([] if image else edges)]:
-                _append(file, block)
-            file.write(b"\n  </AppendedData>\n</VTKFile>\n")
-    except OSError as error:
-        raise InputError(
-            str(target),
-            error.strerror or str(error),
-            "a place where files can be written",
-        ) from error
 
 
-def _append(file: BinaryIO, block: np.ndarray) -> None:
-    file.write(np.array(block.nbytes, "<u8").tobytes())
-    file.write(np.ascontiguousarray(block.ravel(order="F")).data)
+def _image_place(grid: Grid) -> str:
+    edges = _all_edges(grid)
+    origin = " ".join(repr(float(e[0])) for e in edges)
+    spacing = " ".join(
+        repr(float((e[-1] - e[0]) / (e.size - 1))) if e.size > 1 else "1.0"
+        for e in edges
+    )
+    return f' Origin="{origin}" Spacing="{spacing}"'

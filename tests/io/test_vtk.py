@@ -48,7 +48,7 @@ def test_uniform_round_trip(tmp_path, shape):
     ]
 
 
-@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parallel([1, 2, 3, 4])
 def test_stretched_with_components_and_inactive_cells_gives_the_same_bytes(tmp_path):
     folder, comm = shared(tmp_path), MPI.COMM_WORLD
     active = np.ones((3, 4, 2), bool)
