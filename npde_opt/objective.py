@@ -392,7 +392,7 @@ class ObjectiveAt:
                 g = self._term.gradient()
             self.objective.ensemble.sum_vec(g)
             with self.objective.together():
-                self._add(g, lambda r, p, x, out: r.gradient(p, out), None)
+                self.add_parts(g, lambda r, p, x, out: r.gradient(p, out), None)
             self._gradient = g
         return self._gradient
 
@@ -400,9 +400,10 @@ class ObjectiveAt:
         """out = dR/dm, the regularization's part of the gradient."""
         out.set(0.0)
         with self.objective.together():
-            self._add(out, lambda r, p, x, part: r.gradient(p, part), None)
+            self.add_parts(out, lambda r, p, x, part: r.gradient(p, part), None)
 
-    def _add(self, out: PETSc.Vec, action: Part, dm: PETSc.Vec | None) -> None:
+    def add_parts(self, out: PETSc.Vec, action: Part, dm: PETSc.Vec | None) -> None:
+        """Adds what each regularizer makes of its block of m and of dm. Of one group."""
         space = self.objective.space
         with stage("regularization"):
             for name, r in self.objective.regularizers.items():
@@ -421,12 +422,18 @@ class ObjectiveAt:
         self, dm: PETSc.Vec, out: PETSc.Vec, gauss_newton: bool = False
     ) -> None:
         """out = H dm, exact or Gauss-Newton."""
+        self.data_hessian(dm, out, gauss_newton)
+        with self.objective.together():
+            self.add_parts(out, lambda r, p, x, part: r.hessian(p, x, part), dm)
+
+    def data_hessian(
+        self, dm: PETSc.Vec, out: PETSc.Vec, gauss_newton: bool = False
+    ) -> None:
+        """out = the misfit's part of H dm, exact or Gauss-Newton."""
         out.set(0)
         with self.objective.together(), stage("hessian"):
             self._term.hessian(dm, out, gauss_newton)
         self.objective.ensemble.sum_vec(out)
-        with self.objective.together():
-            self._add(out, lambda r, p, x, part: r.hessian(p, x, part), dm)
 
     def information(self, dm: PETSc.Vec) -> float:
         """dm^T J^T W J dm, what the data tell along dm: how far it moves them, in standard
@@ -453,7 +460,7 @@ class ObjectiveAt:
         for name in self.objective.regularizers:
             space.zero_block(out, name)
         with self.objective.together():
-            self._add(out, lambda r, p, x, part: r.hessian(p, x, part), dm)
+            self.add_parts(out, lambda r, p, x, part: r.hessian(p, x, part), dm)
 
     def precondition(self, r: PETSc.Vec, out: PETSc.Vec) -> None:
         """out ~ R''^-1 r; parameters without a regularizer are scaled by their inverse mass."""
@@ -464,7 +471,7 @@ class ObjectiveAt:
         for name in self.objective.regularizers:
             space.zero_block(out, name)
         with self.objective.together():
-            self._add(out, lambda reg, p, x, part: reg.precondition(p, x, part), r)
+            self.add_parts(out, lambda reg, p, x, part: reg.precondition(p, x, part), r)
 
     def destroy(self) -> None:
         for vec in [self.m, *([self._gradient] if self._gradient is not None else [])]:

@@ -16,6 +16,7 @@ FLOORS = (
     ("cases",),
     ("restarts",),
     ("nested", "weight_choice", "uncertainty"),
+    ("posterior",),
     ("verify", "scores"),
     ("pseudoinverse",),
     ("networks", "optimizers"),

@@ -1,4 +1,4 @@
-"""How exactly a solve is made: to its own tolerance, or inside `tight()` to TIGHT.
+"""How exactly a solve is made: to its own tolerance, or inside `tight()` to TIGHT or another one.
 
 Derivatives are compared with differences of values that come from iterative solves; these have to
 be more exact there than an optimizer needs them. A tolerance that the user gave as an option is
@@ -15,7 +15,7 @@ from petsc4py import PETSc
 TIGHT = 1e-13
 """Relative tolerance inside `tight()`."""
 
-_depth = [0]
+_wanted: list[float] = []
 
 NORMS = {
     PETSc.KSP.NormType.UNPRECONDITIONED: "true residual",
@@ -25,17 +25,22 @@ NORMS = {
 
 
 @contextlib.contextmanager
-def tight() -> Iterator[None]:
-    """Solves inside the block are tight."""
-    _depth[0] += 1
+def tight(rtol: float = TIGHT) -> Iterator[None]:
+    """Solves inside the block are at least as tight as `rtol`."""
+    _wanted.append(rtol)
     try:
         yield
     finally:
-        _depth[0] -= 1
+        _wanted.pop()
 
 
 def is_tight() -> bool:
-    return _depth[0] > 0
+    return bool(_wanted)
+
+
+def at_most(own: float) -> float:
+    """The relative tolerance of a solve that has its own one outside `tight()`."""
+    return min([own, *_wanted])
 
 
 def given(name: str) -> bool:
@@ -76,9 +81,9 @@ class Tolerance:
         tightened = is_tight() and not given(
             (self._ksp.getOptionsPrefix() or "") + "ksp_rtol"
         )
-        if tightened and self._own is None:
+        if tightened:
             self._own = self.own
-            self._ksp.setTolerances(rtol=min(TIGHT, self._own))
+            self._ksp.setTolerances(rtol=at_most(self._own))
         elif not tightened and self._own is not None:
             self._ksp.setTolerances(rtol=self._own)
             self._own = None

@@ -315,7 +315,7 @@ class ProjectedAt(ObjectiveAt):
         """out = H dm, exact or Kaufman's."""
         self._data_hessian(dm, out, gauss_newton)
         with self.objective.together():
-            self._add(out, lambda r, p, x, part: r.hessian(p, x, part), dm)
+            self.add_parts(out, lambda r, p, x, part: r.hessian(p, x, part), dm)
 
     def information(self, dm: PETSc.Vec) -> float:
         """dm^T K dm, what the data tell along dm while the layer follows."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+import numpy as np
 from petsc4py import PETSc
 
 
@@ -24,3 +25,23 @@ class Regularizer(Protocol):
         """out ~ R''^-1 r, symmetric and positive."""
 
     def destroy(self) -> None: ...
+
+
+@runtime_checkable
+class Normal(Regularizer, Protocol):
+    """A regularizer that is, at a point p, the precision P of a normal prior; its `precondition` is
+    P^-1 to the tolerance of its solver. Posterior uncertainty asks for it."""
+
+    @property
+    def improper(self) -> str:
+        """Why P has no inverse, '' where it has one."""
+
+    def precision(self, p: PETSc.Vec, dp: PETSc.Vec, out: PETSc.Vec) -> None:
+        """out = P dp; P is R'', or what stands for it where that is no precision."""
+
+    def noise(self, p: PETSc.Vec, seed: int, out: PETSc.Vec) -> None:
+        """out ~ N(0, P), as a gradient: the same on any number of ranks."""
+
+    def variance(self, p: PETSc.Vec) -> np.ndarray | None:
+        """diag P^-1, own values as they lie in the Vec; None where it is not known without
+        solves."""

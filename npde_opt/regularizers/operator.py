@@ -10,6 +10,7 @@ import numpy as np
 from npde_opt.errors import InputError
 from npde_opt.grids import Boundary, Grid
 from npde_opt.operators.stencils import StencilMatrix
+from npde_opt.parameters.draws import child
 from npde_opt.reductions import smallest
 from npde_opt.terms.diffusion import Diffusion
 
@@ -73,3 +74,38 @@ def checked_factors(grid: Grid, given: Sequence[float] | None) -> list[float]:
             "regularization.directions", given, f"{grid.dim} positive factors"
         )
     return factors
+
+
+def stencil_noise(matrix: StencilMatrix, grid: Grid, seed: int) -> np.ndarray:
+    """Own cells [i, j, k] of a normal vector whose covariance is the matrix of `fill`:
+
+        A = sum over faces t (e_a - e_b)(e_a - e_b)^T + diag(c),
+
+    sqrt(t) z (e_a - e_b) of each face and sqrt(c) z of each cell, with standard normal z."""
+    planes = {offset: plane.T for offset, plane in matrix.planes().items()}
+    inside = (slice(1, -1),) * grid.dim
+    # What is left of the diagonal once the faces are taken away is the reaction.
+    rest = np.maximum(sum(planes.values()), 0.0)
+    out = np.sqrt(rest) * _drawn(grid, seed)[inside]
+    for d in range(grid.dim):
+        drawn = _drawn(grid, child(seed, d + 1))
+        before = inside[:d] + (slice(0, -2),) + inside[d + 1 :]
+        lower, upper = (
+            np.sqrt(np.maximum(-planes[_neighbour(grid.dim, d, side)], 0.0))
+            for side in (-1, 1)
+        )
+        # A face's number is drawn in the cell before it.
+        out += upper * drawn[inside] - lower * drawn[before]
+    return np.asarray(out)
+
+
+def _drawn(grid: Grid, seed: int) -> np.ndarray:
+    """Standard normal numbers with one ghost cell all round."""
+    vec = grid.standard_normal(seed)
+    found = grid.ghosted(vec)
+    vec.destroy()
+    return found
+
+
+def _neighbour(dim: int, axis: int, side: int) -> tuple[int, ...]:
+    return tuple(side if d == axis else 0 for d in range(dim))

@@ -22,6 +22,8 @@ from petsc4py import PETSc
 from npde_opt import reductions
 from npde_opt.errors import InputError
 from npde_opt.grids import along
+from npde_opt.linear.accuracy import at_most
+from npde_opt.parameters.draws import child
 from npde_opt.parameters.field import PlacedField
 from npde_opt.parameters.interface import Placed
 from npde_opt.parameters.per_step import PlacedSteps
@@ -47,6 +49,7 @@ class Ridge:
 
     def __init__(self, block: Placed, alpha: float, reference: PETSc.Vec | None = None):
         self.alpha = _weight("regularization.weight", alpha)
+        self.block = block
         self.reference, self.mass = reference, block.create_vec()
         block.view(self.mass.getArray())[...] = block.mass()
 
@@ -71,6 +74,20 @@ class Ridge:
     def precondition(self, p: PETSc.Vec, r: PETSc.Vec, out: PETSc.Vec) -> None:
         out.pointwiseDivide(r, self.mass)
         out.scale(1 / self.alpha if self.alpha else 1.0)
+
+    @property
+    def improper(self) -> str:
+        return "" if self.alpha > 0 else "its weight is 0"
+
+    def precision(self, p: PETSc.Vec, dp: PETSc.Vec, out: PETSc.Vec) -> None:
+        self.hessian(p, dp, out)
+
+    def noise(self, p: PETSc.Vec, seed: int, out: PETSc.Vec) -> None:
+        scale = np.sqrt(self.alpha * self.block.mass())
+        self.block.view(out.getArray())[...] = scale * self.block.noise(seed)
+
+    def variance(self, p: PETSc.Vec) -> np.ndarray:
+        return 1.0 / (self.alpha * self.mass.getArray(readonly=True))
 
     def destroy(self) -> None:
         _destroy(self.mass, self.reference)
@@ -147,6 +164,36 @@ class Parts:
         else:
             self._each(lambda x, y: self.one.precondition(x, x, y), r, out)
 
+    @property
+    def improper(self) -> str:
+        return self.one.improper
+
+    def precision(self, p: PETSc.Vec, dp: PETSc.Vec, out: PETSc.Vec) -> None:
+        self.hessian(p, dp, out)
+
+    def noise(self, p: PETSc.Vec, seed: int, out: PETSc.Vec) -> None:
+        found = self._own(out, True)
+        fields = found.shape[: found.ndim - self.grid.dim]
+        for number, index in enumerate(np.ndindex(fields)):
+            self.one.noise(self._x, child(seed, number), self._y)
+            found[index] = self.grid.view(self._y)
+        if self.beta:
+            drawn = self.block.noise(child(seed, len(found) + 1))[:-1]
+            pull = np.sqrt(along(self.stiffness, 0, found.ndim) * self._volume) * drawn
+            found[:-1] -= pull
+            found[1:] += pull
+
+    def variance(self, p: PETSc.Vec) -> np.ndarray | None:
+        own = None if self.beta else self.one.variance(p)
+        if own is None:
+            return None
+        found = p.duplicate()
+        whole, cells = self._own(found, True), self.grid.local_shape
+        whole[...] = own.reshape(cells, order="F")
+        values = found.getArray().copy()
+        found.destroy()
+        return values
+
     def _scaled_product(self, x: PETSc.Vec, y: PETSc.Vec) -> None:
         self.one.hessian(x, x, y)
 
@@ -199,7 +246,7 @@ class Parts:
         out.set(0.0)
         self._by_modes(residual, z)
         direction, energy = z.copy(), residual.dot(z)
-        least = RTOL**2 * energy
+        least = at_most(RTOL) ** 2 * energy
         for _ in range(MOST):
             if not energy > least:
                 break

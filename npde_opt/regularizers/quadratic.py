@@ -34,6 +34,7 @@ from npde_opt.regularizers.operator import (
     checked_weights,
     closed,
     operator,
+    stencil_noise,
 )
 from npde_opt.regularizers.prior_variance import pointwise_variance
 
@@ -141,6 +142,23 @@ class Quadratic:
         self.inverse(r, out)
         out.scale(1 / self.alpha if self.alpha else 1.0)
 
+    @property
+    def improper(self) -> str:
+        return "" if self.alpha > 0 else "its weight is 0"
+
+    def precision(self, p: PETSc.Vec, dp: PETSc.Vec, out: PETSc.Vec) -> None:
+        self.hessian(p, dp, out)
+
+    def _noise(self, seed: int) -> np.ndarray:
+        """Own cells [i, j, k] of N(0, H)."""
+        raise TypeError("a subclass gives the noise")
+
+    def noise(self, p: PETSc.Vec, seed: int, out: PETSc.Vec) -> None:
+        self.grid.view(out)[...] = math.sqrt(self.alpha) * self._noise(seed)
+
+    def variance(self, p: PETSc.Vec) -> np.ndarray | None:
+        return None
+
     @cached_property
     def solver(self) -> LinearSolver:
         return self.solver_of(self.matrix)
@@ -198,6 +216,15 @@ class Gradient(Quadratic):
         matrix = self._operator(multiple)
         return Shifted(self, matrix, lambda solver, x, y: solver.solve(x, y))
 
+    @property
+    def improper(self) -> str:
+        if not self._shift > 0:
+            return "constants cost nothing: its mass_weight is 0"
+        return super().improper
+
+    def _noise(self, seed: int) -> np.ndarray:
+        return stencil_noise(self.matrix, self.grid, seed)
+
     def _operator(self, multiple: float) -> StencilMatrix:
         """H + multiple M."""
         slopes = [c * self._weight for c in self._factors]
@@ -254,9 +281,10 @@ class BiLaplacian(Quadratic):
         self.mass = mass(grid)
         self.inner = grid.create_active()
         self.scales, self._scaled = None, grid.create_active()
+        self._variance = wanted
         if wanted is not None:
             self.scales = grid.create_active()
-            found = pointwise_variance(grid, [gamma * c for c in factors], delta)
+            found = pointwise_variance(grid, self._factors, delta)
             grid.put(np.sqrt(wanted / found), self.scales)
 
     def _product(self, x: PETSc.Vec, y: PETSc.Vec) -> None:
@@ -281,6 +309,28 @@ class BiLaplacian(Quadratic):
         return operator(
             self.grid, [c * one for c in self._factors], self._delta + added
         )
+
+    def _noise(self, seed: int) -> np.ndarray:
+        """S^-1 K M^-1/2 z."""
+        drawn, image = self.grid.standard_normal(seed), self.grid.create_active()
+        self.grid.put(self.grid.view(drawn) / np.sqrt(self.grid.volume), self.inner)
+        self.matrix.mat.mult(self.inner, image)
+        if self.scales is not None:
+            image.pointwiseDivide(image, self.scales)
+        found = np.zeros(self.grid.local_shape, order="F")
+        self.grid.take(image, found)
+        drawn.destroy()
+        image.destroy()
+        return found
+
+    def variance(self, p: PETSc.Vec) -> np.ndarray:
+        found = (
+            pointwise_variance(self.grid, self._factors, self._delta)
+            if self._variance is None
+            else np.full(self.grid.local_shape, self._variance)
+        )
+        inside = np.where(self.grid.active, found / self.alpha, 0.0)
+        return inside.ravel(order="F")
 
     def _inverse(self, x: PETSc.Vec, y: PETSc.Vec) -> None:
         self._solve(self.solver, x, y)

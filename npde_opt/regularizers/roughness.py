@@ -16,6 +16,7 @@ from petsc4py import PETSc
 from npde_opt import reductions
 from npde_opt.errors import InputError
 from npde_opt.parameters import Line
+from npde_opt.parameters.draws import child, normal
 
 SINGULAR = 1e-13
 """Eigenvalues, relative to the largest one, that are as good as 0."""
@@ -46,14 +47,16 @@ class Roughness:
         if not (smoothness >= 0 and (deviation is None or deviation > 0)):
             raise InputError("prior", (deviation, smoothness), "positive numbers")
         pull = 0.0 if deviation is None else deviation**-2
-        whole = pull * np.eye(count) + smoothness * differences.T @ differences
+        rough = np.sqrt(smoothness) * differences
+        whole = pull * np.eye(count) + rough.T @ rough
         if not np.any(whole):
             raise InputError("prior", (deviation, smoothness), "a weight that is not 0")
         self.comm, line = comm, Line(comm, count, False)
         own = slice(line.first, line.last)
         values = np.broadcast_to(np.asarray(reference, float), count)
         self.reference, self.pull = values[own], pull
-        self.matrix = whole[own, own]
+        self.matrix, self._rough = whole[own, own], rough[:, own]
+        self.proper = float(scipy.linalg.eigvalsh(whole)[0]) > SINGULAR * whole.max()
         self.inverse = _inverse(whole)[own, own]
 
     def _gradient(self, values: np.ndarray) -> np.ndarray:
@@ -73,6 +76,22 @@ class Roughness:
 
     def precondition(self, p: PETSc.Vec, r: PETSc.Vec, out: PETSc.Vec) -> None:
         out.setArray(self.inverse @ r.getArray(readonly=True))
+
+    @property
+    def improper(self) -> str:
+        return "" if self.proper else "some functions cost nothing: it has no deviation"
+
+    def precision(self, p: PETSc.Vec, dp: PETSc.Vec, out: PETSc.Vec) -> None:
+        self.hessian(p, dp, out)
+
+    def noise(self, p: PETSc.Vec, seed: int, out: PETSc.Vec) -> None:
+        rows, own = self._rough.shape
+        values = normal(child(seed, 0), own, 0, own)
+        rough = self._rough.T @ normal(child(seed, 1), rows, 0, rows)
+        out.setArray(np.sqrt(self.pull) * values + rough)
+
+    def variance(self, p: PETSc.Vec) -> np.ndarray:
+        return np.diag(self.inverse).copy()
 
     def destroy(self) -> None:
         """Nothing to destroy."""

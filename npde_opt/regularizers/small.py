@@ -20,6 +20,7 @@ from petsc4py import PETSc
 from npde_opt import reductions
 from npde_opt.errors import InputError
 from npde_opt.parameters import Line
+from npde_opt.parameters.draws import child, normal
 
 SINGULAR = 1e-15
 """Weight of the prior, relative to the largest diagonal entry, that is as good as none."""
@@ -89,6 +90,25 @@ class SmallPrior:
         """out = R''^-1 r, of the least norm where constants cost nothing."""
         out.setArray(self.inverse.solve(r.getArray(readonly=True)))
 
+    @property
+    def improper(self) -> str:
+        if isinstance(self.inverse, Singular):
+            return "only differences of its values cost anything: its weight is 0"
+        return ""
+
+    def precision(self, p: PETSc.Vec, dp: PETSc.Vec, out: PETSc.Vec) -> None:
+        self.hessian(p, dp, out)
+
+    def noise(self, p: PETSc.Vec, seed: int, out: PETSc.Vec) -> None:
+        line, own = self.chain.line, np.sqrt(self.pull)
+        values, jumps = (
+            normal(child(seed, k), line.size, line.first, line.last) for k in range(2)
+        )
+        out.setArray(own * values + self.chain.noise(jumps))
+
+    def variance(self, p: PETSc.Vec) -> np.ndarray | None:
+        return None
+
     def destroy(self) -> None:
         """Nothing to destroy."""
 
@@ -130,6 +150,13 @@ class Chain:
         previous, following = self.neighbours(own)
         steps = np.diff(own, prepend=previous, append=following)
         return self.before * steps[:-1] - self.after * steps[1:] if own.size else own
+
+    def noise(self, drawn: np.ndarray) -> np.ndarray:
+        """G^T diag(w)^1/2 z, whose covariance is S, with the own numbers z. Collective."""
+        jumps = np.zeros(drawn.size)
+        jumps[: self.upward.size] = np.sqrt(self.upward) * drawn[: self.upward.size]
+        previous, _ = self.neighbours(jumps)
+        return -np.diff(jumps, prepend=previous)
 
     def total(self, x: float) -> float:
         """Of all ranks. Collective."""

@@ -16,7 +16,13 @@ from npde_opt.errors import InputError
 from npde_opt.grids import Grid
 from npde_opt.linear.recipes import LinearSolver
 from npde_opt.operators.stencils import StencilMatrix
-from npde_opt.regularizers.operator import ENERGY, checked_weights, closed, fill
+from npde_opt.regularizers.operator import (
+    ENERGY,
+    checked_weights,
+    closed,
+    fill,
+    stencil_noise,
+)
 from npde_opt.terms.diffusion import Diffusion, faces, jump, sides
 
 
@@ -118,6 +124,13 @@ class TotalVariation:
         self._transpose(-self.alpha * self.weight * inner / norm**3, slopes, out)
 
     def precondition(self, p: PETSc.Vec, r: PETSc.Vec, out: PETSc.Vec) -> None:
+        self._lag(p)
+        self.grid.put(self.grid.view(r), self._x)
+        self.solver.solve(self._x, self._y)
+        self.grid.take(self._y, self.grid.view(out))
+
+    def _lag(self, p: PETSc.Vec) -> None:
+        """Brings the matrix of lagged diffusivity to p."""
         here = np.array(p.getArray(readonly=True))
         same = self._point is not None and np.array_equal(here, self._point)
         if not reductions.everywhere(self.grid.comm, same):
@@ -136,9 +149,25 @@ class TotalVariation:
             )
             self.solver.update()
             self._point = here
-        self.grid.put(self.grid.view(r), self._x)
-        self.solver.solve(self._x, self._y)
+
+    @property
+    def improper(self) -> str:
+        return "" if self.alpha > 0 else "its weight is 0"
+
+    def precision(self, p: PETSc.Vec, dp: PETSc.Vec, out: PETSc.Vec) -> None:
+        """Of the lagged diffusivity: a quadratic with the slopes' weights at p."""
+        self._lag(p)
+        self.grid.put(self.grid.view(dp), self._x)
+        self.matrix.mat.mult(self._x, self._y)
+        out.set(0)
         self.grid.take(self._y, self.grid.view(out))
+
+    def noise(self, p: PETSc.Vec, seed: int, out: PETSc.Vec) -> None:
+        self._lag(p)
+        self.grid.view(out)[...] = stencil_noise(self.matrix, self.grid, seed)
+
+    def variance(self, p: PETSc.Vec) -> np.ndarray | None:
+        return None
 
     def destroy(self) -> None:
         made = [

@@ -1,0 +1,216 @@
+"""The Laplace approximation of the posterior at a minimizer m, N(m, C):
+
+    C = (P + D)^-1 ~ P^-1 - V diag(x / (1 + x)) V^T,   D V = P V diag(x),   V^T P V = 1,
+
+with the prior's precision P and the data's Hessian D. With n ~ N(0, P), a sample is
+
+    m + P^-1 n - V diag(1 - 1 / sqrt(1 + x)) V^T n.
+
+    KL(posterior, prior) = 1/2 sum (log(1 + x) - x / (1 + x)) + 1/2 (m - q)^T P (m - q)
+
+is the information that these data gave, 1/2 sum log(1 + x) what such data are expected to give, and
+sum x / (1 + x) how many numbers they determine.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from functools import cached_property
+
+import numpy as np
+from petsc4py import PETSc
+
+from npde_opt.errors import InputError
+from npde_opt.objective import ObjectiveAt
+from npde_opt.parameters.draws import child
+from npde_opt.posterior.columns import column, gram
+from npde_opt.posterior.diagonal import Diagonal, inverse_diagonal
+from npde_opt.posterior.eigenpairs import Pairs, leading
+from npde_opt.posterior.prior import Prior
+from npde_opt.posterior.settings import PosteriorSettings
+
+
+class Laplace:
+    """The posterior at a point of an objective; what others build on.
+
+    All methods are collective over the objective's ranks. Vecs that are returned or yielded belong
+    to the caller; changes are 0 where the parameters are known.
+
+        precision(x, out)      out = (P + D) x, D from the pairs
+        apply(r, out)          out = C r
+        prior_samples(n, seed), posterior_samples(n, seed)   iterators of Vecs of parameters
+        prior_variance, variance   own values of diag P^-1 and diag C, as they lie in a Vec
+        covariance(functionals)    C between functionals, given as gradients
+        values, vectors        x (k,) and own rows (local, k) of V
+        prior                  P: precision, solve, noise, sample, mean
+
+    Args:
+        at: the point m. It stays the caller's, and has to live as long as this.
+        settings: see PosteriorSettings.
+        start: own rows (local, any) of directions to begin with, as those of a coarser grid; None:
+            random ones.
+        fixed: own entries that are known beside those of the parameter space (at bounds); None:
+            none.
+
+    Raises:
+        InputError: where the prior is improper; see Prior.
+        InputError: where the exact Hessian has a direction along which the objective falls.
+    """
+
+    def __init__(
+        self,
+        at: ObjectiveAt,
+        settings: PosteriorSettings | None = None,
+        start: np.ndarray | None = None,
+        fixed: np.ndarray | None = None,
+    ):
+        begin = time.monotonic()
+        self.settings = settings or PosteriorSettings()
+        self.at, self.objective, self.space = at, at.objective, at.objective.space
+        self.prior = Prior(at, self.settings.prior_rtol, fixed)
+        self.pairs: Pairs = leading(self.prior, self._data, self.settings, start)
+        self.values, self.vectors = self.pairs.values, self.pairs.vectors
+        self._check_minimum()
+        self.seconds = time.monotonic() - begin
+
+    def _data(self, x: PETSc.Vec, out: PETSc.Vec) -> None:
+        self.at.data_hessian(x, out, self.settings.gauss_newton)
+        self.prior.mask(out)
+
+    def _check_minimum(self) -> None:
+        least = float(np.min(self.values, initial=0.0))
+        if least <= -1:
+            raise InputError(
+                "posterior.gauss_newton",
+                f"the exact Hessian, with an eigenvalue of {least:.3g} against the prior: along "
+                "it the objective falls, and this is no minimum",
+                "true, or a point nearer to the minimum",
+            )
+
+    # ---- products and samples ------------------------------------------------------------------
+
+    def _along(self, r: PETSc.Vec) -> np.ndarray:
+        """V^T r."""
+        return gram(self.space, self.vectors, column(r))[:, 0]
+
+    def _add(self, weights: np.ndarray, out: PETSc.Vec) -> None:
+        """out += V weights."""
+        own = out.getArray()
+        own += self.vectors @ weights
+
+    def apply(self, r: PETSc.Vec, out: PETSc.Vec) -> None:
+        """out = C r."""
+        self.prior.solve(r, out)
+        self._add(-self.values / (1 + self.values) * self._along(r), out)
+
+    def precision(self, x: PETSc.Vec, out: PETSc.Vec) -> None:
+        """out = (P + P V diag(x) V^T P) x."""
+        image = self.space.create_vec()
+        self.prior.precision(x, image)
+        image.copy(out)
+        inside = x.duplicate()
+        inside.set(0.0)
+        self._add(self.values * self._along(image), inside)
+        self.prior.precision(inside, image)
+        out.axpy(1.0, image)
+        image.destroy()
+        inside.destroy()
+
+    def prior_samples(self, count: int, seed: int = 0) -> Iterator[PETSc.Vec]:
+        """Parameters drawn from the prior: the same on any number of ranks, and the same for a
+        number and a seed whatever the count."""
+        mean = self.prior.mean()
+        for number in range(count):
+            sample = self.prior.sample(child(seed, number))
+            sample.axpy(1.0, mean)
+            yield sample
+        mean.destroy()
+
+    def posterior_samples(self, count: int, seed: int = 0) -> Iterator[PETSc.Vec]:
+        """Parameters drawn from the posterior, of the same noise as those of `prior_samples`."""
+        for number in range(count):
+            sample = self.change(child(seed, number))
+            sample.axpy(1.0, self.at.m)
+            yield sample
+
+    def change(self, seed: int) -> PETSc.Vec:
+        """A change ~ N(0, C)."""
+        noise, out = self.space.create_vec(), self.space.create_vec()
+        self.prior.noise(seed, noise)
+        self.prior.solve(noise, out)
+        shrinkage = 1 - 1 / np.sqrt(1 + self.values)
+        self._add(-shrinkage * self._along(noise), out)
+        noise.destroy()
+        return out
+
+    # ---- variances -----------------------------------------------------------------------------
+
+    @cached_property
+    def prior_diagonal(self) -> Diagonal:
+        """diag P^-1, with its errors."""
+        return inverse_diagonal(self.prior, self.settings.samples, self.settings.seed)
+
+    @property
+    def prior_variance(self) -> np.ndarray:
+        return self.prior_diagonal.own
+
+    @cached_property
+    def variance(self) -> np.ndarray:
+        """diag C: that of the prior less what the data take away."""
+        taken = self.vectors**2 @ (self.values / (1 + self.values))
+        return np.asarray(np.maximum(self.prior_variance - taken, 0.0))
+
+    def covariance(self, functionals: list[PETSc.Vec]) -> np.ndarray:
+        """(n, n) posterior covariance of linear functionals of the parameters.
+
+        Args:
+            functionals: their gradients, as unit vectors of places.
+        """
+        rows = np.hstack([column(g) for g in functionals])
+        image = self.space.create_vec()
+        images = []
+        for g in functionals:
+            self.apply(g, image)
+            images.append(column(image))
+        image.destroy()
+        found = gram(self.space, rows, np.hstack(images))
+        return np.asarray((found + found.T) / 2)
+
+    # ---- information ---------------------------------------------------------------------------
+
+    @cached_property
+    def distance(self) -> float:
+        """1/2 (m - q)^T P (m - q)."""
+        mean, image = self.prior.mean(), self.space.create_vec()
+        mean.aypx(-1.0, self.at.m)
+        self.prior.precision(mean, image)
+        found = 0.5 * float(mean.dot(image))
+        mean.destroy()
+        image.destroy()
+        return found
+
+    @property
+    def divergence(self) -> float:
+        """KL(posterior, prior), in nats."""
+        x = self.values
+        return 0.5 * float((np.log1p(x) - x / (1 + x)).sum()) + self.distance
+
+    @property
+    def expected_information(self) -> float:
+        """Mean of the divergence over data that the prior predicts, in nats."""
+        return 0.5 * float(np.log1p(self.values).sum())
+
+    @property
+    def determined(self) -> float:
+        """How many numbers the data determine."""
+        return float((self.values / (1 + self.values)).sum())
+
+    def deviation(self, gradient: PETSc.Vec) -> float:
+        """Standard deviation of a functional with this gradient."""
+        image = gradient.duplicate()
+        self.apply(gradient, image)
+        found = math.sqrt(max(float(gradient.dot(image)), 0.0))
+        image.destroy()
+        return found

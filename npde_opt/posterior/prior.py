@@ -1,0 +1,154 @@
+"""The regularization as a normal prior N(q, P^-1), P the precision at a point m:
+
+    q = m - P^-1 R'(m),   P^-1 n ~ N(0, P^-1) for n ~ N(0, P).
+
+Of quadratic regularizers P is R'' and q their reference. Total variation is quadratic with the
+weights that its slopes have at m. Entries that may not move are known: P are its rows and columns
+without them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from petsc4py import PETSc
+
+from npde_opt import reductions
+from npde_opt.errors import InputError
+from npde_opt.linear.accuracy import tight
+from npde_opt.objective import Objective, ObjectiveAt
+from npde_opt.optimizers.conjugate_gradients import steihaug
+from npde_opt.parameters.draws import child
+from npde_opt.regularizers.interface import Normal, Regularizer
+
+MOST = 1000
+"""Steps of CG with known entries."""
+
+
+class Prior:
+    """The prior at a point of an objective. All methods are collective; Vecs that they return
+    belong to the caller.
+
+    Args:
+        at: the point; it stays the caller's, and has to live as long as this.
+        rtol: of solves with P.
+        fixed: own entries that are known beside those of the parameter space, bool; None: none.
+
+    Raises:
+        InputError: where an unknown has no regularization, one of which P is not known, or one that
+            leaves a direction open: then the prior is improper.
+    """
+
+    def __init__(
+        self, at: ObjectiveAt, rtol: float = 1e-8, fixed: np.ndarray | None = None
+    ):
+        self.at, self.objective, self.rtol = at, at.objective, rtol
+        self.space = self.objective.space
+        check_proper(self.objective)
+        space = self.space
+        self.fixed = fixed
+        held = fixed is not None and bool(fixed.any())
+        known = any(b.free_count() < b.count for b in space.blocks.values())
+        self.partly_known = known or reductions.anywhere(space.comm, held)
+
+    def mask(self, vec: PETSc.Vec) -> None:
+        """Zero where entries are known."""
+        if self.fixed is not None:
+            vec.getArray()[self.fixed] = 0.0
+
+    def precision(self, x: PETSc.Vec, out: PETSc.Vec) -> None:
+        """out = P x, of an x that is 0 where entries are known."""
+        with self.objective.together():
+            self._multiply(x, out)
+
+    def _multiply(self, x: PETSc.Vec, out: PETSc.Vec) -> None:
+        out.set(0.0)
+        self.at.add_parts(out, lambda r, p, d, part: _of(r).precision(p, d, part), x)
+        self.mask(out)
+
+    def _precondition(self, r: PETSc.Vec, out: PETSc.Vec) -> None:
+        out.set(0.0)
+        self.at.add_parts(out, lambda g, p, d, part: g.precondition(p, d, part), r)
+        self.mask(out)
+
+    def solve(self, r: PETSc.Vec, out: PETSc.Vec) -> None:
+        """out = P^-1 r, to `rtol`, of an r that is 0 where entries are known."""
+        with self.objective.together(), tight(self.rtol):
+            if self.partly_known:
+                self._solve_around(r, out)
+            else:
+                self._precondition(r, out)
+
+    def _solve_around(self, r: PETSc.Vec, out: PETSc.Vec) -> None:
+        """P without rows and columns is no longer what regularizers solve with."""
+        steihaug(
+            self._multiply, self._precondition, r, out, lambda first: self.rtol, MOST
+        )
+
+    def noise(self, seed: int, out: PETSc.Vec) -> None:
+        """out ~ N(0, P), as a gradient: the same on any number of ranks."""
+        numbers = {u.name: k for k, u in enumerate(self.space.unknowns)}
+        out.set(0.0)
+        with self.objective.together():
+            for name, r in self.objective.regularizers.items():
+                p = self.space.block_vec(self.at.m, name)
+                part = p.duplicate()
+                _of(r).noise(p, child(seed, numbers[name]), part)
+                self.space.add_block(out, name, part)
+                p.destroy()
+                part.destroy()
+            self.mask(out)
+
+    def sample(self, seed: int) -> PETSc.Vec:
+        """A change ~ N(0, P^-1)."""
+        noise, out = self.space.create_vec(), self.space.create_vec()
+        self.noise(seed, noise)
+        self.solve(noise, out)
+        noise.destroy()
+        return out
+
+    def mean(self) -> PETSc.Vec:
+        """q."""
+        pull, away = self.space.create_vec(), self.space.create_vec()
+        self.at.regularization_gradient(pull)
+        self.mask(pull)
+        self.solve(pull, away)
+        away.aypx(-1.0, self.at.m)
+        pull.destroy()
+        return away
+
+    def known_variance(self, name: str) -> np.ndarray | None:
+        """diag P^-1 of an unknown, own values as they lie in its block's Vec; None where it is not
+        known without solves."""
+        if self.partly_known:
+            return None
+        p = self.space.block_vec(self.at.m, name)
+        with self.objective.together():
+            found = _of(self.objective.regularizers[name]).variance(p)
+        p.destroy()
+        return found
+
+
+def check_proper(objective: Objective) -> None:
+    """Raises InputError where the regularization is no proper prior of all unknowns."""
+    for u in objective.space.unknowns:
+        r = objective.regularizers.get(u.name)
+        where = f"the prior of {u.name}"
+        if r is None:
+            allowed = (
+                "a regularization or a prior of every unknown: without one the prior is improper, "
+                "and there is no posterior"
+            )
+            raise InputError(where, "none", allowed)
+        if not isinstance(r, Normal):
+            allowed = (
+                "one with precision, noise, variance and improper (regularizers.Normal)"
+            )
+            raise InputError(where, type(r).__name__, allowed)
+        if r.improper:
+            allowed = "one of which every change costs something, or it is improper"
+            raise InputError(where, r.improper, allowed)
+
+
+def _of(r: Regularizer) -> Normal:
+    assert isinstance(r, Normal)
+    return r
