@@ -132,6 +132,8 @@ def _extreme(
 ) -> float | np.ndarray:
     """Maximum or minimum; `never` is the number that wins against none."""
     own = np.asarray(x)
+    if comm.size == 1:
+        return own.copy() if own.ndim else own.item()
     if own.dtype.kind != "f":
         return _reduced(comm, x, kind)
     # Numbers and "is NaN" travel in one message: the latter wins against 0.

@@ -23,14 +23,14 @@ import numpy as np
 from npde_opt.aliases import Coefficients, Numbers
 from npde_opt.errors import InputError
 from npde_opt.forward.fused_diffusion import ConstantValues, FaceValues
-from npde_opt.forward.fused_loops import kernels
+from npde_opt.forward.fused_loops import Kernels, kernels
 from npde_opt.forward.fused_spread import Cells
 from npde_opt.forward.ghosted import Store
 from npde_opt.forward.layer import Stages
 from npde_opt.forward.stepper import Stepper
 from npde_opt.terms.diffusion import Diffusion
 from npde_opt.terms.kinetics import KineticsAt
-from npde_opt.terms.state import Gradients
+from npde_opt.terms.state import Gradients, distance, sampled
 
 PRECISIONS = {"double": np.float64, "single": np.float32}
 
@@ -91,6 +91,9 @@ class FusedEuler(Stepper):
         ]
         self.store = Store.of(self.grid)
         self._last: tuple[Callable[[], np.ndarray | None], float] = (lambda: None, 0.0)
+        self._squares = np.zeros(1)
+        self._places: dict[tuple[tuple[int, ...], int], np.ndarray] = {}
+        self._compiled: dict[int, Kernels] = {}
         self._sums: list[np.ndarray] = []
         self._clear()
 
@@ -110,21 +113,64 @@ class FusedEuler(Stepper):
         ]
         self.diffusion.clear()
 
-    def _kernels(self, u: np.ndarray) -> tuple[Callable[..., None], ...]:
+    def _kernels(self, u: np.ndarray) -> Kernels:
         """Of a state, which may have an axis of samples (see columns.py)."""
-        cells = Cells(self.grid.dim, u.ndim > self.grid.dim + 1)
-        masked = self.grid.active_global is not None
-        spread = self.diffusion.spread(cells)
-        return kernels(self.kinetics.expressions, self.fields, spread, cells, masked)
+        if u.ndim not in self._compiled:
+            cells = Cells(self.grid.dim, u.ndim > self.grid.dim + 1)
+            masked = self.grid.active_global is not None
+            written = self.diffusion.spread(cells), cells, masked
+            self._compiled[u.ndim] = kernels(
+                self.kinetics.expressions, self.fields, *written
+            )
+        return self._compiled[u.ndim]
+
+    def _sizes(self, n: int) -> tuple[float | np.ndarray, ...]:
+        return self.dt(n), self.rate, *self.diffusion.values
 
     def step(self, n: int, u: np.ndarray) -> Stages:
-        out, (step, _, _, _) = self.store.state(u), self._kernels(u)
-        after = [o.T for o in out]
-        squares = np.zeros(1)
-        sizes = self.dt(n), self.rate, *self.diffusion.values
-        step(*self.store.around(u), *after, *self.parameters, *sizes, squares)
-        self._last = weakref.ref(out), math.sqrt(squares[0])
+        out, around = self.store.state(u), self.store.around
+        given = self.store.filled(u), around(out), *self.parameters
+        self._kernels(u).step(*given, *self._sizes(n), self._squares)
+        self._last = weakref.ref(out), math.sqrt(self._squares[0])
         return [u, out]
+
+    def samples(self, u: np.ndarray, start: int) -> np.ndarray:
+        whole = self.store.around(u)
+        return whole.reshape(len(u), -1).take(self._sampled(u, start), axis=1)
+
+    def _sampled(self, u: np.ndarray, start: int) -> np.ndarray:
+        """Places of the cells of a sample in the array around a state."""
+        key = u.shape, start
+        if key not in self._places:
+            shape, dim = u.shape[1:], self.grid.dim
+            samples, cells = shape[: len(shape) - dim], shape[len(shape) - dim :]
+            indices = sampled(shape, start)
+            ghosted = [i + 1 for i in indices[len(samples) :]]
+            whole = (*samples, *(n + 2 for n in cells))
+            given = (*indices[: len(samples)], *ghosted)
+            self._places = {key: np.ravel_multi_index(given, whole, order="F")}
+        return self._places[key]
+
+    def fastest(
+        self,
+        u: np.ndarray,
+        start: int | None,
+        stiffness: np.ndarray,
+        resolved: float,
+        share: float,
+    ) -> float | None:
+        loops, size = self._kernels(u), u[0].size
+        # One number a place of a row: a maximum over a row would run one by one.
+        whole, most = self.store.around(u), np.zeros(u.T.shape[-2])
+        given = whole, *self.parameters, self.rate, stiffness, 2 / resolved
+        if start is None:
+            loops.rates(*given, most)
+        else:
+            every = distance(size)
+            loops.sampled(*given, start % every, every, most)
+        found = float(most.max(initial=0.0))
+        # Of more species it is a bound only.
+        return found if len(u) <= 2 or found <= share else None
 
     def norm(self, u: np.ndarray) -> float:
         """Known of the state that the last step led to."""
@@ -144,9 +190,9 @@ class FusedEuler(Stepper):
                 found.append(float(change))
         return found
 
-    def _seen(self, u: np.ndarray) -> list[np.ndarray]:
+    def _seen(self, u: np.ndarray) -> np.ndarray:
         """A state as backward loops take it."""
-        return [*self.store.around(u)] if self.diffusion.padded else [a.T for a in u]
+        return self.store.filled(u) if self.diffusion.padded else self.store.around(u)
 
     def tangent(
         self,
@@ -156,12 +202,11 @@ class FusedEuler(Stepper):
         dk: Coefficients,
         previous: np.ndarray | None = None,
     ) -> Stages:
-        out, (_, push, _, _) = self.store.state(du), self._kernels(du)
-        before = *self.store.around(stages[0]), *self.store.around(du)
-        after = [o.T for o in out]
+        out, filled = self.store.state(du), self.store.filled
+        states = filled(stages[0]), filled(du), self.store.around(out)
         changes = *self._directions(dk), *self.diffusion.changes(dk)
-        sizes = self.dt(n), self.rate, *self.diffusion.values
-        push(*before, *after, *self.parameters, *changes, *sizes)
+        loops, sizes = self._kernels(du), self._sizes(n)
+        loops.push(*states, *self.parameters, *changes, *sizes)
         return [du, out]
 
     def adjoint(
@@ -172,14 +217,13 @@ class FusedEuler(Stepper):
         out: Gradients | None,
         late: Sequence[Stages] = (),
     ) -> tuple[np.ndarray, Stages]:
-        result, (_, _, back, _) = self.store.state(adjoint), self._kernels(adjoint)
+        result = self.store.state(adjoint)
         scalars, sums = self._scalars, [*self._sums, *self.diffusion.sums]
         if out is None:
             scalars, sums = np.empty_like(scalars), [np.empty_like(s) for s in sums]
-        before, after = self._seen(stages[0]), [r.T for r in result]
-        given = *before, *self.store.around(adjoint), *after, *self.parameters
-        sizes = self.dt(n), self.rate, *self.diffusion.values
-        back(*given, *sums, scalars, *sizes)
+        states = self._seen(stages[0]), self.store.filled(adjoint)
+        given = *states, self.store.around(result), *self.parameters
+        self._kernels(adjoint).back(*given, *sums, scalars, *self._sizes(n))
         return result, [np.empty(0), adjoint] if out is None else []
 
     def second(
@@ -193,23 +237,19 @@ class FusedEuler(Stepper):
         out: Gradients,
         late: Sequence[Stages] = (),
     ) -> tuple[np.ndarray, Stages]:
-        result, (_, _, _, twice) = self.store.state(dadjoint), self._kernels(dadjoint)
-        before = *self._seen(stages[0]), *self._seen(changes[0])
-        ghosted = *self.store.around(multipliers[1]), *self.store.around(dadjoint)
-        given = *before, *ghosted, *(r.T for r in result), *self.parameters
+        result, filled = self.store.state(dadjoint), self.store.filled
+        before = self._seen(stages[0]), self._seen(changes[0])
+        ghosted = filled(multipliers[1]), filled(dadjoint)
+        given = *before, *ghosted, self.store.around(result), *self.parameters
         sums = (
             *self._sums,
             *self.diffusion.sums,
             *self.diffusion.more_sums(dk),
             self._scalars,
         )
-        sizes = (
-            *self.diffusion.changes(dk),
-            self.dt(n),
-            self.rate,
-            *self.diffusion.values,
-        )
-        twice(*given, *self._directions(dk), *sums, *sizes)
+        sizes = *self.diffusion.changes(dk), *self._sizes(n)
+        loops = self._kernels(dadjoint)
+        loops.twice(*given, *self._directions(dk), *sums, *sizes)
         return result, []
 
     def discard(self) -> None:

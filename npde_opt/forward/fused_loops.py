@@ -5,26 +5,34 @@
     back     x = lambda + dt (S^T lambda + s R_u^T lambda),       sums += r_k^T nu
     twice    the derivative of `back` along (du, dk)
 
-All arrays have the slowest axis first. Arguments, by first letter and number:
+    rates    the fastest rates of R beside S (see stability.py); `sampled`: of some cells
+
+All arrays have the slowest axis first. Arguments, by letter and number:
 
     p, t     a state and its change, or an adjoint and its change, with ghosts all round
-    u, e     of backward loops: a state and its change; with ghosts where the spread asks for them
-    o        the result
+    u, e     of backward loops: a state and its change, which need ghosts where the spread says so
+    o        the result, in an array with ghosts
     k, d     parameters of the kinetics and their changes, numbers or fields
     g        sums of fields' cotangents; `sums`: of the numbers'
-    squares  to which the result's sum of squares is added
+    found    gets the result's sum of squares
     the rest belongs to the spread (see fused_spread.py)
+
+States are [c, k, j, i], species by species p0 = p[0], p1 = p[1] ...
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from npde_opt.compiling import compiled_source
 from npde_opt.forward.fused_spread import Cells, Spread
 from npde_opt.functions.text import Expressions
+
+STATES = ("p", "t", "u", "e", "o")
+"""Arguments of all species, which are taken apart."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +88,9 @@ class Loops:
             f"r{i} = d{i}" + f"[{cell}]" * field for i, field in enumerate(self.fields)
         ]
 
-    def loaded(self, to: str, of: str, padded: bool) -> list[str]:
+    def loaded(self, to: str, of: str) -> list[str]:
         """Lines that take the cell's values."""
-        at = self.cells.padded() if padded else self.cells.here
-        return [f"{to}{c} = {of}{c}[{at}]" for c in self.species]
+        return [f"{to}{c} = {of}{c}[{self.cells.padded()}]" for c in self.species]
 
     def reacted(self, text: str) -> str:
         """s times a rate."""
@@ -97,18 +104,38 @@ class Loops:
         name: str,
         arguments: Sequence[str],
         body: Sequence[str],
+        start: Sequence[str] = (),
         before: Sequence[str] = (),
         after: Sequence[str] = (),
         end: Sequence[str] = (),
+        sampled: bool = False,
     ) -> str:
-        """A definition: `before` and `after` the fastest loop, and at the end of all."""
-        loops = self.cells.loops
+        """A definition: `before` and `after` the fastest loop, and at the start and end of all.
+
+        The first argument is a state, and tells the size. `sampled`: every so many cells only, from
+        the one of number `first` on.
+        """
+        loops, dim = self.cells.loops, self.cells.dim
         lines = [f"def {name}({', '.join(arguments)}):"]
+        states = [a for a in arguments if a in STATES]
+        taken = [f"{a}{c} = {a}[{c}]" for a in states for c in self.species]
+        sizes = [
+            f"size{d} = {arguments[0]}.shape[{d + 1}]" + " - 2" * (d < dim)
+            for d in range(len(loops))
+        ]
+        lines += [f"    {line}" for line in (*taken, *sizes, *start)]
         for d, i in enumerate(loops):
             indent = "    " * (d + 1)
+            over = f"size{d}"
             if i == loops[-1]:
                 lines += [indent + line for line in before]
-            lines.append(f"{indent}for {i} in range(o0.shape[{d}]):")
+                if sampled:
+                    row = "0"
+                    for e, outer in enumerate(loops[:-1]):
+                        row = f"({row} * size{e} + {outer})"
+                    lines.append(f"{indent}skipped = (first - {row} * size{d}) % every")
+                    over = f"skipped, size{d}, every"
+            lines.append(f"{indent}for {i} in range({over}):")
         lines += ["    " * (len(loops) + 1) + line for line in body]
         lines += ["    " * len(loops) + line for line in after]
         lines += ["    " + line for line in end]
@@ -118,27 +145,29 @@ class Loops:
         code, rates = self.expressions.code(
             "value", [*self.named("v"), *self.numbered("q")]
         )
-        here = self.cells.here
+        here = self.cells.padded()
         moved = [
             f"x{c} = v{c} + dt * ({self.spread.forth(c, f'p{c}')} + {self.reacted(rates[c])})"
             for c in self.species
         ]
         kept = [f"o{c}[{here}] = x{c}" for c in self.species]
         squares = [f"a += x{c} * x{c}" for c in self.species]
-        given = [*self.named("p"), *self.named("o"), *self.numbered("k")]
+        given = ["p", "o", *self.numbered("k")]
         return self.function(
             "step",
-            [*given, "dt", "s", *self.spread.values, "squares"],
+            [*given, "dt", "s", *self.spread.values, "found"],
             [
-                *self.loaded("v", "p", True),
+                *self.loaded("v", "p"),
                 *self.parameters,
                 *code,
                 *moved,
                 *kept,
                 *squares,
             ],
+            start=[*self.spread.start(), "total = 0.0"],
             before=["a = 0.0"],
-            after=["squares[0] += a"],
+            after=["total += a"],
+            end=["found[0] = total"],
         )
 
     def push(self) -> str:
@@ -153,13 +182,13 @@ class Loops:
         for c in self.species:
             spread = f"{self.spread.forth(c, f't{c}')} + {self.spread.forth_change(c, f'p{c}')}"
             total = f"m{c} + dt * ({spread} + {self.reacted(rates[c])})"
-            moved.append(f"o{c}[{self.cells.here}] = {total}")
-        loaded = [*self.loaded("v", "p", True), *self.loaded("m", "t", True)]
-        given = [*self.named("p"), *self.named("t"), *self.named("o")]
+            moved.append(f"o{c}[{self.cells.padded()}] = {total}")
+        loaded = [*self.loaded("v", "p"), *self.loaded("m", "t")]
         parameters = [*self.numbered("k"), *self.numbered("d")]
         rest = [*self.spread.changes, "dt", "s", *self.spread.values]
         body = [*loaded, *self.parameters, *self.directions, *code, *moved]
-        return self.function("push", [*given, *parameters, *rest], body)
+        start = [*self.spread.start(), *self.spread.start_changes()]
+        return self.function("push", ["p", "t", "o", *parameters, *rest], body, start)
 
     def back(self) -> str:
         names = [*self.named("v"), *self.numbered("q"), *self.named("m")]
@@ -171,16 +200,8 @@ class Loops:
             moved.append(f"f{c} = {total}")
             gathered += self.spread.gathered(c, pairs, "P")
         cotangents = [self.reacted(p) for p in parts[len(self.species) :]]
-        loaded = [
-            *self.loaded("v", "u", self.spread.padded),
-            *self.loaded("m", "p", True),
-        ]
-        given = [
-            *self.named("u"),
-            *self.named("p"),
-            *self.named("o"),
-            *self.numbered("k"),
-        ]
+        loaded = [*self.loaded("v", "u"), *self.loaded("m", "p")]
+        given = ["u", "p", "o", *self.numbered("k")]
         rest = [*self.spread.sums, "sums", "dt", "s", *self.spread.values]
         added = self._added(cotangents)
         return self.function(
@@ -195,6 +216,7 @@ class Loops:
                 *added,
                 *self._kept(),
             ],
+            start=self.spread.start(),
             before=self._before(),
             after=self._after(),
             end=self.spread.ends(pairs, "P"),
@@ -223,10 +245,8 @@ class Loops:
             )
         count = len(self.species)
         cotangents = [self.reacted(f"y{count + i}") for i in range(len(self.fields))]
-        states = self.spread.padded
-        loaded = [*self.loaded("v", "u", states), *self.loaded("n", "e", states)]
-        loaded += [*self.loaded("m", "p", True), *self.loaded("x", "t", True)]
-        given = [name for letter in "uepto" for name in self.named(letter)]
+        loaded = [*self.loaded("v", "u"), *self.loaded("n", "e")]
+        loaded += [*self.loaded("m", "p"), *self.loaded("x", "t")]
         parameters = [
             *self.numbered("k"),
             *self.numbered("d"),
@@ -238,16 +258,84 @@ class Loops:
         ends += self.spread.ends(pairs, "Q") if self.spread.more_sums else []
         return self.function(
             "twice",
-            [*given, *parameters, *sums, "dt", "s", *self.spread.values],
+            [*"uepto", *parameters, *sums, "dt", "s", *self.spread.values],
             [*body, *self._added(cotangents), *self._kept()],
+            start=[*self.spread.start(), *self.spread.start_changes()],
             before=self._before(),
             after=self._after(),
             end=ends,
         )
 
+    def rates(self, sampled: bool) -> str:
+        """Of all cells, or of every so many: the largest found so far at each place of a row, in
+        `most`."""
+        code, entries = self.expressions.code(
+            "jacobian", [*self.named("v"), *self.numbered("q")]
+        )
+        slopes = []
+        for number, (c, d) in enumerate(itertools.product(self.species, repeat=2)):
+            slopes.append(f"h = {entries[number]}")
+            finite = "(h if abs(h) < math.inf else 0.0)"
+            slopes.append(f"j{c}_{d} = {self.reacted(f'-{finite}')}")
+        last = self.cells.loops[-1]
+        kept = f"most[{last}] = rate if rate > most[{last}] else most[{last}]"
+        given = ["p", *self.numbered("k"), "s", "stiffness", "turn"]
+        return self.function(
+            "sampled" if sampled else "rates",
+            [*given, *(["first", "every"] if sampled else []), "most"],
+            [
+                *self.loaded("v", "p"),
+                *self.parameters,
+                *code,
+                *slopes,
+                *self._fastest(),
+                kept,
+            ],
+            start=[f"l{c} = stiffness[{c}]" for c in self.species],
+            sampled=sampled,
+        )
+
+    def _fastest(self) -> list[str]:
+        """Lines with the `rate` of a cell, from j = -J."""
+        count = len(self.species)
+        if count == 1:
+            return ["rate = l0 + j0_0"]
+        if count == 2:
+            return [
+                "product = j0_1 * j1_0",
+                *self._turning("slow", "j0_0", "j1_1"),
+                *self._turning("fast", "(j0_0 + l0)", "(j1_1 + l1)"),
+                "rate = slow if slow > fast else fast",
+            ]
+        lines = ["rate = 0.0"]
+        for c in self.species:
+            beside = [
+                f"math.sqrt(abs(j{c}_{d})) * math.sqrt(abs(j{d}_{c}))"
+                for d in self.species
+                if d != c
+            ]
+            lines += [
+                f"beside = {' + '.join(beside)}",
+                f"rate = max(rate, l{c} + j{c}_{c} + beside, turn * beside)",
+            ]
+        return lines
+
+    @staticmethod
+    def _turning(name: str, a: str, d: str) -> list[str]:
+        """Of the eigenvalues of a matrix with a and d on its diagonal: 2 over the longest step."""
+        return [
+            f"half = ({a} + {d}) / 2",
+            f"square = (({a} - {d}) / 2) ** 2 + product",
+            "root = math.sqrt(abs(square))",
+            "damped = half + root * root / half if half > 0.0 else math.inf",
+            "turned = turn * root",
+            "turned = turned if turned < damped else damped",
+            f"{name} = half + root if square >= 0.0 else turned",
+        ]
+
     def _kept(self) -> list[str]:
         """Results are stored last, so that nothing has to be read again."""
-        return [f"o{c}[{self.cells.here}] = f{c}" for c in self.species]
+        return [f"o{c}[{self.cells.padded()}] = f{c}" for c in self.species]
 
     def _before(self) -> list[str]:
         return [*self.spread.before(), *(f"b{i} = 0.0" for i in self.added)]
@@ -269,6 +357,18 @@ class Loops:
         ]
 
 
+@dataclass(frozen=True)
+class Kernels:
+    """The compiled loops."""
+
+    step: Callable[..., None]
+    push: Callable[..., None]
+    back: Callable[..., None]
+    twice: Callable[..., None]
+    rates: Callable[..., None]
+    sampled: Callable[..., None]
+
+
 @functools.lru_cache(maxsize=64)
 def kernels(
     expressions: Expressions,
@@ -276,13 +376,16 @@ def kernels(
     spread: Spread,
     cells: Cells,
     masked: bool,
-) -> tuple[Callable[..., None], ...]:
-    """step, push, back, twice."""
+) -> Kernels:
     loops = Loops(expressions, fields, spread, cells, masked)
     texts = {
         "step": loops.step(),
         "push": loops.push(),
         "back": loops.back(),
         "twice": loops.twice(),
+        "rates": loops.rates(sampled=False),
+        "sampled": loops.rates(sampled=True),
     }
-    return tuple(compiled_source(text, name) for name, text in texts.items())
+    return Kernels(
+        **{name: compiled_source(text, name) for name, text in texts.items()}
+    )

@@ -89,6 +89,12 @@ class Spread(Protocol):
 
     def back_change(self, c: int, field: str) -> str: ...
 
+    def start(self) -> list[str]:
+        """What stands before all loops."""
+
+    def start_changes(self) -> list[str]:
+        """What stands there where coefficients change."""
+
     def before(self) -> list[str]:
         """What stands before the fastest loop of a backward sweep."""
 
@@ -130,17 +136,25 @@ class Constant:
         at, parts = self.cells.padded, []
         for d in range(self.cells.dim):
             beside = f"{field}[{at(d, -1)}] + {field}[{at(d, 1)}]"
-            parts.append(f"w[{d}] * ({beside} - 2 * {field}[{at()}])")
+            parts.append(f"w{d} * ({beside} - 2 * {field}[{at()}])")
         return " + ".join(parts)
 
+    def start(self) -> list[str]:
+        """Numbers in arrays would be read again in every cell."""
+        lines = [f"D{c} = D[{c}]" for c in range(self.count)]
+        return [*lines, *(f"w{d} = w[{d}]" for d in range(self.cells.dim))]
+
+    def start_changes(self) -> list[str]:
+        return [f"dD{c} = dD[{c}]" for c in range(self.count)]
+
     def forth(self, c: int, field: str) -> str:
-        return f"D[{c}] * ({self.laplacian(field)})"
+        return f"D{c} * ({self.laplacian(field)})"
 
     def back(self, c: int, field: str) -> str:
         return self.forth(c, field)
 
     def forth_change(self, c: int, field: str) -> str:
-        return f"dD[{c}] * ({self.laplacian(field)})"
+        return f"dD{c} * ({self.laplacian(field)})"
 
     def back_change(self, c: int, field: str) -> str:
         return self.forth_change(c, field)
@@ -149,7 +163,7 @@ class Constant:
         return [f"a{c} = 0.0" for c in range(self.count)]
 
     def gathered(self, c: int, pairs: Pairs, to: str) -> list[str]:
-        here = self.cells.here
+        here = self.cells.padded()
         return [
             f"a{c} += {u}{c}[{here}] * ({self.laplacian(f'{p}{c}')})" for p, u in pairs
         ]
@@ -241,6 +255,12 @@ class Faces:
             parts.append(f"({left}) * ({self._seen(u, d, by)} - {self._seen(u)})")
         return " + ".join(parts)
 
+    def start(self) -> list[str]:
+        return []
+
+    def start_changes(self) -> list[str]:
+        return []
+
     def before(self) -> list[str]:
         return []
 
@@ -259,10 +279,10 @@ class Faces:
         """At the upper faces of the last cells of each axis."""
         lines = []
         for d in range(self.cells.dim):
-            lines.append(f"i{d} = o0.shape[{d}] - 1")
+            lines.append(f"i{d} = size{d} - 1")
             others = [(e, i) for e, i in enumerate(self.cells.loops) if e != d]
             for depth, (e, i) in enumerate(others):
-                lines.append("    " * depth + f"for {i} in range(o0.shape[{e}]):")
+                lines.append("    " * depth + f"for {i} in range(size{e}):")
             inside = "    " * len(others)
             for c in range(self.count):
                 product = self._product(c, d, 1, pairs)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import sys
 import weakref
 from collections import deque
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -26,7 +25,10 @@ class Store:
     """Arrays of a grid, by shape and precision."""
 
     def __init__(self, grid: Grid):
-        self.grid = grid
+        self.grid, self._edges = grid, edges(grid)
+        self._inner = (slice(None), *(slice(1, -1),) * grid.dim)
+        self._states: dict[int, tuple[weakref.ref[np.ndarray], np.ndarray]] = {}
+        self._ghosted = tuple(n + 2 for n in grid.local_shape[::-1])
         self._free: dict[tuple[tuple[int, ...], str], deque[np.ndarray]] = {}
 
     @classmethod
@@ -38,16 +40,23 @@ class Store:
     def state(self, like: np.ndarray) -> np.ndarray:
         """A new state of the shape and precision of another, with anything in it."""
         whole = self._whole(self._shape(like), like.dtype)
-        state = _inside(whole, self.grid.dim)
-        kept = weakref.finalize(state, self._give_back, whole)
-        kept.atexit = False
+        state = self._inside(whole)
+        place = id(state)
+
+        def forget(dead: weakref.ref[np.ndarray]) -> None:
+            del self._states[place]
+            self._give_back(whole)
+
+        self._states[place] = weakref.ref(state, forget), whole
         return state
+
+    def _inside(self, whole: np.ndarray) -> np.ndarray:
+        """The state that an array is around."""
+        return whole[self._inner].transpose(0, *range(whole.ndim - 1, 0, -1))
 
     def _shape(self, u: np.ndarray) -> tuple[int, ...]:
         """Of the array around a state."""
-        ghosted = [n + 2 for n in self.grid.local_shape[::-1]]
-        samples = u.shape[1 : u.ndim - self.grid.dim]
-        return (len(u), *ghosted, *samples)
+        return (len(u), *self._ghosted, *u.shape[1 : u.ndim - self.grid.dim])
 
     def _whole(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         free = self._free.setdefault((shape, dtype.char), deque())
@@ -62,62 +71,72 @@ class Store:
         self._free.setdefault((whole.shape, whole.dtype.char), deque()).append(whole)
 
     def around(self, u: np.ndarray) -> np.ndarray:
-        """The array around a state with its ghosts filled: those of neighbours, those across
-        periodic ends, at Neumann sides the values beside them, and 0 at the other sides. It is the
-        state's own where it comes from a store, else a copy. Collective."""
-        whole = u.base
-        if whole is None or not self._is_inside(u, whole):
-            whole = self._whole(self._shape(u), u.dtype)
-            _inside(whole, self.grid.dim)[...] = u
-            self._hold(whole)
-        fill(self.grid, whole)
+        """The array around a state: its own where it comes from this store, else a copy, which is
+        free when its caller has done with it."""
+        known = self._states.get(id(u))
+        if known is not None:
+            return known[1]
+        whole = self._whole(self._shape(u), u.dtype)
+        self._inside(whole)[...] = u
+        self._give_back(whole)
         return whole
 
-    def _is_inside(self, u: np.ndarray, whole: np.ndarray) -> bool:
-        if whole.shape != self._shape(u) or whole.dtype != u.dtype:
-            return False
-        inside = _inside(whole, self.grid.dim)
-        same = inside.__array_interface__["data"] == u.__array_interface__["data"]
-        return same and inside.strides == u.strides and inside.shape == u.shape
-
-    def _hold(self, whole: np.ndarray) -> None:
-        """A copy is free when its caller has done with it."""
-        self._give_back(whole)
+    def filled(self, u: np.ndarray) -> np.ndarray:
+        """`around` with its ghosts filled: those of neighbours, those across periodic ends, at
+        Neumann sides the values beside them, and 0 at the other sides. Collective."""
+        whole = self.around(u)
+        if self.grid.comm.size > 1:
+            exchange(self.grid, whole)
+        for to, source in self._edges:
+            whole[to] = 0.0 if source is None else whole[source]
+        return whole
 
     def destroy(self) -> None:
         self._free.clear()
 
 
-def _inside(whole: np.ndarray, dim: int) -> np.ndarray:
-    """The state that an array is around."""
-    inner = whole[(slice(None), *(slice(1, -1),) * dim)]
-    return inner.transpose(0, *range(inner.ndim - 1, 0, -1))
+Place = tuple[slice | int, ...]
 
 
-def fill(grid: Grid, whole: np.ndarray) -> None:
-    """Fills the ghosts of an array, but corners: all species and samples in one exchange an axis.
-    Collective."""
+def edges(grid: Grid) -> list[tuple[Place, Place | None]]:
+    """Ghosts that a rank fills by itself, each layer with the one that it is a copy of; None: 0."""
+    found: list[tuple[Place, Place | None]] = []
+    inner = (slice(1, -1),) * grid.dim
+    for d in range(grid.dim):
+        axis, ends = (
+            grid.dim - 1 - d,
+            (grid.start[d] == 0, grid.stop[d] == grid.shape[d]),
+        )
+
+        def layer(at: int, axis: int = axis) -> Place:
+            return (slice(None), *inner[:axis], at, *inner[axis + 1 :])
+
+        for side, end, ghost, own, across in zip(
+            "-+", ends, (0, -1), (1, -2), (-2, 1), strict=True
+        ):
+            if grid.periodic(d):
+                if all(ends):
+                    found.append((layer(ghost), layer(across)))
+            elif end:
+                same = grid.boundaries[AXES[d] + side].kind == "neumann"
+                found.append((layer(ghost), layer(own) if same else None))
+    return found
+
+
+def exchange(grid: Grid, whole: np.ndarray) -> None:
+    """Fills the ghosts that other ranks have, all species and samples in one exchange an axis; what
+    is outside gets 0. Collective."""
     columns = whole.ndim > grid.dim + 1
     inner: list[slice | int] = [slice(None), *(slice(1, -1),) * grid.dim]
     cells = whole[tuple(inner)]
+    own = np.moveaxis(cells, -1, 0) if columns else cells
     for d in range(grid.dim):
-        axis, ends = grid.dim - d, (grid.start[d] == 0, grid.stop[d] == grid.shape[d])
-        alone = all(ends)
-        layers: Sequence[np.ndarray | None] = (None, None)
-        if not alone:
-            own = np.moveaxis(cells, -1, 0) if columns else cells
-            layers = neighbours(own, grid.layout, d, grid.periodic(d), grid.comm)
-        pairs = zip("-+", ends, layers, (0, -1), (1, -2), (-2, 1), strict=True)
-        for side, end, layer, ghost, first, other in pairs:
-            to, source = inner.copy(), inner.copy()
-            to[axis], source[axis] = ghost, first
-            if grid.periodic(d) and alone:
-                source[axis] = other
-                whole[tuple(to)] = whole[tuple(source)]
-            elif layer is not None and (grid.periodic(d) or not end):
-                behind = np.moveaxis(layer, 0, -1) if columns else layer
-                whole[tuple(to)] = behind.squeeze(axis)
-            elif grid.boundaries[AXES[d] + side].kind == "neumann":
-                whole[tuple(to)] = whole[tuple(source)]
-            else:
-                whole[tuple(to)] = 0.0
+        if grid.local_shape[d] == grid.shape[d]:
+            continue
+        axis = grid.dim - d
+        layers = neighbours(own, grid.layout, d, grid.periodic(d), grid.comm)
+        for layer, ghost in zip(layers, (0, -1), strict=True):
+            to = inner.copy()
+            to[axis] = ghost
+            behind = np.moveaxis(layer, 0, -1) if columns else layer
+            whole[tuple(to)] = behind.squeeze(axis)

@@ -25,7 +25,6 @@ from npde_opt.forward.watch import Watch
 from npde_opt.reductions import everywhere, largest
 from npde_opt.terms.capacity import CapacityAt
 from npde_opt.terms.interface import TermAt
-from npde_opt.terms.state import sample
 
 GROWTH = 1e30
 """A state is a blow-up when it exceeds its start, its boundary values and all that its sources
@@ -114,12 +113,12 @@ class Guard:
             n in (0, steps - 1),
         )
         problem, later, share = self.limits.at(
-            state, stepper.dt(n), steps, start, whole
+            state, stepper.dt(n), steps, start, whole, stepper.fastest
         )
         self.refuse.step(problem and f"{problem} in {stepper.when(n)}")
-        own = [np.abs(sample(x, start)).max(initial=0.0) for x in state.u]
-        sizes = largest(self.grid.comm, np.array(own))
-        self.watch.keep(state, sizes, stepper.dt(n), share)
+        values = stepper.samples(u, start)
+        sizes = largest(self.grid.comm, np.abs(values).max(axis=1, initial=0.0))
+        self.watch.keep(values, sizes, stepper.dt(n), share)
         return n + later
 
     def check_start(self, u: np.ndarray) -> None:
@@ -155,7 +154,9 @@ class Guard:
         if not own <= bound:
             own = max(float(u.max(initial=0.0)), -float(u.min(initial=0.0)))
         watched = self.watches()
-        moved = self.watch.moved(u) if watched else 0.0
+        moved = 0.0
+        if watched:
+            moved = self.watch.moved(stepper.samples(u, self.watch.start))
         size, moved = largest(self.grid.comm, np.array([own, moved]))
         if size <= bound and size < np.inf:
             longer = n + 1 < len(stepper) and self.watch.longer(stepper.dt(n + 1))

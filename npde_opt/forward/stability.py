@@ -21,7 +21,7 @@ Griffiths, Int. J. Numer. Meth. Fluids 4 (1984); Hundsdorfer, Verwer, ch. I.3 an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -164,6 +164,9 @@ def sum_of_rates(part: LinearPart, points: Sequence[LinearAt]) -> Rates:
         found.central,
     )
 
+
+Known = Callable[[np.ndarray, int | None, np.ndarray, float, float], float | None]
+"""`fastest` of the kinetics at a state (see stepper.Stepper.fastest)."""
 
 CACHED = 1 << 12
 """Cells whose Jacobians are worked on at once."""
@@ -331,7 +334,13 @@ class Limits:
         return bool(self.moving or self.reacting)
 
     def at(
-        self, state: State, dt: float, steps: int, start: int, whole: bool = False
+        self,
+        state: State,
+        dt: float,
+        steps: int,
+        start: int,
+        whole: bool = False,
+        known: Known | None = None,
     ) -> tuple[str | None, int, float]:
         """Why a step of dt from `state` is unstable or its diffusivity wrong, or None; after how
         many steps to look again at the latest, where the state does not move before (see watch.py);
@@ -341,11 +350,12 @@ class Limits:
             steps: of the whole trajectory.
             start: where the sample begins of cells whose reactions are looked at.
             whole: look at the reactions of all cells.
+            known: what may know the rates of the reactions.
         """
         problem = self._negative(state)
         if problem or not self.explicit:
             return problem, 1, 1.0
-        rates, rate = self._rates(state, 2 / dt, None if whole else start)
+        rates, rate = self._rates(state, 2 / dt, None if whole else start, known)
         what = [
             n
             for n, x in (
@@ -370,7 +380,7 @@ class Limits:
         )
 
     def _rates(
-        self, state: State, limit: float, start: int | None
+        self, state: State, limit: float, start: int | None, known: Known | None
     ) -> tuple[np.ndarray, float]:
         """Those of diffusion, advection and linear reactions by species, and those of all with the
         kinetics, over all ranks."""
@@ -382,17 +392,15 @@ class Limits:
         rates = self.by_species + np.maximum(moving - self.relief, 0.0)
         if not self.reacting:
             return rates, float(rates.max())
-        own = np.zeros((len(state.u),) * 2)[..., None]
-        for q in self.reacting:
-            own = own + q.jacobians(state, start)
         share = (limit + float(rates.max())) / 2
-        return rates, largest(
-            comm,
-            max(
-                fastest(own / self._units(state, start), rates, self.resolved, share),
-                float(rates.max()),
-            ),
-        )
+        given = rates, self.resolved, share
+        found = known(state.u, start, *given) if known is not None else None
+        if found is None:
+            own = np.zeros((len(state.u),) * 2)[..., None]
+            for q in self.reacting:
+                own = own + q.jacobians(state, start)
+            found = fastest(own / self._units(state, start), *given)
+        return rates, largest(comm, max(found, float(rates.max())))
 
     def _units(self, state: State, start: int | None) -> np.ndarray | float:
         """gamma S at the cells of `TermAt.jacobians`."""

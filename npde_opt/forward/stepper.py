@@ -28,7 +28,7 @@ from npde_opt.forward.schemes import Scheme
 from npde_opt.forward.step_solvers import OneByOne, StepSolver, StepSolvers
 from npde_opt.grids import Grid
 from npde_opt.terms.capacity import CapacityAt
-from npde_opt.terms.state import Boundary, Gradients, State
+from npde_opt.terms.state import Boundary, Gradients, State, samples
 
 
 class Stepper:
@@ -90,6 +90,22 @@ class Stepper:
         """The 2-norm of all values of a state, which may lie apart in memory."""
         fastest_last = u.transpose(np.argsort(u.strides)[::-1])
         return math.sqrt(np.vecdot(fastest_last, fastest_last).sum())
+
+    def samples(self, u: np.ndarray, start: int) -> np.ndarray:
+        """[c, cell] of a state (see terms.state.samples)."""
+        return samples(u, start)
+
+    def fastest(
+        self,
+        u: np.ndarray,
+        start: int | None,
+        stiffness: np.ndarray,
+        resolved: float,
+        share: float,
+    ) -> float | None:
+        """`stability.fastest` of the kinetics at a state, in the sample from `start` on or in all
+        cells; None where nothing but `TermAt.jacobians` knows it."""
+        return None
 
     def step(self, n: int, u: np.ndarray) -> Stages:
         """U_0 ... U_s from u_n, and from nothing else: a step done again is the same to the last

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from npde_opt.terms.state import State, sample
-
 LEAST, MOST = 0.02, 0.5
 """Of the state's size, by which it may move between two looks."""
 
@@ -32,29 +30,32 @@ class Watch:
 
     def __init__(self) -> None:
         self.looks = 0
-        self._kept: list[np.ndarray] = []
+        self._kept = np.zeros((0, 0))
         self._sizes = np.zeros(0)
-        self._start, self._allowed, self._dt = 0, 0.0, 0.0
+        self.start, self._allowed, self._dt = 0, 0.0, 0.0
 
-    def keep(self, state: State, sizes: np.ndarray, dt: float, share: float) -> None:
+    def keep(
+        self, values: np.ndarray, sizes: np.ndarray, dt: float, share: float
+    ) -> None:
         """After a look.
 
         Args:
+            values: of the sample from `looks` on (see terms.state.samples).
             sizes: the largest |u| by species in the samples of all ranks.
             dt: the step that was looked at. share: of the rates in the limit.
         """
-        self._kept = [sample(u, self.looks) for u in state.u]
-        self._start, self._sizes = self.looks, sizes
+        self._kept = values
+        self.start, self._sizes = self.looks, sizes
         self._allowed, self._dt = allowed(share), dt
         self.looks += 1
 
-    def moved(self, u: np.ndarray) -> float:
-        """How far this rank's sample has moved since the last look, in units of what is allowed;
-        NaN is far."""
+    def moved(self, values: np.ndarray) -> float:
+        """How far this rank's sample from `start` on has moved since the last look, in units of
+        what is allowed; NaN is far."""
         most = 0.0
-        for kept, now, size in zip(self._kept, u, self._sizes, strict=True):
-            change = np.abs(sample(now, self._start) - kept).max(initial=0.0)
-            if change > 0 or np.isnan(change):
+        changes = np.abs(values - self._kept).max(axis=1, initial=0.0)
+        for change, size in zip(changes.tolist(), self._sizes.tolist(), strict=True):
+            if change > 0 or change != change:
                 most = max(
                     most, change / size if size > 0 and change == change else np.inf
                 )

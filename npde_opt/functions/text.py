@@ -124,8 +124,8 @@ class Expressions:
         return [self._weighted(parts) for parts in self._slopes(self._pushed())]
 
     def code(self, what: str, names: Sequence[str]) -> tuple[list[str], list[str]]:
-        """The `value`, `push`, `pull` or `second` of scalars as Python: assignments, and one
-        expression a result.
+        """The `value`, `push`, `pull` or `second` of scalars, or the `jacobian` in the variables,
+        as Python: assignments, and one expression a result.
 
         `names` are those of the arguments (a..., and w... and d... where there are some), chosen by
         the caller: nothing of the text itself is in the code.
@@ -140,6 +140,7 @@ class Expressions:
                 "value": ([], self.outputs),
                 "push": (self._directions(), self._pushed()),
                 "pull": (self._multipliers(), self._pulled()),
+                "jacobian": ([], self._rows(len(self._variables))),
             }[what]
         return self._graph.code(
             dict(zip([*self._names, *extra], names, strict=True)), results
@@ -233,10 +234,12 @@ class Expressions:
     @functools.cached_property
     def jacobian(self) -> Callable[..., list[Numbers]]:
         """(a...) -> f_i,a row by row: outputs times arguments values."""
-        slopes = self._slopes(self.outputs)
-        return self._graph.function(
-            self._names, [part[i] for i in range(len(self.outputs)) for part in slopes]
-        )
+        return self._graph.function(self._names, self._rows(len(self.arguments)))
+
+    def _rows(self, count: int) -> list[int]:
+        """f_i,a of the leading arguments, row by row."""
+        slopes = self._slopes(self.outputs)[:count]
+        return [part[i] for i in range(len(self.outputs)) for part in slopes]
 
     def values_of(
         self, parameters: Coefficients, missing: float | None = None

@@ -6,6 +6,7 @@ ordering. Boxes may be empty, which DMDA itself does not allow: coarse multigrid
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,44 +16,45 @@ from petsc4py import PETSc
 
 @dataclass(frozen=True)
 class Layout:
-    """Ownership: `counts[d][p]` cells along axis d for the p-th rank of that axis."""
+    """Ownership: `counts[d][p]` cells along axis d for the p-th rank of that axis. Sizes are
+    computed once."""
 
     counts: tuple[tuple[int, ...], ...]
     rank: int
 
-    @property
+    @functools.cached_property
     def dim(self) -> int:
         return len(self.counts)
 
-    @property
+    @functools.cached_property
     def shape(self) -> tuple[int, ...]:
         return tuple(sum(c) for c in self.counts)
 
-    @property
+    @functools.cached_property
     def size(self) -> int:
         return int(np.prod(self.shape, dtype=np.int64))
 
-    @property
+    @functools.cached_property
     def processes(self) -> tuple[int, ...]:
         return tuple(len(c) for c in self.counts)
 
-    @property
+    @functools.cached_property
     def position(self) -> tuple[int, ...]:
         return tuple(
             int(p) for p in np.unravel_index(self.rank, self.processes, order="F")
         )
 
-    @property
+    @functools.cached_property
     def start(self) -> tuple[int, ...]:
         return tuple(
             sum(c[:p]) for c, p in zip(self.counts, self.position, strict=True)
         )
 
-    @property
+    @functools.cached_property
     def local_shape(self) -> tuple[int, ...]:
         return tuple(c[p] for c, p in zip(self.counts, self.position, strict=True))
 
-    @property
+    @functools.cached_property
     def local_size(self) -> int:
         return int(np.prod(self.local_shape, dtype=np.int64))
 
@@ -99,7 +101,7 @@ class Layout:
             stride = stride * c[p]
         return np.where(inside, index, -1).astype(PETSc.IntType)
 
-    @property
+    @functools.cached_property
     def rank_count(self) -> int:
         return int(np.prod(self.processes))
 

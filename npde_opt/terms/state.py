@@ -7,6 +7,7 @@ memory: fields of cells broadcast over the samples, as these stand before the ax
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -161,8 +162,25 @@ are."""
 def sample(field: np.ndarray, start: int = 0) -> np.ndarray:
     """Every so many of a rank's cells, from one of the first on, which changes with `start`. The
     distance is odd, as numbers of cells along axes are often even."""
-    every = max(field.size // SAMPLE, 1) | 1
-    return np.asarray(field)[_places(field.shape, start % every, every)]
+    return np.asarray(field)[sampled(field.shape, start)]
+
+
+def samples(u: np.ndarray, start: int = 0) -> np.ndarray:
+    """`sample` of each species of a state."""
+    cells = sampled(u.shape[1:], start)
+    places: tuple[slice | np.ndarray, ...] = (slice(None), *cells)
+    return u[places]
+
+
+def sampled(shape: tuple[int, ...], start: int) -> tuple[np.ndarray, ...]:
+    """Indices of the cells of a `sample`."""
+    every = distance(math.prod(shape))
+    return _places(shape, start % every, every)
+
+
+def distance(cells: int) -> int:
+    """Between two cells of a sample."""
+    return max(cells // SAMPLE, 1) | 1
 
 
 @functools.lru_cache(maxsize=256)

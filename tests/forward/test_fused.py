@@ -5,7 +5,7 @@ import pytest
 from forward.test_columns import compare, results
 from forward.test_evolution_derivatives import SHAPE, check, objective, tight  # noqa: F401
 
-from npde_opt.forward import Experiment
+from npde_opt.forward import Experiment, stability
 from npde_opt.forward.fused_diffusion import ConstantValues, FaceValues
 from npde_opt.grids import Boundary
 from npde_opt.observations import snapshots
@@ -94,5 +94,59 @@ def test_numbers_on_uniform_cells_need_no_faces():
     )
     at = J.linearize(m)
     assert isinstance(at.linearization.batches[0].stepper.diffusion, ConstantValues)
+    at.destroy()
+    J.destroy()
+
+
+def brute(at, u, start, stiffness, share):
+    """The fastest rate by way of arrays of Jacobians."""
+    stepper = at.batches[0].stepper
+    state = stepper.state(0, 0, u)
+    jacobians = stepper.kinetics.jacobians(state, start) / stepper.linear.part.unit
+    return stability.fastest(jacobians, stiffness, 0.5, share)
+
+
+THREE = {"u": "a*v - sqrt(u)", "v": "u*w - a*v", "w": "u - v*w**2"}
+
+
+@pytest.mark.parallel([1, 2])
+@pytest.mark.parametrize("start", [None, 0, 5])
+@pytest.mark.parametrize("given", [{}, {"active": HOLES}], ids=["all", "holes"])
+def test_the_fastest_rate_is_that_of_the_jacobians(start, given):
+    J, m, _ = problem(True, **given)
+    at = J.linearize(m)
+    linear = at.linearization
+    u = linear.batches[0].join([3.0 * x for x in linear.final])
+    u[0, ..., 0] = 0.0
+    for stiffness in (np.zeros(2), np.array([0.3, 8.0])):
+        # A share of 0: eigenvalues everywhere.
+        found = linear.batches[0].stepper.fastest(u, start, stiffness, 0.5, 0.0)
+        wanted = max(brute(linear, u, start, stiffness, 0.0), stiffness.max())
+        assert max(found, stiffness.max()) == pytest.approx(wanted, rel=1e-12)
+    at.destroy()
+    J.destroy()
+
+
+def test_of_three_species_a_bound_is_known():
+    J, m, _ = objective(
+        lambda grid: [
+            Diffusion(grid, "D", "u"),
+            Kinetics(grid, ("u", "v", "w"), THREE),
+        ],
+        [Unknown("D", "log", block=Shared()), Unknown("a")],
+        "explicit-euler",
+        ("u", "v", "w"),
+        end=0.006,
+        trials=lambda grid: [Experiment({"u": "0.1 + x", "v": "y", "w": "0.3 + x"})],
+        samplings=lambda grid, times: [snapshots(grid, times[[2, -1]], "v*w")],
+    )
+    at = J.linearize(m)
+    linear = at.linearization
+    stepper, (u,) = linear.batches[0].stepper, linear.final
+    u[0, 2, 3] = 0.0  # an infinite slope
+    stiffness, far = np.array([4.0, 0.0, 0.5]), 1e9
+    bound = stepper.fastest(u, None, stiffness, 0.5, far)
+    assert bound == pytest.approx(brute(linear, u, None, stiffness, far), rel=1e-12)
+    assert stepper.fastest(u, None, stiffness, 0.5, bound / 2) is None
     at.destroy()
     J.destroy()

@@ -35,7 +35,7 @@ def test_ghosts_are_the_neighbours(sides, lead):
     whole, own = drawn(grid, lead)
     state = store.state(own)
     state[...] = own
-    found = store.around(state)
+    found = store.filled(state)
     assert np.shares_memory(found, state)
     wanted = whole
     for axis, mode in zip((-2, -1), MODES[sides], strict=True):

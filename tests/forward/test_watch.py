@@ -12,7 +12,7 @@ from npde_opt.grids import Grid
 from npde_opt.observations import snapshots
 from npde_opt.parameters import ParameterSpace, Shared, Unknown
 from npde_opt.terms import Kinetics, NonlinearDiffusion, Source
-from npde_opt.terms.state import SAMPLE, State, sample
+from npde_opt.terms.state import SAMPLE, sample
 
 comm = MPI.COMM_WORLD
 EXPLICIT = ["explicit-euler", "heun", "imex-euler", "imex-theta", "ars222"]
@@ -133,10 +133,9 @@ def test_how_far_a_state_may_move():
     """Less the nearer the limit; states that are 0, not finite or new count as far."""
     assert allowed(0.0) == 0.5 and allowed(1e-3) == 0.5 and allowed(1.0) == 0.02
     assert allowed(0.5) == pytest.approx(2**0.25 - 1)
-    grid = Grid((4,), comm=MPI.COMM_SELF)
     watch = Watch()
     watch.keep(
-        State(grid, np.array([[1.0, 2.0, -4.0, 0.0], [0.0] * 4])),
+        np.array([[1.0, 2.0, -4.0, 0.0], [0.0] * 4]),
         np.array([4.0, 0.0]),
         0.1,
         0.0,
