@@ -240,7 +240,7 @@ def _state(rows: np.ndarray, place: Place, samples: int) -> np.ndarray:
     return np.ascontiguousarray(split.swapaxes(0, 1))
 
 
-class Whole:
+class Whole(Reading):
     """The product of a stencil with a state, all of it, and what was shifted for it."""
 
     gathers = True
@@ -307,14 +307,14 @@ class Spread:
         return self.diffusion.matrix(w)
 
 
-class Image:
+class Image(Reading):
     """k L u from L u, at boxes."""
 
     gathers = True
 
     def __init__(self, k: np.ndarray, image: np.ndarray):
         self.k, self.image = k, image
-        self.width, self.weights = 3 * len(k), np.zeros(len(k))
+        self.width, self.total = 3 * len(k), np.zeros(len(k))
 
     def product(self, box: Box, out: np.ndarray, add: bool = False) -> None:
         here = self.image[box.index]
@@ -324,7 +324,11 @@ class Image:
             np.multiply(here, by_channel(self.k, out), out=out)
 
     def gather(self, box: Box, other: np.ndarray) -> None:
-        self.weights += over_cells(self.image[box.index] * other)
+        self.total += over_cells(self.image[box.index] * other)
+
+    @property
+    def weights(self) -> np.ndarray:
+        return self.total
 
 
 class Assembly:

@@ -96,7 +96,7 @@ class Dense:
         return entries(self.source, self.target, np.zeros_like(column), cells, every)
 
 
-class Made:
+class Made(Reading):
     """A result that is there as a whole."""
 
     def __init__(self, found: np.ndarray):

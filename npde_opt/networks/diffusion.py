@@ -74,7 +74,7 @@ class Diffusion(Loops):
         )
 
 
-class Spreading:
+class Spreading(Reading):
     """k_c lap u_c at boxes of cells."""
 
     def __init__(self, w: np.ndarray, ghosts: Ghosts):
@@ -126,11 +126,27 @@ class Spreading:
         )
 
     def gather(self, box: Box, other: np.ndarray) -> None:
+        self.both(box, np.zeros_like(other), other)
+
+    def both(self, box: Box, out: np.ndarray, other: np.ndarray) -> None:
+        """In one pass over the state."""
         from npde_opt.networks import loops
 
-        u, x, y, z, first, flat = *self._read, self._first(box), Flat(other)
+        u, x, y, z, first = *self._read, self._first(box)
+        to, beside = Flat(out), Flat(other)
         loops.diffused(
-            u, x, y, z, first, flat.line, flat.counts, flat.steps, self.total
+            u,
+            x,
+            y,
+            z,
+            self.k,
+            first,
+            to.line,
+            to.steps,
+            beside.line,
+            beside.counts,
+            beside.steps,
+            self.total,
         )
 
     @property

@@ -64,6 +64,11 @@ class Reading(Protocol):
         """Adds to `weights` what a box gives of the product with the state in the weights; `other`
         is of the box."""
 
+    def both(self, box: Box, out: np.ndarray, other: np.ndarray) -> None:
+        """`product`, added to `out`, and `gather`."""
+        self.product(box, out, add=True)
+        self.gather(box, other)
+
     @property
     def weights(self) -> np.ndarray:
         """What was gathered, of the shape of W, in double precision."""

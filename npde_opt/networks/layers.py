@@ -392,10 +392,8 @@ class Backward:
 
     def _beside(self, box: Box, out: np.ndarray) -> None:
         """What the linear parts give, and dK."""
-        self.beside.add(box, out)
-        for reading in self.beside.linear if self.out is not None else ():
-            if reading.gathers:
-                reading.gather(box, self.u[box.index])
+        other = self.u[box.index] if self.out is not None else None
+        self.beside.add(box, out, other)
 
     def _through(self, nu: np.ndarray) -> None:
         """lambda from nu, which lies as a whole."""

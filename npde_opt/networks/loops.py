@@ -95,25 +95,21 @@ def pull_tanh(
                         out[x] -= out[x] * h[x] * h[x]
 
 
+Rows = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+Four = tuple[int, int, int, int]
+
+
 @compiled
-def laplacian(
-    u: np.ndarray,
-    beside: np.ndarray,
-    before: np.ndarray,
-    below: np.ndarray,
-    at: tuple[int, int, int, int],
-    line: np.ndarray,
-) -> None:
-    """line [i] = lap u at (c, s, k, j), in axes that u does not have too: there what lies around
-    is the cell itself.
+def rows_around(u: np.ndarray, before: np.ndarray, below: np.ndarray, at: Four) -> Rows:
+    """The row (c, s, k, j) of u [c, s, k, j, i], and the ones beside it along y and z: itself along
+    axes that u does not have, where what lies around is the cell itself.
 
     Args:
-        u: [c, s, k, j, i].
-        beside, before, below: what lies around it, at the lower side and the upper one of x, y and
-            z: [2, c, s, k, j], [2, c, s, k, i], [2, c, s, j, i]; nothing of axes that are missing.
+        before, below: the planes around at the lower side and the upper one of y and z:
+            [2, c, s, k, i], [2, c, s, j, i]; nothing of axes that are missing.
     """
     c, s, z, y = at
-    here, last = u[c, s, z, y], u.shape[4] - 1
+    here = u[c, s, z, y]
     y_low = y_high = z_low = z_high = here
     if len(before):
         y_low = u[c, s, z, y - 1] if y > 0 else before[0, c, s, z]
@@ -121,17 +117,27 @@ def laplacian(
     if len(below):
         z_low = u[c, s, z - 1, y] if z > 0 else below[0, c, s, y]
         z_high = u[c, s, z + 1, y] if z + 1 < u.shape[2] else below[1, c, s, y]
-    six = u.dtype.type(6)
-    for x in range(last + 1):
-        around = y_low[x] + y_high[x] + z_low[x] + z_high[x]
-        line[x] = around - six * here[x]
-    for x in range(1, last):
-        line[x] += here[x - 1] + here[x + 1]
-    line[0] += beside[0, c, s, z, y]
-    line[last] += beside[1, c, s, z, y]
-    if last > 0:
-        line[0] += here[1]
-        line[last] += here[last - 1]
+    return here, y_low, y_high, z_low, z_high
+
+
+@compiled
+def at_ends(
+    rows: Rows, beside: np.ndarray, at: Four
+) -> tuple[np.floating, np.floating]:
+    """lap u in the first and the last cell of a row; of one cell both are the same.
+
+    Args:
+        beside: what lies around at the lower side and the upper one of x, [2, c, s, k, j].
+    """
+    c, s, z, y = at
+    here, y_low, y_high, z_low, z_high = rows
+    six, last = here.dtype.type(6), len(here) - 1
+    low, high = beside[0, c, s, z, y], beside[1, c, s, z, y]
+    after = here[1] if last > 0 else high
+    before = here[last - 1] if last > 0 else low
+    first = low + after + y_low[0] + y_high[0] + z_low[0] + z_high[0] - six * here[0]
+    around = y_low[last] + y_high[last] + z_low[last] + z_high[last]
+    return first, before + high + around - six * here[last]
 
 
 @compiled
@@ -144,31 +150,40 @@ def diffuse(
     first: tuple[int, int, int],
     add: bool,
     out: np.ndarray,
-    counts: tuple[int, int, int, int],
-    steps: tuple[int, int, int, int],
+    counts: Four,
+    steps: Four,
 ) -> None:
     """out = or += k_c lap u of a box.
 
     Args:
-        u, beside, before, below: see `laplacian`.
+        u, beside, before, below: see `rows_around` and `at_ends`.
         first: sample and row (k, j) where the box begins.
         out, counts, steps: the box; see strips.Flat.
     """
-    line, n = np.empty(u.shape[4], u.dtype), u.shape[4]
+    n, six = u.shape[4], u.dtype.type(6)
     for c in range(counts[0]):
         for s in range(counts[1]):
             for z in range(counts[2]):
                 for y in range(counts[3]):
                     at = (c, first[0] + s, first[1] + z, first[2] + y)
-                    laplacian(u, beside, before, below, at, line)
+                    rows = rows_around(u, before, below, at)
+                    here, y_low, y_high, z_low, z_high = rows
                     place = c * steps[0] + s * steps[1] + z * steps[2] + y * steps[3]
                     to = out[place : place + n]
+                    one, other = at_ends(rows, beside, at)
                     if add:
-                        for x in range(n):
-                            to[x] += k[c] * line[x]
+                        for x in range(1, n - 1):
+                            lap = here[x - 1] + here[x + 1] - six * here[x]
+                            lap += y_low[x] + y_high[x] + z_low[x] + z_high[x]
+                            to[x] += k[c] * lap
+                        one, other = to[0] + k[c] * one, to[n - 1] + k[c] * other
                     else:
-                        for x in range(n):
-                            to[x] = k[c] * line[x]
+                        for x in range(1, n - 1):
+                            lap = here[x - 1] + here[x + 1] - six * here[x]
+                            lap += y_low[x] + y_high[x] + z_low[x] + z_high[x]
+                            to[x] = k[c] * lap
+                        one, other = k[c] * one, k[c] * other
+                    to[0], to[n - 1] = one, other
 
 
 @compiled
@@ -177,24 +192,39 @@ def diffused(
     beside: np.ndarray,
     before: np.ndarray,
     below: np.ndarray,
+    k: np.ndarray,
     first: tuple[int, int, int],
+    out: np.ndarray,
+    steps: Four,
     other: np.ndarray,
-    counts: tuple[int, int, int, int],
-    steps: tuple[int, int, int, int],
+    counts: Four,
+    other_steps: Four,
     total: np.ndarray,
 ) -> None:
-    """Adds <other, lap u> of a box to the total of its channel, in double precision. For arguments
-    see `diffuse`."""
-    line, n = np.empty(u.shape[4], u.dtype), u.shape[4]
+    """out += k_c lap u of a box, and <other, lap u> is added to the total of its channel, in double
+    precision. For arguments see `diffuse`."""
+    n, six = u.shape[4], u.dtype.type(6)
     for c in range(counts[0]):
         for s in range(counts[1]):
             for z in range(counts[2]):
                 for y in range(counts[3]):
                     at = (c, first[0] + s, first[1] + z, first[2] + y)
-                    laplacian(u, beside, before, below, at, line)
+                    rows = rows_around(u, before, below, at)
+                    here, y_low, y_high, z_low, z_high = rows
                     place = c * steps[0] + s * steps[1] + z * steps[2] + y * steps[3]
-                    with_line = other[place : place + n]
-                    found = u.dtype.type(0)
-                    for x in range(n):
-                        found += with_line[x] * line[x]
+                    to = out[place : place + n]
+                    place = c * other_steps[0] + s * other_steps[1]
+                    place += z * other_steps[2] + y * other_steps[3]
+                    beside_it = other[place : place + n]
+                    low, high = at_ends(rows, beside, at)
+                    found = beside_it[0] * low
+                    to[0] += k[c] * low
+                    if n > 1:
+                        found += beside_it[n - 1] * high
+                        to[n - 1] += k[c] * high
+                    for x in range(1, n - 1):
+                        lap = here[x - 1] + here[x + 1] - six * here[x]
+                        lap += y_low[x] + y_high[x] + z_low[x] + z_high[x]
+                        found += beside_it[x] * lap
+                        to[x] += k[c] * lap
                     total[c] += found

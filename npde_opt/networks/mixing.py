@@ -40,7 +40,7 @@ class Mixing(Loops):
         )
 
 
-class Mixed:
+class Mixed(Reading):
     """The product of a matrix with the channels of a state."""
 
     def __init__(self, w: np.ndarray, u: np.ndarray, back: bool):

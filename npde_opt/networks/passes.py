@@ -57,9 +57,17 @@ class Beside:
     def none(self) -> bool:
         return self.residual is None and not self.linear and self.driven is None
 
-    def add(self, box: Box, out: np.ndarray) -> None:
+    def add(self, box: Box, out: np.ndarray, other: np.ndarray | None = None) -> None:
+        """To a box of the result.
+
+        Args:
+            other: of this box, gathered by those that do; None: by none.
+        """
         for reading in self.linear:
-            reading.product(box, out, add=True)
+            if other is not None and reading.gathers:
+                reading.both(box, out, other)
+            else:
+                reading.product(box, out, add=True)
         if self.driven is not None:
             out += self.driven[box.index]
         if self.residual is not None:

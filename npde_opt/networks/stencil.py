@@ -140,7 +140,7 @@ def flipped(w: np.ndarray) -> np.ndarray:
     return np.flip(w, tuple(range(2, w.ndim))).swapaxes(0, 1)
 
 
-class Correlation:
+class Correlation(Reading):
     """W * u at boxes of the target."""
 
     def __init__(self, of: Stencil, windows: Windows):
@@ -160,7 +160,7 @@ class Correlation:
         return self.windows.weights.reshape(self.of.shape)
 
 
-class Transpose:
+class Transpose(Reading):
     """W^T * y at boxes of the source. With strides, cells of a period are the channels of a plain
     product, and then put side by side. Of axes whose ghosts are copies, also the cotangents of
     these are found, and added to those of the cells that they copy."""
