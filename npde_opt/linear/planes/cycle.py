@@ -26,19 +26,20 @@ from npde_opt.linear.planes.levels import (
     Line,
     Planes,
     Shape,
-    coarsened,
     dense,
+    galerkin,
     halvings,
     one_half,
+    rows_before,
     transfer,
     widened,
-    without_outside,
 )
 from npde_opt.operators.stencils import Offset
 
 if TYPE_CHECKING:
-    from npde_opt.linear.planes import rows, sweeps
+    from npde_opt.linear.planes import galerkin_loops, rows, sweeps
 else:
+    galerkin_loops = loaded_lazily("npde_opt.linear.planes.galerkin_loops")
     rows = loaded_lazily("npde_opt.linear.planes.rows")
     sweeps = loaded_lazily("npde_opt.linear.planes.sweeps")
 
@@ -53,19 +54,40 @@ class PlaneLevel:
         self.shape = shape
         self.A = shape.couplings(SINGLE)
         self.inverse = shape.zeros(SINGLE)
+        # Of what lies outside, too.
+        self.inverse[...] = 1
         self.b, self.x = shape.zeros(SINGLE), shape.zeros(SINGLE)
         self._factors = (SINGLE(0), SINGLE(0), SINGLE(0))
         self._y, self._v = shape.zeros(SINGLE), np.zeros(sweeps.CHUNK, SINGLE)
 
-    def take(self, planes: Planes, scale: float) -> None:
-        """New values."""
-        shape = self.shape
-        shape.take(planes, scale, self.A)
-        shape.put(planes[shape.offsets[0]].reshape(-1), scale, self.inverse)
-        sweeps.invert(self.inverse)
-        self._take_bound(
-            float(sweeps.bound(self.A, self.inverse, shape.steps, shape.geometry))
-        )
+    def take(
+        self, own: Planes, before: np.ndarray, scale: float, sums: np.ndarray
+    ) -> None:
+        """New values, of the finest level, times `scale`; sums = A 1."""
+        centre, *couplings = (own[o].reshape(-1) for o in self.shape.offsets)
+        given = centre, tuple(couplings), before, scale
+        found = self.A, self._y, self.inverse, sums
+        bound = galerkin_loops.take(*given, *found, self.shape.geometry)
+        self._taken(float(bound))
+
+    def take_from_above(self) -> None:
+        """New values of the level below."""
+        shape, below = self.shape, self._below
+        fine = self.A, self._y, shape.geometry
+        coarse = below.A, below._y, below.shape.geometry
+        galerkin_loops.coarsen(*fine, *self._galerkin, *coarse)
+        inverse = below.shape.steps, below.inverse, below.shape.geometry
+        below._wrap()
+        below._taken(float(galerkin_loops.finish(below.A, below._y, *inverse)))
+
+    def _wrap(self) -> None:
+        for field in (*self.A, self._y):
+            self.shape.wrap(field)
+
+    def _taken(self, bound: float) -> None:
+        self._wrap()
+        self.shape.wrap(self.inverse)
+        self._take_bound(bound)
 
     def planes(self) -> Planes:
         """The values, owned [k, j, i] by offset."""
@@ -91,6 +113,7 @@ class PlaneLevel:
     def link(self, below: PlaneLevel, halved: Sequence[Line | None]) -> None:
         """The next level."""
         self._below, self._transfer = below, transfer(self.shape, below.shape, halved)
+        self._galerkin = galerkin(self.shape, halved)
         self._row, self._row_below = (
             np.zeros(shape.cells[0] + 2, SINGLE) for shape in (self.shape, below.shape)
         )
@@ -175,27 +198,26 @@ class PlaneCycle:
             level.link(below, along)
         self.inverse: np.ndarray = np.empty((0, 0))
         self.scale = 1.0
+        """Levels hold the values times this."""
+        self.sums = shapes[0].zeros(SINGLE)
+        """Row sums of the finest level."""
+        self._before = rows_before(grid.shape)
 
     def update(self, planes: Planes) -> None:
         """Takes the values of a symmetric matrix, owned [k, j, i] by offset; those towards what
         is outside are set to 0."""
         own = one_half(planes, self.periodic)
-        without_outside(own, self.periodic)
         # In single precision units of 1e-40 would be 0.
         largest = float(rows.largest(own[(0,) * self.grid.dim].reshape(-1)))
         self.scale = 1 / largest if 0 < largest < np.inf else 1.0
-        for n, level in enumerate(self.levels):
-            level.take(own, self.scale)
-            if n < len(self.halved):
-                own = coarsened(own, self.halved[n], self.periodic)
-        self._invert(own)
+        self.levels[0].take(own, self._before, self.scale, self.sums)
+        for level in self.levels[:-1]:
+            level.take_from_above()
+        self._invert()
 
-    def _invert(self, planes: Planes) -> None:
+    def _invert(self) -> None:
         """The coarsest matrix, dense."""
-        A = dense(planes, self.periodic) * self.scale
-        diagonal = np.einsum("ii->i", A)
-        # Cells that no active one gives to.
-        diagonal[diagonal == 0] = 1
+        A = dense(self.levels[-1].planes(), self.periodic)
         try:
             self.inverse = np.linalg.inv(A)
         except np.linalg.LinAlgError:

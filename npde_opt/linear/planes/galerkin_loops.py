@@ -1,8 +1,12 @@
-"""P^T A P along one axis of planes of couplings, in compiled loops; see halving.py.
+"""P^T A P of symmetric stencils on rows (rows.py), in compiled loops.
 
-Couplings are given to the cells before, at and after. `kind` says what of them there is: WHOLE all
-three; SYMMETRIC those to the cell before are the same as those from there to the one after, and are
-neither read nor written; ALONE those to the cell itself only.
+For two coarse rows J and K that are the same or neighbours, w the weights of P across rows and X
+its part along x,
+
+    (P^T A P)_JK = X^T (sum over fine rows i of J and j of K of w_iJ w_jK A_ij) X,
+
+A_ij being tridiagonal: l, c and u are couplings to the cell before, at and after. Rows after J are
+enough, the same coupling being seen from both ends.
 """
 
 from __future__ import annotations
@@ -10,199 +14,296 @@ from __future__ import annotations
 import numpy as np
 
 from npde_opt.compiling import compiled
+from npde_opt.linear.planes.rows import FRONT, NX, PITCH, PLANE, WIDE, Geometry
 
-WHOLE, SYMMETRIC, ALONE = range(3)
+PAIRS = ((0, 0), (1, 0), (-1, 1), (0, 1), (1, 1))
+"""Steps along y and z from J to K; in 2-D the first two."""
+MOST = 7
+"""Pairs of fine cells along an axis that couple a coarse cell and one beside it."""
 
-
-@compiled
-def _at(
-    minus: np.ndarray, plus: np.ndarray, i: int, kind: int, periodic: bool
-) -> float:
-    """The coupling of cell i to the one before."""
-    if kind == WHOLE:
-        return float(minus[i])
-    if i > 0:
-        return float(plus[i - 1])
-    return float(plus[plus.size - 1]) if periodic else 0.0
+Along = tuple[bool, np.ndarray, np.ndarray]
+"""Of x: whether it is halved, l_r and u_r for r = -1, 0, ... (halving.py)."""
+Couples = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""Of y or z: [coarse cell, step to the other one, pair] the fine cells i and j, j - i before cells
+beyond the ends are the first ones again, and w_i w_j. The last step stands for -1."""
 
 
 @compiled
-def _halve_one(
-    minus: np.ndarray,
-    zero: np.ndarray,
-    plus: np.ndarray,
-    lower: np.ndarray,
-    upper: np.ndarray,
-    periodic: bool,
-    kind: int,
-    c: int,
-    found: np.ndarray,
+def coarsen(
+    A: np.ndarray,
+    d: np.ndarray,
+    fine: Geometry,
+    along: Along,
+    y: Couples,
+    z: Couples,
+    B: np.ndarray,
+    e: np.ndarray,
+    below: Geometry,
 ) -> None:
-    """Row c of P^T A P along x from rows of couplings to the cells before, at and after."""
-    count, i, some = zero.size, 2 * c, kind != ALONE
-    left, here, right = 0.0, zero[i], 0.0
-    if some:
-        own = _at(minus, plus, i, kind, periodic)
-        left, right = lower[c] * own, upper[c + 1] * plus[i]
-        here += upper[c] * own + lower[c + 1] * plus[i]
-    # Slots of which both ends are coarse cells have no cell of their own.
-    if i + 1 < count:
-        here += lower[c + 1] * lower[c + 1] * zero[i + 1]
-        right += lower[c + 1] * upper[c + 1] * zero[i + 1]
-        if some:
-            here += lower[c + 1] * _at(minus, plus, i + 1, kind, periodic)
-            right += lower[c + 1] * plus[i + 1]
-    if i > 0 or (periodic and count % 2 == 0):
-        j = i - 1 if i > 0 else count - 1
-        left += upper[c] * lower[c] * zero[j]
-        here += upper[c] * upper[c] * zero[j]
-        if some:
-            left += upper[c] * _at(minus, plus, j, kind, periodic)
-            here += upper[c] * plus[j]
-    found[0, c], found[1, c], found[2, c] = left, here, right
+    """B and e, couplings and diagonal of P^T A P, from A and d. What lies outside is not
+    written."""
+    numbers, coarse = fine[0], below[0]
+    parts = np.empty((3, numbers[NX] + 2), A.dtype)
+    lines = y[0].shape[0]
+    outside = lines + 2 if coarse[PLANE] else 0
+    for k in range(z[0].shape[0]):
+        for j in range(lines):
+            start = FRONT + ((k + 1) * outside + j + 1) * coarse[PITCH] + 1
+            if not coarse[PLANE]:
+                start = FRONT + (j + 1) * coarse[PITCH] + 1
+            stop = start + coarse[NX]
+            for n in range(5 if coarse[PLANE] else 2):
+                dy, dz = PAIRS[n]
+                _sum_pairs(A, d, numbers, y, z, j, k, dy, dz, parts)
+                _wrap(parts, fine[3])
+                if n == 0:
+                    _halve_own(parts, along, e[start:stop], B[0, start:stop])
+                else:
+                    to = 1 + 3 * (n - 1) if n == 1 else 4 + 3 * (n - 2)
+                    rows = B[to : to + 3, start:stop]
+                    _halve(parts, along, rows[0], rows[1], rows[2])
 
 
 @compiled
-def halve_rows(
-    minus: np.ndarray,
-    zero: np.ndarray,
-    plus: np.ndarray,
-    lower: np.ndarray,
-    upper: np.ndarray,
-    periodic: bool,
-    kind: int,
-    found: np.ndarray,
-) -> None:
-    """P^T A P along x, of rows of couplings. found [3, row, c]."""
-    coarse = found.shape[2]
-    for k in range(zero.shape[0]):
-        a, b, d, out = minus[k], zero[k], plus[k], found[:, k]
-        left, here, right = out[0], out[1], out[2]
-        if kind == WHOLE:
-            for c in range(1, coarse - 1):
-                i = 2 * c
-                p, q, r, s = lower[c], upper[c], lower[c + 1], upper[c + 1]
-                before = q * b[i - 1]
-                after = r * b[i + 1]
-                left[c] = p * (a[i] + before) + q * a[i - 1]
-                middle = q * (a[i] + before + d[i - 1])
-                here[c] = b[i] + middle + r * (d[i] + a[i + 1] + after)
-                right[c] = s * (d[i] + after) + r * d[i + 1]
-        elif kind == SYMMETRIC:
-            for c in range(1, coarse - 1):
-                i = 2 * c
-                q, r, s = upper[c], lower[c + 1], upper[c + 1]
-                after = r * b[i + 1]
-                middle = q * (2 * d[i - 1] + q * b[i - 1])
-                here[c] = b[i] + middle + r * (2 * d[i] + after)
-                right[c] = s * (d[i] + after) + r * d[i + 1]
-        else:
-            for c in range(1, coarse - 1):
-                i = 2 * c
-                q, r = upper[c], lower[c + 1]
-                before, after = q * b[i - 1], r * b[i + 1]
-                left[c] = lower[c] * before
-                here[c] = b[i] + q * before + r * after
-                right[c] = upper[c + 1] * after
-        _halve_one(a, b, d, lower, upper, periodic, kind, 0, out)
-        _halve_one(a, b, d, lower, upper, periodic, kind, coarse - 1, out)
-
-
-@compiled
-def halve(
-    minus: np.ndarray,
-    zero: np.ndarray,
-    plus: np.ndarray,
-    lower: np.ndarray,
-    upper: np.ndarray,
-    periodic: bool,
-    kind: int,
-    first: int,
-    found: np.ndarray,
-) -> None:
-    """P^T A P along the middle axis of couplings [before, i, after], of coarse lines from `first`
-    on; found [3, before, c, after]."""
-    count, coarse = zero.shape[1], found.shape[2]
-    nothing = np.zeros(zero.shape[2], zero.dtype)
-    for k in range(zero.shape[0]):
-        for c in range(first, first + coarse):
-            i, to = 2 * c, c - first
-            q, r = upper[c], lower[c + 1]
-            left, here, right = found[0, k, to], found[1, k, to], found[2, k, to]
-            # Slots of which both ends are coarse cells have no cell of their own.
-            after = i + 1 if i + 1 < count else -1
-            before = (
-                i - 1 if i > 0 else count - 1 if periodic and count % 2 == 0 else -1
-            )
-            b = zero[k, i]
-            e = zero[k, after] if after >= 0 else nothing
-            f = zero[k, before] if before >= 0 else nothing
-            if kind == ALONE:
-                p, s = lower[c], upper[c + 1]
-                for n in range(b.size):
-                    left[n] = p * q * f[n]
-                    here[n] = b[n] + q * q * f[n] + r * r * e[n]
-                    right[n] = r * s * e[n]
-                continue
-            _halve_coupled(
-                _line(minus, plus, k, i, kind, periodic, nothing),
-                _line(minus, plus, k, after, kind, periodic, nothing),
-                _line(minus, plus, k, before, kind, periodic, nothing),
-                (b, e, f),
-                (plus[k, i], plus[k, after] if after >= 0 else nothing),
-                plus[k, before] if before >= 0 else nothing,
-                (lower[c], q, r, upper[c + 1]),
-                kind,
-                (left, here, right),
-            )
-
-
-@compiled
-def _line(
-    minus: np.ndarray,
-    plus: np.ndarray,
+def _sum_pairs(
+    A: np.ndarray,
+    d: np.ndarray,
+    numbers: np.ndarray,
+    y: Couples,
+    z: Couples,
+    j: int,
     k: int,
-    i: int,
-    kind: int,
-    periodic: bool,
-    nothing: np.ndarray,
-) -> np.ndarray:
-    """Couplings of line i to the one before; of none for i = -1."""
-    found: np.ndarray = nothing
-    if i >= 0 and kind == WHOLE:
-        found = minus[k, i]
-    elif i > 0:
-        found = plus[k, i - 1]
-    elif i == 0 and periodic:
-        found = plus[k, plus.shape[1] - 1]
-    return found
-
-
-Row = np.ndarray
+    dy: int,
+    dz: int,
+    parts: np.ndarray,
+) -> None:
+    """l, c, u of the sum over all pairs of fine rows."""
+    i_y, j_y, step_y, w_y = y
+    i_z, j_z, step_z, w_z = z
+    pitch, plane = numbers[PITCH], numbers[PLANE]
+    parts[:] = 0
+    for a in range(MOST):
+        if w_z[k, dz, a] == 0:
+            continue
+        for b in range(MOST):
+            w = w_z[k, dz, a] * w_y[j, dy, b]
+            sy, sz = step_y[j, dy, b], step_z[k, dz, a]
+            if w == 0 or (numbers[WIDE] == 0 and sy != 0 and sz != 0):
+                continue
+            i = FRONT + i_z[k, dz, a] * plane + i_y[j, dy, b] * pitch + 1
+            other = FRONT + j_z[k, dz, a] * plane + j_y[j, dy, b] * pitch + 1
+            if sy == 0 and sz == 0:
+                _add_own(A, d, i, w, parts)
+            elif sz > 0 or (sz == 0 and sy > 0):
+                _add_after(A, numbers, i, sy, sz, w, parts)
+            else:
+                _add_before(A, numbers, other, -sy, -sz, w, parts)
 
 
 @compiled
-def _halve_coupled(
-    a: Row,
-    a_after: Row,
-    a_before: Row,
-    zero: tuple[Row, Row, Row],
-    plus: tuple[Row, Row],
-    d_before: Row,
-    weights: tuple[float, float, float, float],
-    kind: int,
-    found: tuple[Row, Row, Row],
+def _add_own(
+    A: np.ndarray, d: np.ndarray, start: int, w: float, parts: np.ndarray
 ) -> None:
-    """One line, of couplings of the lines at, after and before."""
-    p, q, r, s = weights
-    b, b_after, b_before = zero
-    d, d_after = plus
-    left, here, right = found
-    for n in range(b.size):
-        after, before = r * b_after[n], q * b_before[n]
-        middle = q * (a[n] + before + d_before[n])
-        here[n] = b[n] + middle + r * (d[n] + a_after[n] + after)
-        right[n] = s * (d[n] + after) + r * d_after[n]
-    if kind == WHOLE:
-        for n in range(b.size):
-            left[n] = p * (a[n] + q * b_before[n]) + q * a_before[n]
+    """Of a row with itself."""
+    count = parts.shape[1] - 2
+    l, c, u = parts[0, 1:], parts[1, 1:], parts[2, 1:]
+    own, after, before = d[start:], A[0, start:], A[0, start - 1 :]
+    for i in range(count):
+        l[i] += w * before[i]
+        c[i] += w * own[i]
+        u[i] += w * after[i]
+
+
+@compiled
+def _first_plane(numbers: np.ndarray, sy: int, sz: int) -> int:
+    """Of couplings to rows after; of narrow stencils the only one."""
+    if numbers[WIDE] == 0:
+        return 1 if sz == 0 else 2
+    return 1 if sz == 0 else 4 + 3 * (sy + 1)
+
+
+@compiled
+def _add_after(
+    A: np.ndarray,
+    numbers: np.ndarray,
+    start: int,
+    sy: int,
+    sz: int,
+    w: float,
+    parts: np.ndarray,
+) -> None:
+    """Of a row with one after it."""
+    count, o = numbers[NX], _first_plane(numbers, sy, sz)
+    l, c, u = parts[0, 1:], parts[1, 1:], parts[2, 1:]
+    p = A[o, start:]
+    if numbers[WIDE] == 0:
+        for i in range(count):
+            c[i] += w * p[i]
+        return
+    q, r = A[o + 1, start:], A[o + 2, start:]
+    for i in range(count):
+        l[i] += w * p[i]
+        c[i] += w * q[i]
+        u[i] += w * r[i]
+
+
+@compiled
+def _add_before(
+    A: np.ndarray,
+    numbers: np.ndarray,
+    start: int,
+    sy: int,
+    sz: int,
+    w: float,
+    parts: np.ndarray,
+) -> None:
+    """Of a row with one before it: the couplings from there, of cells to the one after for those
+    to the one before."""
+    count, o = numbers[NX], _first_plane(numbers, sy, sz)
+    l, c, u = parts[0, 1:], parts[1, 1:], parts[2, 1:]
+    if numbers[WIDE] == 0:
+        p = A[o, start:]
+        for i in range(count):
+            c[i] += w * p[i]
+        return
+    p, q, r = A[o, start + 1 :], A[o + 1, start:], A[o + 2, start - 1 :]
+    for i in range(count):
+        l[i] += w * r[i]
+        c[i] += w * q[i]
+        u[i] += w * p[i]
+
+
+@compiled
+def _wrap(parts: np.ndarray, periodic: bool) -> None:
+    """The cells before and behind a row."""
+    last = parts.shape[1] - 1
+    for k in range(3):
+        row = parts[k]
+        if periodic:
+            row[0], row[last] = row[last - 1], row[1]
+
+
+@compiled
+def _halve_own(
+    parts: np.ndarray, along: Along, here: np.ndarray, right: np.ndarray
+) -> None:
+    """X^T of a symmetric row X."""
+    halved, lower, upper = along
+    b, d = parts[1], parts[2]
+    if not halved:
+        here[:], right[:] = b[1:-1], d[1:-1]
+        return
+    for c in range(here.size):
+        i = 2 * c + 1
+        q, r, s = upper[c], lower[c + 1], upper[c + 1]
+        after = r * b[i + 1]
+        middle = q * (d[i - 1] + d[i - 1] + q * b[i - 1])
+        here[c] = b[i] + middle + r * (d[i] + d[i] + after)
+        right[c] = s * (d[i] + after) + r * d[i + 1]
+
+
+@compiled
+def _halve(
+    parts: np.ndarray,
+    along: Along,
+    left: np.ndarray,
+    here: np.ndarray,
+    right: np.ndarray,
+) -> None:
+    """X^T of any row X."""
+    halved, lower, upper = along
+    a, b, d = parts[0], parts[1], parts[2]
+    if not halved:
+        left[:], here[:], right[:] = a[1:-1], b[1:-1], d[1:-1]
+        return
+    for c in range(here.size):
+        i = 2 * c + 1
+        p, q, r, s = lower[c], upper[c], lower[c + 1], upper[c + 1]
+        before, after = q * b[i - 1], r * b[i + 1]
+        left[c] = p * (a[i] + before) + q * a[i - 1]
+        middle = q * (a[i] + before + d[i - 1])
+        here[c] = b[i] + middle + r * (d[i] + a[i + 1] + after)
+        right[c] = s * (d[i] + after) + r * d[i + 1]
+
+
+@compiled
+def finish(
+    A: np.ndarray,
+    d: np.ndarray,
+    steps: np.ndarray,
+    inverse: np.ndarray,
+    geometry: Geometry,
+) -> float:
+    """inverse = 1 / d, 1 where d is 0: nothing is coupled there; Gershgorin's bound of the
+    eigenvalues of D^-1 A. `steps` [o]: cells to a neighbour."""
+    numbers, rows, _, _ = geometry
+    nx = numbers[NX]
+    v, most = np.empty(nx, A.dtype), np.zeros(nx, A.dtype)
+    one = A.dtype.type(1)
+    for n in range(rows.size):
+        start = FRONT + rows[n] * numbers[PITCH] + 1
+        v[:] = 0
+        for o in range(A.shape[0]):
+            a, b = A[o, start : start + nx], A[o, start - steps[o] :]
+            for i in range(nx):
+                v[i] += abs(a[i]) + abs(b[i])
+        own, found = d[start : start + nx], inverse[start : start + nx]
+        for i in range(nx):
+            found[i] = one / own[i] if own[i] != 0 else one
+            size = found[i] * v[i]
+            most[i] = size if size > most[i] else most[i]
+    return float(1 + most.max())
+
+
+@compiled
+def take(
+    centre: np.ndarray,
+    couplings: tuple[np.ndarray, ...],
+    before: np.ndarray,
+    scale: float,
+    A: np.ndarray,
+    d: np.ndarray,
+    inverse: np.ndarray,
+    sums: np.ndarray,
+    geometry: Geometry,
+) -> float:
+    """The finest level from owned values in double precision, x fastest, times `scale`: A, d and
+    1 / d as in `finish`, sums = A 1 formed in double; the bound of `finish`.
+
+    Args:
+        couplings: to the cells after along x, y, ..., 0 towards what lies outside.
+        before [axis - 1, row]: the row before along y, z.
+    """
+    numbers, rows, _, _ = geometry
+    nx = numbers[NX]
+    total, size, most = np.empty(nx), np.empty(nx), np.zeros(nx)
+    one = A.dtype.type(1)
+    for n in range(rows.size):
+        start = FRONT + rows[n] * numbers[PITCH] + 1
+        given = centre[n * nx : (n + 1) * nx]
+        e, out = couplings[0][n * nx : (n + 1) * nx], A[0, start : start + nx]
+        total[0] = given[0] + e[0] + e[nx - 1]
+        size[0] = abs(e[0]) + abs(e[nx - 1])
+        for i in range(1, nx):
+            total[i] = given[i] + e[i] + e[i - 1]
+            size[i] = abs(e[i]) + abs(e[i - 1])
+        for i in range(nx):
+            out[i] = scale * e[i]
+        for axis in range(1, len(couplings)):
+            last = before[axis - 1, n]
+            p = couplings[axis][n * nx : (n + 1) * nx]
+            q = couplings[axis][last * nx : (last + 1) * nx]
+            out = A[axis, start : start + nx]
+            for i in range(nx):
+                total[i] += p[i] + q[i]
+                size[i] += abs(p[i]) + abs(q[i])
+                out[i] = scale * p[i]
+        own, found = d[start : start + nx], inverse[start : start + nx]
+        left = sums[start : start + nx]
+        for i in range(nx):
+            own[i] = scale * given[i]
+            found[i] = one / own[i] if own[i] != 0 else one
+            left[i] = scale * total[i]
+            bound = scale * size[i] * found[i]
+            most[i] = bound if bound > most[i] else most[i]
+    return float(1 + most.max())

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +20,7 @@ from petsc4py import PETSc
 
 from npde_opt.lazily import loaded_lazily
 from npde_opt.linear.planes.cycle import PlaneCycle
-from npde_opt.linear.planes.levels import SINGLE, Planes, one_half, without_outside
+from npde_opt.linear.planes.levels import SINGLE, Planes, one_half, rows_before
 from npde_opt.linear.residual import ROUNDING
 
 if TYPE_CHECKING:
@@ -69,27 +70,32 @@ class PlaneCG:
     def __init__(self, cycle: PlaneCycle, norm: str):
         self.cycle, self.norm = cycle, norm
         self.top = cycle.levels[0]
-        shape = self.shape = self.top.shape
-        self._A, self._diagonal, self._x = (
-            shape.couplings(float),
-            shape.zeros(float),
-            shape.zeros(float),
-        )
-        self._sums, self._p, self._q = (shape.zeros(SINGLE) for _ in range(3))
+        self.shape = self.top.shape
+        self._before = rows_before(cycle.grid.shape)
+        self._matrix: tuple[np.ndarray, tuple[np.ndarray, ...]]
+        """The diagonal and couplings, in double precision."""
         self.true_residual: float | None = None
         """|b - A x| of the last solve, where it was formed at its end."""
-        self._v, self._v_single = np.zeros(sweeps.CHUNK), np.zeros(sweeps.CHUNK, SINGLE)
+        self._v = np.zeros(sweeps.CHUNK, SINGLE)
+
+    @cached_property
+    def _x(self) -> np.ndarray:
+        return self.shape.zeros(float)
+
+    @cached_property
+    def _p(self) -> np.ndarray:
+        return self.shape.zeros(SINGLE)
+
+    @cached_property
+    def _q(self) -> np.ndarray:
+        return self.shape.zeros(SINGLE)
 
     def update(self, planes: Planes) -> None:
-        """Takes the values of the matrix, owned [k, j, i] by offset."""
-        shape = self.shape
+        """Takes the values of the matrix, owned [k, j, i] by offset, and keeps them."""
         own = one_half(planes, self.cycle.periodic)
-        without_outside(own, self.cycle.periodic)
-        shape.take(own, 1.0, self._A)
-        shape.put(own[shape.offsets[0]].reshape(-1), 1.0, self._diagonal)
+        centre, *couplings = (own[o].reshape(-1) for o in self.shape.offsets)
+        self._matrix = centre, tuple(couplings)
         self.cycle.update(own)
-        found = self._A, self._diagonal, self.cycle.scale, self._sums
-        vectors.row_sums(*found, shape.geometry)
 
     def solve(self, ksp: PETSc.KSP, b: PETSc.Vec, x: PETSc.Vec) -> None:
         unknowns = self.cycle.unknowns
@@ -104,7 +110,8 @@ class PlaneCG:
         reason, iterations, norm = self._begin(given, guessed, rtol, most)
         unknowns.take(self._x, 1.0, self.shape, found)
         ksp.setIterationNumber(iterations)
-        ksp.setResidualNorm(norm)
+        # PETSc takes no norm that is NaN.
+        ksp.setResidualNorm(math.inf if math.isnan(norm) else norm)
         ksp.setConvergedReason(reason)
 
     def _begin(
@@ -139,10 +146,8 @@ class PlaneCG:
 
     def _fresh(self, b: np.ndarray, state: _State) -> float:
         """r = b - A x; r^T r, in units."""
-        matrix = self._A, self._diagonal, self._x, b, 1 / state.unit
-        return float(
-            vectors.true_residual(*matrix, self.top.b, self._v, self.shape.geometry)
-        )
+        system = *self._matrix, self._before, self._x, b, 1 / state.unit
+        return float(vectors.true_residual(*system, self.top.b, self.shape.geometry))
 
     def _precondition(self, state: _State) -> None:
         """z, with r^T z and the norm."""
@@ -175,8 +180,15 @@ class PlaneCG:
                 return Reason.DIVERGED_INDEFINITE_PC, step, state.norm
             beta = state.rz / before if step else 0.0
             before = state.rz
-            moved = self.top.A, self._sums, self.top.x, SINGLE(beta), self._p, self._q
-            pq = float(vectors.direction(*moved, self._v_single, geometry))
+            moved = (
+                self.top.A,
+                self.cycle.sums,
+                self.top.x,
+                SINGLE(beta),
+                self._p,
+                self._q,
+            )
+            pq = float(vectors.direction(*moved, self._v, geometry))
             if not pq > 0:
                 return Reason.DIVERGED_INDEFINITE_MAT, step, state.norm
             alpha = state.rz / pq

@@ -2,7 +2,7 @@
 rows need, for symmetric stencils on grids of one rank.
 
 Coarsening and interpolation are those of geometric.py: coarse unknowns at every other cell,
-A_coarse = P^T A P, formed axis by axis in double precision.
+A_coarse = P^T A P.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from npde_opt.operators.stencils import Offset
 
 if TYPE_CHECKING:
     from npde_opt.linear.planes import galerkin_loops, rows
+    from npde_opt.linear.planes.galerkin_loops import Along, Couples
     from npde_opt.linear.planes.transfers import Transfer
 else:
     galerkin_loops = loaded_lazily("npde_opt.linear.planes.galerkin_loops")
@@ -31,8 +32,6 @@ LINE = 16
 """Numbers in single precision of a line of the cache."""
 MORE = 1.05
 """Rows become this much longer so that they begin with lines of the cache."""
-SLAB = 1 << 16
-"""Cells that coarse planes are formed from at once."""
 BAND = 1 << 15
 """Cells of a band of rows."""
 
@@ -138,24 +137,35 @@ class Shape:
         found: np.ndarray = whole[shift : shift + count * size].reshape(count, size)
         return found
 
-    def take(self, planes: Planes, scale: float, out: np.ndarray) -> None:
-        """Couplings of planes [k, j, i], times `scale`."""
-        for offset, target in zip(self.offsets[1:], out, strict=True):
-            if offset in planes:
-                self.put(planes[offset].reshape(-1), scale, target)
+    def wrap(self, field: np.ndarray) -> None:
+        """Writes anew what lies outside."""
+        if any(self.periodic):
+            numbers = self.geometry[0]
+            rows.wrap(field, self.geometry, numbers[rows.FIRST], numbers[rows.END])
 
     def put(self, values: np.ndarray, factor: float, out: np.ndarray) -> None:
         """Owned values, x fastest, times a factor into a field."""
         rows.put(values, factor, out, self.geometry)
-        if any(self.periodic):
-            numbers = self.geometry[0]
-            rows.wrap(out, self.geometry, numbers[rows.FIRST], numbers[rows.END])
+        self.wrap(out)
+
+
+def weights_along(line: Line | None) -> Along:
+    """Of x."""
+    lower, upper = (np.zeros(1),) * 2 if line is None else (line.lower, line.upper)
+    return line is not None, lower.astype(SINGLE), upper.astype(SINGLE)
+
+
+def galerkin(
+    fine: Shape, halved: Sequence[Line | None]
+) -> tuple[Along, Couples, Couples]:
+    """What galerkin_loops.py needs of the interpolation, by axis."""
+    axes = zip(fine.cells[1:], halved[1:], fine.periodic[1:], strict=True)
+    found = [couples(*axis) for axis in axes]
+    return weights_along(halved[0]), found[0], (found + [couples(1, None, False)])[1]
 
 
 def transfer(fine: Shape, coarse: Shape, halved: Sequence[Line | None]) -> Transfer:
     """P between two levels (transfers.py)."""
-    line = halved[0] or Line(np.zeros(1), np.zeros(1))
-    along = halved[0] is not None, line.lower.astype(SINGLE), line.upper.astype(SINGLE)
     axes = list(zip(fine.cells[1:], halved[1:], fine.periodic[1:], strict=True))
     down, weights = _combined(
         [_parents(*axis[:2], True, axis[2]) for axis in axes], fine
@@ -164,7 +174,7 @@ def transfer(fine: Shape, coarse: Shape, halved: Sequence[Line | None]) -> Trans
         [_parents(*axis[:2], False, axis[2]) for axis in axes], coarse
     )
     last = np.maximum.accumulate(np.where(weights != 0, down, 0).max(axis=1))
-    return (*along, down, weights, last, up, up_weights)
+    return (*weights_along(halved[0]), down, weights, last, up, up_weights)
 
 
 def _combined(
@@ -213,23 +223,14 @@ def _parents(
 
 
 def one_half(planes: Planes, periodic: Sequence[bool]) -> Planes:
-    """Of o and -o the one of the first half: A[i, i - o] = A[i - o, i]."""
-    found: Planes = {}
-    for offset, values in planes.items():
-        if first_half(offset):
-            found[offset] = values
-        elif (other := _first(offset)) not in planes:
-            found[other] = moved(values, other, periodic)
-    return found
-
-
-def without_outside(planes: Planes, periodic: Sequence[bool]) -> None:
-    """Sets couplings to what lies outside the grid to 0."""
-    for offset, values in planes.items():
+    """The first half of them, in whose values couplings to what lies outside become 0."""
+    found = {o: values for o, values in planes.items() if first_half(o)}
+    for offset, values in found.items():
         for d, s in enumerate(offset):
             if s and not periodic[d]:
                 line = np.moveaxis(values, values.ndim - 1 - d, 0)
                 line[slice(-s, None) if s > 0 else slice(None, -s)] = 0
+    return found
 
 
 def moved(values: np.ndarray, offset: Offset, periodic: Sequence[bool]) -> np.ndarray:
@@ -250,138 +251,41 @@ def moved(values: np.ndarray, offset: Offset, periodic: Sequence[bool]) -> np.nd
     return found
 
 
-def galerkin(planes: Planes, axis: int, line: Line, periodic: Sequence[bool]) -> Planes:
-    """Planes of P^T A P where P halves one axis; as many of o and -o as are given."""
-    size = next(iter(planes.values())).ndim
-    place = size - 1 - axis
-    others = {_first(_without(o, axis)) for o in planes}
-    out: Planes = {}
-    for other in sorted(others):
-        names = [other[:axis] + (step,) + other[axis + 1 :] for step in (-1, 0, 1)]
-        kind, parts = _parts(planes, names, periodic)
-        like = parts[1]
-        a, b, d = (_folded(part, place) for part in parts)
-        count = (like.shape[place] + 1) // 2
-        before, _, after = b.shape
-        found = np.empty((3, before, count, after))
-        how = line.lower, line.upper, periodic[axis], kind
-        if axis == 0:
-            along = found[:, :, :, 0]
-            galerkin_loops.halve_rows(a[:, :, 0], b[:, :, 0], d[:, :, 0], *how, along)
-        else:
-            galerkin_loops.halve(a, b, d, *how, 0, found)
-        shape = (*like.shape[:place], count, *like.shape[place + 1 :])
-        out |= dict(zip(names, found.reshape(3, *shape), strict=True))
-    return one_half(out, periodic)
+def rows_before(cells: Sequence[int]) -> np.ndarray:
+    """[axis - 1, row]: the row before along y, z; the last one before the first."""
+    numbers: np.ndarray = np.arange(int(np.prod(cells[1:]))).reshape(cells[:0:-1])
+    last = numbers.ndim - 1
+    return np.stack([np.roll(numbers, 1, last - d).ravel() for d in range(last + 1)])
 
 
-def coarsened(
-    planes: Planes, halved: Sequence[Line | None], periodic: Sequence[bool]
-) -> Planes:
-    """Planes of P^T A P, one of o and -o each."""
-    slow = len(halved) - 1
-    line, others = halved[slow], [d for d in range(slow) if halved[d] is not None]
-    if line is None or any(sum(map(abs, o)) > 1 for o in planes):
-        return _by_axes(
-            planes, [*others, *([slow] if line is not None else [])], halved, periodic
-        )
-    # Narrow stencils, the largest, by parts of lines that stay in the cache.
-    centre = planes[(0,) * len(halved)]
-    lines = (len(centre) + 1) // 2
-    step = max(SLAB // (2 * max(centre[0].size, 1)), 1)
-    out: Planes = {}
-    for first in range(0, lines, step):
-        last = min(first + step, lines)
-        part = _slab(planes, line, periodic, first, last)
-        for offset, values in _by_axes(part, others, halved, periodic).items():
-            if offset not in out:
-                out[offset] = np.empty((lines, *values.shape[1:]))
-            out[offset][first:last] = values
-    return out
+def couples(n: int, line: Line | None, wraps: bool) -> Couples:
+    """Along one axis of n fine cells, see galerkin_loops.py."""
+    count = n if line is None else (n + 1) // 2
+    shape = count, 3, galerkin_loops.MOST
+    i, j, step = (np.zeros(shape, np.int64) for _ in range(3))
+    weights = np.zeros(shape)
+    for c, beside in product(range(count), (0, 1, -1)):
+        pairs = [
+            (p, q, v * w)
+            for (p, v), (q, w) in product(
+                _children(c, line), _children(c + beside, line)
+            )
+            if v * w and abs(p - q) <= 1 and (wraps or (0 <= p < n and 0 <= q < n))
+        ]
+        for k, (p, q, weight) in enumerate(pairs):
+            place = c, beside, k
+            i[place], j[place], step[place] = p % n + 1, q % n + 1, q - p
+            weights[place] = weight
+    return i, j, step, weights.astype(SINGLE)
 
 
-def _by_axes(
-    planes: Planes,
-    axes: Sequence[int],
-    halved: Sequence[Line | None],
-    periodic: Sequence[bool],
-) -> Planes:
-    # Along x, where neighbours are beside each other, when there is least left.
-    for axis in sorted(axes, reverse=True):
-        line = halved[axis]
-        assert line is not None
-        planes = galerkin(planes, axis, line, periodic)
-    return planes
-
-
-def _slab(
-    planes: Planes, line: Line, periodic: Sequence[bool], first: int, last: int
-) -> Planes:
-    """Some lines of a narrow stencil halved along the slowest axis."""
-    dim = len(periodic)
-    ahead = (0,) * (dim - 1) + (1,)
-    out: Planes = {}
-    for offset in [o for o in planes if o != ahead]:
-        values, alone = planes[offset], any(offset)
-        plus = values if alone else planes[ahead]
-        zero, plus = (v.reshape(1, len(v), -1) for v in (values, plus))
-        found = np.empty((3, 1, last - first, zero.shape[2]))
-        kind = galerkin_loops.ALONE if alone else galerkin_loops.SYMMETRIC
-        how = line.lower, line.upper, periodic[-1], kind, first
-        galerkin_loops.halve(plus, zero, plus, *how, found)
-        _, here, right = found.reshape(3, last - first, *values.shape[1:])
-        out[offset] = here
-        out[offset[:-1] + (1,)] = right
-        if alone:
-            # The same values from the other end.
-            back = tuple(-s for s in offset)
-            out[back[:-1] + (1,)] = moved(right, back, periodic)
-    return out
-
-
-def _parts(
-    planes: Planes, names: Sequence[Offset], periodic: Sequence[bool]
-) -> tuple[int, list[np.ndarray]]:
-    """What kind of couplings (galerkin_loops.py) there are to cells before, at and after, and
-    they; others stand where they are not read."""
-    before, here, after = names
-    if not any(here):
-        zero, plus = planes[here], planes.get(after)
-        alone = plus is None
-        plus = zero if plus is None else plus
-        kind = galerkin_loops.ALONE if alone else galerkin_loops.SYMMETRIC
-        return kind, [plus, zero, plus]
-    found = [_seen(planes, name, periodic) for name in names]
-    zero = next(part for part in found if part is not None)
-    if found[0] is None and found[2] is None:
-        return galerkin_loops.ALONE, [zero] * 3
-    parts = [np.zeros_like(zero) if part is None else part for part in found]
-    return galerkin_loops.WHOLE, parts
-
-
-def _without(offset: Offset, axis: int) -> Offset:
-    return offset[:axis] + (0,) + offset[axis + 1 :]
-
-
-def _first(offset: Offset) -> Offset:
-    """That of o and -o which is of the first half."""
-    return offset if first_half(offset) else tuple(-s for s in offset)
-
-
-def _seen(
-    planes: Planes, offset: Offset, periodic: Sequence[bool]
-) -> np.ndarray | None:
-    """The plane of an offset, from the other side where only that one is given."""
-    if offset in planes:
-        return planes[offset]
-    other = tuple(-s for s in offset)
-    return moved(planes[other], offset, periodic) if other in planes else None
-
-
-def _folded(values: np.ndarray, place: int) -> np.ndarray:
-    """[before, i, after]"""
-    before = int(np.prod(values.shape[:place], dtype=int))
-    return np.ascontiguousarray(values).reshape(before, values.shape[place], -1)
+def _children(c: int, line: Line | None) -> list[tuple[int, float]]:
+    """Fine cells that give to a coarse one, and their weights; c may be one beyond an end."""
+    if line is None:
+        return [(c, 1.0)]
+    before = line.upper[c] if 0 <= c < line.upper.size else 0.0
+    after = line.lower[c + 1] if -1 <= c < line.lower.size - 1 else 0.0
+    return [(2 * c - 1, before), (2 * c, 1.0), (2 * c + 1, after)]
 
 
 def halvings(grid: Grid) -> list[list[Line | None]]:

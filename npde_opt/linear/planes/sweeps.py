@@ -13,8 +13,6 @@ from npde_opt.linear.planes.rows import (
     BAND,
     END,
     FIRST,
-    FRONT,
-    NX,
     PITCH,
     REACH,
     Geometry,
@@ -181,35 +179,3 @@ def up(
         own += q
         first += numbers[BAND]
     return both, own
-
-
-@compiled
-def invert(d: np.ndarray) -> None:
-    """d := 1 / d, 1 where d is 0: there and outside nothing is coupled."""
-    for i in range(d.size):
-        d[i] = 1 / d[i] if d[i] != 0 else 1
-
-
-@compiled
-def bound(
-    A: np.ndarray, inverse: np.ndarray, steps: np.ndarray, geometry: Geometry
-) -> float:
-    """Gershgorin's bound of the eigenvalues of D^-1 A. `steps` [o]: cells to a neighbour."""
-    numbers, rows, _, _ = geometry
-    nx = numbers[NX]
-    v = np.empty(nx, A.dtype)
-    most = A.dtype.type(0)
-    for n in range(rows.size):
-        start = FRONT + rows[n] * numbers[PITCH] + 1
-        v[:] = 0
-        for o in range(A.shape[0]):
-            a, b = (
-                A[o, start : start + nx],
-                A[o, start - steps[o] : start - steps[o] + nx],
-            )
-            for i in range(nx):
-                v[i] += abs(a[i]) + abs(b[i])
-        d = inverse[start : start + nx]
-        for i in range(nx):
-            most = max(most, d[i] * v[i])
-    return float(1 + most)

@@ -13,11 +13,11 @@ from npde_opt.linear.planes.rows import (
     FRONT,
     NX,
     PITCH,
+    PLANE,
     REACH,
     WRAPS,
     Geometry,
     Number,
-    beside,
     cells,
     dots,
     fluxes,
@@ -96,51 +96,41 @@ def advance(
 
 @compiled
 def true_residual(
-    A: np.ndarray,
-    diagonal: np.ndarray,
+    centre: np.ndarray,
+    couplings: tuple[np.ndarray, ...],
+    before: np.ndarray,
     x: np.ndarray,
     b: np.ndarray,
     factor: float,
     r: np.ndarray,
-    v: np.ndarray,
     geometry: Geometry,
 ) -> float:
-    """r = factor (b - A x), b with x fastest; r^T r. What lies outside x is written anew."""
+    """r = factor (b - A x), A and b with x fastest; r^T r. What lies outside x is written anew.
+
+    Args:
+        couplings, before: as in galerkin_loops.take.
+    """
     numbers, rows, _, _ = geometry
-    nx, total, at = numbers[NX], 0.0, 0
+    nx, total, steps = numbers[NX], 0.0, (numbers[PITCH], numbers[PLANE])
+    v = np.empty(nx)
     wrap(x, geometry, numbers[FIRST], numbers[END])
     for n in range(rows.size):
-        begin = FRONT + rows[n] * numbers[PITCH] + 1
-        for start in range(begin, begin + nx, CHUNK):
-            stop = min(start + CHUNK, begin + nx)
-            beside(A, x, numbers, start, stop - start, v)
-            f, d = b[at : at + stop - start], diagonal[start:stop]
-            y, o = x[start:stop], r[start:stop]
-            found = 0.0
-            for i in range(o.size):
-                value = factor * (f[i] - d[i] * y[i] - v[i])
-                o[i] = value
-                found += value * value
-            total += found
-            at += stop - start
+        begin, part = FRONT + rows[n] * numbers[PITCH] + 1, slice(n * nx, (n + 1) * nx)
+        y, d, f, e = x[begin - 1 :], centre[part], b[part], couplings[0][part]
+        v[0] = e[0] * y[2] + e[nx - 1] * y[0]
+        for i in range(1, nx):
+            v[i] = e[i] * y[i + 2] + e[i - 1] * y[i]
+        for axis in range(1, len(couplings)):
+            last, step = before[axis - 1, n], steps[axis - 1]
+            p, q = couplings[axis][part], couplings[axis][last * nx : (last + 1) * nx]
+            after, back = x[begin + step :], x[begin - step :]
+            for i in range(nx):
+                v[i] += p[i] * after[i] + q[i] * back[i]
+        own, out = x[begin : begin + nx], r[begin : begin + nx]
+        found = 0.0
+        for i in range(nx):
+            value = factor * (f[i] - d[i] * own[i] - v[i])
+            out[i] = value
+            found += value * value
+        total += found
     return total
-
-
-@compiled
-def row_sums(
-    A: np.ndarray,
-    diagonal: np.ndarray,
-    scale: float,
-    out: np.ndarray,
-    geometry: Geometry,
-) -> None:
-    """out = scale A 1, formed in the precision of A."""
-    numbers = geometry[0]
-    begin, end = cells(numbers, numbers[FIRST], numbers[END])
-    ones, v = np.ones(A.shape[1], A.dtype), np.empty(CHUNK, A.dtype)
-    for start in range(begin, end, CHUNK):
-        stop = min(start + CHUNK, end)
-        beside(A, ones, numbers, start, stop - start, v)
-        d, o = diagonal[start:stop], out[start:stop]
-        for i in range(o.size):
-            o[i] = scale * (d[i] + v[i])
