@@ -11,6 +11,7 @@ ROOT = Path(npde_opt.__file__).parent
 
 FLOORS = (
     ("__main__",),
+    ("scaling",),
     ("training",),
     ("runs", "doctor"),
     ("cases",),

@@ -48,6 +48,7 @@ class Summary:
     krylov_iterations_mean: float
     seconds: Seconds
     peak_memory_mb: float
+    peak_memory_mb_of_a_rank: float
     metrics: Mapping[str, Plain] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=lambda: versions())
 
@@ -75,6 +76,11 @@ def _plain(value: object) -> Plain:
 def peak_memory_mb(comm: MPI.Intracomm = MPI.COMM_WORLD) -> float:
     """Peak resident memory of all ranks together in MB (10^6 bytes). Collective."""
     return reductions.total(comm, float(_peak_bytes())) / 1e6
+
+
+def peak_memory_mb_of_a_rank(comm: MPI.Intracomm = MPI.COMM_WORLD) -> float:
+    """Of the rank with the most. Collective."""
+    return reductions.largest(comm, float(_peak_bytes())) / 1e6
 
 
 def _peak_bytes() -> float:

@@ -20,7 +20,12 @@ from npde_opt.errors import InputError, collective
 from npde_opt.figures.terms import plot_terms
 from npde_opt.io.fields import list_fields, read_field, read_gridded
 from npde_opt.io.files import whole_file
-from npde_opt.io.results import Seconds, Summary, peak_memory_mb
+from npde_opt.io.results import (
+    Seconds,
+    Summary,
+    peak_memory_mb,
+    peak_memory_mb_of_a_rank,
+)
 from npde_opt.pseudoinverse.equation_error import FORMS, Observed, Term, library
 from npde_opt.pseudoinverse.selection import Selected, select
 from npde_opt.runs.equation_case import case_text
@@ -103,8 +108,7 @@ class Discovery(SolvedRun):
                     self._write(equation)
         now = time.monotonic()
         seconds = Seconds(0.0, self.solved - self.started, now - self.started)
-        memory = peak_memory_mb(self.world)
-        self.out.write_summary(self._summary(seconds, memory))
+        self.out.write_summary(self._summary(seconds))
 
     def _write(self, equation: Equation) -> None:
         if equation.case is not None:
@@ -133,7 +137,7 @@ class Discovery(SolvedRun):
                 [choice.residual for choice in selected.path],
             )
 
-    def _summary(self, seconds: Seconds, memory: float) -> Summary:
+    def _summary(self, seconds: Seconds) -> Summary:
         last = self.found[-1]
         return Summary(
             driver="discover_equation",
@@ -152,7 +156,8 @@ class Discovery(SolvedRun):
             adjoint_solves=0,
             krylov_iterations_mean=0.0,
             seconds=seconds,
-            peak_memory_mb=memory,
+            peak_memory_mb=peak_memory_mb(self.world),
+            peak_memory_mb_of_a_rank=peak_memory_mb_of_a_rank(self.world),
             metrics={
                 "equations": {e.name: _told(e) for e in self.found},
                 "noise": self.options.noise,

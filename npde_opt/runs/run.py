@@ -13,7 +13,12 @@ from npde_opt.aliases import Record
 from npde_opt.cases import Case, load_case
 from npde_opt.cases.rules import check_identifiable, time_of
 from npde_opt.ensemble import Ensemble
-from npde_opt.io.results import Seconds, Summary, peak_memory_mb
+from npde_opt.io.results import (
+    Seconds,
+    Summary,
+    peak_memory_mb,
+    peak_memory_mb_of_a_rank,
+)
 from npde_opt.petsc_options import check_options, unused_text
 from npde_opt.runs.attempts import Attempts
 from npde_opt.runs.columns import Column
@@ -194,6 +199,7 @@ class Run(Opened[Case]):
             krylov_iterations_mean=found.krylov_iterations / max(found.total_solves, 1),
             seconds=seconds,
             peak_memory_mb=peak_memory_mb(self.world),
+            peak_memory_mb_of_a_rank=peak_memory_mb_of_a_rank(self.world),
             metrics=told | {"meanings": meanings(self.case, told) | parted},
         )
 

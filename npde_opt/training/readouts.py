@@ -17,7 +17,12 @@ from npde_opt.errors import InputError, collective
 from npde_opt.figures.spectrum import plot_errors, plot_spectrum
 from npde_opt.figures.training import plot_confusion
 from npde_opt.io.files import whole_file
-from npde_opt.io.results import Seconds, Summary, peak_memory_mb
+from npde_opt.io.results import (
+    Seconds,
+    Summary,
+    peak_memory_mb,
+    peak_memory_mb_of_a_rank,
+)
 from npde_opt.pseudoinverse import METHODS, Gram, Rows
 from npde_opt.pseudoinverse.autoencoders import grow
 from npde_opt.pseudoinverse.features import (
@@ -290,6 +295,7 @@ class Readouts(SolvedRun):
             krylov_iterations_mean=0.0,
             seconds=seconds,
             peak_memory_mb=peak_memory_mb(self.world),
+            peak_memory_mb_of_a_rank=peak_memory_mb_of_a_rank(self.world),
             metrics={
                 "recipe": self.options.recipe,
                 "features": self.sizes,

@@ -15,7 +15,12 @@ from npde_opt.cases.typed import spelt
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import collective
 from npde_opt.io.files import whole_file
-from npde_opt.io.results import Seconds, Summary, peak_memory_mb
+from npde_opt.io.results import (
+    Seconds,
+    Summary,
+    peak_memory_mb,
+    peak_memory_mb_of_a_rank,
+)
 from npde_opt.networks.model import Model
 from npde_opt.optimizers import Result
 from npde_opt.optimizers.interface import EPOCHS
@@ -317,6 +322,7 @@ class Report:
             krylov_iterations_mean=float("nan"),
             seconds=seconds,
             peak_memory_mb=peak_memory_mb(world),
+            peak_memory_mb_of_a_rank=peak_memory_mb_of_a_rank(world),
             metrics=metrics,
         )
 

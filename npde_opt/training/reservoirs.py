@@ -26,7 +26,12 @@ from npde_opt.cases.typed import Table, read
 from npde_opt.errors import InputError, collective
 from npde_opt.figures.series import plot_series
 from npde_opt.io.files import whole_file
-from npde_opt.io.results import Seconds, Summary, peak_memory_mb
+from npde_opt.io.results import (
+    Seconds,
+    Summary,
+    peak_memory_mb,
+    peak_memory_mb_of_a_rank,
+)
 from npde_opt.networks.normalisation import Normalisation
 from npde_opt.pseudoinverse.fold import Fold
 from npde_opt.pseudoinverse.reservoir import Reservoir, Stretch, held_back, predicted
@@ -260,6 +265,7 @@ class Reservoirs(SolvedRun):
             krylov_iterations_mean=0.0,
             seconds=seconds,
             peak_memory_mb=peak_memory_mb(self.world),
+            peak_memory_mb_of_a_rank=peak_memory_mb_of_a_rank(self.world),
             metrics=self._metrics(),
         )
 

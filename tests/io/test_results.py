@@ -31,6 +31,7 @@ KEYS = {
     "krylov_iterations_mean",
     "seconds",
     "peak_memory_mb",
+    "peak_memory_mb_of_a_rank",
     "versions",
     "metrics",
 }
@@ -66,6 +67,7 @@ def summary(**changes):
         "krylov_iterations_mean": 7.5,
         "seconds": Seconds(1.0, 2.0, 3.0),
         "peak_memory_mb": 100.0,
+        "peak_memory_mb_of_a_rank": 60.0,
         "metrics": {
             "relative_error": np.float32(0.5),
             "undefined": np.nan,

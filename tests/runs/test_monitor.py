@@ -87,6 +87,7 @@ SUMMARY = Summary(
     krylov_iterations_mean=7.25,
     seconds=Seconds(1.0, 100.0, 101.0),
     peak_memory_mb=1234.0,
+    peak_memory_mb_of_a_rank=617.0,
     metrics={"relative_error": 0.125},
     versions={},
 )

@@ -1,0 +1,135 @@
+"""The command line of drivers/scaling_study.py."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from npde_opt.errors import InputError, NpdeError
+from npde_opt.runs.lock import RunLock
+from npde_opt.scaling import jobs, launch
+from npde_opt.scaling.plan import KINDS, Plan
+from npde_opt.scaling.predict import Network, nodes
+from npde_opt.scaling.report import Asked, report
+
+WAYS = ("mpirun", "reframe", "slurm", "pbs", "none")
+
+
+def parser(about: str | None) -> argparse.ArgumentParser:
+    """The study's options; the driver's command follows after --."""
+    p = argparse.ArgumentParser(
+        description=about,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="%(prog)s --out OUT --ranks N [N ...] [options] -- DRIVER [its options]",
+        allow_abbrev=False,
+    )
+    p.add_argument("--out", type=Path, required=True, help="folder of the study")
+    p.add_argument("--overwrite", action="store_true", help="begin anew in --out")
+    p.add_argument("--ranks", type=int, nargs="+", required=True, help="of the runs")
+    p.add_argument("--kinds", nargs="+", choices=KINDS, default=["strong"])
+    p.add_argument(
+        "--grid",
+        type=int,
+        nargs="+",
+        action="append",
+        default=[],
+        metavar="N",
+        help="cells along each axis; again: one more grid. Weak: on the fewest ranks",
+    )
+    p.add_argument(
+        "--groups", type=int, nargs="+", default=[1], help="of experiments; default: 1"
+    )
+    p.add_argument("--repeats", type=int, default=1, help="of every run")
+    p.add_argument(
+        "--by",
+        choices=WAYS,
+        default="mpirun",
+        help="what starts the runs: mpirun (one after the other, default), reframe, job arrays "
+        "to submit by hand (slurm, pbs), or nothing: what is there is collected",
+    )
+    p.add_argument(
+        "--launcher",
+        help="with {ranks} in it, of the runs or inside of jobs; default: "
+        "'mpirun -n {ranks}', with slurm 'srun -n {ranks}'",
+    )
+    p.add_argument("--no-figures", action="store_true", help="no figures and no page")
+    told = p.add_argument_group("prediction")
+    told.add_argument("--predict", metavar="NODESxRANKS", help="the largest machine")
+    told.add_argument("--load", type=float, help="unknowns a rank of the weak curve")
+    told.add_argument("--predict-groups", type=int, default=1, metavar="G")
+    told.add_argument("--latency", type=float, help="seconds of a message there")
+    told.add_argument("--link", type=float, help="bytes/s of a rank's messages there")
+    told.add_argument(
+        "--bandwidth", type=float, help="bytes/s of a rank's memory there"
+    )
+    return p
+
+
+def study(about: str | None, words: Sequence[str]) -> int:
+    """Runs, collects and reports; the exit code."""
+    options = parser(about)
+    own, _, command = _split(words)
+    given = options.parse_args(own)
+    try:
+        return _study(given, command)
+    except NpdeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
+        return 75
+
+
+def _split(words: Sequence[str]) -> tuple[list[str], str, list[str]]:
+    if "--" not in words:
+        return list(words), "", []
+    place = list(words).index("--")
+    return list(words[:place]), "--", list(words[place + 1 :])
+
+
+def _study(given: argparse.Namespace, command: Sequence[str]) -> int:
+    plan = Plan(
+        tuple(command),
+        tuple(given.kinds),
+        tuple(given.ranks),
+        tuple(given.groups),
+        tuple(tuple(g) for g in given.grid),
+        given.repeats,
+        os.getcwd(),
+    )
+    asked = _asked(given)
+    launcher = given.launcher or jobs.SITE.get(given.by, launch.MPIRUN)
+    waits = given.by in ("slurm", "pbs", "none")
+    place = launch.opened(given.out, plan, launcher, given.overwrite, here=not waits)
+    lock = RunLock(place.out)
+    try:
+        if given.by == "mpirun":
+            launch.work(place, say)
+        elif given.by == "reframe":
+            jobs.run_reframe(place)
+        elif given.by != "none":
+            for line in jobs.write_arrays(place, given.by):
+                say(f"submit: {line}")
+        report(place, asked, not given.no_figures, say)
+    finally:
+        lock.release()
+    return 0
+
+
+def _asked(given: argparse.Namespace) -> Asked:
+    network = Network(given.latency, given.link, given.bandwidth)
+    network.check()
+    if given.load is not None and not given.load >= 1:
+        raise InputError("--load", given.load, "at least 1")
+    if given.predict_groups < 1:
+        raise InputError("--predict-groups", given.predict_groups, "at least 1")
+    ranks = None if given.predict is None else nodes(given.predict)
+    return Asked(ranks, network, given.load, given.predict_groups)
+
+
+def say(line: str) -> None:
+    """To the terminal, at once."""
+    print(line, flush=True)

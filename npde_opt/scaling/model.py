@@ -1,0 +1,285 @@
+"""Seconds of a run from what it works on, sends and sums: fitted to the runs of a study.
+
+Of every stage, with n unknowns on a rank, W solves times iterations and P ranks,
+
+    t = c0 + c1 W n w / bandwidth(P) + c2 R reduction(P) + c3 (M latency + B / link)
+
+all c >= 0, w bytes of one value, R reductions, M messages, B bytes of a rank as PETSc counted them,
+and the machine's rates as they were measured with P ranks at once. Fitted by non-negative least
+squares of relative errors. For other P the counts follow
+
+    R = r W,   M = m W levels(N) neighbours(P),   B = b W neighbours(P) n^((d-1)/d)
+
+with levels = log2 of the longest axis, and neighbours of a rank in the most even cut of the grid.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import nnls
+
+from npde_opt.errors import InputError
+from npde_opt.scaling.collect import Row
+
+VALUE = 8.0
+PARTS = ("start", "memory", "reductions", "messages")
+"""What the seconds of a stage are made of."""
+LEAST_RUNS = 3
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Of a rank, where all ranks work at once: bytes/s, seconds, seconds, bytes/s."""
+
+    bandwidth: float
+    reduction: float
+    latency: float
+    link: float
+
+
+@dataclass(frozen=True)
+class Size:
+    """What is predicted: unknowns of one state on a grid of so many axes."""
+
+    unknowns: float
+    axes: int
+    ranks: int
+    groups: int = 1
+
+    @property
+    def space(self) -> int:
+        """Ranks that share one grid."""
+        return self.ranks // self.groups
+
+    @property
+    def load(self) -> float:
+        """Unknowns on a rank."""
+        return self.unknowns / self.space
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Of one rank in a whole run."""
+
+    work: float
+    reductions: float
+    messages: float
+    bytes: float
+
+
+def neighbours(ranks: int, axes: int) -> int:
+    """Ranks that share a face with the one that has the most, in the most even cut."""
+    cut = even_cut(ranks, axes)
+    return sum(min(parts - 1, 2) for parts in cut)
+
+
+def even_cut(ranks: int, axes: int) -> list[int]:
+    """Factors of the number of ranks, one an axis, as near to each other as its primes allow."""
+    cut = [1] * axes
+    for prime in reversed(_primes(ranks)):
+        cut[cut.index(min(cut))] *= prime
+    return cut
+
+
+def _primes(n: int) -> list[int]:
+    found, p = [], 2
+    while n > 1:
+        while n % p == 0:
+            found.append(p)
+            n //= p
+        p = p + 1 if p * p <= n else max(n, 2)
+    return found
+
+
+def _levels(size: Size) -> float:
+    return max(1.0, math.log2(max(2.0, size.unknowns)) / size.axes)
+
+
+def _surface(size: Size) -> float:
+    return float(size.load ** ((size.axes - 1) / size.axes))
+
+
+def size_of(row: Row) -> Size:
+    """Of a run; a case's own grid counts as one with two axes."""
+    return Size(row.unknowns, len(row.run.grid) or 2, row.run.ranks, row.run.groups)
+
+
+def counts_of(row: Row) -> Counts:
+    """As PETSc counted them. A group does its share of the solves."""
+    work = row.work / row.run.groups
+    return Counts(work, row.reductions(), row.messages(), row.bytes())
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How counts follow from the size.
+
+    Attributes:
+        work: solves times iterations, the mean of the runs.
+        spread: its largest over its smallest.
+    """
+
+    work: float
+    spread: float
+    reductions: float
+    messages: float
+    bytes: float
+
+    def at(self, size: Size) -> Counts:
+        """Of a run of this size."""
+        work = self.work / size.groups
+        near = neighbours(size.space, size.axes)
+        return Counts(
+            work,
+            self.reductions * work,
+            self.messages * work * _levels(size) * near,
+            self.bytes * work * near * _surface(size),
+        )
+
+
+def growth(rows: Sequence[Row]) -> Growth:
+    """Fitted to what was counted."""
+    works = [r.work for r in rows]
+    sums, sent, amounts = [], [], []
+    for r in rows:
+        size, counts = size_of(r), counts_of(r)
+        near = neighbours(size.space, size.axes)
+        sums.append(counts.reductions / counts.work)
+        if near:
+            sent.append(counts.messages / (counts.work * _levels(size) * near))
+            amounts.append(counts.bytes / (counts.work * near * _surface(size)))
+    return Growth(
+        float(np.mean(works)),
+        max(works) / min(works),
+        float(np.mean(sums)),
+        float(np.mean(sent)) if sent else 0.0,
+        float(np.mean(amounts)) if amounts else 0.0,
+    )
+
+
+def features(size: Size, counts: Counts, rates: Rates) -> np.ndarray:
+    """One number for each of PARTS, in seconds (of the first: 1)."""
+    moved = counts.work * size.load * VALUE / rates.bandwidth
+    sent = counts.messages * rates.latency
+    if rates.link:
+        sent += counts.bytes / rates.link
+    return np.array([1.0, moved, counts.reductions * rates.reduction, sent])
+
+
+@dataclass(frozen=True)
+class Model:
+    """Fitted coefficients of every stage: arrays of one number for each of PARTS."""
+
+    stages: Mapping[str, np.ndarray]
+
+    def parts(self, size: Size, counts: Counts, rates: Rates) -> dict[str, float]:
+        """Seconds of a run by PARTS, all stages together."""
+        total = sum(self.stages.values()) * features(size, counts, rates)
+        return dict(zip(PARTS, (float(v) for v in total), strict=True))
+
+    def seconds(self, size: Size, counts: Counts, rates: Rates) -> float:
+        """Of a run."""
+        return sum(self.parts(size, counts, rates).values())
+
+
+def fit(rows: Sequence[Row], rates: Mapping[int, Rates]) -> Model:
+    """Non-negative least squares of the relative errors, stage by stage.
+
+    Args:
+        rates: of the machine, by the number of ranks.
+
+    Raises:
+        InputError: with fewer than three runs with a log.
+    """
+    known = [r for r in rows if r.stages]
+    if len(known) < LEAST_RUNS:
+        there = f"at least {LEAST_RUNS} runs with PETSc's log"
+        raise InputError("the model", f"{len(known)} runs", there)
+    table = np.array(
+        [features(size_of(r), counts_of(r), rates[r.run.ranks]) for r in known]
+    )
+    names = list(dict.fromkeys(n for r in known for n in r.stages))
+    stages = {}
+    for name in names:
+        seconds = np.array(
+            [r.stages[name].seconds if name in r.stages else 0 for r in known]
+        )
+        scale = 1 / np.maximum(seconds, 0.01 * max(seconds.max(), 1e-12))
+        columns = np.maximum(table.max(0), 1e-300)
+        scaled = table / columns * scale[:, None]
+        stages[name] = nnls(scaled, seconds * scale)[0] / columns
+    return Model(stages)
+
+
+def logged(row: Row) -> float:
+    """Seconds of all stages, which is what the model is fitted to."""
+    return sum(s.seconds for s in row.stages.values())
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The largest run, predicted by a model of the others.
+
+    Attributes:
+        seconds: predicted with the counts of the run; blind: with counts that follow from the size.
+    """
+
+    name: str
+    measured: float
+    seconds: float
+    blind: float
+
+    @property
+    def error(self) -> float:
+        """Relative, of the blind prediction."""
+        return self.blind / self.measured - 1
+
+
+def held_out(rows: Sequence[Row], rates: Mapping[int, Rates]) -> HeldOut | None:
+    """None where too few runs are smaller than the largest."""
+    known = [r for r in rows if r.stages]
+    if not known:
+        return None
+
+    def amount(r: Row) -> tuple[float, int]:
+        return r.unknowns, r.run.ranks
+
+    most = max(map(amount, known))
+    largest = [r for r in known if amount(r) == most]
+    smaller = [r for r in known if amount(r) != most]
+    if len(smaller) < LEAST_RUNS:
+        return None
+    model, grown = fit(smaller, rates), growth(smaller)
+    last = min(largest, key=logged)
+    size, own = size_of(last), rates[last.run.ranks]
+    return HeldOut(
+        last.run.name,
+        logged(last),
+        model.seconds(size, counts_of(last), own),
+        model.seconds(size, grown.at(size), own),
+    )
+
+
+def band(
+    rows: Sequence[Row],
+    rates: Mapping[int, Rates],
+    sizes: Sequence[tuple[Size, Rates]],
+    draws: int = 200,
+) -> np.ndarray:
+    """Seconds at every size by models of runs that were drawn anew with replacement.
+
+    Returns:
+        [draw, size].
+    """
+    known = [r for r in rows if r.stages]
+    random = np.random.default_rng(0)
+    found = []
+    for _ in range(draws):
+        picked = [known[i] for i in random.integers(len(known), size=len(known))]
+        model, grown = fit(picked, rates), growth(picked)
+        found.append([model.seconds(s, grown.at(s), own) for s, own in sizes])
+    return np.array(found)

@@ -1,0 +1,150 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from npde_opt.errors import InputError
+from npde_opt.scaling.collect import Row
+from npde_opt.scaling.logs import Stage
+from npde_opt.scaling.model import (
+    VALUE,
+    Rates,
+    Size,
+    even_cut,
+    features,
+    fit,
+    growth,
+    held_out,
+    neighbours,
+)
+from npde_opt.scaling.plan import Run
+from npde_opt.scaling.predict import Network, curves, nodes
+
+RATES = {
+    1: Rates(8e9, 0.0, 0.0, 0.0),
+    2: Rates(6e9, 2e-6, 1e-6, 5e9),
+    4: Rates(4e9, 4e-6, 1e-6, 5e9),
+    8: Rates(4e9, 6e-6, 1e-6, 5e9),
+}
+START, PASSES, SUMS, SENDS = 0.2, 30.0, 1.5, 2.0
+WORK = 1000
+
+
+def row(side, ranks, noise=0.0, groups=1):
+    """A run whose seconds follow from known constants."""
+    size = Size(side * side, 2, ranks, groups)
+    work = WORK / groups
+    near = neighbours(size.space, 2)
+    reductions = 3 * work
+    messages = 4.0 * work * np.log2(side) * near
+    amount = 16.0 * work * near * np.sqrt(size.load)
+    own = RATES[ranks]
+    moved = work * size.load * VALUE / own.bandwidth
+    sent = messages * own.latency + (amount / own.link if own.link else 0)
+    seconds = START + PASSES * moved + SUMS * reductions * own.reduction + SENDS * sent
+    seconds *= 1 + noise
+    return Row(
+        run=Run("strong", ranks, groups, (side, side), 0),
+        status="converged",
+        unknowns=side * side,
+        iterations=5,
+        objective=1.0,
+        solves=100,
+        krylov=10.0,
+        seconds=seconds,
+        setup=0.0,
+        solve=seconds,
+        memory=1e8,
+        joules=None,
+        stages={"forward": Stage(seconds, messages, amount, reductions)},
+    )
+
+
+ROWS = [row(side, p) for side in (64, 128, 256) for p in (1, 2, 4, 8)]
+
+
+def test_known_constants_are_found():
+    found = fit(ROWS, RATES).stages["forward"]
+    assert np.allclose(found, [START, PASSES, SUMS, SENDS], rtol=1e-6)
+
+
+def test_counts_follow_from_the_size():
+    grown = growth(ROWS[:6])
+    counts = grown.at(Size(256 * 256, 2, 8))
+    last = ROWS[-1]
+    assert counts.work == WORK and grown.spread == 1
+    assert counts.reductions == pytest.approx(last.reductions())
+    assert counts.messages == pytest.approx(last.messages())
+    assert counts.bytes == pytest.approx(last.bytes())
+
+
+def test_the_largest_run_is_predicted_from_the_others():
+    found = held_out(ROWS, RATES)
+    assert found.name == "256x256-r8-g1-0"
+    assert abs(found.error) < 1e-6 and found.seconds == pytest.approx(found.measured)
+
+
+def test_noise_of_runs_widens_the_band():
+    signs = np.random.default_rng(0).choice([-1, 1], len(ROWS))
+    disturbed = [
+        dataclasses.replace(
+            r, stages={n: dataclasses.replace(s, seconds=s.seconds * (1 + 0.05 * k))
+                       for n, s in r.stages.items()}
+        )
+        for r, k in zip(ROWS, signs, strict=True)
+    ]  # fmt: skip
+    exact, rough = (
+        curves(rows, RATES, 64, Network())[1].points[-1] for rows in (ROWS, disturbed)
+    )
+    assert exact.high - exact.low < 1e-6 * exact.seconds
+    assert rough.low < rough.high and rough.high - rough.low > 1e-3 * rough.seconds
+
+
+def test_a_weak_curve_at_the_largest_load_starts_at_its_run():
+    strong, weak = curves(ROWS, RATES, 4096, Network())
+    assert [p.size.ranks for p in weak.points][-1] == 4096
+    one = row(256, 1)
+    assert weak.points[0].seconds == pytest.approx(one.solve, rel=1e-6)
+    assert strong.points[0].efficiency == 1 and strong.points[-1].efficiency < 0.5
+    assert "below 50 %" in strong.said()
+    assert strong.half().size.ranks < strong.points[-1].size.ranks
+
+
+def test_a_slower_network_costs_efficiency():
+    fast, slow = (
+        curves(ROWS, RATES, 4096, Network(latency=t, link=1e10, bandwidth=4e9))[1]
+        for t in (1e-6, 1e-4)
+    )
+    assert slow.points[-1].efficiency < 0.7 * fast.points[-1].efficiency
+    assert slow.cause() in ("reductions", "messages")
+
+
+def test_groups_share_the_solves():
+    grouped = growth(ROWS).at(Size(256 * 256, 2, 8, 4))
+    assert grouped.work == WORK / 4
+    own = features(Size(256 * 256, 2, 8, 4), grouped, RATES[8])
+    alone = features(
+        Size(256 * 256, 2, 8), growth(ROWS).at(Size(256 * 256, 2, 8)), RATES[8]
+    )
+    assert own[1] == pytest.approx(alone[1])
+    assert own[2] == pytest.approx(alone[2] / 4)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "axes", "cut", "near"),
+    [(1, 2, [1, 1], 0), (2, 2, [2, 1], 1), (12, 2, [3, 4], 4), (27, 3, [3, 3, 3], 6)],
+)
+def test_the_most_even_cut(ranks, axes, cut, near):
+    assert sorted(even_cut(ranks, axes)) == sorted(cut)
+    assert neighbours(ranks, axes) == near
+
+
+def test_nonsense_is_refused():
+    with pytest.raises(InputError, match="2 runs; allowed: at least 3"):
+        fit(ROWS[:2], RATES)
+    for text in ("12", "0x4", "x", "4x"):
+        with pytest.raises(InputError, match="--predict"):
+            nodes(text)
+    assert nodes("4096x128") == 4096 * 128
+    with pytest.raises(InputError, match="--latency: got -1"):
+        Network(latency=-1.0).check()
