@@ -104,9 +104,11 @@ def _variables(raw: Mapping[str, Plain], given: Mapping[str, str]) -> Record:
         raise InputError("variables", shown(known), "a table {name = text or number}")
     for name, value in known.items():
         check_name(name, "variables: name")
-        if isinstance(value, bool) or not isinstance(value, str | int | float):
-            raise InputError(f"variables.{name}", shown(value), "a text or a number")
+        if not isinstance(value, str) and not _numeric(value):
+            allowed = "a text, a number or a list of numbers"
+            raise InputError(f"variables.{name}", shown(value), allowed)
     check_raw("variables", known)
+    values = dict(known)
     for name, text in given.items():
         if name not in known:
             there = ", ".join(known) or "nothing: the case has no [variables]"
@@ -114,16 +116,38 @@ def _variables(raw: Mapping[str, Plain], given: Mapping[str, str]) -> Record:
         if len(text) > LONGEST or not text.isprintable():
             allowed = f"a printable text of at most {LONGEST:,} characters"
             raise InputError(f"--set {name}", shown(text), allowed)
-    return {**known, **given}
+        values[name] = text if isinstance(known[name], str) else _number(name, text)
+    return values
+
+
+def _numeric(value: Plain) -> bool:
+    """Whether it is a number, or a list of numbers."""
+    every = value if isinstance(value, list) else [value]
+    return all(isinstance(v, int | float) and not isinstance(v, bool) for v in every)
+
+
+def _number(name: str, text: str) -> Plain:
+    """The value of a variable that is not a text in the case. Raises InputError."""
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = None
+    if not _numeric(value):
+        allowed = "a number or a list of numbers, as the case has one there"
+        raise InputError(f"--set {name}", shown(text), allowed)
+    return value
 
 
 def substituted(raw: Plain, variables: Mapping[str, Plain]) -> Plain:
-    """The tables with {NAME} in texts replaced by the values of variables."""
+    """The tables with {NAME} in texts replaced by the values of variables; a text that is nothing
+    else is the value itself, which may be a number or a list of them."""
     if isinstance(raw, dict):
         return {k: substituted(v, variables) for k, v in raw.items()}
     if isinstance(raw, list):
         return [substituted(v, variables) for v in raw]
     if isinstance(raw, str):
+        if raw[1:-1] in variables and raw == "{" + raw[1:-1] + "}":
+            return variables[raw[1:-1]]
         for name, value in variables.items():
             raw = raw.replace("{" + name + "}", str(value))
     return raw

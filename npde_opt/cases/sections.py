@@ -41,9 +41,10 @@ class CaseFile(Table, kw_only=True):
 
     case: CaseSection = field(default_factory=CaseSection)
     variables: Annotated[
-        dict[str, str | float],
+        dict[str, str | float | list[float]],
         Meta(
-            description="values that replace {NAME} in texts, and that --set NAME=VALUE changes"
+            description="texts, numbers and lists of numbers that replace {NAME} in texts, and "
+            'that --set NAME=VALUE changes; for a number write NAME = "{NAME}" where it belongs'
         ),
     ] = {}
     grid: GridSection = field(default_factory=GridSection)

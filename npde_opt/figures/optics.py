@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from npde_opt.aliases import FilePath
 from npde_opt.errors import InputError
 from npde_opt.figures.style import FIRST, SECOND, save, style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def plot_masks(path: FilePath, phases: Sequence[np.ndarray]) -> Path:
@@ -36,13 +40,20 @@ def plot_masks(path: FilePath, phases: Sequence[np.ndarray]) -> Path:
 
 
 def plot_fields(
-    path: FilePath, samples: Sequence[Sequence[np.ndarray]], regions: np.ndarray
+    path: FilePath,
+    samples: Sequence[Sequence[np.ndarray]],
+    regions: np.ndarray,
+    classes: Sequence[str] = (),
+    titles: Sequence[str] = (),
 ) -> Path:
     """Intensities [j, i] of samples, a row each, from mask to mask to the detectors, whose edges
-    are drawn: those that add to an output, and those that take from it.
+    are drawn: those that add to an output, and those that take from it. A column has one scale,
+    as light spreads on its way.
 
     Args:
-        regions: [j, i], positive or negative in detectors.
+        regions: [output, j, i], positive or negative in detectors.
+        classes: names of the outputs, written into the detectors that add to them.
+        titles: of the rows.
 
     Raises:
         InputError: for no samples.
@@ -51,20 +62,38 @@ def plot_fields(
         raise InputError("figure of fields", "no samples", "at least one")
     rows, columns = len(samples), len(samples[0])
     with style() as plt:
-        size = (1.9 * columns, 2.0 * rows + 0.3)
+        from matplotlib.colors import PowerNorm
+
+        size = (1.9 * columns, 2.0 * rows + 0.9)
         figure, axes = plt.subplots(
             rows, columns, figsize=size, layout="constrained", squeeze=False
         )
-        for row, (line, fields) in enumerate(zip(axes, samples, strict=True)):
-            for column, (ax, field) in enumerate(zip(line, fields, strict=True)):
-                # Amplitudes, so that faint light is seen.
-                ax.imshow(np.sqrt(field), cmap="magma", vmin=0)
+        for column, line in enumerate(axes.T):
+            fields = [sample[column] for sample in samples]
+            # Of intensities the square root is seen, so that faint light is.
+            most = max(float(np.max(fields)), np.finfo(float).tiny)
+            scale = PowerNorm(0.5, 0, most)
+            for ax, field in zip(line, fields, strict=True):
+                image = ax.imshow(field, cmap="magma", norm=scale)
                 ax.set(xticks=[], yticks=[])
-                if not row:
-                    last = column == columns - 1
-                    ax.set_title("detectors" if last else f"at mask {column + 1}")
-            for sign, color in ((1, FIRST), (-1, SECOND)):
-                line[-1].contour(
-                    sign * regions > 0, [0.5], colors=color, linewidths=0.8
-                )
+            at = "detectors" if column == columns - 1 else f"at mask {column + 1}"
+            line[0].set_title(at)
+            bar = figure.colorbar(image, ax=line, location="bottom", shrink=0.9)
+            bar.set_ticks([0, most / 4, most])
+            bar.ax.xaxis.set_major_formatter(lambda value, place: f"{value:.2g}")
+            bar.ax.tick_params(labelsize=7)
+        for ax, title in zip(axes[:, 0], titles, strict=False):
+            ax.set_ylabel(title)
+        for ax in axes[:, -1]:
+            _draw_detectors(ax, regions, classes)
+        figure.supxlabel("power of a cell, of 1 in all", fontsize=9)
         return save(plt, figure, path)
+
+
+def _draw_detectors(ax: Axes, regions: np.ndarray, classes: Sequence[str]) -> None:
+    total = regions.sum(axis=0)
+    for sign, color in ((1, FIRST), (-1, SECOND)):
+        ax.contour(sign * total > 0, [0.5], colors=color, linewidths=0.8)
+    for name, region in zip(classes, regions, strict=False):
+        j, i = np.argwhere(region > 0).mean(axis=0)
+        ax.text(i, j, name, ha="center", va="center", fontsize=7, color="white")

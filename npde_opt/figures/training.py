@@ -170,6 +170,8 @@ def plot_functions(
         figure, axes = plt.subplots(
             down, across, figsize=size, squeeze=False, sharex=True, layout="constrained"
         )
+        figure.supxlabel("v, what a stencil gives", fontsize=9)
+        figure.supylabel("sigma(v), a line a channel", fontsize=9)
         for ax in axes.flat[len(functions) :]:
             ax.axis("off")
         for ax, (name, (v, values)) in zip(axes.flat, functions.items(), strict=False):

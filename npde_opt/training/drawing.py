@@ -33,6 +33,8 @@ FUNCTIONS, PICTURES = "functions.png", "pictures.png"
 FIGURES = (CONFUSION, MISREAD, FILTERS, FUNCTIONS, PICTURES, COURSE, *optics.FIGURES)
 MOST = 40
 """Misread samples that are drawn."""
+LIT = 3
+"""Samples whose light is drawn."""
 MOST_PICTURES = 6
 """That are drawn before and after."""
 
@@ -51,8 +53,7 @@ def draw(
         tests: what the network makes of them.
     """
     if optics.optical(problem.network) and tests:
-        part, columns = tests[0][0], slice(0, 3)
-        optics.draw_optics(out, problem.network, weights, problem.given(part, columns))
+        _draw_light(out, problem, weights, *tests[0])
     history = [row for row in out.history() if row.get("split", 0) == 0]
     if out.comm.rank > 0:
         return
@@ -72,6 +73,27 @@ def draw(
     if confusion is not None:
         plot_confusion(out.file(CONFUSION), confusion, problem.source.classes)
         _draw_misread(out, problem.source, tests)
+
+
+def _draw_light(
+    out: RunDirectory,
+    problem: Problem,
+    weights: Mapping[str, np.ndarray],
+    part: Part,
+    seen: Seen,
+) -> None:
+    """Of the first samples of a part. Collective."""
+    source, first = part.source, slice(0, LIT)
+    names, titles = source.classes, list[str]()
+    if source.labels is not None:
+        labels = source.labels[part.numbers[seen.numbers[first]]]
+        found = seen.classes[first].astype(int)
+        titles = [
+            f"{names[label]} read as {names[n]}"
+            for label, n in zip(labels, found, strict=True)
+        ]
+    given = problem.given(part, first)
+    optics.draw_optics(out, problem.network, weights, given, names, titles)
 
 
 def _by_step(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -72,11 +72,21 @@ def optical(network: Network) -> bool:
 
 
 def draw_optics(
-    out: RunDirectory, network: Network, weights: Mapping[str, np.ndarray], given: Given
+    out: RunDirectory,
+    network: Network,
+    weights: Mapping[str, np.ndarray],
+    given: Given,
+    classes: Sequence[str],
+    titles: Sequence[str],
 ) -> None:
-    """Masks, and the light of three samples. Collective; rank 0 draws."""
+    """Masks, and the light of some samples. Collective; rank 0 draws.
+
+    Args:
+        given: the samples. titles: of each.
+        classes: names of the outputs.
+    """
     light = Light(network, weights, given)
-    fields = [light.intensities(s) for s in range(min(len(given), 3))]
+    fields = [light.intensities(s) for s in range(len(given))]
     if out.comm.rank > 0:
         return
     phases = [
@@ -84,4 +94,4 @@ def draw_optics(
     ]
     plot_masks(out.file(MASKS), phases)
     regions = light.ends.regions.reshape(-1, *light.ends.source.layout.shape[::-1])
-    plot_fields(out.file(FIELDS), fields, regions.sum(axis=0))
+    plot_fields(out.file(FIELDS), fields, regions, classes, titles)

@@ -408,9 +408,10 @@ class TrainingFile(Table, kw_only=True):
 
     case: TitleSection = field(default_factory=TitleSection)
     variables: Annotated[
-        dict[str, str | float],
+        dict[str, str | float | list[float]],
         Meta(
-            description="values that replace {NAME} in texts, and that --set NAME=VALUE changes"
+            description="texts, numbers and lists of numbers that replace {NAME} in texts, and "
+            'that --set NAME=VALUE changes; for a number write NAME = "{NAME}" where it belongs'
         ),
     ] = {}
     data: DataSection

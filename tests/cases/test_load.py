@@ -126,6 +126,29 @@ def test_variables_are_put_into_texts(folder):
     )
 
 
+NUMBERS = """
+[variables]
+cells = [4, 3]
+ridge = 2.5
+[grid]
+extent = "{cells}"
+"""
+
+
+def test_a_text_that_is_a_variable_alone_is_its_number_or_list(folder):
+    changed = ("[grid]", NUMBERS)
+    assert list(load(folder, *changed).table.grid.extent) == [4, 3]
+    given = load(folder, *changed, variables={"cells": "[1, 0.5]"})
+    assert list(given.table.grid.extent) == [1, 0.5]
+    assert given.table.variables == {"cells": [1, 0.5], "ridge": 2.5}
+
+
+@pytest.mark.parametrize("text", ["many", "true", '1"', "['a']", ""])
+def test_a_variable_that_is_a_number_stays_one(folder, text):
+    said = refused(folder, "[grid]", NUMBERS, variables={"ridge": text})
+    assert said.startswith(f"--set ridge: got {text!r}; allowed: a number")
+
+
 def test_variables_that_are_not_there_are_refused(folder):
     said = refused(folder, *WITH_VARIABLES, variables={"sice": "3"})
     assert said == "--set: got sice; allowed: name, size"
