@@ -121,6 +121,7 @@ def problem(grid):
 
 
 @pytest.mark.parallel([1, 2, 3])
+@pytest.mark.fewer(3, method=["newton"])
 @pytest.mark.parametrize("method", ["newton", "gauss-newton"])
 def test_what_is_learnt_on_a_coarse_grid_saves_cg_steps_on_the_finest(method):
     grid = Grid((64, 64), boundaries=SIDES)

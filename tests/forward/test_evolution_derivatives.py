@@ -272,6 +272,7 @@ def test_histories_sources_sides_masks_and_regions(scheme):
 
 
 @pytest.mark.parallel([1, 2, 3])
+@pytest.mark.fewer(3, scheme=["crank-nicolson"])
 @pytest.mark.parametrize("scheme", ["explicit-euler", "ars222", "crank-nicolson"])
 @pytest.mark.parametrize("form", ["porous-fisher", "perona-malik"])
 def test_nonlinear_diffusion(form, scheme):
@@ -400,6 +401,7 @@ def test_a_nonlinear_complex_equation():
 
 
 @pytest.mark.parallel([1, 2, 3])
+@pytest.mark.fewer(2, scheme=["ars222"])
 @pytest.mark.parametrize("scheme", ["explicit-euler", "ars222", "crank-nicolson"])
 def test_all_storages_give_the_same_gradient_and_hessian(scheme, tmp_path):
     """Everything kept, checkpoints in memory, some on disk: equal to rounding, and the
@@ -529,6 +531,7 @@ def test_a_scalar_that_several_parts_read(scheme):
 
 
 @pytest.mark.parallel([1, 2])
+@pytest.mark.fewer(2, scheme=["ars222", "crank-nicolson"])
 @pytest.mark.parametrize(
     "scheme", ["explicit-euler", "ars222", "backward-euler", "crank-nicolson"]
 )

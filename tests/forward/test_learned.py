@@ -110,6 +110,7 @@ def vector(space, seed):
 
 
 @RANKS
+@pytest.mark.fewer(3, scheme=["explicit-euler", "ars222"])
 @pytest.mark.parametrize(
     "scheme, masked",
     [

@@ -153,6 +153,7 @@ def pulses(grid):
 
 
 @pytest.mark.parallel([1, 2, 3])
+@pytest.mark.fewer(3, name=["heun", "crank-nicolson"])
 @pytest.mark.parametrize("name", list(SCHEMES))
 def test_derivatives_with_histories_inside_of_steps(name):
     grid = Grid((9, 8), comm=MPI.COMM_WORLD)

@@ -168,6 +168,7 @@ def check(made):
 
 
 @RANKS
+@pytest.mark.fewer(3, scheme=["crank-nicolson"])
 @pytest.mark.parametrize("name", list(TERMS))
 @pytest.mark.parametrize("scheme", [None, "crank-nicolson", "heun"])
 def test_derivatives(name, scheme, tight):

@@ -57,6 +57,7 @@ def pulse(height, first, length, name):
 
 
 @pytest.mark.parallel([1, 2, 3])
+@pytest.mark.fewer(2, name=["heun"])
 @pytest.mark.parametrize("name", EXPLICIT)
 def test_kinetics_that_are_too_fast_for_a_few_steps(name):
     for first in (300, 507, 901):

@@ -40,6 +40,7 @@ def network(comm, activation=None):
 
 
 @pytest.mark.parallel([1, 2, 3])
+@pytest.mark.fewer(3, activation=["Tanh()"])
 @pytest.mark.parametrize("activation", [Tanh(), Softplus()])
 def test_derivatives(activation):
     check_derivatives(network(COMM, activation), 2)

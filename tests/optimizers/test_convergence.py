@@ -32,6 +32,7 @@ def minimum(tmp_path_factory):
 
 
 @pytest.mark.parallel([1, 2])
+@pytest.mark.fewer(2, method=["newton", "bntr", "lbfgs"])
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(
     ("D", "w"), [(4e-3, 1.0), (4.0, 1e4), (4e3, 1e-3), (0.04, 1e3)]
@@ -341,6 +342,7 @@ def test_a_part_of_a_sum_that_does_nothing_leaves_the_other_open(
 
 
 @pytest.mark.parallel([1, 2, 3])
+@pytest.mark.fewer(3, shape=["a*b"])
 @pytest.mark.parametrize("start", [1.0, 1e4])
 @pytest.mark.parametrize("shape", ["a*b", "a/b"])
 def test_a_range_of_many_decades_has_its_ends_far_away(tmp_path, shape, start):

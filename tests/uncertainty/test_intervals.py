@@ -208,6 +208,7 @@ def saturating(tmp_path, shape, transform, start, truth):
 
 
 @pytest.mark.parallel([1, 2, 3])
+@pytest.mark.fewer(2, sign=[-1])
 @pytest.mark.parametrize(
     ("shape", "transform", "truth", "sign"),
     [
