@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
-import scipy.sparse
+import scipy  # loads its parts when they are used
 from petsc4py import PETSc
 
 from npde_opt import reductions

@@ -12,7 +12,7 @@ import weakref
 from typing import Protocol
 
 import numpy as np
-import scipy.sparse
+import scipy  # loads its parts when they are used
 
 from npde_opt.grids import Grid
 from npde_opt.linear.banded import Banded

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Protocol
 
 import numpy as np
-import scipy.sparse
+import scipy  # loads its parts when they are used
 from petsc4py import PETSc
 
 from npde_opt.errors import collective

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import scipy.sparse
+import scipy  # loads its parts when they are used
 
 ROUNDING = 1e-9
 """Overlaps that are a smaller share of the narrower cell are those of rounded edges."""

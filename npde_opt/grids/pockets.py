@@ -10,8 +10,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import scipy  # loads its parts when they are used
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from npde_opt import reductions
 from npde_opt.errors import InputError
@@ -32,8 +30,9 @@ def label_pockets(
     if not pairs or count < 2:
         return labels, count
     first, second = np.concatenate(pairs, axis=1) - 1
-    joined = coo_matrix((np.ones(first.size), (first, second)), shape=(count, count))
-    count, groups = connected_components(joined, directed=False)
+    ones = np.ones(first.size)
+    joined = scipy.sparse.coo_matrix((ones, (first, second)), shape=(count, count))
+    count, groups = scipy.sparse.csgraph.connected_components(joined, directed=False)
     return np.append(0, groups + 1)[labels], count
 
 

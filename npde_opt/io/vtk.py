@@ -8,8 +8,8 @@ hidden by VTK's own blanking array (vtkGhostType).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from html import escape
 from pathlib import Path
-from xml.sax.saxutils import quoteattr
 
 import numpy as np
 from petsc4py import PETSc
@@ -145,7 +145,7 @@ def _head(
 ) -> str:
     """All before the arrays; `offsets` are those of the blocks, then of the coordinates."""
     declared = [
-        f'        <DataArray type="{TYPES[block.dtype.str[1:]]}" Name={quoteattr(name)} '
+        f'        <DataArray type="{TYPES[block.dtype.str[1:]]}" Name="{escape(name)}" '
         f'NumberOfComponents="{_components(block, grid)}" format="appended" offset="{offset}"/>\n'
         for (name, block), offset in zip(blocks.items(), offsets, strict=False)
     ]
@@ -167,7 +167,7 @@ def _head(
     return (
         f'<?xml version="1.0"?>\n<VTKFile type="{kind}" version="1.0" byte_order="LittleEndian" '
         f'header_type="UInt64">\n  <{kind} {whole}>\n    <Piece Extent="{extent}">\n'
-        f"      <CellData Scalars={quoteattr(shown)}>\n{''.join(declared)}      "
+        f'      <CellData Scalars="{escape(shown)}">\n{"".join(declared)}      '
         f"</CellData>\n{coordinates}"
         f'    </Piece>\n  </{kind}>\n  <AppendedData encoding="raw">\n_'
     )

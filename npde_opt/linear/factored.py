@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import scipy.sparse
-import scipy.sparse.linalg
+import scipy  # loads its parts when they are used
 from mpi4py import MPI
 from petsc4py import PETSc
 
@@ -72,9 +71,11 @@ class Factored:
         self.sizes = [piece[0].size for piece in pieces]
         self.matrix = scipy.sparse.csr_matrix((values, columns, starts), shape=shape)
         self._solves = 0
+        from scipy.sparse.linalg import splu
+
         try:
             # A diagonal that is not small stays where it is, so that symmetric patterns fill less.
-            self._lu = scipy.sparse.linalg.splu(
+            self._lu = splu(
                 self.matrix.tocsc(),
                 permc_spec="MMD_AT_PLUS_A",
                 diag_pivot_thresh=0.1,
@@ -132,13 +133,13 @@ class Factored:
 
     def _check(self, b: np.ndarray, x: np.ndarray, transposed: bool, kind: str) -> None:
         """The true residuals of all columns, by rank."""
+        from scipy.sparse.linalg import norm
+
         A = self.matrix.T if transposed else self.matrix
         left = np.linalg.norm(b - A @ x, axis=0)
         size = np.linalg.norm(b, axis=0)
         relative = np.where(left == 0, 0.0, left / np.where(size == 0, np.nan, size))
-        rounding = (
-            ROUNDING * scipy.sparse.linalg.norm(A, np.inf) * np.linalg.norm(x, axis=0)
-        )
+        rounding = ROUNDING * norm(A, np.inf) * np.linalg.norm(x, axis=0)
         good = (relative <= DIRECT) | (left <= rounding)
         found = np.concatenate(self.comm.allgather(relative))
         wrong = np.concatenate(self.comm.allgather(~good))

@@ -16,8 +16,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import scipy.linalg
-import scipy.sparse
+import scipy  # loads its parts when they are used
 from mpi4py import MPI
 from petsc4py import PETSc
 

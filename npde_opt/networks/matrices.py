@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import scipy.sparse
+import scipy  # loads its parts when they are used
 from mpi4py import MPI
 from petsc4py import PETSc
 

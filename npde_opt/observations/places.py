@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import scipy.sparse
+import scipy  # loads its parts when they are used
 
 from npde_opt import reductions
 from npde_opt.errors import InputError

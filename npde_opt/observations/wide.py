@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy.sparse
+import scipy  # loads its parts when they are used
 from mpi4py import MPI
 from petsc4py import PETSc
 

@@ -4,7 +4,7 @@ for all columns at once, with the rows of other ranks from one exchange."""
 from __future__ import annotations
 
 import numpy as np
-import scipy.sparse
+import scipy  # loads its parts when they are used
 from mpi4py import MPI
 from petsc4py import PETSc
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
-import scipy.sparse
+import scipy  # loads its parts when they are used
 from mpi4py import MPI
 from petsc4py import PETSc
 

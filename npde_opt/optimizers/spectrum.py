@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
-import scipy.linalg
+import scipy  # loads its parts when they are used
 from petsc4py import PETSc
 
 from npde_opt.aliases import Record

@@ -28,9 +28,7 @@ from functools import cached_property
 from itertools import product
 
 import numpy as np
-import scipy.linalg
-import scipy.sparse
-import scipy.sparse.linalg
+import scipy  # loads its parts when they are used
 from mpi4py import MPI
 
 from npde_opt import reductions
@@ -348,6 +346,8 @@ def _diagonal(
     matrix: scipy.sparse.csc_matrix, mass: np.ndarray, cells: np.ndarray
 ) -> np.ndarray:
     """(K^-1 M K^-1)_ii of some cells."""
+    import scipy.sparse.linalg
+
     factor = scipy.sparse.linalg.splu(matrix)
     out = np.empty(cells.size)
     for first in range(0, cells.size, COLUMNS):

@@ -9,7 +9,7 @@ functions (see functions/). There are few numbers, all on rank 0.
 from __future__ import annotations
 
 import numpy as np
-import scipy.linalg
+import scipy  # loads its parts when they are used
 from mpi4py import MPI
 from petsc4py import PETSc
 

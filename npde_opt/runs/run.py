@@ -54,6 +54,19 @@ def open_case(
     return case, Ensemble.split(world, options.experiment_groups, case.experiment_count)
 
 
+FEW = 5_000
+"""Cells a rank, below which ranks wait for each other longer than they work."""
+
+
+def few_cells(cells: int, ranks: int) -> str:
+    """A warning where fewer ranks a grid are faster, or ''."""
+    if ranks == 1 or cells >= FEW * ranks:
+        return ""
+    best = max(cells // FEW, 1)
+    told = f"warning: {cells // ranks:,} cells a rank; {best} of {ranks} ranks"
+    return f"{told} {'is' if best == 1 else 'are'} likely to be faster on this grid"
+
+
 class Run(Opened[Case]):
     """One run of a driver; a context that gives its folder back. All methods are collective.
 
@@ -104,6 +117,8 @@ class Run(Opened[Case]):
         self.grid = case.grid(self.ensemble.space)
         data = case.prepare(self.ensemble)
         self.monitor.say(self._headline(data.origin))
+        if warning := few_cells(self.grid.active_size, self.ensemble.space.size):
+            self.monitor.say(warning)
         for line in case.domain.notes.values():
             self.monitor.say(line)
         if case.evolves:
