@@ -15,6 +15,7 @@ from npde_opt.grids import Grid
 from npde_opt.linear.accuracy import Tolerance
 from npde_opt.linear.cycle import Cycle
 from npde_opt.linear.geometric import Hierarchy
+from npde_opt.linear.planes.boxes import SHORTEST, fits
 from npde_opt.linear.planes.cycle import PlaneCycle
 from npde_opt.linear.planes.gradients import (
     NATURAL,
@@ -124,8 +125,9 @@ def chosen_recipe(prefix: str, recipe: str = "auto") -> str:
 
 def fits_planes(matrix: StencilMatrix, grid: Grid, symmetric: bool) -> bool:
     """Whether the loops on planes take a matrix."""
-    alone = grid.comm.size == 1 and grid.dim > 1
-    return alone and symmetric and matrix.narrow and matrix.shared
+    periodic = [grid.periodic(d) for d in range(grid.dim)]
+    plain = grid.dim > 1 and fits(grid.layout, periodic)
+    return plain and symmetric and matrix.narrow and matrix.shared
 
 
 def fills_planes(grid: Grid) -> bool:
@@ -165,9 +167,9 @@ class LinearSolver:
         matrix: stencil matrix on the grid's scalar unknowns.
         prefix: options prefix, e.g. 'state_'.
         recipe: a name in RECIPES or 'auto' (geometric where a 2-D or 3-D grid coarsens, else
-            direct; planes in place of geometric for symmetric matrices of one rank from CELLS cells
-            on of which FILL are active; gamg in place of geometric for stencils of more than
-            1 + 2 dim points); the option -<prefix>recipe wins.
+            direct; planes in place of geometric for symmetric matrices from CELLS cells on of
+            which FILL are active, on several ranks where boxes.fits; gamg in place of geometric
+            for stencils of more than 1 + 2 dim points); the option -<prefix>recipe wins.
         symmetric: CG for symmetric positive definite matrices, else GMRES.
         norm: of the residual that `rtol` is for, as in -<prefix>ksp_norm_type ("natural" only where
             the method is CG); else the method's own.
@@ -235,7 +237,10 @@ class LinearSolver:
     def _check_planes(self, grid: Grid) -> None:
         """Raises InputError where the matrix is none for loops on planes."""
         if not fits_planes(self.matrix, grid, self.symmetric):
-            allowed = "geometric; planes are for symmetric matrices on one rank"
+            allowed = (
+                "geometric; planes are for symmetric matrices in 2-D and 3-D, of which each rank "
+                f"has {SHORTEST} cells along axes that are cut; periodic ones are even there"
+            )
             raise InputError(f"-{self.prefix}recipe", "planes", allowed)
 
     def _own_gradients(self) -> PlaneCG | None:

@@ -14,18 +14,28 @@ from __future__ import annotations
 import numpy as np
 
 from npde_opt.compiling import compiled
-from npde_opt.linear.planes.rows import FRONT, NX, PITCH, PLANE, WIDE, Geometry
+from npde_opt.linear.planes.rows import (
+    FRONT,
+    LEFT,
+    NX,
+    OWN,
+    PITCH,
+    PLANE,
+    WIDE,
+    Geometry,
+)
 
 PAIRS = ((0, 0), (1, 0), (-1, 1), (0, 1), (1, 1))
 """Steps along y and z from J to K; in 2-D the first two."""
 MOST = 7
 """Pairs of fine cells along an axis that couple a coarse cell and one beside it."""
 
-Along = tuple[bool, np.ndarray, np.ndarray]
-"""Of x: whether it is halved, l_r and u_r for r = -1, 0, ... (halving.py)."""
+Along = tuple[bool, int, np.ndarray, np.ndarray]
+"""Of x: whether it is halved; where in a row, with the cell before it, that of the first owned
+coarse cell lies; l_r and u_r from the cell before this on (halving.py)."""
 Couples = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-"""Of y or z: [coarse cell, step to the other one, pair] the fine cells i and j, j - i before cells
-beyond the ends are the first ones again, and w_i w_j. The last step stands for -1."""
+"""Of y or z: [owned coarse cell, step to the other one, pair] the fine cells i and j, j - i before
+cells beyond the ends are the first ones again, and w_i w_j. The last step stands for -1."""
 
 
 @compiled
@@ -40,18 +50,15 @@ def coarsen(
     e: np.ndarray,
     below: Geometry,
 ) -> None:
-    """B and e, couplings and diagonal of P^T A P, from A and d. What lies outside is not
-    written."""
-    numbers, coarse = fine[0], below[0]
+    """B and e, couplings and diagonal of P^T A P at owned cells, from A and d."""
+    numbers, coarse, rows = fine[0], below[0], below[1]
     parts = np.empty((3, numbers[NX] + 2), A.dtype)
     lines = y[0].shape[0]
-    outside = lines + 2 if coarse[PLANE] else 0
     for k in range(z[0].shape[0]):
         for j in range(lines):
-            start = FRONT + ((k + 1) * outside + j + 1) * coarse[PITCH] + 1
-            if not coarse[PLANE]:
-                start = FRONT + (j + 1) * coarse[PITCH] + 1
-            stop = start + coarse[NX]
+            row = FRONT + rows[k * lines + j] * coarse[PITCH]
+            start = row + 1 + coarse[LEFT]
+            stop = start + coarse[OWN]
             for n in range(5 if coarse[PLANE] else 2):
                 dy, dz = PAIRS[n]
                 _sum_pairs(A, d, numbers, y, z, j, k, dy, dz, parts)
@@ -60,8 +67,8 @@ def coarsen(
                     _halve_own(parts, along, e[start:stop], B[0, start:stop])
                 else:
                     to = 1 + 3 * (n - 1) if n == 1 else 4 + 3 * (n - 2)
-                    rows = B[to : to + 3, start:stop]
-                    _halve(parts, along, rows[0], rows[1], rows[2])
+                    out = B[to : to + 3, start:stop]
+                    _halve(parts, along, out[0], out[1], out[2])
 
 
 @compiled
@@ -188,13 +195,14 @@ def _halve_own(
     parts: np.ndarray, along: Along, here: np.ndarray, right: np.ndarray
 ) -> None:
     """X^T of a symmetric row X."""
-    halved, lower, upper = along
+    halved, first, lower, upper = along
     b, d = parts[1], parts[2]
     if not halved:
-        here[:], right[:] = b[1:-1], d[1:-1]
+        end = first + here.size
+        here[:], right[:] = b[first:end], d[first:end]
         return
     for c in range(here.size):
-        i = 2 * c + 1
+        i = 2 * c + first
         q, r, s = upper[c], lower[c + 1], upper[c + 1]
         after = r * b[i + 1]
         middle = q * (d[i - 1] + d[i - 1] + q * b[i - 1])
@@ -211,13 +219,14 @@ def _halve(
     right: np.ndarray,
 ) -> None:
     """X^T of any row X."""
-    halved, lower, upper = along
+    halved, first, lower, upper = along
     a, b, d = parts[0], parts[1], parts[2]
     if not halved:
-        left[:], here[:], right[:] = a[1:-1], b[1:-1], d[1:-1]
+        end = first + here.size
+        left[:], here[:], right[:] = a[first:end], b[first:end], d[first:end]
         return
     for c in range(here.size):
-        i = 2 * c + 1
+        i = 2 * c + first
         p, q, r, s = lower[c], upper[c], lower[c + 1], upper[c + 1]
         before, after = q * b[i - 1], r * b[i + 1]
         left[c] = p * (a[i] + before) + q * a[i - 1]
@@ -267,7 +276,7 @@ def take(
     sums: np.ndarray,
     geometry: Geometry,
 ) -> float:
-    """The finest level from owned values in double precision, x fastest, times `scale`: A, d and
+    """The finest level from values in double precision, x fastest, times `scale`: A, d and
     1 / d as in `finish`, sums = A 1 formed in double; the bound of `finish`.
 
     Args:

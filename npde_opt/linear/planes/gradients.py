@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from petsc4py import PETSc
 
+from npde_opt import reductions
 from npde_opt.lazily import loaded_lazily
 from npde_opt.linear.planes.cycle import PlaneCycle
-from npde_opt.linear.planes.levels import SINGLE, Planes, one_half, rows_before
+from npde_opt.linear.planes.levels import SINGLE, Planes
 from npde_opt.linear.residual import ROUNDING
 
 if TYPE_CHECKING:
@@ -71,7 +72,6 @@ class PlaneCG:
         self.cycle, self.norm = cycle, norm
         self.top = cycle.levels[0]
         self.shape = self.top.shape
-        self._before = rows_before(cycle.grid.shape)
         self._matrix: tuple[np.ndarray, tuple[np.ndarray, ...]]
         """The diagonal and couplings, in double precision."""
         self.true_residual: float | None = None
@@ -91,11 +91,11 @@ class PlaneCG:
         return self.shape.zeros(SINGLE)
 
     def update(self, planes: Planes) -> None:
-        """Takes the values of the matrix, owned [k, j, i] by offset, and keeps them."""
-        own = one_half(planes, self.cycle.periodic)
-        centre, *couplings = (own[o].reshape(-1) for o in self.shape.offsets)
+        """Takes the values of the matrix, owned [k, j, i] by offset, and keeps them. Collective."""
+        found = self.cycle.with_ghosts(planes)
+        centre, *couplings = (found[o].reshape(-1) for o in self.shape.offsets)
         self._matrix = centre, tuple(couplings)
-        self.cycle.update(own)
+        self.cycle.take(found)
 
     def solve(self, ksp: PETSc.KSP, b: PETSc.Vec, x: PETSc.Vec) -> None:
         unknowns = self.cycle.unknowns
@@ -118,7 +118,7 @@ class PlaneCG:
         self, b: np.ndarray, guessed: bool, rtol: float, most: int
     ) -> tuple[int, int, float]:
         """Reason, iterations, and the last residual's norm."""
-        size = float(rows.largest(b))
+        size = self.cycle.largest(b)
         if size == 0:
             self._x[...] = 0
             return Reason.CONVERGED_ATOL, 0, 0.0
@@ -126,7 +126,7 @@ class PlaneCG:
             return Reason.DIVERGED_NANORINF, 0, size
         state = _State(size, math.inf)
         self.shape.put(b, 1 / size, self.top.b)
-        state.rr = state.last = float(np.vdot(b, b)) / size**2
+        state.rr = state.last = self._total(float(np.vdot(b, b)) / size**2)
         state.norm = math.sqrt(state.rr) * size
         if not guessed or self.norm != UNPRECONDITIONED:
             self._precondition(state)
@@ -146,22 +146,35 @@ class PlaneCG:
 
     def _fresh(self, b: np.ndarray, state: _State) -> float:
         """r = b - A x; r^T r, in units."""
-        system = *self._matrix, self._before, self._x, b, 1 / state.unit
-        return float(vectors.true_residual(*system, self.top.b, self.shape.geometry))
+        self.top.exchange(self._x)
+        system = *self._matrix, self.cycle.before, self._x, b, 1 / state.unit
+        return self._total(
+            vectors.true_residual(*system, self.top.b, self.shape.geometry)
+        )
+
+    def _square(self, x: np.ndarray) -> float:
+        """x^T x of owned cells."""
+        geometry = self.shape.geometry
+        return float(rows.dots(x, x, geometry, 0, geometry[1].size)[1])
+
+    def _total(self, own: float) -> float:
+        """The sum over all ranks. Collective."""
+        return reductions.total(self.cycle.grid.comm, float(own))
 
     def _precondition(self, state: _State) -> None:
         """z, with r^T z and the norm."""
         rz, zz = self.cycle.cycle()
-        scale = self.cycle.scale
-        state.rz = rz
+        scale, unknowns = self.cycle.scale, self.cycle.unknowns
+        if unknowns.active is not None and self.norm == PRECONDITIONED:
+            zz = unknowns.square(self.top.x, self.shape)
+        both = reductions.total(self.cycle.grid.comm, np.array([rz, zz]))
+        state.rz = rz = float(both[0])
         if self.norm == UNPRECONDITIONED:
             state.norm = math.sqrt(state.rr) * state.unit
         elif self.norm == NATURAL:
             state.norm = math.sqrt(abs(rz) * scale) * state.unit
         else:
-            if self.cycle.unknowns.active is not None:
-                zz = self.cycle.unknowns.square(self.top.x, self.shape)
-            state.norm = math.sqrt(zz) * state.unit * scale
+            state.norm = math.sqrt(both[1]) * state.unit * scale
 
     def _steps(self, b: np.ndarray, state: _State, most: int) -> tuple[int, int, float]:
         beta, geometry, before = 0.0, self.shape.geometry, math.inf
@@ -188,13 +201,13 @@ class PlaneCG:
                 self._p,
                 self._q,
             )
-            pq = float(vectors.direction(*moved, self._v, geometry))
+            pq = self._total(vectors.direction(*moved, self._v, geometry))
             if not pq > 0:
                 return Reason.DIVERGED_INDEFINITE_MAT, step, state.norm
             alpha = state.rz / pq
             taken = alpha * state.unit * self.cycle.scale
             fields = self._x, self.top.b, self._p, self._q, taken, SINGLE(alpha)
-            state.rr = float(vectors.advance(*fields, geometry))
+            state.rr = self._total(vectors.advance(*fields, geometry))
             if self._is_due(state) and self._renewed(b, state):
                 self.true_residual = state.norm
                 return Reason.CONVERGED_RTOL, step + 1, state.norm
@@ -234,7 +247,7 @@ class PlaneCG:
         one fails."""
         left, x = (
             math.sqrt(state.smallest) * state.unit,
-            math.sqrt(np.vdot(self._x, self._x)),
+            math.sqrt(self._total(self._square(self._x))),
         )
         rounding = left <= ROUNDING * x / self.cycle.scale
         return (

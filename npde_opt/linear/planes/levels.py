@@ -1,5 +1,5 @@
 """Levels of a multigrid hierarchy with values as planes, without index arrays: what the loops on
-rows need, for symmetric stencils on grids of one rank.
+rows need, for symmetric stencils.
 
 Coarsening and interpolation are those of geometric.py: coarse unknowns at every other cell,
 A_coarse = P^T A P.
@@ -20,11 +20,9 @@ from npde_opt.linear.geometric import COARSEST, Level
 from npde_opt.operators.stencils import Offset
 
 if TYPE_CHECKING:
-    from npde_opt.linear.planes import galerkin_loops, rows
-    from npde_opt.linear.planes.galerkin_loops import Along, Couples
-    from npde_opt.linear.planes.transfers import Transfer
+    from npde_opt.linear.planes import rows
+    from npde_opt.linear.planes.rows import Geometry
 else:
-    galerkin_loops = loaded_lazily("npde_opt.linear.planes.galerkin_loops")
     rows = loaded_lazily("npde_opt.linear.planes.rows")
 
 SINGLE = np.float32
@@ -57,13 +55,18 @@ class Shape:
     """The rows of a level (rows.py), and how its stencil goes over them.
 
     Args:
-        cells: along x, y, z.
+        cells: along x, y, z, with ghosts.
         periodic: by axis.
         offsets: of the stencil, the centre among them, with both of o and -o or one.
+        inner: the owned cells [k, j, i].
     """
 
     def __init__(
-        self, cells: Sequence[int], periodic: Sequence[bool], offsets: Sequence[Offset]
+        self,
+        cells: Sequence[int],
+        periodic: Sequence[bool],
+        offsets: Sequence[Offset],
+        inner: tuple[slice, ...],
     ):
         self.cells, self.periodic = tuple(cells), tuple(periodic)
         half = {o for o in offsets if first_half(o)}
@@ -75,6 +78,7 @@ class Shape:
         pitch = self.cells[0] + 2
         aligned = -(-pitch // LINE) * LINE
         pitch = aligned if aligned <= MORE * pitch else pitch
+        self.pitch = pitch
         strides = (1, pitch, pitch * (self.cells[1] + 2))[: len(cells)]
         self.size = rows.FRONT + strides[-1] * (self.cells[-1] + 2) + LINE
         steps = [
@@ -82,22 +86,30 @@ class Shape:
             for o in self.offsets[1:]
         ]
         self.steps = np.array(steps, np.int64)
-        self.rows = np.ascontiguousarray(
-            self._padded()[(slice(1, -1),) * (len(cells) - 1)].ravel()
-        )
+        whole = self._padded()[(slice(1, -1),) * (len(cells) - 1)]
         reach = max(steps) // pitch + 1 if wide or len(cells) == 3 else 1
         across = any(self.periodic[1:])
-        first, end = int(self.rows[0]), int(self.rows[-1]) + 1
+        first, end = int(whole.ravel()[0]), int(whole.ravel()[-1]) + 1
         reach, band = (0, end - first) if across else (reach, max(BAND // pitch, 1))
         plane = strides[2] if len(cells) == 3 else 0
-        wraps = any(self.periodic)
+        own = tuple(part.stop - part.start for part in inner[::-1])
+        wraps = any(self.periodic) or own != self.cells
         numbers = self.cells[0], pitch, plane, first, end, reach, band, wide, wraps
-        self.geometry = (
-            np.array(numbers, np.int64),
-            self.rows,
-            self._outside(),
-            self.periodic[0],
+        others = self._outside(), self.periodic[0]
+        self.whole = self._geometry((*numbers, 0, self.cells[0]), whole, *others)
+        self.geometry = self._geometry(
+            (*numbers, inner[-1].start, own[0]), whole[inner[:-1]], *others
         )
+
+    def _geometry(
+        self,
+        numbers: tuple[int, ...],
+        own: np.ndarray,
+        outside: np.ndarray,
+        along_x: bool,
+    ) -> Geometry:
+        rows_of = np.ascontiguousarray(own.ravel())
+        return np.array(numbers, np.int64), rows_of, outside, along_x
 
     def _padded(self) -> np.ndarray:
         """Numbers of all rows [z, y]."""
@@ -137,89 +149,25 @@ class Shape:
         found: np.ndarray = whole[shift : shift + count * size].reshape(count, size)
         return found
 
-    def wrap(self, field: np.ndarray) -> None:
-        """Writes anew what lies outside."""
-        if any(self.periodic):
-            numbers = self.geometry[0]
-            rows.wrap(field, self.geometry, numbers[rows.FIRST], numbers[rows.END])
-
     def put(self, values: np.ndarray, factor: float, out: np.ndarray) -> None:
         """Owned values, x fastest, times a factor into a field."""
         rows.put(values, factor, out, self.geometry)
         self.wrap(out)
 
+    def wrap(self, field: np.ndarray) -> None:
+        """What lies outside along axes that are periodic and not cut."""
+        if any(self.periodic):
+            numbers = self.geometry[0]
+            rows.wrap(field, self.geometry, numbers[rows.FIRST], numbers[rows.END])
 
-def weights_along(line: Line | None) -> Along:
-    """Of x."""
-    lower, upper = (np.zeros(1),) * 2 if line is None else (line.lower, line.upper)
-    return line is not None, lower.astype(SINGLE), upper.astype(SINGLE)
-
-
-def galerkin(
-    fine: Shape, halved: Sequence[Line | None]
-) -> tuple[Along, Couples, Couples]:
-    """What galerkin_loops.py needs of the interpolation, by axis."""
-    axes = zip(fine.cells[1:], halved[1:], fine.periodic[1:], strict=True)
-    found = [couples(*axis) for axis in axes]
-    return weights_along(halved[0]), found[0], (found + [couples(1, None, False)])[1]
-
-
-def transfer(fine: Shape, coarse: Shape, halved: Sequence[Line | None]) -> Transfer:
-    """P between two levels (transfers.py)."""
-    axes = list(zip(fine.cells[1:], halved[1:], fine.periodic[1:], strict=True))
-    down, weights = _combined(
-        [_parents(*axis[:2], True, axis[2]) for axis in axes], fine
-    )
-    up, up_weights = _combined(
-        [_parents(*axis[:2], False, axis[2]) for axis in axes], coarse
-    )
-    last = np.maximum.accumulate(np.where(weights != 0, down, 0).max(axis=1))
-    return (*weights_along(halved[0]), down, weights, last, up, up_weights)
-
-
-def _combined(
-    axes: Sequence[tuple[np.ndarray, np.ndarray]], shape: Shape
-) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of a shape and weights of all axes together, the slowest first."""
-    found, weights = np.zeros((1, 1), np.int64), np.ones((1, 1))
-    for (own, w), n in zip(list(axes)[::-1], shape.cells[:0:-1], strict=True):
-        together = (
-            found[:, None, :, None] * (n + 2) + np.maximum(own, 0)[None, :, None, :] + 1
-        )
-        product_of = weights[:, None, :, None] * w[None, :, None, :]
-        size = found.shape[0] * own.shape[0]
-        found, weights = together.reshape(size, -1), product_of.reshape(size, -1)
-    return found, weights.astype(SINGLE)
-
-
-def _parents(
-    n: int, line: Line | None, down: bool, wraps: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """Along one axis of n fine cells: of every coarse cell the fine ones that give to it (down), or
-    of every fine cell the coarse ones that it takes from; -1 where there is none, weights."""
-    if line is None:
-        return np.arange(n)[:, None], np.ones((n, 1))
-    count = (n + 1) // 2
-    if down:
-        c = np.arange(count)
-        cells = np.stack([2 * c, 2 * c + 1, 2 * c - 1], axis=1)
-        weights = np.stack([np.ones(count), line.lower[1:], line.upper[:-1]], axis=1)
-        inside = (cells >= 0) & (cells < n)
-        if wraps and n % 2 == 0:
-            cells[0, 2], inside[0, 2] = n - 1, True
-    else:
-        i = np.arange(n)
-        r = i // 2
-        odd = i % 2 == 1
-        cells = np.stack([r, r + 1], axis=1)
-        lower, upper = line.lower[r + 1], line.upper[r + 1]
-        weights = np.stack(
-            [np.where(odd, lower, 1.0), np.where(odd, upper, 0.0)], axis=1
-        )
-        if wraps:
-            cells %= count
-        inside = cells < count
-    return np.where(inside, cells, -1), np.where(inside, weights, 0.0)
+    def view(self, field: np.ndarray) -> np.ndarray:
+        """A field's cells [k, j, i] with ghosts."""
+        lines = [n + 2 for n in self.cells[:0:-1]]
+        size = int(np.prod(lines)) * self.pitch
+        whole = field[rows.FRONT : rows.FRONT + size].reshape(*lines, self.pitch)
+        inside = (slice(1, -1),) * len(lines)
+        found: np.ndarray = whole[(*inside, slice(1, self.cells[0] + 1))]
+        return found
 
 
 def one_half(planes: Planes, periodic: Sequence[bool]) -> Planes:
@@ -256,36 +204,6 @@ def rows_before(cells: Sequence[int]) -> np.ndarray:
     numbers: np.ndarray = np.arange(int(np.prod(cells[1:]))).reshape(cells[:0:-1])
     last = numbers.ndim - 1
     return np.stack([np.roll(numbers, 1, last - d).ravel() for d in range(last + 1)])
-
-
-def couples(n: int, line: Line | None, wraps: bool) -> Couples:
-    """Along one axis of n fine cells, see galerkin_loops.py."""
-    count = n if line is None else (n + 1) // 2
-    shape = count, 3, galerkin_loops.MOST
-    i, j, step = (np.zeros(shape, np.int64) for _ in range(3))
-    weights = np.zeros(shape)
-    for c, beside in product(range(count), (0, 1, -1)):
-        pairs = [
-            (p, q, v * w)
-            for (p, v), (q, w) in product(
-                _children(c, line), _children(c + beside, line)
-            )
-            if v * w and abs(p - q) <= 1 and (wraps or (0 <= p < n and 0 <= q < n))
-        ]
-        for k, (p, q, weight) in enumerate(pairs):
-            place = c, beside, k
-            i[place], j[place], step[place] = p % n + 1, q % n + 1, q - p
-            weights[place] = weight
-    return i, j, step, weights.astype(SINGLE)
-
-
-def _children(c: int, line: Line | None) -> list[tuple[int, float]]:
-    """Fine cells that give to a coarse one, and their weights; c may be one beyond an end."""
-    if line is None:
-        return [(c, 1.0)]
-    before = line.upper[c] if 0 <= c < line.upper.size else 0.0
-    after = line.lower[c + 1] if -1 <= c < line.lower.size - 1 else 0.0
-    return [(2 * c - 1, before), (2 * c, 1.0), (2 * c + 1, after)]
 
 
 def halvings(grid: Grid) -> list[list[Line | None]]:

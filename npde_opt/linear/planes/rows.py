@@ -20,14 +20,15 @@ from npde_opt.compiling import compiled
 FRONT = 15
 """Cells before the first row, so that the first cell of rows begins a line of the cache."""
 
-NX, PITCH, PLANE, FIRST, END, REACH, BAND, WIDE, WRAPS = range(9)
+NX, PITCH, PLANE, FIRST, END, REACH, BAND, WIDE, WRAPS, LEFT, OWN = range(11)
 """What a geometry's numbers are: cells of a row; cells from a row to the next, and from a plane to
 the next (0 in 2-D); the first row that is inside, and the one behind the last; rows that a row's
-neighbours are away, and rows of a band; whether the stencil is wide, and whether any axis is
-periodic."""
+neighbours are away, and rows of a band; whether the stencil is wide; whether cells outside have
+values, since an axis is periodic or they are another rank's; ghosts before the owned cells of a
+row, and how many these are."""
 Geometry = tuple[np.ndarray, np.ndarray, np.ndarray, bool]
-"""Numbers, the rows inside, rows outside with those that they are the same as, and whether x is
-periodic."""
+"""Numbers, the rows that are owned, rows outside with those that they are the same as, and whether
+x is periodic."""
 
 Number = float | np.floating
 
@@ -157,12 +158,12 @@ def fluxes(
 def put(
     values: np.ndarray, factor: float, field: np.ndarray, geometry: Geometry
 ) -> None:
-    """field = factor times values, x fastest, inside."""
+    """field = factor times values, x fastest, of owned cells."""
     numbers, rows, _, _ = geometry
-    nx, pitch = numbers[NX], numbers[PITCH]
+    nx, pitch, front = numbers[OWN], numbers[PITCH], FRONT + 1 + numbers[LEFT]
     for n in range(rows.size):
         given = values[n * nx : (n + 1) * nx]
-        begin = FRONT + rows[n] * pitch + 1
+        begin = front + rows[n] * pitch
         out = field[begin : begin + nx]
         for i in range(nx):
             out[i] = factor * given[i]
@@ -172,12 +173,12 @@ def put(
 def take(
     field: np.ndarray, factor: float, values: np.ndarray, geometry: Geometry
 ) -> None:
-    """values, x fastest, = factor times the field."""
+    """values, x fastest, of owned cells = factor times the field."""
     numbers, rows, _, _ = geometry
-    nx, pitch = numbers[NX], numbers[PITCH]
+    nx, pitch, front = numbers[OWN], numbers[PITCH], FRONT + 1 + numbers[LEFT]
     for n in range(rows.size):
         found = values[n * nx : (n + 1) * nx]
-        begin = FRONT + rows[n] * pitch + 1
+        begin = front + rows[n] * pitch
         given = field[begin : begin + nx]
         for i in range(nx):
             found[i] = factor * given[i]
@@ -187,12 +188,12 @@ def take(
 def dots(
     x: np.ndarray, y: np.ndarray, geometry: Geometry, first: int, last: int
 ) -> tuple[float, float]:
-    """x^T y and y^T y of the rows inside from number `first` to before `last`."""
+    """x^T y and y^T y of the owned rows from number `first` to before `last`."""
     numbers, rows, _, _ = geometry
-    nx, pitch = numbers[NX], numbers[PITCH]
+    nx, pitch, front = numbers[OWN], numbers[PITCH], FRONT + 1 + numbers[LEFT]
     both, own = 0.0, 0.0
     for n in range(first, last):
-        begin = FRONT + rows[n] * pitch + 1
+        begin = front + rows[n] * pitch
         a, b = x[begin : begin + nx], y[begin : begin + nx]
         p, q = x.dtype.type(0), x.dtype.type(0)
         for i in range(nx):

@@ -13,7 +13,6 @@ from npde_opt.linear.planes.rows import (
     BAND,
     END,
     FIRST,
-    PITCH,
     REACH,
     Geometry,
     Number,
@@ -114,7 +113,6 @@ def down(
     factors: Factors,
     transfer: Transfer,
     geometry: Geometry,
-    below: Geometry,
     y: np.ndarray,
     v: np.ndarray,
     row: np.ndarray,
@@ -123,7 +121,7 @@ def down(
     begin, a, c = factors
     numbers = geometry[0]
     zero, one = b.dtype.type(0), b.dtype.type(1)
-    reach, end, last = numbers[REACH], numbers[END], transfer[5]
+    reach, end, last = numbers[REACH], numbers[END], transfer[7]
     first, coarse = numbers[FIRST], 0
     while first - 2 * reach < end:
         low, high = part(numbers, first, 0)
@@ -134,7 +132,7 @@ def down(
         low, high = part(numbers, first, 2 * reach)
         _residual(A, inverse, b, x, y, v, geometry, low, high)
         while coarse < last.size and last[coarse] < high:
-            restrict(y, numbers[PITCH], transfer, below, coarse, row, coarse_b)
+            restrict(y, transfer, coarse, row, coarse_b)
             coarse += 1
         first += numbers[BAND]
 
@@ -149,7 +147,6 @@ def up(
     factors: Factors,
     transfer: Transfer,
     geometry: Geometry,
-    below: Geometry,
     y: np.ndarray,
     v: np.ndarray,
     row: np.ndarray,
@@ -158,13 +155,13 @@ def up(
     begin, a, c = factors
     numbers, rows = geometry[0], geometry[1]
     zero, one = b.dtype.type(0), b.dtype.type(1)
-    reach, end, pitch = numbers[REACH], numbers[END], below[0][PITCH]
+    reach, end, targets = numbers[REACH], numbers[END], transfer[4]
     first, fine, done = numbers[FIRST], 0, 0
     both, own = 0.0, 0.0
     while first - 2 * reach < end:
         low, high = part(numbers, first, 0)
-        while fine < rows.size and rows[fine] < high:
-            prolong(e, pitch, transfer, geometry, fine, row, x)
+        while fine < targets.size and targets[fine] < high:
+            prolong(e, transfer, fine, row, x)
             fine += 1
         wrap(x, geometry, low, high)
         low, high = part(numbers, first, reach)

@@ -1,8 +1,9 @@
 """Interpolation and its transpose between two levels, row by row, in compiled loops.
 
-A transfer is a tuple: whether x is halved, l_r and u_r along x for r = -1, 0, ... (halving.py);
-rows and weights [coarse row, ...] that P^T sums, and the last of them and of all before; rows and
-weights [fine row, ...] that P sums. Rows are those inside, in turn.
+A transfer is a tuple: whether x is halved; numbers; l_r and u_r along x for the cells in turn, with
+one before (halving.py); the rows that are written; rows and weights [row written, ...] that are
+summed to each, and the last of them and of all before. Rows of cells with a parent or child are
+read from one cell before the first one on.
 """
 
 from __future__ import annotations
@@ -10,7 +11,11 @@ from __future__ import annotations
 import numpy as np
 
 from npde_opt.compiling import compiled
-from npde_opt.linear.planes.rows import FRONT, NX, PITCH, Geometry
+from npde_opt.linear.planes.rows import FRONT
+
+BEGIN, PITCH, TO_BEGIN, TO_PITCH, COUNT = range(5)
+"""Where in a row reading begins, and cells from a row to the next, of what is read and of what is
+written; cells that are written in a row."""
 
 Transfer = tuple[
     bool,
@@ -26,14 +31,18 @@ Transfer = tuple[
 
 @compiled
 def _sum_of_rows(
-    x: np.ndarray, pitch: int, rows: np.ndarray, weights: np.ndarray, out: np.ndarray
+    x: np.ndarray,
+    numbers: np.ndarray,
+    rows: np.ndarray,
+    weights: np.ndarray,
+    out: np.ndarray,
 ) -> None:
-    """out = sum of rows with their weights, with the cells before and behind them."""
+    """out = sum of rows with their weights."""
     first = True
     for k in range(rows.size):
         w = weights[k]
         if w != 0:
-            begin = FRONT + rows[k] * pitch
+            begin = FRONT + rows[k] * numbers[PITCH] + numbers[BEGIN]
             y = x[begin : begin + out.size]
             if first:
                 for i in range(out.size):
@@ -46,18 +55,14 @@ def _sum_of_rows(
 
 @compiled
 def restrict(
-    r: np.ndarray,
-    pitch: int,
-    transfer: Transfer,
-    below: Geometry,
-    n: int,
-    row: np.ndarray,
-    out: np.ndarray,
+    r: np.ndarray, transfer: Transfer, n: int, row: np.ndarray, out: np.ndarray
 ) -> None:
-    """out = P^T r in the n-th row inside."""
-    halved, lower, upper, rows, weights, _, _, _ = transfer
-    _sum_of_rows(r, pitch, rows[n], weights[n], row)
-    begin, nx = FRONT + below[1][n] * below[0][PITCH] + 1, below[0][NX]
+    """out = P^T r in the n-th row."""
+    halved, numbers, lower, upper, targets, rows, weights, _ = transfer
+    nx = numbers[COUNT]
+    some = row[: 2 * nx + 1 if halved else nx + 1]
+    _sum_of_rows(r, numbers, rows[n], weights[n], some)
+    begin = FRONT + targets[n] * numbers[TO_PITCH] + numbers[TO_BEGIN]
     o = out[begin : begin + nx]
     if halved:
         for i in range(nx):
@@ -71,18 +76,14 @@ def restrict(
 
 @compiled
 def prolong(
-    e: np.ndarray,
-    pitch: int,
-    transfer: Transfer,
-    geometry: Geometry,
-    n: int,
-    row: np.ndarray,
-    x: np.ndarray,
+    e: np.ndarray, transfer: Transfer, n: int, row: np.ndarray, x: np.ndarray
 ) -> None:
-    """x += P e in the n-th row inside."""
-    halved, lower, upper, _, _, _, rows, weights = transfer
-    _sum_of_rows(e, pitch, rows[n], weights[n], row)
-    begin, nx = FRONT + geometry[1][n] * geometry[0][PITCH] + 1, geometry[0][NX]
+    """x += P e in the n-th row."""
+    halved, numbers, lower, upper, targets, rows, weights, _ = transfer
+    nx = numbers[COUNT]
+    some = row[: nx // 2 + 2 if halved else nx + 1]
+    _sum_of_rows(e, numbers, rows[n], weights[n], some)
+    begin = FRONT + targets[n] * numbers[TO_PITCH] + numbers[TO_BEGIN]
     o = x[begin : begin + nx]
     if halved:
         for i in range(nx // 2):

@@ -11,7 +11,9 @@ from npde_opt.linear.planes.rows import (
     END,
     FIRST,
     FRONT,
+    LEFT,
     NX,
+    OWN,
     PITCH,
     PLANE,
     REACH,
@@ -41,6 +43,7 @@ def direction(
     """p := z + beta p, q = A p with the row sums of A; p^T A p."""
     numbers = geometry[0]
     first, reach, total = numbers[FIRST], numbers[REACH], 0.0
+    rows, done = geometry[1], 0
     while first - reach < numbers[END]:
         low, high = part(numbers, first, 0)
         begin, end = cells(numbers, low, high)
@@ -59,11 +62,15 @@ def direction(
                 value = s[i] * y[i] + v[i]
                 o[i] = value
                 found += value * y[i]
-            total += found
+            if not numbers[WRAPS]:
+                total += found
+        if numbers[WRAPS]:
+            # Outside there is what is inside, or another rank's.
+            count = done
+            while done < rows.size and rows[done] < high:
+                done += 1
+            total += dots(q, p, geometry, count, done)[0]
         first += numbers[BAND]
-    if numbers[WRAPS]:
-        # Outside there is what is inside, too.
-        total = dots(q, p, geometry, 0, geometry[1].size)[0]
     return total
 
 
@@ -79,9 +86,9 @@ def advance(
 ) -> float:
     """x += step p, r -= alpha q; r^T r."""
     numbers, rows, _, _ = geometry
-    nx, total = numbers[NX], 0.0
+    nx, total, front = numbers[OWN], 0.0, FRONT + 1 + numbers[LEFT]
     for n in range(rows.size):
-        start = FRONT + rows[n] * numbers[PITCH] + 1
+        start = front + rows[n] * numbers[PITCH]
         stop = start + nx
         xs, rs, ps, qs = x[start:stop], r[start:stop], p[start:stop], q[start:stop]
         found = r.dtype.type(0)
@@ -95,6 +102,16 @@ def advance(
 
 
 @compiled
+def _number(row: int, numbers: np.ndarray) -> int:
+    """Of a row among those that are not outside."""
+    if numbers[PLANE] == 0:
+        return row - 1
+    lines = numbers[PLANE] // numbers[PITCH]
+    found: int = (row // lines - 1) * (lines - 2) + row % lines - 1
+    return found
+
+
+@compiled
 def true_residual(
     centre: np.ndarray,
     couplings: tuple[np.ndarray, ...],
@@ -105,30 +122,35 @@ def true_residual(
     r: np.ndarray,
     geometry: Geometry,
 ) -> float:
-    """r = factor (b - A x), A and b with x fastest; r^T r. What lies outside x is written anew.
+    """r = factor (b - A x) and r^T r of owned cells; A with ghosts and b with x fastest. What lies
+    outside x is written anew.
 
     Args:
         couplings, before: as in galerkin_loops.take.
     """
     numbers, rows, _, _ = geometry
-    nx, total, steps = numbers[NX], 0.0, (numbers[PITCH], numbers[PLANE])
-    v = np.empty(nx)
+    nx, left, count = numbers[NX], numbers[LEFT], numbers[OWN]
+    total, steps = 0.0, (numbers[PITCH], numbers[PLANE])
+    v, back_one = np.empty(count), left - 1 if left else nx - 1
     wrap(x, geometry, numbers[FIRST], numbers[END])
     for n in range(rows.size):
-        begin, part = FRONT + rows[n] * numbers[PITCH] + 1, slice(n * nx, (n + 1) * nx)
-        y, d, f, e = x[begin - 1 :], centre[part], b[part], couplings[0][part]
-        v[0] = e[0] * y[2] + e[nx - 1] * y[0]
-        for i in range(1, nx):
+        begin = FRONT + rows[n] * numbers[PITCH] + 1 + left
+        line = _number(rows[n], numbers)
+        part = slice(line * nx + left, line * nx + left + count)
+        y, d, f = x[begin - 1 :], centre[part], b[n * count : (n + 1) * count]
+        e = couplings[0][part]
+        v[0] = e[0] * y[2] + couplings[0][line * nx + back_one] * y[0]
+        for i in range(1, count):
             v[i] = e[i] * y[i + 2] + e[i - 1] * y[i]
         for axis in range(1, len(couplings)):
-            last, step = before[axis - 1, n], steps[axis - 1]
-            p, q = couplings[axis][part], couplings[axis][last * nx : (last + 1) * nx]
+            last, step = before[axis - 1, line] * nx + left, steps[axis - 1]
+            p, q = couplings[axis][part], couplings[axis][last : last + count]
             after, back = x[begin + step :], x[begin - step :]
-            for i in range(nx):
+            for i in range(count):
                 v[i] += p[i] * after[i] + q[i] * back[i]
-        own, out = x[begin : begin + nx], r[begin : begin + nx]
+        own, out = x[begin : begin + count], r[begin : begin + count]
         found = 0.0
-        for i in range(nx):
+        for i in range(count):
             value = factor * (f[i] - d[i] * own[i] - v[i])
             out[i] = value
             found += value * value

@@ -1,0 +1,176 @@
+"""P^T and P between the boxes of two levels, as the loops of transfers.py take them.
+
+P^T goes to the owned coarse cells; P to all fine cells of which the parents are there, ghosts among
+them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from npde_opt.lazily import loaded_lazily
+from npde_opt.linear.planes.boxes import Box, Extent
+from npde_opt.linear.planes.levels import SINGLE, Line, Shape
+
+if TYPE_CHECKING:
+    from npde_opt.linear.planes import galerkin_loops
+    from npde_opt.linear.planes.galerkin_loops import Along, Couples
+    from npde_opt.linear.planes.transfers import Transfer
+else:
+    galerkin_loops = loaded_lazily("npde_opt.linear.planes.galerkin_loops")
+
+Lines = Sequence[Line | None]
+Place = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Along one axis: numbers of the targets; of what each takes from [target, n]; weights."""
+
+
+def slots(line: Line, coarse: Extent, first: int, count: int) -> Line:
+    """l_r and u_r for r = first, first + 1, ..."""
+    r = first + np.arange(count)
+    index = r % coarse.total + 1 if coarse.cut and coarse.periodic else r + 1
+    return Line(line.lower[index], line.upper[index])
+
+
+def restriction(
+    boxes: tuple[Box, Box], shapes: tuple[Shape, Shape], halved: Lines
+) -> Transfer:
+    """P^T from the first to the second."""
+    fine, coarse = (box.extents for box in boxes)
+    f, c, line = fine[0], coarse[0], halved[0]
+    first = 2 * c.first if line is not None else c.first
+    along = _along(line, c, c.first - 1, c.count + 1)
+    numbers = first - f.start, 1 + c.below, c.count
+    axes = zip(halved[1:], fine[1:], coarse[1:], strict=True)
+    places = [_children(line, *both) for line, *both in axes]
+    return _transfer(numbers, along, places, shapes)
+
+
+def prolongation(
+    boxes: tuple[Box, Box], shapes: tuple[Shape, Shape], halved: Lines
+) -> Transfer:
+    """P from the second to the first."""
+    fine, coarse = (box.extents for box in boxes)
+    f, c, line = fine[0], coarse[0], halved[0]
+    if line is None:
+        first, end = max(f.start, c.start), min(f.end, c.end)
+        parent = first
+    else:
+        first = max(f.start + f.start % 2, 2 * c.start)
+        end = min(f.end, 2 * c.end - 1) if c.above else f.end
+        parent = first // 2
+    along = _along(line, c, parent - 1, (end - first) // 2 + 1)
+    numbers = parent - c.start, first - f.start + 1, end - first
+    axes = zip(halved[1:], fine[1:], coarse[1:], strict=True)
+    places = [_parents(line, *both) for line, *both in axes]
+    return _transfer(numbers, along, places, shapes[::-1])
+
+
+def _along(line: Line | None, coarse: Extent, first: int, count: int) -> Line | None:
+    return None if line is None else slots(line, coarse, first, count)
+
+
+def _transfer(
+    numbers: tuple[int, int, int],
+    along: Line | None,
+    places: Sequence[Place],
+    shapes: tuple[Shape, Shape],
+) -> Transfer:
+    source, target = shapes
+    line = along or Line(np.zeros(1), np.zeros(1))
+    targets = np.zeros(1, np.int64)
+    rows, weights = np.zeros((1, 1), np.int64), np.ones((1, 1))
+    axes = zip(places[::-1], source.cells[:0:-1], target.cells[:0:-1], strict=True)
+    for (own, taken, w), n, to in axes:
+        targets = (targets[:, None] * (to + 2) + own + 1).ravel()
+        size = targets.size
+        place = np.maximum(taken, 0)[None, :, None, :] + 1
+        rows = (rows[:, None, :, None] * (n + 2) + place).reshape(size, -1)
+        both = weights[:, None, :, None] * w[None, :, None, :]
+        weights = both.reshape(size, -1)
+    last = np.maximum.accumulate(np.where(weights != 0, rows, 0).max(axis=1))
+    begin, to_begin, count = numbers
+    all_numbers = np.array(
+        (begin, source.pitch, to_begin, target.pitch, count), np.int64
+    )
+    lower, upper = line.lower.astype(SINGLE), line.upper.astype(SINGLE)
+    how = along is not None, all_numbers, lower, upper
+    return (*how, targets, rows, weights.astype(SINGLE), last)
+
+
+def _children(line: Line | None, fine: Extent, coarse: Extent) -> Place:
+    """Owned coarse cells, and the fine ones that give to them."""
+    c = coarse.owned
+    if line is None:
+        return coarse.local(c), fine.local(c)[:, None], np.ones((c.size, 1))
+    own = slots(line, coarse, coarse.first - 1, coarse.count + 1)
+    cells = np.stack([2 * c, 2 * c + 1, 2 * c - 1], axis=1)
+    weights = np.stack([np.ones(c.size), own.lower[1:], own.upper[:-1]], axis=1)
+    weights = np.where(fine.exists(cells), weights, 0.0)
+    return coarse.local(c), fine.local(cells), weights
+
+
+def _parents(line: Line | None, fine: Extent, coarse: Extent) -> Place:
+    """Fine cells, and the coarse ones that they take from."""
+    f = np.arange(fine.start, fine.end)
+    if line is None:
+        cells, weights = f[:, None], np.ones((f.size, 1))
+    else:
+        r, odd = f // 2, f % 2 == 1
+        first = int(r[0])
+        own = slots(line, coarse, first, int(r[-1]) + 1 - first)
+        lower, upper = own.lower[r - first], own.upper[r - first]
+        cells = np.stack([r, r + 1], axis=1)
+        weights = np.where(odd[:, None], np.stack([lower, upper], axis=1), [1.0, 0.0])
+    local = coarse.local(cells)
+    there = (local >= 0) & (local < coarse.size)
+    kept = np.all(there | (weights == 0), axis=1)
+    local = np.where(there, local, 0)
+    return fine.local(f)[kept], local[kept], weights[kept]
+
+
+def galerkin(fine: Box, coarse: Box, halved: Lines) -> tuple[Along, Couples, Couples]:
+    """What galerkin_loops.py needs of the interpolation, by axis."""
+    f, c, line = fine.extents[0], coarse.extents[0], halved[0]
+    own = _along(line, c, c.first - 1, c.count + 1) or Line(np.zeros(1), np.zeros(1))
+    first = (c.first if line is None else 2 * c.first) - f.start + 1
+    weights = own.lower.astype(SINGLE), own.upper.astype(SINGLE)
+    axes = zip(halved[1:], fine.extents[1:], coarse.extents[1:], strict=True)
+    found = [_couples(*axis) for axis in axes]
+    alone = Extent(1, 0, 1, 0, 0, periodic=False, cut=False)
+    third = found[1] if len(found) > 1 else _couples(None, alone, alone)
+    return (line is not None, first, *weights), found[0], third
+
+
+def _couples(line: Line | None, fine: Extent, coarse: Extent) -> Couples:
+    """Along one axis, see galerkin_loops.py."""
+    shape = coarse.count, 3, galerkin_loops.MOST
+    i, j, step = (np.zeros(shape, np.int64) for _ in range(3))
+    weights = np.zeros(shape)
+    n, wraps = fine.total, fine.periodic
+    for c, beside in product(range(coarse.count), (0, 1, -1)):
+        here = coarse.first + c
+        pairs = [
+            (p, q, v * w)
+            for (p, v), (q, w) in product(
+                _gives(here, line), _gives(here + beside, line)
+            )
+            if v * w and abs(p - q) <= 1 and (wraps or (0 <= p < n and 0 <= q < n))
+        ]
+        for k, (p, q, weight) in enumerate(pairs):
+            place = c, beside, k
+            i[place], j[place] = (1 + int(fine.local(np.array(v))) for v in (p, q))
+            step[place], weights[place] = q - p, weight
+    return i, j, step, weights.astype(SINGLE)
+
+
+def _gives(c: int, line: Line | None) -> list[tuple[int, float]]:
+    """Fine cells that give to a coarse one, and their weights; c may be one beyond an end."""
+    if line is None:
+        return [(c, 1.0)]
+    before = line.upper[c] if 0 <= c < line.upper.size else 0.0
+    after = line.lower[c + 1] if -1 <= c < line.lower.size - 1 else 0.0
+    return [(2 * c - 1, before), (2 * c, 1.0), (2 * c + 1, after)]

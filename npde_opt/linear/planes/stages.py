@@ -1,0 +1,235 @@
+"""Levels of the V-cycle (cycle.py), and the ranks that they lie on: fine ones on all; where a rank
+has few cells of a level left, this and all below lie on fewer ranks, at last on one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from npde_opt.lazily import loaded_lazily
+from npde_opt.linear.planes.between import (
+    Lines,
+    galerkin,
+    prolongation,
+    restriction,
+)
+from npde_opt.linear.planes.boxes import Box
+from npde_opt.linear.planes.gathering import Gathering, spreads
+from npde_opt.linear.planes.levels import SINGLE, Planes, Shape, dense, widened
+from npde_opt.operators.stencils import Offset
+
+if TYPE_CHECKING:
+    from npde_opt.linear.planes import galerkin_loops, rows, sweeps
+else:
+    galerkin_loops = loaded_lazily("npde_opt.linear.planes.galerkin_loops")
+    rows = loaded_lazily("npde_opt.linear.planes.rows")
+    sweeps = loaded_lazily("npde_opt.linear.planes.sweeps")
+
+PART = 4.0
+"""The smoother works on eigenvalues down to their bound over this."""
+
+
+class PlaneLevel:
+    """A rank's box of one level: its stencil, and the fields that a cycle works on."""
+
+    def __init__(self, box: Box, offsets: Sequence[Offset]):
+        shape = self.shape = Shape(box.cells, box.wraps, offsets, box.inner)
+        self.box, self.bound = box, 0.0
+        self.A = shape.couplings(SINGLE)
+        self.inverse = shape.zeros(SINGLE)
+        # Of what lies outside, too.
+        self.inverse[...] = 1
+        self.b, self.x = shape.zeros(SINGLE), shape.zeros(SINGLE)
+        self._factors = (SINGLE(0), SINGLE(0), SINGLE(0))
+        self._y, self._v = shape.zeros(SINGLE), np.zeros(sweeps.CHUNK, SINGLE)
+
+    def take(
+        self, planes: Planes, before: np.ndarray, scale: float, sums: np.ndarray
+    ) -> None:
+        """New values, of the finest level, from planes with ghosts, times `scale`; sums = A 1."""
+        centre, *couplings = (planes[o].reshape(-1) for o in self.shape.offsets)
+        given = centre, tuple(couplings), before, scale
+        found = self.A, self._y, self.inverse, sums
+        self.bound = float(galerkin_loops.take(*given, *found, self.shape.whole))
+        for field in (*self.values(), self.inverse):
+            self.shape.wrap(field)
+
+    def values(self) -> list[np.ndarray]:
+        """Couplings and, while values are new, the diagonal."""
+        return [*self.A, self._y]
+
+    def take_from_above(self) -> None:
+        """New values of the level below, at owned cells."""
+        shape, below = self.shape, self._below
+        fine = self.A, self._y, shape.geometry
+        coarse = below.A, below._y, below.shape.geometry
+        galerkin_loops.coarsen(*fine, *self._galerkin, *coarse)
+
+    def complete(self) -> None:
+        """What follows from values at owned cells. Collective."""
+        shape = self.shape
+        if self.box.is_cut:
+            self.box.exchange(*(shape.view(field) for field in self.values()))
+        for field in self.values():
+            shape.wrap(field)
+        given = self.A, self._y, shape.steps, self.inverse, shape.whole
+        self.bound = float(galerkin_loops.finish(*given))
+        shape.wrap(self.inverse)
+
+    def planes(self) -> Planes:
+        """The values, owned [k, j, i] by offset."""
+        cells = self.box.layout.local_shape[::-1]
+
+        def owned(field: np.ndarray) -> np.ndarray:
+            found = np.empty(cells)
+            rows.take(field, 1.0, found.reshape(-1), self.shape.geometry)
+            return found
+
+        centre, *others = self.shape.offsets
+        found = {o: owned(self.A[n]) for n, o in enumerate(others)}
+        return {centre: 1 / owned(self.inverse), **found}
+
+    def take_bound(self, high: float) -> None:
+        """The coefficients of Chebyshev's recursion, from the bound over all ranks."""
+        low = high / PART
+        middle, half = (high + low) / 2, (high - low) / 2
+        ratio = middle / half
+        rho = 1 / (2 * ratio - 1 / ratio)
+        self._factors = SINGLE(1 / middle), SINGLE(rho / ratio), SINGLE(2 * rho / half)
+
+    def link(self, below: PlaneLevel, halved: Lines) -> None:
+        """The next level."""
+        self._below = below
+        between = (self.box, below.box), (self.shape, below.shape), halved
+        self._restriction = restriction(*between)
+        self._prolongation = prolongation(*between)
+        self._galerkin = galerkin(self.box, below.box, halved)
+        self._row, self._row_below = (
+            np.zeros(shape.cells[0] + 2, SINGLE) for shape in (self.shape, below.shape)
+        )
+
+    def inner(self, field: np.ndarray) -> np.ndarray:
+        """The owned cells [k, j, i] of a field."""
+        found: np.ndarray = self.shape.view(field)[self.box.inner]
+        return found
+
+    def exchange(self, field: np.ndarray) -> None:
+        """Ghosts of a field. Collective."""
+        if self.box.is_cut:
+            self.box.exchange(self.shape.view(field))
+            self.shape.wrap(field)
+
+    def down(self) -> None:
+        """x = q(D^-1 A) D^-1 b, and b of the next level."""
+        self.exchange(self.b)
+        values = self.A, self.inverse, self.b, self.x, self._below.b
+        how = self._factors, self._restriction, self.shape.geometry
+        sweeps.down(*values, *how, self._y, self._v, self._row)
+
+    def up(self) -> tuple[float, float]:
+        """x := x + P e, x := x + q(D^-1 A) D^-1 (b - A x); own parts of b^T x and x^T x."""
+        self._below.exchange(self._below.x)
+        values = self.A, self.inverse, self.b, self.x, self._below.x
+        how = self._factors, self._prolongation, self.shape.geometry
+        return sweeps.up(*values, *how, self._y, self._v, self._row_below)
+
+
+class Stage:
+    """The levels on the same ranks, from one down to the coarsest or to one on fewer ranks.
+
+    Args:
+        box: of the first level.
+        offsets: of its stencil.
+        halved: by level, which axes are halved to the next one, and how.
+    """
+
+    def __init__(self, box: Box, offsets: Sequence[Offset], halved: Sequence[Lines]):
+        self.levels = [PlaneLevel(box, offsets)]
+        for n, along in enumerate(halved):
+            if n and not spreads(box.layout, box.periodic):
+                break
+            offsets = widened(offsets, along)
+            box = box.coarsened([line is not None for line in along])
+            self.levels.append(PlaneLevel(box, offsets))
+            self.levels[-2].link(self.levels[-1], along)
+        own = len(self.levels) - 1
+        self.inverse: np.ndarray = np.empty((0, 0))
+        last = own == len(halved)
+        self._gathering = Gathering(box, last) if box.is_cut else None
+        self._rest: Stage | None = None
+        if self._gathering is not None and self._gathering.box is not None:
+            self._rest = Stage(self._gathering.box, offsets, halved[own:])
+
+    def refine(self) -> None:
+        """New values of all levels below the first. Collective."""
+        first, last = self.levels[0], self.levels[-1]
+        for level in self.levels[:-1]:
+            if level is not first:
+                level.complete()
+            level.take_from_above()
+        if self._gathering is None:
+            if last is not first:
+                last.complete()
+            self._invert()
+            return
+        found = self._gathering.gather(
+            np.stack([last.inner(field) for field in last.values()])
+        )
+        if self._rest is not None and found is not None:
+            top = self._rest.levels[0]
+            for field, values in zip(top.values(), found, strict=True):
+                top.inner(field)[...] = values
+            top.complete()
+            self._rest.refine()
+
+    def bounds(self, count: int) -> np.ndarray:
+        """Of eigenvalues, by level, as far as they are known here; 0 elsewhere."""
+        own = [level.bound for level in self.levels[:-1]]
+        rest = count - len(own)
+        more = np.zeros(rest) if self._rest is None else self._rest.bounds(rest)
+        return np.concatenate([own, more])
+
+    def take_bounds(self, bounds: np.ndarray) -> None:
+        """Those over all ranks."""
+        for level, most in zip(self.levels[:-1], bounds, strict=False):
+            level.take_bound(float(most))
+        if self._rest is not None:
+            self._rest.take_bounds(bounds[len(self.levels) - 1 :])
+
+    def _invert(self) -> None:
+        """The coarsest matrix, dense."""
+        last = self.levels[-1]
+        A = dense(last.planes(), last.box.periodic)
+        try:
+            self.inverse = np.linalg.inv(A)
+        except np.linalg.LinAlgError:
+            self.inverse = np.full_like(A, np.nan)
+
+    def cycle(self) -> tuple[float, float]:
+        """x of the first level from its b; own parts of b^T x and x^T x. Collective."""
+        for level in self.levels[:-1]:
+            level.down()
+        self._solve_last()
+        found = 0.0, 0.0
+        for level in self.levels[-2::-1]:
+            found = level.up()
+        return found
+
+    def _solve_last(self) -> None:
+        last = self.levels[-1]
+        if self._gathering is None:
+            given = np.empty(len(self.inverse))
+            rows.take(last.b, 1.0, given, last.shape.geometry)
+            last.shape.put(self.inverse @ given, 1.0, last.x)
+            return
+        found = self._gathering.gather(last.inner(last.b))
+        solution = None
+        if self._rest is not None and found is not None:
+            first = self._rest.levels[0]
+            first.inner(first.b)[...] = found
+            self._rest.cycle()
+            solution = first.inner(first.x)
+        self._gathering.scatter(solution, last.inner(last.x))

@@ -1,0 +1,125 @@
+"""The cycle and the conjugate gradients on planes on several ranks against one."""
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+from npde_opt.errors import InputError
+from npde_opt.grids import Grid
+from npde_opt.linear import LinearSolver
+from npde_opt.linear.planes import gathering
+from npde_opt.linear.planes.boxes import fits
+from npde_opt.operators.stencils import StencilMatrix
+from npde_opt.terms import Diffusion
+
+PREFIX = "ranktest_"
+WALLS = dict.fromkeys(("x-", "x+", "y-", "y+"), "dirichlet")
+ALONG_X = {"x-": "periodic", "x+": "periodic"}
+ALONG_Y = {"y-": "periodic", "y+": "periodic"}
+ALONG_Z = {"z-": "periodic", "z+": "periodic"}
+STRETCHED = [np.cumsum(np.r_[0, 1.1 ** np.arange(24)]), np.linspace(0, 30, 22) ** 1.2]
+LONG = [np.linspace(0, 4, 17), np.linspace(0, 1, 121)]
+GRIDS = {
+    "walls": ((70, 49), WALLS, None),
+    "periodic along x": ((50, 37), ALONG_X | {"y-": "dirichlet"}, None),
+    "periodic along x, odd and not cut": ((37, 52), ALONG_X, None),
+    "periodic along y": ((37, 52), ALONG_Y, None),
+    "periodic": ((48, 40), ALONG_X | ALONG_Y, None),
+    "stretched": ((24, 21), WALLS, STRETCHED),
+    "long cells, two axes apart": ((16, 120), WALLS, LONG),
+    "volume": ((12, 13, 15), {}, None),
+    "volume, periodic": ((12, 13, 14), ALONG_X | ALONG_Z, None),
+}
+
+
+def problem(name, comm, active=None):
+    shape, boundaries, edges = GRIDS[name]
+    grid = Grid(shape, boundaries=boundaries, edges=edges, active=active, comm=comm)
+    k = np.exp(np.random.default_rng(0).standard_normal(shape))[grid.local_slice]
+    matrix = StencilMatrix(grid)
+    planes = matrix.zeroed()
+    Diffusion(grid, "k").at({"k": np.asfortranarray(k)}).add_planes(planes)
+    planes[matrix.offsets[0]] += 0.3 * grid.volume
+    matrix.refresh()
+    return grid, matrix
+
+
+def solved(name, comm, active=None, **settings):
+    """The solution [i, j, k] on rank 0, iterations, the true residual."""
+    grid, matrix = problem(name, comm, active)
+    solver = LinearSolver(matrix, grid, PREFIX, "planes", rtol=1e-10, **settings)
+    solver.update()
+    b, x = grid.create_active(), grid.create_active()
+    f = np.random.default_rng(2).standard_normal(grid.shape)[grid.local_slice]
+    grid.put(np.asfortranarray(f), b)
+    solver.solve(b, x)
+    found = grid.to_natural(grid.take(x))
+    few, left = solver.ksp.getIterationNumber(), solver.true_residual
+    # A guess is on the ranks, too.
+    solver.ksp.setInitialGuessNonzero(True)
+    solver.solve(b, x)
+    assert solver.ksp.getIterationNumber() <= 1
+    solver.destroy()
+    matrix.destroy()
+    return found, few, left
+
+
+@pytest.fixture
+def spread(monkeypatch):
+    """Levels of few cells are spread, too."""
+    monkeypatch.setattr(gathering, "SPREAD", 40)
+
+
+@pytest.mark.parallel([2, 3])
+@pytest.mark.parametrize("norm", ["preconditioned", "unpreconditioned"])
+@pytest.mark.parametrize("name", GRIDS)
+def test_as_many_iterations_and_the_same_solution_as_on_one_rank(name, norm, spread):
+    alone, few, _ = solved(name, MPI.COMM_SELF, norm=norm)
+    found, many, left = solved(name, MPI.COMM_WORLD, norm=norm)
+    assert many == few
+    assert left <= 1e-7
+    if found is not None:
+        assert np.allclose(found, alone, rtol=0, atol=1e-8 * np.abs(alone).max())
+
+
+@pytest.mark.parallel([2, 3])
+@pytest.mark.parametrize("name", ["walls", "volume"])
+def test_masks(name, spread):
+    shape = GRIDS[name][0]
+    x = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
+    active = sum(a**2 for a in x) < 1.2
+    alone, few, _ = solved(name, MPI.COMM_SELF, active)
+    found, many, left = solved(name, MPI.COMM_WORLD, active)
+    assert abs(many - few) <= 1
+    assert left <= 1e-7
+    if found is not None:
+        assert np.allclose(found, alone, rtol=0, atol=1e-8 * np.abs(alone).max())
+
+
+@pytest.mark.parallel([2, 3])
+def test_coarse_levels_lie_on_fewer_ranks(monkeypatch):
+    grid, matrix = problem("long cells, two axes apart", MPI.COMM_WORLD)
+    sizes = {}
+    for cells in (1, 250, 10000):
+        monkeypatch.setattr(gathering, "SPREAD", cells)
+        solver = LinearSolver(matrix, grid, PREFIX, "planes")
+        sizes[cells] = len(solver.planes.levels)
+        solver.destroy()
+    assert sizes[1] > sizes[250] > sizes[10000] == 2
+
+
+@pytest.mark.parallel([2, 3])
+def test_taken_by_itself_where_ranks_have_cells_enough():
+    grid = Grid((128, 64))
+    matrix = StencilMatrix(grid)
+    solver = LinearSolver(matrix, grid, PREFIX)
+    assert solver.recipe == "planes"
+    solver.destroy()
+
+
+@pytest.mark.parallel([2, 3])
+def test_odd_periodic_axes_that_are_cut_are_refused():
+    grid = Grid((41, 37), boundaries=ALONG_X | ALONG_Y)
+    assert not fits(grid.layout, (True, True))
+    with pytest.raises(InputError, match="periodic ones are even"):
+        LinearSolver(StencilMatrix(grid), grid, PREFIX, "planes")
