@@ -172,7 +172,7 @@ def main() -> None:
         help="where iterations are counted",
     )
     args.add_argument("--large", action="store_true", help="4096^2 too")
-    known = ["geometric", *(["planes"] if MPI.COMM_WORLD.size == 1 else []), "gamg"]
+    known = ["geometric", "planes", "gamg"]
     args.add_argument(
         "--recipes", nargs="*", default=known + ["hypre"] * has_package("hypre")
     )
