@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 from common import Row, parser, report
 
-from npde_opt.pseudoinverse.equation_error import Observed, Term, Weak, library
+from npde_opt.pseudoinverse.equation_error import Observed, Term, library
 from npde_opt.pseudoinverse.selection import Selected, select
+from npde_opt.pseudoinverse.weak import Weak
 from npde_opt.runs.discovery import WINDOW, observed
 
 

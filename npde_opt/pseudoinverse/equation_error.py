@@ -3,16 +3,7 @@
     weak          (-phi_t, u) = sum_j c_j ((-d_x)^a phi, f_j(u, x))      for test functions phi
     differences   u_t and d_x^a f_j(u, x) by local polynomials           at points of the grid
 
-The weak form differentiates the test functions only, so that noise of u stays what it is. They are
-products of (1 - s^2)^p in time and in space, on windows of the grid, and all integrals are two
-small matrices applied to each f_j. Errors e of u make errors of the rows
-
-    L e,    L = -(phi_t, .) - sum_j c_j ((-d_x)^a phi, f_j'(u) .)
-
-of which those of windows that overlap depend on each other: rows are weighted by (L L^T)^-1. What
-is left of the rows then tells the variance of e, and so what noise adds to the mean of f_j, which
-is subtracted: 3 e^2 u of u^3. Of a complex u the real and the imaginary part of a row are two rows,
-and c_j and its i-fold are two terms.
+Here are the states, the terms, and the rows of the second form; see weak.py for those of the first.
 """
 
 from __future__ import annotations
@@ -21,17 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.polynomial import Polynomial
-from scipy import sparse
-from scipy.linalg import cholesky, solve_triangular
 from scipy.signal import savgol_filter
 
 from npde_opt.errors import InputError
 
-REGULAR = 1e-8
-"""Relative addition to the variance of each row."""
-POWER = 8
-"""p of the test functions: smooth enough for three derivatives and for sums as integrals."""
 DEGREE = 5
 """Of local polynomials."""
 
@@ -55,12 +39,12 @@ class Observed:
         for name, axis in (("t", self.t), ("x", self.x)):
             steps = np.diff(axis)
             if (
-                len(axis) < 8
+                len(axis) < 10
                 or not np.allclose(steps, steps[0], rtol=1e-3)
                 or steps[0] <= 0
             ):
                 raise InputError(
-                    f"equation: {name}", f"{len(axis)} values", "8 at equal steps"
+                    f"equation: {name}", f"{len(axis)} values", "10 at equal steps"
                 )
         if not np.isfinite(self.u).all():
             raise InputError(
@@ -96,25 +80,47 @@ class Term:
     def value(self, u: np.ndarray, x: np.ndarray, variance: float = 0.0) -> np.ndarray:
         """f of u [t, x]; without what noise of a variance adds to it in the mean, but for terms of
         the variance's square."""
-        p = self.power
-        if np.iscomplexobj(u):
-            raised = abs(u) ** (p - 1) * u
-            # A quarter of the Laplacian by (re, im), each of which has half of the variance.
-            excess = (p**2 - 1) / 4 * abs(u) ** max(p - 3, 0) * u
-        else:
-            raised = u**p
-            excess = p * (p - 1) / 2 * u ** max(p - 2, 0)
-        found: np.ndarray = x**self.place * (raised - variance * excess)
-        return found
+        found: np.ndarray = _power(u, self.power)
+        if variance and self.power > 1:
+            found = found - self._excess(u, variance) * _power(u, self.power - 2)
+        return x**self.place * found
 
-    def slope(self, u: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """f' of u; of a complex u what multiplies e and not its conjugate."""
+    def slope(self, u: np.ndarray, x: np.ndarray, variance: float = 0.0) -> np.ndarray:
+        """Derivative of `value`; of a complex u what multiplies e and not its conjugate."""
+        found: np.ndarray = _slope(u, self.power)
+        if variance and self.power > 2:
+            found = found - self._excess(u, variance) * _slope(u, self.power - 2)
+        return x**self.place * found
+
+    def turned_slope(self, u: np.ndarray, x: np.ndarray, variance: float) -> np.ndarray:
+        """Of a complex u: what multiplies the conjugate of e."""
+        found: np.ndarray = _turned_slope(u, self.power)
+        if variance and self.power > 3:
+            found = found - self._excess(u, variance) * _turned_slope(u, self.power - 2)
+        return x**self.place * found
+
+    def _excess(self, u: np.ndarray, variance: float) -> float:
+        """What noise adds to the mean of f, over the power that is lower by two."""
         p = self.power
-        steep = (
-            (p + 1) / 2 * abs(u) ** (p - 1) if np.iscomplexobj(u) else p * u ** (p - 1)
-        )
-        found: np.ndarray = x**self.place * steep
-        return found
+        # Of a complex u a quarter of the Laplacian by (re, im), each with half of the variance.
+        return variance * ((p**2 - 1) / 4 if np.iscomplexobj(u) else p * (p - 1) / 2)
+
+
+def _power(u: np.ndarray, p: int) -> np.ndarray:
+    return abs(u) ** (p - 1) * u if np.iscomplexobj(u) else u**p
+
+
+def _slope(u: np.ndarray, p: int) -> np.ndarray:
+    if np.iscomplexobj(u):
+        return (p + 1) / 2 * abs(u) ** (p - 1)
+    return p * u ** (p - 1)
+
+
+def _turned_slope(u: np.ndarray, p: int) -> np.ndarray:
+    """(p - 1)/2 |u|^(p - 3) u^2."""
+    size = abs(u)
+    phase = np.divide(u, size, out=np.zeros_like(u), where=size > 0)
+    return (p - 1) / 2 * size ** (p - 1) * phase**2
 
 
 def library(is_complex: bool) -> list[Term]:
@@ -139,88 +145,6 @@ def _power_name(n: int) -> str:
 
 Rows = tuple[np.ndarray, np.ndarray]
 """G (rows, terms) and b (rows,), real."""
-
-
-class Weak:
-    """Rows of the weak form.
-
-    Args:
-        windows: half the width of test functions in steps of t and x; they overlap by half.
-
-    Raises:
-        InputError: for windows that the grid does not hold.
-    """
-
-    def __init__(self, seen: Observed, terms: Sequence[Term], windows: tuple[int, int]):
-        self.seen, self.terms = seen, terms
-        self.tests = []
-        for name, axis, half in zip("tx", (seen.t, seen.x), windows, strict=True):
-            if not 4 <= half <= (len(axis) - 1) // 2:
-                allowed = f"4 to {(len(axis) - 1) // 2} steps"
-                raise InputError(f"equation: half window along {name}", half, allowed)
-            self.tests.append(
-                _Tests(len(axis), float(axis[1] - axis[0]), half, half // 2)
-            )
-        in_time, in_space = self.tests
-        self.b = -(in_time.of(1) @ seen.u @ in_space.of(0).T).ravel()
-        self.G = self._columns()
-
-    def _columns(self, variance: float = 0.0) -> np.ndarray:
-        """G; variance: of the noise in u, whose mean effect is taken out."""
-        in_time, columns = self.tests[0].of(0), []
-        for term in self.terms:
-            values = term.factor * term.value(self.seen.u, self.seen.x, variance)
-            columns.append((in_time @ values @ self._signed(term).T).ravel())
-        return np.stack(columns, axis=1)
-
-    def _signed(self, term: Term) -> np.ndarray:
-        """Integrals against (-d_x)^a phi."""
-        found: np.ndarray = (-1) ** term.derivative * self.tests[1].of(term.derivative)
-        return found
-
-    def rows(self, c: np.ndarray | None = None) -> Rows:
-        """Rows of equal and independent errors, where the coefficients are c, and the noise that
-        is left of them has no part in the mean of G; None: as they are."""
-        if c is None:
-            return _real(self.G, self.b)
-        in_time, in_space = (test.of(0) for test in self.tests)
-        u, x = self.seen.u, self.seen.x
-        L = sparse.csr_array(sparse.kron(self.tests[0].of(1), in_space))
-        for term, number in zip(self.terms, c, strict=True):
-            if number:
-                slopes = (number * term.factor * term.slope(u, x)).ravel()
-                both = sparse.csr_array(sparse.kron(in_time, self._signed(term)))
-                L = L + both * slopes
-        errors = (L @ L.conj().T).toarray()
-        # Windows that overlap are nearly dependent; rounding must not decide what their rows say.
-        errors[np.diag_indices(len(errors))] *= 1 + REGULAR
-        K = cholesky(errors, lower=True)
-        left = solve_triangular(K, self.G @ c - self.b, lower=True)
-        G = self._columns(float((abs(left) ** 2).mean()))
-        return _real(*(solve_triangular(K, side, lower=True) for side in (G, self.b)))
-
-
-@dataclass(frozen=True)
-class _Tests:
-    """Test functions on windows of an axis of n values, `step` apart."""
-
-    n: int
-    spacing: float
-    half: int
-    stride: int
-
-    def of(self, derivative: int) -> np.ndarray:
-        """Integrals against their derivative, as a matrix (windows, n)."""
-        shape = Polynomial([1, 0, -1]) ** POWER
-        scale = self.half * self.spacing
-        s = np.arange(-self.half, self.half + 1) / self.half
-        values = shape.deriv(derivative)(s) if derivative else shape(s)
-        values = values * self.spacing / scale**derivative
-        starts = range(0, self.n - 2 * self.half, self.stride)
-        matrix = np.zeros((len(starts), self.n))
-        for row, start in enumerate(starts):
-            matrix[row, start : start + 2 * self.half + 1] = values
-        return matrix
 
 
 class Differences:
@@ -249,15 +173,9 @@ class Differences:
             )
         self.G = np.stack(columns, axis=1)
 
-    def rows(self, c: np.ndarray | None = None) -> Rows:
+    def rows(self, c: np.ndarray | None = None, fine: bool = False) -> Rows:
         """Points a half window apart, whose errors are taken for equal and independent."""
-        return _real(self.G, self.b)
-
-
-FORMS: dict[str, type[Weak] | type[Differences]] = {
-    "weak": Weak,
-    "differences": Differences,
-}
+        return real(self.G, self.b)
 
 
 def _local(
@@ -285,8 +203,9 @@ def _local(
     return found
 
 
-def _real(G: np.ndarray, b: np.ndarray) -> Rows:
-    """The real and the imaginary parts of complex rows."""
+def real(G: np.ndarray, b: np.ndarray) -> Rows:
+    """The real and the imaginary part of each complex row, one after the other."""
     if not np.iscomplexobj(G):
         return G, b
-    return np.concatenate([G.real, G.imag]), np.concatenate([b.real, b.imag])
+    both = np.stack([G.real, G.imag], axis=1).reshape(-1, G.shape[1])
+    return both, np.stack([b.real, b.imag], axis=1).ravel()

@@ -20,14 +20,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from npde_opt.errors import InputError
-from npde_opt.pseudoinverse.equation_error import Differences, Rows, Weak
+from npde_opt.pseudoinverse.equation_error import Differences, Rows
 from npde_opt.pseudoinverse.fold import Fold
+from npde_opt.pseudoinverse.weak import Weak
+
+FORMS: dict[str, type[Weak] | type[Differences]] = {
+    "weak": Weak,
+    "differences": Differences,
+}
 
 FLOOR = 1e-3
 THRESHOLD = 0.02
 """Of shares, for the first look at the terms."""
 ROUNDS = 3
 """Of weights and terms in turn."""
+SETTLED = 0.1
+"""Deviations by which coefficients may still move."""
 
 
 @dataclass(frozen=True)
@@ -142,10 +150,28 @@ def select(equations: Weak | Differences) -> Selected:
         fits = _Fits(equations.rows(c / fits.sizes))
         path = fits.path()
         best = min(path, key=lambda choice: choice.information)
-        c, missed = fits.fit(best.terms)
+        c, _ = fits.fit(best.terms)
         if tuple(before) == best.terms:
             break
-    some = list(best.terms)
-    sizes = fits.sizes[some]
-    errors = fits.errors(best.terms, missed) / sizes
-    return Selected(best.terms, c[some] / sizes, errors, best.residual, tuple(path))
+    about = c / fits.sizes
+    found = [refined(equations, best.terms, about, fine) for fine in (False, True)]
+    # Fine windows see more in noise, wide ones are nearer to integrals.
+    values, errors = min(found, key=lambda f: float(((f[1] / f[0]) ** 2).sum()))
+    return Selected(best.terms, values, errors, best.residual, tuple(path))
+
+
+def refined(
+    equations: Weak | Differences, terms: tuple[int, ...], c: np.ndarray, fine: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Coefficients of some terms, and their standard deviations; c: about those of all terms."""
+    some, c, every = list(terms), c.copy(), tuple(range(len(terms)))
+    for _ in range(ROUNDS):
+        G, b = equations.rows(c, fine)
+        fits = _Fits((G[:, some], b))
+        found, missed = fits.fit(every)
+        values, errors = found / fits.sizes, fits.errors(every, missed) / fits.sizes
+        moved = abs(values - c[some])
+        c[some] = values
+        if (moved <= SETTLED * errors).all():
+            break
+    return values, errors

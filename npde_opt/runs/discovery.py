@@ -26,8 +26,8 @@ from npde_opt.io.results import (
     peak_memory_mb,
     peak_memory_mb_of_a_rank,
 )
-from npde_opt.pseudoinverse.equation_error import FORMS, Observed, Term, library
-from npde_opt.pseudoinverse.selection import Selected, select
+from npde_opt.pseudoinverse.equation_error import Observed, Term, library
+from npde_opt.pseudoinverse.selection import FORMS, Selected, select
 from npde_opt.runs.equation_case import case_text
 from npde_opt.runs.solved_run import SolvedRun
 
