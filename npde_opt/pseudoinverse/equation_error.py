@@ -83,21 +83,24 @@ class Term:
         found: np.ndarray = _power(u, self.power)
         if variance and self.power > 1:
             found = found - self._excess(u, variance) * _power(u, self.power - 2)
-        return x**self.place * found
+        whole: np.ndarray = x**self.place * found
+        return whole
 
     def slope(self, u: np.ndarray, x: np.ndarray, variance: float = 0.0) -> np.ndarray:
         """Derivative of `value`; of a complex u what multiplies e and not its conjugate."""
         found: np.ndarray = _slope(u, self.power)
         if variance and self.power > 2:
             found = found - self._excess(u, variance) * _slope(u, self.power - 2)
-        return x**self.place * found
+        whole: np.ndarray = x**self.place * found
+        return whole
 
     def turned_slope(self, u: np.ndarray, x: np.ndarray, variance: float) -> np.ndarray:
         """Of a complex u: what multiplies the conjugate of e."""
         found: np.ndarray = _turned_slope(u, self.power)
         if variance and self.power > 3:
             found = found - self._excess(u, variance) * _turned_slope(u, self.power - 2)
-        return x**self.place * found
+        whole: np.ndarray = x**self.place * found
+        return whole
 
     def _excess(self, u: np.ndarray, variance: float) -> float:
         """What noise adds to the mean of f, over the power that is lower by two."""
@@ -113,14 +116,16 @@ def _power(u: np.ndarray, p: int) -> np.ndarray:
 def _slope(u: np.ndarray, p: int) -> np.ndarray:
     if np.iscomplexobj(u):
         return (p + 1) / 2 * abs(u) ** (p - 1)
-    return p * u ** (p - 1)
+    found: np.ndarray = p * u ** (p - 1)
+    return found
 
 
 def _turned_slope(u: np.ndarray, p: int) -> np.ndarray:
     """(p - 1)/2 |u|^(p - 3) u^2."""
     size = abs(u)
     phase = np.divide(u, size, out=np.zeros_like(u), where=size > 0)
-    return (p - 1) / 2 * size ** (p - 1) * phase**2
+    found: np.ndarray = (p - 1) / 2 * size ** (p - 1) * phase**2
+    return found
 
 
 def library(is_complex: bool) -> list[Term]:
