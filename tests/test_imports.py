@@ -17,6 +17,7 @@ FLOORS = (
     ("cases",),
     ("restarts",),
     ("nested", "weight_choice", "uncertainty"),
+    ("sampling",),
     ("posterior",),
     ("verify", "scores"),
     ("pseudoinverse",),

@@ -1,0 +1,152 @@
+"""One Markov chain: its burn-in chooses the length of a step,
+
+    log s += (p - target) / (k + 1)^0.6   after step k with the probability p of being taken,
+
+and mean and variance of the parameters follow every kept step (Welford). A chain that goes on from
+its checkpoint takes the same steps as one that was not stopped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from petsc4py import PETSc
+
+from npde_opt.aliases import Record
+from npde_opt.errors import InputError
+from npde_opt.sampling.moves import Moves
+from npde_opt.sampling.settings import SamplingSettings
+
+Figures = Callable[[PETSc.Vec], np.ndarray]
+"""Numbers of a sample that go into the trace; collective, the same on every rank."""
+LEAST_STEP, DECAY = 1e-4, 0.6
+
+
+@dataclass
+class Progress:
+    """Numbers of a chain.
+
+    Attributes:
+        done: steps. s: length of one. accepted: sum of probabilities after the burn-in.
+        kept: steps in the means.
+    """
+
+    done: int
+    s: float
+    accepted: float = 0.0
+    kept: int = 0
+
+
+@dataclass
+class Chain:
+    """
+    Args:
+        moves: of the target.
+        settings: see SamplingSettings.
+        start: where it begins; a copy is taken.
+        figures: what the trace has of a sample.
+
+    Attributes:
+        rows: of the trace: J, the probability of the step, and the figures.
+
+    Raises:
+        InputError: for a start where the objective is not finite.
+    """
+
+    moves: Moves
+    settings: SamplingSettings
+    start: PETSc.Vec
+    figures: Figures
+    rows: list[np.ndarray] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.here = self.moves.at(self.start.copy())
+        if not math.isfinite(self.here.value):
+            raise InputError(
+                "the start of a chain", self.here.value, "a finite objective"
+            )
+        self.mean, self.squares = self.start.duplicate(), self.start.duplicate()
+        for vec in (self.mean, self.squares):
+            vec.set(0.0)
+        self.progress = Progress(0, self.settings.step)
+
+    @property
+    def total(self) -> int:
+        """Steps with the burn-in."""
+        return self.settings.burn_in + self.settings.steps
+
+    @property
+    def acceptance(self) -> float:
+        """Mean probability of being taken, after the burn-in."""
+        after = self.progress.done - self.settings.burn_in
+        return self.progress.accepted / after if after > 0 else math.nan
+
+    def run(self, steps: int) -> None:
+        """Goes on for so many steps, or to the end. Collective."""
+        for _ in range(min(steps, self.total - self.progress.done)):
+            self._step()
+
+    def _step(self) -> None:
+        p, settings = self.progress, self.settings
+        self.here, chance = self.moves.step(self.here, p.s, p.done)
+        p.done += 1
+        if p.done <= settings.burn_in:
+            gain = (chance - settings.target) / p.done**DECAY
+            p.s = min(1.0, max(LEAST_STEP, p.s * math.exp(gain)))
+            return
+        p.accepted += chance
+        if (p.done - settings.burn_in) % settings.every == 0:
+            self._keep(chance)
+
+    def _keep(self, chance: float) -> None:
+        p, m = self.progress, self.here.m
+        p.kept += 1
+        away = m.copy()
+        away.axpy(-1.0, self.mean)
+        self.mean.axpy(1.0 / p.kept, away)
+        after = m.copy()
+        after.axpy(-1.0, self.mean)
+        away.pointwiseMult(away, after)
+        self.squares.axpy(1.0, away)
+        for vec in (away, after):
+            vec.destroy()
+        row = [self.here.value, chance, *np.atleast_1d(self.figures(m))]
+        self.rows.append(np.array(row, float))
+
+    def variance(self) -> PETSc.Vec:
+        """Of the parameters, of the kept steps; the caller's."""
+        found = self.squares.copy()
+        found.scale(1.0 / max(self.progress.kept - 1, 1))
+        return found
+
+    # ---- checkpoints ---------------------------------------------------------------------------
+
+    @property
+    def vectors(self) -> dict[str, PETSc.Vec]:
+        """What it goes on from, beside `meta`."""
+        return {"m": self.here.m, "mean": self.mean, "squares": self.squares}
+
+    @property
+    def meta(self) -> Record:
+        p = self.progress
+        return {"done": p.done, "s": p.s, "accepted": p.accepted, "kept": p.kept}
+
+    def restore(
+        self, vectors: dict[str, PETSc.Vec], meta: Record, rows: np.ndarray
+    ) -> None:
+        """Goes on from there. Takes the Vecs over."""
+        self.here.destroy()
+        self.here = self.moves.at(vectors["m"])
+        self.mean.destroy()
+        self.squares.destroy()
+        self.mean, self.squares = vectors["mean"], vectors["squares"]
+        self.progress = Progress(**meta)
+        self.rows = list(rows)
+
+    def destroy(self) -> None:
+        self.here.destroy()
+        self.mean.destroy()
+        self.squares.destroy()

@@ -1,0 +1,60 @@
+"""How chains are run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from npde_opt.errors import InputError
+
+METHODS = {
+    "pcn": "preconditioned Crank-Nicolson around the prior",
+    "gpcn": "the same around the Laplace posterior",
+    "mala": "Langevin steps around the Laplace posterior",
+}
+TARGETS = {"pcn": 0.3, "gpcn": 0.4, "mala": 0.6}
+"""Shares of accepted steps that the burn-in aims at."""
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """
+    Args:
+        method: pcn, gpcn or mala.
+        steps: of every chain after its burn-in.
+        burn_in: steps that choose the length of a step and are not kept.
+        chains: that begin at samples of their own.
+        step: length of a step at the beginning, 0 < step <= 1; 1 forgets where the chain is.
+        every: a step in so many is a row of the trace and counts for means.
+        checkpoint: steps between two checkpoints.
+        seed: of all that is drawn.
+
+    Raises:
+        InputError: for a number outside its range.
+    """
+
+    method: str = "gpcn"
+    steps: int = 1000
+    burn_in: int = 200
+    chains: int = 4
+    step: float = 0.5
+    every: int = 1
+    checkpoint: int = 100
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise InputError("sampling.method", self.method, ", ".join(METHODS))
+        for name in ("steps", "chains", "every", "checkpoint"):
+            self._check(name, getattr(self, name) >= 1, "a number >= 1")
+        for name in ("burn_in", "seed"):
+            self._check(name, getattr(self, name) >= 0, "a number >= 0")
+        self._check("step", 0 < self.step <= 1, "a number > 0 and <= 1")
+
+    def _check(self, name: str, good: bool, allowed: str) -> None:
+        if not good:
+            raise InputError(f"sampling.{name}", getattr(self, name), allowed)
+
+    @property
+    def target(self) -> float:
+        """The share of accepted steps that the burn-in aims at."""
+        return TARGETS[self.method]

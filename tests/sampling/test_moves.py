@@ -1,0 +1,87 @@
+"""Steps keep the posterior: detailed balance with dense matrices, and moments by quadrature."""
+
+import numpy as np
+import pytest
+from gaussians import dense, field, free, whole
+from rates import laplace, log_rate, moments, rate
+
+from npde_opt.linear.accuracy import tight
+from npde_opt.posterior import Laplace, PosteriorSettings
+from npde_opt.sampling import AroundPosterior, AroundPrior, SamplingSettings, sample
+from npde_opt.sampling.moves import Lengths, Moves
+
+
+def around(kind, found):
+    return AroundPrior(found.prior) if kind == "pcn" else AroundPosterior(found)
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize(
+    ("kind", "drift"), [("pcn", False), ("gpcn", False), ("gpcn", True), ("pcn", True)]
+)
+def test_detailed_balance(kind, drift):
+    """pi(m) q(m, m') chance(m, m') = pi(m') q(m', m) chance(m', m), by dense matrices."""
+    J, m = field("bilaplacian by length", n=5)
+    with tight():
+        at = J.linearize(m)
+        settings = PosteriorSettings(cut=1e-9, rtol=1e-8, prior_rtol=1e-12)
+        reference = around(kind, Laplace(at, settings))
+        moves = Moves(J, reference, drift, 3)
+        on = free(J.space)
+        Q = dense(J.space, reference.precision)
+        c = whole(moves.center.getArray())[on]
+        s = 0.3
+        rho, a = Lengths(s).rho, Lengths(s).a
+        places = []
+        for seed in (1, 2):
+            vec = reference.change(seed)
+            vec.scale(0.2)
+            vec.axpy(1.0, m)
+            places.append(moves.at(vec))
+
+        def log_flow(x, y):
+            """log of pi(x) q(x, y)."""
+            dx, dy = (whole(p.m.getArray())[on] - c for p in (x, y))
+            v = (dy - rho * dx) / s
+            if drift:
+                g = whole(x.slope.getArray())[on]
+                v = v + a * np.linalg.solve(Q, g)
+            return -x.value - 0.5 * v @ Q @ v
+
+        x, y = places
+        weights = [moves._weight(*pair, Lengths(s)) for pair in ((x, y), (y, x))]
+        flows = log_flow(x, y), log_flow(y, x)
+        size = abs(x.value)
+        assert np.diff(weights) == pytest.approx(np.diff(flows), abs=1e-5 * size)
+        chances = [moves._chance(*pair, Lengths(s)) for pair in ((x, y), (y, x))]
+        assert max(chances) == 1
+        assert min(chances) == pytest.approx(np.exp(-abs(np.diff(flows)[0])), rel=1e-3)
+    for place in places:
+        place.destroy()
+
+
+@pytest.mark.parametrize("method", ["pcn", "gpcn", "mala"])
+def test_moments_of_a_posterior_that_is_not_normal(method):
+    J, m = rate()
+    settings = SamplingSettings(method, steps=600, burn_in=100, chains=2, seed=5)
+    found = sample(laplace(J, m), settings, ["log k"], log_rate(J))
+    mean, deviation = moments()
+    told = found.diagnoses()[1]
+    assert told.rhat < 1.05 and told.ess > 100
+    assert abs(told.mean - mean) < 4.5 * deviation / np.sqrt(told.ess)
+    assert told.deviation == pytest.approx(deviation, rel=4.5 / np.sqrt(2 * told.ess))
+    inside = found.mean.getArray()
+    assert inside[0] == pytest.approx(told.mean)
+    assert found.variance.getArray()[0] == pytest.approx(told.deviation**2)
+    assert all(0.2 < share <= 1 for share in found.acceptance)
+    found.destroy()
+
+
+@pytest.mark.parallel([1, 2])
+def test_a_normal_posterior_takes_every_step_around_itself():
+    """With data that hardly bend the posterior every step of any length is taken."""
+    J, m = rate(y=1.0, sigma=1e3)
+    settings = SamplingSettings("gpcn", steps=20, burn_in=20, chains=1)
+    found = sample(laplace(J, m), settings, ["log k"], log_rate(J))
+    assert found.acceptance[0] > 0.999 and found.steps == (1.0,)
+    found.destroy()
