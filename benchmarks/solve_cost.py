@@ -20,7 +20,8 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from npde_opt.grids import Grid
-from npde_opt.linear.recipes import LinearSolver, has_package
+from npde_opt.linear.direct import has_package
+from npde_opt.linear.recipes import LinearSolver
 from npde_opt.linear.residual import relative
 from npde_opt.operators.stencils import StencilMatrix
 from npde_opt.terms import Diffusion

@@ -30,7 +30,7 @@ from npde_opt.forward.layer import Stages
 from npde_opt.forward.linear_part import LinearPart, LinearPoint
 from npde_opt.forward.newton import Newton
 from npde_opt.forward.schemes import Scheme
-from npde_opt.forward.step_solvers import StepSolvers
+from npde_opt.forward.step_solvers import StepSolvers, reuse_in
 from npde_opt.forward.stepper import Stepper
 from npde_opt.forward.steps import with_stops
 from npde_opt.forward.storage import Plan, Storage
@@ -118,7 +118,8 @@ class Evolution:
         self.times = with_stops(self.times, *self._stops(terms, samplings))
         check_values(self.driving, self.known, looked_at(self.times), space.blocks)
         self.part = LinearPart(equation)
-        self.solvers = StepSolvers(self.part, prefix, recipe)
+        reuse = reuse_in(self.times, len(self.experiments))
+        self.solvers = StepSolvers(self.part, prefix, recipe, reuse=reuse)
         mass, how = self.part.mass_vec, self.solvers.recipe
         made = self.nonlinear_implicit
         self.newton = Newton(self.part, mass, prefix, how) if made else None

@@ -109,8 +109,12 @@ class Steady:
             self.part = LinearPart(self.equation, prefix, bounded=False)
             linear = all(term.stateless for term in equation.nonlinear)
             one = len(equation.species) == 1 and linear
-            kind = LinearSystem if one else NonlinearSystem
-            self.system: System = kind(self.part, prefix, recipe, self.counters)
+            of = self.part, prefix, recipe, self.counters
+            self.system: System = (
+                LinearSystem(*of, len(self.experiments))
+                if one
+                else NonlinearSystem(*of)
+            )
             if mean is not None and isinstance(self.system, LinearSystem):
                 self.system.level = Level(self.grid, mean)
         numbers = range(len(self.experiments))

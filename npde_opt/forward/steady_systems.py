@@ -22,6 +22,7 @@ from npde_opt.forward.linear_part import LinearPart, LinearPoint
 from npde_opt.forward.steady_newton import SteadyNewton
 from npde_opt.linear.factored import Factored, factors
 from npde_opt.linear.measured import take
+from npde_opt.linear.choice import Reuse
 from npde_opt.linear.recipes import LinearSolver, chosen_recipe
 from npde_opt.operators.blocks import pack, unpack
 from npde_opt.stages import stage
@@ -76,15 +77,24 @@ class LinearSystem:
     """A u = b of one species: A is shared by all experiments, and refreshed when another point than
     the last one is solved at."""
 
-    def __init__(self, part: LinearPart, prefix: str, recipe: str, counters: Counters):
+    def __init__(
+        self,
+        part: LinearPart,
+        prefix: str,
+        recipe: str,
+        counters: Counters,
+        experiments: int = 1,
+    ):
         self.part, self.grid, self.counters = part, part.grid, counters
         self.prefix, self.recipe = prefix, chosen_recipe(prefix, recipe)
         if not part.matrices:
             raise InputError("terms", "none that depends on the state", "at least one")
         (self.matrix,) = part.matrices
         self.symmetric = part.equation.symmetric
+        # A gradient takes two solves of an experiment, a step of Newton's method some ten.
+        reuse = Reuse(updates=10, solves=6 * max(experiments, 1))
         self.solver = LinearSolver(
-            self.matrix, self.grid, prefix, recipe, self.symmetric
+            self.matrix, self.grid, prefix, recipe, self.symmetric, reuse=reuse
         )
         self.factored = Factored(self.grid.comm, prefix)
         self.solvers: list[LinearSolver | Factored] = [self.solver, self.factored]
@@ -96,7 +106,7 @@ class LinearSystem:
     @property
     def asked(self) -> dict[str, str]:
         direct = self.solver not in self._ready
-        return {"state": self.factored.asked if direct else self.solver.tolerance.text}
+        return {"state": self.factored.asked if direct else self.solver.asked}
 
     def _is_new(self, block: Block, solver: LinearSolver | Factored) -> bool:
         """Whether a solver has to take the block's matrix, which is assembled."""

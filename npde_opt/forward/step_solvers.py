@@ -16,6 +16,7 @@ from petsc4py import PETSc
 from npde_opt.errors import collective
 from npde_opt.forward.jacobian import Jacobian
 from npde_opt.forward.linear_part import LinearPart
+from npde_opt.linear.choice import Reuse
 from npde_opt.linear.factored import Factored, factors
 from npde_opt.linear.guess import STEPS_CHECKED, Corrector, solve_step, step_solver
 from npde_opt.linear.presb import Presb
@@ -66,6 +67,7 @@ class Decoupled:
         alpha: float,
         prefix: str,
         recipe: str,
+        reuse: Reuse | None = None,
     ):
         self.part, self.grid, self.alpha = part, part.grid, alpha
         self.iterations = 0
@@ -77,7 +79,9 @@ class Decoupled:
             ((c, _, factor),) = operator.pattern
             matrix = StencilMatrix(self.grid, offsets=part.matrices[k].offsets)
             self.matrices[c] = (k, factor, matrix)
-            self.solvers[c] = step_solver(matrix, prefix, operator.symmetric, recipe)
+            self.solvers[c] = step_solver(
+                matrix, prefix, operator.symmetric, recipe, reuse
+            )
 
     def resize(self, alpha: float) -> None:
         """For another step size, from the next update on."""
@@ -124,7 +128,7 @@ class Decoupled:
     @property
     def asked(self) -> str:
         """The tolerance of a solve; "" where none is made."""
-        return next((s.tolerance.text for s in self.solvers.values()), "")
+        return next((s.asked for s in self.solvers.values()), "")
 
     def destroy(self) -> None:
         for solver in self.solvers.values():
@@ -316,6 +320,13 @@ class OneByOne:
         return out
 
 
+def reuse_in(times: np.ndarray, experiments: int) -> Reuse:
+    """Of the matrix of a step size: forward and back over the steps that have it."""
+    steps = np.diff(times)
+    sizes = len({f"{dt:.12g}" for dt in steps})
+    return Reuse(updates=10, solves=max(2 * steps.size * experiments // sizes, 1))
+
+
 class StepSolvers:
     """The solvers of the step sizes in use, made when first asked for. The most recent are kept:
     KEPT, and more on small grids; beyond, the one that was not used for longest is given the new
@@ -323,17 +334,23 @@ class StepSolvers:
 
     Args:
         digits: of a step size, by which they are told apart.
+        reuse: of the values of one of the matrices.
     """
 
     def __init__(
-        self, part: LinearPart, prefix: str, recipe: str = "auto", digits: int = 12
+        self,
+        part: LinearPart,
+        prefix: str,
+        recipe: str = "auto",
+        digits: int = 12,
+        reuse: Reuse | None = None,
     ):
         self.part, self.prefix, self.recipe = (
             part,
             prefix,
             chosen_recipe(prefix, recipe),
         )
-        self.digits = digits
+        self.digits, self.reuse = digits, reuse
         self._found: dict[tuple[float, bool], tuple[StepSolver, object]] = {}
         grid = part.grid
         self.kept = int(np.clip(SMALL * grid.comm.size // grid.size, KEPT, MOST))
@@ -366,11 +383,12 @@ class StepSolvers:
         if factored:
             return FactoredStep(self.part, alpha, self.prefix)
         equation = self.part.equation
-        decoupled = all(o.diagonal for o in equation.operators)
-        kind = (
-            PresbStep if equation.complex else Decoupled if decoupled else CoupledStep
-        )
-        return kind(self.part, self.part.mass_vec, alpha, self.prefix, self.recipe)
+        of = self.part, self.part.mass_vec, alpha, self.prefix, self.recipe
+        if equation.complex:
+            return PresbStep(*of)
+        if all(o.diagonal for o in equation.operators):
+            return Decoupled(*of, self.reuse)
+        return CoupledStep(*of)
 
     @property
     def iterations(self) -> int:

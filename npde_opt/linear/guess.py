@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from petsc4py import PETSc
 
+from npde_opt.linear.choice import Reuse
 from npde_opt.linear.measured import take
 from npde_opt.linear.recipes import LinearSolver
 from npde_opt.operators.stencils import StencilMatrix
@@ -82,7 +83,11 @@ class Corrector:
 
 
 def step_solver(
-    matrix: StencilMatrix, prefix: str, symmetric: bool, recipe: str = "auto"
+    matrix: StencilMatrix,
+    prefix: str,
+    symmetric: bool,
+    recipe: str = "auto",
+    reuse: Reuse | None = None,
 ) -> LinearSolver:
     """A solver that stops at the true residual."""
     solver = LinearSolver(
@@ -93,8 +98,9 @@ def step_solver(
         symmetric,
         norm="unpreconditioned",
         checked=STEPS_CHECKED,
+        reuse=reuse,
     )
-    if solver.recipe != "direct" and not symmetric:
+    if not solver.direct and not symmetric:
         solver.ksp.setPCSide(PETSc.PC.Side.RIGHT)
     return solver
 
@@ -115,7 +121,7 @@ def solve_step(
     """
     before = solver.iterations
     run = solver.solve_transpose if transposed else solver.solve
-    if solver.recipe == "direct":
+    if solver.direct:
         run(b, x)
     else:
         solver.tolerance.use()

@@ -18,9 +18,10 @@ from petsc4py import PETSc
 from npde_opt.errors import SolverError
 from npde_opt.grids import Grid
 from npde_opt.linear.accuracy import Tolerance
+from npde_opt.linear.direct import direct_options
 from npde_opt.linear.guess import Corrector
 from npde_opt.linear.measured import take
-from npde_opt.linear.recipes import LinearSolver, direct_options, options_below
+from npde_opt.linear.recipes import LinearSolver, options_below
 from npde_opt.operators.stencils import StencilMatrix, combine
 from npde_opt.petsc_options import from_options
 
@@ -129,10 +130,8 @@ class Presb:
         for item in (nest, up, down):
             item.destroy()
         self.ksp.setOperators(self._real)
-        with (
-            options_below(self.prefix, direct_options(self.grid.comm.size, False)),
-            from_options(self.prefix),
-        ):
+        how = direct_options("direct", self.prefix, self.grid.comm.size, False)
+        with options_below(self.prefix, how), from_options(self.prefix):
             self.ksp.setFromOptions()
             self.ksp.setUp()
 

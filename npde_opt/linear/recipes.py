@@ -12,10 +12,24 @@ from petsc4py import PETSc
 
 from npde_opt.errors import InputError, SolverError
 from npde_opt.grids import Grid
-from npde_opt.linear.accuracy import Tolerance
+from npde_opt.linear.accuracy import Tolerance, is_tight
+from npde_opt.linear.choice import (
+    CELLS,
+    Choice,
+    Reuse,
+    choice,
+    fills_planes,
+    fits_planes,
+)
 from npde_opt.linear.cycle import Cycle
+from npde_opt.linear.direct import (
+    DIRECT,
+    ZERO_PIVOT,
+    check_package,
+    direct_options,
+)
 from npde_opt.linear.geometric import Hierarchy
-from npde_opt.linear.planes.boxes import SHORTEST, fits
+from npde_opt.linear.planes.boxes import SHORTEST
 from npde_opt.linear.planes.cycle import PlaneCycle
 from npde_opt.linear.planes.gradients import (
     NATURAL,
@@ -28,10 +42,6 @@ from npde_opt.linear.residual import ResidualCheck
 from npde_opt.operators.stencils import StencilMatrix
 from npde_opt.petsc_options import from_options
 
-ZERO_PIVOT = "1e-300"
-"""PETSc takes a pivot below 2.2e-14 for zero, whatever the matrix's unit: then it gives up, or adds
-that much to it. Pivots of the matrices here are as large as their rows unless these are singular,
-so that only a pivot of zero is one."""
 FACTORED = (
     "",
     "redundant_",
@@ -92,20 +102,13 @@ RECIPES: dict[str, dict[str, str | None]] = {
     "hypre": {"pc_type": "hypre", "pc_hypre_type": "boomeramg"},
     "pyamg": {},
     "direct": {},
+    "cholmod": {},
+    "mumps": {},
 }
 
 PYAMG = "npde_opt.linear.pyamg_pc.PyAMG"
-CELLS = 1 << 13
-"""Cells from which on compiled loops pay for their loading."""
-FILL = 0.6
-"""Active cells of all from which on loops over all cells take less time."""
 STOPS = ("ksp_rtol", "ksp_atol", "ksp_max_it", "ksp_norm_type")
 """Options of a KSP that the conjugate gradients on planes know, too."""
-
-
-def has_package(name: str) -> bool:
-    """True where this PETSc was built with the package."""
-    return bool(PETSc.Sys.hasExternalPackage(name))
 
 
 def chosen_recipe(prefix: str, recipe: str = "auto") -> str:
@@ -114,36 +117,8 @@ def chosen_recipe(prefix: str, recipe: str = "auto") -> str:
     recipe = PETSc.Options().getString(prefix + "recipe", recipe)
     if recipe not in (*RECIPES, "auto"):
         raise InputError(f"-{prefix}recipe", recipe, ", ".join((*RECIPES, "auto")))
-    if recipe == "hypre" and not has_package("hypre"):
-        raise InputError(
-            f"-{prefix}recipe",
-            "hypre",
-            "a PETSc built with hypre; this one offers geometric, gamg, pyamg, direct",
-        )
+    check_package(prefix, recipe)
     return recipe
-
-
-def fits_planes(matrix: StencilMatrix, grid: Grid, symmetric: bool) -> bool:
-    """Whether the loops on planes take a matrix."""
-    periodic = [grid.periodic(d) for d in range(grid.dim)]
-    plain = grid.dim > 1 and fits(grid.layout, periodic)
-    return plain and symmetric and matrix.narrow and matrix.shared
-
-
-def fills_planes(grid: Grid) -> bool:
-    """Whether enough cells are active for loops over all."""
-    active = grid.active_global
-    return active is None or float(active.mean()) >= FILL
-
-
-def direct_options(ranks: int, symmetric: bool) -> dict[str, str | None]:
-    """Options of a factorization, on several ranks of the whole matrix on each: L D L^T of
-    symmetric matrices, which takes half the memory of LU and 60 % of its time, from the same
-    pivots."""
-    kind = "cholesky" if symmetric else "lu"
-    if ranks == 1:
-        return {"pc_type": kind, **PIVOTS}
-    return {"pc_type": "redundant", "redundant_pc_type": kind, **PIVOTS}
 
 
 @contextlib.contextmanager
@@ -170,6 +145,7 @@ class LinearSolver:
             direct; planes in place of geometric for symmetric matrices from CELLS cells on of
             which FILL are active, on several ranks where boxes.fits; gamg in place of geometric
             for stencils of more than 1 + 2 dim points); the option -<prefix>recipe wins.
+        reuse: of values; where it is given, 'auto' is direct where that is cheaper (choice.py).
         symmetric: CG for symmetric positive definite matrices, else GMRES.
         norm: of the residual that `rtol` is for, as in -<prefix>ksp_norm_type ("natural" only where
             the method is CG); else the method's own.
@@ -190,6 +166,7 @@ class LinearSolver:
         rtol: float = 1e-8,
         norm: str | None = None,
         checked: int = 1,
+        reuse: Reuse | None = None,
     ):
         self.matrix, self.prefix, self.symmetric, self.norm = (
             matrix,
@@ -197,37 +174,70 @@ class LinearSolver:
             symmetric,
             norm,
         )
+        self.grid, self._rtol, self._checked = grid, rtol, checked
         self.solves = self.iterations = 0
-        self.hierarchy: Hierarchy | None = None
-        self.planes: PlaneCycle | None = None
+        self.choice: Choice | None = None
+        self._counted = [0, 0]  # solves with the present values, and their iterations
         recipe = chosen_recipe(prefix, recipe)
         if recipe == "auto":
-            fast = fits_planes(matrix, grid, symmetric) and not self._asked(
-                "pc_", "mg_"
-            )
-            fast = fast and grid.size >= CELLS and fills_planes(grid)
-            recipe = "planes" if fast else "geometric" if grid.dim > 1 else "direct"
+            recipe = self._cheapest(reuse)
+        self._make(recipe)
+
+    def _cheapest(self, reuse: Reuse | None) -> str:
+        """What 'auto' is."""
+        grid = self.grid
+        if grid.dim == 1:
+            return "direct"
+        if not self.matrix.narrow:
+            return "gamg"
+        free = not self._asked("pc_", "mg_")
+        fast = free and fits_planes(self.matrix, grid, self.symmetric)
+        fast = fast and grid.size >= CELLS and fills_planes(grid)
+        cycle = "planes" if fast else "geometric"
+        if reuse is None or not free or self._asked("ksp_"):
+            return cycle
+        self.choice = choice(grid, cycle, self.symmetric, reuse)
+        return self.choice.recipe
+
+    def _make(self, recipe: str) -> None:
+        """What the recipe needs; it is set up by the next update."""
+        self.hierarchy: Hierarchy | None = None
+        self.planes: PlaneCycle | None = None
         if recipe == "planes":
-            self._check_planes(grid)
-            self.planes = PlaneCycle(grid, matrix.offsets)
+            self._check_planes(self.grid)
+            self.planes = PlaneCycle(self.grid, self.matrix.offsets)
             recipe = "planes" if self.planes.halved else "direct"
-        if recipe == "geometric" and not matrix.narrow:
-            recipe = "gamg" if grid.dim > 1 else "direct"
+        if recipe == "geometric" and not self.matrix.narrow:
+            recipe = "gamg" if self.grid.dim > 1 else "direct"
         if recipe == "geometric":
-            self.hierarchy = Hierarchy(grid)
+            self.hierarchy = Hierarchy(self.grid)
             recipe = "geometric" if self.hierarchy.matrices else "direct"
         self.recipe = recipe
-        self.ksp = PETSc.KSP().create(grid.comm)
-        self.ksp.setOptionsPrefix(prefix)
-        self.ksp.setOperators(matrix.mat)
-        self.ksp.setTolerances(rtol=rtol, atol=1e-300, max_it=500)
-        self._ranks, self._configured = grid.comm.size, False
+        self.ksp = PETSc.KSP().create(self.grid.comm)
+        self.ksp.setOptionsPrefix(self.prefix)
+        self.ksp.setOperators(self.matrix.mat)
+        self.ksp.setTolerances(rtol=self._rtol, atol=1e-300, max_it=500)
+        self._ranks, self._configured = self.grid.comm.size, False
         self.tolerance, self._residual = (
             Tolerance(self.ksp),
-            ResidualCheck(self.ksp, prefix, checked),
+            ResidualCheck(self.ksp, self.prefix, self._checked),
         )
         self._cycle: Cycle | None = None
         self._gradients: PlaneCG | None = None
+
+    @property
+    def direct(self) -> bool:
+        """Whether it factorizes."""
+        return self.recipe in DIRECT
+
+    @property
+    def asked(self) -> str:
+        """What a solve stops at, and why the recipe was chosen where it was by costs."""
+        chosen = self.choice
+        if chosen is None:
+            return self.tolerance.text
+        mean = self._mean_iterations() if self.recipe == chosen.cycle else None
+        return f"{self.tolerance.text} ({self.recipe}: {chosen.text(mean)})"
 
     def _asked(self, *beginnings: str) -> bool:
         """Whether the user gives options below the prefix that begin so."""
@@ -287,8 +297,9 @@ class LinearSolver:
             or PETSc.Options().getString(self.prefix + "ksp_type", "cg") == "cg"
         ):
             krylov["ksp_norm_type"] = self.norm
-        if self.recipe == "direct":
-            return {"ksp_type": "preonly", **direct_options(ranks, self.symmetric)}
+        if self.direct:
+            how = direct_options(self.recipe, self.prefix, ranks, self.symmetric)
+            return {"ksp_type": "preonly", **how}
         if self.recipe == "pyamg":
             own: dict[str, str | None] = (
                 {"pc_type": "python", "pc_python_type": PYAMG}
@@ -321,7 +332,7 @@ class LinearSolver:
                 self.ksp.setType(PETSc.KSP.Type.PYTHON)
                 self.ksp.setPythonContext(self._gradients)
             context = self._cycle or self.planes
-            if context is not None and self.recipe != "direct":
+            if context is not None and not self.direct:
                 self.ksp.getPC().setType(PETSc.PC.Type.PYTHON)
                 self.ksp.getPC().setPythonContext(context)
             elif self.recipe == "geometric":
@@ -347,6 +358,7 @@ class LinearSolver:
 
     def update(self) -> None:
         """Refreshes the preconditioner for the matrix's present values, and frees its entries."""
+        self._choose()
         if self.recipe == "geometric":
             assert self.hierarchy is not None
             self.hierarchy.update(self.matrix)
@@ -361,6 +373,20 @@ class LinearSolver:
             self._gradients.update(planes)
         elif self.recipe == "planes" and self.planes is not None:
             self.planes.update(planes)
+
+    def _choose(self) -> None:
+        """Goes over to a factorization where the values before took too many iterations."""
+        mean, self._counted = self._mean_iterations(), [0, 0]
+        if mean is None or self.choice is None or self.recipe != self.choice.cycle:
+            return
+        if self.choice.is_passed(mean):
+            self.destroy()
+            self._make("direct")
+
+    def _mean_iterations(self) -> float | None:
+        """Of the solves with the present values."""
+        solves, iterations = self._counted
+        return iterations / solves if solves else None
 
     def solve(self, b: PETSc.Vec, x: PETSc.Vec) -> None:
         """A x = b. Raises SolverError where it does not converge."""
@@ -385,6 +411,9 @@ class LinearSolver:
     def _check(self, b: PETSc.Vec, x: PETSc.Vec, transposed: bool) -> None:
         self.solves += 1
         self.iterations += self.ksp.getIterationNumber()
+        if not is_tight():
+            self._counted[0] += 1
+            self._counted[1] += self.ksp.getIterationNumber()
         reason = self.ksp.getConvergedReason()
         if reason < 0:
             name = next(

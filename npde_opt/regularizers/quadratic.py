@@ -25,6 +25,7 @@ from petsc4py import PETSc
 
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid
+from npde_opt.linear.choice import Reuse
 from npde_opt.linear.recipes import LinearSolver
 from npde_opt.operators import mass
 from npde_opt.operators.stencils import StencilMatrix
@@ -37,6 +38,9 @@ from npde_opt.regularizers.operator import (
     stencil_noise,
 )
 from npde_opt.regularizers.prior_variance import pointwise_variance
+
+SOLVES = 200
+"""With one matrix, of an identification: two for each inner iteration of Newton's method."""
 
 
 class Shifted:
@@ -166,7 +170,13 @@ class Quadratic:
     def solver_of(self, matrix: StencilMatrix) -> LinearSolver:
         """As this regularizer solves."""
         found = LinearSolver(
-            matrix, self.grid, self.prefix, rtol=1e-6, norm=ENERGY, checked=8
+            matrix,
+            self.grid,
+            self.prefix,
+            rtol=1e-6,
+            norm=ENERGY,
+            checked=8,
+            reuse=Reuse(updates=1, solves=SOLVES),
         )
         found.update()
         return found

@@ -14,6 +14,7 @@ from petsc4py import PETSc
 from npde_opt import reductions
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid
+from npde_opt.linear.choice import Reuse
 from npde_opt.linear.recipes import LinearSolver
 from npde_opt.operators.stencils import StencilMatrix
 from npde_opt.regularizers.operator import (
@@ -63,7 +64,13 @@ class TotalVariation:
     @cached_property
     def solver(self) -> LinearSolver:
         return LinearSolver(
-            self.matrix, self.grid, self.prefix, rtol=1e-4, norm=ENERGY, checked=8
+            self.matrix,
+            self.grid,
+            self.prefix,
+            rtol=1e-4,
+            norm=ENERGY,
+            checked=8,
+            reuse=Reuse(updates=10, solves=10),
         )
 
     def _inverse_distances(self) -> list[np.ndarray]:

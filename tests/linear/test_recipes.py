@@ -8,13 +8,13 @@ from npde_opt.errors import InputError, SolverError
 from npde_opt.grids import Boundary, Grid
 from npde_opt.linear import RECIPES, LinearSolver
 from npde_opt.linear.geometric import Hierarchy
-from npde_opt.linear.recipes import has_package
+from npde_opt.linear.direct import direct_options, has_package, is_there
 from npde_opt.operators.stencils import StencilMatrix
 from npde_opt.terms import Advection, Diffusion
 
 SIDES = {"x-": "dirichlet", "y+": Boundary("robin", 2.0)}
 PREFIX = "lintest_"
-MINE = [r for r in RECIPES if r not in ("hypre", "planes")]
+MINE = [r for r in RECIPES if r not in ("hypre", "planes") and is_there(r)]
 
 
 @pytest.fixture
@@ -153,15 +153,33 @@ def test_a_tolerance_names_its_norm(norm, text, options):
 def test_an_unknown_recipe_is_refused():
     grid, matrix = problem((8, 8))
     with pytest.raises(InputError, match="lintest_recipe.*geometric"):
-        LinearSolver(matrix, grid, PREFIX, "cholmod")
+        LinearSolver(matrix, grid, PREFIX, "cholmad")
 
 
 @pytest.mark.parallel([1, 2])
-def test_hypre_is_refused_where_petsc_lacks_it(monkeypatch):
-    monkeypatch.setattr("npde_opt.linear.recipes.has_package", lambda name: False)
+@pytest.mark.parametrize(
+    ("recipe", "package"),
+    [("hypre", "hypre"), ("cholmod", "suitesparse"), ("mumps", "mumps")],
+)
+def test_what_petsc_lacks_is_named(recipe, package, monkeypatch):
+    monkeypatch.setattr("npde_opt.linear.direct.has_package", lambda name: False)
     grid, matrix = problem((8, 8))
-    with pytest.raises(InputError, match="hypre.*gamg"):
-        LinearSolver(matrix, grid, PREFIX, "hypre")
+    with pytest.raises(InputError, match=f"{recipe}.*--download-{package}.*direct"):
+        LinearSolver(matrix, grid, PREFIX, recipe)
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_packages_factorize_what_they_can(ranks):
+    """CHOLMOD the whole matrix on every rank, MUMPS its rows where they are."""
+    cholmod = direct_options("cholmod", PREFIX, ranks, True)
+    inner = "redundant_" if ranks > 1 else ""
+    assert cholmod[f"{inner}pc_factor_mat_solver_type"] == "cholmod"
+    assert cholmod[f"{inner}pc_type"] == "cholesky"
+    assert ("redundant" in cholmod.values()) == (ranks > 1)
+    mumps = direct_options("mumps", PREFIX, ranks, False)
+    assert mumps["pc_type"] == "lu" and mumps["pc_factor_mat_solver_type"] == "mumps"
+    with pytest.raises(InputError, match="cholmod.*symmetric.*mumps"):
+        direct_options("cholmod", PREFIX, ranks, False)
 
 
 @pytest.mark.skipif(not has_package("hypre"), reason="this PETSc has no hypre")

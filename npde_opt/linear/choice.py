@@ -1,0 +1,140 @@
+"""The cheaper of two ways, a factorization and CG with a cycle, for a matrix whose values are taken
+`updates` times and serve `solves` solves each. A solve with its share of everything costs
+
+    direct   2 e s + (f + f_0 / updates) / solves,   f = 2 e^2 / n s,   f_0 = 3 f
+    cycle    iterations i + u / solves
+
+of n unknowns, whose factors have e entries, and of which an iteration takes i and new values take u.
+Times are those of one core of a server, in nanoseconds (benchmarks/solve_cost.py --recipes direct
+geometric planes): only their ratios matter, and they do not depend on the machine's load, so that
+the same run chooses the same everywhere. Iterations are first guessed and then counted: where a
+matrix needs more than those at which both ways cost the same, the next values are factored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from npde_opt.grids import Grid
+from npde_opt.linear.planes.boxes import fits
+from npde_opt.operators.stencils import StencilMatrix
+
+CELLS = 1 << 13
+"""Cells from which on compiled loops pay for their loading."""
+FILL = 0.6
+"""Active cells of all from which on loops over all cells take less time."""
+ENTRIES = 20_000_000
+"""Of factors that are made unasked: 240 MB a rank."""
+EXPECTED = {True: 6.0, False: 12.0}
+"""Iterations of CG, and of GMRES where a matrix is not symmetric, before any were counted."""
+
+
+class Reuse(NamedTuple):
+    """How often a matrix takes values, and for how many solves each."""
+
+    updates: int
+    solves: int
+
+
+class Cost(NamedTuple):
+    """Of an iteration and of new values, in nanoseconds: some for each, and some a cell by the
+    grid's axes."""
+
+    iteration: float
+    update: float
+    iteration_cell: dict[int, float]
+    update_cell: dict[int, float]
+
+
+CYCLES = {
+    "planes": Cost(1e5, 3e6, {2: 14, 3: 45}, {2: 50, 3: 170}),
+    "geometric": Cost(3e4, 3e5, {2: 41, 3: 50}, {2: 240, 3: 650}),
+}
+MESSAGES = 3e5
+"""Of an iteration on several ranks, in nanoseconds."""
+SECOND_HALF = 2.5
+"""An iteration of GMRES with damped Jacobi beside one of CG with Gauss-Seidel."""
+
+
+def fits_planes(matrix: StencilMatrix, grid: Grid, symmetric: bool) -> bool:
+    """Whether the loops on planes take a matrix."""
+    periodic = [grid.periodic(d) for d in range(grid.dim)]
+    plain = grid.dim > 1 and fits(grid.layout, periodic)
+    return plain and symmetric and matrix.narrow and matrix.shared
+
+
+def fills_planes(grid: Grid) -> bool:
+    """Whether enough cells are active for loops over all."""
+    active = grid.active_global
+    return active is None or float(active.mean()) >= FILL
+
+
+def factor_entries(grid: Grid) -> float:
+    """Of the Cholesky factor of a stencil of neighbours after nested dissection, counted on squares
+    of 32 to 512 cells and cubes of 12 to 32 and fitted: separators are as large as a grid's
+    cross-section."""
+    *across, _ = sorted(grid.shape)
+    section = float(np.prod(across))
+    if grid.dim == 1 or section == 1:
+        return 2.0 * grid.active_size
+    a_row = 4.1 * np.log2(section) - 8 if grid.dim == 2 else 5.5 * np.sqrt(section) - 26
+    return grid.active_size * max(a_row, 4.0)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Between a factorization and a cycle.
+
+    Attributes:
+        cycle: recipe of the other way.
+        direct: cost of a solve by factors, in nanoseconds.
+        limit: iterations from which on the factors are cheaper; infinite where they are too large.
+    """
+
+    cycle: str
+    direct: float
+    iteration: float
+    shared: float
+    limit: float
+    expected: float
+
+    @property
+    def recipe(self) -> str:
+        """Before iterations were counted."""
+        return "direct" if self.is_passed(self.expected) else self.cycle
+
+    def is_passed(self, iterations: float) -> bool:
+        """Whether so many a solve make the factors cheaper."""
+        return iterations > self.limit
+
+    def text(self, iterations: float | None = None) -> str:
+        """For a report: both estimates, in milliseconds."""
+        counted = self.expected if iterations is None else iterations
+        other = 1e-6 * (counted * self.iteration + self.shared)
+        return (
+            f"{1e-6 * self.direct:.2g} ms a solve by factors, {other:.2g} by {self.cycle} "
+            f"at {counted:.3g} iterations"
+        )
+
+
+def choice(grid: Grid, cycle: str, symmetric: bool, reuse: Reuse) -> Choice:
+    """For a matrix on a grid.
+
+    Args:
+        cycle: 'planes' or 'geometric'.
+    """
+    entries, n = factor_entries(grid), max(grid.active_size, 1)
+    halves = 1 if symmetric else 2
+    factorization = 2.0 * halves * entries**2 / n
+    shares = (1 + 3 / reuse.updates) / reuse.solves
+    direct = 3.0 * halves * entries + shares * factorization
+    cost, ranks = CYCLES[cycle], grid.comm.size
+    iteration = cost.iteration + cost.iteration_cell[grid.dim] * n / ranks
+    iteration = iteration * (1 if symmetric else SECOND_HALF) + MESSAGES * (ranks > 1)
+    shared = (cost.update + cost.update_cell[grid.dim] * n / ranks) / reuse.solves
+    fits = halves * entries <= ENTRIES
+    limit = (direct - shared) / iteration if fits else np.inf
+    return Choice(cycle, direct, iteration, shared, limit, EXPECTED[symmetric])

@@ -1,0 +1,127 @@
+"""A factorization or a cycle: what is chosen on a table of problems, and that counts correct it."""
+
+import numpy as np
+import pytest
+from petsc4py import PETSc
+
+from npde_opt.forward import Equation, Evolution, Experiment, Steady
+from npde_opt.forward.schemes import SCHEMES
+from npde_opt.grids import Grid
+from npde_opt.linear import LinearSolver
+from npde_opt.linear.choice import Reuse, choice
+from npde_opt.observations import at_points, snapshots
+from npde_opt.operators.stencils import StencilMatrix
+from npde_opt.parameters import ParameterSpace, Unknown
+from npde_opt.terms import Diffusion
+
+PREFIX = "choose_"
+ENDS = {"x-": "dirichlet", "x+": "dirichlet"}
+GRADIENT, NEWTON, STEPS, PRIOR = (
+    Reuse(10, 2),
+    Reuse(10, 10),
+    Reuse(10, 100),
+    Reuse(1, 200),
+)
+TABLE = [
+    ((64, 64), "geometric", GRADIENT, "direct"),
+    ((128, 128), "planes", GRADIENT, "planes"),
+    ((128, 128), "planes", STEPS, "direct"),
+    ((128, 128), "planes", PRIOR, "direct"),
+    ((256, 256), "planes", NEWTON, "planes"),
+    ((512, 512), "planes", STEPS, "planes"),
+    ((2048, 2048), "planes", PRIOR, "planes"),
+    ((2000, 12), "planes", GRADIENT, "direct"),  # a strip: small separators
+    ((12, 12, 12), "geometric", STEPS, "direct"),
+    ((32, 32, 32), "planes", NEWTON, "planes"),
+    ((24, 24, 24), "geometric", GRADIENT, "geometric"),
+]
+
+
+@pytest.mark.parametrize(("shape", "cycle", "reuse", "expected"), TABLE)
+def test_the_table_of_problems(shape, cycle, reuse, expected):
+    grid = Grid(shape, boundaries=ENDS)
+    assert choice(grid, cycle, True, reuse).recipe == expected
+
+
+def test_factors_that_take_too_much_memory_are_never_chosen():
+    grid = Grid((1200, 1200), boundaries=ENDS)
+    assert not choice(grid, "planes", True, Reuse(1, 10**9)).is_passed(1e6)
+
+
+def system(shape, spread):
+    """Diffusion through cells whose logarithms spread so far."""
+    grid = Grid(shape, boundaries=ENDS)
+    matrix = StencilMatrix(grid)
+    D = np.exp(spread * np.random.default_rng(0).standard_normal(shape))
+    Diffusion(grid).at({"D": D[grid.local_slice]}).add_planes(matrix.zeroed())
+    matrix.refresh()
+    return grid, matrix
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize(("spread", "after"), [(0.0, "geometric"), (5.0, "direct")])
+def test_what_takes_too_many_iterations_is_factored_next(spread, after, monkeypatch):
+    """Cells of random conductivities over many decades: the cycle takes dozens of iterations."""
+    monkeypatch.setattr("npde_opt.linear.choice.MESSAGES", 0.0)
+    grid, matrix = system((40, 36), spread)
+    solver = LinearSolver(
+        matrix, grid, PREFIX, norm="unpreconditioned", reuse=Reuse(1, 1)
+    )
+    b, x, r = (grid.create_active() for _ in range(3))
+    grid.put(grid.view(grid.standard_normal(1)), b)
+    used = []
+    for _ in range(2):
+        solver.update()
+        solver.solve(b, x)
+        used.append(solver.recipe)
+        matrix.mat.mult(x, r)
+        r.axpy(-1, b)
+        assert r.norm() < 1e-7 * b.norm()
+    assert used == ["geometric", after]
+    assert solver.asked.startswith(
+        "direct (direct: " if after == "direct" else "1e-08 on"
+    )
+    assert "by geometric at" in solver.asked
+    solver.destroy()
+
+
+@pytest.mark.parallel([1, 2])
+@pytest.mark.parametrize("option", ["ksp_type cg", "pc_type mg", "recipe geometric"])
+def test_what_is_asked_for_is_taken(option):
+    key, value = option.split()
+    grid, matrix = system((40, 36), 0.0)
+    PETSc.Options()[PREFIX + key] = value
+    try:
+        solver = LinearSolver(matrix, grid, PREFIX, reuse=PRIOR)
+    finally:
+        PETSc.Options().delValue(PREFIX + key)
+    assert solver.recipe == "geometric" and solver.choice is None
+    solver.destroy()
+
+
+@pytest.mark.parallel([1, 2])
+def test_forward_maps_say_how_often_they_solve():
+    grid = Grid((20, 18), boundaries=ENDS)
+    space = ParameterSpace(grid, [Unknown("D", "log")])
+    equation, m = Equation(grid, [Diffusion(grid, "D")]), space.from_values({"D": 0.1})
+    steady = Steady(
+        space,
+        equation,
+        {},
+        [Experiment(boundary={"x+": 1.0})],
+        [at_points(grid, (), np.array([[0.4, 0.5]]))],
+    )
+    evolution = Evolution(
+        space,
+        equation,
+        {},
+        [Experiment({"u": "x*(1 - x)"})],
+        [snapshots(grid, [1.0])],
+        SCHEMES["imex-euler"],
+        np.linspace(0, 1, 5),
+    )
+    for forward in (steady, evolution):
+        at = forward.linearize(m)
+        assert forward.asked()["state"].startswith("direct (direct: ")
+        at.destroy()
+        forward.destroy()
