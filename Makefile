@@ -1,5 +1,6 @@
 # make demo    set everything up and image a brain slice (figures in results/brain_inside; again: replaces them)
 # make test    set everything up and pass the tests: ruff, mypy, pytest on 1, 2, 3, 4 and 8 ranks
+# make bench   run tasks beside what users would write instead (PEERS: a python that has scikit-sparse, numba, torch)
 # make setup   only set up .venv (PETSc, petsc4py, mpi4py, npde_opt)
 # make doctor  say what is installed and what is wrong with it
 
@@ -7,7 +8,7 @@ PYTHON ?= python3
 RANKS ?= $(shell cores=$$(nproc); [ $$cores -lt 2 ] && echo $$cores || echo 2)
 RUN = scripts/npde-env
 
-.PHONY: all setup demo test lint types serial parallel doctor clean
+.PHONY: all setup demo bench test lint types serial parallel doctor clean
 
 all: setup
 
@@ -17,6 +18,9 @@ setup:
 demo: setup
 	$(RUN) mpirun -n $(RANKS) python drivers/identify.py --case meshes/brain_inside.toml \
 		--out results/brain_inside --plot --overwrite
+
+bench: setup
+	@$(RUN) python benchmarks/bench.py $(if $(PEERS),--peers $(PEERS)) $(if $(TASKS),--tasks $(TASKS))
 
 test: parallel
 

@@ -97,7 +97,7 @@ def log_grid(n: int) -> Grid:
     return Grid((n, n), boundaries={"y-": "dirichlet", "y+": "dirichlet"})
 
 
-def synthetic(n: int) -> Objective:
+def synthetic(n: Grid | int) -> Objective:
     """The log-coefficient problem with 300 made-up observations, where only costs matter."""
     xy = np.random.default_rng(1).uniform(0.05, 0.95, (300, 2))
     data = xy[:, 1] + 0.05 * np.sin(6 * xy[:, 0])
