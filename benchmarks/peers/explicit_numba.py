@@ -21,7 +21,8 @@ compiled = numba.njit(fastmath=True)
 @compiled
 def lap(w: np.ndarray, i: int, j: int, up: int, down: int, n: int) -> float:
     left, right = (j - 1 if j else n - 1), (j + 1 if j < n - 1 else 0)
-    return w[up, j] + w[down, j] + w[i, left] + w[i, right] - 4 * w[i, j]
+    around: float = w[up, j] + w[down, j] + w[i, left] + w[i, right]
+    return around - 4.0 * float(w[i, j])
 
 
 @compiled

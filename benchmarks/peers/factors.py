@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -16,19 +17,22 @@ class Factors:
 
     def __init__(self, package: str):
         needs(*(["sksparse.cholmod"] if package == "cholmod" else ["scipy.sparse"]))
-        self.package, self._analyzed = package, None
+        self.package = package
+        self._analyzed: Any = None
 
     def __call__(self, A: sp.csc_matrix) -> Solve:
         if self.package == "superlu":
             from scipy.sparse.linalg import splu
 
             symmetric = {"SymmetricMode": True}
-            return splu(A, permc_spec="MMD_AT_PLUS_A", options=symmetric).solve
+            lu: Solve = splu(A, permc_spec="MMD_AT_PLUS_A", options=symmetric).solve
+            return lu
         from sksparse.cholmod import analyze
 
         if self._analyzed is None:
             self._analyzed = analyze(A)
-        return self._analyzed.cholesky(A)
+        solve: Solve = self._analyzed.cholesky(A)
+        return solve
 
 
 def faces(n: int) -> tuple[sp.csr_matrix, np.ndarray, np.ndarray]:

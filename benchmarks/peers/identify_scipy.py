@@ -42,7 +42,11 @@ class Problem:
         self.low, self.high = number[:, 0], number[:, -1]
         K = sp.csc_matrix(GAMMA * (self.G.T @ self.G) + sp.eye(n * n) * (DELTA / n**2))
         self.prior, solve = sp.csr_matrix(K @ K) * n**2, Factors(package)(K)
-        self.smooth = lambda r: solve(solve(r) / n**2)
+        self.root = solve
+
+    def smooth(self, r: np.ndarray) -> np.ndarray:
+        """The prior's inverse."""
+        return self.root(self.root(r) / self.n**2)
 
     def solved(self, m: np.ndarray) -> float:
         """The objective at m, with the state."""
@@ -65,7 +69,7 @@ class Problem:
         dt = half * (
             dm[self.below] / self.k[self.below] + dm[self.above] / self.k[self.above]
         )
-        out = self.G.T @ (dt * (self.G @ self.u))
+        out: np.ndarray = self.G.T @ (dt * (self.G @ self.u))
         out[self.low] += 2 * self.k[self.low] * dm[self.low] * self.u[self.low]
         out[self.high] += (
             2 * self.k[self.high] * dm[self.high] * (self.u[self.high] - 1)
@@ -84,12 +88,14 @@ class Problem:
 
     def gradient(self, m: np.ndarray) -> np.ndarray:
         adjoint = -self.solve(self.seen.T @ self.misfit / SIGMA**2)
-        return self.prior @ m + self.pull(adjoint)
+        found: np.ndarray = self.prior @ m + self.pull(adjoint)
+        return found
 
     def product(self, v: np.ndarray) -> np.ndarray:
         du = self.solve(self.change(v))
         back = self.solve(self.seen.T @ (self.seen @ du) / SIGMA**2)
-        return self.prior @ v + self.pull(back)
+        found: np.ndarray = self.prior @ v + self.pull(back)
+        return found
 
 
 def step(P: Problem, g: np.ndarray, forcing: float) -> np.ndarray:

@@ -14,6 +14,7 @@ import numpy as np
 
 from npde_opt.aliases import Numbers
 from npde_opt.functions.operations import OPERATIONS, Operation
+from npde_opt.functions.parts import in_parts
 
 PRODUCTS = 16
 """Powers by integers up to this are products."""
@@ -189,6 +190,8 @@ class Graph:
         last = {a: k for k in order for a in self.nodes[k].arguments}
         kept = {*arguments, *results}
         numbers = {k: self.nodes[k].value for k in order if self.is_number(k)}
+        used = {self.nodes[k].operation for k in order} - {""}
+        cellwise = used <= OPERATIONS.keys()
         steps = []
         for k in order:
             node = self.nodes[k]
@@ -200,7 +203,7 @@ class Graph:
                     (k, self.operations[node.operation].value, node.arguments, done)
                 )
 
-        def evaluate(*values: Numbers) -> list[Numbers]:
+        def run(values: Sequence[Numbers]) -> list[Numbers]:
             found: dict[int, Numbers] = dict(zip(arguments, values, strict=True))
             found |= numbers
             with np.errstate(all="ignore"):
@@ -209,6 +212,9 @@ class Graph:
                     for a in done:
                         del found[a]
             return [found[k] for k in results]
+
+        def evaluate(*values: Numbers) -> list[Numbers]:
+            return in_parts(run, values) if cellwise else run(values)
 
         return evaluate
 

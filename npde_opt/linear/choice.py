@@ -81,7 +81,7 @@ def factor_entries(grid: Grid) -> float:
     if grid.dim == 1 or section == 1:
         return 2.0 * grid.active_size
     a_row = 4.1 * np.log2(section) - 8 if grid.dim == 2 else 5.5 * np.sqrt(section) - 26
-    return grid.active_size * max(a_row, 4.0)
+    return float(grid.active_size * max(a_row, 4.0))
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Choice:
 
     def is_passed(self, iterations: float) -> bool:
         """Whether so many a solve make the factors cheaper."""
-        return iterations > self.limit
+        return bool(iterations > self.limit)
 
     def text(self, iterations: float | None = None) -> str:
         """For a report: both estimates, in milliseconds."""

@@ -100,14 +100,14 @@ class PlaneCG:
     def solve(self, ksp: PETSc.KSP, b: PETSc.Vec, x: PETSc.Vec) -> None:
         unknowns = self.cycle.unknowns
         given, found = unknowns.spread(b.getArray(readonly=True)), x.getArray()
-        rtol, _, _, most = ksp.getTolerances()
+        rtol, atol, _, most = ksp.getTolerances()
         guessed = ksp.getInitialGuessNonzero()
         if guessed:
             self.shape.put(unknowns.spread(found), 1.0, self._x)
         else:
             self._x[...] = 0
         self.true_residual = None
-        reason, iterations, norm = self._begin(given, guessed, rtol, most)
+        reason, iterations, norm = self._begin(given, guessed, (rtol, atol), most)
         unknowns.take(self._x, 1.0, self.shape, found)
         ksp.setIterationNumber(iterations)
         # PETSc takes no norm that is NaN.
@@ -115,7 +115,7 @@ class PlaneCG:
         ksp.setConvergedReason(reason)
 
     def _begin(
-        self, b: np.ndarray, guessed: bool, rtol: float, most: int
+        self, b: np.ndarray, guessed: bool, tolerances: tuple[float, float], most: int
     ) -> tuple[int, int, float]:
         """Reason, iterations, and the last residual's norm."""
         size = self.cycle.largest(b)
@@ -131,7 +131,8 @@ class PlaneCG:
         if not guessed or self.norm != UNPRECONDITIONED:
             self._precondition(state)
         # The tolerance is for b, whatever the guess.
-        state.target = rtol * state.norm
+        rtol, atol = tolerances
+        state.target = max(rtol * state.norm, atol)
         if guessed and not self._guessed(b, state):
             return Reason.CONVERGED_RTOL, 0, 0.0
         return self._steps(b, state, most)
