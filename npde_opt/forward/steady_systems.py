@@ -20,9 +20,9 @@ from npde_opt.forward.jacobian import Jacobian
 from npde_opt.forward.level import Level
 from npde_opt.forward.linear_part import LinearPart, LinearPoint
 from npde_opt.forward.steady_newton import SteadyNewton
+from npde_opt.linear.choice import Reuse
 from npde_opt.linear.factored import Factored, factors
 from npde_opt.linear.measured import take
-from npde_opt.linear.choice import Reuse
 from npde_opt.linear.recipes import LinearSolver, chosen_recipe
 from npde_opt.operators.blocks import pack, unpack
 from npde_opt.stages import stage

@@ -4,6 +4,7 @@ operations stays in the cache."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -22,7 +23,7 @@ def in_parts(run: Action, values: Sequence[Numbers]) -> list[Numbers]:
     if not fields or fields[0].size < 2 * PART:
         return run(values)
     shape = fields[0].shape
-    order = next((o for o in ("F", "C") if all(_lies(f, o) for f in fields)), None)
+    order = _order(fields)
     if order is None or any(f.shape != shape for f in fields):
         return run(values)
     lines = [
@@ -46,8 +47,11 @@ def in_parts(run: Action, values: Sequence[Numbers]) -> list[Numbers]:
     ]
 
 
-def _lies(field: np.ndarray, order: str) -> bool:
-    return field.flags.f_contiguous if order == "F" else field.flags.c_contiguous
+def _order(fields: Sequence[np.ndarray]) -> Literal["F", "C"] | None:
+    """In which all lie without gaps."""
+    if all(f.flags.f_contiguous for f in fields):
+        return "F"
+    return "C" if all(f.flags.c_contiguous for f in fields) else None
 
 
 def _room(part: Numbers, size: int) -> Numbers:

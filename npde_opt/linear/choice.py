@@ -1,10 +1,11 @@
 """The cheaper of two ways, a factorization and CG with a cycle, for a matrix whose values are taken
 `updates` times and serve `solves` solves each. A solve with its share of everything costs
 
-    direct   2 e s + (f + f_0 / updates) / solves,   f = 2 e^2 / n s,   f_0 = 3 f
+    direct   e s + (f + 3 f / updates) / solves,   f = e^2 / n t
     cycle    iterations i + u / solves
 
-of n unknowns, whose factors have e entries, and of which an iteration takes i and new values take u.
+of n unknowns, whose factors have e entries (s for both sweeps over one, t for a product in a
+factorization), and of which an iteration takes i and new values take u.
 Times are those of one core of a server, in nanoseconds (benchmarks/solve_cost.py --recipes direct
 geometric planes): only their ratios matter, and they do not depend on the machine's load, so that
 the same run chooses the same everywhere. Iterations are first guessed and then counted: where a

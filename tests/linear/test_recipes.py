@@ -7,8 +7,8 @@ from petsc4py import PETSc
 from npde_opt.errors import InputError, SolverError
 from npde_opt.grids import Boundary, Grid
 from npde_opt.linear import RECIPES, LinearSolver
-from npde_opt.linear.geometric import Hierarchy
 from npde_opt.linear.direct import direct_options, has_package, is_there
+from npde_opt.linear.geometric import Hierarchy
 from npde_opt.operators.stencils import StencilMatrix
 from npde_opt.terms import Advection, Diffusion
 
