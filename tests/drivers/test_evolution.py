@@ -82,7 +82,7 @@ def test_nested_iteration_needs_fewer_trajectories_on_the_finest_grid(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("ranks", "options"), [(2, []), (2, ["--experiment-groups", 2]), (3, [])]
+    ("ranks", "options"), [(3, []), (2, ["--experiment-groups", 2])]
 )
 def test_a_killed_run_goes_on_from_its_last_iteration(tmp_path, ranks, options):
     case = write(tmp_path, SHORT)

@@ -99,24 +99,22 @@ def test_objective_is_the_same_on_any_number_of_ranks_and_groups(case, tmp_path)
         assert (tmp_path / "groups" / name).exists()
 
 
-@pytest.mark.parametrize("options", [[], GROUPS])
 def test_a_run_resumed_on_the_finest_of_three_grids_still_has_what_a_coarse_one_learnt(
-    case, tmp_path, options
+    case, tmp_path
 ):
-    ranks = 2 if options else 1
     file = case(
         ("[32, 32]", "[128, 128]"),
         ('method = "gauss-newton"', 'method = "newton"'),
         ("1e-6", "1e-9"),
     )
     whole = summary(
-        identify(ranks, file, tmp_path / "whole", "--levels", 3, *options),
+        identify(1, file, tmp_path / "whole", "--levels", 3),
         tmp_path / "whole",
     )
     out = tmp_path / "stopped"
-    stop(ranks, file, out, signal.SIGKILL, "--levels", 3, *options, level="2")
+    stop(1, file, out, signal.SIGKILL, "--levels", 3, level="2")
     assert not (out / "summary.json").exists()
-    run = identify(ranks, file, out, "--levels", 3, "--resume", *options)
+    run = identify(1, file, out, "--levels", 3, "--resume")
     assert summary(run, out)["objective"] == pytest.approx(
         whole["objective"], rel=1e-10
     )
@@ -131,11 +129,9 @@ def test_a_run_resumed_on_the_finest_of_three_grids_still_has_what_a_coarse_one_
 @pytest.mark.parametrize(
     ("ranks", "number", "options"),
     [
-        (1, signal.SIGKILL, []),
         (1, signal.SIGTERM, []),
-        (2, signal.SIGTERM, []),
         (2, signal.SIGUSR1, GROUPS),
-        (2, signal.SIGKILL, GROUPS),
+        (2, signal.SIGKILL, []),
     ],
 )
 def test_stopped_and_resumed_run_gives_the_same_objective_to_the_last_bit(

@@ -40,12 +40,11 @@ def test_gray_scott(tmp_path):
     ).exists()
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
-def test_phase_retrieval(tmp_path, ranks):
+def test_phase_retrieval(tmp_path):
     if not find_spec("skimage"):
         pytest.skip("needs npde_opt[examples]")
     found = metrics(
-        ranks,
+        2,
         ROOT / "meshes" / "phase_retrieval.toml",
         tmp_path / "out",
         "--grid",
@@ -57,10 +56,9 @@ def test_phase_retrieval(tmp_path, ranks):
     assert (tmp_path / "out" / "state.gif").exists()
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
-def test_graded_index(tmp_path, ranks):
+def test_graded_index(tmp_path):
     found = metrics(
-        ranks, ROOT / "meshes" / "graded_index.toml", tmp_path / "out", "--plot"
+        2, ROOT / "meshes" / "graded_index.toml", tmp_path / "out", "--plot"
     )
     assert found["relative_error_n"] < 0.4
     assert (tmp_path / "out" / "course.png").exists()
