@@ -21,7 +21,7 @@ from npde_opt.forward.coefficients import check_coefficients, known_values
 from npde_opt.forward.columns import Batch, Columns, blocks
 from npde_opt.forward.equation import Equation
 from npde_opt.forward.experiment import Driving, Experiment, check_values, looked_at
-from npde_opt.forward.fused import APPLIES, FusedEuler, applies, dtype_of
+from npde_opt.forward.fused import APPLIES, FusedEuler, dtype_of, fused
 from npde_opt.forward.groups import treated
 from npde_opt.forward.guard import Guard, Lookout, Refusal
 from npde_opt.forward.initial import InitialState
@@ -282,11 +282,12 @@ class EvolutionPoint:
         parts = (
             blocks(rest, forward.driving, sought) if together else [(e,) for e in rest]
         )
-        if rest and forward.dtype.itemsize < 8:
-            allowed = f"double but for fused steps of explicit-euler: {APPLIES}"
-            raise InputError("precision", "single", allowed)
         for members in parts:
             found.append(Batch(members, self._stepper(Columns(members))))
+        single = forward.dtype.itemsize < 8
+        if single and not all(isinstance(b.stepper, FusedEuler) for b in found):
+            allowed = f"double but for fused steps of {APPLIES}"
+            raise InputError("precision", "single", allowed)
         return found
 
     def _stepper(self, columns: Columns) -> Stepper:
@@ -302,7 +303,13 @@ class EvolutionPoint:
         found = Stepper(
             self.grid, scheme, groups, forward.times, boundary, *solves, self.capacity
         )
-        return FusedEuler(found, self.k) if forward.fused and applies(found) else found
+        values = {
+            name
+            for e in columns.members
+            for name in forward.driving[e].boundary.coefficients
+        }
+        given = values.isdisjoint(forward.space.blocks)
+        return fused(found, self.k) if forward.fused and given else found
 
     def _run(self, batch: Batch) -> None:
         """The trajectories of a batch and their data."""

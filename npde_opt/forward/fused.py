@@ -6,10 +6,10 @@ one pass over the cells:
     adjoint   lambda = the same with S^T and R_u^T,   dJ/dk += dt r_k^T lambda
     second    the derivative of the adjoint along (du, dk).
 
-Diffusivities are numbers or fields, one or one a direction; sides and cells are any, inactive ones
-too. Equal to the assembled step to rounding, without matrices: loops written for the reaction at
-hand (fused_loops.py) and compiled by numba. Arithmetic is in double precision, also where states
-are kept in single.
+Heun's steps are made of two of these. Diffusivities are numbers or fields, one or one a direction;
+sides, with given values in time, and cells are any, inactive ones too. Equal to the assembled step
+to rounding, without matrices: loops written for the reaction at hand (fused_loops.py) and compiled
+by numba. Arithmetic is in double precision, also where states are kept in single.
 """
 
 from __future__ import annotations
@@ -34,8 +34,11 @@ from npde_opt.terms.state import Gradients, distance, sampled
 
 PRECISIONS = {"double": np.float64, "single": np.float32}
 
-APPLIES = "diffusion and one kinetics, without storage and boundary values"
-"""What is in an equation whose explicit Euler steps are fused, in messages."""
+APPLIES = (
+    "explicit-euler and heun: diffusion and one kinetics, which does not read t, without storage, "
+    "sources, fluxes, and unknown boundary values"
+)
+"""Which steps are fused, in messages."""
 
 
 def dtype_of(precision: str) -> np.dtype:
@@ -46,13 +49,12 @@ def dtype_of(precision: str) -> np.dtype:
 
 
 def applies(stepper: Stepper) -> bool:
-    """Whether the fused step is the same as the stepper's."""
+    """Whether the fused step is the same as the stepper's, where no boundary value is sought."""
     linear, group = stepper.linear, stepper.groups[1]
     if (
-        stepper.scheme.name != "explicit-euler"
+        stepper.scheme.name not in FUSED
         or linear is None
         or linear.part.equation.complex
-        or stepper.boundary.any
         or stepper.capacity is not None
     ):
         return False
@@ -127,10 +129,28 @@ class FusedEuler(Stepper):
     def _sizes(self, n: int) -> tuple[float | np.ndarray, ...]:
         return self.dt(n), self.rate, *self.diffusion.values
 
-    def step(self, n: int, u: np.ndarray) -> Stages:
+    def _whole(self, n: int, j: int, u: np.ndarray) -> np.ndarray:
+        """The array around a state U_j with its ghosts, boundary values too."""
+        whole = self.store.filled(u)
+        outside = self.state(n, j, u).outside if self.boundary.any else None
+        if outside is not None:
+            for c, species in enumerate(whole):
+                outside.put(c, species.T)
+        return whole
+
+    def _seen(self, n: int, j: int, u: np.ndarray) -> np.ndarray:
+        """A state as backward loops take it."""
+        return self._whole(n, j, u) if self.diffusion.padded else self.store.around(u)
+
+    def _step(self, n: int, j: int, u: np.ndarray) -> np.ndarray:
+        """A step of Euler's from U_j, as all that follow."""
         out, around = self.store.state(u), self.store.around
-        given = self.store.filled(u), around(out), *self.parameters
+        given = self._whole(n, j, u), around(out), *self.parameters
         self._kernels(u).step(*given, *self._sizes(n), self._squares)
+        return out
+
+    def step(self, n: int, u: np.ndarray) -> Stages:
+        out = self._step(n, 0, u)
         self._last = weakref.ref(out), math.sqrt(self._squares[0])
         return [u, out]
 
@@ -190,9 +210,50 @@ class FusedEuler(Stepper):
                 found.append(float(change))
         return found
 
-    def _seen(self, u: np.ndarray) -> np.ndarray:
-        """A state as backward loops take it."""
-        return self.store.filled(u) if self.diffusion.padded else self.store.around(u)
+    def _push(
+        self, n: int, j: int, u: np.ndarray, du: np.ndarray, dk: Coefficients
+    ) -> np.ndarray:
+        """Its tangent."""
+        out, around = self.store.state(du), self.store.around
+        states = self._whole(n, j, u), self.store.filled(du), around(out)
+        changes = *self._directions(dk), *self.diffusion.changes(dk)
+        loops, sizes = self._kernels(du), self._sizes(n)
+        loops.push(*states, *self.parameters, *changes, *sizes)
+        return out
+
+    def _pull(
+        self, n: int, j: int, u: np.ndarray, adjoint: np.ndarray, adds: bool
+    ) -> np.ndarray:
+        """Its adjoint, which adds up what `flush` gives."""
+        result = self.store.state(adjoint)
+        scalars, sums = self._scalars, [*self._sums, *self.diffusion.sums]
+        if not adds:
+            scalars, sums = np.empty_like(scalars), [np.empty_like(s) for s in sums]
+        states = self._seen(n, j, u), self.store.filled(adjoint)
+        given = *states, self.store.around(result), *self.parameters
+        self._kernels(adjoint).back(*given, *sums, scalars, *self._sizes(n))
+        return result
+
+    def _twice(
+        self,
+        n: int,
+        j: int,
+        pair: tuple[np.ndarray, np.ndarray],
+        adjoints: tuple[np.ndarray, np.ndarray],
+        dk: Coefficients,
+    ) -> np.ndarray:
+        """The derivative of that, of a state and an adjoint with their changes."""
+        (u, du), (multiplier, dadjoint) = pair, adjoints
+        result, filled = self.store.state(dadjoint), self.store.filled
+        moved = filled(du) if self.diffusion.padded else self.store.around(du)
+        states = self._seen(n, j, u), moved, filled(multiplier), filled(dadjoint)
+        own = *self.diffusion.sums, *self.diffusion.more_sums(dk)
+        sums = *self._sums, *own, self._scalars
+        sizes = *self.diffusion.changes(dk), *self._sizes(n)
+        given = *self.parameters, *self._directions(dk), *sums, *sizes
+        loops = self._kernels(dadjoint)
+        loops.twice(*states, self.store.around(result), *given)
+        return result
 
     def tangent(
         self,
@@ -202,12 +263,7 @@ class FusedEuler(Stepper):
         dk: Coefficients,
         previous: np.ndarray | None = None,
     ) -> Stages:
-        out, filled = self.store.state(du), self.store.filled
-        states = filled(stages[0]), filled(du), self.store.around(out)
-        changes = *self._directions(dk), *self.diffusion.changes(dk)
-        loops, sizes = self._kernels(du), self._sizes(n)
-        loops.push(*states, *self.parameters, *changes, *sizes)
-        return [du, out]
+        return [du, self._push(n, 0, stages[0], du, dk)]
 
     def adjoint(
         self,
@@ -217,13 +273,7 @@ class FusedEuler(Stepper):
         out: Gradients | None,
         late: Sequence[Stages] = (),
     ) -> tuple[np.ndarray, Stages]:
-        result = self.store.state(adjoint)
-        scalars, sums = self._scalars, [*self._sums, *self.diffusion.sums]
-        if out is None:
-            scalars, sums = np.empty_like(scalars), [np.empty_like(s) for s in sums]
-        states = self._seen(stages[0]), self.store.filled(adjoint)
-        given = *states, self.store.around(result), *self.parameters
-        self._kernels(adjoint).back(*given, *sums, scalars, *self._sizes(n))
+        result = self._pull(n, 0, stages[0], adjoint, out is not None)
         return result, [np.empty(0), adjoint] if out is None else []
 
     def second(
@@ -237,20 +287,8 @@ class FusedEuler(Stepper):
         out: Gradients,
         late: Sequence[Stages] = (),
     ) -> tuple[np.ndarray, Stages]:
-        result, filled = self.store.state(dadjoint), self.store.filled
-        before = self._seen(stages[0]), self._seen(changes[0])
-        ghosted = filled(multipliers[1]), filled(dadjoint)
-        given = *before, *ghosted, self.store.around(result), *self.parameters
-        sums = (
-            *self._sums,
-            *self.diffusion.sums,
-            *self.diffusion.more_sums(dk),
-            self._scalars,
-        )
-        sizes = *self.diffusion.changes(dk), *self._sizes(n)
-        loops = self._kernels(dadjoint)
-        loops.twice(*given, *self._directions(dk), *sums, *sizes)
-        return result, []
+        adjoints = multipliers[1], dadjoint
+        return self._twice(n, 0, (stages[0], changes[0]), adjoints, dk), []
 
     def discard(self) -> None:
         super().discard()
@@ -265,3 +303,73 @@ class FusedEuler(Stepper):
             out.add(name, next(sums).T if field else float(self._scalars[i]))
         self.diffusion.flush(out)
         self._clear()
+
+
+class FusedHeun(FusedEuler):
+    """u+ = (u + E(E(u))) / 2 of steps E of Euler's."""
+
+    def _half(self, u: np.ndarray) -> np.ndarray:
+        return np.multiply(u, 0.5, out=self.store.state(u))
+
+    def _mean(self, u: np.ndarray, moved: np.ndarray) -> np.ndarray:
+        """Of both, in place of the second."""
+        moved += u
+        moved *= 0.5
+        return moved
+
+    def step(self, n: int, u: np.ndarray) -> Stages:
+        first = self._step(n, 0, u)
+        return [u, first, self._mean(u, self._step(n, 1, first))]
+
+    def tangent(
+        self,
+        n: int,
+        stages: Stages,
+        du: np.ndarray,
+        dk: Coefficients,
+        previous: np.ndarray | None = None,
+    ) -> Stages:
+        first = self._push(n, 0, stages[0], du, dk)
+        second = self._push(n, 1, stages[1], first, dk)
+        return [du, first, self._mean(du, second)]
+
+    def adjoint(
+        self,
+        n: int,
+        stages: Stages,
+        adjoint: np.ndarray,
+        out: Gradients | None,
+        late: Sequence[Stages] = (),
+    ) -> tuple[np.ndarray, Stages]:
+        half, adds = self._half(adjoint), out is not None
+        first = self._pull(n, 1, stages[1], half, adds)
+        result = self._pull(n, 0, stages[0], first, adds)
+        result += half
+        return result, [] if adds else [np.empty(0), first, half]
+
+    def second(
+        self,
+        n: int,
+        stages: Stages,
+        changes: Stages,
+        multipliers: Stages,
+        dadjoint: np.ndarray,
+        dk: Coefficients,
+        out: Gradients,
+        late: Sequence[Stages] = (),
+    ) -> tuple[np.ndarray, Stages]:
+        (_, first, half), dhalf = multipliers, self._half(dadjoint)
+        pairs = list(zip(stages, changes, strict=True))
+        dfirst = self._twice(n, 1, pairs[1], (half, dhalf), dk)
+        result = self._twice(n, 0, pairs[0], (first, dfirst), dk)
+        result += dhalf
+        return result, []
+
+
+FUSED = {"explicit-euler": FusedEuler, "heun": FusedHeun}
+
+
+def fused(stepper: Stepper, coefficients: Coefficients) -> Stepper:
+    """The stepper with fused steps, or as it is where there are none."""
+    kind = FUSED[stepper.scheme.name] if applies(stepper) else None
+    return kind(stepper, coefficients) if kind is not None else stepper

@@ -11,6 +11,7 @@ from npde_opt.grids import Boundary
 from npde_opt.observations import snapshots
 from npde_opt.parameters import Shared, Unknown
 from npde_opt.terms import Diffusion, Kinetics
+from npde_opt.terms.boundary import SideValue
 
 SIDES = {"x-": "dirichlet", "y+": Boundary("robin", 0.7)}
 PERIODIC = {"y-": "periodic", "y+": "periodic", "x+": "dirichlet"}
@@ -40,16 +41,28 @@ UNKNOWNS = [
 ]
 
 
-def problem(fused, runs=2, end=0.006, shape=SHAPE, **given):
+VALUES = [
+    {"u": {"x-": "1 + sin(40*t)*y"}, "v": {"y+": "0.3 + x*t"}},
+    {"u": {"x-": SideValue("y", [0.0, 2.0], [0.0, 0.01])}},
+]
+"""Of each run, given, in time."""
+
+
+def problem(
+    fused, runs=2, end=0.006, shape=SHAPE, scheme="explicit-euler", values=None, **given
+):
     starts = [{"u": "1 - 0.5*x", "v": "v0**2"}, {"u": "0.4 + 0.3*x", "v": "v0"}]
     J, m, dm = objective(
         several,
         [u for u in UNKNOWNS if len(shape) > 1 or u.name != "Dw"],
-        "explicit-euler",
+        scheme,
         ("u", "v"),
         end=end,
         shape=shape,
-        trials=lambda grid: [Experiment(start) for start in starts[:runs]],
+        trials=lambda grid: [
+            Experiment(start, boundary=values[e] if values else {})
+            for e, start in enumerate(starts[:runs])
+        ],
         samplings=lambda grid, times: [snapshots(grid, times[[2, -1]], "u*v")],
         **given,
     )
@@ -66,10 +79,24 @@ def problem(fused, runs=2, end=0.006, shape=SHAPE, **given):
         {"sides": PERIODIC},
         {"sides": SIDES, "edges": STRETCHED, "active": HOLES, "end": 0.002},
         {"edges": STRETCHED, "radial": True, "active": HOLES, "end": 0.002},
+        {"sides": SIDES, "values": VALUES},
+        {"scheme": "heun", "edges": STRETCHED, "active": HOLES, "end": 0.002},
+        {"scheme": "heun", "sides": SIDES, "values": VALUES, "runs": 1},
         {"shape": (11,), "sides": {"x+": "dirichlet"}, "runs": 1},
         {"shape": (5, 6, 4), "sides": {"z-": "dirichlet"}, "runs": 1},
     ],
-    ids=["neumann", "sides", "periodic", "stretched", "radial", "line", "box"],
+    ids=[
+        "neumann",
+        "sides",
+        "periodic",
+        "stretched",
+        "radial",
+        "values",
+        "heun",
+        "heun-values",
+        "line",
+        "box",
+    ],
 )
 def test_fused_steps_are_the_assembled_ones(given):
     found = []
