@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from mpi4py import MPI
+from petsc4py import PETSc
 
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid
@@ -123,3 +124,25 @@ def test_odd_periodic_axes_that_are_cut_are_refused():
     assert not fits(grid.layout, (True, True))
     with pytest.raises(InputError, match="periodic ones are even"):
         LinearSolver(StencilMatrix(grid), grid, PREFIX, "planes")
+
+
+@pytest.mark.parallel([2, 3])
+def test_other_krylov_methods_take_the_cycle_and_new_values(spread):
+    grid, matrix = problem("walls", MPI.COMM_WORLD)
+    PETSc.Options()[PREFIX + "ksp_type"] = "cg"
+    try:
+        solver = LinearSolver(matrix, grid, PREFIX, "planes", rtol=1e-10)
+        solver.update()
+        planes = matrix.zeroed()
+        Diffusion(grid, "k").at({"k": 1 + grid.volume}).add_planes(planes)
+        matrix.refresh()
+        solver.update()
+        b, x = matrix.mat.createVecs()
+        b.set(1.0)
+        solver.solve(b, x)
+        assert solver.ksp.getType() == "cg"
+        assert solver.ksp.getIterationNumber() <= 12
+        assert solver.true_residual <= 1e-8
+        solver.destroy()
+    finally:
+        PETSc.Options().delValue(PREFIX + "ksp_type")

@@ -182,16 +182,17 @@ class Box:
                 for field, values in zip(fields, buffer, strict=True):
                     field[into] = values
 
-    def with_ghosts(self, planes: Planes) -> Planes:
-        """Owned planes with ghosts; they themselves where there are none. Collective."""
+    def with_ghosts(self, planes: Planes, kept: Planes) -> Planes:
+        """Owned planes with ghosts, in arrays that are kept from call to call; the planes
+        themselves where there are no ghosts. Collective."""
         if not self._phases:
             return planes
-        found: Planes = {}
         for offset, values in planes.items():
-            found[offset] = np.zeros(self.cells[::-1], values.dtype)
-            found[offset][self.inner] = values
-        self.exchange(*found.values())
-        return found
+            if offset not in kept:
+                kept[offset] = np.zeros(self.cells[::-1], values.dtype)
+            kept[offset][self.inner] = values
+        self.exchange(*kept.values())
+        return kept
 
     def coarsened(self, halved: Sequence[bool]) -> Box:
         """The box of the level below, where cell 2I of an axis is the coarse cell I."""

@@ -97,6 +97,7 @@ class PlaneCycle:
         """Row sums of the finest level."""
         self.before = rows_before(self.box.cells)
         """The rows before those of the finest level, ghosts among them."""
+        self._kept: Planes = {}
 
     @property
     def levels(self) -> list[PlaneLevel]:
@@ -107,7 +108,7 @@ class PlaneCycle:
         """The planes of a symmetric matrix, owned [k, j, i] by offset, with ghosts: one of o and
         -o; those towards what is outside are set to 0. Collective."""
         half = {o: values for o, values in planes.items() if first_half(o)}
-        return one_half(self.box.with_ghosts(half), self.box.wraps)
+        return one_half(self.box.with_ghosts(half, self._kept), self.box.wraps)
 
     def update(self, planes: Planes) -> None:
         """Takes the values of a symmetric matrix, owned [k, j, i] by offset. Collective."""
