@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from mpi4py import MPI
 from petsc4py import PETSc
 
 from npde_opt.forward import Equation, Evolution, Experiment, Steady
@@ -9,10 +10,13 @@ from npde_opt.forward.schemes import SCHEMES
 from npde_opt.grids import Grid
 from npde_opt.linear import LinearSolver
 from npde_opt.linear.choice import Reuse, choice
+from npde_opt.misfits import LeastSquares
+from npde_opt.objective import Objective
 from npde_opt.observations import at_points, snapshots
 from npde_opt.operators.stencils import StencilMatrix
 from npde_opt.parameters import ParameterSpace, Unknown
 from npde_opt.terms import Diffusion
+from npde_opt.verify import dot_product_test, taylor_test
 
 PREFIX = "choose_"
 ENDS = {"x-": "dirichlet", "x+": "dirichlet"}
@@ -99,29 +103,51 @@ def test_what_is_asked_for_is_taken(option):
     solver.destroy()
 
 
-@pytest.mark.parallel([1, 2])
-def test_forward_maps_say_how_often_they_solve():
+def forward_map(kind, recipe="auto"):
+    """Diffusion between two sides, steady or in four implicit steps."""
     grid = Grid((20, 18), boundaries=ENDS)
     space = ParameterSpace(grid, [Unknown("D", "log")])
-    equation, m = Equation(grid, [Diffusion(grid, "D")]), space.from_values({"D": 0.1})
-    steady = Steady(
-        space,
-        equation,
-        {},
-        [Experiment(boundary={"x+": 1.0})],
-        [at_points(grid, (), np.array([[0.4, 0.5]]))],
-    )
-    evolution = Evolution(
-        space,
-        equation,
-        {},
-        [Experiment({"u": "x*(1 - x)"})],
-        [snapshots(grid, [1.0])],
-        SCHEMES["imex-euler"],
-        np.linspace(0, 1, 5),
-    )
-    for forward in (steady, evolution):
-        at = forward.linearize(m)
-        assert forward.asked()["state"].startswith("direct (direct: ")
-        at.destroy()
-        forward.destroy()
+    equation = Equation(grid, [Diffusion(grid, "D")])
+    if kind == "steady":
+        seen = [at_points(grid, (), np.array([[0.4, 0.5], [0.7, 0.2]]))]
+        run = Experiment(boundary={"x+": 1.0})
+        return Steady(space, equation, {}, [run], seen, recipe=recipe)
+    run, seen = Experiment({"u": "x*(1 - x)"}), [snapshots(grid, [1.0])]
+    how, times = SCHEMES["imex-euler"], np.linspace(0, 1, 5)
+    return Evolution(space, equation, {}, [run], seen, how, times, recipe=recipe)
+
+
+@pytest.mark.parallel([1, 2])
+@pytest.mark.parametrize("kind", ["steady", "evolution"])
+def test_forward_maps_say_how_often_they_solve(kind):
+    forward = forward_map(kind)
+    at = forward.linearize(forward.space.from_values({"D": 0.1}))
+    assert forward.asked()["state"].startswith("direct (direct: ")
+    at.destroy()
+    forward.destroy()
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize("kind", ["steady", "evolution"])
+@pytest.mark.parametrize("recipe", ["auto", "direct", "geometric", "planes"])
+def test_derivatives_through_every_path(kind, recipe):
+    if recipe == "planes" and MPI.COMM_WORLD.size > 1:
+        pytest.skip("too few cells a rank for planes")
+    PETSc.Options()["state_ksp_rtol"] = "1e-13"
+    forward = forward_map(kind, recipe)
+    (layout,) = forward.layouts
+    data = np.full((layout.size, 1), 0.3)
+    J = Objective(forward, [LeastSquares(data, 0.2, layout)], {})
+    space = forward.space
+    m, dm = space.create_vec(), space.create_vec()
+    for seed, vec in enumerate((m, dm)):
+        whole = np.random.default_rng(seed).random(space.grid.shape)
+        space.own(vec, "D")[...] = whole[space.grid.local_slice] - seed / 2
+    orders = taylor_test(J, m, dm)
+    assert orders.problems() == [], orders
+    lin = forward.linearize(m)
+    predicted = [found.copy() for found in lin.data]
+    assert dot_product_test(lin, dm, predicted) <= 1e-10
+    lin.destroy()
+    J.destroy()
+    PETSc.Options().delValue("state_ksp_rtol")

@@ -225,6 +225,25 @@ def test_too_few_iterations_are_told():
     solver.destroy()
 
 
+def test_a_residual_that_is_small_enough_ends_a_solve():
+    """The tolerance in the residual's own unit, which corrections of a step are solved to."""
+    grid, matrix = problem("walls")
+    solver = LinearSolver(matrix, grid, PREFIX, "planes", norm="unpreconditioned")
+    solver.update()
+    b, x = matrix.mat.createVecs()
+    b.set(1.0)
+    taken = []
+    for atol in (1e-300, 1e-3 * b.norm()):
+        solver.ksp.setTolerances(atol=atol)
+        solver.solve(b, x)
+        taken.append(solver.ksp.getIterationNumber())
+    r = b.duplicate()
+    matrix.mat.mult(x, r)
+    r.aypx(-1.0, b)
+    assert 1e-8 * b.norm() < r.norm() <= 1e-3 * b.norm() and taken[1] < taken[0]
+    solver.destroy()
+
+
 def test_what_does_not_fit_is_refused():
     grid, matrix = problem("walls")
     with pytest.raises(InputError, match="planes"):
