@@ -22,6 +22,7 @@ from npde_opt.cases.sources import Sources
 from npde_opt.errors import InputError, collective
 from npde_opt.grids import AXES, Boundary, Grid, check_indices
 from npde_opt.grids.pockets import largest_pocket
+from npde_opt.grids.scattered import Mask
 
 CELL_BYTES = 40
 """At least, of arrays over the whole grid that a rank makes while it reads a case."""
@@ -118,7 +119,9 @@ class Domain:
         periodic = [
             self.boundaries[a + "-"].kind == "periodic" for a in AXES[: self.dim]
         ]
-        return largest_pocket(mask, periodic) if grid.keep == "largest" else mask
+        if grid.keep == "largest":
+            return largest_pocket(Mask.alone(mask), periodic).owned
+        return mask
 
     def settled(
         self, kind: str, at: np.ndarray, names: str | Sequence[str], what: str
@@ -142,7 +145,9 @@ class Domain:
         periodic = [
             self.boundaries[a + "-"].kind == "periodic" for a in AXES[: self.dim]
         ]
-        return OwnCells(tuple(self.edges), self.mask(self.edges), tuple(periodic))
+        whole = self.mask(self.edges)
+        mask = None if whole is None else Mask.alone(whole)
+        return OwnCells(tuple(self.edges), mask, tuple(periodic))
 
     def grid(self, comm: MPI.Intracomm, edges: list[np.ndarray] | None = None) -> Grid:
         """The case's grid, or one of other edges over the same box. Collective."""

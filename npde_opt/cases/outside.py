@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from npde_opt.grids.locate import boxed, located, lost
+from npde_opt.grids.scattered import Mask
 
 REFUSE, SNAP, DROP = "refuse", "snap", "drop"
 """REFUSE leaves places as they are: whoever uses them refuses them."""
@@ -20,7 +21,7 @@ class OwnCells:
     """The cells of a case's grid, without the grid: what locate.py asks of one."""
 
     edges: tuple[np.ndarray, ...]
-    active_global: np.ndarray | None
+    mask: Mask | None
     periodic_axes: tuple[bool, ...]
 
     @property

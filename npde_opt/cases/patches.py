@@ -34,7 +34,7 @@ def patch(
 ) -> Patch:
     """A bump (1 - (r / radius)^2)^2 over the active cells with centres within `radius`, by volume,
     or the cell that holds the point where there are none. On periodic axes distances are the
-    shortest ways round; `locate.py` says where a point may lie, and what `nearest` is.
+    shortest ways round; `locate.py` says where a point may lie, and what `nearest` is. Collective.
 
     Raises:
         InputError: for a point outside the box, or one far from active cells unless `nearest`.
@@ -55,8 +55,8 @@ def patch(
         )
     )
     inside = squares < 1
-    if grid.active_global is not None:
-        inside = inside & grid.active_global[np.ix_(*near)]
+    if grid.mask is not None:
+        inside = inside & grid.mask.at(near)
     if not inside.any():
         _, cells = located(grid, x[None], [field], nearest)
         return Patch(tuple(cells), np.ones(1))

@@ -21,7 +21,7 @@ def known_values(grid: Grid, known: Coefficients) -> dict[str, np.ndarray]:
     """Known coefficients as numbers or owned arrays, 1 in inactive cells."""
     found = {name: np.asarray(value, float) for name, value in known.items()}
     for name, values in found.items():
-        if values.shape == grid.local_shape and grid.active_global is not None:
+        if values.shape == grid.local_shape and grid.mask is not None:
             found[name] = np.where(grid.active, values, 1.0)
     return found
 

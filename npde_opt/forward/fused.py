@@ -103,7 +103,7 @@ class FusedEuler(Stepper):
         """s: 1/gamma, 0 in inactive cells."""
         assert self.linear is not None
         s = 1 / self.linear.part.equation.inertia
-        if self.grid.active_global is None:
+        if self.grid.mask is None:
             return s
         return np.ascontiguousarray(np.where(self.grid.active, s, 0.0).T)
 
@@ -119,7 +119,7 @@ class FusedEuler(Stepper):
         """Of a state, which may have an axis of samples (see columns.py)."""
         if u.ndim not in self._compiled:
             cells = Cells(self.grid.dim, u.ndim > self.grid.dim + 1)
-            masked = self.grid.active_global is not None
+            masked = self.grid.mask is not None
             written = self.diffusion.spread(cells), cells, masked
             self._compiled[u.ndim] = kernels(
                 self.kinetics.expressions, self.fields, *written

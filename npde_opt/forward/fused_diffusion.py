@@ -43,7 +43,7 @@ class ConstantValues:
             if isinstance(t, Diffusion)
         ]
         return (
-            grid.active_global is None
+            grid.mask is None
             and not grid.radial
             and all(b.kind in ("neumann", "periodic") for b in grid.boundaries.values())
             and all(np.allclose(w, w[0], rtol=1e-12, atol=0) for w in grid.widths)

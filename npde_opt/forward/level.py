@@ -18,7 +18,7 @@ from npde_opt.aliases import Coefficients
 from npde_opt.errors import InputError
 from npde_opt.forward.equation import Equation
 from npde_opt.grids import Grid
-from npde_opt.reductions import total
+from npde_opt.reductions import smallest, total
 from npde_opt.terms.interface import LinearAt, LinearTerm, Planes
 
 BALANCED = 1e-8
@@ -65,6 +65,17 @@ class Level:
         return np.where(self.grid.active, moved, 0.0)
 
 
+def first_active(grid: Grid) -> tuple[int, ...]:
+    """The first active cell in the order of i, then j, then k. Collective."""
+    own = np.argwhere(grid.active)
+    number = float(grid.size)
+    if own.size:
+        cell = tuple(own[0] + np.asarray(grid.start))
+        number = float(np.ravel_multi_index(cell, grid.shape))
+    least = int(smallest(grid.comm, number))
+    return tuple(int(i) for i in np.unravel_index(least, grid.shape))
+
+
 class Pin(LinearTerm):
     """a_ii e_i e_i^T of the first active cell; it comes after all other terms."""
 
@@ -74,8 +85,7 @@ class Pin(LinearTerm):
 
     def __init__(self, grid: Grid):
         super().__init__(grid)
-        mask = grid.active_global
-        first = np.zeros(grid.dim, int) if mask is None else np.argwhere(mask)[0]
+        first = first_active(grid)
         here = all(
             s.start <= i < s.stop for i, s in zip(first, grid.local_slice, strict=True)
         )

@@ -129,7 +129,7 @@ class LinearPart:
             rows += np.abs(plane)
         rows /= self.mass
         return float(
-            (rows if self.grid.active_global is None else rows[self.grid.active]).max(
+            (rows if self.grid.mask is None else rows[self.grid.active]).max(
                 initial=0.0
             )
         )

@@ -415,7 +415,7 @@ class Limits:
             flat, kept = np.ravel(whole, order="F"), np.ravel(on, order="F")
         else:
             flat, kept = sample(whole, start), sample(on, start)
-        return flat if self.grid.active_global is None else flat[kept]
+        return flat if self.grid.mask is None else flat[kept]
 
     def _negative(self, state: State) -> str | None:
         """What is wrong with diffusivities D(u) at a state: values below 0 (beyond rounding) make

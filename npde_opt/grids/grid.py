@@ -20,8 +20,10 @@ from petsc4py import PETSc
 from npde_opt import reductions
 from npde_opt.errors import InputError
 from npde_opt.grids.boundary import Boundary, boundaries_of
+from npde_opt.grids.cuts import balanced
 from npde_opt.grids.geometry import AXES, RADIAL_AXES, Geometry, check_radial, edges_of
 from npde_opt.grids.layout import Layout, neighbours
+from npde_opt.grids.scattered import Mask, Scattered, halved, in_boxes
 from npde_opt.petsc_options import from_options
 
 Made = TypeVar("Made")
@@ -37,8 +39,10 @@ class Grid:
         origin: coordinates of the lower corner (default 0), with `extent`.
         boundaries: side name ('x-', 'x+', 'y-', ...) to Boundary or kind name; Neumann where not
             given.
-        active: bool array [i, j, k] given on every rank; False cells are left out of the domain.
-        components: values a cell in `create_vec` and `dm`.
+        active: False cells are left out of the domain: a bool array [i, j, k] given on every rank,
+            or a Scattered one, of which each rank has a box. Boxes have about equal numbers of
+            active cells (see cuts.py).
+        components: values a cell in `create_vec`.
         radial: the first axis is the distance r from an axis of symmetry, a second one z: cells
             are rings (see geometry.py). Sides and texts call them x and y.
         like: a grid of the same shape, whose layout and volumes are shared.
@@ -56,7 +60,7 @@ class Grid:
         edges: Sequence[np.ndarray] | None = None,
         origin: Sequence[float] | None = None,
         boundaries: Mapping[str, Boundary | str] | None = None,
-        active: np.ndarray | None = None,
+        active: np.ndarray | Scattered | None = None,
         components: int = 1,
         radial: bool = False,
         comm: MPI.Intracomm = MPI.COMM_WORLD,
@@ -74,32 +78,42 @@ class Grid:
         if radial:
             check_radial(self.edges, self.boundaries["x-"].kind)
         check_indices(self.shape, self.components, comm)
-        fits = like is not None and like.shape == self.shape and like.comm is comm
-        self.layout: Layout = (
-            like.layout if like is not None and fits else self._layout()
-        )
+        near = like if like is not None and like.shape == self.shape else None
+        if near is not None and near.comm is not comm:
+            near = None
+        even = near.layout if near is not None else self._layout()
+        kept = near is not None and active is near.mask
+        mask = near.mask if near is not None and kept else self._mask(active, even)
+        self.layout: Layout = even
+        if mask is not None and near is None:
+            self.layout = self._balanced(mask, even)
         self.start, self.local_shape = self.layout.start, self.layout.local_shape
-        self.stop = tuple(
-            s + n for s, n in zip(self.start, self.local_shape, strict=True)
-        )
-        self.local_slice = tuple(
-            slice(a, b) for a, b in zip(self.start, self.stop, strict=True)
-        )
-        kept = like is not None and fits and active is like.active_global
-        self.active_global: np.ndarray | None = active if kept else self._mask(active)
+        self.local_slice = self.layout.box
+        self.stop = tuple(s.stop for s in self.local_slice)
+        self.mask: Mask | None = None if mask is None else in_boxes(mask, self.layout)
         self.shared: dict[Hashable, Any] = {}
         if (
-            like is not None
-            and fits
-            and radial == like.radial
-            and all(a is b for a, b in zip(self.edges, like.edges, strict=True))
+            near is not None
+            and radial == near.radial
+            and all(a is b for a, b in zip(self.edges, near.edges, strict=True))
         ):
-            self.__dict__["volume"] = like.volume
-            self.__dict__["geometry"] = like.geometry
-            if self.active_global is like.active_global:
-                self.shared = like.shared
+            self.__dict__["volume"] = near.volume
+            self.__dict__["geometry"] = near.geometry
+            if self.mask is near.mask:
+                self.shared = near.shared
+        wraps = [self.periodic(d) for d in range(self.dim)]
+        self._beside: np.ndarray | None
+        if (
+            near is not None
+            and self.mask is near.mask
+            and wraps == [near.periodic(d) for d in range(self.dim)]
+        ):
+            self._beside = near._beside
+        else:
+            self._beside = self._with_neighbours()
 
-    def _create_dm(self, components: int) -> PETSc.DMDA:
+    def _even(self) -> tuple[tuple[int, ...], ...]:
+        """Cells along each axis of the boxes that PETSc cuts a grid into."""
         kinds = [
             PETSc.DM.BoundaryType.PERIODIC
             if self.periodic(d)
@@ -107,9 +121,9 @@ class Grid:
             for d in range(self.dim)
         ]
         try:
-            return PETSc.DMDA().create(
+            dm = PETSc.DMDA().create(
                 sizes=self.shape,
-                dof=components,
+                dof=1,
                 stencil_width=1,
                 boundary_type=kinds,
                 stencil_type=PETSc.DMDA.StencilType.STAR,
@@ -121,6 +135,9 @@ class Grid:
                 self.comm.size,
                 f"at most as many as grid {self.shape} can be cut into",
             ) from error
+        ranges = tuple(tuple(int(n) for n in r) for r in dm.getOwnershipRanges())
+        dm.destroy()
+        return ranges
 
     def _layout(self) -> Layout:
         # PETSc would wait for ever for ranks that make another grid, or none.
@@ -128,28 +145,55 @@ class Grid:
             f"{name} {side.kind}" for name, side in self.boundaries.items()
         )
         reductions.same(self.comm, f"{self.shape} with {sides}", "the grid")
-        dm = self._create_dm(1)
-        ranges = tuple(tuple(int(n) for n in r) for r in dm.getOwnershipRanges())
-        dm.destroy()
-        return Layout(ranges, self.comm.rank)
+        return Layout(self._even(), self.comm.rank)
 
-    @cached_property
-    def dm(self) -> PETSc.DMDA:
-        """The DMDA of `components` values a cell, made when it is first asked for. Collective."""
-        return self._create_dm(self.components)
-
-    def _mask(self, active: np.ndarray | None) -> np.ndarray | None:
+    def _mask(
+        self, active: np.ndarray | Scattered | None, layout: Layout
+    ) -> Mask | None:
+        """As given, or in the boxes of a layout; None where all cells are active. Collective."""
         if active is None:
             return None
-        mask = np.asarray(active)
-        if mask.shape != self.shape:
+        given = active if isinstance(active, Scattered) else np.asarray(active)
+        if given.shape != self.shape:
             raise InputError(
-                "grid.active", f"shape {mask.shape}", f"shape {self.shape}"
+                "grid.active", f"shape {given.shape}", f"shape {self.shape}"
             )
-        mask = np.asfortranarray(mask.astype(bool))
-        if not mask.any():
+        if not isinstance(given, Scattered):
+            given = Scattered.of(self.comm, layout, given)
+        owned = np.asfortranarray(given.owned.astype(bool))
+        mask = Mask(self.comm, given.layout, owned).counted()
+        if not mask.size:
             raise InputError("grid.active", "no active cell", "at least one")
-        return None if mask.all() else mask
+        return None if mask.size == self.size else mask
+
+    def _balanced(self, mask: Mask, even: Layout) -> Layout:
+        """Boxes of about equal numbers of active cells."""
+        ranks = self.comm.size
+        found = balanced(mask, ranks) if ranks > 1 else None
+        return even if found is None else Layout(found.counts, self.comm.rank)
+
+    def _with_neighbours(self) -> np.ndarray | None:
+        """The mask of the owned cells and one more all round, at ends of axes that are not
+        periodic the outermost ones again; None where all cells are active. Collective."""
+        if self.mask is None:
+            return None
+        cells = [
+            np.arange(a - 1, b + 1) % n
+            if self.periodic(d)
+            else np.clip(np.arange(a - 1, b + 1), 0, n - 1)
+            for d, (a, b, n) in enumerate(
+                zip(self.start, self.stop, self.shape, strict=True)
+            )
+        ]
+        return self.mask.at(cells)
+
+    @property
+    def active_beside(self) -> np.ndarray:
+        """The mask of the owned cells [i, j, k] and one more all round, those behind the end of a
+        periodic axis its first ones; elsewhere the outermost cells are there twice."""
+        if self._beside is None:
+            return np.ones([n + 2 for n in self.local_shape], bool, order="F")
+        return self._beside
 
     def periodic(self, axis: int) -> bool:
         return self.boundaries[AXES[axis] + "-"].kind == "periodic"
@@ -160,16 +204,14 @@ class Grid:
 
     @property
     def active_size(self) -> int:
-        return (
-            self.size if self.active_global is None else int(self.active_global.sum())
-        )
+        return self.size if self.mask is None else self.mask.size
 
     @cached_property
     def active(self) -> np.ndarray:
         """Owned part of the mask, bool [i, j, k]."""
-        if self.active_global is None:
+        if self.mask is None:
             return np.ones(self.local_shape, bool, order="F")
-        return np.asfortranarray(self.active_global[self.local_slice])
+        return self.mask.owned
 
     @cached_property
     def geometry(self) -> Geometry:
@@ -213,11 +255,9 @@ class Grid:
     @cached_property
     def active_local_size(self) -> int:
         """Number of owned active cells."""
-        return (
-            self.layout.local_size
-            if self.active_global is None
-            else int(self.active.sum())
-        )
+        if self.mask is None:
+            return self.layout.local_size
+        return self.mask.local_size
 
     def create_vec(self) -> PETSc.Vec:
         """A Vec of `components` values a cell, cell by cell."""
@@ -248,11 +288,7 @@ class Grid:
     def pack(self, values: np.ndarray) -> np.ndarray:
         """The values of the owned active cells, one after the other, from an owned array [i, j,
         k]."""
-        return (
-            values.ravel(order="F")
-            if self.active_global is None
-            else values.T[self.active.T]
-        )
+        return values.ravel(order="F") if self.mask is None else values.T[self.active.T]
 
     def put(self, values: np.ndarray, vec: PETSc.Vec) -> None:
         """Writes owned values [i, j, k] into a Vec of active cells, or [c, i, j, k] into one that
@@ -264,14 +300,14 @@ class Grid:
     def take(self, vec: PETSc.Vec, out: np.ndarray | None = None) -> np.ndarray:
         """The owned values that `put` wrote, in `out`; where that is not given an array [i, j, k],
         which is a view of the Vec if all cells are active. Inactive cells get 0."""
-        if out is None and self.active_global is None:
+        if out is None and self.mask is None:
             return self.view(vec)
         if out is None:
             out = np.empty(self.local_shape, order="F")
         array, n = vec.getArray(readonly=True), self.active_local_size
         for c, v in enumerate(out if out.ndim > self.dim else out[None]):
             part = array[c * n : (c + 1) * n]
-            if self.active_global is None:
+            if self.mask is None:
                 v[...] = part.reshape(self.local_shape, order="F")
             else:
                 v[...] = 0.0
@@ -319,6 +355,20 @@ class Grid:
                     to = inner[:d] + (ghost,) + inner[d + 1 :]
                     out[of_cells(to)] = beside.squeeze(d - self.dim)
         return out
+
+    def own(self, field: str, values: np.ndarray) -> np.ndarray:
+        """The owned part [i, j, k] of an array that is whole on every rank, or owned already.
+        Raises InputError naming `field` for another shape."""
+        given = np.asarray(values)
+        if given.shape not in (self.shape, self.local_shape):
+            raise InputError(field, f"shape {given.shape}", f"shape {self.shape}")
+        whole = given.shape == self.shape
+        return np.asfortranarray(given[self.local_slice] if whole else given)
+
+    def owns(self, cells: Sequence[np.ndarray]) -> np.ndarray:
+        """Which cells (n,), given by one index array an axis, this rank owns."""
+        sides = zip(cells, self.start, self.stop, strict=True)
+        return np.all([(first <= i) & (i < end) for i, first, end in sides], axis=0)
 
     def from_natural(self, array: np.ndarray) -> PETSc.Vec:
         """A Vec from a global array [i, j, k] given on every rank."""
@@ -376,11 +426,11 @@ class Grid:
         return vec
 
     def with_(self, **changes: object) -> Grid:
-        """The same grid with other boundaries, components, mask or communicator."""
+        """The same grid with other boundaries, components or mask. Collective."""
         given: dict[str, Any] = {
             "edges": self.edges,
             "boundaries": self.boundaries,
-            "active": self.active_global,
+            "active": self.mask,
             "components": self.components,
             "radial": self.radial,
             "comm": self.comm,
@@ -399,17 +449,7 @@ class Grid:
             for e, h in zip(self.edges, halve, strict=True)
         ]
         shape = [e.size - 1 for e in edges]
-        active = None
-        if self.active_global is not None:
-            active = self.active_global
-            for d, h in enumerate(halve):
-                active = (
-                    np.logical_or.reduceat(
-                        active, np.arange(0, self.shape[d], 2), axis=d
-                    )
-                    if h
-                    else active
-                )
+        active = None if self.mask is None else halved(self.mask, halve)
         return Grid(
             shape,
             edges=edges,
@@ -434,8 +474,6 @@ class Grid:
             if hasattr(made, "destroy"):
                 made.destroy()
         self.shared.clear()
-        if "dm" in self.__dict__:
-            self.__dict__.pop("dm").destroy()
 
 
 def check_indices(shape: Sequence[int], components: int, comm: MPI.Intracomm) -> None:

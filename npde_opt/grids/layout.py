@@ -58,6 +58,12 @@ class Layout:
     def local_size(self) -> int:
         return int(np.prod(self.local_shape, dtype=np.int64))
 
+    @property
+    def box(self) -> tuple[slice, ...]:
+        """The owned cells of the grid."""
+        sides = zip(self.start, self.local_shape, strict=True)
+        return tuple(slice(first, first + n) for first, n in sides)
+
     def owned(self) -> list[np.ndarray]:
         """Global indices of the owned cells along each axis."""
         return [
@@ -119,51 +125,6 @@ class Layout:
                 else c
             )
         return Layout(tuple(counts), self.rank)
-
-
-class Numbering:
-    """PETSc's global numbers of the unknowns: all cells of a layout, or those of a global bool
-    mask, box by box."""
-
-    def __init__(self, layout: Layout, mask: np.ndarray | None = None):
-        self.layout, self.mask = layout, mask
-        self._ids = None if mask is None else self._number(mask)
-
-    def _number(self, mask: np.ndarray) -> np.ndarray:
-        ids = np.full(self.layout.shape, -1, PETSc.IntType, order="F")
-        first = 0
-        for rank in range(self.layout.rank_count):
-            part = Layout(self.layout.counts, rank)
-            box = tuple(
-                slice(s, s + n)
-                for s, n in zip(part.start, part.local_shape, strict=True)
-            )
-            on = mask[box].ravel(order="F")
-            ids[box] = np.where(on, first + np.cumsum(on) - 1, -1).reshape(
-                part.local_shape, order="F"
-            )
-            first += int(on.sum())
-        return ids
-
-    def of(self, cells: list[np.ndarray]) -> np.ndarray:
-        """Numbers of cells given by one index array an axis (broadcast); -1 where there is no
-        unknown."""
-        if self._ids is None:
-            return self.layout.global_index(cells)
-        inside: np.ndarray | bool = True
-        for i, n in zip(cells, self.layout.shape, strict=True):
-            inside = inside & (i >= 0) & (i < n)
-        clipped = tuple(
-            np.clip(i, 0, n - 1) for i, n in zip(cells, self.layout.shape, strict=True)
-        )
-        return np.where(inside, self._ids[clipped], -1).astype(PETSc.IntType)
-
-    @property
-    def sizes(self) -> tuple[int, int]:
-        """Owned and global numbers of unknowns."""
-        if self.mask is None:
-            return self.layout.local_size, self.layout.size
-        return int(self.mask[np.ix_(*self.layout.owned())].sum()), int(self.mask.sum())
 
 
 def neighbours(

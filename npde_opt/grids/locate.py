@@ -15,13 +15,18 @@ from itertools import product
 from typing import Protocol
 
 import numpy as np
+from mpi4py import MPI
 
 from npde_opt.errors import InputError
-from npde_opt.grids import AXES
+from npde_opt.grids.geometry import AXES
+from npde_opt.grids.scattered import Mask
 
 SLACK = 1e-6
 """Of a cell's width: how far from it a point may lie and count as one of the cell."""
 ROUNDINGS = 4
+TIE = 1e-12
+"""Relative difference of distances up to which cells are as near as each other."""
+NONE = np.iinfo(np.int64).max
 PLACES = """\
 A *place* (of points, wells, electrodes, the ground, boxes, balls, parts of sides) is given by
 coordinates. On a periodic axis they count modulo its length, wherever they lie, so that a ball, a
@@ -37,7 +42,8 @@ the active cell with the nearest centre."""
 
 
 class Cells(Protocol):
-    """Boxes between edges, of which some are active: what a grid is here."""
+    """Boxes between edges, of which some are active: what a grid is here. Points are the same on
+    all ranks that share the mask, and what is found of them too: functions are collective."""
 
     @property
     def dim(self) -> int: ...
@@ -50,7 +56,7 @@ class Cells(Protocol):
     @property
     def widths(self) -> tuple[np.ndarray, ...]: ...
     @property
-    def active_global(self) -> np.ndarray | None: ...
+    def mask(self) -> Mask | None: ...
     def periodic(self, axis: int) -> bool: ...
 
 
@@ -139,7 +145,7 @@ def _active_holding(
     holding = [np.zeros(len(places), int) for _ in range(grid.dim)]
     found = np.zeros(len(places), bool)
     for candidates in _candidates(grid, places):
-        active = active_at(grid, candidates) & ~found
+        active = _active_at(grid, candidates) & ~found
         for cells, candidate in zip(holding, candidates, strict=True):
             cells[active] = candidate[active]
         found |= active
@@ -187,11 +193,11 @@ def _inside(
     return np.clip(x, first, last)
 
 
-def active_at(grid: Cells, cells: Sequence[np.ndarray]) -> np.ndarray:
+def _active_at(grid: Cells, cells: Sequence[np.ndarray]) -> np.ndarray:
     """Whether cells, given by one index array an axis, are active."""
-    if grid.active_global is None:
+    if grid.mask is None:
         return np.ones(cells[0].shape, bool)
-    return grid.active_global[tuple(cells)]
+    return grid.mask.listed(cells)
 
 
 def _candidates(grid: Cells, places: np.ndarray) -> Iterator[list[np.ndarray]]:
@@ -215,14 +221,34 @@ def _holding(grid: Cells, axis: int, x: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 def _nearest(grid: Cells, places: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
     """The places of active cells that are next to given ones, and these cells."""
-    active = [
-        np.ravel(i)
-        for i in np.nonzero(
-            np.ones(grid.shape, bool)
-            if grid.active_global is None
-            else grid.active_global
-        )
-    ]
+    distances, numbers = _nearest_here(grid, places)
+    if grid.mask is not None and grid.mask.comm.size > 1:
+        comm = grid.mask.comm
+        least = distances.copy()
+        comm.Allreduce(MPI.IN_PLACE, least, MPI.MIN)
+        numbers[distances > least * (1 + TIE)] = NONE
+        comm.Allreduce(MPI.IN_PLACE, numbers, MPI.MIN)
+    cells = list(np.unravel_index(numbers, grid.shape))
+    found = np.empty_like(places)
+    for d, (c, i) in enumerate(zip(grid.centers, cells, strict=True)):
+        half = grid.widths[d][i] / 2
+        away = np.clip(offsets(grid, d, places[:, d], c[i]), -half, half)
+        found[:, d] = c[i] + away
+    return found, cells
+
+
+def _nearest_here(grid: Cells, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distances (n,) of places to the centres of this rank's active cells, and the number of the
+    nearest cell among all, the last axis fastest; of several as near the first one."""
+    mask = grid.mask
+    if mask is None:
+        active = np.nonzero(np.ones(grid.shape, bool))
+    else:
+        local = zip(np.nonzero(mask.owned), mask.layout.start, strict=True)
+        active = tuple(i + first for i, first in local)
+    if not active[0].size:
+        count = len(places)
+        return np.full(count, np.inf), np.full(count, NONE)
     origin = np.array([e[0] for e in grid.edges])
     extent = np.array([e[-1] - e[0] for e in grid.edges])
     unit = extent.max()  # so that squares of distances are neither huge nor tiny
@@ -234,12 +260,11 @@ def _nearest(grid: Cells, places: np.ndarray) -> tuple[np.ndarray, list[np.ndarr
         KDTree,
     )  # most runs do without, and need not wait for it to load
 
-    tree = KDTree((centers - origin) / unit, boxsize=around)
-    _, chosen = tree.query((places - origin) / unit)
-    cells = [i[chosen] for i in active]
-    found = np.empty_like(places)
-    for d, (c, i) in enumerate(zip(grid.centers, cells, strict=True)):
-        half = grid.widths[d][i] / 2
-        away = np.clip(offsets(grid, d, places[:, d], c[i]), -half, half)
-        found[:, d] = c[i] + away
-    return found, cells
+    tree, x = (
+        KDTree((centers - origin) / unit, boxsize=around),
+        (places - origin) / unit,
+    )
+    distances, _ = tree.query(x)
+    alike = tree.query_ball_point(x, distances * (1 + TIE))
+    numbers = np.ravel_multi_index(active, grid.shape)
+    return distances, np.array([numbers[k].min() for k in alike], np.int64)

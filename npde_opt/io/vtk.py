@@ -53,7 +53,7 @@ def write_vtk(
     owned = {
         str(name): _owned(str(name), values, grid) for name, values in fields.items()
     }
-    if grid.active_global is not None:
+    if grid.mask is not None:
         hidden = np.where(grid.active, 0, HIDDEN_CELL)
         owned["active"] = grid.active.astype("u1")
         owned["vtkGhostType"] = hidden.astype("u1")

@@ -27,12 +27,7 @@ def is_line(grid: Grid, prefix: str, recipe: str) -> bool:
     """Whether systems on a grid are solved as bands: one axis with two ends, all cells active, on
     one rank, unless the recipe or the options -<prefix>ksp_type and -<prefix>pc_type ask for
     another solver."""
-    if (
-        grid.dim > 1
-        or grid.comm.size > 1
-        or grid.active_global is not None
-        or grid.periodic(0)
-    ):
+    if grid.dim > 1 or grid.comm.size > 1 or grid.mask is not None or grid.periodic(0):
         return False
     options = PETSc.Options()
     asked = options.hasName(prefix + "ksp_type") or options.hasName(prefix + "pc_type")

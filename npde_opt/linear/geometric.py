@@ -20,7 +20,9 @@ import numpy as np
 from petsc4py import PETSc
 
 from npde_opt.grids import AXES, Grid
-from npde_opt.grids.layout import Layout, Numbering
+from npde_opt.grids.layout import Layout
+from npde_opt.grids.numbering import Numbering
+from npde_opt.grids.scattered import Mask
 from npde_opt.linear.halving import Halving
 from npde_opt.operators import from_rows
 from npde_opt.operators.stencils import (
@@ -42,7 +44,7 @@ class Level:
         grid: Grid,
         centers: Sequence[np.ndarray],
         layout: Layout,
-        mask: np.ndarray | None,
+        mask: Mask | None,
     ):
         self.grid, self.centers, self.layout, self.mask = (
             grid,
@@ -54,7 +56,7 @@ class Level:
 
     @property
     def size(self) -> int:
-        return self.layout.size if self.mask is None else int(self.mask.sum())
+        return self.layout.size if self.mask is None else self.mask.size
 
     def spacing(self) -> list[float]:
         return [
@@ -90,21 +92,15 @@ def restriction(fine: Level, coarse: Level, halvings: list[Halving]) -> PETSc.Ma
     longer ones, so that products with it and its transpose take two thirds of the time of those
     with P."""
     dim, owned = len(fine.centers), fine.layout.owned()
-    rows = (
-        slice(None) if fine.mask is None else fine.mask[np.ix_(*owned)].ravel(order="F")
-    )
+    rows = slice(None) if fine.mask is None else fine.mask.owned.ravel(order="F")
     indices, weights = [], []
     for parents in product((0, 1), repeat=len(halvings)):
         cells, weight = list(owned), np.ones((1,) * dim)
         for halving, parent in zip(halvings, parents, strict=True):
             weight = weight * halving.weight(cells, parent)
             cells[halving.axis] = halving.parent(cells[halving.axis], parent)
-        box = [
-            c.reshape([-1 if d == e else 1 for e in range(dim)])
-            for d, c in enumerate(cells)
-        ]
         weight = np.broadcast_to(weight, [c.size for c in owned])
-        indices.append(coarse.numbering.of(box).ravel(order="F")[rows])
+        indices.append(coarse.numbering.at(cells).ravel(order="F")[rows])
         weights.append(weight.ravel(order="F")[rows])
     w, columns = np.stack(weights, axis=1), np.stack(indices, axis=1)
     P = from_rows(fine.grid.comm, len(w), coarse.numbering.sizes, columns, w, w != 0)
@@ -122,7 +118,7 @@ class Coarsening:
         self.restrictions: list[PETSc.Mat] = []
         self.halvings: list[list[Halving]] = []
         self.patterns: list[Pattern] = []
-        level = Level(grid, grid.centers, grid.layout, grid.active_global)
+        level = Level(grid, grid.centers, grid.layout, grid.mask)
         offsets, periodic = (
             set(stencil_offsets(grid.dim)),
             [grid.periodic(d) for d in range(grid.dim)],

@@ -18,6 +18,7 @@ import numpy as np
 from mpi4py import MPI
 
 from npde_opt.grids.layout import Layout, neighbours
+from npde_opt.grids.scattered import Mask, halved
 
 Offset = tuple[int, ...]
 Planes = dict[Offset, np.ndarray]
@@ -28,7 +29,7 @@ class Halving:
     """The interpolation along one axis from a coarse layout to a fine one.
 
     Args:
-        layout, mask: of the fine cells; the mask is global, None for all.
+        layout, mask: of the fine cells; no mask for all.
         centers: coordinates of the fine cells along the axis.
         ends: boundary kind of every axis's upper side.
     """
@@ -36,7 +37,7 @@ class Halving:
     def __init__(
         self,
         layout: Layout,
-        mask: np.ndarray | None,
+        mask: Mask | None,
         axis: int,
         centers: np.ndarray,
         ends: Sequence[str],
@@ -47,15 +48,12 @@ class Halving:
         self.periodic = self.wraps[axis]
         self.coarse = layout.coarsened([d == axis for d in range(layout.dim)])
         self.count = (centers.size + 1) // 2
-        self.mask = (
-            None
-            if mask is None
-            else np.logical_or.reduceat(
-                mask, np.arange(0, mask.shape[axis], 2), axis=axis
-            )
-        )
+        self.mask: Mask | None = None
+        if mask is not None:
+            self.mask = halved(mask, [d == axis for d in range(layout.dim)])
         self.lower, self.upper = line_weights(centers, ends[axis])
         self.first, self.cells = self.coarse.start[axis], self.coarse.local_shape[axis]
+        self._near = None if self.mask is None else self.mask.at(self._around())
 
     def parent(self, cells: np.ndarray, which: int) -> np.ndarray:
         """Coarse index of the lower (0) or upper (1) parent of fine cells."""
@@ -66,7 +64,7 @@ class Halving:
 
     def weight(self, cells: list[np.ndarray], which: int) -> np.ndarray:
         """Weights of a parent for cells given by one 1-D index array an axis, broadcastable to
-        their box."""
+        their box. Collective."""
         i = cells[self.axis]
         shape = [-1 if d == self.axis else 1 for d in range(self.layout.dim)]
         odd = i % 2 == 1
@@ -75,31 +73,43 @@ class Halving:
         if self.mask is not None:
             beside = list(cells)
             beside[self.axis] = self.parent(i, 1)
-            there = self.mask[np.ix_(*beside)]
+            there = self.mask.at(beside)
             lower, upper = lower + upper * ~there, upper * there
         return upper if which else lower
 
+    def _around(self) -> list[np.ndarray]:
+        """Coarse cells r + 1 of `_slots`, by axis, and one more on either side along others."""
+        cells = [
+            np.arange(first - 1, first + count + 1) % n
+            if wraps
+            else np.clip(np.arange(first - 1, first + count + 1), 0, n - 1)
+            for first, count, n, wraps in zip(
+                self.layout.start,
+                self.layout.local_shape,
+                self.layout.shape,
+                self.wraps,
+                strict=True,
+            )
+        ]
+        r = np.arange(self.first, self.first + self.cells + 1)
+        cells[self.axis] = (
+            r % self.count if self.periodic else np.minimum(r, self.count - 1)
+        )
+        return cells
+
     def _slots(self, shift: Offset) -> tuple[np.ndarray, np.ndarray]:
         """l_r and u_r [k, j, r] for r from one before the first owned coarse cell to the last, at
-        the owned cells shifted along the other axes."""
+        the owned cells shifted by at most one along the other axes."""
         r = np.arange(self.first, self.first + self.cells + 1)
         shape = [-1 if d == self.axis else 1 for d in range(self.layout.dim)]
         lower, upper = self.lower[r].reshape(shape), self.upper[r].reshape(shape)
-        if self.mask is not None:
-            cells = [
-                (i + s) % n if wraps else np.clip(i + s, 0, n - 1)
-                for i, s, n, wraps in zip(
-                    self.layout.owned(),
-                    shift,
-                    self.layout.shape,
-                    self.wraps,
-                    strict=True,
-                )
+        if self._near is not None:
+            box = [
+                slice(1 + s, 1 + s + n)
+                for s, n in zip(shift, self.layout.local_shape, strict=True)
             ]
-            cells[self.axis] = (
-                r % self.count if self.periodic else np.minimum(r, self.count - 1)
-            )
-            there = self.mask[np.ix_(*cells)]
+            box[self.axis] = slice(None)
+            there = self._near[tuple(box)]
             lower, upper = lower + upper * ~there, upper * there
         return lower.T, upper.T
 

@@ -202,7 +202,7 @@ def propagation(
     for name, value in (("length", length), ("wavenumber", wavenumber)):
         if not 0 < value < np.inf:
             raise InputError(name, value, "a number > 0")
-    if grid.radial or grid.active_global is not None:
+    if grid.radial or grid.mask is not None:
         raise InputError("grid", "radial, or with inactive cells", "a box of cells")
     factors = []
     for d in range(grid.dim):

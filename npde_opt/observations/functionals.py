@@ -1,7 +1,7 @@
 """Linear functionals of a field: d_i = sum_c W_ic u_c over the active cells c, i = 0 ... size - 1.
 
 Each rank holds some of the entries of W, and W is what all of them add up to. Whose they are is the
-makers' choice (see places.py): of a mean over cells those that a rank owns, of points its share. So
+makers' choice (see places.py): those of the cells, and of the points in cells, that a rank owns. So
 functionals of all kinds are put together, picked and subtracted alike, without a message between
 ranks; `matrix` assembles what they add up to.
 """
@@ -17,6 +17,7 @@ from petsc4py import PETSc
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid
 from npde_opt.grids.overlap import consecutive
+from npde_opt.operators.rows import from_entries
 
 
 def _none() -> np.ndarray:
@@ -114,9 +115,5 @@ def difference(
 def matrix(grid: Grid, functionals: Functionals) -> PETSc.Mat:
     """W (functionals x cells), of which each rank owns an even share of the rows. The caller
     destroys it. Collective."""
-    columns = (grid.layout.local_size, grid.layout.size)
-    made = PETSc.Mat().createAIJ(((None, functionals.size), columns), comm=grid.comm)
-    rows = functionals.rows.astype(PETSc.IntType)
-    made.setPreallocationCOO(rows, functionals.columns.astype(PETSc.IntType))
-    made.setValuesCOO(functionals.weights)
-    return made
+    f = functionals
+    return from_entries(grid, f.size, f.rows, f.columns, f.weights)

@@ -22,7 +22,7 @@ from npde_opt.grids.locate import located, offsets
 from npde_opt.grids.overlap import multiply_along, overlap_lengths
 from npde_opt.observations.functionals import Functionals
 from npde_opt.observations.pieces import Pieces, at_end, between, cut
-from npde_opt.operators.points import even_share, placed, point_stencils
+from npde_opt.operators.points import placed, point_stencils
 
 ROUNDING = 1e-9
 """Points of a ball's outline are within it, whatever the roundings of their distance."""
@@ -38,40 +38,46 @@ def points_at(
     Raises:
         InputError: naming `field`, unless `nearest` for points in no active cell.
     """
-    places = placed(grid, points, field, nearest)
-    numbers = np.arange(len(places))
-    return _sums(grid, places, numbers, np.ones(len(places)), len(places))
+    count = len(np.atleast_2d(points))
+    places, numbers = placed(grid, points, field, nearest)
+    return _sums(grid, places, numbers, np.ones(len(places)), count)
 
 
 def _sums(
     grid: Grid, places: np.ndarray, numbers: np.ndarray, weights: np.ndarray, size: int
 ) -> Functionals:
-    """Sums of weights * u(places) by number; places (n, dim) in active cells, on every rank."""
-    own = even_share(grid.comm, len(places))
-    cells, shares, kept = point_stencils(grid, places[own])
-    rows = np.broadcast_to(numbers[own][:, None], kept.shape)
-    entries = weights[own][:, None] * shares
+    """Sums of weights * u(places) by number; places (n, dim) in this rank's active cells."""
+    cells, shares, kept = point_stencils(grid, places)
+    rows = np.broadcast_to(numbers[:, None], kept.shape)
+    entries = weights[:, None] * shares
     return Functionals(size, rows[kept], cells[kept], entries[kept])
 
 
 def _sum(grid: Grid, places: np.ndarray, weights: np.ndarray) -> Functionals:
-    """One sum over places."""
+    """One sum over places of all ranks, each those in its active cells."""
     return _sums(grid, places, np.zeros(len(places), int), weights, 1)
+
+
+def _value(
+    grid: Grid, place: np.ndarray, field: str, nearest: bool = True
+) -> Functionals:
+    """u at one place (1, dim), or at the next one in an active cell."""
+    own, _ = placed(grid, place, field, nearest)
+    return _sum(grid, own, np.ones(len(own)))
 
 
 def cell_sum(
     grid: Grid, cells: Sequence[np.ndarray], weights: np.ndarray
 ) -> Functionals:
     """Sum of weights * u over active cells, given on every rank by one index array an axis."""
-    sides = zip(cells, grid.start, grid.stop, strict=True)
-    own = np.all([(first <= i) & (i < end) for i, first, end in sides], axis=0)
+    own = grid.owns(cells)
     columns = grid.layout.global_index([i[own] for i in cells])
     return Functionals(1, np.zeros(columns.size, int), columns, weights[own])
 
 
 def integral(grid: Grid, density: np.ndarray) -> Functionals:
-    """int w u over the active cells, w [i, j, k] on every rank."""
-    weights = density[grid.local_slice] * grid.volume
+    """int w u over the active cells, w [i, j, k] whole on every rank, or owned."""
+    weights = grid.own("integral", density) * grid.volume
     owned = grid.active & (weights != 0)
     columns = _owned_numbers(grid)[owned]
     return Functionals(1, np.zeros(columns.size, int), columns, weights[owned])
@@ -90,8 +96,8 @@ def region_means(
     field: str = "regions",
     unseen: bool = False,
 ) -> Functionals:
-    """Means by volume over the regions 0, 1, ... of an int array [i, j, k], given on every rank; -1
-    is in none. Collective.
+    """Means by volume over the regions 0, 1, ... of an int array [i, j, k], whole on every rank or
+    owned; -1 is in none. Collective.
 
     Args:
         least: so many regions at least, also where the last ones have no cell.
@@ -100,10 +106,9 @@ def region_means(
     Raises:
         InputError: naming `field`, for another shape and for regions without an active cell.
     """
-    if regions.shape != grid.shape:
-        raise InputError(field, f"shape {regions.shape}", f"shape {grid.shape}")
-    count = max(int(regions.max()) + 1, least)
-    own = regions[grid.local_slice]
+    own = grid.own(field, regions)
+    most = reductions.largest(grid.comm, float(own.max(initial=-1)))
+    count = max(int(most) + 1, least)
     inside = grid.active & (own >= 0)
     numbers, volumes = own[inside], grid.volume[inside]
     total = reductions.total(grid.comm, sums_by_number(numbers, volumes, count))
@@ -157,11 +162,12 @@ def _products(
 def _active_volumes(
     grid: Grid, overlaps: Sequence[scipy.sparse.csr_matrix]
 ) -> np.ndarray:
-    """Volumes of the active parts of boxes, given by their overlaps with all cells of each axis."""
-    if grid.active_global is None:
+    """Volumes of the active parts of boxes, given by their overlaps with all cells of each axis.
+    Collective."""
+    if grid.mask is None:
         return grid.outer([np.asarray(o.sum(axis=1)).ravel() for o in overlaps])
     cells = [np.unique(o.indices) for o in overlaps]
-    volumes = grid.active_global[np.ix_(*cells)].astype(float)
+    volumes = grid.mask.at(cells).astype(float)
     for axis, (o, c) in enumerate(zip(overlaps, cells, strict=True)):
         volumes = multiply_along(o[:, c], volumes, axis)
     return volumes
@@ -213,7 +219,7 @@ def ball_mean(
         squares = squares + along(away[near] ** 2, d, grid.dim)
     inside = squares <= (1 + ROUNDING) ** 2
     if not inside.any():
-        return _sum(grid, places, np.ones(1))
+        return _value(grid, places, field)
     return _mean(grid, pieces, inside, field, nearest, places)
 
 
@@ -271,21 +277,29 @@ def _mean(
         nearest: where none is left, u at a place instead, else that is refused.
         fallback: this place; by default the one in an active cell that is next to their middle.
     """
-    cells, middles, measures = zip(*pieces, strict=True)
-    taken = np.ones([c.size for c in cells], bool) if inside is None else inside
-    if grid.active_global is not None:
-        taken = taken & grid.active_global[np.ix_(*cells)]
-    if taken.any():
-        picks = np.nonzero(taken)
-        points = np.stack([m[i] for m, i in zip(middles, picks, strict=True)], axis=1)
-        scaled = [
-            x / x.max() for x in measures
-        ]  # their product stays representable in any unit
-        weights = grid.outer(scaled)[picks]
-        return _sum(grid, points, weights / weights.sum())
+    cells, _, measures = zip(*pieces, strict=True)
+    # Their product stays representable in any unit.
+    largest = [m.max(initial=0) for m in measures]
+    own = [
+        (a <= c) & (c < b) for c, a, b in zip(cells, grid.start, grid.stop, strict=True)
+    ]
+    taken = np.ones([int(o.sum()) for o in own], bool)
+    if inside is not None:
+        taken &= inside[np.ix_(*own)]
+    mine = [p.where(o) for p, o in zip(pieces, own, strict=True)]
+    local = [p.cells - a for p, a in zip(mine, grid.start, strict=True)]
+    taken &= grid.active[np.ix_(*local)]
+    picks = np.nonzero(taken)
+    scaled = [p.measures / x for p, x in zip(mine, largest, strict=True)]
+    weights = grid.outer(scaled)[picks]
+    if reductions.anywhere(grid.comm, bool(taken.any())):
+        points = np.stack(
+            [p.middles[i] for p, i in zip(mine, picks, strict=True)], axis=1
+        )
+        whole = reductions.total(grid.comm, float(weights.sum()))
+        return _sum(grid, points, weights / whole)
     if not nearest:
         raise InputError(field, "a place without active cells", "one that holds some")
     if fallback is None:
-        middle = np.array([m[m.size // 2] for m in middles])
-        fallback, _ = located(grid, middle[None], [field], True)
-    return _sum(grid, fallback, np.ones(1))
+        fallback = np.array([[p.middles[p.middles.size // 2] for p in pieces]])
+    return _value(grid, fallback, field)

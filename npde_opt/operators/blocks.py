@@ -127,14 +127,14 @@ class BlockProduct:
 def pack(grid: Grid, x: np.ndarray) -> np.ndarray:
     """The rows [cell, s] of the owned active cells, of columns [s, i, j, k]; a view where all cells
     are active and samples are fastest in memory."""
-    cells = x.T if grid.active_global is None else x.T[grid.active.T]
+    cells = x.T if grid.mask is None else x.T[grid.active.T]
     return np.ascontiguousarray(cells).reshape(-1, x.shape[0])
 
 
 def unpack(grid: Grid, rows: np.ndarray) -> np.ndarray:
     """Columns [s, i, j, k] of rows [cell, s], 0 in inactive cells."""
     shape = (*grid.local_shape[::-1], rows.shape[1])
-    if grid.active_global is None:
+    if grid.mask is None:
         return rows.reshape(shape).T
     out = np.zeros(shape)
     out[grid.active.T] = rows

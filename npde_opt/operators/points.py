@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
-from mpi4py import MPI
 from petsc4py import PETSc
 
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid
-from npde_opt.grids.locate import active_at, located
-from npde_opt.operators.rows import from_rows
+from npde_opt.grids.locate import located
+from npde_opt.operators.rows import from_entries
 
 
 def interpolation(
@@ -27,44 +27,38 @@ def interpolation(
     Raises:
         InputError: naming `field`, for points outside the grid or in inactive cells.
     """
-    places = placed(grid, points, field, nearest)
-    own = places[even_share(grid.comm, len(places))]
-    cells, weights, kept = point_stencils(grid, own)
-    size = (grid.layout.local_size, grid.layout.size)
-    return from_rows(grid.comm, len(own), size, cells, weights, kept)
+    places, numbers = placed(grid, points, field, nearest)
+    cells, weights, kept = point_stencils(grid, places)
+    rows = np.broadcast_to(numbers[:, None], kept.shape)
+    count = len(np.atleast_2d(points))
+    return from_entries(grid, count, rows[kept], cells[kept], weights[kept])
 
 
 def placed(
     grid: Grid, points: np.ndarray, field: str = "points", nearest: bool = False
-) -> np.ndarray:
-    """Points (n, dim) as places in active cells. Raises InputError as `located`, and for another
-    shape."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of points (n, dim), the same on every rank, those in this rank's active cells, as places,
+    and their numbers. Raises InputError as `located`, and for another shape. Collective."""
     points = np.atleast_2d(np.asarray(points, float))
     if points.ndim != 2 or points.shape[1] != grid.dim:
         raise InputError(field, f"shape {points.shape}", f"(n, {grid.dim})")
-    places, _ = located(grid, points, field, nearest)
-    return places
-
-
-def even_share(comm: MPI.Intracomm, count: int) -> slice:
-    """This rank's rows where PETSc cuts `count` of them evenly."""
-    share, extra = divmod(count, comm.size)
-    first = comm.rank * share + min(comm.rank, extra)
-    return slice(first, first + share + (comm.rank < extra))
+    places, cells = located(grid, points, field, nearest)
+    own = np.flatnonzero(grid.owns(cells))
+    return places[own], own
 
 
 def point_stencils(
     grid: Grid, places: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """PETSc's global numbers of the cells between whose centres places (n, dim) in active cells
-    lie, their weights, and whether they have any: three arrays (n, up to 2**dim)."""
+    """PETSc's global numbers of the cells between whose centres places (n, dim) in owned active
+    cells lie, their weights, and whether they have any: three arrays (n, up to 2**dim)."""
     around = [_around(grid, axis, places[:, axis]) for axis in range(grid.dim)]
     numbers, weights, active = [], [], []
     for pairs in product(*around):  # a neighbour an axis
         cells = [cell for cell, _ in pairs]
         numbers.append(grid.layout.global_index(cells))
         weights.append(np.prod([weight for _, weight in pairs], axis=0))
-        active.append(active_at(grid, cells))
+        active.append(_active_beside(grid, cells))
     w, on = np.stack(weights, axis=1), np.stack(active, axis=1)
     partial = ((w != 0) & ~on).any(axis=1)
     w[partial] = (
@@ -72,6 +66,16 @@ def point_stencils(
     )  # that of the own cell is positive
     w[partial] /= w[partial].sum(axis=1, keepdims=True)
     return np.stack(numbers, axis=1), w, w != 0
+
+
+def _active_beside(grid: Grid, cells: Sequence[np.ndarray]) -> np.ndarray:
+    """Whether cells are active, which are owned or beside those."""
+    places = [i - first + 1 for i, first in zip(cells, grid.start, strict=True)]
+    for d, n in enumerate(grid.shape):
+        if grid.periodic(d):
+            places[d] = places[d] % n
+    found: np.ndarray = grid.active_beside[tuple(places)]
+    return found
 
 
 def _around(

@@ -13,6 +13,7 @@ from petsc4py import PETSc
 
 from npde_opt.grids import Grid, along
 from npde_opt.grids.layout import Layout
+from npde_opt.grids.scattered import Mask
 
 
 def from_rows(
@@ -45,6 +46,18 @@ def from_rows(
     return matrix
 
 
+def from_entries(
+    grid: Grid, size: int, rows: np.ndarray, columns: np.ndarray, weights: np.ndarray
+) -> PETSc.Mat:
+    """An AIJ matrix (size x cells) of which each rank owns an even share of the rows, from entries
+    that lie on any ranks; those of one row and column are added. Collective."""
+    sizes = (grid.layout.local_size, grid.layout.size)
+    made = PETSc.Mat().createAIJ(((None, size), sizes), comm=grid.comm)
+    made.setPreallocationCOO(rows.astype(PETSc.IntType), columns.astype(PETSc.IntType))
+    made.setValuesCOO(weights)
+    return made
+
+
 def tensor_entries(
     parents: Sequence[tuple[np.ndarray, np.ndarray]], layout: Layout, dim: int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -68,13 +81,19 @@ def tensor_entries(
 
 
 def tensor_mask(
-    parents: Sequence[tuple[np.ndarray, np.ndarray]], mask: np.ndarray
+    parents: Sequence[tuple[np.ndarray, np.ndarray]], mask: Mask
 ) -> np.ndarray:
-    """The mask at the cells of `tensor_entries`, shape (rows, k**dim)."""
+    """The mask at the cells of `tensor_entries`, shape (rows, k**dim). Collective."""
+    # Each cell is asked for once.
+    unique = [np.unique(cells) for cells, _ in parents]
+    near = mask.at(unique)
+    places = [
+        np.searchsorted(u, cells) for u, (cells, _) in zip(unique, parents, strict=True)
+    ]
     corners = []
-    for picks in product(*(range(p[0].shape[1]) for p in parents)):
-        cells = [p[0][:, k] for p, k in zip(parents, picks, strict=True)]
-        corners.append(mask[np.ix_(*cells)].ravel(order="F"))
+    for picks in product(*(range(p.shape[1]) for p in places)):
+        cells = [p[:, k] for p, k in zip(places, picks, strict=True)]
+        corners.append(near[np.ix_(*cells)].ravel(order="F"))
     return np.stack(corners, axis=1)
 
 

@@ -14,8 +14,8 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from npde_opt import reductions
-from npde_opt.grids import Grid, along
-from npde_opt.grids.layout import Numbering
+from npde_opt.grids import Grid
+from npde_opt.grids.numbering import Numbering
 from npde_opt.petsc_options import from_options
 
 Offset = tuple[int, ...]
@@ -54,18 +54,26 @@ class Pattern:
     def columns(self) -> np.ndarray:
         """Global numbers (offsets, owned cells) of the entries' columns, -1 for none; the first
         plane is the row."""
-        owned, dim, layout = self.layout.owned(), self.layout.dim, self.layout
+        layout, low, near = self.layout, list[int](), list[np.ndarray]()
         columns = np.empty((len(self.offsets), layout.local_size), PETSc.IntType)
+        for along_axis, i, n, p in zip(
+            zip(*self.offsets, strict=True),
+            layout.owned(),
+            layout.shape,
+            self.periodic,
+            strict=True,
+        ):
+            low.append(min(along_axis))
+            first = i[0] if i.size else 0
+            cells = np.arange(first + low[-1], first + i.size + max(along_axis))
+            near.append(cells % n if p else cells)
+        numbers = self.numbering.at(near)
         for plane, offset in zip(columns, self.offsets, strict=True):
-            cells = [
-                (i + o) % n if p else i + o
-                for i, o, n, p in zip(
-                    owned, offset, layout.shape, self.periodic, strict=True
-                )
-            ]
-            plane[...] = self.numbering.of(
-                [along(c, d, dim) for d, c in enumerate(cells)]
-            ).ravel(order="F")
+            box = tuple(
+                slice(o - a, o - a + n)
+                for o, a, n in zip(offset, low, layout.local_shape, strict=True)
+            )
+            plane[...] = numbers[box].ravel(order="F")
         columns[1:, columns[0] < 0] = -1
         return columns
 
@@ -278,7 +286,7 @@ class StencilMatrix(OffsetMatrix):
                 ("stencil", periodic, cells),
                 lambda: Pattern(
                     grid.comm,
-                    Numbering(grid.layout, grid.active_global),
+                    Numbering(grid.layout, grid.mask),
                     cells,
                     periodic,
                 ),

@@ -20,7 +20,7 @@ def prolongation(coarse: Grid, fine: Grid, cubic: bool = False) -> PETSc.Mat:
     """
     rows = fine.active.ravel(order="F")
     indices, weights = _stencils(coarse, fine, 2)
-    if coarse.active_global is not None:
+    if coarse.mask is not None:
         weights = weights * _covered(coarse, fine, 2)
         total = weights.sum(axis=1, keepdims=True)
         with collective(fine.comm):
@@ -33,7 +33,7 @@ def prolongation(coarse: Grid, fine: Grid, cubic: bool = False) -> PETSc.Mat:
         weights = np.divide(weights, total, out=np.zeros_like(weights), where=total > 0)
     if cubic:
         wide, wide_weights = _stencils(coarse, fine, 4)
-        if coarse.active_global is not None:
+        if coarse.mask is not None:
             linear = ~_covered(coarse, fine, 4).all(axis=1)
             wide[linear], wide_weights[linear] = indices[linear][:, :1], 0
             (
@@ -66,14 +66,14 @@ def _stencils(coarse: Grid, fine: Grid, points: int) -> tuple[np.ndarray, np.nda
 
 def _covered(coarse: Grid, fine: Grid, points: int) -> np.ndarray:
     """Whether the cells of `_stencils` are active."""
-    assert coarse.active_global is not None
+    assert coarse.mask is not None
     parents = [
         line_stencil(
             c, coarse.edges[d], f[fine.local_slice[d]], points, coarse.periodic(d)
         )
         for d, (c, f) in enumerate(zip(coarse.centers, fine.centers, strict=True))
     ]
-    return tensor_mask(parents, coarse.active_global)
+    return tensor_mask(parents, coarse.mask)
 
 
 def line_stencil(

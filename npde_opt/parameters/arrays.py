@@ -12,7 +12,7 @@ from mpi4py import MPI
 
 from npde_opt import reductions
 from npde_opt.aliases import Coefficient, Numbers
-from npde_opt.errors import InputError
+from npde_opt.errors import InputError, collective
 from npde_opt.grids import Grid, sums_by_number
 from npde_opt.io.vectors import Sink, Source
 from npde_opt.parameters.draws import normal
@@ -84,9 +84,10 @@ class Regions(Block):
     """k(x) = k_r in the cells of region r.
 
     Args:
-        numbers: int [i, j, k] (global, on every rank): 0, 1, ... in active cells.
-        least: numbers there are at least, also where the last ones have no cell (on a coarser
-            grid).
+        numbers: int [i, j, k], whole on every rank, or its owned cells (then with `least`): 0, 1,
+            ... in active cells.
+        least: numbers there are at least, also where the last ones have no cell here, or on a
+            coarser grid.
     """
 
     cellwise = True
@@ -104,17 +105,14 @@ class Regions(Block):
         return self.count <= MANY
 
     def on(self, grid: Grid, where: str) -> PlacedRegions:
-        numbers, field = self.numbers, f"{where}.regions"
-        if numbers.shape != grid.shape:
-            raise InputError(field, f"shape {numbers.shape}", f"shape {grid.shape}")
-        inside = numbers if grid.active_global is None else numbers[grid.active_global]
-        if np.any(inside < 0):
-            raise InputError(
-                field, f"{int(inside.min())} in an active cell", "integers >= 0"
-            )
-        return PlacedRegions(
-            grid, np.asfortranarray(numbers[grid.local_slice]), self.count
-        )
+        field = f"{where}.regions"
+        with collective(grid.comm):
+            own = grid.own(field, self.numbers)
+            inside = own[grid.active]
+            if np.any(inside < 0):
+                said = f"{int(inside.min())} in an active cell"
+                raise InputError(field, said, "integers >= 0")
+        return PlacedRegions(grid, own, self.count)
 
 
 class PlacedRegions(Constants):
@@ -172,9 +170,7 @@ class PlacedShared(Constants):
         if self.count > 1:
             return value
         given = np.asarray(value)
-        masked = (
-            self.grid.active_global is not None and given.shape == self.grid.local_shape
-        )
+        masked = self.grid.mask is not None and given.shape == self.grid.local_shape
         return float(np.sum(given[self.grid.active] if masked else given))
 
     def sums(self, cotangent: Coefficient) -> np.ndarray:

@@ -63,8 +63,8 @@ def pointwise_variance(
     periodic = tuple(grid.periodic(d) for d in range(grid.dim))
     box = Box(tuple(np.asarray(e) for e in grid.edges), periodic, grid.radial)
     found = box.variance(diffusivities, delta, grid.local_slice)
-    active = grid.active_global
-    if active is not None and not active.all():
+    if grid.mask is not None:
+        active = grid.mask.whole()
         found = found * masked_ratio(grid, box, active, diffusivities, delta)
         found = np.where(grid.active, found, 1.0)
     return np.asfortranarray(found)

@@ -105,7 +105,7 @@ class Quadratic:
         out: PETSc.Vec,
     ) -> None:
         """An action on active cells, on vectors of all."""
-        if self.grid.active_global is None:
+        if self.grid.mask is None:
             action(x, out)
             return
         inside, image = self._active
@@ -122,7 +122,7 @@ class Quadratic:
         p.copy(self.work)
         if self.reference is not None:
             self.work.axpy(-1, self.reference)
-        if self.grid.active_global is not None:
+        if self.grid.mask is not None:
             self.grid.view(self.work)[~self.grid.active] = 0
 
     def value(self, p: PETSc.Vec) -> float:

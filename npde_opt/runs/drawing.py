@@ -16,6 +16,7 @@ from npde_opt.figures.animation import animate
 from npde_opt.figures.style import labelled
 from npde_opt.figures.waves import animate_wave, plot_course, plot_snapshots
 from npde_opt.forward import Evolution
+from npde_opt.grids.thinned import Thinned
 from npde_opt.nested import grids
 from npde_opt.restarts import Found
 from npde_opt.runs.folder import RunDirectory
@@ -64,30 +65,26 @@ def draw(
 
 def _fields(case: Case, on: OnGrid, found: Found, out: RunDirectory) -> None:
     """Recovered fields and region constants, beside the true ones."""
-    grid = on.grid
-    values = on_values(found)
+    grid, thinned = on.grid, Thinned(on.grid)
+    values, active = on_values(found), thinned.gathered(on.grid.active)
     for u in case.table.unknown:
         if u.kind != "field":
             continue
         known = u.truth is not None and u.regions is None
-        true = (
-            grid.to_natural(np.asfortranarray(on.value(u.name, "truth")))
-            if known
-            else None
-        )
-        field = grid.to_natural(values[u.name])
+        true = thinned.gathered(on.value(u.name, "truth")) if known else None
+        field = thinned.gathered(np.asarray(values[u.name]))
         if field is None:
             continue
         positive = bool((field > 0).all())
         figures.plot_fields(
             out.file(f"{u.name}.png"),
-            grid.edges,
+            thinned.edges,
             field,
             true,
             name=u.name,
             unit=u.unit,
             length_unit=case.table.case.length_unit,
-            active=grid.active_global,
+            active=active,
             marks=marks_of(case),
             sides=sides_of(case),
             axes=grid.axis_names,
@@ -239,6 +236,7 @@ class Films:
         assert time is not None
         self.axis, self.unit = time.axis, self.case.table.case.length_unit
         self.waves = self.forward.equation.complex
+        self.thinned = Thinned(self.grid)
 
     def draw(self, experiments: Iterable[int]) -> None:
         """A figure of the first ones over (t, x) in one dimension, and an animation of each."""
@@ -269,7 +267,7 @@ class Films:
         found = []
         for u in self.states.after(e, picks):
             frame = (
-                None if self.out is None or u is None else self.grid.to_natural(of(u))
+                None if self.out is None or u is None else self.thinned.gathered(of(u))
             )
             if frame is not None:
                 found.append(frame)
@@ -288,7 +286,7 @@ class Films:
         if out := self._drawn_into:
             plot_course(
                 out.file("course.png"),
-                self.grid.edges[0],
+                self.thinned.edges[0],
                 [np.array(f) for f in found],
                 self.forward.times[picks],
                 "|u|^2",
@@ -304,23 +302,24 @@ class Films:
         if out := self._drawn_into:
             at = self.forward.times[picks].tolist()
             file = out.file(figure_name(e, "gif"))
-            animate_wave(file, self.grid.edges, both, at, self.axis, self.unit)
+            animate_wave(file, self.thinned.edges, both, at, self.axis, self.unit)
 
     def _movie(self, e: int) -> None:
         """The last species, or |u|^2."""
         picks = self._steps(self._affordable(FRAMES))
         species = self.forward.equation.species
         frames = self._frames(e, picks, _squared if self.waves else lambda u: u[-1])
+        active = self.thinned.gathered(self.grid.active) if self.out else None
         if out := self._drawn_into:
             animate(
                 out.file(figure_name(e, "gif")),
-                self.grid.edges,
+                self.thinned.edges,
                 frames,
                 self.forward.times[picks].tolist(),
                 name=self._label(species[-1]),
                 length_unit=self.unit,
                 axis=self.axis,
-                active=self.grid.active_global,
+                active=active,
                 data=self._data(e, species[-1]),
                 marks=marks_of(self.case),
                 sides=sides_of(self.case, e),

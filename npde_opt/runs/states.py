@@ -3,7 +3,7 @@ of the first ones."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -15,6 +15,7 @@ from npde_opt.errors import collective
 from npde_opt.figures import plot_fields
 from npde_opt.forward.interface import ForwardMap
 from npde_opt.grids import Grid
+from npde_opt.grids.thinned import Thinned
 from npde_opt.io.vtk import uniform, write_vtk
 from npde_opt.runs.folder import RunDirectory
 from npde_opt.runs.marked import marks_of, sides_of, unit_of
@@ -105,18 +106,27 @@ class States:
             with collective(self.ensemble.world):
                 if self.out is None or states is None:
                     continue
-                field = self.grid.to_natural(states[0])
-                if field is not None:
-                    self._draw(self.out, e, field)
+                thinned = Thinned(self.grid)
+                field = thinned.gathered(states[0])
+                active = thinned.gathered(self.grid.active)
+                if field is not None and active is not None:
+                    self._draw(self.out, e, thinned.edges, field, active)
 
-    def _draw(self, out: RunDirectory, e: int, field: np.ndarray) -> None:
+    def _draw(
+        self,
+        out: RunDirectory,
+        e: int,
+        edges: Sequence[np.ndarray],
+        field: np.ndarray,
+        active: np.ndarray,
+    ) -> None:
         plot_fields(
             out.file(figure_name(e, "png")),
-            self.grid.edges,
+            edges,
             field,
             name=self.case.species[0],
             length_unit=self.case.table.case.length_unit,
-            active=self.grid.active_global,
+            active=active,
             title=f"state of experiment {e}",
             unit=unit_of(self.case, self.case.species[0]),
             marks=marks_of(self.case),

@@ -76,7 +76,7 @@ class Diffusion(LinearTerm):
         factors = _face_factors(self.grid, d)
         factors[d] = factors[d] * (1 - closed_ends(self.grid, d))
         laid = [along(f, e, self.grid.dim) for e, f in enumerate(factors)]
-        if self.grid.active_global is None:
+        if self.grid.mask is None:
             return laid
         return [
             np.asfortranarray(self.grid.outer(factors) * _both_active(self.grid, d))
@@ -130,25 +130,16 @@ def whole_areas(grid: Grid, d: int) -> np.ndarray:
     """Areas of the owned cells' faces normal to axis d, Neumann sides too; 0 beside inactive
     cells."""
     areas = grid.outer(_face_factors(grid, d))
-    return areas if grid.active_global is None else areas * _both_active(grid, d)
+    return areas if grid.mask is None else areas * _both_active(grid, d)
 
 
 def _both_active(grid: Grid, d: int) -> np.ndarray:
     """Whether the cells on both sides of the owned cells' faces normal to axis d are active."""
-    assert grid.active_global is not None
-    padded = np.pad(grid.active_global, 1, mode="edge")
-    if grid.periodic(d):
-        ends = [slice(1, -1)] * grid.dim
-        lower, upper = ends.copy(), ends.copy()
-        lower[d], upper[d] = slice(0, 1), slice(-1, None)
-        padded[tuple(lower)], padded[tuple(upper)] = (
-            np.take(grid.active_global, [k], axis=d) for k in (-1, 0)
-        )
-    box = [slice(s.start + 1, s.stop + 1) for s in grid.local_slice]
-    below, above = box.copy(), box.copy()
-    below[d] = slice(box[d].start - 1, box[d].stop)
-    above[d] = slice(box[d].start, box[d].stop + 1)
-    return padded[tuple(below)] & padded[tuple(above)]
+    inner = [slice(1, -1)] * grid.dim
+    below, above = inner.copy(), inner.copy()
+    below[d], above[d] = slice(None, -1), slice(1, None)
+    beside = grid.active_beside
+    return np.asfortranarray(beside[tuple(below)] & beside[tuple(above)])
 
 
 def faces(ghosted: np.ndarray, d: int, dim: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -103,7 +103,7 @@ class KineticsAt(TermAt):
         self.parameters = term.expressions.values_of(coefficients)
         self.count = len(term.species)
         self.leading = self.count + term.timed
-        self._inactive = None if term.grid.active_global is None else ~term.grid.active
+        self._inactive = None if term.grid.mask is None else ~term.grid.active
         self._minus = -term.grid.volume
 
     def _integrated(self, state: State, rates: Sequence[Numbers]) -> np.ndarray:

@@ -109,7 +109,7 @@ class SourceAt(TermAt):
         """0 in inactive cells, where a shape need not be finite."""
         return (
             values
-            if self.grid.active_global is None
+            if self.grid.mask is None
             else np.where(self.grid.active, values, 0.0)
         )
 

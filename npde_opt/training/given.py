@@ -129,5 +129,5 @@ def cells_along(shape: Shape) -> tuple[int, ...]:
 def box_of(grid: Grid) -> Box:
     """This rank's cells [k, j, i]."""
     missing = [slice(0, 1)] * (3 - grid.dim)
-    k, j, i = [*missing, *grid.local_slice[::-1]]
+    k, j, i = missing + list(grid.local_slice[::-1])
     return (k, j, i)

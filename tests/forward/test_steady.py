@@ -82,18 +82,8 @@ def derivatives(f, xs, mode):
 
 def solve(grid, terms, known, source, boundary=None):
     """The state, owned [i, j, k]; the unknown is a dummy that no test moves."""
-    points = np.array(
-        [
-            [
-                float(
-                    c[np.argwhere(grid.active_global)[0][d]]
-                    if grid.active_global is not None
-                    else c[0]
-                )
-                for d, c in enumerate(grid.centers)
-            ]
-        ]
-    )
+    first = [0] * grid.dim if grid.mask is None else np.argwhere(grid.mask.whole())[0]
+    points = np.array([[c[i] for c, i in zip(grid.centers, first, strict=True)]])
     space = ParameterSpace(grid, [Unknown("D", "log")])
     experiment = Experiment(load=source, boundary=boundary or {})
     forward = Steady(

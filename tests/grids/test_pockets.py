@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from mpi4py import MPI
 
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid
-from npde_opt.grids.pockets import check_fixed, label_pockets, largest_pocket
+from npde_opt.grids.pockets import check_fixed, largest_pocket, pockets
+from npde_opt.grids.scattered import Mask
 
 SPLIT = np.ones((6, 5), bool)
 SPLIT[3] = False
@@ -18,17 +20,68 @@ def held(grid, *cells):
     return out[grid.local_slice]
 
 
+def found(mask, periodic=()):
+    """Of the whole mask: how many, and the numbers of the first cells of the cells' pockets."""
+    grid = Grid(mask.shape, active=mask)
+    parts = pockets(grid.mask, periodic)
+    first = np.append(-1, parts.first)[parts.labels].astype(float)
+    return parts.count, MPI.COMM_WORLD.bcast(grid.to_natural(first), root=0)
+
+
+def serial(mask, periodic=()):
+    """By one rank, cell by cell."""
+    first, count = np.full(mask.shape, -1), 0
+    for start in map(tuple, np.argwhere(mask)):
+        if first[start] >= 0:
+            continue
+        count += 1
+        number, queue = np.ravel_multi_index(start, mask.shape), [start]
+        first[start] = number
+        while queue:
+            cell = queue.pop()
+            for d, n in enumerate(mask.shape):
+                for step in (-1, 1):
+                    i = cell[d] + step
+                    if d < len(periodic) and periodic[d]:
+                        i %= n
+                    beside = (*cell[:d], i, *cell[d + 1 :])
+                    if 0 <= i < n and mask[beside] and first[beside] < 0:
+                        first[beside] = number
+                        queue.append(beside)
+    return count, first
+
+
+@pytest.mark.parallel([1, 2, 3, 8])
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.62, 0.8])
+@pytest.mark.parametrize("periodic", [(), (True, False, True)])
+def test_pockets_are_those_of_one_rank(share, periodic):
+    mask = np.random.default_rng(3).random((7, 9, 6)) < share
+    count, first = found(mask, periodic)
+    expected, numbers = serial(mask, periodic)
+    assert count == expected
+    np.testing.assert_array_equal(first, numbers)
+
+
 def test_pockets_are_joined_by_faces_only():
-    mask = np.array([[1, 0], [0, 1]], bool)
-    assert label_pockets(mask)[1] == 2
-    assert label_pockets(np.ones((2, 2)))[1] == 1
-    assert largest_pocket(SPLIT).sum() == 15 and largest_pocket(SPLIT)[0].all()
+    assert found(np.array([[1, 0], [0, 1]], bool))[0] == 2
+    largest = largest_pocket(Mask.alone(SPLIT)).owned
+    assert largest.sum() == 15 and largest[0].all()
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize("share", [0.3, 0.6])
+def test_the_largest_pocket_is_kept(share):
+    mask = np.random.default_rng(4).random((12, 11)) < share
+    grid = Grid(mask.shape, active=mask)
+    whole = largest_pocket(grid.mask).whole()
+    _, first = serial(mask)
+    numbers, sizes = np.unique(first[mask], return_counts=True)
+    np.testing.assert_array_equal(whole, first == numbers[np.argmax(sizes)])
 
 
 def test_periodic_sides_join():
-    labels, count = label_pockets(SPLIT, [True, False])
-    assert count == 1 and labels[0, 0] == labels[5, 0] == 1 and labels[3, 0] == 0
-    assert label_pockets(SPLIT, [False, True])[1] == 2
+    assert found(SPLIT, [True, False])[0] == 1
+    assert found(SPLIT, [False, True])[0] == 2
 
 
 @pytest.mark.parallel([1, 2, 3])

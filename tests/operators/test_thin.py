@@ -75,9 +75,7 @@ def make(name):
 
 
 def cells(grid):
-    mask = (
-        np.ones(grid.shape, bool) if grid.active_global is None else grid.active_global
-    )
+    mask = np.ones(grid.shape, bool) if grid.mask is None else grid.mask.whole()
     return [tuple(int(i) for i in c) for c in np.argwhere(mask)], mask
 
 
@@ -244,7 +242,7 @@ def test_regularizers(name):
     shut = Grid(
         grid.shape,
         edges=grid.edges,
-        active=grid.active_global,
+        active=None if grid.mask is None else grid.mask.whole(),
         boundaries={s: b for s, b in grid.boundaries.items() if b.kind == "periodic"},
     )
     _, mask = cells(grid)

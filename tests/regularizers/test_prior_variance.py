@@ -40,9 +40,7 @@ def diagonal(R, grid, cells):
 
 def some_cells(grid, count=12):
     """Corners, and others at random; active."""
-    active = (
-        np.ones(grid.shape, bool) if grid.active_global is None else grid.active_global
-    )
+    active = np.ones(grid.shape, bool) if grid.mask is None else grid.mask.whole()
     on = np.argwhere(active)
     rng = np.random.default_rng(2)
     picked = [

@@ -46,7 +46,7 @@ class Unknowns:
     coupled to nothing."""
 
     def __init__(self, grid: Grid):
-        masked = grid.active_global is not None
+        masked = grid.mask is not None
         self.active = grid.active.ravel(order="F") if masked else None
 
     def spread(self, values: np.ndarray) -> np.ndarray:

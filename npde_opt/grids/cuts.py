@@ -1,0 +1,186 @@
+"""Boxes of equal numbers of active cells: intervals along each axis, whose products are the boxes.
+
+With the intervals of the other axes given, the best ones of an axis are found exactly: the least L
+so that intervals which are filled up to L in their fullest box, one after the other, reach the end.
+Axis after axis does so until nothing is gained. Of the ways to arrange the ranks that with the
+least surface is taken of those whose fullest box has at most SHARE times the mean; where there is
+none, the one with the least.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from npde_opt import reductions
+from npde_opt.grids.scattered import Mask
+
+SHARE = 1.15
+"""Of the mean: what the fullest box may have where another arrangement has less surface."""
+NARROWEST = 4
+"""Cells of an interval at least, where the axis has so many: multigrid and halos want some."""
+ROUNDS = 8
+POWERS = (1.0, 0.5, 2.0)
+"""Starts: equal shares of the number of active cells in planes to these powers."""
+
+Ends = list[np.ndarray]
+"""By axis: where intervals begin, and the end of the last one."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Args:
+    fullest: active cells of the fullest box.
+    """
+
+    fullest: int
+    ends: Ends
+
+    @property
+    def counts(self) -> tuple[tuple[int, ...], ...]:
+        """Cells of the intervals, by axis."""
+        return tuple(tuple(np.diff(e).tolist()) for e in self.ends)
+
+
+def balanced(mask: Mask, ranks: int) -> Cut | None:
+    """The intervals for so many ranks; None where they are more than cells. Collective, over any
+    ranks.
+
+    Args:
+        mask: in any boxes.
+    """
+    planes = [_loads(mask, axis, None)[:, 0] for axis in range(len(mask.shape))]
+    best: Cut | None = None
+    for processes in arrangements(mask.shape, ranks):
+        found = _best(mask, planes, processes)
+        if best is None or found.fullest < best.fullest:
+            best = found
+        if found.fullest * ranks <= SHARE * mask.size:
+            return found
+    return best
+
+
+def arrangements(shape: Sequence[int], ranks: int) -> list[tuple[int, ...]]:
+    """Numbers of intervals by axis whose product is `ranks`, least surface between boxes first."""
+    found = [
+        p
+        for p in _products(ranks, len(shape))
+        if all(k <= n for k, n in zip(p, shape, strict=True))
+    ]
+    return sorted(found, key=lambda p: (_surface(shape, p), p))
+
+
+def _products(number: int, factors: int) -> Iterator[tuple[int, ...]]:
+    if factors == 1:
+        yield (number,)
+        return
+    for first in range(1, number + 1):
+        if number % first == 0:
+            for rest in _products(number // first, factors - 1):
+                yield (first, *rest)
+
+
+def _surface(shape: Sequence[int], processes: Sequence[int]) -> int:
+    size = math.prod(shape)
+    return sum((k - 1) * (size // n) for k, n in zip(processes, shape, strict=True))
+
+
+def _best(mask: Mask, planes: Sequence[np.ndarray], processes: tuple[int, ...]) -> Cut:
+    starts = [
+        [_shares(w**power, k) for w, k in zip(planes, processes, strict=True)]
+        for power in POWERS
+    ]
+    return min((_improved(mask, ends) for ends in starts), key=lambda c: c.fullest)
+
+
+def _shares(weights: np.ndarray, count: int) -> np.ndarray:
+    """Ends of intervals of about equal weight."""
+    sums = np.append(0, np.cumsum(weights, dtype=float))
+    wanted = sums[-1] * np.arange(1, count) / count
+    ends = np.searchsorted(sums, wanted)
+    width = _narrowest(weights.size, count)
+    least = width * np.arange(1, count)
+    ends = np.maximum.accumulate(np.maximum(ends - least, 0)) + least
+    ends = np.minimum(ends, weights.size - width * count + least)
+    return np.concatenate([[0], ends, [weights.size]]).astype(int)
+
+
+def _narrowest(size: int, count: int) -> int:
+    """Cells that each of so many intervals of an axis has at least."""
+    return min(NARROWEST, size // count)
+
+
+def _improved(mask: Mask, ends: Ends) -> Cut:
+    """From some intervals, until no axis gains by others."""
+    found = Cut(np.iinfo(int).max, ends)
+    for _ in range(ROUNDS):
+        before = found.fullest
+        for axis, own in enumerate(found.ends):
+            loads = _loads(mask, axis, found.ends)
+            fullest, better = _filled(loads, own)
+            changed = [*found.ends[:axis], better, *found.ends[axis + 1 :]]
+            found = Cut(fullest, changed)
+        if found.fullest == before:
+            break
+    return found
+
+
+def _loads(mask: Mask, axis: int, ends: Ends | None) -> np.ndarray:
+    """Active cells of the planes along an axis (planes, boxes): by the intervals of the other
+    axes, or in all. Collective."""
+    own = mask.owned
+    places: list[np.ndarray] = []
+    shape: list[int] = []
+    for d, cells in enumerate(mask.layout.owned()):
+        if d == axis:
+            places.append(cells)
+            shape.append(mask.shape[d])
+            continue
+        inner = np.array([0, mask.shape[d]]) if ends is None else ends[d]
+        number = np.searchsorted(inner, cells, side="right") - 1
+        first = np.flatnonzero(np.diff(number, prepend=-1))
+        if first.size:
+            own = np.add.reduceat(own, first, axis=d, dtype=np.int64)
+        places.append(number[first])
+        shape.append(inner.size - 1)
+    loads = np.zeros(shape)
+    loads[np.ix_(*places)] = own
+    whole = reductions.total(mask.comm, loads)
+    return np.moveaxis(whole, axis, 0).reshape(shape[axis], -1)
+
+
+def _filled(loads: np.ndarray, ends: np.ndarray) -> tuple[int, np.ndarray]:
+    """The least active cells of the fullest box, and the intervals that have them; `ends` are
+    those that are there."""
+    sums = np.concatenate([np.zeros((1, loads.shape[1])), np.cumsum(loads, axis=0)])
+    count = ends.size - 1
+    best, high = ends, int(np.diff(sums[ends], axis=0).max())
+    low = 0
+    while low < high:
+        middle = (low + high) // 2
+        found = _fill(sums, count, middle)
+        if found is None:
+            low = middle + 1
+        else:
+            best, high = found, middle
+    return high, best
+
+
+def _fill(sums: np.ndarray, count: int, most: int) -> np.ndarray | None:
+    """Ends of intervals that hold at most so many in each box; None where they do not reach the
+    end of the axis."""
+    size, ends = len(sums) - 1, [0]
+    width = _narrowest(size, count)
+    for left in range(count - 1, -1, -1):
+        last = ends[-1]
+        # Later intervals need their cells too.
+        within = sums[last + width : size - width * left + 1] - sums[last]
+        inside = within.max(axis=1) <= most
+        reached = int(np.count_nonzero(inside))
+        if not reached:
+            return None
+        ends.append(last + width - 1 + reached)
+    return np.array(ends) if ends[-1] == size else None

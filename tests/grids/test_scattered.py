@@ -1,0 +1,101 @@
+"""Arrays in boxes: read anywhere from any rank, masks halved, boxes of equal numbers of cells."""
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+from npde_opt.grids import Grid
+from npde_opt.grids.cuts import NARROWEST, SHARE, arrangements, balanced
+from npde_opt.grids.numbering import Numbering
+from npde_opt.grids.scattered import Mask, Scattered, halved
+from npde_opt.grids.thinned import Thinned
+
+SHAPE = (9, 8, 7)
+
+
+def ball(shape):
+    x = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
+    return sum(c**2 for c in x) < 1
+
+
+@pytest.mark.parallel([1, 2, 3, 8])
+def test_every_rank_reads_what_it_asks_for():
+    comm, whole = MPI.COMM_WORLD, np.arange(np.prod(SHAPE)).reshape(SHAPE)
+    spread = Scattered.of(comm, Grid(SHAPE).layout, whole)
+    rng = np.random.default_rng(comm.rank)
+    for count in (5, 30, 0):
+        # With repetitions; the last rank asks for nothing.
+        count = 0 if comm.rank == comm.size - 1 and comm.size > 1 else count
+        cells = [rng.integers(0, n, count) for n in SHAPE]
+        np.testing.assert_array_equal(spread.at(cells), whole[np.ix_(*cells)])
+    np.testing.assert_array_equal(spread.whole(), whole)
+
+
+@pytest.mark.parallel([1, 3])
+def test_a_pair_is_active_where_one_of_both_is():
+    active = np.random.default_rng(1).random(SHAPE) < 0.3
+    mask = halved(Grid(SHAPE, active=active).mask, [True, False, True])
+    expected = np.logical_or.reduceat(active, np.arange(0, 9, 2), axis=0)
+    expected = np.logical_or.reduceat(expected, np.arange(0, 7, 2), axis=2)
+    np.testing.assert_array_equal(mask.whole(), expected)
+    assert mask.size == expected.sum()
+
+
+@pytest.mark.parallel([1, 2, 3, 8])
+def test_unknowns_are_numbered_box_by_box():
+    grid = Grid(SHAPE, active=ball(SHAPE))
+    numbers = Numbering(grid.layout, grid.mask).at(
+        [np.arange(-1, n + 1) for n in SHAPE]
+    )
+    inner = numbers[1:-1, 1:-1, 1:-1]
+    assert (numbers >= 0).sum() == (inner >= 0).sum() == grid.active_size
+    np.testing.assert_array_equal(inner >= 0, ball(SHAPE))
+    own = inner[grid.local_slice].ravel(order="F")
+    own = own[own >= 0]
+    first = grid.comm.scan(own.size) - own.size
+    np.testing.assert_array_equal(own, np.arange(first, first + own.size))
+
+
+@pytest.mark.parametrize("ranks", [2, 6, 16])
+def test_boxes_have_about_equal_numbers_of_active_cells(ranks):
+    active = ball((40, 36, 30))
+    cut = balanced(Mask.alone(active), ranks)
+    sums = np.zeros([len(c) for c in cut.counts], int)
+    for place in np.ndindex(*sums.shape):
+        box = tuple(slice(e[p], e[p + 1]) for e, p in zip(cut.ends, place, strict=True))
+        sums[place] = active[box].sum()
+    assert sums.size == ranks and cut.fullest == sums.max()
+    assert sums.max() <= SHARE * active.sum() / ranks
+    for ends, n in zip(cut.ends, active.shape, strict=True):
+        assert ends[0] == 0 and ends[-1] == n and (np.diff(ends) >= NARROWEST).all()
+
+
+def test_ranks_are_arranged_with_little_surface():
+    assert arrangements((100, 10), 4)[0] == (4, 1)
+    assert arrangements((10, 10, 10), 8)[0] == (2, 2, 2)
+    assert arrangements((3, 2), 5) == []
+
+
+@pytest.mark.parallel([2, 3, 8])
+def test_a_grid_takes_balanced_boxes_on_any_ranks():
+    active = ball((24, 20, 18))
+    grid = Grid(active.shape, active=active)
+    shares = grid.comm.allgather(grid.active_local_size)
+    assert sum(shares) == grid.active_size == active.sum()
+    assert max(shares) <= SHARE * np.mean(shares)
+    np.testing.assert_array_equal(grid.active, active[grid.local_slice])
+    padded = np.pad(active, 1, mode="edge")
+    beside = tuple(slice(s.start, s.stop + 2) for s in grid.local_slice)
+    np.testing.assert_array_equal(grid.active_beside, padded[beside])
+
+
+@pytest.mark.parallel([1, 3])
+def test_figures_get_few_cells():
+    values = np.arange(np.prod(SHAPE), dtype=float).reshape(SHAPE)
+    grid = Grid(SHAPE)
+    thinned = Thinned(grid, most=80)
+    found = thinned.gathered(values[grid.local_slice])
+    assert [e.size - 1 for e in thinned.edges] == [5, 4, 4]
+    if grid.comm.rank == 0:
+        picks = np.ix_([1, 3, 5, 7, 8], [1, 3, 5, 7], [1, 3, 5, 6])
+        np.testing.assert_array_equal(found, values[picks])
