@@ -1,4 +1,4 @@
-"""How exactly a solve is made: to its own tolerance, or inside `tight()` to TIGHT or another one.
+"""How exactly a solve is made: to its own tolerance, or to that of a block that it is in.
 
 Derivatives are compared with differences of values that come from iterative solves; these have to
 be more exact there than an optimizer needs them. A tolerance that the user gave as an option is
@@ -25,8 +25,9 @@ NORMS = {
 
 
 @contextlib.contextmanager
-def tight(rtol: float = TIGHT) -> Iterator[None]:
-    """Solves inside the block are at least as tight as `rtol`."""
+def solved_to(rtol: float) -> Iterator[None]:
+    """Solves inside the block are made to `rtol` in place of their own tolerance, or to that of a
+    block around it that is tighter."""
     _wanted.append(rtol)
     try:
         yield
@@ -34,13 +35,18 @@ def tight(rtol: float = TIGHT) -> Iterator[None]:
         _wanted.pop()
 
 
+def tight() -> contextlib.AbstractContextManager[None]:
+    """Solves inside the block are tight."""
+    return solved_to(TIGHT)
+
+
 def is_tight() -> bool:
-    return bool(_wanted)
+    return tolerance(1.0) <= TIGHT
 
 
-def at_most(own: float) -> float:
-    """The relative tolerance of a solve that has its own one outside `tight()`."""
-    return min([own, *_wanted])
+def tolerance(own: float) -> float:
+    """The relative tolerance, here and now, of a solve with one of its own."""
+    return min(_wanted, default=own)
 
 
 def given(name: str) -> bool:
@@ -52,7 +58,7 @@ class Tolerance:
     """The relative tolerance of a KSP.
 
     Args:
-        ksp: its own tolerance is what it has when a solve begins outside `tight()`.
+        ksp: its own tolerance is what it has when a solve begins outside such blocks.
     """
 
     def __init__(self, ksp: PETSc.KSP):
@@ -61,7 +67,7 @@ class Tolerance:
 
     @property
     def own(self) -> float:
-        """The tolerance outside `tight()`."""
+        """The tolerance outside such blocks."""
         return float(self._ksp.getTolerances()[0]) if self._own is None else self._own
 
     @property
@@ -78,12 +84,12 @@ class Tolerance:
 
     def use(self) -> None:
         """Sets the tolerance that is right at this moment; called before every solve."""
-        tightened = is_tight() and not given(
+        changed = bool(_wanted) and not given(
             (self._ksp.getOptionsPrefix() or "") + "ksp_rtol"
         )
-        if tightened:
+        if changed:
             self._own = self.own
-            self._ksp.setTolerances(rtol=at_most(self._own))
-        elif not tightened and self._own is not None:
+            self._ksp.setTolerances(rtol=tolerance(self._own))
+        elif self._own is not None:
             self._ksp.setTolerances(rtol=self._own)
             self._own = None

@@ -4,10 +4,10 @@
 
 by a block Krylov space of P^-1 D with Rayleigh-Ritz, columns orthonormal in P. It begins with
 random directions, or with those that another grid had; each block that follows are the residuals
-P^-1 D v - x v of pairs that are not there yet, so that pairs converge as those of block Lanczos do:
-the error of an eigenvalue is the square of its residual. Every column costs a product with D and a
-solve with P. Errors of that solve slow convergence down and change no eigenvalue, since D and P
-are multiplied with exactly.
+r = P^-1 (D v - x P v) of pairs that are not there yet, so that pairs converge as those of block
+Lanczos do: an eigenvalue's error is the square of its residual's norm. Every column costs a product
+with D and a solve with P, which may be a rough one: its errors slow convergence down and change no
+pair, since D and P are multiplied with exactly.
 
 Randomized methods with two passes are the first two blocks (Halko, Martinsson, Tropp 2011; Musco,
 Musco 2015).
@@ -19,7 +19,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
+from petsc4py import PETSc
 
+from npde_opt.parameters import ParameterSpace
 from npde_opt.posterior.columns import Action, gram, mapped
 from npde_opt.posterior.prior import Prior
 from npde_opt.posterior.settings import PosteriorSettings
@@ -28,13 +30,16 @@ DEPENDENT = 1e-12
 """Square of what is left of a direction beside others, relative to it, that is rounding."""
 
 
+ROUGH = 1e-3
+"""Relative tolerance of the solves for residuals."""
+
+
 @dataclass(frozen=True)
 class Pairs:
     """
     Attributes:
         values: (k,), largest modulus first, all at or above the cut.
         vectors: own rows (local, k), orthonormal in P.
-        residuals: (k,), norms of P^-1 D v - x v in P.
         below: eigenvalues below the cut that came with them, not converged.
         products: with D.
         complete: whether all pairs above the cut are there and converged.
@@ -42,7 +47,6 @@ class Pairs:
 
     values: np.ndarray
     vectors: np.ndarray
-    residuals: np.ndarray
     below: np.ndarray
     products: int
     complete: bool
@@ -60,60 +64,61 @@ def leading(
         data: a product with D.
         start: own rows (local, any) of directions to begin with; None: random ones.
     """
-    krylov = Krylov(prior, data)
-    columns = _drawn(prior, settings) if start is None else start
+    search, drawn = Search(prior, data, settings), 0
+    columns = start
     while True:
-        room = settings.most - krylov.count
-        added = krylov.extend(columns[:, :room])
-        values, vectors, residuals = krylov.ritz()
-        wanted = np.abs(values) >= settings.cut
-        left = wanted & (residuals > settings.rtol * (1 + np.abs(values)))
-        # A space that sees nothing below the cut may not have seen all above it.
-        seen = bool(left.any()) or not wanted.all()
-        if added == 0 or (seen and not left.any()) or krylov.count >= settings.most:
+        if columns is None or not columns.shape[1]:
+            columns = _random(prior, settings.block, settings.seed + drawn)
+            drawn += settings.block
+        added = search.extend(columns[:, : settings.most - search.count])
+        if not added or search.count >= settings.most:
             break
-        columns = krylov.residuals(vectors, values, left if left.any() else wanted)
-        columns = columns[:, : settings.block]
-    complete = added == 0 or (seen and not left.any())
-    return Pairs(
-        values[wanted],
-        krylov.W @ vectors[:, wanted],
-        residuals[wanted],
-        values[~wanted],
-        krylov.count,
-        complete,
-    )
+        columns = search.next_block()
+        # A space that sees nothing below the cut may not have seen all above it.
+        if not columns.shape[1] and not search.wanted.all():
+            break
+    complete = search.count < settings.most and search.settled == search.wanted.sum()
+    whole = not added
+    return search.pairs(bool(complete) or whole)
 
 
-def _drawn(prior: Prior, settings: PosteriorSettings) -> np.ndarray:
+def _random(prior: Prior, count: int, seed: int) -> np.ndarray:
     """P^-1 of white noise: smooth, as what data see."""
-    columns = np.empty((prior.space.local_size, settings.block), order="F")
+    columns = np.empty((prior.space.local_size, count), order="F")
     out = prior.space.create_vec()
-    for j in range(settings.block):
-        white = prior.space.standard_normal(settings.seed + j)
+    for j in range(count):
+        white = prior.space.standard_normal(seed + j)
         prior.mask(white)
-        prior.solve(white, out)
+        prior.solve(white, out, ROUGH)
         columns[:, j] = out.getArray(readonly=True)
         white.destroy()
     out.destroy()
     return columns
 
 
-class Krylov:
-    """W with W^T P W = 1, Z = P^-1 D W, T = W^T D W and G = Z^T D W.
+class Search:
+    """W with W^T P W = 1, D W and T = W^T D W, with the eigenpairs of T.
 
-    Owns no PETSc objects.
+    Attributes:
+        values, vectors: of T, largest modulus first.
+        settled: so many leading pairs are converged.
     """
 
-    def __init__(self, prior: Prior, data: Action):
+    def __init__(self, prior: Prior, data: Action, settings: PosteriorSettings):
         self.prior, self.space, self.data = prior, prior.space, data
-        self.W = np.empty((self.space.local_size, 0), order="F")
-        self.Z = self.W.copy()
-        self.T, self.G = np.empty((0, 0)), np.empty((0, 0))
+        self.settings = settings
+        self._directions, self._images = Growing(self.space), Growing(self.space)
+        self.T = self.vectors = np.empty((0, 0))
+        self.values = np.empty(0)
+        self.settled = 0
 
     @property
     def count(self) -> int:
-        return self.W.shape[1]
+        return self._directions.count
+
+    @property
+    def wanted(self) -> np.ndarray:
+        return np.asarray(np.abs(self.values) >= self.settings.cut)
 
     def extend(self, columns: np.ndarray) -> int:
         """Adds what of the columns is new; how many directions that is."""
@@ -121,47 +126,97 @@ class Krylov:
         if not new.shape[1]:
             return 0
         images = mapped(self.space, self.data, new)
-        solved = mapped(self.space, self.prior.solve, images)
-        old = self.count
-        self.W, self.Z = np.hstack([self.W, new]), np.hstack([self.Z, solved])
-        self.T = _bordered(self.T, gram(self.space, self.W, images), old)
-        self.G = _bordered(self.G, gram(self.space, self.Z, images), old)
+        self._directions.add(new)
+        self._images.add(images)
+        self.T = _bordered(self.T, gram(self.space, self._directions.all, images))
+        before = self.values[: self.settled]
+        values, vectors = scipy.linalg.eigh(self.T)
+        order = np.argsort(-np.abs(values), kind="stable")
+        self.values, self.vectors = values[order], vectors[:, order]
+        moved = np.abs(self.values[: self.settled] - before) > self._room(before)
+        if moved.any():
+            self.settled = int(np.argmax(moved))
         return int(new.shape[1])
+
+    def _room(self, values: np.ndarray) -> np.ndarray:
+        return np.asarray(self.settings.rtol * (1 + np.abs(values)))
 
     def _orthonormal(self, columns: np.ndarray) -> np.ndarray:
         """What the columns have beside W, as columns that are orthonormal in P."""
-        images = self._precision(columns)
+        images, W = self._precision(columns), self._directions.all
         sizes = np.sqrt(np.maximum(np.diag(gram(self.space, columns, images)), 0.0))
         scale = np.where(sizes > 0, 1 / np.where(sizes > 0, sizes, 1.0), 0.0)
-        columns, images = columns * scale, images * scale
-        columns = columns - self.W @ gram(self.space, self.W, images)
+        columns = columns - W @ gram(self.space, W, images)
+        # Relative to what they were before: what is left of one may be rounding.
         left = gram(self.space, columns, self._precision(columns))
+        left = left * np.outer(scale, scale)
         found, vectors = scipy.linalg.eigh((left + left.T) / 2)
         good = found > DEPENDENT
-        return np.asfortranarray(columns @ (vectors[:, good] / np.sqrt(found[good])))
+        mixed = scale[:, None] * vectors[:, good] / np.sqrt(found[good])
+        return np.asfortranarray(columns @ mixed)
 
     def _precision(self, columns: np.ndarray) -> np.ndarray:
         return mapped(self.space, self.prior.precision, columns)
 
-    def ritz(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Ritz values, largest modulus first, their vectors in W and the norms of residuals."""
-        values, vectors = scipy.linalg.eigh(self.T)
-        order = np.argsort(-np.abs(values), kind="stable")
-        values, vectors = values[order], vectors[:, order]
-        squares = (vectors * (self.G @ vectors)).sum(axis=0) - values**2
-        return values, vectors, np.sqrt(np.maximum(squares, 0.0))
+    def next_block(self) -> np.ndarray:
+        """Residuals (local, any) of the first wanted pairs that are not converged, none where all
+        are; counts those that are."""
+        found, count = list[np.ndarray](), int(self.wanted.sum())
+        number, prefix, missing = self.settled, True, self.settings.block
+        while number < count and missing > 0:
+            some = np.arange(number, min(number + missing, count))
+            residuals, norms = self._residuals(some)
+            left = norms > self._room(self.values[some])
+            if prefix:
+                self.settled += int(np.argmax(left)) if left.any() else len(some)
+            prefix = prefix and not left.any()
+            found.append(residuals[:, left])
+            missing, number = missing - int(left.sum()), number + len(some)
+        return np.hstack(found) if found else np.empty((self.space.local_size, 0))
 
-    def residuals(
-        self, vectors: np.ndarray, values: np.ndarray, which: np.ndarray
-    ) -> np.ndarray:
-        """P^-1 D v - x v of some pairs."""
-        some = vectors[:, which]
-        return np.asarray(self.Z @ some - self.W @ (some * values[which]))
+    def _residuals(self, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """P^-1 (D v - x P v) of some pairs, and their norms in P."""
+        some = self.vectors[:, which]
+        vectors = np.asfortranarray(self._directions.all @ some)
+        dual = self._images.all @ some - self._precision(vectors) * self.values[which]
+        solved = mapped(self.space, self._solve, np.asfortranarray(dual))
+        squares = np.diag(gram(self.space, dual, solved))
+        return solved, np.sqrt(np.maximum(squares, 0.0))
+
+    def _solve(self, r: PETSc.Vec, out: PETSc.Vec) -> None:
+        self.prior.solve(r, out, ROUGH)
+
+    def pairs(self, complete: bool) -> Pairs:
+        wanted = self.wanted
+        vectors = self._directions.all @ self.vectors[:, wanted]
+        below = self.values[~wanted]
+        return Pairs(self.values[wanted], vectors, below, self.count, complete)
 
 
-def _bordered(old: np.ndarray, new: np.ndarray, count: int) -> np.ndarray:
-    """The symmetric matrix with new last columns (all, new)."""
-    whole = np.empty((len(new), len(new)))
+class Growing:
+    """Columns (local, count) that are added to."""
+
+    def __init__(self, space: ParameterSpace):
+        self._room = np.empty((space.local_size, 64), order="F")
+        self.count = 0
+
+    @property
+    def all(self) -> np.ndarray:
+        return self._room[:, : self.count]
+
+    def add(self, columns: np.ndarray) -> None:
+        end = self.count + columns.shape[1]
+        if end > self._room.shape[1]:
+            larger = np.empty((len(self._room), 2 * end), order="F")
+            larger[:, : self.count] = self.all
+            self._room = larger
+        self._room[:, self.count : end] = columns
+        self.count = end
+
+
+def _bordered(old: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """The symmetric matrix `old` with new last columns (all, new)."""
+    whole, count = np.empty((len(new), len(new))), len(old)
     whole[:count, :count] = old
     whole[:, count:] = new
     whole[count:, :count] = new[:count].T

@@ -2,9 +2,9 @@
 
     C = (P + D)^-1 ~ P^-1 - V diag(x / (1 + x)) V^T,   D V = P V diag(x),   V^T P V = 1,
 
-with the prior's precision P and the data's Hessian D. With n ~ N(0, P), a sample is
+with the prior's precision P and the data's Hessian D. With s ~ N(0, P^-1), a sample is
 
-    m + P^-1 n - V diag(1 - 1 / sqrt(1 + x)) V^T n.
+    m + s - V diag(1 - 1 / sqrt(1 + x)) V^T P s.
 
     KL(posterior, prior) = 1/2 sum (log(1 + x) - x / (1 + x)) + 1/2 (m - q)^T P (m - q)
 
@@ -103,7 +103,15 @@ class Laplace:
     def apply(self, r: PETSc.Vec, out: PETSc.Vec) -> None:
         """out = C r."""
         self.prior.solve(r, out)
-        self._add(-self.values / (1 + self.values) * self._along(r), out)
+        self._shrink(out, self.values / (1 + self.values))
+
+    def _shrink(self, x: PETSc.Vec, parts: np.ndarray) -> None:
+        """x -= V diag(parts) V^T P x: of P x, not of what was solved with, whose error is large
+        beside what is left along the first directions."""
+        image = x.duplicate()
+        self.prior.precision(x, image)
+        self._add(-parts * self._along(image), x)
+        image.destroy()
 
     def precision(self, x: PETSc.Vec, out: PETSc.Vec) -> None:
         """out = (P + P V diag(x) V^T P) x."""
@@ -137,12 +145,8 @@ class Laplace:
 
     def change(self, seed: int) -> PETSc.Vec:
         """A change ~ N(0, C)."""
-        noise, out = self.space.create_vec(), self.space.create_vec()
-        self.prior.noise(seed, noise)
-        self.prior.solve(noise, out)
-        shrinkage = 1 - 1 / np.sqrt(1 + self.values)
-        self._add(-shrinkage * self._along(noise), out)
-        noise.destroy()
+        out = self.prior.sample(seed)
+        self._shrink(out, 1 - 1 / np.sqrt(1 + self.values))
         return out
 
     # ---- variances -----------------------------------------------------------------------------

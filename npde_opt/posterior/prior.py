@@ -14,7 +14,7 @@ from petsc4py import PETSc
 
 from npde_opt import reductions
 from npde_opt.errors import InputError
-from npde_opt.linear.accuracy import tight
+from npde_opt.linear.accuracy import solved_to
 from npde_opt.objective import Objective, ObjectiveAt
 from npde_opt.optimizers.conjugate_gradients import steihaug
 from npde_opt.parameters.draws import child
@@ -22,6 +22,10 @@ from npde_opt.regularizers.interface import Normal, Regularizer
 
 MOST = 1000
 """Steps of CG with known entries."""
+DRAWN = 1e-5
+"""Relative error of a sample."""
+STEADY = 1e-6
+"""Relative tolerance of solves in its preconditioner."""
 
 
 class Prior:
@@ -70,19 +74,23 @@ class Prior:
         self.at.add_parts(out, lambda g, p, d, part: g.precondition(p, d, part), r)
         self.mask(out)
 
-    def solve(self, r: PETSc.Vec, out: PETSc.Vec) -> None:
-        """out = P^-1 r, to `rtol`, of an r that is 0 where entries are known."""
-        with self.objective.together(), tight(self.rtol):
+    def solve(self, r: PETSc.Vec, out: PETSc.Vec, rtol: float | None = None) -> None:
+        """out = P^-1 r, to its own `rtol` or another, of an r that is 0 where entries are known."""
+        wanted = self.rtol if rtol is None else rtol
+        with self.objective.together():
             if self.partly_known:
-                self._solve_around(r, out)
+                self._solve_around(r, out, wanted)
             else:
-                self._precondition(r, out)
+                with solved_to(wanted):
+                    self._precondition(r, out)
 
-    def _solve_around(self, r: PETSc.Vec, out: PETSc.Vec) -> None:
-        """P without rows and columns is no longer what regularizers solve with."""
-        steihaug(
-            self._multiply, self._precondition, r, out, lambda first: self.rtol, MOST
-        )
+    def _solve_around(self, r: PETSc.Vec, out: PETSc.Vec, rtol: float) -> None:
+        """P without rows and columns is not what regularizers solve with: that is a preconditioner,
+        which CG wants to be the same in every step."""
+        with solved_to(min(rtol, STEADY)):
+            steihaug(
+                self._multiply, self._precondition, r, out, lambda first: rtol, MOST
+            )
 
     def noise(self, seed: int, out: PETSc.Vec) -> None:
         """out ~ N(0, P), as a gradient: the same on any number of ranks."""
@@ -102,7 +110,7 @@ class Prior:
         """A change ~ N(0, P^-1)."""
         noise, out = self.space.create_vec(), self.space.create_vec()
         self.noise(seed, noise)
-        self.solve(noise, out)
+        self.solve(noise, out, max(self.rtol, DRAWN))
         noise.destroy()
         return out
 

@@ -26,7 +26,7 @@ class PosteriorSettings:
     """
 
     cut: float = 0.1
-    rtol: float = 1e-2
+    rtol: float = 3e-2
     block: int = 16
     most: int = 1000
     prior_rtol: float = 1e-8

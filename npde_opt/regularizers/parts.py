@@ -22,7 +22,7 @@ from petsc4py import PETSc
 from npde_opt import reductions
 from npde_opt.errors import InputError
 from npde_opt.grids import along
-from npde_opt.linear.accuracy import at_most
+from npde_opt.linear.accuracy import tolerance
 from npde_opt.parameters.draws import child
 from npde_opt.parameters.field import PlacedField
 from npde_opt.parameters.interface import Placed
@@ -246,7 +246,7 @@ class Parts:
         out.set(0.0)
         self._by_modes(residual, z)
         direction, energy = z.copy(), residual.dot(z)
-        least = at_most(RTOL) ** 2 * energy
+        least = tolerance(RTOL) ** 2 * energy
         for _ in range(MOST):
             if not energy > least:
                 break
