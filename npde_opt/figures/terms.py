@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -55,4 +55,25 @@ def plot_terms(
         other.plot(path_terms, information, "s--", color=SECOND, ms=4)
         other.set_ylabel("information criterion", color=SECOND)
         other.spines["right"].set_visible(True)
+        return save(plt, figure, path)
+
+
+def plot_band(
+    path: FilePath, x: np.ndarray, fields: Mapping[str, tuple[np.ndarray, np.ndarray]]
+) -> Path:
+    """Coefficients along x (values and deviations of each), with bands of two deviations."""
+    with style() as plt:
+        figure, axes = plt.subplots(
+            len(fields),
+            figsize=(6.4, 2.8 * len(fields)),
+            squeeze=False,
+            layout="constrained",
+        )
+        for axis, (name, (values, errors)) in zip(
+            axes[:, 0], fields.items(), strict=True
+        ):
+            low, high = values - 2 * errors, values + 2 * errors
+            axis.fill_between(x, low, high, color=FIRST, alpha=0.25, lw=0)
+            axis.plot(x, values, color=FIRST)
+            axis.set(xlabel="x", ylabel=f"coefficient of {name}")
         return save(plt, figure, path)

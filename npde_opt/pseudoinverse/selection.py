@@ -14,7 +14,7 @@ tells nothing of the equation.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -158,6 +158,15 @@ def select(equations: Weak | Differences) -> Selected:
     # Fine windows see more in noise, wide ones are nearer to integrals.
     values, errors = min(found, key=lambda f: float(((f[1] / f[0]) ** 2).sum()))
     return Selected(best.terms, values, errors, best.residual, tuple(path))
+
+
+def only(equations: Weak | Differences, terms: Sequence[int]) -> Selected:
+    """The coefficients of terms that are known."""
+    fits, every = _Fits(equations.rows()), tuple(terms)
+    c, _ = fits.fit(every)
+    values, errors = refined(equations, every, c / fits.sizes, fine=True)
+    choice = fits.choice(every)
+    return Selected(every, values, errors, choice.residual, (choice,))
 
 
 def refined(

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from mpi4py import MPI
 
 from npde_opt.aliases import Record
 from npde_opt.errors import InputError, collective
-from npde_opt.figures.terms import plot_terms
+from npde_opt.figures.terms import plot_band, plot_terms
 from npde_opt.io.fields import list_fields, read_field, read_gridded
 from npde_opt.io.files import whole_file
 from npde_opt.io.results import (
@@ -27,14 +28,24 @@ from npde_opt.io.results import (
     peak_memory_mb_of_a_rank,
 )
 from npde_opt.pseudoinverse.equation_error import Observed, Term, library
-from npde_opt.pseudoinverse.selection import FORMS, Selected, select
-from npde_opt.runs.equation_case import case_text
+from npde_opt.pseudoinverse.selection import FORMS, Selected, only, select
+from npde_opt.pseudoinverse.varying import Varying, fit_fields, pieces
+from npde_opt.runs.equation_case import case_text, start_of, unknown_of
 from npde_opt.runs.solved_run import SolvedRun
 
 STATES, TIMES, PLACES = ("u", "uu", "usol"), ("t", "tt"), ("x",)
 FOLDERS = (".", "pde")
 WINDOW = 30
 """Half the width of test functions in steps, where the data are long enough."""
+
+
+@dataclass(frozen=True)
+class Varied:
+    """A coefficient along x: its values, their deviations, and what a case calls it."""
+
+    values: np.ndarray
+    errors: np.ndarray
+    unknown: str | None
 
 
 @dataclass(frozen=True)
@@ -46,6 +57,8 @@ class Equation:
     terms: list[Term]
     selected: Selected
     case: str | None
+    fields: Mapping[str, Varied]
+    regions: np.ndarray | None = None
 
     @property
     def names(self) -> list[str]:
@@ -54,7 +67,13 @@ class Equation:
     @property
     def text(self) -> str:
         pairs = zip(self.names, self.selected.coefficients, strict=True)
-        return "u_t = " + " ".join(f"{value:+.6g} {name}" for name, value in pairs)
+        return "u_t = " + " ".join(self._told(name, value) for name, value in pairs)
+
+    def _told(self, name: str, value: float) -> str:
+        if name not in self.fields:
+            return f"{value:+.6g} {name}"
+        own = self.fields[name].values
+        return f"+ [{own.min():.4g} to {own.max():.4g}] {name}"
 
 
 class Discovery(SolvedRun):
@@ -70,6 +89,10 @@ class Discovery(SolvedRun):
         given = self.options
         if given.noise < 0:
             raise InputError("--noise", given.noise, "a share of u, at least 0")
+        if given.vary and given.form != "weak":
+            raise InputError("--vary with --form", given.form, "weak")
+        if given.pieces is not None and not given.vary:
+            raise InputError("--pieces", given.pieces, "terms that --vary names")
         self.files = {Path(name).stem: _find(given.data, name) for name in given.file}
 
     def find(self) -> None:
@@ -89,17 +112,37 @@ class Discovery(SolvedRun):
         terms = library(np.iscomplexobj(seen.u))
         longest = [(len(axis) - 1) // 2 for axis in (seen.t, seen.x)]
         given = self.options.windows or [min(WINDOW, half) for half in longest]
-        selected = select(FORMS[self.options.form](seen, terms, (given[0], given[1])))
+        windows = given[0], given[1]
+        form = FORMS[self.options.form](seen, terms, windows)
+        named = self.options.terms
+        selected = (
+            select(form)
+            if named is None
+            else only(form, _numbers("--terms", terms, named))
+        )
         chosen = [terms[j] for j in selected.terms]
-        text = case_text(name, seen, chosen, selected.coefficients)
-        return Equation(name, seen, terms, selected, text)
+        varying = _numbers("--vary", chosen, self.options.vary)
+        values: list[float | np.ndarray] = list(map(float, selected.coefficients))
+        regions: np.ndarray | None = None
+        fields: dict[str, Varied] = {}
+        if varying:
+            if self.options.pieces is not None:
+                regions = pieces(seen.x, self.options.pieces)
+            found = fit_fields(seen, chosen, windows, varying, regions)
+            selected, fields = _varied(selected, found, chosen, varying)
+            values = [
+                own if j in varying else float(own[0])
+                for j, own in enumerate(found.coefficients)
+            ]
+        text = case_text(name, seen, chosen, values, regions)
+        return Equation(name, seen, terms, selected, text, fields, regions)
 
     def report(self) -> None:
         """Cases with their data, figures and the summary."""
         names = [
             f"{name}{end}"
             for name in self.files
-            for end in (".toml", ".npz", "_terms.png")
+            for end in (".toml", ".npz", "_terms.png", "_fields.png")
         ]
         self.out.claim(names)
         with collective(self.world):
@@ -115,10 +158,17 @@ class Discovery(SolvedRun):
             with self.out.writing():
                 with whole_file(self.out.file(f"{equation.name}.npz")) as file:
                     u = equation.seen.u
-                    if np.iscomplexobj(u):
-                        np.savez(file, re=u.real, im=u.imag)
-                    else:
-                        np.savez(file, u=u)
+                    arrays = (
+                        {"re": u.real, "im": u.imag} if np.iscomplexobj(u) else {"u": u}
+                    )
+                    for field in equation.fields.values():
+                        if field.unknown is not None:
+                            arrays[field.unknown] = start_of(
+                                field.values, field.unknown
+                            )
+                    if equation.regions is not None:
+                        arrays["regions"] = equation.regions
+                    np.savez(file, allow_pickle=False, **arrays)
                 with whole_file(self.out.file(f"{equation.name}.toml")) as file:
                     file.write(equation.case.encode())
             print(
@@ -136,6 +186,12 @@ class Discovery(SolvedRun):
                 [choice.information for choice in selected.path],
                 [choice.residual for choice in selected.path],
             )
+            if equation.fields:
+                plot_band(
+                    self.out.file(f"{equation.name}_fields.png"),
+                    equation.seen.x,
+                    {name: (v.values, v.errors) for name, v in equation.fields.items()},
+                )
 
     def _summary(self, seconds: Seconds) -> Summary:
         last = self.found[-1]
@@ -170,6 +226,31 @@ class Discovery(SolvedRun):
         )
 
 
+def _numbers(option: str, terms: Sequence[Term], names: Sequence[str]) -> list[int]:
+    """Of the terms of these names. Raises InputError for a name of none."""
+    there = [term.name for term in terms]
+    for name in names:
+        if name not in there:
+            raise InputError(option, repr(name), ", ".join(map(repr, there)))
+    return sorted({there.index(name) for name in names})
+
+
+def _varied(
+    selected: Selected, found: Varying, terms: Sequence[Term], varying: Sequence[int]
+) -> tuple[Selected, dict[str, Varied]]:
+    """What is told of constants, with means of fields; and the fields."""
+    fields = {
+        terms[j].name: Varied(
+            found.coefficients[j], found.errors[j], unknown_of(terms[j])
+        )
+        for j in varying
+    }
+    means = np.array([c.mean() for c in found.coefficients])
+    errors = np.array([e.mean() for e in found.errors])
+    told = replace(selected, coefficients=means, errors=errors, residual=found.residual)
+    return told, fields
+
+
 def _told(equation: Equation) -> Record:
     selected = equation.selected
     return {
@@ -177,6 +258,10 @@ def _told(equation: Equation) -> Record:
         "coefficients": selected.coefficients,
         "errors": selected.errors,
         "residual": selected.residual,
+        "fields": {
+            name: {"values": field.values, "errors": field.errors}
+            for name, field in equation.fields.items()
+        },
     }
 
 

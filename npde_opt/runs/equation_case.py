@@ -10,20 +10,36 @@ from npde_opt.pseudoinverse.equation_error import Observed, Term
 
 SNAPSHOTS = 20
 """Times that the case observes, about."""
+SMALL = 1e-3
+"""Of the largest value: the least that a diffusivity starts from."""
 EVEN = 1e-2
 """Difference of both ends, over the largest state, up to which sides are taken for periodic."""
 
 
+Value = float | np.ndarray
+"""Of a coefficient: a constant, or along x."""
+
+
 def case_text(
-    name: str, seen: Observed, terms: Sequence[Term], coefficients: np.ndarray
+    name: str,
+    seen: Observed,
+    terms: Sequence[Term],
+    coefficients: Sequence[Value],
+    regions: np.ndarray | None = None,
 ) -> str | None:
-    """The case, with its data in NAME.npz beside it; None where a term is none of a case's."""
+    """The case, with its data in NAME.npz beside it, fields and their regions among them; None
+    where a term is none of a case's."""
     is_complex = np.iscomplexobj(seen.u)
     parts = _complex_parts if is_complex else _real_parts
     found = parts(terms, coefficients)
     if found is None:
         return None
-    equation, unknowns = found
+    equation, starts = found
+    unknowns = [
+        line
+        for one, value in starts.items()
+        for line in _unknown(name, one, value, regions is not None)
+    ]
     dx, dt = float(seen.x[1] - seen.x[0]), float(seen.t[1] - seen.t[0])
     steps = len(seen.t) - 1
     species = ["re", "im"] if is_complex else ["u"]
@@ -69,57 +85,85 @@ def case_text(
             f"sigma = {_number(0.01 * largest)}",
             "",
         ]
+    for one, value in starts.items():
+        if isinstance(value, np.ndarray) and regions is None:
+            lines += [
+                f'[[regularization]]\nunknown = "{one}"',
+                'weight = "discrepancy"',
+                "",
+            ]
     return "\n".join(lines)
 
 
-def _real_parts(
-    terms: Sequence[Term], coefficients: np.ndarray
-) -> tuple[list[str], list[str]] | None:
-    """Terms of the equation, and unknowns."""
-    equation, powers, unknowns = [], [], []
+Parts = tuple[list[str], dict[str, Value | str]]
+"""Terms of the equation, and where unknowns start: a value, or a text in x."""
+
+
+def unknown_of(term: Term) -> str | None:
+    """What a case calls the coefficient of a term; None where it has no such term."""
+    if term.derivative == 2 and term.power == 1:
+        return "D"
+    if term.derivative:
+        return None
+    return "V" if term.imaginary and term.power == 1 else f"c{term.power}"
+
+
+def start_of(values: np.ndarray, unknown: str) -> np.ndarray:
+    """What an unknown field starts from: D is positive."""
+    if unknown != "D":
+        return -values if unknown == "V" else values
+    found: np.ndarray = np.maximum(values, SMALL * values.max())
+    return found
+
+
+def _real_parts(terms: Sequence[Term], coefficients: Sequence[Value]) -> Parts | None:
+    equation: list[str] = []
+    powers: list[str] = []
+    starts: dict[str, Value | str] = {}
     for term, value in zip(terms, coefficients, strict=True):
-        if term.derivative == 2 and term.power == 1 and value > 0:
+        name = unknown_of(term)
+        if name == "D" and np.mean(value) > 0:
             equation.append('{ diffusion = "D" }')
-            unknowns += _unknown("D", value)
-        elif term.derivative == 0:
-            powers.append(f"c{term.power}*{_raised(term.power)}")
-            unknowns += _unknown(f"c{term.power}", value)
+        elif name is not None and name != "D":
+            powers.append(f"{name}*{_raised(term.power)}")
         else:
             return None
+        starts[name] = value
     if powers:
         equation.append(f'{{ kinetics = {{ u = "{" + ".join(powers)}" }} }}')
-    return equation, unknowns
+    return equation, starts
 
 
 def _complex_parts(
-    terms: Sequence[Term], coefficients: np.ndarray
-) -> tuple[list[str], list[str]] | None:
+    terms: Sequence[Term], coefficients: Sequence[Value]
+) -> Parts | None:
     """Linear terms are those of i u_t, kinetics those of (re_t, im_t)."""
-    equation, powers, unknowns = [], [], []
+    equation: list[str] = []
+    powers: list[str] = []
+    starts: dict[str, Value | str] = {}
     for term, value in zip(terms, coefficients, strict=True):
-        if not term.imaginary:
+        name = unknown_of(term)
+        if name is None or not term.imaginary or name in starts:
             return None
-        if term.derivative == 2 and value > 0:
+        if name == "D" and np.mean(value) > 0:
             equation.append('{ diffusion = "D" }')
-            unknowns += _unknown("D", value)
-        elif term.derivative == 0 and term.power == 1:
-            if any("reaction" in other for other in equation):
-                return None
+            starts[name] = value
+        elif name == "V":
             equation.append('{ reaction = "V" }')
-            unknowns += _unknown(
-                "V", f'{{ expression = "{-value:.12g}*x**{term.place}" }}'
-            )
-        elif term.derivative == 0:
-            size = _size(term.power - 1)
-            powers.append(f"c{term.power}*{size}")
-            unknowns += _unknown(f"c{term.power}", value)
+            varies = isinstance(value, np.ndarray)
+            if varies and term.place:
+                return None
+            starts[name] = value if varies else f"{-value:.12g}*x**{term.place}"
+        elif name != "D":
+            powers.append(f"{name}*{_size(term.power - 1)}")
+            starts[name] = value
         else:
             return None
     if powers:
         turned = "im", "re"
         sums = [" + ".join(f"{text}*{part}" for text in powers) for part in turned]
         equation.append(f'{{ kinetics = {{ re = "-({sums[0]})", im = "{sums[1]}" }} }}')
-    return equation, unknowns
+    return equation, starts
 
 
 def _raised(power: int) -> str:
@@ -131,12 +175,18 @@ def _size(power: int) -> str:
     return "(re**2 + im**2)" + (f"**{power // 2}" if power > 2 else "")
 
 
-def _unknown(name: str, value: float | str) -> list[str]:
-    kind = 'transform = "identity"' if name != "D" else 'transform = "log"'
-    lines = [f'[[unknown]]\nname = "{name}"']
-    if isinstance(value, str):
-        return [*lines, f"{kind}\ninitial = {value}", ""]
-    return [*lines, f'kind = "scalar"\n{kind}\ninitial = {_number(value)}', ""]
+def _unknown(case: str, name: str, value: Value | str, by_pieces: bool) -> list[str]:
+    transform = f'transform = "{"log" if name == "D" else "identity"}"'
+    lines = [f'[[unknown]]\nname = "{name}"', transform]
+    if isinstance(value, np.ndarray):
+        lines.append(f"initial = {{ {_data(case, name)} }}")
+        if by_pieces:
+            lines.append(f"regions = {{ {_data(case, 'regions')} }}")
+    elif isinstance(value, str):
+        lines.append(f'initial = {{ expression = "{value}" }}')
+    else:
+        lines += ['kind = "scalar"', f"initial = {_number(value)}"]
+    return [*lines, ""]
 
 
 def _data(name: str, key: str) -> str:

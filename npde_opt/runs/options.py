@@ -149,6 +149,22 @@ def discovery(description: str | None) -> Parser:
         metavar=("T", "X"),
         help="half windows in steps of t and x",
     )
+    p.add_argument(
+        "--terms", nargs="+", metavar="NAME", help="of the library; default: chosen"
+    )
+    p.add_argument(
+        "--vary",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="terms whose coefficients are fields: of --terms, or of those chosen",
+    )
+    p.add_argument(
+        "--pieces",
+        type=int,
+        metavar="N",
+        help="fields are constant on N parts of x; default: a value a place",
+    )
     return p
 
 

@@ -22,6 +22,9 @@ def run(data, out, *files, **others):
         "form": "weak",
         "windows": [20, 20],
         "plot": False,
+        "terms": None,
+        "vary": [],
+        "pieces": None,
     }
     options = Namespace(data=str(data), out=str(out), overwrite=True, file=list(files))
     vars(options).update(given | others)
@@ -64,10 +67,42 @@ def test_the_case_of_an_equation_starts_from_it(tmp_path):
         assert starts == pytest.approx(unknowns, rel=1e-4)
 
 
+@pytest.mark.parametrize("pieces", [None, 3])
+def test_the_case_of_a_field_starts_from_it(tmp_path, pieces):
+    t, x = np.linspace(0, 1, 81), np.linspace(-np.pi, np.pi, 96, endpoint=False)
+    # u_t = r(x) u: every place on its own.
+    rate = 1 + (np.arange(96) >= 64) if pieces else 1 + 0.5 * np.cos(x)
+    u = (2 + np.sin(5 * x)) * np.exp(rate * t[:, None])
+    savemat(tmp_path / "grown.mat", {"t": t, "x": x, "u": u})
+    given = {"terms": ["u"], "vary": ["u"], "pieces": pieces}
+    told = run(tmp_path, tmp_path / "out", "grown.mat", **given)["grown"]
+    found = np.array(told["fields"]["u"]["values"])
+    inner = np.s_[10:-10]
+    assert abs(found / rate - 1)[inner].mean() < 0.01
+    case = load_case(tmp_path / "out" / "grown.toml", WORLD)
+    (unknown,) = case.table.unknown
+    assert unknown.name == "c1"
+    assert (unknown.regions is not None) == (pieces is not None)
+    assert len(case.table.regularization) == (0 if pieces else 1)
+    kept = np.load(tmp_path / "out" / "grown.npz")
+    np.testing.assert_array_equal(kept["c1"], found)
+
+
+def test_names_of_no_terms_are_told(tmp_path):
+    t, x = np.linspace(0, 1, 81), np.linspace(-np.pi, np.pi, 96, endpoint=False)
+    savemat(tmp_path / "a.mat", {"t": t, "x": x, "u": np.exp(-t[:, None]) * np.sin(x)})
+    with pytest.raises(InputError, match=r"--terms: got 'v'.*'u_xx'"):
+        run(tmp_path, tmp_path / "out", "a.mat", terms=["v"])
+    with pytest.raises(InputError, match="--vary: got 'u_x'"):
+        run(tmp_path, tmp_path / "out", "a.mat", terms=["u"], vary=["u_x"])
+
+
 @pytest.mark.parametrize(
     ("others", "told"),
     [
         ({"noise": -1.0}, "--noise"),
+        ({"pieces": 3}, "--pieces: got 3"),
+        ({"form": "differences", "vary": ["u"]}, "--vary with --form"),
         ({"file": ["none.mat"]}, "--file: got none.mat"),
         ({"file": ["other.mat"]}, "arrays t or tt"),
     ],
