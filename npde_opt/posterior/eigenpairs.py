@@ -18,7 +18,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.linalg
 from petsc4py import PETSc
 
 from npde_opt.parameters import ParameterSpace
@@ -130,7 +129,7 @@ class Search:
         self._images.add(images)
         self.T = _bordered(self.T, gram(self.space, self._directions.all, images))
         before = self.values[: self.settled]
-        values, vectors = scipy.linalg.eigh(self.T)
+        values, vectors = np.linalg.eigh(self.T)
         order = np.argsort(-np.abs(values), kind="stable")
         self.values, self.vectors = values[order], vectors[:, order]
         moved = np.abs(self.values[: self.settled] - before) > self._room(before)
@@ -150,7 +149,7 @@ class Search:
         # Relative to what they were before: what is left of one may be rounding.
         left = gram(self.space, columns, self._precision(columns))
         left = left * np.outer(scale, scale)
-        found, vectors = scipy.linalg.eigh((left + left.T) / 2)
+        found, vectors = np.linalg.eigh((left + left.T) / 2)
         good = found > DEPENDENT
         mixed = scale[:, None] * vectors[:, good] / np.sqrt(found[good])
         return np.asfortranarray(columns @ mixed)

@@ -20,6 +20,11 @@ FIXED = {
     "misfit": "half the sum of ((predicted - observed) / sigma)^2, or what [misfit] has in its "
     "place",
     "regularization": "its part of the objective, the misfit is the rest",
+    "information": "nats that the data gave: divergence of the posterior from the prior",
+    "information_expected": "nats that such data give on average",
+    "determined_numbers": "how many numbers the data determine",
+    "eigenvalues_above_1": "directions of which the data tell more than the prior",
+    "posterior_products": "with the data's Hessian, for the posterior",
     "decrement": "estimate of how far the objective may still fall, in units of the noise",
 }
 FIELD_ERROR = (

@@ -59,7 +59,7 @@ def plain(description: str | None) -> Parser:
         help="folder with the case's data (or NPDE_DATA)",
     )
     p.add_argument("--plot", action="store_true", help="write figures")
-    p.set_defaults(resume=False, levels=None, verify=False, set=[])
+    p.set_defaults(resume=False, levels=None, verify=False, set=[], uncertainty=None)
     return p
 
 
@@ -228,6 +228,12 @@ def identification(description: str | None) -> Parser:
         "--optimizer",
         help="newton, gauss-newton, lbfgs, lmvm, bounded-lbfgs, bqnkls, bntr, ncg, adam, adamw, "
         "registered",
+    )
+    p.add_argument(
+        "--uncertainty",
+        choices=("laplace",),
+        help="write what the data leave open of fields: deviations, samples, eigenvalues "
+        "(docs/uncertainty.md)",
     )
     p.add_argument(
         "--verify",

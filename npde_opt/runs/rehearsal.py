@@ -10,12 +10,18 @@ from npde_opt.cases.learned import is_function
 from npde_opt.errors import InputError, collective
 from npde_opt.grids import Grid
 from npde_opt.io.vtk import uniform
-from npde_opt.runs import states
+from npde_opt.runs import posterior, states
 from npde_opt.runs.folder import RunDirectory
 from npde_opt.runs.report import truth_errors
 
 
-def rehearse(case: Case, grid: Grid, out: RunDirectory | None, plot: bool) -> None:
+def rehearse(
+    case: Case,
+    grid: Grid,
+    out: RunDirectory | None,
+    plot: bool,
+    uncertainty: bool = False,
+) -> None:
     """Errors against the truth at the starting point, further starts, packages for figures, names
     of files. Collective on the grid's ranks.
 
@@ -35,7 +41,8 @@ def rehearse(case: Case, grid: Grid, out: RunDirectory | None, plot: bool) -> No
         move(on.space, start)
         start.destroy()
     if out is not None:
-        out.claim(report_names(case, grid, plot))
+        names = report_names(case, grid, plot)
+        out.claim(names + (posterior.names(case, grid, plot) if uncertainty else []))
 
 
 def require_figures(animated: bool) -> None:

@@ -26,6 +26,7 @@ from npde_opt.runs.attempts import Attempts
 from npde_opt.runs.drawing import Films, draw, draw_functions
 from npde_opt.runs.folder import PREDICTED, STARTS_TABLE, RunDirectory
 from npde_opt.runs.learned import tables
+from npde_opt.runs.posterior import Posterior
 from npde_opt.runs.predicted import Predicted
 from npde_opt.runs.solves import model, run_measured, solved
 from npde_opt.runs.states import States
@@ -42,12 +43,14 @@ def report(
     plot: bool,
     attempt: Attempts,
     weight: Mapping[str, Plain] | None = None,
+    posterior: int | None = None,
 ) -> Record:
     """Writes fields and figures; returns metrics. Collective.
 
     Args:
         out: the run's folder; None in groups that do not write.
         weight: how the regularization weight was chosen, where it was (weight.json).
+        posterior: a seed, where what the data leave open is told, too.
     """
     objective, m = found.objective, found.result.m
     space = objective.space
@@ -98,6 +101,11 @@ def report(
     forward = model(objective)
     rows = Predicted(case, forward.observed.observer(0).samplings, predicted)
     metrics |= noise.metrics(rows)
+    if posterior is not None:
+        left = attempt("the posterior", lambda: Posterior(case, on, at, out, posterior))
+        if left is not None:
+            metrics |= left.metrics()
+            left.write(Attempts(space.comm, attempt.say), plot)
     with stage("io"):
         if out is not None:
             own = Attempts(space.comm, attempt.say)  # other groups do not write

@@ -20,6 +20,7 @@ from npde_opt.io.results import (
     peak_memory_mb_of_a_rank,
 )
 from npde_opt.petsc_options import check_options, unused_text
+from npde_opt.runs import posterior
 from npde_opt.runs.attempts import Attempts
 from npde_opt.runs.columns import Column
 from npde_opt.runs.identity import identity
@@ -123,7 +124,10 @@ class Run(Opened[Case]):
             self.monitor.say(line)
         if case.evolves:
             self.monitor.say(_recomputation(case))
-        rehearse(case, self.grid, self.out, options.plot)
+        uncertain = options.uncertainty is not None
+        rehearse(case, self.grid, self.out, options.plot, uncertain)
+        if uncertain:
+            posterior.check(lambda: case.build(self.grid, self.ensemble))
         if self.out is not None and self.out.replaces:
             self.monitor.say(f"replaces the earlier run in {self.out.path}")
         # All input is right as far as that can be told: from here on the folder is this run's.
@@ -181,6 +185,7 @@ class Run(Opened[Case]):
             self.options.plot,
             attempt,
             self.monitor.weight,
+            self.options.seed if self.options.uncertainty else None,
         )
         now = time.monotonic()
         seconds = Seconds(
