@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 
 from npde_opt.aliases import Record
 from npde_opt.scaling import logs
-from npde_opt.scaling.launch import COST, FOLDER, Place
+from npde_opt.scaling.launch import FOLDER, Place
 from npde_opt.scaling.logs import Stage
 from npde_opt.scaling.plan import Run
 
@@ -93,20 +93,17 @@ def failures(place: Place) -> dict[str, str]:
     """What was said by runs that failed, by their names."""
     found: dict[str, str] = {}
     for run in place.plan.runs():
-        if place.done(run):
-            cost = json.loads((place.folder(run) / COST).read_text())
-            if cost["code"]:
-                found[run.name] = f"code {cost['code']}: {cost['said']}"
+        cost = place.cost(run)
+        if cost is not None and cost["code"]:
+            found[run.name] = f"code {cost['code']}: {cost['said']}"
     return found
 
 
 def row(place: Place, run: Run) -> Row | None:
     """None for a run that is not done or failed."""
     own = place.folder(run)
-    if not place.done(run):
-        return None
-    cost = json.loads((own / COST).read_text())
-    if cost["code"]:
+    cost = place.cost(run)
+    if cost is None or cost["code"]:
         return None
     stages = logs.stages(own / logs.TABLE)
     summary = own / FOLDER / SUMMARY

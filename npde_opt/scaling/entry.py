@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -101,11 +102,12 @@ def _study(given: argparse.Namespace, command: Sequence[str]) -> int:
         os.getcwd(),
     )
     asked = _asked(given)
-    launcher = given.launcher or jobs.SITE.get(given.by, launch.MPIRUN)
-    waits = given.by in ("slurm", "pbs", "none")
-    place = launch.opened(given.out, plan, launcher, given.overwrite, here=not waits)
-    lock = RunLock(place.out)
+    launcher = _launcher(given)
+    plan.check(here=given.by == "mpirun")
+    given.out.mkdir(parents=True, exist_ok=True)
+    lock = RunLock(given.out)
     try:
+        place = launch.opened(given.out, plan, launcher, given.overwrite)
         if given.by == "mpirun":
             launch.work(place, say)
         elif given.by == "reframe":
@@ -113,10 +115,31 @@ def _study(given: argparse.Namespace, command: Sequence[str]) -> int:
         elif given.by != "none":
             for line in jobs.write_arrays(place, given.by):
                 say(f"submit: {line}")
+            say("when they have run, --by none collects what they left")
         report(place, asked, not given.no_figures, say)
     finally:
         lock.release()
     return 0
+
+
+def _launcher(given: argparse.Namespace) -> str:
+    """Raises InputError for one that cannot be."""
+    if given.by == "reframe" and given.launcher is not None:
+        raise InputError(
+            "--launcher", given.launcher, "none with reframe, which has its own"
+        )
+    if given.by in ("reframe", *jobs.ARRAYS) and re.search(
+        r"\s", str(given.out.resolve())
+    ):
+        raise InputError("--out", given.out, "a path without blanks, for batch systems")
+    launcher: str = given.launcher or jobs.SITE.get(given.by, launch.MPIRUN)
+    if "{ranks}" not in launcher:
+        raise InputError(
+            "--launcher", launcher, f"with {{ranks}}, as in {launch.MPIRUN!r}"
+        )
+    if given.by == "mpirun":
+        launch.started(launcher, min(given.ranks))
+    return launcher
 
 
 def _asked(given: argparse.Namespace) -> Asked:

@@ -4,12 +4,13 @@
     OUT/machine-rP.json    rates of P ranks, see machine.py
     OUT/runs/NAME/out      the driver's folder; cost.json, output.txt, log.csv, log.flame beside it
 
-A run is done when its cost.json is there, which is written last: a study that was cut off goes on
-with the same command.
+A run is done when its cost.json is there and tells of no error; it is written last. The same
+command goes on with a study that was cut off, and tries again what failed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -24,6 +25,7 @@ from pathlib import Path
 from npde_opt.aliases import Record
 from npde_opt.errors import InputError, NpdeError
 from npde_opt.io.files import whole_file
+from npde_opt.runs.lock import LOCK, RunLock
 from npde_opt.scaling import logs
 from npde_opt.scaling.plan import Plan, Run
 
@@ -35,6 +37,18 @@ WRONG_INPUT = InputError.exit_code
 
 class StudyError(NpdeError):
     """A run of the study failed, so that nothing can be said of it."""
+
+
+def started(launcher: str, ranks: int) -> list[str]:
+    """The launcher's words for so many ranks.
+
+    Raises:
+        InputError: where the launcher is not there.
+    """
+    words = shlex.split(launcher.replace("{ranks}", str(ranks)))
+    if shutil.which(words[0]) is None:
+        raise InputError("--launcher", words[0], "a program that is installed")
+    return words
 
 
 @dataclass(frozen=True)
@@ -58,19 +72,14 @@ class Place:
         return self.out / f"machine-r{ranks}.json"
 
     def done(self, run: Run) -> bool:
-        """Whether it came to its end, good or bad."""
-        return (self.folder(run) / COST).exists()
+        """Whether it came to a good end."""
+        cost = self.cost(run)
+        return cost is not None and cost["code"] == 0
 
-    def started(self, ranks: int) -> list[str]:
-        """The launcher's words for so many ranks.
-
-        Raises:
-            InputError: where the launcher is not there.
-        """
-        words = shlex.split(self.launcher.replace("{ranks}", str(ranks)))
-        if shutil.which(words[0]) is None:
-            raise InputError("--launcher", words[0], "a program that is installed")
-        return words
+    def cost(self, run: Run) -> Record | None:
+        """What it cost, None where it came to no end."""
+        path = self.folder(run) / COST
+        return json.loads(path.read_text()) if path.exists() else None
 
     def command(self, run: Run) -> list[str]:
         """The driver's whole command without the launcher."""
@@ -80,39 +89,49 @@ class Place:
         return [sys.executable, script, *given, *asked, *logs.options(own)]
 
 
-def opened(
-    out: Path, plan: Plan, launcher: str, overwrite: bool, here: bool = True
-) -> Place:
+def opened(out: Path, plan: Plan, launcher: str, overwrite: bool) -> Place:
     """The study's folder: a new one, or one with a study of the same plan, which goes on.
 
     Args:
-        here: the runs start from this process, so that the launcher has to be there.
+        out: a folder whose lock this process has.
 
     Raises:
         InputError: for a folder with another study or with something else.
     """
-    plan.check()
-    if "{ranks}" not in launcher:
-        raise InputError("--launcher", launcher, f"with {{ranks}}, as in {MPIRUN!r}")
     place = Place(out.resolve(), plan, launcher)
     record = place.out / STUDY
     if overwrite and record.exists():
-        shutil.rmtree(place.out)
+        _emptied(place.out)
     if record.exists():
-        if Plan.of(json.loads(record.read_text())) != plan:
+        if begun(place.out) != plan:
             raise InputError("--out", out, "a folder of the same study, or --overwrite")
         return place
-    if place.out.exists() and any(place.out.iterdir()):
+    if any(p.name != LOCK for p in place.out.iterdir()):
         raise InputError("--out", out, "a new or an empty folder")
-    place.out.mkdir(parents=True, exist_ok=True)
     _write(record, plan.text())
     return place
 
 
-def known(out: Path, launcher: str) -> Place:
-    """A study that was begun."""
-    plan = Plan.of(json.loads((out / STUDY).read_text()))
-    return Place(out.resolve(), plan, launcher)
+def begun(out: Path) -> Plan:
+    """The plan of a study's folder.
+
+    Raises:
+        InputError: where study.json is damaged.
+    """
+    record = out / STUDY
+    try:
+        return Plan.of(json.loads(record.read_text()))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(str(record), repr(error), "what a study wrote") from error
+
+
+def _emptied(folder: Path) -> None:
+    """All but the lock goes."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != LOCK:
+            path.unlink()
 
 
 def measure(place: Place, ranks: int) -> None:
@@ -121,7 +140,7 @@ def measure(place: Place, ranks: int) -> None:
     if target.exists():
         return
     words = [sys.executable, "-m", "npde_opt.scaling.machine", str(target)]
-    found = _call([*place.started(ranks), *words])
+    found = _call([*started(place.launcher, ranks), *words])
     if found.returncode:
         raise StudyError(f"the machine's rates on {ranks} ranks: {_last(found.stdout)}")
 
@@ -130,7 +149,7 @@ def work(place: Place, say: Callable[[str], None]) -> None:
     """Starts every run that is not done.
 
     Raises:
-        StudyError: where the driver refused its input, which it would do in every other run.
+        StudyError: where the driver refused its input in the first run, as it would in all others.
     """
     runs = {run.name: run for run in place.plan.runs()}
     for number, run in enumerate(runs.values(), 1):
@@ -138,27 +157,40 @@ def work(place: Place, say: Callable[[str], None]) -> None:
             continue
         say(f"{number} of {len(runs)}: {run.name}")
         cost = one(place, run)
-        if cost["code"] == WRONG_INPUT:
-            (place.folder(run) / COST).unlink()
+        if cost["code"] == WRONG_INPUT and number == 1:
             raise StudyError(f"{run.name}: {cost['said']}")
         if cost["code"]:
             say(f"    failed with code {cost['code']}: {cost['said']}")
 
 
 def one(place: Place, run: Run) -> Record:
-    """Starts one run and leaves its cost.json."""
+    """Starts one run and leaves its cost.json.
+
+    Raises:
+        InputError: where another job is at it.
+    """
     own = place.folder(run)
-    shutil.rmtree(own, ignore_errors=True)
-    own.mkdir(parents=True)
+    own.mkdir(parents=True, exist_ok=True)
+    lock = RunLock(own, run.ranks)
+    try:
+        _emptied(own)
+        return _costing(place, run, own)
+    finally:
+        lock.release()
+
+
+def _costing(place: Place, run: Run, own: Path) -> Record:
     measure(place, run.ranks)
-    joules, start = _joules(), time.perf_counter()
-    found = _call([*place.started(run.ranks), *place.command(run)], place.plan.where)
-    seconds, after = time.perf_counter() - start, _joules()
+    before, start = _joules(), time.perf_counter()
+    found = _call(
+        [*started(place.launcher, run.ranks), *place.command(run)], place.plan.where
+    )
+    seconds = time.perf_counter() - start
     (own / OUTPUT).write_text(found.stdout)
     cost: Record = {
         "code": found.returncode,
         "wall": seconds,
-        "joules": None if joules is None or after is None else after - joules,
+        "joules": _since(before, _joules()),
         "said": _last(found.stdout) if found.returncode else "",
     }
     _write(own / COST, json.dumps(cost, indent=2) + "\n")
@@ -190,20 +222,32 @@ def _last(text: str) -> str:
     return (told or lines or ["nothing was said"])[-1]
 
 
-def _joules() -> float | None:
-    """Of all processors since they were started, where this machine tells it."""
-    try:
-        counters = [p / "energy_uj" for p in ENERGY.glob("intel-rapl:[0-9]")]
-        read = [float(c.read_text()) for c in counters]
-    except (OSError, ValueError):
-        return None
-    return 1e-6 * sum(read) if read else None
+def _joules() -> dict[Path, float]:
+    """Of each processor since its counter began, where this machine tells it."""
+    found = {}
+    for counter in ENERGY.glob("intel-rapl:[0-9]"):
+        with contextlib.suppress(OSError, ValueError):
+            found[counter] = 1e-6 * float((counter / "energy_uj").read_text())
+    return found
+
+
+def _since(before: dict[Path, float], after: dict[Path, float]) -> float | None:
+    """What was used; a counter that began again has its range added."""
+    used = []
+    for counter, start in before.items():
+        if counter not in after:
+            continue
+        end = after[counter]
+        if end < start:
+            end += 1e-6 * float((counter / "max_energy_range_uj").read_text())
+        used.append(end - start)
+    return sum(used) if used else None
 
 
 def main() -> None:
     """One run of a study, as jobs of batch systems start it: OUT NAME LAUNCHER."""
     out, name, launcher = sys.argv[1:]
-    place = known(Path(out), launcher)
+    place = Place(Path(out).resolve(), begun(Path(out)), launcher)
     for run in place.plan.runs():
         if run.name == name and not place.done(run):
             sys.exit(one(place, run)["code"])

@@ -16,7 +16,7 @@ with levels = log2 of the longest axis, and neighbours of a rank in the most eve
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,7 +104,7 @@ def _surface(size: Size) -> float:
 
 
 def size_of(row: Row) -> Size:
-    """Of a run; a case's own grid counts as one with two axes."""
+    """Of a run; a grid that is the case's own counts as one with two axes."""
     return Size(row.unknowns, len(row.run.grid) or 2, row.run.ranks, row.run.groups)
 
 
@@ -120,11 +120,9 @@ class Growth:
 
     Attributes:
         work: solves times iterations, the mean of the runs.
-        spread: its largest over its smallest.
     """
 
     work: float
-    spread: float
     reductions: float
     messages: float
     bytes: float
@@ -142,10 +140,11 @@ class Growth:
 
 
 def growth(rows: Sequence[Row]) -> Growth:
-    """Fitted to what was counted."""
-    works = [r.work for r in rows]
+    """Fitted to what was counted, in runs with a log."""
+    known = [r for r in rows if r.stages]
+    works = [r.work for r in known]
     sums, sent, amounts = [], [], []
-    for r in rows:
+    for r in known:
         size, counts = size_of(r), counts_of(r)
         near = neighbours(size.space, size.axes)
         sums.append(counts.reductions / counts.work)
@@ -154,7 +153,6 @@ def growth(rows: Sequence[Row]) -> Growth:
             amounts.append(counts.bytes / (counts.work * near * _surface(size)))
     return Growth(
         float(np.mean(works)),
-        max(works) / min(works),
         float(np.mean(sums)),
         float(np.mean(sent)) if sent else 0.0,
         float(np.mean(amounts)) if amounts else 0.0,
@@ -186,6 +184,11 @@ class Model:
         return sum(self.parts(size, counts, rates).values())
 
 
+def count(rows: Sequence[Row]) -> int:
+    """Of runs with a log; one that is strong and weak counts once."""
+    return len({r.run.name for r in rows if r.stages})
+
+
 def fit(rows: Sequence[Row], rates: Mapping[int, Rates]) -> Model:
     """Non-negative least squares of the relative errors, stage by stage.
 
@@ -196,9 +199,13 @@ def fit(rows: Sequence[Row], rates: Mapping[int, Rates]) -> Model:
         InputError: with fewer than three runs with a log.
     """
     known = [r for r in rows if r.stages]
-    if len(known) < LEAST_RUNS:
+    if count(known) < LEAST_RUNS:
         there = f"at least {LEAST_RUNS} runs with PETSc's log"
-        raise InputError("the model", f"{len(known)} runs", there)
+        raise InputError("the model", f"{count(known)} runs", there)
+    return _fit(known, rates)
+
+
+def _fit(known: Sequence[Row], rates: Mapping[int, Rates]) -> Model:
     table = np.array(
         [features(size_of(r), counts_of(r), rates[r.run.ranks]) for r in known]
     )
@@ -225,22 +232,29 @@ class HeldOut:
     """The largest run, predicted by a model of the others.
 
     Attributes:
-        seconds: predicted with the counts of the run; blind: with counts that follow from the size.
+        seconds: predicted with counts and rates that follow from the smaller runs.
     """
 
     name: str
     measured: float
     seconds: float
-    blind: float
 
     @property
     def error(self) -> float:
-        """Relative, of the blind prediction."""
-        return self.blind / self.measured - 1
+        """Relative."""
+        return self.seconds / self.measured - 1
 
 
-def held_out(rows: Sequence[Row], rates: Mapping[int, Rates]) -> HeldOut | None:
-    """None where too few runs are smaller than the largest."""
+def held_out(
+    rows: Sequence[Row],
+    rates: Mapping[int, Rates],
+    extended: Callable[[Mapping[int, Rates], int], Rates],
+) -> HeldOut | None:
+    """None where too few runs are smaller than the largest.
+
+    Args:
+        extended: rates with so many ranks from those that were measured with others.
+    """
     known = [r for r in rows if r.stages]
     if not known:
         return None
@@ -251,15 +265,16 @@ def held_out(rows: Sequence[Row], rates: Mapping[int, Rates]) -> HeldOut | None:
     most = max(map(amount, known))
     largest = [r for r in known if amount(r) == most]
     smaller = [r for r in known if amount(r) != most]
-    if len(smaller) < LEAST_RUNS:
+    if count(smaller) < LEAST_RUNS:
         return None
     model, grown = fit(smaller, rates), growth(smaller)
     last = min(largest, key=logged)
-    size, own = size_of(last), rates[last.run.ranks]
+    size = size_of(last)
+    seen = {r.run.ranks: rates[r.run.ranks] for r in smaller}
+    own = extended(seen, size.ranks)
     return HeldOut(
         last.run.name,
         logged(last),
-        model.seconds(size, counts_of(last), own),
         model.seconds(size, grown.at(size), own),
     )
 
@@ -280,6 +295,6 @@ def band(
     found = []
     for _ in range(draws):
         picked = [known[i] for i in random.integers(len(known), size=len(known))]
-        model, grown = fit(picked, rates), growth(picked)
+        model, grown = _fit(picked, rates), growth(picked)
         found.append([model.seconds(s, grown.at(s), own) for s, own in sizes])
     return np.array(found)

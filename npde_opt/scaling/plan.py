@@ -73,8 +73,12 @@ class Plan:
     repeats: int
     where: str
 
-    def check(self) -> None:
-        """Raises InputError for a study that cannot be run."""
+    def check(self, here: bool = True) -> None:
+        """Raises InputError for a study that cannot be run.
+
+        Args:
+            here: on this machine, whose memory has to hold every run.
+        """
         if not self.command or not Path(self.where, self.command[0]).is_file():
             there = "the file of a driver and its options, after --"
             raise InputError("the command", " ".join(self.command) or "none", there)
@@ -88,13 +92,14 @@ class Plan:
         _counts("--repeats", [self.repeats])
         for grid in self.grids:
             _counts("--grid", grid, distinct=False)
-            fits("--grid", math.prod(grid), LEAST_BYTES, "cells")
         self._with_grid()
         runs = list(self.runs())
         for run in runs:
             cells = math.prod(run.grid)
             if run.grid and cells < run.ranks:
                 raise InputError("--ranks", run.ranks, f"at most the {cells} cells")
+            if here:
+                fits(f"--grid of {run.ranks} ranks", cells, LEAST_BYTES, "cells")
         if not runs:
             raise InputError("--groups", self.groups, "divisors of a number of ranks")
 

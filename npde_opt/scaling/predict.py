@@ -152,11 +152,19 @@ def curves(
         load: unknowns a rank of the weak curve.
     """
     network.check()
+    if not any(r.stages and r.run.ranks > 1 for r in rows):
+        raise InputError(
+            "--predict", "runs on one rank", "some on several, which send messages"
+        )
+    if ranks % groups:
+        raise InputError(
+            "--predict-groups", groups, f"a divisor of the {ranks:,} ranks"
+        )
     model, grown = fit(rows, rates), growth(rows)
     largest = size_of(max(rows, key=lambda r: r.unknowns))
     share = load or max(r.load for r in rows)
     steps = [groups * 2**k for k in range(int(math.log2(max(1, ranks // groups))) + 1)]
-    if steps[-1] != ranks and ranks % groups == 0:
+    if steps[-1] != ranks:
         steps.append(ranks)
     strong = [Size(largest.unknowns, largest.axes, p, groups) for p in steps]
     strong = [s for s in strong if s.load >= 1]

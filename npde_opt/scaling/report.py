@@ -14,7 +14,15 @@ from npde_opt.io.results import versions
 from npde_opt.scaling import collect, drawing, logs
 from npde_opt.scaling.collect import Row
 from npde_opt.scaling.launch import Place
-from npde_opt.scaling.model import LEAST_RUNS, PARTS, HeldOut, Rates, fit, held_out
+from npde_opt.scaling.model import (
+    LEAST_RUNS,
+    PARTS,
+    HeldOut,
+    Rates,
+    count,
+    fit,
+    held_out,
+)
 from npde_opt.scaling.page import page
 from npde_opt.scaling.predict import Curve, Network, curves
 
@@ -57,8 +65,8 @@ def report(
         say("no run has come to a good end yet")
         return
     rates = rates_of(place)
-    fitted = sum(bool(r.stages) for r in rows) >= LEAST_RUNS
-    checked = held_out(rows, rates) if fitted else None
+    fitted = count(rows) >= LEAST_RUNS
+    checked = held_out(rows, rates, Network().rates) if fitted else None
     predicted: list[Curve] = []
     if fitted and asked.ranks is not None:
         predicted = curves(
@@ -128,7 +136,7 @@ def _notes(
         notes.append(f"no model: it needs {LEAST_RUNS} runs with PETSc's log")
     if checked is not None:
         notes.append(
-            f"model of the smaller runs: {checked.name} in {checked.blind:.3g} s, measured "
+            f"model of the smaller runs: {checked.name} in {checked.seconds:.3g} s, measured "
             f"{checked.measured:.3g} s ({100 * checked.error:+.0f} %)"
         )
     elif fitted:

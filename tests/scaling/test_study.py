@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from calling import environment
 
+from npde_opt.errors import InputError
+from npde_opt.runs.lock import RunLock
 from npde_opt.scaling import jobs, launch
 from npde_opt.scaling.entry import study
 from npde_opt.scaling.report import extrap
@@ -58,8 +60,8 @@ def call(tmp_path, monkeypatch):
     def go(*options, ranks=("1", "2", "4"), out=tmp_path / "study", drawn=False):
         words = ["--out", str(out), "--ranks", *ranks, "--grid", "8", "8", *options]
         words += [] if drawn else ["--no-figures"]
-        launcher = ["--launcher", "env RANKS={ranks}"]
-        return study("", [*words, *launcher, "--", str(driver)])
+        own = [] if "reframe" in options else ["--launcher", "env RANKS={ranks}"]
+        return study("", [*words, *own, "--", str(driver)])
 
     go.out = tmp_path / "study"
     return go
@@ -106,12 +108,56 @@ def test_a_study_that_died_goes_on(call, capsys):
     assert done.exists() and kept.stat().st_mtime_ns == before
 
 
-def test_a_failed_run_is_told_and_the_others_go_on(call, capsys, monkeypatch):
+def test_a_failed_run_is_told_and_tried_again(call, capsys, monkeypatch):
     monkeypatch.setenv("FAILS", "2")
     assert call() == 0
     told = capsys.readouterr().out
     assert "failed: 8x8-r2-g1-0: code 3: error: it is the rank's fault" in told
     assert [r["ranks"] for r in table(call.out)] == ["1", "4"]
+    monkeypatch.delenv("FAILS")
+    assert call() == 0
+    assert [r["ranks"] for r in table(call.out)] == ["1", "2", "4"]
+
+
+def test_a_damaged_record_is_told(call, capsys):
+    assert call() == 0
+    (call.out / launch.STUDY).write_text("{")
+    assert call() == 2
+    assert "what a study wrote" in capsys.readouterr().err
+
+
+def test_a_study_that_is_at_work_is_left_alone(call, capsys):
+    assert call() == 0
+    lock = RunLock(call.out)
+    assert call("--overwrite") == 2
+    assert (call.out / "study.csv").exists()
+    lock.release()
+
+
+def test_a_run_that_another_job_is_at_is_left_alone(call):
+    assert call() == 0
+    own = call.out / "runs" / "8x8-r2-g1-0"
+    lock = RunLock(own)
+    place = launch.Place(call.out, launch.begun(call.out), "env RANKS={ranks}")
+    (run,) = [r for r in place.plan.runs() if r.name == own.name]
+    with pytest.raises(InputError):
+        launch.one(place, run)
+    assert (own / launch.COST).exists()
+    lock.release()
+
+
+def test_counters_of_energy_begin_again(tmp_path):
+    counter = tmp_path / "intel-rapl:0"
+    counter.mkdir()
+    (counter / "max_energy_range_uj").write_text("100000000")
+    assert launch._since({counter: 95.0}, {counter: 10.0}) == pytest.approx(15.0)
+    assert launch._since({}, {}) is None
+
+
+def test_batch_systems_take_no_blanks(call, capsys):
+    assert call("--by", "slurm", out=call.out.parent / "my study") == 2
+    assert "without blanks" in capsys.readouterr().err
+    assert not (call.out.parent / "my study").exists()
 
 
 def test_refused_input_ends_the_study(call, capsys, monkeypatch):
