@@ -2,27 +2,30 @@
 
     log s += (p - target) / (k + 1)^0.6   after step k with the probability p of being taken,
 
-and mean and variance of the parameters follow every kept step (Welford). A chain that goes on from
-its checkpoint takes the same steps as one that was not stopped.
+up to LONGEST, and mean and variance of the parameters follow every kept step (Welford). A chain
+that goes on from its checkpoint takes the same steps as one that was not stopped.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 from petsc4py import PETSc
 
 from npde_opt.aliases import Record
 from npde_opt.errors import InputError
-from npde_opt.sampling.moves import Moves
+from npde_opt.sampling.moves import Moves, Place
 from npde_opt.sampling.settings import SamplingSettings
 
 Figures = Callable[[PETSc.Vec], np.ndarray]
 """Numbers of a sample that go into the trace; collective, the same on every rank."""
 LEAST_STEP, DECAY = 1e-4, 0.6
+LONGEST = 0.8
+"""Step that the burn-in does not go beyond: one of length 1 forgets where the chain is, and where
+the reference is too narrow for the posterior, such chains hardly come to its tails or leave."""
 
 
 @dataclass
@@ -31,13 +34,14 @@ class Progress:
 
     Attributes:
         done: steps. s: length of one. accepted: sum of probabilities after the burn-in.
-        kept: steps in the means.
+        kept: steps in the means. failed: steps that were not taken as a solve failed.
     """
 
     done: int
     s: float
     accepted: float = 0.0
     kept: int = 0
+    failed: int = 0
 
 
 @dataclass
@@ -53,7 +57,8 @@ class Chain:
         rows: of the trace: J, the probability of the step, and the figures.
 
     Raises:
-        InputError: for a start where the objective is not finite.
+        InputError: for a start where the objective is not finite, or outside bounds.
+        SolverError: where a solve fails there.
     """
 
     moves: Moves
@@ -63,15 +68,20 @@ class Chain:
     rows: list[np.ndarray] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.here = self.moves.at(self.start.copy())
-        if not math.isfinite(self.here.value):
-            raise InputError(
-                "the start of a chain", self.here.value, "a finite objective"
-            )
+        self.here = self._from(self.start.copy())
         self.mean, self.squares = self.start.duplicate(), self.start.duplicate()
         for vec in (self.mean, self.squares):
             vec.set(0.0)
         self.progress = Progress(0, self.settings.step)
+
+    def _from(self, m: PETSc.Vec) -> Place:
+        """Where it begins or goes on; takes the Vec over."""
+        place = self.moves.at(m)
+        if place.error is not None:
+            raise place.error
+        if not math.isfinite(place.value):
+            raise InputError("the start of a chain", place.value, "a finite objective")
+        return place
 
     @property
     def total(self) -> int:
@@ -91,11 +101,12 @@ class Chain:
 
     def _step(self) -> None:
         p, settings = self.progress, self.settings
-        self.here, chance = self.moves.step(self.here, p.s, p.done)
+        self.here, chance, failed = self.moves.step(self.here, p.s, p.done)
         p.done += 1
+        p.failed += failed
         if p.done <= settings.burn_in:
             gain = (chance - settings.target) / p.done**DECAY
-            p.s = min(1.0, max(LEAST_STEP, p.s * math.exp(gain)))
+            p.s = min(LONGEST, max(LEAST_STEP, p.s * math.exp(gain)))
             return
         p.accepted += chance
         if (p.done - settings.burn_in) % settings.every == 0:
@@ -132,14 +143,14 @@ class Chain:
     @property
     def meta(self) -> Record:
         p = self.progress
-        return {"done": p.done, "s": p.s, "accepted": p.accepted, "kept": p.kept}
+        return asdict(p)
 
     def restore(
         self, vectors: dict[str, PETSc.Vec], meta: Record, rows: np.ndarray
     ) -> None:
         """Goes on from there. Takes the Vecs over."""
         self.here.destroy()
-        self.here = self.moves.at(vectors["m"])
+        self.here = self._from(vectors["m"])
         self.mean.destroy()
         self.squares.destroy()
         self.mean, self.squares = vectors["mean"], vectors["squares"]

@@ -1,7 +1,8 @@
 """Whether chains have mixed, and what their samples are worth.
 
     R-hat   sqrt of (variance over all halves of chains) / (mean variance within them), of ranks
-            turned into normal numbers: near 1 where all halves tell the same
+            turned into normal numbers, and the same of distances from the median: the larger is
+            near 1 where all halves tell the same of places and of widths
     tau     1 + 2 sum of autocorrelations, up to where sums of two neighbours turn negative
             (Geyer), averaged over chains
     ess     samples / tau: as many independent ones tell as much of a mean
@@ -81,7 +82,8 @@ def halves(chains: np.ndarray) -> np.ndarray:
 
 def rhat(chains: np.ndarray) -> float:
     """Of the chains' halves, by ranks. 1 where nothing moves anywhere."""
-    return _ratio(_normal_scores(halves(chains)))
+    folded = abs(chains - np.median(chains))
+    return max(_ratio(_normal_scores(halves(x))) for x in (chains, folded))
 
 
 def _normal_scores(parts: np.ndarray) -> np.ndarray:

@@ -11,7 +11,8 @@ probability exp(L(m', m) - L(m, m')) where that is below 1,
     L(m, m') = -I(m) - a g^T v(m, m') - a^2 / 2 g^T Q^-1 g,   v(m, m') = (m' - c - rho (m - c)) / s
 
 (Cotter, Roberts, Stuart and White, Statistical Science 28 (2013); Beskos et al., Journal of
-Computational Physics 335 (2017).) Without the terms in g it is that of pCN.
+Computational Physics 335 (2017).) Without the terms in g it is that of pCN. Outside the bounds of
+the parameters, and where a solve fails, J is infinite: no step leads there.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from dataclasses import dataclass
 import numpy as np
 from petsc4py import PETSc
 
-from npde_opt.objective import Objective
+from npde_opt import reductions
+from npde_opt.errors import SolverError, collective, without_frames
+from npde_opt.objective import Objective, ObjectiveAt
 from npde_opt.parameters.draws import child
 from npde_opt.sampling.reference import Reference
 
@@ -33,13 +36,15 @@ class Place:
 
     Attributes:
         value: J. rest: I. slope: g, None without drift. image: Q^-1 g.
+        error: of a solve that failed here; J is then infinite.
     """
 
     m: PETSc.Vec
-    value: float
-    rest: float
+    value: float = math.inf
+    rest: float = math.inf
     slope: PETSc.Vec | None = None
     image: PETSc.Vec | None = None
+    error: SolverError | None = None
 
     @property
     def length(self) -> float:
@@ -85,28 +90,56 @@ class Moves:
         self.objective, self.reference = objective, reference
         self.drift, self.seed = drift, seed
         self.center = reference.center()
+        self._box = _box(objective)
 
     def at(self, m: PETSc.Vec) -> Place:
         """What the chain has to know of a point, whose Vec it takes over."""
+        if not self._inside(m):
+            return Place(m)
         here = self.objective.linearize(m)
+        try:
+            with collective(self.objective.everyone):
+                return self._place(m, here)
+        except SolverError as error:
+            without_frames(error)
+            return Place(m, error=error)
+        finally:
+            here.destroy()
+
+    def _inside(self, m: PETSc.Vec) -> bool:
+        """Whether all parameters are within their bounds."""
+        if self._box is None:
+            return True
+        low, high = self._box
+        own = m.getArray(readonly=True)
+        inside = bool(((own >= low) & (own <= high)).all())
+        return reductions.everywhere(self.objective.everyone, inside)
+
+    def cut(self, m: PETSc.Vec) -> None:
+        """Moves parameters outside their bounds onto them."""
+        if self._box is not None:
+            m.setArray(np.clip(m.getArray(readonly=True), *self._box))
+
+    def _place(self, m: PETSc.Vec, here: ObjectiveAt) -> Place:
+        value = here.value
+        if not math.isfinite(value):
+            return Place(m, value)
         away, pull = m.duplicate(), m.duplicate()
         away.waxpy(-1.0, self.center, m)
         self.reference.precision(away, pull)
-        value = here.value
         place = Place(m, value, value - 0.5 * float(away.dot(pull)))
-        if self.drift and math.isfinite(value):
+        if self.drift:
             place.slope = here.gradient().copy()
             place.slope.axpy(-1.0, pull)
             place.image = m.duplicate()
             self.reference.apply(place.slope, place.image)
         for vec in (away, pull):
             vec.destroy()
-        here.destroy()
         return place
 
-    def step(self, here: Place, s: float, number: int) -> tuple[Place, float]:
-        """(where the chain goes, the probability with which it was taken). `here` is destroyed
-        where it is left.
+    def step(self, here: Place, s: float, number: int) -> tuple[Place, float, bool]:
+        """(where the chain goes, the probability with which the step was taken, whether a solve
+        failed). `here` is destroyed where it is left.
 
         Args:
             number: of the step, which decides what is drawn.
@@ -114,12 +147,12 @@ class Moves:
         lengths, seed = Lengths(s), child(self.seed, 1 + number)
         there = self.at(self._proposed(here, lengths, seed))
         chance = self._chance(here, there, lengths)
-        # The same number on every rank.
-        if np.random.default_rng([seed, 1]).random() < chance:
+        # The same on every rank; [seed, count] are the numbers of the noise of `count` unknowns.
+        if np.random.default_rng([seed, 1, 1]).random() < chance:
             here.destroy()
-            return there, chance
+            return there, chance, False
         there.destroy()
-        return here, chance
+        return here, chance, there.error is not None
 
     def _proposed(self, here: Place, lengths: Lengths, seed: int) -> PETSc.Vec:
         change = self.reference.change(seed)
@@ -157,3 +190,16 @@ class Moves:
 
     def destroy(self) -> None:
         self.center.destroy()
+
+
+def _box(objective: Objective) -> tuple[np.ndarray, np.ndarray] | None:
+    """Bounds of the own parameters, infinite where they are known; None where there are none."""
+    bounds, space, ends = objective.bounds(), objective.space, []
+    if bounds is None:
+        return None
+    for vec, far in zip(bounds, (-math.inf, math.inf), strict=True):
+        for name in space.blocks:
+            space.own(vec, name)[~space.free(name)] = far
+        ends.append(vec.getArray(readonly=True).copy())
+        vec.destroy()
+    return ends[0], ends[1]

@@ -42,7 +42,8 @@ class Sampled:
     Attributes:
         names: of the figures. traces: (chains, kept steps, 2 + figures): J, probability, figures.
         mean, variance: of the parameters over all chains; they belong to this.
-        steps: length of a chain's step. acceptance: of every chain.
+        steps: length of a chain's step. acceptance: of every chain. failed: steps of every chain
+            that were not taken as a solve failed.
     """
 
     names: tuple[str, ...]
@@ -51,6 +52,7 @@ class Sampled:
     variance: PETSc.Vec
     steps: tuple[float, ...]
     acceptance: tuple[float, ...]
+    failed: tuple[int, ...]
 
     def diagnoses(self) -> list[Diagnosis]:
         """Of every figure, and of the objective first."""
@@ -101,6 +103,7 @@ def sample(
         moves = Moves(objective, around, drift, seed)
         start = laplace.change(child(seed, STARTS))
         start.axpy(1.0, laplace.at.m)
+        moves.cut(start)
         chain = Chain(moves, settings, start, figures)
         start.destroy()
         folder = None if out is None else Path(out) / f"chain-{number}"
@@ -205,4 +208,5 @@ def _joined(chains: Sequence[Chain], names: tuple[str, ...]) -> Sampled:
         variance,
         tuple(chain.progress.s for chain in chains),
         tuple(chain.acceptance for chain in chains),
+        tuple(chain.progress.failed for chain in chains),
     )

@@ -17,11 +17,11 @@ COMM = MPI.COMM_WORLD
 DEVIATION = 0.7
 
 
-def rate(y=1.6, sigma=0.4):
+def rate(y=1.6, sigma=0.4, bounds=(None, None)):
     """(J, m): log k of -lap u + k u = 1 without flux, u = 1 / k, from one value of it; m near the
     minimum."""
     grid = Grid((4, 3), comm=COMM)
-    space = ParameterSpace(grid, [Unknown("k", "log", block=Shared())])
+    space = ParameterSpace(grid, [Unknown("k", "log", bounds, block=Shared())])
     sampling = at_points(grid, (), np.array([[0.4, 0.6]]))
     experiment = Experiment(load=grid.volume, samplings=[sampling])
     equation = Equation(grid, [Diffusion(grid, "D"), Reaction(grid, "k")])

@@ -33,6 +33,15 @@ def test_chains_that_stay_apart_are_told():
     assert not found.mixed and found.rhat > 1.2 and found.ess < 50
 
 
+def test_a_chain_that_is_wider_is_told():
+    """Of a mean like the others', and where all grow wider."""
+    x = autoregressive(0.0, 4, 500)
+    x[3] *= 4
+    assert diagnose("x", x).rhat > 1.1
+    x = autoregressive(0.0, 4, 500) * np.linspace(1, 4, 500)
+    assert not diagnose("x", x).mixed
+
+
 def test_a_chain_that_drifts_is_told():
     x = autoregressive(0.0, 2, 500) + np.linspace(0, 4, 500)
     assert not diagnose("x", x).mixed
