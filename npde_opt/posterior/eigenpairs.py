@@ -9,6 +9,10 @@ Lanczos do: an eigenvalue's error is the square of its residual's norm. Every co
 with D and a solve with P, which may be a rough one: its errors slow convergence down and change no
 pair, since D and P are multiplied with exactly.
 
+Of eigenvalues that lie together such a space sees as many as its random columns are. So it ends
+only where P^-1 D of a fresh random block, which holds all that D sees, brings no pair that is
+wanted.
+
 Randomized methods with two passes are the first two blocks (Halko, Martinsson, Tropp 2011; Musco,
 Musco 2015).
 """
@@ -21,6 +25,7 @@ import numpy as np
 from petsc4py import PETSc
 
 from npde_opt.parameters import ParameterSpace
+from npde_opt.parameters.draws import child
 from npde_opt.posterior.columns import Action, gram, mapped
 from npde_opt.posterior.prior import Prior
 from npde_opt.posterior.settings import PosteriorSettings
@@ -41,7 +46,8 @@ class Pairs:
         vectors: own rows (local, k), orthonormal in P.
         below: eigenvalues below the cut that came with them, not converged.
         products: with D.
-        complete: whether all pairs above the cut are there and converged.
+        complete: whether all pairs above the cut are there and converged, as far as a random block
+            shows; False where settings.most ended the search.
     """
 
     values: np.ndarray
@@ -63,30 +69,38 @@ def leading(
         data: a product with D.
         start: own rows (local, any) of directions to begin with; None: random ones.
     """
-    search, drawn = Search(prior, data, settings), 0
-    columns = start
-    while True:
-        if columns is None or not columns.shape[1]:
-            columns = _random(prior, settings.block, settings.seed + drawn)
+    search, drawn, sure = Search(prior, data, settings), 0, -1
+    none = np.empty((prior.space.local_size, 0))
+    columns, whole = none if start is None else start, False
+    while search.count < settings.most:
+        probing = not columns.shape[1]
+        if probing:
+            columns = _random(prior, settings.block, settings.seed, drawn)
             drawn += settings.block
+            if search.count:
+                columns = search.seen(columns)
         added = search.extend(columns[:, : settings.most - search.count])
-        if not added or search.count >= settings.most:
+        whole = probing and not added
+        if whole:
             break
         columns = search.next_block()
         # A space that sees nothing below the cut may not have seen all above it.
-        if not columns.shape[1] and not search.wanted.all():
-            break
+        ended = not columns.shape[1] and not search.wanted.all()
+        if ended or not added:
+            number = int(search.wanted.sum())
+            if number == sure:
+                break
+            sure, columns = number, none
     complete = search.count < settings.most and search.settled == search.wanted.sum()
-    whole = not added
     return search.pairs(bool(complete) or whole)
 
 
-def _random(prior: Prior, count: int, seed: int) -> np.ndarray:
-    """P^-1 of white noise: smooth, as what data see."""
+def _random(prior: Prior, count: int, seed: int, first: int) -> np.ndarray:
+    """P^-1 of white noise: smooth, as what data see. `first` columns were drawn before."""
     columns = np.empty((prior.space.local_size, count), order="F")
     out = prior.space.create_vec()
     for j in range(count):
-        white = prior.space.standard_normal(seed + j)
+        white = prior.space.standard_normal(child(seed, first + j))
         prior.mask(white)
         prior.solve(white, out, ROUGH)
         columns[:, j] = out.getArray(readonly=True)
@@ -101,6 +115,7 @@ class Search:
     Attributes:
         values, vectors: of T, largest modulus first.
         settled: so many leading pairs are converged.
+        products: with D.
     """
 
     def __init__(self, prior: Prior, data: Action, settings: PosteriorSettings):
@@ -109,7 +124,7 @@ class Search:
         self._directions, self._images = Growing(self.space), Growing(self.space)
         self.T = self.vectors = np.empty((0, 0))
         self.values = np.empty(0)
-        self.settled = 0
+        self.settled = self.products = 0
 
     @property
     def count(self) -> int:
@@ -119,12 +134,19 @@ class Search:
     def wanted(self) -> np.ndarray:
         return np.asarray(np.abs(self.values) >= self.settings.cut)
 
+    def seen(self, columns: np.ndarray) -> np.ndarray:
+        """P^-1 D of the columns."""
+        self.products += columns.shape[1]
+        images = mapped(self.space, self.data, columns)
+        return mapped(self.space, self._solve, images)
+
     def extend(self, columns: np.ndarray) -> int:
         """Adds what of the columns is new; how many directions that is."""
         new = self._orthonormal(self._orthonormal(columns))
         if not new.shape[1]:
             return 0
         images = mapped(self.space, self.data, new)
+        self.products += new.shape[1]
         self._directions.add(new)
         self._images.add(images)
         self.T = _bordered(self.T, gram(self.space, self._directions.all, images))
@@ -189,7 +211,7 @@ class Search:
         wanted = self.wanted
         vectors = self._directions.all @ self.vectors[:, wanted]
         below = self.values[~wanted]
-        return Pairs(self.values[wanted], vectors, below, self.count, complete)
+        return Pairs(self.values[wanted], vectors, below, self.products, complete)
 
 
 class Growing:

@@ -154,17 +154,27 @@ class Laplace:
     @cached_property
     def prior_diagonal(self) -> Diagonal:
         """diag P^-1, with its errors."""
-        return inverse_diagonal(self.prior, self.settings.samples, self.settings.seed)
+        settings, every = self.settings, np.ones(len(self.values))
 
-    @property
+        def take(x: PETSc.Vec) -> None:
+            self._shrink(x, every)
+
+        return inverse_diagonal(self.prior, settings.samples, settings.seed, take)
+
+    @cached_property
     def prior_variance(self) -> np.ndarray:
-        return self.prior_diagonal.own
+        """diag P^-1; where it is estimated, of that the part beside V."""
+        own, along = self.prior_diagonal.own, (self.vectors**2).sum(axis=1)
+        return np.asarray(own + np.where(self.prior_diagonal.beside, along, 0.0))
 
     @cached_property
     def variance(self) -> np.ndarray:
-        """diag C: that of the prior less what the data take away."""
-        taken = self.vectors**2 @ (self.values / (1 + self.values))
-        return np.asarray(np.maximum(self.prior_variance - taken, 0.0))
+        """diag C: of the prior's variance what the data leave along V, and what is beside V."""
+        own, squares = self.prior_diagonal.own, self.vectors**2
+        left = squares @ (1 / (1 + self.values))
+        taken = squares @ (self.values / (1 + self.values))
+        known = np.maximum(own - taken, 0.0)
+        return np.asarray(np.where(self.prior_diagonal.beside, own + left, known))
 
     def covariance(self, functionals: list[PETSc.Vec]) -> np.ndarray:
         """(n, n) posterior covariance of linear functionals of the parameters.

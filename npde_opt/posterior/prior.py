@@ -17,6 +17,7 @@ from npde_opt.errors import InputError
 from npde_opt.linear.accuracy import solved_to
 from npde_opt.objective import Objective, ObjectiveAt
 from npde_opt.optimizers.conjugate_gradients import steihaug
+from npde_opt.parameters import ParameterSpace
 from npde_opt.parameters.draws import child
 from npde_opt.regularizers.interface import Normal, Regularizer
 
@@ -35,9 +36,11 @@ class Prior:
     Args:
         at: the point; it stays the caller's, and has to live as long as this.
         rtol: of solves with P.
-        fixed: own entries that are known beside those of the parameter space, bool; None: none.
+        fixed: own entries (local,) that are known beside those of the parameter space, bool; None:
+            none.
 
     Raises:
+        InputError: for `fixed` of another shape or type.
         InputError: where an unknown has no regularization, one of which P is not known, or one that
             leaves a direction open: then the prior is improper.
     """
@@ -49,15 +52,26 @@ class Prior:
         self.space = self.objective.space
         check_proper(self.objective)
         space = self.space
-        self.fixed = fixed
+        check_fixed(space, fixed)
         held = fixed is not None and bool(fixed.any())
         known = any(b.free_count() < b.count for b in space.blocks.values())
         self.partly_known = known or reductions.anywhere(space.comm, held)
+        self._known = self._held(fixed)
+
+    def _held(self, fixed: np.ndarray | None) -> np.ndarray:
+        """Own entries that may not move (local,)."""
+        vec = self.space.create_vec()
+        for name in self.space.blocks:
+            own = self.space.own(vec, name)
+            own[...] = ~self.space.free(name)
+        found = np.asarray(vec.getArray(readonly=True) > 0)
+        vec.destroy()
+        return found if fixed is None else found | fixed
 
     def mask(self, vec: PETSc.Vec) -> None:
         """Zero where entries are known."""
-        if self.fixed is not None:
-            vec.getArray()[self.fixed] = 0.0
+        if self.partly_known:
+            vec.getArray()[self._known] = 0.0
 
     def precision(self, x: PETSc.Vec, out: PETSc.Vec) -> None:
         """out = P x, of an x that is 0 where entries are known."""
@@ -75,11 +89,15 @@ class Prior:
         self.mask(out)
 
     def solve(self, r: PETSc.Vec, out: PETSc.Vec, rtol: float | None = None) -> None:
-        """out = P^-1 r, to its own `rtol` or another, of an r that is 0 where entries are known."""
+        """out = P^-1 r, to its own `rtol` or another, 0 where entries are known, whatever r is
+        there."""
         wanted = self.rtol if rtol is None else rtol
         with self.objective.together():
             if self.partly_known:
-                self._solve_around(r, out, wanted)
+                free = r.copy()
+                self.mask(free)
+                self._solve_around(free, out, wanted)
+                free.destroy()
             else:
                 with solved_to(wanted):
                     self._precondition(r, out)
@@ -155,6 +173,16 @@ def check_proper(objective: Objective) -> None:
         if r.improper:
             allowed = "one of which every change costs something, or it is improper"
             raise InputError(where, r.improper, allowed)
+
+
+def check_fixed(space: ParameterSpace, fixed: np.ndarray | None) -> None:
+    """Raises InputError on every rank where own entries that are known are none. Collective."""
+    shape, kind = (space.local_size,), np.dtype(bool)
+    wrong = fixed is not None and (fixed.shape, fixed.dtype) != (shape, kind)
+    if reductions.anywhere(space.comm, wrong):
+        told = None if fixed is None else f"{fixed.dtype} of shape {fixed.shape}"
+        allowed = f"bool of shape {shape}: one of each own entry"
+        raise InputError("posterior: fixed", told, allowed)
 
 
 def _of(r: Regularizer) -> Normal:

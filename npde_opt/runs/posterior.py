@@ -80,7 +80,7 @@ class Posterior:
     def metrics(self) -> Record:
         """For summary.json."""
         found = self.laplace
-        return {
+        told: Record = {
             "information": found.divergence,
             "information_expected": found.expected_information,
             "determined_numbers": found.determined,
@@ -88,6 +88,12 @@ class Posterior:
             "posterior_products": found.pairs.products,
             "posterior_seconds": found.seconds,
         }
+        if not found.pairs.complete:
+            told["posterior_note"] = (
+                f"the search ended at {found.settings.most} directions, and data tell more: "
+                "information and numbers are lower bounds, deviations upper ones"
+            )
+        return told
 
     def write(self, attempt: Attempts, plot: bool) -> None:
         """Files and figures, where this group writes. Collective on its ranks."""

@@ -5,8 +5,11 @@ import pytest
 import scipy.linalg
 from gaussians import dense, field, free, whole
 
+from npde_opt.errors import InputError
 from npde_opt.linear.accuracy import tight
-from npde_opt.posterior import Laplace, PosteriorSettings
+from npde_opt.posterior import Laplace, PosteriorSettings, diagonal
+from npde_opt.posterior.eigenpairs import leading
+from npde_opt.posterior.prior import Prior
 
 EXACT = PosteriorSettings(cut=1e-3, rtol=1e-6, prior_rtol=1e-12)
 
@@ -96,5 +99,76 @@ def test_samples_have_the_covariance_of_both(kind, more):
         np.fill_diagonal(errors, np.diag(errors) / np.sqrt(2))
         assert np.abs(errors).max() < 4.5
         assert 0.9 < np.sqrt(np.mean(errors**2)) < 1.1
+    at.destroy()
+    J.destroy()
+
+
+@pytest.mark.parallel([1, 2])
+def test_what_is_fixed_takes_no_part_whatever_a_right_side_is_there():
+    J, m = field("bilaplacian by length", n=8, fixed=True)
+    at = J.linearize(m)
+    numbers = np.arange(*m.getOwnershipRange())
+    fixed = numbers % 5 == 0
+    found = Laplace(at, PosteriorSettings(), fixed=fixed)
+    r, x, y = J.space.standard_normal(1), J.create_vec(), J.create_vec()
+    for action in (found.prior.solve, found.apply):
+        whole_side, held = r.copy(), r.copy()
+        found.prior.mask(held)
+        assert held.norm() < whole_side.norm()
+        action(whole_side, x)
+        action(held, y)
+        assert (x.getArray()[fixed] == 0).all()
+        assert y.norm() > 0
+        y.axpy(-1.0, x)
+        assert y.norm() <= 1e-6 * x.norm()
+    for wrong in (fixed.astype(int), fixed[:-1]):
+        with pytest.raises(InputError, match="bool of shape"):
+            Laplace(at, PosteriorSettings(), fixed=wrong)
+    at.destroy()
+    J.destroy()
+
+
+@pytest.mark.parallel([1, 2])
+def test_sampled_variances_hold_where_data_tell_nearly_all(monkeypatch):
+    monkeypatch.setattr(diagonal, "FEW", 0)
+    J, m = field("gradient", n=6)
+    at = J.linearize(m)
+    told = np.where(np.arange(*m.getOwnershipRange()) % 2, 1e6, 0.0)
+
+    def data_hessian(x, out, gauss_newton=False):
+        out.setArray(told * x.getArray(readonly=True))
+
+    monkeypatch.setattr(at, "data_hessian", data_hessian)
+    found = Laplace(at, PosteriorSettings(cut=1e-3, rtol=1e-6, samples=50))
+    P = dense(J.space, found.prior.precision)
+    D = np.diag(whole(told))
+    error = found.prior_diagonal.errors["D"]
+    assert error == pytest.approx(0.2)
+    for own, exact_one in ((found.variance, P + D), (found.prior_variance, P)):
+        wanted = np.diag(np.linalg.inv(exact_one))
+        np.testing.assert_allclose(whole(own), wanted, rtol=4 * error)
+    np.testing.assert_allclose(whole(found.variance)[1::2], 1e-6, rtol=1e-2)
+    at.destroy()
+    J.destroy()
+
+
+@pytest.mark.parallel([1, 2])
+def test_eigenvalues_that_lie_together_are_all_found():
+    J, m = field("ridge", n=16)
+    at = J.linearize(m)
+    prior = Prior(at)
+    told = np.where(np.arange(*m.getOwnershipRange()) % 4, 0.0, 400.0)
+
+    def data(x, out):
+        products.append(1)
+        out.setArray(told * x.getArray(readonly=True))
+
+    products: list[int] = []
+    for most, complete in ((1000, True), (40, False)):
+        products.clear()
+        found = leading(prior, data, PosteriorSettings(most=most))
+        assert found.complete == complete
+        assert found.products == len(products)
+        assert len(found.values) == 64 if complete else len(found.values) <= 40
     at.destroy()
     J.destroy()
