@@ -3,14 +3,13 @@
 import numpy as np
 import pytest
 from gaussians import dense, field, free, whole
-from rates import laplace, log_rate, moments, rate
+from rates import DEVIATION, laplace, log_rate, moments, rate
 
 from npde_opt.errors import SolverError
 from npde_opt.linear.accuracy import tight
-from npde_opt.parameters.draws import child
 from npde_opt.posterior import Laplace, PosteriorSettings
 from npde_opt.sampling import AroundPosterior, AroundPrior, SamplingSettings, sample
-from npde_opt.sampling.moves import Lengths, Moves
+from npde_opt.sampling.moves import Lengths, Moves, Place
 
 
 def around(kind, found):
@@ -95,22 +94,21 @@ def test_a_normal_posterior_takes_every_step_around_itself():
 
 
 def test_what_is_taken_does_not_hang_on_what_is_proposed():
-    """Of a single number, too: proposals that are taken are as far away as those that are not."""
+    """Of a single number, too: proposals that are taken are as far away as others. With few taken
+    the same random numbers for both would take those nearby."""
     J, m = rate(y=1.0, sigma=1e3)
     moves = Moves(J, AroundPosterior(laplace(J, m)), False, 0)
-    moves._chance = lambda here, there, lengths: 0.5
-    start = float(m.getArray()[0])
-    far = {True: [], False: []}
-    for number in range(150):
+    moves.at = lambda proposed: Place(proposed, 0.0, 0.0)
+    moves._chance = lambda here, there, lengths: 1 / 16
+    far = []
+    for number in range(600):
         here = moves.at(m.copy())
-        lengths, seed = Lengths(1.0), child(0, 1 + number)
-        proposed = moves._proposed(here, lengths, seed)
         there, _, _ = moves.step(here, 1.0, number)
-        taken = there is not here
-        far[taken].append(abs(float(proposed.getArray()[0]) - start))
+        if there is not here:
+            far.append(abs(float(there.m.getArray()[0] - m.getArray()[0])))
         there.destroy()
-        proposed.destroy()
-    assert np.mean(far[True]) == pytest.approx(np.mean(far[False]), rel=0.4)
+    assert 25 < len(far) < 55
+    assert np.mean(far) == pytest.approx(DEVIATION * np.sqrt(2 / np.pi), rel=0.3)
 
 
 @pytest.mark.parallel([1, 2])
