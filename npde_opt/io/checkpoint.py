@@ -22,6 +22,7 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from npde_opt.aliases import FilePath, Plain, Record
+from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError, collective
 from npde_opt.io.files import content_of, disk, sync_folder, whole_file
 from npde_opt.io.results import versions
@@ -83,6 +84,18 @@ class Checkpoint:
                 vec.destroy()
             raise
         return loaded
+
+    def load_for_all(self, space: Space, ensemble: Ensemble) -> dict[str, PETSc.Vec]:
+        """As `load` in every group, read by the first. Collective over all groups."""
+        vectors: dict[str, PETSc.Vec] = {}
+        with collective(ensemble.world):
+            if ensemble.across.rank == 0:
+                vectors = self.load(space, ensemble.space)
+            else:
+                vectors = {name: space.create_vec() for name in self.vectors}
+        for name in self.vectors:
+            ensemble.across.Bcast(vectors[name].getArray(), root=0)
+        return vectors
 
     def _load(
         self, name: str, vec: PETSc.Vec, space: Space, comm: MPI.Intracomm

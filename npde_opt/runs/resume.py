@@ -142,17 +142,7 @@ class Earlier:
         return share(found.extra[key], self.ensemble.across)
 
     def _load(self, found: Checkpoint, space: ParameterSpace) -> dict[str, PETSc.Vec]:
-        """A checkpoint's vectors in all groups, read by the first; the caller destroys them."""
-        vectors: dict[str, PETSc.Vec] = {}
-        across = self.ensemble.across
-        with collective(self.world):
-            if across.rank == 0:
-                vectors = found.load(space, self.ensemble.space)
-            else:
-                vectors = {name: space.create_vec() for name in found.vectors}
-        for name in found.vectors:
-            across.Bcast(vectors[name].getArray(), root=0)
-        return vectors
+        return found.load_for_all(space, self.ensemble)
 
     def weight(self, kept: Plain) -> Record | None:
         """How the weight was chosen: the checkpoint's choice, or that of weight.json before the

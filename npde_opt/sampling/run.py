@@ -1,14 +1,7 @@
-"""Chains of a posterior, one after the other, with checkpoints.
-
-OUT/chain-K.csv        one line a kept step: lp__ (log density without its constant),
-                       accept_stat__, and the figures, as Stan's files have them (arviz reads
-                       them by from_cmdstan)
-OUT/chain-K/           its checkpoints
-"""
+"""Chains of a posterior, one after the other, with checkpoints."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,21 +9,18 @@ from pathlib import Path
 import numpy as np
 from petsc4py import PETSc
 
+from npde_opt import reductions
 from npde_opt.aliases import FilePath
 from npde_opt.errors import InputError, collective
-from npde_opt.io.checkpoint import load_checkpoint, save_checkpoint
-from npde_opt.io.files import disk, whole_file
-from npde_opt.objective import Objective
 from npde_opt.parameters.draws import child
 from npde_opt.posterior import Laplace
 from npde_opt.sampling.chain import Chain, Figures
 from npde_opt.sampling.diagnostics import Diagnosis, diagnose
+from npde_opt.sampling.folder import COLUMNS, Folder
 from npde_opt.sampling.moves import Moves
 from npde_opt.sampling.reference import AroundPosterior, AroundPrior
 from npde_opt.sampling.settings import SamplingSettings
 
-COLUMNS = ("lp__", "accept_stat__")
-TRACE = "trace.npy"
 STARTS = 1 << 20
 """Far from the numbers of steps: seeds of the chains' starts."""
 
@@ -78,109 +68,88 @@ def sample(
     """Runs the chains. Collective over the objective's ranks.
 
     Args:
-        laplace: at the minimizer; chains begin at samples of it.
-        names: of the figures, unique. figures: their values for a sample.
-        out: folder for traces and checkpoints, from which a run that was stopped goes on; None:
-            nothing is written.
-        identity: of the run, which a checkpoint has to have too.
+        laplace: at the minimizer; chains begin at samples of it, moved into the bounds.
+        names: of the figures, unique. figures: their values for a sample, one a name.
+        out: folder for traces and checkpoints, from which a run that was stopped or had fewer steps
+            goes on; None: nothing is written.
+        identity: of the run, which a checkpoint has to have too, beside method, seed, step,
+            burn_in, every, names and the objective at the minimizer.
         watch: called with a chain's number after every `settings.checkpoint` steps.
 
     Raises:
-        InputError: for names that are not unique, and for checkpoints of another run.
+        InputError: for names that cannot be, figures that do not go with them, and checkpoints of
+            another run or of more steps.
+        SolverError: where a solve fails at the start of a chain.
     """
-    if len(set(names)) < len(names):
-        raise InputError("names of the figures", ", ".join(names), "each once")
-    objective = laplace.objective
+    objective, names = laplace.objective, tuple(names)
     around = (
         AroundPrior(laplace.prior)
         if settings.method == "pcn"
         else AroundPosterior(laplace)
     )
-    drift = settings.method == "mala"
+    with collective(objective.everyone):
+        _check_names(names)
+    _check_figures(laplace, names, figures)
+    folder = None
+    if out is not None:
+        least, words = laplace.at.value, dict(identity or {})
+        folder = Folder(Path(out), objective, settings, names, least, words)
     chains = []
     for number in range(settings.chains):
         seed = child(settings.seed, number)
-        moves = Moves(objective, around, drift, seed)
+        moves = Moves(objective, around, settings.method == "mala", seed)
         start = laplace.change(child(seed, STARTS))
         start.axpy(1.0, laplace.at.m)
         moves.cut(start)
         chain = Chain(moves, settings, start, figures)
         start.destroy()
-        folder = None if out is None else Path(out) / f"chain-{number}"
-        _to_its_end(objective, chain, folder, tuple(names), number, identity, watch)
+        _to_its_end(chain, folder, number, watch)
         chains.append(chain)
-    found = _joined(chains, tuple(names))
+    found = _joined(chains, names)
     for chain in chains:
         chain.moves.destroy()
         chain.destroy()
     return found
 
 
+def _check_names(names: tuple[str, ...]) -> None:
+    """As they head columns of a table."""
+    if len(set(names)) < len(names):
+        raise InputError("names of the figures", ", ".join(names), "each once")
+    for name in names:
+        if name in COLUMNS or not name.strip() or set(name) & set(',"\r\n'):
+            allowed = (
+                f"no commas, quotes and line ends, and none of {', '.join(COLUMNS)}"
+            )
+            raise InputError("names of the figures", repr(name), allowed)
+
+
+def _check_figures(laplace: Laplace, names: tuple[str, ...], figures: Figures) -> None:
+    """At the minimizer; a number a name, the same on every rank."""
+    everyone = laplace.objective.everyone
+    with collective(everyone):
+        values = np.atleast_1d(figures(laplace.at.m))
+        shape = values.shape
+        if shape != (len(names),):
+            allowed = f"({len(names)},), a number for each name: {', '.join(names)}"
+            raise InputError("shape of the figures", shape, allowed)
+    for name, value in zip(names, values, strict=True):
+        reductions.same(everyone, float(value), f"the figure {name}")
+
+
 def _to_its_end(
-    objective: Objective,
     chain: Chain,
-    folder: Path | None,
-    names: tuple[str, ...],
+    folder: Folder | None,
     number: int,
-    identity: Mapping[str, str] | None,
     watch: Callable[[int, Chain], None],
 ) -> None:
     if folder is not None:
-        _resume(objective, chain, folder, identity)
+        folder.resume(chain, number)
     while chain.progress.done < chain.total:
         chain.run(chain.settings.checkpoint)
         if folder is not None:
-            _save(objective, chain, folder, names, identity)
+            folder.save(chain, number)
         watch(number, chain)
-
-
-def _resume(
-    objective: Objective, chain: Chain, folder: Path, identity: Mapping[str, str] | None
-) -> None:
-    comm = objective.comm
-    with collective(comm), disk("the samples", folder):
-        if comm.rank == 0:
-            folder.mkdir(parents=True, exist_ok=True)
-    found = load_checkpoint(folder, comm, objective.space, identity)
-    if found is None:
-        return
-    checkpoint, vectors = found
-    rows = np.load(io.BytesIO(checkpoint.attachments[TRACE]))
-    chain.restore(vectors, dict(checkpoint.state), rows)
-
-
-def _save(
-    objective: Objective,
-    chain: Chain,
-    folder: Path,
-    names: tuple[str, ...],
-    identity: Mapping[str, str] | None,
-) -> None:
-    comm, rows = objective.comm, io.BytesIO()
-    table = np.array(chain.rows).reshape(-1, len(COLUMNS) + len(names))
-    np.save(rows, table)
-    save_checkpoint(
-        folder,
-        comm,
-        objective.space,
-        chain,
-        chain.progress.done,
-        extra={} if identity is None else {"identity": dict(identity)},
-        attachments={TRACE: rows.getvalue()},
-    )
-    with collective(comm), disk("the samples", folder):
-        if comm.rank == 0:
-            with whole_file(folder.with_suffix(".csv")) as file:
-                file.write(csv_text(names, table, chain.progress.s).encode())
-
-
-def csv_text(names: Sequence[str], rows: np.ndarray, step: float) -> str:
-    """A chain as Stan's files have it."""
-    lines = ["# num_warmup = 0", f"# step = {step!r}", ",".join([*COLUMNS, *names])]
-    for row in rows:
-        density = [repr(float(-row[0])), *(repr(float(v)) for v in row[1:])]
-        lines.append(",".join(density))
-    return "\n".join(lines) + "\n"
 
 
 def _joined(chains: Sequence[Chain], names: tuple[str, ...]) -> Sampled:

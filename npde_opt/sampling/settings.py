@@ -24,7 +24,7 @@ class SamplingSettings:
         burn_in: steps that choose the length of a step and are not kept.
         chains: that begin at samples of their own.
         step: length of a step at the beginning, 0 < step <= 1; 1 forgets where the chain is.
-        every: a step in so many is a row of the trace and counts for means.
+        every: a step in so many is a row of the trace and counts for means; at most `steps`.
         checkpoint: steps between two checkpoints.
         seed: of all that is drawn.
 
@@ -48,6 +48,9 @@ class SamplingSettings:
             self._check(name, getattr(self, name) >= 1, "a number >= 1")
         for name in ("burn_in", "seed"):
             self._check(name, getattr(self, name) >= 0, "a number >= 0")
+        self._check(
+            "every", self.every <= self.steps, f"at most {self.steps}, the steps"
+        )
         self._check("step", 0 < self.step <= 1, "a number > 0 and <= 1")
 
     def _check(self, name: str, good: bool, allowed: str) -> None:

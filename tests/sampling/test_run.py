@@ -1,43 +1,11 @@
-"""Chains go on where they were stopped, write what others read, and refuse what cannot be."""
+"""Chains keep what they are asked to, and refuse what cannot be."""
 
-import numpy as np
 import pytest
 from mpi4py import MPI
 from rates import laplace, log_rate, rate
 
-from npde_opt.errors import InputError
+from npde_opt.errors import InputError, NpdeError
 from npde_opt.sampling import SamplingSettings, sample
-
-
-class Stopped(Exception):
-    pass
-
-
-def stop(number, chain):
-    """After the second checkpoint of the second chain."""
-    if number == 1 and chain.progress.done >= 20:
-        raise Stopped
-
-
-@pytest.mark.parallel([1, 2])
-@pytest.mark.parametrize("method", ["gpcn", "mala"])
-def test_a_chain_goes_on_to_the_bit(tmp_path, method):
-    out = MPI.COMM_WORLD.bcast(tmp_path)
-    J, m = rate()
-    settings = SamplingSettings(method, steps=30, burn_in=10, chains=2, checkpoint=10)
-    arguments = settings, ["log k"], log_rate(J)
-    whole = sample(laplace(J, m), *arguments)
-    with pytest.raises(Stopped):
-        sample(laplace(J, m), *arguments, out, watch=stop)
-    again = sample(laplace(J, m), *arguments, out)
-    assert np.array_equal(again.traces, whole.traces)
-    assert np.array_equal(again.mean.getArray(), whole.mean.getArray())
-    assert np.array_equal(again.variance.getArray(), whole.variance.getArray())
-    assert again.steps == whole.steps and again.acceptance == whole.acceptance
-    text = (out / "chain-1.csv").read_text().splitlines()
-    assert text[2] == "lp__,accept_stat__,log k" and len(text) == 33
-    row = [float(v) for v in text[-1].split(",")]
-    assert row == [-whole.traces[1, -1, 0], *whole.traces[1, -1, 1:]]
 
 
 def test_every_second_step_is_kept():
@@ -54,6 +22,7 @@ def test_every_second_step_is_kept():
         ({"steps": 0}, "sampling.steps"),
         ({"step": 1.5}, "sampling.step: got 1.5"),
         ({"burn_in": -1}, "sampling.burn_in"),
+        ({"every": 9, "steps": 8}, "sampling.every: got 9; allowed: at most 8"),
     ],
 )
 def test_settings_that_cannot_be(changes, said):
@@ -61,16 +30,26 @@ def test_settings_that_cannot_be(changes, said):
         SamplingSettings(**changes)
 
 
-def test_another_runs_checkpoint_is_refused(tmp_path):
+@pytest.mark.parallel([1, 2])
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["a", "a"], "each once"),
+        (["a,b"], "'a,b'; allowed: no commas"),
+        (["lp__"], "'lp__'; allowed: .* none of lp__"),
+        (["a", "b"], r"shape of the figures: got \(1,\); allowed: \(2,\), .* a, b"),
+        ([], r"got \(1,\); allowed: \(0,\)"),
+    ],
+)
+def test_names_of_figures_that_cannot_be(names, said):
     J, m = rate()
-    settings = SamplingSettings(steps=5, burn_in=0, chains=1)
-    arguments = settings, ["log k"], log_rate(J), tmp_path
-    sample(laplace(J, m), *arguments, {"case": "a"})
-    with pytest.raises(InputError, match="case"):
-        sample(laplace(J, m), *arguments, {"case": "b"})
+    with pytest.raises(InputError, match=said):
+        sample(laplace(J, m), SamplingSettings(), names, log_rate(J))
 
 
-def test_names_are_unique():
+@pytest.mark.parallel([2])
+def test_figures_are_the_same_on_every_rank():
     J, m = rate()
-    with pytest.raises(InputError, match="each once"):
-        sample(laplace(J, m), SamplingSettings(), ["a", "a"], log_rate(J))
+    with pytest.raises(NpdeError, match="the figure rank differs between ranks"):
+        figures = lambda m: MPI.COMM_WORLD.rank  # noqa: E731
+        sample(laplace(J, m), SamplingSettings(), ["rank"], figures)

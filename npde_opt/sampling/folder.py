@@ -1,0 +1,155 @@
+"""The folder of chains, which the first group of ranks writes and reads for all.
+
+OUT/chain-K.csv        one line a kept step: lp__ (log density without its constant),
+                       accept_stat__, and the figures, as Stan's files have them (arviz reads
+                       them by from_cmdstan)
+OUT/chain-K/           its checkpoints
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from npde_opt.aliases import Record
+from npde_opt.errors import InputError, collective
+from npde_opt.io.checkpoint import (
+    Checkpoint,
+    check_identity,
+    find_checkpoint,
+    save_checkpoint,
+)
+from npde_opt.io.files import disk, whole_file
+from npde_opt.objective import Objective
+from npde_opt.sampling.chain import Chain
+from npde_opt.sampling.settings import SamplingSettings
+
+COLUMNS = ("lp__", "accept_stat__")
+TRACE = "trace.npy"
+LEAST = "objective at the minimizer"
+SAME = {"rel_tol": 1e-6, "abs_tol": 1e-6}
+"""Differences up to which values of J at minimizers are those of one problem: they differ in their
+last digits between numbers of ranks."""
+
+
+@dataclass(frozen=True)
+class Folder:
+    """All methods are collective over the ranks of all groups.
+
+    Args:
+        least: J at the minimizer. identity: of the run, in the caller's words.
+    """
+
+    out: Path
+    objective: Objective
+    settings: SamplingSettings
+    names: tuple[str, ...]
+    least: float
+    identity: Mapping[str, str]
+
+    @property
+    def _writes(self) -> bool:
+        """Whether this rank's group has the folder."""
+        return self.objective.ensemble.across.rank == 0
+
+    @property
+    def _told(self) -> Record:
+        """What chains that go on have in common with what they were."""
+        s = self.settings
+        return {
+            "method": s.method,
+            "seed": s.seed,
+            "step": s.step,
+            "burn_in": s.burn_in,
+            "every": s.every,
+            "names of the figures": list(self.names),
+            LEAST: self.least,
+        }
+
+    def resume(self, chain: Chain, number: int) -> None:
+        """Lets the chain go on from its last checkpoint, if there is one.
+
+        Raises:
+            InputError: naming what is not as in the run that wrote it.
+        """
+        objective, path, found = self.objective, self.out / f"chain-{number}", None
+        with collective(objective.everyone):
+            if self._writes:
+                found = self._find(path)
+        found = objective.ensemble.across.bcast(found, root=0)
+        if found is None:
+            return
+        self._check(found)
+        rows = self._rows(found)
+        vectors = found.load_for_all(objective.space, objective.ensemble)
+        chain.restore(vectors, dict(found.state), rows)
+
+    def _find(self, path: Path) -> Checkpoint | None:
+        comm = self.objective.comm
+        with collective(comm), disk("the samples", path):
+            if comm.rank == 0:
+                path.mkdir(parents=True, exist_ok=True)
+        return find_checkpoint(path, comm)
+
+    def _check(self, found: Checkpoint) -> None:
+        check_identity(found, self.identity)
+        before = found.extra.get("sampling", {})
+        for key, now in self._told.items():
+            was = before.get(key)
+            if key == LEAST and was is not None and math.isclose(was, now, **SAME):
+                continue
+            if was != now:
+                allowed = f"{was}, as in {found.path}, or another folder"
+                raise InputError(f"sampling: {key}", now, allowed)
+        steps = found.state["done"] - self.settings.burn_in
+        if steps > self.settings.steps:
+            allowed = f"at least {steps}, as {found.path} has, or another folder"
+            raise InputError("sampling.steps", self.settings.steps, allowed)
+
+    def _rows(self, found: Checkpoint) -> np.ndarray:
+        """The trace up to there."""
+        rows = np.load(io.BytesIO(found.attachments[TRACE]))
+        wanted = (found.state["kept"], len(COLUMNS) + len(self.names))
+        if rows.shape != wanted:
+            where = f"{found.path / TRACE}, rows and columns"
+            raise InputError(where, rows.shape, f"{wanted}, or another folder")
+        return np.asarray(rows)
+
+    def save(self, chain: Chain, number: int) -> None:
+        """Writes a checkpoint and the trace."""
+        with collective(self.objective.everyone):
+            if self._writes:
+                self._save(chain, self.out / f"chain-{number}")
+
+    def _save(self, chain: Chain, path: Path) -> None:
+        comm, rows = self.objective.comm, io.BytesIO()
+        table = np.array(chain.rows).reshape(-1, len(COLUMNS) + len(self.names))
+        np.save(rows, table)
+        save_checkpoint(
+            path,
+            comm,
+            self.objective.space,
+            chain,
+            chain.progress.done,
+            extra={"identity": dict(self.identity), "sampling": self._told},
+            attachments={TRACE: rows.getvalue()},
+        )
+        with collective(comm), disk("the samples", path):
+            if comm.rank == 0:
+                with whole_file(path.with_suffix(".csv")) as file:
+                    text = csv_text(self.names, table, chain.progress.s)
+                    file.write(text.encode())
+
+
+def csv_text(names: Sequence[str], rows: np.ndarray, step: float) -> str:
+    """A chain as Stan's files have it."""
+    lines = ["# num_warmup = 0", f"# step = {step!r}", ",".join([*COLUMNS, *names])]
+    for row in rows:
+        density = [repr(float(-row[0])), *(repr(float(v)) for v in row[1:])]
+        lines.append(",".join(density))
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,106 @@
+"""Chains go on where they were stopped, and only as what they were; groups share one folder."""
+
+import numpy as np
+import pytest
+from gaussians import field
+from mpi4py import MPI
+from rates import laplace, log_rate, rate
+
+from npde_opt.ensemble import Ensemble
+from npde_opt.errors import InputError
+from npde_opt.posterior import Laplace
+from npde_opt.sampling import SamplingSettings, sample
+
+COMM = MPI.COMM_WORLD
+SHORT = {"steps": 6, "burn_in": 2, "chains": 1, "checkpoint": 4}
+
+
+class Stopped(Exception):
+    pass
+
+
+def stop(number, chain):
+    """After the second checkpoint of the second chain."""
+    if number == 1 and chain.progress.done >= 20:
+        raise Stopped
+
+
+@pytest.mark.parallel([1, 2])
+@pytest.mark.parametrize("method", ["gpcn", "mala"])
+def test_a_chain_goes_on_to_the_bit(tmp_path, method):
+    out = COMM.bcast(tmp_path)
+    J, m = rate()
+    settings = SamplingSettings(method, steps=30, burn_in=10, chains=2, checkpoint=10)
+    arguments = settings, ["log k"], log_rate(J)
+    whole = sample(laplace(J, m), *arguments)
+    with pytest.raises(Stopped):
+        sample(laplace(J, m), *arguments, out, watch=stop)
+    again = sample(laplace(J, m), *arguments, out)
+    assert np.array_equal(again.traces, whole.traces)
+    assert np.array_equal(again.mean.getArray(), whole.mean.getArray())
+    assert np.array_equal(again.variance.getArray(), whole.variance.getArray())
+    assert again.steps == whole.steps and again.acceptance == whole.acceptance
+    text = (out / "chain-1.csv").read_text().splitlines()
+    assert text[2] == "lp__,accept_stat__,log k" and len(text) == 33
+    row = [float(v) for v in text[-1].split(",")]
+    assert row == [-whole.traces[1, -1, 0], *whole.traces[1, -1, 1:]]
+
+
+@pytest.mark.parallel([1, 2])
+def test_more_steps_go_on_and_fewer_are_refused(tmp_path):
+    out = COMM.bcast(tmp_path)
+    J, m = rate()
+    found, rest = laplace(J, m), (["log k"], log_rate(J))
+    sample(found, SamplingSettings(**SHORT), *rest, out)
+    more = SamplingSettings(**{**SHORT, "steps": 9})
+    again = sample(found, more, *rest, out)
+    assert np.array_equal(again.traces, sample(found, more, *rest).traces)
+    with pytest.raises(InputError, match=r"sampling.steps: got 8; allowed: at least 9"):
+        sample(found, SamplingSettings(**{**SHORT, "steps": 8}), *rest, out)
+
+
+@pytest.mark.parallel([1, 2])
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"method": "pcn"}, "method: got pcn; allowed: gpcn"),
+        ({"seed": 1}, "seed: got 1; allowed: 0, as in"),
+        ({"step": 0.4}, r"step: got 0.4; allowed: 0.5"),
+        ({"burn_in": 3}, "burn_in: got 3; allowed: 2"),
+        ({"every": 2}, "every: got 2; allowed: 1"),
+        ({"name": "k"}, "names of the figures: got .*k.*; allowed: .*log k"),
+        ({"y": 1.7}, "objective at the minimizer: got .* another folder"),
+        ({"identity": None}, "case: got nothing"),
+        ({"identity": {"case": "b"}}, "case: got b, other than"),
+    ],
+)
+def test_what_is_another_run_is_refused(tmp_path, changes, said):
+    out = COMM.bcast(tmp_path)
+
+    def run(y=1.6, name="log k", identity=(("case", "a"),), **settings):
+        J, m = rate(y)
+        settings = SamplingSettings(**{**SHORT, **settings})
+        words = identity and dict(identity)
+        sample(laplace(J, m), settings, [name], log_rate(J), out, words)
+
+    run()
+    with pytest.raises(InputError, match=said):
+        run(**changes)
+    run()
+
+
+@pytest.mark.parallel([2])
+def test_groups_share_the_folder_of_the_first(tmp_path):
+    """The second has none that could be written."""
+    COMM.Barrier()
+    (tmp_path / "file").write_text("")
+    out = tmp_path / "samples" if COMM.rank == 0 else tmp_path / "file" / "samples"
+    J, m = field("bilaplacian by length", n=5, ensemble=Ensemble.split(COMM, 2, 2))
+    found = Laplace(J.linearize(m))
+    figures = ["J"], lambda m: J.linearize(m).value
+    sample(found, SamplingSettings(**SHORT), *figures, out)
+    more = SamplingSettings(**{**SHORT, "steps": 9})
+    again, whole = sample(found, more, *figures, out), sample(found, more, *figures)
+    assert np.array_equal(again.traces, whole.traces)
+    assert np.array_equal(again.mean.getArray(), whole.mean.getArray())
+    assert (tmp_path / "samples" / "chain-0.csv").exists() == (COMM.rank == 0)
