@@ -324,7 +324,8 @@ def reuse_in(times: np.ndarray, experiments: int) -> Reuse:
     """Of the matrix of a step size: forward and back over the steps that have it."""
     steps = np.diff(times)
     sizes = len({f"{dt:.12g}" for dt in steps})
-    return Reuse(updates=10, solves=max(2 * steps.size * experiments // sizes, 1))
+    solves = max(2 * steps.size * experiments // sizes, 1)
+    return Reuse(updates=10, solves=solves, matrices=min(sizes, KEPT))
 
 
 class StepSolvers:

@@ -48,4 +48,4 @@ class Thinned:
         found = np.empty(shape, owned.dtype, order="F")
         for there, values in pieces:
             found[np.ix_(every, *there)] = values
-        return found.reshape(*lead, *shape[1:], order="F")
+        return found.reshape(*lead, *shape[1:])

@@ -34,10 +34,11 @@ EXPECTED = {True: 6.0, False: 12.0}
 
 
 class Reuse(NamedTuple):
-    """How often a matrix takes values, and for how many solves each."""
+    """How often a matrix takes values, for how many solves each, and how many are kept at once."""
 
     updates: int
     solves: int
+    matrices: int = 1
 
 
 class Cost(NamedTuple):
@@ -135,6 +136,6 @@ def choice(grid: Grid, cycle: str, symmetric: bool, reuse: Reuse) -> Choice:
     iteration = cost.iteration + cost.iteration_cell[grid.dim] * n / ranks
     iteration = iteration * (1 if symmetric else SECOND_HALF) + MESSAGES * (ranks > 1)
     shared = (cost.update + cost.update_cell[grid.dim] * n / ranks) / reuse.solves
-    fits = halves * entries <= ENTRIES
+    fits = halves * entries * reuse.matrices <= ENTRIES
     limit = (direct - shared) / iteration if fits else np.inf
     return Choice(cycle, direct, iteration, shared, limit, EXPECTED[symmetric])

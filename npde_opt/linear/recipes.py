@@ -6,6 +6,7 @@ Every entry is a set of PETSc options below the caller's prefix; an option that 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping
 
 from petsc4py import PETSc
@@ -107,6 +108,12 @@ RECIPES: dict[str, dict[str, str | None]] = {
 }
 
 PYAMG = "npde_opt.linear.pyamg_pc.PyAMG"
+FALLS_BACK = (
+    PETSc.KSP.ConvergedReason.DIVERGED_MAX_IT,
+    PETSc.KSP.ConvergedReason.DIVERGED_INDEFINITE_PC,
+    PETSc.KSP.ConvergedReason.DIVERGED_BREAKDOWN,
+)
+"""Failures of a cycle, after which factors may solve."""
 STOPS = ("ksp_rtol", "ksp_atol", "ksp_max_it", "ksp_norm_type")
 """Options of a KSP that the conjugate gradients on planes know, too."""
 
@@ -194,7 +201,7 @@ class LinearSolver:
         fast = free and fits_planes(self.matrix, grid, self.symmetric)
         fast = fast and grid.size >= CELLS and fills_planes(grid)
         cycle = "planes" if fast else "geometric"
-        if reuse is None or not free or self._asked("ksp_"):
+        if reuse is None or not free or self._asked("ksp_") or not self.matrix.shared:
             return cycle
         self.choice = choice(grid, cycle, self.symmetric, reuse)
         return self.choice.recipe
@@ -383,6 +390,18 @@ class LinearSolver:
             self.destroy()
             self._make("direct")
 
+    def _falls_back(self) -> bool:
+        """Goes over to a factorization where the cycle failed and factors are small enough."""
+        chosen, reason = self.choice, self.ksp.getConvergedReason()
+        if reason not in FALLS_BACK or chosen is None or self.recipe != chosen.cycle:
+            return False
+        if not math.isfinite(chosen.limit):
+            return False
+        self.destroy()
+        self._make("direct")
+        self._configure()
+        return True
+
     def _mean_iterations(self) -> float | None:
         """Of the solves with the present values."""
         solves, iterations = self._counted
@@ -392,15 +411,18 @@ class LinearSolver:
         """A x = b. Raises SolverError where it does not converge."""
         self.tolerance.use()
         self.ksp.solve(b, x)
+        if self._falls_back():
+            self.ksp.solve(b, x)
         self._check(b, x, False)
 
     def solve_transpose(self, b: PETSc.Vec, x: PETSc.Vec) -> None:
         """A^T x = b with the same hierarchy. Raises SolverError where it does not converge."""
         self.tolerance.use()
-        if self.symmetric:
-            self.ksp.solve(b, x)
-        else:
-            self.ksp.solveTranspose(b, x)
+        solve = self.ksp.solve if self.symmetric else self.ksp.solveTranspose
+        solve(b, x)
+        if self._falls_back():
+            solve = self.ksp.solve if self.symmetric else self.ksp.solveTranspose
+            solve(b, x)
         self._check(b, x, not self.symmetric)
 
     @property

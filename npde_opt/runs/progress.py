@@ -336,7 +336,7 @@ def residuals(metrics: Mapping[str, Plain]) -> list[str]:
         cost = f"{mean:.1f} {method} iterations each, tolerance {asked}"
         lines.append(
             f"  {title:<12} {worst:.2g} = |b - A u| / |b| (2-norm), {which} at the answer; "
-            + ("direct" if asked == "direct" else cost)
+            + (str(asked) if str(asked).startswith("direct") else cost)
         )
     return lines
 

@@ -5,6 +5,7 @@ import pytest
 from mpi4py import MPI
 from petsc4py import PETSc
 
+from npde_opt.errors import SolverError
 from npde_opt.forward import Equation, Evolution, Experiment, Steady
 from npde_opt.forward.schemes import SCHEMES
 from npde_opt.grids import Grid
@@ -15,6 +16,7 @@ from npde_opt.objective import Objective
 from npde_opt.observations import at_points, snapshots
 from npde_opt.operators.stencils import StencilMatrix
 from npde_opt.parameters import ParameterSpace, Unknown
+from npde_opt.regularizers.quadratic import Gradient
 from npde_opt.terms import Diffusion
 from npde_opt.verify import dot_product_test, taylor_test
 
@@ -151,3 +153,54 @@ def test_derivatives_through_every_path(kind, recipe):
     lin.destroy()
     J.destroy()
     PETSc.Options().delValue("state_ksp_rtol")
+
+
+@pytest.mark.parallel([1, 2])
+def test_what_the_cycle_cannot_solve_is_factored_at_once(monkeypatch):
+    """More iterations than are allowed, seen the first time."""
+    monkeypatch.setattr("npde_opt.linear.choice.MESSAGES", 0.0)
+    grid, matrix = system((128, 120), 3.0)
+    solver = LinearSolver(
+        matrix, grid, PREFIX, norm="unpreconditioned", reuse=Reuse(10, 2)
+    )
+    first = solver.recipe
+    b, x = grid.create_active(), grid.create_active()
+    grid.put(grid.view(grid.standard_normal(1)), b)
+    solver.update()
+    solver.ksp.setTolerances(max_it=4)
+    solver.solve(b, x)
+    assert (first, solver.recipe) == ("planes", "direct")
+    assert solver.true_residual < 1e-6
+    solver.solve_transpose(b, x)
+
+
+def test_a_matrix_type_of_the_users_is_solved_by_the_cycle():
+    name = PREFIX + "mat_type"
+    PETSc.Options()[name] = "sell"
+    try:
+        grid = Grid((40, 36), boundaries=ENDS)
+        matrix = StencilMatrix(grid, PREFIX)
+        Diffusion(grid).at({"D": np.ones(grid.local_shape)}).add_planes(matrix.zeroed())
+        matrix.refresh()
+        solver = LinearSolver(matrix, grid, PREFIX, reuse=Reuse(10, 100))
+        b, x = grid.create_active(), grid.create_active()
+        b.set(1.0)
+        solver.update()
+        solver.solve(b, x)
+    finally:
+        PETSc.Options().delValue(name)
+    assert solver.recipe == "geometric"
+
+
+def test_a_singular_matrix_is_told_whatever_the_recipe():
+    J = Gradient(Grid((40, 36)), 1.0, mass_weight=0.0)
+    b, x = J.grid.create_active(), J.grid.create_active()
+    b.set(1.0)
+    with pytest.raises(SolverError):
+        J.precondition(b, b, x)
+
+
+def test_many_matrices_have_room_for_small_factors_only():
+    grid = Grid((256, 256), boundaries=ENDS)
+    assert np.isfinite(choice(grid, "planes", True, Reuse(10, 100)).limit)
+    assert not np.isfinite(choice(grid, "planes", True, Reuse(10, 100, 24)).limit)

@@ -32,6 +32,10 @@ PART = 4.0
 """The smoother works on eigenvalues down to their bound over this."""
 
 
+LEAST = 1e-6
+"""Eigenvalues of the coarsest matrix below are roundings of single precision, its diagonal 1."""
+
+
 class PlaneLevel:
     """A rank's box of one level: its stencil, and the fields that a cycle works on."""
 
@@ -203,8 +207,10 @@ class Stage:
         """The coarsest matrix, dense."""
         last = self.levels[-1]
         A = dense(last.planes(), last.box.periodic)
+        size = np.sqrt(np.abs(np.diagonal(A)))
+        scale = np.outer(size, size)
         try:
-            self.inverse = np.linalg.inv(A)
+            self.inverse = _definite_inverse(A / scale) / scale
         except np.linalg.LinAlgError:
             self.inverse = np.full_like(A, np.nan)
 
@@ -233,3 +239,14 @@ class Stage:
             self._rest.cycle()
             solution = first.inner(first.x)
         self._gathering.scatter(solution, last.inner(last.x))
+
+
+def _definite_inverse(S: np.ndarray) -> np.ndarray:
+    """Of a matrix of diagonal 1 that is positive definite but for rounding: what reactions and
+    masses add where nothing else holds the mean may be less than the rounding of its values."""
+    try:
+        np.linalg.cholesky(S - LEAST * np.eye(len(S)))
+        return np.linalg.inv(S)
+    except np.linalg.LinAlgError:
+        values, vectors = np.linalg.eigh(S)
+        return np.asarray((vectors / np.maximum(values, LEAST)) @ vectors.T)
