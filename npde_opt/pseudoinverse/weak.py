@@ -1,7 +1,8 @@
 """Rows of the weak form, for test functions phi on windows that overlap:
 
     r(u) = sum_j ((c_j d_x^a)* phi, f_j(u, x)) + (phi_t, u) - [phi u]_t = 0
-    (c d_x^a)* phi = (-1)^a c phi^(a);    of (c u_x)_x  with c(x):  c phi_xx + c_x phi_x
+    (c d_x^a)* phi = (-1)^a c phi^(a);    with c(x):
+    c f_x:  -c phi_x - c_x phi,    (c f_x)_x:  c phi_xx + c_x phi_x
 
 The weak form differentiates phi (and c) only, so that noise of u stays what it is. phi are products
 of (1 - s^2)^p in time and in space, and all integrals are two small matrices applied to each f_j.
@@ -159,14 +160,21 @@ class _Rows:
             return both.reshape(-1, phi.shape[1])
 
         a = term.derivative
-        found: np.ndarray = (-1) ** a * at_places(a) @ basis.values.T
-        return found + at_places(1) @ basis.slopes.T if a == 2 else found
+        found = at_places(a) @ basis.values.T
+        if a:
+            found = found + at_places(a - 1) @ basis.slopes.T
+        whole: np.ndarray = (-1) ** a * found
+        return whole
 
     def _against(self, term: Term, c: np.ndarray, slope: np.ndarray) -> np.ndarray:
         """Integrals against (c d_x^a)* phi (windows, places)."""
         a = term.derivative
-        found: np.ndarray = (-1) ** a * self.in_space.of(a) * c
-        return found + self.in_space.of(1) * slope if a == 2 else found
+        found = self.in_space.of(a) * c
+        # Of a third derivative no coefficient varies.
+        if a:
+            found = found + self.in_space.of(a - 1) * slope
+        whole: np.ndarray = (-1) ** a * found
+        return whole
 
     def residual(self, u: np.ndarray, c: np.ndarray) -> np.ndarray:
         """r(u), real."""

@@ -93,3 +93,23 @@ def test_pieces_that_cannot_be_are_told(count):
 def test_a_third_derivative_has_no_field():
     with pytest.raises(InputError, match="up to two derivatives"):
         fit_fields(states(smooth), [Term("u_xxx", 3)], WINDOWS, [0])
+
+
+def waves(arrival):
+    """Of u_t = -c u_x, where c is the reciprocal slope of the time at which a wave arrives."""
+    t, x = np.linspace(0, 4, 121), np.linspace(0, 6, 101)
+    s = t[:, None] - arrival(x)
+    return Observed(t, x, 2 + np.sin(2 * s) + 0.5 * np.cos(3 * s))
+
+
+def test_the_speed_of_a_wave_is_what_multiplies_its_slope():
+    x = np.linspace(0, 6, 101)
+    speed = 1 / (1 + 0.5 * np.cos(x))
+    term, inner = [Term("u_x", 1)], slice(10, -10)
+    seen = waves(lambda x: x + 0.5 * np.sin(x))
+    found = fit_fields(seen, term, (20, 12), [0]).coefficients[0]
+    assert abs(found / -speed - 1)[inner].mean() < 0.25
+    assert np.median((found / -speed)[inner]) == pytest.approx(1, abs=0.05)
+    slow = waves(lambda x: np.where(x < 3, x, 2 * x - 3))
+    halves = fit_fields(slow, term, (20, 12), [0], pieces(x, 2)).coefficients[0]
+    np.testing.assert_allclose(halves[[0, -1]], [-1, -0.5], rtol=0.03)
