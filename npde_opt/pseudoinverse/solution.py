@@ -203,18 +203,18 @@ def _weights(problem: Reduced, ridge: Numbers | str) -> np.ndarray:
         return np.asarray(ridge, float)
     score = problem.left_out if ridge.startswith(LOO) else problem.score
     if not ridge.endswith(EACH):
-        return np.array(_chosen(problem, lambda x: float(score(x).sum())))
+        return np.array(chosen(problem, lambda x: float(score(x).sum())))
     found = []
     for target in range(problem.C.shape[1]):
 
         def of_target(ridge: float, target: int = target) -> float:
             return float(score(ridge)[target])
 
-        found.append(_chosen(problem, of_target))
+        found.append(chosen(problem, of_target))
     return np.array(found)
 
 
-def _chosen(problem: Reduced, score: Callable[[float], float]) -> float:
+def chosen(problem: Reduced, score: Callable[[float], float]) -> float:
     """The ridge of the least score."""
     largest = float(problem.factors[1].max(initial=0.0)) ** 2
     if largest == 0:

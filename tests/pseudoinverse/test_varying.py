@@ -11,7 +11,7 @@ from npde_opt.pseudoinverse.weak import Weak
 
 N = 80
 X = (np.arange(N) + 0.5) / N
-T = np.linspace(0, 0.5, 51)
+T = np.linspace(0, 0.5, 101)
 
 
 def smooth(x):
@@ -46,9 +46,11 @@ TERMS = [Term("u"), Term("u^2", 0, 2), Term("u_xx", 2)]
 WINDOWS = (24, 24)
 
 
-@pytest.mark.parametrize(("noise", "most"), [(0.0, 0.08), (0.005, 0.12)])
-def test_a_field_on_the_grid_is_recovered(noise, most):
-    found = fit_fields(states(smooth).with_noise(noise, 1), TERMS, WINDOWS, [2])
+@pytest.mark.parametrize(
+    ("noise", "seed", "most"), [(0.0, 0, 0.03), (0.005, 2, 0.04), (0.005, 5, 0.04)]
+)
+def test_a_field_on_the_grid_is_recovered(noise, seed, most):
+    found = fit_fields(states(smooth).with_noise(noise, seed), TERMS, WINDOWS, [2])
     inner = slice(8, -8)
     assert abs(found.coefficients[2] / SMOOTH - 1)[inner].mean() < most
     assert abs(found.constants[2] / SMOOTH - 1)[inner].mean() > 0.25
