@@ -145,6 +145,10 @@ def test_the_scan_sees_raw_reductions(text):
 
 def test_nobody_reduces_but_the_reductions():
     allowed = {"npde_opt/reductions.py", "npde_opt/agreement.py", "npde_opt/doctor.py"}
+    # Its ranks agree at the beginning of each solve, and sum without comparing places inside.
+    allowed.add("npde_opt/linear/planes/gradients.py")
+    # It measures MPI's own.
+    allowed.add("npde_opt/scaling/machine.py")
     files = [
         p for folder in ("npde_opt", "drivers") for p in (ROOT / folder).rglob("*.py")
     ]

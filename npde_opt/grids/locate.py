@@ -15,8 +15,8 @@ from itertools import product
 from typing import Protocol
 
 import numpy as np
-from mpi4py import MPI
 
+from npde_opt import reductions
 from npde_opt.errors import InputError
 from npde_opt.grids.geometry import AXES
 from npde_opt.grids.scattered import Mask
@@ -224,10 +224,9 @@ def _nearest(grid: Cells, places: np.ndarray) -> tuple[np.ndarray, list[np.ndarr
     distances, numbers = _nearest_here(grid, places)
     if grid.mask is not None and grid.mask.comm.size > 1:
         comm = grid.mask.comm
-        least = distances.copy()
-        comm.Allreduce(MPI.IN_PLACE, least, MPI.MIN)
-        numbers[distances > least * (1 + TIE)] = NONE
-        comm.Allreduce(MPI.IN_PLACE, numbers, MPI.MIN)
+        least = reductions.smallest(comm, distances)
+        numbered = np.where(distances > least * (1 + TIE), np.inf, numbers)
+        numbers = reductions.smallest(comm, numbered).astype(np.int64)
     cells = list(np.unravel_index(numbers, grid.shape))
     found = np.empty_like(places)
     for d, (c, i) in enumerate(zip(grid.centers, cells, strict=True)):

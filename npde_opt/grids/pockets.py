@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy  # loads its parts when they are used
-from mpi4py import MPI
 
 from npde_opt import reductions
 from npde_opt.errors import InputError
@@ -59,7 +58,7 @@ def pockets(mask: Mask, periodic: Sequence[bool] = ()) -> Pockets:
     shared[local] = True
     found, cells = own.copy(), sizes.copy()
     found[local], cells[local] = first[groups[mine]], whole[groups[mine]]
-    alone = mask.comm.allreduce(count - local.size)
+    alone = int(reductions.total(mask.comm, float(count - local.size)))
     # Of several labels of one pocket on this rank one has its first cell.
     return Pockets(labels, found, found == own, cells, alone + parts, shared)
 
@@ -110,9 +109,9 @@ def largest_pocket(mask: Mask, periodic: Sequence[bool] = ()) -> Mask:
     found = pockets(mask, periodic)
     if found.count < 2:
         return mask
-    own = zip((-found.sizes).tolist(), found.first.tolist(), strict=True)
-    none = (0, np.iinfo(np.int64).max)
-    _, first = mask.comm.allreduce(min(own, default=none), op=MPI.MIN)
+    most = reductions.largest(mask.comm, float(found.sizes.max(initial=0)))
+    own = found.first[found.sizes == most]
+    first = reductions.smallest(mask.comm, float(min(own, default=np.inf)))
     kept = np.append(False, found.first == first)[found.labels]
     return Mask(mask.comm, mask.layout, np.asfortranarray(kept)).counted()
 

@@ -12,6 +12,7 @@ from functools import cached_property
 import numpy as np
 from mpi4py import MPI
 
+from npde_opt import reductions
 from npde_opt.grids.layout import Layout
 
 Cells = Sequence[np.ndarray]
@@ -102,13 +103,11 @@ class Mask(Scattered):
         here = np.all([(i >= 0) & (i < n) for i, n in within], axis=0)
         found = np.zeros(here.shape, bool)
         found[here] = self.owned[tuple(i[here] for i in local)]
-        if self.comm.size > 1:
-            self.comm.Allreduce(MPI.IN_PLACE, found, MPI.LOR)
-        return found
+        return reductions.largest(self.comm, found.astype(float)) > 0
 
     def counted(self) -> Mask:
         """The mask, with the number of all active cells known. Collective."""
-        self.size = int(self.comm.allreduce(self.local_size))
+        self.size = int(reductions.total(self.comm, float(self.local_size)))
         return self
 
 

@@ -128,7 +128,7 @@ OF_TIME = {
         ("[grid]", "variables = 3\n[grid]"),
         "variables: got 3; allowed: a table",
     ),
-    "variable": (("[grid]", "[variables]\nq = [1]\n[grid]"), "variables.q"),
+    "variable": (("[grid]", "[variables.q]\na = 1\n[grid]"), "variables.q"),
     "memory": (("steps = 2 }", "steps = 2 }\nmemory = 'nanGB'"), "memory: got nanGB"),
     "a text of code": (('"x"', '"__import__(1)"'), "__import__"),
 }

@@ -86,7 +86,8 @@ def test_objective_is_the_same_on_any_number_of_ranks_and_groups(case, tmp_path)
         ("groups", 2, ["--experiment-groups", "2"]),
     ):
         out = tmp_path / name
-        found[name] = summary(identify(ranks, file, out, *options), out)
+        cycle = ("-state_recipe", "geometric")
+        found[name] = summary(identify(ranks, file, out, *options, *cycle), out)
         assert found[name]["status"] == "converged"
         assert found[name]["ranks"] == ranks
         check_residuals(found[name]["metrics"], 2)
