@@ -576,7 +576,7 @@ def test_what_is_singular_at_inactive_cells_is_not_seen(scheme):
             Source(grid, ("u",), "u", "q/w"),
         ]
 
-    w = np.where(active, 2.0, np.nan)[Grid(SHAPE).local_slice]
+    w = np.where(active, 2.0, np.nan)[Grid(SHAPE, active=active).local_slice]
     unknowns = [
         Unknown("E", "log"),
         Unknown("r", block=Shared()),

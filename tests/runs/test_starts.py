@@ -75,6 +75,7 @@ def run(file, out, resume=False, last=10**9):
         plot=False,
         optimizer=None,
         levels=None,
+        uncertainty=None,
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Stopping, "last", last)
