@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import typing
 
-from npde_opt.cases import equation_tables, experiment_tables, field_tables, grid_tables
+from npde_opt.cases import (
+    equation_tables,
+    experiment_tables,
+    field_tables,
+    grid_tables,
+    posterior_tables,
+)
 from npde_opt.cases.old_keys import INSTEAD
 from npde_opt.cases.sections import CaseFile
 from npde_opt.cases.term_tables import TERMS, ExperimentSource
@@ -93,6 +99,7 @@ INNER = (
     experiment_tables.Box,
     experiment_tables.Ball,
     experiment_tables.CountedTimes,
+    posterior_tables.SamplingTable,
 )
 
 

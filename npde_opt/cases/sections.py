@@ -25,6 +25,7 @@ from npde_opt.cases.grid_tables import (
     DomainSection,
     GridSection,
 )
+from npde_opt.cases.posterior_tables import PosteriorSection
 from npde_opt.cases.sought_tables import (
     OptimizerSection,
     RegularizationSection,
@@ -68,6 +69,7 @@ class CaseFile(Table, kw_only=True):
     regularization: Annotated[list[RegularizationSection], Many] = []
     optimizer: OptimizerSection = field(default_factory=OptimizerSection)
     validation: ValidationSection | None = None
+    posterior: PosteriorSection = field(default_factory=PosteriorSection)
     petsc: Annotated[
         Record,
         Meta(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,4 +33,43 @@ def plot_information(path: FilePath, values: np.ndarray, cut: float) -> Path:
         ax.axhline(cut, color=FAINT, lw=1.2, ls=":", label=f"cut {cut:g}")
         ax.set(xlabel="number", ylabel="what data tell / what the prior tells")
         ax.legend()
+        return save(plt, figure, path)
+
+
+def plot_chains(
+    path: FilePath, names: Sequence[str], traces: np.ndarray, most: int = 6
+) -> Path:
+    """Of the first figures the chains' samples one after the other, and how these are spread, a
+    line a chain.
+
+    Args:
+        traces: (chains, samples, names).
+
+    Raises:
+        InputError: for no figures.
+    """
+    shown = list(names)[:most]
+    if not shown:
+        raise InputError("figure of chains", "no figures", "at least one")
+    with style() as plt:
+        figure, axes = plt.subplots(
+            len(shown),
+            2,
+            figsize=(9.6, 0.8 + 1.7 * len(shown)),
+            squeeze=False,
+            width_ratios=(2, 1),
+            layout="constrained",
+        )
+        for k, (name, (left, right)) in enumerate(zip(shown, axes, strict=True)):
+            values = traces[:, :, k]
+            low, high = np.quantile(values, [0.001, 0.999])
+            bins = np.linspace(low, high if high > low else low + 1, 31).tolist()
+            for chain in values:
+                left.plot(np.arange(1, chain.size + 1), chain, lw=0.6, alpha=0.8)
+                right.hist(chain, bins=bins, density=True, histtype="step", lw=1.1)
+            left.set(ylabel=name)
+            left.margins(x=0.01)
+            right.set(xlabel=name, yticks=[])
+        axes[0, 0].set_title(f"{len(traces)} chains")
+        axes[-1, 0].set_xlabel("sample")
         return save(plt, figure, path)

@@ -53,6 +53,7 @@ class Laplace:
             random ones.
         fixed: own entries that are known beside those of the parameter space (at bounds); None:
             none.
+        pairs: found before, as on other ranks; None: they are sought.
 
     Raises:
         InputError: where the prior is improper; see Prior.
@@ -65,12 +66,14 @@ class Laplace:
         settings: PosteriorSettings | None = None,
         start: np.ndarray | None = None,
         fixed: np.ndarray | None = None,
+        pairs: Pairs | None = None,
     ):
         begin = time.monotonic()
         self.settings = settings or PosteriorSettings()
         self.at, self.objective, self.space = at, at.objective, at.objective.space
+        self.fixed = fixed
         self.prior = Prior(at, self.settings.prior_rtol, fixed)
-        self.pairs: Pairs = leading(self.prior, self._data, self.settings, start)
+        self.pairs = pairs or leading(self.prior, self._data, self.settings, start)
         self.values, self.vectors = self.pairs.values, self.pairs.vectors
         self._check_minimum()
         self.seconds = time.monotonic() - begin

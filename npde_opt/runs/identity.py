@@ -33,6 +33,8 @@ NOT_COUNTED = {
     "optimizer": ("method", "levels"),
     "time": ("memory", "axis"),
 }
+APART = ("posterior",)
+"""Sections that say what is done with the answer; chains have their own identity."""
 
 
 def identity(
@@ -76,6 +78,8 @@ def sections(table: Mapping[str, Plain]) -> dict[str, str]:
     """A hash of each section of a case."""
     found = {}
     for name, section in table.items():
+        if name in APART:
+            continue
         kept = section
         if name in NOT_COUNTED and isinstance(section, Mapping):
             kept = {k: v for k, v in section.items() if k not in NOT_COUNTED[name]}

@@ -25,6 +25,9 @@ FIXED = {
     "determined_numbers": "how many numbers the data determine",
     "eigenvalues_above_1": "directions of which the data tell more than the prior",
     "posterior_products": "with the data's Hessian, for the posterior",
+    "acceptance": "mean probability of a step, of every chain",
+    "largest_rhat": "R-hat, the worst of all figures; chains agree below 1.05",
+    "fewest_effective_samples": "independent samples that chains are worth, of the worst figure",
     "decrement": "estimate of how far the objective may still fall, in units of the noise",
 }
 FIELD_ERROR = (

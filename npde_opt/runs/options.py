@@ -231,9 +231,15 @@ def identification(description: str | None) -> Parser:
     )
     p.add_argument(
         "--uncertainty",
-        choices=("laplace",),
-        help="write what the data leave open of fields: deviations, samples, eigenvalues "
-        "(docs/uncertainty.md)",
+        choices=("laplace", "samples"),
+        help="write what the data leave open: deviations, samples, eigenvalues "
+        "(docs/uncertainty.md); samples: by Markov chains, too (docs/sampling.md)",
+    )
+    p.add_argument(
+        "--chain-groups",
+        type=int,
+        default=1,
+        help="groups of ranks that share the chains of --uncertainty samples",
     )
     p.add_argument(
         "--verify",
@@ -286,6 +292,8 @@ def read_options(p: Parser) -> argparse.Namespace:
         p.error("--resume and --overwrite exclude each other")
     if options.seed < 0:
         p.error(f"--seed {options.seed}: at least 0")
+    if getattr(options, "chain_groups", 1) != 1 and options.uncertainty != "samples":
+        p.error("--chain-groups: only with --uncertainty samples")
     if options.levels is not None and options.levels < 1:
         p.error(f"--levels {options.levels}: at least 1")
     options.variables = dict(_pair(p, text) for text in options.set)

@@ -1,5 +1,5 @@
-"""What the data leave open of a run's fields, by `--uncertainty laplace`: standard deviations and
-samples as fields, the spectrum of what the data tell against the prior, and numbers.
+"""What the data leave open near a run's answer, by `--uncertainty`: standard deviations and samples
+as fields, the spectrum of what the data tell against the prior, numbers, and chains.
 
 Deviations are those of the parameter (of logarithms, where it is one) and of the coefficient, the
 latter by its slope at the answer.
@@ -7,7 +7,7 @@ latter by its slope at the answer.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,23 +17,60 @@ from npde_opt import figures
 from npde_opt.aliases import Coefficient, Record
 from npde_opt.cases import Case
 from npde_opt.cases.on_grid import OnGrid
-from npde_opt.figures.posterior import plot_information
+from npde_opt.cases.posterior_tables import PosteriorSection
+from npde_opt.ensemble import Ensemble
+from npde_opt.figures.posterior import plot_chains, plot_information
 from npde_opt.grids import Grid
 from npde_opt.grids.thinned import Thinned
 from npde_opt.io.vtk import uniform, write_vtk
 from npde_opt.objective import Objective, ObjectiveAt
 from npde_opt.posterior import Laplace, PosteriorSettings
+from npde_opt.posterior.bounds import held
 from npde_opt.posterior.prior import check_proper
+from npde_opt.runs import chains
 from npde_opt.runs.attempts import Attempts
+from npde_opt.runs.chains import Chains
 from npde_opt.runs.folder import RunDirectory
 from npde_opt.runs.marked import marks_of, sides_of
+from npde_opt.runs.numbers import Numbers
+from npde_opt.sampling.run import Sampled
 
-KINDS = ("laplace",)
-SAMPLES = 4
-"""Of the posterior, that are written."""
+LAPLACE, SAMPLES = "laplace", "samples"
+KINDS = (LAPLACE, SAMPLES)
+KIND = "uncertainty"
+"""Of the metrics: which of them was asked for."""
 SLOPE_STEP = 1e-3
 """Of a deviation, for the slope of the coefficient in the parameter."""
 SPECTRUM = "information.png"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked for.
+
+    Attributes:
+        kind: of KINDS.
+        groups: of ranks that share the chains.
+        identity: of the run.
+    """
+
+    kind: str
+    seed: int
+    groups: int
+    identity: Mapping[str, str]
+
+
+def settings_of(section: PosteriorSection, seed: int) -> PosteriorSettings:
+    """Raises InputError naming the key, for what cannot be."""
+    return PosteriorSettings(
+        cut=section.cut,
+        rtol=section.tolerance,
+        block=section.oversampling,
+        most=section.most,
+        gauss_newton=section.gauss_newton,
+        samples=section.variance_samples,
+        seed=seed,
+    )
 
 
 def fields_of(case: Case) -> list[str]:
@@ -42,15 +79,26 @@ def fields_of(case: Case) -> list[str]:
     return [u.name for u in table if u.kind == "field" and u.regions is None]
 
 
-def names(case: Case, grid: Grid, plot: bool) -> list[str]:
+def names(case: Case, grid: Grid, plot: bool, kind: str) -> list[str]:
     """The files that are written."""
     found = ["posterior.vti" if uniform(grid) else "posterior.vtr"]
+    if kind == SAMPLES:
+        found += [chains.FOLDER, *([chains.FIGURE] if plot else [])]
     drawn = [f"{name}_deviation.png" for name in fields_of(case)]
     return found + ([SPECTRUM, *drawn] if plot else [])
 
 
-def check(build: Callable[[], tuple[Objective, PETSc.Vec]]) -> None:
+def check(
+    case: Case,
+    asked: Asked,
+    out: RunDirectory | None,
+    ensemble: Ensemble,
+    build: Callable[[], tuple[Objective, PETSc.Vec]],
+) -> None:
     """Raises InputError where there will be no posterior, before any work. Collective."""
+    settings_of(case.table.posterior, asked.seed)
+    if asked.kind == SAMPLES:
+        chains.check(case, asked.groups, asked.seed, out, ensemble)
     objective, m = build()
     check_proper(objective)
     m.destroy()
@@ -61,26 +109,69 @@ def check(build: Callable[[], tuple[Objective, PETSc.Vec]]) -> None:
 class Posterior:
     """
     Args:
+        at: the answer; it stays the caller's.
         out: the run's folder; None in groups that do not write.
+        say: takes a line.
     """
 
     case: Case
     on: OnGrid
     at: ObjectiveAt
     out: RunDirectory | None
-    seed: int
+    asked: Asked
+    say: Callable[[str], None]
 
     def __post_init__(self) -> None:
-        settings = PosteriorSettings(rtol=3e-2, seed=self.seed)
-        self.laplace = Laplace(self.at, settings)
-        self.space = self.at.objective.space
+        self.section, self.seed = self.case.table.posterior, self.asked.seed
+        objective = self.at.objective
+        if self.asked.kind == SAMPLES:
+            # Chains go on around the point that they began around.
+            m = chains.minimizer(self.at, self.out, self.asked.identity)
+            self.at = objective.linearize(m)
+            m.destroy()
+        settings = settings_of(self.section, self.seed)
+        self.laplace = Laplace(self.at, settings, fixed=held(self.at))
+        self.space = objective.space
         # In all groups, as they solve together.
         self.shown = self._deviations() | self._samples()
+        self.numbers = Numbers(self.case, self.space)
+        self.sampled: Sampled | None = None
+
+    def sample(self) -> Record:
+        """Runs the chains; their metrics. Collective."""
+        asked = self.asked
+        run = Chains(
+            self.case,
+            self.laplace,
+            self.numbers,
+            self.out,
+            asked.groups,
+            self.seed,
+            asked.identity,
+            self.say,
+        )
+        self.sampled = run.run()
+        self.shown |= self._of_chains(self.sampled)
+        return chains.metrics(self.sampled, run.settings)
+
+    def _of_chains(self, found: Sampled) -> dict[str, Coefficient]:
+        """Means and deviations as fields."""
+        shown: dict[str, Coefficient] = {}
+        deviation = found.variance.copy()
+        deviation.sqrtabs()
+        for name in fields_of(self.case):
+            mean = self.space.look(found.mean, name)
+            shown[f"{name}_parameter_sampled_mean"] = mean.copy()
+            wide = self.space.look(deviation, name)
+            shown[f"{name}_parameter_sampled_deviation"] = wide.copy()
+        deviation.destroy()
+        return shown
 
     def metrics(self) -> Record:
         """For summary.json."""
         found = self.laplace
         told: Record = {
+            KIND: self.asked.kind,
             "information": found.divergence,
             "information_expected": found.expected_information,
             "determined_numbers": found.determined,
@@ -90,7 +181,8 @@ class Posterior:
         }
         if not found.pairs.complete:
             told["posterior_note"] = (
-                f"the search ended at {found.settings.most} directions, and data tell more: "
+                f"the search ended at {found.settings.most} directions (posterior.most), and data "
+                "tell more: "
                 "information and numbers are lower bounds, deviations upper ones"
             )
         return told
@@ -107,7 +199,8 @@ class Posterior:
     def _samples(self) -> dict[str, Coefficient]:
         """Some, by name and number."""
         found: dict[str, Coefficient] = {}
-        for k, sample in enumerate(self.laplace.posterior_samples(SAMPLES, self.seed)):
+        drawn = self.laplace.posterior_samples(self.section.samples, self.seed)
+        for k, sample in enumerate(drawn):
             values = self._values(sample)
             found |= {f"{name}_sample_{k}": v for name, v in values.items()}
             sample.destroy()
@@ -172,3 +265,8 @@ class Posterior:
             plot_information(
                 self.out.file(SPECTRUM), self.laplace.values, self.laplace.settings.cut
             )
+            if self.sampled is not None:
+                found = self.sampled
+                plot_chains(
+                    self.out.file(chains.FIGURE), found.names, found.traces[:, :, 2:]
+                )

@@ -20,7 +20,7 @@ def rehearse(
     grid: Grid,
     out: RunDirectory | None,
     plot: bool,
-    uncertainty: bool = False,
+    uncertainty: str | None = None,
 ) -> None:
     """Errors against the truth at the starting point, further starts, packages for figures, names
     of files. Collective on the grid's ranks.
@@ -42,7 +42,9 @@ def rehearse(
         start.destroy()
     if out is not None:
         names = report_names(case, grid, plot)
-        out.claim(names + (posterior.names(case, grid, plot) if uncertainty else []))
+        if uncertainty is not None:
+            names += posterior.names(case, grid, plot, uncertainty)
+        out.claim(names)
 
 
 def require_figures(animated: bool) -> None:

@@ -26,7 +26,7 @@ from npde_opt.runs.attempts import Attempts
 from npde_opt.runs.drawing import Films, draw, draw_functions
 from npde_opt.runs.folder import PREDICTED, STARTS_TABLE, RunDirectory
 from npde_opt.runs.learned import tables
-from npde_opt.runs.posterior import Posterior
+from npde_opt.runs.posterior import SAMPLES, Asked, Posterior
 from npde_opt.runs.predicted import Predicted
 from npde_opt.runs.solves import model, run_measured, solved
 from npde_opt.runs.states import States
@@ -43,14 +43,14 @@ def report(
     plot: bool,
     attempt: Attempts,
     weight: Mapping[str, Plain] | None = None,
-    posterior: int | None = None,
+    posterior: Asked | None = None,
 ) -> Record:
     """Writes fields and figures; returns metrics. Collective.
 
     Args:
         out: the run's folder; None in groups that do not write.
         weight: how the regularization weight was chosen, where it was (weight.json).
-        posterior: a seed, where what the data leave open is told, too.
+        posterior: where what the data leave open is told, too.
     """
     objective, m = found.objective, found.result.m
     space = objective.space
@@ -102,10 +102,7 @@ def report(
     rows = Predicted(case, forward.observed.observer(0).samplings, predicted)
     metrics |= noise.metrics(rows)
     if posterior is not None:
-        left = attempt("the posterior", lambda: Posterior(case, on, at, out, posterior))
-        if left is not None:
-            metrics |= left.metrics()
-            left.write(Attempts(space.comm, attempt.say), plot)
+        metrics |= what_is_open(case, on, at, out, posterior, plot, attempt)
     with stage("io"):
         if out is not None:
             own = Attempts(space.comm, attempt.say)  # other groups do not write
@@ -137,6 +134,25 @@ def report(
     if everything is not at:
         everything.destroy()
     return metrics | starts.metrics(found)
+
+
+def what_is_open(
+    case: Case,
+    on: OnGrid,
+    at: ObjectiveAt,
+    out: RunDirectory | None,
+    asked: Asked,
+    plot: bool,
+    attempt: Attempts,
+) -> Record:
+    """Writes the posterior; its metrics. Collective."""
+    say = attempt.say
+    left = attempt("the posterior", lambda: Posterior(case, on, at, out, asked, say))
+    if left is None:
+        return {}
+    sampled = attempt("the chains", left.sample) if asked.kind == SAMPLES else None
+    left.write(Attempts(at.objective.space.comm, say), plot)
+    return left.metrics() | (sampled or {})
 
 
 def _figures(found: Found, at: ObjectiveAt) -> Record:

@@ -64,8 +64,15 @@ class Earlier:
             return self.ended[-1]
         return self.found
 
-    def finished(self, monitor: Monitor) -> bool:
-        """Whether the run came to its end; says so, and puts a lost history back."""
+    def finished(
+        self, monitor: Monitor, kind: str | None = None, chains: Record | None = None
+    ) -> bool:
+        """Whether the run came to its end; says so, and puts a lost history back.
+
+        Args:
+            kind: of uncertainty that is asked for; a run that did not tell it goes on from its last
+                checkpoint. chains: their kind, and numbers of which it may have fewer.
+        """
         summary = None
         with collective(self.world):
             if self.out is not None:
@@ -74,6 +81,11 @@ class Earlier:
                     monitor.resume(self.last)
         summary = self.ensemble.across.bcast(summary, root=0)
         if summary is None:
+            return False
+        if kind is not None and lacks_uncertainty(
+            summary.get("metrics") or {}, kind, chains or {}
+        ):
+            monitor.say(f"this run is finished; it goes on for --uncertainty {kind}")
             return False
         monitor.say(
             f"this run is finished ({summary['status'].replace('_', ' ')} after "
@@ -160,6 +172,19 @@ class Earlier:
             said = f"the choice of a weight as it was written; {REMEDY}"
             raise InputError("--resume: weight.json", repr(weight), said)
         return dict(choice)
+
+
+def lacks_uncertainty(metrics: Record, kind: str, chains: Record) -> bool:
+    """Whether a run did not tell this kind of uncertainty, or with other or fewer chains."""
+    told = {"laplace": ("laplace", "samples"), "samples": ("samples",)}[kind]
+    if metrics.get("uncertainty") not in told:
+        return True
+    return any(
+        metrics.get(name) != wanted
+        if isinstance(wanted, str)
+        else metrics.get(name, 0) < wanted
+        for name, wanted in chains.items()
+    )
 
 
 def share(

@@ -110,7 +110,10 @@ class Run(Opened[Case]):
         self.before: Earlier | None = None
         if self.options.resume:
             self.before = Earlier(self.out, self.ensemble, world, self.identity)
-        return self.before is None or not self.before.finished(self.monitor)
+        if self.before is None:
+            return True
+        wanted = self.options.uncertainty
+        return not self.before.finished(self.monitor, wanted, self._wanted_chains())
 
     def prepare(self) -> None:
         """Reads or simulates the data, rehearses the end of the run, and chooses the weight."""
@@ -124,10 +127,15 @@ class Run(Opened[Case]):
             self.monitor.say(line)
         if case.evolves:
             self.monitor.say(_recomputation(case))
-        uncertain = options.uncertainty is not None
-        rehearse(case, self.grid, self.out, options.plot, uncertain)
-        if uncertain:
-            posterior.check(lambda: case.build(self.grid, self.ensemble))
+        rehearse(case, self.grid, self.out, options.plot, options.uncertainty)
+        if (asked := self._asked()) is not None:
+            posterior.check(
+                case,
+                asked,
+                self.out,
+                self.ensemble,
+                lambda: case.build(self.grid, self.ensemble),
+            )
         if self.out is not None and self.out.replaces:
             self.monitor.say(f"replaces the earlier run in {self.out.path}")
         # All input is right as far as that can be told: from here on the folder is this run's.
@@ -147,6 +155,24 @@ class Run(Opened[Case]):
         )
         self.resume = self.before.where_to_go_on(self.monitor) if self.before else None
         self.ready = time.monotonic()
+
+    def _asked(self) -> posterior.Asked | None:
+        """What is asked of what the data leave open."""
+        o = self.options
+        if o.uncertainty is None:
+            return None
+        return posterior.Asked(o.uncertainty, o.seed, o.chain_groups, self.identity)
+
+    def _wanted_chains(self) -> Record:
+        """What chains are asked for, by the names of their metrics."""
+        if self.options.uncertainty != posterior.SAMPLES:
+            return {}
+        section = self.case.table.posterior.sampling
+        return {
+            "chains": section.chains,
+            "chain_steps": section.steps,
+            "chain_method": section.method,
+        }
 
     def _headline(self, origin: str) -> str:
         case, groups = self.case, self.ensemble.groups
@@ -185,7 +211,7 @@ class Run(Opened[Case]):
             self.options.plot,
             attempt,
             self.monitor.weight,
-            self.options.seed if self.options.uncertainty else None,
+            self._asked(),
         )
         now = time.monotonic()
         seconds = Seconds(

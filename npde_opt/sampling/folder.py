@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from mpi4py import MPI
 
 from npde_opt.aliases import Record
 from npde_opt.errors import InputError, collective
@@ -60,13 +61,8 @@ class Folder:
     @property
     def _told(self) -> Record:
         """What chains that go on have in common with what they were."""
-        s = self.settings
         return {
-            "method": s.method,
-            "seed": s.seed,
-            "step": s.step,
-            "burn_in": s.burn_in,
-            "every": s.every,
+            **_told(self.settings),
             "names of the figures": list(self.names),
             LEAST: self.least,
         }
@@ -98,18 +94,7 @@ class Folder:
 
     def _check(self, found: Checkpoint) -> None:
         check_identity(found, self.identity)
-        before = found.extra.get("sampling", {})
-        for key, now in self._told.items():
-            was = before.get(key)
-            if key == LEAST and was is not None and math.isclose(was, now, **SAME):
-                continue
-            if was != now:
-                allowed = f"{was}, as in {found.path}, or another folder"
-                raise InputError(f"sampling: {key}", now, allowed)
-        steps = found.state["done"] - self.settings.burn_in
-        if steps > self.settings.steps:
-            allowed = f"at least {steps}, as {found.path} has, or another folder"
-            raise InputError("sampling.steps", self.settings.steps, allowed)
+        _refuse(found, self.settings, self._told)
 
     def _rows(self, found: Checkpoint) -> np.ndarray:
         """The trace up to there."""
@@ -144,6 +129,45 @@ class Folder:
                 with whole_file(path.with_suffix(".csv")) as file:
                     text = csv_text(self.names, table, chain.progress.s)
                     file.write(text.encode())
+
+
+def refuse_other_chains(
+    out: Path, settings: SamplingSettings, comm: MPI.Intracomm
+) -> None:
+    """Raises InputError where a folder has chains that these settings do not go on with.
+    Collective."""
+    found = None
+    with collective(comm):
+        if (out / "chain-0").is_dir():
+            found = find_checkpoint(out / "chain-0", comm)
+    if found is not None:
+        _refuse(found, settings, _told(settings))
+
+
+def _told(s: SamplingSettings) -> Record:
+    """What chains that go on have in common with what they were, of their settings."""
+    return {
+        "method": s.method,
+        "seed": s.seed,
+        "step": s.step,
+        "burn_in": s.burn_in,
+        "every": s.every,
+    }
+
+
+def _refuse(found: Checkpoint, settings: SamplingSettings, told: Record) -> None:
+    before = found.extra.get("sampling", {})
+    for key, now in told.items():
+        was = before.get(key)
+        if key == LEAST and was is not None and math.isclose(was, now, **SAME):
+            continue
+        if was != now:
+            allowed = f"{was}, as in {found.path}, or another folder"
+            raise InputError(f"sampling: {key}", now, allowed)
+    steps = found.state["done"] - settings.burn_in
+    if steps > settings.steps:
+        allowed = f"at least {steps}, as {found.path} has, or another folder"
+        raise InputError("sampling.steps", settings.steps, allowed)
 
 
 def csv_text(names: Sequence[str], rows: np.ndarray, step: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,21 +81,43 @@ def sample(
             another run or of more steps.
         SolverError: where a solve fails at the start of a chain.
     """
-    objective, names = laplace.objective, tuple(names)
+    names = tuple(names)
+    every = range(settings.chains)
+    chains = ended(laplace, settings, names, figures, every, out, identity, watch)
+    found = joined(names, [told(chain) for chain in chains])
+    for chain in chains:
+        chain.moves.destroy()
+        chain.destroy()
+    return found
+
+
+def ended(
+    laplace: Laplace,
+    settings: SamplingSettings,
+    names: tuple[str, ...],
+    figures: Figures,
+    numbers: Iterable[int],
+    out: FilePath | None = None,
+    identity: Mapping[str, str] | None = None,
+    watch: Callable[[int, Chain], None] = lambda number, chain: None,
+) -> list[Chain]:
+    """The chains of these numbers at their ends; arguments as of `sample`. They belong to the
+    caller, with their moves."""
+    objective = laplace.objective
     around = (
         AroundPrior(laplace.prior)
         if settings.method == "pcn"
         else AroundPosterior(laplace)
     )
     with collective(objective.everyone):
-        _check_names(names)
+        check_names(names)
     _check_figures(laplace, names, figures)
     folder = None
     if out is not None:
         least, words = laplace.at.value, dict(identity or {})
         folder = Folder(Path(out), objective, settings, names, least, words)
     chains = []
-    for number in range(settings.chains):
+    for number in numbers:
         seed = child(settings.seed, number)
         moves = Moves(objective, around, settings.method == "mala", seed)
         start = laplace.change(child(seed, STARTS))
@@ -105,15 +127,11 @@ def sample(
         start.destroy()
         _to_its_end(chain, folder, number, watch)
         chains.append(chain)
-    found = _joined(chains, names)
-    for chain in chains:
-        chain.moves.destroy()
-        chain.destroy()
-    return found
+    return chains
 
 
-def _check_names(names: tuple[str, ...]) -> None:
-    """As they head columns of a table."""
+def check_names(names: tuple[str, ...]) -> None:
+    """Raises InputError for names that cannot head columns of a table."""
     if len(set(names)) < len(names):
         raise InputError("names of the figures", ", ".join(names), "each once")
     for name in names:
@@ -152,17 +170,41 @@ def _to_its_end(
         watch(number, chain)
 
 
-def _joined(chains: Sequence[Chain], names: tuple[str, ...]) -> Sampled:
+@dataclass(frozen=True)
+class Ended:
+    """What of a chain goes into the answer.
+
+    Attributes:
+        mean, squares: of its parameters; they stay the chain's.
+    """
+
+    rows: np.ndarray
+    mean: PETSc.Vec
+    squares: PETSc.Vec
+    kept: int
+    step: float
+    acceptance: float
+    failed: int
+
+
+def told(chain: Chain) -> Ended:
+    """Of a chain at its end."""
+    p = chain.progress
+    rows = np.array(chain.rows)
+    return Ended(
+        rows, chain.mean, chain.squares, p.kept, p.s, chain.acceptance, p.failed
+    )
+
+
+def joined(names: tuple[str, ...], chains: Sequence[Ended]) -> Sampled:
     """Means over all chains; the variance has that between their means too."""
-    count = len(chains)
+    count, kept = len(chains), chains[0].kept
     mean = chains[0].mean.duplicate()
     mean.set(0.0)
     for chain in chains:
         mean.axpy(1 / count, chain.mean)
-    kept = chains[0].progress.kept
-    variance = mean.duplicate()
+    variance, away = mean.duplicate(), mean.duplicate()
     variance.set(0.0)
-    away = mean.duplicate()
     for chain in chains:
         variance.axpy(1.0, chain.squares)
         away.waxpy(-1.0, mean, chain.mean)
@@ -175,7 +217,7 @@ def _joined(chains: Sequence[Chain], names: tuple[str, ...]) -> Sampled:
         np.array([chain.rows for chain in chains]),
         mean,
         variance,
-        tuple(chain.progress.s for chain in chains),
+        tuple(chain.step for chain in chains),
         tuple(chain.acceptance for chain in chains),
-        tuple(chain.progress.failed for chain in chains),
+        tuple(chain.failed for chain in chains),
     )

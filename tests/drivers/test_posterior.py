@@ -51,3 +51,35 @@ def test_an_improper_prior_is_told_before_work_begins(tmp_path):
     assert run.returncode == 2
     assert "the prior of D: got none" in run.stderr
     assert not (tmp_path / "out" / "checkpoint-1").exists()
+
+
+CHAINS = """
+[posterior]
+samples = 1
+[posterior.sampling]
+chains = 2
+steps = 8
+burn_in = 2
+checkpoint = 5
+"""
+
+
+def test_a_finished_run_goes_on_for_its_chains(tmp_path):
+    case, out = tmp_path / "case.toml", tmp_path / "out"
+    case.write_text(CASE.read_text() + CHAINS)
+    small = ("--grid", 8, 8, "--levels", 1)
+    first = summary(identify(1, case, out, *small), out)
+    options = (*small, "--resume", "--uncertainty", "samples", "--plot")
+    found = summary(identify(2, case, out, *options, "--chain-groups", 2), out)
+    assert found["objective"] == pytest.approx(first["objective"], rel=1e-8)
+    metrics = found["metrics"]
+    figures = ["objective", "mode_1", "mode_2", "mode_3", "mode_4"]
+    assert list(metrics["sampled"]) == figures
+    assert metrics["chains"] == 2 and len(metrics["acceptance"]) == 2
+    fields = arrays(out / "posterior.vti")
+    assert "D_sample_0" in fields and "D_sample_1" not in fields
+    assert (fields["D_parameter_sampled_deviation"] > 0).all()
+    for k in range(2):
+        lines = (out / "samples" / f"chain-{k}.csv").read_text().splitlines()
+        assert lines[2].startswith("lp__,accept_stat__,mode_1") and len(lines) == 11
+    assert (out / "samples.png").stat().st_size > 5000

@@ -17,17 +17,17 @@ COMM = MPI.COMM_WORLD
 DEVIATION = 0.7
 
 
-def rate(y=1.6, sigma=0.4, bounds=(None, None)):
+def rate(y=1.6, sigma=0.4, bounds=(None, None), comm=COMM):
     """(J, m): log k of -lap u + k u = 1 without flux, u = 1 / k, from one value of it; m near the
     minimum."""
-    grid = Grid((4, 3), comm=COMM)
+    grid = Grid((4, 3), comm=comm)
     space = ParameterSpace(grid, [Unknown("k", "log", bounds, block=Shared())])
     sampling = at_points(grid, (), np.array([[0.4, 0.6]]))
     experiment = Experiment(load=grid.volume, samplings=[sampling])
     equation = Equation(grid, [Diffusion(grid, "D"), Reaction(grid, "k")])
     forward = Steady(space, equation, {"D": 1.0}, [experiment])
     misfit = LeastSquares(np.array([[y]]), sigma, forward.layouts[0])
-    prior = SmallPrior(COMM, 1, deviation=DEVIATION)
+    prior = SmallPrior(comm, 1, deviation=DEVIATION)
     J = Objective(forward, [misfit], {"k": prior})
     p, step = 0.0, 1.0
     for _ in range(50):

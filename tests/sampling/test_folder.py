@@ -14,6 +14,7 @@ from npde_opt.errors import InputError
 from npde_opt.io.checkpoint import load_checkpoint, save_checkpoint
 from npde_opt.posterior import Laplace
 from npde_opt.sampling import SamplingSettings, sample
+from npde_opt.sampling.folder import refuse_other_chains
 
 COMM = MPI.COMM_WORLD
 SHORT = {"steps": 6, "burn_in": 2, "chains": 1, "checkpoint": 4}
@@ -106,6 +107,17 @@ def test_a_trace_that_does_not_go_with_its_checkpoint_is_refused(tmp_path):
     save_checkpoint(*where, found.extra, attachments=kept)
     with pytest.raises(InputError, match=r"got \(6, 2\); allowed: \(6, 3\)"):
         sample(laplace(J, m), *arguments)
+
+
+@pytest.mark.parallel([1, 2])
+def test_other_chains_are_refused_before_work(tmp_path):
+    out = COMM.bcast(tmp_path)
+    refuse_other_chains(out, SamplingSettings(**SHORT), COMM)  # none are there
+    J, m = rate()
+    sample(laplace(J, m), SamplingSettings(**SHORT), ["log k"], log_rate(J), out)
+    refuse_other_chains(out, SamplingSettings(**{**SHORT, "chains": 3}), COMM)
+    with pytest.raises(InputError, match="sampling: method: got mala; allowed: gpcn"):
+        refuse_other_chains(out, SamplingSettings("mala", **SHORT), COMM)
 
 
 @pytest.mark.parallel([2])

@@ -1,0 +1,86 @@
+"""Keys of [posterior]: what is asked of what the data leave open."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, field
+
+from npde_opt.cases.field_tables import Count, Index, Positive
+from npde_opt.cases.typed import Table
+
+Few = Annotated[int, Meta(ge=0, le=1000)]
+
+
+class SamplingTable(Table, kw_only=True):
+    """Markov chains around the Laplace posterior, by `--uncertainty samples`."""
+
+    method: Annotated[
+        Literal["pcn", "gpcn", "mala"],
+        Meta(
+            description="steps around the prior, around the Laplace posterior, or along the "
+            "gradient too"
+        ),
+    ] = "gpcn"
+    chains: Annotated[Count, Meta(description="how many, with starts of their own")] = 4
+    steps: Annotated[
+        Annotated[int, Meta(ge=4, le=100_000_000)],
+        Meta(description="of every chain after its burn-in"),
+    ] = 1000
+    burn_in: Annotated[
+        Index,
+        Meta(description="steps that choose the length of a step and are not kept"),
+    ] = 200
+    step: Annotated[
+        float, Meta(gt=0, le=1, description="length of a step at the beginning")
+    ] = 0.5
+    every: Annotated[
+        Count, Meta(description="a step in so many is a sample; at most steps / 4")
+    ] = 1
+    checkpoint: Annotated[Count, Meta(description="steps between two checkpoints")] = (
+        100
+    )
+
+
+class PosteriorSection(Table, kw_only=True):
+    """What the data leave open near the answer, by `--uncertainty laplace` or `samples`."""
+
+    cut: Annotated[
+        Positive,
+        Meta(
+            description="directions are sought of which the data tell at least this share of what "
+            "the prior tells"
+        ),
+    ] = 0.1
+    most: Annotated[Count, Meta(description="such directions at most")] = 1000
+    oversampling: Annotated[
+        Count,
+        Meta(
+            description="random directions that look for what the search missed, and directions "
+            "that are multiplied between two looks"
+        ),
+    ] = 16
+    tolerance: Annotated[
+        Positive,
+        Meta(description="of eigenvalues: residuals, relative to 1 + an eigenvalue"),
+    ] = 3e-2
+    gauss_newton: Annotated[
+        bool,
+        Meta(
+            description="the data's Hessian is that of Gauss-Newton; false: the exact one, at a "
+            "minimum"
+        ),
+    ] = True
+    variance_samples: Annotated[
+        Count,
+        Meta(
+            description="that the prior's variance is estimated from, where it is not known "
+            "otherwise"
+        ),
+    ] = 400
+    samples: Annotated[
+        Few, Meta(description="of the Laplace posterior that are written as fields")
+    ] = 4
+    sampling: Annotated[
+        SamplingTable, Meta(description="of `--uncertainty samples`")
+    ] = field(default_factory=SamplingTable)

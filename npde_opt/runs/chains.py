@@ -1,0 +1,242 @@
+"""Chains of a run, by `--uncertainty samples`: what their traces hold, where they are kept, and
+what they say.
+
+    OUT/samples/minimizer/    the point that all of them were started around
+    OUT/samples/chain-K.csv   a row a sample; OUT/samples/chain-K/, checkpoints
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+from mpi4py import MPI
+from petsc4py import PETSc
+
+from npde_opt.aliases import Record
+from npde_opt.cases import Case
+from npde_opt.cases.posterior_tables import SamplingTable
+from npde_opt.ensemble import Ensemble
+from npde_opt.errors import InputError, collective
+from npde_opt.io.checkpoint import find_checkpoint, save_checkpoint
+from npde_opt.objective import ObjectiveAt
+from npde_opt.posterior import Laplace
+from npde_opt.posterior.columns import column, gram, mapped
+from npde_opt.runs.folder import RunDirectory
+from npde_opt.runs.numbers import Numbers
+from npde_opt.runs.sampled import TABLE
+from npde_opt.sampling import SamplingSettings, sample
+from npde_opt.sampling.chain import Chain, Figures
+from npde_opt.sampling.diagnostics import LEAST, MIXED
+from npde_opt.sampling.folder import refuse_other_chains
+from npde_opt.sampling.groups import There, check_groups, moved, sample_in_groups
+from npde_opt.sampling.run import Sampled
+
+FOLDER, MINIMIZER, FIGURE = "samples", "minimizer", "samples.png"
+MODES = 4
+"""Coordinates along the directions that the data tell most of, in the trace."""
+
+
+def settings_of(section: SamplingTable, seed: int) -> SamplingSettings:
+    """Raises InputError naming the key, for what cannot be."""
+    return SamplingSettings(
+        section.method,
+        section.steps,
+        section.burn_in,
+        section.chains,
+        section.step,
+        section.every,
+        section.checkpoint,
+        seed,
+    )
+
+
+def check(
+    case: Case, groups: int, seed: int, out: RunDirectory | None, ensemble: Ensemble
+) -> None:
+    """Raises InputError on every rank for settings that cannot be, and where the folder has other
+    chains. Collective."""
+    world = ensemble.world
+    with collective(world):
+        settings = settings_of(case.table.posterior.sampling, seed)
+        if settings.steps // settings.every < LEAST:
+            allowed = f"at most {settings.steps // LEAST}: {LEAST} samples of a chain at least"
+            raise InputError("posterior.sampling.every", settings.every, allowed)
+        check_groups(groups, world.size, settings.chains)
+        if out is not None:
+            refuse_other_chains(out.file(FOLDER), settings, ensemble.space)
+
+
+def minimizer(
+    at: ObjectiveAt, out: RunDirectory | None, identity: Mapping[str, str]
+) -> PETSc.Vec:
+    """The point that chains in this folder are started around: of a run that goes on the one that
+    it had, which a resumed optimizer meets up to rounding. Collective; the caller's."""
+    objective, found = at.objective, None
+    with collective(objective.everyone):
+        if out is not None:
+            out.folder(FOLDER)
+            path = _made(out.file(FOLDER) / MINIMIZER, objective.comm)
+            found = find_checkpoint(path, objective.comm, identity)
+            if found is None:
+                state = SimpleNamespace(vectors={"m": at.m}, meta={})
+                extra = {"identity": dict(identity)}
+                space = objective.space
+                save_checkpoint(path, objective.comm, space, state, 0, extra)
+    found = objective.ensemble.across.bcast(found, root=0)
+    if found is None:
+        return at.m.copy()
+    return found.load_for_all(objective.space, objective.ensemble)["m"]
+
+
+def _made(path: Path, comm: MPI.Intracomm) -> Path:
+    if comm.rank == 0:
+        path.mkdir(parents=True, exist_ok=True)
+    comm.barrier()
+    return path
+
+
+@dataclass(frozen=True)
+class Traced:
+    """What the trace has of a sample: numbers of the case, and coordinates along the first modes,
+    1 the prior's standard deviation.
+
+    Attributes:
+        numbers: scalars, derived figures and quantities.
+    """
+
+    laplace: Laplace
+    numbers: Numbers
+
+    @property
+    def count(self) -> int:
+        return min(MODES, len(self.laplace.values))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        modes = [f"mode_{k + 1}" for k in range(self.count)]
+        return (*self.numbers.names, *modes)
+
+    def figures(self) -> Figures:
+        """Collective when called."""
+        laplace = self.laplace
+        first = np.asfortranarray(laplace.vectors[:, : self.count])
+        dual = mapped(laplace.space, laplace.prior.precision, first)
+
+        def of(m: PETSc.Vec) -> np.ndarray:
+            away = m.copy()
+            away.axpy(-1.0, laplace.at.m)
+            along = gram(laplace.space, dual, column(away))[:, 0]
+            away.destroy()
+            return np.concatenate([self.numbers.values(m), along])
+
+        return of
+
+
+@dataclass(frozen=True)
+class Chains:
+    """All chains of a run.
+
+    Args:
+        out: the run's folder; None in groups that do not write.
+        groups: of ranks that share the chains.
+        say: takes a line.
+    """
+
+    case: Case
+    laplace: Laplace
+    numbers: Numbers
+    out: RunDirectory | None
+    groups: int
+    seed: int
+    identity: Mapping[str, str]
+    say: Callable[[str], None]
+
+    @property
+    def settings(self) -> SamplingSettings:
+        return settings_of(self.case.table.posterior.sampling, self.seed)
+
+    def run(self) -> Sampled:
+        """Collective over all ranks."""
+        objective = self.laplace.objective
+        path = None if self.out is None else self.out.file(FOLDER)
+        path = objective.ensemble.across.bcast(path, root=0)
+        if self.groups > 1:
+            return sample_in_groups(
+                self.laplace,
+                self.groups,
+                self._there,
+                self.settings,
+                path,
+                self.identity,
+                self._watch,
+            )
+        traced = Traced(self.laplace, self.numbers)
+        return sample(
+            self.laplace,
+            self.settings,
+            traced.names,
+            traced.figures(),
+            path,
+            self.identity,
+            self._watch,
+        )
+
+    def _there(self, own: MPI.Intracomm) -> There:
+        case = self.case
+        grid = case.grid(own)
+        objective, m = case.build(grid, Ensemble.whole(own))
+        m.destroy()
+        laplace = moved(self.laplace, objective)
+        traced = Traced(laplace, Numbers(case, objective.space))
+
+        def destroy() -> None:
+            laplace.at.destroy()
+            objective.destroy()
+
+        return There(laplace, traced.names, traced.figures(), destroy)
+
+    def _watch(self, number: int, chain: Chain) -> None:
+        p = chain.progress
+        taken = "burn-in" if not p.kept else f"{chain.acceptance:.0%} taken"
+        told = f"chain {number + 1} of {chain.settings.chains}"
+        self.say(f"{told}: {p.done:,} of {chain.total:,} steps, {taken}")
+
+
+def metrics(found: Sampled, settings: SamplingSettings) -> Record:
+    """For summary.json."""
+    told = found.diagnoses()
+    figures = {
+        d.name: {
+            "mean": d.mean,
+            "deviation": d.deviation,
+            "interval": [d.low, d.high],
+            "rhat": d.rhat,
+            "autocorrelation_time": d.tau,
+            "effective_samples": d.ess,
+        }
+        for d in told
+    }
+    worst = max(told, key=lambda d: d.rhat)
+    fewest = min(told, key=lambda d: d.ess)
+    record: Record = {
+        "chains": settings.chains,
+        "chain_steps": settings.steps,
+        "chain_method": settings.method,
+        "acceptance": list(found.acceptance),
+        "step_lengths": list(found.steps),
+        "largest_rhat": worst.rhat,
+        "fewest_effective_samples": fewest.ess,
+        TABLE: figures,
+    }
+    if worst.rhat >= MIXED:
+        record["chains_note"] = (
+            f"chains do not agree: R-hat of {worst.name} is {worst.rhat:.3g}, {MIXED} at most "
+            "is asked; more steps are needed (posterior.sampling.steps, then --resume)"
+        )
+    if any(found.failed):
+        record["failed_steps"] = list(found.failed)
+    return record
