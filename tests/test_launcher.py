@@ -69,6 +69,20 @@ def test_the_message_is_the_last_thing_and_the_exit_code_stays(does, code, said)
     assert (run.returncode, "\n".join(lines)) == (code, said)
 
 
+def test_a_lost_host_is_told_and_asked_after_within_half_a_minute(tmp_path):
+    launcher = tmp_path / "mpirun"
+    asked = "$OMPI_MCA_oob_tcp_keepalive_time + $OMPI_MCA_oob_tcp_keepalive_intvl"
+    asked += " * $OMPI_MCA_oob_tcp_keepalive_probes"
+    launcher.write_text(f"#!/bin/sh\necho $(({asked}))\nexit 205\n")
+    launcher.chmod(0o755)
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    run = subprocess.run(
+        [str(MPIRUN)], env=env, capture_output=True, text=True, timeout=60
+    )
+    assert run.returncode == 205 and run.stdout == "30\n"
+    assert run.stderr.startswith("error: lost contact with a host")
+
+
 def test_signals_reach_the_ranks():
     run = started(WAITS)
     assert run.stdout.readline() == "here\n"
