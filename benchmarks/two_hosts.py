@@ -195,7 +195,8 @@ def main() -> int:
             return run.returncode
         relay.connected = False
         said_after(run, hosts, time.monotonic())
-        return run.poll() if run.poll() is not None else 1
+        ended = run.poll()
+        return 1 if ended is None else ended
 
 
 if __name__ == "__main__":
