@@ -23,6 +23,8 @@ from npde_opt.cases.observed import Observed
 from npde_opt.cases.on_grid import OnGrid
 from npde_opt.cases.optimizing import aside, check_aside, parted, settings_of
 from npde_opt.cases.points import points_of, read_wells
+from npde_opt.cases.posterior_tables import QuantitySection
+from npde_opt.cases.quantities import observed, where
 from npde_opt.cases.rules import simulated, time_of
 from npde_opt.cases.sections import CaseFile
 from npde_opt.cases.side_values import read_sides
@@ -240,6 +242,22 @@ class Case:
             )
             for i, section in enumerate(self.table.observation)
         ]
+
+    @cached_property
+    def asked(self) -> list[tuple[QuantitySection, Observed]]:
+        """Quantities of interest that are observations."""
+        found = []
+        for i, q in observed(self.table):
+            assert q.observation is not None
+            if q.experiment >= self.experiment_count:
+                said = f"from 0 to {self.experiment_count - 1}"
+                raise InputError(f"{where(i)}.experiment", q.experiment, said)
+            key = f"{where(i)}.observation"
+            of = self.electrodes if q.observation.electrodes else None
+            count = self.experiment_count
+            seen = Observed(key, q.observation, self.domain, of, self.seed, count)
+            found.append((q, seen))
+        return found
 
     # ---- grids -----------------------------------------------------------------------------------
 

@@ -99,6 +99,7 @@ INNER = (
     experiment_tables.Box,
     experiment_tables.Ball,
     experiment_tables.CountedTimes,
+    posterior_tables.QuantitySection,
     posterior_tables.SamplingTable,
 )
 

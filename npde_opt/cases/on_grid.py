@@ -271,26 +271,29 @@ class OnGrid:
 
     # ---- forward map -----------------------------------------------------------------------------
 
-    def samplings(self) -> list[Sampling]:
-        """What is observed of every experiment. Collective; they belong to the caller."""
-        return [o.sampling(self.grid) for o in self.observations]
+    def samplings(self, seen: Sequence[Observed] | None = None) -> list[Sampling]:
+        """What is observed of every experiment, or what else is seen. Collective; they belong to
+        the caller."""
+        return [o.sampling(self.grid) for o in seen or self.observations]
 
     def forward(
         self,
         own: Sequence[int],
         times: np.ndarray | None = None,
         storage: Storage | None = None,
+        seen: Sequence[Observed] | None = None,
     ) -> Steady | Evolution:
         """The forward map of the experiments numbered in `own`. Collective.
 
         Args:
             times: ends of the steps, with [time].
             storage: of trajectories.
+            seen: in place of the case's observations.
         """
         with collective(self.grid.comm):
             equation, space = self.equation, self.space
             experiments = self.experiments(own)
-            samplings = self.samplings()
+            samplings = self.samplings(seen)
         known, recipe = self.terms.known, self.table.equation.recipe
         time = self.table.time
         if time is None:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, field
 
+from npde_opt.cases.experiment_tables import ObservationSection
 from npde_opt.cases.field_tables import Count, Index, Positive
 from npde_opt.cases.typed import Table
 
@@ -40,6 +41,41 @@ class SamplingTable(Table, kw_only=True):
     checkpoint: Annotated[Count, Meta(description="steps between two checkpoints")] = (
         100
     )
+
+
+class QuantitySection(Table, kw_only=True):
+    """A number that is of interest."""
+
+    name: Annotated[str, Meta(description="its name in texts and tables")]
+    observation: Annotated[
+        ObservationSection | None,
+        Meta(
+            description="what is seen, with the keys of [[observation]] that say where, when and "
+            "of what; several places or times are NAME_1, NAME_2, ..."
+        ),
+    ] = None
+    experiment: Annotated[
+        Index,
+        Meta(
+            description="number of the experiment, from 0",
+            extra={"needs": "observation"},
+        ),
+    ] = 0
+    of: Annotated[
+        str | None,
+        Meta(
+            description="an unknown field that is seen in place of the state",
+            extra={"needs": "observation"},
+        ),
+    ] = None
+    text: Annotated[
+        str | None,
+        Meta(
+            description="or text in scalars, known numbers, derived figures and quantities above "
+            "it"
+        ),
+    ] = None
+    unit: Annotated[str, Meta(description="for tables")] = ""
 
 
 class PosteriorSection(Table, kw_only=True):
@@ -81,6 +117,17 @@ class PosteriorSection(Table, kw_only=True):
     samples: Annotated[
         Few, Meta(description="of the Laplace posterior that are written as fields")
     ] = 4
+    quantities: Annotated[
+        list[QuantitySection],
+        Meta(max_length=1000, description="numbers of interest, one a table"),
+    ] = []
+    pairs: Annotated[
+        Few,
+        Meta(
+            description="of samples, by which means and deviations of quantities are improved; 0: "
+            "to first order only"
+        ),
+    ] = 16
     sampling: Annotated[
         SamplingTable, Meta(description="of `--uncertainty samples`")
     ] = field(default_factory=SamplingTable)

@@ -15,6 +15,7 @@ from npde_opt.cases.experiment_tables import (
     SideValue,
 )
 from npde_opt.cases.field_tables import File
+from npde_opt.cases.quantities import check_quantities
 from npde_opt.cases.replicates import check_replicates
 from npde_opt.cases.sections import CaseFile
 from npde_opt.cases.sought_tables import UnknownSection
@@ -48,6 +49,7 @@ def validated(raw: Mapping[str, Plain]) -> CaseFile:
     else:
         _check_precision(table.time)
     _check_derived(table)
+    check_quantities(table)
     _check_restarts(table, raw)
     _check_own_optimizer(table, raw)
     return table

@@ -14,6 +14,7 @@ from npde_opt.cases.field_tables import File
 from npde_opt.cases.fields import evaluate
 from npde_opt.cases.learned import functions
 from npde_opt.cases.patches import patch
+from npde_opt.cases.quantities import where
 from npde_opt.cases.rules import histories, sides
 from npde_opt.cases.sections import CaseFile
 from npde_opt.errors import InputError
@@ -299,9 +300,10 @@ def check_coefficients(table: CaseFile, used: set[str], dim: int) -> None:
                 allowed,
             )
     derived = table.equation.derived.items()
-    used |= {
-        n for key, text in derived for n in _names(text, f"equation.derived.{key}", dim)
-    }
+    figures = [(f"equation.derived.{key}", text) for key, text in derived]
+    asked = enumerate(table.posterior.quantities)
+    figures += [(f"{where(i)}.text", q.text) for i, q in asked if q.text is not None]
+    used |= {n for key, text in figures for n in _names(text, key, dim)}
     for name in table.equation.known:
         if name not in used:
             seen = (

@@ -27,7 +27,7 @@ from npde_opt.posterior import Laplace
 from npde_opt.posterior.columns import column, gram, mapped
 from npde_opt.runs.folder import RunDirectory
 from npde_opt.runs.numbers import Numbers
-from npde_opt.runs.sampled import TABLE
+from npde_opt.runs.told import SAMPLED
 from npde_opt.sampling import SamplingSettings, sample
 from npde_opt.sampling.chain import Chain, Figures
 from npde_opt.sampling.diagnostics import LEAST, MIXED
@@ -191,9 +191,11 @@ class Chains:
         objective, m = case.build(grid, Ensemble.whole(own))
         m.destroy()
         laplace = moved(self.laplace, objective)
-        traced = Traced(laplace, Numbers(case, objective.space))
+        numbers = Numbers(case, case.on(grid))
+        traced = Traced(laplace, numbers)
 
         def destroy() -> None:
+            numbers.destroy()
             laplace.at.destroy()
             objective.destroy()
 
@@ -230,7 +232,7 @@ def metrics(found: Sampled, settings: SamplingSettings) -> Record:
         "step_lengths": list(found.steps),
         "largest_rhat": worst.rhat,
         "fewest_effective_samples": fewest.ess,
-        TABLE: figures,
+        SAMPLED: figures,
     }
     if worst.rhat >= MIXED:
         record["chains_note"] = (

@@ -27,12 +27,13 @@ from npde_opt.objective import Objective, ObjectiveAt
 from npde_opt.posterior import Laplace, PosteriorSettings
 from npde_opt.posterior.bounds import held
 from npde_opt.posterior.prior import check_proper
-from npde_opt.runs import chains
+from npde_opt.runs import chains, quantities
 from npde_opt.runs.attempts import Attempts
 from npde_opt.runs.chains import Chains
 from npde_opt.runs.folder import RunDirectory
 from npde_opt.runs.marked import marks_of, sides_of
 from npde_opt.runs.numbers import Numbers
+from npde_opt.runs.quantities import Told
 from npde_opt.sampling.run import Sampled
 
 LAPLACE, SAMPLES = "laplace", "samples"
@@ -81,7 +82,7 @@ def fields_of(case: Case) -> list[str]:
 
 def names(case: Case, grid: Grid, plot: bool, kind: str) -> list[str]:
     """The files that are written."""
-    found = ["posterior.vti" if uniform(grid) else "posterior.vtr"]
+    found = ["posterior.vti" if uniform(grid) else "posterior.vtr", quantities.FILE]
     if kind == SAMPLES:
         found += [chains.FOLDER, *([chains.FIGURE] if plot else [])]
     drawn = [f"{name}_deviation.png" for name in fields_of(case)]
@@ -101,6 +102,8 @@ def check(
         chains.check(case, asked.groups, asked.seed, out, ensemble)
     objective, m = build()
     check_proper(objective)
+    with objective.together():
+        Numbers(case, case.on(objective.space.grid)).destroy()
     m.destroy()
     objective.destroy()
 
@@ -134,8 +137,14 @@ class Posterior:
         self.space = objective.space
         # In all groups, as they solve together.
         self.shown = self._deviations() | self._samples()
-        self.numbers = Numbers(self.case, self.space)
+        self.numbers = Numbers(self.case, self.on)
         self.sampled: Sampled | None = None
+        self.told: Told | None = None
+
+    def tell(self) -> None:
+        """Finds intervals of numbers, and quantities of interest. Collective."""
+        self.told = Told(self.laplace, self.numbers, self.section.pairs)
+        self.shown |= self.told.fields()
 
     def sample(self) -> Record:
         """Runs the chains; their metrics. Collective."""
@@ -185,7 +194,7 @@ class Posterior:
                 "tell more: "
                 "information and numbers are lower bounds, deviations upper ones"
             )
-        return told
+        return told | (self.told.metrics() if self.told is not None else {})
 
     def write(self, attempt: Attempts, plot: bool) -> None:
         """Files and figures, where this group writes. Collective on its ranks."""
@@ -193,6 +202,9 @@ class Posterior:
             return
         target = self.out.file("posterior")
         attempt("posterior.vti", lambda: write_vtk(target, self.on.grid, self.shown))
+        if self.told is not None and self.numbers.names:
+            text, out = self.told.csv(), self.out
+            attempt(quantities.FILE, lambda: out.write(quantities.FILE, text))
         if plot:
             attempt("the figures of the posterior", self._draw)
 

@@ -17,7 +17,7 @@ import scipy  # loads its parts when they are used
 from npde_opt.aliases import Plain
 from npde_opt.io.history import Row
 from npde_opt.io.results import Summary
-from npde_opt.runs import noise, sampled, starts
+from npde_opt.runs import noise, starts, told
 from npde_opt.runs.columns import Column
 
 if TYPE_CHECKING:
@@ -269,7 +269,8 @@ def closing_text(summary: Summary, out: Path | None = None) -> str:
         f"  memory       {s.peak_memory_mb:,.0f} MB at the peak, all ranks together",
     ]
     lines += residuals(s.metrics)
-    apart = {*FINDINGS, *RESIDUALS, *STARTS, MEANINGS, noise.TABLE, sampled.TABLE}
+    apart = {*FINDINGS, *RESIDUALS, *STARTS, MEANINGS, noise.TABLE}
+    apart |= {told.NUMBERS, told.SAMPLED}
     lines += [
         f"  {name.replace('_', ' '):<12} {_metric(value, name)}{_meaning(s.metrics, name)}"
         for name, value in s.metrics.items()
@@ -277,8 +278,7 @@ def closing_text(summary: Summary, out: Path | None = None) -> str:
     ]
     if noise.TABLE in s.metrics:
         lines += noise.lines(s.metrics[noise.TABLE])
-    if sampled.TABLE in s.metrics:
-        lines += sampled.lines(s.metrics[sampled.TABLE])
+    lines += told.lines(s.metrics)
     if "starts" in s.metrics:
         lines += starts.lines(s.metrics["starts"], s.metrics["best_start"])
     if s.status not in ("converged", "undetermined") and any(

@@ -150,6 +150,7 @@ def what_is_open(
     left = attempt("the posterior", lambda: Posterior(case, on, at, out, asked, say))
     if left is None:
         return {}
+    attempt("quantities of interest", left.tell)
     sampled = attempt("the chains", left.sample) if asked.kind == SAMPLES else None
     left.write(Attempts(at.objective.space.comm, say), plot)
     return left.metrics() | (sampled or {})

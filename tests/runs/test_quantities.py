@@ -1,0 +1,127 @@
+"""Numbers of a case before and after its data; quantities of interest, and what is wrong with
+them."""
+
+import csv
+import io
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+from npde_opt.cases import load_case
+from npde_opt.ensemble import Ensemble
+from npde_opt.errors import InputError
+from npde_opt.posterior import Laplace, PosteriorSettings
+from npde_opt.runs.numbers import Numbers
+from npde_opt.runs.quantities import Told
+
+CASE = """
+[grid]
+shape = [8, 8]
+[boundaries]
+"x-" = "dirichlet"
+"x+" = "dirichlet"
+[equation]
+terms = [{ diffusion = "D" }, { reaction = "k" }, { source = 1.0 }]
+known = { c = 3.0 }
+derived = { twice = "2*k" }
+[[unknown]]
+name = "D"
+initial = 1.0
+truth = 2.0
+[[unknown]]
+name = "k"
+kind = "scalar"
+initial = 1.0
+truth = 1.5
+deviation = 0.4
+[[experiment]]
+[[experiment]]
+boundary = { "x+" = 1.0 }
+[[observation]]
+random = 20
+[[regularization]]
+kind = "bilaplacian"
+correlation_length = 0.4
+variance = 0.2
+"""
+QUANTITIES = """
+[posterior]
+pairs = 4
+[[posterior.quantities]]
+name = "seen"
+experiment = 1
+observation = { points = [[0.4, 0.6]], quantity = "u**2" }
+[[posterior.quantities]]
+name = "cells"
+of = "D"
+observation = { points = [[0.4, 0.6], [0.7, 0.1]] }
+[[posterior.quantities]]
+name = "share"
+text = "seen / (twice + c)"
+"""
+
+
+def told(tmp_path, text=CASE + QUANTITIES, comm=MPI.COMM_WORLD):
+    path = tmp_path / "case.toml"
+    path.write_text(text)
+    case = load_case(path, comm)
+    grid, ensemble = case.grid(comm), Ensemble.whole(comm)
+    case.prepare(ensemble)
+    J, m = case.build(grid, ensemble)
+    laplace = Laplace(J.linearize(m), PosteriorSettings(cut=1e-6, rtol=1e-4))
+    return laplace, Told(laplace, Numbers(case, case.on(grid)), 4)
+
+
+@pytest.mark.parallel([1, 2])
+def test_numbers_have_intervals_before_and_after_the_data(tmp_path):
+    laplace, found = told(tmp_path)
+    table = found.metrics()["numbers"]
+    assert list(table) == ["k", "seen", "cells_1", "cells_2", "twice", "share"]
+    k, twice, share = (table[name] for name in ("k", "twice", "share"))
+    # Of a logarithm with this deviation, to the error of quantiles of draws.
+    ends = np.exp(np.array([-1.96, 1.96]) * 0.4)
+    np.testing.assert_allclose(k["prior_interval"], ends, rtol=0.03)
+    (unit,) = (v for label, v, _ in laplace.space.units(laplace.at.m) if label == "k")
+    deviation = laplace.deviation(unit)
+    np.testing.assert_allclose(k["deviation"], deviation, rtol=1e-6)
+    after = np.exp(np.array([-1.96, 1.96]) * deviation)
+    np.testing.assert_allclose(k["interval"], after, rtol=0.03)
+    np.testing.assert_allclose(twice["interval"], 2 * after, rtol=0.03)
+    assert share["value"] == pytest.approx(table["seen"]["value"] / 5.0)
+    seen = table["seen"]
+    assert seen["sensitivity_error"] < 1e-5
+    assert seen["deviation"] < np.ptp(seen["prior_interval"]) / 4
+    assert seen["mean"] == pytest.approx(seen["value"], abs=3 * seen["deviation"])
+    fields = found.fields()
+    assert sorted(fields) == sorted(
+        f"D_sensitivity_of_{name}" for name in ("seen", "cells_1", "cells_2", "share")
+    )
+    rows = list(csv.DictReader(io.StringIO(found.csv())))
+    assert [row["name"] for row in rows] == list(table)
+    np.testing.assert_allclose(float(rows[4]["d/d k"]), 2.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('name = "seen"', 'name = "k"', r"quantities\[0\].name: got 'k'"),
+        ('of = "D"', 'of = "E"', r"quantities\[1\].of: got 'E'; allowed: .*D"),
+        ("experiment = 1", "experiment = 2", r"experiment: got 2; .* from 0 to 1"),
+        ("twice + c", "twice + d", r"quantities\[2\].text.*'d'"),
+        ("twice + c", "cells + c", r"quantities\[2\].text.*'cells'|'cells'"),
+        ('"u**2" }', '"u**2", sigma = 1.0 }', r"sigma: got given; allowed: none"),
+        ('"u**2" }', '"u**2", times = [1.0] }', r"times: got given; allowed: none"),
+        ("points = [[0.4, 0.6]], ", "", r"observation: got no place"),
+        ("text =", "observation = { points = [[0.1, 0.1]] }\ntext =", r"got both"),
+        ('"u**2"', '"v**2"', r"'v'"),
+    ],
+)
+def test_wrong_quantities_are_told(tmp_path, old, new, said):
+    text = CASE + QUANTITIES
+    assert old in text
+    with pytest.raises(InputError, match=said):
+        path = tmp_path / "case.toml"
+        path.write_text(text.replace(old, new, 1))
+        case = load_case(path, MPI.COMM_SELF)
+        Numbers(case, case.on(case.grid(MPI.COMM_SELF)))
