@@ -1,7 +1,8 @@
-"""Least squares: singular values and where they were cut; errors against features."""
+"""Least squares: singular values and where they were cut; errors against features and depth."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -80,5 +81,39 @@ def plot_errors(path: FilePath, features: np.ndarray, errors: np.ndarray) -> Pat
             ax.yaxis.set_major_formatter("{x:g}")
             ax.yaxis.set_minor_formatter("{x:g}")
         ax.set(xlabel="features", ylabel="misread samples of the test [%]")
+        ax.legend()
+        return save(plt, figure, path)
+
+
+def plot_depths(
+    path: FilePath, errors: Mapping[int, Sequence[Sequence[float]]]
+) -> Path:
+    """Shares of held-back samples that are misread, by the number of layers; rings are the depths
+    that were taken.
+
+    Args:
+        errors: by features of a layer, of each repeat, from one layer on.
+    """
+    with style() as plt:
+        figure, ax = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
+        for number, (features, repeats) in enumerate(errors.items()):
+            for repeat, own in enumerate(repeats):
+                percent = 100 * np.array(own)
+                depths, taken = np.arange(1, len(own) + 1), int(np.argmin(percent))
+                label = f"{features} features a layer" if not repeat else None
+                (line,) = ax.plot(
+                    depths, percent, ".-", color=f"C{number}", lw=1, label=label
+                )
+                ax.plot(
+                    depths[taken],
+                    percent[taken],
+                    "o",
+                    mfc="none",
+                    mec=line.get_color(),
+                    ms=9,
+                )
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.set(xlabel="layers (ring: taken)", ylabel="misread held-back samples [%]")
+        ax.set_ylim(bottom=0)
         ax.legend()
         return save(plt, figure, path)

@@ -6,6 +6,7 @@ is zero or the nearest value, of periodic axes the value at the other end.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from math import prod
 
@@ -84,6 +85,13 @@ class Stencil(Loops):
     @property
     def inputs(self) -> int:
         return self.source.channels * prod(self.taps)
+
+    def with_channels(self, channels: int) -> Stencil:
+        """The same taps, with so many channels of the result."""
+        found = copy.copy(self)
+        found.target = self.target.with_channels(channels)
+        found.shape = (channels, *self.shape[1:])
+        return found
 
     @property
     def _planes(self) -> list[Axis]:

@@ -183,7 +183,7 @@ class Problem:
             return inputs, Normalisation.none(outputs)
         return inputs, Normalisation.standard(world, train.targets, roots)
 
-    def given(self, part: Part, columns: slice = slice(None)) -> Given:
+    def given(self, part: Part, columns: slice | np.ndarray = slice(None)) -> Given:
         """What some of the group's samples of a part give to the network."""
         inputs = self.samples(part).inputs[columns]
         return Given(self.inputs.apply(inputs), self.sequence)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from npde_opt.errors import InputError, collective
-from npde_opt.figures.spectrum import plot_errors, plot_spectrum
+from npde_opt.figures.spectrum import plot_depths, plot_errors, plot_spectrum
 from npde_opt.figures.training import plot_confusion
 from npde_opt.io.files import whole_file
 from npde_opt.io.results import (
@@ -46,6 +46,8 @@ TRAINING_SHARE = 0.7
 DEFAULT_FEATURES = 2000
 MODEL = "model.npz"
 FIGURES = ("confusion.png", "errors.png", "singular_values.png")
+DEPTHS = "depth.png"
+"""Of layers that grow."""
 LOOK = 2000
 """Samples by which random weights are scaled."""
 SAMPLED = 1000
@@ -138,12 +140,18 @@ class Readouts(SolvedRun):
             )
             self.pictures = _pictures(self.source)
             self.test_pictures = None if self.tests is None else _pictures(self.tests)
-        self.out.claim([MODEL, *(FIGURES if self.options.plot else ())])
+        self.out.claim([MODEL, *self._figures])
         self.say(
             f"{self.source.name}: {self.source.count:,} samples, recipe {self.options.recipe}, "
             f"{self.world.size} ranks"
         )
         self.ready = time.monotonic()
+
+    @property
+    def _figures(self) -> tuple[str, ...]:
+        if not self.options.plot:
+            return ()
+        return (*FIGURES, DEPTHS) if self._recipe.grows else FIGURES
 
     def train(self) -> None:
         """All numbers of features, all repeats."""
@@ -269,6 +277,12 @@ class Readouts(SolvedRun):
         )
         plot_confusion(confusion, every, self.source.classes)
         plot_errors(by_features, np.array(self.sizes), errors)
+        if self._recipe.grows:
+            by_depth = {
+                size: [f.by_depth for f in self.found if f.features == size]
+                for size in self.sizes
+            }
+            plot_depths(self.out.file(DEPTHS), by_depth)
         solution = best.readout.solution
         plot_spectrum(
             values, solution.singular_values, solution.cut, float(solution.ridge[0])

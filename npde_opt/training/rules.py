@@ -43,6 +43,7 @@ def validated(raw: Mapping[str, Plain]) -> TrainingFile:
                 f"layer[{number}].kind", "recurrent", "the first layer alone"
             )
     _check_loss(table, raw)
+    _check_start(table)
     _check_optimizers(raw)
     return table
 
@@ -98,6 +99,15 @@ def _check_layer(where: str, layer: LayerSection, given: Mapping[str, Plain]) ->
         )
     if "shared" in given and layer.repeat == 1:
         raise InputError(f"{where}.shared", "given", "with a repeat of at least 2")
+
+
+def _check_start(table: TrainingFile) -> None:
+    """Raises InputError for penalties of the distance from weights that are not begun with."""
+    learnt = (table.network.hidden, table.network.last) != ("drawn", "drawn")
+    for number, section in enumerate(table.regularization):
+        if section.towards == "start" and learnt:
+            where = f"regularization[{number}].towards"
+            raise InputError(where, "start", "zero, where [network] learns the start")
 
 
 def _check_optimizers(raw: Mapping[str, Plain]) -> None:

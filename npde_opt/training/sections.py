@@ -206,6 +206,13 @@ class NetworkSection(Table, kw_only=True):
         ),
     ] = "fused"
     seed: Annotated[Index, Meta(description="of the weights to start from")] = 0
+    hidden: Annotated[
+        Literal["drawn", "autoencoders"],
+        Meta(
+            description="autoencoders: layers before the last, dense or convolutions, start from "
+            "pseudoinverse autoencoders of what those before make of the training samples"
+        ),
+    ] = "drawn"
     last: Annotated[
         Literal["drawn", "solved"],
         Meta(

@@ -1,9 +1,15 @@
-"""A last layer that starts from least squares: W, b = argmin sum |W h_s + b - y_s|^2 + ridge |W|^2,
-h_s what the layers before make of a sample as they start, so that training begins from a network
-that was learnt by pseudoinverse.
+"""Where a training begins: weights that are drawn, or a network that was learnt by pseudoinverse.
+
+Hidden layers may start from autoencoders (coded.py), and the last one from least squares,
+
+    W, b = argmin sum |W h_s + b - y_s|^2 + ridge |W|^2
+
+with h_s what the layers before make of a sample as they start.
 
 y of classes is 1 for a sample's own and 0 for others; as logarithms of probabilities are longer, W
-and b are multiplied by the one of FACTORS with the least objective.
+and b are multiplied by the one of FACTORS with the least objective. The ridge is large: weights
+with a smaller one, or a larger factor, have a lower objective as they start, but along directions
+in which states hardly vary they are so large that L-BFGS takes long to get them small.
 """
 
 from __future__ import annotations
@@ -13,50 +19,60 @@ from collections.abc import Mapping
 import numpy as np
 from petsc4py import PETSc
 
+from npde_opt import reductions
 from npde_opt.errors import InputError
 from npde_opt.networks import Dense, Identity, Network, Step
 from npde_opt.pseudoinverse.fold import Fold
-from npde_opt.training.problem import Problem, as_outputs, together
+from npde_opt.training.coded import coded
+from npde_opt.training.inside import states_behind
+from npde_opt.training.problem import Problem, as_outputs
 
-FACTORS = (1.0, 2.0, 4.0, 8.0, 16.0)
+FACTORS = (1.0, 2.0, 4.0)
+RIDGE = 0.1
+"""Of classes, times the number of samples and the mean square of a state."""
 
 
 def begin(problem: Problem) -> PETSc.Vec:
     """The weights that a training begins with, as [network] says; the caller's. Collective.
 
     Raises:
-        InputError: for a last layer that cannot be solved for.
+        InputError: for layers that cannot be coded, and a last one that cannot be solved for.
     """
-    if problem.case.table.network.last == "drawn":
-        return problem.start()
-    return solved(problem)
-
-
-def solved(problem: Problem) -> PETSc.Vec:
-    """Those of `Problem.start`, but for the last layer; the caller's. Collective."""
-    last = _last(problem.network)
+    section = problem.case.table.network
+    last = _last(problem.network) if section.last == "solved" else None
     m = problem.start()
+    if section.hidden == "drawn" and last is None:
+        return m
     values = {n: np.array(v) for n, v in problem.space.at(m).coefficients().items()}
     m.destroy()
+    if section.hidden == "autoencoders":
+        values = coded(problem, values)
+    if last is None:
+        return problem.space.from_values(values)
+    return _solved(problem, values, last)
+
+
+def _solved(
+    problem: Problem, values: Mapping[str, np.ndarray], last: Step
+) -> PETSc.Vec:
+    """With the last layer solved for; the caller's. Collective."""
     W, b = _fitted(problem, values, last)
-    factors = FACTORS if problem.classifies else (1.0,)
-    best, least = None, np.inf
-    for factor in factors:
+
+    def start(factor: float) -> PETSc.Vec:
         own = {last.inner.weight.name: factor * W}
         if last.bias is not None:
             own[last.bias.name] = factor * b
-        m = problem.space.from_values(values | own)
+        return problem.space.from_values({**values, **own})
+
+    def objective(factor: float) -> float:
+        m = start(factor)
         at = problem.objective.linearize(m)
         value = at.value
         at.destroy()
-        if best is not None and not value < least:
-            m.destroy()
-            continue
-        if best is not None:
-            best.destroy()
-        best, least = m, value
-    assert best is not None
-    return best
+        m.destroy()
+        return value
+
+    return start(min(FACTORS, key=objective) if problem.classifies else 1.0)
 
 
 def _last(network: Network) -> Step:
@@ -76,26 +92,18 @@ def _fitted(
     problem: Problem, values: Mapping[str, np.ndarray], last: Step
 ) -> tuple[np.ndarray, np.ndarray]:
     """W (outputs, features) and b (outputs,). Collective."""
-    network, ensemble = problem.network, problem.ensemble
-    before = Network(
-        network.grid, network.steps[:-1], start=network.start, dtype=network.dtype.type
-    )
+    ensemble, steps = problem.ensemble, problem.network.steps[:-1]
     outputs = last.inner.operator.shape[0]
-    fold = Fold(before.target.size, outputs, last.bias is not None, ensemble.world)
-    own = slice(ensemble.space.rank, None, ensemble.space.size)
-    train = problem.parts.train
+    features = steps[-1].target.size
+    fold = Fold(features, outputs, last.bias is not None, ensemble.world)
+    squares = 0.0
     with ensemble.together():
         y = _targets(problem, outputs)
-        space = before.space()
-        m = space.from_values({name: values[name] for name in before.shapes})
-        step = together(before)
-        for first in range(0, len(y), step):
-            columns = slice(first, min(first + step, len(y)))
-            at = before.over(problem.given(train, columns), space).linearize(m)
-            fold.add(at.data[0].gather().T[own], y[columns][own])
-            at.destroy()
-        m.destroy()
-    solution = fold.solve(ridge="gcv")
+        for numbers, states in states_behind(problem, steps, values):
+            fold.add(states, y[numbers])
+            squares += float((states**2).sum())
+    size = reductions.total(ensemble.world, squares) / features
+    solution = fold.solve(ridge=RIDGE * size if problem.classifies else "gcv")
     return solution.W.T, solution.intercept
 
 

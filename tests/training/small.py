@@ -30,7 +30,7 @@ test = 0.25
 {data}
 {layers}
 [[regularization]]
-weight = 0.5
+weight = {weight}
 [optimizer]
 method = "lbfgs"
 max_iterations = {most}
@@ -47,14 +47,14 @@ def samples(count=36):
     return inputs, labels
 
 
-def written(tmp_path, data="", layers=LAYERS, most=5, arrays=None):
+def written(tmp_path, data="", layers=LAYERS, most=5, arrays=None, weight=0.5):
     """The case's file, the same on every rank, beside its data."""
     folder = COMM.bcast(tmp_path, root=0)
     if COMM.rank == 0:
         inputs, labels = samples()
         np.savez(folder / "a.npz", **(arrays or {"inputs": inputs, "labels": labels}))
         (folder / "case.toml").write_text(
-            CASE.format(data=data, layers=layers, most=most)
+            CASE.format(data=data, layers=layers, most=most, weight=weight)
         )
     COMM.barrier()
     return folder / "case.toml"

@@ -75,10 +75,13 @@ def test_autoencoders_are_stacked(bars, tmp_path):
     assert f"A{depth - 1}" in model.files
 
 
-def test_figures_are_drawn(bars, tmp_path):
+@pytest.mark.parametrize("recipe", ["oriented", "autoencoders"])
+def test_figures_are_drawn(bars, tmp_path, recipe):
     pytest.importorskip("matplotlib")
-    run(tmp_path, plot=True)
-    assert {p.name for p in tmp_path.glob("*.png")} == set(readouts.FIGURES)
+    run(tmp_path, plot=True, recipe=recipe, features=[12, 20])
+    grown = {readouts.DEPTHS} if recipe == "autoencoders" else set()
+    drawn = {p.name for p in tmp_path.glob("*.png")}
+    assert drawn == set(readouts.FIGURES) | grown
 
 
 @pytest.mark.parametrize(
