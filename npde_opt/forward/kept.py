@@ -20,6 +20,9 @@ from npde_opt.linear.factored import Factored
 from npde_opt.linear.measured import note
 from npde_opt.operators.blocks import pack, unpack
 
+CHECKED = 8
+"""Of so many solves with kept factors one is checked, the first of each always: a check costs as
+much as a solve."""
 BYTES = 256_000_000
 """Of all factors that are kept for the systems of a Newton's method."""
 Place = tuple[int, int]
@@ -53,7 +56,7 @@ class Small:
 
     def __init__(self, grid: Grid, matrix: scipy.sparse.csr_matrix, prefix: str):
         self.grid = grid
-        self._factored = Factored(grid.comm, prefix)
+        self._factored = Factored(grid.comm, prefix, CHECKED)
         self._factored.update((matrix.indptr, matrix.indices, matrix.data))
         self.bytes = self._factored.bytes
 

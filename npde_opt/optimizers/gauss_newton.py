@@ -29,7 +29,8 @@ class GaussNewton:
         at: the point, at the parameters m.
         fixed: own entries that may not move (at a bound), bool.
 
-    Each small value costs a product with H. Owns `units`; `destroy` it. `names` are those of the
+    Each small value costs a product with H, which the point keeps; where there is nothing else,
+    further products cost none. Owns `units`; `destroy` it. `names` are those of the
     small values that may move, `held` those of the others.
     """
 
@@ -60,18 +61,18 @@ class GaussNewton:
 
     def _block(self) -> np.ndarray:
         block = np.zeros((len(self.units),) * 2)
-        for j, unit in enumerate(self.units):
-            image = unit.duplicate()
-            self.hessian(unit, image)
+        for j, (name, unit) in enumerate(zip(self.names, self.units, strict=True)):
+            image, products = self.at.image(name, unit)
+            self.products += products
+            # The units are 0 where entries are fixed.
             block[:, j] = dots(image, self.units)
-            image.destroy()
         return block
 
     def hessian(self, dm: PETSc.Vec, out: PETSc.Vec) -> None:
         """out = H dm, of a dm that is zero where entries are fixed."""
+        self.products += not self.at.known
         self.at.hessian(dm, out, True)
         self.mask(out)
-        self.products += 1
 
     def precondition(self, r: PETSc.Vec, z: PETSc.Vec) -> None:
         """z = M^-1 r."""

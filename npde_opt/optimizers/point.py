@@ -15,6 +15,7 @@ from petsc4py import PETSc
 
 from npde_opt import reductions
 from npde_opt.errors import SolverError, collective, without_frames
+from npde_opt.optimizers.conjugate_gradients import dots
 from npde_opt.optimizers.interface import Objective, ObjectiveAt
 
 FARTHEST = 3.0
@@ -65,6 +66,9 @@ class Agreed:
     ):
         self._comm = everyone(objective)
         self._tally, self._experiments, self._counted = tally, experiments, False
+        # Unit vectors of values and their products with the Gauss-Newton Hessian, by name.
+        self._images: dict[str, tuple[PETSc.Vec, PETSc.Vec]] = {}
+        self._size = m.getSize()
         self.error: SolverError | None = None
         with collective(self._comm):
             self._at: ObjectiveAt = objective.linearize(m)
@@ -103,9 +107,35 @@ class Agreed:
             return self._at.gradient()
 
     def hessian(self, dm: PETSc.Vec, out: PETSc.Vec, gauss_newton: bool) -> None:
+        if gauss_newton and self.known:
+            self._combine(dm, out)
+            return
         self._tally.seen += self._experiments
         with collective(self._comm):
             self._at.hessian(dm, out, gauss_newton)
+
+    @property
+    def known(self) -> bool:
+        """Whether products with the Gauss-Newton Hessian are sums of those that are kept, as there
+        is one for every parameter."""
+        return len(self._images) == self._size
+
+    def image(self, name: str, unit: PETSc.Vec) -> tuple[PETSc.Vec, int]:
+        """The product of the Gauss-Newton Hessian with the unit vector of a value, which is kept
+        and this object's, and the number of products that it took, 0 or 1."""
+        if name in self._images:
+            return self._images[name][1], 0
+        image = unit.duplicate()
+        self.hessian(unit, image, True)
+        self._images[name] = unit.copy(), image
+        return image, 1
+
+    def _combine(self, dm: PETSc.Vec, out: PETSc.Vec) -> None:
+        """out = sum_i dm_i H e_i"""
+        units, images = zip(*self._images.values(), strict=True)
+        parts = [float(part) for part in dots(dm, list(units))]
+        out.set(0.0)
+        out.maxpy(parts, list(images))
 
     def precondition(self, r: PETSc.Vec, out: PETSc.Vec) -> None:
         with collective(self._comm):
@@ -120,6 +150,10 @@ class Agreed:
             return self._at.unseen()
 
     def destroy(self) -> None:
+        for pair in self._images.values():
+            for vec in pair:
+                vec.destroy()
+        self._images.clear()
         self._at.destroy()
 
 
