@@ -19,17 +19,20 @@ from petsc4py import PETSc
 from npde_opt.aliases import Record
 from npde_opt.errors import collective
 from npde_opt.grids import Grid
-from npde_opt.objective import Objective
+from npde_opt.objective import Objective, ObjectiveAt
 from npde_opt.operators import prolongation
 from npde_opt.optimizers import OptimizerState, Result, Settings, minimize
 from npde_opt.optimizers.spectrum import Spectrum, learn
 from npde_opt.parameters import Lift, ParameterSpace, Unknown
+from npde_opt.posterior import PosteriorSettings, coarse
 from npde_opt.reductions import same
 
 Build = Callable[[Grid], tuple[Objective, PETSc.Vec]]
 """From a grid to its objective and starting point; called once a level."""
 
 COARSE_RTOL = 1e-3
+COARSER = 2
+"""Levels between a posterior's grid and that of its first directions."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,29 @@ class Prolongation:
     def destroy(self) -> None:
         for matrix in self._matrices.values():
             matrix.destroy()
+
+
+def directions(
+    at: ObjectiveAt, build: Build, settings: PosteriorSettings
+) -> np.ndarray | None:
+    """Directions to begin a posterior with at a point, from a grid that is twice coarser: own rows
+    (local, any); None where there is no such grid, or it does not resolve them. Collective."""
+    fine = at.objective.space
+    hierarchy = grids(fine.grid, COARSER + 1)
+    if len(hierarchy) <= COARSER:
+        return None
+    made = [build(grid) for grid in hierarchy[:-1]]
+    spaces = [objective.space for objective, _ in made] + [fine]
+    lifts = [Prolongation(a, b) for a, b in zip(spaces, spaces[1:], strict=False)]
+    found = coarse.directions(made[0][0], at.m, made[0][1], lifts, settings)
+    for lift in lifts:
+        lift.destroy()
+    for objective, given in made:
+        given.destroy()
+        objective.destroy()
+    for grid in hierarchy[:-1]:
+        grid.destroy()
+    return found
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ class PosteriorSection(Table, kw_only=True):
             description="random directions that look for what the search missed, and directions "
             "that are multiplied between two looks"
         ),
-    ] = 16
+    ] = 8
     tolerance: Annotated[
         Positive,
         Meta(description="of eigenvalues: residuals, relative to 1 + an eigenvalue"),

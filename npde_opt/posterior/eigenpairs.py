@@ -24,6 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 from petsc4py import PETSc
 
+from npde_opt.linear.accuracy import solved_to
 from npde_opt.parameters import ParameterSpace
 from npde_opt.parameters.draws import child
 from npde_opt.posterior.columns import Action, gram, mapped
@@ -36,6 +37,8 @@ DEPENDENT = 1e-12
 
 ROUGH = 1e-3
 """Relative tolerance of the solves for residuals."""
+SEEN, SHARE = 1e-5, 1e-3
+"""Relative tolerance of the solves in products with D: this, or a share of that of eigenvalues."""
 
 
 @dataclass(frozen=True)
@@ -62,14 +65,17 @@ def leading(
     data: Action,
     settings: PosteriorSettings,
     start: np.ndarray | None = None,
+    sure: bool = False,
 ) -> Pairs:
     """All pairs with |x| >= settings.cut. Collective.
 
     Args:
         data: a product with D.
         start: own rows (local, any) of directions to begin with; None: random ones.
+        sure: nothing is missing among those: the search ends once all that it has above the cut
+            have converged, where it has some below.
     """
-    search, drawn, sure = Search(prior, data, settings), 0, -1
+    search, drawn, before = Search(prior, _rougher(data, settings), settings), 0, -1
     none = np.empty((prior.space.local_size, 0))
     columns, whole = none if start is None else start, False
     while search.count < settings.most:
@@ -88,11 +94,22 @@ def leading(
         ended = not columns.shape[1] and not search.wanted.all()
         if ended or not added:
             number = int(search.wanted.sum())
-            if number == sure:
+            if number == before or sure and ended and start is not None:
                 break
-            sure, columns = number, none
+            before, columns = number, none
     complete = search.count < settings.most and search.settled == search.wanted.sum()
     return search.pairs(bool(complete) or whole)
+
+
+def _rougher(data: Action, settings: PosteriorSettings) -> Action:
+    """Products as exact as the eigenvalues need them."""
+    rtol = min(SEEN, SHARE * settings.rtol)
+
+    def product(x: PETSc.Vec, out: PETSc.Vec) -> None:
+        with solved_to(rtol):
+            data(x, out)
+
+    return product
 
 
 def _random(prior: Prior, count: int, seed: int, first: int) -> np.ndarray:
@@ -110,7 +127,7 @@ def _random(prior: Prior, count: int, seed: int, first: int) -> np.ndarray:
 
 
 class Search:
-    """W with W^T P W = 1, D W and T = W^T D W, with the eigenpairs of T.
+    """W with W^T P W = 1, P W, D W and T = W^T D W, with the eigenpairs of T.
 
     Attributes:
         values, vectors: of T, largest modulus first.
@@ -122,6 +139,7 @@ class Search:
         self.prior, self.space, self.data = prior, prior.space, data
         self.settings = settings
         self._directions, self._images = Growing(self.space), Growing(self.space)
+        self._duals = Growing(self.space)
         self.T = self.vectors = np.empty((0, 0))
         self.values = np.empty(0)
         self.settled = self.products = 0
@@ -142,13 +160,17 @@ class Search:
 
     def extend(self, columns: np.ndarray) -> int:
         """Adds what of the columns is new; how many directions that is."""
-        new = self._orthonormal(self._orthonormal(columns))
+        new, duals = self._orthonormal(columns)
         if not new.shape[1]:
             return 0
         images = mapped(self.space, self.data, new)
         self.products += new.shape[1]
-        self._directions.add(new)
-        self._images.add(images)
+        for kept, added in (
+            (self._directions, new),
+            (self._duals, duals),
+            (self._images, images),
+        ):
+            kept.add(added)
         self.T = _bordered(self.T, gram(self.space, self._directions.all, images))
         before = self.values[: self.settled]
         values, vectors = np.linalg.eigh(self.T)
@@ -162,19 +184,31 @@ class Search:
     def _room(self, values: np.ndarray) -> np.ndarray:
         return np.asarray(self.settings.rtol * (1 + np.abs(values)))
 
-    def _orthonormal(self, columns: np.ndarray) -> np.ndarray:
-        """What the columns have beside W, as columns that are orthonormal in P."""
-        images, W = self._precision(columns), self._directions.all
+    def _orthonormal(self, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What the columns have beside W, as columns that are orthonormal in P, and P of these."""
+        images, W, dual = (
+            self._precision(columns),
+            self._directions.all,
+            self._duals.all,
+        )
         sizes = np.sqrt(np.maximum(np.diag(gram(self.space, columns, images)), 0.0))
         scale = np.where(sizes > 0, 1 / np.where(sizes > 0, sizes, 1.0), 0.0)
-        columns = columns - W @ gram(self.space, W, images)
+        along = gram(self.space, dual, columns)
         # Relative to what they were before: what is left of one may be rounding.
-        left = gram(self.space, columns, self._precision(columns))
-        left = left * np.outer(scale, scale)
+        new, _ = self._mixed(columns - W @ along, images - dual @ along, scale)
+        if self.count:
+            new = np.asfortranarray(new - W @ gram(self.space, dual, new))
+        return self._mixed(new, self._precision(new), np.ones(new.shape[1]))
+
+    def _mixed(
+        self, columns: np.ndarray, images: np.ndarray, scale: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Independent ones of the columns, made orthonormal, and of their images under P."""
+        left = gram(self.space, columns, images) * np.outer(scale, scale)
         found, vectors = np.linalg.eigh((left + left.T) / 2)
         good = found > DEPENDENT
         mixed = scale[:, None] * vectors[:, good] / np.sqrt(found[good])
-        return np.asfortranarray(columns @ mixed)
+        return np.asfortranarray(columns @ mixed), np.asfortranarray(images @ mixed)
 
     def _precision(self, columns: np.ndarray) -> np.ndarray:
         return mapped(self.space, self.prior.precision, columns)
@@ -198,8 +232,7 @@ class Search:
     def _residuals(self, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """P^-1 (D v - x P v) of some pairs, and their norms in P."""
         some = self.vectors[:, which]
-        vectors = np.asfortranarray(self._directions.all @ some)
-        dual = self._images.all @ some - self._precision(vectors) * self.values[which]
+        dual = self._images.all @ some - self._duals.all @ (some * self.values[which])
         solved = mapped(self.space, self._solve, np.asfortranarray(dual))
         squares = np.diag(gram(self.space, dual, solved))
         return solved, np.sqrt(np.maximum(squares, 0.0))
@@ -218,7 +251,7 @@ class Growing:
     """Columns (local, count) that are added to."""
 
     def __init__(self, space: ParameterSpace):
-        self._room = np.empty((space.local_size, 64), order="F")
+        self._room = np.empty((space.local_size, 0), order="F")
         self.count = 0
 
     @property
@@ -227,6 +260,9 @@ class Growing:
 
     def add(self, columns: np.ndarray) -> None:
         end = self.count + columns.shape[1]
+        if not self.count:
+            self._room, self.count = columns, end
+            return
         if end > self._room.shape[1]:
             larger = np.empty((len(self._room), 2 * end), order="F")
             larger[:, : self.count] = self.all

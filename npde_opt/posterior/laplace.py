@@ -25,11 +25,14 @@ from petsc4py import PETSc
 from npde_opt.errors import InputError
 from npde_opt.objective import ObjectiveAt
 from npde_opt.parameters.draws import child
-from npde_opt.posterior.columns import column, gram
+from npde_opt.posterior.columns import column, gram, mapped
 from npde_opt.posterior.diagonal import Diagonal, inverse_diagonal
 from npde_opt.posterior.eigenpairs import Pairs, leading
 from npde_opt.posterior.prior import Prior
 from npde_opt.posterior.settings import PosteriorSettings
+
+TOGETHER = 16
+"""Samples that are held at once."""
 
 
 class Laplace:
@@ -50,7 +53,7 @@ class Laplace:
         at: the point m. It stays the caller's, and has to live as long as this.
         settings: see PosteriorSettings.
         start: own rows (local, any) of directions to begin with, as those of a coarser grid; None:
-            random ones.
+            random ones. sure: that nothing is missing among them, see `leading`.
         fixed: own entries that are known beside those of the parameter space (at bounds); None:
             none.
         pairs: found before, as on other ranks; None: they are sought.
@@ -67,13 +70,16 @@ class Laplace:
         start: np.ndarray | None = None,
         fixed: np.ndarray | None = None,
         pairs: Pairs | None = None,
+        sure: bool = False,
     ):
         begin = time.monotonic()
         self.settings = settings or PosteriorSettings()
         self.at, self.objective, self.space = at, at.objective, at.objective.space
         self.fixed = fixed
         self.prior = Prior(at, self.settings.prior_rtol, fixed)
-        self.pairs = pairs or leading(self.prior, self._data, self.settings, start)
+        self.pairs = pairs or leading(
+            self.prior, self._data, self.settings, start, sure
+        )
         self.values, self.vectors = self.pairs.values, self.pairs.vectors
         self._check_minimum()
         self.seconds = time.monotonic() - begin
@@ -94,14 +100,10 @@ class Laplace:
 
     # ---- products and samples ------------------------------------------------------------------
 
-    def _along(self, r: PETSc.Vec) -> np.ndarray:
-        """V^T r."""
-        return gram(self.space, self.vectors, column(r))[:, 0]
-
-    def _add(self, weights: np.ndarray, out: PETSc.Vec) -> None:
-        """out += V weights."""
-        own = out.getArray()
-        own += self.vectors @ weights
+    @cached_property
+    def dual(self) -> np.ndarray:
+        """P V, own rows (local, k)."""
+        return mapped(self.space, self.prior.precision, self.vectors)
 
     def apply(self, r: PETSc.Vec, out: PETSc.Vec) -> None:
         """out = C r."""
@@ -111,23 +113,19 @@ class Laplace:
     def _shrink(self, x: PETSc.Vec, parts: np.ndarray) -> None:
         """x -= V diag(parts) V^T P x: of P x, not of what was solved with, whose error is large
         beside what is left along the first directions."""
-        image = x.duplicate()
-        self.prior.precision(x, image)
-        self._add(-parts * self._along(image), x)
-        image.destroy()
+        x.setArray(self._shrunk(column(x), parts))
+
+    def _shrunk(self, columns: np.ndarray, parts: np.ndarray) -> np.ndarray:
+        """The same of columns (local, any)."""
+        along = gram(self.space, self.dual, columns)
+        return np.asarray(columns - self.vectors @ (parts[:, None] * along))
 
     def precision(self, x: PETSc.Vec, out: PETSc.Vec) -> None:
         """out = (P + P V diag(x) V^T P) x."""
-        image = self.space.create_vec()
-        self.prior.precision(x, image)
-        image.copy(out)
-        inside = x.duplicate()
-        inside.set(0.0)
-        self._add(self.values * self._along(image), inside)
-        self.prior.precision(inside, image)
-        out.axpy(1.0, image)
-        image.destroy()
-        inside.destroy()
+        self.prior.precision(x, out)
+        along = gram(self.space, self.dual, column(x))[:, 0]
+        own = out.getArray()
+        own += self.dual @ (self.values * along)
 
     def prior_samples(self, count: int, seed: int = 0) -> Iterator[PETSc.Vec]:
         """Parameters drawn from the prior: the same on any number of ranks, and the same for a
@@ -141,10 +139,14 @@ class Laplace:
 
     def posterior_samples(self, count: int, seed: int = 0) -> Iterator[PETSc.Vec]:
         """Parameters drawn from the posterior, of the same noise as those of `prior_samples`."""
-        for number in range(count):
-            sample = self.change(child(seed, number))
-            sample.axpy(1.0, self.at.m)
-            yield sample
+        less, m = 1 - 1 / np.sqrt(1 + self.values), self.at.m.getArray(readonly=True)
+        for first in range(0, count, TOGETHER):
+            numbers = range(first, min(first + TOGETHER, count))
+            drawn = [self.prior.sample(child(seed, number)) for number in numbers]
+            columns = self._shrunk(np.hstack([column(s) for s in drawn]), less)
+            for sample, change in zip(drawn, columns.T, strict=True):
+                sample.setArray(m + change)
+                yield sample
 
     def change(self, seed: int) -> PETSc.Vec:
         """A change ~ N(0, C)."""

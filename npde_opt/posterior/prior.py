@@ -4,10 +4,12 @@
 
 Of quadratic regularizers P is R'' and q their reference. Total variation is quadratic with the
 weights that its slopes have at m. Entries that may not move are known: P are its rows and columns
-without them.
+without them. Few numbers without a prior have a flat one (flat.py).
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 from petsc4py import PETSc
@@ -19,8 +21,12 @@ from npde_opt.objective import Objective, ObjectiveAt
 from npde_opt.optimizers.conjugate_gradients import steihaug
 from npde_opt.parameters import ParameterSpace
 from npde_opt.parameters.draws import child
-from npde_opt.regularizers.interface import Normal, Regularizer
+from npde_opt.posterior.flat import flat
+from npde_opt.regularizers.interface import Normal, Regularizer, Rooted
+from npde_opt.stages import stage
 
+Part = Callable[[Normal, PETSc.Vec, PETSc.Vec, PETSc.Vec], None]
+"""(prior of an unknown, its block of m, that of x, out): sets out."""
 MOST = 1000
 """Steps of CG with known entries."""
 DRAWN = 1e-5
@@ -41,8 +47,9 @@ class Prior:
 
     Raises:
         InputError: for `fixed` of another shape or type.
-        InputError: where an unknown has no regularization, one of which P is not known, or one that
-            leaves a direction open: then the prior is improper.
+        InputError: where a field has no regularization, or an unknown one of which P is not known
+            or that leaves a direction open: then the prior is improper.
+        InputError: for few numbers without a prior that the data do not see.
     """
 
     def __init__(
@@ -51,6 +58,9 @@ class Prior:
         self.at, self.objective, self.rtol = at, at.objective, rtol
         self.space = self.objective.space
         check_proper(self.objective)
+        self.flat = flat(at)
+        self.normals = {n: _of(r) for n, r in self.objective.regularizers.items()}
+        self.normals |= self.flat
         space = self.space
         check_fixed(space, fixed)
         held = fixed is not None and bool(fixed.any())
@@ -80,13 +90,25 @@ class Prior:
 
     def _multiply(self, x: PETSc.Vec, out: PETSc.Vec) -> None:
         out.set(0.0)
-        self.at.add_parts(out, lambda r, p, d, part: _of(r).precision(p, d, part), x)
+        self._add_parts(out, lambda r, p, d, part: r.precision(p, d, part), x)
         self.mask(out)
 
     def _precondition(self, r: PETSc.Vec, out: PETSc.Vec) -> None:
         out.set(0.0)
-        self.at.add_parts(out, lambda g, p, d, part: g.precondition(p, d, part), r)
+        self._add_parts(out, lambda g, p, d, part: g.precondition(p, d, part), r)
         self.mask(out)
+
+    def _add_parts(self, out: PETSc.Vec, action: Part, x: PETSc.Vec) -> None:
+        """Adds what each unknown's prior makes of its block of x. Of one group."""
+        space = self.space
+        with stage("regularization"):
+            for name, r in self.normals.items():
+                p, own = space.block_vec(self.at.m, name), space.block_vec(x, name)
+                part = p.duplicate()
+                action(r, p, own, part)
+                space.add_block(out, name, part)
+                for vec in (p, own, part):
+                    vec.destroy()
 
     def solve(self, r: PETSc.Vec, out: PETSc.Vec, rtol: float | None = None) -> None:
         """out = P^-1 r, to its own `rtol` or another, 0 where entries are known, whatever r is
@@ -115,22 +137,45 @@ class Prior:
         numbers = {u.name: k for k, u in enumerate(self.space.unknowns)}
         out.set(0.0)
         with self.objective.together():
-            for name, r in self.objective.regularizers.items():
+            for name, r in self.normals.items():
                 p = self.space.block_vec(self.at.m, name)
                 part = p.duplicate()
-                _of(r).noise(p, child(seed, numbers[name]), part)
+                r.noise(p, child(seed, numbers[name]), part)
                 self.space.add_block(out, name, part)
                 p.destroy()
                 part.destroy()
             self.mask(out)
 
     def sample(self, seed: int) -> PETSc.Vec:
-        """A change ~ N(0, P^-1)."""
+        """A change ~ N(0, P^-1), P^-1 of `noise` for this seed."""
         noise, out = self.space.create_vec(), self.space.create_vec()
-        self.noise(seed, noise)
-        self.solve(noise, out, max(self.rtol, DRAWN))
+        rtol = max(self.rtol, DRAWN)
+        if self.partly_known:
+            self.noise(seed, noise)
+            self.solve(noise, out, rtol)
+        else:
+            out.set(0.0)
+            with self.objective.together(), solved_to(rtol):
+                self._draw(seed, out)
         noise.destroy()
         return out
+
+    def _draw(self, seed: int, out: PETSc.Vec) -> None:
+        """By roots, of regularizers that have one. Of one group."""
+        numbers = {u.name: k for k, u in enumerate(self.space.unknowns)}
+        for name, r in self.normals.items():
+            p = self.space.block_vec(self.at.m, name)
+            part, own = p.duplicate(), child(seed, numbers[name])
+            if isinstance(r, Rooted):
+                r.sample(p, own, part)
+            else:
+                noise = p.duplicate()
+                r.noise(p, own, noise)
+                r.precondition(p, noise, part)
+                noise.destroy()
+            self.space.add_block(out, name, part)
+            p.destroy()
+            part.destroy()
 
     def mean(self) -> PETSc.Vec:
         """q."""
@@ -149,7 +194,7 @@ class Prior:
             return None
         p = self.space.block_vec(self.at.m, name)
         with self.objective.together():
-            found = _of(self.objective.regularizers[name]).variance(p)
+            found = self.normals[name].variance(p)
         p.destroy()
         return found
 
@@ -159,9 +204,11 @@ def check_proper(objective: Objective) -> None:
     for u in objective.space.unknowns:
         r = objective.regularizers.get(u.name)
         where = f"the prior of {u.name}"
+        if r is None and u.block.listed:
+            continue  # a flat prior
         if r is None:
             allowed = (
-                "a regularization or a prior of every unknown: without one the prior is improper, "
+                "a [[regularization]] of every unknown field: without one the prior is improper, "
                 "and there is no posterior"
             )
             raise InputError(where, "none", allowed)

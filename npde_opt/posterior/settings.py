@@ -27,7 +27,7 @@ class PosteriorSettings:
 
     cut: float = 0.1
     rtol: float = 3e-2
-    block: int = 16
+    block: int = 8
     most: int = 1000
     prior_rtol: float = 1e-8
     gauss_newton: bool = True

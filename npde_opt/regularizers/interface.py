@@ -45,3 +45,11 @@ class Normal(Regularizer, Protocol):
     def variance(self, p: PETSc.Vec) -> np.ndarray | None:
         """diag P^-1, own values as they lie in the Vec; None where it is not known without
         solves."""
+
+
+@runtime_checkable
+class Rooted(Normal, Protocol):
+    """One whose prior has a root that is cheaper than P^-1: optional."""
+
+    def sample(self, p: PETSc.Vec, seed: int, out: PETSc.Vec) -> None:
+        """out = P^-1 n of the n that `noise` gives for this seed."""

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 from petsc4py import PETSc
 
-from npde_opt import figures
+from npde_opt import figures, nested
 from npde_opt.aliases import Coefficient, Record
 from npde_opt.cases import Case
 from npde_opt.cases.on_grid import OnGrid
 from npde_opt.cases.posterior_tables import PosteriorSection
 from npde_opt.ensemble import Ensemble
+from npde_opt.errors import InputError, SolverError
 from npde_opt.figures.posterior import plot_chains, plot_information
 from npde_opt.grids import Grid
 from npde_opt.grids.thinned import Thinned
@@ -53,12 +54,14 @@ class Asked:
         kind: of KINDS.
         groups: of ranks that share the chains.
         identity: of the run.
+        nested: whether it begins on a coarser grid.
     """
 
     kind: str
     seed: int
     groups: int
     identity: Mapping[str, str]
+    nested: bool = False
 
 
 def settings_of(section: PosteriorSection, seed: int) -> PosteriorSettings:
@@ -133,13 +136,26 @@ class Posterior:
             self.at = objective.linearize(m)
             m.destroy()
         settings = settings_of(self.section, self.seed)
-        self.laplace = Laplace(self.at, settings, fixed=held(self.at))
+        start = self._start(settings) if self.asked.nested else None
+        self.laplace = Laplace(
+            self.at, settings, start, held(self.at), sure=start is not None
+        )
         self.space = objective.space
         # In all groups, as they solve together.
         self.shown = self._deviations() | self._samples()
         self.numbers = Numbers(self.case, self.on)
         self.sampled: Sampled | None = None
         self.told: Told | None = None
+
+    def _start(self, settings: PosteriorSettings) -> np.ndarray | None:
+        """Directions from a coarser grid; None where that is not to be had."""
+        ensemble = self.at.objective.ensemble
+        try:
+            return nested.directions(
+                self.at, lambda grid: self.case.build(grid, ensemble), settings
+            )
+        except (InputError, SolverError):
+            return None
 
     def tell(self) -> None:
         """Finds intervals of numbers, and quantities of interest. Collective."""
@@ -188,6 +204,10 @@ class Posterior:
             "posterior_products": found.pairs.products,
             "posterior_seconds": found.seconds,
         }
+        if flat := found.prior.flat:
+            # Of a flat prior the data take away infinitely much.
+            told |= {"information": None, "information_expected": None}
+            told["flat_priors"] = list(flat)
         if not found.pairs.complete:
             told["posterior_note"] = (
                 f"the search ended at {found.settings.most} directions (posterior.most), and data "

@@ -161,7 +161,10 @@ class Run(Opened[Case]):
         o = self.options
         if o.uncertainty is None:
             return None
-        return posterior.Asked(o.uncertainty, o.seed, o.chain_groups, self.identity)
+        coarser = self.levels is None or self.levels > 1
+        return posterior.Asked(
+            o.uncertainty, o.seed, o.chain_groups, self.identity, coarser
+        )
 
     def _wanted_chains(self) -> Record:
         """What chains are asked for, by the names of their metrics."""

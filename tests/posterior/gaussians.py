@@ -29,7 +29,7 @@ def field(
     kind="bilaplacian", n=16, ensemble=None, masked=False, fixed=False, small=False
 ):
     """(J, m): the logarithm of a field D from 16 values in each of two experiments; with `small`
-    also the logarithm of a reaction's rate."""
+    also the logarithm of a reaction's rate, 'flat': without a prior."""
     active = np.ones((n, n), bool)
     if masked:
         active[: n // 3, : n // 3] = False
@@ -62,7 +62,7 @@ def field(
         else REGULARIZERS[kind.split()[0]](grid, 1.0, **PRIORS[kind])
     )
     regularizers = {"D": regularizer}
-    if small:
+    if small is True:
         regularizers["k"] = SmallPrior(grid.comm, 1, deviation=0.5)
     values = {"D": grid.evaluate(log_field), "k": 0.3}
     m = space.from_values({u.name: values[u.name] for u in unknowns})
