@@ -98,7 +98,8 @@ class AtOnce:
     def gradient(self) -> PETSc.Vec:
         return self.linearization.apply_adjoint((), self.adjoints)
 
-    def _metrics_at(self, gauss_newton: bool) -> list[Metric]:
+    def metrics_at(self, gauss_newton: bool) -> list[Metric]:
+        """W, one a block."""
         if gauss_newton not in self._metrics:
             found = [
                 m.gauss_newton_metric(d) if gauss_newton else m.hessian_metric(d)
@@ -110,7 +111,7 @@ class AtOnce:
         return self._metrics[gauss_newton]
 
     def hessian(self, dm: PETSc.Vec, out: PETSc.Vec, gauss_newton: bool) -> None:
-        metrics = self._metrics_at(gauss_newton)
+        metrics = self.metrics_at(gauss_newton)
         self.linearization.hessian(
             dm, metrics, out, None if gauss_newton else self.adjoints
         )
@@ -118,7 +119,7 @@ class AtOnce:
     def information(self, dm: PETSc.Vec) -> float:
         found = 0.0
         images = self.linearization.apply(dm)
-        for d, w in zip(images, self._metrics_at(True), strict=True):
+        for d, w in zip(images, self.metrics_at(True), strict=True):
             weighted = d.copy()
             w.apply(weighted)
             found += d.dot(weighted)

@@ -28,7 +28,7 @@ from npde_opt.forward.interface import (
     Linearization,
 )
 from npde_opt.misfits import Misfit
-from npde_opt.observations import DataBlock
+from npde_opt.observations import DataBlock, Metric
 from npde_opt.regularizers.interface import Regularizer
 from npde_opt.stages import stage
 
@@ -296,6 +296,11 @@ class ObjectiveAt:
     def adjoints(self) -> AdjointStates:
         """Of all experiments together."""
         return self._at_once.adjoints
+
+    @property
+    def metrics(self) -> list[Metric]:
+        """W of Gauss-Newton, one a block of this group, of all experiments together."""
+        return self._at_once.metrics_at(True)
 
     @property
     def data(self) -> list[DataBlock]:

@@ -8,6 +8,7 @@ import pytest
 from mpi4py import MPI
 
 import npde_opt as nd
+from npde_opt.posterior import Laplace
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "extending.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
@@ -81,6 +82,26 @@ def test_a_regularizer():
     (penalty,) = example("LogCosh")
     forward = flow()
     check(forward, nd.LeastSquares, {"D": penalty(forward.grid, 2.0)})
+
+
+@pytest.mark.parallel([1, 2, 3])
+def test_a_prior():
+    """P^-1 n of its noise n has the variance that it tells."""
+    (pull,) = example("Pull")
+    forward = flow()
+    check(forward, nd.LeastSquares, {"D": pull(forward.grid, 2.0)})
+    forward = flow()
+    prior = pull(forward.grid, 2.0)
+    _, _, measured = pieces(forward)
+    misfit = nd.LeastSquares(measured, 0.1, forward.layouts[0])
+    objective = nd.Objective(forward, [misfit], {"D": prior})
+    at = objective.linearize(forward.space.create_vec())
+    found = Laplace(at)
+    squares = [s.getArray() ** 2 for s in found.prior_samples(300)]
+    np.testing.assert_allclose(
+        np.mean(np.mean(squares, axis=0) / found.prior_variance), 1.0, rtol=0.05
+    )
+    assert (found.variance <= found.prior_variance).all()
 
 
 @pytest.mark.parallel([1, 2, 3])

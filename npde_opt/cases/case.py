@@ -17,14 +17,14 @@ from npde_opt.cases.data import Data, Measurements
 from npde_opt.cases.domain import Domain
 from npde_opt.cases.electrodes import Electrodes
 from npde_opt.cases.equation_tables import AccurateSteps
-from npde_opt.cases.experiment_tables import Well
+from npde_opt.cases.experiment_tables import ObservationSection, Well
 from npde_opt.cases.histories import read_histories
 from npde_opt.cases.observed import Observed
 from npde_opt.cases.on_grid import OnGrid
 from npde_opt.cases.optimizing import aside, check_aside, parted, settings_of
 from npde_opt.cases.points import points_of, read_wells
 from npde_opt.cases.posterior_tables import QuantitySection
-from npde_opt.cases.quantities import observed, where
+from npde_opt.cases.quantities import CANDIDATES, observed, where
 from npde_opt.cases.rules import simulated, time_of
 from npde_opt.cases.sections import CaseFile
 from npde_opt.cases.side_values import read_sides
@@ -249,15 +249,25 @@ class Case:
         found = []
         for i, q in observed(self.table):
             assert q.observation is not None
-            if q.experiment >= self.experiment_count:
-                said = f"from 0 to {self.experiment_count - 1}"
-                raise InputError(f"{where(i)}.experiment", q.experiment, said)
             key = f"{where(i)}.observation"
-            of = self.electrodes if q.observation.electrodes else None
-            count = self.experiment_count
-            seen = Observed(key, q.observation, self.domain, of, self.seed, count)
-            found.append((q, seen))
+            found.append((q, self._seen(key, q.observation, q.experiment)))
         return found
+
+    @cached_property
+    def candidates(self) -> Observed | None:
+        """What could be observed next."""
+        design = self.table.posterior.design
+        if design is None:
+            return None
+        return self._seen(CANDIDATES, design.candidates, design.experiment)
+
+    def _seen(self, key: str, o: ObservationSection, experiment: int) -> Observed:
+        count = self.experiment_count
+        if experiment >= count:
+            there = f"{key.rpartition('.')[0]}.experiment"
+            raise InputError(there, experiment, f"from 0 to {count - 1}")
+        of = self.electrodes if o.electrodes else None
+        return Observed(key, o, self.domain, of, self.seed, count)
 
     # ---- grids -----------------------------------------------------------------------------------
 

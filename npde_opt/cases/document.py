@@ -100,6 +100,7 @@ INNER = (
     experiment_tables.Ball,
     experiment_tables.CountedTimes,
     posterior_tables.QuantitySection,
+    posterior_tables.DesignTable,
     posterior_tables.SamplingTable,
 )
 

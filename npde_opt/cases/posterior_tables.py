@@ -78,6 +78,27 @@ class QuantitySection(Table, kw_only=True):
     unit: Annotated[str, Meta(description="for tables")] = ""
 
 
+class DesignTable(Table, kw_only=True):
+    """Where to measure next: the best of candidates, one after the other."""
+
+    candidates: Annotated[
+        ObservationSection,
+        Meta(description="what could be observed, a place each; keys as of quantities"),
+    ]
+    experiment: Annotated[
+        Index, Meta(description="number of the experiment, from 0")
+    ] = 0
+    sigma: Annotated[Positive, Meta(description="standard deviation of their errors")]
+    count: Annotated[Count, Meta(description="how many are chosen")] = 5
+    criterion: Annotated[
+        Literal["D", "A"],
+        Meta(
+            description="those that tell most (D, nats), or that take most of the sum of the "
+            "parameters' variances (A)"
+        ),
+    ] = "D"
+
+
 class PosteriorSection(Table, kw_only=True):
     """What the data leave open near the answer, by `--uncertainty laplace` or `samples`."""
 
@@ -128,6 +149,16 @@ class PosteriorSection(Table, kw_only=True):
             "to first order only"
         ),
     ] = 16
+    bands: Annotated[
+        bool,
+        Meta(
+            description="standard deviations of predicted data, and the coverage: a solve a "
+            "direction"
+        ),
+    ] = True
+    design: Annotated[DesignTable | None, Meta(description="where to measure next")] = (
+        None
+    )
     sampling: Annotated[
         SamplingTable, Meta(description="of `--uncertainty samples`")
     ] = field(default_factory=SamplingTable)

@@ -14,6 +14,8 @@ from npde_opt.functions.text import Expressions
 DATA = ("data", "sigma", "noise", "add_noise", "held_out", "random")
 """Keys of [[observation]] that an observation without data does not have."""
 
+CANDIDATES = "posterior.design.candidates"
+
 
 def where(i: int) -> str:
     """The key of a quantity."""
@@ -35,8 +37,12 @@ def check_quantities(table: CaseFile) -> None:
             there = "the numbers " + (", ".join(sorted(names)) or "(there is none)")
             Expressions([q.text], (), f"{where(i)}.text").check_names(names, there)
         if q.observation is not None:
-            _check_observation(table, i, q, q.observation)
+            here = f"{where(i)}.observation"
+            check_seen(table, here, q.observation, timed=q.of is None)
+            _check_of(table, i, q, q.observation)
         names.add(q.name)
+    if (design := table.posterior.design) is not None:
+        check_seen(table, CANDIDATES, design.candidates)
 
 
 def _numbers(table: CaseFile) -> set[str]:
@@ -47,10 +53,14 @@ def _numbers(table: CaseFile) -> set[str]:
     return found | set(table.equation.derived)
 
 
-def _check_observation(
-    table: CaseFile, i: int, q: QuantitySection, o: ObservationSection
+def check_seen(
+    table: CaseFile, here: str, o: ObservationSection, timed: bool = True
 ) -> None:
-    here = f"{where(i)}.observation"
+    """Raises InputError for an observation that has data, or no place.
+
+    Args:
+        timed: it is one of the state, which may depend on time.
+    """
     default = ObservationSection()
     for key in DATA:
         if getattr(o, key) != getattr(default, key):
@@ -62,17 +72,23 @@ def _check_observation(
     if o.electrodes and table.electrodes is None:
         said = "false, or a section [electrodes]"
         raise InputError(f"{here}.electrodes", True, said)
-    timed = table.time is not None and q.of is None
+    timed = timed and table.time is not None
     if (o.times is not None) != timed:
         of = "a state with [time]" if timed else "what has no times"
         there, said = ("nothing", "times") if timed else ("given", "none")
         raise InputError(f"{here}.times", there, f"{said}, of {of}")
+
+
+def _check_of(
+    table: CaseFile, i: int, q: QuantitySection, o: ObservationSection
+) -> None:
     fields = [u.name for u in table.unknown if u.kind == "field"]
     if q.of is not None and q.of not in fields:
         said = "an unknown field: " + (", ".join(fields) or "(there is none)")
         raise InputError(f"{where(i)}.of", repr(q.of), said)
     if q.of is not None and o.quantity is not None:
-        raise InputError(f"{here}.quantity", "given beside of", "none")
+        key = f"{where(i)}.observation.quantity"
+        raise InputError(key, "given beside of", "none")
 
 
 def observed(table: CaseFile) -> Iterator[tuple[int, QuantitySection]]:

@@ -120,6 +120,10 @@ class Laplace:
         along = gram(self.space, self.dual, columns)
         return np.asarray(columns - self.vectors @ (parts[:, None] * along))
 
+    def beside(self, columns: np.ndarray) -> np.ndarray:
+        """What columns (local, any) have beside V."""
+        return self._shrunk(columns, np.ones(len(self.values)))
+
     def precision(self, x: PETSc.Vec, out: PETSc.Vec) -> None:
         """out = (P + P V diag(x) V^T P) x."""
         self.prior.precision(x, out)

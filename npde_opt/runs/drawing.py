@@ -46,9 +46,11 @@ def draw(
     rows: Predicted,
     out: RunDirectory,
     weight: Mapping[str, Plain] | None,
+    open_ones: Mapping[str, Coefficient],
 ) -> None:
-    """All of them, `metrics` those of the report. Collective; rank 0 draws."""
-    _fields(case, on, found, out)
+    """All of them, `metrics` those of the report, `open_ones` fields that a posterior has.
+    Collective; rank 0 draws."""
+    _fields(case, on, found, out, open_ones)
     draw_histories(case, on, metrics, out)
     history = [
         row for row in out.history() if row.get("start", found.best) == found.best
@@ -63,8 +65,14 @@ def draw(
             _snapshots(case, on.grid.axis_names, predicted[0], out)
 
 
-def _fields(case: Case, on: OnGrid, found: Found, out: RunDirectory) -> None:
-    """Recovered fields and region constants, beside the true ones."""
+def _fields(
+    case: Case,
+    on: OnGrid,
+    found: Found,
+    out: RunDirectory,
+    open_ones: Mapping[str, Coefficient],
+) -> None:
+    """Recovered fields and region constants, beside the true ones and standard deviations."""
     grid, thinned = on.grid, Thinned(on.grid)
     values, active = on_values(found), thinned.gathered(on.grid.active)
     for u in case.table.unknown:
@@ -73,6 +81,8 @@ def _fields(case: Case, on: OnGrid, found: Found, out: RunDirectory) -> None:
         known = u.truth is not None and u.regions is None
         true = thinned.gathered(on.value(u.name, "truth")) if known else None
         field = thinned.gathered(np.asarray(values[u.name]))
+        wide = open_ones.get(f"{u.name}_deviation")
+        deviation = None if wide is None else thinned.gathered(np.asarray(wide))
         if field is None:
             continue
         positive = bool((field > 0).all())
@@ -85,6 +95,7 @@ def _fields(case: Case, on: OnGrid, found: Found, out: RunDirectory) -> None:
             unit=u.unit,
             length_unit=case.table.case.length_unit,
             active=active,
+            deviation=deviation,
             marks=marks_of(case),
             sides=sides_of(case),
             axes=grid.axis_names,

@@ -13,28 +13,29 @@ from dataclasses import dataclass
 import numpy as np
 from petsc4py import PETSc
 
-from npde_opt import figures, nested
+from npde_opt import nested
 from npde_opt.aliases import Coefficient, Record
 from npde_opt.cases import Case
 from npde_opt.cases.on_grid import OnGrid
 from npde_opt.cases.posterior_tables import PosteriorSection
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError, SolverError
-from npde_opt.figures.posterior import plot_chains, plot_information
 from npde_opt.grids import Grid
-from npde_opt.grids.thinned import Thinned
 from npde_opt.io.vtk import uniform, write_vtk
 from npde_opt.objective import Objective, ObjectiveAt
 from npde_opt.posterior import Laplace, PosteriorSettings
 from npde_opt.posterior.bounds import held
+from npde_opt.posterior.predictions import bands, coverage
 from npde_opt.posterior.prior import check_proper
-from npde_opt.runs import chains, quantities
+from npde_opt.runs import chains, next_places, quantities
 from npde_opt.runs.attempts import Attempts
 from npde_opt.runs.chains import Chains
 from npde_opt.runs.folder import RunDirectory
-from npde_opt.runs.marked import marks_of, sides_of
+from npde_opt.runs.next_places import Places, chosen
 from npde_opt.runs.numbers import Numbers
+from npde_opt.runs.predicted import Predicted
 from npde_opt.runs.quantities import Told
+from npde_opt.runs.solves import model
 from npde_opt.sampling.run import Sampled
 
 LAPLACE, SAMPLES = "laplace", "samples"
@@ -43,7 +44,7 @@ KIND = "uncertainty"
 """Of the metrics: which of them was asked for."""
 SLOPE_STEP = 1e-3
 """Of a deviation, for the slope of the coefficient in the parameter."""
-SPECTRUM = "information.png"
+SPECTRUM, BANDS = "information.png", "bands.png"
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,10 @@ def names(case: Case, grid: Grid, plot: bool, kind: str) -> list[str]:
     found = ["posterior.vti" if uniform(grid) else "posterior.vtr", quantities.FILE]
     if kind == SAMPLES:
         found += [chains.FOLDER, *([chains.FIGURE] if plot else [])]
-    drawn = [f"{name}_deviation.png" for name in fields_of(case)]
-    return found + ([SPECTRUM, *drawn] if plot else [])
+    if case.table.posterior.design is not None:
+        found += [next_places.FILE, *([next_places.FIGURE] if plot else [])]
+    drawn = [f"{name}_coverage.png" for name in fields_of(case)]
+    return found + ([SPECTRUM, BANDS, *drawn] if plot else [])
 
 
 def check(
@@ -106,7 +109,9 @@ def check(
     objective, m = build()
     check_proper(objective)
     with objective.together():
-        Numbers(case, case.on(objective.space.grid)).destroy()
+        on = case.on(objective.space.grid)
+        Numbers(case, on).destroy()
+        next_places.check(case, on)
     m.destroy()
     objective.destroy()
 
@@ -146,6 +151,7 @@ class Posterior:
         self.numbers = Numbers(self.case, self.on)
         self.sampled: Sampled | None = None
         self.told: Told | None = None
+        self.places: Places | None = None
 
     def _start(self, settings: PosteriorSettings) -> np.ndarray | None:
         """Directions from a coarser grid; None where that is not to be had."""
@@ -161,6 +167,29 @@ class Posterior:
         """Finds intervals of numbers, and quantities of interest. Collective."""
         self.told = Told(self.laplace, self.numbers, self.section.pairs)
         self.shown |= self.told.fields()
+
+    def predict(self, rows: Predicted) -> None:
+        """Standard deviations of predicted data, into their rows, and the coverage. Collective."""
+        if not self.section.bands:
+            return
+        laplace, case = self.laplace, self.case
+        blocks, ensemble = bands(laplace), self.at.objective.ensemble
+        with ensemble.together():
+            own = model(self.at.objective).observed.by_experiment(blocks)
+        numbers = ensemble.own(case.experiment_count)
+        rows.spread(ensemble.everything(dict(zip(numbers, own.values(), strict=True))))
+        seen, mass = self.space.create_vec(), self.space.mass()
+        seen.setArray(coverage(laplace, self.at.metrics))
+        seen.pointwiseDivide(seen, mass)
+        for name in fields_of(case):
+            self.shown[f"{name}_coverage"] = self.space.look(seen, name).copy()
+        for vec in (seen, mass):
+            vec.destroy()
+
+    def choose(self) -> None:
+        """Finds where to measure next, where the case asks. Collective."""
+        if (design := self.section.design) is not None:
+            self.places = chosen(self.case, self.on, self.laplace, design)
 
     def sample(self) -> Record:
         """Runs the chains; their metrics. Collective."""
@@ -216,8 +245,8 @@ class Posterior:
             )
         return told | (self.told.metrics() if self.told is not None else {})
 
-    def write(self, attempt: Attempts, plot: bool) -> None:
-        """Files and figures, where this group writes. Collective on its ranks."""
+    def write(self, attempt: Attempts) -> None:
+        """Files, where this group writes. Collective on its ranks."""
         if self.out is None:
             return
         target = self.out.file("posterior")
@@ -225,8 +254,9 @@ class Posterior:
         if self.told is not None and self.numbers.names:
             text, out = self.told.csv(), self.out
             attempt(quantities.FILE, lambda: out.write(quantities.FILE, text))
-        if plot:
-            attempt("the figures of the posterior", self._draw)
+        if self.places is not None:
+            design, out = self.places.csv(), self.out
+            attempt(next_places.FILE, lambda: out.write(next_places.FILE, design))
 
     def _samples(self) -> dict[str, Coefficient]:
         """Some, by name and number."""
@@ -239,9 +269,9 @@ class Posterior:
         return found
 
     def _values(self, m: PETSc.Vec) -> dict[str, np.ndarray]:
-        """Coefficients in the own cells."""
-        found = self.space.at(m).coefficients()
-        return {name: np.asarray(found[name]) for name in fields_of(self.case)}
+        """Coefficients in the own cells, of fields and of constants of regions."""
+        found, table = self.space.at(m).coefficients(), self.case.table.unknown
+        return {u.name: np.asarray(found[u.name]) for u in table if u.kind == "field"}
 
     def _deviations(self) -> dict[str, Coefficient]:
         """Of parameters, prior and posterior, and of coefficients."""
@@ -268,37 +298,3 @@ class Posterior:
             ends.append(self._values(m))
             m.destroy()
         return {n: abs(ends[0][n] - v) / (2 * SLOPE_STEP) for n, v in ends[1].items()}
-
-    def _draw(self) -> None:
-        assert self.out is not None
-        thinned = Thinned(self.on.grid)
-        active = thinned.gathered(self.on.grid.active)
-        values = self._values(self.at.m)
-        units = {u.name: u.unit for u in self.case.table.unknown}
-        for name in fields_of(self.case):
-            field = thinned.gathered(values[name])
-            deviation = thinned.gathered(np.asarray(self.shown[f"{name}_deviation"]))
-            if field is None or deviation is None:
-                continue
-            figures.plot_fields(
-                self.out.file(f"{name}_deviation.png"),
-                thinned.edges,
-                field,
-                name=name,
-                unit=units[name],
-                length_unit=self.case.table.case.length_unit,
-                active=active,
-                deviation=deviation,
-                marks=marks_of(self.case),
-                sides=sides_of(self.case),
-                axes=self.on.grid.axis_names,
-            )
-        if self.on.grid.comm.rank == 0:
-            plot_information(
-                self.out.file(SPECTRUM), self.laplace.values, self.laplace.settings.cut
-            )
-            if self.sampled is not None:
-                found = self.sampled
-                plot_chains(
-                    self.out.file(chains.FIGURE), found.names, found.traces[:, :, 2:]
-                )

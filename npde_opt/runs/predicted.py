@@ -29,6 +29,7 @@ class Predicted:
         time: of a datum, 0 in steady cases.
         at: coordinates (n, dim) of points and electrodes, NaN of other places.
         observed, predicted, sigma, residual: the data, in units of the case and, at last, of sigma.
+        deviation: of the predictions under the posterior, None where it was not asked for.
     """
 
     def __init__(
@@ -61,6 +62,13 @@ class Predicted:
         self.residual = (self.predicted - self.observed) / self.sigma
         variances = np.concatenate([v for part in sets for v in part.noise])
         self.noise = variances[kept] / self.sigma**2
+        self._kept, self._times = kept, len(sets)
+        self.deviation: np.ndarray | None = None
+
+    def spread(self, deviations: Sequence[np.ndarray]) -> None:
+        """Sets the standard deviations of predictions, by experiment."""
+        every = [np.concatenate(deviations)] * self._times
+        self.deviation = np.concatenate(every)[self._kept]
 
     @property
     def fitted(self) -> np.ndarray:
@@ -109,6 +117,10 @@ class Predicted:
             ~self.fitted,
         ]
         formats = ["%d"] * 3 + ["%.10g"] * (len(columns) - 4) + ["%d"]
+        if self.deviation is not None:
+            names.append("predicted_deviation")
+            columns.append(self.deviation)
+            formats.append("%.10g")
         out = io.StringIO()
         np.savetxt(
             out,

@@ -21,7 +21,7 @@ from npde_opt.objective import Objective, ObjectiveAt
 from npde_opt.parameters import ParameterSpace
 from npde_opt.reductions import largest
 from npde_opt.restarts import Found
-from npde_opt.runs import noise, starts
+from npde_opt.runs import noise, posterior_figures, starts
 from npde_opt.runs.attempts import Attempts
 from npde_opt.runs.drawing import Films, draw, draw_functions
 from npde_opt.runs.folder import PREDICTED, STARTS_TABLE, RunDirectory
@@ -101,8 +101,10 @@ def report(
     forward = model(objective)
     rows = Predicted(case, forward.observed.observer(0).samplings, predicted)
     metrics |= noise.metrics(rows)
+    left: Posterior | None = None
     if posterior is not None:
-        metrics |= what_is_open(case, on, at, out, posterior, plot, attempt)
+        told, left = what_is_open(case, on, at, out, posterior, rows, plot, attempt)
+        metrics |= told
     with stage("io"):
         if out is not None:
             own = Attempts(space.comm, attempt.say)  # other groups do not write
@@ -120,7 +122,15 @@ def report(
                 own(
                     "drawing",
                     lambda: draw(
-                        case, on, found, metrics, predicted, rows, out, weight
+                        case,
+                        on,
+                        found,
+                        metrics,
+                        predicted,
+                        rows,
+                        out,
+                        weight,
+                        {} if left is None else left.shown,
                     ),
                 )
                 own("functions", lambda: draw_functions(case, on, lines, out))
@@ -142,18 +152,28 @@ def what_is_open(
     at: ObjectiveAt,
     out: RunDirectory | None,
     asked: Asked,
+    rows: Predicted,
     plot: bool,
     attempt: Attempts,
-) -> Record:
+) -> tuple[Record, Posterior | None]:
     """Writes the posterior; its metrics. Collective."""
     say = attempt.say
     left = attempt("the posterior", lambda: Posterior(case, on, at, out, asked, say))
     if left is None:
-        return {}
+        return {}, None
     attempt("quantities of interest", left.tell)
+    attempt("bands of the data", lambda: left.predict(rows))
+    attempt("the choice of places", left.choose)
     sampled = attempt("the chains", left.sample) if asked.kind == SAMPLES else None
-    left.write(Attempts(at.objective.space.comm, say), plot)
-    return left.metrics() | (sampled or {})
+    if out is not None:
+        own = Attempts(at.objective.space.comm, say)
+        left.write(own)
+        if plot:
+            own(
+                "figures of the posterior",
+                lambda: posterior_figures.draw(left, out, rows, own),
+            )
+    return left.metrics() | (sampled or {}), left
 
 
 def _figures(found: Found, at: ObjectiveAt) -> Record:

@@ -1,5 +1,7 @@
 """identify.py --uncertainty: what the data leave open of fields, in files and numbers."""
 
+import csv
+
 import numpy as np
 import pytest
 from calling import ROOT, identify, summary
@@ -32,8 +34,15 @@ def test_deviations_samples_and_numbers(tmp_path):
     np.testing.assert_allclose(fields["D_deviation"], D * after, rtol=1e-5)
     samples = np.log([fields[f"D_sample_{k}"] / D for k in range(4)])
     assert 0.5 < np.sqrt(np.mean((samples / after) ** 2)) < 1.5
-    for name in ("D_deviation.png", "information.png"):
+    for name in ("D.png", "D_coverage.png", "bands.png", "information.png"):
         assert (tmp_path / "one" / name).stat().st_size > 5000
+    with open(tmp_path / "one" / "predicted.csv") as file:
+        rows = list(csv.DictReader(file))
+    # The data are fitted by less numbers than they are.
+    wide = np.array(
+        [[float(r["predicted_deviation"]), float(r["sigma"])] for r in rows]
+    )
+    assert 0 < (wide[:, 0] ** 2 / wide[:, 1] ** 2).sum() < 1.1 * 144
     out = tmp_path / "groups"
     options = (*SMALL, "--experiment-groups", 2)
     again = summary(identify(2, CASE, out, *options), out)["metrics"]

@@ -12,6 +12,7 @@ from npde_opt.cases import load_case
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError
 from npde_opt.posterior import Laplace, PosteriorSettings
+from npde_opt.runs.next_places import check, chosen
 from npde_opt.runs.numbers import Numbers
 from npde_opt.runs.quantities import Told
 
@@ -125,3 +126,37 @@ def test_wrong_quantities_are_told(tmp_path, old, new, said):
         path.write_text(text.replace(old, new, 1))
         case = load_case(path, MPI.COMM_SELF)
         Numbers(case, case.on(case.grid(MPI.COMM_SELF)))
+
+
+DESIGN = """
+[posterior.design]
+candidates = { points = [[0.4, 0.6], [0.7, 0.1], [0.2, 0.2]] }
+experiment = 1
+sigma = 0.01
+count = 2
+"""
+
+
+@pytest.mark.parallel([1, 2])
+def test_the_best_next_places(tmp_path):
+    text = CASE.replace("known = { c = 3.0 }\n", "") + DESIGN
+    laplace, _ = told(tmp_path, text)
+    case = load_case(tmp_path / "case.toml", MPI.COMM_WORLD)
+    on = case.on(laplace.space.grid)
+    found = chosen(case, on, laplace, case.table.posterior.design)
+    rows = list(csv.DictReader(io.StringIO(found.csv())))
+    first = int(rows[0]["candidate"])
+    # The first one is where the prediction is least certain.
+    assert first == np.argmax(found.deviations) and len(rows) == 2
+    nats = 0.5 * np.log1p((found.deviations[first] / 0.01) ** 2)
+    assert float(rows[0]["nats"]) == pytest.approx(nats, rel=1e-3)
+    assert float(rows[0]["x"]) == found.at[first, 0]
+    many = (tmp_path / "many.toml").resolve()
+    many.write_text(text.replace("count = 2", "count = 4"))
+    with pytest.raises(InputError, match=r"design.count: got 4; allowed: 1 to 3"):
+        check(load_case(many, MPI.COMM_WORLD), on_of(many))
+
+
+def on_of(path):
+    case = load_case(path, MPI.COMM_WORLD)
+    return case.on(case.grid(MPI.COMM_WORLD))
