@@ -251,7 +251,7 @@ class Posterior:
             return
         target = self.out.file("posterior")
         attempt("posterior.vti", lambda: write_vtk(target, self.on.grid, self.shown))
-        if self.told is not None and self.numbers.names:
+        if self.told is not None:
             text, out = self.told.csv(), self.out
             attempt(quantities.FILE, lambda: out.write(quantities.FILE, text))
         if self.places is not None:

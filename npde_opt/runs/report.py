@@ -161,7 +161,8 @@ def what_is_open(
     left = attempt("the posterior", lambda: Posterior(case, on, at, out, asked, say))
     if left is None:
         return {}, None
-    attempt("quantities of interest", left.tell)
+    if left.numbers.names:
+        attempt("quantities of interest", left.tell)
     attempt("bands of the data", lambda: left.predict(rows))
     attempt("the choice of places", left.choose)
     sampled = attempt("the chains", left.sample) if asked.kind == SAMPLES else None

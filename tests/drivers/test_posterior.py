@@ -18,9 +18,9 @@ SMALL = ("--grid", 12, 12, "--levels", 1, "--uncertainty", "laplace")
 
 
 def test_deviations_samples_and_numbers(tmp_path):
-    found = summary(
-        identify(1, CASE, tmp_path / "one", *SMALL, "--plot"), tmp_path / "one"
-    )
+    run = identify(1, CASE, tmp_path / "one", *SMALL, "--plot")
+    assert "warning" not in run.stdout
+    found = summary(run, tmp_path / "one")
     metrics = found["metrics"]
     assert 0 < metrics["determined_numbers"] < 144
     assert metrics["eigenvalues_above_1"] <= metrics["posterior_products"]
