@@ -33,7 +33,8 @@ class Independent(Misfit):
 
     Args:
         observed: measured values (outputs, columns), NaN where not observed; of a single column
-            also (outputs,). All of them on every rank, by sampling, time and place.
+            also (outputs,). All of them on every rank, by sampling, time and place; with `owned`
+            those of this rank, in the layout's order.
         sigma: standard deviation, in the unit of the data: a number, one an output (outputs,), or
             what broadcasts to (outputs, columns); positive.
         layout: of the predicted data.
@@ -43,12 +44,20 @@ class Independent(Misfit):
     """
 
     def __init__(
-        self, observed: np.ndarray, sigma: float | np.ndarray, layout: DataLayout
+        self,
+        observed: np.ndarray,
+        sigma: float | np.ndarray,
+        layout: DataLayout,
+        owned: bool = False,
     ):
-        y = layout.array(observed)
-        s = _deviations(sigma, layout)
-        super().__init__(layout, np.isfinite(y).sum(axis=0))
-        own, deviations = y[layout.order], s[layout.order]
+        if owned:
+            own = layout.own(observed)
+            counts = reductions.total(layout.comm, np.isfinite(own).sum(axis=0))
+        else:
+            y = layout.array(observed)
+            own, counts = y[layout.order], np.isfinite(y).sum(axis=0)
+        deviations = _deviations(sigma, layout)[layout.order]
+        super().__init__(layout, counts)
         self.weight = np.where(np.isfinite(own), 1 / deviations, 0.0)
         self.observed = np.nan_to_num(own)
 
@@ -127,8 +136,9 @@ class Huber(Independent):
         sigma: float | np.ndarray,
         layout: DataLayout,
         threshold: float = 1.345,
+        owned: bool = False,
     ):
-        super().__init__(observed, sigma, layout)
+        super().__init__(observed, sigma, layout, owned)
         if not threshold > 0:
             raise InputError(
                 "misfit.threshold",

@@ -15,7 +15,7 @@ import numpy as np
 from mpi4py import MPI
 
 from npde_opt import reductions
-from npde_opt.errors import InputError
+from npde_opt.errors import InputError, collective
 
 ALL = slice(None)
 """All columns."""
@@ -79,6 +79,19 @@ class DataLayout:
             if self.columns == 1:
                 wanted = f"{self.size} values, by sampling, time and place"
             raise InputError(field, _told(found), wanted)
+        return found
+
+    def own(self, values: np.ndarray, field: str = "data") -> np.ndarray:
+        """Values of the owned outputs as an array (owned outputs, columns), by `order`.
+
+        Raises:
+            InputError: naming `field`, for other numbers of values, on every rank.
+        """
+        found, shape = np.asarray(values, float), (self.order.size, self.columns)
+        with collective(self.comm):
+            if found.shape != shape:
+                wanted = f"{shape[0]} owned outputs x {shape[1]} columns"
+                raise InputError(field, _told(found), wanted)
         return found
 
     def over(self, columns: Sequence[int] | np.ndarray) -> DataLayout:

@@ -8,13 +8,14 @@ it is the same on any number of ranks.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid
 from npde_opt.networks import Place
-from npde_opt.training.samples import Box, Shape
+from npde_opt.training.samples import WHOLE, Box, Samples, Shape
 
 
 class Given:
@@ -116,6 +117,46 @@ def noisy(
         )
         own += deviation * every[(slice(None), *box)]
     return out
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Where the targets of some samples lie.
+
+    Args:
+        whole: cells of a whole target.
+        box: this rank's of them.
+    """
+
+    whole: Shape
+    box: Box
+
+    @classmethod
+    def of(cls, samples: Samples, shape: Shape, box: Box) -> Cells:
+        """Targets lie on the inputs' cells where there are as many of them, else are whole.
+
+        Args:
+            shape: of whole inputs. box: this rank's cells of them.
+        """
+        there = samples.targets.shape[2:]
+        if there == samples.inputs.shape[2:]:
+            return cls(shape, box)
+        return cls(there, WHOLE)
+
+    def inside(self, targets: np.ndarray, margin: int) -> np.ndarray:
+        """Targets [sample, channel, k, j, i] without those near the sides, which are NaN. Raises
+        InputError where none are left."""
+        axes = [n for n in self.whole if n > 1]
+        if 2 * margin >= min(axes, default=1):
+            allowed = f"less than half of the {min(axes, default=1)} cells of a sample"
+            raise InputError("loss.margin", margin, allowed)
+        out = targets.copy()
+        for axis, (n, part) in enumerate(zip(self.whole, self.box, strict=True), 2):
+            place = np.arange(n)[part]
+            near = (place < margin) | (place >= n - margin)
+            if n > 1:
+                out[(slice(None),) * axis + (near,)] = np.nan
+        return out
 
 
 def cells_along(shape: Shape) -> tuple[int, ...]:

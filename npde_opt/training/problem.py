@@ -23,7 +23,7 @@ from npde_opt.regularizers import Ridge
 from npde_opt.training.build import initial, network_of
 from npde_opt.training.case import TrainingCase
 from npde_opt.training.data import Part
-from npde_opt.training.given import Fresh, Given, box_of, cells_along, noisy
+from npde_opt.training.given import Cells, Fresh, Given, box_of, cells_along, noisy
 from npde_opt.training.samples import WHOLE, Box, Samples, Shape, Source
 
 AT_ONCE_BYTES, MOST_BYTES = 1 << 25, 1 << 27
@@ -76,7 +76,9 @@ class Problem:
         self.inputs, self.outputs = self._normalisations(train)
         with ensemble.together():
             forward = self.network.over(self._training(self.parts.train), self.space)
-            misfits = [self.misfit(train, layout) for layout in forward.layouts]
+            misfits = [
+                self.misfit(train, layout, self.source) for layout in forward.layouts
+            ]
             regularizers = self._regularizers()
         self.objective = Objective(
             forward, misfits, regularizers, ensemble, self.at_once
@@ -149,12 +151,14 @@ class Problem:
         return self._samples[part.name]
 
     def _read(self, part: Part, numbers: np.ndarray) -> Samples:
-        """Inputs at this rank's cells, with noise; targets whole."""
+        """Inputs at this rank's cells, with noise; targets there, too, where outputs lie on the
+        cells of the inputs, else whole."""
         source, dtype = part.source, self.network.dtype.type
-        _, box = self._on(source)
+        network, box = self._on(source)
+        beside = network.target.same_cells(network.source) and np.prod(source.shape) > 1
         found = source.samples(numbers, box, dtype)
         inputs, targets = found.inputs, found.targets
-        if not self.classifies and box != WHOLE:
+        if not self.classifies and box != WHOLE and not beside:
             targets = source.samples(numbers, WHOLE, dtype).targets
         if self.noise is not None:
             seed = self.case.seed
@@ -214,8 +218,8 @@ class Problem:
 
     # ---- loss ------------------------------------------------------------------------------------
 
-    def misfit(self, samples: Samples, layout: DataLayout) -> Misfit:
-        """The loss of some samples, one a column."""
+    def misfit(self, samples: Samples, layout: DataLayout, source: Source) -> Misfit:
+        """The loss of some samples of a source, one a column. Collective."""
         loss = self.case.table.loss
         kind = loss.kind or ("softmax" if self.classifies else "least-squares")
         if (kind == "softmax") != self.classifies:
@@ -223,10 +227,14 @@ class Problem:
             raise InputError("loss.kind", kind, allowed)
         if kind == "softmax":
             return SoftmaxCrossEntropy(samples.targets, layout)
-        targets = as_outputs(_inside(self.outputs.apply(samples.targets), loss.margin))
-        return {"least-squares": LeastSquares, "huber": Huber}[kind](
-            targets, loss.sigma, layout
-        )
+        targets = self.outputs.apply(samples.targets)
+        if loss.margin:
+            here = Cells.of(samples, source.shape, self._on(source)[1])
+            targets = here.inside(targets, loss.margin)
+        own = owned(targets, layout)
+        if kind == "huber":
+            return Huber(own, loss.sigma, layout, owned=True)
+        return LeastSquares(own, loss.sigma, layout, owned=True)
 
     def _regularizers(self) -> dict[str, Ridge]:
         found: dict[str, Ridge] = {}
@@ -272,28 +280,34 @@ class Problem:
             piece = Samples(samples.inputs[columns], samples.targets[columns])
             at = network.over(self.given(part, columns), self.space).linearize(m)
             d = at.data[0]
-            misfit = self.misfit(piece, d.layout)
-            yield np.asarray(misfit.values(d)), *self._read_off(misfit, d, piece, keep)
+            misfit = self.misfit(piece, d.layout, part.source)
+            cells = Cells.of(piece, part.source.shape, WHOLE).whole
+            found = self._read_off(misfit, d, piece, cells if keep else None)
+            yield np.asarray(misfit.values(d)), *found
             at.destroy()
 
     def _read_off(
-        self, misfit: Misfit, d: DataBlock, piece: Samples, keep: bool
+        self, misfit: Misfit, d: DataBlock, piece: Samples, cells: Shape | None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Squares, classes and outputs of a block of predictions."""
+        """Squares, classes and outputs of a block of predictions.
+
+        Args:
+            cells: of outputs that are numbers; None: outputs are not kept.
+        """
         none, nothing = np.zeros(piece.count), np.zeros((piece.count, 0))
         if isinstance(misfit, SoftmaxCrossEntropy):
             outputs = nothing
-            if keep:
+            if cells is not None:
                 outputs = d.like(misfit.probabilities(d)).gather().T
             return none, misfit.classes(d), outputs
         order, size = d.layout.order, d.layout.size
         columns = d.values.T[:, :, None, None, None]
         found = self.outputs.of_outputs(order, size).undo(columns)[..., 0, 0, 0].T
-        away = found - as_outputs(piece.targets)[order]
+        away = found - owned(piece.targets, d.layout)
         squares = reductions.total(d.layout.comm, (away**2).sum(axis=0)) / d.layout.size
         outputs = nothing
-        if keep:
-            shape = (piece.count, *piece.targets.shape[1:])
+        if cells is not None:
+            shape = (piece.count, piece.targets.shape[1], *cells)
             outputs = self.outputs.undo(d.gather().T.reshape(shape)).reshape(
                 piece.count, -1
             )
@@ -319,26 +333,15 @@ def together(network: Network) -> int:
     return max(AT_ONCE_BYTES // size, min(16, MOST_BYTES // size), 1)
 
 
-def _inside(targets: np.ndarray, margin: int) -> np.ndarray:
-    """Targets [sample, channel, k, j, i] without those near the sides, which are NaN. Raises
-    InputError where none are left."""
-    if margin == 0:
-        return targets
-    axes = [n for n in targets.shape[2:] if n > 1]
-    if 2 * margin >= min(axes, default=1):
-        allowed = f"less than half of the {min(axes, default=1)} cells of a sample"
-        raise InputError("loss.margin", margin, allowed)
-    kept = tuple(
-        slice(margin, n - margin) if n > 1 else slice(None) for n in targets.shape[2:]
-    )
-    out = np.full_like(targets, np.nan)
-    out[(slice(None), slice(None), *kept)] = targets[(slice(None), slice(None), *kept)]
-    return out
-
-
 def as_outputs(targets: np.ndarray) -> np.ndarray:
     """[sample, channel, k, j, i] as outputs by samples (see Place.order)."""
     return targets.reshape(len(targets), -1).T
+
+
+def owned(targets: np.ndarray, layout: DataLayout) -> np.ndarray:
+    """This rank's outputs by samples, from its own targets or from all."""
+    rows = as_outputs(targets)
+    return rows if len(rows) == layout.order.size else rows[layout.order]
 
 
 def wrong(seen: Seen, labels: Sequence[int] | np.ndarray) -> np.ndarray:

@@ -101,3 +101,17 @@ def test_sigma_is_one_an_output_one_a_column_or_one_a_datum():
     for sigma in (np.full(12, 0.5), np.full((1, 5), 0.5), np.full((12, 5), 0.5)):
         misfit = LeastSquares(y, sigma, own)
         assert misfit.value(own.block(d)) == pytest.approx(2 * ((d - y) ** 2).sum())
+
+
+@pytest.mark.parallel([1, 2, 3])
+def test_owned_data_are_those_of_the_whole():
+    y, found = values(0), layout(range(COLUMNS))
+    y[2, 1] = np.nan
+    whole = Huber(y, 0.1, found)
+    own = Huber(y[found.order], 0.1, found, owned=True)
+    d = found.noise(3)
+    assert own.count == whole.count == y.size - 1
+    assert own.value(d) == whole.value(d)
+    np.testing.assert_array_equal(own.gradient(d).values, whole.gradient(d).values)
+    with pytest.raises(InputError, match="owned outputs"):
+        LeastSquares(y[found.order, :1], 0.1, found, owned=True)
