@@ -200,6 +200,11 @@ class Box:
         depth = DEPTH if fits(layout, self.periodic) else LEAST
         return Box(self.comm, layout, self.ranks, self.periodic, depth)
 
+    def of_cells(self, cells: Sequence[int]) -> Box:
+        """A box of as many cells that this rank has alone, as it has this one."""
+        layout = Layout(tuple((int(n),) for n in cells), 0)
+        return Box(self.comm, layout, self.ranks[:1], self.periodic, self.depth)
+
 
 def fits(layout: Layout, periodic: Sequence[bool]) -> bool:
     """Whether a level can be spread over ranks: each has cells enough, and where coarse cells are

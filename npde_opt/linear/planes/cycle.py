@@ -9,6 +9,9 @@ matrix is inverted.
 
 Under a mask planes are 0 at inactive cells and towards them, and coarse cells are all that a fine
 one gives to: those beyond the rim, too.
+
+Values that such levels lose are told by an estimate (estimate.py) or by the iterations that a solve
+takes; levels that follow them (adapted.py) take over then.
 """
 
 from __future__ import annotations
@@ -22,6 +25,8 @@ from petsc4py import PETSc
 from npde_opt import reductions
 from npde_opt.grids import Grid
 from npde_opt.lazily import loaded_lazily
+from npde_opt.linear.planes import estimate
+from npde_opt.linear.planes.adapted import AdaptedStage
 from npde_opt.linear.planes.boxes import TOP, Box
 from npde_opt.linear.planes.levels import (
     SINGLE,
@@ -39,6 +44,9 @@ if TYPE_CHECKING:
     from npde_opt.linear.planes import rows
 else:
     rows = loaded_lazily("npde_opt.linear.planes.rows")
+
+GATHERED = 1 << 22
+"""Cells of grids on several ranks whose adapted levels one of them may have."""
 
 
 class Unknowns:
@@ -91,6 +99,10 @@ class PlaneCycle:
         everyone = range(grid.comm.size)
         self.box = Box(grid.comm, grid.layout, everyone, self.periodic, TOP)
         self.stage = Stage(self.box, offsets, self.halved)
+        self.adapted: AdaptedStage | None = None
+        """Levels that follow the values, where the plain ones would lose them."""
+        self.reason = ""
+        """Why."""
         self.scale = 1.0
         """Levels hold the values times this."""
         self.sums = self.levels[0].shape.zeros(SINGLE)
@@ -101,8 +113,18 @@ class PlaneCycle:
 
     @property
     def levels(self) -> list[PlaneLevel]:
-        """Those that all ranks have, finest first."""
+        """The plain ones that all ranks have, finest first."""
         return self.stage.levels
+
+    @property
+    def top(self) -> PlaneLevel:
+        """The finest level, plain or adapted."""
+        return self.levels[0] if self.adapted is None else self.adapted.top
+
+    @property
+    def can_adapt(self) -> bool:
+        """Whether levels may follow the values: one rank has all of them."""
+        return self.grid.comm.size == 1 or self.grid.size <= GATHERED
 
     def with_ghosts(self, planes: Planes) -> Planes:
         """The planes of a symmetric matrix, owned [k, j, i] by offset, with ghosts: one of o and
@@ -119,10 +141,32 @@ class PlaneCycle:
         # In single precision units of 1e-40 would be 0.
         largest = self.largest(planes[(0,) * self.grid.dim].reshape(-1))
         self.scale = 1 / largest if 0 < largest < np.inf else 1.0
+        if self.adapted is None and self.can_adapt and largest < np.inf:
+            self.reason = self._hard(planes)
+        if self.reason:
+            self.adapt(planes, self.reason)
+            return
         self.levels[0].take(planes, self.before, self.scale, self.sums)
         self.stage.refine()
         most = reductions.largest(self.grid.comm, self.stage.bounds(len(self.halved)))
         self.stage.take_bounds(most)
+
+    def _hard(self, planes: Planes) -> str:
+        """Why the plain levels would lose the values, if they would. Collective."""
+        if not self.halved:
+            return ""
+        own = {o: v[self.box.inner] for o, v in planes.items()}
+        found = estimate.losses(own, self.halved[0])
+        return estimate.reason(reductions.largest(self.grid.comm, found))
+
+    def adapt(self, planes: Planes, reason: str) -> None:
+        """Goes over to levels that follow the values, for good. Collective."""
+        self.reason = reason
+        if self.adapted is None:
+            self.adapted = AdaptedStage(self.box, list(self.levels[0].shape.offsets))
+            self.sums = self.top.shape.zeros(float)
+        self.top.take(planes, self.before, self.scale, self.sums)
+        self.adapted.take(planes, self.scale)
 
     def largest(self, values: np.ndarray) -> float:
         """max |v| over all ranks; NaN where there is one. Collective."""
@@ -134,19 +178,21 @@ class PlaneCycle:
         if not 0 < size < np.inf:
             found[...] = 0 if size == 0 else np.nan
             return
-        top = self.levels[0]
+        top = self.top
         top.shape.put(self.unknowns.spread(given), 1 / size, top.b)
         self.cycle()
         self.unknowns.take(top.x, size * self.scale, top.shape, found)
 
     def cycle(self) -> tuple[float, float]:
         """x of the finest level from its b; own parts of b^T x and x^T x. Collective."""
-        return self.stage.cycle()
+        return self.stage.cycle() if self.adapted is None else self.adapted.cycle()
 
     def view(self, pc: PETSc.PC, viewer: PETSc.Viewer) -> None:
-        sizes = ", ".join(str(level.box.layout.size) for level in self.levels)
+        levels = self.levels if self.adapted is None else self.adapted.levels
+        sizes = ", ".join(str(level.box.layout.size) for level in levels)
+        why = f" that follow the values ({self.reason})" if self.reason else ""
         viewer.printfASCII(
-            f"  V-cycle of Chebyshev smoothing on planes of {sizes} unknowns\n"
+            f"  V-cycle of Chebyshev smoothing on planes of {sizes} unknowns{why}\n"
         )
 
     def release(self) -> None:

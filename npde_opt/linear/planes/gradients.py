@@ -5,7 +5,8 @@
 
 A p is formed of differences, sum over j of A_ij (p_j - p_i) + (sum over j of A_ij) p_i: without
 them single precision does not converge. The residual is formed anew where it has become FRESH times
-smaller, and before a solve ends; the direction is kept.
+smaller, and before a solve ends; the direction is kept. Where the levels follow the values all is
+in double precision, and a new direction begins with a residual formed anew.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from petsc4py import PETSc
 from npde_opt.lazily import loaded_lazily
 from npde_opt.linear.planes.cycle import PlaneCycle
 from npde_opt.linear.planes.levels import SINGLE, Planes
+from npde_opt.linear.planes.stages import PlaneLevel, Precision
 from npde_opt.linear.residual import ROUNDING
 
 if TYPE_CHECKING:
@@ -39,7 +41,16 @@ NATURAL, PRECONDITIONED, UNPRECONDITIONED = (
 )
 NORMS = (NATURAL, PRECONDITIONED, UNPRECONDITIONED)
 
+FAILED = (
+    Reason.DIVERGED_MAX_IT,
+    Reason.DIVERGED_INDEFINITE_PC,
+    Reason.DIVERGED_INDEFINITE_MAT,
+    Reason.DIVERGED_BREAKDOWN,
+)
+SLOW = 30
+"""Iterations from which on levels that follow the values take over."""
 FRESH = 1e-3
+FRESH_IN_DOUBLE = 1e-9
 FAITHFUL = 1.1
 """What the residual formed anew may be over that of the recurrence where its norm is believed."""
 PATIENCE = 3
@@ -48,14 +59,16 @@ PATIENCE = 3
 
 @dataclass
 class _State:
-    """Of an iteration: r^T r, r^T z and the norm that is asked for; r^T r at the residual last
-    formed anew; and how often that did not help."""
+    """Of an iteration: r^T r, r^T z and the norm that is asked for; r^T z of the iteration before,
+    infinite where a new direction begins; r^T r at the residual last formed anew; and how often
+    that did not help."""
 
     unit: float
     target: float
     rr: float = 0.0
     rz: float = 0.0
     norm: float = 0.0
+    before: float = math.inf
     last: float = math.inf
     smallest: float = math.inf
     idle: int = 0
@@ -70,13 +83,24 @@ class PlaneCG:
 
     def __init__(self, cycle: PlaneCycle, norm: str):
         self.cycle, self.norm, self.comm = cycle, norm, cycle.grid.comm
-        self.top = cycle.levels[0]
-        self.shape = self.top.shape
+        self.shape = cycle.levels[0].shape
         self._matrix: tuple[np.ndarray, tuple[np.ndarray, ...]]
         """The diagonal and couplings, in double precision."""
         self.true_residual: float | None = None
         """|b - A x| of the last solve, where it was formed at its end."""
-        self._v = np.zeros(sweeps.CHUNK, SINGLE)
+        self._set_precision(SINGLE)
+
+    @property
+    def top(self) -> PlaneLevel:
+        return self.cycle.top
+
+    def _set_precision(self, precision: Precision) -> None:
+        """Of r, z, p and q: that of the finest level."""
+        self._precision = precision
+        self._fresh_at = FRESH if precision is SINGLE else FRESH_IN_DOUBLE
+        for name in ("_p", "_q"):
+            self.__dict__.pop(name, None)
+        self._v = np.zeros(sweeps.CHUNK, precision)
 
     @cached_property
     def _x(self) -> np.ndarray:
@@ -84,11 +108,11 @@ class PlaneCG:
 
     @cached_property
     def _p(self) -> np.ndarray:
-        return self.shape.zeros(SINGLE)
+        return self.shape.zeros(self._precision)
 
     @cached_property
     def _q(self) -> np.ndarray:
-        return self.shape.zeros(SINGLE)
+        return self.shape.zeros(self._precision)
 
     def update(self, planes: Planes) -> None:
         """Takes the values of the matrix, owned [k, j, i] by offset, and keeps them. Collective."""
@@ -96,6 +120,11 @@ class PlaneCG:
         centre, *couplings = (found[o].reshape(-1) for o in self.shape.offsets)
         self._matrix = centre, tuple(couplings)
         self.cycle.take(found)
+        self._follow()
+
+    def _follow(self) -> None:
+        if self.top.precision is not self._precision:
+            self._set_precision(self.top.precision)
 
     def solve(self, ksp: PETSc.KSP, b: PETSc.Vec, x: PETSc.Vec) -> None:
         unknowns = self.cycle.unknowns
@@ -107,12 +136,30 @@ class PlaneCG:
         else:
             self._x[...] = 0
         self.true_residual = None
-        reason, iterations, norm = self._begin(given, guessed, (rtol, atol), most)
+        plain = self.cycle.adapted is None and self.cycle.can_adapt
+        few = min(most, SLOW) if plain else most
+        reason, iterations, norm = self._begin(given, guessed, (rtol, atol), few)
+        if plain and reason in FAILED and iterations < most:
+            self._adapt(f"{iterations} iterations on plain ones")
+            rest = most - iterations
+            guessed = math.isfinite(norm) and iterations > 0
+            if not guessed:
+                self._x[...] = 0
+            reason, more, norm = self._begin(given, guessed, (rtol, atol), rest)
+            iterations += more
         unknowns.take(self._x, 1.0, self.shape, found)
         ksp.setIterationNumber(iterations)
         # PETSc takes no norm that is NaN.
         ksp.setResidualNorm(math.inf if math.isnan(norm) else norm)
         ksp.setConvergedReason(reason)
+
+    def _adapt(self, reason: str) -> None:
+        """Goes on with levels that follow the values. Collective."""
+        centre, couplings = self._matrix
+        values = (v.reshape(self.cycle.box.cells[::-1]) for v in (centre, *couplings))
+        planes = dict(zip(self.shape.offsets, values, strict=True))
+        self.cycle.adapt(planes, reason)
+        self._follow()
 
     def _begin(
         self, b: np.ndarray, guessed: bool, tolerances: tuple[float, float], most: int
@@ -189,7 +236,7 @@ class PlaneCG:
             state.norm = math.sqrt(both[1]) * state.unit * scale
 
     def _steps(self, b: np.ndarray, state: _State, most: int) -> tuple[int, int, float]:
-        beta, geometry, before = 0.0, self.shape.geometry, math.inf
+        geometry = self.shape.geometry
         self._p[...] = 0
         for step in range(most + 1):
             if not math.isfinite(state.norm):
@@ -201,15 +248,17 @@ class PlaneCG:
                 break
             if state.idle > PATIENCE:
                 return self._stuck(state), step, state.norm
+            if step and math.isinf(state.before) and self._is_rounding(state):
+                return Reason.CONVERGED_HAPPY_BREAKDOWN, step, state.norm
             if not state.rz > 0:
                 return Reason.DIVERGED_INDEFINITE_PC, step, state.norm
-            beta = state.rz / before if step else 0.0
-            before = state.rz
+            beta = state.rz / state.before
+            state.before = state.rz
             moved = (
                 self.top.A,
                 self.cycle.sums,
                 self.top.x,
-                SINGLE(beta),
+                self._precision(beta),
                 self._p,
                 self._q,
             )
@@ -218,7 +267,14 @@ class PlaneCG:
                 return Reason.DIVERGED_INDEFINITE_MAT, step, state.norm
             alpha = state.rz / pq
             taken = alpha * state.unit * self.cycle.scale
-            fields = self._x, self.top.b, self._p, self._q, taken, SINGLE(alpha)
+            fields = (
+                self._x,
+                self.top.b,
+                self._p,
+                self._q,
+                taken,
+                self._precision(alpha),
+            )
             state.rr = self._total(vectors.advance(*fields, geometry))
             if self._is_due(state) and self._renewed(b, state):
                 self.true_residual = state.norm
@@ -232,13 +288,16 @@ class PlaneCG:
             self.norm == UNPRECONDITIONED
             and math.sqrt(state.rr) * state.unit <= state.target
         )
-        return ends or state.rr <= FRESH**2 * state.last
+        return ends or state.rr <= self._fresh_at**2 * state.last
 
     def _renewed(self, b: np.ndarray, state: _State) -> bool:
         """Forms the residual anew; whether it is small enough, where this is known without z."""
         state.rr = state.last = self._fresh(b, state)
         state.idle = 0 if state.rr < state.smallest else state.idle + 1
         state.smallest = min(state.smallest, state.rr)
+        if self._precision is float:
+            # What rounding brought back lies along directions that were done with.
+            state.before = math.inf
         if self.norm != UNPRECONDITIONED:
             return False
         state.norm = math.sqrt(state.rr) * state.unit
@@ -257,14 +316,15 @@ class PlaneCG:
     def _stuck(self, state: _State) -> PETSc.KSP.ConvergedReason:
         """Where residuals formed anew become no smaller: no solve in double leaves less, or this
         one fails."""
-        left, x = (
-            math.sqrt(state.smallest) * state.unit,
-            math.sqrt(self._total(self._square(self._x))),
-        )
-        rounding = left <= ROUNDING * x / self.cycle.scale
-        return (
-            Reason.CONVERGED_HAPPY_BREAKDOWN if rounding else Reason.DIVERGED_BREAKDOWN
-        )
+        if self._is_rounding(state):
+            return Reason.CONVERGED_HAPPY_BREAKDOWN
+        return Reason.DIVERGED_BREAKDOWN
+
+    def _is_rounding(self, state: _State) -> bool:
+        """Whether the smallest residual formed anew is what rounding leaves. Collective."""
+        left = math.sqrt(state.smallest) * state.unit
+        x = math.sqrt(self._total(self._square(self._x)))
+        return left <= ROUNDING * x / self.cycle.scale
 
     def view(self, ksp: PETSc.KSP, viewer: PETSc.Viewer) -> None:
         viewer.printfASCII(f"  conjugate gradients on planes, {self.norm} norm\n")

@@ -28,6 +28,8 @@ else:
     rows = loaded_lazily("npde_opt.linear.planes.rows")
     sweeps = loaded_lazily("npde_opt.linear.planes.sweeps")
 
+Precision = type[np.floating] | type[float]
+
 PART = 4.0
 """The smoother works on eigenvalues down to their bound over this."""
 
@@ -37,18 +39,24 @@ LEAST = 1e-6
 
 
 class PlaneLevel:
-    """A rank's box of one level: its stencil, and the fields that a cycle works on."""
+    """A rank's box of one level: its stencil, and the fields that a cycle works on.
 
-    def __init__(self, box: Box, offsets: Sequence[Offset]):
+    Args:
+        precision: of all of them.
+    """
+
+    def __init__(
+        self, box: Box, offsets: Sequence[Offset], precision: Precision = SINGLE
+    ):
         shape = self.shape = Shape(box.cells, box.wraps, offsets, box.inner)
-        self.box, self.bound = box, 0.0
-        self.A = shape.couplings(SINGLE)
-        self.inverse = shape.zeros(SINGLE)
+        self.box, self.bound, self.precision = box, 0.0, precision
+        self.A = shape.couplings(precision)
+        self.inverse = shape.zeros(precision)
         # Of what lies outside, too.
         self.inverse[...] = 1
-        self.b, self.x = shape.zeros(SINGLE), shape.zeros(SINGLE)
-        self._factors = (SINGLE(0), SINGLE(0), SINGLE(0))
-        self._y, self._v = shape.zeros(SINGLE), np.zeros(sweeps.CHUNK, SINGLE)
+        self.b, self.x = shape.zeros(precision), shape.zeros(precision)
+        self._factors = (precision(0), precision(0), precision(0))
+        self._y, self._v = shape.zeros(precision), np.zeros(sweeps.CHUNK, precision)
 
     def take(
         self, planes: Planes, before: np.ndarray, scale: float, sums: np.ndarray
@@ -102,7 +110,9 @@ class PlaneLevel:
         middle, half = (high + low) / 2, (high - low) / 2
         ratio = middle / half
         rho = 1 / (2 * ratio - 1 / ratio)
-        self._factors = SINGLE(1 / middle), SINGLE(rho / ratio), SINGLE(2 * rho / half)
+        factors = 1 / middle, rho / ratio, 2 * rho / half
+        begin, a, c = (self.precision(factor) for factor in factors)
+        self._factors = begin, a, c
 
     def link(self, below: PlaneLevel, halved: Lines) -> None:
         """The next level."""
@@ -177,7 +187,7 @@ class Stage:
         if self._gathering is None:
             if last is not first:
                 last.complete()
-            self._invert()
+            self.inverse = invert(last, LEAST)
             return
         found = self._gathering.gather(
             np.stack([last.inner(field) for field in last.values()])
@@ -202,17 +212,6 @@ class Stage:
             level.take_bound(float(most))
         if self._rest is not None:
             self._rest.take_bounds(bounds[len(self.levels) - 1 :])
-
-    def _invert(self) -> None:
-        """The coarsest matrix, dense."""
-        last = self.levels[-1]
-        A = dense(last.planes(), last.box.periodic)
-        size = np.sqrt(np.abs(np.diagonal(A)))
-        scale = np.outer(size, size)
-        try:
-            self.inverse = _definite_inverse(A / scale) / scale
-        except np.linalg.LinAlgError:
-            self.inverse = np.full_like(A, np.nan)
 
     def cycle(self) -> tuple[float, float]:
         """x of the first level from its b; own parts of b^T x and x^T x. Collective."""
@@ -241,12 +240,27 @@ class Stage:
         self._gathering.scatter(solution, last.inner(last.x))
 
 
-def _definite_inverse(S: np.ndarray) -> np.ndarray:
+def invert(level: PlaneLevel, least: float) -> np.ndarray:
+    """The inverse of a level's matrix, dense; NaN where it has none.
+
+    Args:
+        least: eigenvalues below are roundings, its diagonal 1.
+    """
+    A = dense(level.planes(), level.box.periodic)
+    size = np.sqrt(np.abs(np.diagonal(A)))
+    scale = np.outer(size, size)
+    try:
+        return np.asarray(_definite_inverse(A / scale, least) / scale)
+    except np.linalg.LinAlgError:
+        return np.full_like(A, np.nan)
+
+
+def _definite_inverse(S: np.ndarray, least: float) -> np.ndarray:
     """Of a matrix of diagonal 1 that is positive definite but for rounding: what reactions and
     masses add where nothing else holds the mean may be less than the rounding of its values."""
     try:
-        np.linalg.cholesky(S - LEAST * np.eye(len(S)))
+        np.linalg.cholesky(S - least * np.eye(len(S)))
         return np.linalg.inv(S)
     except np.linalg.LinAlgError:
         values, vectors = np.linalg.eigh(S)
-        return np.asarray((vectors / np.maximum(values, LEAST)) @ vectors.T)
+        return np.asarray((vectors / np.maximum(values, least)) @ vectors.T)
