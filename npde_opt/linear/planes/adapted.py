@@ -230,6 +230,8 @@ class AdaptedStage:
         values = np.empty(own.shape)
         self._gathering.scatter(solution, values)
         own[...] = values
+        # The next direction is formed on a layer of ghosts, too.
+        top.exchange(top.x)
         geometry = top.shape.geometry
         both, square = rows.dots(top.b, top.x, geometry, 0, geometry[1].size)
         return float(both), float(square)
