@@ -324,7 +324,7 @@ class PlaneCG:
         """Whether the smallest residual formed anew is what rounding leaves. Collective."""
         left = math.sqrt(state.smallest) * state.unit
         x = math.sqrt(self._total(self._square(self._x)))
-        return left <= ROUNDING * x / self.cycle.scale
+        return bool(left <= ROUNDING * x / self.cycle.scale)
 
     def view(self, ksp: PETSc.KSP, viewer: PETSc.Viewer) -> None:
         viewer.printfASCII(f"  conjugate gradients on planes, {self.norm} norm\n")
