@@ -17,14 +17,12 @@ from npde_opt.cases.data import Data, Measurements
 from npde_opt.cases.domain import Domain
 from npde_opt.cases.electrodes import Electrodes
 from npde_opt.cases.equation_tables import AccurateSteps
-from npde_opt.cases.experiment_tables import ObservationSection, Well
+from npde_opt.cases.experiment_tables import Well
 from npde_opt.cases.histories import read_histories
 from npde_opt.cases.observed import Observed
 from npde_opt.cases.on_grid import OnGrid
 from npde_opt.cases.optimizing import aside, check_aside, parted, settings_of
 from npde_opt.cases.points import points_of, read_wells
-from npde_opt.cases.posterior_tables import QuantitySection
-from npde_opt.cases.quantities import CANDIDATES, observed, where
 from npde_opt.cases.rules import simulated, time_of
 from npde_opt.cases.sections import CaseFile
 from npde_opt.cases.side_values import read_sides
@@ -242,32 +240,6 @@ class Case:
             )
             for i, section in enumerate(self.table.observation)
         ]
-
-    @cached_property
-    def asked(self) -> list[tuple[QuantitySection, Observed]]:
-        """Quantities of interest that are observations."""
-        found = []
-        for i, q in observed(self.table):
-            assert q.observation is not None
-            key = f"{where(i)}.observation"
-            found.append((q, self._seen(key, q.observation, q.experiment)))
-        return found
-
-    @cached_property
-    def candidates(self) -> Observed | None:
-        """What could be observed next."""
-        design = self.table.posterior.design
-        if design is None:
-            return None
-        return self._seen(CANDIDATES, design.candidates, design.experiment)
-
-    def _seen(self, key: str, o: ObservationSection, experiment: int) -> Observed:
-        count = self.experiment_count
-        if experiment >= count:
-            there = f"{key.rpartition('.')[0]}.experiment"
-            raise InputError(there, experiment, f"from 0 to {count - 1}")
-        of = self.electrodes if o.electrodes else None
-        return Observed(key, o, self.domain, of, self.seed, count)
 
     # ---- grids -----------------------------------------------------------------------------------
 

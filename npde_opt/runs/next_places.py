@@ -10,6 +10,7 @@ import numpy as np
 from npde_opt.cases import Case
 from npde_opt.cases.on_grid import OnGrid
 from npde_opt.cases.posterior_tables import DesignTable
+from npde_opt.cases.seen import candidates
 from npde_opt.errors import InputError
 from npde_opt.forward import Storage
 from npde_opt.grids import AXES
@@ -51,11 +52,12 @@ class Places:
 
 def check(case: Case, on: OnGrid) -> None:
     """Raises InputError for candidates that cannot be, or too few. Collective."""
-    if case.candidates is None:
+    seen = candidates(case)
+    if seen is None:
         return
     section = case.table.posterior.design
     assert section is not None
-    count = case.candidates.functionals(on.grid).size
+    count = seen.functionals(on.grid).size
     if section.count > count:
         allowed = f"1 to {count}, the candidates"
         raise InputError("posterior.design.count", section.count, allowed)
@@ -65,7 +67,7 @@ def chosen(
     case: Case, on: OnGrid, laplace: Laplace, section: DesignTable
 ) -> Places | None:
     """Collective."""
-    seen = case.candidates
+    seen = candidates(case)
     if seen is None:
         return None
     storage = case.storage(on.grid) if case.evolves else Storage()

@@ -16,6 +16,7 @@ from petsc4py import PETSc
 from npde_opt.cases import Case
 from npde_opt.cases.learned import is_function
 from npde_opt.cases.on_grid import OnGrid
+from npde_opt.cases.seen import asked
 from npde_opt.forward import Storage
 from npde_opt.functions.text import Expressions
 from npde_opt.parameters import Unknown
@@ -161,7 +162,8 @@ def _texts(case: Case) -> Iterator[Text]:
 
 def _observed(case: Case, on: OnGrid) -> Iterator[OfStates | OfCoefficient]:
     """Those of states together, which cost one solve, then those of coefficients."""
-    of_states = [(q, seen) for q, seen in case.asked if q.of is None]
+    every = asked(case)
+    of_states = [(q, seen) for q, seen in every if q.of is None]
     if of_states:
         experiments = sorted({q.experiment for q, _ in of_states})
         watched = [seen for _, seen in of_states]
@@ -175,7 +177,7 @@ def _observed(case: Case, on: OnGrid) -> Iterator[OfStates | OfCoefficient]:
             places += [(column, first + k) for k in range(count)]
             first += count
         yield OfStates(forward, names, places)
-    for q, seen in case.asked:
+    for q, seen in every:
         if q.of is not None:
             functionals = seen.functionals(on.grid)
             names = _labels(q.name, functionals.size)
