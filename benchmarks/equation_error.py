@@ -5,12 +5,15 @@ OMP_NUM_THREADS=1 python benchmarks/equation_error.py --data DIR [--noise 0.05 -
 For each term: its coefficient without noise; of the seeds with noise the mean, the standard
 deviation, the worst relative error, and the error that the fit tells. `bound` is the standard
 deviation of the best unbiased fit of real states whose first one is unknown (Cramer and Rao): no
-method that sees the same states is better. `missed` and `invented` count seeds.
+method that sees the same states is better. `within` is the share of seeds that are off by at most
+the share of the noise, `bound_within` that of estimates without bias at the bound. `missed` and
+`invented` count seeds.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 import numpy as np
@@ -92,11 +95,20 @@ def rows_of(name: str, seen: Observed, args: argparse.Namespace) -> list[Row]:
                 "worst": abs(values / true - 1).max(),
                 "told": np.mean([fit.errors[at] for fit, at in places]),
                 "bound": lowest,
+                "within": (abs(values / true - 1) <= args.noise).mean(),
+                "bound_within": _within(args.noise * true, lowest),
                 "missed": len(fits) - len(values),
                 "invented": invented,
             }
         )
     return rows
+
+
+def _within(most: float, deviation: float | str) -> float | str:
+    """The share of normal errors of a deviation that are at most so large."""
+    if isinstance(deviation, str):
+        return ""
+    return math.erf(abs(most) / (deviation * math.sqrt(2)))
 
 
 def main() -> None:

@@ -101,15 +101,14 @@ def plot_depths(
                 percent = 100 * np.array(own)
                 depths, taken = np.arange(1, len(own) + 1), int(np.argmin(percent))
                 label = f"{features} features a layer" if not repeat else None
-                (line,) = ax.plot(
-                    depths, percent, ".-", color=f"C{number}", lw=1, label=label
-                )
+                color = (FIRST, SECOND, THIRD)[number % 3]
+                ax.plot(depths, percent, ".-", color=color, lw=1, label=label)
                 ax.plot(
                     depths[taken],
                     percent[taken],
                     "o",
                     mfc="none",
-                    mec=line.get_color(),
+                    mec=color,
                     ms=9,
                 )
         ax.xaxis.get_major_locator().set_params(integer=True)

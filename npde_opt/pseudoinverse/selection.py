@@ -62,6 +62,7 @@ class Selected:
             deviations.
         residual: |G c - b| / |b|.
         path: sets of terms, from all to one.
+        noise: standard deviation of the rows, which in the weak form is that of the states.
     """
 
     terms: tuple[int, ...]
@@ -69,6 +70,7 @@ class Selected:
     errors: np.ndarray
     residual: float
     path: tuple[Choice, ...]
+    noise: float
 
 
 class _Fits:
@@ -156,23 +158,24 @@ def select(equations: Weak | Differences) -> Selected:
     about = c / fits.sizes
     found = [refined(equations, best.terms, about, fine) for fine in (False, True)]
     # Fine windows see more in noise, wide ones are nearer to integrals.
-    values, errors = min(found, key=lambda f: float(((f[1] / f[0]) ** 2).sum()))
-    return Selected(best.terms, values, errors, best.residual, tuple(path))
+    values, errors, noise = min(found, key=lambda f: float(((f[1] / f[0]) ** 2).sum()))
+    return Selected(best.terms, values, errors, best.residual, tuple(path), noise)
 
 
 def only(equations: Weak | Differences, terms: Sequence[int]) -> Selected:
     """The coefficients of terms that are known."""
     fits, every = _Fits(equations.rows()), tuple(terms)
     c, _ = fits.fit(every)
-    values, errors = refined(equations, every, c / fits.sizes, fine=True)
+    values, errors, noise = refined(equations, every, c / fits.sizes, fine=True)
     choice = fits.choice(every)
-    return Selected(every, values, errors, choice.residual, (choice,))
+    return Selected(every, values, errors, choice.residual, (choice,), noise)
 
 
 def refined(
     equations: Weak | Differences, terms: tuple[int, ...], c: np.ndarray, fine: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """Coefficients of some terms, and their standard deviations; c: about those of all terms."""
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Coefficients of some terms, their standard deviations, and that of a row; c: about the
+    coefficients of all terms."""
     some, c, every = list(terms), c.copy(), tuple(range(len(terms)))
     for _ in range(ROUNDS):
         G, b = equations.rows(c, fine)
@@ -183,4 +186,5 @@ def refined(
         c[some] = values
         if (moved <= SETTLED * errors).all():
             break
-    return values, errors
+    freedom = max(fits.rows - len(terms), 1)
+    return values, errors, float(np.sqrt(missed / freedom))

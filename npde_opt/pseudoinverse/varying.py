@@ -86,7 +86,7 @@ def fit_fields(
     every = tuple(range(len(terms)))
     plain = Weak(seen, terms, windows)
     begun, *_ = np.linalg.lstsq(*plain.rows())
-    constants, _ = refined(plain, every, begun, fine=True)
+    constants, *_ = refined(plain, every, begun, fine=True)
     weak = Weak(seen, terms, windows, dict.fromkeys(varying, basis(seen.x, regions)))
     parts = weak.parts()
     c = np.concatenate(

@@ -134,7 +134,8 @@ class Discovery(SolvedRun):
                 own if j in varying else float(own[0])
                 for j, own in enumerate(found.coefficients)
             ]
-        text = case_text(name, seen, chosen, values, regions)
+        noise = selected.noise if self.options.form == "weak" else 0.0
+        text = case_text(name, seen, chosen, values, regions, noise)
         return Equation(name, seen, terms, selected, text, fields, regions)
 
     def report(self) -> None:
@@ -247,7 +248,13 @@ def _varied(
     }
     means = np.array([c.mean() for c in found.coefficients])
     errors = np.array([e.mean() for e in found.errors])
-    told = replace(selected, coefficients=means, errors=errors, residual=found.residual)
+    told = replace(
+        selected,
+        coefficients=means,
+        errors=errors,
+        residual=found.residual,
+        noise=found.noise,
+    )
     return told, fields
 
 

@@ -9,7 +9,10 @@ import numpy as np
 from npde_opt.pseudoinverse.equation_error import Observed, Term
 
 SNAPSHOTS = 20
-"""Times that the case observes, about."""
+"""Times that the case observes, about, where the data have no noise."""
+NOISY = 3e-3
+"""Of the states' root mean square, above what a grid misses: with more noise the first state is
+sought, too, and all times are observed, so that the fit is the likeliest one."""
 SMALL = 1e-3
 """Of the largest value: the least that a diffusivity starts from."""
 EVEN = 1e-2
@@ -26,9 +29,14 @@ def case_text(
     terms: Sequence[Term],
     coefficients: Sequence[Value],
     regions: np.ndarray | None = None,
+    noise: float = 0.0,
 ) -> str | None:
     """The case, with its data in NAME.npz beside it, fields and their regions among them; None
-    where a term is none of a case's."""
+    where a term is none of a case's.
+
+    Args:
+        noise: standard deviation of the states' errors, of each part of complex ones.
+    """
     is_complex = np.iscomplexobj(seen.u)
     parts = _complex_parts if is_complex else _real_parts
     found = parts(terms, coefficients)
@@ -45,18 +53,23 @@ def case_text(
     species = ["re", "im"] if is_complex else ["u"]
     # Nonlinear terms are explicit.
     linear = is_complex and not any("kinetics" in term for term in equation)
-    every = max(steps // SNAPSHOTS, 1)
+    noisy = noise > NOISY * float(np.sqrt((abs(seen.u) ** 2).mean()))
+    every = 1 if noisy else max(steps // SNAPSHOTS, 1)
     last = steps // every * every
-    at = [_number(step * dt) for step in range(0, last + 1, every)]
+    end = _number(last * dt)
+    times = f"{{ start = 0.0, end = {end}, count = {last // every + 1} }}"
     largest = float(abs(seen.u).max())
     ends = (
         "periodic"
         if abs(seen.u[:, 0] - seen.u[:, -1]).max() <= EVEN * largest
         else "neumann"
     )
-    initial = ", ".join(
-        f"{s} = {{ {_data(name, s)}, rows = [0, 0, 1] }}" for s in species
-    )
+    first = {s: f"{{ {_data(name, s)}, rows = [0, 0, 1] }}" for s in species}
+    if noisy:
+        for one, state in first.items():
+            unknowns += _field(_first(one), "identity", state)
+        first = {s: f'"{_first(s)}"' for s in species}
+    initial = ", ".join(f"{s} = {state}" for s, state in first.items())
     lines = [
         f"# {name}: coefficients start from the equation that was found of its data.",
         "",
@@ -80,9 +93,9 @@ def case_text(
     ]
     for one in species:
         lines += [
-            f'[[observation]]\nquantity = "{one}"\ntimes = [{", ".join(at)}]',
+            f'[[observation]]\nquantity = "{one}"\ntimes = {times}',
             f"data = [{{ {_data(name, one)}, rows = [0, {last}, {every}] }}]",
-            f"sigma = {_number(0.01 * largest)}",
+            f"sigma = {_number(noise if noisy else 0.01 * largest)}",
             "",
         ]
     for one, value in starts.items():
@@ -173,6 +186,16 @@ def _raised(power: int) -> str:
 def _size(power: int) -> str:
     """|u|^power, of an even power."""
     return "(re**2 + im**2)" + (f"**{power // 2}" if power > 2 else "")
+
+
+def _first(species: str) -> str:
+    """What the first state of a species is called, where it is sought."""
+    return f"{species}0"
+
+
+def _field(name: str, transform: str, initial: str) -> list[str]:
+    head = f'[[unknown]]\nname = "{name}"\ntransform = "{transform}"'
+    return [head, f"initial = {initial}", ""]
 
 
 def _unknown(case: str, name: str, value: Value | str, by_pieces: bool) -> list[str]:

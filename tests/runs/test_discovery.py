@@ -67,6 +67,25 @@ def test_the_case_of_an_equation_starts_from_it(tmp_path):
         assert starts == pytest.approx(unknowns, rel=1e-4)
 
 
+def test_the_case_of_noisy_states_seeks_the_first_one_too(tmp_path):
+    t, x = np.linspace(0, 1, 81), np.linspace(-np.pi, np.pi, 96, endpoint=False)
+    real = np.exp(-0.6 * t[:, None]) * np.sin(x) + 0.5
+    turned = np.exp(1j * (x - 0.5 * t[:, None])) + np.exp(2j * (x - t[:, None]))
+    savemat(tmp_path / "heat.mat", {"t": t, "x": x, "u": real})
+    savemat(tmp_path / "wave.mat", {"t": t, "x": x, "u": turned})
+    given = {"noise": 0.02, "terms": ["u", "u_xx"]}
+    run(tmp_path, tmp_path / "heat", "heat.mat", **given)
+    run(tmp_path, tmp_path / "wave", "wave.mat", noise=0.02, terms=["i u_xx"])
+    for name, state, firsts in (("heat", real, "u"), ("wave", turned, "re im")):
+        case = load_case(tmp_path / name / f"{name}.toml", WORLD)
+        names = {u.name for u in case.table.unknown}
+        assert {f"{one}0" for one in firsts.split()} < names
+        size = 0.02 * np.sqrt((abs(state) ** 2).mean() / len(firsts.split()))
+        for one in case.table.observation:
+            assert one.times.count == 81
+            assert one.sigma == pytest.approx(size, rel=0.1)
+
+
 @pytest.mark.parametrize("pieces", [None, 3])
 def test_the_case_of_a_field_starts_from_it(tmp_path, pieces):
     t, x = np.linspace(0, 1, 81), np.linspace(-np.pi, np.pi, 96, endpoint=False)
