@@ -108,7 +108,7 @@ class Case:
         chosen = method or section.method
         own = self._own_optimizer() if chosen == "registered" else None
         held = aside(self.held_out) if self.held_out else None
-        found = settings_of(section, chosen, seed=self.seed, validation=held, own=own)
+        found = settings_of(section, method, seed=self.seed, validation=held, own=own)
         found.check_patience()
         return found
 
@@ -303,7 +303,7 @@ class Case:
                     raise TooFewSteps(problem)
             return np.concatenate([x for _, part in parts for x in part])
 
-        order = scheme(time.scheme).order
+        order = scheme(time.scheme, field="time.scheme").order
         self._chosen = accurate(
             predict, spec.start, spec.end, order, spec.tolerance, steps.FEWEST
         )

@@ -28,7 +28,7 @@ from npde_opt.errors import InputError, NpdeError
 from npde_opt.forward import Evolution, Steady
 from npde_opt.grids import Grid, check_indices
 from npde_opt.io.gridded import box_text
-from npde_opt.optimizers.interface import TAKE_BOUNDS
+from npde_opt.optimizers.interface import HEED_BOUNDS, TAKE_BOUNDS
 from npde_opt.parameters import ParameterSpace
 from npde_opt.restarts import Move
 
@@ -157,7 +157,7 @@ def _check_bounds(case: Case, space: ParameterSpace) -> None:
     bounded = [u.name for u in space.unknowns if np.isfinite(u.box).any()]
     if bounded and method not in TAKE_BOUNDS and not chosen:
         said = f"{method!r} for bounds of {', '.join(bounded)}"
-        raise InputError("optimizer.method", said, ", ".join(TAKE_BOUNDS))
+        raise InputError("optimizer.method", said, HEED_BOUNDS)
 
 
 def _move(on: OnGrid, move: Move) -> None:

@@ -68,8 +68,12 @@ def by_time(
     boxes = (times, *cells) if cells is not None else ()
     if cells is not None and thick(values.shape) == thick(boxes):
         return np.concatenate([v.ravel(order="F") for v in values.reshape(boxes)])
-    listed = f"{times * places} values by time and place, "
-    listed += f"or shape {(times, places)}: times x places"
+    listed = f"{times * places} values"
+    listed += (
+        f" by time and place, or shape {(times, places)}: times x places"
+        if times > 1
+        else ", one a place"
+    )
     if cells is not None and len(cells) > 1:
         listed += f", or {boxes}"
     near = hint(values.shape, (times, places), "[time, place]") or (

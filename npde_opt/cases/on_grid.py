@@ -308,7 +308,7 @@ class OnGrid:
             known,
             experiments,
             samplings,
-            scheme(time.scheme),
+            scheme(time.scheme, field="time.scheme"),
             times,
             storage or Storage(),
             bound=time.bound,

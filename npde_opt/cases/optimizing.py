@@ -12,6 +12,7 @@ from npde_opt.cases.typed import keys_of
 from npde_opt.errors import InputError
 from npde_opt.objective import Objective
 from npde_opt.optimizers import Settings
+from npde_opt.optimizers.interface import METHOD_NAMES
 from npde_opt.optimizers.validation import Validation
 
 SETTINGS = [f.name for f in fields(Settings) if f.name in keys_of(OptimizerSection)]
@@ -36,8 +37,12 @@ def settings_of(
     Raises:
         InputError: naming the key, for what cannot be.
     """
+    chosen = method or section.method
+    if chosen not in METHOD_NAMES:
+        key = "--optimizer" if method else "optimizer.method"
+        raise InputError(key, repr(chosen), ", ".join(METHOD_NAMES))
     given = {key: getattr(section, key) for key in SETTINGS}
-    given |= {"method": method or section.method, "betas": tuple(section.betas)}
+    given |= {"method": chosen, "betas": tuple(section.betas)}
     return Settings(**given, seed=seed, validation=validation, own=own)
 
 

@@ -20,7 +20,7 @@ from npde_opt.cases.replicates import check_replicates
 from npde_opt.cases.sections import CaseFile
 from npde_opt.cases.sought_tables import UnknownSection
 from npde_opt.cases.term_tables import AnySource, Source, Timed
-from npde_opt.cases.typed import known_keys, read, shown
+from npde_opt.cases.typed import as_dict, known_keys, read, shown
 from npde_opt.errors import InputError
 from npde_opt.forward.fused import FUSED
 from npde_opt.functions.parser import check_name
@@ -249,13 +249,13 @@ def _check_observations(table: CaseFile) -> None:
                 f"{where}.electrodes", True, "false, or a section [electrodes]"
             )
         if (o.times is None) != (table.time is None):
-            there, needed = (
-                ("nothing", "times") if o.times is None else ("given", "no times")
+            said = (
+                "the times at which states are seen, as the case has a section [time]"
+                if o.times is None
+                else "no times: without a section [time] the state is the steady one"
             )
-            other = "with" if o.times is None else "without"
-            raise InputError(
-                f"{where}.times", there, f"{needed} {other} a section [time]"
-            )
+            got = "nothing" if o.times is None else shown(as_dict(o.times))
+            raise InputError(f"{where}.times", got, said)
     check_replicates(table)
     if table.observation and all(o.held_out for o in table.observation):
         said = "false in one [[observation]] at least, which is fitted"

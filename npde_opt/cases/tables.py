@@ -230,11 +230,13 @@ def without_codes(
 
 def refuse_missing(field: str, path: Path, values: np.ndarray) -> None:
     """Raises InputError unless there is a value everywhere."""
-    count = int(np.isnan(values).sum())
-    if count:
-        raise InputError(
-            field, f"{count} missing values in {path.name}", "a value everywhere"
-        )
+    missing = np.argwhere(np.isnan(values))
+    if len(missing):
+        first = [int(i) for i in missing[0]]
+        at = f", the first at {first} (from 0)" if first else ""
+        many = "value" if len(missing) == 1 else "values"
+        said = f"{len(missing)} missing {many} in {path.name}{at}"
+        raise InputError(field, said, "a value everywhere")
 
 
 def _text(field: str, path: Path, spec: Record, used: Used | None) -> np.ndarray:

@@ -293,12 +293,9 @@ def check_coefficients(table: CaseFile, used: set[str], dim: int) -> None:
     for name in unknown:
         if name not in used:
             seen = ", ".join(sorted(used)) or "there is none"
+            said = "a name that no term, initial state, source or boundary value reads"
             allowed = f"a coefficient of theirs: {seen}"
-            raise InputError(
-                f"unknown.{name}",
-                "in no term, initial state, source or boundary value",
-                allowed,
-            )
+            raise InputError(f"unknown.{name}", said, allowed)
     derived = table.equation.derived.items()
     figures = [(f"equation.derived.{key}", text) for key, text in derived]
     asked = enumerate(table.posterior.quantities)
@@ -306,12 +303,13 @@ def check_coefficients(table: CaseFile, used: set[str], dim: int) -> None:
     used |= {n for key, text in figures for n in _names(text, key, dim)}
     for name in table.equation.known:
         if name not in used:
-            seen = (
-                ", ".join(sorted(used - set(unknown)))
-                or "nothing: no name stands there"
+            said = (
+                "a name that no term, initial state, source, boundary value or derived "
+                "figure reads"
             )
-            said = "in no term, initial state, source, boundary value or derived figure"
-            raise InputError(f"equation.known.{name}", said, seen)
+            seen = ", ".join(sorted(used - set(unknown)))
+            allowed = f"a coefficient of theirs: {seen or 'all are unknowns'}"
+            raise InputError(f"equation.known.{name}", said, allowed)
 
 
 def _texts(table: CaseFile) -> Iterator[tuple[str, str]]:

@@ -20,7 +20,13 @@ from npde_opt.forward.chain import Adjoint, Chain, StepCounts, Trajectory, Visit
 from npde_opt.forward.coefficients import check_coefficients, known_values
 from npde_opt.forward.columns import Batch, Columns, blocks
 from npde_opt.forward.equation import Equation
-from npde_opt.forward.experiment import Driving, Experiment, check_values, looked_at
+from npde_opt.forward.experiment import (
+    Driving,
+    Experiment,
+    check_sources,
+    check_values,
+    looked_at,
+)
 from npde_opt.forward.fused import APPLIES, FusedEuler, dtype_of, fused
 from npde_opt.forward.groups import treated
 from npde_opt.forward.guard import Guard, Lookout, Refusal
@@ -117,6 +123,7 @@ class Evolution:
         check_coefficients(space, equation, self.known, self.initials, terms, zero=True)
         self.times = with_stops(self.times, *self._stops(terms, samplings))
         check_values(self.driving, self.known, looked_at(self.times), space.blocks)
+        check_sources(terms, self.known, space.blocks)
         self.part = LinearPart(equation)
         reuse = reuse_in(self.times, len(self.experiments))
         self.solvers = StepSolvers(self.part, prefix, recipe, reuse=reuse)

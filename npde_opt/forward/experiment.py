@@ -162,6 +162,36 @@ def _wrong_values(profile: Profile, k: Coefficients, times: np.ndarray) -> bool:
     )
 
 
+def check_sources(
+    terms: Iterable[Reader],
+    k: Coefficients,
+    unknown: Iterable[str],
+    prefix: str | None = None,
+) -> None:
+    """Raises where the text of a source is not finite in an active cell, as 1/x at x = 0 or the
+    root of a negative number. Collective.
+
+    Args:
+        terms: all of the equation and of its experiments.
+        unknown, prefix: as of `check_values`.
+    """
+    names, seen = set(unknown), dict.fromkeys(t for t in terms if isinstance(t, Source))
+    for source in seen:
+        text = source.text
+        if text is None or names.isdisjoint(text.parameters) == (prefix is not None):
+            continue
+        grid = source.grid
+        shape = np.broadcast_to(source.at(k).shape, grid.local_shape)
+        own = float(np.count_nonzero(~np.isfinite(shape[grid.active])))
+        wrong = int(reductions.total(grid.comm, own))
+        if not wrong:
+            continue
+        said = f"{text.texts[0]!r}, not finite in {wrong} active cells"
+        if prefix is None:
+            raise InputError(source.key, said, "finite values")
+        raise SolverError(prefix, f"{source.key} is {said}", "Bound the parameters.")
+
+
 def each_side(
     equation: Equation, boundary: Boundaries, key: str
 ) -> Iterator[tuple[int, str, Value, str]]:

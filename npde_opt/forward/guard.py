@@ -123,10 +123,9 @@ class Guard:
 
     def check_start(self, u: np.ndarray) -> None:
         if not self._finite([u]):
-            problem, allowed = (
-                "a state that is not finite",
-                "finite values in all active cells",
-            )
+            cells = not_finite(self.grid, self.equation.species, u)
+            allowed = "finite values in all active cells"
+            problem = f"a state that is not finite ({cells})"
             self.refuse("initial", problem, allowed, "Bound the parameters.")
 
     def bound_from(self, stepper: Stepper, start: np.ndarray) -> float:

@@ -97,11 +97,11 @@ SCHEMES: dict[str, Scheme] = {
 }
 
 
-def scheme(name: str, value: float | None = None) -> Scheme:
-    """A scheme by name, the theta schemes optionally with another theta. Raises InputError for
-    unknown ones."""
+def scheme(name: str, value: float | None = None, field: str = "scheme") -> Scheme:
+    """A scheme by name, the theta schemes optionally with another theta. Raises InputError, naming
+    `field`, for unknown ones."""
     if name not in SCHEMES:
-        raise InputError("scheme", repr(name), ", ".join(SCHEMES))
+        raise InputError(field, repr(name), ", ".join(SCHEMES))
     if value is None:
         return SCHEMES[name]
     if name not in ("imex-theta", "crank-nicolson") or not 0 < value <= 1:

@@ -23,7 +23,12 @@ from npde_opt.errors import InputError, SolverError
 from npde_opt.forward.coefficients import check_coefficients, known_values
 from npde_opt.forward.columns import Columns, blocks
 from npde_opt.forward.equation import Equation
-from npde_opt.forward.experiment import Driving, Experiment, check_values
+from npde_opt.forward.experiment import (
+    Driving,
+    Experiment,
+    check_sources,
+    check_values,
+)
 from npde_opt.forward.groups import Group
 from npde_opt.forward.initial import InitialState
 from npde_opt.forward.interface import Counters, check_alike
@@ -99,6 +104,7 @@ class Steady:
             space, equation, self.known, self.initials, terms, zero=False
         )
         check_values(self.driving, self.known, np.zeros(1), space.blocks)
+        check_sources(terms, self.known, space.blocks)
         (check_fixed if mean is None else check_free)(self.grid, self._held())
         own = [samplings if e.samplings is None else e.samplings for e in experiments]
         self.observed = Observations(self.grid, equation.species, (), own)
@@ -255,6 +261,8 @@ class Linearization:
         self.linear = LinearPoint(forward.part, self.k)
         self.linear.check(forward.prefix)
         check_values(forward.driving, self.k, np.zeros(1), names, forward.prefix)
+        own = (t for d in forward.driving for t in d.terms)
+        check_sources([*equation.terms, *own], self.k, names, forward.prefix)
         asked = set(self.members)
         parts = [tuple(e for e in members if e in asked) for members in forward.blocks]
         self.blocks = [

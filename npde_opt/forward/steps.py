@@ -25,8 +25,9 @@ class TooFewSteps(Exception):
 def equal(start: float, end: float, steps: int) -> np.ndarray:
     """steps + 1 times."""
     if steps < 1 or not end > start:
+        allowed = "an end after the start and at least one step"
         raise InputError(
-            "times", (start, end, steps), "an end after the start and at least one step"
+            "time.times", f"{steps} steps from {start:g} to {end:g}", allowed
         )
     fits("time.times.steps", steps, STEP_BYTES, "steps")
     return np.linspace(start, end, steps + 1)
@@ -40,11 +41,11 @@ def doubling(start: float, first: float, end: float, repeats: int) -> np.ndarray
     hierarchy.
     """
     if not (first > 0 and end > start and repeats > 0):
-        raise InputError(
-            "times",
-            (start, first, end, repeats),
-            "an end after the start, a positive step and repeats",
+        said = (
+            f"{repeats} steps of {first:g}, then longer ones, from {start:g} to {end:g}"
         )
+        allowed = "an end after the start, a positive step and repeats"
+        raise InputError("time.times", said, allowed)
     parts: list[np.ndarray] = []
     at, dt, slack = start, first, 1e-9 * (end - start)
     while at < end - slack:

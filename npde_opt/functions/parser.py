@@ -7,6 +7,7 @@ of it is ever run as code.
 from __future__ import annotations
 
 import ast
+import difflib
 import functools
 import keyword
 import math
@@ -264,11 +265,23 @@ class Parser:
             and type(node.value) in (int, float)
         ):
             return []
-        hint = "where(condition, a, b), " if isinstance(node, ast.IfExp) else ""
+        hint = self._hint(node)
         own = ", ".join(self.functions)
         raise self.refuse(
             self._piece(node), hint + ALLOWED + (own and f", {own}"), node
         )
+
+    def _hint(self, node: ast.expr) -> str:
+        """What was perhaps meant by a node that is not of the language."""
+        if isinstance(node, ast.IfExp):
+            return "where(condition, a, b), "
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitXor):
+            return "a**b for a power, "
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            known = [*FUNCTIONS, *self.functions]
+            near = difflib.get_close_matches(node.func.id, known, 1)
+            return f"{near[0]}(...), " if near else ""
+        return ""
 
     def _compared(self, node: ast.Compare) -> list[ast.expr]:
         """What is compared. & | ~ bind tighter than comparisons: a < b & c < d is a < (b & c) < d,

@@ -243,7 +243,7 @@ class Ending:
         elif reason > 0 and reason != Reason.CONVERGED_STEPTOL:
             return "converged", f"gradient norm {norm:.3e} (TAO: {name})"
         more = [self.to_gain()] if decides else []
-        if self.point.rejected is not None:
-            more.append(f"the last trial point was rejected ({self.point.rejected})")
+        if self.point.refused is not None:
+            more.append(wording.refused(self.point.refusals, self.point.refused))
         share = norm / (self.meta["gradient_norm_initial"] or 1.0)
         return "stalled", wording.stalled(name, norm, share, more)

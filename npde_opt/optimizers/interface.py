@@ -27,11 +27,14 @@ METHODS = {
 }
 """The method names and the TAO types behind them."""
 EPOCHS = ("adam", "adamw")
-TAKE_BOUNDS = ("bounded-lbfgs", "bqnkls", "bntr", "ncg", *EPOCHS)
 """Methods without a line search, of which an iteration is an epoch: TAO types in Python."""
+TAKE_BOUNDS = ("bounded-lbfgs", "bqnkls", "bntr", "ncg", *EPOCHS)
+HEED_BOUNDS = f"{', '.join(TAKE_BOUNDS)}; or any with the transform 'bounded'"
+"""What is allowed where parameters have bounds, in error messages."""
 SCHEDULES = ("constant", "cosine", "step")
 REGISTERED = "registered"
 """The method of a class of the user's, see own.py."""
+METHOD_NAMES = (*METHODS, *EPOCHS, REGISTERED)
 WEIGHT_DECAY = 0.01
 """Of AdamW, where none is given."""
 RTOL = 1e-6
@@ -190,9 +193,8 @@ class Settings:
     own: Callable[[Objective], object] | None = None
 
     def __post_init__(self) -> None:
-        if self.method not in (*METHODS, *EPOCHS, REGISTERED):
-            allowed = ", ".join((*METHODS, *EPOCHS, REGISTERED))
-            raise InputError("method", repr(self.method), allowed)
+        if self.method not in METHOD_NAMES:
+            raise InputError("method", repr(self.method), ", ".join(METHOD_NAMES))
         if (self.method == REGISTERED) != (self.own is not None):
             said = f"{self.method!r} with own = {self.own}"
             raise InputError("method", said, "own with 'registered', and only there")

@@ -163,7 +163,8 @@ class Point:
 
     Collective. `iterate` is the last accepted point; `accepted` its value, from which the
     substitute for infinite values is made. A trial point farther than FARTHEST from `iterate` gets
-    that substitute too.
+    that substitute too. `rejected` is why the last trial point has no state, None where it has one;
+    `refusals` counts all that had none, `refused` is why the last of these had none.
     """
 
     def __init__(self, objective: Objective, m: PETSc.Vec):
@@ -173,6 +174,8 @@ class Point:
         self.accepted: float | None = None
         self.failure: BaseException | None = None
         self.rejected: SolverError | None = None
+        self.refused: SolverError | None = None
+        self.refusals = 0
         numbers = getattr(objective, "numbers", None)
         self.tally = Tally(1 if numbers is None else len(numbers))
         self._m = m.duplicate()
@@ -244,13 +247,15 @@ class Point:
             return self.accepted + 10.0 * (abs(self.accepted) or 1.0)
         at = self.at(m)
         value, self.rejected = at.value, at.error
+        if at.error is not None:
+            self.refused, self.refusals = at.error, self.refusals + 1
         if math.isfinite(value):
             return value
         if self.accepted is None:
             raise at.error or SolverError(
                 "tao_",
                 f"the objective is {value} at the initial parameters",
-                "Start elsewhere.",
+                "Start elsewhere, and look at the units of the data and of sigma.",
             )
         return self.accepted + 10.0 * (abs(self.accepted) or 1.0)
 

@@ -17,7 +17,7 @@ from npde_opt.errors import InputError
 from npde_opt.optimizers.adam import Adam
 from npde_opt.optimizers.directions import LBFGS, NewtonCG
 from npde_opt.optimizers.initial_hessian import InitialHessian
-from npde_opt.optimizers.interface import EPOCHS, METHODS, TAKE_BOUNDS, Settings
+from npde_opt.optimizers.interface import EPOCHS, HEED_BOUNDS, METHODS, Settings
 from npde_opt.optimizers.own import OwnDirection
 from npde_opt.optimizers.point import Point, everyone
 from npde_opt.petsc_options import from_options
@@ -214,7 +214,7 @@ class Solver:
             return
         if self.type not in BOUNDED:
             said = f"'{self.settings.method}' for parameters with bounds"
-            raise InputError("method", said, ", ".join(TAKE_BOUNDS))
+            raise InputError("method", said, HEED_BOUNDS)
         self.tao.setVariableBounds(self.bounds)
 
     def set_regularization(self) -> None:

@@ -70,6 +70,12 @@ def at_last_iteration(limit: int, missing: Sequence[str]) -> str:
     return f"{', and '.join(missing)}; to go on raise max_iterations (now {limit})"
 
 
+def refused(count: int, last: object) -> str:
+    """Of trial points that have no state, which may be why no step helped."""
+    were = "trial point was" if count == 1 else "trial points were"
+    return f"{count} {were} rejected, the last one as {str(last).rstrip('.')}"
+
+
 def stalled(tao: str, gradient_norm: float, share: float, more: Sequence[str]) -> str:
     """Of a run that found no lower objective though there is one."""
     norm = f"the gradient norm is {gradient_norm:.3e}, {share:.1e} of its first value"

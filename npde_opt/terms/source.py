@@ -50,14 +50,14 @@ class Source(Term):
         field: str = "source",
         shape_key: str = "shape",
     ):
-        self.field = field
+        self.field, self.key = field, f"{field}.{shape_key}"
         self.grid, self.count, self.channel = (
             grid,
             len(names),
             channel_of(names, species, f"{field}.species"),
         )
         self.text = (
-            Expressions([shape], AXES[: grid.dim], f"{field}.{shape_key}")
+            Expressions([shape], AXES[: grid.dim], self.key)
             if isinstance(shape, str)
             else None
         )

@@ -359,7 +359,7 @@ def test_errors_of_evolution_cases_are_all_named(folder, capsys):
             "x,y,rate,experiment\n0.5,0.5,2,1\n0.1,0.2,-1,3\n",
             "1, 2, ..., none left out",
         ),
-        ("x,y,rate\n0.5,0.5,\n", "missing values in wells.csv"),
+        ("x,y,rate\n0.5,0.5,\n", "1 missing value in wells.csv, the first at [0, 2]"),
         ("x,y,rate\n0.5,0.5,2 m3\n", "wells.csv, line 2: got '2 m3'"),
     ],
 )

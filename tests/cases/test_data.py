@@ -313,5 +313,7 @@ def test_tables_of_steady_cases(tmp_path):
         "sigma = 0.01", "sigma = { file = 'a.csv', column = 'error' }"
     )
     np.testing.assert_array_equal(prepared(tmp_path, one)[1].sigma, [[0.1, 0.2]])
-    with pytest.raises(InputError, match="missing values in a.csv"):
+    with pytest.raises(
+        InputError, match=r"missing values? in a.csv, the first at \[\d"
+    ):
         prepared(tmp_path, one.replace("column = 'x'", "column = 'second'"))

@@ -37,6 +37,8 @@ def test_by_time():
         by_time("d", maps, 2, 12, (4, 3)), np.concatenate(flat)
     )
     np.testing.assert_array_equal(by_time("d", maps[0], 1, 12, (4, 3)), flat[0])
+    with pytest.raises(InputError, match=r"\(11,\); allowed: 12 values, one a place$"):
+        by_time("d", np.zeros(11), 1, 12, None)
     for shape in ((12, 2), (2, 3, 4), (4, 6), (23,)):
         with pytest.raises(InputError, match="times x places") as error:
             by_time("d", np.zeros(shape), 2, 12, (4, 3))

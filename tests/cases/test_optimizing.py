@@ -102,6 +102,7 @@ def test_every_key_reaches_the_settings(tmp_path):
         ),
         (('"adamw"', '"adam"'), "weight_decay: got 0.0 with method 'adam'"),
         (('"step"', '"linear"'), "optimizer.schedule"),
+        (('"adamw"', '"adamm"'), "optimizer.method: got 'adamm'; allowed: newton, "),
         (("batch = 1", "batch = 0"), "optimizer.batch"),
         (("[0.8, 0.99]", "[0.8, 1.0]"), "betas"),
     ],
@@ -109,3 +110,8 @@ def test_every_key_reaches_the_settings(tmp_path):
 def test_what_is_wrong_is_told_by_its_key(tmp_path, change, text):
     with pytest.raises(InputError, match=text):
         case_of(tmp_path, CASE.replace(*change))
+
+
+def test_a_method_of_the_command_line_is_told_by_its_option(tmp_path):
+    with pytest.raises(InputError, match="--optimizer: got 'adamm'; allowed: newton"):
+        case_of(tmp_path, CASE).settings("adamm")

@@ -206,7 +206,7 @@ OBSERVATIONS = {
     "observation[0].electrodes: got True; allowed: false, or a section [electrodes]": {
         "observation": [{"electrodes": True}]
     },
-    "observation[0].times: got given; allowed: no times without a section [time]": observed(
+    "observation[0].times: got [1.0]; allowed: no times: without a section [time]": observed(
         times=[1.0]
     ),
     "misfit.kind: got 'correlated'; allowed: a section [time]": {
@@ -231,9 +231,8 @@ def test_what_is_wrong_in_an_observation_is_named(message):
 
 def test_observations_of_an_evolution_have_times():
     text = refused(EVOLUTION, observed())
-    assert (
-        text
-        == "observation[0].times: got nothing; allowed: times with a section [time]"
+    assert text.startswith(
+        "observation[0].times: got nothing; allowed: the times at which states are seen"
     )
 
 

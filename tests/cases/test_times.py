@@ -8,7 +8,7 @@ import pytest
 from mpi4py import MPI
 
 from npde_opt.cases import load_case
-from npde_opt.cases.equation_tables import AccurateSteps
+from npde_opt.cases.equation_tables import AccurateSteps, EqualSteps
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError
 
@@ -112,6 +112,18 @@ def test_steps_are_chosen_by_accuracy():
         case.choose_steps(Ensemble.split(MPI.COMM_WORLD, size, case.experiment_count))
         sizes.append(case.times().size - 1)
     assert 8 <= sizes[0] < sizes[1] <= 512
+
+
+def test_what_is_wrong_with_steps_is_told_by_its_key():
+    case = wells()
+    case.table.time.times = EqualSteps(end=-1.0, steps=8)
+    said = "time.times: got 8 steps from 0 to -1; allowed: an end after the start"
+    with pytest.raises(InputError, match=said):
+        case.times()
+    case.table.time.times = AccurateSteps(end=0.6, tolerance=1e-2)
+    case.table.time.scheme = "rk4"
+    with pytest.raises(InputError, match="time.scheme: got 'rk4'; allowed: expl"):
+        case.choose_steps(Ensemble.split(MPI.COMM_WORLD, 1, case.experiment_count))
 
 
 def test_an_observation_after_the_end_is_said_where_steps_are_chosen():

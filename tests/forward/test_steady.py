@@ -5,12 +5,12 @@ import pytest
 from mpi4py import MPI
 from petsc4py import PETSc
 
-from npde_opt.errors import InputError
+from npde_opt.errors import InputError, SolverError
 from npde_opt.forward import Equation, Experiment, Steady
 from npde_opt.grids import Boundary, Grid
 from npde_opt.observations import at_points
 from npde_opt.parameters import ParameterSpace, Unknown
-from npde_opt.terms import Advection, Diffusion, Reaction
+from npde_opt.terms import Advection, Diffusion, Reaction, Source
 from npde_opt.verify import manufactured_order
 
 SIZES = {1: (16, 32, 64), 2: (8, 16, 32), 3: (6, 12)}
@@ -275,3 +275,27 @@ def test_a_singular_operator_and_missing_coefficients_are_refused():
             [Experiment(load=np.zeros((4, 4)))],
             [seen],
         )
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize("text", ["sqrt(x - 0.5)", "1/(x - 0.0625)", "c*log(x - 0.5)"])
+def test_a_source_that_is_not_finite_is_named(text):
+    """1/(x - 0.0625) in the one cell with its middle there; the others in half of the cells."""
+    grid = Grid((8,), boundaries={"x-": "dirichlet"})
+    space = ParameterSpace(grid, [Unknown("D", "log"), Unknown("a", "log")])
+    terms = [Diffusion(grid, "D"), Source(grid, ("u",), "u", text, field="terms[1]")]
+    cells = 1 if text.startswith("1/") else 4
+    message = f"not finite in {cells} active cells; allowed: finite values"
+    with pytest.raises(InputError, match=rf"terms\[1\].shape: got .*{message}"):
+        Steady(space, Equation(grid, [*terms, Reaction(grid, "a")]), {"c": 1.0}, [])
+
+
+def test_a_source_that_a_trial_point_makes_infinite_is_a_rejected_step():
+    grid = Grid((8,), boundaries={"x-": "dirichlet"})
+    space = ParameterSpace(grid, [Unknown("D", "log"), Unknown("a", "identity")])
+    source = Source(grid, ("u",), "u", "sqrt(a - x)", field="terms[1]")
+    equation = Equation(grid, [Diffusion(grid, "D"), source])
+    forward = Steady(space, equation, {}, [Experiment()])
+    m = space.from_values({"D": 1.0, "a": 0.5})
+    with pytest.raises(SolverError, match=r"terms\[1\].shape is .* in 4 active cells"):
+        forward.linearize(m)
