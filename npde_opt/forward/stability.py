@@ -327,7 +327,7 @@ class Limits:
         if dt <= limit * (1 + 1e-9):
             return None
         step = f"a step of {dt:.4g} by {self.scheme.name}"
-        return f"{step}, which exceeds the stability limit {limit:.4g} of {what}"
+        return f"{step} exceeds the stability limit {limit:.4g} of {what}"
 
     @property
     def depends_on_state(self) -> bool:
