@@ -13,10 +13,11 @@ from mpi4py import MPI
 
 from npde_opt.aliases import Record
 from npde_opt.capacity import fits
-from npde_opt.cases.fields import evaluate
+from npde_opt.cases.fields import evaluate_part
 from npde_opt.cases.grid_tables import BoundaryKind, Growing
 from npde_opt.cases.outside import REFUSE, OwnCells, Settled, settled
-from npde_opt.cases.resampling import resample
+from npde_opt.cases.parts import Part, even
+from npde_opt.cases.resampling import Resampling
 from npde_opt.cases.sections import CaseFile
 from npde_opt.cases.sources import Sources
 from npde_opt.errors import InputError, collective
@@ -105,23 +106,32 @@ class Domain:
             for o, x, n in zip(origin, extent, shape, strict=True)
         ]
 
-    def mask(self, edges: list[np.ndarray]) -> np.ndarray | None:
-        """Active cells [i, j, k], None where all are."""
+    def mask(self, part: Part) -> np.ndarray | None:
+        """Active cells [i, j, k] of a part, but for `grid.keep`; None where all are. Collective."""
         grid = self.table.grid
         if grid.active is not None:
-            mask = evaluate("grid.active", grid.active, edges, self.sources) > 0.5
-        elif self.sources.edges:
-            mask = (
-                resample(self.sources.voxels["mask"], self.sources.edges, edges) > 0.5
-            )
-        else:
+            found = evaluate_part("grid.active", grid.active, part, self.sources)
+            return np.asarray(found > 0.5)
+        if self.sources.edges:
+            way = Resampling(self.sources.edges, part, nearest=False)
+            return np.asarray(way(self.sources.voxels("mask", way.window)) > 0.5)
+        return None
+
+    def active(self, edges: list[np.ndarray], comm: MPI.Intracomm) -> Mask | None:
+        """Active cells between edges, in even boxes; None where all are. Collective."""
+        layout = even([e.size - 1 for e in edges], comm)
+        own = self.mask(Part(edges, layout.box, comm))
+        if own is None:
             return None
-        periodic = [
-            self.boundaries[a + "-"].kind == "periodic" for a in AXES[: self.dim]
-        ]
-        if grid.keep == "largest":
-            return largest_pocket(Mask.alone(mask), periodic).owned
+        mask = Mask(comm, layout, np.asfortranarray(own)).counted()
+        if self.table.grid.keep == "largest":
+            return largest_pocket(mask, self.periodic)
         return mask
+
+    @property
+    def periodic(self) -> list[bool]:
+        """By axis."""
+        return [self.boundaries[a + "-"].kind == "periodic" for a in AXES[: self.dim]]
 
     def settled(
         self, kind: str, at: np.ndarray, names: str | Sequence[str], what: str
@@ -142,12 +152,8 @@ class Domain:
     @cached_property
     def cells(self) -> OwnCells:
         """Of the case's own grid."""
-        periodic = [
-            self.boundaries[a + "-"].kind == "periodic" for a in AXES[: self.dim]
-        ]
-        whole = self.mask(self.edges)
-        mask = None if whole is None else Mask.alone(whole)
-        return OwnCells(tuple(self.edges), mask, tuple(periodic))
+        mask = self.active(self.edges, MPI.COMM_SELF)
+        return OwnCells(tuple(self.edges), mask, tuple(self.periodic))
 
     def grid(self, comm: MPI.Intracomm, edges: list[np.ndarray] | None = None) -> Grid:
         """The case's grid, or one of other edges over the same box. Collective."""
@@ -159,7 +165,7 @@ class Domain:
                 shape,
                 edges=edges,
                 boundaries=self.boundaries,
-                active=self.mask(edges),
+                active=self.active(edges, comm),
                 radial=self.table.grid.geometry == "radial",
                 comm=comm,
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 
 import numpy as np
+from mpi4py import MPI
 
 from npde_opt.cases.domain import Domain
 from npde_opt.cases.experiment_tables import ElectrodesSection
@@ -62,9 +63,10 @@ class Electrodes:
         e = self.section
         assert e.count is not None
         edges = self.domain.sources.edges or self.domain.edges
-        mask = self.domain.mask(edges)
-        if mask is None:
-            mask = np.ones([x.size - 1 for x in edges], bool)
+        found = self.domain.active(edges, MPI.COMM_SELF)
+        mask = (
+            np.ones([x.size - 1 for x in edges], bool) if found is None else found.owned
+        )
         if self.domain.dim == 2:
             return outline(mask, edges, e.count, e.radius)
         rings = []

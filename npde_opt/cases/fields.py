@@ -4,13 +4,17 @@ benchmark fields."""
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
+from mpi4py import MPI
 
+from npde_opt import reductions
 from npde_opt.aliases import Plain, Record
+from npde_opt.cases.parts import Part
 from npde_opt.cases.pictures import picture
 from npde_opt.cases.placing import cells, place
-from npde_opt.cases.resampling import cell_of, nearest_values, resample
+from npde_opt.cases.resampling import Resampling, cell_of
 from npde_opt.cases.sources import Log, Sources
 from npde_opt.cases.tables import (
     COLUMN_KEYS,
@@ -24,12 +28,13 @@ from npde_opt.cases.tables import (
     without_codes,
 )
 from npde_opt.cases.typed import as_dict
-from npde_opt.errors import InputError
+from npde_opt.errors import InputError, collective
 from npde_opt.functions.text import evaluate_text
 from npde_opt.grids import AXES, along
-from npde_opt.io.fields import READERS, read_gridded
+from npde_opt.io.fields import READERS, open_stored, read_gridded, read_window
 from npde_opt.io.gridded import Gridded, box_text
-from npde_opt.io.missing import Used
+from npde_opt.io.missing import Used, may_be_missing
+from npde_opt.io.stored import Mapped, Stored, Window
 
 MODES = 16
 
@@ -45,19 +50,21 @@ def tissue(fractions: dict[str, np.ndarray], values: dict[str, float]) -> np.nda
     )
 
 
-def lognormal(
-    centers: list[np.ndarray], lengths: list[float], contrast: float, seed: int
-) -> np.ndarray:
+def lognormal(part: Part, contrast: float, seed: int) -> np.ndarray:
     """exp(g) with g = sum_ij a_ij cos(pi i x) cos(pi j y) / (1 + i^2 + j^2), scaled to max / min =
-    contrast."""
-    dim = len(centers)
+    contrast over all cells. Collective."""
+    dim = len(part.edges)
     a = np.random.default_rng(seed).standard_normal((MODES,) * dim)
     modes = np.arange(MODES)
     out = a / (1 + sum(along(modes, d, dim) ** 2 for d in range(dim)))
-    for d, (c, length) in enumerate(zip(centers, lengths, strict=True)):
-        basis = np.cos(np.pi * np.outer((c - c[0]) / length, modes))
+    for d, (e, cells_here) in enumerate(zip(part.edges, part.box, strict=True)):
+        centers, length = (e[1:] + e[:-1]) / 2, e[-1] - e[0]
+        away = (centers[cells_here] - centers[0]) / length
+        basis = np.cos(np.pi * np.outer(away, modes))
         out = np.moveaxis(np.tensordot(basis, out, axes=(1, d)), 0, d)
-    return np.exp(out * np.log(contrast) / (out.max() - out.min()))
+    ends = np.array([out.max(initial=-np.inf), -out.min(initial=np.inf)])
+    high, minus_low = reductions.largest(part.comm, ends)
+    return np.exp(out * np.log(contrast) / (high + minus_low))
 
 
 def evaluate(
@@ -67,50 +74,127 @@ def evaluate(
     sources: Sources,
     nearest: bool = False,
 ) -> np.ndarray:
-    """Global array [i, j, k] of a field's specification on the cells of `edges`; arrays are
-    resampled by volume, or at the middles of the cells (`nearest`, for labels)."""
+    """All values [i, j, k] on the cells of `edges`, by this rank alone: see `evaluate_part`."""
+    return evaluate_part(field, spec, Part.whole(edges), sources, nearest)
+
+
+def evaluate_part(
+    field: str, spec: Plain, part: Part, sources: Sources, nearest: bool = False
+) -> np.ndarray:
+    """The values [i, j, k] of a field's specification on the cells of a part; arrays are resampled
+    by volume, or at the middles of the cells (`nearest`, for labels). Collective.
+
+    Of files whose values lie there as they are (see `open_stored`) each rank reads its own window.
+    Others are read by the first rank, which sends the others theirs.
+    """
     if isinstance(spec, list):
         raise InputError(field, spec, "a number or a field; a list is a history's")
-    found, number = None, isinstance(spec, int | float)
+    number = isinstance(spec, int | float)
     spec = {"value": spec} if number else as_dict(spec)
+    with collective(part.comm):
+        values, head = _values(field, spec, part, sources, nearest)
+        values = values * spec.get("scale", 1.0)
+        if "clip" in spec:
+            low, high = spec["clip"]
+            if low > high:
+                allowed = "[lo, hi] with lo <= hi"
+                raise InputError(f"{field}.clip", spec["clip"], allowed)
+            values = np.clip(values, low, high)
+    wrong = reductions.total(part.comm, float((~np.isfinite(values)).sum()))
+    if wrong:
+        said = f"{int(wrong)} values that are not finite"
+        raise InputError(field, said, "finite values")
+    origin = "" if number else next(iter(spec))
+    if head is not None:
+        origin = spec["file"]
+    shape, box = (part.cells, "") if head is None else (head.shape, head.box)
+    if "picture" not in spec:
+        sources.log.note(field, origin, values, shape, box, part.comm)
+    return np.asfortranarray(values)
+
+
+def _values(
+    field: str, spec: Record, part: Part, sources: Sources, nearest: bool
+) -> tuple[np.ndarray, Stored | None]:
+    """Before they are scaled and clipped, and the head of the file that they are from."""
     if "expression" in spec:
-        values = expression(field, spec["expression"], edges)
-    elif "mni152" in spec:
+        return expression(field, spec["expression"], part), None
+    if "lognormal" in spec:
+        options = {"contrast": 1000.0, "seed": 0} | spec["lognormal"]
+        return lognormal(part, options["contrast"], options["seed"]), None
+    if "picture" in spec:
+        return picture(field, spec, part, sources), None
+    if "mni152" in spec:
         if not sources.edges:
             allowed = "another field, or domain.mni152 = 'volume' or 'slice'"
             raise InputError(field, "mni152", allowed)
-        values = resample(tissue(sources.voxels, spec["mni152"]), sources.edges, edges)
-    elif "lognormal" in spec:
-        options = {"contrast": 1000.0, "seed": 0} | spec["lognormal"]
-        centers = [(e[1:] + e[:-1]) / 2 for e in edges]
-        values = lognormal(
-            centers, [e[-1] - e[0] for e in edges], options["contrast"], options["seed"]
-        )
-    elif "file" in spec:
-        found = read_file(field, spec, sources)
-        native, box = place(field, spec, found, edges, sources)
-        values = (nearest_values if nearest else resample)(native, box, edges)
-    elif "picture" in spec:
-        values = picture(field, spec, edges, sources)
-    else:
-        values = np.full(cells(edges), float(spec["value"]), order="F")
-    values = values * spec.get("scale", 1.0)
-    if "clip" in spec:
-        low, high = spec["clip"]
-        if low > high:
-            raise InputError(f"{field}.clip", spec["clip"], "[lo, hi] with lo <= hi")
-        values = np.clip(values, low, high)
-    if not np.isfinite(values).all():
-        raise InputError(
-            field,
-            f"{int((~np.isfinite(values)).sum())} values that are not finite",
-            "finite values",
-        )
-    if found is not None:
-        sources.log.note(field, spec["file"], values, found.values.shape, found.box)
-    else:
-        sources.log.note(field, "" if number else next(iter(spec)), values)
-    return np.asfortranarray(values)
+        way = Resampling(sources.edges, part, nearest=False)
+        names = ("grey", "white")
+        there = {name: sources.voxels(name, way.window) for name in names}
+        return way(tissue(there, spec["mni152"])), None
+    if "file" in spec:
+        return _of_file(field, spec, part, sources, nearest)
+    return np.full(part.shape, float(spec["value"]), order="F"), None
+
+
+def _of_file(
+    field: str, spec: Record, part: Part, sources: Sources, nearest: bool
+) -> tuple[np.ndarray, Stored]:
+    """Collective."""
+    stored = _stored(field, spec, sources)
+    if stored is not None:
+        path = sources.find(field, spec["file"])
+        shape, box = place(field, spec, stored, part.edges, sources)
+        way = Resampling(box, part, nearest)
+        with of_key(field):
+            found, rounding = read_window(
+                path, stored, shape, way.window, spec.get("part")
+            )
+        # What is odd is told by who sees all of it.
+        plain = np.isfinite(found).all()
+        if plain and spec.get("missing") is None:
+            plain = not may_be_missing(found, rounding).any()
+        if reductions.everywhere(part.comm, bool(plain)):
+            return way(found), stored
+    comm, whole, head = part.comm, None, None
+    with collective(comm):
+        if comm.rank == 0:
+            whole = read_file(field, spec, sources)
+            head = Mapped.of(whole).head
+    head = comm.bcast(head, root=0)
+    assert head is not None
+    shape, box = place(field, spec, head, part.edges, sources)
+    way = Resampling(box, part, nearest)
+    values = None if whole is None else whole.values.reshape(shape, order="F")
+    return way(scattered(comm, values, way.window)), head
+
+
+def _stored(field: str, spec: Record, sources: Sources) -> Stored | None:
+    """The array of a file of which windows can be read, and which is nothing but values."""
+    path = sources.find(field, spec["file"])
+    if is_table(path) or spec.get("missing") not in (None, []):
+        return None
+    if (COLUMN_KEYS - {"missing"}) & set(given(spec)):
+        return None
+    with of_key(field):
+        found = open_stored(path, spec.get("key"))
+    if found is not None and found.dtype.kind not in "fiub" and not spec.get("part"):
+        return None
+    return found
+
+
+def scattered(
+    comm: MPI.Intracomm, whole: np.ndarray | None, window: Window
+) -> np.ndarray:
+    """A window of an array that the first rank has. Collective."""
+    windows = comm.gather(window, root=0)
+    if comm.rank:
+        found: np.ndarray = comm.recv(source=0)
+        return found
+    assert whole is not None and windows is not None
+    for rank, other in enumerate(windows[1:], start=1):
+        comm.send(np.array(whole[other]), rank)
+    return whole[window]
 
 
 def read_file(field: str, spec: Record, sources: Sources) -> Gridded:
@@ -187,42 +271,46 @@ def _rows_of_cells(
     return order
 
 
-def expression(field: str, text: str, edges: list[np.ndarray]) -> np.ndarray:
-    """A text in x, y, z at the middles of the cells."""
-    dim = len(edges)
+def expression(field: str, text: str, part: Part) -> np.ndarray:
+    """A text in x, y, z at the middles of the cells of a part."""
+    dim = len(part.edges)
+    centers = [(e[1:] + e[:-1]) / 2 for e in part.own_edges]
     names = {
-        a: along((e[1:] + e[:-1]) / 2, d, dim)
-        for d, (a, e) in enumerate(zip("xyz", edges, strict=False))
+        a: along(c, d, dim) for d, (a, c) in enumerate(zip(AXES, centers, strict=False))
     }
-    return np.array(
-        np.broadcast_to(evaluate_text(field, text, names), cells(edges)),
-        dtype=float,
-    )
+    found = evaluate_text(field, text, names)
+    return np.array(np.broadcast_to(found, part.shape), dtype=float)
 
 
 def labels(
     field: str,
     spec: Plain,
-    edges: list[np.ndarray],
+    part: Part,
     sources: Sources,
     least: int = 0,
     most: int = 0,
 ) -> np.ndarray:
-    """Numbers of regions [i, j, k], from `least`, as integers: what the field holds at the middles
-    of the cells.
+    """Numbers of regions [i, j, k] of the cells of a part, from `least`, as integers: what the
+    field holds at the middles of the cells. Collective.
 
     Raises:
         InputError: for values that are no integers, or as large as the number of cells and as
             `most`.
     """
-    found = evaluate(field, spec, edges, sources, nearest=True)
+    found = evaluate_part(field, spec, part, sources, nearest=True)
+    limit = max(math.prod(part.cells), most)
+    with collective(part.comm):
+        if found.size:
+            _check_numbers(field, found, least, limit)
+    return np.rint(found).astype(int)
+
+
+def _check_numbers(field: str, found: np.ndarray, least: int, limit: int) -> None:
     low, high, off = found.min(), found.max(), np.abs(found - np.rint(found))
     if off.max() > 1e-6:
         raise InputError(field, f"{found.ravel()[off.argmax()]:g}", "integers")
-    limit = max(found.size, most)
     if low < least or high >= limit:
         allowed = f"numbers from {least}, smaller than the number of cells ({limit:,})"
         raise InputError(
             field, f"region {int(low if low < least else high):,}", allowed
         )
-    return np.rint(found).astype(int)

@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
+from mpi4py import MPI
 
 from npde_opt.capacity import fits
 from npde_opt.cases.domain import Domain
 from npde_opt.cases.electrodes import Electrodes
 from npde_opt.cases.experiment_tables import CountedTimes, ObservationSection, SidePart
 from npde_opt.cases.field_tables import File
-from npde_opt.cases.fields import evaluate
+from npde_opt.cases.fields import evaluate_part
 from npde_opt.cases.outside import Settled
+from npde_opt.cases.parts import Part
 from npde_opt.cases.placing import cells
 from npde_opt.cases.points import check_pairs, points_of, read_points
 from npde_opt.cases.random_points import random_points
@@ -108,7 +110,11 @@ class Observed:
         grids = [self.domain.edges]
         if self.section.data is None:
             grids.append(self.domain.data_edges())
-        masks = [(e, mask) for e in grids if (mask := self.domain.mask(e)) is not None]
+        masks = [
+            (edges, mask.owned)
+            for edges in grids
+            if (mask := self.domain.active(edges, MPI.COMM_SELF)) is not None
+        ]
         rng = np.random.default_rng([self.seed, 1])
         return random_points(rng, count, self.domain.edges, masks, field)
 
@@ -239,8 +245,8 @@ class Observed:
                 ball_mean(grid, ball.at, ball.radius, f"{where}.balls[{k}]", nearest)
             )
         for k, spec in enumerate(o.integrals):
-            field, edges = f"{where}.integrals[{k}]", list(grid.edges)
-            density = evaluate(field, spec, edges, self.domain.sources)
+            field = f"{where}.integrals[{k}]"
+            density = evaluate_part(field, spec, Part.of(grid), self.domain.sources)
             found.append(integral(grid, density))
         return found
 

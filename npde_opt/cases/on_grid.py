@@ -12,8 +12,9 @@ from npde_opt.aliases import Coefficients, Plain, Record
 from npde_opt.cases.domain import Domain
 from npde_opt.cases.electrodes import Electrodes
 from npde_opt.cases.experiment_tables import ExperimentSection, Well
-from npde_opt.cases.fields import evaluate
+from npde_opt.cases.fields import evaluate_part
 from npde_opt.cases.observed import Observed
+from npde_opt.cases.parts import Part
 from npde_opt.cases.patches import Patch, patch
 from npde_opt.cases.sections import CaseFile
 from npde_opt.cases.side_values import on_side
@@ -266,8 +267,7 @@ class OnGrid:
         """Of a species: a text, or an owned array."""
         if isinstance(spec, str):
             return spec
-        whole = evaluate(field, spec, list(self.grid.edges), self.domain.sources)
-        return np.asfortranarray(whole[self.grid.local_slice])
+        return evaluate_part(field, spec, Part.of(self.grid), self.domain.sources)
 
     # ---- forward map -----------------------------------------------------------------------------
 

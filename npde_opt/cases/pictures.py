@@ -9,22 +9,22 @@ from pathlib import Path
 import numpy as np
 
 from npde_opt.aliases import Record
-from npde_opt.cases.resampling import resample
+from npde_opt.cases.parts import Part
+from npde_opt.cases.resampling import Resampling
 from npde_opt.cases.sources import Sources
 from npde_opt.errors import InputError
 from npde_opt.io.gridded import box_text
 from npde_opt.io.pictures import brightness
 
 
-def picture(
-    field: str, spec: Record, edges: list[np.ndarray], sources: Sources
-) -> np.ndarray:
-    """Global array [i, j] on the cells of `edges`, y upwards, scaled to `range` = [lo, hi] (default
+def picture(field: str, spec: Record, part: Part, sources: Sources) -> np.ndarray:
+    """Values [i, j] on the cells of a part, y upwards, scaled to `range` = [lo, hi] (default
     0 to 1), over `box` = [[x0, x1], [y0, y1]] (default the grid's); lo outside.
 
     Raises:
         InputError: naming the key that is wrong, and for a damaged file.
     """
+    edges = part.edges
     if len(edges) != 2:
         raise InputError(field, f"a picture on {len(edges)} axes", "2 axes")
     # Rows go down; y goes up.
@@ -35,8 +35,10 @@ def picture(
     if any(last <= first for first, last in ends):
         raise InputError(f"{field}.box", ends, "[[x0, x1], [y0, y1]], increasing")
     box = [np.linspace(a, b, n + 1) for (a, b), n in zip(ends, grey.shape, strict=True)]
-    values = low + (high - low) * resample(grey, box, edges)
-    sources.log.note(field, str(spec["picture"]), values, grey.shape, box_text(box))
+    way = Resampling(box, part, nearest=False)
+    values = low + (high - low) * way(grey[way.window])
+    place = grey.shape, box_text(box)
+    sources.log.note(field, str(spec["picture"]), values, *place, part.comm)
     return values
 
 

@@ -8,13 +8,16 @@ laid evenly over the box.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from npde_opt.aliases import Record
 from npde_opt.cases.sources import MILLIMETRE, Edges, Sources, mni152_corner
 from npde_opt.errors import InputError
-from npde_opt.io.fields import fit, hint, thick
+from npde_opt.io.fields import check_fit, hint, thick
 from npde_opt.io.gridded import Gridded, box_text
+from npde_opt.io.stored import Stored
 
 COVER = 1e-5
 """Part of the box's length by which a file may fall short of it (files store coordinates in single
@@ -35,9 +38,10 @@ IMAGES = (".nii", ".nii.gz")
 
 
 def place(
-    field: str, spec: Record, found: Gridded, edges: Edges, sources: Sources
-) -> tuple[np.ndarray, Edges]:
-    """The values [i, j, k] of a file and the edges of their cells, in the coordinates of the case.
+    field: str, spec: Record, found: Gridded | Stored, edges: Edges, sources: Sources
+) -> tuple[tuple[int, ...], Edges]:
+    """The shape [i, j, k] to which the values of a file are folded, x fastest, and the edges of
+    their cells, in the coordinates of the case.
 
     Args:
         spec: the field's table, with `file` and perhaps `shape` and `resample`.
@@ -48,7 +52,7 @@ def place(
             shape, and a file that does not cover the box.
     """
     if found.edges is None:
-        return _by_cell(field, spec, found.values, edges, sources.homes or (edges,))
+        return _by_cell(field, spec, found.shape, edges, sources.homes or (edges,))
     if found.kind == "points":
         allowed = "values of cells (ParaView: Point Data to Cell Data)"
         raise InputError(field, f"values at the points of {spec['file']}", allowed)
@@ -58,8 +62,8 @@ def place(
             field, f"{found.components} components in {spec['file']}", allowed
         )
     if "shape" in spec:
-        fit(f"{field}: {spec['file']}", found.values, tuple(spec["shape"]))
-    values, box = _upright(field, spec, found, edges)
+        check_fit(f"{field}: {spec['file']}", found.shape, tuple(spec["shape"]))
+    shape, box = _upright(field, spec, found, edges)
     box = _in_units(field, spec["file"], found.unit, box, sources)
     for a, e in zip(box, edges, strict=True):
         slack = COVER * (e[-1] - e[0]) + SINGLE * np.abs(e).max()
@@ -70,7 +74,7 @@ def place(
                 "a file that covers the grid's box "
                 f"{box_text(edges)}{_of_unit(found.unit, sources)}",
             )
-    return values, box
+    return shape, box
 
 
 def _of_unit(unit: str, sources: Sources) -> str:
@@ -82,25 +86,23 @@ def _of_unit(unit: str, sources: Sources) -> str:
 
 
 def _upright(
-    field: str, spec: Record, found: Gridded, edges: Edges
-) -> tuple[np.ndarray, Edges]:
-    """Values and edges with as many axes as the grid has; along an axis where the file is flat its
+    field: str, spec: Record, found: Gridded | Stored, edges: Edges
+) -> tuple[tuple[int, ...], Edges]:
+    """Shape and edges with as many axes as the grid has; along an axis where the file is flat its
     only cell is the grid's."""
     assert found.edges is not None
-    box, values = list(found.edges), found.values
-    while len(box) > len(edges) and values.shape[-1] == 1:
-        box, values = box[:-1], values[..., 0]
+    box, shape = list(found.edges), list(found.shape)
+    while len(box) > len(edges) and shape[-1] == 1:
+        box, shape = box[:-1], shape[:-1]
     while len(box) < len(edges):
-        box, values = [*box, np.zeros(1)], values[..., None]
+        box, shape = [*box, np.zeros(1)], [*shape, 1]
     flat = [d for d, a in enumerate(box) if a.size == 1]
     if len(box) != len(edges) or any(edges[d].size > 2 for d in flat):
         allowed = f"values along all {len(edges)} axes of the grid {cells(edges)}"
-        raise InputError(
-            field, f"{spec['file']} of shape {found.values.shape}", allowed
-        )
+        raise InputError(field, f"{spec['file']} of shape {found.shape}", allowed)
     for d in flat:
         box[d] = edges[d][[0, -1]]
-    return values, box
+    return tuple(shape), box
 
 
 def _in_units(field: str, file: str, unit: str, box: Edges, sources: Sources) -> Edges:
@@ -128,59 +130,63 @@ def _in_units(field: str, file: str, unit: str, box: Edges, sources: Sources) ->
 
 
 def _by_cell(
-    field: str, spec: Record, values: np.ndarray, edges: Edges, homes: tuple[Edges, ...]
-) -> tuple[np.ndarray, Edges]:
-    """Values without a place: of the cells of one of `homes`, or laid evenly over the box on
+    field: str,
+    spec: Record,
+    shape: tuple[int, ...],
+    edges: Edges,
+    homes: tuple[Edges, ...],
+) -> tuple[tuple[int, ...], Edges]:
+    """Of values without a place: of the cells of one of `homes`, or laid evenly over the box on
     request."""
     if "shape" in spec:
-        values = fit(f"{field}: {spec['file']}", values, tuple(spec["shape"]))
+        wanted = tuple(spec["shape"])
+        check_fit(f"{field}: {spec['file']}", shape, wanted)
+        shape = wanted
     for home in homes:
-        if thick(values.shape) == thick(cells(home)):
-            return values.reshape(cells(home), order="F"), home
+        if thick(shape) == thick(cells(home)):
+            return cells(home), home
     if spec.get("resample"):
-        return _stretched(field, spec, values, edges)
-    shape = cells(homes[0])
-    count = int(np.prod(shape))
-    can = _axes(values, len(edges)).ndim == len(edges)
+        return _stretched(field, spec, shape, edges)
+    own, size = cells(homes[0]), math.prod(shape)
+    count = math.prod(own)
+    can = len(_axes(shape, len(edges))) == len(edges)
     even = (
         "; or resample = true, which lays its cells evenly over the box" if can else ""
     )
-    if values.ndim == 1 and values.size != count:
-        allowed = f"{count:,} values, one a cell of the grid {' x '.join(map(str, shape))}{even}"
-        raise InputError(field, f"{values.size:,} values in {spec['file']}", allowed)
-    if values.ndim == 1:
-        allowed = f"shape = {list(shape)} with it, where x runs fastest"
+    if len(shape) == 1 and size != count:
+        allowed = f"{count:,} values, one a cell of the grid {' x '.join(map(str, own))}{even}"
+        raise InputError(field, f"{size:,} values in {spec['file']}", allowed)
+    if len(shape) == 1:
+        allowed = f"shape = {list(own)} with it, where x runs fastest"
         raise InputError(
-            field, f"a flat list of {values.size} values in {spec['file']}", allowed
+            field, f"a flat list of {size} values in {spec['file']}", allowed
         )
     raise InputError(
         field,
-        f"an array of shape {values.shape} in {spec['file']}, {values.size:,} values",
-        f"the grid's shape {shape}, {count:,} cells{hint(values.shape, shape)}{even}",
+        f"an array of shape {shape} in {spec['file']}, {size:,} values",
+        f"the grid's shape {own}, {count:,} cells{hint(shape, own)}{even}",
     )
 
 
-def _axes(values: np.ndarray, count: int) -> np.ndarray:
-    """The values without trailing axes of length 1 beyond so many."""
-    while values.ndim > count and values.shape[-1] == 1:
-        values = values[..., 0]
-    return values
+def _axes(shape: tuple[int, ...], count: int) -> tuple[int, ...]:
+    """The shape without trailing axes of length 1 beyond so many."""
+    while len(shape) > count and shape[-1] == 1:
+        shape = shape[:-1]
+    return shape
 
 
 def _stretched(
-    field: str, spec: Record, values: np.ndarray, edges: Edges
-) -> tuple[np.ndarray, Edges]:
-    values = _axes(values, len(edges))
-    if values.ndim != len(edges):
+    field: str, spec: Record, shape: tuple[int, ...], edges: Edges
+) -> tuple[tuple[int, ...], Edges]:
+    plain = _axes(shape, len(edges))
+    if len(plain) != len(edges):
         raise InputError(
             field,
-            f"an array of shape {values.shape} in {spec['file']}, {values.size:,} values",
+            f"an array of shape {plain} in {spec['file']}, {math.prod(plain):,} values",
             f"{len(edges)} axes with resample = true",
         )
-    return values, [
-        np.linspace(e[0], e[-1], n + 1)
-        for e, n in zip(edges, values.shape, strict=True)
-    ]
+    ends = zip(edges, plain, strict=True)
+    return plain, [np.linspace(e[0], e[-1], n + 1) for e, n in ends]
 
 
 def cells(edges: Edges) -> tuple[int, ...]:

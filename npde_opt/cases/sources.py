@@ -10,10 +10,13 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
+from mpi4py import MPI
 
+from npde_opt import reductions
 from npde_opt.errors import InputError
-from npde_opt.io.fields import check_file, read_field, read_gridded
-from npde_opt.io.gridded import Gridded
+from npde_opt.io.fields import open_stored
+from npde_opt.io.sizes import check_file
+from npde_opt.io.stored import Stored
 
 MILLIMETRE = 1e-3
 LONGEST_NAME, LONGEST_PATH = 255, 4000
@@ -48,18 +51,28 @@ class Log:
         values: np.ndarray,
         shape: tuple[int, ...] | None = None,
         box: str = "",
+        comm: MPI.Intracomm = MPI.COMM_SELF,
     ) -> None:
         """Keeps shape (default: that of the values), smallest, mean and largest value and the
-        number of missing ones."""
-        if key in self.readings or not values.size:
+        number of missing ones. Collective.
+
+        Args:
+            comm: the ranks that have parts of the values.
+        """
+        if key in self.readings:
             return
         missing = np.isnan(values) if values.dtype.kind == "f" else np.zeros(1, bool)
         there = values[~missing] if missing.any() else values
-        low, mean, high = (
-            float(f(there)) if there.size else np.nan for f in (np.min, np.mean, np.max)
-        )
+        low, high = there.min(initial=np.inf), there.max(initial=-np.inf)
+        minus_low, high = reductions.largest(comm, np.array([-low, high], float))
+        own = [there.sum(dtype=float), there.size, missing.sum(), values.size]
+        whole, count, lost, size = reductions.total(comm, np.array(own, float))
+        if not size:
+            return
+        ends = (-minus_low, whole / count, high) if count else (np.nan,) * 3
+        low, mean, high = (float(x) for x in ends)
         self.readings[key] = Reading(
-            origin, shape or values.shape, low, mean, high, int(missing.sum()), box
+            origin, shape or values.shape, low, mean, high, int(lost), box
         )
 
 
@@ -131,34 +144,36 @@ class Sources:
         raise InputError(field, name, allowed)
 
     @cached_property
-    def _box(self) -> tuple[slice, ...]:
+    def anatomy_box(self) -> tuple[slice, ...]:
         """The part of the anatomy's file that is the domain."""
-        mask = self._whole["mask"]
-        if not self.crop:
-            return tuple(slice(0, n) for n in mask.shape)
-        on = [
-            np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != d)))
-            for d in range(mask.ndim)
-        ]
-        return tuple(slice(int(i[0]), int(i[-1]) + 1) for i in on)
-
-    @property
-    def _whole(self) -> dict[str, np.ndarray]:
         kind, index = self.anatomy
         assert kind is not None
-        return mni152(kind, index)
+        found = occupied(kind, index)
+        return found if self.crop else whole_box(kind)
 
-    @cached_property
-    def voxels(self) -> dict[str, np.ndarray]:
-        """Tissue fractions and mask of the anatomy."""
-        return {name: values[self._box] for name, values in self._whole.items()}
+    def voxels(self, name: str, window: tuple[slice, ...] | None = None) -> np.ndarray:
+        """Fractions of a tissue ('grey' or 'white') of the anatomy, or its mask ('mask', 0 or 1).
+
+        Args:
+            window: the voxels; by default all.
+        """
+        kind, index = self.anatomy
+        assert kind is not None
+        box = self.anatomy_box
+        cells = window or tuple(slice(0, s.stop - s.start) for s in box)
+        own = [
+            (b.start + s.start, b.start + s.stop)
+            for b, s in zip(box, cells, strict=True)
+        ]
+        raw = mni152(kind, index, name, tuple(own))
+        return (raw > 0).astype(float) if name == "mask" else raw / 255
 
     @cached_property
     def edges(self) -> Edges:
         """Edges of the anatomy's voxels in m; empty without one."""
         if self.anatomy[0] is None:
             return []
-        return [np.arange(s.start, s.stop + 1) * MILLIMETRE for s in self._box]
+        return [np.arange(s.start, s.stop + 1) * MILLIMETRE for s in self.anatomy_box]
 
 
 def _template(name: str) -> Path:
@@ -175,22 +190,76 @@ def _template(name: str) -> Path:
     )
 
 
+FILES = {"grey": "gm", "white": "wm", "mask": "t1"}
+SLAB = 32
+"""Planes of a volume that are looked at together."""
+
+
+@lru_cache(maxsize=8)
+def mni152(
+    kind: str, index: int, name: str, ranges: tuple[tuple[int, int], ...]
+) -> np.ndarray:
+    """Bytes of grey or white matter (255: nothing else), or of the T1 image ('mask', 0 outside of
+    the brain), of ranges of 1 mm voxels [x, y, z] or of one axial slice [x, y]."""
+    cells = tuple(slice(a, b) for a, b in ranges)
+    if any(a >= b for a, b in ranges):
+        return np.empty([b - a for a, b in ranges])
+    if kind == "volume":
+        return _stored(name).window(_stored(name).shape, cells)
+    return _plane(name, index)[cells]
+
+
+@lru_cache(maxsize=3)
+def _stored(name: str) -> Stored:
+    found = open_stored(_template(FILES[name]))
+    assert found is not None
+    return found
+
+
+def _plane(name: str, index: int) -> np.ndarray:
+    nx, ny, nz = _stored(name).shape
+    at = range(nz)[index]
+    cells = (slice(0, nx), slice(0, ny), slice(at, at + 1))
+    return _stored(name).window((nx, ny, nz), cells)[..., 0]
+
+
+def whole_box(kind: str) -> tuple[slice, ...]:
+    """All voxels of the anatomy."""
+    shape = _stored("mask").shape
+    return tuple(slice(0, n) for n in (shape if kind == "volume" else shape[:2]))
+
+
 @lru_cache(maxsize=2)
-def mni152(kind: str, index: int) -> dict[str, np.ndarray]:
-    """Fractions of grey and white matter and the brain's mask, 1 mm voxels [x, y, z] or one axial
-    slice [x, y]."""
-    part = (slice(None), slice(None), index) if kind == "slice" else slice(None)
-    grey, white, t1 = (read_field(_template(name))[part] for name in ("gm", "wm", "t1"))
-    if not np.any(t1 > 0):
+def occupied(kind: str, index: int) -> tuple[slice, ...]:
+    """The smallest box of voxels that holds the brain, or one axial slice of it.
+
+    Raises:
+        InputError: where there is none.
+    """
+    on = [np.zeros(s.stop, bool) for s in whole_box(kind)]
+    if kind == "slice":
+        there = _plane("mask", index) > 0
+        on[0] |= there.any(axis=1)
+        on[1] |= there.any(axis=0)
+    else:
+        nx, ny, nz = (line.size for line in on)
+        for first in range(0, nz, SLAB):
+            ranges = ((0, nx), (0, ny), (first, min(first + SLAB, nz)))
+            there = mni152.__wrapped__(kind, index, "mask", ranges) > 0
+            on[0] |= there.any(axis=(1, 2))
+            on[1] |= there.any(axis=(0, 2))
+            on[2][first : first + SLAB] = there.any(axis=(0, 1))
+    if not on[0].any():
         allowed = "the index of an axial slice through the brain, about 10 to 150"
         raise InputError("domain.slice", index, allowed)
-    return {"grey": grey / 255, "white": white / 255, "mask": (t1 > 0).astype(float)}
+    found = [np.flatnonzero(line) for line in on]
+    return tuple(slice(int(i[0]), int(i[-1]) + 1) for i in found)
 
 
 @lru_cache(maxsize=1)
 def mni152_corner() -> tuple[float, ...]:
     """MNI coordinates in mm of the corner of the template's voxels, which is 0 in a case's
     coordinates."""
-    found: Gridded = read_gridded(_template("gm"))
-    assert found.edges is not None
-    return tuple(float(e[0]) for e in found.edges)
+    edges = _stored("grey").edges
+    assert edges is not None
+    return tuple(float(e[0]) for e in edges)

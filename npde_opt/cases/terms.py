@@ -11,8 +11,9 @@ from npde_opt.cases import term_tables as tables
 from npde_opt.cases.domain import Domain
 from npde_opt.cases.experiment_tables import SideValue
 from npde_opt.cases.field_tables import File
-from npde_opt.cases.fields import evaluate
+from npde_opt.cases.fields import evaluate_part
 from npde_opt.cases.learned import functions
+from npde_opt.cases.parts import Part
 from npde_opt.cases.patches import patch
 from npde_opt.cases.quantities import where
 from npde_opt.cases.rules import histories, sides
@@ -86,8 +87,7 @@ class Terms:
         """A number as an array (), a field's owned cells [i, j, k]."""
         if isinstance(spec, int | float):
             return np.asarray(float(spec))
-        whole = evaluate(field, spec, list(self.grid.edges), self.domain.sources)
-        return np.asfortranarray(whole[self.grid.local_slice])
+        return evaluate_part(field, spec, Part.of(self.grid), self.domain.sources)
 
     def _placed_term(self, field: str, t: tables.Term) -> Term:
         """With its species checked, those of linear terms."""

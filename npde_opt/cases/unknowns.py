@@ -8,11 +8,13 @@ from contextlib import contextmanager
 import numpy as np
 from petsc4py import PETSc
 
+from npde_opt import reductions
 from npde_opt.aliases import Plain, Record
 from npde_opt.capacity import fits
 from npde_opt.cases import learned
 from npde_opt.cases.domain import Domain
-from npde_opt.cases.fields import evaluate
+from npde_opt.cases.fields import evaluate_part
+from npde_opt.cases.parts import Part
 from npde_opt.cases.regions import means, numbers
 from npde_opt.cases.sought_tables import UnknownSection
 from npde_opt.errors import InputError, collective
@@ -58,9 +60,9 @@ def _block(u: UnknownSection, domain: Domain, grid: Grid) -> Block:
         return Regions(*numbers(f"{where}.regions", u.regions, domain, grid))
     if u.known is None:
         return Field()
-    edges = list(grid.edges)
+    part = Part.of(grid)
     mask, kept = (
-        evaluate(f"{where}.{key}", getattr(u, key), edges, domain.sources)
+        evaluate_part(f"{where}.{key}", getattr(u, key), part, domain.sources)
         for key in ("known", "initial")
     )
     return Field(fixed=np.where(mask > 0.5, kept, np.nan))
@@ -86,8 +88,7 @@ def value(
     if u.kind != "field":
         return _numbers(field, spec, u.length or 1, domain)
     grid = space.grid
-    whole = evaluate(field, spec, list(grid.edges), domain.sources)
-    own = np.asfortranarray(whole[grid.local_slice])
+    own = evaluate_part(field, spec, Part.of(grid), domain.sources)
     if u.regions is None:
         return own
     placed = space.blocks[u.name]
@@ -135,7 +136,7 @@ def start(
                 if u.kind == "field" and u.regions is None
                 else np.asarray(found)
             )
-            low = float(shown.min(initial=np.inf))
+            low = reductions.smallest(space.comm, float(shown.min(initial=np.inf)))
             if u.name in positive and not low > 0:
                 allowed = "positive values in all active cells (a conductivity or diffusivity)"
                 raise InputError(field, low, allowed)

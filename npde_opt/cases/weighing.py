@@ -11,9 +11,10 @@ from petsc4py import PETSc
 from npde_opt.aliases import Record
 from npde_opt.cases.domain import Domain
 from npde_opt.cases.experiment_tables import MisfitSection
-from npde_opt.cases.fields import evaluate
+from npde_opt.cases.fields import evaluate_part
 from npde_opt.cases.histories import places
 from npde_opt.cases.learned import function, is_function
+from npde_opt.cases.parts import Part
 from npde_opt.cases.rules import is_field, regularized
 from npde_opt.cases.sections import CaseFile
 from npde_opt.cases.sought_tables import RegularizationSection, UnknownSection
@@ -137,14 +138,15 @@ def check_regularization(
     few = Grid((2,) * grid.dim, edges=ends, comm=MPI.COMM_SELF)
     _maker(field, r)(few, 1.0, None, **options(r)).destroy()
     few.destroy()
-    edges = list(grid.edges)
+    part = Part.of(grid)
     if r.reference is not None:
-        whole = evaluate(f"{field}.reference", r.reference, edges, domain.sources)
-        values = whole[grid.local_slice][grid.active]
+        own = evaluate_part(f"{field}.reference", r.reference, part, domain.sources)
+        values = own[grid.active]
         space.unknown(regularized(table, i)).inverse(values)
     if r.cell_weights is not None:
-        whole = evaluate(f"{field}.cell_weights", r.cell_weights, edges, domain.sources)
-        checked_weights(grid, whole[grid.local_slice])
+        key = f"{field}.cell_weights"
+        own = evaluate_part(key, r.cell_weights, part, domain.sources)
+        checked_weights(grid, own)
 
 
 def _regularizer(
@@ -156,19 +158,17 @@ def _regularizer(
     space: ParameterSpace,
     m: PETSc.Vec,
 ) -> Regularizer:
-    grid, edges = space.grid, list(space.grid.edges)
+    grid, part = space.grid, Part.of(space.grid)
     reference, given = space.block_vec(m, name), options(r)
     with collective(grid.comm):
         if r.reference is not None:
             on = grid.active
-            whole = evaluate(f"{field}.reference", r.reference, edges, domain.sources)
-            values = whole[grid.local_slice][on]
-            grid.view(reference)[on] = space.unknown(name).inverse(values)
+            own = evaluate_part(f"{field}.reference", r.reference, part, domain.sources)
+            grid.view(reference)[on] = space.unknown(name).inverse(own[on])
         if r.cell_weights is not None:
-            whole = evaluate(
-                f"{field}.cell_weights", r.cell_weights, edges, domain.sources
+            given["cell_weights"] = evaluate_part(
+                f"{field}.cell_weights", r.cell_weights, part, domain.sources
             )
-            given["cell_weights"] = np.asfortranarray(whole[grid.local_slice])
     return _maker(field, r)(grid, weight, reference, **given)
 
 

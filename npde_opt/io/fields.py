@@ -9,13 +9,12 @@ gives its values alone.
 from __future__ import annotations
 
 import dataclasses
-import gzip
-import os
-import stat
+import math
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from mpi4py import MPI
@@ -23,11 +22,21 @@ from mpi4py import MPI
 from npde_opt.aliases import FilePath
 from npde_opt.errors import InputError, collective
 from npde_opt.io.grdecl import included, open_grdecl
-from npde_opt.io.gridded import Gridded, aligned
-from npde_opt.io.missing import SCALED, rounding_of
-from npde_opt.io.vtk_reader import read_legacy_vtk, read_xml_vtk
+from npde_opt.io.gridded import Gridded
+from npde_opt.io.missing import rounding_of
+from npde_opt.io.nifti import open_nifti, sliced_nifti, whole_nifti
+from npde_opt.io.sizes import check_file, check_size
+from npde_opt.io.stored import Mapped, Stored, Window
+from npde_opt.io.vtk_reader import (
+    VtkArray,
+    open_xml_vtk,
+    read_legacy_vtk,
+    read_xml_vtk,
+)
 
 Arrays = dict[str, Callable[[], Gridded]]
+StoredArrays = dict[str, Callable[[], Stored | None]]
+Found = TypeVar("Found", Arrays, StoredArrays)
 PARTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "real": np.real,
     "imag": np.imag,
@@ -75,7 +84,7 @@ def _values(
 
 def list_fields(path: FilePath) -> list[str]:
     """Names of the arrays in a file, in the file's order."""
-    return list(_open(Path(path)))
+    return list(_open(Path(path), READERS))
 
 
 def read_gridded(
@@ -101,32 +110,82 @@ def read_gridded(
             package that is not installed.
     """
     path = Path(path)
-    arrays = _open(path)
-    if not arrays:
-        raise InputError(
-            str(path), "a file without arrays", "a file that holds at least one array"
-        )
-    listed = ", ".join(arrays)
-    if key is None and len(arrays) > 1:
-        raise InputError(
-            f"key of {path}",
-            "none",
-            f"one of the {len(arrays)} arrays in the file: {listed}",
-        )
-    name = next(iter(arrays)) if key is None else key
-    if name not in arrays:
-        raise InputError(f"key of {path}", repr(name), f"in the file: {listed}")
+    arrays = _open(path, READERS)
+    name = _chosen(path, list(arrays), key)
     where = _where(path, name if len(arrays) > 1 else None)
     with _readable(path):
         found = arrays[name]()
         values = np.asarray(found.values)
-    values = _real(where, values, part)
-    rounding = rounding_of(values.dtype) if found.rounding is None else found.rounding
-    values = values.astype(
-        float if values.dtype.kind == "f" else values.dtype.newbyteorder("=")
-    )
+    values, rounding = _plain(where, values, part, found.rounding)
     _check_finite(where, values, allow_nan)
     return dataclasses.replace(found, values=values, rounding=rounding)
+
+
+def open_stored(path: FilePath, key: str | None = None) -> Stored | None:
+    """One array of a file, of which windows can be read; None where the format, or the encoding of
+    this file, has none: text, compressed values, MATLAB.
+
+    Args:
+        path, key: as in `read_gridded`.
+
+    Raises:
+        InputError: as there, but for the values.
+    """
+    path = Path(path)
+    if _suffix(path) not in STORED:
+        return None
+    arrays = _open(path, STORED)
+    name = _chosen(path, list(arrays), key)
+    with _readable(path):
+        return arrays[name]()
+
+
+def read_window(
+    path: FilePath,
+    stored: Stored,
+    shape: Sequence[int],
+    cells: Window,
+    part: str | None = None,
+) -> tuple[np.ndarray, float]:
+    """Values of some cells of an array folded to `shape` (see `Stored.window`), in the number type
+    that `read_gridded` gives them, and their rounding. They may be NaN or infinite.
+
+    Raises:
+        InputError: as there, for a damaged file and values that are no numbers.
+    """
+    with _readable(Path(path)):
+        values = stored.window(shape, cells)
+    return _plain(str(path), values, part, stored.rounding)
+
+
+def _chosen(path: Path, names: Sequence[str], key: str | None) -> str:
+    """The array of this key, or the only one."""
+    if not names:
+        raise InputError(
+            str(path), "a file without arrays", "a file that holds at least one array"
+        )
+    listed = ", ".join(names)
+    if key is None and len(names) > 1:
+        raise InputError(
+            f"key of {path}",
+            "none",
+            f"one of the {len(names)} arrays in the file: {listed}",
+        )
+    name = names[0] if key is None else key
+    if name not in names:
+        raise InputError(f"key of {path}", repr(name), f"in the file: {listed}")
+    return name
+
+
+def _plain(
+    where: str, values: np.ndarray, part: str | None, rounding: float | None
+) -> tuple[np.ndarray, float]:
+    """Floats as float64, other numbers in the machine's order of bytes, and the rounding that they
+    have in the file."""
+    values = _real(where, values, part)
+    known = rounding_of(values.dtype) if rounding is None else rounding
+    plain = values.dtype.newbyteorder("=")
+    return values.astype(float if values.dtype.kind == "f" else plain), known
 
 
 def _where(path: Path, name: str | None) -> str:
@@ -183,22 +242,21 @@ class _readable:
         ) from error
 
 
-def _open(path: Path) -> Arrays:
-    reader = next(
-        (
-            READERS[s]
-            for s in sorted(READERS, key=len, reverse=True)
-            if path.name.lower().endswith(s)
-        ),
-        None,
-    )
+def _suffix(path: Path) -> str:
+    """The extension by which a file is read, '' for none that is known."""
+    longest_first = sorted(READERS, key=len, reverse=True)
+    return next((s for s in longest_first if path.name.lower().endswith(s)), "")
+
+
+def _open(path: Path, readers: Mapping[str, Callable[[Path], Found]]) -> Found:
+    suffix = _suffix(path)
     check_file(str(path), path)
-    if reader is None:
+    if not suffix:
         raise InputError(
             str(path), f"extension {path.suffix or 'none'!r}", ", ".join(READERS)
         )
     with _readable(path):
-        return reader(path)
+        return readers[suffix](path)
 
 
 def files_inside(path: Path) -> list[Path]:
@@ -206,45 +264,17 @@ def files_inside(path: Path) -> list[Path]:
     return included(path) if READERS.get(path.suffix.lower()) is _grdecl else []
 
 
-def check_file(field: str, path: Path) -> None:
-    """Raises InputError naming `field` unless a regular file that fits into memory is there (no
-    folder, device or pipe)."""
-    try:
-        status = path.stat()
-    except OSError:
-        there = (
-            sorted(p.name for p in path.parent.glob("*") if p.is_file())[:8]
-            if path.parent.is_dir()
-            else []
-        )
-        near = f"; in {path.parent}: {', '.join(there)}" if there else ""
-        raise InputError(
-            field,
-            "no such file" if field == str(path) else str(path),
-            f"an existing file{near}",
-        ) from None
-    named = "" if field == str(path) else f"{path}, "
-    if not stat.S_ISREG(status.st_mode):
-        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a device or pipe"
-        raise InputError(
-            field, f"{named}{kind}", "a regular file: files must be regular files"
-        )
-    _check_size(field, f"{named}a file of", status.st_size)
-
-
-def _check_size(field: str, what: str, size: int) -> None:
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if size > memory:
-        raise InputError(
-            field,
-            f"{what} {size / 1e9:.3g} GB",
-            f"at most the {memory / 1e9:.3g} GB of memory here",
-        )
-
-
 def _npy(path: Path) -> Arrays:
     values = np.load(path, allow_pickle=False)
     return {path.stem: lambda: Gridded(values)}
+
+
+def _npy_stored(path: Path) -> StoredArrays:
+    try:
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+    except ValueError:  # objects, and no values: whoever reads the file says so
+        return {path.stem: lambda: None}
+    return {path.stem: lambda: Mapped.of(Gridded(mapped))}
 
 
 def _npz(path: Path) -> Arrays:
@@ -252,9 +282,7 @@ def _npz(path: Path) -> Arrays:
         raise ValueError("it is no zip archive")
     with zipfile.ZipFile(path) as members:
         for member in members.infolist():
-            _check_size(
-                f"{path}, array {member.filename}", "unpacked", member.file_size
-            )
+            check_size(f"{path}, array {member.filename}", "unpacked", member.file_size)
     archive = np.load(path, allow_pickle=False)
     return {name: lambda name=name: Gridded(archive[name]) for name in archive.files}  # type: ignore[misc]
 
@@ -281,47 +309,13 @@ def _dense(values: Any) -> np.ndarray:
 
 
 def _nifti(path: Path) -> Arrays:
-    try:
-        import nibabel
-    except ImportError:
-        raise InputError(
-            str(path),
-            "a NIfTI file without the nibabel package",
-            "pip install 'npde_opt[examples]' (or pip install nibabel)",
-        ) from None
-    if path.name.lower().endswith(".gz"):
-        _check_gzip(path)
-    image = nibabel.load(path)
-    _check_size(str(path), "unpacked", int(np.prod(image.shape)) * 8)  # type: ignore[attr-defined]
-    return {"volume": lambda: _placed(image)}
+    image = open_nifti(path)
+    return {"volume": lambda: whole_nifti(image)}
 
 
-def _check_gzip(path: Path) -> None:
-    """Reads a file to its end, where the checksum is, to which nibabel does not come."""
-    with gzip.open(path) as file:
-        while file.read(1 << 20):
-            pass
-
-
-def _placed(image: Any) -> Gridded:
-    """A NIfTI image by its sform, else its qform; one with neither has no place. Axes 4 and up of
-    length 1 go."""
-    values = np.asanyarray(image.dataobj)
-    if any(n > 1 for n in values.shape[3:]):
-        raise ValueError(f"{values.ndim} axes {values.shape}; one volume is needed")
-    values = values.reshape((*values.shape, 1, 1)[:3], order="F")
-    rounding = (
-        SCALED if (image.dataobj.slope, image.dataobj.inter) != (1.0, 0.0) else None
-    )
-    if not (int(image.header["sform_code"]) or int(image.header["qform_code"])):
-        return Gridded(values, rounding=rounding)
-    steps, centre = image.affine[:3, :3], image.affine[:3, 3]
-    unit = {"meter": "m", "micron": "um"}.get(
-        name := image.header.get_xyzt_units()[0], name
-    )
-    corner = centre - steps.sum(axis=1) / 2
-    found = aligned(values, steps, corner, unit="" if unit == "unknown" else unit)
-    return dataclasses.replace(found, rounding=rounding)
+def _nifti_stored(path: Path) -> StoredArrays:
+    image = open_nifti(path)
+    return {"volume": lambda: sliced_nifti(image)}
 
 
 def _eager(read: Callable[[Path], dict[str, Gridded]]) -> Callable[[Path], Arrays]:
@@ -334,6 +328,14 @@ def _eager(read: Callable[[Path], dict[str, Gridded]]) -> Callable[[Path], Array
 def _grdecl(path: Path) -> Arrays:
     found = open_grdecl(path).items()
     return {name: lambda make=make: Gridded(make()) for name, make in found}  # type: ignore[misc]
+
+
+def _xml_stored(path: Path) -> StoredArrays:
+    return {name: partial(_mapped, a) for name, a in open_xml_vtk(path).items()}
+
+
+def _mapped(array: VtkArray) -> Stored | None:
+    return Mapped.of(array.read()) if array.mapped else None
 
 
 READERS: dict[str, Callable[[Path], Arrays]] = {
@@ -351,6 +353,14 @@ READERS: dict[str, Callable[[Path], Arrays]] = {
     ".dat": _grdecl,
     ".data": _grdecl,
 }
+STORED: dict[str, Callable[[Path], StoredArrays]] = {
+    ".npy": _npy_stored,
+    ".nii": _nifti_stored,
+    ".nii.gz": _nifti_stored,
+    ".vti": _xml_stored,
+    ".vtr": _xml_stored,
+}
+"""Formats of which windows are read."""
 
 
 def _check_finite(where: str, values: np.ndarray, allow_nan: bool) -> None:
@@ -380,17 +390,20 @@ def fit(where: str, values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     Raises:
         InputError: naming `where`, with a hint where the values look transposed.
     """
-    if values.shape == shape:
-        return values
-    if values.ndim == 1 and values.size == int(np.prod(shape)):
-        return values.reshape(shape, order="F")
-    if thick(values.shape) == thick(shape):
-        return values.reshape(shape, order="F")
-    count = int(np.prod(shape))
+    check_fit(where, values.shape, shape)
+    return values if values.shape == shape else values.reshape(shape, order="F")
+
+
+def check_fit(where: str, given: tuple[int, ...], shape: tuple[int, ...]) -> None:
+    """Raises InputError where `fit` does, for values of a shape."""
+    size, count = math.prod(given), math.prod(shape)
+    flat = len(given) == 1 and size == count
+    if given == shape or flat or thick(given) == thick(shape):
+        return
     raise InputError(
         where,
-        f"shape {values.shape}, {values.size:,} values",
-        f"shape {shape}, {count:,} values{hint(values.shape, shape)}",
+        f"shape {given}, {size:,} values",
+        f"shape {shape}, {count:,} values{hint(given, shape)}",
     )
 
 

@@ -36,6 +36,10 @@ class Gridded:
     rounding: float | None = None
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        return self.values.shape
+
+    @property
     def components(self) -> int:
         """Values a cell; 1 for arrays without edges, of which nobody knows."""
         if self.edges is None or self.values.ndim == len(self.edges):
@@ -57,6 +61,74 @@ def box_text(edges: tuple[np.ndarray, ...] | list[np.ndarray]) -> str:
     return " x ".join(f"[{e[0]:g}, {e[-1]:g}]" for e in edges)
 
 
+@dataclass(frozen=True, eq=False)
+class Upright:
+    """How the indices of an image become x, y and z.
+
+    Attributes:
+        index_of: by axis, the index that runs along it.
+        mirrored: by axis, whether coordinates decrease with that index.
+        edges: by axis, as those of `Gridded`.
+    """
+
+    index_of: tuple[int, ...]
+    mirrored: tuple[bool, ...]
+    edges: tuple[np.ndarray, ...]
+
+    def turned(self, values: np.ndarray) -> np.ndarray:
+        """A view [..., x, y, z] of an image [..., i, j, k]."""
+        lead = values.ndim - 3
+        order = [*range(lead), *(lead + i for i in self.index_of)]
+        turned = values.transpose(order)
+        for axis, back in enumerate(self.mirrored):
+            turned = np.flip(turned, lead + axis) if back else turned
+        return turned
+
+    def ranges(
+        self, cells: tuple[slice, ...], shape: tuple[int, ...]
+    ) -> tuple[slice, ...]:
+        """Of the image's indices, those of cells of an upright array of this shape."""
+        found = [slice(0, 0)] * 3
+        for axis, (s, n) in enumerate(zip(cells, shape, strict=True)):
+            back = slice(n - s.stop, n - s.start)
+            found[self.index_of[axis]] = back if self.mirrored[axis] else s
+        return tuple(found)
+
+
+def upright(
+    shape: tuple[int, ...],
+    steps: np.ndarray,
+    corner: np.ndarray,
+    flat: tuple[bool, ...] = (),
+    kind: str = "cells",
+) -> Upright:
+    """Of an image of this shape (i, j, k); arguments and errors as `aligned`."""
+    steps, corner = np.asarray(steps, float), np.asarray(corner, float)
+    if not (
+        np.isfinite(steps).all()
+        and np.isfinite(corner).all()
+        and np.abs(steps).sum(axis=0).all()
+    ):
+        raise ValueError("its spacing or origin is zero or not finite")
+    along = np.abs(steps).argmax(axis=0)
+    main = steps[along, np.arange(3)]
+    lean = np.abs(steps).sum(axis=0) - np.abs(main)
+    if sorted(along.tolist()) != [0, 1, 2] or (lean > OBLIQUE * np.abs(main)).any():
+        raise ValueError(
+            "its axes are oblique to x, y, z; resample it to an upright image first"
+        )
+    index_of = np.argsort(along).tolist()
+    edges = []
+    for axis, index in enumerate(index_of):
+        count = shape[index] + (kind == "cells")
+        if flat and flat[index]:
+            count = 1
+        coordinates = corner[axis] + main[index] * np.arange(count)
+        edges.append(coordinates[::-1] if main[index] < 0 else coordinates)
+    mirrored = tuple(bool(main[index] < 0) for index in index_of)
+    return Upright(tuple(index_of), mirrored, tuple(edges))
+
+
 def aligned(
     values: np.ndarray,
     steps: np.ndarray,
@@ -76,33 +148,8 @@ def aligned(
         ValueError: for axes that are no coordinate axes (an oblique image), and for steps of length
             0.
     """
-    steps, corner = np.asarray(steps, float), np.asarray(corner, float)
-    if not (
-        np.isfinite(steps).all()
-        and np.isfinite(corner).all()
-        and np.abs(steps).sum(axis=0).all()
-    ):
-        raise ValueError("its spacing or origin is zero or not finite")
-    along = np.abs(steps).argmax(axis=0)
-    main = steps[along, np.arange(3)]
-    lean = np.abs(steps).sum(axis=0) - np.abs(main)
-    if sorted(along.tolist()) != [0, 1, 2] or (lean > OBLIQUE * np.abs(main)).any():
-        raise ValueError(
-            "its axes are oblique to x, y, z; resample it to an upright image first"
-        )
-    lead = values.ndim - 3
-    index_of = np.argsort(along)
-    values = values.transpose([*range(lead), *(lead + index_of)])
-    edges = []
-    for axis, index in enumerate(index_of):
-        count = values.shape[lead + axis] + (kind == "cells")
-        if flat and flat[index]:
-            count = 1
-        coordinates = corner[axis] + main[index] * np.arange(count)
-        if main[index] < 0:
-            values, coordinates = np.flip(values, lead + axis), coordinates[::-1]
-        edges.append(coordinates)
-    return Gridded(values, tuple(edges), kind, unit)
+    turn = upright(values.shape[values.ndim - 3 :], steps, corner, flat, kind)
+    return Gridded(turn.turned(values), turn.edges, kind, unit)
 
 
 def increasing(values: np.ndarray, edges: list[np.ndarray], kind: str) -> Gridded:

@@ -94,6 +94,14 @@ def sentinels(values: np.ndarray, rounding: float = 0.0) -> np.ndarray:
     return found
 
 
+def may_be_missing(values: np.ndarray, rounding: float = 0.0) -> np.ndarray:
+    """Where values are such that `sentinels` of some array with them may hold."""
+    size, rounding = np.abs(values), max(rounding, SINGLE)
+    found: np.ndarray = is_one_of(size, (*SENTINELS, *SHORT), rounding)
+    found |= size >= LARGEST
+    return found
+
+
 def undeclared(
     values: np.ndarray, used: Used | None = None, rounding: float = 0.0
 ) -> np.ndarray:

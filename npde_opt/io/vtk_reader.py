@@ -8,11 +8,17 @@ the coordinates that the file gives them.
 from __future__ import annotations
 
 import base64
+import mmap
+import os
 import re
+import sys
 import xml.etree.ElementTree as ElementTree
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import unquote
 
 import numpy as np
@@ -33,6 +39,8 @@ NUMBERS = {
     "UInt16": "u2",
     "UInt8": "u1",
 }
+NATIVE = "<" if sys.byteorder == "little" else ">"
+Bytes = TypeVar("Bytes", bytes, memoryview)
 LEGACY = {
     "double": "f8",
     "float": "f4",
@@ -52,13 +60,31 @@ LEGACY = {
 def read_xml_vtk(path: FilePath) -> dict[str, Gridded]:
     """All cell and point arrays of a one-piece .vti or .vtr file by name, blanking arrays left out.
 
-    Where an array of points has the name of one of cells, " (points)" is added to it.
+    Where an array of points has the name of one of cells, " (points)" is added to it. Raw appended
+    values are views of the file.
 
     Raises:
         InputError: for other kinds of VTK files and several pieces.
         ValueError: for damaged files, and axes that are oblique (see `aligned`).
     """
-    root, appended = _parse(Path(path).read_bytes())
+    return {name: array.read() for name, array in open_xml_vtk(path).items()}
+
+
+@dataclass(frozen=True, eq=False)
+class VtkArray:
+    """An array of a file that has not been read.
+
+    Attributes:
+        mapped: whether its values lie in the file as they are: `read` gives a view of them.
+    """
+
+    read: Callable[[], Gridded]
+    mapped: bool
+
+
+def open_xml_vtk(path: FilePath) -> dict[str, VtkArray]:
+    """As `read_xml_vtk`, before anything but the head of the file is read."""
+    root, appended = _parse(_content(path))
     pieces = root.findall(".//Piece")
     if root.get("type") not in ("ImageData", "RectilinearGrid") or len(pieces) != 1:
         raise InputError(
@@ -78,25 +104,45 @@ def read_xml_vtk(path: FilePath) -> dict[str, Gridded]:
         if root.get("type") == "ImageData"
         else [decoder.values(e) for e in pieces[0].findall("Coordinates/DataArray")]
     )
-    arrays: dict[str, Gridded] = {}
+    arrays: dict[str, VtkArray] = {}
     for section, kind in (("CellData", "cells"), ("PointData", "points")):
         for element in pieces[0].findall(f"{section}/DataArray"):
             name = element.get("Name", section)
             if name != "vtkGhostType":
                 name = f"{name} (points)" if name in arrays else name
-                arrays[name] = _place(decoder.values(element), points, place, kind)
+                read = partial(_read, decoder, element, points, place, kind)
+                arrays[name] = VtkArray(read, decoder.mapped(element))
     return arrays
 
 
-def _parse(content: bytes) -> tuple[ElementTree.Element, bytes]:
+def _read(
+    decoder: _Decoder,
+    element: ElementTree.Element,
+    points: list[int],
+    place: _Image | list[np.ndarray],
+    kind: str,
+) -> Gridded:
+    return _place(decoder.values(element), points, place, kind)
+
+
+def _content(path: FilePath) -> mmap.mmap | bytes:
+    """The bytes of a file, which come into memory where they are read."""
+    with open(path, "rb") as file:
+        if not os.fstat(file.fileno()).st_size:
+            return b""
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def _parse(content: mmap.mmap | bytes) -> tuple[ElementTree.Element, memoryview]:
     """The XML of a file, and its appended data, which may be bytes that XML does not allow."""
     start = re.search(rb"<AppendedData[^>]*>\s*_", content)
-    appended = b""
-    if start:
-        end = content.rindex(b"</AppendedData>")
-        appended = content[start.end() : end]
-        content = content[: start.end() - 1] + content[end:]
-    return ElementTree.fromstring(content), appended
+    if not start:
+        return ElementTree.fromstring(content[:]), memoryview(b"")
+    end = content.rfind(b"</AppendedData>")
+    if end < start.end():
+        raise ValueError("no end of its appended data; the file is cut short")
+    appended = memoryview(content)[start.end() : end]
+    return ElementTree.fromstring(content[: start.end() - 1] + content[end:]), appended
 
 
 @dataclass(frozen=True)
@@ -155,7 +201,7 @@ class _Decoder:
     or without zlib."""
 
     def __init__(
-        self, root: ElementTree.Element, appended: bytes, appended_base64: bool
+        self, root: ElementTree.Element, appended: memoryview, appended_base64: bool
     ):
         self.order = ">" if root.get("byte_order") == "BigEndian" else "<"
         self.header = np.dtype(
@@ -168,23 +214,24 @@ class _Decoder:
             )
         self.appended, self.appended_base64 = appended, appended_base64
 
+    def mapped(self, element: ElementTree.Element) -> bool:
+        """Whether `values` gives a view of the file."""
+        plain = element.get("format") == "appended" and not self.appended_base64
+        return plain and not self.compressed and self.order == NATIVE
+
     def values(self, element: ElementTree.Element) -> np.ndarray:
         dtype = np.dtype(self.order + NUMBERS[element.get("type", "")])
         if element.get("format") == "ascii":
             return _of_type(np.array((element.text or "").split(), dtype=float), dtype)
+        data, coded = self.appended, self.appended_base64
         if element.get("format") == "appended":
-            data, coded = (
-                self.appended[int(element.get("offset", 0)) :],
-                self.appended_base64,
-            )
+            data = memoryview(data)[int(element.get("offset", 0)) :]
         else:
-            data, coded = (element.text or "").strip().encode(), True
-        raw = (
-            self._inflate(data, coded) if self.compressed else self._plain(data, coded)
-        )
-        return np.frombuffer(raw, dtype).astype(dtype.newbyteorder("="))
+            data, coded = memoryview((element.text or "").strip().encode()), True
+        raw = (self._inflate if self.compressed else self._plain)(data, coded)
+        return np.frombuffer(raw, dtype).astype(dtype.newbyteorder("="), copy=False)
 
-    def _plain(self, data: bytes, coded: bool) -> bytes:
+    def _plain(self, data: memoryview, coded: bool) -> memoryview | bytes:
         width = self.header.itemsize
         if coded:
             size = int(np.frombuffer(_decode(data, width), self.header)[0])
@@ -192,7 +239,7 @@ class _Decoder:
         size = int(np.frombuffer(data[:width], self.header)[0])
         return _exactly(data[width : width + size], size)
 
-    def _inflate(self, data: bytes, coded: bool) -> bytes:
+    def _inflate(self, data: memoryview, coded: bool) -> bytes:
         width = self.header.itemsize
         count = int(
             np.frombuffer(_decode(data, width) if coded else data[:width], self.header)[
@@ -204,6 +251,7 @@ class _Decoder:
             _decode(data, width) if coded else data[:width], self.header
         )
         sizes = head[3:].astype(int)
+        body: bytes | memoryview
         if coded:
             body = _decode(data[4 * ((width + 2) // 3) :], int(sizes.sum()))
         else:
@@ -225,11 +273,11 @@ def _of_type(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return values.astype(dtype.newbyteorder("="))
 
 
-def _decode(data: bytes, size: int) -> bytes:
+def _decode(data: memoryview, size: int) -> bytes:
     return _exactly(base64.b64decode(data[: 4 * ((size + 2) // 3)])[:size], size)
 
 
-def _exactly(data: bytes, size: int) -> bytes:
+def _exactly(data: Bytes, size: int) -> Bytes:
     if len(data) != size:
         raise ValueError(
             f"{len(data)} bytes where {size} belong; the file is cut short"

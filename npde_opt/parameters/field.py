@@ -21,8 +21,8 @@ class Field(Block):
 
     Args:
         channels: values a cell.
-        fixed: values of the coefficient [i, j, k] (global, on every rank); where they are not NaN
-            the field is known and kept, in all channels.
+        fixed: values of the coefficient [i, j, k], whole on every rank or owned; where they are
+            not NaN the field is known and kept, in all channels.
     """
 
     def __init__(self, channels: int = 1, fixed: np.ndarray | None = None):
@@ -38,12 +38,7 @@ class Field(Block):
     def on(self, grid: Grid, where: str) -> PlacedField:
         fixed = None
         if self.fixed is not None:
-            shape = self.fixed.shape
-            if shape != grid.shape:
-                raise InputError(
-                    f"{where}.fixed", f"shape {shape}", f"shape {grid.shape}"
-                )
-            fixed = np.asfortranarray(self.fixed[grid.local_slice])
+            fixed = grid.own(f"{where}.fixed", self.fixed)
         return PlacedField(grid, self.channels, fixed)
 
 

@@ -257,7 +257,7 @@ def rim(text, folder):
     (folder / "rim.toml").write_text(text + "[[observation]]\nrandom = 1\n")
     domain = load_case(folder / "rim.toml", MPI.COMM_SELF).domain
     mask, (x, y) = (
-        domain.mask(domain.edges),
+        domain.active(domain.edges, MPI.COMM_SELF).owned,
         ((e[1:] + e[:-1]) / 2 for e in domain.edges),
     )
     inner = mask.copy()
@@ -270,7 +270,8 @@ def rim(text, folder):
         [np.column_stack([x[i], y[j]]) + c * widths for c in corners]
     )
     data = domain.data_edges()
-    return points.tolist(), int((~active([(data, domain.mask(data))], points)).sum())
+    mask = domain.active(data, MPI.COMM_SELF).owned
+    return points.tolist(), int((~active([(data, mask)], points)).sum())
 
 
 @pytest.mark.parallel([1, 2])

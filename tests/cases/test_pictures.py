@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from npde_opt.cases.fields import evaluate
+from npde_opt.cases.parts import Part
 from npde_opt.cases.pictures import picture
 from npde_opt.cases.sources import Sources
 from npde_opt.errors import InputError
@@ -21,18 +22,18 @@ def test_pictures_are_files_of_the_case(tmp_path):
         Image.fromarray(np.rint(brightness * white).astype(mode)).save(
             tmp_path / "k.png"
         )
-        found = picture("k", {"picture": "k.png"}, edges, sources(tmp_path))
+        found = picture("k", {"picture": "k.png"}, Part.whole(edges), sources(tmp_path))
         np.testing.assert_allclose(found, brightness[::-1].T, atol=1e-12)
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 40), "uint8")).save(
         tmp_path / "k.png"
     )
     (tmp_path / "k.png").write_bytes((tmp_path / "k.png").read_bytes()[:600])
     with pytest.raises(InputError, match="k.png, which cannot be read"):
-        picture("k", {"picture": "k.png"}, edges, sources(tmp_path))
+        picture("k", {"picture": "k.png"}, Part.whole(edges), sources(tmp_path))
     with pytest.raises(
         InputError, match="k.picture: got none.png; allowed: an existing file"
     ):
-        picture("k", {"picture": "none.png"}, edges, sources(tmp_path))
+        picture("k", {"picture": "none.png"}, Part.whole(edges), sources(tmp_path))
 
 
 def test_a_picture_has_a_range_and_a_box_outside_of_which_it_is_black(tmp_path):

@@ -70,7 +70,8 @@ def test_random_points_are_active_on_the_grid_of_the_data_too(tmp_path):
     case = case_of(tmp_path, DISC)
     domain, points = case.domain, case.observations[0].points
     masks = [
-        (edges, domain.mask(edges)) for edges in (domain.edges, domain.data_edges())
+        (edges, domain.active(edges, MPI.COMM_SELF).owned)
+        for edges in (domain.edges, domain.data_edges())
     ]
     assert len(points) == 3000 and active(masks, points).all()
     everywhere = np.random.default_rng(0).random((500, 2))

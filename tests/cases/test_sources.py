@@ -48,4 +48,4 @@ def test_an_anatomy_is_cropped_to_its_cells():
     whole = load_case(MESHES / "brain_tumour.toml", MPI.COMM_SELF).sources
     part = dataclasses.replace(whole, crop=True)
     assert [e.size for e in part.edges] < [e.size for e in whole.edges]
-    assert part.voxels["mask"].sum() == whole.voxels["mask"].sum()
+    assert part.voxels("mask").sum() == whole.voxels("mask").sum()
