@@ -470,9 +470,12 @@ class ObjectiveAt:
     def precondition(self, r: PETSc.Vec, out: PETSc.Vec) -> None:
         """out ~ R''^-1 r; parameters without a regularizer are scaled by their inverse mass."""
         space = self.objective.space
-        mass = space.mass()
-        out.pointwiseDivide(r, mass)
-        mass.destroy()
+        if set(space.blocks) <= set(self.objective.regularizers):
+            r.copy(out)
+        else:
+            mass = space.mass()
+            out.pointwiseDivide(r, mass)
+            mass.destroy()
         for name in self.objective.regularizers:
             space.zero_block(out, name)
         with self.objective.together():

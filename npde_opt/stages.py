@@ -10,11 +10,15 @@ from petsc4py import PETSc
 NAMES = ("setup", "assemble", "forward", "adjoint", "hessian", "regularization", "io")
 
 
-@contextlib.contextmanager
-def stage(name: str) -> Iterator[None]:
-    """Attributes what PETSc does inside the block to the stage of that name."""
+def stage(name: str) -> contextlib.AbstractContextManager[None]:
+    """Attributes what PETSc does inside the block to the stage of that name, where it logs."""
     if name not in NAMES:
         raise ValueError(f"stage {name!r} is none of {NAMES}")
+    return _stage(name) if PETSc.Log.isActive() else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def _stage(name: str) -> Iterator[None]:
     log = PETSc.Log.Stage(name)
     log.push()
     try:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 from npde_opt.errors import InputError
 
@@ -49,7 +50,7 @@ class Scheme:
             else 0.0
         )
 
-    @property
+    @cached_property
     def integrates_lines(self) -> bool:
         """Whether the weights of what is not a reaction integrate linear functions of t: sum_j b_j
         c_j = 1/2."""

@@ -28,6 +28,9 @@ from npde_opt.petsc_options import from_options
 
 Made = TypeVar("Made")
 
+SMALL = 1 << 16
+"""Cells a rank of grids that keep a Vec."""
+
 
 class Grid:
     """A block-centred grid distributed over the ranks of `comm`.
@@ -261,11 +264,11 @@ class Grid:
 
     def create_vec(self) -> PETSc.Vec:
         """A Vec of `components` values a cell, cell by cell."""
-        return self._vec(self.components)
+        return self._like(self.components)
 
     def create_scalar(self) -> PETSc.Vec:
         """A Vec of one value a cell, whatever the number of components."""
-        return self._vec(1)
+        return self._like(1)
 
     def create_active(self) -> PETSc.Vec:
         """A Vec of one value an active cell: what stencil matrices act on."""
@@ -274,6 +277,14 @@ class Grid:
         with from_options("vec_"):
             vec.setFromOptions()
         return vec
+
+    def _like(self, components: int) -> PETSc.Vec:
+        """Of small grids a copy of one that is kept: making a Vec takes as long as a solve there.
+        Its values are 0."""
+        if self.layout.size > SMALL * self.comm.size:
+            return self._vec(components)
+        kept = self.once(("vec", components), lambda: self._vec(components))
+        return kept.duplicate()
 
     def _vec(self, components: int) -> PETSc.Vec:
         vec = PETSc.Vec().create(self.comm)
@@ -294,7 +305,10 @@ class Grid:
         """Writes owned values [i, j, k] into a Vec of active cells, or [c, i, j, k] into one that
         holds c of them in turn."""
         array, n = vec.getArray(), self.active_local_size
-        for c, v in enumerate(values if values.ndim > self.dim else values[None]):
+        if values.ndim == self.dim:
+            array[:n] = self.pack(values)
+            return
+        for c, v in enumerate(values):
             array[c * n : (c + 1) * n] = self.pack(v)
 
     def take(self, vec: PETSc.Vec, out: np.ndarray | None = None) -> np.ndarray:

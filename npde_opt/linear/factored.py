@@ -29,10 +29,11 @@ SHARE = 256
 def factors(prefix: str, recipe: str, dim: int, unknowns: int, columns: int) -> bool:
     """Whether a system is factored; not where the options -<prefix>ksp_type, -<prefix>pc_type or a
     recipe ask for another solver, or where there is a single column."""
+    if columns == 1 or unknowns > min(MOST[dim], SHARE * columns):
+        return False
     options = PETSc.Options()
     asked = options.hasName(prefix + "ksp_type") or options.hasName(prefix + "pc_type")
-    free = recipe in ("auto", "direct") and not asked
-    return free and columns > 1 and unknowns <= min(MOST[dim], SHARE * columns)
+    return recipe in ("auto", "direct") and not asked
 
 
 class Factored:

@@ -114,6 +114,8 @@ FALLS_BACK = (
     PETSc.KSP.ConvergedReason.DIVERGED_BREAKDOWN,
 )
 """Failures of a cycle, after which factors may solve."""
+FACTORS_CHECKED = 8
+"""Of so many solves with factors one is checked at least: the first with new values always is."""
 STOPS = ("ksp_rtol", "ksp_atol", "ksp_max_it", "ksp_norm_type")
 """Options of a KSP that the conjugate gradients on planes know, too."""
 
@@ -225,9 +227,10 @@ class LinearSolver:
         self.ksp.setOperators(self.matrix.mat)
         self.ksp.setTolerances(rtol=self._rtol, atol=1e-300, max_it=500)
         self._ranks, self._configured = self.grid.comm.size, False
+        every = max(self._checked, FACTORS_CHECKED if self.direct else 1)
         self.tolerance, self._residual = (
             Tolerance(self.ksp),
-            ResidualCheck(self.ksp, self.prefix, self._checked),
+            ResidualCheck(self.ksp, self.prefix, every),
         )
         self._cycle: Cycle | None = None
         self._gradients: PlaneCG | None = None

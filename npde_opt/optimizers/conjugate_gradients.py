@@ -38,14 +38,16 @@ def steihaug(
     norm: Callable[[PETSc.Vec, float], float] | None = None,
     solved: bool = False,
     enough: Callable[[PETSc.Vec], bool] = lambda r: False,
+    least: int = 0,
 ) -> int:
     """Solves H x = b from x = 0 and returns the number of products with H.
 
     With n(r) = norm(r, r^T M^-1 r), by default sqrt(r^T M^-1 r), stops where n(r) <= rtol(n(b))
-    n(b) or enough(r), after max_steps, or at a direction with p^T H p <= 0: then x is the iterate
-    so far, or M^-1 b in the first step, a descent direction for -b. Given a list `kept`, keeps its
-    directions there (with M^-1 H p where `solved`), for the caller to destroy, and makes each new
-    one conjugate to all before. Raises SolverError where M is not positive definite.
+    n(b) after `least` products, where enough(r), after max_steps, or at a direction with p^T H p
+    <= 0: then x is the iterate so far, or M^-1 b in the first step, a descent direction for -b.
+    Given a list `kept`, keeps its directions there (with M^-1 H p where `solved`), for the caller
+    to destroy, and makes each new one conjugate to all before. Raises SolverError where M is not
+    positive definite.
     """
     norm = norm or preconditioned_norm
     r, z, p, hp = (b.duplicate() for _ in range(4))
@@ -90,7 +92,8 @@ def steihaug(
         if image is not None:
             image.axpy(-1.0, z)
             image.scale(1 / length)
-        if norm(r, rz) <= target or enough(r):
+        small = norm(r, rz) <= target and products >= least
+        if small or enough(r):
             break
         if kept is not None:
             z.copy(p)

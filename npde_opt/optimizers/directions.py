@@ -25,17 +25,33 @@ from npde_opt.optimizers.spectrum import Spectrum
 
 DEEP = 0.03
 """CG's relative tolerance for steps that must see every parameter."""
+FAR = 0.3
+"""The exact Hessian is taken from this tolerance of CG on: farther from the minimum it has negative
+curvature, at which CG ends early."""
+LEAST = 0.5
+"""Products of a step, in those of the step before."""
+EXACT = (1e-10, 1e-12)
+"""Tolerances of states and adjoints, in place of their own and one after the other, where a
+gradient does not fall as CG said."""
+PROMISED, FELL = 0.1, 0.25
+"""What CG said was left of a gradient at most, and what at least was."""
 
 
 class NewtonCG:
     """H d = -g by CG with the regularization as preconditioner, to an Eisenstat-Walker tolerance.
 
-    H is the exact or the Gauss-Newton Hessian at the point. CG stops at a direction of negative
-    curvature. Its relative tolerance is min(forcing_max, sqrt(n(g) / n(g_0))) in the norm n(g) =
-    sqrt(g^T R^-1 g): a step then lowers n(g) as far as CG did. It also stops where its residual,
+    H is the exact Hessian at the point, or that of Gauss-Newton: where the method is so named, and
+    where the tolerance is above FAR. CG stops at a direction of negative curvature. Its relative
+    tolerance is min(forcing_max, sqrt(n(g) / n(g_0))) in the norm n(g) = sqrt(g^T R^-1 g): a step
+    then lowers n(g) as far as CG did. What a long step leaves, as J is not quadratic, is rough: CG
+    would halve that in a product or two, and the step with its new state would be wasted. It takes
+    at least LEAST of the products of the step before. It also stops where its residual,
     the next gradient by the model, has half the `target` norm at which the iteration converges.
     Where a `spectrum` was learnt on a coarser grid, it adds to the preconditioner. After a failed
     line search the next direction is that of the preconditioner alone. `slope` is g^T d.
+
+    Where CG promised that no more than PROMISED of the gradient's norm would be left and FELL is,
+    near the minimum, what is left is the error of the solves: from then on they are more exact.
 
     Where H has negative curvature along CG's first direction, the step is that of the Gauss-Newton
     Hessian. Once `deepen` was called it always is, with the small unknowns scaled by their own
@@ -52,22 +68,48 @@ class NewtonCG:
         self.slope = 0.0
         self.ahead, self.target = 1.0, 0.0
         self._reference = self._square = 0.0
+        self._before = 0  # products of the last step
+        self._near = False
+        # The gradient's norm before the last step, and what CG would leave of it.
+        self._norm = self._left = 0.0
         self._plain = self._next_plain = False
         self.deep = False
 
     def step(self, tao: PETSc.TAO, x: PETSc.Vec, g: PETSc.Vec, s: PETSc.Vec) -> None:
         self._plain, self._next_plain = self._next_plain, False
         with self.point.callback():
+            self._watch(self.point.objective.gradient_norm(g))
             at = self.point.at(x)
             if self._plain:
                 at.precondition(g, s)
             elif self.deep:
                 self._solve_deep(at, x, g, s)
-            elif not self._solve(at, g, s, self.gauss_newton):
-                self._solve(at, g, s, True)
+            else:
+                first = self._reference == 0.0
+                far = self._is_far(at, g) or self.gauss_newton
+                if not self._solve(at, g, s, far, first):
+                    self._solve(at, g, s, True, first)
         s.scale(-1.0)
         shorten(self.point, s)
         self.slope = g.dot(s)
+
+    def _watch(self, norm: float) -> None:
+        """Makes solves more exact where the gradient's norm did not fall as it should have."""
+        promised = self._near and self._left <= PROMISED * self._norm
+        if promised and norm > FELL * self._norm:
+            now = self.point.rtol or 1.0
+            self.point.rtol = next((x for x in EXACT if x < now), now)
+        self._norm, self._left = norm, math.inf
+
+    def _is_far(self, at: Agreed, g: PETSc.Vec) -> bool:
+        """Whether CG's tolerance was above FAR so far."""
+        if not self._near:
+            z = g.duplicate()
+            at.precondition(g, z)
+            norm = math.sqrt(max(g.dot(z), 0.0))
+            z.destroy()
+            self._near = self.forcing(norm) <= FAR
+        return not self._near
 
     def _solve_deep(self, at: Agreed, x: PETSc.Vec, g: PETSc.Vec, s: PETSc.Vec) -> None:
         model = GaussNewton(self.point.objective, at, x, None)
@@ -76,7 +118,12 @@ class NewtonCG:
         model.destroy()
 
     def _solve(
-        self, at: Agreed, g: PETSc.Vec, s: PETSc.Vec, gauss_newton: bool
+        self,
+        at: Agreed,
+        g: PETSc.Vec,
+        s: PETSc.Vec,
+        gauss_newton: bool,
+        first_step: bool,
     ) -> bool:
         """Whether H had positive curvature along the first direction."""
         if self.spectrum is not None and not self.spectrum.fitted:
@@ -84,7 +131,6 @@ class NewtonCG:
             self.products += 1
         kept: list[Direction] | None = [] if self.settings.reorthogonalize else None
         curvatures: list[float] = []
-        first_step = self._reference == 0.0
 
         def hessian(dm: PETSc.Vec, out: PETSc.Vec) -> None:
             try:
@@ -99,7 +145,7 @@ class NewtonCG:
             if not curvatures:
                 curvatures.append(dm.dot(out))
 
-        self.products += steihaug(
+        self._before = steihaug(
             hessian,
             lambda r, z: self._precondition(at, r, z),
             g,
@@ -108,11 +154,17 @@ class NewtonCG:
             max_steps=self.settings.cg_max,
             kept=kept,
             norm=lambda r, rz: math.sqrt(max(self._square, 0.0)),
-            enough=lambda r: self.point.objective.gradient_norm(r) <= 0.5 * self.target,
+            enough=self._is_enough,
+            least=int(LEAST * self._before),
         )
+        self.products += self._before
         for direction in kept or []:
             direction.destroy()
         return gauss_newton or not curvatures or curvatures[0] > 0
+
+    def _is_enough(self, r: PETSc.Vec) -> bool:
+        self._left = self.point.objective.gradient_norm(r)
+        return self._left <= 0.5 * self.target
 
     def _precondition(self, at: Agreed, r: PETSc.Vec, z: PETSc.Vec) -> None:
         at.precondition(r, z)
@@ -134,12 +186,19 @@ class NewtonCG:
         spectrum = None if self.spectrum is None else self.spectrum.state
         return {}, {
             "reference": self._reference,
+            "before": self._before,
+            "near": self._near,
+            "fell": [self._norm, self._left],
+            "rtol": self.point.rtol,
             "deep": self.deep,
             "spectrum": spectrum,
         }
 
     def restore(self, vectors: dict[str, PETSc.Vec], meta: Record) -> None:
         self._reference, self.deep = meta["reference"], meta["deep"]
+        self._before, self._near = meta.get("before", 0), meta.get("near", False)
+        self._norm, self._left = meta.get("fell", (0.0, math.inf))
+        self.point.rtol = meta.get("rtol")
         if self.spectrum is not None and meta["spectrum"] is not None:
             self.spectrum.restore(meta["spectrum"])
 

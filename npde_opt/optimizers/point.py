@@ -15,6 +15,7 @@ from petsc4py import PETSc
 
 from npde_opt import reductions
 from npde_opt.errors import SolverError, collective, without_frames
+from npde_opt.linear.accuracy import solved_to
 from npde_opt.optimizers.conjugate_gradients import dots
 from npde_opt.optimizers.interface import Objective, ObjectiveAt
 
@@ -59,11 +60,18 @@ class Agreed:
 
     Args:
         experiments: that it is a sum over.
+        rtol: of the states and their adjoints; None: their own.
     """
 
     def __init__(
-        self, objective: Objective, m: PETSc.Vec, tally: Tally, experiments: int
+        self,
+        objective: Objective,
+        m: PETSc.Vec,
+        tally: Tally,
+        experiments: int,
+        rtol: float | None = None,
     ):
+        self._rtol = rtol
         self._comm = everyone(objective)
         self._tally, self._experiments, self._counted = tally, experiments, False
         # Unit vectors of values and their products with the Gauss-Newton Hessian, by name.
@@ -73,12 +81,15 @@ class Agreed:
         with collective(self._comm):
             self._at: ObjectiveAt = objective.linearize(m)
 
+    def _exactly(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext() if self._rtol is None else solved_to(self._rtol)
+
     @functools.cached_property
     def value(self) -> float:
         """J(m); inf, with the `error`, where the state's solver failed."""
         self._count()
         try:
-            with collective(self._comm):
+            with collective(self._comm), self._exactly():
                 value = self._at.value
         except SolverError as error:
             without_frames(error)
@@ -103,7 +114,7 @@ class Agreed:
 
     def gradient(self) -> PETSc.Vec:
         self._count()
-        with collective(self._comm):
+        with collective(self._comm), self._exactly():
             return self._at.gradient()
 
     def hessian(self, dm: PETSc.Vec, out: PETSc.Vec, gauss_newton: bool) -> None:
@@ -162,9 +173,10 @@ class Point:
     replaces.
 
     Collective. `iterate` is the last accepted point; `accepted` its value, from which the
-    substitute for infinite values is made. A trial point farther than FARTHEST from `iterate` gets
-    that substitute too. `rejected` is why the last trial point has no state, None where it has one;
-    `refusals` counts all that had none, `refused` is why the last of these had none.
+    substitute for infinite values is made; `rtol` that of states and adjoints at new points, None
+    for their own. A trial point farther than FARTHEST from `iterate` gets that substitute too.
+    `rejected` is why the last trial point has no state, None where it has one; `refusals` counts
+    all that had none, `refused` is why the last of these had none.
     """
 
     def __init__(self, objective: Objective, m: PETSc.Vec):
@@ -176,6 +188,7 @@ class Point:
         self.rejected: SolverError | None = None
         self.refused: SolverError | None = None
         self.refusals = 0
+        self.rtol: float | None = None
         numbers = getattr(objective, "numbers", None)
         self.tally = Tally(1 if numbers is None else len(numbers))
         self._m = m.duplicate()
@@ -216,7 +229,8 @@ class Point:
         if self._at is None or not self._m.equal(m):
             self.drop()
             m.copy(self._m)
-            self._at = Agreed(self.objective, self._m, self.tally, self.tally.count)
+            count = self.tally.count
+            self._at = Agreed(self.objective, self._m, self.tally, count, self.rtol)
         return self._at
 
     def here(self) -> Agreed:

@@ -61,6 +61,9 @@ class Diffusion(LinearTerm):
         self.names = names
         self._factors = [self._area_factors(d) for d in range(grid.dim)]
         self.spans = [face_spans(grid, d, 1.0) for d in range(grid.dim)]
+        self.halves = [half_lengths(grid, d) for d in range(grid.dim)]
+        # As everywhere but along r: one pass less.
+        self.centred = [np.array_equal(*pair) for pair in self.halves]
 
     @property
     def coefficients(self) -> tuple[str, ...]:
@@ -405,8 +408,8 @@ class DiffusionAt(LinearAt):
 
     def halved(self, weight: np.ndarray, d: int) -> np.ndarray:
         """Of a cell, the sum over its faces normal to axis d of weight times half length."""
-        (lower, upper), (below, above) = sides(weight, d), half_lengths(self.grid, d)
-        if np.array_equal(below, above):  # as everywhere but along r: one pass less
+        (lower, upper), (below, above) = sides(weight, d), self.term.halves[d]
+        if self.term.centred[d]:
             total = lower + upper
             total *= below
             return total

@@ -16,7 +16,7 @@ def diagonal(values):
     return mat
 
 
-def solve(values, rtol=1e-12, preconditioner=None, reorthogonalize=False):
+def solve(values, rtol=1e-12, preconditioner=None, reorthogonalize=False, least=0):
     H = diagonal(values)
     b, x = H.createVecLeft(), H.createVecLeft()
     b.setArray(1.0 + np.arange(*b.getOwnershipRange(), dtype=float))
@@ -33,6 +33,7 @@ def solve(values, rtol=1e-12, preconditioner=None, reorthogonalize=False):
         rtol=lambda norm: rtol,
         max_steps=200,
         kept=[] if reorthogonalize else None,
+        least=least,
     )
     return H, b, x, steps
 
@@ -87,3 +88,13 @@ def test_negative_curvature_later_gives_a_descent_direction():
 def test_an_indefinite_preconditioner_is_an_error():
     with pytest.raises(SolverError, match="not positive definite"):
         solve([1.0, 2.0], preconditioner=[-1.0, -1.0])
+
+
+@pytest.mark.parallel([1, 2])
+def test_as_many_products_as_are_asked_for_whatever_the_tolerance():
+    values = np.logspace(0, 4, 60)
+    *_, few = solve(values, rtol=0.9)
+    *_, more = solve(values, rtol=0.9, least=few + 5)
+    assert more == few + 5
+    H, b, x, all_there = solve([2.0, 2.0, 2.0], least=5)
+    assert all_there < 5 and (H * x - b).norm() < 1e-12 * b.norm()
