@@ -185,6 +185,8 @@ def fastest(
     units of the species do not matter.
     """
     cells = jacobians.shape[2]
+    if len(jacobians) == 1:
+        return float((stiffness[0] - jacobians[0, 0]).max(initial=0.0))
     if len(jacobians) > 2:
         return _fastest(jacobians, stiffness, resolved, share)
     # Parts whose arrays stay in the cache; cells do not depend on each other.
@@ -210,7 +212,7 @@ def _fastest(
         2 / resolved * beside.max(axis=0),
     )
     near = np.nonzero(bounds > share)[0]
-    if count == 1 or not near.size:
+    if not near.size:
         return float(bounds.max(initial=0.0))
     if count > 2 and near.size > MOST:
         near = near[np.argpartition(bounds[near], -MOST)[-MOST:]]

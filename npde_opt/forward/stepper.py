@@ -178,7 +178,7 @@ class Stepper:
             assert self.kept is not None
             system = alpha, self.groups[0], stage
             return self.newton.linear(*system, rhs, guess, adjoint, self.kept, (n, i))
-        return self._solver(alpha, rhs).solve(rhs, guess, adjoint)
+        return self._solver(alpha, rhs).solve(rhs, guess, adjoint, moves=True)
 
     def tangent(
         self,

@@ -1,9 +1,10 @@
 """S u = b, S = M + alpha A, from a guess u: the solver makes a correction e, S e = r = b - S u, to
 a residual of rtol |b|.
 
-Where the guess is the state before a step it is moved on first: u += a d, r -= a S d with d = M^-1
-r. For a = 1 that is the state moved on at its present rate. Where the state is rough, and its rate
-far too large, a leaves the smallest residual.
+Where the guess is the state before a step, or an increment or multiplier on the line through those
+of the last two, it is moved on first: u += a d, r -= a S d with d = M^-1 r, and S^T in place of S
+for adjoints. For a = 1 that is the state moved on at its present rate. Where the state is rough,
+and its rate far too large, a leaves the smallest residual.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ class Corrector:
         """Improves u. `run(r, e)` solves S e = r, or S^T e = r, with `ksp`, which stops at the true
         residual."""
         S, residual, size = ksp.getOperators()[0], self._residual, b.norm()
-        (S.multTranspose if transposed else S.mult)(u, residual)
+        mult = S.multTranspose if transposed else S.mult
+        mult(u, residual)
         residual.aypx(-1.0, b)
         left, goal = residual.norm(), ksp.getTolerances()[0] * size
         if left > size:
@@ -55,17 +57,19 @@ class Corrector:
             b.copy(residual)
             left = size
         if moves and left > goal:
-            left = self._moved(S, u, left)
+            left = self._moved(mult, u, left)
         if left <= goal:
             return
         ksp.setTolerances(atol=goal)
         run(self._residual, self._change)
         u.axpy(1.0, self._change)
 
-    def _moved(self, S: PETSc.Mat, u: PETSc.Vec, left: float) -> float:
+    def _moved(
+        self, mult: Callable[[PETSc.Vec, PETSc.Vec], None], u: PETSc.Vec, left: float
+    ) -> float:
         residual, change, after = self._residual, self._change, self._image
         change.pointwiseDivide(residual, self._mass)
-        S.mult(change, after)
+        mult(change, after)
         after.aypx(-1.0, residual)
         a, size = 1.0, after.norm()
         if size > SMOOTH * left:

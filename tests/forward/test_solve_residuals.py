@@ -339,3 +339,30 @@ def test_the_closing_text_names_norm_and_cost():
         and "linear systems" in second
         and "Krylov" in second
     )
+
+
+def test_adjoint_steps_start_from_as_good_a_guess_as_forward_steps():
+    """Multipliers and increments on a line through the last ones are moved on as states are."""
+    grid = Grid((48, 48))
+    space = ParameterSpace(grid, [Unknown("D", "log")])
+    terms = [Diffusion(grid, "D"), Kinetics(grid, ("u",), "fisher-kpp")]
+    started = Experiment({"u": "0.8*exp(-60*((x - 0.4)**2 + (y - 0.5)**2))"})
+    forward = Evolution(
+        space,
+        Equation(grid, terms),
+        {"K": 1.0, "r": 3.0},
+        [started],
+        [snapshots(grid, [1.0])],
+        SCHEMES["imex-euler"],
+        np.linspace(0, 1, 31),
+        recipe="geometric",
+    )
+    m = space.from_values({"D": 0.02})
+    at = forward.linearize(m)
+    states = forward.solvers.iterations
+    product = at.apply_adjoint([block.copy() for block in at.data])
+    assert forward.solvers.iterations - states < 0.9 * states
+    for owned in (product, m):
+        owned.destroy()
+    at.destroy()
+    forward.destroy()
