@@ -6,8 +6,9 @@ from mpi4py import MPI
 
 from npde_opt.grids import Grid
 from npde_opt.linear import LinearSolver
-from npde_opt.linear.planes import strength
+from npde_opt.linear.planes import estimate, strength
 from npde_opt.linear.planes.adapted import Step
+from npde_opt.linear.planes.levels import Line
 from npde_opt.operators.stencils import StencilMatrix
 from npde_opt.terms import Diffusion
 
@@ -187,6 +188,16 @@ def whole(planes):
             to = np.roll(to, -step, 2 - d)
         np.add.at(found, (index.ravel(), to.ravel()), values.ravel())
     return found
+
+
+def test_few_lines_of_long_cells_among_many_are_seen():
+    edges = padded(400, 10)
+    n = edges.size - 1
+    area = np.diff(edges)[:, None] * np.ones(32)
+    along_x = np.append(2 / (np.diff(edges)[1:] + np.diff(edges)[:-1]), 0)
+    planes = {(0, 1): area.T, (1, 0): np.tile(along_x, (32, 1))}
+    line = Line(np.zeros(n), np.zeros(n))
+    assert "x" in estimate.reason(estimate.losses(planes, [line, line]))
 
 
 def test_lines_of_long_cells_are_kept():

@@ -18,13 +18,16 @@ LINES = 32
 FAINT = 1 / 30
 SHARE, APART = 0.03, 0.2
 """Of all lines across an axis."""
+LOST = 3
+"""Or as many lines as this, however many there are."""
 JUMP = 1e5
 
 
 def losses(planes: Planes, halved: Lines) -> np.ndarray:
     """Of a rank's own cells, along every axis that is halved: the share of lines across it that
-    are coupled faintly along it, over SHARE, or that are coupled to the next one in fewer than half
-    of their cells, over APART, what is larger; and by how much couplings side by side differ.
+    are coupled faintly along it, over SHARE (or their number, over LOST), or that are coupled to
+    the next one in fewer than half of their cells, over APART, what is larger; and by how much
+    couplings side by side differ.
 
     Args:
         planes: [k, j, i] of one of o and -o, 0 towards what is outside.
@@ -48,7 +51,7 @@ def losses(planes: Planes, halved: Lines) -> np.ndarray:
         across = tuple(range(1, own.ndim))
         lost = 2 * faint.sum(axis=across) > active.sum(axis=across)
         apart = 2 * (own > 0).sum(axis=across) < active.sum(axis=across)
-        shares = lost.mean() / SHARE, apart.mean() / APART
+        shares = lost.mean() / SHARE, lost.sum() / LOST, apart.mean() / APART
         found[d] = max(shares) if halved[d] is not None else 0.0
     return found
 
