@@ -129,6 +129,8 @@ class NewtonCG:
         if self.spectrum is not None and not self.spectrum.fitted:
             self.spectrum.fit(at, self.gauss_newton)
             self.products += 1
+        elif self.spectrum is not None:
+            self.spectrum.follow(at)
         kept: list[Direction] | None = [] if self.settings.reorthogonalize else None
         curvatures: list[float] = []
 
