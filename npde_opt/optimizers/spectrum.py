@@ -135,7 +135,7 @@ class Spectrum:
             fine.destroy()
             restricted = self._restrict(product)
             product.destroy()
-            S[:, j] = dots(restricted, vectors)
+            S[:, j] = dots(restricted, list(vectors))
             restricted.destroy()
         return S
 
