@@ -29,7 +29,7 @@ from npde_opt.forward.interface import (
 )
 from npde_opt.misfits import Misfit
 from npde_opt.observations import DataBlock, Metric
-from npde_opt.regularizers.interface import Normal, Regularizer
+from npde_opt.regularizers.interface import Regularizer
 from npde_opt.stages import stage
 
 INVISIBLE = 1e-6
@@ -467,20 +467,8 @@ class ObjectiveAt:
         with self.objective.together():
             self.add_parts(out, lambda r, p, x, part: r.hessian(p, x, part), dm)
 
-    def regularization_precision(self, dm: PETSc.Vec, out: PETSc.Vec) -> None:
-        """out = P dm of the P that `precondition` inverts: R'', or what stands for it where that is
-        not positive; the mass where nothing is regularized."""
-        space = self.objective.space
-        mass = space.mass()
-        out.pointwiseMult(dm, mass)
-        mass.destroy()
-        for name in self.objective.regularizers:
-            space.zero_block(out, name)
-        with self.objective.together():
-            self.add_parts(out, _precision, dm)
-
     def precondition(self, r: PETSc.Vec, out: PETSc.Vec) -> None:
-        """out ~ P^-1 r; parameters without a regularizer are scaled by their inverse mass."""
+        """out ~ R''^-1 r; parameters without a regularizer are scaled by their inverse mass."""
         space = self.objective.space
         if set(space.blocks) <= set(self.objective.regularizers):
             r.copy(out)
@@ -499,14 +487,3 @@ class ObjectiveAt:
         self._at_once.destroy()
         if self._term is not self._at_once:
             self._term.destroy()
-
-
-def _precision(
-    regularizer: Regularizer, p: PETSc.Vec, dp: PETSc.Vec | None, out: PETSc.Vec
-) -> None:
-    """out = P dp of one regularizer."""
-    assert dp is not None
-    if isinstance(regularizer, Normal):
-        regularizer.precision(p, dp, out)
-    else:
-        regularizer.hessian(p, dp, out)

@@ -129,8 +129,6 @@ class NewtonCG:
         if self.spectrum is not None and not self.spectrum.fitted:
             self.spectrum.fit(at, self.gauss_newton)
             self.products += 1
-        elif self.spectrum is not None:
-            self.spectrum.follow(at)
         kept: list[Direction] | None = [] if self.settings.reorthogonalize else None
         curvatures: list[float] = []
 
@@ -172,7 +170,10 @@ class NewtonCG:
         at.precondition(r, z)
         self._square = r.dot(z)
         if self.spectrum is not None:
-            self.spectrum.refine(r, z)
+            lost = self.spectrum.refine(r, z)
+            if not lost < self._square and lost != 0.0:
+                self.spectrum.drop()
+                at.precondition(r, z)
 
     def forcing(self, norm: float) -> float:
         """CG's relative tolerance at n(g) = norm. `ahead` is how far the start was on its way

@@ -156,10 +156,6 @@ class Agreed:
         with collective(self._comm):
             self._at.regularization_hessian(dm, out)
 
-    def regularization_precision(self, dm: PETSc.Vec, out: PETSc.Vec) -> None:
-        with collective(self._comm):
-            self._at.regularization_precision(dm, out)
-
     def unseen(self) -> list[str]:
         with collective(self._comm):
             return self._at.unseen()

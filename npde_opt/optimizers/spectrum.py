@@ -3,9 +3,6 @@ preconditioner on finer ones:
 
     M^-1 = R^-1 - V (I + S)^-1 V^T,   S = V^T R V.
 
-R is what the regularization's preconditioner inverts: its Hessian, or, as for total variation, the
-positive operator that stands for it; H - R is what is left of the Hessian.
-
 On the coarse grid the sum is the Nystroem approximation Y G^-1 Y^T of the data's part H - R of the
 Hessian, with Y = (H - R) T, G = T^T Y and T the leading Ritz vectors in the span of CG's directions
 p: it is exact on T and nowhere above H - R, so no eigenvalue of M^-1 H falls below 1, and V = R^-1
@@ -14,12 +11,12 @@ so that prolonged V serve on finer grids; they stay on the coarse one, where the
 memory, and S is formed anew for each finer R (`fit`). Whether they serve is measured there.
 
 R^-1 is an iterative solve: along V, M^-1 is kept at LEFT of it, which leaves its error no room to
-make M^-1 indefinite.
+make M^-1 indefinite. Where the preconditioner of a regularization inverts something else than its
+Hessian R, as that of total variation does, M^-1 may be indefinite all the same: then V is dropped.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -39,9 +36,6 @@ MISMATCH = 3.0
 which M is exact: along it H was 3 to 4 times M, the product up to 1.9 times, where CG with all of V
 took half the steps that it took with half of V."""
 
-CHANGED = 1e-2
-"""S is formed anew where t^T R t has changed by more than this."""
-
 RTOL = 1e-10
 Action = Callable[[PETSc.Vec, PETSc.Vec], None]
 
@@ -50,7 +44,7 @@ class Hessian(Protocol):
     """H = R + the data's part at one point, and R."""
 
     def hessian(self, dm: PETSc.Vec, out: PETSc.Vec, gauss_newton: bool) -> None: ...
-    def regularization_precision(self, dm: PETSc.Vec, out: PETSc.Vec) -> None: ...
+    def regularization_hessian(self, dm: PETSc.Vec, out: PETSc.Vec) -> None: ...
 
 
 class Lift(Protocol):
@@ -76,18 +70,24 @@ class Spectrum:
     ):
         self.vectors, self.lifts, self.core = list(vectors), tuple(lifts), core
         self.used, self.fitted = self.vectors, core is not None
-        self.energy = math.nan
 
-    def refine(self, r: PETSc.Vec, z: PETSc.Vec) -> None:
-        """z = M^-1 r from z = R^-1 r. Collective."""
-        if self.core is not None and self.used:
-            restricted = self._restrict(r)
-            weights = -self.core @ np.array(dots(restricted, self.used))
-            restricted.set(0.0)
-            restricted.maxpy(list(weights), self.used)
-            correction = self._prolong(restricted)
-            z.axpy(1.0, correction)
-            correction.destroy()
+    def refine(self, r: PETSc.Vec, z: PETSc.Vec) -> float:
+        """z = M^-1 r from z = R^-1 r; what r^T z has lost by it. Collective."""
+        if self.core is None or not self.used:
+            return 0.0
+        restricted = self._restrict(r)
+        overlaps = np.array(dots(restricted, self.used))
+        weights = self.core @ overlaps
+        restricted.set(0.0)
+        restricted.maxpy(list(-weights), self.used)
+        correction = self._prolong(restricted)
+        z.axpy(1.0, correction)
+        correction.destroy()
+        return float(overlaps @ weights)
+
+    def drop(self) -> None:
+        """M is R from now on."""
+        self.used, self.core = [], None
 
     def lifted(self, lift: Lift) -> Spectrum:
         """The same vectors for the next finer grid, to be fitted there."""
@@ -103,57 +103,24 @@ class Spectrum:
         self.fitted = True
         if not self.vectors:
             return
-        S = self._formed(at, self.vectors)
+        S = np.empty((len(self.vectors),) * 2)
+        for j, v in enumerate(self.vectors):
+            fine = self._prolong(v.copy())
+            product = fine.duplicate()
+            at.regularization_hessian(fine, product)
+            fine.destroy()
+            restricted = self._restrict(product)
+            product.destroy()
+            S[:, j] = dots(restricted, self.vectors)
+            restricted.destroy()
         order = np.argsort(-np.diag(S), kind="stable")
         for count in (n for n in (len(S), len(S) // 2, len(S) // 4) if n):
             some = np.sort(order[:count])
             part = S[np.ix_(some, some)]
             self._use(some, core(part))
             if 1 / MISMATCH <= self._quotient(at, gauss_newton, part) <= MISMATCH:
-                self.energy = self._regularized(at)
                 return
-        self.used, self.core = [], None
-
-    def follow(self, at: Hessian) -> None:
-        """Forms S anew where R is another one than that of the last S, as total variation's is at
-        every point: with a stale S, M^-1 is indefinite. One product with R tells. Collective.
-        """
-        if self.core is None or not self.used:
-            return
-        energy = self._regularized(at)
-        if not math.isclose(energy, self.energy, rel_tol=CHANGED):
-            self.core = core(self._formed(at, self.used))
-            self.energy = self._regularized(at)
-
-    def _formed(self, at: Hessian, vectors: Sequence[PETSc.Vec]) -> np.ndarray:
-        """S of these vectors for the R at this point."""
-        S = np.empty((len(vectors),) * 2)
-        for j, v in enumerate(vectors):
-            fine = self._prolong(v.copy())
-            product = fine.duplicate()
-            at.regularization_precision(fine, product)
-            fine.destroy()
-            restricted = self._restrict(product)
-            product.destroy()
-            S[:, j] = dots(restricted, list(vectors))
-            restricted.destroy()
-        return S
-
-    def _regularized(self, at: Hessian) -> float:
-        """t^T R t of a t to which all v that are used contribute alike."""
-        assert self.core is not None
-        combined = self.used[0].duplicate()
-        combined.set(0.0)
-        combined.maxpy(
-            list(alternating(len(self.used)) * np.diag(self.core)), self.used
-        )
-        t = self._prolong(combined)
-        product = t.duplicate()
-        at.regularization_precision(t, product)
-        found = float(t.dot(product))
-        t.destroy()
-        product.destroy()
-        return found
+        self.drop()
 
     def _use(self, numbers: Sequence[int] | np.ndarray, matrix: np.ndarray) -> None:
         self.used, self.core = [self.vectors[i] for i in numbers], matrix
@@ -168,7 +135,6 @@ class Spectrum:
             "fitted": self.fitted,
             "numbers": numbers,
             "core": None if self.core is None else self.core.tolist(),
-            "energy": self.energy,
         }
 
     def restore(self, state: Record) -> None:
@@ -176,11 +142,10 @@ class Spectrum:
         self.fitted, self.used, self.core = bool(state["fitted"]), [], None
         if state["core"] is not None:
             self._use(state["numbers"], np.array(state["core"]))
-            self.energy = float(state.get("energy", math.nan))
 
     def _quotient(self, at: Hessian, gauss_newton: bool, S: np.ndarray) -> float:
         """t^T H t / t^T M t."""
-        weights = alternating(len(S)) / np.diag(S)
+        weights = (-1.0) ** np.arange(len(S)) / np.diag(S)
         combined = self.used[0].duplicate()
         combined.set(0.0)
         combined.maxpy(list(weights), self.used)
@@ -213,11 +178,6 @@ class Spectrum:
         self.vectors, self.used = [], []
 
 
-def alternating(count: int) -> np.ndarray:
-    """1, -1, 1, ..."""
-    return (-1.0) ** np.arange(count)
-
-
 def core(S: np.ndarray) -> np.ndarray:
     """(I + S)^-1 in the eigenvectors of S, but (1 - LEFT) S^-1 where an eigenvalue is so large that
     less than LEFT were left."""
@@ -239,7 +199,7 @@ def learn(
 
     def data_part(p: PETSc.Vec, out: PETSc.Vec) -> None:
         at.hessian(p, out, gauss_newton)
-        at.regularization_precision(p, b)
+        at.regularization_hessian(p, b)
         out.axpy(-1.0, b)
 
     at.precondition(noise, x)
@@ -278,7 +238,7 @@ def _nystroem(
     R, G, S = np.empty((3, n, n))
     data, product = tests[0].duplicate(), tests[0].duplicate()
     for j, direction in enumerate(directions):
-        at.regularization_precision(direction.p, product)
+        at.regularization_hessian(direction.p, product)
         data.waxpy(-1.0, product, direction.hp)
         R[:, j], G[:, j], S[:, j] = (
             dots(product, tests),

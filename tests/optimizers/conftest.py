@@ -75,8 +75,6 @@ class At:
         dm.getArray()
         self.problem.R.mult(dm, out)
 
-    regularization_precision = regularization_hessian
-
     def precondition(self, r, out):
         r.getArray()
         self.problem.inverse.solve(r, out)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from petsc4py import PETSc
 
+from npde_opt.cases.parts import Part
 from npde_opt.cases.pictures import picture
 from npde_opt.cases.sources import Sources
 from npde_opt.errors import InputError
@@ -75,20 +76,20 @@ def test_picture_in_a_box():
     found = picture(
         "truth",
         {"picture": "camera", "range": [0.5, 2.5], "box": [[1.0, 3.0], [1.0, 3.0]]},
-        list(grid.edges),
+        Part.whole(grid.edges),
         HERE,
     )
     assert (found[:8] == 0.5).all() and (found[:, 24:] == 0.5).all()
     whole = picture(
         "truth",
         {"picture": "camera", "range": [0.5, 2.5]},
-        list(Grid((16, 16)).edges),
+        Part.whole(Grid((16, 16)).edges),
         HERE,
     )
     np.testing.assert_allclose(found[8:24, 8:24], whole, rtol=1e-12)
     turned = {"picture": "camera", "box": [[1.0, 0.0], [0.0, 1.0]]}
     with pytest.raises(InputError, match="truth.box"):
-        picture("truth", turned, list(grid.edges), HERE)
+        picture("truth", turned, Part.whole(grid.edges), HERE)
 
 
 def test_a_picture_is_turned_as_its_camera_says(tmp_path):
@@ -101,7 +102,7 @@ def test_a_picture_is_turned_as_its_camera_says(tmp_path):
     found = picture(
         "truth",
         {"picture": "k.png"},
-        list(Grid((3, 2)).edges),
+        Part.whole(Grid((3, 2)).edges),
         Sources(tmp_path, None, (None, 0)),
     )
     np.testing.assert_allclose(found, rows[::-1].T / 255, atol=1e-12)
