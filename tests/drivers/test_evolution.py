@@ -58,7 +58,9 @@ def write(folder, text):
     return folder / "case.toml"
 
 
-def test_nested_iteration_comes_near_with_fewer_trajectories_on_the_finest_grid(tmp_path):
+def test_nested_iteration_comes_near_with_fewer_trajectories_on_the_finest_grid(
+    tmp_path,
+):
     case = write(tmp_path, CASE)
     found = {
         levels: summary(
