@@ -2,6 +2,7 @@
 what they say.
 
     OUT/samples/minimizer/    the point that all of them were started around
+    OUT/samples/modes/        the directions along which traces have coordinates
     OUT/samples/chain-K.csv   a row a sample; OUT/samples/chain-K/, checkpoints
 """
 
@@ -22,7 +23,7 @@ from npde_opt.cases.posterior_tables import SamplingTable
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError, collective
 from npde_opt.io.checkpoint import find_checkpoint, save_checkpoint
-from npde_opt.objective import ObjectiveAt
+from npde_opt.objective import Objective, ObjectiveAt
 from npde_opt.posterior import Laplace
 from npde_opt.posterior.columns import column, gram, mapped
 from npde_opt.runs.folder import RunDirectory
@@ -32,10 +33,16 @@ from npde_opt.sampling import SamplingSettings, sample
 from npde_opt.sampling.chain import Chain, Figures
 from npde_opt.sampling.diagnostics import LEAST, MIXED
 from npde_opt.sampling.folder import refuse_other_chains
-from npde_opt.sampling.groups import There, check_groups, moved, sample_in_groups
+from npde_opt.sampling.groups import (
+    There,
+    check_groups,
+    moved,
+    moved_columns,
+    sample_in_groups,
+)
 from npde_opt.sampling.run import Sampled
 
-FOLDER, MINIMIZER, FIGURE = "samples", "minimizer", "samples.png"
+FOLDER, MINIMIZER, FIRST, FIGURE = "samples", "minimizer", "modes", "samples.png"
 MODES = 4
 """Coordinates along the directions that the data tell most of, in the trace."""
 
@@ -75,21 +82,56 @@ def minimizer(
 ) -> PETSc.Vec:
     """The point that chains in this folder are started around: of a run that goes on the one that
     it had, which a resumed optimizer meets up to rounding. Collective; the caller's."""
-    objective, found = at.objective, None
+    return _as_before(MINIMIZER, {"m": at.m.copy()}, at.objective, out, identity)["m"]
+
+
+def modes(
+    laplace: Laplace, out: RunDirectory | None, identity: Mapping[str, str]
+) -> np.ndarray:
+    """Own rows (local, at most MODES) of the directions whose coordinates are traced: of a run that
+    goes on those that it had. Found anew, on other numbers of ranks, they differ by their signs,
+    and by the tolerance of the search. Collective."""
+    space, found = laplace.space, dict[str, PETSc.Vec]()
+    for k in range(min(MODES, len(laplace.values))):
+        found[f"mode_{k + 1}"] = space.create_vec()
+        found[f"mode_{k + 1}"].setArray(laplace.vectors[:, k])
+    if not found:
+        return np.empty((space.local_size, 0), order="F")
+    kept = _as_before(FIRST, found, laplace.objective, out, identity)
+    columns = np.empty((space.local_size, len(kept)), order="F")
+    for k, vec in enumerate(kept.values()):
+        columns[:, k] = vec.getArray(readonly=True)
+        vec.destroy()
+    return columns
+
+
+def _as_before(
+    name: str,
+    vectors: dict[str, PETSc.Vec],
+    objective: Objective,
+    out: RunDirectory | None,
+    identity: Mapping[str, str],
+) -> dict[str, PETSc.Vec]:
+    """What a run that goes on had under this name, the given vectors at first. Takes them; the
+    caller's. Collective."""
+    found = None
     with collective(objective.everyone):
         if out is not None:
             out.folder(FOLDER)
-            path = _made(out.file(FOLDER) / MINIMIZER, objective.comm)
+            path = _made(out.file(FOLDER) / name, objective.comm)
             found = find_checkpoint(path, objective.comm, identity)
             if found is None:
-                state = SimpleNamespace(vectors={"m": at.m}, meta={})
+                state = SimpleNamespace(vectors=vectors, meta={})
                 extra = {"identity": dict(identity)}
                 space = objective.space
                 save_checkpoint(path, objective.comm, space, state, 0, extra)
     found = objective.ensemble.across.bcast(found, root=0)
     if found is None:
-        return at.m.copy()
-    return found.load_for_all(objective.space, objective.ensemble)["m"]
+        return vectors
+    for vec in vectors.values():
+        vec.destroy()
+    kept: dict[str, PETSc.Vec] = found.load_for_all(objective.space, objective.ensemble)
+    return kept
 
 
 def _made(path: Path, comm: MPI.Intracomm) -> Path:
@@ -106,25 +148,22 @@ class Traced:
 
     Attributes:
         numbers: scalars, derived figures and quantities.
+        modes: own rows (local, any) of the directions.
     """
 
     laplace: Laplace
     numbers: Numbers
-
-    @property
-    def count(self) -> int:
-        return min(MODES, len(self.laplace.values))
+    modes: np.ndarray
 
     @property
     def names(self) -> tuple[str, ...]:
-        modes = [f"mode_{k + 1}" for k in range(self.count)]
-        return (*self.numbers.names, *modes)
+        named = [f"mode_{k + 1}" for k in range(self.modes.shape[1])]
+        return (*self.numbers.names, *named)
 
     def figures(self) -> Figures:
         """Collective when called."""
         laplace = self.laplace
-        first = np.asfortranarray(laplace.vectors[:, : self.count])
-        dual = mapped(laplace.space, laplace.prior.precision, first)
+        dual = mapped(laplace.space, laplace.prior.precision, self.modes)
 
         def of(m: PETSc.Vec) -> np.ndarray:
             away = m.copy()
@@ -164,17 +203,18 @@ class Chains:
         objective = self.laplace.objective
         path = None if self.out is None else self.out.file(FOLDER)
         path = objective.ensemble.across.bcast(path, root=0)
+        along = modes(self.laplace, self.out, self.identity)
         if self.groups > 1:
             return sample_in_groups(
                 self.laplace,
                 self.groups,
-                self._there,
+                lambda own: self._there(own, along),
                 self.settings,
                 path,
                 self.identity,
                 self._watch,
             )
-        traced = Traced(self.laplace, self.numbers)
+        traced = Traced(self.laplace, self.numbers, along)
         return sample(
             self.laplace,
             self.settings,
@@ -185,14 +225,15 @@ class Chains:
             self._watch,
         )
 
-    def _there(self, own: MPI.Intracomm) -> There:
+    def _there(self, own: MPI.Intracomm, along: np.ndarray) -> There:
         case = self.case
         grid = case.grid(own)
         objective, m = case.build(grid, Ensemble.whole(own))
         m.destroy()
         laplace = moved(self.laplace, objective)
         numbers = Numbers(case, case.on(grid))
-        traced = Traced(laplace, numbers)
+        there = moved_columns(self.laplace.space, laplace.space, along)
+        traced = Traced(laplace, numbers, there)
 
         def destroy() -> None:
             numbers.destroy()

@@ -82,6 +82,22 @@ class There:
     destroy: Callable[[], None]
 
 
+def moved_columns(
+    here: ParameterSpace, there: ParameterSpace, columns: np.ndarray
+) -> np.ndarray:
+    """Own rows (local, any) on the ranks of another space of the same parameters. Collective on all
+    ranks of the first one."""
+    work = here.create_vec()
+    found = np.empty((there.local_size, columns.shape[1]), order="F")
+    for j in range(columns.shape[1]):
+        work.setArray(columns[:, j])
+        vec = given(there, taken(here, work))
+        found[:, j] = vec.getArray(readonly=True)
+        vec.destroy()
+    work.destroy()
+    return found
+
+
 def moved(laplace: Laplace, objective: Objective) -> Laplace:
     """The posterior on the ranks of another objective of the same problem: its point, pairs and
     known entries. Collective on all ranks of the first one."""
@@ -89,22 +105,11 @@ def moved(laplace: Laplace, objective: Objective) -> Laplace:
     m = given(there, taken(here, laplace.at.m))
     at = objective.linearize(m)
     m.destroy()
-    work, columns = here.create_vec(), []
-    for j in range(laplace.vectors.shape[1]):
-        work.setArray(laplace.vectors[:, j])
-        vec = given(there, taken(here, work))
-        columns.append(np.array(vec.getArray(readonly=True)))
-        vec.destroy()
-    vectors = np.empty((there.local_size, len(columns)), order="F")
-    for j, values in enumerate(columns):
-        vectors[:, j] = values
     fixed = None
     if laplace.fixed is not None:
-        work.setArray(laplace.fixed.astype(float))
-        vec = given(there, taken(here, work))
-        fixed = np.asarray(vec.getArray(readonly=True) > 0.5)
-        vec.destroy()
-    work.destroy()
+        known = laplace.fixed.astype(float)[:, None]
+        fixed = moved_columns(here, there, known)[:, 0] > 0.5
+    vectors = moved_columns(here, there, laplace.vectors)
     pairs = replace(laplace.pairs, vectors=vectors)
     return Laplace(at, laplace.settings, fixed=fixed, pairs=pairs)
 

@@ -1,0 +1,78 @@
+"""Chains of a run that go on have the traces of a run that was never stopped."""
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+from npde_opt.cases import load_case
+from npde_opt.ensemble import Ensemble
+from npde_opt.runs import posterior
+from npde_opt.runs.folder import RunDirectory
+
+CASE = """
+[grid]
+shape = [8, 8]
+[boundaries]
+"x-" = "dirichlet"
+"x+" = "dirichlet"
+[equation]
+terms = [{ diffusion = "D" }, { source = 1.0 }]
+[[unknown]]
+name = "D"
+initial = 1.0
+truth = 2.0
+[[experiment]]
+boundary = { "x+" = 1.0 }
+[[observation]]
+random = 20
+[[regularization]]
+[posterior.sampling]
+method = "gpcn"
+chains = 1
+burn_in = 10
+checkpoint = 10
+steps = STEPS
+"""
+
+
+def ran(folder, out, steps, groups=1, flipped=False):
+    """The trace of a chain that goes on in a folder."""
+    comm = MPI.COMM_WORLD
+    path = folder / "case.toml"
+    if comm.rank == 0:
+        path.write_text(CASE.replace("STEPS", str(steps)))
+    comm.barrier()
+    case, ensemble = load_case(path, comm), Ensemble.whole(comm)
+    case.prepare(ensemble)
+    grid = case.grid(comm)
+    J, m = case.build(grid, ensemble)
+    at = J.linearize(m)
+    run = RunDirectory(out, comm, "resume")
+    asked = posterior.Asked("samples", 0, groups, {})
+    made = posterior.Posterior(case, case.on(grid), at, run, asked, print)
+    if flipped:
+        made.laplace.vectors = -made.laplace.vectors
+        vars(made.laplace).pop("dual", None)
+    made.sample()
+    table = None
+    if comm.rank == 0:
+        rows = (out / "samples" / "chain-0.csv").read_text().splitlines()[2:]
+        assert "mode_1" in rows[0]
+        table = np.array([row.split(",") for row in rows[1:]], float)
+    run.close()
+    at.destroy()
+    J.destroy()
+    return comm.bcast(table)
+
+
+@pytest.mark.parallel([1, 2])
+def test_coordinates_are_along_the_directions_of_the_chains_beginning(tmp_path):
+    """Found anew they have other signs, as on another number of ranks: the first steps and the
+    later ones of a trace were of different figures."""
+    folder = MPI.COMM_WORLD.bcast(tmp_path)
+    whole = ran(folder, folder / "whole", 40)
+    half = ran(folder, folder / "stopped", 20)
+    gone_on = ran(folder, folder / "stopped", 40, flipped=True)
+    assert np.ptp(whole[:, -1]) > 0
+    np.testing.assert_array_equal(half, whole[:20])
+    np.testing.assert_allclose(gone_on, whole, rtol=1e-9, atol=1e-12)
