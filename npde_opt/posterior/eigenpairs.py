@@ -27,7 +27,7 @@ from petsc4py import PETSc
 from npde_opt.linear.accuracy import solved_to
 from npde_opt.parameters import ParameterSpace
 from npde_opt.parameters.draws import child
-from npde_opt.posterior.columns import Action, gram, mapped
+from npde_opt.posterior.columns import Action, column, gram, mapped
 from npde_opt.posterior.prior import Prior
 from npde_opt.posterior.settings import PosteriorSettings
 
@@ -39,6 +39,8 @@ ROUGH = 1e-3
 """Relative tolerance of the solves for residuals."""
 SEEN, SHARE = 1e-5, 1e-3
 """Relative tolerance of the solves in products with D: this, or a share of that of eigenvalues."""
+ORIENTATION = 0
+"""Seed of the vector that decides on signs."""
 
 
 @dataclass(frozen=True)
@@ -242,9 +244,19 @@ class Search:
 
     def pairs(self, complete: bool) -> Pairs:
         wanted = self.wanted
-        vectors = self._directions.all @ self.vectors[:, wanted]
+        vectors = oriented(self.space, self._directions.all @ self.vectors[:, wanted])
         below = self.values[~wanted]
         return Pairs(self.values[wanted], vectors, below, self.products, complete)
+
+
+def oriented(space: ParameterSpace, vectors: np.ndarray) -> np.ndarray:
+    """The columns with those signs by which they have a positive part along a fixed one, as
+    rounding decides on the signs of eigenvectors: traces and figures are the same on any number of
+    ranks."""
+    fixed = space.standard_normal(ORIENTATION)
+    along = gram(space, column(fixed), vectors)[0]
+    fixed.destroy()
+    return np.asfortranarray(vectors * np.where(along < 0, -1.0, 1.0))
 
 
 class Growing:

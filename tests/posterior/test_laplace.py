@@ -8,6 +8,7 @@ from gaussians import dense, field, free, whole
 from npde_opt.errors import InputError
 from npde_opt.linear.accuracy import tight
 from npde_opt.posterior import Laplace, PosteriorSettings, diagonal
+from npde_opt.posterior.columns import column, gram
 from npde_opt.posterior.eigenpairs import leading
 from npde_opt.posterior.prior import Prior
 
@@ -59,6 +60,18 @@ def test_all_is_as_dense_matrices_say(kind, more):
     prior = on(J.space, found.prior_variance)
     np.testing.assert_allclose(prior, np.diag(np.linalg.inv(P)), rtol=1e-3)
     np.testing.assert_allclose(on(J.space, found.variance), np.diag(C), rtol=2e-3)
+    at.destroy()
+    J.destroy()
+
+
+@pytest.mark.parallel([1, 2, 3])
+def test_directions_have_the_same_signs_on_any_ranks():
+    J, m = field("bilaplacian", n=6)
+    at = J.linearize(m)
+    vectors = Laplace(at, EXACT).vectors
+    fixed = J.space.standard_normal(0)
+    along = gram(J.space, column(fixed), vectors)[0]
+    assert len(along) > 3 and (along > 0).all()
     at.destroy()
     J.destroy()
 
