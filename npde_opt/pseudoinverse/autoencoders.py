@@ -138,6 +138,7 @@ def grow(
     outputs: int,
     seed: int = 0,
     most: int = MOST,
+    numbers: np.ndarray | None = None,
 ) -> Grown:
     """Adds layers until PATIENCE of them do not lower the error of samples that are held back.
     Collective.
@@ -150,6 +151,7 @@ def grow(
         first: what the first layer sees of own samples x [sample, ...]. labels: (samples,).
         outputs: of each layer.
         most: layers.
+        numbers: of the own samples among all, as of `train`.
 
     Raises:
         InputError: for numbers that are not positive.
@@ -162,7 +164,7 @@ def grow(
     while len(errors) < most and _falls(errors):
         layer = encoder(stack.last, x, outputs, (seed << 8) + len(errors), rows(1).comm)
         stack = Stack(first, (*stack.layers, layer))
-        readout = train(rows(stack.size), stack, x, labels, HELD)
+        readout = train(rows(stack.size), stack, x, labels, HELD, numbers)
         errors.append(min(wrong for _, wrong in readout.tried))
         found.append((stack, readout))
     return Grown(*found[errors.index(min(errors))], tuple(errors))

@@ -123,6 +123,7 @@ def train(
     x: np.ndarray,
     labels: np.ndarray,
     ridge: float | str = HELD,
+    numbers: np.ndarray | None = None,
 ) -> Readout:
     """Folds the own samples into `fit` and solves. Collective.
 
@@ -130,16 +131,20 @@ def train(
         fit: without rows, with as many features and targets as there are features and classes.
         x: own samples [sample, ...]. labels: their classes (samples,).
         ridge: as of `Rows.solve`, or 'held'.
+        numbers: of the own samples among those of all ranks (samples,), which decide on those that
+            are held back; None: those of a rank follow those of the rank before.
 
     Raises:
         InputError: where no ridge that is tried gives a solution.
     """
     if ridge != HELD:
         return Online(fit, features).partial_fit(x, labels).readout(ridge)
+    if numbers is None:
+        numbers = fit.comm.scan(len(x)) - len(x) + np.arange(len(x))
     held: list[tuple[np.ndarray, np.ndarray]] = []
-    for part, own in zip(parts(x), parts(labels), strict=True):
+    for part, own, some in zip(parts(x), parts(labels), parts(numbers), strict=True):
         H, T = features(part), np.eye(fit.targets)[own]
-        back = np.arange(len(own)) % HELD_EVERY == HELD_EVERY - 1
+        back = some % HELD_EVERY == HELD_EVERY - 1
         held.append((H[back], own[back]))
         fit.add(H[~back], T[~back])
     tried = _tried(fit, held)

@@ -189,14 +189,17 @@ class Readouts(SolvedRun):
         """Layers, the readout behind them, and errors by depth."""
         assert self.source.labels is not None
         before = Features(self._maps())
-        mine = learnt[self.world.rank :: self.world.size]
+        numbers = np.arange(len(learnt))[self.world.rank :: self.world.size]
+        mine = learnt[numbers]
         x, labels = self.pictures[mine], self.source.labels[mine]
         if self._recipe.grows:
-            grown = grow(self._rows, before, x, labels, size, self._seed(repeat))
+            seed = self._seed(repeat)
+            grown = grow(self._rows, before, x, labels, size, seed, numbers=numbers)
             return grown.stack.layers, grown.readout, grown.errors
         layer = self._layer(learnt, size, repeat, before)
         features = Features([*before.maps, layer])
-        return [layer], train(self._rows(size), features, x, labels, self.ridge), ()
+        rows = self._rows(size)
+        return [layer], train(rows, features, x, labels, self.ridge, numbers), ()
 
     def _rows(self, size: int) -> Rows:
         classes, sampled = len(self.source.classes), 0

@@ -46,6 +46,19 @@ def test_classes_are_told_apart(method, ridge):
         np.testing.assert_allclose(found.solution.W, whole.W, atol=1e-6)
 
 
+@pytest.mark.parallel([1, 2, 3])
+def test_the_same_rows_are_held_back_on_any_ranks():
+    x, labels = blobs(700)
+    alone = train(Fold(9, 3, True), cubic, x, labels)
+    numbers = np.arange(700)[WORLD.rank :: WORLD.size]
+    apart = slice(*[700 * k // WORLD.size for k in (WORLD.rank, WORLD.rank + 1)])
+    for own, of in ((numbers, numbers), (apart, None)):
+        fit = Fold(9, 3, True, WORLD)
+        found = train(fit, cubic, x[own], labels[own], numbers=of)
+        assert found.tried == alone.tried
+        np.testing.assert_allclose(found.solution.W, alone.solution.W, atol=1e-9)
+
+
 def test_no_ridge_that_helps_is_told():
     x, labels = blobs(30)
     with pytest.raises(InputError, match="features"):
