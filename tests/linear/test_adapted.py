@@ -3,14 +3,21 @@
 import numpy as np
 import pytest
 from mpi4py import MPI
+from petsc4py import PETSc
 
+from npde_opt.forward import Equation, Experiment, Steady
 from npde_opt.grids import Grid
 from npde_opt.linear import LinearSolver
 from npde_opt.linear.planes import estimate, strength
 from npde_opt.linear.planes.adapted import Step
 from npde_opt.linear.planes.levels import Line
+from npde_opt.misfits import LeastSquares
+from npde_opt.objective import Objective
+from npde_opt.observations import at_points
 from npde_opt.operators.stencils import StencilMatrix
+from npde_opt.parameters import ParameterSpace, Unknown
 from npde_opt.terms import Diffusion
+from npde_opt.verify import dot_product_test, taylor_test
 
 WALLS = {axis + side: "dirichlet" for axis in "xyz" for side in "-+"}
 PREFIX = "adaptedtest_"
@@ -123,6 +130,39 @@ def test_as_many_iterations_as_on_one_rank():
         _, _, alone = solved(PROBLEMS[name][0], MPI.COMM_SELF)
         _, _, many = solved(PROBLEMS[name][0], MPI.COMM_WORLD)
         assert many == alone
+
+
+@pytest.mark.parallel([1, 2, 3])
+def test_derivatives_through_levels_that_follow_the_values(monkeypatch):
+    taken, restrict = list[int](), Step.restrict
+
+    def counted(self, r):
+        taken.append(r.size)
+        return restrict(self, r)
+
+    monkeypatch.setattr(Step, "restrict", counted)
+    PETSc.Options()["state_ksp_rtol"] = "1e-12"
+    grid, _, _ = padding(2, 20, 8, MPI.COMM_WORLD)
+    lower, upper = grid.edges[0][8], grid.edges[0][-9]
+    space = ParameterSpace(grid, [Unknown("D", "log")])
+    points = lower + (upper - lower) * np.random.default_rng(5).random((9, 2))
+    source = grid.evaluate(lambda x, y: 1.0 * (np.hypot(x - lower, y - lower) < 12))
+    run = Experiment(load=np.asfortranarray(grid.volume * source))
+    seen = [at_points(grid, (), points)]
+    forward = Steady(
+        space, Equation(grid, [Diffusion(grid, "D")]), {}, [run], seen, recipe="planes"
+    )
+    data = np.random.default_rng(6).standard_normal((len(points), 1))
+    J = Objective(forward, [LeastSquares(data, 0.2, forward.layouts[0])], {})
+    m, dm = (space.standard_normal(seed) for seed in (1, 2))
+    lin = forward.linearize(m)
+    assert dot_product_test(lin, dm, [d.copy() for d in lin.data]) <= 1e-10
+    assert MPI.COMM_WORLD.allreduce(len(taken)) > 10
+    lin.destroy()
+    orders = taylor_test(J, m, dm)
+    assert orders.problems() == [], orders
+    J.destroy()
+    PETSc.Options().delValue("state_ksp_rtol")
 
 
 def test_smooth_and_rough_fields_keep_the_plain_levels():

@@ -102,11 +102,10 @@ class Step:
             m for a, m in enumerate(self.coarse) if a != self.axis
         ]
         found: Planes = {}
-        for (step, k), wanted in np.ndenumerate(np.ones((3, len(others)), bool)):
-            if wanted:
-                values = np.moveaxis(B[step, k].reshape(moved_shape), 0, self.axis)
-                o = others[k]
-                found[o[:d] + (step - 1,) + o[d + 1 :]] = np.ascontiguousarray(values)
+        for step, k in np.ndindex(3, len(others)):
+            values = np.moveaxis(B[step, k].reshape(moved_shape), 0, self.axis)
+            o = others[k]
+            found[o[:d] + (step - 1,) + o[d + 1 :]] = np.ascontiguousarray(values)
         return found
 
     def _along_first(self, values: np.ndarray) -> np.ndarray:

@@ -51,6 +51,8 @@ SLOW = 30
 """Iterations from which on levels that follow the values take over."""
 FRESH = 1e-3
 FRESH_IN_DOUBLE = 1e-9
+HALVED = 0.25
+"""Of the square of a residual formed anew in double precision, from one to the next that helps."""
 FAITHFUL = 1.1
 """What the residual formed anew may be over that of the recurrence where its norm is believed."""
 PATIENCE = 3
@@ -97,7 +99,9 @@ class PlaneCG:
     def _set_precision(self, precision: Precision) -> None:
         """Of r, z, p and q: that of the finest level."""
         self._precision = precision
-        self._fresh_at = FRESH if precision is SINGLE else FRESH_IN_DOUBLE
+        single = precision is SINGLE
+        self._fresh_at = FRESH if single else FRESH_IN_DOUBLE
+        self._helps = 1.0 if single else HALVED
         for name in ("_p", "_q"):
             self.__dict__.pop(name, None)
         self._v = np.zeros(sweeps.CHUNK, precision)
@@ -248,7 +252,7 @@ class PlaneCG:
                 break
             if state.idle > PATIENCE:
                 return self._stuck(state), step, state.norm
-            if step and math.isinf(state.before) and self._is_rounding(state):
+            if state.idle and self._precision is float and self._is_rounding(state):
                 return Reason.CONVERGED_HAPPY_BREAKDOWN, step, state.norm
             if not state.rz > 0:
                 return Reason.DIVERGED_INDEFINITE_PC, step, state.norm
@@ -293,7 +297,8 @@ class PlaneCG:
     def _renewed(self, b: np.ndarray, state: _State) -> bool:
         """Forms the residual anew; whether it is small enough, where this is known without z."""
         state.rr = state.last = self._fresh(b, state)
-        state.idle = 0 if state.rr < state.smallest else state.idle + 1
+        helped = state.rr < self._helps * state.smallest
+        state.idle = 0 if helped else state.idle + 1
         state.smallest = min(state.smallest, state.rr)
         if self._precision is float:
             # What rounding brought back lies along directions that were done with.
