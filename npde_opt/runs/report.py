@@ -25,7 +25,7 @@ from npde_opt.runs import noise, posterior_figures, starts
 from npde_opt.runs.attempts import Attempts
 from npde_opt.runs.drawing import Films, draw, draw_functions
 from npde_opt.runs.folder import PREDICTED, STARTS_TABLE, RunDirectory
-from npde_opt.runs.learned import tables
+from npde_opt.runs.learned import Table, tables
 from npde_opt.runs.posterior import SAMPLES, Asked, Posterior
 from npde_opt.runs.predicted import Predicted
 from npde_opt.runs.solves import model, run_measured, solved
@@ -62,12 +62,61 @@ def report(
     metrics = run_measured(at) | _figures(found, at) | held_out(case, whole, m)
     if case.weight_override is not None:
         metrics["regularization_weight"] = case.weight_override
+    told, lines = _sought(case, on, found, at, ensemble, attempt)
+    metrics |= told
+    predicted = predictions(
+        model(objective), everything, ensemble, case.experiment_count
+    )
+    metrics |= data_errors(case, predicted)
+    if case.domain.notes:
+        metrics["notes"] = list(case.domain.notes.values())
+    forward = model(objective)
+    rows = Predicted(case, forward.observed.observer(0).samplings, predicted)
+    metrics |= noise.metrics(rows)
+    left: Posterior | None = None
+    if posterior is not None:
+        told, left = what_is_open(case, on, at, out, posterior, rows, plot, attempt)
+        metrics |= told
+    with stage("io"):
+        if out is not None:
+            own = Attempts(space.comm, attempt.say)  # other groups do not write
+            own("the VTK file", lambda: _write_fields(on, space, everything, m, out))
+            _write_tables(found, lines, rows, out, own)
+            if plot:
+                shown = {} if left is None else left.shown
+                seen = metrics, predicted, rows, out, weight, shown
+                own("drawing", lambda: draw(case, on, found, *seen))
+                own("functions", lambda: draw_functions(case, on, lines, out))
+        lin = solved(everything)
+        states = States(case, on, ensemble, forward, lin, out)
+        if states.count > 1:
+            attempt("the states", states.write)
+        if plot and case.evolves:
+            attempt("the animation", lambda: Films(states).draw([0]))
+    at.destroy()
+    if everything is not at:
+        everything.destroy()
+    return metrics | starts.metrics(found)
+
+
+def _sought(
+    case: Case,
+    on: OnGrid,
+    found: Found,
+    at: ObjectiveAt,
+    ensemble: Ensemble,
+    attempt: Attempts,
+) -> tuple[Record, list[Table]]:
+    """Metrics of what was sought: values with intervals, errors against the truth, functions,
+    derived figures and bounds; tables of the functions. Collective."""
+    objective, m = found.objective, found.result.m
+    space = objective.space
     learned = [u.name for u in case.table.unknown if is_function(u)]
     values, estimates = attempt(
         "the intervals", lambda: parameter_metrics(space, at, m, learned)
     ) or ({}, None)
     # Numbers of functions mean little one by one; their functions have bands.
-    metrics |= {f"{k}_numbers" if k in learned else k: v for k, v in values.items()}
+    metrics = {f"{k}_numbers" if k in learned else k: v for k, v in values.items()}
     metrics |= (
         attempt("the error against the truth", lambda: truth_errors(on, space, m)) or {}
     )
@@ -92,58 +141,25 @@ def report(
         )
         or {}
     )
-    predicted = predictions(
-        model(objective), everything, ensemble, case.experiment_count
-    )
-    metrics |= data_errors(case, predicted)
-    if case.domain.notes:
-        metrics["notes"] = list(case.domain.notes.values())
-    forward = model(objective)
-    rows = Predicted(case, forward.observed.observer(0).samplings, predicted)
-    metrics |= noise.metrics(rows)
-    left: Posterior | None = None
-    if posterior is not None:
-        told, left = what_is_open(case, on, at, out, posterior, rows, plot, attempt)
-        metrics |= told
-    with stage("io"):
-        if out is not None:
-            own = Attempts(space.comm, attempt.say)  # other groups do not write
-            own("the VTK file", lambda: _write_fields(on, space, everything, m, out))
-            if found.starts:
-                own(
-                    "starts.csv",
-                    lambda: out.write(STARTS_TABLE, starts.csv_text(found.starts)),
-                )
-            for line in lines:
-                name = f"{line.unknown.name}.csv"
-                own(name, functools.partial(out.write, name, line.csv()))
-            own("predicted.csv", lambda: out.write(PREDICTED, rows.text()))
-            if plot:
-                own(
-                    "drawing",
-                    lambda: draw(
-                        case,
-                        on,
-                        found,
-                        metrics,
-                        predicted,
-                        rows,
-                        out,
-                        weight,
-                        {} if left is None else left.shown,
-                    ),
-                )
-                own("functions", lambda: draw_functions(case, on, lines, out))
-        lin = solved(everything)
-        states = States(case, on, ensemble, forward, lin, out)
-        if states.count > 1:
-            attempt("the states", states.write)
-        if plot and case.evolves:
-            attempt("the animation", lambda: Films(states).draw([0]))
-    at.destroy()
-    if everything is not at:
-        everything.destroy()
-    return metrics | starts.metrics(found)
+    return metrics, lines
+
+
+def _write_tables(
+    found: Found,
+    lines: list[Table],
+    rows: Predicted,
+    out: RunDirectory,
+    attempt: Attempts,
+) -> None:
+    """The CSV files of a run. Collective."""
+    if found.starts:
+        attempt(
+            "starts.csv", lambda: out.write(STARTS_TABLE, starts.csv_text(found.starts))
+        )
+    for line in lines:
+        name = f"{line.unknown.name}.csv"
+        attempt(name, functools.partial(out.write, name, line.csv()))
+    attempt("predicted.csv", lambda: out.write(PREDICTED, rows.text()))
 
 
 def what_is_open(
