@@ -31,7 +31,7 @@ from npde_opt.cases.typed import as_dict
 from npde_opt.errors import InputError, collective
 from npde_opt.functions.text import evaluate_text
 from npde_opt.grids import AXES, along
-from npde_opt.io.fields import READERS, open_stored, read_gridded, read_window
+from npde_opt.io.fields import READERS, opened_by_one, read_gridded, read_window
 from npde_opt.io.gridded import Gridded, box_text
 from npde_opt.io.missing import Used, may_be_missing
 from npde_opt.io.stored import Mapped, Stored, Window
@@ -85,7 +85,8 @@ def evaluate_part(
     by volume, or at the middles of the cells (`nearest`, for labels). Collective.
 
     Of files whose values lie there as they are (see `open_stored`) each rank reads its own window.
-    Others are read by the first rank, which sends the others theirs.
+    Others are read by the first rank, slab by slab where their format allows that, which sends the
+    others theirs. What a file holds outside of all windows, be it NaN, nobody looks at.
     """
     if isinstance(spec, list):
         raise InputError(field, spec, "a number or a field; a list is a history's")
@@ -141,14 +142,19 @@ def _of_file(
     field: str, spec: Record, part: Part, sources: Sources, nearest: bool
 ) -> tuple[np.ndarray, Stored]:
     """Collective."""
-    stored = _stored(field, spec, sources)
+    stored, flows = _stored(field, spec, part.comm, sources)
     if stored is not None:
         path = sources.find(field, spec["file"])
         shape, box = place(field, spec, stored, part.edges, sources)
         way = Resampling(box, part, nearest)
         with of_key(field):
             found, rounding = read_window(
-                path, stored, shape, way.window, spec.get("part")
+                path,
+                stored,
+                shape,
+                way.window,
+                spec.get("part"),
+                part.comm if flows else None,
             )
         # What is odd is told by who sees all of it.
         plain = np.isfinite(found).all()
@@ -169,18 +175,23 @@ def _of_file(
     return way(scattered(comm, values, way.window)), head
 
 
-def _stored(field: str, spec: Record, sources: Sources) -> Stored | None:
-    """The array of a file of which windows can be read, and which is nothing but values."""
+def _stored(
+    field: str, spec: Record, comm: MPI.Intracomm, sources: Sources
+) -> tuple[Stored | None, bool]:
+    """The array of a file of which parts can be read, and which is nothing but values, and whether
+    it is a stream. Collective."""
     path = sources.find(field, spec["file"])
-    if is_table(path) or spec.get("missing") not in (None, []):
-        return None
+    if spec.get("missing") not in (None, []):
+        return None, False
     if (COLUMN_KEYS - {"missing"}) & set(given(spec)):
-        return None
+        return None, False
+    if is_table(path) and path.suffix.lower() not in READERS:
+        return None, False
     with of_key(field):
-        found = open_stored(path, spec.get("key"))
+        found, flows = opened_by_one(path, spec.get("key"), comm)
     if found is not None and found.dtype.kind not in "fiub" and not spec.get("part"):
-        return None
-    return found
+        return None, False
+    return found, flows
 
 
 def scattered(

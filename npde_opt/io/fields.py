@@ -10,29 +10,25 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from mpi4py import MPI
 
 from npde_opt.aliases import FilePath
 from npde_opt.errors import InputError, collective
-from npde_opt.io.grdecl import included, open_grdecl
+from npde_opt.io.archives import open_mat, open_npz, stored_npz
+from npde_opt.io.grdecl import Stream, included, open_grdecl, stream_grdecl
 from npde_opt.io.gridded import Gridded
 from npde_opt.io.missing import rounding_of
 from npde_opt.io.nifti import open_nifti, sliced_nifti, whole_nifti
-from npde_opt.io.sizes import check_file, check_size
-from npde_opt.io.stored import Mapped, Stored, Window
-from npde_opt.io.vtk_reader import (
-    VtkArray,
-    open_xml_vtk,
-    read_legacy_vtk,
-    read_xml_vtk,
-)
+from npde_opt.io.sizes import check_file
+from npde_opt.io.stored import Mapped, Stored, Streamed, Window, handed_out
+from npde_opt.io.vtk_legacy import read_legacy_vtk, stored_legacy_vtk
+from npde_opt.io.vtk_reader import open_xml_vtk, read_xml_vtk
 
 Arrays = dict[str, Callable[[], Gridded]]
 StoredArrays = dict[str, Callable[[], Stored | None]]
@@ -122,8 +118,9 @@ def read_gridded(
 
 
 def open_stored(path: FilePath, key: str | None = None) -> Stored | None:
-    """One array of a file, of which windows can be read; None where the format, or the encoding of
-    this file, has none: text, compressed values, MATLAB.
+    """One array of a file, of which parts can be read: windows, or slab by slab (`Streamed`). None
+    where the format, or the encoding of this file, has none: MATLAB, text in VTK, GRDECL that
+    changes its arrays.
 
     Args:
         path, key: as in `read_gridded`.
@@ -140,19 +137,52 @@ def open_stored(path: FilePath, key: str | None = None) -> Stored | None:
         return arrays[name]()
 
 
+def opened_by_one(
+    path: FilePath, key: str | None, comm: MPI.Intracomm
+) -> tuple[Stored | None, bool]:
+    """As `open_stored`, but opened on rank 0 first. Collective.
+
+    Returns:
+        The array, and whether it is a stream: the others have its head alone then.
+    """
+    found, head = None, None
+    with collective(comm):
+        if comm.rank == 0:
+            found = open_stored(path, key)
+            flows = isinstance(found, Streamed)
+            head = found and (found.head if flows else True)
+    head = comm.bcast(head, root=0)
+    if isinstance(head, Stored):
+        return found or head, True
+    with collective(comm):
+        if head and comm.rank:
+            found = open_stored(path, key)
+    return found, False
+
+
 def read_window(
     path: FilePath,
     stored: Stored,
     shape: Sequence[int],
     cells: Window,
     part: str | None = None,
+    comm: MPI.Intracomm | None = None,
 ) -> tuple[np.ndarray, float]:
     """Values of some cells of an array folded to `shape` (see `Stored.window`), in the number type
     that `read_gridded` gives them, and their rounding. They may be NaN or infinite.
 
+    Args:
+        comm: of a stream, which rank 0 reads for all (collective); NaN where it is damaged.
+
     Raises:
         InputError: as there, for a damaged file and values that are no numbers.
     """
+    if comm is not None:
+        stream = stored if isinstance(stored, Streamed) else None
+        found = handed_out(comm, stream, stored, shape, cells)
+        if found is None:
+            found = np.full([s.stop - s.start for s in cells], np.nan)
+        return _plain(str(path), found, part, stored.rounding)
     with _readable(Path(path)):
         values = stored.window(shape, cells)
     return _plain(str(path), values, part, stored.rounding)
@@ -277,37 +307,6 @@ def _npy_stored(path: Path) -> StoredArrays:
     return {path.stem: lambda: Mapped.of(Gridded(mapped))}
 
 
-def _npz(path: Path) -> Arrays:
-    if not zipfile.is_zipfile(path):
-        raise ValueError("it is no zip archive")
-    with zipfile.ZipFile(path) as members:
-        for member in members.infolist():
-            check_size(f"{path}, array {member.filename}", "unpacked", member.file_size)
-    archive = np.load(path, allow_pickle=False)
-    return {name: lambda name=name: Gridded(archive[name]) for name in archive.files}  # type: ignore[misc]
-
-
-def _mat(path: Path) -> Arrays:
-    from scipy.io import loadmat
-
-    try:
-        content = loadmat(path)
-    except NotImplementedError:
-        raise InputError(
-            str(path), "a MATLAB 7.3 (HDF5) file", "files saved with save(..., '-v7')"
-        ) from None
-    return {
-        name: lambda v=v: Gridded(_dense(v))  # type: ignore[misc]
-        for name, v in content.items()
-        if not name.startswith("__")
-    }
-
-
-def _dense(values: Any) -> np.ndarray:
-    """Sparse matrices of MATLAB as arrays."""
-    return values if isinstance(values, np.ndarray) else values.toarray()
-
-
 def _nifti(path: Path) -> Arrays:
     image = open_nifti(path)
     return {"volume": lambda: whole_nifti(image)}
@@ -330,18 +329,25 @@ def _grdecl(path: Path) -> Arrays:
     return {name: lambda make=make: Gridded(make()) for name, make in found}  # type: ignore[misc]
 
 
+def _grdecl_stored(path: Path) -> StoredArrays:
+    return {n: partial(_flow, found) for n, found in stream_grdecl(path).items()}
+
+
+def _flow(found: Stream | None) -> Stored | None:
+    if found is None:
+        return None
+    head = (found.shape, found.dtype, None, "cells", "", None)
+    return Streamed(*head, found.pieces, rising=True)
+
+
 def _xml_stored(path: Path) -> StoredArrays:
-    return {name: partial(_mapped, a) for name, a in open_xml_vtk(path).items()}
-
-
-def _mapped(array: VtkArray) -> Stored | None:
-    return Mapped.of(array.read()) if array.mapped else None
+    return {name: array.stored for name, array in open_xml_vtk(path).items()}
 
 
 READERS: dict[str, Callable[[Path], Arrays]] = {
     ".npy": _npy,
-    ".npz": _npz,
-    ".mat": _mat,
+    ".npz": open_npz,
+    ".mat": open_mat,
     ".nii": _nifti,
     ".nii.gz": _nifti,
     ".vti": _eager(read_xml_vtk),
@@ -357,10 +363,13 @@ STORED: dict[str, Callable[[Path], StoredArrays]] = {
     ".npy": _npy_stored,
     ".nii": _nifti_stored,
     ".nii.gz": _nifti_stored,
+    ".npz": stored_npz,
     ".vti": _xml_stored,
     ".vtr": _xml_stored,
+    ".vtk": stored_legacy_vtk,
+    **dict.fromkeys((".grdecl", ".inc", ".prop", ".dat", ".data"), _grdecl_stored),
 }
-"""Formats of which windows are read."""
+"""Formats of which parts are read."""
 
 
 def _check_finite(where: str, values: np.ndarray, allow_nan: bool) -> None:

@@ -1,9 +1,13 @@
 """What ranks evaluate of a field on their own cells is what one rank makes of all of them."""
 
+import base64
 import itertools
+import tracemalloc
+import zlib
 
 import numpy as np
 import pytest
+import scipy.io
 from mpi4py import MPI
 
 from npde_opt.cases.fields import evaluate, evaluate_part, labels
@@ -11,7 +15,10 @@ from npde_opt.cases.parts import Part, even
 from npde_opt.cases.sources import Sources
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid
+from npde_opt.io import archives, grdecl_numbers
+from npde_opt.io import stored as stored_arrays
 from npde_opt.io.fields import open_stored, read_gridded
+from npde_opt.io.stored import Streamed
 from npde_opt.io.vtk import write_vtk
 
 OWN = [np.linspace(0, 6, 7), np.array([0, 0.4, 1, 2, 3.5, 5.0]), np.linspace(0, 4, 5)]
@@ -68,15 +75,98 @@ def ascii_vti(folder):
     return {"file": "t.vti"}
 
 
-def npz(folder):
-    np.savez(folder / "a.npz", a=VALUES)
-    return {"file": "a.npz"}
+def npz(name, values, packed=False):
+    def write(folder):
+        save = np.savez_compressed if packed else np.savez
+        save(folder / name, b=np.ones(3), a=values)
+        return {"file": name, "key": "a"}
+
+    return write
 
 
-def grdecl(folder):
-    numbers = " ".join(map(repr, VALUES.ravel(order="F").tolist()))
-    (folder / "a.grdecl").write_text(f"PERMX\n{numbers} /\n")
-    return {"file": "a.grdecl", "shape": list(SHAPE)}
+def mat(folder):
+    scipy.io.savemat(folder / "a.mat", {"a": VALUES, "b": np.ones(3)})
+    return {"file": "a.mat", "key": "a"}
+
+
+def grdecl(name, values=VALUES, above="", below=""):
+    words = list(map(repr, values.ravel(order="F").tolist()))
+    rows = [" ".join(words[i : i + 7]) for i in range(0, len(words), 7)]
+
+    def write(folder):
+        text = f"{above}DX\n120*2 /\nPERMX -- mD\n" + "\n".join(rows) + f" /\n{below}"
+        (folder / name).write_text(text)
+        flat = {} if above else {"shape": list(SHAPE)}
+        return {"file": name, "key": "PERMX", **flat}
+
+    return write
+
+
+def bare(folder):
+    np.savetxt(folder / "n.dat", VALUES.ravel(order="F").reshape(-1, 6), fmt="%.17g")
+    return {"file": "n.dat", "shape": list(SHAPE)}
+
+
+def packed(values, blocks, order):
+    """As VTK packs: counts and blocks that are packed each."""
+    raw = values.tobytes()
+    each = -(-len(raw) // blocks)
+    parts = [zlib.compress(raw[i : i + each]) for i in range(0, len(raw), each)]
+    head = [len(parts), each, len(raw) % each, *map(len, parts)]
+    return np.array(head, order + "u4").tobytes(), b"".join(parts)
+
+
+def encoded(name, order="<", coded=True, blocks=0, inline=False):
+    """A .vti in one of the encodings of binary values."""
+
+    def write(folder):
+        values = VALUES.ravel(order="F").astype(order + "f8")
+        head, body = np.array([values.nbytes], order + "u4").tobytes(), values.tobytes()
+        if blocks:
+            head, body = packed(values, blocks, order)
+        content = head + body
+        if coded and blocks:
+            content = base64.b64encode(head) + base64.b64encode(body)
+        elif coded:
+            content = base64.b64encode(head + body)
+        pack = ' compressor="vtkZLibDataCompressor"' if blocks else ""
+        big = "BigEndian" if order == ">" else "LittleEndian"
+        own = "binary" if inline else "appended"
+        text = (
+            f'<VTKFile type="ImageData" byte_order="{big}"{pack}><ImageData>'
+            '<Piece Extent="0 6 0 5 0 4"><CellData>'
+            f'<DataArray type="Float64" Name="a" format="{own}" offset="0">'
+        ).encode()
+        text += (
+            content if inline else b""
+        ) + b"</DataArray></CellData></Piece></ImageData>"
+        if not inline:
+            kind = b"base64" if coded else b"raw"
+            text += b'<AppendedData encoding="' + kind + b'">_' + content
+            text += b"</AppendedData>"
+        (folder / name).write_bytes(text + b"</VTKFile>")
+        return {"file": name}
+
+    return write
+
+
+def legacy(name, binary):
+    def write(folder):
+        flat = VALUES.ravel(order="F")
+        values = (
+            flat.astype(">f8").tobytes()
+            if binary
+            else b"\n".join(repr(v).encode() for v in flat.tolist())
+        )
+        head = (
+            f"# vtk DataFile Version 3.0\nt\n{'BINARY' if binary else 'ASCII'}\n"
+            "DATASET STRUCTURED_POINTS\nDIMENSIONS 7 6 5\nORIGIN 0 0 0\nSPACING 1 1 1\n"
+            "CELL_DATA 120\nSCALARS a double\nLOOKUP_TABLE default\n"
+        )
+        (folder / name).write_bytes(head.encode() + values + b"\n")
+        return {"file": name}
+
+    return write
 
 
 def table(folder):
@@ -95,8 +185,34 @@ BY_WINDOW = {
     "nifti, compressed": nifti("c.nii.gz", turn=True, slope=0.5),
     "vti": vtk([np.arange(n + 1.0) for n in SHAPE]),
     "vtr": vtk(OWN),
+    "vti, big-endian": encoded("big.vti", ">", coded=False),
+    "vtk, binary": legacy("l.vtk", binary=True),
+    "npz": npz("a.npz", VALUES),
+    "npz, x fastest": npz("f.npz", np.asfortranarray(VALUES)),
 }
-BY_ONE = {"vti, text": ascii_vti, "npz": npz, "grdecl": grdecl, "table": table}
+BY_STREAM = {
+    "npz, packed": npz("p.npz", VALUES, packed=True),
+    "npz, packed, x fastest": npz("q.npz", np.asfortranarray(VALUES), packed=True),
+    "grdecl": grdecl("a.grdecl"),
+    "grdecl, with a size": grdecl("s.grdecl", above="SPECGRID\n6 5 4 /\n"),
+    "numbers alone": bare,
+    "vti, base64": encoded("b.vti"),
+    "vti, base64 inside": encoded("i.vti", ">", inline=True),
+    "vti, packed": encoded("p.vti", coded=False, blocks=7),
+    "vti, packed, base64": encoded("q.vti", ">", blocks=5),
+}
+BY_ONE = {
+    "vti, text": ascii_vti,
+    "vtk, text": legacy("t.vtk", binary=False),
+    "mat": mat,
+    "grdecl that changes": grdecl(
+        "c.grdecl",
+        above="SPECGRID\n6 5 4 /\n",
+        below="MULTIPLY\nPERMX 2 /\nPERMX 0.5 /\n/\n",
+    ),
+    "table": table,
+}
+ALL = BY_WINDOW | BY_STREAM | BY_ONE
 SPECS = {
     "number": 2.0,
     "text": {"expression": "sin(3*x) + y*z", "scale": 2.0, "clip": [0.0, 5.0]},
@@ -112,16 +228,19 @@ def boxes(edges):
     """Some boxes of cells, empty ones and ones of one cell among them."""
     ends = [[(0, n), (n // 2, n), (1, 2), (n, n)] for n in (e.size - 1 for e in edges)]
     for i, parts in enumerate(itertools.product(*ends)):
-        if i % 5 == 0:
+        if i % 9 == 0:
             yield tuple(slice(*part) for part in parts)
 
 
-@pytest.mark.parametrize("name", BY_WINDOW | BY_ONE)
+@pytest.mark.parametrize("name", ALL)
 def test_windows_of_files_are_parts_of_the_whole(tmp_path, name):
-    spec = (BY_WINDOW | BY_ONE)[name](tmp_path)
+    spec = ALL[name](tmp_path)
     here = sources(tmp_path)
-    stored = open_stored(tmp_path / spec["file"], spec.get("key"))
-    assert (stored is not None) == (name in BY_WINDOW)
+    stored = None
+    if name != "table":
+        stored = open_stored(tmp_path / spec["file"], spec.get("key"))
+    assert (stored is not None) == (name not in BY_ONE)
+    assert isinstance(stored, Streamed) == (name in BY_STREAM)
     if stored is not None:
         found = read_gridded(
             tmp_path / spec["file"], spec.get("key"), part=spec.get("part")
@@ -141,14 +260,15 @@ def test_windows_of_files_are_parts_of_the_whole(tmp_path, name):
 
 
 def test_values_are_those_of_the_file(tmp_path):
-    for name, write in (BY_WINDOW | BY_ONE).items():
+    for name, write in ALL.items():
         if "scaled" in name or "compressed" in name:
             continue
         spec = write(tmp_path)
         wanted = VALUES * (2 if spec.get("key") == "b" else 1)
         wanted = np.abs(VALUES + 1j) ** 2 if "complex" in name else wanted
         box = [np.arange(n + 1.0) for n in SHAPE]
-        edges = OWN if "vti" not in name and "nifti" not in name else box
+        by_itself = any(n in name for n in ("vti", "vtk", "nifti"))
+        edges = box if by_itself else OWN
         found = evaluate("k", spec, edges, sources(tmp_path))
         np.testing.assert_allclose(found, wanted, rtol=1e-6, err_msg=name)
 
@@ -158,11 +278,10 @@ def test_ranks_evaluate_their_own_cells(tmp_path):
     comm = MPI.COMM_WORLD
     folder = comm.bcast(tmp_path, root=0)
     specs = dict(SPECS)
-    for name in ("npy", "nifti, compressed", "vtr", "grdecl", "table"):
-        made = BY_WINDOW | BY_ONE
-        specs[name] = comm.bcast(made[name](folder) if comm.rank == 0 else None, root=0)
+    for name, write in ALL.items():
+        specs[name] = comm.bcast(write(folder) if comm.rank == 0 else None, root=0)
     for name, spec in specs.items():
-        for edges in (OWN, FINER):
+        for edges in (OWN, FINER) if name in SPECS else (FINER,):
             alone, shared = sources(folder), sources(folder)
             whole = evaluate("k", spec, edges, alone)
             box = even([e.size - 1 for e in edges], comm).box
@@ -199,3 +318,44 @@ def test_what_one_rank_sees_is_told_by_all(tmp_path):
         labels("k", {"file": "r.npy"}, part, sources(folder))
     with pytest.raises(InputError, match="not finite"):
         evaluate_part("k", {"expression": "1/(x - 0.5)"}, part, sources(folder))
+
+
+@pytest.mark.parallel([1, 2, 3])
+def test_a_damaged_stream_is_told_by_all(tmp_path):
+    comm = MPI.COMM_WORLD
+    folder, cells = comm.bcast(tmp_path, root=0), [e.size - 1 for e in OWN]
+    if comm.rank == 0:
+        encoded("d.vti", coded=False, blocks=7)(folder)
+        content = bytearray((folder / "d.vti").read_bytes())
+        content[-120] ^= 255  # inside of the last blocks
+        (folder / "d.vti").write_bytes(content)
+        grdecl("d.grdecl", values=VALUES[:5], above="SPECGRID\n6 5 4 /\n")(folder)
+    comm.Barrier()
+    part = Part(OWN, even(cells, comm).box, comm)
+    for spec, said in (
+        ({"file": "d.vti"}, "cannot be read"),
+        ({"file": "d.grdecl", "key": "PERMX"}, "100 values; allowed: 120 values"),
+    ):
+        with pytest.raises(InputError, match=said):
+            evaluate_part("k", spec, part, sources(folder))
+
+
+@pytest.mark.parametrize("name", ["a.npz", "a.grdecl"])
+def test_a_stream_is_never_whole_in_memory(tmp_path, name, monkeypatch):
+    monkeypatch.setattr(stored_arrays, "SLAB", 1000)
+    monkeypatch.setattr(grdecl_numbers, "TOGETHER", 500)
+    monkeypatch.setattr(archives, "TOGETHER", 8000)
+    values = np.random.default_rng(0).integers(0, 9, (30, 40, 50)).astype(float)
+    write = {
+        "a.npz": npz("a.npz", values, packed=True),
+        "a.grdecl": grdecl("a.grdecl", values),
+    }
+    write[name](tmp_path)
+    found = open_stored(tmp_path / name, "a" if name == "a.npz" else "PERMX")
+    tracemalloc.start()
+    cells = (slice(3, 9), slice(0, 40), slice(20, 22))
+    own = found.window(values.shape, cells)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_array_equal(own, values[cells])
+    assert peak < 0.6 * values.nbytes
