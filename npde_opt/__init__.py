@@ -121,6 +121,7 @@ FACE = {
     "io.fields": ("read_field",),
     "io.npy": ("write_npy",),
     "io.vtk": ("write_vtk",),
+    "io.zarr_writer": ("ZarrStore", "write_zarr"),
     "errors": ("InputError", "Interrupted", "NpdeError", "SolverError"),
 }
 """Public names by the module that has them."""

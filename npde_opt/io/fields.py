@@ -29,6 +29,7 @@ from npde_opt.io.sizes import check_file
 from npde_opt.io.stored import Mapped, Stored, Streamed, Window, handed_out
 from npde_opt.io.vtk_legacy import read_legacy_vtk, stored_legacy_vtk
 from npde_opt.io.vtk_reader import open_xml_vtk, read_xml_vtk
+from npde_opt.io.zarr_reader import open_zarr, stored_zarr
 
 Arrays = dict[str, Callable[[], Gridded]]
 StoredArrays = dict[str, Callable[[], Stored | None]]
@@ -94,7 +95,8 @@ def read_gridded(
     become float64, booleans stay).
 
     Args:
-        path: .npy, .npz, .mat, .nii, .nii.gz, .vti, .vtr, .vtk, .grdecl, .inc, .prop, .dat, .data.
+        path: .npy, .npz, .mat, .nii, .nii.gz, .vti, .vtr, .vtk, .zarr, .grdecl, .inc, .prop, .dat,
+            .data.
         key: which array of a file that holds several.
         part: 'real', 'imag' or 'intensity' of complex values.
         allow_nan: accept NaN (data that were not observed); infinite values are never accepted.
@@ -353,6 +355,7 @@ READERS: dict[str, Callable[[Path], Arrays]] = {
     ".vti": _eager(read_xml_vtk),
     ".vtr": _eager(read_xml_vtk),
     ".vtk": _eager(read_legacy_vtk),
+    ".zarr": open_zarr,
     ".grdecl": _grdecl,
     ".inc": _grdecl,
     ".prop": _grdecl,
@@ -367,6 +370,7 @@ STORED: dict[str, Callable[[Path], StoredArrays]] = {
     ".vti": _xml_stored,
     ".vtr": _xml_stored,
     ".vtk": stored_legacy_vtk,
+    ".zarr": stored_zarr,
     **dict.fromkeys((".grdecl", ".inc", ".prop", ".dat", ".data"), _grdecl_stored),
 }
 """Formats of which parts are read."""

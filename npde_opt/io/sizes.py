@@ -8,10 +8,15 @@ from pathlib import Path
 
 from npde_opt.errors import InputError
 
+STORE = ".zarr"
+"""Of folders that are read like a file."""
+
 
 def check_file(field: str, path: Path) -> None:
     """Raises InputError naming `field` unless a regular file that fits into memory is there (no
-    folder, device or pipe)."""
+    folder, device or pipe), or a store of Zarr's format."""
+    if path.suffix.lower() == STORE and (path / "zarr.json").is_file():
+        return  # whose arrays are looked at one by one
     try:
         status = path.stat()
     except OSError:

@@ -255,6 +255,12 @@ def simulation(description: str | None) -> Parser:
     p.add_argument(
         "--noise", action="store_true", help="add the case's noise to the data"
     )
+    p.add_argument(
+        "--zarr",
+        type=int,
+        metavar="N",
+        help="also states.zarr: N states of every experiment, evenly spaced in time",
+    )
     return p
 
 

@@ -8,11 +8,11 @@ import numpy as np
 
 from npde_opt.aliases import Record
 from npde_opt.cases import Case
-from npde_opt.errors import collective
+from npde_opt.errors import InputError, collective
 from npde_opt.runs.drawing import Films
 from npde_opt.runs.folder import SIMULATED
 from npde_opt.runs.opened import Opened
-from npde_opt.runs.states import States, figures, files
+from npde_opt.runs.states import STORE, States, figures, files
 
 
 class Simulation(Opened[Case]):
@@ -29,6 +29,10 @@ class Simulation(Opened[Case]):
     def solve(self) -> None:
         """Solves the states of the group's experiments."""
         case, ensemble = self.case, self.ensemble
+        if self.options.zarr is not None and self.options.zarr < 1:
+            raise InputError(
+                "--zarr", self.options.zarr, "a number of states from 1 on"
+            )
         case.choose_steps(ensemble)
         with ensemble.together():
             self.grid = case.grid(ensemble.space)
@@ -38,6 +42,7 @@ class Simulation(Opened[Case]):
                 self.own, case.times(), case.storage(self.grid)
             )
         names = files(case, self.grid) + (figures(case) if self.options.plot else [])
+        names += [STORE] if self.options.zarr else []
         with collective(self.world):
             if self.out is not None:
                 self.out.claim(names)
@@ -55,6 +60,8 @@ class Simulation(Opened[Case]):
     def write_states(self) -> None:
         """The (last) state of every experiment."""
         self.states.write()
+        if self.options.zarr:
+            self.states.store(self.options.zarr)
         self.say(f"states in {self.options.out}")
 
     def write_data(self) -> None:

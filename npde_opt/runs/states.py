@@ -3,6 +3,7 @@ of the first ones."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
@@ -13,13 +14,16 @@ from npde_opt.cases.on_grid import OnGrid
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import collective
 from npde_opt.figures import plot_fields
+from npde_opt.forward import Evolution
 from npde_opt.forward.interface import ForwardMap
 from npde_opt.grids import Grid
 from npde_opt.grids.thinned import Thinned
 from npde_opt.io.vtk import uniform, write_vtk
+from npde_opt.io.zarr_writer import ZarrStore
 from npde_opt.runs.folder import RunDirectory
 from npde_opt.runs.marked import marks_of, sides_of, unit_of
 
+STORE = "states.zarr"
 MOST_FIGURES = 16
 """Experiments of which there are figures."""
 
@@ -98,6 +102,37 @@ class States:
                     fields = dict(zip(self.case.species, states, strict=True))
                     fields["active"] = self.grid.active.astype(float)
                     write_vtk(self.out.file(f"state-{e}"), self.grid, fields)
+
+    def store(self, count: int) -> None:
+        """states.zarr: `count` states of every experiment, evenly spaced in time with the first and
+        the last, or the last one alone. Every rank of the first group writes its shards."""
+        evolution = self.forward if isinstance(self.forward, Evolution) else None
+        leading = {"experiment": np.arange(self.count)}
+        picks = np.zeros(1, int)
+        if evolution is not None:
+            times = evolution.times
+            even = np.linspace(times[0], times[-1], count) if count > 1 else times[-1:]
+            picks = np.unique(np.searchsorted(times, even).clip(0, times.size - 1))
+            leading["t"] = times[picks]
+        unit = self.case.table.case.length_unit
+        with contextlib.ExitStack() as stack:
+            store = None
+            with collective(self.ensemble.world):
+                if self.out is not None:
+                    path = self.out.path / STORE
+                    store = ZarrStore(path, self.grid, leading, length_unit=unit)
+            if store is not None:
+                stack.enter_context(store)
+            for e in range(self.count):
+                last = iter([self.final(e)]) if evolution is None else None
+                for n, states in enumerate(last or self.after(e, picks)):
+                    at = (e,) if evolution is None else (e, n)
+                    with collective(self.ensemble.world):
+                        if store is not None and states is not None:
+                            for name, values in zip(
+                                self.case.species, states, strict=True
+                            ):
+                                store.put(name, values, at)
 
     def draw(self) -> None:
         """A figure of the first species of every experiment, of MOST_FIGURES at most."""

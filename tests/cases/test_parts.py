@@ -20,6 +20,7 @@ from npde_opt.io import stored as stored_arrays
 from npde_opt.io.fields import open_stored, read_gridded
 from npde_opt.io.stored import Streamed
 from npde_opt.io.vtk import write_vtk
+from npde_opt.io.zarr_writer import write_zarr
 
 OWN = [np.linspace(0, 6, 7), np.array([0, 0.4, 1, 2, 3.5, 5.0]), np.linspace(0, 4, 5)]
 FINER = [np.linspace(0, 6, 10), np.linspace(0, 5, 6), np.array([0, 0.2, 2, 4.0])]
@@ -63,6 +64,11 @@ def vtk(edges):
         return {"file": path.name, "key": "b"}
 
     return write
+
+
+def zarr(folder):
+    grid = Grid(SHAPE, edges=OWN, comm=MPI.COMM_SELF)
+    return {"file": write_zarr(folder / "f", grid, {"a": VALUES}).name}
 
 
 def ascii_vti(folder):
@@ -185,6 +191,7 @@ BY_WINDOW = {
     "nifti, compressed": nifti("c.nii.gz", turn=True, slope=0.5),
     "vti": vtk([np.arange(n + 1.0) for n in SHAPE]),
     "vtr": vtk(OWN),
+    "zarr": zarr,
     "vti, big-endian": encoded("big.vti", ">", coded=False),
     "vtk, binary": legacy("l.vtk", binary=True),
     "npz": npz("a.npz", VALUES),

@@ -9,7 +9,7 @@ from mpi4py import MPI
 
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError
-from npde_opt.io.fields import read_field
+from npde_opt.io.fields import open_stored, read_field
 from npde_opt.runs import drawing, states
 from npde_opt.runs.folder import SIMULATED, RunDirectory
 from npde_opt.runs.simulation import Simulation
@@ -52,11 +52,11 @@ initial = 1.0
 """
 
 
-def simulated(case, groups=1, noise=False, plot=False):
+def simulated(case, groups=1, noise=False, plot=False, zarr=None):
     """Runs it; the folder that it leaves."""
     out = case.path.parent / "out"
     options = Namespace(
-        resume=False, out=str(out), overwrite=True, noise=noise, plot=plot
+        resume=False, out=str(out), overwrite=True, noise=noise, plot=plot, zarr=zarr
     )
     ensemble = Ensemble.split(COMM, groups, case.experiment_count)
     with Simulation(options, case, ensemble, COMM) as run:
@@ -115,6 +115,24 @@ def test_noise_is_added_where_it_is_asked_for(tmp_path):
     np.testing.assert_allclose(clean[0, :, 1], 0.5, atol=1e-12)  # by symmetry
     away = (noisy - clean) / 0.125
     assert np.all(away != 0) and np.abs(away).max() < 5
+
+
+@pytest.mark.parallel([1, 2, 3])
+def test_a_trajectory_is_stored_in_shards(tmp_path):
+    out = simulated(case_of(tmp_path, TWO), zarr=3, groups=2 - COMM.size % 2)
+    stored = open_stored(out / "states.zarr", "u[0, 0]")
+    x = (np.arange(8) + 0.5) / 8
+    np.testing.assert_allclose(stored.window((8,), (slice(2, 5),)), x[2:5], atol=1e-12)
+    ends = [read_field(out / "states.zarr", f"u[{e}, 2]") for e in range(2)]
+    np.testing.assert_array_equal(ends[0], read_field(out / "state-0.vti", "u"))
+    np.testing.assert_allclose(ends[1], ends[0][::-1], rtol=1e-6)
+    np.testing.assert_array_equal(
+        np.load(out / SIMULATED)["observation_0"].shape, (2, 2, 3)
+    )
+    out = simulated(case_of(tmp_path, STEADY), zarr=1)
+    assert read_field(out / "states.zarr", "u[1]").shape == (8, 6)
+    with pytest.raises(InputError, match="--zarr: got 0"):
+        simulated(case_of(tmp_path, STEADY), zarr=0)
 
 
 @pytest.mark.parallel([1, 2])
