@@ -110,7 +110,7 @@ FACE = {
         "unitary",
     ),
     "training.given": ("Given",),
-    "pseudoinverse": ("Fold", "Gram"),
+    "pseudoinverse": ("Fold", "Gram", "StoredRows"),
     "objective": ("Objective",),
     "registry": ("register",),
     "ensemble": ("Ensemble",),

@@ -6,22 +6,49 @@ A rank keeps the triangle R (m, m) of the rows' number m, one block of columns, 
 W. Half of the digits that a = (R^T R)^+ T loses come back by
 
     a := a + (R^T R + ridge)^+ (T - H W - ridge a).
+
+With H H^T = V s^2 V^T and l = ridge / (s^2 + ridge), the errors of the rows that are left are
+V l V^T T, and the diagonal of 1 - the hat matrix that of V l V^T: from both come generalised
+cross-validation and leave-one-out, at no pass over the columns.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from mpi4py import MPI
 from scipy.linalg import svd
 
 from npde_opt import reductions
+from npde_opt.aliases import Numbers
 from npde_opt.errors import InputError, collective
 from npde_opt.pseudoinverse import triangle
-from npde_opt.pseudoinverse.solution import EPS
+from npde_opt.pseudoinverse.settings import check_settings
+from npde_opt.pseudoinverse.solution import EPS, Reduced, weights
 
 Columns = Callable[[], Iterable[np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Wide:
+    """What the dual form found.
+
+    Attributes:
+        W: own rows (own columns of H, k), of least norm.
+        ridge: its weight, one a target (k,); 0 for none.
+        rank: singular values above the cut.
+        cut: singular values up to it were taken for 0.
+        singular_values: of H (rows,), largest first.
+    """
+
+    W: np.ndarray
+    ridge: np.ndarray
+    rank: int
+    cut: float
+    singular_values: np.ndarray
 
 
 def dual(
@@ -29,46 +56,82 @@ def dual(
     T: np.ndarray,
     comm: MPI.Intracomm = MPI.COMM_SELF,
     tolerance: float | None = None,
-    ridge: float = 0.0,
-) -> np.ndarray:
-    """Own rows of W (own columns of H, k), of least norm. Collective.
+    ridge: Numbers | str = 0.0,
+) -> Wide:
+    """W of a wide H. Collective.
 
     Args:
         columns: the own columns of H in blocks (m, any number); they are read three times.
         T: (m, k), the same on all ranks.
         tolerance: singular values of H up to so many times the largest are taken for 0; None: m
             times the rounding of a number.
-        ridge: adds ridge |W|^2.
+        ridge: adds ridge |W|^2, a number, one a target, or chosen: 'gcv' by generalised
+            cross-validation, 'loo' by leave-one-out over all rows; 'gcv-each' and 'loo-each'
+            choose one a target.
 
     Raises:
-        InputError: for other shapes, numbers that are not finite, a ridge below 0.
+        InputError: for other shapes, numbers that are not finite, a tolerance or ridge that is
+            none; on all ranks.
     """
-    m = len(T)
-    if T.ndim != 2 or not m or not np.isfinite(T).all() or not ridge >= 0:
-        told = f"shape {T.shape}, ridge {ridge}"
-        raise InputError(
-            "pseudoinverse: T", told, "(rows, targets), finite, and a ridge >= 0"
-        )
-    R = triangle.empty(m)
-    for block in columns():
-        R = triangle.fold(R, np.array(_checked(block, m).T, order="F"))
+    with collective(comm):
+        R = _folded(columns, T)
+        check_settings(tolerance, ridge, T.shape[1])
     V, s = _turned(comm, R)
-    squares = s**2 + ridge
-    cut = m * EPS if tolerance is None else tolerance
-    kept = s > cut * s.max(initial=0.0) if ridge == 0 else squares > 0
-    inverse = np.divide(1, squares, out=np.zeros(m), where=kept)
+    m = len(T)
+    rows = _Rows(V, T, np.zeros(T.shape[1]), m, s=s)
+    own = np.broadcast_to(weights(rows, ridge), T.shape[1:])
+    cut = (m * EPS if tolerance is None else tolerance) * float(s.max(initial=0.0))
+    squares = s[:, None] ** 2 + own
+    kept = np.where(own > 0, squares > 0, s[:, None] > cut)
+    inverse = np.divide(1, squares, out=np.zeros(T.shape), where=kept)
 
     def solved(missed: np.ndarray) -> np.ndarray:
-        found: np.ndarray = V @ (inverse[:, None] * (V.T @ missed))
+        found: np.ndarray = V @ (inverse * (V.T @ missed))
         return found
 
     a = solved(T)
     predicted = np.zeros(T.shape)
     for block in columns():
         predicted += block @ (block.T @ a)
-    a += solved(T - reductions.total(comm, predicted) - ridge * a)
+    a += solved(T - reductions.total(comm, predicted) - own * a)
     parts = [block.T @ a for block in columns()]
-    return np.concatenate(parts) if parts else np.empty((0, T.shape[1]))
+    W = np.concatenate(parts) if parts else np.empty((0, T.shape[1]))
+    return Wide(W, own, int((s > cut).sum()), cut, s)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rows(Reduced):
+    """A problem of as many columns as rows: C is T, R are the eigenvectors V of H H^T.
+
+    Args:
+        s: roots of its eigenvalues.
+    """
+
+    s: np.ndarray
+
+    @cached_property
+    def factors(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return self.R.T @ self.C, self.s, self.R
+
+    def left_out(self, ridge: float) -> np.ndarray:
+        turned, s, V = self.factors
+        left = ridge / (s**2 + ridge)
+        missed = V @ (left[:, None] * turned)
+        free = V**2 @ left
+        found: np.ndarray = ((missed / free[:, None]) ** 2).mean(axis=0)
+        return found
+
+
+def _folded(columns: Columns, T: np.ndarray) -> np.ndarray:
+    """R of the own columns."""
+    m = len(T)
+    if T.ndim != 2 or not m or not np.isfinite(T).all():
+        wanted = "(rows, targets), at least one of each, of finite numbers"
+        raise InputError("pseudoinverse: T", f"shape {T.shape}", wanted)
+    R = triangle.empty(m)
+    for block in columns():
+        R = triangle.fold(R, np.array(_checked(block, m).T, order="F"))
+    return R
 
 
 def _checked(block: np.ndarray, m: int) -> np.ndarray:

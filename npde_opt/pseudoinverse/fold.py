@@ -6,7 +6,7 @@ R^T Y = X^T.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from scipy.linalg import cholesky, eigh, lstsq
@@ -15,8 +15,9 @@ from npde_opt.aliases import Numbers
 from npde_opt.errors import InputError
 from npde_opt.pseudoinverse import triangle
 from npde_opt.pseudoinverse.growing import Growing
-from npde_opt.pseudoinverse.rows import Rows, roots_of
+from npde_opt.pseudoinverse.rows import Rows
 from npde_opt.pseudoinverse.sample import AllSampled
+from npde_opt.pseudoinverse.settings import roots_of
 from npde_opt.pseudoinverse.solution import EPS, Solution, solve
 
 GONE = 1e-8
@@ -38,8 +39,8 @@ class Fold(Rows):
     def kept(self, R: np.ndarray) -> None:
         self._growing = Growing(R)
 
-    def _take(self, rows: Callable[[], np.ndarray]) -> None:
-        self._growing.take(rows)
+    def _take(self, H: np.ndarray, T: np.ndarray, roots: np.ndarray | None) -> None:
+        self._growing.take(partial(self._joined, H, T, roots))
 
     def _gathered(self) -> np.ndarray | None:
         return triangle.fold_ranks(self.comm, self.kept)

@@ -1,4 +1,5 @@
-"""W = (H^T H + ridge)^-1 H^T T by Cholesky: what is kept is G = [1 H T]^T [1 H T].
+"""W = (H^T H + ridge)^-1 H^T T by Cholesky: what is kept is G = [1 H T]^T [1 H T], in three parts,
+as the products of H alone need no copy of its rows.
 
 A third of the work of a QR, and half of the digits: W's relative error is about the rounding of a
 number times the square of H's condition. Above LIMIT the answer is refused; where the rows come by
@@ -55,7 +56,7 @@ class Gram(Rows):
     """
 
     method = "gram"
-    order = "C"
+    copies = 3
 
     def __init__(
         self,
@@ -74,12 +75,42 @@ class Gram(Rows):
     def _limit(self) -> float:
         return SINGLE_LIMIT if self.single else LIMIT
 
-    def _take(self, rows: Callable[[], np.ndarray]) -> None:
-        X = rows()
+    @property
+    def kept(self) -> np.ndarray:
+        """The upper triangle of G of this rank's rows; a copy."""
+        first, last = self.first, self.first + self.features
+        whole = triangle.empty(self.width)
+        whole[:first, :first] = self._ends[:first, :first]
+        whole[:first, first:last] = self._mixed[:, :first].T
+        whole[:first, last:] = self._ends[:first, first:]
+        whole[first:last, first:last] = self._squares
+        whole[first:last, last:] = self._mixed[:, first:]
+        whole[last:, last:] = np.triu(self._ends[first:, first:])
+        return whole
+
+    @kept.setter
+    def kept(self, G: np.ndarray) -> None:
+        first, last = self.first, self.first + self.features
+        both = np.triu(G) + np.triu(G, 1).T
+        ends = np.r_[:first, last : self.width]
+        self._squares = np.asfortranarray(np.triu(G[first:last, first:last]))
+        self._mixed, self._ends = both[first:last, ends], both[np.ix_(ends, ends)]
+
+    def _take(self, H: np.ndarray, T: np.ndarray, roots: np.ndarray | None) -> None:
+        ends = np.concatenate([np.ones((len(H), self.first), self.number), T], axis=1)
+        if roots is not None:
+            column = roots[:, None].astype(self.number)
+            H, ends = column * H, column * ends
+        # Of features that lie row by row or column by column no copy is made.
+        X, turned = (H.T, 0) if H.flags.c_contiguous else (H, 1)
         if not self.single:
-            self.kept = blas.dsyrk(1.0, X.T, beta=1.0, c=self.kept, overwrite_c=1)
+            self._squares = blas.dsyrk(
+                1.0, X, trans=turned, beta=1.0, c=self._squares, overwrite_c=1
+            )
         else:
-            self.kept += blas.ssyrk(1.0, X.T)
+            self._squares += blas.ssyrk(1.0, X, trans=turned)
+        self._mixed += H.T @ ends
+        self._ends += ends.T @ ends
 
     def _gathered(self) -> np.ndarray | None:
         if self.comm.size == 1:

@@ -23,7 +23,7 @@ from npde_opt.pseudoinverse.solution import EPS
 
 LARGE = 4.0
 """The most that I + S grows to, as the mean of its diagonal less 1."""
-PANEL = 16
+PANEL = 32
 """Columns that are solved for at once, others follow by products."""
 
 
@@ -47,7 +47,7 @@ class Growing:
         if self._size:
             self._S[np.diag_indices(len(self._S))] += 1.0
             grown = cholesky(self._S, overwrite_a=True, check_finite=False)
-            self._set(blas.dtrmm(1.0, grown, np.triu(self._R)))
+            self._set(triangle.product(grown, self._R))
 
     def take(self, rows: Callable[[], np.ndarray]) -> None:
         """`rows()`: (m, n) in Fortran's order, to be overwritten; called once or more."""

@@ -5,7 +5,9 @@ H is any Mat that multiplies with vectors, and with its transpose. With a ridge 
     [ H            ]       [ t ]
     [ sqrt(ridge) I ] w  =  [ 0 ]
 
-and with R, the triangle of a part of the rows, it is preconditioned by (R^T R)^-1.
+and with R, the triangle of a part of the rows (see subset.py), it is preconditioned by
+(R^T R)^-1. PETSc has LSQR (the default) and CGLS; it has no LSMR, whose residuals H^T r fall
+without going up between: with R both need a few tens of products, and stop by the same test.
 """
 
 from __future__ import annotations
@@ -16,8 +18,9 @@ import numpy as np
 from petsc4py import PETSc
 from scipy.linalg import cho_solve
 
-from npde_opt.errors import InputError, SolverError
+from npde_opt.errors import InputError, SolverError, collective
 from npde_opt.pseudoinverse import triangle
+from npde_opt.pseudoinverse.subset import subset_triangle
 
 PREFIX = "lsq_"
 
@@ -77,6 +80,7 @@ def iterate(
     R: np.ndarray | None = None,
     rtol: float = 1e-10,
     prefix: str = PREFIX,
+    precondition_rows: int = 0,
 ) -> Iterated:
     """W of one iteration a target; of least norm where H has no full rank and there is no R.
     Collective.
@@ -87,17 +91,22 @@ def iterate(
             `Solution.problem`); on the other ranks anything. Every rank then keeps a copy.
         rtol: of |H^T r| / (|H| |r|), or of |r| / |t|.
         prefix: of PETSc's options: `-lsq_ksp_type cgls`, ...
+        precondition_rows: makes R here of so many rows, drawn at random (the same on any ranks): a
+            few times as many as H has columns. Of an H that is implicit each takes a product.
 
     Raises:
-        InputError: for other shapes, and a ridge below 0.
+        InputError: for other shapes, numbers that are not finite, a ridge below 0, and another
+            number of rows than from H's columns to its rows; on all ranks.
         SolverError: where an iteration does not converge.
     """
-    rows = H.getLocalSize()[0]
-    if T.ndim != 2 or len(T) != rows or not ridge >= 0:
-        told = f"shape {T.shape}, ridge {ridge}"
-        raise InputError(
-            "pseudoinverse: T", told, f"{rows} rows (own rows of H), a ridge >= 0"
-        )
+    rows, comm = H.getLocalSize()[0], H.getComm().tompi4py()
+    with collective(comm):
+        _check(T, rows, ridge)
+    if precondition_rows:
+        if comm.bcast(R is not None):
+            told = f"{precondition_rows} beside an R"
+            raise InputError("pseudoinverse: precondition_rows", told, "one of both")
+        R = subset_triangle(H, precondition_rows)
     A = _stacked(H, float(np.sqrt(ridge))) if ridge > 0 else H
     ksp = _solver(A, _shared(H, R, ridge), rtol, prefix)
     w, t = A.createVecs()
@@ -117,6 +126,14 @@ def iterate(
         for owned in (ksp, w, t):
             owned.destroy()
     return Iterated(np.stack(found, axis=1), iterations)
+
+
+def _check(T: np.ndarray, rows: int, ridge: float) -> None:
+    if T.ndim != 2 or len(T) != rows or not np.isfinite(T).all():
+        wanted = f"{rows} rows (own rows of H) of finite numbers"
+        raise InputError("pseudoinverse: T", f"shape {T.shape}", wanted)
+    if not 0 <= ridge < np.inf:
+        raise InputError("pseudoinverse: ridge", ridge, "a number >= 0")
 
 
 def _reason(ksp: PETSc.KSP) -> str:

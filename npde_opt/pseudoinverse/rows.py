@@ -13,11 +13,10 @@ What is kept can be written to a file and read, so that a stream of rows that wa
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
 from mpi4py import MPI
@@ -29,7 +28,8 @@ from npde_opt.errors import InputError, collective
 from npde_opt.io.files import disk, whole_file
 from npde_opt.pseudoinverse import triangle
 from npde_opt.pseudoinverse.sample import AllSampled, Sample
-from npde_opt.pseudoinverse.solution import CHOICES, LOO, Reduced, Solution
+from npde_opt.pseudoinverse.settings import check_settings, roots_of
+from npde_opt.pseudoinverse.solution import LOO, Reduced, Solution
 
 ROWS = 2000
 """Rows that are taken at once."""
@@ -60,8 +60,6 @@ class Rows(ABC):
     """Of what is kept, while it is worked on."""
     single = False
     """Whether rows are multiplied in single precision."""
-    order: Literal["C", "F"] = "F"
-    """Of the rows in memory: F where whole columns are worked on."""
 
     def __init__(
         self,
@@ -96,9 +94,8 @@ class Rows(ABC):
         return np.float32 if self.single else np.float64
 
     @abstractmethod
-    def _take(self, rows: Callable[[], np.ndarray]) -> None:
-        """Takes rows in: X (m, 1 + n + k), which may be overwritten; a second call gives them
-        once more."""
+    def _take(self, H: np.ndarray, T: np.ndarray, roots: np.ndarray | None) -> None:
+        """Takes rows in, each times the root of its weight."""
 
     @abstractmethod
     def _gathered(self) -> np.ndarray | None:
@@ -134,7 +131,7 @@ class Rows(ABC):
             some = None if roots is None else roots[rows]
             if self.sample.size:
                 self.sample.offer(self._joined(H[rows], T[rows], some))
-            self._take(partial(self._joined, H[rows], T[rows], some))
+            self._take(H[rows], T[rows], some)
         self.count += len(H)
         self.blocks += 1
 
@@ -169,14 +166,14 @@ class Rows(ABC):
     def _joined(
         self, H: np.ndarray, T: np.ndarray, roots: np.ndarray | None
     ) -> np.ndarray:
-        """Rows of [1 H T], each times the root of its weight; until the next such call."""
+        """Rows of [1 H T], each times the root of its weight, whole columns one after the other;
+        until the next such call."""
         count = len(H) * self.width
         if self._buffer.size < count:
             self._buffer = np.empty(count, self.number)
-        out = self._buffer[:count].reshape((len(H), self.width), order=self.order)
+        out = self._buffer[:count].reshape((len(H), self.width), order="F")
         out[:, : self.first] = 1.0
-        same = H.flags.c_contiguous if self.order == "C" else H.flags.f_contiguous
-        step = len(H) if same else TILE
+        step = len(H) if H.flags.f_contiguous else TILE
         for start in range(0, len(H), max(step, 1)):
             rows = slice(start, start + step)
             out[rows, self.first : self.first + self.features] = H[rows]
@@ -220,7 +217,7 @@ class Rows(ABC):
         Raises:
             InputError: for a tolerance or ridge that is none, and where there are no rows.
         """
-        _check_settings(tolerance, ridge, self.targets)
+        check_settings(tolerance, ridge, self.targets)
         count = int(reductions.total(self.comm, self.count))
         if count == 0:
             raise InputError("pseudoinverse", "no rows", "at least one")
@@ -314,36 +311,3 @@ class Rows(ABC):
                 "pseudoinverse: file", f"{path} ({error})", allowed
             ) from error
         return found
-
-
-def roots_of(weights: np.ndarray | None, rows: int) -> np.ndarray | None:
-    """Of weights of rows; None for none."""
-    if weights is None:
-        return None
-    given = np.asarray(weights, float)
-    if given.shape != (rows,) or not (np.isfinite(given) & (given >= 0)).all():
-        said = f"shape {given.shape}, least {np.min(given, initial=np.inf)}"
-        raise InputError("pseudoinverse: weights", said, f"{rows} finite numbers >= 0")
-    roots: np.ndarray = np.sqrt(given)
-    return roots
-
-
-def _check_settings(
-    tolerance: float | None, ridge: Numbers | str, targets: int
-) -> None:
-    if tolerance is not None and not 0 <= tolerance < 1:
-        raise InputError(
-            "pseudoinverse: tolerance", tolerance, "a number in [0, 1), or None"
-        )
-    if isinstance(ridge, str):
-        if ridge not in CHOICES:
-            wanted = ", ".join(["numbers", *map(repr, CHOICES)])
-            raise InputError("pseudoinverse: ridge", repr(ridge), wanted)
-        return
-    given = np.asarray(ridge, float)
-    if (
-        given.shape not in ((), (targets,))
-        or not (np.isfinite(given) & (given >= 0)).all()
-    ):
-        wanted = f"a number >= 0, or one a target ({targets})"
-        raise InputError("pseudoinverse: ridge", given.tolist(), wanted)

@@ -46,7 +46,7 @@ class Sample:
         """Rows (m, width) that come by."""
         if not self.size:
             return
-        keys = _keys(self.seed, self.seen, len(X))
+        keys = keys_of(self.seed, self.seen, len(X))
         self.seen += len(X)
         bound = self.keys.max() if len(self.keys) == self.size else np.uint64(2**64 - 1)
         new = np.flatnonzero(keys <= bound)
@@ -88,8 +88,9 @@ class AllSampled:
         return Centred(rest[:, :features], rest[:, features:], leverage, self.shares)
 
 
-def _keys(seed: int, start: int, count: int) -> np.ndarray:
-    """Hashes of the numbers from `start` on (splitmix64)."""
+def keys_of(seed: int, start: int, count: int) -> np.ndarray:
+    """Hashes of the numbers from `start` on (splitmix64): rows of the smallest ones are drawn at
+    random, the same on any ranks where the numbers are those of all rows."""
     numbers = np.arange(start, start + count, dtype=np.uint64)
     with np.errstate(over="ignore"):
         z = (numbers + np.uint64(1 + (seed << 40))) * np.uint64(0x9E3779B97F4A7C15)

@@ -78,10 +78,10 @@ class Reduced:
         """Generalised cross-validation of each target (k,): count |H W - T|^2 / (count - degrees
         of freedom)^2, an estimate of the squared error of a new row (Golub, Heath, Wahba 1979)."""
         turned, s, _ = self.factors
-        kept = s**2 / (s**2 + ridge)
-        left = (1 - kept)[:, None] * turned
-        missed = self.unexplained + (left**2).sum(axis=0)
-        freedom = self.count - self.centred - kept.sum()
+        left = ridge / (s**2 + ridge)
+        missed = self.unexplained + ((left[:, None] * turned) ** 2).sum(axis=0)
+        # Of as many rows as columns only `left` itself tells how many are free.
+        freedom = self.count - self.centred - len(s) + left.sum()
         if freedom <= 0:
             return np.full(missed.shape, np.inf)
         errors: np.ndarray = self.count * missed / freedom**2
@@ -187,18 +187,19 @@ def with_ridge(problem: Reduced, relative: float, ridge: Numbers | str) -> Solut
     turned, s, V = problem.factors
     targets = turned.shape[1]
     cut = relative * float(s.max(initial=0.0))
-    weights = np.broadcast_to(_weights(problem, ridge), (targets,))
-    size = s[:, None] ** 2 + weights
-    kept = (s[:, None] > cut) | (weights > 0)
+    own = np.broadcast_to(weights(problem, ridge), (targets,))
+    size = s[:, None] ** 2 + own
+    kept = (s[:, None] > cut) | (own > 0)
     factor = np.divide(
         s[:, None], size, out=np.zeros_like(size), where=kept & (size > 0)
     )
     rank = int((s > cut).sum())
     condition = float(s[0] / s[rank - 1]) if rank else np.inf
-    return answer(problem, V @ (factor * turned), rank, cut, condition, weights)
+    return answer(problem, V @ (factor * turned), rank, cut, condition, own)
 
 
-def _weights(problem: Reduced, ridge: Numbers | str) -> np.ndarray:
+def weights(problem: Reduced, ridge: Numbers | str) -> np.ndarray:
+    """The ridge of each target, or one of all: as it is given, or of the least score."""
     if not isinstance(ridge, str):
         return np.asarray(ridge, float)
     score = problem.left_out if ridge.startswith(LOO) else problem.score

@@ -1,7 +1,7 @@
 """Upper triangles R with R^T R = A^T A, folded together by LAPACK's tpqrt: R := qr([R; block]).
 
 A QR of blocks of rows reads every row once and keeps n^2 numbers. Where the block is a triangle
-itself, tpqrt does half of the work.
+itself, tpqrt does half of the work; where there is no R yet, geqrf of the block does.
 """
 
 from __future__ import annotations
@@ -10,8 +10,11 @@ import numpy as np
 from mpi4py import MPI
 from scipy.linalg import lapack
 
-PANEL = 32
-"""Columns that tpqrt treats at once."""
+PANEL, WIDE_PANEL = 32, 64
+"""Columns that tpqrt treats at once, of fewer than WIDE and of more."""
+WIDE = 1000
+TILE = 256
+"""Rows and columns of the parts in which triangles are multiplied."""
 
 
 def empty(n: int) -> np.ndarray:
@@ -22,7 +25,20 @@ def empty(n: int) -> np.ndarray:
 def fold(R: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """R of the rows of R and of `rows` (m, n); both arrays are overwritten where they are in
     Fortran's order."""
+    if rows.size and not R.any():
+        return _begun(R, rows)
     return _tpqrt(R, rows, 0)
+
+
+def _begun(R: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """R of `rows` alone, in the place of R, which is 0."""
+    lwork, info = lapack.dgeqrf_lwork(*rows.shape)
+    assert info == 0
+    found, _, _, info = lapack.dgeqrf(rows, lwork=int(lwork), overwrite_a=1)
+    assert info == 0
+    there = min(rows.shape)
+    R[:there] = np.triu(found[:there])
+    return R
 
 
 def fold_triangle(R: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -34,13 +50,26 @@ def _tpqrt(R: np.ndarray, rows: np.ndarray, pentagon: int) -> np.ndarray:
     """`pentagon`: how many of the last rows are upper trapezoidal."""
     if not rows.size:
         return R
-    panel = min(PANEL, len(R))
+    panel = min(PANEL if len(R) < WIDE else WIDE_PANEL, len(R))
     found, _, _, info = lapack.dtpqrt(
         pentagon, panel, R, rows, overwrite_a=1, overwrite_b=1
     )
     assert info == 0
     triangle: np.ndarray = found
     return triangle
+
+
+def product(A: np.ndarray, B: np.ndarray) -> np.ndarray:
+    """A B of two upper triangles (n, n); what is below their diagonals is not looked at. A third of
+    the work of a product that knows of one triangle only."""
+    n = len(A)
+    found = empty(n)
+    A, B = np.triu(A), np.triu(B)
+    for i in range(0, n, TILE):
+        for j in range(i, n, TILE):
+            end = j + TILE
+            found[i : i + TILE, j:end] = A[i : i + TILE, i:end] @ B[i:end, j:end]
+    return found
 
 
 def pack(R: np.ndarray) -> np.ndarray:

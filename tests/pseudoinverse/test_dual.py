@@ -24,7 +24,8 @@ def test_w_is_scipys(condition, rank):
     T = H @ rng.standard_normal((90, 2))
     wanted = reference(H, T, 1e-12)[0][own_rows(WORLD, 90)]
     found = dual(blocks(H, WORLD)[1], T, WORLD, tolerance=1e-12)
-    np.testing.assert_allclose(found, wanted, atol=1e-8)
+    assert found.rank == (rank or 20)
+    np.testing.assert_allclose(found.W, wanted, atol=1e-8)
 
 
 @pytest.mark.parallel([1, 2])
@@ -34,7 +35,49 @@ def test_a_ridge_is_that_of_the_normal_equations_and_ranks_may_be_empty():
     empty = (1,) if WORLD.size > 1 else ()
     found = dual(blocks(H, WORLD, empty)[1], T, WORLD, ridge=0.7)
     wanted = np.linalg.solve(H.T @ H + 0.7 * np.eye(40), H.T @ T)
-    np.testing.assert_allclose(found, wanted[own_rows(WORLD, 40, empty)], atol=1e-12)
+    np.testing.assert_allclose(found.W, wanted[own_rows(WORLD, 40, empty)], atol=1e-12)
+
+
+def without_row(H, T, ridge, row):
+    """Squared errors of a row by the W of the others."""
+    K, t = np.delete(H, row, 0), np.delete(T, row, 0)
+    a = np.linalg.solve(K @ K.T + ridge * np.eye(len(K)), t)
+    return (H[row] @ K.T @ a - T[row]) ** 2
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize("each", ["", "-each"])
+@pytest.mark.parametrize("name", ["gcv", "loo"])
+def test_a_ridge_is_chosen_by_rows_that_are_left_out(name, each):
+    rng = np.random.default_rng(2)
+    H = with_condition(rng, 16, 50, 30.0)
+    noise = np.array([0.02, 0.3])
+    T = H @ rng.standard_normal((50, 2)) + noise * rng.standard_normal((16, 2))
+    found = dual(blocks(H, WORLD)[1], T, WORLD, ridge=name + each)
+    assert (len(set(found.ridge)) == 2) == bool(each)
+
+    def score(ridge):
+        if name == "loo":
+            return sum(without_row(H, T, ridge, row) for row in range(16))
+        left = ridge * np.linalg.inv(H @ H.T + ridge * np.eye(16))
+        return ((left @ T) ** 2).sum(axis=0) / np.trace(left) ** 2
+
+    for target, ridge in enumerate(found.ridge):
+        here, less, more = (score(ridge * x) for x in (1, 0.8, 1.25))
+        some = target if each else slice(None)
+        assert here[some].sum() <= min(less[some].sum(), more[some].sum())
+        wanted = np.linalg.solve(H.T @ H + ridge * np.eye(50), H.T @ T[:, target])
+        own = wanted[own_rows(WORLD, 50)]
+        np.testing.assert_allclose(found.W[:, target], own, atol=1e-9)
+
+
+@pytest.mark.parallel([2])
+def test_a_rank_with_wrong_columns_is_told_on_all():
+    H = np.ones((3, 5))
+    if WORLD.rank == 1:
+        H[1, 1] = np.nan
+    with pytest.raises(InputError, match="finite"):
+        dual(lambda: [H], np.ones((3, 1)), WORLD)
 
 
 def test_what_cannot_be_is_told():
@@ -46,5 +89,5 @@ def test_what_cannot_be_is_told():
     ):
         with pytest.raises(InputError, match=told):
             dual(lambda columns=columns: columns, T)
-    with pytest.raises(InputError, match="ridge -1"):
+    with pytest.raises(InputError, match="ridge: got -1"):
         dual(lambda: [H], np.ones((3, 1)), ridge=-1.0)

@@ -8,6 +8,8 @@ from petsc4py import PETSc
 
 from npde_opt.errors import InputError, SolverError
 from npde_opt.pseudoinverse import iterate
+from npde_opt.pseudoinverse.sample import keys_of
+from npde_opt.pseudoinverse.subset import subset_triangle
 
 WORLD = MPI.COMM_WORLD
 
@@ -55,6 +57,79 @@ def test_the_triangle_of_some_rows_makes_it_fast(ridge):
         fast.W, wanted[columns], atol=1e-6 * np.abs(wanted).max()
     )
     assert 3 * fast.iterations[0] < 2 * slow.iterations[0]
+    mat.destroy()
+
+
+class Implicit:
+    """Products with a Mat, and nothing else."""
+
+    def __init__(self, mat):
+        self.mat = mat
+
+    def mult(self, _, x, y):
+        self.mat.mult(x, y)
+
+    def multTranspose(self, _, x, y):  # noqa: N802
+        self.mat.multTranspose(x, y)
+
+
+def implicit(mat):
+    return PETSc.Mat().createPython(mat.getSizes(), Implicit(mat), WORLD)
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize("ridge", [0.0, 1e-6])
+def test_a_triangle_is_made_of_rows_that_are_the_same_on_any_ranks(ridge):
+    rng = np.random.default_rng(3)
+    H = with_condition(rng, 300, 12, 1e6)
+    T = rng.standard_normal((300, 2))
+    mat, rows, columns = as_mat(H)
+    wanted = folded(H, T).solve(ridge=ridge).W[columns]
+    drawn = np.sort(np.argsort(keys_of(0, 0, 300))[:60])
+    R = folded(H[drawn], T[drawn]).solve().problem.R * np.sqrt(5)
+    for of in (mat, implicit(mat)):
+        made = subset_triangle(of, 60)
+        if WORLD.rank == 0:
+            np.testing.assert_allclose(made.T @ made, R.T @ R, atol=1e-13)
+        found = iterate(of, T[rows], ridge, precondition_rows=60, rtol=1e-13)
+        np.testing.assert_allclose(found.W, wanted, atol=1e-6 * np.abs(wanted).max())
+        # Without it as many as 10 times the columns are not enough.
+        assert max(found.iterations) < 40
+    mat.destroy()
+
+
+@pytest.mark.parallel([1, 2])
+def test_rows_that_miss_columns_still_make_a_triangle_of_full_rank():
+    rng = np.random.default_rng(4)
+    H = rng.standard_normal((200, 9))
+    drawn = np.argsort(keys_of(0, 0, 200))[:30]
+    H[drawn, 4] = 0
+    H[:, 7] = H[:, 2]
+    T = rng.standard_normal((200, 1))
+    mat, rows, columns = as_mat(H)
+    found = iterate(mat, T[rows], precondition_rows=30, rtol=1e-13)
+    np.testing.assert_allclose(found.W, reference(H, T)[0][columns], atol=1e-8)
+    assert found.iterations[0] < 30
+    mat.destroy()
+
+
+@pytest.mark.parallel([1, 2])
+def test_what_cannot_precondition_is_told_on_all_ranks():
+    rng = np.random.default_rng(5)
+    H = rng.standard_normal((30, 4))
+    mat, rows, _ = as_mat(H)
+    T = np.zeros((len(H[rows]), 1))
+    for count in (3, 31):
+        with pytest.raises(InputError, match="from 4, the columns of H, to 30"):
+            iterate(mat, T, precondition_rows=count)
+    with pytest.raises(InputError, match="one of both"):
+        iterate(mat, T, R=np.eye(4), precondition_rows=8)
+    with pytest.raises(InputError, match="ridge"):
+        iterate(mat, T, -1.0)
+    if WORLD.rank == WORLD.size - 1:
+        T[-1] = np.inf
+    with pytest.raises(InputError, match="finite"):
+        iterate(mat, T)
     mat.destroy()
 
 

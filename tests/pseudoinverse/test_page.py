@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mpi4py import MPI
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "pseudoinverse.md"
 
 
 @pytest.mark.parallel([1, 2])
 def test_the_examples(capsys, tmp_path):
-    names = {"folder": tmp_path}
+    names = {"folder": MPI.COMM_WORLD.bcast(tmp_path)}
     for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL):
         exec(block, names)
     np.testing.assert_allclose(names["found"].W, names["W"], atol=0.01)
