@@ -102,6 +102,7 @@ INNER = (
     posterior_tables.QuantitySection,
     posterior_tables.DesignTable,
     posterior_tables.SamplingTable,
+    posterior_tables.ProfileTable,
 )
 
 

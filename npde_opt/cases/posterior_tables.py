@@ -99,8 +99,21 @@ class DesignTable(Table, kw_only=True):
     ] = "D"
 
 
+class ProfileTable(Table, kw_only=True):
+    """Intervals by profile likelihood, by `--uncertainty profile`."""
+
+    numbers: Annotated[
+        list[str],
+        Meta(
+            max_length=1000,
+            description="names of scalars and of values as `D[0]`; none: all",
+        ),
+    ] = []
+
+
 class PosteriorSection(Table, kw_only=True):
-    """What the data leave open near the answer, by `--uncertainty laplace` or `samples`."""
+    """What the data leave open near the answer, by `--uncertainty laplace`, `samples` or
+    `profile`."""
 
     cut: Annotated[
         Positive,
@@ -162,3 +175,6 @@ class PosteriorSection(Table, kw_only=True):
     sampling: Annotated[
         SamplingTable, Meta(description="of `--uncertainty samples`")
     ] = field(default_factory=SamplingTable)
+    profile: Annotated[ProfileTable, Meta(description="of `--uncertainty profile`")] = (
+        field(default_factory=ProfileTable)
+    )

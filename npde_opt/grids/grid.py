@@ -28,6 +28,8 @@ from npde_opt.petsc_options import from_options
 
 Made = TypeVar("Made")
 
+DRAWN = 1 << 20
+"""Random numbers that a rank holds at once, those of others too."""
 SMALL = 1 << 16
 """Cells a rank of grids that keep a Vec."""
 
@@ -430,13 +432,15 @@ class Grid:
         ranks."""
         rng, vec = np.random.default_rng(seed), self.create_scalar()
         owned = self.view(vec)
-        slab, last = self.shape[:-1], self.local_slice[-1]
-        for k in range(self.shape[-1]):
-            values = np.asarray(rng.standard_normal(slab[::-1])).T
-            if last.start <= k < last.stop:
-                owned[..., k - last.start] = (
-                    values[self.local_slice[:-1]] if slab else values
-                )
+        slab, own = self.shape[:-1], self.local_slice[-1]
+        at_once = max(1, DRAWN // max(int(np.prod(slab)), 1))
+        for first in range(0, own.stop, at_once):
+            last = min(first + at_once, self.shape[-1])
+            values = np.asarray(rng.standard_normal((last - first, *slab[::-1]))).T
+            low, high = max(first, own.start), min(last, own.stop)
+            if low < high:
+                inside = (*self.local_slice[:-1], slice(low - first, high - first))
+                owned[..., low - own.start : high - own.start] = values[inside]
         return vec
 
     def with_(self, **changes: object) -> Grid:

@@ -62,7 +62,7 @@ def directions(
         fine.destroy()
     for owned in (vec, there, at):
         owned.destroy()
-    return np.hstack(columns) if columns else None
+    return np.asfortranarray(np.hstack(columns)) if columns else None
 
 
 def _lifted(vec: PETSc.Vec, lifts: Sequence[Lift]) -> PETSc.Vec:

@@ -18,6 +18,17 @@ def gram(space: ParameterSpace, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.asarray(reductions.total(space.comm, np.ascontiguousarray(a.T @ b)))
 
 
+def times(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """A B by columns, as vectors take them: numpy's own product has rows together."""
+    return np.asarray((b.T @ a.T).T)
+
+
+def dots(space: ParameterSpace, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a_j^T b_j of every column j, the same on every rank. Collective."""
+    own = np.array([x @ y for x, y in zip(a.T, b.T, strict=True)])
+    return np.asarray(reductions.total(space.comm, own))
+
+
 def mapped(space: ParameterSpace, action: Action, columns: np.ndarray) -> np.ndarray:
     """The action on each column. Collective."""
     given, image = space.create_vec(), space.create_vec()

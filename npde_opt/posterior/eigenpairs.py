@@ -27,14 +27,14 @@ from petsc4py import PETSc
 from npde_opt.linear.accuracy import solved_to
 from npde_opt.parameters import ParameterSpace
 from npde_opt.parameters.draws import child
-from npde_opt.posterior.columns import Action, column, gram, mapped
+from npde_opt.posterior.columns import Action, column, dots, gram, mapped, times
 from npde_opt.posterior.prior import Prior
 from npde_opt.posterior.settings import PosteriorSettings
 
 DEPENDENT = 1e-12
 """Square of what is left of a direction beside others, relative to it, that is rounding."""
-
-
+CLEAR = 1e-4
+"""The same, that rounding leaves as it is: directions are as orthonormal as the rest of them."""
 ROUGH = 1e-3
 """Relative tolerance of the solves for residuals."""
 SEEN, SHARE = 1e-5, 1e-3
@@ -188,29 +188,33 @@ class Search:
 
     def _orthonormal(self, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What the columns have beside W, as columns that are orthonormal in P, and P of these."""
-        images, W, dual = (
-            self._precision(columns),
-            self._directions.all,
-            self._duals.all,
-        )
-        sizes = np.sqrt(np.maximum(np.diag(gram(self.space, columns, images)), 0.0))
+        images, dual = self._precision(columns), self._duals.all
+        sizes = np.sqrt(np.maximum(dots(self.space, columns, images), 0.0))
         scale = np.where(sizes > 0, 1 / np.where(sizes > 0, sizes, 1.0), 0.0)
-        along = gram(self.space, dual, columns)
-        # Relative to what they were before: what is left of one may be rounding.
-        new, _ = self._mixed(columns - W @ along, images - dual @ along, scale)
         if self.count:
-            new = np.asfortranarray(new - W @ gram(self.space, dual, new))
-        return self._mixed(new, self._precision(new), np.ones(new.shape[1]))
+            along = gram(self.space, dual, columns)
+            columns = columns - times(self._directions.all, along)
+            images = images - times(dual, along)
+        # Relative to what they were before: what is left of one may be rounding.
+        new, duals, least = self._mixed(columns, images, scale)
+        if least > CLEAR:
+            return new, duals
+        if self.count:
+            new -= times(self._directions.all, gram(self.space, dual, new))
+        new, duals, _ = self._mixed(new, self._precision(new), np.ones(new.shape[1]))
+        return new, duals
 
     def _mixed(
         self, columns: np.ndarray, images: np.ndarray, scale: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Independent ones of the columns, made orthonormal, and of their images under P."""
+    ) -> tuple[np.ndarray, np.ndarray, float]:
+        """Independent ones of the columns, made orthonormal, their images under P, and the least
+        share that one of them had of what it was."""
         left = gram(self.space, columns, images) * np.outer(scale, scale)
         found, vectors = np.linalg.eigh((left + left.T) / 2)
         good = found > DEPENDENT
         mixed = scale[:, None] * vectors[:, good] / np.sqrt(found[good])
-        return np.asfortranarray(columns @ mixed), np.asfortranarray(images @ mixed)
+        least = float(found.min(initial=1.0))
+        return times(columns, mixed), times(images, mixed), least
 
     def _precision(self, columns: np.ndarray) -> np.ndarray:
         return mapped(self.space, self.prior.precision, columns)
@@ -229,14 +233,16 @@ class Search:
             prefix = prefix and not left.any()
             found.append(residuals[:, left])
             missing, number = missing - int(left.sum()), number + len(some)
-        return np.hstack(found) if found else np.empty((self.space.local_size, 0))
+        none = np.empty((self.space.local_size, 0))
+        return np.asfortranarray(np.hstack(found)) if found else none
 
     def _residuals(self, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """P^-1 (D v - x P v) of some pairs, and their norms in P."""
         some = self.vectors[:, which]
-        dual = self._images.all @ some - self._duals.all @ (some * self.values[which])
-        solved = mapped(self.space, self._solve, np.asfortranarray(dual))
-        squares = np.diag(gram(self.space, dual, solved))
+        dual = times(self._images.all, some)
+        dual -= times(self._duals.all, some * self.values[which])
+        solved = mapped(self.space, self._solve, dual)
+        squares = dots(self.space, dual, solved)
         return solved, np.sqrt(np.maximum(squares, 0.0))
 
     def _solve(self, r: PETSc.Vec, out: PETSc.Vec) -> None:
@@ -244,7 +250,8 @@ class Search:
 
     def pairs(self, complete: bool) -> Pairs:
         wanted = self.wanted
-        vectors = oriented(self.space, self._directions.all @ self.vectors[:, wanted])
+        vectors = times(self._directions.all, self.vectors[:, wanted])
+        vectors = oriented(self.space, vectors)
         below = self.values[~wanted]
         return Pairs(self.values[wanted], vectors, below, self.products, complete)
 
@@ -256,7 +263,7 @@ def oriented(space: ParameterSpace, vectors: np.ndarray) -> np.ndarray:
     fixed = space.standard_normal(ORIENTATION)
     along = gram(space, column(fixed), vectors)[0]
     fixed.destroy()
-    return np.asfortranarray(vectors * np.where(along < 0, -1.0, 1.0))
+    return vectors * np.where(along < 0, -1.0, 1.0)
 
 
 class Growing:

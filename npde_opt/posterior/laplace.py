@@ -25,7 +25,7 @@ from petsc4py import PETSc
 from npde_opt.errors import InputError
 from npde_opt.objective import ObjectiveAt
 from npde_opt.parameters.draws import child
-from npde_opt.posterior.columns import column, gram, mapped
+from npde_opt.posterior.columns import column, gram, mapped, times
 from npde_opt.posterior.diagonal import Diagonal, inverse_diagonal
 from npde_opt.posterior.eigenpairs import Pairs, leading
 from npde_opt.posterior.prior import Prior
@@ -118,7 +118,7 @@ class Laplace:
     def _shrunk(self, columns: np.ndarray, parts: np.ndarray) -> np.ndarray:
         """The same of columns (local, any)."""
         along = gram(self.space, self.dual, columns)
-        return np.asarray(columns - self.vectors @ (parts[:, None] * along))
+        return np.asarray(columns - times(self.vectors, parts[:, None] * along))
 
     def beside(self, columns: np.ndarray) -> np.ndarray:
         """What columns (local, any) have beside V."""

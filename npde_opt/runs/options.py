@@ -231,9 +231,10 @@ def identification(description: str | None) -> Parser:
     )
     p.add_argument(
         "--uncertainty",
-        choices=("laplace", "samples"),
+        choices=("laplace", "samples", "profile"),
         help="write what the data leave open: deviations, samples, eigenvalues "
-        "(docs/uncertainty.md); samples: by Markov chains, too (docs/sampling.md)",
+        "(docs/uncertainty.md); samples: by Markov chains, too (docs/sampling.md); profile: with "
+        "intervals of few numbers by profile likelihood",
     )
     p.add_argument(
         "--chain-groups",

@@ -27,19 +27,21 @@ from npde_opt.posterior import Laplace, PosteriorSettings
 from npde_opt.posterior.bounds import held
 from npde_opt.posterior.predictions import bands, coverage
 from npde_opt.posterior.prior import check_proper
-from npde_opt.runs import chains, next_places, quantities
+from npde_opt.runs import chains, next_places, profiles, quantities
 from npde_opt.runs.attempts import Attempts
 from npde_opt.runs.chains import Chains
 from npde_opt.runs.folder import RunDirectory
 from npde_opt.runs.next_places import Places, chosen
 from npde_opt.runs.numbers import Numbers
 from npde_opt.runs.predicted import Predicted
+from npde_opt.runs.profiles import Profiles
 from npde_opt.runs.quantities import Told
 from npde_opt.runs.solves import model
+from npde_opt.runs.told import NUMBERS
 from npde_opt.sampling.run import Sampled
 
-LAPLACE, SAMPLES = "laplace", "samples"
-KINDS = (LAPLACE, SAMPLES)
+LAPLACE, SAMPLES, PROFILE = "laplace", "samples", "profile"
+KINDS = (LAPLACE, SAMPLES, PROFILE)
 KIND = "uncertainty"
 """Of the metrics: which of them was asked for."""
 SLOPE_STEP = 1e-3
@@ -89,6 +91,8 @@ def names(case: Case, grid: Grid, plot: bool, kind: str) -> list[str]:
     found = ["posterior.vti" if uniform(grid) else "posterior.vtr", quantities.FILE]
     if kind == SAMPLES:
         found += [chains.FOLDER, *([chains.FIGURE] if plot else [])]
+    if kind == PROFILE:
+        found += [profiles.FILE, *([profiles.FIGURE] if plot else [])]
     if case.table.posterior.design is not None:
         found += [next_places.FILE, *([next_places.FIGURE] if plot else [])]
     drawn = [f"{name}_coverage.png" for name in fields_of(case)]
@@ -110,7 +114,10 @@ def check(
     check_proper(objective)
     with objective.together():
         on = case.on(objective.space.grid)
-        Numbers(case, on).destroy()
+        numbers = Numbers(case, on)
+        if asked.kind == PROFILE:
+            profiles.chosen(case, numbers)
+        numbers.destroy()
         next_places.check(case, on)
     m.destroy()
     objective.destroy()
@@ -152,6 +159,7 @@ class Posterior:
         self.sampled: Sampled | None = None
         self.told: Told | None = None
         self.places: Places | None = None
+        self.profiles: Profiles | None = None
 
     def _start(self, settings: PosteriorSettings) -> np.ndarray | None:
         """Directions from a coarser grid; None where that is not to be had."""
@@ -190,6 +198,10 @@ class Posterior:
         """Finds where to measure next, where the case asks. Collective."""
         if (design := self.section.design) is not None:
             self.places = chosen(self.case, self.on, self.laplace, design)
+
+    def profile(self) -> None:
+        """Finds intervals by profile likelihood. Collective."""
+        self.profiles = profiles.profiles(self.case, self.laplace, self.numbers)
 
     def sample(self) -> Record:
         """Runs the chains; their metrics. Collective."""
@@ -243,7 +255,17 @@ class Posterior:
                 "tell more: "
                 "information and numbers are lower bounds, deviations upper ones"
             )
-        return told | (self.told.metrics() if self.told is not None else {})
+        return told | self._of_numbers()
+
+    def _of_numbers(self) -> Record:
+        """Of each what was found."""
+        told = {} if self.told is None else self.told.metrics()
+        if self.profiles is None:
+            return told
+        rows = dict(told.get(NUMBERS, {}))
+        for name, more in self.profiles.metrics().items():
+            rows[name] = rows.get(name, {}) | more
+        return told | {NUMBERS: rows}
 
     def write(self, attempt: Attempts) -> None:
         """Files, where this group writes. Collective on its ranks."""
@@ -254,6 +276,9 @@ class Posterior:
         if self.told is not None:
             text, out = self.told.csv(), self.out
             attempt(quantities.FILE, lambda: out.write(quantities.FILE, text))
+        if self.profiles is not None:
+            curves, out = self.profiles.csv(), self.out
+            attempt(profiles.FILE, lambda: out.write(profiles.FILE, curves))
         if self.places is not None:
             design, out = self.places.csv(), self.out
             attempt(next_places.FILE, lambda: out.write(next_places.FILE, design))

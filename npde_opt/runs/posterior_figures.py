@@ -11,8 +11,9 @@ from npde_opt.figures.posterior import (
     plot_design,
     plot_information,
 )
+from npde_opt.figures.profiles import plot_profiles
 from npde_opt.grids.thinned import Thinned
-from npde_opt.runs import chains, next_places
+from npde_opt.runs import chains, next_places, profiles
 from npde_opt.runs.attempts import Attempts
 from npde_opt.runs.folder import RunDirectory
 from npde_opt.runs.marked import marks_of, sides_of
@@ -34,6 +35,8 @@ def draw(
         _bands(left, out, rows)
     if left.places is not None:
         _design(left, out)
+    if left.profiles is not None:
+        plot_profiles(out.file(profiles.FIGURE), left.profiles.curves())
     if left.sampled is not None:
         traces = left.sampled.traces[:, :, 2:]
         plot_chains(out.file(chains.FIGURE), left.sampled.names, traces)

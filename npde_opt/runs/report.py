@@ -26,7 +26,7 @@ from npde_opt.runs.attempts import Attempts
 from npde_opt.runs.drawing import Films, draw, draw_functions
 from npde_opt.runs.folder import PREDICTED, STARTS_TABLE, RunDirectory
 from npde_opt.runs.learned import Table, tables
-from npde_opt.runs.posterior import SAMPLES, Asked, Posterior
+from npde_opt.runs.posterior import PROFILE, SAMPLES, Asked, Posterior
 from npde_opt.runs.predicted import Predicted
 from npde_opt.runs.solves import model, run_measured, solved
 from npde_opt.runs.states import States
@@ -182,6 +182,8 @@ def what_is_open(
     attempt("bands of the data", lambda: left.predict(rows))
     attempt("the choice of places", left.choose)
     sampled = attempt("the chains", left.sample) if asked.kind == SAMPLES else None
+    if asked.kind == PROFILE:
+        attempt("profiles", left.profile)
     if out is not None:
         own = Attempts(at.objective.space.comm, say)
         left.write(own)

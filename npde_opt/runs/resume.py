@@ -176,8 +176,9 @@ class Earlier:
 
 def lacks_uncertainty(metrics: Record, kind: str, chains: Record) -> bool:
     """Whether a run did not tell this kind of uncertainty, or with other or fewer chains."""
-    told = {"laplace": ("laplace", "samples"), "samples": ("samples",)}[kind]
-    if metrics.get("uncertainty") not in told:
+    told = metrics.get("uncertainty")
+    # All of them tell what `laplace` does.
+    if told is None or kind not in ("laplace", told):
         return True
     return any(
         metrics.get(name) != wanted

@@ -92,3 +92,56 @@ def test_a_finished_run_goes_on_for_its_chains(tmp_path):
         lines = (out / "samples" / f"chain-{k}.csv").read_text().splitlines()
         assert lines[2].startswith("lp__,accept_stat__,mode_1") and len(lines) == 11
     assert (out / "samples.png").stat().st_size > 5000
+
+
+TWO = """
+[grid]
+shape = [4, 6]
+[boundaries]
+"y-" = "dirichlet"
+[equation]
+terms = [{ diffusion = "D" }]
+known = { S = 1.0 }
+[[unknown]]
+name = "D"
+kind = "scalar"
+initial = 1.0
+truth = 1.5
+[[unknown]]
+name = "w"
+kind = "scalar"
+initial = 1.0
+truth = 1.0
+[[experiment]]
+sources = [{ shape = "w*S" }]
+[[observation]]
+noise = 0.05
+[posterior.profile]
+numbers = ["D"]
+"""
+"""Only w / D is seen."""
+
+
+def test_profiles_tell_what_data_do_not_bound(tmp_path):
+    case, out = tmp_path / "case.toml", tmp_path / "out"
+    known = TWO.replace("{ S = 1.0 }", "{ S = 1.0, w = 1.0 }")
+    start, end = (known.index(x) for x in ('[[unknown]]\nname = "w"', "[[experiment"))
+    case.write_text(known[:start] + known[end:])
+    options = ("--levels", 1, "--uncertainty", "profile")
+    run = identify(1, case, out, *options, "--plot")
+    row = summary(run, out)["metrics"]["numbers"]["D"]
+    assert row["profile_interval"] == pytest.approx(row["interval"], rel=0.05)
+    assert "profile_note" not in row and "95 % by profile" in run.stdout
+    with open(out / "profiles.csv") as file:
+        points = [(float(r["value"]), float(r["r"])) for r in csv.DictReader(file)]
+    assert points == sorted(points) and points[0][1] < -1.9 and points[-1][1] > 1.9
+    assert (out / "profiles.png").stat().st_size > 5000
+    case.write_text(TWO)
+    run = identify(1, case, out, *options, "--overwrite")
+    row = summary(run, out)["metrics"]["numbers"]["D"]
+    assert row["profile_interval"] == [None, None]
+    assert row["profile_note"].count("not bounded by the data") == 2
+    case.write_text(TWO.replace('["D"]', '["E"]'))
+    run = identify(1, case, out, *options, "--overwrite")
+    assert run.returncode == 2
+    assert "posterior.profile.numbers[0]: got 'E'; allowed: D, w" in run.stderr

@@ -10,6 +10,7 @@ from npde_opt.figures.posterior import (
     plot_design,
     plot_information,
 )
+from npde_opt.figures.profiles import Curve, plot_profiles
 
 RNG = np.random.default_rng(0)
 EDGES = [np.linspace(0, 1, 5)] * 2
@@ -54,3 +55,15 @@ def test_nothing_is_not_drawn(tmp_path):
         plot_bands(tmp_path / "a.png", nothing, nothing, nothing, nothing)
     with pytest.raises(InputError, match="figure of chains: got no figures"):
         plot_chains(tmp_path / "a.png", [], np.zeros((1, 4, 0)))
+
+
+def test_profiles_are_drawn_with_open_ends(tmp_path):
+    x = np.linspace(1.0, 2.0, 7)
+    curves = [
+        Curve("k", x, 4 * (x - 1.5), 3.9 * (x - 1.5), [1.1, 1.9], []),
+        Curve("S", x, np.minimum(x - 1.5, 0.1), x - 1.5, [], ["not bounded"]),
+    ]
+    path = plot_profiles(tmp_path / "a.png", curves)
+    assert path.stat().st_size > 5000
+    with pytest.raises(InputError, match="no number"):
+        plot_profiles(tmp_path / "b.png", [])

@@ -60,6 +60,7 @@ TOLD = {"uncertainty": "samples", "chains": 2, "chain_steps": 9, "chain_method":
         ("samples", {"chains": 3, "chain_steps": 9, "chain_method": "pcn"}, True),
         ("samples", {"chains": 2, "chain_steps": 10, "chain_method": "pcn"}, True),
         ("samples", {"chains": 2, "chain_steps": 9, "chain_method": "mala"}, True),
+        ("profile", {}, True),
     ],
 )
 def test_a_finished_run_goes_on_where_more_is_asked(kind, wanted, lacks):
