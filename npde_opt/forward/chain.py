@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Generic, Protocol
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -27,13 +27,16 @@ from npde_opt.stages import stage
 After = Callable[[int, Stages], None]
 """(n, the stages that led to u_n, which is the last of them), for n = 0 ... N."""
 
-AfterChange = Callable[[int, np.ndarray, np.ndarray], None]
+At = TypeVar("At", contravariant=True)
+"""What states are told apart by: their number n; or all come at once (see line_trajectory.py)."""
+
+AfterChange = Callable[[At, np.ndarray, np.ndarray], None]
 """(n, u_n, du_n), for n = 0 ... N."""
 
-Before = Callable[[int, np.ndarray, np.ndarray], None]
+Before = Callable[[At, np.ndarray, np.ndarray], None]
 """(n, u_n, lambda_n): adds J_n to lambda_n, for n = N ... 0."""
 
-BeforeChange = Callable[[int, np.ndarray, np.ndarray, np.ndarray], None]
+BeforeChange = Callable[[At, np.ndarray, np.ndarray, np.ndarray], None]
 """(n, u_n, du_n, dlambda_n): adds the derivative of J_n along du to dlambda_n, for n = N ... 0."""
 
 
@@ -53,7 +56,7 @@ class StepCounts:
 
 
 @dataclass(frozen=True)
-class Visitors:
+class Visitors(Generic[At]):
     """Those of a second-order sweep.
 
     Args:
@@ -61,10 +64,10 @@ class Visitors:
         before: of the adjoint, where that has to be done again. before_change: of its derivative.
     """
 
-    after: AfterChange
+    after: AfterChange[At]
     turn: Callable[[], None]
-    before: Before
-    before_change: BeforeChange
+    before: Before[At]
+    before_change: BeforeChange[At]
 
 
 @dataclass(frozen=True)
@@ -179,7 +182,7 @@ class Trajectory(Generic[Out]):
         self,
         du: np.ndarray,
         dk: Coefficients,
-        after: AfterChange,
+        after: AfterChange[int],
         kept: list[Stages] | None = None,
     ) -> np.ndarray:
         """du_N from du_0, beside the states, which are computed again where they were not kept; the
@@ -198,7 +201,9 @@ class Trajectory(Generic[Out]):
         self._count(again, again)
         return du
 
-    def adjoint(self, before: Before, out: Out | None, keep: bool = False) -> Adjoint:
+    def adjoint(
+        self, before: Before[int], out: Out | None, keep: bool = False
+    ) -> Adjoint:
         """lambda_0; adds L_n,k^T lambda_{n+1} of all layers to `out`, which may be None. `keep`
         also keeps all multipliers, and needs None."""
         sweep = self._reversible()
@@ -222,7 +227,7 @@ class Trajectory(Generic[Out]):
         self,
         du: np.ndarray,
         dk: Coefficients,
-        visitors: Visitors,
+        visitors: Visitors[int],
         out: Out,
         adjoint: Adjoint | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -248,7 +253,7 @@ class Trajectory(Generic[Out]):
         self,
         du: np.ndarray,
         dk: Coefficients,
-        visitors: Visitors,
+        visitors: Visitors[int],
         back: BackChange[Out],
     ) -> None:
         """With all states, and the increments of all stages."""
@@ -263,7 +268,7 @@ class Trajectory(Generic[Out]):
         self,
         du: np.ndarray,
         dk: Coefficients,
-        visitors: Visitors,
+        visitors: Visitors[int],
         back: BackChange[Out],
     ) -> None:
         """With a sweep of states and increments together."""
@@ -289,7 +294,7 @@ class Trajectory(Generic[Out]):
         finally:
             sweep.destroy()
 
-    def _advance_both(self, dk: Coefficients, after: AfterChange) -> Advance:
+    def _advance_both(self, dk: Coefficients, after: AfterChange[int]) -> Advance:
         seen = -1
 
         def advance(n: int, restart: Arrays) -> tuple[Arrays, Arrays]:
@@ -313,7 +318,7 @@ class Trajectory(Generic[Out]):
 class Back(Generic[Out]):
     """An adjoint on its way back: u_n, lambda_n before J_n is added, and the last multipliers."""
 
-    def __init__(self, layers: Layers[Out], last: np.ndarray, before: Before):
+    def __init__(self, layers: Layers[Out], last: np.ndarray, before: Before[int]):
         self.layers, self.before = layers, before
         self.u, self.adjoint = last, np.zeros_like(last)
         self._late: list[Stages] = []
@@ -338,7 +343,7 @@ class BackChange(Generic[Out]):
         layers: Layers[Out],
         last: np.ndarray,
         dk: Coefficients,
-        visitors: Visitors,
+        visitors: Visitors[int],
         out: Out,
         known: list[Stages] | None,
     ):

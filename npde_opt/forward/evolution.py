@@ -33,6 +33,8 @@ from npde_opt.forward.guard import Guard, Lookout, Refusal
 from npde_opt.forward.initial import InitialState
 from npde_opt.forward.interface import Counters, check_alike
 from npde_opt.forward.layer import Stages
+from npde_opt.forward.line_system import LineSystem, line_steps
+from npde_opt.forward.line_trajectory import LineTrajectory
 from npde_opt.forward.linear_part import LinearPart, LinearPoint
 from npde_opt.forward.newton import Newton
 from npde_opt.forward.schemes import Scheme
@@ -40,13 +42,21 @@ from npde_opt.forward.step_solvers import StepSolvers, reuse_in
 from npde_opt.forward.stepper import Stepper
 from npde_opt.forward.steps import with_stops
 from npde_opt.forward.storage import Plan, Storage
-from npde_opt.observations import DataBlock, DataLayout, Metric, Observations, Sampling
+from npde_opt.observations import (
+    EVERY,
+    DataBlock,
+    DataLayout,
+    Metric,
+    Observations,
+    Sampling,
+    When,
+)
 from npde_opt.parameters import ParametersAt, ParameterSpace
 from npde_opt.stages import stage
 from npde_opt.terms.interface import Reader
 from npde_opt.terms.state import Gradients
 
-Course = Trajectory[Gradients]
+Course = Trajectory[Gradients] | LineTrajectory
 
 
 @dataclass
@@ -137,6 +147,20 @@ class Evolution:
         self.ran, self.fused = False, fused
         self.dtype = dtype_of(precision)
         self._plan(storage or Storage())
+        self._on_line()
+
+    def _on_line(self) -> None:
+        """What the compiled loops along a line need."""
+        how = self.prefix, self.solvers.recipe
+        found = line_steps(self.part, self.scheme, self.times, *how)
+        keeps = self.plans.states.keeps_all and self.dtype.itemsize == 8
+        self.line = found if keeps else None
+
+    def on_line(self, e: int) -> bool:
+        """Whether an experiment's steps go through the compiled loops along a line."""
+        boundary = self.driving[e].boundary
+        given = self.space.blocks.keys().isdisjoint(boundary.coefficients)
+        return self.line is not None and boundary.constant and given
 
     def _samplings(self, shared: Sequence[Sampling]) -> list[Sequence[Sampling]]:
         """Of each experiment."""
@@ -183,13 +207,17 @@ class Evolution:
         return found
 
     def count_krylov(self) -> None:
-        self.counters.krylov_iterations = self.solvers.iterations + (
-            self.newton.iterations if self.newton else 0
-        )
+        found = self.solvers.iterations
+        found += self.newton.iterations if self.newton is not None else 0
+        found += self.line.solved if self.line is not None else 0
+        self.counters.krylov_iterations = found
 
     def asked(self) -> dict[str, str]:
         """The tolerances of the solves, with their norms, by kind (see linear/measured.py)."""
-        return self.newton.asked if self.newton else {"state": self.solvers.asked}
+        if self.newton is not None:
+            return self.newton.asked
+        looped = self.line is not None and self.line.solved > 0
+        return {"state": "direct" if looped else self.solvers.asked}
 
     def destroy(self) -> None:
         if self.newton is not None:
@@ -249,6 +277,7 @@ class EvolutionPoint:
         self.assemble()
         self.guard.check_steps(forward.times, self.nonlinear)
         self.data = self.observed.zeros()
+        self._system: LineSystem | None = None
         try:
             self.batches = self._batches()
             for batch in self.batches:
@@ -278,7 +307,9 @@ class EvolutionPoint:
         """Experiments run together where the fused step takes them, which nothing but their initial
         states may tell apart, or where all terms take columns. Jacobians belong to one state."""
         forward, found = self.forward, list[Batch]()
-        rest = list(self.members)
+        on_line = [e for e in self.members if forward.on_line(e)]
+        found += [Batch((e,), self._stepper(Columns((e,)))) for e in on_line]
+        rest = [e for e in self.members if e not in on_line]
         alike = [e for e in rest if not forward.driving[e].drives]
         shared = self._stepper(Columns(tuple(alike))) if alike else None
         if isinstance(shared, FusedEuler):
@@ -328,12 +359,28 @@ class EvolutionPoint:
 
         starts = [forward.initials[e].value(self.k) for e in batch.members]
         start = batch.join(starts).astype(forward.dtype, copy=False)
-        chain = Chain(
-            batch.stepper, forward.plans, forward.counters, len(batch.members)
-        )
-        self.trajectories.append(chain.run(start, after))
+        if forward.on_line(batch.members[0]):
+            self.trajectories.append(self._run_on_line(batch, start, lookout))
+        else:
+            columns = len(batch.members)
+            chain = Chain(batch.stepper, forward.plans, forward.counters, columns)
+            self.trajectories.append(chain.run(start, after))
         self.guard.check_data(self.observed.parts(batch.members, self.data))
         forward.counters.forward_solves += len(batch.members)
+
+    def _run_on_line(
+        self, batch: Batch, start: np.ndarray, lookout: Lookout
+    ) -> LineTrajectory:
+        """The trajectory of an experiment in compiled loops."""
+        forward, line, points = self.forward, self.forward.line, self.linear.points
+        assert line is not None
+        if self._system is None:
+            self._system = LineSystem(forward.part, points, line, forward.prefix)
+        lookout(0, [start])
+        found = LineTrajectory(batch.stepper, self._system, start, forward.counters)
+        lookout.whole(found.norms(), found.states())
+        self.observed.observe(batch.members, EVERY, found.columns, self.data)
+        return found
 
     def states(self, e: int) -> Iterator[np.ndarray]:
         """u_0 ... u_N of an experiment [c, i, j, k], one after the other; computed again where they
@@ -368,7 +415,7 @@ class EvolutionPoint:
     ) -> None:
         """Adds J dk of a batch to the data."""
 
-        def after(n: int, u: np.ndarray, du: np.ndarray) -> None:
+        def after(n: When, u: np.ndarray, du: np.ndarray) -> None:
             self.observed.push(batch.members, n, u, du, out)
 
         trajectory.tangent(self._start(batch, dk), dk, after)
@@ -400,7 +447,7 @@ class EvolutionPoint:
         """Of a batch; adds dJ/dk of the steps to `out`, or keeps the multipliers of all."""
         forward, stepper = self.forward, batch.stepper
 
-        def before(n: int, u: np.ndarray, adjoint: np.ndarray) -> None:
+        def before(n: When, u: np.ndarray, adjoint: np.ndarray) -> None:
             self.observed.pull(batch.members, n, u, d, adjoint)
 
         stepper.discard()
@@ -470,17 +517,17 @@ class EvolutionPoint:
         forward, batch, d = self.forward, self.batches[at], adjoints.data
         observed, members = self.observed, batch.members
 
-        def after(n: int, u: np.ndarray, du: np.ndarray) -> None:
+        def after(n: When, u: np.ndarray, du: np.ndarray) -> None:
             observed.push(members, n, u, du, images)
 
         def turn() -> None:
             observed.weigh(members, metrics, images)
 
-        def before(n: int, u: np.ndarray, adjoint: np.ndarray) -> None:
+        def before(n: When, u: np.ndarray, adjoint: np.ndarray) -> None:
             observed.pull(members, n, u, d, adjoint)
 
         def before_change(
-            n: int, u: np.ndarray, du: np.ndarray, dadjoint: np.ndarray
+            n: When, u: np.ndarray, du: np.ndarray, dadjoint: np.ndarray
         ) -> None:
             observed.pull(members, n, u, images, dadjoint)
             observed.second(members, n, u, du, d, dadjoint)

@@ -207,3 +207,15 @@ class Lookout:
         last = len(stepper)
         if n >= self._due or n == last:
             self._due = guard.look(stepper, min(n, last - 1), u)
+
+    def whole(self, norms: np.ndarray, states: Iterable[np.ndarray]) -> None:
+        """Looks at all states of a trajectory whose limits do not depend on them, after the first.
+
+        Args:
+            norms: 2-norms of u_0 ... u_N.
+        """
+        if (np.isfinite(norms) & (norms <= self._bound)).all():
+            return
+        for n, u in enumerate(states):
+            if n > 0:
+                self(n, [u])

@@ -4,7 +4,7 @@ and evolutions."""
 from npde_opt.observations.blocks import Observations
 from npde_opt.observations.data import ALL, DataBlock, DataLayout, Metric
 from npde_opt.observations.functionals import Functionals, difference, together
-from npde_opt.observations.observer import Observer
+from npde_opt.observations.observer import EVERY, Observer, When
 from npde_opt.observations.places import (
     ball_mean,
     box_mean,
@@ -27,6 +27,7 @@ from npde_opt.observations.sampling import (
 
 __all__ = [
     "ALL",
+    "EVERY",
     "DataBlock",
     "DataLayout",
     "Functionals",
@@ -34,6 +35,7 @@ __all__ = [
     "Observer",
     "Sampling",
     "Metric",
+    "When",
     "at_points",
     "ball_mean",
     "box_mean",

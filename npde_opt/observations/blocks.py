@@ -14,7 +14,7 @@ import numpy as np
 
 from npde_opt.grids import Grid
 from npde_opt.observations.data import DataBlock, DataLayout, Metric
-from npde_opt.observations.observer import Observer
+from npde_opt.observations.observer import Observer, When
 from npde_opt.observations.sampling import Sampling
 
 
@@ -132,7 +132,7 @@ class Observations:
                 yield Run(b, slice(c, c + n), slice(s, s + n))
 
     def observe(
-        self, members: Sequence[int], n: int, u: np.ndarray, data: Sequence[DataBlock]
+        self, members: Sequence[int], n: When, u: np.ndarray, data: Sequence[DataBlock]
     ) -> None:
         """Adds what is seen of the state u(t_n) of these experiments. Collective, as all that
         follow."""
@@ -142,7 +142,7 @@ class Observations:
     def push(
         self,
         members: Sequence[int],
-        n: int,
+        n: When,
         u: np.ndarray,
         du: np.ndarray,
         data: Sequence[DataBlock],
@@ -154,7 +154,7 @@ class Observations:
     def pull(
         self,
         members: Sequence[int],
-        n: int,
+        n: When,
         u: np.ndarray,
         d: Sequence[DataBlock],
         out: np.ndarray,
@@ -166,7 +166,7 @@ class Observations:
     def second(
         self,
         members: Sequence[int],
-        n: int,
+        n: When,
         u: np.ndarray,
         du: np.ndarray,
         d: Sequence[DataBlock],
@@ -179,11 +179,11 @@ class Observations:
             )
 
     def _seen(
-        self, members: Sequence[int], n: int, data: Sequence[DataBlock]
+        self, members: Sequence[int], n: When, data: Sequence[DataBlock]
     ) -> Iterator[tuple[Run, np.ndarray]]:
         """The runs that see t_n, and their columns of the data, as views."""
         for run in self.runs(members):
-            if n in self.observers[run.block].instants:
+            if isinstance(n, slice) or n in self.observers[run.block].instants:
                 yield run, data[run.block].values[:, run.columns]
 
     def parts(

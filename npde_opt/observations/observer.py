@@ -7,21 +7,29 @@ With derivatives for all n together,
 
 A steady state is seen at n = 0, by samplings without times. States are owned values [c, i, j, k],
 or [c, s, i, j, k] of several samples; data are arrays of the owned outputs, (outputs, samples).
+Along a line, all times of one experiment can be seen at once, as columns [c, n, i].
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from npde_opt import reductions
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid
+from npde_opt.observations.every_time import EveryTime
 from npde_opt.observations.instants import indices_of
 from npde_opt.observations.quantity import quantity_of
 from npde_opt.observations.sampling import Sampling
 from npde_opt.observations.wide import WideProduct
+
+When = int | slice
+"""n, or EVERY."""
+
+EVERY = slice(None)
+"""All n at once, along a line on one rank: states of one experiment are columns [c, n, i]."""
 
 
 class Observer:
@@ -58,11 +66,15 @@ class Observer:
         ]
         # By n: the samplings that see u(t_n), and where their data begin in this rank's part.
         self._seen: dict[int, list[tuple[int, int]]] = {}
+        # By sampling: the n at which it sees, and where its data begin.
+        self._times: list[tuple[np.ndarray, int]] = []
         order: list[np.ndarray] = []
         at = self.size = 0
         for k, s in enumerate(samplings):
             self._check_grid(k)
-            for n in self._instants(np.asarray(times, float), k):
+            seen = self._instants(np.asarray(times, float), k)
+            self._times.append((np.array(seen), at))
+            for n in seen:
                 self._seen.setdefault(n, []).append((k, at))
                 order.append(self.size + s.order)
                 at += s.order.size
@@ -72,6 +84,8 @@ class Observer:
         self._cells = grid.create_scalar()
         # By sampling, once several samples are seen.
         self._wide: dict[int, WideProduct] = {}
+        # By sampling, once all times are seen at once.
+        self._every: dict[int, EveryTime] = {}
 
     def _check_grid(self, k: int) -> None:
         cells = self.samplings[k].matrix.getSize()[1]
@@ -108,28 +122,79 @@ class Observer:
         own[self.order] = np.concatenate([np.empty(0, bool), *empty])
         return reductions.total(self.grid.comm, own) > 0
 
-    def observe(self, n: int, u: np.ndarray, data: np.ndarray) -> None:
+    def observe(self, n: When, u: np.ndarray, data: np.ndarray) -> None:
         """Adds what is seen of u(t_n) to `data`. Collective, as all that follow."""
+        if isinstance(n, slice):
+            for k, states in self._at_times(u):
+                self._see_times(k, self.quantities[k].value(*states), data)
+            return
         for k, at in self._seen.get(n, ()):
             self._see(k, at, self.quantities[k].value(u), data)
 
-    def push(self, n: int, u: np.ndarray, du: np.ndarray, data: np.ndarray) -> None:
+    def push(self, n: When, u: np.ndarray, du: np.ndarray, data: np.ndarray) -> None:
         """Adds B g'(u) du to `data`."""
+        if isinstance(n, slice):
+            for k, states in self._at_times(u, du):
+                self._see_times(k, self.quantities[k].push(*states), data)
+            return
         for k, at in self._seen.get(n, ()):
             self._see(k, at, self.quantities[k].push(u, du), data)
 
-    def pull(self, n: int, u: np.ndarray, d: np.ndarray, out: np.ndarray) -> None:
+    def pull(self, n: When, u: np.ndarray, d: np.ndarray, out: np.ndarray) -> None:
         """Adds g'(u)^T B^T d to `out`, shaped as u."""
+        if isinstance(n, slice):
+            for k, (own,) in self._at_times(u):
+                found = np.zeros_like(own)
+                self.quantities[k].pull(own, self._spread_times(k, d), found)
+                self._add_times(k, found, out)
+            return
         for k, at in self._seen.get(n, ()):
             self.quantities[k].pull(u, self._spread(k, at, d), out)
 
     def second(
-        self, n: int, u: np.ndarray, du: np.ndarray, d: np.ndarray, out: np.ndarray
+        self, n: When, u: np.ndarray, du: np.ndarray, d: np.ndarray, out: np.ndarray
     ) -> None:
         """Adds (g''(u) du)^T B^T d to `out`, shaped as u."""
+        if isinstance(n, slice):
+            for k, (own, change) in self._at_times(u, du):
+                found, w = np.zeros_like(own), self._spread_times(k, d)
+                self.quantities[k].second(own, w, change, found)
+                self._add_times(k, found, out)
+            return
         for k, at in self._seen.get(n, ()):
             if not self.quantities[k].is_species:
                 self.quantities[k].second(u, self._spread(k, at, d), du, out)
+
+    def _at_times(self, *states: np.ndarray) -> Iterator[tuple[int, list[np.ndarray]]]:
+        """(sampling, the columns that it sees)."""
+        for k, (seen, _) in enumerate(self._times):
+            yield k, [u[:, seen] for u in states]
+
+    def _add_times(self, k: int, found: np.ndarray, out: np.ndarray) -> None:
+        """Adds to the columns that sampling k sees, some maybe twice."""
+        for channel, values in zip(out, found, strict=True):
+            np.add.at(channel, self._times[k][0], values)
+
+    def _rows_of(self, k: int, data: np.ndarray) -> np.ndarray:
+        """The data of a sampling [t, row], as a view."""
+        (seen, at), rows = self._times[k], self.samplings[k].order.size
+        return data[at : at + seen.size * rows, 0].reshape(seen.size, rows)
+
+    def _see_times(self, k: int, fields: np.ndarray, data: np.ndarray) -> None:
+        """Adds B field of all times that sampling k sees."""
+        rows = self._rows_of(k, data)
+        whole = np.broadcast_to(fields, (len(rows), self.grid.layout.size))
+        rows += self._product_of_times(k).see(whole)
+
+    def _spread_times(self, k: int, d: np.ndarray) -> np.ndarray:
+        """B^T d of all times that sampling k sees."""
+        rows, size = self._rows_of(k, d), self.grid.layout.size
+        return self._product_of_times(k).spread(rows, size)
+
+    def _product_of_times(self, k: int) -> EveryTime:
+        if k not in self._every:
+            self._every[k] = EveryTime(self.samplings[k].matrix)
+        return self._every[k]
 
     def _see(self, k: int, at: int, field: np.ndarray, data: np.ndarray) -> None:
         """Adds B field to the rows of sampling k that begin at `at`."""

@@ -19,7 +19,7 @@ import numpy as np
 from npde_opt.aliases import Coefficients, Numbers
 from npde_opt.errors import InputError
 from npde_opt.functions.text import Expressions
-from npde_opt.grids import AXES, Grid
+from npde_opt.grids import AXES, Grid, of_cells
 from npde_opt.grids.sides import Side
 from npde_opt.terms.history import History
 from npde_opt.terms.interface import Term, TermAt
@@ -326,13 +326,14 @@ class Ghosts:
         return [(c, profile.side, layer) for (c, profile), layer in pairs]
 
     def put(self, c: int, ghosted: np.ndarray) -> bool:
-        """Writes those of a species into a ghosted field. Whether it has some, on any rank."""
+        """Writes those of a species into a ghosted field, or columns of them. Whether it has some,
+        on any rank."""
         found = False
         for (species, profile), layer in zip(
             self.boundary.parts, self.layers, strict=True
         ):
             if species == c:
-                ghosted[profile.side.ghosts] = layer
+                ghosted[of_cells(profile.side.ghosts)] = layer
                 found = True
         return found
 

@@ -61,6 +61,7 @@ class Term:
             without it experiments run one by one.
         absorbing: a linear term of the damping B in i g M du/dt = A u - i B u.
         timed: r_u varies in time by itself, not only with the state.
+        constant: of a stateless term: r does not change in time.
 
     Attributes:
         texts: all that names coefficients by text.
@@ -76,6 +77,7 @@ class Term:
     columns = False
     absorbing = False
     timed = False
+    constant = False
     texts: tuple[Expressions, ...] = ()
     positive: tuple[str, ...] = ()
     holding: tuple[str, ...] = ()

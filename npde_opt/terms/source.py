@@ -79,6 +79,10 @@ class Source(Term):
         return (*named, *(self.text.parameters if self.text else ()))
 
     @property
+    def constant(self) -> bool:  # type: ignore[override]
+        return self.history is None
+
+    @property
     def breakpoints(self) -> np.ndarray:
         return self.history.times if self.history else np.empty(0)
 
@@ -215,6 +219,7 @@ class Load(Term):
     pointwise = True
     stateless = True
     columns = True
+    constant = True
 
     def __init__(self, grid: Grid, values: np.ndarray):
         self.grid, self.values = grid, values

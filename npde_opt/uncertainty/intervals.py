@@ -21,9 +21,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
-import scipy  # loads its parts when they are used
 from petsc4py import PETSc
 
 from npde_opt.aliases import Record
@@ -32,6 +32,7 @@ from npde_opt.objective import ObjectiveAt
 from npde_opt.optimizers.information import Information
 from npde_opt.parameters import GAIN, ParameterSpace, Unknown
 from npde_opt.uncertainty.profile import Profile, hessians, reach
+from npde_opt.uncertainty.quantiles import t_quantile
 
 LEVEL = 0.95
 BROAD = 10.0
@@ -86,9 +87,9 @@ class Estimates:
         self.variance = 2 * at.misfit / self.freedom if self.scaled else 1.0
         tail = (1 + LEVEL) / 2
         self.quantile = float(
-            scipy.special.stdtrit(self.freedom, tail)
+            t_quantile(self.freedom, tail)
             if self.scaled
-            else scipy.special.ndtri(tail)
+            else NormalDist().inv_cdf(tail)
         )
 
         # data that are fitted exactly leave no error to estimate
