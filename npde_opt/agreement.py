@@ -17,6 +17,8 @@ from types import CodeType
 import numpy as np
 from mpi4py import MPI
 
+from npde_opt import traffic
+
 # A wait polls without pause for so long, then pauses between polls: ranks may share a core.
 SPIN_SECONDS = 2e-3
 PAUSES = (1e-4, 1e-3)
@@ -54,6 +56,7 @@ class Channel:
         """
         mine = np.array(values, dtype="i8")
         found = np.empty_like(mine)
+        traffic.summed()
         request = self.comm.Iallreduce(mine, found, op=MPI.MIN)
         arrived = False
         try:

@@ -16,6 +16,7 @@ from typing import TypeVar, overload
 import numpy as np
 from mpi4py import MPI
 
+from npde_opt import traffic
 from npde_opt.errors import NpdeError, check_place
 
 # Sums of the same numbers in another order differ by rounding: `same` takes them for equal.
@@ -152,6 +153,7 @@ def _reduced(comm: MPI.Comm, x: float | np.ndarray, kind: str) -> float | np.nda
         found = own.copy()
     else:
         check_place(comm, (kind, own.dtype.char, own.size))
+        traffic.summed()
         comm.Allreduce(own, found, op=OPERATIONS[kind])
     if np.ndim(x) > 0:
         return found

@@ -33,6 +33,7 @@ FLOORS = (
     ("reductions", "petsc_options", "capacity", "registry", "stages"),
     ("errors",),
     ("agreement", "aliases", "compiling", "deadline", "lazily", "signals"),
+    ("traffic",),
     ("",),
 )
 """Rooms from the top down: a room imports from itself and from floors below it."""

@@ -15,6 +15,7 @@ from typing import Protocol
 import numpy as np
 from mpi4py import MPI
 
+from npde_opt import traffic
 from npde_opt.grids.layout import Layout
 
 Index = tuple[slice | int, ...]
@@ -133,9 +134,12 @@ class Ghosts:
             if here.size:
                 buffer = np.empty((here.size, *beside), rows.dtype)
                 received.append((here, buffer))
+                traffic.taken(buffer)
                 requests.append(grid.comm.Irecv(buffer, rank, d))
             if sent.size:
-                requests.append(grid.comm.Isend(self._rows(d, sent), rank, d))
+                given = self._rows(d, sent)
+                traffic.sent(given)
+                requests.append(grid.comm.Isend(given, rank, d))
         MPI.Request.Waitall(requests)
         for here, buffer in received:
             rows[here] = buffer

@@ -13,6 +13,8 @@ import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
+from npde_opt import traffic
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -151,6 +153,10 @@ def neighbours(
     ranks = [
         MPI.PROC_NULL if p is None else layout.rank + (p - at) * stride for p in beside
     ]
+    for rank, given, got in ((ranks[1], last, above), (ranks[0], first, below)):
+        if rank != MPI.PROC_NULL:
+            traffic.sent(given)
+            traffic.taken(got)
     comm.Sendrecv(last, ranks[1], 0, below, ranks[0], 0)
     comm.Sendrecv(first, ranks[0], 1, above, ranks[1], 1)
     return below, above

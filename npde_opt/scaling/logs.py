@@ -1,7 +1,7 @@
 """What PETSc's -log_view tells of a run: stages as a table, calls as a flame graph.
 
 A stage's seconds, messages, bytes and reductions are those of the rank with the most; PETSc counts
-what goes through its own vectors, matrices and scatters.
+what goes through its own vectors, matrices and scatters, and traffic.py adds the rest.
 """
 
 from __future__ import annotations

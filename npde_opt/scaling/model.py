@@ -2,10 +2,15 @@
 
 Of every stage, with n unknowns on a rank, W solves times iterations and P ranks,
 
-    t = c0 + c1 W n w / bandwidth(P) + c2 R reduction(P) + c3 (M latency + B / link)
+    t = c0 + c1 W n w / bandwidth(P) + c2 R reduction(P) + c3 (E latency + M / rate + B / link)
 
-all c >= 0, w bytes of one value, R reductions, M messages, B bytes of a rank as PETSc counted them,
-and the machine's rates as they were measured with P ranks at once. Fitted by non-negative least
+all c >= 0, w bytes of one value, R reductions, M messages sent and received, B bytes of a rank as
+PETSc counted them, and the machine's rates as they were measured with P ranks at once. The messages
+of an exchange along one axis are on their way together and wait for the latency once:
+
+    E = M axes cut / (2 neighbours)
+
+Fitted by non-negative least
 squares of relative errors. For other P the counts follow
 
     R = r W,   M = m W levels(N) neighbours(P),   B = b W neighbours(P) n^((d-1)/d)
@@ -33,12 +38,14 @@ LEAST_RUNS = 3
 
 @dataclass(frozen=True)
 class Rates:
-    """Of a rank, where all ranks work at once: bytes/s, seconds, seconds, bytes/s."""
+    """Of a rank, where all ranks work at once: bytes/s, seconds, seconds, bytes/s, messages/s; 0
+    where there is none."""
 
     bandwidth: float
     reduction: float
     latency: float
     link: float
+    message_rate: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,13 @@ def neighbours(ranks: int, axes: int) -> int:
     """Ranks that share a face with the one that has the most, in the most even cut."""
     cut = even_cut(ranks, axes)
     return sum(min(parts - 1, 2) for parts in cut)
+
+
+def together(ranks: int, axes: int) -> float:
+    """Messages sent and received of an exchange along an axis, the mean of the axes that are
+    cut."""
+    cut = [parts for parts in even_cut(ranks, axes) if parts > 1]
+    return 2 * neighbours(ranks, axes) / len(cut) if cut else 1.0
 
 
 def even_cut(ranks: int, axes: int) -> list[int]:
@@ -162,7 +176,10 @@ def growth(rows: Sequence[Row]) -> Growth:
 def features(size: Size, counts: Counts, rates: Rates) -> np.ndarray:
     """One number for each of PARTS, in seconds (of the first: 1)."""
     moved = counts.work * size.load * VALUE / rates.bandwidth
-    sent = counts.messages * rates.latency
+    exchanges = counts.messages / together(size.space, size.axes)
+    sent = exchanges * rates.latency
+    if rates.message_rate:
+        sent += counts.messages / rates.message_rate
     if rates.link:
         sent += counts.bytes / rates.link
     return np.array([1.0, moved, counts.reductions * rates.reduction, sent])

@@ -109,6 +109,9 @@ class Plan:
             raise InputError(
                 "--kinds", "weak", "with --grid, the cells of the fewest ranks"
             )
+        if self.groups != (1,) and driver.startswith("train_"):
+            allowed = f"none with {driver}, which has no experiments"
+            raise InputError("--groups", self.groups, allowed)
         if self.grids and driver.startswith("train_"):
             raise InputError(
                 "--grid", driver, f"a driver with a grid: {', '.join(WITH_GRID)}"

@@ -1,7 +1,8 @@
 """Seconds and efficiency on ranks that were not measured.
 
 Rates of other numbers of ranks: bandwidth of a rank as it is on a full node (the least that was
-measured), or as given; a reduction costs log2(P) times what it cost measured, or the given latency.
+measured), or as given; messages/s as measured, which are the processor's; a reduction costs log2(P)
+times what it cost measured, or the given latency.
 """
 
 from __future__ import annotations
@@ -70,6 +71,9 @@ class Network:
             0.0
             if alone
             else self.link or max((r.link for r in several.values()), default=0.0),
+            0.0
+            if alone
+            else min((r.message_rate for r in several.values()), default=0.0),
         )
 
 

@@ -26,7 +26,7 @@ from npde_opt.scaling.model import (
 from npde_opt.scaling.page import page
 from npde_opt.scaling.predict import Curve, Network, curves
 
-GIVEN = ("bandwidth", "reduction", "latency", "link")
+GIVEN = ("bandwidth", "reduction", "latency", "link", "message_rate")
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def rates_of(place: Place) -> dict[int, Rates]:
     for ranks in place.plan.ranks:
         if place.rates(ranks).exists():
             told = json.loads(place.rates(ranks).read_text())
-            found[ranks] = Rates(*(told[name] for name in GIVEN))
+            found[ranks] = Rates(*(told.get(name, 0.0) for name in GIVEN))
     return found
 
 

@@ -8,6 +8,7 @@ from npde_opt.scaling.collect import Row
 from npde_opt.scaling.logs import Stage
 from npde_opt.scaling.model import (
     VALUE,
+    Counts,
     Rates,
     Size,
     even_cut,
@@ -16,15 +17,16 @@ from npde_opt.scaling.model import (
     growth,
     held_out,
     neighbours,
+    together,
 )
 from npde_opt.scaling.plan import Run
 from npde_opt.scaling.predict import Network, curves, nodes
 
 RATES = {
     1: Rates(8e9, 0.0, 0.0, 0.0),
-    2: Rates(6e9, 2e-6, 1e-6, 5e9),
-    4: Rates(4e9, 4e-6, 1e-6, 5e9),
-    8: Rates(4e9, 6e-6, 1e-6, 5e9),
+    2: Rates(6e9, 2e-6, 1e-6, 5e9, 1e6),
+    4: Rates(4e9, 4e-6, 1e-6, 5e9, 1e6),
+    8: Rates(4e9, 6e-6, 1e-6, 5e9, 1e6),
 }
 START, PASSES, SUMS, SENDS = 0.2, 30.0, 1.5, 2.0
 WORK = 1000
@@ -40,7 +42,9 @@ def row(side, ranks, noise=0.0, groups=1, rates=RATES):
     amount = 16.0 * work * near * np.sqrt(size.load)
     own = rates[ranks]
     moved = work * size.load * VALUE / own.bandwidth
-    sent = messages * own.latency + (amount / own.link if own.link else 0)
+    sent = messages / together(size.space, 2) * own.latency
+    sent += amount / own.link if own.link else 0
+    sent += messages / own.message_rate if own.message_rate else 0
     seconds = START + PASSES * moved + SUMS * reductions * own.reduction + SENDS * sent
     seconds *= 1 + noise
     return Row(
@@ -133,6 +137,14 @@ def test_a_slower_network_costs_efficiency():
     )
     assert slow.points[-1].efficiency < 0.7 * fast.points[-1].efficiency
     assert slow.cause() in ("reductions", "messages")
+
+
+def test_messages_of_an_exchange_wait_for_the_latency_once():
+    size, rates = Size(1e6, 2, 16), Rates(1e9, 0.0, 1e-3, 0.0, 1e5)
+    assert neighbours(16, 2) == 4 and together(16, 2) == 4
+    found = features(size, Counts(1.0, 0.0, 400.0, 0.0), rates)
+    assert found[3] == pytest.approx(100 * 1e-3 + 400 / 1e5)
+    assert together(2, 2) == 2 and together(1, 2) == 1
 
 
 def test_groups_share_the_solves():

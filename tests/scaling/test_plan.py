@@ -83,6 +83,15 @@ def test_a_plan_is_read_as_it_was_written():
         ({"grids": ()}, "--kinds: got weak"),
         ({"groups": (3,)}, "divisors"),
         ({"command": (DRIVER.replace("identify", "train_classifier"),)}, "with a grid"),
+        (
+            {
+                "command": (DRIVER.replace("identify", "train_pseudoinverse"),),
+                "groups": (1, 2),
+                "grids": (),
+                "kinds": ("strong",),
+            },
+            "no experiments",
+        ),
     ],
 )
 def test_nonsense_is_refused(changes, said):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from mpi4py import MPI
 
+from npde_opt import traffic
 from npde_opt.grids.layout import Layout
 
 DEGREE = 2
@@ -175,6 +176,8 @@ class Box:
                 like = fields[0][into].shape
                 buffer = np.empty((len(fields), *like), given.dtype)
                 pending.append((into, buffer))
+                traffic.taken(buffer)
+                traffic.sent(given)
                 requests.append(self.comm.Irecv(buffer, rank, received))
                 requests.append(self.comm.Isend(given, rank, sent))
             MPI.Request.Waitall(requests)
