@@ -23,6 +23,8 @@ from npde_opt.pseudoinverse import triangle
 from npde_opt.pseudoinverse.subset import subset_triangle
 
 PREFIX = "lsq_"
+FACTORED = 4096
+"""Unknowns of a rank up to which its part of a normal matrix is factored, and not about so."""
 
 
 @dataclass(frozen=True)
@@ -39,24 +41,38 @@ class Iterated:
 
 
 class _Stacked:
-    """H above root I, as a Mat of PETSc's python type."""
+    """H above root L, as a Mat of PETSc's python type; L is 1 where it is None."""
 
-    def __init__(self, H: PETSc.Mat, root: float):
-        self.H, self.root = H, root
+    def __init__(self, H: PETSc.Mat, root: float, L: PETSc.Mat | None):
+        self.H, self.root, self.L = H, root, L
         self.w, self.t = H.createVecs()
+        self.below = self.w.duplicate() if L is None else L.createVecLeft()
 
     def mult(self, _: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
         x.copy(self.w)
         self.H.mult(self.w, self.t)
+        if self.L is None:
+            x.copy(self.below)
+        else:
+            self.L.mult(self.w, self.below)
         own = self.t.getLocalSize()
         y.array[:own] = self.t.array_r
-        y.array[own:] = self.root * x.array_r
+        y.array[own:] = self.root * self.below.array_r
 
     def multTranspose(self, _: PETSc.Mat, y: PETSc.Vec, x: PETSc.Vec) -> None:  # noqa: N802
         own = self.t.getLocalSize()
         self.t.array[:] = y.array_r[:own]
+        self.below.array[:] = self.root * y.array_r[own:]
         self.H.multTranspose(self.t, x)
-        x.array[:] += self.root * y.array_r[own:]
+        if self.L is None:
+            x.axpy(1.0, self.below)
+        else:
+            self.L.multTranspose(self.below, self.w)
+            x.axpy(1.0, self.w)
+
+    def destroy(self, _: PETSc.Mat) -> None:
+        for vec in (self.w, self.t, self.below):
+            vec.destroy()
 
 
 class _Triangle:
@@ -81,6 +97,7 @@ def iterate(
     rtol: float = 1e-10,
     prefix: str = PREFIX,
     precondition_rows: int = 0,
+    normal: PETSc.Mat | None = None,
 ) -> Iterated:
     """W of one iteration a target; of least norm where H has no full rank and there is no R.
     Collective.
@@ -93,6 +110,9 @@ def iterate(
         prefix: of PETSc's options: `-lsq_ksp_type cgls`, ...
         precondition_rows: makes R here of so many rows, drawn at random (the same on any ranks): a
             few times as many as H has columns. Of an H that is implicit each takes a product.
+        normal: about H^T H + ridge, assembled and positive definite, for sparse H of many columns:
+            preconditions in place of R by what each rank has of it and its neighbours' next
+            unknowns (`-lsq_pc_type`, ... choose others).
 
     Raises:
         InputError: for other shapes, numbers that are not finite, a ridge below 0, and another
@@ -107,8 +127,8 @@ def iterate(
             told = f"{precondition_rows} beside an R"
             raise InputError("pseudoinverse: precondition_rows", told, "one of both")
         R = subset_triangle(H, precondition_rows)
-    A = _stacked(H, float(np.sqrt(ridge))) if ridge > 0 else H
-    ksp = _solver(A, _shared(H, R, ridge), rtol, prefix)
+    A = stacked(H, float(np.sqrt(ridge))) if ridge > 0 else H
+    ksp = _solver(A, _shared(H, R, ridge), normal, rtol, prefix)
     w, t = A.createVecs()
     found, iterations = [], []
     try:
@@ -123,7 +143,7 @@ def iterate(
             found.append(w.array_r.copy())
             iterations.append(ksp.getIterationNumber())
     finally:
-        for owned in (ksp, w, t):
+        for owned in (ksp, w, t, *([A] if A is not H else [])):
             owned.destroy()
     return Iterated(np.stack(found, axis=1), iterations)
 
@@ -143,10 +163,12 @@ def _reason(ksp: PETSc.KSP) -> str:
     )
 
 
-def _stacked(H: PETSc.Mat, root: float) -> PETSc.Mat:
+def stacked(H: PETSc.Mat, root: float, L: PETSc.Mat | None = None) -> PETSc.Mat:
+    """A Mat of the own rows of H, then those of root L (L with the columns of H; None: 1)."""
     rows, own = H.getLocalSize()
-    sizes = ((rows + own, None), (own, None))
-    return PETSc.Mat().createPython(sizes, _Stacked(H, root), H.getComm())
+    below = own if L is None else L.getLocalSize()[0]
+    sizes = ((rows + below, None), (own, None))
+    return PETSc.Mat().createPython(sizes, _Stacked(H, root, L), H.getComm())
 
 
 def _shared(H: PETSc.Mat, R: np.ndarray | None, ridge: float) -> np.ndarray | None:
@@ -163,13 +185,24 @@ def _shared(H: PETSc.Mat, R: np.ndarray | None, ridge: float) -> np.ndarray | No
     return shared
 
 
-def _solver(A: PETSc.Mat, R: np.ndarray | None, rtol: float, prefix: str) -> PETSc.KSP:
+def _solver(
+    A: PETSc.Mat,
+    R: np.ndarray | None,
+    normal: PETSc.Mat | None,
+    rtol: float,
+    prefix: str,
+) -> PETSc.KSP:
     ksp = PETSc.KSP().create(A.getComm())
     ksp.setOptionsPrefix(prefix)
     ksp.setType("lsqr")
     ksp.setTolerances(rtol=rtol, atol=0.0, max_it=10 * A.getSize()[1])
     pc = ksp.getPC()
-    if R is None:
+    if normal is not None:
+        ksp.setOperators(A, normal)
+        pc.setType("asm")
+        # Of both kinds the symmetric one, as LSQR wants it.
+        pc.setASMType(PETSc.PC.ASMType.BASIC)
+    elif R is None:
         ksp.setOperators(A)
         pc.setType("none")
     else:
@@ -177,4 +210,11 @@ def _solver(A: PETSc.Mat, R: np.ndarray | None, rtol: float, prefix: str) -> PET
         pc.setType("python")
         pc.setPythonContext(_Triangle(R))
     ksp.setFromOptions()
+    if normal is not None and pc.getType() == "asm":
+        ksp.setUp()
+        exact = normal.getLocalSize()[0] <= FACTORED
+        for own in pc.getASMSubKSP():
+            own.setType("preonly")
+            own.getPC().setType("cholesky" if exact else "icc")
+            own.setFromOptions()
     return ksp

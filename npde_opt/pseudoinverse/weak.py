@@ -129,7 +129,7 @@ class _Rows:
                 allowed = f"4 to {(len(axis) - 1) // 2} steps"
                 raise InputError(f"equation: half window along {name}", half, allowed)
             step = float(axis[1] - axis[0])
-            axes.append(_Tests(len(axis), step, half, beyond and name == "t"))
+            axes.append(Bumps(len(axis), step, half, beyond and name == "t"))
         self.in_time, self.in_space = axes
         self.time = self.in_time.of(0)
 
@@ -220,17 +220,19 @@ class _Rows:
 
 
 @dataclass(frozen=True)
-class _Tests:
+class Bumps:
     """Test functions on windows of an axis of n values, half a window apart.
 
     Args:
         beyond: whether windows reach over the ends.
+        power: p of (1 - s^2)^p.
     """
 
     n: int
     spacing: float
     half: int
     beyond: bool = False
+    power: int = POWER
 
     def of(self, derivative: int) -> np.ndarray:
         """Integrals against their derivative, as a matrix (windows, n)."""
@@ -251,7 +253,7 @@ class _Tests:
         return found
 
     def _values(self, derivative: int) -> np.ndarray:
-        shape = Polynomial([1, 0, -1]) ** POWER
+        shape = Polynomial([1, 0, -1]) ** self.power
         scale = self.half * self.spacing
         s = np.arange(-self.half, self.half + 1) / self.half
         values = (shape.deriv(derivative) if derivative else shape)(s)
