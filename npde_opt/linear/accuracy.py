@@ -12,8 +12,12 @@ from collections.abc import Iterator
 
 from petsc4py import PETSc
 
+from npde_opt.errors import InputError
+
 TIGHT = 1e-13
 """Relative tolerance inside `tight()`."""
+PIPELINED = ("pipecg", "pipecgrr", "pipecg2", "pipeprcg", "pipelcg", "groppcg")
+"""Conjugate gradients of PETSc that never form the preconditioned residual anew."""
 
 _wanted: list[float] = []
 
@@ -93,3 +97,14 @@ class Tolerance:
         elif self._own is not None:
             self._ksp.setTolerances(rtol=self._own)
             self._own = None
+
+
+def check_pipelined(prefix: str, method: str) -> None:
+    """Raises InputError for methods whose residuals are recurrences only, beside a preconditioner
+    in single precision: its rounding is another operator in every step, to which they add up."""
+    if method in PIPELINED:
+        allowed = (
+            "pipefcg beside the recipe planes, whose cycle in single precision is not the same "
+            f"operator in every step, or -{prefix}recipe geometric"
+        )
+        raise InputError(f"-{prefix}ksp_type", method, allowed)

@@ -13,7 +13,7 @@ from petsc4py import PETSc
 
 from npde_opt.errors import InputError, SolverError
 from npde_opt.grids import Grid
-from npde_opt.linear.accuracy import Tolerance, is_tight
+from npde_opt.linear.accuracy import Tolerance, check_pipelined, is_tight
 from npde_opt.linear.choice import (
     CELLS,
     Choice,
@@ -348,6 +348,8 @@ class LinearSolver:
             elif self.recipe == "geometric":
                 self._set_levels()
             self.ksp.setFromOptions()
+            if self.planes is not None and context is self.planes and not self.direct:
+                check_pipelined(self.prefix, self.ksp.getType())
             self.ksp.setUp()
         self._configured = True
 

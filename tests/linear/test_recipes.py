@@ -383,3 +383,19 @@ def test_other_matrix_types_take_their_values_as_coo(options):
     other.mat.mult(x, z)
     assert other.mat.getType().endswith("baij")
     assert (y - z).norm() <= 1e-13 * y.norm()
+
+
+@pytest.mark.parallel([1, 2])
+def test_pipelined_methods_beside_single_precision(options):
+    grid, matrix = problem()
+    for method in ("pipecg", "groppcg"):
+        options[PREFIX + "ksp_type"] = method
+        solver = LinearSolver(matrix, grid, PREFIX, "planes")
+        with pytest.raises(InputError, match=f"got {method}; allowed: pipefcg"):
+            solver.update()
+    options[PREFIX + "ksp_rtol"] = "1e-11"
+    for method, recipe in (("pipefcg", "planes"), ("pipecg", "geometric")):
+        options[PREFIX + "ksp_type"] = method
+        solver = LinearSolver(matrix, grid, PREFIX, recipe)
+        solver.update()
+        assert residual(grid, matrix.mat, solver) < 1e-6
