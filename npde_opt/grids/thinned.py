@@ -1,22 +1,27 @@
-"""Every k-th cell of a grid, which is what figures show of more cells than they can: nothing larger
-than MOST values comes to one rank."""
+"""A grid's fields on fewer cells, which is what figures show of more than they can: nothing larger
+than MOST values comes to one rank.
+
+Of k x k x k cells a figure has the mean over the active ones, of masks whether any is active. Each
+rank sums what it has of them; rank 0 adds up those that several ranks share.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
-from npde_opt.grids.grid import Grid
+from npde_opt.grids.grid import Grid, of_cells
 
 MOST = 1_000_000
 
 
 class Thinned:
-    """Cells k // 2, k + k // 2, ... along each axis, with the least k that leaves MOST of them.
+    """The least k that leaves `most` cells.
 
     Attributes:
-        edges: of cells k times as wide, along each axis.
+        edges: of cells k times as wide, along each axis; the last ones may be less wide.
     """
 
     def __init__(self, grid: Grid, most: int = MOST):
@@ -24,28 +29,62 @@ class Thinned:
         k = 1
         while math.prod(-(-n // k) for n in grid.shape) > most:
             k += 1
-        self.cells = [
-            np.minimum(np.arange(0, n, k) + k // 2, n - 1) for n in grid.shape
-        ]
+        self.width = k
+        self.shape = tuple(-(-n // k) for n in grid.shape)
         self.edges = tuple(np.append(e[:-1:k], e[-1]) for e in grid.edges)
 
     def gathered(self, owned: np.ndarray) -> np.ndarray | None:
-        """The values at these cells, from owned ones [..., i, j, k], on rank 0; None elsewhere.
-        Collective."""
+        """Means over the wider cells, or whether any of them is active, from owned values [..., i,
+        j, k], on rank 0; None elsewhere. Collective."""
         grid = self.grid
-        sides = zip(self.cells, grid.start, grid.stop, strict=True)
-        places = [np.flatnonzero((a <= c) & (c < b)) for c, a, b in sides]
-        local = [
-            c[p] - a for c, p, a in zip(self.cells, places, grid.start, strict=True)
-        ]
-        lead = owned.shape[: owned.ndim - grid.dim]
-        every = np.arange(math.prod(lead))
-        part = owned.reshape(-1, *grid.local_shape)[np.ix_(every, *local)]
-        pieces = grid.comm.gather((places, part), root=0)
+        if self.width == 1:
+            return self._joined(owned)
+        lead = owned.ndim - grid.dim
+        active = np.broadcast_to(grid.active, grid.local_shape)
+        if owned.dtype == bool:
+            any_active = self._joined(self._sums(owned.astype(float)))
+            return None if any_active is None else any_active > 0
+        # Where no cell is active, what the inactive ones have is shown.
+        of_active = self._joined(self._sums(np.where(active, owned, 0)))
+        of_all = self._joined(self._sums(owned))
+        size = self._joined(self._sums(np.ones(grid.local_shape)))
+        number = self._joined(self._sums(active.astype(float)))
+        if of_active is None or of_all is None or size is None or number is None:
+            return None
+        full = (slice(None),) * grid.dim
+        shown = number[(*[None] * lead, *full)] > 0
+        means: np.ndarray = np.where(
+            shown, of_active / np.maximum(number, 1), of_all / size
+        )
+        return means
+
+    def _first(self, start: Sequence[int]) -> list[int]:
+        """The wider cells in which a box begins."""
+        return [s // self.width for s in start]
+
+    def _sums(self, owned: np.ndarray) -> np.ndarray:
+        """Of owned values over the part of each wider cell that this rank has."""
+        grid = self.grid
+        lead = owned.ndim - grid.dim
+        for d, (start, stop) in enumerate(zip(grid.start, grid.stop, strict=True)):
+            if stop == start:
+                continue
+            begins = np.arange(-(-start // self.width), -(-stop // self.width))
+            cuts = np.unique(np.append(0, begins * self.width - start))
+            owned = np.add.reduceat(owned, cuts, axis=lead + d)
+        return owned
+
+    def _joined(self, part: np.ndarray) -> np.ndarray | None:
+        """Parts of all ranks where they belong, on rank 0; what several have is added."""
+        grid = self.grid
+        lead = part.ndim - grid.dim
+        pieces = grid.comm.gather((self._first(grid.start), part), root=0)
         if pieces is None:
             return None
-        shape = [math.prod(lead), *(c.size for c in self.cells)]
-        found = np.empty(shape, owned.dtype, order="F")
-        for there, values in pieces:
-            found[np.ix_(every, *there)] = values
-        return found.reshape(*lead, *shape[1:])
+        found = np.zeros((*part.shape[:lead], *self.shape), part.dtype, order="F")
+        for first, values in pieces:
+            if values.size:
+                sides = zip(first, values.shape[lead:], strict=True)
+                there = tuple(slice(a, a + n) for a, n in sides)
+                found[of_cells(there)] += values
+        return found

@@ -28,6 +28,8 @@ from npde_opt.runs.states import States, figure_name
 METHODS = {"discrepancy": "discrepancy principle", "l-curve": "L-curve"}
 FRAMES = 40
 """Of an animation."""
+FRAME = 100_000
+"""Cells of one of them at most."""
 ROWS, FEWEST = 400, 16
 """Times of a figure over (t, x), and the fewest that make one, whatever the budget: states of one
 dimension are small."""
@@ -247,7 +249,8 @@ class Films:
         assert time is not None
         self.axis, self.unit = time.axis, self.case.table.case.length_unit
         self.waves = self.forward.equation.complex
-        self.thinned = Thinned(self.grid)
+        # Of a whole animation no more comes to one rank than of some figures.
+        self.thinned = Thinned(self.grid, FRAME)
 
     def draw(self, experiments: Iterable[int]) -> None:
         """A figure of the first ones over (t, x) in one dimension, and an animation of each."""

@@ -1,5 +1,7 @@
 """Arrays in boxes: read anywhere from any rank, masks halved, boxes of equal numbers of cells."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from mpi4py import MPI
@@ -89,13 +91,51 @@ def test_a_grid_takes_balanced_boxes_on_any_ranks():
     np.testing.assert_array_equal(grid.active_beside, padded[beside])
 
 
-@pytest.mark.parallel([1, 3])
-def test_figures_get_few_cells():
-    values = np.arange(np.prod(SHAPE), dtype=float).reshape(SHAPE)
-    grid = Grid(SHAPE)
+@pytest.mark.parallel([1, 2, 3])
+def test_figures_get_means_of_few_cells():
+    values = np.random.default_rng(0).normal(size=(2, *SHAPE))
+    active = values[0] > -0.5
+    active[:2, :2, :2] = False  # a wider cell without an active one
+    grid = Grid(SHAPE, active=active)
     thinned = Thinned(grid, most=80)
-    found = thinned.gathered(values[grid.local_slice])
     assert [e.size - 1 for e in thinned.edges] == [5, 4, 4]
-    if grid.comm.rank == 0:
-        picks = np.ix_([1, 3, 5, 7, 8], [1, 3, 5, 7], [1, 3, 5, 6])
-        np.testing.assert_array_equal(found, values[picks])
+    found = thinned.gathered(values[(slice(None), *grid.local_slice)])
+    shown = thinned.gathered(grid.active)
+    if grid.comm.rank:
+        assert found is None and shown is None
+        return
+    for at in np.ndindex(5, 4, 4):
+        block = tuple(slice(2 * i, 2 * i + 2) for i in at)
+        own = active[block]
+        there = values[(slice(None), *block)]
+        mean = there[:, own].mean(axis=1) if own.any() else there.mean(axis=(1, 2, 3))
+        np.testing.assert_allclose(found[(slice(None), *at)], mean, rtol=1e-13)
+        assert shown[at] == own.any()
+
+
+@pytest.mark.parallel([1, 3])
+def test_what_comes_to_one_rank_is_bounded(monkeypatch):
+    """No more than `most` values, and what ranks share of wider cells twice."""
+    grid = Grid((40, 40))
+    sizes = []
+
+    class Counted:
+        def __getattr__(self, name):
+            return getattr(grid.comm, name)
+
+        def gather(self, sent, root):
+            sizes.append(sent[1].size)
+            return grid.comm.gather(sent, root=root)
+
+    thinned = Thinned(grid, most=100)
+    thinned.grid = SimpleNamespace(
+        **{k: getattr(grid, k) for k in ("dim", "start", "stop", "shape")},
+        active=grid.active,
+        local_shape=grid.local_shape,
+        comm=Counted(),
+    )
+    found = thinned.gathered(np.ones(grid.local_shape))
+    totals = [grid.comm.allreduce(n) for n in sizes]
+    assert totals and max(totals) <= 100 + 2 * 10 * (grid.comm.size - 1)
+    if found is not None:
+        np.testing.assert_array_equal(found, np.ones((10, 10)))
