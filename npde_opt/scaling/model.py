@@ -10,12 +10,12 @@ of an exchange along one axis are on their way together and wait for the latency
 
     E = M axes cut / (2 neighbours)
 
-Fitted by non-negative least
-squares of relative errors. For other P the counts follow
+Fitted by non-negative least squares of relative errors. For other P the counts follow
 
-    R = r W,   M = m W levels(N) neighbours(P),   B = b W neighbours(P) n^((d-1)/d)
+    R = r W,   M = m W levels(N) neighbours(P),   B = b W faces(N, P)
 
-with levels = log2 of the longest axis, and neighbours of a rank in the most even cut of the grid.
+with levels = log2 of the longest axis, and neighbours of a rank and the unknowns of the faces that
+it shares with them in the most even cut of the grid. One rank has none of them.
 """
 
 from __future__ import annotations
@@ -113,8 +113,11 @@ def _levels(size: Size) -> float:
     return max(1.0, math.log2(max(2.0, size.unknowns)) / size.axes)
 
 
-def _surface(size: Size) -> float:
-    return float(size.load ** ((size.axes - 1) / size.axes))
+def surface(size: Size) -> float:
+    """Unknowns of the faces that a rank shares with others, in the most even cut of a cube."""
+    cut = even_cut(size.space, size.axes)
+    face = size.unknowns ** ((size.axes - 1) / size.axes)
+    return float(sum(min(p - 1, 2) * face / (size.space / p) for p in cut))
 
 
 def size_of(row: Row) -> Size:
@@ -147,9 +150,9 @@ class Growth:
         near = neighbours(size.space, size.axes)
         return Counts(
             work,
-            self.reductions * work,
+            self.reductions * work if size.ranks > 1 else 0.0,
             self.messages * work * _levels(size) * near,
-            self.bytes * work * near * _surface(size),
+            self.bytes * work * surface(size),
         )
 
 
@@ -161,13 +164,14 @@ def growth(rows: Sequence[Row]) -> Growth:
     for r in known:
         size, counts = size_of(r), counts_of(r)
         near = neighbours(size.space, size.axes)
-        sums.append(counts.reductions / counts.work)
+        if size.ranks > 1:
+            sums.append(counts.reductions / counts.work)
         if near:
             sent.append(counts.messages / (counts.work * _levels(size) * near))
-            amounts.append(counts.bytes / (counts.work * near * _surface(size)))
+            amounts.append(counts.bytes / (counts.work * surface(size)))
     return Growth(
         float(np.mean(works)),
-        float(np.mean(sums)),
+        float(np.mean(sums)) if sums else 0.0,
         float(np.mean(sent)) if sent else 0.0,
         float(np.mean(amounts)) if amounts else 0.0,
     )

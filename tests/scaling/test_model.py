@@ -17,6 +17,7 @@ from npde_opt.scaling.model import (
     growth,
     held_out,
     neighbours,
+    surface,
     together,
 )
 from npde_opt.scaling.plan import Run
@@ -39,7 +40,7 @@ def row(side, ranks, noise=0.0, groups=1, rates=RATES):
     near = neighbours(size.space, 2)
     reductions = 3 * work
     messages = 4.0 * work * np.log2(side) * near
-    amount = 16.0 * work * near * np.sqrt(size.load)
+    amount = 16.0 * work * surface(size)
     own = rates[ranks]
     moved = work * size.load * VALUE / own.bandwidth
     sent = messages / together(size.space, 2) * own.latency
@@ -137,6 +138,12 @@ def test_a_slower_network_costs_efficiency():
     )
     assert slow.points[-1].efficiency < 0.7 * fast.points[-1].efficiency
     assert slow.cause() in ("reductions", "messages")
+
+
+def test_faces_of_a_cut_square():
+    for ranks, faces in ((1, 0), (2, 64), (4, 64), (16, 64)):
+        assert surface(Size(64 * 64, 2, ranks)) == faces
+    assert surface(Size(64**3, 3, 8)) == pytest.approx(3 * 32**2)
 
 
 def test_messages_of_an_exchange_wait_for_the_latency_once():
