@@ -218,15 +218,18 @@ class _Ridges:
         scale, shape = self.rows.mean_square(), self.rows.sums.grid.shape
         total = reductions.total(self.comm, len(self.b))
         # What the grid misses is no noise, and a field goes up or down by its size along an axis.
-        least = (FLOOR * self.norm(self.b)) ** 2 / total * max(shape)
+        missed = (FLOOR * self.norm(self.b)) ** 2 / total
+        least = missed * max(shape)
+        if self.norm(errors.ravel()) ** 2 < missed * total * errors.shape[1]:
+            return least
         right = np.column_stack([self.b, errors])
         best, ridge, lowest, rises = least, STRONGEST * scale, np.inf, 0
         while ridge > least and rises < RISES:
             z = self.solve(ridge, right)
             fitted = np.stack([self.fitted(own) for own in z.T], axis=1)
             freedom = reductions.total(self.comm, float((errors * fitted[:, 1:]).sum()))
-            missed = self.norm(fitted[:, 0] - self.b) ** 2
-            expected = missed + 2 * freedom / errors.shape[1]
+            away = self.norm(fitted[:, 0] - self.b) ** 2
+            expected = away + 2 * freedom / errors.shape[1]
             rises = rises + 1 if expected >= lowest else 0
             if expected < lowest:
                 best, lowest = ridge, expected

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from mpi4py import MPI
 
 from npde_opt.aliases import Record
 from npde_opt.errors import InputError, collective
+from npde_opt.figures.fields import plot_fields
 from npde_opt.figures.terms import plot_band, plot_terms
 from npde_opt.io.fields import list_fields, read_field, read_gridded
 from npde_opt.io.files import whole_file
@@ -30,50 +31,15 @@ from npde_opt.io.results import (
 from npde_opt.pseudoinverse.equation_error import Observed, Term, library
 from npde_opt.pseudoinverse.selection import FORMS, Selected, only, select
 from npde_opt.pseudoinverse.varying import Varying, fit_fields, pieces
-from npde_opt.runs.equation_case import case_text, start_of, unknown_of
+from npde_opt.runs.equation import Equation, Varied, numbers
+from npde_opt.runs.equation_case import FIRST, case_text, start_of, unknown_of
+from npde_opt.runs.grid_discovery import grid_equation, has_axes
 from npde_opt.runs.solved_run import SolvedRun
 
 STATES, TIMES, PLACES = ("u", "uu", "usol"), ("t", "tt"), ("x",)
 FOLDERS = (".", "pde")
 WINDOW = 30
 """Half the width of test functions in steps, where the data are long enough."""
-
-
-@dataclass(frozen=True)
-class Varied:
-    """A coefficient along x: its values, their deviations, and what a case calls it."""
-
-    values: np.ndarray
-    errors: np.ndarray
-    unknown: str | None
-
-
-@dataclass(frozen=True)
-class Equation:
-    """What was found of one file."""
-
-    name: str
-    seen: Observed
-    terms: list[Term]
-    selected: Selected
-    case: str | None
-    fields: Mapping[str, Varied]
-    regions: np.ndarray | None = None
-
-    @property
-    def names(self) -> list[str]:
-        return [self.terms[j].name for j in self.selected.terms]
-
-    @property
-    def text(self) -> str:
-        pairs = zip(self.names, self.selected.coefficients, strict=True)
-        return "u_t = " + " ".join(self._told(name, value) for name, value in pairs)
-
-    def _told(self, name: str, value: float) -> str:
-        if name not in self.fields:
-            return f"{value:+.6g} {name}"
-        own = self.fields[name].values
-        return f"+ [{own.min():.4g} to {own.max():.4g}] {name}"
 
 
 class Discovery(SolvedRun):
@@ -97,11 +63,18 @@ class Discovery(SolvedRun):
 
     def find(self) -> None:
         """The equation of each file."""
-        with collective(self.world):
+        for name, path in self.files.items():
+            on_grid = False
+            with collective(self.world):
+                if self.world.rank == 0:
+                    on_grid = has_axes(path)
+                    if not on_grid:
+                        self.found.append(self._one(name, path))
+            if self.world.bcast(on_grid):
+                found = grid_equation(name, path, self.options, self.world)
+                self.found += [] if found is None else [found]
             if self.world.rank == 0:
-                for name, path in self.files.items():
-                    self.found.append(self._one(name, path))
-                    print(f"{name}: {self.found[-1].text}", flush=True)
+                print(f"{name}: {self.found[-1].text}", flush=True)
         self.found = self.world.bcast(self.found)
         self.solved = time.monotonic()
 
@@ -118,10 +91,10 @@ class Discovery(SolvedRun):
         selected = (
             select(form)
             if named is None
-            else only(form, _numbers("--terms", terms, named))
+            else only(form, numbers("--terms", terms, named))
         )
         chosen = [terms[j] for j in selected.terms]
-        varying = _numbers("--vary", chosen, self.options.vary)
+        varying = numbers("--vary", chosen, self.options.vary)
         values: list[float | np.ndarray] = list(map(float, selected.coefficients))
         regions: np.ndarray | None = None
         fields: dict[str, Varied] = {}
@@ -167,6 +140,9 @@ class Discovery(SolvedRun):
                             arrays[field.unknown] = start_of(
                                 field.values, field.unknown
                             )
+                    if equation.edges:
+                        cells = [len(edges) - 1 for edges in equation.edges]
+                        arrays[FIRST] = u[0].reshape(cells, order="F")
                     if equation.regions is not None:
                         arrays["regions"] = equation.regions
                     np.savez(file, allow_pickle=False, **arrays)
@@ -177,6 +153,16 @@ class Discovery(SolvedRun):
                 flush=True,
             )
         if self.options.plot:
+            self._draw(equation)
+
+    def _draw(self, equation: Equation) -> None:
+        file = self.out.file(f"{equation.name}_fields.png")
+        if equation.edges:
+            # A map each, of the first one where there are several.
+            name, field = next(iter(equation.fields.items()))
+            told = f"coefficient of {name}"
+            plot_fields(file, equation.edges, field.values, name=told, length_unit="1")
+        else:
             selected = equation.selected
             plot_terms(
                 self.out.file(f"{equation.name}_terms.png"),
@@ -187,12 +173,13 @@ class Discovery(SolvedRun):
                 [choice.information for choice in selected.path],
                 [choice.residual for choice in selected.path],
             )
-            if equation.fields:
-                plot_band(
-                    self.out.file(f"{equation.name}_fields.png"),
-                    equation.seen.x,
-                    {name: (v.values, v.errors) for name, v in equation.fields.items()},
-                )
+            bands = {
+                name: (field.values, field.errors)
+                for name, field in equation.fields.items()
+                if field.errors is not None
+            }
+            if bands:
+                plot_band(file, equation.seen.x, bands)
 
     def _summary(self, seconds: Seconds) -> Summary:
         last = self.found[-1]
@@ -227,15 +214,6 @@ class Discovery(SolvedRun):
         )
 
 
-def _numbers(option: str, terms: Sequence[Term], names: Sequence[str]) -> list[int]:
-    """Of the terms of these names. Raises InputError for a name of none."""
-    there = [term.name for term in terms]
-    for name in names:
-        if name not in there:
-            raise InputError(option, repr(name), ", ".join(map(repr, there)))
-    return sorted({there.index(name) for name in names})
-
-
 def _varied(
     selected: Selected, found: Varying, terms: Sequence[Term], varying: Sequence[int]
 ) -> tuple[Selected, dict[str, Varied]]:
@@ -263,7 +241,7 @@ def _told(equation: Equation) -> Record:
     return {
         "terms": equation.names,
         "coefficients": selected.coefficients,
-        "errors": selected.errors,
+        "errors": None if equation.edges else selected.errors,
         "residual": selected.residual,
         "fields": {
             name: {"values": field.values, "errors": field.errors}

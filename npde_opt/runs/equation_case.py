@@ -6,8 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from npde_opt.grids import AXES
 from npde_opt.pseudoinverse.equation_error import Observed, Term
 
+FIRST = "first"
+"""Key of the first state, where the grid has several axes."""
 SNAPSHOTS = 20
 """Times that the case observes, about, where the data have no noise."""
 NOISY = 3e-3
@@ -30,12 +33,15 @@ def case_text(
     coefficients: Sequence[Value],
     regions: np.ndarray | None = None,
     noise: float = 0.0,
+    axes: Sequence[np.ndarray] | None = None,
 ) -> str | None:
     """The case, with its data in NAME.npz beside it, fields and their regions among them; None
     where a term is none of a case's.
 
     Args:
         noise: standard deviation of the states' errors, of each part of complex ones.
+        axes: coordinates of cells along each axis, where there are several: a row of u then has
+            all cells, the first axis fastest, and the file has its first state as FIRST, too.
     """
     is_complex = np.iscomplexobj(seen.u)
     parts = _complex_parts if is_complex else _real_parts
@@ -48,7 +54,7 @@ def case_text(
         for one, value in starts.items()
         for line in _unknown(name, one, value, regions is not None)
     ]
-    dx, dt = float(seen.x[1] - seen.x[0]), float(seen.t[1] - seen.t[0])
+    dt = float(seen.t[1] - seen.t[0])
     steps = len(seen.t) - 1
     species = ["re", "im"] if is_complex else ["u"]
     # Nonlinear terms are explicit.
@@ -59,12 +65,9 @@ def case_text(
     end = _number(last * dt)
     times = f"{{ start = 0.0, end = {end}, count = {last // every + 1} }}"
     largest = float(abs(seen.u).max())
-    ends = (
-        "periodic"
-        if abs(seen.u[:, 0] - seen.u[:, -1]).max() <= EVEN * largest
-        else "neumann"
-    )
     first = {s: f"{{ {_data(name, s)}, rows = [0, 0, 1] }}" for s in species}
+    if axes is not None:
+        first = {s: f"{{ {_data(name, FIRST)} }}" for s in species}
     if noisy:
         for one, state in first.items():
             unknowns += _field(_first(one), "identity", state)
@@ -75,11 +78,7 @@ def case_text(
         "",
         f'[case]\ntitle = "{name}"\nlength_unit = "1"',
         "",
-        f"[grid]\nshape = [{len(seen.x)}]\nextent = [{_number(len(seen.x) * dx)}]",
-        f"origin = [{_number(float(seen.x[0]) - dx / 2)}]",
-        "",
-        f'[boundaries]\n"x-" = "{ends}"\n"x+" = "{ends}"',
-        "",
+        *_box(seen, axes),
         "[equation]",
         *(['species = ["re", "im"]', 'gamma = "i"'] if is_complex else []),
         f"terms = [{', '.join(equation)}]",
@@ -106,6 +105,27 @@ def case_text(
                 "",
             ]
     return "\n".join(lines)
+
+
+def _box(seen: Observed, axes: Sequence[np.ndarray] | None) -> list[str]:
+    """The grid and its sides: periodic on a line whose ends are alike, else without flux."""
+    alike = axes is None and (
+        abs(seen.u[:, 0] - seen.u[:, -1]).max() <= EVEN * abs(seen.u).max()
+    )
+    ends = "periodic" if alike else "neumann"
+    along = [seen.x] if axes is None else axes
+    steps = [float(x[1] - x[0]) for x in along]
+    pairs = list(zip(along, steps, strict=True))
+    extent = ", ".join(_number(len(x) * dx) for x, dx in pairs)
+    origin = ", ".join(_number(float(x[0]) - dx / 2) for x, dx in pairs)
+    sides = [f'"{a}{s}" = "{ends}"' for a in AXES[: len(along)] for s in "-+"]
+    shape = ", ".join(str(len(x)) for x in along)
+    return [
+        f"[grid]\nshape = [{shape}]\nextent = [{extent}]\norigin = [{origin}]",
+        "",
+        "\n".join(["[boundaries]", *sides]),
+        "",
+    ]
 
 
 Parts = tuple[list[str], dict[str, Value | str]]

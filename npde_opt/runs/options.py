@@ -136,7 +136,8 @@ def discovery(description: str | None) -> Parser:
         "--file",
         nargs="+",
         default=["AC.mat", "NLS.mat", "harmonic_osc.mat"],
-        help="in --data or its folder pde: t (or tt), x and u (uu, usol)",
+        help="in --data or its folder pde: t (or tt), x and u (uu, usol); with y (and z) "
+        "states of a grid, of which --terms and --vary name what is sought",
     )
     p.add_argument(
         "--noise", type=float, default=0.0, help="share of u that is added as noise"

@@ -107,6 +107,62 @@ def test_the_case_of_a_field_starts_from_it(tmp_path, pieces):
     np.testing.assert_array_equal(kept["c1"], found)
 
 
+def plane_states(noise=0.0):
+    """u_t = c(x, y) u on a plane: every cell on its own."""
+    t, x, y = np.linspace(0, 1, 41), (np.arange(12) + 0.5) / 6, (np.arange(9) + 0.5) / 9
+    c = 1 + 0.5 * np.cos(2 * x[:, None]) * np.cos(3 * y)
+    u = (2 + x[:, None] * y) * np.exp(c * t[:, None, None])
+    return {"t": t, "x": x, "y": y, "u": u}, c
+
+
+@pytest.mark.parallel([1, 2])
+def test_the_case_of_a_field_on_a_plane_starts_from_it(tmp_path):
+    pytest.importorskip("matplotlib")
+    folder = WORLD.bcast(tmp_path)
+    arrays, c = plane_states()
+    if WORLD.rank == 0:
+        np.savez(folder / "plane.npz", **arrays)
+    WORLD.Barrier()
+    given = {"terms": ["u"], "vary": ["u"], "windows": [10, 2]}
+    given["plot"] = WORLD.size == 1
+    told = run(folder, folder / "out", "plane.npz", **given)["plane"]
+    found = np.array(told["fields"]["u"]["values"])
+    assert abs(found / c - 1)[2:-2, 2:-2].max() < 0.07
+    assert told["errors"] is None
+    assert (folder / "out" / "plane_fields.png").exists() == given["plot"]
+    case = load_case(folder / "out" / "plane.toml", WORLD)
+    (unknown,) = case.table.unknown
+    assert unknown.name == "c1"
+    assert case.table.grid.shape == [12, 9]
+    kept = np.load(folder / "out" / "plane.npz")
+    np.testing.assert_allclose(kept["c1"], found, rtol=1e-12)
+    np.testing.assert_array_equal(kept["u"][3], arrays["u"][3].ravel(order="F"))
+    np.testing.assert_array_equal(kept["first"], arrays["u"][0])
+
+
+@pytest.mark.parallel([1, 2])
+@pytest.mark.parametrize(
+    ("change", "others", "told"),
+    [
+        ({}, {"terms": None, "vary": []}, "--terms, --vary: got nothing, nothing"),
+        ({}, {"pieces": 3}, "--pieces: got 3"),
+        ({}, {"vary": ["u_xx"]}, "--vary: got 'u_xx'"),
+        ({"u": np.ones((41, 12))}, {}, "plane.npz: u: got shape"),
+        ({"y": np.arange(9.0) ** 2}, {}, "plane.npz: y.*equal steps"),
+        ({"t": np.arange(41.0) ** 2}, {}, "equation: t.*equal steps"),
+        ({}, {"windows": [10, 9]}, "half window in space"),
+    ],
+)
+def test_planes_that_cannot_be_are_told_on_all_ranks(tmp_path, change, others, told):
+    folder = WORLD.bcast(tmp_path)
+    if WORLD.rank == 0:
+        np.savez(folder / "plane.npz", **plane_states()[0] | change)
+    WORLD.Barrier()
+    given = {"terms": ["u"], "vary": ["u"], "windows": [10, 2]} | others
+    with pytest.raises(InputError, match=told):
+        run(folder, folder / "out", "plane.npz", **given)
+
+
 def test_names_of_no_terms_are_told(tmp_path):
     t, x = np.linspace(0, 1, 81), np.linspace(-np.pi, np.pi, 96, endpoint=False)
     savemat(tmp_path / "a.mat", {"t": t, "x": x, "u": np.exp(-t[:, None]) * np.sin(x)})
