@@ -13,6 +13,7 @@ from npde_opt.aliases import Coefficients, Numbers
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid
 from npde_opt.io.vectors import Sink, Source
+from npde_opt.parameters.draws import child
 from npde_opt.parameters.interface import Placed
 from npde_opt.parameters.point import ParametersAt
 from npde_opt.parameters.transforms import GAIN, RUNAWAY
@@ -120,10 +121,12 @@ class ParameterSpace:
         return vec
 
     def standard_normal(self, seed: int) -> PETSc.Vec:
-        """White noise as a gradient (a dual vector), the same on any number of ranks."""
+        """White noise as a gradient (a dual vector), of every unknown its own, the same on any
+        number of ranks."""
         vec = self.create_vec()
-        for name, block in self.blocks.items():
-            self.own(vec, name)[...] = block.noise(seed) * np.sqrt(block.mass())
+        for number, (name, block) in enumerate(self.blocks.items()):
+            drawn = block.noise(child(seed, number))
+            self.own(vec, name)[...] = drawn * np.sqrt(block.mass())
         return vec
 
     def trial_change(self, m: PETSc.Vec, name: str) -> PETSc.Vec:

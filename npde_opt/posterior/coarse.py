@@ -11,7 +11,6 @@ import numpy as np
 from petsc4py import PETSc
 
 from npde_opt.objective import Objective
-from npde_opt.posterior.columns import column
 from npde_opt.posterior.laplace import Laplace
 from npde_opt.posterior.settings import PosteriorSettings
 
@@ -52,17 +51,19 @@ def directions(
     there = _restricted(m, given, lifts)
     at = objective.linearize(there)
     laplace = Laplace(at, replace(settings, cut=WIDER * settings.cut))
-    columns, count = [], laplace.vectors.shape[1]
+    count = laplace.vectors.shape[1]
     resolved = laplace.pairs.complete and count <= RESOLVED * space.size
+    size = m.getLocalSize() if resolved and count else 0
+    columns = np.empty((size, count), order="F")
     vec = space.create_vec()
     for j in range(count if resolved else 0):
         vec.setArray(laplace.vectors[:, j])
         fine = _lifted(vec, lifts)
-        columns.append(column(fine))
+        columns[:, j] = fine.getArray(readonly=True)
         fine.destroy()
     for owned in (vec, there, at):
         owned.destroy()
-    return np.asfortranarray(np.hstack(columns)) if columns else None
+    return columns if resolved and count else None
 
 
 def _lifted(vec: PETSc.Vec, lifts: Sequence[Lift]) -> PETSc.Vec:

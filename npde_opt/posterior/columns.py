@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from petsc4py import PETSc
@@ -45,3 +45,11 @@ def mapped(space: ParameterSpace, action: Action, columns: np.ndarray) -> np.nda
 def column(vec: PETSc.Vec) -> np.ndarray:
     """Own values (local, 1)."""
     return np.array(vec.getArray(readonly=True))[:, None]
+
+
+def together(vecs: Sequence[PETSc.Vec]) -> np.ndarray:
+    """Own values (local, any) of some Vecs."""
+    found = np.empty((vecs[0].getLocalSize(), len(vecs)), order="F")
+    for j, vec in enumerate(vecs):
+        found[:, j] = vec.getArray(readonly=True)
+    return found

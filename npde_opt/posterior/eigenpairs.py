@@ -35,9 +35,9 @@ DEPENDENT = 1e-12
 """Square of what is left of a direction beside others, relative to it, that is rounding."""
 CLEAR = 1e-4
 """The same, that rounding leaves as it is: directions are as orthonormal as the rest of them."""
-ROUGH = 1e-3
-"""Relative tolerance of the solves for residuals."""
-SEEN, SHARE = 1e-5, 1e-3
+ROUGH, ROUGHER = 1e-3, 0.1
+"""Relative tolerance of the solves for residuals, and where only their norm is asked for."""
+SEEN, SHARE = 1e-4, 1e-3
 """Relative tolerance of the solves in products with D: this, or a share of that of eigenvalues."""
 ORIENTATION = 0
 """Seed of the vector that decides on signs."""
@@ -81,6 +81,9 @@ def leading(
     none = np.empty((prior.space.local_size, 0))
     columns, whole = none if start is None else start, False
     while search.count < settings.most:
+        if search.count >= prior.free_count:
+            whole = True
+            break
         probing = not columns.shape[1]
         if probing:
             columns = _random(prior, settings.block, settings.seed, drawn)
@@ -220,30 +223,34 @@ class Search:
         return mapped(self.space, self.prior.precision, columns)
 
     def next_block(self) -> np.ndarray:
-        """Residuals (local, any) of the first wanted pairs that are not converged, none where all
-        are; counts those that are."""
+        """P^-1 of residuals (local, any) of the first wanted pairs that are not converged, none
+        where all are; counts those that are."""
         found, count = list[np.ndarray](), int(self.wanted.sum())
         number, prefix, missing = self.settled, True, self.settings.block
         while number < count and missing > 0:
             some = np.arange(number, min(number + missing, count))
-            residuals, norms = self._residuals(some)
+            duals, norms = self._residuals(some)
             left = norms > self._room(self.values[some])
             if prefix:
                 self.settled += int(np.argmax(left)) if left.any() else len(some)
             prefix = prefix and not left.any()
-            found.append(residuals[:, left])
+            found.append(duals[:, left])
             missing, number = missing - int(left.sum()), number + len(some)
         none = np.empty((self.space.local_size, 0))
-        return np.asfortranarray(np.hstack(found)) if found else none
+        duals = np.asfortranarray(np.hstack(found)) if found else none
+        return mapped(self.space, self._solve, duals)
 
     def _residuals(self, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """P^-1 (D v - x P v) of some pairs, and their norms in P."""
+        """D v - x P v of some pairs, and the norms of P^-1 of these in P."""
         some = self.vectors[:, which]
         dual = times(self._images.all, some)
         dual -= times(self._duals.all, some * self.values[which])
-        solved = mapped(self.space, self._solve, dual)
+        solved = mapped(self.space, self._solve_roughly, dual)
         squares = dots(self.space, dual, solved)
-        return solved, np.sqrt(np.maximum(squares, 0.0))
+        return dual, np.sqrt(np.maximum(squares, 0.0))
+
+    def _solve_roughly(self, r: PETSc.Vec, out: PETSc.Vec) -> None:
+        self.prior.solve(r, out, ROUGHER)
 
     def _solve(self, r: PETSc.Vec, out: PETSc.Vec) -> None:
         self.prior.solve(r, out, ROUGH)
@@ -257,13 +264,14 @@ class Search:
 
 
 def oriented(space: ParameterSpace, vectors: np.ndarray) -> np.ndarray:
-    """The columns with those signs by which they have a positive part along a fixed one, as
-    rounding decides on the signs of eigenvectors: traces and figures are the same on any number of
-    ranks."""
+    """The columns, changed in place, with those signs by which they have a positive part along a
+    fixed one, as rounding decides on the signs of eigenvectors: traces and figures are the same on
+    any number of ranks."""
     fixed = space.standard_normal(ORIENTATION)
     along = gram(space, column(fixed), vectors)[0]
     fixed.destroy()
-    return vectors * np.where(along < 0, -1.0, 1.0)
+    vectors *= np.where(along < 0, -1.0, 1.0)
+    return vectors
 
 
 class Growing:

@@ -25,7 +25,7 @@ from petsc4py import PETSc
 from npde_opt.errors import InputError
 from npde_opt.objective import ObjectiveAt
 from npde_opt.parameters.draws import child
-from npde_opt.posterior.columns import column, gram, mapped, times
+from npde_opt.posterior.columns import column, gram, mapped, times, together
 from npde_opt.posterior.diagonal import Diagonal, inverse_diagonal
 from npde_opt.posterior.eigenpairs import Pairs, leading
 from npde_opt.posterior.prior import Prior
@@ -147,7 +147,7 @@ class Laplace:
         for first in range(0, count, TOGETHER):
             numbers = range(first, min(first + TOGETHER, count))
             drawn = [self.prior.sample(child(seed, number)) for number in numbers]
-            columns = self._shrunk(np.hstack([column(s) for s in drawn]), less)
+            columns = self._shrunk(together(drawn), less)
             for sample, change in zip(drawn, columns.T, strict=True):
                 sample.setArray(m + change)
                 yield sample

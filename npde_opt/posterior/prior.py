@@ -29,7 +29,7 @@ Part = Callable[[Normal, PETSc.Vec, PETSc.Vec, PETSc.Vec], None]
 """(prior of an unknown, its block of m, that of x, out): sets out."""
 MOST = 1000
 """Steps of CG with known entries."""
-DRAWN = 1e-5
+DRAWN = 1e-4
 """Relative error of a sample."""
 STEADY = 1e-6
 """Relative tolerance of solves in its preconditioner."""
@@ -67,6 +67,7 @@ class Prior:
         known = any(b.free_count() < b.count for b in space.blocks.values())
         self.partly_known = known or reductions.anywhere(space.comm, held)
         self._known = self._held(fixed)
+        self.free_count = int(reductions.total(space.comm, float((~self._known).sum())))
 
     def _held(self, fixed: np.ndarray | None) -> np.ndarray:
         """Own entries that may not move (local,)."""
