@@ -98,9 +98,14 @@ def compiled_source(source: str, name: str) -> Callable[..., None]:
     whole = f"import math\n\n\n{source}\n"
     with contextlib.suppress(OSError):
         return compiled(_loaded(_kept(whole), name))
-    space: dict[str, object] = {}
-    exec(whole, space)
-    return compiled(cast(FunctionType, space[name]))
+    return compiled(cast(FunctionType, defined(whole, name, {})))
+
+
+def defined(source: str, name: str, space: dict[str, object]) -> Callable[..., object]:
+    """The function of this name in a source that reads `space`, as Python. Whoever writes the
+    source answers for what is in it: it is run."""
+    exec(source, space)
+    return cast(Callable[..., object], space[name])
 
 
 def _folder() -> Path:

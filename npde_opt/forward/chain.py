@@ -171,6 +171,14 @@ class Trajectory(Generic[Out]):
             u = self._stages(n, u)[-1]
             yield u
 
+    def every(self) -> Iterator[Stages]:
+        """The stages of all steps, computed again where they were not kept."""
+        u = self.first
+        for n in range(len(self.layers)):
+            stages = self._stages(n, u)
+            u = stages[-1]
+            yield stages
+
     def _stages(self, n: int, u: np.ndarray) -> Stages:
         """Of layer n, kept or computed again from u_n."""
         if not self.plans.states.keeps_all:

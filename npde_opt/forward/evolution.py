@@ -33,8 +33,8 @@ from npde_opt.forward.guard import Guard, Lookout, Refusal
 from npde_opt.forward.initial import InitialState
 from npde_opt.forward.interface import Counters, check_alike
 from npde_opt.forward.layer import Stages
-from npde_opt.forward.line_system import LineSystem, line_steps
-from npde_opt.forward.line_trajectory import LineTrajectory
+from npde_opt.forward.line_system import LineSystem, line_steps, linear_bands
+from npde_opt.forward.line_trajectory import LineTrajectory, NonlinearLine, OnLine
 from npde_opt.forward.linear_part import LinearPart, LinearPoint
 from npde_opt.forward.newton import Newton
 from npde_opt.forward.schemes import Scheme
@@ -56,7 +56,7 @@ from npde_opt.stages import stage
 from npde_opt.terms.interface import Reader
 from npde_opt.terms.state import Gradients
 
-Course = Trajectory[Gradients] | LineTrajectory
+Course = Trajectory[Gradients] | OnLine
 
 
 @dataclass
@@ -359,12 +359,19 @@ class EvolutionPoint:
 
         starts = [forward.initials[e].value(self.k) for e in batch.members]
         start = batch.join(starts).astype(forward.dtype, copy=False)
-        if forward.on_line(batch.members[0]):
+        line = forward.line if forward.on_line(batch.members[0]) else None
+        if line is not None and not line.nonlinear:
             self.trajectories.append(self._run_on_line(batch, start, lookout))
         else:
             columns = len(batch.members)
             chain = Chain(batch.stepper, forward.plans, forward.counters, columns)
-            self.trajectories.append(chain.run(start, after))
+            found = chain.run(start, after)
+            self.trajectories.append(found)
+            if line is not None:
+                given = forward.part, line, forward.prefix
+                self.trajectories[-1] = NonlinearLine(
+                    batch.stepper, found.every(), *given
+                )
         self.guard.check_data(self.observed.parts(batch.members, self.data))
         forward.counters.forward_solves += len(batch.members)
 
@@ -375,7 +382,8 @@ class EvolutionPoint:
         forward, line, points = self.forward, self.forward.line, self.linear.points
         assert line is not None
         if self._system is None:
-            self._system = LineSystem(forward.part, points, line, forward.prefix)
+            bands = linear_bands(forward.part, points)
+            self._system = LineSystem(forward.part.mass, bands, line, forward.prefix)
         lookout(0, [start])
         found = LineTrajectory(batch.stepper, self._system, start, forward.counters)
         lookout.whole(found.norms(), found.states())

@@ -16,22 +16,47 @@ from npde_opt.terms.state import Gradients, State
 
 
 class Group:
-    """The terms that one tableau treats: the linear ones (matrices) or none, and others."""
+    """The terms that one tableau treats: the linear ones (matrices) or none, and others.
+
+    Args:
+        keeps: keep the last residual: a step begins where the one before, or its Newton's method,
+            has ended.
+    """
 
     def __init__(
         self,
         rows: Sequence[Sequence[float]],
         linear: LinearPoint | None,
         others: Sequence[TermAt],
+        keeps: bool = False,
     ):
         self.rows, self.linear, self.others = rows, linear, list(others)
         self.empty = linear is None and not self.others
+        self._always = all(
+            p.term.constant if p.term.stateless else not p.term.timed
+            for p in self.others
+        )
+        self._keeps = keeps
+        self._last: tuple[State, np.ndarray] | None = None
 
     def weight(self, i: int, j: int) -> float:
         """Of r(U_j) in stage i; 0 where the group is empty."""
         return 0.0 if self.empty else self.rows[i - 1][j]
 
     def residual(self, state: State) -> np.ndarray:
+        """r(u, t), which stays the group's."""
+        if self._last is not None:
+            last, found = self._last
+            then = last.t, last.middle
+            same = self._always or then == (state.t, state.middle)
+            if last.u is state.u and last.outside is state.outside and same:
+                return found
+        found = self._residual(state)
+        if self._keeps:
+            self._last = state, found
+        return found
+
+    def _residual(self, state: State) -> np.ndarray:
         out = self.linear.product(state.u) if self.linear else np.zeros_like(state.u)
         load = self.load(state)
         if load is not None:
@@ -152,7 +177,8 @@ def treated(
     if not scheme.linear_implicit:
         return Group(scheme.implicit, None, []), Group(scheme.explicit, linear, terms)
     if scheme.nonlinear_implicit:
-        return Group(scheme.implicit, linear, terms), Group(scheme.explicit, None, [])
+        implicit = Group(scheme.implicit, linear, terms, keeps=True)
+        return implicit, Group(scheme.explicit, None, [])
     sources = [p for p in terms if p.term.stateless]
     reactions = [p for p in terms if not p.term.stateless]
     implicit = Group(scheme.implicit, linear, sources)

@@ -4,9 +4,11 @@
     backward   S^T mu_i = [i = s] lambda_{n+1} - dt A^T sum_{l>i} a_li mu_l + e_i,
                lambda_n = J_n + sum_i M mu_i - dt A^T sum_l a_l0 mu_l + e_0       (see stepper.py)
 
-Bands are stored by rows: bands[i, d] is A[i, i + d - b], 0 where that is no column; factors L and U
-of rows that were exchanged take b columns more, with 1/U_ii in place of U_ii. Compiled when first
-called.
+Where steps are nonlinear these are those of their derivatives, with A = r_u at each stage.
+
+Bands are stored by rows: bands[r, i, d] is A[i, i + d - b] of the r-th A, 0 where that is no
+column. Factors L and U of rows that were exchanged take b columns more, with 1/U_ii in place of
+U_ii. Compiled when first called.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ def factor(
     bands: np.ndarray,
     mass: np.ndarray,
     alphas: np.ndarray,
+    which: np.ndarray,
     lu: np.ndarray,
     pivots: np.ndarray,
     largest: np.ndarray,
@@ -28,17 +31,18 @@ def factor(
     """L U = P S_k with partial pivoting, of all k; the k of a matrix that is singular, or -1.
 
     Args:
+        which [k]: the r of A.
         lu [k, row, 3 b + 1], pivots [k, row]: set. largest [k]: set to the infinity norms.
     """
-    n, width = bands.shape
+    n, width = bands.shape[1:]
     band = (width - 1) // 2
     for k in range(alphas.size):
-        a = lu[k]
+        a, A = lu[k], bands[which[k]]
         largest[k] = 0.0
         for i in range(n):
             size = 0.0
             for d in range(width):
-                a[i, d] = alphas[k] * bands[i, d]
+                a[i, d] = alphas[k] * A[i, d]
             a[i, band] += mass[i]
             for d in range(width):
                 size += abs(a[i, d])
@@ -152,6 +156,7 @@ def forward(
     lu: np.ndarray,
     pivots: np.ndarray,
     which: np.ndarray,
+    at: np.ndarray,
     steps: np.ndarray,
     weights: np.ndarray,
     rates: np.ndarray,
@@ -163,7 +168,8 @@ def forward(
     """All stages of all steps.
 
     Args:
-        which [n]: the k of a step. steps: dt. weights [i, j]: a_ij, with an empty row 0.
+        which [n, i]: the k of a stage. at [n, j]: the r of A there. steps: dt.
+        weights [i, j]: a_ij, with an empty row 0.
         rates [row, unknown], place [n, j]: f_j and its row.
         extra [n s + i - 1, unknown]: e_i, or without rows where that is 0.
         states [n s + i, unknown]: the first row is u_0, the others are set.
@@ -175,7 +181,7 @@ def forward(
     for n in range(steps.size):
         dt, start = steps[n], n * stages
         if weights[1:, 0].any():
-            _product(bands, states[start], products[0])
+            _product(bands[at[n, 0]], states[start], products[0])
         for i in range(1, stages + 1):
             x = states[start + i]
             for m in range(size):
@@ -193,14 +199,14 @@ def forward(
             if alpha == 0.0:
                 for m in range(size):
                     x[m] = b[m] / mass[m]
-                _product(bands, x, products[i])
+                _product(bands[at[n, i]], x, products[i])
                 continue
             f = rates[place[n, i]]
             for m in range(size):
                 b[m] -= alpha * f[m]
                 x[m] = b[m]
-            _solve(lu[which[n]], pivots[which[n]], x)
-            _product(bands, x, products[i])
+            _solve(lu[which[n, i]], pivots[which[n, i]], x)
+            _product(bands[at[n, i]], x, products[i])
             seen = _left(b, x, mass, alpha, products[i])
             row = found[start + i - 1]
             row[0], row[1], row[2] = seen[0], seen[1], seen[2]
@@ -213,6 +219,7 @@ def backward(
     lu: np.ndarray,
     pivots: np.ndarray,
     which: np.ndarray,
+    at: np.ndarray,
     steps: np.ndarray,
     weights: np.ndarray,
     seen: np.ndarray,
@@ -246,7 +253,7 @@ def backward(
                     w = dt * weights[late, i]
                     for m in range(size):
                         nu[m] -= w * multipliers[start + late - 1, m]
-                _product_transposed(bands, nu, y)
+                _product_transposed(bands[at[n, i]], nu, y)
                 for m in range(size):
                     b[m] += y[m]
             if i == 0:
@@ -260,8 +267,8 @@ def backward(
             else:
                 for m in range(size):
                     x[m] = b[m]
-                _solve_transposed(lu[which[n]], pivots[which[n]], x)
-                _product_transposed(bands, x, y)
+                _solve_transposed(lu[which[n, i]], pivots[which[n, i]], x)
+                _product_transposed(bands[at[n, i]], x, y)
                 left = _left(b, x, mass, alpha, y)
                 row = found[start + i - 1]
                 row[0], row[1], row[2] = left[0], left[1], left[2]

@@ -1,5 +1,6 @@
-"""M + alpha_k A of an evolution along a line, with the factors of all step sizes, and all of its
-steps in one compiled call (see line_loops.py).
+"""M + alpha_k A of an evolution along a line, with all factors, and all of its steps in one
+compiled call (see line_loops.py): of a linear equation one A and a factorization a step size, of
+another the derivatives of its steps, with A = r_u at each state.
 
 Unknowns go cell by cell, in a cell species by species: rows [t, unknown] are states of several
 times.
@@ -7,15 +8,21 @@ times.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
 from npde_opt.errors import SolverError
-from npde_opt.forward.equation import Equation, joined
+from npde_opt.forward.equation import joined
+from npde_opt.forward.jacobian import Block, terms_by_block
 from npde_opt.forward.linear_part import LinearPart, Points
 from npde_opt.forward.schemes import Scheme
 from npde_opt.linear.banded import is_line
 from npde_opt.linear.measured import measuring, note
 from npde_opt.linear.residual import DIRECT, ROUNDING
+from npde_opt.operators.stencils import Offset
+from npde_opt.terms.interface import TermAt
+from npde_opt.terms.state import State
 
 LEAST = 32
 """Steps from which on loops pay: they take a third of a second to be loaded."""
@@ -29,74 +36,94 @@ class LineSteps:
 
     Args:
         times: t_0 ... t_N.
+        nonlinear: whether A is another at each stage.
 
     Attributes:
-        steps: t_{n+1} - t_n. weights [i, j]: a_ij, with an empty row 0. alphas: dt a_ii, each once;
-            which [n]: the place of a step's among them.
+        steps: t_{n+1} - t_n. weights [i, j]: a_ij, with an empty row 0.
+        alphas: dt a_ii of the matrices to factor, which [k]: the place of their A.
+        factors [n, i]: the k of a stage. at [n, j]: the place of A there: that of its state.
         solves: systems of a trajectory. solved: systems so far, of all points.
     """
 
-    def __init__(self, scheme: Scheme, times: np.ndarray):
-        self.stages = scheme.stages
+    def __init__(self, scheme: Scheme, times: np.ndarray, nonlinear: bool):
+        self.stages, self.nonlinear = scheme.stages, nonlinear
         self.steps = np.diff(times)
         self.weights = np.zeros((self.stages + 1, self.stages + 1))
         self.weights[1:] = scheme.implicit
-        sizes = [float(f"{dt * scheme.diagonal:.12g}") for dt in self.steps]
-        self.alphas, which = np.unique(sizes, return_inverse=True)
-        self.which = which.astype(np.int64)
+        count = self.steps.size
+        stages = np.arange(count)[:, None] * self.stages + np.arange(self.stages + 1)
+        if nonlinear:
+            self.alphas = np.repeat(self.steps * scheme.diagonal, self.stages)
+            self.which = 1 + np.arange(self.alphas.size)
+            self.at, self.factors = stages, stages - 1
+        else:
+            sizes = [float(f"{dt * scheme.diagonal:.12g}") for dt in self.steps]
+            self.alphas, which = np.unique(sizes, return_inverse=True)
+            self.which = np.zeros(self.alphas.size, np.int64)
+            self.at = np.zeros_like(stages)
+            self.factors = np.tile(which[:, None], self.stages + 1)
         implicit = np.diagonal(self.weights) != 0
-        self.solves, self.solved = int(implicit.sum()) * self.steps.size, 0
+        self.solves, self.solved = int(implicit.sum()) * count, 0
 
 
 def line_steps(
     part: LinearPart, scheme: Scheme, times: np.ndarray, prefix: str, recipe: str
 ) -> LineSteps | None:
-    """Of an equation whose steps are all linear, with a matrix that stays as it is; None where it
-    is another, or no line (see linear/banded.py), and of few steps."""
+    """Of an equation that has one matrix at all times, or one at each stage that depends on its
+    state alone; None where it is another, or no line (see linear/banded.py), and of few steps."""
     equation, grid = part.equation, part.grid
-    linear = equation.operators and not equation.nonlinear and equation.columns
-    if not linear or equation.complex or scheme.diagonal == 0:
+    if equation.complex or scheme.diagonal == 0 or not equation.columns:
+        return None
+    nonlinear = bool(equation.nonlinear)
+    if nonlinear and not scheme.nonlinear_implicit:
+        return None
+    if any(t.timed or t.stateless for t in equation.nonlinear):
         return None
     if times.size - 1 < LEAST or not is_line(grid, prefix, recipe):
         return None
-    found = LineSteps(scheme, times)
+    found = LineSteps(scheme, times, nonlinear)
     size = grid.size * len(equation.species)
-    numbers = (3 * _band(equation) + 1) * found.alphas.size
+    numbers = (3 * _band(part) + 1) * found.alphas.size
     states = found.steps.size * found.stages
     return found if 8 * size * max(numbers, states) <= BYTES else None
 
 
-def _band(equation: Equation) -> int:
+def _offsets(part: LinearPart) -> dict[Block, tuple[Offset, ...]]:
+    """Of the entries at each (row, column) of species."""
+    blocks = terms_by_block(part)
+    return {block: joined(part.grid, terms) for block, terms in blocks.items()}
+
+
+def _band(part: LinearPart) -> int:
     """Diagonals on either side."""
-    offsets = [
-        o for op in equation.operators for (o,) in joined(equation.grid, op.terms)
-    ]
-    return len(equation.species) * (max(map(abs, offsets)) + 1) - 1
+    widest = max(abs(o) for offsets in _offsets(part).values() for (o,) in offsets)
+    return len(part.equation.species) * (widest + 1) - 1
 
 
 class LineSystem:
     """The matrices at one point of the parameters.
 
     Args:
-        points: the linear terms there, with the mass that `part` has now.
+        mass: M of the cells. bands: all A (see line_loops.py).
 
     Raises:
         SolverError: for a matrix that is singular.
     """
 
-    def __init__(self, part: LinearPart, points: Points, steps: LineSteps, prefix: str):
+    def __init__(
+        self, mass: np.ndarray, bands: np.ndarray, steps: LineSteps, prefix: str
+    ):
         self.steps, self.prefix = steps, prefix
-        self.count = len(part.equation.species)
-        self.mass = np.repeat(part.mass, self.count)
-        self.bands = _bands(part, points)
+        self.mass = np.repeat(mass, bands.shape[1] // mass.size)
+        self.bands = bands
         shape = steps.alphas.size, self.mass.size
-        band = self.bands.shape[1] // 2
+        band = bands.shape[2] // 2
         self._lu = np.empty((*shape, 3 * band + 1))
         self._pivots = np.empty(shape, np.int64)
         self._largest = np.empty(steps.alphas.size)
         from npde_opt.forward.line_loops import factor
 
-        given = self.bands, self.mass, steps.alphas
+        given = self.bands, self.mass, steps.alphas, steps.which
         if factor(*given, self._lu, self._pivots, self._largest) >= 0:
             raise SolverError(prefix, "the matrix of a line is singular", REMEDY)
 
@@ -122,7 +149,7 @@ class LineSystem:
         states[0] = start
         added = np.empty((0, self.mass.size)) if extra is None else extra
         found = np.zeros((rows, 3))
-        sizes = steps.which, steps.steps, steps.weights
+        sizes = steps.factors, steps.at, steps.steps, steps.weights
         forward(*self._system, *sizes, rates, place, added, states, found)
         self._check(found, "state")
         return states
@@ -144,7 +171,7 @@ class LineSystem:
         rows = steps.steps.size * steps.stages
         multipliers, found = np.empty((rows, size)), np.zeros((rows, 3))
         added = np.empty((0, 1, size)) if extra is None else extra
-        sizes = steps.which, steps.steps, steps.weights
+        sizes = steps.factors, steps.at, steps.steps, steps.weights
         first = backward(*self._system, *sizes, seen, added, multipliers, found)
         self._check(found, "adjoint")
         return first, multipliers
@@ -158,7 +185,7 @@ class LineSystem:
         steps = self.steps
         steps.solved += steps.solves
         left, sizes, values = found.T
-        rounding = ROUNDING * np.repeat(self._largest[steps.which], steps.stages)
+        rounding = ROUNDING * self._largest[steps.factors[:, 1:].ravel()]
         wrong = left > DIRECT * sizes + rounding * values
         if not wrong.any() and not measuring():
             return
@@ -169,22 +196,52 @@ class LineSystem:
             raise SolverError(self.prefix, said, REMEDY)
         implicit = np.diagonal(steps.weights)[1:] != 0
         for residual in relative[np.tile(implicit, steps.steps.size)].tolist():
-            note(kind, residual, 1)
+            note("newton" if steps.nonlinear else kind, residual, 1)
 
 
-def _bands(part: LinearPart, points: Points) -> np.ndarray:
-    """A by rows (see line_loops.py)."""
-    equation, grid = part.equation, part.grid
-    count, cells, band = len(equation.species), grid.size, _band(equation)
-    found = np.zeros((cells, count, 2 * band + 1))
+def linear_bands(part: LinearPart, points: Points) -> np.ndarray:
+    """Those of the linear terms, alone in their axis r."""
+    equation, grid, offsets = part.equation, part.grid, _offsets(part)
+    planes = {
+        (*block, o): np.zeros((1, grid.size))
+        for block, own in offsets.items()
+        for o in own
+    }
     for operator, at in zip(equation.operators, points, strict=True):
-        offsets = joined(grid, operator.terms)
-        planes = {o: np.zeros(grid.local_shape, order="F") for o in offsets}
+        own = joined(grid, operator.terms)
+        values = {o: np.zeros(grid.local_shape, order="F") for o in own}
         for point in at:
-            point.add_planes(planes)
+            point.add_planes(values)
         for row, column, factor in operator.pattern:
-            for (o,), values in planes.items():
-                inside = slice(max(0, -o), cells - max(0, o))
-                diagonal = o * count + column - row + band
-                found[inside, row, diagonal] += factor * values[inside]
-    return found.reshape(cells * count, 2 * band + 1)
+            for o in own:
+                planes[row, column, o] += factor * values[o]
+    return _in_bands(part, planes)
+
+
+def jacobian_bands(
+    part: LinearPart, points: Points, others: Sequence[TermAt], state: State
+) -> np.ndarray:
+    """Those of r_u of all terms, at states that are columns [c, r, i]."""
+    shape = part.grid.size, state.u.shape[1]
+    planes = {
+        (*block, o): np.zeros(shape).T
+        for block, own in _offsets(part).items()
+        for o in own
+    }
+    for other in others:
+        other.add_jacobian(state, planes)
+    return _in_bands(part, planes) + linear_bands(part, points)
+
+
+def _in_bands(
+    part: LinearPart, planes: Mapping[tuple[int, int, Offset], np.ndarray]
+) -> np.ndarray:
+    """[r, unknown, diagonal] from planes [r, i] by row and column of species, and offset."""
+    count, cells, band = len(part.equation.species), part.grid.size, _band(part)
+    times = len(next(iter(planes.values())))
+    found = np.zeros((times, cells, count, 2 * band + 1))
+    for (row, column, (o,)), values in planes.items():
+        inside = slice(max(0, -o), cells - max(0, o))
+        diagonal = o * count + column - row + band
+        found[:, inside, row, diagonal] += values[:, inside]
+    return found.reshape(times, cells * count, 2 * band + 1)

@@ -1,5 +1,5 @@
-"""u_0 ... u_N of a linear equation along a line, and the exact derivatives of functionals of them:
-those of chain.py, whose steps are done in one compiled call (line_system.py).
+"""u_0 ... u_N along a line, and the exact derivatives of functionals of them: those of chain.py,
+whose steps are done in one compiled call (line_system.py). Of a linear equation, so are the states.
 
 All stages of all steps are columns of one state, so that each contraction with the derivatives of a
 term is one call for many of them. With r = A u + f and nu_j = -dt sum_{i >= j} a_ij mu_i,
@@ -11,8 +11,9 @@ Sources that change in time are taken stage by stage.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -20,7 +21,9 @@ from npde_opt.aliases import Coefficients
 from npde_opt.forward.chain import Adjoint, AfterChange, Before, Counted, Visitors
 from npde_opt.forward.columns import CELLS
 from npde_opt.forward.groups import Group
-from npde_opt.forward.line_system import LineSystem
+from npde_opt.forward.layer import Stages
+from npde_opt.forward.line_system import LineSteps, LineSystem, jacobian_bands
+from npde_opt.forward.linear_part import LinearPart
 from npde_opt.forward.stepper import Stepper
 from npde_opt.observations import EVERY, When
 from npde_opt.stages import stage
@@ -36,30 +39,33 @@ class LineAdjoint(Adjoint):
     rows: np.ndarray
 
 
-class LineTrajectory:
-    """The trajectory of one experiment from u_0, with all states kept.
+class OnLine:
+    """A trajectory along a line, with all states kept: its derivatives.
 
     Args:
         stepper: of its steps, whose boundary values are constant and known.
-        counts: counts steps for all who share it.
+        u: u_0.
     """
 
-    def __init__(
-        self, stepper: Stepper, system: LineSystem, u: np.ndarray, counts: Counted
-    ):
-        self.stepper, self.system, self.counts = stepper, system, counts
-        self.grid, self.capacity = stepper.grid, stepper.capacity
+    rows: np.ndarray
+    """All stages [n s + i, unknown], the first of them u_0."""
+
+    def __init__(self, stepper: Stepper, u: np.ndarray):
+        self.stepper, self.grid, self.capacity = stepper, stepper.grid, stepper.capacity
         group, rows = stepper.groups[0], stepper.scheme.implicit
-        constant = [p for p in group.others if p.term.constant]
-        timed = [p for p in group.others if not p.term.constant]
-        self._constant = Group(rows, group.linear, constant)
+        timed = [p for p in group.others if p.term.stateless and not p.term.constant]
+        always = [p for p in group.others if p not in timed]
+        self._constant = Group(rows, group.linear, always)
         self._timed = Group(rows, None, timed) if timed else None
         self.outside = stepper.boundary.outside(stepper.times[0], stepper.times[0])
         self.first, self.recomputation = u, 1.0
+        self.count, self.size = len(u), u.size
         self.steps, self.stages = len(stepper), stepper.scheme.stages
-        with stage("forward"):
-            self.rows = system.forward(self._row(u), *self._rates(u))
-        counts.steps += self.steps
+
+    @property
+    def system(self) -> LineSystem:
+        """The matrices of its steps, or of their derivatives."""
+        raise NotImplementedError
 
     # Rows and fields.
 
@@ -69,12 +75,12 @@ class LineTrajectory:
 
     def _state(self, row: np.ndarray) -> np.ndarray:
         """The state [c, i] of a row, as a view."""
-        return row.reshape(-1, self.system.count).T
+        return row.reshape(-1, self.count).T
 
     def _columns(self, rows: np.ndarray) -> np.ndarray:
         """The states [c, t, i] of rows, as a view."""
         cells = self.grid.size
-        return rows.reshape(len(rows), cells, self.system.count).transpose(2, 0, 1)
+        return rows.reshape(len(rows), cells, self.count).transpose(2, 0, 1)
 
     def _as_rows(self, columns: np.ndarray) -> np.ndarray:
         count, times, cells = columns.shape
@@ -82,7 +88,7 @@ class LineTrajectory:
 
     def _chunks(self, count: int) -> Iterator[slice]:
         """Of so many rows, as many together as stay in the cache."""
-        most = max(CELLS // self.system.mass.size, 1)
+        most = max(CELLS // self.size, 1)
         for first in range(0, count, most):
             yield slice(first, min(first + most, count))
 
@@ -174,7 +180,7 @@ class LineTrajectory:
         change = self.capacity.push(dk) if self.capacity is not None else None
         if change is None:
             return None
-        return np.repeat(np.broadcast_to(change, self.grid.shape), self.system.count)
+        return np.repeat(np.broadcast_to(change, self.grid.shape), self.count)
 
     def _products(self, multipliers: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """-sum_i mu_i (U_i - U_0) of all steps [c, i]."""
@@ -222,7 +228,7 @@ class LineTrajectory:
         self, before: Before[When], extra: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """lambda_0 [c, i] and all mu."""
-        seen = np.zeros((self.steps + 1, self.system.mass.size))
+        seen = np.zeros((self.steps + 1, self.size))
         before(EVERY, self.columns, self._columns(seen))
         first, multipliers = self.system.backward(seen, extra)
         return self._state(first), multipliers
@@ -330,3 +336,60 @@ class LineTrajectory:
 
     def destroy(self) -> None:
         """Nothing of PETSc's, and nothing on disk."""
+
+
+class LineTrajectory(OnLine):
+    """Of a linear equation.
+
+    Args:
+        counts: counts steps for all who share it.
+    """
+
+    def __init__(
+        self, stepper: Stepper, system: LineSystem, u: np.ndarray, counts: Counted
+    ):
+        super().__init__(stepper, u)
+        self._system = system
+        with stage("forward"):
+            self.rows = system.forward(self._row(u), *self._rates(u))
+        counts.steps += self.steps
+
+    @property
+    def system(self) -> LineSystem:
+        return self._system
+
+
+class NonlinearLine(OnLine):
+    """Of an equation whose steps were found one by one.
+
+    Args:
+        stages: U_0 ... U_s of all steps.
+        part: the linear terms; they hold this point's mass when derivatives are asked for.
+    """
+
+    def __init__(
+        self,
+        stepper: Stepper,
+        stages: Iterable[Stages],
+        part: LinearPart,
+        steps: LineSteps,
+        prefix: str,
+    ):
+        states = list(stages)
+        super().__init__(stepper, states[0][0])
+        rows = [self._row(u) for found in states for u in found[1:]]
+        self.rows = np.array([self._row(self.first), *rows])
+        self._given = part, steps, prefix
+
+    @cached_property
+    def system(self) -> LineSystem:
+        """At all states; made when it is first asked for."""
+        part, steps, prefix = self._given
+        linear, others = self._constant.linear, self._constant.others
+        points = linear.points if linear is not None else []
+        reacting = [p for p in others if not p.term.stateless]
+        found = [
+            jacobian_bands(part, points, reacting, self._seen(self.rows[rows]))
+            for rows in self._chunks(len(self.rows))
+        ]
+        return LineSystem(part.mass, np.concatenate(found), steps, prefix)

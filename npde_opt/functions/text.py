@@ -236,6 +236,11 @@ class Expressions:
         """(a...) -> f_i,a row by row: outputs times arguments values."""
         return self._graph.function(self._names, self._rows(len(self.arguments)))
 
+    @functools.cached_property
+    def slopes(self) -> Callable[..., list[Numbers]]:
+        """(a...) -> f_i,a row by row, in the variables alone."""
+        return self._graph.function(self._names, self._rows(len(self._variables)))
+
     def _rows(self, count: int) -> list[int]:
         """f_i,a of the leading arguments, row by row."""
         slopes = self._slopes(self.outputs)[:count]

@@ -311,8 +311,12 @@ class NonlinearDiffusionAt(TermAt):
         result = state.zeros()
         for d in range(self.grid.dim):
             arguments, moves = self._arguments(state, d)
-            pull = self.flux.pull if out is None else self.flux.cotangents
-            parts = pull(*arguments, self._weighted(adjoint, d))
+            weights = self._weighted(adjoint, d)
+            parts: Sequence[Part]
+            if out is None:
+                parts = [weights * slope for slope in self.flux.slopes(*arguments)]
+            else:
+                parts = self.flux.cotangents(*arguments, weights)
             self._gather(parts, moves, np.shape(arguments[0]), d, result, out)
         return result
 
@@ -400,7 +404,7 @@ class NonlinearDiffusionAt(TermAt):
         """Adds r_u of the species in those of `blocks`."""
         for d in range(self.grid.dim):
             arguments, moves = self._arguments(state, d)
-            slopes = self.flux.jacobian(*arguments)
+            slopes = self.flux.slopes(*arguments)
             by_cell = self._by_cell(slopes, moves, np.shape(arguments[0]), d)
             for c, planes in blocks.items():
                 below, above = (self.term.areas[d] * part for part in by_cell[c])
