@@ -177,7 +177,7 @@ def test_a_figure_or_file_that_fails_costs_a_line_and_not_the_result(
 def test_a_signal_while_a_weight_is_chosen_ends_the_run(trials, tmp_path, number):
     case, out = trials.folder / "weight.toml", tmp_path / "out"
     run = subprocess.Popen(
-        command(1, case, out, "--grid", "64", "64"),
+        command(1, case, out, "--grid", "40", "40"),
         env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

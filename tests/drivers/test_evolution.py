@@ -90,7 +90,7 @@ def test_nested_iteration_comes_near_with_fewer_trajectories_on_the_finest_grid(
 
 
 @pytest.mark.parametrize(
-    ("ranks", "options"), [(3, []), (2, ["--experiment-groups", 2])]
+    ("ranks", "options"), [(1, []), (2, ["--experiment-groups", 2])]
 )
 def test_a_killed_run_goes_on_from_its_last_iteration(tmp_path, ranks, options):
     case = write(tmp_path, SHORT)

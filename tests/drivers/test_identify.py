@@ -142,7 +142,7 @@ def test_stopped_and_resumed_run_gives_the_same_objective_to_the_last_bit(
     # glibc maps each array
     monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "512")
     monkeypatch.setenv("MALLOC_MMAP_MAX_", "60000")
-    file = case(("[32, 32]", "[64, 64]"), ("1e-6", "1e-4"))
+    file = case(("[32, 32]", "[40, 40]"), ("1e-6", "1e-4"))
     whole = summary(
         identify(ranks, file, tmp_path / "whole", "--levels", 1, *options),
         tmp_path / "whole",
