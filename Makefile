@@ -38,7 +38,7 @@ serial: types
 
 parallel: serial
 	@for n in 2 3 4; do echo "== pytest, $$n ranks"; $(RUN) scripts/pytest-ranks $$n || exit 1; done
-	@echo "== pytest, 8 ranks"; $(RUN) scripts/pytest-ranks 8 tests/pseudoinverse/test_ranks.py
+	@echo "== pytest, 8 ranks"; $(RUN) scripts/pytest-ranks 8 tests/pseudoinverse/test_ranks.py tests/runs/test_local.py
 
 doctor: setup
 	@$(RUN) python -m npde_opt doctor

@@ -1,6 +1,10 @@
-"""Peak memory of one gradient, and whether memory grows over many.
+"""Peak memory of one gradient, and whether memory grows over many; with --case that of the rank
+with the most, over what imports take, after a case was read and after one gradient.
 
 mpirun -n 2 python benchmarks/memory.py [--size 4096] [--flat-size 512] [--gradients 50]
+mpirun -n 2 python benchmarks/memory.py --case meshes/brain.toml --grid 73 91 78
+
+Data of the case are not simulated: 0 is fitted, which takes the same memory.
 """
 
 from __future__ import annotations
@@ -8,11 +12,16 @@ from __future__ import annotations
 import gc
 from pathlib import Path
 
+import numpy as np
 from common import Row, comm, parser, report, seconds, smooth, synthetic
 from mpi4py import MPI
 from petsc4py import PETSc
 
-from npde_opt.io.results import peak_memory_mb
+from npde_opt.cases import load_case
+from npde_opt.ensemble import Ensemble
+from npde_opt.io.results import peak_memory_mb, peak_memory_mb_of_a_rank
+from npde_opt.misfits import LeastSquares
+from npde_opt.objective import Objective
 
 
 def resident_mb() -> float:
@@ -21,12 +30,55 @@ def resident_mb() -> float:
     return float(comm.allreduce(pages * 4096 / 1e6, op=MPI.SUM))
 
 
+def of_case(path: Path, cells: list[int] | None, data: Path | None) -> list[Row]:
+    """Of reading a case and of one gradient. Collective."""
+    rows: list[Row] = []
+    imports = peak_memory_mb_of_a_rank(comm)
+
+    def step(name: str, active: int, largest: int) -> None:
+        most = peak_memory_mb_of_a_rank(comm) - imports
+        rows.append(
+            {
+                "ranks": comm.size,
+                "what": name,
+                "MB of a rank over imports": most,
+                "active cells": active,
+                "of a rank": largest,
+            }
+        )
+
+    case = load_case(path, comm, cells=cells, data=data)
+    ensemble = Ensemble.split(comm, 1, case.experiment_count)
+    grid = case.grid(ensemble.space)
+    active = int(np.count_nonzero(grid.active))
+    sizes = grid.active_size, comm.allreduce(active, op=MPI.MAX)
+    on = case.on(grid)
+    forward = on.forward(range(case.experiment_count), case.times(), case.storage(grid))
+    m = on.start()
+    misfits = [
+        LeastSquares(np.zeros((w.order.size, w.columns)), 1.0, w, owned=True)
+        for w in forward.layouts
+    ]
+    objective = Objective(forward, misfits, {}, ensemble)
+    step("read", *sizes)
+    at = objective.linearize(m)
+    at.gradient()
+    step("one gradient", *sizes)
+    return rows
+
+
 def main() -> None:
     args = parser("memory", __doc__)
     args.add_argument("--size", type=int, default=4096)
     args.add_argument("--flat-size", type=int, default=512)
     args.add_argument("--gradients", type=int, default=50)
+    args.add_argument("--case", type=Path)
+    args.add_argument("--grid", type=int, nargs="+", metavar="N")
+    args.add_argument("--data", type=Path, metavar="DIR")
     given = args.parse_args()
+    if given.case is not None:
+        report("memory", of_case(given.case, given.grid, given.data), given.out)
+        return
     rows: list[Row] = []
 
     objective = synthetic(given.flat_size)

@@ -32,7 +32,7 @@ FLOORS = (
     ("grids", "ensemble"),
     ("reductions", "petsc_options", "capacity", "registry", "stages"),
     ("errors",),
-    ("agreement", "aliases", "compiling", "deadline", "lazily", "signals"),
+    ("agreement", "aliases", "compiling", "deadline", "draws", "lazily", "signals"),
     ("traffic",),
     ("",),
 )

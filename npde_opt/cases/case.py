@@ -50,6 +50,7 @@ class Case:
         cells: numbers of cells along the axes, in place of the case's own.
         data: the folder with its data.
         seed: of noise and random points.
+        comm: the ranks that read it together. Making a case is collective.
 
     Attributes:
         data: what is known of the experiments; None before `prepare`.
@@ -64,6 +65,7 @@ class Case:
         cells: Sequence[int] | None,
         data: Path | None,
         seed: int,
+        comm: MPI.Intracomm,
     ):
         self.table, self.path, self.seed = table, path, seed
         self.name = path.stem
@@ -76,7 +78,7 @@ class Case:
             table.case.length_unit,
             "" if table.validation is None else table.validation.replicate,
         )
-        self.domain = Domain(table, sources, cells)
+        self.domain = Domain(table, sources, cells, comm)
         self.sources = self.domain.sources
         if simulated(table.observation):
             self.domain.data_edges()

@@ -16,12 +16,13 @@ from npde_opt.capacity import fits
 from npde_opt.cases.fields import evaluate_part
 from npde_opt.cases.grid_tables import BoundaryKind, Growing
 from npde_opt.cases.outside import REFUSE, OwnCells, Settled, settled
-from npde_opt.cases.parts import Part, even
+from npde_opt.cases.parts import Part
 from npde_opt.cases.resampling import Resampling
 from npde_opt.cases.sections import CaseFile
 from npde_opt.cases.sources import Sources
 from npde_opt.errors import InputError, collective
 from npde_opt.grids import AXES, Boundary, Grid, check_indices
+from npde_opt.grids.cuts import even
 from npde_opt.grids.pockets import largest_pocket
 from npde_opt.grids.scattered import Mask
 
@@ -35,15 +36,21 @@ class Domain:
     Args:
         table: the case.
         cells: replaces the case's own numbers of cells along the axes.
+        comm: the ranks that read the case together: each has a part of the masks that places are
+            looked up in.
 
     Attributes:
         notes: lines on places that were moved or dropped, and on what is not seen.
     """
 
     def __init__(
-        self, table: CaseFile, sources: Sources, cells: Sequence[int] | None = None
+        self,
+        table: CaseFile,
+        sources: Sources,
+        cells: Sequence[int] | None = None,
+        comm: MPI.Intracomm = MPI.COMM_SELF,
     ):
-        self.table, self.sources = table, sources
+        self.table, self.sources, self.comm = table, sources, comm
         self.edges = self._edges(cells)
         homes = (
             (self.edges, self._edges(None))
@@ -137,6 +144,7 @@ class Domain:
         self, kind: str, at: np.ndarray, names: str | Sequence[str], what: str
     ) -> Settled:
         """Places (n, dim) of a kind ('points', 'electrodes', 'wells') as `grid.outside` wants them.
+        Collective.
 
         What became of them is kept in `notes`.
         """
@@ -151,8 +159,8 @@ class Domain:
 
     @cached_property
     def cells(self) -> OwnCells:
-        """Of the case's own grid."""
-        mask = self.active(self.edges, MPI.COMM_SELF)
+        """Of the case's own grid. Collective at first."""
+        mask = self.active(self.edges, self.comm)
         return OwnCells(tuple(self.edges), mask, tuple(self.periodic))
 
     def grid(self, comm: MPI.Intracomm, edges: list[np.ndarray] | None = None) -> Grid:

@@ -5,20 +5,21 @@ from __future__ import annotations
 from functools import cached_property
 
 import numpy as np
-from mpi4py import MPI
 
 from npde_opt.cases.domain import Domain
 from npde_opt.cases.experiment_tables import ElectrodesSection
-from npde_opt.cases.outline import outline, ring_levels
+from npde_opt.cases.outline import cells_of, outline, ring_levels
 from npde_opt.cases.outside import Settled
 from npde_opt.cases.patches import Patch, patch
 from npde_opt.cases.points import check_pairs, points_of
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid
+from npde_opt.grids.cuts import even
+from npde_opt.grids.scattered import Mask
 
 
 class Electrodes:
-    """Those of a section [electrodes].
+    """Those of a section [electrodes]. Making them is collective over the domain's ranks.
 
     Raises:
         InputError: for rings where there is no outline, and pairs of electrodes that are not there.
@@ -62,16 +63,18 @@ class Electrodes:
     def _rings(self) -> np.ndarray:
         e = self.section
         assert e.count is not None
-        edges = self.domain.sources.edges or self.domain.edges
-        found = self.domain.active(edges, MPI.COMM_SELF)
-        mask = (
-            np.ones([x.size - 1 for x in edges], bool) if found is None else found.owned
-        )
+        edges, comm = self.domain.sources.edges or self.domain.edges, self.domain.comm
+        mask = self.domain.active(edges, comm)
+        if mask is None:
+            layout = even([x.size - 1 for x in edges], comm)
+            every = np.ones(layout.local_shape, bool, order="F")
+            mask = Mask(comm, layout, every).counted()
         if self.domain.dim == 2:
-            return outline(mask, edges, e.count, e.radius)
+            return outline(cells_of(mask), edges, e.count, e.radius, comm)
         rings = []
         for level in ring_levels(mask, e.rings):
-            ring = outline(mask[:, :, level], edges, e.count, e.radius)
+            plane = cells_of(mask, level)
+            ring = outline(plane, edges, e.count, e.radius, comm)
             height = (edges[2][level] + edges[2][level + 1]) / 2
             rings.append(np.column_stack([ring, np.full(len(ring), height)]))
         return np.concatenate(rings)

@@ -65,7 +65,7 @@ def load_case(
             raise InputError("--memory", memory, "a case with a [time] section")
         if memory and table.time is not None:
             table.time.memory = memory
-        return Case(table, file, cells, Path(data) if data else None, seed)
+        return Case(table, file, cells, Path(data) if data else None, seed, comm)
 
 
 def raw_case(file: Path, variables: Mapping[str, str]) -> Record:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
-from mpi4py import MPI
 
 from npde_opt.capacity import fits
 from npde_opt.cases.domain import Domain
@@ -103,7 +102,7 @@ class Observed:
         """Points (count, dim) drawn uniformly over where all grids that see them are active.
 
         These are the case's own and the one that data are simulated on: coarser ones of nested
-        iteration are active wherever the case's own is.
+        iteration are active wherever the case's own is. Collective over the domain's ranks.
         """
         field = f"{self.where}.random"
         fits(field, count, POINT_BYTES, "points")
@@ -111,9 +110,9 @@ class Observed:
         if self.section.data is None:
             grids.append(self.domain.data_edges())
         masks = [
-            (edges, mask.owned)
+            (edges, mask)
             for edges in grids
-            if (mask := self.domain.active(edges, MPI.COMM_SELF)) is not None
+            if (mask := self.domain.active(edges, self.domain.comm)) is not None
         ]
         rng = np.random.default_rng([self.seed, 1])
         return random_points(rng, count, self.domain.edges, masks, field)

@@ -14,8 +14,6 @@ import numpy as np
 from mpi4py import MPI
 
 from npde_opt.grids import Grid
-from npde_opt.grids.cuts import arrangements
-from npde_opt.grids.layout import Layout
 
 Edges = list[np.ndarray]
 Box = tuple[slice, ...]
@@ -64,19 +62,3 @@ class Part:
     def empty(self) -> bool:
         """Whether this rank has no cell."""
         return 0 in self.shape
-
-
-def even(shape: Sequence[int], comm: MPI.Intracomm) -> Layout:
-    """Boxes of about equal numbers of cells, those of ranks beyond the number of cells empty."""
-    ranks = comm.size
-    while not (found := arrangements(shape, ranks)):
-        ranks -= 1
-    counts = []
-    for n, parts in zip(shape, found[0], strict=True):
-        share, more = divmod(n, parts)
-        counts.append(tuple(share + (p < more) for p in range(parts)))
-    if ranks < comm.size:
-        # The last ranks are beyond the end of the last axis.
-        beyond = -(-comm.size // (ranks // len(counts[-1]))) - len(counts[-1])
-        counts[-1] = (*counts[-1], *[0] * beyond)
-    return Layout(tuple(counts), comm.rank)

@@ -9,10 +9,11 @@ from npde_opt import reductions
 from npde_opt.aliases import Plain
 from npde_opt.cases.domain import Domain
 from npde_opt.cases.fields import evaluate_part, labels
-from npde_opt.cases.parts import Part, even
+from npde_opt.cases.parts import Part
 from npde_opt.cases.placing import cells
 from npde_opt.cases.sought_tables import UnknownSection
 from npde_opt.grids import Grid, sums_by_number
+from npde_opt.grids.cuts import even
 from npde_opt.parameters import ParameterSpace
 
 

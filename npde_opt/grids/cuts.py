@@ -14,8 +14,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from mpi4py import MPI
 
 from npde_opt import reductions
+from npde_opt.grids.layout import Layout
 from npde_opt.grids.scattered import Mask
 
 SHARE = 1.15
@@ -71,6 +73,22 @@ def arrangements(shape: Sequence[int], ranks: int) -> list[tuple[int, ...]]:
         if all(k <= n for k, n in zip(p, shape, strict=True))
     ]
     return sorted(found, key=lambda p: (_surface(shape, p), p))
+
+
+def even(shape: Sequence[int], comm: MPI.Intracomm) -> Layout:
+    """Boxes of about equal numbers of cells, those of ranks beyond the number of cells empty."""
+    ranks = comm.size
+    while not (found := arrangements(shape, ranks)):
+        ranks -= 1
+    counts = []
+    for n, parts in zip(shape, found[0], strict=True):
+        share, more = divmod(n, parts)
+        counts.append(tuple(share + (p < more) for p in range(parts)))
+    if ranks < comm.size:
+        # The last ranks are beyond the end of the last axis.
+        beyond = -(-comm.size // (ranks // len(counts[-1]))) - len(counts[-1])
+        counts[-1] = (*counts[-1], *[0] * beyond)
+    return Layout(tuple(counts), comm.rank)
 
 
 def _products(number: int, factors: int) -> Iterator[tuple[int, ...]]:

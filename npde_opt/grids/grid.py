@@ -18,6 +18,7 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from npde_opt import reductions
+from npde_opt.draws import normal_box
 from npde_opt.errors import InputError
 from npde_opt.grids.boundary import Boundary, boundaries_of
 from npde_opt.grids.cuts import balanced
@@ -28,8 +29,6 @@ from npde_opt.petsc_options import from_options
 
 Made = TypeVar("Made")
 
-DRAWN = 1 << 20
-"""Random numbers that a rank holds at once, those of others too."""
 SMALL = 1 << 16
 """Cells a rank of grids that keep a Vec."""
 
@@ -428,19 +427,10 @@ class Grid:
         )
 
     def standard_normal(self, seed: int) -> PETSc.Vec:
-        """Independent standard normal values, drawn in natural order: the same on any number of
-        ranks."""
-        rng, vec = np.random.default_rng(seed), self.create_scalar()
-        owned = self.view(vec)
-        slab, own = self.shape[:-1], self.local_slice[-1]
-        at_once = max(1, DRAWN // max(int(np.prod(slab)), 1))
-        for first in range(0, own.stop, at_once):
-            last = min(first + at_once, self.shape[-1])
-            values = np.asarray(rng.standard_normal((last - first, *slab[::-1]))).T
-            low, high = max(first, own.start), min(last, own.stop)
-            if low < high:
-                inside = (*self.local_slice[:-1], slice(low - first, high - first))
-                owned[..., low - own.start : high - own.start] = values[inside]
+        """Independent standard normal values, the same on any number of ranks; each draws those of
+        its box (see draws.py)."""
+        vec = self.create_scalar()
+        self.view(vec)[...] = normal_box(seed, self.shape, self.local_slice)
         return vec
 
     def with_(self, **changes: object) -> Grid:

@@ -15,6 +15,7 @@ import numpy as np
 from mpi4py import MPI
 
 from npde_opt import reductions
+from npde_opt.draws import normal_numbers
 from npde_opt.errors import InputError, collective
 
 ALL = slice(None)
@@ -57,9 +58,11 @@ class DataLayout:
         return DataBlock(self, own)
 
     def noise(self, seed: int | Sequence[int]) -> DataBlock:
-        """Standard normal values, the same on any number of ranks."""
-        values = np.random.default_rng(seed).standard_normal((self.size, self.columns))
-        return self.block(values)
+        """Standard normal values, the same on any number of ranks, of which each draws its own."""
+        found, own = self.zeros(), [seed] if isinstance(seed, int) else list(seed)
+        for column in range(self.columns):
+            found.values[:, column] = normal_numbers([*own, column], self.order)
+        return found
 
     def array(self, values: np.ndarray, field: str = "data") -> np.ndarray:
         """Values of all outputs as an array (outputs, columns).

@@ -1,24 +1,24 @@
-"""Random numbers that are the same on any number of ranks: each draws all and keeps its own."""
+"""Random numbers of parameters, the same on any number of ranks."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from npde_opt.draws import normal_numbers
 from npde_opt.grids import Grid
 
-AT_ONCE = 1_000_000
-"""Numbers that are drawn together: more are never on a rank."""
+ONE_STREAM = 1_000_000
+"""Numbers up to which every rank draws all of them and keeps its own."""
 WAVES = 4
 """Cosines an axis of a smooth random function; the shortest has a wave in two thirds of the box."""
 
 
 def normal(seed: int, count: int, first: int, last: int) -> np.ndarray:
-    """Numbers [first, last) of `count` independent standard normal ones."""
-    rng, parts = np.random.default_rng([seed, count]), []
-    for start in range(0, last, AT_ONCE):
-        drawn = rng.standard_normal(min(AT_ONCE, count - start))
-        parts.append(drawn[max(first - start, 0) : max(last - start, 0)])
-    return np.concatenate(parts) if parts else np.empty(0)
+    """Numbers [first, last) of `count` independent standard normal ones: of one stream where all
+    are few, else each rank draws its own (see npde_opt/draws.py)."""
+    if count > ONE_STREAM:
+        return normal_numbers([seed, count], np.arange(first, last))
+    return np.random.default_rng([seed, count]).standard_normal(last)[first:]
 
 
 def child(seed: int, number: int) -> int:

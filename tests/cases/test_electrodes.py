@@ -5,8 +5,11 @@ import pytest
 from fits import case_of
 from mpi4py import MPI
 
+from npde_opt.cases.outline import cells_of, outline, ring_levels
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError
+from npde_opt.grids.cuts import even
+from npde_opt.grids.scattered import Mask
 from npde_opt.runs.marked import marks_of
 
 COMM = MPI.COMM_WORLD
@@ -173,3 +176,22 @@ def test_differences_of_electrodes_in_one_cell_are_told(tmp_path):
         "observation[0].differences: 1 of 2 see the same cells twice on this grid and do not "
         "count: [1, 2]"
     )
+
+
+# ---- rings ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parallel([1, 2, 3])
+def test_rings_are_the_same_where_each_rank_has_a_part_of_the_mask():
+    shape = (21, 17, 9)
+    edges = [np.linspace(0, 1, n + 1) ** 1.1 for n in shape]
+    x = np.meshgrid(*[(np.arange(n) + 0.5) / n for n in shape], indexing="ij")
+    whole = (x[0] - 0.5) ** 2 + (x[1] - 0.5) ** 2 + 0.3 * (x[2] - 0.6) ** 2 < 0.12
+    layout = even(shape, COMM)
+    mask = Mask(COMM, layout, np.asfortranarray(whole[layout.box])).counted()
+    alone = Mask.alone(whole)
+    levels = ring_levels(mask, 3)
+    assert levels == ring_levels(alone, 3)
+    for level in levels:
+        found = outline(cells_of(mask, level), edges, 7, 0.01, COMM)
+        assert (found == outline(cells_of(alone, level), edges, 7, 0.01)).all()

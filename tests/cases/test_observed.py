@@ -270,7 +270,7 @@ def rim(text, folder):
         [np.column_stack([x[i], y[j]]) + c * widths for c in corners]
     )
     data = domain.data_edges()
-    mask = domain.active(data, MPI.COMM_SELF).owned
+    mask = domain.active(data, MPI.COMM_SELF)
     return points.tolist(), int((~active([(data, mask)], points)).sum())
 
 

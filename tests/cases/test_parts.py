@@ -11,10 +11,11 @@ import scipy.io
 from mpi4py import MPI
 
 from npde_opt.cases.fields import evaluate, evaluate_part, labels
-from npde_opt.cases.parts import Part, even
+from npde_opt.cases.parts import Part
 from npde_opt.cases.sources import Sources
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid
+from npde_opt.grids.cuts import even
 from npde_opt.io import archives, grdecl_numbers
 from npde_opt.io import stored as stored_arrays
 from npde_opt.io.fields import open_stored, read_gridded

@@ -9,6 +9,7 @@ from npde_opt.cases.random_points import active, random_points
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid
 from npde_opt.grids.locate import located
+from npde_opt.grids.scattered import Mask
 from npde_opt.observations import ball_mean, box_mean, from_functionals, side_mean
 from npde_opt.operators import interpolation
 from npde_opt.terms.absorbing import absorbing_rate
@@ -252,6 +253,7 @@ def test_nearest_goes_round_a_periodic_axis():
 
 def test_random_points_are_those_of_one_after_the_other():
     mask = np.random.default_rng(3).random((9, 7)) > 0.6
+    mask = Mask.alone(mask)
     edges = [np.linspace(0, 2, 10), np.linspace(-1, 1, 8)]
     rng, expected = np.random.default_rng(5), []
     while len(expected) < 200:
@@ -271,29 +273,30 @@ def test_random_points_where_few_cells_are_active():
     half = np.zeros((200, 200, 20), bool)
     half[8, 150, 10] = True
     coarse = [e[::2] for e in edges]
-    both = [(edges, mask), (coarse, half)]
+    both = [(edges, Mask.alone(mask)), (coarse, Mask.alone(half))]
     found = random_points(np.random.default_rng(0), 3000, edges, both, "random")
     assert active(both, found).all() and len(found) == 3000
     assert ((found * mask.shape) % 1).mean(axis=0) == pytest.approx([0.5] * 3, abs=0.03)
     half[8, 150, 10] = False
+    both[1] = coarse, Mask.alone(half)
     with pytest.raises(InputError, match="random"):
         random_points(np.random.default_rng(0), 3, edges, both, "random")
 
 
 def test_electrodes_lie_on_the_outline_or_are_refused():
     plane, edges = np.ones((16, 16), bool), [np.linspace(0, 1, 17)] * 2
-    points = outline(plane, edges, 16, 0.0)
+    points = outline(np.nonzero(plane), edges, 16, 0.0)
     assert len(np.unique(points.round(9), axis=0)) == 16
     assert np.abs(points - 0.5).max(axis=1) == pytest.approx(15 / 32)
     for count, radius in ((257, 0.0), (200, 0.0), (4, 3.0)):
         with pytest.raises(InputError, match="electrodes.count"):
-            outline(plane, edges, count, radius)
+            outline(np.nonzero(plane), edges, count, radius)
     crescent = plane.copy()
     crescent[6:, 4:12] = False
     with pytest.raises(InputError, match="electrodes.count"):
-        outline(crescent, edges, 8, 0.0)
+        outline(np.nonzero(crescent), edges, 8, 0.0)
     with pytest.raises(InputError, match="electrodes.rings"):
-        ring_levels(np.ones((2, 2, 3), bool), 4)
+        ring_levels(Mask.alone(np.ones((2, 2, 3), bool)), 4)
 
 
 @pytest.mark.parallel([1, 2])

@@ -1,0 +1,120 @@
+"""No rank holds an array of global size: what a run under a mask holds on 8 ranks."""
+
+import sys
+import time
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+from held_arrays import Held
+from mpi4py import MPI
+
+from npde_opt.grids import Grid
+from npde_opt.io import vectors
+from npde_opt.operators import stencils
+from npde_opt.runs.options import PARSERS, read_options
+from npde_opt.runs.run import Run, open_case
+
+WORLD = MPI.COMM_WORLD
+SHAPE = (128, 112)
+SHARES = 6.5
+"""Numbers that a rank may hold together, in even shares of the cells: five a cell, as many as a row
+of a stencil has, in a box that under a mask has up to 1.3 shares. All cells are 8 shares."""
+AROUND = 1
+"""Beside it, in numbers a cell of the outline of all cells."""
+
+WATCHED = (0, 3, 6)
+"""Ranks that look at what they hold: the first gathers and writes, all others do the same, and to
+look takes time."""
+
+CASE = """
+[grid]
+shape = [128, 112]
+extent = [1.2, 1.05]
+active = { expression = "((x-0.6)/0.6)**2 + ((y-0.52)/0.52)**2 < 0.95" }
+keep = "largest"
+outside = "snap"
+[equation]
+terms = [{ diffusion = "D" }, { ground = [0.6, 0.5], radius = 0.1, conductance = 5.0 }]
+[[unknown]]
+name = "D"
+initial = 1.0
+truth = { expression = "exp(sin(6*x)*y)" }
+[electrodes]
+count = 8
+radius = 0.05
+current = 1.0
+pattern = [[0, 4]]
+[[observation]]
+electrodes = true
+[[observation]]
+random = 30
+[[observation]]
+points = [[0.0, 0.0], [0.3, 0.5]]
+[[regularization]]
+weight = 1.0
+[simulation]
+refine = 1
+[optimizer]
+method = "lbfgs"
+levels = 1
+max_iterations = 1
+"""
+
+
+def run(folder, *more, ends=True):
+    """One run of the driver's steps, which stops before its report unless it `ends`."""
+    before = sys.argv
+    sys.argv = ["identify", "--case", str(folder / "case.toml")]
+    sys.argv += ["--out", str(folder / "out"), *more]
+    try:
+        options = read_options(PARSERS["identification"](""))
+    finally:
+        sys.argv = before
+    case, ensemble = open_case(options, WORLD)
+    with Run(options, case, ensemble, WORLD, time.monotonic()) as one:
+        if one.goes_on():
+            one.prepare()
+            found = one.identify()
+            if ends:
+                one.report(found)
+
+
+def most():
+    share = SHAPE[0] * SHAPE[1] / WORLD.size
+    return int(SHARES * share + AROUND * 2 * sum(SHAPE))
+
+
+@pytest.mark.parallel(8)
+def test_no_rank_holds_what_grows_with_the_whole_grid(tmp_path, monkeypatch):
+    # What a rank may have of any grid is made smaller than this one.
+    monkeypatch.setattr(vectors, "SLAB", 2000)
+    monkeypatch.setattr(stencils, "CHUNK", 1000)
+    folder = WORLD.bcast(tmp_path, root=0)
+    if WORLD.rank == 0:
+        (folder / "case.toml").write_text(CASE)
+    WORLD.Barrier()
+    held = Held(most())
+    watches = WORLD.rank in WATCHED
+    with held.watching() if watches else nullcontext():
+        run(folder, ends=False)
+    with held.watching() if watches else nullcontext():
+        run(folder, "--resume")
+    if watches:
+        held.look_at_what_is_kept()
+    told = WORLD.allgather(held.found)
+    every = sorted({f"{where} ({n:,})" for found in told for where, n in found.items()})
+    assert not every, f"more than {held.most:,} numbers:\n" + "\n".join(every)
+
+
+@pytest.mark.parallel(8)
+def test_a_mask_of_all_cells_is_found():
+    held, grid = Held(most()), Grid(SHAPE)
+    whole, own = np.ones(SHAPE, bool), np.ones(grid.local_shape)
+    with held.watching():
+        grid.own("field", own)
+    assert not held.found
+    with held.watching():
+        grid.own("field", whole)
+    assert set(held.found.values()) == {whole.size}
+    assert any(place.startswith("grids/grid.py, Grid.own") for place in held.found)
