@@ -77,7 +77,7 @@ def outline(
     found = []
     for number, target in zip(chosen, targets, strict=True):
         x = plane.offsets(number)
-        r = np.hypot(*x)
+        r = float(np.hypot(x[0], x[1]))
         if number < 0 or not r > 0.5 * radius:
             raise InputError(
                 COUNT,

@@ -192,9 +192,9 @@ class Coarse:
         filled = float(np.count_nonzero(self.volume.owned))
         cores = [[range(n)] for n in self.shape]
         if reductions.total(self.comm, filled) > EXACT:
-            core = max(int(WINDOW_CELLS ** (1 / len(self.shape)) / 2), 1)
+            side = max(int(WINDOW_CELLS ** (1 / len(self.shape)) / 2), 1)
             cores = [
-                [range(i, min(i + core, n)) for i in range(0, n, core)]
+                [range(i, min(i + side, n)) for i in range(0, n, side)]
                 for n in self.shape
             ]
         # Of every axis, the windows that reach into the cells that are asked for.
