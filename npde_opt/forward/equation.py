@@ -18,7 +18,8 @@ from typing import cast
 
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid
-from npde_opt.operators.stencils import Offset, stencil_offsets
+from npde_opt.operators.patterns import Offset
+from npde_opt.operators.stencils import stencil_offsets
 from npde_opt.terms.capacity import Capacity
 from npde_opt.terms.interface import LinearTerm, Reader, Term
 

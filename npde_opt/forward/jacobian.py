@@ -28,7 +28,8 @@ from npde_opt.linear.guess import Corrector, solve_step, step_solver
 from npde_opt.linear.measured import take
 from npde_opt.linear.recipes import LinearSolver, chosen_recipe
 from npde_opt.linear.residual import ROUNDING
-from npde_opt.operators.stencils import Offset, StencilMatrix
+from npde_opt.operators.patterns import Offset
+from npde_opt.operators.stencils import StencilMatrix
 from npde_opt.petsc_options import from_options
 from npde_opt.terms.interface import Term, TermAt
 from npde_opt.terms.state import State
@@ -281,9 +282,7 @@ class Jacobian:
         if self._factors is not None:
             largest = self._factors.factors.largest
         else:
-            largest = max(
-                m.mat.norm(PETSc.NormType.NORM_INFINITY) for m in self.matrices
-            )
+            largest = max(m.largest_row() for m in self.matrices)
         squares = reductions.total(self.grid.comm, float(np.vdot(u, u)))
         return float(ROUNDING * largest * np.sqrt(squares))
 
@@ -379,9 +378,7 @@ class Coupled:
         if isinstance(block, np.ndarray):
             return self.grid.pack(block) * x
         self._u.setArray(x)
-        (block.mat.multTranspose if self.transposed else block.mat.mult)(
-            self._u, self._v
-        )
+        block.product(self._u, self._v, self.transposed)
         return np.array(self._v.getArray(readonly=True))
 
     def apply(self, pc: PETSc.PC, x: PETSc.Vec, y: PETSc.Vec) -> None:

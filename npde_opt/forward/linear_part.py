@@ -143,11 +143,7 @@ class LinearPart:
                 self._blocks[k] = BlockProduct(self.matrices[k])
             return self._blocks[k](x, transposed)
         self.grid.put(x, self._x)
-        mat = self.matrices[k].mat
-        if transposed:
-            mat.multTranspose(self._x, self._y)
-        else:
-            mat.mult(self._x, self._y)
+        self.matrices[k].product(self._x, self._y, transposed)
         return self.grid.take(self._y)
 
     def stiffness(self, species: int | None = None, own: bool = False) -> float:

@@ -179,7 +179,7 @@ class LinearSystem:
         self.counters.krylov_iterations += iterations
         take(
             "adjoint" if adjoint else "state",
-            self.matrix.mat,
+            self.matrix.operator,
             self._rhs,
             self._x,
             iterations,

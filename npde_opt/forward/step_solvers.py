@@ -22,7 +22,8 @@ from npde_opt.linear.guess import STEPS_CHECKED, Corrector, solve_step, step_sol
 from npde_opt.linear.presb import Presb
 from npde_opt.linear.recipes import LinearSolver, chosen_recipe
 from npde_opt.operators.blocks import pack, unpack
-from npde_opt.operators.stencils import Csr, StencilMatrix, combine
+from npde_opt.operators.patterns import Csr
+from npde_opt.operators.stencils import StencilMatrix, combine
 
 KEPT, MOST, SMALL = 24, 200, 500_000
 """Solvers that are kept: so many, or as have SMALL cells a rank together, at most MOST."""

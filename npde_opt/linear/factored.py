@@ -17,7 +17,7 @@ from petsc4py import PETSc
 from npde_opt.errors import SolverError
 from npde_opt.linear.measured import measuring, note
 from npde_opt.linear.residual import DIRECT, ROUNDING
-from npde_opt.operators.stencils import Csr
+from npde_opt.operators.patterns import Csr
 
 MOST = {1: 4096, 2: 4096, 3: 1024}
 """Unknowns of a system that is factored, by the grid's axes: fill grows with them."""

@@ -25,9 +25,9 @@ from npde_opt.grids.numbering import Numbering
 from npde_opt.grids.scattered import Mask
 from npde_opt.linear.halving import Halving
 from npde_opt.operators import from_rows
+from npde_opt.operators.patterns import Pattern
 from npde_opt.operators.stencils import (
     OffsetMatrix,
-    Pattern,
     StencilMatrix,
     stencil_offsets,
 )

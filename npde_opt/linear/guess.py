@@ -133,5 +133,6 @@ def solve_step(
             solver.ksp, b, x, run, moves, transposed and not solver.symmetric
         )
     iterations = solver.iterations - before
-    take(kind, solver.matrix.mat, b, x, iterations, transposed and not solver.symmetric)
+    backwards = transposed and not solver.symmetric
+    take(kind, solver.matrix.operator, b, x, iterations, backwards)
     return iterations

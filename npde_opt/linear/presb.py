@@ -53,7 +53,7 @@ class Presb:
         rtol: float = 1e-8,
     ):
         self.grid, self.mass, self._parts, self.prefix = grid, mass, (A, B), prefix
-        self.A, self.B = A.mat, B.mat if B is not None else None
+        self.A, self.B = A, B
         self.alpha, self.beta = alphas
         self.solves = self.iterations = 0
         offsets = dict.fromkeys((*A.offsets, *(B.offsets if B is not None else ())))
@@ -102,7 +102,7 @@ class Presb:
             return
         row, ones, shift = self._work[:3]
         ones.set(1.0)
-        self.A.mult(ones, row)
+        self.A.product(ones, row)
         shift.setArray(2 * self.alpha * np.maximum(0.0, -row.getArray(readonly=True)))
         self._shift = np.array(shift.getArray(readonly=True))
         shift.axpy(1.0, self.mass)
@@ -118,7 +118,7 @@ class Presb:
         A, B = self._parts
         mass = self.grid.take(self.mass)
         combine(self._sum, [(self.beta, B)] if B is not None else [], mass)
-        up, down = self.A.copy(), self.A.copy()
+        up, down = self.A.mat.copy(), self.A.mat.copy()
         up.scale(-self.alpha)
         down.scale(self.alpha)
         nest = PETSc.Mat().createNest(
@@ -149,7 +149,7 @@ class Presb:
         x.copy(change)
         rho = half / middle
         for _ in range(CYCLES - 1):
-            self._sum.mat.mult(x, residual)
+            self._sum.product(x, residual)
             residual.aypx(-1.0, b)
             pc.apply(residual, cycle)
             after = 1 / (2 * middle / half - rho)
@@ -173,7 +173,7 @@ class Presb:
             half.setArray(values)
             product = self._W(half)
             own[...] = product if sign > 0 else own + product
-            self.A.mult(half, self._work[1])
+            self.A.product(half, self._work[1])
             product = sign * self.alpha * self._work[1].getArray(readonly=True)
             other[...] = product if sign > 0 else other + product
 
@@ -185,7 +185,7 @@ class Presb:
     def _W(self, x: PETSc.Vec) -> np.ndarray:
         out: np.ndarray = self.mass.getArray(readonly=True) * x.getArray(readonly=True)
         if self.B is not None:
-            self.B.mult(x, self._work[2])
+            self.B.product(x, self._work[2])
             out += self.beta * self._work[2].getArray(readonly=True)
         return out
 
@@ -195,7 +195,7 @@ class Presb:
         rhs, h, product, y = self._work[0], self._work[3], self._work[1], self._work[4]
         rhs.setArray(f + g)
         self._cycles(rhs, h)
-        self.A.mult(h, product)
+        self.A.product(h, product)
         rhs.setArray(
             g
             - self.alpha * product.getArray(readonly=True)

@@ -224,7 +224,8 @@ class LinearSolver:
         self.recipe = recipe
         self.ksp = PETSc.KSP().create(self.grid.comm)
         self.ksp.setOptionsPrefix(self.prefix)
-        self.ksp.setOperators(self.matrix.mat)
+        light = self.recipe == "planes" and not self._asked("pc_", "mg_")
+        self.ksp.setOperators(self.matrix.operator if light else self.matrix.mat)
         self.ksp.setTolerances(rtol=self._rtol, atol=1e-300, max_it=500)
         self._ranks, self._configured = self.grid.comm.size, False
         every = max(self._checked, FACTORS_CHECKED if self.direct else 1)
@@ -374,7 +375,7 @@ class LinearSolver:
         if self.recipe == "geometric":
             assert self.hierarchy is not None
             self.hierarchy.update(self.matrix)
-        planes = self.matrix.planes() if self.recipe == "planes" else {}
+        planes = self.matrix.kept_planes() if self.recipe == "planes" else {}
         self.matrix.freeze()
         self._residual.restart()
         if self._configured:

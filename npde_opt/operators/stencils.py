@@ -7,155 +7,16 @@ active face neighbours; others have those of any offsets, from a pattern made on
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-from mpi4py import MPI
 from petsc4py import PETSc
 
-from npde_opt import reductions
 from npde_opt.grids import Grid
 from npde_opt.grids.numbering import Numbering
+from npde_opt.operators.halves import Half, Planes, Shell
+from npde_opt.operators.patterns import CHUNK, Csr, Offset, Pattern
 from npde_opt.petsc_options import from_options
-
-Offset = tuple[int, ...]
-Planes = dict[Offset, np.ndarray]
-"""Owned values [k, j, i] (x last) by offset."""
-Csr = tuple[np.ndarray, np.ndarray, np.ndarray]
-CHUNK = 1 << 15
-
-
-class Pattern:
-    """Where an `OffsetMatrix` has entries: in each row one an offset to the cell. Matrices of one
-    pattern share its arrays.
-
-    Args:
-        numbering: the unknowns; cells without a number have no row.
-        offsets: one integer an axis each, the centre first.
-        periodic: by axis.
-    """
-
-    def __init__(
-        self,
-        comm: MPI.Intracomm,
-        numbering: Numbering,
-        offsets: Sequence[Offset],
-        periodic: Sequence[bool],
-    ):
-        self.comm, self.numbering, self.layout = comm, numbering, numbering.layout
-        self.offsets, self.periodic = list(offsets), tuple(periodic)
-        columns = self.columns()
-        self._missing = (
-            None if numbering.mask is None else np.packbits(columns < 0, axis=1)
-        )
-        self.is_csr = self._as_csr(columns)
-        """False where a row has two entries in one column."""
-
-    def columns(self) -> np.ndarray:
-        """Global numbers (offsets, owned cells) of the entries' columns, -1 for none; the first
-        plane is the row."""
-        layout, low, near = self.layout, list[int](), list[np.ndarray]()
-        columns = np.empty((len(self.offsets), layout.local_size), PETSc.IntType)
-        for along_axis, i, n, p in zip(
-            zip(*self.offsets, strict=True),
-            layout.owned(),
-            layout.shape,
-            self.periodic,
-            strict=True,
-        ):
-            low.append(min(along_axis))
-            first = i[0] if i.size else 0
-            cells = np.arange(first + low[-1], first + i.size + max(along_axis))
-            near.append(cells % n if p else cells)
-        numbers = self.numbering.at(near)
-        for plane, offset in zip(columns, self.offsets, strict=True):
-            box = tuple(
-                slice(o - a, o - a + n)
-                for o, a, n in zip(offset, low, layout.local_shape, strict=True)
-            )
-            plane[...] = numbers[box].ravel(order="F")
-        columns[1:, columns[0] < 0] = -1
-        return columns
-
-    def _as_csr(self, columns: np.ndarray) -> bool:
-        local, _ = self.numbering.sizes
-        first = self.comm.scan(local) - local
-        self.order = sorted(
-            range(len(self.offsets)), key=lambda s: self.offsets[s][::-1]
-        )
-        own = (columns >= first) & (columns < first + local)
-        keep = np.ascontiguousarray(own[self.order].T)
-        lengths = keep.sum(
-            axis=1, dtype=np.int8 if len(self.offsets) < 128 else np.int32
-        )
-        rows = np.repeat(
-            np.arange(local, dtype=PETSc.IntType), lengths[columns[0] >= 0]
-        )
-        j = columns[self.order].T[keep] - PETSc.IntType(first)
-        self.sort: np.ndarray | None = None
-        if np.any((np.diff(j) <= 0) & (np.diff(rows) == 0)):
-            self.sort = np.lexsort((j, rows)).astype(PETSc.IntType)
-            j = j[self.sort]
-        away = np.nonzero(((columns >= 0) & ~own).ravel())[0]
-        number, target = (
-            np.tile(columns[0] - first, len(self.offsets))[away],
-            columns.ravel()[away],
-        )
-        order = np.lexsort((target, number))
-        number, oj = number[order], np.ascontiguousarray(target[order])
-        which, cell = np.divmod(away[order], max(self.layout.local_size, 1))
-        self.away_cells = [
-            (s, np.nonzero(which == s)[0], cell[which == s])
-            for s in range(len(self.offsets))
-        ]
-        doubled = np.any((np.diff(j) == 0) & (np.diff(rows) == 0)) | np.any(
-            (np.diff(oj) == 0) & (np.diff(number) == 0)
-        )
-        if reductions.anywhere(self.comm, bool(doubled)):
-            return False
-        self.own, self.away = (
-            (starts(rows, local), np.ascontiguousarray(j)),
-            (starts(number, local), oj),
-        )
-        self.firsts = np.concatenate(
-            [[0], np.cumsum(lengths, dtype=int)[CHUNK - 1 :: CHUNK], [j.size]]
-        )
-        self._kept = [
-            np.packbits(keep[cells : cells + CHUNK])
-            for cells in range(0, len(keep), CHUNK)
-        ]
-        return True
-
-    def chunks(self) -> Iterator[tuple[int, int, np.ndarray]]:
-        """Number, first cell and mask (cells, offsets in the order of columns) of the own block's
-        entries."""
-        k = len(self.offsets)
-        for chunk, bits in enumerate(self._kept):
-            cells = min(CHUNK, self.layout.local_size - chunk * CHUNK)
-            yield (
-                chunk,
-                chunk * CHUNK,
-                np.unpackbits(bits, count=cells * k).reshape(cells, k).view(bool),
-            )
-
-    def clear_missing(self, flat: np.ndarray) -> None:
-        """Writes 0 at inactive cells and towards them into values (offsets, owned cells)."""
-        if self._missing is not None:
-            for plane, bits in zip(flat, self._missing, strict=True):
-                plane[np.unpackbits(bits, count=plane.size).view(bool)] = 0
-
-    def wrap(self, own: Csr, away: Csr) -> PETSc.Mat:
-        """A matrix on CSR arrays: the own block's, with local columns, and those of other
-        columns."""
-        i, j, a = away
-        parts = (
-            own if self.comm.size == 1 else (own, (i, j.copy(), a))
-        )  # PETSc renumbers these columns in place
-        mat = PETSc.Mat().createAIJWithArrays(
-            (self.numbering.sizes,) * 2, parts, comm=self.comm
-        )
-        mat.setOption(PETSc.Mat.Option.NO_OFF_PROC_ENTRIES, True)
-        return mat
 
 
 class OffsetMatrix:
@@ -173,34 +34,50 @@ class OffsetMatrix:
             pattern.layout,
             pattern.offsets,
         )
+        self._prefix = prefix
         kind = PETSc.Options().getString((prefix or "") + "mat_type", "aij")
+        self._kind = kind
         self.shared = pattern.is_csr and kind == "aij"
         """Whether PETSc uses the arrays kept here."""
+        self._mat: PETSc.Mat | None = None
+
+    @property
+    def mat(self) -> PETSc.Mat:
+        """PETSc's matrix, made when it is first asked for. Collective."""
+        if self._mat is None:
+            self._mat = self._made()
+        return self._mat
+
+    def _made(self) -> PETSc.Mat:
+        pattern = self.pattern
+        pattern.make()
         if self.shared:
             self._a, self._oa = (
                 np.zeros(pattern.own[1].size),
                 np.zeros(pattern.away[1].size),
             )
-            self.mat = pattern.wrap((*pattern.own, self._a), (*pattern.away, self._oa))
+            mat = pattern.wrap((*pattern.own, self._a), (*pattern.away, self._oa))
         else:
             columns = pattern.columns()
-            self.mat = PETSc.Mat().create(self.comm)
-            self.mat.setSizes((pattern.numbering.sizes,) * 2)
-            with from_options((prefix or "") + "mat_type"):
-                self.mat.setType(kind)
-                self.mat.setPreallocationCOO(
+            mat = PETSc.Mat().create(self.comm)
+            mat.setSizes((pattern.numbering.sizes,) * 2)
+            with from_options((self._prefix or "") + "mat_type"):
+                mat.setType(self._kind)
+                mat.setPreallocationCOO(
                     np.tile(columns[0], len(self.offsets)), columns.ravel()
                 )
-        if prefix:
-            self.mat.setOptionsPrefix(prefix)
+        if self._prefix:
+            mat.setOptionsPrefix(self._prefix)
+        return mat
 
     def set_planes(self, planes: Planes) -> None:
         """Updates the matrix from owned values [k, j, i] by offset. Collective."""
         self._update([planes[o].reshape(-1) for o in self.offsets])
 
     def _update(self, planes: Sequence[np.ndarray]) -> None:
+        mat = self.mat
         if not self.shared:
-            self.mat.setValuesCOO(np.concatenate(planes))
+            mat.setValuesCOO(np.concatenate(planes))
             return
         pattern = self.pattern
         target = self._a if pattern.sort is None else np.empty_like(self._a)
@@ -215,11 +92,12 @@ class OffsetMatrix:
             np.take(target, pattern.sort, out=self._a)
         for s, entries, cells in pattern.away_cells:
             self._oa[entries] = planes[s][cells]
-        self.mat.assemble()
+        mat.assemble()
 
     def rows(self) -> tuple[Csr, Csr]:
         """(starts, columns, values) of the own block, with local columns, and of other columns,
-        with global ones: PETSc's arrays, of shared matrices."""
+        with global ones: PETSc's arrays, of shared matrices. Collective."""
+        self.mat  # noqa: B018
         return (*self.pattern.own, self._a), (*self.pattern.away, self._oa)
 
     def rest_of_sweep(self, target: PETSc.Mat | None = None) -> PETSc.Mat:
@@ -244,14 +122,8 @@ class OffsetMatrix:
         return found
 
     def destroy(self) -> None:
-        self.mat.destroy()
-
-
-def starts(rows: np.ndarray, count: int) -> np.ndarray:
-    """CSR row starts of sorted row numbers."""
-    out = np.zeros(count + 1, PETSc.IntType)
-    np.cumsum(np.bincount(rows, minlength=count), out=out[1:])
-    return out
+        if self._mat is not None:
+            self._mat.destroy()
 
 
 def stencil_offsets(dim: int) -> list[Offset]:
@@ -260,8 +132,15 @@ def stencil_offsets(dim: int) -> list[Offset]:
     return [(0,) * dim, *(tuple(s * o for o in u) for u in unit for s in (-1, 1))]
 
 
+PLANES = 1 << 13
+"""Cells from which on compiled loops pay for their loading."""
+
+
 class StencilMatrix(OffsetMatrix):
     """A stencil on a grid's active cells (see `Grid.create_active`).
+
+    Symmetric ones of face neighbours, on grids of PLANES cells without a mask, are kept as planes
+    (halves.py): products need no more, and PETSc's matrix is made when somebody asks for it.
 
     Args:
         offsets: to the cells of the stencil, the centre first; None: the 1 + 2 dim points of
@@ -275,7 +154,8 @@ class StencilMatrix(OffsetMatrix):
         offsets: Sequence[Offset] | None = None,
     ):
         self.grid = grid
-        self._entries: np.ndarray | None = None
+        self._values: Planes | None = None
+        self._half: Half | None = None
         periodic = tuple(grid.periodic(d) for d in range(grid.dim))
         narrow = stencil_offsets(grid.dim)
         cells = tuple(narrow if offsets is None else offsets)
@@ -293,56 +173,120 @@ class StencilMatrix(OffsetMatrix):
             ),
             prefix,
         )
+        whole = set(cells) == set(narrow) and grid.mask is None
+        self._light = self.shared and whole and grid.dim > 1 and grid.size >= PLANES
+        self._shell: PETSc.Mat | None = None
+
+    @property
+    def mat(self) -> PETSc.Mat:
+        """PETSc's matrix with the present values, made when it is first asked for. Collective."""
+        if self._mat is None:
+            self._mat = self._made()
+            half, self._half = self._half, None
+            if half is not None:
+                planes = half.whole()
+                self._update([planes[o].reshape(-1) for o in self.offsets])
+        return self._mat
+
+    @property
+    def operator(self) -> PETSc.Mat:
+        """A Mat with the products of `product`. Collective."""
+        if not self._light:
+            return self.mat
+        if self._shell is None:
+            sizes = (self.pattern.numbering.sizes,) * 2
+            self._shell = PETSc.Mat().createPython(sizes, Shell(self), comm=self.comm)
+            self._shell.setUp()
+        return self._shell
+
+    def product(self, x: PETSc.Vec, y: PETSc.Vec, transposed: bool = False) -> None:
+        """y = A x, or A^T x. Collective."""
+        if self._half is not None:
+            self._half.multiply(x.getArray(readonly=True), y.getArray())
+        elif transposed:
+            self.mat.multTranspose(x, y)
+        else:
+            self.mat.mult(x, y)
+
+    def largest_row(self) -> float:
+        """The largest sum of |A_ij| of a row. Collective."""
+        if self._half is not None:
+            return self._half.largest_row()
+        return float(self.mat.norm(PETSc.NormType.NORM_INFINITY))
+
+    def diagonal(self, out: PETSc.Vec) -> None:
+        """The diagonal. Collective."""
+        if self._half is not None:
+            out.setArray(self._half.diagonal.reshape(-1))
+        else:
+            self.mat.getDiagonal(out)
 
     def zeroed(self) -> dict[Offset, np.ndarray]:
         """The entries by offset, owned [i, j, k], set to 0: to be added to, before `refresh`."""
-        values = self.entries()
-        values[...] = 0
-        return dict(zip(self.offsets, values, strict=True))
+        values = self._entries()
+        for plane in values.values():
+            plane[...] = 0
+        return {offset: plane.T for offset, plane in values.items()}
 
     def refresh(self) -> None:
-        """Puts the entries into the matrix. Collective."""
-        self.set_values(self.entries())
+        """Takes the entries. Collective."""
+        values = self._entries()
+        if self._light and self._mat is None:
+            how = self.layout, self.pattern.periodic, self.comm
+            self._half = Half.of(values, *how)
+        if self._half is None:
+            self._update([values[o].reshape(-1) for o in self.offsets])
+        else:
+            self._values = None
+
+    def _entries(self) -> Planes:
+        """Arrays by offset, [k, j, i]; those that are kept, where there are such."""
+        if self._values is None:
+            kept = {} if self._half is None else self._half.values
+            shape = self.layout.local_shape[::-1]
+            self._values = {
+                o: kept[o] if o in kept else np.empty(shape) for o in self.offsets
+            }
+        self._half = None
+        return self._values
 
     def entries(self) -> np.ndarray:
-        """A reusable array (offsets, *local_shape) to fill and hand to `set_values`: centre, x-,
-        x+, y-, ... What it holds at inactive cells or towards inactive or missing neighbours is
-        ignored."""
-        if self._entries is None:
-            self._entries = np.empty((len(self.offsets), self.layout.local_size))
-        dim = self.layout.dim
-        return self._entries.reshape(-1, *self.layout.local_shape[::-1]).transpose(
-            0, *range(dim, 0, -1)
-        )
+        """An array (offsets, *local_shape) to fill and hand to `set_values`: centre, x-, x+, y-,
+        ... What it holds at inactive cells or towards inactive or missing neighbours is
+        ignored. It begins with the present values."""
+        found = np.stack([*self.planes().values()])
+        return found.transpose(0, *range(self.layout.dim, 0, -1))
 
     def set_values(self, values: np.ndarray) -> None:
         """Updates the matrix. Collective."""
-        self._update(
-            list(
-                values.transpose(0, *range(self.layout.dim, 0, -1)).reshape(
-                    len(values), -1
-                )
-            )
-        )
+        for plane, given in zip(self._entries().values(), values, strict=True):
+            plane.T[...] = given
+        self.refresh()
 
     def planes(self) -> Planes:
         """The values last set, owned [k, j, i] by offset, 0 at inactive cells and towards them.
         After `freeze` they are read back from the matrix."""
-        flat = self._read() if self._entries is None else self._entries
-        self.pattern.clear_missing(flat)
-        return dict(
-            zip(
-                self.offsets,
-                flat.reshape(-1, *self.layout.local_shape[::-1]),
-                strict=True,
-            )
-        )
+        if self._half is not None:
+            return self._half.whole()
+        shape = self.layout.local_shape[::-1]
+        if self._values is None:
+            found = dict(zip(self.offsets, self._read(), strict=True))
+        else:
+            found = {o: v.reshape(-1) for o, v in self._values.items()}
+        self.pattern.clear_missing(list(found.values()))
+        return {o: v.reshape(shape) for o, v in found.items()}
+
+    def kept_planes(self) -> Planes:
+        """`planes`, of one of o and -o where this is what is kept: not to be written to."""
+        return self.planes() if self._half is None else dict(self._half.values)
 
     def _read(self) -> np.ndarray:
         pattern, flat = (
             self.pattern,
             np.zeros((len(self.offsets), self.layout.local_size)),
         )
+        if self._mat is None or not self.shared:
+            return flat
         source = self._a
         if pattern.sort is not None:
             source = np.empty_like(self._a)
@@ -357,7 +301,12 @@ class StencilMatrix(OffsetMatrix):
 
     def freeze(self) -> None:
         """Frees the entries, where the matrix can give them back."""
-        self._entries = None if self.shared else self._entries
+        self._values = None if self.shared else self._values
+
+    def destroy(self) -> None:
+        super().destroy()
+        if self._shell is not None:
+            self._shell.destroy()
 
 
 def combine(

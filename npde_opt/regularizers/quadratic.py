@@ -241,7 +241,7 @@ class Gradient(Quadratic):
         return operator(self.grid, slopes, self._shift * self._weight + multiple)
 
     def _product(self, x: PETSc.Vec, y: PETSc.Vec) -> None:
-        self.matrix.mat.mult(x, y)
+        self.matrix.product(x, y)
 
     def _inverse(self, x: PETSc.Vec, y: PETSc.Vec) -> None:
         self.solver.solve(x, y)
@@ -300,9 +300,9 @@ class BiLaplacian(Quadratic):
     def _product(self, x: PETSc.Vec, y: PETSc.Vec) -> None:
         if self.scales is not None:
             self._scaled.pointwiseDivide(x, self.scales)
-        self.matrix.mat.mult(x if self.scales is None else self._scaled, self.inner)
+        self.matrix.product(x if self.scales is None else self._scaled, self.inner)
         self.inner.pointwiseDivide(self.inner, self.mass)
-        self.matrix.mat.mult(self.inner, y)
+        self.matrix.product(self.inner, y)
         if self.scales is not None:
             y.pointwiseDivide(y, self.scales)
 
@@ -324,7 +324,7 @@ class BiLaplacian(Quadratic):
         """S^-1 K M^-1/2 z."""
         drawn, image = self.grid.standard_normal(seed), self.grid.create_active()
         self.grid.put(self.grid.view(drawn) / np.sqrt(self.grid.volume), self.inner)
-        self.matrix.mat.mult(self.inner, image)
+        self.matrix.product(self.inner, image)
         if self.scales is not None:
             image.pointwiseDivide(image, self.scales)
         found = np.zeros(self.grid.local_shape, order="F")

@@ -165,7 +165,7 @@ class TotalVariation:
         """Of the lagged diffusivity: a quadratic with the slopes' weights at p."""
         self._lag(p)
         self.grid.put(self.grid.view(dp), self._x)
-        self.matrix.mat.mult(self._x, self._y)
+        self.matrix.product(self._x, self._y)
         out.set(0)
         self.grid.take(self._y, self.grid.view(out))
 

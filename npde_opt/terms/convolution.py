@@ -14,7 +14,7 @@ from npde_opt.aliases import Coefficients
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid, of_cells
 from npde_opt.grids.halo import with_halo
-from npde_opt.operators.stencils import Offset
+from npde_opt.operators.patterns import Offset
 from npde_opt.terms.interface import LinearAt, LinearTerm, Pairs, Planes, Species
 from npde_opt.terms.state import over_columns
 

@@ -18,7 +18,8 @@ import numpy as np
 from npde_opt.aliases import Coefficients
 from npde_opt.errors import InputError
 from npde_opt.grids import AXES, Grid, along, of_cells
-from npde_opt.operators.stencils import Offset, stencil_offsets
+from npde_opt.operators.patterns import Offset
+from npde_opt.operators.stencils import stencil_offsets
 from npde_opt.terms.interface import (
     LinearAt,
     LinearTerm,

@@ -27,7 +27,8 @@ from npde_opt.aliases import Coefficients, Numbers
 from npde_opt.errors import InputError
 from npde_opt.functions.text import Expressions
 from npde_opt.grids import Grid
-from npde_opt.operators.stencils import Offset, stencil_offsets
+from npde_opt.operators.patterns import Offset
+from npde_opt.operators.stencils import stencil_offsets
 from npde_opt.terms.diffusion import (
     Diffusion,
     add_ends,

@@ -23,7 +23,8 @@ from npde_opt.errors import InputError
 from npde_opt.functions.text import Expressions
 from npde_opt.grids import Grid, of_cells
 from npde_opt.grids.sides import Side
-from npde_opt.operators.stencils import Offset, stencil_offsets
+from npde_opt.operators.patterns import Offset
+from npde_opt.operators.stencils import stencil_offsets
 from npde_opt.terms.state import Gradients, State
 
 Planes = Mapping[Offset, np.ndarray]

@@ -118,7 +118,7 @@ def test_direct_solves_factorize_symmetric_matrices_as_such(velocity, shift):
     grid, matrix = problem(velocity=velocity)
     values = matrix.entries()
     values[0] += shift * grid.volume
-    matrix.refresh()
+    matrix.set_values(values)
     solver = LinearSolver(matrix, grid, PREFIX, "direct", symmetric=velocity is None)
     solver.update()
     assert all(
@@ -273,7 +273,7 @@ def test_geometric_with_a_random_mask(shape, share):
     grid, matrix = problem(shape, sides, active=active if share else None)
     values = matrix.entries()
     values[0] += 1e-3
-    matrix.refresh()
+    matrix.set_values(values)
     solver = LinearSolver(matrix, grid, PREFIX, "geometric", rtol=1e-10)
     solver.update()
     assert solver.recipe == "geometric"

@@ -20,7 +20,7 @@ from npde_opt.linear.planes.boxes import Box
 from npde_opt.linear.planes.gathering import Gathering
 from npde_opt.linear.planes.levels import Planes, moved
 from npde_opt.linear.planes.stages import PlaneLevel, invert
-from npde_opt.operators.stencils import Offset
+from npde_opt.operators.patterns import Offset
 
 if TYPE_CHECKING:
     from npde_opt.linear.planes import adapted_loops, rows, sweeps

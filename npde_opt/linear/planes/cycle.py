@@ -38,7 +38,7 @@ from npde_opt.linear.planes.levels import (
     rows_before,
 )
 from npde_opt.linear.planes.stages import PlaneLevel, Stage
-from npde_opt.operators.stencils import Offset
+from npde_opt.operators.patterns import Offset
 
 if TYPE_CHECKING:
     from npde_opt.linear.planes import rows

@@ -17,7 +17,7 @@ import numpy as np
 from npde_opt.grids import Grid
 from npde_opt.lazily import loaded_lazily
 from npde_opt.linear.geometric import COARSEST, Level
-from npde_opt.operators.stencils import Offset
+from npde_opt.operators.patterns import Offset
 
 if TYPE_CHECKING:
     from npde_opt.linear.planes import rows

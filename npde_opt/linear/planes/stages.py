@@ -19,7 +19,7 @@ from npde_opt.linear.planes.between import (
 from npde_opt.linear.planes.boxes import Box
 from npde_opt.linear.planes.gathering import Gathering, spreads
 from npde_opt.linear.planes.levels import SINGLE, Planes, Shape, dense, widened
-from npde_opt.operators.stencils import Offset
+from npde_opt.operators.patterns import Offset
 
 if TYPE_CHECKING:
     from npde_opt.linear.planes import galerkin_loops, rows, sweeps

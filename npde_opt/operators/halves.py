@@ -1,0 +1,151 @@
+"""Symmetric stencils of face neighbours without index arrays: the diagonal and, along each axis,
+the couplings to the cells after. Those to the cells before are the same values seen from there, but
+for the first cells, before which another rank's or, where the axis is periodic, the last ones
+lie."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from mpi4py import MPI
+from petsc4py import PETSc
+
+from npde_opt import reductions
+from npde_opt.grids.layout import Layout, neighbours
+from npde_opt.lazily import loaded_lazily
+
+if TYPE_CHECKING:
+    from npde_opt.operators import product_loops
+else:
+    product_loops = loaded_lazily("npde_opt.operators.product_loops")
+
+Offset = tuple[int, ...]
+Planes = dict[Offset, np.ndarray]
+"""Owned values [k, j, i] (x last) by offset."""
+
+
+def _unit(dim: int, d: int, step: int) -> Offset:
+    return tuple(step * int(d == e) for e in range(dim))
+
+
+class Half:
+    """A symmetric stencil's values on this rank's cells.
+
+    Args:
+        planes: of all offsets; kept, but for those to the cells before.
+        ends: what `symmetric` gives.
+    """
+
+    def __init__(
+        self,
+        planes: Planes,
+        ends: list[np.ndarray],
+        layout: Layout,
+        periodic: Sequence[bool],
+        comm: MPI.Intracomm,
+    ):
+        self.layout, self.comm, self.dim = layout, comm, layout.dim
+        self._before = ends
+        axes = range(self.dim)
+        self._spans = [periodic[d] or layout.processes[d] > 1 for d in axes]
+        self._periodic = tuple(periodic)
+        self.values: Planes = {(0,) * self.dim: planes[(0,) * self.dim]}
+        """The diagonal, and the couplings to the cells after; 0 towards what is outside."""
+        self.values |= {
+            _unit(self.dim, d, 1): planes[_unit(self.dim, d, 1)] for d in axes
+        }
+
+    @classmethod
+    def of(
+        cls,
+        planes: Planes,
+        layout: Layout,
+        periodic: Sequence[bool],
+        comm: MPI.Intracomm,
+    ) -> Half | None:
+        """None where the values are not symmetric to the last bit. Sets couplings to what is
+        outside to 0. Collective."""
+        equal, ends = True, list[np.ndarray]()
+        for d in range(layout.dim):
+            first, last = (
+                np.moveaxis(planes[_unit(layout.dim, d, s)], layout.dim - 1 - d, 0)
+                for s in (-1, 1)
+            )
+            at, many = layout.position[d], layout.processes[d]
+            if not periodic[d] and at == 0:
+                first[:1] = 0
+            if not periodic[d] and at == many - 1:
+                last[-1:] = 0
+            equal = equal and np.array_equal(first[1:], last[:-1])
+            ends.append(first[:1].copy())
+        if not reductions.everywhere(comm, equal):
+            return None
+        return cls(planes, ends, layout, periodic, comm)
+
+    @property
+    def diagonal(self) -> np.ndarray:
+        return self.values[(0,) * self.dim]
+
+    def whole(self) -> Planes:
+        """Planes of all offsets."""
+        found = dict(self.values)
+        for d in range(self.dim):
+            after = self._along(self.values[_unit(self.dim, d, 1)], d)
+            before = np.concatenate([self._before[d], after[:-1]])[: len(after)]
+            found[_unit(self.dim, d, -1)] = np.moveaxis(before, 0, self.dim - 1 - d)
+        return found
+
+    def _along(self, values: np.ndarray, d: int) -> np.ndarray:
+        return np.moveaxis(values, self.dim - 1 - d, 0)
+
+    def multiply(self, x: np.ndarray, y: np.ndarray) -> None:
+        """y = A x of owned cells, x fastest. Collective."""
+        shape = self.layout.local_shape[::-1]
+        nz, ny, nx = (1,) * (3 - self.dim) + tuple(shape)
+        centre, *after = (np.ravel(v) for v in self.values.values())
+        product_loops.multiply(centre, tuple(after), (nz, ny, nx), x, y)
+        given, out = x.reshape(shape), y.reshape(shape)
+        for d in range(self.dim):
+            if self._spans[d]:
+                beside = self.layout, d, self._periodic[d], self.comm
+                below, above = (self._along(v, d) for v in neighbours(given, *beside))
+                along = self._along(out, d)
+                along[:1] += self._before[d] * below
+                last = self._along(self.values[_unit(self.dim, d, 1)], d)[-1:]
+                along[-1:] += last * above
+
+    def largest_row(self) -> float:
+        """The largest sum of |A_ij| of a row over all ranks. Collective."""
+        rows: np.ndarray = sum(np.abs(v) for v in self.whole().values())  # type: ignore[assignment]
+        return reductions.largest(self.comm, float(rows.max(initial=0.0)))
+
+
+class Operator(Protocol):
+    """What a stencil matrix does."""
+
+    def product(self, x: PETSc.Vec, y: PETSc.Vec, transposed: bool = False) -> None: ...
+
+    def largest_row(self) -> float: ...
+
+    def diagonal(self, out: PETSc.Vec) -> None: ...
+
+
+class Shell:
+    """Context of a Python Mat with a stencil matrix's products."""
+
+    def __init__(self, of: Operator):
+        self._of = of
+
+    def mult(self, mat: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
+        self._of.product(x, y)
+
+    def multTranspose(self, mat: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
+        self._of.product(x, y, transposed=True)
+
+    def norm(self, mat: PETSc.Mat, kind: PETSc.NormType) -> float:
+        return self._of.largest_row()
+
+    def getDiagonal(self, mat: PETSc.Mat, out: PETSc.Vec) -> None:
+        self._of.diagonal(out)
