@@ -35,7 +35,6 @@ class LinearPart:
         bounded: whether `stiffness` is asked for.
 
     Attributes:
-        mass: gamma S M (S M where gamma is imaginary), owned [i, j, k], with the S of `points`.
         points: those of the values.
     """
 
@@ -43,7 +42,6 @@ class LinearPart:
         self, equation: Equation, prefix: str | None = None, bounded: bool = True
     ):
         self.equation, self.grid = equation, equation.grid
-        self.mass = equation.inertia * self.grid.volume
         self.matrices = [
             StencilMatrix(self.grid, prefix, joined(self.grid, o.terms))
             for o in equation.operators
@@ -55,6 +53,12 @@ class LinearPart:
         self._x, self._y = self.grid.create_active(), self.grid.create_active()
         self._blocks: dict[int, BlockProduct] = {}
         self.bounds = [0.0] * len(self.matrices)
+
+    @cached_property
+    def mass(self) -> np.ndarray:
+        """gamma S M (S M where gamma is imaginary), owned [i, j, k], with the S of `points`."""
+        found: np.ndarray = self.equation.inertia * self.grid.volume
+        return found
 
     @cached_property
     def mass_vec(self) -> PETSc.Vec:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from petsc4py import PETSc
 
 from npde_opt.errors import InputError
 from npde_opt.forward.columns import Columns
@@ -24,6 +25,7 @@ from npde_opt.linear.choice import Reuse
 from npde_opt.linear.factored import Factored, factors
 from npde_opt.linear.measured import take
 from npde_opt.linear.recipes import LinearSolver, chosen_recipe
+from npde_opt.linear.residual import LARGE
 from npde_opt.operators.blocks import pack, unpack
 from npde_opt.stages import stage
 from npde_opt.terms.state import Ghosts, State, channels
@@ -99,7 +101,7 @@ class LinearSystem:
         self.factored = Factored(self.grid.comm, prefix)
         self.solvers: list[LinearSolver | Factored] = [self.solver, self.factored]
         self._ready: dict[LinearSolver | Factored, object] = {}
-        self._rhs, self._x = self.grid.create_active(), self.grid.create_active()
+        self._kept: list[PETSc.Vec] | None = None
         self.level: Level | None = None
         """The mean of states where nothing else says their level."""
 
@@ -170,27 +172,33 @@ class LinearSystem:
 
     def _one(self, rhs: np.ndarray, out: np.ndarray, adjoint: bool) -> None:
         """One state [i, j, k]."""
-        self.grid.put(rhs, self._rhs)
+        b, x = self._kept or [self.grid.create_active() for _ in range(2)]
+        self._kept = [b, x]
+        self.grid.put(rhs, b)
         before = self.solver.iterations
-        (self.solver.solve_transpose if adjoint else self.solver.solve)(
-            self._rhs, self._x
-        )
+        (self.solver.solve_transpose if adjoint else self.solver.solve)(b, x)
         iterations = self.solver.iterations - before
         self.counters.krylov_iterations += iterations
         take(
             "adjoint" if adjoint else "state",
             self.matrix.operator,
-            self._rhs,
-            self._x,
+            b,
+            x,
             iterations,
             adjoint and not self.symmetric,
         )
-        self.grid.take(self._x, out[None])
+        self.grid.take(x, out[None])
+        if self.grid.size >= LARGE:
+            self._free()
+
+    def _free(self) -> None:
+        for vec in self._kept or []:
+            vec.destroy()
+        self._kept = None
 
     def destroy(self) -> None:
         self.solver.destroy()
-        self._rhs.destroy()
-        self._x.destroy()
+        self._free()
 
 
 class NonlinearSystem:

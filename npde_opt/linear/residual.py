@@ -20,6 +20,8 @@ ROOM = {Norm.UNPRECONDITIONED: 1e3, Norm.NATURAL: 1e5, Norm.PRECONDITIONED: 1e6}
 """What the true relative residual may be over the tolerance, by the norm that the tolerance is for:
 contrasts of 1e3 on 1024^2 cells leave a factor of 2e4 where it is the preconditioned one."""
 
+LARGE = 1 << 22
+"""Cells from which on memory is freed between solves: making it takes a twentieth of a solve."""
 DIRECT = 1e-6
 MOST = 0.5
 ROUNDING = 1e3 * np.finfo(float).eps
@@ -70,14 +72,15 @@ class ResidualCheck:
         self._count += 1
         if (self._count - 1) % self.every:
             return
-        if self._work is None:
-            self._work = b.duplicate()
         A = self._ksp.getOperators()[0]
         if known is None or self._count == 1:
+            if self._work is None:
+                self._work = b.duplicate()
             found, size = relative(A, b, x, self._work, transposed)
         else:
             size = b.norm()
             found = known / size if size else 0.0
+        self._free_large()
         asked, limit = self._limits(size)
         if not found <= limit and not (
             # Of an x that is huge, as that of a singular matrix, everything would be rounding.
@@ -105,6 +108,12 @@ class ResidualCheck:
         rtol, atol = self._ksp.getTolerances()[:2]
         asked = max(rtol, atol / size if size else 0.0)
         return asked, min(ROOM[norm] * asked, MOST)
+
+    def _free_large(self) -> None:
+        """Of many cells nothing is kept from solve to solve."""
+        if self._work is not None and self._work.getSize() >= LARGE:
+            self._work.destroy()
+            self._work = None
 
     def destroy(self) -> None:
         if self._work is not None:

@@ -254,7 +254,8 @@ class StencilMatrix(OffsetMatrix):
         """An array (offsets, *local_shape) to fill and hand to `set_values`: centre, x-, x+, y-,
         ... What it holds at inactive cells or towards inactive or missing neighbours is
         ignored. It begins with the present values."""
-        found = np.stack([*self.planes().values()])
+        planes = self.planes()
+        found = np.stack([planes[o] for o in self.offsets])
         return found.transpose(0, *range(self.layout.dim, 0, -1))
 
     def set_values(self, values: np.ndarray) -> None:

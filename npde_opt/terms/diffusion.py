@@ -10,7 +10,7 @@ area / S^3 with S = R_a + R_b, dR/dD = -h / (2 D^2), d2R/dD2 = h / D^3.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 
 import numpy as np
@@ -394,14 +394,14 @@ class DiffusionAt(LinearAt):
         return total
 
     def contraction(self, pairs: Pairs) -> dict[str, np.ndarray]:
-        return self.contracted([self._products(pairs, d) for d in range(self.grid.dim)])
+        return self.contracted(self._products(pairs, d) for d in range(self.grid.dim))
 
-    def contracted(self, products: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    def contracted(self, products: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
         """`contraction` from the sums over (lambda, u) of the products of their jumps at the owned
         cells' faces, one array an axis, which is overwritten."""
         result: dict[str, np.ndarray] = {}
-        for d, name in enumerate(self.term.names):
-            part = self.halved(self._over_squares(products[d], d), d)
+        for d, (name, own) in enumerate(zip(self.term.names, products, strict=True)):
+            part = self.halved(self._over_squares(own, d), d)
             part /= self.D[d]
             part /= self.D[d]
             result[name] = result[name] + part if name in result else part

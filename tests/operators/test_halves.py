@@ -21,6 +21,16 @@ def _light(monkeypatch):
     monkeypatch.setattr(stencils, "PLANES", 1)
 
 
+@pytest.fixture
+def options():
+    """PETSc's options; what a test sets under the prefix is taken back."""
+    database = PETSc.Options()
+    yield database
+    for key in database.getAll():
+        if key.startswith("t_"):
+            database.delValue(key)
+
+
 def filled(grid, seed=0):
     D = np.exp(np.random.default_rng(seed).standard_normal(grid.shape))
     matrix = StencilMatrix(grid)

@@ -24,7 +24,7 @@ from npde_opt.lazily import loaded_lazily
 from npde_opt.linear.planes.cycle import PlaneCycle
 from npde_opt.linear.planes.levels import SINGLE, Planes
 from npde_opt.linear.planes.stages import PlaneLevel, Precision
-from npde_opt.linear.residual import ROUNDING
+from npde_opt.linear.residual import LARGE, ROUNDING
 
 if TYPE_CHECKING:
     from npde_opt.linear.planes import rows, sweeps, vectors
@@ -102,9 +102,13 @@ class PlaneCG:
         single = precision is SINGLE
         self._fresh_at = FRESH if single else FRESH_IN_DOUBLE
         self._helps = 1.0 if single else HALVED
+        self._free()
+        self._v = np.zeros(sweeps.CHUNK, precision)
+
+    def _free(self) -> None:
+        """Drops the work of a solve."""
         for name in ("_p", "_q"):
             self.__dict__.pop(name, None)
-        self._v = np.zeros(sweeps.CHUNK, precision)
 
     @cached_property
     def _x(self) -> np.ndarray:
@@ -152,6 +156,9 @@ class PlaneCG:
             reason, more, norm = self._begin(given, guessed, (rtol, atol), rest)
             iterations += more
         unknowns.take(self._x, 1.0, self.shape, found)
+        if self.cycle.grid.size >= LARGE:
+            self._free()
+            self.__dict__.pop("_x", None)
         ksp.setIterationNumber(iterations)
         # PETSc takes no norm that is NaN.
         ksp.setResidualNorm(math.inf if math.isnan(norm) else norm)
