@@ -118,6 +118,7 @@ def test_few_iterations_and_the_solution_of_factors(name):
     problem, allowed = PROBLEMS[name]
     solver, found, few = solved(problem, MPI.COMM_WORLD)
     assert solver.planes.reason
+    assert not any(level.A.size for level in solver.planes.levels)
     assert few <= allowed
     _, wanted, _ = solved(problem, MPI.COMM_SELF, "direct")
     if found is not None:

@@ -10,6 +10,7 @@ from npde_opt.forward import Equation, Experiment, Steady
 from npde_opt.grids import Grid
 from npde_opt.linear import LinearSolver
 from npde_opt.linear.geometric import Hierarchy
+from npde_opt.linear.planes import gradients
 from npde_opt.linear.planes.cycle import PlaneCycle
 from npde_opt.linear.planes.levels import dense
 from npde_opt.misfits import LeastSquares
@@ -294,3 +295,21 @@ def test_a_mean_that_only_a_small_mass_holds(shape):
     solver.update()
     solver.solve(b, x)
     assert solver.iterations <= 10
+
+
+@pytest.mark.parallel([1])
+def test_solves_that_keep_no_work_are_the_same(monkeypatch):
+    grid, matrix = problem("walls")
+    found = []
+    for large in (1 << 30, 1):
+        monkeypatch.setattr(gradients, "LARGE", large)
+        solver = solver_of(grid, matrix, rtol=1e-10)
+        b, x = matrix.mat.createVecs()
+        b.set(1.0)
+        for _ in range(2):
+            solver.solve(b, x)
+            found.append(x.getArray().copy())
+        assert ("b" in vars(solver.planes.top)) is (large > 1)
+        solver.destroy()
+    for other in found[1:]:
+        np.testing.assert_array_equal(found[0], other)

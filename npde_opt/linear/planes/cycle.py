@@ -165,6 +165,7 @@ class PlaneCycle:
         if self.adapted is None:
             self.adapted = AdaptedStage(self.box, list(self.levels[0].shape.offsets))
             self.sums = self.top.shape.zeros(float)
+            self.stage.drop()
         self.top.take(planes, self.before, self.scale, self.sums)
         self.adapted.take(planes, self.scale)
 

@@ -159,6 +159,7 @@ class PlaneCG:
         if self.cycle.grid.size >= LARGE:
             self._free()
             self.__dict__.pop("_x", None)
+            self.top.free()
         ksp.setIterationNumber(iterations)
         # PETSc takes no norm that is NaN.
         ksp.setResidualNorm(math.inf if math.isnan(norm) else norm)

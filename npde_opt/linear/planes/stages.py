@@ -5,6 +5,7 @@ has few cells of a level left, this and all below lie on fewer ranks, at last on
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,9 +55,30 @@ class PlaneLevel:
         self.inverse = shape.zeros(precision)
         # Of what lies outside, too.
         self.inverse[...] = 1
-        self.b, self.x = shape.zeros(precision), shape.zeros(precision)
         self._factors = (precision(0), precision(0), precision(0))
-        self._y, self._v = shape.zeros(precision), np.zeros(sweeps.CHUNK, precision)
+        self._v = np.zeros(sweeps.CHUNK, precision)
+
+    @cached_property
+    def b(self) -> np.ndarray:
+        return self.shape.zeros(self.precision)
+
+    @cached_property
+    def x(self) -> np.ndarray:
+        return self.shape.zeros(self.precision)
+
+    @cached_property
+    def _y(self) -> np.ndarray:
+        return self.shape.zeros(self.precision)
+
+    def free(self) -> None:
+        """Drops the work of a cycle."""
+        for name in ("b", "x", "_y"):
+            self.__dict__.pop(name, None)
+
+    def drop(self) -> None:
+        """Drops the values, too: no cycle goes over this level any more."""
+        self.free()
+        self.A = self.inverse = np.empty((0, 0), self.precision)
 
     def take(
         self, planes: Planes, before: np.ndarray, scale: float, sums: np.ndarray
@@ -176,6 +198,13 @@ class Stage:
         self._rest: Stage | None = None
         if self._gathering is not None and self._gathering.box is not None:
             self._rest = Stage(self._gathering.box, offsets, halved[own:])
+
+    def drop(self) -> None:
+        """Keeps nothing but the first level's shape: other levels are in use for good."""
+        for level in self.levels:
+            level.drop()
+        self.levels, self._rest = self.levels[:1], None
+        self.inverse = np.empty((0, 0))
 
     def refine(self) -> None:
         """New values of all levels below the first. Collective."""
