@@ -20,7 +20,7 @@ from npde_opt.forward.schemes import Scheme
 from npde_opt.linear.banded import is_line
 from npde_opt.linear.measured import measuring, note
 from npde_opt.linear.residual import DIRECT, ROUNDING
-from npde_opt.operators.stencils import Offset
+from npde_opt.operators.patterns import Offset
 from npde_opt.terms.interface import TermAt
 from npde_opt.terms.state import State
 
