@@ -16,8 +16,8 @@ errors. `--means FILE` (64 numbers) sets published ones beside them.
 
 The elements are a forward map of the user's own, as docs/extending.md has them. They agree to 1e-12
 with the values that are published with the benchmark for tests. Finite differences on the same
-32 x 32 cells predict the data of the true theta to 0.17 of sigma, but those of a theta that is
-random within a factor of 100 only to 2 of it: there the elements are as far from their limit.
+32 x 32 cells predict the data of the true theta to 0.17 of sigma: too far for means that are
+compared with published ones.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ ROOM = {Norm.UNPRECONDITIONED: 1e3, Norm.NATURAL: 1e5, Norm.PRECONDITIONED: 1e6}
 contrasts of 1e3 on 1024^2 cells leave a factor of 2e4 where it is the preconditioned one."""
 
 LARGE = 1 << 22
-"""Cells from which on memory is freed between solves: making it takes a twentieth of a solve."""
+"""Cells from which on memory is freed between solves, which make it anew."""
 DIRECT = 1e-6
 MOST = 0.5
 ROUNDING = 1e3 * np.finfo(float).eps
