@@ -31,7 +31,7 @@ def test_gray_scott(tmp_path):
         ("times = [50.0, 100.0, 200.0, 400.0]", "times = [50.0, 100.0, 200.0]"),
     )
     found = metrics(
-        2, case, tmp_path / "out", "--grid", "64", "64", "--levels", "1", "--plot"
+        1, case, tmp_path / "out", "--grid", "64", "64", "--levels", "1", "--plot"
     )
     for name, error in {"Du": 0.1, "Dv": 0.15, "F": 0.02, "k": 0.005}.items():
         assert found[f"relative_error_{name}"] < error
@@ -44,7 +44,7 @@ def test_phase_retrieval(tmp_path):
     if not find_spec("skimage"):
         pytest.skip("needs npde_opt[examples]")
     found = metrics(
-        2,
+        1,
         ROOT / "meshes" / "phase_retrieval.toml",
         tmp_path / "out",
         "--grid",
@@ -58,7 +58,7 @@ def test_phase_retrieval(tmp_path):
 
 def test_graded_index(tmp_path):
     found = metrics(
-        2, ROOT / "meshes" / "graded_index.toml", tmp_path / "out", "--plot"
+        1, ROOT / "meshes" / "graded_index.toml", tmp_path / "out", "--plot"
     )
     assert found["relative_error_n"] < 0.4
     assert (tmp_path / "out" / "course.png").exists()
