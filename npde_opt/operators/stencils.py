@@ -14,8 +14,9 @@ from petsc4py import PETSc
 
 from npde_opt.grids import Grid
 from npde_opt.grids.numbering import Numbering
+from npde_opt.operators import patterns
 from npde_opt.operators.halves import Half, Planes, Shell
-from npde_opt.operators.patterns import CHUNK, Csr, Offset, Pattern
+from npde_opt.operators.patterns import Csr, Offset, Pattern
 from npde_opt.petsc_options import from_options
 
 
@@ -81,10 +82,10 @@ class OffsetMatrix:
             return
         pattern = self.pattern
         target = self._a if pattern.sort is None else np.empty_like(self._a)
-        block = np.empty((CHUNK, len(self.offsets)))
+        block = np.empty((patterns.CHUNK, len(self.offsets)))
         for chunk, cells, keep in pattern.chunks():
             for column, s in enumerate(pattern.order):
-                block[: len(keep), column] = planes[s][cells : cells + CHUNK]
+                block[: len(keep), column] = planes[s][cells : cells + patterns.CHUNK]
             target[pattern.firsts[chunk] : pattern.firsts[chunk + 1]] = block[
                 : len(keep)
             ][keep]
@@ -106,8 +107,8 @@ class OffsetMatrix:
         + L - A) x. Goes into a `target` made here before. Collective; for shared matrices."""
         (i, j), away = self.pattern.own, self.pattern.away
         keep, kept = np.empty(j.size, bool), np.zeros_like(i)
-        for first in range(0, i.size - 1, CHUNK):
-            rows = i[first : first + CHUNK + 1]
+        for first in range(0, i.size - 1, patterns.CHUNK):
+            rows = i[first : first + patterns.CHUNK + 1]
             part = slice(rows[0], rows[-1])
             keep[part] = j[part] > np.repeat(
                 np.arange(first, first + rows.size - 1, dtype=j.dtype), np.diff(rows)
@@ -295,7 +296,7 @@ class StencilMatrix(OffsetMatrix):
         for chunk, cells, keep in pattern.chunks():
             block = np.zeros(keep.shape)
             block[keep] = source[pattern.firsts[chunk] : pattern.firsts[chunk + 1]]
-            flat[pattern.order, cells : cells + CHUNK] = block.T
+            flat[pattern.order, cells : cells + patterns.CHUNK] = block.T
         for s, entries, cells in pattern.away_cells:
             flat[s, cells] = self._oa[entries]
         return flat

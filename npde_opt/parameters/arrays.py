@@ -84,17 +84,15 @@ class Regions(Block):
     """k(x) = k_r in the cells of region r.
 
     Args:
-        numbers: int [i, j, k], whole on every rank, or its owned cells (then with `least`): 0, 1,
-            ... in active cells.
-        least: numbers there are at least, also where the last ones have no cell here, or on a
-            coarser grid.
+        numbers: int [i, j, k], whole on every rank, or its owned cells: 0, 1, ... in active cells.
+        least: numbers there are at least, also where the last ones have no cell on a coarser grid.
     """
 
     cellwise = True
 
     def __init__(self, numbers: np.ndarray, least: int = 0):
         self.numbers = numbers
-        self._count = max(int(numbers.max()) + 1, least)
+        self._count = max(int(numbers.max(initial=-1)) + 1, least)
 
     @property
     def count(self) -> int:
@@ -112,7 +110,9 @@ class Regions(Block):
             if np.any(inside < 0):
                 said = f"{int(inside.min())} in an active cell"
                 raise InputError(field, said, "integers >= 0")
-        return PlacedRegions(grid, own, self.count)
+        # Owned cells may have none of the last region.
+        count = int(reductions.largest(grid.comm, self.count))
+        return PlacedRegions(grid, own, count)
 
 
 class PlacedRegions(Constants):

@@ -11,7 +11,7 @@ from mpi4py import MPI
 
 from npde_opt.grids import Grid
 from npde_opt.io import vectors
-from npde_opt.operators import stencils
+from npde_opt.operators import patterns
 from npde_opt.runs.options import PARSERS, read_options
 from npde_opt.runs.run import Run, open_case
 
@@ -89,7 +89,7 @@ def most():
 def test_no_rank_holds_what_grows_with_the_whole_grid(tmp_path, monkeypatch):
     # What a rank may have of any grid is made smaller than this one.
     monkeypatch.setattr(vectors, "SLAB", 2000)
-    monkeypatch.setattr(stencils, "CHUNK", 1000)
+    monkeypatch.setattr(patterns, "CHUNK", 1000)
     folder = WORLD.bcast(tmp_path, root=0)
     if WORLD.rank == 0:
         (folder / "case.toml").write_text(CASE)
