@@ -83,7 +83,7 @@ class Trial:
         self.solver.solve(self.b, self.x)
 
     def true_residual(self) -> float:
-        return relative(self.matrix.mat, self.b, self.x, self.work)[0]
+        return relative(self.matrix.operator, self.b, self.x, self.work)[0]
 
     def repeat(self) -> None:
         """Update and solve once more."""

@@ -79,6 +79,11 @@ class Half:
             if not periodic[d] and at == many - 1:
                 last[-1:] = 0
             equal = equal and np.array_equal(first[1:], last[:-1])
+            if periodic[d] or many > 1:
+                after = planes[_unit(layout.dim, d, 1)]
+                below, _ = neighbours(after, layout, d, periodic[d], comm)
+                met = np.moveaxis(below, layout.dim - 1 - d, 0)
+                equal = equal and np.array_equal(first[:1], met)
             ends.append(first[:1].copy())
         if not reductions.everywhere(comm, equal):
             return None

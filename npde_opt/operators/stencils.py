@@ -185,8 +185,11 @@ class StencilMatrix(OffsetMatrix):
             self._mat = self._made()
             half, self._half = self._half, None
             if half is not None:
+                # What is kept is not read back from the matrix.
                 planes = half.whole()
-                self._update([planes[o].reshape(-1) for o in self.offsets])
+                kept = {o: np.ascontiguousarray(planes[o]) for o in self.offsets}
+                self._update([values.reshape(-1) for values in kept.values()])
+                self._values = kept
         return self._mat
 
     @property

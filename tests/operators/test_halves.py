@@ -92,6 +92,35 @@ def test_new_values_replace_the_ones_before_with_and_without_a_matrix():
         item.destroy()
 
 
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_seam_that_is_not_symmetric_is_seen(axis):
+    """Of the first cells with those before, on other ranks or the last ones."""
+    grid = Grid((12, 9), boundaries=AROUND)
+    matrix = filled(grid)
+    assert matrix._half is not None
+    values = matrix.entries()
+    before = matrix.offsets.index(tuple(-int(d == axis) for d in range(2)))
+    if grid.layout.position[axis] == 0:
+        first = (slice(None),) * axis + (slice(1),)
+        values[before][first] *= 2
+    matrix.set_values(values)
+    assert matrix._half is None
+    x, y = (image(grid, m.multTranspose) for m in (matrix.operator, matrix.mat))
+    np.testing.assert_array_equal(x, y)
+    matrix.destroy()
+
+
+def test_what_is_known_is_not_read_back_from_the_matrix(monkeypatch):
+    matrix = filled(Grid((12, 9)))
+    planes = {o: v.copy() for o, v in matrix.planes().items()}
+    matrix.mat  # noqa: B018
+    monkeypatch.setattr(StencilMatrix, "_read", None)
+    for offset, values in matrix.kept_planes().items():
+        np.testing.assert_array_equal(planes[offset], values)
+    matrix.destroy()
+
+
 @pytest.mark.parallel([1, 2])
 def test_matrices_that_are_not_symmetric_are_petscs():
     grid = Grid((12, 9))
