@@ -3,29 +3,14 @@
 import numpy as np
 import pytest
 from mpi4py import MPI
+from steady_case import CASE
 
 from npde_opt.cases import load_case
 from npde_opt.ensemble import Ensemble
 from npde_opt.runs import posterior
 from npde_opt.runs.folder import RunDirectory
 
-CASE = """
-[grid]
-shape = [8, 8]
-[boundaries]
-"x-" = "dirichlet"
-"x+" = "dirichlet"
-[equation]
-terms = [{ diffusion = "D" }, { source = 1.0 }]
-[[unknown]]
-name = "D"
-initial = 1.0
-truth = 2.0
-[[experiment]]
-boundary = { "x+" = 1.0 }
-[[observation]]
-random = 20
-[[regularization]]
+SAMPLED = f"""{CASE}
 [posterior.sampling]
 method = "gpcn"
 chains = 1
@@ -40,7 +25,7 @@ def ran(folder, out, steps, groups=1, flipped=False):
     comm = MPI.COMM_WORLD
     path = folder / "case.toml"
     if comm.rank == 0:
-        path.write_text(CASE.replace("STEPS", str(steps)))
+        path.write_text(SAMPLED.replace("STEPS", str(steps)))
     comm.barrier()
     case, ensemble = load_case(path, comm), Ensemble.whole(comm)
     case.prepare(ensemble)

@@ -2,31 +2,13 @@
 
 import pytest
 from mpi4py import MPI
+from steady_case import CASE
 
 from npde_opt.cases import load_case
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError
 from npde_opt.runs import chains, posterior
 from npde_opt.runs.resume import lacks_uncertainty
-
-CASE = """
-[grid]
-shape = [8, 8]
-[boundaries]
-"x-" = "dirichlet"
-"x+" = "dirichlet"
-[equation]
-terms = [{ diffusion = "D" }, { source = 1.0 }]
-[[unknown]]
-name = "D"
-initial = 1.0
-truth = 2.0
-[[experiment]]
-boundary = { "x+" = 1.0 }
-[[observation]]
-random = 20
-[[regularization]]
-"""
 
 ASKED = posterior.Asked("laplace", 0, 1, {})
 
