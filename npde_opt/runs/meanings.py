@@ -20,8 +20,10 @@ FIXED = {
     "misfit": "half the sum of ((predicted - observed) / sigma)^2, or what [misfit] has in its "
     "place",
     "regularization": "its part of the objective, the misfit is the rest",
-    "information": "nats that the data gave: divergence of the posterior from the prior",
-    "information_expected": "nats that such data give on average",
+    "information": "nats that the data gave: divergence of the posterior from the prior; none is "
+    "known where a prior is flat",
+    "information_expected": "nats that such data give on average; none is known where a prior is "
+    "flat",
     "determined_numbers": "how many numbers the data determine",
     "eigenvalues_above_1": "directions of which the data tell more than the prior",
     "posterior_products": "with the data's Hessian, for the posterior",
