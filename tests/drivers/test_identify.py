@@ -116,9 +116,9 @@ def test_a_run_resumed_on_the_finest_of_three_grids_still_has_what_a_coarse_one_
     stop(1, file, out, signal.SIGKILL, "--levels", 3, level="2")
     assert not (out / "summary.json").exists()
     run = identify(1, file, out, "--levels", 3, "--resume")
-    assert summary(run, out)["objective"] == pytest.approx(
-        whole["objective"], rel=1e-10
-    )
+    # Systems are solved to 1e-8 from guesses, which a run that goes on has to make anew: depending
+    # on where it was killed the objectives differ by up to 5e-10.
+    assert summary(run, out)["objective"] == pytest.approx(whole["objective"], rel=1e-8)
     assert "on grid 3" in run.stdout
     steps = [
         [r["inner_iterations"] for r in rows(folder)]
