@@ -10,7 +10,7 @@ from npde_opt.forward import Equation, Experiment, Steady
 from npde_opt.grids import Grid
 from npde_opt.linear import LinearSolver
 from npde_opt.linear.geometric import Hierarchy
-from npde_opt.linear.planes import gradients
+from npde_opt.linear.planes import gradients, levels
 from npde_opt.linear.planes.cycle import PlaneCycle
 from npde_opt.linear.planes.levels import dense
 from npde_opt.misfits import LeastSquares
@@ -112,6 +112,25 @@ def test_the_cycle_is_symmetric_and_positive(name):
     size = np.abs(np.diag(products)).max()
     assert np.allclose(products, products.T, rtol=0, atol=1e-5 * size)
     assert np.all(np.linalg.eigvalsh(products) > 0)
+
+
+@pytest.mark.parametrize("name", ["volume", "masked", "masked volume"])
+def test_bounds_of_eigenvalues_hold_and_are_tight(name, monkeypatch):
+    """Coarse cells beyond a rim reach few fine ones, and are coupled many times what they have on
+    their diagonals: Gershgorin's bound is large there."""
+    monkeypatch.setattr(levels, "COARSEST", 100)
+    monkeypatch.setattr(PlaneCycle, "_hard", lambda self, planes: "")
+    grid, matrix = problem(name)
+    cycle = PlaneCycle(grid, matrix.offsets)
+    cycle.update(matrix.planes())
+    below = cycle.levels[1:]
+    for level in below:
+        A = dense(level.planes(), cycle.periodic)
+        d = np.diag(A)
+        root = np.where(d > 0, d, 1) ** -0.5
+        largest = np.linalg.eigvalsh(root[:, None] * A * root).max()
+        assert largest * (1 - 1e-5) <= min(level.bounds) <= 3.7
+    assert name not in MASKED or max(level.bounds[0] for level in below) > 4
 
 
 @pytest.mark.parametrize("norm", ["preconditioned", "natural", "unpreconditioned"])

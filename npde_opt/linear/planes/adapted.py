@@ -140,7 +140,7 @@ class AdaptedLevel(PlaneLevel):
             shape.view(self.A[n])[...] = planes.get(o, 0.0)
         shape.view(self._y)[...] = planes[(0,) * len(shape.cells)]
         self.complete()
-        self.take_bound(self.bound)
+        self.take_bounds(self.bounds)
 
     def relax(self) -> np.ndarray:
         """x = q(D^-1 A) D^-1 b; b of the next level [k, j, i]."""

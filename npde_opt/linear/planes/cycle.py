@@ -4,8 +4,8 @@
     up     x := x + P x_coarse,     x := x + q(D^-1 A) D^-1 (b - A x)
 
 q is Chebyshev's polynomial of degree 2 for eigenvalues of D^-1 A between a quarter of their bound
-(Gershgorin) and the bound, the same down and up, so that the cycle is symmetric. The coarsest
-matrix is inverted.
+(in 3-D a sixth) and the bound, the same down and up, so that the cycle is symmetric. The bound is
+the smaller one of Gershgorin's for D^-1 A and for D^-1/2 A D^-1/2. The coarsest matrix is inverted.
 
 Under a mask planes are 0 at inactive cells and towards them, and coarse cells are all that a fine
 one gives to: those beyond the rim, too.

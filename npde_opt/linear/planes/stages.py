@@ -31,8 +31,9 @@ else:
 
 Precision = type[np.floating] | type[float]
 
-PART = 4.0
-"""The smoother works on eigenvalues down to their bound over this."""
+PART = 2.0
+"""The smoother works on eigenvalues down to their bound over this times the axes: waves that the
+next level has not, which are long along all axes but one, have such."""
 
 
 LEAST = 1e-6
@@ -50,7 +51,9 @@ class PlaneLevel:
         self, box: Box, offsets: Sequence[Offset], precision: Precision = SINGLE
     ):
         shape = self.shape = Shape(box.cells, box.wraps, offsets, box.inner)
-        self.box, self.bound, self.precision = box, 0.0, precision
+        self.box, self.precision = box, precision
+        self.bounds = 0.0, 0.0
+        """Of eigenvalues of D^-1 A, two: the smaller one over all ranks holds."""
         self.A = shape.couplings(precision)
         self.inverse = shape.zeros(precision)
         # Of what lies outside, too.
@@ -87,7 +90,8 @@ class PlaneLevel:
         centre, *couplings = (planes[o].reshape(-1) for o in self.shape.offsets)
         given = centre, tuple(couplings), before, scale
         found = self.A, self._y, self.inverse, sums
-        self.bound = float(galerkin_loops.take(*given, *found, self.shape.whole))
+        bound = float(galerkin_loops.take(*given, *found, self.shape.whole))
+        self.bounds = bound, bound
         for field in (*self.values(), self.inverse):
             self.shape.wrap(field)
 
@@ -110,7 +114,7 @@ class PlaneLevel:
         for field in self.values():
             shape.wrap(field)
         given = self.A, self._y, shape.steps, self.inverse, shape.whole
-        self.bound = float(galerkin_loops.finish(*given))
+        self.bounds = galerkin_loops.finish(*given)
         shape.wrap(self.inverse)
 
     def planes(self) -> Planes:
@@ -126,9 +130,10 @@ class PlaneLevel:
         found = {o: owned(self.A[n]) for n, o in enumerate(others)}
         return {centre: 1 / owned(self.inverse), **found}
 
-    def take_bound(self, high: float) -> None:
-        """The coefficients of Chebyshev's recursion, from the bound over all ranks."""
-        low = high / PART
+    def take_bounds(self, bounds: Sequence[float] | np.ndarray) -> None:
+        """The coefficients of Chebyshev's recursion, from the bounds over all ranks."""
+        high = float(min(bounds))
+        low = high / (PART * len(self.shape.cells))
         middle, half = (high + low) / 2, (high - low) / 2
         ratio = middle / half
         rho = 1 / (2 * ratio - 1 / ratio)
@@ -229,16 +234,16 @@ class Stage:
             self._rest.refine()
 
     def bounds(self, count: int) -> np.ndarray:
-        """Of eigenvalues, by level, as far as they are known here; 0 elsewhere."""
-        own = [level.bound for level in self.levels[:-1]]
+        """Of eigenvalues, [level, 2], as far as they are known here; 0 elsewhere."""
+        own = np.reshape([level.bounds for level in self.levels[:-1]], (-1, 2))
         rest = count - len(own)
-        more = np.zeros(rest) if self._rest is None else self._rest.bounds(rest)
+        more = np.zeros((rest, 2)) if self._rest is None else self._rest.bounds(rest)
         return np.concatenate([own, more])
 
     def take_bounds(self, bounds: np.ndarray) -> None:
         """Those over all ranks."""
         for level, most in zip(self.levels[:-1], bounds, strict=False):
-            level.take_bound(float(most))
+            level.take_bounds(most)
         if self._rest is not None:
             self._rest.take_bounds(bounds[len(self.levels) - 1 :])
 
