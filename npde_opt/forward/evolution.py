@@ -16,7 +16,14 @@ from petsc4py import PETSc
 from npde_opt import reductions
 from npde_opt.aliases import Coefficient, Coefficients
 from npde_opt.errors import InputError
-from npde_opt.forward.chain import Adjoint, Chain, StepCounts, Trajectory, Visitors
+from npde_opt.forward.chain import (
+    Adjoint,
+    After,
+    Chain,
+    StepCounts,
+    Trajectory,
+    Visitors,
+)
 from npde_opt.forward.coefficients import check_coefficients, known_values
 from npde_opt.forward.columns import Batch, Columns, blocks
 from npde_opt.forward.equation import Equation
@@ -33,7 +40,7 @@ from npde_opt.forward.guard import Guard, Lookout, Refusal
 from npde_opt.forward.initial import InitialState
 from npde_opt.forward.interface import Counters, check_alike
 from npde_opt.forward.layer import Stages
-from npde_opt.forward.line_system import LineSystem, line_steps, linear_bands
+from npde_opt.forward.line_system import LineSteps, LineSystem, line_steps, linear_bands
 from npde_opt.forward.line_trajectory import LineTrajectory, NonlinearLine, OnLine
 from npde_opt.forward.linear_part import LinearPart, LinearPoint
 from npde_opt.forward.newton import Newton
@@ -153,6 +160,8 @@ class Evolution:
         """What the compiled loops along a line need."""
         how = self.prefix, self.solvers.recipe
         found = line_steps(self.part, self.scheme, self.times, *how)
+        self.near: dict[int, np.ndarray] = {}
+        """Stages of the last trajectory of an experiment, where these are found from those."""
         keeps = self.plans.states.keeps_all and self.dtype.itemsize == 8
         self.line = found if keeps else None
 
@@ -360,34 +369,54 @@ class EvolutionPoint:
         starts = [forward.initials[e].value(self.k) for e in batch.members]
         start = batch.join(starts).astype(forward.dtype, copy=False)
         line = forward.line if forward.on_line(batch.members[0]) else None
-        if line is not None and not line.nonlinear:
-            self.trajectories.append(self._run_on_line(batch, start, lookout))
+        if line is None:
+            self.trajectories.append(self._one_by_one(batch, start, after))
         else:
-            columns = len(batch.members)
-            chain = Chain(batch.stepper, forward.plans, forward.counters, columns)
-            found = chain.run(start, after)
+            run = self._nonlinear_line if line.nonlinear else self._linear_line
+            found = run(batch, start, line, lookout)
+            self.observed.observe(batch.members, EVERY, found.columns, self.data)
             self.trajectories.append(found)
-            if line is not None:
-                given = forward.part, line, forward.prefix
-                self.trajectories[-1] = NonlinearLine(
-                    batch.stepper, found.every(), *given
-                )
         self.guard.check_data(self.observed.parts(batch.members, self.data))
         forward.counters.forward_solves += len(batch.members)
 
-    def _run_on_line(
-        self, batch: Batch, start: np.ndarray, lookout: Lookout
-    ) -> LineTrajectory:
+    def _one_by_one(
+        self, batch: Batch, start: np.ndarray, after: After
+    ) -> Trajectory[Gradients]:
+        """The trajectories of a batch, step by step."""
+        forward, columns = self.forward, len(batch.members)
+        chain = Chain(batch.stepper, forward.plans, forward.counters, columns)
+        return chain.run(start, after)
+
+    def _linear_line(
+        self, batch: Batch, start: np.ndarray, line: LineSteps, lookout: Lookout
+    ) -> OnLine:
         """The trajectory of an experiment in compiled loops."""
-        forward, line, points = self.forward, self.forward.line, self.linear.points
-        assert line is not None
+        forward, points = self.forward, self.linear.points
         if self._system is None:
             bands = linear_bands(forward.part, points)
             self._system = LineSystem(forward.part.mass, bands, line, forward.prefix)
         lookout(0, [start])
         found = LineTrajectory(batch.stepper, self._system, start, forward.counters)
-        lookout.whole(found.norms(), found.states())
-        self.observed.observe(batch.members, EVERY, found.columns, self.data)
+        lookout.whole(found.norms(), found.states(), found.seen)
+        return found
+
+    def _nonlinear_line(
+        self, batch: Batch, start: np.ndarray, line: LineSteps, lookout: Lookout
+    ) -> OnLine:
+        """The trajectory of an experiment from the one before, or step by step."""
+        forward, (e,) = self.forward, batch.members
+        assert forward.newton is not None
+        given = forward.part, line, forward.prefix
+        found = NonlinearLine(batch.stepper, start, *given)
+        near = forward.near.get(e)
+        if near is not None:
+            lookout(0, [start])
+            if found.solve(near, forward.newton.rtol, forward.counters):
+                lookout.whole(found.norms(), found.states(), found.seen)
+                forward.near[e] = found.rows
+                return found
+        found.take(self._one_by_one(batch, start, lookout).every())
+        forward.near[e] = found.rows
         return found
 
     def states(self, e: int) -> Iterator[np.ndarray]:

@@ -60,7 +60,8 @@ class Group:
         out = self.linear.product(state.u) if self.linear else np.zeros_like(state.u)
         load = self.load(state)
         if load is not None:
-            out -= load
+            # Columns may share one.
+            out -= load if load.ndim == out.ndim else load[:, None]
         for point in self.others:
             out += point.residual(state)
         return out

@@ -25,6 +25,7 @@ from npde_opt.forward.watch import Watch
 from npde_opt.reductions import everywhere, largest
 from npde_opt.terms.capacity import CapacityAt
 from npde_opt.terms.interface import TermAt
+from npde_opt.terms.state import State
 
 GROWTH = 1e30
 """A state is a blow-up when it exceeds its start, its boundary values and all that its sources
@@ -121,6 +122,10 @@ class Guard:
         self.watch.keep(values, sizes, stepper.dt(n), share)
         return n + later
 
+    def bears(self, state: State) -> bool:
+        """Whether the limits of implicit steps allow a state, or all its columns."""
+        return self.limits is None or not self.limits.wrong(state)
+
     def check_start(self, u: np.ndarray) -> None:
         if not self._finite([u]):
             cells = not_finite(self.grid, self.equation.species, u)
@@ -208,13 +213,16 @@ class Lookout:
         if n >= self._due or n == last:
             self._due = guard.look(stepper, min(n, last - 1), u)
 
-    def whole(self, norms: np.ndarray, states: Iterable[np.ndarray]) -> None:
-        """Looks at all states of a trajectory whose limits do not depend on them, after the first.
+    def whole(
+        self, norms: np.ndarray, states: Iterable[np.ndarray], all_states: State
+    ) -> None:
+        """Looks at all states of a trajectory of implicit steps, after the first.
 
         Args:
-            norms: 2-norms of u_0 ... u_N.
+            norms: 2-norms of u_0 ... u_N. all_states: they as columns.
         """
-        if (np.isfinite(norms) & (norms <= self._bound)).all():
+        sound = bool((np.isfinite(norms) & (norms <= self._bound)).all())
+        if sound and self.guard.bears(all_states):
             return
         for n, u in enumerate(states):
             if n > 0:

@@ -18,6 +18,7 @@ from functools import cached_property
 import numpy as np
 
 from npde_opt.aliases import Coefficients
+from npde_opt.forward import line_newton
 from npde_opt.forward.chain import Adjoint, AfterChange, Before, Counted, Visitors
 from npde_opt.forward.columns import CELLS
 from npde_opt.forward.groups import Group
@@ -202,6 +203,11 @@ class OnLine:
         """u_0 ... u_N."""
         return map(self._state, self.rows[:: self.stages])
 
+    @property
+    def seen(self) -> State:
+        """u_0 ... u_N as columns, with what stands outside."""
+        return self._seen(self.rows[:: self.stages])
+
     def norms(self) -> np.ndarray:
         """2-norms of u_0 ... u_N."""
         rows = self.rows[:: self.stages]
@@ -360,36 +366,82 @@ class LineTrajectory(OnLine):
 
 
 class NonlinearLine(OnLine):
-    """Of an equation whose steps were found one by one.
+    """Of an equation whose steps are nonlinear.
 
     Args:
-        stages: U_0 ... U_s of all steps.
+        start: u_0.
         part: the linear terms; they hold this point's mass when derivatives are asked for.
     """
 
     def __init__(
         self,
         stepper: Stepper,
-        stages: Iterable[Stages],
+        start: np.ndarray,
         part: LinearPart,
         steps: LineSteps,
         prefix: str,
     ):
-        states = list(stages)
-        super().__init__(stepper, states[0][0])
-        rows = [self._row(u) for found in states for u in found[1:]]
-        self.rows = np.array([self._row(self.first), *rows])
+        super().__init__(stepper, start)
         self._given = part, steps, prefix
+        linear, others = self._constant.linear, self._constant.others
+        self._points = linear.points if linear is not None else []
+        self._reacting = [p for p in others if not p.term.stateless]
+
+    def take(self, stages: Iterable[Stages]) -> None:
+        """U_0 ... U_s of all steps, which were found one by one."""
+        rows = [self._row(u) for found in stages for u in found[1:]]
+        self.rows = np.array([self._row(self.first), *rows])
+
+    def solve(self, near: np.ndarray, rtol: float, counts: Counted) -> bool:
+        """Finds all stages from those of a trajectory nearby (see line_newton.py); whether it did.
+
+        Args:
+            near: rows of that trajectory.
+            rtol: of Newton's method. counts: counts steps for all who share it.
+        """
+        part, steps, _ = self._given
+        with stage("forward"):
+            guess = near.copy()
+            guess[0] = self._row(self.first)
+            mass = np.repeat(part.mass, self.count)
+            found = line_newton.solve(self, mass, steps, guess, rtol)
+        if found is None:
+            return False
+        self.rows = found
+        counts.steps += self.steps
+        return True
+
+    def rates(self, rows: np.ndarray) -> np.ndarray:
+        """r by step and stage [n, j, unknown], of all stages as rows."""
+        found = np.empty_like(rows)
+        for part in self._chunks(len(rows)):
+            found[part] = self._as_rows(self._constant.residual(self._seen(rows[part])))
+        each: np.ndarray = found[self._given[1].at]
+        if self._timed is not None:
+            each += self._rates_in_time
+        return each
+
+    @cached_property
+    def _rates_in_time(self) -> np.ndarray:
+        """Of what changes in time and depends on no state, by step and stage."""
+        assert self._timed is not None
+        found = np.zeros((self.steps, self.stages + 1, self.size))
+        for n in range(self.steps):
+            for j in range(self.stages + 1):
+                at = self.stepper.state(n, j, np.zeros_like(self.first))
+                found[n, j] = self._row(self._timed.residual(at))
+        return found
+
+    def system_at(self, rows: np.ndarray) -> LineSystem:
+        """The matrices of the steps' derivatives at given stages."""
+        part, steps, prefix = self._given
+        found = [
+            jacobian_bands(part, self._points, self._reacting, self._seen(rows[some]))
+            for some in self._chunks(len(rows))
+        ]
+        return LineSystem(part.mass, np.concatenate(found), steps, prefix)
 
     @cached_property
     def system(self) -> LineSystem:
         """At all states; made when it is first asked for."""
-        part, steps, prefix = self._given
-        linear, others = self._constant.linear, self._constant.others
-        points = linear.points if linear is not None else []
-        reacting = [p for p in others if not p.term.stateless]
-        found = [
-            jacobian_bands(part, points, reacting, self._seen(self.rows[rows]))
-            for rows in self._chunks(len(self.rows))
-        ]
-        return LineSystem(part.mass, np.concatenate(found), steps, prefix)
+        return self.system_at(self.rows)

@@ -354,7 +354,7 @@ class Limits:
             whole: look at the reactions of all cells.
             known: what may know the rates of the reactions.
         """
-        problem = self._negative(state)
+        problem = self.wrong(state)
         if problem or not self.explicit:
             return problem, 1, 1.0
         rates, rate = self._rates(state, 2 / dt, None if whole else start, known)
@@ -419,9 +419,9 @@ class Limits:
             flat, kept = sample(whole, start), sample(on, start)
         return flat if self.grid.mask is None else flat[kept]
 
-    def _negative(self, state: State) -> str | None:
-        """What is wrong with diffusivities D(u) at a state: values below 0 (beyond rounding) make
-        no sense backward in time."""
+    def wrong(self, state: State) -> str | None:
+        """What is wrong with diffusivities D(u) at a state, or at any of its columns: values below
+        0 (beyond rounding) make no sense backward in time."""
         for point in self.moving:
             low, high = point.range(state)
             low, high = smallest(self.grid.comm, low), largest(self.grid.comm, high)

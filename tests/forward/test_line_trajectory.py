@@ -5,7 +5,14 @@ import pytest
 from mpi4py import MPI
 
 from npde_opt.errors import SolverError
-from npde_opt.forward import SCHEMES, Equation, Evolution, Experiment, line_system
+from npde_opt.forward import (
+    SCHEMES,
+    Equation,
+    Evolution,
+    Experiment,
+    line_newton,
+    line_system,
+)
 from npde_opt.forward.line_trajectory import OnLine
 from npde_opt.grids import Boundary, Grid
 from npde_opt.linear.measured import measured
@@ -173,6 +180,57 @@ def test_loops_have_the_derivatives_of_nonlinear_steps(monkeypatch, scheme):
     agree(monkeypatch, scheme, storage="1 + S**2", seen="u**2", **NONLINEAR)
     if scheme == "crank-nicolson":
         agree(monkeypatch, scheme, reacting, ("u", "v"), seen="u*v")
+
+
+def near(J, m):
+    """The trajectories at m from those of another point, and whether some step was done alone."""
+    far = m.copy()
+    far.scale(0.9)
+    J.forward.linearize(far).destroy()
+    alone = J.forward.newton.jacobian.iterations
+    with measured() as solves:
+        at = J.forward.linearize(m)
+    found = [t.rows.copy() for t in at.trajectories]
+    at.destroy()
+    far.destroy()
+    return found, solves, J.forward.newton.jacobian.iterations > alone
+
+
+@pytest.mark.parametrize(
+    "scheme, terms, species",
+    [("backward-euler", porous, ("u",)), ("crank-nicolson", reacting, ("u", "v"))],
+)
+def test_trajectories_are_found_from_those_before(monkeypatch, scheme, terms, species):
+    """All steps at once are as good as one by one, counted and measured as these are."""
+    monkeypatch.setattr(line_system, "LEAST", 1)
+    given = NONLINEAR | {"terms": terms}
+    J = objective(scheme, species=species, storage="1 + S**2", **given)
+    m, steps = vector(J.space, 1, 0.4), 2 * (J.forward.times.size - 1)
+    found, solves, alone = near(J, m)
+    assert not alone and solves["state"].count == steps
+    assert solves["state"].residual < 1e-10 and solves["newton"].residual < 1e-12
+    assert J.counters.steps == 2 * steps
+    J.forward.near.clear()
+    at = J.forward.linearize(m)
+    for one_by_one, rows in zip(at.trajectories, found, strict=True):
+        np.testing.assert_allclose(rows, one_by_one.rows, rtol=1e-8, atol=1e-10)
+    at.destroy()
+    J.destroy()
+
+
+def test_guesses_that_are_too_far_are_left(monkeypatch):
+    """Steps go one by one from there, and states that grow are found in either way."""
+    monkeypatch.setattr(line_system, "LEAST", 1)
+    J = objective("backward-euler", **NONLINEAR)
+    m = vector(J.space, 1, 0.4)
+    monkeypatch.setattr(line_newton, "MAX_ITERATIONS", 0)
+    *_, alone = near(J, m)
+    assert alone
+    monkeypatch.undo()
+    J.forward.bound = 0.1
+    with pytest.raises(SolverError, match=r"the state grew to .* in step 1 \(t ="):
+        J.forward.linearize(m)
+    J.destroy()
 
 
 @pytest.mark.parallel([1, 2, 3])
