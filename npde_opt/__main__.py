@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import sys
 
+from npde_opt import alone
+
 USAGE = """usage: python -m npde_opt COMMAND ...
 
   doctor        what is installed, what is wrong with it and what to do about it
@@ -19,6 +21,8 @@ USAGE = """usage: python -m npde_opt COMMAND ...
 
 def main(argv: list[str]) -> int:
     command, rest = (argv[0], argv[1:]) if argv else ("", [])
+    if command in ("check", "predict", "export"):
+        alone.start_mpi()
     if command == "doctor":
         from npde_opt.doctor import main as doctor_main
 

@@ -32,7 +32,16 @@ FLOORS = (
     ("grids", "ensemble"),
     ("reductions", "petsc_options", "capacity", "registry", "stages"),
     ("errors",),
-    ("agreement", "aliases", "compiling", "deadline", "draws", "lazily", "signals"),
+    (
+        "agreement",
+        "aliases",
+        "alone",
+        "compiling",
+        "deadline",
+        "draws",
+        "lazily",
+        "signals",
+    ),
     ("traffic",),
     ("",),
 )

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from npde_opt import signals
+from npde_opt import alone, signals
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -47,6 +47,7 @@ def start(
     """
     started = time.monotonic()
     signals.remember()
+    alone.start_mpi()
 
     from npde_opt.runs.options import PARSERS, read_options
 
