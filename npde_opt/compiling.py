@@ -41,20 +41,20 @@ def compiled(function: F) -> F:
         made.enable_caching()
         if function.__module__.startswith("npde_opt."):
             # numba looks at the function's own file; loops that it calls are in others.
-            stamp = _stamp(function.__code__.co_filename)
-            made._cache._cache_file._source_stamp = stamp  # type: ignore[attr-defined]
+            made_from = stamp(function.__code__.co_filename)
+            made._cache._cache_file._source_stamp = made_from  # type: ignore[attr-defined]
         made._cache = Forgiving(made._cache)  # type: ignore[attr-defined]
     return cast(F, made)
 
 
-def _stamp(file: str) -> tuple[object, ...]:
+def stamp(file: str) -> tuple[object, ...]:
     """What changes when a file beside this one, or this one, does."""
     return (CHECKS, file, *_times(str(Path(file).parent)))
 
 
 @cache
-def _times(folder: str) -> tuple[object, ...]:
-    beside = sorted(Path(folder).glob("*.py"))
+def _times(room: str) -> tuple[object, ...]:
+    beside = sorted(Path(room).glob("*.py"))
     return tuple(
         (path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in beside
     )
@@ -108,29 +108,35 @@ def defined(source: str, name: str, space: dict[str, object]) -> Callable[..., o
     return cast(Callable[..., object], space[name])
 
 
-def _folder() -> Path:
+def folder() -> Path:
+    """Of what is kept from process to process."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / FOLDER
 
 
 def _kept(source: str) -> Path:
     """A file with the source, named by what is in it. Raises OSError where none can be written."""
     digest = hashlib.sha256(source.encode()).hexdigest()[:32]
-    path = _folder() / f"loops_{digest}.py"
+    path = folder() / f"loops_{digest}.py"
     with contextlib.suppress(OSError):
         if path.read_text() == source:
             return path
+    write(path, source.encode())
+    return path
+
+
+def write(path: Path, content: bytes) -> None:
+    """A file of the folder. Raises OSError where none can be written."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # Other ranks and runs may write the same at this moment: nobody sees half of it.
     handle, beside = tempfile.mkstemp(dir=path.parent, suffix=".part")
     try:
-        with os.fdopen(handle, "w") as file:
-            file.write(source)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
         os.replace(beside, path)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(beside)
         raise
-    return path
 
 
 def _loaded(path: Path, name: str) -> Callable[..., None]:

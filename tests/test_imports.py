@@ -31,7 +31,7 @@ FLOORS = (
     ("io", "operators"),
     ("grids", "ensemble"),
     ("reductions", "petsc_options", "capacity", "registry", "stages"),
-    ("errors",),
+    ("errors", "machine_code"),
     (
         "agreement",
         "aliases",

@@ -8,7 +8,7 @@ Where steps are nonlinear these are those of their derivatives, with A = r_u at 
 
 Bands are stored by rows: bands[r, i, d] is A[i, i + d - b] of the r-th A, 0 where that is no
 column. Factors L and U of rows that were exchanged take b columns more, with 1/U_ii in place of
-U_ii. Compiled when first called.
+U_ii. They allocate nothing: their machine code is loaded without numba (see machine_code.py).
 """
 
 from __future__ import annotations
@@ -164,6 +164,7 @@ def forward(
     extra: np.ndarray,
     states: np.ndarray,
     found: np.ndarray,
+    work: np.ndarray,
 ) -> None:
     """All stages of all steps.
 
@@ -174,10 +175,13 @@ def forward(
         extra [n s + i - 1, unknown]: e_i, or without rows where that is 0.
         states [n s + i, unknown]: the first row is u_0, the others are set.
         found [n s + i - 1, 3]: set to |b - S x|, |b| and |x| of the solves.
+        work [i + 1, unknown]: overwritten.
     """
     size, stages = mass.size, weights.shape[0] - 1
-    products = np.zeros((stages + 1, size))
-    b = np.zeros(size)
+    b, products = work[0], work[1:]
+    for j in range(stages + 1):
+        for m in range(size):
+            products[j, m] = 0.0
     for n in range(steps.size):
         dt, start = steps[n], n * stages
         if weights[1:, 0].any():
@@ -226,17 +230,21 @@ def backward(
     extra: np.ndarray,
     multipliers: np.ndarray,
     found: np.ndarray,
-) -> np.ndarray:
+    after: np.ndarray,
+    work: np.ndarray,
+) -> None:
     """lambda_0, and all mu.
 
     Args:
         seen [n, unknown]: J_n, of n = 0 ... N.
         extra [n, i, unknown]: e_i, or without steps where that is 0.
         multipliers [n s + i - 1, unknown], found [n s + i - 1, 3]: set, as in `forward`.
+        after [unknown]: set to lambda_0. work [4, unknown]: overwritten.
     """
     size, stages = mass.size, weights.shape[0] - 1
-    nu, y, b, result = np.zeros(size), np.zeros(size), np.zeros(size), np.zeros(size)
-    after = seen[steps.size].copy()
+    nu, y, b, result = work[0], work[1], work[2], work[3]
+    for m in range(size):
+        after[m] = seen[steps.size, m]
     for n in range(steps.size - 1, -1, -1):
         dt, start = steps[n], n * stages
         for m in range(size):
@@ -248,7 +256,8 @@ def backward(
                 for m in range(size):
                     b[m] += extra[n, i, m]
             if weights[i + 1 :, i].any():
-                nu[:] = 0.0
+                for m in range(size):
+                    nu[m] = 0.0
                 for late in range(i + 1, stages + 1):
                     w = dt * weights[late, i]
                     for m in range(size):
@@ -276,4 +285,3 @@ def backward(
                 result[m] += mass[m] * x[m]
         for m in range(size):
             after[m] = result[m]
-    return after

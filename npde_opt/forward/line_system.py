@@ -20,12 +20,16 @@ from npde_opt.forward.schemes import Scheme
 from npde_opt.linear.banded import is_line
 from npde_opt.linear.measured import measuring, note
 from npde_opt.linear.residual import DIRECT, ROUNDING
+from npde_opt.machine_code import Kept
 from npde_opt.operators.patterns import Offset
 from npde_opt.terms.interface import TermAt
 from npde_opt.terms.state import State
 
+LOOPS = "npde_opt.forward.line_loops"
+FACTOR = Kept(LOOPS, "factor", returns=True)
+FORWARD, BACKWARD = Kept(LOOPS, "forward"), Kept(LOOPS, "backward")
 LEAST = 32
-"""Steps from which on loops pay: they take a third of a second to be loaded."""
+"""Steps from which on loops pay."""
 BYTES = 256_000_000
 """Of all factors of a point, and of the states of a trajectory."""
 REMEDY = "Take shorter steps, or bound the parameters."
@@ -121,10 +125,8 @@ class LineSystem:
         self._lu = np.empty((*shape, 3 * band + 1))
         self._pivots = np.empty(shape, np.int64)
         self._largest = np.empty(steps.alphas.size)
-        from npde_opt.forward.line_loops import factor
-
         given = self.bands, self.mass, steps.alphas, steps.which
-        if factor(*given, self._lu, self._pivots, self._largest) >= 0:
+        if FACTOR(*given, self._lu, self._pivots, self._largest) >= 0:
             raise SolverError(prefix, "the matrix of a line is singular", REMEDY)
 
     def forward(
@@ -142,15 +144,14 @@ class LineSystem:
         Raises:
             SolverError: where a true residual is not small.
         """
-        from npde_opt.forward.line_loops import forward
-
         steps, rows = self.steps, self.steps.steps.size * self.steps.stages
         states = np.empty((rows + 1, self.mass.size))
         states[0] = start
         added = np.empty((0, self.mass.size)) if extra is None else extra
         found = np.zeros((rows, 3))
         sizes = steps.factors, steps.at, steps.steps, steps.weights
-        forward(*self._system, *sizes, rates, place, added, states, found)
+        work = np.empty((steps.stages + 2, self.mass.size))
+        FORWARD(*self._system, *sizes, rates, place, added, states, found, work)
         self._check(found, "state")
         return states
 
@@ -165,14 +166,14 @@ class LineSystem:
         Raises:
             SolverError: where a true residual is not small.
         """
-        from npde_opt.forward.line_loops import backward
-
         steps, size = self.steps, self.mass.size
         rows = steps.steps.size * steps.stages
         multipliers, found = np.empty((rows, size)), np.zeros((rows, 3))
         added = np.empty((0, 1, size)) if extra is None else extra
         sizes = steps.factors, steps.at, steps.steps, steps.weights
-        first = backward(*self._system, *sizes, seen, added, multipliers, found)
+        first, work = np.empty(size), np.empty((4, size))
+        given = *self._system, *sizes, seen, added, multipliers, found
+        BACKWARD(*given, first, work)
         self._check(found, "adjoint")
         return first, multipliers
 

@@ -279,14 +279,16 @@ def test_wide_stencils_and_rows_that_are_exchanged():
     seen = np.zeros((3, n))
     seen[2] = rng.standard_normal(n)
     start = u[0].copy()
-    forward(*system, nothing, place, np.empty((0, n)), u, np.zeros((2, 3)))
+    work = np.empty((4, n))
+    forward(*system, nothing, place, np.empty((0, n)), u, np.zeros((2, 3)), work)
     expected = start
     for alpha in alphas:
         S = np.diag(mass) + alpha * dense
         expected = np.linalg.solve(S, mass * expected)
     np.testing.assert_allclose(u[2], expected, rtol=1e-8)
     mu, left = np.empty((2, n)), np.zeros((2, 3))
-    first = backward(*system, seen, np.empty((0, 1, n)), mu, left)
+    first = np.empty(n)
+    backward(*system, seen, np.empty((0, 1, n)), mu, left, first, work)
     np.testing.assert_allclose(first @ start, seen[2] @ expected, rtol=1e-9)
     singular = np.zeros_like(bands)[None], np.zeros(n), alphas
     assert factor(*singular, np.zeros(2, np.int64), lu, pivots, np.empty(2)) == 0
