@@ -111,7 +111,8 @@ class Decoupled:
                 out[c] = b[c] / self.part.mass
                 continue
             self.grid.put(b[c], self._b)
-            self.grid.put(guess[c], self._x)
+            if not self.solvers[c].direct:
+                self.grid.put(guess[c], self._x)
             kind = "adjoint" if transposed else "state"
             with collective(self.grid.comm):
                 self.iterations += solve_step(
@@ -354,6 +355,7 @@ class StepSolvers:
         )
         self.digits, self.reuse = digits, reuse
         self._found: dict[tuple[float, bool], tuple[StepSolver, object]] = {}
+        self._small: dict[int, bool] = {}
         grid = part.grid
         self.kept = int(np.clip(SMALL * grid.comm.size // grid.size, KEPT, MOST))
 
@@ -371,6 +373,11 @@ class StepSolvers:
 
     def _factors(self, columns: int) -> bool:
         """Whether the system is small for so many columns."""
+        if columns not in self._small:
+            self._small[columns] = self._is_small(columns)
+        return self._small[columns]
+
+    def _is_small(self, columns: int) -> bool:
         grid, count = self.part.grid, len(self.part.equation.species)
         unknowns = grid.active_size * count
         return factors(self.prefix, self.recipe, grid.dim, unknowns, columns)

@@ -88,8 +88,8 @@ class Stepper:
 
     def norm(self, u: np.ndarray) -> float:
         """The 2-norm of all values of a state, which may lie apart in memory."""
-        fastest_last = u.transpose(np.argsort(u.strides)[::-1])
-        return math.sqrt(np.vecdot(fastest_last, fastest_last).sum())
+        flat = u.ravel(order="K")
+        return math.sqrt(flat.dot(flat))
 
     def samples(self, u: np.ndarray, start: int) -> np.ndarray:
         """[c, cell] of a state (see terms.state.samples)."""

@@ -7,7 +7,7 @@ latter by its slope at the answer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +28,7 @@ from npde_opt.posterior.bounds import held
 from npde_opt.posterior.predictions import bands, coverage
 from npde_opt.posterior.prior import check_proper
 from npde_opt.runs import chains, next_places, profiles, quantities
+from npde_opt.runs.asked import PROFILE, SAMPLES, Asked
 from npde_opt.runs.attempts import Attempts
 from npde_opt.runs.chains import Chains
 from npde_opt.runs.folder import RunDirectory
@@ -40,31 +41,11 @@ from npde_opt.runs.solves import model
 from npde_opt.runs.told import NUMBERS
 from npde_opt.sampling.run import Sampled
 
-LAPLACE, SAMPLES, PROFILE = "laplace", "samples", "profile"
-KINDS = (LAPLACE, SAMPLES, PROFILE)
 KIND = "uncertainty"
 """Of the metrics: which of them was asked for."""
 SLOPE_STEP = 1e-3
 """Of a deviation, for the slope of the coefficient in the parameter."""
 SPECTRUM, BANDS = "information.png", "bands.png"
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What is asked for.
-
-    Attributes:
-        kind: of KINDS.
-        groups: of ranks that share the chains.
-        identity: of the run.
-        nested: whether it begins on a coarser grid.
-    """
-
-    kind: str
-    seed: int
-    groups: int
-    identity: Mapping[str, str]
-    nested: bool = False
 
 
 def settings_of(section: PosteriorSection, seed: int) -> PosteriorSettings:

@@ -10,7 +10,7 @@ from npde_opt.cases.learned import is_function
 from npde_opt.errors import InputError, collective
 from npde_opt.grids import Grid
 from npde_opt.io.vtk import uniform
-from npde_opt.runs import posterior, states
+from npde_opt.runs import states
 from npde_opt.runs.folder import RunDirectory
 from npde_opt.runs.report import truth_errors
 
@@ -43,6 +43,8 @@ def rehearse(
     if out is not None:
         names = report_names(case, grid, plot)
         if uncertainty is not None:
+            from npde_opt.runs import posterior  # few runs need it
+
             names += posterior.names(case, grid, plot, uncertainty)
         out.claim(names)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from petsc4py import PETSc
@@ -21,18 +22,21 @@ from npde_opt.objective import Objective, ObjectiveAt
 from npde_opt.parameters import ParameterSpace
 from npde_opt.reductions import largest
 from npde_opt.restarts import Found
-from npde_opt.runs import noise, posterior_figures, starts
+from npde_opt.runs import noise, starts
+from npde_opt.runs.asked import PROFILE, SAMPLES, Asked
 from npde_opt.runs.attempts import Attempts
-from npde_opt.runs.drawing import Films, draw, draw_functions
 from npde_opt.runs.folder import PREDICTED, STARTS_TABLE, RunDirectory
 from npde_opt.runs.learned import Table, tables
-from npde_opt.runs.posterior import PROFILE, SAMPLES, Asked, Posterior
 from npde_opt.runs.predicted import Predicted
 from npde_opt.runs.solves import model, run_measured, solved
 from npde_opt.runs.states import States
 from npde_opt.stages import stage
 from npde_opt.uncertainty.findings import findings
 from npde_opt.uncertainty.intervals import Estimates, parameter_metrics
+
+if TYPE_CHECKING:
+    # Loaded by those runs that need them.
+    from npde_opt.runs.posterior import Posterior
 
 
 def report(
@@ -83,6 +87,8 @@ def report(
             own("the VTK file", lambda: _write_fields(on, space, everything, m, out))
             _write_tables(found, lines, rows, out, own)
             if plot:
+                from npde_opt.runs.drawing import draw, draw_functions
+
                 shown = {} if left is None else left.shown
                 seen = metrics, predicted, rows, out, weight, shown
                 own("drawing", lambda: draw(case, on, found, *seen))
@@ -92,6 +98,8 @@ def report(
         if states.count > 1:
             attempt("the states", states.write)
         if plot and case.evolves:
+            from npde_opt.runs.drawing import Films
+
             attempt("the animation", lambda: Films(states).draw([0]))
     at.destroy()
     if everything is not at:
@@ -173,6 +181,9 @@ def what_is_open(
     attempt: Attempts,
 ) -> tuple[Record, Posterior | None]:
     """Writes the posterior; its metrics. Collective."""
+    from npde_opt.runs import posterior_figures
+    from npde_opt.runs.posterior import Posterior
+
     say = attempt.say
     left = attempt("the posterior", lambda: Posterior(case, on, at, out, asked, say))
     if left is None:

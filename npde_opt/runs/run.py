@@ -20,7 +20,7 @@ from npde_opt.io.results import (
     peak_memory_mb_of_a_rank,
 )
 from npde_opt.petsc_options import check_options, unused_text
-from npde_opt.runs import posterior
+from npde_opt.runs.asked import SAMPLES, Asked
 from npde_opt.runs.attempts import Attempts
 from npde_opt.runs.columns import Column
 from npde_opt.runs.identity import identity
@@ -129,6 +129,8 @@ class Run(Opened[Case]):
             self.monitor.say(_recomputation(case))
         rehearse(case, self.grid, self.out, options.plot, options.uncertainty)
         if (asked := self._asked()) is not None:
+            from npde_opt.runs import posterior  # few runs need it
+
             posterior.check(
                 case,
                 asked,
@@ -156,19 +158,17 @@ class Run(Opened[Case]):
         self.resume = self.before.where_to_go_on(self.monitor) if self.before else None
         self.ready = time.monotonic()
 
-    def _asked(self) -> posterior.Asked | None:
+    def _asked(self) -> Asked | None:
         """What is asked of what the data leave open."""
         o = self.options
         if o.uncertainty is None:
             return None
         coarser = self.levels is None or self.levels > 1
-        return posterior.Asked(
-            o.uncertainty, o.seed, o.chain_groups, self.identity, coarser
-        )
+        return Asked(o.uncertainty, o.seed, o.chain_groups, self.identity, coarser)
 
     def _wanted_chains(self) -> Record:
         """What chains are asked for, by the names of their metrics."""
-        if self.options.uncertainty != posterior.SAMPLES:
+        if self.options.uncertainty != SAMPLES:
             return {}
         section = self.case.table.posterior.sampling
         return {
