@@ -23,6 +23,7 @@ from npde_opt.forward.linear_part import LinearPart, Points
 from npde_opt.grids import Grid
 from npde_opt.linear.accuracy import Tolerance
 from npde_opt.linear.banded import Banded, is_line
+from npde_opt.linear.choice import Reuse
 from npde_opt.linear.factored import MOST, SHARE, factors
 from npde_opt.linear.guess import Corrector, solve_step, step_solver
 from npde_opt.linear.measured import take
@@ -36,6 +37,8 @@ from npde_opt.terms.state import State
 
 Block = tuple[int, int]
 Coupling = np.ndarray | StencilMatrix
+REUSE = Reuse(updates=10, solves=2)
+"""Of a Newton's method, whose matrices serve an iteration or a few."""
 MANY = max(MOST.values()) // SHARE
 """Columns for which any small system is factored."""
 
@@ -97,7 +100,7 @@ class Jacobian:
         self._factors: OnLine | None = None
         matrices = [] if self.line else self.matrices
         self.solvers = [
-            step_solver(m, prefix, self.symmetric, recipe) for m in matrices
+            step_solver(m, prefix, self.symmetric, recipe, REUSE) for m in matrices
         ]
         self._are_new = False
         self._b, self._x = self.grid.create_active(), self.grid.create_active()
@@ -188,6 +191,11 @@ class Jacobian:
             else:
                 blocks[row][column] = _csr(coupling)
         return scipy.sparse.bmat(blocks, format="csr")
+
+    @property
+    def stays(self) -> bool:
+        """Whether further solves with what is assembled are cheap beside the first one."""
+        return self.line or all(solver.direct for solver in self.solvers)
 
     def _update(self) -> None:
         """Solvers take the values that were assembled, where they have others."""

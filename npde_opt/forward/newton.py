@@ -1,7 +1,7 @@
 """Implicit stages with nonlinear terms: F(U) = M U + alpha r(U) - b = 0 by Newton's method, with
 the Jacobian M + alpha r_u of jacobian.py.
 
-On a line, where that is factored, the factors serve further iterations of the stage, as long as
+Where that is factored, the factors serve further iterations of the stage, as long as
 these lower the residual fast. Factors in products with derivatives are kept: see kept.py.
 """
 
@@ -100,6 +100,7 @@ class Newton:
         state, residual, norm, first = self._guess(alpha, b, group, before)
         scale, last = max(self._norm(b), first, 1e-300), np.inf
         factors: Factors | None = None
+        stays = False
         for iteration in range(MAX_ITERATIONS):
             if not np.isfinite(norm):
                 break
@@ -109,9 +110,10 @@ class Newton:
             ):
                 note("state", norm / scale, iteration)
                 return state.u
-            if factors is None or norm > FAST * last:
+            if not stays or norm > FAST * last:
                 self._assemble(alpha, group, state)
                 factors = self.jacobian.kept() if self.jacobian.line else None
+                stays = self.jacobian.stays
             last = norm
             state = state.moved(self._change(factors, -residual))
             residual, norm = self._residual(alpha, b, group, state)
