@@ -76,6 +76,9 @@ class Objective:
         self.whole: Objective | None = None
         self.owner = False
         self.scale = 1.0
+        # What data tell of unknowns without a regularizer, by name, in their mass: 1 where nobody
+        # looked. Beside unknowns whose regularization weighs 1 they are scaled by it.
+        self.curvatures: dict[str, float] = {}
         self.blocks = list(range(len(self.misfits)))
         with self.together():
             self._check_misfits()
@@ -468,7 +471,8 @@ class ObjectiveAt:
             self.add_parts(out, lambda r, p, x, part: r.hessian(p, x, part), dm)
 
     def precondition(self, r: PETSc.Vec, out: PETSc.Vec) -> None:
-        """out ~ R''^-1 r; parameters without a regularizer are scaled by their inverse mass."""
+        """out ~ R''^-1 r; parameters without a regularizer are scaled by their inverse mass,
+        over the objective's `curvatures`."""
         space = self.objective.space
         if set(space.blocks) <= set(self.objective.regularizers):
             r.copy(out)
@@ -476,6 +480,8 @@ class ObjectiveAt:
             mass = space.mass()
             out.pointwiseDivide(r, mass)
             mass.destroy()
+            for name, curvature in self.objective.curvatures.items():
+                space.own(out, name)[...] /= curvature
         for name in self.objective.regularizers:
             space.zero_block(out, name)
         with self.objective.together():

@@ -1,12 +1,14 @@
 """The regularization weight alpha of min_m phi(m) + alpha R(m) from the data.
 
 Discrepancy principle: the alpha at which the squared scaled residuals a datum, chi^2, are 1 (where
-the noise is known).
+the noise is known). Weights fall by factors of 4; as long as chi^2 has not begun to fall, and falls
+by less than a tenth from one weight to the next, by twice as many factors as before.
 L-curve: the alpha of largest curvature of (log phi, log R), in factors of 4.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -22,9 +24,18 @@ SEEN = 1e-6
 """Share of the data beside the regularization that rounding leaves to be seen."""
 TRIES = 10
 TRIALS = {"discrepancy": 24, "l-curve": 14}
+"""Factors that weights go down by at most."""
 STAGNATION, STARTED = 0.005, 0.5
+HARDLY = 0.1
+"""Of log chi^2: less than that from one weight to the next is hardly a change."""
+IDLE = 12
+"""Factors over which chi^2 hardly changes, after which smaller weights are not tried."""
 CLOSE, REFINEMENTS = 0.03, 4
 SHORT = 0.1
+
+
+Tried = list[tuple[float, float, float, float]]
+"""Weight, misfit, regularization of weight 1 and chi^2 of each fit."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +54,13 @@ class Choice:
 
 def largest(objective: Objective, m: PETSc.Vec) -> float:
     """Where data and regularization of weight 1 weigh the same along R^-1 g: (p, H p) / (p, R p), p
-    = R^-1 g."""
+    = R^-1 g of the unknowns that are regularized. The others, on which the weight does not act,
+    have no R: what the data tell of them says nothing."""
     at = objective.linearize(m)
     p, Hp, Rp = (objective.create_vec() for _ in range(3))
     at.precondition(at.gradient(), p)
+    for name in set(objective.space.blocks) - set(objective.regularizers):
+        objective.space.zero_block(p, name)
     at.hessian(p, Hp, True)
     at.regularization_hessian(p, Rp)
     ratio = p.dot(Hp) / p.dot(Rp) - 1
@@ -56,17 +70,41 @@ def largest(objective: Objective, m: PETSc.Vec) -> float:
     return max(float(ratio), 0.0)
 
 
+def curvatures(objective: Objective, m: PETSc.Vec) -> dict[str, float]:
+    """(q, H q) / (q, M q) of each unknown without a regularizer, q = M^-1 g and H Gauss-Newton's
+    Hessian of the data: by so much CG, whose preconditioner knows the regularization and the mass
+    M, is off between these unknowns and those that are regularized."""
+    space, found = objective.space, {}
+    at = objective.linearize(m)
+    for name in sorted(set(space.blocks) - set(objective.regularizers)):
+        q, Hq, Mq = (objective.create_vec() for _ in range(3))
+        at.precondition(at.gradient(), q)
+        for other in set(space.blocks) - {name}:
+            space.zero_block(q, other)
+        at.data_hessian(q, Hq, True)
+        mass = space.mass()
+        Mq.pointwiseMult(mass, q)
+        size, seen = q.dot(Mq), q.dot(Hq)
+        if size > 0 and seen > 0:
+            found[name] = float(seen / size)
+        for vec in (q, Hq, Mq, mass):
+            vec.destroy()
+    at.destroy()
+    return found
+
+
 def balance(
     build: Callable[[float], tuple[Objective, PETSc.Vec]],
-) -> tuple[float, PETSc.Vec, bool]:
-    """The weight at which data and regularization weigh the same, the starting point, and whether
-    the unknowns have bounds. In other units of length it is another by many orders of magnitude;
-    beside a far larger regularization the data's part would be lost in rounding, so that it is
-    weighed again with a smaller one."""
+) -> tuple[float, PETSc.Vec, dict[str, float] | None]:
+    """The weight at which data and regularization weigh the same, the starting point, and
+    `curvatures`, or None where the unknowns have bounds. In other units of length the weight is
+    another by many orders of magnitude; beside a far larger regularization the data's part would be
+    lost in rounding, so that it is weighed again with a smaller one."""
     weight = 1.0
     for _ in range(TRIES):
         objective, m = build(weight)
         share, bounded = largest(objective, m), objective.space.has_bounds
+        free = None if bounded else curvatures(objective, m)
         objective.destroy()
         if share > SEEN:
             break
@@ -75,7 +113,7 @@ def balance(
     else:  # nothing is seen of the data
         objective, m = build(weight)
         objective.destroy()
-    return weight * max(share, SEEN), m, bounded
+    return weight * max(share, SEEN), m, free
 
 
 def choose(
@@ -94,18 +132,19 @@ def choose(
     """
     if method not in ("discrepancy", "l-curve"):
         raise InputError("regularization.weight", method, "'discrepancy' or 'l-curve'")
-    weight, m, bounded = balance(build)
+    weight, m, free = balance(build)
     own = replace(
         settings, gradient_rtol=max(settings.gradient_rtol, 1e-3), decrement=None
     )
-    if not bounded:
+    if free is not None:
         own = replace(own, method="gauss-newton", max_iterations=15)
-    tried: list[tuple[float, float, float, float]] = []
+    tried: Tried = []
 
     def attempt(weight: float) -> float:
         nonlocal m
         objective, start = build(weight)
         start.destroy()
+        objective.curvatures = free or {}
         result = minimize(objective, m, own)
         m.destroy()
         m = result.m
@@ -117,19 +156,21 @@ def choose(
         objective.destroy()
         return chi
 
-    for trial in range(TRIALS[method]):
+    factors, gone = 1, 0
+    while gone < TRIALS[method]:
         chi = attempt(weight)
-        stagnates = (
-            trial > 2
-            and chi < STARTED * tried[0][3]
-            and tried[-2][3] - chi < STAGNATION * chi
-        )
-        if method == "discrepancy" and (chi <= 1 or stagnates):
-            break
-        weight /= FACTOR
+        if method == "discrepancy":
+            if chi <= 1 or stagnates(tried) or idle(tried) >= IDLE:
+                break
+            factors = pace(tried, factors)
+        gone += factors
+        weight /= FACTOR**factors
     chosen, reached = tried[-1][0], method == "l-curve" or tried[-1][3] <= 1
     if method == "discrepancy" and reached and len(tried) > 1:
         chosen = close_in(attempt, tried)
+    elif not reached and not stagnates(tried):
+        least = min(t[3] for t in tried)
+        chosen = next(t[0] for t in tried if t[3] <= (1 + STAGNATION) * least)
     m.destroy()
     columns = [list(c) for c in zip(*tried, strict=True)]
     if method == "l-curve":
@@ -137,19 +178,46 @@ def choose(
     return Choice(chosen, method, reached, *columns)
 
 
-def close_in(
-    attempt: Callable[[float], float], tried: list[tuple[float, float, float, float]]
-) -> float:
+def stagnates(tried: Tried) -> bool:
+    """Whether chi^2 has fallen, and the last weight no longer lowered it by 0.5 %."""
+    if len(tried) < 4 or tried[-1][3] >= STARTED * tried[0][3]:
+        return False
+    return tried[-2][3] - tried[-1][3] < STAGNATION * tried[-1][3]
+
+
+def pace(tried: Tried, factors: int) -> int:
+    """Factors from the last weight to the next, after so many to the last one."""
+    if len(tried) < 2 or tried[-1][3] < STARTED * tried[0][3]:
+        return 1
+    return 2 * factors if abs(np.log(tried[-2][3] / tried[-1][3])) < HARDLY else 1
+
+
+def idle(tried: Tried) -> float:
+    """Factors over which chi^2 has hardly changed up to the last weight."""
+    weight, _, _, chi = tried[-1]
+    same = itertools.takewhile(
+        lambda t: abs(np.log(t[3] / chi)) < HARDLY, reversed(tried)
+    )
+    return max(float(np.log(t[0] / weight) / np.log(FACTOR)) for t in same)
+
+
+def close_in(attempt: Callable[[float], float], tried: Tried) -> float:
     """The weight tried whose chi^2 is closest to 1, after steps between the last two, which bracket
-    it."""
+    it: halves of more than one factor, then interpolation."""
     above, below = [(np.log(t[0]), np.log(t[3])) for t in tried[-2:]]
-    for _ in range(REFINEMENTS):
-        if min(abs(above[1]), abs(below[1])) < CLOSE:
-            break
-        share = np.clip(above[1] / (above[1] - below[1]), 0.1, 0.9)
+
+    def at(share: float) -> None:
+        nonlocal above, below
         x = above[0] + share * (below[0] - above[0])
         y = np.log(attempt(float(np.exp(x))))
         above, below = ((x, y), below) if y > 0 else (above, (x, y))
+
+    while above[0] - below[0] > 1.01 * np.log(FACTOR):
+        at(0.5)
+    for _ in range(REFINEMENTS):
+        if min(abs(above[1]), abs(below[1])) < CLOSE:
+            break
+        at(float(np.clip(above[1] / (above[1] - below[1]), 0.1, 0.9)))
     return min(tried, key=lambda t: abs(np.log(t[3])))[0]
 
 

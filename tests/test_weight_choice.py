@@ -1,9 +1,18 @@
 """Choosing the regularization weight: the corner of an L-curve, a misfit at the noise."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+from mpi4py import MPI
 
-from npde_opt.weight_choice import close_in, corner
+from npde_opt import weight_choice
+from npde_opt.cases import load_case
+from npde_opt.ensemble import Ensemble
+from npde_opt.optimizers import Settings
+from npde_opt.weight_choice import close_in, corner, curvatures, largest
+
+WORLD = MPI.COMM_WORLD
 
 
 @pytest.mark.parametrize("at", [3, 6, 8])
@@ -33,3 +42,133 @@ def test_closing_in_finds_the_weight_of_chi_squared_one():
         1, abs=0.03
     )
     assert len(tried) <= 6
+
+
+class Curve:
+    """Fits whose chi^2 is a given function of the weight, from the weight 1 down."""
+
+    def __init__(self, monkeypatch, chi):
+        self.chi, self.weights = chi, []
+        nothing = SimpleNamespace(destroy=lambda: None)
+        fitted = SimpleNamespace(m=nothing)
+        monkeypatch.setattr(weight_choice, "balance", lambda build: (1.0, nothing, {}))
+        monkeypatch.setattr(weight_choice, "minimize", lambda *given: fitted)
+
+    def build(self, weight):
+        self.weights.append(weight)
+        at = SimpleNamespace(
+            chi_squared=lambda: self.chi(weight),
+            misfit=1.0,
+            regularization=1.0,
+            destroy=lambda: None,
+        )
+        objective = SimpleNamespace(linearize=lambda m: at, destroy=lambda: None)
+        return objective, SimpleNamespace(destroy=lambda: None)
+
+    def chosen(self):
+        return weight_choice.choose(self.build, "discrepancy", Settings())
+
+
+def falls(high, low, at):
+    """From high to low where the weight passes `at`."""
+    return lambda w: low + (high - low) * w / (w + at)
+
+
+@pytest.mark.parametrize(
+    ("high", "low", "at", "by_fours"),
+    [(1.6, 0.95, 1e-6, 13), (1.05, 0.97, 1e-6, 12), (200, 0.9, 1e-7, 19)],
+)
+def test_far_weights_are_passed_quickly(monkeypatch, high, low, at, by_fours):
+    """The weights that are tried from the first one whose chi^2 has moved on are the same."""
+    curve = Curve(monkeypatch, falls(high, low, at))
+    found = curve.chosen()
+    assert found.reached and curve.chi(found.weight) == pytest.approx(1, abs=0.03)
+    assert len(curve.weights) < by_fours - 3
+    assert np.log(found.weight) / np.log(4) == pytest.approx(
+        round(np.log(found.weight) / np.log(4)), abs=1e-9
+    )
+
+
+def test_once_chi_squared_has_fallen_weights_go_down_by_4(monkeypatch):
+    curve = Curve(monkeypatch, lambda w: 1.2 + 1000 * w)
+    found = curve.chosen()
+    steps = np.array(curve.weights[:-1]) / curve.weights[1:]
+    np.testing.assert_allclose(steps, 4)
+    assert not found.reached and found.weight == curve.weights[-1]
+
+
+def test_where_no_weight_helps_the_largest_that_is_as_good_is_taken(monkeypatch):
+    """Of a start that is good already chi^2 never falls to its half."""
+    curve = Curve(monkeypatch, falls(1.5, 1.01, 1e-2))
+    found = curve.chosen()
+    assert not found.reached and len(curve.weights) <= 12
+    assert 1e-6 < found.weight < 1e-3
+
+
+FIELDS = """
+[grid]
+shape = [12]
+[boundaries]
+"x-" = "neumann"
+"x+" = "neumann"
+[equation]
+terms = [{ diffusion = "D" }]
+[time]
+scheme = "backward-euler"
+times = { end = 1.0, steps = 3 }
+[[unknown]]
+name = "D"
+initial = { expression = "0.05*exp(0.4*sin(6*x))" }
+truth = { expression = "0.05*exp(0.5*sin(6*x))" }
+FIRST
+[[experiment]]
+initial = { u = STATE }
+[[observation]]
+random = 8
+times = { start = 0.0, end = 1.0, count = 4 }
+noise = 0.01
+[[regularization]]
+unknown = "D"
+"""
+START = '{ expression = "1 + cos(3*x)" }'
+SOUGHT = f"""[[unknown]]
+name = "u0"
+transform = "identity"
+initial = {START}
+truth = {START}
+"""
+
+
+def built(folder, comm, sought):
+    """The objective, its start, and the case's grid."""
+    first, state = (SOUGHT, '"u0"') if sought else ("", START)
+    path = folder / f"case{comm.rank}.toml"
+    path.write_text(FIELDS.replace("FIRST", first).replace("STATE", state))
+    case, ensemble = load_case(path, comm), Ensemble.whole(comm)
+    case.prepare(ensemble)
+    return case.build(case.grid(comm), ensemble)
+
+
+@pytest.mark.parallel([1, 2, 3])
+def test_unknowns_without_a_regularizer_do_not_move_the_first_weight(tmp_path):
+    weights = [largest(*built(tmp_path, WORLD, sought)) for sought in (False, True)]
+    assert weights[1] == pytest.approx(weights[0], rel=1e-6)
+
+
+@pytest.mark.parallel([1, 2, 3])
+def test_unknowns_without_a_regularizer_are_scaled_by_what_data_tell(tmp_path):
+    objective, m = built(tmp_path, WORLD, True)
+    found = curvatures(objective, m)
+    assert list(found) == ["u0"]
+    at, space = objective.linearize(m), objective.space
+    plain, scaled, image = (objective.create_vec() for _ in range(3))
+    at.precondition(at.gradient(), plain)
+    objective.curvatures = found
+    at.precondition(at.gradient(), scaled)
+    np.testing.assert_array_equal(space.own(scaled, "D"), space.own(plain, "D"))
+    own = space.own(plain, "u0") / found["u0"]
+    np.testing.assert_allclose(space.own(scaled, "u0"), own, rtol=1e-12)
+    # What was scaled by it has the curvature 1: q^T H q = q^T g along q.
+    space.zero_block(scaled, "D")
+    at.data_hessian(scaled, image, True)
+    assert scaled.dot(image) == pytest.approx(at.gradient().dot(scaled), rel=1e-6)

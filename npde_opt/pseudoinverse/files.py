@@ -53,7 +53,7 @@ class StoredRows:
         block: int = ROWS,
         names: tuple[str, str] = ("H", "T"),
     ):
-        self.block = block
+        self.block, self.comm = block, comm
         with collective(comm):
             if block < 1:
                 raise InputError("pseudoinverse: block", block, "a positive integer")
@@ -67,17 +67,44 @@ class StoredRows:
         self.own = (start, end)
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        before = 0
-        for H, T in self.files:
-            start, end = (min(max(x - before, 0), H.rows) for x in self.own)
-            before += H.rows
-            if start == end:
-                continue
+        return self.after(0)
+
+    def after(self, count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The own blocks from number `count` on; what is before them is not read."""
+        for H, T, start, end in self._shares():
+            passed = min(count, math.ceil((end - start) / self.block))
+            count, start = count - passed, min(start + passed * self.block, end)
             with (
                 closing(H.blocks(start, end, self.block)) as features,
                 closing(T.blocks(start, end, self.block)) as targets,
             ):
                 yield from zip(features, targets, strict=True)
+
+    def _shares(self) -> Iterator[tuple[_Array, _Array, int, int]]:
+        """H and T of each file, and which of its rows are this rank's."""
+        before = 0
+        for H, T in self.files:
+            start, end = (min(max(x - before, 0), H.rows) for x in self.own)
+            before += H.rows
+            if start < end:
+                yield H, T, start, end
+
+    def classes(self) -> int:
+        """One more than the largest number in T, which has the class of each row; H is not read.
+        Collective.
+
+        Raises:
+            InputError: for another T than one column of whole numbers from 0 on; on all ranks.
+        """
+        largest = -1
+        with collective(self.comm):
+            for _, T, start, end in self._shares():
+                if T.columns != 1:
+                    told = f"{T.columns} columns"
+                    raise InputError(T.said, told, "one, the class of each row")
+                with closing(T.blocks(start, end, self.block)) as labels:
+                    largest = max(largest, *(_largest(T.said, own) for own in labels))
+        return 1 + int(self.comm.allreduce(largest, MPI.MAX))
 
     def add_to(
         self, fit: Rows, checkpoint: FilePath | None = None, every: int = 10
@@ -98,6 +125,14 @@ class StoredRows:
                 allowed = f"{fit.features} and {fit.targets}, as were asked for"
                 raise InputError("pseudoinverse: files", told, allowed)
             fit.add_all(self, checkpoint, every)
+
+
+def _largest(said: str, labels: np.ndarray) -> int:
+    """Of labels of classes."""
+    wrong = labels[(labels < 0) | (labels != np.floor(labels))]
+    if wrong.size:
+        raise InputError(said, wrong[0], "classes, whole numbers from 0 on")
+    return int(labels.max())
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,12 @@ What is kept can be written to a file and read, so that a stream of rows that wa
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
 from mpi4py import MPI
@@ -37,6 +38,13 @@ TILE = 256
 """Rows that are copied at once where their order in memory changes: they stay in the cache."""
 FORMAT = 1
 """Of the files of `save`; others are refused."""
+
+
+@runtime_checkable
+class Resumable(Protocol):
+    """Blocks that can be had from any number on."""
+
+    def after(self, count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]: ...
 
 
 class Rows(ABC):
@@ -137,14 +145,15 @@ class Rows(ABC):
 
     def add_all(
         self,
-        blocks: Iterable[tuple[np.ndarray, np.ndarray]],
+        blocks: Iterable[tuple[np.ndarray, np.ndarray]] | Resumable,
         checkpoint: FilePath | None = None,
         every: int = 10,
     ) -> None:
         """Takes (H, T) of an iterator in, one after the other; not collective.
 
         Args:
-            blocks: the same, and in the same order, where a stream starts again.
+            blocks: the same, and in the same order, where a stream starts again. Of a `Resumable`
+                those before are not even read.
             checkpoint: a file of this rank alone, written after `every` blocks and after the last.
                 Where it is there, the blocks that it holds are passed over.
 
@@ -153,10 +162,11 @@ class Rows(ABC):
         """
         if checkpoint is not None and Path(checkpoint).exists():
             self._restore(checkpoint)
-        done = self.blocks
-        for at, (H, T) in enumerate(blocks):
-            if at < done:
-                continue
+        if isinstance(blocks, Resumable):
+            left = blocks.after(self.blocks)
+        else:
+            left = itertools.islice(blocks, self.blocks, None)
+        for H, T in left:
             self.add(H, T)
             if checkpoint is not None and self.blocks % every == 0:
                 self.save(checkpoint)

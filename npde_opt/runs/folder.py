@@ -234,10 +234,12 @@ class RunDirectory:
             else []
         )
 
-    def refuse_another(self, identity: Mapping[str, str]) -> None:
-        """Raises InputError naming what is not as in the run that finished here. Collective."""
+    def refuse_another(self, identity: Mapping[str, str], begun: bool = False) -> None:
+        """Raises InputError naming what is not as in the run that finished here, or that has
+        `begun` here. Collective."""
         with collective(self.comm):
-            if self.comm.rank == 0 and _summary(self.path / SUMMARY) is not None:
+            ended = self.comm.rank == 0 and _summary(self.path / SUMMARY) is not None
+            if self.comm.rank == 0 and (begun or ended):
                 before = self._started()
                 if before is not None:
                     refuse_differing(before, identity, self.path)

@@ -100,13 +100,27 @@ def readout(description: str | None) -> Parser:
     )
     p.add_argument(
         "--samples",
-        default="digits",
-        choices=("digits", "mnist"),
-        help="default: digits",
+        nargs="+",
+        default=["digits"],
+        metavar="FILE",
+        help="digits (default), mnist, or files of rows, here or in --data: each a .npz with "
+        "features H and targets T, or two .npy, H and T",
+    )
+    p.add_argument(
+        "--test", nargs="+", metavar="FILE", help="other such files, to test with"
+    )
+    p.add_argument(
+        "--classes",
+        action="store_true",
+        help="T of files is one column, the class of each row, from 0 on",
+    )
+    p.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the files of the run in --out, which was killed",
     )
     p.add_argument(
         "--recipe",
-        default="oriented",
         choices=("random", "receptive", "oriented", "autoencoders"),
         help="features: a random layer of the pictures, of one rectangle each, or of oriented "
         "derivatives that were diffused and coarsened (default); or of these, as many "
@@ -116,15 +130,17 @@ def readout(description: str | None) -> Parser:
         "--features", type=int, nargs="+", metavar="N", help="of a layer; default: 2000"
     )
     p.add_argument(
-        "--repeats", type=int, default=5, help="seeds and, of digits, splits"
+        "--repeats", type=int, help="seeds and, of digits, splits; default: 5"
     )
     p.add_argument(
-        "--method", default="gram", choices=("qr", "gram"), help="default: gram"
+        "--method",
+        choices=("qr", "gram"),
+        help="default: gram; of rows in files qr",
     )
     p.add_argument(
         "--ridge",
-        default="held",
-        help="a number, gcv, loo, or held (rows held back; default)",
+        help="a number, gcv, loo (of rows in files gcv is the default), or held (rows held back; "
+        "default otherwise)",
     )
     return p
 

@@ -21,6 +21,9 @@ class SolvedRun:
         started: seconds of time.monotonic() at the program's first line.
     """
 
+    resumes = False
+    """Whether it goes on with what is in the folder."""
+
     def __init__(
         self, options: argparse.Namespace, world: MPI.Intracomm, started: float
     ):
@@ -30,6 +33,8 @@ class SolvedRun:
             if options.plot:
                 require_figures(False)
         mode = "overwrite" if options.overwrite else "new"
+        if self.resumes:
+            mode = "resume"
         self.out = RunDirectory(options.out, world, mode)
 
     def check(self) -> None:

@@ -43,7 +43,9 @@ from npde_opt.training.samples import Source
 from npde_opt.training.splits import split
 
 TRAINING_SHARE = 0.7
-DEFAULT_FEATURES = 2000
+SAMPLES = ("digits", "mnist")
+DEFAULT_FEATURES, REPEATS = 2000, 5
+RECIPE, METHOD = "oriented", "gram"
 MODEL = "model.npz"
 FIGURES = ("confusion.png", "errors.png", "singular_values.png")
 DEPTHS = "depth.png"
@@ -120,11 +122,14 @@ class Readouts(SolvedRun):
 
     def check(self) -> None:
         options = self.options
+        (self.name,) = options.samples
+        self.recipe, self.method = options.recipe or RECIPE, options.method or METHOD
+        self.repeats = REPEATS if options.repeats is None else options.repeats
         self.sizes = options.features or [DEFAULT_FEATURES]
         self.found: list[Found] = []
-        self.ridge = _ridge(options.ridge)
-        if options.repeats < 1 or min(self.sizes) < 1:
-            told = f"repeats {options.repeats}, features {self.sizes}"
+        self.ridge = ridge_of(options.ridge or HELD)
+        if self.repeats < 1 or min(self.sizes) < 1:
+            told = f"repeats {self.repeats}, features {self.sizes}"
             raise InputError("--repeats, --features", told, "positive numbers")
         if self._recipe.grows and self.ridge != HELD:
             told = f"{options.ridge} with the recipe autoencoders"
@@ -132,7 +137,7 @@ class Readouts(SolvedRun):
 
     def prepare(self) -> None:
         """Reads the samples."""
-        name, data = self.options.samples, self.options.data
+        name, data = self.name, self.options.data
         with collective(self.world):
             self.source: Source = digits() if name == "digits" else mnist(data, "train")
             self.tests: Source | None = (
@@ -142,7 +147,7 @@ class Readouts(SolvedRun):
             self.test_pictures = None if self.tests is None else _pictures(self.tests)
         self.out.claim([MODEL, *self._figures])
         self.say(
-            f"{self.source.name}: {self.source.count:,} samples, recipe {self.options.recipe}, "
+            f"{self.source.name}: {self.source.count:,} samples, recipe {self.recipe}, "
             f"{self.world.size} ranks"
         )
         self.ready = time.monotonic()
@@ -156,7 +161,7 @@ class Readouts(SolvedRun):
     def train(self) -> None:
         """All numbers of features, all repeats."""
         for size in self.sizes:
-            for repeat in range(self.options.repeats):
+            for repeat in range(self.repeats):
                 found = self._one(size, repeat)
                 self.found.append(found)
                 solution = found.readout.solution
@@ -206,14 +211,14 @@ class Readouts(SolvedRun):
         if isinstance(self.ridge, str) and self.ridge.startswith(LOO):
             sampled = SAMPLED
         settings = (size, classes, True, self.world)
-        if self.options.method == "gram":
+        if self.method == "gram":
             # Products of many rows in single precision: their noise is far above its rounding.
             return Gram(*settings, sampled=sampled, single=self.tests is not None)
-        return METHODS[self.options.method](*settings, sampled=sampled)
+        return METHODS[self.method](*settings, sampled=sampled)
 
     @property
     def _recipe(self) -> Recipe:
-        return RECIPES[self.options.recipe][self.options.samples]
+        return RECIPES[self.recipe][self.name]
 
     @property
     def _shape(self) -> tuple[int, int]:
@@ -247,7 +252,7 @@ class Readouts(SolvedRun):
         solved = time.monotonic()
         errors = np.array([found.error for found in self.found])
         errors = errors.reshape(len(self.sizes), -1)
-        best = self.found[int(np.argmax(self.sizes)) * self.options.repeats]
+        best = self.found[int(np.argmax(self.sizes)) * self.repeats]
         with collective(self.world):
             if self.world.rank == 0:
                 self._write(best)
@@ -296,7 +301,7 @@ class Readouts(SolvedRun):
         objective = float((solution.residual**2).sum())
         return Summary(
             driver="train_pseudoinverse",
-            case=self.options.samples,
+            case=self.name,
             ranks=self.world.size,
             grid=self.source.shape,
             unknowns=self.source.count,
@@ -314,7 +319,7 @@ class Readouts(SolvedRun):
             peak_memory_mb=peak_memory_mb(self.world),
             peak_memory_mb_of_a_rank=peak_memory_mb_of_a_rank(self.world),
             metrics={
-                "recipe": self.options.recipe,
+                "recipe": self.recipe,
                 "features": self.sizes,
                 "layers": len(best.layers),
                 "held_back_error_by_depth": best.by_depth,
@@ -339,7 +344,8 @@ def _pictures(source: Source) -> np.ndarray:
     return inputs[:, 0, 0]
 
 
-def _ridge(text: str) -> float | str:
+def ridge_of(text: str) -> float | str:
+    """Of the option --ridge; InputError for what is none."""
     if text == HELD or text in CHOICES:
         return text
     try:

@@ -30,7 +30,7 @@ def bars(monkeypatch):
 
 def options(out, **others):
     given = {
-        "samples": "digits",
+        "samples": ["digits"],
         "recipe": "oriented",
         "features": [20, 60],
         "repeats": 2,
@@ -91,7 +91,7 @@ def test_figures_are_drawn(bars, tmp_path, recipe):
         ({"repeats": 0}, "--repeats"),
         ({"recipe": "autoencoders", "ridge": "gcv"}, "--ridge: got gcv"),
         ({"features": [0]}, "--features"),
-        ({"samples": "mnist"}, "--data"),
+        ({"samples": ["mnist"]}, "--data"),
     ],
 )
 def test_options_that_cannot_be_are_told(tmp_path, wrong, told):
