@@ -278,6 +278,8 @@ class ObjectiveAt:
 
     def __init__(self, objective: Objective, m: PETSc.Vec):
         self.objective, self.m = objective, m.copy()
+        self._blocks: dict[str, PETSc.Vec] = {}
+        """Of m, by the unknown, where regularizers ask for them."""
         self._at_once = AtOnce(objective, self.m)
         self._value: tuple[float, float] | None = None
         self._gradient: PETSc.Vec | None = None
@@ -415,14 +417,16 @@ class ObjectiveAt:
         space = self.objective.space
         with stage("regularization"):
             for name, r in self.objective.regularizers.items():
-                p = space.block_vec(self.m, name)
+                if name not in self._blocks:
+                    self._blocks[name] = space.block_vec(self.m, name)
+                p = self._blocks[name]
                 part, x = (
                     p.duplicate(),
                     space.block_vec(dm, name) if dm is not None else None,
                 )
                 action(r, p, x, part)
                 space.add_block(out, name, part)
-                for vec in (p, part, x):
+                for vec in (part, x):
                     if vec is not None:
                         vec.destroy()
 
@@ -488,7 +492,8 @@ class ObjectiveAt:
             self.add_parts(out, lambda reg, p, x, part: reg.precondition(p, x, part), r)
 
     def destroy(self) -> None:
-        for vec in [self.m, *([self._gradient] if self._gradient is not None else [])]:
+        own = [self._gradient] if self._gradient is not None else []
+        for vec in [self.m, *own, *self._blocks.values()]:
             vec.destroy()
         self._at_once.destroy()
         if self._term is not self._at_once:

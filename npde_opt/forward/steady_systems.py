@@ -102,6 +102,7 @@ class LinearSystem:
         self.solvers: list[LinearSolver | Factored] = [self.solver, self.factored]
         self._ready: dict[LinearSolver | Factored, object] = {}
         self._kept: list[PETSc.Vec] | None = None
+        self._small: dict[int, bool] = {}
         self.level: Level | None = None
         """The mean of states where nothing else says their level."""
 
@@ -143,10 +144,7 @@ class LinearSystem:
     ) -> np.ndarray:
         if self.level is not None:
             rhs = self.level.balanced(rhs)
-        count = len(block.members)
-        small = factors(
-            self.prefix, self.recipe, self.grid.dim, self.grid.active_size, count
-        )
+        small = self._is_small(len(block.members))
         with stage("assemble"):
             if small and self._is_new(block, self.factored):
                 self.factored.update(self.matrix.mat.getValuesCSR())
@@ -160,6 +158,14 @@ class LinearSystem:
                 for _, own, found in block.each(rhs, out):
                     self._one(own[0], found[0], adjoint)
         return out if self.level is None else self.level.levelled(out)
+
+    def _is_small(self, columns: int) -> bool:
+        """Whether so many columns are solved for by factors, all together."""
+        if columns not in self._small:
+            size = self.grid.active_size
+            given = self.prefix, self.recipe, self.grid.dim, size, columns
+            self._small[columns] = factors(*given)
+        return self._small[columns]
 
     def _together(self, rhs: np.ndarray, out: np.ndarray, adjoint: bool) -> None:
         """All columns [s, i, j, k]."""

@@ -204,7 +204,7 @@ class Grid:
 
     @property
     def size(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
 
     @property
     def active_size(self) -> int:
@@ -339,6 +339,15 @@ class Grid:
         )
         return vec.getArray().reshape(shape, order="F")
 
+    @cached_property
+    def _exchanged(self) -> list[int]:
+        """Axes along which owned cells have neighbours that lie elsewhere."""
+        whole = [
+            self.start[d] == 0 and self.stop[d] == self.shape[d]
+            for d in range(self.dim)
+        ]
+        return [d for d in range(self.dim) if self.periodic(d) or not whole[d]]
+
     def ghosted(
         self, values: PETSc.Vec | np.ndarray, outside: float = 0.0
     ) -> np.ndarray:
@@ -351,16 +360,17 @@ class Grid:
             else values.getArray(readonly=True).reshape(self.local_shape, order="F")
         )
         columns = own.shape[: own.ndim - self.dim]
-        out = np.full(
-            [*columns, *(n + 2 for n in self.local_shape)], outside, order="F"
-        )
+        shape = [*columns, *(n + 2 for n in self.local_shape)]
+        out = np.zeros(shape, order="F")
+        if outside:
+            out.fill(outside)
         inner = (slice(1, -1),) * self.dim
         out[of_cells(inner)] = own
+        if not self._exchanged:
+            return out
         layers = own.T[None] if not columns else np.moveaxis(own.T, -1, 0)
-        for d in range(self.dim):
+        for d in self._exchanged:
             at_ends = self.start[d] == 0, self.stop[d] == self.shape[d]
-            if all(at_ends) and not self.periodic(d):
-                continue
             below, above = neighbours(
                 layers, self.layout, d, self.periodic(d), self.comm
             )

@@ -11,7 +11,9 @@ area / S^3 with S = R_a + R_b, dR/dD = -h / (2 D^2), d2R/dD2 = h / D^3.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from itertools import product
+from types import EllipsisType
 
 import numpy as np
 
@@ -152,17 +154,33 @@ def faces(ghosted: np.ndarray, d: int, dim: int = 0) -> tuple[np.ndarray, np.nda
     Args:
         dim: axes of the grid, the last ones of the array; 0: all of them.
     """
-    inner = [slice(1, -1)] * (dim or ghosted.ndim)
+    below, above = _face_slices(dim or ghosted.ndim, d)
+    return ghosted[below], ghosted[above]
+
+
+Index = tuple[EllipsisType | slice | int, ...]
+
+
+@cache
+def _face_slices(dim: int, d: int) -> tuple[Index, Index]:
+    """Of ghosted cells below and above faces."""
+    inner = [slice(1, -1)] * dim
     below, above = inner.copy(), inner.copy()
     below[d], above[d] = slice(0, -1), slice(1, None)
-    return ghosted[of_cells(below)], ghosted[of_cells(above)]
+    return of_cells(below), of_cells(above)
 
 
 def sides(face_values: np.ndarray, d: int) -> tuple[np.ndarray, np.ndarray]:
     """Values on the lower and upper faces of the owned cells. d < 0 counts from the last axis."""
-    lower, upper = [slice(None)] * face_values.ndim, [slice(None)] * face_values.ndim
+    lower, upper = _side_slices(face_values.ndim, d)
+    return face_values[lower], face_values[upper]
+
+
+@cache
+def _side_slices(dim: int, d: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    lower, upper = [slice(None)] * dim, [slice(None)] * dim
     lower[d], upper[d] = slice(0, -1), slice(1, None)
-    return face_values[tuple(lower)], face_values[tuple(upper)]
+    return tuple(lower), tuple(upper)
 
 
 def jump(ghosted: np.ndarray, d: int, dim: int = 0) -> np.ndarray:
