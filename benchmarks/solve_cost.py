@@ -4,8 +4,8 @@ solve in products with A and in processor milliseconds, in 2-D and 3-D; iteratio
 All recipes take the same matrix in one process, in turn; only ratios of one run say anything. The
 residual that a solve in the recipe's own norm leaves is beside (own_iterations, own_true).
 
-python benchmarks/solve_cost.py [--size 1024] [--volume 96] [--sizes 256 512 2048] [--large]
-    [--recipes geometric planes gamg]
+python benchmarks/solve_cost.py [--size 1024] [--volume 96] [--masked 48] [--sizes 256 512 2048]
+    [--large] [--recipes geometric planes gamg]
 """
 
 from __future__ import annotations
@@ -47,6 +47,14 @@ def unit_cube(n: int) -> Grid:
     return Grid((n, n, n), boundaries=dict.fromkeys(sides, "dirichlet"))
 
 
+def ellipsoid(n: int) -> Grid:
+    """The cells of n^3 in the ball that touches all sides, without an eighth of it: 46 %."""
+    x, y, z = np.meshgrid(*(np.linspace(-1, 1, n),) * 3, indexing="ij")
+    active = (x**2 + y**2 + z**2 < 1) & ((x < 0) | (y < 0) | (z < 0))
+    sides = (a + s for a in "xyz" for s in "-+")
+    return Grid((n, n, n), active=active, boundaries=dict.fromkeys(sides, "dirichlet"))
+
+
 def coefficients(grid: Grid) -> dict[str, np.ndarray]:
     """Smooth and rough ones; the smooth one of a cube is the square's in every plane."""
     if grid.dim == 2:
@@ -64,8 +72,9 @@ class Trial:
     def __init__(self, matrix: StencilMatrix, recipe: str, name: str):
         grid = matrix.grid
         self.matrix, self.grid, self.name = matrix, grid, name
-        self.b, self.x, self.work = (grid.create_scalar() for _ in range(3))
-        grid.view(self.b)[...] = grid.volume
+        self.b, self.x, self.work = (grid.create_active() for _ in range(3))
+        shape = grid.local_shape
+        grid.put(np.asfortranarray(np.broadcast_to(grid.volume, shape)), self.b)
         made: list[LinearSolver] = []
 
         def set_up() -> None:
@@ -93,6 +102,8 @@ class Trial:
     def row(self) -> Row:
         self.solve()
         cells = f"{self.grid.shape[0]}^{self.grid.dim}"
+        if self.grid.mask is not None:
+            cells += f", {self.grid.active_size / self.grid.size:.0%}"
         return {
             "recipe": self.solver.recipe,
             "cells": cells,
@@ -166,6 +177,9 @@ def main() -> None:
     args.add_argument("--size", type=int, default=1024, help="of the square; 0: none")
     args.add_argument("--volume", type=int, default=96, help="of the cube; 0: none")
     args.add_argument(
+        "--masked", type=int, default=0, help="cube of an ellipsoid; 0: none"
+    )
+    args.add_argument(
         "--sizes",
         type=int,
         nargs="*",
@@ -184,6 +198,8 @@ def main() -> None:
         rows += measure(unit_square(given.size), given.recipes, given.repeats)
     if given.volume:
         rows += measure(unit_cube(given.volume), given.recipes, given.repeats)
+    if given.masked:
+        rows += measure(ellipsoid(given.masked), given.recipes, given.repeats)
     for n in given.sizes + [4096] * given.large:
         rows += measure(unit_square(n), given.recipes[:2], 0)
         PETSc.garbage_cleanup()

@@ -15,7 +15,7 @@ from npde_opt.errors import InputError, SolverError
 from npde_opt.grids import Grid
 from npde_opt.linear.accuracy import Tolerance, check_pipelined, is_tight
 from npde_opt.linear.choice import (
-    CELLS,
+    ADAPTED,
     Choice,
     Reuse,
     choice,
@@ -151,9 +151,9 @@ class LinearSolver:
         matrix: stencil matrix on the grid's scalar unknowns.
         prefix: options prefix, e.g. 'state_'.
         recipe: a name in RECIPES or 'auto' (geometric where a 2-D or 3-D grid coarsens, else
-            direct; planes in place of geometric for symmetric matrices from CELLS cells on of
-            which FILL are active, on several ranks where boxes.fits; gamg in place of geometric
-            for stencils of more than 1 + 2 dim points); the option -<prefix>recipe wins.
+            direct; planes in place of geometric for symmetric matrices from CELLS active cells
+            on where FILL of all are active, on several ranks where boxes.fits; gamg in place of
+            geometric for stencils of more than 1 + 2 dim points); the option -<prefix>recipe wins.
         reuse: of values; where it is given, 'auto' is direct where that is cheaper (choice.py).
         symmetric: CG for symmetric positive definite matrices, else GMRES.
         norm: of the residual that `rtol` is for, as in -<prefix>ksp_norm_type ("natural" only where
@@ -201,7 +201,7 @@ class LinearSolver:
             return "gamg"
         free = not self._asked("pc_", "mg_")
         fast = free and fits_planes(self.matrix, grid, self.symmetric)
-        fast = fast and grid.size >= CELLS and fills_planes(grid)
+        fast = fast and fills_planes(grid)
         cycle = "planes" if fast else "geometric"
         if reuse is None or not free or self._asked("ksp_") or not self.matrix.shared:
             return cycle
@@ -392,9 +392,16 @@ class LinearSolver:
         mean, self._counted = self._mean_iterations(), [0, 0]
         if mean is None or self.choice is None or self.recipe != self.choice.cycle:
             return
-        if self.choice.is_passed(mean):
+        if self.choice.is_passed(mean * self._dearer()):
             self.destroy()
             self._make("direct")
+
+    def _dearer(self) -> float:
+        """What an iteration takes beside one that the choice knows."""
+        grid, planes = self.grid, self.planes
+        if grid.mask is None or planes is None or planes.adapted is None:
+            return 1.0
+        return ADAPTED * grid.size / grid.active_size
 
     def _falls_back(self) -> bool:
         """Goes over to a factorization where the cycle failed and factors are small enough."""

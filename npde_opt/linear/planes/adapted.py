@@ -125,13 +125,16 @@ class Step:
 class AdaptedLevel(PlaneLevel):
     """A level that one rank has, and the way to the next one."""
 
-    def __init__(self, box: Box, offsets: Sequence[Offset]):
-        super().__init__(box, offsets, float)
+    def __init__(
+        self, box: Box, offsets: Sequence[Offset], active: np.ndarray | None = None
+    ):
+        super().__init__(box, offsets, active, float, skips=False)
         self.steps = list[Step]()
         none = np.zeros(0, np.int64), np.zeros((0, 1), np.int64), np.zeros((0, 1))
         numbers, line = np.zeros(5, np.int64), np.zeros(1)
         targets, taken, shares = none
-        self._nothing = False, numbers, line, line, targets, taken, shares, targets
+        rest = targets, taken, shares, targets, np.zeros((0, 2), np.int64)
+        self._nothing = False, numbers, line, line, *rest
 
     def set_planes(self, planes: Planes) -> None:
         """Values [k, j, i] by offset, of both of o and -o."""
@@ -169,10 +172,15 @@ class AdaptedStage:
 
     Args:
         box: of the finest level, whose values `take` gets.
+        active: its owned active cells [k, j, i]; None for all.
+
+    Collective.
     """
 
-    def __init__(self, box: Box, offsets: Sequence[Offset]):
-        self.top = AdaptedLevel(box, offsets)
+    def __init__(
+        self, box: Box, offsets: Sequence[Offset], active: np.ndarray | None = None
+    ):
+        self.top = AdaptedLevel(box, offsets, active)
         self._offsets, self.periodic = list(offsets), box.periodic
         self._gathering = Gathering(box, last=True) if box.is_cut else None
         self.levels = list[AdaptedLevel]()
@@ -232,7 +240,7 @@ class AdaptedStage:
         # The next direction is formed on a layer of ghosts, too.
         top.exchange(top.x)
         geometry = top.shape.geometry
-        both, square = rows.dots(top.b, top.x, geometry, 0, geometry[1].size)
+        both, square = rows.dots(top.b, top.x, geometry, 0, len(geometry[4]))
         return float(both), float(square)
 
     def _cycle(self) -> tuple[float, float]:

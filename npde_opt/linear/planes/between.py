@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 else:
     galerkin_loops = loaded_lazily("npde_opt.linear.planes.galerkin_loops")
 
+TOGETHER = 3
+"""Rows that transfers.py sums at a time."""
+
 Lines = Sequence[Line | None]
 Place = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Along one axis: numbers of the targets; of what each takes from [target, n]; weights."""
@@ -91,14 +94,48 @@ def _transfer(
         rows = (rows[:, None, :, None] * (n + 2) + place).reshape(size, -1)
         both = weights[:, None, :, None] * w[None, :, None, :]
         weights = both.reshape(size, -1)
-    last = np.maximum.accumulate(np.where(weights != 0, rows, 0).max(axis=1))
+    # Nothing comes from rows without active cells, and nothing goes to them.
+    weights = np.where(np.isin(rows, source.segments[:, 0]), weights, 0.0)
     begin, to_begin, count = numbers
+    kept, parts = _parts(targets, target, to_begin - 1, count)
+    targets, (rows, weights) = targets[kept], _together(rows[kept], weights[kept])
+    last = np.maximum.accumulate(np.where(weights != 0, rows, 0).max(axis=1, initial=0))
     all_numbers = np.array(
         (begin, source.pitch, to_begin, target.pitch, count), np.int64
     )
     lower, upper = line.lower.astype(SINGLE), line.upper.astype(SINGLE)
     how = along is not None, all_numbers, lower, upper
-    return (*how, targets, rows, weights.astype(SINGLE), last)
+    return (*how, targets, rows, weights.astype(SINGLE), last, parts)
+
+
+def _together(rows: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Those of weight 0 behind the others, and as many as are summed at a time."""
+    order = np.argsort(weights == 0, axis=1, kind="stable")
+    more = (0, 0), (0, -rows.shape[1] % TOGETHER)
+    sorted_rows = np.take_along_axis(rows, order, axis=1)
+    sorted_weights = np.take_along_axis(weights, order, axis=1)
+    # What has no weight is read all the same.
+    sorted_rows = np.where(sorted_weights != 0, sorted_rows, sorted_rows[:, :1])
+    return np.pad(sorted_rows, more, mode="edge"), np.pad(sorted_weights, more)
+
+
+def _parts(
+    targets: np.ndarray, shape: Shape, first: int, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """By segment in rows that are written: the row's number among them, and the cells in turn from
+    cell `first` of a row on, from an even one."""
+    row, begin, end = shape.segments.T
+    order = np.argsort(targets, kind="stable")
+    at = np.searchsorted(targets, row, sorter=order)
+    found = order[np.minimum(at, targets.size - 1)]
+    low, high = np.maximum(begin - first, 0), np.minimum(end - first, count)
+    # A segment begins one cell before an active one, or with the row.
+    low = low + low % 2
+    there = (targets[found] == row) & (low < high)
+    kept = found[there]
+    back = np.argsort(kept, kind="stable")
+    parts = np.stack([low, high], axis=1)[there][back]
+    return kept[back], np.ascontiguousarray(parts.astype(np.int64))
 
 
 def _children(line: Line | None, fine: Extent, coarse: Extent) -> Place:
@@ -174,3 +211,22 @@ def _gives(c: int, line: Line | None) -> list[tuple[int, float]]:
     before = line.upper[c] if 0 <= c < line.upper.size else 0.0
     after = line.lower[c + 1] if -1 <= c < line.lower.size - 1 else 0.0
     return [(2 * c - 1, before), (2 * c, 1.0), (2 * c + 1, after)]
+
+
+def coarse_active(
+    active: np.ndarray, boxes: tuple[Box, Box], halved: Lines
+) -> np.ndarray:
+    """Owned coarse cells that an active fine one gives to, [k, j, i].
+
+    Args:
+        active [k, j, i]: fine cells with ghosts.
+    """
+    found = active
+    axes = zip(halved, boxes[0].extents, boxes[1].extents, strict=True)
+    for d, (line, fine, coarse) in enumerate(axes):
+        _, taken, weights = _children(line, fine, coarse)
+        there = np.moveaxis(found, active.ndim - 1 - d, 0)
+        gives = there[np.clip(taken, 0, fine.size - 1)]
+        wide = weights.reshape(weights.shape + (1,) * (active.ndim - 1))
+        found = np.moveaxis((gives & (wide != 0)).any(axis=1), 0, active.ndim - 1 - d)
+    return found

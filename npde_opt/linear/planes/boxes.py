@@ -185,6 +185,15 @@ class Box:
                 for field, values in zip(fields, buffer, strict=True):
                     field[into] = values
 
+    def spread(self, values: np.ndarray) -> np.ndarray:
+        """Owned values [k, j, i], with ghosts. Collective."""
+        if not self._phases:
+            return values
+        found = np.zeros(self.cells[::-1], values.dtype)
+        found[self.inner] = values
+        self.exchange(found)
+        return found
+
     def with_ghosts(self, planes: Planes, kept: Planes) -> Planes:
         """Owned planes with ghosts, in arrays that are kept from call to call; the planes
         themselves where there are no ghosts. Collective."""

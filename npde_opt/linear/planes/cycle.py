@@ -31,7 +31,6 @@ from npde_opt.linear.planes.boxes import TOP, Box
 from npde_opt.linear.planes.levels import (
     SINGLE,
     Planes,
-    Shape,
     first_half,
     halvings,
     one_half,
@@ -49,42 +48,6 @@ GATHERED = 1 << 22
 """Cells of grids on several ranks whose adapted levels one of them may have."""
 
 
-class Unknowns:
-    """Values at active cells, x fastest, beside fields of all cells: those at inactive cells are
-    coupled to nothing."""
-
-    def __init__(self, grid: Grid):
-        masked = grid.mask is not None
-        self.active = grid.active.ravel(order="F") if masked else None
-
-    def spread(self, values: np.ndarray) -> np.ndarray:
-        """Of all cells, 0 at inactive ones."""
-        if self.active is None:
-            return values
-        whole = np.zeros(self.active.size, values.dtype)
-        whole[self.active] = values
-        return whole
-
-    def take(
-        self, field: np.ndarray, factor: float, shape: Shape, out: np.ndarray
-    ) -> None:
-        """out = factor times the field."""
-        if self.active is None:
-            rows.take(field, factor, out, shape.geometry)
-            return
-        whole = np.empty(self.active.size, out.dtype)
-        rows.take(field, factor, whole, shape.geometry)
-        out[...] = whole[self.active]
-
-    def square(self, field: np.ndarray, shape: Shape) -> float:
-        """The sum of squares at the active ones of owned cells, under a mask."""
-        assert self.active is not None
-        whole = np.empty(self.active.size)
-        rows.take(field, 1.0, whole, shape.geometry)
-        whole *= self.active
-        return float(np.vdot(whole, whole))
-
-
 class PlaneCycle:
     """Context of a Python PC.
 
@@ -93,12 +56,15 @@ class PlaneCycle:
     """
 
     def __init__(self, grid: Grid, offsets: Sequence[Offset]):
-        self.grid, self.unknowns = grid, Unknowns(grid)
+        self.grid = grid
+        self._active = (
+            None if grid.mask is None else np.ascontiguousarray(grid.active.T)
+        )
         self.periodic = tuple(grid.periodic(d) for d in range(grid.dim))
         self.halved = halvings(grid)
         everyone = range(grid.comm.size)
         self.box = Box(grid.comm, grid.layout, everyone, self.periodic, TOP)
-        self.stage = Stage(self.box, offsets, self.halved)
+        self.stage = Stage(self.box, offsets, self.halved, self._active)
         self.adapted: AdaptedStage | None = None
         """Levels that follow the values, where the plain ones would lose them."""
         self.reason = ""
@@ -163,7 +129,8 @@ class PlaneCycle:
         """Goes over to levels that follow the values, for good. Collective."""
         self.reason = reason
         if self.adapted is None:
-            self.adapted = AdaptedStage(self.box, list(self.levels[0].shape.offsets))
+            offsets = list(self.levels[0].shape.offsets)
+            self.adapted = AdaptedStage(self.box, offsets, self._active)
             self.sums = self.top.shape.zeros(float)
             self.stage.drop()
         self.top.take(planes, self.before, self.scale, self.sums)
@@ -180,9 +147,9 @@ class PlaneCycle:
             found[...] = 0 if size == 0 else np.nan
             return
         top = self.top
-        top.shape.put(self.unknowns.spread(given), 1 / size, top.b)
+        top.shape.put(given, 1 / size, top.b)
         self.cycle()
-        self.unknowns.take(top.x, size * self.scale, top.shape, found)
+        rows.take(top.x, size * self.scale, found, top.shape.geometry)
 
     def cycle(self) -> tuple[float, float]:
         """x of the finest level from its b; own parts of b^T x and x^T x. Collective."""

@@ -251,7 +251,7 @@ def finish(
         d: with what lies outside.
         steps [o]: cells to a neighbour.
     """
-    numbers, rows, _, _ = geometry
+    numbers, rows = geometry[0], geometry[1]
     nx = numbers[NX]
     v, most = np.empty(nx, A.dtype), np.zeros(nx, A.dtype)
     u, even = np.empty(nx, A.dtype), np.zeros(nx, A.dtype)
@@ -299,7 +299,7 @@ def take(
         couplings: to the cells after along x, y, ..., 0 towards what lies outside.
         before [axis - 1, row]: the row before along y, z.
     """
-    numbers, rows, _, _ = geometry
+    numbers, rows = geometry[0], geometry[1]
     nx = numbers[NX]
     total, size, most = np.empty(nx), np.empty(nx), np.zeros(nx)
     one = A.dtype.type(1)

@@ -23,14 +23,14 @@ from petsc4py import PETSc
 from npde_opt.lazily import loaded_lazily
 from npde_opt.linear.planes.cycle import PlaneCycle
 from npde_opt.linear.planes.levels import SINGLE, Planes
+from npde_opt.linear.planes.runs import CHUNK
 from npde_opt.linear.planes.stages import PlaneLevel, Precision
 from npde_opt.linear.residual import LARGE, ROUNDING
 
 if TYPE_CHECKING:
-    from npde_opt.linear.planes import rows, sweeps, vectors
+    from npde_opt.linear.planes import rows, vectors
 else:
     rows = loaded_lazily("npde_opt.linear.planes.rows")
-    sweeps = loaded_lazily("npde_opt.linear.planes.sweeps")
     vectors = loaded_lazily("npde_opt.linear.planes.vectors")
 
 Reason = PETSc.KSP.ConvergedReason
@@ -103,7 +103,7 @@ class PlaneCG:
         self._fresh_at = FRESH if single else FRESH_IN_DOUBLE
         self._helps = 1.0 if single else HALVED
         self._free()
-        self._v = np.zeros(sweeps.CHUNK, precision)
+        self._v = np.zeros(CHUNK, precision)
 
     def _free(self) -> None:
         """Drops the work of a solve."""
@@ -135,12 +135,11 @@ class PlaneCG:
             self._set_precision(self.top.precision)
 
     def solve(self, ksp: PETSc.KSP, b: PETSc.Vec, x: PETSc.Vec) -> None:
-        unknowns = self.cycle.unknowns
-        given, found = unknowns.spread(b.getArray(readonly=True)), x.getArray()
+        given, found = b.getArray(readonly=True), x.getArray()
         rtol, atol, _, most = ksp.getTolerances()
         guessed = ksp.getInitialGuessNonzero()
         if guessed:
-            self.shape.put(unknowns.spread(found), 1.0, self._x)
+            self.shape.put(found, 1.0, self._x)
         else:
             self._x[...] = 0
         self.true_residual = None
@@ -155,7 +154,7 @@ class PlaneCG:
                 self._x[...] = 0
             reason, more, norm = self._begin(given, guessed, (rtol, atol), rest)
             iterations += more
-        unknowns.take(self._x, 1.0, self.shape, found)
+        rows.take(self._x, 1.0, found, self.shape.geometry)
         if self.cycle.grid.size >= LARGE:
             self._free()
             self.__dict__.pop("_x", None)
@@ -215,7 +214,7 @@ class PlaneCG:
     def _square(self, x: np.ndarray) -> float:
         """x^T x of owned cells."""
         geometry = self.shape.geometry
-        return float(rows.dots(x, x, geometry, 0, geometry[1].size)[1])
+        return float(rows.dots(x, x, geometry, 0, len(geometry[4]))[1])
 
     def _total(self, own: float) -> float:
         """The sum over all ranks. Collective."""
@@ -235,9 +234,7 @@ class PlaneCG:
     def _precondition(self, state: _State) -> None:
         """z, with r^T z and the norm."""
         rz, zz = self.cycle.cycle()
-        scale, unknowns = self.cycle.scale, self.cycle.unknowns
-        if unknowns.active is not None and self.norm == PRECONDITIONED:
-            zz = unknowns.square(self.top.x, self.shape)
+        scale = self.cycle.scale
         both = self._totals(rz, zz)
         state.rz = rz = float(both[0])
         if self.norm == UNPRECONDITIONED:

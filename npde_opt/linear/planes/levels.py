@@ -17,6 +17,7 @@ import numpy as np
 from npde_opt.grids import Grid
 from npde_opt.lazily import loaded_lazily
 from npde_opt.linear.geometric import COARSEST, Level
+from npde_opt.linear.planes import runs
 from npde_opt.operators.patterns import Offset
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ class Shape:
         periodic: by axis.
         offsets: of the stencil, the centre among them, with both of o and -o or one.
         inner: the owned cells [k, j, i].
+        active: [k, j, i] with ghosts; None for all.
+        skips: whether sweeps leave out what is inactive, where nothing else writes to it.
     """
 
     def __init__(
@@ -67,6 +70,8 @@ class Shape:
         periodic: Sequence[bool],
         offsets: Sequence[Offset],
         inner: tuple[slice, ...],
+        active: np.ndarray | None = None,
+        skips: bool = True,
     ):
         self.cells, self.periodic = tuple(cells), tuple(periodic)
         half = {o for o in offsets if first_half(o)}
@@ -95,21 +100,41 @@ class Shape:
         own = tuple(part.stop - part.start for part in inner[::-1])
         wraps = any(self.periodic) or own != self.cells
         numbers = self.cells[0], pitch, plane, first, end, reach, band, wide, wraps
-        others = self._outside(), self.periodic[0]
-        self.whole = self._geometry((*numbers, 0, self.cells[0]), whole, *others)
+        front = rows.FRONT + 1
+        ends = front + first * pitch, front + end * pitch
+        everything = np.ones(self.cells[::-1], bool)
+        self._runs = runs.runs(
+            everything if active is None else active, inner, whole, front, pitch
+        )
+        some = active if skips else None
+        self.segments = runs.segments(everything if some is None else some)
+        """Of cells that sweeps go over, with numbers of rows, those outside among them."""
+        self.segments[:, 0] = whole.ravel()[self.segments[:, 0]]
+        starts = front + self.segments[:, 0] * pitch + self.segments[:, 1]
+        lengths = self.segments[:, 2] - self.segments[:, 1]
+        self._spans = (
+            runs.chunks([ends])
+            if some is None
+            else runs.spans(starts, starts + lengths)
+        )
+        # A sweep that is behind others may begin behind the last row.
+        rows_begin = front + pitch * np.arange(end + 2 * reach + band + 1)
+        self._firsts = np.searchsorted(self._spans[:, 1], rows_begin, "right")
+        self.whole = self._geometry((*numbers, 0, self.cells[0]), whole)
         self.geometry = self._geometry(
-            (*numbers, inner[-1].start, own[0]), whole[inner[:-1]], *others
+            (*numbers, inner[-1].start, own[0]), whole[inner[:-1]]
         )
 
-    def _geometry(
-        self,
-        numbers: tuple[int, ...],
-        own: np.ndarray,
-        outside: np.ndarray,
-        along_x: bool,
-    ) -> Geometry:
-        rows_of = np.ascontiguousarray(own.ravel())
-        return np.array(numbers, np.int64), rows_of, outside, along_x
+    def _geometry(self, numbers: tuple[int, ...], own: np.ndarray) -> Geometry:
+        return (
+            np.array(numbers, np.int64),
+            np.ascontiguousarray(own.ravel()),
+            self._outside(),
+            self.periodic[0],
+            self._runs,
+            self._spans,
+            self._firsts,
+        )
 
     def _padded(self) -> np.ndarray:
         """Numbers of all rows [z, y]."""
@@ -150,7 +175,7 @@ class Shape:
         return found
 
     def put(self, values: np.ndarray, factor: float, out: np.ndarray) -> None:
-        """Owned values, x fastest, times a factor into a field."""
+        """Values at owned active cells, x fastest, times a factor into a field."""
         rows.put(values, factor, out, self.geometry)
         self.wrap(out)
 

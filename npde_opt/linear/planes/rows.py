@@ -16,6 +16,7 @@ from __future__ import annotations
 import numpy as np
 
 from npde_opt.compiling import compiled
+from npde_opt.linear.planes.runs import COUNT, OFFSET, START
 
 FRONT = 15
 """Cells before the first row, so that the first cell of rows begins a line of the cache."""
@@ -26,9 +27,11 @@ the next (0 in 2-D); the first row that is inside, and the one behind the last; 
 neighbours are away, and rows of a band; whether the stencil is wide; whether cells outside have
 values, since an axis is periodic or they are another rank's; ghosts before the owned cells of a
 row, and how many these are."""
-Geometry = tuple[np.ndarray, np.ndarray, np.ndarray, bool]
-"""Numbers, the rows that are owned, rows outside with those that they are the same as, and whether
-x is periodic."""
+Geometry = tuple[
+    np.ndarray, np.ndarray, np.ndarray, bool, np.ndarray, np.ndarray, np.ndarray
+]
+"""Numbers, the rows that are owned, rows outside with those that they are the same as, whether x is
+periodic; runs and spans (runs.py), and for every row the first span that ends in it or behind."""
 
 Number = float | np.floating
 
@@ -43,7 +46,7 @@ def cells(numbers: np.ndarray, low: int, high: int) -> tuple[int, int]:
 def wrap(x: np.ndarray, geometry: Geometry, low: int, high: int) -> None:
     """Cells before and behind rows, and rows outside where these are all, take what is at the
     other end."""
-    numbers, _, outside, along_x = geometry
+    numbers, _, outside, along_x, _, _, _ = geometry
     pitch, nx = numbers[PITCH], numbers[NX]
     if along_x:
         for row in range(low, high):
@@ -158,14 +161,12 @@ def fluxes(
 def put(
     values: np.ndarray, factor: float, field: np.ndarray, geometry: Geometry
 ) -> None:
-    """field = factor times values, x fastest, of owned cells."""
-    numbers, rows, _, _ = geometry
-    nx, pitch, front = numbers[OWN], numbers[PITCH], FRONT + 1 + numbers[LEFT]
-    for n in range(rows.size):
-        given = values[n * nx : (n + 1) * nx]
-        begin = front + rows[n] * pitch
-        out = field[begin : begin + nx]
-        for i in range(nx):
+    """field = factor times values, x fastest, of owned active cells."""
+    runs = geometry[4]
+    for n in range(runs.shape[0]):
+        begin, count, first = runs[n, START], runs[n, COUNT], runs[n, OFFSET]
+        given, out = values[first : first + count], field[begin : begin + count]
+        for i in range(count):
             out[i] = factor * given[i]
 
 
@@ -173,14 +174,12 @@ def put(
 def take(
     field: np.ndarray, factor: float, values: np.ndarray, geometry: Geometry
 ) -> None:
-    """values, x fastest, of owned cells = factor times the field."""
-    numbers, rows, _, _ = geometry
-    nx, pitch, front = numbers[OWN], numbers[PITCH], FRONT + 1 + numbers[LEFT]
-    for n in range(rows.size):
-        found = values[n * nx : (n + 1) * nx]
-        begin = front + rows[n] * pitch
-        given = field[begin : begin + nx]
-        for i in range(nx):
+    """values, x fastest, of owned active cells = factor times the field."""
+    runs = geometry[4]
+    for n in range(runs.shape[0]):
+        begin, count, first = runs[n, START], runs[n, COUNT], runs[n, OFFSET]
+        found, given = values[first : first + count], field[begin : begin + count]
+        for i in range(count):
             found[i] = factor * given[i]
 
 
@@ -188,20 +187,29 @@ def take(
 def dots(
     x: np.ndarray, y: np.ndarray, geometry: Geometry, first: int, last: int
 ) -> tuple[float, float]:
-    """x^T y and y^T y of the owned rows from number `first` to before `last`."""
-    numbers, rows, _, _ = geometry
-    nx, pitch, front = numbers[OWN], numbers[PITCH], FRONT + 1 + numbers[LEFT]
+    """x^T y and y^T y of the runs from number `first` to before `last`."""
+    runs = geometry[4]
     both, own = 0.0, 0.0
     for n in range(first, last):
-        begin = front + rows[n] * pitch
-        a, b = x[begin : begin + nx], y[begin : begin + nx]
+        begin, count = runs[n, START], runs[n, COUNT]
+        a, b = x[begin : begin + count], y[begin : begin + count]
         p, q = x.dtype.type(0), x.dtype.type(0)
-        for i in range(nx):
+        for i in range(count):
             p += a[i] * b[i]
             q += b[i] * b[i]
         both += p
         own += q
     return both, own
+
+
+@compiled
+def runs_before(geometry: Geometry, done: int, row: int) -> int:
+    """How many runs lie before a row; `done` of them do so for sure."""
+    numbers, runs = geometry[0], geometry[4]
+    begin = FRONT + row * numbers[PITCH] + 1
+    while done < runs.shape[0] and runs[done, START] < begin:
+        done += 1
+    return done
 
 
 @compiled

@@ -13,6 +13,7 @@ import numpy as np
 from npde_opt.lazily import loaded_lazily
 from npde_opt.linear.planes.between import (
     Lines,
+    coarse_active,
     galerkin,
     prolongation,
     restriction,
@@ -20,6 +21,7 @@ from npde_opt.linear.planes.between import (
 from npde_opt.linear.planes.boxes import Box
 from npde_opt.linear.planes.gathering import Gathering, spreads
 from npde_opt.linear.planes.levels import SINGLE, Planes, Shape, dense, widened
+from npde_opt.linear.planes.runs import CHUNK
 from npde_opt.operators.patterns import Offset
 
 if TYPE_CHECKING:
@@ -44,13 +46,25 @@ class PlaneLevel:
     """A rank's box of one level: its stencil, and the fields that a cycle works on.
 
     Args:
+        active: the owned active cells [k, j, i]; None for all.
         precision: of all of them.
+        skips: as in Shape.
+
+    Collective.
     """
 
     def __init__(
-        self, box: Box, offsets: Sequence[Offset], precision: Precision = SINGLE
+        self,
+        box: Box,
+        offsets: Sequence[Offset],
+        active: np.ndarray | None = None,
+        precision: Precision = SINGLE,
+        skips: bool = True,
     ):
-        shape = self.shape = Shape(box.cells, box.wraps, offsets, box.inner)
+        self.active = None if active is None else box.spread(active)
+        """With ghosts."""
+        how = offsets, box.inner, self.active, skips
+        shape = self.shape = Shape(box.cells, box.wraps, *how)
         self.box, self.precision = box, precision
         self.bounds = 0.0, 0.0
         """Of eigenvalues of D^-1 A, two: the smaller one over all ranks holds."""
@@ -59,7 +73,7 @@ class PlaneLevel:
         # Of what lies outside, too.
         self.inverse[...] = 1
         self._factors = (precision(0), precision(0), precision(0))
-        self._v = np.zeros(sweeps.CHUNK, precision)
+        self._v = np.zeros(CHUNK, precision)
 
     @cached_property
     def b(self) -> np.ndarray:
@@ -119,16 +133,9 @@ class PlaneLevel:
 
     def planes(self) -> Planes:
         """The values, owned [k, j, i] by offset."""
-        cells = self.box.layout.local_shape[::-1]
-
-        def owned(field: np.ndarray) -> np.ndarray:
-            found = np.empty(cells)
-            rows.take(field, 1.0, found.reshape(-1), self.shape.geometry)
-            return found
-
         centre, *others = self.shape.offsets
-        found = {o: owned(self.A[n]) for n, o in enumerate(others)}
-        return {centre: 1 / owned(self.inverse), **found}
+        found = {o: self.inner(self.A[n]).astype(float) for n, o in enumerate(others)}
+        return {centre: 1 / self.inner(self.inverse).astype(float), **found}
 
     def take_bounds(self, bounds: Sequence[float] | np.ndarray) -> None:
         """The coefficients of Chebyshev's recursion, from the bounds over all ranks."""
@@ -185,24 +192,44 @@ class Stage:
         box: of the first level.
         offsets: of its stencil.
         halved: by level, which axes are halved to the next one, and how.
+        active: the owned active cells [k, j, i]; None for all.
+
+    Collective on these ranks.
     """
 
-    def __init__(self, box: Box, offsets: Sequence[Offset], halved: Sequence[Lines]):
-        self.levels = [PlaneLevel(box, offsets)]
+    def __init__(
+        self,
+        box: Box,
+        offsets: Sequence[Offset],
+        halved: Sequence[Lines],
+        active: np.ndarray | None = None,
+    ):
+        self.levels = [PlaneLevel(box, offsets, active)]
         for n, along in enumerate(halved):
             if n and not spreads(box.layout, box.periodic):
                 break
             offsets = widened(offsets, along)
-            box = box.coarsened([line is not None for line in along])
-            self.levels.append(PlaneLevel(box, offsets))
+            fine, box = box, box.coarsened([line is not None for line in along])
+            above = self.levels[-1].active
+            if above is not None:
+                active = coarse_active(above, (fine, box), along)
+            # The coarsest matrix is of all cells.
+            last = n + 1 == len(halved)
+            self.levels.append(PlaneLevel(box, offsets, None if last else active))
             self.levels[-2].link(self.levels[-1], along)
         own = len(self.levels) - 1
         self.inverse: np.ndarray = np.empty((0, 0))
         last = own == len(halved)
         self._gathering = Gathering(box, last) if box.is_cut else None
         self._rest: Stage | None = None
-        if self._gathering is not None and self._gathering.box is not None:
-            self._rest = Stage(self._gathering.box, offsets, halved[own:])
+        if self._gathering is None:
+            return
+        if active is not None and not last:
+            found = self._gathering.gather(active.astype(SINGLE))
+            active = None if found is None else found > 0
+        if self._gathering.box is not None:
+            rest = offsets, halved[own:], None if last else active
+            self._rest = Stage(self._gathering.box, *rest)
 
     def drop(self) -> None:
         """Keeps nothing but the first level's shape: other levels are in use for good."""

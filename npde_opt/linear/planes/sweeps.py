@@ -20,12 +20,10 @@ from npde_opt.linear.planes.rows import (
     cells,
     dots,
     part,
+    runs_before,
     wrap,
 )
 from npde_opt.linear.planes.transfers import Transfer, prolong, restrict
-
-CHUNK = 2048
-"""Cells that a sweep's loops go over before the next ones."""
 
 Factors = tuple[Number, Number, Number]
 """Of the residual in the first step of Chebyshev's recursion; of the step before and of the
@@ -44,9 +42,14 @@ def _scale(
 ) -> None:
     """out = factor D^-1 b"""
     begin, end = cells(geometry[0], low, high)
-    d, f, y = inverse[begin:end], b[begin:end], out[begin:end]
-    for i in range(d.size):
-        y[i] = factor * d[i] * f[i]
+    spans = geometry[5]
+    for n in range(geometry[6][low], spans.shape[0]):
+        start, stop = max(spans[n, 0], begin), min(spans[n, 1], end)
+        if start >= stop:
+            break
+        d, f, y = inverse[start:stop], b[start:stop], out[start:stop]
+        for i in range(d.size):
+            y[i] = factor * d[i] * f[i]
     wrap(out, geometry, low, high)
 
 
@@ -67,8 +70,11 @@ def _relax(
 ) -> None:
     """out := g x + h out + c D^-1 (b - (A - D) x)"""
     begin, end = cells(geometry[0], low, high)
-    for start in range(begin, end, CHUNK):
-        stop = min(start + CHUNK, end)
+    spans = geometry[5]
+    for n in range(geometry[6][low], spans.shape[0]):
+        start, stop = max(spans[n, 0], begin), min(spans[n, 1], end)
+        if start >= stop:
+            break
         beside(A, x, geometry[0], start, stop - start, v)
         d, f, y, o = inverse[start:stop], b[start:stop], x[start:stop], out[start:stop]
         if h == 0:
@@ -94,8 +100,11 @@ def _residual(
 ) -> None:
     """out = b - A x"""
     begin, end = cells(geometry[0], low, high)
-    for start in range(begin, end, CHUNK):
-        stop = min(start + CHUNK, end)
+    spans = geometry[5]
+    for n in range(geometry[6][low], spans.shape[0]):
+        start, stop = max(spans[n, 0], begin), min(spans[n, 1], end)
+        if start >= stop:
+            break
         beside(A, x, geometry[0], start, stop - start, v)
         d, f, y, o = inverse[start:stop], b[start:stop], x[start:stop], out[start:stop]
         for i in range(o.size):
@@ -131,9 +140,10 @@ def down(
         # Nobody needs y behind this sweep.
         low, high = part(numbers, first, 2 * reach)
         _residual(A, inverse, b, x, y, v, geometry, low, high)
+        start = coarse
         while coarse < last.size and last[coarse] < high:
-            restrict(y, transfer, coarse, row, coarse_b)
             coarse += 1
+        restrict(y, transfer, start, coarse, row, coarse_b)
         first += numbers[BAND]
 
 
@@ -153,24 +163,24 @@ def up(
 ) -> tuple[float, float]:
     """x := x + P e, x := x + q(D^-1 A) D^-1 (b - A x); b^T x and x^T x. y is overwritten."""
     begin, a, c = factors
-    numbers, rows = geometry[0], geometry[1]
+    numbers = geometry[0]
     zero, one = b.dtype.type(0), b.dtype.type(1)
     reach, end, targets = numbers[REACH], numbers[END], transfer[4]
     first, fine, done = numbers[FIRST], 0, 0
     both, own = 0.0, 0.0
     while first - 2 * reach < end:
         low, high = part(numbers, first, 0)
+        start = fine
         while fine < targets.size and targets[fine] < high:
-            prolong(e, transfer, fine, row, x)
             fine += 1
+        prolong(e, transfer, start, fine, row, x)
         wrap(x, geometry, low, high)
         low, high = part(numbers, first, reach)
         _relax(A, inverse, b, x, one - begin, zero, begin, y, v, geometry, low, high)
         low, high = part(numbers, first, 2 * reach)
         _relax(A, inverse, b, y, one + a - c, -a, c, x, v, geometry, low, high)
         count = done
-        while done < rows.size and rows[done] < high:
-            done += 1
+        done = runs_before(geometry, done, high)
         p, q = dots(b, x, geometry, count, done)
         both += p
         own += q

@@ -10,10 +10,7 @@ from npde_opt.linear.planes.rows import (
     BAND,
     END,
     FIRST,
-    FRONT,
-    LEFT,
     NX,
-    OWN,
     PITCH,
     PLANE,
     REACH,
@@ -24,9 +21,10 @@ from npde_opt.linear.planes.rows import (
     dots,
     fluxes,
     part,
+    runs_before,
     wrap,
 )
-from npde_opt.linear.planes.sweeps import CHUNK
+from npde_opt.linear.planes.runs import COUNT, LINE, OFFSET, PLACE, START
 
 
 @compiled
@@ -43,18 +41,24 @@ def direction(
     """p := z + beta p, q = A p with the row sums of A; p^T A p."""
     numbers = geometry[0]
     first, reach, total = numbers[FIRST], numbers[REACH], 0.0
-    rows, done = geometry[1], 0
+    spans, firsts, done = geometry[5], geometry[6], 0
     while first - reach < numbers[END]:
         low, high = part(numbers, first, 0)
         begin, end = cells(numbers, low, high)
-        w, y = z[begin:end], p[begin:end]
-        for i in range(y.size):
-            y[i] = w[i] + beta * y[i]
+        for n in range(firsts[low], spans.shape[0]):
+            start, stop = max(spans[n, 0], begin), min(spans[n, 1], end)
+            if start >= stop:
+                break
+            w, y = z[start:stop], p[start:stop]
+            for i in range(y.size):
+                y[i] = w[i] + beta * y[i]
         wrap(p, geometry, low, high)
         low, high = part(numbers, first, reach)
         begin, end = cells(numbers, low, high)
-        for start in range(begin, end, CHUNK):
-            stop = min(start + CHUNK, end)
+        for n in range(firsts[low], spans.shape[0]):
+            start, stop = max(spans[n, 0], begin), min(spans[n, 1], end)
+            if start >= stop:
+                break
             fluxes(A, p, numbers, start, stop - start, v)
             s, y, o = sums[start:stop], p[start:stop], q[start:stop]
             found = p.dtype.type(0)
@@ -67,8 +71,7 @@ def direction(
         if numbers[WRAPS]:
             # Outside there is what is inside, or another rank's.
             count = done
-            while done < rows.size and rows[done] < high:
-                done += 1
+            done = runs_before(geometry, done, high)
             total += dots(q, p, geometry, count, done)[0]
         first += numbers[BAND]
     return total
@@ -85,30 +88,19 @@ def advance(
     geometry: Geometry,
 ) -> float:
     """x += step p, r -= alpha q; r^T r."""
-    numbers, rows, _, _ = geometry
-    nx, total, front = numbers[OWN], 0.0, FRONT + 1 + numbers[LEFT]
-    for n in range(rows.size):
-        start = front + rows[n] * numbers[PITCH]
-        stop = start + nx
+    runs, total = geometry[4], 0.0
+    for n in range(runs.shape[0]):
+        start, count = runs[n, START], runs[n, COUNT]
+        stop = start + count
         xs, rs, ps, qs = x[start:stop], r[start:stop], p[start:stop], q[start:stop]
         found = r.dtype.type(0)
-        for i in range(nx):
+        for i in range(count):
             xs[i] += step * ps[i]
             value = rs[i] - alpha * qs[i]
             rs[i] = value
             found += value * value
         total += found
     return total
-
-
-@compiled
-def _number(row: int, numbers: np.ndarray) -> int:
-    """Of a row among those that are not outside."""
-    if numbers[PLANE] == 0:
-        return row - 1
-    lines = numbers[PLANE] // numbers[PITCH]
-    found: int = (row // lines - 1) * (lines - 2) + row % lines - 1
-    return found
 
 
 @compiled
@@ -122,28 +114,29 @@ def true_residual(
     r: np.ndarray,
     geometry: Geometry,
 ) -> float:
-    """r = factor (b - A x) and r^T r of owned cells; A with ghosts and b with x fastest. What lies
-    outside x is written anew.
+    """r = factor (b - A x) and r^T r of owned active cells, which b holds with x fastest; A with
+    ghosts. What lies outside x is written anew.
 
     Args:
         couplings, before: as in galerkin_loops.take.
     """
-    numbers, rows, _, _ = geometry
-    nx, left, count = numbers[NX], numbers[LEFT], numbers[OWN]
-    total, steps = 0.0, (numbers[PITCH], numbers[PLANE])
-    v, back_one = np.empty(count), left - 1 if left else nx - 1
+    numbers, runs = geometry[0], geometry[4]
+    nx, total, steps = numbers[NX], 0.0, (numbers[PITCH], numbers[PLANE])
+    work = np.empty(nx)
     wrap(x, geometry, numbers[FIRST], numbers[END])
-    for n in range(rows.size):
-        begin = FRONT + rows[n] * numbers[PITCH] + 1 + left
-        line = _number(rows[n], numbers)
-        part = slice(line * nx + left, line * nx + left + count)
-        y, d, f = x[begin - 1 :], centre[part], b[n * count : (n + 1) * count]
-        e = couplings[0][part]
-        v[0] = e[0] * y[2] + couplings[0][line * nx + back_one] * y[0]
+    for n in range(runs.shape[0]):
+        begin, count, line = runs[n, START], runs[n, COUNT], runs[n, LINE]
+        first, v = runs[n, PLACE], work[:count]
+        part, i_first = slice(first, first + count), first - line * nx
+        f = b[runs[n, OFFSET] : runs[n, OFFSET] + count]
+        y, d, e = x[begin - 1 :], centre[part], couplings[0][part]
+        # Before the first cell of a line lies the last one, where there is any.
+        back_one = first - 1 if i_first else first + nx - 1
+        v[0] = e[0] * y[2] + couplings[0][back_one] * y[0]
         for i in range(1, count):
             v[i] = e[i] * y[i + 2] + e[i - 1] * y[i]
         for axis in range(1, len(couplings)):
-            last, step = before[axis - 1, line] * nx + left, steps[axis - 1]
+            last, step = before[axis - 1, line] * nx + i_first, steps[axis - 1]
             p, q = couplings[axis][part], couplings[axis][last : last + count]
             after, back = x[begin + step :], x[begin - step :]
             for i in range(count):
