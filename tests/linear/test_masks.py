@@ -83,7 +83,8 @@ def test_solutions_are_those_of_the_plain_path(shape, mask, norm, monkeypatch):
         for begin, end in level.shape.geometry[5]:
             taken[begin:end] = True
         assert np.all(level.shape.view(taken)[level.active])
-        assert mask is random_cells or not np.all(level.shape.view(taken))
+        if MPI.COMM_WORLD.size == 1 and mask is not random_cells:
+            assert not np.all(level.shape.view(taken))
 
 
 @pytest.mark.parametrize("gap", [1, 4, 48])
