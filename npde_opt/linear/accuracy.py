@@ -70,6 +70,11 @@ class Tolerance:
         self._own: float | None = None
 
     @property
+    def loosened(self) -> bool:
+        """Whether the last solve was to less than its own tolerance."""
+        return self._own is not None and float(self._ksp.getTolerances()[0]) > self._own
+
+    @property
     def own(self) -> float:
         """The tolerance outside such blocks."""
         return float(self._ksp.getTolerances()[0]) if self._own is None else self._own

@@ -55,6 +55,11 @@ class Tally:
         return self.seen / self.count
 
 
+def to_tolerance(rtol: float | None) -> contextlib.AbstractContextManager[None]:
+    """Solves inside are made to `rtol`; None: to their own tolerances."""
+    return contextlib.nullcontext() if rtol is None else solved_to(rtol)
+
+
 class Agreed:
     """An ObjectiveAt of which every operation raises on all ranks what it raises on any.
 
@@ -82,7 +87,7 @@ class Agreed:
             self._at: ObjectiveAt = objective.linearize(m)
 
     def _exactly(self) -> contextlib.AbstractContextManager[None]:
-        return contextlib.nullcontext() if self._rtol is None else solved_to(self._rtol)
+        return to_tolerance(self._rtol)
 
     @functools.cached_property
     def value(self) -> float:
@@ -117,12 +122,19 @@ class Agreed:
         with collective(self._comm), self._exactly():
             return self._at.gradient()
 
-    def hessian(self, dm: PETSc.Vec, out: PETSc.Vec, gauss_newton: bool) -> None:
+    def hessian(
+        self,
+        dm: PETSc.Vec,
+        out: PETSc.Vec,
+        gauss_newton: bool,
+        rtol: float | None = None,
+    ) -> None:
+        """out = H dm by solves to `rtol`; None: to their own tolerances."""
         if gauss_newton and self.known:
             self._combine(dm, out)
             return
         self._tally.seen += self._experiments
-        with collective(self._comm):
+        with collective(self._comm), to_tolerance(rtol):
             self._at.hessian(dm, out, gauss_newton)
 
     @property

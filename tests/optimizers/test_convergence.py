@@ -12,7 +12,8 @@ from npde_opt import nested
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError
 from npde_opt.linear.accuracy import tolerance
-from npde_opt.optimizers import METHODS, Settings, minimize
+from npde_opt.linear.recipes import LinearSolver
+from npde_opt.optimizers import METHODS, Settings, directions, minimize
 from npde_opt.optimizers.point import FARTHEST
 
 REACHED = 1e-2
@@ -479,3 +480,52 @@ def test_gradients_that_do_not_fall_are_made_more_exact(problem):
     result = minimize(objective, objective.start(), settings)
     assert result.status in ("converged", "stopped_at_tolerance")
     assert result.gradient_norm <= 1e-5 and result.iterations < 20
+
+
+SEEN = """
+[grid]
+shape = [16, 16]
+[boundaries]
+"y-" = "dirichlet"
+"y+" = "dirichlet"
+[[unknown]]
+name = "D"
+initial = 1.0
+truth = { lognormal = { contrast = 20.0, seed = 0 } }
+[[experiment]]
+boundary = { "y+" = 1.0 }
+[[observation]]
+random = 60
+noise = 0.01
+[[regularization]]
+weight = 1.0
+[simulation]
+refine = 1
+"""
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize("method", ["gauss-newton", "newton"])
+def test_products_are_less_exact_the_farther_conjugate_gradients_are(
+    tmp_path, monkeypatch, method
+):
+    """The answer and the number of solves are those of exact products."""
+    asked = []
+    original = LinearSolver.solve
+
+    def solve(self, b, x):
+        if self.prefix == "state_":
+            asked.append(tolerance(1e-8))
+        original(self, b, x)
+
+    monkeypatch.setattr(LinearSolver, "solve", solve)
+    case = case_of(tmp_path, SEEN)
+    loose = identified(case, method).result
+    seen, asked[:] = np.array(asked), []
+    monkeypatch.setattr(directions, "LOOSE", (1e-8, 1e-8))
+    exact = identified(case, method).result
+    assert max(asked) == 1e-8
+    assert 1e-8 in seen and 1e-6 < np.median(seen) and seen.max() <= 1e-2
+    assert loose.status == exact.status == "converged"
+    assert loose.objective == pytest.approx(exact.objective, rel=1e-4)
+    assert len(seen) <= 1.2 * len(asked) + 4
