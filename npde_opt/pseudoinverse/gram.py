@@ -197,7 +197,8 @@ class Gram(Rows):
         """Those of H and T, without what the column of ones explains of them."""
         first, last = self.first, self.first + self.features
         ones = kept[:first, first:] / np.sqrt(np.diag(kept)[:first, None])
-        rest = kept[first:, first:] - ones.T @ ones
+        # Without an intercept no copies are made.
+        rest = kept[first:, first:] - ones.T @ ones if first else kept
         n = last - first
         centred = None
         if sample is not None:
