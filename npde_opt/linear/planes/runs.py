@@ -79,6 +79,9 @@ def chunks(parts: Sequence[tuple[int, int]] | zip[tuple[int, int]]) -> np.ndarra
 
 def _stretches(lines: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of True along lines: numbers of the lines, first places, counts."""
+    if lines.all():
+        every = np.arange(lines.shape[0])
+        return every, np.zeros_like(every), np.full_like(every, lines.shape[1])
     padded = np.zeros((lines.shape[0], lines.shape[1] + 2), np.int8)
     padded[:, 1:-1] = lines
     steps = np.diff(padded, axis=1)
