@@ -104,13 +104,11 @@ class Study:
         there.destroy()
         misfits = []
         for values, layout in zip(clean, J.forward.layouts, strict=True):
-            sigma = np.stack([np.ravel(data.sigma[k]) for k in layout.members], 1)
-            given = np.stack([np.ravel(data.observed[k]) for k in layout.members], 1)
+            sigma = np.stack([data.sigma[k] for k in layout.members], 1)
+            given = np.stack([data.observed[k] for k in layout.members], 1)
             noise = layout.noise([number, *layout.members]).values
-            whole = np.empty_like(given)
-            whole[layout.order] = values + sigma[layout.order] * noise
-            whole[~np.isfinite(given)] = np.nan
-            misfits.append(LeastSquares(whole, sigma, layout))
+            own = np.where(np.isfinite(given), values + sigma * noise, np.nan)
+            misfits.append(LeastSquares(own, sigma, layout, owned=True))
         return Objective(J.forward, misfits, J.regularizers), clean
 
     def _parameters(self, truth: PETSc.Vec, m: PETSc.Vec, laplace: Laplace) -> Found:

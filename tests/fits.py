@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 from mpi4py import MPI
 
 from npde_opt import restarts
@@ -53,6 +54,22 @@ def case_of(tmp_path, text):
         path.write_text(text)
     MPI.COMM_WORLD.barrier()
     return load_case(path, MPI.COMM_WORLD)
+
+
+def every(data):
+    """The data of a case with all of each experiment's on every rank."""
+
+    def whole(lists):
+        found = []
+        for own in lists:
+            values = np.empty(data.share.total)
+            for order, part in data.share.comm.allgather((data.share.order, own)):
+                values[order] = part
+            found.append(values)
+        return found
+
+    parts = {key: whole(getattr(data, key)) for key in ("observed", "sigma", "noise")}
+    return replace(data, **parts)
 
 
 def diffusion(tmp_path, D=4.0, w=1.0, D_more="", w_more="", truth=4.0):

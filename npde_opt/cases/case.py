@@ -36,6 +36,7 @@ from npde_opt.forward.steps import TooFewSteps, accurate
 from npde_opt.forward.storage import Plan
 from npde_opt.grids import Grid
 from npde_opt.objective import Objective
+from npde_opt.observations.shares import Share
 from npde_opt.optimizers import Settings
 from npde_opt.registry import registered
 from npde_opt.restarts import Move, drawn
@@ -303,15 +304,24 @@ class Case:
             for problem, _ in parts:
                 if problem:
                     raise TooFewSteps(problem)
-            return np.concatenate([x for _, part in parts for x in part])
+            return np.concatenate(
+                [np.empty(0), *(x for _, part in parts for x in part)]
+            )
 
         order = scheme(time.scheme, field="time.scheme").order
         self._chosen = accurate(
-            predict, spec.start, spec.end, order, spec.tolerance, steps.FEWEST
+            predict,
+            spec.start,
+            spec.end,
+            order,
+            spec.tolerance,
+            steps.FEWEST,
+            comm=ensemble.space,
         )
 
     def _tried(self, grid: Grid, own: Sequence[int]) -> tuple[list[np.ndarray], str]:
-        """Predicted data of a group's experiments with the present steps, or why there are none."""
+        """Own predicted data of a group's experiments with the present steps, or why there are
+        none."""
         on = self.on(grid)
         forward, m = on.forward(own, self.times()), on.start()
         try:
@@ -338,7 +348,7 @@ class Case:
             on = self.on(grid)
             forward = on.forward(own, self.times(), self.storage(grid))
             self.plan = forward.storage if isinstance(forward, Evolution) else None
-            sizes = forward.observed.observer(0).sizes
+            share = forward.observed.observer(0).share
             forward.destroy()
             # What is wrong with them is told before data are simulated, which may take long.
             on.start().destroy()
@@ -346,7 +356,7 @@ class Case:
                 for i in range(len(self.table.regularization)):
                     check_regularization(self.table, i, self.domain, on.space)
             grid.destroy()
-            reader = self.measurements(sizes)
+            reader = self.measurements(share)
             measured = reader.measured()
         clean, origin = None, ""
         if simulated(self.table.observation):
@@ -355,14 +365,15 @@ class Case:
             self.data = reader.data(measured, clean, self.seed, origin)
         return self.data
 
-    def measurements(self, sizes: Sequence[tuple[int, int]]) -> Measurements:
-        """Reads what was measured. `sizes`: numbers of times and places of the observations."""
+    def measurements(self, share: Share) -> Measurements:
+        """Reads what was measured."""
         return Measurements(
-            self.table, self.observations, self.sources, self.experiment_count, sizes
+            self.table, self.observations, self.sources, self.experiment_count, share
         )
 
     def _simulate(self, ensemble: Ensemble) -> tuple[list[list[np.ndarray]], str]:
-        """Noise-free data of the truth by experiment and observation, and how they were made."""
+        """Noise-free own data of the truth by experiment and observation, and how they were
+        made."""
         with ensemble.together():
             found, shape = self._simulate_own(ensemble)
         own = self.domain.edges
@@ -386,8 +397,8 @@ class Case:
         lin = forward.linearize(m)
         found = {}
         for k, values in forward.observed.by_experiment(lin.data).items():
-            ends = np.cumsum(np.prod(forward.observed.observer(k).sizes, axis=1))[:-1]
-            found[own[k]] = np.split(values, ends)
+            parts = forward.observed.observer(k).share.split(values)
+            found[own[k]] = [part.flatten() for part in parts]
         shape = grid.shape
         for owned in (lin, forward, m, grid):
             owned.destroy()
@@ -401,7 +412,9 @@ class Case:
         on, own = self.on(grid), list(ensemble.own(self.experiment_count))
         forward = on.forward(own, self.times(), self.storage(grid))
         section, data = self.table.misfit, self.data
-        least = floor(section, data.observed) if section.kind == "proportional" else 0.0
+        least = 0.0
+        if section.kind == "proportional":
+            least = floor(section, data.observed, data.share)
         misfits = []
         blocks = forward.observed
         for observer, layout in zip(blocks.observers, blocks.layouts, strict=True):

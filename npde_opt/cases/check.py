@@ -28,6 +28,7 @@ from npde_opt.errors import InputError, NpdeError
 from npde_opt.forward import Evolution, Steady
 from npde_opt.grids import Grid, check_indices
 from npde_opt.io.gridded import box_text
+from npde_opt.observations.shares import Share
 from npde_opt.optimizers.interface import HEED_BOUNDS, TAKE_BOUNDS
 from npde_opt.parameters import ParameterSpace
 from npde_opt.restarts import Move
@@ -120,7 +121,7 @@ def steps(case: Case, on: OnGrid, needs: list[str]) -> Iterator[Step]:
         times, storage = case.times(), case.storage(on.grid)
         made = on.forward(range(case.experiment_count), times, storage)
         sizes.extend(made.observed.observer(0).sizes)
-        unseen.extend(made.observed.unseen().values())
+        unseen.extend(made.observed.lost().values())
         needs.extend(_needs(case, on, made))
         made.destroy()
 
@@ -177,7 +178,7 @@ def _measured(
         sizes: numbers of times and places of the observations.
         unseen: by experiment, whether a datum is of a place that no active cell is seen from.
     """
-    reader = case.measurements(sizes)
+    reader = case.measurements(Share(MPI.COMM_SELF, tuple(sizes)))
     found = reader.measured()
     for i, o in enumerate(case.table.observation):
         values = [own[i] for own in found]
@@ -189,7 +190,8 @@ def _measured(
             "observation", said, "some that are seen (grid.outside drops the others)"
         )
     if not simulated(case.table.observation):
-        some("observation.data", *[v for own in found for v in own if v is not None])
+        there = [v for own in found for v in own if v is not None]
+        some("observation.data", there, MPI.COMM_SELF)
     return _data_line(counts(found, sizes), np.concatenate(unseen))
 
 

@@ -1,5 +1,6 @@
 """A case's data: measured values by experiment, observation, time and place, or simulated ones with
-noise."""
+noise. A rank holds its share of the places of every observation (see observations/shares.py).
+"""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from npde_opt.aliases import Plain
+from npde_opt.cases.added_noise import Noise
 from npde_opt.cases.field_tables import File
 from npde_opt.cases.measured import by_experiment, by_time, deviation, positive, some
 from npde_opt.cases.observed import Observed
@@ -18,12 +20,11 @@ from npde_opt.cases.sections import CaseFile
 from npde_opt.cases.sources import Sources
 from npde_opt.cases.tables import is_table, read_values
 from npde_opt.cases.weighing import floor
-from npde_opt.errors import InputError
+from npde_opt.errors import InputError, collective
+from npde_opt.observations.shares import Share, Size
 
 NOISE = 0.01
 """Relative noise of simulated data where a case says nothing."""
-Size = tuple[int, int]
-"""Numbers of times and places of an observation."""
 
 
 @dataclass(frozen=True)
@@ -42,16 +43,18 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Data:
-    """What is known of all experiments.
+    """What is known of all experiments, of which each rank has its share.
 
     Attributes:
-        observed: by experiment, values by observation, time and place (NaN: not observed).
+        share: which data are this rank's.
+        observed: by experiment, own values by observation, time and place (NaN: not observed).
         sigma: their standard deviations, as the misfit takes them.
         origin: where they come from, in words.
         noise: variances that the spread of replicates tells, by experiment (NaN: not known).
         held_out: what was measured and is not fitted.
     """
 
+    share: Share
     observed: list[np.ndarray]
     sigma: list[np.ndarray]
     origin: str
@@ -60,10 +63,11 @@ class Data:
 
 
 class Measurements:
-    """Reads what a case measured, and adds noise to what it simulates.
+    """Reads what a case measured, and adds noise to what it simulates. All values are this rank's
+    own; all methods are collective.
 
     Args:
-        sizes: of the observations.
+        share: of the data.
     """
 
     def __init__(
@@ -72,10 +76,10 @@ class Measurements:
         observations: Sequence[Observed],
         sources: Sources,
         experiments: int,
-        sizes: Sequence[Size],
+        share: Share,
     ):
         self.table, self.observations, self.sources = table, observations, sources
-        self.experiments, self.sizes = experiments, sizes
+        self.experiments, self.share, self.comm = experiments, share, share.comm
         self.repeated: dict[int, Repeated] = {}
         """By observation."""
 
@@ -108,17 +112,30 @@ class Measurements:
 
     def _counted(self, field: str, spec: Plain, i: int) -> list[np.ndarray]:
         """As `_read`, NaN where a value does not count."""
-        found = []
+        found, places = [], self.share.places[i]
         for e, part in enumerate(self._read(field, spec, i)):
-            folded = part.reshape(self.sizes[i])
-            self.observations[i].drop_driven(e, folded)
-            self.observations[i].drop_lost(folded)
+            folded = part.reshape(self.share.shapes[i])
+            self.observations[i].drop_driven(e, folded, places)
+            self.observations[i].drop_lost(folded, places)
             found.append(folded.ravel())
         return found
 
     def _read(self, field: str, spec: Plain, i: int) -> list[np.ndarray]:
-        """The values of all experiments, flat by time and place, from one file or one each."""
-        size, shape = self.sizes[i], self.observations[i].shape()
+        """The values of all experiments, flat by time and place, from one file or one each: rank 0
+        reads, and hands out."""
+        size, found = self.share.sizes[i], []
+        whole: list[np.ndarray] = []
+        with collective(self.comm):
+            if self.comm.rank == 0:
+                whole = self._whole(field, spec, i)
+        for e in range(self.experiments):
+            values = whole[e].reshape(size) if self.comm.rank == 0 else None
+            found.append(self.share.scattered(i, values).ravel())
+        return found
+
+    def _whole(self, field: str, spec: Plain, i: int) -> list[np.ndarray]:
+        """All values of all experiments."""
+        size, shape = self.share.sizes[i], self.observations[i].shape()
         if isinstance(spec, list):
             if len(spec) != self.experiments:
                 said = f"{self.experiments}, one an experiment"
@@ -172,7 +189,8 @@ class Measurements:
             found = self._read(field, [o.sigma] * self.experiments, i)
         else:
             found = self._read(field, o.sigma, i)
-        return [positive(field, s, v) for s, v in zip(found, values, strict=True)]
+        pairs = zip(found, values, strict=True)
+        return [positive(field, s, v, self.comm) for s, v in pairs]
 
     def _spread(self, i: int, values: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Of the means of replicates: one number an experiment."""
@@ -182,9 +200,11 @@ class Measurements:
         )
         for variance, count, own in variances:
             square = variance / count / self.spread(np.ones(own.size), own) ** 2
-            there = square[np.isfinite(square)]
-            s = np.full(own.size, np.sqrt(there.mean()) if there.size else np.nan)
-            found.append(positive(f"{self.observations[i].where}.sigma", s, own))
+            square = np.where(np.isfinite(square), square, np.nan)
+            ((total, there),) = self.share.sums(square)
+            s = np.full(own.size, np.sqrt(total / there) if there else np.nan)
+            field = f"{self.observations[i].where}.sigma"
+            found.append(positive(field, s, own, self.comm))
         return found
 
     def _relative(
@@ -193,22 +213,23 @@ class Measurements:
         misfit = self.table.misfit
         noise = observed.section.noise or NOISE
         together = self.table.time is None
-        groups = [np.concatenate(values)] * len(values) if together else values
+        groups = [np.concatenate(values)] if together else values
         found = []
-        for own, group in zip(values, groups, strict=True):
-            s = deviation(observed.where, noise, group)
+        for group in groups:
+            s = deviation(observed.where, noise, group, self.share)
             rms = s / noise
             if misfit.kind == "proportional" and rms > 0:
                 s = s * rms**-misfit.power
-            found.append(np.full(own.size, s))
-        return found
+            found.append(s)
+        each = found * len(values) if together else found
+        return [np.full(v.size, s) for v, s in zip(values, each, strict=True)]
 
     def spread(self, deviations: np.ndarray, values: np.ndarray) -> np.ndarray:
         """Standard deviations of noise, as the misfit takes it to be."""
         misfit = self.table.misfit
         if misfit.kind != "proportional":
             return deviations
-        size = np.maximum(np.abs(values), floor(misfit, [values]))
+        size = np.maximum(np.abs(values), floor(misfit, [values], self.share))
         return deviations * size**misfit.power
 
     # ---- together --------------------------------------------------------------------------------
@@ -233,28 +254,28 @@ class Measurements:
             ]
             for e in range(self.experiments)
         ]
+        parts = list(zip(self.observations, self.share.places, strict=True))
         for values in clean:
-            for i, observed in enumerate(self.observations):
-                observed.drop_lost(values[i].reshape(self.sizes[i]))
+            for i, (observed, places) in enumerate(parts):
+                observed.drop_lost(values[i].reshape(self.share.shapes[i]), places)
         sigma = [self.sigma(i, [values[i] for values in clean]) for i in range(count)]
-        rng = np.random.default_rng([seed, 2])
+        noise = Noise(seed, self.share, self.share.total * self.experiments)
         for e, values in enumerate(clean):
-            for i, observed in enumerate(self.observations):
+            for i, (observed, places) in enumerate(parts):
                 if measured[e][i] is None or observed.section.add_noise:
                     spread = self.spread(sigma[i][e], values[i])
-                    values[i] = values[i] + spread * rng.standard_normal(values[i].size)
+                    values[i] = values[i] + spread * noise.next(e, i).ravel()
                 if measured[e][i] is None:
-                    part = values[i].reshape(self.sizes[i])
-                    observed.drop_driven(e, part)
+                    part = values[i].reshape(self.share.shapes[i])
+                    observed.drop_driven(e, part, places)
         found = [np.concatenate(self._only(values, held_out=False)) for values in clean]
-        some("observation.data", *found)
+        some("observation.data", found, self.comm)
         deviations = [
             np.concatenate([s[e] for s in sigma]) for e in range(self.experiments)
         ]
-        noise = self._by_datum(lambda r, e: r.variances(of_all=True)[e] / r.counts()[e])
-        return Data(
-            found, deviations, self._origin(origin), noise, self._held_out(clean)
-        )
+        told = self._by_datum(lambda r, e: r.variances(of_all=True)[e] / r.counts()[e])
+        origin = self._origin(origin)
+        return Data(self.share, found, deviations, origin, told, self._held_out(clean))
 
     def _only(self, values: Sequence[np.ndarray], held_out: bool) -> list[np.ndarray]:
         """By observation, NaN of those that are (not) held out."""
@@ -287,11 +308,9 @@ class Measurements:
         found = []
         for e in range(self.experiments):
             parts = []
-            for i, size in enumerate(self.sizes):
+            for i, (times, own) in enumerate(self.share.shapes):
                 part = of(self.repeated[i], e) if i in self.repeated else None
-                parts.append(
-                    np.full(size[0] * size[1], np.nan) if part is None else part
-                )
+                parts.append(np.full(times * own, np.nan) if part is None else part)
             found.append(np.concatenate(parts))
         return found
 
@@ -314,7 +333,7 @@ def _first(measured: np.ndarray | None, simulated: Plain) -> np.ndarray:
 def counts(
     measured: Sequence[Sequence[np.ndarray | None]], sizes: Sequence[Size]
 ) -> np.ndarray:
-    """Whether data are missing, experiment by experiment; simulated ones are not."""
+    """Whether data are missing, experiment by experiment; simulated ones are not. On one rank."""
     found = [
         np.isnan(values) if values is not None else np.zeros(times * places, bool)
         for own in measured

@@ -11,9 +11,12 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from mpi4py import MPI
 
+from npde_opt import reductions
 from npde_opt.errors import InputError
 from npde_opt.io.fields import hint, thick
+from npde_opt.observations.shares import Share
 
 
 def by_experiment(
@@ -82,16 +85,16 @@ def by_time(
     raise InputError(field, f"an array of shape {values.shape}", listed + near)
 
 
-def deviation(field: str, noise: float, values: np.ndarray) -> float:
-    """`noise` times the root mean square of the values that are there.
+def deviation(field: str, noise: float, values: np.ndarray, share: Share) -> float:
+    """`noise` times the root mean square of the values that are there, on any rank. Collective.
 
     Raises:
         InputError: where that is 0, since no datum can be weighed by it.
     """
-    there = values[~np.isnan(values)]
-    if not there.size:
+    ((total, count),) = share.sums(values**2)
+    if not count:
         return math.nan
-    found = float(noise) * float(np.sqrt(np.mean(there**2)))
+    found = float(noise) * float(np.sqrt(total / count))
     if not found > 0:
         allowed = "a positive standard deviation"
         raise InputError(
@@ -100,24 +103,28 @@ def deviation(field: str, noise: float, values: np.ndarray) -> float:
     return found
 
 
-def positive(field: str, sigma: np.ndarray, observed: np.ndarray) -> np.ndarray:
-    """Standard deviations, 1 where nothing was observed.
+def positive(
+    field: str, sigma: np.ndarray, observed: np.ndarray, comm: MPI.Intracomm
+) -> np.ndarray:
+    """Standard deviations, 1 where nothing was observed. Collective.
 
     Raises:
         InputError: for one that is not positive or missing where there is a datum.
     """
     needed = ~np.isnan(observed)
     bad = needed & ~(sigma > 0)
-    if bad.any():
-        allowed = f"positive standard deviations ({int(bad.sum())} are not)"
-        raise InputError(field, float(sigma[bad][0]), allowed)
+    count = int(reductions.total(comm, float(bad.sum())))
+    if count:
+        first = np.concatenate(comm.allgather(sigma[bad][:1]))[0]
+        allowed = f"positive standard deviations ({count} are not)"
+        raise InputError(field, float(first), allowed)
     return np.where(needed, sigma, 1.0)
 
 
-def some(field: str, *observed: np.ndarray) -> None:
-    """Raises InputError where no datum was observed at all."""
-    if not any(np.isfinite(values).any() for values in observed):
-        allowed = "at least one value"
-        raise InputError(
-            field, f"NaN only ({sum(v.size for v in observed)} values)", allowed
-        )
+def some(field: str, observed: Sequence[np.ndarray], comm: MPI.Intracomm) -> None:
+    """Raises InputError where no datum was observed at all, on any rank. Collective."""
+    there = sum(int(np.isfinite(values).sum()) for values in observed)
+    own = np.array([there, sum(v.size for v in observed)], float)
+    there, count = reductions.total(comm, own).astype(int)
+    if not there:
+        raise InputError(field, f"NaN only ({count} values)", "at least one value")

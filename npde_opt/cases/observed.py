@@ -249,11 +249,11 @@ class Observed:
             found.append(integral(grid, density))
         return found
 
-    def drop_lost(self, values: np.ndarray) -> None:
+    def drop_lost(self, values: np.ndarray, places: slice) -> None:
         """NaN of places that do not count.
 
         Args:
-            values: of one experiment, by time and place.
+            values: of one experiment, by time and place, of these places.
         """
         if self.dropped.any():
             pairs = self.section.differences
@@ -262,17 +262,17 @@ class Observed:
                 if pairs is None
                 else np.array(pairs)
             )
-            values[..., self.dropped[seen].any(axis=1)] = np.nan
+            values[..., self.dropped[seen[places]].any(axis=1)] = np.nan
 
-    def drop_driven(self, experiment: int, values: np.ndarray) -> None:
+    def drop_driven(self, experiment: int, values: np.ndarray, places: slice) -> None:
         """NaN where an electrode carries current (four-terminal measurement).
 
         Args:
-            values: of one experiment, by time and place.
+            values: of one experiment, by time and place, of these places.
         """
         if self.section.electrodes and self.electrodes is not None:
             driven = self.electrodes.pairs[experiment]
-            values[..., self._seeing(driven)] = np.nan
+            values[..., self._seeing(driven)[places]] = np.nan
 
     def _seeing(self, driven: Sequence[int]) -> np.ndarray:
         """Data of a time that see one of these electrodes."""

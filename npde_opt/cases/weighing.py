@@ -29,7 +29,8 @@ from npde_opt.misfits import (
     StudentT,
     default_floor,
 )
-from npde_opt.observations import DataLayout, Observer
+from npde_opt.observations import DataBlock, DataLayout, Observer
+from npde_opt.observations.shares import Share
 from npde_opt.parameters import ParameterSpace
 from npde_opt.registry import registered
 from npde_opt.regularizers import REGULARIZERS, Roughness, SmallPrior, checked_weights
@@ -43,13 +44,12 @@ OPTIONS = {
 """Keys of [[regularization]] that a regularizer takes as they are."""
 
 
-def floor(section: MisfitSection, data: list[np.ndarray]) -> float:
-    """Of proportional errors: as given, or a share of the largest of the data."""
-    return (
-        section.floor
-        if section.floor is not None
-        else default_floor(np.concatenate(data))
-    )
+def floor(section: MisfitSection, data: list[np.ndarray], share: Share) -> float:
+    """Of proportional errors: as given, or a part of the largest of the data, of which a rank has
+    its share. Collective."""
+    if section.floor is not None:
+        return section.floor
+    return default_floor(np.array([share.largest(data)]))
 
 
 def misfit(
@@ -60,23 +60,26 @@ def misfit(
     sigma: list[np.ndarray],
     floor_of_data: float,
 ) -> Misfit:
-    """Of a block of data, by column, sampling, time and place. Collective."""
+    """Of a block of data, by column: the own ones, by sampling, time and place. Collective."""
     y, s = np.stack(observed, axis=1), np.stack(sigma, axis=1)
-    y = np.where(observer.unseen()[:, None], np.nan, y)
+    y = np.where(observer.lost()[:, None], np.nan, y)
     match section.kind:
         case "registered":
-            return _misfit_maker(section)(y, s, layout, **section.options)
+            # A class of the user's takes all of them, on every rank.
+            whole = [DataBlock(layout, values).gather() for values in (y, s)]
+            return _misfit_maker(section)(*whole, layout, **section.options)
         case "proportional":
-            return ProportionalErrors(y, s, layout, section.power, floor_of_data)
+            power = section.power
+            return ProportionalErrors(y, s, layout, power, floor_of_data, owned=True)
         case "correlated":
             n = np.arange(len(observer.samplings[0].times))
-            apart = np.abs(np.subtract.outer(n, n))
-            return CorrelatedErrors(y, s, layout, section.correlation**apart)
+            correlation = section.correlation ** np.abs(np.subtract.outer(n, n))
+            return CorrelatedErrors(y, s, layout, correlation, owned=True)
         case "huber":
-            return Huber(y, s, layout, section.threshold)
+            return Huber(y, s, layout, section.threshold, owned=True)
         case "student-t":
-            return StudentT(y, s, layout, section.nu)
-    return LeastSquares(y, s, layout)
+            return StudentT(y, s, layout, section.nu, owned=True)
+    return LeastSquares(y, s, layout, owned=True)
 
 
 def options(r: RegularizationSection) -> Record:

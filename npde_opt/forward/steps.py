@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from mpi4py import MPI
 
+from npde_opt import reductions
 from npde_opt.capacity import fits
 from npde_opt.errors import InputError
 from npde_opt.observations.instants import NEAR, nearest
@@ -69,13 +71,14 @@ def accurate(
     tolerance: float,
     steps: int = 8,
     most: int = 100_000,
+    comm: MPI.Intracomm = MPI.COMM_SELF,
 ) -> np.ndarray:
     """Equal steps such that halving them once more changes the prediction by less than `tolerance`
     times its norm.
 
-    `predict` gives data for times, the same on all ranks; the error is estimated by Richardson's
-    extrapolation for a scheme of the given order. A prediction that raises TooFewSteps takes twice
-    as many steps.
+    `predict` gives data for times, those of all ranks of `comm` together; the error is estimated by
+    Richardson's extrapolation for a scheme of the given order. A prediction that raises TooFewSteps
+    takes twice as many steps.
 
     Raises:
         InputError: where `most` steps are not enough.
@@ -89,8 +92,9 @@ def accurate(
             coarse, steps = None, 2 * steps
             continue
         if coarse is not None:
-            error_norm = float(np.linalg.norm(fine - coarse)) / (2**order - 1)
-            if error_norm <= tolerance * max(float(np.linalg.norm(fine)), 1e-300):
+            own = np.array([np.sum((fine - coarse) ** 2), np.sum(fine**2)])
+            change, size = np.sqrt(reductions.total(comm, own))
+            if change / (2**order - 1) <= tolerance * max(size, 1e-300):
                 return equal(start, end, steps)
         coarse, steps, problem = fine, 2 * steps, ""
     raise InputError(

@@ -26,8 +26,9 @@ class CorrelatedErrors(Independent):
         sigma: float | np.ndarray,
         layout: DataLayout,
         correlation: np.ndarray | float = 1.0,
+        owned: bool = False,
     ):
-        super().__init__(observed, sigma, layout)
+        super().__init__(observed, sigma, layout, owned)
         C = np.atleast_2d(np.asarray(correlation, float))
         if C.shape[0] != C.shape[1] or layout.size % len(C) or not np.allclose(C, C.T):
             raise InputError(

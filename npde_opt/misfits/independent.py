@@ -13,7 +13,7 @@ from typing import Self
 import numpy as np
 
 from npde_opt import reductions
-from npde_opt.errors import InputError
+from npde_opt.errors import InputError, collective
 from npde_opt.misfits.interface import Misfit
 from npde_opt.observations.data import ALL, DataBlock, DataLayout, Metric
 
@@ -34,7 +34,7 @@ class Independent(Misfit):
     Args:
         observed: measured values (outputs, columns), NaN where not observed; of a single column
             also (outputs,). All of them on every rank, by sampling, time and place; with `owned`
-            those of this rank, in the layout's order.
+            those of this rank, in the layout's order, and so sigma.
         sigma: standard deviation, in the unit of the data: a number, one an output (outputs,), or
             what broadcasts to (outputs, columns); positive.
         layout: of the predicted data.
@@ -56,7 +56,7 @@ class Independent(Misfit):
         else:
             y = layout.array(observed)
             own, counts = y[layout.order], np.isfinite(y).sum(axis=0)
-        deviations = _deviations(sigma, layout)[layout.order]
+        deviations = _deviations(sigma, layout, owned)
         super().__init__(layout, counts)
         self.weight = np.where(np.isfinite(own), 1 / deviations, 0.0)
         self.observed = np.nan_to_num(own)
@@ -102,25 +102,29 @@ class Independent(Misfit):
         return Diagonal(self.weight**2 * self.majorant(self.scaled(d)))
 
 
-def _deviations(sigma: float | np.ndarray, layout: DataLayout) -> np.ndarray:
-    """(outputs, columns), of which all are positive."""
+def _deviations(
+    sigma: float | np.ndarray, layout: DataLayout, owned: bool
+) -> np.ndarray:
+    """Of the owned outputs (outputs here, columns), of which all are positive; given as all, or as
+    the `owned` ones. Collective."""
     s = np.asarray(sigma, float)
     if s.ndim > 0 and layout.columns == 1:
         s = s.reshape(-1, 1)
     elif s.ndim == 1:
         s = s[:, None]
-    shape = (layout.size, layout.columns)
-    try:
-        s = np.broadcast_to(s, shape)
-    except ValueError as error:
-        wanted = (
-            f"a number, {shape[0]} values, or {shape[0]} outputs x {shape[1]} columns"
-        )
-        raise InputError("sigma", f"shape {np.shape(sigma)}", wanted) from error
-    good = np.isfinite(s) & (s > 0)
-    if not good.all():
-        raise InputError("sigma", float(s[~good][0]), "positive standard deviations")
-    return s
+    shape = (layout.order.size if owned else layout.size, layout.columns)
+    with collective(layout.comm):
+        try:
+            s = np.broadcast_to(s, shape)
+        except ValueError as error:
+            wanted = f"a number, {shape[0]} values, or {shape[0]} outputs x {shape[1]} columns"
+            raise InputError("sigma", f"shape {np.shape(sigma)}", wanted) from error
+        good = np.isfinite(s) & (s > 0)
+        if not good.all():
+            raise InputError(
+                "sigma", float(s[~good][0]), "positive standard deviations"
+            )
+    return s if owned else s[layout.order]
 
 
 class LeastSquares(Independent):
@@ -172,8 +176,9 @@ class StudentT(Independent):
         sigma: float | np.ndarray,
         layout: DataLayout,
         nu: float = 4.0,
+        owned: bool = False,
     ):
-        super().__init__(observed, sigma, layout)
+        super().__init__(observed, sigma, layout, owned)
         if not nu > 0:
             raise InputError("misfit.nu", nu, "positive degrees of freedom")
         self.nu = nu
@@ -217,9 +222,12 @@ class ProportionalErrors(Independent):
         layout: DataLayout,
         power: float = 1.0,
         floor: float | None = None,
+        owned: bool = False,
     ):
-        super().__init__(observed, sigma, layout)
-        floor = default_floor(observed) if floor is None else floor
+        super().__init__(observed, sigma, layout, owned)
+        if floor is None:
+            own = float(np.abs(self.observed).max(initial=0.0))
+            floor = default_floor(np.array([reductions.largest(layout.comm, own)]))
         if not (power >= 0 and floor > 0):
             raise InputError(
                 "misfit.power, floor",

@@ -97,17 +97,17 @@ class Observations:
         raise KeyError(experiment)
 
     def by_experiment(self, data: Sequence[DataBlock]) -> dict[int, np.ndarray]:
-        """The data of each experiment, by sampling, time and place, on every rank. Collective."""
+        """The owned data of each experiment, by sampling, time and place."""
         found: dict[int, np.ndarray] = {}
         for block in data:
-            found |= dict(zip(block.layout.members, block.gather().T, strict=True))
+            found |= dict(zip(block.layout.members, block.values.T, strict=True))
         return dict(sorted(found.items()))
 
-    def unseen(self) -> dict[int, np.ndarray]:
-        """By experiment, which data are of places that no active cell is seen from. Collective."""
+    def lost(self) -> dict[int, np.ndarray]:
+        """By experiment, which owned data are of places that no active cell is seen from."""
         found: dict[int, np.ndarray] = {}
         for observer, layout in zip(self.observers, self.layouts, strict=True):
-            found |= dict.fromkeys(layout.members, observer.unseen())
+            found |= dict.fromkeys(layout.members, observer.lost())
         return dict(sorted(found.items()))
 
     def runs(self, members: Sequence[int]) -> list[Run]:

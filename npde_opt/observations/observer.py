@@ -23,6 +23,7 @@ from npde_opt.observations.every_time import EveryTime
 from npde_opt.observations.instants import indices_of
 from npde_opt.observations.quantity import quantity_of
 from npde_opt.observations.sampling import Sampling
+from npde_opt.observations.shares import Share
 from npde_opt.observations.wide import WideProduct
 
 When = int | slice
@@ -114,12 +115,20 @@ class Observer:
         """Numbers of times and of places of the samplings."""
         return [(s.count, s.size) for s in self.samplings]
 
-    def unseen(self) -> np.ndarray:
-        """Whether an output is of a place that no active cell is seen from, by sampling, time and
-        place, on every rank. Collective."""
+    @property
+    def share(self) -> Share:
+        """Of data at places that are cut evenly, as cases have them."""
+        return Share(self.grid.comm, tuple(self.sizes))
+
+    def lost(self) -> np.ndarray:
+        """Whether an owned output is of a place that no active cell is seen from."""
         empty = [np.tile(s.empty_rows(), s.count) for s in self.samplings]
+        return np.concatenate([np.empty(0, bool), *empty])
+
+    def unseen(self) -> np.ndarray:
+        """As `lost`, of all outputs by sampling, time and place, on every rank. Collective."""
         own = np.zeros(self.size)
-        own[self.order] = np.concatenate([np.empty(0, bool), *empty])
+        own[self.order] = self.lost()
         return reductions.total(self.grid.comm, own) > 0
 
     def observe(self, n: When, u: np.ndarray, data: np.ndarray) -> None:

@@ -19,10 +19,11 @@ from npde_opt.forward import Evolution
 from npde_opt.grids.thinned import Thinned
 from npde_opt.nested import grids
 from npde_opt.restarts import Found
+from npde_opt.runs.every_cell import EveryCell
 from npde_opt.runs.folder import RunDirectory
 from npde_opt.runs.learned import Table
 from npde_opt.runs.marked import marks_of, sides_of, unit_of
-from npde_opt.runs.predicted import Predicted
+from npde_opt.runs.predicted import LARGEST, Predicted
 from npde_opt.runs.states import States, figure_name
 
 METHODS = {"discrepancy": "discrepancy principle", "l-curve": "L-curve"}
@@ -58,13 +59,15 @@ def draw(
         row for row in out.history() if row.get("start", found.best) == found.best
     ]
     levels = _level_names(on, history)
+    _fit(case, on.grid.axis_names, rows, out)
+    assert case.data is not None
+    count = int(case.data.share.sums(*case.data.observed)[:, 1].sum())
     if on.grid.comm.rank == 0:
-        _fit(case, on.grid.axis_names, rows, out)
         figures.plot_convergence(out.file("convergence.png"), history, levels=levels)
         if weight is not None:
-            _weights(case, weight, out)
-        if case.evolves:
-            _snapshots(case, on.grid.axis_names, predicted[0], out)
+            _weights(weight, count, out)
+    if case.evolves:
+        _snapshots(case, on.grid.axis_names, predicted[0], out)
 
 
 def _fields(
@@ -165,31 +168,30 @@ def on_values(found: Found) -> dict[str, Coefficient]:
 
 def _fit(case: Case, axes: str, rows: Predicted, out: RunDirectory) -> None:
     """Observed against predicted data that are fitted, and residuals where the places are
-    points."""
-    on = rows.member == 0
+    points. Rank 0 draws."""
+    columns = [rows.observed, rows.predicted, rows.sigma, rows.residual, *rows.at.T]
+    shown = rows.in_order(columns, rows.member == 0)
+    if shown is None:
+        return
+    observed, predicted, sigma, residual, *at = shown.T
     units = {o.unit for o in case.table.observation}
     unit = units.pop() if len(units) == 1 else ""
     figures.plot_data_fit(
-        out.file("data_fit.png"),
-        rows.observed[on],
-        rows.predicted[on],
-        rows.sigma[on],
-        unit=unit,
+        out.file("data_fit.png"), observed, predicted, sigma, unit=unit
     )
-    if np.isfinite(rows.at[on]).all(axis=1).any():
+    places = np.column_stack(at)
+    if np.isfinite(places).all(axis=1).any():
         figures.plot_residuals(
             out.file("residuals.png"),
-            rows.at[on],
-            rows.residual[on],
+            places,
+            residual,
             edges=case.domain.edges,
             length_unit=case.table.case.length_unit,
             axes=axes,
         )
 
 
-def _weights(case: Case, weight: Mapping[str, Plain], out: RunDirectory) -> None:
-    assert case.data is not None
-    count = sum(int(np.isfinite(y).sum()) for y in case.data.observed)
+def _weights(weight: Mapping[str, Plain], count: int, out: RunDirectory) -> None:
     figures.plot_weights(
         out.file("weight.png"),
         weight["weights"],
@@ -203,22 +205,25 @@ def _weights(case: Case, weight: Mapping[str, Plain], out: RunDirectory) -> None
 
 def _snapshots(case: Case, axes: str, predicted: np.ndarray, out: RunDirectory) -> None:
     """The first experiment's data, where they see every cell, at up to five times, beside what the
-    fit predicts. On one rank."""
+    fit predicts. Rank 0 draws."""
     edges, first, data = case.domain.edges, case.observations[0], case.data
     if len(edges) > 2 or not first.everywhere or data is None:
         return
-    times, shape = np.array(first.times), [len(a) - 1 for a in edges]
+    times = np.array(first.times)
     count = min(times.size, SHOWN_TIMES)
     picks = np.unique(np.linspace(0, times.size - 1, count).astype(int))
+    shown = EveryCell(data.share, edges, picks, LARGEST // 3)
     measured, fitted, sigma = (
-        _by_time(values, times.size, shape)[picks]
+        shown.gathered(values)
         for values in (data.observed[0], predicted, data.sigma[0])
     )
+    if measured is None or fitted is None or sigma is None:
+        return
     time = case.table.time
     assert time is not None
     plot_snapshots(
         out.file("snapshots.png"),
-        edges,
+        shown.edges,
         measured,
         fitted,
         times[picks].tolist(),
@@ -228,13 +233,6 @@ def _snapshots(case: Case, axes: str, predicted: np.ndarray, out: RunDirectory) 
         sigma,
         axes,
     )
-
-
-def _by_time(values: np.ndarray, count: int, shape: list[int]) -> np.ndarray:
-    """Values [t, i, j] of the first observation, from data by time and cell, x fastest."""
-    first = values[: count * int(np.prod(shape))]
-    back = (0, *range(len(shape), 0, -1))
-    return first.reshape(count, *shape[::-1]).transpose(back)
 
 
 class Films:
@@ -324,6 +322,7 @@ class Films:
         species = self.forward.equation.species
         frames = self._frames(e, picks, _squared if self.waves else lambda u: u[-1])
         active = self.thinned.gathered(self.grid.active) if self.out else None
+        data = self._data(e, species[-1]) if self.out else []
         if out := self._drawn_into:
             animate(
                 out.file(figure_name(e, "gif")),
@@ -334,7 +333,7 @@ class Films:
                 length_unit=self.unit,
                 axis=self.axis,
                 active=active,
-                data=self._data(e, species[-1]),
+                data=data,
                 marks=marks_of(self.case),
                 sides=sides_of(self.case, e),
                 axes=self.grid.axis_names,
@@ -345,8 +344,8 @@ class Films:
         return "|u|^2" if self.waves else labelled(shown, unit_of(self.case, shown))
 
     def _data(self, e: int, shown: str) -> list[tuple[float, np.ndarray]]:
-        """What was measured of the species that is shown, in every cell of a line: (time,
-        values)."""
+        """What was measured of the species that is shown, in every cell of a line: (time, values),
+        on rank 0. Collective."""
         case, grid = self.case, self.grid
         if not case.observations or case.data is None:
             return []
@@ -355,9 +354,12 @@ class Films:
         same = grid.dim == 1 and len(grid.edges[0]) == len(case.domain.edges[0])
         if not same or not first.everywhere or quantity != shown:
             return []
-        times = first.times
-        values = case.data.observed[e][: len(times) * grid.size].reshape(len(times), -1)
-        return list(zip(times, values, strict=True))
+        every = np.arange(len(first.times))
+        cells = EveryCell(case.data.share, case.domain.edges, every, LARGEST)
+        values = cells.gathered(case.data.observed[e])
+        if values is None or values.shape[1] != grid.size:
+            return []
+        return list(zip(first.times, values, strict=True))
 
 
 def _squared(u: np.ndarray) -> np.ndarray:

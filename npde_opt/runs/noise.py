@@ -6,6 +6,7 @@ tells what noise alone leaves there; a fit that is far better follows the noise.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -31,28 +32,27 @@ HEADS = {
 
 
 def metrics(rows: Predicted) -> Record:
-    """`by_experiment`, `noise_chi_squared` and `held_out_*`; only what there is."""
-    told = np.isfinite(rows.noise[rows.fitted]).any()
-    out = ~rows.fitted
-    if not told and not out.any():
+    """`by_experiment`, `noise_chi_squared` and `held_out_*`; only what there is. Collective."""
+    fit, out = rows.fitted, ~rows.fitted
+    told = rows.any(np.isfinite(rows.noise[fit]))
+    held = rows.any(out)
+    if not told and not held:
         return {}
     found: Record = {}
     if told:
-        found["noise_chi_squared"] = _mean(_noise(rows)[rows.fitted])
-    if out.any():
+        found["noise_chi_squared"] = _mean(rows.sums(_noise(rows), fit))
+    if held:
+        squares = rows.sums(rows.residual**2, out)
+        apart = _mean(rows.sums((rows.predicted - rows.observed) ** 2, out))
         found |= {
-            "held_out_chi_squared": _mean(rows.residual[out] ** 2),
-            "held_out_rmse": float(
-                np.sqrt(np.nanmean((rows.predicted - rows.observed)[out] ** 2))
-            ),
-            "held_out_data": int(np.isfinite(rows.residual[out]).sum()),
+            "held_out_chi_squared": _mean(squares),
+            "held_out_rmse": math.nan if apart is None else math.sqrt(apart),
+            "held_out_data": int(squares[:, 1].sum()),
             "held_out": ", ".join(_names(rows)),
         }
-        if np.isfinite(rows.noise[out]).all():
-            found["held_out_noise"] = _mean(rows.noise[out])
-    return found | {
-        TABLE: [_line(rows, e) for e in range(int(rows.experiment.max()) + 1)]
-    }
+        if rows.everywhere(np.isfinite(rows.noise[out])):
+            found["held_out_noise"] = _mean(rows.sums(rows.noise, out))
+    return found | {TABLE: _table(rows)}
 
 
 def _names(rows: Predicted) -> list[str]:
@@ -66,27 +66,31 @@ def _noise(rows: Predicted) -> np.ndarray:
     return np.where(np.abs(rows.residual) < EXACT, 0.0, expected)
 
 
-def _line(rows: Predicted, e: int) -> Record:
-    """Of one experiment."""
-    here = rows.experiment == e
-    fit, out = here & rows.fitted, here & ~rows.fitted
-    noise, there = rows.noise[out], np.isfinite(rows.residual)
-    return {
-        "experiment": e,
-        "data": int(np.sum(fit & there)),
-        "chi_squared": _mean(rows.residual[fit] ** 2),
-        "noise": _mean(_noise(rows)[fit & there])
-        if np.isfinite(rows.noise[fit]).any()
-        else None,
-        "held_out": _mean(rows.residual[out] ** 2),
-        "held_out_noise": _mean(noise) if np.isfinite(noise).any() else None,
-    }
+def _table(rows: Predicted) -> list[Record]:
+    """A line an experiment."""
+    fit, out = rows.fitted, ~rows.fitted
+    there = np.isfinite(rows.residual)
+    squares = rows.residual**2
+    fitted, held = rows.sums(squares, fit), rows.sums(squares, out)
+    noise, told = rows.sums(_noise(rows), fit & there), rows.sums(rows.noise, fit)
+    of_held = rows.sums(rows.noise, out)
+    return [
+        {
+            "experiment": e,
+            "data": int(fitted[e, 1]),
+            "chi_squared": _mean(fitted[e]),
+            "noise": _mean(noise[e]) if told[e, 1] else None,
+            "held_out": _mean(held[e]),
+            "held_out_noise": _mean(of_held[e]),
+        }
+        for e in range(len(fitted))
+    ]
 
 
-def _mean(values: np.ndarray) -> float | None:
-    """Of what is there; None of nothing."""
-    there = values[np.isfinite(values)]
-    return float(there.mean()) if there.size else None
+def _mean(sums: np.ndarray) -> float | None:
+    """Of sums and numbers; None of nothing."""
+    total, count = sums.reshape(-1, 2).sum(axis=0)
+    return float(total / count) if count else None
 
 
 def lines(table: Sequence[Record]) -> list[str]:

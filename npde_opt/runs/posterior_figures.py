@@ -26,13 +26,13 @@ def draw(
 ) -> None:
     """All of them. Collective; rank 0 draws."""
     attempt("figures of the coverage", lambda: _coverage(left, out))
+    if rows.deviation is not None:
+        _bands(left, out, rows)
     if left.on.grid.comm.rank > 0:
         return
     values, cut = left.laplace.values, left.laplace.settings.cut
     if len(values):
         plot_information(out.file(SPECTRUM), values, cut)
-    if rows.deviation is not None:
-        _bands(left, out, rows)
     if left.places is not None:
         _design(left, out)
     if left.profiles is not None:
@@ -43,17 +43,14 @@ def draw(
 
 
 def _bands(left: Posterior, out: RunDirectory, rows: Predicted) -> None:
+    """Rank 0 draws."""
     assert rows.deviation is not None
-    on = rows.fitted
+    columns = [rows.predicted, rows.deviation, rows.observed, rows.sigma]
+    shown = rows.in_order(columns, rows.fitted)
     units = {o.unit for o in left.case.table.observation}
-    plot_bands(
-        out.file(BANDS),
-        rows.predicted[on],
-        rows.deviation[on],
-        rows.observed[on],
-        rows.sigma[on],
-        unit=units.pop() if len(units) == 1 else "",
-    )
+    unit = units.pop() if len(units) == 1 else ""
+    if shown is not None:
+        plot_bands(out.file(BANDS), *shown.T, unit=unit)
 
 
 def _design(left: Posterior, out: RunDirectory) -> None:

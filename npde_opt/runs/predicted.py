@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from npde_opt import reductions
 from npde_opt.cases import Case
 from npde_opt.cases.data import HeldOut
 from npde_opt.cases.weighing import floor
@@ -15,11 +16,12 @@ from npde_opt.grids import AXES
 from npde_opt.observations import Sampling
 
 LARGEST = 1_000_000
-"""Data that are written as text; of more the first experiments'."""
+"""Data that rank 0 has of all: written as text, or drawn; of more the first experiments'."""
 
 
 class Predicted:
-    """The data of all experiments, row by row: those that are fitted, then those held out.
+    """The data of all experiments, row by row: those that are fitted, then those held out. A rank
+    has the rows of its share of the data.
 
     Attributes:
         names: of the sets of data that rows are of; the first one is fitted.
@@ -30,6 +32,8 @@ class Predicted:
         at: coordinates (n, dim) of points and electrodes, NaN of other places.
         observed, predicted, sigma, residual: the data, in units of the case and, at last, of sigma.
         deviation: of the predictions under the posterior, None where it was not asked for.
+
+    Collective, as all its methods are.
     """
 
     def __init__(
@@ -37,6 +41,7 @@ class Predicted:
     ):
         assert case.data is not None
         self.case, data = case, case.data
+        self.share = data.share
         blocks = [self._places(i, s) for i, s in enumerate(samplings)]
         place = [np.concatenate(parts) for parts in zip(*blocks, strict=True)]
         count, at = case.experiment_count, self._coordinates(samplings)
@@ -78,18 +83,21 @@ class Predicted:
 
     def _places(self, i: int, s: Sampling) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Number of the observation, place and time of its data."""
-        times = np.array(s.times or (0.0,))
-        number = np.full(s.count * s.size, i)
-        return number, np.tile(np.arange(s.size), s.count), np.repeat(times, s.size)
+        (count, own), places = self.share.shapes[i], self.share.places[i]
+        times = np.repeat(np.array(s.times or (0.0,)), own)
+        numbers = np.tile(np.arange(places.start, places.stop), count)
+        return np.full(count * own, i), numbers, times
 
     def _coordinates(self, samplings: Sequence[Sampling]) -> np.ndarray:
         """Of points and electrodes, by observation, time and place."""
-        found = []
-        for observed, s in zip(self.case.observations, samplings, strict=True):
-            at = observed.centres
-            if len(at) != s.size:
-                at = np.full((s.size, self.case.domain.dim), np.nan)
-            found.append(np.tile(at, (s.count, 1)))
+        found, dim = [np.empty((0, self.case.domain.dim))], self.case.domain.dim
+        for i, (observed, s) in enumerate(
+            zip(self.case.observations, samplings, strict=True)
+        ):
+            (count, own), places = self.share.shapes[i], self.share.places[i]
+            whole = observed.centres
+            at = whole[places] if len(whole) == s.size else np.full((own, dim), np.nan)
+            found.append(np.tile(at, (count, 1)))
         return np.concatenate(found)
 
     def _sigma(self, given: np.ndarray) -> np.ndarray:
@@ -98,16 +106,55 @@ class Predicted:
         assert data is not None
         if misfit.kind != "proportional":
             return given
-        size = np.maximum(np.abs(self.predicted), floor(misfit, data.observed))
+        least = floor(misfit, data.observed, self.share)
+        size = np.maximum(np.abs(self.predicted), least)
         scaled: np.ndarray = given * size**misfit.power
         return scaled
 
+    def any(self, rows: np.ndarray) -> bool:
+        """Whether any of all rows is one of these."""
+        return reductions.anywhere(self.share.comm, bool(rows.any()))
+
+    def everywhere(self, rows: np.ndarray) -> bool:
+        """Whether all rows are."""
+        return reductions.everywhere(self.share.comm, bool(rows.all()))
+
+    def sums(self, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Of what is finite of the values of some rows, by experiment its sum and its number:
+        (experiments, 2)."""
+        there = rows & np.isfinite(values)
+        of, count = self.experiment[there], self.case.experiment_count
+        own = np.zeros((count, 2))
+        np.add.at(own, of, np.column_stack([values[there], np.ones(of.size)]))
+        return reductions.total(self.share.comm, own)
+
+    def in_order(
+        self, columns: Sequence[np.ndarray], rows: np.ndarray | None = None
+    ) -> np.ndarray | None:
+        """Columns (n, k) of the first LARGEST of some rows, by set, experiment, observation, time
+        and place, on rank 0."""
+        wanted = np.ones(self.member.size, bool) if rows is None else rows
+        every = np.full((self._kept.size, len(columns) + 1), np.nan)
+        every[:, -1] = 0.0
+        every[self._kept] = np.column_stack([*columns, wanted])
+        count = self._times * self.case.experiment_count
+        by_experiment = every.reshape(count, self.share.order.size, -1)
+        found, left = [np.empty((0, len(columns)))], LARGEST
+        for run in self.share.in_order(by_experiment):
+            if run is not None:
+                part = run[run[:, -1] > 0, :-1][:left]
+                found.append(part)
+                left -= len(part)
+            left = self.share.comm.bcast(left)
+            if not left:
+                break
+        return np.concatenate(found) if self.share.comm.rank == 0 else None
+
     def text(self) -> str:
-        """The file."""
+        """The file, on rank 0."""
         axes = AXES[: self.case.domain.dim]
         names = ["experiment", "observation", "place", "time", *axes]
         names += ["observed", "predicted", "sigma", "residual", "held_out"]
-        n = min(self.observed.size, LARGEST)
         columns = [self.experiment, self.observation, self.place, self.time, *self.at.T]
         columns += [
             self.observed,
@@ -121,13 +168,10 @@ class Predicted:
             names.append("predicted_deviation")
             columns.append(self.deviation)
             formats.append("%.10g")
+        found = self.in_order(columns)
+        if found is None:
+            return ""
         out = io.StringIO()
-        np.savetxt(
-            out,
-            np.column_stack([c[:n] for c in columns]),
-            fmt=formats,
-            delimiter=",",
-            header=",".join(names),
-            comments="",
-        )
+        head = ",".join(names)
+        np.savetxt(out, found, fmt=formats, delimiter=",", header=head, comments="")
         return out.getvalue()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -293,10 +294,10 @@ def _figure(
 def predictions(
     forward: Steady | Evolution, at: ObjectiveAt, ensemble: Ensemble, count: int
 ) -> list[np.ndarray]:
-    """Predicted data of all experiments, by observation, time and place, on every rank; NaN where
-    no active cell is seen, as in the misfit. Collective."""
+    """Own predicted data of all experiments, by observation, time and place; NaN where no active
+    cell is seen, as in the misfit. Collective."""
     with ensemble.together():
-        unseen = forward.observed.unseen()
+        unseen = forward.observed.lost()
         data = forward.observed.by_experiment(at.linearization.data)
         own = [np.where(unseen[k], np.nan, values) for k, values in data.items()]
     return ensemble.everything(dict(zip(ensemble.own(count), own, strict=True)))
@@ -313,10 +314,12 @@ def held_out(case: Case, whole: Objective, m: PETSc.Vec) -> Record:
 
 
 def data_errors(case: Case, predicted: list[np.ndarray]) -> dict[str, float]:
+    """Collective."""
     assert case.data is not None
     pairs = zip(predicted, case.data.observed, strict=True)
     difference = np.concatenate([p - y for p, y in pairs])
-    return {"rmse": float(np.sqrt(np.nanmean(difference**2)))}
+    ((total, count),) = case.data.share.sums(difference**2)
+    return {"rmse": float(np.sqrt(total / count)) if count else math.nan}
 
 
 # ---- files --------------------------------------------------------------------------------------

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 
-from npde_opt.aliases import Record
 from npde_opt.cases import Case
 from npde_opt.errors import InputError, collective
+from npde_opt.io.npz_runs import NpzRuns
+from npde_opt.observations.shares import Share
 from npde_opt.runs.drawing import Films
-from npde_opt.runs.folder import SIMULATED
+from npde_opt.runs.folder import SIMULATED, RunDirectory
 from npde_opt.runs.opened import Opened
 from npde_opt.runs.states import STORE, States, figures, files
 
@@ -68,39 +67,55 @@ class Simulation(Opened[Case]):
         """What is observed, with the case's noise where it is asked for."""
         if not self.case.observations:
             return
-        arrays = self._data()
-        text = io.BytesIO()
-        np.savez(text, **arrays)
+        share, data = self._data()
+        names = [f"observation_{i}" for i in range(len(share.sizes))]
         with collective(self.world):
             if self.out is not None and self.out.comm.rank == 0:
-                with self.out.writing(), open(self.out.file(SIMULATED), "wb") as file:
-                    file.write(text.getvalue())
+                self.out.check()
+        with collective(self.world):
+            if self.out is not None:
+                self._store(names, share, data, self.out)
         self.say(
-            f"data in {self.options.out}/{SIMULATED}: {', '.join(arrays)} [experiment, time, place]"
+            f"data in {self.options.out}/{SIMULATED}: {', '.join(names)} [experiment, time, place]"
         )
 
-    def _data(self) -> Record:
+    def _data(self) -> tuple[Share, list[np.ndarray]]:
+        """Own data of all experiments."""
         case, ensemble = self.case, self.ensemble
+        mine = self.forward.observed.by_experiment(self.at.data)
+        found = {self.own[k]: own.copy() for k, own in mine.items()}
+        share = self.forward.observed.observer(0).share
+        whole = ensemble.everything(found)
+        for own in whole:
+            parts = zip(case.observations, share.split(own), share.places, strict=True)
+            for observed, values, places in parts:
+                observed.drop_lost(values, places)
+        if not self.options.noise:
+            return share, whole
+        clean = [[part.flatten() for part in share.split(own)] for own in whole]
+        none = [[None] * len(share.sizes)] * case.experiment_count
         with ensemble.together():
-            mine = self.forward.observed.by_experiment(self.at.data)
-            found = {self.own[k]: own for k, own in mine.items()}
-        sizes = self.forward.observed.observer(0).sizes
-        ends = np.cumsum([times * places for times, places in sizes])[:-1]
-        clean = [np.split(values, ends) for values in ensemble.everything(found)]
-        for own in clean:
-            for observed, values, size in zip(
-                case.observations, own, sizes, strict=True
-            ):
-                observed.drop_lost(values.reshape(size))
-        if self.options.noise:
-            reader = case.measurements(sizes)
-            none = [[None] * len(sizes)] * case.experiment_count
-            data = reader.data(none, clean, case.seed, "")
-            clean = [np.split(values, ends) for values in data.observed]
-        return {
-            f"observation_{i}": np.array([own[i].reshape(size) for own in clean])
-            for i, size in enumerate(sizes)
-        }
+            data = case.measurements(share).data(none, clean, case.seed, "")
+        return share, data.observed
+
+    def _store(
+        self, names: list[str], share: Share, data: list[np.ndarray], out: RunDirectory
+    ) -> None:
+        """The arrays of a .npz file, which pass through rank 0 in runs. Collective over the group
+        that writes."""
+        first = share.comm.rank == 0
+        file = NpzRuns(out.file(SIMULATED)) if first else None
+        for i, name in enumerate(names):
+            own = np.array([share.split(values)[i].ravel() for values in data])
+            if file is not None:
+                file.begin(name, (len(data), *share.sizes[i]))
+            one = Share(share.comm, (share.sizes[i],))
+            for run in one.in_order(own[:, :, None]):
+                if file is not None and run is not None:
+                    file.add(run)
+        if file is not None:
+            with out.writing():
+                file.close()
 
     def draw(self) -> None:
         """The states: animations with [time], else figures."""

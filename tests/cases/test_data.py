@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from fits import every
 from mpi4py import MPI
 
 from npde_opt.cases import check_main, load_case
@@ -9,6 +10,7 @@ from npde_opt.cases.weighing import floor
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError
 from npde_opt.nested import identify
+from npde_opt.observations.shares import Share
 from npde_opt.runs.monitor import Monitor
 
 SNAPSHOTS = """
@@ -115,10 +117,11 @@ def test_noise_of_proportional_errors_has_their_spread(tmp_path):
     np.save(tmp_path / "y.npy", np.ones((3, 2)))
     text = STEADY + ONE_FILE + "[misfit]\nkind = 'proportional'\npower = 1.0\n"
     case, _ = prepared(tmp_path, text)
-    reader = case.measurements([(1, 2)])
+    share = Share(MPI.COMM_SELF, ((1, 2),))
+    reader = case.measurements(share)
     for unit in (1.0, 1e12):
         values = unit * np.array([1e-9, 0.5, 2.0])
-        assert floor(case.table.misfit, [values]) == pytest.approx(2e-3 * unit)
+        assert floor(case.table.misfit, [values], share) == pytest.approx(2e-3 * unit)
         found = reader.spread(np.full(3, 0.1), values)
         np.testing.assert_allclose(found, 0.1 * unit * np.array([2e-3, 0.5, 2.0]))
 
@@ -228,7 +231,7 @@ def test_every_rank_has_the_data_or_the_error(tmp_path):
     ensemble = Ensemble.whole(comm)
     case = load_case(folder / "y.toml", comm)
     np.testing.assert_array_equal(
-        case.prepare(ensemble).observed[0], np.arange(48.0) + 1
+        every(case.prepare(ensemble)).observed[0], np.arange(48.0) + 1
     )
     grid = case.grid(comm)
     (experiment,) = case.on(grid).experiments([0])

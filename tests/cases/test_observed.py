@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import scipy.sparse.linalg
-from fits import case_of
+from fits import case_of, every
 from mpi4py import MPI
 
 from npde_opt import nested
@@ -36,7 +36,10 @@ def predicted(case):
     on = case.on(case.grid(COMM))
     forward, m = on.forward(range(case.experiment_count), case.times()), on.start()
     lin = forward.linearize(m)
-    data = list(forward.observed.by_experiment(lin.data).values())
+    found = {}
+    for block in lin.data:
+        found |= dict(zip(block.layout.members, block.gather().T, strict=True))
+    data = [found[e] for e in sorted(found)]
     for owned in (lin, m, forward):
         owned.destroy()
     return data
@@ -158,7 +161,7 @@ def several(tmp_path):
 
 @pytest.mark.parallel([1, 2])
 def test_each_observation_has_its_own_data_and_deviations(several):
-    data = several.prepare(whole())
+    data = every(several.prepare(whole()))
     relative = 0.1 * np.sqrt((0.5**2 + 1.0**2) / 2)  # of both experiments together
     np.testing.assert_allclose(data.sigma[0], [0.2, 0.2, relative, 0.3], rtol=1e-9)
     np.testing.assert_allclose(data.sigma[1], [0.2, 0.2, relative, 0.4], rtol=1e-9)
@@ -171,7 +174,7 @@ def test_each_observation_has_its_own_data_and_deviations(several):
 
 @pytest.mark.parallel([1, 2])
 def test_the_objective_compares_each_datum_with_what_is_seen_there(several):
-    data = several.prepare(whole())
+    data = every(several.prepare(whole()))
     objective, m = several.build(several.grid(COMM), whole())
     seen = predicted(several)
     residuals = [

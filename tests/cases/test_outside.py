@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from fits import every
 from mpi4py import MPI
 
 from npde_opt.cases import load_case
@@ -78,7 +79,7 @@ def test_snapped_points_are_seen_in_the_nearest_cell(case):
 def test_dropped_points_are_missing_on_all_grids_and_dropped_wells_bring_nothing(case):
     dropped = case('"drop"', grid=("refine = 1", "refine = 2"))
     data, ensemble = prepared(dropped)
-    assert np.isnan(data.observed[0]).tolist() == [False, True, True]
+    assert np.isnan(every(data).observed[0]).tolist() == [False, True, True]
     objective, m = dropped.build(dropped.grid(MPI.COMM_WORLD), ensemble)
     assert objective.data_count == 1
     assert np.isfinite(objective.linearize(m).value)

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from fits import case_of, identified, reported
+from fits import case_of, every, identified, reported
 from mpi4py import MPI
 
 from npde_opt.errors import InputError
@@ -59,7 +59,7 @@ def decay(tmp_path, sigma="", held="", off=0.0):
 def test_the_mean_is_fitted_and_its_spread_is_sigma(tmp_path):
     case, y = decay(tmp_path)
     found = identified(case)
-    metrics, data = reported(case, found), case.data
+    metrics, data = reported(case, found), every(case.data)
     np.testing.assert_allclose(data.observed[0], y.mean(axis=1), rtol=1e-11)
     noise = y.var(axis=1, ddof=1) / 3
     np.testing.assert_allclose(data.noise[0], noise, rtol=1e-7)
@@ -81,7 +81,9 @@ def test_a_replicate_that_is_held_out_is_in_no_mean_and_reported(tmp_path):
     case, y = decay(tmp_path, "sigma = 0.1", "r", off=0.3)
     found = identified(case)
     metrics = reported(case, found)
-    np.testing.assert_allclose(case.data.observed[0], y[:, :2].mean(axis=1), rtol=1e-11)
+    np.testing.assert_allclose(
+        every(case.data).observed[0], y[:, :2].mean(axis=1), rtol=1e-11
+    )
     start = y[:6, :2].mean(axis=1)
     k, times = found.values("k")[0], np.array([0.0, 0.5, 1.0])
     states = np.array(

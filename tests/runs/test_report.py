@@ -35,8 +35,9 @@ def test_reported_predictions_are_those_that_the_misfit_sees():
     at = J.linearize(m)
     assert at.value > 0
     (found,) = predicted = predictions(J.forward, at, ensemble, 1)
-    assert found.size == 2 * 16 * 18 * 15
-    assert 0 < np.isfinite(found).sum() == J.data_count < found.size
+    whole = 2 * 16 * 18 * 15
+    assert comm.allreduce(found.size) == whole
+    assert 0 < comm.allreduce(np.isfinite(found).sum()) == J.data_count < whole
     error = data_errors(case, predicted)["rmse"]
     assert error == pytest.approx(
         0.05 * np.sqrt(2 * at.misfit / J.data_count), rel=1e-10
@@ -70,7 +71,7 @@ def test_scratch_assay_is_fitted(name, tmp_path, monkeypatch):
     )
     ensemble = Ensemble.split(comm, 1, 1)
     case.prepare(ensemble)
-    assert case.data.observed[0].size == 37 * 5
+    assert comm.allreduce(case.data.observed[0].size) == 37 * 5
     out = RunDirectory(folder / "out", comm, "new")
     settings, plot = case.settings(), name == "scratch_assay"
     with Monitor(comm, out, stream=None) as monitor:

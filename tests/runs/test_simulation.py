@@ -4,7 +4,7 @@ from argparse import Namespace
 
 import numpy as np
 import pytest
-from fits import case_of
+from fits import case_of, every
 from mpi4py import MPI
 
 from npde_opt.ensemble import Ensemble
@@ -83,7 +83,7 @@ def test_states_are_those_of_all_experiments(tmp_path):
 def test_data_are_those_that_another_case_measures(tmp_path):
     simulated(case_of(tmp_path, STEADY + OBSERVED), groups=COMM.size)
     text = STEADY.replace("[equation]\nknown = { D = 2.0 }\n", UNKNOWN) + MEASURED
-    data = case_of(tmp_path, text).prepare(Ensemble.whole(COMM))
+    data = every(case_of(tmp_path, text).prepare(Ensemble.whole(COMM)))
     np.testing.assert_allclose(
         data.observed, [[0.25, 0.8, 0.5], [1.5, 0.4, 1.0]], atol=1e-9
     )

@@ -1,0 +1,130 @@
+"""The data of one experiment that a rank holds: of every observation an even share of its places,
+
+    a_r <= place < a_{r+1},   at all times,
+
+as PETSc cuts the rows of a matrix. They are listed by observation, time and place, as all data are;
+`order` says where they are among all. Who needs them in order, as a file does, has them on rank 0
+slab after slab.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from mpi4py import MPI
+
+from npde_opt import reductions
+
+SLAB = 1 << 18
+"""Data that rank 0 holds at a time."""
+Size = tuple[int, int]
+"""Numbers of times and places of an observation."""
+
+
+def even_starts(count: int, ranks: int) -> np.ndarray:
+    """Where the shares of so many ranks begin, and the last one ends (ranks + 1,)."""
+    numbers = np.arange(ranks + 1)
+    return numbers * (count // ranks) + np.minimum(numbers, count % ranks)
+
+
+@dataclass(frozen=True, eq=False)
+class Share:
+    """Args:
+    comm: the ranks that share the data.
+    sizes: of the observations.
+    """
+
+    comm: MPI.Intracomm
+    sizes: tuple[Size, ...]
+
+    @cached_property
+    def places(self) -> list[slice]:
+        """Those of this rank, by observation."""
+        return [self._places_of(i, self.comm.rank) for i in range(len(self.sizes))]
+
+    def _places_of(self, i: int, rank: int) -> slice:
+        starts = even_starts(self.sizes[i][1], self.comm.size)
+        return slice(int(starts[rank]), int(starts[rank + 1]))
+
+    @cached_property
+    def shapes(self) -> list[Size]:
+        """Numbers of times and of own places, by observation."""
+        pairs = zip(self.sizes, self.places, strict=True)
+        return [(times, own.stop - own.start) for (times, _), own in pairs]
+
+    @property
+    def total(self) -> int:
+        """Data of an experiment."""
+        return sum(math.prod(size) for size in self.sizes)
+
+    @cached_property
+    def order(self) -> np.ndarray:
+        """The place of each own datum among all of them, increasing."""
+        found, first = [np.empty(0, int)], 0
+        for (times, places), own in zip(self.sizes, self.places, strict=True):
+            at = np.arange(own.start, own.stop)
+            found.append((first + places * np.arange(times)[:, None] + at).ravel())
+            first += times * places
+        return np.concatenate(found)
+
+    def split(self, own: np.ndarray) -> list[np.ndarray]:
+        """The own data of an experiment by observation, as views (times, own places)."""
+        ends = np.cumsum([math.prod(shape) for shape in self.shapes])[:-1]
+        parts = zip(np.split(own, ends), self.shapes, strict=True)
+        return [part.reshape(shape) for part, shape in parts]
+
+    def scattered(self, i: int, whole: np.ndarray | None) -> np.ndarray:
+        """The own part (times, own places) of values (times, places) of observation i, which rank
+        0 has. Collective."""
+        own = np.empty(self.shapes[i])
+        if self.comm.rank:
+            self.comm.Recv(own, source=0)
+            return own
+        assert whole is not None
+        for rank in range(1, self.comm.size):
+            part = whole[:, self._places_of(i, rank)]
+            self.comm.Send(np.ascontiguousarray(part, float), rank)
+        own[...] = whole[:, self.places[i]]
+        return own
+
+    def largest(self, values: Sequence[np.ndarray]) -> float:
+        """Of the sizes of all data, NaN left out; 0 of none. Collective."""
+        own = [np.abs(v[~np.isnan(v)]).max(initial=0.0) for v in values]
+        return reductions.largest(self.comm, float(max(own, default=0.0)))
+
+    def sums(self, *values: np.ndarray) -> np.ndarray:
+        """The sum of each array over all ranks, and how many numbers it has: (arrays, 2), NaN left
+        out. Collective."""
+        there = [v[~np.isnan(v)] for v in values]
+        own = np.array([[v.sum(), v.size] for v in there], float)
+        return reductions.total(self.comm, own.reshape(-1, 2))
+
+    def in_order(self, values: np.ndarray) -> Iterator[np.ndarray | None]:
+        """All data of experiments (experiments, own data, k), experiment by experiment, in runs
+        (n, k) on rank 0 and None on the others. Collective, run by run.
+
+        Runs are of at most SLAB data, and of many experiments where these have few.
+        """
+        count = len(values)
+        step = min(SLAB, max(self.total, 1))
+        at_once = max(1, SLAB // step) if step == self.total else 1
+        for e in range(0, count, at_once):
+            for first in range(0, self.total, step):
+                last = min(first + step, self.total)
+                yield self.run(values[e : e + at_once], first, last)
+
+    def run(self, values: np.ndarray, first: int, last: int) -> np.ndarray | None:
+        """The data first ... last - 1 of experiments (experiments, own data, k), one experiment
+        after the other (n, k), on rank 0. Collective."""
+        a, b = np.searchsorted(self.order, [first, last])
+        parts = self.comm.gather((self.order[a:b] - first, values[:, a:b]), root=0)
+        if parts is None:
+            return None
+        found = np.empty((len(values), last - first, values.shape[2]))
+        for at, part in parts:
+            found[:, at] = part
+        return found.reshape(-1, values.shape[2])
