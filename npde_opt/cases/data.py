@@ -116,7 +116,7 @@ class Measurements:
         for e, part in enumerate(self._read(field, spec, i)):
             folded = part.reshape(self.share.shapes[i])
             self.observations[i].drop_driven(e, folded, places)
-            self.observations[i].drop_lost(folded, places)
+            self.observations[i].drop_lost(folded, self.share, i)
             found.append(folded.ravel())
         return found
 
@@ -256,8 +256,9 @@ class Measurements:
         ]
         parts = list(zip(self.observations, self.share.places, strict=True))
         for values in clean:
-            for i, (observed, places) in enumerate(parts):
-                observed.drop_lost(values[i].reshape(self.share.shapes[i]), places)
+            for i, observed in enumerate(self.observations):
+                folded = values[i].reshape(self.share.shapes[i])
+                observed.drop_lost(folded, self.share, i)
         sigma = [self.sigma(i, [values[i] for values in clean]) for i in range(count)]
         noise = Noise(seed, self.share, self.share.total * self.experiments)
         for e, values in enumerate(clean):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -15,7 +15,13 @@ from npde_opt.aliases import Record
 from npde_opt.capacity import fits
 from npde_opt.cases.fields import evaluate_part
 from npde_opt.cases.grid_tables import BoundaryKind, Growing
-from npde_opt.cases.outside import REFUSE, OwnCells, Settled, settled
+from npde_opt.cases.outside import (
+    REFUSE,
+    OwnCells,
+    Settled,
+    settled,
+    settled_here,
+)
 from npde_opt.cases.parts import Part
 from npde_opt.cases.resampling import Resampling
 from npde_opt.cases.sections import CaseFile
@@ -148,11 +154,26 @@ class Domain:
 
         What became of them is kept in `notes`.
         """
-        given = self.table.grid.outside
-        choice = given if isinstance(given, str) else getattr(given, kind)
+        choice = self._outside(kind)
         if choice == REFUSE or not len(at):
             return Settled(at, np.zeros(len(at), bool))
-        found = settled(choice, self.cells, at, names, what)
+        return self._noted(settled(choice, self.cells, at, names, what), what)
+
+    def settled_points(
+        self, at: np.ndarray, names: Callable[[int], str], what: str
+    ) -> Settled:
+        """As `settled`, of points of which each rank of the domain has others."""
+        choice = self._outside("points")
+        if choice == REFUSE:
+            return Settled(at, np.zeros(len(at), bool))
+        found = settled_here(choice, self.cells, self.comm, at, names, what)
+        return self._noted(found, what)
+
+    def _outside(self, kind: str) -> str:
+        given = self.table.grid.outside
+        return given if isinstance(given, str) else str(getattr(given, kind))
+
+    def _noted(self, found: Settled, what: str) -> Settled:
         if found.said:
             self.notes[what] = found.said
         return found

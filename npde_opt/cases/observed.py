@@ -7,19 +7,21 @@ from functools import cached_property
 
 import numpy as np
 
+from npde_opt import reductions
 from npde_opt.capacity import fits
 from npde_opt.cases.domain import Domain
 from npde_opt.cases.electrodes import Electrodes
 from npde_opt.cases.experiment_tables import CountedTimes, ObservationSection, SidePart
 from npde_opt.cases.field_tables import File
 from npde_opt.cases.fields import evaluate_part
-from npde_opt.cases.outside import Settled
+from npde_opt.cases.own_points import SHOWN, OwnPoints, own_run
 from npde_opt.cases.parts import Part
 from npde_opt.cases.placing import cells
 from npde_opt.cases.points import check_pairs, points_of, read_points
 from npde_opt.cases.random_points import random_points
 from npde_opt.cases.regions import numbers
 from npde_opt.cases.tables import read_values
+from npde_opt.errors import collective
 from npde_opt.grids import Grid
 from npde_opt.observations import Sampling, from_functionals
 from npde_opt.observations.functionals import Functionals, difference, together, without
@@ -28,11 +30,12 @@ from npde_opt.observations.places import (
     box_mean,
     cell_sum,
     integral,
-    points_at,
+    points_of_ranks,
     region_means,
     side_mean,
     voxel_means,
 )
+from npde_opt.observations.shares import Share
 
 POINT_BYTES = 500
 """At least, of an observed point: coordinates, its row of the operator, its data."""
@@ -68,38 +71,62 @@ class Observed:
         self.where, self.section, self.domain = where, section, domain
         self.electrodes, self.seed, self.experiments = electrodes, seed, experiments
 
+    @cached_property
+    def own_points(self) -> OwnPoints:
+        """Observation points, possibly none, where `grid.outside` takes them to be. Collective over
+        the domain's ranks."""
+        where, comm = f"{self.where}.points", self.domain.comm
+        count, at = self._given()
+        if not count:
+            return OwnPoints(comm, 0, at, np.zeros(0, bool))
+        first = own_run(count, comm).start
+        found = self.domain.settled_points(at, lambda k: f"{where}[{first + k}]", where)
+        return OwnPoints(comm, count, found.at, found.dropped)
+
+    @cached_property
+    def _shown(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.own_points.first(SHOWN)
+
     @property
     def points(self) -> np.ndarray:
-        """Observation points (n, dim), possibly none."""
-        return self._settled.at
+        """The first SHOWN observation points (n, dim), possibly none. Collective at first."""
+        return self._shown[0]
 
     @property
     def dropped(self) -> np.ndarray:
-        """Which points or electrodes do not count (bool)."""
+        """Which of `points`, or of the electrodes, do not count (bool)."""
         if self.section.electrodes and self.electrodes is not None:
             return self.electrodes.dropped
-        return self._settled.dropped
+        return self._shown[1]
 
-    @cached_property
-    def _settled(self) -> Settled:
-        where = f"{self.where}.points"
-        return self.domain.settled("points", self._given(), where, where)
-
-    def _given(self) -> np.ndarray:
-        """Points as the case says them."""
-        o, dim = self.section, self.domain.dim
+    def _given(self) -> tuple[int, np.ndarray]:
+        """How many points the case says, and this rank's run of them."""
+        o, dim, comm = self.section, self.domain.dim, self.domain.comm
         if isinstance(o.points, File):
-            return read_points(
-                f"{self.where}.points", o.points, self.domain.sources, dim
-            )
+            return self._from_file(o.points)
         if o.points is not None:
-            return points_of(o.points, dim, f"{self.where}.points")
+            every = points_of(o.points, dim, f"{self.where}.points")
+            return len(every), every[own_run(len(every), comm)]
         if o.random is not None:
-            return self._random(o.random)
-        return np.empty((0, dim))
+            return o.random, self._random(o.random)
+        return 0, np.empty((0, dim))
+
+    def _from_file(self, spec: File) -> tuple[int, np.ndarray]:
+        """Those of a file, which rank 0 reads and hands out. Collective."""
+        sources, dim, comm = self.domain.sources, self.domain.dim, self.domain.comm
+        every = np.empty((0, dim))
+        with collective(comm):
+            if comm.rank == 0:
+                every = read_points(f"{self.where}.points", spec, sources, dim)
+        count = comm.bcast(len(every))
+        # Of axis by axis: the points are the places of one observation.
+        share = Share(comm, ((dim, count),))
+        whole = np.ascontiguousarray(every.T) if comm.rank == 0 else None
+        return count, np.ascontiguousarray(share.scattered(0, whole).T)
 
     def _random(self, count: int) -> np.ndarray:
-        """Points (count, dim) drawn uniformly over where all grids that see them are active.
+        """Own points (n, dim) of `count` drawn uniformly over where all grids that see them are
+        active.
 
         These are the case's own and the one that data are simulated on: coarser ones of nested
         iteration are active wherever the case's own is. Collective over the domain's ranks.
@@ -115,7 +142,8 @@ class Observed:
             if (mask := self.domain.active(edges, self.domain.comm)) is not None
         ]
         rng = np.random.default_rng([self.seed, 1])
-        return random_points(rng, count, self.domain.edges, masks, field)
+        comm = self.domain.comm
+        return random_points(rng, count, self.domain.edges, masks, field, comm)
 
     @property
     def centres(self) -> np.ndarray:
@@ -125,6 +153,17 @@ class Observed:
         if self.section.electrodes and self.electrodes is not None:
             return self.electrodes.centres
         return self.points
+
+    def centres_of(self, share: Share, i: int) -> np.ndarray:
+        """Of the own places (n, dim) of a share, in which this is observation i; NaN where they are
+        no points or electrodes. Collective at first."""
+        (_, own), places = share.shapes[i], share.places[i]
+        none = np.full((own, self.domain.dim), np.nan)
+        if self.section.differences is not None:
+            return none
+        if self.section.electrodes and self.electrodes is not None:
+            return self.electrodes.centres[places]
+        return self.own_points.over(share.comm).at if self.own_points.count else none
 
     @cached_property
     def times(self) -> tuple[float, ...]:
@@ -172,7 +211,7 @@ class Observed:
         quantity, seen = self.section.quantity or "", self.functionals(grid)
         found = from_functionals(grid, self.times, seen, quantity, self.where)
         if self.section.differences is not None and self.domain.is_own(grid):
-            self._note_alike(np.setdiff1d(found.unseen(), seen.unseen))
+            self._note_alike(np.setdiff1d(found.unseen(), seen.every_unseen()))
         return found
 
     def _note_alike(self, numbers: np.ndarray) -> None:
@@ -208,16 +247,27 @@ class Observed:
             patches = self.electrodes.patches(grid)
             seen = [cell_sum(grid, p.cells, p.weights) for p in patches]
             return without(together(seen), self.dropped)
-        if len(self.points):
-            key = "points" if o.random is None else "random"
-            nearest = not own or bool(self.dropped.any())
-            points = points_at(grid, self.points, f"{self.where}.{key}", nearest)
-            return without(points, self.dropped)
+        if self.own_points.count:
+            return self._at_points(grid, nearest=not own)
         if o.regions is not None:
             return self._regions(grid)
         if listed := self._listed(grid, not own):
             return together(listed)
         return voxel_means(grid, self.domain.edges)
+
+    def _at_points(self, grid: Grid, nearest: bool) -> Functionals:
+        key = "points" if self.section.random is None else "random"
+        field, points = f"{self.where}.{key}", self.own_points.over(grid.comm)
+        kept, numbers = ~points.dropped, points.numbers
+        return points_of_ranks(
+            grid,
+            points.at[kept],
+            numbers[kept],
+            points.count,
+            field,
+            nearest,
+            numbers[points.dropped],
+        )
 
     def _regions(self, grid: Grid) -> Functionals:
         field = f"{self.where}.regions"
@@ -249,20 +299,41 @@ class Observed:
             found.append(integral(grid, density))
         return found
 
-    def drop_lost(self, values: np.ndarray, places: slice) -> None:
-        """NaN of places that do not count.
+    def drop_lost(self, values: np.ndarray, share: Share, i: int) -> None:
+        """NaN of places that do not count. Collective at first.
 
         Args:
-            values: of one experiment, by time and place, of these places.
+            values: of one experiment, by time and own place of the share, in which this is
+                observation i.
         """
-        if self.dropped.any():
-            pairs = self.section.differences
-            seen = (
-                np.arange(len(self.dropped))[:, None]
-                if pairs is None
-                else np.array(pairs)
-            )
-            values[..., self.dropped[seen[places]].any(axis=1)] = np.nan
+        away = self._lost_of(share, i)
+        if away is not None:
+            values[..., away] = np.nan
+
+    def _lost_of(self, share: Share, i: int) -> np.ndarray | None:
+        """Which of the own places do not count; None where all do."""
+        if not self._any_dropped:
+            return None
+        if self.section.differences is not None:
+            seen = np.array(self.section.differences)[share.places[i]]
+            return np.asarray(self._all_dropped[seen].any(axis=1))
+        if self.section.electrodes:
+            return self._all_dropped[share.places[i]]
+        return self.own_points.over(share.comm).dropped
+
+    @cached_property
+    def _any_dropped(self) -> bool:
+        if self.section.electrodes:
+            return bool(self.dropped.any())
+        comm, own = self.domain.comm, self.own_points.dropped
+        return reductions.anywhere(comm, bool(own.any()))
+
+    @cached_property
+    def _all_dropped(self) -> np.ndarray:
+        """Of all electrodes or points, on every rank."""
+        if self.section.electrodes:
+            return self.dropped
+        return self.own_points.first(self.own_points.count)[1]
 
     def drop_driven(self, experiment: int, values: np.ndarray, places: slice) -> None:
         """NaN where an electrode carries current (four-terminal measurement).

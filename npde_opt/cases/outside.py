@@ -3,13 +3,16 @@ the nearest active cell, or dropped."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from mpi4py import MPI
 
-from npde_opt.grids.locate import boxed, located, lost
+from npde_opt import reductions
+from npde_opt.errors import collective
+from npde_opt.grids.locate import Named, boxed, located, located_here, lost
 from npde_opt.grids.scattered import Mask
 
 REFUSE, SNAP, DROP = "refuse", "snap", "drop"
@@ -62,7 +65,7 @@ class Settled:
 def settled(
     choice: str, cells: OwnCells, at: np.ndarray, names: str | Sequence[str], what: str
 ) -> Settled:
-    """Places as `choice` wants them, 'snap' or 'drop'.
+    """Places as `choice` wants them, 'snap' or 'drop'. Collective over the ranks of the mask.
 
     Args:
         what: they are, in the line.
@@ -70,19 +73,53 @@ def settled(
     Raises:
         InputError: for places beyond the box that shall be put to a cell.
     """
-    none = np.zeros(len(at), bool)
     if choice == SNAP:
         boxed(cells, at, names)
     away = lost(cells, at)
-    if not away.any():
-        return Settled(at, none)
-    count = f"{what}: {int(away.sum()):,} of {len(at):,} in no active cell"
-    if choice == DROP:
-        return Settled(at, away, f"{count}, dropped")
+    if choice == DROP or not away.any():
+        return _told(at, at, away, what, MPI.COMM_SELF)
     moved = np.array(at, float)
     moved[away], _ = located(cells, moved[away], names, nearest=True)
+    return _told(at, moved, away, what, MPI.COMM_SELF)
+
+
+def settled_here(
+    choice: str,
+    cells: OwnCells,
+    comm: MPI.Intracomm,
+    at: np.ndarray,
+    names: Callable[[int], str],
+    what: str,
+) -> Settled:
+    """As `settled`, of places of which each rank has others. Collective over `comm`."""
+    if choice == SNAP:
+        with collective(comm):
+            boxed(cells, at, Named(names))
+    away = lost(cells, at)
+    if choice == DROP:
+        return _told(at, at, away, what, comm)
+    moved = np.array(at, float)
+    moved[away], _ = located_here(cells, comm, moved[away], names, nearest=True)
+    return _told(at, moved, away, what, comm)
+
+
+def _told(
+    at: np.ndarray,
+    moved: np.ndarray,
+    away: np.ndarray,
+    what: str,
+    comm: MPI.Intracomm,
+) -> Settled:
+    """Places that were put elsewhere, or dropped where they are as before. Collective."""
+    none = np.zeros(len(at), bool)
+    count, of = reductions.total(comm, np.array([float(away.sum()), len(at)]))
+    if not count:
+        return Settled(at, none)
+    said = f"{what}: {int(count):,} of {int(of):,} in no active cell"
+    if moved is at:
+        return Settled(at, away, f"{said}, dropped")
     far = np.linalg.norm(moved - at, axis=1)[away]
-    way = (
-        f"by {far.min():.3g} to {far.max():.3g}" if far.size > 1 else f"by {far[0]:.3g}"
-    )
-    return Settled(moved, none, f"{count}, put to the nearest one, {way}")
+    least = reductions.smallest(comm, float(far.min(initial=np.inf)))
+    most = reductions.largest(comm, float(far.max(initial=0.0)))
+    way = f"by {least:.3g} to {most:.3g}" if count > 1 else f"by {most:.3g}"
+    return Settled(moved, none, f"{said}, put to the nearest one, {way}")

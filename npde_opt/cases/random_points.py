@@ -1,8 +1,10 @@
 """Points drawn uniformly over the places where several grids of one box are all active.
 
 Points of the box are drawn until enough are active. Where few are, the rest is drawn cell by cell
-from the common refinement of the grids: the same distribution, in bounded time. All ranks draw the
-same points, and look them up in masks of which each has a part.
+from the common refinement of the grids: the same distribution, in bounded time. The points are
+those of one generator, whatever the ranks: each draws its run of every batch, with the generator
+moved on to there, looks it up in masks of which each has a part, and keeps an even share of what is
+found.
 """
 
 from __future__ import annotations
@@ -10,11 +12,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from mpi4py import MPI
 
-from npde_opt import reductions
 from npde_opt.cases.resampling import cell_of
 from npde_opt.errors import InputError
+from npde_opt.grids.posted import Posted
 from npde_opt.grids.scattered import Mask
+from npde_opt.observations.shares import even_starts
 
 Masked = tuple[Sequence[np.ndarray], Mask]
 """A grid's edges and its active cells; of all grids on the same ranks."""
@@ -28,8 +32,14 @@ def random_points(
     edges: Sequence[np.ndarray],
     masks: Sequence[Masked],
     field: str,
+    comm: MPI.Intracomm = MPI.COMM_SELF,
 ) -> np.ndarray:
-    """Points (count, dim) in the box between `edges`, in active cells of all `masks`. Collective.
+    """This rank's share (n, dim), an even run of them, of `count` points in the box between
+    `edges`, in active cells of all `masks`. Collective.
+
+    Args:
+        rng: numpy's default one, the same on all ranks.
+        comm: the ranks that share the points, and the masks.
 
     Raises:
         InputError: naming `field`, where no place is active in all.
@@ -37,21 +47,71 @@ def random_points(
     lower = np.array([e[0] for e in edges])
     extent = np.array([e[-1] - e[0] for e in edges])
     if not masks:
-        return lower + extent * rng.random((count, lower.size))
-    found, missing = [np.empty((0, lower.size))], count
+        return lower + extent * _run(rng, count, lower.size, comm)
+    found, missing = _Found(comm, lower.size), count
     for _ in range(BATCHES):
-        points = lower + extent * rng.random((min(BATCH, 64 * missing), lower.size))
-        points = points[active(masks, points)][:missing]
-        found, missing = [*found, points], missing - len(points)
+        size = min(BATCH, 64 * missing)
+        points = lower + extent * _run(rng, size, lower.size, comm)
+        missing -= found.add(points[active(masks, points)], missing)
         if not missing:
             break
     if missing:
-        found.append(_cell_by_cell(rng, missing, masks, field))
-    return np.concatenate(found)
+        _cell_by_cell(rng, missing, masks, field, found)
+    return found.shared(count)
+
+
+def _run(
+    rng: np.random.Generator, count: int, dim: int, comm: MPI.Intracomm
+) -> np.ndarray:
+    """This rank's run of numbers (count, dim); the generator is behind all of them then."""
+    first, last = even_starts(count, comm.size)[comm.rank : comm.rank + 2]
+    _skip(rng, int(first) * dim)
+    found = rng.random((int(last - first), dim))
+    _skip(rng, int(count - last) * dim)
+    return found
+
+
+def _skip(rng: np.random.Generator, count: int) -> None:
+    """Leaves so many numbers out."""
+    rng.bit_generator.advance(count)  # type: ignore[attr-defined]
+
+
+class _Found:
+    """Points with their numbers among all, on any ranks."""
+
+    def __init__(self, comm: MPI.Intracomm, dim: int):
+        self.comm, self.count = comm, 0
+        self.numbers, self.points = [np.empty(0, int)], [np.empty((0, dim))]
+
+    def add(self, points: np.ndarray, most: int) -> int:
+        """Points of all ranks, one rank after the other, and the first ones only; how many that
+        are. Collective."""
+        counts = self.comm.allgather(len(points))
+        before = sum(counts[: self.comm.rank])
+        own = points[: max(most - before, 0)]
+        self.put(self.count + before + np.arange(len(own)), own)
+        taken = min(sum(counts), most)
+        self.count += taken
+        return taken
+
+    def put(self, numbers: np.ndarray, points: np.ndarray) -> None:
+        self.numbers.append(numbers)
+        self.points.append(points)
+
+    def shared(self, count: int) -> np.ndarray:
+        """Each rank's share of the points. Collective."""
+        numbers, points = np.concatenate(self.numbers), np.concatenate(self.points)
+        starts = even_starts(count, self.comm.size)
+        first, last = starts[self.comm.rank : self.comm.rank + 2]
+        posted = Posted(self.comm, np.searchsorted(starts, numbers, side="right") - 1)
+        own = np.empty((int(last - first), points.shape[1]))
+        own[posted.there(numbers) - first] = posted.there(points)
+        return own
 
 
 def active(masks: Sequence[Masked], points: np.ndarray) -> np.ndarray:
-    """Whether points (n, dim) lie in active cells of all masks. Collective."""
+    """Whether points (n, dim), on each rank others, lie in active cells of all masks.
+    Collective."""
     good = np.ones(len(points), bool)
     for edges, mask in masks:
         cells = [cell_of(x, e) for e, x in zip(edges, points.T, strict=True)]
@@ -60,9 +120,14 @@ def active(masks: Sequence[Masked], points: np.ndarray) -> np.ndarray:
 
 
 def _cell_by_cell(
-    rng: np.random.Generator, count: int, masks: Sequence[Masked], field: str
-) -> np.ndarray:
-    """Cells of the common refinement drawn by volume, and a point in each. Collective."""
+    rng: np.random.Generator,
+    count: int,
+    masks: Sequence[Masked],
+    field: str,
+    found: _Found,
+) -> None:
+    """Cells of the common refinement drawn by volume, and a point in each: all ranks draw the same,
+    and each keeps what lies in its slab. Collective."""
     axes = [
         np.unique(np.concatenate(e))
         for e in zip(*(edges for edges, _ in masks), strict=True)
@@ -76,8 +141,8 @@ def _cell_by_cell(
     common = np.ones([x.size for x in middles], bool)
     for edges, mask in masks:
         common &= mask.at([cell_of(x, e) for x, e in zip(middles, edges, strict=True)])
-    found = np.nonzero(common)
-    cells = (found[0] + own.start, *found[1:])
+    there = np.nonzero(common)
+    cells = (there[0] + own.start, *there[1:])
     widths = [np.diff(e) for e in axes]
     parts = [w[i] / w.max() for w, i in zip(widths, cells, strict=True)]
     # Where in the sum of all volumes the cells of this rank end.
@@ -90,12 +155,16 @@ def _cell_by_cell(
             "a domain with places that are active on the case's grid and "
             "on the one that data are simulated on",
         )
-    drawn, inside = sums[-1] * rng.random(count), rng.random((count, len(axes)))
     first, last = sums[comm.rank : comm.rank + 2]
-    mine = np.flatnonzero((first <= drawn) & (drawn < last))
-    at = np.searchsorted(volumes, drawn[mine] - first, side="right")
-    at = np.minimum(at, volumes.size - 1)
-    points = np.zeros((count, len(axes)))
-    for d, (e, w, i) in enumerate(zip(axes, widths, cells, strict=True)):
-        points[mine, d] = e[i[at]] + inside[mine, d] * w[i[at]]
-    return reductions.total(comm, points)
+    within = np.random.default_rng()
+    within.bit_generator.state = rng.bit_generator.state
+    _skip(within, count)
+    for begin in range(0, count, BATCH):
+        size = min(BATCH, count - begin)
+        drawn, inside = sums[-1] * rng.random(size), within.random((size, len(axes)))
+        mine = np.flatnonzero((first <= drawn) & (drawn < last))
+        at = np.searchsorted(volumes, drawn[mine] - first, side="right")
+        at = np.minimum(at, volumes.size - 1)
+        columns = zip(axes, widths, cells, inside[mine].T, strict=True)
+        points = [e[i[at]] + x * w[i[at]] for e, w, i, x in columns]
+        found.put(found.count + begin + mine, np.stack(points, axis=1))

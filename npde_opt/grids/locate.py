@@ -10,14 +10,15 @@ of the box and of the active cells are found on all sides and corners, in any un
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from typing import Protocol
 
 import numpy as np
+from mpi4py import MPI
 
 from npde_opt import reductions
-from npde_opt.errors import InputError
+from npde_opt.errors import InputError, collective
 from npde_opt.grids.geometry import AXES
 from npde_opt.grids.scattered import Mask
 
@@ -42,8 +43,9 @@ the active cell with the nearest centre."""
 
 
 class Cells(Protocol):
-    """Boxes between edges, of which some are active: what a grid is here. Points are the same on
-    all ranks that share the mask, and what is found of them too: functions are collective."""
+    """Boxes between edges, of which some are active: what a grid is here. Functions are collective
+    over the ranks that share the mask. Points are the same on all of them, and what is found of
+    them too, but where it says that each rank has others."""
 
     @property
     def dim(self) -> int: ...
@@ -149,9 +151,61 @@ def _active_holding(
         for cells, candidate in zip(holding, candidates, strict=True):
             cells[active] = candidate[active]
         found |= active
-        if found.all():
+        if _for_all(grid, bool(found.all())):
             break
     return holding, found
+
+
+def _for_all(grid: Cells, done: bool) -> bool:
+    """Whether it is done on all ranks that look places up in a mask."""
+    return done if grid.mask is None else reductions.everywhere(grid.mask.comm, done)
+
+
+def located_here(
+    grid: Cells,
+    comm: MPI.Intracomm,
+    points: np.ndarray,
+    names: Callable[[int], str],
+    nearest: bool = False,
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """As `located`, of points (n, dim) of which each rank has others. Collective.
+
+    Args:
+        names: the name of each of them.
+    """
+    with collective(comm):
+        places = boxed(grid, points, Named(names), nearest)
+    holding, found = _active_holding(grid, places)
+    without = np.flatnonzero(~found)
+    with collective(comm):
+        if without.size and not nearest:
+            k = int(without[0])
+            given = tuple(np.asarray(points)[k].tolist())
+            raise InputError(names(k), given, "a point in an active cell")
+    # What lies in no active cell is looked for by all ranks.
+    everyone = comm.allgather(places[without])
+    counts = [len(part) for part in everyone]
+    if nearest and any(counts):
+        at, cells = _nearest(grid, np.concatenate(everyone))
+        first = sum(counts[: comm.rank])
+        own = slice(first, first + without.size)
+        places[without] = at[own]
+        for part, to in zip(holding, cells, strict=True):
+            part[without] = to[own]
+    return places, holding
+
+
+class Named(Sequence[str]):
+    """Names that are made when they are asked for."""
+
+    def __init__(self, names: Callable[[int], str]):
+        self.names = names
+
+    def __getitem__(self, k: int) -> str:  # type: ignore[override]
+        return self.names(k)
+
+    def __len__(self) -> int:
+        return 0
 
 
 def _name(field: str | Sequence[str], k: int) -> str:

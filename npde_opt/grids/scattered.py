@@ -14,6 +14,7 @@ from mpi4py import MPI
 
 from npde_opt import reductions
 from npde_opt.grids.layout import Layout
+from npde_opt.grids.posted import Posted
 
 Cells = Sequence[np.ndarray]
 """One 1-D index array an axis: all their combinations."""
@@ -81,6 +82,20 @@ def _by_owner(
     return found
 
 
+def owners(layout: Layout, cells: Cells) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The ranks that own cells (n,), given by one index array an axis, and where these are in
+    their boxes."""
+    rank, stride = np.zeros(len(cells[0]), int), 1
+    local = []
+    for counts, index in zip(layout.counts, cells, strict=True):
+        ends = np.cumsum(counts)
+        p = np.searchsorted(ends, index, side="right")
+        rank += p * stride
+        stride *= len(counts)
+        local.append(np.asarray(index) - (ends - counts)[p])
+    return rank, local
+
+
 class Mask(Scattered):
     """Which cells are active (bool)."""
 
@@ -96,14 +111,14 @@ class Mask(Scattered):
         return cls(MPI.COMM_SELF, layout, np.asfortranarray(whole, bool)).counted()
 
     def listed(self, cells: Cells) -> np.ndarray:
-        """Whether cells (n,), given by one index array an axis, are active: the same ones on every
-        rank. Collective."""
-        local = [i - s for i, s in zip(cells, self.layout.start, strict=True)]
-        within = zip(local, self.layout.local_shape, strict=True)
-        here = np.all([(i >= 0) & (i < n) for i, n in within], axis=0)
-        found = np.zeros(here.shape, bool)
-        found[here] = self.owned[tuple(i[here] for i in local)]
-        return reductions.largest(self.comm, found.astype(float)) > 0
+        """Whether cells (n,) of the grid, given by one index array an axis, are active; each rank
+        may ask for others. Collective."""
+        if self.layout.rank_count == 1:
+            return np.asarray(self.owned[tuple(cells)])
+        rank, local = owners(self.layout, cells)
+        posted = Posted(self.comm, rank)
+        asked = posted.there(np.stack(local, axis=1))
+        return posted.back(self.owned[tuple(asked.T)])
 
     def counted(self) -> Mask:
         """The mask, with the number of all active cells known. Collective."""

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from mpi4py import MPI
 from petsc4py import PETSc
 
 from npde_opt.errors import InputError
@@ -33,8 +34,9 @@ class Functionals:
         rows: number of the functional of each entry of this rank (entries,).
         columns: PETSc's global number of the cell of each entry.
         weights: of each entry. Entries of one row and column are added.
-        unseen: numbers of the functionals that see no active cell, the same on all ranks. They have
-            no entries.
+        unseen: numbers of functionals that see no active cell, those that this rank knows of; one
+            may be known to several. They have no entries.
+        comm: the ranks that have entries; this one alone where none is given.
     """
 
     size: int
@@ -42,6 +44,11 @@ class Functionals:
     columns: np.ndarray
     weights: np.ndarray
     unseen: np.ndarray = field(default_factory=_none)
+    comm: MPI.Intracomm = field(default_factory=lambda: MPI.COMM_SELF)
+
+    def every_unseen(self) -> np.ndarray:
+        """Those that any rank knows of, increasing, on every rank. Collective."""
+        return np.unique(np.concatenate(self.comm.allgather(self.unseen)))
 
     def __len__(self) -> int:
         return self.size
@@ -57,9 +64,8 @@ class Functionals:
         entries = order[consecutive(first, counts)]
         rows = np.repeat(np.arange(taken.size), counts)
         unseen = np.flatnonzero(np.isin(taken, self.unseen))
-        return Functionals(
-            taken.size, rows, self.columns[entries], self.weights[entries], unseen
-        )
+        columns, weights = self.columns[entries], self.weights[entries]
+        return Functionals(taken.size, rows, columns, weights, unseen, self.comm)
 
 
 def together(parts: Sequence[Functionals]) -> Functionals:
@@ -74,17 +80,19 @@ def together(parts: Sequence[Functionals]) -> Functionals:
         np.concatenate([_none(), *[part.columns for part in parts]]),
         np.concatenate([np.empty(0), *[part.weights for part in parts]]),
         np.concatenate([_none(), *unseen]),
+        parts[0].comm if parts else MPI.COMM_SELF,
     )
 
 
 def without(functionals: Functionals, dropped: np.ndarray) -> Functionals:
-    """The functionals, of which those `dropped` (bool) are unseen."""
+    """The functionals, of which those `dropped` (bool), the same on every rank, are unseen."""
     if not dropped.any():
         return functionals
     kept = ~dropped[functionals.rows]
     unseen = np.union1d(functionals.unseen, np.flatnonzero(dropped))
     f = functionals
-    return Functionals(f.size, f.rows[kept], f.columns[kept], f.weights[kept], unseen)
+    columns, weights = f.columns[kept], f.weights[kept]
+    return Functionals(f.size, f.rows[kept], columns, weights, unseen, f.comm)
 
 
 def difference(
@@ -93,7 +101,7 @@ def difference(
     """a_i - b_i. A single functional on one side is a reference for all of the other side.
 
     A difference of which one side is unseen is so too. A reference that sees many cells gives as
-    many entries to each row of B.
+    many entries to each row of B. Collective.
 
     Raises:
         InputError: naming `field`, for different numbers of functionals.
@@ -107,9 +115,9 @@ def difference(
     rows = np.concatenate([a.rows, b.rows])
     columns = np.concatenate([a.columns, b.columns])
     weights = np.concatenate([a.weights, -b.weights])
-    unseen = np.union1d(a.unseen, b.unseen)
+    unseen = np.union1d(a.every_unseen(), b.every_unseen())
     kept = ~np.isin(rows, unseen)
-    return Functionals(size, rows[kept], columns[kept], weights[kept], unseen)
+    return Functionals(size, rows[kept], columns[kept], weights[kept], unseen, a.comm)
 
 
 def matrix(grid: Grid, functionals: Functionals) -> PETSc.Mat:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import scipy  # loads its parts when they are used
@@ -22,7 +23,8 @@ from npde_opt.grids.locate import located, offsets
 from npde_opt.grids.overlap import multiply_along, overlap_lengths
 from npde_opt.observations.functionals import Functionals
 from npde_opt.observations.pieces import Pieces, at_end, between, cut
-from npde_opt.operators.points import placed, point_stencils
+from npde_opt.observations.shares import even_starts
+from npde_opt.operators.points import placed, placed_by_owner, point_stencils
 
 ROUNDING = 1e-9
 """Points of a ball's outline are within it, whatever the roundings of their distance."""
@@ -33,14 +35,38 @@ Numbers = tuple[np.ndarray, ...]
 def points_at(
     grid: Grid, points: np.ndarray, field: str = "points", nearest: bool = False
 ) -> Functionals:
-    """u at points (n, dim), interpolated between cell centres: see `operators.interpolation`.
+    """u at points (n, dim), the same on every rank, interpolated between cell centres: see
+    `operators.interpolation`.
 
     Raises:
         InputError: naming `field`, unless `nearest` for points in no active cell.
     """
-    count = len(np.atleast_2d(points))
-    places, numbers = placed(grid, points, field, nearest)
-    return _sums(grid, places, numbers, np.ones(len(places)), count)
+    given = np.atleast_2d(np.asarray(points, float))
+    if given.ndim != 2 or given.shape[1] != grid.dim:
+        raise InputError(field, f"shape {given.shape}", f"(n, {grid.dim})")
+    starts = even_starts(len(given), grid.comm.size)
+    own = np.arange(*starts[grid.comm.rank : grid.comm.rank + 2])
+    return points_of_ranks(grid, given[own], own, len(given), field, nearest)
+
+
+def points_of_ranks(
+    grid: Grid,
+    points: np.ndarray,
+    numbers: np.ndarray,
+    count: int,
+    field: str = "points",
+    nearest: bool = False,
+    unseen: np.ndarray | None = None,
+) -> Functionals:
+    """As `points_at`, of points (n, dim) of which each rank has others. Collective.
+
+    Args:
+        numbers: of the own points, among the `count` of all ranks.
+        unseen: numbers of those that shall not be seen, of which no rank has the point.
+    """
+    places, there = placed_by_owner(grid, points, numbers, field, nearest)
+    found = _sums(grid, places, there, np.ones(len(places)), count)
+    return found if unseen is None else replace(found, unseen=unseen)
 
 
 def _sums(
@@ -50,7 +76,7 @@ def _sums(
     cells, shares, kept = point_stencils(grid, places)
     rows = np.broadcast_to(numbers[:, None], kept.shape)
     entries = weights[:, None] * shares
-    return Functionals(size, rows[kept], cells[kept], entries[kept])
+    return Functionals(size, rows[kept], cells[kept], entries[kept], comm=grid.comm)
 
 
 def _sum(grid: Grid, places: np.ndarray, weights: np.ndarray) -> Functionals:
@@ -72,7 +98,8 @@ def cell_sum(
     """Sum of weights * u over active cells, given on every rank by one index array an axis."""
     own = grid.owns(cells)
     columns = grid.layout.global_index([i[own] for i in cells])
-    return Functionals(1, np.zeros(columns.size, int), columns, weights[own])
+    rows = np.zeros(columns.size, int)
+    return Functionals(1, rows, columns, weights[own], comm=grid.comm)
 
 
 def integral(grid: Grid, density: np.ndarray) -> Functionals:
@@ -80,7 +107,8 @@ def integral(grid: Grid, density: np.ndarray) -> Functionals:
     weights = grid.own("integral", density) * grid.volume
     owned = grid.active & (weights != 0)
     columns = _owned_numbers(grid)[owned]
-    return Functionals(1, np.zeros(columns.size, int), columns, weights[owned])
+    rows = np.zeros(columns.size, int)
+    return Functionals(1, rows, columns, weights[owned], comm=grid.comm)
 
 
 def _owned_numbers(grid: Grid) -> np.ndarray:
@@ -120,7 +148,9 @@ def region_means(
             "regions of at least one active cell, numbered 0, 1, ... without gaps; -1 is in none",
         )
     columns = _owned_numbers(grid)[inside]
-    return Functionals(count, numbers, columns, volumes / total[numbers], empty)
+    weights = volumes / total[numbers]
+    own = empty if grid.comm.rank == 0 else empty[:0]
+    return Functionals(count, numbers, columns, weights, own, grid.comm)
 
 
 def voxel_means(grid: Grid, edges: Sequence[np.ndarray]) -> Functionals:
@@ -141,10 +171,8 @@ def voxel_means(grid: Grid, edges: Sequence[np.ndarray]) -> Functionals:
     rows = np.ravel_multi_index(box, shape, order="F")[on]
     columns = _owned_numbers(grid)[cell][on]
     lost = [n[i] for n, i in zip(near, np.nonzero(volumes == 0), strict=True)]
-    unseen = grid.comm.allgather(np.ravel_multi_index(lost, shape, order="F"))
-    return Functionals(
-        math.prod(shape), rows, columns, means, np.unique(np.concatenate(unseen))
-    )
+    unseen = np.unique(np.ravel_multi_index(lost, shape, order="F"))
+    return Functionals(math.prod(shape), rows, columns, means, unseen, grid.comm)
 
 
 def _products(

@@ -10,7 +10,9 @@ from petsc4py import PETSc
 
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid
-from npde_opt.grids.locate import located
+from npde_opt.grids.locate import located, located_here
+from npde_opt.grids.posted import Posted
+from npde_opt.grids.scattered import owners
 from npde_opt.operators.rows import from_entries
 
 
@@ -45,6 +47,23 @@ def placed(
     places, cells = located(grid, points, field, nearest)
     own = np.flatnonzero(grid.owns(cells))
     return places[own], own
+
+
+def placed_by_owner(
+    grid: Grid,
+    points: np.ndarray,
+    numbers: np.ndarray,
+    field: str = "points",
+    nearest: bool = False,
+) -> tuple[np.ndarray, np.ndarray]:
+    """As `placed`, of points (n, dim) of which each rank has others, numbered among all: the places
+    in this rank's active cells, from wherever they come, and their numbers. Collective."""
+    names = lambda k: f"{field}[{numbers[k]}]"  # noqa: E731
+    places, cells = located_here(grid, grid.comm, points, names, nearest)
+    if grid.comm.size == 1:
+        return places, numbers
+    posted = Posted(grid.comm, owners(grid.layout, cells)[0])
+    return posted.there(places), posted.there(numbers)
 
 
 def point_stencils(

@@ -44,7 +44,7 @@ class Predicted:
         self.share = data.share
         blocks = [self._places(i, s) for i, s in enumerate(samplings)]
         place = [np.concatenate(parts) for parts in zip(*blocks, strict=True)]
-        count, at = case.experiment_count, self._coordinates(samplings)
+        count, at = case.experiment_count, self._coordinates()
         size = place[0].size
         sets = [HeldOut("", data.observed, data.noise), *data.held_out]
         observed = np.concatenate([y for part in sets for y in part.observed])
@@ -88,15 +88,11 @@ class Predicted:
         numbers = np.tile(np.arange(places.start, places.stop), count)
         return np.full(count * own, i), numbers, times
 
-    def _coordinates(self, samplings: Sequence[Sampling]) -> np.ndarray:
+    def _coordinates(self) -> np.ndarray:
         """Of points and electrodes, by observation, time and place."""
-        found, dim = [np.empty((0, self.case.domain.dim))], self.case.domain.dim
-        for i, (observed, s) in enumerate(
-            zip(self.case.observations, samplings, strict=True)
-        ):
-            (count, own), places = self.share.shapes[i], self.share.places[i]
-            whole = observed.centres
-            at = whole[places] if len(whole) == s.size else np.full((own, dim), np.nan)
+        found = [np.empty((0, self.case.domain.dim))]
+        for i, observed in enumerate(self.case.observations):
+            count, at = self.share.sizes[i][0], observed.centres_of(self.share, i)
             found.append(np.tile(at, (count, 1)))
         return np.concatenate(found)
 

@@ -87,9 +87,9 @@ class Simulation(Opened[Case]):
         share = self.forward.observed.observer(0).share
         whole = ensemble.everything(found)
         for own in whole:
-            parts = zip(case.observations, share.split(own), share.places, strict=True)
-            for observed, values, places in parts:
-                observed.drop_lost(values, places)
+            parts = zip(case.observations, share.split(own), strict=True)
+            for i, (observed, values) in enumerate(parts):
+                observed.drop_lost(values, share, i)
         if not self.options.noise:
             return share, whole
         clean = [[part.flatten() for part in share.split(own)] for own in whole]

@@ -71,9 +71,11 @@ def test_points_are_the_same_where_each_rank_has_a_part_of_the_masks(few):
         own = np.asfortranarray(m[layout.box])
         parts.append((e, Mask(comm, layout, own).counted()))
     found, wanted = (
-        random_points(np.random.default_rng(1), 90, edges, masks, "random")
-        for masks in (parts, alone)
+        random_points(np.random.default_rng(1), 90, edges, masks, "random", on)
+        for masks, on in ((parts, comm), (alone, MPI.COMM_SELF))
     )
+    assert len(found) == 90 // comm.size
+    found = np.concatenate(comm.allgather(found))
     assert active(alone, found).all()
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-15)
 

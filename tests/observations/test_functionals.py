@@ -134,7 +134,7 @@ def test_a_difference_with_an_unseen_place_is_unseen():
         voxels[hole[:2]], points_at(grid, POINTS[:2])
     ).unseen.tolist() == [0, 1]
     both = together([points_at(grid, POINTS), voxels])
-    np.testing.assert_array_equal(both.unseen, 4 + hole)
+    np.testing.assert_array_equal(both.every_unseen(), 4 + hole)
 
 
 def test_what_cannot_be_subtracted_is_named():

@@ -136,7 +136,7 @@ def test_means_over_regions_and_voxels_of_another_grid(active):
     ]
     parts = [shares[0] @ (f * volume) @ shares[1].T for f in (u, 1.0)]
     means = voxel_means(grid, edges)
-    assert means.unseen.tolist() == []
+    assert means.every_unseen().tolist() == []
     found = observe(grid, [means])
     assert found == pytest.approx((parts[0] / parts[1]).ravel(order="F"), rel=1e-12)
 
@@ -146,10 +146,10 @@ def test_voxels_and_regions_without_an_active_cell_are_unseen():
     grid = Grid((5, 7), edges=EDGES, active=HOLE)
     own = voxel_means(grid, EDGES)
     holes = np.flatnonzero(~HOLE.ravel(order="F"))
-    assert own.unseen.tolist() == holes.tolist()
+    assert own.every_unseen().tolist() == holes.tolist()
     assert not np.isin(own.rows, holes).any()
     regions = region_means(grid, np.where(HOLE, 0, 1), unseen=True, least=3)
-    assert regions.size == 3 and regions.unseen.tolist() == [1, 2]
+    assert regions.size == 3 and regions.every_unseen().tolist() == [1, 2]
 
 
 def test_a_side_of_three_dimensions():
