@@ -28,12 +28,16 @@ CALLS = 20
 class Held:
     """What was held of more than `most` numbers.
 
+    Args:
+        wider: rooms of the package that may hold more, and how much.
+
     Attributes:
         found: by place in the program and name, the largest number.
     """
 
-    def __init__(self, most: int):
+    def __init__(self, most: int, wider: dict[str, int] | None = None):
         self.most, self.found = most, dict[str, int]()
+        self.wider = wider or {}
         self._calls: dict[object, int] = {}
 
     @contextmanager
@@ -79,7 +83,9 @@ class Held:
             return
         while isinstance(held.base, np.ndarray):
             held = held.base
-        if held.size > self.most and not isinstance(held, np.memmap):
+        room = where.partition("/")[0]
+        most = self.wider.get(room, self.most)
+        if held.size > most and not isinstance(held, np.memmap):
             self._keep(f"{where}: {name}", held.size)
 
     def look_at_what_is_kept(self) -> None:

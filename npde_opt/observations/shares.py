@@ -10,7 +10,7 @@ slab after slab.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,6 +23,7 @@ SLAB = 1 << 18
 """Data that rank 0 holds at a time."""
 Size = tuple[int, int]
 """Numbers of times and places of an observation."""
+Part = Callable[[slice, slice], np.ndarray]
 
 
 def even_starts(count: int, ranks: int) -> np.ndarray:
@@ -103,28 +104,30 @@ class Share:
         own = np.array([[v.sum(), v.size] for v in there], float)
         return reductions.total(self.comm, own.reshape(-1, 2))
 
-    def in_order(self, values: np.ndarray) -> Iterator[np.ndarray | None]:
-        """All data of experiments (experiments, own data, k), experiment by experiment, in runs
-        (n, k) on rank 0 and None on the others. Collective, run by run.
+    def in_order(self, count: int, part: Part) -> Iterator[np.ndarray | None]:
+        """All data of `count` experiments, one after the other, in runs (n, k) on rank 0 and None
+        on the others. Collective, run by run.
 
         Runs are of at most SLAB data, and of many experiments where these have few.
+
+        Args:
+            part: values (experiments, data, k) of a range of experiments and one of the own data.
         """
-        count = len(values)
         step = min(SLAB, max(self.total, 1))
         at_once = max(1, SLAB // step) if step == self.total else 1
         for e in range(0, count, at_once):
             for first in range(0, self.total, step):
                 last = min(first + step, self.total)
-                yield self.run(values[e : e + at_once], first, last)
+                a, b = np.searchsorted(self.order, [first, last])
+                values = part(slice(e, min(e + at_once, count)), slice(int(a), int(b)))
+                yield self._run(self.order[a:b] - first, values, last - first)
 
-    def run(self, values: np.ndarray, first: int, last: int) -> np.ndarray | None:
-        """The data first ... last - 1 of experiments (experiments, own data, k), one experiment
-        after the other (n, k), on rank 0. Collective."""
-        a, b = np.searchsorted(self.order, [first, last])
-        parts = self.comm.gather((self.order[a:b] - first, values[:, a:b]), root=0)
+    def _run(self, at: np.ndarray, own: np.ndarray, size: int) -> np.ndarray | None:
+        """Values (experiments, data, k) of all ranks at their places of a run, (n, k) on rank 0."""
+        parts = self.comm.gather((at, own), root=0)
         if parts is None:
             return None
-        found = np.empty((len(values), last - first, values.shape[2]))
-        for at, part in parts:
-            found[:, at] = part
-        return found.reshape(-1, values.shape[2])
+        found = np.empty((len(own), size, own.shape[2]))
+        for places, values in parts:
+            found[:, places] = values
+        return found.reshape(-1, own.shape[2])

@@ -130,17 +130,24 @@ class Predicted:
         """Columns (n, k) of the first LARGEST of some rows, by set, experiment, observation, time
         and place, on rank 0."""
         wanted = np.ones(self.member.size, bool) if rows is None else rows
-        every = np.full((self._kept.size, len(columns) + 1), np.nan)
-        every[:, -1] = 0.0
-        every[self._kept] = np.column_stack([*columns, wanted])
         count = self._times * self.case.experiment_count
-        by_experiment = every.reshape(count, self.share.order.size, -1)
+        kept = self._kept.reshape(count, self.share.order.size)
+        row = np.cumsum(self._kept).reshape(kept.shape) - 1
+
+        def part(experiments: slice, data: slice) -> np.ndarray:
+            """The columns, and whether there is a row that is wanted."""
+            there, at = kept[experiments, data], row[experiments, data]
+            values = np.zeros((*there.shape, len(columns) + 1))
+            for k, column in enumerate([*columns, wanted]):
+                values[there, k] = column[at[there]]
+            return values
+
         found, left = [np.empty((0, len(columns)))], LARGEST
-        for run in self.share.in_order(by_experiment):
+        for run in self.share.in_order(count, part):
             if run is not None:
-                part = run[run[:, -1] > 0, :-1][:left]
-                found.append(part)
-                left -= len(part)
+                rows_of_run = run[run[:, -1] > 0, :-1][:left]
+                found.append(rows_of_run)
+                left -= len(rows_of_run)
             left = self.share.comm.bcast(left)
             if not left:
                 break

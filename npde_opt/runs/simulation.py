@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from npde_opt.cases import Case
@@ -110,7 +112,8 @@ class Simulation(Opened[Case]):
             if file is not None:
                 file.begin(name, (len(data), *share.sizes[i]))
             one = Share(share.comm, (share.sizes[i],))
-            for run in one.in_order(own[:, :, None]):
+            values = functools.partial(_some, own)
+            for run in one.in_order(len(data), values):
                 if file is not None and run is not None:
                     file.add(run)
         if file is not None:
@@ -126,3 +129,8 @@ class Simulation(Opened[Case]):
         drawn = self.states.drawn
         if len(drawn) < self.states.count:
             self.say(f"figures of experiments 0 to {drawn[-1]} of {self.states.count}")
+
+
+def _some(own: np.ndarray, experiments: slice, data: slice) -> np.ndarray:
+    """Values (experiments, data, 1)."""
+    return np.asarray(own[experiments, data, None])

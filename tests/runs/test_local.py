@@ -9,17 +9,23 @@ import pytest
 from held_arrays import Held
 from mpi4py import MPI
 
+from npde_opt.cases import added_noise, own_points, random_points
 from npde_opt.grids import Grid
 from npde_opt.io import vectors
+from npde_opt.observations import shares
 from npde_opt.operators import patterns
+from npde_opt.runs import predicted
 from npde_opt.runs.options import PARSERS, read_options
 from npde_opt.runs.run import Run, open_case
 
 WORLD = MPI.COMM_WORLD
 SHAPE = (128, 112)
-SHARES = 6.5
-"""Numbers that a rank may hold together, in even shares of the cells: five a cell, as many as a row
-of a stencil has, in a box that under a mask has up to 1.3 shares. All cells are 8 shares."""
+SHARES = 2.5
+"""Numbers that a rank may hold together, in even shares of the cells, of which all are 8: two
+coordinates a datum, and for four cells there are five data."""
+STENCILS = 6.5
+"""Where operators are made, and of what is kept when all is done: five a cell, as many as a row of
+a stencil has, in a box that under a mask has up to 1.3 shares."""
 AROUND = 1
 """Beside it, in numbers a cell of the outline of all cells."""
 
@@ -48,7 +54,8 @@ pattern = [[0, 4]]
 [[observation]]
 electrodes = true
 [[observation]]
-random = 30
+random = 3584
+[[observation]]
 [[observation]]
 points = [[0.0, 0.0], [0.3, 0.5]]
 [[regularization]]
@@ -80,9 +87,14 @@ def run(folder, *more, ends=True):
                 one.report(found)
 
 
-def most():
+def held_of(shares):
     share = SHAPE[0] * SHAPE[1] / WORLD.size
-    return int(SHARES * share + AROUND * 2 * sum(SHAPE))
+    return int(shares * share + AROUND * 2 * sum(SHAPE))
+
+
+def watcher():
+    wider = dict.fromkeys(("operators", "kept"), held_of(STENCILS))
+    return Held(held_of(SHARES), wider)
 
 
 @pytest.mark.parallel(8)
@@ -90,11 +102,16 @@ def test_no_rank_holds_what_grows_with_the_whole_grid(tmp_path, monkeypatch):
     # What a rank may have of any grid is made smaller than this one.
     monkeypatch.setattr(vectors, "SLAB", 2000)
     monkeypatch.setattr(patterns, "CHUNK", 1000)
+    monkeypatch.setattr(shares, "SLAB", 300)
+    monkeypatch.setattr(predicted, "LARGEST", 300)
+    monkeypatch.setattr(added_noise, "FEW", 1000)
+    monkeypatch.setattr(random_points, "BATCH", 8000)
+    monkeypatch.setattr(own_points, "SHOWN", 1000)
     folder = WORLD.bcast(tmp_path, root=0)
     if WORLD.rank == 0:
         (folder / "case.toml").write_text(CASE)
     WORLD.Barrier()
-    held = Held(most())
+    held = watcher()
     watches = WORLD.rank in WATCHED
     with held.watching() if watches else nullcontext():
         run(folder, ends=False)
@@ -109,7 +126,7 @@ def test_no_rank_holds_what_grows_with_the_whole_grid(tmp_path, monkeypatch):
 
 @pytest.mark.parallel(8)
 def test_a_mask_of_all_cells_is_found():
-    held, grid = Held(most()), Grid(SHAPE)
+    held, grid = watcher(), Grid(SHAPE)
     whole, own = np.ones(SHAPE, bool), np.ones(grid.local_shape)
     with held.watching():
         grid.own("field", own)
