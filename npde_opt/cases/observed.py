@@ -70,6 +70,7 @@ class Observed:
     ):
         self.where, self.section, self.domain = where, section, domain
         self.electrodes, self.seed, self.experiments = electrodes, seed, experiments
+        self._shown = np.empty((0, domain.dim)), np.zeros(0, bool)
 
     @cached_property
     def own_points(self) -> OwnPoints:
@@ -81,23 +82,23 @@ class Observed:
             return OwnPoints(comm, 0, at, np.zeros(0, bool))
         first = own_run(count, comm).start
         found = self.domain.settled_points(at, lambda k: f"{where}[{first + k}]", where)
-        return OwnPoints(comm, count, found.at, found.dropped)
-
-    @cached_property
-    def _shown(self) -> tuple[np.ndarray, np.ndarray]:
-        return self.own_points.first(SHOWN)
+        points = OwnPoints(comm, count, found.at, found.dropped)
+        # One rank alone may ask for these later, to draw them.
+        self._shown = points.first(SHOWN)
+        return points
 
     @property
     def points(self) -> np.ndarray:
         """The first SHOWN observation points (n, dim), possibly none. Collective at first."""
-        return self._shown[0]
+        return self._shown[0] if self.own_points.count else self.own_points.at
 
     @property
     def dropped(self) -> np.ndarray:
         """Which of `points`, or of the electrodes, do not count (bool)."""
         if self.section.electrodes and self.electrodes is not None:
             return self.electrodes.dropped
-        return self._shown[1]
+        points = self.own_points
+        return self._shown[1] if points.count else points.dropped
 
     def _given(self) -> tuple[int, np.ndarray]:
         """How many points the case says, and this rank's run of them."""
