@@ -9,7 +9,7 @@ import pytest
 from held_arrays import Held
 from mpi4py import MPI
 
-from npde_opt.cases import added_noise, own_points, random_points
+from npde_opt.cases import added_noise, observed, random_points
 from npde_opt.grids import Grid
 from npde_opt.io import vectors
 from npde_opt.observations import shares
@@ -106,7 +106,7 @@ def test_no_rank_holds_what_grows_with_the_whole_grid(tmp_path, monkeypatch):
     monkeypatch.setattr(predicted, "LARGEST", 300)
     monkeypatch.setattr(added_noise, "FEW", 1000)
     monkeypatch.setattr(random_points, "BATCH", 8000)
-    monkeypatch.setattr(own_points, "SHOWN", 1000)
+    monkeypatch.setattr(observed, "SHOWN", 1000)
     folder = WORLD.bcast(tmp_path, root=0)
     if WORLD.rank == 0:
         (folder / "case.toml").write_text(CASE)
