@@ -152,7 +152,8 @@ class LinearSolver:
         prefix: options prefix, e.g. 'state_'.
         recipe: a name in RECIPES or 'auto' (geometric where a 2-D or 3-D grid coarsens, else
             direct; planes in place of geometric for symmetric matrices from CELLS active cells
-            on where FILL of all are active, on several ranks where boxes.fits; gamg in place of
+            on where FILL of all are active, on several ranks where boxes.fits, under a mask from
+            SHARE active cells a rank on; gamg in place of
             geometric for stencils of more than 1 + 2 dim points); the option -<prefix>recipe wins.
         reuse: of values; where it is given, 'auto' is direct where that is cheaper (choice.py).
         symmetric: CG for symmetric positive definite matrices, else GMRES.

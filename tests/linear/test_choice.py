@@ -10,7 +10,7 @@ from npde_opt.forward import Equation, Evolution, Experiment, Steady
 from npde_opt.forward.schemes import SCHEMES
 from npde_opt.grids import Grid
 from npde_opt.linear import LinearSolver
-from npde_opt.linear.choice import Reuse, choice
+from npde_opt.linear.choice import Reuse, choice, fills_planes
 from npde_opt.misfits import LeastSquares
 from npde_opt.objective import Objective
 from npde_opt.observations import at_points, snapshots
@@ -204,3 +204,14 @@ def test_many_matrices_have_room_for_small_factors_only():
     grid = Grid((256, 256), boundaries=ENDS)
     assert np.isfinite(choice(grid, "planes", True, Reuse(10, 100)).limit)
     assert not np.isfinite(choice(grid, "planes", True, Reuse(10, 100, 24)).limit)
+
+
+@pytest.mark.parallel([1, 2])
+def test_loops_over_rows_under_a_mask_want_more_cells_where_ranks_exchange_them():
+    half = np.zeros((160, 160), bool)
+    half[:, :80] = True
+    assert fills_planes(Grid((160, 160))) and fills_planes(Grid((1280, 160)))
+    masked = Grid((160, 160), active=half)
+    assert fills_planes(masked) == (MPI.COMM_WORLD.size == 1)
+    assert fills_planes(Grid((1280, 320), active=np.tile(half, (8, 2))))
+    assert not fills_planes(Grid((160, 640), active=np.pad(half, ((0, 0), (0, 480)))))
