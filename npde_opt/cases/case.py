@@ -406,12 +406,19 @@ class Case:
 
     # ---- objective -------------------------------------------------------------------------------
 
-    def build(self, grid: Grid, ensemble: Ensemble) -> tuple[Objective, PETSc.Vec]:
-        """The objective and the starting parameters on a grid. Collective."""
-        assert self.data is not None
+    def build(
+        self, grid: Grid, ensemble: Ensemble, data: Data | None = None
+    ) -> tuple[Objective, PETSc.Vec]:
+        """The objective and the starting parameters on a grid. Collective.
+
+        Args:
+            data: as the grid's ranks share them; None: as `prepare` found them.
+        """
+        data = self.data if data is None else data
+        assert data is not None
         on, own = self.on(grid), list(ensemble.own(self.experiment_count))
         forward = on.forward(own, self.times(), self.storage(grid))
-        section, data = self.table.misfit, self.data
+        section = self.table.misfit
         least = 0.0
         if section.kind == "proportional":
             least = floor(section, data.observed, data.share)

@@ -5,10 +5,11 @@ noise. A rank holds its share of the places of every observation (see observatio
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from mpi4py import MPI
 
 from npde_opt.aliases import Plain
 from npde_opt.cases.added_noise import Noise
@@ -60,6 +61,26 @@ class Data:
     origin: str
     noise: list[np.ndarray]
     held_out: list[HeldOut]
+
+    def moved(self, comm: MPI.Intracomm) -> Data:
+        """The same on a part of the ranks, which has all of them. Collective on all ranks."""
+        share = Share(comm, self.share.sizes)
+
+        def there(values: list[np.ndarray]) -> list[np.ndarray]:
+            return self.share.moved(values, share)
+
+        held_out = [
+            replace(h, observed=there(h.observed), noise=there(h.noise))
+            for h in self.held_out
+        ]
+        return replace(
+            self,
+            share=share,
+            observed=there(self.observed),
+            sigma=there(self.sigma),
+            noise=there(self.noise),
+            held_out=held_out,
+        )
 
 
 class Measurements:

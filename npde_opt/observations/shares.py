@@ -32,6 +32,17 @@ def even_starts(count: int, ranks: int) -> np.ndarray:
     return numbers * (count // ranks) + np.minimum(numbers, count % ranks)
 
 
+def order_of(sizes: Sequence[Size], ranks: int, rank: int) -> np.ndarray:
+    """The places of a rank's data among all, increasing, where so many ranks share them."""
+    found, first = [np.empty(0, int)], 0
+    for times, places in sizes:
+        starts = even_starts(places, ranks)
+        at = np.arange(starts[rank], starts[rank + 1])
+        found.append((first + places * np.arange(times)[:, None] + at).ravel())
+        first += times * places
+    return np.concatenate(found)
+
+
 @dataclass(frozen=True, eq=False)
 class Share:
     """Args:
@@ -65,12 +76,7 @@ class Share:
     @cached_property
     def order(self) -> np.ndarray:
         """The place of each own datum among all of them, increasing."""
-        found, first = [np.empty(0, int)], 0
-        for (times, places), own in zip(self.sizes, self.places, strict=True):
-            at = np.arange(own.start, own.stop)
-            found.append((first + places * np.arange(times)[:, None] + at).ravel())
-            first += times * places
-        return np.concatenate(found)
+        return order_of(self.sizes, self.comm.size, self.comm.rank)
 
     def split(self, own: np.ndarray) -> list[np.ndarray]:
         """The own data of an experiment by observation, as views (times, own places)."""
@@ -91,6 +97,23 @@ class Share:
             self.comm.Send(np.ascontiguousarray(part, float), rank)
         own[...] = whole[:, self.places[i]]
         return own
+
+    def moved(self, values: Sequence[np.ndarray], there: Share) -> list[np.ndarray]:
+        """Own values of the same data, arrays of one kind, as other ranks share them: `there.comm`
+        is a part of this one's ranks, and every part gets all. Collective on all ranks."""
+        stacked = np.array(values).reshape(len(values), self.order.size)
+        parts = self.comm.allgather((there.comm.size, there.comm.rank))
+        given = []
+        for ranks, rank in parts:
+            wanted = order_of(self.sizes, ranks, rank)
+            _, here, at = np.intersect1d(
+                self.order, wanted, assume_unique=True, return_indices=True
+            )
+            given.append((at, stacked[:, here]))
+        found = np.empty((len(values), there.order.size), stacked.dtype)
+        for at, own in self.comm.alltoall(given):
+            found[:, at] = own
+        return list(found)
 
     def largest(self, values: Sequence[np.ndarray]) -> float:
         """Of the sizes of all data, NaN left out; 0 of none. Collective."""

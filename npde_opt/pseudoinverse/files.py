@@ -19,6 +19,7 @@ import numpy as np
 from mpi4py import MPI
 from numpy.lib import format as npy
 
+from npde_opt import reductions
 from npde_opt.aliases import FilePath
 from npde_opt.errors import InputError, collective
 from npde_opt.pseudoinverse.rows import ROWS, Rows
@@ -104,7 +105,7 @@ class StoredRows:
                     raise InputError(T.said, told, "one, the class of each row")
                 with closing(T.blocks(start, end, self.block)) as labels:
                     largest = max(largest, *(_largest(T.said, own) for own in labels))
-        return 1 + int(self.comm.allreduce(largest, MPI.MAX))
+        return 1 + int(reductions.largest(self.comm, largest))
 
     def add_to(
         self, fit: Rows, checkpoint: FilePath | None = None, every: int = 10

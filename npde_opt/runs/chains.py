@@ -228,7 +228,9 @@ class Chains:
     def _there(self, own: MPI.Intracomm, along: np.ndarray) -> There:
         case = self.case
         grid = case.grid(own)
-        objective, m = case.build(grid, Ensemble.whole(own))
+        assert case.data is not None
+        data = case.data.moved(own)
+        objective, m = case.build(grid, Ensemble.whole(own), data)
         m.destroy()
         laplace = moved(self.laplace, objective)
         numbers = Numbers(case, case.on(grid))

@@ -54,3 +54,16 @@ def test_runs_give_all_data_in_order_whatever_their_length(slab, monkeypatch):
         return
     assert max(len(run) for run in runs) <= slab
     np.testing.assert_array_equal(np.concatenate(runs), whole.reshape(-1, 2))
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize("groups", [1, 2, 3])
+def test_every_part_of_the_ranks_gets_all_data(groups):
+    part = COMM.Split(COMM.rank % groups)
+    share, there = Share(COMM, SIZES), Share(part, SIZES)
+    whole = np.arange(2 * 27.0).reshape(2, 27)
+    own = [values[share.order] for values in whole]
+    found = share.moved(own, there)
+    np.testing.assert_array_equal(found, whole[:, there.order])
+    assert share.moved([], there) == []
+    part.Free()
