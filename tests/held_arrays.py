@@ -29,7 +29,7 @@ class Held:
     """What was held of more than `most` numbers.
 
     Args:
-        wider: rooms of the package that may hold more, and how much.
+        wider: rooms and files of the package that may hold more, and how much.
 
     Attributes:
         found: by place in the program and name, the largest number.
@@ -83,8 +83,9 @@ class Held:
             return
         while isinstance(held.base, np.ndarray):
             held = held.base
+        file = where.partition(",")[0]
         room = where.partition("/")[0]
-        most = self.wider.get(room, self.most)
+        most = self.wider.get(file, self.wider.get(room, self.most))
         if held.size > most and not isinstance(held, np.memmap):
             self._keep(f"{where}: {name}", held.size)
 

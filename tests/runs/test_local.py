@@ -93,7 +93,9 @@ def held_of(shares):
 
 
 def watcher():
-    wider = dict.fromkeys(("operators", "kept"), held_of(STENCILS))
+    # Interpolations have four numbers a cell; the planes of a stencil are exchanged together.
+    several = ("operators", "linear/geometric.py", "grids/layout.py", "kept")
+    wider = dict.fromkeys(several, held_of(STENCILS))
     return Held(held_of(SHARES), wider)
 
 
