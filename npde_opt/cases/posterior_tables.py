@@ -41,6 +41,13 @@ class SamplingTable(Table, kw_only=True):
     checkpoint: Annotated[Count, Meta(description="steps between two checkpoints")] = (
         100
     )
+    fields: Annotated[
+        Index,
+        Meta(
+            description="of every so manieth sample the fields are kept, in samples/chain-K.zarr; "
+            "0: of none"
+        ),
+    ] = 0
 
 
 class QuantitySection(Table, kw_only=True):
@@ -151,6 +158,9 @@ class PosteriorSection(Table, kw_only=True):
     samples: Annotated[
         Few, Meta(description="of the Laplace posterior that are written as fields")
     ] = 4
+    zarr: Annotated[
+        bool, Meta(description="these to posterior.zarr, in place of posterior.vti")
+    ] = False
     quantities: Annotated[
         list[QuantitySection],
         Meta(max_length=1000, description="numbers of interest, one a table"),

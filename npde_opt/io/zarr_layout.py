@@ -108,7 +108,7 @@ class Array:
                 "name": "default",
                 "configuration": {"separator": "/"},
             },
-            "fill_value": _fill(self.dtype),
+            "fill_value": _fill(self.dtype, self.fill),
             "codecs": codecs,
             "attributes": {},
             "dimension_names": list(self.axes) or None,
@@ -155,7 +155,9 @@ def _codec(name: str, **configuration: object) -> Record:
     return {"name": name, "configuration": configuration}
 
 
-def _fill(dtype: np.dtype) -> object:
+def _fill(dtype: np.dtype, value: float) -> object:
+    if dtype.kind == "f" and math.isnan(value):
+        return "NaN"
     if dtype.kind == "b":
         return False
     return [0.0, 0.0] if dtype.kind == "c" else dtype.type(0).item()

@@ -84,6 +84,11 @@ def _whole(path: Path, get: Callable[[], Stored | None]) -> Gridded:
     return Gridded(values, found.edges, found.kind, found.unit)
 
 
+def window_of(folder: Path, cells: Window) -> np.ndarray:
+    """Values of ranges of all axes of the array in a folder."""
+    return _reader(folder, _record(folder))(cells)
+
+
 def _record(folder: Path) -> Record:
     found: Record = json.loads((folder / META).read_text())
     if found.get("zarr_format") != 3:

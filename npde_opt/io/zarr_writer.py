@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -26,7 +27,7 @@ from npde_opt.errors import InputError, collective
 from npde_opt.grids import Grid
 from npde_opt.grids.layout import Layout
 from npde_opt.grids.scattered import Scattered
-from npde_opt.io.files import beside, cause, sync_folder
+from npde_opt.io.files import beside, cause, sync_folder, whole_file
 from npde_opt.io.zarr_layout import META, TYPES, Array, group, text, whole_chunks
 
 CHUNKS = {1: 1 << 16, 2: 256, 3: 64}
@@ -34,17 +35,20 @@ CHUNKS = {1: 1 << 16, 2: 256, 3: 64}
 WRITABLE = "a place where files can be written"
 
 
-class ZarrStore:
-    """A folder that appears whole when the block ends, or not at all. Methods are collective.
+class Shards:
+    """A folder into which every rank writes its shards. Methods are collective.
 
     Args:
-        path: `.zarr` is added where it has another suffix. A store that is there is replaced.
+        path: `.zarr` is added where it has another suffix.
         leading: of axes in front of the grid's, by name their coordinates: {"t": times}.
         packed: by gzip; fields of full precision hardly become smaller.
 
     Raises:
         InputError: for a place that is not writable, or holds something else.
     """
+
+    fill = 0.0
+    """What was not written is read as."""
 
     def __init__(
         self,
@@ -67,8 +71,17 @@ class ZarrStore:
         ]
         self.chunk, self.shard = (tuple(s) for s in zip(*sizes, strict=True))
         self._own = self._shards()
-        self.folder = Path(grid.comm.bcast(os.fspath(beside(self.target)), root=0))
+        self.folder = self._place()
         self._attempt(self._begin)
+
+    def _place(self) -> Path:
+        """The folder that is written to."""
+        return self.target
+
+    def _begin(self) -> None:
+        """On rank 0, makes it."""
+        self._check_target()
+        self.folder.mkdir(parents=True, exist_ok=True)
 
     def _shards(self) -> Layout:
         """Which cells lie in the shard of which rank."""
@@ -80,12 +93,10 @@ class ZarrStore:
             counts.append(tuple(np.diff(ends).tolist()))
         return Layout(tuple(counts), self.grid.layout.rank)
 
-    def _begin(self) -> None:
+    def _check_target(self) -> None:
         old = self.target
         if old.exists() and not (old / META).is_file():
             raise InputError(str(old), "something that is no store", "a new name")
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir()
 
     def _attempt(self, work: object, every: bool = False) -> None:
         """Something on rank 0, or on every rank, whose failure is told by all."""
@@ -167,7 +178,7 @@ class ZarrStore:
             file.flush()
             os.fsync(file.fileno())
 
-    def _end(self) -> None:
+    def _describe(self) -> None:
         """Coordinates, and what says how all of it lies."""
         records: dict[str, Record] = {}
         for name, values in self._coordinates().items():
@@ -180,15 +191,13 @@ class ZarrStore:
             path = self.folder / name / own.key((0,))
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(own.encoded(values))
-        records |= {name: array.record() for name, array in self.arrays.items()}
+        for name, array in self.arrays.items():
+            records[name] = replace(array, fill=self.fill).record()
         for name, record in records.items():
             (self.folder / name / META).write_text(text(record))
         told = {"cells": list(self.grid.shape)}
-        (self.folder / META).write_text(group(records, told))
-        if self.target.exists():
-            shutil.rmtree(self.target)
-        os.replace(self.folder, self.target)
-        sync_folder(self.target.parent)
+        with whole_file(self.folder / META) as file:
+            file.write(group(records, told).encode())
 
     def _coordinates(self) -> dict[str, np.ndarray]:
         found = dict(self.leading)
@@ -196,6 +205,27 @@ class ZarrStore:
             found[name] = (edges[1:] + edges[:-1]) / 2
             found[f"{name}_edges"] = np.asarray(edges)
         return found
+
+
+class ZarrStore(Shards):
+    """A folder that appears whole when the block ends, or not at all; a store that is there is
+    replaced. Arguments and errors as of `Shards`. One that grows over runs: zarr_growing.py."""
+
+    def _place(self) -> Path:
+        own = os.fspath(beside(self.target))
+        return Path(self.grid.comm.bcast(own, root=0))
+
+    def _begin(self) -> None:
+        self._check_target()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir()
+
+    def _end(self) -> None:
+        self._describe()
+        if self.target.exists():
+            shutil.rmtree(self.target)
+        os.replace(self.folder, self.target)
+        sync_folder(self.target.parent)
 
     def __enter__(self) -> Self:
         return self

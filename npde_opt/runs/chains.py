@@ -4,6 +4,7 @@ what they say.
     OUT/samples/minimizer/    the point that all of them were started around
     OUT/samples/modes/        the directions along which traces have coordinates
     OUT/samples/chain-K.csv   a row a sample; OUT/samples/chain-K/, checkpoints
+    OUT/samples/chain-K.zarr  fields of some samples, where [posterior.sampling] asks for them
 """
 
 from __future__ import annotations
@@ -24,12 +25,13 @@ from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError, collective
 from npde_opt.io.checkpoint import find_checkpoint, save_checkpoint
 from npde_opt.objective import Objective, ObjectiveAt
+from npde_opt.parameters import ParameterSpace
 from npde_opt.posterior import Laplace
 from npde_opt.posterior.columns import column, gram, mapped
 from npde_opt.runs.folder import RunDirectory
 from npde_opt.runs.numbers import Numbers
 from npde_opt.runs.told import SAMPLED
-from npde_opt.sampling import SamplingSettings, sample
+from npde_opt.sampling import Kept, SamplingSettings, sample
 from npde_opt.sampling.chain import Chain, Figures
 from npde_opt.sampling.diagnostics import LEAST, MIXED
 from npde_opt.sampling.folder import refuse_other_chains
@@ -141,6 +143,20 @@ def _made(path: Path, comm: MPI.Intracomm) -> Path:
     return path
 
 
+def fields(case: Case, space: ParameterSpace, m: PETSc.Vec) -> dict[str, np.ndarray]:
+    """Coefficients in the own cells, of fields and of constants of regions. Collective."""
+    found, table = space.at(m).coefficients(), case.table.unknown
+    return {u.name: np.asarray(found[u.name]) for u in table if u.kind == "field"}
+
+
+def kept_fields(case: Case, space: ParameterSpace) -> Kept | None:
+    """What of samples is kept as fields."""
+    every = case.table.posterior.sampling.fields
+    if not every or all(u.kind != "field" for u in case.table.unknown):
+        return None
+    return Kept(lambda m: fields(case, space, m), every, case.table.case.length_unit)
+
+
 @dataclass(frozen=True)
 class Traced:
     """What the trace has of a sample: numbers of the case, and coordinates along the first modes,
@@ -223,6 +239,7 @@ class Chains:
             path,
             self.identity,
             self._watch,
+            kept_fields(self.case, self.laplace.space),
         )
 
     def _there(self, own: MPI.Intracomm, along: np.ndarray) -> There:
@@ -242,7 +259,8 @@ class Chains:
             laplace.at.destroy()
             objective.destroy()
 
-        return There(laplace, traced.names, traced.figures(), destroy)
+        kept = kept_fields(case, laplace.space)
+        return There(laplace, traced.names, traced.figures(), destroy, kept)
 
     def _watch(self, number: int, chain: Chain) -> None:
         p = chain.progress

@@ -22,6 +22,7 @@ from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError, SolverError
 from npde_opt.grids import Grid
 from npde_opt.io.vtk import uniform, write_vtk
+from npde_opt.io.zarr_writer import ZarrStore
 from npde_opt.objective import Objective, ObjectiveAt
 from npde_opt.posterior import Laplace, PosteriorSettings
 from npde_opt.posterior.bounds import held
@@ -45,6 +46,7 @@ KIND = "uncertainty"
 """Of the metrics: which of them was asked for."""
 SLOPE_STEP = 1e-3
 """Of a deviation, for the slope of the coefficient in the parameter."""
+STORE = "posterior.zarr"
 SPECTRUM, BANDS = "information.png", "bands.png"
 
 
@@ -67,9 +69,16 @@ def fields_of(case: Case) -> list[str]:
     return [u.name for u in table if u.kind == "field" and u.regions is None]
 
 
+def stored(case: Case) -> bool:
+    """Whether samples go to a store of their own."""
+    section = case.table.posterior
+    return section.zarr and section.samples > 0
+
+
 def names(case: Case, grid: Grid, plot: bool, kind: str) -> list[str]:
     """The files that are written."""
     found = ["posterior.vti" if uniform(grid) else "posterior.vtr", quantities.FILE]
+    found += [STORE] if stored(case) else []
     if kind == SAMPLES:
         found += [chains.FOLDER, *([chains.FIGURE] if plot else [])]
     if kind == PROFILE:
@@ -135,7 +144,15 @@ class Posterior:
         )
         self.space = objective.space
         # In all groups, as they solve together.
-        self.shown = self._deviations() | self._samples()
+        self.shown: dict[str, Coefficient] = self._deviations()
+        self.samples = self._samples()
+        if not stored(self.case):
+            self.shown |= {
+                f"{name}_sample_{k}": values
+                for k, sample in enumerate(self.samples)
+                for name, values in sample.items()
+            }
+            self.samples = []
         self.numbers = Numbers(self.case, self.on)
         self.sampled: Sampled | None = None
         self.told: Told | None = None
@@ -254,6 +271,8 @@ class Posterior:
             return
         target = self.out.file("posterior")
         attempt("posterior.vti", lambda: write_vtk(target, self.on.grid, self.shown))
+        if self.samples:
+            attempt(STORE, self._store)
         if self.told is not None:
             text, out = self.told.csv(), self.out
             attempt(quantities.FILE, lambda: out.write(quantities.FILE, text))
@@ -264,20 +283,27 @@ class Posterior:
             design, out = self.places.csv(), self.out
             attempt(next_places.FILE, lambda: out.write(next_places.FILE, design))
 
-    def _samples(self) -> dict[str, Coefficient]:
-        """Some, by name and number."""
-        found: dict[str, Coefficient] = {}
-        drawn = self.laplace.posterior_samples(self.section.samples, self.seed)
-        for k, sample in enumerate(drawn):
-            values = self._values(sample)
-            found |= {f"{name}_sample_{k}": v for name, v in values.items()}
+    def _samples(self) -> list[dict[str, np.ndarray]]:
+        """Some, by number and name."""
+        found = []
+        for sample in self.laplace.posterior_samples(self.section.samples, self.seed):
+            found.append(self._values(sample))
             sample.destroy()
         return found
 
+    def _store(self) -> None:
+        """They as a store: axes sample, x, y, z."""
+        assert self.out is not None
+        unit = self.case.table.case.length_unit
+        leading = {"sample": np.arange(len(self.samples))}
+        path = self.out.path / STORE
+        with ZarrStore(path, self.on.grid, leading, length_unit=unit) as store:
+            for k, sample in enumerate(self.samples):
+                for name, values in sample.items():
+                    store.put(name, values, (k,))
+
     def _values(self, m: PETSc.Vec) -> dict[str, np.ndarray]:
-        """Coefficients in the own cells, of fields and of constants of regions."""
-        found, table = self.space.at(m).coefficients(), self.case.table.unknown
-        return {u.name: np.asarray(found[u.name]) for u in table if u.kind == "field"}
+        return chains.fields(self.case, self.space, m)
 
     def _deviations(self) -> dict[str, Coefficient]:
         """Of parameters, prior and posterior, and of coefficients."""

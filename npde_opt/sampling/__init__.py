@@ -2,6 +2,7 @@
 
 from npde_opt.sampling.chain import Chain
 from npde_opt.sampling.diagnostics import Diagnosis, diagnose
+from npde_opt.sampling.folder import Kept
 from npde_opt.sampling.reference import AroundPosterior, AroundPrior, Reference
 from npde_opt.sampling.run import Sampled, sample
 from npde_opt.sampling.settings import SamplingSettings
@@ -11,6 +12,7 @@ __all__ = [
     "AroundPrior",
     "Chain",
     "Diagnosis",
+    "Kept",
     "Reference",
     "Sampled",
     "SamplingSettings",

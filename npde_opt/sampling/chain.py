@@ -22,6 +22,8 @@ from npde_opt.sampling.settings import SamplingSettings
 
 Figures = Callable[[PETSc.Vec], np.ndarray]
 """Numbers of a sample that go into the trace; collective, the same on every rank."""
+Look = Callable[[int, PETSc.Vec], None]
+"""Is given every sample with its number from 0; collective."""
 LEAST_STEP, DECAY = 1e-4, 0.6
 LONGEST = 0.8
 """Step that the burn-in does not go beyond: one of length 1 forgets where the chain is, and where
@@ -51,7 +53,7 @@ class Chain:
         moves: of the target.
         settings: see SamplingSettings.
         start: where it begins; a copy is taken.
-        figures: what the trace has of a sample.
+        figures: what the trace has of a sample. look: is given each, too.
 
     Attributes:
         rows: of the trace: J, the probability of the step, and the figures.
@@ -66,6 +68,7 @@ class Chain:
     start: PETSc.Vec
     figures: Figures
     rows: list[np.ndarray] = field(default_factory=list)
+    look: Look | None = None
 
     def __post_init__(self) -> None:
         self.here = self._from(self.start.copy())
@@ -126,6 +129,8 @@ class Chain:
             vec.destroy()
         row = [self.here.value, chance, *np.atleast_1d(self.figures(m))]
         self.rows.append(np.array(row, float))
+        if self.look is not None:
+            self.look(p.kept - 1, m)
 
     def variance(self) -> PETSc.Vec:
         """Of the parameters, of the kept steps; the caller's."""

@@ -4,18 +4,20 @@ OUT/chain-K.csv        one line a kept step: lp__ (log density without its const
                        accept_stat__, and the figures, as Stan's files have them (arviz reads
                        them by from_cmdstan)
 OUT/chain-K/           its checkpoints
+OUT/chain-K.zarr       fields of some of the samples, where they are asked for
 """
 
 from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from mpi4py import MPI
+from petsc4py import PETSc
 
 from npde_opt.aliases import Record
 from npde_opt.errors import InputError, collective
@@ -26,8 +28,9 @@ from npde_opt.io.checkpoint import (
     save_checkpoint,
 )
 from npde_opt.io.files import disk, whole_file
+from npde_opt.io.zarr_growing import GrowingStore
 from npde_opt.objective import Objective
-from npde_opt.sampling.chain import Chain
+from npde_opt.sampling.chain import Chain, Look
 from npde_opt.sampling.settings import SamplingSettings
 
 COLUMNS = ("lp__", "accept_stat__")
@@ -39,11 +42,36 @@ last digits between numbers of ranks."""
 
 
 @dataclass(frozen=True)
+class Kept:
+    """What of samples is kept as fields, in Zarr's format.
+
+    Args:
+        of: own values [i, j, k] by name, of the parameters' grid; collective.
+        every: of the samples that make rows of the trace one in so many, the first one too.
+        length_unit: of the grid's coordinates.
+    """
+
+    of: Callable[[PETSc.Vec], Mapping[str, np.ndarray]]
+    every: int = 1
+    length_unit: str = ""
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise InputError("sampling.fields", self.every, "a number >= 1")
+
+    def numbers(self, settings: SamplingSettings) -> np.ndarray:
+        """Steps after the burn-in, of all samples of a chain whose fields are kept."""
+        first, every = settings.every, settings.every * self.every
+        return np.arange(first, settings.steps + 1, every)
+
+
+@dataclass(frozen=True)
 class Folder:
     """All methods are collective over the ranks of all groups.
 
     Args:
         least: J at the minimizer. identity: of the run, in the caller's words.
+        kept: of samples as fields.
     """
 
     out: Path
@@ -52,6 +80,7 @@ class Folder:
     names: tuple[str, ...]
     least: float
     identity: Mapping[str, str]
+    kept: Kept | None = None
 
     @property
     def _writes(self) -> bool:
@@ -104,6 +133,38 @@ class Folder:
             where = f"{found.path / TRACE}, rows and columns"
             raise InputError(where, rows.shape, f"{wanted}, or another folder")
         return np.asarray(rows)
+
+    def look(self, number: int) -> Look | None:
+        """What keeps fields of a chain's samples, given each with its number from 0; None where
+        none are kept.
+
+        Raises:
+            InputError: for fields of another grid, or of other samples, in the folder.
+        """
+        kept, store = self.kept, None
+        if kept is None:
+            return None
+        grid, everyone = self.objective.space.grid, self.objective.everyone
+        with collective(everyone):
+            if self._writes:
+                leading = {"sample": kept.numbers(self.settings)}
+                store = GrowingStore(
+                    self.out / f"chain-{number}.zarr",
+                    grid,
+                    leading,
+                    length_unit=kept.length_unit,
+                )
+
+        def keep(sample: int, m: PETSc.Vec) -> None:
+            at, rest = divmod(sample, kept.every)
+            if rest:
+                return
+            fields = kept.of(m)
+            with collective(everyone):
+                if store is not None:
+                    store.append(fields, (at,))
+
+        return keep
 
     def save(self, chain: Chain, number: int) -> None:
         """Writes a checkpoint and the trace."""

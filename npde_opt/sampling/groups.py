@@ -17,6 +17,7 @@ from npde_opt.objective import Objective
 from npde_opt.parameters import ParameterSpace
 from npde_opt.posterior import Laplace
 from npde_opt.sampling.chain import Chain, Figures
+from npde_opt.sampling.folder import Kept
 from npde_opt.sampling.run import Ended, Sampled, ended, joined, told
 from npde_opt.sampling.settings import SamplingSettings
 
@@ -72,7 +73,7 @@ class There:
 
     Attributes:
         laplace: with the pairs that all ranks found.
-        names, figures: of its trace, see `sample`.
+        names, figures: of its trace, kept: of samples as fields, see `sample`.
         destroy: gives back what was made for it.
     """
 
@@ -80,6 +81,7 @@ class There:
     names: tuple[str, ...]
     figures: Figures
     destroy: Callable[[], None]
+    kept: Kept | None = None
 
 
 def moved_columns(
@@ -152,6 +154,7 @@ def sample_in_groups(
             out,
             identity,
             watch,
+            there.kept,
         )
     space = there.laplace.space
     found = {k: _packed(space, c) for k, c in zip(mine, chains, strict=True)}

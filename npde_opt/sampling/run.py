@@ -16,7 +16,7 @@ from npde_opt.parameters.draws import child
 from npde_opt.posterior import Laplace
 from npde_opt.sampling.chain import Chain, Figures
 from npde_opt.sampling.diagnostics import Diagnosis, diagnose
-from npde_opt.sampling.folder import COLUMNS, Folder
+from npde_opt.sampling.folder import COLUMNS, Folder, Kept
 from npde_opt.sampling.moves import Moves
 from npde_opt.sampling.reference import AroundPosterior, AroundPrior
 from npde_opt.sampling.settings import SamplingSettings
@@ -64,6 +64,7 @@ def sample(
     out: FilePath | None = None,
     identity: Mapping[str, str] | None = None,
     watch: Callable[[int, Chain], None] = lambda number, chain: None,
+    kept: Kept | None = None,
 ) -> Sampled:
     """Runs the chains. Collective over the objective's ranks.
 
@@ -75,6 +76,7 @@ def sample(
         identity: of the run, which a checkpoint has to have too, beside method, seed, step,
             burn_in, every, names and the objective at the minimizer.
         watch: called with a chain's number after every `settings.checkpoint` steps.
+        kept: fields of samples that go to `out`, into chain-K.zarr.
 
     Raises:
         InputError: for names that cannot be, figures that do not go with them, and checkpoints of
@@ -83,7 +85,7 @@ def sample(
     """
     names = tuple(names)
     every = range(settings.chains)
-    chains = ended(laplace, settings, names, figures, every, out, identity, watch)
+    chains = ended(laplace, settings, names, figures, every, out, identity, watch, kept)
     found = joined(names, [told(chain) for chain in chains])
     for chain in chains:
         chain.moves.destroy()
@@ -100,6 +102,7 @@ def ended(
     out: FilePath | None = None,
     identity: Mapping[str, str] | None = None,
     watch: Callable[[int, Chain], None] = lambda number, chain: None,
+    kept: Kept | None = None,
 ) -> list[Chain]:
     """The chains of these numbers at their ends; arguments as of `sample`. They belong to the
     caller, with their moves."""
@@ -115,7 +118,7 @@ def ended(
     folder = None
     if out is not None:
         least, words = laplace.at.value, dict(identity or {})
-        folder = Folder(Path(out), objective, settings, names, least, words)
+        folder = Folder(Path(out), objective, settings, names, least, words, kept)
     chains = []
     for number in numbers:
         seed = child(settings.seed, number)
@@ -163,6 +166,7 @@ def _to_its_end(
 ) -> None:
     if folder is not None:
         folder.resume(chain, number)
+        chain.look = folder.look(number)
     while chain.progress.done < chain.total:
         chain.run(chain.settings.checkpoint)
         if folder is not None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from calling import ROOT, identify, summary
 
+from npde_opt.io.fields import list_fields, read_field
 from npde_opt.io.vtk_reader import read_xml_vtk
 
 
@@ -65,7 +66,9 @@ def test_an_improper_prior_is_told_before_work_begins(tmp_path):
 CHAINS = """
 [posterior]
 samples = 1
+zarr = true
 [posterior.sampling]
+fields = 3
 chains = 2
 steps = 8
 burn_in = 2
@@ -86,11 +89,14 @@ def test_a_finished_run_goes_on_for_its_chains(tmp_path):
     assert list(metrics["sampled"]) == figures
     assert metrics["chains"] == 2 and len(metrics["acceptance"]) == 2
     fields = arrays(out / "posterior.vti")
-    assert "D_sample_0" in fields and "D_sample_1" not in fields
+    assert "D_sample_0" not in fields
+    assert list_fields(out / "posterior.zarr") == ["D[0]"]
     assert (fields["D_parameter_sampled_deviation"] > 0).all()
     for k in range(2):
         lines = (out / "samples" / f"chain-{k}.csv").read_text().splitlines()
         assert lines[2].startswith("lp__,accept_stat__,mode_1") and len(lines) == 11
+        D = read_field(out / "samples" / f"chain-{k}.zarr", "D[2]")  # of sample 7
+        assert D.shape == (8, 8) and (D > 0).all()
     assert (out / "samples.png").stat().st_size > 5000
 
 

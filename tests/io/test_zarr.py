@@ -10,6 +10,8 @@ from npde_opt.errors import InputError
 from npde_opt.grids import Grid
 from npde_opt.io import zarr_writer
 from npde_opt.io.fields import list_fields, open_stored, read_field
+from npde_opt.io.zarr_growing import GrowingStore
+from npde_opt.io.zarr_reader import window_of
 from npde_opt.io.zarr_writer import ZarrStore, write_zarr
 
 SHAPE = (7, 5, 6)
@@ -173,3 +175,37 @@ def test_axes_are_turned_by_their_names_and_holes_are_filled(tmp_path):
     (folder / "zarr.json").write_text(json.dumps(record))
     with pytest.raises(InputError, match="format 2"):
         read_field(folder)
+
+
+@pytest.mark.parallel([1, 2, 3])
+def test_a_store_that_grows_goes_on_on_other_ranks_and_with_more(
+    tmp_path, small_chunks
+):
+    comm = MPI.COMM_WORLD
+    path = comm.bcast(tmp_path, root=0) / "g.zarr"
+    whole = np.arange(30.0).reshape(6, 5)
+
+    def opened(count, ranks):
+        grid = Grid((6, 5), comm=ranks)
+        return GrowingStore(path, grid, {"sample": 10 + np.arange(count)}), grid
+
+    if comm.rank == 0:
+        store, _ = opened(3, MPI.COMM_SELF)
+        store.append({"D": whole, "k": -whole}, (0,))
+        store.append({"D": 3 * whole, "k": whole}, (2,))
+    comm.Barrier()
+    store, grid = opened(5, comm)  # all that was there
+    np.testing.assert_array_equal(read_field(path, "D[2]"), 3 * whole)
+    comm.Barrier()
+    store.append({n: 5 * whole[grid.local_slice] for n in "Dk"}, (4,))
+    comm.Barrier()
+    for at, factor in ((0, 1), (2, 3), (4, 5)):
+        np.testing.assert_array_equal(read_field(path, f"D[{at}]"), factor * whole)
+    window = window_of(path / "k", (slice(1, 2), slice(0, 6), slice(0, 5)))
+    assert np.isnan(window).all()  # as of what was never written
+    comm.Barrier()
+    with pytest.raises(InputError, match=r"g.zarr: sample: got \[10, 12\]"):
+        GrowingStore(path, grid, {"sample": np.array([10, 12])})
+    other = Grid((5, 5), comm=comm)
+    with pytest.raises(InputError, match=r"g.zarr: cells: got \(6, 5\)"):
+        GrowingStore(path, other, {"sample": 10 + np.arange(5)})

@@ -12,8 +12,9 @@ from rates import laplace, log_rate, rate
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError
 from npde_opt.io.checkpoint import load_checkpoint, save_checkpoint
+from npde_opt.io.zarr_reader import window_of
 from npde_opt.posterior import Laplace
-from npde_opt.sampling import SamplingSettings, sample
+from npde_opt.sampling import Kept, SamplingSettings, sample
 from npde_opt.sampling.folder import refuse_other_chains
 
 COMM = MPI.COMM_WORLD
@@ -26,7 +27,7 @@ class Stopped(Exception):
 
 def stop(number, chain):
     """After the second checkpoint of the second chain."""
-    if number == 1 and chain.progress.done >= 20:
+    if number == 1 and chain.progress.done >= 8:
         raise Stopped
 
 
@@ -35,7 +36,7 @@ def stop(number, chain):
 def test_a_chain_goes_on_to_the_bit(tmp_path, method):
     out = COMM.bcast(tmp_path)
     J, m = rate()
-    settings = SamplingSettings(method, steps=30, burn_in=10, chains=2, checkpoint=10)
+    settings = SamplingSettings(method, steps=8, burn_in=4, chains=2, checkpoint=4)
     arguments = settings, ["log k"], log_rate(J)
     whole = sample(laplace(J, m), *arguments)
     with pytest.raises(Stopped):
@@ -46,7 +47,7 @@ def test_a_chain_goes_on_to_the_bit(tmp_path, method):
     assert np.array_equal(again.variance.getArray(), whole.variance.getArray())
     assert again.steps == whole.steps and again.acceptance == whole.acceptance
     text = (out / "chain-1.csv").read_text().splitlines()
-    assert text[2] == "lp__,accept_stat__,log k" and len(text) == 33
+    assert text[2] == "lp__,accept_stat__,log k" and len(text) == 11
     row = [float(v) for v in text[-1].split(",")]
     assert row == [-whole.traces[1, -1, 0], *whole.traces[1, -1, 1:]]
 
@@ -107,6 +108,38 @@ def test_a_trace_that_does_not_go_with_its_checkpoint_is_refused(tmp_path):
     save_checkpoint(*where, found.extra, attachments=kept)
     with pytest.raises(InputError, match=r"got \(6, 2\); allowed: \(6, 3\)"):
         sample(laplace(J, m), *arguments)
+
+
+@pytest.mark.parallel([1, 2])
+def test_fields_of_samples_are_kept_where_a_chain_goes_on_too(tmp_path):
+    out = COMM.bcast(tmp_path)
+    J, m = rate()
+    grid, seen = J.space.grid, []
+
+    def of(m):
+        value = float(np.ravel(J.space.values(m, "k"))[0])
+        seen.append(value)
+        return {"k": np.full(grid.local_shape, value)}
+
+    def run(steps, every=2):
+        settings = SamplingSettings(**{**SHORT, "steps": steps})
+        found, kept = laplace(J, m), Kept(of, every)
+        return sample(found, settings, ["log k"], log_rate(J), out, kept=kept)
+
+    run(3)
+    traces = run(7).traces[0, :, 2]
+    COMM.Barrier()
+    cells = slice(0, 4), *(slice(0, n) for n in grid.shape)
+    fields = window_of(out / "chain-0.zarr" / "k", cells)
+    for field, value in zip(fields, traces[::2], strict=True):
+        np.testing.assert_array_equal(field, value)
+    numbers = window_of(out / "chain-0.zarr" / "sample", (slice(0, 4),))
+    assert numbers.tolist() == [1, 3, 5, 7] and len(seen) == 4
+    COMM.Barrier()
+    with pytest.raises(InputError, match="chain-0.zarr: sample: got"):
+        run(8, every=3)
+    with pytest.raises(InputError, match="fields: got 0"):
+        Kept(of, 0)
 
 
 @pytest.mark.parallel([1, 2])
