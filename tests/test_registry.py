@@ -24,6 +24,12 @@ class Halved(Independent):
     def __init__(self, observed, sigma, layout, factor=1.0):
         super().__init__(observed, np.asarray(sigma) * factor, layout)
 
+@nd.register("misfit", "shared")
+class Shared(Independent):
+    def __init__(self, observed, sigma, layout, owned=False):
+        assert owned and observed.shape == sigma.shape == (layout.order.size, 1)
+        super().__init__(observed, 2 * sigma, layout, owned)
+
 nd.register("regularizer", "smooth")(nd.Gradient)
 """
 CASE = """
@@ -81,9 +87,13 @@ def values(path):
 
 
 @pytest.mark.parallel([1, 2])
-def test_registered_classes_do_what_built_in_ones_do(write):
+@pytest.mark.parametrize("own_data", [False, True])
+def test_registered_classes_do_what_built_in_ones_do(write, own_data):
+    """A misfit with an argument `owned` has a rank's own data, others have all of them."""
     registry.load(str(write("parts.py", PARTS)))
-    misfit, regularization = values(write("own.toml", CASE % OWN))
+    shared = (OWN[0], 'kind = "registered"\nname = "shared"', OWN[2])
+    text = CASE % (shared if own_data else OWN)
+    misfit, regularization = values(write("own.toml", text))
     expected = values(write("plain.toml", CASE % PLAIN))
     assert (4 * misfit, regularization) == pytest.approx(expected, rel=1e-9)
     assert np.isfinite(misfit) and misfit > 0
@@ -102,6 +112,11 @@ def test_registered_classes_do_what_built_in_ones_do(write):
             1,
             'kind = "registered"\nname = "halvd"',
             r"misfit\.name.*did you mean 'halved'",
+        ),
+        (
+            1,
+            'kind = "registered"\nname = "shared"\noptions = { owned = true }',
+            r"misfit\.options\.owned: got True",
         ),
         (
             2,

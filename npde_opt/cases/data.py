@@ -4,6 +4,7 @@ noise. A rank holds its share of the places of every observation (see observatio
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,9 +12,11 @@ from pathlib import Path
 import numpy as np
 from mpi4py import MPI
 
+from npde_opt import reductions
 from npde_opt.aliases import Plain
 from npde_opt.cases.added_noise import Noise
 from npde_opt.cases.field_tables import File
+from npde_opt.cases.mapped import Maps, Unmapped, strange
 from npde_opt.cases.measured import by_experiment, by_time, deviation, positive, some
 from npde_opt.cases.observed import Observed
 from npde_opt.cases.replicates import Repeated, columns_of, only
@@ -24,6 +27,8 @@ from npde_opt.cases.weighing import floor
 from npde_opt.errors import InputError, collective
 from npde_opt.observations.shares import Share, Size
 
+Get = Callable[[str, Plain], np.ndarray]
+"""The array of a key and its table."""
 NOISE = 0.01
 """Relative noise of simulated data where a case says nothing."""
 
@@ -142,20 +147,43 @@ class Measurements:
         return found
 
     def _read(self, field: str, spec: Plain, i: int) -> list[np.ndarray]:
-        """The values of all experiments, flat by time and place, from one file or one each: rank 0
-        reads, and hands out."""
-        size, found = self.share.sizes[i], []
+        """The values of all experiments, flat by time and place, from one file or one each: by
+        memory map, where they can be had so; else rank 0 reads, and hands out."""
+        if (own := self._mapped(field, spec, i)) is not None:
+            return own
+        found = []
         whole: list[np.ndarray] = []
         with collective(self.comm):
             if self.comm.rank == 0:
-                whole = self._whole(field, spec, i)
+                whole = self._runs(field, spec, i, self._values, slice(None))
         for e in range(self.experiments):
-            values = whole[e].reshape(size) if self.comm.rank == 0 else None
+            values = whole[e] if self.comm.rank == 0 else None
             found.append(self.share.scattered(i, values).ravel())
         return found
 
-    def _whole(self, field: str, spec: Plain, i: int) -> list[np.ndarray]:
-        """All values of all experiments."""
+    def _values(self, field: str, spec: Plain) -> np.ndarray:
+        return read_values(field, spec, self.sources)
+
+    def _mapped(self, field: str, spec: Plain, i: int) -> list[np.ndarray] | None:
+        """The own values by memory map; None where they cannot be had so, or may stand for missing
+        ones, which only all of them tell. Collective."""
+        maps = Maps(self.sources)
+        if not maps.can(spec):
+            return None
+        parts: list[np.ndarray] | None = None
+        with collective(self.comm), contextlib.suppress(Unmapped):
+            own = self.share.places[i]
+            parts = self._runs(field, spec, i, maps.view, own)
+        fits = parts is not None and not any(strange(p) for p in parts)
+        if reductions.anywhere(self.comm, not fits):
+            return None
+        assert parts is not None
+        return maps.scaled(field, spec, parts, self.comm)
+
+    def _runs(
+        self, field: str, spec: Plain, i: int, get: Get, own: slice
+    ) -> list[np.ndarray]:
+        """Values (times, places) of a run of places, by experiment, of arrays that `get` gives."""
         size, shape = self.share.sizes[i], self.observations[i].shape()
         if isinstance(spec, list):
             if len(spec) != self.experiments:
@@ -164,24 +192,24 @@ class Measurements:
             return [
                 by_time(
                     f"{field}[{e}]",
-                    read_values(f"{field}[{e}]", s, self.sources),
+                    get(f"{field}[{e}]", s),
                     *size,
                     shape,
+                    own,
                 )
                 for e, s in enumerate(spec)
             ]
-        values = read_values(field, spec, self.sources)
+        values = get(field, spec)
         if self.experiments == 1:
-            return [by_time(field, values, *size, shape)]
+            return [by_time(field, values, *size, shape, own)]
         if self.table.time is None:
             columns = is_table(Path(spec.file))
-            return list(
-                by_experiment(field, values, self.experiments, size[1], columns)
-            )
+            rows = by_experiment(field, values, self.experiments, size[1], columns)
+            return [row[None, own] for row in rows]
         if values.ndim == 0 or values.shape[0] != self.experiments:
             said = f"[experiment, time, place] of {self.experiments} experiments, or a file each"
             raise InputError(field, f"an array of shape {values.shape}", said)
-        return [by_time(field, v, *size, shape) for v in values]
+        return [by_time(field, v, *size, shape, own) for v in values]
 
     # ---- deviations ------------------------------------------------------------------------------
 

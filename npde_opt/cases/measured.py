@@ -34,7 +34,7 @@ def by_experiment(
     wanted = (experiments, observations)
     given = values.T if columns and values.ndim == 2 else values
     if thick(given.shape) == thick(wanted):
-        return given.reshape(wanted).astype(float)
+        return given.reshape(wanted)
     if columns:
         raise InputError(
             field,
@@ -52,25 +52,31 @@ def by_experiment(
 
 
 def by_time(
-    field: str, values: np.ndarray, times: int, places: int, cells: Sequence[int] | None
+    field: str,
+    values: np.ndarray,
+    times: int,
+    places: int,
+    cells: Sequence[int] | None,
+    own: slice = slice(None),
 ) -> np.ndarray:
-    """Values as a flat list by time and place (cells with x fastest).
+    """Values as (times, places), cells with x fastest; a view, but of boxes of cells.
 
     Args:
+        own: a run of the places, which alone is read of a memory map.
         cells: the shape of the grid where every cell is observed: then an array may be (times,
             *cells) too.
 
     Raises:
         InputError: for another shape, naming `field`, with a hint where it looks transposed.
     """
-    values = np.asarray(values, float)
-    if values.ndim == 1 and values.size == times * places:
-        return values
-    if thick(values.shape) == thick((times, places)):
-        return values.ravel()
+    flat = values.ndim == 1 and values.size == times * places
+    if flat or thick(values.shape) == thick((times, places)):
+        return values.reshape(times, places)[:, own]
     boxes = (times, *cells) if cells is not None else ()
     if cells is not None and thick(values.shape) == thick(boxes):
-        return np.concatenate([v.ravel(order="F") for v in values.reshape(boxes)])
+        numbers = np.unravel_index(np.arange(places)[own], tuple(cells), order="F")
+        index: tuple[slice | np.ndarray, ...] = (slice(None), *numbers)
+        return np.asarray(values.reshape(boxes)[index])
     listed = f"{times * places} values"
     listed += (
         f" by time and place, or shape {(times, places)}: times x places"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 
 import numpy as np
@@ -18,7 +19,7 @@ from npde_opt.cases.parts import Part
 from npde_opt.cases.rules import is_field, regularized
 from npde_opt.cases.sections import CaseFile
 from npde_opt.cases.sought_tables import RegularizationSection, UnknownSection
-from npde_opt.errors import collective
+from npde_opt.errors import InputError, collective
 from npde_opt.grids import Grid
 from npde_opt.misfits import (
     CorrelatedErrors,
@@ -65,9 +66,11 @@ def misfit(
     y = np.where(observer.lost()[:, None], np.nan, y)
     match section.kind:
         case "registered":
-            # A class of the user's takes all of them, on every rank.
+            make = _misfit_maker(section)
+            if takes_own(make):
+                return make(y, s, layout, owned=True, **section.options)
             whole = [DataBlock(layout, values).gather() for values in (y, s)]
-            return _misfit_maker(section)(*whole, layout, **section.options)
+            return make(*whole, layout, **section.options)
         case "proportional":
             power = section.power
             return ProportionalErrors(y, s, layout, power, floor_of_data, owned=True)
@@ -117,6 +120,12 @@ def regularizers(
     return found
 
 
+def takes_own(make: Callable[..., Misfit]) -> bool:
+    """Whether a class of the user's takes a rank's own data, which it says by an argument `owned`;
+    others take all of them, on every rank."""
+    return "owned" in inspect.signature(make).parameters
+
+
 def check_misfit(section: MisfitSection) -> None:
     """Raises InputError for a name that nobody registered, and for options it does not take."""
     if section.kind == "registered":
@@ -125,6 +134,9 @@ def check_misfit(section: MisfitSection) -> None:
 
 def _misfit_maker(section: MisfitSection) -> Callable[..., Misfit]:
     """The class of the user's."""
+    if "owned" in section.options:
+        allowed = "no key: what a rank has is not the case's choice"
+        raise InputError("misfit.options.owned", section.options["owned"], allowed)
     return registered("misfit", "misfit.name", section.name, section.options)
 
 

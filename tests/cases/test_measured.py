@@ -30,13 +30,15 @@ def test_by_time():
     values = np.arange(24.0)
     for shape in ((24,), (2, 12)):
         found = by_time("d", values.reshape(shape), 2, 12, (4, 3))
-        np.testing.assert_array_equal(found, values)
+        np.testing.assert_array_equal(found, values.reshape(2, 12))
     maps = values.reshape(2, 4, 3)
     flat = [m.ravel(order="F") for m in maps]
-    np.testing.assert_array_equal(
-        by_time("d", maps, 2, 12, (4, 3)), np.concatenate(flat)
-    )
-    np.testing.assert_array_equal(by_time("d", maps[0], 1, 12, (4, 3)), flat[0])
+    np.testing.assert_array_equal(by_time("d", maps, 2, 12, (4, 3)), flat)
+    np.testing.assert_array_equal(by_time("d", maps[0], 1, 12, (4, 3)), flat[:1])
+    for given in (values, maps):
+        part = by_time("d", given, 2, 12, (4, 3), slice(3, 8))
+        whole = values.reshape(2, 12) if given is values else np.array(flat)
+        np.testing.assert_array_equal(part, whole[:, 3:8])
     with pytest.raises(InputError, match=r"\(11,\); allowed: 12 values, one a place$"):
         by_time("d", np.zeros(11), 1, 12, None)
     for shape in ((12, 2), (2, 3, 4), (4, 6), (23,)):

@@ -197,7 +197,7 @@ def test_a_store_that_grows_goes_on_on_other_ranks_and_with_more(
     store, grid = opened(5, comm)  # all that was there
     np.testing.assert_array_equal(read_field(path, "D[2]"), 3 * whole)
     comm.Barrier()
-    store.append({n: 5 * whole[grid.local_slice] for n in "Dk"}, (4,))
+    store.append(dict.fromkeys("Dk", 5 * whole[grid.local_slice]), (4,))
     comm.Barrier()
     for at, factor in ((0, 1), (2, 3), (4, 5)):
         np.testing.assert_array_equal(read_field(path, f"D[{at}]"), factor * whole)

@@ -131,8 +131,8 @@ def test_fields_of_samples_are_kept_where_a_chain_goes_on_too(tmp_path):
     COMM.Barrier()
     cells = slice(0, 4), *(slice(0, n) for n in grid.shape)
     fields = window_of(out / "chain-0.zarr" / "k", cells)
-    for field, value in zip(fields, traces[::2], strict=True):
-        np.testing.assert_array_equal(field, value)
+    for own, value in zip(fields, traces[::2], strict=True):
+        np.testing.assert_array_equal(own, value)
     numbers = window_of(out / "chain-0.zarr" / "sample", (slice(0, 4),))
     assert numbers.tolist() == [1, 3, 5, 7] and len(seen) == 4
     COMM.Barrier()
