@@ -17,6 +17,7 @@ import numpy as np
 from petsc4py import PETSc
 
 from npde_opt.aliases import Record
+from npde_opt.curvatures import curvatures
 from npde_opt.errors import collective
 from npde_opt.grids import Grid
 from npde_opt.objective import Objective, ObjectiveAt
@@ -30,6 +31,7 @@ from npde_opt.reductions import same
 Build = Callable[[Grid], tuple[Objective, PETSc.Vec]]
 """From a grid to its objective and starting point; called once a level."""
 
+NEWTON = "newton", "gauss-newton"
 COARSE_RTOL = 1e-3
 COARSER = 2
 """Levels between a posterior's grid and that of its first directions."""
@@ -230,6 +232,12 @@ def regularized(objective: Objective) -> bool:
     return bool(fields) and fields <= set(objective.regularizers)
 
 
+def _is_mixed(objective: Objective) -> bool:
+    """Whether some unknowns have a regularization and others, without bounds, have none."""
+    some, every = set(objective.regularizers), set(objective.space.blocks)
+    return bool(some) and some < every and not objective.space.has_bounds
+
+
 class _Levels:
     """One nested iteration; owns the lifts between levels and the spectrum."""
 
@@ -248,7 +256,7 @@ class _Levels:
             monitor,
             resume,
         )
-        newton = settings.method in ("newton", "gauss-newton") and settings.learnt > 0
+        newton = settings.method in NEWTON and settings.learnt > 0
         self.learning = (
             max(len(hierarchy) - 3, 0) if newton and len(hierarchy) > 1 else None
         )
@@ -265,6 +273,9 @@ class _Levels:
         previous: tuple[Objective, PETSc.Vec] | None = None
         for level in range(first, len(self.hierarchy)):
             objective, given = self.build(self.hierarchy[level])
+            if _is_mixed(objective) and self.settings.method in NEWTON:
+                # At the given start, which a resumed run has, too.
+                objective.curvatures = curvatures(objective, given)
             m = (
                 given.copy()
                 if previous is None

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from petsc4py import PETSc
 
+from npde_opt.curvatures import curvatures
 from npde_opt.errors import InputError
 from npde_opt.objective import Objective
 from npde_opt.optimizers import Settings, minimize
@@ -68,29 +69,6 @@ def largest(objective: Objective, m: PETSc.Vec) -> float:
     for vec in (p, Hp, Rp):
         vec.destroy()
     return max(float(ratio), 0.0)
-
-
-def curvatures(objective: Objective, m: PETSc.Vec) -> dict[str, float]:
-    """(q, H q) / (q, M q) of each unknown without a regularizer, q = M^-1 g and H Gauss-Newton's
-    Hessian of the data: by so much CG, whose preconditioner knows the regularization and the mass
-    M, is off between these unknowns and those that are regularized."""
-    space, found = objective.space, {}
-    at = objective.linearize(m)
-    for name in sorted(set(space.blocks) - set(objective.regularizers)):
-        q, Hq, Mq = (objective.create_vec() for _ in range(3))
-        at.precondition(at.gradient(), q)
-        for other in set(space.blocks) - {name}:
-            space.zero_block(q, other)
-        at.data_hessian(q, Hq, True)
-        mass = space.mass()
-        Mq.pointwiseMult(mass, q)
-        size, seen = q.dot(Mq), q.dot(Hq)
-        if size > 0 and seen > 0:
-            found[name] = float(seen / size)
-        for vec in (q, Hq, Mq, mass):
-            vec.destroy()
-    at.destroy()
-    return found
 
 
 def balance(

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
-from npde_opt import weight_choice
+from npde_opt import nested, weight_choice
 from npde_opt.cases import load_case
+from npde_opt.curvatures import curvatures
 from npde_opt.ensemble import Ensemble
 from npde_opt.optimizers import Settings
-from npde_opt.weight_choice import close_in, corner, curvatures, largest
+from npde_opt.weight_choice import close_in, corner, largest
 
 WORLD = MPI.COMM_WORLD
 
@@ -153,6 +154,17 @@ def built(folder, comm, sought):
 def test_unknowns_without_a_regularizer_do_not_move_the_first_weight(tmp_path):
     weights = [largest(*built(tmp_path, WORLD, sought)) for sought in (False, True)]
     assert weights[1] == pytest.approx(weights[0], rel=1e-6)
+
+
+@pytest.mark.parallel([1, 2])
+@pytest.mark.parametrize(("method", "names"), [("gauss-newton", ["u0"]), ("lbfgs", [])])
+def test_a_fit_scales_unknowns_without_a_regularizer(tmp_path, method, names):
+    """Without that CG took three times the products for a field beside its first state."""
+    given = built(tmp_path, WORLD, True)
+    settings = Settings(method=method, max_iterations=1)
+    grid = given[0].space.grid
+    found = nested.identify(grid, lambda _: given, settings, levels=1)
+    assert list(found.objective.curvatures) == names
 
 
 @pytest.mark.parallel([1, 2, 3])

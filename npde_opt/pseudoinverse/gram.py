@@ -12,13 +12,14 @@ their residual is formed from the rows themselves, which gives the digits back u
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from mpi4py import MPI
-from scipy.linalg import LinAlgError, blas, cho_solve, cholesky, eigh, eigvalsh
+from scipy.linalg import LinAlgError, cho_solve, cholesky, eigh, eigvalsh
 
 from npde_opt import reductions
 from npde_opt.aliases import Numbers
@@ -39,6 +40,8 @@ LIMIT, REFINED_LIMIT = 1e6, 1e7
 SINGLE_LIMIT = 1e4
 """The same where products are formed in single precision: of W, what rows of noise decide is left
 to rounding."""
+TILE = 1000
+"""Columns of a tile of H^T H, at most."""
 POWERS = 8
 """Iterations for the condition."""
 PASSES = 2
@@ -68,8 +71,10 @@ class Gram(Rows):
         sampled: int = 0,
         single: bool = False,
     ):
-        super().__init__(features, targets, intercept, comm, block, sampled)
+        # Before what is kept: it tells how numbers are multiplied.
         self.single = single
+        super().__init__(features, targets, intercept, comm, block, sampled)
+        self._tile = np.empty(min(features, TILE) ** 2, self.number)
 
     @property
     def _limit(self) -> float:
@@ -83,7 +88,7 @@ class Gram(Rows):
         whole[:first, :first] = self._ends[:first, :first]
         whole[:first, first:last] = self._mixed[:, :first].T
         whole[:first, last:] = self._ends[:first, first:]
-        whole[first:last, first:last] = self._squares
+        whole[first:last, first:last] = np.triu(self._squares)
         whole[first:last, last:] = self._mixed[:, first:]
         whole[last:, last:] = np.triu(self._ends[first:, first:])
         return whole
@@ -104,15 +109,24 @@ class Gram(Rows):
             column = roots[:, None].astype(self.number)
             H, ends = column * H, np.asfortranarray(column * ends)
         # Of features that lie row by row or column by column no copy is made.
-        X, turned = (H.T, 0) if H.flags.c_contiguous else (H, 1)
-        if not self.single:
-            self._squares = blas.dsyrk(
-                1.0, X, trans=turned, beta=1.0, c=self._squares, overwrite_c=1
-            )
-        else:
-            self._squares += blas.ssyrk(1.0, X, trans=turned)
+        if min(H.strides) != H.itemsize:
+            H = np.ascontiguousarray(H)
+        self._add_squares(H)
         self._mixed += (ends.T @ H).T
         self._ends += ends.T @ ends
+
+    def _add_squares(self, H: np.ndarray) -> None:
+        """Tile by tile of H^T H: those beside the diagonal at the rate of general products, and no
+        sum is wider than the cache."""
+        n = self.features
+        cuts = np.linspace(0, n, -(-n // TILE) + 1).astype(int)
+        tiles = [slice(*ends) for ends in itertools.pairwise(cuts)]
+        for j, columns in enumerate(tiles):
+            for rows in tiles[: j + 1]:
+                size = columns.stop - columns.start, rows.stop - rows.start
+                product = self._tile[: size[0] * size[1]].reshape(size)
+                np.matmul(H[:, columns].T, H[:, rows], out=product)
+                self._squares[rows, columns] += product.T
 
     def _gathered(self) -> np.ndarray | None:
         if self.comm.size == 1:
@@ -198,7 +212,7 @@ class Gram(Rows):
         first, last = self.first, self.first + self.features
         ones = kept[:first, first:] / np.sqrt(np.diag(kept)[:first, None])
         # Without an intercept no copies are made.
-        rest = kept[first:, first:] - ones.T @ ones if first else kept
+        rest = np.triu(kept[first:, first:] - ones.T @ ones) if first else kept
         n = last - first
         centred = None
         if sample is not None:
@@ -256,7 +270,7 @@ def _condition(R: np.ndarray) -> float:
     for _ in range(POWERS):
         large, small = large / np.linalg.norm(large), small / np.linalg.norm(small)
         large = R.T @ (R @ large)
-        small = cho_solve((R, False), small)
+        small = cho_solve((R, False), small, check_finite=False)
     return float(np.sqrt(np.linalg.norm(large) * np.linalg.norm(small)))
 
 
@@ -270,7 +284,8 @@ def _refusal(condition: float, limit: float) -> InputError:
 
 @dataclass(frozen=True)
 class Products(Reduced):
-    """A problem in products: R is the upper triangle of H^T H, C is H^T T, rest is |T|^2."""
+    """A problem in products: R is the upper triangle of H^T H, 0 below, C is H^T T, rest is
+    |T|^2."""
 
     @property
     def unexplained(self) -> np.ndarray:
@@ -279,7 +294,9 @@ class Products(Reduced):
         return found
 
     def missed(self, W: np.ndarray) -> np.ndarray:
-        both = blas.dsymm(1.0, self.R, W) - 2 * self.C
+        # Of H^T H only the upper triangle is there, of which BLAS would make a copy.
+        squares = self.R @ W + self.R.T @ W - np.diag(self.R)[:, None] * W
+        both = squares - 2 * self.C
         found: np.ndarray = np.maximum(self.rest + (W * both).sum(axis=0), 0)
         return found
 

@@ -6,7 +6,7 @@ from least_squares import folded, with_condition
 from mpi4py import MPI
 
 from npde_opt.errors import InputError
-from npde_opt.pseudoinverse import Fold, Gram
+from npde_opt.pseudoinverse import Fold, Gram, gram
 
 
 def products(*arguments, **settings):
@@ -32,6 +32,25 @@ def test_answers_are_those_of_a_qr(ridge):
         np.testing.assert_allclose(
             found.singular_values[:6], wanted.singular_values[:6], rtol=1e-9
         )
+
+
+@pytest.mark.parametrize("order", ["rows", "columns", "every second", "the same"])
+@pytest.mark.parametrize("single", [False, True])
+def test_products_are_formed_tile_by_tile(monkeypatch, order, single):
+    monkeypatch.setattr(gram, "TILE", 4)
+    whole = np.random.default_rng(6).standard_normal((20, 22))
+    H = {
+        "rows": np.ascontiguousarray(whole[:, :11]),
+        "columns": np.asfortranarray(whole[:, :11]),
+        "every second": whole[:, ::2],
+        "the same": np.broadcast_to(whole[0, :11], (20, 11)),
+    }[order]
+    T = whole[:, 1:3]
+    fit = products(H, T, intercept=True, block=7, single=single)
+    X = np.column_stack([np.ones(20), H, T])
+    np.testing.assert_allclose(
+        fit.kept, np.triu(X.T @ X), atol=1e-4 if single else 1e-13
+    )
 
 
 @pytest.mark.parametrize(
