@@ -19,7 +19,7 @@ FLOORS = (
     ("nested", "weight_choice", "uncertainty"),
     ("sampling",),
     ("posterior",),
-    ("verify", "scores"),
+    ("verify", "scores", "curvatures"),
     ("pseudoinverse",),
     ("networks", "optimizers"),
     ("objective",),
