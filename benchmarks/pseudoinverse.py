@@ -20,7 +20,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import scipy.linalg
@@ -97,16 +97,19 @@ def squares_alone(rows: int, columns: int) -> float:
     H = np.random.default_rng(0).standard_normal((BLOCK, columns))
     G = np.zeros((columns, columns), order="F")
     X, half = H.T, H[: BLOCK // 2].T
-    calls = {
-        "dsyrk": lambda: blas.dsyrk(1.0, X, beta=1.0, c=G, overwrite_c=1),
-        "dgemm": lambda: blas.dgemm(1.0, half, half, 0.0, G, trans_b=1, overwrite_c=1),
-    }
-    taken: dict[str, list[float]] = {name: [] for name in calls}
+
+    def symmetric() -> None:
+        blas.dsyrk(1.0, X, beta=1.0, c=G, overwrite_c=1)
+
+    def general() -> None:
+        blas.dgemm(1.0, half, half, beta=1.0, c=G, trans_b=1, overwrite_c=1)
+
+    taken = dict[Callable[[], None], list[float]]({symmetric: [], general: []})
     for _ in range(CALLS):
-        for name, call in calls.items():
+        for call, own in taken.items():
             start = time.process_time()
             call()
-            taken[name].append(time.process_time() - start)
+            own.append(time.process_time() - start)
     return min(float(np.median(own)) for own in taken.values()) * rows / BLOCK
 
 

@@ -22,12 +22,6 @@ from npde_opt.figures.fields import plot_fields
 from npde_opt.figures.terms import plot_band, plot_terms
 from npde_opt.io.fields import list_fields, read_field, read_gridded
 from npde_opt.io.files import whole_file
-from npde_opt.io.results import (
-    Seconds,
-    Summary,
-    peak_memory_mb,
-    peak_memory_mb_of_a_rank,
-)
 from npde_opt.pseudoinverse.equation_error import Observed, Term, library
 from npde_opt.pseudoinverse.selection import FORMS, Selected, only, select
 from npde_opt.pseudoinverse.varying import Varying, fit_fields, pieces
@@ -44,6 +38,8 @@ WINDOW = 30
 
 class Discovery(SolvedRun):
     """One run of the driver; the work, which takes seconds, is rank 0's."""
+
+    driver = "discover_equation"
 
     def __init__(
         self, options: argparse.Namespace, world: MPI.Intracomm, started: float
@@ -123,9 +119,7 @@ class Discovery(SolvedRun):
             if self.world.rank == 0:
                 for equation in self.found:
                     self._write(equation)
-        now = time.monotonic()
-        seconds = Seconds(0.0, self.solved - self.started, now - self.started)
-        self.out.write_summary(self._summary(seconds))
+        self._summarize()
 
     def _write(self, equation: Equation) -> None:
         if equation.case is not None:
@@ -181,27 +175,14 @@ class Discovery(SolvedRun):
             if bands:
                 plot_band(file, equation.seen.x, bands)
 
-    def _summary(self, seconds: Seconds) -> Summary:
+    def _summarize(self) -> None:
         last = self.found[-1]
-        return Summary(
-            driver="discover_equation",
-            case=", ".join(self.files),
-            ranks=self.world.size,
+        self.write_summary(
+            ", ".join(self.files),
             grid=last.seen.u.shape,
             unknowns=int(last.seen.u.size),
             parameters=sum(len(e.selected.terms) for e in self.found),
-            status="converged",
-            iterations=0,
             objective=max(e.selected.residual for e in self.found),
-            objective_initial=1.0,
-            gradient_norm=0.0,
-            gradient_norm_initial=0.0,
-            forward_solves=0,
-            adjoint_solves=0,
-            krylov_iterations_mean=0.0,
-            seconds=seconds,
-            peak_memory_mb=peak_memory_mb(self.world),
-            peak_memory_mb_of_a_rank=peak_memory_mb_of_a_rank(self.world),
             metrics={
                 "equations": {e.name: _told(e) for e in self.found},
                 "noise": self.options.noise,

@@ -17,12 +17,6 @@ from npde_opt.errors import InputError, collective
 from npde_opt.figures.spectrum import plot_depths, plot_errors, plot_spectrum
 from npde_opt.figures.training import plot_confusion
 from npde_opt.io.files import whole_file
-from npde_opt.io.results import (
-    Seconds,
-    Summary,
-    peak_memory_mb,
-    peak_memory_mb_of_a_rank,
-)
 from npde_opt.pseudoinverse import METHODS, Gram, Rows
 from npde_opt.pseudoinverse.autoencoders import grow
 from npde_opt.pseudoinverse.features import (
@@ -249,7 +243,7 @@ class Readouts(SolvedRun):
 
     def report(self) -> None:
         """The summary, the readout of the first repeat with most features, and figures."""
-        solved = time.monotonic()
+        self.solved = time.monotonic()
         errors = np.array([found.error for found in self.found])
         errors = errors.reshape(len(self.sizes), -1)
         best = self.found[int(np.argmax(self.sizes)) * self.repeats]
@@ -263,11 +257,7 @@ class Readouts(SolvedRun):
                 f"{size} features: {100 * own.mean():.2f} % misread, mean of {len(own)} "
                 f"({100 * own.min():.2f} to {100 * own.max():.2f})"
             )
-        now = time.monotonic()
-        seconds = Seconds(
-            self.ready - self.started, solved - self.ready, now - self.started
-        )
-        self.out.write_summary(self._summary(best, errors, seconds))
+        self._summarize(best, errors)
 
     def _write(self, best: Found) -> None:
         solution = best.readout.solution
@@ -296,28 +286,15 @@ class Readouts(SolvedRun):
             values, solution.singular_values, solution.cut, float(solution.ridge[0])
         )
 
-    def _summary(self, best: Found, errors: np.ndarray, seconds: Seconds) -> Summary:
+    def _summarize(self, best: Found, errors: np.ndarray) -> None:
         solution = best.readout.solution
         objective = float((solution.residual**2).sum())
-        return Summary(
-            driver="train_pseudoinverse",
-            case=self.name,
-            ranks=self.world.size,
+        self.write_summary(
+            self.name,
             grid=self.source.shape,
             unknowns=self.source.count,
             parameters=int(solution.W.size),
-            status="converged",
-            iterations=0,
             objective=objective,
-            objective_initial=1.0,
-            gradient_norm=0.0,
-            gradient_norm_initial=0.0,
-            forward_solves=0,
-            adjoint_solves=0,
-            krylov_iterations_mean=0.0,
-            seconds=seconds,
-            peak_memory_mb=peak_memory_mb(self.world),
-            peak_memory_mb_of_a_rank=peak_memory_mb_of_a_rank(self.world),
             metrics={
                 "recipe": self.recipe,
                 "features": self.sizes,

@@ -26,12 +26,6 @@ from npde_opt.cases.typed import Table, read
 from npde_opt.errors import InputError, collective
 from npde_opt.figures.series import plot_series
 from npde_opt.io.files import whole_file
-from npde_opt.io.results import (
-    Seconds,
-    Summary,
-    peak_memory_mb,
-    peak_memory_mb_of_a_rank,
-)
 from npde_opt.networks.normalisation import Normalisation
 from npde_opt.pseudoinverse.fold import Fold
 from npde_opt.pseudoinverse.reservoir import Reservoir, Stretch, held_back, predicted
@@ -208,7 +202,7 @@ class Reservoirs(SolvedRun):
         return total
 
     def report(self) -> None:
-        solved = time.monotonic()
+        self.solved = time.monotonic()
         for part in self.parts.tests:
             persistence = _rmse(self.last[part.numbers], self.wanted[part.numbers])
             self.say(
@@ -221,11 +215,7 @@ class Reservoirs(SolvedRun):
                     begin = float(self.times[self.parts.train.count])
                     path = self.out.file(FIGURE)
                     plot_series(path, self.times, self.wanted, self.found, begin)
-        now = time.monotonic()
-        seconds = Seconds(
-            self.ready - self.started, solved - self.ready, now - self.started
-        )
-        self.out.write_summary(self._summary(seconds))
+        self._summarize()
 
     def _error(self, part: Part) -> float:
         return _rmse(self.found[part.numbers], self.wanted[part.numbers])
@@ -244,28 +234,16 @@ class Reservoirs(SolvedRun):
         with self.out.writing(), whole_file(self.out.file(PREDICTIONS)) as file:
             file.write(("\n".join(lines) + "\n").encode())
 
-    def _summary(self, seconds: Seconds) -> Summary:
+    def _summarize(self) -> None:
         source: Source = self.parts.train.source
         chosen, channels = self.chosen.reservoir, self.next.shape[1]
-        return Summary(
-            driver="train_pseudoinverse",
-            case=self.name,
-            ranks=self.world.size,
+        self.write_summary(
+            self.name,
             grid=(chosen.cells,),
             unknowns=source.count,
             parameters=(chosen.cells + 1) * channels * self.table.reservoir.reservoirs,
-            status="converged",
-            iterations=0,
             objective=self.chosen.error,
             objective_initial=_rmse(self.last, self.wanted),
-            gradient_norm=0.0,
-            gradient_norm_initial=0.0,
-            forward_solves=0,
-            adjoint_solves=0,
-            krylov_iterations_mean=0.0,
-            seconds=seconds,
-            peak_memory_mb=peak_memory_mb(self.world),
-            peak_memory_mb_of_a_rank=peak_memory_mb_of_a_rank(self.world),
             metrics=self._metrics(),
         )
 

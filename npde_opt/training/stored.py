@@ -21,12 +21,6 @@ from npde_opt.errors import InputError, collective
 from npde_opt.figures.spectrum import plot_spectrum
 from npde_opt.figures.training import plot_confusion
 from npde_opt.io.files import whole_file
-from npde_opt.io.results import (
-    Seconds,
-    Summary,
-    peak_memory_mb,
-    peak_memory_mb_of_a_rank,
-)
 from npde_opt.pseudoinverse import METHODS, Rows, StoredRows
 from npde_opt.pseudoinverse.files import Pair
 from npde_opt.pseudoinverse.learning import HELD
@@ -197,11 +191,7 @@ class StoredReadout(SolvedRun):
                 self._write(self.found)
                 if self.options.plot:
                     self._draw(self.found)
-        now = time.monotonic()
-        seconds = Seconds(
-            self.ready - self.started, self.solved - self.ready, now - self.started
-        )
-        self.out.write_summary(self._summary(seconds))
+        self._summarize()
 
     def _say_found(self) -> None:
         found = self.found
@@ -227,28 +217,15 @@ class StoredReadout(SolvedRun):
             names = [str(c) for c in range(self.classes)]
             plot_confusion(self.out.file(CONFUSION), self.tested.confusion, names)
 
-    def _summary(self, seconds: Seconds) -> Summary:
+    def _summarize(self) -> None:
         found, tested = self.found, self.tested
         kind = "share misread" if self.classes else "root mean square, one a target"
-        return Summary(
-            driver="train_pseudoinverse",
-            case=self.names[0].stem,
-            ranks=self.world.size,
+        self.write_summary(
+            self.names[0].stem,
             grid=(self.rows.features,),
             unknowns=self.rows.count,
             parameters=int(found.W.size),
-            status="converged",
-            iterations=0,
             objective=float((found.residual**2).sum()),
-            objective_initial=1.0,
-            gradient_norm=0.0,
-            gradient_norm_initial=0.0,
-            forward_solves=0,
-            adjoint_solves=0,
-            krylov_iterations_mean=0.0,
-            seconds=seconds,
-            peak_memory_mb=peak_memory_mb(self.world),
-            peak_memory_mb_of_a_rank=peak_memory_mb_of_a_rank(self.world),
             metrics={
                 "files": [str(name) for name in self.names],
                 "rank": found.rank,
